@@ -1,0 +1,1 @@
+//! The MQTT endpoint: one remote client, all three versions, without I/O.

@@ -1,0 +1,1 @@
+//! The tokio shell: listeners, links and the loop that drives an endpoint.

@@ -1,0 +1,1 @@
+//! The publish/subscribe bus: routing, sessions, retained messages, wills.

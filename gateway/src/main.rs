@@ -1,0 +1,2 @@
+//! The Headgate gateway.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Durable sessions, queues and retained messages.

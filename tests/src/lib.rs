@@ -1,0 +1,1 @@
+//! Simulation, conformance and black-box tests of Headgate.
