@@ -1,1 +1,24 @@
-//! The shared vocabulary of Headgate: topics, messages, commands and events of the bus.
+//! The shared vocabulary of Headgate.
+//!
+//! Every protocol adapter speaks these words to the bus and the bus speaks them back; the store keeps them.
+//! Nothing here does I/O, reads a clock or depends on another crate of the house.
+
+pub mod access;
+pub mod bus;
+pub mod endpoint;
+pub mod message;
+pub mod metrics;
+pub mod store;
+pub mod subscription;
+pub mod time;
+pub mod topic;
+
+pub use access::{AccessDecision, AccessPolicy, AccessRequest, Action, Answer, Question};
+pub use bus::{AckToken, BusCommand, BusEvent, CloseReason, EndpointId, Open, Settlement};
+pub use endpoint::{Endpoint, Input, Outputs};
+pub use message::{Delivery, DeliveryId, Message, Properties, Qos, SessionId, SubscriptionIds, Will};
+pub use metrics::{Counts, Metric};
+pub use store::{Store, StoreError, StoreImage, StoreOp};
+pub use subscription::{RetainHandling, Share, Subscription, SubscriptionOptions};
+pub use time::{Instant, WallTime};
+pub use topic::{ClientId, MountPoint, Topic, TopicError, TopicFilter};

@@ -1,0 +1,136 @@
+//! Who may do what: the questions an endpoint asks of the world outside and the answers it gets.
+//!
+//! Asking is asynchronous by construction: an endpoint writes a [`Question`] out and takes no further frame until the [`Answer`]
+//! comes in. A policy that knows its answer at once says so in [`AccessPolicy::check`], and no question is asked.
+
+use crate::{ClientId, Qos};
+use bytes::Bytes;
+use std::fmt;
+use std::sync::Arc;
+
+/// What a client wants to do with a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Publish to a topic name.
+    Publish,
+    /// Subscribe to a topic filter.
+    Subscribe,
+}
+
+/// One wish of a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessRequest {
+    /// Publish or subscribe.
+    pub action: Action,
+    /// Topic name or topic filter as on the bus: mounted, without `$share/{group}/` and the like.
+    pub topic: Bytes,
+    /// The QoS wished for.
+    pub qos: Qos,
+    /// Whether the message asks to be retained.
+    pub retain: bool,
+}
+
+/// How a refusal looks to the client. MQTT 5 §3.9.3: 0x80 or 0x87.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum DenyCode {
+    /// 0x80, Unspecified error.
+    Unspecified,
+    /// 0x87, Not authorized.
+    #[default]
+    NotAuthorized,
+}
+
+/// The answer to one wish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessDecision {
+    /// Go on.
+    Allow,
+    /// Refused.
+    Deny(DenyCode),
+    /// Not known here: ask.
+    Ask,
+}
+
+/// The rules that apply to one authenticated client.
+pub trait AccessPolicy: Send + Sync + fmt::Debug {
+    /// Decides, or says [`AccessDecision::Ask`]. Called for every publish: must be quick and must not block.
+    fn check(&self, request: &AccessRequest) -> AccessDecision;
+}
+
+/// What a client shows of itself when it connects.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// Its identity; empty while the gateway has yet to assign one.
+    pub client_id: ClientId,
+    /// User name, if it sent one.
+    pub username: Option<Arc<str>>,
+    /// Password, if it sent one. Never logged.
+    pub password: Option<Bytes>,
+    /// Authentication method of enhanced authentication. MQTT 5 §4.12.
+    pub method: Option<Arc<str>>,
+    /// Authentication data of enhanced authentication. Never logged.
+    pub data: Option<Bytes>,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials")
+            .field("client_id", &self.client_id)
+            .field("username", &self.username)
+            .field("method", &self.method)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Something only the world outside can answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// Is this who it says it is? Answered by `Allowed`, `Refused` or `Challenge`.
+    Authenticate(Box<Credentials>),
+    /// The client's answer to a challenge: its authentication data.
+    Continue(Option<Bytes>),
+    /// An authenticated client proves itself again with the same method. MQTT 5 §4.12.1.
+    Reauthenticate(Box<Credentials>),
+    /// May it? Answered by `Authorized` with one decision for each request.
+    Authorize(Vec<AccessRequest>),
+}
+
+/// An authenticated client.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The user name it goes by; `None` for anonymous clients.
+    pub username: Option<Arc<str>>,
+    /// Its rules.
+    pub policy: Arc<dyn AccessPolicy>,
+}
+
+/// Why a client was not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthRefusal {
+    /// User name or password are wrong, or missing. CONNACK 0x86; 4 in version 3.
+    BadUserNameOrPassword,
+    /// It is who it says it is, or may be, but may not connect. CONNACK 0x87; 5 in version 3.
+    NotAuthorized,
+    /// The method is not offered here. CONNACK 0x8C.
+    BadMethod,
+    /// Nobody could be asked. CONNACK 0x88; 3 in version 3.
+    Unavailable,
+}
+
+/// What the world outside says.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// Let in; `data` is the last word of enhanced authentication.
+    Allowed {
+        /// Who it is.
+        identity: Identity,
+        /// Authentication data for CONNACK or AUTH 0x00.
+        data: Option<Bytes>,
+    },
+    /// Not let in.
+    Refused(AuthRefusal),
+    /// Enhanced authentication goes on: the client is sent this. MQTT 5 §4.12.
+    Challenge(Bytes),
+    /// One decision for each request of the question, none of them `Ask`.
+    Authorized(Vec<AccessDecision>),
+}

@@ -1,0 +1,212 @@
+//! The words between endpoints and the bus. Endpoints never call the bus: they write [`BusCommand`]s and get [`BusEvent`]s.
+
+use crate::{ClientId, Delivery, DeliveryId, Message, Qos, Subscription, Will};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One attached endpoint. Never used twice while the gateway runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EndpointId(pub u64);
+
+/// A claim of an endpoint on an answer: chosen by the endpoint, handed back by the bus, opaque to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AckToken(pub u32);
+
+/// Session expiry interval that never ends. MQTT 5 §3.1.2.11.2.
+pub const NEVER: Duration = Duration::MAX;
+
+/// What an endpoint asks for when its client is let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Open {
+    /// Whose session it is.
+    pub client_id: ClientId,
+    /// Throw an earlier session away. MQTT 5 §3.1.2.4.
+    pub clean_start: bool,
+    /// How long the session outlives its connection; zero ends it there, [`NEVER`] never does.
+    pub expiry: Duration,
+    /// Published when the client is lost.
+    pub will: Option<Will>,
+    /// QoS 1 and 2 deliveries that may be under way at once. MQTT 5 §3.1.2.11.3.
+    pub receive_maximum: u16,
+    /// How many deliveries it takes before it grants more with [`BusCommand::Credit`].
+    pub credit: u32,
+    /// For those who watch: user name, protocol and the rest.
+    pub presence: Arc<Presence>,
+}
+
+/// What operators see of a connected client.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Presence {
+    /// User name; `None` for anonymous clients.
+    pub username: Option<Arc<str>>,
+    /// `mqtt`, `mqtt-sn` …
+    pub protocol: &'static str,
+    /// Version on the wire: 3, 4 or 5 for MQTT.
+    pub version: u8,
+    /// Where it comes from, as text without port.
+    pub peer: String,
+    /// Port it comes from; 0 when there is none.
+    pub peer_port: u16,
+    /// Seconds.
+    pub keep_alive: u16,
+    /// As the client asked.
+    pub clean_start: bool,
+}
+
+/// What the receiver of a QoS 1 or 2 delivery said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settlement {
+    /// QoS 2: it has the message (PUBREC); answered by [`BusEvent::Received`] once that is durable.
+    Received,
+    /// It is done with it (PUBACK, PUBCOMP).
+    Done,
+    /// It refused it (a reason code of 0x80 or more): not delivered again.
+    Rejected,
+}
+
+/// Why an endpoint leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// It said goodbye: no will. \[MQTT-3.14.4-3\]
+    Normal,
+    /// It said goodbye and wants its will published: DISCONNECT 0x04.
+    WithWill,
+    /// Nothing came for too long. \[MQTT-3.1.2-22\]
+    KeepAlive,
+    /// It broke the protocol.
+    ProtocolError,
+    /// The link broke.
+    Lost,
+    /// Another connection took the session over.
+    TakenOver,
+    /// An operator or a rule threw it out.
+    Kicked,
+    /// The gateway stops: its will waits for the session to end. MQTT 5 §3.1.2.5.
+    Shutdown,
+}
+
+impl CloseReason {
+    /// The word for operators, as in `$SYS/…/disconnected`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Normal => "normal",
+            Self::WithWill => "normal_with_will",
+            Self::KeepAlive => "keepalive_timeout",
+            Self::ProtocolError => "protocol_error",
+            Self::Lost => "closed",
+            Self::TakenOver => "conflict",
+            Self::Kicked => "kicked",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// What an endpoint writes to the bus.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BusCommand {
+    /// First of all. Answered by [`BusEvent::Opened`].
+    Open(Box<Open>),
+    /// Answered by [`BusEvent::Subscribed`] once durable; retained messages follow as deliveries.
+    Subscribe {
+        /// Handed back in the answer.
+        token: AckToken,
+        /// In the order of the answer.
+        subscriptions: Vec<Subscription>,
+    },
+    /// Answered by [`BusEvent::Unsubscribed`] once durable.
+    Unsubscribe {
+        /// Handed back in the answer.
+        token: AckToken,
+        /// Options are not looked at.
+        subscriptions: Vec<Subscription>,
+    },
+    /// A message for everyone who subscribed to it.
+    Publish {
+        /// What is published; `publisher` is filled in by the bus.
+        message: Message,
+        /// Answered by [`BusEvent::Accepted`] once durable, or by [`BusEvent::Refused`]. `None` for QoS 0.
+        ack: Option<AckToken>,
+        /// QoS 2: the publisher's packet identifier. A second publish with it, before its release, is not routed. \[MQTT-4.3.3-10\]
+        dedup: Option<u16>,
+    },
+    /// PUBREL: the publisher's packet identifier is free again. Answered by [`BusEvent::Released`] once durable.
+    Release(u16),
+    /// The receiver answered a delivery.
+    Settle(DeliveryId, Settlement),
+    /// The endpoint has written out this many more deliveries.
+    Credit(u32),
+    /// The last command.
+    Close {
+        /// Why.
+        reason: CloseReason,
+        /// A new session expiry interval. MQTT 5 §3.14.2.2.2.
+        expiry: Option<Duration>,
+    },
+}
+
+/// Why the bus refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// A limit is reached (0x97).
+    QuotaExceeded,
+    /// The store failed; it is not safe (0x83).
+    StoreFailed,
+    /// The message must not be retained or published here (0x90): a bad `$delayed/` name, for example.
+    TopicInvalid,
+    /// Someone else holds this exclusive subscription (0x97).
+    ExclusiveTaken,
+    /// `$exclusive/` or a shared subscription that is switched off.
+    NotSupported,
+}
+
+/// What became of an accepted message, for reason code 0x10.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// At least one subscription matched.
+    Matched,
+    /// Nobody subscribed to it. MQTT 5 §3.4.2.1: 0x10.
+    NoSubscribers,
+}
+
+/// What the bus tells an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BusEvent {
+    /// The session is this endpoint's; `present` when it existed before. Durable already if the session is.
+    Opened {
+        /// Session Present of CONNACK. \[MQTT-3.2.2-2\] \[MQTT-3.2.2-3\]
+        present: bool,
+    },
+    /// Another endpoint opened the session; this one gets nothing more.
+    TakenOver,
+    /// An operator or a rule throws this client out; it gets nothing more.
+    Kicked,
+    /// Answers `Subscribe`: granted QoS or refusal, in the order asked.
+    Subscribed {
+        /// The endpoint's own.
+        token: AckToken,
+        /// One for each subscription.
+        results: Vec<Result<Qos, Refusal>>,
+    },
+    /// Answers `Unsubscribe`: whether the subscription existed, in the order asked.
+    Unsubscribed {
+        /// The endpoint's own.
+        token: AckToken,
+        /// One for each subscription.
+        existed: Vec<bool>,
+    },
+    /// The message is safe for every durable session it matched. Comes in the order of the publishes. \[MQTT-4.6.0-2\]
+    Accepted(AckToken, Outcome),
+    /// The message is not taken.
+    Refused(AckToken, Refusal),
+    /// The publisher's packet identifier is free. `known` is false when there was none (reason code 0x92).
+    Released {
+        /// As in the command.
+        packet: u16,
+        /// Whether it had been received.
+        known: bool,
+    },
+    /// A message for this client.
+    Delivery(Delivery),
+    /// A QoS 2 delivery is durably known to have arrived: send PUBREL. Also sent again on resumption. \[MQTT-4.4.0-1\]
+    Received(DeliveryId),
+}

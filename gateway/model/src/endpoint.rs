@@ -1,0 +1,82 @@
+//! What every protocol adapter is: a plain struct that is told what happened and writes down what follows.
+
+use crate::access::{Answer, Question};
+use crate::{BusCommand, BusEvent, Counts, Instant};
+
+/// One remote party speaking one protocol. No socket, clock, lock or `async`; see [`Input`] and [`Outputs`].
+pub trait Endpoint {
+    /// What the codec makes of bytes.
+    type Frame;
+
+    /// Takes one thing that happened and writes everything that follows from it into `out`.
+    fn handle(&mut self, input: Input<Self::Frame>, now: Instant, out: &mut Outputs<Self::Frame>);
+
+    /// When `Input::Timeout` is next wanted; `None` while nothing is pending.
+    fn deadline(&self) -> Option<Instant>;
+
+    /// False while an answer is awaited and no further frame may be handed over: order is kept by leaving frames unread.
+    fn ready(&self) -> bool;
+}
+
+/// One thing that happened.
+#[derive(Debug)]
+pub enum Input<F> {
+    /// The peer sent a frame.
+    Frame(F),
+    /// The peer sent something the codec refused; the text is for the log, the number for the peer.
+    Malformed {
+        /// Reason code as in MQTT 5 §2.4.
+        reason: u8,
+        /// What was wrong, for the log.
+        what: String,
+    },
+    /// The bus says.
+    Bus(BusEvent),
+    /// The world outside says.
+    Answer(Answer),
+    /// The deadline came.
+    Timeout,
+    /// The link broke, or the peer closed it.
+    Closed,
+    /// The gateway stops: say goodbye. MQTT 5 §3.14.2.1: 0x8B.
+    Shutdown,
+}
+
+/// Everything that follows from one step. The loop drains it before the next step.
+#[derive(Debug)]
+pub struct Outputs<F> {
+    /// To the peer, in order.
+    pub frames: Vec<F>,
+    /// To the bus, in order.
+    pub bus: Vec<BusCommand>,
+    /// To the access service; at most one is open at a time.
+    pub questions: Vec<Question>,
+    /// Shut the link down after `frames` are written.
+    pub close: bool,
+    /// What to count.
+    pub counts: Counts,
+}
+
+impl<F> Default for Outputs<F> {
+    fn default() -> Self {
+        Self {
+            frames: Vec::new(),
+            bus: Vec::new(),
+            questions: Vec::new(),
+            close: false,
+            counts: Counts::default(),
+        }
+    }
+}
+
+impl<F> Outputs<F> {
+    /// Sends a frame to the peer.
+    pub fn send(&mut self, frame: impl Into<F>) {
+        self.frames.push(frame.into());
+    }
+
+    /// Writes a command to the bus.
+    pub fn bus(&mut self, command: BusCommand) {
+        self.bus.push(command);
+    }
+}
