@@ -1,1 +1,28 @@
-//! The publish/subscribe bus: routing, sessions, retained messages, wills.
+//! The publish/subscribe bus: routing, sessions, queues, retained messages, wills, shared subscriptions.
+//!
+//! [`Bus`] is a plain struct: it is handed commands and the time, and writes down events for endpoints and operations for the store. It
+//! holds no clock, lock, thread or `async`, and nothing it writes depends on the order of a hash map: the same input gives the same output.
+//!
+//! Always true:
+//! - An acknowledgement ([`BusEvent::Accepted`](headgate_model::BusEvent::Accepted) and its like) leaves after the batch that holds what it
+//!   promises was committed, and in the order of what it acknowledges.
+//! - A QoS 1 or 2 delivery is in exactly one place of its session: in the queue or in flight.
+//! - A message body is in the store as long as a queue, a retained entry or a delayed entry refers to it.
+
+mod bus;
+mod index;
+mod lifecycle;
+mod retained;
+mod rewrite;
+mod routing;
+mod session;
+mod settings;
+mod stats;
+mod subscriptions;
+
+pub use bus::{Bus, BusOutputs, Notice};
+pub use settings::{
+    AutoSubscription, BusSettings, DelayedSettings, Overlap, QueueFull, RetainedSettings, RewriteAction,
+    RewriteRule, SettingsError, SharedStrategy, TopicPriority,
+};
+pub use stats::{BusStats, DropReason};

@@ -31,9 +31,9 @@ impl Qos {
     }
 }
 
-/// A small number for a session, stable for the life of the session.
+/// A number for a session, stable for its life and never given twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SessionId(pub u32);
+pub struct SessionId(pub u64);
 
 /// An application message. Immutable once it is on the bus; shared by routing, queues and retained messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ pub struct Message {
     pub publisher: Option<SessionId>,
 }
 
-const _: () = assert!(size_of::<Message>() <= 104, "every routed message allocates one");
+const _: () = assert!(size_of::<Message>() <= 112, "every routed message allocates one");
 
 impl Message {
     /// A plain message at QoS 0.

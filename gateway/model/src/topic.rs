@@ -253,12 +253,17 @@ impl MountPoint {
         Ok(Self(Bytes::copy_from_slice(text.as_bytes())))
     }
 
-    /// The name on the bus of a client's topic name. Errors when the whole grows too long.
+    /// The name on the bus of a client's topic name; inside `$delayed/{seconds}/`. Errors when the whole grows too long.
     pub fn mount(&self, topic: Topic) -> Result<Topic, TopicError> {
         if self.0.is_empty() {
             return Ok(topic);
         }
-        Topic::parse(self.join(topic.as_bytes()))
+        let prefix = delayed_prefix(topic.as_bytes());
+        let mut whole = BytesMut::with_capacity(self.0.len() + topic.0.len());
+        whole.put_slice(&topic.0[..prefix]);
+        whole.put_slice(&self.0);
+        whole.put_slice(&topic.0[prefix..]);
+        Topic::parse(whole.freeze())
     }
 
     /// The filter on the bus of a client's filter (without `$share/{group}/` and the like).
@@ -266,7 +271,10 @@ impl MountPoint {
         if self.0.is_empty() {
             return Ok(filter);
         }
-        TopicFilter::parse(self.join(filter.as_bytes()))
+        let mut whole = BytesMut::with_capacity(self.0.len() + filter.0.len());
+        whole.put_slice(&self.0);
+        whole.put_slice(&filter.0);
+        TopicFilter::parse(whole.freeze())
     }
 
     /// The client's view of a name on the bus; names outside the mount point are shown whole.
@@ -277,13 +285,16 @@ impl MountPoint {
             topic.0.clone()
         }
     }
+}
 
-    fn join(&self, rest: &[u8]) -> Bytes {
-        let mut whole = BytesMut::with_capacity(self.0.len() + rest.len());
-        whole.put_slice(&self.0);
-        whole.put_slice(rest);
-        whole.freeze()
-    }
+/// Length of a leading `$delayed/{seconds}/`, zero when there is none.
+fn delayed_prefix(name: &[u8]) -> usize {
+    let Some(rest) = name.strip_prefix(b"$delayed/") else {
+        return 0;
+    };
+    rest.iter()
+        .position(|b| *b == b'/')
+        .map_or(0, |slash| name.len() - rest.len() + slash + 1)
 }
 
 impl fmt::Debug for MountPoint {
@@ -407,5 +418,7 @@ mod tests {
         );
         assert_eq!(MountPoint::default().unmount(&inside), "plant7/valve");
         assert!(MountPoint::parse("a/#").is_err());
+        let delayed = mount.mount(Topic::try_from("$delayed/5/valve").unwrap()).unwrap();
+        assert_eq!(delayed.as_str(), "$delayed/5/plant7/valve");
     }
 }

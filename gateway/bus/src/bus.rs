@@ -1,0 +1,421 @@
+//! The bus itself: its state, the dispatch of commands, the order of acknowledgements, and its timers.
+
+use crate::index::{Index, Matches, Slot};
+use crate::retained::Retained;
+use crate::rewrite::Rewriter;
+use crate::routing::Target;
+use crate::session::{Body, Session};
+use crate::settings::{BusSettings, SettingsError};
+use crate::stats::{BusStats, DropReason};
+use bytes::Bytes;
+use hashbrown::HashMap;
+use headgate_model::bus::Presence;
+use headgate_model::store::MessageId;
+use headgate_model::{
+    BusCommand, BusEvent, ClientId, CloseReason, EndpointId, Instant, Message, SessionId, StoreOp,
+    TopicFilter, WallTime,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// What one call wrote down.
+#[derive(Debug, Default)]
+pub struct BusOutputs {
+    /// For endpoints, in order.
+    pub events: Vec<(EndpointId, BusEvent)>,
+    /// For those who watch.
+    pub notices: Vec<Notice>,
+}
+
+/// Something operators watch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A client is connected.
+    Connected {
+        /// Who.
+        client: ClientId,
+        /// The rest of what is known.
+        presence: Arc<Presence>,
+    },
+    /// A client is no longer connected.
+    Disconnected {
+        /// Who.
+        client: ClientId,
+        /// The rest of what is known.
+        presence: Arc<Presence>,
+        /// Why.
+        reason: CloseReason,
+    },
+}
+
+/// The bus. See the crate's documentation.
+#[derive(Debug)]
+pub struct Bus {
+    pub(crate) settings: BusSettings,
+    pub(crate) rewriter: Rewriter,
+    pub(crate) priorities: Vec<(TopicFilter, u8)>,
+    /// Wall time at [`Instant::START`].
+    pub(crate) epoch: WallTime,
+    pub(crate) rng: fastrand::Rng,
+
+    pub(crate) sessions: Vec<Option<Box<Session>>>,
+    pub(crate) free_slots: Vec<Slot>,
+    pub(crate) by_client: HashMap<ClientId, Slot>,
+    pub(crate) endpoints: HashMap<EndpointId, Attached>,
+    pub(crate) index: Index,
+    pub(crate) retained: Retained,
+    pub(crate) delayed: BTreeMap<MessageId, Delayed>,
+    pub(crate) exclusive: HashMap<TopicFilter, Slot>,
+    pub(crate) timers: BTreeSet<(Instant, Timer)>,
+    /// Sessions whose search for retained messages goes on at the next turn.
+    pub(crate) scanning: Vec<Slot>,
+
+    pub(crate) next_session: u64,
+    pub(crate) next_message: u64,
+
+    /// What the open batch holds so far.
+    pub(crate) ops: Vec<StoreOp>,
+    /// Number of the batch that is being filled, and of the last one that is durable.
+    batch: u64,
+    committed: u64,
+    /// Acknowledgements by the batch they wait for, in order.
+    waiting: BTreeMap<u64, Vec<(EndpointId, BusEvent)>>,
+
+    /// Scratch of one publish: what matched, whom it goes to, and each session's place among those.
+    pub(crate) matches: Matches,
+    pub(crate) targets: Vec<Target>,
+    pub(crate) marks: Vec<(u64, u32)>,
+    pub(crate) stamp: u64,
+
+    pub(crate) counters: Counters,
+}
+
+/// An endpoint that has opened a session.
+#[derive(Debug)]
+pub(crate) struct Attached {
+    pub slot: Slot,
+    /// The last batch that one of its acknowledgements waited for: none may overtake it. \[MQTT-4.6.0-2\]
+    waits_for: u64,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Delayed {
+    pub message: Arc<Message>,
+    pub body: Body,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Timer {
+    Will(Slot, SessionId),
+    SessionEnd(Slot, SessionId),
+    Delayed(MessageId),
+    RetainedExpiry(Bytes),
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub published: u64,
+    pub unmatched: u64,
+    pub delivered: u64,
+    pub expired_sessions: u64,
+    pub dropped: [u64; DropReason::ALL.len()],
+}
+
+impl Counters {
+    pub fn drop(&mut self, reason: DropReason) {
+        self.dropped[reason as usize] += 1;
+    }
+}
+
+/// Timers handled in one turn; the others wait for the next one, so that live traffic gets its share.
+const TIMERS_PER_TURN: usize = 256;
+
+impl Bus {
+    /// An empty bus. `epoch` is the wall time of [`Instant::START`], `seed` makes its random choices repeatable.
+    pub fn new(settings: BusSettings, epoch: WallTime, seed: u64) -> Result<Self, SettingsError> {
+        let rewriter = Rewriter::compile(&settings.rewrite)?;
+        let filter = |key, text: &str| {
+            TopicFilter::try_from(text).map_err(|cause| SettingsError::Filter {
+                key,
+                value: text.to_owned(),
+                cause: cause.to_string(),
+            })
+        };
+        let priorities = settings
+            .priorities
+            .iter()
+            .map(|p| Ok((filter("priorities.topic", &p.topic)?, p.priority)))
+            .collect::<Result<_, SettingsError>>()?;
+        for auto in &settings.auto_subscribe {
+            filter("auto_subscribe.topic", &auto.topic)?;
+            if auto.qos > 2 {
+                return Err(SettingsError::Range {
+                    key: "auto_subscribe.qos",
+                    value: auto.qos.into(),
+                    allowed: "0 to 2",
+                });
+            }
+        }
+        if settings.max_inflight == 0 {
+            return Err(SettingsError::Range {
+                key: "max_inflight",
+                value: 0,
+                allowed: "1 to 65535",
+            });
+        }
+        Ok(Self {
+            settings,
+            rewriter,
+            priorities,
+            epoch,
+            rng: fastrand::Rng::with_seed(seed),
+            sessions: Vec::new(),
+            free_slots: Vec::new(),
+            by_client: HashMap::new(),
+            endpoints: HashMap::new(),
+            index: Index::default(),
+            retained: Retained::default(),
+            delayed: BTreeMap::new(),
+            exclusive: HashMap::new(),
+            timers: BTreeSet::new(),
+            scanning: Vec::new(),
+            next_session: 1,
+            next_message: 1,
+            ops: Vec::new(),
+            batch: 1,
+            committed: 0,
+            waiting: BTreeMap::new(),
+            matches: Matches::default(),
+            targets: Vec::new(),
+            marks: Vec::new(),
+            stamp: 0,
+            counters: Counters::default(),
+        })
+    }
+
+    /// Takes one command of an endpoint. Commands of an endpoint that has no session (any more) are ignored.
+    pub fn handle(&mut self, from: EndpointId, command: BusCommand, now: Instant, out: &mut BusOutputs) {
+        if let BusCommand::Open(open) = command {
+            return self.open(from, *open, now, out);
+        }
+        let Some(slot) = self.endpoints.get(&from).map(|attached| attached.slot) else {
+            return;
+        };
+        match command {
+            BusCommand::Open(_) => {}
+            BusCommand::Publish { message, ack, dedup } => {
+                self.publish_from(from, slot, message, ack, dedup, now, out);
+            }
+            BusCommand::Release(packet) => self.release(from, slot, packet, out),
+            BusCommand::Settle(id, settlement) => self.settle(from, slot, id, settlement, now, out),
+            BusCommand::Credit(n) => {
+                let session = self.session_mut(slot);
+                session.credit = session.credit.saturating_add(n);
+                self.pump(slot, now, out);
+            }
+            BusCommand::Subscribe { token, subscriptions } => {
+                self.subscribe(from, slot, token, subscriptions, now, out);
+            }
+            BusCommand::Unsubscribe { token, subscriptions } => {
+                self.unsubscribe(from, slot, token, subscriptions, now, out);
+            }
+            BusCommand::Close { reason, expiry } => {
+                self.endpoints.remove(&from);
+                self.detach(slot, reason, expiry, now, out);
+            }
+        }
+    }
+
+    /// A message of the gateway itself.
+    pub fn publish(&mut self, message: Message, now: Instant, out: &mut BusOutputs) {
+        // Nobody waits for an answer: a refusal (a full `$delayed/` list) is counted where it happens.
+        let _ = self.ingest(message, None, now, out);
+    }
+
+    /// Throws a client out. Whether it was connected.
+    pub fn kick(&mut self, client: &str, now: Instant, out: &mut BusOutputs) -> bool {
+        let Some(slot) = self.by_client.get(client).copied() else {
+            return false;
+        };
+        let Some(endpoint) = self.session(slot).endpoint else {
+            return false;
+        };
+        self.endpoints.remove(&endpoint);
+        out.events.push((endpoint, BusEvent::Kicked));
+        self.detach(slot, CloseReason::Kicked, None, now, out);
+        true
+    }
+
+    /// When [`Bus::handle_timeout`] is next wanted.
+    pub fn deadline(&self) -> Option<Instant> {
+        if !self.scanning.is_empty() {
+            return Some(Instant::START);
+        }
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// Does what is due: wills, session ends, delayed messages, expired retained messages, the next step of searches. Never much at once:
+    /// when more is due, [`Bus::deadline`] says so.
+    pub fn handle_timeout(&mut self, now: Instant, out: &mut BusOutputs) {
+        for _ in 0..TIMERS_PER_TURN {
+            if self.timers.first().is_none_or(|(at, _)| *at > now) {
+                break;
+            }
+            let (_, timer) = self.timers.pop_first().expect("just looked at");
+            match timer {
+                Timer::Will(slot, id) => self.will_is_due(slot, id, now, out),
+                Timer::SessionEnd(slot, id) => self.session_may_end(slot, id, now, out),
+                Timer::Delayed(id) => self.publish_delayed(id, now, out),
+                Timer::RetainedExpiry(topic) => self.expire_retained(&topic, now),
+            }
+        }
+        for slot in std::mem::take(&mut self.scanning) {
+            if let Some(session) = self.sessions[slot as usize].as_mut() {
+                session.scan_listed = false;
+                self.pump(slot, now, out);
+            }
+        }
+    }
+
+    /// Everything that must become durable, as one batch with its number; `None` when there is nothing. Batches must be committed in order
+    /// and reported to [`Bus::committed`] or [`Bus::commit_failed`].
+    pub fn take_batch(&mut self) -> Option<(u64, Vec<StoreOp>)> {
+        if self.ops.is_empty() {
+            return None;
+        }
+        let number = self.batch;
+        self.batch += 1;
+        Some((number, std::mem::take(&mut self.ops)))
+    }
+
+    /// All batches up to this one are durable: what waited for them is answered.
+    pub fn committed(&mut self, batch: u64, now: Instant, out: &mut BusOutputs) {
+        self.committed = self.committed.max(batch);
+        for (to, event) in self.take_waiting(batch) {
+            let Some(slot) = self.endpoints.get(&to).map(|attached| attached.slot) else {
+                continue;
+            };
+            let opened = matches!(event, BusEvent::Opened { .. });
+            out.events.push((to, event));
+            if opened {
+                self.finish_open(slot, now, out);
+            } else if !self.session(slot).scans.is_empty() {
+                self.pump(slot, now, out);
+            }
+        }
+    }
+
+    /// The batches up to this one could not be made durable: nothing they hold is promised. Publishers are refused; whoever waited for
+    /// something else is thrown out, to come back and ask again.
+    pub fn commit_failed(&mut self, batch: u64, now: Instant, out: &mut BusOutputs) {
+        self.committed = self.committed.max(batch);
+        for (to, event) in self.take_waiting(batch) {
+            match event {
+                BusEvent::Accepted(token, _) => {
+                    out.events.push((
+                        to,
+                        BusEvent::Refused(token, headgate_model::bus::Refusal::StoreFailed),
+                    ));
+                }
+                _ => {
+                    if let Some(attached) = self.endpoints.remove(&to) {
+                        out.events.push((to, BusEvent::Kicked));
+                        self.detach(attached.slot, CloseReason::Kicked, None, now, out);
+                    }
+                }
+            }
+        }
+    }
+
+    fn take_waiting(&mut self, batch: u64) -> impl Iterator<Item = (EndpointId, BusEvent)> + use<> {
+        let later = self.waiting.split_off(&(batch + 1));
+        std::mem::replace(&mut self.waiting, later)
+            .into_values()
+            .flatten()
+    }
+
+    /// Answers an endpoint: now, or when everything written so far is durable if `durable`; never before an earlier answer.
+    pub(crate) fn answer(
+        &mut self,
+        to: EndpointId,
+        event: BusEvent,
+        durable: bool,
+        out: &mut BusOutputs,
+    ) -> bool {
+        let last = if self.ops.is_empty() {
+            self.batch - 1
+        } else {
+            self.batch
+        };
+        let Some(attached) = self.endpoints.get_mut(&to) else {
+            return false;
+        };
+        if durable {
+            attached.waits_for = last;
+        }
+        if attached.waits_for > self.committed {
+            self.waiting
+                .entry(attached.waits_for)
+                .or_default()
+                .push((to, event));
+            return false;
+        }
+        out.events.push((to, event));
+        true
+    }
+
+    /// Whether an answer to this endpoint still waits for the store.
+    pub(crate) fn is_waiting(&self, endpoint: EndpointId) -> bool {
+        self.endpoints
+            .get(&endpoint)
+            .is_some_and(|attached| attached.waits_for > self.committed)
+    }
+
+    pub(crate) fn attach(&mut self, endpoint: EndpointId, slot: Slot) {
+        self.endpoints.insert(endpoint, Attached { slot, waits_for: 0 });
+    }
+
+    pub(crate) fn session(&self, slot: Slot) -> &Session {
+        self.sessions[slot as usize]
+            .as_deref()
+            .expect("a slot in use holds a session")
+    }
+
+    pub(crate) fn session_mut(&mut self, slot: Slot) -> &mut Session {
+        self.sessions[slot as usize]
+            .as_deref_mut()
+            .expect("a slot in use holds a session")
+    }
+
+    /// Lets go of a body; the last one to do so removes it from the store.
+    pub(crate) fn release_body(&mut self, body: Option<Body>) {
+        if let Some(id) = body.and_then(Arc::into_inner) {
+            self.ops.push(StoreOp::DeleteMessage(id));
+        }
+    }
+
+    /// Gauges and counters now.
+    pub fn stats(&self) -> BusStats {
+        let mut stats = BusStats {
+            clients: self.endpoints.len(),
+            sessions: self.by_client.len(),
+            filters: self.index.filters(),
+            retained: self.retained.len(),
+            delayed: self.delayed.len(),
+            published: self.counters.published,
+            unmatched: self.counters.unmatched,
+            delivered: self.counters.delivered,
+            expired_sessions: self.counters.expired_sessions,
+            dropped: self.counters.dropped,
+            ..BusStats::default()
+        };
+        for session in self.sessions.iter().flatten() {
+            stats.durable_sessions += usize::from(session.durable);
+            stats.subscriptions += session.subscriptions.len();
+            stats.queued += session.queue.len();
+            stats.queued_bytes += session.queued_bytes;
+            stats.inflight += session.inflight.len();
+        }
+        stats
+    }
+}

@@ -1,0 +1,462 @@
+//! The life of sessions: opened, taken over, left, ended, read back after a start; and the wills that go with it. MQTT 5 §4.1.
+
+use crate::bus::{Bus, BusOutputs, Delayed, Notice, Timer};
+use crate::index::{Entry, Slot};
+use crate::retained::Kept;
+use crate::routing::priority_of;
+use crate::session::{Body, Queued, Session};
+use hashbrown::HashMap;
+use headgate_model::bus::NEVER;
+use headgate_model::store::{MessageId, SessionImage, StoredMessage};
+use headgate_model::{
+    BusEvent, CloseReason, EndpointId, Instant, Message, MountPoint, Open, Qos, SessionId, StoreImage,
+    StoreOp, Subscription, SubscriptionOptions, Will,
+};
+use std::sync::Arc;
+use std::time::Duration;
+
+impl Bus {
+    pub(crate) fn open(&mut self, endpoint: EndpointId, open: Open, now: Instant, out: &mut BusOutputs) {
+        let written = self.ops.len();
+        let present = self.evict(&open, now, out);
+        let slot = match present {
+            Some(slot) => slot,
+            None => self.new_session(&open),
+        };
+        let expiry = self.capped_expiry(open.expiry);
+        let epoch = self.epoch;
+        let max_inflight = self.settings.max_inflight;
+        let session = self.session_mut(slot);
+        session.endpoint = Some(endpoint);
+        session.opening = true;
+        session.durable |= expiry > Duration::ZERO;
+        session.expiry = expiry;
+        session.ends_at = None;
+        session.will = open.will;
+        session.will_due = None; // It came back in time. [MQTT-3.1.3-9]
+        session.username = open.presence.username.clone();
+        session.presence = Arc::clone(&open.presence);
+        session.receive_maximum = open.receive_maximum.clamp(1, max_inflight);
+        session.credit = open.credit;
+        if session.durable || session.will.is_some() || session.recorded {
+            session.recorded = true;
+            let op = StoreOp::PutSession(session.id, Box::new(session.record(epoch)));
+            self.ops.push(op);
+        }
+        self.attach(endpoint, slot);
+        self.auto_subscribe(slot);
+        out.notices.push(Notice::Connected {
+            client: open.client_id,
+            presence: open.presence,
+        });
+        // CONNACK of a session that shall last promises that it does.
+        let durable = self.ops.len() > written && self.session(slot).durable;
+        if self.answer(
+            endpoint,
+            BusEvent::Opened {
+                present: present.is_some(),
+            },
+            durable,
+            out,
+        ) {
+            self.finish_open(slot, now, out);
+        }
+    }
+
+    /// Makes way for a new connection of this client: throws out another one \[MQTT-3.1.4-3\], ends what must not be resumed
+    /// \[MQTT-3.1.2-4\]. The session to go on with, if there is one.
+    fn evict(&mut self, open: &Open, now: Instant, out: &mut BusOutputs) -> Option<Slot> {
+        let slot = *self.by_client.get(&open.client_id)?;
+        if let Some(old) = self.session(slot).endpoint {
+            self.endpoints.remove(&old);
+            out.events.push((old, BusEvent::TakenOver));
+            // A will that waits is not sent when the session goes on at once.
+            let session = self.session_mut(slot);
+            if !open.clean_start
+                && session.durable
+                && session.will.as_ref().is_some_and(|w| !w.delay.is_zero())
+            {
+                session.will = None;
+            }
+            self.detach(slot, CloseReason::TakenOver, None, now, out);
+        }
+        let slot = *self.by_client.get(&open.client_id)?;
+        let over = self.session(slot).ends_at.is_some_and(|at| at <= now);
+        if open.clean_start || over || !self.session(slot).durable {
+            self.end_session(slot, now, out);
+            return None;
+        }
+        Some(slot)
+    }
+
+    /// The client has been told that it is in: what waits for it may go out.
+    pub(crate) fn finish_open(&mut self, slot: Slot, now: Instant, out: &mut BusOutputs) {
+        let session = self.session_mut(slot);
+        session.opening = false;
+        let endpoint = session.endpoint.expect("an endpoint opened it");
+        // PUBREL for what was received, in order. [MQTT-4.4.0-1] [MQTT-4.6.0-4]
+        let received = session.inflight.iter().filter_map(Queued::id);
+        out.events
+            .extend(received.map(|id| (endpoint, BusEvent::Received(id))));
+        self.pump(slot, now, out);
+    }
+
+    fn new_session(&mut self, open: &Open) -> Slot {
+        let id = SessionId(self.next_session);
+        self.next_session += 1;
+        self.place(Session::new(id, open.client_id.clone()))
+    }
+
+    fn place(&mut self, session: Session) -> Slot {
+        let client = session.client.clone();
+        let slot = match self.free_slots.pop() {
+            Some(slot) => {
+                self.sessions[slot as usize] = Some(Box::new(session));
+                slot
+            }
+            None => {
+                self.sessions.push(Some(Box::new(session)));
+                self.marks.push((0, 0));
+                Slot::try_from(self.sessions.len() - 1).expect("fewer than four billion sessions")
+            }
+        };
+        self.by_client.insert(client, slot);
+        slot
+    }
+
+    fn capped_expiry(&self, wished: Duration) -> Duration {
+        let cap = self.settings.max_session_expiry;
+        if cap.is_zero() { wished } else { wished.min(cap) }
+    }
+
+    fn auto_subscribe(&mut self, slot: Slot) {
+        let session = self.session(slot);
+        let username = session.username.clone().unwrap_or_default();
+        let wanted: Vec<Subscription> = self
+            .settings
+            .auto_subscribe
+            .iter()
+            .filter_map(|auto| {
+                let topic = auto
+                    .topic
+                    .replace("%c", session.client.as_str())
+                    .replace("%u", &username);
+                let qos = Qos::from_u8(auto.qos).expect("checked when the bus was made");
+                let options = SubscriptionOptions {
+                    qos,
+                    ..SubscriptionOptions::default()
+                };
+                // A client id that holds a wildcard must not widen the subscription: then there is none.
+                let wildcards = |text: &str| text.matches(['+', '#']).count();
+                if wildcards(&topic) != wildcards(&auto.topic) {
+                    return None;
+                }
+                Subscription::parse(&topic.into(), options, &MountPoint::default()).ok()
+            })
+            .filter(|s| {
+                !session
+                    .subscriptions
+                    .contains_key(&(s.filter.clone(), s.share.clone()))
+            })
+            .collect();
+        for subscription in wanted {
+            // A refusal (a limit, an exclusive topic) leaves the client without it, as if it had asked itself.
+            let _ = self.add_subscription(slot, subscription);
+        }
+    }
+
+    /// The endpoint has gone; the session ends or waits.
+    pub(crate) fn detach(
+        &mut self,
+        slot: Slot,
+        reason: CloseReason,
+        expiry: Option<Duration>,
+        now: Instant,
+        out: &mut BusOutputs,
+    ) {
+        let expiry = expiry.map(|wished| self.capped_expiry(wished));
+        let store_qos0 = self.settings.store_qos0;
+        let epoch = self.epoch;
+        let session = self.session_mut(slot);
+        session.endpoint = None;
+        session.opening = false;
+        session.take_back_inflight();
+        if let Some(expiry) = expiry {
+            session.expiry = expiry;
+        }
+        out.notices.push(Notice::Disconnected {
+            client: session.client.clone(),
+            presence: Arc::clone(&session.presence),
+            reason,
+        });
+        if reason == CloseReason::Shutdown {
+            return; // What is in the store is what shall be found at the next start.
+        }
+        if reason == CloseReason::Normal {
+            session.will = None; // [MQTT-3.14.4-3]
+        }
+        if session.expiry.is_zero() || !session.durable {
+            self.end_session(slot, now, out);
+            return;
+        }
+        if !store_qos0 && session.queued_qos0 > 0 {
+            let qos0: Vec<usize> = (0..session.queue.len())
+                .filter(|at| session.queue[*at].qos == Qos::AtMostOnce)
+                .collect();
+            for at in qos0.into_iter().rev() {
+                session.dequeue_at(at);
+            }
+        }
+        session.ends_at = session.end_after(now);
+        if let Some(delay) = session.will.as_ref().map(|w| w.delay) {
+            session.will_due = Some(now + delay);
+        }
+        let op = StoreOp::PutSession(session.id, Box::new(session.record(epoch)));
+        self.ops.push(op);
+        self.set_timers(slot);
+        if self.session(slot).will_due.is_some_and(|at| at <= now) {
+            let id = self.session(slot).id;
+            self.will_is_due(slot, id, now, out);
+        }
+        self.pass_on_shared(slot, now, out);
+    }
+
+    fn set_timers(&mut self, slot: Slot) {
+        let session = self.session(slot);
+        let (id, ends_at, will_due) = (session.id, session.ends_at, session.will_due);
+        self.timers
+            .extend(ends_at.map(|at| (at, Timer::SessionEnd(slot, id))));
+        self.timers.extend(will_due.map(|at| (at, Timer::Will(slot, id))));
+    }
+
+    /// A client that leaves keeps its session: what came by shared subscriptions goes to members that are there. MQTT 5 §4.8.2.
+    fn pass_on_shared(&mut self, slot: Slot, now: Instant, out: &mut BusOutputs) {
+        let movable = |bus: &Self, queued: &Queued| {
+            queued.group != 0
+                && !(queued.qos == Qos::ExactlyOnce && queued.sent)
+                && bus.index.group(queued.group).is_some_and(|group| {
+                    group
+                        .members
+                        .iter()
+                        .any(|m| m.session != slot && bus.session(m.session).endpoint.is_some())
+                })
+        };
+        if self.session(slot).queue.iter().all(|queued| queued.group == 0) {
+            return;
+        }
+        let places: Vec<usize> = {
+            let session = self.session(slot);
+            (0..session.queue.len())
+                .filter(|at| movable(self, &session.queue[*at]))
+                .collect()
+        };
+        let session = self.session_mut(slot);
+        let mut left: Vec<Queued> = places
+            .into_iter()
+            .rev()
+            .filter_map(|at| session.dequeue_at(at))
+            .collect();
+        left.reverse();
+        let id = session.id;
+        let stored = left
+            .iter()
+            .filter(|q| q.body.is_some())
+            .map(|q| StoreOp::DeleteQueued(id, q.seq));
+        self.ops.extend(stored);
+        self.hand_on(slot, left, now, out);
+    }
+
+    /// Ends a session: its will first, if it is still due \[MQTT-3.1.2-8\]; then everything it held is let go.
+    pub(crate) fn end_session(&mut self, slot: Slot, now: Instant, out: &mut BusOutputs) {
+        if let Some(will) = self.session_mut(slot).will.take() {
+            self.publish_will(slot, will, now, out);
+        }
+        let session = self.sessions[slot as usize]
+            .take()
+            .expect("a slot in use holds a session");
+        self.free_slots.push(slot);
+        self.by_client.remove(&session.client);
+        for (filter, share) in session.subscriptions.keys() {
+            self.index.remove(filter, share.as_ref(), slot);
+        }
+        for subscription in session.subscriptions.values().filter(|s| s.exclusive) {
+            self.exclusive.remove(&subscription.filter);
+        }
+        if session.recorded {
+            self.ops.push(StoreOp::DeleteSession(session.id));
+        }
+        let (shared, own): (Vec<Queued>, Vec<Queued>) = session
+            .queue
+            .into_iter()
+            .chain(session.inflight)
+            .partition(|queued| queued.group != 0);
+        for queued in own {
+            self.release_body(queued.body);
+        }
+        self.hand_on(slot, shared, now, out);
+    }
+
+    pub(crate) fn session_may_end(&mut self, slot: Slot, id: SessionId, now: Instant, out: &mut BusOutputs) {
+        let Some(session) = self.sessions[slot as usize].as_deref() else {
+            return;
+        };
+        if session.id == id && session.ends_at.is_some_and(|at| at <= now) {
+            self.counters.expired_sessions += 1;
+            self.end_session(slot, now, out);
+        }
+    }
+
+    pub(crate) fn will_is_due(&mut self, slot: Slot, id: SessionId, now: Instant, out: &mut BusOutputs) {
+        let epoch = self.epoch;
+        let Some(session) = self.sessions[slot as usize].as_deref_mut() else {
+            return;
+        };
+        if session.id != id || session.will_due.is_none_or(|at| at > now) {
+            return;
+        }
+        session.will_due = None;
+        let Some(will) = session.will.take() else { return };
+        let op = StoreOp::PutSession(session.id, Box::new(session.record(epoch)));
+        self.ops.push(op);
+        self.publish_will(slot, will, now, out);
+    }
+
+    fn publish_will(&mut self, slot: Slot, will: Will, now: Instant, out: &mut BusOutputs) {
+        let message = Message {
+            expires_at: will.message_expiry.map(|interval| now + interval),
+            publisher: Some(self.session(slot).id),
+            ..will.message
+        };
+        // There is nobody to tell of a refusal; drops are counted where they happen.
+        let _ = self.ingest(message, Some(slot), now, out);
+    }
+
+    /// Rebuilds everything from what was durable. Called once, on an empty bus, before the first command. What is over by now ends at the
+    /// first [`Bus::handle_timeout`].
+    pub fn load(&mut self, image: StoreImage) {
+        let mut bodies: HashMap<MessageId, (Arc<Message>, Body)> = HashMap::new();
+        for (id, StoredMessage { message, expires }) in image.messages {
+            self.next_message = self.next_message.max(id.0 + 1);
+            let expires_at = expires.map(|wall| wall.to_instant(self.epoch));
+            let message = Arc::new(Message {
+                expires_at,
+                ..Arc::unwrap_or_clone(message)
+            });
+            bodies.insert(id, (message, Arc::new(id)));
+        }
+        for session in image.sessions {
+            self.load_session(session, &bodies);
+        }
+        for id in image.retained {
+            let Some((message, body)) = bodies.get(&id) else {
+                continue;
+            };
+            if let Some(at) = message.expires_at {
+                self.timers
+                    .insert((at, Timer::RetainedExpiry(message.topic.bytes().clone())));
+            }
+            self.retained.put(Kept {
+                message: Arc::clone(message),
+                body: Arc::clone(body),
+            });
+        }
+        for (id, due) in image.delayed {
+            let Some((message, body)) = bodies.get(&id) else {
+                continue;
+            };
+            self.timers
+                .insert((due.to_instant(self.epoch), Timer::Delayed(id)));
+            self.delayed.insert(
+                id,
+                Delayed {
+                    message: Arc::clone(message),
+                    body: Arc::clone(body),
+                },
+            );
+        }
+        // What nobody refers to goes.
+        let mut orphans: Vec<MessageId> = bodies
+            .into_values()
+            .filter_map(|(_, body)| Arc::into_inner(body))
+            .collect();
+        orphans.sort_unstable();
+        self.ops.extend(orphans.into_iter().map(StoreOp::DeleteMessage));
+    }
+
+    fn load_session(&mut self, image: SessionImage, bodies: &HashMap<MessageId, (Arc<Message>, Body)>) {
+        let SessionImage {
+            id,
+            record,
+            subscriptions,
+            queue,
+            received,
+        } = image;
+        self.next_session = self.next_session.max(id.0 + 1);
+        let mut session = Session::new(id, record.client_id);
+        session.username = record.username;
+        session.recorded = true;
+        session.durable = !record.expiry.is_zero();
+        session.expiry = record.expiry;
+        session.received = received.into_iter().collect();
+        session.ends_at = match record.ends {
+            Some(wall) => Some(wall.to_instant(self.epoch)),
+            // Connected when the gateway stopped: its time begins now. One that was kept for its will alone ends now.
+            None if record.expiry == NEVER => None,
+            None => Some(Instant::START + record.expiry),
+        };
+        if let Some(will) = record.will {
+            session.will_due = Some(
+                will.due
+                    .map_or(Instant::START + will.delay, |wall| wall.to_instant(self.epoch)),
+            );
+            let message = Arc::unwrap_or_clone(will.message);
+            session.will = Some(Will {
+                message,
+                delay: will.delay,
+                message_expiry: will.message_expiry,
+            });
+        }
+        for (seq, entry) in queue {
+            session.next_seq = seq + 1;
+            let Some((message, body)) = bodies.get(&entry.message) else {
+                continue;
+            };
+            let queued = Queued {
+                message: Arc::clone(message),
+                subscription_ids: entry.subscription_ids,
+                body: Some(Arc::clone(body)),
+                seq,
+                group: 0,
+                qos: entry.qos,
+                retain: entry.retain,
+                // Whether it was handed over before the stop is not known: DUP is allowed to be wrong that way round.
+                sent: true,
+                received: entry.received,
+                carried: entry.received,
+                priority: priority_of(&self.priorities, message.topic.as_bytes()),
+            };
+            if queued.received {
+                session.inflight.push_back(queued);
+            } else {
+                session.enqueue(queued);
+            }
+        }
+        let slot = self.place(session);
+        for subscription in subscriptions {
+            let (filter, share) = (subscription.filter.clone(), subscription.share.clone());
+            self.index.insert(
+                &filter,
+                share.as_ref(),
+                Entry::new(slot, &subscription.options),
+                false,
+            );
+            if subscription.exclusive {
+                self.exclusive.insert(filter.clone(), slot);
+            }
+            self.session_mut(slot)
+                .subscriptions
+                .insert((filter, share), subscription);
+        }
+        self.set_timers(slot);
+    }
+}

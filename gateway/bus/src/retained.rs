@@ -1,0 +1,140 @@
+//! Retained messages: the last message of each topic that was published with RETAIN. \[MQTT-3.3.1-5\]
+//!
+//! Always true: at most one message for a topic; an empty payload removes it \[MQTT-3.3.1-6\]; an expired one is never delivered. They
+//! are kept in the order of their topics, so that a filter's literal beginning bounds the search and a search can be taken up again.
+
+use crate::session::Body;
+use bytes::Bytes;
+use headgate_model::{Instant, Message, TopicFilter};
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+#[derive(Debug, Clone)]
+pub struct Kept {
+    pub message: Arc<Message>,
+    pub body: Body,
+}
+
+#[derive(Debug, Default)]
+pub struct Retained(BTreeMap<Bytes, Kept>);
+
+/// How far one step of a search came.
+pub enum Scanned {
+    /// Nothing is left.
+    All,
+    /// Take it up behind this topic.
+    Until(Bytes),
+}
+
+impl Retained {
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn contains(&self, topic: &[u8]) -> bool {
+        self.0.contains_key(topic)
+    }
+
+    pub fn get(&self, topic: &[u8]) -> Option<&Kept> {
+        self.0.get(topic)
+    }
+
+    pub fn put(&mut self, kept: Kept) -> Option<Kept> {
+        self.0.insert(kept.message.topic.bytes().clone(), kept)
+    }
+
+    pub fn remove(&mut self, topic: &[u8]) -> Option<Kept> {
+        self.0.remove(topic)
+    }
+
+    /// Looks at no more than `budget` topics behind `after` and hands those that match to `found`, until it says stop.
+    pub fn scan(
+        &self,
+        filter: &TopicFilter,
+        after: Option<&Bytes>,
+        budget: usize,
+        now: Instant,
+        mut found: impl FnMut(&Kept) -> std::ops::ControlFlow<()>,
+    ) -> Scanned {
+        let prefix = literal_prefix(filter);
+        let start = match after {
+            Some(topic) => Bound::Excluded(topic.clone()),
+            None => Bound::Included(Bytes::copy_from_slice(prefix)),
+        };
+        for (seen, (topic, kept)) in self.0.range((start, Bound::Unbounded)).enumerate() {
+            if !topic.starts_with(prefix) {
+                return Scanned::All;
+            }
+            let matches = !kept.message.is_expired(now) && filter.matches(topic);
+            if (matches && found(kept).is_break()) || seen + 1 == budget {
+                return Scanned::Until(topic.clone());
+            }
+        }
+        Scanned::All
+    }
+}
+
+/// The part of a filter before its first wildcard level. "a/#" also matches "a", so the separator before `#` is not part of it.
+fn literal_prefix(filter: &TopicFilter) -> &[u8] {
+    let raw = filter.as_bytes();
+    let literal = raw
+        .iter()
+        .position(|b| matches!(b, b'+' | b'#'))
+        .map_or(raw, |at| &raw[..at]);
+    if raw.len() == literal.len() + 1 && raw.ends_with(b"/#") {
+        &literal[..literal.len() - 1]
+    } else {
+        literal
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use headgate_model::Topic;
+    use headgate_model::store::MessageId;
+    use std::ops::ControlFlow;
+
+    fn filled(topics: &[&str]) -> Retained {
+        let mut retained = Retained::default();
+        for (n, topic) in (0..).zip(topics) {
+            let message = Arc::new(Message::new(Topic::try_from(*topic).unwrap(), "x"));
+            retained.put(Kept {
+                message,
+                body: Arc::new(MessageId(n)),
+            });
+        }
+        retained
+    }
+
+    fn search(retained: &Retained, filter: &str, budget: usize) -> Vec<String> {
+        let filter = TopicFilter::try_from(filter).unwrap();
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            let step = retained.scan(&filter, after.as_ref(), budget, Instant(0), |kept| {
+                found.push(kept.message.topic.to_string());
+                ControlFlow::Continue(())
+            });
+            match step {
+                Scanned::All => return found,
+                Scanned::Until(topic) => after = Some(topic),
+            }
+        }
+    }
+
+    #[test]
+    fn a_search_in_small_steps_finds_each_once() {
+        let retained = filled(&["a", "a/b", "a/c", "a-b", "ab", "b/b", "$SYS/x"]);
+        for budget in [1, 2, 100] {
+            assert_eq!(search(&retained, "a/#", budget), ["a", "a/b", "a/c"]);
+            assert_eq!(search(&retained, "+/b", budget), ["a/b", "b/b"]);
+            assert_eq!(search(&retained, "a", budget), ["a"]);
+            assert_eq!(
+                search(&retained, "#", budget),
+                ["a", "a-b", "a/b", "a/c", "ab", "b/b"]
+            );
+            assert_eq!(search(&retained, "$SYS/#", budget), ["$SYS/x"]);
+        }
+    }
+}

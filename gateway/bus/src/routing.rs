@@ -1,0 +1,639 @@
+//! From a publish to its deliveries: who gets a message, at which QoS, now or later.
+
+use crate::bus::{Bus, BusOutputs, Delayed, Timer};
+use crate::index::{GroupId, Slot};
+use crate::retained::Kept;
+use crate::session::{Body, Queued};
+use crate::settings::{Overlap, QueueFull, RewriteAction, SharedStrategy};
+use crate::stats::DropReason;
+use headgate_model::bus::{Outcome, Refusal};
+use headgate_model::store::{MessageId, StoredMessage};
+use headgate_model::{
+    AckToken, BusEvent, Delivery, DeliveryId, EndpointId, Instant, Message, Qos, Settlement, StoreOp,
+    SubscriptionIds, Topic, TopicFilter, WallTime,
+};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One copy of a message on its way to one session.
+#[derive(Debug)]
+pub struct Target {
+    pub slot: Slot,
+    pub qos: Qos,
+    pub retain: bool,
+    pub group: GroupId,
+    pub identifiers: Option<Box<SubscriptionIds>>,
+}
+
+/// What is made of a message at most once, however many sessions keep it: a copy that owns its bytes, and a body in the store.
+#[derive(Debug, Default)]
+pub struct Shared {
+    compact: Option<Arc<Message>>,
+    pub body: Option<Body>,
+}
+
+impl Shared {
+    /// Of a retained message: already compact, already in the store.
+    pub fn of_kept(kept: &Kept) -> Self {
+        Self {
+            compact: Some(Arc::clone(&kept.message)),
+            body: Some(Arc::clone(&kept.body)),
+        }
+    }
+
+    fn compact(&mut self, message: &Message) -> Arc<Message> {
+        Arc::clone(self.compact.get_or_insert_with(|| Arc::new(message.compact())))
+    }
+}
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug)]
+pub struct Ingested {
+    pub outcome: Outcome,
+    /// Something was written for the store that the acknowledgement promises.
+    pub durable: bool,
+}
+
+/// EMQX's limit of `$delayed/`: 4,294,967 s, about 49 days.
+const MAX_DELAY_S: u64 = 4_294_967;
+
+impl Bus {
+    pub(crate) fn publish_from(
+        &mut self,
+        from: EndpointId,
+        slot: Slot,
+        mut message: Message,
+        ack: Option<AckToken>,
+        dedup: Option<u16>,
+        now: Instant,
+        out: &mut BusOutputs,
+    ) {
+        let limit = self.settings.max_awaiting_release;
+        let session = self.session_mut(slot);
+        message.publisher = Some(session.id);
+        if let Some(packet) = dedup {
+            if session.received.contains(&packet) {
+                // Sent again: it was routed when it first came. [MQTT-4.3.3-10]
+                if let Some(token) = ack {
+                    self.answer(from, BusEvent::Accepted(token, Outcome::Matched), true, out);
+                }
+                return;
+            }
+            if session.received.len() >= limit {
+                if let Some(token) = ack {
+                    self.answer(from, BusEvent::Refused(token, Refusal::QuotaExceeded), false, out);
+                }
+                return;
+            }
+        }
+        match self.ingest(message, Some(slot), now, out) {
+            Ok(Ingested { outcome, mut durable }) => {
+                if let Some(packet) = dedup {
+                    let session = self.session_mut(slot);
+                    session.received.insert(packet);
+                    if session.durable {
+                        let id = session.id;
+                        self.ops.push(StoreOp::PutReceived(id, packet));
+                        durable = true;
+                    }
+                }
+                if let Some(token) = ack {
+                    self.answer(from, BusEvent::Accepted(token, outcome), durable, out);
+                }
+            }
+            Err(refusal) => {
+                if let Some(token) = ack {
+                    self.answer(from, BusEvent::Refused(token, refusal), false, out);
+                }
+            }
+        }
+    }
+
+    /// PUBREL: the packet identifier may be used for another message. \[MQTT-4.3.3-12\]
+    pub(crate) fn release(&mut self, from: EndpointId, slot: Slot, packet: u16, out: &mut BusOutputs) {
+        let session = self.session_mut(slot);
+        let known = session.received.remove(&packet);
+        let durable = known && session.durable;
+        if durable {
+            let id = session.id;
+            self.ops.push(StoreOp::DeleteReceived(id, packet));
+        }
+        self.answer(from, BusEvent::Released { packet, known }, durable, out);
+    }
+
+    /// A message enters the bus: rewritten, held back, retained and routed as its topic says.
+    pub(crate) fn ingest(
+        &mut self,
+        mut message: Message,
+        from: Option<Slot>,
+        now: Instant,
+        out: &mut BusOutputs,
+    ) -> Result<Ingested, Refusal> {
+        if message.topic.as_bytes().starts_with(b"$delayed/") {
+            return self.delay(message, now);
+        }
+        if let Some(topic) = self
+            .rewriter
+            .apply(RewriteAction::Publish, message.topic.as_str())
+        {
+            message.topic = Topic::try_from(topic.as_str()).map_err(|_| Refusal::TopicInvalid)?;
+        }
+        self.counters.published += 1;
+        let message = Arc::new(message);
+        let mut shared = Shared::default();
+        self.find_targets(&message, from);
+        if self.settings.when_full == QueueFull::Refuse && self.some_target_is_full(&message) {
+            self.targets.clear();
+            self.counters.drop(DropReason::QueueFull);
+            return Err(Refusal::QuotaExceeded);
+        }
+        let retained = message.retain && self.retain(&message, &mut shared, now);
+        let outcome = if self.targets.is_empty() {
+            Outcome::NoSubscribers
+        } else {
+            Outcome::Matched
+        };
+        if self.targets.is_empty() {
+            self.counters.unmatched += 1;
+        }
+        let mut durable = retained;
+        let mut targets = std::mem::take(&mut self.targets);
+        for target in targets.drain(..) {
+            durable |= self.deliver(&message, target, &mut shared, now, out);
+        }
+        self.targets = targets;
+        Ok(Ingested { outcome, durable })
+    }
+
+    /// Fills `targets` with one copy for each session, or for each subscription if the operator wants that. MQTT 5 §3.3.4.
+    fn find_targets(&mut self, message: &Message, from: Option<Slot>) {
+        let mut matches = std::mem::take(&mut self.matches);
+        matches.clear();
+        self.index.collect(message.topic.as_bytes(), &mut matches);
+        self.stamp += 1;
+        for entry in &matches.plain {
+            if entry.no_local && from == Some(entry.session) {
+                continue; // [MQTT-3.8.3-3]
+            }
+            let qos = self.effective_qos(message.qos, entry.qos);
+            let retain = message.retain && entry.retain_as_published; // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
+            if self.settings.overlap == Overlap::OneCopy {
+                let mark = &mut self.marks[entry.session as usize];
+                if mark.0 == self.stamp {
+                    let target = &mut self.targets[mark.1 as usize];
+                    target.qos = target.qos.max(qos);
+                    target.retain |= retain;
+                    if entry.identifier != 0 {
+                        target
+                            .identifiers
+                            .get_or_insert_with(|| Box::new(SubscriptionIds(Vec::new())))
+                            .0
+                            .push(entry.identifier);
+                    }
+                    continue;
+                }
+                *mark = (
+                    self.stamp,
+                    u32::try_from(self.targets.len()).expect("fewer than four billion sessions"),
+                );
+            }
+            let identifiers = identifiers(entry.identifier);
+            self.targets.push(Target {
+                slot: entry.session,
+                qos,
+                retain,
+                group: 0,
+                identifiers,
+            });
+        }
+        for group in &matches.groups {
+            if let Some(target) = self.choose_member(*group, message, None) {
+                self.targets.push(target);
+            }
+        }
+        self.matches = matches;
+    }
+
+    fn effective_qos(&self, published: Qos, subscribed: Qos) -> Qos {
+        if self.settings.upgrade_qos {
+            subscribed
+        } else {
+            published.min(subscribed)
+        }
+    }
+
+    fn some_target_is_full(&self, message: &Message) -> bool {
+        let size = size_of::<Queued>() + message.size();
+        self.targets.iter().any(|target| {
+            let session = self.session(target.slot);
+            target.qos > Qos::AtMostOnce && session.queued_qos0 == 0 && session.is_full(size, &self.settings)
+        })
+    }
+
+    /// One member of a shared subscription, connected ones first. MQTT 5 §4.8.2.
+    fn choose_member(&mut self, id: GroupId, message: &Message, except: Option<Slot>) -> Option<Target> {
+        let publisher = message.publisher.map_or(0, |p| p.0);
+        let strategy = self.settings.shared_strategy;
+        let drawn = self.rng.u64(..);
+        let group = self.index.group(id)?;
+        let eligible = |slot: Slot, online: bool| {
+            Some(slot) != except && (!online || self.session(slot).endpoint.is_some())
+        };
+        let online = group.members.iter().filter(|m| eligible(m.session, true)).count();
+        let only_online = online > 0;
+        let count = if only_online {
+            online
+        } else {
+            group
+                .members
+                .iter()
+                .filter(|m| eligible(m.session, false))
+                .count()
+        };
+        if count == 0 {
+            return None;
+        }
+        let nth = |n: usize| {
+            group
+                .members
+                .iter()
+                .filter(|m| eligible(m.session, only_online))
+                .nth(n)
+                .copied()
+        };
+        let within = |number: u64| usize::try_from(number % count as u64).expect("less than a count");
+        let hash = |key: &[u8]| within(BuildHasherDefault::<DefaultHasher>::default().hash_one(key));
+        let (member, cursor) = match strategy {
+            SharedStrategy::Random => (nth(within(drawn)), group.cursor),
+            SharedStrategy::RoundRobin => (nth(group.cursor as usize % count), group.cursor.wrapping_add(1)),
+            SharedStrategy::Sticky => {
+                let held = group
+                    .members
+                    .iter()
+                    .find(|m| m.session + 1 == group.cursor && eligible(m.session, only_online))
+                    .copied();
+                let member = held.or_else(|| nth(within(drawn)));
+                (member, member.map_or(0, |m| m.session + 1))
+            }
+            SharedStrategy::HashClient => (nth(hash(&publisher.to_be_bytes())), group.cursor),
+            SharedStrategy::HashTopic => (nth(hash(message.topic.as_bytes())), group.cursor),
+        };
+        let member = member?;
+        if let Some(group) = self.index.group_mut(id) {
+            group.cursor = cursor;
+        }
+        Some(Target {
+            slot: member.session,
+            qos: self.effective_qos(message.qos, member.qos),
+            retain: message.retain && member.retain_as_published,
+            group: id,
+            identifiers: identifiers(member.identifier),
+        })
+    }
+
+    /// Hands a copy to the session's endpoint, or keeps it for later. Whether something was written for the store.
+    pub(crate) fn deliver(
+        &mut self,
+        message: &Arc<Message>,
+        target: Target,
+        shared: &mut Shared,
+        now: Instant,
+        out: &mut BusOutputs,
+    ) -> bool {
+        let Target {
+            slot,
+            qos,
+            retain,
+            group,
+            identifiers,
+        } = target;
+        let store_qos0 = self.settings.store_qos0;
+        let session = self.sessions[slot as usize]
+            .as_deref_mut()
+            .expect("a target is a session");
+        if qos == Qos::AtMostOnce {
+            if session.is_online() && session.credit > 0 && session.queue.is_empty() {
+                session.credit -= 1;
+                self.counters.delivered += 1;
+                let delivery = Delivery {
+                    message: Arc::clone(message),
+                    id: None,
+                    qos,
+                    retain,
+                    redelivered: false,
+                    subscription_ids: identifiers,
+                };
+                out.events
+                    .push((session.endpoint.expect("online"), BusEvent::Delivery(delivery)));
+                return false;
+            }
+            if session.endpoint.is_none() && !store_qos0 {
+                self.counters.drop(DropReason::OfflineQos0);
+                return false;
+            }
+        }
+        let mut queued = Queued {
+            message: Arc::clone(message),
+            subscription_ids: identifiers,
+            body: None,
+            seq: session.next_seq,
+            group,
+            qos,
+            retain,
+            sent: false,
+            received: false,
+            carried: false,
+            priority: priority_of(&self.priorities, message.topic.as_bytes()),
+        };
+        let at_once = session.queue.is_empty() && session.may_send(&queued);
+        if !at_once && !self.make_room(slot, &queued) {
+            return false;
+        }
+        let session = self.sessions[slot as usize]
+            .as_deref_mut()
+            .expect("a target is a session");
+        let durable = session.durable && qos > Qos::AtMostOnce;
+        if qos > Qos::AtMostOnce {
+            session.next_seq += 1;
+        }
+        let (id, seq) = (session.id, queued.seq);
+        if durable {
+            queued.body = Some(self.body_of(message, shared));
+            let entry = queued.entry().expect("it has a body");
+            self.ops.push(StoreOp::PutQueued(id, seq, entry));
+        }
+        if at_once {
+            self.send(slot, queued, out);
+        } else {
+            queued.message = shared.compact(message);
+            self.session_mut(slot).enqueue(queued);
+            // Behind others it waits its turn; alone, the endpoint may have room for it by now.
+            self.pump(slot, now, out);
+        }
+        durable
+    }
+
+    /// Makes room in a queue for one more. False when it must not be queued; whatever is dropped is counted.
+    fn make_room(&mut self, slot: Slot, incoming: &Queued) -> bool {
+        loop {
+            let session = self.sessions[slot as usize]
+                .as_deref_mut()
+                .expect("a target is a session");
+            if !session.is_full(incoming.size(), &self.settings) {
+                return true;
+            }
+            self.counters.drop(DropReason::QueueFull);
+            let victim = if session.queued_qos0 > 0 {
+                session.queue.iter().position(|q| q.qos == Qos::AtMostOnce)
+            } else if incoming.qos == Qos::AtMostOnce || self.settings.when_full != QueueFull::DropOldest {
+                None
+            } else {
+                // The oldest of the least important ones.
+                let least = session.queue.back().map_or(0, |q| q.priority);
+                session.queue.iter().position(|q| q.priority == least)
+            };
+            let Some(victim) = victim.and_then(|at| session.dequeue_at(at)) else {
+                return false;
+            };
+            self.forget(slot, victim);
+        }
+    }
+
+    /// Removes what is in the store of a delivery that has left its session's queue or flight.
+    fn forget(&mut self, slot: Slot, queued: Queued) {
+        if queued.body.is_some() {
+            let id = self.session(slot).id;
+            self.ops.push(StoreOp::DeleteQueued(id, queued.seq));
+            self.release_body(queued.body);
+        }
+    }
+
+    /// Hands a delivery to the endpoint; `may_send` was asked.
+    fn send(&mut self, slot: Slot, mut queued: Queued, out: &mut BusOutputs) {
+        self.counters.delivered += 1;
+        let session = self.session_mut(slot);
+        session.credit -= 1;
+        let endpoint = session.endpoint.expect("may_send was asked");
+        out.events.push((endpoint, BusEvent::Delivery(queued.delivery())));
+        if queued.qos > Qos::AtMostOnce {
+            queued.sent = true;
+            session.inflight.push_back(queued);
+            session.quota_used += 1;
+        }
+    }
+
+    /// Hands over what waits, as far as window and credit allow; then goes on with searches for retained messages.
+    pub(crate) fn pump(&mut self, slot: Slot, now: Instant, out: &mut BusOutputs) {
+        loop {
+            let session = self.session_mut(slot);
+            let Some(next) = session.queue.front() else { break };
+            // Sent before, it must be sent again: the receiver may hold its packet identifier. [MQTT-4.4.0-1]
+            let expired = next.message.is_expired(now) && !next.sent;
+            if !expired && !session.may_send(next) {
+                return;
+            }
+            let queued = session.dequeue_front().expect("just looked at");
+            if expired {
+                self.counters.drop(DropReason::Expired); // [MQTT-3.3.2-5]
+                self.forget(slot, queued);
+            } else {
+                self.send(slot, queued, out);
+            }
+        }
+        self.scan_retained(slot, now, out);
+    }
+
+    pub(crate) fn settle(
+        &mut self,
+        from: EndpointId,
+        slot: Slot,
+        id: DeliveryId,
+        settlement: Settlement,
+        now: Instant,
+        out: &mut BusOutputs,
+    ) {
+        let session = self.session_mut(slot);
+        let Some(at) = session.find_inflight(id) else {
+            return;
+        };
+        if settlement == Settlement::Received {
+            let session_id = session.id;
+            let queued = &mut session.inflight[at];
+            queued.received = true;
+            let (seq, entry) = (queued.seq, queued.entry());
+            let durable = entry.is_some();
+            self.ops
+                .extend(entry.map(|entry| StoreOp::PutQueued(session_id, seq, entry)));
+            self.answer(from, BusEvent::Received(id), durable, out);
+            return;
+        }
+        let queued = session.inflight.remove(at).expect("just found");
+        session.quota_used -= usize::from(!queued.carried);
+        self.forget(slot, queued);
+        self.pump(slot, now, out);
+    }
+
+    /// Gives what came to a session by shared subscriptions, and was not acknowledged, to other members. MQTT 5 §4.8.2.
+    pub(crate) fn hand_on(&mut self, slot: Slot, left: Vec<Queued>, now: Instant, out: &mut BusOutputs) {
+        for queued in left {
+            // What a receiver may already hold as QoS 2 is not given to another. [MQTT-4.8.2-5]
+            let in_doubt = queued.qos == Qos::ExactlyOnce && queued.sent;
+            let next = if in_doubt {
+                None
+            } else {
+                self.choose_member(queued.group, &queued.message, Some(slot))
+            };
+            match next {
+                Some(target) => {
+                    let mut shared = Shared {
+                        compact: Some(Arc::clone(&queued.message)),
+                        body: queued.body,
+                    };
+                    let message = Arc::clone(&queued.message);
+                    self.deliver(&message, target, &mut shared, now, out);
+                    self.release_body(shared.body);
+                }
+                None => {
+                    self.counters.drop(DropReason::SessionEnded);
+                    self.release_body(queued.body);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn body_of(&mut self, message: &Arc<Message>, shared: &mut Shared) -> Body {
+        if let Some(body) = &shared.body {
+            return Arc::clone(body);
+        }
+        let body = self.new_body(message);
+        shared.body = Some(Arc::clone(&body));
+        body
+    }
+
+    fn new_body(&mut self, message: &Arc<Message>) -> Body {
+        let id = MessageId(self.next_message);
+        self.next_message += 1;
+        let expires = message.expires_at.map(|at| WallTime::of(at, self.epoch));
+        self.ops.push(StoreOp::PutMessage(
+            id,
+            StoredMessage {
+                message: Arc::clone(message),
+                expires,
+            },
+        ));
+        Arc::new(id)
+    }
+
+    /// Sets or removes the retained message of a topic. Whether something was written for the store.
+    fn retain(&mut self, message: &Arc<Message>, shared: &mut Shared, now: Instant) -> bool {
+        let topic = message.topic.as_bytes();
+        if message.payload.is_empty() {
+            return self.drop_retained(topic); // [MQTT-3.3.1-6] [MQTT-3.3.1-7]
+        }
+        let limits = &self.settings.retained;
+        let is_new = !self.retained.contains(topic);
+        if !limits.available
+            || message.payload.len() > limits.max_payload_bytes
+            || (is_new && self.retained.len() >= limits.max_count)
+        {
+            self.counters.drop(DropReason::NotRetained);
+            return false;
+        }
+        let mut kept = shared.compact(message);
+        if kept.expires_at.is_none() && limits.expiry > Duration::ZERO {
+            kept = Arc::new(Message {
+                expires_at: Some(now + limits.expiry),
+                ..(*kept).clone()
+            });
+        }
+        self.drop_retained(topic);
+        // A body of its own when its expiry differs from the message's.
+        let body = if kept.expires_at == message.expires_at {
+            self.body_of(message, shared)
+        } else {
+            self.new_body(&kept)
+        };
+        if let Some(at) = kept.expires_at {
+            self.timers
+                .insert((at, Timer::RetainedExpiry(kept.topic.bytes().clone())));
+        }
+        self.ops.push(StoreOp::PutRetained(*body));
+        self.retained.put(Kept { message: kept, body });
+        true
+    }
+
+    fn drop_retained(&mut self, topic: &[u8]) -> bool {
+        let Some(old) = self.retained.remove(topic) else {
+            return false;
+        };
+        self.ops.push(StoreOp::DeleteRetained(*old.body));
+        self.release_body(Some(old.body));
+        true
+    }
+
+    pub(crate) fn expire_retained(&mut self, topic: &[u8], now: Instant) {
+        if self
+            .retained
+            .get(topic)
+            .is_some_and(|kept| kept.message.is_expired(now))
+        {
+            self.drop_retained(topic);
+        }
+    }
+
+    /// `$delayed/{seconds}/{topic}`: the message waits in the store.
+    fn delay(&mut self, message: Message, now: Instant) -> Result<Ingested, Refusal> {
+        let limits = &self.settings.delayed;
+        if !limits.available {
+            return Err(Refusal::NotSupported);
+        }
+        if self.delayed.len() >= limits.max_count {
+            return Err(Refusal::QuotaExceeded);
+        }
+        let (seconds, topic) = parse_delayed(&message.topic).ok_or(Refusal::TopicInvalid)?;
+        let message = Arc::new(Message { topic, ..message }.compact());
+        let body = self.new_body(&message);
+        let due = now + Duration::from_secs(seconds);
+        self.ops
+            .push(StoreOp::PutDelayed(*body, WallTime::of(due, self.epoch)));
+        self.timers.insert((due, Timer::Delayed(*body)));
+        self.delayed.insert(*body, Delayed { message, body });
+        Ok(Ingested {
+            outcome: Outcome::Matched,
+            durable: true,
+        })
+    }
+
+    pub(crate) fn publish_delayed(&mut self, id: MessageId, now: Instant, out: &mut BusOutputs) {
+        let Some(Delayed { message, body }) = self.delayed.remove(&id) else {
+            return;
+        };
+        self.ops.push(StoreOp::DeleteDelayed(id));
+        if message.is_expired(now) {
+            self.counters.drop(DropReason::Expired);
+        } else if self.ingest((*message).clone(), None, now, out).is_err() {
+            self.counters.drop(DropReason::QueueFull);
+        }
+        self.release_body(Some(body));
+    }
+}
+
+/// The first entry that matches decides.
+pub(crate) fn priority_of(priorities: &[(TopicFilter, u8)], topic: &[u8]) -> u8 {
+    priorities
+        .iter()
+        .find(|(filter, _)| filter.matches(topic))
+        .map_or(0, |(_, priority)| *priority)
+}
+
+pub(crate) fn identifiers(identifier: u32) -> Option<Box<SubscriptionIds>> {
+    (identifier != 0).then(|| Box::new(SubscriptionIds(vec![identifier])))
+}
+
+fn parse_delayed(topic: &Topic) -> Option<(u64, Topic)> {
+    let rest = topic.as_str().strip_prefix("$delayed/")?;
+    let (seconds, name) = rest.split_once('/')?;
+    let seconds = seconds.parse().ok().filter(|s| *s <= MAX_DELAY_S)?;
+    Some((seconds, Topic::try_from(name).ok()?))
+}

@@ -1,0 +1,322 @@
+//! A session: what the bus knows of one client, connected or not. MQTT 5 §4.1.
+
+use crate::index::GroupId;
+use crate::settings::BusSettings;
+use bytes::Bytes;
+use headgate_model::bus::{NEVER, Presence};
+use headgate_model::store::{MessageId, QueueEntry, SessionRecord, StoredWill};
+use headgate_model::{
+    ClientId, Delivery, DeliveryId, EndpointId, Instant, Message, Qos, SessionId, Share, Subscription,
+    SubscriptionIds, SubscriptionOptions, TopicFilter, WallTime, Will,
+};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::num::NonZeroU16;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A reference to a body in the store; whoever drops the last one writes `DeleteMessage`.
+pub type Body = Arc<MessageId>;
+
+/// What names a subscription within its session: the filter and the group it is shared in.
+pub type SubscriptionKey = (TopicFilter, Option<Share>);
+
+/// One delivery that waits or is under way.
+#[derive(Debug, Clone)]
+pub struct Queued {
+    pub message: Arc<Message>,
+    pub subscription_ids: Option<Box<SubscriptionIds>>,
+    /// In the store, for durable sessions and QoS above 0.
+    pub body: Option<Body>,
+    /// Counts the QoS 1 and 2 deliveries of the session; meaningless at QoS 0.
+    pub seq: u64,
+    /// The shared subscription it came by, zero for none.
+    pub group: GroupId,
+    pub qos: Qos,
+    pub retain: bool,
+    /// Handed to an endpoint before: DUP.
+    pub sent: bool,
+    /// QoS 2: PUBREC came.
+    pub received: bool,
+    /// Received on an earlier connection: only its PUBREL is under way, which does not count against the quota. MQTT 5 §4.9.
+    pub carried: bool,
+    pub priority: u8,
+}
+
+const _: () = assert!(size_of::<Queued>() <= 48, "a queue holds millions of these");
+
+impl Queued {
+    pub fn id(&self) -> Option<DeliveryId> {
+        (self.qos > Qos::AtMostOnce).then(|| delivery_id(self.seq))
+    }
+
+    pub fn delivery(&self) -> Delivery {
+        Delivery {
+            message: Arc::clone(&self.message),
+            id: self.id(),
+            qos: self.qos,
+            retain: self.retain,
+            redelivered: self.sent,
+            subscription_ids: self.subscription_ids.clone(),
+        }
+    }
+
+    /// As it is written to the store; `None` when it is not kept there.
+    pub fn entry(&self) -> Option<QueueEntry> {
+        Some(QueueEntry {
+            message: **self.body.as_ref()?,
+            qos: self.qos,
+            retain: self.retain,
+            received: self.received,
+            subscription_ids: self.subscription_ids.clone(),
+        })
+    }
+
+    pub fn size(&self) -> usize {
+        size_of::<Self>() + self.message.size()
+    }
+}
+
+/// See [`DeliveryId`].
+pub fn delivery_id(seq: u64) -> DeliveryId {
+    let number = u16::try_from(seq % 65_535).expect("below 65,535") + 1;
+    NonZeroU16::new(number).expect("at least one")
+}
+
+/// A search for retained messages that a new subscription asked for.
+#[derive(Debug)]
+pub struct Scan {
+    pub filter: TopicFilter,
+    pub options: SubscriptionOptions,
+    pub after: Option<Bytes>,
+}
+
+#[derive(Debug)]
+pub struct Session {
+    pub id: SessionId,
+    pub client: ClientId,
+    pub username: Option<Arc<str>>,
+    pub presence: Arc<Presence>,
+    pub endpoint: Option<EndpointId>,
+    /// `Opened` waits for its commit: nothing is delivered before it.
+    pub opening: bool,
+    /// It outlives its connection, so its state is in the store.
+    pub durable: bool,
+    /// It has a record in the store, for its state or for its will alone.
+    pub recorded: bool,
+    pub expiry: Duration,
+    pub ends_at: Option<Instant>,
+    pub will: Option<Will>,
+    pub will_due: Option<Instant>,
+    pub subscriptions: BTreeMap<SubscriptionKey, Subscription>,
+    pub queue: VecDeque<Queued>,
+    pub queued_bytes: usize,
+    /// How many of the queue are QoS 0.
+    pub queued_qos0: usize,
+    /// Under way, oldest first.
+    pub inflight: VecDeque<Queued>,
+    /// How many of those count against `receive_maximum`: all that are not `carried`.
+    pub quota_used: usize,
+    pub receive_maximum: u16,
+    pub credit: u32,
+    pub next_seq: u64,
+    /// QoS 2 packet identifiers of this client that are not yet released.
+    pub received: BTreeSet<u16>,
+    pub scans: VecDeque<Scan>,
+    /// It is in the bus's list of sessions with scans to go on with.
+    pub scan_listed: bool,
+}
+
+impl Session {
+    pub fn new(id: SessionId, client: ClientId) -> Self {
+        Self {
+            id,
+            client,
+            username: None,
+            presence: Arc::default(),
+            endpoint: None,
+            opening: false,
+            durable: false,
+            recorded: false,
+            expiry: Duration::ZERO,
+            ends_at: None,
+            will: None,
+            will_due: None,
+            subscriptions: BTreeMap::new(),
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            queued_qos0: 0,
+            inflight: VecDeque::new(),
+            quota_used: 0,
+            receive_maximum: 0,
+            credit: 0,
+            next_seq: 0,
+            received: BTreeSet::new(),
+            scans: VecDeque::new(),
+            scan_listed: false,
+        }
+    }
+
+    /// Whether an endpoint takes deliveries now.
+    pub fn is_online(&self) -> bool {
+        self.endpoint.is_some() && !self.opening
+    }
+
+    /// Whether this delivery may be handed to the endpoint now.
+    pub fn may_send(&self, next: &Queued) -> bool {
+        if !self.is_online() || self.credit == 0 {
+            return false;
+        }
+        let Some(id) = next.id() else { return true };
+        // Names repeat after 65,535 deliveries: one that is still under way must not be given again. [MQTT-2.2.1-4]
+        self.quota_used < usize::from(self.receive_maximum) && self.find_inflight(id).is_none()
+    }
+
+    /// Where the delivery of this name is. Acknowledgements mostly come in order, so the guess is nearly always right.
+    pub fn find_inflight(&self, id: DeliveryId) -> Option<usize> {
+        let first = self.inflight.front()?.id()?;
+        let distance = (u32::from(id.get()) + 65_535 - u32::from(first.get())) % 65_535;
+        let guess = distance as usize;
+        if self.inflight.get(guess).is_some_and(|q| q.id() == Some(id)) {
+            return Some(guess);
+        }
+        // In order of their sequence numbers, entries in the middle may be missing: it is not behind the guess.
+        let upto = guess.min(self.inflight.len());
+        self.inflight
+            .iter()
+            .take(upto)
+            .position(|q| q.id() == Some(id))
+            .or_else(|| {
+                self.inflight
+                    .iter()
+                    .skip(upto)
+                    .position(|q| q.id() == Some(id))
+                    .map(|at| upto + at)
+            })
+    }
+
+    /// Puts a delivery into the queue by its priority, behind its equals.
+    pub fn enqueue(&mut self, queued: Queued) {
+        self.queued_bytes += queued.size();
+        self.queued_qos0 += usize::from(queued.qos == Qos::AtMostOnce);
+        let at = self
+            .queue
+            .iter()
+            .rposition(|q| q.priority >= queued.priority)
+            .map_or(0, |at| at + 1);
+        if at == self.queue.len() {
+            self.queue.push_back(queued);
+        } else {
+            self.queue.insert(at, queued);
+        }
+    }
+
+    pub fn dequeue_front(&mut self) -> Option<Queued> {
+        let queued = self.queue.pop_front()?;
+        self.account_removed(&queued);
+        Some(queued)
+    }
+
+    pub fn dequeue_at(&mut self, at: usize) -> Option<Queued> {
+        let queued = self.queue.remove(at)?;
+        self.account_removed(&queued);
+        Some(queued)
+    }
+
+    fn account_removed(&mut self, queued: &Queued) {
+        self.queued_bytes -= queued.size();
+        self.queued_qos0 -= usize::from(queued.qos == Qos::AtMostOnce);
+    }
+
+    /// Whether one more delivery of `size` bytes is over a limit.
+    pub fn is_full(&self, size: usize, settings: &BusSettings) -> bool {
+        self.queue.len() >= settings.max_queued_messages
+            || self.queued_bytes + size > settings.max_queued_bytes
+    }
+
+    /// What was under way and not received goes back to the front of the queue, in order, to be sent again. \[MQTT-4.4.0-1\]
+    pub fn take_back_inflight(&mut self) {
+        let (received, unreceived): (VecDeque<_>, VecDeque<_>) =
+            self.inflight.drain(..).partition(|queued| queued.received);
+        self.inflight = received;
+        self.inflight.iter_mut().for_each(|queued| queued.carried = true);
+        self.quota_used = 0;
+        for queued in unreceived.into_iter().rev() {
+            self.queued_bytes += queued.size();
+            self.queue.push_front(queued);
+        }
+    }
+
+    /// As it is written to the store.
+    pub fn record(&self, epoch: WallTime) -> SessionRecord {
+        SessionRecord {
+            client_id: self.client.clone(),
+            username: self.username.clone(),
+            expiry: if self.durable { self.expiry } else { Duration::ZERO },
+            ends: self.ends_at.map(|at| WallTime::of(at, epoch)),
+            will: self.will.as_ref().map(|will| StoredWill {
+                message: Arc::new(will.message.compact()),
+                delay: will.delay,
+                message_expiry: will.message_expiry,
+                due: self.will_due.map(|at| WallTime::of(at, epoch)),
+            }),
+        }
+    }
+
+    /// When the session ends if its client leaves now.
+    pub fn end_after(&self, now: Instant) -> Option<Instant> {
+        (self.expiry != NEVER).then(|| now + self.expiry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use headgate_model::Topic;
+
+    fn queued(seq: u64, priority: u8) -> Queued {
+        Queued {
+            message: Arc::new(Message::new(Topic::try_from("t").unwrap(), "x")),
+            subscription_ids: None,
+            body: None,
+            seq,
+            group: 0,
+            qos: Qos::AtLeastOnce,
+            retain: false,
+            sent: false,
+            received: false,
+            carried: false,
+            priority,
+        }
+    }
+
+    /// [MQTT-2.2.1-3] [3.1.1 MQTT-2.3.1-1] Packet identifiers are never zero, and [MQTT-2.2.1-4] go round after 65,535.
+    #[test]
+    fn delivery_ids_are_1_to_65535_round_and_round() {
+        assert_eq!(delivery_id(0).get(), 1);
+        assert_eq!(delivery_id(65_534).get(), 65_535);
+        assert_eq!(delivery_id(65_535).get(), 1);
+    }
+
+    #[test]
+    fn inflight_is_found_whatever_is_missing_before_it() {
+        let mut session = Session::new(SessionId(1), "c".into());
+        session.inflight = [65_533, 65_534, 65_537, 65_600].map(|seq| queued(seq, 0)).into();
+        for (at, seq) in (0..).zip([65_533, 65_534, 65_537, 65_600]) {
+            assert_eq!(session.find_inflight(delivery_id(seq)), Some(at), "{seq}");
+        }
+        assert_eq!(session.find_inflight(delivery_id(65_536)), None);
+        assert_eq!(session.find_inflight(delivery_id(1_000)), None);
+    }
+
+    #[test]
+    fn higher_priorities_go_first_and_equals_stay_in_order() {
+        let mut session = Session::new(SessionId(1), "c".into());
+        for (seq, priority) in [(1, 0), (2, 5), (3, 0), (4, 5), (5, 9)] {
+            session.enqueue(queued(seq, priority));
+        }
+        let order: Vec<u64> = session.queue.iter().map(|q| q.seq).collect();
+        assert_eq!(order, [5, 2, 4, 1, 3]);
+        while session.dequeue_front().is_some() {}
+        assert_eq!((session.queued_bytes, session.queued_qos0), (0, 0));
+    }
+}

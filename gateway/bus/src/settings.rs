@@ -1,0 +1,237 @@
+//! What an operator may set about the bus.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Settings of the bus.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct BusSettings {
+    /// Messages that one session may have queued. QoS 0 gives way first; then `when_full` decides.
+    pub max_queued_messages: usize,
+    /// Bytes that one session may have queued.
+    pub max_queued_bytes: usize,
+    /// What happens to a QoS 1 or 2 message that does not fit.
+    pub when_full: QueueFull,
+    /// Whether QoS 0 messages are queued for clients that are away.
+    pub store_qos0: bool,
+    /// QoS 1 and 2 deliveries under way at once to one client, if it does not ask for fewer.
+    pub max_inflight: u16,
+    /// QoS 2 packet identifiers of one client that wait for their PUBREL.
+    pub max_awaiting_release: usize,
+    /// Deliver at the subscription's QoS even when the message was published with a lower one (EMQ's `upgrade_qos`).
+    pub upgrade_qos: bool,
+    /// What a client gets when several of its subscriptions match one message.
+    pub overlap: Overlap,
+    /// Which member of a shared subscription gets a message.
+    pub shared_strategy: SharedStrategy,
+    /// Subscriptions that one session may hold; 0 for no limit.
+    pub max_subscriptions: usize,
+    /// The longest a session may outlive its connection; longer wishes are cut. `0s` for no limit.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub max_session_expiry: Duration,
+    /// Retained messages.
+    pub retained: RetainedSettings,
+    /// `$delayed/{seconds}/{topic}`.
+    pub delayed: DelayedSettings,
+    /// Topics whose queued messages go first. Without an entry a topic has priority 0.
+    pub priorities: Vec<TopicPriority>,
+    /// Topic rewriting; the first rule whose `source` and `pattern` match is applied.
+    pub rewrite: Vec<RewriteRule>,
+    /// Subscriptions that every client gets when it connects.
+    pub auto_subscribe: Vec<AutoSubscription>,
+}
+
+impl Default for BusSettings {
+    fn default() -> Self {
+        Self {
+            max_queued_messages: 10_000,
+            max_queued_bytes: 64 << 20,
+            when_full: QueueFull::default(),
+            store_qos0: false,
+            max_inflight: 100,
+            max_awaiting_release: 1_000,
+            upgrade_qos: false,
+            overlap: Overlap::default(),
+            shared_strategy: SharedStrategy::default(),
+            max_subscriptions: 0,
+            max_session_expiry: Duration::ZERO,
+            retained: RetainedSettings::default(),
+            delayed: DelayedSettings::default(),
+            priorities: Vec::new(),
+            rewrite: Vec::new(),
+            auto_subscribe: Vec::new(),
+        }
+    }
+}
+
+/// What happens to a QoS 1 or 2 message that does not fit into a queue. Every drop is counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum QueueFull {
+    /// The oldest queued message gives way.
+    #[default]
+    DropOldest,
+    /// The new message is not queued.
+    DropNewest,
+    /// The publisher is refused (0x97) and nobody gets the message.
+    Refuse,
+}
+
+/// What a client gets when several of its subscriptions match one message. MQTT 5 §3.3.4.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Overlap {
+    /// One copy at the highest QoS, with all subscription identifiers.
+    #[default]
+    OneCopy,
+    /// One copy for each subscription.
+    EachSubscription,
+}
+
+/// Which member of a shared subscription gets a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SharedStrategy {
+    /// Any.
+    #[default]
+    Random,
+    /// One after the other.
+    RoundRobin,
+    /// Always the same, while it is there.
+    Sticky,
+    /// By the publishing client.
+    HashClient,
+    /// By the topic name.
+    HashTopic,
+}
+
+/// Settings of retained messages.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetainedSettings {
+    /// Whether messages are retained at all. MQTT 5 §3.2.2.3.5.
+    pub available: bool,
+    /// Topics with a retained message; a further one is delivered but not retained.
+    pub max_count: usize,
+    /// Bytes of payload; a longer message is delivered but not retained.
+    pub max_payload_bytes: usize,
+    /// Retained messages that say nothing of their expiry are kept that long; `0s` for ever.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub expiry: Duration,
+}
+
+impl Default for RetainedSettings {
+    fn default() -> Self {
+        Self {
+            available: true,
+            max_count: 1_000_000,
+            max_payload_bytes: 1 << 20,
+            expiry: Duration::ZERO,
+        }
+    }
+}
+
+/// Settings of delayed publishing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DelayedSettings {
+    /// Whether `$delayed/{seconds}/{topic}` delays; otherwise such a publish is refused.
+    pub available: bool,
+    /// Messages held back at once; a further one is refused.
+    pub max_count: usize,
+}
+
+impl Default for DelayedSettings {
+    fn default() -> Self {
+        Self {
+            available: true,
+            max_count: 100_000,
+        }
+    }
+}
+
+/// The priority of queued messages of some topics.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TopicPriority {
+    /// Topic filter.
+    pub topic: String,
+    /// Higher goes first.
+    pub priority: u8,
+}
+
+/// Which topics a rewrite rule applies to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RewriteAction {
+    /// Topic names of publishes and topic filters of subscriptions.
+    #[default]
+    All,
+    /// Topic names only.
+    Publish,
+    /// Topic filters only.
+    Subscribe,
+}
+
+/// One rule of topic rewriting (EMQ's `rewrite`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RewriteRule {
+    /// What the rule applies to.
+    #[serde(default)]
+    pub action: RewriteAction,
+    /// Topic filter that the topic must match.
+    pub source: String,
+    /// Regular expression that the topic must match; its groups are `$1`, `$2` … of `target`.
+    pub pattern: String,
+    /// The topic instead.
+    pub target: String,
+}
+
+/// A subscription that every client gets when it connects.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AutoSubscription {
+    /// Topic filter; `%c` stands for the client id, `%u` for the user name.
+    pub topic: String,
+    /// Quality of service, 0 to 2.
+    #[serde(default)]
+    pub qos: u8,
+}
+
+/// A setting of the bus that cannot be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsError {
+    /// A topic filter is malformed.
+    #[error("{key}: `{value}` is not a topic filter: {cause}")]
+    Filter {
+        /// The setting's name.
+        key: &'static str,
+        /// As written.
+        value: String,
+        /// What is wrong.
+        cause: String,
+    },
+    /// A regular expression is malformed.
+    #[error("rewrite.pattern: `{value}` is not a regular expression: {cause}")]
+    Pattern {
+        /// As written.
+        value: String,
+        /// What is wrong.
+        cause: String,
+    },
+    /// A number is out of range.
+    #[error("{key}: {value} is out of range, allowed is {allowed}")]
+    Range {
+        /// The setting's name.
+        key: &'static str,
+        /// As written.
+        value: u64,
+        /// What is allowed.
+        allowed: &'static str,
+    },
+}

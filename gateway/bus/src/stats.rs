@@ -1,0 +1,74 @@
+//! What the bus counts.
+
+/// Why a message was not delivered, or not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum DropReason {
+    /// The session's queue was full.
+    QueueFull,
+    /// QoS 0 for a client that is away, and such messages are not stored.
+    OfflineQos0,
+    /// Its expiry interval passed before it could be sent. \[MQTT-3.3.2-5\]
+    Expired,
+    /// Delivered, but not retained: a limit of retained messages is reached.
+    NotRetained,
+    /// The session ended before it could be sent.
+    SessionEnded,
+}
+
+impl DropReason {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 5] = [
+        Self::QueueFull,
+        Self::OfflineQos0,
+        Self::Expired,
+        Self::NotRetained,
+        Self::SessionEnded,
+    ];
+
+    /// The word for operators.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue_full",
+            Self::OfflineQos0 => "offline_qos0",
+            Self::Expired => "expired",
+            Self::NotRetained => "not_retained",
+            Self::SessionEnded => "session_ended",
+        }
+    }
+}
+
+/// Gauges and counters of the bus at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BusStats {
+    /// Clients connected now.
+    pub clients: usize,
+    /// Sessions, connected or not.
+    pub sessions: usize,
+    /// Sessions that outlive their connection.
+    pub durable_sessions: usize,
+    /// Subscriptions of all sessions.
+    pub subscriptions: usize,
+    /// Distinct topic filters.
+    pub filters: usize,
+    /// Retained messages.
+    pub retained: usize,
+    /// Delayed messages.
+    pub delayed: usize,
+    /// Deliveries waiting in all queues.
+    pub queued: usize,
+    /// Bytes waiting in all queues.
+    pub queued_bytes: usize,
+    /// QoS 1 and 2 deliveries under way.
+    pub inflight: usize,
+    /// Sessions that ended by their expiry interval.
+    pub expired_sessions: u64,
+    /// Messages published to the bus.
+    pub published: u64,
+    /// Messages that matched no subscription.
+    pub unmatched: u64,
+    /// Deliveries handed to endpoints.
+    pub delivered: u64,
+    /// Drops by reason, in the order of [`DropReason::ALL`].
+    pub dropped: [u64; DropReason::ALL.len()],
+}

@@ -1,0 +1,232 @@
+//! Subscribing, unsubscribing, and the retained messages that a new subscription wants.
+
+use crate::bus::{Bus, BusOutputs};
+use crate::index::{Entry, Slot};
+use crate::retained::Scanned;
+use crate::routing::{Shared, Target, identifiers};
+use crate::session::Scan;
+use crate::settings::RewriteAction;
+use headgate_model::bus::Refusal;
+use headgate_model::{
+    AckToken, BusEvent, EndpointId, Instant, Qos, RetainHandling, StoreOp, Subscription, TopicFilter,
+};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+/// Retained topics looked at in one turn of one session: a search through a million of them must not hold up live traffic.
+const SCAN_BUDGET: usize = 256;
+/// Retained messages delivered in one turn of one session.
+const SCAN_DELIVERIES: usize = 64;
+
+impl Bus {
+    pub(crate) fn subscribe(
+        &mut self,
+        from: EndpointId,
+        slot: Slot,
+        token: AckToken,
+        subscriptions: Vec<Subscription>,
+        now: Instant,
+        out: &mut BusOutputs,
+    ) {
+        let written = self.ops.len();
+        let results = subscriptions
+            .into_iter()
+            .map(|s| self.add_subscription(slot, s))
+            .collect();
+        let durable = self.ops.len() > written;
+        if self.answer(from, BusEvent::Subscribed { token, results }, durable, out) {
+            self.pump(slot, now, out);
+        }
+    }
+
+    /// Adds or replaces one subscription. \[MQTT-3.8.4-3\]
+    pub(crate) fn add_subscription(
+        &mut self,
+        slot: Slot,
+        mut subscription: Subscription,
+    ) -> Result<Qos, Refusal> {
+        subscription.filter = self.rewritten(&subscription.filter)?;
+        if subscription.exclusive {
+            match self.exclusive.get(&subscription.filter) {
+                Some(holder) if *holder != slot => return Err(Refusal::ExclusiveTaken),
+                _ => self.exclusive.insert(subscription.filter.clone(), slot),
+            };
+        }
+        let limit = self.settings.max_subscriptions;
+        let key = (subscription.filter.clone(), subscription.share.clone());
+        let session = self.session_mut(slot);
+        let known = session.subscriptions.get(&key).cloned();
+        if known.is_none() && limit > 0 && session.subscriptions.len() >= limit {
+            return Err(Refusal::QuotaExceeded);
+        }
+        let options = subscription.options;
+        let wants_retained = subscription.share.is_none()
+            && match options.retain_handling {
+                RetainHandling::Send => true,                 // [MQTT-3.3.1-9]
+                RetainHandling::SendIfNew => known.is_none(), // [MQTT-3.3.1-10]
+                RetainHandling::DoNotSend => false,           // [MQTT-3.3.1-11]
+            };
+        if wants_retained {
+            session.scans.push_back(Scan {
+                filter: subscription.filter.clone(),
+                options,
+                after: None,
+            });
+        }
+        let (id, durable) = (session.id, session.durable);
+        if durable && known.as_ref() != Some(&subscription) {
+            // `$local/t` and `t` are one subscription: the text it was stored under may differ.
+            if let Some(text) = known
+                .as_ref()
+                .map(Subscription::to_text)
+                .filter(|t| *t != subscription.to_text())
+            {
+                self.ops.push(StoreOp::DeleteSubscription(id, text));
+            }
+            self.ops
+                .push(StoreOp::PutSubscription(id, Box::new(subscription.clone())));
+        }
+        self.index.insert(
+            &subscription.filter,
+            subscription.share.as_ref(),
+            Entry::new(slot, &options),
+            known.is_some(),
+        );
+        if known.is_some_and(|k| k.exclusive && !subscription.exclusive) {
+            self.exclusive.remove(&subscription.filter);
+        }
+        self.session_mut(slot).subscriptions.insert(key, subscription);
+        Ok(options.qos)
+    }
+
+    pub(crate) fn unsubscribe(
+        &mut self,
+        from: EndpointId,
+        slot: Slot,
+        token: AckToken,
+        subscriptions: Vec<Subscription>,
+        now: Instant,
+        out: &mut BusOutputs,
+    ) {
+        let written = self.ops.len();
+        let existed = subscriptions
+            .into_iter()
+            .map(|s| self.remove_subscription(slot, s, now, out))
+            .collect();
+        let durable = self.ops.len() > written && self.session(slot).durable;
+        self.answer(from, BusEvent::Unsubscribed { token, existed }, durable, out);
+    }
+
+    fn remove_subscription(
+        &mut self,
+        slot: Slot,
+        subscription: Subscription,
+        now: Instant,
+        out: &mut BusOutputs,
+    ) -> bool {
+        let Ok(filter) = self.rewritten(&subscription.filter) else {
+            return false;
+        };
+        let key = (filter, subscription.share);
+        let session = self.session_mut(slot);
+        let Some(held) = session.subscriptions.remove(&key) else {
+            return false;
+        };
+        session.scans.retain(|scan| scan.filter != key.0);
+        if session.durable {
+            let op = StoreOp::DeleteSubscription(session.id, held.to_text());
+            self.ops.push(op);
+        }
+        if held.exclusive {
+            self.exclusive.remove(&key.0);
+        }
+        let group = key
+            .1
+            .as_ref()
+            .and_then(|share| self.index.find_group(&key.0, share));
+        self.index.remove(&key.0, key.1.as_ref(), slot);
+        if let Some(group) = group {
+            // It has left the group: what it was not yet sent goes to those who stay.
+            let session = self.session_mut(slot);
+            let mut left = Vec::new();
+            let mut at = 0;
+            while at < session.queue.len() {
+                if session.queue[at].group == group && !session.queue[at].sent {
+                    left.extend(session.dequeue_at(at));
+                } else {
+                    at += 1;
+                }
+            }
+            let id = session.id;
+            let stored = left
+                .iter()
+                .filter(|q| q.body.is_some())
+                .map(|q| StoreOp::DeleteQueued(id, q.seq));
+            self.ops.extend(stored);
+            self.hand_on(slot, left, now, out);
+        }
+        true
+    }
+
+    fn rewritten(&self, filter: &TopicFilter) -> Result<TopicFilter, Refusal> {
+        match self.rewriter.apply(RewriteAction::Subscribe, filter.as_str()) {
+            Some(text) => TopicFilter::try_from(text.as_str()).map_err(|_| Refusal::TopicInvalid),
+            None => Ok(filter.clone()),
+        }
+    }
+
+    /// Goes one step on with the searches of a session, if it has nothing else to send. When more is to do, the next turn goes on.
+    pub(crate) fn scan_retained(&mut self, slot: Slot, now: Instant, out: &mut BusOutputs) {
+        let session = self.session_mut(slot);
+        let Some(endpoint) = session
+            .endpoint
+            .filter(|_| session.is_online() && session.credit > 0)
+        else {
+            return;
+        };
+        if session.scans.is_empty() || self.is_waiting(endpoint) {
+            return;
+        }
+        let session = self.session_mut(slot);
+        let scan = session.scans.pop_front().expect("just looked at");
+        let room = SCAN_DELIVERIES.min(session.credit as usize);
+        let session_id = session.id;
+        let mut found = Vec::new();
+        let step = self
+            .retained
+            .scan(&scan.filter, scan.after.as_ref(), SCAN_BUDGET, now, |kept| {
+                if scan.options.no_local && kept.message.publisher == Some(session_id) {
+                    return ControlFlow::Continue(()); // [MQTT-3.8.3-3]
+                }
+                found.push(kept.clone());
+                if found.len() == room {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
+            });
+        if let Scanned::Until(topic) = step {
+            self.session_mut(slot).scans.push_front(Scan {
+                after: Some(topic),
+                ..scan
+            });
+        }
+        let session = self.session_mut(slot);
+        if !session.scans.is_empty() && !std::mem::replace(&mut session.scan_listed, true) {
+            self.scanning.push(slot);
+        }
+        for kept in found {
+            let qos = kept.message.qos.min(scan.options.qos);
+            // RETAIN is set whatever Retain As Published says. [MQTT-3.3.1-8]
+            let target = Target {
+                slot,
+                qos,
+                retain: true,
+                group: 0,
+                identifiers: identifiers(scan.options.identifier),
+            };
+            let mut shared = Shared::of_kept(&kept);
+            self.deliver(&Arc::clone(&kept.message), target, &mut shared, now, out);
+        }
+    }
+}
