@@ -2,14 +2,17 @@
 
 use crate::access::{Answer, Question};
 use crate::{BusCommand, BusEvent, Counts, Instant};
+use bytes::BytesMut;
 
 /// One remote party speaking one protocol. No socket, clock, lock or `async`; see [`Input`] and [`Outputs`].
 pub trait Endpoint {
-    /// What the codec makes of bytes.
-    type Frame;
+    /// What the codec makes of bytes: a frame, or the reason why there is none.
+    type In;
+    /// What the codec makes bytes of.
+    type Out;
 
     /// Takes one thing that happened and writes everything that follows from it into `out`.
-    fn handle(&mut self, input: Input<Self::Frame>, now: Instant, out: &mut Outputs<Self::Frame>);
+    fn handle(&mut self, input: Input<Self::In>, now: Instant, out: &mut Outputs<Self::Out>);
 
     /// When `Input::Timeout` is next wanted; `None` while nothing is pending.
     fn deadline(&self) -> Option<Instant>;
@@ -18,18 +21,25 @@ pub trait Endpoint {
     fn ready(&self) -> bool;
 }
 
+/// Bytes to frames and frames to bytes, for one link of one protocol.
+pub trait Wire {
+    /// As [`Endpoint::In`].
+    type In;
+    /// As [`Endpoint::Out`].
+    type Out;
+
+    /// Takes the next whole frame off `bytes`; `None` when there is none yet.
+    fn decode(&mut self, bytes: &mut BytesMut) -> Option<Self::In>;
+
+    /// Appends a frame to `bytes`.
+    fn encode(&mut self, frame: Self::Out, bytes: &mut BytesMut);
+}
+
 /// One thing that happened.
 #[derive(Debug)]
 pub enum Input<F> {
-    /// The peer sent a frame.
+    /// The peer sent a frame, or something that is none.
     Frame(F),
-    /// The peer sent something the codec refused; the text is for the log, the number for the peer.
-    Malformed {
-        /// Reason code as in MQTT 5 §2.4.
-        reason: u8,
-        /// What was wrong, for the log.
-        what: String,
-    },
     /// The bus says.
     Bus(BusEvent),
     /// The world outside says.
@@ -78,5 +88,13 @@ impl<F> Outputs<F> {
     /// Writes a command to the bus.
     pub fn bus(&mut self, command: BusCommand) {
         self.bus.push(command);
+    }
+
+    /// Grants the bus one more delivery; grants in a row become one command.
+    pub fn grant_credit(&mut self) {
+        match self.bus.last_mut() {
+            Some(BusCommand::Credit(n)) => *n += 1,
+            _ => self.bus.push(BusCommand::Credit(1)),
+        }
     }
 }

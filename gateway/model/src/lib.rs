@@ -13,9 +13,9 @@ pub mod subscription;
 pub mod time;
 pub mod topic;
 
-pub use access::{AccessDecision, AccessPolicy, AccessRequest, Action, Answer, Question};
+pub use access::{AccessDecision, AccessPolicy, AccessRequest, Action, Answer, Identity, Question};
 pub use bus::{AckToken, BusCommand, BusEvent, CloseReason, EndpointId, Open, Settlement};
-pub use endpoint::{Endpoint, Input, Outputs};
+pub use endpoint::{Endpoint, Input, Outputs, Wire};
 pub use message::{Delivery, DeliveryId, Message, Properties, Qos, SessionId, SubscriptionIds, Will};
 pub use metrics::{Counts, Metric};
 pub use store::{Store, StoreError, StoreImage, StoreOp};

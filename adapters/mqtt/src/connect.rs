@@ -1,0 +1,382 @@
+//! From CONNECT to CONNACK. MQTT 5 §3.1, §3.2, §4.12
+
+use crate::convert;
+use crate::endpoint::{Held, MqttEndpoint, Out, Phase};
+use bytes::Bytes;
+use headgate_model::access::{AccessRequest, Credentials, DenyCode};
+use headgate_model::bus::NEVER;
+use headgate_model::{
+    AccessDecision, Action, Answer, BusCommand, ClientId, Instant, Message, Metric, Open, Question, Topic,
+    Will,
+};
+use headgate_mqtt_codec::{
+    Auth, ConnAck, ConnAckProperties, Connect, DecodeError, Packet, ReasonCode, Utf8, Version,
+    Will as WireWill, fit,
+};
+use std::num::{NonZeroU16, NonZeroU32};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Deliveries the bus may hand over before more are granted.
+const CREDIT: u32 = 1_024;
+
+/// A CONNECT on its way to its CONNACK.
+#[derive(Debug)]
+pub(crate) struct Connecting {
+    connect: Connect,
+    will: Option<Will>,
+    assigned: bool,
+    /// The last word of enhanced authentication, for CONNACK.
+    auth_data: Option<Bytes>,
+}
+
+impl MqttEndpoint {
+    pub(crate) fn on_connect(&mut self, mut connect: Connect, now: Instant, out: &mut Out) {
+        self.version = connect.version;
+        self.bridge = connect.bridge;
+        self.quiet = connect.properties.request_problem_information == Some(false);
+        self.max_packet_size = connect
+            .properties
+            .maximum_packet_size
+            .map_or(u32::MAX, NonZeroU32::get);
+        let assigned = connect.client_id.is_empty();
+        if let Err(reason) = self.take_client_id(&connect) {
+            return self.refuse(reason, out);
+        }
+        let will = match connect.will.take().map(|will| self.check_will(will)).transpose() {
+            Ok(will) => will,
+            Err(reason) => return self.refuse(reason, out),
+        };
+        self.method = connect.properties.authentication_method.take();
+        let username = connect.username.take();
+        let data = connect.properties.authentication_data.take();
+        let credentials = self.credentials(username, connect.password.take(), data);
+        let until = now + self.settings.connect_timeout;
+        let connecting = Box::new(Connecting {
+            connect,
+            will,
+            assigned,
+            auth_data: None,
+        });
+        self.phase = Phase::Connecting { connecting, until };
+        self.ask(Held::Connect, Question::Authenticate(Box::new(credentials)), out);
+    }
+
+    fn take_client_id(&mut self, connect: &Connect) -> Result<(), ReasonCode> {
+        if connect.client_id.len() > self.settings.max_client_id_bytes {
+            return Err(ReasonCode::ClientIdentifierNotValid); // [MQTT-3.1.3-8] [3.1.1 MQTT-3.1.3-9]
+        }
+        if !connect.client_id.is_empty() {
+            self.client_id = ClientId::from(connect.client_id.as_str());
+            return Ok(());
+        }
+        // 3.1 has no empty identifiers; 3.1.1 only with a clean session. [3.1.1 MQTT-3.1.3-7] [3.1.1 MQTT-3.1.3-8]
+        if connect.version == Version::V31 || (connect.version == Version::V311 && !connect.clean_start) {
+            return Err(ReasonCode::ClientIdentifierNotValid);
+        }
+        self.client_id = ClientId::from(format!("auto-{:032x}", self.facts.nonce).as_str()); // [MQTT-3.1.3-6]
+        Ok(())
+    }
+
+    fn check_will(&self, will: WireWill) -> Result<Will, ReasonCode> {
+        let qos = convert::qos_from_wire(will.qos);
+        if qos as u8 > self.settings.max_qos {
+            return Err(ReasonCode::QosNotSupported); // [MQTT-3.2.2-12]
+        }
+        if will.retain && !self.settings.retain_available {
+            return Err(ReasonCode::RetainNotSupported); // [MQTT-3.2.2-13]
+        }
+        if will.properties.payload_format == Some(true) && std::str::from_utf8(&will.payload).is_err() {
+            return Err(ReasonCode::PayloadFormatInvalid);
+        }
+        let topic = self
+            .own_topic(will.topic.into_bytes())
+            .ok_or(ReasonCode::TopicNameInvalid)?;
+        Ok(Will {
+            delay: Duration::from_secs(will.properties.delay_interval.unwrap_or(0).into()),
+            message_expiry: will
+                .properties
+                .message_expiry
+                .map(|s| Duration::from_secs(s.into())),
+            message: Message {
+                qos,
+                retain: will.retain,
+                properties: convert::will_properties(will.properties),
+                ..Message::new(topic, will.payload)
+            },
+        })
+    }
+
+    /// A topic name of the client as it is on the bus; `None` when it is none, or beyond a limit.
+    pub(crate) fn own_topic(&self, raw: Bytes) -> Option<Topic> {
+        let levels = 1 + raw.iter().filter(|b| **b == b'/').count();
+        if raw.len() > self.settings.max_topic_bytes || levels > self.settings.max_topic_levels {
+            return None;
+        }
+        self.facts.mount.mount(Topic::parse(raw).ok()?).ok()
+    }
+
+    pub(crate) fn credentials(
+        &self,
+        username: Option<Utf8>,
+        password: Option<Bytes>,
+        data: Option<Bytes>,
+    ) -> Credentials {
+        Credentials {
+            client_id: self.client_id.clone(),
+            username: username.map(|name| Arc::from(name.as_str())),
+            password,
+            method: self.method.as_ref().map(|method| Arc::from(method.as_str())),
+            data,
+        }
+    }
+
+    pub(crate) fn on_auth_while_connecting(&mut self, auth: Auth, now: Instant, out: &mut Out) {
+        let properties = auth.properties.map(|p| *p).unwrap_or_default();
+        // A method that CONNECT did not name, or another one. [MQTT-4.12.0-5] [MQTT-4.12.0-6]
+        if self.method.is_none()
+            || properties.method != self.method
+            || auth.reason != ReasonCode::ContinueAuthentication
+        {
+            return self.refuse(ReasonCode::ProtocolError, out);
+        }
+        if let Phase::Connecting { until, .. } = &mut self.phase {
+            *until = now + self.settings.connect_timeout;
+        }
+        self.ask(Held::Connect, Question::Continue(properties.data), out);
+    }
+
+    pub(crate) fn on_authenticated(&mut self, answer: Answer, now: Instant, out: &mut Out) {
+        let Phase::Connecting { connecting, .. } = &mut self.phase else {
+            return;
+        };
+        match answer {
+            Answer::Allowed { identity, data } => {
+                connecting.auth_data = data;
+                let will = connecting.will.as_ref().map(|will| AccessRequest {
+                    action: Action::Publish,
+                    topic: will.message.topic.bytes().clone(),
+                    qos: will.message.qos,
+                    retain: will.message.retain,
+                });
+                self.identity = Some(identity);
+                match will.map(|request| (self.check(&request), request)) {
+                    None | Some((AccessDecision::Allow, _)) => self.open(now, out),
+                    Some((AccessDecision::Deny(_), _)) => self.refuse(ReasonCode::NotAuthorized, out),
+                    Some((AccessDecision::Ask, request)) => {
+                        self.ask(Held::Will, Question::Authorize(vec![request]), out);
+                    }
+                }
+            }
+            Answer::Challenge(data) => {
+                self.send_auth(ReasonCode::ContinueAuthentication, Some(data), out); // [MQTT-4.12.0-2]
+            }
+            Answer::Refused(why) => self.refuse(refusal_code(why), out),
+            Answer::Authorized(_) => self.refuse(ReasonCode::ImplementationSpecificError, out),
+        }
+    }
+
+    pub(crate) fn on_will_decided(&mut self, answer: Answer, now: Instant, out: &mut Out) {
+        let decision = match answer {
+            Answer::Authorized(decisions) => decisions.first().copied(),
+            _ => None,
+        };
+        match decision.unwrap_or(AccessDecision::Deny(DenyCode::NotAuthorized)) {
+            AccessDecision::Allow => self.open(now, out),
+            AccessDecision::Deny(_) | AccessDecision::Ask => self.refuse(ReasonCode::NotAuthorized, out),
+        }
+    }
+
+    /// The client is let in: the bus opens its session, and CONNACK says on which terms.
+    fn open(&mut self, now: Instant, out: &mut Out) {
+        let Phase::Connecting { connecting, .. } = std::mem::replace(&mut self.phase, Phase::Closed) else {
+            return;
+        };
+        let Connecting {
+            connect,
+            will,
+            assigned,
+            auth_data,
+        } = *connecting;
+        let settings = &self.settings;
+        let wished = &connect.properties;
+        let v5 = connect.version == Version::V5;
+
+        self.session_expiry = wished.session_expiry.unwrap_or(0);
+        let expiry = match (v5, connect.clean_start) {
+            (true, _) => session_expiry(self.session_expiry),
+            (false, true) => Duration::ZERO, // [3.1.1 MQTT-3.1.2-6]
+            (false, false) if settings.v3_session_expiry.is_zero() => NEVER,
+            (false, false) => settings.v3_session_expiry,
+        };
+        let keep_alive = self.granted_keep_alive(connect.keep_alive);
+        self.patience = Duration::from_millis(u64::from(keep_alive) * 1_500);
+        self.silent_since = now;
+        let receive_maximum = wished.receive_maximum.map_or(u16::MAX, NonZeroU16::get);
+        let aliases = wished
+            .topic_alias_maximum
+            .unwrap_or(0)
+            .min(settings.outbound_topic_alias_maximum);
+        self.outbound.allow_aliases(aliases);
+        self.inbound
+            .allow_aliases(if v5 { settings.topic_alias_maximum } else { 0 });
+
+        let mut connack = ConnAck::default();
+        if v5 {
+            connack.properties = ConnAckProperties {
+                receive_maximum: NonZeroU16::new(settings.receive_maximum),
+                maximum_qos: (settings.max_qos < 2).then(|| {
+                    if settings.max_qos == 1 {
+                        headgate_mqtt_codec::Qos::AtLeastOnce
+                    } else {
+                        headgate_mqtt_codec::Qos::AtMostOnce
+                    }
+                }),
+                retain_available: (!settings.retain_available).then_some(false),
+                maximum_packet_size: NonZeroU32::new(settings.max_packet_size),
+                assigned_client_identifier: assigned
+                    .then(|| Utf8::new(Bytes::copy_from_slice(self.client_id.as_str().as_bytes())).ok())
+                    .flatten(),
+                topic_alias_maximum: Some(settings.topic_alias_maximum).filter(|n| *n > 0),
+                wildcard_subscription_available: (!settings.wildcard_available).then_some(false),
+                subscription_identifiers_available: (!settings.identifiers_available).then_some(false),
+                shared_subscription_available: (!settings.shared_available).then_some(false),
+                server_keep_alive: (keep_alive != connect.keep_alive).then_some(keep_alive),
+                response_information: self.response_information(wished.request_response_information),
+                authentication_method: self.method.clone(),
+                authentication_data: auth_data,
+                ..ConnAckProperties::default()
+            };
+        }
+        let presence = Arc::new(self.presence(keep_alive, connect.clean_start));
+        self.phase = Phase::Opening {
+            connack: Box::new(connack),
+        };
+        out.bus(BusCommand::Open(Box::new(Open {
+            client_id: self.client_id.clone(),
+            clean_start: connect.clean_start,
+            expiry,
+            will,
+            receive_maximum,
+            credit: CREDIT,
+            presence,
+        })));
+    }
+
+    /// Only version 5 can be told of another keep alive; the others get what they asked for. \[MQTT-3.2.2-21\]
+    fn granted_keep_alive(&self, wished: u16) -> u16 {
+        let most = u16::try_from(self.settings.max_keep_alive.as_secs()).unwrap_or(u16::MAX);
+        if self.version != Version::V5 || most == 0 || (1..=most).contains(&wished) {
+            wished
+        } else {
+            most
+        }
+    }
+
+    fn response_information(&self, wanted: Option<bool>) -> Option<Utf8> {
+        if wanted != Some(true) || self.settings.response_information.is_empty() {
+            return None; // [MQTT-3.1.2-28]
+        }
+        let text = self
+            .settings
+            .response_information
+            .replace("%c", self.client_id.as_str());
+        Utf8::new(text.into()).ok()
+    }
+
+    pub(crate) fn on_opened(&mut self, present: bool, now: Instant, out: &mut Out) {
+        let Phase::Opening { connack } = std::mem::replace(&mut self.phase, Phase::Open) else {
+            return;
+        };
+        self.silent_since = now;
+        // 3.1 has no Session Present flag: the encoder leaves it out.
+        let connack = ConnAck {
+            session_present: present,
+            ..*connack
+        };
+        out.counts.add(Metric::ConnackSent);
+        let mut packet = Packet::ConnAck(Box::new(connack));
+        if fit(&mut packet, self.version, self.max_packet_size) {
+            out.send(packet); // [MQTT-3.2.0-1] [MQTT-3.2.0-2]
+        } else {
+            self.fail(
+                ReasonCode::PacketTooLarge,
+                "CONNACK is larger than the client takes",
+                out,
+            );
+        }
+    }
+
+    /// Refuses a CONNECT: CONNACK with the reason, then the link ends. \[MQTT-3.2.2-6\] \[MQTT-3.2.2-7\]
+    pub(crate) fn refuse(&mut self, reason: ReasonCode, out: &mut Out) {
+        out.counts.add(Metric::ConnectRefused);
+        out.counts.add(Metric::ConnackSent);
+        let mut packet = Packet::ConnAck(Box::new(ConnAck {
+            code: reason,
+            ..ConnAck::default()
+        }));
+        // What a 3.x return code cannot say ends without one. [3.1.1 MQTT-3.2.2-6]
+        let sayable = self.version == Version::V5 || has_return_code(reason);
+        if sayable && fit(&mut packet, self.version, self.max_packet_size) {
+            out.send(packet);
+        }
+        self.finish(out);
+    }
+
+    /// Bytes that are no CONNECT. A peer that does not speak MQTT gets no answer. \[MQTT-3.1.4-1\] \[3.1.1 MQTT-3.1.4-1\]
+    pub(crate) fn refuse_malformed_connect(
+        &mut self,
+        error: &DecodeError,
+        version: Option<Version>,
+        out: &mut Out,
+    ) {
+        match (error, version) {
+            // The wire encodes in the version the peer can read best. [MQTT-3.1.2-2] [3.1.1 MQTT-3.1.2-2]
+            (DecodeError::UnsupportedVersion(level), _) => {
+                self.version = if *level > Version::V5 as u8 {
+                    Version::V5
+                } else {
+                    Version::V311
+                };
+                self.refuse(ReasonCode::UnsupportedProtocolVersion, out);
+            }
+            (DecodeError::UnknownProtocol(_) | DecodeError::ConnectExpected(_), _) => self.finish(out),
+            (_, Some(Version::V5)) => {
+                self.version = Version::V5;
+                self.refuse(error.reason_code(), out);
+            }
+            _ => self.finish(out),
+        }
+    }
+}
+
+/// 0xFFFFFFFF never ends. MQTT 5 §3.1.2.11.2
+pub(crate) fn session_expiry(seconds: u32) -> Duration {
+    if seconds == u32::MAX {
+        NEVER
+    } else {
+        Duration::from_secs(seconds.into())
+    }
+}
+
+fn refusal_code(why: headgate_model::access::AuthRefusal) -> ReasonCode {
+    use headgate_model::access::AuthRefusal as Why;
+    match why {
+        Why::BadUserNameOrPassword => ReasonCode::BadUserNameOrPassword,
+        Why::NotAuthorized => ReasonCode::NotAuthorized,
+        Why::BadMethod => ReasonCode::BadAuthenticationMethod,
+        Why::Unavailable => ReasonCode::ServerUnavailable,
+    }
+}
+
+/// Whether one of the return codes 1 to 5 means this. 3.1.1 §3.2.2.3
+fn has_return_code(reason: ReasonCode) -> bool {
+    matches!(
+        reason,
+        ReasonCode::UnsupportedProtocolVersion
+            | ReasonCode::ClientIdentifierNotValid
+            | ReasonCode::ServerUnavailable
+            | ReasonCode::BadUserNameOrPassword
+            | ReasonCode::NotAuthorized
+    )
+}

@@ -1,0 +1,450 @@
+//! The endpoint's state, and what happens to each thing that comes in.
+
+use crate::connect::Connecting;
+use crate::inbound::{HeldPublish, Inbound};
+use crate::outbound::Outbound;
+use crate::settings::MqttSettings;
+use crate::subscribe::HeldSubscribe;
+use crate::wire::{Received, Sent};
+use headgate_model::bus::Presence;
+use headgate_model::{
+    AccessDecision, Answer, BusCommand, BusEvent, ClientId, CloseReason, Endpoint, Identity, Input, Instant,
+    Metric, MountPoint, Outputs, Question,
+};
+use headgate_mqtt_codec::{
+    AckKind, Auth, AuthProperties, DecodeError, Disconnect, DisconnectProperties, Packet, ReasonCode, Utf8,
+    Version,
+};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// SUBSCRIBEs and UNSUBSCRIBEs that may wait for their answer before further packets are left unread.
+const MAX_SUBSCRIBES: usize = 64;
+
+pub(crate) type Out = Outputs<Sent>;
+
+/// What the shell knows of the link before the first byte.
+#[derive(Clone, Debug, Default)]
+pub struct LinkFacts {
+    /// Peer address as text, without port.
+    pub peer: String,
+    /// Peer port; 0 when there is none.
+    pub peer_port: u16,
+    /// The listener's mount point.
+    pub mount: MountPoint,
+    /// A number nobody else has: the client identifier of a client that sends none is made of it.
+    pub nonce: u128,
+}
+
+/// One connection of one MQTT client. See the crate's documentation.
+#[derive(Debug)]
+pub struct MqttEndpoint {
+    pub(crate) settings: Arc<MqttSettings>,
+    pub(crate) facts: LinkFacts,
+    pub(crate) version: Version,
+    pub(crate) phase: Phase,
+    /// What the open question is about; no frame is taken while there is one.
+    pub(crate) held: Option<Held>,
+    pub(crate) client_id: ClientId,
+    pub(crate) identity: Option<Identity>,
+    /// Name of the enhanced authentication method in use.
+    pub(crate) method: Option<Utf8>,
+    /// Re-authentication is under way: AUTH 0x18 is expected. MQTT 5 §4.12.1
+    pub(crate) reauthenticating: bool,
+    /// One and a half times the keep alive; zero for none. \[MQTT-3.1.2-22\]
+    pub(crate) patience: Duration,
+    pub(crate) silent_since: Instant,
+    /// The client is an MQTT bridge of mosquitto's kind: no echo, RETAIN as published.
+    pub(crate) bridge: bool,
+    /// The client does not want reason strings. \[MQTT-3.1.2-29\]
+    pub(crate) quiet: bool,
+    pub(crate) session_expiry: u32,
+    pub(crate) max_packet_size: u32,
+    pub(crate) inbound: Inbound,
+    pub(crate) outbound: Outbound,
+    pub(crate) subscribes: Vec<HeldSubscribe>,
+}
+
+/// How far the connection is.
+#[derive(Debug)]
+pub(crate) enum Phase {
+    /// CONNECT must come by then.
+    Fresh {
+        until: Instant,
+    },
+    /// Authentication: our turn while a question is open, otherwise the client's, by then.
+    Connecting {
+        connecting: Box<Connecting>,
+        until: Instant,
+    },
+    /// The bus opens the session; CONNACK waits for it.
+    Opening {
+        connack: Box<headgate_mqtt_codec::ConnAck>,
+    },
+    Open,
+    /// Nothing is taken and nothing is sent any more.
+    Closed,
+}
+
+/// What an open question is about.
+#[derive(Debug)]
+pub(crate) enum Held {
+    /// May it connect?
+    Connect,
+    /// May its will be published?
+    Will,
+    Publish(Box<HeldPublish>),
+    Subscribe(Box<HeldSubscribe>),
+    Reauthenticate,
+}
+
+impl MqttEndpoint {
+    /// A connection that was accepted at `now` and has said nothing yet.
+    pub fn new(settings: Arc<MqttSettings>, facts: LinkFacts, now: Instant) -> Self {
+        let until = now + settings.connect_timeout;
+        Self {
+            settings,
+            facts,
+            version: Version::V311,
+            phase: Phase::Fresh { until },
+            held: None,
+            client_id: ClientId::from(""),
+            identity: None,
+            method: None,
+            reauthenticating: false,
+            patience: Duration::ZERO,
+            silent_since: now,
+            bridge: false,
+            quiet: false,
+            session_expiry: 0,
+            max_packet_size: u32::MAX,
+            inbound: Inbound::default(),
+            outbound: Outbound::default(),
+            subscribes: Vec::new(),
+        }
+    }
+
+    fn on_packet(&mut self, packet: Packet, now: Instant, out: &mut Out) {
+        match (&self.phase, packet) {
+            (Phase::Fresh { .. }, Packet::Connect(connect)) => self.on_connect(*connect, now, out),
+            (Phase::Connecting { .. }, Packet::Auth(auth)) => self.on_auth_while_connecting(auth, now, out),
+            (Phase::Connecting { .. }, Packet::Disconnect(_)) => self.finish(out),
+            // Only AUTH and DISCONNECT may come before CONNACK when there is enhanced authentication.
+            // [MQTT-3.1.2-30]; [3.1.1 MQTT-3.1.0-1], [MQTT-3.1.0-1]: CONNECT comes first.
+            (Phase::Fresh { .. } | Phase::Connecting { .. }, _) => {
+                self.fail(ReasonCode::ProtocolError, "unexpected before CONNACK", out);
+            }
+            (Phase::Opening { .. } | Phase::Closed, _) => {}
+            (Phase::Open, packet) => self.on_packet_while_open(packet, now, out),
+        }
+    }
+
+    fn on_packet_while_open(&mut self, packet: Packet, now: Instant, out: &mut Out) {
+        match packet {
+            Packet::Publish(publish) => self.on_publish(publish, now, out),
+            Packet::Ack(ack) => match ack.kind {
+                AckKind::PubAck => self.on_puback(&ack, out),
+                AckKind::PubRec => self.on_pubrec(&ack, out),
+                AckKind::PubRel => self.on_pubrel(&ack, out),
+                AckKind::PubComp => self.on_pubcomp(&ack, out),
+            },
+            Packet::Subscribe(subscribe) => self.on_subscribe(*subscribe, out),
+            Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(*unsubscribe, out),
+            Packet::PingReq => {
+                out.counts.add(Metric::PingrespSent);
+                out.send(Packet::PingResp); // [MQTT-3.12.4-1]
+            }
+            Packet::Disconnect(disconnect) => self.on_disconnect(&disconnect, out),
+            Packet::Auth(auth) => self.on_reauthenticate(auth, out),
+            // The decoder refuses these: a second CONNECT [MQTT-3.1.0-2], and what only a server sends.
+            Packet::Connect(_)
+            | Packet::ConnAck(_)
+            | Packet::SubAck(_)
+            | Packet::UnsubAck(_)
+            | Packet::PingResp => self.fail(ReasonCode::ProtocolError, "only a server sends this", out),
+        }
+    }
+
+    fn on_malformed(&mut self, error: &DecodeError, version: Option<Version>, out: &mut Out) {
+        out.counts.add(Metric::MalformedPackets);
+        match self.phase {
+            Phase::Fresh { .. } => self.refuse_malformed_connect(error, version, out),
+            Phase::Closed => {}
+            _ => self.fail(error.reason_code(), &error.to_string(), out),
+        }
+    }
+
+    fn on_disconnect(&mut self, disconnect: &Disconnect, out: &mut Out) {
+        let expiry = disconnect.properties.as_ref().and_then(|p| p.session_expiry);
+        // Zero at CONNECT stays zero. MQTT 5 §3.14.2.2.2
+        if self.session_expiry == 0 && expiry.is_some_and(|e| e > 0) {
+            return self.fail(ReasonCode::ProtocolError, "session expiry was zero", out);
+        }
+        let reason = match disconnect.reason {
+            ReasonCode::Success => CloseReason::Normal, // [MQTT-3.14.4-3] [3.1.1 MQTT-3.14.4-3]
+            _ => CloseReason::WithWill,
+        };
+        out.bus(BusCommand::Close {
+            reason,
+            expiry: expiry.map(crate::connect::session_expiry),
+        });
+        self.finish(out);
+    }
+
+    /// AUTH on an open connection. MQTT 5 §4.12.1
+    fn on_reauthenticate(&mut self, auth: Auth, out: &mut Out) {
+        let properties = auth.properties.map(|p| *p).unwrap_or_default();
+        // The method is the one of CONNECT, if there was one. [MQTT-4.12.1-1] [MQTT-4.12.0-7]
+        if self.method.is_none() || properties.method != self.method {
+            return self.fail(ReasonCode::ProtocolError, "another authentication method", out);
+        }
+        match auth.reason {
+            ReasonCode::ReAuthenticate if !self.reauthenticating => {
+                self.reauthenticating = true;
+                let credentials = self.credentials(None, None, properties.data);
+                self.ask(
+                    Held::Reauthenticate,
+                    Question::Reauthenticate(Box::new(credentials)),
+                    out,
+                );
+            }
+            ReasonCode::ContinueAuthentication if self.reauthenticating => {
+                self.ask(Held::Reauthenticate, Question::Continue(properties.data), out);
+            }
+            _ => self.fail(ReasonCode::ProtocolError, "AUTH out of turn", out),
+        }
+    }
+
+    fn on_reauthenticated(&mut self, answer: Answer, out: &mut Out) {
+        match answer {
+            Answer::Allowed { identity, data } => {
+                self.reauthenticating = false;
+                self.identity = Some(identity);
+                self.send_auth(ReasonCode::Success, data, out);
+            }
+            Answer::Challenge(data) => self.send_auth(ReasonCode::ContinueAuthentication, Some(data), out),
+            // [MQTT-4.12.1-2]
+            Answer::Refused(_) | Answer::Authorized(_) => {
+                self.fail(ReasonCode::NotAuthorized, "re-authentication failed", out);
+            }
+        }
+    }
+
+    pub(crate) fn send_auth(&mut self, reason: ReasonCode, data: Option<bytes::Bytes>, out: &mut Out) {
+        out.counts.add(Metric::AuthSent);
+        // The method goes with every AUTH. [MQTT-4.12.0-5]
+        let properties = AuthProperties {
+            method: self.method.clone(),
+            data,
+            ..AuthProperties::default()
+        };
+        out.send(Auth {
+            reason,
+            properties: Some(Box::new(properties)),
+        });
+    }
+
+    fn on_answer(&mut self, answer: Answer, now: Instant, out: &mut Out) {
+        match self.held.take() {
+            Some(Held::Connect) => self.on_authenticated(answer, now, out),
+            Some(Held::Will) => self.on_will_decided(answer, now, out),
+            Some(Held::Publish(held)) => self.on_publish_decided(*held, answer, out),
+            Some(Held::Subscribe(held)) => self.on_subscribe_decided(*held, answer, out),
+            Some(Held::Reauthenticate) => self.on_reauthenticated(answer, out),
+            None => {}
+        }
+    }
+
+    fn on_bus(&mut self, event: BusEvent, now: Instant, out: &mut Out) {
+        match event {
+            BusEvent::Opened { present } => self.on_opened(present, now, out),
+            BusEvent::TakenOver => self.goodbye(ReasonCode::SessionTakenOver, out), // [MQTT-3.1.4-3]
+            BusEvent::Kicked => self.goodbye(ReasonCode::AdministrativeAction, out),
+            BusEvent::Subscribed { token, results } => self.on_subscribed(token, &results, out),
+            BusEvent::Unsubscribed { token, existed } => self.on_unsubscribed(token, &existed, out),
+            BusEvent::Accepted(token, outcome) => self.on_accepted(token, outcome, out),
+            BusEvent::Refused(token, why) => self.on_refused(token, why, out),
+            BusEvent::Released { packet, known } => self.on_released(packet, known, out),
+            BusEvent::Delivery(delivery) => self.on_delivery(delivery, now, out),
+            BusEvent::Received(id) => self.on_received(id, out),
+        }
+    }
+
+    fn on_timeout(&mut self, now: Instant, out: &mut Out) {
+        if self.deadline().is_none_or(|at| at > now) {
+            return;
+        }
+        match self.phase {
+            Phase::Fresh { .. } => self.finish(out),
+            Phase::Connecting { .. } => {
+                let our_turn = self.held.is_some();
+                let reason = if our_turn {
+                    ReasonCode::ServerUnavailable
+                } else {
+                    ReasonCode::NotAuthorized
+                };
+                self.refuse(reason, out);
+            }
+            Phase::Open => {
+                // [MQTT-3.1.2-22] [3.1.1 MQTT-3.1.2-24] MQTT 5 §4.13.1: with a DISCONNECT that says why.
+                out.bus(BusCommand::Close {
+                    reason: CloseReason::KeepAlive,
+                    expiry: None,
+                });
+                self.goodbye(ReasonCode::KeepAliveTimeout, out);
+            }
+            Phase::Opening { .. } | Phase::Closed => {}
+        }
+    }
+
+    pub(crate) fn ask(&mut self, held: Held, question: Question, out: &mut Out) {
+        self.held = Some(held);
+        out.questions.push(question);
+    }
+
+    /// What the client's rules say; without rules nothing is allowed.
+    pub(crate) fn check(&self, request: &headgate_model::AccessRequest) -> AccessDecision {
+        self.identity.as_ref().map_or(
+            AccessDecision::Deny(headgate_model::access::DenyCode::NotAuthorized),
+            |identity| identity.policy.check(request),
+        )
+    }
+
+    /// The client broke the protocol: it is told why if its version can be told, and the link ends. \[MQTT-4.13.1-1\]
+    pub(crate) fn fail(&mut self, reason: ReasonCode, what: &str, out: &mut Out) {
+        out.counts.add(Metric::ProtocolErrors);
+        match self.phase {
+            Phase::Open | Phase::Opening { .. } => {
+                out.bus(BusCommand::Close {
+                    reason: CloseReason::ProtocolError,
+                    expiry: None,
+                });
+                self.disconnect(reason, Some(what), out);
+            }
+            Phase::Connecting { .. } => self.refuse(reason, out),
+            Phase::Fresh { .. } | Phase::Closed => {}
+        }
+        self.finish(out);
+    }
+
+    /// The link ends for a reason that is not the client's fault.
+    fn goodbye(&mut self, reason: ReasonCode, out: &mut Out) {
+        if matches!(self.phase, Phase::Open) {
+            self.disconnect(reason, None, out);
+        }
+        self.finish(out);
+    }
+
+    /// DISCONNECT from a server exists in version 5 only. \[MQTT-3.14.0-1\]
+    fn disconnect(&mut self, reason: ReasonCode, what: Option<&str>, out: &mut Out) {
+        if self.version != Version::V5 || !matches!(self.phase, Phase::Open) {
+            return;
+        }
+        out.counts.add(Metric::DisconnectSent);
+        let mut disconnect = Disconnect::with_reason(reason);
+        if let Some(what) = what.filter(|_| !self.quiet)
+            && let Ok(text) = Utf8::new(bytes::Bytes::copy_from_slice(what.as_bytes()))
+        {
+            disconnect.properties = Some(Box::new(DisconnectProperties {
+                reason_string: Some(text),
+                ..DisconnectProperties::default()
+            }));
+        }
+        let mut packet = Packet::Disconnect(disconnect);
+        if headgate_mqtt_codec::fit(&mut packet, self.version, self.max_packet_size) {
+            out.send(packet);
+        }
+    }
+
+    pub(crate) fn finish(&mut self, out: &mut Out) {
+        self.phase = Phase::Closed;
+        self.held = None;
+        out.close = true;
+    }
+
+    pub(crate) fn presence(&self, keep_alive: u16, clean_start: bool) -> Presence {
+        Presence {
+            username: self
+                .identity
+                .as_ref()
+                .and_then(|identity| identity.username.clone()),
+            protocol: "mqtt",
+            version: self.version.level(),
+            peer: self.facts.peer.clone(),
+            peer_port: self.facts.peer_port,
+            keep_alive,
+            clean_start,
+        }
+    }
+}
+
+impl Endpoint for MqttEndpoint {
+    type In = Received;
+    type Out = Sent;
+
+    fn handle(&mut self, input: Input<Received>, now: Instant, out: &mut Out) {
+        if matches!(self.phase, Phase::Closed) {
+            return;
+        }
+        match input {
+            Input::Frame(Received::Packet(packet)) => {
+                self.silent_since = now;
+                count_received(&packet, out);
+                self.on_packet(packet, now, out);
+            }
+            Input::Frame(Received::Malformed { error, version }) => self.on_malformed(&error, version, out),
+            Input::Bus(event) => self.on_bus(event, now, out),
+            Input::Answer(answer) => self.on_answer(answer, now, out),
+            Input::Timeout => self.on_timeout(now, out),
+            Input::Closed => {
+                out.bus(BusCommand::Close {
+                    reason: CloseReason::Lost,
+                    expiry: None,
+                });
+                self.finish(out);
+            }
+            Input::Shutdown => {
+                out.bus(BusCommand::Close {
+                    reason: CloseReason::Shutdown,
+                    expiry: None,
+                });
+                self.goodbye(ReasonCode::ServerShuttingDown, out);
+            }
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        match &self.phase {
+            Phase::Fresh { until } | Phase::Connecting { until, .. } => Some(*until),
+            Phase::Open if !self.patience.is_zero() => Some(self.silent_since + self.patience),
+            Phase::Open | Phase::Opening { .. } | Phase::Closed => None,
+        }
+    }
+
+    fn ready(&self) -> bool {
+        self.held.is_none()
+            && self.subscribes.len() < MAX_SUBSCRIBES
+            && !matches!(self.phase, Phase::Opening { .. } | Phase::Closed)
+    }
+}
+
+fn count_received(packet: &Packet, out: &mut Out) {
+    out.counts.add(Metric::PacketsReceived);
+    let metric = match packet {
+        Packet::Connect(_) => Metric::ConnectReceived,
+        Packet::Publish(_) => Metric::PublishReceived,
+        Packet::Ack(ack) => match ack.kind {
+            AckKind::PubAck => Metric::PubackReceived,
+            AckKind::PubRec => Metric::PubrecReceived,
+            AckKind::PubRel => Metric::PubrelReceived,
+            AckKind::PubComp => Metric::PubcompReceived,
+        },
+        Packet::Subscribe(_) => Metric::SubscribeReceived,
+        Packet::Unsubscribe(_) => Metric::UnsubscribeReceived,
+        Packet::PingReq => Metric::PingreqReceived,
+        Packet::Disconnect(_) => Metric::DisconnectReceived,
+        Packet::Auth(_) => Metric::AuthReceived,
+        Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => return,
+    };
+    out.counts.add(metric);
+}

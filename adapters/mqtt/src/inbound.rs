@@ -1,0 +1,269 @@
+//! What the client publishes: PUBLISH and PUBREL in, PUBACK, PUBREC and PUBCOMP out. MQTT 5 §3.3, §4.3, §4.9
+
+use crate::convert;
+use crate::endpoint::{Held, MqttEndpoint, Out};
+use headgate_model::access::{AccessRequest, DenyCode};
+use headgate_model::bus::{Outcome, Refusal};
+use headgate_model::{
+    AccessDecision, AckToken, Action, Answer, BusCommand, Instant, Message, Metric, Qos, Question, Topic,
+};
+use headgate_mqtt_codec::{Ack, AckKind, PacketId, Publish, ReasonCode, Version};
+use std::collections::BTreeMap;
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+/// The client's side of flow control and of topic aliases.
+#[derive(Debug, Default)]
+pub(crate) struct Inbound {
+    /// Packet identifiers in use by the client; those of QoS 2 until PUBCOMP. MQTT 5 §4.9
+    under_way: BTreeMap<PacketId, Qos>,
+    /// By alias number minus one. \[MQTT-3.3.2-10\]
+    aliases: Vec<Option<Topic>>,
+}
+
+impl Inbound {
+    pub fn allow_aliases(&mut self, maximum: u16) {
+        self.aliases = vec![None; maximum.into()];
+    }
+}
+
+/// A publish that waits for a decision on access.
+#[derive(Debug)]
+pub(crate) struct HeldPublish {
+    message: Message,
+    packet_id: Option<PacketId>,
+}
+
+impl MqttEndpoint {
+    pub(crate) fn on_publish(&mut self, publish: Publish, now: Instant, out: &mut Out) {
+        let qos = convert::qos_from_wire(publish.qos);
+        if qos as u8 > self.settings.max_qos {
+            return self.fail(ReasonCode::QosNotSupported, "QoS is not offered", out); // [MQTT-3.2.2-11]
+        }
+        if publish.retain && !self.settings.retain_available {
+            return self.fail(ReasonCode::RetainNotSupported, "RETAIN is not offered", out); // [MQTT-3.2.2-14]
+        }
+        if let Some(packet_id) = publish.packet_id
+            && !self.takes_packet_id(packet_id, qos)
+        {
+            // MQTT 5 §4.9: more than Receive Maximum. [MQTT-3.3.4-7]
+            return self.fail(
+                ReasonCode::ReceiveMaximumExceeded,
+                "more than Receive Maximum under way",
+                out,
+            );
+        }
+        let (raw, mut properties) = (publish.topic.into_bytes(), publish.properties);
+        if properties
+            .as_ref()
+            .is_some_and(|p| !p.subscription_identifiers.is_empty())
+        {
+            // [MQTT-3.3.4-6]
+            return self.fail(
+                ReasonCode::ProtocolError,
+                "subscription identifier from a client",
+                out,
+            );
+        }
+        let alias = properties.as_mut().and_then(|p| p.topic_alias.take());
+        let topic = if raw.is_empty() {
+            let known = alias.map(|alias| self.inbound.aliases.get(usize::from(alias.get()) - 1));
+            match known {
+                Some(Some(Some(topic))) => topic.clone(),
+                Some(None) => {
+                    return self.fail(ReasonCode::TopicAliasInvalid, "topic alias is too large", out);
+                }
+                // MQTT 5 §3.3.2.3.4
+                Some(Some(None)) | None => {
+                    return self.fail(ReasonCode::ProtocolError, "topic alias is not set", out);
+                }
+            }
+        } else {
+            let Some(topic) = self.own_topic(raw) else {
+                return self.reject(publish.packet_id, ReasonCode::TopicNameInvalid, out);
+            };
+            if let Some(alias) = alias {
+                // [MQTT-3.3.2-9] [MQTT-3.3.2-10]
+                let Some(slot) = self.inbound.aliases.get_mut(usize::from(alias.get()) - 1) else {
+                    return self.fail(ReasonCode::TopicAliasInvalid, "topic alias is too large", out);
+                };
+                *slot = Some(topic.compact());
+            }
+            topic
+        };
+        let utf8 = properties
+            .as_ref()
+            .is_some_and(|p| p.payload_format == Some(true));
+        if utf8 && std::str::from_utf8(&publish.payload).is_err() {
+            return self.reject(publish.packet_id, ReasonCode::PayloadFormatInvalid, out);
+        }
+        out.counts.add(match qos {
+            Qos::AtMostOnce => Metric::Qos0Received,
+            Qos::AtLeastOnce => Metric::Qos1Received,
+            Qos::ExactlyOnce => Metric::Qos2Received,
+        });
+        let expiry = properties.as_ref().and_then(|p| p.message_expiry);
+        let message = Message {
+            topic,
+            payload: publish.payload,
+            qos,
+            retain: publish.retain,
+            expires_at: expiry.map(|seconds| now + Duration::from_secs(seconds.into())),
+            properties: properties.and_then(|p| convert::properties_from_wire(*p)),
+            publisher: None,
+        };
+        // The gateway's own topics are not the clients'. MQTT 5 §4.7.2
+        if message.topic.as_bytes().starts_with(b"$SYS/") {
+            return self.deny(publish.packet_id, DenyCode::NotAuthorized, out);
+        }
+        let request = AccessRequest {
+            action: Action::Publish,
+            topic: message.topic.bytes().clone(),
+            qos,
+            retain: message.retain,
+        };
+        match self.check(&request) {
+            AccessDecision::Allow => publish_to_bus(message, publish.packet_id, out),
+            AccessDecision::Deny(code) => self.deny(publish.packet_id, code, out),
+            AccessDecision::Ask => {
+                let held = HeldPublish {
+                    message,
+                    packet_id: publish.packet_id,
+                };
+                self.ask(
+                    Held::Publish(Box::new(held)),
+                    Question::Authorize(vec![request]),
+                    out,
+                );
+            }
+        }
+    }
+
+    pub(crate) fn on_publish_decided(&mut self, held: HeldPublish, answer: Answer, out: &mut Out) {
+        let decision = match answer {
+            Answer::Authorized(decisions) => decisions.first().copied(),
+            _ => None,
+        };
+        match decision {
+            Some(AccessDecision::Allow) => publish_to_bus(held.message, held.packet_id, out),
+            Some(AccessDecision::Deny(code)) => self.deny(held.packet_id, code, out),
+            Some(AccessDecision::Ask) | None => self.deny(held.packet_id, DenyCode::default(), out),
+        }
+    }
+
+    /// False when the client has more under way than it was allowed. A QoS 2 publish that comes again does not count twice.
+    fn takes_packet_id(&mut self, packet_id: PacketId, qos: Qos) -> bool {
+        let under_way = &mut self.inbound.under_way;
+        if under_way.get(&packet_id) == Some(&Qos::ExactlyOnce) {
+            return true;
+        }
+        // Version 3 has no Receive Maximum; what it has under way is bounded by the bus.
+        if self.version == Version::V5 && under_way.len() >= usize::from(self.settings.receive_maximum) {
+            return false;
+        }
+        under_way.insert(packet_id, qos);
+        true
+    }
+
+    /// Refused by a rule: version 5 is told; the others are answered as if all were well, for they cannot be told.
+    /// \[3.1.1 MQTT-3.3.5-2\]
+    fn deny(&mut self, packet_id: Option<PacketId>, code: DenyCode, out: &mut Out) {
+        out.counts.add(Metric::DroppedNotAuthorized);
+        let reason = match code {
+            DenyCode::Unspecified => ReasonCode::UnspecifiedError,
+            DenyCode::NotAuthorized => ReasonCode::NotAuthorized,
+        };
+        if let Some(packet_id) = packet_id {
+            let reason = if self.version == Version::V5 {
+                reason
+            } else {
+                ReasonCode::Success
+            };
+            self.acknowledge(packet_id, reason, out);
+        }
+    }
+
+    /// A publish that cannot be taken as it is: said in its acknowledgement if it has one that can say so, else the link ends.
+    fn reject(&mut self, packet_id: Option<PacketId>, reason: ReasonCode, out: &mut Out) {
+        match packet_id {
+            Some(packet_id) if self.version == Version::V5 => self.acknowledge(packet_id, reason, out),
+            _ => self.fail(reason, reason.name(), out),
+        }
+    }
+
+    /// PUBACK or PUBREC, by the QoS of the publish. \[MQTT-3.3.4-1\] \[MQTT-4.3.2-4\] \[MQTT-4.3.3-8\]
+    fn acknowledge(&mut self, packet_id: PacketId, reason: ReasonCode, out: &mut Out) {
+        let qos = self.inbound.under_way.get(&packet_id).copied();
+        let kind = if qos == Some(Qos::ExactlyOnce) {
+            AckKind::PubRec
+        } else {
+            AckKind::PubAck
+        };
+        if kind == AckKind::PubAck || reason.is_error() {
+            self.inbound.under_way.remove(&packet_id);
+        }
+        out.counts.add(if kind == AckKind::PubRec {
+            Metric::PubrecSent
+        } else {
+            Metric::PubackSent
+        });
+        out.send(Ack::with_reason(kind, packet_id, reason));
+    }
+
+    pub(crate) fn on_accepted(&mut self, token: AckToken, outcome: Outcome, out: &mut Out) {
+        let Some(packet_id) = packet_id_of(token) else {
+            return;
+        };
+        let reason = match outcome {
+            Outcome::NoSubscribers if self.version == Version::V5 => ReasonCode::NoMatchingSubscribers,
+            Outcome::NoSubscribers | Outcome::Matched => ReasonCode::Success,
+        };
+        self.acknowledge(packet_id, reason, out);
+    }
+
+    pub(crate) fn on_refused(&mut self, token: AckToken, why: Refusal, out: &mut Out) {
+        let Some(packet_id) = packet_id_of(token) else {
+            return;
+        };
+        if self.version == Version::V5 {
+            self.acknowledge(packet_id, convert::refusal(why), out);
+        } else {
+            // Nothing but silence says no: without an acknowledgement the client keeps the message and sends it again.
+            self.fail(ReasonCode::QuotaExceeded, "publish refused", out);
+        }
+    }
+
+    pub(crate) fn on_pubrel(&mut self, ack: &Ack, out: &mut Out) {
+        out.bus(BusCommand::Release(ack.packet_id.get()));
+    }
+
+    /// PUBCOMP, after the packet identifier was durably given back. \[MQTT-4.3.3-11\]
+    pub(crate) fn on_released(&mut self, packet: u16, known: bool, out: &mut Out) {
+        let Some(packet_id) = NonZeroU16::new(packet) else {
+            return;
+        };
+        self.inbound.under_way.remove(&packet_id);
+        let reason = match (known, self.version) {
+            (false, Version::V5) => ReasonCode::PacketIdentifierNotFound,
+            _ => ReasonCode::Success,
+        };
+        if !known {
+            out.counts.add(Metric::PubrelMissed);
+        }
+        out.counts.add(Metric::PubcompSent);
+        out.send(Ack::with_reason(AckKind::PubComp, packet_id, reason));
+    }
+}
+
+fn publish_to_bus(message: Message, packet_id: Option<PacketId>, out: &mut Out) {
+    let ack = packet_id.map(|id| AckToken(id.get().into()));
+    let dedup = packet_id
+        .filter(|_| message.qos == Qos::ExactlyOnce)
+        .map(PacketId::get);
+    out.bus(BusCommand::Publish { message, ack, dedup });
+}
+
+/// Tokens are packet identifiers.
+fn packet_id_of(token: AckToken) -> Option<PacketId> {
+    u16::try_from(token.0).ok().and_then(PacketId::new)
+}

@@ -1,0 +1,75 @@
+//! What an operator may set about MQTT clients.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Limits and habits of the MQTT endpoint. What MQTT 5 can say of them stands in CONNACK. MQTT 5 §3.2.2.3.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct MqttSettings {
+    /// The largest packet taken from a client, in bytes.
+    pub max_packet_size: u32,
+    /// The longest client identifier, in bytes.
+    pub max_client_id_bytes: usize,
+    /// The longest topic name or filter, in bytes.
+    pub max_topic_bytes: usize,
+    /// Levels that a topic name or filter may have.
+    pub max_topic_levels: usize,
+    /// The highest QoS offered, 0 to 2. A publish above it is a protocol error, a subscription is granted less.
+    pub max_qos: u8,
+    /// QoS 1 and 2 messages that a client may have under way to us; beyond it gets DISCONNECT 0x93.
+    pub receive_maximum: u16,
+    /// Topic aliases that a client may use towards us.
+    pub topic_alias_maximum: u16,
+    /// Topic aliases that we use towards a client that allows as many.
+    pub outbound_topic_alias_maximum: u16,
+    /// The longest keep alive; a client that asks for more, or for none, is told this. `0s` for no limit.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub max_keep_alive: Duration,
+    /// A connection that has not sent CONNECT by then is closed.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub connect_timeout: Duration,
+    /// How long the session of a 3.1 or 3.1.1 client without clean session is kept after it left. `0s` for ever.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub v3_session_expiry: Duration,
+    /// Whether clients may publish retained messages.
+    pub retain_available: bool,
+    /// Whether filters may hold wildcards.
+    pub wildcard_available: bool,
+    /// Whether `$share/{group}/{filter}` and `$queue/{filter}` are offered.
+    pub shared_available: bool,
+    /// Whether subscription identifiers are offered.
+    pub identifiers_available: bool,
+    /// Do not send 3.1 and 3.1.1 clients what they published themselves (EMQ's `ignore_loop_deliver`).
+    pub ignore_loop_deliver: bool,
+    /// Told to clients that ask for response information; `%c` stands for the client id. Empty for none. MQTT 5 §3.2.2.3.15.
+    pub response_information: String,
+}
+
+impl Default for MqttSettings {
+    fn default() -> Self {
+        Self {
+            max_packet_size: 1 << 20,
+            max_client_id_bytes: 1_024,
+            max_topic_bytes: 65_535,
+            max_topic_levels: 128,
+            max_qos: 2,
+            receive_maximum: 1_000,
+            topic_alias_maximum: 64,
+            outbound_topic_alias_maximum: 64,
+            max_keep_alive: Duration::ZERO,
+            connect_timeout: Duration::from_secs(10),
+            v3_session_expiry: Duration::from_secs(2 * 60 * 60),
+            retain_available: true,
+            wildcard_available: true,
+            shared_available: true,
+            identifiers_available: true,
+            ignore_loop_deliver: false,
+            response_information: String::new(),
+        }
+    }
+}

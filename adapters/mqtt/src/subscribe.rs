@@ -1,0 +1,229 @@
+//! SUBSCRIBE and UNSUBSCRIBE. MQTT 5 §3.8 to §3.11
+
+use crate::convert;
+use crate::endpoint::{Held, MqttEndpoint, Out};
+use bytes::Bytes;
+use headgate_model::access::{AccessRequest, DenyCode};
+use headgate_model::bus::Refusal;
+use headgate_model::{
+    AccessDecision, AckToken, Action, Answer, BusCommand, Metric, Qos, Question, Subscription,
+    SubscriptionOptions,
+};
+use headgate_mqtt_codec::{PacketId, ReasonCode, SubAck, Subscribe, UnsubAck, Unsubscribe, Version};
+
+/// A SUBSCRIBE or UNSUBSCRIBE on its way: what is refused already has its code, what the bus will answer has none.
+#[derive(Debug)]
+pub(crate) struct HeldSubscribe {
+    packet_id: PacketId,
+    codes: Vec<Option<ReasonCode>>,
+    /// Not refused so far, with their places in `codes`.
+    wanted: Vec<(usize, Subscription)>,
+    /// The places whose access is being asked for, in the order of the question.
+    asked: Vec<usize>,
+}
+
+impl MqttEndpoint {
+    pub(crate) fn on_subscribe(&mut self, subscribe: Subscribe, out: &mut Out) {
+        if subscribe.identifier.is_some() && !self.settings.identifiers_available {
+            // MQTT 5 §3.2.2.3.12
+            return self.fail(
+                ReasonCode::SubscriptionIdentifiersNotSupported,
+                "no subscription identifiers here",
+                out,
+            );
+        }
+        let mut held = HeldSubscribe {
+            packet_id: subscribe.packet_id,
+            codes: vec![None; subscribe.filters.len()],
+            wanted: Vec::with_capacity(subscribe.filters.len()),
+            asked: Vec::new(),
+        };
+        let mut requests = Vec::new();
+        for (place, wish) in subscribe.filters.into_iter().enumerate() {
+            let mut options = convert::subscription_options(wish.options, subscribe.identifier.unwrap_or(0));
+            options.qos = options
+                .qos
+                .min(Qos::from_u8(self.settings.max_qos).unwrap_or_default());
+            options.no_local |=
+                self.version != Version::V5 && (self.bridge || self.settings.ignore_loop_deliver);
+            options.retain_as_published |= self.bridge;
+            let subscription = match self.own_filter(&wish.filter.into_bytes(), options) {
+                Ok(subscription) => subscription,
+                Err(code) => {
+                    held.codes[place] = Some(code);
+                    continue;
+                }
+            };
+            let request = AccessRequest {
+                action: Action::Subscribe,
+                topic: subscription.filter.bytes().clone(),
+                qos: options.qos,
+                retain: false,
+            };
+            match self.check(&request) {
+                AccessDecision::Allow => {}
+                AccessDecision::Deny(code) => {
+                    held.codes[place] = Some(denied(code));
+                    continue;
+                }
+                AccessDecision::Ask => {
+                    held.asked.push(place);
+                    requests.push(request);
+                }
+            }
+            held.wanted.push((place, subscription));
+        }
+        if requests.is_empty() {
+            self.subscribe(held, out);
+        } else {
+            self.ask(
+                Held::Subscribe(Box::new(held)),
+                Question::Authorize(requests),
+                out,
+            );
+        }
+    }
+
+    pub(crate) fn on_subscribe_decided(&mut self, mut held: HeldSubscribe, answer: Answer, out: &mut Out) {
+        let decisions = match answer {
+            Answer::Authorized(decisions) => decisions,
+            _ => Vec::new(),
+        };
+        for (at, place) in held.asked.drain(..).enumerate() {
+            held.codes[place] = match decisions.get(at) {
+                Some(AccessDecision::Allow) => None,
+                Some(AccessDecision::Deny(code)) => Some(denied(*code)),
+                Some(AccessDecision::Ask) | None => Some(ReasonCode::NotAuthorized),
+            };
+        }
+        held.wanted.retain(|(place, _)| held.codes[*place].is_none());
+        self.subscribe(held, out);
+    }
+
+    fn subscribe(&mut self, mut held: HeldSubscribe, out: &mut Out) {
+        let subscriptions = held
+            .wanted
+            .drain(..)
+            .map(|(_, subscription)| subscription)
+            .collect();
+        let token = AckToken(held.packet_id.get().into());
+        self.subscribes.push(held);
+        out.bus(BusCommand::Subscribe { token, subscriptions });
+    }
+
+    /// A filter of the client as the bus takes it.
+    fn own_filter(&self, raw: &Bytes, options: SubscriptionOptions) -> Result<Subscription, ReasonCode> {
+        let levels = 1 + raw.iter().filter(|b| **b == b'/').count();
+        if raw.len() > self.settings.max_topic_bytes || levels > self.settings.max_topic_levels {
+            return Err(ReasonCode::TopicFilterInvalid);
+        }
+        let subscription = Subscription::parse(raw, options, &self.facts.mount)
+            .map_err(|_| ReasonCode::TopicFilterInvalid)?;
+        if subscription.share.is_some() && !self.settings.shared_available {
+            return Err(ReasonCode::SharedSubscriptionsNotSupported);
+        }
+        if subscription.filter.has_wildcard() && !self.settings.wildcard_available {
+            return Err(ReasonCode::WildcardSubscriptionsNotSupported);
+        }
+        Ok(subscription)
+    }
+
+    /// SUBACK: one code for each filter, in order, under the same packet identifier.
+    /// \[MQTT-3.8.4-1\] \[MQTT-3.8.4-2\] \[MQTT-3.8.4-6\] \[MQTT-3.9.3-1\]
+    pub(crate) fn on_subscribed(&mut self, token: AckToken, results: &[Result<Qos, Refusal>], out: &mut Out) {
+        let Some(held) = self.take_held(token) else { return };
+        let mut results = results.iter();
+        let codes = held.codes.into_iter().map(|code| {
+            code.or_else(|| results.next().map(result_code))
+                .unwrap_or(ReasonCode::UnspecifiedError)
+        });
+        // Before version 5 there is one failure code. [3.1.1 MQTT-3.9.3-2]
+        let v5 = self.version == Version::V5;
+        let codes = codes.map(|code| {
+            if v5 || !code.is_error() {
+                code
+            } else {
+                ReasonCode::UnspecifiedError
+            }
+        });
+        out.counts.add(Metric::SubackSent);
+        out.send(SubAck {
+            packet_id: held.packet_id,
+            codes: codes.collect(),
+            reason_string: None,
+            user_properties: Vec::new(),
+        });
+    }
+
+    pub(crate) fn on_unsubscribe(&mut self, unsubscribe: Unsubscribe, out: &mut Out) {
+        let mut codes = vec![None; unsubscribe.filters.len()];
+        let mut subscriptions = Vec::with_capacity(codes.len());
+        for (code, filter) in codes.iter_mut().zip(unsubscribe.filters) {
+            match Subscription::parse(
+                &filter.into_bytes(),
+                SubscriptionOptions::default(),
+                &self.facts.mount,
+            ) {
+                Ok(subscription) => subscriptions.push(subscription),
+                Err(_) => *code = Some(ReasonCode::TopicFilterInvalid),
+            }
+        }
+        let packet_id = unsubscribe.packet_id;
+        self.subscribes.push(HeldSubscribe {
+            packet_id,
+            codes,
+            wanted: Vec::new(),
+            asked: Vec::new(),
+        });
+        out.bus(BusCommand::Unsubscribe {
+            token: AckToken(packet_id.get().into()),
+            subscriptions,
+        });
+    }
+
+    /// UNSUBACK. \[MQTT-3.10.4-4\] \[MQTT-3.10.4-5\] \[MQTT-3.11.3-1\]
+    pub(crate) fn on_unsubscribed(&mut self, token: AckToken, existed: &[bool], out: &mut Out) {
+        let Some(held) = self.take_held(token) else { return };
+        let mut existed = existed.iter();
+        let mut answer = || match existed.next() {
+            Some(true) => ReasonCode::Success,
+            Some(false) | None => ReasonCode::NoSubscriptionExisted,
+        };
+        let codes = held
+            .codes
+            .into_iter()
+            .map(|code| code.unwrap_or_else(&mut answer))
+            .collect();
+        out.counts.add(Metric::UnsubackSent);
+        out.send(UnsubAck {
+            packet_id: held.packet_id,
+            codes,
+            reason_string: None,
+            user_properties: Vec::new(),
+        });
+    }
+
+    /// Answers come in the order of the requests.
+    fn take_held(&mut self, token: AckToken) -> Option<HeldSubscribe> {
+        let at = self
+            .subscribes
+            .iter()
+            .position(|held| u32::from(held.packet_id.get()) == token.0)?;
+        Some(self.subscribes.remove(at))
+    }
+}
+
+fn denied(code: DenyCode) -> ReasonCode {
+    match code {
+        DenyCode::Unspecified => ReasonCode::UnspecifiedError,
+        DenyCode::NotAuthorized => ReasonCode::NotAuthorized,
+    }
+}
+
+fn result_code(result: &Result<Qos, Refusal>) -> ReasonCode {
+    match result {
+        Ok(qos) => convert::granted(*qos),
+        Err(Refusal::TopicInvalid) => ReasonCode::TopicFilterInvalid,
+        Err(why) => convert::refusal(*why),
+    }
+}
