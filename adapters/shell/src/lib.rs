@@ -1,1 +1,26 @@
 //! The tokio shell: listeners, links and the loop that drives an endpoint.
+//!
+//! What accepts connections is in [`listener`], what it hands over in [`connection`] and [`transport`].
+//! Nothing of this knows a protocol above the byte transport.
+
+pub mod connection;
+mod handshake;
+pub mod limit;
+pub mod listener;
+mod proxy;
+pub mod settings;
+mod socket;
+pub mod stats;
+mod stream;
+pub mod tls;
+pub mod transport;
+#[cfg(unix)]
+mod unix;
+pub mod websocket;
+
+pub use connection::{Connection, ConnectionInfo, ConnectionPermit, PeerAddr};
+pub use limit::ConnectionLimit;
+pub use listener::{ListenError, Listener};
+pub use settings::{ListenerKind, ListenerSettings};
+pub use stats::{ListenerStats, RefuseReason};
+pub use transport::{Progress, Transport};

@@ -10,6 +10,8 @@
 //! - A message body is in the store as long as a queue, a retained entry or a delayed entry refers to it.
 
 mod bus;
+#[cfg(feature = "handle")]
+pub mod handle;
 mod index;
 mod lifecycle;
 mod retained;

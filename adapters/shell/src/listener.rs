@@ -1,0 +1,414 @@
+//! A listener: accepts connections, applies the limits, and hands over what has passed all handshakes.
+//!
+//! Always true: a slow peer never delays the next; whatever the system says to `accept`, the listener goes on,
+//! without spinning; what is refused is closed at once and counted.
+
+use std::future::Future;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::connection::{Connection, ConnectionPermit};
+use crate::handshake::{self, Refusal};
+use crate::limit::{AddressLimit, ConnectionLimit, TokenBucket};
+use crate::settings::{ListenerKind, ListenerSettings, WebSocketSettings};
+use crate::socket::{Accepted, Socket};
+use crate::stats::{ListenerStats, RefuseReason};
+use crate::tls::{ServerTls, TlsError};
+
+/// A bound listener. It accepts once it [runs](Self::run).
+pub struct Listener {
+    socket: Socket,
+    bucket: Option<TokenBucket>,
+    shared: Arc<Shared>,
+}
+
+/// What the handshakes of a listener share.
+pub(crate) struct Shared {
+    pub(crate) name: Arc<str>,
+    pub(crate) mount_point: Option<Arc<str>>,
+    pub(crate) settings: ListenerSettings,
+    pub(crate) tls: Option<ServerTls>,
+    pub(crate) websocket: WebSocketSettings,
+    pub(crate) stats: Arc<ListenerStats>,
+    limit: ConnectionLimit,
+    total: ConnectionLimit,
+    per_address: Option<AddressLimit>,
+}
+
+/// Why a listener does not listen.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// The settings contradict each other.
+    #[error("listener `{listener}` on {address}: {fault}")]
+    Settings {
+        /// The listener's name.
+        listener: String,
+        /// As in the settings.
+        address: String,
+        /// What is wrong.
+        fault: &'static str,
+    },
+    /// The system refuses the address.
+    #[error("listener `{listener}` cannot listen on {address}: {source}")]
+    Bind {
+        /// The listener's name.
+        listener: String,
+        /// As in the settings.
+        address: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A certificate, key or list is unusable.
+    #[error("listener `{listener}` on {address}: {source}")]
+    Tls {
+        /// The listener's name.
+        listener: String,
+        /// As in the settings.
+        address: String,
+        /// What is wrong.
+        source: Box<TlsError>,
+    },
+}
+
+impl ListenerSettings {
+    /// Finds what can be found wrong without listening or reading files.
+    pub fn check(&self) -> Result<(), ListenError> {
+        let tcp = self.kind != ListenerKind::Unix;
+        let fault = if self.name.is_empty() {
+            "the name is empty"
+        } else if self.kind.has_tls() != self.tls.is_some() {
+            if self.kind.has_tls() {
+                "TLS settings are missing"
+            } else {
+                "TLS settings, but not the kind for them"
+            }
+        } else if self.websocket.is_some() && !self.kind.has_websocket() {
+            "WebSocket settings, but not the kind for them"
+        } else if self.unix.is_some() && tcp {
+            "Unix settings, but not the kind for them"
+        } else if self.proxy_protocol && !tcp {
+            "the PROXY protocol has no meaning on a Unix-domain socket"
+        } else if self.proxy_protocol && self.trusted_proxies.is_empty() {
+            "the PROXY protocol is on, but no proxy is trusted"
+        } else if self
+            .tls
+            .as_ref()
+            .is_some_and(|tls| tls.client_ca.is_none() && tls.require_client_certificate)
+        {
+            "client certificates are required, but there is no CA for them"
+        } else if self
+            .tls
+            .as_ref()
+            .is_some_and(|tls| tls.client_ca.is_none() && !tls.crl.is_empty())
+        {
+            "there is a revocation list, but no CA for client certificates"
+        } else if tcp && let Err(source) = crate::socket::parse_address(&self.bind) {
+            return Err(self.bind_error(source));
+        } else {
+            return Ok(());
+        };
+        Err(ListenError::Settings {
+            listener: self.name.clone(),
+            address: self.bind.clone(),
+            fault,
+        })
+    }
+
+    fn bind_error(&self, source: io::Error) -> ListenError {
+        ListenError::Bind {
+            listener: self.name.clone(),
+            address: self.bind.clone(),
+            source,
+        }
+    }
+}
+
+impl Listener {
+    /// Binds and listens; connections wait in the system until [`Self::run`]. `total` is the limit over all
+    /// listeners that share it. Needs a tokio runtime around it.
+    pub fn bind(settings: ListenerSettings, total: &ConnectionLimit) -> Result<Self, ListenError> {
+        settings.check()?;
+        let name: Arc<str> = settings.name.as_str().into();
+        let tls = settings
+            .tls
+            .clone()
+            .map(|tls| ServerTls::load(&name, tls))
+            .transpose();
+        let tls = tls.map_err(|source| ListenError::Tls {
+            listener: settings.name.clone(),
+            address: settings.bind.clone(),
+            source: Box::new(source),
+        })?;
+        let bound = match settings.kind {
+            ListenerKind::Unix => Socket::bind_unix(&settings),
+            _ => Socket::bind_tcp(&settings),
+        };
+        let socket = bound.map_err(|source| settings.bind_error(source))?;
+
+        let limit = ConnectionLimit::new(settings.max_connections);
+        let bucket = settings
+            .max_connect_rate
+            .map(|rate| TokenBucket::new(rate, settings.connect_burst.unwrap_or(rate)));
+        let shared = Shared {
+            name,
+            mount_point: settings.mount_point.as_deref().map(Into::into),
+            tls,
+            websocket: settings.websocket.clone().unwrap_or_default(),
+            stats: Arc::new(ListenerStats::new(limit.clone())),
+            limit,
+            total: total.clone(),
+            per_address: settings.max_connections_per_ip.map(AddressLimit::new),
+            settings,
+        };
+        Ok(Self {
+            socket,
+            bucket,
+            shared: Arc::new(shared),
+        })
+    }
+
+    /// The address with the real port; `None` for a Unix-domain socket.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// The listener's name.
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// What it counts; lives on when the listener has stopped.
+    pub fn stats(&self) -> Arc<ListenerStats> {
+        self.shared.stats.clone()
+    }
+
+    /// Its own limit, to be changed while it runs.
+    pub fn limit(&self) -> ConnectionLimit {
+        self.shared.limit.clone()
+    }
+
+    /// Accepts until `shutdown`. Each connection has its own task, in which its handshakes run and then the
+    /// future that `handler` gives. At `shutdown` the socket is closed, handshakes under way are given up, and
+    /// this returns; connections already handed over belong to the handler.
+    pub async fn run<H, F>(mut self, shutdown: CancellationToken, handler: H)
+    where
+        H: Fn(Connection) -> F + Send + Sync + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let handler = Arc::new(handler);
+        let mut trouble = AcceptTrouble::default();
+        let address = self
+            .local_addr()
+            .map_or_else(|| self.shared.settings.bind.clone(), |a| a.to_string());
+        tracing::info!(listener = %self.shared.name, %address, "listening");
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                accepted = self.socket.accept() => accepted,
+            };
+            match accepted {
+                Ok(accepted) => {
+                    trouble.over();
+                    self.take(accepted, &shutdown, &handler);
+                }
+                // Of one connection, which is gone; nothing is wrong with us.
+                Err(error) if is_of_the_peer(&error) => {}
+                Err(error) => {
+                    self.shared.stats.count_accept_error();
+                    let (pause, tell) = trouble.again(Instant::now());
+                    if tell {
+                        tracing::warn!(listener = %self.shared.name, %error, "cannot accept connections for now");
+                    }
+                    tokio::select! {
+                        () = shutdown.cancelled() => break,
+                        () = tokio::time::sleep(pause) => {}
+                    }
+                }
+            }
+        }
+        tracing::info!(listener = %self.shared.name, "listener stopped");
+    }
+
+    /// Checks what can be checked without waiting, then lets the connection have its own task.
+    fn take<H, F>(&mut self, accepted: Accepted, shutdown: &CancellationToken, handler: &Arc<H>)
+    where
+        H: Fn(Connection) -> F + Send + Sync + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.shared.stats.count_accepted();
+        let permit = match self.admit(&accepted) {
+            Ok(permit) => permit,
+            Err(refusal) => return self.shared.refused(&accepted.peer(), &refusal),
+        };
+        let (shared, shutdown, handler) = (self.shared.clone(), shutdown.clone(), handler.clone());
+        tokio::spawn(async move {
+            let peer = accepted.peer();
+            // Boxed: a task lives as long as its connection and should not keep room for the handshakes.
+            let shaken = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                shaken = Box::pin(handshake::run(&shared, accepted, permit)) => shaken,
+            };
+            drop(shutdown);
+            match shaken {
+                Ok(connection) => {
+                    shared.stats.count_opened();
+                    drop(shared);
+                    let future = handler(connection);
+                    drop(handler);
+                    future.await;
+                }
+                Err(refusal) => shared.refused(&peer, &refusal),
+            }
+        });
+    }
+
+    fn admit(&mut self, accepted: &Accepted) -> Result<ConnectionPermit, Refusal> {
+        let shared = &self.shared;
+        let mut permit = ConnectionPermit::default();
+        if let Accepted::Tcp(_, peer) = accepted {
+            if !shared.settings.proxy_protocol {
+                shared.admit_address(peer.ip(), &mut permit)?;
+            } else if !shared
+                .settings
+                .trusted_proxies
+                .iter()
+                .any(|proxy| proxy.contains(peer.ip()))
+            {
+                return Err(Refusal::new(RefuseReason::Proxy, "not a trusted proxy"));
+            }
+        }
+        if self
+            .bucket
+            .as_mut()
+            .is_some_and(|bucket| !bucket.take(Instant::now()))
+        {
+            return Err(Refusal::new(RefuseReason::Rate, "too many new connections"));
+        }
+        for limit in [&shared.limit, &shared.total] {
+            let slot = limit.acquire();
+            permit
+                .slots
+                .push(slot.ok_or_else(|| Refusal::new(RefuseReason::Limit, "too many connections"))?);
+        }
+        Ok(permit)
+    }
+}
+
+impl Shared {
+    /// Applies the address rules, and the limit for one address, to who the client is. For a forwarder, who
+    /// speaks for many, only the rules; its clients are counted when they are known.
+    pub(crate) fn admit_address(
+        &self,
+        address: IpAddr,
+        permit: &mut ConnectionPermit,
+    ) -> Result<(), Refusal> {
+        if !self.settings.access.allow(address) {
+            return Err(Refusal::new(
+                RefuseReason::Address,
+                "forbidden by the address rules",
+            ));
+        }
+        if !self.is_forwarder(address)
+            && let Some(limit) = &self.per_address
+        {
+            let slot = limit.acquire(address);
+            let over = || Refusal::new(RefuseReason::Limit, "too many connections from this address");
+            permit.slots.push(slot.ok_or_else(over)?);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn is_forwarder(&self, address: IpAddr) -> bool {
+        self.settings.kind.has_websocket()
+            && self
+                .websocket
+                .trusted_forwarders
+                .iter()
+                .any(|network| network.contains(address))
+    }
+
+    fn refused(&self, peer: &crate::PeerAddr, refusal: &Refusal) {
+        self.stats.count_refused(refusal.reason);
+        let (reason, cause) = (refusal.reason.label(), &refusal.cause);
+        tracing::debug!(listener = %self.name, %peer, reason, %cause, "connection refused");
+    }
+}
+
+/// The peer gave up before we came to accept it.
+fn is_of_the_peer(error: &io::Error) -> bool {
+    use ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
+}
+
+/// How long to pause after `accept` failed, and when to tell.
+#[derive(Default)]
+struct AcceptTrouble {
+    pause: Duration,
+    told_at: Option<Instant>,
+}
+
+impl AcceptTrouble {
+    const FIRST: Duration = Duration::from_millis(5);
+    const LONGEST: Duration = Duration::from_secs(1);
+    const TELL_EVERY: Duration = Duration::from_secs(10);
+
+    fn again(&mut self, now: Instant) -> (Duration, bool) {
+        self.pause = (self.pause * 2).clamp(Self::FIRST, Self::LONGEST);
+        let tell = self
+            .told_at
+            .is_none_or(|at| now.duration_since(at) >= Self::TELL_EVERY);
+        if tell {
+            self.told_at = Some(now);
+        }
+        (self.pause, tell)
+    }
+
+    fn over(&mut self) {
+        self.pause = Duration::ZERO;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pause_grows_to_a_second_and_the_log_hears_of_it_every_ten() {
+        let start = Instant::now();
+        let mut trouble = AcceptTrouble::default();
+        let pauses: Vec<_> = (0..10).map(|_| trouble.again(start).0.as_millis()).collect();
+        assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 320, 640, 1000, 1000]);
+
+        trouble.over();
+        assert_eq!(trouble.again(start), (AcceptTrouble::FIRST, false));
+        assert!(trouble.again(start + AcceptTrouble::TELL_EVERY).1);
+    }
+
+    #[test]
+    fn settings_that_contradict_each_other_are_told_with_name_and_address() {
+        let wrong = ListenerSettings {
+            kind: ListenerKind::Tls,
+            ..ListenerSettings::default()
+        };
+        let text = wrong.check().unwrap_err().to_string();
+        assert_eq!(text, "listener `tcp` on 127.0.0.1:1883: TLS settings are missing");
+
+        let wrong = ListenerSettings {
+            proxy_protocol: true,
+            ..ListenerSettings::default()
+        };
+        assert!(
+            wrong
+                .check()
+                .unwrap_err()
+                .to_string()
+                .contains("no proxy is trusted")
+        );
+    }
+}

@@ -1,0 +1,180 @@
+//! The PROXY protocol, versions 1 and 2: who the client is, told by a load balancer in front of the first byte.
+//! <https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>
+//!
+//! Always true: not one byte behind the header is taken from the socket, TLS needs them all.
+
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+
+use ppp::{v1, v2};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+
+const V1_START: &[u8] = b"PROXY ";
+/// With the line's end, §2.1.
+const V1_MAX: usize = 107;
+/// No header of any version is shorter than this, so that much can be read before the version is known.
+const START: usize = 12;
+const V2_FIXED: usize = 16;
+/// §2.2 allows 64 KiB; addresses and the usual TLVs take a few hundred bytes.
+const V2_MAX: usize = 4096;
+
+/// §2.2.6: `client` flags and the type of the sub-TLV with the common name.
+const PP2_CLIENT_SSL: u8 = 0x01;
+const PP2_CLIENT_CERT_CONN: u8 = 0x02;
+const PP2_CLIENT_CERT_SESS: u8 = 0x04;
+
+/// What a PROXY header says.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct ProxyHeader {
+    /// Client and server as the proxy saw them; `None`: UNKNOWN, LOCAL or no internet addresses.
+    pub(crate) addresses: Option<(SocketAddr, SocketAddr)>,
+    pub(crate) common_name: Option<String>,
+    pub(crate) authority: Option<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProxyError {
+    #[error("no PROXY header in front")]
+    Missing,
+    #[error("PROXY header version 1: {0}")]
+    V1(String),
+    #[error("PROXY header version 2: {0}")]
+    V2(String),
+    #[error("PROXY header of {0} bytes, limit {V2_MAX}")]
+    TooLong(usize),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+pub(crate) async fn read_header(stream: &mut TcpStream) -> Result<ProxyHeader, ProxyError> {
+    let mut bytes = Vec::with_capacity(V1_MAX);
+    while bytes.len() < START {
+        read_up_to(stream, &mut bytes, START).await?;
+        if !is_prefix(&bytes, V1_START) && !is_prefix(&bytes, v2::PROTOCOL_PREFIX) {
+            return Err(ProxyError::Missing);
+        }
+    }
+    if bytes.starts_with(V1_START) {
+        while !bytes.ends_with(b"\n") {
+            read_line_part(stream, &mut bytes).await?;
+        }
+        parse_v1(&bytes)
+    } else {
+        while bytes.len() < V2_FIXED {
+            read_up_to(stream, &mut bytes, V2_FIXED).await?;
+        }
+        let size = V2_FIXED + usize::from(u16::from_be_bytes([bytes[14], bytes[15]]));
+        if size > V2_MAX {
+            return Err(ProxyError::TooLong(size));
+        }
+        while bytes.len() < size {
+            read_up_to(stream, &mut bytes, size).await?;
+        }
+        parse_v2(&bytes)
+    }
+}
+
+/// Whether one is the beginning of the other.
+fn is_prefix(bytes: &[u8], start: &[u8]) -> bool {
+    bytes.iter().zip(start).all(|(a, b)| a == b)
+}
+
+async fn read_up_to(stream: &mut TcpStream, bytes: &mut Vec<u8>, size: usize) -> io::Result<()> {
+    let missing = (size - bytes.len()) as u64;
+    match stream.take(missing).read_buf(bytes).await? {
+        0 => Err(ErrorKind::UnexpectedEof.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Takes what is there, at most up to the line's end. Looking first is what keeps the rest in the socket.
+async fn read_line_part(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Result<(), ProxyError> {
+    let mut seen = [0; V1_MAX];
+    let room = V1_MAX - bytes.len();
+    let n = stream.peek(&mut seen[..room]).await?;
+    let line_end = seen[..n].iter().position(|byte| *byte == b'\n');
+    let wanted = line_end.map_or(n, |at| at + 1);
+    if line_end.is_none() && n == room {
+        return Err(ProxyError::V1(format!("longer than {V1_MAX} bytes")));
+    }
+    let size = bytes.len() + wanted.max(1); // 0 is the end: let the read tell
+    Ok(read_up_to(stream, bytes, size).await?)
+}
+
+fn parse_v1(bytes: &[u8]) -> Result<ProxyHeader, ProxyError> {
+    let text = std::str::from_utf8(bytes).map_err(|error| ProxyError::V1(error.to_string()))?;
+    let header = v1::Header::try_from(text).map_err(|error| ProxyError::V1(error.to_string()))?;
+    let addresses = match header.addresses {
+        v1::Addresses::Tcp4(a) => Some((
+            (a.source_address, a.source_port).into(),
+            (a.destination_address, a.destination_port).into(),
+        )),
+        v1::Addresses::Tcp6(a) => Some((
+            (a.source_address, a.source_port).into(),
+            (a.destination_address, a.destination_port).into(),
+        )),
+        v1::Addresses::Unknown => None,
+    };
+    Ok(ProxyHeader {
+        addresses,
+        ..ProxyHeader::default()
+    })
+}
+
+fn parse_v2(bytes: &[u8]) -> Result<ProxyHeader, ProxyError> {
+    let wrong = |error: v2::ParseError| ProxyError::V2(error.to_string());
+    let header = v2::Header::try_from(bytes).map_err(wrong)?;
+    // §2.2: what a LOCAL header says besides is to be ignored.
+    if header.command == v2::Command::Local {
+        return Ok(ProxyHeader::default());
+    }
+    if header.protocol == v2::Protocol::Datagram {
+        return Err(ProxyError::V2("datagrams over a stream".into()));
+    }
+    let addresses = match header.addresses {
+        v2::Addresses::IPv4(a) => Some((
+            (a.source_address, a.source_port).into(),
+            (a.destination_address, a.destination_port).into(),
+        )),
+        v2::Addresses::IPv6(a) => Some((
+            (a.source_address, a.source_port).into(),
+            (a.destination_address, a.destination_port).into(),
+        )),
+        v2::Addresses::Unix(_) | v2::Addresses::Unspecified => None,
+    };
+    let mut found = ProxyHeader {
+        addresses,
+        ..ProxyHeader::default()
+    };
+    // With no address family everything behind the fixed part belongs to the addresses, §2.2.
+    for tlv in header.tlvs() {
+        let tlv = tlv.map_err(wrong)?;
+        if tlv.kind == v2::Type::Authority as u8 {
+            found.authority = Some(utf8(&tlv.value)?);
+        } else if tlv.kind == v2::Type::SSL as u8 {
+            found.common_name = verified_common_name(&tlv.value)?;
+        }
+    }
+    Ok(found)
+}
+
+/// The common name counts only if the proxy saw the certificate and verified it (§2.2.6: `verify` is zero).
+fn verified_common_name(ssl: &[u8]) -> Result<Option<String>, ProxyError> {
+    let Some((&[client, v1, v2, v3, v4], sub_tlvs)) = ssl.split_first_chunk() else {
+        return Err(ProxyError::V2("the SSL part is too short".into()));
+    };
+    let shown = client & (PP2_CLIENT_CERT_CONN | PP2_CLIENT_CERT_SESS) != 0;
+    let verified = client & PP2_CLIENT_SSL != 0 && shown && [v1, v2, v3, v4] == [0; 4];
+    for tlv in v2::TypeLengthValues::from(sub_tlvs) {
+        let tlv = tlv.map_err(|error| ProxyError::V2(error.to_string()))?;
+        if tlv.kind == v2::Type::SSLCommonName as u8 && verified {
+            return utf8(&tlv.value).map(Some);
+        }
+    }
+    Ok(None)
+}
+
+fn utf8(bytes: &[u8]) -> Result<String, ProxyError> {
+    String::from_utf8(bytes.to_vec()).map_err(|error| ProxyError::V2(error.to_string()))
+}

@@ -1,0 +1,40 @@
+//! WebSocket settings.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Network;
+
+/// WebSocket of one listener.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct WebSocketSettings {
+    /// The path of the request. Default: `/mqtt`.
+    pub path: String,
+    /// Subprotocols, best first. Default: `mqtt`, `mqttv3.1`, `mqttv3.1.1`.
+    pub subprotocols: Vec<String>,
+    /// A client must offer one of the subprotocols. Default: true.
+    pub require_subprotocol: bool,
+    /// Values of `Origin` that are accepted; a client that sends none (no browser) always is. Default: all.
+    pub origins: Vec<String>,
+    /// Whose `X-Forwarded-For` and `X-Forwarded-Port` are believed. Default: nobody's.
+    pub trusted_forwarders: Vec<Network>,
+    /// The largest request head, in bytes. Default: 8192.
+    pub max_header_bytes: usize,
+    /// The largest message (a frame and its continuations), in bytes. Default: 16 MiB.
+    pub max_message_bytes: u64,
+}
+
+impl Default for WebSocketSettings {
+    fn default() -> Self {
+        Self {
+            path: "/mqtt".into(),
+            subprotocols: ["mqtt", "mqttv3.1", "mqttv3.1.1"].map(Into::into).into(),
+            require_subprotocol: true,
+            origins: Vec::new(),
+            trusted_forwarders: Vec::new(),
+            max_header_bytes: 8 * 1024,
+            max_message_bytes: 16 * 1024 * 1024,
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! From settings and files to a configuration.
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{RootCertStore, ServerConfig, version};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, DnsName, PrivateKeyDer};
+
+use super::TlsError;
+use crate::settings::{TlsSettings, TlsVersion};
+
+/// By what a change of a file is noticed. `None`: it cannot be looked at.
+pub(super) type FileState = Option<(Option<SystemTime>, u64, [i64; 3])>;
+
+pub(super) fn look(settings: &TlsSettings) -> Vec<FileState> {
+    let hosts = settings.sni.iter();
+    let hosts = hosts.flat_map(|host| {
+        [
+            Some(&host.certificate),
+            Some(&host.key),
+            host.ocsp_response.as_ref(),
+        ]
+    });
+    let own = [
+        Some(&settings.certificate),
+        Some(&settings.key),
+        settings.ocsp_response.as_ref(),
+    ];
+    let paths = own
+        .into_iter()
+        .chain([settings.client_ca.as_ref()])
+        .chain(settings.crl.iter().map(Some));
+    paths.chain(hosts).flatten().map(|path| look_at(path)).collect()
+}
+
+fn look_at(path: &Path) -> FileState {
+    let metadata = fs::metadata(path).ok()?;
+    Some((metadata.modified().ok(), metadata.len(), file_identity(&metadata)))
+}
+
+/// A file put in the place of another can have its time and size.
+#[cfg(unix)]
+fn file_identity(metadata: &fs::Metadata) -> [i64; 3] {
+    use std::os::unix::fs::MetadataExt;
+    [
+        metadata.ino().cast_signed(),
+        metadata.ctime(),
+        metadata.ctime_nsec(),
+    ]
+}
+
+#[cfg(not(unix))]
+fn file_identity(_: &fs::Metadata) -> [i64; 3] {
+    [0; 3]
+}
+
+pub(super) fn read(settings: &TlsSettings) -> Result<ServerConfig, TlsError> {
+    let provider = Arc::new(provider(settings)?);
+    let certificates = Certificates {
+        default: certified_key(
+            &settings.certificate,
+            &settings.key,
+            settings.ocsp_response.as_deref(),
+            &provider,
+        )?,
+        hosts: host_certificates(settings, &provider)?,
+    };
+    let versions: &[_] = match settings.min_version {
+        TlsVersion::Tls12 => &[&version::TLS13, &version::TLS12],
+        TlsVersion::Tls13 => &[&version::TLS13],
+    };
+    let verifier = client_verifier(settings, &provider)?;
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(Arc::new(certificates));
+    config.alpn_protocols = settings
+        .alpn
+        .iter()
+        .map(|name| name.clone().into_bytes())
+        .collect();
+    // An order in the settings is the server's choice; otherwise the client knows best what is fast for it.
+    config.ignore_client_order = !settings.ciphers.is_empty();
+    if settings.key_log {
+        if !cfg!(debug_assertions) {
+            return Err(TlsError::KeyLog);
+        }
+        config.key_log = Arc::new(rustls::KeyLogFile::new());
+    }
+    Ok(config)
+}
+
+fn provider(settings: &TlsSettings) -> Result<CryptoProvider, TlsError> {
+    let mut provider = ring::default_provider();
+    // rustls names the suites of TLS 1.3 after the version, IANA does not.
+    let suite_name = |name: &dyn Debug| format!("{name:?}").replace("TLS13_", "TLS_");
+    if !settings.ciphers.is_empty() {
+        let known: Vec<_> = provider
+            .cipher_suites
+            .iter()
+            .map(|s| (suite_name(&s.suite()), *s))
+            .collect();
+        provider.cipher_suites = pick(&settings.ciphers, &known)?;
+    }
+    if !settings.curves.is_empty() {
+        let known: Vec<_> = provider
+            .kx_groups
+            .iter()
+            .map(|g| (format!("{:?}", g.name()), *g))
+            .collect();
+        provider.kx_groups = pick(&settings.curves, &known)?;
+    }
+    Ok(provider)
+}
+
+fn pick<T: Copy>(wanted: &[String], known: &[(String, T)]) -> Result<Vec<T>, TlsError> {
+    let find = |name: &String| {
+        let found = known.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+        let names = || {
+            known
+                .iter()
+                .map(|(name, _)| name.as_str())
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        found.map(|(_, value)| *value).ok_or_else(|| TlsError::Unknown {
+            name: name.clone(),
+            known: names(),
+        })
+    };
+    wanted.iter().map(find).collect()
+}
+
+fn client_verifier(
+    settings: &TlsSettings,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let Some(path) = &settings.client_ca else {
+        return Ok(WebPkiClientVerifier::no_client_auth());
+    };
+    let mut roots = RootCertStore::empty();
+    for certificate in read_certificates(path)? {
+        roots.add(certificate).map_err(|source| TlsError::Unusable {
+            path: path.clone(),
+            source,
+        })?;
+    }
+    let mut lists = Vec::new();
+    for path in &settings.crl {
+        lists.extend(read_revocation_lists(path)?);
+    }
+    let mut builder =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).with_crls(lists);
+    if !settings.require_client_certificate {
+        builder = builder.allow_unauthenticated();
+    }
+    if settings.crl_allow_unknown {
+        builder = builder.allow_unknown_revocation_status();
+    }
+    if settings.crl_enforce_expiry {
+        builder = builder.enforce_revocation_expiration();
+    }
+    Ok(builder.build()?)
+}
+
+/// Picks the certificate by the host name that the client asks for.
+#[derive(Debug)]
+struct Certificates {
+    default: Arc<CertifiedKey>,
+    /// By lower-case host name; `*.` in front stands for any one label.
+    hosts: HashMap<String, Arc<CertifiedKey>>,
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let found = hello.server_name().and_then(|name| {
+            let name = name.to_ascii_lowercase();
+            let wildcard = || self.hosts.get(&format!("*.{}", name.split_once('.')?.1));
+            self.hosts.get(&name).or_else(wildcard)
+        });
+        Some(found.unwrap_or(&self.default).clone())
+    }
+}
+
+fn host_certificates(
+    settings: &TlsSettings,
+    provider: &CryptoProvider,
+) -> Result<HashMap<String, Arc<CertifiedKey>>, TlsError> {
+    let mut hosts = HashMap::new();
+    for host in &settings.sni {
+        let key = certified_key(
+            &host.certificate,
+            &host.key,
+            host.ocsp_response.as_deref(),
+            provider,
+        )?;
+        for name in &host.hostnames {
+            let plain = name.strip_prefix("*.").unwrap_or(name);
+            DnsName::try_from(plain).map_err(|_| TlsError::HostName(name.clone()))?;
+            hosts.insert(name.to_ascii_lowercase(), key.clone());
+        }
+    }
+    Ok(hosts)
+}
+
+fn certified_key(
+    certificate: &Path,
+    key: &Path,
+    ocsp: Option<&Path>,
+    provider: &CryptoProvider,
+) -> Result<Arc<CertifiedKey>, TlsError> {
+    let chain = read_certificates(certificate)?;
+    let pem = read_file(key)?;
+    let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|source| TlsError::Pem {
+        path: key.into(),
+        source,
+    })?;
+    let certified = CertifiedKey::from_der(chain, key, provider);
+    let mut certified = certified.map_err(|source| TlsError::Unusable {
+        path: certificate.into(),
+        source,
+    })?;
+    certified.ocsp = ocsp.map(read_file).transpose()?;
+    Ok(Arc::new(certified))
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, TlsError> {
+    fs::read(path).map_err(|source| TlsError::Read {
+        path: path.into(),
+        source,
+    })
+}
+
+fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    pem_items(path, &read_file(path)?)
+}
+
+fn read_revocation_lists(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    let bytes = read_file(path)?;
+    // DER begins with a SEQUENCE; no text does.
+    if bytes.first() == Some(&0x30) {
+        Ok(vec![bytes.into()])
+    } else {
+        pem_items(path, &bytes)
+    }
+}
+
+fn pem_items<T: PemObject>(path: &Path, bytes: &[u8]) -> Result<Vec<T>, TlsError> {
+    let items: Result<Vec<T>, _> = T::pem_slice_iter(bytes).collect();
+    let items = items.map_err(|source| TlsError::Pem {
+        path: path.into(),
+        source,
+    })?;
+    if items.is_empty() {
+        Err(TlsError::Empty { path: path.into() })
+    } else {
+        Ok(items)
+    }
+}

@@ -1,0 +1,129 @@
+//! Who the client is, as TLS has verified it.
+
+use std::net::IpAddr;
+
+use rustls::{ProtocolVersion, ServerConnection};
+use sha2::{Digest, Sha256};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
+use x509_parser::objects::{oid_registry, oid2abbrev};
+use x509_parser::prelude::FromDer;
+use x509_parser::x509::{AttributeTypeAndValue, X509Name};
+
+use crate::connection::{ClientCert, TlsInfo};
+
+impl TlsInfo {
+    /// `None`: there is a client certificate that cannot be read.
+    pub(crate) fn of(tls: &ServerConnection) -> Option<Self> {
+        let client_cert = match tls.peer_certificates().and_then(<[_]>::first) {
+            Some(der) => Some(ClientCert::parse(der)?),
+            None => None,
+        };
+        let suite = tls
+            .negotiated_cipher_suite()
+            .map(|suite| format!("{:?}", suite.suite()));
+        Some(Self {
+            sni: tls.server_name().map(Into::into),
+            version: match tls.protocol_version() {
+                Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
+                _ => "TLSv1.2", // we offer these two
+            },
+            cipher: suite.unwrap_or_default().replace("TLS13_", "TLS_"),
+            alpn: tls
+                .alpn_protocol()
+                .map(|name| String::from_utf8_lossy(name).into_owned()),
+            client_cert,
+        })
+    }
+}
+
+impl ClientCert {
+    fn parse(der: &[u8]) -> Option<Self> {
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+        let names = certificate.subject_alternative_name().ok()?;
+        let names = names.map_or(&[][..], |extension| &extension.value.general_names);
+        let common_name = certificate.subject().iter_common_name().last();
+        Some(Self {
+            common_name: common_name.and_then(|name| name.as_str().ok()).map(Into::into),
+            subject: distinguished_name(certificate.subject()),
+            issuer: distinguished_name(certificate.issuer()),
+            serial: certificate
+                .raw_serial()
+                .iter()
+                .map(|byte| format!("{byte:02X}"))
+                .collect(),
+            san: names.iter().filter_map(alternative_name).collect(),
+            sha256: Sha256::digest(der).into(),
+        })
+    }
+}
+
+fn alternative_name(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::DNSName(name) => Some(format!("DNS:{name}")),
+        GeneralName::RFC822Name(name) => Some(format!("email:{name}")),
+        GeneralName::URI(name) => Some(format!("URI:{name}")),
+        GeneralName::IPAddress(bytes) => {
+            let v4 = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
+            let address = v4
+                .or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from))
+                .ok()?;
+            Some(format!("IP:{address}"))
+        }
+        _ => None,
+    }
+}
+
+/// RFC 4514: the most specific part first.
+fn distinguished_name(name: &X509Name<'_>) -> String {
+    let mut parts: Vec<_> = name
+        .iter_rdn()
+        .map(|part| part.iter().map(attribute).collect::<Vec<_>>().join("+"))
+        .collect();
+    parts.reverse();
+    parts.join(",")
+}
+
+fn attribute(attribute: &AttributeTypeAndValue<'_>) -> String {
+    let oid = attribute.attr_type();
+    let name = oid2abbrev(oid, oid_registry()).map_or_else(|_| oid.to_id_string(), Into::into);
+    match attribute.as_str() {
+        Ok(value) => format!("{name}={}", escape(value)),
+        Err(_) => {
+            let hex: String = attribute
+                .as_slice()
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
+            format!("{name}=#{hex}")
+        }
+    }
+}
+
+/// RFC 4514 §2.4
+fn escape(value: &str) -> String {
+    let last = value.chars().count().saturating_sub(1);
+    let mut escaped = String::with_capacity(value.len());
+    for (at, c) in value.chars().enumerate() {
+        match c {
+            '\0' => escaped.push_str("\\00"),
+            '"' | '+' | ',' | ';' | '<' | '>' | '\\' => escaped.extend(['\\', c]),
+            '#' if at == 0 => escaped.push_str("\\#"),
+            ' ' if at == 0 || at == last => escaped.push_str("\\ "),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_cannot_pretend_to_be_another_attribute() {
+        assert_eq!(escape("pump,OU=admin"), "pump\\,OU=admin");
+        assert_eq!(escape(" #7 "), "\\ #7\\ ");
+        assert_eq!(escape("#7"), "\\#7");
+    }
+}

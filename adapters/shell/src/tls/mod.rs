@@ -1,0 +1,168 @@
+//! TLS for the server: certificates by host name, client certificates, and files that may change.
+//!
+//! Changed files count for new handshakes; connections already open keep what they agreed on. What cannot be
+//! used leaves the old in place, and is logged once for each change. A new configuration also forgets the
+//! sessions that clients could resume, or a revoked certificate would live on in them.
+
+mod files;
+mod identity;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+use std::{fmt, io};
+
+use rustls::ServerConfig;
+use rustls::server::VerifierBuilderError;
+use rustls_pki_types::pem;
+
+use crate::settings::TlsSettings;
+use files::FileState;
+
+/// How often the files are looked at, at most. Only new handshakes cause a look, so an idle gateway rests.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The server's TLS configuration, kept in step with its files. Clones share it.
+#[derive(Clone)]
+pub struct ServerTls(Arc<Inner>);
+
+struct Inner {
+    name: Arc<str>,
+    settings: TlsSettings,
+    config: RwLock<Arc<ServerConfig>>,
+    /// The files as they were before they were last read.
+    seen: Mutex<Vec<FileState>>,
+    started: Instant,
+    looked_at_ms: AtomicU64,
+}
+
+/// What is wrong with TLS settings or their files.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A file is not PEM, or not what is expected in it.
+    #[error("{}: {source}", path.display())]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: pem::Error,
+    },
+    /// A file without a single certificate or list.
+    #[error("{}: nothing of the kind is in it", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A certificate, key or CA cannot be used, or key and certificate do not belong together.
+    #[error("{}: {source}", path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: rustls::Error,
+    },
+    /// CA or revocation lists cannot be used.
+    #[error("client certificates cannot be verified: {0}")]
+    Verifier(#[from] VerifierBuilderError),
+    /// No such cipher suite or key exchange group.
+    #[error("`{name}` is unknown; known are {known}")]
+    Unknown {
+        /// As in the settings.
+        name: String,
+        /// What could be written.
+        known: String,
+    },
+    /// Not a host name.
+    #[error("`{0}` is no host name")]
+    HostName(String),
+    /// `key_log` in a release build.
+    #[error("the key log exists in debug builds only")]
+    KeyLog,
+    /// The settings as a whole make no sense to TLS.
+    #[error(transparent)]
+    Config(#[from] rustls::Error),
+}
+
+impl ServerTls {
+    /// Reads all files. `name` is for the log.
+    pub fn load(name: &str, settings: TlsSettings) -> Result<Self, TlsError> {
+        let seen = files::look(&settings);
+        let config = files::read(&settings)?;
+        Ok(Self(Arc::new(Inner {
+            name: name.into(),
+            settings,
+            config: RwLock::new(Arc::new(config)),
+            seen: Mutex::new(seen),
+            started: Instant::now(),
+            looked_at_ms: AtomicU64::new(0),
+        })))
+    }
+
+    /// What the next handshake should use. Looks at the files if the last look was a second ago.
+    pub async fn config(&self) -> Arc<ServerConfig> {
+        if self.is_due() {
+            let this = self.clone();
+            // Files can be slow. Should the look panic, the old configuration stays.
+            let _ = tokio::task::spawn_blocking(move || this.reload()).await;
+        }
+        self.0
+            .config
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Looks at the files now. `Ok(true)`: they had changed and count from now on. An error leaves all as it
+    /// was; it is logged, once for each change.
+    pub fn reload(&self) -> Result<bool, TlsError> {
+        let inner = &*self.0;
+        let mut seen = inner.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        // Looked at before they are read: a file that changes meanwhile is read once more.
+        let now = files::look(&inner.settings);
+        if now == *seen {
+            return Ok(false);
+        }
+        *seen = now;
+        match files::read(&inner.settings) {
+            Ok(config) => {
+                *inner.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+                tracing::info!(listener = %inner.name, "TLS files reloaded");
+                Ok(true)
+            }
+            Err(error) => {
+                tracing::error!(listener = %inner.name, %error, "TLS files unusable, the old stay in use");
+                Err(error)
+            }
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        let now = u64::try_from(self.0.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let last = self.0.looked_at_ms.load(Ordering::Relaxed);
+        let wait = u64::try_from(LOOK_EVERY.as_millis()).expect("a second");
+        // Of several handshakes at a time one looks.
+        now - last.min(now) >= wait
+            && self
+                .0
+                .looked_at_ms
+                .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+}
+
+impl fmt::Debug for ServerTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerTls")
+            .field("name", &self.0.name)
+            .finish_non_exhaustive()
+    }
+}

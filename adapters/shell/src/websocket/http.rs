@@ -1,0 +1,312 @@
+//! The HTTP request that opens a WebSocket, and its answers. RFC 6455 §4.2, RFC 9110.
+//!
+//! [`judge`] decides and is pure; [`read_head`] waits for the bytes.
+
+use std::future::poll_fn;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::BytesMut;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use crate::connection::HttpInfo;
+use crate::settings::WebSocketSettings;
+use crate::socket::canonical;
+use crate::stream::ByteStream;
+
+const MAX_HEADERS: usize = 64;
+
+/// A request that is accepted.
+#[derive(Debug)]
+pub(crate) struct Upgrade {
+    pub(crate) info: HttpInfo,
+    /// Who the client is, if a trusted forwarder says so.
+    pub(crate) forwarded: Option<SocketAddr>,
+    accept_key: String,
+}
+
+/// A request that is not, and what it is answered.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Rejection {
+    pub(crate) status: &'static str,
+    pub(crate) cause: &'static str,
+    headers: &'static str,
+}
+
+#[derive(Debug)]
+pub(crate) enum HeadError {
+    Io(io::Error),
+    Rejected(Rejection),
+}
+
+/// The request's head, parsed.
+#[derive(Debug, Default)]
+pub(crate) struct Head {
+    method: String,
+    target: String,
+    headers: Vec<(String, String)>,
+}
+
+impl Rejection {
+    pub(crate) const FORBIDDEN: Self = Self::new("403 Forbidden", "this address may not connect");
+
+    const fn new(status: &'static str, cause: &'static str) -> Self {
+        Self {
+            status,
+            cause,
+            headers: "",
+        }
+    }
+
+    const fn bad(cause: &'static str) -> Self {
+        Self::new("400 Bad Request", cause)
+    }
+
+    pub(crate) fn response(&self) -> BytesMut {
+        let Self {
+            status,
+            cause,
+            headers,
+        } = self;
+        let length = cause.len() + 1;
+        let text = format!(
+            "HTTP/1.1 {status}\r\nConnection: close\r\n{headers}Content-Type: text/plain\r\n\
+             Content-Length: {length}\r\n\r\n{cause}\n"
+        );
+        text.as_bytes().into()
+    }
+}
+
+impl Upgrade {
+    pub(crate) fn response(&self) -> BytesMut {
+        let mut text = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Accept: {}\r\n",
+            self.accept_key
+        );
+        if let Some(subprotocol) = &self.info.subprotocol {
+            text += &format!("Sec-WebSocket-Protocol: {subprotocol}\r\n");
+        }
+        text += "\r\n";
+        text.as_bytes().into()
+    }
+}
+
+/// Reads up to the end of the head; also returns what came behind it.
+pub(crate) async fn read_head(
+    stream: &mut impl ByteStream,
+    max: usize,
+) -> Result<(Head, BytesMut), HeadError> {
+    let mut bytes = BytesMut::new();
+    loop {
+        let n = poll_fn(|cx| stream.poll_read(cx, &mut bytes))
+            .await
+            .map_err(HeadError::Io)?;
+        if n == 0 {
+            return Err(HeadError::Io(ErrorKind::UnexpectedEof.into()));
+        }
+        let parsed = parse_head(&bytes).map_err(HeadError::Rejected)?;
+        match parsed {
+            Some((head, size)) if size <= max => {
+                let rest = bytes.split_off(size);
+                return Ok((head, rest));
+            }
+            None if bytes.len() <= max => {}
+            _ => {
+                let rejection = Rejection::new(
+                    "431 Request Header Fields Too Large",
+                    "the request head is too large",
+                );
+                return Err(HeadError::Rejected(rejection));
+            }
+        }
+    }
+}
+
+fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, Rejection> {
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut request = httparse::Request::new(&mut headers);
+    match request.parse(bytes) {
+        Ok(httparse::Status::Complete(size)) => {
+            if request.version != Some(1) {
+                return Err(Rejection::bad("not HTTP/1.1"));
+            }
+            let text = |value: &[u8]| String::from_utf8(value.to_vec());
+            let headers = request
+                .headers
+                .iter()
+                .map(|h| text(h.value).map(|v| (h.name.to_ascii_lowercase(), v)));
+            let head = Head {
+                method: request.method.unwrap_or_default().into(),
+                target: request.path.unwrap_or_default().into(),
+                headers: headers
+                    .collect::<Result<_, _>>()
+                    .map_err(|_| Rejection::bad("a header is not UTF-8"))?,
+            };
+            Ok(Some((head, size)))
+        }
+        Ok(httparse::Status::Partial) => Ok(None),
+        Err(httparse::Error::TooManyHeaders) => Err(Rejection::new(
+            "431 Request Header Fields Too Large",
+            "too many headers",
+        )),
+        Err(_) => Err(Rejection::bad("not an HTTP request")),
+    }
+}
+
+/// Decides about a request. `from_forwarder`: who sent it is trusted to say who the client is.
+pub(crate) fn judge(
+    head: &Head,
+    settings: &WebSocketSettings,
+    from_forwarder: bool,
+) -> Result<Upgrade, Rejection> {
+    let (path, query) = match head.target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (head.target.as_str(), None),
+    };
+    if path != settings.path {
+        return Err(Rejection::new("404 Not Found", "no such path"));
+    }
+    if head.method != "GET" {
+        let headers = "Allow: GET\r\n";
+        return Err(Rejection {
+            headers,
+            ..Rejection::new("405 Method Not Allowed", "only GET")
+        });
+    }
+    if !head.has_token("upgrade", "websocket") || !head.has_token("connection", "upgrade") {
+        let headers = "Upgrade: websocket\r\n";
+        return Err(Rejection {
+            headers,
+            ..Rejection::new("426 Upgrade Required", "only WebSocket is spoken here")
+        });
+    }
+    if head.get("sec-websocket-version") != Some("13") {
+        let headers = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";
+        return Err(Rejection {
+            headers,
+            ..Rejection::new("426 Upgrade Required", "only WebSocket version 13")
+        });
+    }
+    let key = head.get("sec-websocket-key").unwrap_or_default();
+    if STANDARD.decode(key).map(|nonce| nonce.len()) != Ok(16) {
+        return Err(Rejection::bad("Sec-WebSocket-Key is missing or wrong"));
+    }
+    let origin = head.get("origin");
+    if let Some(origin) = origin
+        && !settings.origins.is_empty()
+        && !settings
+            .origins
+            .iter()
+            .any(|allowed| allowed.eq_ignore_ascii_case(origin))
+    {
+        return Err(Rejection::new("403 Forbidden", "this origin may not connect"));
+    }
+    let subprotocol = settings
+        .subprotocols
+        .iter()
+        .find(|known| head.has_exact("sec-websocket-protocol", known));
+    if subprotocol.is_none() && settings.require_subprotocol {
+        return Err(Rejection::bad("no known Sec-WebSocket-Protocol is offered"));
+    }
+
+    let text = |name| head.get(name).map(String::from);
+    let forwarded_for = head.all("x-forwarded-for");
+    let forwarded = match &forwarded_for {
+        Some(list) if from_forwarder => {
+            let client = forwarded_client(list, settings);
+            let mut client =
+                client.ok_or(Rejection::bad("X-Forwarded-For has no address where one is due"))?;
+            if let Some(port) = head.get("x-forwarded-port").and_then(|port| port.parse().ok()) {
+                client.set_port(port);
+            }
+            Some(client)
+        }
+        _ => None,
+    };
+    let info = HttpInfo {
+        path: path.into(),
+        query: query.map(Into::into),
+        host: text("host"),
+        origin: origin.map(Into::into),
+        user_agent: text("user-agent"),
+        cookies: head.all("cookie"),
+        authorization: text("authorization"),
+        forwarded_for,
+        subprotocol: subprotocol.cloned(),
+    };
+    Ok(Upgrade {
+        info,
+        forwarded,
+        accept_key: derive_accept_key(key.as_bytes()),
+    })
+}
+
+/// Each forwarder appends who it got the request from. Read from the end, what trusted forwarders wrote is
+/// true; the first address that is not a trusted forwarder is the client. What stands before it, it made up.
+fn forwarded_client(list: &str, settings: &WebSocketSettings) -> Option<SocketAddr> {
+    let mut client = None;
+    for entry in list.rsplit(',') {
+        let address = parse_forwarded(entry.trim())?;
+        client = Some(address);
+        if !settings
+            .trusted_forwarders
+            .iter()
+            .any(|network| network.contains(address.ip()))
+        {
+            break;
+        }
+    }
+    client
+}
+
+fn parse_forwarded(entry: &str) -> Option<SocketAddr> {
+    let bare = entry
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(entry);
+    let address = bare
+        .parse::<IpAddr>()
+        .map(|ip| SocketAddr::new(ip, 0))
+        .or_else(|_| entry.parse());
+    address.ok().map(canonical)
+}
+
+impl Head {
+    fn get(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, value)| value.trim())
+    }
+
+    fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.headers
+            .iter()
+            .filter(move |(n, _)| n == name)
+            .flat_map(|(_, value)| value.split(','))
+            .map(str::trim)
+    }
+
+    /// Repeated headers as one list.
+    fn all(&self, name: &str) -> Option<String> {
+        let values: Vec<_> = self
+            .headers
+            .iter()
+            .filter(|(n, _)| n == name)
+            .map(|(_, v)| v.trim())
+            .collect();
+        let separator = if name == "cookie" { "; " } else { ", " };
+        (!values.is_empty()).then(|| values.join(separator))
+    }
+
+    fn has_token(&self, name: &str, token: &str) -> bool {
+        self.values(name).any(|value| value.eq_ignore_ascii_case(token))
+    }
+
+    fn has_exact(&self, name: &str, token: &str) -> bool {
+        self.values(name).any(|value| value == token)
+    }
+}

@@ -1,0 +1,434 @@
+//! How the bus is driven: connection tasks call it in place, under one short lock, with all commands of a wake-up at once.
+//!
+//! Three parties take the lock: tasks that submit commands, a thread that does what is due, and a thread that commits batches to the store
+//! and reports them. Encoding, system calls and the disk are outside. Events go to a mailbox per endpoint, whose task is woken after the
+//! lock is released. docs/ARCHITECTURE.md has the measurement by which this was chosen over one thread that owns the bus.
+
+use crate::bus::{Bus, BusOutputs, Notice};
+use crate::stats::BusStats;
+use headgate_model::{
+    BusCommand, BusEvent, CloseReason, EndpointId, Instant, Message, Store, StoreOp, WallTime,
+};
+use parking_lot::{Condvar, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, SystemTime};
+
+/// The clock of the gateway: the only place where the bus's world reads the time.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    start: std::time::Instant,
+    epoch: WallTime,
+}
+
+impl Clock {
+    /// A clock that starts now.
+    pub fn start() -> Self {
+        let since_1970 = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        let epoch = WallTime(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX));
+        Self {
+            start: std::time::Instant::now(),
+            epoch,
+        }
+    }
+
+    /// Time since the start.
+    pub fn now(&self) -> Instant {
+        Instant(u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// Wall time at the start.
+    pub fn epoch(&self) -> WallTime {
+        self.epoch
+    }
+
+    /// Wall time now, as the start and the monotonic clock have it.
+    pub fn wall(&self) -> WallTime {
+        WallTime::of(self.now(), self.epoch)
+    }
+
+    /// The system's instant for one of ours, for timers.
+    pub fn to_system(&self, at: Instant) -> std::time::Instant {
+        self.start + Duration::from_millis(at.0)
+    }
+}
+
+/// Operations that may wait for the store before publishers have to wait.
+const MAX_WAITING_OPS: usize = 20_000;
+/// Operations committed at once at most.
+const MAX_COMMIT_OPS: usize = 4_096;
+
+type NoticeSink = Box<dyn Fn(Vec<Notice>) + Send + Sync>;
+
+/// The bus, shared by everyone who speaks to it.
+#[derive(Clone)]
+pub struct Hub(Arc<Shared>);
+
+struct Shared {
+    clock: Clock,
+    core: Mutex<Core>,
+    commits: Mutex<Commits>,
+    commits_changed: Condvar,
+    /// When the timer thread wakes; guards nothing but its sleep.
+    wakes_at: Mutex<Instant>,
+    wakes_earlier: Condvar,
+    /// The same, to be compared without the lock.
+    next_wake: AtomicU64,
+    failing: AtomicBool,
+    notices: NoticeSink,
+}
+
+/// What the lock guards.
+struct Core {
+    bus: Bus,
+    out: BusOutputs,
+    /// Mailboxes by the lower half of the endpoint's number.
+    mailboxes: Vec<Option<Arc<Mailbox>>>,
+    free: Vec<u32>,
+    generation: u64,
+    /// Whose tasks are to be woken.
+    woken: Vec<Waker>,
+}
+
+/// Events on their way to one endpoint.
+#[derive(Debug, Default)]
+struct Mailbox {
+    id: u64,
+    inner: Mutex<Waiting>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    events: Vec<BusEvent>,
+    waker: Option<Waker>,
+}
+
+#[derive(Default)]
+struct Commits {
+    batches: Vec<(u64, Vec<StoreOp>)>,
+    waiting_ops: usize,
+    /// Tasks that wait until the store has caught up.
+    stalled: Vec<Waker>,
+    stop: bool,
+    stopped: bool,
+}
+
+impl Hub {
+    /// Starts the bus's two threads. `store` was loaded already; `notices` is called outside the lock.
+    pub fn start(
+        bus: Bus,
+        clock: Clock,
+        store: Box<dyn Store>,
+        notices: impl Fn(Vec<Notice>) + Send + Sync + 'static,
+    ) -> std::io::Result<Self> {
+        let hub = Self(Arc::new(Shared {
+            clock,
+            core: Mutex::new(Core {
+                bus,
+                out: BusOutputs::default(),
+                mailboxes: Vec::new(),
+                free: Vec::new(),
+                generation: 0,
+                woken: Vec::new(),
+            }),
+            commits: Mutex::new(Commits::default()),
+            commits_changed: Condvar::new(),
+            wakes_at: Mutex::new(Instant::START),
+            wakes_earlier: Condvar::new(),
+            next_wake: AtomicU64::new(0),
+            failing: AtomicBool::new(false),
+            notices: Box::new(notices),
+        }));
+        let (timer, committer) = (hub.clone(), hub.clone());
+        std::thread::Builder::new()
+            .name("bus-timer".into())
+            .spawn(move || timer.run_timers())?;
+        std::thread::Builder::new()
+            .name("bus-store".into())
+            .spawn(move || committer.run_commits(store))?;
+        Ok(hub)
+    }
+
+    /// The gateway's clock.
+    pub fn clock(&self) -> Clock {
+        self.0.clock
+    }
+
+    /// A place on the bus for one endpoint.
+    pub fn attach(&self) -> Port {
+        let mut core = self.0.core.lock();
+        let index = core.free.pop().unwrap_or_else(|| {
+            core.mailboxes.push(None);
+            u32::try_from(core.mailboxes.len() - 1).expect("fewer than four billion endpoints")
+        });
+        core.generation += 1;
+        let id = core.generation << 32 | u64::from(index);
+        let mailbox = Arc::new(Mailbox {
+            id,
+            inner: Mutex::default(),
+        });
+        core.mailboxes[index as usize] = Some(Arc::clone(&mailbox));
+        Port {
+            hub: self.clone(),
+            mailbox,
+        }
+    }
+
+    /// Publishes a message of the gateway itself.
+    pub fn publish(&self, message: Message) {
+        self.turn(|bus, now, out| bus.publish(message, now, out));
+    }
+
+    /// Throws a client out. Whether it was connected.
+    pub fn kick(&self, client: &str) -> bool {
+        self.turn(|bus, now, out| bus.kick(client, now, out))
+    }
+
+    /// Gauges and counters now.
+    pub fn stats(&self) -> BusStats {
+        self.0.core.lock().bus.stats()
+    }
+
+    /// Whether the last commit failed.
+    pub fn is_failing(&self) -> bool {
+        self.0.failing.load(Ordering::Relaxed)
+    }
+
+    /// Ready when the store is not too far behind. Publishers wait here, so that what waits for the disk has a bound.
+    pub fn poll_caught_up(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut commits = self.0.commits.lock();
+        if commits.waiting_ops < MAX_WAITING_OPS || commits.stop {
+            return Poll::Ready(());
+        }
+        commits.stalled.push(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Commits what is left and stops the threads. Endpoints should have been told to go before.
+    pub fn stop(&self) {
+        let mut commits = self.0.commits.lock();
+        commits.stop = true;
+        self.0.commits_changed.notify_all();
+        self.0.wakes_earlier.notify_all();
+        while !commits.stopped {
+            self.0.commits_changed.wait(&mut commits);
+        }
+    }
+
+    /// One turn of the bus: the lock is held for `f` and for sorting what it wrote down, no longer.
+    fn turn<T>(&self, f: impl FnOnce(&mut Bus, Instant, &mut BusOutputs) -> T) -> T {
+        let mut guard = self.0.core.lock();
+        let core = &mut *guard;
+        // Time is read under the lock, so that the bus never sees it run backwards.
+        let now = self.0.clock.now();
+        let result = f(&mut core.bus, now, &mut core.out);
+        let mut woken = std::mem::take(&mut core.woken);
+        core.sort_events(&mut woken);
+        let notices = std::mem::take(&mut core.out.notices);
+        if let Some((number, ops)) = core.bus.take_batch() {
+            // Under the bus's lock, for batches must be committed in their order.
+            let mut commits = self.0.commits.lock();
+            commits.waiting_ops += ops.len();
+            commits.batches.push((number, ops));
+            self.0.commits_changed.notify_one();
+        }
+        let deadline = core.bus.deadline();
+        drop(guard);
+        if let Some(at) = deadline {
+            self.wake_timer_by(at);
+        }
+        for waker in woken.drain(..) {
+            waker.wake();
+        }
+        self.give_back(woken);
+        if !notices.is_empty() {
+            (self.0.notices)(notices);
+        }
+        result
+    }
+
+    /// The list of wakers is lent from turn to turn, so that a turn allocates nothing.
+    fn give_back(&self, woken: Vec<Waker>) {
+        if woken.capacity() > 0
+            && let Some(mut core) = self.0.core.try_lock()
+            && core.woken.capacity() == 0
+        {
+            core.woken = woken;
+        }
+    }
+
+    fn wake_timer_by(&self, at: Instant) {
+        if at.0 >= self.0.next_wake.load(Ordering::Acquire) {
+            return;
+        }
+        let mut wakes_at = self.0.wakes_at.lock();
+        if at < *wakes_at {
+            *wakes_at = at;
+            self.0.next_wake.store(at.0, Ordering::Release);
+            self.0.wakes_earlier.notify_one();
+        }
+    }
+
+    fn run_timers(&self) {
+        const IDLE: Duration = Duration::from_secs(60);
+        loop {
+            if self.0.commits.lock().stop {
+                return;
+            }
+            let deadline = self.turn(|bus, now, out| {
+                bus.handle_timeout(now, out);
+                bus.deadline()
+            });
+            let now = self.0.clock.now();
+            let next = deadline.unwrap_or(now + IDLE).min(now + IDLE);
+            let mut wakes_at = self.0.wakes_at.lock();
+            *wakes_at = next;
+            self.0.next_wake.store(next.0, Ordering::Release);
+            // A turn between ours and this store may have had an earlier deadline; it will be seen at the next turn, so ask once more.
+            drop(wakes_at);
+            if let Some(at) = self.0.core.lock().bus.deadline() {
+                self.wake_timer_by(at);
+            }
+            let mut wakes_at = self.0.wakes_at.lock();
+            while *wakes_at > self.0.clock.now() && !self.0.commits.lock().stop {
+                let until = self.0.clock.to_system(*wakes_at);
+                if self.0.wakes_earlier.wait_until(&mut wakes_at, until).timed_out() {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Takes all that waits, makes it durable at once, reports, and so on: one commit serves everything that came while the last one ran.
+    fn run_commits(&self, mut store: Box<dyn Store>) {
+        loop {
+            let mut commits = self.0.commits.lock();
+            while commits.batches.is_empty() {
+                if commits.stop {
+                    commits.stopped = true;
+                    self.0.commits_changed.notify_all();
+                    return;
+                }
+                self.0.commits_changed.wait(&mut commits);
+            }
+            let mut ops = 0;
+            let count = commits
+                .batches
+                .iter()
+                .take_while(|(_, batch)| {
+                    ops += batch.len();
+                    ops <= MAX_COMMIT_OPS || ops == batch.len()
+                })
+                .count();
+            let batches: Vec<(u64, Vec<StoreOp>)> = commits.batches.drain(..count).collect();
+            drop(commits);
+
+            let last = batches.last().expect("at least one").0;
+            let ops: Vec<StoreOp> = batches.into_iter().flat_map(|(_, ops)| ops).collect();
+            let result = store.commit(&ops);
+            self.0.failing.store(result.is_err(), Ordering::Relaxed);
+            match result {
+                Ok(()) => self.turn(|bus, now, out| bus.committed(last, now, out)),
+                Err(error) => {
+                    tracing::error!(%error, "commit failed: publishers are refused");
+                    self.turn(|bus, now, out| bus.commit_failed(last, now, out));
+                }
+            }
+            let mut commits = self.0.commits.lock();
+            commits.waiting_ops -= ops.len();
+            if commits.waiting_ops < MAX_WAITING_OPS {
+                for waker in commits.stalled.drain(..) {
+                    waker.wake();
+                }
+            }
+        }
+    }
+}
+
+impl Core {
+    /// Puts the events into their mailboxes and collects whom to wake.
+    fn sort_events(&mut self, woken: &mut Vec<Waker>) {
+        for (to, event) in self.out.events.drain(..) {
+            let index = (to.0 & u64::from(u32::MAX)) as usize;
+            let Some(mailbox) = self.mailboxes[index].as_ref().filter(|m| m.id == to.0) else {
+                continue;
+            };
+            let mut waiting = mailbox.inner.lock();
+            waiting.events.push(event);
+            woken.extend(waiting.waker.take());
+        }
+    }
+}
+
+/// One endpoint's place on the bus. Dropping it leaves the bus as a lost connection does.
+pub struct Port {
+    hub: Hub,
+    mailbox: Arc<Mailbox>,
+}
+
+impl Port {
+    /// The bus it is attached to.
+    pub fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// Takes all commands in one turn. Their answers may be in the mailbox when this returns.
+    pub fn submit(&self, commands: &mut Vec<BusCommand>) {
+        if commands.is_empty() {
+            return;
+        }
+        let id = EndpointId(self.mailbox.id);
+        self.hub.turn(|bus, now, out| {
+            for command in commands.drain(..) {
+                bus.handle(id, command, now, out);
+            }
+        });
+    }
+
+    /// Moves all events into `into`, which should be empty; waits when there are none.
+    pub fn poll_events(&self, cx: &Context<'_>, into: &mut Vec<BusEvent>) -> Poll<()> {
+        let mut waiting = self.mailbox.inner.lock();
+        if waiting.events.is_empty() {
+            if waiting
+                .waker
+                .as_ref()
+                .is_none_or(|waker| !waker.will_wake(cx.waker()))
+            {
+                waiting.waker = Some(cx.waker().clone());
+            }
+            return Poll::Pending;
+        }
+        if into.is_empty() {
+            std::mem::swap(&mut waiting.events, into);
+        } else {
+            into.append(&mut waiting.events);
+        }
+        Poll::Ready(())
+    }
+
+    /// Moves all events that are there into `into`.
+    pub fn take_events(&self, into: &mut Vec<BusEvent>) {
+        let mut waiting = self.mailbox.inner.lock();
+        if into.is_empty() {
+            std::mem::swap(&mut waiting.events, into);
+        } else {
+            into.append(&mut waiting.events);
+        }
+    }
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        self.submit(&mut vec![BusCommand::Close {
+            reason: CloseReason::Lost,
+            expiry: None,
+        }]);
+        let mut core = self.hub.0.core.lock();
+        let index = (self.mailbox.id & u64::from(u32::MAX)) as u32;
+        core.mailboxes[index as usize] = None;
+        core.free.push(index);
+    }
+}
