@@ -1,1 +1,5 @@
 //! Durable sessions, queues and retained messages.
+
+mod sim;
+
+pub use sim::{Disk, SimStore};

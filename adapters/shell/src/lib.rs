@@ -3,10 +3,13 @@
 //! What accepts connections is in [`listener`], what it hands over in [`connection`] and [`transport`].
 //! Nothing of this knows a protocol above the byte transport.
 
+pub mod access;
 pub mod connection;
+pub mod drive;
 mod handshake;
 pub mod limit;
 pub mod listener;
+pub mod metrics;
 mod proxy;
 pub mod settings;
 mod socket;
@@ -18,9 +21,12 @@ pub mod transport;
 mod unix;
 pub mod websocket;
 
+pub use access::{AccessService, AccessSession};
 pub use connection::{Connection, ConnectionInfo, ConnectionPermit, PeerAddr};
+pub use drive::drive;
 pub use limit::ConnectionLimit;
 pub use listener::{ListenError, Listener};
+pub use metrics::Metrics;
 pub use settings::{ListenerKind, ListenerSettings};
 pub use stats::{ListenerStats, RefuseReason};
 pub use transport::{Progress, Transport};

@@ -10,8 +10,9 @@ use headgate_model::{
     BusCommand, BusEvent, CloseReason, EndpointId, Instant, Message, Store, StoreOp, WallTime,
 };
 use parking_lot::{Condvar, Mutex};
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
@@ -72,6 +73,8 @@ struct Shared {
     core: Mutex<Core>,
     commits: Mutex<Commits>,
     commits_changed: Condvar,
+    /// Operations in `commits` or on their way to the disk.
+    waiting_ops: AtomicUsize,
     /// When the timer thread wakes; guards nothing but its sleep.
     wakes_at: Mutex<Instant>,
     wakes_earlier: Condvar,
@@ -102,14 +105,13 @@ struct Mailbox {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    events: Vec<BusEvent>,
+    events: VecDeque<BusEvent>,
     waker: Option<Waker>,
 }
 
 #[derive(Default)]
 struct Commits {
     batches: Vec<(u64, Vec<StoreOp>)>,
-    waiting_ops: usize,
     /// Tasks that wait until the store has caught up.
     stalled: Vec<Waker>,
     stop: bool,
@@ -136,6 +138,7 @@ impl Hub {
             }),
             commits: Mutex::new(Commits::default()),
             commits_changed: Condvar::new(),
+            waiting_ops: AtomicUsize::new(0),
             wakes_at: Mutex::new(Instant::START),
             wakes_earlier: Condvar::new(),
             next_wake: AtomicU64::new(0),
@@ -197,10 +200,15 @@ impl Hub {
         self.0.failing.load(Ordering::Relaxed)
     }
 
-    /// Ready when the store is not too far behind. Publishers wait here, so that what waits for the disk has a bound.
+    /// Whether the store is not too far behind. Publishers wait while it is, so that what waits for the disk has a bound.
+    pub fn is_caught_up(&self) -> bool {
+        self.0.waiting_ops.load(Ordering::Acquire) < MAX_WAITING_OPS
+    }
+
+    /// Ready when the store has caught up.
     pub fn poll_caught_up(&self, cx: &Context<'_>) -> Poll<()> {
         let mut commits = self.0.commits.lock();
-        if commits.waiting_ops < MAX_WAITING_OPS || commits.stop {
+        if self.is_caught_up() || commits.stop {
             return Poll::Ready(());
         }
         commits.stalled.push(cx.waker().clone());
@@ -231,7 +239,7 @@ impl Hub {
         if let Some((number, ops)) = core.bus.take_batch() {
             // Under the bus's lock, for batches must be committed in their order.
             let mut commits = self.0.commits.lock();
-            commits.waiting_ops += ops.len();
+            self.0.waiting_ops.fetch_add(ops.len(), Ordering::AcqRel);
             commits.batches.push((number, ops));
             self.0.commits_changed.notify_one();
         }
@@ -338,11 +346,9 @@ impl Hub {
                 }
             }
             let mut commits = self.0.commits.lock();
-            commits.waiting_ops -= ops.len();
-            if commits.waiting_ops < MAX_WAITING_OPS {
-                for waker in commits.stalled.drain(..) {
-                    waker.wake();
-                }
+            self.0.waiting_ops.fetch_sub(ops.len(), Ordering::AcqRel);
+            if self.is_caught_up() {
+                commits.stalled.drain(..).for_each(Waker::wake);
             }
         }
     }
@@ -357,7 +363,7 @@ impl Core {
                 continue;
             };
             let mut waiting = mailbox.inner.lock();
-            waiting.events.push(event);
+            waiting.events.push_back(event);
             woken.extend(waiting.waker.take());
         }
     }
@@ -388,35 +394,34 @@ impl Port {
         });
     }
 
-    /// Moves all events into `into`, which should be empty; waits when there are none.
-    pub fn poll_events(&self, cx: &Context<'_>, into: &mut Vec<BusEvent>) -> Poll<()> {
+    /// Moves all events into `into`; waits when there are none.
+    pub fn poll_events(&self, cx: &Context<'_>, into: &mut VecDeque<BusEvent>) -> Poll<()> {
         let mut waiting = self.mailbox.inner.lock();
-        if waiting.events.is_empty() {
-            if waiting
-                .waker
-                .as_ref()
-                .is_none_or(|waker| !waker.will_wake(cx.waker()))
-            {
-                waiting.waker = Some(cx.waker().clone());
-            }
-            return Poll::Pending;
+        if !waiting.events.is_empty() {
+            take(&mut waiting.events, into);
+            return Poll::Ready(());
         }
-        if into.is_empty() {
-            std::mem::swap(&mut waiting.events, into);
-        } else {
-            into.append(&mut waiting.events);
+        if waiting
+            .waker
+            .as_ref()
+            .is_none_or(|waker| !waker.will_wake(cx.waker()))
+        {
+            waiting.waker = Some(cx.waker().clone());
         }
-        Poll::Ready(())
+        Poll::Pending
     }
 
     /// Moves all events that are there into `into`.
-    pub fn take_events(&self, into: &mut Vec<BusEvent>) {
-        let mut waiting = self.mailbox.inner.lock();
-        if into.is_empty() {
-            std::mem::swap(&mut waiting.events, into);
-        } else {
-            into.append(&mut waiting.events);
-        }
+    pub fn take_events(&self, into: &mut VecDeque<BusEvent>) {
+        take(&mut self.mailbox.inner.lock().events, into);
+    }
+}
+
+fn take(from: &mut VecDeque<BusEvent>, into: &mut VecDeque<BusEvent>) {
+    if into.is_empty() {
+        std::mem::swap(from, into);
+    } else {
+        into.append(from);
     }
 }
 
