@@ -375,7 +375,7 @@ fn forwarding_writes_the_receivers_own_values() {
             message_expiry: Some(5),
             topic_alias: Some(id(9)),
             subscription_identifiers: vec![7, 8],
-            ..plain.clone()
+            ..plain
         }
     );
 }

@@ -41,11 +41,11 @@ fn mutated_packets_never_panic_and_never_disagree() {
             case += 1;
         }
     }
-    eprintln_summary(seed, case);
+    report(seed, case);
 }
 
 #[allow(clippy::print_stderr, reason = "tells how to run the same again")]
-fn eprintln_summary(seed: u64, cases: u64) {
+fn report(seed: u64, cases: u64) {
     eprintln!("{cases} cases, HEADGATE_FUZZ_SEED={seed}");
 }
 
