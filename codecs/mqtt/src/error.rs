@@ -88,7 +88,7 @@ pub enum DecodeError {
     #[error("Session Present in a refusal ({0}) [MQTT-3.2.2-6]")]
     SessionPresentInRefusal(ReasonCode),
     /// 6 to 255 are reserved before MQTT 5.
-    #[error("connect return code {0} is reserved [3.1.1 MQTT-3.2.2-6]")]
+    #[error("connect return code {0} is reserved, 3.1.1 §3.2.2.3")]
     ReturnCode(u8),
 
     /// Not a reason this packet may give, or none at all.
@@ -131,7 +131,7 @@ pub enum DecodeError {
     #[error("No Local on a shared subscription [MQTT-3.8.3-4]")]
     NoLocalShared,
     /// One reason code for each filter, and there was at least one.
-    #[error("{0} without a reason code [MQTT-3.9.3-1] [MQTT-3.11.3-1]")]
+    #[error("{0} without a reason code §3.9.3, §3.11.3")]
     NoReasonCodes(PacketType),
 
     /// None of the 27.

@@ -126,7 +126,7 @@ impl ReasonCode {
         }
     }
 
-    /// The CONNACK return code of 3.1 and 3.1.1 that says this best. [3.1.1 MQTT-3.2.2-6]
+    /// The CONNACK return code of 3.1 and 3.1.1 that says this best. 3.1.1 §3.2.2.3
     pub const fn to_return_code(self) -> u8 {
         match self {
             Self::Success => 0,

@@ -87,10 +87,16 @@ fn check(bytes: &[u8]) -> Result<(), Utf8Error> {
     if bytes.len() > usize::from(u16::MAX) {
         return Err(Utf8Error::TooLong { len: bytes.len() });
     }
-    // Folds without an early exit are vectorised; both are one pass over bytes already in the cache.
-    if bytes.iter().fold(false, |found, &b| found | (b == 0)) {
+    // One pass that is vectorised, because it has no early exit; most text is ASCII and is done then.
+    let (nul, ascii) = bytes.iter().fold((false, true), |(nul, ascii), &b| {
+        (nul | (b == 0), ascii & (b < 0x80))
+    });
+    if nul {
         let at = bytes.iter().position(|&b| b == 0).unwrap_or_default();
         return Err(Utf8Error::Nul { at });
+    }
+    if ascii {
+        return Ok(());
     }
     match std::str::from_utf8(bytes) {
         Ok(_) => Ok(()),
