@@ -1,1 +1,21 @@
 //! Simulation, conformance and black-box tests of Headgate.
+//!
+//! [`Gateway`] is the bench of the conformance tests: real endpoints, codec, bus and store logic on a virtual clock. [`clauses`] is the
+//! matrix of which numbered statement of MQTT has which test.
+
+mod bench;
+pub mod clauses;
+mod client;
+mod packets;
+
+pub use bench::{Gateway, Settings};
+pub use client::Client;
+pub use headgate_mqtt_codec::Qos::{AtLeastOnce, AtMostOnce, ExactlyOnce};
+pub use headgate_mqtt_codec::Version::{V5, V31, V311};
+pub use packets::*;
+
+/// The versions whose statements are numbered.
+pub const NUMBERED: [headgate_mqtt_codec::Version; 2] = [V311, V5];
+
+/// Every version there is.
+pub const ALL: [headgate_mqtt_codec::Version; 3] = [V31, V311, V5];
