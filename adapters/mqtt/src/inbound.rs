@@ -1,5 +1,6 @@
 //! What the client publishes: PUBLISH and PUBREL in, PUBACK, PUBREC and PUBCOMP out. MQTT 5 §3.3, §4.3, §4.9
 
+use crate::connect::SYSTEM;
 use crate::convert;
 use crate::endpoint::{Held, MqttEndpoint, Out};
 use headgate_model::access::{AccessRequest, DenyCode};
@@ -112,8 +113,7 @@ impl MqttEndpoint {
             properties: properties.and_then(|p| convert::properties_from_wire(*p)),
             publisher: None,
         };
-        // The gateway's own topics are not the clients'. MQTT 5 §4.7.2
-        if message.topic.as_bytes().starts_with(b"$SYS/") {
+        if message.topic.as_bytes().starts_with(SYSTEM) {
             return self.deny(publish.packet_id, DenyCode::NotAuthorized, out);
         }
         let request = AccessRequest {
