@@ -55,17 +55,6 @@ impl MqttEndpoint {
             );
         }
         let (raw, mut properties) = (publish.topic.into_bytes(), publish.properties);
-        if properties
-            .as_ref()
-            .is_some_and(|p| !p.subscription_identifiers.is_empty())
-        {
-            // [MQTT-3.3.4-6]
-            return self.fail(
-                ReasonCode::ProtocolError,
-                "subscription identifier from a client",
-                out,
-            );
-        }
         let alias = properties.as_mut().and_then(|p| p.topic_alias.take());
         let topic = if raw.is_empty() {
             let known = alias.map(|alias| self.inbound.aliases.get(usize::from(alias.get()) - 1));
