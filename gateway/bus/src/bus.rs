@@ -79,7 +79,7 @@ pub struct Bus {
     batch: u64,
     committed: u64,
     /// Acknowledgements by the batch they wait for, in order.
-    waiting: BTreeMap<u64, Vec<(EndpointId, BusEvent)>>,
+    waiting: BTreeMap<u64, Vec<Waiting>>,
 
     /// Scratch of one publish: what matched, whom it goes to, and each session's place among those.
     pub(crate) matches: Matches,
@@ -96,6 +96,15 @@ pub(crate) struct Attached {
     pub slot: Slot,
     /// The last batch that one of its acknowledgements waited for: none may overtake it. \[MQTT-4.6.0-2\]
     waits_for: u64,
+}
+
+/// An answer that waits for the store.
+#[derive(Debug)]
+struct Waiting {
+    to: EndpointId,
+    event: BusEvent,
+    /// The QoS 2 identifier that the answer accepts.
+    dedup: Option<u16>,
 }
 
 #[derive(Debug, Clone)]
@@ -291,7 +300,7 @@ impl Bus {
     /// All batches up to this one are durable: what waited for them is answered.
     pub fn committed(&mut self, batch: u64, now: Instant, out: &mut BusOutputs) {
         self.committed = self.committed.max(batch);
-        for (to, event) in self.take_waiting(batch) {
+        for Waiting { to, event, .. } in self.take_waiting(batch) {
             let Some(slot) = self.endpoints.get(&to).map(|attached| attached.slot) else {
                 continue;
             };
@@ -309,14 +318,21 @@ impl Bus {
     /// something else is thrown out, to come back and ask again.
     pub fn commit_failed(&mut self, batch: u64, now: Instant, out: &mut BusOutputs) {
         self.committed = self.committed.max(batch);
-        for (to, event) in self.take_waiting(batch) {
+        for Waiting { to, event, dedup } in self.take_waiting(batch) {
             match event {
                 BusEvent::Accepted(token, _) => {
+                    // What the publisher sends under this identifier from now on is a new message. [MQTT-4.3.3-9]
+                    if let Some((packet, attached)) = dedup.zip(self.endpoints.get(&to)) {
+                        let slot = attached.slot;
+                        self.session_mut(slot).received.remove(&packet);
+                    }
                     out.events.push((
                         to,
                         BusEvent::Refused(token, headgate_model::bus::Refusal::StoreFailed),
                     ));
                 }
+                // It promises nothing to its receiver.
+                BusEvent::Delivery(_) => out.events.push((to, event)),
                 _ => {
                     if let Some(attached) = self.endpoints.remove(&to) {
                         out.events.push((to, BusEvent::Kicked));
@@ -327,7 +343,7 @@ impl Bus {
         }
     }
 
-    fn take_waiting(&mut self, batch: u64) -> impl Iterator<Item = (EndpointId, BusEvent)> + use<> {
+    fn take_waiting(&mut self, batch: u64) -> impl Iterator<Item = Waiting> + use<> {
         let later = self.waiting.split_off(&(batch + 1));
         std::mem::replace(&mut self.waiting, later)
             .into_values()
@@ -339,6 +355,18 @@ impl Bus {
         &mut self,
         to: EndpointId,
         event: BusEvent,
+        durable: bool,
+        out: &mut BusOutputs,
+    ) -> bool {
+        self.answer_publish(to, event, None, durable, out)
+    }
+
+    /// [`Bus::answer`] that accepts a QoS 2 publish of this identifier.
+    pub(crate) fn answer_publish(
+        &mut self,
+        to: EndpointId,
+        event: BusEvent,
+        dedup: Option<u16>,
         durable: bool,
         out: &mut BusOutputs,
     ) -> bool {
@@ -357,7 +385,7 @@ impl Bus {
             self.waiting
                 .entry(attached.waits_for)
                 .or_default()
-                .push((to, event));
+                .push(Waiting { to, event, dedup });
             return false;
         }
         out.events.push((to, event));

@@ -99,7 +99,8 @@ impl Bus {
                     }
                 }
                 if let Some(token) = ack {
-                    self.answer(from, BusEvent::Accepted(token, outcome), durable, out);
+                    let event = BusEvent::Accepted(token, outcome);
+                    self.answer_publish(from, event, dedup, durable, out);
                 }
             }
             Err(refusal) => {
@@ -415,11 +416,19 @@ impl Bus {
         let session = self.session_mut(slot);
         session.credit -= 1;
         let endpoint = session.endpoint.expect("may_send was asked");
-        out.events.push((endpoint, BusEvent::Delivery(queued.delivery())));
+        let event = BusEvent::Delivery(queued.delivery());
+        // The receiver remembers a QoS 2 identifier until PUBREL. If a power cut took the entry away after it was sent, the identifier
+        // would be given to another message, which the receiver would take for a repeat. What was sent before is durable.
+        let is_durable_first = queued.qos == Qos::ExactlyOnce && queued.body.is_some() && !queued.sent;
         if queued.qos > Qos::AtMostOnce {
             queued.sent = true;
             session.inflight.push_back(queued);
             session.quota_used += 1;
+        }
+        if is_durable_first {
+            self.answer(endpoint, event, true, out);
+        } else {
+            out.events.push((endpoint, event));
         }
     }
 
