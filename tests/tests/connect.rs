@@ -84,7 +84,10 @@ fn accepted_connect_is_answered_first() {
         gw.answer(verdict);
         let kinds: Vec<_> = client.received().iter().map(Packet::packet_type).collect();
         assert_eq!(kinds[0], PacketType::ConnAck);
-        assert_eq!(kinds.iter().filter(|kind| **kind == PacketType::ConnAck).count(), 1);
+        assert_eq!(
+            kinds.iter().filter(|kind| **kind == PacketType::ConnAck).count(),
+            1
+        );
         for kind in [PacketType::SubAck, PacketType::PingResp, PacketType::Publish] {
             assert!(kinds.contains(&kind), "{kind} among {kinds:?}");
         }
@@ -125,7 +128,10 @@ fn a_refusal_never_says_session_present() {
 #[test]
 fn refused_connect_closes_and_ignores_the_rest() {
     let causes = [
-        (AuthRefusal::BadUserNameOrPassword, ReasonCode::BadUserNameOrPassword),
+        (
+            AuthRefusal::BadUserNameOrPassword,
+            ReasonCode::BadUserNameOrPassword,
+        ),
         (AuthRefusal::NotAuthorized, ReasonCode::NotAuthorized),
         (AuthRefusal::Unavailable, ReasonCode::ServerUnavailable),
     ];
@@ -168,7 +174,11 @@ fn refusal_without_a_return_code_is_silent() {
 fn malformed_connect_closes_the_link() {
     let reserved_flag_set = |level| {
         let mut bytes = vec![0x10, 0x0d, 0, 4, b'M', b'Q', b'T', b'T', level, 0x03, 0, 0];
-        bytes.extend(if level == 5 { &[0u8, 0, 1, b'c'][..] } else { &[0, 1, b'c'] });
+        bytes.extend(if level == 5 {
+            &[0u8, 0, 1, b'c'][..]
+        } else {
+            &[0, 1, b'c']
+        });
         bytes[1] = u8::try_from(bytes.len() - 2).unwrap();
         bytes
     };
@@ -217,7 +227,13 @@ fn unknown_protocol_name_and_level() {
 fn client_ids_of_1_to_23_letters_and_digits_are_accepted() {
     let gw = Gateway::default();
     for version in ALL {
-        for client_id in ["a", "Z", "0", "0123456789abcdefXYZ0123", "ghijklmnopqrstuvwyzABCD"] {
+        for client_id in [
+            "a",
+            "Z",
+            "0",
+            "0123456789abcdefXYZ0123",
+            "ghijklmnopqrstuvwyzABCD",
+        ] {
             let client = gw.client(version, client_id);
             assert!(!client.is_closed());
         }
@@ -229,7 +245,10 @@ fn client_ids_of_1_to_23_letters_and_digits_are_accepted() {
 fn client_id_that_is_too_long_is_refused() {
     let gw = Gateway::with(|s| s.mqtt.max_client_id_bytes = 23);
     for version in NUMBERED {
-        assert_eq!(gw.client(version, &"i".repeat(23)).code(), Some(ReasonCode::Success));
+        assert_eq!(
+            gw.client(version, &"i".repeat(23)).code(),
+            Some(ReasonCode::Success)
+        );
         let client = gw.connect(connect(version, &"i".repeat(24)));
         assert_eq!(client.code(), Some(ReasonCode::ClientIdentifierNotValid));
         assert!(client.is_closed());
@@ -274,7 +293,11 @@ fn empty_client_ids_are_different_clients() {
 #[test]
 fn empty_client_id_needs_a_clean_session() {
     let gw = Gateway::default();
-    for wrong in [connect(V311, "").resume(), connect(V31, ""), connect(V31, "").resume()] {
+    for wrong in [
+        connect(V311, "").resume(),
+        connect(V31, ""),
+        connect(V31, "").resume(),
+    ] {
         let client = gw.connect(wrong);
         assert_eq!(client.code(), Some(ReasonCode::ClientIdentifierNotValid));
         assert!(client.is_closed());
@@ -292,7 +315,11 @@ fn a_second_connection_takes_the_session_over() {
             gw.client(V5, "p").deliver(publish("a", "x"), AtLeastOnce);
             let sent = old.messages();
 
-            let hello = if clean { connect(newer, "c") } else { connect(newer, "c").durable() };
+            let hello = if clean {
+                connect(newer, "c")
+            } else {
+                connect(newer, "c").durable()
+            };
             let mut new = gw.open(hello);
             old.assert_refused(ReasonCode::SessionTakenOver);
             assert_eq!(new.session_present(), !clean);
@@ -366,7 +393,11 @@ fn response_information_only_on_request() {
 #[test]
 fn will_that_is_not_allowed_refuses_the_connect() {
     let gw = Gateway::default();
-    gw.rule(Action::Publish, "secret", AccessDecision::Deny(DenyCode::NotAuthorized));
+    gw.rule(
+        Action::Publish,
+        "secret",
+        AccessDecision::Deny(DenyCode::NotAuthorized),
+    );
     gw.rule(Action::Publish, "unclear", AccessDecision::Ask);
     for topic in ["secret", "$SYS/brokers"] {
         let client = gw.connect(connect(V5, "c").will(will(topic, "x")));
@@ -374,7 +405,10 @@ fn will_that_is_not_allowed_refuses_the_connect() {
         assert!(client.is_closed());
     }
     gw.client(V5, "d");
-    assert_eq!(gw.open(connect(V5, "c").will(will("unclear", "x"))).code(), Some(ReasonCode::Success));
+    assert_eq!(
+        gw.open(connect(V5, "c").will(will("unclear", "x"))).code(),
+        Some(ReasonCode::Success)
+    );
 }
 
 /// MQTT 5 §3.1.2.11.4 [MQTT-3.14.0-1]: a CONNACK that is larger than the client takes is not sent, and nothing is in its place.
@@ -384,7 +418,11 @@ fn connack_that_is_too_large_is_not_sent() {
     let tiny = connect(V5, "").with(|p| p.maximum_packet_size = std::num::NonZeroU32::new(8));
     let mut client = gw.connect(tiny);
     assert!(client.is_closed());
-    assert_eq!((client.code(), client.received()), (None, vec![]), "no DISCONNECT before CONNACK either");
+    assert_eq!(
+        (client.code(), client.received()),
+        (None, vec![]),
+        "no DISCONNECT before CONNACK either"
+    );
     assert_eq!(gw.stats().clients, 0);
 }
 
@@ -399,7 +437,10 @@ fn silent_connection_is_closed() {
     assert!(!silent.is_closed() && !half.is_closed());
     gw.advance(Duration::from_millis(1));
     assert!(silent.is_closed() && half.is_closed());
-    assert_eq!((silent.received_bytes(), half.received_bytes()), (Vec::new(), Vec::new()));
+    assert_eq!(
+        (silent.received_bytes(), half.received_bytes()),
+        (Vec::new(), Vec::new())
+    );
 }
 
 /// What a client said about itself reaches the one who decides.
@@ -408,15 +449,30 @@ fn credentials_reach_the_policy() {
     let gw = Gateway::default();
     let verdict = gw.allowed(None);
     gw.access(move |question| {
-        let headgate_model::Question::Authenticate(who) = question else { return None };
+        let headgate_model::Question::Authenticate(who) = question else {
+            return None;
+        };
         let right = who.username.as_deref() == Some("user") && who.password.as_deref() == Some(b"secret");
-        Some(if right { verdict.clone() } else { Answer::Refused(AuthRefusal::BadUserNameOrPassword) })
+        Some(if right {
+            verdict.clone()
+        } else {
+            Answer::Refused(AuthRefusal::BadUserNameOrPassword)
+        })
     });
     for version in ALL {
         let code = |connect| gw.connect(connect).code();
-        assert_eq!(code(connect(version, "c").login("user", "secret")), Some(ReasonCode::Success));
-        assert_eq!(code(connect(version, "c").login("user", "other")), Some(ReasonCode::BadUserNameOrPassword));
-        assert_eq!(code(connect(version, "c")), Some(ReasonCode::BadUserNameOrPassword));
+        assert_eq!(
+            code(connect(version, "c").login("user", "secret")),
+            Some(ReasonCode::Success)
+        );
+        assert_eq!(
+            code(connect(version, "c").login("user", "other")),
+            Some(ReasonCode::BadUserNameOrPassword)
+        );
+        assert_eq!(
+            code(connect(version, "c")),
+            Some(ReasonCode::BadUserNameOrPassword)
+        );
     }
 }
 
@@ -427,9 +483,18 @@ fn connect_payload_fields_stand_in_order() {
         let gw = Gateway::default();
         let verdict = gw.allowed(None);
         gw.access(move |question| {
-            let headgate_model::Question::Authenticate(who) = question else { return None };
-            let fields = (who.client_id.as_str(), who.username.as_deref(), who.password.as_deref());
-            assert!(fields.0 != "c" || fields == ("c", Some("name"), Some(&b"word"[..])), "{fields:?}");
+            let headgate_model::Question::Authenticate(who) = question else {
+                return None;
+            };
+            let fields = (
+                who.client_id.as_str(),
+                who.username.as_deref(),
+                who.password.as_deref(),
+            );
+            assert!(
+                fields.0 != "c" || fields == ("c", Some("name"), Some(&b"word"[..])),
+                "{fields:?}"
+            );
             Some(verdict.clone())
         });
         let mut watcher = gw.client(V5, "watcher");
@@ -454,6 +519,9 @@ fn bridge_bit_means_no_echo_and_retain_as_published() {
         gw.client(V5, "p").send(publish("to/bridge", "y").retain());
         let messages = bridge.messages();
         assert_eq!(messages.len(), 1);
-        assert_eq!((messages[0].brief().as_str(), messages[0].retain), ("to/bridge=y", true));
+        assert_eq!(
+            (messages[0].brief().as_str(), messages[0].retain),
+            ("to/bridge=y", true)
+        );
     }
 }

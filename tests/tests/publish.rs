@@ -66,7 +66,10 @@ fn nothing_to_keep_is_acknowledged_at_once() {
     online.subscribe("a", AtLeastOnce);
     let mut client = gw.client(V5, "c");
     gw.withhold_commits();
-    assert_eq!(client.deliver(publish("a", "x"), AtLeastOnce), ReasonCode::Success);
+    assert_eq!(
+        client.deliver(publish("a", "x"), AtLeastOnce),
+        ReasonCode::Success
+    );
     assert_eq!(online.heard(), ["a=x"]);
 }
 
@@ -76,8 +79,14 @@ fn publisher_is_told_that_nobody_subscribed() {
     let gw = Gateway::default();
     let mut client = gw.client(V5, "c");
     for qos in [AtLeastOnce, ExactlyOnce] {
-        assert_eq!(client.deliver(publish("a", "x"), qos), ReasonCode::NoMatchingSubscribers);
-        assert_eq!(gw.client(V311, "o").deliver(publish("a", "x"), qos), ReasonCode::Success);
+        assert_eq!(
+            client.deliver(publish("a", "x"), qos),
+            ReasonCode::NoMatchingSubscribers
+        );
+        assert_eq!(
+            gw.client(V311, "o").deliver(publish("a", "x"), qos),
+            ReasonCode::Success
+        );
     }
 }
 
@@ -89,7 +98,11 @@ fn unauthorised_publish_reaches_nobody() {
         for version in NUMBERED {
             let gw = Gateway::default();
             let denied = AccessDecision::Deny(DenyCode::NotAuthorized);
-            gw.rule(Action::Publish, "secret", if ask { AccessDecision::Ask } else { denied });
+            gw.rule(
+                Action::Publish,
+                "secret",
+                if ask { AccessDecision::Ask } else { denied },
+            );
             let mut watcher = gw.client(V5, "w");
             watcher.subscribe("secret", AtMostOnce);
             let mut client = gw.client(version, "c");
@@ -97,14 +110,22 @@ fn unauthorised_publish_reaches_nobody() {
 
             client.send(publish("secret", "0").retain());
             assert_eq!(client.received(), []);
-            let told = if version == V5 { ReasonCode::NotAuthorized } else { ReasonCode::Success };
+            let told = if version == V5 {
+                ReasonCode::NotAuthorized
+            } else {
+                ReasonCode::Success
+            };
             client.send(publish("secret", "1").qos(AtLeastOnce, 1).retain());
             assert_eq!(client.received(), [puback(1).because(told).to_packet()]);
             client.send(publish("secret", "2").qos(ExactlyOnce, 2).retain());
             assert_eq!(client.received(), [pubrec(2).because(told).to_packet()]);
             if version == V311 {
                 client.send(pubrel(2));
-                assert_eq!(client.received(), [pubcomp(2).to_packet()], "the handshake is completed");
+                assert_eq!(
+                    client.received(),
+                    [pubcomp(2).to_packet()],
+                    "the handshake is completed"
+                );
             }
             assert!(!client.is_closed());
             assert_eq!(watcher.received(), []);
@@ -164,7 +185,9 @@ fn properties_reach_every_subscriber_unaltered() {
         payload_format: Some(true),
         response_topic: Some(text("answers/here")),
         correlation_data: Some(Bytes::from_static(&[0, 0xFF, 0x80])),
-        user_properties: [("b", "1"), ("a", "2"), ("b", "1"), ("", "")].map(|(k, v)| (text(k), text(v))).into(),
+        user_properties: [("b", "1"), ("a", "2"), ("b", "1"), ("", "")]
+            .map(|(k, v)| (text(k), text(v)))
+            .into(),
         content_type: Some(text("text/plain")),
         ..PublishProperties::default()
     };
@@ -208,7 +231,10 @@ fn payload_that_is_not_the_text_it_claims_is_refused() {
     let mut wrong = publish("a", "").with(|p| p.payload_format = Some(true));
     wrong.payload = Bytes::from_static(&[0xC3]);
     for qos in [AtLeastOnce, ExactlyOnce] {
-        assert_eq!(client.deliver(wrong.clone(), qos), ReasonCode::PayloadFormatInvalid);
+        assert_eq!(
+            client.deliver(wrong.clone(), qos),
+            ReasonCode::PayloadFormatInvalid
+        );
     }
     client.send(wrong.clone());
     client.assert_refused(ReasonCode::PayloadFormatInvalid);
@@ -217,7 +243,11 @@ fn payload_that_is_not_the_text_it_claims_is_refused() {
     let mut unsaid = wrong;
     unsaid.properties = None;
     gw.client(V5, "c").send(unsaid);
-    assert_eq!(watcher.messages().len(), 1, "bytes are bytes when nothing is claimed");
+    assert_eq!(
+        watcher.messages().len(),
+        1,
+        "bytes are bytes when nothing is claimed"
+    );
 }
 
 /// [MQTT-3.3.1-3] [3.1.1 MQTT-3.3.1-3] DUP belongs to one hop: what comes with it goes on without.
@@ -306,7 +336,11 @@ fn matching_follows_the_wildcards() {
         assert_eq!(live.messages().len(), usize::from(matches), "{filter} {topic}");
         let mut late = gw.client(V5, "late");
         late.subscribe(filter, AtMostOnce);
-        assert_eq!(late.messages().len(), usize::from(matches), "{filter} {topic}, retained");
+        assert_eq!(
+            late.messages().len(),
+            usize::from(matches),
+            "{filter} {topic}, retained"
+        );
     }
 }
 
@@ -316,8 +350,14 @@ fn topic_levels_are_limited() {
     let gw = Gateway::with(|s| s.mqtt.max_topic_levels = 3);
     let mut client = gw.client(V5, "c");
     assert_eq!(client.subscribe("a/b/c", AtMostOnce), ReasonCode::GRANTED_QOS_0);
-    assert_eq!(client.subscribe("a/b/c/d", AtMostOnce), ReasonCode::TopicFilterInvalid);
-    assert_eq!(client.deliver(publish("a/b/c/d", "x"), AtLeastOnce), ReasonCode::TopicNameInvalid);
+    assert_eq!(
+        client.subscribe("a/b/c/d", AtMostOnce),
+        ReasonCode::TopicFilterInvalid
+    );
+    assert_eq!(
+        client.deliver(publish("a/b/c/d", "x"), AtLeastOnce),
+        ReasonCode::TopicNameInvalid
+    );
     client.say("a/b/c", "x");
     assert_eq!(client.heard(), ["a/b/c=x"]);
     client.say("a/b/c/d", "x");
@@ -368,14 +408,21 @@ fn delayed_publish_comes_later() {
     let mut watcher = gw.client(V5, "w");
     watcher.subscribe("later", AtMostOnce);
     let mut client = gw.client(V5, "c");
-    assert_eq!(client.deliver(publish("$delayed/10/later", "x"), AtLeastOnce), ReasonCode::Success);
+    assert_eq!(
+        client.deliver(publish("$delayed/10/later", "x"), AtLeastOnce),
+        ReasonCode::Success
+    );
     gw.sleep(9);
     assert_eq!(watcher.messages(), []);
     gw.sleep(1);
     assert_eq!(watcher.heard(), ["later=x"]);
 
     for bad in ["$delayed/x/later", "$delayed/10", "$delayed/4294968/later"] {
-        assert_eq!(client.deliver(publish(bad, "x"), AtLeastOnce), ReasonCode::TopicNameInvalid, "{bad}");
+        assert_eq!(
+            client.deliver(publish(bad, "x"), AtLeastOnce),
+            ReasonCode::TopicNameInvalid,
+            "{bad}"
+        );
     }
     client.deliver(publish("$delayed/10/later", "y").retain(), AtLeastOnce);
     gw.crash(std::time::Duration::from_secs(60));
@@ -410,9 +457,16 @@ fn topics_are_rewritten() {
 #[test]
 fn mount_point_is_put_on_and_taken_off() {
     let gw = Gateway::with(|s| s.mount = headgate_model::MountPoint::parse("site1/").unwrap());
-    gw.rule(Action::Publish, "site1/denied", AccessDecision::Deny(DenyCode::NotAuthorized));
+    gw.rule(
+        Action::Publish,
+        "site1/denied",
+        AccessDecision::Deny(DenyCode::NotAuthorized),
+    );
     let mut client = gw.open(connect(V5, "c").will(will("gone", "c")));
-    assert_eq!(client.deliver(publish("denied", ""), AtLeastOnce), ReasonCode::NotAuthorized);
+    assert_eq!(
+        client.deliver(publish("denied", ""), AtLeastOnce),
+        ReasonCode::NotAuthorized
+    );
     let mut watcher = gw.client(V311, "w");
     for filter in ["+", "$share/g/a/b"] {
         watcher.subscribe(filter, AtMostOnce);

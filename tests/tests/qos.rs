@@ -1,6 +1,6 @@
 //! The QoS flows of both directions, over connections and power cuts. MQTT 5 §4.3, §4.4, §4.6
 
-use headgate_model::{Action, AccessDecision, Metric, access::DenyCode};
+use headgate_model::{AccessDecision, Action, Metric, access::DenyCode};
 use headgate_mqtt_codec::{AckKind, Packet, Publish, ReasonCode, Version};
 use headgate_tests::*;
 use std::time::Duration;
@@ -96,7 +96,11 @@ fn refused_qos2_identifier_is_free_again() {
     let gw = Gateway::default();
     let (mut subscriber, _) = subscriber_and_publisher(&gw, V5);
     let mut client = gw.client(V5, "q");
-    gw.rule(Action::Publish, "a", AccessDecision::Deny(DenyCode::NotAuthorized));
+    gw.rule(
+        Action::Publish,
+        "a",
+        AccessDecision::Deny(DenyCode::NotAuthorized),
+    );
     client.send(publish("a", "1").qos(ExactlyOnce, 7));
     let refused = pubrec(7).because(ReasonCode::NotAuthorized);
     assert_eq!(client.received(), [refused.to_packet()]);
@@ -133,7 +137,11 @@ fn qos2_identifier_that_the_disk_refused_is_free_again() {
 fn qos2_handshake_outlives_the_message() {
     let gw = Gateway::default();
     let mut client = gw.client(V5, "q");
-    client.send(publish("a", "1").qos(ExactlyOnce, 7).with(|p| p.message_expiry = Some(1)));
+    client.send(
+        publish("a", "1")
+            .qos(ExactlyOnce, 7)
+            .with(|p| p.message_expiry = Some(1)),
+    );
     assert_eq!(client.received().len(), 1);
     gw.sleep(2);
     client.send(pubrel(7));
@@ -162,13 +170,21 @@ fn outgoing_qos_handshakes() {
     for version in NUMBERED {
         let gw = Gateway::default();
         let (mut subscriber, mut publisher) = subscriber_and_publisher(&gw, version);
-        for (payload, qos) in [("1", AtLeastOnce), ("2", ExactlyOnce), ("3", AtLeastOnce), ("4", ExactlyOnce)] {
+        for (payload, qos) in [
+            ("1", AtLeastOnce),
+            ("2", ExactlyOnce),
+            ("3", AtLeastOnce),
+            ("4", ExactlyOnce),
+        ] {
             publisher.deliver(publish("a", payload), qos);
         }
         let messages = subscriber.messages();
         let mut numbers: Vec<u16> = messages.iter().map(PublishExt::number).collect();
         assert!(!messages.iter().any(is_dup));
-        assert_eq!(messages.iter().map(|m| m.qos as u8).collect::<Vec<_>>(), [1, 2, 1, 2]);
+        assert_eq!(
+            messages.iter().map(|m| m.qos as u8).collect::<Vec<_>>(),
+            [1, 2, 1, 2]
+        );
         assert_eq!(gw.stats().inflight, 4);
 
         subscriber.send(puback(numbers[0]));
@@ -177,7 +193,11 @@ fn outgoing_qos_handshakes() {
         assert_eq!(subscriber.received(), [pubrel(numbers[1]).to_packet()]);
         assert_eq!(gw.stats().inflight, 3, "until PUBCOMP");
         subscriber.send(pubrec(numbers[1]));
-        assert_eq!(subscriber.received(), [pubrel(numbers[1]).to_packet()], "a repeated PUBREC is answered again");
+        assert_eq!(
+            subscriber.received(),
+            [pubrel(numbers[1]).to_packet()],
+            "a repeated PUBREC is answered again"
+        );
         subscriber.send(pubcomp(numbers[1]));
         assert_eq!(gw.stats().inflight, 2);
 
@@ -214,7 +234,12 @@ fn unacknowledged_is_sent_again_on_resumption_only() {
         for cut in [false, true] {
             let gw = Gateway::default();
             let (mut subscriber, mut publisher) = subscriber_and_publisher(&gw, version);
-            for (payload, qos) in [("a", AtLeastOnce), ("b", ExactlyOnce), ("c", ExactlyOnce), ("d", AtLeastOnce)] {
+            for (payload, qos) in [
+                ("a", AtLeastOnce),
+                ("b", ExactlyOnce),
+                ("c", ExactlyOnce),
+                ("d", AtLeastOnce),
+            ] {
                 publisher.deliver(publish("a", payload), qos);
             }
             let sent = subscriber.messages();
@@ -387,7 +412,10 @@ fn pubrel_follows_the_order_of_pubrec() {
 fn qos2_does_not_expire_once_it_was_sent() {
     let gw = Gateway::default();
     let (mut subscriber, mut publisher) = subscriber_and_publisher(&gw, V5);
-    publisher.deliver(publish("a", "x").with(|p| p.message_expiry = Some(5)), ExactlyOnce);
+    publisher.deliver(
+        publish("a", "x").with(|p| p.message_expiry = Some(5)),
+        ExactlyOnce,
+    );
     assert_eq!(subscriber.messages().len(), 1);
     subscriber.lose();
     gw.sleep(10);
@@ -429,7 +457,10 @@ fn qos2_is_exactly_once_over_a_power_cut_after_every_step() {
                         publisher.turn();
                         subscriber.turn();
                     }
-                    assert!(publisher.outgoing.is_none(), "{version} cut {cut_after}: {payload} is not done");
+                    assert!(
+                        publisher.outgoing.is_none(),
+                        "{version} cut {cut_after}: {payload} is not done"
+                    );
                 }
                 let told = format!("MQTT {version}, cut after step {cut_after}, commits {commits}");
                 assert_eq!(subscriber.delivered, ["1", "2"], "{told}");
@@ -485,7 +516,8 @@ impl Flow {
                 Packet::Publish(publish) => {
                     if !self.pending.contains(&publish.number()) {
                         self.pending.push(publish.number());
-                        self.delivered.push(String::from_utf8(publish.payload.to_vec()).unwrap());
+                        self.delivered
+                            .push(String::from_utf8(publish.payload.to_vec()).unwrap());
                     }
                     self.link.send(pubrec(publish.number()));
                 }
