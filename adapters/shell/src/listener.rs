@@ -191,6 +191,11 @@ impl Listener {
         self.shared.limit.clone()
     }
 
+    /// Its TLS configuration, to have the files looked at without waiting for a client.
+    pub fn tls(&self) -> Option<ServerTls> {
+        self.shared.tls.clone()
+    }
+
     /// Accepts until `shutdown`. Each connection has its own task, in which its handshakes run and then the
     /// future that `handler` gives. At `shutdown` the socket is closed, handshakes under way are given up, and
     /// this returns; connections already handed over belong to the handler.

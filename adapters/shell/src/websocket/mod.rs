@@ -250,8 +250,9 @@ impl<S: ByteStream> ByteStream for WebSocket<S> {
                 Err(_) if buf.len() > before => {}
                 Err(error) => return Poll::Ready(Err(self.fail(cx, error))),
             }
-            if self.pong.is_some() || (self.close_received && !self.out.is_empty()) {
-                let _ = self.poll_flush(cx)?; // if it cannot be sent now, `cx` is woken when it can
+            if !self.out.is_empty() || self.pong.is_some() {
+                // If it cannot be sent now, `cx` is woken when it can; an error is for the next write to tell.
+                let _ = self.poll_flush(cx);
             }
             if self.raw.is_empty() {
                 self.raw = BytesMut::new();
