@@ -1,12 +1,14 @@
 //! TLS: versions, names, client certificates.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use headgate_shell::settings::{TlsSettings, TlsVersion, VirtualHost};
 use headgate_shell::{ConnectionLimit, Listener, ListenerSettings, RefuseReason, Transport};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::ring;
-use rustls::{ClientConfig, version};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme, version};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -271,6 +273,61 @@ async fn ciphers_curves_and_application_protocols_are_those_of_the_settings() {
     assert_eq!(agreed.alpn.as_deref(), Some("mqtt"));
     let group = peer.get_ref().1.negotiated_key_exchange_group().unwrap();
     assert_eq!(format!("{:?}", group.name()), "secp384r1");
+}
+
+#[tokio::test]
+async fn an_ocsp_response_is_stapled_to_its_certificate() {
+    let ca = Authority::new("ca");
+    let (bench, _files) = start(&ca, |files, settings| {
+        settings.ocsp_response = Some(files.put("ocsp.der", "a response"));
+    });
+    let seen = Arc::new(Stapled(Mutex::default()));
+    let mut config = client(&ca, None);
+    config.dangerous().set_certificate_verifier(seen.clone());
+    connect_tls(&bench, &config, HOST).await.unwrap();
+    assert_eq!(*seen.0.lock().unwrap(), b"a response");
+}
+
+/// Notes the stapled response and believes every certificate.
+#[derive(Debug)]
+struct Stapled(Mutex<Vec<u8>>);
+
+impl ServerCertVerifier for Stapled {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        ocsp_response: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        *self.0.lock().unwrap() = ocsp_response.into();
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        ring::default_provider()
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
 }
 
 /// A silent peer, and one that stops in the middle, keep nobody waiting and are dropped.
