@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -128,4 +129,30 @@ pub async fn talk(transport: &mut Transport, client: &mut (impl AsyncRead + toki
     let mut answer = [0; 4];
     within(client.read_exact(&mut answer)).await.unwrap();
     assert_eq!(&answer, b"pong");
+}
+
+/// Writes to a peer that does not read, until a layer of the transport holds bytes back; returns how many it
+/// took. They must get through although the driver only reads from then on: `client` reads them, then answers.
+pub async fn what_is_held_back_gets_through<F>(mut transport: Transport, client: impl FnOnce(usize) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    const MUCH: usize = 64 * 1024 * 1024;
+    let mut out = BytesMut::from(&vec![7; MUCH][..]);
+    loop {
+        let mut ready = std::pin::pin!(transport.ready(Some(&mut out), None));
+        if ready
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()))
+            .is_pending()
+        {
+            break;
+        }
+    }
+    assert!(!out.is_empty(), "the system took it all");
+    let client = tokio::spawn(client(MUCH - out.len()));
+    let mut buf = BytesMut::new();
+    let progress = within(transport.ready(None, Some(&mut buf))).await.unwrap();
+    assert_eq!((progress.written, &buf[..]), (0, &b"done"[..]));
+    within(client).await.unwrap();
 }

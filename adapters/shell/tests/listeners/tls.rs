@@ -12,7 +12,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::bench::{Bench, is_closed, receives, talk, within};
+use crate::bench::{Bench, is_closed, receives, talk, what_is_held_back_gets_through, within};
 use crate::pki::{Authority, Files, client, connect_tls, file_name, roots, shown_certificate, tls_listener};
 
 const HOST: &str = "gate.example";
@@ -98,6 +98,20 @@ async fn much_goes_both_ways_at_a_time() {
     }
     within(transport.write(&mut out)).await.unwrap(); // what TLS still holds back
     within(async { (sending.await.unwrap(), receiving.await.unwrap()) }).await;
+}
+
+#[tokio::test]
+async fn what_tls_holds_back_gets_through_while_we_only_read() {
+    let ca = Authority::new("ca");
+    let (mut bench, _files) = start(&ca, |_, _| {});
+    let mut peer = connect_tls(&bench, &client(&ca, None), HOST).await.unwrap();
+    let transport = bench.next().await.transport;
+    what_is_held_back_gets_through(transport, |size| async move {
+        peer.read_exact(&mut vec![0; size]).await.unwrap();
+        peer.write_all(b"done").await.unwrap();
+        peer.flush().await.unwrap();
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
-use crate::bench::{Bench, local, receives, sends, within};
+use crate::bench::{Bench, local, receives, sends, what_is_held_back_gets_through, within};
 use crate::pki::{Authority, Files, client, connect_tls};
 
 async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> WebSocketStream<S> {
@@ -148,6 +148,19 @@ async fn much_goes_both_ways_at_a_time() {
     assert!(buf == data);
     within(transport.write(&mut out)).await.unwrap(); // what the frame layer still holds back
     let _both = within(async { (sending.await.unwrap(), receiving.await.unwrap()) }).await;
+}
+
+#[tokio::test]
+async fn what_the_frame_layer_holds_back_gets_through_while_we_only_read() {
+    let (transport, mut client) = open().await;
+    what_is_held_back_gets_through(transport, |size| async move {
+        let mut got = 0;
+        while got < size {
+            got += client.next().await.unwrap().unwrap().len();
+        }
+        client.send(Message::binary(&b"done"[..])).await.unwrap();
+    })
+    .await;
 }
 
 /// Anything but a binary frame closes the connection. [MQTT-6.0.0-1] [3.1.1 MQTT-6.0.0-1]
