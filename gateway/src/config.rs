@@ -3,6 +3,7 @@
 //! Whatever is wrong is said with file, line, key and what is allowed; nothing is guessed and no key is ignored. A value may also come from
 //! the environment: `HEADGATE__MQTT__MAX_QOS=1` stands for `max_qos = 1` in `[mqtt]`.
 
+use headgate_auth::AuthSettings;
 use headgate_bus::BusSettings;
 use headgate_mqtt::MqttSettings;
 use headgate_shell::{ListenerKind, ListenerSettings};
@@ -31,6 +32,8 @@ pub struct Config {
     pub bus: BusSettings,
     /// What survives a restart.
     pub store: StoreSettings,
+    /// Who may connect and what they may do.
+    pub auth: AuthSettings,
     /// What is told under `$SYS`.
     pub sys: SysSettings,
 }
@@ -55,6 +58,7 @@ impl Default for Config {
             mqtt: MqttSettings::default(),
             bus: BusSettings::default(),
             store: StoreSettings::default(),
+            auth: AuthSettings::default(),
             sys: SysSettings::default(),
         }
     }
@@ -273,6 +277,7 @@ impl Config {
         }
         headgate_bus::Bus::new(self.bus.clone(), headgate_model::WallTime(0), 0)
             .map_err(|error| format!("bus.{error}"))?;
+        headgate_auth::Access::check(&self.auth).map_err(|error| format!("auth.{error}"))?;
         for (n, listener) in self.listeners.iter().enumerate() {
             listener.check().map_err(|error| format!("listeners: {error}"))?;
             if let Some(mount) = &listener.mount_point {

@@ -1,13 +1,15 @@
 //! Builds the parts of the gateway, wires them, runs them and stops them.
 
 use crate::commands::Outcome;
-use crate::config::{Config, Durability, LogFormat, LogSettings};
+use crate::config::{Config, LogFormat, LogSettings};
 use crate::sys::Sys;
+use headgate_auth::Access;
 use headgate_bus::Bus;
 use headgate_bus::handle::{Clock, Hub};
 use headgate_model::{MountPoint, Store};
 use headgate_mqtt::{LinkFacts, MqttEndpoint, MqttSettings, MqttWire};
 use headgate_shell::{AccessService, Connection, ConnectionLimit, Listener, Metrics, PeerAddr, drive};
+use headgate_store::{Disk, SimStore};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,7 +54,7 @@ async fn serve(config: Config) -> Outcome {
     // Nobody may listen any more while the gateway stops: then nobody needs to know.
     let hub = Hub::start(bus, clock, store, move |batch| drop(notices.send(batch)))?;
     let metrics = Arc::new(Metrics::default());
-    let access = open_access(&config)?;
+    let access = Arc::new(Access::load(&config.auth, &config.data_dir)?);
 
     // All listeners are bound before the first is served: a gateway that lacks one does not start.
     let total = ConnectionLimit::new((config.max_connections > 0).then_some(config.max_connections));
@@ -91,6 +93,11 @@ async fn serve(config: Config) -> Outcome {
     // Whatever was acknowledged is durable already; this waits for the rest.
     tokio::task::spawn_blocking(move || hub.stop()).await?;
     Ok(())
+}
+
+fn open_store(config: &Config) -> Result<Box<dyn Store>, Box<dyn std::error::Error>> {
+    let _ = config;
+    Ok(Box::new(SimStore::open(&Disk::default())))
 }
 
 /// What every connection needs.
@@ -152,12 +159,14 @@ async fn told_to_stop() -> std::io::Result<()> {
     tokio::signal::ctrl_c().await
 }
 
+/// A number nobody can guess.
 fn random() -> Result<u128, getrandom::Error> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes)?;
     Ok(u128::from_ne_bytes(bytes))
 }
 
+/// For the choices of the bus that shall differ from run to run.
 fn seed() -> Result<u64, getrandom::Error> {
     Ok(random()? as u64)
 }

@@ -27,12 +27,15 @@ enum Command {
     },
     /// Check a configuration, or show what one may hold.
     Check(commands::check::Check),
+    /// Add, remove and list the users who may connect.
+    Users(commands::users::UsersCommand),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run { config } => daemon::run(config.as_deref()),
         Command::Check(check) => check.run(),
+        Command::Users(users) => users.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -73,7 +73,7 @@ impl Sys {
             Notice::Connected { client, presence } => {
                 let body = json!({
                     "clientid": client.as_str(),
-                    "username": presence.username,
+                    "username": presence.username.as_deref(),
                     "ipaddress": presence.peer,
                     "clean_sess": presence.clean_start,
                     "protocol": presence.version,
@@ -91,7 +91,7 @@ impl Sys {
             } => {
                 let body = json!({
                     "clientid": client.as_str(),
-                    "username": presence.username,
+                    "username": presence.username.as_deref(),
                     "reason": reason.as_str(),
                     "ts": ts,
                 });

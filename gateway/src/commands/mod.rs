@@ -2,6 +2,7 @@
 
 pub mod check;
 mod reference;
+pub mod users;
 
 use std::error::Error;
 
