@@ -1,1 +1,3 @@
-//! Simulation, conformance and black-box tests of Headgate.
+//! What the tests of Headgate share.
+
+pub mod sim;

@@ -339,6 +339,7 @@ impl Bus {
             body: None,
             seq: session.next_seq,
             group,
+            batch: 0,
             qos,
             retain,
             sent: false,
@@ -346,14 +347,17 @@ impl Bus {
             carried: false,
             priority: priority_of(&self.priorities, message.topic.as_bytes()),
         };
-        let at_once = session.queue.is_empty() && session.may_send(&queued);
+        let durable = session.durable && qos > Qos::AtMostOnce;
+        let waits = durable && qos == Qos::ExactlyOnce;
+        let could_go = session.queue.is_empty() && session.may_send(&queued, self.committed);
+        let at_once = could_go && !waits;
         if !at_once && !self.make_room(slot, &queued) {
             return false;
         }
-        let session = self.sessions[slot as usize]
-            .as_deref_mut()
-            .expect("a target is a session");
-        let durable = session.durable && qos > Qos::AtMostOnce;
+        if waits {
+            queued.batch = self.wait_for_commit(slot);
+        }
+        let session = self.session_mut(slot);
         if qos > Qos::AtMostOnce {
             session.next_seq += 1;
         }
@@ -366,7 +370,10 @@ impl Bus {
         if at_once {
             self.send(slot, queued, out);
         } else {
-            queued.message = shared.compact(message);
+            if !could_go {
+                // It may stay for long: it must not keep a read buffer alive.
+                queued.message = shared.compact(message);
+            }
             self.session_mut(slot).enqueue(queued);
             // Behind others it waits its turn; alone, the endpoint may have room for it by now.
             self.pump(slot, now, out);
@@ -425,12 +432,13 @@ impl Bus {
 
     /// Hands over what waits, as far as window and credit allow; then goes on with searches for retained messages.
     pub(crate) fn pump(&mut self, slot: Slot, now: Instant, out: &mut BusOutputs) {
+        let committed = self.committed;
         loop {
             let session = self.session_mut(slot);
             let Some(next) = session.queue.front() else { break };
             // Sent before, it must be sent again: the receiver may hold its packet identifier. [MQTT-4.4.0-1]
             let expired = next.message.is_expired(now) && !next.sent;
-            if !expired && !session.may_send(next) {
+            if !expired && !session.may_send(next, committed) {
                 return;
             }
             let queued = session.dequeue_front().expect("just looked at");
