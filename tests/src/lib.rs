@@ -1,3 +1,22 @@
-//! What the tests of Headgate share.
+//! Simulation, conformance and black-box tests of Headgate.
+//!
+//! [`Gateway`] is the bench of the conformance tests: real endpoints, codec, bus and store logic on a virtual clock. [`clauses`] is the
+//! matrix of which numbered statement of MQTT has which test. [`sim`] is the simulation: many lives of a small plant, with mishaps.
 
+mod bench;
+pub mod clauses;
+mod client;
+mod packets;
 pub mod sim;
+
+pub use bench::{Gateway, Settings};
+pub use client::Client;
+pub use headgate_mqtt_codec::Qos::{AtLeastOnce, AtMostOnce, ExactlyOnce};
+pub use headgate_mqtt_codec::Version::{V5, V31, V311};
+pub use packets::*;
+
+/// The versions whose statements are numbered.
+pub const NUMBERED: [headgate_mqtt_codec::Version; 2] = [V311, V5];
+
+/// Every version there is.
+pub const ALL: [headgate_mqtt_codec::Version; 3] = [V31, V311, V5];

@@ -20,6 +20,9 @@ use std::time::Duration;
 /// Deliveries the bus may hand over before more are granted.
 const CREDIT: u32 = 1_024;
 
+/// The gateway's own topics are not the clients'. MQTT 5 §4.7.2
+pub(crate) const SYSTEM: &[u8] = b"$SYS/";
+
 /// A CONNECT on its way to its CONNACK.
 #[derive(Debug)]
 pub(crate) struct Connecting {
@@ -92,6 +95,9 @@ impl MqttEndpoint {
         let topic = self
             .own_topic(will.topic.into_bytes())
             .ok_or(ReasonCode::TopicNameInvalid)?;
+        if topic.as_bytes().starts_with(SYSTEM) {
+            return Err(ReasonCode::NotAuthorized);
+        }
         Ok(Will {
             delay: Duration::from_secs(will.properties.delay_interval.unwrap_or(0).into()),
             message_expiry: will
@@ -285,26 +291,24 @@ impl MqttEndpoint {
     }
 
     pub(crate) fn on_opened(&mut self, present: bool, now: Instant, out: &mut Out) {
-        let Phase::Opening { connack } = std::mem::replace(&mut self.phase, Phase::Open) else {
+        let Phase::Opening { connack } = &mut self.phase else {
             return;
         };
-        self.silent_since = now;
+        let mut connack = std::mem::take(connack);
         // 3.1 has no Session Present flag: the encoder leaves it out.
-        let connack = ConnAck {
-            session_present: present,
-            ..*connack
-        };
-        out.counts.add(Metric::ConnackSent);
-        let mut packet = Packet::ConnAck(Box::new(connack));
-        if fit(&mut packet, self.version, self.max_packet_size) {
-            out.send(packet); // [MQTT-3.2.0-1] [MQTT-3.2.0-2]
-        } else {
-            self.fail(
+        connack.session_present = present;
+        let mut packet = Packet::ConnAck(connack);
+        if !fit(&mut packet, self.version, self.max_packet_size) {
+            return self.fail(
                 ReasonCode::PacketTooLarge,
                 "CONNACK is larger than the client takes",
                 out,
             );
         }
+        self.phase = Phase::Open;
+        self.silent_since = now;
+        out.counts.add(Metric::ConnackSent);
+        out.send(packet); // [MQTT-3.2.0-1] [MQTT-3.2.0-2]
     }
 
     /// Refuses a CONNECT: CONNACK with the reason, then the link ends. \[MQTT-3.2.2-6\] \[MQTT-3.2.2-7\]

@@ -1,5 +1,6 @@
 //! What the client publishes: PUBLISH and PUBREL in, PUBACK, PUBREC and PUBCOMP out. MQTT 5 §3.3, §4.3, §4.9
 
+use crate::connect::SYSTEM;
 use crate::convert;
 use crate::endpoint::{Held, MqttEndpoint, Out};
 use headgate_model::access::{AccessRequest, DenyCode};
@@ -54,17 +55,6 @@ impl MqttEndpoint {
             );
         }
         let (raw, mut properties) = (publish.topic.into_bytes(), publish.properties);
-        if properties
-            .as_ref()
-            .is_some_and(|p| !p.subscription_identifiers.is_empty())
-        {
-            // [MQTT-3.3.4-6]
-            return self.fail(
-                ReasonCode::ProtocolError,
-                "subscription identifier from a client",
-                out,
-            );
-        }
         let alias = properties.as_mut().and_then(|p| p.topic_alias.take());
         let topic = if raw.is_empty() {
             let known = alias.map(|alias| self.inbound.aliases.get(usize::from(alias.get()) - 1));
@@ -112,8 +102,7 @@ impl MqttEndpoint {
             properties: properties.and_then(|p| convert::properties_from_wire(*p)),
             publisher: None,
         };
-        // The gateway's own topics are not the clients'. MQTT 5 §4.7.2
-        if message.topic.as_bytes().starts_with(b"$SYS/") {
+        if message.topic.as_bytes().starts_with(SYSTEM) {
             return self.deny(publish.packet_id, DenyCode::NotAuthorized, out);
         }
         let request = AccessRequest {

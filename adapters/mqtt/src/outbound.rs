@@ -141,6 +141,9 @@ impl MqttEndpoint {
             Some(Awaiting::PubAck) => self.fail(ReasonCode::ProtocolError, "PUBREC for a QoS 1 publish", out),
             None => {
                 out.counts.add(Metric::PubrecMissed);
+                if ack.reason.is_error() {
+                    return; // A refusal ends the flow, whatever it was about.
+                }
                 let reason = match self.version {
                     Version::V5 => ReasonCode::PacketIdentifierNotFound,
                     _ => ReasonCode::Success,

@@ -168,6 +168,16 @@ impl DecodeError {
     /// What the peer is told, if its version lets us tell it anything. §4.13
     pub const fn reason_code(&self) -> ReasonCode {
         match self {
+            // The packet has the property, but only from the other side. [MQTT-3.3.4-6] [MQTT-3.14.2-2]
+            Self::PropertyNotAllowed {
+                packet: PacketType::Publish,
+                property: PropertyId::SubscriptionIdentifier,
+            }
+            | Self::PropertyNotAllowed {
+                packet: PacketType::Disconnect,
+                property: PropertyId::SessionExpiryInterval,
+            } => ReasonCode::ProtocolError,
+
             Self::ReservedType(_)
             | Self::HeaderFlags { .. }
             | Self::QosBits(_)

@@ -79,7 +79,7 @@ pub struct Bus {
     batch: u64,
     pub(crate) committed: u64,
     /// Acknowledgements by the batch they wait for, in order.
-    waiting: BTreeMap<u64, Vec<(EndpointId, BusEvent)>>,
+    waiting: BTreeMap<u64, Vec<Waiting>>,
     /// Sessions that have deliveries to send once a batch is durable.
     held_back: BTreeMap<u64, Vec<(Slot, SessionId)>>,
 
@@ -98,6 +98,15 @@ pub(crate) struct Attached {
     pub slot: Slot,
     /// The last batch that one of its acknowledgements waited for: none may overtake it. \[MQTT-4.6.0-2\]
     waits_for: u64,
+}
+
+/// An answer that waits for the store.
+#[derive(Debug)]
+struct Waiting {
+    to: EndpointId,
+    event: BusEvent,
+    /// The QoS 2 identifier that the answer accepts.
+    dedup: Option<u16>,
 }
 
 #[derive(Debug, Clone)]
@@ -294,7 +303,7 @@ impl Bus {
     /// All batches up to this one are durable: what waited for them is answered.
     pub fn committed(&mut self, batch: u64, now: Instant, out: &mut BusOutputs) {
         self.committed = self.committed.max(batch);
-        for (to, event) in self.take_waiting(batch) {
+        for Waiting { to, event, .. } in self.take_waiting(batch) {
             let Some(slot) = self.endpoints.get(&to).map(|attached| attached.slot) else {
                 continue;
             };
@@ -340,9 +349,14 @@ impl Bus {
     /// something else is thrown out, to come back and ask again.
     pub fn commit_failed(&mut self, batch: u64, now: Instant, out: &mut BusOutputs) {
         self.committed = self.committed.max(batch);
-        for (to, event) in self.take_waiting(batch) {
+        for Waiting { to, event, dedup } in self.take_waiting(batch) {
             match event {
                 BusEvent::Accepted(token, _) => {
+                    // What the publisher sends under this identifier from now on is a new message. [MQTT-4.3.3-9]
+                    if let Some((packet, attached)) = dedup.zip(self.endpoints.get(&to)) {
+                        let slot = attached.slot;
+                        self.session_mut(slot).received.remove(&packet);
+                    }
                     out.events.push((
                         to,
                         BusEvent::Refused(token, headgate_model::bus::Refusal::StoreFailed),
@@ -359,7 +373,7 @@ impl Bus {
         self.pump_held_back(batch, now, out);
     }
 
-    fn take_waiting(&mut self, batch: u64) -> impl Iterator<Item = (EndpointId, BusEvent)> + use<> {
+    fn take_waiting(&mut self, batch: u64) -> impl Iterator<Item = Waiting> + use<> {
         let later = self.waiting.split_off(&(batch + 1));
         std::mem::replace(&mut self.waiting, later)
             .into_values()
@@ -371,6 +385,18 @@ impl Bus {
         &mut self,
         to: EndpointId,
         event: BusEvent,
+        durable: bool,
+        out: &mut BusOutputs,
+    ) -> bool {
+        self.answer_publish(to, event, None, durable, out)
+    }
+
+    /// [`Bus::answer`] that accepts a QoS 2 publish of this identifier.
+    pub(crate) fn answer_publish(
+        &mut self,
+        to: EndpointId,
+        event: BusEvent,
+        dedup: Option<u16>,
         durable: bool,
         out: &mut BusOutputs,
     ) -> bool {
@@ -389,7 +415,7 @@ impl Bus {
             self.waiting
                 .entry(attached.waits_for)
                 .or_default()
-                .push((to, event));
+                .push(Waiting { to, event, dedup });
             return false;
         }
         out.events.push((to, event));

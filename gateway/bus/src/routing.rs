@@ -99,7 +99,8 @@ impl Bus {
                     }
                 }
                 if let Some(token) = ack {
-                    self.answer(from, BusEvent::Accepted(token, outcome), durable, out);
+                    let event = BusEvent::Accepted(token, outcome);
+                    self.answer_publish(from, event, dedup, durable, out);
                 }
             }
             Err(refusal) => {
