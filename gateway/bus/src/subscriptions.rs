@@ -46,11 +46,13 @@ impl Bus {
         mut subscription: Subscription,
     ) -> Result<Qos, Refusal> {
         subscription.filter = self.rewritten(&subscription.filter)?;
-        if subscription.exclusive {
-            match self.exclusive.get(&subscription.filter) {
-                Some(holder) if *holder != slot => return Err(Refusal::ExclusiveTaken),
-                _ => self.exclusive.insert(subscription.filter.clone(), slot),
-            };
+        if subscription.exclusive
+            && self
+                .exclusive
+                .get(&subscription.filter)
+                .is_some_and(|holder| *holder != slot)
+        {
+            return Err(Refusal::ExclusiveTaken);
         }
         let limit = self.settings.max_subscriptions;
         let key = (subscription.filter.clone(), subscription.share.clone());
@@ -59,6 +61,10 @@ impl Bus {
         if known.is_none() && limit > 0 && session.subscriptions.len() >= limit {
             return Err(Refusal::QuotaExceeded);
         }
+        if subscription.exclusive {
+            self.exclusive.insert(subscription.filter.clone(), slot);
+        }
+        let session = self.session_mut(slot);
         let options = subscription.options;
         let wants_retained = subscription.share.is_none()
             && match options.retain_handling {
