@@ -1,66 +1,172 @@
 //! Builds the parts of the gateway, wires them, runs them and stops them.
 
+use crate::commands::Outcome;
+use crate::config::{Config, LogFormat, LogSettings};
+use crate::sys::Sys;
+use headgate_auth::Access;
+use headgate_bus::Bus;
 use headgate_bus::handle::{Clock, Hub};
-use headgate_bus::{Bus, BusSettings};
-use headgate_model::access::{AccessRequest, Identity};
-use headgate_model::{AccessDecision, AccessPolicy, Answer, MountPoint, Question, Store};
+use headgate_model::{MountPoint, Store};
 use headgate_mqtt::{LinkFacts, MqttEndpoint, MqttSettings, MqttWire};
-use headgate_shell::access::Answering;
-use headgate_shell::{AccessService, AccessSession, ConnectionInfo, ConnectionLimit, Listener, ListenerSettings, Metrics};
+use headgate_shell::{AccessService, Connection, ConnectionLimit, Listener, Metrics, PeerAddr, drive};
 use headgate_store::{Disk, SimStore};
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-#[derive(Debug)]
-struct Anonymous;
-impl AccessPolicy for Anonymous {
-    fn check(&self, _: &AccessRequest) -> AccessDecision {
-        AccessDecision::Allow
-    }
-}
-impl AccessService for Anonymous {
-    fn session(&self, _: &ConnectionInfo) -> Box<dyn AccessSession> {
-        Box::new(Anonymous)
-    }
-}
-impl AccessSession for Anonymous {
-    fn answer(self: Box<Self>, _: Question) -> Answering {
-        let identity = Identity { username: None, policy: Arc::new(Anonymous) };
-        Box::pin(async move { (self as Box<dyn AccessSession>, Answer::Allowed { identity, data: None }) })
-    }
+/// How long clients may take to hear that the gateway stops.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Runs the gateway until it is told to stop.
+pub fn run(config: Option<&Path>) -> Outcome {
+    let config = Config::load(config, std::env::vars())?;
+    start_log(&config.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(serve(config))
 }
 
-pub async fn run() {
+fn start_log(settings: &LogSettings) -> Outcome {
+    let filter = tracing_subscriber::EnvFilter::try_new(&settings.level)
+        .map_err(|error| format!("log.level: `{}`: {error}", settings.level))?;
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match settings.format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+    Ok(())
+}
+
+async fn serve(config: Config) -> Outcome {
     let clock = Clock::start();
-    let mut bus = Bus::new(BusSettings::default(), clock.epoch(), 1).expect("defaults are good");
-    let mut store = SimStore::open(&Disk::default());
-    bus.load(store.load().expect("memory"));
-    let hub = Hub::start(bus, clock, Box::new(store), |_| {}).expect("threads");
-    let shutdown = CancellationToken::new();
-    let settings = Arc::new(MqttSettings::default());
+    let mut store = open_store(&config)?;
+    let mut bus = Bus::new(config.bus.clone(), clock.epoch(), seed()?)?;
+    let image = store.load()?;
+    for damage in &image.damage {
+        tracing::error!(damage, "part of the store could not be read");
+    }
+    bus.load(image);
+    let (notices, seen) = tokio::sync::mpsc::unbounded_channel();
+    // Nobody may listen any more while the gateway stops: then nobody needs to know.
+    let hub = Hub::start(bus, clock, store, move |batch| drop(notices.send(batch)))?;
     let metrics = Arc::new(Metrics::default());
-    let total = ConnectionLimit::new(None);
-    let listener = Listener::bind(ListenerSettings::default(), &total).expect("bind");
-    let (h, s) = (hub.clone(), shutdown.clone());
-    let serving = listener.run(shutdown.clone(), move |connection| {
-        let (hub, settings, metrics, shutdown) = (h.clone(), settings.clone(), metrics.clone(), s.clone());
-        async move {
-            let facts = LinkFacts { peer: connection.info.peer.to_string(), peer_port: 0, mount: MountPoint::default(), nonce: rand() };
-            let endpoint = MqttEndpoint::new(settings.clone(), facts, hub.clock().now());
-            let wire = MqttWire::new(settings.max_packet_size);
-            let access = Anonymous.session(&connection.info);
-            headgate_shell::drive(endpoint, wire, connection, &hub, access, metrics, shutdown).await;
-        }
-    });
-    tokio::spawn(serving);
-    tokio::signal::ctrl_c().await.expect("signals");
-    shutdown.cancel();
-    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-    hub.stop();
+    let access = Arc::new(Access::load(&config.auth, &config.data_dir)?);
+
+    // All listeners are bound before the first is served: a gateway that lacks one does not start.
+    let total = ConnectionLimit::new((config.max_connections > 0).then_some(config.max_connections));
+    let listeners = config
+        .listeners
+        .iter()
+        .map(|l| Listener::bind(l.clone(), &total))
+        .collect::<Result<Vec<_>, _>>()?;
+    let stop = CancellationToken::new();
+    let links = TaskTracker::new();
+    let parts = Parts {
+        hub: hub.clone(),
+        access,
+        metrics: Arc::clone(&metrics),
+        mqtt: Arc::new(config.mqtt.clone()),
+        stop: stop.clone(),
+        links: links.clone(),
+    };
+    let mut serving = JoinSet::new();
+    for listener in listeners {
+        let parts = parts.clone();
+        serving.spawn(listener.run(stop.clone(), move |connection| parts.clone().serve(connection)));
+    }
+    let sys = tokio::spawn(Sys::new(hub.clone(), metrics, &config.node, config.sys.clone()).run(seen));
+
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "gateway is up");
+    told_to_stop().await?;
+    tracing::info!("gateway stops");
+    stop.cancel();
+    links.close();
+    if tokio::time::timeout(FAREWELL, links.wait()).await.is_err() {
+        tracing::warn!(links = links.len(), "links did not close in time");
+    }
+    serving.shutdown().await;
+    sys.abort();
+    // Whatever was acknowledged is durable already; this waits for the rest.
+    tokio::task::spawn_blocking(move || hub.stop()).await?;
+    Ok(())
 }
 
-fn rand() -> u128 {
+fn open_store(config: &Config) -> Result<Box<dyn Store>, Box<dyn std::error::Error>> {
+    let _ = config;
+    Ok(Box::new(SimStore::open(&Disk::default())))
+}
+
+/// What every connection needs.
+#[derive(Clone)]
+struct Parts {
+    hub: Hub,
+    access: Arc<dyn AccessService>,
+    metrics: Arc<Metrics>,
+    mqtt: Arc<MqttSettings>,
+    stop: CancellationToken,
+    links: TaskTracker,
+}
+
+impl Parts {
+    async fn serve(self, connection: Connection) {
+        let info = &connection.info;
+        let (peer, peer_port) = match info.peer {
+            PeerAddr::Ip(address) => (address.ip().to_string(), address.port()),
+            other => (other.to_string(), 0),
+        };
+        let mount = info
+            .mount_point
+            .as_deref()
+            .map_or(Ok(MountPoint::default()), MountPoint::parse);
+        let Ok(nonce) = random() else { return };
+        let facts = LinkFacts {
+            peer,
+            peer_port,
+            mount: mount.expect("checked with the configuration"),
+            nonce,
+        };
+        let endpoint = MqttEndpoint::new(Arc::clone(&self.mqtt), facts, self.hub.clock().now());
+        let wire = MqttWire::new(self.mqtt.max_packet_size);
+        let access = self.access.session(info);
+        let link = drive(
+            endpoint,
+            wire,
+            connection,
+            &self.hub,
+            access,
+            self.metrics,
+            self.stop,
+        );
+        self.links.track_future(link).await;
+    }
+}
+
+/// Ctrl-C, or the service manager's SIGTERM.
+async fn told_to_stop() -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        tokio::select! {
+            done = tokio::signal::ctrl_c() => done,
+            _ = term.recv() => Ok(()),
+        }
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await
+}
+
+/// A number nobody can guess.
+fn random() -> Result<u128, getrandom::Error> {
     let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).expect("the system has random numbers");
-    u128::from_ne_bytes(bytes)
+    getrandom::fill(&mut bytes)?;
+    Ok(u128::from_ne_bytes(bytes))
+}
+
+/// For the choices of the bus that shall differ from run to run.
+fn seed() -> Result<u64, getrandom::Error> {
+    Ok(random()? as u64)
 }

@@ -1,10 +1,47 @@
-//! The Headgate gateway.
+//! The Headgate gateway: one binary that runs the gateway and speaks to it.
 
+mod commands;
+mod config;
 mod daemon;
+mod sys;
 
-fn main() -> std::process::ExitCode {
-    tracing_subscriber::fmt().with_env_filter("info").init();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(daemon::run());
-    std::process::ExitCode::SUCCESS
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// A multi-protocol IoT gateway that loses nothing it acknowledged.
+#[derive(Parser)]
+#[command(name = "headgate", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the gateway.
+    Run {
+        /// The configuration; without it the gateway serves this machine only, with embedded defaults.
+        #[arg(long, value_name = "FILE", env = "HEADGATE_CONFIG")]
+        config: Option<PathBuf>,
+    },
+    /// Check a configuration, or show what one may hold.
+    Check(commands::check::Check),
+    /// Add, remove and list the users who may connect.
+    Users(commands::users::UsersCommand),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run { config } => daemon::run(config.as_deref()),
+        Command::Check(check) => check.run(),
+        Command::Users(users) => users.run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            commands::complain(&*error);
+            ExitCode::FAILURE
+        }
+    }
 }

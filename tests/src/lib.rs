@@ -1,12 +1,13 @@
 //! Simulation, conformance and black-box tests of Headgate.
 //!
 //! [`Gateway`] is the bench of the conformance tests: real endpoints, codec, bus and store logic on a virtual clock. [`clauses`] is the
-//! matrix of which numbered statement of MQTT has which test.
+//! matrix of which numbered statement of MQTT has which test. [`sim`] is the simulation: many lives of a small plant, with mishaps.
 
 mod bench;
 pub mod clauses;
 mod client;
 mod packets;
+pub mod sim;
 
 pub use bench::{Gateway, Settings};
 pub use client::Client;

@@ -48,6 +48,12 @@ pub struct ConnectionInfo {
     pub proxy_authority: Option<String>,
 }
 
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(
+    size_of::<ConnectionInfo>() <= 192,
+    "there is one for each connection"
+);
+
 /// Where a peer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PeerAddr {

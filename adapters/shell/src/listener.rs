@@ -191,6 +191,11 @@ impl Listener {
         self.shared.limit.clone()
     }
 
+    /// Its TLS configuration, to have the files looked at without waiting for a client.
+    pub fn tls(&self) -> Option<ServerTls> {
+        self.shared.tls.clone()
+    }
+
     /// Accepts until `shutdown`. Each connection has its own task, in which its handshakes run and then the
     /// future that `handler` gives. At `shutdown` the socket is closed, handshakes under way are given up, and
     /// this returns; connections already handed over belong to the handler.
@@ -245,25 +250,20 @@ impl Listener {
             Ok(permit) => permit,
             Err(refusal) => return self.shared.refused(&accepted.peer(), &refusal),
         };
-        let (shared, shutdown, handler) = (self.shared.clone(), shutdown.clone(), handler.clone());
+        // Boxed: a task lives as long as its connection and should not keep room for the handshakes.
+        let shaking = Box::pin(shake(self.shared.clone(), accepted, permit));
+        let (shutdown, handler) = (shutdown.clone(), handler.clone());
         tokio::spawn(async move {
-            let peer = accepted.peer();
-            // Boxed: a task lives as long as its connection and should not keep room for the handshakes.
-            let shaken = tokio::select! {
+            let opened = tokio::select! {
                 biased;
-                () = shutdown.cancelled() => return,
-                shaken = Box::pin(handshake::run(&shared, accepted, permit)) => shaken,
+                () = shutdown.cancelled() => None,
+                opened = shaking => opened,
             };
             drop(shutdown);
-            match shaken {
-                Ok(connection) => {
-                    shared.stats.count_opened();
-                    drop(shared);
-                    let future = handler(connection);
-                    drop(handler);
-                    future.await;
-                }
-                Err(refusal) => shared.refused(&peer, &refusal),
+            if let Some(connection) = opened {
+                let future = handler(connection);
+                drop(handler);
+                future.await;
             }
         });
     }
@@ -297,6 +297,21 @@ impl Listener {
                 .push(slot.ok_or_else(|| Refusal::new(RefuseReason::Limit, "too many connections"))?);
         }
         Ok(permit)
+    }
+}
+
+/// Runs the handshakes of one connection.
+async fn shake(shared: Arc<Shared>, accepted: Accepted, permit: ConnectionPermit) -> Option<Connection> {
+    let peer = accepted.peer();
+    match handshake::run(&shared, accepted, permit).await {
+        Ok(connection) => {
+            shared.stats.count_opened();
+            Some(connection)
+        }
+        Err(refusal) => {
+            shared.refused(&peer, &refusal);
+            None
+        }
     }
 }
 

@@ -178,3 +178,29 @@ fn verified_common_name(ssl: &[u8]) -> Result<Option<String>, ProxyError> {
 fn utf8(bytes: &[u8]) -> Result<String, ProxyError> {
     String::from_utf8(bytes.to_vec()).map_err(|error| ProxyError::V2(error.to_string()))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_a_panic(bytes in vec(any::<u8>(), 0..300)) {
+            let _ = parse_v1(&bytes);
+            let _ = parse_v1(&[V1_START, &bytes].concat());
+            let _ = parse_v2(&[v2::PROTOCOL_PREFIX, &bytes].concat());
+        }
+
+        #[test]
+        fn any_extras_of_a_header_are_read_without_a_panic(tlvs in vec(any::<u8>(), 0..60), kind in 0x1e_u8..0x24) {
+            let length = u8::try_from(12 + 3 + tlvs.len()).expect("short");
+            let tlv = [&[kind, 0, length - 15], &tlvs[..]].concat();
+            let fixed = [0x21, 0x11, 0, length];
+            let header = parse_v2(&[v2::PROTOCOL_PREFIX, &fixed, &[1; 12], &tlv].concat());
+            prop_assert!(header.is_ok_and(|h| h.addresses.is_some()) || kind == v2::Type::SSL as u8);
+        }
+    }
+}

@@ -36,6 +36,9 @@ pub enum Transport {
     Memory(DuplexStream),
 }
 
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Transport>() <= 48, "there is one for each connection");
+
 /// What one [`Transport::ready`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {

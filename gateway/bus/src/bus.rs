@@ -77,9 +77,11 @@ pub struct Bus {
     pub(crate) ops: Vec<StoreOp>,
     /// Number of the batch that is being filled, and of the last one that is durable.
     batch: u64,
-    committed: u64,
+    pub(crate) committed: u64,
     /// Acknowledgements by the batch they wait for, in order.
     waiting: BTreeMap<u64, Vec<Waiting>>,
+    /// Sessions that have deliveries to send once a batch is durable.
+    held_back: BTreeMap<u64, Vec<(Slot, SessionId)>>,
 
     /// Scratch of one publish: what matched, whom it goes to, and each session's place among those.
     pub(crate) matches: Matches,
@@ -194,6 +196,7 @@ impl Bus {
             batch: 1,
             committed: 0,
             waiting: BTreeMap::new(),
+            held_back: BTreeMap::new(),
             matches: Matches::default(),
             targets: Vec::new(),
             marks: Vec::new(),
@@ -312,6 +315,34 @@ impl Bus {
                 self.pump(slot, now, out);
             }
         }
+        self.pump_held_back(batch, now, out);
+    }
+
+    /// Lists the session to go on when the open batch is durable; that batch's number.
+    pub(crate) fn wait_for_commit(&mut self, slot: Slot) -> u64 {
+        let batch = self.batch;
+        let session = self.session_mut(slot);
+        if session.listed_for != batch {
+            session.listed_for = batch;
+            let id = session.id;
+            self.held_back.entry(batch).or_default().push((slot, id));
+        }
+        batch
+    }
+
+    fn pump_held_back(&mut self, batch: u64, now: Instant, out: &mut BusOutputs) {
+        let later = self.held_back.split_off(&(batch + 1));
+        for (slot, id) in std::mem::replace(&mut self.held_back, later)
+            .into_values()
+            .flatten()
+        {
+            if self.sessions[slot as usize]
+                .as_deref()
+                .is_some_and(|session| session.id == id)
+            {
+                self.pump(slot, now, out);
+            }
+        }
     }
 
     /// The batches up to this one could not be made durable: nothing they hold is promised. Publishers are refused; whoever waited for
@@ -331,8 +362,6 @@ impl Bus {
                         BusEvent::Refused(token, headgate_model::bus::Refusal::StoreFailed),
                     ));
                 }
-                // It promises nothing to its receiver.
-                BusEvent::Delivery(_) => out.events.push((to, event)),
                 _ => {
                     if let Some(attached) = self.endpoints.remove(&to) {
                         out.events.push((to, BusEvent::Kicked));
@@ -341,6 +370,7 @@ impl Bus {
                 }
             }
         }
+        self.pump_held_back(batch, now, out);
     }
 
     fn take_waiting(&mut self, batch: u64) -> impl Iterator<Item = Waiting> + use<> {

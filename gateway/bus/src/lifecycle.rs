@@ -427,6 +427,7 @@ impl Bus {
                 body: Some(Arc::clone(body)),
                 seq,
                 group: 0,
+                batch: 0,
                 qos: entry.qos,
                 retain: entry.retain,
                 // Whether it was handed over before the stop is not known: DUP is allowed to be wrong that way round.

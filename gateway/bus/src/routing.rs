@@ -340,6 +340,7 @@ impl Bus {
             body: None,
             seq: session.next_seq,
             group,
+            batch: 0,
             qos,
             retain,
             sent: false,
@@ -347,14 +348,17 @@ impl Bus {
             carried: false,
             priority: priority_of(&self.priorities, message.topic.as_bytes()),
         };
-        let at_once = session.queue.is_empty() && session.may_send(&queued);
+        let durable = session.durable && qos > Qos::AtMostOnce;
+        let waits = durable && qos == Qos::ExactlyOnce;
+        let could_go = session.queue.is_empty() && session.may_send(&queued, self.committed);
+        let at_once = could_go && !waits;
         if !at_once && !self.make_room(slot, &queued) {
             return false;
         }
-        let session = self.sessions[slot as usize]
-            .as_deref_mut()
-            .expect("a target is a session");
-        let durable = session.durable && qos > Qos::AtMostOnce;
+        if waits {
+            queued.batch = self.wait_for_commit(slot);
+        }
+        let session = self.session_mut(slot);
         if qos > Qos::AtMostOnce {
             session.next_seq += 1;
         }
@@ -367,7 +371,10 @@ impl Bus {
         if at_once {
             self.send(slot, queued, out);
         } else {
-            queued.message = shared.compact(message);
+            if !could_go {
+                // It may stay for long: it must not keep a read buffer alive.
+                queued.message = shared.compact(message);
+            }
             self.session_mut(slot).enqueue(queued);
             // Behind others it waits its turn; alone, the endpoint may have room for it by now.
             self.pump(slot, now, out);
@@ -416,30 +423,23 @@ impl Bus {
         let session = self.session_mut(slot);
         session.credit -= 1;
         let endpoint = session.endpoint.expect("may_send was asked");
-        let event = BusEvent::Delivery(queued.delivery());
-        // The receiver remembers a QoS 2 identifier until PUBREL. If a power cut took the entry away after it was sent, the identifier
-        // would be given to another message, which the receiver would take for a repeat. What was sent before is durable.
-        let is_durable_first = queued.qos == Qos::ExactlyOnce && queued.body.is_some() && !queued.sent;
+        out.events.push((endpoint, BusEvent::Delivery(queued.delivery())));
         if queued.qos > Qos::AtMostOnce {
             queued.sent = true;
             session.inflight.push_back(queued);
             session.quota_used += 1;
         }
-        if is_durable_first {
-            self.answer(endpoint, event, true, out);
-        } else {
-            out.events.push((endpoint, event));
-        }
     }
 
     /// Hands over what waits, as far as window and credit allow; then goes on with searches for retained messages.
     pub(crate) fn pump(&mut self, slot: Slot, now: Instant, out: &mut BusOutputs) {
+        let committed = self.committed;
         loop {
             let session = self.session_mut(slot);
             let Some(next) = session.queue.front() else { break };
             // Sent before, it must be sent again: the receiver may hold its packet identifier. [MQTT-4.4.0-1]
             let expired = next.message.is_expired(now) && !next.sent;
-            if !expired && !session.may_send(next) {
+            if !expired && !session.may_send(next, committed) {
                 return;
             }
             let queued = session.dequeue_front().expect("just looked at");

@@ -31,6 +31,8 @@ pub struct Queued {
     pub seq: u64,
     /// The shared subscription it came by, zero for none.
     pub group: GroupId,
+    /// The batch that makes it durable, if that is to be waited for; else zero.
+    pub batch: u64,
     pub qos: Qos,
     pub retain: bool,
     /// Handed to an endpoint before: DUP.
@@ -42,7 +44,7 @@ pub struct Queued {
     pub priority: u8,
 }
 
-const _: () = assert!(size_of::<Queued>() <= 48, "a queue holds millions of these");
+const _: () = assert!(size_of::<Queued>() <= 56, "a queue holds millions of these");
 
 impl Queued {
     pub fn id(&self) -> Option<DeliveryId> {
@@ -124,6 +126,8 @@ pub struct Session {
     pub scans: VecDeque<Scan>,
     /// It is in the bus's list of sessions with scans to go on with.
     pub scan_listed: bool,
+    /// The last batch whose commit it is listed for, to go on sending.
+    pub listed_for: u64,
 }
 
 impl Session {
@@ -153,6 +157,7 @@ impl Session {
             received: BTreeSet::new(),
             scans: VecDeque::new(),
             scan_listed: false,
+            listed_for: 0,
         }
     }
 
@@ -161,9 +166,12 @@ impl Session {
         self.endpoint.is_some() && !self.opening
     }
 
-    /// Whether this delivery may be handed to the endpoint now.
-    pub fn may_send(&self, next: &Queued) -> bool {
-        if !self.is_online() || self.credit == 0 {
+    /// Whether this delivery may be handed to the endpoint now. `committed` is the last durable batch.
+    ///
+    /// What a receiver holds as QoS 2 must be in the store first: after a crash nobody would know what it holds, and under which packet
+    /// identifier. What it gets as QoS 1 need not be: at worst it gets it again.
+    pub fn may_send(&self, next: &Queued, committed: u64) -> bool {
+        if !self.is_online() || self.credit == 0 || next.batch > committed {
             return false;
         }
         let Some(id) = next.id() else { return true };
@@ -280,6 +288,7 @@ mod tests {
             body: None,
             seq,
             group: 0,
+            batch: 0,
             qos: Qos::AtLeastOnce,
             retain: false,
             sent: false,

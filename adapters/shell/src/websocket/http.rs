@@ -310,3 +310,28 @@ impl Head {
         self.values(name).any(|value| value == token)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_a_panic(bytes in vec(any::<u8>(), 0..200)) {
+            let request = [b"GET /mqtt HTTP/1.1\r\nX-Forwarded-For: ", &bytes[..], b"\r\n\r\n"].concat();
+            for bytes in [&bytes[..], &request] {
+                if let Ok(Some((head, _))) = parse_head(bytes) {
+                    let _ = judge(&head, &WebSocketSettings::default(), true);
+                }
+            }
+        }
+
+        #[test]
+        fn any_list_of_addresses_is_read_without_a_panic(list in "[0-9a-f.:, \\[\\]]{0,60}") {
+            let _ = forwarded_client(&list, &WebSocketSettings::default());
+        }
+    }
+}

@@ -250,8 +250,9 @@ impl<S: ByteStream> ByteStream for WebSocket<S> {
                 Err(_) if buf.len() > before => {}
                 Err(error) => return Poll::Ready(Err(self.fail(cx, error))),
             }
-            if self.pong.is_some() || (self.close_received && !self.out.is_empty()) {
-                let _ = self.poll_flush(cx)?; // if it cannot be sent now, `cx` is woken when it can
+            if !self.out.is_empty() || self.pong.is_some() {
+                // If it cannot be sent now, `cx` is woken when it can; an error is for the next write to tell.
+                let _ = self.poll_flush(cx);
             }
             if self.raw.is_empty() {
                 self.raw = BytesMut::new();
@@ -320,4 +321,81 @@ fn apply_mask(bytes: &mut [u8], mask: &mut [u8; 4]) {
         *byte ^= key;
     }
     mask.rotate_left(rest.len() % 4);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LIMIT: u64 = 1 << 20;
+
+    fn client_frame(opcode: u8, is_final: bool, mask: [u8; 4], payload: &[u8]) -> Vec<u8> {
+        let opcode = OpCode::from(opcode);
+        let header = FrameHeader {
+            is_final,
+            opcode,
+            mask: Some(mask),
+            ..FrameHeader::default()
+        };
+        let mut bytes = Vec::new();
+        header.format(payload.len() as u64, &mut bytes).unwrap();
+        bytes.extend(
+            payload
+                .iter()
+                .zip(mask.iter().cycle())
+                .map(|(byte, key)| byte ^ key),
+        );
+        bytes
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_a_panic(bytes in vec(any::<u8>(), 0..400)) {
+            let mut socket = WebSocket::new((), bytes[..].into(), LIMIT);
+            let mut buf = BytesMut::new();
+            let _ = socket.take_frames(&mut buf);
+            prop_assert!(buf.len() <= bytes.len());
+        }
+
+        #[test]
+        fn every_split_of_a_stream_gives_the_same_bytes(
+            frames in vec((any::<[u8; 4]>(), vec(any::<u8>(), 0..300), 0..3_u8), 1..6),
+            cuts in vec(1..50_usize, 1..20),
+        ) {
+            let (mut stream, mut expected) = (Vec::new(), Vec::new());
+            for (mask, payload, shape) in frames {
+                match shape {
+                    0 => stream.extend(client_frame(0x2, true, mask, &payload)),
+                    1 => {
+                        let (one, two) = payload.split_at(payload.len() / 3);
+                        stream.extend(client_frame(0x2, false, mask, one));
+                        stream.extend(client_frame(0x9, true, mask, b"ping"));
+                        stream.extend(client_frame(0x0, true, mask, two));
+                    }
+                    _ => {
+                        stream.extend(client_frame(0xa, true, mask, &payload[..payload.len().min(125)]));
+                        continue;
+                    }
+                }
+                expected.extend(payload);
+            }
+            let mut socket = WebSocket::new((), BytesMut::new(), LIMIT);
+            let mut buf = BytesMut::new();
+            let mut rest = &stream[..];
+            for cut in cuts.into_iter().cycle() {
+                let (part, behind) = rest.split_at(cut.min(rest.len()));
+                socket.raw.extend_from_slice(part);
+                prop_assert_eq!(socket.take_frames(&mut buf), Ok(()));
+                rest = behind;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            prop_assert_eq!(&buf[..], &expected[..]);
+            prop_assert!(socket.raw.is_empty());
+        }
+    }
 }

@@ -1,0 +1,37 @@
+# Everything a newcomer needs: `make run`, `make test`. Each target installs what it needs itself.
+CARGO ?= cargo
+FUZZ_SECONDS ?= 60
+
+.PHONY: run test check fuzz docs clauses tools
+
+## Build the gateway and start it on its embedded defaults (loopback only).
+run:
+	$(CARGO) run --release -p headgate -- run
+
+## Every test: unit, conformance, simulation, black box.
+test: tools
+	$(CARGO) build --workspace --all-targets
+	$(CARGO) test --workspace
+
+## Formatting, lints, documentation.
+check:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --all-features -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
+
+## Mutated inputs against the codecs for FUZZ_SECONDS.
+fuzz:
+	HEADGATE_FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test --release -p headgate-mqtt-codec --test fuzz -- --nocapture
+
+## The configuration reference, from the program itself.
+docs:
+	$(CARGO) run -q -p headgate -- check --reference > docs/configuration.md.new
+	mv docs/configuration.md.new docs/configuration.md
+
+## The matrix of MQTT's normative statements and their tests.
+clauses:
+	$(CARGO) run -q -p headgate-tests --bin clauses
+
+## Clients and servers that the tests run against.
+tools:
+	sh tests/tools/install.sh

@@ -1,0 +1,274 @@
+//! Rules: parsed once, cut down to those that can concern a client when it connects, then asked for every wish.
+
+use crate::settings::{AclAction, AclEffect, AclRule, AuthSettings, RefuseWith};
+use headgate_model::access::{AccessRequest, DenyCode};
+use headgate_model::{AccessDecision, AccessPolicy, Action, TopicFilter};
+use std::net::IpAddr;
+
+/// A rule that cannot be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("acl.topics: `{topic}` is not a topic filter: {cause}")]
+pub struct AclError {
+    topic: String,
+    cause: String,
+}
+
+/// The rules of the configuration.
+#[derive(Debug)]
+pub struct Acl {
+    rules: Vec<AclRule>,
+    nomatch: DenyCode,
+}
+
+impl Acl {
+    pub fn compile(settings: &AuthSettings) -> Result<Self, AclError> {
+        for topic in settings.acl.iter().flat_map(|rule| &rule.topics) {
+            let filter = topic.strip_prefix("eq ").unwrap_or(topic);
+            TopicFilter::try_from(filter).map_err(|cause| AclError {
+                topic: topic.clone(),
+                cause: cause.to_string(),
+            })?;
+        }
+        Ok(Self {
+            rules: settings.acl.clone(),
+            nomatch: deny_code(settings.refuse_with),
+        })
+    }
+
+    /// The rules that can concern this client.
+    pub fn policy(&self, client: &str, user: Option<&str>, address: IpAddr) -> ClientPolicy {
+        let rules = self
+            .rules
+            .iter()
+            .filter(|rule| rule.client.as_deref().is_none_or(|wanted| wanted == client))
+            .filter(|rule| match rule.user.as_deref() {
+                None => true,
+                Some("*") => user.is_some(),
+                Some(wanted) => user == Some(wanted),
+            })
+            .filter(|rule| rule.address.is_none_or(|net| net.contains(&address)))
+            .map(|rule| Rule {
+                decision: match rule.effect {
+                    AclEffect::Allow => AccessDecision::Allow,
+                    AclEffect::Deny => AccessDecision::Deny(deny_code(rule.refuse_with)),
+                },
+                action: rule.action,
+                topics: rule
+                    .topics
+                    .iter()
+                    .filter_map(|topic| Pattern::of(topic, client, user))
+                    .collect(),
+            })
+            .collect();
+        ClientPolicy {
+            rules,
+            nomatch: self.nomatch,
+        }
+    }
+}
+
+/// The rules of one client.
+#[derive(Debug)]
+pub struct ClientPolicy {
+    rules: Vec<Rule>,
+    nomatch: DenyCode,
+}
+
+#[derive(Debug)]
+struct Rule {
+    decision: AccessDecision,
+    action: AclAction,
+    topics: Vec<Pattern>,
+}
+
+#[derive(Debug)]
+enum Pattern {
+    Filter(TopicFilter),
+    /// `eq`: the wish must be this very text.
+    Exactly(TopicFilter),
+}
+
+impl AccessPolicy for ClientPolicy {
+    fn check(&self, request: &AccessRequest) -> AccessDecision {
+        let concerns = |rule: &&Rule| match rule.action {
+            AclAction::All => true,
+            AclAction::Publish => request.action == Action::Publish,
+            AclAction::Subscribe => request.action == Action::Subscribe,
+        };
+        self.rules
+            .iter()
+            .filter(concerns)
+            .find(|rule| rule.topics.iter().any(|topic| topic.covers(&request.topic)))
+            .map_or(AccessDecision::Deny(self.nomatch), |rule| rule.decision)
+    }
+}
+
+impl Pattern {
+    /// A client id or user name that holds `/`, `+` or `#` must not widen a rule: then the topic matches nothing.
+    fn of(topic: &str, client: &str, user: Option<&str>) -> Option<Self> {
+        let (exact, filter) = match topic.strip_prefix("eq ") {
+            Some(filter) => (true, filter),
+            None => (false, topic),
+        };
+        let mut text = filter.to_owned();
+        for (name, value) in [("%c", Some(client)), ("%u", user)] {
+            if !filter.contains(name) {
+                continue;
+            }
+            let value = value.filter(|value| !value.contains(['/', '+', '#']))?;
+            text = text.replace(name, value);
+        }
+        let filter = TopicFilter::try_from(text.as_str()).ok()?;
+        Some(if exact {
+            Self::Exactly(filter)
+        } else {
+            Self::Filter(filter)
+        })
+    }
+
+    fn covers(&self, wish: &[u8]) -> bool {
+        match self {
+            Self::Exactly(filter) => filter.as_bytes() == wish,
+            Self::Filter(filter) => covers(filter.as_bytes(), wish),
+        }
+    }
+}
+
+/// Whether every name that `wish`, a name or a filter, stands for matches `filter`.
+fn covers(filter: &[u8], wish: &[u8]) -> bool {
+    if matches!(filter.first(), Some(b'+' | b'#')) && wish.first() == Some(&b'$') {
+        return false;
+    }
+    let mut wished = wish.split(|b| *b == b'/');
+    for level in filter.split(|b| *b == b'/') {
+        match (level, wished.next()) {
+            (b"#", _) => return true,
+            (_, None | Some(b"#")) => return false,
+            (b"+", Some(_)) => {}
+            (level, Some(wished)) if level == wished => {}
+            _ => return false,
+        }
+    }
+    wished.next().is_none()
+}
+
+fn deny_code(refuse_with: RefuseWith) -> DenyCode {
+    match refuse_with {
+        RefuseWith::NotAuthorized => DenyCode::NotAuthorized,
+        RefuseWith::UnspecifiedError => DenyCode::Unspecified,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use headgate_model::Qos;
+    use headgate_model::access::AccessRequest;
+
+    const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+    const ELSEWHERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 7));
+
+    fn rule(effect: AclEffect, topics: &[&str]) -> AclRule {
+        AclRule {
+            effect,
+            action: AclAction::All,
+            user: None,
+            client: None,
+            address: None,
+            topics: topics.iter().map(|t| (*t).to_owned()).collect(),
+            refuse_with: RefuseWith::default(),
+        }
+    }
+
+    fn ask(policy: &ClientPolicy, action: Action, topic: &str) -> AccessDecision {
+        let topic = Bytes::copy_from_slice(topic.as_bytes());
+        policy.check(&AccessRequest {
+            action,
+            topic,
+            qos: Qos::AtMostOnce,
+            retain: false,
+        })
+    }
+
+    fn compile(acl: Vec<AclRule>) -> Acl {
+        Acl::compile(&AuthSettings {
+            acl,
+            ..AuthSettings::default()
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn the_defaults_allow_this_machine_everything_and_others_by_name() {
+        let acl = Acl::compile(&AuthSettings::default()).unwrap();
+        let local = acl.policy("c", None, LOOPBACK);
+        assert_eq!(ask(&local, Action::Subscribe, "$SYS/#"), AccessDecision::Allow);
+        assert_eq!(ask(&local, Action::Publish, "a/b"), AccessDecision::Allow);
+        let named = acl.policy("c", Some("joe"), ELSEWHERE);
+        assert_eq!(ask(&named, Action::Subscribe, "#"), AccessDecision::Allow);
+        assert_eq!(
+            ask(&named, Action::Subscribe, "$SYS/#"),
+            AccessDecision::Deny(DenyCode::NotAuthorized)
+        );
+        let anonymous = acl.policy("c", None, ELSEWHERE);
+        assert_eq!(
+            ask(&anonymous, Action::Publish, "a"),
+            AccessDecision::Deny(DenyCode::NotAuthorized)
+        );
+    }
+
+    #[test]
+    fn the_first_rule_that_matches_decides_and_chooses_the_code() {
+        let deny = AclRule {
+            refuse_with: RefuseWith::UnspecifiedError,
+            ..rule(AclEffect::Deny, &["a/secret"])
+        };
+        let acl = compile(vec![deny, rule(AclEffect::Allow, &["a/#"])]);
+        let policy = acl.policy("c", None, ELSEWHERE);
+        assert_eq!(
+            ask(&policy, Action::Publish, "a/secret"),
+            AccessDecision::Deny(DenyCode::Unspecified)
+        );
+        assert_eq!(ask(&policy, Action::Publish, "a/open"), AccessDecision::Allow);
+    }
+
+    #[test]
+    fn a_subscription_needs_a_rule_that_covers_all_of_it() {
+        let policy = compile(vec![rule(AclEffect::Allow, &["a/+"])]).policy("c", None, ELSEWHERE);
+        assert_eq!(ask(&policy, Action::Subscribe, "a/b"), AccessDecision::Allow);
+        assert_eq!(ask(&policy, Action::Subscribe, "a/+"), AccessDecision::Allow);
+        for wider in ["a/#", "#", "+/b", "a/b/c", "a"] {
+            assert_ne!(
+                ask(&policy, Action::Subscribe, wider),
+                AccessDecision::Allow,
+                "{wider}"
+            );
+        }
+    }
+
+    #[test]
+    fn placeholders_stand_for_the_client_and_cannot_be_widened() {
+        let acl = compile(vec![rule(AclEffect::Allow, &["dev/%c/#", "user/%u"])]);
+        let policy = acl.policy("pump", Some("joe"), ELSEWHERE);
+        assert_eq!(ask(&policy, Action::Publish, "dev/pump/t"), AccessDecision::Allow);
+        assert_eq!(ask(&policy, Action::Publish, "user/joe"), AccessDecision::Allow);
+        assert_ne!(
+            ask(&policy, Action::Publish, "dev/other/t"),
+            AccessDecision::Allow
+        );
+        let evil = acl.policy("+", None, ELSEWHERE);
+        assert_ne!(ask(&evil, Action::Subscribe, "dev/+/#"), AccessDecision::Allow);
+    }
+
+    #[test]
+    fn eq_means_the_very_filter() {
+        let acl = compile(vec![
+            rule(AclEffect::Deny, &["eq #"]),
+            rule(AclEffect::Allow, &["#"]),
+        ]);
+        let policy = acl.policy("c", None, ELSEWHERE);
+        assert_ne!(ask(&policy, Action::Subscribe, "#"), AccessDecision::Allow);
+        assert_eq!(ask(&policy, Action::Subscribe, "a/#"), AccessDecision::Allow);
+    }
+}

@@ -1,0 +1,118 @@
+//! What an operator may set about access.
+
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// Who may connect and what they may do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct AuthSettings {
+    /// Where clients without user name are let in.
+    pub anonymous: Anonymous,
+    /// The file of users, which `headgate users` keeps. Default: `users.json` in the data folder.
+    pub users_file: Option<PathBuf>,
+    /// Rules, the first that matches decides. Where none does, the answer is no.
+    /// Default: this machine may do everything; a client with a user name everything but `$SYS`.
+    pub acl: Vec<AclRule>,
+    /// How a wish that no rule matches is refused.
+    pub refuse_with: RefuseWith,
+}
+
+impl Default for AuthSettings {
+    fn default() -> Self {
+        let allow = |address: Option<&str>, user: Option<&str>, topics: &[&str]| AclRule {
+            effect: AclEffect::Allow,
+            action: AclAction::All,
+            user: user.map(str::to_owned),
+            client: None,
+            address: address.map(|net| net.parse().expect("a constant")),
+            topics: topics.iter().map(|t| (*t).to_owned()).collect(),
+            refuse_with: RefuseWith::default(),
+        };
+        Self {
+            anonymous: Anonymous::default(),
+            users_file: None,
+            acl: vec![
+                allow(Some("127.0.0.0/8"), None, &["#", "$SYS/#"]),
+                allow(Some("::1/128"), None, &["#", "$SYS/#"]),
+                allow(None, Some("*"), &["#"]),
+            ],
+            refuse_with: RefuseWith::default(),
+        }
+    }
+}
+
+/// Where clients without user name are let in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Anonymous {
+    /// Nowhere.
+    Nowhere,
+    /// From this machine: loopback addresses and Unix-domain sockets.
+    #[default]
+    Loopback,
+    /// From everywhere. What they may do is up to the rules.
+    Everywhere,
+}
+
+/// One rule. What it leaves out matches everyone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AclRule {
+    /// What a match means.
+    pub effect: AclEffect,
+    /// What it is about.
+    #[serde(default)]
+    pub action: AclAction,
+    /// User name; `*` for any client that has one.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// Client id.
+    #[serde(default)]
+    pub client: Option<String>,
+    /// Address or network the client comes from, such as `10.0.0.0/8`. A Unix-domain socket counts as `127.0.0.1`.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub address: Option<IpNet>,
+    /// Topic filters; `%c` and `%u` stand for client id and user name; `eq a/#` means the very filter `a/#`.
+    pub topics: Vec<String>,
+    /// How a denied client is told.
+    #[serde(default)]
+    pub refuse_with: RefuseWith,
+}
+
+/// What a match means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AclEffect {
+    /// It may.
+    Allow,
+    /// It may not.
+    Deny,
+}
+
+/// What a rule is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AclAction {
+    /// Publishing and subscribing.
+    #[default]
+    All,
+    /// Publishing.
+    Publish,
+    /// Subscribing.
+    Subscribe,
+}
+
+/// How a denied client is told, where its protocol can tell. MQTT 5 §3.9.3
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RefuseWith {
+    /// 0x87
+    #[default]
+    NotAuthorized,
+    /// 0x80
+    UnspecifiedError,
+}

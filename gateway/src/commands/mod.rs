@@ -1,0 +1,27 @@
+//! The subcommands that are not the gateway itself.
+
+pub mod check;
+mod reference;
+pub mod users;
+
+use std::error::Error;
+
+/// Whatever went wrong, in words for whoever typed the command.
+pub type Outcome = Result<(), Box<dyn Error>>;
+
+/// Says on standard error what went wrong, with every cause.
+#[allow(clippy::print_stderr, reason = "this is where a command speaks to people")]
+pub fn complain(error: &dyn Error) {
+    eprintln!("headgate: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        eprintln!("  because: {error}");
+        cause = error.source();
+    }
+}
+
+/// Writes a line of a command's answer to standard output.
+#[allow(clippy::print_stdout, reason = "this is where a command answers")]
+pub fn say(line: impl std::fmt::Display) {
+    println!("{line}");
+}

@@ -1,0 +1,419 @@
+//! The configuration: one typed TOML file, or the embedded defaults.
+//!
+//! Whatever is wrong is said with file, line, key and what is allowed; nothing is guessed and no key is ignored. A value may also come from
+//! the environment: `HEADGATE__MQTT__MAX_QOS=1` stands for `max_qos = 1` in `[mqtt]`.
+
+use headgate_auth::AuthSettings;
+use headgate_bus::BusSettings;
+use headgate_mqtt::MqttSettings;
+use headgate_shell::{ListenerKind, ListenerSettings};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The whole configuration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where the gateway keeps its data; relative to the folder it is started in.
+    pub data_dir: PathBuf,
+    /// The gateway's name in `$SYS/brokers/{node}/`.
+    pub node: String,
+    /// Connections open at a time on all listeners together; 0 for no limit.
+    pub max_connections: usize,
+    /// What goes to the log.
+    pub log: LogSettings,
+    /// Where clients connect. Default: MQTT on `127.0.0.1:1883` and MQTT over WebSocket on `127.0.0.1:8083`.
+    pub listeners: Vec<ListenerSettings>,
+    /// MQTT clients.
+    pub mqtt: MqttSettings,
+    /// Routing, sessions, queues and retained messages.
+    pub bus: BusSettings,
+    /// What survives a restart.
+    pub store: StoreSettings,
+    /// Who may connect and what they may do.
+    pub auth: AuthSettings,
+    /// What is told under `$SYS`.
+    pub sys: SysSettings,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let listener = |name: &str, kind, bind: &str| ListenerSettings {
+            name: name.into(),
+            kind,
+            bind: bind.into(),
+            ..ListenerSettings::default()
+        };
+        Self {
+            data_dir: "headgate-data".into(),
+            node: "headgate@127.0.0.1".into(),
+            max_connections: 0,
+            log: LogSettings::default(),
+            listeners: vec![
+                listener("tcp", ListenerKind::Tcp, "127.0.0.1:1883"),
+                listener("ws", ListenerKind::Ws, "127.0.0.1:8083"),
+            ],
+            mqtt: MqttSettings::default(),
+            bus: BusSettings::default(),
+            store: StoreSettings::default(),
+            auth: AuthSettings::default(),
+            sys: SysSettings::default(),
+        }
+    }
+}
+
+/// What goes to the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogSettings {
+    /// `error`, `warn`, `info`, `debug` or `trace`, also by module: `info,headgate_mqtt=debug`.
+    pub level: String,
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self {
+            level: "info".into(),
+            format: LogFormat::default(),
+        }
+    }
+}
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What survives a restart.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct StoreSettings {
+    /// What an acknowledgement promises.
+    pub durability: Durability,
+}
+
+/// What an acknowledgement promises.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Durability {
+    /// What was acknowledged survives a power cut.
+    #[default]
+    PowerLoss,
+    /// What was acknowledged survives a crash of the gateway, not of the machine.
+    ProcessCrash,
+    /// Nothing is written; a restart begins empty.
+    Memory,
+}
+
+/// What is told under `$SYS`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SysSettings {
+    /// How often the topics under `$SYS` are published; `0s` for never.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub interval: Duration,
+    /// Whether `clients/{clientid}/connected` and `…/disconnected` are published.
+    pub presence: bool,
+    /// QoS of those, 0 to 2.
+    pub presence_qos: u8,
+    /// Whether mosquitto's tree `$SYS/broker/…` is published too.
+    pub mosquitto: bool,
+}
+
+impl Default for SysSettings {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(60),
+            presence: true,
+            presence_qos: 1,
+            mosquitto: false,
+        }
+    }
+}
+
+/// A configuration that cannot be, in words for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{path}: {cause}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+    /// Something in the file is wrong.
+    #[error("{path}:{line}:{column}: {message}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// From 1.
+        line: usize,
+        /// From 1.
+        column: usize,
+        /// What is wrong and what is allowed.
+        message: String,
+    },
+    /// A variable of the environment is wrong.
+    #[error("environment variable {name}: {message}")]
+    Environment {
+        /// Its name.
+        name: String,
+        /// What is wrong and what is allowed.
+        message: String,
+    },
+    /// Settings that are well-formed and cannot be.
+    #[error("{path}: {message}")]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// The key, what is wrong and what is allowed.
+        message: String,
+    },
+}
+
+const ENV_PREFIX: &str = "HEADGATE__";
+
+impl Config {
+    /// Reads and checks the file, or takes the defaults; `environment` overrides both.
+    pub fn load(
+        path: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let shown = path.unwrap_or(Path::new("(defaults)"));
+        let text = match path {
+            Some(path) => std::fs::read_to_string(path).map_err(|cause| ConfigError::Read {
+                path: path.to_owned(),
+                cause,
+            })?,
+            None => String::new(),
+        };
+        // First as it stands, so that errors know their line; then with the environment's values.
+        let mut config: Self = toml::from_str(&text).map_err(|error| explain(shown, &text, &error))?;
+        let overrides: Vec<(String, String)> = environment
+            .into_iter()
+            .filter(|(name, _)| name.starts_with(ENV_PREFIX))
+            .collect();
+        for (name, value) in overrides {
+            config = config.with(&name, &value)?;
+        }
+        config.check().map_err(|message| ConfigError::Invalid {
+            path: shown.to_owned(),
+            message,
+        })?;
+        Ok(config)
+    }
+
+    /// The configuration with one value from the environment.
+    fn with(self, name: &str, value: &str) -> Result<Self, ConfigError> {
+        let wrong = |message: String| ConfigError::Environment {
+            name: name.to_owned(),
+            message,
+        };
+        let mut whole = toml::Table::try_from(&self).map_err(|e| wrong(e.to_string()))?;
+        let path = name[ENV_PREFIX.len()..].to_lowercase();
+        let keys: Vec<&str> = path.split("__").collect();
+        let (last, parents) = keys.split_last().expect("split gives at least one");
+        let mut table = &mut whole;
+        for key in parents {
+            table = table
+                .entry(*key)
+                .or_insert_with(|| toml::Value::Table(toml::Table::new()))
+                .as_table_mut()
+                .ok_or_else(|| wrong(format!("`{key}` is not a section")))?;
+        }
+        // As TOML if it is TOML (numbers, booleans, lists), else as text.
+        let parsed = format!("value = {value}")
+            .parse::<toml::Table>()
+            .ok()
+            .and_then(|mut t| t.remove("value"));
+        table.insert(
+            (*last).to_owned(),
+            parsed.unwrap_or_else(|| toml::Value::String(value.to_owned())),
+        );
+        let text = toml::to_string(&whole).map_err(|e| wrong(e.to_string()))?;
+        toml::from_str(&text).map_err(|error| wrong(suggest(error.message())))
+    }
+
+    /// What the types cannot say. The error names the key.
+    fn check(&self) -> Result<(), String> {
+        if self.node.is_empty() || self.node.contains(['/', '+', '#']) {
+            return Err(format!(
+                "node: `{}` must not be empty nor hold `/`, `+` or `#`",
+                self.node
+            ));
+        }
+        if self.mqtt.max_qos > 2 {
+            return Err(format!(
+                "mqtt.max_qos: {} is out of range, allowed is 0 to 2",
+                self.mqtt.max_qos
+            ));
+        }
+        if self.mqtt.receive_maximum == 0 {
+            return Err("mqtt.receive_maximum: 0 is out of range, allowed is 1 to 65535".into());
+        }
+        if self.mqtt.max_packet_size < 64 {
+            return Err(format!(
+                "mqtt.max_packet_size: {} is out of range, allowed is 64 and more",
+                self.mqtt.max_packet_size
+            ));
+        }
+        if self.sys.presence_qos > 2 {
+            return Err(format!(
+                "sys.presence_qos: {} is out of range, allowed is 0 to 2",
+                self.sys.presence_qos
+            ));
+        }
+        headgate_bus::Bus::new(self.bus.clone(), headgate_model::WallTime(0), 0)
+            .map_err(|error| format!("bus.{error}"))?;
+        headgate_auth::Access::check(&self.auth).map_err(|error| format!("auth.{error}"))?;
+        for (n, listener) in self.listeners.iter().enumerate() {
+            listener.check().map_err(|error| format!("listeners: {error}"))?;
+            if let Some(mount) = &listener.mount_point {
+                headgate_model::MountPoint::parse(mount)
+                    .map_err(|error| format!("listeners.mount_point: `{mount}`: {error}"))?;
+            }
+            if self.listeners[..n]
+                .iter()
+                .any(|other| other.name == listener.name)
+            {
+                return Err(format!("listeners.name: `{}` stands twice", listener.name));
+            }
+        }
+        Ok(())
+    }
+
+    /// The JSON schema of the file.
+    pub fn schema() -> serde_json::Value {
+        schemars::schema_for!(Self).to_value()
+    }
+}
+
+/// A parser's error as an operator wants it: where, what, and what was probably meant.
+fn explain(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
+    let at = error.span().map_or(0, |span| span.start).min(text.len());
+    let before = &text[..at];
+    let line = 1 + before.matches('\n').count();
+    let column = 1 + before.rsplit('\n').next().unwrap_or("").chars().count();
+    ConfigError::Parse {
+        path: path.to_owned(),
+        line,
+        column,
+        message: suggest(error.message()),
+    }
+}
+
+/// Adds the nearest allowed word to "unknown field `x`, expected one of `a`, `b`".
+fn suggest(message: &str) -> String {
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let unknown = message.starts_with("unknown field") || message.starts_with("unknown variant");
+    let Some(wrong) = quoted.next().filter(|_| unknown) else {
+        return message.to_owned();
+    };
+    let message = message.replacen("unknown field", "unknown key", 1);
+    let nearest = quoted
+        .map(|word| (strsim::damerau_levenshtein(wrong, word), word))
+        .min();
+    match nearest {
+        Some((distance, word)) if distance <= 1 + wrong.len() / 3 => {
+            format!("{message}; did you mean `{word}`?")
+        }
+        _ => message,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, String> {
+        load_with(text, &[])
+    }
+
+    fn load_with(text: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("headgate.toml");
+        std::fs::write(&path, text).unwrap();
+        let environment = environment
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        Config::load(Some(&path), environment).map_err(|error| {
+            error
+                .to_string()
+                .replace(&format!("{}/", folder.path().display()), "")
+        })
+    }
+
+    #[test]
+    fn without_a_file_only_loopback_is_served() {
+        let config = Config::load(None, []).unwrap();
+        assert_eq!(config, Config::default());
+        assert!(
+            config
+                .listeners
+                .iter()
+                .all(|listener| listener.bind.starts_with("127.0.0.1:"))
+        );
+        assert_eq!(load("").unwrap(), config, "an empty file changes nothing");
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_its_place_and_a_suggestion() {
+        let error = load("node = \"a\"\n\n[mqtt]\nmax_qso = 1\n").unwrap_err();
+        assert!(
+            error.starts_with("headgate.toml:4:1: unknown key `max_qso`"),
+            "{error}"
+        );
+        assert!(error.ends_with("did you mean `max_qos`?"), "{error}");
+    }
+
+    #[test]
+    fn a_wrong_value_is_refused_with_its_place_and_what_is_allowed() {
+        let error = load("[bus]\nwhen_full = \"drop_all\"\n").unwrap_err();
+        assert!(
+            error.starts_with("headgate.toml:2:13: unknown variant `drop_all`"),
+            "{error}"
+        );
+        assert!(error.contains("`drop_oldest`"), "{error}");
+        let error = load("[mqtt]\nmax_qos = 3\n").unwrap_err();
+        assert_eq!(
+            error,
+            "headgate.toml: mqtt.max_qos: 3 is out of range, allowed is 0 to 2"
+        );
+        let error =
+            load("[[bus.rewrite]]\nsource = \"a/#/b\"\npattern = \"x\"\ntarget = \"y\"\n").unwrap_err();
+        assert!(error.contains("rewrite.source"), "{error}");
+    }
+
+    #[test]
+    fn the_environment_overrides_the_file() {
+        let config = load_with(
+            "[mqtt]\nmax_qos = 2\n",
+            &[("HEADGATE__MQTT__MAX_QOS", "1"), ("HEADGATE__NODE", "edge-7")],
+        );
+        let config = config.unwrap();
+        assert_eq!((config.mqtt.max_qos, config.node.as_str()), (1, "edge-7"));
+        let error = load_with("", &[("HEADGATE__MQTT__MAX_QSO", "1")]).unwrap_err();
+        assert!(
+            error.contains("HEADGATE__MQTT__MAX_QSO") && error.contains("did you mean `max_qos`?"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn what_is_written_can_be_read_again() {
+        let text = toml::to_string(&Config::default()).unwrap();
+        assert_eq!(load(&text).unwrap(), Config::default());
+    }
+}

@@ -1,0 +1,291 @@
+//! `$SYS`: what the gateway tells of itself on the bus, under EMQ 2's names and, if wanted, under mosquitto's.
+
+use crate::config::SysSettings;
+use bytes::Bytes;
+use headgate_bus::handle::Hub;
+use headgate_bus::{BusStats, DropReason, Notice};
+use headgate_model::{ClientId, Message, Metric, Qos, Topic};
+use headgate_shell::Metrics;
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What is published, and how.
+pub struct Sys {
+    hub: Hub,
+    metrics: Arc<Metrics>,
+    node: String,
+    settings: SysSettings,
+    peaks: Peaks,
+}
+
+/// The highest gauges so far.
+#[derive(Default)]
+struct Peaks {
+    clients: usize,
+    sessions: usize,
+    subscriptions: usize,
+    filters: usize,
+    retained: usize,
+}
+
+impl Sys {
+    /// Nothing is published before [`Sys::run`].
+    pub fn new(hub: Hub, metrics: Arc<Metrics>, node: &str, settings: SysSettings) -> Self {
+        Self {
+            hub,
+            metrics,
+            node: node.to_owned(),
+            settings,
+            peaks: Peaks::default(),
+        }
+    }
+
+    /// Publishes what happens as it comes and the rest in intervals, for ever.
+    pub async fn run(mut self, mut notices: tokio::sync::mpsc::UnboundedReceiver<Vec<Notice>>) {
+        let period = if self.settings.interval.is_zero() {
+            Duration::MAX
+        } else {
+            self.settings.interval
+        };
+        let mut next = tokio::time::Instant::now();
+        loop {
+            tokio::select! {
+                seen = notices.recv() => match seen {
+                    Some(seen) => seen.iter().for_each(|notice| self.presence(notice)),
+                    None => return,
+                },
+                () = tokio::time::sleep_until(next), if period < Duration::MAX => {
+                    self.publish_all();
+                    next += period;
+                }
+            }
+        }
+    }
+
+    /// EMQ 2: `clients/{clientid}/connected` and `…/disconnected`.
+    fn presence(&self, notice: &Notice) {
+        if !self.settings.presence {
+            return;
+        }
+        let ts = self.hub.clock().wall().0 / 1_000;
+        let (client, what, body) = match notice {
+            Notice::Connected { client, presence } => {
+                let body = json!({
+                    "clientid": client.as_str(),
+                    "username": presence.username.as_deref(),
+                    "ipaddress": presence.peer,
+                    "clean_sess": presence.clean_start,
+                    "protocol": presence.version,
+                    "proto": presence.protocol,
+                    "keepalive": presence.keep_alive,
+                    "connack": 0,
+                    "ts": ts,
+                });
+                (client, "connected", body)
+            }
+            Notice::Disconnected {
+                client,
+                presence,
+                reason,
+            } => {
+                let body = json!({
+                    "clientid": client.as_str(),
+                    "username": presence.username.as_deref(),
+                    "reason": reason.as_str(),
+                    "ts": ts,
+                });
+                (client, "disconnected", body)
+            }
+        };
+        let qos = Qos::from_u8(self.settings.presence_qos).unwrap_or_default();
+        self.publish(
+            &format!("clients/{}/{what}", topic_level(client)),
+            body.to_string(),
+            qos,
+            false,
+        );
+    }
+
+    fn publish_all(&mut self) {
+        let stats = self.hub.stats();
+        let clock = self.hub.clock();
+        let uptime = clock.now().0 / 1_000;
+        self.send("$SYS/brokers", self.node.clone(), Qos::AtMostOnce, true);
+        let version = env!("CARGO_PKG_VERSION");
+        for (name, value) in [
+            ("version", version.to_owned()),
+            ("uptime", uptime_words(uptime)),
+            ("datetime", datetime(clock.wall().0 / 1_000)),
+            ("sysdescr", "Headgate IoT gateway".to_owned()),
+        ] {
+            self.publish(name, value, Qos::AtMostOnce, true);
+        }
+        self.publish_stats(&stats);
+        for metric in Metric::ALL {
+            self.publish_metric(metric.name(), self.metrics.get(*metric));
+        }
+        let sum = |metrics: [Metric; 3]| metrics.into_iter().map(|m| self.metrics.get(m)).sum::<u64>();
+        let received = sum([Metric::Qos0Received, Metric::Qos1Received, Metric::Qos2Received]);
+        let sent = sum([Metric::Qos0Sent, Metric::Qos1Sent, Metric::Qos2Sent]);
+        self.publish_metric("messages/received", received);
+        self.publish_metric("messages/sent", sent);
+        self.publish_metric("messages/retained", stats.retained as u64);
+        self.publish_metric("messages/dropped", stats.dropped.iter().sum());
+        for reason in DropReason::ALL {
+            let name = format!("messages/dropped/{}", reason.name());
+            self.publish_metric(&name, stats.dropped[reason as usize]);
+        }
+        if self.settings.mosquitto {
+            self.publish_mosquitto(&stats, uptime, received, sent);
+        }
+    }
+
+    fn publish_stats(&mut self, stats: &BusStats) {
+        let peaks = &mut self.peaks;
+        let mut lines = Vec::new();
+        let mut gauge = |names: &[&str], now: usize, peak: &mut usize| {
+            *peak = now.max(*peak);
+            for name in names {
+                lines.push((format!("stats/{name}/count"), now));
+                lines.push((format!("stats/{name}/max"), *peak));
+            }
+        };
+        gauge(&["clients"], stats.clients, &mut peaks.clients);
+        gauge(&["sessions"], stats.sessions, &mut peaks.sessions);
+        gauge(&["topics", "routes"], stats.filters, &mut peaks.filters);
+        gauge(
+            &["subscribers", "subscriptions"],
+            stats.subscriptions,
+            &mut peaks.subscriptions,
+        );
+        gauge(&["retained"], stats.retained, &mut peaks.retained);
+        for (name, value) in lines {
+            self.publish(&name, value.to_string(), Qos::AtMostOnce, false);
+        }
+    }
+
+    fn publish_metric(&self, name: &str, value: u64) {
+        self.publish(
+            &format!("metrics/{name}"),
+            value.to_string(),
+            Qos::AtMostOnce,
+            false,
+        );
+    }
+
+    /// The part of mosquitto's tree that dashboards and exporters read.
+    fn publish_mosquitto(&self, stats: &BusStats, uptime: u64, received: u64, sent: u64) {
+        let offline = stats.sessions - stats.clients.min(stats.sessions);
+        let dropped: u64 = stats.dropped.iter().sum();
+        for (name, value) in [
+            ("clients/connected", stats.clients.to_string()),
+            ("clients/disconnected", offline.to_string()),
+            ("clients/expired", stats.expired_sessions.to_string()),
+            ("clients/maximum", self.peaks.clients.to_string()),
+            ("clients/total", stats.sessions.to_string()),
+            (
+                "bytes/received",
+                self.metrics.get(Metric::BytesReceived).to_string(),
+            ),
+            ("bytes/sent", self.metrics.get(Metric::BytesSent).to_string()),
+            (
+                "messages/received",
+                self.metrics.get(Metric::PacketsReceived).to_string(),
+            ),
+            ("messages/inflight", stats.inflight.to_string()),
+            ("publish/messages/received", received.to_string()),
+            ("publish/messages/sent", sent.to_string()),
+            ("publish/messages/dropped", dropped.to_string()),
+            ("retained messages/count", stats.retained.to_string()),
+            (
+                "store/messages/count",
+                (stats.queued + stats.retained).to_string(),
+            ),
+            ("store/messages/bytes", stats.queued_bytes.to_string()),
+            ("subscriptions/count", stats.subscriptions.to_string()),
+            ("uptime", format!("{uptime} seconds")),
+            (
+                "version",
+                format!("headgate version {}", env!("CARGO_PKG_VERSION")),
+            ),
+        ] {
+            self.send(&format!("$SYS/broker/{name}"), value, Qos::AtMostOnce, true);
+        }
+    }
+
+    fn publish(&self, name: &str, payload: String, qos: Qos, retain: bool) {
+        self.send(
+            &format!("$SYS/brokers/{}/{name}", self.node),
+            payload,
+            qos,
+            retain,
+        );
+    }
+
+    fn send(&self, topic: &str, payload: String, qos: Qos, retain: bool) {
+        let Ok(topic) = Topic::try_from(topic) else { return };
+        self.hub.publish(Message {
+            qos,
+            retain,
+            ..Message::new(topic, Bytes::from(payload))
+        });
+    }
+}
+
+/// A client id as one level of a topic: what would change the topic's shape is written as its code.
+fn topic_level(client: &ClientId) -> String {
+    let mut level = String::with_capacity(client.as_str().len());
+    for c in client.as_str().chars() {
+        match c {
+            '/' | '+' | '#' | '%' => level.push_str(&format!("%{:02X}", u32::from(c))),
+            c => level.push(c),
+        }
+    }
+    level
+}
+
+/// EMQ 2's form: `1 days,2 hours, 3 minutes, 4 seconds`.
+fn uptime_words(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    let mut words = String::new();
+    for (n, unit) in [(days, "days"), (hours, "hours"), (minutes, "minutes")] {
+        if n > 0 || !words.is_empty() {
+            words.push_str(&format!("{n} {unit}, "));
+        }
+    }
+    format!("{words}{} seconds", seconds % 60)
+}
+
+/// `2026-11-22 21:17:37`, UTC.
+fn datetime(seconds: u64) -> String {
+    let time = std::time::UNIX_EPOCH + Duration::from_secs(seconds);
+    humantime::format_rfc3339_seconds(time)
+        .to_string()
+        .replace('T', " ")
+        .replace('Z', "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_written_as_people_write_them() {
+        assert_eq!(datetime(0), "1970-01-01 00:00:00");
+        assert_eq!(datetime(951_782_400), "2000-02-29 00:00:00");
+        assert_eq!(datetime(1_795_382_257), "2026-11-22 21:17:37");
+    }
+
+    #[test]
+    fn uptime_reads_as_in_emq() {
+        assert_eq!(uptime_words(59), "59 seconds");
+        assert_eq!(uptime_words(3_661), "1 hours, 1 minutes, 1 seconds");
+        assert_eq!(uptime_words(90_061), "1 days, 1 hours, 1 minutes, 1 seconds");
+    }
+
+    #[test]
+    fn a_client_id_stays_one_level() {
+        assert_eq!(topic_level(&ClientId::from("a/b+#%")), "a%2Fb%2B%23%25");
+    }
+}

@@ -1,0 +1,484 @@
+//! Rows of the store on disk: keys, values, and the parts of a body that is longer than a row may be.
+//!
+//! A key is one byte for the table, then numbers, big-endian:
+//!
+//! | key | body |
+//! |---|---|
+//! | `m` message | the message |
+//! | `s` session | its record, with its will |
+//! | `f` session SHA-256 of the text | the subscription |
+//! | `q` session sequence | the queue entry |
+//! | `i` session packet | nothing: the identifier is taken |
+//! | `r` message | nothing: it is a retained one |
+//! | `d` message | until when it is held back |
+//! | `c` key part | a further part of the body of `key` |
+//! | `x` name | what concerns the store as a whole |
+//!
+//! A value is a version byte, in a first part the number of further parts, the data, and a CRC-32 of the key and of all that.
+//!
+//! Always true: no value is longer than [`ROW`], for sled keeps longer ones in files that it never syncs; any bytes at all decode to a row or
+//! to an error, never to a panic.
+
+use bytes::Bytes;
+use headgate_model::store::{MessageId, QueueEntry, SessionRecord, StoredMessage, StoredWill};
+use headgate_model::{
+    ClientId, Message, Properties, Qos, RetainHandling, SessionId, Share, Subscription, SubscriptionIds,
+    SubscriptionOptions, Topic, TopicFilter, WallTime,
+};
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The longest value.
+pub const ROW: usize = 4096;
+
+/// Version of every row's form.
+const VERSION: u8 = 1;
+const CRC: usize = 4;
+const FIRST: usize = ROW - 1 - 4 - CRC;
+const FURTHER: usize = ROW - 1 - CRC;
+
+pub const MESSAGE: u8 = b'm';
+pub const SESSION: u8 = b's';
+pub const SUBSCRIPTION: u8 = b'f';
+pub const QUEUED: u8 = b'q';
+pub const RECEIVED: u8 = b'i';
+pub const RETAINED: u8 = b'r';
+pub const DELAYED: u8 = b'd';
+pub const PART: u8 = b'c';
+/// Version of the whole store's form.
+pub const FORMAT_KEY: &[u8] = b"xformat";
+/// How many commits there were.
+pub const COMMITS_KEY: &[u8] = b"xcommits";
+
+pub type Key = Vec<u8>;
+
+/// Why a row cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RowError {
+    #[error("its checksum is wrong")]
+    Checksum,
+    #[error("its version {0} is not known")]
+    Version(u8),
+    #[error("it ends too early")]
+    Short,
+    #[error("it does not end where it should")]
+    Long,
+    #[error("its {0} cannot be")]
+    Field(&'static str),
+    #[error("its key cannot be")]
+    Key,
+    #[error("part {0} of its body is missing")]
+    Half(u32),
+    #[error("its session is missing")]
+    NoSession,
+    #[error("its message is missing")]
+    NoMessage,
+    #[error("the body it belongs to is missing")]
+    NoBody,
+}
+
+/// The key of a table's row that is named by a number.
+pub fn key(table: u8, id: u64) -> Key {
+    [&[table][..], &id.to_be_bytes()].concat()
+}
+
+/// The key of a row that belongs to a session.
+pub fn session_key(table: u8, session: SessionId, rest: &[u8]) -> Key {
+    [&[table][..], &session.0.to_be_bytes(), rest].concat()
+}
+
+/// The key of a subscription. Its text may be 64 KiB long, its hash is not.
+pub fn subscription_key(session: SessionId, text: &str) -> Key {
+    session_key(SUBSCRIPTION, session, &Sha256::digest(text))
+}
+
+/// The key of the `n`th further part of a row's body, from 1.
+pub fn part_key(key: &[u8], n: u32) -> Key {
+    [&[PART][..], key, &n.to_be_bytes()].concat()
+}
+
+/// The numbers in a key: the first, and the second if the table has one.
+pub fn numbers(key: &[u8]) -> Result<(u64, u64), RowError> {
+    let number = |bytes: &[u8]| bytes.iter().fold(0, |n, b| n << 8 | u64::from(*b));
+    let second = match key.first() {
+        Some(&(MESSAGE | SESSION | RETAINED | DELAYED)) => 0,
+        Some(&QUEUED) => 8,
+        Some(&RECEIVED) => 2,
+        Some(&SUBSCRIPTION) => 32,
+        _ => return Err(RowError::Key),
+    };
+    if key.len() != 9 + second {
+        return Err(RowError::Key);
+    }
+    Ok((number(&key[1..9]), number(&key[9..9 + second.min(8)])))
+}
+
+/// The rows of a body: under its own key, and under those of its further parts.
+pub fn cut(key: &[u8], body: &[u8]) -> Vec<(Key, Vec<u8>)> {
+    let (first, rest) = body.split_at(body.len().min(FIRST));
+    let further = rest.chunks(FURTHER);
+    let count = u32::try_from(further.len()).expect("a body is at most a packet long");
+    let mut rows = vec![(key.to_vec(), seal(key, &[&count.to_be_bytes(), first]))];
+    for (part, n) in further.zip(1..) {
+        let key = part_key(key, n);
+        let value = seal(&key, &[part]);
+        rows.push((key, value));
+    }
+    rows
+}
+
+/// How many further parts the body has whose first row this is; none if it cannot be read.
+pub fn further_parts(key: &[u8], value: &[u8]) -> u32 {
+    let data = unseal(key, value).ok();
+    data.and_then(|data| data.first_chunk())
+        .map_or(0, |n| u32::from_be_bytes(*n))
+}
+
+/// The body whose first row this is. `part` looks up further rows.
+pub fn join(key: &[u8], value: &[u8], part: impl Fn(&[u8]) -> Option<Vec<u8>>) -> Result<Vec<u8>, RowError> {
+    let (further, first) = unseal(key, value)?.split_first_chunk().ok_or(RowError::Short)?;
+    let mut body = first.to_vec();
+    for n in 1..=u32::from_be_bytes(*further) {
+        let key = part_key(key, n);
+        let value = part(&key).ok_or(RowError::Half(n))?;
+        body.extend_from_slice(unseal(&key, &value)?);
+    }
+    Ok(body)
+}
+
+fn seal(key: &[u8], data: &[&[u8]]) -> Vec<u8> {
+    let mut value = vec![VERSION];
+    data.iter().for_each(|d| value.extend_from_slice(d));
+    let sum = checksum(key, &value);
+    value.extend_from_slice(&sum.to_be_bytes());
+    value
+}
+
+fn unseal<'a>(key: &[u8], value: &'a [u8]) -> Result<&'a [u8], RowError> {
+    let (value, sum) = value.split_last_chunk::<CRC>().ok_or(RowError::Short)?;
+    if checksum(key, value) != u32::from_be_bytes(*sum) {
+        return Err(RowError::Checksum);
+    }
+    match value.split_first() {
+        Some((&VERSION, data)) => Ok(data),
+        Some((version, _)) => Err(RowError::Version(*version)),
+        None => Err(RowError::Short),
+    }
+}
+
+fn checksum(key: &[u8], value: &[u8]) -> u32 {
+    let mut sum = crc32fast::Hasher::new();
+    sum.update(key);
+    sum.update(value);
+    sum.finalize()
+}
+
+/// Writes a body.
+#[derive(Default)]
+struct Writer(Vec<u8>);
+
+impl Writer {
+    fn byte(&mut self, n: u8) -> &mut Self {
+        self.0.push(n);
+        self
+    }
+
+    fn number(&mut self, n: u64) -> &mut Self {
+        self.0.extend_from_slice(&n.to_be_bytes());
+        self
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
+        let len = u32::try_from(bytes.len()).expect("a field is at most a packet long");
+        self.0.extend_from_slice(&len.to_be_bytes());
+        self.0.extend_from_slice(bytes);
+        self
+    }
+
+    fn maybe<T>(&mut self, value: Option<T>, write: impl FnOnce(&mut Self, T) -> &mut Self) -> &mut Self {
+        self.byte(u8::from(value.is_some()));
+        if let Some(value) = value {
+            write(self, value);
+        }
+        self
+    }
+
+    fn duration(&mut self, time: Duration) -> &mut Self {
+        self.number(time.as_secs()).number(time.subsec_nanos().into())
+    }
+
+    fn time(&mut self, time: Option<WallTime>) -> &mut Self {
+        self.maybe(time, |w, time| w.number(time.0))
+    }
+
+    fn blob(&mut self, blob: &Option<Bytes>) -> &mut Self {
+        self.maybe(blob.as_ref(), |w, blob| w.bytes(blob))
+    }
+
+    fn message(&mut self, message: &Message) -> &mut Self {
+        self.bytes(message.topic.as_bytes())
+            .bytes(&message.payload)
+            .byte(message.qos as u8)
+            .byte(message.retain.into())
+            .maybe(message.publisher, |w, id| w.number(id.0))
+            .maybe(message.properties.as_deref(), Self::properties)
+    }
+
+    fn properties(&mut self, properties: &Properties) -> &mut Self {
+        self.maybe(properties.payload_is_utf8, |w, utf8| w.byte(utf8.into()))
+            .blob(&properties.content_type)
+            .blob(&properties.response_topic)
+            .blob(&properties.correlation_data)
+            .number(properties.user_properties.len() as u64);
+        for (name, value) in &properties.user_properties {
+            self.bytes(name).bytes(value);
+        }
+        self
+    }
+}
+
+/// Reads a body.
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, len: usize) -> Result<&'a [u8], RowError> {
+        let (taken, rest) = self.0.split_at_checked(len).ok_or(RowError::Short)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn byte(&mut self) -> Result<u8, RowError> {
+        Ok(self.take(1)?[0])
+    }
+
+    fn flag(&mut self) -> Result<bool, RowError> {
+        match self.byte()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(RowError::Field("flag")),
+        }
+    }
+
+    fn number(&mut self) -> Result<u64, RowError> {
+        Ok(u64::from_be_bytes(
+            self.take(8)?.try_into().expect("eight bytes were taken"),
+        ))
+    }
+
+    fn bytes(&mut self) -> Result<Bytes, RowError> {
+        let len = u32::from_be_bytes(self.take(4)?.try_into().expect("four bytes were taken"));
+        Ok(Bytes::copy_from_slice(self.take(len as usize)?))
+    }
+
+    fn text(&mut self) -> Result<Arc<str>, RowError> {
+        let bytes = self.bytes()?;
+        Ok(std::str::from_utf8(&bytes)
+            .map_err(|_| RowError::Field("text"))?
+            .into())
+    }
+
+    fn maybe<T>(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Result<T, RowError>,
+    ) -> Result<Option<T>, RowError> {
+        Ok(if self.flag()? { Some(read(self)?) } else { None })
+    }
+
+    fn duration(&mut self) -> Result<Duration, RowError> {
+        let (secs, nanos) = (self.number()?, self.number()?);
+        match u32::try_from(nanos) {
+            Ok(nanos) if nanos < 1_000_000_000 => Ok(Duration::new(secs, nanos)),
+            _ => Err(RowError::Field("duration")),
+        }
+    }
+
+    fn time(&mut self) -> Result<Option<WallTime>, RowError> {
+        self.maybe(|r| r.number().map(WallTime))
+    }
+
+    fn qos(&mut self) -> Result<Qos, RowError> {
+        Qos::from_u8(self.byte()?).ok_or(RowError::Field("QoS"))
+    }
+
+    fn message(&mut self) -> Result<Message, RowError> {
+        Ok(Message {
+            topic: Topic::parse(self.bytes()?).map_err(|_| RowError::Field("topic"))?,
+            payload: self.bytes()?,
+            qos: self.qos()?,
+            retain: self.flag()?,
+            expires_at: None,
+            publisher: self.maybe(|r| r.number().map(SessionId))?,
+            properties: self.maybe(|r| r.properties().map(Box::new))?,
+        })
+    }
+
+    fn properties(&mut self) -> Result<Properties, RowError> {
+        Ok(Properties {
+            payload_is_utf8: self.maybe(Self::flag)?,
+            content_type: self.maybe(Self::bytes)?,
+            response_topic: self.maybe(Self::bytes)?,
+            correlation_data: self.maybe(Self::bytes)?,
+            user_properties: (0..self.number()?)
+                .map(|_| Ok((self.bytes()?, self.bytes()?)))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn share(&mut self) -> Result<Option<Share>, RowError> {
+        match self.byte()? {
+            0 => Ok(None),
+            1 => Ok(Some(Share::Queue)),
+            2 => Ok(Some(Share::Group(self.bytes()?))),
+            _ => Err(RowError::Field("share")),
+        }
+    }
+}
+
+/// Reads a whole body.
+fn whole<T>(body: &[u8], read: impl FnOnce(&mut Reader<'_>) -> Result<T, RowError>) -> Result<T, RowError> {
+    let mut reader = Reader(body);
+    let value = read(&mut reader)?;
+    if reader.0.is_empty() {
+        Ok(value)
+    } else {
+        Err(RowError::Long)
+    }
+}
+
+pub fn write_number(n: u64) -> Vec<u8> {
+    n.to_be_bytes().to_vec()
+}
+
+pub fn read_number(body: &[u8]) -> Result<u64, RowError> {
+    whole(body, |r| r.number())
+}
+
+pub fn read_nothing(body: &[u8]) -> Result<(), RowError> {
+    whole(body, |_| Ok(()))
+}
+
+pub fn write_message(stored: &StoredMessage) -> Vec<u8> {
+    let mut w = Writer::default();
+    w.time(stored.expires).message(&stored.message);
+    w.0
+}
+
+pub fn read_message(body: &[u8]) -> Result<StoredMessage, RowError> {
+    whole(body, |r| {
+        Ok(StoredMessage {
+            expires: r.time()?,
+            message: Arc::new(r.message()?),
+        })
+    })
+}
+
+pub fn write_session(record: &SessionRecord) -> Vec<u8> {
+    let mut w = Writer::default();
+    w.bytes(record.client_id.as_str().as_bytes())
+        .maybe(record.username.as_ref(), |w, name| w.bytes(name.as_bytes()))
+        .duration(record.expiry)
+        .time(record.ends)
+        .maybe(record.will.as_ref(), |w, will| {
+            w.message(&will.message).duration(will.delay);
+            w.maybe(will.message_expiry, |w, expiry| w.duration(expiry))
+                .time(will.due)
+        });
+    w.0
+}
+
+pub fn read_session(body: &[u8]) -> Result<SessionRecord, RowError> {
+    let will = |r: &mut Reader<'_>| {
+        Ok(StoredWill {
+            message: Arc::new(r.message()?),
+            delay: r.duration()?,
+            message_expiry: r.maybe(Reader::duration)?,
+            due: r.time()?,
+        })
+    };
+    whole(body, |r| {
+        Ok(SessionRecord {
+            client_id: ClientId::from(&*r.text()?),
+            username: r.maybe(Reader::text)?,
+            expiry: r.duration()?,
+            ends: r.time()?,
+            will: r.maybe(will)?,
+        })
+    })
+}
+
+pub fn write_subscription(subscription: &Subscription) -> Vec<u8> {
+    let options = subscription.options;
+    let mut w = Writer::default();
+    w.bytes(subscription.filter.as_bytes());
+    match &subscription.share {
+        None => w.byte(0),
+        Some(Share::Queue) => w.byte(1),
+        Some(Share::Group(group)) => w.byte(2).bytes(group),
+    };
+    w.byte(subscription.local.into())
+        .byte(subscription.exclusive.into())
+        .byte(options.qos as u8)
+        .byte(options.no_local.into())
+        .byte(options.retain_as_published.into())
+        .byte(options.retain_handling as u8)
+        .number(options.identifier.into());
+    w.0
+}
+
+pub fn read_subscription(body: &[u8]) -> Result<Subscription, RowError> {
+    let retain_handling = |n| match n {
+        0 => Ok(RetainHandling::Send),
+        1 => Ok(RetainHandling::SendIfNew),
+        2 => Ok(RetainHandling::DoNotSend),
+        _ => Err(RowError::Field("retain handling")),
+    };
+    whole(body, |r| {
+        Ok(Subscription {
+            filter: TopicFilter::parse(r.bytes()?).map_err(|_| RowError::Field("filter"))?,
+            share: r.share()?,
+            local: r.flag()?,
+            exclusive: r.flag()?,
+            options: SubscriptionOptions {
+                qos: r.qos()?,
+                no_local: r.flag()?,
+                retain_as_published: r.flag()?,
+                retain_handling: retain_handling(r.byte()?)?,
+                identifier: identifier(r.number()?)?,
+            },
+        })
+    })
+}
+
+pub fn write_queued(entry: &QueueEntry) -> Vec<u8> {
+    let mut w = Writer::default();
+    w.number(entry.message.0)
+        .byte(entry.qos as u8)
+        .byte(entry.retain.into())
+        .byte(entry.received.into())
+        .maybe(entry.subscription_ids.as_deref(), |w, ids| {
+            w.number(ids.0.len() as u64);
+            ids.0.iter().fold(w, |w, id| w.number((*id).into()))
+        });
+    w.0
+}
+
+pub fn read_queued(body: &[u8]) -> Result<QueueEntry, RowError> {
+    let ids = |r: &mut Reader<'_>| {
+        let ids = (0..r.number()?).map(|_| identifier(r.number()?));
+        Ok(Box::new(SubscriptionIds(ids.collect::<Result<_, _>>()?)))
+    };
+    whole(body, |r| {
+        Ok(QueueEntry {
+            message: MessageId(r.number()?),
+            qos: r.qos()?,
+            retain: r.flag()?,
+            received: r.flag()?,
+            subscription_ids: r.maybe(ids)?,
+        })
+    })
+}
+
+fn identifier(n: u64) -> Result<u32, RowError> {
+    u32::try_from(n).map_err(|_| RowError::Field("subscription identifier"))
+}
