@@ -76,6 +76,20 @@ fn session_ends_after_its_expiry_interval() {
     }
 }
 
+/// [MQTT-4.1.0-2] For a client that was connected when the power was cut the interval begins when the gateway is back; another cut does
+/// not let it begin again. Our reading: docs/interpretations.md#session-expiry-after-power-cut.
+#[test]
+fn power_cuts_do_not_keep_a_session_alive() {
+    let gw = Gateway::default();
+    let _client = gw.open(connect(V5, "c").expiry(60));
+    gw.crash(Duration::from_secs(1_000));
+    assert_eq!(gw.stats().sessions, 1);
+    gw.crash(Duration::from_secs(40));
+    assert_eq!(gw.stats().sessions, 1);
+    gw.crash(Duration::from_secs(40));
+    assert_eq!((gw.stats().sessions, gw.stored_sessions()), (0, 0));
+}
+
 /// [MQTT-3.1.2-23] [3.1.1 MQTT-3.1.2-6] An interval of zero, or none, or a clean session before MQTT 5, ends with the connection.
 #[test]
 fn session_without_expiry_ends_with_the_connection() {
