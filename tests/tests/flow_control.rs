@@ -30,7 +30,7 @@ fn receive_maximum_of_the_server_is_enforced() {
         AccessDecision::Deny(DenyCode::NotAuthorized),
     );
     let mut client = gw.client(V5, "c");
-    let told = client.connack.as_ref().unwrap().properties.receive_maximum;
+    let told = client.told().receive_maximum;
     assert_eq!(told, NonZeroU16::new(2));
 
     for n in 1..=10 {
@@ -295,7 +295,7 @@ fn too_large_packet_is_refused_before_it_is_read() {
     for version in NUMBERED {
         let gw = Gateway::with(|s| s.mqtt.max_packet_size = 100);
         let mut client = gw.client(version, "c");
-        let told = client.connack.as_ref().unwrap().properties.maximum_packet_size;
+        let told = client.told().maximum_packet_size;
         assert_eq!(told, NonZeroU32::new(100).filter(|_| version == V5));
         client.send_bytes(&[0x30, 98]);
         assert!(!client.is_closed());

@@ -24,7 +24,7 @@ fn takes_aliases(maximum: Option<u16>) -> Connect {
 #[test]
 fn topic_alias_maps_and_remaps() {
     let (gw, mut client) = with_maximum(10);
-    let told = client.connack.as_ref().unwrap().properties.topic_alias_maximum;
+    let told = client.told().topic_alias_maximum;
     assert_eq!(told, Some(10));
     let mut watcher = gw.client(V5, "w");
     watcher.subscribe("#", AtMostOnce);
@@ -74,7 +74,7 @@ fn topic_alias_out_of_range_is_refused() {
     client.send_bytes(&[0x30, 7, 0, 1, b't', 3, 0x23, 0, 0]);
     client.assert_refused(ReasonCode::TopicAliasInvalid);
     let (_gw, client) = with_maximum(0);
-    assert_eq!(client.connack.unwrap().properties.topic_alias_maximum, None);
+    assert_eq!(client.told().topic_alias_maximum, None);
 }
 
 /// [MQTT-3.1.2-26] [MQTT-3.1.2-27] [MQTT-3.3.2-11] [MQTT-3.3.2-7] [MQTT-3.3.2-8]

@@ -246,6 +246,7 @@ impl MqttEndpoint {
     }
 
     fn on_answer(&mut self, answer: Answer, now: Instant, out: &mut Out) {
+        self.silent_since = now;
         match self.held.take() {
             Some(Held::Connect) => self.on_authenticated(answer, now, out),
             Some(Held::Will) => self.on_will_decided(answer, now, out),
@@ -433,7 +434,10 @@ impl Endpoint for MqttEndpoint {
     fn deadline(&self) -> Option<Instant> {
         match &self.phase {
             Phase::Fresh { until } | Phase::Connecting { until, .. } => Some(*until),
-            Phase::Open if !self.patience.is_zero() => Some(self.silent_since + self.patience),
+            // While a question is open the client's packets lie unread: that is not its silence.
+            Phase::Open if !self.patience.is_zero() && self.held.is_none() => {
+                Some(self.silent_since + self.patience)
+            }
             Phase::Open | Phase::Opening { .. } | Phase::Closed => None,
         }
     }
