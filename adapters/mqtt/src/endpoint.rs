@@ -416,7 +416,10 @@ impl Endpoint for MqttEndpoint {
     fn deadline(&self) -> Option<Instant> {
         match &self.phase {
             Phase::Fresh { until } | Phase::Connecting { until, .. } => Some(*until),
-            Phase::Open if !self.patience.is_zero() => Some(self.silent_since + self.patience),
+            // While we leave the client's packets unread, its silence is ours.
+            Phase::Open if !self.patience.is_zero() && self.ready() => {
+                Some(self.silent_since + self.patience)
+            }
             Phase::Open | Phase::Opening { .. } | Phase::Closed => None,
         }
     }
