@@ -257,7 +257,7 @@ impl MqttEndpoint {
 
     fn on_bus(&mut self, event: BusEvent, now: Instant, out: &mut Out) {
         match event {
-            BusEvent::Opened { present } => self.on_opened(present, now, out),
+            BusEvent::Opened { present, expiry } => self.on_opened(present, expiry, now, out),
             BusEvent::TakenOver => self.goodbye(ReasonCode::SessionTakenOver, out), // [MQTT-3.1.4-3]
             BusEvent::Kicked => self.goodbye(ReasonCode::AdministrativeAction, out),
             BusEvent::Subscribed { token, results } => self.on_subscribed(token, &results, out),

@@ -56,6 +56,7 @@ impl Bus {
             endpoint,
             BusEvent::Opened {
                 present: present.is_some(),
+                expiry,
             },
             durable,
             out,
@@ -406,8 +407,8 @@ impl Bus {
             received,
         } = image;
         self.next_session = self.next_session.max(id.0 + 1);
-        let mut session = Session::new(id, record.client_id);
-        session.username = record.username;
+        let mut session = Session::new(id, record.client_id.clone());
+        session.username = record.username.clone();
         session.recorded = true;
         session.durable = !record.expiry.is_zero();
         session.expiry = record.expiry;
@@ -444,8 +445,8 @@ impl Bus {
                 batch: 0,
                 qos: entry.qos,
                 retain: entry.retain,
-                // Whether it was handed over before the stop is not known: DUP is allowed to be wrong that way round.
-                sent: true,
+                // In doubt it was handed over: DUP is allowed to be wrong that way round.
+                sent: record.unsent_from.is_none_or(|unsent| seq < unsent),
                 received: entry.received,
                 carried: entry.received,
                 priority: priority_of(&self.priorities, message.topic.as_bytes()),
@@ -455,6 +456,11 @@ impl Bus {
             } else {
                 session.enqueue(queued);
             }
+        }
+        if record.unsent_from.is_none() {
+            // Connected when the gateway stopped, away from now on: the next restart must not let its time begin anew.
+            let op = StoreOp::PutSession(id, Box::new(session.record(self.epoch)));
+            self.ops.push(op);
         }
         let slot = self.place(session);
         for subscription in subscriptions {
