@@ -434,8 +434,8 @@ impl Endpoint for MqttEndpoint {
     fn deadline(&self) -> Option<Instant> {
         match &self.phase {
             Phase::Fresh { until } | Phase::Connecting { until, .. } => Some(*until),
-            // While a question is open the client's packets lie unread: that is not its silence.
-            Phase::Open if !self.patience.is_zero() && self.held.is_none() => {
+            // While we leave the client's packets unread, its silence is ours.
+            Phase::Open if !self.patience.is_zero() && self.ready() => {
                 Some(self.silent_since + self.patience)
             }
             Phase::Open | Phase::Opening { .. } | Phase::Closed => None,

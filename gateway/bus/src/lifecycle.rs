@@ -26,6 +26,7 @@ impl Bus {
         let expiry = self.capped_expiry(open.expiry);
         let epoch = self.epoch;
         let max_inflight = self.settings.max_inflight;
+        self.clear_timers(slot);
         let session = self.session_mut(slot);
         session.endpoint = Some(endpoint);
         session.opening = true;
@@ -222,6 +223,18 @@ impl Bus {
         self.pass_on_shared(slot, now, out);
     }
 
+    /// A session that comes back, or ends, must not leave timers behind: one that comes and goes would leave many.
+    fn clear_timers(&mut self, slot: Slot) {
+        let session = self.session(slot);
+        let (id, ends_at, will_due) = (session.id, session.ends_at, session.will_due);
+        if let Some(at) = ends_at {
+            self.timers.remove(&(at, Timer::SessionEnd(slot, id)));
+        }
+        if let Some(at) = will_due {
+            self.timers.remove(&(at, Timer::Will(slot, id)));
+        }
+    }
+
     fn set_timers(&mut self, slot: Slot) {
         let session = self.session(slot);
         let (id, ends_at, will_due) = (session.id, session.ends_at, session.will_due);
@@ -269,6 +282,7 @@ impl Bus {
 
     /// Ends a session: its will first, if it is still due \[MQTT-3.1.2-8\]; then everything it held is let go.
     pub(crate) fn end_session(&mut self, slot: Slot, now: Instant, out: &mut BusOutputs) {
+        self.clear_timers(slot);
         if let Some(will) = self.session_mut(slot).will.take() {
             self.publish_will(slot, will, now, out);
         }
