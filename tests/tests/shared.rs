@@ -169,7 +169,7 @@ fn connected_members_come_first() {
 fn unacknowledged_qos1_goes_to_another_member() {
     type Leave = fn(&mut Client);
     let leaves: [Leave; 3] = [Client::lose, Client::leave, |client| {
-        client.unsubscribe("$share/g/a")
+        client.unsubscribe("$share/g/a");
     }];
     for (way, leave) in leaves.into_iter().enumerate() {
         let gw = with_strategy(SharedStrategy::Sticky);
@@ -285,7 +285,7 @@ fn shared_subscription_survives_a_power_cut() {
     assert_eq!(
         (
             messages.len(),
-            messages[0].props().subscription_identifiers.clone()
+            messages[0].props().subscription_identifiers
         ),
         (1, vec![5])
     );
