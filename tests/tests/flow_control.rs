@@ -325,3 +325,27 @@ fn stalled_client_is_bounded() {
         (110, "a=0", "a=499")
     );
 }
+
+/// [MQTT-4.9.0-1] [MQTT-4.9.0-2] Nor does its PUBCOMP give room back that it did not take.
+#[test]
+fn pubcomp_of_an_earlier_connection_gives_no_quota() {
+    let gw = Gateway::default();
+    let mut client = gw.open(receives(1));
+    client.subscribe("a", ExactlyOnce);
+    let mut publisher = gw.client(V5, "p");
+    for payload in ["1", "2", "3"] {
+        publisher.deliver(publish("a", payload), ExactlyOnce);
+    }
+    let first = client.messages()[0].number();
+    client.send(pubrec(first));
+    client.received();
+    client.lose();
+    let mut client = gw.open(receives(1));
+    assert_eq!(
+        client.received().len(),
+        2,
+        "PUBREL of the first, PUBLISH of the second"
+    );
+    client.send(pubcomp(first));
+    assert_eq!(client.received(), [], "the second is still under way");
+}

@@ -496,3 +496,17 @@ fn versions_understand_each_other() {
         assert_eq!(levels, [0, 1, 2, 0, 1, 2, 0, 1, 2]);
     }
 }
+
+/// [MQTT-3.3.2-5] A life of zero seconds is over at once. Our reading: docs/interpretations.md#message-expiry-zero.
+#[test]
+fn message_without_life_reaches_nobody() {
+    let gw = Gateway::default();
+    let mut watcher = gw.client(V5, "w");
+    watcher.subscribe("a", ExactlyOnce);
+    for qos in [AtMostOnce, AtLeastOnce, ExactlyOnce] {
+        let message = publish("a", "x").with(|p| p.message_expiry = Some(0));
+        gw.client(V5, "p").deliver(message, qos);
+    }
+    assert_eq!(watcher.messages(), []);
+    assert_eq!(gw.stats().inflight, 0);
+}

@@ -275,3 +275,23 @@ fn will_may_be_empty() {
         assert_eq!(watcher.heard(), ["gone="]);
     }
 }
+
+/// [MQTT-3.1.3-9] [MQTT-3.1.2-8] A new connection begins with its own will and its own delay, also when the power fails right then.
+#[test]
+fn delay_of_an_earlier_connection_is_forgotten() {
+    let gw = Gateway::default();
+    drop(watcher(&gw));
+    let with_delay = |delay| {
+        let last = will("gone", "c").qos(AtLeastOnce).delay(delay);
+        connect(V5, "c").resume().expiry(600).will(last)
+    };
+    gw.open(with_delay(10)).lose();
+    gw.sleep(9);
+    let _back = gw.open(with_delay(60));
+    gw.crash(Duration::ZERO);
+    let mut watcher = gw.open(connect(V5, "watcher").durable());
+    gw.sleep(59);
+    assert_eq!(watcher.heard(), NOTHING);
+    gw.sleep(1);
+    assert_eq!(watcher.heard(), ["gone=c"]);
+}
