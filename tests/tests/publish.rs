@@ -368,7 +368,7 @@ fn topic_levels_are_limited() {
     old.assert_refused(ReasonCode::TopicNameInvalid);
 }
 
-/// [MQTT-4.13.1-1] [3.1.1 MQTT-4.8.0-2] A disk that fails hurts the publish it could not keep, and nobody else: MQTT 5 is told 0x83 and
+/// [3.1.1 MQTT-4.8.0-2] A disk that fails hurts the publish it could not keep, and nobody else: MQTT 5 is told 0x83 and
 /// goes on, the others are closed without an acknowledgement and will send it again.
 #[test]
 fn failing_disk_refuses_what_it_cannot_keep() {

@@ -484,7 +484,7 @@ fn too_large_for_the_queue_drops_nothing_else() {
     assert_eq!(durable(&gw, V5).heard(), ["a=small"]);
 }
 
-/// [MQTT-3.1.4-2] A session that cannot be made durable is not promised: the client is told to try elsewhere, or later.
+/// A session that cannot be made durable is not promised: the client is told to try elsewhere, or later.
 #[test]
 fn failing_disk_refuses_durable_sessions() {
     for version in NUMBERED {

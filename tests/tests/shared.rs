@@ -302,3 +302,16 @@ fn group_of_one_gets_everything_in_order() {
     let expected: Vec<String> = (0..50).map(|n| format!("a={n}")).collect();
     assert_eq!(member.heard(), expected);
 }
+
+/// [MQTT-4.4.0-1] A member that only changes its connection is there: what it did not acknowledge is sent again to it.
+#[test]
+fn take_over_keeps_the_messages_of_a_member() {
+    let gw = Gateway::default();
+    let mut member = durable_member(&gw, "m");
+    gw.client(V5, "p").deliver(publish("a", "x"), AtLeastOnce);
+    let sent = member.messages();
+    let mut other = durable_member(&gw, "other");
+    let mut again = durable_member(&gw, "m");
+    assert_eq!(again.messages(), [sent[0].clone().dup()]);
+    assert_eq!(other.messages(), []);
+}

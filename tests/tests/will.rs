@@ -14,7 +14,7 @@ fn watcher(gw: &Gateway) -> Client {
 const NOTHING: [&str; 0] = [];
 
 /// [MQTT-3.1.2-7] [MQTT-3.1.2-8] [MQTT-3.1.2-10] [MQTT-3.1.2-12] [MQTT-3.14.4-3]
-/// [3.1.1 MQTT-3.1.2-8] [3.1.1 MQTT-3.1.2-9] [3.1.1 MQTT-3.1.2-10] [3.1.1 MQTT-3.1.2-12] [3.1.1 MQTT-3.14.4-3]
+/// [3.1.1 MQTT-3.1.2-8] [3.1.1 MQTT-3.1.2-9] [3.1.1 MQTT-3.1.2-14] [3.1.1 MQTT-3.1.2-10] [3.1.1 MQTT-3.1.2-12] [3.1.1 MQTT-3.14.4-3]
 /// The will goes out once, at its QoS, however the connection ends but by DISCONNECT 0x00; and never without will flag.
 #[test]
 fn will_is_published_on_abnormal_end_only() {
@@ -265,7 +265,7 @@ fn refused_connect_has_no_will() {
     assert_eq!(watcher.heard(), ["gone=first"]);
 }
 
-/// [MQTT-3.1.2-12] [3.1.1 MQTT-3.1.2-14] An empty will message is a message.
+/// An empty will message is a message. 3.1.1 §3.1.3.3, MQTT 5 §3.1.3.4
 #[test]
 fn will_may_be_empty() {
     for version in NUMBERED {

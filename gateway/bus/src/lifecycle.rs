@@ -220,7 +220,9 @@ impl Bus {
             let id = self.session(slot).id;
             self.will_is_due(slot, id, now, out);
         }
-        self.pass_on_shared(slot, now, out);
+        if reason != CloseReason::TakenOver {
+            self.pass_on_shared(slot, now, out); // Otherwise its client is back already.
+        }
     }
 
     /// A session that comes back, or ends, must not leave timers behind: one that comes and goes would leave many.
