@@ -342,6 +342,13 @@ impl World {
             .unwrap_or_default()
     }
 
+    /// The client is done with a link; while it is open, the gateway does not know.
+    pub(crate) fn forget(&mut self, link: u64) {
+        if self.is_closed(link) {
+            self.links.remove(&link);
+        }
+    }
+
     pub(crate) fn is_closed(&self, link: u64) -> bool {
         self.links.get(&link).is_none_or(|link| link.closed)
     }

@@ -135,10 +135,7 @@ fn sessions_of_older_clients_end_as_the_operator_says() {
 #[test]
 fn shorter_session_expiry_is_told() {
     let gw = Gateway::with(|s| s.bus.max_session_expiry = Duration::from_secs(100));
-    let told = |hello| {
-        let connack = gw.open(hello).connack.unwrap();
-        connack.properties.session_expiry
-    };
+    let told = |hello| gw.open(hello).told().session_expiry;
     assert_eq!(told(connect(V5, "c").expiry(100)), None);
     assert_eq!(told(connect(V5, "c").expiry(101)), Some(100));
     assert_eq!(told(connect(V5, "c").expiry(u32::MAX)), Some(100));
@@ -147,7 +144,7 @@ fn shorter_session_expiry_is_told() {
     gw.sleep(100);
     assert_eq!(gw.stats().sessions, 0);
     let usual = Gateway::default().open(connect(V5, "c").expiry(u32::MAX));
-    assert_eq!(usual.connack.unwrap().properties.session_expiry, None);
+    assert_eq!(usual.told().session_expiry, None);
 }
 
 /// [MQTT-3.1.2-4] [MQTT-3.1.4-4] [3.1.1 MQTT-3.1.2-6] [3.1.1 MQTT-3.1.4-3] [3.1.1 MQTT-3.2.2-1]

@@ -196,7 +196,7 @@ impl MqttEndpoint {
         } else {
             Metric::PubackSent
         });
-        out.send(Ack::with_reason(kind, packet_id, reason));
+        self.reply(Ack::with_reason(kind, packet_id, reason), out);
     }
 
     pub(crate) fn on_accepted(&mut self, token: AckToken, outcome: Outcome, out: &mut Out) {
@@ -240,7 +240,7 @@ impl MqttEndpoint {
             out.counts.add(Metric::PubrelMissed);
         }
         out.counts.add(Metric::PubcompSent);
-        out.send(Ack::with_reason(AckKind::PubComp, packet_id, reason));
+        self.reply(Ack::with_reason(AckKind::PubComp, packet_id, reason), out);
     }
 }
 
