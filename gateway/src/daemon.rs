@@ -1,7 +1,7 @@
 //! Builds the parts of the gateway, wires them, runs them and stops them.
 
 use crate::commands::Outcome;
-use crate::config::{Config, LogFormat, LogSettings};
+use crate::config::{Config, Durability, LogFormat, LogSettings};
 use crate::sys::Sys;
 use headgate_auth::Access;
 use headgate_bus::Bus;
@@ -9,7 +9,8 @@ use headgate_bus::handle::{Clock, Hub};
 use headgate_model::{MountPoint, Store};
 use headgate_mqtt::{LinkFacts, MqttEndpoint, MqttSettings, MqttWire};
 use headgate_shell::{AccessService, Connection, ConnectionLimit, Listener, Metrics, PeerAddr, drive};
-use headgate_store::{Disk, SimStore};
+use headgate_store::{Disk, SimStore, SledStore};
+use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +34,7 @@ fn start_log(settings: &LogSettings) -> Outcome {
         .map_err(|error| format!("log.level: `{}`: {error}", settings.level))?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     match settings.format {
         LogFormat::Text => log.init(),
@@ -49,6 +51,7 @@ async fn serve(config: Config) -> Outcome {
     for damage in &image.damage {
         tracing::error!(damage, "part of the store could not be read");
     }
+    let damage = image.damage.clone();
     bus.load(image);
     let (notices, seen) = tokio::sync::mpsc::unbounded_channel();
     // Nobody may listen any more while the gateway stops: then nobody needs to know.
@@ -78,7 +81,8 @@ async fn serve(config: Config) -> Outcome {
         let parts = parts.clone();
         serving.spawn(listener.run(stop.clone(), move |connection| parts.clone().serve(connection)));
     }
-    let sys = tokio::spawn(Sys::new(hub.clone(), metrics, &config.node, config.sys.clone()).run(seen));
+    let sys =
+        tokio::spawn(Sys::new(hub.clone(), metrics, &config.node, config.sys.clone(), damage).run(seen));
 
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "gateway is up");
     told_to_stop().await?;
@@ -96,8 +100,17 @@ async fn serve(config: Config) -> Outcome {
 }
 
 fn open_store(config: &Config) -> Result<Box<dyn Store>, Box<dyn std::error::Error>> {
-    let _ = config;
-    Ok(Box::new(SimStore::open(&Disk::default())))
+    let durability = match config.store.durability {
+        Durability::PowerLoss => headgate_store::Durability::PowerLoss,
+        Durability::ProcessCrash => headgate_store::Durability::ProcessCrash,
+        Durability::Memory => return Ok(Box::new(SimStore::open(&Disk::default()))),
+    };
+    std::fs::create_dir_all(&config.data_dir)
+        .map_err(|error| format!("data_dir: {}: {error}", config.data_dir.display()))?;
+    Ok(Box::new(SledStore::open(
+        config.data_dir.join("store"),
+        durability,
+    )?))
 }
 
 /// What every connection needs.

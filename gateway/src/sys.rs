@@ -17,7 +17,16 @@ pub struct Sys {
     node: String,
     settings: SysSettings,
     peaks: Peaks,
+    /// What of the store could not be read at the start.
+    damage: Vec<String>,
+    /// Whether the alarm `store_failed` is raised.
+    store_failed: bool,
 }
+
+/// How often alarms and the scheduler are looked at.
+const WATCH: Duration = Duration::from_secs(1);
+/// EMQ's `sysmon.long_schedule`: a task that runs so much later than it should is worth a word.
+const LONG_SCHEDULE: Duration = Duration::from_millis(240);
 
 /// The highest gauges so far.
 #[derive(Default)]
@@ -31,13 +40,21 @@ struct Peaks {
 
 impl Sys {
     /// Nothing is published before [`Sys::run`].
-    pub fn new(hub: Hub, metrics: Arc<Metrics>, node: &str, settings: SysSettings) -> Self {
+    pub fn new(
+        hub: Hub,
+        metrics: Arc<Metrics>,
+        node: &str,
+        settings: SysSettings,
+        damage: Vec<String>,
+    ) -> Self {
         Self {
             hub,
             metrics,
             node: node.to_owned(),
             settings,
             peaks: Peaks::default(),
+            damage,
+            store_failed: false,
         }
     }
 
@@ -49,12 +66,20 @@ impl Sys {
             self.settings.interval
         };
         let mut next = tokio::time::Instant::now();
+        let mut watch = next + WATCH;
+        for (n, damage) in self.damage.iter().enumerate() {
+            self.alarm(&format!("store_damaged_{}", n + 1), Some(damage));
+        }
         loop {
             tokio::select! {
                 seen = notices.recv() => match seen {
                     Some(seen) => seen.iter().for_each(|notice| self.presence(notice)),
                     None => return,
                 },
+                () = tokio::time::sleep_until(watch) => {
+                    self.watch(watch.elapsed());
+                    watch = tokio::time::Instant::now() + WATCH;
+                }
                 () = tokio::time::sleep_until(next), if period < Duration::MAX => {
                     self.publish_all();
                     next += period;
@@ -105,6 +130,34 @@ impl Sys {
             qos,
             false,
         );
+    }
+
+    /// Raises and clears alarms, and says when the gateway's tasks are held up. EMQ 2: `sysmon/long_schedule`.
+    fn watch(&mut self, late: Duration) {
+        if self.hub.is_failing() != self.store_failed {
+            self.store_failed = !self.store_failed;
+            let text = self
+                .store_failed
+                .then_some("what is published cannot be made durable and is refused");
+            self.alarm("store_failed", text);
+        }
+        if late >= LONG_SCHEDULE {
+            let text = format!("{} ms", late.as_millis());
+            self.publish("sysmon/long_schedule", text, Qos::AtMostOnce, false);
+        }
+    }
+
+    /// EMQ 2: `alarms/{id}/alert` when it is raised, `alarms/{id}/clear` when it is over. An alert is retained until then.
+    fn alarm(&self, id: &str, text: Option<&str>) {
+        let ts = self.hub.clock().wall().0 / 1_000;
+        let alert = text.map(|text| json!({ "id": id, "severity": "critical", "summary": text, "ts": ts }));
+        let cleared = alert.is_none();
+        let body = alert.map_or_else(String::new, |alert| alert.to_string());
+        self.publish(&format!("alarms/{id}/alert"), body, Qos::AtLeastOnce, true);
+        if cleared {
+            let body = json!({ "id": id, "ts": ts }).to_string();
+            self.publish(&format!("alarms/{id}/clear"), body, Qos::AtLeastOnce, false);
+        }
     }
 
     fn publish_all(&mut self) {

@@ -379,6 +379,7 @@ pub fn write_session(record: &SessionRecord) -> Vec<u8> {
         .maybe(record.username.as_ref(), |w, name| w.bytes(name.as_bytes()))
         .duration(record.expiry)
         .time(record.ends)
+        .maybe(record.unsent_from, Writer::number)
         .maybe(record.will.as_ref(), |w, will| {
             w.message(&will.message).duration(will.delay);
             w.maybe(will.message_expiry, |w, expiry| w.duration(expiry))
@@ -402,6 +403,7 @@ pub fn read_session(body: &[u8]) -> Result<SessionRecord, RowError> {
             username: r.maybe(Reader::text)?,
             expiry: r.duration()?,
             ends: r.time()?,
+            unsent_from: r.maybe(Reader::number)?,
             will: r.maybe(will)?,
         })
     })

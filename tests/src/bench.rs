@@ -11,7 +11,7 @@ use headgate_bus::{Bus, BusOutputs, BusSettings, BusStats};
 use headgate_model::access::{AccessDecision, AccessPolicy, AccessRequest, Answer, Identity, Question};
 use headgate_model::{
     Action, BusCommand, BusEvent, CloseReason, Endpoint, EndpointId, Input, Instant, Metric, MountPoint,
-    Outputs, Store, StoreOp, WallTime, Wire,
+    Outputs, Store, StoreImage, StoreOp, WallTime, Wire,
 };
 use headgate_mqtt::{LinkFacts, MqttEndpoint, MqttSettings, MqttWire, Sent};
 use headgate_mqtt_codec::{Connect, MAX_PACKET_SIZE, Version, encode};
@@ -245,8 +245,17 @@ impl Gateway {
 
     /// Sessions on the disk.
     pub fn stored_sessions(&self) -> usize {
+        self.image().sessions.len()
+    }
+
+    /// Message bodies on the disk.
+    pub fn stored_messages(&self) -> usize {
+        self.image().messages.len()
+    }
+
+    fn image(&self) -> StoreImage {
         let image = SimStore::open(&self.0.borrow().disk).load();
-        image.expect("memory can be read").sessions.len()
+        image.expect("memory can be read")
     }
 }
 

@@ -102,7 +102,7 @@ impl Client {
                         messages.push(publish);
                     }
                     Packet::Ack(ack) if ack.kind == AckKind::PubRel => {
-                        self.send(pubcomp(ack.packet_id.get()))
+                        self.send(pubcomp(ack.packet_id.get()));
                     }
                     other => panic!("not a PUBLISH: {other:?}"),
                 }

@@ -4,7 +4,7 @@
 //! a link breaks (loudly, or so that the gateway does not notice), the power is cut. Packets of one link keep their order, as TCP has it;
 //! links are reordered against each other at will. The same seed gives the same run, to the last step.
 //!
-//! What must hold is in [`Sim::verdict`]: every message that was acknowledged arrives at every durable session that it matched, QoS 2 once,
+//! What must hold is in `Sim::verdict`: every message that was acknowledged arrives at every durable session that it matched, QoS 2 once,
 //! in order; no session is forgotten; nothing is left over.
 
 use bytes::Bytes;
@@ -652,7 +652,7 @@ impl Client {
     fn on_packet(&mut self, packet: Packet, faults: &mut Vec<String>) {
         match packet {
             Packet::ConnAck(connack) => {
-                self.on_connack(connack.session_present, connack.code.is_error(), faults)
+                self.on_connack(connack.session_present, connack.code.is_error(), faults);
             }
             Packet::SubAck(suback) => {
                 self.subscribed = suback.codes.iter().all(|code| !code.is_error());

@@ -290,13 +290,17 @@ impl MqttEndpoint {
         Utf8::new(text.into()).ok()
     }
 
-    pub(crate) fn on_opened(&mut self, present: bool, now: Instant, out: &mut Out) {
+    pub(crate) fn on_opened(&mut self, present: bool, expiry: Duration, now: Instant, out: &mut Out) {
         let Phase::Opening { connack } = &mut self.phase else {
             return;
         };
         let mut connack = std::mem::take(connack);
         // 3.1 has no Session Present flag: the encoder leaves it out.
         connack.session_present = present;
+        if self.version == Version::V5 && expiry < session_expiry(self.session_expiry) {
+            // MQTT 5 §3.2.2.3.2
+            connack.properties.session_expiry = u32::try_from(expiry.as_secs()).ok();
+        }
         let mut packet = Packet::ConnAck(connack);
         if !fit(&mut packet, self.version, self.max_packet_size) {
             return self.fail(

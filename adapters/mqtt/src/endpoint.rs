@@ -257,7 +257,7 @@ impl MqttEndpoint {
 
     fn on_bus(&mut self, event: BusEvent, now: Instant, out: &mut Out) {
         match event {
-            BusEvent::Opened { present } => self.on_opened(present, now, out),
+            BusEvent::Opened { present, expiry } => self.on_opened(present, expiry, now, out),
             BusEvent::TakenOver => self.goodbye(ReasonCode::SessionTakenOver, out), // [MQTT-3.1.4-3]
             BusEvent::Kicked => self.goodbye(ReasonCode::AdministrativeAction, out),
             BusEvent::Subscribed { token, results } => self.on_subscribed(token, &results, out),
@@ -416,7 +416,10 @@ impl Endpoint for MqttEndpoint {
     fn deadline(&self) -> Option<Instant> {
         match &self.phase {
             Phase::Fresh { until } | Phase::Connecting { until, .. } => Some(*until),
-            Phase::Open if !self.patience.is_zero() => Some(self.silent_since + self.patience),
+            // While we leave the client's packets unread, its silence is ours.
+            Phase::Open if !self.patience.is_zero() && self.ready() => {
+                Some(self.silent_since + self.patience)
+            }
             Phase::Open | Phase::Opening { .. } | Phase::Closed => None,
         }
     }

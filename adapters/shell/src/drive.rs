@@ -201,13 +201,13 @@ where
     }
 
     async fn wait(&mut self, shutdown: &CancellationToken, told: bool) -> Woken {
-        let deadline = self
-            .endpoint
-            .deadline()
-            .map(|at| self.port.hub().clock().to_system(at));
         let takes_frames = self.takes_frames();
         let takes_events = self.writing.len() < HIGH_WATER;
         let hub = self.port.hub().clone();
+        // While the store is behind, publishers are left unread; their silence is then ours.
+        let caught_up = hub.is_caught_up();
+        let deadline = self.endpoint.deadline().filter(|_| caught_up || !takes_frames);
+        let deadline = deadline.map(|at| hub.clock().to_system(at));
         let Self {
             transport,
             port,
@@ -217,8 +217,6 @@ where
             writing,
             ..
         } = self;
-        // While the store is behind, publishers are left unread.
-        let caught_up = hub.is_caught_up();
         let reads = (takes_frames && caught_up).then_some(reading);
         let writes = (!writing.is_empty()).then_some(writing);
         tokio::select! {

@@ -316,7 +316,9 @@ impl Hub {
             let mut commits = self.0.commits.lock();
             while commits.batches.is_empty() {
                 if commits.stop {
-                    commits.stopped = true;
+                    drop(commits);
+                    drop(store); // it may have last words for the disk
+                    self.0.commits.lock().stopped = true;
                     self.0.commits_changed.notify_all();
                     return;
                 }

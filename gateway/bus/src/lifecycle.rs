@@ -26,6 +26,7 @@ impl Bus {
         let expiry = self.capped_expiry(open.expiry);
         let epoch = self.epoch;
         let max_inflight = self.settings.max_inflight;
+        self.clear_timers(slot);
         let session = self.session_mut(slot);
         session.endpoint = Some(endpoint);
         session.opening = true;
@@ -55,6 +56,7 @@ impl Bus {
             endpoint,
             BusEvent::Opened {
                 present: present.is_some(),
+                expiry,
             },
             durable,
             out,
@@ -221,6 +223,18 @@ impl Bus {
         self.pass_on_shared(slot, now, out);
     }
 
+    /// A session that comes back, or ends, must not leave timers behind: one that comes and goes would leave many.
+    fn clear_timers(&mut self, slot: Slot) {
+        let session = self.session(slot);
+        let (id, ends_at, will_due) = (session.id, session.ends_at, session.will_due);
+        if let Some(at) = ends_at {
+            self.timers.remove(&(at, Timer::SessionEnd(slot, id)));
+        }
+        if let Some(at) = will_due {
+            self.timers.remove(&(at, Timer::Will(slot, id)));
+        }
+    }
+
     fn set_timers(&mut self, slot: Slot) {
         let session = self.session(slot);
         let (id, ends_at, will_due) = (session.id, session.ends_at, session.will_due);
@@ -268,6 +282,7 @@ impl Bus {
 
     /// Ends a session: its will first, if it is still due \[MQTT-3.1.2-8\]; then everything it held is let go.
     pub(crate) fn end_session(&mut self, slot: Slot, now: Instant, out: &mut BusOutputs) {
+        self.clear_timers(slot);
         if let Some(will) = self.session_mut(slot).will.take() {
             self.publish_will(slot, will, now, out);
         }
@@ -392,8 +407,8 @@ impl Bus {
             received,
         } = image;
         self.next_session = self.next_session.max(id.0 + 1);
-        let mut session = Session::new(id, record.client_id);
-        session.username = record.username;
+        let mut session = Session::new(id, record.client_id.clone());
+        session.username = record.username.clone();
         session.recorded = true;
         session.durable = !record.expiry.is_zero();
         session.expiry = record.expiry;
@@ -430,8 +445,8 @@ impl Bus {
                 batch: 0,
                 qos: entry.qos,
                 retain: entry.retain,
-                // Whether it was handed over before the stop is not known: DUP is allowed to be wrong that way round.
-                sent: true,
+                // In doubt it was handed over: DUP is allowed to be wrong that way round.
+                sent: record.unsent_from.is_none_or(|unsent| seq < unsent),
                 received: entry.received,
                 carried: entry.received,
                 priority: priority_of(&self.priorities, message.topic.as_bytes()),
@@ -441,6 +456,11 @@ impl Bus {
             } else {
                 session.enqueue(queued);
             }
+        }
+        if record.unsent_from.is_none() {
+            // Connected when the gateway stopped, away from now on: the next restart must not let its time begin anew.
+            let op = StoreOp::PutSession(id, Box::new(session.record(self.epoch)));
+            self.ops.push(op);
         }
         let slot = self.place(session);
         for subscription in subscriptions {

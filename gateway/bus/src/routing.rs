@@ -576,6 +576,10 @@ impl Bus {
         let Some(old) = self.retained.remove(topic) else {
             return false;
         };
+        if let Some(at) = old.message.expires_at {
+            self.timers
+                .remove(&(at, Timer::RetainedExpiry(old.message.topic.bytes().clone())));
+        }
         self.ops.push(StoreOp::DeleteRetained(*old.body));
         self.release_body(Some(old.body));
         true

@@ -261,6 +261,7 @@ impl Session {
             username: self.username.clone(),
             expiry: if self.durable { self.expiry } else { Duration::ZERO },
             ends: self.ends_at.map(|at| WallTime::of(at, epoch)),
+            unsent_from: self.endpoint.is_none().then(|| self.unsent_from()),
             will: self.will.as_ref().map(|will| StoredWill {
                 message: Arc::new(will.message.compact()),
                 delay: will.delay,
@@ -268,6 +269,16 @@ impl Session {
                 due: self.will_due.map(|at| WallTime::of(at, epoch)),
             }),
         }
+    }
+
+    /// From this number on nothing of the queue was handed over.
+    fn unsent_from(&self) -> u64 {
+        let sent = self
+            .queue
+            .iter()
+            .chain(&self.inflight)
+            .filter(|q| q.id().is_some() && q.sent);
+        sent.map(|q| q.seq + 1).max().unwrap_or(0)
     }
 
     /// When the session ends if its client leaves now.

@@ -175,6 +175,8 @@ pub enum BusEvent {
     Opened {
         /// Session Present of CONNACK. \[MQTT-3.2.2-2\] \[MQTT-3.2.2-3\]
         present: bool,
+        /// How long the session will outlive its connection: as asked for, or less.
+        expiry: Duration,
     },
     /// Another endpoint opened the session; this one gets nothing more.
     TakenOver,

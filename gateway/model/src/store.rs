@@ -31,6 +31,8 @@ pub struct SessionRecord {
     pub expiry: Duration,
     /// When it ends if nobody comes back; `None` while connected, or when it never ends.
     pub ends: Option<WallTime>,
+    /// Queue entries from this number on were never handed over; `None` while connected, for then it changes too often to be kept.
+    pub unsent_from: Option<u64>,
     /// Its will, while one is due.
     pub will: Option<StoredWill>,
 }

@@ -113,6 +113,7 @@ pub fn session(n: u64, will: Option<usize>) -> StoreOp {
             Duration::from_secs(n)
         },
         ends: n.is_multiple_of(3).then_some(WallTime(n)),
+        unsent_from: n.is_multiple_of(3).then_some(n),
         will,
     };
     StoreOp::PutSession(SessionId(n), Box::new(record))

@@ -1,0 +1,282 @@
+//! The bus as it is driven: threads, mailboxes, commits. What the bus decides is tested without any of this.
+
+#![cfg(feature = "handle")]
+
+use headgate_bus::handle::{Clock, Hub, Port};
+use headgate_bus::{Bus, BusSettings};
+use headgate_model::bus::{NEVER, Outcome, Presence, Refusal};
+use headgate_model::{
+    AckToken, BusCommand, BusEvent, Message, MountPoint, Open, Qos, Store, StoreError, StoreImage, StoreOp,
+    Subscription, SubscriptionOptions, Topic,
+};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+/// A store that commits when it is let, or fails when it is told to.
+#[derive(Default)]
+struct Gate {
+    permits: Option<Receiver<()>>,
+    failing: Arc<AtomicBool>,
+    committed: Arc<AtomicUsize>,
+}
+
+impl Store for Gate {
+    fn load(&mut self) -> Result<StoreImage, StoreError> {
+        Ok(StoreImage::default())
+    }
+
+    fn commit(&mut self, ops: &[StoreOp]) -> Result<(), StoreError> {
+        if let Some(permits) = &self.permits {
+            // The test is over when nobody gives permits any more.
+            let _ = permits.recv();
+        }
+        if self.failing.load(Ordering::SeqCst) {
+            return Err(StoreError::Io {
+                what: "commit",
+                cause: "the disk was told to fail".into(),
+            });
+        }
+        self.committed.fetch_add(ops.len(), Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+fn hub(store: Gate) -> Hub {
+    let clock = Clock::start();
+    let bus = Bus::new(BusSettings::default(), clock.epoch(), 1).expect("defaults are good");
+    Hub::start(bus, clock, Box::new(store), |_| {}).expect("threads start")
+}
+
+/// Waits for the next event. A hang is a failure: the guard is far above anything that could be slow.
+async fn next(port: &Port, events: &mut VecDeque<BusEvent>) -> BusEvent {
+    let wait = async {
+        while events.is_empty() {
+            poll_fn(|cx| port.poll_events(cx, events)).await;
+        }
+        events.pop_front().expect("just looked at")
+    };
+    tokio::time::timeout(Duration::from_secs(30), wait)
+        .await
+        .expect("an event comes")
+}
+
+fn open(client: &str, expiry: Duration) -> BusCommand {
+    BusCommand::Open(Box::new(Open {
+        client_id: client.into(),
+        clean_start: false,
+        expiry,
+        will: None,
+        receive_maximum: 10,
+        credit: 10,
+        presence: Arc::new(Presence::default()),
+    }))
+}
+
+fn subscribe(filter: &'static str) -> BusCommand {
+    let options = SubscriptionOptions {
+        qos: Qos::AtLeastOnce,
+        ..SubscriptionOptions::default()
+    };
+    let subscription = Subscription::parse(&filter.into(), options, &MountPoint::default());
+    BusCommand::Subscribe {
+        token: AckToken(1),
+        subscriptions: vec![subscription.expect("a good filter")],
+    }
+}
+
+fn publish(topic: &str, qos: Qos) -> BusCommand {
+    let message = Message {
+        qos,
+        ..Message::new(Topic::try_from(topic).expect("a good name"), "x")
+    };
+    BusCommand::Publish {
+        message,
+        ack: (qos > Qos::AtMostOnce).then_some(AckToken(7)),
+        dedup: None,
+    }
+}
+
+#[tokio::test]
+async fn a_message_goes_from_one_port_to_another() {
+    let hub = hub(Gate::default());
+    let (a, b) = (hub.attach(), hub.attach());
+    let (mut for_a, mut for_b) = (VecDeque::new(), VecDeque::new());
+    b.submit(&mut vec![open("b", Duration::ZERO), subscribe("t/#")]);
+    assert!(matches!(
+        next(&b, &mut for_b).await,
+        BusEvent::Opened { present: false, .. }
+    ));
+    assert!(matches!(next(&b, &mut for_b).await, BusEvent::Subscribed { .. }));
+    a.submit(&mut vec![
+        open("a", Duration::ZERO),
+        publish("t/1", Qos::AtLeastOnce),
+    ]);
+    assert!(matches!(
+        next(&a, &mut for_a).await,
+        BusEvent::Opened { present: false, .. }
+    ));
+    assert_eq!(
+        next(&a, &mut for_a).await,
+        BusEvent::Accepted(AckToken(7), Outcome::Matched)
+    );
+    let BusEvent::Delivery(delivery) = next(&b, &mut for_b).await else {
+        panic!("a delivery")
+    };
+    assert_eq!(delivery.message.topic.as_str(), "t/1");
+    hub.stop();
+}
+
+/// The acknowledgement waits for the commit, and a commit that fails refuses.
+#[tokio::test]
+async fn acknowledgements_wait_for_the_store() {
+    let (permit, permits): (Sender<()>, _) = channel();
+    let failing = Arc::new(AtomicBool::new(false));
+    let hub = hub(Gate {
+        permits: Some(permits),
+        failing: Arc::clone(&failing),
+        ..Gate::default()
+    });
+    let port = hub.attach();
+    let mut events = VecDeque::new();
+    port.submit(&mut vec![open("durable", NEVER)]);
+    port.take_events(&mut events);
+    assert_eq!(events, [], "nothing is promised before it is durable");
+    permit.send(()).unwrap();
+    assert!(matches!(
+        next(&port, &mut events).await,
+        BusEvent::Opened { present: false, .. }
+    ));
+    port.submit(&mut vec![subscribe("t")]);
+    permit.send(()).unwrap();
+    assert!(matches!(
+        next(&port, &mut events).await,
+        BusEvent::Subscribed { .. }
+    ));
+
+    failing.store(true, Ordering::SeqCst);
+    port.submit(&mut vec![publish("t", Qos::AtLeastOnce)]);
+    assert!(
+        matches!(next(&port, &mut events).await, BusEvent::Delivery(_)),
+        "QoS 1 need not wait to be delivered"
+    );
+    permit.send(()).unwrap();
+    assert_eq!(
+        next(&port, &mut events).await,
+        BusEvent::Refused(AckToken(7), Refusal::StoreFailed)
+    );
+    assert!(hub.is_failing());
+    drop(permit);
+    hub.stop();
+}
+
+#[tokio::test]
+async fn what_is_due_happens_by_itself() {
+    let hub = hub(Gate::default());
+    let port = hub.attach();
+    let mut events = VecDeque::new();
+    port.submit(&mut vec![
+        open("c", Duration::ZERO),
+        subscribe("t"),
+        publish("$delayed/1/t", Qos::AtMostOnce),
+    ]);
+    assert!(matches!(
+        next(&port, &mut events).await,
+        BusEvent::Opened { present: false, .. }
+    ));
+    assert!(matches!(
+        next(&port, &mut events).await,
+        BusEvent::Subscribed { .. }
+    ));
+    assert!(matches!(next(&port, &mut events).await, BusEvent::Delivery(_)));
+    hub.stop();
+}
+
+/// A port that is dropped leaves the bus; its place may be taken by another, which hears nothing of the first.
+#[tokio::test]
+async fn a_dropped_port_is_a_lost_client() {
+    let hub = hub(Gate::default());
+    let port = hub.attach();
+    port.submit(&mut vec![open("c", Duration::ZERO), subscribe("t")]);
+    assert_eq!(hub.stats().clients, 1);
+    drop(port);
+    assert_eq!((hub.stats().clients, hub.stats().sessions), (0, 0));
+    let other = hub.attach();
+    let mut events = VecDeque::new();
+    other.submit(&mut vec![publish("t", Qos::AtMostOnce)]);
+    other.take_events(&mut events);
+    assert_eq!(events, []);
+    hub.stop();
+}
+
+/// What waits for the disk has a bound: publishers are stopped, and go on when it has caught up.
+#[tokio::test]
+async fn a_slow_store_stops_publishers() {
+    let (permit, permits): (Sender<()>, _) = channel();
+    let hub = hub(Gate {
+        permits: Some(permits),
+        ..Gate::default()
+    });
+    let port = hub.attach();
+    let retained = |n: usize| BusCommand::Publish {
+        message: Message {
+            retain: true,
+            ..Message::new(Topic::try_from(format!("t/{n}").as_str()).unwrap(), "x")
+        },
+        ack: None,
+        dedup: None,
+    };
+    port.submit(&mut vec![open("c", Duration::ZERO)]);
+    port.submit(&mut (0..20_000).map(retained).collect());
+    assert!(!hub.is_caught_up());
+    assert_eq!(
+        hub.poll_caught_up(&Context::from_waker(Waker::noop())),
+        Poll::Pending
+    );
+    drop(permit);
+    tokio::time::timeout(Duration::from_secs(30), poll_fn(|cx| hub.poll_caught_up(cx)))
+        .await
+        .expect("it catches up");
+    hub.stop();
+}
+
+#[tokio::test]
+async fn a_stop_commits_what_is_left() {
+    let committed = Arc::new(AtomicUsize::new(0));
+    let hub = hub(Gate {
+        committed: Arc::clone(&committed),
+        ..Gate::default()
+    });
+    let port = hub.attach();
+    port.submit(&mut vec![open("durable", NEVER), subscribe("t")]);
+    hub.stop();
+    assert!(
+        committed.load(Ordering::SeqCst) >= 2,
+        "the session and its subscription"
+    );
+}
+
+/// Notices come outside the lock: whoever gets them may call the bus.
+#[tokio::test]
+async fn notices_may_call_back() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let clock = Clock::start();
+    let bus = Bus::new(BusSettings::default(), clock.epoch(), 1).expect("defaults are good");
+    let slot: Arc<Mutex<Option<Hub>>> = Arc::default();
+    let (sink, caller) = (Arc::clone(&seen), Arc::clone(&slot));
+    let hub = Hub::start(bus, clock, Box::new(Gate::default()), move |notices| {
+        if let Some(hub) = caller.lock().unwrap().as_ref() {
+            sink.lock().unwrap().push((notices.len(), hub.stats().clients));
+        }
+    })
+    .expect("threads start");
+    *slot.lock().unwrap() = Some(hub.clone());
+    let port = hub.attach();
+    port.submit(&mut vec![open("c", Duration::ZERO)]);
+    assert_eq!(*seen.lock().unwrap(), [(1, 1)]);
+    hub.stop();
+}
