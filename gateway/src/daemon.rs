@@ -85,8 +85,10 @@ async fn serve(config: Config) -> Outcome {
         tokio::spawn(Sys::new(hub.clone(), metrics, &config.node, config.sys.clone(), damage).run(seen));
 
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "gateway is up");
+    tell_service_manager(true);
     told_to_stop().await?;
     tracing::info!("gateway stops");
+    tell_service_manager(false);
     stop.cancel();
     links.close();
     if tokio::time::timeout(FAREWELL, links.wait()).await.is_err() {
@@ -156,6 +158,23 @@ impl Parts {
         );
         self.links.track_future(link).await;
     }
+}
+
+/// systemd starts what depends on the gateway when it is up (`Type=notify`). Without systemd nobody is told.
+fn tell_service_manager(up: bool) {
+    #[cfg(target_os = "linux")]
+    {
+        let state = if up {
+            sd_notify::NotifyState::Ready
+        } else {
+            sd_notify::NotifyState::Stopping
+        };
+        if let Err(error) = sd_notify::notify(&[state]) {
+            tracing::warn!(%error, "the service manager was not told");
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = up;
 }
 
 /// Ctrl-C, or the service manager's SIGTERM.

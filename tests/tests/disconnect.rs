@@ -66,7 +66,7 @@ fn disconnect_of_the_server_is_the_last_packet() {
         (ReasonCode::MalformedPacket, |_, c| c.send_bytes(&[0x3F, 0])),
         (ReasonCode::ProtocolError, |_, c| c.send(connect(V5, "c"))),
         (ReasonCode::ProtocolError, |_, c| {
-            c.send(auth(ReasonCode::ReAuthenticate, "m", ""))
+            c.send(auth(ReasonCode::ReAuthenticate, "m", ""));
         }),
         (ReasonCode::ServerShuttingDown, |gw, _| gw.shut_down()),
         (ReasonCode::KeepAliveTimeout, |gw, _| gw.sleep(90)),
@@ -75,7 +75,7 @@ fn disconnect_of_the_server_is_the_last_packet() {
             c.send(publish("a", "").with(|p| p.topic_alias = NonZeroU16::new(9_999)));
         }),
         (ReasonCode::PacketTooLarge, |_, c| {
-            c.send_bytes(&[0x30, 0xFF, 0xFF, 0xFF, 0x7F])
+            c.send_bytes(&[0x30, 0xFF, 0xFF, 0xFF, 0x7F]);
         }),
         (ReasonCode::AdministrativeAction, |gw, _| gw.kick("c")),
         (ReasonCode::TopicNameInvalid, |_, c| c.send(publish("a/+", ""))),

@@ -69,7 +69,7 @@ fn packets_of_a_server_are_refused() {
             user_properties: Vec::new(),
         };
         let packets = [
-            Packet::ConnAck(Box::new(ConnAck::default())),
+            Packet::ConnAck(Box::default()),
             Packet::SubAck(Box::new(suback)),
             Packet::UnsubAck(Box::new(unsuback)),
             Packet::PingResp,

@@ -139,6 +139,8 @@ where
     }
 
     fn encode(&mut self) {
+        let frames = u32::try_from(self.out.frames.len()).unwrap_or(u32::MAX);
+        self.out.counts.add_n(Metric::PacketsSent, frames);
         for frame in self.out.frames.drain(..) {
             self.wire.encode(frame, &mut self.writing);
         }
