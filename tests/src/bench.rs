@@ -293,6 +293,7 @@ impl World {
             access: None,
             counts: BTreeMap::new(),
         };
+        world.turn(|bus, out| bus.handle_timeout(Instant::START, out));
         world.run();
         world
     }

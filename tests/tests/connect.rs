@@ -196,7 +196,7 @@ fn malformed_connect_closes_the_link() {
 
 /// [MQTT-3.1.2-1] [MQTT-3.1.2-2] [3.1.1 MQTT-3.1.2-1] [3.1.1 MQTT-3.1.2-2]
 /// A wrong protocol name gets no answer; a wrong level is told so in the words of the nearest version we speak.
-/// Our reading: docs/interpretations.md#protocol-level-unknown.
+/// Our reading: docs/interpretations.md#protocol-level.
 #[test]
 fn unknown_protocol_name_and_level() {
     let gw = Gateway::default();
@@ -388,7 +388,7 @@ fn response_information_only_on_request() {
 }
 
 /// [MQTT-3.1.4-2] A will that the client may not publish is refused with CONNECT, also when the rule has to be asked for.
-/// Our reading: docs/interpretations.md#will-not-authorized.
+/// Our reading: docs/interpretations.md#denied-will.
 #[test]
 fn will_that_is_not_allowed_refuses_the_connect() {
     let gw = Gateway::default();

@@ -11,7 +11,7 @@ const ONE_MS: Duration = Duration::from_millis(1);
 /// [MQTT-3.1.2-22] [MQTT-3.2.2-22] [3.1.1 MQTT-3.1.2-24]
 /// One and a half times the keep alive without a whole packet, to the millisecond: the connection is lost, and the will goes out. Any
 /// packet begins the time anew; half a packet does not, and neither does what we send.
-/// Our reading: docs/interpretations.md#keep-alive-counts-whole-packets.
+/// Our reading: docs/interpretations.md#keep-alive.
 #[test]
 fn silent_client_is_closed_after_one_and_a_half_keep_alives() {
     for version in NUMBERED {

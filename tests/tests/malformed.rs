@@ -1,7 +1,7 @@
 //! What breaks the protocol ends the connection, and hurts nobody else. MQTT 5 §4.13; 3.1.1 §4.8
 
 use headgate_model::Metric;
-use headgate_mqtt_codec::{ConnAck, Packet, ReasonCode, SubAck, UnsubAck, encode};
+use headgate_mqtt_codec::{Packet, ReasonCode, SubAck, UnsubAck, encode};
 use headgate_tests::*;
 
 fn bytes_of(packet: &Packet, version: headgate_mqtt_codec::Version) -> Vec<u8> {

@@ -290,7 +290,7 @@ fn refused_delivery_is_settled() {
 }
 
 /// Acknowledgements that nobody asked for are ignored and counted; those of the wrong kind break the protocol.
-/// Our reading: docs/interpretations.md#unexpected-acknowledgement.
+/// Our reading: docs/interpretations.md#unknown-acknowledgements.
 #[test]
 fn unexpected_acknowledgements() {
     for version in NUMBERED {

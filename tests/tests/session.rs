@@ -77,7 +77,7 @@ fn session_ends_after_its_expiry_interval() {
 }
 
 /// [MQTT-4.1.0-2] For a client that was connected when the power was cut the interval begins when the gateway is back; another cut does
-/// not let it begin again. Our reading: docs/interpretations.md#session-expiry-after-power-cut.
+/// not let it begin again. Our reading: docs/interpretations.md#power-cut-and-expiry.
 #[test]
 fn power_cuts_do_not_keep_a_session_alive() {
     let gw = Gateway::default();

@@ -436,7 +436,7 @@ fn shared_subscriptions_and_identifiers_can_be_switched_off() {
     client.assert_refused(ReasonCode::SubscriptionIdentifiersNotSupported);
 }
 
-/// A malformed filter is refused by its code and does not end the connection. Our reading: docs/interpretations.md#topic-filter-invalid.
+/// A malformed filter is refused by its code and does not end the connection. Our reading: docs/interpretations.md#malformed-filter.
 #[test]
 fn malformed_filters_are_refused_one_by_one() {
     let bad = [
