@@ -283,10 +283,7 @@ fn shared_subscription_survives_a_power_cut() {
     let mut member = gw.open(connect(V5, "m").durable());
     let messages = member.take();
     assert_eq!(
-        (
-            messages.len(),
-            messages[0].props().subscription_identifiers
-        ),
+        (messages.len(), messages[0].props().subscription_identifiers),
         (1, vec![5])
     );
 }
