@@ -261,6 +261,10 @@ impl MqttEndpoint {
         match event {
             BusEvent::Opened { present, expiry } => self.on_opened(present, expiry, now, out),
             BusEvent::TakenOver => self.goodbye(ReasonCode::SessionTakenOver, out), // [MQTT-3.1.4-3]
+            // Its session could not be made durable.
+            BusEvent::Kicked if matches!(self.phase, Phase::Opening { .. }) => {
+                self.refuse(ReasonCode::ServerUnavailable, out);
+            }
             BusEvent::Kicked => self.goodbye(ReasonCode::AdministrativeAction, out),
             BusEvent::Subscribed { token, results } => self.on_subscribed(token, &results, out),
             BusEvent::Unsubscribed { token, existed } => self.on_unsubscribed(token, &existed, out),
