@@ -1,8 +1,10 @@
 //! The Headgate gateway: one binary that runs the gateway and speaks to it.
 
+mod client;
 mod commands;
 mod config;
 mod daemon;
+mod mosquitto;
 mod sys;
 
 use clap::{Parser, Subcommand};
@@ -29,6 +31,10 @@ enum Command {
     Check(commands::check::Check),
     /// Add, remove and list the users who may connect.
     Users(commands::users::UsersCommand),
+    /// Publish messages.
+    Pub(Box<commands::publish::PublishCommand>),
+    /// Subscribe, and print what comes.
+    Sub(Box<commands::subscribe::SubscribeCommand>),
 }
 
 fn main() -> ExitCode {
@@ -36,6 +42,8 @@ fn main() -> ExitCode {
         Command::Run { config } => daemon::run(config.as_deref()),
         Command::Check(check) => check.run(),
         Command::Users(users) => users.run(),
+        Command::Pub(publish) => publish.run(),
+        Command::Sub(subscribe) => subscribe.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,8 +2,10 @@
 //!
 //! [`Gateway`] is the bench of the conformance tests: real endpoints, codec, bus and store logic on a virtual clock. [`clauses`] is the
 //! matrix of which numbered statement of MQTT has which test. [`sim`] is the simulation: many lives of a small plant, with mishaps.
+//! [`blackbox`] runs the real program, with clients that are not ours.
 
 mod bench;
+pub mod blackbox;
 pub mod clauses;
 mod client;
 mod packets;

@@ -243,6 +243,9 @@ impl MqttEndpoint {
         let Some(packet_id) = packet_id_of(token) else {
             return;
         };
+        if self.inbound.under_way.get(&packet_id) == Some(&Qos::ExactlyOnce) {
+            out.counts.add(Metric::Qos2Dropped);
+        }
         if self.version == Version::V5 {
             self.acknowledge(packet_id, convert::refusal(why), out);
         } else {

@@ -1,7 +1,11 @@
 //! The subcommands that are not the gateway itself.
 
 pub mod check;
+mod connection;
+mod format;
+pub mod publish;
 mod reference;
+pub mod subscribe;
 pub mod users;
 
 use std::error::Error;

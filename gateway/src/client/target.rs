@@ -1,0 +1,187 @@
+//! Where to connect: from a URL, or from host and port.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// A server, and who we are there if the URL says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Where it is.
+    pub place: Place,
+    /// TLS around it.
+    pub tls: bool,
+    /// WebSocket around that, with this path.
+    pub websocket: Option<String>,
+    /// From the URL.
+    pub username: Option<String>,
+    /// From the URL.
+    pub password: Option<String>,
+}
+
+/// The address of a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Host name or address, and port.
+    Host(String, u16),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+/// MQTT 5 §6 names no path; this is everybody's.
+const WEBSOCKET_PATH: &str = "/mqtt";
+
+impl Target {
+    /// MQTT at a host, on its usual port unless told otherwise.
+    pub fn host(host: &str, port: Option<u16>, tls: bool) -> Self {
+        let port = port.unwrap_or(if tls { 8883 } else { 1883 });
+        Self {
+            place: Place::Host(host.to_owned(), port),
+            tls,
+            websocket: None,
+            username: None,
+            password: None,
+        }
+    }
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(url: &str) -> Result<Self, String> {
+        if let Some(path) = url.strip_prefix("unix:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            let place = Place::Unix(path.into());
+            return Ok(Self {
+                place,
+                ..Self::host("", None, false)
+            });
+        }
+        let (scheme, rest) = url
+            .split_once("://")
+            .ok_or("a URL begins with a scheme and `://`")?;
+        let (tls, websocket, usual) = match scheme {
+            "mqtt" | "tcp" => (false, false, 1883),
+            "mqtts" | "ssl" => (true, false, 8883),
+            "ws" => (false, true, 80),
+            "wss" => (true, true, 443),
+            _ => return Err(format!("`{scheme}` is not one of mqtt, mqtts, ws, wss and unix")),
+        };
+        let slash = rest.find('/').unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(slash);
+        if !websocket && path.len() > 1 {
+            return Err(format!(
+                "`{path}`: only ws and wss have a path; topics are given with -t"
+            ));
+        }
+        let (user, address) = match authority.rsplit_once('@') {
+            Some((user, address)) => (Some(user), address),
+            None => (None, authority),
+        };
+        let (host, port) = split_port(address, usual)?;
+        let (username, password) = match user.map(|user| user.split_once(':').unwrap_or((user, ""))) {
+            Some((name, "")) => (Some(decode(name)?), None),
+            Some((name, password)) => (Some(decode(name)?), Some(decode(password)?)),
+            None => (None, None),
+        };
+        let path = if path.is_empty() { WEBSOCKET_PATH } else { path };
+        Ok(Self {
+            place: Place::Host(host.to_owned(), port),
+            tls,
+            websocket: websocket.then(|| path.to_owned()),
+            username,
+            password,
+        })
+    }
+}
+
+/// An IPv6 address with a port stands in brackets.
+fn split_port(address: &str, usual: u16) -> Result<(&str, u16), String> {
+    let (host, port) = match address.strip_prefix('[').map(|rest| rest.split_once(']')) {
+        Some(Some((host, rest))) => (host, rest.strip_prefix(':')),
+        Some(None) => return Err(format!("`{address}`: a `]` is missing")),
+        None => match address.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (address, None),
+        },
+    };
+    if host.is_empty() {
+        return Err("the host is missing".into());
+    }
+    let port = port.map_or(Ok(usual), str::parse);
+    Ok((
+        host,
+        port.map_err(|_| format!("`{address}`: the port is not a number up to 65535"))?,
+    ))
+}
+
+/// Takes `%41` for `A`. RFC 3986 §2.1.
+fn decode(text: &str) -> Result<String, String> {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        let byte = part.get(..2).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        bytes.push(byte.ok_or_else(|| format!("`{text}`: two hexadecimal digits follow a `%`"))?);
+        bytes.extend_from_slice(&part.as_bytes()[2..]);
+    }
+    String::from_utf8(bytes).map_err(|_| format!("`{text}` is not UTF-8"))
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Host(host, port) => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(url: &str) -> (String, bool, Option<String>) {
+        let target: Target = url.parse().unwrap();
+        (target.place.to_string(), target.tls, target.websocket)
+    }
+
+    #[test]
+    fn urls_name_transport_place_and_path() {
+        let ws = |path: &str| Some(path.to_owned());
+        assert_eq!(parsed("mqtt://a"), ("a:1883".into(), false, None));
+        assert_eq!(parsed("mqtts://a.b:99"), ("a.b:99".into(), true, None));
+        assert_eq!(parsed("mqtt://[::1]"), ("[::1]:1883".into(), false, None));
+        assert_eq!(parsed("mqtt://[::1]:7/"), ("[::1]:7".into(), false, None));
+        assert_eq!(parsed("ws://a:8083"), ("a:8083".into(), false, ws("/mqtt")));
+        assert_eq!(parsed("wss://a/x/y?z"), ("a:443".into(), true, ws("/x/y?z")));
+        assert_eq!(parsed("unix:/run/x"), ("/run/x".into(), false, None));
+        assert_eq!(parsed("unix:///run/x"), ("/run/x".into(), false, None));
+    }
+
+    #[test]
+    fn a_url_may_say_who_we_are() {
+        let target: Target = "mqtt://ann%40x:p%3A@ss:w@h".parse().unwrap();
+        assert_eq!(target.username.as_deref(), Some("ann@x"));
+        assert_eq!(target.password.as_deref(), Some("p:@ss:w"));
+        let target: Target = "mqtt://ann@h".parse().unwrap();
+        assert_eq!((target.username.as_deref(), target.password), (Some("ann"), None));
+    }
+
+    #[test]
+    fn what_is_not_a_url_is_refused_in_words() {
+        for (url, word) in [
+            ("localhost", "scheme"),
+            ("http://a", "`http`"),
+            ("mqtt://a/t", "-t"),
+            ("mqtt://", "host"),
+            ("mqtt://a:b", "port"),
+            ("mqtt://[::1", "`]`"),
+            ("mqtt://a%zz@h", "hexadecimal"),
+            ("mqtt://a%ä@h", "hexadecimal"),
+        ] {
+            let error = url.parse::<Target>().unwrap_err();
+            assert!(error.contains(word), "{url}: {error}");
+        }
+    }
+}

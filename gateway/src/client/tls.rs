@@ -1,0 +1,166 @@
+//! TLS, the client's side.
+
+use super::ClientError;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Where systems keep the authorities they trust.
+const SYSTEM_AUTHORITIES: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// What the user says on certificates.
+#[derive(Clone, Debug, Default)]
+pub struct TlsFiles {
+    /// Authorities, instead of the system's.
+    pub cafile: Option<PathBuf>,
+    /// Our own certificate.
+    pub cert: Option<PathBuf>,
+    /// Its key.
+    pub key: Option<PathBuf>,
+    /// Believe any server.
+    pub insecure: bool,
+}
+
+impl TlsFiles {
+    /// Whether there is anything that only means something with TLS.
+    pub fn any(&self) -> bool {
+        self.cafile.is_some() || self.cert.is_some() || self.key.is_some() || self.insecure
+    }
+
+    /// The configuration that they say.
+    pub fn config(&self) -> Result<ClientConfig, ClientError> {
+        let provider = Arc::new(ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .expect("ring has suites for the default versions");
+        let builder = if self.insecure {
+            let anything = Arc::new(Anything(provider));
+            builder.dangerous().with_custom_certificate_verifier(anything)
+        } else {
+            builder.with_root_certificates(self.authorities()?)
+        };
+        match (&self.cert, &self.key) {
+            (Some(cert), Some(key)) => {
+                let chain = certificates(cert)?;
+                let private = PrivateKeyDer::from_pem_file(key).map_err(|e| file(key, e))?;
+                builder
+                    .with_client_auth_cert(chain, private)
+                    .map_err(|e| file(cert, e))
+            }
+            _ => Ok(builder.with_no_client_auth()),
+        }
+    }
+
+    fn authorities(&self) -> Result<RootCertStore, ClientError> {
+        let mut roots = RootCertStore::empty();
+        if let Some(path) = &self.cafile {
+            for certificate in certificates(path)? {
+                roots.add(certificate).map_err(|e| file(path, e))?;
+            }
+            return Ok(roots);
+        }
+        let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
+        let mut known = named.into_iter().chain(SYSTEM_AUTHORITIES.map(PathBuf::from));
+        let path = known
+            .find(|path| path.exists())
+            .ok_or(ClientError::NoAuthorities)?;
+        // Of a system's hundred authorities some may be odd.
+        roots.add_parsable_certificates(certificates(&path)?);
+        Ok(roots)
+    }
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ClientError> {
+    let read = CertificateDer::pem_file_iter(path).map_err(|e| file(path, e))?;
+    let read: Vec<_> = read.collect::<Result<_, _>>().map_err(|e| file(path, e))?;
+    if read.is_empty() {
+        return Err(file(path, "there is no certificate in it"));
+    }
+    Ok(read)
+}
+
+fn file(path: &Path, cause: impl ToString) -> ClientError {
+    ClientError::File {
+        path: path.to_owned(),
+        cause: cause.to_string(),
+    }
+}
+
+/// What a failed handshake means.
+pub fn explain(error: &io::Error) -> String {
+    let inner = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let words = match inner {
+        Some(rustls::Error::InvalidCertificate(cause)) => match cause {
+            CertificateError::UnknownIssuer => {
+                "its certificate is signed by an authority that is not known here (see --cafile)"
+            }
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                "its certificate has expired"
+            }
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                "its certificate is not valid yet"
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                "its certificate is for another name"
+            }
+            CertificateError::Revoked => "its certificate was revoked",
+            _ => return format!("its certificate is not acceptable: {cause:?}"),
+        },
+        Some(rustls::Error::InvalidMessage(_)) => "it does not speak TLS",
+        Some(rustls::Error::AlertReceived(alert)) => return format!("it refused us: {alert:?}"),
+        _ if error.kind() == io::ErrorKind::UnexpectedEof => "it closed the connection during the handshake",
+        _ => return error.to_string(),
+    };
+    words.to_owned()
+}
+
+/// Believes any certificate, but not that somebody has its key.
+#[derive(Debug)]
+struct Anything(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anything {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,274 @@
+//! The gateway as a process with a folder of its own.
+
+use super::{Certificates, eventually};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+
+/// How clients come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs, reason = "they are the names of the configuration")]
+pub enum Transport {
+    Tcp,
+    Tls,
+    Ws,
+    Wss,
+}
+
+impl Transport {
+    /// All there are.
+    pub const ALL: [Self; 4] = [Self::Tcp, Self::Tls, Self::Ws, Self::Wss];
+
+    /// Its name in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::Ws => "ws",
+            Self::Wss => "wss",
+        }
+    }
+
+    /// Whether there are certificates to believe.
+    pub fn is_secure(self) -> bool {
+        matches!(self, Self::Tls | Self::Wss)
+    }
+}
+
+/// The gateway's program, built once with the profile of the tests.
+///
+/// # Panics
+/// If it cannot be built.
+pub fn headgate() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let profile_folder = profile_folder();
+        let profile = match profile_folder.file_name().and_then(|name| name.to_str()) {
+            Some("debug") | None => "dev",
+            Some(name) => name,
+        };
+        let built = Command::new(env!("CARGO"))
+            .args([
+                "build",
+                "--quiet",
+                "--package",
+                "headgate",
+                "--profile",
+                profile,
+                "--target-dir",
+            ])
+            .arg(profile_folder.parent().expect("it is below the target folder"))
+            .status();
+        assert!(built.expect("cargo runs").success(), "the gateway does not build");
+        profile_folder.join("headgate")
+    })
+}
+
+/// Where the programs of this build are, such as `target/debug`.
+pub(super) fn profile_folder() -> PathBuf {
+    let test = std::env::current_exe().expect("a test has a program");
+    let deps = test.parent().expect("it is in a folder");
+    deps.parent().expect("and that in another").to_owned()
+}
+
+/// What a gateway is made of; it outlives the process.
+pub struct Setup {
+    folder: tempfile::TempDir,
+    certificates: Certificates,
+    /// Further lines of the configuration, before its listeners.
+    more: String,
+}
+
+impl Setup {
+    /// A gateway with a listener for each transport and nothing else told.
+    ///
+    /// # Panics
+    /// If there is no temporary folder.
+    pub fn new() -> Self {
+        Self::with("")
+    }
+
+    /// With sections of the configuration.
+    ///
+    /// # Panics
+    /// If there is no temporary folder.
+    pub fn with(sections: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let certificates = Certificates::create(folder.path());
+        Self {
+            folder,
+            certificates,
+            more: sections.to_owned(),
+        }
+    }
+
+    /// The authority that signed the gateway's certificate.
+    pub fn ca(&self) -> &Path {
+        &self.certificates.ca
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Starts the gateway and waits until it listens.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn start(&self) -> Daemon<'_> {
+        let config = self.folder.path().join("headgate.toml");
+        std::fs::write(&config, self.config()).expect("it is written");
+        let log = self.folder.path().join("log");
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .expect("a log");
+        let before = file.metadata().expect("a log").len();
+        // As many connections as the system allows.
+        let child = Command::new("sh")
+            .args([
+                "-c",
+                "ulimit -n $(ulimit -Hn); exec \"$0\" run --config headgate.toml",
+            ])
+            .arg(headgate())
+            .current_dir(self.folder.path())
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(file)
+            .spawn();
+        let mut daemon = Daemon {
+            setup: self,
+            child: child.expect("it starts"),
+            ports: BTreeMap::new(),
+        };
+        daemon.ports = eventually("the gateway to listen", || {
+            let ended = daemon.child.try_wait().expect("it can be asked");
+            let log = self.log();
+            assert!(ended.is_none(), "the gateway ended: {log}");
+            let ports = ports(&log[usize::try_from(before).expect("a short log")..]);
+            (ports.len() == Transport::ALL.len()).then_some(ports)
+        });
+        daemon
+    }
+
+    /// All that was logged, also by earlier lives.
+    ///
+    /// # Panics
+    /// If it cannot be read.
+    pub fn log(&self) -> String {
+        let bytes = std::fs::read(self.folder.path().join("log")).expect("a log");
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    fn config(&self) -> String {
+        let mut text = format!("data_dir = \"data\"\n{}\n", self.more);
+        for transport in Transport::ALL {
+            let name = transport.name();
+            text += &format!("[[listeners]]\nname = \"{name}\"\nkind = \"{name}\"\nbind = \"127.0.0.1:0\"\n");
+            if transport.is_secure() {
+                let (certificate, key) = (&self.certificates.certificate, &self.certificates.key);
+                text += &format!("[listeners.tls]\ncertificate = {certificate:?}\nkey = {key:?}\n");
+            }
+        }
+        text
+    }
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The system chose the ports; the log tells them.
+fn ports(log: &str) -> BTreeMap<Transport, u16> {
+    let port = |transport: Transport| {
+        let listener = format!(" listener={} ", transport.name());
+        let line = log
+            .lines()
+            .find(|line| line.contains("listening") && line.contains(&listener))?;
+        let port = line.rsplit(':').next()?.trim().parse().ok()?;
+        Some((transport, port))
+    };
+    Transport::ALL.into_iter().filter_map(port).collect()
+}
+
+/// A running gateway; killed when it is dropped.
+pub struct Daemon<'a> {
+    setup: &'a Setup,
+    child: Child,
+    ports: BTreeMap<Transport, u16>,
+}
+
+impl Daemon<'_> {
+    /// What it is made of.
+    pub fn setup(&self) -> &Setup {
+        self.setup
+    }
+
+    /// Where it listens.
+    pub fn port(&self, transport: Transport) -> u16 {
+        self.ports[&transport]
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its memory, in bytes.
+    ///
+    /// # Panics
+    /// If the process is gone.
+    pub fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        kib.expect("a process has memory") * 1024
+    }
+
+    /// Whether it still runs.
+    ///
+    /// # Panics
+    /// If it cannot be asked.
+    pub fn is_alive(&mut self) -> bool {
+        self.child.try_wait().expect("it can be asked").is_none()
+    }
+
+    /// Ends it as the system would in a hurry: SIGKILL.
+    ///
+    /// # Panics
+    /// If it had ended by itself.
+    pub fn kill(mut self) {
+        assert!(self.is_alive(), "it ended by itself: {}", self.setup.log());
+        self.child.kill().expect("it is killed");
+        self.child.wait().expect("it ends");
+    }
+
+    /// Ends it as an operator would: SIGTERM.
+    ///
+    /// # Panics
+    /// If it does not end well.
+    pub fn stop(mut self) {
+        let told = Command::new("kill").arg(self.pid().to_string()).status();
+        assert!(told.expect("there is `kill`").success());
+        let status = eventually("the gateway to stop", || {
+            self.child.try_wait().expect("it can be asked")
+        });
+        assert!(status.success(), "it ended with {status}: {}", self.setup.log());
+    }
+}
+
+impl Drop for Daemon<'_> {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

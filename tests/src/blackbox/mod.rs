@@ -1,0 +1,30 @@
+//! The real gateway as a process, and clients that are not ours.
+//!
+//! Time only guards against hanging here: no test passes or fails by how fast something is.
+
+mod daemon;
+mod peer;
+mod pki;
+mod tools;
+
+pub use daemon::{Daemon, Setup, Transport, headgate};
+pub use peer::Peer;
+pub use pki::Certificates;
+pub use tools::{Job, Listening, Message, Tool, Will, lossless};
+
+use std::time::{Duration, Instant};
+
+/// After so long something hangs.
+pub const HANG: Duration = Duration::from_secs(90);
+
+/// Asks again and again until there is an answer.
+pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(start.elapsed() < HANG, "still waiting for {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

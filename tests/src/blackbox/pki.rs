@@ -1,0 +1,43 @@
+//! A certificate authority, and a server that it knows as `localhost`.
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use std::path::{Path, PathBuf};
+
+/// Certificates in files.
+#[derive(Clone, Debug)]
+pub struct Certificates {
+    /// The authority.
+    pub ca: PathBuf,
+    /// The server's certificate.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
+impl Certificates {
+    /// Makes new ones.
+    ///
+    /// # Panics
+    /// If they cannot be made or written.
+    pub fn create(folder: &Path) -> Self {
+        let certificates = Self {
+            ca: folder.join("ca.pem"),
+            certificate: folder.join("server.pem"),
+            key: folder.join("server.key"),
+        };
+        let authority_key = KeyPair::generate().expect("a key");
+        let mut authority = CertificateParams::default();
+        authority.distinguished_name.push(DnType::CommonName, "Black box");
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let authority_certificate = authority.self_signed(&authority_key).expect("an authority");
+        let issuer = Issuer::new(authority, authority_key);
+        let key = KeyPair::generate().expect("a key");
+        let server = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()]).expect("names");
+        let server = server.signed_by(&key, &issuer).expect("a certificate");
+        std::fs::write(&certificates.ca, authority_certificate.pem()).expect("it is written");
+        std::fs::write(&certificates.certificate, server.pem()).expect("it is written");
+        std::fs::write(&certificates.key, key.serialize_pem()).expect("it is written");
+        certificates
+    }
+}

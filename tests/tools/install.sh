@@ -1,0 +1,25 @@
+#!/bin/sh
+# Installs the clients of the black-box tests that are not there yet: mosquitto's, and paho and MQTT.js below the folder that is given.
+set -eu
+dir=$1
+mkdir -p "$dir"
+# Test programs may run at the same time.
+exec 9>"$dir/lock"
+flock 9
+
+packages=""
+command -v mosquitto_pub >/dev/null || packages="$packages mosquitto-clients"
+command -v npm >/dev/null || packages="$packages nodejs npm"
+python3 -c 'import venv, ensurepip' 2>/dev/null || packages="$packages python3-venv"
+if [ -n "$packages" ]; then
+    sudo=""
+    [ "$(id -u)" = 0 ] || sudo="sudo -n"
+    $sudo apt-get update -q
+    # shellcheck disable=SC2086 # several words are meant
+    DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -q --no-install-recommends $packages
+fi
+
+[ -x "$dir/venv/bin/python" ] || python3 -m venv "$dir/venv"
+"$dir/venv/bin/python" -c 'import paho.mqtt' 2>/dev/null || "$dir/venv/bin/pip" install -q paho-mqtt==2.1.0
+[ -d "$dir/node/node_modules/mqtt" ] ||
+    npm install --prefix "$dir/node" --no-audit --no-fund --loglevel=error mqtt@5
