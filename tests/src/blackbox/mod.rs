@@ -10,7 +10,7 @@ mod tools;
 pub use daemon::{Daemon, Setup, Transport, headgate};
 pub use peer::Peer;
 pub use pki::Certificates;
-pub use tools::{Job, Listening, Message, Tool, Will, lossless};
+pub use tools::{Job, Listening, Message, Tool, Will, install, lossless};
 
 use std::time::{Duration, Instant};
 
