@@ -79,14 +79,16 @@ async fn serve(config: Config) -> Outcome {
     let mut serving = JoinSet::new();
     for listener in listeners {
         let parts = parts.clone();
-        serving.spawn(listener.run(stop.clone(), move |connection| parts.clone().serve(connection)));
+        serving.spawn(listener.run(stop.clone(), move |connection| parts.serve(connection)));
     }
     let sys =
         tokio::spawn(Sys::new(hub.clone(), metrics, &config.node, config.sys.clone(), damage).run(seen));
 
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "gateway is up");
+    tell_service_manager(true);
     told_to_stop().await?;
     tracing::info!("gateway stops");
+    tell_service_manager(false);
     stop.cancel();
     links.close();
     if tokio::time::timeout(FAREWELL, links.wait()).await.is_err() {
@@ -125,7 +127,8 @@ struct Parts {
 }
 
 impl Parts {
-    async fn serve(self, connection: Connection) {
+    /// One MQTT connection. Not an `async fn`: its task shall hold nothing but the link.
+    fn serve(&self, connection: Connection) -> impl Future<Output = ()> + use<> {
         let info = &connection.info;
         let (peer, peer_port) = match info.peer {
             PeerAddr::Ip(address) => (address.ip().to_string(), address.port()),
@@ -135,27 +138,37 @@ impl Parts {
             .mount_point
             .as_deref()
             .map_or(Ok(MountPoint::default()), MountPoint::parse);
-        let Ok(nonce) = random() else { return };
         let facts = LinkFacts {
             peer,
             peer_port,
             mount: mount.expect("checked with the configuration"),
-            nonce,
+            nonce: random().expect("the system had random numbers when the gateway started"),
         };
         let endpoint = MqttEndpoint::new(Arc::clone(&self.mqtt), facts, self.hub.clock().now());
         let wire = MqttWire::new(self.mqtt.max_packet_size);
         let access = self.access.session(info);
-        let link = drive(
-            endpoint,
-            wire,
-            connection,
-            &self.hub,
-            access,
-            self.metrics,
-            self.stop,
-        );
-        self.links.track_future(link).await;
+        let (metrics, stop) = (Arc::clone(&self.metrics), self.stop.clone());
+        self.links.track_future(drive(
+            endpoint, wire, connection, &self.hub, access, metrics, stop,
+        ))
     }
+}
+
+/// systemd starts what depends on the gateway when it is up (`Type=notify`). Without systemd nobody is told.
+fn tell_service_manager(up: bool) {
+    #[cfg(target_os = "linux")]
+    {
+        let state = if up {
+            sd_notify::NotifyState::Ready
+        } else {
+            sd_notify::NotifyState::Stopping
+        };
+        if let Err(error) = sd_notify::notify(&[state]) {
+            tracing::warn!(%error, "the service manager was not told");
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = up;
 }
 
 /// Ctrl-C, or the service manager's SIGTERM.

@@ -4,6 +4,7 @@ mod client;
 mod commands;
 mod config;
 mod daemon;
+mod mosquitto;
 mod sys;
 
 use clap::{Parser, Subcommand};

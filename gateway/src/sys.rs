@@ -1,6 +1,7 @@
 //! `$SYS`: what the gateway tells of itself on the bus, under EMQ 2's names and, if wanted, under mosquitto's.
 
 use crate::config::SysSettings;
+use crate::mosquitto::Mosquitto;
 use bytes::Bytes;
 use headgate_bus::handle::Hub;
 use headgate_bus::{BusStats, DropReason, Notice};
@@ -17,6 +18,7 @@ pub struct Sys {
     node: String,
     settings: SysSettings,
     peaks: Peaks,
+    mosquitto: Mosquitto,
     /// What of the store could not be read at the start.
     damage: Vec<String>,
     /// Whether the alarm `store_failed` is raised.
@@ -53,6 +55,7 @@ impl Sys {
             node: node.to_owned(),
             settings,
             peaks: Peaks::default(),
+            mosquitto: Mosquitto::default(),
             damage,
             store_failed: false,
         }
@@ -190,7 +193,7 @@ impl Sys {
             self.publish_metric(&name, stats.dropped[reason as usize]);
         }
         if self.settings.mosquitto {
-            self.publish_mosquitto(&stats, uptime, received, sent);
+            self.publish_mosquitto(&stats);
         }
     }
 
@@ -227,42 +230,10 @@ impl Sys {
         );
     }
 
-    /// The part of mosquitto's tree that dashboards and exporters read.
-    fn publish_mosquitto(&self, stats: &BusStats, uptime: u64, received: u64, sent: u64) {
-        let offline = stats.sessions - stats.clients.min(stats.sessions);
-        let dropped: u64 = stats.dropped.iter().sum();
-        for (name, value) in [
-            ("clients/connected", stats.clients.to_string()),
-            ("clients/disconnected", offline.to_string()),
-            ("clients/expired", stats.expired_sessions.to_string()),
-            ("clients/maximum", self.peaks.clients.to_string()),
-            ("clients/total", stats.sessions.to_string()),
-            (
-                "bytes/received",
-                self.metrics.get(Metric::BytesReceived).to_string(),
-            ),
-            ("bytes/sent", self.metrics.get(Metric::BytesSent).to_string()),
-            (
-                "messages/received",
-                self.metrics.get(Metric::PacketsReceived).to_string(),
-            ),
-            ("messages/inflight", stats.inflight.to_string()),
-            ("publish/messages/received", received.to_string()),
-            ("publish/messages/sent", sent.to_string()),
-            ("publish/messages/dropped", dropped.to_string()),
-            ("retained messages/count", stats.retained.to_string()),
-            (
-                "store/messages/count",
-                (stats.queued + stats.retained).to_string(),
-            ),
-            ("store/messages/bytes", stats.queued_bytes.to_string()),
-            ("subscriptions/count", stats.subscriptions.to_string()),
-            ("uptime", format!("{uptime} seconds")),
-            (
-                "version",
-                format!("headgate version {}", env!("CARGO_PKG_VERSION")),
-            ),
-        ] {
+    fn publish_mosquitto(&mut self, stats: &BusStats) {
+        let now = self.hub.clock().now();
+        let peak = self.peaks.clients;
+        for (name, value) in self.mosquitto.tree(&self.metrics, stats, peak, now) {
             self.send(&format!("$SYS/broker/{name}"), value, Qos::AtMostOnce, true);
         }
     }

@@ -293,6 +293,7 @@ impl World {
             access: None,
             counts: BTreeMap::new(),
         };
+        world.turn(|bus, out| bus.handle_timeout(Instant::START, out));
         world.run();
         world
     }
@@ -340,6 +341,13 @@ impl World {
             .get_mut(&link)
             .map(|link| link.writing.split())
             .unwrap_or_default()
+    }
+
+    /// The client is done with a link; while it is open, the gateway does not know.
+    pub(crate) fn forget(&mut self, link: u64) {
+        if self.is_closed(link) {
+            self.links.remove(&link);
+        }
     }
 
     pub(crate) fn is_closed(&self, link: u64) -> bool {

@@ -4,8 +4,8 @@ use crate::bench::World;
 use crate::packets::{PublishExt, ToPacket, puback, pubcomp, pubrec, subscribe, unsubscribe};
 use bytes::BytesMut;
 use headgate_mqtt_codec::{
-    AckKind, ConnAck, Decoder, Packet, PacketType, Publish, Qos, ReasonCode, SubscribeOptions, Version,
-    encode,
+    AckKind, ConnAck, ConnAckProperties, Decoder, Packet, PacketType, Publish, Qos, ReasonCode,
+    SubscribeOptions, Version, encode,
 };
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -22,6 +22,14 @@ pub struct Client {
     next_id: u16,
     /// The answer to its CONNECT, if it came as the first packet.
     pub connack: Option<ConnAck>,
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        if let Ok(mut world) = self.world.try_borrow_mut() {
+            world.forget(self.link);
+        }
+    }
 }
 
 impl Client {
@@ -186,6 +194,11 @@ impl Client {
     /// Session Present of the CONNACK.
     pub fn session_present(&self) -> bool {
         self.connack.as_ref().expect("CONNACK").session_present
+    }
+
+    /// The properties of the CONNACK.
+    pub fn told(&self) -> ConnAckProperties {
+        self.connack.as_ref().expect("CONNACK").properties.clone()
     }
 
     /// The code of the CONNACK.

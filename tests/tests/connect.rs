@@ -196,7 +196,7 @@ fn malformed_connect_closes_the_link() {
 
 /// [MQTT-3.1.2-1] [MQTT-3.1.2-2] [3.1.1 MQTT-3.1.2-1] [3.1.1 MQTT-3.1.2-2]
 /// A wrong protocol name gets no answer; a wrong level is told so in the words of the nearest version we speak.
-/// Our reading: docs/interpretations.md#protocol-level-unknown.
+/// Our reading: docs/interpretations.md#protocol-level.
 #[test]
 fn unknown_protocol_name_and_level() {
     let gw = Gateway::default();
@@ -260,8 +260,7 @@ fn client_id_that_is_too_long_is_refused() {
 fn client_id_is_assigned() {
     let gw = Gateway::default();
     let assigned = |client: &Client| {
-        let connack = client.connack.as_ref().unwrap();
-        let name = connack.properties.assigned_client_identifier.clone();
+        let name = client.told().assigned_client_identifier;
         name.expect("it is told").as_str().to_owned()
     };
     let mut durable = gw.open(connect(V5, "").resume().expiry(60));
@@ -273,7 +272,7 @@ fn client_id_is_assigned() {
 
     let back = gw.open(connect(V5, &name).resume().expiry(60));
     assert!(back.session_present());
-    assert_eq!(back.connack.unwrap().properties.assigned_client_identifier, None);
+    assert_eq!(back.told().assigned_client_identifier, None);
 }
 
 /// [3.1.1 MQTT-3.1.3-6] Two clients without an id do not disturb each other.
@@ -337,7 +336,7 @@ fn a_second_connection_takes_the_session_over() {
 /// A listener that offers less than QoS 2 says so, grants less, and refuses more.
 #[test]
 fn maximum_qos_is_told_and_kept() {
-    let told = |gw: &Gateway| gw.client(V5, "c").connack.unwrap().properties.maximum_qos;
+    let told = |gw: &Gateway| gw.client(V5, "c").told().maximum_qos;
     assert_eq!(told(&Gateway::default()), None);
     for maximum in [AtMostOnce, AtLeastOnce] {
         let gw = Gateway::with(|s| s.mqtt.max_qos = maximum as u8);
@@ -362,7 +361,7 @@ fn maximum_qos_is_told_and_kept() {
 fn retain_that_is_not_available_is_told_and_refused() {
     let gw = Gateway::with(|s| s.mqtt.retain_available = false);
     let mut client = gw.client(V5, "c");
-    let properties = &client.connack.as_ref().unwrap().properties;
+    let properties = &client.told();
     assert_eq!(properties.retain_available, Some(false));
     client.send(publish("a", "x").retain());
     client.assert_refused(ReasonCode::RetainNotSupported);
@@ -370,7 +369,7 @@ fn retain_that_is_not_available_is_told_and_refused() {
     assert_eq!(refused.code(), Some(ReasonCode::RetainNotSupported));
     assert!(refused.is_closed());
 
-    let usual = Gateway::default().client(V5, "c").connack.unwrap().properties;
+    let usual = Gateway::default().client(V5, "c").told();
     assert_eq!(usual.retain_available, None);
 }
 
@@ -380,7 +379,7 @@ fn response_information_only_on_request() {
     let gw = Gateway::with(|s| s.mqtt.response_information = "answers/%c".into());
     let told = |gw: &Gateway, wish| {
         let client = gw.open(connect(V5, "c").with(|p| p.request_response_information = wish));
-        client.connack.unwrap().properties.response_information
+        client.told().response_information
     };
     assert_eq!(told(&gw, None), None);
     assert_eq!(told(&gw, Some(false)), None);
@@ -389,7 +388,7 @@ fn response_information_only_on_request() {
 }
 
 /// [MQTT-3.1.4-2] A will that the client may not publish is refused with CONNECT, also when the rule has to be asked for.
-/// Our reading: docs/interpretations.md#will-not-authorized.
+/// Our reading: docs/interpretations.md#denied-will.
 #[test]
 fn will_that_is_not_allowed_refuses_the_connect() {
     let gw = Gateway::default();

@@ -29,7 +29,7 @@ fn publish_is_answered_by_its_qos() {
 }
 
 /// [MQTT-4.3.2-4] [MQTT-4.3.3-8] [3.1.1 MQTT-4.3.2-2] [3.1.1 MQTT-4.3.3-2] An acknowledgement is a promise: it waits until the message
-/// is durable, and acknowledgements keep the order of the publishes. Our reading: docs/interpretations.md#acknowledged-is-durable.
+/// is durable, and acknowledgements keep the order of the publishes. Our reading: docs/interpretations.md#acknowledgement-means-durable.
 #[test]
 fn acknowledgements_wait_for_the_commit_and_keep_their_order() {
     for version in NUMBERED {
@@ -91,7 +91,7 @@ fn publisher_is_told_that_nobody_subscribed() {
 }
 
 /// [3.1.1 MQTT-3.3.5-2] A publish that is not allowed reaches nobody and is not retained. MQTT 5 is told; the others are answered as
-/// usual, for they cannot be told. Our reading: docs/interpretations.md#publish-not-authorized.
+/// usual, for they cannot be told. Our reading: docs/interpretations.md#denied-publish-before-5.
 #[test]
 fn unauthorised_publish_reaches_nobody() {
     for ask in [false, true] {

@@ -132,6 +132,30 @@ fn qos2_identifier_that_the_disk_refused_is_free_again() {
     }
 }
 
+/// [MQTT-2.2.1-3] One identifier cannot be two flows at a time: the later one is refused, 0x91; before MQTT 5 the link ends.
+/// Our reading: docs/interpretations.md#packet-identifier-in-use.
+#[test]
+fn identifier_in_use_by_another_qos_is_refused() {
+    use ReasonCode::PacketIdentifierInUse;
+    for version in NUMBERED {
+        let gw = Gateway::default();
+        let (mut subscriber, _) = subscriber_and_publisher(&gw, V5);
+        let mut client = gw.open(connect(version, "q").durable());
+        client.send(publish("a", "1").qos(ExactlyOnce, 7));
+        assert_eq!(client.received(), [pubrec(7).to_packet()]);
+        client.send(publish("a", "2").qos(AtLeastOnce, 7));
+        assert_eq!(subscriber.heard(), ["a=1"]);
+        if version == V5 {
+            let refused = puback(7).because(PacketIdentifierInUse);
+            assert_eq!(client.received(), [refused.to_packet()]);
+            client.send(pubrel(7));
+            assert_eq!(client.received(), [pubcomp(7).to_packet()]);
+        } else {
+            client.assert_refused(PacketIdentifierInUse);
+        }
+    }
+}
+
 /// [MQTT-4.3.3-13] The handshake is completed even if the message expired meanwhile.
 #[test]
 fn qos2_handshake_outlives_the_message() {
@@ -290,7 +314,7 @@ fn refused_delivery_is_settled() {
 }
 
 /// Acknowledgements that nobody asked for are ignored and counted; those of the wrong kind break the protocol.
-/// Our reading: docs/interpretations.md#unexpected-acknowledgement.
+/// Our reading: docs/interpretations.md#unknown-acknowledgements.
 #[test]
 fn unexpected_acknowledgements() {
     for version in NUMBERED {

@@ -77,7 +77,7 @@ fn session_ends_after_its_expiry_interval() {
 }
 
 /// [MQTT-4.1.0-2] For a client that was connected when the power was cut the interval begins when the gateway is back; another cut does
-/// not let it begin again. Our reading: docs/interpretations.md#session-expiry-after-power-cut.
+/// not let it begin again. Our reading: docs/interpretations.md#power-cut-and-expiry.
 #[test]
 fn power_cuts_do_not_keep_a_session_alive() {
     let gw = Gateway::default();
@@ -135,10 +135,7 @@ fn sessions_of_older_clients_end_as_the_operator_says() {
 #[test]
 fn shorter_session_expiry_is_told() {
     let gw = Gateway::with(|s| s.bus.max_session_expiry = Duration::from_secs(100));
-    let told = |hello| {
-        let connack = gw.open(hello).connack.unwrap();
-        connack.properties.session_expiry
-    };
+    let told = |hello| gw.open(hello).told().session_expiry;
     assert_eq!(told(connect(V5, "c").expiry(100)), None);
     assert_eq!(told(connect(V5, "c").expiry(101)), Some(100));
     assert_eq!(told(connect(V5, "c").expiry(u32::MAX)), Some(100));
@@ -147,7 +144,7 @@ fn shorter_session_expiry_is_told() {
     gw.sleep(100);
     assert_eq!(gw.stats().sessions, 0);
     let usual = Gateway::default().open(connect(V5, "c").expiry(u32::MAX));
-    assert_eq!(usual.connack.unwrap().properties.session_expiry, None);
+    assert_eq!(usual.told().session_expiry, None);
 }
 
 /// [MQTT-3.1.2-4] [MQTT-3.1.4-4] [3.1.1 MQTT-3.1.2-6] [3.1.1 MQTT-3.1.4-3] [3.1.1 MQTT-3.2.2-1]
@@ -436,4 +433,66 @@ fn ended_sessions_leave_nothing_on_the_disk() {
     gw.client(V5, "p").leave();
     assert_eq!(gw.stored_sessions(), 0);
     assert_eq!(gw.stored_messages(), 0);
+}
+
+/// [MQTT-4.4.0-1] [3.1.1 MQTT-4.4.0-1] What was sent must be sent again: a full queue drops what was not.
+#[test]
+fn full_queue_keeps_what_was_sent() {
+    for version in NUMBERED {
+        let gw = Gateway::with(|s| s.bus.max_queued_messages = 2);
+        let mut client = durable(&gw, version);
+        client.subscribe("a", ExactlyOnce);
+        let mut publisher = gw.client(V5, "p");
+        publisher.deliver(publish("a", "sent 1"), AtLeastOnce);
+        publisher.deliver(publish("a", "sent 2"), ExactlyOnce);
+        assert_eq!(client.messages().len(), 2);
+        client.lose();
+        for n in 0..5 {
+            publisher.deliver(publish("a", &n.to_string()), AtLeastOnce);
+        }
+        let mut client = durable(&gw, version);
+        assert_eq!(client.heard()[..2], ["a=sent 1", "a=sent 2"]);
+    }
+}
+
+/// The limit is for what waits for its receiver: a burst of QoS 2 that waits for the disk only is not dropped.
+#[test]
+fn waiting_for_the_disk_is_not_a_full_queue() {
+    let gw = Gateway::with(|s| s.bus.max_queued_messages = 2);
+    let mut client = durable(&gw, V5);
+    client.subscribe("a", ExactlyOnce);
+    let mut publisher = gw.client(V5, "p");
+    gw.withhold_commits();
+    for n in 1..=20 {
+        publisher.send(publish("a", &n.to_string()).qos(ExactlyOnce, n));
+    }
+    gw.commit();
+    assert_eq!(client.messages().len(), 20);
+    assert_eq!(gw.stats().dropped, [0; 5]);
+}
+
+/// A message that would not fit into an empty queue takes nobody's place.
+#[test]
+fn too_large_for_the_queue_drops_nothing_else() {
+    let gw = Gateway::with(|s| s.bus.max_queued_bytes = 2_000);
+    let mut client = durable(&gw, V5);
+    client.subscribe("a", AtLeastOnce);
+    client.leave();
+    let mut publisher = gw.client(V5, "p");
+    publisher.deliver(publish("a", "small"), AtLeastOnce);
+    publisher.deliver(publish("a", &"large".repeat(1_000)), AtLeastOnce);
+    assert_eq!(durable(&gw, V5).heard(), ["a=small"]);
+}
+
+/// [MQTT-3.1.4-2] A session that cannot be made durable is not promised: the client is told to try elsewhere, or later.
+#[test]
+fn failing_disk_refuses_durable_sessions() {
+    for version in NUMBERED {
+        let gw = Gateway::default();
+        gw.break_disk(true);
+        let client = gw.connect(connect(version, "c").durable());
+        assert_eq!(client.code(), Some(ReasonCode::ServerUnavailable));
+        assert!(client.is_closed());
+        assert_eq!(gw.client(version, "volatile").code(), Some(ReasonCode::Success));
+    }
 }

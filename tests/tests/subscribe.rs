@@ -406,7 +406,7 @@ fn wildcards_can_be_switched_off() {
         assert_eq!(client.subscribe("a/+", AtMostOnce), refused);
         assert_eq!(client.subscribe("#", AtMostOnce), refused);
         assert_eq!(client.subscribe("a", AtMostOnce), ReasonCode::Success);
-        let told = client.connack.unwrap().properties.wildcard_subscription_available;
+        let told = client.told().wildcard_subscription_available;
         assert_eq!(told, (version == V5).then_some(false));
 
         let gw = Gateway::default();
@@ -425,7 +425,7 @@ fn shared_subscriptions_and_identifiers_can_be_switched_off() {
         s.mqtt.identifiers_available = false;
     });
     let mut client = gw.client(V5, "c");
-    let told = &client.connack.as_ref().unwrap().properties;
+    let told = &client.told();
     assert_eq!(told.shared_subscription_available, Some(false));
     assert_eq!(told.subscription_identifiers_available, Some(false));
     let refused = client.subscribe("$share/g/a", AtMostOnce);
@@ -436,7 +436,7 @@ fn shared_subscriptions_and_identifiers_can_be_switched_off() {
     client.assert_refused(ReasonCode::SubscriptionIdentifiersNotSupported);
 }
 
-/// A malformed filter is refused by its code and does not end the connection. Our reading: docs/interpretations.md#topic-filter-invalid.
+/// A malformed filter is refused by its code and does not end the connection. Our reading: docs/interpretations.md#malformed-filter.
 #[test]
 fn malformed_filters_are_refused_one_by_one() {
     let bad = [

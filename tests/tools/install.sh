@@ -8,7 +8,6 @@ exec 9>"$dir/lock"
 flock 9
 
 packages=""
-command -v mosquitto >/dev/null || packages="$packages mosquitto"
 command -v mosquitto_pub >/dev/null || packages="$packages mosquitto-clients"
 command -v npm >/dev/null || packages="$packages nodejs npm"
 python3 -c 'import venv, ensurepip' 2>/dev/null || packages="$packages python3-venv"

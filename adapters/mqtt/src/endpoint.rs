@@ -152,7 +152,7 @@ impl MqttEndpoint {
             Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(*unsubscribe, out),
             Packet::PingReq => {
                 out.counts.add(Metric::PingrespSent);
-                out.send(Packet::PingResp); // [MQTT-3.12.4-1]
+                self.reply(Packet::PingResp, out); // [MQTT-3.12.4-1]
             }
             Packet::Disconnect(disconnect) => self.on_disconnect(&disconnect, out),
             Packet::Auth(auth) => self.on_reauthenticate(auth, out),
@@ -238,13 +238,15 @@ impl MqttEndpoint {
             data,
             ..AuthProperties::default()
         };
-        out.send(Auth {
+        let auth = Auth {
             reason,
             properties: Some(Box::new(properties)),
-        });
+        };
+        self.reply(auth, out);
     }
 
     fn on_answer(&mut self, answer: Answer, now: Instant, out: &mut Out) {
+        self.silent_since = now;
         match self.held.take() {
             Some(Held::Connect) => self.on_authenticated(answer, now, out),
             Some(Held::Will) => self.on_will_decided(answer, now, out),
@@ -259,6 +261,10 @@ impl MqttEndpoint {
         match event {
             BusEvent::Opened { present, expiry } => self.on_opened(present, expiry, now, out),
             BusEvent::TakenOver => self.goodbye(ReasonCode::SessionTakenOver, out), // [MQTT-3.1.4-3]
+            // Its session could not be made durable.
+            BusEvent::Kicked if matches!(self.phase, Phase::Opening { .. }) => {
+                self.refuse(ReasonCode::ServerUnavailable, out);
+            }
             BusEvent::Kicked => self.goodbye(ReasonCode::AdministrativeAction, out),
             BusEvent::Subscribed { token, results } => self.on_subscribed(token, &results, out),
             BusEvent::Unsubscribed { token, existed } => self.on_unsubscribed(token, &existed, out),
@@ -295,6 +301,22 @@ impl MqttEndpoint {
             }
             Phase::Opening { .. } | Phase::Closed => {}
         }
+    }
+
+    /// Sends an answer. The client waits for it, so the link ends if the client does not take one that large. \[MQTT-3.1.2-24\]
+    pub(crate) fn reply(&mut self, answer: impl Into<Sent>, out: &mut Out) {
+        let mut answer = answer.into();
+        if self.max_packet_size < u32::MAX
+            && let Sent::Packet(packet) = &mut answer
+            && !headgate_mqtt_codec::fit(packet, self.version, self.max_packet_size)
+        {
+            return self.fail(
+                ReasonCode::PacketTooLarge,
+                "the answer is larger than the client takes",
+                out,
+            );
+        }
+        out.send(answer);
     }
 
     pub(crate) fn ask(&mut self, held: Held, question: Question, out: &mut Out) {

@@ -45,6 +45,11 @@ impl MqttEndpoint {
             return self.fail(ReasonCode::RetainNotSupported, "RETAIN is not offered", out); // [MQTT-3.2.2-14]
         }
         if let Some(packet_id) = publish.packet_id
+            && self.is_other_flow(packet_id, qos)
+        {
+            return self.refuse_packet_id(packet_id, qos, out);
+        }
+        if let Some(packet_id) = publish.packet_id
             && !self.takes_packet_id(packet_id, qos)
         {
             // MQTT 5 §4.9: more than Receive Maximum. [MQTT-3.3.4-7]
@@ -140,6 +145,30 @@ impl MqttEndpoint {
         }
     }
 
+    /// Whether the client uses the identifier for a message of another QoS at the moment.
+    fn is_other_flow(&self, packet_id: PacketId, qos: Qos) -> bool {
+        self.inbound
+            .under_way
+            .get(&packet_id)
+            .is_some_and(|used| *used != qos)
+    }
+
+    /// One identifier for two flows: the later is refused, for its acknowledgements could not be told apart. \[MQTT-2.2.1-3\]
+    fn refuse_packet_id(&mut self, packet_id: PacketId, qos: Qos, out: &mut Out) {
+        if self.version != Version::V5 {
+            return self.fail(ReasonCode::PacketIdentifierInUse, "packet identifier in use", out);
+        }
+        let (kind, sent) = match qos {
+            Qos::ExactlyOnce => (AckKind::PubRec, Metric::PubrecSent),
+            _ => (AckKind::PubAck, Metric::PubackSent),
+        };
+        out.counts.add(sent);
+        self.reply(
+            Ack::with_reason(kind, packet_id, ReasonCode::PacketIdentifierInUse),
+            out,
+        );
+    }
+
     /// False when the client has more under way than it was allowed. A QoS 2 publish that comes again does not count twice.
     fn takes_packet_id(&mut self, packet_id: PacketId, qos: Qos) -> bool {
         let under_way = &mut self.inbound.under_way;
@@ -196,7 +225,7 @@ impl MqttEndpoint {
         } else {
             Metric::PubackSent
         });
-        out.send(Ack::with_reason(kind, packet_id, reason));
+        self.reply(Ack::with_reason(kind, packet_id, reason), out);
     }
 
     pub(crate) fn on_accepted(&mut self, token: AckToken, outcome: Outcome, out: &mut Out) {
@@ -214,6 +243,9 @@ impl MqttEndpoint {
         let Some(packet_id) = packet_id_of(token) else {
             return;
         };
+        if self.inbound.under_way.get(&packet_id) == Some(&Qos::ExactlyOnce) {
+            out.counts.add(Metric::Qos2Dropped);
+        }
         if self.version == Version::V5 {
             self.acknowledge(packet_id, convert::refusal(why), out);
         } else {
@@ -240,7 +272,7 @@ impl MqttEndpoint {
             out.counts.add(Metric::PubrelMissed);
         }
         out.counts.add(Metric::PubcompSent);
-        out.send(Ack::with_reason(AckKind::PubComp, packet_id, reason));
+        self.reply(Ack::with_reason(AckKind::PubComp, packet_id, reason), out);
     }
 }
 

@@ -65,23 +65,25 @@ impl MqttEndpoint {
         let unmount =
             u16::try_from(message.topic.as_bytes().len() - mount.len()).expect("a topic is that short");
         let (alias, alias_is_known) = self.outbound.alias(&mount);
-        let outgoing = Outgoing {
+        let mut outgoing = Outgoing {
             delivery,
             unmount,
             expiry,
             alias,
             alias_is_known,
         };
-        if self.max_packet_size < u32::MAX
-            && outgoing.with_parts(self.version, |parts| publish_len(parts, self.version))
-                > self.max_packet_size as usize
-        {
+        if self.is_too_large(&outgoing) && alias.is_some() {
+            // The alias is our wish: without it the message may fit.
+            outgoing.alias = None;
+            outgoing.alias_is_known = false;
+        }
+        if self.is_too_large(&outgoing) {
             // [MQTT-3.1.2-24] [MQTT-3.1.2-25]: as if it had been sent.
             out.counts.add(Metric::DroppedTooLarge);
             self.discard(&outgoing.delivery, out);
             return;
         }
-        if let Some(alias) = alias.filter(|_| !alias_is_known) {
+        if let Some(alias) = outgoing.alias.filter(|_| !outgoing.alias_is_known) {
             self.outbound
                 .aliases
                 .insert(Bytes::copy_from_slice(&mount), alias);
@@ -101,6 +103,11 @@ impl MqttEndpoint {
             Qos::ExactlyOnce => Metric::Qos2Sent,
         });
         out.frames.push(Sent::Publish(outgoing));
+    }
+
+    fn is_too_large(&self, outgoing: &Outgoing) -> bool {
+        let len = || outgoing.with_parts(self.version, |parts| publish_len(parts, self.version));
+        self.max_packet_size < u32::MAX && len() > self.max_packet_size as usize
     }
 
     fn discard(&self, delivery: &Delivery, out: &mut Out) {
@@ -161,7 +168,7 @@ impl MqttEndpoint {
 
     fn send_pubrel(&mut self, id: DeliveryId, reason: ReasonCode, out: &mut Out) {
         out.counts.add(Metric::PubrelSent);
-        out.send(Ack::with_reason(AckKind::PubRel, id, reason));
+        self.reply(Ack::with_reason(AckKind::PubRel, id, reason), out);
     }
 
     pub(crate) fn on_pubcomp(&mut self, ack: &Ack, out: &mut Out) {

@@ -147,12 +147,13 @@ impl MqttEndpoint {
             }
         });
         out.counts.add(Metric::SubackSent);
-        out.send(SubAck {
+        let suback = SubAck {
             packet_id: held.packet_id,
             codes: codes.collect(),
             reason_string: None,
             user_properties: Vec::new(),
-        });
+        };
+        self.reply(suback, out);
     }
 
     pub(crate) fn on_unsubscribe(&mut self, unsubscribe: Unsubscribe, out: &mut Out) {
@@ -195,12 +196,13 @@ impl MqttEndpoint {
             .map(|code| code.unwrap_or_else(&mut answer))
             .collect();
         out.counts.add(Metric::UnsubackSent);
-        out.send(UnsubAck {
+        let unsuback = UnsubAck {
             packet_id: held.packet_id,
             codes,
             reason_string: None,
             user_properties: Vec::new(),
-        });
+        };
+        self.reply(unsuback, out);
     }
 
     /// Answers come in the order of the requests.

@@ -4,7 +4,7 @@
 //! events that are there, and writes all that follows with one call. A protocol rule that creeps in here has lost its test.
 
 use crate::access::{AccessSession, Answering};
-use crate::connection::Connection;
+use crate::connection::{Connection, ConnectionPermit};
 use crate::metrics::Metrics;
 use crate::transport::Transport;
 use bytes::BytesMut;
@@ -27,7 +27,9 @@ const LINGER: Duration = Duration::from_secs(2);
 const KEEP_BUFFER: usize = 4 << 10;
 
 /// Runs one connection until it ends. Cancelling `shutdown` lets the endpoint say goodbye.
-pub async fn drive<E, W>(
+///
+/// Not an `async fn`, nor are those it calls with `self`: each of them would keep a copy of what it was given for the whole life of the connection.
+pub fn drive<E, W>(
     endpoint: E,
     wire: W,
     connection: Connection,
@@ -35,7 +37,8 @@ pub async fn drive<E, W>(
     access: Box<dyn AccessSession>,
     metrics: Arc<Metrics>,
     shutdown: CancellationToken,
-) where
+) -> impl Future<Output = ()> + use<E, W>
+where
     E: Endpoint,
     W: Wire<In = E::In, Out = E::Out>,
 {
@@ -51,9 +54,9 @@ pub async fn drive<E, W>(
         events: VecDeque::new(),
         reading: BytesMut::new(),
         writing: BytesMut::new(),
+        _permit: permit,
     };
-    link.run(shutdown).await;
-    drop(permit);
+    link.run(shutdown)
 }
 
 struct Link<E: Endpoint, W> {
@@ -67,6 +70,8 @@ struct Link<E: Endpoint, W> {
     events: VecDeque<BusEvent>,
     reading: BytesMut,
     writing: BytesMut,
+    /// Counts the connection until it ends.
+    _permit: ConnectionPermit,
 }
 
 /// The conversation with the access service: ours to go on with, or away with a question.
@@ -125,7 +130,19 @@ where
                 Woken::Events | Woken::CaughtUp => {}
             }
         }
-        self.finish().await;
+        self.port.submit(&mut self.out.bus);
+        self.metrics.add(&mut self.out.counts);
+        // The endpoint is done: its last words, then the end of the link.
+        let Self {
+            mut transport,
+            port,
+            mut writing,
+            _permit,
+            ..
+        } = self;
+        drop(port);
+        let _ = tokio::time::timeout(LINGER, transport.write(&mut writing)).await;
+        transport.close(LINGER).await;
     }
 
     fn now(&self) -> headgate_model::Instant {
@@ -139,6 +156,8 @@ where
     }
 
     fn encode(&mut self) {
+        let frames = u32::try_from(self.out.frames.len()).unwrap_or(u32::MAX);
+        self.out.counts.add_n(Metric::PacketsSent, frames);
         for frame in self.out.frames.drain(..) {
             self.wire.encode(frame, &mut self.writing);
         }
@@ -228,21 +247,6 @@ where
             () = poll_fn(|cx| hub.poll_caught_up(cx)), if takes_frames && !caught_up => Woken::CaughtUp,
             () = shutdown.cancelled(), if !told => Woken::Shutdown,
         }
-    }
-
-    /// The endpoint is done: its last words, then the end of the link.
-    async fn finish(mut self) {
-        self.port.submit(&mut self.out.bus);
-        self.metrics.add(&mut self.out.counts);
-        let Self {
-            mut transport,
-            port,
-            mut writing,
-            ..
-        } = self;
-        drop(port);
-        let _ = tokio::time::timeout(LINGER, transport.write(&mut writing)).await;
-        transport.close(LINGER).await;
     }
 }
 

@@ -178,6 +178,12 @@ impl DecodeError {
                 property: PropertyId::SessionExpiryInterval,
             } => ReasonCode::ProtocolError,
 
+            // [MQTT-3.3.2-8]
+            Self::PropertyValue {
+                property: PropertyId::TopicAlias,
+                ..
+            } => ReasonCode::TopicAliasInvalid,
+
             Self::ReservedType(_)
             | Self::HeaderFlags { .. }
             | Self::QosBits(_)

@@ -392,14 +392,16 @@ impl Bus {
                 return true;
             }
             self.counters.drop(DropReason::QueueFull);
-            let victim = if session.queued_qos0 > 0 {
+            let victim = if incoming.size() > self.settings.max_queued_bytes {
+                None // It would not fit into an empty queue.
+            } else if session.queued_qos0 > 0 {
                 session.queue.iter().position(|q| q.qos == Qos::AtMostOnce)
             } else if incoming.qos == Qos::AtMostOnce || self.settings.when_full != QueueFull::DropOldest {
                 None
             } else {
-                // The oldest of the least important ones.
+                // The oldest of the least important ones; but what was sent must be sent again. [MQTT-4.4.0-1]
                 let least = session.queue.back().map_or(0, |q| q.priority);
-                session.queue.iter().position(|q| q.priority == least)
+                session.queue.iter().position(|q| q.priority == least && !q.sent)
             };
             let Some(victim) = victim.and_then(|at| session.dequeue_at(at)) else {
                 return false;

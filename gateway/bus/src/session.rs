@@ -236,8 +236,19 @@ impl Session {
     }
 
     /// Whether one more delivery of `size` bytes is over a limit.
+    ///
+    /// What only waits for its commit and has room in the receiver's window does not count: it is on its way.
     pub fn is_full(&self, size: usize, settings: &BusSettings) -> bool {
-        self.queue.len() >= settings.max_queued_messages
+        let window = usize::from(self.receive_maximum).saturating_sub(self.quota_used);
+        let on_the_way = if self.is_online() {
+            window.min(self.credit as usize)
+        } else {
+            0
+        };
+        if self.queue.len() < on_the_way {
+            return false;
+        }
+        self.queue.len() - on_the_way >= settings.max_queued_messages
             || self.queued_bytes + size > settings.max_queued_bytes
     }
 

@@ -5,6 +5,7 @@ use tokio::net::TcpStream;
 
 use crate::bench::{Bench, local, talk, within};
 
+/// [MQTT-4.2.0-1] [3.1.1 MQTT-7.1.1-1] TCP: an ordered, lossless stream of bytes both ways.
 #[tokio::test]
 async fn bytes_go_both_ways_and_the_peer_is_known() {
     let mut bench = Bench::start(ListenerSettings {
