@@ -1,78 +1,25 @@
-//! `headgate pub` and `headgate sub`, against a broker that is not ours and against ours.
+//! `headgate pub` and `headgate sub`: what they can be told, and what they say.
 
 use headgate_tests::ALL;
-use headgate_tests::blackbox::{Certificates, Setup, Transport, eventually, headgate, install};
+use headgate_tests::blackbox::{Daemon, Setup, Transport, headgate};
 use std::io::{BufRead, BufReader, Lines, Write};
-use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::net::TcpListener;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
-/// mosquitto, with a listener for TCP, TLS and WebSocket each.
-struct Mosquitto {
-    folder: tempfile::TempDir,
-    ports: [u16; 3],
-    child: Child,
-}
-
-impl Mosquitto {
-    fn start() -> Self {
-        install();
-        let folder = tempfile::tempdir().unwrap();
-        let certificates = Certificates::create(folder.path());
-        // Ports that were free a moment ago.
-        let ports = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-        let ports = ports.map(|listener| listener.local_addr().unwrap().port());
-        let (certificate, key) = (certificates.certificate.display(), certificates.key.display());
-        let [tcp, tls, ws] = ports;
-        let config = format!(
-            "allow_anonymous true\nuser root\nlistener {tcp} 127.0.0.1\nlistener {tls} 127.0.0.1\n\
-             certfile {certificate}\nkeyfile {key}\nlistener {ws} 127.0.0.1\nprotocol websockets\n"
-        );
-        std::fs::write(folder.path().join("mosquitto.conf"), config).unwrap();
-        let child = Self::run(folder.path());
-        let mosquitto = Self { folder, ports, child };
-        mosquitto.wait();
-        mosquitto
-    }
-
-    fn run(folder: &Path) -> Child {
-        let mut command = Command::new("mosquitto");
-        command.arg("-c").arg(folder.join("mosquitto.conf"));
-        command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-        command.stderr(Stdio::null()).spawn().unwrap()
-    }
-
-    fn wait(&self) {
-        for port in self.ports {
-            eventually("mosquitto", || TcpStream::connect(("127.0.0.1", port)).ok());
+/// Arguments that lead to the gateway.
+fn way(daemon: &Daemon<'_>, transport: Transport) -> Vec<String> {
+    let (port, ca) = (daemon.port(transport), daemon.setup().ca().display().to_string());
+    let mut args = match transport {
+        Transport::Tcp | Transport::Tls => {
+            vec!["-h".into(), "localhost".into(), "-p".into(), port.to_string()]
         }
+        Transport::Ws => vec!["--url".into(), format!("ws://localhost:{port}")],
+        Transport::Wss => vec!["--url".into(), format!("wss://localhost:{port}/mqtt")],
+    };
+    if transport.is_secure() {
+        args.extend(["--cafile".into(), ca]);
     }
-
-    fn restart(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-        self.child = Self::run(self.folder.path());
-        self.wait();
-    }
-
-    /// Arguments that lead to it by TCP, TLS and WebSocket.
-    fn ways(&self) -> [Vec<String>; 3] {
-        let [tcp, tls, ws] = self.ports;
-        let ca = self.folder.path().join("ca.pem").display().to_string();
-        let args = |args: &[&str]| args.iter().map(|&arg| arg.to_owned()).collect();
-        [
-            args(&["-h", "127.0.0.1", "-p", &tcp.to_string()]),
-            args(&["-h", "localhost", "-p", &tls.to_string(), "--cafile", &ca]),
-            args(&["--url", &format!("ws://localhost:{ws}/mqtt")]),
-        ]
-    }
-}
-
-impl Drop for Mosquitto {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+    args
 }
 
 fn command(name: &str, way: &[String], args: &[&str]) -> Command {
@@ -145,9 +92,10 @@ impl Drop for Sub {
 }
 
 #[test]
-fn messages_pass_through_a_broker_that_is_not_ours() {
-    let mosquitto = Mosquitto::start();
-    for way in mosquitto.ways() {
+fn messages_pass_by_every_way() {
+    let setup = Setup::new();
+    let daemon = setup.start();
+    for way in Transport::ALL.map(|transport| way(&daemon, transport)) {
         for version in ALL.map(|version| version.to_string()) {
             let topic = format!("t/{version}/{}", way.len());
             let mut sub = Sub::start(
@@ -164,9 +112,10 @@ fn messages_pass_through_a_broker_that_is_not_ours() {
 
 #[test]
 fn a_payload_comes_from_wherever_it_is_told() {
-    let mosquitto = Mosquitto::start();
-    let [way, ..] = mosquitto.ways();
-    let file = mosquitto.folder.path().join("payload");
+    let setup = Setup::new();
+    let daemon = setup.start();
+    let way = way(&daemon, Transport::Tcp);
+    let file = setup.folder().join("payload");
     std::fs::write(&file, "from a file").unwrap();
     let mut sub = Sub::start(&way, &["-t", "p", "-q", "2"]);
     published(&way, &["-t", "p", "-f", file.to_str().unwrap()], "");
@@ -188,8 +137,9 @@ fn a_payload_comes_from_wherever_it_is_told() {
 
 #[test]
 fn properties_travel() {
-    let mosquitto = Mosquitto::start();
-    let [way, ..] = mosquitto.ways();
+    let setup = Setup::new();
+    let daemon = setup.start();
+    let way = way(&daemon, Transport::Tcp);
     let mut sub = Sub::start(&way, &["-t", "p", "--json"]);
     let told = [
         "--content-type",
@@ -225,8 +175,9 @@ fn properties_travel() {
 
 #[test]
 fn sub_prints_what_is_wanted_and_ends_when_it_is_enough() {
-    let mosquitto = Mosquitto::start();
-    let [way, ..] = mosquitto.ways();
+    let setup = Setup::new();
+    let daemon = setup.start();
+    let way = way(&daemon, Transport::Tcp);
     published(&way, &["-t", "r/1", "-m", "kept", "-r", "-q", "1"], "");
     let run = |args: &[&str]| {
         let output = command("sub", &way, args).output().unwrap();
@@ -248,8 +199,9 @@ fn sub_prints_what_is_wanted_and_ends_when_it_is_enough() {
 /// A client that acknowledges does not get the last message again.
 #[test]
 fn what_was_printed_does_not_come_again() {
-    let mosquitto = Mosquitto::start();
-    let [way, ..] = mosquitto.ways();
+    let setup = Setup::new();
+    let daemon = setup.start();
+    let way = way(&daemon, Transport::Tcp);
     let session = ["-i", "again", "-c", "-t", "s", "-q", "2"];
     let run = |count: &str| {
         let output = command("sub", &way, &session)
@@ -267,26 +219,28 @@ fn what_was_printed_does_not_come_again() {
 }
 
 #[test]
-fn sub_comes_back_when_the_broker_does() {
-    let mut mosquitto = Mosquitto::start();
-    let [way, ..] = mosquitto.ways();
+fn sub_comes_back_when_the_gateway_does() {
+    let setup = Setup::new();
+    let daemon = setup.start();
+    let way = way(&daemon, Transport::Tcp);
     let mut sub = Sub::start(&way, &["-t", "b"]);
-    mosquitto.restart();
+    let _daemon = daemon.restart();
     // It is back some time; until then nobody listens.
     let line = std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| sub.line());
+        // What is retained comes again.
+        let waiting = scope.spawn(|| std::iter::repeat_with(|| sub.line()).find(|line| line != "ready"));
         while !waiting.is_finished() {
             published(&way, &["-t", "b", "-m", "again"], "");
         }
         waiting.join().unwrap()
     });
-    assert_eq!(line, "again");
+    assert_eq!(line.as_deref(), Some("again"));
 }
 
 /// Each failure ends with an error that says what is wrong.
 #[test]
 fn failures_are_told_in_clear_words() {
-    let mosquitto = Mosquitto::start();
+    let other = Setup::new();
     let setup = Setup::with("[auth]\nanonymous = \"nowhere\"\n");
     let daemon = setup.start();
     let tls = format!("mqtts://127.0.0.1:{}", daemon.port(Transport::Tls));
@@ -296,16 +250,15 @@ fn failures_are_told_in_clear_words() {
         .local_addr()
         .unwrap()
         .to_string();
-    let ws = format!("ws://127.0.0.1:{}", mosquitto.ports[0]);
+    let ws = format!("ws://127.0.0.1:{}", daemon.port(Transport::Tcp));
     let ca = setup.ca().to_str().unwrap();
-    let other_ca = mosquitto.folder.path().join("ca.pem");
     let url = |url: &str| vec!["--url".to_owned(), url.to_owned()];
     for (way, args, words) in [
         (url("mqtt://nowhere.invalid"), vec![], "cannot be resolved"),
         (url(&format!("mqtt://{closed}")), vec![], "Connection refused"),
         (
             url(&tls),
-            vec!["--cafile", other_ca.to_str().unwrap()],
+            vec!["--cafile", other.ca().to_str().unwrap()],
             "(see --cafile)",
         ),
         (url(&tls), vec!["--cafile", "/does/not/exist"], "/does/not/exist"),

@@ -9,8 +9,8 @@ mod tools;
 
 pub use daemon::{Daemon, Setup, Transport, headgate};
 pub use peer::Peer;
-pub use pki::Certificates;
-pub use tools::{Job, Listening, Message, Tool, Will, install, lossless};
+use pki::Certificates;
+pub use tools::{Job, Listening, Message, Tool, Will, lossless};
 
 use std::time::{Duration, Instant};
 

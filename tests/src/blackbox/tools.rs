@@ -270,11 +270,6 @@ fn headgate_sub(daemon: &Daemon<'_>, job: &Job, filters: &[&str]) -> Command {
     command
 }
 
-/// Installs what is not ours, once.
-pub fn install() {
-    clients();
-}
-
 /// Where the clients are that are not ours, installed at need.
 fn clients() -> &'static Path {
     static CLIENTS: OnceLock<PathBuf> = OnceLock::new();
