@@ -106,6 +106,9 @@ pub fn explain(error: &io::Error) -> String {
             CertificateError::UnknownIssuer => {
                 "its certificate is signed by an authority that is not known here (see --cafile)"
             }
+            CertificateError::BadSignature => {
+                "its certificate is not signed by the authority of that name that is known here (see --cafile)"
+            }
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
                 "its certificate has expired"
             }

@@ -119,8 +119,13 @@ impl Setup {
     /// # Panics
     /// If it does not start.
     pub fn start(&self) -> Daemon<'_> {
+        // The system chooses the ports.
+        self.start_at(Transport::ALL.map(|transport| (transport, 0)).into())
+    }
+
+    fn start_at(&self, wanted: BTreeMap<Transport, u16>) -> Daemon<'_> {
         let config = self.folder.path().join("headgate.toml");
-        std::fs::write(&config, self.config()).expect("it is written");
+        std::fs::write(&config, self.config(&wanted)).expect("it is written");
         let log = self.folder.path().join("log");
         let file = File::options()
             .create(true)
@@ -167,11 +172,13 @@ impl Setup {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    fn config(&self) -> String {
+    fn config(&self, ports: &BTreeMap<Transport, u16>) -> String {
         let mut text = format!("data_dir = \"data\"\n{}\n", self.more);
-        for transport in Transport::ALL {
+        for (transport, port) in ports {
             let name = transport.name();
-            text += &format!("[[listeners]]\nname = \"{name}\"\nkind = \"{name}\"\nbind = \"127.0.0.1:0\"\n");
+            text += &format!(
+                "[[listeners]]\nname = \"{name}\"\nkind = \"{name}\"\nbind = \"127.0.0.1:{port}\"\n"
+            );
             if transport.is_secure() {
                 let (certificate, key) = (&self.certificates.certificate, &self.certificates.key);
                 text += &format!("[listeners.tls]\ncertificate = {certificate:?}\nkey = {key:?}\n");
@@ -187,7 +194,7 @@ impl Default for Setup {
     }
 }
 
-/// The system chose the ports; the log tells them.
+/// The log tells the ports.
 fn ports(log: &str) -> BTreeMap<Transport, u16> {
     let port = |transport: Transport| {
         let listener = format!(" listener={} ", transport.name());
@@ -207,7 +214,7 @@ pub struct Daemon<'a> {
     ports: BTreeMap<Transport, u16>,
 }
 
-impl Daemon<'_> {
+impl<'a> Daemon<'a> {
     /// What it is made of.
     pub fn setup(&self) -> &Setup {
         self.setup
@@ -250,6 +257,17 @@ impl Daemon<'_> {
         assert!(self.is_alive(), "it ended by itself: {}", self.setup.log());
         self.child.kill().expect("it is killed");
         self.child.wait().expect("it ends");
+    }
+
+    /// Kills it and starts another on the same ports.
+    ///
+    /// # Panics
+    /// If that one does not start.
+    #[must_use]
+    pub fn restart(self) -> Daemon<'a> {
+        let (setup, ports) = (self.setup, self.ports.clone());
+        self.kill();
+        setup.start_at(ports)
     }
 
     /// Ends it as an operator would: SIGTERM.

@@ -9,7 +9,7 @@ mod tools;
 
 pub use daemon::{Daemon, Setup, Transport, headgate};
 pub use peer::Peer;
-pub use pki::Certificates;
+use pki::Certificates;
 pub use tools::{Job, Listening, Message, Tool, Will, lossless};
 
 use std::time::{Duration, Instant};
