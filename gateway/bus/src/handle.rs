@@ -7,7 +7,7 @@
 use crate::bus::{Bus, BusOutputs, Notice};
 use crate::stats::BusStats;
 use headgate_model::{
-    BusCommand, BusEvent, CloseReason, EndpointId, Instant, Message, Store, StoreOp, WallTime,
+    BusCommand, BusEvent, CloseReason, EndpointId, Instant, Message, Store, StoreError, StoreOp, WallTime,
 };
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
@@ -61,6 +61,11 @@ impl Clock {
 const MAX_WAITING_OPS: usize = 20_000;
 /// Operations committed at once at most.
 const MAX_COMMIT_OPS: usize = 4_096;
+
+/// Operations kept in memory while the store takes none.
+const MAX_UNWRITTEN_OPS: usize = 100_000;
+/// How often a store that failed is tried again.
+const RETRY: Duration = Duration::from_secs(1);
 
 type NoticeSink = Box<dyn Fn(Vec<Notice>) + Send + Sync>;
 
@@ -311,48 +316,91 @@ impl Hub {
     }
 
     /// Takes all that waits, makes it durable at once, reports, and so on: one commit serves everything that came while the last one ran.
-    fn run_commits(&self, mut store: Box<dyn Store>) {
-        loop {
-            let mut commits = self.0.commits.lock();
-            while commits.batches.is_empty() {
-                if commits.stop {
-                    drop(commits);
-                    drop(store); // it may have last words for the disk
-                    self.0.commits.lock().stopped = true;
-                    self.0.commits_changed.notify_all();
-                    return;
-                }
-                self.0.commits_changed.wait(&mut commits);
-            }
-            let mut ops = 0;
-            let count = commits
-                .batches
-                .iter()
-                .take_while(|(_, batch)| {
-                    ops += batch.len();
-                    ops <= MAX_COMMIT_OPS || ops == batch.len()
-                })
-                .count();
-            let batches: Vec<(u64, Vec<StoreOp>)> = commits.batches.drain(..count).collect();
-            drop(commits);
-
-            let last = batches.last().expect("at least one").0;
+    fn run_commits(&self, store: Box<dyn Store>) {
+        let mut committer = Committer {
+            store,
+            unwritten: Vec::new(),
+            gave_up: false,
+        };
+        while let Some(batches) = self.next_batches(!committer.unwritten.is_empty()) {
+            let last = batches.last().map(|(number, _)| *number);
             let ops: Vec<StoreOp> = batches.into_iter().flat_map(|(_, ops)| ops).collect();
-            let result = store.commit(&ops);
-            self.0.failing.store(result.is_err(), Ordering::Relaxed);
-            match result {
-                Ok(()) => self.turn(|bus, now, out| bus.committed(last, now, out)),
-                Err(error) => {
-                    tracing::error!(%error, "commit failed: publishers are refused");
-                    self.turn(|bus, now, out| bus.commit_failed(last, now, out));
+            let count = ops.len();
+            let result = committer.commit(ops);
+            let was_failing = self.0.failing.swap(result.is_err(), Ordering::Relaxed);
+            match (result, last) {
+                (Ok(()), Some(last)) => self.turn(|bus, now, out| bus.committed(last, now, out)),
+                (Err(error), last) => {
+                    if !was_failing {
+                        tracing::error!(%error, "commit failed: what cannot be made durable is refused");
+                    }
+                    if let Some(last) = last {
+                        self.turn(|bus, now, out| bus.commit_failed(last, now, out));
+                    }
                 }
+                (Ok(()), None) => tracing::info!("the store takes commits again"),
             }
             let mut commits = self.0.commits.lock();
-            self.0.waiting_ops.fetch_sub(ops.len(), Ordering::AcqRel);
+            self.0.waiting_ops.fetch_sub(count, Ordering::AcqRel);
             if self.is_caught_up() {
                 commits.stalled.drain(..).for_each(Waker::wake);
             }
         }
+        drop(committer); // the store may have last words for the disk
+        self.0.commits.lock().stopped = true;
+        self.0.commits_changed.notify_all();
+    }
+
+    /// All batches that wait, as many as one commit takes; none when it is time to `retry`; `None` when the bus has stopped.
+    fn next_batches(&self, retry: bool) -> Option<Vec<(u64, Vec<StoreOp>)>> {
+        let mut commits = self.0.commits.lock();
+        while commits.batches.is_empty() {
+            if commits.stop {
+                return None;
+            }
+            if !retry {
+                self.0.commits_changed.wait(&mut commits);
+            } else if self.0.commits_changed.wait_for(&mut commits, RETRY).timed_out() {
+                return Some(Vec::new());
+            }
+        }
+        let mut ops = 0;
+        let count = commits
+            .batches
+            .iter()
+            .take_while(|(_, batch)| {
+                ops += batch.len();
+                ops <= MAX_COMMIT_OPS || ops == batch.len()
+            })
+            .count();
+        Some(commits.batches.drain(..count).collect())
+    }
+}
+
+/// The store, and what it could not write: the bus goes on with it in memory, so it must be written before anything that comes later.
+struct Committer {
+    store: Box<dyn Store>,
+    unwritten: Vec<StoreOp>,
+    /// More is unwritten than is kept: nothing is promised any more until a restart begins with what is durable.
+    gave_up: bool,
+}
+
+impl Committer {
+    fn commit(&mut self, ops: Vec<StoreOp>) -> Result<(), StoreError> {
+        if self.gave_up {
+            let cause = "too much could not be written; restart the gateway when the disk is well".into();
+            return Err(StoreError::Io {
+                what: "commit",
+                cause,
+            });
+        }
+        self.unwritten.extend(ops);
+        let result = self.store.commit(&self.unwritten);
+        self.gave_up = result.is_err() && self.unwritten.len() > MAX_UNWRITTEN_OPS;
+        if result.is_ok() || self.gave_up {
+            self.unwritten = Vec::new();
+        }
+        result
     }
 }
 

@@ -174,6 +174,40 @@ async fn acknowledgements_wait_for_the_store() {
     hub.stop();
 }
 
+/// What could not be written is not forgotten: the bus goes on with it, so it is written as soon as the store takes it.
+#[tokio::test]
+async fn a_store_that_recovers_gets_what_it_missed() {
+    let (failing, committed) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(0)));
+    let hub = hub(Gate {
+        failing: Arc::clone(&failing),
+        committed: Arc::clone(&committed),
+        ..Gate::default()
+    });
+    let port = hub.attach();
+    let mut events = VecDeque::new();
+    port.submit(&mut vec![open("durable", NEVER)]);
+    assert_eq!(
+        next(&port, &mut events).await,
+        BusEvent::Kicked,
+        "its session cannot be promised"
+    );
+    assert!(hub.is_failing());
+    failing.store(false, Ordering::SeqCst);
+    let recovered = async {
+        while hub.is_failing() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), recovered)
+        .await
+        .expect("it is tried again by itself");
+    assert!(
+        committed.load(Ordering::SeqCst) >= 2,
+        "the session as it was opened and as it was left"
+    );
+    hub.stop();
+}
+
 #[tokio::test]
 async fn what_is_due_happens_by_itself() {
     let hub = hub(Gate::default());
