@@ -24,7 +24,7 @@ pub struct ConnectionArgs {
     /// Port; without it 1883, with TLS 8883.
     #[arg(short, long, help_heading = "Connection")]
     port: Option<u16>,
-    /// Server as mqtt[s]://[USER[:PASSWORD]@]HOST[:PORT], ws[s]://HOST[:PORT][/PATH] or unix:PATH.
+    /// Server as `mqtt[s]://[USER[:PASSWORD]@]HOST[:PORT]`, `ws[s]://HOST[:PORT][/PATH]` or `unix:PATH`.
     #[arg(long, value_name = "URL", conflicts_with_all = ["host", "port"], help_heading = "Connection")]
     url: Option<Target>,
     /// MQTT version: 3.1, 3.1.1 or 5.
