@@ -5,6 +5,7 @@ use crate::index::{Entry, Slot};
 use crate::retained::Kept;
 use crate::routing::priority_of;
 use crate::session::{Body, Queued, Session};
+use crate::stats::DropReason;
 use hashbrown::HashMap;
 use headgate_model::bus::NEVER;
 use headgate_model::store::{MessageId, SessionImage, StoredMessage};
@@ -201,14 +202,11 @@ impl Bus {
             self.end_session(slot, now, out);
             return;
         }
-        if !store_qos0 && session.queued_qos0 > 0 {
-            let qos0: Vec<usize> = (0..session.queue.len())
-                .filter(|at| session.queue[*at].qos == Qos::AtMostOnce)
-                .collect();
-            for at in qos0.into_iter().rev() {
-                session.dequeue_at(at);
-            }
-        }
+        let qos0 = if store_qos0 || session.queued_qos0 == 0 {
+            Vec::new()
+        } else {
+            session.take_queued(|queued| queued.qos == Qos::AtMostOnce)
+        };
         session.ends_at = session.end_after(now);
         if let Some(delay) = session.will.as_ref().map(|w| w.delay) {
             session.will_due = Some(now + delay);
@@ -216,6 +214,8 @@ impl Bus {
         let op = StoreOp::PutSession(session.id, Box::new(session.record(epoch)));
         self.ops.push(op);
         self.set_timers(slot);
+        qos0.iter()
+            .for_each(|_| self.counters.drop(DropReason::OfflineQos0));
         if self.session(slot).will_due.is_some_and(|at| at <= now) {
             let id = self.session(slot).id;
             self.will_is_due(slot, id, now, out);
@@ -247,39 +247,18 @@ impl Bus {
 
     /// A client that leaves keeps its session: what came by shared subscriptions goes to members that are there. MQTT 5 §4.8.2.
     fn pass_on_shared(&mut self, slot: Slot, now: Instant, out: &mut BusOutputs) {
+        let others = |bus: &Self, queued: &Queued| {
+            bus.index.group(queued.group).is_some_and(|group| {
+                group
+                    .members
+                    .iter()
+                    .any(|m| m.session != slot && bus.session(m.session).endpoint.is_some())
+            })
+        };
         let movable = |bus: &Self, queued: &Queued| {
-            queued.group != 0
-                && !(queued.qos == Qos::ExactlyOnce && queued.sent)
-                && bus.index.group(queued.group).is_some_and(|group| {
-                    group
-                        .members
-                        .iter()
-                        .any(|m| m.session != slot && bus.session(m.session).endpoint.is_some())
-                })
+            queued.group != 0 && !(queued.qos == Qos::ExactlyOnce && queued.sent) && others(bus, queued)
         };
-        if self.session(slot).queue.iter().all(|queued| queued.group == 0) {
-            return;
-        }
-        let places: Vec<usize> = {
-            let session = self.session(slot);
-            (0..session.queue.len())
-                .filter(|at| movable(self, &session.queue[*at]))
-                .collect()
-        };
-        let session = self.session_mut(slot);
-        let mut left: Vec<Queued> = places
-            .into_iter()
-            .rev()
-            .filter_map(|at| session.dequeue_at(at))
-            .collect();
-        left.reverse();
-        let id = session.id;
-        let stored = left
-            .iter()
-            .filter(|q| q.body.is_some())
-            .map(|q| StoreOp::DeleteQueued(id, q.seq));
-        self.ops.extend(stored);
-        self.hand_on(slot, left, now, out);
+        self.hand_on_queued(slot, movable, now, out);
     }
 
     /// Ends a session: its will first, if it is still due \[MQTT-3.1.2-8\]; then everything it held is let go.

@@ -485,6 +485,33 @@ impl Bus {
         self.pump(slot, now, out);
     }
 
+    /// [`Bus::hand_on`] for what is queued and `chosen`.
+    pub(crate) fn hand_on_queued(
+        &mut self,
+        slot: Slot,
+        chosen: impl Fn(&Self, &Queued) -> bool,
+        now: Instant,
+        out: &mut BusOutputs,
+    ) {
+        let marks: Vec<bool> = self
+            .session(slot)
+            .queue
+            .iter()
+            .map(|queued| chosen(self, queued))
+            .collect();
+        if !marks.contains(&true) {
+            return;
+        }
+        let mut marks = marks.into_iter();
+        let session = self.session_mut(slot);
+        let left = session.take_queued(|_| marks.next() == Some(true));
+        let id = session.id;
+        let stored = left.iter().filter(|queued| queued.body.is_some());
+        self.ops
+            .extend(stored.map(|queued| StoreOp::DeleteQueued(id, queued.seq)));
+        self.hand_on(slot, left, now, out);
+    }
+
     /// Gives what came to a session by shared subscriptions, and was not acknowledged, to other members. MQTT 5 §4.8.2.
     pub(crate) fn hand_on(&mut self, slot: Slot, left: Vec<Queued>, now: Instant, out: &mut BusOutputs) {
         for queued in left {

@@ -230,6 +230,22 @@ impl Session {
         Some(queued)
     }
 
+    /// Takes all that are `chosen` out of the queue, in order, in one pass.
+    pub fn take_queued(&mut self, mut chosen: impl FnMut(&Queued) -> bool) -> Vec<Queued> {
+        let mut taken = Vec::new();
+        let mut kept = VecDeque::with_capacity(self.queue.len());
+        for queued in self.queue.drain(..) {
+            if chosen(&queued) {
+                taken.push(queued);
+            } else {
+                kept.push_back(queued);
+            }
+        }
+        self.queue = kept;
+        taken.iter().for_each(|queued| self.account_removed(queued));
+        taken
+    }
+
     fn account_removed(&mut self, queued: &Queued) {
         self.queued_bytes -= queued.size();
         self.queued_qos0 -= usize::from(queued.qos == Qos::AtMostOnce);

@@ -4,7 +4,7 @@ use crate::bus::{Bus, BusOutputs};
 use crate::index::{Entry, Slot};
 use crate::retained::Scanned;
 use crate::routing::{Shared, Target, identifiers};
-use crate::session::Scan;
+use crate::session::{Queued, Scan};
 use crate::settings::RewriteAction;
 use headgate_model::bus::Refusal;
 use headgate_model::{
@@ -153,23 +153,8 @@ impl Bus {
         self.index.remove(&key.0, key.1.as_ref(), slot);
         if let Some(group) = group {
             // It has left the group: what it was not yet sent goes to those who stay.
-            let session = self.session_mut(slot);
-            let mut left = Vec::new();
-            let mut at = 0;
-            while at < session.queue.len() {
-                if session.queue[at].group == group && !session.queue[at].sent {
-                    left.extend(session.dequeue_at(at));
-                } else {
-                    at += 1;
-                }
-            }
-            let id = session.id;
-            let stored = left
-                .iter()
-                .filter(|q| q.body.is_some())
-                .map(|q| StoreOp::DeleteQueued(id, q.seq));
-            self.ops.extend(stored);
-            self.hand_on(slot, left, now, out);
+            let unsent = |_: &Self, queued: &Queued| queued.group == group && !queued.sent;
+            self.hand_on_queued(slot, unsent, now, out);
         }
         true
     }
