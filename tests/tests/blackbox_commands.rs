@@ -205,7 +205,7 @@ fn what_was_printed_does_not_come_again() {
     let session = ["-i", "again", "-c", "-t", "s", "-q", "2"];
     let run = |count: &str| {
         let output = command("sub", &way, &session)
-            .args(["-C", count, "-W", "60"])
+            .args(["-T", "ready", "-C", count, "-W", "60"])
             .output()
             .unwrap();
         assert!(output.status.success());

@@ -117,8 +117,10 @@ impl Tool {
     pub fn publish(self, daemon: &Daemon<'_>, job: &Job, messages: &[Message]) {
         match self {
             Self::Mosquitto | Self::Headgate => {
-                for message in messages {
-                    succeed(self.single(daemon, job, message));
+                for (n, message) in messages.iter().enumerate() {
+                    // Another client each: one of the same name that comes at once takes over from one that is not done.
+                    let id = format!("{}-{n}", job.id);
+                    succeed(self.single(daemon, &Job { id, ..job.clone() }, message));
                 }
             }
             Self::Paho | Self::MqttJs => succeed(self.script(daemon, job, &[], messages)),
@@ -376,9 +378,11 @@ impl Listening {
         self.child.wait().expect("it ends");
     }
 
-    fn next_line(&self) -> Message {
-        let line = self.lines.recv_timeout(HANG);
-        let line = line.unwrap_or_else(|error| panic!("no message for {}: {error}", self.command));
+    fn next_line(&mut self) -> Message {
+        let line = self.lines.recv_timeout(HANG).unwrap_or_else(|error| {
+            let ended = self.child.try_wait();
+            panic!("no message for {}: {error}; ended: {ended:?}", self.command)
+        });
         let value: Value = serde_json::from_str(&line).expect("a line of JSON");
         Message {
             topic: value["topic"].as_str().expect("a topic").to_owned(),
