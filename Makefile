@@ -2,7 +2,7 @@
 CARGO ?= cargo
 FUZZ_SECONDS ?= 60
 
-.PHONY: run test check fuzz docs clauses
+.PHONY: run test check fuzz bench docs clauses
 
 ## Build the gateway and start it on its embedded defaults (loopback only).
 run:
@@ -22,6 +22,11 @@ check:
 ## Mutated inputs against the codecs for FUZZ_SECONDS.
 fuzz:
 	HEADGATE_FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test --release -p headgate-mqtt-codec --test fuzz -- --nocapture
+
+## What a delivered message costs, beside Debian's mosquitto; the table goes into docs/performance.md.
+bench:
+	$(CARGO) build --release -p headgate
+	tests/tools/bench.sh --write $${CARGO_TARGET_DIR:-target}/release/headgate
 
 ## The configuration reference, from the program itself.
 docs:

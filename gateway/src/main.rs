@@ -1,5 +1,6 @@
 //! The Headgate gateway: one binary that runs the gateway and speaks to it.
 
+mod bench;
 mod client;
 mod commands;
 mod config;
@@ -35,6 +36,8 @@ enum Command {
     Pub(Box<commands::publish::PublishCommand>),
     /// Subscribe, and print what comes.
     Sub(Box<commands::subscribe::SubscribeCommand>),
+    /// Put load on an MQTT broker and measure what it costs.
+    Bench(Box<commands::bench::BenchCommand>),
 }
 
 fn main() -> ExitCode {
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Command::Users(users) => users.run(),
         Command::Pub(publish) => publish.run(),
         Command::Sub(subscribe) => subscribe.run(),
+        Command::Bench(bench) => bench.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -254,7 +254,7 @@ pub fn qos(text: &str) -> Result<Qos, String> {
 }
 
 /// A version, as the standard names it or as mosquitto's tools do.
-fn version(text: &str) -> Result<Version, String> {
+pub fn version(text: &str) -> Result<Version, String> {
     match text.strip_prefix("mqttv").unwrap_or(text) {
         "3.1" | "31" | "3" => Ok(Version::V31),
         "3.1.1" | "311" | "4" => Ok(Version::V311),

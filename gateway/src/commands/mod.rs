@@ -1,5 +1,6 @@
 //! The subcommands that are not the gateway itself.
 
+pub mod bench;
 pub mod check;
 mod connection;
 mod format;
