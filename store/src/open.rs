@@ -94,12 +94,38 @@ fn has_room(path: &Path) -> io::Result<()> {
     written
 }
 
-/// Opens and reads the database where a panic harms nobody.
+/// Opens and reads the database.
 fn probe(path: &Path) -> Result<(sled::Db, Scan), Trouble> {
+    guarded(path, |path| {
+        let db = try_open(path)?;
+        let scan = Scan::read(&db)?;
+        Ok((db, scan))
+    })
+}
+
+/// Opens the database again after it failed: sled 0.34 refuses everything from then on, also when a full disk has room again.
+/// It must hold what was committed; of a commit that failed it may hold all.
+pub fn reopen(path: &Path, commits: u64) -> Result<sled::Db, StoreError> {
+    let (db, found) = guarded(path, |path| {
+        let db = try_open(path)?;
+        let row = db.get(rows::COMMITS_KEY)?.unwrap_or_default();
+        let found = rows::join(rows::COMMITS_KEY, &row, |_| None).and_then(|body| rows::read_number(&body));
+        Ok((db, found.unwrap_or(0)))
+    })
+    .map_err(|trouble| trouble.told(path))?;
+    if found == commits || found == commits + 1 {
+        return Ok(db);
+    }
+    let cause = format!("it came back with commit {found} instead of {commits}");
+    Err(failed("open the store again", cause))
+}
+
+/// Does it where a panic harms nobody, once nobody else has the database.
+fn guarded<T: Send + 'static>(path: &Path, work: fn(&Path) -> Result<T, Trouble>) -> Result<T, Trouble> {
     for _ in 0..LOCK_TRIES {
         let to_open = path.to_owned();
         let opening = std::thread::Builder::new().name("store-open".into());
-        let opened = opening.spawn(move || try_open(&to_open));
+        let opened = opening.spawn(move || work(&to_open));
         let opened = opened.map_err(|e| Trouble::Bad(e.to_string()))?;
         match opened.join() {
             Ok(Err(Trouble::InUse)) => std::thread::sleep(LOCK_PAUSE),
@@ -110,7 +136,7 @@ fn probe(path: &Path) -> Result<(sled::Db, Scan), Trouble> {
     Err(Trouble::InUse)
 }
 
-fn try_open(path: &Path) -> Result<(sled::Db, Scan), Trouble> {
+fn try_open(path: &Path) -> Result<sled::Db, Trouble> {
     let db = sled::Config::new()
         .path(path)
         .flush_every_ms(None)
@@ -126,8 +152,7 @@ fn try_open(path: &Path) -> Result<(sled::Db, Scan), Trouble> {
     {
         return Err(Trouble::Newer(u32::try_from(found).unwrap_or(u32::MAX)));
     }
-    let scan = Scan::read(&db)?;
-    Ok((db, scan))
+    Ok(db)
 }
 
 /// Takes out what cannot be read, so that a later row with the same numbers never meets it; it is kept in a file beside.

@@ -31,14 +31,15 @@ pub enum Durability {
 /// The store on disk.
 #[derive(Debug)]
 pub struct SledStore {
-    db: sled::Db,
+    /// `None` after a failure, until it is opened again.
+    db: Option<sled::Db>,
     /// Our own handle on sled's file, to sync it; `None` when a commit need not survive a power cut.
     file: Option<File>,
     path: PathBuf,
     commits: u64,
     /// What opening read.
     image: Option<StoreImage>,
-    /// Why nothing can be promised any more.
+    /// Why nothing can be promised any more before the next start.
     broken: Option<String>,
     /// Dropped last.
     _lock: File,
@@ -57,7 +58,7 @@ impl SledStore {
             Durability::ProcessCrash => None,
         };
         Ok(Self {
-            db,
+            db: Some(db),
             file,
             path,
             commits: scan.commits,
@@ -68,16 +69,25 @@ impl SledStore {
     }
 
     fn write(&mut self, ops: &[StoreOp]) -> Result<(), StoreError> {
-        let mut stage = Stage::new(&self.db);
+        let db = match self.db.take() {
+            Some(db) => db,
+            None => open::reopen(&self.path, self.commits)?,
+        };
+        self.write_to(&db, ops)?;
+        self.db = Some(db);
+        Ok(())
+    }
+
+    fn write_to(&mut self, db: &sled::Db, ops: &[StoreOp]) -> Result<(), StoreError> {
+        let mut stage = Stage::new(db);
         let staged = ops.iter().try_for_each(|op| stage.take(op));
         let batch = staged.and_then(|()| stage.batch(self.commits + 1));
         let Some(batch) = batch.map_err(|e| failed("read the store", e))? else {
             return Ok(());
         };
-        self.db
-            .apply_batch(batch)
+        db.apply_batch(batch)
             .map_err(|e| failed("write to the store", e))?;
-        self.db.flush().map_err(|e| failed("flush the store", e))?;
+        db.flush().map_err(|e| failed("flush the store", e))?;
         if let Some(file) = &self.file
             && let Err(error) = file.sync_data()
         {
@@ -101,23 +111,23 @@ impl SledStore {
 
 impl Store for SledStore {
     fn load(&mut self) -> Result<StoreImage, StoreError> {
-        match self.image.take() {
-            Some(image) => Ok(image),
-            None => Ok(Scan::read(&self.db)
-                .map_err(|e| failed("read the store", e))?
-                .image),
+        if let Some(image) = self.image.take() {
+            return Ok(image);
         }
+        let db = match self.db.take() {
+            Some(db) => db,
+            None => open::reopen(&self.path, self.commits)?,
+        };
+        let scan = Scan::read(self.db.insert(db));
+        Ok(scan.map_err(|e| failed("read the store", e))?.image)
     }
 
     fn commit(&mut self, ops: &[StoreOp]) -> Result<(), StoreError> {
         if let Some(cause) = &self.broken {
             return Err(failed("write to the store", cause));
         }
-        catch_unwind(AssertUnwindSafe(|| self.write(ops))).unwrap_or_else(|panic| {
-            let cause = open::words(&*panic);
-            self.broken = Some(cause.clone());
-            Err(failed("write to the store", cause))
-        })
+        catch_unwind(AssertUnwindSafe(|| self.write(ops)))
+            .unwrap_or_else(|panic| Err(failed("write to the store", open::words(&*panic))))
     }
 }
 

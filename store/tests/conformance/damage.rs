@@ -2,7 +2,7 @@
 
 use crate::bench::{Home, message, queued, session, subscribe};
 use headgate_model::store::MessageId;
-use headgate_model::{Qos, SessionId, StoreError, StoreImage, StoreOp};
+use headgate_model::{Qos, SessionId, Store, StoreError, StoreImage, StoreOp};
 use headgate_store::{Durability, SledStore};
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
@@ -293,4 +293,33 @@ fn what_comes_and_goes_within_a_commit_is_not_written() {
     assert_eq!(keys, [key(b's', &[1]), b"xcommits".to_vec(), b"xformat".to_vec()]);
     let commits = db.get("xcommits").unwrap().unwrap();
     assert_eq!(commits[12], 1, "a commit that changes nothing is none");
+}
+
+/// Run by hand: `mount -t tmpfs -o size=6m tmpfs /mnt`, `HEADGATE_SMALL_DISK=/mnt cargo test … -- --ignored`.
+#[test]
+#[ignore = "needs a small disk of its own"]
+fn a_full_disk_loses_nothing_and_room_heals_it() {
+    let disk = std::path::PathBuf::from(std::env::var_os("HEADGATE_SMALL_DISK").unwrap());
+    let open = || SledStore::open(disk.join("store"), Durability::PowerLoss).unwrap();
+    let mut store = open();
+    store.load().unwrap();
+    std::fs::write(disk.join("ballast"), vec![0; 1 << 20]).unwrap();
+    let full = (1..)
+        .find(|n| store.commit(&[message(*n, 3000)]).is_err())
+        .unwrap();
+    let delete = [StoreOp::DeleteMessage(MessageId(1))];
+    assert!(store.commit(&delete).is_err(), "not even a delete has room");
+    std::fs::remove_file(disk.join("ballast")).unwrap();
+    store.commit(&delete).unwrap();
+    let image = store.load().unwrap();
+    let ids: Vec<u64> = image
+        .messages
+        .iter()
+        .map(|(id, _)| id.0)
+        .filter(|id| *id < full)
+        .collect();
+    assert!(ids.into_iter().eq(2..full));
+    drop(store);
+    let mut again = open();
+    assert_eq!(again.load().unwrap(), image);
 }
