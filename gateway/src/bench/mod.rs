@@ -1,7 +1,7 @@
 //! `headgate bench`: load on any MQTT broker over TCP, and what it costs.
 //!
 //! One thread, one epoll. [`flow`] decides what is sent and judges what comes, without I/O; [`load`] moves its
-//! bytes; [`connections`] measures connections as such. The handshakes go through the codec, everything that
+//! bytes; [`mod@connections`] measures connections as such. The handshakes go through the codec, everything that
 //! happens once for each message through [`frame`].
 //!
 //! Always true: only messages that were delivered count; what is outstanding is bounded; a run ends by itself.
