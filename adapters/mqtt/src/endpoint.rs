@@ -260,7 +260,11 @@ impl MqttEndpoint {
     fn on_bus(&mut self, event: BusEvent, now: Instant, out: &mut Out) {
         match event {
             BusEvent::Opened { present, expiry } => self.on_opened(present, expiry, now, out),
-            BusEvent::TakenOver => self.goodbye(ReasonCode::SessionTakenOver, out), // [MQTT-3.1.4-3]
+            BusEvent::TakenOver => {
+                let reason = CloseReason::TakenOver;
+                out.bus(BusCommand::Close { reason, expiry: None });
+                self.goodbye(ReasonCode::SessionTakenOver, out); // [MQTT-3.1.4-3]
+            }
             // Its session could not be made durable.
             BusEvent::Kicked if matches!(self.phase, Phase::Opening { .. }) => {
                 self.refuse(ReasonCode::ServerUnavailable, out);

@@ -9,7 +9,7 @@ use crate::metrics::Metrics;
 use crate::transport::Transport;
 use bytes::BytesMut;
 use headgate_bus::handle::{Hub, Port};
-use headgate_model::{Answer, BusEvent, Endpoint, Input, Metric, Outputs, Wire};
+use headgate_model::{Answer, BusEvent, Endpoint, Input, Instant, Metric, Outputs, Wire};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
@@ -23,6 +23,8 @@ const HIGH_WATER: usize = 64 << 10;
 const MAX_COMMANDS: usize = 256;
 /// How long a peer may take to read our last words, and then to close.
 const LINGER: Duration = Duration::from_secs(2);
+/// How long a link is read for what its client had sent before the session was taken over.
+const LAST_WORDS: Duration = Duration::from_millis(2);
 /// Read buffers larger than this are not kept.
 const KEEP_BUFFER: usize = 4 << 10;
 
@@ -54,6 +56,7 @@ where
         events: VecDeque::new(),
         reading: BytesMut::new(),
         writing: BytesMut::new(),
+        last_words: LastWords::NotAsked,
         _permit: permit,
     };
     link.run(shutdown)
@@ -70,6 +73,7 @@ struct Link<E: Endpoint, W> {
     events: VecDeque<BusEvent>,
     reading: BytesMut,
     writing: BytesMut,
+    last_words: LastWords,
     /// Counts the connection until it ends.
     _permit: ConnectionPermit,
 }
@@ -80,6 +84,13 @@ enum Access {
     Asked(Answering),
     /// Never between two steps.
     Moving,
+}
+
+/// See [`Link::takes_last_words`].
+enum LastWords {
+    NotAsked,
+    Until(std::time::Instant),
+    Taken,
 }
 
 /// What a wait ended with.
@@ -122,7 +133,12 @@ where
                     self.step(Input::Closed);
                 }
                 Woken::Answer(answer) => self.step(Input::Answer(answer)),
-                Woken::Deadline => self.step(Input::Timeout),
+                Woken::Deadline => {
+                    if matches!(self.last_words, LastWords::Until(at) if at <= std::time::Instant::now()) {
+                        self.last_words = LastWords::Taken;
+                    }
+                    self.step(Input::Timeout);
+                }
                 Woken::Shutdown => {
                     told = true;
                     self.step(Input::Shutdown);
@@ -145,7 +161,7 @@ where
         transport.close(LINGER).await;
     }
 
-    fn now(&self) -> headgate_model::Instant {
+    fn now(&self) -> Instant {
         self.port.hub().clock().now()
     }
 
@@ -183,6 +199,9 @@ where
                 self.port.take_events(&mut self.events);
             }
             while self.writing.len() < HIGH_WATER && !self.out.close {
+                if self.takes_last_words() {
+                    break;
+                }
                 let Some(event) = self.events.pop_front() else {
                     break;
                 };
@@ -205,6 +224,18 @@ where
         }
     }
 
+    /// What the client sent before another connection took its session over belongs to the session, its goodbye above all. Before the endpoint hears
+    /// of the take-over, the link is read until nothing more is there: a timer that fires shows that the system was asked since.
+    fn takes_last_words(&mut self) -> bool {
+        if self.events.front() != Some(&BusEvent::TakenOver) {
+            return false;
+        }
+        if matches!(self.last_words, LastWords::NotAsked) {
+            self.last_words = LastWords::Until(std::time::Instant::now() + LAST_WORDS);
+        }
+        !matches!(self.last_words, LastWords::Taken)
+    }
+
     fn takes_frames(&self) -> bool {
         self.endpoint.ready() && self.writing.len() < HIGH_WATER && !self.out.close
     }
@@ -221,12 +252,17 @@ where
 
     async fn wait(&mut self, shutdown: &CancellationToken, told: bool) -> Woken {
         let takes_frames = self.takes_frames();
-        let takes_events = self.writing.len() < HIGH_WATER;
+        let last_words_by = match self.last_words {
+            LastWords::Until(at) => Some(at),
+            LastWords::NotAsked | LastWords::Taken => None,
+        };
+        let takes_events = self.writing.len() < HIGH_WATER && last_words_by.is_none();
         let hub = self.port.hub().clone();
         // While the store is behind, publishers are left unread; their silence is then ours.
         let caught_up = hub.is_caught_up();
         let deadline = self.endpoint.deadline().filter(|_| caught_up || !takes_frames);
         let deadline = deadline.map(|at| hub.clock().to_system(at));
+        let deadline = deadline.into_iter().chain(last_words_by).min();
         let Self {
             transport,
             port,

@@ -12,7 +12,7 @@ use hashbrown::HashMap;
 use headgate_model::bus::Presence;
 use headgate_model::store::MessageId;
 use headgate_model::{
-    BusCommand, BusEvent, ClientId, CloseReason, EndpointId, Instant, Message, SessionId, StoreOp,
+    BusCommand, BusEvent, ClientId, CloseReason, EndpointId, Instant, Message, Open, SessionId, StoreOp,
     TopicFilter, WallTime,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,6 +62,8 @@ pub struct Bus {
     pub(crate) free_slots: Vec<Slot>,
     pub(crate) by_client: HashMap<ClientId, Slot>,
     pub(crate) endpoints: HashMap<EndpointId, Attached>,
+    /// Connections that wait for a session until the one that has it has left.
+    pub(crate) succeeding: BTreeMap<ClientId, (EndpointId, Open)>,
     pub(crate) index: Index,
     pub(crate) retained: Retained,
     pub(crate) delayed: BTreeMap<MessageId, Delayed>,
@@ -119,6 +121,7 @@ pub(crate) struct Delayed {
 pub(crate) enum Timer {
     Will(Slot, SessionId),
     SessionEnd(Slot, SessionId),
+    HandOver(Slot, SessionId),
     Delayed(MessageId),
     RetainedExpiry(Bytes),
 }
@@ -184,6 +187,7 @@ impl Bus {
             free_slots: Vec::new(),
             by_client: HashMap::new(),
             endpoints: HashMap::new(),
+            succeeding: BTreeMap::new(),
             index: Index::default(),
             retained: Retained::default(),
             delayed: BTreeMap::new(),
@@ -210,11 +214,14 @@ impl Bus {
         if let BusCommand::Open(open) = command {
             return self.open(from, *open, now, out);
         }
+        if let BusCommand::Close { reason, expiry } = command {
+            return self.leave(from, reason, expiry, now, out);
+        }
         let Some(slot) = self.endpoints.get(&from).map(|attached| attached.slot) else {
             return;
         };
         match command {
-            BusCommand::Open(_) => {}
+            BusCommand::Open(_) | BusCommand::Close { .. } => {}
             BusCommand::Publish { message, ack, dedup } => {
                 self.publish_from(from, slot, message, ack, dedup, now, out);
             }
@@ -230,10 +237,6 @@ impl Bus {
             }
             BusCommand::Unsubscribe { token, subscriptions } => {
                 self.unsubscribe(from, slot, token, subscriptions, now, out);
-            }
-            BusCommand::Close { reason, expiry } => {
-                self.endpoints.remove(&from);
-                self.detach(slot, reason, expiry, now, out);
             }
         }
     }
@@ -252,9 +255,8 @@ impl Bus {
         let Some(endpoint) = self.session(slot).endpoint else {
             return false;
         };
-        self.endpoints.remove(&endpoint);
         out.events.push((endpoint, BusEvent::Kicked));
-        self.detach(slot, CloseReason::Kicked, None, now, out);
+        self.leave(endpoint, CloseReason::Kicked, None, now, out);
         true
     }
 
@@ -277,6 +279,7 @@ impl Bus {
             match timer {
                 Timer::Will(slot, id) => self.will_is_due(slot, id, now, out),
                 Timer::SessionEnd(slot, id) => self.session_may_end(slot, id, now, out),
+                Timer::HandOver(slot, id) => self.hand_over(slot, id, now, out),
                 Timer::Delayed(id) => self.publish_delayed(id, now, out),
                 Timer::RetainedExpiry(topic) => self.expire_retained(&topic, now),
             }
@@ -363,9 +366,9 @@ impl Bus {
                     ));
                 }
                 _ => {
-                    if let Some(attached) = self.endpoints.remove(&to) {
+                    if self.endpoints.contains_key(&to) {
                         out.events.push((to, BusEvent::Kicked));
-                        self.detach(attached.slot, CloseReason::Kicked, None, now, out);
+                        self.leave(to, CloseReason::Kicked, None, now, out);
                     }
                 }
             }

@@ -16,10 +16,73 @@ use headgate_model::{
 use std::sync::Arc;
 use std::time::Duration;
 
+/// How long a connection that is taken over may take to hand over what its client had sent.
+const HAND_OVER: Duration = Duration::from_secs(1);
+
 impl Bus {
+    /// Opens a session. While another connection has it, this one waits: see [`Bus::leave`]. \[MQTT-3.1.4-3\]
     pub(crate) fn open(&mut self, endpoint: EndpointId, open: Open, now: Instant, out: &mut BusOutputs) {
+        let slot = self.by_client.get(&open.client_id).copied();
+        let held = slot.and_then(|slot| Some((slot, self.session(slot).endpoint?)));
+        let Some((slot, old)) = held else {
+            return self.admit(endpoint, open, now, out);
+        };
+        let session = self.session_mut(slot);
+        let id = session.id;
+        if !std::mem::replace(&mut session.leaving, true) {
+            out.events.push((old, BusEvent::TakenOver));
+            self.timers.insert((now + HAND_OVER, Timer::HandOver(slot, id)));
+        }
+        if let Some((earlier, _)) = self.succeeding.insert(open.client_id.clone(), (endpoint, open)) {
+            out.events.push((earlier, BusEvent::TakenOver));
+        }
+    }
+
+    /// An endpoint leaves the bus. One that was taken over has by now handed over all that its client sent before, its goodbye included; then the
+    /// next connection gets the session.
+    pub(crate) fn leave(
+        &mut self,
+        endpoint: EndpointId,
+        reason: CloseReason,
+        expiry: Option<Duration>,
+        now: Instant,
+        out: &mut BusOutputs,
+    ) {
+        let Some(attached) = self.endpoints.remove(&endpoint) else {
+            // It may have waited for a session that nobody wants any more.
+            self.succeeding.retain(|_, (waiting, _)| *waiting != endpoint);
+            return;
+        };
+        let slot = attached.slot;
+        let client = self.session(slot).client.clone();
+        let next = self.succeeding.remove(&client);
+        let session = self.session_mut(slot);
+        // A will that waits is not sent when the session goes on at once.
+        if next.as_ref().is_some_and(|(_, open)| !open.clean_start)
+            && session.durable
+            && session.will.as_ref().is_some_and(|w| !w.delay.is_zero())
+        {
+            session.will = None;
+        }
+        self.detach(slot, reason, expiry, now, out);
+        if let Some((endpoint, open)) = next {
+            self.admit(endpoint, open, now, out);
+        }
+    }
+
+    /// The old connection took too long to hand over.
+    pub(crate) fn hand_over(&mut self, slot: Slot, id: SessionId, now: Instant, out: &mut BusOutputs) {
+        let session = self.sessions[slot as usize].as_deref();
+        let leaving = session.filter(|session| session.id == id && session.leaving);
+        if let Some(old) = leaving.and_then(|session| session.endpoint) {
+            self.leave(old, CloseReason::TakenOver, None, now, out);
+        }
+    }
+
+    /// Gives a session that nobody has to an endpoint.
+    fn admit(&mut self, endpoint: EndpointId, open: Open, now: Instant, out: &mut BusOutputs) {
         let written = self.ops.len();
-        let present = self.evict(&open, now, out);
+        let present = self.resumed(&open, now, out);
         let slot = match present {
             Some(slot) => slot,
             None => self.new_session(&open),
@@ -66,23 +129,8 @@ impl Bus {
         }
     }
 
-    /// Makes way for a new connection of this client: throws out another one \[MQTT-3.1.4-3\], ends what must not be resumed
-    /// \[MQTT-3.1.2-4\]. The session to go on with, if there is one.
-    fn evict(&mut self, open: &Open, now: Instant, out: &mut BusOutputs) -> Option<Slot> {
-        let slot = *self.by_client.get(&open.client_id)?;
-        if let Some(old) = self.session(slot).endpoint {
-            self.endpoints.remove(&old);
-            out.events.push((old, BusEvent::TakenOver));
-            // A will that waits is not sent when the session goes on at once.
-            let session = self.session_mut(slot);
-            if !open.clean_start
-                && session.durable
-                && session.will.as_ref().is_some_and(|w| !w.delay.is_zero())
-            {
-                session.will = None;
-            }
-            self.detach(slot, CloseReason::TakenOver, None, now, out);
-        }
+    /// The session to go on with, if there is one; what must not be resumed is ended. \[MQTT-3.1.2-4\]
+    fn resumed(&mut self, open: &Open, now: Instant, out: &mut BusOutputs) -> Option<Slot> {
         let slot = *self.by_client.get(&open.client_id)?;
         let over = self.session(slot).ends_at.is_some_and(|at| at <= now);
         if open.clean_start || over || !self.session(slot).durable {
@@ -183,6 +231,7 @@ impl Bus {
         let session = self.session_mut(slot);
         session.endpoint = None;
         session.opening = false;
+        session.leaving = false;
         session.take_back_inflight();
         if let Some(expiry) = expiry {
             session.expiry = expiry;

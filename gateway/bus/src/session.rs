@@ -101,6 +101,8 @@ pub struct Session {
     pub endpoint: Option<EndpointId>,
     /// `Opened` waits for its commit: nothing is delivered before it.
     pub opening: bool,
+    /// The endpoint was told that another takes over: it gets nothing more, and what its client had sent is still taken.
+    pub leaving: bool,
     /// It outlives its connection, so its state is in the store.
     pub durable: bool,
     /// It has a record in the store, for its state or for its will alone.
@@ -139,6 +141,7 @@ impl Session {
             presence: Arc::default(),
             endpoint: None,
             opening: false,
+            leaving: false,
             durable: false,
             recorded: false,
             expiry: Duration::ZERO,
@@ -163,7 +166,7 @@ impl Session {
 
     /// Whether an endpoint takes deliveries now.
     pub fn is_online(&self) -> bool {
-        self.endpoint.is_some() && !self.opening
+        self.endpoint.is_some() && !self.opening && !self.leaving
     }
 
     /// Whether this delivery may be handed to the endpoint now. `committed` is the last durable batch.

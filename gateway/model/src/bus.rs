@@ -178,7 +178,7 @@ pub enum BusEvent {
         /// How long the session will outlive its connection: as asked for, or less.
         expiry: Duration,
     },
-    /// Another endpoint opened the session; this one gets nothing more.
+    /// Another endpoint wants the session and waits for it: hand over what the client has sent, then [`BusCommand::Close`].
     TakenOver,
     /// An operator or a rule throws this client out; it gets nothing more.
     Kicked,
