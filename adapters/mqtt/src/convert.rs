@@ -75,27 +75,25 @@ pub fn properties_to_wire(properties: &Properties) -> PublishProperties {
 
 /// `None` when nothing is left once expiry, alias and identifiers, which mean something only here, are taken out.
 pub fn properties_from_wire(properties: PublishProperties) -> Option<Box<Properties>> {
-    boxed(Properties {
+    let properties = Properties {
         payload_is_utf8: properties.payload_format,
         content_type: properties.content_type.map(Utf8::into_bytes),
         response_topic: properties.response_topic.map(Utf8::into_bytes),
         correlation_data: properties.correlation_data,
         user_properties: user_properties(properties.user_properties),
-    })
+    };
+    (properties != Properties::default()).then(|| Box::new(properties))
 }
 
 pub fn will_properties(properties: WillProperties) -> Option<Box<Properties>> {
-    boxed(Properties {
-        payload_is_utf8: properties.payload_format,
-        content_type: properties.content_type.map(Utf8::into_bytes),
-        response_topic: properties.response_topic.map(Utf8::into_bytes),
+    properties_from_wire(PublishProperties {
+        payload_format: properties.payload_format,
+        content_type: properties.content_type,
+        response_topic: properties.response_topic,
         correlation_data: properties.correlation_data,
-        user_properties: user_properties(properties.user_properties),
+        user_properties: properties.user_properties,
+        ..PublishProperties::default()
     })
-}
-
-fn boxed(properties: Properties) -> Option<Box<Properties>> {
-    (properties != Properties::default()).then(|| Box::new(properties))
 }
 
 fn user_properties(pairs: Vec<(Utf8, Utf8)>) -> Vec<(Bytes, Bytes)> {

@@ -257,7 +257,7 @@ where
             LastWords::NotAsked | LastWords::Taken => None,
         };
         let takes_events = self.writing.len() < HIGH_WATER && last_words_by.is_none();
-        let hub = self.port.hub().clone();
+        let hub = self.port.hub();
         // While the store is behind, publishers are left unread; their silence is then ours.
         let caught_up = hub.is_caught_up();
         let deadline = self.endpoint.deadline().filter(|_| caught_up || !takes_frames);
@@ -272,6 +272,7 @@ where
             writing,
             ..
         } = self;
+        let hub = port.hub();
         let reads = (takes_frames && caught_up).then_some(reading);
         let writes = (!writing.is_empty()).then_some(writing);
         tokio::select! {

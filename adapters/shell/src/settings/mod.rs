@@ -1,7 +1,6 @@
 //! What a listener is told: where to listen, whom to let in, and how the connection is wrapped.
 
 mod address;
-mod duration;
 mod tls;
 mod websocket;
 
@@ -52,8 +51,8 @@ pub struct ListenerSettings {
     #[serde(default)]
     pub connect_burst: Option<u32>,
     /// Time for the TLS handshake, and as much again for the WebSocket handshake. Default: 10s.
-    #[serde(default = "default_handshake_timeout", with = "duration")]
-    #[schemars(with = "duration::DurationText")]
+    #[serde(default = "default_handshake_timeout", with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub handshake_timeout: Duration,
     /// Put in front of the topics of this listener's clients. Default: none.
     #[serde(default)]
@@ -62,8 +61,8 @@ pub struct ListenerSettings {
     #[serde(default)]
     pub proxy_protocol: bool,
     /// Time for the PROXY header. Default: 3s.
-    #[serde(default = "default_proxy_timeout", with = "duration")]
-    #[schemars(with = "duration::DurationText")]
+    #[serde(default = "default_proxy_timeout", with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub proxy_timeout: Duration,
     /// Who may send a PROXY header; with `proxy_protocol`, all others are refused. Must not be empty then.
     #[serde(default)]
@@ -187,7 +186,7 @@ mod tests {
             access = ["allow 10.0.0.0/8", "deny all"]
             max_connect_rate = 50
             handshake_timeout = "1500ms"
-            proxy_timeout = 2
+            proxy_timeout = "2s"
             proxy_protocol = true
             trusted_proxies = ["10.0.0.1", "fd00::/8"]
             tls = { certificate = "c.pem", key = "k.pem", min_version = "1.3" }
@@ -203,6 +202,12 @@ mod tests {
         let wrong = text.replace("max_connect_rate", "max_conect_rate");
         let error = toml::from_str::<ListenerSettings>(&wrong).unwrap_err();
         assert!(error.message().contains("max_conect_rate"), "{error}");
+        let bare = text.replace("\"2s\"", "2");
+        let error = toml::from_str::<ListenerSettings>(&bare).unwrap_err();
+        assert!(
+            error.message().contains("expected a duration"),
+            "a duration has a unit: {error}"
+        );
     }
 
     #[test]
