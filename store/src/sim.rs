@@ -2,9 +2,12 @@
 //!
 //! A [`Disk`] outlives the [`SimStore`]s opened on it, as a real disk outlives a process. It holds what was committed and nothing else.
 
-use headgate_model::store::{MessageId, QueueEntry, SessionImage, SessionRecord, StoredMessage};
+use headgate_model::store::{
+    FetchLimit, Fetched, LaneImage, MessageId, QueueEntry, SessionImage, SessionRecord, StoredDelivery,
+    StoredMessage,
+};
 use headgate_model::{SessionId, Store, StoreError, StoreImage, StoreOp, Subscription, WallTime};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
 /// What is durable. Clones share it.
@@ -13,10 +16,9 @@ pub struct Disk(Arc<Mutex<Tables>>);
 
 #[derive(Clone, Debug, Default)]
 struct Tables {
-    messages: BTreeMap<MessageId, StoredMessage>,
     sessions: BTreeMap<SessionId, SessionTable>,
-    retained: BTreeSet<MessageId>,
-    delayed: BTreeMap<MessageId, WallTime>,
+    retained: BTreeMap<MessageId, StoredMessage>,
+    delayed: BTreeMap<MessageId, (StoredMessage, WallTime)>,
     /// The next commits fail.
     failing: bool,
 }
@@ -25,8 +27,16 @@ struct Tables {
 struct SessionTable {
     record: SessionRecord,
     subscriptions: BTreeMap<String, Subscription>,
-    queue: BTreeMap<u64, QueueEntry>,
+    queue: BTreeMap<u64, Kept>,
+    next_seq: u64,
     received: BTreeSet<u16>,
+}
+
+#[derive(Clone, Debug)]
+struct Kept {
+    entry: QueueEntry,
+    message: StoredMessage,
+    received: bool,
 }
 
 impl Disk {
@@ -53,19 +63,18 @@ impl SimStore {
 
 impl Store for SimStore {
     fn load(&mut self) -> Result<StoreImage, StoreError> {
-        let tables = self.0.lock().clone();
-        let session = |(id, table): (SessionId, SessionTable)| SessionImage {
-            id,
-            record: table.record,
-            subscriptions: table.subscriptions.into_values().collect(),
-            queue: table.queue.into_iter().collect(),
-            received: table.received.into_iter().collect(),
-        };
+        let tables = self.0.lock();
+        let delayed = tables.delayed.iter();
         Ok(StoreImage {
-            messages: tables.messages.into_iter().collect(),
-            sessions: tables.sessions.into_iter().map(session).collect(),
-            retained: tables.retained.into_iter().collect(),
-            delayed: tables.delayed.into_iter().collect(),
+            sessions: tables.sessions.iter().map(|(id, table)| table.image(*id)).collect(),
+            retained: tables
+                .retained
+                .iter()
+                .map(|(id, message)| (*id, message.clone()))
+                .collect(),
+            delayed: delayed
+                .map(|(id, (message, due))| (*id, message.clone(), *due))
+                .collect(),
             damage: Vec::new(),
         })
     }
@@ -78,45 +87,137 @@ impl Store for SimStore {
                 cause: "the disk was told to fail".into(),
             });
         }
+        let mut bodies = HashMap::new();
         for op in ops {
-            tables.apply(op);
+            tables.apply(op, &mut bodies);
         }
         Ok(())
+    }
+
+    fn fetch(
+        &mut self,
+        session: SessionId,
+        lane: u8,
+        from: u64,
+        limit: FetchLimit,
+    ) -> Result<Fetched, StoreError> {
+        let tables = self.0.lock();
+        let mut fetched = Fetched {
+            next: from,
+            at_end: true,
+            ..Fetched::default()
+        };
+        let Some(table) = tables.sessions.get(&session) else {
+            return Ok(fetched);
+        };
+        let mut bytes = 0;
+        for (seq, kept) in table.queue.range(from..) {
+            if kept.entry.lane != lane || kept.received {
+                continue;
+            }
+            if fetched.deliveries.len() >= limit.count || bytes >= limit.bytes {
+                fetched.at_end = false;
+                break;
+            }
+            bytes += kept.entry.size as usize;
+            fetched.next = seq + 1;
+            fetched.deliveries.push(kept.delivery(*seq));
+        }
+        Ok(fetched)
+    }
+}
+
+impl Kept {
+    fn delivery(&self, seq: u64) -> StoredDelivery {
+        StoredDelivery {
+            seq,
+            entry: self.entry.clone(),
+            message: self.message.clone(),
+        }
+    }
+}
+
+impl SessionTable {
+    fn new(record: SessionRecord) -> Self {
+        Self {
+            record,
+            subscriptions: BTreeMap::new(),
+            queue: BTreeMap::new(),
+            next_seq: 0,
+            received: BTreeSet::new(),
+        }
+    }
+
+    fn image(&self, id: SessionId) -> SessionImage {
+        let mut lanes: BTreeMap<u8, LaneImage> = BTreeMap::new();
+        for kept in self.queue.values().filter(|kept| !kept.received) {
+            let lane = lanes.entry(kept.entry.lane).or_default();
+            lane.lane = kept.entry.lane;
+            lane.count += 1;
+            lane.bytes += u64::from(kept.entry.size);
+        }
+        let held = self.queue.iter().filter(|(_, kept)| kept.received);
+        SessionImage {
+            id,
+            record: self.record.clone(),
+            subscriptions: self.subscriptions.values().cloned().collect(),
+            next_seq: self.next_seq,
+            lanes: lanes.into_values().collect(),
+            held: held.map(|(seq, kept)| kept.delivery(*seq)).collect(),
+            received: self.received.iter().copied().collect(),
+        }
     }
 }
 
 impl Tables {
-    fn apply(&mut self, op: &StoreOp) {
+    fn apply(&mut self, op: &StoreOp, bodies: &mut HashMap<MessageId, StoredMessage>) {
         match op.clone() {
-            StoreOp::PutMessage(id, message) => drop(self.messages.insert(id, message)),
-            StoreOp::DeleteMessage(id) => drop(self.messages.remove(&id)),
-            StoreOp::PutSession(id, record) => {
-                let table = self.sessions.entry(id).or_insert_with(|| SessionTable {
-                    record: (*record).clone(),
-                    subscriptions: BTreeMap::new(),
-                    queue: BTreeMap::new(),
-                    received: BTreeSet::new(),
-                });
-                table.record = *record;
-            }
+            StoreOp::PutMessage(id, message) => drop(bodies.insert(id, message)),
+            StoreOp::PutSession(id, record) => match self.sessions.get_mut(&id) {
+                Some(table) => table.record = *record,
+                None => drop(self.sessions.insert(id, SessionTable::new(*record))),
+            },
             StoreOp::DeleteSession(id) => drop(self.sessions.remove(&id)),
             StoreOp::PutSubscription(id, subscription) => self.with(id, |s| {
                 s.subscriptions.insert(subscription.to_text(), *subscription);
             }),
             StoreOp::DeleteSubscription(id, text) => self.with(id, |s| drop(s.subscriptions.remove(&text))),
-            StoreOp::PutQueued(id, seq, entry) => self.with(id, |s| drop(s.queue.insert(seq, entry))),
+            StoreOp::PutQueued(id, seq, entry) => {
+                let message = bodies[&entry.message].clone();
+                self.with(id, |s| {
+                    s.next_seq = s.next_seq.max(seq + 1);
+                    let kept = Kept {
+                        entry,
+                        message,
+                        received: false,
+                    };
+                    s.queue.insert(seq, kept);
+                });
+            }
+            StoreOp::MarkReceived(id, seq) => self.with(id, |s| {
+                if let Some(kept) = s.queue.get_mut(&seq) {
+                    kept.received = true;
+                }
+            }),
             StoreOp::DeleteQueued(id, seq) => self.with(id, |s| drop(s.queue.remove(&seq))),
+            StoreOp::DropOldest(id, lane, from) => self.with(id, |s| {
+                let mut lane = s
+                    .queue
+                    .range(from..)
+                    .filter(|(_, kept)| kept.entry.lane == lane && !kept.received);
+                if let Some(oldest) = lane.next().map(|(seq, _)| *seq) {
+                    s.queue.remove(&oldest);
+                }
+            }),
             StoreOp::PutReceived(id, packet) => self.with(id, |s| {
                 s.received.insert(packet);
             }),
             StoreOp::DeleteReceived(id, packet) => self.with(id, |s| {
                 s.received.remove(&packet);
             }),
-            StoreOp::PutRetained(id) => drop(self.retained.insert(id)),
-            StoreOp::DeleteRetained(id) => {
-                self.retained.remove(&id);
-            }
-            StoreOp::PutDelayed(id, due) => drop(self.delayed.insert(id, due)),
+            StoreOp::PutRetained(id) => drop(self.retained.insert(id, bodies[&id].clone())),
+            StoreOp::DeleteRetained(id) => drop(self.retained.remove(&id)),
+            StoreOp::PutDelayed(id, due) => drop(self.delayed.insert(id, (bodies[&id].clone(), due))),
             StoreOp::DeleteDelayed(id) => drop(self.delayed.remove(&id)),
         }
     }

@@ -1,13 +1,14 @@
 //! The narrow seam between the bus and what keeps its state over restarts.
 //!
 //! The bus writes [`StoreOp`]s in an order that is meaningful; a [`Store`] makes a batch of them durable as one. After a start the store
-//! hands back a [`StoreImage`], from which the bus rebuilds exactly the sessions, queues, retained and delayed messages that were durable.
+//! hands back a [`StoreImage`], from which the bus rebuilds exactly the sessions, retained and delayed messages that were durable. Queues
+//! stay in the store: the image says how long they are, and the bus fetches deliveries when there is somebody to send them to.
 
 use crate::{ClientId, Message, Qos, SessionId, Subscription, SubscriptionIds, WallTime};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A kept message body: written once, referred to by queues and retained entries.
+/// The name of a message body. Queue entries of one commit share a body by it; retained and delayed messages are known by it for good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageId(pub u64);
 
@@ -59,8 +60,12 @@ pub struct QueueEntry {
     pub qos: Qos,
     /// RETAIN as the receiver shall see it.
     pub retain: bool,
-    /// QoS 2: PUBREC came.
-    pub received: bool,
+    /// Each session's queue is one lane for each priority that occurs; within a lane, numbers are the order.
+    pub lane: u8,
+    /// Bytes that it counts for in quotas.
+    pub size: u32,
+    /// The shared subscription it came by, as [`Subscription::to_text`] has it.
+    pub shared: Option<Arc<str>>,
     /// Identifiers of the matching subscriptions.
     pub subscription_ids: Option<Box<SubscriptionIds>>,
 }
@@ -68,10 +73,8 @@ pub struct QueueEntry {
 /// One change. Operations of one batch become durable together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreOp {
-    /// A body that entries of the same or a later batch refer to.
+    /// A body that later operations of the same commit refer to. The store keeps it as long as one of them needs it.
     PutMessage(MessageId, StoredMessage),
-    /// No entry refers to the body any more.
-    DeleteMessage(MessageId),
     /// A new session, or a change of its record.
     PutSession(SessionId, Box<SessionRecord>),
     /// The session with all its subscriptions, queue entries and received packet identifiers.
@@ -80,22 +83,70 @@ pub enum StoreOp {
     PutSubscription(SessionId, Box<Subscription>),
     /// The subscription with this [`Subscription::to_text`].
     DeleteSubscription(SessionId, String),
-    /// A new queue entry, or a changed one (`received`). The number grows by one for each QoS 1 or 2 delivery of the session.
+    /// A new queue entry. The number grows by one for each QoS 1 or 2 delivery of the session.
     PutQueued(SessionId, u64, QueueEntry),
+    /// QoS 2: PUBREC came for the entry. It is no longer fetched.
+    MarkReceived(SessionId, u64),
     /// The entry is settled or dropped.
     DeleteQueued(SessionId, u64),
+    /// The first entry of the lane that has this number or a higher one, and is not received, is dropped.
+    DropOldest(SessionId, u8, u64),
     /// A QoS 2 packet identifier of the session's client is taken.
     PutReceived(SessionId, u16),
     /// It is free again.
     DeleteReceived(SessionId, u16),
     /// The retained message of its topic.
     PutRetained(MessageId),
-    /// There is none any more; the body is named by its own `DeleteMessage`.
+    /// There is none any more.
     DeleteRetained(MessageId),
     /// A message held back until then.
     PutDelayed(MessageId, WallTime),
     /// It was published or cancelled.
     DeleteDelayed(MessageId),
+}
+
+/// A queue entry read back, with its body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredDelivery {
+    /// Its number in the session.
+    pub seq: u64,
+    /// The entry.
+    pub entry: QueueEntry,
+    /// The body.
+    pub message: StoredMessage,
+}
+
+/// How much one [`Store::fetch`] reads: it ends after the entry that reaches one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FetchLimit {
+    /// Entries.
+    pub count: usize,
+    /// Bytes, as [`QueueEntry::size`] counts them.
+    pub bytes: usize,
+}
+
+/// What a fetch found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fetched {
+    /// In order.
+    pub deliveries: Vec<StoredDelivery>,
+    /// Where to go on: behind everything that was looked at.
+    pub next: u64,
+    /// Nothing was left behind them at that moment.
+    pub at_end: bool,
+    /// Entries whose body could not be read; they are gone.
+    pub lost: usize,
+}
+
+/// What waits in one lane of a session's queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LaneImage {
+    /// Which one.
+    pub lane: u8,
+    /// Entries that are not received.
+    pub count: u64,
+    /// Their sizes together.
+    pub bytes: u64,
 }
 
 /// A session read back.
@@ -107,25 +158,50 @@ pub struct SessionImage {
     pub record: SessionRecord,
     /// Its subscriptions, in no particular order.
     pub subscriptions: Vec<Subscription>,
-    /// Its queue, in order.
-    pub queue: Vec<(u64, QueueEntry)>,
+    /// The number that the next queue entry will have, at least.
+    pub next_seq: u64,
+    /// What waits, by lane, ascending; none is empty.
+    pub lanes: Vec<LaneImage>,
+    /// QoS 2 deliveries that were received and not released, in order.
+    pub held: Vec<StoredDelivery>,
     /// QoS 2 packet identifiers received and not yet released.
     pub received: Vec<u16>,
 }
 
-/// Everything that was durable.
+/// Everything that was durable, but for the contents of queues.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoreImage {
-    /// Bodies by number, ascending.
-    pub messages: Vec<(MessageId, StoredMessage)>,
     /// Sessions by number, ascending.
     pub sessions: Vec<SessionImage>,
-    /// Bodies that are retained messages, ascending.
-    pub retained: Vec<MessageId>,
-    /// Delayed messages, ascending.
-    pub delayed: Vec<(MessageId, WallTime)>,
+    /// Retained messages, ascending.
+    pub retained: Vec<(MessageId, StoredMessage)>,
+    /// Delayed messages, ascending, and until when.
+    pub delayed: Vec<(MessageId, StoredMessage, WallTime)>,
     /// What could not be read, in words for the operator.
     pub damage: Vec<String>,
+}
+
+/// What a store has done since it was opened, and what it holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreStats {
+    /// Commits that wrote something.
+    pub commits: u64,
+    /// Payload bytes of the bodies written.
+    pub payload_bytes: u64,
+    /// Bodies written.
+    pub messages: u64,
+    /// Bytes written to the journal.
+    pub journal_bytes: u64,
+    /// Bytes written elsewhere: checkpoints and what belongs to them.
+    pub checkpoint_bytes: u64,
+    /// Checkpoints finished.
+    pub checkpoints: u64,
+    /// Bytes of all files now.
+    pub disk_bytes: u64,
+    /// Queue entries now.
+    pub queued: u64,
+    /// The longest that one call held the store's thread.
+    pub longest: Duration,
 }
 
 /// Why the store could not do its work.
@@ -157,6 +233,30 @@ pub trait Store: Send {
     /// Everything that was durable. Called once, before the first commit.
     fn load(&mut self) -> Result<StoreImage, StoreError>;
 
-    /// Makes all of `ops` durable as one, or none of them. Returns when they survive a power cut.
+    /// Makes all of `ops` durable as one, or none of them. Returns when they survive what the store promises, a power cut by default.
     fn commit(&mut self, ops: &[StoreOp]) -> Result<(), StoreError>;
+
+    /// Reads entries of one lane that are not received, in order, from the number `from` on.
+    fn fetch(
+        &mut self,
+        session: SessionId,
+        lane: u8,
+        from: u64,
+        limit: FetchLimit,
+    ) -> Result<Fetched, StoreError>;
+
+    /// Does a little of what is due beside the commits: checkpoints, giving back space. Whether there is more to do at once.
+    fn maintain(&mut self) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    /// Whether there is room for more, by quota and by the disk. When not, only what frees space should be committed.
+    fn has_room(&self) -> bool {
+        true
+    }
+
+    /// What it has done and what it holds.
+    fn stats(&self) -> StoreStats {
+        StoreStats::default()
+    }
 }
