@@ -7,11 +7,11 @@
 use crate::client::Client;
 use crate::packets::ToPacket;
 use bytes::{Bytes, BytesMut};
-use headgate_bus::{Bus, BusOutputs, BusSettings, BusStats};
+use headgate_bus::{Bus, BusOutputs, BusSettings, BusStats, FetchRequest};
 use headgate_model::access::{AccessDecision, AccessPolicy, AccessRequest, Answer, Identity, Question};
 use headgate_model::{
     Action, BusCommand, BusEvent, CloseReason, Endpoint, EndpointId, Input, Instant, Metric, MountPoint,
-    Outputs, Store, StoreImage, StoreOp, WallTime, Wire,
+    Outputs, Store, StoreImage, WallTime, Wire,
 };
 use headgate_mqtt::{LinkFacts, MqttEndpoint, MqttSettings, MqttWire, Sent};
 use headgate_mqtt_codec::{Connect, MAX_PACKET_SIZE, Version, encode};
@@ -62,8 +62,6 @@ pub(crate) struct World {
     now: Instant,
     links: BTreeMap<u64, Link>,
     next_link: u64,
-    /// Batches that were not committed yet, in order.
-    pending: Vec<(u64, Vec<StoreOp>)>,
     withheld: bool,
     rules: Arc<Rules>,
     access: Option<Access>,
@@ -248,9 +246,13 @@ impl Gateway {
         self.image().sessions.len()
     }
 
-    /// Message bodies on the disk.
+    /// Queue entries, retained and delayed messages on the disk.
     pub fn stored_messages(&self) -> usize {
-        self.image().messages.len()
+        let image = self.image();
+        let waiting = image.sessions.iter().flat_map(|session| &session.lanes);
+        let waiting: u64 = waiting.map(|lane| lane.count).sum();
+        let held: usize = image.sessions.iter().map(|session| session.held.len()).sum();
+        waiting as usize + held + image.retained.len() + image.delayed.len()
     }
 
     fn image(&self) -> StoreImage {
@@ -287,7 +289,6 @@ impl World {
             now: Instant::START,
             links: BTreeMap::new(),
             next_link,
-            pending: Vec::new(),
             withheld: false,
             rules: Arc::default(),
             access: None,
@@ -449,23 +450,34 @@ impl World {
                 link.events.push_back(event);
             }
         }
-        self.pending.extend(self.bus.take_batch());
     }
 
-    /// One commit for all that waits. Whether there was anything.
+    /// One commit for all that waits, then what the bus wants to read. Whether there was anything.
     fn commit(&mut self) -> bool {
-        let batches = std::mem::take(&mut self.pending);
-        let Some((last, _)) = batches.last() else {
-            return false;
-        };
-        let (last, now) = (*last, self.now);
-        let ops: Vec<StoreOp> = batches.into_iter().flat_map(|(_, ops)| ops).collect();
-        let result = self.store.commit(&ops);
-        self.turn(|bus, out| match result {
-            Ok(()) => bus.committed(last, now, out),
-            Err(_) => bus.commit_failed(last, now, out),
-        });
-        true
+        let now = self.now;
+        let fetches = self.bus.take_fetches();
+        let batch = self.bus.take_batch();
+        if let Some((number, ops)) = &batch {
+            let result = self.store.commit(ops);
+            self.turn(|bus, out| match result {
+                Ok(()) => bus.committed(*number, now, out),
+                Err(_) => bus.commit_failed(*number, now, out),
+            });
+        }
+        let busy = batch.is_some() || !fetches.is_empty();
+        for request in fetches {
+            let FetchRequest {
+                session,
+                lane,
+                from,
+                limit,
+                ..
+            } = request;
+            let found = self.store.fetch(session, lane, from, limit);
+            let found = found.expect("memory can be read");
+            self.turn(|bus, out| bus.fetched(request, found, now, out));
+        }
+        busy
     }
 
     fn advance(&mut self, time: Duration) {

@@ -1,21 +1,23 @@
 //! The bus itself: its state, the dispatch of commands, the order of acknowledgements, and its timers.
 
 use crate::index::{Index, Matches, Slot};
+use crate::paging::{Estate, FetchRequest};
+use crate::pending::{AckRef, BodyRef, Pending};
 use crate::retained::Retained;
 use crate::rewrite::Rewriter;
 use crate::routing::Target;
-use crate::session::{Body, Session};
+use crate::session::Session;
 use crate::settings::{BusSettings, SettingsError};
 use crate::stats::{BusStats, DropReason};
 use bytes::Bytes;
 use hashbrown::HashMap;
-use headgate_model::bus::Presence;
+use headgate_model::bus::{Presence, Refusal};
 use headgate_model::store::MessageId;
 use headgate_model::{
     BusCommand, BusEvent, ClientId, CloseReason, EndpointId, Instant, Message, Open, SessionId, StoreOp,
     TopicFilter, WallTime,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// What one call wrote down.
@@ -66,7 +68,7 @@ pub struct Bus {
     pub(crate) succeeding: BTreeMap<ClientId, (EndpointId, Open)>,
     pub(crate) index: Index,
     pub(crate) retained: Retained,
-    pub(crate) delayed: BTreeMap<MessageId, Delayed>,
+    pub(crate) delayed: BTreeMap<MessageId, Arc<Message>>,
     pub(crate) exclusive: HashMap<TopicFilter, Slot>,
     pub(crate) timers: BTreeSet<(Instant, Timer)>,
     /// Sessions whose search for retained messages goes on at the next turn.
@@ -75,13 +77,20 @@ pub struct Bus {
     pub(crate) next_session: u64,
     pub(crate) next_message: u64,
 
-    /// What the open batch holds so far.
-    pub(crate) ops: Vec<StoreOp>,
-    /// Number of the batch that is being filled, and of the last one that is durable.
-    batch: u64,
+    pub(crate) pending: Pending,
+    /// Number of the last batch that is durable.
     pub(crate) committed: u64,
-    /// Acknowledgements by the batch they wait for, in order.
-    waiting: BTreeMap<u64, Vec<Waiting>>,
+    /// Endpoints with acknowledgements that wait, by the batch.
+    waiting: BTreeMap<u64, Vec<EndpointId>>,
+    /// What the store is asked to read.
+    pub(crate) fetches: Vec<FetchRequest>,
+    pub(crate) next_ticket: u64,
+    /// Sessions that have ended, while what they held is handed on.
+    pub(crate) estates: BTreeMap<SessionId, Estate>,
+    /// Sizes of all queue entries in the store.
+    pub(crate) stored_bytes: usize,
+    /// The store takes no more: only what frees space is written.
+    pub(crate) store_is_full: bool,
     /// Sessions that have deliveries to send once a batch is durable.
     held_back: BTreeMap<u64, Vec<(Slot, SessionId)>>,
 
@@ -98,23 +107,45 @@ pub struct Bus {
 #[derive(Debug)]
 pub(crate) struct Attached {
     pub slot: Slot,
-    /// The last batch that one of its acknowledgements waited for: none may overtake it. \[MQTT-4.6.0-2\]
-    waits_for: u64,
+    /// Answers that wait, in order: none may overtake another. \[MQTT-4.6.0-2\]
+    answers: VecDeque<Waiting>,
+    /// Serial number of the first of them.
+    first: u64,
+    /// The last batch for which it is listed as waiting.
+    listed_for: u64,
 }
 
-/// An answer that waits for the store.
+/// An answer that waits until what it promises is safe.
 #[derive(Debug)]
 struct Waiting {
-    to: EndpointId,
     event: BusEvent,
     /// The QoS 2 identifier that the answer accepts.
     dedup: Option<u16>,
+    /// It is safe when this batch is durable,
+    batch: u64,
+    /// or when all of so many queue entries are settled.
+    unsettled: u32,
 }
 
-#[derive(Debug, Clone)]
-pub(crate) struct Delayed {
-    pub message: Arc<Message>,
-    pub body: Body,
+/// What an answer waits for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Needs {
+    Nothing,
+    /// Everything written so far is durable.
+    Disk,
+    /// Durable, or settled: the queue entries of this body.
+    Entries(BodyRef),
+}
+
+/// More than can ever be settled.
+const DISK_ONLY: u32 = u32::MAX;
+
+impl Attached {
+    fn pop(&mut self) -> Option<Waiting> {
+        let answer = self.answers.pop_front()?;
+        self.first += 1;
+        Some(answer)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -196,10 +227,14 @@ impl Bus {
             scanning: Vec::new(),
             next_session: 1,
             next_message: 1,
-            ops: Vec::new(),
-            batch: 1,
+            pending: Pending::default(),
             committed: 0,
             waiting: BTreeMap::new(),
+            fetches: Vec::new(),
+            next_ticket: 1,
+            estates: BTreeMap::new(),
+            stored_bytes: 0,
+            store_is_full: false,
             held_back: BTreeMap::new(),
             matches: Matches::default(),
             targets: Vec::new(),
@@ -292,24 +327,56 @@ impl Bus {
         }
     }
 
-    /// Everything that must become durable, as one batch with its number; `None` when there is nothing. Batches must be committed in order
-    /// and reported to [`Bus::committed`] or [`Bus::commit_failed`].
-    pub fn take_batch(&mut self) -> Option<(u64, Vec<StoreOp>)> {
-        if self.ops.is_empty() {
-            return None;
+    /// When the open batch shall be committed, and what is asked for be fetched; `None` when there is nothing of either.
+    pub fn commit_due(&self) -> Option<Instant> {
+        if self.fetches.is_empty() {
+            self.batch_due()
+        } else {
+            Some(Instant::START)
         }
-        let number = self.batch;
-        self.batch += 1;
-        Some((number, std::mem::take(&mut self.ops)))
+    }
+
+    /// When the open batch shall be committed; `None` when it is empty.
+    pub fn batch_due(&self) -> Option<Instant> {
+        self.pending.due()
+    }
+
+    /// Operations in the open batch.
+    pub fn pending_ops(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// The open batch with its number; `None` when it is empty. Batches must be committed in order and reported to [`Bus::committed`] or
+    /// [`Bus::commit_failed`].
+    pub fn take_batch(&mut self) -> Option<(u64, Vec<StoreOp>)> {
+        self.pending.due()?;
+        Some(self.pending.take())
+    }
+
+    /// Whether the store takes more than what frees space.
+    pub fn set_store_full(&mut self, full: bool) {
+        self.store_is_full = full;
     }
 
     /// All batches up to this one are durable: what waited for them is answered.
     pub fn committed(&mut self, batch: u64, now: Instant, out: &mut BusOutputs) {
         self.committed = self.committed.max(batch);
-        for Waiting { to, event, .. } in self.take_waiting(batch) {
-            let Some(slot) = self.endpoints.get(&to).map(|attached| attached.slot) else {
-                continue;
-            };
+        for endpoint in self.take_waiting(batch) {
+            self.release_answers(endpoint, now, out);
+        }
+        self.pump_held_back(batch, now, out);
+    }
+
+    /// Sends the answers of an endpoint that wait for nothing any more.
+    fn release_answers(&mut self, to: EndpointId, now: Instant, out: &mut BusOutputs) {
+        let committed = self.committed;
+        while let Some(attached) = self.endpoints.get_mut(&to) {
+            let safe = |answer: &Waiting| answer.unsettled == 0 || answer.batch <= committed;
+            if !attached.answers.front().is_some_and(safe) {
+                return;
+            }
+            let event = attached.pop().expect("just looked at").event;
+            let slot = attached.slot;
             let opened = matches!(event, BusEvent::Opened { .. });
             out.events.push((to, event));
             if opened {
@@ -318,12 +385,29 @@ impl Bus {
                 self.pump(slot, now, out);
             }
         }
-        self.pump_held_back(batch, now, out);
+    }
+
+    /// One of the queue entries that an answer waits for is settled.
+    pub(crate) fn entry_settled(&mut self, ack: AckRef, now: Instant, out: &mut BusOutputs) {
+        let Some(attached) = self.endpoints.get_mut(&ack.endpoint) else {
+            return;
+        };
+        let at = ack.serial.checked_sub(attached.first).map(usize::try_from);
+        let Some(Ok(at)) = at else { return };
+        let Some(answer) = attached.answers.get_mut(at) else {
+            return;
+        };
+        if answer.unsettled != DISK_ONLY {
+            answer.unsettled -= 1;
+        }
+        if answer.unsettled == 0 && at == 0 {
+            self.release_answers(ack.endpoint, now, out);
+        }
     }
 
     /// Lists the session to go on when the open batch is durable; that batch's number.
     pub(crate) fn wait_for_commit(&mut self, slot: Slot) -> u64 {
-        let batch = self.batch;
+        let batch = self.pending.number;
         let session = self.session_mut(slot);
         if session.listed_for != batch {
             session.listed_for = batch;
@@ -352,46 +436,60 @@ impl Bus {
     /// something else is thrown out, to come back and ask again.
     pub fn commit_failed(&mut self, batch: u64, now: Instant, out: &mut BusOutputs) {
         self.committed = self.committed.max(batch);
-        for Waiting { to, event, dedup } in self.take_waiting(batch) {
-            match event {
-                BusEvent::Accepted(token, _) => {
-                    // What the publisher sends under this identifier from now on is a new message. [MQTT-4.3.3-9]
-                    if let Some((packet, attached)) = dedup.zip(self.endpoints.get(&to)) {
-                        let slot = attached.slot;
-                        self.session_mut(slot).received.remove(&packet);
-                    }
-                    out.events.push((
-                        to,
-                        BusEvent::Refused(token, headgate_model::bus::Refusal::StoreFailed),
-                    ));
+        for to in self.take_waiting(batch) {
+            while let Some(attached) = self.endpoints.get_mut(&to) {
+                let concerned = |answer: &Waiting| answer.unsettled == 0 || answer.batch <= batch;
+                if !attached.answers.front().is_some_and(concerned) {
+                    break;
                 }
-                _ => {
-                    if self.endpoints.contains_key(&to) {
-                        out.events.push((to, BusEvent::Kicked));
-                        self.leave(to, CloseReason::Kicked, None, now, out);
-                    }
-                }
+                let answer = attached.pop().expect("just looked at");
+                self.answer_failed(to, answer, now, out);
             }
         }
         self.pump_held_back(batch, now, out);
     }
 
-    fn take_waiting(&mut self, batch: u64) -> impl Iterator<Item = Waiting> + use<> {
+    fn answer_failed(&mut self, to: EndpointId, answer: Waiting, now: Instant, out: &mut BusOutputs) {
+        let Waiting {
+            event,
+            dedup,
+            unsettled,
+            ..
+        } = answer;
+        match event {
+            event if unsettled == 0 => out.events.push((to, event)),
+            BusEvent::Accepted(token, _) => {
+                // What the publisher sends under this identifier from now on is a new message. [MQTT-4.3.3-9]
+                if let Some((packet, attached)) = dedup.zip(self.endpoints.get(&to)) {
+                    let slot = attached.slot;
+                    self.session_mut(slot).received.remove(&packet);
+                }
+                out.events
+                    .push((to, BusEvent::Refused(token, Refusal::StoreFailed)));
+            }
+            _ => {
+                out.events.push((to, BusEvent::Kicked));
+                self.leave(to, CloseReason::Kicked, None, now, out);
+            }
+        }
+    }
+
+    fn take_waiting(&mut self, batch: u64) -> impl Iterator<Item = EndpointId> + use<> {
         let later = self.waiting.split_off(&(batch + 1));
         std::mem::replace(&mut self.waiting, later)
             .into_values()
             .flatten()
     }
 
-    /// Answers an endpoint: now, or when everything written so far is durable if `durable`; never before an earlier answer.
+    /// Answers an endpoint: now, or when what it `needs` is safe; never before an earlier answer. Whether it was now.
     pub(crate) fn answer(
         &mut self,
         to: EndpointId,
         event: BusEvent,
-        durable: bool,
+        needs: Needs,
         out: &mut BusOutputs,
     ) -> bool {
-        self.answer_publish(to, event, None, durable, out)
+        self.answer_publish(to, event, None, needs, out)
     }
 
     /// [`Bus::answer`] that accepts a QoS 2 publish of this identifier.
@@ -400,40 +498,59 @@ impl Bus {
         to: EndpointId,
         event: BusEvent,
         dedup: Option<u16>,
-        durable: bool,
+        needs: Needs,
         out: &mut BusOutputs,
     ) -> bool {
-        let last = if self.ops.is_empty() {
-            self.batch - 1
-        } else {
-            self.batch
-        };
         let Some(attached) = self.endpoints.get_mut(&to) else {
             return false;
         };
-        if durable {
-            attached.waits_for = last;
+        let unsettled = match needs {
+            Needs::Nothing => 0,
+            Needs::Disk => {
+                self.pending.hurry();
+                DISK_ONLY
+            }
+            Needs::Entries(body) => {
+                let serial = attached.first + attached.answers.len() as u64;
+                self.pending.set_ack(body, AckRef { endpoint: to, serial })
+            }
+        };
+        let batch = self.pending.last();
+        let safe = unsettled == 0 || batch <= self.committed;
+        if safe && attached.answers.is_empty() {
+            out.events.push((to, event));
+            return true;
         }
-        if attached.waits_for > self.committed {
-            self.waiting
-                .entry(attached.waits_for)
-                .or_default()
-                .push(Waiting { to, event, dedup });
-            return false;
+        attached.answers.push_back(Waiting {
+            event,
+            dedup,
+            batch,
+            unsettled: if safe { 0 } else { unsettled },
+        });
+        if !safe && attached.listed_for < batch {
+            attached.listed_for = batch;
+            self.waiting.entry(batch).or_default().push(to);
         }
-        out.events.push((to, event));
-        true
+        false
     }
 
     /// Whether an answer to this endpoint still waits for the store.
     pub(crate) fn is_waiting(&self, endpoint: EndpointId) -> bool {
         self.endpoints
             .get(&endpoint)
-            .is_some_and(|attached| attached.waits_for > self.committed)
+            .is_some_and(|attached| !attached.answers.is_empty())
     }
 
     pub(crate) fn attach(&mut self, endpoint: EndpointId, slot: Slot) {
-        self.endpoints.insert(endpoint, Attached { slot, waits_for: 0 });
+        self.endpoints.insert(
+            endpoint,
+            Attached {
+                slot,
+                answers: VecDeque::new(),
+                first: 0,
+                listed_for: 0,
+            },
+        );
     }
 
     pub(crate) fn session(&self, slot: Slot) -> &Session {
@@ -446,13 +563,6 @@ impl Bus {
         self.sessions[slot as usize]
             .as_deref_mut()
             .expect("a slot in use holds a session")
-    }
-
-    /// Lets go of a body; the last one to do so removes it from the store.
-    pub(crate) fn release_body(&mut self, body: Option<Body>) {
-        if let Some(id) = body.and_then(Arc::into_inner) {
-            self.ops.push(StoreOp::DeleteMessage(id));
-        }
     }
 
     /// Gauges and counters now.
@@ -473,8 +583,8 @@ impl Bus {
         for session in self.sessions.iter().flatten() {
             stats.durable_sessions += usize::from(session.durable);
             stats.subscriptions += session.subscriptions.len();
-            stats.queued += session.queue.len();
-            stats.queued_bytes += session.queued_bytes;
+            stats.queued += session.queue_len();
+            stats.queued_bytes += session.queued_bytes + session.lanes.bytes();
             stats.inflight += session.inflight.len();
         }
         stats

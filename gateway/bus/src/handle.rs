@@ -1,14 +1,16 @@
 //! How the bus is driven: connection tasks call it in place, under one short lock, with all commands of a wake-up at once.
 //!
-//! Three parties take the lock: tasks that submit commands, a thread that does what is due, and a thread that commits batches to the store
-//! and reports them. Encoding, system calls and the disk are outside. Events go to a mailbox per endpoint, whose task is woken after the
+//! Three parties take the lock: tasks that submit commands, a thread that does what is due, and a thread that commits the open batch to the
+//! store when it is due, reads for the bus what it asks for, and reports. Encoding, system calls and the disk are outside. Events go to a mailbox per endpoint, whose task is woken after the
 //! lock is released. docs/ARCHITECTURE.md has the measurement by which this was chosen over one thread that owns the bus.
 
 use crate::bus::{Bus, BusOutputs, Notice};
+use crate::paging::FetchRequest;
 use crate::stats::BusStats;
 use headgate_model::{
     BusCommand, BusEvent, CloseReason, EndpointId, Instant, Message, Store, StoreError, StoreOp, WallTime,
 };
+use headgate_model::store::StoreStats;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -59,8 +61,8 @@ impl Clock {
 
 /// Operations that may wait for the store before publishers have to wait.
 const MAX_WAITING_OPS: usize = 20_000;
-/// Operations committed at once at most.
-const MAX_COMMIT_OPS: usize = 4_096;
+/// How often the store may do what is due beside the commits when nothing else is to do.
+const MAINTAIN: Duration = Duration::from_secs(1);
 
 /// Operations kept in memory while the store takes none.
 const MAX_UNWRITTEN_OPS: usize = 100_000;
@@ -78,14 +80,18 @@ struct Shared {
     core: Mutex<Core>,
     commits: Mutex<Commits>,
     commits_changed: Condvar,
-    /// Operations in `commits` or on their way to the disk.
-    waiting_ops: AtomicUsize,
+    /// Operations in the open batch, and on their way to the disk.
+    open_ops: AtomicUsize,
+    committing_ops: AtomicUsize,
     /// When the timer thread wakes; guards nothing but its sleep.
     wakes_at: Mutex<Instant>,
     wakes_earlier: Condvar,
     /// The same, to be compared without the lock.
     next_wake: AtomicU64,
+    /// When the store's thread wakes, to be compared without the lock.
+    next_commit: AtomicU64,
     failing: AtomicBool,
+    full: AtomicBool,
     notices: NoticeSink,
 }
 
@@ -116,7 +122,9 @@ struct Waiting {
 
 #[derive(Default)]
 struct Commits {
-    batches: Vec<(u64, Vec<StoreOp>)>,
+    /// When the store's thread is wanted.
+    due: Option<Instant>,
+    stats: StoreStats,
     /// Tasks that wait until the store has caught up.
     stalled: Vec<Waker>,
     stop: bool,
@@ -143,11 +151,14 @@ impl Hub {
             }),
             commits: Mutex::new(Commits::default()),
             commits_changed: Condvar::new(),
-            waiting_ops: AtomicUsize::new(0),
+            open_ops: AtomicUsize::new(0),
+            committing_ops: AtomicUsize::new(0),
             wakes_at: Mutex::new(Instant::START),
             wakes_earlier: Condvar::new(),
             next_wake: AtomicU64::new(0),
+            next_commit: AtomicU64::new(u64::MAX),
             failing: AtomicBool::new(false),
+            full: AtomicBool::new(false),
             notices: Box::new(notices),
         }));
         let (timer, committer) = (hub.clone(), hub.clone());
@@ -200,6 +211,11 @@ impl Hub {
         self.0.core.lock().bus.stats()
     }
 
+    /// What the store has done and holds, as of its last work.
+    pub fn store_stats(&self) -> StoreStats {
+        self.0.commits.lock().stats
+    }
+
     /// Whether the last commit failed.
     pub fn is_failing(&self) -> bool {
         self.0.failing.load(Ordering::Relaxed)
@@ -207,7 +223,7 @@ impl Hub {
 
     /// Whether the store is not too far behind. Publishers wait while it is, so that what waits for the disk has a bound.
     pub fn is_caught_up(&self) -> bool {
-        self.0.waiting_ops.load(Ordering::Acquire) < MAX_WAITING_OPS
+        self.0.open_ops.load(Ordering::Acquire) + self.0.committing_ops.load(Ordering::Acquire) < MAX_WAITING_OPS
     }
 
     /// Ready when the store has caught up.
@@ -241,15 +257,13 @@ impl Hub {
         let mut woken = std::mem::take(&mut core.woken);
         core.sort_events(&mut woken);
         let notices = std::mem::take(&mut core.out.notices);
-        if let Some((number, ops)) = core.bus.take_batch() {
-            // Under the bus's lock, for batches must be committed in their order.
-            let mut commits = self.0.commits.lock();
-            self.0.waiting_ops.fetch_add(ops.len(), Ordering::AcqRel);
-            commits.batches.push((number, ops));
-            self.0.commits_changed.notify_one();
-        }
+        self.0.open_ops.store(core.bus.pending_ops(), Ordering::Release);
+        let commit_due = core.bus.commit_due();
         let deadline = core.bus.deadline();
         drop(guard);
+        if let Some(at) = commit_due {
+            self.wake_store_by(at);
+        }
         if let Some(at) = deadline {
             self.wake_timer_by(at);
         }
@@ -315,65 +329,166 @@ impl Hub {
         }
     }
 
-    /// Takes all that waits, makes it durable at once, reports, and so on: one commit serves everything that came while the last one ran.
+    fn wake_store_by(&self, at: Instant) {
+        if at.0 >= self.0.next_commit.load(Ordering::Acquire) {
+            return;
+        }
+        let mut commits = self.0.commits.lock();
+        if commits.due.is_none_or(|due| at < due) {
+            commits.due = Some(at);
+            self.0.next_commit.store(at.0, Ordering::Release);
+            self.0.commits_changed.notify_one();
+        }
+    }
+
+    /// Commits the open batch when it is due, reads what the bus asks for, reports, and so on: one commit serves everything that came while the
+    /// last one ran.
     fn run_commits(&self, store: Box<dyn Store>) {
         let mut committer = Committer {
             store,
             unwritten: Vec::new(),
+            fetches: VecDeque::new(),
             gave_up: false,
         };
-        while let Some(batches) = self.next_batches(!committer.unwritten.is_empty()) {
-            let last = batches.last().map(|(number, _)| *number);
-            let ops: Vec<StoreOp> = batches.into_iter().flat_map(|(_, ops)| ops).collect();
-            let count = ops.len();
-            let result = committer.commit(ops);
-            let was_failing = self.0.failing.swap(result.is_err(), Ordering::Relaxed);
-            match (result, last) {
-                (Ok(()), Some(last)) => self.turn(|bus, now, out| bus.committed(last, now, out)),
-                (Err(error), last) => {
-                    if !was_failing {
-                        tracing::error!(%error, "commit failed: what cannot be made durable is refused");
-                    }
-                    if let Some(last) = last {
-                        self.turn(|bus, now, out| bus.commit_failed(last, now, out));
-                    }
-                }
-                (Ok(()), None) => tracing::info!("the store takes commits again"),
+        let mut more = false;
+        while let Some(due) = self.wait_for_work(&committer, more) {
+            if due {
+                let (batch, fetches) = self.take_work();
+                committer.fetches.extend(fetches);
+                self.commit(&mut committer, batch);
+                self.fetch(&mut committer);
+            } else if !committer.unwritten.is_empty() {
+                self.commit(&mut committer, None);
             }
-            let mut commits = self.0.commits.lock();
-            self.0.waiting_ops.fetch_sub(count, Ordering::AcqRel);
-            if self.is_caught_up() {
-                commits.stalled.drain(..).for_each(Waker::wake);
-            }
+            more = committer.store.maintain().unwrap_or_else(|error| {
+                tracing::warn!(%error, "the store could not do its housekeeping");
+                false
+            });
+            self.after_work(&committer);
         }
+        // What nobody waited for.
+        let (batch, _) = self.take_work();
+        self.commit(&mut committer, batch);
         drop(committer); // the store may have last words for the disk
         self.0.commits.lock().stopped = true;
         self.0.commits_changed.notify_all();
     }
 
-    /// All batches that wait, as many as one commit takes; none when it is time to `retry`; `None` when the bus has stopped.
-    fn next_batches(&self, retry: bool) -> Option<Vec<(u64, Vec<StoreOp>)>> {
+    /// Sleeps until the store is wanted. Whether for the bus, or only for its own work; `None` when the bus has stopped.
+    fn wait_for_work(&self, committer: &Committer, more: bool) -> Option<bool> {
+        let pause = match (more, committer.unwritten.is_empty()) {
+            (true, _) => Duration::ZERO,
+            (false, false) => RETRY,
+            (false, true) => MAINTAIN,
+        };
+        let idle_until = self.0.clock.now() + pause;
         let mut commits = self.0.commits.lock();
-        while commits.batches.is_empty() {
+        loop {
             if commits.stop {
                 return None;
             }
-            if !retry {
-                self.0.commits_changed.wait(&mut commits);
-            } else if self.0.commits_changed.wait_for(&mut commits, RETRY).timed_out() {
-                return Some(Vec::new());
+            let now = self.0.clock.now();
+            let wakes = commits.due.map_or(idle_until, |due| due.min(idle_until));
+            if commits.due.is_some_and(|due| due <= now) {
+                commits.due = None;
+                self.0.next_commit.store(u64::MAX, Ordering::Release);
+                return Some(true);
+            }
+            if wakes <= now {
+                return Some(false);
+            }
+            self.0
+                .commits_changed
+                .wait_until(&mut commits, self.0.clock.to_system(wakes));
+        }
+    }
+
+    fn take_work(&self) -> (Option<(u64, Vec<StoreOp>)>, Vec<FetchRequest>) {
+        let mut core = self.0.core.lock();
+        let now = self.0.clock.now();
+        let stopping = self.0.commits.lock().stop;
+        let fetches = core.bus.take_fetches();
+        let due = core.bus.batch_due().filter(|due| *due <= now || stopping);
+        let batch = due.and_then(|_| core.bus.take_batch());
+        let ops = batch.as_ref().map_or(0, |(_, ops)| ops.len());
+        self.0.committing_ops.store(ops, Ordering::Release);
+        self.0.open_ops.store(core.bus.pending_ops(), Ordering::Release);
+        // What it was woken for may have been settled in the meantime; the rest has its time.
+        let later = core.bus.batch_due();
+        drop(core);
+        if let Some(at) = later {
+            self.wake_store_by(at);
+        }
+        (batch, fetches)
+    }
+
+    fn commit(&self, committer: &mut Committer, batch: Option<(u64, Vec<StoreOp>)>) {
+        let (number, ops) = batch.map_or((None, Vec::new()), |(number, ops)| (Some(number), ops));
+        if ops.is_empty() && committer.unwritten.is_empty() && !committer.gave_up {
+            if let Some(number) = number {
+                self.turn(|bus, now, out| bus.committed(number, now, out));
+            }
+            return;
+        }
+        let result = committer.commit(ops);
+        let has_room = result.is_ok() && committer.store.has_room();
+        let was_failing = self.0.failing.swap(result.is_err(), Ordering::Relaxed);
+        match &result {
+            Err(error) if !was_failing => {
+                tracing::error!(%error, "commit failed: what cannot be made durable is refused");
+            }
+            Ok(()) if was_failing => tracing::info!("the store takes commits again"),
+            _ => {}
+        }
+        self.turn(|bus, now, out| {
+            bus.set_store_full(!has_room);
+            match number {
+                Some(number) if result.is_ok() => bus.committed(number, now, out),
+                Some(number) => bus.commit_failed(number, now, out),
+                None => {}
+            }
+        });
+    }
+
+    /// Reads what the bus asked for, unless something that it may ask for could not be written yet.
+    fn fetch(&self, committer: &mut Committer) {
+        while committer.unwritten.is_empty() {
+            let Some(request) = committer.fetches.pop_front() else {
+                return;
+            };
+            let FetchRequest {
+                session,
+                lane,
+                from,
+                limit,
+                ..
+            } = request;
+            match committer.store.fetch(session, lane, from, limit) {
+                Ok(found) => self.turn(|bus, now, out| bus.fetched(request, found, now, out)),
+                Err(error) => {
+                    tracing::error!(%error, "the store could not read a queue; it is tried again");
+                    committer.fetches.push_front(request);
+                    return;
+                }
             }
         }
-        let mut ops = 0;
-        let count = commits
-            .batches
-            .iter()
-            .take_while(|(_, batch)| {
-                ops += batch.len();
-                ops <= MAX_COMMIT_OPS || ops == batch.len()
-            })
-            .count();
-        Some(commits.batches.drain(..count).collect())
+    }
+
+    fn after_work(&self, committer: &Committer) {
+        let full = !committer.unwritten.is_empty() || committer.gave_up || !committer.store.has_room();
+        if full != self.0.full.swap(full, Ordering::Relaxed) {
+            self.turn(|bus, _, _| bus.set_store_full(full));
+        }
+        let mut commits = self.0.commits.lock();
+        commits.stats = committer.store.stats();
+        self.0.committing_ops.store(0, Ordering::Release);
+        if !committer.fetches.is_empty() {
+            let soon = self.0.clock.now() + RETRY;
+            commits.due = Some(commits.due.map_or(soon, |due| due.min(soon)));
+        }
+        if self.is_caught_up() {
+            commits.stalled.drain(..).for_each(Waker::wake);
+        }
     }
 }
 
@@ -381,6 +496,8 @@ impl Hub {
 struct Committer {
     store: Box<dyn Store>,
     unwritten: Vec<StoreOp>,
+    /// What is to be read.
+    fetches: VecDeque<FetchRequest>,
     /// More is unwritten than is kept: nothing is promised any more until a restart begins with what is durable.
     gave_up: bool,
 }

@@ -5,7 +5,8 @@
 
 use bytes::Bytes;
 use hashbrown::HashMap;
-use headgate_model::{Qos, Share, SubscriptionOptions, TopicFilter};
+use headgate_model::{MountPoint, Qos, Share, Subscription, SubscriptionOptions, TopicFilter};
+use std::sync::Arc;
 
 /// Where a session lives in the bus's table. Given again after the session ended.
 pub type Slot = u32;
@@ -38,10 +39,20 @@ impl Entry {
 /// A shared subscription, by a number that is never given twice.
 pub type GroupId = u32;
 
+/// What a shared subscription is called in the store: as its members would write it.
+fn group_name(filter: &TopicFilter, share: &Share) -> Arc<str> {
+    match share {
+        Share::Group(group) => format!("$share/{}/{filter}", String::from_utf8_lossy(group)).into(),
+        Share::Queue => format!("$queue/{filter}").into(),
+    }
+}
+
 /// The members of one shared subscription. MQTT 5 §4.8.2.
 #[derive(Debug)]
 pub struct Group {
     pub share: Share,
+    /// As queue entries name it in the store.
+    pub name: Arc<str>,
     pub members: Vec<Entry>,
     /// Strategy state: the next turn of round robin, or the sticky member's session.
     pub cursor: u32,
@@ -297,6 +308,14 @@ impl Index {
         }
     }
 
+    /// The shared subscription of this name.
+    pub fn find_group_by_name(&self, name: &str) -> Option<GroupId> {
+        let text = Bytes::copy_from_slice(name.as_bytes());
+        let parsed =
+            Subscription::parse(&text, SubscriptionOptions::default(), &MountPoint::default()).ok()?;
+        self.find_group(&parsed.filter, parsed.share.as_ref()?)
+    }
+
     pub fn find_group(&self, filter: &TopicFilter, share: &Share) -> Option<GroupId> {
         self.leaf(filter)?
             .groups
@@ -312,6 +331,7 @@ impl Index {
             id,
             Group {
                 share: share.clone(),
+                name: group_name(filter, share),
                 members: Vec::new(),
                 cursor: 0,
             },

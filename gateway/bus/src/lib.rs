@@ -13,7 +13,10 @@ mod bus;
 #[cfg(feature = "handle")]
 pub mod handle;
 mod index;
+mod lanes;
 mod lifecycle;
+mod paging;
+mod pending;
 mod retained;
 mod rewrite;
 mod routing;
@@ -23,6 +26,7 @@ mod stats;
 mod subscriptions;
 
 pub use bus::{Bus, BusOutputs, Notice};
+pub use paging::FetchRequest;
 pub use settings::{
     AutoSubscription, BusSettings, DelayedSettings, Overlap, QueueFull, RetainedSettings, RewriteAction,
     RewriteRule, SettingsError, SharedStrategy, TopicPriority,

@@ -1,14 +1,13 @@
 //! The life of sessions: opened, taken over, left, ended, read back after a start; and the wills that go with it. MQTT 5 §4.1.
 
-use crate::bus::{Bus, BusOutputs, Delayed, Notice, Timer};
+use crate::bus::{Bus, BusOutputs, Needs, Notice, Timer};
 use crate::index::{Entry, Slot};
 use crate::retained::Kept;
-use crate::routing::priority_of;
-use crate::session::{Body, Queued, Session};
+use crate::paging::ESTATE;
+use crate::session::{Queued, Session};
 use crate::stats::DropReason;
-use hashbrown::HashMap;
 use headgate_model::bus::NEVER;
-use headgate_model::store::{MessageId, SessionImage, StoredMessage};
+use headgate_model::store::{SessionImage, StoredMessage};
 use headgate_model::{
     BusEvent, CloseReason, EndpointId, Instant, Message, MountPoint, Open, Qos, SessionId, StoreImage,
     StoreOp, Subscription, SubscriptionOptions, Will,
@@ -81,7 +80,7 @@ impl Bus {
 
     /// Gives a session that nobody has to an endpoint.
     fn admit(&mut self, endpoint: EndpointId, open: Open, now: Instant, out: &mut BusOutputs) {
-        let written = self.ops.len();
+        let written = self.pending.len();
         let present = self.resumed(&open, now, out);
         let slot = match present {
             Some(slot) => slot,
@@ -106,7 +105,7 @@ impl Bus {
         if session.durable || session.will.is_some() || session.recorded {
             session.recorded = true;
             let op = StoreOp::PutSession(session.id, Box::new(session.record(epoch)));
-            self.ops.push(op);
+            self.pending.push(op);
         }
         self.attach(endpoint, slot);
         self.auto_subscribe(slot);
@@ -115,14 +114,18 @@ impl Bus {
             presence: open.presence,
         });
         // CONNACK of a session that shall last promises that it does.
-        let durable = self.ops.len() > written && self.session(slot).durable;
+        let needs = if self.session(slot).durable {
+            self.disk_if_more_than(written)
+        } else {
+            Needs::Nothing
+        };
         if self.answer(
             endpoint,
             BusEvent::Opened {
                 present: present.is_some(),
                 expiry,
             },
-            durable,
+            needs,
             out,
         ) {
             self.finish_open(slot, now, out);
@@ -261,7 +264,7 @@ impl Bus {
             session.will_due = Some(now + delay);
         }
         let op = StoreOp::PutSession(session.id, Box::new(session.record(epoch)));
-        self.ops.push(op);
+        self.pending.push(op);
         self.set_timers(slot);
         qos0.iter()
             .for_each(|_| self.counters.drop(DropReason::OfflineQos0));
@@ -272,6 +275,7 @@ impl Bus {
         if reason != CloseReason::TakenOver {
             self.pass_on_shared(slot, now, out); // Otherwise its client is back already.
         }
+        self.page_out(slot);
     }
 
     /// A session that comes back, or ends, must not leave timers behind: one that comes and goes would leave many.
@@ -327,17 +331,9 @@ impl Bus {
         for subscription in session.subscriptions.values().filter(|s| s.exclusive) {
             self.exclusive.remove(&subscription.filter);
         }
-        if session.recorded {
-            self.ops.push(StoreOp::DeleteSession(session.id));
-        }
-        let (shared, own): (Vec<Queued>, Vec<Queued>) = session
-            .queue
-            .into_iter()
-            .chain(session.inflight)
-            .partition(|queued| queued.group != 0);
-        for queued in own {
-            self.release_body(queued.body);
-        }
+        self.let_go(&session);
+        let queued = session.queue.into_iter().chain(session.inflight);
+        let shared = queued.filter(|queued| queued.group != 0).collect();
         self.hand_on(slot, shared, now, out);
     }
 
@@ -362,7 +358,7 @@ impl Bus {
         session.will_due = None;
         let Some(will) = session.will.take() else { return };
         let op = StoreOp::PutSession(session.id, Box::new(session.record(epoch)));
-        self.ops.push(op);
+        self.pending.push(op);
         self.publish_will(slot, will, now, out);
     }
 
@@ -379,64 +375,52 @@ impl Bus {
     /// Rebuilds everything from what was durable. Called once, on an empty bus, before the first command. What is over by now ends at the
     /// first [`Bus::handle_timeout`].
     pub fn load(&mut self, image: StoreImage) {
-        let mut bodies: HashMap<MessageId, (Arc<Message>, Body)> = HashMap::new();
-        for (id, StoredMessage { message, expires }) in image.messages {
-            self.next_message = self.next_message.max(id.0 + 1);
-            let expires_at = expires.map(|wall| wall.to_instant(self.epoch));
-            let message = Arc::new(Message {
-                expires_at,
-                ..Arc::unwrap_or_clone(message)
-            });
-            bodies.insert(id, (message, Arc::new(id)));
-        }
         for session in image.sessions {
-            self.load_session(session, &bodies);
+            self.load_session(session);
         }
-        for id in image.retained {
-            let Some((message, body)) = bodies.get(&id) else {
-                continue;
-            };
+        for (id, stored) in image.retained {
+            self.next_message = self.next_message.max(id.0 + 1);
+            let message = self.read_back(stored);
             if let Some(at) = message.expires_at {
                 self.timers
                     .insert((at, Timer::RetainedExpiry(message.topic.bytes().clone())));
             }
-            self.retained.put(Kept {
-                message: Arc::clone(message),
-                body: Arc::clone(body),
-            });
+            self.retained.put(Kept { message, id });
         }
-        for (id, due) in image.delayed {
-            let Some((message, body)) = bodies.get(&id) else {
-                continue;
-            };
+        for (id, stored, due) in image.delayed {
+            self.next_message = self.next_message.max(id.0 + 1);
+            let message = self.read_back(stored);
             self.timers
                 .insert((due.to_instant(self.epoch), Timer::Delayed(id)));
-            self.delayed.insert(
-                id,
-                Delayed {
-                    message: Arc::clone(message),
-                    body: Arc::clone(body),
-                },
-            );
+            self.delayed.insert(id, message);
         }
-        // What nobody refers to goes.
-        let mut orphans: Vec<MessageId> = bodies
-            .into_values()
-            .filter_map(|(_, body)| Arc::into_inner(body))
-            .collect();
-        orphans.sort_unstable();
-        self.ops.extend(orphans.into_iter().map(StoreOp::DeleteMessage));
     }
 
-    fn load_session(&mut self, image: SessionImage, bodies: &HashMap<MessageId, (Arc<Message>, Body)>) {
+    /// A message of the store, with its expiry as the bus counts time.
+    pub(crate) fn read_back(&self, stored: StoredMessage) -> Arc<Message> {
+        Arc::new(Message {
+            expires_at: stored.expires.map(|wall| wall.to_instant(self.epoch)),
+            ..Arc::unwrap_or_clone(stored.message)
+        })
+    }
+
+    fn load_session(&mut self, image: SessionImage) {
         let SessionImage {
             id,
             record,
             subscriptions,
-            queue,
+            next_seq,
+            lanes,
+            held,
             received,
         } = image;
         self.next_session = self.next_session.max(id.0 + 1);
+        for lane in &lanes {
+            self.stored_bytes += usize::try_from(lane.bytes).unwrap_or(usize::MAX);
+        }
+        if record.ends == Some(ESTATE) {
+            return self.load_estate(id, lanes);
+        }
         let mut session = Session::new(id, record.client_id.clone());
         session.username = record.username.clone();
         session.recorded = true;
@@ -461,36 +445,22 @@ impl Bus {
                 message_expiry: will.message_expiry,
             });
         }
-        for (seq, entry) in queue {
-            session.next_seq = seq + 1;
-            let Some((message, body)) = bodies.get(&entry.message) else {
-                continue;
-            };
-            let queued = Queued {
-                message: Arc::clone(message),
-                subscription_ids: entry.subscription_ids,
-                body: Some(Arc::clone(body)),
-                seq,
-                group: 0,
-                batch: 0,
-                qos: entry.qos,
-                retain: entry.retain,
-                // In doubt it was handed over: DUP is allowed to be wrong that way round.
-                sent: record.unsent_from.is_none_or(|unsent| seq < unsent),
-                received: entry.received,
-                carried: entry.received,
-                priority: priority_of(&self.priorities, message.topic.as_bytes()),
-            };
-            if queued.received {
-                session.inflight.push_back(queued);
-            } else {
-                session.enqueue(queued);
-            }
+        session.next_seq = next_seq;
+        // In doubt it was handed over: DUP is allowed to be wrong that way round.
+        session.unsent_from = record.unsent_from.unwrap_or(next_seq);
+        for lane in lanes {
+            session.lanes.load(lane);
+        }
+        for delivery in held {
+            self.stored_bytes += delivery.entry.size as usize;
+            let mut queued = self.queued(delivery, true);
+            (queued.received, queued.carried) = (true, true);
+            session.inflight.push_back(queued);
         }
         if record.unsent_from.is_none() {
             // Connected when the gateway stopped, away from now on: the next restart must not let its time begin anew.
             let op = StoreOp::PutSession(id, Box::new(session.record(self.epoch)));
-            self.ops.push(op);
+            self.pending.push(op);
         }
         let slot = self.place(session);
         for subscription in subscriptions {

@@ -3,8 +3,8 @@
 //! Always true: at most one message for a topic; an empty payload removes it \[MQTT-3.3.1-6\]; an expired one is never delivered. They
 //! are kept in the order of their topics, so that a filter's literal beginning bounds the search and a search can be taken up again.
 
-use crate::session::Body;
 use bytes::Bytes;
+use headgate_model::store::MessageId;
 use headgate_model::{Instant, Message, TopicFilter};
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -13,11 +13,14 @@ use std::sync::Arc;
 #[derive(Debug, Clone)]
 pub struct Kept {
     pub message: Arc<Message>,
-    pub body: Body,
+    pub id: MessageId,
 }
 
 #[derive(Debug, Default)]
-pub struct Retained(BTreeMap<Bytes, Kept>);
+pub struct Retained {
+    by_topic: BTreeMap<Bytes, Kept>,
+    bytes: usize,
+}
 
 /// How far one step of a search came.
 pub enum Scanned {
@@ -29,23 +32,34 @@ pub enum Scanned {
 
 impl Retained {
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.by_topic.len()
+    }
+
+    /// Bytes of all of them if this one were among them.
+    pub fn bytes_with(&self, message: &Message) -> usize {
+        let old = self.get(message.topic.as_bytes());
+        self.bytes + message.size() - old.map_or(0, |old| old.message.size())
     }
 
     pub fn contains(&self, topic: &[u8]) -> bool {
-        self.0.contains_key(topic)
+        self.by_topic.contains_key(topic)
     }
 
     pub fn get(&self, topic: &[u8]) -> Option<&Kept> {
-        self.0.get(topic)
+        self.by_topic.get(topic)
     }
 
     pub fn put(&mut self, kept: Kept) -> Option<Kept> {
-        self.0.insert(kept.message.topic.bytes().clone(), kept)
+        self.bytes += kept.message.size();
+        let old = self.by_topic.insert(kept.message.topic.bytes().clone(), kept);
+        self.bytes -= old.as_ref().map_or(0, |old| old.message.size());
+        old
     }
 
     pub fn remove(&mut self, topic: &[u8]) -> Option<Kept> {
-        self.0.remove(topic)
+        let old = self.by_topic.remove(topic);
+        self.bytes -= old.as_ref().map_or(0, |old| old.message.size());
+        old
     }
 
     /// Looks at no more than `budget` topics behind `after` and hands those that match to `found`, until it says stop.
@@ -62,7 +76,7 @@ impl Retained {
             Some(topic) => Bound::Excluded(topic.clone()),
             None => Bound::Included(Bytes::copy_from_slice(prefix)),
         };
-        for (seen, (topic, kept)) in self.0.range((start, Bound::Unbounded)).enumerate() {
+        for (seen, (topic, kept)) in self.by_topic.range((start, Bound::Unbounded)).enumerate() {
             if !topic.starts_with(prefix) {
                 return Scanned::All;
             }
@@ -93,7 +107,6 @@ fn literal_prefix(filter: &TopicFilter) -> &[u8] {
 mod tests {
     use super::*;
     use headgate_model::Topic;
-    use headgate_model::store::MessageId;
     use std::ops::ControlFlow;
 
     fn filled(topics: &[&str]) -> Retained {
@@ -102,7 +115,7 @@ mod tests {
             let message = Arc::new(Message::new(Topic::try_from(*topic).unwrap(), "x"));
             retained.put(Kept {
                 message,
-                body: Arc::new(MessageId(n)),
+                id: MessageId(n),
             });
         }
         retained

@@ -1,13 +1,14 @@
 //! From a publish to its deliveries: who gets a message, at which QoS, now or later.
 
-use crate::bus::{Bus, BusOutputs, Delayed, Timer};
+use crate::bus::{Bus, BusOutputs, Needs, Timer};
 use crate::index::{GroupId, Slot};
 use crate::retained::Kept;
-use crate::session::{Body, Queued};
+use crate::pending::BodyRef;
+use crate::session::Queued;
 use crate::settings::{Overlap, QueueFull, RewriteAction, SharedStrategy};
 use crate::stats::DropReason;
 use headgate_model::bus::{Outcome, Refusal};
-use headgate_model::store::{MessageId, StoredMessage};
+use headgate_model::store::{MessageId, QueueEntry, StoredMessage};
 use headgate_model::{
     AckToken, BusEvent, Delivery, DeliveryId, EndpointId, Instant, Message, Qos, Settlement, StoreOp,
     SubscriptionIds, Topic, TopicFilter, WallTime,
@@ -26,19 +27,23 @@ pub struct Target {
     pub identifiers: Option<Box<SubscriptionIds>>,
 }
 
-/// What is made of a message at most once, however many sessions keep it: a copy that owns its bytes, and a body in the store.
+/// What is made of a message at most once, however many sessions keep it: a copy that owns its bytes, and a body in the open batch.
 #[derive(Debug, Default)]
 pub struct Shared {
     compact: Option<Arc<Message>>,
-    pub body: Option<Body>,
+    body: Option<BodyRef>,
 }
 
 impl Shared {
-    /// Of a retained message: already compact, already in the store.
+    /// Of a retained message: already compact.
     pub fn of_kept(kept: &Kept) -> Self {
+        Self::of_compact(&kept.message)
+    }
+
+    pub fn of_compact(message: &Arc<Message>) -> Self {
         Self {
-            compact: Some(Arc::clone(&kept.message)),
-            body: Some(Arc::clone(&kept.body)),
+            compact: Some(Arc::clone(message)),
+            body: None,
         }
     }
 
@@ -51,8 +56,8 @@ impl Shared {
 #[derive(Clone, Copy, Debug)]
 pub struct Ingested {
     pub outcome: Outcome,
-    /// Something was written for the store that the acknowledgement promises.
-    pub durable: bool,
+    /// What the acknowledgement promises.
+    pub needs: Needs,
 }
 
 /// EMQX's limit of `$delayed/`: 4,294,967 s, about 49 days.
@@ -76,36 +81,36 @@ impl Bus {
             if session.received.contains(&packet) {
                 // Sent again: it was routed when it first came. [MQTT-4.3.3-10]
                 if let Some(token) = ack {
-                    self.answer(from, BusEvent::Accepted(token, Outcome::Matched), true, out);
+                    self.answer(from, BusEvent::Accepted(token, Outcome::Matched), Needs::Disk, out);
                 }
                 return;
             }
             if session.received.len() >= limit {
                 if let Some(token) = ack {
-                    self.answer(from, BusEvent::Refused(token, Refusal::QuotaExceeded), false, out);
+                    self.answer(from, BusEvent::Refused(token, Refusal::QuotaExceeded), Needs::Nothing, out);
                 }
                 return;
             }
         }
         match self.ingest(message, Some(slot), now, out) {
-            Ok(Ingested { outcome, mut durable }) => {
+            Ok(Ingested { outcome, mut needs }) => {
                 if let Some(packet) = dedup {
                     let session = self.session_mut(slot);
                     session.received.insert(packet);
                     if session.durable {
                         let id = session.id;
-                        self.ops.push(StoreOp::PutReceived(id, packet));
-                        durable = true;
+                        self.pending.push(StoreOp::PutReceived(id, packet));
+                        needs = Needs::Disk;
                     }
                 }
                 if let Some(token) = ack {
                     let event = BusEvent::Accepted(token, outcome);
-                    self.answer_publish(from, event, dedup, durable, out);
+                    self.answer_publish(from, event, dedup, needs, out);
                 }
             }
             Err(refusal) => {
                 if let Some(token) = ack {
-                    self.answer(from, BusEvent::Refused(token, refusal), false, out);
+                    self.answer(from, BusEvent::Refused(token, refusal), Needs::Nothing, out);
                 }
             }
         }
@@ -115,12 +120,14 @@ impl Bus {
     pub(crate) fn release(&mut self, from: EndpointId, slot: Slot, packet: u16, out: &mut BusOutputs) {
         let session = self.session_mut(slot);
         let known = session.received.remove(&packet);
-        let durable = known && session.durable;
-        if durable {
+        let needs = if known && session.durable {
             let id = session.id;
-            self.ops.push(StoreOp::DeleteReceived(id, packet));
-        }
-        self.answer(from, BusEvent::Released { packet, known }, durable, out);
+            self.pending.push(StoreOp::DeleteReceived(id, packet));
+            Needs::Disk
+        } else {
+            Needs::Nothing
+        };
+        self.answer(from, BusEvent::Released { packet, known }, needs, out);
     }
 
     /// A message enters the bus: rewritten, held back, retained and routed as its topic says.
@@ -149,6 +156,11 @@ impl Bus {
             self.counters.drop(DropReason::QueueFull);
             return Err(Refusal::QuotaExceeded);
         }
+        if self.store_is_full && self.wants_store(&message) {
+            self.targets.clear();
+            self.counters.drop(DropReason::StoreFull);
+            return Err(Refusal::QuotaExceeded);
+        }
         let retained = message.retain && self.retain(&message, &mut shared, now);
         let outcome = if self.targets.is_empty() {
             Outcome::NoSubscribers
@@ -158,13 +170,28 @@ impl Bus {
         if self.targets.is_empty() {
             self.counters.unmatched += 1;
         }
-        let mut durable = retained;
+        let mut queued = false;
         let mut targets = std::mem::take(&mut self.targets);
         for target in targets.drain(..) {
-            durable |= self.deliver(&message, target, &mut shared, now, out);
+            queued |= self.deliver(&message, target, &mut shared, now, out);
         }
         self.targets = targets;
-        Ok(Ingested { outcome, durable })
+        let needs = match shared.body {
+            _ if retained => Needs::Disk,
+            Some(body) if queued => Needs::Entries(body),
+            _ => Needs::Nothing,
+        };
+        Ok(Ingested { outcome, needs })
+    }
+
+    /// Whether taking this message for `targets` would write something.
+    fn wants_store(&self, message: &Message) -> bool {
+        let retains = message.retain && !message.payload.is_empty();
+        retains
+            || self
+                .targets
+                .iter()
+                .any(|target| target.qos > Qos::AtMostOnce && self.session(target.slot).durable)
     }
 
     /// Fills `targets` with one copy for each session, or for each subscription if the operator wants that. MQTT 5 §3.3.4.
@@ -228,7 +255,10 @@ impl Bus {
         let size = size_of::<Queued>() + message.size();
         self.targets.iter().any(|target| {
             let session = self.session(target.slot);
-            target.qos > Qos::AtMostOnce && session.queued_qos0 == 0 && session.is_full(size, &self.settings)
+            target.qos > Qos::AtMostOnce
+                && session.queued_qos0 == 0
+                && (session.is_full(size, &self.settings)
+                    || (session.durable && self.is_over_total(size)))
         })
     }
 
@@ -337,10 +367,9 @@ impl Bus {
         let mut queued = Queued {
             message: Arc::clone(message),
             subscription_ids: identifiers,
-            body: None,
+            entry: None,
             seq: session.next_seq,
             group,
-            batch: 0,
             qos,
             retain,
             sent: false,
@@ -350,23 +379,27 @@ impl Bus {
         };
         let durable = session.durable && qos > Qos::AtMostOnce;
         let waits = durable && qos == Qos::ExactlyOnce;
-        let could_go = session.queue.is_empty() && session.may_send(&queued, self.committed);
+        let could_go = session.queue.is_empty()
+            && session.lanes.is_empty()
+            && session.may_send(&queued, self.committed);
         let at_once = could_go && !waits;
-        if !at_once && !self.make_room(slot, &queued) {
+        if !at_once && !self.make_room(slot, &queued, now, out) {
             return false;
-        }
-        if waits {
-            queued.batch = self.wait_for_commit(slot);
         }
         let session = self.session_mut(slot);
         if qos > Qos::AtMostOnce {
             session.next_seq += 1;
         }
-        let (id, seq) = (session.id, queued.seq);
         if durable {
-            queued.body = Some(self.body_of(message, shared));
-            let entry = queued.entry().expect("it has a body");
-            self.ops.push(StoreOp::PutQueued(id, seq, entry));
+            let to_lane = !could_go && session.must_page(queued.priority);
+            self.store_queued(slot, message, &mut queued, to_lane, shared, now);
+            if to_lane {
+                self.page_in(slot);
+                return true;
+            }
+        }
+        if waits {
+            self.wait_for_commit(slot);
         }
         if at_once {
             self.send(slot, queued, out);
@@ -383,39 +416,103 @@ impl Bus {
     }
 
     /// Makes room in a queue for one more. False when it must not be queued; whatever is dropped is counted.
-    fn make_room(&mut self, slot: Slot, incoming: &Queued) -> bool {
+    fn make_room(&mut self, slot: Slot, incoming: &Queued, now: Instant, out: &mut BusOutputs) -> bool {
         loop {
+            let over_total = incoming.qos > Qos::AtMostOnce && self.is_over_total(incoming.size());
             let session = self.sessions[slot as usize]
                 .as_deref_mut()
                 .expect("a target is a session");
-            if !session.is_full(incoming.size(), &self.settings) {
+            if !session.is_full(incoming.size(), &self.settings) && !(over_total && session.durable) {
                 return true;
             }
+            let lane = session.lanes.last().copied();
+            if lane.is_some_and(|lane| lane.asked.is_some()) {
+                return true; // A part of the queue is on its way from the store; until it is here, nobody knows what is the oldest.
+            }
             self.counters.drop(DropReason::QueueFull);
-            let victim = if incoming.size() > self.settings.max_queued_bytes {
-                None // It would not fit into an empty queue.
-            } else if session.queued_qos0 > 0 {
+            let fits = incoming.size() <= self.settings.max_queued_bytes;
+            let victim = if fits && session.queued_qos0 > 0 {
                 session.queue.iter().position(|q| q.qos == Qos::AtMostOnce)
-            } else if incoming.qos == Qos::AtMostOnce || self.settings.when_full != QueueFull::DropOldest {
-                None
+            } else if !fits
+                || incoming.qos == Qos::AtMostOnce
+                || self.settings.when_full != QueueFull::DropOldest
+            {
+                return false;
             } else {
                 // The oldest of the least important ones; but what was sent must be sent again. [MQTT-4.4.0-1]
-                let least = session.queue.back().map_or(0, |q| q.priority);
+                let least = lane.map(|lane| lane.priority);
+                let least = least.into_iter().chain(session.queue.back().map(|q| q.priority));
+                let least = least.min().unwrap_or(0);
                 session.queue.iter().position(|q| q.priority == least && !q.sent)
             };
-            let Some(victim) = victim.and_then(|at| session.dequeue_at(at)) else {
+            if let Some(victim) = victim.and_then(|at| session.dequeue_at(at)) {
+                self.forget(slot, victim, now, out);
+            } else if let Some(lane) = lane {
+                let bytes = session.lanes.drop_one(lane.priority);
+                let op = StoreOp::DropOldest(session.id, lane.priority, lane.from);
+                self.stored_bytes = self.stored_bytes.saturating_sub(bytes);
+                self.pending.push(op);
+            } else {
                 return false;
-            };
-            self.forget(slot, victim);
+            }
+        }
+    }
+
+    /// Whether so many bytes more are over the limit of all queues in the store together.
+    fn is_over_total(&self, size: usize) -> bool {
+        let limit = self.settings.max_total_queued_bytes;
+        limit > 0 && self.stored_bytes + size > limit
+    }
+
+    /// Writes the entry of a delivery, and its body if that is not in the open batch. One that goes `to_lane` is kept in the store alone.
+    fn store_queued(
+        &mut self,
+        slot: Slot,
+        message: &Arc<Message>,
+        queued: &mut Queued,
+        to_lane: bool,
+        shared: &mut Shared,
+        now: Instant,
+    ) {
+        let body = self.body_of(message, shared);
+        let size = queued.size();
+        let group = self.index.group(queued.group);
+        let entry = QueueEntry {
+            message: body.id,
+            qos: queued.qos,
+            retain: queued.retain,
+            lane: queued.priority,
+            size: u32::try_from(size).unwrap_or(u32::MAX),
+            shared: group.map(|group| Arc::clone(&group.name)),
+            subscription_ids: queued.subscription_ids.clone(),
+        };
+        let window = self.settings.settle_window;
+        let session = self.sessions[slot as usize]
+            .as_deref_mut()
+            .expect("a target is a session");
+        // A QoS 2 delivery waits for its commit before it is sent, so nobody settles it before.
+        let may_settle = session.is_online() && queued.qos == Qos::AtLeastOnce && !to_lane;
+        let settled_by = may_settle.then(|| now + window);
+        let entry = self
+            .pending
+            .put_queued(body, session.id, queued.seq, entry, settled_by);
+        self.stored_bytes += size;
+        if to_lane {
+            session
+                .lanes
+                .push(queued.priority, queued.seq, size, entry.batch);
+        } else {
+            queued.entry = Some(entry);
         }
     }
 
     /// Removes what is in the store of a delivery that has left its session's queue or flight.
-    fn forget(&mut self, slot: Slot, queued: Queued) {
-        if queued.body.is_some() {
-            let id = self.session(slot).id;
-            self.ops.push(StoreOp::DeleteQueued(id, queued.seq));
-            self.release_body(queued.body);
+    fn forget(&mut self, slot: Slot, queued: Queued, now: Instant, out: &mut BusOutputs) {
+        let Some(entry) = queued.entry else { return };
+        self.stored_bytes = self.stored_bytes.saturating_sub(queued.size());
+        let id = self.session(slot).id;
+        if let Some(ack) = self.pending.settle(entry, id, queued.seq, now) {
+            self.entry_settled(ack, now, out);
         }
     }
 
@@ -438,21 +535,25 @@ impl Bus {
         let committed = self.committed;
         loop {
             let session = self.session_mut(slot);
-            let Some(next) = session.queue.front() else { break };
+            let Some(next) = session.next_in_memory() else { break };
             // Sent before, it must be sent again: the receiver may hold its packet identifier. [MQTT-4.4.0-1]
             let expired = next.message.is_expired(now) && !next.sent;
             if !expired && !session.may_send(next, committed) {
-                return;
+                return self.page_in(slot);
             }
             let queued = session.dequeue_front().expect("just looked at");
             if expired {
                 self.counters.drop(DropReason::Expired); // [MQTT-3.3.2-5]
-                self.forget(slot, queued);
+                self.forget(slot, queued, now, out);
             } else {
                 self.send(slot, queued, out);
             }
         }
-        self.scan_retained(slot, now, out);
+        if self.session(slot).lanes.is_empty() {
+            self.scan_retained(slot, now, out);
+        } else {
+            self.page_in(slot);
+        }
     }
 
     pub(crate) fn settle(
@@ -472,16 +573,19 @@ impl Bus {
             let session_id = session.id;
             let queued = &mut session.inflight[at];
             queued.received = true;
-            let (seq, entry) = (queued.seq, queued.entry());
-            let durable = entry.is_some();
-            self.ops
-                .extend(entry.map(|entry| StoreOp::PutQueued(session_id, seq, entry)));
-            self.answer(from, BusEvent::Received(id), durable, out);
+            let (seq, stored) = (queued.seq, queued.entry.is_some());
+            let needs = if stored {
+                self.pending.push(StoreOp::MarkReceived(session_id, seq));
+                Needs::Disk
+            } else {
+                Needs::Nothing
+            };
+            self.answer(from, BusEvent::Received(id), needs, out);
             return;
         }
         let queued = session.inflight.remove(at).expect("just found");
         session.quota_used -= usize::from(!queued.carried);
-        self.forget(slot, queued);
+        self.forget(slot, queued, now, out);
         self.pump(slot, now, out);
     }
 
@@ -506,9 +610,11 @@ impl Bus {
         let session = self.session_mut(slot);
         let left = session.take_queued(|_| marks.next() == Some(true));
         let id = session.id;
-        let stored = left.iter().filter(|queued| queued.body.is_some());
-        self.ops
-            .extend(stored.map(|queued| StoreOp::DeleteQueued(id, queued.seq)));
+        for queued in left.iter().filter(|queued| queued.entry.is_some()) {
+            // Even if its batch is open: a publisher may wait for that entry, and is answered when the message is safe elsewhere.
+            self.pending.delete(id, queued.seq, now);
+            self.stored_bytes = self.stored_bytes.saturating_sub(queued.size());
+        }
         self.hand_on(slot, left, now, out);
     }
 
@@ -524,43 +630,27 @@ impl Bus {
             };
             match next {
                 Some(target) => {
-                    let mut shared = Shared {
-                        compact: Some(Arc::clone(&queued.message)),
-                        body: queued.body,
-                    };
-                    let message = Arc::clone(&queued.message);
-                    self.deliver(&message, target, &mut shared, now, out);
-                    self.release_body(shared.body);
+                    let mut shared = Shared::of_compact(&queued.message);
+                    self.deliver(&queued.message, target, &mut shared, now, out);
                 }
-                None => {
-                    self.counters.drop(DropReason::SessionEnded);
-                    self.release_body(queued.body);
-                }
+                None => self.counters.drop(DropReason::SessionEnded),
             }
         }
     }
 
-    pub(crate) fn body_of(&mut self, message: &Arc<Message>, shared: &mut Shared) -> Body {
-        if let Some(body) = &shared.body {
-            return Arc::clone(body);
+    fn body_of(&mut self, message: &Arc<Message>, shared: &mut Shared) -> BodyRef {
+        if let Some(body) = shared.body.filter(|body| self.pending.holds(*body)) {
+            return body;
         }
-        let body = self.new_body(message);
-        shared.body = Some(Arc::clone(&body));
-        body
+        *shared.body.insert(self.new_body(message))
     }
 
-    fn new_body(&mut self, message: &Arc<Message>) -> Body {
+    fn new_body(&mut self, message: &Arc<Message>) -> BodyRef {
         let id = MessageId(self.next_message);
         self.next_message += 1;
         let expires = message.expires_at.map(|at| WallTime::of(at, self.epoch));
-        self.ops.push(StoreOp::PutMessage(
-            id,
-            StoredMessage {
-                message: Arc::clone(message),
-                expires,
-            },
-        ));
-        Arc::new(id)
+        let message = Arc::clone(message);
+        self.pending.put_message(id, StoredMessage { message, expires })
     }
 
     /// Sets or removes the retained message of a topic. Whether something was written for the store.
@@ -574,6 +664,7 @@ impl Bus {
         if !limits.available
             || message.payload.len() > limits.max_payload_bytes
             || (is_new && self.retained.len() >= limits.max_count)
+            || self.retained.bytes_with(message) > limits.max_bytes
         {
             self.counters.drop(DropReason::NotRetained);
             return false;
@@ -596,8 +687,11 @@ impl Bus {
             self.timers
                 .insert((at, Timer::RetainedExpiry(kept.topic.bytes().clone())));
         }
-        self.ops.push(StoreOp::PutRetained(*body));
-        self.retained.put(Kept { message: kept, body });
+        self.pending.keep(body, StoreOp::PutRetained(body.id));
+        self.retained.put(Kept {
+            message: kept,
+            id: body.id,
+        });
         true
     }
 
@@ -609,8 +703,7 @@ impl Bus {
             self.timers
                 .remove(&(at, Timer::RetainedExpiry(old.message.topic.bytes().clone())));
         }
-        self.ops.push(StoreOp::DeleteRetained(*old.body));
-        self.release_body(Some(old.body));
+        self.pending.push(StoreOp::DeleteRetained(old.id));
         true
     }
 
@@ -630,34 +723,33 @@ impl Bus {
         if !limits.available {
             return Err(Refusal::NotSupported);
         }
-        if self.delayed.len() >= limits.max_count {
+        if self.delayed.len() >= limits.max_count || self.store_is_full {
             return Err(Refusal::QuotaExceeded);
         }
         let (seconds, topic) = parse_delayed(&message.topic).ok_or(Refusal::TopicInvalid)?;
         let message = Arc::new(Message { topic, ..message }.compact());
         let body = self.new_body(&message);
         let due = now + Duration::from_secs(seconds);
-        self.ops
-            .push(StoreOp::PutDelayed(*body, WallTime::of(due, self.epoch)));
-        self.timers.insert((due, Timer::Delayed(*body)));
-        self.delayed.insert(*body, Delayed { message, body });
+        let op = StoreOp::PutDelayed(body.id, WallTime::of(due, self.epoch));
+        self.pending.keep(body, op);
+        self.timers.insert((due, Timer::Delayed(body.id)));
+        self.delayed.insert(body.id, message);
         Ok(Ingested {
             outcome: Outcome::Matched,
-            durable: true,
+            needs: Needs::Disk,
         })
     }
 
     pub(crate) fn publish_delayed(&mut self, id: MessageId, now: Instant, out: &mut BusOutputs) {
-        let Some(Delayed { message, body }) = self.delayed.remove(&id) else {
+        let Some(message) = self.delayed.remove(&id) else {
             return;
         };
-        self.ops.push(StoreOp::DeleteDelayed(id));
+        self.pending.push(StoreOp::DeleteDelayed(id));
         if message.is_expired(now) {
             self.counters.drop(DropReason::Expired);
         } else if self.ingest((*message).clone(), None, now, out).is_err() {
             self.counters.drop(DropReason::QueueFull);
         }
-        self.release_body(Some(body));
     }
 }
 

@@ -1,10 +1,12 @@
 //! A session: what the bus knows of one client, connected or not. MQTT 5 §4.1.
 
 use crate::index::GroupId;
+use crate::lanes::Lanes;
+use crate::pending::EntryRef;
 use crate::settings::BusSettings;
 use bytes::Bytes;
 use headgate_model::bus::{NEVER, Presence};
-use headgate_model::store::{MessageId, QueueEntry, SessionRecord, StoredWill};
+use headgate_model::store::{SessionRecord, StoredWill};
 use headgate_model::{
     ClientId, Delivery, DeliveryId, EndpointId, Instant, Message, Qos, SessionId, Share, Subscription,
     SubscriptionIds, SubscriptionOptions, TopicFilter, WallTime, Will,
@@ -14,8 +16,9 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A reference to a body in the store; whoever drops the last one writes `DeleteMessage`.
-pub type Body = Arc<MessageId>;
+/// Deliveries of a durable session that wait in memory; what comes then waits in the store alone.
+const IN_MEMORY: usize = 512;
+const BYTES_IN_MEMORY: usize = 256 << 10;
 
 /// What names a subscription within its session: the filter and the group it is shared in.
 pub type SubscriptionKey = (TopicFilter, Option<Share>);
@@ -26,13 +29,11 @@ pub struct Queued {
     pub message: Arc<Message>,
     pub subscription_ids: Option<Box<SubscriptionIds>>,
     /// In the store, for durable sessions and QoS above 0.
-    pub body: Option<Body>,
+    pub entry: Option<EntryRef>,
     /// Counts the QoS 1 and 2 deliveries of the session; meaningless at QoS 0.
     pub seq: u64,
     /// The shared subscription it came by, zero for none.
     pub group: GroupId,
-    /// The batch that makes it durable, if that is to be waited for; else zero.
-    pub batch: u64,
     pub qos: Qos,
     pub retain: bool,
     /// Handed to an endpoint before: DUP.
@@ -44,7 +45,7 @@ pub struct Queued {
     pub priority: u8,
 }
 
-const _: () = assert!(size_of::<Queued>() <= 56, "a queue holds millions of these");
+const _: () = assert!(size_of::<Queued>() <= 64, "a client that is slow holds hundreds of these");
 
 impl Queued {
     pub fn id(&self) -> Option<DeliveryId> {
@@ -60,17 +61,6 @@ impl Queued {
             redelivered: self.sent,
             subscription_ids: self.subscription_ids.clone(),
         }
-    }
-
-    /// As it is written to the store; `None` when it is not kept there.
-    pub fn entry(&self) -> Option<QueueEntry> {
-        Some(QueueEntry {
-            message: **self.body.as_ref()?,
-            qos: self.qos,
-            retain: self.retain,
-            received: self.received,
-            subscription_ids: self.subscription_ids.clone(),
-        })
     }
 
     pub fn size(&self) -> usize {
@@ -116,6 +106,10 @@ pub struct Session {
     pub queued_bytes: usize,
     /// How many of the queue are QoS 0.
     pub queued_qos0: usize,
+    /// What waits in the store alone, behind everything of its priority in `queue`.
+    pub lanes: Lanes,
+    /// Deliveries from this number on were never handed over, as far as an earlier run knew.
+    pub unsent_from: u64,
     /// Under way, oldest first.
     pub inflight: VecDeque<Queued>,
     /// How many of those count against `receive_maximum`: all that are not `carried`.
@@ -152,6 +146,8 @@ impl Session {
             queue: VecDeque::new(),
             queued_bytes: 0,
             queued_qos0: 0,
+            lanes: Lanes::default(),
+            unsent_from: 0,
             inflight: VecDeque::new(),
             quota_used: 0,
             receive_maximum: 0,
@@ -174,7 +170,10 @@ impl Session {
     /// What a receiver holds as QoS 2 must be in the store first: after a crash nobody would know what it holds, and under which packet
     /// identifier. What it gets as QoS 1 need not be: at worst it gets it again.
     pub fn may_send(&self, next: &Queued, committed: u64) -> bool {
-        if !self.is_online() || self.credit == 0 || next.batch > committed {
+        if !self.is_online() || self.credit == 0 {
+            return false;
+        }
+        if next.qos == Qos::ExactlyOnce && next.entry.is_some_and(|entry| entry.batch > committed) {
             return false;
         }
         let Some(id) = next.id() else { return true };
@@ -249,6 +248,26 @@ impl Session {
         taken
     }
 
+    /// The delivery that goes next, unless a part of the queue that is in the store alone goes before it.
+    pub fn next_in_memory(&self) -> Option<&Queued> {
+        let next = self.queue.front()?;
+        let lane_first = self.lanes.iter().next().is_some_and(|lane| lane.priority > next.priority);
+        (!lane_first).then_some(next)
+    }
+
+    /// Whether a delivery that cannot go now is to wait in the store alone.
+    pub fn must_page(&self, priority: u8) -> bool {
+        !self.is_online()
+            || self.lanes.precede(priority)
+            || self.queue.len() >= IN_MEMORY
+            || self.queued_bytes >= BYTES_IN_MEMORY
+    }
+
+    /// Everything that waits, in memory or in the store alone.
+    pub fn queue_len(&self) -> usize {
+        self.queue.len() + self.lanes.count()
+    }
+
     fn account_removed(&mut self, queued: &Queued) {
         self.queued_bytes -= queued.size();
         self.queued_qos0 -= usize::from(queued.qos == Qos::AtMostOnce);
@@ -264,11 +283,12 @@ impl Session {
         } else {
             0
         };
-        if self.queue.len() < on_the_way {
+        let len = self.queue_len();
+        if len < on_the_way {
             return false;
         }
-        self.queue.len() - on_the_way >= settings.max_queued_messages
-            || self.queued_bytes + size > settings.max_queued_bytes
+        len - on_the_way >= settings.max_queued_messages
+            || self.queued_bytes + self.lanes.bytes() + size > settings.max_queued_bytes
     }
 
     /// What was under way and not received goes back to the front of the queue, in order, to be sent again. \[MQTT-4.4.0-1\]
@@ -308,7 +328,7 @@ impl Session {
             .iter()
             .chain(&self.inflight)
             .filter(|q| q.id().is_some() && q.sent);
-        sent.map(|q| q.seq + 1).max().unwrap_or(0)
+        sent.map(|q| q.seq + 1).max().unwrap_or(0).max(self.unsent_from)
     }
 
     /// When the session ends if its client leaves now.
@@ -326,10 +346,9 @@ mod tests {
         Queued {
             message: Arc::new(Message::new(Topic::try_from("t").unwrap(), "x")),
             subscription_ids: None,
-            body: None,
+            entry: None,
             seq,
             group: 0,
-            batch: 0,
             qos: Qos::AtLeastOnce,
             retain: false,
             sent: false,

@@ -12,8 +12,15 @@ pub struct BusSettings {
     pub max_queued_messages: usize,
     /// Bytes that one session may have queued.
     pub max_queued_bytes: usize,
+    /// Bytes that the queues of all durable sessions may hold together; 0 for no limit.
+    pub max_total_queued_bytes: usize,
     /// What happens to a QoS 1 or 2 message that does not fit.
     pub when_full: QueueFull,
+    /// How long the acknowledgement of a QoS 1 message waits for receivers that are connected to settle it, before the message is written
+    /// to the store. What they settle in time is never written. `0s` writes everything at once.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub settle_window: Duration,
     /// Whether QoS 0 messages are queued for clients that are away.
     pub store_qos0: bool,
     /// QoS 1 and 2 deliveries under way at once to one client, if it does not ask for fewer.
@@ -49,7 +56,9 @@ impl Default for BusSettings {
         Self {
             max_queued_messages: 10_000,
             max_queued_bytes: 64 << 20,
+            max_total_queued_bytes: 1 << 30,
             when_full: QueueFull::default(),
+            settle_window: Duration::from_millis(10),
             store_qos0: false,
             max_inflight: 100,
             max_awaiting_release: 1_000,
@@ -116,6 +125,8 @@ pub struct RetainedSettings {
     pub available: bool,
     /// Topics with a retained message; a further one is delivered but not retained.
     pub max_count: usize,
+    /// Bytes of all retained messages together; what does not fit is delivered but not retained.
+    pub max_bytes: usize,
     /// Bytes of payload; a longer message is delivered but not retained.
     pub max_payload_bytes: usize,
     /// Retained messages that say nothing of their expiry are kept that long; `0s` for ever.
@@ -129,6 +140,7 @@ impl Default for RetainedSettings {
         Self {
             available: true,
             max_count: 1_000_000,
+            max_bytes: 256 << 20,
             max_payload_bytes: 1 << 20,
             expiry: Duration::ZERO,
         }

@@ -14,16 +14,22 @@ pub enum DropReason {
     NotRetained,
     /// The session ended before it could be sent.
     SessionEnded,
+    /// The store has no room: its quota is reached, or the disk is full.
+    StoreFull,
+    /// The store could not read it back.
+    Unreadable,
 }
 
 impl DropReason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::QueueFull,
         Self::OfflineQos0,
         Self::Expired,
         Self::NotRetained,
         Self::SessionEnded,
+        Self::StoreFull,
+        Self::Unreadable,
     ];
 
     /// The word for operators.
@@ -34,6 +40,8 @@ impl DropReason {
             Self::Expired => "expired",
             Self::NotRetained => "not_retained",
             Self::SessionEnded => "session_ended",
+            Self::StoreFull => "store_full",
+            Self::Unreadable => "unreadable",
         }
     }
 }

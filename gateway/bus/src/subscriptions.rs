@@ -1,6 +1,6 @@
 //! Subscribing, unsubscribing, and the retained messages that a new subscription wants.
 
-use crate::bus::{Bus, BusOutputs};
+use crate::bus::{Bus, BusOutputs, Needs};
 use crate::index::{Entry, Slot};
 use crate::retained::Scanned;
 use crate::routing::{Shared, Target, identifiers};
@@ -11,7 +11,6 @@ use headgate_model::{
     AckToken, BusEvent, EndpointId, Instant, Qos, RetainHandling, StoreOp, Subscription, TopicFilter,
 };
 use std::ops::ControlFlow;
-use std::sync::Arc;
 
 /// Retained topics looked at in one turn of one session: a search through a million of them must not hold up live traffic.
 const SCAN_BUDGET: usize = 256;
@@ -28,13 +27,13 @@ impl Bus {
         now: Instant,
         out: &mut BusOutputs,
     ) {
-        let written = self.ops.len();
+        let written = self.pending.len();
         let results = subscriptions
             .into_iter()
             .map(|s| self.add_subscription(slot, s))
             .collect();
-        let durable = self.ops.len() > written;
-        if self.answer(from, BusEvent::Subscribed { token, results }, durable, out) {
+        let needs = self.disk_if_more_than(written);
+        if self.answer(from, BusEvent::Subscribed { token, results }, needs, out) {
             self.pump(slot, now, out);
         }
     }
@@ -87,9 +86,9 @@ impl Bus {
                 .map(Subscription::to_text)
                 .filter(|t| *t != subscription.to_text())
             {
-                self.ops.push(StoreOp::DeleteSubscription(id, text));
+                self.pending.push(StoreOp::DeleteSubscription(id, text));
             }
-            self.ops
+            self.pending
                 .push(StoreOp::PutSubscription(id, Box::new(subscription.clone())));
         }
         self.index.insert(
@@ -114,13 +113,13 @@ impl Bus {
         now: Instant,
         out: &mut BusOutputs,
     ) {
-        let written = self.ops.len();
+        let written = self.pending.len();
         let existed = subscriptions
             .into_iter()
             .map(|s| self.remove_subscription(slot, s, now, out))
             .collect();
-        let durable = self.ops.len() > written && self.session(slot).durable;
-        self.answer(from, BusEvent::Unsubscribed { token, existed }, durable, out);
+        let needs = self.disk_if_more_than(written);
+        self.answer(from, BusEvent::Unsubscribed { token, existed }, needs, out);
     }
 
     fn remove_subscription(
@@ -141,7 +140,7 @@ impl Bus {
         session.scans.retain(|scan| scan.filter != key.0);
         if session.durable {
             let op = StoreOp::DeleteSubscription(session.id, held.to_text());
-            self.ops.push(op);
+            self.pending.push(op);
         }
         if held.exclusive {
             self.exclusive.remove(&key.0);
@@ -157,6 +156,15 @@ impl Bus {
             self.hand_on_queued(slot, unsent, now, out);
         }
         true
+    }
+
+    /// What an answer needs that promises what was written since the open batch had `written` operations.
+    pub(crate) fn disk_if_more_than(&self, written: usize) -> Needs {
+        if self.pending.len() > written {
+            Needs::Disk
+        } else {
+            Needs::Nothing
+        }
     }
 
     fn rewritten(&self, filter: &TopicFilter) -> Result<TopicFilter, Refusal> {
@@ -217,7 +225,7 @@ impl Bus {
                 identifiers: identifiers(scan.options.identifier),
             };
             let mut shared = Shared::of_kept(&kept);
-            self.deliver(&Arc::clone(&kept.message), target, &mut shared, now, out);
+            self.deliver(&kept.message, target, &mut shared, now, out);
         }
     }
 }

@@ -1,0 +1,124 @@
+//! The part of a session's queue that is in the store alone.
+//!
+//! Whatever waits for a client that is away, or too slow, stays there; memory holds a beginning of it. A queue is one lane for each priority.
+//! Always true: what a lane holds comes behind everything of its priority that is in memory, and has numbers from [`Lane::from`] on.
+
+use headgate_model::store::LaneImage;
+
+/// One priority's part.
+#[derive(Clone, Copy, Debug)]
+pub struct Lane {
+    pub priority: u8,
+    pub count: usize,
+    pub bytes: usize,
+    /// No entry of the lane has a lower number.
+    pub from: u64,
+    /// The batch that makes its last entry durable.
+    pub batch: u64,
+    /// The fetch that is under way, and what was put behind since it was asked for.
+    pub asked: Option<u64>,
+    pub added: (usize, usize),
+}
+
+/// The lanes of a session that hold something, highest priority first.
+#[derive(Debug, Default)]
+pub struct Lanes(Vec<Lane>);
+
+impl Lanes {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn count(&self) -> usize {
+        self.0.iter().map(|lane| lane.count).sum()
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.0.iter().map(|lane| lane.bytes).sum()
+    }
+
+    /// The lane that goes first.
+    pub fn first_mut(&mut self) -> Option<&mut Lane> {
+        self.0.first_mut()
+    }
+
+    pub fn last(&self) -> Option<&Lane> {
+        self.0.last()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Lane> {
+        self.0.iter()
+    }
+
+    /// Whether what has this priority must wait behind a lane.
+    pub fn precede(&self, priority: u8) -> bool {
+        self.0.first().is_some_and(|lane| lane.priority >= priority)
+    }
+
+    pub fn get_mut(&mut self, priority: u8) -> Option<&mut Lane> {
+        self.0.iter_mut().find(|lane| lane.priority == priority)
+    }
+
+    /// Puts an entry behind the others of its priority.
+    pub fn push(&mut self, priority: u8, seq: u64, bytes: usize, batch: u64) {
+        let lane = self.lane(priority, seq);
+        lane.from = lane.from.min(seq);
+        lane.count += 1;
+        lane.bytes += bytes;
+        lane.batch = lane.batch.max(batch);
+        lane.added.0 += 1;
+        lane.added.1 += bytes;
+    }
+
+    /// A lane as the store has it.
+    pub fn load(&mut self, image: LaneImage) {
+        let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        let lane = self.lane(image.lane, 0);
+        (lane.count, lane.bytes) = (count(image.count), count(image.bytes));
+    }
+
+    /// Puts an entry back in front of the others of its priority. What was asked for does not count any more.
+    pub fn put_back(&mut self, priority: u8, seq: u64, bytes: usize, batch: u64) {
+        self.push(priority, seq, bytes, batch);
+        self.lane(priority, seq).asked = None;
+    }
+
+    /// The oldest entry of a lane was dropped. What it counted for is not known: the average is taken.
+    pub fn drop_one(&mut self, priority: u8) -> usize {
+        let Some(lane) = self.get_mut(priority) else { return 0 };
+        let bytes = lane.bytes / lane.count.max(1);
+        self.take(priority, 1, bytes);
+        bytes
+    }
+
+    /// Entries left the lane; an empty one goes.
+    pub fn take(&mut self, priority: u8, count: usize, bytes: usize) {
+        if let Some(lane) = self.get_mut(priority) {
+            lane.count = lane.count.saturating_sub(count);
+            lane.bytes = lane.bytes.saturating_sub(bytes);
+        }
+        self.0.retain(|lane| lane.count > 0);
+    }
+
+    /// What was asked for does not come any more.
+    pub fn forget_asked(&mut self) {
+        self.0.iter_mut().for_each(|lane| lane.asked = None);
+    }
+
+    fn lane(&mut self, priority: u8, seq: u64) -> &mut Lane {
+        let at = self.0.partition_point(|lane| lane.priority > priority);
+        if self.0.get(at).is_none_or(|lane| lane.priority != priority) {
+            let lane = Lane {
+                priority,
+                count: 0,
+                bytes: 0,
+                from: seq,
+                batch: 0,
+                asked: None,
+                added: (0, 0),
+            };
+            self.0.insert(at, lane);
+        }
+        &mut self.0[at]
+    }
+}
