@@ -66,7 +66,11 @@ impl Store for SimStore {
         let tables = self.0.lock();
         let delayed = tables.delayed.iter();
         Ok(StoreImage {
-            sessions: tables.sessions.iter().map(|(id, table)| table.image(*id)).collect(),
+            sessions: tables
+                .sessions
+                .iter()
+                .map(|(id, table)| table.image(*id))
+                .collect(),
             retained: tables
                 .retained
                 .iter()

@@ -246,6 +246,11 @@ impl Gateway {
         self.image().sessions.len()
     }
 
+    /// Operations that are not on their way to the disk yet.
+    pub fn pending_ops(&self) -> usize {
+        self.0.borrow().bus.pending_ops()
+    }
+
     /// Queue entries, retained and delayed messages on the disk.
     pub fn stored_messages(&self) -> usize {
         let image = self.image();

@@ -153,7 +153,10 @@ const TOPICS: [&str; 4] = ["a/1", "a/2", "b/1", "b/2"];
 const PUBLISHERS: usize = 2;
 const CLIENTS: usize = 4;
 /// Queues are read in small parts, so that a run sees many.
-const FEW: FetchLimit = FetchLimit { count: 2, bytes: 1 << 20 };
+const FEW: FetchLimit = FetchLimit {
+    count: 2,
+    bytes: 1 << 20,
+};
 /// A run that takes longer will never end.
 const MAX_STEPS: usize = 20_000;
 
@@ -531,9 +534,14 @@ impl Sim {
             .iter()
             .map(|(_, stored)| (stored.message.topic.to_string(), stored.message.payload.clone()))
             .collect();
-        let kept = image.sessions.iter().map(|s| s.held.len() + s.lanes.len()).sum::<usize>();
+        let kept = image
+            .sessions
+            .iter()
+            .map(|s| s.held.len() + s.lanes.len())
+            .sum::<usize>();
         if kept > 0 {
-            self.faults.push(format!("{kept} lanes and held deliveries are left in the store"));
+            self.faults
+                .push(format!("{kept} lanes and held deliveries are left in the store"));
         }
         for client in &self.clients {
             let last = client
@@ -555,6 +563,7 @@ fn new_bus(epoch: WallTime, seed: u64) -> Bus {
     Bus::new(
         BusSettings {
             max_inflight: 8,
+            max_queued_in_memory: 2,
             ..BusSettings::default()
         },
         epoch,

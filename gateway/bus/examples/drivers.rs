@@ -8,9 +8,10 @@ use bytes::Bytes;
 use headgate_bus::handle::{Clock, Hub};
 use headgate_bus::{Bus, BusOutputs, BusSettings};
 use headgate_model::bus::Presence;
+use headgate_model::store::{FetchLimit, Fetched};
 use headgate_model::{
-    AckToken, BusCommand, BusEvent, EndpointId, Message, MountPoint, Open, Store, StoreError, StoreImage,
-    StoreOp, Subscription, SubscriptionOptions, Topic,
+    AckToken, BusCommand, BusEvent, EndpointId, Message, MountPoint, Open, SessionId, Store, StoreError,
+    StoreImage, StoreOp, Subscription, SubscriptionOptions, Topic,
 };
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -46,6 +47,14 @@ impl Store for Nowhere {
 
     fn commit(&mut self, _: &[StoreOp]) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    fn fetch(&mut self, _: SessionId, _: u8, from: u64, _: FetchLimit) -> Result<Fetched, StoreError> {
+        Ok(Fetched {
+            next: from,
+            at_end: true,
+            ..Fetched::default()
+        })
     }
 }
 

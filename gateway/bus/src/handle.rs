@@ -7,10 +7,10 @@
 use crate::bus::{Bus, BusOutputs, Notice};
 use crate::paging::FetchRequest;
 use crate::stats::BusStats;
+use headgate_model::store::StoreStats;
 use headgate_model::{
     BusCommand, BusEvent, CloseReason, EndpointId, Instant, Message, Store, StoreError, StoreOp, WallTime,
 };
-use headgate_model::store::StoreStats;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -223,7 +223,8 @@ impl Hub {
 
     /// Whether the store is not too far behind. Publishers wait while it is, so that what waits for the disk has a bound.
     pub fn is_caught_up(&self) -> bool {
-        self.0.open_ops.load(Ordering::Acquire) + self.0.committing_ops.load(Ordering::Acquire) < MAX_WAITING_OPS
+        self.0.open_ops.load(Ordering::Acquire) + self.0.committing_ops.load(Ordering::Acquire)
+            < MAX_WAITING_OPS
     }
 
     /// Ready when the store has caught up.

@@ -85,7 +85,9 @@ impl Lanes {
 
     /// The oldest entry of a lane was dropped. What it counted for is not known: the average is taken.
     pub fn drop_one(&mut self, priority: u8) -> usize {
-        let Some(lane) = self.get_mut(priority) else { return 0 };
+        let Some(lane) = self.get_mut(priority) else {
+            return 0;
+        };
         let bytes = lane.bytes / lane.count.max(1);
         self.take(priority, 1, bytes);
         bytes

@@ -2,8 +2,8 @@
 
 use crate::bus::{Bus, BusOutputs, Needs, Notice, Timer};
 use crate::index::{Entry, Slot};
-use crate::retained::Kept;
 use crate::paging::ESTATE;
+use crate::retained::Kept;
 use crate::session::{Queued, Session};
 use crate::stats::DropReason;
 use headgate_model::bus::NEVER;

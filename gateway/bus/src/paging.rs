@@ -10,8 +10,6 @@ use crate::stats::DropReason;
 use headgate_model::store::{FetchLimit, Fetched, LaneImage, SessionRecord, StoredDelivery};
 use headgate_model::{Instant, SessionId, StoreOp, WallTime};
 
-/// With fewer deliveries in memory more are fetched.
-const LOW: usize = 128;
 /// How much is fetched at once.
 const LIMIT: FetchLimit = FetchLimit {
     count: 512,
@@ -52,13 +50,14 @@ impl Bus {
 
     /// Asks for the next part of a queue when little of it is left in memory.
     pub(crate) fn page_in(&mut self, slot: Slot) {
+        let low = self.settings.max_queued_in_memory / 4;
         let session = self.sessions[slot as usize]
             .as_deref_mut()
             .expect("a slot in use holds a session");
         if !session.is_online() {
             return;
         }
-        let wanted = session.queue.len() < LOW || session.next_in_memory().is_none();
+        let wanted = session.queue.len() <= low || session.next_in_memory().is_none();
         let Some(lane) = session.lanes.first_mut().filter(|lane| lane.asked.is_none()) else {
             return;
         };
@@ -118,7 +117,11 @@ impl Bus {
         if found.at_end {
             (lane.count, lane.bytes) = lane.added;
         }
-        let left = if found.at_end { (0, 0) } else { (found.deliveries.len() + found.lost, read) };
+        let left = if found.at_end {
+            (0, 0)
+        } else {
+            (found.deliveries.len() + found.lost, read)
+        };
         session.lanes.take(request.lane, left.0, left.1);
         for _ in 0..found.lost {
             self.counters.drop(DropReason::Unreadable);
@@ -134,9 +137,7 @@ impl Bus {
     /// A delivery as the bus handles it.
     pub(crate) fn queued(&self, delivery: StoredDelivery, sent: bool) -> Queued {
         let StoredDelivery { seq, entry, message } = delivery;
-        let group = entry
-            .shared
-            .and_then(|name| self.index.find_group_by_name(&name));
+        let group = entry.shared.and_then(|name| self.index.find_group_by_name(&name));
         Queued {
             message: self.read_back(message),
             subscription_ids: entry.subscription_ids,

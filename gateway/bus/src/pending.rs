@@ -91,7 +91,11 @@ impl Pending {
 
     /// The batch whose commit makes everything written so far durable.
     pub fn last(&self) -> u64 {
-        if self.live == 0 { self.number - 1 } else { self.number }
+        if self.live == 0 {
+            self.number - 1
+        } else {
+            self.number
+        }
     }
 
     /// When it shall be committed; `None` when it is empty.

@@ -2,8 +2,8 @@
 
 use crate::bus::{Bus, BusOutputs, Needs, Timer};
 use crate::index::{GroupId, Slot};
-use crate::retained::Kept;
 use crate::pending::BodyRef;
+use crate::retained::Kept;
 use crate::session::Queued;
 use crate::settings::{Overlap, QueueFull, RewriteAction, SharedStrategy};
 use crate::stats::DropReason;
@@ -81,13 +81,23 @@ impl Bus {
             if session.received.contains(&packet) {
                 // Sent again: it was routed when it first came. [MQTT-4.3.3-10]
                 if let Some(token) = ack {
-                    self.answer(from, BusEvent::Accepted(token, Outcome::Matched), Needs::Disk, out);
+                    self.answer(
+                        from,
+                        BusEvent::Accepted(token, Outcome::Matched),
+                        Needs::Disk,
+                        out,
+                    );
                 }
                 return;
             }
             if session.received.len() >= limit {
                 if let Some(token) = ack {
-                    self.answer(from, BusEvent::Refused(token, Refusal::QuotaExceeded), Needs::Nothing, out);
+                    self.answer(
+                        from,
+                        BusEvent::Refused(token, Refusal::QuotaExceeded),
+                        Needs::Nothing,
+                        out,
+                    );
                 }
                 return;
             }
@@ -257,8 +267,7 @@ impl Bus {
             let session = self.session(target.slot);
             target.qos > Qos::AtMostOnce
                 && session.queued_qos0 == 0
-                && (session.is_full(size, &self.settings)
-                    || (session.durable && self.is_over_total(size)))
+                && (session.is_full(size, &self.settings) || (session.durable && self.is_over_total(size)))
         })
     }
 
@@ -379,19 +388,21 @@ impl Bus {
         };
         let durable = session.durable && qos > Qos::AtMostOnce;
         let waits = durable && qos == Qos::ExactlyOnce;
-        let could_go = session.queue.is_empty()
-            && session.lanes.is_empty()
-            && session.may_send(&queued, self.committed);
+        let could_go =
+            session.queue.is_empty() && session.lanes.is_empty() && session.may_send(&queued, self.committed);
         let at_once = could_go && !waits;
         if !at_once && !self.make_room(slot, &queued, now, out) {
             return false;
         }
-        let session = self.session_mut(slot);
+        let settings = &self.settings;
+        let session = self.sessions[slot as usize]
+            .as_deref_mut()
+            .expect("a target is a session");
         if qos > Qos::AtMostOnce {
             session.next_seq += 1;
         }
         if durable {
-            let to_lane = !could_go && session.must_page(queued.priority);
+            let to_lane = !could_go && session.must_page(queued.priority, settings);
             self.store_queued(slot, message, &mut queued, to_lane, shared, now);
             if to_lane {
                 self.page_in(slot);
@@ -498,9 +509,7 @@ impl Bus {
             .put_queued(body, session.id, queued.seq, entry, settled_by);
         self.stored_bytes += size;
         if to_lane {
-            session
-                .lanes
-                .push(queued.priority, queued.seq, size, entry.batch);
+            session.lanes.push(queued.priority, queued.seq, size, entry.batch);
         } else {
             queued.entry = Some(entry);
         }
@@ -535,7 +544,9 @@ impl Bus {
         let committed = self.committed;
         loop {
             let session = self.session_mut(slot);
-            let Some(next) = session.next_in_memory() else { break };
+            let Some(next) = session.next_in_memory() else {
+                break;
+            };
             // Sent before, it must be sent again: the receiver may hold its packet identifier. [MQTT-4.4.0-1]
             let expired = next.message.is_expired(now) && !next.sent;
             if !expired && !session.may_send(next, committed) {

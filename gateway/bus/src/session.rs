@@ -16,8 +16,7 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Deliveries of a durable session that wait in memory; what comes then waits in the store alone.
-const IN_MEMORY: usize = 512;
+/// Bytes that may wait in memory for a durable session; what comes then waits in the store alone.
 const BYTES_IN_MEMORY: usize = 256 << 10;
 
 /// What names a subscription within its session: the filter and the group it is shared in.
@@ -45,7 +44,10 @@ pub struct Queued {
     pub priority: u8,
 }
 
-const _: () = assert!(size_of::<Queued>() <= 64, "a client that is slow holds hundreds of these");
+const _: () = assert!(
+    size_of::<Queued>() <= 64,
+    "a client that is slow holds hundreds of these"
+);
 
 impl Queued {
     pub fn id(&self) -> Option<DeliveryId> {
@@ -251,15 +253,19 @@ impl Session {
     /// The delivery that goes next, unless a part of the queue that is in the store alone goes before it.
     pub fn next_in_memory(&self) -> Option<&Queued> {
         let next = self.queue.front()?;
-        let lane_first = self.lanes.iter().next().is_some_and(|lane| lane.priority > next.priority);
+        let lane_first = self
+            .lanes
+            .iter()
+            .next()
+            .is_some_and(|lane| lane.priority > next.priority);
         (!lane_first).then_some(next)
     }
 
     /// Whether a delivery that cannot go now is to wait in the store alone.
-    pub fn must_page(&self, priority: u8) -> bool {
+    pub fn must_page(&self, priority: u8, settings: &BusSettings) -> bool {
         !self.is_online()
             || self.lanes.precede(priority)
-            || self.queue.len() >= IN_MEMORY
+            || self.queue.len() >= settings.max_queued_in_memory
             || self.queued_bytes >= BYTES_IN_MEMORY
     }
 

@@ -12,6 +12,8 @@ pub struct BusSettings {
     pub max_queued_messages: usize,
     /// Bytes that one session may have queued.
     pub max_queued_bytes: usize,
+    /// Deliveries of one connected session that wait in memory; more wait in the store alone, as all do while the client is away.
+    pub max_queued_in_memory: usize,
     /// Bytes that the queues of all durable sessions may hold together; 0 for no limit.
     pub max_total_queued_bytes: usize,
     /// What happens to a QoS 1 or 2 message that does not fit.
@@ -56,6 +58,7 @@ impl Default for BusSettings {
         Self {
             max_queued_messages: 10_000,
             max_queued_bytes: 64 << 20,
+            max_queued_in_memory: 512,
             max_total_queued_bytes: 1 << 30,
             when_full: QueueFull::default(),
             settle_window: Duration::from_millis(10),

@@ -5,9 +5,10 @@
 use headgate_bus::handle::{Clock, Hub, Port};
 use headgate_bus::{Bus, BusSettings};
 use headgate_model::bus::{NEVER, Outcome, Presence, Refusal};
+use headgate_model::store::{FetchLimit, Fetched};
 use headgate_model::{
-    AckToken, BusCommand, BusEvent, Message, MountPoint, Open, Qos, Store, StoreError, StoreImage, StoreOp,
-    Subscription, SubscriptionOptions, Topic,
+    AckToken, BusCommand, BusEvent, Message, MountPoint, Open, Qos, SessionId, Store, StoreError, StoreImage,
+    StoreOp, Subscription, SubscriptionOptions, Topic,
 };
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -43,6 +44,14 @@ impl Store for Gate {
         }
         self.committed.fetch_add(ops.len(), Ordering::SeqCst);
         Ok(())
+    }
+
+    fn fetch(&mut self, _: SessionId, _: u8, from: u64, _: FetchLimit) -> Result<Fetched, StoreError> {
+        Ok(Fetched {
+            next: from,
+            at_end: true,
+            ..Fetched::default()
+        })
     }
 }
 
