@@ -95,11 +95,23 @@ pub enum LogFormat {
 }
 
 /// What survives a restart.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct StoreSettings {
     /// What an acknowledgement promises.
     pub durability: Durability,
+    /// Bytes that the store may have on the disk; what would need more is refused (0x97) until there is room again. 0 for no limit but the
+    /// disk's own.
+    pub max_bytes: u64,
+}
+
+impl Default for StoreSettings {
+    fn default() -> Self {
+        Self {
+            durability: Durability::default(),
+            max_bytes: 4 << 30,
+        }
+    }
 }
 
 /// What an acknowledgement promises.

@@ -3,13 +3,14 @@
 use crate::commands::Outcome;
 use crate::config::{Config, Durability, LogFormat, LogSettings};
 use crate::sys::Sys;
+use crate::timeline::{self, Timeline};
 use headgate_auth::Access;
 use headgate_bus::Bus;
 use headgate_bus::handle::{Clock, Hub};
 use headgate_model::{MountPoint, Store};
 use headgate_mqtt::{LinkFacts, MqttEndpoint, MqttSettings, MqttWire};
 use headgate_shell::{AccessService, Connection, ConnectionLimit, Listener, Metrics, PeerAddr, drive};
-use headgate_store::{Disk, SimStore, SledStore};
+use headgate_store::{Disk, DiskSettings, DiskStore, SimStore};
 use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
@@ -44,8 +45,10 @@ fn start_log(settings: &LogSettings) -> Outcome {
 }
 
 async fn serve(config: Config) -> Outcome {
-    let clock = Clock::start();
     let mut store = open_store(&config)?;
+    let keeps = config.store.durability != Durability::Memory;
+    let timeline = keeps.then(|| Timeline::start(&config.data_dir));
+    let clock = timeline.as_ref().map_or_else(Clock::start, Timeline::clock);
     let mut bus = Bus::new(config.bus.clone(), clock.epoch(), seed()?)?;
     let image = store.load()?;
     for damage in &image.damage {
@@ -84,6 +87,7 @@ async fn serve(config: Config) -> Outcome {
     let sys =
         tokio::spawn(Sys::new(hub.clone(), metrics, &config.node, config.sys.clone(), damage).run(seen));
 
+    let timeline = timeline.map(|timeline| tokio::spawn(timeline.keep()));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "gateway is up");
     tell_service_manager(true);
     told_to_stop().await?;
@@ -98,6 +102,10 @@ async fn serve(config: Config) -> Outcome {
     sys.abort();
     // Whatever was acknowledged is durable already; this waits for the rest.
     tokio::task::spawn_blocking(move || hub.stop()).await?;
+    if let Some(timeline) = timeline {
+        timeline.abort();
+        timeline::save_now(&config.data_dir, clock)?;
+    }
     Ok(())
 }
 
@@ -109,9 +117,14 @@ fn open_store(config: &Config) -> Result<Box<dyn Store>, Box<dyn std::error::Err
     };
     std::fs::create_dir_all(&config.data_dir)
         .map_err(|error| format!("data_dir: {}: {error}", config.data_dir.display()))?;
-    Ok(Box::new(SledStore::open(
-        config.data_dir.join("store"),
+    let settings = DiskSettings {
         durability,
+        max_bytes: config.store.max_bytes,
+        ..DiskSettings::default()
+    };
+    Ok(Box::new(DiskStore::open(
+        config.data_dir.join("store"),
+        settings,
     )?))
 }
 

@@ -7,6 +7,7 @@ mod config;
 mod daemon;
 mod mosquitto;
 mod sys;
+mod timeline;
 
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;

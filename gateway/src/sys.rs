@@ -21,8 +21,9 @@ pub struct Sys {
     mosquitto: Mosquitto,
     /// What of the store could not be read at the start.
     damage: Vec<String>,
-    /// Whether the alarm `store_failed` is raised.
+    /// Whether the alarms `store_failed` and `store_full` are raised.
     store_failed: bool,
+    store_full: bool,
 }
 
 /// How often alarms and the scheduler are looked at.
@@ -58,6 +59,7 @@ impl Sys {
             mosquitto: Mosquitto::default(),
             damage,
             store_failed: false,
+            store_full: false,
         }
     }
 
@@ -96,7 +98,7 @@ impl Sys {
         if !self.settings.presence {
             return;
         }
-        let ts = self.hub.clock().wall().0 / 1_000;
+        let ts = unix_time();
         let (client, what, body) = match notice {
             Notice::Connected { client, presence } => {
                 let body = json!({
@@ -144,6 +146,13 @@ impl Sys {
                 .then_some("what is published cannot be made durable and is refused");
             self.alarm("store_failed", text);
         }
+        if self.hub.is_full() != self.store_full {
+            self.store_full = !self.store_full;
+            let text = self
+                .store_full
+                .then_some("the store has no room: what would have to be kept is refused");
+            self.alarm("store_full", text);
+        }
         if late >= LONG_SCHEDULE {
             let text = format!("{} ms", late.as_millis());
             self.publish("sysmon/long_schedule", text, Qos::AtMostOnce, false);
@@ -152,7 +161,7 @@ impl Sys {
 
     /// EMQ 2: `alarms/{id}/alert` when it is raised, `alarms/{id}/clear` when it is over. An alert is retained until then.
     fn alarm(&self, id: &str, text: Option<&str>) {
-        let ts = self.hub.clock().wall().0 / 1_000;
+        let ts = unix_time();
         let alert = text.map(|text| json!({ "id": id, "severity": "critical", "summary": text, "ts": ts }));
         let cleared = alert.is_none();
         let body = alert.map_or_else(String::new, |alert| alert.to_string());
@@ -172,12 +181,13 @@ impl Sys {
         for (name, value) in [
             ("version", version.to_owned()),
             ("uptime", uptime_words(uptime)),
-            ("datetime", datetime(clock.wall().0 / 1_000)),
+            ("datetime", datetime(unix_time())),
             ("sysdescr", "Headgate IoT gateway".to_owned()),
         ] {
             self.publish(name, value, Qos::AtMostOnce, true);
         }
         self.publish_stats(&stats);
+        self.publish_store_stats();
         for metric in Metric::ALL {
             self.publish_metric(metric.name(), self.metrics.get(*metric));
         }
@@ -218,6 +228,30 @@ impl Sys {
         gauge(&["retained"], stats.retained, &mut peaks.retained);
         for (name, value) in lines {
             self.publish(&name, value.to_string(), Qos::AtMostOnce, false);
+        }
+    }
+
+    /// What the store does and holds; what it writes is what the flash must bear.
+    fn publish_store_stats(&self) {
+        let stats = self.hub.store_stats();
+        let per_byte = |bytes: u64| {
+            let written = bytes as f64 / stats.payload_bytes.max(1) as f64;
+            format!("{written:.2}")
+        };
+        let written = stats.journal_bytes + stats.checkpoint_bytes;
+        for (name, value) in [
+            ("commits", stats.commits.to_string()),
+            ("messages", stats.messages.to_string()),
+            ("bytes/payload", stats.payload_bytes.to_string()),
+            ("bytes/journal", stats.journal_bytes.to_string()),
+            ("bytes/checkpoints", stats.checkpoint_bytes.to_string()),
+            ("bytes/per_payload_byte", per_byte(written)),
+            ("bytes/disk", stats.disk_bytes.to_string()),
+            ("checkpoints", stats.checkpoints.to_string()),
+            ("queued", stats.queued.to_string()),
+            ("longest_ms", stats.longest.as_millis().to_string()),
+        ] {
+            self.publish(&format!("stats/store/{name}"), value, Qos::AtMostOnce, false);
         }
     }
 
@@ -279,6 +313,12 @@ fn uptime_words(seconds: u64) -> String {
         }
     }
     format!("{words}{} seconds", seconds % 60)
+}
+
+/// What the system's clock says, in seconds; the gateway's own time only moves forward and may differ.
+fn unix_time() -> u64 {
+    let since_1970 = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
+    since_1970.map_or(0, |time| time.as_secs())
 }
 
 /// `2026-11-22 21:17:37`, UTC.

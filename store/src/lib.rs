@@ -1,11 +1,18 @@
-//! Durable sessions, queues and retained messages.
+//! Durable sessions, queues and retained messages: a journal that every commit is appended to, with sled behind it. See [`DiskStore`].
 
+mod checkpoint;
+mod compaction;
+mod disk;
 mod image;
-mod mark;
+mod journal;
+mod lanes;
 mod open;
+#[cfg(target_os = "linux")]
+mod overridden;
+mod records;
 mod rows;
 mod sim;
-mod sled;
+mod tables;
 
-pub use crate::sled::{Durability, SledStore};
+pub use disk::{DiskSettings, DiskStore, Durability};
 pub use sim::{Disk, SimStore};

@@ -4,13 +4,12 @@
 //!
 //! | key | body |
 //! |---|---|
-//! | `m` message | the message |
 //! | `s` session | its record, with its will |
 //! | `f` session SHA-256 of the text | the subscription |
-//! | `q` session sequence | the queue entry |
+//! | `q` session lane sequence | a page of queue entries, by the number it began with |
 //! | `i` session packet | nothing: the identifier is taken |
-//! | `r` message | nothing: it is a retained one |
-//! | `d` message | until when it is held back |
+//! | `r` message | the retained message |
+//! | `d` message | until when it is held back, and the message |
 //! | `c` key part | a further part of the body of `key` |
 //! | `x` name | what concerns the store as a whole |
 //!
@@ -19,11 +18,12 @@
 //! Always true: no value is longer than [`ROW`], for sled keeps longer ones in files that it never syncs; any bytes at all decode to a row or
 //! to an error, never to a panic.
 
+use crate::lanes::PageKey;
 use bytes::Bytes;
-use headgate_model::store::{MessageId, QueueEntry, SessionRecord, StoredMessage, StoredWill};
+use headgate_model::store::{SessionRecord, StoredMessage, StoredWill};
 use headgate_model::{
-    ClientId, Message, Properties, Qos, RetainHandling, SessionId, Share, Subscription, SubscriptionIds,
-    SubscriptionOptions, Topic, TopicFilter, WallTime,
+    ClientId, Message, Properties, Qos, RetainHandling, SessionId, Share, Subscription, SubscriptionOptions,
+    Topic, TopicFilter, WallTime,
 };
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -38,7 +38,6 @@ const CRC: usize = 4;
 const FIRST: usize = ROW - 1 - 4 - CRC;
 const FURTHER: usize = ROW - 1 - CRC;
 
-pub const MESSAGE: u8 = b'm';
 pub const SESSION: u8 = b's';
 pub const SUBSCRIPTION: u8 = b'f';
 pub const QUEUED: u8 = b'q';
@@ -48,8 +47,8 @@ pub const DELAYED: u8 = b'd';
 pub const PART: u8 = b'c';
 /// Version of the whole store's form.
 pub const FORMAT_KEY: &[u8] = b"xformat";
-/// How many commits there were.
-pub const COMMITS_KEY: &[u8] = b"xcommits";
+/// How far the tables are.
+pub const CHECKPOINT_KEY: &[u8] = b"xcheckpoint";
 
 pub type Key = Vec<u8>;
 
@@ -72,10 +71,6 @@ pub enum RowError {
     Half(u32),
     #[error("its session is missing")]
     NoSession,
-    #[error("its message is missing")]
-    NoMessage,
-    #[error("the body it belongs to is missing")]
-    NoBody,
 }
 
 /// The key of a table's row that is named by a number.
@@ -93,6 +88,27 @@ pub fn subscription_key(session: SessionId, text: &str) -> Key {
     session_key(SUBSCRIPTION, session, &Sha256::digest(text))
 }
 
+/// The key of a received packet identifier.
+pub fn received_key(session: SessionId, packet: u16) -> Key {
+    session_key(RECEIVED, session, &packet.to_be_bytes())
+}
+
+/// Which page a row is.
+pub fn page_of(key: &[u8]) -> Result<PageKey, RowError> {
+    let (session, _) = numbers(key)?;
+    let first = key.last_chunk().ok_or(RowError::Key)?;
+    Ok(PageKey {
+        session,
+        lane: key[9],
+        first: u64::from_be_bytes(*first),
+    })
+}
+
+/// Whether it is a row of a session, whose number is its first.
+pub fn belongs_to_session(key: &[u8]) -> bool {
+    matches!(key.first(), Some(&(SESSION | SUBSCRIPTION | QUEUED | RECEIVED)))
+}
+
 /// The key of the `n`th further part of a row's body, from 1.
 pub fn part_key(key: &[u8], n: u32) -> Key {
     [&[PART][..], key, &n.to_be_bytes()].concat()
@@ -102,8 +118,8 @@ pub fn part_key(key: &[u8], n: u32) -> Key {
 pub fn numbers(key: &[u8]) -> Result<(u64, u64), RowError> {
     let number = |bytes: &[u8]| bytes.iter().fold(0, |n, b| n << 8 | u64::from(*b));
     let second = match key.first() {
-        Some(&(MESSAGE | SESSION | RETAINED | DELAYED)) => 0,
-        Some(&QUEUED) => 8,
+        Some(&(SESSION | RETAINED | DELAYED)) => 0,
+        Some(&QUEUED) => 9,
         Some(&RECEIVED) => 2,
         Some(&SUBSCRIPTION) => 32,
         _ => return Err(RowError::Key),
@@ -112,6 +128,23 @@ pub fn numbers(key: &[u8]) -> Result<(u64, u64), RowError> {
         return Err(RowError::Key);
     }
     Ok((number(&key[1..9]), number(&key[9..9 + second.min(8)])))
+}
+
+/// What a row is, in words.
+pub fn name(key: &[u8]) -> String {
+    let what = match key.first() {
+        Some(&SESSION) => "session",
+        Some(&SUBSCRIPTION) => "a subscription of session",
+        Some(&QUEUED) => "a part of the queue of session",
+        Some(&RECEIVED) => "a received packet identifier of session",
+        Some(&RETAINED) => "retained message",
+        Some(&DELAYED) => "delayed message",
+        _ => "a row",
+    };
+    match numbers(key) {
+        Ok((n, _)) => format!("{what} {n}"),
+        Err(_) => format!("{what} with key {}", key.escape_ascii()),
+    }
 }
 
 /// The rows of a body: under its own key, and under those of its further parts.
@@ -176,27 +209,27 @@ fn checksum(key: &[u8], value: &[u8]) -> u32 {
 
 /// Writes a body.
 #[derive(Default)]
-struct Writer(Vec<u8>);
+pub struct Writer(pub Vec<u8>);
 
 impl Writer {
-    fn byte(&mut self, n: u8) -> &mut Self {
+    pub fn byte(&mut self, n: u8) -> &mut Self {
         self.0.push(n);
         self
     }
 
-    fn number(&mut self, n: u64) -> &mut Self {
+    pub fn number(&mut self, n: u64) -> &mut Self {
         self.0.extend_from_slice(&n.to_be_bytes());
         self
     }
 
-    fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
+    pub fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
         let len = u32::try_from(bytes.len()).expect("a field is at most a packet long");
         self.0.extend_from_slice(&len.to_be_bytes());
         self.0.extend_from_slice(bytes);
         self
     }
 
-    fn maybe<T>(&mut self, value: Option<T>, write: impl FnOnce(&mut Self, T) -> &mut Self) -> &mut Self {
+    pub fn maybe<T>(&mut self, value: Option<T>, write: impl FnOnce(&mut Self, T) -> &mut Self) -> &mut Self {
         self.byte(u8::from(value.is_some()));
         if let Some(value) = value {
             write(self, value);
@@ -239,16 +272,16 @@ impl Writer {
 }
 
 /// Reads a body.
-struct Reader<'a>(&'a [u8]);
+pub struct Reader<'a>(pub &'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn take(&mut self, len: usize) -> Result<&'a [u8], RowError> {
+    pub fn take(&mut self, len: usize) -> Result<&'a [u8], RowError> {
         let (taken, rest) = self.0.split_at_checked(len).ok_or(RowError::Short)?;
         self.0 = rest;
         Ok(taken)
     }
 
-    fn byte(&mut self) -> Result<u8, RowError> {
+    pub fn byte(&mut self) -> Result<u8, RowError> {
         Ok(self.take(1)?[0])
     }
 
@@ -260,25 +293,25 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn number(&mut self) -> Result<u64, RowError> {
+    pub fn number(&mut self) -> Result<u64, RowError> {
         Ok(u64::from_be_bytes(
             self.take(8)?.try_into().expect("eight bytes were taken"),
         ))
     }
 
-    fn bytes(&mut self) -> Result<Bytes, RowError> {
+    pub fn bytes(&mut self) -> Result<Bytes, RowError> {
         let len = u32::from_be_bytes(self.take(4)?.try_into().expect("four bytes were taken"));
         Ok(Bytes::copy_from_slice(self.take(len as usize)?))
     }
 
-    fn text(&mut self) -> Result<Arc<str>, RowError> {
+    pub fn text(&mut self) -> Result<Arc<str>, RowError> {
         let bytes = self.bytes()?;
         Ok(std::str::from_utf8(&bytes)
             .map_err(|_| RowError::Field("text"))?
             .into())
     }
 
-    fn maybe<T>(
+    pub fn maybe<T>(
         &mut self,
         read: impl FnOnce(&mut Self) -> Result<T, RowError>,
     ) -> Result<Option<T>, RowError> {
@@ -352,6 +385,12 @@ pub fn write_number(n: u64) -> Vec<u8> {
 
 pub fn read_number(body: &[u8]) -> Result<u64, RowError> {
     whole(body, |r| r.number())
+}
+
+/// A delayed message: until when, then the message.
+pub fn read_delayed(body: &[u8]) -> Result<(WallTime, StoredMessage), RowError> {
+    let (due, message) = body.split_at_checked(8).ok_or(RowError::Short)?;
+    Ok((WallTime(read_number(due)?), read_message(message)?))
 }
 
 pub fn read_nothing(body: &[u8]) -> Result<(), RowError> {
@@ -448,35 +487,6 @@ pub fn read_subscription(body: &[u8]) -> Result<Subscription, RowError> {
                 retain_handling: retain_handling(r.byte()?)?,
                 identifier: identifier(r.number()?)?,
             },
-        })
-    })
-}
-
-pub fn write_queued(entry: &QueueEntry) -> Vec<u8> {
-    let mut w = Writer::default();
-    w.number(entry.message.0)
-        .byte(entry.qos as u8)
-        .byte(entry.retain.into())
-        .byte(entry.received.into())
-        .maybe(entry.subscription_ids.as_deref(), |w, ids| {
-            w.number(ids.0.len() as u64);
-            ids.0.iter().fold(w, |w, id| w.number((*id).into()))
-        });
-    w.0
-}
-
-pub fn read_queued(body: &[u8]) -> Result<QueueEntry, RowError> {
-    let ids = |r: &mut Reader<'_>| {
-        let ids = (0..r.number()?).map(|_| identifier(r.number()?));
-        Ok(Box::new(SubscriptionIds(ids.collect::<Result<_, _>>()?)))
-    };
-    whole(body, |r| {
-        Ok(QueueEntry {
-            message: MessageId(r.number()?),
-            qos: r.qos()?,
-            retain: r.flag()?,
-            received: r.flag()?,
-            subscription_ids: r.maybe(ids)?,
         })
     })
 }

@@ -76,7 +76,11 @@ fn one_session_that_is_away_makes_the_publisher_wait_for_the_disk() {
     publisher.expect(PacketType::PubAck);
     gw.crash(Duration::ZERO);
     assert_eq!(keeper(&gw, "away").heard(), ["a=x"]);
-    assert_eq!(keeper(&gw, "here").heard(), NOTHING, "it was settled before it was written");
+    assert_eq!(
+        keeper(&gw, "here").heard(),
+        NOTHING,
+        "it was settled before it was written"
+    );
 }
 
 /// A retained message is promised to clients that are yet to come.

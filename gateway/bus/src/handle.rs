@@ -26,12 +26,18 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A clock that starts now.
+    /// A clock that starts now, at the system's time.
     pub fn start() -> Self {
         let since_1970 = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
-        let epoch = WallTime(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX));
+        Self::start_at(WallTime(
+            u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX),
+        ))
+    }
+
+    /// A clock that starts now, at this time.
+    pub fn start_at(epoch: WallTime) -> Self {
         Self {
             start: std::time::Instant::now(),
             epoch,
@@ -219,6 +225,11 @@ impl Hub {
     /// Whether the last commit failed.
     pub fn is_failing(&self) -> bool {
         self.0.failing.load(Ordering::Relaxed)
+    }
+
+    /// Whether the store has no room, and refuses what needs some.
+    pub fn is_full(&self) -> bool {
+        self.0.full.load(Ordering::Relaxed)
     }
 
     /// Whether the store is not too far behind. Publishers wait while it is, so that what waits for the disk has a bound.

@@ -166,7 +166,8 @@ impl Bus {
             self.counters.drop(DropReason::QueueFull);
             return Err(Refusal::QuotaExceeded);
         }
-        if self.store_is_full && self.wants_store(&message) {
+        // What the gateway itself has to say in such a state goes on.
+        if self.store_is_full && from.is_some() && self.wants_store(&message) {
             self.targets.clear();
             self.counters.drop(DropReason::StoreFull);
             return Err(Refusal::QuotaExceeded);
@@ -433,7 +434,7 @@ impl Bus {
             let session = self.sessions[slot as usize]
                 .as_deref_mut()
                 .expect("a target is a session");
-            if !session.is_full(incoming.size(), &self.settings) && !(over_total && session.durable) {
+            if !(session.is_full(incoming.size(), &self.settings) || over_total && session.durable) {
                 return true;
             }
             let lane = session.lanes.last().copied();

@@ -110,7 +110,7 @@ pub enum StoreOp {
 pub struct StoredDelivery {
     /// Its number in the session.
     pub seq: u64,
-    /// The entry.
+    /// The entry; what its `message` says is not meaningful here.
     pub entry: QueueEntry,
     /// The body.
     pub message: StoredMessage,

@@ -1,12 +1,13 @@
 //! A store that can be closed and opened again, whichever it is, and short words for what is put into it.
 
 use bytes::Bytes;
-use headgate_model::store::{MessageId, QueueEntry, SessionRecord, StoredMessage, StoredWill};
+use headgate_model::store::{FetchLimit, MessageId, QueueEntry, SessionRecord, StoredMessage, StoredWill};
 use headgate_model::{
     ClientId, Message, MountPoint, Properties, Qos, SessionId, Store, StoreImage, StoreOp, Subscription,
     SubscriptionIds, SubscriptionOptions, Topic, WallTime,
 };
-use headgate_store::{Disk, Durability, SimStore, SledStore};
+use headgate_store::{Disk, DiskSettings, DiskStore, SimStore};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use std::time::Duration;
 /// What outlives a store.
 pub enum Home {
     Sim(Disk),
-    Sled(tempfile::TempDir),
+    Disk(tempfile::TempDir, DiskSettings),
 }
 
 impl Home {
@@ -22,14 +23,25 @@ impl Home {
         Self::Sim(Disk::default())
     }
 
-    pub fn sled() -> Self {
-        Self::Sled(tempfile::tempdir().unwrap())
+    pub fn disk() -> Self {
+        Self::Disk(tempfile::tempdir().unwrap(), DiskSettings::default())
+    }
+
+    /// A store in which segments end, checkpoints come and segments are emptied all the time.
+    pub fn hurried() -> Self {
+        let settings = DiskSettings {
+            segment_bytes: 2_000,
+            checkpoint_bytes: 3_000,
+            ballast_bytes: 1_000,
+            ..DiskSettings::default()
+        };
+        Self::Disk(tempfile::tempdir().unwrap(), settings)
     }
 
     pub fn open(&self) -> Box<dyn Store> {
         match self {
             Self::Sim(disk) => Box::new(SimStore::open(disk)),
-            Self::Sled(_) => Box::new(SledStore::open(self.path(), Durability::PowerLoss).unwrap()),
+            Self::Disk(_, settings) => Box::new(DiskStore::open(self.path(), *settings).unwrap()),
         }
     }
 
@@ -37,7 +49,7 @@ impl Home {
     pub fn path(&self) -> PathBuf {
         match self {
             Self::Sim(_) => panic!("it has no path"),
-            Self::Sled(folder) => folder.path().join("store"),
+            Self::Disk(folder, _) => folder.path().join("store"),
         }
     }
 
@@ -51,9 +63,102 @@ impl Home {
     }
 
     /// What is there after it was opened again.
-    pub fn image(&self) -> StoreImage {
-        sorted(self.open().load().unwrap())
+    pub fn image(&self) -> Shown {
+        shown(&mut *self.open())
     }
+}
+
+/// All that a store holds, queues included.
+#[derive(Clone, Default, PartialEq)]
+pub struct Shown {
+    pub image: StoreImage,
+    /// Entries with their messages, by session, lane and number.
+    pub queues: BTreeMap<(u64, u8, u64), (QueueEntry, StoredMessage)>,
+    pub lost: usize,
+}
+
+/// In short: a difference shall be seen.
+impl std::fmt::Debug for Shown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for session in &self.image.sessions {
+            let held: Vec<u64> = session.held.iter().map(|held| held.seq).collect();
+            let subscriptions = session.subscriptions.len();
+            let will = session.record.will.is_some();
+            writeln!(
+                f,
+                "session {} will {will} subscriptions {subscriptions} lanes {:?} held {held:?} received {:?} next {}",
+                session.id.0, session.lanes, session.received, session.next_seq
+            )?;
+        }
+        for (key, (entry, stored)) in &self.queues {
+            let message = &stored.message;
+            writeln!(
+                f,
+                "{key:?} size {} {} {} bytes",
+                entry.size,
+                message.topic,
+                message.payload.len()
+            )?;
+        }
+        let retained: Vec<u64> = self.image.retained.iter().map(|(id, _)| id.0).collect();
+        let delayed: Vec<u64> = self.image.delayed.iter().map(|(id, ..)| id.0).collect();
+        write!(
+            f,
+            "retained {retained:?} delayed {delayed:?} damage {:?} lost {}",
+            self.image.damage, self.lost
+        )
+    }
+}
+
+impl Shown {
+    /// Numbers of the messages in a session's queue, by their topics.
+    pub fn queue(&self, session: u64) -> Vec<(u64, String)> {
+        let own = self.queues.iter().filter(|((id, ..), _)| *id == session);
+        own.map(|((_, _, seq), (_, stored))| (*seq, stored.message.topic.to_string()))
+            .collect()
+    }
+}
+
+/// Loads a store and reads all its queues, in small parts.
+pub fn shown(store: &mut dyn Store) -> Shown {
+    let mut image = sorted(store.load().unwrap());
+    let mut queues = BTreeMap::new();
+    let mut lost = 0;
+    for session in &mut image.sessions {
+        for held in &mut session.held {
+            held.entry.message = MessageId(0);
+        }
+        for lane in &session.lanes {
+            let mut from = 0;
+            loop {
+                let limit = FetchLimit {
+                    count: 3,
+                    bytes: 20_000,
+                };
+                let found = store.fetch(session.id, lane.lane, from, limit).unwrap();
+                lost += found.lost;
+                for mut delivery in found.deliveries {
+                    delivery.entry.message = MessageId(0);
+                    let key = (session.id.0, lane.lane, delivery.seq);
+                    assert!(delivery.seq >= from);
+                    queues.insert(key, (delivery.entry, delivery.message));
+                }
+                from = found.next;
+                if found.at_end {
+                    break;
+                }
+            }
+        }
+        // Numbers that came and went within a commit need not be known.
+        let own = queues.range((session.id.0, 0, 0)..=(session.id.0, u8::MAX, u64::MAX));
+        let numbers = own
+            .map(|((.., seq), _)| *seq)
+            .chain(session.held.iter().map(|held| held.seq));
+        let next = numbers.max().map_or(0, |last| last + 1);
+        assert!(session.next_seq >= next);
+        session.next_seq = next;
+    }
+    Shown { image, queues, lost }
 }
 
 /// Subscriptions come in no particular order.
@@ -138,7 +243,9 @@ pub fn queued(session: u64, seq: u64, message: u64) -> StoreOp {
         message: MessageId(message),
         qos: Qos::AtLeastOnce,
         retain: seq.is_multiple_of(2),
-        received: seq.is_multiple_of(3),
+        lane: (seq % 7 / 5) as u8,
+        size: 100 + message as u32,
+        shared: seq.is_multiple_of(5).then(|| "$share/g/t/#".into()),
         subscription_ids: seq
             .is_multiple_of(2)
             .then(|| Box::new(SubscriptionIds(vec![1, 268_435_455]))),

@@ -1,13 +1,14 @@
 //! Every operation, on both stores.
 
-use crate::bench::{Home, message, queued, session, sorted, subscribe, subscription};
-use headgate_model::store::{MessageId, StoredMessage};
-use headgate_model::{Qos, SessionId, StoreImage, StoreOp, WallTime};
+use crate::bench::{Home, Shown, message, queued, session, subscribe, subscription};
+use headgate_model::store::{LaneImage, MessageId, QueueEntry, StoredMessage};
+use headgate_model::{Qos, SessionId, StoreOp, WallTime};
 
 macro_rules! on_both {
     ($($(#[$doc:meta])* $name:ident)+) => {
         mod sim { $($(#[$doc])* #[test] fn $name() { super::$name(&super::Home::sim()); })+ }
-        mod sled { $($(#[$doc])* #[test] fn $name() { super::$name(&super::Home::sled()); })+ }
+        mod disk { $($(#[$doc])* #[test] fn $name() { super::$name(&super::Home::disk()); })+ }
+        mod hurried { $($(#[$doc])* #[test] fn $name() { super::$name(&super::Home::hurried()); })+ }
     };
 }
 
@@ -15,6 +16,8 @@ on_both! {
     a_new_store_is_empty
     every_put_is_there_after_a_reopen
     every_delete_is_gone_after_a_reopen
+    what_is_received_is_held
+    the_oldest_is_dropped_from_a_number_on
     a_session_takes_everything_with_it
     a_later_operation_of_a_commit_wins
     nothing_is_kept_for_a_session_that_does_not_exist
@@ -24,9 +27,9 @@ on_both! {
 }
 
 fn a_new_store_is_empty(home: &Home) {
-    assert_eq!(home.image(), StoreImage::default());
+    assert_eq!(home.image(), Shown::default());
     home.commit(&[&[]]);
-    assert_eq!(home.image(), StoreImage::default());
+    assert_eq!(home.image(), Shown::default());
 }
 
 fn everything() -> Vec<StoreOp> {
@@ -42,6 +45,7 @@ fn everything() -> Vec<StoreOp> {
         subscribe(8, "$exclusive/b", Qos::ExactlyOnce),
         queued(7, 1, 1),
         queued(7, 2, 2),
+        queued(7, 5, 2),
         queued(8, 1, 1),
         StoreOp::PutReceived(SessionId(7), 1),
         StoreOp::PutReceived(SessionId(7), 65_535),
@@ -50,17 +54,32 @@ fn everything() -> Vec<StoreOp> {
     ]
 }
 
+fn stored(op: StoreOp) -> StoredMessage {
+    match op {
+        StoreOp::PutMessage(_, stored) => stored,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn entry(op: StoreOp) -> QueueEntry {
+    match op {
+        StoreOp::PutQueued(_, _, entry) => QueueEntry {
+            message: MessageId(0),
+            ..entry
+        },
+        other => panic!("{other:?}"),
+    }
+}
+
 fn every_put_is_there_after_a_reopen(home: &Home) {
     home.commit(&[&everything()]);
-    let image = home.image();
-
-    let stored: Vec<StoreOp> = (image.messages.iter().cloned())
-        .map(|(id, message)| StoreOp::PutMessage(id, message))
-        .collect();
-    assert_eq!(stored, [message(1, 10), message(2, 0), message(3, 5)]);
-    assert_eq!(image.retained, [MessageId(2)]);
-    assert_eq!(image.delayed, [(MessageId(3), WallTime(99))]);
-    assert!(image.damage.is_empty(), "{:?}", image.damage);
+    let Shown { image, queues, lost } = home.image();
+    assert_eq!((lost, &image.damage), (0, &vec![]));
+    assert_eq!(image.retained, [(MessageId(2), stored(message(2, 0)))]);
+    assert_eq!(
+        image.delayed,
+        [(MessageId(3), stored(message(3, 5)), WallTime(99))]
+    );
     let [seven, eight] = &image.sessions[..] else {
         panic!("{:?}", image.sessions)
     };
@@ -82,20 +101,24 @@ fn every_put_is_there_after_a_reopen(home: &Home) {
         ]
     );
     assert_eq!(seven.received, [1, 65_535]);
-    let queue = |n: u64, session: &headgate_model::store::SessionImage| -> Vec<StoreOp> {
-        let entries = session.queue.iter().cloned();
-        entries
-            .map(|(seq, entry)| StoreOp::PutQueued(SessionId(n), seq, entry))
-            .collect()
-    };
-    assert_eq!(queue(7, seven), [queued(7, 1, 1), queued(7, 2, 2)]);
-    assert_eq!(queue(8, eight), [queued(8, 1, 1)]);
+    let both = |queue, body| (entry(queue), stored(body));
+    let expected = [
+        ((7, 0, 1), both(queued(7, 1, 1), message(1, 10))),
+        ((7, 0, 2), both(queued(7, 2, 2), message(2, 0))),
+        ((7, 1, 5), both(queued(7, 5, 2), message(2, 0))),
+        ((8, 0, 1), both(queued(8, 1, 1), message(1, 10))),
+    ];
+    assert_eq!(queues, expected.into());
+    assert!(seven.next_seq >= 6);
+    let lane = |lane, count, bytes| LaneImage { lane, count, bytes };
+    assert_eq!(seven.lanes, [lane(0, 2, 203), lane(1, 1, 102)]);
 }
 
 fn every_delete_is_gone_after_a_reopen(home: &Home) {
     let deletes = [
         StoreOp::DeleteQueued(SessionId(7), 1),
         StoreOp::DeleteQueued(SessionId(7), 2),
+        StoreOp::DeleteQueued(SessionId(7), 5),
         StoreOp::DeleteQueued(SessionId(8), 1),
         StoreOp::DeleteSubscription(SessionId(7), "a/+".into()),
         StoreOp::DeleteSubscription(SessionId(7), "$local/$queue/a/#".into()),
@@ -103,59 +126,76 @@ fn every_delete_is_gone_after_a_reopen(home: &Home) {
         StoreOp::DeleteReceived(SessionId(7), 65_535),
         StoreOp::DeleteRetained(MessageId(2)),
         StoreOp::DeleteDelayed(MessageId(3)),
-        StoreOp::DeleteMessage(MessageId(1)),
-        StoreOp::DeleteMessage(MessageId(2)),
-        StoreOp::DeleteMessage(MessageId(3)),
     ];
     home.commit(&[&everything(), &deletes]);
-    let image = home.image();
-    assert!(image.messages.is_empty() && image.retained.is_empty() && image.delayed.is_empty());
+    let Shown { image, queues, .. } = home.image();
+    assert!(queues.is_empty() && image.retained.is_empty() && image.delayed.is_empty());
     let seven = &image.sessions[0];
-    assert!(seven.subscriptions.is_empty() && seven.queue.is_empty() && seven.received.is_empty());
+    assert!(seven.subscriptions.is_empty() && seven.lanes.is_empty() && seven.received.is_empty());
     assert_eq!(image.sessions[1].subscriptions.len(), 2);
+}
+
+/// PUBREC came: it does not wait any more, and is known until it is settled.
+fn what_is_received_is_held(home: &Home) {
+    let received = [
+        StoreOp::MarkReceived(SessionId(7), 2),
+        StoreOp::MarkReceived(SessionId(7), 1),
+    ];
+    home.commit(&[
+        &everything(),
+        &received,
+        &[StoreOp::DeleteQueued(SessionId(7), 1)],
+    ]);
+    let shown = home.image();
+    let seven = &shown.image.sessions[0];
+    let held: Vec<u64> = seven.held.iter().map(|delivery| delivery.seq).collect();
+    assert_eq!(held, [2]);
+    assert_eq!(seven.held[0].message, stored(message(2, 0)));
+    assert_eq!(shown.queue(7), [(5, "t/2".to_owned())]);
+}
+
+fn the_oldest_is_dropped_from_a_number_on(home: &Home) {
+    let puts: Vec<StoreOp> = (0..5).flat_map(|n| [message(n, 9), queued(1, n, n)]).collect();
+    home.commit(&[&[session(1, None)], &puts]);
+    let drop = |from| StoreOp::DropOldest(SessionId(1), 0, from);
+    home.commit(&[&[drop(2), drop(0), drop(9), StoreOp::DropOldest(SessionId(1), 3, 0)]]);
+    let left: Vec<u64> = home.image().queue(1).iter().map(|(seq, _)| *seq).collect();
+    assert_eq!(left, [1, 3, 4]);
 }
 
 fn a_session_takes_everything_with_it(home: &Home) {
     let more = [
-        queued(7, 3, 1),
+        message(1, 4),
+        queued(7, 6, 1),
         StoreOp::DeleteSession(SessionId(7)),
         session(7, None),
     ];
     home.commit(&[&everything(), &more]);
-    let image = home.image();
-    let seven = &image.sessions[0];
+    let shown = home.image();
+    let seven = &shown.image.sessions[0];
     assert_eq!(seven.id, SessionId(7));
     assert!(seven.record.will.is_none());
-    assert!(seven.subscriptions.is_empty() && seven.queue.is_empty() && seven.received.is_empty());
-    assert_eq!(
-        image.sessions[1].queue.len(),
-        1,
-        "the other one keeps what it has"
-    );
+    assert!(seven.subscriptions.is_empty() && seven.lanes.is_empty() && seven.received.is_empty());
+    assert_eq!(shown.queue(8).len(), 1, "the other one keeps what it has");
 }
 
 fn a_later_operation_of_a_commit_wins(home: &Home) {
     home.commit(&[
-        &[session(1, None), message(1, 3), message(2, 3), queued(1, 1, 1)],
+        &[session(1, None), message(1, 3), queued(1, 1, 1)],
         &[
+            message(2, 3),
             StoreOp::DeleteQueued(SessionId(1), 1),
-            queued(1, 1, 2),
+            queued(1, 3, 2),
             queued(1, 2, 2),
             StoreOp::DeleteQueued(SessionId(1), 2),
             message(3, 9),
-            StoreOp::DeleteMessage(MessageId(3)),
-            message(1, 5),
-            StoreOp::DeleteMessage(MessageId(1)),
+            StoreOp::PutRetained(MessageId(3)),
+            StoreOp::DeleteRetained(MessageId(3)),
         ],
     ]);
-    let image = home.image();
-    let ids: Vec<MessageId> = image.messages.iter().map(|(id, _)| *id).collect();
-    assert_eq!(ids, [MessageId(2)]);
-    let queue = &image.sessions[0].queue;
-    assert_eq!(
-        (queue.len(), queue[0].0, queue[0].1.message),
-        (1, 1, MessageId(2))
-    );
+    let shown = home.image();
+    assert_eq!(shown.queue(1), [(3, "t/2".to_owned())]);
+    assert!(shown.image.retained.is_empty());
 }
 
 fn nothing_is_kept_for_a_session_that_does_not_exist(home: &Home) {
@@ -164,22 +204,37 @@ fn nothing_is_kept_for_a_session_that_does_not_exist(home: &Home) {
         &[
             session(5, None),
             StoreOp::DeleteSession(SessionId(5)),
+            message(1, 1),
             queued(5, 2, 1),
         ],
         &[session(5, None)],
     ]);
-    let image = home.image();
-    assert!(image.sessions[0].queue.is_empty() && image.sessions[0].subscriptions.is_empty());
+    let Shown { image, queues, .. } = home.image();
+    assert!(queues.is_empty() && image.sessions[0].subscriptions.is_empty());
     assert!(image.damage.is_empty(), "{:?}", image.damage);
 }
 
 fn bodies_of_any_size_are_kept_whole(home: &Home) {
     let sizes = [0, 1, 4_000, 4_046, 4_087, 4_096, 8_178, 8_179, 65_536, 1_000_000];
-    let puts: Vec<StoreOp> = (1..).zip(sizes).map(|(n, size)| message(n, size)).collect();
+    let puts = (1..).zip(sizes).flat_map(|(n, size)| {
+        [
+            message(n, size),
+            StoreOp::PutRetained(MessageId(n)),
+            queued(1, n, n),
+        ]
+    });
+    let puts: Vec<StoreOp> = std::iter::once(session(1, None)).chain(puts).collect();
     home.commit(&[&puts]);
-    let image = home.image();
-    let put = |(id, stored): &(MessageId, StoredMessage)| StoreOp::PutMessage(*id, stored.clone());
-    assert!(image.messages.iter().map(put).eq(puts));
+    let Shown { image, queues, .. } = home.image();
+    for ((n, size), (_, retained)) in (1..).zip(sizes).zip(&image.retained) {
+        assert_eq!(*retained, stored(message(n, size)));
+    }
+    assert_eq!((image.retained.len(), queues.len()), (10, 10));
+    assert!(
+        queues
+            .values()
+            .all(|(_, body)| image.retained.iter().any(|(_, r)| r == body))
+    );
     assert!(image.damage.is_empty(), "{:?}", image.damage);
 }
 
@@ -189,8 +244,12 @@ fn a_body_that_shrinks_leaves_nothing(home: &Home) {
         &[session(2, Some(9_000))],
         &[session(2, None)],
     ]);
-    assert!(home.image().sessions[0].record.will.is_none());
-    assert!(home.image().damage.is_empty(), "{:?}", home.image().damage);
+    assert!(home.image().image.sessions[0].record.will.is_none());
+    assert!(
+        home.image().image.damage.is_empty(),
+        "{:?}",
+        home.image().image.damage
+    );
 }
 
 fn the_longest_filters_are_kept(home: &Home) {
@@ -204,19 +263,7 @@ fn the_longest_filters_are_kept(home: &Home) {
         &[StoreOp::DeleteSubscription(SessionId(1), long("a"))],
     ]);
     assert_eq!(
-        home.image().sessions[0].subscriptions,
+        home.image().image.sessions[0].subscriptions,
         [subscription(&long("b"), Qos::AtMostOnce)]
     );
-}
-
-/// What is loaded without a reopen is what was committed, too.
-#[test]
-fn a_second_load_reads_again() {
-    let home = Home::sled();
-    let mut store = home.open();
-    assert_eq!(store.load().unwrap(), StoreImage::default());
-    store.commit(&everything()).unwrap();
-    let image = store.load().unwrap();
-    drop(store);
-    assert_eq!(sorted(image), home.image());
 }

@@ -1,8 +1,8 @@
 //! Random operations in random commits: after every reopen the store on disk holds what its twin in memory holds.
 
-use crate::bench::{Home, message, queued, session, subscribe};
+use crate::bench::{Home, Shown, message, queued, session, shown, subscribe};
 use headgate_model::store::MessageId;
-use headgate_model::{Qos, SessionId, StoreImage, StoreOp, WallTime};
+use headgate_model::{Qos, SessionId, StoreOp, WallTime};
 use proptest::prelude::*;
 
 /// A wish; what it becomes depends on what there is.
@@ -19,9 +19,9 @@ struct Wish {
 fn wishes() -> impl Strategy<Value = Vec<Wish>> {
     let size = prop_oneof![4 => 0..50usize, 1 => 4_000..4_200usize, 1 => 9_000..20_000usize];
     let wish = (
-        0..16u8,
+        0..18u8,
         1..4u64,
-        1..6u64,
+        0..6u64,
         size,
         prop::bool::weighted(0.3),
         prop::bool::weighted(0.05),
@@ -37,61 +37,69 @@ fn wishes() -> impl Strategy<Value = Vec<Wish>> {
     prop::collection::vec(wish, 1..120)
 }
 
-/// The operations of a wish, as the bus would order them: bodies are there before, and as long as, something refers to them.
-fn ops(wish: &Wish, now: &StoreImage) -> Vec<StoreOp> {
+/// The operations of a wish, as the bus would order them: a body comes before what refers to it, and no number is given twice.
+fn ops(wish: &Wish, unused: u64, now: &Shown) -> Vec<StoreOp> {
     let (s, n) = (SessionId(wish.session), wish.number);
-    let id = MessageId(n);
-    let in_use = now.retained.contains(&id)
-        || now.delayed.iter().any(|(delayed, _)| *delayed == id)
-        || now
-            .sessions
-            .iter()
-            .any(|s| s.queue.iter().any(|(_, entry)| entry.message == id));
-    let exists = now.messages.iter().any(|(message, _)| *message == id);
-    let needs = |op| {
-        if exists {
-            vec![op]
-        } else {
-            vec![message(n, wish.size), op]
-        }
-    };
+    let kept = now.image.retained.iter().map(|(id, _)| *id);
+    let kept = kept
+        .chain(now.image.delayed.iter().map(|(id, ..)| *id))
+        .nth(n as usize);
     let filter = format!("f/{n}/{}", "x".repeat(wish.size));
+    let some = now.queues.keys().filter(|(session, ..)| *session == s.0);
+    let some = some.map(|(.., seq)| *seq).nth(n as usize);
     match wish.what {
         0 | 1 => vec![session(wish.session, (wish.size > 20).then_some(wish.size))],
-        2 => vec![StoreOp::DeleteSession(s)],
-        3 => vec![message(n, wish.size)],
-        4 if !in_use => vec![StoreOp::DeleteMessage(id)],
+        2 if n == 1 => vec![StoreOp::DeleteSession(s)],
+        3 => {
+            let all = [1, 2, 3].map(|session| queued(session, unused, n));
+            [vec![message(n, wish.size)], all.into()].concat()
+        }
+        4 => some.map_or_else(Vec::new, |seq| vec![StoreOp::MarkReceived(s, seq)]),
         5 => vec![subscribe(wish.session, &filter, Qos::ExactlyOnce)],
         6 => vec![StoreOp::DeleteSubscription(s, filter)],
-        7 | 8 => needs(queued(wish.session, n % 4, n)),
-        9 | 10 => vec![StoreOp::DeleteQueued(s, n % 4)],
+        7 | 8 => vec![message(n, wish.size), queued(wish.session, unused, n)],
+        9 | 10 => some.map_or_else(Vec::new, |seq| vec![StoreOp::DeleteQueued(s, seq)]),
         11 => vec![StoreOp::PutReceived(s, n as u16)],
         12 => vec![StoreOp::DeleteReceived(s, n as u16)],
-        13 => needs(StoreOp::PutRetained(id)),
-        14 => vec![StoreOp::DeleteRetained(id), StoreOp::DeleteDelayed(id)],
-        15 => needs(StoreOp::PutDelayed(id, WallTime(n))),
-        _ => Vec::new(),
+        13 => vec![
+            message(unused, wish.size),
+            StoreOp::PutRetained(MessageId(unused)),
+        ],
+        14 => kept.map_or_else(Vec::new, |id| {
+            vec![StoreOp::DeleteRetained(id), StoreOp::DeleteDelayed(id)]
+        }),
+        15 => {
+            let put = StoreOp::PutDelayed(MessageId(unused), WallTime(n));
+            vec![message(unused, wish.size), put]
+        }
+        _ => vec![StoreOp::DropOldest(
+            s,
+            (n % 2) as u8,
+            unused.saturating_sub(10 * n),
+        )],
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
     fn the_store_on_disk_equals_its_twin(wishes in wishes()) {
-        let (disk, twin, ahead) = (Home::sled(), Home::sim(), Home::sim());
+        let (disk, twin, ahead) = (Home::hurried(), Home::sim(), Home::sim());
         let mut store = disk.open();
         let mut batch = Vec::new();
-        for wish in wishes {
-            let new = ops(&wish, &ahead.image());
+        for (wish, unused) in wishes.into_iter().zip(100..) {
+            let new = ops(&wish, unused, &ahead.image());
             ahead.commit(&[&new]);
             batch.extend(new);
             if wish.commit {
                 store.commit(&batch).unwrap();
+                store.maintain().unwrap();
                 twin.commit(&[&batch]);
                 batch.clear();
             }
             if wish.reopen {
+                prop_assert_eq!(shown(&mut *store), twin.image());
                 drop(store);
                 prop_assert_eq!(disk.image(), twin.image());
                 store = disk.open();

@@ -1,0 +1,168 @@
+//! Brings the tables up to date, on a thread of its own, while commits go on.
+//!
+//! What differs from the tables is taken as it is at one place of the journal; meanwhile what changes again is noted again. Rows are
+//! written in groups, to the export and to sled; when both are durable, the checkpoint is.
+
+use crate::disk::DiskStore;
+use crate::journal::Position;
+use crate::lanes::PageKey;
+use crate::open::failed;
+use crate::rows::Key;
+use crate::tables::{Change, Checkpoint, page_key, write_page};
+use headgate_model::StoreError;
+use std::collections::BTreeMap;
+use std::io;
+use std::thread::JoinHandle;
+
+/// Rows written at once.
+const GROUP: usize = 256;
+
+/// A row that differs from the tables.
+#[derive(Clone, Debug)]
+pub enum Row {
+    /// It is gone.
+    Gone,
+    /// Its body.
+    Bytes(Vec<u8>),
+    /// Its body: these bytes, then what the journal has there.
+    At(Vec<u8>, Position),
+}
+
+/// A checkpoint that is being written.
+#[derive(Debug)]
+pub struct Flushing {
+    pub checkpoint: Checkpoint,
+    thread: JoinHandle<io::Result<u64>>,
+    rows: BTreeMap<Key, Row>,
+    dropped: Vec<u64>,
+    /// Pages with the version that is written; `None` for those that are gone.
+    pages: Vec<(PageKey, Option<u32>)>,
+}
+
+impl Flushing {
+    pub fn is_done(&self) -> bool {
+        self.thread.is_finished()
+    }
+}
+
+/// Begins to write what differs.
+pub fn begin(store: &mut DiskStore, checkpoint: Checkpoint) -> Result<Flushing, StoreError> {
+    let rows = std::mem::take(&mut store.rows);
+    let dropped = std::mem::take(&mut store.dropped);
+    let mut pages = Vec::new();
+    let mut page_rows: Vec<Change> = Vec::new();
+    for key in store.queues.dirty.iter().copied().collect::<Vec<_>>() {
+        let page = store.queues.snapshot(key);
+        page_rows.push((page_key(key), page.map(|(entries, _)| write_page(entries))));
+        pages.push((key, page.map(|(_, version)| version)));
+    }
+    for (key, _) in pages.iter().filter(|(_, version)| version.is_none()) {
+        store.queues.dirty.remove(key);
+    }
+
+    let work = Work {
+        tables: store.tables.clone(),
+        bodies: store.journal.reader(),
+        rows: rows.clone(),
+        dropped: dropped.clone(),
+        page_rows,
+        checkpoint,
+    };
+    let thread = std::thread::Builder::new()
+        .name("store-checkpoint".into())
+        .spawn(move || work.run())
+        .map_err(|e| failed("begin a checkpoint", e))?;
+    Ok(Flushing {
+        checkpoint,
+        thread,
+        rows,
+        dropped,
+        pages,
+    })
+}
+
+/// Takes a checkpoint over that is done, waiting for it if it is not. Bytes that it wrote.
+pub fn end(store: &mut DiskStore, flushing: Flushing) -> Result<u64, String> {
+    let result = flushing.thread.join();
+    let result = result.map_err(|panic| crate::open::words(&*panic));
+    match result.and_then(|result| result.map_err(|error| error.to_string())) {
+        Ok(written) => {
+            for (key, version) in flushing.pages {
+                if let Some(version) = version {
+                    store.queues.stored(key, version);
+                }
+            }
+            Ok(written)
+        }
+        Err(error) => {
+            // It differs as before, where nothing newer does.
+            for (key, row) in flushing.rows {
+                store.rows.entry(key).or_insert(row);
+            }
+            store.dropped.extend(flushing.dropped);
+            store
+                .queues
+                .dirty
+                .extend(flushing.pages.into_iter().map(|(key, _)| key));
+            Err(error)
+        }
+    }
+}
+
+struct Work {
+    tables: crate::tables::Tables,
+    bodies: crate::journal::Reader,
+    rows: BTreeMap<Key, Row>,
+    dropped: Vec<u64>,
+    page_rows: Vec<Change>,
+    checkpoint: Checkpoint,
+}
+
+impl Work {
+    fn run(mut self) -> io::Result<u64> {
+        let mut written = 0;
+        for session in &self.dropped {
+            let keys = self.tables.rows_of(*session)?;
+            let changes: Vec<Change> = keys.into_iter().map(|key| (key, None)).collect();
+            written += write(&self.tables, &changes)?;
+        }
+        let mut group = Vec::with_capacity(GROUP);
+        for (key, row) in std::mem::take(&mut self.rows) {
+            let body = match row {
+                Row::Gone => None,
+                Row::Bytes(body) => Some(body),
+                Row::At(mut body, at) => match self.bodies.read(at) {
+                    Ok(bytes) => {
+                        body.extend_from_slice(&bytes);
+                        Some(body)
+                    }
+                    Err(error) => {
+                        tracing::error!(row = %crate::rows::name(&key), %error, "a message cannot be read and is lost");
+                        None
+                    }
+                },
+            };
+            group.push((key, body));
+            if group.len() == GROUP {
+                written += write(&self.tables, &group)?;
+                group.clear();
+            }
+        }
+        written += write(&self.tables, &group)?;
+        for group in self.page_rows.chunks(GROUP) {
+            written += write(&self.tables, group)?;
+        }
+        self.tables.finish_export(self.checkpoint)?;
+        self.tables.finish(self.checkpoint)?;
+        self.tables.tidy_export(self.checkpoint)?;
+        Ok(written)
+    }
+}
+
+/// Writes a group of rows to both. About how many bytes that were: what sled adds of its own is not known here.
+fn write(tables: &crate::tables::Tables, changes: &[Change]) -> io::Result<u64> {
+    tables.export(changes)?;
+    tables.apply(changes)?;
+    let bytes = |(key, body): &Change| key.len() + body.as_ref().map_or(0, Vec::len);
+    Ok(2 * changes.iter().map(bytes).sum::<usize>() as u64)
+}

@@ -1,0 +1,716 @@
+//! The store on disk: a journal that every commit is appended to, and tables that checkpoints bring up to date behind it.
+//!
+//! A folder holds `journal/` (see [`crate::journal`]), `tables/` and `export` (see [`crate::tables`]), `ballast` and `lock`. A start opens
+//! the tables and replays the journal from their checkpoint on. Replaying over tables that are newer in part gives the same state: every
+//! record puts or deletes something by its key, numbers of sessions and messages are not given twice, and the last record wins.
+//!
+//! Space comes back: a segment of the journal goes when no entry needs it and a checkpoint has passed it; checkpoints come with every
+//! [`DiskSettings::checkpoint_bytes`] of journal, and ten seconds after the last commit. What keeps a segment that is nearly empty is moved
+//! out of it, as soon as all segments together are twice as large as what they hold and four segments more.
+
+use crate::checkpoint::{self, Flushing, Row};
+use crate::compaction::Compaction;
+use crate::journal::{Journal, JournalError, Position};
+use crate::lanes::{Entry, Extra, Queues};
+use crate::open::{self, failed};
+use crate::records::{self, Record};
+use crate::rows::{self, Key};
+use crate::tables::{Checkpoint, Opened, Tables, read_page};
+use headgate_model::store::{FetchLimit, Fetched, MessageId, QueueEntry, StoreStats, StoredDelivery};
+use headgate_model::{Qos, SessionId, Store, StoreError, StoreImage, StoreOp, SubscriptionIds};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// What a finished commit survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// A power cut.
+    PowerLoss,
+    /// A crash of the gateway, not of the machine.
+    ProcessCrash,
+}
+
+/// How the store works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskSettings {
+    /// What a finished commit survives.
+    pub durability: Durability,
+    /// Bytes that it may have on the disk before [`Store::has_room`] says no; 0 for no limit but the disk's own.
+    pub max_bytes: u64,
+    /// Bytes of a segment of the journal; the frame that reaches them is its last.
+    pub segment_bytes: u64,
+    /// Bytes of journal between two checkpoints.
+    pub checkpoint_bytes: u64,
+    /// Bytes kept back on the disk, so that it can still delete when the disk is full.
+    pub ballast_bytes: u64,
+}
+
+impl Default for DiskSettings {
+    fn default() -> Self {
+        Self {
+            durability: Durability::PowerLoss,
+            max_bytes: 0,
+            segment_bytes: 8 << 20,
+            checkpoint_bytes: 32 << 20,
+            ballast_bytes: 4 << 20,
+        }
+    }
+}
+
+/// After so long without a commit what is left is checkpointed, so that space comes back.
+const IDLE: Duration = Duration::from_secs(10);
+/// How often something that failed is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// Entries in memory that make a checkpoint due.
+const MANY: usize = 200_000;
+/// Segments removed at once.
+const REMOVED_AT_ONCE: usize = 4;
+
+/// The store on disk.
+#[derive(Debug)]
+pub struct DiskStore {
+    folder: PathBuf,
+    settings: DiskSettings,
+    pub(crate) journal: Journal,
+    pub(crate) tables: Tables,
+    pub(crate) queues: Queues,
+    /// Rows that differ from the tables, and sessions that are gone from them.
+    pub(crate) rows: BTreeMap<Key, Row>,
+    pub(crate) dropped: Vec<u64>,
+    pub(crate) checkpoint: Checkpoint,
+    flushing: Option<Flushing>,
+    /// Bytes of journal behind the last checkpoint that was begun.
+    since: u64,
+    compaction: Compaction,
+    /// The ballast is there.
+    ballast: bool,
+    last_commit: Instant,
+    last_retry: Instant,
+    /// Why nothing can be promised any more before the next start.
+    broken: Option<String>,
+    damage: Vec<String>,
+    stats: StoreStats,
+    table_bytes: u64,
+    /// Dropped last.
+    _lock: File,
+}
+
+impl DiskStore {
+    /// Opens the store in a folder, which need not exist. What cannot be read is told in [`StoreImage::damage`].
+    pub fn open(folder: impl AsRef<Path>, settings: DiskSettings) -> Result<Self, StoreError> {
+        let folder = std::path::absolute(folder).map_err(|e| failed("find the store", e))?;
+        let lock = open::lock(&folder)?;
+        let sync = settings.durability == Durability::PowerLoss;
+        let Opened {
+            mut tables,
+            checkpoint,
+            mut damage,
+        } = Tables::open(&folder, sync)?;
+        let mut state = State::default();
+        state.read(&tables, &mut damage)?;
+        let (journal, replay) = Journal::open(
+            folder.join("journal"),
+            sync,
+            settings.segment_bytes,
+            checkpoint.at,
+            |frame| records::read_all(frame, |record| state.apply(record, &mut tables)),
+        )?;
+        damage.extend(replay.damage);
+        let end = journal.end();
+        let behind = journal.segments().range(checkpoint.at.segment..);
+        let since = behind
+            .map(|(_, len)| *len)
+            .sum::<u64>()
+            .saturating_sub(checkpoint.at.offset.into());
+        let mut store = Self {
+            stats: StoreStats::default(),
+            table_bytes: tables.bytes(),
+            folder,
+            settings,
+            journal,
+            tables,
+            queues: state.queues,
+            rows: state.rows,
+            dropped: state.dropped,
+            checkpoint: Checkpoint {
+                at: checkpoint.at.min(end),
+                ..checkpoint
+            },
+            flushing: None,
+            since,
+            compaction: Compaction::default(),
+            ballast: false,
+            last_commit: Instant::now(),
+            last_retry: Instant::now(),
+            broken: None,
+            damage,
+            _lock: lock,
+        };
+        store.report_unreadable();
+        store.load_ballast();
+        Ok(store)
+    }
+
+    /// Writes what `fill` writes as one frame, makes it durable, and changes the state accordingly.
+    pub(crate) fn append(&mut self, fill: impl Fn(&mut Frame<'_>)) -> Result<(), StoreError> {
+        let mut tries = 0;
+        loop {
+            let begun = self.journal.begin().map(|_| ());
+            let written = begun.and_then(|()| {
+                let (buffer, at) = self.journal.frame();
+                fill(&mut Frame {
+                    segment: at.segment,
+                    offset: at.offset,
+                    buffer,
+                });
+                self.journal.commit().map_err(|error| match error {
+                    JournalError::Write(error) => failed("write to the journal", error),
+                    JournalError::Sync(error) => {
+                        self.broken = Some(format!("a sync failed earlier: {error}"));
+                        failed("sync the journal", error)
+                    }
+                })
+            });
+            match written {
+                Ok(()) => break,
+                // With the ballast gone there may be room for what deletes.
+                Err(_) if self.ballast && tries == 0 && self.broken.is_none() => self.drop_ballast(),
+                Err(error) => return Err(error),
+            }
+            tries += 1;
+        }
+        let (buffer, _) = self.journal.frame();
+        let frame = std::mem::take(buffer);
+        self.since += frame.len() as u64;
+        let mut state = State {
+            queues: std::mem::take(&mut self.queues),
+            rows: std::mem::take(&mut self.rows),
+            dropped: std::mem::take(&mut self.dropped),
+        };
+        let applied = records::read_all(&frame[crate::journal::FRAME..], |record| {
+            state.apply(record, &mut self.tables);
+        });
+        (self.queues, self.rows, self.dropped) = (state.queues, state.rows, state.dropped);
+        self.journal.give_back(frame);
+        self.report_unreadable();
+        applied.map_err(|e| failed("understand what was written", e))
+    }
+
+    fn write(&mut self, ops: &[StoreOp]) -> Result<(), StoreError> {
+        let plan = Plan::of(ops);
+        if plan.is_empty(ops) {
+            return Ok(());
+        }
+        self.append(|frame| plan.write(ops, frame))?;
+        for op in ops {
+            if let StoreOp::PutMessage(id, stored) = op
+                && plan.writes(*id)
+            {
+                self.stats.messages += 1;
+                self.stats.payload_bytes += stored.message.payload.len() as u64;
+            }
+        }
+        self.stats.commits += 1;
+        self.last_commit = Instant::now();
+        Ok(())
+    }
+
+    fn read_delivery(&mut self, entry: &Entry, lane: u8) -> Option<StoredDelivery> {
+        let body = self.journal.read(entry.at).map_err(|error| error.to_string());
+        let message = body.and_then(|body| rows::read_message(&body).map_err(|error| error.to_string()));
+        match message {
+            Ok(message) => Some(delivery(entry, lane, message)),
+            Err(error) => {
+                tracing::error!(number = entry.seq, %error, "a queued message cannot be read and is lost");
+                None
+            }
+        }
+    }
+
+    fn report_unreadable(&mut self) {
+        for key in std::mem::take(&mut self.queues.unreadable) {
+            let (session, first) = (key.session, key.first);
+            tracing::error!(session, first, "a part of a queue cannot be read and is lost");
+        }
+    }
+
+    /// A checkpoint in the background: begun when it is due, taken over when it is done.
+    fn checkpoint_step(&mut self) -> Result<(), StoreError> {
+        if self.flushing.as_ref().is_some_and(Flushing::is_done) {
+            let flushing = self.flushing.take().expect("just looked at");
+            self.end_checkpoint(flushing)?;
+        }
+        let waiting = !(self.rows.is_empty() && self.dropped.is_empty() && self.queues.dirty.is_empty());
+        let many = self.since >= self.settings.checkpoint_bytes || self.queues.entries_in_memory >= MANY;
+        let idle = self.last_commit.elapsed() >= IDLE && self.journal.segments().len() > 1;
+        if self.flushing.is_none() && waiting && (many || idle) {
+            self.begin_checkpoint()?;
+        }
+        Ok(())
+    }
+
+    fn begin_checkpoint(&mut self) -> Result<(), StoreError> {
+        let next = Checkpoint {
+            number: self.checkpoint.number + 1,
+            at: self.journal.end(),
+        };
+        self.since = 0;
+        self.flushing = Some(checkpoint::begin(self, next)?);
+        Ok(())
+    }
+
+    fn end_checkpoint(&mut self, flushing: Flushing) -> Result<(), StoreError> {
+        let next = flushing.checkpoint;
+        let written = checkpoint::end(self, flushing).map_err(|e| {
+            // Tried again with the next one.
+            self.since = self.settings.checkpoint_bytes;
+            failed("write a checkpoint", e)
+        })?;
+        self.checkpoint = next;
+        self.stats.checkpoints += 1;
+        self.stats.checkpoint_bytes += written;
+        self.table_bytes = self.tables.bytes();
+        Ok(())
+    }
+
+    /// Removes segments that nothing needs. Whether there are more.
+    fn free_segments(&mut self) -> Result<bool, StoreError> {
+        let passed = self.journal.segments().range(..self.checkpoint.at.segment);
+        let free = passed.map(|(number, _)| *number);
+        let mut free = free.filter(|number| !self.queues.references.contains_key(number));
+        let some: Vec<u32> = free.by_ref().take(REMOVED_AT_ONCE).collect();
+        let more = free.next().is_some();
+        for number in some {
+            self.journal
+                .remove(number)
+                .map_err(|e| failed("remove a segment of the journal", e))?;
+        }
+        Ok(more)
+    }
+
+    fn ballast_path(&self) -> PathBuf {
+        self.folder.join("ballast")
+    }
+
+    /// Puts the ballast there if there is room for it.
+    fn load_ballast(&mut self) {
+        let (path, bytes) = (self.ballast_path(), self.settings.ballast_bytes);
+        self.ballast = std::fs::metadata(&path).is_ok_and(|data| data.len() == bytes);
+        if self.ballast {
+            return;
+        }
+        let written = File::create(&path).and_then(|mut file| {
+            io::copy(&mut io::Read::take(io::repeat(0xA5), bytes), &mut file)?;
+            file.sync_all()
+        });
+        self.ballast = written.is_ok();
+        if written.is_err() {
+            let _ = std::fs::remove_file(path); // It is only in the way.
+        }
+    }
+
+    fn drop_ballast(&mut self) {
+        tracing::error!("the disk is full: only what frees space is written until there is room again");
+        self.ballast = false;
+        self.last_retry = Instant::now();
+        let _ = std::fs::remove_file(self.ballast_path()); // If not, the next try fails as the last one did.
+    }
+
+    fn disk_bytes(&self) -> u64 {
+        let ballast = if self.ballast {
+            self.settings.ballast_bytes
+        } else {
+            0
+        };
+        self.journal.bytes() + self.table_bytes + ballast
+    }
+
+    fn timed<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
+        let begun = Instant::now();
+        let result = work(self);
+        self.stats.longest = self.stats.longest.max(begun.elapsed());
+        result
+    }
+
+    /// Brings the tables up to date, and waits for it.
+    pub(crate) fn checkpoint_now(&mut self) -> Result<(), StoreError> {
+        if let Some(flushing) = self.flushing.take() {
+            self.end_checkpoint(flushing)?;
+        }
+        if self.rows.is_empty() && self.dropped.is_empty() && self.queues.dirty.is_empty() {
+            return Ok(());
+        }
+        self.begin_checkpoint()?;
+        match self.flushing.take() {
+            Some(flushing) => self.end_checkpoint(flushing),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Store for DiskStore {
+    fn load(&mut self) -> Result<StoreImage, StoreError> {
+        if let Some(flushing) = self.flushing.take() {
+            self.end_checkpoint(flushing)?;
+        }
+        let mut image = crate::image::read(self, |store, entry, lane| store.read_delivery(entry, lane))?;
+        let told = std::mem::take(&mut self.damage);
+        image.damage.splice(..0, told);
+        Ok(image)
+    }
+
+    fn commit(&mut self, ops: &[StoreOp]) -> Result<(), StoreError> {
+        if let Some(cause) = &self.broken {
+            return Err(failed("write to the store", cause));
+        }
+        self.timed(|store| store.write(ops))
+    }
+
+    fn fetch(
+        &mut self,
+        session: SessionId,
+        lane: u8,
+        from: u64,
+        limit: FetchLimit,
+    ) -> Result<Fetched, StoreError> {
+        self.timed(|store| {
+            let tables = &mut store.tables;
+            let (entries, more) =
+                store
+                    .queues
+                    .waiting(session.0, lane, from, limit.count, limit.bytes, tables);
+            let mut fetched = Fetched {
+                next: entries.last().map_or(from, |entry| entry.seq + 1),
+                at_end: !more,
+                ..Fetched::default()
+            };
+            let mut lost = Vec::new();
+            for entry in &entries {
+                match store.read_delivery(entry, lane) {
+                    Some(delivery) => fetched.deliveries.push(delivery),
+                    None => lost.push(StoreOp::DeleteQueued(session, entry.seq)),
+                }
+            }
+            fetched.lost = lost.len();
+            store.report_unreadable();
+            store.write(&lost)?;
+            Ok(fetched)
+        })
+    }
+
+    fn maintain(&mut self) -> Result<bool, StoreError> {
+        if self.broken.is_some() {
+            return Ok(false);
+        }
+        self.timed(|store| {
+            store.checkpoint_step()?;
+            let mut more = store.free_segments()?;
+            more |= crate::compaction::step(store)?;
+            if !store.ballast && store.last_retry.elapsed() >= RETRY {
+                store.last_retry = Instant::now();
+                store.load_ballast();
+            }
+            Ok(more)
+        })
+    }
+
+    fn has_room(&self) -> bool {
+        let limit = self.settings.max_bytes;
+        self.ballast && (limit == 0 || self.disk_bytes() < limit)
+    }
+
+    fn stats(&self) -> StoreStats {
+        StoreStats {
+            journal_bytes: self.journal.written,
+            disk_bytes: self.disk_bytes(),
+            queued: self.queues.count,
+            ..self.stats
+        }
+    }
+}
+
+impl DiskStore {
+    pub(crate) fn compaction(&mut self) -> &mut Compaction {
+        &mut self.compaction
+    }
+
+    pub(crate) fn segment_bytes(&self) -> u64 {
+        self.settings.segment_bytes
+    }
+}
+
+impl Drop for DiskStore {
+    fn drop(&mut self) {
+        if self.broken.is_none()
+            && !std::thread::panicking()
+            && let Err(error) = self.checkpoint_now()
+        {
+            tracing::warn!(%error, "the last checkpoint could not be written; the next start replays the journal");
+        }
+    }
+}
+
+/// What the journal says, in memory.
+#[derive(Debug, Default)]
+struct State {
+    queues: Queues,
+    rows: BTreeMap<Key, Row>,
+    dropped: Vec<u64>,
+}
+
+impl State {
+    /// The tables' sessions and pages.
+    fn read(&mut self, tables: &Tables, damage: &mut Vec<String>) -> Result<(), StoreError> {
+        let mut pages = Vec::new();
+        for row in tables.rows() {
+            let (key, body) = row.map_err(|e| failed("read the tables", e))?;
+            let Ok(body) = body else { continue };
+            match key[0] {
+                rows::SESSION => {
+                    if let Ok((id, _)) = rows::numbers(&key) {
+                        self.queues.add_session(id);
+                    }
+                }
+                rows::QUEUED => match rows::page_of(&key).and_then(|page| Ok((page, read_page(&body)?))) {
+                    // Keys come in their order, and pages before sessions.
+                    Ok(page) => pages.push(page),
+                    Err(error) => damage.push(format!("{}: {error}; lost", rows::name(&key))),
+                },
+                _ => {}
+            }
+        }
+        for (key, entries) in pages {
+            if self.queues.contains(key.session) {
+                self.queues.load(key, entries);
+            } else {
+                self.dropped.push(key.session);
+            }
+        }
+        self.dropped.dedup();
+        Ok(())
+    }
+
+    fn apply(&mut self, record: Record, tables: &mut Tables) {
+        match record {
+            Record::Row(key, body) => {
+                let Ok((id, _)) = rows::numbers(&key) else { return };
+                match key[0] {
+                    rows::SESSION => self.queues.add_session(id),
+                    rows::SUBSCRIPTION | rows::RECEIVED if !self.queues.contains(id) => return,
+                    _ => {}
+                }
+                self.rows.insert(key, Row::Bytes(body));
+            }
+            Record::NoRow(key) => drop(self.rows.insert(key, Row::Gone)),
+            Record::RowAt(key, beginning, at) => drop(self.rows.insert(key, Row::At(beginning, at))),
+            Record::NoSession(id) => {
+                self.queues.remove_session(id);
+                for table in [rows::SESSION, rows::SUBSCRIPTION, rows::RECEIVED] {
+                    let prefix = rows::key(table, id);
+                    let own = self.rows.range(prefix.clone()..);
+                    let own: Vec<Key> = own
+                        .map(|(key, _)| key)
+                        .take_while(|key| key.starts_with(&prefix))
+                        .cloned()
+                        .collect();
+                    own.iter().for_each(|key| drop(self.rows.remove(key)));
+                }
+                self.dropped.push(id);
+            }
+            Record::Body => {}
+            Record::Queued(session, lane, entry) => self.queues.put(session, lane, entry, tables),
+            Record::Received(session, seq) => self.queues.mark_received(session, seq, tables),
+            Record::Unqueued(session, seq) => self.queues.remove(session, seq, tables),
+            Record::DropOldest(session, lane, from) => self.queues.drop_oldest(session, lane, from, tables),
+        }
+    }
+}
+
+/// A frame that is being made.
+pub(crate) struct Frame<'a> {
+    segment: u32,
+    offset: u32,
+    pub buffer: &'a mut Vec<u8>,
+}
+
+impl Frame<'_> {
+    /// Writes a body; where it will be.
+    pub fn body(&mut self, body: &[u8]) -> Position {
+        let range = records::write_body(self.buffer, body);
+        // A frame that does not fit is refused as a whole.
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Position {
+            segment: self.segment,
+            offset: self.offset.saturating_add(number(range.start)),
+            len: number(range.len()),
+        }
+    }
+
+    pub fn record(&mut self, record: &Record) {
+        records::write(self.buffer, record);
+    }
+}
+
+/// What of a commit need not be written: what it puts and deletes again, and bodies that nothing needs then.
+#[derive(Debug, Default)]
+struct Plan {
+    cancels: bool,
+    entries: HashSet<(SessionId, u64)>,
+    kept: HashSet<MessageId>,
+    needed: HashSet<MessageId>,
+}
+
+impl Plan {
+    fn of(ops: &[StoreOp]) -> Self {
+        let deletes = |op: &StoreOp| {
+            matches!(
+                op,
+                StoreOp::DeleteQueued(..) | StoreOp::DeleteRetained(_) | StoreOp::DeleteDelayed(_)
+            )
+        };
+        let mut plan = Self {
+            cancels: ops.iter().any(deletes),
+            ..Self::default()
+        };
+        if !plan.cancels {
+            return plan;
+        }
+        let mut put = HashSet::new();
+        let mut kept = HashSet::new();
+        for op in ops {
+            match op {
+                StoreOp::PutQueued(session, seq, _) => {
+                    put.insert((*session, *seq));
+                    plan.entries.remove(&(*session, *seq));
+                }
+                StoreOp::DeleteQueued(session, seq) if put.contains(&(*session, *seq)) => {
+                    plan.entries.insert((*session, *seq));
+                }
+                StoreOp::PutRetained(id) | StoreOp::PutDelayed(id, _) => {
+                    kept.insert(*id);
+                    plan.kept.remove(id);
+                }
+                StoreOp::DeleteRetained(id) | StoreOp::DeleteDelayed(id) if kept.contains(id) => {
+                    plan.kept.insert(*id);
+                }
+                _ => {}
+            }
+        }
+        for op in ops {
+            let needed = match op {
+                StoreOp::PutQueued(session, seq, entry) if !plan.entries.contains(&(*session, *seq)) => {
+                    entry.message
+                }
+                StoreOp::PutRetained(id) | StoreOp::PutDelayed(id, _) if !plan.kept.contains(id) => *id,
+                _ => continue,
+            };
+            plan.needed.insert(needed);
+        }
+        plan
+    }
+
+    fn writes(&self, body: MessageId) -> bool {
+        !self.cancels || self.needed.contains(&body)
+    }
+
+    fn skips(&self, op: &StoreOp) -> bool {
+        self.cancels
+            && match op {
+                StoreOp::PutMessage(id, _) => !self.needed.contains(id),
+                StoreOp::PutQueued(session, seq, _)
+                | StoreOp::DeleteQueued(session, seq)
+                | StoreOp::MarkReceived(session, seq) => self.entries.contains(&(*session, *seq)),
+                StoreOp::PutRetained(id) | StoreOp::PutDelayed(id, _) => self.kept.contains(id),
+                _ => false,
+            }
+    }
+
+    fn is_empty(&self, ops: &[StoreOp]) -> bool {
+        ops.iter().all(|op| self.skips(op))
+    }
+
+    fn write(&self, ops: &[StoreOp], frame: &mut Frame<'_>) {
+        let mut bodies: HashMap<MessageId, Position> = HashMap::new();
+        let mut last = None;
+        for op in ops.iter().filter(|op| !self.skips(op)) {
+            let at = |id: &MessageId| match last {
+                Some((last, at)) if last == *id => at,
+                _ => bodies[id],
+            };
+            let record = match op {
+                StoreOp::PutMessage(id, message) => {
+                    let at = frame.body(&rows::write_message(message));
+                    bodies.insert(*id, at);
+                    last = Some((*id, at));
+                    continue;
+                }
+                StoreOp::PutSession(id, record) => {
+                    Record::Row(rows::key(rows::SESSION, id.0), rows::write_session(record))
+                }
+                StoreOp::DeleteSession(id) => Record::NoSession(id.0),
+                StoreOp::PutSubscription(id, subscription) => Record::Row(
+                    rows::subscription_key(*id, &subscription.to_text()),
+                    rows::write_subscription(subscription),
+                ),
+                StoreOp::DeleteSubscription(id, text) => Record::NoRow(rows::subscription_key(*id, text)),
+                StoreOp::PutQueued(id, seq, entry) => {
+                    Record::Queued(id.0, entry.lane, new_entry(*seq, at(&entry.message), entry))
+                }
+                StoreOp::MarkReceived(id, seq) => Record::Received(id.0, *seq),
+                StoreOp::DeleteQueued(id, seq) => Record::Unqueued(id.0, *seq),
+                StoreOp::DropOldest(id, lane, from) => Record::DropOldest(id.0, *lane, *from),
+                StoreOp::PutReceived(id, packet) => Record::Row(rows::received_key(*id, *packet), Vec::new()),
+                StoreOp::DeleteReceived(id, packet) => Record::NoRow(rows::received_key(*id, *packet)),
+                StoreOp::PutRetained(id) => {
+                    Record::RowAt(rows::key(rows::RETAINED, id.0), Vec::new(), at(id))
+                }
+                StoreOp::DeleteRetained(id) => Record::NoRow(rows::key(rows::RETAINED, id.0)),
+                StoreOp::PutDelayed(id, due) => {
+                    Record::RowAt(rows::key(rows::DELAYED, id.0), rows::write_number(due.0), at(id))
+                }
+                StoreOp::DeleteDelayed(id) => Record::NoRow(rows::key(rows::DELAYED, id.0)),
+            };
+            frame.record(&record);
+        }
+    }
+}
+
+fn new_entry(seq: u64, at: Position, entry: &QueueEntry) -> Entry {
+    let ids = entry.subscription_ids.as_deref();
+    let extra = (ids.is_some() || entry.shared.is_some()).then(|| {
+        Box::new(Extra {
+            shared: entry.shared.clone(),
+            identifiers: ids.map(|ids| ids.0.clone()).unwrap_or_default(),
+        })
+    });
+    Entry {
+        seq,
+        at,
+        size: entry.size,
+        qos: entry.qos as u8,
+        retain: entry.retain,
+        received: false,
+        extra,
+    }
+}
+
+fn delivery(entry: &Entry, lane: u8, message: headgate_model::store::StoredMessage) -> StoredDelivery {
+    let extra = entry.extra.as_deref().cloned().unwrap_or_default();
+    let ids = extra.identifiers;
+    StoredDelivery {
+        seq: entry.seq,
+        entry: QueueEntry {
+            message: MessageId(0),
+            qos: Qos::from_u8(entry.qos).expect("checked when it was read"),
+            retain: entry.retain,
+            lane,
+            size: entry.size,
+            shared: extra.shared,
+            subscription_ids: (!ids.is_empty()).then(|| Box::new(SubscriptionIds(ids))),
+        },
+        message,
+    }
+}

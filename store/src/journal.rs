@@ -1,0 +1,389 @@
+//! The journal: segment files to which every commit is appended as one frame. It is the point of durability, and where the bodies of queued
+//! messages stay for good.
+//!
+//! A segment is a header and frames. A frame is `HGj1`, the length and the CRC-32 of what follows, and records (see [`crate::records`]). One
+//! commit is one frame, written with one call and synced before the next is written. So after a power cut only the last frame can be torn:
+//! what is not whole at the end of the last segment was never acknowledged and is cut off. A frame that is bad with a whole one behind it
+//! is damage: it is kept in a file of its own, and reading goes on behind it.
+
+use crate::open::failed;
+use headgate_model::StoreError;
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+const MAGIC: &[u8; 4] = b"HGj1";
+const HEADER: &[u8; 8] = b"HGJOURN1";
+/// Bytes of a segment's header: magic, number, CRC-32.
+const HEADER_LEN: u32 = 16;
+/// Bytes before a frame's records.
+pub const FRAME: usize = 12;
+/// The largest buffer that is kept for the next frame.
+const KEPT: usize = 1 << 20;
+/// Segments that are open for reading at a time.
+const OPEN: usize = 16;
+
+/// Where a body lies: its CRC-32 is the four bytes before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Position {
+    pub segment: u32,
+    pub offset: u32,
+    pub len: u32,
+}
+
+/// A place between two frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    pub segment: u32,
+    pub offset: u32,
+}
+
+/// Reads bodies.
+#[derive(Debug)]
+pub struct Reader {
+    folder: PathBuf,
+    open: BTreeMap<u32, File>,
+}
+
+/// The journal, open for appending.
+#[derive(Debug)]
+pub struct Journal {
+    folder: PathBuf,
+    reader: Reader,
+    /// Length of every segment, the one that is written to last.
+    segments: BTreeMap<u32, u64>,
+    active: File,
+    sync: bool,
+    segment_bytes: u64,
+    /// The frame that is being made.
+    frame: Vec<u8>,
+    /// Bytes written since it was opened.
+    pub written: u64,
+}
+
+/// What reading the journal met.
+#[derive(Debug, Default)]
+pub struct Replay {
+    pub damage: Vec<String>,
+}
+
+impl Journal {
+    /// Opens the journal in `folder` and hands all records from `from` on to `record`: the frame's place in the file, and the records.
+    pub fn open(
+        folder: PathBuf,
+        sync: bool,
+        segment_bytes: u64,
+        from: Place,
+        mut frame: impl FnMut(&[u8]) -> Result<(), crate::rows::RowError>,
+    ) -> Result<(Self, Replay), StoreError> {
+        std::fs::create_dir_all(&folder).map_err(|e| failed("create the journal", e))?;
+        let mut segments = list(&folder).map_err(|e| failed("list the journal", e))?;
+        let mut replay = Replay::default();
+        let last = segments.keys().next_back().copied();
+        for (number, len) in &mut segments {
+            if *number < from.segment {
+                continue;
+            }
+            let start = if *number == from.segment { from.offset } else { 0 };
+            let path = path(&folder, *number);
+            let good = replay_segment(&path, *number, start, &mut frame, &mut replay)
+                .map_err(|e| failed("read the journal", e))?;
+            if Some(*number) == last && good < *len {
+                // Torn: it was never acknowledged.
+                let file = OpenOptions::new().write(true).open(&path);
+                let cut = file.and_then(|file| file.set_len(good).and_then(|()| file.sync_all()));
+                cut.map_err(|e| failed("cut the torn end of the journal", e))?;
+                *len = good;
+            }
+        }
+        let number = last.unwrap_or(from.segment.max(1));
+        let usable = segments
+            .get(&number)
+            .is_some_and(|len| *len >= u64::from(HEADER_LEN));
+        let active = if usable {
+            let path = path(&folder, number);
+            let file = OpenOptions::new().read(true).write(true).open(path);
+            file.map_err(|e| failed("open the journal", e))?
+        } else {
+            let file = create(&folder, number).map_err(|e| failed("begin the journal", e))?;
+            segments.insert(number, HEADER_LEN.into());
+            file
+        };
+        let journal = Self {
+            reader: Reader::new(folder.clone()),
+            folder,
+            segments,
+            active,
+            sync,
+            segment_bytes,
+            frame: Vec::new(),
+            written: 0,
+        };
+        Ok((journal, replay))
+    }
+
+    /// Begins a frame. Records are written behind what is in the buffer; [`Journal::here`] is where the next one will be.
+    pub fn begin(&mut self) -> Result<&mut Vec<u8>, StoreError> {
+        if self.end().offset as u64 >= self.segment_bytes {
+            self.roll()?;
+        }
+        self.frame.clear();
+        self.frame.resize(FRAME, 0);
+        Ok(&mut self.frame)
+    }
+
+    /// The frame that is being made, and the place in the journal where it begins.
+    pub fn frame(&mut self) -> (&mut Vec<u8>, Place) {
+        let at = self.end();
+        (&mut self.frame, at)
+    }
+
+    /// Where the next frame will be.
+    pub fn end(&self) -> Place {
+        let (number, len) = self.segments.last_key_value().expect("there is always one");
+        Place {
+            segment: *number,
+            offset: u32::try_from(*len).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Writes the frame and makes it durable; or nothing of it.
+    pub fn commit(&mut self) -> Result<(), JournalError> {
+        let at = self.end();
+        let len = self.frame.len() - FRAME;
+        let fits = u32::try_from(len).ok().and_then(|len| at.offset.checked_add(len));
+        let Some(len) = fits.and(u32::try_from(len).ok()) else {
+            return Err(JournalError::Write(io::ErrorKind::FileTooLarge.into()));
+        };
+        let sum = crc32fast::hash(&self.frame[FRAME..]);
+        self.frame[..4].copy_from_slice(MAGIC);
+        self.frame[4..8].copy_from_slice(&len.to_be_bytes());
+        self.frame[8..12].copy_from_slice(&sum.to_be_bytes());
+        if let Err(error) = self.active.write_all_at(&self.frame, at.offset.into()) {
+            // Half a frame would be taken for damage when another follows it.
+            return match self.active.set_len(at.offset.into()) {
+                Ok(()) => Err(JournalError::Write(error)),
+                Err(cause) => Err(JournalError::Sync(cause)),
+            };
+        }
+        if self.sync {
+            self.active.sync_data().map_err(JournalError::Sync)?;
+        }
+        self.written += self.frame.len() as u64;
+        *self.segments.get_mut(&at.segment).expect("it is the last") += self.frame.len() as u64;
+        Ok(())
+    }
+
+    /// Takes the buffer of the last frame back, to use it again.
+    pub fn give_back(&mut self, frame: Vec<u8>) {
+        if frame.capacity() <= KEPT {
+            self.frame = frame;
+        }
+    }
+
+    fn roll(&mut self) -> Result<(), StoreError> {
+        let number = self.end().segment + 1;
+        self.active = create(&self.folder, number).map_err(|e| failed("begin a journal segment", e))?;
+        self.segments.insert(number, HEADER_LEN.into());
+        self.written += u64::from(HEADER_LEN);
+        Ok(())
+    }
+
+    /// The body at a position.
+    pub fn read(&mut self, at: Position) -> io::Result<Vec<u8>> {
+        self.reader.read(at)
+    }
+
+    /// A reader of its own, for another thread.
+    pub fn reader(&self) -> Reader {
+        Reader::new(self.folder.clone())
+    }
+
+    /// Segments and their lengths.
+    pub fn segments(&self) -> &BTreeMap<u32, u64> {
+        &self.segments
+    }
+
+    /// Bytes of all segments.
+    pub fn bytes(&self) -> u64 {
+        self.segments.values().sum()
+    }
+
+    /// Removes a segment that nothing refers to.
+    pub fn remove(&mut self, number: u32) -> io::Result<()> {
+        std::fs::remove_file(path(&self.folder, number))?;
+        self.reader.open.remove(&number);
+        self.segments.remove(&number);
+        Ok(())
+    }
+}
+
+/// Why a frame was not written.
+#[derive(Debug)]
+pub enum JournalError {
+    /// Nothing of it is there; it may be tried again.
+    Write(io::Error),
+    /// What is there is not known: the system may have dropped what it could not write, and would call the next sync a success.
+    Sync(io::Error),
+}
+
+impl Reader {
+    fn new(folder: PathBuf) -> Self {
+        Self {
+            folder,
+            open: BTreeMap::new(),
+        }
+    }
+
+    /// The body at a position, if its checksum is right.
+    pub fn read(&mut self, at: Position) -> io::Result<Vec<u8>> {
+        if !self.open.contains_key(&at.segment) {
+            if self.open.len() >= OPEN {
+                self.open.pop_first();
+            }
+            let file = File::open(path(&self.folder, at.segment))?;
+            self.open.insert(at.segment, file);
+        }
+        let file = &self.open[&at.segment];
+        // The position comes from a checked row, but the file may be shorter than it was.
+        if u64::from(at.offset) + u64::from(at.len) > file.metadata()?.len() || at.offset < 4 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let mut bytes = vec![0; at.len as usize + 4];
+        file.read_exact_at(&mut bytes, u64::from(at.offset) - 4)?;
+        let body = bytes.split_off(4);
+        if bytes != crc32fast::hash(&body).to_be_bytes() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "its checksum is wrong",
+            ));
+        }
+        Ok(body)
+    }
+}
+
+fn path(folder: &Path, number: u32) -> PathBuf {
+    folder.join(format!("{number:010}.log"))
+}
+
+/// Numbers and lengths of the segments that are there.
+fn list(folder: &Path) -> io::Result<BTreeMap<u32, u64>> {
+    let mut segments = BTreeMap::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let number = name
+            .to_str()
+            .and_then(|name| name.strip_suffix(".log")?.parse().ok());
+        if let Some(number) = number {
+            segments.insert(number, entry.metadata()?.len());
+        }
+    }
+    Ok(segments)
+}
+
+fn header(number: u32) -> Vec<u8> {
+    let mut header = [&HEADER[..], &number.to_be_bytes()].concat();
+    let sum = crc32fast::hash(&header);
+    header.extend_from_slice(&sum.to_be_bytes());
+    header
+}
+
+/// A new segment; its name is durable.
+fn create(folder: &Path, number: u32) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(path(folder, number))?;
+    file.write_all_at(&header(number), 0)?;
+    file.sync_all()?;
+    File::open(folder)?.sync_all()?;
+    Ok(file)
+}
+
+/// Hands the records of all whole frames from `start` on to `frame`. The end of the last of them.
+fn replay_segment(
+    path: &Path,
+    number: u32,
+    start: u32,
+    frame: &mut impl FnMut(&[u8]) -> Result<(), crate::rows::RowError>,
+    replay: &mut Replay,
+) -> io::Result<u64> {
+    let bytes = std::fs::read(path)?;
+    let has_header = bytes.starts_with(&header(number));
+    let mut at = if has_header {
+        (start.max(HEADER_LEN)) as usize
+    } else {
+        0
+    };
+    let mut good = if has_header { at } else { 0 };
+    if at > bytes.len() {
+        replay
+            .damage
+            .push(format!("segment {number} of the journal has lost its end"));
+        return Ok(bytes.len() as u64);
+    }
+    let mut bad_from = None;
+    if !has_header && next_frame(&bytes, 0).is_some() {
+        bad_from = Some(0);
+    }
+    loop {
+        let next = match whole_frame(&bytes, at) {
+            Some(end) => Some((at, end)),
+            None => {
+                bad_from = bad_from.or(Some(at));
+                next_frame(&bytes, at + 1).map(|at| (at, whole_frame(&bytes, at).unwrap_or(at)))
+            }
+        };
+        let Some((begin, end)) = next else { break };
+        if let Some(from) = bad_from.take() {
+            set_aside(path, &bytes[from..begin])?;
+            replay.damage.push(format!(
+                "segment {number} of the journal: {} bytes from {from} on cannot be read",
+                begin - from
+            ));
+        }
+        if let Err(error) = frame(&bytes[begin + FRAME..end]) {
+            replay.damage.push(format!(
+                "segment {number} of the journal: frame at {begin}: {error}"
+            ));
+        }
+        at = end;
+        good = end;
+    }
+    Ok(good as u64)
+}
+
+/// The end of the frame that begins at `at`, if it is whole.
+fn whole_frame(bytes: &[u8], at: usize) -> Option<usize> {
+    let head = bytes.get(at..at + FRAME)?;
+    if &head[..4] != MAGIC {
+        return None;
+    }
+    let number =
+        |range: std::ops::Range<usize>| u32::from_be_bytes(head[range].try_into().expect("four bytes"));
+    let end = at.checked_add(FRAME)?.checked_add(number(4..8) as usize)?;
+    let records = bytes.get(at + FRAME..end)?;
+    (crc32fast::hash(records) == number(8..12)).then_some(end)
+}
+
+fn next_frame(bytes: &[u8], from: usize) -> Option<usize> {
+    let tail = bytes.get(from..)?;
+    let mut starts = memchr::memmem::find_iter(tail, MAGIC);
+    starts
+        .find(|at| whole_frame(bytes, from + at).is_some())
+        .map(|at| from + at)
+}
+
+/// Keeps what cannot be read, in case somebody can.
+fn set_aside(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let aside = (1..)
+        .map(|n| path.with_extension(format!("unreadable-{n}")))
+        .find(|aside| !aside.exists())
+        .expect("there is always a next number");
+    std::fs::write(aside, bytes)
+}

@@ -1,0 +1,445 @@
+//! The tables: sled, brought up to date by checkpoints; and the export, a second copy of its rows in a file of our own.
+//!
+//! sled 0.34 opens some damaged files empty without a word and panics on others. So the rows are also appended to the export, each group
+//! with a checksum: tables that do not open, or are behind what the export knows, are set aside and made anew from it. sled's flush is not a
+//! sync either: it ends in `sync_file_range`, so an `fdatasync` of our own follows.
+
+use crate::journal::Place;
+use crate::lanes::{Entry, PageKey, Pages};
+use crate::open::{self, failed};
+use crate::rows::{self, Key, Reader, RowError, Writer};
+use headgate_model::{SessionId, StoreError};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// Rows that one batch of sled, and one group of the export, holds.
+const GROUP: usize = 256;
+/// A frame of the export begins with this, the length and the CRC-32.
+const MAGIC: &[u8; 4] = b"HGx1";
+/// What the export may hold that is of no use before it is written anew.
+const SLACK: u64 = 8 << 20;
+
+/// A row and its new body; `None` when it is gone.
+pub type Change = (Key, Option<Vec<u8>>);
+
+/// How far the tables are: what the journal says behind this place is not in them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Checkpoint {
+    pub number: u64,
+    pub at: Place,
+}
+
+/// The tables, open.
+#[derive(Debug, Clone)]
+pub struct Tables {
+    db: sled::Db,
+    folder: PathBuf,
+    sync: bool,
+}
+
+/// What opening found.
+pub struct Opened {
+    pub tables: Tables,
+    pub checkpoint: Checkpoint,
+    pub damage: Vec<String>,
+}
+
+impl Tables {
+    /// Opens the tables in `folder`, or makes them anew from the export.
+    pub fn open(folder: &Path, sync: bool) -> Result<Opened, StoreError> {
+        let export = Export::read(folder);
+        let mut damage = export.damage.clone();
+        let path = folder.join("tables");
+        let there = path.exists();
+        let opened = open::open(&path);
+        let (db, cause) = match opened {
+            Ok(db) => {
+                let found = checkpoint_of(&db);
+                match (found, export.checkpoint) {
+                    (Some(found), expected) if found.number + 1 >= expected.map_or(0, |e| e.number) => {
+                        let tables = Self {
+                            db,
+                            folder: folder.to_owned(),
+                            sync,
+                        };
+                        tables.mend(&export.rows, &mut damage)?;
+                        let short = expected.is_none_or(|e| e.number < found.number);
+                        if !damage.is_empty() || export.torn || short {
+                            tables
+                                .rewrite_export(found)
+                                .map_err(|e| failed("write the export", e))?;
+                        }
+                        return Ok(Opened {
+                            tables,
+                            checkpoint: found,
+                            damage,
+                        });
+                    }
+                    (None, None) if !there => (Some(db), None),
+                    (None, None) => (Some(db), Some("they hold no checkpoint".to_owned())),
+                    (found, _) => {
+                        let found = found.map_or(0, |found| found.number);
+                        (
+                            Some(db),
+                            Some(format!("they were behind the export, at checkpoint {found}")),
+                        )
+                    }
+                }
+            }
+            Err(open::Trouble::Bad(cause)) => (None, Some(cause)),
+            Err(trouble) => return Err(trouble.told(&path)),
+        };
+        let db = match (db, cause) {
+            (Some(db), None) => db,
+            (db, cause) => {
+                drop(db);
+                let cause = cause.unwrap_or_default();
+                let aside = open::set_aside(&path, &cause)?;
+                damage.push(format!(
+                    "the tables were damaged ({cause}); they were set aside as {} and made anew from the export",
+                    aside.display()
+                ));
+                open::open(&path).map_err(|trouble| trouble.told(&path))?
+            }
+        };
+        let tables = Self {
+            db,
+            folder: folder.to_owned(),
+            sync,
+        };
+        let checkpoint = export.checkpoint.unwrap_or_default();
+        let rows: Vec<Change> = export
+            .rows
+            .into_iter()
+            .map(|(key, body)| (key, Some(body)))
+            .collect();
+        tables
+            .apply(&rows)
+            .and_then(|()| tables.finish(checkpoint))
+            .and_then(|()| tables.rewrite_export(checkpoint))
+            .map_err(|e| failed("make the tables anew", e))?;
+        Ok(Opened {
+            tables,
+            checkpoint,
+            damage,
+        })
+    }
+
+    /// Rows that cannot be read are taken from the export; what is not there either is taken out.
+    fn mend(
+        &self,
+        export: &std::collections::BTreeMap<Key, Vec<u8>>,
+        damage: &mut Vec<String>,
+    ) -> Result<(), StoreError> {
+        let mut changes = Vec::new();
+        for row in self.rows() {
+            let (key, body) = row.map_err(|e| failed("read the tables", e))?;
+            let Err(error) = body else { continue };
+            let copy = export.get(&key);
+            let fate = if copy.is_some() {
+                "taken from the export"
+            } else {
+                "lost"
+            };
+            damage.push(format!("{}: {error}; {fate}", rows::name(&key)));
+            changes.push((key, copy.cloned()));
+        }
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let mended = self.apply(&changes).and_then(|()| self.flush());
+        mended.map_err(|e| failed("mend the tables", e))
+    }
+
+    /// Writes rows; they are durable after [`Tables::finish`].
+    pub fn apply(&self, changes: &[Change]) -> io::Result<()> {
+        for group in changes.chunks(GROUP) {
+            let mut batch = sled::Batch::default();
+            for (key, body) in group {
+                let old = self.db.get(key)?;
+                let old_parts = old.map_or(0, |value| rows::further_parts(key, &value));
+                let new = body.as_ref().map_or_else(Vec::new, |body| rows::cut(key, body));
+                let kept = u32::try_from(new.len().saturating_sub(1)).expect("cut counts in u32");
+                if new.is_empty() {
+                    batch.remove(&key[..]);
+                }
+                for n in kept + 1..=old_parts {
+                    batch.remove(rows::part_key(key, n));
+                }
+                for (key, value) in new {
+                    batch.insert(key, value);
+                }
+            }
+            self.db.apply_batch(batch)?;
+        }
+        Ok(())
+    }
+
+    /// All rows of a session.
+    pub fn rows_of(&self, session: u64) -> io::Result<Vec<Key>> {
+        let mut keys = vec![rows::key(rows::SESSION, session)];
+        for table in [rows::SUBSCRIPTION, rows::QUEUED, rows::RECEIVED] {
+            for key in self.db.scan_prefix(rows::key(table, session)).keys() {
+                keys.push(key?.to_vec());
+            }
+        }
+        Ok(keys)
+    }
+
+    /// Makes everything applied durable, then says that the checkpoint is there.
+    pub fn finish(&self, checkpoint: Checkpoint) -> io::Result<()> {
+        self.flush()?;
+        self.apply(&[(rows::CHECKPOINT_KEY.to_vec(), Some(write_checkpoint(checkpoint)))])?;
+        self.flush()
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.db.flush()?;
+        if self.sync {
+            File::open(self.folder.join("tables/db"))?.sync_data()?;
+        }
+        Ok(())
+    }
+
+    /// Appends the same rows to the export.
+    pub fn export(&self, changes: &[Change]) -> io::Result<()> {
+        append_export(&mut self.open_export()?, changes, None)
+    }
+
+    /// The checkpoint whose rows were exported is finished there.
+    pub fn finish_export(&self, checkpoint: Checkpoint) -> io::Result<()> {
+        let mut file = self.open_export()?;
+        append_export(&mut file, &[], Some(checkpoint))?;
+        if self.sync {
+            file.sync_all()?;
+        }
+        Ok(())
+    }
+
+    /// Writes the export anew when much of it is of no use any more.
+    pub fn tidy_export(&self, checkpoint: Checkpoint) -> io::Result<()> {
+        let len = self.open_export()?.metadata()?.len();
+        if len > SLACK + 2 * self.db.size_on_disk()? {
+            self.rewrite_export(checkpoint)?;
+        }
+        Ok(())
+    }
+
+    fn open_export(&self) -> io::Result<File> {
+        let path = self.folder.join("export");
+        OpenOptions::new().append(true).create(true).open(path)
+    }
+
+    fn rewrite_export(&self, checkpoint: Checkpoint) -> io::Result<()> {
+        let new = self.folder.join("export.new");
+        let mut file = File::create(&new)?;
+        let mut group = Vec::new();
+        for row in self.rows() {
+            let (key, body) = row?;
+            if let Ok(body) = body {
+                group.push((key, Some(body)));
+            }
+            if group.len() == GROUP {
+                append_export(&mut file, &group, None)?;
+                group.clear();
+            }
+        }
+        append_export(&mut file, &group, Some(checkpoint))?;
+        file.sync_all()?;
+        std::fs::rename(new, self.folder.join("export"))?;
+        File::open(&self.folder)?.sync_all()
+    }
+
+    /// Every row with its body, in the order of keys; a row that cannot be read with the reason.
+    pub fn rows(&self) -> impl Iterator<Item = io::Result<(Key, Result<Vec<u8>, RowError>)>> + '_ {
+        self.db.iter().filter_map(|row| match row {
+            Ok((key, _)) if matches!(key.first(), Some(&rows::PART)) || key.starts_with(b"x") => None,
+            Ok((key, value)) => Some(Ok((key.to_vec(), self.join(&key, &value)))),
+            Err(error) => Some(Err(error.into())),
+        })
+    }
+
+    fn join(&self, key: &[u8], value: &[u8]) -> Result<Vec<u8>, RowError> {
+        rows::join(key, value, |part| self.db.get(part).ok()?.map(|row| row.to_vec()))
+    }
+
+    /// The body of a row.
+    pub fn get(&self, key: &[u8]) -> Option<Result<Vec<u8>, RowError>> {
+        let value = self.db.get(key).ok()??;
+        Some(self.join(key, &value))
+    }
+
+    /// Bytes of sled's files and of the export.
+    pub fn bytes(&self) -> u64 {
+        let export = std::fs::metadata(self.folder.join("export")).map_or(0, |data| data.len());
+        self.db.size_on_disk().unwrap_or(0) + export
+    }
+}
+
+impl Pages for Tables {
+    fn entries(&mut self, key: PageKey) -> Option<Vec<Entry>> {
+        let body = self.get(&page_key(key))?.ok()?;
+        read_page(&body).ok()
+    }
+}
+
+/// The key of a page's row.
+pub fn page_key(key: PageKey) -> Key {
+    let rest = [&[key.lane][..], &key.first.to_be_bytes()].concat();
+    rows::session_key(rows::QUEUED, SessionId(key.session), &rest)
+}
+
+/// A page's row.
+pub fn write_page(entries: &[Entry]) -> Vec<u8> {
+    let mut w = Writer::default();
+    let mut last = 0;
+    for entry in entries {
+        w.varint(entry.seq.wrapping_sub(last))
+            .position(entry.at)
+            .entry(entry);
+        last = entry.seq;
+    }
+    w.0
+}
+
+/// Reads a page's row. Its entries are in order.
+pub fn read_page(body: &[u8]) -> Result<Vec<Entry>, RowError> {
+    let mut r = Reader(body);
+    let mut entries: Vec<Entry> = Vec::new();
+    while !r.0.is_empty() {
+        let last = entries.last().map(|entry| entry.seq);
+        let seq = last
+            .unwrap_or(0)
+            .checked_add(r.varint()?)
+            .ok_or(RowError::Field("number"))?;
+        if last.is_some_and(|last| seq <= last) || seq == u64::MAX {
+            return Err(RowError::Field("order"));
+        }
+        let at = r.position()?;
+        entries.push(r.entry(seq, at)?);
+    }
+    Ok(entries)
+}
+
+fn write_checkpoint(checkpoint: Checkpoint) -> Vec<u8> {
+    let mut w = Writer::default();
+    w.number(checkpoint.number)
+        .number(checkpoint.at.segment.into())
+        .number(checkpoint.at.offset.into());
+    w.0
+}
+
+fn read_checkpoint(body: &[u8]) -> Result<Checkpoint, RowError> {
+    let mut r = Reader(body);
+    let number = r.number()?;
+    let mut small = || u32::try_from(r.number()?).map_err(|_| RowError::Field("place"));
+    Ok(Checkpoint {
+        number,
+        at: Place {
+            segment: small()?,
+            offset: small()?,
+        },
+    })
+}
+
+fn checkpoint_of(db: &sled::Db) -> Option<Checkpoint> {
+    let value = db.get(rows::CHECKPOINT_KEY).ok()??;
+    let body = rows::join(rows::CHECKPOINT_KEY, &value, |_| None).ok()?;
+    read_checkpoint(&body).ok()
+}
+
+/// What the export holds.
+#[derive(Debug, Default)]
+struct Export {
+    /// It does not end with a whole group.
+    torn: bool,
+    rows: std::collections::BTreeMap<Key, Vec<u8>>,
+    checkpoint: Option<Checkpoint>,
+    damage: Vec<String>,
+}
+
+impl Export {
+    /// Reads what can be read. A torn end is none: the checkpoint it belonged to was not finished.
+    fn read(folder: &Path) -> Self {
+        let mut export = Self::default();
+        let bytes = match std::fs::read(folder.join("export")) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return export,
+            Err(error) => {
+                export.damage.push(format!("the export cannot be read: {error}"));
+                return export;
+            }
+        };
+        let mut at = 0;
+        while at < bytes.len() {
+            if let Some(end) = export.group(&bytes, at) {
+                at = end;
+                continue;
+            }
+            let tail = &bytes[at + 1..];
+            let next = memchr::memmem::find_iter(tail, MAGIC).map(|n| at + 1 + n);
+            let next = { next }.find(|n| whole(&bytes, *n).is_some());
+            let Some(next) = next else {
+                export.torn = true;
+                break;
+            };
+            let words = format!("the export: {} bytes from {at} on cannot be read", next - at);
+            export.damage.push(words);
+            at = next;
+        }
+        export
+    }
+
+    fn group(&mut self, bytes: &[u8], at: usize) -> Option<usize> {
+        let (body, end) = whole(bytes, at)?;
+        let mut r = Reader(body);
+        let checkpoint = r.maybe(Reader::vec).ok()?;
+        while !r.0.is_empty() {
+            let key = r.vec().ok()?;
+            match r.maybe(Reader::vec).ok()? {
+                Some(body) => drop(self.rows.insert(key, body)),
+                None => drop(self.rows.remove(&key)),
+            }
+        }
+        if let Some(checkpoint) = checkpoint {
+            self.checkpoint = read_checkpoint(&checkpoint).ok();
+        }
+        Some(end)
+    }
+}
+
+fn whole(bytes: &[u8], at: usize) -> Option<(&[u8], usize)> {
+    let head = bytes.get(at..at.checked_add(12)?)?;
+    let number =
+        |range: std::ops::Range<usize>| u32::from_be_bytes(head[range].try_into().expect("four bytes"));
+    let end = (at + 12).checked_add(number(4..8) as usize)?;
+    let body = bytes.get(at + 12..end)?;
+    (&head[..4] == MAGIC && crc32fast::hash(body) == number(8..12)).then_some((body, end))
+}
+
+/// Writes rows in groups, and behind the last that the checkpoint is finished.
+fn append_export(file: &mut File, changes: &[Change], checkpoint: Option<Checkpoint>) -> io::Result<()> {
+    for group in changes.chunks(GROUP) {
+        file.write_all(&export_group(group, None))?;
+    }
+    match checkpoint {
+        Some(checkpoint) => file.write_all(&export_group(&[], Some(checkpoint))),
+        None => Ok(()),
+    }
+}
+
+fn export_group(changes: &[Change], checkpoint: Option<Checkpoint>) -> Vec<u8> {
+    let mut w = Writer(vec![0; 12]);
+    w.maybe(checkpoint, |w, checkpoint| w.bytes(&write_checkpoint(checkpoint)));
+    for (key, body) in changes {
+        w.bytes(key).maybe(body.as_ref(), |w, body| w.bytes(body));
+    }
+    let mut group = w.0;
+    let len = u32::try_from(group.len() - 12).expect("a group is small");
+    let sum = crc32fast::hash(&group[12..]);
+    group[..4].copy_from_slice(MAGIC);
+    group[4..8].copy_from_slice(&len.to_be_bytes());
+    group[8..12].copy_from_slice(&sum.to_be_bytes());
+    group
+}
