@@ -445,6 +445,8 @@ impl Bus {
                 message_expiry: will.message_expiry,
             });
         }
+        // What was handed over and settled has left no entry, but its number is not given again.
+        let next_seq = next_seq.max(record.unsent_from.unwrap_or(0));
         session.next_seq = next_seq;
         // In doubt it was handed over: DUP is allowed to be wrong that way round.
         session.unsent_from = record.unsent_from.unwrap_or(next_seq);

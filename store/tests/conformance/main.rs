@@ -1,5 +1,6 @@
 //! One suite for both homes of the store, and what only the one on disk can suffer.
 
 mod bench;
+mod damage;
 mod operations;
 mod random;
