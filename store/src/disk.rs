@@ -65,9 +65,9 @@ const IDLE: Duration = Duration::from_secs(10);
 /// How often something that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 /// Entries in memory that make a checkpoint due.
-const MANY: usize = 200_000;
+const MANY: usize = 100_000;
 /// Segments removed at once.
-const REMOVED_AT_ONCE: usize = 4;
+const REMOVED_AT_ONCE: usize = 1;
 
 /// The store on disk.
 #[derive(Debug)]
@@ -464,29 +464,19 @@ struct State {
 impl State {
     /// The tables' sessions and pages.
     fn read(&mut self, tables: &Tables, damage: &mut Vec<String>) -> Result<(), StoreError> {
-        let mut pages = Vec::new();
-        for row in tables.rows() {
-            let (key, body) = row.map_err(|e| failed("read the tables", e))?;
-            let Ok(body) = body else { continue };
-            match key[0] {
-                rows::SESSION => {
-                    if let Ok((id, _)) = rows::numbers(&key) {
-                        self.queues.add_session(id);
-                    }
-                }
-                rows::QUEUED => match rows::page_of(&key).and_then(|page| Ok((page, read_page(&body)?))) {
-                    // Keys come in their order, and pages before sessions.
-                    Ok(page) => pages.push(page),
-                    Err(error) => damage.push(format!("{}: {error}; lost", rows::name(&key))),
-                },
-                _ => {}
+        for row in tables.rows_in(&[rows::SESSION]) {
+            let (key, _) = row.map_err(|e| failed("read the tables", e))?;
+            if let Ok((id, _)) = rows::numbers(&key) {
+                self.queues.add_session(id);
             }
         }
-        for (key, entries) in pages {
-            if self.queues.contains(key.session) {
-                self.queues.load(key, entries);
-            } else {
-                self.dropped.push(key.session);
+        for row in tables.rows_in(&[rows::QUEUED]) {
+            let (key, body) = row.map_err(|e| failed("read the tables", e))?;
+            let Ok(body) = body else { continue };
+            match rows::page_of(&key).and_then(|page| Ok((page, read_page(&body)?))) {
+                Ok((page, entries)) if self.queues.contains(page.session) => self.queues.load(page, entries),
+                Ok((page, _)) => self.dropped.push(page.session),
+                Err(error) => damage.push(format!("{}: {error}; lost", rows::name(&key))),
             }
         }
         self.dropped.dedup();

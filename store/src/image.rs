@@ -28,13 +28,23 @@ pub fn read(
     // Sessions before what belongs to them.
     let mut later = Vec::new();
     let dropped: HashSet<u64> = store.dropped.iter().copied().collect();
-    for row in store.tables.rows() {
+    let tables = [
+        rows::SESSION,
+        rows::SUBSCRIPTION,
+        rows::RECEIVED,
+        rows::RETAINED,
+        rows::DELAYED,
+    ];
+    for row in tables
+        .iter()
+        .flat_map(|table| store.tables.rows_in(std::slice::from_ref(table)))
+    {
         let (key, bytes) = row.map_err(|e| failed("read the tables", e))?;
         let Ok(bytes) = bytes else { continue }; // Told when it was opened.
         let newer = store.rows.contains_key(&key);
         let gone = rows::belongs_to_session(&key)
             && !rows::numbers(&key).is_ok_and(|(id, _)| store.queues.contains(id) && !dropped.contains(&id));
-        if newer || gone || key[0] == rows::QUEUED {
+        if newer || gone {
             continue;
         }
         building.row_or_later(key, bytes, &mut later);

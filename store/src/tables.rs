@@ -9,9 +9,12 @@ use crate::lanes::{Entry, PageKey, Pages};
 use crate::open::{self, failed};
 use crate::rows::{self, Key, Reader, RowError, Writer};
 use headgate_model::{SessionId, StoreError};
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Rows that one batch of sled, and one group of the export, holds.
 const GROUP: usize = 256;
@@ -19,6 +22,8 @@ const GROUP: usize = 256;
 const MAGIC: &[u8; 4] = b"HGx1";
 /// What the export may hold that is of no use before it is written anew.
 const SLACK: u64 = 8 << 20;
+/// What sled's file may hold that is of no use before its rows are written to a new one.
+const SHRINK: u64 = 32 << 20;
 
 /// A row and its new body; `None` when it is gone.
 pub type Change = (Key, Option<Vec<u8>>);
@@ -36,6 +41,8 @@ pub struct Tables {
     db: sled::Db,
     folder: PathBuf,
     sync: bool,
+    /// About how many bytes the rows have.
+    live: Arc<AtomicU64>,
 }
 
 /// What opening found.
@@ -48,9 +55,10 @@ pub struct Opened {
 impl Tables {
     /// Opens the tables in `folder`, or makes them anew from the export.
     pub fn open(folder: &Path, sync: bool) -> Result<Opened, StoreError> {
-        let export = Export::read(folder);
-        let mut damage = export.damage.clone();
+        let mut export = Export::read(folder, |_, _| {});
+        let mut damage = std::mem::take(&mut export.damage);
         let path = folder.join("tables");
+        put_back(folder).map_err(|e| failed("put the tables back", e))?;
         let there = path.exists();
         let opened = open::open(&path);
         let (db, cause) = match opened {
@@ -58,12 +66,9 @@ impl Tables {
                 let found = checkpoint_of(&db);
                 match (found, export.checkpoint) {
                     (Some(found), expected) if found.number + 1 >= expected.map_or(0, |e| e.number) => {
-                        let tables = Self {
-                            db,
-                            folder: folder.to_owned(),
-                            sync,
-                        };
-                        tables.mend(&export.rows, &mut damage)?;
+                        let mut tables = Self::of(db, folder, sync);
+                        tables.mend(&mut damage)?;
+                        tables.shrink(found)?;
                         let short = expected.is_none_or(|e| e.number < found.number);
                         if !damage.is_empty() || export.torn || short {
                             tables
@@ -103,19 +108,15 @@ impl Tables {
                 open::open(&path).map_err(|trouble| trouble.told(&path))?
             }
         };
-        let tables = Self {
-            db,
-            folder: folder.to_owned(),
-            sync,
-        };
+        let tables = Self::of(db, folder, sync);
         let checkpoint = export.checkpoint.unwrap_or_default();
-        let rows: Vec<Change> = export
-            .rows
-            .into_iter()
-            .map(|(key, body)| (key, Some(body)))
-            .collect();
-        tables
-            .apply(&rows)
+        let mut filled = Ok(());
+        Export::read(folder, |key, body| {
+            if filled.is_ok() {
+                filled = tables.apply(&[(key, body)]);
+            }
+        });
+        filled
             .and_then(|()| tables.finish(checkpoint))
             .and_then(|()| tables.rewrite_export(checkpoint))
             .map_err(|e| failed("make the tables anew", e))?;
@@ -127,29 +128,83 @@ impl Tables {
     }
 
     /// Rows that cannot be read are taken from the export; what is not there either is taken out.
-    fn mend(
-        &self,
-        export: &std::collections::BTreeMap<Key, Vec<u8>>,
-        damage: &mut Vec<String>,
-    ) -> Result<(), StoreError> {
-        let mut changes = Vec::new();
+    fn mend(&self, damage: &mut Vec<String>) -> Result<(), StoreError> {
+        let mut bad: BTreeMap<Key, (RowError, Option<Vec<u8>>)> = BTreeMap::new();
+        let mut live = 0;
         for row in self.rows() {
             let (key, body) = row.map_err(|e| failed("read the tables", e))?;
-            let Err(error) = body else { continue };
-            let copy = export.get(&key);
+            match body {
+                Ok(body) => live += key.len() + body.len(),
+                Err(error) => drop(bad.insert(key, (error, None))),
+            }
+        }
+        self.live.store(live as u64, Ordering::Relaxed);
+        if bad.is_empty() {
+            return Ok(());
+        }
+        Export::read(&self.folder, |key, body| {
+            if let Some((_, copy)) = bad.get_mut(&key) {
+                *copy = body;
+            }
+        });
+        let mut changes = Vec::new();
+        for (key, (error, copy)) in bad {
             let fate = if copy.is_some() {
                 "taken from the export"
             } else {
                 "lost"
             };
             damage.push(format!("{}: {error}; {fate}", rows::name(&key)));
-            changes.push((key, copy.cloned()));
-        }
-        if changes.is_empty() {
-            return Ok(());
+            changes.push((key, copy));
         }
         let mended = self.apply(&changes).and_then(|()| self.flush());
         mended.map_err(|e| failed("mend the tables", e))
+    }
+
+    fn of(db: sled::Db, folder: &Path, sync: bool) -> Self {
+        Self {
+            db,
+            folder: folder.to_owned(),
+            sync,
+            live: Arc::default(),
+        }
+    }
+
+    /// sled never gives space back. When its file is much larger than its rows, they are written to a new one.
+    fn shrink(&mut self, checkpoint: Checkpoint) -> Result<(), StoreError> {
+        let size = self.db.size_on_disk().map_err(|e| failed("read the tables", e))?;
+        if size < SHRINK + 4 * self.live.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let path = |name: &str| self.folder.join(name);
+        let _ = std::fs::remove_dir_all(path("tables.new")); // Left by a start that was cut off.
+        let new = open::open(&path("tables.new")).map_err(|trouble| trouble.told(&self.folder))?;
+        let copied = self.copy_to(&new, checkpoint);
+        drop(new);
+        copied.map_err(|e| failed("write smaller tables", e))?;
+        let unused = std::mem::replace(
+            &mut self.db,
+            temporary().map_err(|e| failed("close the tables", e))?,
+        );
+        drop(unused);
+        let swapped = std::fs::rename(path("tables"), path("tables.old"))
+            .and_then(|()| std::fs::rename(path("tables.new"), path("tables")))
+            .and_then(|()| File::open(&self.folder)?.sync_all())
+            .and_then(|()| std::fs::remove_dir_all(path("tables.old")));
+        swapped.map_err(|e| failed("put smaller tables in place", e))?;
+        self.db = open::open(&path("tables")).map_err(|trouble| trouble.told(&self.folder))?;
+        Ok(())
+    }
+
+    fn copy_to(&self, new: &sled::Db, checkpoint: Checkpoint) -> io::Result<()> {
+        let target = Self::of(new.clone(), &self.folder, false);
+        for row in self.rows() {
+            let (key, body) = row?;
+            target.apply(&[(key, body.ok())])?;
+        }
+        target.finish(checkpoint)?;
+        File::open(self.folder.join("tables.new/db"))?.sync_all()?;
+        File::open(self.folder.join("tables.new"))?.sync_all()
     }
 
     /// Writes rows; they are durable after [`Tables::finish`].
@@ -158,7 +213,15 @@ impl Tables {
             let mut batch = sled::Batch::default();
             for (key, body) in group {
                 let old = self.db.get(key)?;
+                let old_bytes = old.as_ref().map_or(0, |value| key.len() + value.len());
                 let old_parts = old.map_or(0, |value| rows::further_parts(key, &value));
+                let new_bytes = body
+                    .as_ref()
+                    .map_or(0, |body| key.len() + body.len().min(rows::ROW));
+                let more = new_bytes as i64 - old_bytes as i64;
+                let live = self.live.load(Ordering::Relaxed);
+                self.live
+                    .store(live.saturating_add_signed(more), Ordering::Relaxed);
                 let new = body.as_ref().map_or_else(Vec::new, |body| rows::cut(key, body));
                 let kept = u32::try_from(new.len().saturating_sub(1)).expect("cut counts in u32");
                 if new.is_empty() {
@@ -220,7 +283,7 @@ impl Tables {
     /// Writes the export anew when much of it is of no use any more.
     pub fn tidy_export(&self, checkpoint: Checkpoint) -> io::Result<()> {
         let len = self.open_export()?.metadata()?.len();
-        if len > SLACK + 2 * self.db.size_on_disk()? {
+        if len > SLACK + 2 * self.live.load(Ordering::Relaxed) {
             self.rewrite_export(checkpoint)?;
         }
         Ok(())
@@ -253,7 +316,15 @@ impl Tables {
 
     /// Every row with its body, in the order of keys; a row that cannot be read with the reason.
     pub fn rows(&self) -> impl Iterator<Item = io::Result<(Key, Result<Vec<u8>, RowError>)>> + '_ {
-        self.db.iter().filter_map(|row| match row {
+        self.rows_in(&[])
+    }
+
+    /// The rows whose keys begin so.
+    pub fn rows_in(
+        &self,
+        prefix: &[u8],
+    ) -> impl Iterator<Item = io::Result<(Key, Result<Vec<u8>, RowError>)>> + '_ {
+        self.db.scan_prefix(prefix).filter_map(|row| match row {
             Ok((key, _)) if matches!(key.first(), Some(&rows::PART)) || key.starts_with(b"x") => None,
             Ok((key, value)) => Some(Ok((key.to_vec(), self.join(&key, &value)))),
             Err(error) => Some(Err(error.into())),
@@ -349,64 +420,111 @@ fn checkpoint_of(db: &sled::Db) -> Option<Checkpoint> {
     read_checkpoint(&body).ok()
 }
 
-/// What the export holds.
+/// A database that is nowhere: it takes the place of one that is to be closed.
+fn temporary() -> sled::Result<sled::Db> {
+    sled::Config::new().temporary(true).cache_capacity(1 << 20).open()
+}
+
+/// A start that was cut off while it put smaller tables in place.
+fn put_back(folder: &Path) -> io::Result<()> {
+    let (tables, old) = (folder.join("tables"), folder.join("tables.old"));
+    match (tables.exists(), old.exists()) {
+        (false, true) => std::fs::rename(old, tables),
+        (true, true) => std::fs::remove_dir_all(old),
+        _ => Ok(()),
+    }
+}
+
+/// What reading the export met.
 #[derive(Debug, Default)]
 struct Export {
     /// It does not end with a whole group.
     torn: bool,
-    rows: std::collections::BTreeMap<Key, Vec<u8>>,
     checkpoint: Option<Checkpoint>,
     damage: Vec<String>,
 }
 
 impl Export {
-    /// Reads what can be read. A torn end is none: the checkpoint it belonged to was not finished.
-    fn read(folder: &Path) -> Self {
+    /// Reads what can be read, and hands on each row in the order in which they were written. A torn end is none: the checkpoint it belonged to
+    /// was not finished.
+    fn read(folder: &Path, mut row: impl FnMut(Key, Option<Vec<u8>>)) -> Self {
         let mut export = Self::default();
-        let bytes = match std::fs::read(folder.join("export")) {
-            Ok(bytes) => bytes,
+        let file = match File::open(folder.join("export")) {
+            Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return export,
             Err(error) => {
                 export.damage.push(format!("the export cannot be read: {error}"));
                 return export;
             }
         };
-        let mut at = 0;
-        while at < bytes.len() {
-            if let Some(end) = export.group(&bytes, at) {
-                at = end;
-                continue;
+        let mut file = io::BufReader::new(file);
+        let (mut bytes, mut begin) = (Vec::new(), 0_u64);
+        loop {
+            // A group at a time; only behind a bad one all the rest.
+            match next_group(&mut file, &mut bytes) {
+                Ok(true) => {}
+                Ok(false) => return export,
+                Err(error) => {
+                    export.damage.push(format!("the export cannot be read: {error}"));
+                    return export;
+                }
             }
-            let tail = &bytes[at + 1..];
-            let next = memchr::memmem::find_iter(tail, MAGIC).map(|n| at + 1 + n);
-            let next = { next }.find(|n| whole(&bytes, *n).is_some());
-            let Some(next) = next else {
-                export.torn = true;
-                break;
-            };
-            let words = format!("the export: {} bytes from {at} on cannot be read", next - at);
-            export.damage.push(words);
-            at = next;
+            let mut at = 0;
+            while at < bytes.len() {
+                if let Some(end) = export.group(&bytes, at, &mut row) {
+                    at = end;
+                    continue;
+                }
+                if let Err(error) = file.read_to_end(&mut bytes) {
+                    export.damage.push(format!("the export cannot be read: {error}"));
+                }
+                let next = memchr::memmem::find_iter(&bytes[at + 1..], MAGIC).map(|n| at + 1 + n);
+                let next = { next }.find(|n| whole(&bytes, *n).is_some());
+                let Some(next) = next else {
+                    export.torn = true;
+                    return export;
+                };
+                let words = format!(
+                    "the export: {} bytes from {} on cannot be read",
+                    next - at,
+                    begin + at as u64
+                );
+                export.damage.push(words);
+                at = next;
+            }
+            begin += bytes.len() as u64;
         }
-        export
     }
 
-    fn group(&mut self, bytes: &[u8], at: usize) -> Option<usize> {
+    fn group(
+        &mut self,
+        bytes: &[u8],
+        at: usize,
+        row: &mut impl FnMut(Key, Option<Vec<u8>>),
+    ) -> Option<usize> {
         let (body, end) = whole(bytes, at)?;
         let mut r = Reader(body);
         let checkpoint = r.maybe(Reader::vec).ok()?;
         while !r.0.is_empty() {
             let key = r.vec().ok()?;
-            match r.maybe(Reader::vec).ok()? {
-                Some(body) => drop(self.rows.insert(key, body)),
-                None => drop(self.rows.remove(&key)),
-            }
+            row(key, r.maybe(Reader::vec).ok()?);
         }
         if let Some(checkpoint) = checkpoint {
             self.checkpoint = read_checkpoint(&checkpoint).ok();
         }
         Some(end)
     }
+}
+
+/// The bytes of the next group, whole or not. Whether there were any.
+fn next_group(file: &mut impl Read, bytes: &mut Vec<u8>) -> io::Result<bool> {
+    bytes.clear();
+    file.by_ref().take(12).read_to_end(bytes)?;
+    if let Some(len) = bytes.get(4..8) {
+        let len = u32::from_be_bytes(len.try_into().expect("four bytes"));
+        file.by_ref().take(len.into()).read_to_end(bytes)?;
+    }
+    Ok(!bytes.is_empty())
 }
 
 fn whole(bytes: &[u8], at: usize) -> Option<(&[u8], usize)> {
