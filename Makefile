@@ -1,8 +1,9 @@
 # Everything a newcomer needs: `make run`, `make test`. Each target installs what it needs itself.
 CARGO ?= cargo
 FUZZ_SECONDS ?= 60
+ROUNDS ?= 200
 
-.PHONY: run test check fuzz bench docs clauses
+.PHONY: run test check fuzz soak bench docs clauses
 
 ## Build the gateway and start it on its embedded defaults (loopback only).
 run:
@@ -22,6 +23,10 @@ check:
 ## Mutated inputs against the codecs for FUZZ_SECONDS.
 fuzz:
 	HEADGATE_FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test --release -p headgate-mqtt-codec --test fuzz -- --nocapture
+
+## Rounds of `kill -9` while messages come in and go out: ROUNDS of them, progress on the way.
+soak:
+	HEADGATE_KILL_ROUNDS=$(ROUNDS) $(CARGO) test -p headgate-tests --test blackbox_kill -- --nocapture
 
 ## What a delivered message costs, beside Debian's mosquitto; the table goes into docs/performance.md.
 bench:

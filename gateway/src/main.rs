@@ -33,6 +33,8 @@ enum Command {
     Check(commands::check::Check),
     /// Add, remove and list the users who may connect.
     Users(commands::users::UsersCommand),
+    /// Check, dump, count or shrink the store of a gateway that does not run.
+    Store(commands::store::StoreCommand),
     /// Publish messages.
     Pub(Box<commands::publish::PublishCommand>),
     /// Subscribe, and print what comes.
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         Command::Run { config } => daemon::run(config.as_deref()),
         Command::Check(check) => check.run(),
         Command::Users(users) => users.run(),
+        Command::Store(store) => store.run(),
         Command::Pub(publish) => publish.run(),
         Command::Sub(subscribe) => subscribe.run(),
         Command::Bench(bench) => bench.run(),

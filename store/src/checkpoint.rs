@@ -119,50 +119,49 @@ struct Work {
 }
 
 impl Work {
+    /// First the export, until it is durable; then sled, which may be beyond reading if the power is cut while it writes.
     fn run(mut self) -> io::Result<u64> {
+        let tables = self.tables.clone();
         let mut written = 0;
+        self.each_group(|group| {
+            let bytes = |(key, body): &Change| key.len() + body.as_ref().map_or(0, Vec::len);
+            written += 2 * group.iter().map(bytes).sum::<usize>() as u64;
+            tables.export(group)
+        })?;
+        tables.finish_export(self.checkpoint)?;
+        self.each_group(|group| tables.apply(group))?;
+        tables.finish(self.checkpoint)?;
+        tables.tidy_export(self.checkpoint)?;
+        // About: what sled adds of its own is not known here.
+        Ok(written)
+    }
+
+    fn each_group(&mut self, mut write: impl FnMut(&[Change]) -> io::Result<()>) -> io::Result<()> {
         for session in &self.dropped {
             let keys = self.tables.rows_of(*session)?;
             let changes: Vec<Change> = keys.into_iter().map(|key| (key, None)).collect();
-            written += write(&self.tables, &changes)?;
+            write(&changes)?;
         }
         let mut group = Vec::with_capacity(GROUP);
-        for (key, row) in std::mem::take(&mut self.rows) {
+        for (key, row) in &self.rows {
             let body = match row {
                 Row::Gone => None,
-                Row::Bytes(body) => Some(body),
-                Row::At(mut body, at) => match self.bodies.read(at) {
-                    Ok(bytes) => {
-                        body.extend_from_slice(&bytes);
-                        Some(body)
-                    }
+                Row::Bytes(body) => Some(body.clone()),
+                Row::At(beginning, at) => match self.bodies.read(*at) {
+                    Ok(body) => Some([&beginning[..], &body].concat()),
                     Err(error) => {
-                        tracing::error!(row = %crate::rows::name(&key), %error, "a message cannot be read and is lost");
+                        tracing::error!(row = %crate::rows::name(key), %error, "a message cannot be read and is lost");
                         None
                     }
                 },
             };
-            group.push((key, body));
+            group.push((key.clone(), body));
             if group.len() == GROUP {
-                written += write(&self.tables, &group)?;
+                write(&group)?;
                 group.clear();
             }
         }
-        written += write(&self.tables, &group)?;
-        for group in self.page_rows.chunks(GROUP) {
-            written += write(&self.tables, group)?;
-        }
-        self.tables.finish_export(self.checkpoint)?;
-        self.tables.finish(self.checkpoint)?;
-        self.tables.tidy_export(self.checkpoint)?;
-        Ok(written)
+        write(&group)?;
+        self.page_rows.chunks(GROUP).try_for_each(write)
     }
-}
-
-/// Writes a group of rows to both. About how many bytes that were: what sled adds of its own is not known here.
-fn write(tables: &crate::tables::Tables, changes: &[Change]) -> io::Result<u64> {
-    tables.export(changes)?;
-    tables.apply(changes)?;
-    let bytes = |(key, body): &Change| key.len() + body.as_ref().map_or(0, Vec::len);
-    Ok(2 * changes.iter().map(bytes).sum::<usize>() as u64)
 }

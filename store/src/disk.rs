@@ -200,6 +200,8 @@ impl DiskStore {
     }
 
     fn write(&mut self, ops: &[StoreOp]) -> Result<(), StoreError> {
+        let resolved = self.resolve(ops);
+        let ops = resolved.as_deref().unwrap_or(ops);
         let plan = Plan::of(ops);
         if plan.is_empty(ops) {
             return Ok(());
@@ -216,6 +218,65 @@ impl DiskStore {
         self.stats.commits += 1;
         self.last_commit = Instant::now();
         Ok(())
+    }
+
+    /// The operations with every [`StoreOp::DropOldest`] replaced by what it deletes: the journal must name it, for when it is replayed
+    /// another entry may be the oldest. `None` when there are none.
+    fn resolve(&mut self, ops: &[StoreOp]) -> Option<Vec<StoreOp>> {
+        if !ops.iter().any(|op| matches!(op, StoreOp::DropOldest(..))) {
+            return None;
+        }
+        let mut gone: HashSet<(SessionId, u64)> = HashSet::new();
+        let mut put: HashMap<(SessionId, u8), Vec<u64>> = HashMap::new();
+        // Where the last search with the same words ended.
+        let mut ended: HashMap<(SessionId, u8, u64), u64> = HashMap::new();
+        let mut resolved = Vec::with_capacity(ops.len());
+        for op in ops {
+            match op {
+                StoreOp::DropOldest(session, lane, first) => {
+                    let from = ended.get(&(*session, *lane, *first)).copied().unwrap_or(*first);
+                    let new = put.get(&(*session, *lane)).map_or(&[][..], Vec::as_slice);
+                    if let Some(seq) = self.oldest(*session, *lane, from, new, &gone) {
+                        ended.insert((*session, *lane, *first), seq + 1);
+                        gone.insert((*session, seq));
+                        resolved.push(StoreOp::DeleteQueued(*session, seq));
+                    }
+                    continue;
+                }
+                StoreOp::PutQueued(session, seq, entry) => {
+                    put.entry((*session, entry.lane)).or_default().push(*seq);
+                }
+                StoreOp::DeleteQueued(session, seq) | StoreOp::MarkReceived(session, seq) => {
+                    gone.insert((*session, *seq));
+                }
+                _ => {}
+            }
+            resolved.push(op.clone());
+        }
+        Some(resolved)
+    }
+
+    /// The first waiting entry of a lane from a number on, or of those that this commit puts `new`, that is not `gone`.
+    fn oldest(
+        &mut self,
+        session: SessionId,
+        lane: u8,
+        mut from: u64,
+        new: &[u64],
+        gone: &HashSet<(SessionId, u64)>,
+    ) -> Option<u64> {
+        let first = from;
+        loop {
+            let tables = &mut self.tables;
+            let (found, _) = self.queues.waiting(session.0, lane, from, 1, usize::MAX, tables);
+            match found.first() {
+                Some(entry) if gone.contains(&(session, entry.seq)) => from = entry.seq + 1,
+                Some(entry) => return Some(entry.seq),
+                None => break,
+            }
+        }
+        let mut new = new.iter().copied();
+        new.find(|seq| *seq >= first && !gone.contains(&(session, *seq)))
     }
 
     fn read_delivery(&mut self, entry: &Entry, lane: u8) -> Option<StoredDelivery> {
@@ -433,6 +494,18 @@ impl Store for DiskStore {
 }
 
 impl DiskStore {
+    /// Does all that [`Store::maintain`] would do in time, at once, and empties every segment that holds little. `progress` gets the bytes
+    /// that the store has on the disk.
+    pub fn compact(&mut self, progress: &mut dyn FnMut(u64)) -> Result<(), StoreError> {
+        self.checkpoint_now()?;
+        while self.free_segments()? || crate::compaction::step(self)? {
+            progress(self.disk_bytes());
+        }
+        self.checkpoint_now()?;
+        while self.free_segments()? {}
+        Ok(())
+    }
+
     pub(crate) fn compaction(&mut self) -> &mut Compaction {
         &mut self.compaction
     }
@@ -514,7 +587,6 @@ impl State {
             Record::Queued(session, lane, entry) => self.queues.put(session, lane, entry, tables),
             Record::Received(session, seq) => self.queues.mark_received(session, seq, tables),
             Record::Unqueued(session, seq) => self.queues.remove(session, seq, tables),
-            Record::DropOldest(session, lane, from) => self.queues.drop_oldest(session, lane, from, tables),
         }
     }
 }
@@ -651,7 +723,7 @@ impl Plan {
                 }
                 StoreOp::MarkReceived(id, seq) => Record::Received(id.0, *seq),
                 StoreOp::DeleteQueued(id, seq) => Record::Unqueued(id.0, *seq),
-                StoreOp::DropOldest(id, lane, from) => Record::DropOldest(id.0, *lane, *from),
+                StoreOp::DropOldest(..) => unreachable!("it was resolved"),
                 StoreOp::PutReceived(id, packet) => Record::Row(rows::received_key(*id, *packet), Vec::new()),
                 StoreOp::DeleteReceived(id, packet) => Record::NoRow(rows::received_key(*id, *packet)),
                 StoreOp::PutRetained(id) => {

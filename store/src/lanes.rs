@@ -236,13 +236,6 @@ impl Queues {
         self.queue_mut(session).held.insert(seq, key.lane);
     }
 
-    /// Takes the first waiting entry of the lane out that has this number or a higher one.
-    pub fn drop_oldest(&mut self, session: u64, lane: u8, from: u64, pages: &mut dyn Pages) {
-        if let Some(entry) = self.waiting(session, lane, from, 1, usize::MAX, pages).0.first() {
-            self.remove(session, entry.seq, pages);
-        }
-    }
-
     /// Waiting entries of a lane from a number on, no more than so many, ending with the one that reaches `bytes`. Whether there are more.
     pub fn waiting(
         &mut self,

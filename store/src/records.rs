@@ -1,7 +1,8 @@
 //! What a commit says, as records in a frame of the journal.
 //!
 //! A record is a tag and fields. Bodies are records of their own; queue entries, retained and delayed messages refer to them by position,
-//! so that a body that a thousand sessions wait for is there once.
+//! so that a body that a thousand sessions wait for is there once. Every record puts or deletes something by its key, so that replaying records
+//! over a state that is newer in part leads to the same end.
 
 use crate::journal::Position;
 use crate::lanes::{Entry, Extra};
@@ -16,7 +17,6 @@ const ROW_AT: u8 = 5;
 const QUEUED: u8 = 6;
 const RECEIVED: u8 = 7;
 const UNQUEUED: u8 = 8;
-const DROP_OLDEST: u8 = 9;
 
 /// One change of the store's state.
 #[derive(Debug)]
@@ -37,8 +37,6 @@ pub enum Record {
     Received(u64, u64),
     /// It is settled.
     Unqueued(u64, u64),
-    /// The first entry of the lane with this number or a higher one is dropped.
-    DropOldest(u64, u8, u64),
 }
 
 /// Writes a body record; where in `frame` the body lies.
@@ -70,9 +68,6 @@ pub fn write(frame: &mut Vec<u8>, record: &Record) {
         }
         Record::Received(session, seq) => w.byte(RECEIVED).varint(*session).varint(*seq),
         Record::Unqueued(session, seq) => w.byte(UNQUEUED).varint(*session).varint(*seq),
-        Record::DropOldest(session, lane, from) => {
-            w.byte(DROP_OLDEST).varint(*session).byte(*lane).varint(*from)
-        }
     };
     *frame = w.0;
 }
@@ -105,7 +100,6 @@ fn read(r: &mut Reader<'_>) -> Result<Record, RowError> {
         }
         RECEIVED => Record::Received(r.varint()?, r.varint()?),
         UNQUEUED => Record::Unqueued(r.varint()?, r.varint()?),
-        DROP_OLDEST => Record::DropOldest(r.varint()?, r.byte()?, r.varint()?),
         tag => return Err(RowError::Version(tag)),
     })
 }

@@ -53,8 +53,19 @@ pub struct Opened {
 }
 
 impl Tables {
-    /// Opens the tables in `folder`, or makes them anew from the export.
+    /// Opens the tables in `folder`, or makes them anew from the export. Their names are durable then.
     pub fn open(folder: &Path, sync: bool) -> Result<Opened, StoreError> {
+        let opened = Self::open_or_make(folder, sync)?;
+        let synced = opened
+            .tables
+            .open_export()
+            .and_then(|_| File::open(folder.join("tables"))?.sync_all())
+            .and_then(|()| File::open(folder)?.sync_all());
+        synced.map_err(|e| failed("sync the store's folder", e))?;
+        Ok(opened)
+    }
+
+    fn open_or_make(folder: &Path, sync: bool) -> Result<Opened, StoreError> {
         let mut export = Export::read(folder, |_, _| {});
         let mut damage = std::mem::take(&mut export.damage);
         let path = folder.join("tables");
@@ -101,10 +112,19 @@ impl Tables {
                 drop(db);
                 let cause = cause.unwrap_or_default();
                 let aside = open::set_aside(&path, &cause)?;
-                damage.push(format!(
-                    "the tables were damaged ({cause}); they were set aside as {} and made anew from the export",
-                    aside.display()
-                ));
+                // Without a journal there was never a commit: the first start of all was cut off.
+                let journal = std::fs::read_dir(folder.join("journal"));
+                let is_new = journal.map_or(true, |mut segments| segments.next().is_none());
+                if (is_new || export.checkpoint.is_some()) && damage.is_empty() {
+                    // A power cut in the middle of a checkpoint may do that: nothing is lost.
+                    tracing::warn!(%cause, "the tables could not be used; they are made anew from the export");
+                    std::fs::remove_dir_all(aside).map_err(|e| failed("remove the damaged tables", e))?;
+                } else {
+                    damage.push(format!(
+                        "the tables were damaged ({cause}); they were set aside as {} and made anew from what could be read of the export",
+                        aside.display()
+                    ));
+                }
                 open::open(&path).map_err(|trouble| trouble.told(&path))?
             }
         };
@@ -273,6 +293,10 @@ impl Tables {
     /// The checkpoint whose rows were exported is finished there.
     pub fn finish_export(&self, checkpoint: Checkpoint) -> io::Result<()> {
         let mut file = self.open_export()?;
+        // The drive must not have the end without what comes before it.
+        if self.sync {
+            file.sync_all()?;
+        }
         append_export(&mut file, &[], Some(checkpoint))?;
         if self.sync {
             file.sync_all()?;
@@ -438,8 +462,10 @@ fn put_back(folder: &Path) -> io::Result<()> {
 /// What reading the export met.
 #[derive(Debug, Default)]
 struct Export {
-    /// It does not end with a whole group.
+    /// Something behind the last finished checkpoint is not whole: it was cut off while it was written.
     torn: bool,
+    /// What could not be read since the last finished checkpoint. If another one follows, it is damage.
+    doubts: Vec<String>,
     checkpoint: Option<Checkpoint>,
     damage: Vec<String>,
 }
@@ -463,7 +489,10 @@ impl Export {
             // A group at a time; only behind a bad one all the rest.
             match next_group(&mut file, &mut bytes) {
                 Ok(true) => {}
-                Ok(false) => return export,
+                Ok(false) => {
+                    export.torn |= !export.doubts.is_empty();
+                    return export;
+                }
                 Err(error) => {
                     export.damage.push(format!("the export cannot be read: {error}"));
                     return export;
@@ -489,7 +518,7 @@ impl Export {
                     next - at,
                     begin + at as u64
                 );
-                export.damage.push(words);
+                export.doubts.push(words);
                 at = next;
             }
             begin += bytes.len() as u64;
@@ -511,6 +540,7 @@ impl Export {
         }
         if let Some(checkpoint) = checkpoint {
             self.checkpoint = read_checkpoint(&checkpoint).ok();
+            self.damage.append(&mut self.doubts);
         }
         Some(end)
     }

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+/// `HEADGATE_KILL_ROUNDS` for more: `make soak`.
 const ROUNDS: u64 = 5;
 const MESSAGES: usize = 600;
 const WINDOW: usize = 20;
@@ -20,13 +21,24 @@ fn nothing_acknowledged_is_lost_when_the_gateway_is_killed() {
     let (mut peer, _) = connect(&daemon, "reader").unwrap();
     peer.subscribe("kill/#", Qos::ExactlyOnce).unwrap();
     peer.vanish();
-    for seed in 0..ROUNDS {
+    let rounds = std::env::var("HEADGATE_KILL_ROUNDS")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    let rounds = rounds.unwrap_or(ROUNDS);
+    let (mut online, _) = connect(&daemon, "online").unwrap();
+    online.subscribe("kill/#", Qos::ExactlyOnce).unwrap();
+    online.vanish();
+    for seed in 0..rounds {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut writer = Writer::new(seed);
         let kill_at = random.usize(1..MESSAGES);
-        daemon = until_killed(&setup, daemon, kill_at, "writer", |peer, count| {
-            writer.write(peer, count)
+        let mut present = Reader::default();
+        daemon = with_receiver(&mut present, &setup, daemon, |daemon| {
+            until_killed(&setup, daemon, kill_at, "writer", |peer, count| {
+                writer.write(peer, count)
+            })
         });
+        present.check(seed);
         let mut reader = Reader::default();
         if seed % 2 == 1 {
             let kill_at = random.usize(1..MESSAGES);
@@ -38,6 +50,13 @@ fn nothing_acknowledged_is_lost_when_the_gateway_is_killed() {
             reader.read(&mut peer, &AtomicUsize::new(0)).unwrap();
         }
         reader.check(seed);
+        if rounds > ROUNDS {
+            eprintln!(
+                "round {} of {rounds}: {} messages, nothing lost",
+                seed + 1,
+                MESSAGES + 1
+            );
+        }
     }
     assert!(!setup.log().contains("panicked"), "{}", setup.log());
     assert!(!setup.log().contains("could not be read"), "{}", setup.log());
@@ -73,6 +92,32 @@ fn until_killed<'a>(
     assert!(present, "the session of `{id}` survived");
     work(&mut peer, &AtomicUsize::new(0)).unwrap();
     daemon
+}
+
+/// A receiver that is connected while the rest happens, and comes back as soon as the gateway does.
+fn with_receiver<'a>(
+    reader: &mut Reader,
+    setup: &'a Setup,
+    daemon: Daemon<'a>,
+    rest: impl FnOnce(Daemon<'a>) -> Daemon<'a>,
+) -> Daemon<'a> {
+    let (mut peer, present) = connect(&daemon, "online").unwrap();
+    assert!(present);
+    std::thread::scope(|scope| {
+        let first = scope.spawn(move || {
+            // The gateway is killed under it, unless it was done just before.
+            let _ = reader.read(&mut peer, &AtomicUsize::new(0));
+            reader
+        });
+        let daemon = rest(daemon);
+        let reader = first.join().unwrap();
+        if !reader.is_done() {
+            let (mut peer, present) = connect(&daemon, "online").unwrap();
+            assert!(present, "the session of `online` survived: {}", setup.log());
+            reader.read(&mut peer, &AtomicUsize::new(0)).unwrap();
+        }
+        daemon
+    })
 }
 
 /// Publishes messages at QoS 1 and 2 in turn, and repeats after a reconnect what was not acknowledged.
@@ -171,8 +216,12 @@ struct Reader {
 }
 
 impl Reader {
+    fn is_done(&self) -> bool {
+        self.ended && self.held.is_empty()
+    }
+
     fn read(&mut self, peer: &mut Peer, count: &AtomicUsize) -> io::Result<()> {
-        while !self.ended || !self.held.is_empty() {
+        while !self.is_done() {
             match peer.recv()? {
                 Packet::Publish(publish) => self.on_publish(peer, publish)?,
                 Packet::Ack(ack) if ack.kind == AckKind::PubRel => {

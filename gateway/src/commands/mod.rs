@@ -6,6 +6,7 @@ mod connection;
 mod format;
 pub mod publish;
 mod reference;
+pub mod store;
 pub mod subscribe;
 pub mod users;
 

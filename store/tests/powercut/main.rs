@@ -1,0 +1,232 @@
+//! The power is cut: at any moment, in the middle of a write, with any part of what was not synced on the disk or not. The real store, sled and
+//! all, runs on a real folder, and this binary sees each of its system calls. Whatever was committed is there afterwards, the store
+//! opens, and has no damage to report.
+
+#[path = "../conformance/bench.rs"]
+#[allow(dead_code, reason = "the other tests use the rest")]
+mod bench;
+mod image;
+mod interpose;
+
+use bench::{Home, Shown, message, queued, session, shown, subscribe};
+use headgate_model::store::MessageId;
+use headgate_model::{Qos, SessionId, Store, StoreOp, WallTime};
+use headgate_store::{DiskSettings, DiskStore};
+use image::Rest;
+use interpose::Event;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::Ordering;
+
+const RUNS: u64 = 40;
+const CUTS: usize = 30;
+const COMMITS: u64 = 60;
+
+/// One recording at a time.
+static ONE: Mutex<()> = Mutex::new(());
+
+const SETTINGS: DiskSettings = DiskSettings {
+    durability: headgate_store::Durability::PowerLoss,
+    max_bytes: 0,
+    segment_bytes: 12_000,
+    checkpoint_bytes: 20_000,
+    ballast_bytes: 1_000,
+};
+
+struct Run {
+    folder: tempfile::TempDir,
+    events: Vec<Event>,
+    /// How many events there were when each commit began, and when it was done.
+    commits: Vec<(usize, usize)>,
+    /// What there is after no commit, the first, and so on.
+    states: Vec<Shown>,
+    /// When the store was open.
+    opened: usize,
+}
+
+/// Random commits, the same for the store and its twin.
+fn run(seed: u64) -> Run {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let folder = tempfile::tempdir().unwrap();
+    let twin = Home::sim();
+    let mut states = vec![twin.image()];
+    let mut commits = Vec::new();
+    interpose::start(folder.path());
+    let mut store = DiskStore::open(folder.path().join("store"), SETTINGS).unwrap();
+    store.load().unwrap();
+    let opened = interpose::len();
+    for n in 0..COMMITS {
+        let ops = some_ops(n, &states[states.len() - 1], &mut random);
+        let began = interpose::len();
+        store.commit(&ops).unwrap();
+        commits.push((began, interpose::len()));
+        twin.commit(&[&ops]);
+        states.push(twin.image());
+        store.maintain().unwrap();
+        if random.u8(..10) == 0 {
+            std::thread::sleep(std::time::Duration::from_millis(random.u64(..10)));
+        }
+    }
+    drop(store);
+    Run {
+        events: interpose::stop(),
+        folder,
+        commits,
+        states,
+        opened,
+    }
+}
+
+fn some_ops(n: u64, now: &Shown, random: &mut fastrand::Rng) -> Vec<StoreOp> {
+    // As the bus has it: no number is given twice, and nothing is kept for a session that does not exist.
+    let mut ops = vec![session(1 + n / 10, n.is_multiple_of(3).then_some(50))];
+    let sessions: Vec<u64> = now.image.sessions.iter().map(|session| session.id.0).collect();
+    let mut ended = None;
+    for i in 0..random.u64(1..8) {
+        let unused = 100 * n + i;
+        let Some(s) = random.choice(&sessions).copied().filter(|s| ended != Some(*s)) else {
+            continue;
+        };
+        let body = message(
+            unused,
+            random.usize(..2) * random.usize(..6_000) + random.usize(..300),
+        );
+        let waiting: Vec<u64> = now.queue(s).into_iter().map(|(seq, _)| seq).collect();
+        let first = waiting.first().copied();
+        match random.u8(..12) {
+            0 => ops.push(subscribe(s, &format!("f/{}", unused % 7), Qos::AtLeastOnce)),
+            1 => ops.push(StoreOp::DeleteSubscription(
+                SessionId(s),
+                format!("f/{}", unused % 7),
+            )),
+            2 => ops.extend([body, StoreOp::PutRetained(MessageId(unused))]),
+            3 => {
+                let retained = now.image.retained.first().map(|(id, _)| *id);
+                ops.extend(retained.map(StoreOp::DeleteRetained));
+            }
+            4 => ops.push(StoreOp::PutReceived(SessionId(s), unused as u16)),
+            5 => ops.extend([body, StoreOp::PutDelayed(MessageId(unused), WallTime(unused))]),
+            6 => ops.extend(first.map(|seq| StoreOp::MarkReceived(SessionId(s), seq))),
+            7 => ops.extend(
+                waiting
+                    .iter()
+                    .take(3)
+                    .map(|seq| StoreOp::DeleteQueued(SessionId(s), *seq)),
+            ),
+            8 => ops.push(StoreOp::DropOldest(SessionId(s), 0, first.unwrap_or(0))),
+            9 if n.is_multiple_of(4) && s != 1 + n / 10 => {
+                ended = Some(s);
+                ops.push(StoreOp::DeleteSession(SessionId(s)));
+            }
+            _ => ops.extend([body, queued(s, unused, unused)]),
+        }
+    }
+    ops
+}
+
+/// The state after a cut must be one between what was done and what was begun. What is wrong, if anything is.
+fn verdict(run: &Run, cut: usize, rest: Rest, random: &mut fastrand::Rng) -> Option<String> {
+    let done = run.commits.iter().filter(|(_, done)| *done <= cut).count();
+    let begun = run.commits.iter().filter(|(began, _)| *began < cut).count();
+    let folder = tempfile::tempdir().unwrap();
+    image::build(&run.events[..cut], run.folder.path(), folder.path(), rest, random);
+    let context = format!("cut after event {cut} of {}, {rest:?}", run.events.len());
+    let path = folder.path().join("store");
+    let mut store = match DiskStore::open(path, SETTINGS) {
+        Ok(store) => store,
+        Err(error) => return Some(format!("{context}: {error}")),
+    };
+    let mut found = shown(&mut store);
+    let damage = std::mem::take(&mut found.image.damage);
+    if !damage.is_empty() {
+        return Some(format!("{context}: {damage:?}"));
+    }
+    if run.states[done..=begun].contains(&found) {
+        return None;
+    }
+    let which = run.states.iter().position(|state| *state == found);
+    Some(format!(
+        "{context}: {done} done, {begun} begun, found {which:?}\nfound {found:?}\nexpected {:?}",
+        run.states[done]
+    ))
+}
+
+fn any_rest(random: &mut fastrand::Rng) -> Rest {
+    match random.u8(..6) {
+        0 => Rest::Nothing,
+        1 => Rest::Everything,
+        2 => Rest::Some(512, 50),
+        3 => Rest::Some(4_096, 50),
+        4 => Rest::Some(4_096, 90),
+        _ => Rest::First,
+    }
+}
+
+/// [I01] A thousand cuts and more: `HEADGATE_CUT_RUNS` for more runs of thirty each.
+#[test]
+fn nothing_committed_is_lost_when_the_power_is_cut() {
+    let _one = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut cuts = 0;
+    let runs = std::env::var("HEADGATE_CUT_RUNS")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    for seed in 0..runs.unwrap_or(RUNS) {
+        let run = run(seed);
+        let mut random = fastrand::Rng::with_seed(seed);
+        let syncs: Vec<usize> = (run.opened..run.events.len())
+            .filter(|n| matches!(run.events[*n], Event::Sync(_)))
+            .collect();
+        for n in 0..CUTS {
+            // Anywhere, just before a sync, just after it; also while the store is opened for the first time.
+            let sync = syncs[random.usize(..syncs.len())];
+            let cut = match n % 4 {
+                0 => sync,
+                1 => sync + 1,
+                2 => random.usize(run.opened..=run.events.len()),
+                _ => random.usize(..=run.events.len()),
+            };
+            let rest = any_rest(&mut random);
+            if let Some(wrong) = verdict(&run, cut, rest, &mut random) {
+                panic!("seed {seed}: {wrong}");
+            }
+            cuts += 1;
+        }
+    }
+    assert!(cuts >= 1_000, "{cuts}");
+}
+
+/// A store whose syncs do nothing, as sled's own flush, must not pass: then the test above says something.
+#[test]
+fn a_store_that_does_not_sync_is_caught() {
+    let _one = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    interpose::SYNCS_LIE.store(true, Ordering::SeqCst);
+    let run = run(1);
+    interpose::SYNCS_LIE.store(false, Ordering::SeqCst);
+    let mut random = fastrand::Rng::with_seed(1);
+    let caught = (0..50).filter(|_| {
+        let cut = random.usize(run.opened..=run.events.len());
+        let rest = any_rest(&mut random);
+        verdict(&run, cut, rest, &mut random).is_some()
+    });
+    assert!(caught.count() > 20);
+}
+
+/// When a commit returns, everything that was written to the journal is synced, by the system's own calls; and each checkpoint of sled's too.
+#[test]
+fn a_commit_ends_with_a_sync_of_all_that_it_wrote() {
+    let _one = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let run = run(2);
+    let journal = |path: &Path| path.to_string_lossy().contains("/journal/");
+    for (began, done) in &run.commits {
+        let events = &run.events[*began..*done];
+        let wrote = |event: &Event| matches!(event, Event::Write { file, .. } if journal(file));
+        let synced = |event: &Event| matches!(event, Event::Sync(file) if journal(file));
+        let last_write = events
+            .iter()
+            .rposition(wrote)
+            .expect("each of these commits writes");
+        assert!(events[last_write..].iter().any(synced), "{began} to {done}");
+    }
+    let db = |event: &&Event| matches!(event, Event::Sync(file) if file.ends_with("tables/db"));
+    assert!(run.events[run.opened..].iter().filter(db).count() > 5);
+}
