@@ -3,7 +3,7 @@ CARGO ?= cargo
 FUZZ_SECONDS ?= 60
 ROUNDS ?= 200
 
-.PHONY: run test check fuzz soak bench docs clauses
+.PHONY: run test check fuzz soak bench bench-store docs clauses
 
 ## Build the gateway and start it on its embedded defaults (loopback only).
 run:
@@ -32,6 +32,13 @@ soak:
 bench:
 	$(CARGO) build --release -p headgate
 	tests/tools/bench.sh --write $${CARGO_TARGET_DIR:-target}/release/headgate
+
+## What it costs to store and drain messages, beside mosquitto if it is installed; and what the flash bears.
+bench-store:
+	$(CARGO) build --release -p headgate -p headgate-store --example churn
+	$(CARGO) build --release -p headgate
+	python3 tests/tools/store.py $${CARGO_TARGET_DIR:-target}/release/headgate
+	$${CARGO_TARGET_DIR:-target}/release/examples/churn
 
 ## The configuration reference, from the program itself.
 docs:

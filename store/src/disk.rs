@@ -87,6 +87,8 @@ pub struct DiskStore {
     compaction: Compaction,
     /// The ballast is there.
     ballast: bool,
+    /// The last checkpoint failed: the tables can be read, and must be opened again before they are written.
+    tables_failed: bool,
     last_commit: Instant,
     last_retry: Instant,
     /// Why nothing can be promised any more before the next start.
@@ -143,6 +145,7 @@ impl DiskStore {
             since,
             compaction: Compaction::default(),
             ballast: false,
+            tables_failed: false,
             last_commit: Instant::now(),
             last_retry: Instant::now(),
             broken: None,
@@ -307,9 +310,21 @@ impl DiskStore {
         let waiting = !(self.rows.is_empty() && self.dropped.is_empty() && self.queues.dirty.is_empty());
         let many = self.since >= self.settings.checkpoint_bytes || self.queues.entries_in_memory >= MANY;
         let idle = self.last_commit.elapsed() >= IDLE && self.journal.segments().len() > 1;
-        if self.flushing.is_none() && waiting && (many || idle) {
+        if self.tables_failed && self.ballast {
+            self.reopen_tables()?;
+        }
+        if self.flushing.is_none() && waiting && (many || idle) && !self.tables_failed {
             self.begin_checkpoint()?;
         }
+        Ok(())
+    }
+
+    fn reopen_tables(&mut self) -> Result<(), StoreError> {
+        if let Err(error) = self.tables.reopen() {
+            self.broken = Some(format!("the tables could not be opened again: {error}"));
+            return Err(error);
+        }
+        self.tables_failed = false;
         Ok(())
     }
 
@@ -326,8 +341,10 @@ impl DiskStore {
     fn end_checkpoint(&mut self, flushing: Flushing) -> Result<(), StoreError> {
         let next = flushing.checkpoint;
         let written = checkpoint::end(self, flushing).map_err(|e| {
-            // Tried again with the next one.
+            // Tried again when there is room.
             self.since = self.settings.checkpoint_bytes;
+            self.tables_failed = true;
+            self.drop_ballast();
             failed("write a checkpoint", e)
         })?;
         self.checkpoint = next;
@@ -400,6 +417,9 @@ impl DiskStore {
     pub(crate) fn checkpoint_now(&mut self) -> Result<(), StoreError> {
         if let Some(flushing) = self.flushing.take() {
             self.end_checkpoint(flushing)?;
+        }
+        if self.tables_failed {
+            self.reopen_tables()?;
         }
         if self.rows.is_empty() && self.dropped.is_empty() && self.queues.dirty.is_empty() {
             return Ok(());
@@ -480,7 +500,7 @@ impl Store for DiskStore {
 
     fn has_room(&self) -> bool {
         let limit = self.settings.max_bytes;
-        self.ballast && (limit == 0 || self.disk_bytes() < limit)
+        self.ballast && !self.tables_failed && (limit == 0 || self.disk_bytes() < limit)
     }
 
     fn stats(&self) -> StoreStats {

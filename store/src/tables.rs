@@ -147,6 +147,18 @@ impl Tables {
         })
     }
 
+    /// Opens the tables again after they failed: sled 0.34 writes nothing any more then, also when a full disk has room again.
+    pub fn reopen(&mut self) -> Result<(), StoreError> {
+        let path = self.folder.join("tables");
+        let unused = std::mem::replace(
+            &mut self.db,
+            temporary().map_err(|e| failed("close the tables", e))?,
+        );
+        drop(unused);
+        self.db = open::open(&path).map_err(|trouble| trouble.told(&path))?;
+        Ok(())
+    }
+
     /// Rows that cannot be read are taken from the export; what is not there either is taken out.
     fn mend(&self, damage: &mut Vec<String>) -> Result<(), StoreError> {
         let mut bad: BTreeMap<Key, (RowError, Option<Vec<u8>>)> = BTreeMap::new();

@@ -15,6 +15,7 @@ const END: &str = "end";
 
 /// [MQTT-4.3.2-4] [MQTT-4.3.3-10] [MQTT-4.4.0-1] [MQTT-3.1.2-5]
 #[test]
+#[allow(clippy::print_stderr, reason = "a soak of many rounds says how far it is")]
 fn nothing_acknowledged_is_lost_when_the_gateway_is_killed() {
     let setup = Setup::new();
     let mut daemon = setup.start();

@@ -6,7 +6,7 @@
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 /// What reached the system.
 #[derive(Clone, Debug)]
@@ -29,6 +29,8 @@ pub enum Event {
 static RECORDING: AtomicBool = AtomicBool::new(false);
 /// Syncs are not noted down, as if they did nothing.
 pub static SYNCS_LIE: AtomicBool = AtomicBool::new(false);
+/// Bytes that still fit on the disk.
+pub static ROOM: AtomicI64 = AtomicI64::new(i64::MAX);
 static LOG: Mutex<(Option<PathBuf>, Vec<Event>)> = Mutex::new((None, Vec::new()));
 
 /// Records what happens below a folder from now on.
@@ -64,6 +66,12 @@ fn note(path: Option<PathBuf>, event: impl FnOnce(PathBuf) -> Event) {
     }
 }
 
+fn is_below(path: Option<PathBuf>) -> bool {
+    let log = lock();
+    path.zip(log.0.as_ref())
+        .is_some_and(|(path, root)| path.starts_with(root))
+}
+
 fn recording() -> bool {
     RECORDING.load(Ordering::SeqCst)
 }
@@ -83,6 +91,13 @@ unsafe fn noted_write(fd: c_int, from: *const c_void, count: usize, offset: Opti
             };
             libc::syscall(libc::SYS_lseek, fd, 0_i64, whence)
         });
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        if is_below(path_of(fd)) && ROOM.fetch_sub(count, Ordering::SeqCst) < count {
+            ROOM.fetch_add(count, Ordering::SeqCst);
+            // SAFETY: the thread's own.
+            unsafe { *libc::__errno_location() = libc::ENOSPC };
+            return -1;
+        }
         if at >= 0 {
             note(path_of(fd), |file| Event::Write {
                 file,
@@ -164,6 +179,17 @@ unsafe extern "C" fn rename(from: *const c_char, to: *const c_char) -> c_int {
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn unlink(path: *const c_char) -> c_int {
+    if recording() {
+        // SAFETY: the caller hands a C string over.
+        let file = unsafe { text(path) };
+        let size = file
+            .as_ref()
+            .and_then(|file| std::fs::metadata(file).ok())
+            .map_or(0, |data| data.len());
+        if is_below(file) {
+            ROOM.fetch_add(size.cast_signed(), Ordering::SeqCst);
+        }
+    }
     // SAFETY: as the C library does it.
     let result = unsafe { libc::syscall(libc::SYS_unlinkat, libc::AT_FDCWD, path, 0) as c_int };
     if result == 0 && recording() {

@@ -230,3 +230,50 @@ fn a_commit_ends_with_a_sync_of_all_that_it_wrote() {
     let db = |event: &&Event| matches!(event, Event::Sync(file) if file.ends_with("tables/db"));
     assert!(run.events[run.opened..].iter().filter(db).count() > 5);
 }
+
+/// [I10] A full disk refuses, loses nothing that it took, and takes more by itself when there is room again.
+#[test]
+fn a_full_disk_refuses_and_recovers_by_itself() {
+    let _one = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    for room in [100_000, 150_000, 200_000, 300_000] {
+        let folder = tempfile::tempdir().unwrap();
+        let twin = Home::sim();
+        let both = |store: &mut DiskStore, ops: &[StoreOp]| {
+            let taken = store.commit(ops).is_ok();
+            if taken {
+                twin.commit(&[ops]);
+            }
+            taken
+        };
+        interpose::start(folder.path());
+        interpose::ROOM.store(room, Ordering::SeqCst);
+        let mut store = DiskStore::open(folder.path().join("store"), SETTINGS).unwrap();
+        store.load().unwrap();
+        assert!(both(&mut store, &[session(1, None)]));
+        let mut n = 0;
+        while store.has_room() && both(&mut store, &[message(n, 700), queued(1, n, n)]) {
+            let _ = store.maintain(); // A checkpoint may fail as well as a commit.
+            n += 1;
+        }
+        assert!((20..1_000).contains(&n), "{n} messages fit into {room} bytes");
+        // The ballast's room takes what frees space.
+        both(&mut store, &[StoreOp::DeleteQueued(SessionId(1), 0)]);
+        interpose::ROOM.store(i64::MAX, Ordering::SeqCst);
+        for _ in 0..3_000 {
+            let _ = store.maintain();
+            if store.has_room() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        assert!(store.has_room());
+        for n in 10_000..10_200 {
+            assert!(both(&mut store, &[message(n, 700), queued(1, n, n)]), "{n}");
+            store.maintain().unwrap();
+        }
+        drop(store);
+        interpose::stop();
+        let mut store = DiskStore::open(folder.path().join("store"), SETTINGS).unwrap();
+        assert_eq!(shown(&mut store), twin.image(), "{room}");
+    }
+}
