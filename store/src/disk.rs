@@ -104,6 +104,11 @@ impl DiskStore {
     /// Opens the store in a folder, which need not exist. What cannot be read is told in [`StoreImage::damage`].
     pub fn open(folder: impl AsRef<Path>, settings: DiskSettings) -> Result<Self, StoreError> {
         let folder = std::path::absolute(folder).map_err(|e| failed("find the store", e))?;
+        crate::format1::migrate(&folder, settings)?;
+        Self::open_format_2(folder, settings)
+    }
+
+    pub(crate) fn open_format_2(folder: PathBuf, settings: DiskSettings) -> Result<Self, StoreError> {
         let lock = open::lock(&folder)?;
         let sync = settings.durability == Durability::PowerLoss;
         let Opened {

@@ -3,6 +3,7 @@
 mod checkpoint;
 mod compaction;
 mod disk;
+mod format1;
 mod image;
 mod journal;
 mod lanes;

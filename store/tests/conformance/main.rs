@@ -2,5 +2,6 @@
 
 mod bench;
 mod damage;
+mod format;
 mod operations;
 mod random;

@@ -267,3 +267,22 @@ fn the_longest_filters_are_kept(home: &Home) {
         [subscription(&long("b"), Qos::AtMostOnce)]
     );
 }
+
+/// A message that a thousand sessions wait for is written once.
+#[test]
+fn a_body_is_stored_once_for_a_thousand_sessions() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = headgate_store::DiskSettings::default();
+    let mut store = headgate_store::DiskStore::open(folder.path().join("store"), settings).unwrap();
+    headgate_model::Store::load(&mut store).unwrap();
+    let sessions: Vec<StoreOp> = (1..=1_000).map(|n| session(n, None)).collect();
+    headgate_model::Store::commit(&mut store, &sessions).unwrap();
+    let before = headgate_model::Store::stats(&store).journal_bytes;
+    let entries = (1..=1_000).map(|n| queued(n, 1, 1));
+    let ops: Vec<StoreOp> = std::iter::once(message(1, 50_000)).chain(entries).collect();
+    headgate_model::Store::commit(&mut store, &ops).unwrap();
+    let stats = headgate_model::Store::stats(&store);
+    assert_eq!(stats.queued, 1_000);
+    let written = stats.journal_bytes - before;
+    assert!(written < 50_000 + 1_000 * 30, "{written}");
+}
