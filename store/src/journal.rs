@@ -90,7 +90,13 @@ impl Journal {
             let path = path(&folder, *number);
             let good = replay_segment(&path, *number, start, &mut frame, &mut replay)
                 .map_err(|e| failed("read the journal", e))?;
-            if Some(*number) == last && good < *len {
+            if Some(*number) != last && good < *len {
+                // Frames are whole before the next segment is begun.
+                replay.damage.push(format!(
+                    "segment {number} of the journal: {} bytes from {good} to its end cannot be read",
+                    *len - good
+                ));
+            } else if good < *len {
                 // Torn: it was never acknowledged.
                 let file = OpenOptions::new().write(true).open(&path);
                 let cut = file.and_then(|file| file.set_len(good).and_then(|()| file.sync_all()));
