@@ -12,8 +12,8 @@ use headgate_model::{Instant, SessionId, StoreOp, WallTime};
 
 /// How much is fetched at once.
 const LIMIT: FetchLimit = FetchLimit {
-    count: 512,
-    bytes: 256 << 10,
+    count: 1_024,
+    bytes: 512 << 10,
 };
 
 /// When a session ends that has no client any more and is kept for what is to be handed on.
@@ -50,7 +50,7 @@ impl Bus {
 
     /// Asks for the next part of a queue when little of it is left in memory.
     pub(crate) fn page_in(&mut self, slot: Slot) {
-        let low = self.settings.max_queued_in_memory / 4;
+        let low = self.settings.max_queued_in_memory / 2;
         let session = self.sessions[slot as usize]
             .as_deref_mut()
             .expect("a slot in use holds a session");
