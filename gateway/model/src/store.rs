@@ -77,13 +77,13 @@ pub enum StoreOp {
     PutMessage(MessageId, StoredMessage),
     /// A new session, or a change of its record.
     PutSession(SessionId, Box<SessionRecord>),
-    /// The session with all its subscriptions, queue entries and received packet identifiers.
+    /// The session with all its subscriptions, queue entries and received packet identifiers. Its number is not given again.
     DeleteSession(SessionId),
     /// A new subscription or new options.
     PutSubscription(SessionId, Box<Subscription>),
     /// The subscription with this [`Subscription::to_text`].
     DeleteSubscription(SessionId, String),
-    /// A new queue entry. The number grows by one for each QoS 1 or 2 delivery of the session.
+    /// A new queue entry of a session that is there. The number grows by one for each QoS 1 or 2 delivery of the session.
     PutQueued(SessionId, u64, QueueEntry),
     /// QoS 2: PUBREC came for the entry. It is no longer fetched.
     MarkReceived(SessionId, u64),

@@ -37,9 +37,11 @@ fn wishes() -> impl Strategy<Value = Vec<Wish>> {
     prop::collection::vec(wish, 1..120)
 }
 
-/// The operations of a wish, as the bus would order them: a body comes before what refers to it, and no number is given twice.
+/// The operations of a wish, as the bus would order them: a body comes before what refers to it, a queue belongs to a session that is
+/// there, and no number is given twice.
 fn ops(wish: &Wish, unused: u64, now: &Shown) -> Vec<StoreOp> {
     let (s, n) = (SessionId(wish.session), wish.number);
+    let there = now.image.sessions.iter().any(|session| session.id == s);
     let kept = now.image.retained.iter().map(|(id, _)| *id);
     let kept = kept
         .chain(now.image.delayed.iter().map(|(id, ..)| *id))
@@ -51,13 +53,14 @@ fn ops(wish: &Wish, unused: u64, now: &Shown) -> Vec<StoreOp> {
         0 | 1 => vec![session(wish.session, (wish.size > 20).then_some(wish.size))],
         2 if n == 1 => vec![StoreOp::DeleteSession(s)],
         3 => {
-            let all = [1, 2, 3].map(|session| queued(session, unused, n));
-            [vec![message(n, wish.size)], all.into()].concat()
+            let all = now.image.sessions.iter().map(|session| session.id.0);
+            let all = all.map(|session| queued(session, unused, n)).collect();
+            [vec![message(n, wish.size)], all].concat()
         }
         4 => some.map_or_else(Vec::new, |seq| vec![StoreOp::MarkReceived(s, seq)]),
         5 => vec![subscribe(wish.session, &filter, Qos::ExactlyOnce)],
         6 => vec![StoreOp::DeleteSubscription(s, filter)],
-        7 | 8 => vec![message(n, wish.size), queued(wish.session, unused, n)],
+        7 | 8 if there => vec![message(n, wish.size), queued(wish.session, unused, n)],
         9 | 10 => some.map_or_else(Vec::new, |seq| vec![StoreOp::DeleteQueued(s, seq)]),
         11 => vec![StoreOp::PutReceived(s, n as u16)],
         12 => vec![StoreOp::DeleteReceived(s, n as u16)],
@@ -72,11 +75,11 @@ fn ops(wish: &Wish, unused: u64, now: &Shown) -> Vec<StoreOp> {
             let put = StoreOp::PutDelayed(MessageId(unused), WallTime(n));
             vec![message(unused, wish.size), put]
         }
-        _ => vec![StoreOp::DropOldest(
-            s,
-            (n % 2) as u8,
-            unused.saturating_sub(10 * n),
-        )],
+        16.. => {
+            let from = unused.saturating_sub(10 * n);
+            vec![StoreOp::DropOldest(s, (n % 2) as u8, from)]
+        }
+        _ => Vec::new(),
     }
 }
 
@@ -88,7 +91,11 @@ proptest! {
         let (disk, twin, ahead) = (Home::hurried(), Home::sim(), Home::sim());
         let mut store = disk.open();
         let mut batch = Vec::new();
-        for (wish, unused) in wishes.into_iter().zip(100..) {
+        let mut ended = [0; 4];
+        for (mut wish, unused) in wishes.into_iter().zip(100..) {
+            let name = wish.session as usize;
+            wish.session += 4 * ended[name];
+            ended[name] += u64::from(wish.what == 2 && wish.number == 1);
             let new = ops(&wish, unused, &ahead.image());
             ahead.commit(&[&new]);
             batch.extend(new);
