@@ -287,9 +287,13 @@ impl DiskStore {
         new.find(|seq| *seq >= first && !gone.contains(&(session, *seq)))
     }
 
-    fn read_delivery(&mut self, entry: &Entry, lane: u8) -> Option<StoredDelivery> {
-        let body = self.journal.read(entry.at).map_err(|error| error.to_string());
-        let message = body.and_then(|body| rows::read_message(&body).map_err(|error| error.to_string()));
+    /// One entry with its body; those of the `next` entries will be asked for after it.
+    fn read_delivery(&mut self, entry: &Entry, next: &[Entry], lane: u8) -> Option<StoredDelivery> {
+        let next = next.iter().map(|entry| entry.at);
+        let message = self.journal.with_run(entry.at, next, rows::read_message);
+        let message = message
+            .map_err(|error| error.to_string())
+            .and_then(|message| message.map_err(|error| error.to_string()));
         match message {
             Ok(message) => Some(delivery(entry, lane, message)),
             Err(error) => {
@@ -442,7 +446,7 @@ impl Store for DiskStore {
         if let Some(flushing) = self.flushing.take() {
             self.end_checkpoint(flushing)?;
         }
-        let mut image = crate::image::read(self, |store, entry, lane| store.read_delivery(entry, lane))?;
+        let mut image = crate::image::read(self, |store, entry, lane| store.read_delivery(entry, &[], lane))?;
         let told = std::mem::take(&mut self.damage);
         image.damage.splice(..0, told);
         Ok(image)
@@ -474,8 +478,8 @@ impl Store for DiskStore {
                 ..Fetched::default()
             };
             let mut lost = Vec::new();
-            for entry in &entries {
-                match store.read_delivery(entry, lane) {
+            for (at, entry) in entries.iter().enumerate() {
+                match store.read_delivery(entry, &entries[at + 1..], lane) {
                     Some(delivery) => fetched.deliveries.push(delivery),
                     None => lost.push(StoreOp::DeleteQueued(session, entry.seq)),
                 }

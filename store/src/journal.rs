@@ -24,6 +24,9 @@ pub const FRAME: usize = 12;
 const KEPT: usize = 1 << 20;
 /// Segments that are open for reading at a time.
 const OPEN: usize = 16;
+/// Bytes that are read at once when bodies lie side by side, and the largest hole between two of them.
+const RUN: usize = 256 << 10;
+const HOLE: u32 = 4 << 10;
 
 /// Where a body lies: its CRC-32 is the four bytes before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -45,6 +48,8 @@ pub struct Place {
 pub struct Reader {
     folder: PathBuf,
     open: BTreeMap<u32, File>,
+    /// Bytes of a segment from an offset on, read for bodies that are asked for next.
+    run: (u32, u32, Vec<u8>),
 }
 
 /// The journal, open for appending.
@@ -202,6 +207,16 @@ impl Journal {
         self.reader.read(at)
     }
 
+    /// See [`Reader::with_run`].
+    pub fn with_run<T>(
+        &mut self,
+        at: Position,
+        next: impl Iterator<Item = Position>,
+        use_it: impl FnOnce(&[u8]) -> T,
+    ) -> io::Result<T> {
+        self.reader.with_run(at, next, use_it)
+    }
+
     /// A reader of its own, for another thread.
     pub fn reader(&self) -> Reader {
         Reader::new(self.folder.clone())
@@ -220,7 +235,7 @@ impl Journal {
     /// Removes a segment that nothing refers to.
     pub fn remove(&mut self, number: u32) -> io::Result<()> {
         std::fs::remove_file(path(&self.folder, number))?;
-        self.reader.open.remove(&number);
+        self.reader.forget(number);
         self.segments.remove(&number);
         Ok(())
     }
@@ -240,19 +255,13 @@ impl Reader {
         Self {
             folder,
             open: BTreeMap::new(),
+            run: Default::default(),
         }
     }
 
     /// The body at a position, if its checksum is right.
     pub fn read(&mut self, at: Position) -> io::Result<Vec<u8>> {
-        if !self.open.contains_key(&at.segment) {
-            if self.open.len() >= OPEN {
-                self.open.pop_first();
-            }
-            let file = File::open(path(&self.folder, at.segment))?;
-            self.open.insert(at.segment, file);
-        }
-        let file = &self.open[&at.segment];
+        let file = self.file(at.segment)?;
         // The position comes from a checked row, but the file may be shorter than it was.
         if u64::from(at.offset) + u64::from(at.len) > file.metadata()?.len() || at.offset < 4 {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -260,14 +269,105 @@ impl Reader {
         let mut bytes = vec![0; at.len as usize + 4];
         file.read_exact_at(&mut bytes, u64::from(at.offset) - 4)?;
         let body = bytes.split_off(4);
-        if bytes != crc32fast::hash(&body).to_be_bytes() {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "its checksum is wrong",
-            ));
+        if check(&bytes, &body) {
+            Ok(body)
+        } else {
+            Err(wrong_sum())
         }
-        Ok(body)
     }
+
+    /// Lends the body at a position. Those at the `next` ones are read with it as far as they lie near behind it, so that asking for one
+    /// after the other costs one system call for many.
+    pub fn with_run<T>(
+        &mut self,
+        at: Position,
+        next: impl Iterator<Item = Position>,
+        use_it: impl FnOnce(&[u8]) -> T,
+    ) -> io::Result<T> {
+        if self.in_run(at).is_none() {
+            self.read_run(at, next)?;
+        }
+        match self.in_run(at) {
+            Some(body) => Ok(use_it(body)),
+            // It is long, the file ends before it, or it was not whole when the run was read.
+            None => self.read(at).map(|body| use_it(&body)),
+        }
+    }
+
+    fn in_run(&self, at: Position) -> Option<&[u8]> {
+        let (segment, from, bytes) = &self.run;
+        if *segment != at.segment {
+            return None;
+        }
+        let begin = at.offset.checked_sub(4)?.checked_sub(*from)? as usize;
+        let (sum, rest) = bytes.get(begin..)?.split_at_checked(4)?;
+        let body = rest.get(..at.len as usize)?;
+        check(sum, body).then_some(body)
+    }
+
+    fn read_run(&mut self, at: Position, next: impl Iterator<Item = Position>) -> io::Result<()> {
+        let from = at.offset.saturating_sub(4);
+        let end = |at: Position| at.offset.saturating_add(at.len);
+        let mut upto = end(at);
+        for near in next {
+            let follows =
+                near.segment == at.segment && (upto..=upto.saturating_add(HOLE)).contains(&near.offset);
+            if !follows || (end(near) - from) as usize > RUN {
+                break;
+            }
+            upto = end(near);
+        }
+        let mut bytes = std::mem::take(&mut self.run.2);
+        bytes.clear();
+        if (upto - from) as usize <= RUN {
+            bytes.resize((upto - from) as usize, 0);
+            let got = read_at_most(self.file(at.segment)?, &mut bytes, from.into())?;
+            bytes.truncate(got);
+        }
+        self.run = (at.segment, from, bytes);
+        Ok(())
+    }
+
+    /// The segment is gone.
+    fn forget(&mut self, segment: u32) {
+        self.open.remove(&segment);
+        if self.run.0 == segment {
+            self.run = Default::default();
+        }
+    }
+
+    fn file(&mut self, segment: u32) -> io::Result<&File> {
+        if !self.open.contains_key(&segment) {
+            if self.open.len() >= OPEN {
+                self.open.pop_first();
+            }
+            let file = File::open(path(&self.folder, segment))?;
+            self.open.insert(segment, file);
+        }
+        Ok(&self.open[&segment])
+    }
+}
+
+fn check(sum: &[u8], body: &[u8]) -> bool {
+    sum == crc32fast::hash(body).to_be_bytes()
+}
+
+fn wrong_sum() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "its checksum is wrong")
+}
+
+/// Fills the buffer as far as the file goes; how far that is.
+fn read_at_most(file: &File, buffer: &mut [u8], from: u64) -> io::Result<usize> {
+    let mut got = 0;
+    while got < buffer.len() {
+        match file.read_at(&mut buffer[got..], from + got as u64) {
+            Ok(0) => break,
+            Ok(n) => got += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(got)
 }
 
 fn path(folder: &Path, number: u32) -> PathBuf {

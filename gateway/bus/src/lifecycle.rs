@@ -398,10 +398,12 @@ impl Bus {
 
     /// A message of the store, with its expiry as the bus counts time.
     pub(crate) fn read_back(&self, stored: StoredMessage) -> Arc<Message> {
-        Arc::new(Message {
-            expires_at: stored.expires.map(|wall| wall.to_instant(self.epoch)),
-            ..Arc::unwrap_or_clone(stored.message)
-        })
+        let mut message = stored.message;
+        let expires_at = stored.expires.map(|wall| wall.to_instant(self.epoch));
+        if message.expires_at != expires_at {
+            Arc::make_mut(&mut message).expires_at = expires_at;
+        }
+        message
     }
 
     fn load_session(&mut self, image: SessionImage) {
@@ -457,7 +459,7 @@ impl Bus {
             self.stored_bytes += delivery.entry.size as usize;
             let mut queued = self.queued(delivery, true);
             (queued.received, queued.carried) = (true, true);
-            session.inflight.push_back(queued);
+            session.push_inflight(queued);
         }
         if record.unsent_from.is_none() {
             // Connected when the gateway stopped, away from now on: the next restart must not let its time begin anew.

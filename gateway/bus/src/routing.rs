@@ -535,7 +535,7 @@ impl Bus {
         out.events.push((endpoint, BusEvent::Delivery(queued.delivery())));
         if queued.qos > Qos::AtMostOnce {
             queued.sent = true;
-            session.inflight.push_back(queued);
+            session.push_inflight(queued);
             session.quota_used += 1;
         }
     }

@@ -70,9 +70,12 @@ impl Queued {
     }
 }
 
+/// Names of deliveries; the next one after so many is the first one again.
+const DELIVERY_IDS: u64 = 65_535;
+
 /// See [`DeliveryId`].
 pub fn delivery_id(seq: u64) -> DeliveryId {
-    let number = u16::try_from(seq % 65_535).expect("below 65,535") + 1;
+    let number = u16::try_from(seq % DELIVERY_IDS).expect("below 65,535") + 1;
     NonZeroU16::new(number).expect("at least one")
 }
 
@@ -112,8 +115,10 @@ pub struct Session {
     pub lanes: Lanes,
     /// Deliveries from this number on were never handed over, as far as an earlier run knew.
     pub unsent_from: u64,
-    /// Under way, oldest first.
+    /// Under way, in the order in which they were sent.
     pub inflight: VecDeque<Queued>,
+    /// Between these lie the numbers of all that is in flight; less may be there.
+    pub inflight_span: (u64, u64),
     /// How many of those count against `receive_maximum`: all that are not `carried`.
     pub quota_used: usize,
     pub receive_maximum: u16,
@@ -151,6 +156,7 @@ impl Session {
             lanes: Lanes::default(),
             unsent_from: 0,
             inflight: VecDeque::new(),
+            inflight_span: (0, 0),
             quota_used: 0,
             receive_maximum: 0,
             credit: 0,
@@ -180,7 +186,26 @@ impl Session {
         }
         let Some(id) = next.id() else { return true };
         // Names repeat after 65,535 deliveries: one that is still under way must not be given again. [MQTT-2.2.1-4]
-        self.quota_used < usize::from(self.receive_maximum) && self.find_inflight(id).is_none()
+        let (low, high) = self.inflight_span;
+        let is_free =
+            || high.max(next.seq) - low.min(next.seq) < DELIVERY_IDS || self.find_inflight(id).is_none();
+        self.quota_used < usize::from(self.receive_maximum) && is_free()
+    }
+
+    /// A delivery is under way.
+    pub fn push_inflight(&mut self, queued: Queued) {
+        let seq = queued.seq;
+        let (low, high) = self.inflight_span;
+        self.inflight_span = if self.inflight.is_empty() {
+            (seq, seq)
+        } else {
+            (low.min(seq), high.max(seq))
+        };
+        self.inflight.push_back(queued);
+        if self.inflight_span.1 - self.inflight_span.0 >= DELIVERY_IDS {
+            let seqs = || self.inflight.iter().map(|queued| queued.seq);
+            self.inflight_span = (seqs().min().unwrap_or(seq), seqs().max().unwrap_or(seq));
+        }
     }
 
     /// Where the delivery of this name is. Acknowledgements mostly come in order, so the guess is nearly always right.
