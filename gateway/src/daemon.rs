@@ -8,8 +8,10 @@ use headgate_auth::Access;
 use headgate_bus::Bus;
 use headgate_bus::handle::{Clock, Hub};
 use headgate_model::{MountPoint, Store};
-use headgate_mqtt::{LinkFacts, MqttEndpoint, MqttSettings, MqttWire};
-use headgate_shell::{AccessService, Connection, ConnectionLimit, Listener, Metrics, PeerAddr, drive};
+use headgate_mqtt::{LinkFacts, MqttEndpoint, MqttSettings, MqttWire, Sent};
+use headgate_shell::{
+    AccessService, Connection, ConnectionLimit, Listener, Metrics, PeerAddr, Workplace, drive,
+};
 use headgate_store::{Disk, DiskSettings, DiskStore, SimStore};
 use std::io::IsTerminal;
 use std::path::Path;
@@ -74,9 +76,8 @@ async fn serve(config: Config) -> Outcome {
     let parts = Parts {
         hub: hub.clone(),
         access,
-        metrics: Arc::clone(&metrics),
+        workplace: Arc::new(Workplace::new(hub.clone(), Arc::clone(&metrics))),
         mqtt: Arc::new(config.mqtt.clone()),
-        stop: stop.clone(),
         links: links.clone(),
     };
     let mut serving = JoinSet::new();
@@ -94,6 +95,7 @@ async fn serve(config: Config) -> Outcome {
     tracing::info!("gateway stops");
     tell_service_manager(false);
     stop.cancel();
+    hub.say_goodbye();
     links.close();
     if tokio::time::timeout(FAREWELL, links.wait()).await.is_err() {
         tracing::warn!(links = links.len(), "links did not close in time");
@@ -133,9 +135,8 @@ fn open_store(config: &Config) -> Result<Box<dyn Store>, Box<dyn std::error::Err
 struct Parts {
     hub: Hub,
     access: Arc<dyn AccessService>,
-    metrics: Arc<Metrics>,
+    workplace: Arc<Workplace<Sent>>,
     mqtt: Arc<MqttSettings>,
-    stop: CancellationToken,
     links: TaskTracker,
 }
 
@@ -160,10 +161,8 @@ impl Parts {
         let endpoint = MqttEndpoint::new(Arc::clone(&self.mqtt), facts, self.hub.clock().now());
         let wire = MqttWire::new(self.mqtt.max_packet_size);
         let access = self.access.session(info);
-        let (metrics, stop) = (Arc::clone(&self.metrics), self.stop.clone());
-        self.links.track_future(drive(
-            endpoint, wire, connection, &self.hub, access, metrics, stop,
-        ))
+        let link = drive(endpoint, wire, connection, access, &self.workplace);
+        self.links.track_future(link)
     }
 }
 

@@ -8,7 +8,7 @@ use crate::client::Client;
 use crate::packets::ToPacket;
 use bytes::{Bytes, BytesMut};
 use headgate_bus::{Bus, BusOutputs, BusSettings, BusStats, FetchRequest};
-use headgate_model::access::{AccessDecision, AccessPolicy, AccessRequest, Answer, Identity, Question};
+use headgate_model::access::{AccessDecision, AccessPolicy, Answer, Identity, Question, Wish};
 use headgate_model::{
     Action, BusCommand, BusEvent, CloseReason, Endpoint, EndpointId, Input, Instant, Metric, MountPoint,
     Outputs, Store, StoreImage, WallTime, Wire,
@@ -38,11 +38,11 @@ pub struct Settings {
 struct Rules(Mutex<Vec<(Action, String, AccessDecision)>>);
 
 impl AccessPolicy for Rules {
-    fn check(&self, request: &AccessRequest) -> AccessDecision {
+    fn check(&self, wish: Wish<'_>) -> AccessDecision {
         let rules = self.0.lock().expect("no test panics in here");
         rules
             .iter()
-            .find(|(action, topic, _)| *action == request.action && topic.as_bytes() == request.topic)
+            .find(|(action, topic, _)| *action == wish.action && topic.as_bytes() == wish.topic)
             .map_or(AccessDecision::Allow, |(_, _, decision)| *decision)
     }
 }

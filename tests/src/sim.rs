@@ -10,7 +10,7 @@
 use bytes::Bytes;
 use fastrand::Rng;
 use headgate_bus::{Bus, BusOutputs, BusSettings, FetchRequest};
-use headgate_model::access::{AccessRequest, Identity};
+use headgate_model::access::{Identity, Wish};
 use headgate_model::store::FetchLimit;
 use headgate_model::{
     AccessDecision, AccessPolicy, Answer, BusCommand, BusEvent, CloseReason, Endpoint, EndpointId, Input,
@@ -124,7 +124,7 @@ pub struct Sim {
 struct AllowAll;
 
 impl AccessPolicy for AllowAll {
-    fn check(&self, _: &AccessRequest) -> AccessDecision {
+    fn check(&self, _: Wish<'_>) -> AccessDecision {
         AccessDecision::Allow
     }
 }

@@ -3,7 +3,7 @@
 use crate::convert;
 use crate::endpoint::{Held, MqttEndpoint, Out, Phase};
 use bytes::Bytes;
-use headgate_model::access::{AccessRequest, Credentials, DenyCode};
+use headgate_model::access::{AccessRequest, Credentials, DenyCode, Wish};
 use headgate_model::bus::NEVER;
 use headgate_model::{
     AccessDecision, Action, Answer, BusCommand, ClientId, Instant, Message, Metric, Open, Question, Topic,
@@ -159,14 +159,17 @@ impl MqttEndpoint {
         match answer {
             Answer::Allowed { identity, data } => {
                 connecting.auth_data = data;
-                let will = connecting.will.as_ref().map(|will| AccessRequest {
-                    action: Action::Publish,
-                    topic: will.message.topic.bytes().clone(),
-                    qos: will.message.qos,
-                    retain: will.message.retain,
-                });
+                let wish = |will: &Will| {
+                    AccessRequest::from(Wish {
+                        action: Action::Publish,
+                        topic: will.message.topic.as_bytes(),
+                        qos: will.message.qos,
+                        retain: will.message.retain,
+                    })
+                };
+                let will = connecting.will.as_ref().map(wish);
                 self.identity = Some(identity);
-                match will.map(|request| (self.check(&request), request)) {
+                match will.map(|request| (self.check(request.wish()), request)) {
                     None | Some((AccessDecision::Allow, _)) => self.open(now, out),
                     Some((AccessDecision::Deny(_), _)) => self.refuse(ReasonCode::NotAuthorized, out),
                     Some((AccessDecision::Ask, request)) => {

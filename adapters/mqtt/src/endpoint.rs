@@ -6,6 +6,7 @@ use crate::outbound::Outbound;
 use crate::settings::MqttSettings;
 use crate::subscribe::HeldSubscribe;
 use crate::wire::{Received, Sent};
+use headgate_model::access::Wish;
 use headgate_model::bus::Presence;
 use headgate_model::{
     AccessDecision, Answer, BusCommand, BusEvent, ClientId, CloseReason, Endpoint, Identity, Input, Instant,
@@ -329,10 +330,10 @@ impl MqttEndpoint {
     }
 
     /// What the client's rules say; without rules nothing is allowed.
-    pub(crate) fn check(&self, request: &headgate_model::AccessRequest) -> AccessDecision {
+    pub(crate) fn check(&self, wish: Wish<'_>) -> AccessDecision {
         self.identity.as_ref().map_or(
             AccessDecision::Deny(headgate_model::access::DenyCode::NotAuthorized),
-            |identity| identity.policy.check(request),
+            |identity| identity.policy.check(wish),
         )
     }
 

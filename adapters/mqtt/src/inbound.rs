@@ -3,13 +3,13 @@
 use crate::connect::SYSTEM;
 use crate::convert;
 use crate::endpoint::{Held, MqttEndpoint, Out};
-use headgate_model::access::{AccessRequest, DenyCode};
+use crate::ids::IdMap;
+use headgate_model::access::{DenyCode, Wish};
 use headgate_model::bus::{Outcome, Refusal};
 use headgate_model::{
     AccessDecision, AckToken, Action, Answer, BusCommand, Instant, Message, Metric, Qos, Question, Topic,
 };
 use headgate_mqtt_codec::{Ack, AckKind, PacketId, Publish, ReasonCode, Version};
-use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use std::time::Duration;
 #[derive(Debug, Default)]
 pub(crate) struct Inbound {
     /// Packet identifiers in use by the client; those of QoS 2 until PUBCOMP. MQTT 5 §4.9
-    under_way: BTreeMap<PacketId, Qos>,
+    under_way: IdMap<Qos>,
     /// By alias number minus one. \[MQTT-3.3.2-10\]
     aliases: Vec<Option<Topic>>,
 }
@@ -110,16 +110,17 @@ impl MqttEndpoint {
         if message.topic.as_bytes().starts_with(SYSTEM) {
             return self.deny(publish.packet_id, DenyCode::NotAuthorized, out);
         }
-        let request = AccessRequest {
+        let wish = Wish {
             action: Action::Publish,
-            topic: message.topic.bytes().clone(),
+            topic: message.topic.as_bytes(),
             qos,
             retain: message.retain,
         };
-        match self.check(&request) {
+        match self.check(wish) {
             AccessDecision::Allow => publish_to_bus(message, publish.packet_id, out),
             AccessDecision::Deny(code) => self.deny(publish.packet_id, code, out),
             AccessDecision::Ask => {
+                let request = wish.into();
                 let held = HeldPublish {
                     message,
                     packet_id: publish.packet_id,
@@ -149,7 +150,7 @@ impl MqttEndpoint {
     fn is_other_flow(&self, packet_id: PacketId, qos: Qos) -> bool {
         self.inbound
             .under_way
-            .get(&packet_id)
+            .get(packet_id)
             .is_some_and(|used| *used != qos)
     }
 
@@ -172,7 +173,7 @@ impl MqttEndpoint {
     /// False when the client has more under way than it was allowed. A QoS 2 publish that comes again does not count twice.
     fn takes_packet_id(&mut self, packet_id: PacketId, qos: Qos) -> bool {
         let under_way = &mut self.inbound.under_way;
-        if under_way.get(&packet_id) == Some(&Qos::ExactlyOnce) {
+        if under_way.get(packet_id) == Some(&Qos::ExactlyOnce) {
             return true;
         }
         // Version 3 has no Receive Maximum; what it has under way is bounded by the bus.
@@ -211,14 +212,14 @@ impl MqttEndpoint {
 
     /// PUBACK or PUBREC, by the QoS of the publish. \[MQTT-3.3.4-1\] \[MQTT-4.3.2-4\] \[MQTT-4.3.3-8\]
     fn acknowledge(&mut self, packet_id: PacketId, reason: ReasonCode, out: &mut Out) {
-        let qos = self.inbound.under_way.get(&packet_id).copied();
+        let qos = self.inbound.under_way.get(packet_id).copied();
         let kind = if qos == Some(Qos::ExactlyOnce) {
             AckKind::PubRec
         } else {
             AckKind::PubAck
         };
         if kind == AckKind::PubAck || reason.is_error() {
-            self.inbound.under_way.remove(&packet_id);
+            self.inbound.under_way.remove(packet_id);
         }
         out.counts.add(if kind == AckKind::PubRec {
             Metric::PubrecSent
@@ -243,7 +244,7 @@ impl MqttEndpoint {
         let Some(packet_id) = packet_id_of(token) else {
             return;
         };
-        if self.inbound.under_way.get(&packet_id) == Some(&Qos::ExactlyOnce) {
+        if self.inbound.under_way.get(packet_id) == Some(&Qos::ExactlyOnce) {
             out.counts.add(Metric::Qos2Dropped);
         }
         if self.version == Version::V5 {
@@ -263,7 +264,7 @@ impl MqttEndpoint {
         let Some(packet_id) = NonZeroU16::new(packet) else {
             return;
         };
-        self.inbound.under_way.remove(&packet_id);
+        self.inbound.under_way.remove(packet_id);
         let reason = match (known, self.version) {
             (false, Version::V5) => ReasonCode::PacketIdentifierNotFound,
             _ => ReasonCode::Success,

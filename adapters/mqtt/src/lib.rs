@@ -9,6 +9,7 @@
 mod connect;
 mod convert;
 mod endpoint;
+mod ids;
 mod inbound;
 mod outbound;
 mod settings;

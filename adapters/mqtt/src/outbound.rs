@@ -1,18 +1,19 @@
 //! What the client receives: PUBLISH and PUBREL out, PUBACK, PUBREC and PUBCOMP in. MQTT 5 §3.3, §4.3
 
 use crate::endpoint::{MqttEndpoint, Out};
+use crate::ids::IdMap;
 use crate::wire::{Outgoing, Sent};
 use bytes::Bytes;
 use headgate_model::{BusCommand, Delivery, DeliveryId, Instant, Metric, Qos, Settlement};
 use headgate_mqtt_codec::{Ack, AckKind, ReasonCode, Version, publish_len};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::num::NonZeroU16;
 
 /// Our side of the QoS flows and of topic aliases.
 #[derive(Debug, Default)]
 pub(crate) struct Outbound {
     /// What the client has yet to acknowledge.
-    under_way: BTreeMap<DeliveryId, Awaiting>,
+    under_way: IdMap<Awaiting>,
     /// Topics by alias; looked up, never iterated.
     aliases: HashMap<Bytes, NonZeroU16>,
     alias_maximum: u16,
@@ -34,7 +35,7 @@ impl Outbound {
 
     /// The alias of a topic and whether the client knows it already. The first topics get the aliases: a gateway's busiest
     /// subscriptions mostly have few. \[MQTT-3.1.2-26\] \[MQTT-3.1.2-27\]
-    fn alias(&mut self, topic: &Bytes) -> (Option<NonZeroU16>, bool) {
+    fn alias(&mut self, topic: &[u8]) -> (Option<NonZeroU16>, bool) {
         if self.alias_maximum == 0 {
             return (None, false);
         }
@@ -61,13 +62,11 @@ impl MqttEndpoint {
             let left = at.since(now).as_millis().div_ceil(1_000);
             u32::try_from(left).unwrap_or(u32::MAX)
         });
-        let mount = self.facts.mount.unmount(&message.topic);
-        let unmount =
-            u16::try_from(message.topic.as_bytes().len() - mount.len()).expect("a topic is that short");
-        let (alias, alias_is_known) = self.outbound.alias(&mount);
+        let hidden = self.facts.mount.hidden(&message.topic);
+        let (alias, alias_is_known) = self.outbound.alias(&message.topic.as_bytes()[hidden..]);
         let mut outgoing = Outgoing {
             delivery,
-            unmount,
+            unmount: u16::try_from(hidden).expect("a topic is that short"),
             expiry,
             alias,
             alias_is_known,
@@ -84,9 +83,8 @@ impl MqttEndpoint {
             return;
         }
         if let Some(alias) = outgoing.alias.filter(|_| !outgoing.alias_is_known) {
-            self.outbound
-                .aliases
-                .insert(Bytes::copy_from_slice(&mount), alias);
+            let topic = &outgoing.delivery.message.topic.as_bytes()[hidden..];
+            self.outbound.aliases.insert(Bytes::copy_from_slice(topic), alias);
         }
         if let Some(id) = outgoing.delivery.id {
             let awaiting = if outgoing.delivery.qos == Qos::ExactlyOnce {
@@ -117,9 +115,9 @@ impl MqttEndpoint {
     }
 
     pub(crate) fn on_puback(&mut self, ack: &Ack, out: &mut Out) {
-        match self.outbound.under_way.get(&ack.packet_id) {
+        match self.outbound.under_way.get(ack.packet_id) {
             Some(Awaiting::PubAck) => {
-                self.outbound.under_way.remove(&ack.packet_id);
+                self.outbound.under_way.remove(ack.packet_id);
                 let settlement = if ack.reason.is_error() {
                     Settlement::Rejected
                 } else {
@@ -133,10 +131,10 @@ impl MqttEndpoint {
     }
 
     pub(crate) fn on_pubrec(&mut self, ack: &Ack, out: &mut Out) {
-        match self.outbound.under_way.get_mut(&ack.packet_id) {
+        match self.outbound.under_way.get_mut(ack.packet_id) {
             Some(Awaiting::PubRec) if ack.reason.is_error() => {
                 // The client will not have it: the flow ends here. [MQTT-4.3.3-4]
-                self.outbound.under_way.remove(&ack.packet_id);
+                self.outbound.under_way.remove(ack.packet_id);
                 out.bus(BusCommand::Settle(ack.packet_id, Settlement::Rejected));
             }
             Some(awaiting @ Awaiting::PubRec) => {
@@ -172,9 +170,9 @@ impl MqttEndpoint {
     }
 
     pub(crate) fn on_pubcomp(&mut self, ack: &Ack, out: &mut Out) {
-        match self.outbound.under_way.get(&ack.packet_id) {
+        match self.outbound.under_way.get(ack.packet_id) {
             Some(Awaiting::PubComp) => {
-                self.outbound.under_way.remove(&ack.packet_id);
+                self.outbound.under_way.remove(ack.packet_id);
                 out.bus(BusCommand::Settle(ack.packet_id, Settlement::Done));
             }
             Some(_) => self.fail(ReasonCode::ProtocolError, "PUBCOMP before PUBREL", out),

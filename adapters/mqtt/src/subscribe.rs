@@ -3,7 +3,7 @@
 use crate::convert;
 use crate::endpoint::{Held, MqttEndpoint, Out};
 use bytes::Bytes;
-use headgate_model::access::{AccessRequest, DenyCode};
+use headgate_model::access::{DenyCode, Wish};
 use headgate_model::bus::Refusal;
 use headgate_model::{
     AccessDecision, AckToken, Action, Answer, BusCommand, Metric, Qos, Question, Subscription,
@@ -54,13 +54,13 @@ impl MqttEndpoint {
                     continue;
                 }
             };
-            let request = AccessRequest {
+            let wish = Wish {
                 action: Action::Subscribe,
-                topic: subscription.filter.bytes().clone(),
+                topic: subscription.filter.as_bytes(),
                 qos: options.qos,
                 retain: false,
             };
-            match self.check(&request) {
+            match self.check(wish) {
                 AccessDecision::Allow => {}
                 AccessDecision::Deny(code) => {
                     held.codes[place] = Some(denied(code));
@@ -68,7 +68,7 @@ impl MqttEndpoint {
                 }
                 AccessDecision::Ask => {
                     held.asked.push(place);
-                    requests.push(request);
+                    requests.push(wish.into());
                 }
             }
             held.wanted.push((place, subscription));

@@ -4,18 +4,22 @@
 //! events that are there, and writes all that follows with one call. A protocol rule that creeps in here has lost its test.
 
 use crate::access::{AccessSession, Answering};
+use crate::buffers;
 use crate::connection::{Connection, ConnectionPermit};
 use crate::metrics::Metrics;
-use crate::transport::Transport;
+use crate::transport::{Progress, Transport};
 use bytes::BytesMut;
 use headgate_bus::handle::{Hub, Port};
 use headgate_model::{Answer, BusEvent, Endpoint, Input, Instant, Metric, Outputs, Wire};
+use parking_lot::Mutex;
 use std::collections::VecDeque;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Sleep, sleep_until};
 
 /// Unsent bytes from which on nothing more is taken from the peer or the bus.
 const HIGH_WATER: usize = 64 << 10;
@@ -25,20 +29,49 @@ const MAX_COMMANDS: usize = 256;
 const LINGER: Duration = Duration::from_secs(2);
 /// How long a link is read for what its client had sent before the session was taken over.
 const LAST_WORDS: Duration = Duration::from_millis(2);
-/// Read buffers larger than this are not kept.
-const KEEP_BUFFER: usize = 4 << 10;
+/// Outputs that wait to be lent, at most.
+const SPARE: usize = 64;
 
-/// Runs one connection until it ends. Cancelling `shutdown` lets the endpoint say goodbye.
+/// What all links of one protocol share.
+pub struct Workplace<F> {
+    hub: Hub,
+    metrics: Arc<Metrics>,
+    /// Lent to a link while it works: an idle one holds none. Boxed, for they are large and move to and fro.
+    #[allow(clippy::vec_box, reason = "a box is what moves")]
+    spare: Mutex<Vec<Box<Outputs<F>>>>,
+}
+
+impl<F> Workplace<F> {
+    /// For links on this bus, which add what they count to `metrics`.
+    pub fn new(hub: Hub, metrics: Arc<Metrics>) -> Self {
+        Self {
+            hub,
+            metrics,
+            spare: Mutex::default(),
+        }
+    }
+
+    fn lend(&self) -> Box<Outputs<F>> {
+        self.spare.lock().pop().unwrap_or_default()
+    }
+
+    fn give_back(&self, out: Box<Outputs<F>>) {
+        let mut spare = self.spare.lock();
+        if spare.len() < SPARE {
+            spare.push(out);
+        }
+    }
+}
+
+/// Runs one connection until it ends. [`Hub::say_goodbye`] lets the endpoint say goodbye.
 ///
-/// Not an `async fn`, nor are those it calls with `self`: each of them would keep a copy of what it was given for the whole life of the connection.
+/// Not an `async fn`: it would keep a copy of what it was given for the whole life of the connection.
 pub fn drive<E, W>(
     endpoint: E,
     wire: W,
     connection: Connection,
-    hub: &Hub,
     access: Box<dyn AccessSession>,
-    metrics: Arc<Metrics>,
-    shutdown: CancellationToken,
+    workplace: &Arc<Workplace<E::Out>>,
 ) -> impl Future<Output = ()> + use<E, W>
 where
     E: Endpoint,
@@ -49,17 +82,18 @@ where
         endpoint,
         wire,
         transport,
-        port: hub.attach(),
+        port: workplace.hub.attach(),
         access: Access::Idle(access),
-        metrics,
-        out: Outputs::default(),
+        workplace: Arc::clone(workplace),
         events: VecDeque::new(),
         reading: BytesMut::new(),
         writing: BytesMut::new(),
+        timer: None,
         last_words: LastWords::NotAsked,
+        told_to_leave: false,
         _permit: permit,
     };
-    link.run(shutdown)
+    link.run()
 }
 
 struct Link<E: Endpoint, W> {
@@ -68,12 +102,13 @@ struct Link<E: Endpoint, W> {
     transport: Transport,
     port: Port,
     access: Access,
-    metrics: Arc<Metrics>,
-    out: Outputs<E::Out>,
+    workplace: Arc<Workplace<E::Out>>,
     events: VecDeque<BusEvent>,
     reading: BytesMut,
     writing: BytesMut,
+    timer: Option<Pin<Box<Sleep>>>,
     last_words: LastWords,
+    told_to_leave: bool,
     /// Counts the connection until it ends.
     _permit: ConnectionPermit,
 }
@@ -95,12 +130,12 @@ enum LastWords {
 
 /// What a wait ended with.
 enum Woken {
-    Link(io::Result<crate::transport::Progress>),
+    /// There is something to do without it.
     Events,
+    Link(io::Result<Progress>),
     Answer(Answer),
     Deadline,
-    CaughtUp,
-    Shutdown,
+    Leave,
 }
 
 impl<E, W> Link<E, W>
@@ -108,46 +143,11 @@ where
     E: Endpoint,
     W: Wire<In = E::In, Out = E::Out>,
 {
-    async fn run(mut self, shutdown: CancellationToken) {
-        let mut told = false;
-        loop {
-            self.work();
-            if self.out.close {
-                break;
-            }
-            match self.wait(&shutdown, told).await {
-                Woken::Link(Ok(progress)) => {
-                    let counts = &mut self.out.counts;
-                    counts.add_n(
-                        Metric::BytesSent,
-                        u32::try_from(progress.written).unwrap_or(u32::MAX),
-                    );
-                    match progress.read {
-                        Some(0) => self.step(Input::Closed),
-                        Some(n) => counts.add_n(Metric::BytesReceived, u32::try_from(n).unwrap_or(u32::MAX)),
-                        None => {}
-                    }
-                }
-                Woken::Link(Err(error)) => {
-                    tracing::debug!(%error, "link broke");
-                    self.step(Input::Closed);
-                }
-                Woken::Answer(answer) => self.step(Input::Answer(answer)),
-                Woken::Deadline => {
-                    if matches!(self.last_words, LastWords::Until(at) if at <= std::time::Instant::now()) {
-                        self.last_words = LastWords::Taken;
-                    }
-                    self.step(Input::Timeout);
-                }
-                Woken::Shutdown => {
-                    told = true;
-                    self.step(Input::Shutdown);
-                }
-                Woken::Events | Woken::CaughtUp => {}
-            }
+    async fn run(mut self) {
+        let mut woken = Woken::Events;
+        while self.turn(woken) {
+            woken = poll_fn(|cx| self.poll_wait(cx)).await;
         }
-        self.port.submit(&mut self.out.bus);
-        self.metrics.add(&mut self.out.counts);
         // The endpoint is done: its last words, then the end of the link.
         let Self {
             mut transport,
@@ -161,44 +161,80 @@ where
         transport.close(LINGER).await;
     }
 
-    fn now(&self) -> Instant {
-        self.port.hub().clock().now()
+    /// Does all that can be done without waiting. False when the link is to be closed.
+    fn turn(&mut self, woken: Woken) -> bool {
+        let mut out = self.workplace.lend();
+        let now = self.port.hub().clock().now();
+        match woken {
+            Woken::Events => {}
+            Woken::Link(Ok(progress)) => {
+                let written = u32::try_from(progress.written).unwrap_or(u32::MAX);
+                out.counts.add_n(Metric::BytesSent, written);
+                match progress.read {
+                    Some(0) => self.step(Input::Closed, now, &mut out),
+                    Some(n) => {
+                        let n = u32::try_from(n).unwrap_or(u32::MAX);
+                        out.counts.add_n(Metric::BytesReceived, n);
+                    }
+                    None => {}
+                }
+            }
+            Woken::Link(Err(error)) => {
+                tracing::debug!(%error, "link broke");
+                self.step(Input::Closed, now, &mut out);
+            }
+            Woken::Answer(answer) => self.step(Input::Answer(answer), now, &mut out),
+            Woken::Deadline => {
+                if matches!(self.last_words, LastWords::Until(at) if at <= std::time::Instant::now()) {
+                    self.last_words = LastWords::Taken;
+                }
+                self.step(Input::Timeout, now, &mut out);
+            }
+            Woken::Leave => {
+                self.told_to_leave = true;
+                self.step(Input::Shutdown, now, &mut out);
+            }
+        }
+        self.work(now, &mut out);
+        let goes_on = !std::mem::take(&mut out.close);
+        self.workplace.metrics.add(&mut out.counts);
+        self.workplace.give_back(out);
+        self.port.rest(&mut self.events);
+        buffers::rest(&mut self.reading);
+        buffers::rest(&mut self.writing);
+        goes_on
     }
 
-    fn step(&mut self, input: Input<E::In>) {
-        let now = self.now();
-        self.endpoint.handle(input, now, &mut self.out);
-        self.encode();
-    }
-
-    fn encode(&mut self) {
-        let frames = u32::try_from(self.out.frames.len()).unwrap_or(u32::MAX);
-        self.out.counts.add_n(Metric::PacketsSent, frames);
-        for frame in self.out.frames.drain(..) {
+    fn step(&mut self, input: Input<E::In>, now: Instant, out: &mut Outputs<E::Out>) {
+        self.endpoint.handle(input, now, out);
+        if out.frames.is_empty() {
+            return;
+        }
+        let frames = u32::try_from(out.frames.len()).unwrap_or(u32::MAX);
+        out.counts.add_n(Metric::PacketsSent, frames);
+        buffers::lend(&mut self.writing);
+        for frame in out.frames.drain(..) {
             self.wire.encode(frame, &mut self.writing);
         }
     }
 
-    /// Does all that can be done without waiting.
-    fn work(&mut self) {
-        let now = self.now();
+    fn work(&mut self, now: Instant, out: &mut Outputs<E::Out>) {
         loop {
             let mut idle = true;
-            while self.takes_frames() && self.out.bus.len() < MAX_COMMANDS {
+            while self.takes_frames() && !out.close && out.bus.len() < MAX_COMMANDS {
                 let Some(frame) = self.wire.decode(&mut self.reading) else {
                     break;
                 };
                 idle = false;
-                self.endpoint.handle(Input::Frame(frame), now, &mut self.out);
-                self.encode();
-                self.ask();
+                self.step(Input::Frame(frame), now, out);
+                self.ask(out);
             }
-            self.ask();
-            self.port.submit(&mut self.out.bus);
+            self.ask(out);
+            self.port.submit(&mut out.bus);
             if self.events.is_empty() {
                 self.port.take_events(&mut self.events);
             }
-            while self.writing.len() < HIGH_WATER && !self.out.close {
+            while self.writing.len() < HIGH_WATER && !out.close {
                 if self.takes_last_words() {
                     break;
                 }
@@ -206,22 +242,14 @@ where
                     break;
                 };
                 idle = false;
-                self.endpoint.handle(Input::Bus(event), now, &mut self.out);
-                self.encode();
+                self.step(Input::Bus(event), now, out);
             }
-            if idle || self.out.close {
+            if idle || out.close {
                 break;
             }
         }
-        self.ask();
-        self.port.submit(&mut self.out.bus);
-        self.metrics.add(&mut self.out.counts);
-        if self.reading.is_empty() {
-            self.reading = BytesMut::new(); // an idle link holds no buffer
-        }
-        if self.writing.is_empty() && self.writing.capacity() > KEEP_BUFFER {
-            self.writing = BytesMut::new();
-        }
+        self.ask(out);
+        self.port.submit(&mut out.bus);
     }
 
     /// What the client sent before another connection took its session over belongs to the session, its goodbye above all. Before the endpoint hears
@@ -237,11 +265,11 @@ where
     }
 
     fn takes_frames(&self) -> bool {
-        self.endpoint.ready() && self.writing.len() < HIGH_WATER && !self.out.close
+        self.endpoint.ready() && self.writing.len() < HIGH_WATER
     }
 
-    fn ask(&mut self) {
-        let Some(question) = self.out.questions.pop() else {
+    fn ask(&mut self, out: &mut Outputs<E::Out>) {
+        let Some(question) = out.questions.pop() else {
             return;
         };
         self.access = match std::mem::replace(&mut self.access, Access::Moving) {
@@ -250,55 +278,58 @@ where
         };
     }
 
-    async fn wait(&mut self, shutdown: &CancellationToken, told: bool) -> Woken {
+    fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<Woken> {
         let takes_frames = self.takes_frames();
+        // While the store is behind, publishers are left unread; their silence is then ours.
+        let caught_up = self.port.hub().is_caught_up();
+        let reads = (takes_frames && caught_up).then_some(&mut self.reading);
+        let writes = (!self.writing.is_empty()).then_some(&mut self.writing);
+        if let Poll::Ready(progress) = self.transport.poll_ready(cx, writes, reads) {
+            return Poll::Ready(Woken::Link(progress));
+        }
         let last_words_by = match self.last_words {
             LastWords::Until(at) => Some(at),
             LastWords::NotAsked | LastWords::Taken => None,
         };
         let takes_events = self.writing.len() < HIGH_WATER && last_words_by.is_none();
+        if self.port.poll_events(cx).is_ready() && takes_events {
+            return Poll::Ready(Woken::Events);
+        }
+        if let Access::Asked(answering) = &mut self.access
+            && let Poll::Ready((session, answer)) = answering.as_mut().poll(cx)
+        {
+            self.access = Access::Idle(session);
+            return Poll::Ready(Woken::Answer(answer));
+        }
         let hub = self.port.hub();
-        // While the store is behind, publishers are left unread; their silence is then ours.
-        let caught_up = hub.is_caught_up();
         let deadline = self.endpoint.deadline().filter(|_| caught_up || !takes_frames);
         let deadline = deadline.map(|at| hub.clock().to_system(at));
-        let deadline = deadline.into_iter().chain(last_words_by).min();
-        let Self {
-            transport,
-            port,
-            access,
-            events,
-            reading,
-            writing,
-            ..
-        } = self;
-        let hub = port.hub();
-        let reads = (takes_frames && caught_up).then_some(reading);
-        let writes = (!writing.is_empty()).then_some(writing);
-        tokio::select! {
-            biased;
-            progress = transport.ready(writes, reads) => Woken::Link(progress),
-            () = poll_fn(|cx| port.poll_events(cx, events)), if takes_events => Woken::Events,
-            answer = answered(access) => Woken::Answer(answer),
-            () = sleep_until(deadline) => Woken::Deadline,
-            () = poll_fn(|cx| hub.poll_caught_up(cx)), if takes_frames && !caught_up => Woken::CaughtUp,
-            () = shutdown.cancelled(), if !told => Woken::Shutdown,
+        if takes_frames && !caught_up && hub.poll_caught_up(cx).is_ready() {
+            return Poll::Ready(Woken::Events);
         }
+        if hub.says_goodbye() && !self.told_to_leave {
+            return Poll::Ready(Woken::Leave);
+        }
+        let deadline = deadline.into_iter().chain(last_words_by).min();
+        self.poll_deadline(cx, deadline).map(|()| Woken::Deadline)
     }
-}
 
-async fn answered(access: &mut Access) -> Answer {
-    let Access::Asked(answering) = access else {
-        return std::future::pending().await;
-    };
-    let (session, answer) = answering.await;
-    *access = Access::Idle(session);
-    answer
-}
-
-async fn sleep_until(deadline: Option<std::time::Instant>) {
-    match deadline {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
+    /// A deadline mostly moves on with every packet: the timer stays as it is, and is set anew when it fires too early.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>, deadline: Option<std::time::Instant>) -> Poll<()> {
+        let Some(at) = deadline.map(tokio::time::Instant::from) else {
+            self.timer = None;
+            return Poll::Pending;
+        };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
+        if at < timer.deadline() {
+            timer.as_mut().reset(at);
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            if at <= tokio::time::Instant::now() {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(at);
+        }
+        Poll::Pending
     }
 }

@@ -4,6 +4,7 @@
 //! Nothing of this knows a protocol above the byte transport.
 
 pub mod access;
+mod buffers;
 pub mod connection;
 pub mod drive;
 mod handshake;
@@ -23,7 +24,7 @@ pub mod websocket;
 
 pub use access::{AccessService, AccessSession};
 pub use connection::{Connection, ConnectionInfo, ConnectionPermit, PeerAddr};
-pub use drive::drive;
+pub use drive::{Workplace, drive};
 pub use limit::ConnectionLimit;
 pub use listener::{ListenError, Listener};
 pub use metrics::Metrics;

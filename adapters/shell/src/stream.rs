@@ -9,15 +9,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use crate::buffers;
+use bytes::{Buf, BufMut, BytesMut};
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
 use tokio_rustls::server::TlsStream;
-
-/// Room made for one read.
-pub(crate) const READ_CHUNK: usize = 8 * 1024;
+use tokio_util::io::poll_read_buf;
 
 /// Below this much free room a read is not worth its system call.
 const READ_MIN: usize = 1024;
@@ -65,17 +64,13 @@ pub(crate) async fn say_goodbye(stream: &mut dyn ByteStream, linger: Duration) {
     let _ = tokio::time::timeout(linger, goodbye).await;
 }
 
-fn reserve(buf: &mut BytesMut) {
+/// Makes room to read into, and says how much of it to use: one byte stays free, by which a buffer that was read out can be told from none.
+fn reserve(buf: &mut BytesMut) -> usize {
+    buffers::lend(buf);
     if buf.capacity() - buf.len() < READ_MIN {
-        buf.reserve(READ_CHUNK);
+        buf.reserve(buffers::ROOM);
     }
-}
-
-/// Gives the room back when readiness was a false alarm.
-fn release(buf: &mut BytesMut) {
-    if buf.is_empty() {
-        *buf = BytesMut::new();
-    }
+    buf.capacity() - buf.len() - 1
 }
 
 fn write_some(
@@ -98,14 +93,14 @@ macro_rules! socket_byte_stream {
     ($stream:ty) => {
         impl ByteStream for $stream {
             fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut BytesMut) -> Poll<io::Result<usize>> {
-                loop {
-                    ready!(self.poll_read_ready(cx))?;
-                    reserve(buf);
-                    match self.try_read_buf(buf) {
-                        Err(error) if error.kind() == ErrorKind::WouldBlock => release(buf),
-                        result => return Poll::Ready(result),
-                    }
+                ready!(self.poll_read_ready(cx))?;
+                let room = reserve(buf);
+                // A read that does not fill its room has emptied the socket: tokio then waits without asking again.
+                let read = poll_read_buf(Pin::new(self), cx, &mut buf.limit(room));
+                if read.is_pending() {
+                    buffers::rest(buf);
                 }
+                read
             }
 
             fn poll_write(&mut self, cx: &mut Context<'_>, src: &mut BytesMut) -> Poll<io::Result<usize>> {

@@ -96,7 +96,8 @@ impl Transport {
         poll_fn(|cx| self.poll_ready(cx, write.as_deref_mut(), read.as_deref_mut())).await
     }
 
-    fn poll_ready(
+    /// The poll form of [`Self::ready`].
+    pub fn poll_ready(
         &mut self,
         cx: &mut Context<'_>,
         write: Option<&mut BytesMut>,

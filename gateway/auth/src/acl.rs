@@ -1,7 +1,7 @@
 //! Rules: parsed once, cut down to those that can concern a client when it connects, then asked for every wish.
 
 use crate::settings::{AclAction, AclEffect, AclRule, AuthSettings, RefuseWith};
-use headgate_model::access::{AccessRequest, DenyCode};
+use headgate_model::access::{DenyCode, Wish};
 use headgate_model::{AccessDecision, AccessPolicy, Action, TopicFilter};
 use std::net::IpAddr;
 
@@ -89,16 +89,16 @@ enum Pattern {
 }
 
 impl AccessPolicy for ClientPolicy {
-    fn check(&self, request: &AccessRequest) -> AccessDecision {
+    fn check(&self, wish: Wish<'_>) -> AccessDecision {
         let concerns = |rule: &&Rule| match rule.action {
             AclAction::All => true,
-            AclAction::Publish => request.action == Action::Publish,
-            AclAction::Subscribe => request.action == Action::Subscribe,
+            AclAction::Publish => wish.action == Action::Publish,
+            AclAction::Subscribe => wish.action == Action::Subscribe,
         };
         self.rules
             .iter()
             .filter(concerns)
-            .find(|rule| rule.topics.iter().any(|topic| topic.covers(&request.topic)))
+            .find(|rule| rule.topics.iter().any(|topic| topic.covers(wish.topic)))
             .map_or(AccessDecision::Deny(self.nomatch), |rule| rule.decision)
     }
 }
@@ -164,7 +164,6 @@ mod tests {
     use super::*;
     use bytes::Bytes;
     use headgate_model::Qos;
-    use headgate_model::access::AccessRequest;
 
     const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
     const ELSEWHERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 7));
@@ -183,9 +182,9 @@ mod tests {
 
     fn ask(policy: &ClientPolicy, action: Action, topic: &str) -> AccessDecision {
         let topic = Bytes::copy_from_slice(topic.as_bytes());
-        policy.check(&AccessRequest {
+        policy.check(Wish {
             action,
-            topic,
+            topic: &topic,
             qos: Qos::AtMostOnce,
             retain: false,
         })

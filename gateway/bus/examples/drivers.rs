@@ -33,7 +33,11 @@ impl Port for headgate_bus::handle::Port {
     }
 
     fn poll(&self, cx: &std::task::Context<'_>, into: &mut VecDeque<BusEvent>) -> Poll<()> {
-        self.poll_events(cx, into)
+        let ready = self.poll_events(cx);
+        if ready.is_ready() {
+            self.take_events(into);
+        }
+        ready
     }
 }
 

@@ -75,6 +75,10 @@ const MAX_UNWRITTEN_OPS: usize = 100_000;
 /// How often a store that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// Empty queues of events that are kept, and the room in the largest of them.
+const MAX_SPARE: usize = 256;
+const LARGEST_SPARE: usize = 1_024;
+
 type NoticeSink = Box<dyn Fn(Vec<Notice>) + Send + Sync>;
 
 /// The bus, shared by everyone who speaks to it.
@@ -98,6 +102,9 @@ struct Shared {
     next_commit: AtomicU64,
     failing: AtomicBool,
     full: AtomicBool,
+    goodbye: AtomicBool,
+    /// Queues of events without events, lent to mailboxes that get some: an idle one holds none.
+    spare: Mutex<Vec<VecDeque<BusEvent>>>,
     notices: NoticeSink,
 }
 
@@ -165,6 +172,8 @@ impl Hub {
             next_commit: AtomicU64::new(u64::MAX),
             failing: AtomicBool::new(false),
             full: AtomicBool::new(false),
+            goodbye: AtomicBool::new(false),
+            spare: Mutex::default(),
             notices: Box::new(notices),
         }));
         let (timer, committer) = (hub.clone(), hub.clone());
@@ -248,6 +257,22 @@ impl Hub {
         Poll::Pending
     }
 
+    /// The gateway stops: every endpoint is woken to say goodbye.
+    pub fn say_goodbye(&self) {
+        self.0.goodbye.store(true, Ordering::SeqCst);
+        let core = self.0.core.lock();
+        for mailbox in core.mailboxes.iter().flatten() {
+            if let Some(waker) = mailbox.inner.lock().waker.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Whether the gateway stops. A port that was asked for events before this is woken when it does.
+    pub fn says_goodbye(&self) -> bool {
+        self.0.goodbye.load(Ordering::SeqCst)
+    }
+
     /// Commits what is left and stops the threads. Endpoints should have been told to go before.
     pub fn stop(&self) {
         let mut commits = self.0.commits.lock();
@@ -267,7 +292,7 @@ impl Hub {
         let now = self.0.clock.now();
         let result = f(&mut core.bus, now, &mut core.out);
         let mut woken = std::mem::take(&mut core.woken);
-        core.sort_events(&mut woken);
+        core.sort_events(&mut woken, &self.0.spare);
         let notices = std::mem::take(&mut core.out.notices);
         self.0.open_ops.store(core.bus.pending_ops(), Ordering::Release);
         let commit_due = core.bus.commit_due();
@@ -535,13 +560,16 @@ impl Committer {
 
 impl Core {
     /// Puts the events into their mailboxes and collects whom to wake.
-    fn sort_events(&mut self, woken: &mut Vec<Waker>) {
+    fn sort_events(&mut self, woken: &mut Vec<Waker>, spare: &Mutex<Vec<VecDeque<BusEvent>>>) {
         for (to, event) in self.out.events.drain(..) {
             let index = (to.0 & u64::from(u32::MAX)) as usize;
             let Some(mailbox) = self.mailboxes[index].as_ref().filter(|m| m.id == to.0) else {
                 continue;
             };
             let mut waiting = mailbox.inner.lock();
+            if waiting.events.capacity() == 0 {
+                waiting.events = spare.lock().pop().unwrap_or_default();
+            }
             waiting.events.push_back(event);
             woken.extend(waiting.waker.take());
         }
@@ -573,11 +601,10 @@ impl Port {
         });
     }
 
-    /// Moves all events into `into`; waits when there are none.
-    pub fn poll_events(&self, cx: &Context<'_>, into: &mut VecDeque<BusEvent>) -> Poll<()> {
+    /// Ready when there are events. Otherwise `cx` is woken when there are, or when [`Hub::says_goodbye`].
+    pub fn poll_events(&self, cx: &Context<'_>) -> Poll<()> {
         let mut waiting = self.mailbox.inner.lock();
         if !waiting.events.is_empty() {
-            take(&mut waiting.events, into);
             return Poll::Ready(());
         }
         if waiting
@@ -593,6 +620,20 @@ impl Port {
     /// Moves all events that are there into `into`.
     pub fn take_events(&self, into: &mut VecDeque<BusEvent>) {
         take(&mut self.mailbox.inner.lock().events, into);
+    }
+
+    /// Hands a queue that is empty over to whoever gets events next.
+    pub fn rest(&self, events: &mut VecDeque<BusEvent>) {
+        if !events.is_empty() || events.capacity() == 0 {
+            return;
+        }
+        let events = std::mem::take(events);
+        if events.capacity() <= LARGEST_SPARE {
+            let mut spare = self.hub.0.spare.lock();
+            if spare.len() < MAX_SPARE {
+                spare.push(events);
+            }
+        }
     }
 }
 

@@ -30,6 +30,42 @@ pub struct AccessRequest {
     pub retain: bool,
 }
 
+/// An [`AccessRequest`] whose topic is borrowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wish<'a> {
+    /// Publish or subscribe.
+    pub action: Action,
+    /// As in the request.
+    pub topic: &'a [u8],
+    /// The QoS wished for.
+    pub qos: Qos,
+    /// Whether the message asks to be retained.
+    pub retain: bool,
+}
+
+impl From<Wish<'_>> for AccessRequest {
+    fn from(wish: Wish<'_>) -> Self {
+        Self {
+            action: wish.action,
+            topic: Bytes::copy_from_slice(wish.topic),
+            qos: wish.qos,
+            retain: wish.retain,
+        }
+    }
+}
+
+impl AccessRequest {
+    /// The same, borrowed.
+    pub fn wish(&self) -> Wish<'_> {
+        Wish {
+            action: self.action,
+            topic: &self.topic,
+            qos: self.qos,
+            retain: self.retain,
+        }
+    }
+}
+
 /// How a refusal looks to the client. MQTT 5 §3.9.3: 0x80 or 0x87.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum DenyCode {
@@ -54,7 +90,7 @@ pub enum AccessDecision {
 /// The rules that apply to one authenticated client.
 pub trait AccessPolicy: Send + Sync + fmt::Debug {
     /// Decides, or says [`AccessDecision::Ask`]. Called for every publish: must be quick and must not block.
-    fn check(&self, request: &AccessRequest) -> AccessDecision;
+    fn check(&self, wish: Wish<'_>) -> AccessDecision;
 }
 
 /// What a client shows of itself when it connects.

@@ -1,0 +1,79 @@
+//! Buffers that links read into and write from, lent while there are bytes in them: an idle link holds none.
+//!
+//! A buffer that was read into may still be shared by messages on their way. So the pool gives out the one that came back first, and one that
+//! is shared even then is left to its messages.
+
+use bytes::BytesMut;
+use std::cell::RefCell;
+use std::collections::VecDeque;
+
+/// Room in a buffer that is lent.
+pub(crate) const ROOM: usize = 8 << 10;
+/// Buffers that grew larger are not kept.
+const LARGEST: usize = 64 << 10;
+/// Buffers kept by each thread.
+const KEPT: usize = 64;
+
+thread_local! {
+    static POOL: RefCell<VecDeque<BytesMut>> = const { RefCell::new(VecDeque::new()) };
+}
+
+/// Makes room in a buffer that has none.
+pub(crate) fn lend(buffer: &mut BytesMut) {
+    if buffer.capacity() == 0 {
+        let mut spare = POOL.with_borrow_mut(VecDeque::pop_front).unwrap_or_default();
+        if !spare.try_reclaim(ROOM) {
+            spare = BytesMut::with_capacity(ROOM);
+        }
+        *buffer = spare;
+    }
+}
+
+/// Takes a buffer back if nothing is in it.
+pub(crate) fn rest(buffer: &mut BytesMut) {
+    if !buffer.is_empty() || buffer.capacity() == 0 {
+        return;
+    }
+    let buffer = std::mem::take(buffer);
+    if buffer.capacity() <= LARGEST {
+        POOL.with_borrow_mut(|pool| {
+            if pool.len() < KEPT {
+                pool.push_back(buffer);
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_is_lent_again_when_nobody_shares_it() {
+        let mut buffer = BytesMut::new();
+        lend(&mut buffer);
+        buffer.extend_from_slice(b"message");
+        let place = buffer.as_ptr();
+        let message = buffer.split().freeze();
+        rest(&mut buffer);
+        assert_eq!(buffer.capacity(), 0, "it holds none");
+
+        lend(&mut buffer);
+        assert_ne!(buffer.as_ptr(), place, "the message still needs it");
+        assert_eq!(message, "message");
+
+        let place = buffer.as_ptr();
+        rest(&mut buffer);
+        lend(&mut buffer);
+        assert_eq!(buffer.as_ptr(), place);
+        assert!(buffer.capacity() >= ROOM);
+    }
+
+    #[test]
+    fn what_is_in_a_buffer_stays() {
+        let mut buffer = BytesMut::from(&b"half a packet"[..]);
+        rest(&mut buffer);
+        lend(&mut buffer);
+        assert_eq!(buffer, "half a packet");
+    }
+}
