@@ -153,7 +153,7 @@ impl Parts {
             .as_deref()
             .map_or(Ok(MountPoint::default()), MountPoint::parse);
         let facts = LinkFacts {
-            peer,
+            peer: peer.into(),
             peer_port,
             mount: mount.expect("checked with the configuration"),
             nonce: random().expect("the system had random numbers when the gateway started"),

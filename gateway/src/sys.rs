@@ -104,7 +104,7 @@ impl Sys {
                 let body = json!({
                     "clientid": client.as_str(),
                     "username": presence.username.as_deref(),
-                    "ipaddress": presence.peer,
+                    "ipaddress": &*presence.peer,
                     "clean_sess": presence.clean_start,
                     "protocol": presence.version,
                     "proto": presence.protocol,

@@ -50,7 +50,7 @@ impl MqttEndpoint {
             Ok(will) => will,
             Err(reason) => return self.refuse(reason, out),
         };
-        self.method = connect.properties.authentication_method.take();
+        self.method = connect.properties.authentication_method.take().map(Box::new);
         let username = connect.username.take();
         let data = connect.properties.authentication_data.take();
         let credentials = self.credentials(username, connect.password.take(), data);
@@ -77,7 +77,10 @@ impl MqttEndpoint {
         if connect.version == Version::V31 || (connect.version == Version::V311 && !connect.clean_start) {
             return Err(ReasonCode::ClientIdentifierNotValid);
         }
-        self.client_id = ClientId::from(format!("auto-{:032x}", self.facts.nonce).as_str()); // [MQTT-3.1.3-6]
+        let Phase::Fresh { nonce, .. } = &self.phase else {
+            return Err(ReasonCode::ProtocolError);
+        };
+        self.client_id = ClientId::from(format!("auto-{:032x}", **nonce).as_str()); // [MQTT-3.1.3-6]
         Ok(())
     }
 
@@ -119,7 +122,7 @@ impl MqttEndpoint {
         if raw.len() > self.settings.max_topic_bytes || levels > self.settings.max_topic_levels {
             return None;
         }
-        self.facts.mount.mount(Topic::parse(raw).ok()?).ok()
+        self.mount.mount(Topic::parse(raw).ok()?).ok()
     }
 
     pub(crate) fn credentials(
@@ -141,7 +144,7 @@ impl MqttEndpoint {
         let properties = auth.properties.map(|p| *p).unwrap_or_default();
         // A method that CONNECT did not name, or another one. [MQTT-4.12.0-5] [MQTT-4.12.0-6]
         if self.method.is_none()
-            || properties.method != self.method
+            || properties.method.as_ref() != self.method.as_deref()
             || auth.reason != ReasonCode::ContinueAuthentication
         {
             return self.refuse(ReasonCode::ProtocolError, out);
@@ -252,7 +255,7 @@ impl MqttEndpoint {
                 shared_subscription_available: (!settings.shared_available).then_some(false),
                 server_keep_alive: (keep_alive != connect.keep_alive).then_some(keep_alive),
                 response_information: self.response_information(wished.request_response_information),
-                authentication_method: self.method.clone(),
+                authentication_method: self.method.as_deref().cloned(),
                 authentication_data: auth_data,
                 ..ConnAckProperties::default()
             };

@@ -28,7 +28,7 @@ pub(crate) type Out = Outputs<Sent>;
 #[derive(Clone, Debug, Default)]
 pub struct LinkFacts {
     /// Peer address as text, without port.
-    pub peer: String,
+    pub peer: Arc<str>,
     /// Peer port; 0 when there is none.
     pub peer_port: u16,
     /// The listener's mount point.
@@ -41,7 +41,9 @@ pub struct LinkFacts {
 #[derive(Debug)]
 pub struct MqttEndpoint {
     pub(crate) settings: Arc<MqttSettings>,
-    pub(crate) facts: LinkFacts,
+    peer: Arc<str>,
+    peer_port: u16,
+    pub(crate) mount: MountPoint,
     pub(crate) version: Version,
     pub(crate) phase: Phase,
     /// What the open question is about; no frame is taken while there is one.
@@ -49,7 +51,7 @@ pub struct MqttEndpoint {
     pub(crate) client_id: ClientId,
     pub(crate) identity: Option<Identity>,
     /// Name of the enhanced authentication method in use.
-    pub(crate) method: Option<Utf8>,
+    pub(crate) method: Option<Box<Utf8>>,
     /// Re-authentication is under way: AUTH 0x18 is expected. MQTT 5 §4.12.1
     pub(crate) reauthenticating: bool,
     /// One and a half times the keep alive; zero for none. \[MQTT-3.1.2-22\]
@@ -66,12 +68,20 @@ pub struct MqttEndpoint {
     pub(crate) subscribes: Vec<HeldSubscribe>,
 }
 
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(
+    size_of::<MqttEndpoint>() <= 296,
+    "there is one for each connection"
+);
+
 /// How far the connection is.
 #[derive(Debug)]
 pub(crate) enum Phase {
     /// CONNECT must come by then.
     Fresh {
         until: Instant,
+        /// See [`LinkFacts::nonce`]. Boxed: the phase is there as long as the connection.
+        nonce: Box<u128>,
     },
     /// Authentication: our turn while a question is open, otherwise the client's, by then.
     Connecting {
@@ -105,9 +115,14 @@ impl MqttEndpoint {
         let until = now + settings.connect_timeout;
         Self {
             settings,
-            facts,
+            peer: facts.peer,
+            peer_port: facts.peer_port,
+            mount: facts.mount,
             version: Version::V311,
-            phase: Phase::Fresh { until },
+            phase: Phase::Fresh {
+                until,
+                nonce: Box::new(facts.nonce),
+            },
             held: None,
             client_id: ClientId::from(""),
             identity: None,
@@ -196,7 +211,7 @@ impl MqttEndpoint {
     fn on_reauthenticate(&mut self, auth: Auth, out: &mut Out) {
         let properties = auth.properties.map(|p| *p).unwrap_or_default();
         // The method is the one of CONNECT, if there was one. [MQTT-4.12.1-1] [MQTT-4.12.0-7]
-        if self.method.is_none() || properties.method != self.method {
+        if self.method.is_none() || properties.method.as_ref() != self.method.as_deref() {
             return self.fail(ReasonCode::ProtocolError, "another authentication method", out);
         }
         match auth.reason {
@@ -235,7 +250,7 @@ impl MqttEndpoint {
         out.counts.add(Metric::AuthSent);
         // The method goes with every AUTH. [MQTT-4.12.0-5]
         let properties = AuthProperties {
-            method: self.method.clone(),
+            method: self.method.as_deref().cloned(),
             data,
             ..AuthProperties::default()
         };
@@ -397,8 +412,8 @@ impl MqttEndpoint {
                 .and_then(|identity| identity.username.clone()),
             protocol: "mqtt",
             version: self.version.level(),
-            peer: self.facts.peer.clone(),
-            peer_port: self.facts.peer_port,
+            peer: Arc::clone(&self.peer),
+            peer_port: self.peer_port,
             keep_alive,
             clean_start,
         }
@@ -442,7 +457,7 @@ impl Endpoint for MqttEndpoint {
 
     fn deadline(&self) -> Option<Instant> {
         match &self.phase {
-            Phase::Fresh { until } | Phase::Connecting { until, .. } => Some(*until),
+            Phase::Fresh { until, .. } | Phase::Connecting { until, .. } => Some(*until),
             // While we leave the client's packets unread, its silence is ours.
             Phase::Open if !self.patience.is_zero() && self.ready() => {
                 Some(self.silent_since + self.patience)

@@ -14,9 +14,15 @@ use std::num::NonZeroU16;
 pub(crate) struct Outbound {
     /// What the client has yet to acknowledge.
     under_way: IdMap<Awaiting>,
-    /// Topics by alias; looked up, never iterated.
-    aliases: HashMap<Bytes, NonZeroU16>,
-    alias_maximum: u16,
+    /// `None` for a client that takes no aliases.
+    aliases: Option<Box<Aliases>>,
+}
+
+#[derive(Debug)]
+struct Aliases {
+    /// Looked up, never iterated.
+    by_topic: HashMap<Bytes, NonZeroU16>,
+    maximum: u16,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,22 +36,33 @@ enum Awaiting {
 
 impl Outbound {
     pub fn allow_aliases(&mut self, maximum: u16) {
-        self.alias_maximum = maximum;
+        self.aliases = (maximum > 0).then(|| {
+            Box::new(Aliases {
+                by_topic: HashMap::new(),
+                maximum,
+            })
+        });
     }
 
     /// The alias of a topic and whether the client knows it already. The first topics get the aliases: a gateway's busiest
     /// subscriptions mostly have few. \[MQTT-3.1.2-26\] \[MQTT-3.1.2-27\]
-    fn alias(&mut self, topic: &[u8]) -> (Option<NonZeroU16>, bool) {
-        if self.alias_maximum == 0 {
+    fn alias(&self, topic: &[u8]) -> (Option<NonZeroU16>, bool) {
+        let Some(aliases) = &self.aliases else {
             return (None, false);
-        }
-        if let Some(alias) = self.aliases.get(topic) {
+        };
+        if let Some(alias) = aliases.by_topic.get(topic) {
             return (Some(*alias), true);
         }
-        let next = u16::try_from(self.aliases.len() + 1)
+        let next = u16::try_from(aliases.by_topic.len() + 1)
             .ok()
-            .filter(|n| *n <= self.alias_maximum);
+            .filter(|n| *n <= aliases.maximum);
         (next.and_then(NonZeroU16::new), false)
+    }
+
+    fn learn_alias(&mut self, topic: &[u8], alias: NonZeroU16) {
+        if let Some(aliases) = &mut self.aliases {
+            aliases.by_topic.insert(Bytes::copy_from_slice(topic), alias);
+        }
     }
 }
 
@@ -62,7 +79,7 @@ impl MqttEndpoint {
             let left = at.since(now).as_millis().div_ceil(1_000);
             u32::try_from(left).unwrap_or(u32::MAX)
         });
-        let hidden = self.facts.mount.hidden(&message.topic);
+        let hidden = self.mount.hidden(&message.topic);
         let (alias, alias_is_known) = self.outbound.alias(&message.topic.as_bytes()[hidden..]);
         let mut outgoing = Outgoing {
             delivery,
@@ -84,7 +101,7 @@ impl MqttEndpoint {
         }
         if let Some(alias) = outgoing.alias.filter(|_| !outgoing.alias_is_known) {
             let topic = &outgoing.delivery.message.topic.as_bytes()[hidden..];
-            self.outbound.aliases.insert(Bytes::copy_from_slice(topic), alias);
+            self.outbound.learn_alias(topic, alias);
         }
         if let Some(id) = outgoing.delivery.id {
             let awaiting = if outgoing.delivery.qos == Qos::ExactlyOnce {

@@ -117,8 +117,8 @@ impl MqttEndpoint {
         if raw.len() > self.settings.max_topic_bytes || levels > self.settings.max_topic_levels {
             return Err(ReasonCode::TopicFilterInvalid);
         }
-        let subscription = Subscription::parse(raw, options, &self.facts.mount)
-            .map_err(|_| ReasonCode::TopicFilterInvalid)?;
+        let subscription =
+            Subscription::parse(raw, options, &self.mount).map_err(|_| ReasonCode::TopicFilterInvalid)?;
         if subscription.share.is_some() && !self.settings.shared_available {
             return Err(ReasonCode::SharedSubscriptionsNotSupported);
         }
@@ -160,11 +160,7 @@ impl MqttEndpoint {
         let mut codes = vec![None; unsubscribe.filters.len()];
         let mut subscriptions = Vec::with_capacity(codes.len());
         for (code, filter) in codes.iter_mut().zip(unsubscribe.filters) {
-            match Subscription::parse(
-                &filter.into_bytes(),
-                SubscriptionOptions::default(),
-                &self.facts.mount,
-            ) {
+            match Subscription::parse(&filter.into_bytes(), SubscriptionOptions::default(), &self.mount) {
                 Ok(subscription) => subscriptions.push(subscription),
                 Err(_) => *code = Some(ReasonCode::TopicFilterInvalid),
             }

@@ -13,11 +13,11 @@ use headgate_bus::handle::{Hub, Port};
 use headgate_model::{Answer, BusEvent, Endpoint, Input, Instant, Metric, Outputs, Wire};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Sleep, sleep_until};
 
@@ -65,14 +65,14 @@ impl<F> Workplace<F> {
 
 /// Runs one connection until it ends. [`Hub::say_goodbye`] lets the endpoint say goodbye.
 ///
-/// Not an `async fn`: it would keep a copy of what it was given for the whole life of the connection.
+/// No `async fn`: it would keep room twice for what it was given, for the whole life of the connection.
 pub fn drive<E, W>(
     endpoint: E,
     wire: W,
     connection: Connection,
     access: Box<dyn AccessSession>,
     workplace: &Arc<Workplace<E::Out>>,
-) -> impl Future<Output = ()> + use<E, W>
+) -> Driving<E, W>
 where
     E: Endpoint,
     W: Wire<In = E::In, Out = E::Out>,
@@ -91,9 +91,18 @@ where
         timer: None,
         last_words: LastWords::NotAsked,
         told_to_leave: false,
-        _permit: permit,
+        permit,
     };
-    link.run()
+    Driving {
+        link: Some(Box::new(link)),
+        closing: None,
+    }
+}
+
+/// One connection; ready when it has ended. Small, for it is moved into a task.
+pub struct Driving<E: Endpoint, W> {
+    link: Option<Box<Link<E, W>>>,
+    closing: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 struct Link<E: Endpoint, W> {
@@ -110,7 +119,7 @@ struct Link<E: Endpoint, W> {
     last_words: LastWords,
     told_to_leave: bool,
     /// Counts the connection until it ends.
-    _permit: ConnectionPermit,
+    permit: ConnectionPermit,
 }
 
 /// The conversation with the access service: ours to go on with, or away with a question.
@@ -138,29 +147,47 @@ enum Woken {
     Leave,
 }
 
+impl<E, W> Future for Driving<E, W>
+where
+    E: Endpoint,
+    W: Wire<In = E::In, Out = E::Out>,
+{
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        while let Some(link) = &mut self.link {
+            let woken = ready!(link.poll_wait(cx));
+            if !link.turn(woken)
+                && let Some(link) = self.link.take()
+            {
+                let Link {
+                    transport,
+                    writing,
+                    permit,
+                    ..
+                } = *link;
+                self.closing = Some(Box::pin(close(transport, writing, permit)));
+            }
+        }
+        match &mut self.closing {
+            Some(closing) => closing.as_mut().poll(cx),
+            None => Poll::Ready(()),
+        }
+    }
+}
+
+/// The endpoint is done: its last words, then the end of the link.
+async fn close(mut transport: Transport, mut last_words: BytesMut, permit: ConnectionPermit) {
+    let _ = tokio::time::timeout(LINGER, transport.write(&mut last_words)).await;
+    transport.close(LINGER).await;
+    drop(permit);
+}
+
 impl<E, W> Link<E, W>
 where
     E: Endpoint,
     W: Wire<In = E::In, Out = E::Out>,
 {
-    async fn run(mut self) {
-        let mut woken = Woken::Events;
-        while self.turn(woken) {
-            woken = poll_fn(|cx| self.poll_wait(cx)).await;
-        }
-        // The endpoint is done: its last words, then the end of the link.
-        let Self {
-            mut transport,
-            port,
-            mut writing,
-            _permit,
-            ..
-        } = self;
-        drop(port);
-        let _ = tokio::time::timeout(LINGER, transport.write(&mut writing)).await;
-        transport.close(LINGER).await;
-    }
-
     /// Does all that can be done without waiting. False when the link is to be closed.
     fn turn(&mut self, woken: Woken) -> bool {
         let mut out = self.workplace.lend();

@@ -85,7 +85,7 @@ impl AddressLimit {
         }
         *count += 1;
         drop(counts);
-        Some(Slot::Address(self.clone(), key))
+        Some(Slot::Address(Box::new((self.clone(), key))))
     }
 }
 
@@ -93,7 +93,7 @@ impl AddressLimit {
 #[derive(Debug)]
 pub(crate) enum Slot {
     Counted(ConnectionLimit),
-    Address(AddressLimit, IpAddr),
+    Address(Box<(AddressLimit, IpAddr)>),
 }
 
 impl Drop for Slot {
@@ -102,7 +102,8 @@ impl Drop for Slot {
             Self::Counted(limit) => {
                 limit.0.current.fetch_sub(1, Ordering::Relaxed);
             }
-            Self::Address(limit, key) => {
+            Self::Address(place) => {
+                let (limit, key) = &**place;
                 let mut counts = limit.counts.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Some(count) = counts.get_mut(key) {
                     *count -= 1;

@@ -250,27 +250,28 @@ impl Listener {
             Ok(permit) => permit,
             Err(refusal) => return self.shared.refused(&accepted.peer(), &refusal),
         };
+        let (shared, shutdown, handler) = (self.shared.clone(), shutdown.clone(), handler.clone());
         // Boxed: a task lives as long as its connection and should not keep room for the handshakes.
-        let shaking = Box::pin(shake(self.shared.clone(), accepted, permit));
-        let (shutdown, handler) = (shutdown.clone(), handler.clone());
-        tokio::spawn(async move {
+        let opening = Box::pin(async move {
             let opened = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => None,
-                opened = shaking => opened,
+                opened = shake(shared, accepted, permit) => opened,
             };
-            drop(shutdown);
-            if let Some(connection) = opened {
-                let future = handler(connection);
-                drop(handler);
-                future.await;
+            opened.map(|connection| handler(connection))
+        });
+        tokio::spawn(async move {
+            if let Some(connection) = opening.await {
+                connection.await;
             }
         });
     }
 
     fn admit(&mut self, accepted: &Accepted) -> Result<ConnectionPermit, Refusal> {
         let shared = &self.shared;
-        let mut permit = ConnectionPermit::default();
+        let mut permit = ConnectionPermit {
+            slots: Vec::with_capacity(2),
+        };
         if let Accepted::Tcp(_, peer) = accepted {
             if !shared.settings.proxy_protocol {
                 shared.admit_address(peer.ip(), &mut permit)?;

@@ -3,7 +3,10 @@
 use crate::settings::{AclAction, AclEffect, AclRule, AuthSettings, RefuseWith};
 use headgate_model::access::{DenyCode, Wish};
 use headgate_model::{AccessDecision, AccessPolicy, Action, TopicFilter};
+use parking_lot::Mutex;
+use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// A rule that cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -18,7 +21,12 @@ pub struct AclError {
 pub struct Acl {
     rules: Vec<AclRule>,
     nomatch: DenyCode,
+    /// What many clients share, by the places of its rules.
+    shared: Mutex<HashMap<Vec<usize>, Arc<ClientPolicy>>>,
 }
+
+/// Sets of rules that are remembered.
+const MAX_SHARED: usize = 1_000;
 
 impl Acl {
     pub fn compile(settings: &AuthSettings) -> Result<Self, AclError> {
@@ -32,36 +40,55 @@ impl Acl {
         Ok(Self {
             rules: settings.acl.clone(),
             nomatch: deny_code(settings.refuse_with),
+            shared: Mutex::default(),
         })
     }
 
-    /// The rules that can concern this client.
-    pub fn policy(&self, client: &str, user: Option<&str>, address: IpAddr) -> ClientPolicy {
-        let rules = self
-            .rules
-            .iter()
-            .filter(|rule| rule.client.as_deref().is_none_or(|wanted| wanted == client))
-            .filter(|rule| match rule.user.as_deref() {
-                None => true,
-                Some("*") => user.is_some(),
-                Some(wanted) => user == Some(wanted),
-            })
-            .filter(|rule| rule.address.is_none_or(|net| net.contains(&address)))
-            .map(|rule| Rule {
-                decision: match rule.effect {
-                    AclEffect::Allow => AccessDecision::Allow,
-                    AclEffect::Deny => AccessDecision::Deny(deny_code(rule.refuse_with)),
-                },
-                action: rule.action,
-                topics: rule
-                    .topics
-                    .iter()
-                    .filter_map(|topic| Pattern::of(topic, client, user))
-                    .collect(),
-            })
-            .collect();
+    /// The rules that can concern this client. Clients for which they are the same share them.
+    pub fn policy(&self, client: &str, user: Option<&str>, address: IpAddr) -> Arc<ClientPolicy> {
+        let concerns = |rule: &AclRule| {
+            rule.client.as_deref().is_none_or(|wanted| wanted == client)
+                && match rule.user.as_deref() {
+                    None => true,
+                    Some("*") => user.is_some(),
+                    Some(wanted) => user == Some(wanted),
+                }
+                && rule.address.is_none_or(|net| net.contains(&address))
+        };
+        let chosen = (0..self.rules.len()).filter(|at| concerns(&self.rules[*at]));
+        let chosen: Vec<usize> = chosen.collect();
+        let topics = chosen.iter().flat_map(|at| &self.rules[*at].topics);
+        let personal = topics.into_iter().any(|t| t.contains("%c") || t.contains("%u"));
+        if personal {
+            return Arc::new(self.cut_down(&chosen, client, user));
+        }
+        let mut shared = self.shared.lock();
+        if let Some(policy) = shared.get(&chosen) {
+            return Arc::clone(policy);
+        }
+        let policy = Arc::new(self.cut_down(&chosen, client, user));
+        if shared.len() < MAX_SHARED {
+            shared.insert(chosen, Arc::clone(&policy));
+        }
+        policy
+    }
+
+    fn cut_down(&self, chosen: &[usize], client: &str, user: Option<&str>) -> ClientPolicy {
+        let rules = chosen.iter().map(|at| &self.rules[*at]);
+        let rules = rules.map(|rule| Rule {
+            decision: match rule.effect {
+                AclEffect::Allow => AccessDecision::Allow,
+                AclEffect::Deny => AccessDecision::Deny(deny_code(rule.refuse_with)),
+            },
+            action: rule.action,
+            topics: rule
+                .topics
+                .iter()
+                .filter_map(|topic| Pattern::of(topic, client, user))
+                .collect(),
+        });
         ClientPolicy {
-            rules,
+            rules: rules.collect(),
             nomatch: self.nomatch,
         }
     }

@@ -156,7 +156,7 @@ struct Session {
     address: IpAddr,
     local: bool,
     client: Option<headgate_model::ClientId>,
-    exchange: Option<Exchange>,
+    exchange: Option<Box<Exchange>>,
 }
 
 impl AccessSession for Session {
@@ -222,7 +222,7 @@ impl Session {
         }
         let nonce = base64::engine::general_purpose::STANDARD.encode(nonce);
         let (exchange, challenge) = Exchange::start(first, keys, &nonce);
-        self.exchange = Some(exchange);
+        self.exchange = Some(Box::new(exchange));
         Answer::Challenge(challenge.into())
     }
 
@@ -241,8 +241,7 @@ impl Session {
 
     fn allowed(&self, username: Option<Arc<str>>, data: Option<Bytes>) -> Answer {
         let client = self.client.as_ref().map_or("", |client| client.as_str());
-        let policy: Arc<dyn AccessPolicy> =
-            Arc::new(self.shared.acl.policy(client, username.as_deref(), self.address));
+        let policy: Arc<dyn AccessPolicy> = self.shared.acl.policy(client, username.as_deref(), self.address);
         Answer::Allowed {
             identity: Identity { username, policy },
             data,

@@ -107,11 +107,17 @@ pub struct Bus {
 #[derive(Debug)]
 pub(crate) struct Attached {
     pub slot: Slot,
-    /// Answers that wait, in order: none may overtake another. \[MQTT-4.6.0-2\]
-    answers: VecDeque<Waiting>,
+    /// There since the first answer that had to wait.
+    answers: Option<Box<Answers>>,
+}
+
+/// Answers that wait, in order: none may overtake another. \[MQTT-4.6.0-2\]
+#[derive(Debug, Default)]
+struct Answers {
+    waiting: VecDeque<Waiting>,
     /// Serial number of the first of them.
     first: u64,
-    /// The last batch for which it is listed as waiting.
+    /// The last batch for which its endpoint is listed as waiting.
     listed_for: u64,
 }
 
@@ -141,8 +147,16 @@ pub(crate) enum Needs {
 const DISK_ONLY: u32 = u32::MAX;
 
 impl Attached {
+    fn is_waiting(&self) -> bool {
+        self.answers
+            .as_deref()
+            .is_some_and(|answers| !answers.waiting.is_empty())
+    }
+}
+
+impl Answers {
     fn pop(&mut self) -> Option<Waiting> {
-        let answer = self.answers.pop_front()?;
+        let answer = self.waiting.pop_front()?;
         self.first += 1;
         Some(answer)
     }
@@ -372,10 +386,11 @@ impl Bus {
         let committed = self.committed;
         while let Some(attached) = self.endpoints.get_mut(&to) {
             let safe = |answer: &Waiting| answer.unsettled == 0 || answer.batch <= committed;
-            if !attached.answers.front().is_some_and(safe) {
+            let answers = attached.answers.as_deref_mut();
+            let Some(answers) = answers.filter(|answers| answers.waiting.front().is_some_and(safe)) else {
                 return;
-            }
-            let event = attached.pop().expect("just looked at").event;
+            };
+            let event = answers.pop().expect("just looked at").event;
             let slot = attached.slot;
             let opened = matches!(event, BusEvent::Opened { .. });
             out.events.push((to, event));
@@ -389,12 +404,13 @@ impl Bus {
 
     /// One of the queue entries that an answer waits for is settled.
     pub(crate) fn entry_settled(&mut self, ack: AckRef, now: Instant, out: &mut BusOutputs) {
-        let Some(attached) = self.endpoints.get_mut(&ack.endpoint) else {
+        let attached = self.endpoints.get_mut(&ack.endpoint);
+        let Some(answers) = attached.and_then(|attached| attached.answers.as_deref_mut()) else {
             return;
         };
-        let at = ack.serial.checked_sub(attached.first).map(usize::try_from);
+        let at = ack.serial.checked_sub(answers.first).map(usize::try_from);
         let Some(Ok(at)) = at else { return };
-        let Some(answer) = attached.answers.get_mut(at) else {
+        let Some(answer) = answers.waiting.get_mut(at) else {
             return;
         };
         if answer.unsettled != DISK_ONLY {
@@ -439,10 +455,12 @@ impl Bus {
         for to in self.take_waiting(batch) {
             while let Some(attached) = self.endpoints.get_mut(&to) {
                 let concerned = |answer: &Waiting| answer.unsettled == 0 || answer.batch <= batch;
-                if !attached.answers.front().is_some_and(concerned) {
+                let answers = attached.answers.as_deref_mut();
+                let Some(answers) = answers.filter(|answers| answers.waiting.front().is_some_and(concerned))
+                else {
                     break;
-                }
-                let answer = attached.pop().expect("just looked at");
+                };
+                let answer = answers.pop().expect("just looked at");
                 self.answer_failed(to, answer, now, out);
             }
         }
@@ -511,24 +529,26 @@ impl Bus {
                 DISK_ONLY
             }
             Needs::Entries(body) => {
-                let serial = attached.first + attached.answers.len() as u64;
+                let answers = attached.answers.get_or_insert_default();
+                let serial = answers.first + answers.waiting.len() as u64;
                 self.pending.set_ack(body, AckRef { endpoint: to, serial })
             }
         };
         let batch = self.pending.last();
         let safe = unsettled == 0 || batch <= self.committed;
-        if safe && attached.answers.is_empty() {
+        if safe && !attached.is_waiting() {
             out.events.push((to, event));
             return true;
         }
-        attached.answers.push_back(Waiting {
+        let answers = attached.answers.get_or_insert_default();
+        answers.waiting.push_back(Waiting {
             event,
             dedup,
             batch,
             unsettled: if safe { 0 } else { unsettled },
         });
-        if !safe && attached.listed_for < batch {
-            attached.listed_for = batch;
+        if !safe && answers.listed_for < batch {
+            answers.listed_for = batch;
             self.waiting.entry(batch).or_default().push(to);
         }
         false
@@ -536,21 +556,11 @@ impl Bus {
 
     /// Whether an answer to this endpoint still waits for the store.
     pub(crate) fn is_waiting(&self, endpoint: EndpointId) -> bool {
-        self.endpoints
-            .get(&endpoint)
-            .is_some_and(|attached| !attached.answers.is_empty())
+        self.endpoints.get(&endpoint).is_some_and(Attached::is_waiting)
     }
 
     pub(crate) fn attach(&mut self, endpoint: EndpointId, slot: Slot) {
-        self.endpoints.insert(
-            endpoint,
-            Attached {
-                slot,
-                answers: VecDeque::new(),
-                first: 0,
-                listed_for: 0,
-            },
-        );
+        self.endpoints.insert(endpoint, Attached { slot, answers: None });
     }
 
     pub(crate) fn session(&self, slot: Slot) -> &Session {

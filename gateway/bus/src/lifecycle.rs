@@ -96,7 +96,7 @@ impl Bus {
         session.durable |= expiry > Duration::ZERO;
         session.expiry = expiry;
         session.ends_at = None;
-        session.will = open.will;
+        session.will = open.will.map(Box::new);
         session.will_due = None; // It came back in time. [MQTT-3.1.3-9]
         session.username = open.presence.username.clone();
         session.presence = Arc::clone(&open.presence);
@@ -318,7 +318,7 @@ impl Bus {
     pub(crate) fn end_session(&mut self, slot: Slot, now: Instant, out: &mut BusOutputs) {
         self.clear_timers(slot);
         if let Some(will) = self.session_mut(slot).will.take() {
-            self.publish_will(slot, will, now, out);
+            self.publish_will(slot, *will, now, out);
         }
         let session = self.sessions[slot as usize]
             .take()
@@ -359,7 +359,7 @@ impl Bus {
         let Some(will) = session.will.take() else { return };
         let op = StoreOp::PutSession(session.id, Box::new(session.record(epoch)));
         self.pending.push(op);
-        self.publish_will(slot, will, now, out);
+        self.publish_will(slot, *will, now, out);
     }
 
     fn publish_will(&mut self, slot: Slot, will: Will, now: Instant, out: &mut BusOutputs) {
@@ -441,11 +441,11 @@ impl Bus {
                     .map_or(Instant::START + will.delay, |wall| wall.to_instant(self.epoch)),
             );
             let message = Arc::unwrap_or_clone(will.message);
-            session.will = Some(Will {
+            session.will = Some(Box::new(Will {
                 message,
                 delay: will.delay,
                 message_expiry: will.message_expiry,
-            });
+            }));
         }
         // What was handed over and settled has left no entry, but its number is not given again.
         let next_seq = next_seq.max(record.unsent_from.unwrap_or(0));

@@ -104,7 +104,7 @@ pub struct Session {
     pub recorded: bool,
     pub expiry: Duration,
     pub ends_at: Option<Instant>,
-    pub will: Option<Will>,
+    pub will: Option<Box<Will>>,
     pub will_due: Option<Instant>,
     pub subscriptions: BTreeMap<SubscriptionKey, Subscription>,
     pub queue: VecDeque<Queued>,
@@ -132,6 +132,9 @@ pub struct Session {
     /// The last batch whose commit it is listed for, to go on sending.
     pub listed_for: u64,
 }
+
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Session>() <= 368, "there is one for each client");
 
 impl Session {
     pub fn new(id: SessionId, client: ClientId) -> Self {

@@ -44,7 +44,7 @@ pub struct Presence {
     /// Version on the wire: 3, 4 or 5 for MQTT.
     pub version: u8,
     /// Where it comes from, as text without port.
-    pub peer: String,
+    pub peer: Arc<str>,
     /// Port it comes from; 0 when there is none.
     pub peer_port: u16,
     /// Seconds.

@@ -242,7 +242,7 @@ impl fmt::Display for ClientId {
 ///
 /// `plant7/` turns a client's `valve` into `plant7/valve` on the bus. The empty mount point changes nothing.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct MountPoint(Bytes);
+pub struct MountPoint(Arc<[u8]>);
 
 impl MountPoint {
     /// A mount point; its text must be fit to start a topic name.
@@ -250,7 +250,7 @@ impl MountPoint {
         if !text.is_empty() {
             Topic::try_from(text)?;
         }
-        Ok(Self(Bytes::copy_from_slice(text.as_bytes())))
+        Ok(Self(text.as_bytes().into()))
     }
 
     /// The name on the bus of a client's topic name; inside `$delayed/{seconds}/`. Errors when the whole grows too long.
