@@ -1,76 +1,69 @@
 //! Connections as such: many that do nothing, and many that come and go.
 
-use super::frame::fixed_header;
+use super::frame::Frame;
 use super::histogram::Histogram;
-use super::load::nonce;
-use super::process::Usage;
+use super::link::{Link, Scratch};
+use super::load::run_name;
+use super::network::Ticker;
+use super::process::Mark;
 use super::report::{Connections, Latency, Report};
+use super::server::DISCONNECT;
 use super::{BenchError, Plan, Until};
-use headgate_mqtt_codec::ReasonCode;
-use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
-use std::io::{ErrorKind, Read, Write};
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 const TURN: Duration = Duration::from_millis(20);
-const TELL: Duration = Duration::from_secs(5);
 
 /// A client that has not come in, or not gone, after this time is given up.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Nobody is sent more than a handshake.
+const ROOM: usize = 32 * 1024;
+
 /// Opens all, waits, and counts who is still there.
 pub fn idle(plan: &Plan, progress: &mut dyn FnMut(String)) -> Result<Report, BenchError> {
-    let run = format!("{:x}-{:x}", std::process::id(), nonce());
-    let usage = || plan.pid.map(|pid| Usage::of(Some(pid))).transpose();
-    let (before, own, start) = (usage()?, Usage::of(None)?, Instant::now());
-    let mut told = start;
-    let mut streams = Vec::with_capacity(plan.clients);
+    let run = run_name();
+    let before = Mark::now(plan)?;
+    let mut ticker = Ticker::new();
+    let mut links = Vec::with_capacity(plan.clients);
     for number in 0..plan.clients {
-        let guest = plan.server.enter(&format!("idle-{run}-{number}"), number)?;
-        streams.push(guest.into_stream()?);
-        if told.elapsed() >= TELL {
-            told = Instant::now();
-            progress(format!("idle: {} of {} connected", number + 1, plan.clients));
-        }
+        let guest = plan.server.enter(&format!("idle-{run}-{number}"), true, number)?;
+        links.push(guest.into_link()?);
+        ticker.tell(progress, || {
+            format!("idle: {} of {} connected", number + 1, plan.clients)
+        });
     }
-    let opening = start.elapsed().as_secs_f64();
+    let opening = before.at.elapsed().as_secs_f64();
     let hold = match plan.until {
         Until::Elapsed(hold) => hold,
         Until::Count(_) => Duration::from_secs(1),
     };
     std::thread::sleep(hold);
-    let after = usage()?;
-    let open = streams
+    let after = Mark::now(plan)?;
+    let mut scratch = Scratch::new(ROOM);
+    let mut is_open = |link: &mut Link| link.read(&mut scratch, plan.server.version, |_, _| {}).is_ok();
+    let open = links
         .iter_mut()
-        .filter_map(|stream| stream.read(&mut [0; 16]).err());
-    let open = open.filter(|error| error.kind() == ErrorKind::WouldBlock).count();
-    let rss = after
-        .zip(before)
-        .map(|(after, before)| after.rss_bytes.saturating_sub(before.rss_bytes));
+        .filter_map(|link| is_open(link).then_some(()))
+        .count();
+    let grown = after.broker.zip(before.broker);
+    let grown = grown.map(|(after, before)| after.rss_bytes.saturating_sub(before.rss_bytes));
     Ok(Report {
         connections: Some(Connections {
             made: plan.clients as u64,
             per_second: plan.clients as f64 / opening,
             failed: (plan.clients - open) as u64,
-            rss_bytes_each: rss.map(|bytes| bytes as f64 / plan.clients as f64),
+            rss_bytes_each: grown.map(|bytes| bytes as f64 / plan.clients as f64),
         }),
-        ..Report::new(
-            plan,
-            start.elapsed().as_secs_f64(),
-            plan.clients as u64,
-            (before, after),
-            Usage::of(None)?.cpu - own.cpu,
-        )
+        ..Report::new(plan, after.since(&before), plan.clients as u64, (&before, &after))
     })
 }
 
 /// One client on its way in and out.
 struct Visit {
-    number: u64,
-    stream: TcpStream,
+    link: Link,
     since: Instant,
-    input: Vec<u8>,
-    asked: bool,
     leaving: bool,
 }
 
@@ -82,9 +75,9 @@ enum Step {
 
 /// CONNECT, CONNACK, DISCONNECT, closed by the broker; `window` clients at a time.
 pub fn connect(plan: &Plan, progress: &mut dyn FnMut(String)) -> Result<Report, BenchError> {
-    let run = format!("{:x}-{:x}", std::process::id(), nonce());
-    let usage = || plan.pid.map(|pid| Usage::of(Some(pid))).transpose();
-    let (before, own, start) = (usage()?, Usage::of(None)?, Instant::now());
+    let run = run_name();
+    let before = Mark::now(plan)?;
+    let start = before.at;
     let (end, total) = match plan.until {
         Until::Elapsed(time) => (start + time, u64::MAX),
         Until::Count(count) => (start + Duration::from_secs(600), count),
@@ -94,7 +87,8 @@ pub fn connect(plan: &Plan, progress: &mut dyn FnMut(String)) -> Result<Report, 
     let mut visits: Vec<Option<Visit>> = (0..plan.window).map(|_| None).collect();
     let (mut begun, mut made, mut failed) = (0_u64, 0_u64, 0_u64);
     let mut latency = Histogram::new();
-    let mut told = start;
+    let mut scratch = Scratch::new(ROOM);
+    let mut ticker = Ticker::new();
     loop {
         let now = Instant::now();
         for (slot, place) in visits.iter_mut().enumerate() {
@@ -105,10 +99,10 @@ pub fn connect(plan: &Plan, progress: &mut dyn FnMut(String)) -> Result<Report, 
                 failed += 1;
             }
             if place.is_none() && begun < total && now < end {
-                let visit = Visit::begin(plan, begun, now)?;
+                let visit = Visit::begin(plan, &run, begun, now)?;
                 let visit = place.insert(visit);
                 poll.registry().register(
-                    &mut visit.stream,
+                    &mut visit.link.socket,
                     Token(slot),
                     Interest::READABLE | Interest::WRITABLE,
                 )?;
@@ -125,7 +119,7 @@ pub fn connect(plan: &Plan, progress: &mut dyn FnMut(String)) -> Result<Report, 
         for event in &events {
             let place = &mut visits[event.token().0];
             let Some(visit) = place else { continue };
-            match visit.step(plan, &run, &mut latency)? {
+            match visit.step(plan, &mut scratch, &mut latency) {
                 Step::Waits => {}
                 Step::Gone => {
                     made += 1;
@@ -137,12 +131,10 @@ pub fn connect(plan: &Plan, progress: &mut dyn FnMut(String)) -> Result<Report, 
                 }
             }
         }
-        if told.elapsed() >= TELL {
-            told = Instant::now();
-            progress(format!("connect: {made} came and went"));
-        }
+        ticker.tell(progress, || format!("connect: {made} came and went"));
     }
-    let seconds = start.elapsed().as_secs_f64();
+    let after = Mark::now(plan)?;
+    let seconds = after.since(&before);
     Ok(Report {
         connections: Some(Connections {
             made,
@@ -151,86 +143,42 @@ pub fn connect(plan: &Plan, progress: &mut dyn FnMut(String)) -> Result<Report, 
             rss_bytes_each: None,
         }),
         latency_us: Latency::of(&latency),
-        ..Report::new(
-            plan,
-            seconds,
-            made,
-            (before, usage()?),
-            Usage::of(None)?.cpu - own.cpu,
-        )
+        ..Report::new(plan, seconds, made, (&before, &after))
     })
 }
 
 impl Visit {
-    fn begin(plan: &Plan, number: u64, now: Instant) -> Result<Self, BenchError> {
-        let socket = plan.server.socket((number % 1_000) as usize)?;
-        socket.set_nonblocking(true)?;
-        // Whether it succeeds is told when the socket is writable.
-        match socket.connect(&plan.server.address.into()) {
-            Err(error)
-                if error.raw_os_error() != Some(IN_PROGRESS) && error.kind() != ErrorKind::WouldBlock =>
-            {
-                return Err(error.into());
-            }
-            _ => {}
-        }
+    fn begin(plan: &Plan, run: &str, number: u64, now: Instant) -> Result<Self, BenchError> {
+        let mut link = plan.server.begin((number % 1_000) as usize)?;
+        link.output = plan.server.connect_packet(&format!("visit-{run}-{number}"), true);
         Ok(Self {
-            stream: TcpStream::from_std(socket.into()),
-            number,
+            link,
             since: now,
-            input: Vec::new(),
-            asked: false,
             leaving: false,
         })
     }
 
-    fn step(&mut self, plan: &Plan, run: &str, latency: &mut Histogram) -> Result<Step, BenchError> {
-        if !self.asked {
-            match self.stream.peer_addr() {
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::NotConnected => {
-                    return Ok(self.stream.take_error()?.map_or(Step::Waits, |_| Step::Failed));
+    fn step(&mut self, plan: &Plan, scratch: &mut Scratch, latency: &mut Histogram) -> Step {
+        let Self { link, since, leaving } = self;
+        let mut refused = false;
+        let mut turn = || {
+            link.flush()?;
+            link.read(scratch, plan.server.version, |frame, out| match frame {
+                Frame::ConnAck(true, _) => {
+                    latency.record(u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX));
+                    *leaving = true;
+                    out.extend_from_slice(&DISCONNECT);
                 }
-                Err(_) => return Ok(Step::Failed),
-            }
-            let packet = plan
-                .server
-                .connect_packet(&format!("visit-{run}-{}", self.number));
-            // A new socket has room for so little.
-            match self.stream.write(&packet) {
-                Ok(written) if written == packet.len() => self.asked = true,
-                _ => return Ok(Step::Failed),
-            }
-        }
-        loop {
-            let mut bytes = [0; 512];
-            match self.stream.read(&mut bytes) {
-                Ok(0) if self.leaving => return Ok(Step::Gone),
-                Ok(0) => return Ok(Step::Failed),
-                Ok(_) if self.leaving => {}
-                Ok(read) => self.input.extend_from_slice(&bytes[..read]),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Step::Waits),
-                // Reset instead of closed: gone all the same.
-                Err(_) if self.leaving => return Ok(Step::Gone),
-                Err(_) => return Ok(Step::Failed),
-            }
-            if let Some((header, remaining)) = fixed_header(&self.input)?
-                && !self.leaving
-                && self.input.len() >= header + remaining
-            {
-                let code = self.input.get(header + 1).copied();
-                if self.input[0] != 0x20 || code != Some(ReasonCode::Success as u8) {
-                    return Ok(Step::Failed);
-                }
-                latency.record(u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(u64::MAX));
-                self.leaving = true;
-                if self.stream.write(&[0xe0, 0]).is_err() {
-                    return Ok(Step::Failed);
-                }
-            }
+                _ => refused |= !*leaving,
+            })?;
+            link.flush()
+        };
+        let result: Result<(), BenchError> = turn();
+        match result {
+            Ok(()) if !refused => Step::Waits,
+            // Reset instead of closed: gone all the same.
+            Err(_) if self.leaving => Step::Gone,
+            _ => Step::Failed,
         }
     }
 }
-
-/// EINPROGRESS
-const IN_PROGRESS: i32 = 115;

@@ -4,11 +4,12 @@
 //! Always true: a publisher has at most `backlog` messages that some receiver lacks, and at most `window`
 //! unacknowledged ones; messages count when they arrive, the first time.
 
-use super::frame::{Frame, Template, append_ack};
+use super::frame::{Frame, Template, receive, settle};
 use super::histogram::{Histogram, Timetable};
+use super::network::Traffic;
 use super::sequence::{Arrival, Sequence};
 use super::{Case, Plan};
-use headgate_mqtt_codec::{AckKind, Qos, Utf8};
+use headgate_mqtt_codec::{Qos, Utf8};
 
 /// All publishers and receivers of a run.
 pub struct Flow {
@@ -121,59 +122,12 @@ impl Flow {
         self.sent >= self.limit
     }
 
-    /// Marks whoever has a message due at `now`.
-    pub fn release(&mut self, now: u64) {
-        let Some(timetable) = self.timetable else { return };
-        while self.released < self.limit && timetable.due(self.released) <= now {
-            self.mark((self.released % self.publishers.len() as u64) as usize);
-            self.released += 1;
-        }
-    }
-
-    /// When the next message is due; `None` if none waits for its time.
-    pub fn next_due(&self) -> Option<u64> {
-        let timetable = self.timetable?;
-        (self.released < self.limit).then(|| timetable.due(self.released))
-    }
-
     fn mark(&mut self, publisher: usize) {
         if let Some(p) = self.publishers.get_mut(publisher)
             && !p.dirty
         {
             p.dirty = true;
             self.dirty.push(publisher);
-        }
-    }
-
-    /// A publisher that may have room; [`Flow::fill`] is next.
-    pub fn next_dirty(&mut self) -> Option<usize> {
-        let publisher = self.dirty.pop()?;
-        self.publishers[publisher].dirty = false;
-        Some(publisher)
-    }
-
-    /// Publishes all that this publisher may and should publish now.
-    pub fn fill(&mut self, publisher: usize, now: u64, out: &mut Vec<u8>) {
-        let arrived = self.arrived(publisher);
-        let count = self.publishers.len() as u64;
-        let p = &mut self.publishers[publisher];
-        while p.sent - arrived < self.backlog && self.sent < self.limit {
-            let mut nanos = now;
-            if let Some(timetable) = self.timetable {
-                let number = p.sent * count + publisher as u64;
-                nanos = timetable.due(number);
-                if nanos > now || number >= self.limit {
-                    return;
-                }
-            }
-            let mut id = 0;
-            if self.qos > Qos::AtMostOnce {
-                let Some(free) = p.free.pop() else { return };
-                id = free;
-            }
-            p.template.append(id, p.sent, nanos, out);
-            p.sent += 1;
-            self.sent += 1;
         }
     }
 
@@ -194,12 +148,10 @@ impl Flow {
     /// A frame that came to a publisher.
     #[inline]
     pub fn acknowledged(&mut self, publisher: usize, frame: Frame, out: &mut Vec<u8>) {
-        let Frame::Ack(kind, id, good) = frame else { return };
-        self.tally.refused += u64::from(!good);
-        if kind == AckKind::PubRec && good {
-            append_ack(AckKind::PubRel, id, out);
+        let Some((id, good)) = settle(frame, out) else {
             return;
-        }
+        };
+        self.tally.refused += u64::from(!good);
         self.publishers[publisher].free.push(id);
         self.mark(publisher);
     }
@@ -207,18 +159,7 @@ impl Flow {
     /// A frame that came to a receiver.
     #[inline]
     pub fn received(&mut self, receiver: usize, frame: Frame, now: u64, out: &mut Vec<u8>) {
-        let stamp = match frame {
-            Frame::Publish(qos, id, stamp) => {
-                match qos {
-                    Qos::AtMostOnce => {}
-                    Qos::AtLeastOnce => append_ack(AckKind::PubAck, id, out),
-                    Qos::ExactlyOnce => append_ack(AckKind::PubRec, id, out),
-                }
-                stamp
-            }
-            Frame::Ack(AckKind::PubRel, id, _) => return append_ack(AckKind::PubComp, id, out),
-            _ => return,
-        };
+        let Some(stamp) = receive(frame, out) else { return };
         let r = &mut self.receivers[receiver];
         let sender = stamp.and_then(|stamp| {
             let publisher = stamp.publisher as usize;
@@ -241,11 +182,6 @@ impl Flow {
         self.tally.delivered += 1;
         self.latency.record(now.saturating_sub(stamp.nanos));
         self.mark(publisher);
-    }
-
-    /// Deliveries that are still to come.
-    pub fn outstanding(&self) -> u64 {
-        self.open().map(|(sent, next)| sent - next).sum()
     }
 
     /// Deliveries that did not come, among them those outstanding.
@@ -282,6 +218,67 @@ impl Flow {
     }
 }
 
+impl Traffic for Flow {
+    #[inline]
+    fn frame(&mut self, link: usize, frame: Frame, now: u64, out: &mut Vec<u8>) {
+        match link.checked_sub(self.publishers.len()) {
+            Some(receiver) => self.received(receiver, frame, now, out),
+            None => self.acknowledged(link, frame, out),
+        }
+    }
+
+    fn release(&mut self, now: u64) {
+        let Some(timetable) = self.timetable else { return };
+        while self.released < self.limit && timetable.due(self.released) <= now {
+            self.mark((self.released % self.publishers.len() as u64) as usize);
+            self.released += 1;
+        }
+    }
+
+    fn next_due(&self) -> Option<u64> {
+        let timetable = self.timetable?;
+        (self.released < self.limit).then(|| timetable.due(self.released))
+    }
+
+    fn next_dirty(&mut self) -> Option<usize> {
+        let publisher = self.dirty.pop()?;
+        self.publishers[publisher].dirty = false;
+        Some(publisher)
+    }
+
+    fn fill(&mut self, publisher: usize, now: u64, out: &mut Vec<u8>) {
+        let arrived = self.arrived(publisher);
+        let count = self.publishers.len() as u64;
+        let p = &mut self.publishers[publisher];
+        while p.sent - arrived < self.backlog && self.sent < self.limit {
+            let mut nanos = now;
+            if let Some(timetable) = self.timetable {
+                let number = p.sent * count + publisher as u64;
+                nanos = timetable.due(number);
+                if nanos > now || number >= self.limit {
+                    return;
+                }
+            }
+            let mut id = 0;
+            if self.qos > Qos::AtMostOnce {
+                let Some(free) = p.free.pop() else { return };
+                id = free;
+            }
+            p.template.append(id, p.sent, nanos, out);
+            p.sent += 1;
+            self.sent += 1;
+        }
+    }
+
+    fn outstanding(&self) -> u64 {
+        self.open().map(|(sent, next)| sent - next).sum()
+    }
+
+    fn moved(&self) -> u64 {
+        self.tally.delivered
+    }
+}
+
 /// How many publishers and receivers there are.
 pub fn parties(plan: &Plan) -> (usize, usize) {
     match plan.case {
@@ -292,7 +289,7 @@ pub fn parties(plan: &Plan) -> (usize, usize) {
 }
 
 /// What a publisher publishes to.
-fn topic(run: &str, publisher: usize) -> Utf8 {
+pub fn topic(run: &str, publisher: usize) -> Utf8 {
     Utf8::try_from(format!("bench/{run}/{publisher}")).unwrap_or_default()
 }
 
@@ -307,4 +304,4 @@ pub fn filter(case: Case, run: &str, receiver: usize) -> Utf8 {
 
 #[cfg(test)]
 #[path = "flow_tests.rs"]
-mod tests;
+pub mod tests;

@@ -3,15 +3,17 @@
 use super::*;
 use crate::bench::frame::scan;
 use crate::bench::{Server, Until};
-use headgate_mqtt_codec::Version;
+use headgate_mqtt_codec::{AckKind, Version};
 use std::time::Duration;
 
-fn plan(case: Case, qos: Qos, clients: usize, backlog: u64) -> Plan {
+/// A plan that nobody carries out.
+pub fn plan(case: Case, qos: Qos, clients: usize, backlog: u64) -> Plan {
     Plan {
         case,
         qos,
         clients,
         payload: 32,
+        subscriptions: 0,
         window: 3,
         backlog,
         rate: None,
@@ -20,6 +22,8 @@ fn plan(case: Case, qos: Qos, clients: usize, backlog: u64) -> Plan {
         pid: None,
         server: Server {
             address: "127.0.0.1:1".parse().unwrap(),
+            tls: None,
+            websocket: None,
             version: Version::V311,
             username: None,
             password: None,
@@ -33,11 +37,17 @@ fn published(flow: &mut Flow, now: u64) -> Vec<(usize, Frame)> {
     while let Some(publisher) = flow.next_dirty() {
         let mut out = Vec::new();
         flow.fill(publisher, now, &mut out);
-        let mut at = 0;
-        while let Some((frame, len)) = scan(&out[at..], Version::V311).unwrap() {
-            frames.push((publisher, frame));
-            at += len;
-        }
+        frames.extend(scanned(&out).into_iter().map(|frame| (publisher, frame)));
+    }
+    frames
+}
+
+/// The frames in these bytes.
+pub fn scanned(bytes: &[u8]) -> Vec<Frame> {
+    let (mut frames, mut at) = (Vec::new(), 0);
+    while let Some((frame, len)) = scan(&bytes[at..], Version::V311).unwrap() {
+        frames.push(frame);
+        at += len;
     }
     frames
 }

@@ -28,6 +28,15 @@ impl Stamp {
             nanos: u64::from_be_bytes(*payload[12..].first_chunk()?),
         })
     }
+
+    /// As it stands in a payload.
+    pub fn to_bytes(self) -> [u8; STAMP_LEN] {
+        let mut bytes = [0; STAMP_LEN];
+        bytes[..4].copy_from_slice(&self.publisher.to_be_bytes());
+        bytes[4..12].copy_from_slice(&self.sequence.to_be_bytes());
+        bytes[12..].copy_from_slice(&self.nanos.to_be_bytes());
+        bytes
+    }
 }
 
 /// A PUBLISH, encoded once.
@@ -86,6 +95,10 @@ pub enum Frame {
     Publish(Qos, u16, Option<Stamp>),
     /// An acknowledgement, and whether it is good news.
     Ack(AckKind, u16, bool),
+    /// CONNACK: whether we are let in, and whether our session was kept.
+    ConnAck(bool, bool),
+    /// SUBACK, and whether its last code is good news.
+    SubAck(bool),
     /// DISCONNECT with its reason.
     Disconnect(u8),
     /// Anything else.
@@ -102,11 +115,16 @@ pub fn scan(bytes: &[u8], version: Version) -> Result<Option<(Frame, usize)>, Be
         return Ok(None);
     };
     let frame = match bytes[0] >> 4 {
+        2 => match body {
+            [flags, code, ..] => Frame::ConnAck(*code == 0, flags & 1 == 1),
+            _ => return Err(BenchError::Malformed),
+        },
         3 => publish(bytes[0], body, version).ok_or(BenchError::Malformed)?,
         4 => ack(AckKind::PubAck, body)?,
         5 => ack(AckKind::PubRec, body)?,
         6 => ack(AckKind::PubRel, body)?,
         7 => ack(AckKind::PubComp, body)?,
+        9 => Frame::SubAck(body.len() > 2 && body[body.len() - 1] < 0x80),
         14 => Frame::Disconnect(body.first().copied().unwrap_or(0)),
         _ => Frame::Other,
     };
@@ -115,7 +133,7 @@ pub fn scan(bytes: &[u8], version: Version) -> Result<Option<(Frame, usize)>, Be
 
 /// Its length, and the Remaining Length. §2.1.4
 #[inline]
-pub fn fixed_header(bytes: &[u8]) -> Result<Option<(usize, usize)>, BenchError> {
+fn fixed_header(bytes: &[u8]) -> Result<Option<(usize, usize)>, BenchError> {
     let mut remaining = 0;
     for at in 1..5 {
         let Some(byte) = bytes.get(at) else {
@@ -162,6 +180,39 @@ pub fn append_ack(kind: AckKind, id: u16, out: &mut Vec<u8>) {
     let flags = u8::from(kind == AckKind::PubRel) << 1;
     let [high, low] = id.to_be_bytes();
     out.extend_from_slice(&[(kind.packet_type() as u8) << 4 | flags, 2, high, low]);
+}
+
+/// What a receiver answers. The stamp, if there is one, of a message that came.
+#[inline]
+pub fn receive(frame: Frame, out: &mut Vec<u8>) -> Option<Option<Stamp>> {
+    match frame {
+        Frame::Publish(qos, id, stamp) => {
+            match qos {
+                Qos::AtMostOnce => {}
+                Qos::AtLeastOnce => append_ack(AckKind::PubAck, id, out),
+                Qos::ExactlyOnce => append_ack(AckKind::PubRec, id, out),
+            }
+            Some(stamp)
+        }
+        Frame::Ack(AckKind::PubRel, id, _) => {
+            append_ack(AckKind::PubComp, id, out);
+            None
+        }
+        _ => None,
+    }
+}
+
+/// What a publisher answers. The identifier that is free again, and whether its message was taken.
+#[inline]
+pub fn settle(frame: Frame, out: &mut Vec<u8>) -> Option<(u16, bool)> {
+    let Frame::Ack(kind, id, good) = frame else {
+        return None;
+    };
+    if kind == AckKind::PubRec && good {
+        append_ack(AckKind::PubRel, id, out);
+        return None;
+    }
+    Some((id, good))
 }
 
 #[cfg(test)]

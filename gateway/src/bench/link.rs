@@ -1,51 +1,89 @@
-//! One connection under load: frames in, bytes out, never waiting.
+//! One connection under load: frames in, bytes out, never waiting. TLS and WebSocket, if there are any, are between
+//! the frames and the socket.
 
 use super::BenchError;
 use super::frame::{Frame, scan};
+use super::websocket::WebSocket;
 use headgate_mqtt_codec::Version;
 use mio::net::TcpStream;
+use rustls::ClientConnection;
 use std::io::{ErrorKind, Read, Write};
 
-/// A connection. What is not a whole frame yet is kept here; all links read into one buffer.
+/// TLS bytes that are read at a time: a few of its records.
+const RAW: usize = 64 * 1024;
+
+/// Where all links read into.
+pub struct Scratch {
+    raw: Vec<u8>,
+    plain: Vec<u8>,
+}
+
+impl Scratch {
+    /// With room for the largest frame.
+    pub fn new(room: usize) -> Self {
+        Self {
+            raw: vec![0; RAW.min(room)],
+            plain: vec![0; room],
+        }
+    }
+}
+
+/// A connection. What is not a whole frame yet is kept here.
 pub struct Link {
     /// The socket.
-    pub stream: TcpStream,
+    pub socket: TcpStream,
     rest: Vec<u8>,
-    /// Bytes that wait to be written.
+    /// Bytes of MQTT that wait to be written.
     pub output: Vec<u8>,
     written: usize,
+    tls: Option<Box<ClientConnection>>,
+    websocket: Option<Box<WebSocket>>,
+    closed: bool,
 }
 
 impl Link {
-    /// Nothing read, nothing to write.
-    pub fn new(stream: TcpStream) -> Self {
+    /// Nothing read; what the layers say first waits to be written.
+    pub fn new(socket: TcpStream, tls: Option<ClientConnection>, websocket: Option<WebSocket>) -> Self {
+        let mut tls = tls.map(Box::new);
+        if let Some(tls) = &mut tls {
+            tls.set_buffer_limit(None); // what is outstanding is bounded by whoever fills `output`
+        }
         Self {
-            stream,
+            socket,
             rest: Vec::new(),
             output: Vec::new(),
             written: 0,
+            tls,
+            websocket: websocket.map(Box::new),
+            closed: false,
         }
     }
 
-    /// Hands over all whole frames that are there. `scratch` must have room for the largest frame.
+    /// Whether the layers have agreed with the server's.
+    pub fn is_open(&self) -> bool {
+        self.tls.as_ref().is_none_or(|tls| !tls.is_handshaking())
+            && self
+                .websocket
+                .as_ref()
+                .is_none_or(|websocket| websocket.is_open())
+    }
+
+    /// Hands over all whole frames that are there.
     pub fn read(
         &mut self,
-        scratch: &mut [u8],
+        scratch: &mut Scratch,
         version: Version,
         mut take: impl FnMut(Frame, &mut Vec<u8>),
     ) -> Result<(), BenchError> {
         loop {
             let kept = self.rest.len();
-            let read = match self.stream.read(&mut scratch[kept..]) {
-                Ok(0) => return Err(BenchError::Closed(None)),
-                Ok(read) => read,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error.into()),
+            let Some((end, more)) = self.fetch(scratch, kept)? else {
+                return Ok(());
             };
-            scratch[..kept].copy_from_slice(&self.rest);
-            let (mut at, end) = (0, kept + read);
-            while let Some((frame, len)) = scan(&scratch[at..end], version)? {
+            let bytes = &mut scratch.plain[..];
+            bytes[..kept].copy_from_slice(&self.rest);
+            let mut at = 0;
+            while let Some((frame, len)) = scan(&bytes[at..end], version)? {
                 if let Frame::Disconnect(reason) = frame {
                     return Err(BenchError::Closed(Some(reason)));
                 }
@@ -53,24 +91,108 @@ impl Link {
                 at += len;
             }
             self.rest.clear();
-            self.rest.extend_from_slice(&scratch[at..end]);
-            if self.rest.len() == scratch.len() {
+            self.rest.extend_from_slice(&bytes[at..end]);
+            if self.rest.len() == bytes.len() {
                 return Err(BenchError::Malformed); // larger than anything we sent
             }
-            if end < scratch.len() {
+            if self.closed {
+                return Err(BenchError::Closed(None));
+            }
+            if !more {
                 return Ok(()); // the socket is empty: its next bytes wake us again
             }
         }
     }
 
+    /// Bytes of MQTT, without regard to frames; `None` if there are none now.
+    pub fn read_bytes<'a>(&mut self, scratch: &'a mut Scratch) -> Result<Option<&'a [u8]>, BenchError> {
+        let Some((end, _)) = self.fetch(scratch, 0)? else {
+            return Ok(None);
+        };
+        if end == 0 && self.closed {
+            return Err(BenchError::Closed(None));
+        }
+        Ok(Some(&scratch.plain[..end]))
+    }
+
+    /// What was read by [`Link::read_bytes`] and is no whole frame.
+    pub fn put_back(&mut self, bytes: &[u8]) {
+        self.rest.extend_from_slice(bytes);
+    }
+
+    /// Reads once, behind the first `start` bytes: where they end, and whether the socket may have more.
+    fn fetch(&mut self, scratch: &mut Scratch, start: usize) -> Result<Option<(usize, bool)>, BenchError> {
+        let Scratch { raw, plain } = scratch;
+        let into = match self.tls {
+            Some(_) => &mut raw[..],
+            None => &mut plain[start..],
+        };
+        let read = loop {
+            match self.socket.read(into) {
+                Ok(0) => return Err(BenchError::Closed(None)),
+                Ok(read) => break read,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        };
+        let more = read == into.len();
+        let mut end = start;
+        match &mut self.tls {
+            None => end += read,
+            Some(tls) => {
+                let mut fresh = &raw[..read];
+                while !fresh.is_empty() {
+                    tls.read_tls(&mut fresh)?;
+                    let state = tls.process_new_packets().map_err(BenchError::tls)?;
+                    let came = state.plaintext_bytes_to_read();
+                    if plain.len() < end + came {
+                        plain.resize(end + came, 0);
+                    }
+                    tls.reader().read_exact(&mut plain[end..end + came])?;
+                    end += came;
+                    if state.peer_has_closed() {
+                        self.closed = true;
+                        break;
+                    }
+                }
+            }
+        }
+        if let Some(websocket) = &mut self.websocket {
+            end = start + websocket.unwrap(&mut plain[start..end])?;
+        }
+        Ok(Some((end, more)))
+    }
+
     /// Writes as much as the socket takes; the rest waits until it is writable.
     pub fn flush(&mut self) -> Result<(), BenchError> {
-        while self.written < self.output.len() {
-            match self.stream.write(&self.output[self.written..]) {
+        let bytes = match &mut self.websocket {
+            Some(websocket) => {
+                websocket.wrap(&mut self.output);
+                &mut websocket.out
+            }
+            None => &mut self.output,
+        };
+        if let Some(tls) = &mut self.tls {
+            tls.writer().write_all(bytes)?;
+            bytes.clear();
+            while tls.wants_write() {
+                match tls.write_tls(&mut self.socket) {
+                    Ok(0) => return Err(BenchError::Closed(None)),
+                    Ok(_) => {}
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            return Ok(());
+        }
+        while self.written < bytes.len() {
+            match self.socket.write(&bytes[self.written..]) {
                 Ok(0) => return Err(BenchError::Closed(None)),
                 Ok(written) => self.written += written,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.output.drain(..self.written);
+                    bytes.drain(..self.written);
                     self.written = 0;
                     return Ok(());
                 }
@@ -78,7 +200,7 @@ impl Link {
                 Err(error) => return Err(error.into()),
             }
         }
-        self.output.clear();
+        bytes.clear();
         self.written = 0;
         Ok(())
     }

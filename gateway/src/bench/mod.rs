@@ -1,8 +1,9 @@
-//! `headgate bench`: load on any MQTT broker over TCP, and what it costs.
+//! `headgate bench`: load on any MQTT broker over TCP, TLS and WebSocket, and what it costs.
 //!
-//! One thread, one epoll. [`flow`] decides what is sent and judges what comes, without I/O; [`load`] moves its
-//! bytes; [`mod@connections`] measures connections as such. The handshakes go through the codec, everything that
-//! happens once for each message through [`frame`].
+//! One thread, one epoll. [`flow`], [`offline_flow`], [`retained_flow`] and [`wildcard_flow`] decide what is sent and
+//! judge what comes, without I/O; [`network`] moves their bytes; a module beside each says in which steps;
+//! [`mod@connections`] measures connections as such. The handshakes go through the codec, everything that happens
+//! once for each message through [`frame`].
 //!
 //! Always true: only messages that were delivered count; what is outstanding is bounded; a run ends by itself.
 
@@ -12,11 +13,21 @@ mod frame;
 mod histogram;
 mod link;
 mod load;
+mod network;
+mod offline;
+mod offline_flow;
 mod process;
 mod report;
+mod retained;
+mod retained_flow;
 mod sequence;
 mod server;
+mod websocket;
+mod wildcard_flow;
+mod wildcards;
+mod window;
 
+use crate::client::explain;
 use headgate_mqtt_codec::{DecodeError, Qos, ReasonCode};
 use std::io;
 use std::time::Duration;
@@ -25,6 +36,7 @@ pub use frame::STAMP_LEN;
 pub use load::usual;
 pub use report::{HEADING, Report, connections};
 pub use server::Server;
+pub use wildcard_flow::{MIN_SESSIONS, MIN_SUBSCRIPTIONS};
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -35,6 +47,12 @@ pub enum Case {
     FanIn,
     /// One publisher, N subscribers to its topic.
     FanOut,
+    /// Messages are stored for N sessions whose clients are away; then these come back and drain them.
+    Offline,
+    /// N subscribers get many retained messages, some at a time.
+    Retained,
+    /// Messages to N sessions with many subscriptions, exact and by wildcards.
+    Wildcards,
     /// N connections that do nothing.
     Idle,
     /// Clients come and go.
@@ -48,6 +66,9 @@ impl Case {
             Self::Pairs => "pairs",
             Self::FanIn => "fan-in",
             Self::FanOut => "fan-out",
+            Self::Offline => "offline",
+            Self::Retained => "retained",
+            Self::Wildcards => "wildcards",
             Self::Idle => "idle",
             Self::Connect => "connect",
         }
@@ -59,7 +80,7 @@ impl Case {
 pub enum Until {
     /// After this time, which begins after the warm-up.
     Elapsed(Duration),
-    /// After so many messages were published, or connections made.
+    /// After so many messages were published, stored or retained, or connections made.
     Count(u64),
 }
 
@@ -74,7 +95,10 @@ pub struct Plan {
     pub clients: usize,
     /// Bytes of a payload.
     pub payload: usize,
-    /// Unacknowledged messages for each publisher (QoS 1 and 2); connections that are being made at a time.
+    /// Subscriptions of all sessions together, where a case has many.
+    pub subscriptions: u64,
+    /// Unacknowledged messages for each publisher (QoS 1 and 2); connections that are being made at a time, or
+    /// subscribers that are being sent retained messages.
     pub window: usize,
     /// Undelivered messages for each publisher.
     pub backlog: u64,
@@ -91,13 +115,17 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Carries it out; `progress` is told now and then how far it is.
-    pub fn run(&self, progress: &mut dyn FnMut(String)) -> Result<Report, BenchError> {
-        match self.case {
+    /// Carries it out; `progress` is told now and then how far it is. Most cases have one report.
+    pub fn run(&self, progress: &mut dyn FnMut(String)) -> Result<Vec<Report>, BenchError> {
+        let report = match self.case {
+            Case::Offline => return offline::run(self, progress),
+            Case::Retained => retained::run(self, progress),
+            Case::Wildcards => wildcards::run(self, progress),
             Case::Idle => connections::idle(self, progress),
             Case::Connect => connections::connect(self, progress),
-            _ => load::run(self, progress),
-        }
+            Case::Pairs | Case::FanIn | Case::FanOut => load::run(self, progress),
+        };
+        Ok(vec![report?])
     }
 }
 
@@ -130,6 +158,12 @@ pub enum BenchError {
     /// The broker went away.
     #[error("the broker closed a connection{}", .0.map_or(String::new(), |reason| format!(" with reason 0x{reason:02x}")))]
     Closed(Option<u8>),
+    /// TLS could not be agreed on, or was broken.
+    #[error("TLS failed: {0}")]
+    Tls(String),
+    /// The broker does not speak WebSocket there.
+    #[error("WebSocket failed: {0}")]
+    WebSocket(String),
     /// The network failed.
     #[error("a connection broke: {0}")]
     Io(#[from] io::Error),
@@ -141,4 +175,10 @@ pub enum BenchError {
         /// Why it is not.
         cause: io::Error,
     },
+}
+
+impl BenchError {
+    fn tls(error: rustls::Error) -> Self {
+        Self::Tls(explain(&io::Error::other(error)))
+    }
 }

@@ -1,7 +1,7 @@
-//! What a process has used, from /proc/PID/stat and /proc/PID/status.
+//! What a process has used, from /proc/PID/stat, /proc/PID/status and /proc/PID/io.
 
-use super::BenchError;
-use std::time::Duration;
+use super::{BenchError, Plan};
+use std::time::{Duration, Instant};
 
 /// The kernel tells times in hundredths of a second, whatever its own tick is.
 const TICK: Duration = Duration::from_millis(10);
@@ -13,6 +13,8 @@ pub struct Usage {
     pub cpu: Duration,
     /// Memory it holds now.
     pub rss_bytes: u64,
+    /// What it caused to be written to disks; `None` if we may not know.
+    pub written_bytes: Option<u64>,
 }
 
 impl Usage {
@@ -26,7 +28,35 @@ impl Usage {
         Ok(Self {
             cpu: cpu(&read("stat")?).unwrap_or_default(),
             rss_bytes: rss_bytes(&read("status")?).unwrap_or_default(),
+            written_bytes: read("io").ok().and_then(|io| written_bytes(&io)),
         })
+    }
+}
+
+/// A moment, and what was used until then.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark {
+    /// When.
+    pub at: Instant,
+    /// By the broker, if its process is known.
+    pub broker: Option<Usage>,
+    /// By ourselves.
+    pub own: Usage,
+}
+
+impl Mark {
+    /// Now.
+    pub fn now(plan: &Plan) -> Result<Self, BenchError> {
+        Ok(Self {
+            broker: plan.pid.map(|pid| Usage::of(Some(pid))).transpose()?,
+            own: Usage::of(None)?,
+            at: Instant::now(),
+        })
+    }
+
+    /// Seconds between the two.
+    pub fn since(&self, before: &Self) -> f64 {
+        self.at.duration_since(before.at).as_secs_f64()
     }
 }
 
@@ -44,6 +74,11 @@ fn rss_bytes(status: &str) -> Option<u64> {
     Some(kilobytes * 1_024)
 }
 
+fn written_bytes(io: &str) -> Option<u64> {
+    let line = io.lines().find_map(|line| line.strip_prefix("write_bytes:"))?;
+    line.trim().parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,5 +94,12 @@ mod tests {
     fn memory_is_in_kilobytes() {
         assert_eq!(rss_bytes("Name:\ta\nVmRSS:\t    8192 kB\n"), Some(8 << 20));
         assert_eq!(rss_bytes("Name:\ta\n"), None);
+    }
+
+    #[test]
+    fn what_was_written_is_in_bytes() {
+        let io = "wchar: 9\nread_bytes: 1\nwrite_bytes: 4096\ncancelled_write_bytes: 0\n";
+        assert_eq!(written_bytes(io), Some(4_096));
+        assert_eq!(written_bytes("wchar: 9\n"), None);
     }
 }

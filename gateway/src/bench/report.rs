@@ -1,17 +1,19 @@
 //! What was measured, for people and for machines.
 
+use super::flow::Tally;
 use super::histogram::Histogram;
-use super::process::Usage;
-use super::{Case, Plan};
+use super::process::Mark;
+use super::{Case, Plan, wildcard_flow};
 use headgate_mqtt_codec::Qos;
 use serde::Serialize;
-use std::time::Duration;
 
 /// What was measured in one run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// Name of the case.
     pub case: &'static str,
+    /// What is around MQTT: tcp, tls, ws or wss.
+    pub transport: &'static str,
     /// Protocol version.
     pub version: String,
     /// QoS of its messages.
@@ -30,14 +32,20 @@ pub struct Report {
     pub seconds: f64,
     /// Seconds of CPU time the broker took for a million deliveries, or connections.
     pub cpu_s_per_million: Option<f64>,
+    /// Microseconds of CPU time the broker took for each publish, whoever got it.
+    pub cpu_us_per_publish: Option<f64>,
     /// CPU seconds that the broker took for each second.
     pub broker_busy: Option<f64>,
     /// CPU seconds that we took for each second: near 1 we are what limits.
     pub generator_busy: f64,
     /// The broker's memory at the end.
     pub rss_bytes: Option<u64>,
+    /// What the broker wrote to disks meanwhile.
+    pub written_bytes: Option<u64>,
     /// What became of the messages.
     pub messages: Option<Messages>,
+    /// What was subscribed to before.
+    pub subscriptions: Option<Subscriptions>,
     /// What became of the connections.
     pub connections: Option<Connections>,
     /// How long a message, or a CONNACK, took, in microseconds.
@@ -63,6 +71,50 @@ pub struct Messages {
     pub refused: u64,
     /// Nothing came any more, although something was to come.
     pub stalled: bool,
+}
+
+impl Messages {
+    /// So many in these seconds.
+    pub fn new(delivered: u64, seconds: f64, lost: u64, tally: Tally) -> Self {
+        Self {
+            delivered,
+            per_second: delivered as f64 / seconds,
+            lost,
+            duplicates: tally.duplicates,
+            reordered: tally.reordered,
+            foreign: tally.foreign,
+            refused: tally.refused,
+            stalled: false,
+        }
+    }
+}
+
+/// What was subscribed to.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Subscriptions {
+    /// How many.
+    pub made: u64,
+    /// That by the seconds it took.
+    pub per_second: f64,
+    /// Microseconds of the broker's CPU time for each.
+    pub cpu_us_each: Option<f64>,
+    /// Growth of the broker's memory for each.
+    pub rss_bytes_each: Option<f64>,
+}
+
+impl Subscriptions {
+    /// So many between the two.
+    pub fn new(made: u64, before: &Mark, after: &Mark) -> Self {
+        let broker = after.broker.zip(before.broker);
+        Self {
+            made,
+            per_second: made as f64 / after.since(before),
+            cpu_us_each: broker
+                .map(|(after, before)| (after.cpu - before.cpu).as_secs_f64() * 1e6 / made as f64),
+            rss_bytes_each: broker
+                .map(|(after, before)| after.rss_bytes.saturating_sub(before.rss_bytes) as f64 / made as f64),
+        }
+    }
 }
 
 /// What became of the connections.
@@ -103,19 +155,13 @@ impl Latency {
 
 impl Report {
     /// What all cases have in common. `units` are what the CPU time is divided by.
-    pub fn new(
-        plan: &Plan,
-        seconds: f64,
-        units: u64,
-        broker: (Option<Usage>, Option<Usage>),
-        own: Duration,
-    ) -> Self {
-        let cpu = broker
-            .1
-            .zip(broker.0)
-            .map(|(after, before)| (after.cpu - before.cpu).as_secs_f64());
+    pub fn new(plan: &Plan, seconds: f64, units: u64, (before, after): (&Mark, &Mark)) -> Self {
+        let broker = after.broker.zip(before.broker);
+        let cpu = broker.map(|(after, before)| (after.cpu - before.cpu).as_secs_f64());
+        let own = (after.own.cpu - before.own.cpu).as_secs_f64();
         Self {
             case: plan.case.name(),
+            transport: plan.server.transport(),
             version: plan.server.version.to_string(),
             qos: plan.qos as u8,
             clients: plan.clients,
@@ -125,10 +171,14 @@ impl Report {
             rate: plan.rate,
             seconds,
             cpu_s_per_million: cpu.filter(|_| units > 0).map(|cpu| cpu * 1e6 / units as f64),
+            cpu_us_per_publish: None,
             broker_busy: cpu.map(|cpu| cpu / seconds),
-            generator_busy: own.as_secs_f64() / seconds,
-            rss_bytes: broker.1.map(|usage| usage.rss_bytes),
+            generator_busy: own / seconds,
+            rss_bytes: after.broker.map(|usage| usage.rss_bytes),
+            written_bytes: broker
+                .and_then(|(after, before)| Some(after.written_bytes?.saturating_sub(before.written_bytes?))),
             messages: None,
+            subscriptions: None,
             connections: None,
             latency_us: None,
         }
@@ -144,6 +194,12 @@ impl Report {
         }
         let m = self.messages?;
         let qos = self.qos;
+        if case == Case::Wildcards.name() && m.lost + m.foreign > 0 {
+            return Some(format!(
+                "{case}: {} copies did not come, {} came to the wrong session",
+                m.lost, m.foreign
+            ));
+        }
         if m.lost > 0 && qos > Qos::AtMostOnce as u8 {
             return Some(format!("{case}: {} messages of QoS {qos} did not come", m.lost));
         }
@@ -167,16 +223,19 @@ impl Report {
             (_, Some(c)) => (c.made, c.per_second),
             _ => (0, 0.0),
         };
-        let micros = |pick: fn(&Latency) -> f64| or_dash(self.latency_us.map(|l| format!("{:.0}", pick(&l))));
+        let latency = self.latency_us.filter(|_| self.latency_counts());
+        let micros = |pick: fn(&Latency) -> f64| or_dash(latency.map(|l| format!("{:.0}", pick(&l))));
         format!(
-            "{:<8} {:>3} {:>7} {:>7} {:>11} {:>10.0} {:>9} {:>8} {:>4.0}% {:>8} {:>8} {:>8} {:>9}  {}",
+            "{:<9} {:<4} {:>3} {:>7} {:>7} {:>11} {:>10.0} {:>9} {:>7} {:>8} {:>4.0}% {:>8} {:>8} {:>8} {:>9}  {}",
             self.case,
+            self.transport,
             self.qos,
             self.clients,
             self.payload,
             count,
             rate,
             or_dash(self.cpu_s_per_million.map(|cpu| format!("{cpu:.3}"))),
+            or_dash(self.cpu_us_per_publish.map(|cpu| format!("{cpu:.2}"))),
             or_dash(self.rss_bytes.map(|bytes| format!("{:.1}", bytes as f64 / 1e6))),
             self.generator_busy * 100.0,
             micros(|l| l.p50),
@@ -185,6 +244,11 @@ impl Report {
             micros(|l| l.max),
             self.remarks(),
         )
+    }
+
+    /// In a closed loop latency is the length of the queue that the backlog allows, unless that is one message.
+    fn latency_counts(&self) -> bool {
+        self.rate.is_some() || self.backlog == 1 || self.connections.is_some()
     }
 
     fn remarks(&self) -> String {
@@ -203,6 +267,10 @@ impl Report {
             counts.push((c.failed, "failed"));
             remarks.extend(c.rss_bytes_each.map(|bytes| format!("{bytes:.0} bytes each")));
         }
+        if let Some(s) = self.subscriptions {
+            remarks.push(format!("{} subscriptions, {:.0} a second", s.made, s.per_second));
+            remarks.extend(s.rss_bytes_each.map(|bytes| format!("{bytes:.0} bytes each")));
+        }
         let counts = counts.into_iter().filter(|(count, _)| *count > 0);
         remarks.extend(counts.map(|(count, what)| format!("{count} {what}")));
         if self.messages.is_some_and(|m| m.stalled) {
@@ -217,14 +285,15 @@ impl Report {
 }
 
 /// Above [`Report::row`].
-pub const HEADING: &str = "case     qos clients payload       count   a second  CPU s/M   RSS MB   gen   p50 us   p99 us p99.9 us    max us  remarks";
+pub const HEADING: &str = "case      over qos clients payload       count   a second   CPU s/M  us/pub   RSS MB   gen   p50 us   p99 us p99.9 us    max us  remarks";
 
 /// Most connections that a case opens at a time.
 pub fn connections(case: Case, clients: usize, window: usize) -> usize {
     match case {
         Case::Pairs => 2 * clients,
-        Case::FanIn | Case::FanOut => clients + 1,
-        Case::Idle => clients,
+        Case::FanIn | Case::FanOut | Case::Retained => clients + 1,
+        Case::Wildcards => clients + wildcard_flow::publishers(clients),
+        Case::Idle | Case::Offline => clients,
         Case::Connect => window,
     }
 }

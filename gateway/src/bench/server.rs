@@ -2,24 +2,43 @@
 //! load begins.
 
 use super::BenchError;
-use bytes::{Bytes, BytesMut};
+use super::link::{Link, Scratch};
+use super::websocket::WebSocket;
+use bytes::{Buf, Bytes, BytesMut};
 use headgate_mqtt_codec::{
     Connect, Decoder, MAX_PACKET_SIZE, Packet, PacketId, Qos, ReasonCode, Subscribe, SubscribeFilter,
     SubscribeOptions, Utf8, Version, encode,
 };
-use socket2::{Domain, Protocol, Socket, Type};
-use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use mio::net::TcpStream;
+use rustls::{ClientConfig, ClientConnection};
+use rustls_pki_types::ServerName;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// For a connection, and for each answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a session is kept that outlives its connection; longer than any run.
+const EXPIRY_SECONDS: u32 = 7_200;
+
+/// Bytes that a handshake reads at a time.
+const HANDSHAKE: usize = 4 * 1024;
+
+/// EINPROGRESS
+const IN_PROGRESS: i32 = 115;
 
 /// The broker, and as whom we come.
 #[derive(Clone, Debug)]
 pub struct Server {
     /// Where.
     pub address: SocketAddr,
+    /// TLS around everything, and whose certificate is wanted.
+    pub tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    /// WebSocket around MQTT, at this path.
+    pub websocket: Option<String>,
     /// Protocol version.
     pub version: Version,
     /// User name.
@@ -29,9 +48,19 @@ pub struct Server {
 }
 
 impl Server {
+    /// What is around MQTT.
+    pub fn transport(&self) -> &'static str {
+        match (&self.tls, &self.websocket) {
+            (None, None) => "tcp",
+            (Some(_), None) => "tls",
+            (None, Some(_)) => "ws",
+            (Some(_), Some(_)) => "wss",
+        }
+    }
+
     /// A socket that is not connected yet. The loopback has sixteen million addresses with 28,000 ports each:
     /// `number` picks one of 1,000.
-    pub fn socket(&self, number: usize) -> std::io::Result<Socket> {
+    fn socket(&self, number: usize) -> std::io::Result<Socket> {
         let socket = Socket::new(
             Domain::for_address(self.address),
             Type::STREAM,
@@ -46,21 +75,50 @@ impl Server {
         Ok(socket)
     }
 
-    /// The CONNECT of this client.
-    pub fn connect_packet(&self, client_id: &str) -> Vec<u8> {
+    fn link(&self, socket: Socket) -> Result<Link, BenchError> {
+        let tls = self.tls.clone();
+        let tls = tls.map(|(config, name)| ClientConnection::new(config, name));
+        let websocket = self.websocket.as_ref();
+        let websocket = websocket.map(|path| WebSocket::new(&self.address.to_string(), path));
+        Ok(Link::new(
+            TcpStream::from_std(socket.into()),
+            tls.transpose().map_err(BenchError::tls)?,
+            websocket,
+        ))
+    }
+
+    /// The CONNECT of this client, whose session outlives the connection unless it is `clean`.
+    pub fn connect_packet(&self, client_id: &str, clean: bool) -> Vec<u8> {
         let client_id = Utf8::try_from(client_id.to_owned()).unwrap_or_default();
-        let connect = Connect {
+        let mut connect = Connect {
+            clean_start: clean,
             username: self.username.clone(),
             password: self.password.clone(),
             ..Connect::new(self.version, client_id)
         };
+        connect.properties.session_expiry = (!clean).then_some(EXPIRY_SECONDS);
         let mut out = BytesMut::new();
         encode(&Packet::Connect(Box::new(connect)), self.version, &mut out);
         out.to_vec()
     }
 
-    /// Connects and waits to be let in.
-    pub fn enter(&self, client_id: &str, number: usize) -> Result<Guest, BenchError> {
+    /// Begins to connect and does not wait.
+    pub fn begin(&self, number: usize) -> Result<Link, BenchError> {
+        let socket = self.socket(number)?;
+        socket.set_nonblocking(true)?;
+        // Whether it succeeds is told when the socket is writable.
+        match socket.connect(&self.address.into()) {
+            Err(error)
+                if error.raw_os_error() != Some(IN_PROGRESS) && error.kind() != ErrorKind::WouldBlock =>
+            {
+                Err(error.into())
+            }
+            _ => self.link(socket),
+        }
+    }
+
+    /// Connects, and waits until TLS and WebSocket have agreed.
+    pub fn open(&self, number: usize) -> Result<Guest, BenchError> {
         let failed = |cause| BenchError::Connect {
             address: self.address.to_string(),
             cause,
@@ -69,16 +127,28 @@ impl Server {
         socket
             .connect_timeout(&self.address.into(), PATIENCE)
             .map_err(failed)?;
-        let stream = TcpStream::from(socket);
-        stream.set_read_timeout(Some(PATIENCE))?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.set_write_timeout(Some(PATIENCE))?;
         let mut guest = Guest {
-            stream,
+            link: self.link(socket)?,
+            scratch: Scratch::new(HANDSHAKE),
             input: BytesMut::new(),
             decoder: Decoder::client(self.version, MAX_PACKET_SIZE),
             version: self.version,
             receive_maximum: u16::MAX,
         };
-        guest.stream.write_all(&self.connect_packet(client_id))?;
+        guest.link.flush()?;
+        while !guest.link.is_open() {
+            guest.read()?;
+            guest.link.flush()?;
+        }
+        Ok(guest)
+    }
+
+    /// Connects and waits to be let in.
+    pub fn enter(&self, client_id: &str, clean: bool, number: usize) -> Result<Guest, BenchError> {
+        let mut guest = self.open(number)?;
+        guest.send(&self.connect_packet(client_id, clean))?;
         match guest.recv()? {
             Packet::ConnAck(ack) if ack.code == ReasonCode::Success => {
                 if let Some(maximum) = ack.properties.receive_maximum {
@@ -92,9 +162,10 @@ impl Server {
     }
 }
 
-/// A connection that the broker let in.
+/// A connection on its way in.
 pub struct Guest {
-    stream: TcpStream,
+    link: Link,
+    scratch: Scratch,
     input: BytesMut,
     decoder: Decoder,
     version: Version,
@@ -103,43 +174,76 @@ pub struct Guest {
 }
 
 impl Guest {
+    fn send(&mut self, bytes: &[u8]) -> Result<(), BenchError> {
+        self.link.output.extend_from_slice(bytes);
+        self.link.flush()
+    }
+
     fn recv(&mut self) -> Result<Packet, BenchError> {
         loop {
             if let Some(packet) = self.decoder.decode(&mut self.input)? {
                 return Ok(packet);
             }
-            let mut bytes = [0; 1_024];
-            match self.stream.read(&mut bytes)? {
-                0 => return Err(BenchError::Closed(None)),
-                n => self.input.extend_from_slice(&bytes[..n]),
-            }
+            self.read()?;
         }
     }
 
-    /// Subscribes and waits for the answer.
-    pub fn subscribe(&mut self, filter: Utf8, qos: Qos) -> Result<(), BenchError> {
-        let options = SubscribeOptions::qos(qos);
-        let subscribe = Subscribe {
-            packet_id: PacketId::MIN,
-            identifier: None,
-            user_properties: Vec::new(),
-            filters: vec![SubscribeFilter { filter, options }],
-        };
-        let mut out = BytesMut::new();
-        encode(&Packet::Subscribe(Box::new(subscribe)), self.version, &mut out);
-        self.stream.write_all(&out)?;
+    fn read(&mut self) -> Result<(), BenchError> {
+        match self.link.read_bytes(&mut self.scratch)? {
+            Some(bytes) => self.input.extend_from_slice(bytes),
+            None => return Err(std::io::Error::from(ErrorKind::TimedOut).into()),
+        }
+        Ok(())
+    }
+
+    /// Subscribes to one or more filters and waits for the answer.
+    pub fn subscribe(&mut self, filters: Vec<Utf8>, qos: Qos) -> Result<(), BenchError> {
+        let wanted = filters.len();
+        self.send(&subscribe_packet(filters, qos, self.version))?;
         match self.recv()? {
-            Packet::SubAck(ack) => match ack.codes.first() {
-                Some(code) if (*code as u8) == qos as u8 => Ok(()),
-                code => Err(BenchError::NotSubscribed(code.copied().unwrap_or_default())),
-            },
+            Packet::SubAck(ack) => {
+                let refused = ack.codes.iter().find(|code| **code as u8 != qos as u8);
+                match refused {
+                    None if ack.codes.len() == wanted => Ok(()),
+                    code => Err(BenchError::NotSubscribed(code.copied().unwrap_or_default())),
+                }
+            }
             other => Err(BenchError::Unexpected(other.packet_type().to_string())),
         }
     }
 
-    /// From now on nobody waits for it.
-    pub fn into_stream(self) -> std::io::Result<TcpStream> {
-        self.stream.set_nonblocking(true)?;
-        Ok(self.stream)
+    /// Says goodbye, and waits until the broker has closed.
+    pub fn leave(mut self) -> Result<(), BenchError> {
+        self.send(&DISCONNECT)?;
+        // It may send what it had begun to, and close or reset: gone is gone.
+        while let Ok(Some(_)) = self.link.read_bytes(&mut self.scratch) {}
+        Ok(())
     }
+
+    /// From now on nobody waits for it.
+    pub fn into_link(mut self) -> Result<Link, BenchError> {
+        SockRef::from(&self.link.socket).set_nonblocking(true)?;
+        self.link.put_back(self.input.chunk());
+        Ok(self.link)
+    }
+}
+
+/// DISCONNECT, the same in all versions. §3.14
+pub const DISCONNECT: [u8; 2] = [0xe0, 0];
+
+/// SUBSCRIBE to these filters.
+pub fn subscribe_packet(filters: Vec<Utf8>, qos: Qos, version: Version) -> Vec<u8> {
+    let options = SubscribeOptions::qos(qos);
+    let filters = filters.into_iter();
+    let subscribe = Subscribe {
+        packet_id: PacketId::MIN,
+        identifier: None,
+        user_properties: Vec::new(),
+        filters: filters
+            .map(|filter| SubscribeFilter { filter, options })
+            .collect(),
+    };
+    let mut out = BytesMut::new();
+    encode(&Packet::Subscribe(Box::new(subscribe)), version, &mut out);
+    out.to_vec()
 }

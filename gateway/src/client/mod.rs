@@ -15,4 +15,4 @@ pub use incoming::Incoming;
 pub use link::Link;
 pub use outgoing::Outgoing;
 pub use target::Target;
-pub use tls::TlsFiles;
+pub use tls::{TlsFiles, explain};

@@ -2,16 +2,29 @@
 
 use super::connection::{qos, text, version};
 use super::{Outcome, say};
-use crate::bench::{Case, HEADING, Plan, STAMP_LEN, Server, Until, connections, usual};
+use crate::bench::{
+    Case, HEADING, MIN_SESSIONS, MIN_SUBSCRIPTIONS, Plan, STAMP_LEN, Server, Until, connections, usual,
+};
+use crate::client::TlsFiles;
 use clap::{ArgAction, Args};
 use headgate_mqtt_codec::{Qos, Version};
+use rustls::client::Resumption;
+use rustls_pki_types::ServerName;
+use std::error::Error;
 use std::net::ToSocketAddrs;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Nobody wants more by accident.
 const MAX_CONNECTIONS: usize = 100_000;
 const MAX_BACKLOG: u64 = 1_000_000;
 const MAX_BYTES: u64 = 4 << 30;
+const MAX_SUBSCRIPTIONS: u64 = 10_000_000;
+
+/// What is stored, or retained, if nothing is said.
+const STORED: u64 = 50_000;
+const RETAINED: u64 = 10_000;
 
 /// Put load on an MQTT broker and measure what it costs.
 ///
@@ -23,16 +36,18 @@ pub struct BenchCommand {
     /// What to measure; several run one after the other.
     #[arg(value_enum, required = true, value_name = "CASE")]
     cases: Vec<Case>,
-    /// QoS of publishing and of subscribing; may be given several times.
-    #[arg(short, long, default_value = "0", value_parser = qos)]
+    /// QoS of publishing and of subscribing, 0 unless given; may be given several times. `offline` has 1 and 2 only,
+    /// 1 unless given; `wildcards` has 0 only.
+    #[arg(short, long, value_parser = qos)]
     qos: Vec<Qos>,
-    /// Publishers, subscribers, pairs of them or connections, as the case has it.
+    /// Publishers, subscribers, pairs of them, sessions or connections, as the case has it.
     #[arg(short, long, value_name = "N", default_value_t = 100, value_parser = count)]
     clients: usize,
     /// Bytes of a payload; the first 20 are ours.
     #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = payload)]
     payload: usize,
-    /// Unacknowledged messages of each publisher at QoS 1 and 2 (20; fan-in 10); clients of `connect` that come at a time (8).
+    /// Unacknowledged messages of each publisher at QoS 1 and 2 (20; fan-in 10); clients of `connect` and subscribers of
+    /// `retained` that come at a time (8).
     #[arg(long, value_name = "N", value_parser = window)]
     window: Option<usize>,
     /// Messages of each publisher that have not come to all its subscribers (QoS 0 200, QoS 1 and 2 20, fan-in 10).
@@ -45,7 +60,11 @@ pub struct BenchCommand {
     /// How long to measure, or to hold idle connections.
     #[arg(long, default_value_t = 5.0, value_parser = seconds)]
     seconds: f64,
-    /// End after so many messages, or connections; without a warm-up.
+    /// Subscriptions of all sessions of `wildcards` together.
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(MIN_SUBSCRIPTIONS..=MAX_SUBSCRIPTIONS))]
+    subscriptions: u64,
+    /// End after so many messages, or connections; without a warm-up. What `offline` stores in all (50000), and the topics
+    /// of `retained` (10000).
     #[arg(long, value_name = "N", conflicts_with = "seconds", value_parser = clap::value_parser!(u64).range(1..))]
     messages: Option<u64>,
     /// Load that is not measured, at the beginning.
@@ -60,9 +79,12 @@ pub struct BenchCommand {
     /// Broker, by name or address.
     #[arg(short = 'h', long, default_value = "127.0.0.1", help_heading = "Connection")]
     host: String,
-    /// Port.
-    #[arg(short, long, default_value_t = 1883, help_heading = "Connection")]
-    port: u16,
+    /// Port; without it 1883, with TLS 8883, with WebSocket 8083.
+    #[arg(short, long, help_heading = "Connection")]
+    port: Option<u16>,
+    /// WebSocket around MQTT, at this path.
+    #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true, default_missing_value = "/mqtt", help_heading = "Connection")]
+    ws: Option<String>,
     /// MQTT version: 3.1, 3.1.1 or 5.
     #[arg(short = 'V', long = "mqtt-version", value_name = "VERSION", default_value = "3.1.1", value_parser = version, help_heading = "Connection")]
     version: Version,
@@ -79,6 +101,15 @@ pub struct BenchCommand {
         help_heading = "Connection"
     )]
     password: Option<String>,
+    /// TLS around everything; each connection makes a whole handshake.
+    #[arg(long, help_heading = "TLS")]
+    tls: bool,
+    /// Authorities to believe, as PEM; without it the system's.
+    #[arg(long, value_name = "FILE", help_heading = "TLS")]
+    cafile: Option<PathBuf>,
+    /// Believe any server.
+    #[arg(long, help_heading = "TLS")]
+    insecure: bool,
     /// Print help.
     #[arg(long, action = ArgAction::Help)]
     help: Option<bool>,
@@ -87,26 +118,21 @@ pub struct BenchCommand {
 impl BenchCommand {
     /// Runs the command.
     pub fn run(self) -> Outcome {
-        let mut address = (self.host.as_str(), self.port).to_socket_addrs()?;
-        let server = Server {
-            address: address.next().ok_or("the host has no address")?,
-            version: self.version,
-            username: self.username.clone().map(text).transpose()?,
-            password: self.password.clone().map(Into::into),
-        };
+        let server = self.server()?;
         let mut faults = Vec::new();
         if !self.json {
             say(HEADING);
         }
         for case in &self.cases {
-            for qos in self.levels(*case) {
-                let plan = self.plan(*case, *qos, &server)?;
-                let report = plan.run(&mut tell)?;
-                faults.extend(report.fault());
-                if self.json {
-                    say(serde_json::to_string(&report)?);
-                } else {
-                    say(report.row());
+            for qos in self.levels(*case)? {
+                let plan = self.plan(*case, qos, &server)?;
+                for report in plan.run(&mut tell)? {
+                    faults.extend(report.fault());
+                    if self.json {
+                        say(serde_json::to_string(&report)?);
+                    } else {
+                        say(report.row());
+                    }
                 }
             }
         }
@@ -117,12 +143,53 @@ impl BenchCommand {
         }
     }
 
-    /// Connections have no QoS: one run is enough.
-    fn levels(&self, case: Case) -> &[Qos] {
-        match case {
-            Case::Idle | Case::Connect => &self.qos[..1],
-            _ => &self.qos,
+    fn server(&self) -> Result<Server, Box<dyn Error>> {
+        let files = TlsFiles {
+            cafile: self.cafile.clone(),
+            insecure: self.insecure,
+            ..TlsFiles::default()
+        };
+        let tls = if self.tls || files.any() {
+            let mut config = files.config()?;
+            // What a returning client saves is another measurement.
+            config.resumption = Resumption::disabled();
+            Some((Arc::new(config), ServerName::try_from(self.host.clone())?))
+        } else {
+            None
+        };
+        let usual = match (&tls, &self.ws) {
+            (_, Some(_)) => 8083,
+            (Some(_), None) => 8883,
+            (None, None) => 1883,
+        };
+        let mut address = (self.host.as_str(), self.port.unwrap_or(usual)).to_socket_addrs()?;
+        Ok(Server {
+            address: address.next().ok_or("the host has no address")?,
+            tls,
+            websocket: self.ws.clone(),
+            version: self.version,
+            username: self.username.clone().map(text).transpose()?,
+            password: self.password.clone().map(Into::into),
+        })
+    }
+
+    /// Those that the case has, of those that are wanted. Connections have no QoS: one run is enough.
+    fn levels(&self, case: Case) -> Result<Vec<Qos>, String> {
+        let has: &[Qos] = match case {
+            Case::Idle | Case::Connect => return Ok(vec![Qos::AtMostOnce]),
+            Case::Offline => &[Qos::AtLeastOnce, Qos::ExactlyOnce],
+            Case::Wildcards => &[Qos::AtMostOnce],
+            _ => &[Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce],
+        };
+        if self.qos.is_empty() {
+            return Ok(has[..1].into());
         }
+        let wanted = self.qos.iter().copied();
+        let levels: Vec<Qos> = wanted.filter(|qos| has.contains(qos)).collect();
+        if levels.is_empty() {
+            return Err(format!("{}: there is no such case at this QoS", case.name()));
+        }
+        Ok(levels)
     }
 
     fn plan(&self, case: Case, qos: Qos, server: &Server) -> Result<Plan, String> {
@@ -135,24 +202,39 @@ impl BenchCommand {
             ));
         }
         let backlog = self.backlog.unwrap_or(backlog);
-        let bytes = backlog.saturating_mul((wanted * self.payload) as u64);
-        if !matches!(case, Case::Idle | Case::Connect) && bytes > MAX_BYTES {
+        let (payload, clients) = (self.payload as u64, self.clients as u64);
+        let until = match (case, self.messages) {
+            (_, Some(count)) => Until::Count(count),
+            (Case::Offline, None) => Until::Count(STORED),
+            (Case::Retained, None) => Until::Count(RETAINED),
+            _ => Until::Elapsed(Duration::from_secs_f64(self.seconds)),
+        };
+        // On their way, or in our memory.
+        let bytes = match (case, until) {
+            (Case::Idle | Case::Connect, _) => 0,
+            (Case::Retained, Until::Count(topics)) => topics.saturating_mul(clients) / 8,
+            (Case::Wildcards, _) => self.subscriptions.saturating_mul(payload),
+            (Case::Offline, _) => (window as u64).saturating_mul(clients * payload),
+            _ => backlog.saturating_mul(wanted as u64 * payload),
+        };
+        if bytes > MAX_BYTES {
             return Err(format!(
                 "up to {bytes} bytes would be on their way, allowed are {MAX_BYTES}"
             ));
+        }
+        if case == Case::Wildcards && self.clients < MIN_SESSIONS {
+            return Err(format!("wildcards needs {MIN_SESSIONS} clients at least"));
         }
         Ok(Plan {
             case,
             qos,
             clients: self.clients,
             payload: self.payload,
+            subscriptions: self.subscriptions,
             window,
             backlog,
             rate: self.rate,
-            until: match self.messages {
-                Some(count) => Until::Count(count),
-                None => Until::Elapsed(Duration::from_secs_f64(self.seconds)),
-            },
+            until,
             warm_up: Duration::from_secs_f64(self.warm_up),
             pid: self.pid,
             server: server.clone(),

@@ -1,0 +1,194 @@
+//! All links on one epoll. Each turn reads what came to all of them, then tops up whoever has room, with one
+//! write each.
+
+use super::frame::Frame;
+use super::link::{Link, Scratch};
+use super::{BenchError, Plan};
+use headgate_mqtt_codec::Version;
+use mio::{Events, Interest, Poll, Token};
+use std::io::ErrorKind;
+use std::time::{Duration, Instant};
+
+/// Without anything that was waited for in so long, nothing comes any more.
+const STALL: Duration = Duration::from_secs(5);
+
+/// The loop looks at the clock at least this often.
+const TURN: Duration = Duration::from_millis(20);
+
+/// epoll wakes by the millisecond; a timetable that is closer is polled for.
+const COARSE: Duration = Duration::from_millis(2);
+
+/// How often progress is told.
+const TELL: Duration = Duration::from_secs(5);
+
+/// Who sends how much when, and what becomes of it. No socket, no clock. Links are known by their numbers.
+pub trait Traffic {
+    /// A frame that came.
+    fn frame(&mut self, link: usize, frame: Frame, now: u64, out: &mut Vec<u8>);
+
+    /// Marks whoever has a message due at `now`.
+    fn release(&mut self, _now: u64) {}
+
+    /// When the next message is due; `None` if none waits for its time.
+    fn next_due(&self) -> Option<u64> {
+        None
+    }
+
+    /// A link that may have room; [`Traffic::fill`] is next.
+    fn next_dirty(&mut self) -> Option<usize>;
+
+    /// Appends all that this link may and should send now.
+    fn fill(&mut self, link: usize, now: u64, out: &mut Vec<u8>);
+
+    /// What was sent and is still waited for.
+    fn outstanding(&self) -> u64;
+
+    /// Grows with everything that was waited for and came.
+    fn moved(&self) -> u64;
+}
+
+/// The links of a run.
+pub struct Network {
+    links: Vec<Link>,
+    version: Version,
+    poll: Poll,
+    events: Events,
+    scratch: Scratch,
+    epoch: Instant,
+    /// When the last turn ended.
+    pub at: Instant,
+    told: (Instant, u64),
+}
+
+impl Network {
+    /// Without links.
+    pub fn new(plan: &Plan) -> Result<Self, BenchError> {
+        let now = Instant::now();
+        Ok(Self {
+            links: Vec::new(),
+            version: plan.server.version,
+            poll: Poll::new()?,
+            events: Events::with_capacity(4_096),
+            scratch: Scratch::new((256 * 1_024).max(2 * plan.payload)),
+            epoch: now,
+            at: now,
+            told: (now, 0),
+        })
+    }
+
+    /// The next number is this link's.
+    pub fn add(&mut self, mut link: Link) -> Result<(), BenchError> {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let token = Token(self.links.len());
+        self.poll.registry().register(&mut link.socket, token, interest)?;
+        self.links.push(link);
+        Ok(())
+    }
+
+    /// Nanoseconds since the beginning.
+    pub fn nanos(&mut self) -> u64 {
+        self.at = Instant::now();
+        u64::try_from(self.at.duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Until it is `done`, or stalls: then it answers true.
+    pub fn turn_until<T: Traffic>(
+        &mut self,
+        traffic: &mut T,
+        done: impl Fn(&T, Instant) -> bool,
+        what: &str,
+        progress: &mut dyn FnMut(String),
+    ) -> Result<bool, BenchError> {
+        let mut moved = (Instant::now(), traffic.moved());
+        loop {
+            self.turn(traffic)?;
+            if done(traffic, self.at) {
+                return Ok(false);
+            }
+            let count = traffic.moved();
+            if count != moved.1 || traffic.outstanding() == 0 {
+                moved = (self.at, count);
+            } else if self.at.duration_since(moved.0) > STALL {
+                return Ok(true);
+            }
+            let since = self.at.duration_since(self.told.0);
+            if since >= TELL {
+                let rate = count.saturating_sub(self.told.1) as f64 / since.as_secs_f64();
+                progress(format!("{what}: {count}, {rate:.0} a second"));
+                self.told = (self.at, count);
+            }
+        }
+    }
+
+    /// For so long, to see what comes although nothing should.
+    pub fn linger(&mut self, traffic: &mut impl Traffic, time: Duration) -> Result<(), BenchError> {
+        let end = Instant::now() + time;
+        while self.at < end {
+            self.turn(traffic)?;
+        }
+        Ok(())
+    }
+
+    fn turn(&mut self, traffic: &mut impl Traffic) -> Result<(), BenchError> {
+        let patience = self.patience(traffic);
+        match self.poll.poll(&mut self.events, Some(patience)) {
+            Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error.into()),
+            _ => {}
+        }
+        if self.events.is_empty() && patience.is_zero() {
+            std::thread::yield_now();
+        }
+        for event in &self.events {
+            let number = event.token().0;
+            let link = &mut self.links[number];
+            if event.is_readable() || event.is_read_closed() || event.is_error() {
+                let now = self.epoch.elapsed().as_nanos() as u64;
+                let mut take = |frame, out: &mut Vec<u8>| traffic.frame(number, frame, now, out);
+                link.read(&mut self.scratch, self.version, &mut take)?;
+                if event.is_read_closed() {
+                    // Nothing wakes us for the end, which may be behind the last bytes.
+                    link.read(&mut self.scratch, self.version, &mut take)?;
+                }
+            }
+            link.flush()?;
+        }
+        let now = self.nanos();
+        traffic.release(now);
+        while let Some(number) = traffic.next_dirty() {
+            let link = &mut self.links[number];
+            traffic.fill(number, now, &mut link.output);
+            link.flush()?;
+        }
+        Ok(())
+    }
+
+    fn patience(&mut self, traffic: &impl Traffic) -> Duration {
+        let Some(due) = traffic.next_due() else {
+            return TURN;
+        };
+        let wait = Duration::from_nanos(due.saturating_sub(self.nanos()));
+        if wait < COARSE {
+            Duration::ZERO
+        } else {
+            TURN.min(wait - COARSE)
+        }
+    }
+}
+
+/// Tells how far something is that takes long, now and then.
+pub struct Ticker(Instant);
+
+impl Ticker {
+    /// The first time is a while from now.
+    pub fn new() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Tells it, if it is time.
+    pub fn tell(&mut self, progress: &mut dyn FnMut(String), line: impl FnOnce() -> String) {
+        if self.0.elapsed() >= TELL {
+            self.0 = Instant::now();
+            progress(line());
+        }
+    }
+}
