@@ -19,6 +19,7 @@ pub fn plan(case: Case, qos: Qos, clients: usize, backlog: u64) -> Plan {
         rate: None,
         until: Until::Elapsed(Duration::from_secs(1)),
         warm_up: Duration::ZERO,
+        durable: false,
         pid: None,
         server: Server {
             address: "127.0.0.1:1".parse().unwrap(),

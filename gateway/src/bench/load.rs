@@ -14,8 +14,20 @@ const DRAIN: Duration = Duration::from_secs(10);
 
 /// Carries out the plan.
 pub fn run(plan: &Plan, progress: &mut dyn FnMut(String)) -> Result<Report, BenchError> {
+    let run = run_name();
+    let report = measure(plan, &run, progress);
+    if plan.durable {
+        let (publishers, receivers) = parties(plan);
+        for number in publishers..publishers + receivers {
+            plan.server.enter(&client_id(&run, number), true, 0)?.leave()?;
+        }
+    }
+    report
+}
+
+fn measure(plan: &Plan, run: &str, progress: &mut dyn FnMut(String)) -> Result<Report, BenchError> {
     let what = plan.case.name();
-    let (mut network, mut flow) = connect(plan, progress)?;
+    let (mut network, mut flow) = connect(plan, run, progress)?;
     let total = match plan.until {
         Until::Elapsed(_) => u64::MAX,
         Until::Count(count) => count,
@@ -53,16 +65,20 @@ pub fn run(plan: &Plan, progress: &mut dyn FnMut(String)) -> Result<Report, Benc
     })
 }
 
-fn connect(plan: &Plan, progress: &mut dyn FnMut(String)) -> Result<(Network, Flow), BenchError> {
-    let run = run_name();
+fn client_id(run: &str, number: usize) -> String {
+    format!("bench-{run}-{number}")
+}
+
+fn connect(plan: &Plan, run: &str, progress: &mut dyn FnMut(String)) -> Result<(Network, Flow), BenchError> {
     let (publishers, receivers) = parties(plan);
     let mut network = Network::new(plan)?;
     let mut window = plan.window;
     let mut ticker = Ticker::new();
     for number in 0..publishers + receivers {
-        let mut guest = plan.server.enter(&format!("bench-{run}-{number}"), true, 0)?;
+        let clean = !plan.durable || number < publishers;
+        let mut guest = plan.server.enter(&client_id(run, number), clean, 0)?;
         if let Some(receiver) = number.checked_sub(publishers) {
-            guest.subscribe(vec![filter(plan.case, &run, receiver)], plan.qos)?;
+            guest.subscribe(vec![filter(plan.case, run, receiver)], plan.qos)?;
         } else {
             window = window.min(guest.receive_maximum.into());
         }
@@ -76,7 +92,7 @@ fn connect(plan: &Plan, progress: &mut dyn FnMut(String)) -> Result<(Network, Fl
             )
         });
     }
-    Ok((network, Flow::new(plan, &run, window)))
+    Ok((network, Flow::new(plan, run, window)))
 }
 
 /// So that two runs do not hear each other.

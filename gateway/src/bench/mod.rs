@@ -108,6 +108,8 @@ pub struct Plan {
     pub until: Until,
     /// What is not measured at the beginning.
     pub warm_up: Duration,
+    /// Receivers' sessions outlive their connections, so that what they are sent must outlive the broker.
+    pub durable: bool,
     /// The broker's process.
     pub pid: Option<u32>,
     /// The broker.

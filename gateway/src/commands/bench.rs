@@ -70,6 +70,10 @@ pub struct BenchCommand {
     /// Load that is not measured, at the beginning.
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = seconds)]
     warm_up: f64,
+    /// Subscribers of `pairs`, `fan-in` and `fan-out` have sessions that outlive their connections: what they are sent at
+    /// QoS 1 and 2 must be durable, or settled, before it is acknowledged.
+    #[arg(long)]
+    durable: bool,
     /// The broker's process, if it runs here: its CPU time and memory are reported.
     #[arg(long)]
     pid: Option<u32>,
@@ -236,6 +240,7 @@ impl BenchCommand {
             rate: self.rate,
             until,
             warm_up: Duration::from_secs_f64(self.warm_up),
+            durable: self.durable,
             pid: self.pid,
             server: server.clone(),
         })
