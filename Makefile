@@ -28,16 +28,17 @@ fuzz:
 soak:
 	HEADGATE_KILL_ROUNDS=$(ROUNDS) $(CARGO) test -p headgate-tests --test blackbox_kill -- --nocapture
 
-## What a delivered message costs, beside Debian's mosquitto; the table goes into docs/performance.md.
+## What messages, subscriptions and connections cost, beside Debian's mosquitto or BASELINE=another headgate; about a quarter of an hour, fewer CASES=regex
+## in less. The tables go into docs/performance.md, if nothing was left out.
 bench:
 	$(CARGO) build --release -p headgate
-	tests/tools/bench.sh --write $${CARGO_TARGET_DIR:-target}/release/headgate
+	tests/tools/bench.sh $(if $(CASES)$(BASELINE)$(SETTINGS),,--write) $${CARGO_TARGET_DIR:-target}/release/headgate
 
-## What it costs to store and drain messages, beside mosquitto if it is installed; and what the flash bears.
+## What it costs to store and drain messages, beside mosquitto; and what the flash bears.
 bench-store:
 	$(CARGO) build --release -p headgate -p headgate-store --example churn
 	$(CARGO) build --release -p headgate
-	python3 tests/tools/store.py $${CARGO_TARGET_DIR:-target}/release/headgate
+	SETTINGS=pinned CASES='^offline|--durable' tests/tools/bench.sh $${CARGO_TARGET_DIR:-target}/release/headgate
 	$${CARGO_TARGET_DIR:-target}/release/examples/churn
 
 ## The configuration reference, from the program itself.

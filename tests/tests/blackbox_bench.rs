@@ -111,15 +111,22 @@ fn assert_delivered(line: &str, case: &str, delivered: u64) {
 /// Nothing is left behind: neither sessions nor retained messages.
 fn assert_clean(daemon: Daemon<'_>, setup: &Setup) {
     daemon.stop();
-    let stats = Command::new(headgate())
-        .args(["store", "--config", "headgate.toml", "stats", "--json"])
-        .current_dir(setup.folder())
-        .output()
-        .unwrap();
-    let stats: serde_json::Value = serde_json::from_slice(&stats.stdout).unwrap();
-    for what in ["sessions", "queued", "subscriptions", "retained"] {
+    let store = |what: &[&str]| {
+        let output = Command::new(headgate())
+            .args(["store", "--config", "headgate.toml"])
+            .args(what)
+            .current_dir(setup.folder())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let stats: serde_json::Value = serde_json::from_str(&store(&["stats", "--json"])).unwrap();
+    for what in ["sessions", "queued", "subscriptions"] {
         assert_eq!(stats[what], 0, "{what} in {stats}");
     }
+    let dump = store(&["dump"]);
+    assert!(dump.contains("$SYS/") && !dump.contains("bench/"), "{dump}");
 }
 
 #[test]

@@ -223,7 +223,7 @@ idle -c $idle --seconds 1
 empty"
 echo "$all" | grep -E -e "$wanted" >"$dir/cases" || { echo "no case is like $wanted" >&2 && exit 1; }
 
-if [ $other = mosquitto ] && ! ldd "$mosquitto" | grep -q libwebsockets; then
+if [ $other = mosquitto ] && ! grep -q mosq_websockets_init "$mosquitto"; then
     echo "this mosquitto has no WebSocket: it has a zero there" >&2
     no_websocket=yes
 fi
@@ -286,7 +286,7 @@ message_rows() {
 # state_row NAME FORMAT: a row of two numbers on standard input
 state_row() {
     awk -v name="$1" -v format="$2" '$1 > 0 || $2 > 0 {
-        printf "| %s | %s | %s | %s |\n", name, sprintf(format, $1), sprintf(format, $2), $2 > 0 ? sprintf("%.2f", $1 / $2) : "-" }'
+        printf "| %s | %s | %s | %s |\n", name, sprintf(format, $1), sprintf(format, $2), ($2 > 0 ? sprintf("%.2f", $1 / $2) : "-") }'
 }
 
 # state_rows: what is not counted by messages
