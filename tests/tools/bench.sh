@@ -19,7 +19,8 @@ ulimit -n "$(ulimit -Hn)"
 idle=19000
 [ "$(ulimit -n)" = unlimited ] || [ "$(ulimit -n)" -ge 20000 ] || idle=$(($(ulimit -n) - 1000))
 
-install_mosquitto() {
+# install PACKAGES...
+install() {
     sudo=""
     [ "$(id -u)" = 0 ] || sudo="sudo -n"
     # The package would start a broker of its own: that is forbidden while it is installed.
@@ -32,15 +33,16 @@ install_mosquitto() {
         trap '$sudo rm -f $policy' EXIT
     fi
     $sudo apt-get update -q
-    DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -q --no-install-recommends mosquitto openssl
+    DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -q --no-install-recommends "$@"
     [ $ours = no ] || $sudo rm -f $policy
     ! command -v systemctl >/dev/null || $sudo systemctl disable mosquitto >/dev/null 2>&1 || true
 }
 
+command -v openssl >/dev/null || install openssl
 if [ -n "$baseline" ]; then
     other=baseline version="against $baseline"
 else
-    PATH=$PATH:/usr/sbin command -v mosquitto >/dev/null || install_mosquitto
+    PATH=$PATH:/usr/sbin command -v mosquitto >/dev/null || install mosquitto
     mosquitto=$(PATH=$PATH:/usr/sbin command -v mosquitto)
     other=mosquitto version="mosquitto $("$mosquitto" -h | sed -n 's/^mosquitto version //p')"
 fi
@@ -212,7 +214,7 @@ fan-out -q 1 -c $clients $few
 pairs -q 1 --rate 5000 -c $clients $few
 pairs -q 0 --tls --insecure -c $clients $few
 pairs -q 1 --tls --insecure -c $clients $few
-pairs -q 0 --ws -c $clients $few
+pairs -q 0 --ws -c 20 $few
 pairs -q 1 --durable -c 1 --window 200 --backlog 200 --payload 256 $few
 offline -q 1 -c 1 --window 200 --payload 256
 retained -q 0 --messages 2000 -c $clients
