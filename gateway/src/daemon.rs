@@ -10,7 +10,7 @@ use headgate_bus::handle::{Clock, Hub};
 use headgate_model::{MountPoint, Store};
 use headgate_mqtt::{LinkFacts, MqttEndpoint, MqttSettings, MqttWire, Sent};
 use headgate_shell::{
-    AccessService, Connection, ConnectionLimit, Listener, Metrics, PeerAddr, Workplace, drive,
+    AccessService, Connection, ConnectionLimit, Listener, Metrics, PeerAddr, Stages, Workplace, drive,
 };
 use headgate_store::{Disk, DiskSettings, DiskStore, SimStore};
 use std::io::IsTerminal;
@@ -76,9 +76,8 @@ async fn serve(config: Config) -> Outcome {
     let parts = Parts {
         hub: hub.clone(),
         access,
-        workplace: Arc::new(Workplace::new(hub.clone(), Arc::clone(&metrics))),
+        workplace: Arc::new(Workplace::new(hub.clone(), Arc::clone(&metrics), links.clone())),
         mqtt: Arc::new(config.mqtt.clone()),
-        links: links.clone(),
     };
     let mut serving = JoinSet::new();
     for listener in listeners {
@@ -137,12 +136,11 @@ struct Parts {
     access: Arc<dyn AccessService>,
     workplace: Arc<Workplace<Sent>>,
     mqtt: Arc<MqttSettings>,
-    links: TaskTracker,
 }
 
 impl Parts {
-    /// One MQTT connection. Not an `async fn`: its task shall hold nothing but the link.
-    fn serve(&self, connection: Connection) -> impl Future<Output = ()> + use<> {
+    /// One MQTT connection.
+    fn serve(&self, connection: Connection) -> Stages {
         let info = &connection.info;
         let (peer, peer_port) = match info.peer {
             PeerAddr::Ip(address) => (address.ip().to_string(), address.port()),
@@ -161,8 +159,7 @@ impl Parts {
         let endpoint = MqttEndpoint::new(Arc::clone(&self.mqtt), facts, self.hub.clock().now());
         let wire = MqttWire::new(self.mqtt.max_packet_size);
         let access = self.access.session(info);
-        let link = drive(endpoint, wire, connection, access, &self.workplace);
-        self.links.track_future(link)
+        drive(endpoint, wire, connection, access, &self.workplace)
     }
 }
 

@@ -1,10 +1,10 @@
 //! From CONNECT to CONNACK. MQTT 5 §3.1, §3.2, §4.12
 
 use crate::convert;
-use crate::endpoint::{Held, MqttEndpoint, Out, Phase};
+use crate::endpoint::{Held, LinkFacts, MqttEndpoint, Out, Phase};
 use bytes::Bytes;
 use headgate_model::access::{AccessRequest, Credentials, DenyCode, Wish};
-use headgate_model::bus::NEVER;
+use headgate_model::bus::{NEVER, Presence};
 use headgate_model::{
     AccessDecision, Action, Answer, BusCommand, ClientId, Instant, Message, Metric, Open, Question, Topic,
     Will,
@@ -31,6 +31,9 @@ pub(crate) struct Connecting {
     assigned: bool,
     /// The last word of enhanced authentication, for CONNACK.
     auth_data: Option<Bytes>,
+    facts: LinkFacts,
+    /// It must be let in by then.
+    pub until: Instant,
 }
 
 impl MqttEndpoint {
@@ -42,8 +45,10 @@ impl MqttEndpoint {
             .properties
             .maximum_packet_size
             .map_or(u32::MAX, NonZeroU32::get);
+        let Phase::Fresh(fresh) = &self.phase else { return };
+        let facts = fresh.facts.clone();
         let assigned = connect.client_id.is_empty();
-        if let Err(reason) = self.take_client_id(&connect) {
+        if let Err(reason) = self.take_client_id(&connect, facts.nonce) {
             return self.refuse(reason, out);
         }
         let will = match connect.will.take().map(|will| self.check_will(will)).transpose() {
@@ -60,12 +65,14 @@ impl MqttEndpoint {
             will,
             assigned,
             auth_data: None,
+            facts,
+            until,
         });
-        self.phase = Phase::Connecting { connecting, until };
+        self.phase = Phase::Connecting(connecting);
         self.ask(Held::Connect, Question::Authenticate(Box::new(credentials)), out);
     }
 
-    fn take_client_id(&mut self, connect: &Connect) -> Result<(), ReasonCode> {
+    fn take_client_id(&mut self, connect: &Connect, nonce: u128) -> Result<(), ReasonCode> {
         if connect.client_id.len() > self.settings.max_client_id_bytes {
             return Err(ReasonCode::ClientIdentifierNotValid); // [MQTT-3.1.3-8] [3.1.1 MQTT-3.1.3-9]
         }
@@ -77,10 +84,7 @@ impl MqttEndpoint {
         if connect.version == Version::V31 || (connect.version == Version::V311 && !connect.clean_start) {
             return Err(ReasonCode::ClientIdentifierNotValid);
         }
-        let Phase::Fresh { nonce, .. } = &self.phase else {
-            return Err(ReasonCode::ProtocolError);
-        };
-        self.client_id = ClientId::from(format!("auto-{:032x}", **nonce).as_str()); // [MQTT-3.1.3-6]
+        self.client_id = ClientId::from(format!("auto-{nonce:032x}").as_str()); // [MQTT-3.1.3-6]
         Ok(())
     }
 
@@ -149,14 +153,14 @@ impl MqttEndpoint {
         {
             return self.refuse(ReasonCode::ProtocolError, out);
         }
-        if let Phase::Connecting { until, .. } = &mut self.phase {
-            *until = now + self.settings.connect_timeout;
+        if let Phase::Connecting(connecting) = &mut self.phase {
+            connecting.until = now + self.settings.connect_timeout;
         }
         self.ask(Held::Connect, Question::Continue(properties.data), out);
     }
 
     pub(crate) fn on_authenticated(&mut self, answer: Answer, now: Instant, out: &mut Out) {
-        let Phase::Connecting { connecting, .. } = &mut self.phase else {
+        let Phase::Connecting(connecting) = &mut self.phase else {
             return;
         };
         match answer {
@@ -201,7 +205,7 @@ impl MqttEndpoint {
 
     /// The client is let in: the bus opens its session, and CONNACK says on which terms.
     fn open(&mut self, now: Instant, out: &mut Out) {
-        let Phase::Connecting { connecting, .. } = std::mem::replace(&mut self.phase, Phase::Closed) else {
+        let Phase::Connecting(connecting) = std::mem::replace(&mut self.phase, Phase::Closed) else {
             return;
         };
         let Connecting {
@@ -209,6 +213,8 @@ impl MqttEndpoint {
             will,
             assigned,
             auth_data,
+            facts,
+            ..
         } = *connecting;
         let settings = &self.settings;
         let wished = &connect.properties;
@@ -222,7 +228,7 @@ impl MqttEndpoint {
             (false, false) => settings.v3_session_expiry,
         };
         let keep_alive = self.granted_keep_alive(connect.keep_alive);
-        self.patience = Duration::from_millis(u64::from(keep_alive) * 1_500);
+        self.patience_ms = u32::from(keep_alive) * 1_500;
         self.silent_since = now;
         let receive_maximum = wished.receive_maximum.map_or(u16::MAX, NonZeroU16::get);
         let aliases = wished
@@ -260,7 +266,16 @@ impl MqttEndpoint {
                 ..ConnAckProperties::default()
             };
         }
-        let presence = Arc::new(self.presence(keep_alive, connect.clean_start));
+        let identity = self.identity.as_ref();
+        let presence = Arc::new(Presence {
+            username: identity.and_then(|identity| identity.username.clone()),
+            protocol: "mqtt",
+            version: self.version.level(),
+            peer: facts.peer,
+            peer_port: facts.peer_port,
+            keep_alive,
+            clean_start: connect.clean_start,
+        });
         self.phase = Phase::Opening {
             connack: Box::new(connack),
         };

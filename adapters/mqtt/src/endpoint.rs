@@ -7,7 +7,6 @@ use crate::settings::MqttSettings;
 use crate::subscribe::HeldSubscribe;
 use crate::wire::{Received, Sent};
 use headgate_model::access::Wish;
-use headgate_model::bus::Presence;
 use headgate_model::{
     AccessDecision, Answer, BusCommand, BusEvent, ClientId, CloseReason, Endpoint, Identity, Input, Instant,
     Metric, MountPoint, Outputs, Question,
@@ -41,8 +40,6 @@ pub struct LinkFacts {
 #[derive(Debug)]
 pub struct MqttEndpoint {
     pub(crate) settings: Arc<MqttSettings>,
-    peer: Arc<str>,
-    peer_port: u16,
     pub(crate) mount: MountPoint,
     pub(crate) version: Version,
     pub(crate) phase: Phase,
@@ -55,7 +52,7 @@ pub struct MqttEndpoint {
     /// Re-authentication is under way: AUTH 0x18 is expected. MQTT 5 §4.12.1
     pub(crate) reauthenticating: bool,
     /// One and a half times the keep alive; zero for none. \[MQTT-3.1.2-22\]
-    pub(crate) patience: Duration,
+    pub(crate) patience_ms: u32,
     pub(crate) silent_since: Instant,
     /// The client is an MQTT bridge of mosquitto's kind: no echo, RETAIN as published.
     pub(crate) bridge: bool,
@@ -70,24 +67,17 @@ pub struct MqttEndpoint {
 
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(
-    size_of::<MqttEndpoint>() <= 296,
+    size_of::<MqttEndpoint>() <= 192,
     "there is one for each connection"
 );
 
 /// How far the connection is.
 #[derive(Debug)]
 pub(crate) enum Phase {
-    /// CONNECT must come by then.
-    Fresh {
-        until: Instant,
-        /// See [`LinkFacts::nonce`]. Boxed: the phase is there as long as the connection.
-        nonce: Box<u128>,
-    },
-    /// Authentication: our turn while a question is open, otherwise the client's, by then.
-    Connecting {
-        connecting: Box<Connecting>,
-        until: Instant,
-    },
+    /// CONNECT is awaited.
+    Fresh(Box<Fresh>),
+    /// Authentication: our turn while a question is open, otherwise the client's.
+    Connecting(Box<Connecting>),
     /// The bus opens the session; CONNACK waits for it.
     Opening {
         connack: Box<headgate_mqtt_codec::ConnAck>,
@@ -95,6 +85,14 @@ pub(crate) enum Phase {
     Open,
     /// Nothing is taken and nothing is sent any more.
     Closed,
+}
+
+/// What is known before CONNECT. Boxed: the phase is there as long as the connection.
+#[derive(Debug)]
+pub(crate) struct Fresh {
+    /// CONNECT must come by then.
+    until: Instant,
+    pub facts: LinkFacts,
 }
 
 /// What an open question is about.
@@ -115,20 +113,15 @@ impl MqttEndpoint {
         let until = now + settings.connect_timeout;
         Self {
             settings,
-            peer: facts.peer,
-            peer_port: facts.peer_port,
-            mount: facts.mount,
+            mount: facts.mount.clone(),
             version: Version::V311,
-            phase: Phase::Fresh {
-                until,
-                nonce: Box::new(facts.nonce),
-            },
+            phase: Phase::Fresh(Box::new(Fresh { until, facts })),
             held: None,
             client_id: ClientId::from(""),
             identity: None,
             method: None,
             reauthenticating: false,
-            patience: Duration::ZERO,
+            patience_ms: 0,
             silent_since: now,
             bridge: false,
             quiet: false,
@@ -142,12 +135,12 @@ impl MqttEndpoint {
 
     fn on_packet(&mut self, packet: Packet, now: Instant, out: &mut Out) {
         match (&self.phase, packet) {
-            (Phase::Fresh { .. }, Packet::Connect(connect)) => self.on_connect(*connect, now, out),
-            (Phase::Connecting { .. }, Packet::Auth(auth)) => self.on_auth_while_connecting(auth, now, out),
-            (Phase::Connecting { .. }, Packet::Disconnect(_)) => self.finish(out),
+            (Phase::Fresh(_), Packet::Connect(connect)) => self.on_connect(*connect, now, out),
+            (Phase::Connecting(_), Packet::Auth(auth)) => self.on_auth_while_connecting(auth, now, out),
+            (Phase::Connecting(_), Packet::Disconnect(_)) => self.finish(out),
             // Only AUTH and DISCONNECT may come before CONNACK when there is enhanced authentication.
             // [MQTT-3.1.2-30]; [3.1.1 MQTT-3.1.0-1], [MQTT-3.1.0-1]: CONNECT comes first.
-            (Phase::Fresh { .. } | Phase::Connecting { .. }, _) => {
+            (Phase::Fresh(_) | Phase::Connecting(_), _) => {
                 self.fail(ReasonCode::ProtocolError, "unexpected before CONNACK", out);
             }
             (Phase::Opening { .. } | Phase::Closed, _) => {}
@@ -184,7 +177,7 @@ impl MqttEndpoint {
     fn on_malformed(&mut self, error: &DecodeError, version: Option<Version>, out: &mut Out) {
         out.counts.add(Metric::MalformedPackets);
         match self.phase {
-            Phase::Fresh { .. } => self.refuse_malformed_connect(error, version, out),
+            Phase::Fresh(_) => self.refuse_malformed_connect(error, version, out),
             Phase::Closed => {}
             _ => self.fail(error.reason_code(), &error.to_string(), out),
         }
@@ -301,8 +294,8 @@ impl MqttEndpoint {
             return;
         }
         match self.phase {
-            Phase::Fresh { .. } => self.finish(out),
-            Phase::Connecting { .. } => {
+            Phase::Fresh(_) => self.finish(out),
+            Phase::Connecting(_) => {
                 let our_turn = self.held.is_some();
                 let reason = if our_turn {
                     ReasonCode::ServerUnavailable
@@ -363,8 +356,8 @@ impl MqttEndpoint {
                 });
                 self.disconnect(reason, Some(what), out);
             }
-            Phase::Connecting { .. } => self.refuse(reason, out),
-            Phase::Fresh { .. } | Phase::Closed => {}
+            Phase::Connecting(_) => self.refuse(reason, out),
+            Phase::Fresh(_) | Phase::Closed => {}
         }
         self.finish(out);
     }
@@ -402,21 +395,6 @@ impl MqttEndpoint {
         self.phase = Phase::Closed;
         self.held = None;
         out.close = true;
-    }
-
-    pub(crate) fn presence(&self, keep_alive: u16, clean_start: bool) -> Presence {
-        Presence {
-            username: self
-                .identity
-                .as_ref()
-                .and_then(|identity| identity.username.clone()),
-            protocol: "mqtt",
-            version: self.version.level(),
-            peer: Arc::clone(&self.peer),
-            peer_port: self.peer_port,
-            keep_alive,
-            clean_start,
-        }
     }
 }
 
@@ -457,10 +435,11 @@ impl Endpoint for MqttEndpoint {
 
     fn deadline(&self) -> Option<Instant> {
         match &self.phase {
-            Phase::Fresh { until, .. } | Phase::Connecting { until, .. } => Some(*until),
+            Phase::Fresh(fresh) => Some(fresh.until),
+            Phase::Connecting(connecting) => Some(connecting.until),
             // While we leave the client's packets unread, its silence is ours.
-            Phase::Open if !self.patience.is_zero() && self.ready() => {
-                Some(self.silent_since + self.patience)
+            Phase::Open if self.patience_ms > 0 && self.ready() => {
+                Some(self.silent_since + Duration::from_millis(self.patience_ms.into()))
             }
             Phase::Open | Phase::Opening { .. } | Phase::Closed => None,
         }

@@ -8,52 +8,58 @@ const KEPT: usize = 16;
 
 /// A map by packet identifier, sorted. Peers count identifiers up and acknowledge in order, so that most is done at the two ends; whoever does
 /// not makes us move at most half of 65,535 small entries.
+///
+/// Boxed at the first use: most connections never need one.
 #[derive(Debug)]
-pub(crate) struct IdMap<T>(VecDeque<(PacketId, T)>);
+pub(crate) struct IdMap<T>(Option<Box<VecDeque<(PacketId, T)>>>);
 
 impl<T> Default for IdMap<T> {
     fn default() -> Self {
-        Self(VecDeque::new())
+        Self(None)
     }
 }
 
 impl<T> IdMap<T> {
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.0.as_ref().map_or(0, |ids| ids.len())
     }
 
     pub fn get(&self, id: PacketId) -> Option<&T> {
-        self.find(id).ok().map(|at| &self.0[at].1)
+        let ids = self.0.as_deref()?;
+        find(ids, id).ok().map(|at| &ids[at].1)
     }
 
     pub fn get_mut(&mut self, id: PacketId) -> Option<&mut T> {
-        self.find(id).ok().map(|at| &mut self.0[at].1)
+        let ids = self.0.as_deref_mut()?;
+        find(ids, id).ok().map(|at| &mut ids[at].1)
     }
 
     pub fn insert(&mut self, id: PacketId, value: T) {
-        if self.0.back().is_none_or(|(last, _)| *last < id) {
-            return self.0.push_back((id, value));
+        let ids = self.0.get_or_insert_default();
+        if ids.back().is_none_or(|(last, _)| *last < id) {
+            return ids.push_back((id, value));
         }
-        match self.find(id) {
-            Ok(at) => self.0[at].1 = value,
-            Err(at) => self.0.insert(at, (id, value)),
+        match find(ids, id) {
+            Ok(at) => ids[at].1 = value,
+            Err(at) => ids.insert(at, (id, value)),
         }
     }
 
     pub fn remove(&mut self, id: PacketId) {
-        if let Ok(at) = self.find(id) {
-            self.0.remove(at);
+        let Some(ids) = &mut self.0 else { return };
+        if let Ok(at) = find(ids, id) {
+            ids.remove(at);
         }
-        if self.0.is_empty() && self.0.capacity() > KEPT {
-            self.0 = VecDeque::new();
+        if ids.is_empty() && ids.capacity() > KEPT {
+            self.0 = None;
         }
     }
+}
 
-    fn find(&self, id: PacketId) -> Result<usize, usize> {
-        match self.0.front() {
-            Some((first, _)) if *first == id => Ok(0),
-            _ => self.0.binary_search_by_key(&id, |(id, _)| *id),
-        }
+fn find<T>(ids: &VecDeque<(PacketId, T)>, id: PacketId) -> Result<usize, usize> {
+    match ids.front() {
+        Some((first, _)) if *first == id => Ok(0),
+        _ => ids.binary_search_by_key(&id, |(id, _)| *id),
     }
 }
 

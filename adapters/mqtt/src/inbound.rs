@@ -18,13 +18,35 @@ use std::time::Duration;
 pub(crate) struct Inbound {
     /// Packet identifiers in use by the client; those of QoS 2 until PUBCOMP. MQTT 5 §4.9
     under_way: IdMap<Qos>,
-    /// By alias number minus one. \[MQTT-3.3.2-10\]
-    aliases: Vec<Option<Topic>>,
+    /// Topics by alias number minus one, as far as the client came. \[MQTT-3.3.2-10\]
+    aliases: Option<Box<Vec<Option<Topic>>>>,
+    alias_maximum: u16,
 }
 
 impl Inbound {
     pub fn allow_aliases(&mut self, maximum: u16) {
-        self.aliases = vec![None; maximum.into()];
+        self.alias_maximum = maximum;
+    }
+
+    /// The topic of an alias; the error when the client may not use that alias.
+    fn alias(&self, alias: NonZeroU16) -> Result<Option<&Topic>, ()> {
+        if alias.get() > self.alias_maximum {
+            return Err(());
+        }
+        let aliases = self.aliases.as_deref();
+        Ok(aliases.and_then(|known| known.get(usize::from(alias.get()) - 1)?.as_ref()))
+    }
+
+    fn set_alias(&mut self, alias: NonZeroU16, topic: Topic) -> Result<(), ()> {
+        if alias.get() > self.alias_maximum {
+            return Err(());
+        }
+        let (aliases, at) = (self.aliases.get_or_insert_default(), usize::from(alias.get()) - 1);
+        if at >= aliases.len() {
+            aliases.resize(at + 1, None);
+        }
+        aliases[at] = Some(topic);
+        Ok(())
     }
 }
 
@@ -62,14 +84,13 @@ impl MqttEndpoint {
         let (raw, mut properties) = (publish.topic.into_bytes(), publish.properties);
         let alias = properties.as_mut().and_then(|p| p.topic_alias.take());
         let topic = if raw.is_empty() {
-            let known = alias.map(|alias| self.inbound.aliases.get(usize::from(alias.get()) - 1));
-            match known {
-                Some(Some(Some(topic))) => topic.clone(),
-                Some(None) => {
+            match alias.map(|alias| self.inbound.alias(alias)) {
+                Some(Ok(Some(topic))) => topic.clone(),
+                Some(Err(())) => {
                     return self.fail(ReasonCode::TopicAliasInvalid, "topic alias is too large", out);
                 }
                 // MQTT 5 §3.3.2.3.4
-                Some(Some(None)) | None => {
+                Some(Ok(None)) | None => {
                     return self.fail(ReasonCode::ProtocolError, "topic alias is not set", out);
                 }
             }
@@ -79,10 +100,9 @@ impl MqttEndpoint {
             };
             if let Some(alias) = alias {
                 // [MQTT-3.3.2-9] [MQTT-3.3.2-10]
-                let Some(slot) = self.inbound.aliases.get_mut(usize::from(alias.get()) - 1) else {
+                if self.inbound.set_alias(alias, topic.compact()).is_err() {
                     return self.fail(ReasonCode::TopicAliasInvalid, "topic alias is too large", out);
-                };
-                *slot = Some(topic.compact());
+                }
             }
             topic
         };

@@ -2,7 +2,7 @@
 
 use crate::convert;
 use bytes::BytesMut;
-use headgate_model::{Delivery, Wire};
+use headgate_model::{Delivery, Message, Wire};
 use headgate_mqtt_codec::{
     Ack, Auth, ConnAck, DecodeError, Decoder, Disconnect, Packet, PublishParts, SubAck, UnsubAck, Version,
     encode, encode_publish,
@@ -122,9 +122,10 @@ impl Wire for MqttWire {
     fn encode(&mut self, frame: Sent, bytes: &mut BytesMut) {
         match frame {
             Sent::Packet(packet) => encode(&packet, self.version, bytes),
-            Sent::Publish(outgoing) => outgoing.with_parts(self.version, |parts| {
-                encode_publish(parts, self.version, bytes);
-            }),
+            Sent::Publish(outgoing) => {
+                outgoing.with_parts(self.version, |parts| encode_publish(parts, self.version, bytes));
+                Message::recycle(outgoing.delivery.message);
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Buffers that links read into and write from, lent while there are bytes in them: an idle link holds none.
 //!
-//! A buffer that was read into may still be shared by messages on their way. So the pool gives out the one that came back first, and one that
-//! is shared even then is left to its messages.
+//! A buffer that was read into may still be shared by messages on their way. So the pool gives out the one that came back first; if that is still
+//! shared it goes to the end of the line, and is left to its messages when the line is full.
 
 use bytes::BytesMut;
 use std::cell::RefCell;
@@ -13,6 +13,8 @@ pub(crate) const ROOM: usize = 8 << 10;
 const LARGEST: usize = 64 << 10;
 /// Buffers kept by each thread.
 const KEPT: usize = 64;
+/// So many are tried before another one is made.
+const TRIED: usize = 4;
 
 thread_local! {
     static POOL: RefCell<VecDeque<BytesMut>> = const { RefCell::new(VecDeque::new()) };
@@ -21,12 +23,22 @@ thread_local! {
 /// Makes room in a buffer that has none.
 pub(crate) fn lend(buffer: &mut BytesMut) {
     if buffer.capacity() == 0 {
-        let mut spare = POOL.with_borrow_mut(VecDeque::pop_front).unwrap_or_default();
-        if !spare.try_reclaim(ROOM) {
-            spare = BytesMut::with_capacity(ROOM);
-        }
-        *buffer = spare;
+        let spare = POOL.with_borrow_mut(unshared);
+        *buffer = spare.unwrap_or_else(|| BytesMut::with_capacity(ROOM));
     }
+}
+
+fn unshared(pool: &mut VecDeque<BytesMut>) -> Option<BytesMut> {
+    for _ in 0..TRIED.min(pool.len()) {
+        let mut spare = pool.pop_front()?;
+        if spare.try_reclaim(ROOM) {
+            return Some(spare);
+        }
+        if pool.len() < KEPT - 1 {
+            pool.push_back(spare);
+        }
+    }
+    None
 }
 
 /// Takes a buffer back if nothing is in it.

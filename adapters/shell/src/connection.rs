@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::io::DuplexStream;
 
-use crate::limit::Slot;
+use crate::limit::{AddressSlot, Slot};
 use crate::transport::Transport;
 
 /// One accepted connection, past all handshakes.
@@ -22,7 +22,9 @@ pub struct Connection {
 /// Counts a connection against the limits until it is dropped.
 #[derive(Debug, Default)]
 pub struct ConnectionPermit {
-    pub(crate) slots: Vec<Slot>,
+    pub(crate) on_listener: Option<Slot>,
+    pub(crate) in_all: Option<Slot>,
+    pub(crate) from_address: Option<AddressSlot>,
 }
 
 /// What is known of the peer before it says its first word.

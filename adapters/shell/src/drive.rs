@@ -7,9 +7,10 @@ use crate::access::{AccessSession, Answering};
 use crate::buffers;
 use crate::connection::{Connection, ConnectionPermit};
 use crate::metrics::Metrics;
+use crate::stages::Stages;
 use crate::transport::{Progress, Transport};
 use bytes::BytesMut;
-use headgate_bus::handle::{Hub, Port};
+use headgate_bus::handle::{Call, Hub, Port};
 use headgate_model::{Answer, BusEvent, Endpoint, Input, Instant, Metric, Outputs, Wire};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -19,7 +20,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::time::{Sleep, sleep_until};
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// Unsent bytes from which on nothing more is taken from the peer or the bus.
 const HIGH_WATER: usize = 64 << 10;
@@ -36,29 +39,56 @@ const SPARE: usize = 64;
 pub struct Workplace<F> {
     hub: Hub,
     metrics: Arc<Metrics>,
+    /// Links that are open: who stops the gateway waits for them.
+    links: TaskTracker,
     /// Lent to a link while it works: an idle one holds none. Boxed, for they are large and move to and fro.
-    #[allow(clippy::vec_box, reason = "a box is what moves")]
-    spare: Mutex<Vec<Box<Outputs<F>>>>,
+    spare: Mutex<Vec<Box<Desk<F>>>>,
+}
+
+/// What a link needs only while there is something to do.
+struct Desk<F> {
+    out: Outputs<F>,
+    events: VecDeque<BusEvent>,
+    reading: BytesMut,
+    writing: BytesMut,
+}
+
+impl<F> Default for Desk<F> {
+    fn default() -> Self {
+        Self {
+            out: Outputs::default(),
+            events: VecDeque::new(),
+            reading: BytesMut::new(),
+            writing: BytesMut::new(),
+        }
+    }
+}
+
+impl<F> Desk<F> {
+    fn is_clear(&self) -> bool {
+        self.events.is_empty() && self.reading.is_empty() && self.writing.is_empty()
+    }
 }
 
 impl<F> Workplace<F> {
-    /// For links on this bus, which add what they count to `metrics`.
-    pub fn new(hub: Hub, metrics: Arc<Metrics>) -> Self {
+    /// For links on this bus, which add what they count to `metrics` and are counted in `links`.
+    pub fn new(hub: Hub, metrics: Arc<Metrics>, links: TaskTracker) -> Self {
         Self {
             hub,
             metrics,
+            links,
             spare: Mutex::default(),
         }
     }
 
-    fn lend(&self) -> Box<Outputs<F>> {
+    fn lend(&self) -> Box<Desk<F>> {
         self.spare.lock().pop().unwrap_or_default()
     }
 
-    fn give_back(&self, out: Box<Outputs<F>>) {
+    fn give_back(&self, desk: Box<Desk<F>>) {
         let mut spare = self.spare.lock();
         if spare.len() < SPARE {
-            spare.push(out);
+            spare.push(desk);
         }
     }
 }
@@ -72,37 +102,28 @@ pub fn drive<E, W>(
     connection: Connection,
     access: Box<dyn AccessSession>,
     workplace: &Arc<Workplace<E::Out>>,
-) -> Driving<E, W>
+) -> Stages
 where
-    E: Endpoint,
-    W: Wire<In = E::In, Out = E::Out>,
+    E: Endpoint + Send + 'static,
+    E::Out: Send + 'static,
+    W: Wire<In = E::In, Out = E::Out> + Send + 'static,
 {
     let (transport, _info, permit) = connection.into_parts();
-    let link = Link {
+    Stages::new(Open(Some(Link {
         endpoint,
         wire,
         transport,
         port: workplace.hub.attach(),
         access: Access::Idle(access),
         workplace: Arc::clone(workplace),
-        events: VecDeque::new(),
-        reading: BytesMut::new(),
-        writing: BytesMut::new(),
-        timer: None,
+        desk: None,
+        alarm: None,
         last_words: LastWords::NotAsked,
         told_to_leave: false,
+        let_others_go: false,
         permit,
-    };
-    Driving {
-        link: Some(Box::new(link)),
-        closing: None,
-    }
-}
-
-/// One connection; ready when it has ended. Small, for it is moved into a task.
-pub struct Driving<E: Endpoint, W> {
-    link: Option<Box<Link<E, W>>>,
-    closing: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+        _open: workplace.links.token(),
+    })))
 }
 
 struct Link<E: Endpoint, W> {
@@ -112,14 +133,17 @@ struct Link<E: Endpoint, W> {
     port: Port,
     access: Access,
     workplace: Arc<Workplace<E::Out>>,
-    events: VecDeque<BusEvent>,
-    reading: BytesMut,
-    writing: BytesMut,
-    timer: Option<Pin<Box<Sleep>>>,
+    /// `None` while nothing is read and not handled, nor to be written.
+    desk: Option<Box<Desk<E::Out>>>,
+    /// When the alarm rings that was set last, if it has not.
+    alarm: Option<Instant>,
     last_words: LastWords,
     told_to_leave: bool,
-    /// Counts the connection until it ends.
+    /// There are events, and the link waits for its next turn to take them.
+    let_others_go: bool,
+    /// Count the connection until it ends.
     permit: ConnectionPermit,
+    _open: TaskTrackerToken,
 }
 
 /// The conversation with the access service: ours to go on with, or away with a question.
@@ -133,7 +157,7 @@ enum Access {
 /// See [`Link::takes_last_words`].
 enum LastWords {
     NotAsked,
-    Until(std::time::Instant),
+    Until(Instant),
     Taken,
 }
 
@@ -147,40 +171,28 @@ enum Woken {
     Leave,
 }
 
-impl<E, W> Future for Driving<E, W>
+/// The stage in which the endpoint works.
+struct Open<E: Endpoint, W>(Option<Link<E, W>>);
+
+// Nothing in a link is pinned.
+impl<E: Endpoint, W> Unpin for Open<E, W> {}
+
+impl<E, W> Future for Open<E, W>
 where
     E: Endpoint,
     W: Wire<In = E::In, Out = E::Out>,
 {
-    type Output = ();
+    type Output = Option<Stages>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        while let Some(link) = &mut self.link {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Stages>> {
+        while let Some(link) = &mut self.0 {
             let woken = ready!(link.poll_wait(cx));
-            if !link.turn(woken)
-                && let Some(link) = self.link.take()
-            {
-                let Link {
-                    transport,
-                    writing,
-                    permit,
-                    ..
-                } = *link;
-                self.closing = Some(Box::pin(close(transport, writing, permit)));
+            if !link.turn(woken) {
+                return Poll::Ready(self.0.take().map(Link::close));
             }
         }
-        match &mut self.closing {
-            Some(closing) => closing.as_mut().poll(cx),
-            None => Poll::Ready(()),
-        }
+        Poll::Ready(None)
     }
-}
-
-/// The endpoint is done: its last words, then the end of the link.
-async fn close(mut transport: Transport, mut last_words: BytesMut, permit: ConnectionPermit) {
-    let _ = tokio::time::timeout(LINGER, transport.write(&mut last_words)).await;
-    transport.close(LINGER).await;
-    drop(permit);
 }
 
 impl<E, W> Link<E, W>
@@ -190,109 +202,116 @@ where
 {
     /// Does all that can be done without waiting. False when the link is to be closed.
     fn turn(&mut self, woken: Woken) -> bool {
-        let mut out = self.workplace.lend();
+        let mut desk = self.desk.take().unwrap_or_else(|| self.workplace.lend());
         let now = self.port.hub().clock().now();
         match woken {
             Woken::Events => {}
             Woken::Link(Ok(progress)) => {
                 let written = u32::try_from(progress.written).unwrap_or(u32::MAX);
-                out.counts.add_n(Metric::BytesSent, written);
+                desk.out.counts.add_n(Metric::BytesSent, written);
                 match progress.read {
-                    Some(0) => self.step(Input::Closed, now, &mut out),
+                    Some(0) => self.step(Input::Closed, now, &mut desk),
                     Some(n) => {
                         let n = u32::try_from(n).unwrap_or(u32::MAX);
-                        out.counts.add_n(Metric::BytesReceived, n);
+                        desk.out.counts.add_n(Metric::BytesReceived, n);
                     }
                     None => {}
                 }
             }
             Woken::Link(Err(error)) => {
                 tracing::debug!(%error, "link broke");
-                self.step(Input::Closed, now, &mut out);
+                self.step(Input::Closed, now, &mut desk);
             }
-            Woken::Answer(answer) => self.step(Input::Answer(answer), now, &mut out),
+            Woken::Answer(answer) => self.step(Input::Answer(answer), now, &mut desk),
             Woken::Deadline => {
-                if matches!(self.last_words, LastWords::Until(at) if at <= std::time::Instant::now()) {
+                if matches!(self.last_words, LastWords::Until(at) if at <= now) {
                     self.last_words = LastWords::Taken;
                 }
-                self.step(Input::Timeout, now, &mut out);
+                self.step(Input::Timeout, now, &mut desk);
             }
             Woken::Leave => {
                 self.told_to_leave = true;
-                self.step(Input::Shutdown, now, &mut out);
+                self.step(Input::Shutdown, now, &mut desk);
             }
         }
-        self.work(now, &mut out);
-        let goes_on = !std::mem::take(&mut out.close);
-        self.workplace.metrics.add(&mut out.counts);
-        self.workplace.give_back(out);
-        self.port.rest(&mut self.events);
-        buffers::rest(&mut self.reading);
-        buffers::rest(&mut self.writing);
+        self.work(now, &mut desk);
+        let goes_on = !std::mem::take(&mut desk.out.close);
+        self.workplace.metrics.add(&mut desk.out.counts);
+        buffers::rest(&mut desk.reading);
+        buffers::rest(&mut desk.writing);
+        if goes_on && desk.is_clear() {
+            self.workplace.give_back(desk);
+        } else {
+            self.desk = Some(desk);
+        }
         goes_on
     }
 
-    fn step(&mut self, input: Input<E::In>, now: Instant, out: &mut Outputs<E::Out>) {
+    fn step(&mut self, input: Input<E::In>, now: Instant, desk: &mut Desk<E::Out>) {
+        let Desk { out, writing, .. } = desk;
         self.endpoint.handle(input, now, out);
         if out.frames.is_empty() {
             return;
         }
         let frames = u32::try_from(out.frames.len()).unwrap_or(u32::MAX);
         out.counts.add_n(Metric::PacketsSent, frames);
-        buffers::lend(&mut self.writing);
+        buffers::lend(writing);
         for frame in out.frames.drain(..) {
-            self.wire.encode(frame, &mut self.writing);
+            self.wire.encode(frame, writing);
         }
     }
 
-    fn work(&mut self, now: Instant, out: &mut Outputs<E::Out>) {
+    fn work(&mut self, now: Instant, desk: &mut Desk<E::Out>) {
         loop {
             let mut idle = true;
-            while self.takes_frames() && !out.close && out.bus.len() < MAX_COMMANDS {
-                let Some(frame) = self.wire.decode(&mut self.reading) else {
+            while self.takes_frames(desk.writing.len())
+                && !desk.out.close
+                && desk.out.bus.len() < MAX_COMMANDS
+            {
+                let Some(frame) = self.wire.decode(&mut desk.reading) else {
                     break;
                 };
                 idle = false;
-                self.step(Input::Frame(frame), now, out);
-                self.ask(out);
+                self.step(Input::Frame(frame), now, desk);
+                self.ask(&mut desk.out);
             }
-            self.ask(out);
-            self.port.submit(&mut out.bus);
-            if self.events.is_empty() {
-                self.port.take_events(&mut self.events);
+            self.ask(&mut desk.out);
+            self.port.submit(&mut desk.out.bus);
+            if desk.events.is_empty() {
+                self.port.take_events(&mut desk.events);
             }
-            while self.writing.len() < HIGH_WATER && !out.close {
-                if self.takes_last_words() {
+            while desk.writing.len() < HIGH_WATER && !desk.out.close {
+                if self.takes_last_words(desk.events.front(), now) {
                     break;
                 }
-                let Some(event) = self.events.pop_front() else {
+                let Some(event) = desk.events.pop_front() else {
                     break;
                 };
                 idle = false;
-                self.step(Input::Bus(event), now, out);
+                self.step(Input::Bus(event), now, desk);
             }
-            if idle || out.close {
+            if idle || desk.out.close {
                 break;
             }
         }
-        self.ask(out);
-        self.port.submit(&mut out.bus);
+        self.ask(&mut desk.out);
+        self.port.submit(&mut desk.out.bus);
     }
 
     /// What the client sent before another connection took its session over belongs to the session, its goodbye above all. Before the endpoint hears
     /// of the take-over, the link is read until nothing more is there: a timer that fires shows that the system was asked since.
-    fn takes_last_words(&mut self) -> bool {
-        if self.events.front() != Some(&BusEvent::TakenOver) {
+    fn takes_last_words(&mut self, next: Option<&BusEvent>, now: Instant) -> bool {
+        if next != Some(&BusEvent::TakenOver) {
             return false;
         }
         if matches!(self.last_words, LastWords::NotAsked) {
-            self.last_words = LastWords::Until(std::time::Instant::now() + LAST_WORDS);
+            self.last_words = LastWords::Until(now + LAST_WORDS);
         }
         !matches!(self.last_words, LastWords::Taken)
     }
 
-    fn takes_frames(&self) -> bool {
-        self.endpoint.ready() && self.writing.len() < HIGH_WATER
+    fn takes_frames(&self, unsent: usize) -> bool {
+        self.endpoint.ready() && unsent < HIGH_WATER
     }
 
     fn ask(&mut self, out: &mut Outputs<E::Out>) {
@@ -306,21 +325,31 @@ where
     }
 
     fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<Woken> {
-        let takes_frames = self.takes_frames();
+        let unsent = self.desk.as_ref().map_or(0, |desk| desk.writing.len());
+        let takes_frames = self.takes_frames(unsent);
         // While the store is behind, publishers are left unread; their silence is then ours.
         let caught_up = self.port.hub().is_caught_up();
-        let reads = (takes_frames && caught_up).then_some(&mut self.reading);
-        let writes = (!self.writing.is_empty()).then_some(&mut self.writing);
-        if let Poll::Ready(progress) = self.transport.poll_ready(cx, writes, reads) {
+        if let Poll::Ready(progress) = self.poll_link(cx, takes_frames && caught_up) {
             return Poll::Ready(Woken::Link(progress));
         }
         let last_words_by = match self.last_words {
             LastWords::Until(at) => Some(at),
             LastWords::NotAsked | LastWords::Taken => None,
         };
-        let takes_events = self.writing.len() < HIGH_WATER && last_words_by.is_none();
-        if self.port.poll_events(cx).is_ready() && takes_events {
-            return Poll::Ready(Woken::Events);
+        let takes_events = unsent < HIGH_WATER && last_words_by.is_none();
+        let mut called = self.port.poll_call(cx);
+        if called == Poll::Ready(Call::Alarm) {
+            self.alarm = None;
+            called = self.port.poll_call(cx);
+        }
+        if called.is_ready() && takes_events {
+            // First everybody else who is ready has a turn: then more events leave with one write.
+            if std::mem::replace(&mut self.let_others_go, false) {
+                return Poll::Ready(Woken::Events);
+            }
+            self.let_others_go = true;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
         if let Access::Asked(answering) = &mut self.access
             && let Poll::Ready((session, answer)) = answering.as_mut().poll(cx)
@@ -329,34 +358,65 @@ where
             return Poll::Ready(Woken::Answer(answer));
         }
         let hub = self.port.hub();
-        let deadline = self.endpoint.deadline().filter(|_| caught_up || !takes_frames);
-        let deadline = deadline.map(|at| hub.clock().to_system(at));
         if takes_frames && !caught_up && hub.poll_caught_up(cx).is_ready() {
             return Poll::Ready(Woken::Events);
         }
         if hub.says_goodbye() && !self.told_to_leave {
             return Poll::Ready(Woken::Leave);
         }
-        let deadline = deadline.into_iter().chain(last_words_by).min();
-        self.poll_deadline(cx, deadline).map(|()| Woken::Deadline)
+        let deadline = self.endpoint.deadline().filter(|_| caught_up || !takes_frames);
+        match deadline.into_iter().chain(last_words_by).min() {
+            Some(at) if self.is_due(at) => Poll::Ready(Woken::Deadline),
+            _ => Poll::Pending,
+        }
     }
 
-    /// A deadline mostly moves on with every packet: the timer stays as it is, and is set anew when it fires too early.
-    fn poll_deadline(&mut self, cx: &mut Context<'_>, deadline: Option<std::time::Instant>) -> Poll<()> {
-        let Some(at) = deadline.map(tokio::time::Instant::from) else {
-            self.timer = None;
-            return Poll::Pending;
-        };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
-        if at < timer.deadline() {
-            timer.as_mut().reset(at);
+    /// Reads what is there and writes what can be written.
+    fn poll_link(&mut self, cx: &mut Context<'_>, reads: bool) -> Poll<io::Result<Progress>> {
+        if let Some(desk) = &mut self.desk {
+            let writes = (!desk.writing.is_empty()).then_some(&mut desk.writing);
+            return self
+                .transport
+                .poll_ready(cx, writes, reads.then_some(&mut desk.reading));
         }
-        while timer.as_mut().poll(cx).is_ready() {
-            if at <= tokio::time::Instant::now() {
-                return Poll::Ready(());
-            }
-            timer.as_mut().reset(at);
+        let mut reading = BytesMut::new();
+        let progress = self.transport.poll_ready(cx, None, reads.then_some(&mut reading));
+        buffers::rest(&mut reading);
+        if !reading.is_empty() {
+            let desk = self.desk.insert(self.workplace.lend());
+            desk.reading = reading;
         }
-        Poll::Pending
+        progress
+    }
+
+    /// Whether this deadline has come. If not, the link will be woken: a deadline mostly moves on with every packet, so the alarm stays as it is,
+    /// and is set anew when it rings too early.
+    fn is_due(&mut self, at: Instant) -> bool {
+        if self.alarm.is_some_and(|alarm| alarm <= at) {
+            return false;
+        }
+        if at <= self.port.hub().clock().now() {
+            return true;
+        }
+        self.alarm = Some(at);
+        self.port.wake_at(at);
+        false
+    }
+
+    /// The endpoint is done: its last words, then the end of the link.
+    fn close(self) -> Stages {
+        let Self {
+            mut transport,
+            desk,
+            permit,
+            _open,
+            ..
+        } = self;
+        let mut last_words = desk.map(|desk| desk.writing).unwrap_or_default();
+        Stages::one(async move {
+            let _ = timeout(LINGER, transport.write(&mut last_words)).await;
+            transport.close(LINGER).await;
+            drop((permit, _open));
+        })
     }
 }

@@ -50,7 +50,7 @@ impl ConnectionLimit {
             .current
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
             .ok()?;
-        Some(Slot::Counted(self.clone()))
+        Some(Slot(self.clone()))
     }
 }
 
@@ -70,7 +70,7 @@ impl AddressLimit {
         }
     }
 
-    pub(crate) fn acquire(&self, address: IpAddr) -> Option<Slot> {
+    pub(crate) fn acquire(&self, address: IpAddr) -> Option<AddressSlot> {
         let key = match address {
             IpAddr::V4(_) => address,
             IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)).into(),
@@ -85,32 +85,32 @@ impl AddressLimit {
         }
         *count += 1;
         drop(counts);
-        Some(Slot::Address(Box::new((self.clone(), key))))
+        Some(AddressSlot(Box::new((self.clone(), key))))
     }
 }
 
 /// One connection's place under a limit, free again when dropped.
 #[derive(Debug)]
-pub(crate) enum Slot {
-    Counted(ConnectionLimit),
-    Address(Box<(AddressLimit, IpAddr)>),
-}
+pub(crate) struct Slot(ConnectionLimit);
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        match self {
-            Self::Counted(limit) => {
-                limit.0.current.fetch_sub(1, Ordering::Relaxed);
-            }
-            Self::Address(place) => {
-                let (limit, key) = &**place;
-                let mut counts = limit.counts.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some(count) = counts.get_mut(key) {
-                    *count -= 1;
-                    if *count == 0 {
-                        counts.remove(key);
-                    }
-                }
+        self.0.0.current.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One connection's place among those from its address, free again when dropped.
+#[derive(Debug)]
+pub(crate) struct AddressSlot(Box<(AddressLimit, IpAddr)>);
+
+impl Drop for AddressSlot {
+    fn drop(&mut self) {
+        let (limit, key) = &*self.0;
+        let mut counts = limit.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(key) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(key);
             }
         }
     }

@@ -3,7 +3,6 @@
 //! Always true: a slow peer never delays the next; whatever the system says to `accept`, the listener goes on,
 //! without spinning; what is refused is closed at once and counted.
 
-use std::future::Future;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -16,6 +15,7 @@ use crate::handshake::{self, Refusal};
 use crate::limit::{AddressLimit, ConnectionLimit, TokenBucket};
 use crate::settings::{ListenerKind, ListenerSettings, WebSocketSettings};
 use crate::socket::{Accepted, Socket};
+use crate::stages::Stages;
 use crate::stats::{ListenerStats, RefuseReason};
 use crate::tls::{ServerTls, TlsError};
 
@@ -196,13 +196,12 @@ impl Listener {
         self.shared.tls.clone()
     }
 
-    /// Accepts until `shutdown`. Each connection has its own task, in which its handshakes run and then the
-    /// future that `handler` gives. At `shutdown` the socket is closed, handshakes under way are given up, and
+    /// Accepts until `shutdown`. Each connection has its own task, in which its handshakes run and then what
+    /// `handler` gives. At `shutdown` the socket is closed, handshakes under way are given up, and
     /// this returns; connections already handed over belong to the handler.
-    pub async fn run<H, F>(mut self, shutdown: CancellationToken, handler: H)
+    pub async fn run<H>(mut self, shutdown: CancellationToken, handler: H)
     where
-        H: Fn(Connection) -> F + Send + Sync + 'static,
-        F: Future<Output = ()> + Send + 'static,
+        H: Fn(Connection) -> Stages + Send + Sync + 'static,
     {
         let handler = Arc::new(handler);
         let mut trouble = AcceptTrouble::default();
@@ -240,10 +239,9 @@ impl Listener {
     }
 
     /// Checks what can be checked without waiting, then lets the connection have its own task.
-    fn take<H, F>(&mut self, accepted: Accepted, shutdown: &CancellationToken, handler: &Arc<H>)
+    fn take<H>(&mut self, accepted: Accepted, shutdown: &CancellationToken, handler: &Arc<H>)
     where
-        H: Fn(Connection) -> F + Send + Sync + 'static,
-        F: Future<Output = ()> + Send + 'static,
+        H: Fn(Connection) -> Stages + Send + Sync + 'static,
     {
         self.shared.stats.count_accepted();
         let permit = match self.admit(&accepted) {
@@ -251,27 +249,19 @@ impl Listener {
             Err(refusal) => return self.shared.refused(&accepted.peer(), &refusal),
         };
         let (shared, shutdown, handler) = (self.shared.clone(), shutdown.clone(), handler.clone());
-        // Boxed: a task lives as long as its connection and should not keep room for the handshakes.
-        let opening = Box::pin(async move {
+        tokio::spawn(Stages::new(async move {
             let opened = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => None,
                 opened = shake(shared, accepted, permit) => opened,
             };
             opened.map(|connection| handler(connection))
-        });
-        tokio::spawn(async move {
-            if let Some(connection) = opening.await {
-                connection.await;
-            }
-        });
+        }));
     }
 
     fn admit(&mut self, accepted: &Accepted) -> Result<ConnectionPermit, Refusal> {
         let shared = &self.shared;
-        let mut permit = ConnectionPermit {
-            slots: Vec::with_capacity(2),
-        };
+        let mut permit = ConnectionPermit::default();
         if let Accepted::Tcp(_, peer) = accepted {
             if !shared.settings.proxy_protocol {
                 shared.admit_address(peer.ip(), &mut permit)?;
@@ -291,12 +281,9 @@ impl Listener {
         {
             return Err(Refusal::new(RefuseReason::Rate, "too many new connections"));
         }
-        for limit in [&shared.limit, &shared.total] {
-            let slot = limit.acquire();
-            permit
-                .slots
-                .push(slot.ok_or_else(|| Refusal::new(RefuseReason::Limit, "too many connections"))?);
-        }
+        let over = || Refusal::new(RefuseReason::Limit, "too many connections");
+        permit.on_listener = Some(shared.limit.acquire().ok_or_else(over)?);
+        permit.in_all = Some(shared.total.acquire().ok_or_else(over)?);
         Ok(permit)
     }
 }
@@ -335,7 +322,7 @@ impl Shared {
         {
             let slot = limit.acquire(address);
             let over = || Refusal::new(RefuseReason::Limit, "too many connections from this address");
-            permit.slots.push(slot.ok_or_else(over)?);
+            permit.from_address = Some(slot.ok_or_else(over)?);
         }
         Ok(())
     }

@@ -33,11 +33,7 @@ impl Port for headgate_bus::handle::Port {
     }
 
     fn poll(&self, cx: &std::task::Context<'_>, into: &mut VecDeque<BusEvent>) -> Poll<()> {
-        let ready = self.poll_events(cx);
-        if ready.is_ready() {
-            self.take_events(into);
-        }
-        ready
+        self.poll_call(cx).map(|_| self.take_events(into))
     }
 }
 

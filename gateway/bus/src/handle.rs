@@ -12,7 +12,8 @@ use headgate_model::{
     BusCommand, BusEvent, CloseReason, EndpointId, Instant, Message, Store, StoreError, StoreOp, WallTime,
 };
 use parking_lot::{Condvar, Mutex};
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
@@ -79,6 +80,9 @@ const RETRY: Duration = Duration::from_secs(1);
 const MAX_SPARE: usize = 256;
 const LARGEST_SPARE: usize = 1_024;
 
+/// Events on their way to one endpoint. Boxed: most mailboxes hold none most of the time.
+type Events = Box<VecDeque<BusEvent>>;
+
 type NoticeSink = Box<dyn Fn(Vec<Notice>) + Send + Sync>;
 
 /// The bus, shared by everyone who speaks to it.
@@ -104,7 +108,7 @@ struct Shared {
     full: AtomicBool,
     goodbye: AtomicBool,
     /// Queues of events without events, lent to mailboxes that get some: an idle one holds none.
-    spare: Mutex<Vec<VecDeque<BusEvent>>>,
+    spare: Mutex<Vec<Events>>,
     notices: NoticeSink,
 }
 
@@ -118,9 +122,10 @@ struct Core {
     generation: u64,
     /// Whose tasks are to be woken.
     woken: Vec<Waker>,
+    /// When which endpoint wants to be woken. One that left, or set another alarm since, is woken for nothing.
+    alarms: BinaryHeap<Reverse<(Instant, u64)>>,
 }
 
-/// Events on their way to one endpoint.
 #[derive(Debug, Default)]
 struct Mailbox {
     id: u64,
@@ -129,8 +134,19 @@ struct Mailbox {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    events: VecDeque<BusEvent>,
+    events: Option<Events>,
     waker: Option<Waker>,
+    /// The alarm rang, and the endpoint has not heard it yet.
+    rang: bool,
+}
+
+/// Why an endpoint was woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// There are events.
+    Events,
+    /// The time of [`Port::wake_at`] has come.
+    Alarm,
 }
 
 #[derive(Default)]
@@ -161,6 +177,7 @@ impl Hub {
                 free: Vec::new(),
                 generation: 0,
                 woken: Vec::new(),
+                alarms: BinaryHeap::new(),
             }),
             commits: Mutex::new(Commits::default()),
             commits_changed: Condvar::new(),
@@ -324,6 +341,16 @@ impl Hub {
         }
     }
 
+    /// An empty queue of events waits for the next mailbox that needs one.
+    fn keep_spare(&self, events: Events) {
+        if events.capacity() <= LARGEST_SPARE {
+            let mut spare = self.0.spare.lock();
+            if spare.len() < MAX_SPARE {
+                spare.push(events);
+            }
+        }
+    }
+
     fn wake_timer_by(&self, at: Instant) {
         if at.0 >= self.0.next_wake.load(Ordering::Acquire) {
             return;
@@ -342,18 +369,16 @@ impl Hub {
             if self.0.commits.lock().stop {
                 return;
             }
-            let deadline = self.turn(|bus, now, out| {
-                bus.handle_timeout(now, out);
-                bus.deadline()
-            });
+            self.turn(|bus, now, out| bus.handle_timeout(now, out));
             let now = self.0.clock.now();
-            let next = deadline.unwrap_or(now + IDLE).min(now + IDLE);
+            let next = self.ring(now).unwrap_or(now + IDLE).min(now + IDLE);
             let mut wakes_at = self.0.wakes_at.lock();
             *wakes_at = next;
             self.0.next_wake.store(next.0, Ordering::Release);
             // A turn between ours and this store may have had an earlier deadline; it will be seen at the next turn, so ask once more.
             drop(wakes_at);
-            if let Some(at) = self.0.core.lock().bus.deadline() {
+            let deadline = self.0.core.lock().deadline();
+            if let Some(at) = deadline {
                 self.wake_timer_by(at);
             }
             let mut wakes_at = self.0.wakes_at.lock();
@@ -364,6 +389,27 @@ impl Hub {
                 }
             }
         }
+    }
+
+    /// Wakes all whose alarms are due. When the timer thread is next wanted.
+    fn ring(&self, now: Instant) -> Option<Instant> {
+        let mut guard = self.0.core.lock();
+        let core = &mut *guard;
+        let mut woken = Vec::new();
+        while core.alarms.peek().is_some_and(|Reverse((at, _))| *at <= now) {
+            let Some(Reverse((_, id))) = core.alarms.pop() else {
+                break;
+            };
+            if let Some(mailbox) = mailbox(&core.mailboxes, id) {
+                let mut waiting = mailbox.inner.lock();
+                waiting.rang = true;
+                woken.extend(waiting.waker.take());
+            }
+        }
+        let deadline = core.deadline();
+        drop(guard);
+        woken.into_iter().for_each(Waker::wake);
+        deadline
     }
 
     fn wake_store_by(&self, at: Instant) {
@@ -560,20 +606,30 @@ impl Committer {
 
 impl Core {
     /// Puts the events into their mailboxes and collects whom to wake.
-    fn sort_events(&mut self, woken: &mut Vec<Waker>, spare: &Mutex<Vec<VecDeque<BusEvent>>>) {
+    fn sort_events(&mut self, woken: &mut Vec<Waker>, spare: &Mutex<Vec<Events>>) {
         for (to, event) in self.out.events.drain(..) {
-            let index = (to.0 & u64::from(u32::MAX)) as usize;
-            let Some(mailbox) = self.mailboxes[index].as_ref().filter(|m| m.id == to.0) else {
+            let Some(mailbox) = mailbox(&self.mailboxes, to.0) else {
                 continue;
             };
             let mut waiting = mailbox.inner.lock();
-            if waiting.events.capacity() == 0 {
-                waiting.events = spare.lock().pop().unwrap_or_default();
-            }
-            waiting.events.push_back(event);
+            let events = waiting
+                .events
+                .get_or_insert_with(|| spare.lock().pop().unwrap_or_default());
+            events.push_back(event);
             woken.extend(waiting.waker.take());
         }
     }
+
+    /// When the timer thread is wanted.
+    fn deadline(&self) -> Option<Instant> {
+        let alarm = self.alarms.peek().map(|Reverse((at, _))| *at);
+        self.bus.deadline().into_iter().chain(alarm).min()
+    }
+}
+
+fn mailbox(mailboxes: &[Option<Arc<Mailbox>>], id: u64) -> Option<&Arc<Mailbox>> {
+    let index = (id & u64::from(u32::MAX)) as usize;
+    mailboxes.get(index)?.as_ref().filter(|mailbox| mailbox.id == id)
 }
 
 /// One endpoint's place on the bus. Dropping it leaves the bus as a lost connection does.
@@ -601,11 +657,14 @@ impl Port {
         });
     }
 
-    /// Ready when there are events. Otherwise `cx` is woken when there are, or when [`Hub::says_goodbye`].
-    pub fn poll_events(&self, cx: &Context<'_>) -> Poll<()> {
+    /// Ready when there are events or the alarm rang. Otherwise `cx` is woken when it is so, or when [`Hub::says_goodbye`].
+    pub fn poll_call(&self, cx: &Context<'_>) -> Poll<Call> {
         let mut waiting = self.mailbox.inner.lock();
-        if !waiting.events.is_empty() {
-            return Poll::Ready(());
+        if waiting.events.as_ref().is_some_and(|events| !events.is_empty()) {
+            return Poll::Ready(Call::Events);
+        }
+        if std::mem::take(&mut waiting.rang) {
+            return Poll::Ready(Call::Alarm);
         }
         if waiting
             .waker
@@ -617,22 +676,30 @@ impl Port {
         Poll::Pending
     }
 
-    /// Moves all events that are there into `into`.
-    pub fn take_events(&self, into: &mut VecDeque<BusEvent>) {
-        take(&mut self.mailbox.inner.lock().events, into);
+    /// Lets [`Port::poll_call`] be ready from then on, once. An alarm cannot be taken back.
+    pub fn wake_at(&self, at: Instant) {
+        let mut core = self.hub.0.core.lock();
+        core.alarms.push(Reverse((at, self.mailbox.id)));
+        // Those of endpoints that have left: a client that comes and goes leaves one each time.
+        if core.alarms.len() > 4 * core.mailboxes.len() + MAX_SPARE {
+            let mut alarms = std::mem::take(&mut core.alarms);
+            alarms.retain(|Reverse((_, id))| mailbox(&core.mailboxes, *id).is_some());
+            core.alarms = alarms;
+        }
+        drop(core);
+        self.hub.wake_timer_by(at);
     }
 
-    /// Hands a queue that is empty over to whoever gets events next.
-    pub fn rest(&self, events: &mut VecDeque<BusEvent>) {
-        if !events.is_empty() || events.capacity() == 0 {
-            return;
-        }
-        let events = std::mem::take(events);
-        if events.capacity() <= LARGEST_SPARE {
-            let mut spare = self.hub.0.spare.lock();
-            if spare.len() < MAX_SPARE {
-                spare.push(events);
-            }
+    /// Moves all events that are there into `into`.
+    pub fn take_events(&self, into: &mut VecDeque<BusEvent>) {
+        let mut waiting = self.mailbox.inner.lock();
+        let Some(events) = &mut waiting.events else { return };
+        take(events, into);
+        if events.is_empty()
+            && let Some(events) = waiting.events.take()
+        {
+            drop(waiting);
+            self.hub.keep_spare(events);
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::paging::ESTATE;
 use crate::retained::Kept;
 use crate::session::{Queued, Session};
 use crate::stats::DropReason;
-use headgate_model::bus::NEVER;
+use headgate_model::bus::{NEVER, Presence};
 use headgate_model::store::{SessionImage, StoredMessage};
 use headgate_model::{
     BusEvent, CloseReason, EndpointId, Instant, Message, MountPoint, Open, Qos, SessionId, StoreImage,
@@ -98,7 +98,6 @@ impl Bus {
         session.ends_at = None;
         session.will = open.will.map(Box::new);
         session.will_due = None; // It came back in time. [MQTT-3.1.3-9]
-        session.username = open.presence.username.clone();
         session.presence = Arc::clone(&open.presence);
         session.receive_maximum = open.receive_maximum.clamp(1, max_inflight);
         session.credit = open.credit;
@@ -185,7 +184,7 @@ impl Bus {
 
     fn auto_subscribe(&mut self, slot: Slot) {
         let session = self.session(slot);
-        let username = session.username.clone().unwrap_or_default();
+        let username = session.presence.username.clone().unwrap_or_default();
         let wanted: Vec<Subscription> = self
             .settings
             .auto_subscribe
@@ -208,9 +207,8 @@ impl Bus {
                 Subscription::parse(&topic.into(), options, &MountPoint::default()).ok()
             })
             .filter(|s| {
-                !session
-                    .subscriptions
-                    .contains_key(&(s.filter.clone(), s.share.clone()))
+                let known = session.subscriptions.get(&s.filter, s.share.as_ref());
+                known.is_none()
             })
             .collect();
         for subscription in wanted {
@@ -325,11 +323,11 @@ impl Bus {
             .expect("a slot in use holds a session");
         self.free_slots.push(slot);
         self.by_client.remove(&session.client);
-        for (filter, share) in session.subscriptions.keys() {
-            self.index.remove(filter, share.as_ref(), slot);
-        }
-        for subscription in session.subscriptions.values().filter(|s| s.exclusive) {
-            self.exclusive.remove(&subscription.filter);
+        for held in session.subscriptions.iter() {
+            self.index.remove(&held.filter, held.share.as_ref(), slot);
+            if held.exclusive {
+                self.exclusive.remove(&held.filter);
+            }
         }
         self.let_go(&session);
         let queued = session.queue.into_iter().chain(session.inflight);
@@ -424,7 +422,12 @@ impl Bus {
             return self.load_estate(id, lanes);
         }
         let mut session = Session::new(id, record.client_id.clone());
-        session.username = record.username.clone();
+        if record.username.is_some() {
+            session.presence = Arc::new(Presence {
+                username: record.username.clone(),
+                ..Presence::default()
+            });
+        }
         session.recorded = true;
         session.durable = !record.expiry.is_zero();
         session.expiry = record.expiry;
@@ -468,19 +471,16 @@ impl Bus {
         }
         let slot = self.place(session);
         for subscription in subscriptions {
-            let (filter, share) = (subscription.filter.clone(), subscription.share.clone());
             self.index.insert(
-                &filter,
-                share.as_ref(),
+                &subscription.filter,
+                subscription.share.as_ref(),
                 Entry::new(slot, &subscription.options),
                 false,
             );
             if subscription.exclusive {
-                self.exclusive.insert(filter.clone(), slot);
+                self.exclusive.insert(subscription.filter.clone(), slot);
             }
-            self.session_mut(slot)
-                .subscriptions
-                .insert((filter, share), subscription);
+            self.session_mut(slot).subscriptions.insert(subscription);
         }
         self.set_timers(slot);
     }

@@ -162,7 +162,7 @@ impl Bus {
         if !session.recorded {
             return;
         }
-        let shares = session.subscriptions.keys().any(|(_, share)| share.is_some());
+        let shares = session.subscriptions.iter().any(|held| held.share.is_some());
         if !shares || session.lanes.is_empty() {
             self.stored_bytes = self.stored_bytes.saturating_sub(session.lanes.bytes());
             self.pending.push(StoreOp::DeleteSession(session.id));

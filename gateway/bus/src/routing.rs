@@ -158,7 +158,7 @@ impl Bus {
             message.topic = Topic::try_from(topic.as_str()).map_err(|_| Refusal::TopicInvalid)?;
         }
         self.counters.published += 1;
-        let message = Arc::new(message);
+        let message = message.share();
         let mut shared = Shared::default();
         self.find_targets(&message, from);
         if self.settings.when_full == QueueFull::Refuse && self.some_target_is_full(&message) {
@@ -192,6 +192,7 @@ impl Bus {
             Some(body) if queued => Needs::Entries(body),
             _ => Needs::Nothing,
         };
+        Message::recycle(message);
         Ok(Ingested { outcome, needs })
     }
 
@@ -518,12 +519,14 @@ impl Bus {
 
     /// Removes what is in the store of a delivery that has left its session's queue or flight.
     fn forget(&mut self, slot: Slot, queued: Queued, now: Instant, out: &mut BusOutputs) {
-        let Some(entry) = queued.entry else { return };
-        self.stored_bytes = self.stored_bytes.saturating_sub(queued.size());
-        let id = self.session(slot).id;
-        if let Some(ack) = self.pending.settle(entry, id, queued.seq, now) {
-            self.entry_settled(ack, now, out);
+        if let Some(entry) = queued.entry {
+            self.stored_bytes = self.stored_bytes.saturating_sub(queued.size());
+            let id = self.session(slot).id;
+            if let Some(ack) = self.pending.settle(entry, id, queued.seq, now) {
+                self.entry_settled(ack, now, out);
+            }
         }
+        Message::recycle(queued.message);
     }
 
     /// Hands a delivery to the endpoint; `may_send` was asked.

@@ -11,16 +11,13 @@ use headgate_model::{
     ClientId, Delivery, DeliveryId, EndpointId, Instant, Message, Qos, SessionId, Share, Subscription,
     SubscriptionIds, SubscriptionOptions, TopicFilter, WallTime, Will,
 };
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Bytes that may wait in memory for a durable session; what comes then waits in the store alone.
 const BYTES_IN_MEMORY: usize = 256 << 10;
-
-/// What names a subscription within its session: the filter and the group it is shared in.
-pub type SubscriptionKey = (TopicFilter, Option<Share>);
 
 /// One delivery that waits or is under way.
 #[derive(Debug, Clone)]
@@ -87,11 +84,86 @@ pub struct Scan {
     pub after: Option<Bytes>,
 }
 
+/// The searches of a session, oldest first. Most sessions have none.
+#[derive(Debug, Default)]
+pub struct Scans(Option<Box<VecDeque<Scan>>>);
+
+impl Scans {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    pub fn push_back(&mut self, scan: Scan) {
+        self.0.get_or_insert_default().push_back(scan);
+    }
+
+    pub fn push_front(&mut self, scan: Scan) {
+        self.0.get_or_insert_default().push_front(scan);
+    }
+
+    pub fn pop_front(&mut self) -> Option<Scan> {
+        let scan = self.0.as_mut()?.pop_front();
+        self.0 = self.0.take().filter(|scans| !scans.is_empty());
+        scan
+    }
+
+    /// What this filter searched for is not wanted any more.
+    pub fn forget(&mut self, filter: &TopicFilter) {
+        if let Some(scans) = &mut self.0 {
+            scans.retain(|scan| scan.filter != *filter);
+        }
+        self.0 = self.0.take().filter(|scans| !scans.is_empty());
+    }
+}
+
+/// What a session is subscribed to, by filter and group. A sorted list, for most sessions have few.
+#[derive(Debug, Default)]
+pub struct Subscriptions(Vec<Box<Subscription>>);
+
+impl Subscriptions {
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Subscription> {
+        self.0.iter().map(|held| &**held)
+    }
+
+    pub fn get(&self, filter: &TopicFilter, share: Option<&Share>) -> Option<&Subscription> {
+        let at = self.find(filter, share).ok()?;
+        Some(&*self.0[at])
+    }
+
+    /// Adds one, or puts it in the place of the one with its filter and group.
+    pub fn insert(&mut self, subscription: Subscription) {
+        let subscription = Box::new(subscription);
+        match self.find(&subscription.filter, subscription.share.as_ref()) {
+            Ok(at) => self.0[at] = subscription,
+            Err(at) => {
+                if self.0.is_empty() {
+                    self.0.reserve_exact(1);
+                }
+                self.0.insert(at, subscription);
+            }
+        }
+    }
+
+    pub fn remove(&mut self, filter: &TopicFilter, share: Option<&Share>) -> Option<Box<Subscription>> {
+        let at = self.find(filter, share).ok()?;
+        Some(self.0.remove(at))
+    }
+
+    fn find(&self, filter: &TopicFilter, share: Option<&Share>) -> Result<usize, usize> {
+        self.0
+            .binary_search_by(|held| (&held.filter, held.share.as_ref()).cmp(&(filter, share)))
+    }
+}
+
 #[derive(Debug)]
 pub struct Session {
     pub id: SessionId,
     pub client: ClientId,
-    pub username: Option<Arc<str>>,
+    /// Of its client when it was last here.
     pub presence: Arc<Presence>,
     pub endpoint: Option<EndpointId>,
     /// `Opened` waits for its commit: nothing is delivered before it.
@@ -106,7 +178,7 @@ pub struct Session {
     pub ends_at: Option<Instant>,
     pub will: Option<Box<Will>>,
     pub will_due: Option<Instant>,
-    pub subscriptions: BTreeMap<SubscriptionKey, Subscription>,
+    pub subscriptions: Subscriptions,
     pub queue: VecDeque<Queued>,
     pub queued_bytes: usize,
     /// How many of the queue are QoS 0.
@@ -126,7 +198,7 @@ pub struct Session {
     pub next_seq: u64,
     /// QoS 2 packet identifiers of this client that are not yet released.
     pub received: BTreeSet<u16>,
-    pub scans: VecDeque<Scan>,
+    pub scans: Scans,
     /// It is in the bus's list of sessions with scans to go on with.
     pub scan_listed: bool,
     /// The last batch whose commit it is listed for, to go on sending.
@@ -134,14 +206,13 @@ pub struct Session {
 }
 
 #[cfg(target_pointer_width = "64")]
-const _: () = assert!(size_of::<Session>() <= 368, "there is one for each client");
+const _: () = assert!(size_of::<Session>() <= 328, "there is one for each client");
 
 impl Session {
     pub fn new(id: SessionId, client: ClientId) -> Self {
         Self {
             id,
             client,
-            username: None,
             presence: Arc::default(),
             endpoint: None,
             opening: false,
@@ -152,7 +223,7 @@ impl Session {
             ends_at: None,
             will: None,
             will_due: None,
-            subscriptions: BTreeMap::new(),
+            subscriptions: Subscriptions::default(),
             queue: VecDeque::new(),
             queued_bytes: 0,
             queued_qos0: 0,
@@ -165,7 +236,7 @@ impl Session {
             credit: 0,
             next_seq: 0,
             received: BTreeSet::new(),
-            scans: VecDeque::new(),
+            scans: Scans::default(),
             scan_listed: false,
             listed_for: 0,
         }
@@ -342,7 +413,7 @@ impl Session {
     pub fn record(&self, epoch: WallTime) -> SessionRecord {
         SessionRecord {
             client_id: self.client.clone(),
-            username: self.username.clone(),
+            username: self.presence.username.clone(),
             expiry: if self.durable { self.expiry } else { Duration::ZERO },
             ends: self.ends_at.map(|at| WallTime::of(at, epoch)),
             unsent_from: self.endpoint.is_none().then(|| self.unsent_from()),

@@ -45,6 +45,7 @@ impl Bus {
         mut subscription: Subscription,
     ) -> Result<Qos, Refusal> {
         subscription.filter = self.rewritten(&subscription.filter)?;
+        let subscription = subscription.compact(); // it stays for long
         if subscription.exclusive
             && self
                 .exclusive
@@ -54,9 +55,11 @@ impl Bus {
             return Err(Refusal::ExclusiveTaken);
         }
         let limit = self.settings.max_subscriptions;
-        let key = (subscription.filter.clone(), subscription.share.clone());
         let session = self.session_mut(slot);
-        let known = session.subscriptions.get(&key).cloned();
+        let known = session
+            .subscriptions
+            .get(&subscription.filter, subscription.share.as_ref())
+            .cloned();
         if known.is_none() && limit > 0 && session.subscriptions.len() >= limit {
             return Err(Refusal::QuotaExceeded);
         }
@@ -100,7 +103,7 @@ impl Bus {
         if known.is_some_and(|k| k.exclusive && !subscription.exclusive) {
             self.exclusive.remove(&subscription.filter);
         }
-        self.session_mut(slot).subscriptions.insert(key, subscription);
+        self.session_mut(slot).subscriptions.insert(subscription);
         Ok(options.qos)
     }
 
@@ -132,24 +135,23 @@ impl Bus {
         let Ok(filter) = self.rewritten(&subscription.filter) else {
             return false;
         };
-        let key = (filter, subscription.share);
         let session = self.session_mut(slot);
-        let Some(held) = session.subscriptions.remove(&key) else {
+        let Some(held) = session.subscriptions.remove(&filter, subscription.share.as_ref()) else {
             return false;
         };
-        session.scans.retain(|scan| scan.filter != key.0);
+        session.scans.forget(&filter);
         if session.durable {
             let op = StoreOp::DeleteSubscription(session.id, held.to_text());
             self.pending.push(op);
         }
         if held.exclusive {
-            self.exclusive.remove(&key.0);
+            self.exclusive.remove(&filter);
         }
-        let group = key
-            .1
+        let group = held
+            .share
             .as_ref()
-            .and_then(|share| self.index.find_group(&key.0, share));
-        self.index.remove(&key.0, key.1.as_ref(), slot);
+            .and_then(|share| self.index.find_group(&filter, share));
+        self.index.remove(&filter, held.share.as_ref(), slot);
         if let Some(group) = group {
             // It has left the group: what it was not yet sent goes to those who stay.
             let unsent = |_: &Self, queued: &Queued| queued.group == group && !queued.sent;

@@ -65,7 +65,7 @@ fn hub(store: Gate) -> Hub {
 async fn next(port: &Port, events: &mut VecDeque<BusEvent>) -> BusEvent {
     let wait = async {
         while events.is_empty() {
-            poll_fn(|cx| port.poll_events(cx)).await;
+            poll_fn(|cx| port.poll_call(cx)).await;
             port.take_events(events);
         }
         events.pop_front().expect("just looked at")

@@ -2,8 +2,9 @@
 
 use crate::{Instant, Topic};
 use bytes::Bytes;
+use std::cell::RefCell;
 use std::num::NonZeroU16;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Quality of service. MQTT 5 §4.3.
@@ -56,7 +57,41 @@ pub struct Message {
 
 const _: () = assert!(size_of::<Message>() <= 112, "every routed message allocates one");
 
+/// Allocations of messages that nobody carries any more, without their content: each thread has some at hand, the rest is common, for many a
+/// message is made by one thread and ends in another.
+type Spare = Vec<Arc<Message>>;
+
+thread_local! {
+    static AT_HAND: RefCell<Spare> = const { RefCell::new(Vec::new()) };
+}
+
+static COMMON: Mutex<Spare> = Mutex::new(Vec::new());
+
+/// How many go from one store to the other at a time; a thread has at most twice as many at hand.
+const HANDFUL: usize = 64;
+const MAX_COMMON: usize = 1_024;
+
 impl Message {
+    /// Shares a message with all who carry it, in the place of one that was [recycled](Message::recycle) if there is any.
+    pub fn share(self) -> Arc<Self> {
+        let Some(mut shared) = take_spare() else {
+            return Arc::new(self);
+        };
+        match Arc::get_mut(&mut shared) {
+            Some(place) => *place = self,
+            None => return Arc::new(self),
+        }
+        shared
+    }
+
+    /// Drops one's part in a message. The last one leaves the place to another message, so that a message that comes and goes allocates nothing.
+    pub fn recycle(mut shared: Arc<Self>) {
+        if let Some(place) = Arc::get_mut(&mut shared) {
+            *place = Self::new(Topic::blank(), Bytes::new());
+            keep_spare(shared);
+        }
+    }
+
     /// A plain message at QoS 0.
     pub fn new(topic: Topic, payload: impl Into<Bytes>) -> Self {
         Self {
@@ -91,6 +126,28 @@ impl Message {
         let properties = self.properties.as_ref().map_or(0, |p| p.size());
         size_of::<Self>() + self.topic.as_bytes().len() + self.payload.len() + properties
     }
+}
+
+fn take_spare() -> Option<Arc<Message>> {
+    AT_HAND.with_borrow_mut(|at_hand| {
+        if at_hand.is_empty() {
+            let mut common = COMMON.lock().unwrap_or_else(PoisonError::into_inner);
+            let from = common.len().saturating_sub(HANDFUL);
+            at_hand.extend(common.drain(from..));
+        }
+        at_hand.pop()
+    })
+}
+
+fn keep_spare(spare: Arc<Message>) {
+    AT_HAND.with_borrow_mut(|at_hand| {
+        at_hand.push(spare);
+        if at_hand.len() >= 2 * HANDFUL {
+            let mut common = COMMON.lock().unwrap_or_else(PoisonError::into_inner);
+            let room = MAX_COMMON - common.len().min(MAX_COMMON);
+            common.extend(at_hand.drain(HANDFUL..).take(room));
+        }
+    });
 }
 
 /// Properties of MQTT 5 that travel with a message unchanged. MQTT 5 §3.3.2.3.

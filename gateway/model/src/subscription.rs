@@ -57,6 +57,20 @@ pub struct Subscription {
 }
 
 impl Subscription {
+    /// A copy that owns exactly its own bytes, so that keeping it does not keep a whole read buffer.
+    #[must_use]
+    pub fn compact(self) -> Self {
+        let share = self.share.map(|share| match share {
+            Share::Group(group) => Share::Group(Bytes::copy_from_slice(&group)),
+            Share::Queue => Share::Queue,
+        });
+        Self {
+            filter: self.filter.compact(),
+            share,
+            ..self
+        }
+    }
+
     /// Reads a filter as it stands in a SUBSCRIBE or UNSUBSCRIBE, in EMQ's order and as often as a prefix comes: `$local/` adds the option
     /// local; `$queue/` adds the unnamed group; `$share/{group}/` adds a group and ends the parsing, as does `$exclusive/`. The same
     /// option twice is an error. MQTT 5 §4.8.2 for `$share`. \[MQTT-4.8.2-1\] \[MQTT-4.8.2-2\]

@@ -56,6 +56,11 @@ fn check(raw: &[u8]) -> Result<&str, TopicError> {
 pub struct Topic(Bytes);
 
 impl Topic {
+    /// No name at all: in the place of a message that is gone.
+    pub(crate) fn blank() -> Self {
+        Self(Bytes::new())
+    }
+
     /// A topic *name*: UTF-8, 1 to 65,535 bytes, no NUL, no wildcard. \[MQTT-3.3.2-2\] \[MQTT-4.7.3-1\]
     pub fn parse(raw: Bytes) -> Result<Self, TopicError> {
         let text = check(&raw)?;
@@ -117,6 +122,12 @@ impl fmt::Display for Topic {
 pub struct TopicFilter(Bytes);
 
 impl TopicFilter {
+    /// A copy that owns exactly its own bytes, so that keeping it does not keep a whole read buffer.
+    #[must_use]
+    pub fn compact(&self) -> Self {
+        Self(Bytes::copy_from_slice(&self.0))
+    }
+
     /// A topic filter: UTF-8, 1 to 65,535 bytes, no NUL, wildcards only where they may stand.
     /// \[MQTT-4.7.1-1\] \[MQTT-4.7.1-2\] \[MQTT-4.7.3-1\]
     pub fn parse(raw: Bytes) -> Result<Self, TopicError> {
@@ -242,7 +253,7 @@ impl fmt::Display for ClientId {
 ///
 /// `plant7/` turns a client's `valve` into `plant7/valve` on the bus. The empty mount point changes nothing.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct MountPoint(Arc<[u8]>);
+pub struct MountPoint(Option<Arc<Box<[u8]>>>);
 
 impl MountPoint {
     /// A mount point; its text must be fit to start a topic name.
@@ -250,40 +261,39 @@ impl MountPoint {
         if !text.is_empty() {
             Topic::try_from(text)?;
         }
-        Ok(Self(text.as_bytes().into()))
+        let prefix = (!text.is_empty()).then(|| Arc::new(text.as_bytes().into()));
+        Ok(Self(prefix))
     }
 
     /// The name on the bus of a client's topic name; inside `$delayed/{seconds}/`. Errors when the whole grows too long.
     pub fn mount(&self, topic: Topic) -> Result<Topic, TopicError> {
-        if self.0.is_empty() {
+        let Some(mount) = &self.0 else {
             return Ok(topic);
-        }
+        };
         let prefix = delayed_prefix(topic.as_bytes());
-        let mut whole = BytesMut::with_capacity(self.0.len() + topic.0.len());
+        let mut whole = BytesMut::with_capacity(mount.len() + topic.0.len());
         whole.put_slice(&topic.0[..prefix]);
-        whole.put_slice(&self.0);
+        whole.put_slice(mount);
         whole.put_slice(&topic.0[prefix..]);
         Topic::parse(whole.freeze())
     }
 
     /// The filter on the bus of a client's filter (without `$share/{group}/` and the like).
     pub fn mount_filter(&self, filter: TopicFilter) -> Result<TopicFilter, TopicError> {
-        if self.0.is_empty() {
+        let Some(mount) = &self.0 else {
             return Ok(filter);
-        }
-        let mut whole = BytesMut::with_capacity(self.0.len() + filter.0.len());
-        whole.put_slice(&self.0);
+        };
+        let mut whole = BytesMut::with_capacity(mount.len() + filter.0.len());
+        whole.put_slice(mount);
         whole.put_slice(&filter.0);
         TopicFilter::parse(whole.freeze())
     }
 
     /// How many bytes at the start of a name on the bus the client does not see; of names outside the mount point it sees all.
     pub fn hidden(&self, topic: &Topic) -> usize {
-        // Asked first: comparing nothing at no address costs the processor a hundred instructions' time.
-        if !self.0.is_empty() && topic.0.len() > self.0.len() && topic.0.starts_with(&self.0) {
-            self.0.len()
-        } else {
-            0
+        match &self.0 {
+            Some(mount) if topic.0.len() > mount.len() && topic.0.starts_with(mount) => mount.len(),
+            _ => 0,
         }
     }
 }
@@ -300,7 +310,8 @@ fn delayed_prefix(name: &[u8]) -> usize {
 
 impl fmt::Debug for MountPoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&String::from_utf8_lossy(&self.0), f)
+        let mount = self.0.as_ref().map_or(&[][..], |mount| mount);
+        fmt::Debug::fmt(&String::from_utf8_lossy(mount), f)
     }
 }
 

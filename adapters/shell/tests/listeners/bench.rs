@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use headgate_shell::{
-    Connection, ConnectionLimit, Listener, ListenerSettings, ListenerStats, RefuseReason, Transport,
+    Connection, ConnectionLimit, Listener, ListenerSettings, ListenerStats, RefuseReason, Stages, Transport,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -54,7 +54,7 @@ impl Bench {
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(listener.run(shutdown.clone(), move |connection| {
             let sender = sender.clone();
-            async move { drop(sender.send(connection)) }
+            Stages::one(async move { drop(sender.send(connection)) })
         }));
         Self {
             address,
