@@ -27,6 +27,13 @@ fn rules() -> BTreeMap<&'static str, Rule> {
             ),
         ),
         (
+            "headgate-mqttsn-codec",
+            pure(
+                &[],
+                "a codec is bytes to frames and back: no I/O, no clock, no model types",
+            ),
+        ),
+        (
             "headgate-model",
             pure(
                 &[],
@@ -206,6 +213,7 @@ fn pure_crates_read_no_clock_and_start_no_thread() {
     let mut faults = Vec::new();
     for folder in [
         "codecs/mqtt/src",
+        "codecs/mqttsn/src",
         "gateway/model/src",
         "gateway/bus/src",
         "adapters/mqtt/src",
