@@ -48,6 +48,13 @@ fn rules() -> BTreeMap<&'static str, Rule> {
             ),
         ),
         (
+            "headgate-mqttsn",
+            pure(
+                &["headgate-model", "headgate-mqttsn-codec"],
+                "an endpoint is told what happens: no bus, no store, no I/O",
+            ),
+        ),
+        (
             "headgate-bus",
             pure(
                 &["headgate-model"],
@@ -217,6 +224,7 @@ fn pure_crates_read_no_clock_and_start_no_thread() {
         "gateway/model/src",
         "gateway/bus/src",
         "adapters/mqtt/src",
+        "adapters/mqttsn/src",
     ] {
         for file in std::fs::read_dir(root.join(folder)).expect("a crate's sources") {
             let path = file.expect("a readable folder").path();

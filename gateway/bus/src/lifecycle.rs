@@ -271,6 +271,9 @@ impl Bus {
             session.will = None; // [MQTT-3.14.4-3]
         }
         if session.expiry.is_zero() || !session.durable {
+            if reason == CloseReason::KeepingWill {
+                session.will = None;
+            }
             self.end_session(slot, now, out);
             return;
         }
