@@ -253,11 +253,12 @@ impl SnSim {
 
     /// Runs to the end and says how it was.
     pub fn run(mut self) -> SnReport {
-        let end =
-            self.plan.seconds * 1_000 + SLEEPS_AFTER * (u64::from(self.plan.sleep) * 1_000 + 8 * T_RETRY);
+        let quiet = SLEEPS_AFTER * (u64::from(self.plan.sleep) * 1_000 + 8 * T_RETRY);
+        let mut end = self.plan.seconds * 1_000 + quiet;
         while self.step(end) {
             if self.plan.crash_steps.contains(&self.report.steps) {
                 self.crash();
+                end = end.max(self.now + quiet);
             }
             self.report.steps += 1;
         }
@@ -498,7 +499,7 @@ impl SnSim {
         }
     }
 
-    fn on_sensor(&mut self, n: usize, f: impl FnOnce(&mut Sensor, &mut World)) {
+    fn on_sensor(&mut self, n: usize, f: impl FnOnce(&mut Sensor, &mut World<'_>)) {
         let mut world = World {
             now: self.now,
             sleep: u64::from(self.plan.sleep) * 1_000,
