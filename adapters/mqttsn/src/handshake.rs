@@ -135,7 +135,8 @@ impl<A: Address> SnGateway<A> {
         (!text.contains('\0')).then(|| text.to_owned())
     }
 
-    /// Whether the handshake is under way already: then it goes on where it is. Another one from the same place is over.
+    /// Whether the handshake is under way already: then it goes on where it is. Another one from the same place is over, but never while the access
+    /// service is asked about it: a peer has one question open at a time.
     fn repeats_handshake(&mut self, from: &Sender<A>, id: &str, wants: Wants, out: &mut Out<A>) -> bool {
         let Some(index) = self.find_handshake(from) else {
             return false;
@@ -143,9 +144,14 @@ impl<A: Address> SnGateway<A> {
         let Slot::Handshake(handshake) = &self.places[index as usize].slot else {
             unreachable!("the index of a handshake")
         };
+        let asked = matches!(handshake.phase, Phase::Authenticate | Phase::WillAccess(_));
         if handshake.id.as_str() != id || handshake.wants != wants {
-            self.remove(index);
-            return false;
+            if asked {
+                out.counts.add(Metric::SnDropped);
+            } else {
+                self.remove(index);
+            }
+            return asked;
         }
         match handshake.phase {
             Phase::WillTopic => out.send(&handshake.party, &Message::WillTopicReq),

@@ -235,6 +235,18 @@ fn a_slow_access_service_is_waited_for() {
     assert_eq!(sn.gateway.stats().clients, 1, "the first one");
 }
 
+/// Whoever asks in ever other names has one question open at a time.
+#[test]
+fn a_peer_has_one_question_open() {
+    let mut sn = Bench::new();
+    sn.questions_wait = true;
+    for id in ["a", "b", "c"] {
+        sn.exchange(DEVICE, connect(id), &NOTHING);
+        sn.exchange(DEVICE, ping(id), &NOTHING);
+    }
+    assert_eq!((sn.credentials.len(), sn.counted(Metric::SnDropped)), (1, 5));
+}
+
 /// A client that never sends its will keeps no place.
 #[test]
 fn a_handshake_ends() {
