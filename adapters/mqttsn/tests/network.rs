@@ -5,8 +5,9 @@ mod bench;
 use bench::*;
 use bytes::Bytes;
 use headgate_model::access::AuthRefusal;
-use headgate_model::{AccessDecision, Action, Answer, CloseReason, Metric, Qos as BusQos};
-use headgate_mqttsn::PredefinedTopic;
+use headgate_model::{AccessDecision, Action, Answer, CloseReason, Instant, Metric, Qos as BusQos, Question};
+use headgate_mqttsn::{Destination, PredefinedTopic, SnGateway, SnOutputs, SnSettings};
+use headgate_mqttsn_codec::serial::LengthFramer;
 use headgate_mqttsn_codec::{GwInfo, Message, Publish, Qos, ReturnCode, TopicRef};
 use std::time::Duration;
 
@@ -303,4 +304,39 @@ fn long_messages_have_long_lengths() {
         };
         assert_eq!(data.len(), len);
     }
+}
+
+/// A serial line has one peer; several nodes behind it are told apart by their forwarder. The same gateway serves it.
+#[test]
+fn a_serial_line_is_a_transport() {
+    let mut gateway =
+        SnGateway::<()>::new(SnSettings::default(), Default::default(), Instant::START).unwrap();
+    let mut out = SnOutputs::default();
+    let mut line = LengthFramer::new(1_500);
+    let stream = [
+        &b"\x00noise"[..],
+        &datagram(At(1, None), &Message::SearchGw { radius: 0 }),
+        &datagram(At(1, Some(b"node")), &connect("c")),
+    ];
+    for piece in stream.concat().chunks(3) {
+        assert_eq!(line.push(piece), piece.len());
+        while let Some(frame) = line.next_frame() {
+            gateway.handle_datagram((), frame, Instant::START, &mut out);
+        }
+    }
+    let sent = out.take_datagrams();
+    assert_eq!((sent.len(), sent[0].0), (1, Destination::To(())));
+    let (key, question) = out.questions.pop().expect("CONNECT asks");
+    assert!(matches!(question, Question::Authenticate(_)));
+    gateway.handle_answer(
+        key,
+        Answer::Refused(AuthRefusal::NotAuthorized),
+        Instant::START,
+        &mut out,
+    );
+    let (to, bytes) = out.take_datagrams().pop().expect("CONNACK");
+    assert_eq!(
+        (to, &bytes[..]),
+        (Destination::To(()), &b"\x07\xfe\x00node\x03\x05\x03"[..])
+    );
 }
