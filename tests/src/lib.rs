@@ -1,7 +1,8 @@
 //! Simulation, conformance and black-box tests of Headgate.
 //!
 //! [`Gateway`] is the bench of the conformance tests: real endpoints, codec, bus and store logic on a virtual clock. [`clauses`] is the
-//! matrix of which numbered statement of MQTT has which test. [`sim`] is the simulation: many lives of a small plant, with mishaps.
+//! matrix of which numbered statement of MQTT has which test. [`sim`] is the simulation: many lives of a small plant, with mishaps;
+//! [`sn_sim`] is the one of MQTT-SN: sensors that sleep, over links that lose, double and reorder.
 //! [`blackbox`] runs the real program, with clients that are not ours.
 
 mod bench;
@@ -10,6 +11,7 @@ pub mod clauses;
 mod client;
 mod packets;
 pub mod sim;
+pub mod sn_sim;
 
 pub use bench::{Gateway, Settings};
 pub use client::Client;

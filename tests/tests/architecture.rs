@@ -27,6 +27,13 @@ fn rules() -> BTreeMap<&'static str, Rule> {
             ),
         ),
         (
+            "headgate-mqttsn-codec",
+            pure(
+                &[],
+                "a codec is bytes to frames and back: no I/O, no clock, no model types",
+            ),
+        ),
+        (
             "headgate-model",
             pure(
                 &[],
@@ -37,6 +44,13 @@ fn rules() -> BTreeMap<&'static str, Rule> {
             "headgate-mqtt",
             pure(
                 &["headgate-model", "headgate-mqtt-codec"],
+                "an endpoint is told what happens: no bus, no store, no I/O",
+            ),
+        ),
+        (
+            "headgate-mqttsn",
+            pure(
+                &["headgate-model", "headgate-mqttsn-codec"],
                 "an endpoint is told what happens: no bus, no store, no I/O",
             ),
         ),
@@ -206,9 +220,11 @@ fn pure_crates_read_no_clock_and_start_no_thread() {
     let mut faults = Vec::new();
     for folder in [
         "codecs/mqtt/src",
+        "codecs/mqttsn/src",
         "gateway/model/src",
         "gateway/bus/src",
         "adapters/mqtt/src",
+        "adapters/mqttsn/src",
     ] {
         for file in std::fs::read_dir(root.join(folder)).expect("a crate's sources") {
             let path = file.expect("a readable folder").path();

@@ -283,7 +283,7 @@ impl MqttEndpoint {
             client_id: self.client_id.clone(),
             clean_start: connect.clean_start,
             expiry,
-            will,
+            will: will.into(),
             receive_maximum,
             credit: CREDIT,
             presence,

@@ -286,6 +286,8 @@ impl MqttEndpoint {
             BusEvent::Released { packet, known } => self.on_released(packet, known, out),
             BusEvent::Delivery(delivery) => self.on_delivery(delivery, now, out),
             BusEvent::Received(id) => self.on_received(id, out),
+            // It never asks for these.
+            BusEvent::Drained | BusEvent::WillChanged(_) => {}
         }
     }
 

@@ -131,7 +131,7 @@ fn open(client: &str) -> BusCommand {
         client_id: client.into(),
         clean_start: true,
         expiry: Duration::ZERO,
-        will: None,
+        will: None.into(),
         receive_maximum: 100,
         credit: 10_000,
         presence: Arc::new(Presence::default()),

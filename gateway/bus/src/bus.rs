@@ -281,6 +281,11 @@ impl Bus {
                 session.credit = session.credit.saturating_add(n);
                 self.pump(slot, now, out);
             }
+            BusCommand::TellWhenDrained => {
+                self.session_mut(slot).tell_drained = true;
+                self.pump(slot, now, out);
+            }
+            BusCommand::ChangeWill(change) => self.change_will(from, slot, change, out),
             BusCommand::Subscribe { token, subscriptions } => {
                 self.subscribe(from, slot, token, subscriptions, now, out);
             }

@@ -4,13 +4,14 @@ use crate::bus::{Bus, BusOutputs, Needs, Notice, Timer};
 use crate::index::{Entry, Slot};
 use crate::paging::ESTATE;
 use crate::retained::Kept;
-use crate::session::{Queued, Session};
+use crate::session::{NEVER_DUE, NOT_DUE, Queued, Session};
 use crate::stats::DropReason;
+use bytes::Bytes;
 use headgate_model::bus::{NEVER, Presence};
 use headgate_model::store::{SessionImage, StoredMessage};
 use headgate_model::{
-    BusEvent, CloseReason, EndpointId, Instant, Message, MountPoint, Open, Qos, SessionId, StoreImage,
-    StoreOp, Subscription, SubscriptionOptions, Will,
+    BusEvent, CloseReason, EndpointId, Instant, Message, MountPoint, Open, OpenWill, Qos, SessionId,
+    StoreImage, StoreOp, Subscription, SubscriptionOptions, Will, WillChange,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,15 +57,20 @@ impl Bus {
         let client = self.session(slot).client.clone();
         let next = self.succeeding.remove(&client);
         let session = self.session_mut(slot);
+        let goes_on = session.durable && next.as_ref().is_some_and(|(_, open)| !open.clean_start);
+        let keeps_will = next
+            .as_ref()
+            .is_some_and(|(_, open)| !matches!(open.will, OpenWill::Set(_)));
+        let mut kept = None;
         // A will that waits is not sent when the session goes on at once.
-        if next.as_ref().is_some_and(|(_, open)| !open.clean_start)
-            && session.durable
-            && session.will.as_ref().is_some_and(|w| !w.delay.is_zero())
-        {
-            session.will = None;
+        if goes_on && (keeps_will || session.will.as_ref().is_some_and(|w| !w.delay.is_zero())) {
+            kept = session.will.take().filter(|_| keeps_will);
         }
         self.detach(slot, reason, expiry, now, out);
         if let Some((endpoint, open)) = next {
+            if kept.is_some() && self.by_client.get(&client) == Some(&slot) {
+                self.session_mut(slot).will = kept;
+            }
             self.admit(endpoint, open, now, out);
         }
     }
@@ -93,15 +99,27 @@ impl Bus {
         let session = self.session_mut(slot);
         session.endpoint = Some(endpoint);
         session.opening = true;
-        session.durable |= expiry > Duration::ZERO;
-        session.expiry = expiry;
-        session.ends_at = None;
-        session.will = open.will.map(Box::new);
-        session.will_due = None; // It came back in time. [MQTT-3.1.3-9]
+        session.tell_drained = false;
+        session.awake = present.is_some() && open.will == OpenWill::Awake;
+        if !session.awake {
+            session.durable |= expiry > Duration::ZERO;
+            session.expiry = expiry;
+            session.ends_at = None;
+            session.will_due = None; // It came back in time. [MQTT-3.1.3-9]
+        }
+        let expiry = session.expiry;
+        match open.will {
+            OpenWill::Set(will) => session.will = will,
+            OpenWill::Keep => session
+                .will
+                .iter_mut()
+                .for_each(|will| will.delay = Duration::ZERO),
+            OpenWill::Awake => {}
+        }
         session.presence = Arc::clone(&open.presence);
         session.receive_maximum = open.receive_maximum.clamp(1, max_inflight);
         session.credit = open.credit;
-        if session.durable || session.will.is_some() || session.recorded {
+        if !session.awake && (session.durable || session.will.is_some() || session.recorded) {
             session.recorded = true;
             let op = StoreOp::PutSession(session.id, Box::new(session.record(epoch)));
             self.pending.push(op);
@@ -242,6 +260,8 @@ impl Bus {
             presence: Arc::clone(&session.presence),
             reason,
         });
+        session.tell_drained = false;
+        session.awake = false;
         if reason == CloseReason::Shutdown {
             return; // What is in the store is what shall be found at the next start.
         }
@@ -249,6 +269,9 @@ impl Bus {
             session.will = None; // [MQTT-3.14.4-3]
         }
         if session.expiry.is_zero() || !session.durable {
+            if reason == CloseReason::KeepingWill {
+                session.will = None;
+            }
             self.end_session(slot, now, out);
             return;
         }
@@ -258,8 +281,11 @@ impl Bus {
             session.take_queued(|queued| queued.qos == Qos::AtMostOnce)
         };
         session.ends_at = session.end_after(now);
-        if let Some(delay) = session.will.as_ref().map(|w| w.delay) {
-            session.will_due = Some(now + delay);
+        session.will_due = session.will.as_ref().map(|will| now + will.delay);
+        match reason {
+            CloseReason::KeepingWill => session.will_due = session.will.as_ref().map(|_| NOT_DUE),
+            CloseReason::Asleep(patience) => session.fall_asleep(patience, now),
+            _ => {}
         }
         let op = StoreOp::PutSession(session.id, Box::new(session.record(epoch)));
         self.pending.push(op);
@@ -293,6 +319,7 @@ impl Bus {
         let (id, ends_at, will_due) = (session.id, session.ends_at, session.will_due);
         self.timers
             .extend(ends_at.map(|at| (at, Timer::SessionEnd(slot, id))));
+        let will_due = will_due.filter(|at| *at != NOT_DUE);
         self.timers.extend(will_due.map(|at| (at, Timer::Will(slot, id))));
     }
 
@@ -315,7 +342,9 @@ impl Bus {
     /// Ends a session: its will first, if it is still due \[MQTT-3.1.2-8\]; then everything it held is let go.
     pub(crate) fn end_session(&mut self, slot: Slot, now: Instant, out: &mut BusOutputs) {
         self.clear_timers(slot);
-        if let Some(will) = self.session_mut(slot).will.take() {
+        let session = self.session_mut(slot);
+        let is_due = session.will_due != Some(NOT_DUE);
+        if let Some(will) = session.will.take().filter(|_| is_due) {
             self.publish_will(slot, *will, now, out);
         }
         let session = self.sessions[slot as usize]
@@ -358,6 +387,55 @@ impl Bus {
         let op = StoreOp::PutSession(session.id, Box::new(session.record(epoch)));
         self.pending.push(op);
         self.publish_will(slot, *will, now, out);
+    }
+
+    /// An open session changes its will. MQTT-SN 1.2 §6.4
+    pub(crate) fn change_will(
+        &mut self,
+        from: EndpointId,
+        slot: Slot,
+        change: WillChange,
+        out: &mut BusOutputs,
+    ) {
+        let epoch = self.epoch;
+        let session = self.session_mut(slot);
+        let known = session.will.is_some();
+        let changed = match change {
+            WillChange::Remove => {
+                session.will = None;
+                true
+            }
+            WillChange::Topic { topic, qos, retain } => {
+                let old = session.will.take().map(|will| *will);
+                let payload = old.as_ref().map(|will| will.message.payload.clone());
+                let message = Message::new(topic, payload.unwrap_or_default());
+                session.will = Some(Box::new(Will {
+                    message: Message {
+                        qos,
+                        retain,
+                        ..message
+                    }
+                    .compact(),
+                    delay: old.as_ref().map_or(Duration::ZERO, |will| will.delay),
+                    message_expiry: old.and_then(|will| will.message_expiry),
+                }));
+                true
+            }
+            WillChange::Payload(payload) => {
+                if let Some(will) = &mut session.will {
+                    will.message.payload = Bytes::copy_from_slice(&payload);
+                }
+                known
+            }
+        };
+        let written = changed && (known || session.will.is_some());
+        if written {
+            (session.recorded, session.awake) = (true, false);
+            let op = StoreOp::PutSession(session.id, Box::new(session.record(epoch)));
+            self.pending.push(op);
+        }
+        let needs = if written { Needs::Disk } else { Needs::Nothing };
+        self.answer(from, BusEvent::WillChanged(changed), needs, out);
     }
 
     fn publish_will(&mut self, slot: Slot, will: Will, now: Instant, out: &mut BusOutputs) {
@@ -439,10 +517,11 @@ impl Bus {
             None => Some(Instant::START + record.expiry),
         };
         if let Some(will) = record.will {
-            session.will_due = Some(
-                will.due
-                    .map_or(Instant::START + will.delay, |wall| wall.to_instant(self.epoch)),
-            );
+            session.will_due = Some(match will.due {
+                None => Instant::START + will.delay,
+                Some(NEVER_DUE) => NOT_DUE,
+                Some(wall) => wall.to_instant(self.epoch),
+            });
             let message = Arc::unwrap_or_clone(will.message);
             session.will = Some(Box::new(Will {
                 message,

@@ -532,8 +532,15 @@ impl Bus {
     /// Hands a delivery to the endpoint; `may_send` was asked.
     fn send(&mut self, slot: Slot, mut queued: Queued, out: &mut BusOutputs) {
         self.counters.delivered += 1;
+        let epoch = self.epoch;
         let session = self.session_mut(slot);
         session.credit -= 1;
+        if session.awake && queued.qos > Qos::AtMostOnce {
+            session.awake = false;
+            let op = StoreOp::PutSession(session.id, Box::new(session.record(epoch)));
+            self.pending.push(op);
+        }
+        let session = self.session_mut(slot);
         let endpoint = session.endpoint.expect("may_send was asked");
         out.events.push((endpoint, BusEvent::Delivery(queued.delivery())));
         if queued.qos > Qos::AtMostOnce {
@@ -568,6 +575,18 @@ impl Bus {
             self.scan_retained(slot, now, out);
         } else {
             self.page_in(slot);
+        }
+        if self.session(slot).tell_drained {
+            self.tell_if_drained(slot, out);
+        }
+    }
+
+    fn tell_if_drained(&mut self, slot: Slot, out: &mut BusOutputs) {
+        let session = self.session_mut(slot);
+        if session.is_online() && session.is_drained() {
+            session.tell_drained = false;
+            let endpoint = session.endpoint.expect("it is online");
+            out.events.push((endpoint, BusEvent::Drained));
         }
     }
 

@@ -16,6 +16,11 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// When a will is due whose client said goodbye and kept it: never. See [`CloseReason::KeepingWill`](headgate_model::CloseReason).
+pub const NOT_DUE: Instant = Instant(u64::MAX);
+/// The same in the store.
+pub const NEVER_DUE: WallTime = WallTime(u64::MAX);
+
 /// Bytes that may wait in memory for a durable session; what comes then waits in the store alone.
 const BYTES_IN_MEMORY: usize = 256 << 10;
 
@@ -201,6 +206,10 @@ pub struct Session {
     pub scans: Scans,
     /// It is in the bus's list of sessions with scans to go on with.
     pub scan_listed: bool,
+    /// Its endpoint wants to be told when nothing waits and nothing is under way.
+    pub tell_drained: bool,
+    /// A client that sleeps is awake, and the store knows nothing of it: it learns it when something is handed over.
+    pub awake: bool,
     /// The last batch whose commit it is listed for, to go on sending.
     pub listed_for: u64,
 }
@@ -238,6 +247,8 @@ impl Session {
             received: BTreeSet::new(),
             scans: Scans::default(),
             scan_listed: false,
+            tell_drained: false,
+            awake: false,
             listed_for: 0,
         }
     }
@@ -421,9 +432,17 @@ impl Session {
                 message: Arc::new(will.message.compact()),
                 delay: will.delay,
                 message_expiry: will.message_expiry,
-                due: self.will_due.map(|at| WallTime::of(at, epoch)),
+                due: self.will_due.map(|at| match at {
+                    NOT_DUE => NEVER_DUE,
+                    at => WallTime::of(at, epoch),
+                }),
             }),
         }
+    }
+
+    /// Nothing waits for the client and nothing is under way to it.
+    pub fn is_drained(&self) -> bool {
+        self.queue.is_empty() && self.lanes.is_empty() && self.inflight.is_empty() && self.scans.is_empty()
     }
 
     /// From this number on nothing of the queue was handed over.
@@ -434,6 +453,18 @@ impl Session {
             .chain(&self.inflight)
             .filter(|q| q.id().is_some() && q.sent);
         sent.map(|q| q.seq + 1).max().unwrap_or(0).max(self.unsent_from)
+    }
+
+    /// Its client sleeps from now on and may be silent so long. A will keeps the time, for a client that is not known to anybody else when it comes
+    /// back; without a will there is nothing but the expiry that it could matter to.
+    pub fn fall_asleep(&mut self, patience: Option<Duration>, now: Instant) {
+        let as_before = self.will.as_ref().map_or(self.expiry, |will| will.delay);
+        let patience = patience.unwrap_or(as_before);
+        if let Some(will) = &mut self.will {
+            will.delay = patience;
+            self.will_due = Some(now + patience);
+        }
+        self.ends_at = (self.expiry != NEVER).then(|| now + self.expiry.max(patience));
     }
 
     /// When the session ends if its client leaves now.

@@ -123,6 +123,9 @@ impl Bus {
             .collect();
         let needs = self.disk_if_more_than(written);
         self.answer(from, BusEvent::Unsubscribed { token, existed }, needs, out);
+        if self.session(slot).tell_drained {
+            self.pump(slot, now, out); // What it was for may be gone with the subscription.
+        }
     }
 
     fn remove_subscription(

@@ -80,7 +80,7 @@ fn open(client: &str, expiry: Duration) -> BusCommand {
         client_id: client.into(),
         clean_start: false,
         expiry,
-        will: None,
+        will: None.into(),
         receive_maximum: 10,
         credit: 10,
         presence: Arc::new(Presence::default()),

@@ -1,6 +1,7 @@
 //! The words between endpoints and the bus. Endpoints never call the bus: they write [`BusCommand`]s and get [`BusEvent`]s.
 
-use crate::{ClientId, Delivery, DeliveryId, Message, Qos, Subscription, Will};
+use crate::{ClientId, Delivery, DeliveryId, Message, Qos, Subscription, Topic, Will};
+use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,13 +26,49 @@ pub struct Open {
     /// How long the session outlives its connection; zero ends it there, [`NEVER`] never does.
     pub expiry: Duration,
     /// Published when the client is lost.
-    pub will: Option<Will>,
+    pub will: OpenWill,
     /// QoS 1 and 2 deliveries that may be under way at once. MQTT 5 §3.1.2.11.3.
     pub receive_maximum: u16,
     /// How many deliveries it takes before it grants more with [`BusCommand::Credit`].
     pub credit: u32,
     /// For those who watch: user name, protocol and the rest.
     pub presence: Arc<Presence>,
+}
+
+/// What becomes of the will that a session has when its client is back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OpenWill {
+    /// From now on it has this one, or none. \[MQTT-3.1.2-8\]
+    Set(Option<Box<Will>>),
+    /// It keeps the one it has. MQTT-SN 1.2 §6.3
+    Keep,
+    /// A sleeping client is awake for a moment, MQTT-SN 1.2 §6.14: will and session expiry stay as they are, whatever [`Open::expiry`] says, and should
+    /// the gateway stop meanwhile, what was due while it slept is due at the same time.
+    Awake,
+}
+
+impl From<Option<Will>> for OpenWill {
+    fn from(will: Option<Will>) -> Self {
+        Self::Set(will.map(Box::new))
+    }
+}
+
+/// How an open session changes its will. MQTT-SN 1.2 §6.4
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WillChange {
+    /// There is none any more.
+    Remove,
+    /// It is published there. Without a will there is one from now on, with nothing in it.
+    Topic {
+        /// Where.
+        topic: Topic,
+        /// Its quality of service.
+        qos: Qos,
+        /// Whether it is retained.
+        retain: bool,
+    },
+    /// This is what it says.
+    Payload(Bytes),
 }
 
 /// What operators see of a connected client.
@@ -83,6 +120,11 @@ pub enum CloseReason {
     Kicked,
     /// The gateway stops: its will waits for the session to end. MQTT 5 §3.1.2.5.
     Shutdown,
+    /// It said goodbye; its will is not published, and is there again when it comes back and keeps it. MQTT-SN 1.2 §6.3
+    KeepingWill,
+    /// It sleeps and will be back within this time, or in as long as it was to sleep the last time. Otherwise it counts as lost: its will is published
+    /// then, and its session does not end before. A session that ends with its connection cannot sleep. MQTT-SN 1.2 §6.14
+    Asleep(Option<Duration>),
 }
 
 impl CloseReason {
@@ -97,6 +139,8 @@ impl CloseReason {
             Self::TakenOver => "conflict",
             Self::Kicked => "kicked",
             Self::Shutdown => "shutdown",
+            Self::KeepingWill => "normal",
+            Self::Asleep(_) => "asleep",
         }
     }
 }
@@ -135,6 +179,10 @@ pub enum BusCommand {
     Settle(DeliveryId, Settlement),
     /// The endpoint has written out this many more deliveries.
     Credit(u32),
+    /// Answered by [`BusEvent::Drained`] as soon as nothing waits for the client and nothing is under way to it; once.
+    TellWhenDrained,
+    /// Answered by [`BusEvent::WillChanged`] once durable.
+    ChangeWill(WillChange),
     /// The last command.
     Close {
         /// Why.
@@ -211,4 +259,8 @@ pub enum BusEvent {
     Delivery(Delivery),
     /// A QoS 2 delivery is durably known to have arrived: send PUBREL. Also sent again on resumption. \[MQTT-4.4.0-1\]
     Received(DeliveryId),
+    /// Answers `TellWhenDrained`: everything was delivered and settled.
+    Drained,
+    /// Answers `ChangeWill`. False when there was no will whose message could be changed.
+    WillChanged(bool),
 }

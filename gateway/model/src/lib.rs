@@ -14,7 +14,9 @@ pub mod time;
 pub mod topic;
 
 pub use access::{AccessDecision, AccessPolicy, AccessRequest, Action, Answer, Identity, Question};
-pub use bus::{AckToken, BusCommand, BusEvent, CloseReason, EndpointId, Open, Settlement};
+pub use bus::{
+    AckToken, BusCommand, BusEvent, CloseReason, EndpointId, Open, OpenWill, Settlement, WillChange,
+};
 pub use endpoint::{Endpoint, Input, Outputs, Wire};
 pub use message::{Delivery, DeliveryId, Message, Properties, Qos, SessionId, SubscriptionIds, Will};
 pub use metrics::{Counts, Metric};

@@ -62,6 +62,17 @@ metrics! {
     ProtocolErrors => "packets/protocol_errors",
     DroppedTooLarge => "messages/dropped/too_large",
     DroppedNotAuthorized => "messages/dropped/not_authorized",
+    RegisterReceived => "packets/register/received",
+    RegisterSent => "packets/register/sent",
+    SnDatagramsReceived => "mqttsn/datagrams/received",
+    SnDatagramsSent => "mqttsn/datagrams/sent",
+    SnMalformed => "mqttsn/datagrams/malformed",
+    SnUnknownSender => "mqttsn/datagrams/unknown_sender",
+    SnDropped => "mqttsn/datagrams/dropped",
+    SnRetries => "mqttsn/retries",
+    SnLost => "mqttsn/clients/lost",
+    SnMoved => "mqttsn/clients/moved",
+    SnRejected => "mqttsn/messages/rejected",
 }
 
 /// What one step, or one batch of steps, counted.

@@ -1,0 +1,170 @@
+//! What the gateway knows of one client.
+
+use crate::inbound::Inbound;
+use crate::outbound::Outbound;
+use crate::party::{Address, Party};
+use crate::topics::TopicIds;
+use headgate_model::access::DenyCode;
+use headgate_model::access::Wish;
+use headgate_model::{AccessDecision, ClientId, Identity, Instant, Metric, TopicFilter};
+use std::time::Duration;
+
+/// A client that is connected, or sleeps. One that is disconnected or lost is here no more, but for a moment after its goodbye.
+#[derive(Debug)]
+pub(crate) struct Client<A> {
+    pub party: Party<A>,
+    pub id: ClientId,
+    pub identity: Identity,
+    pub state: State,
+    /// Keep alive in seconds; 0 for none. §6.9
+    pub keep_alive: u16,
+    /// For how many seconds it sleeps; 0 when that is not known. §6.14
+    pub sleep: u16,
+    pub clean: bool,
+    pub last_msg_id: u16,
+    pub topics: TopicIds,
+    pub outbound: Option<Box<Outbound>>,
+    pub inbound: Option<Box<Inbound>>,
+}
+
+/// Figure 4 of §6.14, with the moments in between when the bus has the word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Nothing is taken from it until the bus has opened its session.
+    Opening(Purpose),
+    Active {
+        heard: Instant,
+        /// When it became active.
+        since: Instant,
+    },
+    /// It has no endpoint on the bus.
+    Asleep { until: Instant },
+    Awake {
+        heard: Instant,
+        /// The bus has nothing more for it: PINGRESP is due.
+        drained: bool,
+    },
+    /// It said goodbye; until then it may ask again.
+    Disconnected { until: Instant },
+}
+
+/// Why a session is being opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// CONNECT
+    Connect,
+    /// PINGREQ of a sleeping client
+    Wake,
+    /// DISCONNECT with a duration of a sleeping client
+    SleepOn,
+    /// DISCONNECT of a sleeping client
+    Goodbye,
+}
+
+/// §7.2: 10 % longer than it said above a minute, 50 % below.
+pub(crate) fn tolerant(seconds: u16) -> Duration {
+    let ms = u64::from(seconds) * 1_000;
+    let more = if seconds > 60 { ms / 10 } else { ms / 2 };
+    Duration::from_millis(ms + more)
+}
+
+impl<A: Address> Client<A> {
+    /// How long it may be silent while it is connected.
+    pub fn patience(&self, max_silence: Duration) -> Duration {
+        match self.keep_alive {
+            0 => max_silence,
+            seconds => tolerant(seconds),
+        }
+    }
+
+    /// How long it may be silent while it sleeps; `None` when it did not say so to this gateway.
+    pub fn sleep_patience(&self) -> Option<Duration> {
+        (self.sleep > 0).then(|| tolerant(self.sleep))
+    }
+
+    pub fn has_endpoint(&self) -> bool {
+        matches!(
+            self.state,
+            State::Opening(_) | State::Active { .. } | State::Awake { .. }
+        )
+    }
+
+    pub fn is_open(&self) -> bool {
+        matches!(self.state, State::Active { .. } | State::Awake { .. })
+    }
+
+    /// It said something.
+    pub fn hear(&mut self, now: Instant) {
+        if let State::Active { heard, .. } | State::Awake { heard, .. } = &mut self.state {
+            *heard = now;
+        }
+    }
+
+    /// When something is to be done for it.
+    pub fn deadline(&self, max_silence: Duration) -> Option<Instant> {
+        let state = match self.state {
+            State::Opening(_) | State::Awake { .. } => None,
+            State::Active { heard, .. } => Some(heard + self.patience(max_silence)),
+            State::Asleep { until } | State::Disconnected { until } => Some(until),
+        };
+        let retry = self.outbound.as_ref().and_then(|outbound| outbound.retry_at());
+        state.into_iter().chain(retry).min()
+    }
+
+    pub fn next_msg_id(&mut self) -> u16 {
+        self.last_msg_id = self.last_msg_id.checked_add(1).unwrap_or(1);
+        self.last_msg_id
+    }
+
+    /// What its rules say. The gateway's own topics are not the clients'.
+    pub fn check(&self, wish: Wish<'_>) -> AccessDecision {
+        let publishes = wish.action == headgate_model::Action::Publish;
+        if publishes && wish.topic.starts_with(b"$SYS/") {
+            return AccessDecision::Deny(DenyCode::NotAuthorized);
+        }
+        self.identity.policy.check(wish)
+    }
+}
+
+/// Not a filter with wildcards: it names a topic.
+pub(crate) fn names_topic(filter: &TopicFilter) -> bool {
+    !filter.has_wildcard()
+}
+
+/// Which counter a received message belongs to.
+pub(crate) fn received(kind: headgate_mqttsn_codec::MessageType) -> Option<Metric> {
+    use headgate_mqttsn_codec::MessageType as Kind;
+    Some(match kind {
+        Kind::Connect => Metric::ConnectReceived,
+        Kind::Register => Metric::RegisterReceived,
+        Kind::Publish => Metric::PublishReceived,
+        Kind::PubAck => Metric::PubackReceived,
+        Kind::PubRec => Metric::PubrecReceived,
+        Kind::PubRel => Metric::PubrelReceived,
+        Kind::PubComp => Metric::PubcompReceived,
+        Kind::Subscribe => Metric::SubscribeReceived,
+        Kind::Unsubscribe => Metric::UnsubscribeReceived,
+        Kind::PingReq => Metric::PingreqReceived,
+        Kind::Disconnect => Metric::DisconnectReceived,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// §7.2
+    #[test]
+    fn tolerance_is_a_tenth_above_a_minute_and_half_below() {
+        for (seconds, ms) in [
+            (1, 1_500),
+            (60, 90_000),
+            (61, 67_100),
+            (900, 990_000),
+            (65_535, 72_088_500),
+        ] {
+            assert_eq!(tolerant(seconds), Duration::from_millis(ms));
+        }
+    }
+}

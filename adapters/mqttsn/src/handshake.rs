@@ -1,0 +1,494 @@
+//! Letting clients in: CONNECT with its will, and clients that come from somewhere else. §6.2, §6.3
+//!
+//! A handshake is kept apart from clients: as long as it is not known that the peer is who it says, nobody else is disturbed.
+
+use crate::client::{Client, Purpose, State};
+use crate::gateway::{Out, Slot, SnGateway};
+use crate::party::{Address, Party, Sender};
+use crate::settings::Login;
+use crate::topics::TopicIds;
+use bytes::Bytes;
+use headgate_model::Qos;
+use headgate_model::access::{AccessRequest, AuthRefusal, Credentials, Wish};
+use headgate_model::bus::{NEVER, Presence};
+use headgate_model::{
+    AccessDecision, Action, Answer, ClientId, CloseReason, Identity, Instant, Metric, Open, OpenWill,
+    Question, Topic, Will,
+};
+use headgate_mqttsn_codec::{self as codec, Connect, Message, ReturnCode};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A CONNECT that is the same as the one before, and comes so soon after it was answered, was on its way for long.
+const STALE: Duration = Duration::from_secs(5);
+
+/// Somebody who wants to be let in.
+#[derive(Debug)]
+pub(crate) struct Handshake<A> {
+    pub party: Party<A>,
+    pub until: Instant,
+    id: ClientId,
+    wants: Wants,
+    phase: Phase,
+    identity: Option<Identity>,
+}
+
+/// What it wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wants {
+    Connect {
+        will: bool,
+        clean: bool,
+        keep_alive: u16,
+    },
+    /// PINGREQ with a client id, from where that client was not.
+    Wake,
+}
+
+/// What comes next.
+#[derive(Debug)]
+enum Phase {
+    Authenticate,
+    /// WILLTOPICREQ was sent.
+    WillTopic,
+    /// WILLMSGREQ was sent.
+    WillMsg {
+        topic: Topic,
+        qos: Qos,
+        retain: bool,
+    },
+    /// May its will be published?
+    WillAccess(Box<Will>),
+}
+
+impl<A: Address> SnGateway<A> {
+    pub(crate) fn on_connect(&mut self, from: &Sender<A>, connect: Connect, now: Instant, out: &mut Out<A>) {
+        let refuse = |code, out: &mut Out<A>| {
+            out.counts.add(Metric::ConnectRefused);
+            out.send(&from.party(), &Message::ConnAck(code));
+        };
+        if connect.protocol_id != 1 {
+            return refuse(ReturnCode::NotSupported, out);
+        }
+        let Some(id) = self.client_id(&connect.client_id) else {
+            return refuse(ReturnCode::NotSupported, out);
+        };
+        let wants = Wants::Connect {
+            will: connect.will,
+            clean: connect.clean_session,
+            keep_alive: connect.duration,
+        };
+        if let Some(index) = self
+            .find_client(from)
+            .filter(|index| self.client(*index).id.as_str() == id)
+        {
+            let client = self.client(index);
+            let same = client.clean == connect.clean_session && client.keep_alive == connect.duration;
+            match client.state {
+                // Its answer is on its way.
+                State::Opening(Purpose::Connect) if same => return,
+                State::Active { since, .. } if same && now < since + STALE => {
+                    return out.send(&client.party, &Message::ConnAck(ReturnCode::Accepted));
+                }
+                _ => {}
+            }
+        }
+        if self.repeats_handshake(from, &id, wants, out) {
+            return;
+        }
+        if self.is_full(from, &id) {
+            return refuse(ReturnCode::Congestion, out);
+        }
+        self.begin(from, &id, wants, now, out);
+    }
+
+    /// PINGREQ with a client id: of a client that sleeps, or of one that a restarted gateway does not know, or of one that has another address now.
+    pub(crate) fn on_ping_with_id(
+        &mut self,
+        from: &Sender<A>,
+        client_id: &Bytes,
+        now: Instant,
+        out: &mut Out<A>,
+    ) {
+        let ping = Message::PingReq(None);
+        let Some(id) = self.client_id(client_id) else {
+            return self.on_unknown(from, &ping, out);
+        };
+        if let Some(index) = self
+            .find_client(from)
+            .filter(|index| self.client(*index).id.as_str() == id)
+        {
+            return self.on_ping_of_client(index, from, now, out);
+        }
+        if self.repeats_handshake(from, &id, Wants::Wake, out) {
+            return;
+        }
+        if self.is_full(from, &id) {
+            return self.on_unknown(from, &ping, out);
+        }
+        self.begin(from, &id, Wants::Wake, now, out);
+    }
+
+    fn client_id(&self, raw: &Bytes) -> Option<String> {
+        let fits = (1..=self.config.settings.max_client_id_bytes).contains(&raw.len());
+        let text = std::str::from_utf8(raw).ok().filter(|_| fits)?;
+        (!text.contains('\0')).then(|| text.to_owned())
+    }
+
+    /// Whether the handshake is under way already: then it goes on where it is. Another one from the same place is over, but never while the access
+    /// service is asked about it: a peer has one question open at a time.
+    fn repeats_handshake(&mut self, from: &Sender<A>, id: &str, wants: Wants, out: &mut Out<A>) -> bool {
+        let Some(index) = self.find_handshake(from) else {
+            return false;
+        };
+        let Slot::Handshake(handshake) = &self.places[index as usize].slot else {
+            unreachable!("the index of a handshake")
+        };
+        let asked = matches!(handshake.phase, Phase::Authenticate | Phase::WillAccess(_));
+        if handshake.id.as_str() != id || handshake.wants != wants {
+            if asked {
+                out.counts.add(Metric::SnDropped);
+            } else {
+                self.remove(index);
+            }
+            return asked;
+        }
+        match handshake.phase {
+            Phase::WillTopic => out.send(&handshake.party, &Message::WillTopicReq),
+            Phase::WillMsg { .. } => out.send(&handshake.party, &Message::WillMsgReq),
+            Phase::Authenticate | Phase::WillAccess(_) => {}
+        }
+        true
+    }
+
+    /// Whether there is no room for one more; who has a place already needs none.
+    fn is_full(&self, from: &Sender<A>, id: &str) -> bool {
+        let settings = &self.config.settings;
+        let is_new = self.find_client(from).is_none() && self.find_id(id).is_none();
+        self.handshakes >= settings.max_handshakes
+            || (is_new && self.clients + self.handshakes >= settings.max_clients)
+    }
+
+    fn begin(&mut self, from: &Sender<A>, id: &str, wants: Wants, now: Instant, out: &mut Out<A>) {
+        let index = self.place(Slot::Handshake(Box::new(Handshake {
+            party: from.party(),
+            until: now + self.config.settings.connect_timeout,
+            id: id.into(),
+            wants,
+            phase: Phase::Authenticate,
+            identity: None,
+        })));
+        let credentials = credentials(id, self.config.login(id));
+        self.ask(index, Question::Authenticate(Box::new(credentials)), out);
+        self.arm(index);
+    }
+
+    pub(crate) fn on_handshake_answer(&mut self, index: u32, answer: Answer, now: Instant, out: &mut Out<A>) {
+        let handshake = self.handshake(index);
+        match (&handshake.phase, answer) {
+            (Phase::Authenticate, Answer::Allowed { identity, .. }) => {
+                handshake.identity = Some(identity);
+                match handshake.wants {
+                    Wants::Connect { will: true, .. } => {
+                        handshake.phase = Phase::WillTopic;
+                        out.send(&handshake.party, &Message::WillTopicReq);
+                    }
+                    // §6.3 table: without the will flag a client keeps the will it has, unless it starts anew.
+                    Wants::Connect { clean, .. } => {
+                        let will = if clean { None.into() } else { OpenWill::Keep };
+                        self.admit(index, will, out);
+                    }
+                    Wants::Wake => self.come_back(index, now, out),
+                }
+            }
+            (Phase::Authenticate, Answer::Refused(why)) => {
+                let code = match why {
+                    AuthRefusal::Unavailable => ReturnCode::Congestion,
+                    AuthRefusal::BadUserNameOrPassword
+                    | AuthRefusal::NotAuthorized
+                    | AuthRefusal::BadMethod => ReturnCode::NotSupported,
+                };
+                self.refuse(index, code, out);
+            }
+            (Phase::WillAccess(_), Answer::Authorized(decisions)) => {
+                if decisions.first() != Some(&AccessDecision::Allow) {
+                    return self.refuse(index, ReturnCode::NotSupported, out);
+                }
+                let Phase::WillAccess(will) = std::mem::replace(&mut handshake.phase, Phase::Authenticate)
+                else {
+                    unreachable!("just looked at")
+                };
+                self.admit(index, OpenWill::Set(Some(will)), out);
+            }
+            // Nothing that was asked.
+            _ => self.refuse(index, ReturnCode::NotSupported, out),
+        }
+    }
+
+    /// WILLTOPIC or WILLMSG.
+    pub(crate) fn on_will_message(&mut self, from: &Sender<A>, message: Message, out: &mut Out<A>) {
+        let Some(index) = self.find_handshake(from) else {
+            // Sent again, after all was well; or by nobody that is known.
+            return match self.find_client(from) {
+                Some(_) => out.counts.add(Metric::SnDropped),
+                None => self.on_unknown(from, &message, out),
+            };
+        };
+        let mount = self.config.mount.clone();
+        let handshake = self.handshake(index);
+        match (&handshake.phase, message) {
+            (Phase::WillTopic, Message::WillTopic(Some(will))) => {
+                let topic = Topic::parse(will.topic).and_then(|topic| mount.mount(topic));
+                let Ok(topic) = topic else {
+                    return self.refuse(index, ReturnCode::NotSupported, out);
+                };
+                handshake.phase = Phase::WillMsg {
+                    topic: topic.compact(),
+                    qos: from_wire(will.qos),
+                    retain: will.retain,
+                };
+                out.send(&handshake.party, &Message::WillMsgReq);
+            }
+            // It has none after all. §5.4.7
+            (Phase::WillTopic, Message::WillTopic(None)) => self.admit(index, None.into(), out),
+            (Phase::WillMsg { .. }, Message::WillTopic(_)) => {
+                out.send(&handshake.party, &Message::WillMsgReq);
+            }
+            (Phase::WillMsg { .. }, Message::WillMsg(payload)) => {
+                self.on_will_complete(index, &payload, out);
+            }
+            _ => out.counts.add(Metric::SnDropped),
+        }
+    }
+
+    fn on_will_complete(&mut self, index: u32, payload: &[u8], out: &mut Out<A>) {
+        let handshake = self.handshake(index);
+        let Phase::WillMsg { topic, qos, retain } =
+            std::mem::replace(&mut handshake.phase, Phase::Authenticate)
+        else {
+            unreachable!("just looked at")
+        };
+        let message = headgate_model::Message {
+            qos,
+            retain,
+            ..headgate_model::Message::new(topic, Bytes::copy_from_slice(payload))
+        };
+        let will = Box::new(Will {
+            message,
+            delay: Duration::ZERO,
+            message_expiry: None,
+        });
+        let wish = Wish {
+            action: Action::Publish,
+            topic: will.message.topic.as_bytes(),
+            qos,
+            retain,
+        };
+        let policy = handshake
+            .identity
+            .as_ref()
+            .map(|identity| Arc::clone(&identity.policy));
+        let system = wish.topic.starts_with(b"$SYS/");
+        match policy.filter(|_| !system).map(|policy| policy.check(wish)) {
+            Some(AccessDecision::Allow) => self.admit(index, OpenWill::Set(Some(will)), out),
+            Some(AccessDecision::Ask) => {
+                let request = AccessRequest::from(wish);
+                handshake.phase = Phase::WillAccess(will);
+                self.ask(index, Question::Authorize(vec![request]), out);
+            }
+            Some(AccessDecision::Deny(_)) | None => self.refuse(index, ReturnCode::NotSupported, out),
+        }
+    }
+
+    /// The client is let in. Whoever was at its place, or had its id, is no more; then the bus opens its session, and CONNACK follows.
+    fn admit(&mut self, index: u32, will: OpenWill, out: &mut Out<A>) {
+        let Wants::Connect {
+            clean, keep_alive, ..
+        } = self.handshake(index).wants
+        else {
+            return;
+        };
+        let Some(client) = self.take_place(index, out) else {
+            return;
+        };
+        self.become_client(
+            index,
+            Client {
+                keep_alive,
+                clean,
+                ..client
+            },
+        );
+        let settings = &self.config.settings;
+        let expiry = match (clean, settings.session_expiry) {
+            // It must have a session that can outlast a sleep.
+            (true, _) => self.client(index).patience(settings.max_silence),
+            (false, Duration::ZERO) => NEVER,
+            (false, expiry) => expiry,
+        };
+        let open = self.open_of(index, clean, expiry, will);
+        self.open(index, Purpose::Connect, open, out);
+    }
+
+    /// A client that sleeps, or was active, is here from now on; or one that only the bus may know.
+    fn come_back(&mut self, index: u32, now: Instant, out: &mut Out<A>) {
+        let handshake = self.handshake(index);
+        let (party, id) = (handshake.party.clone(), handshake.id.clone());
+        let known = self.find_id(id.as_str());
+        let known = known.filter(|old| !matches!(self.client(*old).state, State::Disconnected { .. }));
+        if let Some(old) = known {
+            self.remove(index);
+            self.make_room(&party, out);
+            out.counts.add(Metric::SnMoved);
+            self.move_client(old, party.clone());
+            self.on_ping_of_client(old, &sender(&party), now, out);
+            return;
+        }
+        let Some(client) = self.take_place(index, out) else {
+            return;
+        };
+        self.become_client(index, client);
+        self.wake(index, Purpose::Wake, out);
+    }
+
+    /// Makes a client of a handshake, and room for it. What it knew of topic ids it still knows, if it has not started anew.
+    fn take_place(&mut self, index: u32, out: &mut Out<A>) -> Option<Client<A>> {
+        let handshake = self.handshake(index);
+        let keeps_ids = matches!(handshake.wants, Wants::Connect { clean: false, .. });
+        let (party, id) = (handshake.party.clone(), handshake.id.clone());
+        let mut topics = TopicIds::default();
+        if let Some(old) = self.find_id(id.as_str()) {
+            if keeps_ids {
+                topics = std::mem::take(&mut self.client_mut(old).topics);
+                topics.forget_known();
+            }
+            if self.client(old).party != party {
+                out.counts.add(Metric::SnMoved);
+            }
+            if self.client(old).has_endpoint() {
+                // It is the same client, which was not lost: no will.
+                let expiry = self.client(old).clean.then_some(Duration::ZERO);
+                self.close(old, CloseReason::KeepingWill, expiry, out);
+            }
+            self.remove(old);
+        }
+        self.make_room(&party, out);
+        self.new_client(index, topics)
+    }
+
+    /// Another client is here from now on: the one that was is lost, or sleeps without a place where it could be reached.
+    fn make_room(&mut self, party: &Party<A>, out: &mut Out<A>) {
+        match self.find_client(&sender(party)) {
+            Some(other) if self.client(other).has_endpoint() => self.lose(other, CloseReason::Lost, out),
+            Some(other) => self.remove(other),
+            None => {}
+        }
+    }
+
+    fn new_client(&mut self, index: u32, topics: TopicIds) -> Option<Client<A>> {
+        let handshake = self.handshake(index);
+        Some(Client {
+            party: handshake.party.clone(),
+            id: handshake.id.clone(),
+            identity: handshake.identity.take()?,
+            state: State::Opening(Purpose::Connect),
+            keep_alive: 0,
+            sleep: 0,
+            clean: false,
+            last_msg_id: 0,
+            topics,
+            outbound: None,
+            inbound: None,
+        })
+    }
+
+    /// What the bus is asked to open for a client.
+    pub(crate) fn open_of(&self, index: u32, clean_start: bool, expiry: Duration, will: OpenWill) -> Open {
+        let client = self.client(index);
+        let (peer, peer_port) = client.party.address.presence();
+        Open {
+            client_id: client.id.clone(),
+            clean_start,
+            expiry,
+            will,
+            receive_maximum: 1,
+            credit: 1,
+            presence: Arc::new(Presence {
+                username: client.identity.username.clone(),
+                protocol: "mqtt-sn",
+                version: 1,
+                peer,
+                peer_port,
+                keep_alive: client.keep_alive,
+                clean_start,
+            }),
+        }
+    }
+
+    fn refuse(&mut self, index: u32, code: ReturnCode, out: &mut Out<A>) {
+        out.counts.add(Metric::ConnectRefused);
+        let handshake = self.handshake(index);
+        let answer = match handshake.wants {
+            Wants::Connect { .. } => Message::ConnAck(code),
+            Wants::Wake => Message::Disconnect(None),
+        };
+        out.send(&handshake.party, &answer);
+        self.remove(index);
+    }
+
+    /// The handshake took too long: if it was our turn, the peer is told to try again.
+    pub(crate) fn give_up(&mut self, index: u32, out: &mut Out<A>) {
+        let ours = matches!(
+            self.handshake(index).phase,
+            Phase::Authenticate | Phase::WillAccess(_)
+        );
+        if ours {
+            return self.refuse(index, ReturnCode::Congestion, out);
+        }
+        out.counts.add(Metric::ConnectRefused);
+        self.remove(index);
+    }
+
+    fn handshake(&mut self, index: u32) -> &mut Handshake<A> {
+        match &mut self.places[index as usize].slot {
+            Slot::Handshake(handshake) => handshake,
+            _ => unreachable!("the index of a handshake"),
+        }
+    }
+}
+
+/// What the access service is shown. MQTT-SN 1.2 has no user names: they come from the settings.
+pub(crate) fn credentials(client_id: &str, login: Login) -> Credentials {
+    let anonymous = login.username.is_empty();
+    Credentials {
+        client_id: client_id.into(),
+        username: (!anonymous).then(|| login.username.into()),
+        password: (!anonymous).then(|| login.password.into()),
+        method: None,
+        data: None,
+    }
+}
+
+pub(crate) fn from_wire(qos: codec::Qos) -> Qos {
+    match qos {
+        codec::Qos::NoConnection | codec::Qos::AtMostOnce => Qos::AtMostOnce,
+        codec::Qos::AtLeastOnce => Qos::AtLeastOnce,
+        codec::Qos::ExactlyOnce => Qos::ExactlyOnce,
+    }
+}
+
+pub(crate) fn to_wire(qos: Qos) -> codec::Qos {
+    match qos {
+        Qos::AtMostOnce => codec::Qos::AtMostOnce,
+        Qos::AtLeastOnce => codec::Qos::AtLeastOnce,
+        Qos::ExactlyOnce => codec::Qos::ExactlyOnce,
+    }
+}
+
+fn sender<A: Address>(party: &Party<A>) -> Sender<A> {
+    Sender {
+        address: party.address,
+        node: party.node.as_deref().map(Bytes::copy_from_slice),
+        len: usize::MAX,
+    }
+}

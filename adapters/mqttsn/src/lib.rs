@@ -1,0 +1,26 @@
+//! The MQTT-SN 1.2 gateway of one transport, a UDP socket or a serial line, with all its clients, without I/O.
+//!
+//! [`SnGateway`] decides everything the protocol decides: who is at which address, topic ids, the states of figure 4 (active, asleep, awake,
+//! disconnected, lost), retries, QoS flows, wills, discovery. Sessions, mailboxes and wills themselves are the bus's, so that they outlive the gateway.
+//!
+//! Always true: an acknowledgement leaves after the bus said that it may; PINGRESP leaves after everything that waited for the client was settled; a peer
+//! without a client is never sent more bytes than it sent; a client that sleeps holds no endpoint of the bus.
+//!
+//! Section numbers are those of the specification, version 1.2. What it leaves open: docs/interpretations.md#sn-gateway-retry and those after it.
+
+mod client;
+mod gateway;
+mod handshake;
+mod inbound;
+mod outbound;
+mod outputs;
+mod party;
+mod publisher;
+mod settings;
+mod sleep;
+mod topics;
+
+pub use gateway::{ClientKey, SnGateway, SnStats};
+pub use outputs::{Destination, SnOutputs};
+pub use party::Address;
+pub use settings::{PredefinedTopic, QosMinusOneSettings, SnCredentials, SnSettings, SnSettingsError};

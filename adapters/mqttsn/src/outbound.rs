@@ -1,0 +1,454 @@
+//! What a client is sent: REGISTER and PUBLISH, one at a time, again and again until it answers. §6.6, §6.10, §6.13
+//!
+//! The bus hands over one delivery for each credit, and gets the next credit when that one is done: so REGISTER and PUBLISH keep the order of the mailbox.
+
+use crate::client::State;
+use crate::gateway::{Out, SnGateway};
+use crate::handshake::to_wire;
+use crate::party::Address;
+use bytes::Bytes;
+use headgate_model::{
+    BusCommand, CloseReason, Delivery, DeliveryId, Instant, Metric, Qos, Settlement, Topic,
+};
+use headgate_mqttsn_codec::{Message, Publish, RegAck, Register, ReturnCode, TopicRef, encoded_len};
+use std::collections::VecDeque;
+
+/// What is under way to a client. There while something is.
+#[derive(Debug)]
+pub(crate) struct Outbound {
+    flow: Flow,
+    /// When the client has not answered by then it is sent again; `None` while it is not the client's turn.
+    retry_at: Option<Instant>,
+    retries: u8,
+    /// One message is under way to a client at a time: these wait for their turn.
+    waiting: VecDeque<Wanted>,
+}
+
+#[derive(Debug)]
+enum Flow {
+    /// REGISTER was sent; then comes the delivery.
+    Registering {
+        delivery: Delivery,
+        topic_id: u16,
+        msg_id: u16,
+    },
+    /// PUBLISH was sent; PUBACK or PUBREC is awaited.
+    Publishing {
+        delivery: Delivery,
+        topic: TopicRef,
+        registered_again: bool,
+    },
+    /// PUBREC came; PUBREL waits for the bus to say that this is durable.
+    Durable(DeliveryId, IsDelivery),
+    /// PUBREL was sent; PUBCOMP is awaited.
+    Releasing(DeliveryId, IsDelivery),
+}
+
+/// Whether it is a delivery of this connection, which took a credit, and not what is left of one of an earlier connection.
+type IsDelivery = bool;
+
+#[derive(Debug)]
+enum Wanted {
+    Delivery(Delivery),
+    /// PUBREL of what was received on an earlier connection.
+    Release(DeliveryId),
+}
+
+/// A topic as a client knows it.
+enum Known {
+    As(TopicRef),
+    /// It has to be told this id first.
+    NotYet(u16),
+    /// It has as many as it may have.
+    TooMany,
+}
+
+impl Outbound {
+    pub fn retry_at(&self) -> Option<Instant> {
+        self.retry_at
+    }
+
+    fn id(&self) -> Option<DeliveryId> {
+        match &self.flow {
+            Flow::Registering { delivery, .. } | Flow::Publishing { delivery, .. } => delivery.id,
+            Flow::Durable(id, _) | Flow::Releasing(id, _) => Some(*id),
+        }
+    }
+
+    fn is(&self, msg_id: u16) -> bool {
+        self.id().map(DeliveryId::get) == Some(msg_id)
+    }
+}
+
+impl<A: Address> SnGateway<A> {
+    pub(crate) fn on_delivery(&mut self, index: u32, delivery: Delivery, now: Instant, out: &mut Out<A>) {
+        self.want(index, Wanted::Delivery(delivery), now, out);
+    }
+
+    /// It is durable that the client has the message: PUBREL. Also after a new connection.
+    pub(crate) fn on_received(&mut self, index: u32, id: DeliveryId, now: Instant, out: &mut Out<A>) {
+        let client = self.client_mut(index);
+        match client.outbound.as_deref_mut() {
+            Some(outbound) if matches!(outbound.flow, Flow::Durable(durable, _) if durable == id) => {
+                let Flow::Durable(_, is_delivery) = outbound.flow else {
+                    unreachable!("just looked at")
+                };
+                outbound.flow = Flow::Releasing(id, is_delivery);
+                self.send_flow(index, false, now, out);
+            }
+            _ => self.want(index, Wanted::Release(id), now, out),
+        }
+    }
+
+    fn want(&mut self, index: u32, wanted: Wanted, now: Instant, out: &mut Out<A>) {
+        match self.client_mut(index).outbound.as_deref_mut() {
+            Some(outbound) => outbound.waiting.push_back(wanted),
+            None => self.begin_flow(index, wanted, VecDeque::new(), now, out),
+        }
+    }
+
+    fn begin_flow(
+        &mut self,
+        index: u32,
+        wanted: Wanted,
+        waiting: VecDeque<Wanted>,
+        now: Instant,
+        out: &mut Out<A>,
+    ) {
+        let mut next = Some(wanted);
+        let mut waiting = waiting;
+        while let Some(wanted) = next.take() {
+            let flow = match wanted {
+                Wanted::Release(id) => Some(Flow::Releasing(id, false)),
+                Wanted::Delivery(delivery) => self.flow_of(index, delivery, now, out),
+            };
+            let Some(flow) = flow else {
+                next = waiting.pop_front();
+                continue;
+            };
+            self.client_mut(index).outbound = Some(Box::new(Outbound {
+                flow,
+                retry_at: None,
+                retries: 0,
+                waiting,
+            }));
+            return self.send_flow(index, false, now, out);
+        }
+    }
+
+    /// What is to be done for a delivery; `None` when nothing is left to do.
+    fn flow_of(&mut self, index: u32, delivery: Delivery, now: Instant, out: &mut Out<A>) -> Option<Flow> {
+        if delivery.message.is_expired(now) && !delivery.redelivered {
+            self.settle(index, delivery.id, Settlement::Done, out);
+            return None;
+        }
+        if self.is_too_large(index, &delivery) {
+            out.counts.add(Metric::DroppedTooLarge);
+            self.settle(index, delivery.id, Settlement::Rejected, out);
+            return None;
+        }
+        let topic = match self.known_topic(index, &delivery.message.topic) {
+            Known::As(topic) => topic,
+            Known::NotYet(topic_id) => {
+                let msg_id = self.client_mut(index).next_msg_id();
+                return Some(Flow::Registering {
+                    delivery,
+                    topic_id,
+                    msg_id,
+                });
+            }
+            Known::TooMany => {
+                out.counts.add(Metric::SnRejected);
+                self.settle(index, delivery.id, Settlement::Rejected, out);
+                return None;
+            }
+        };
+        if delivery.qos == Qos::AtMostOnce {
+            self.send_publish(index, &delivery, topic, false, out);
+            self.settle(index, None, Settlement::Done, out);
+            return None;
+        }
+        Some(Flow::Publishing {
+            delivery,
+            topic,
+            registered_again: false,
+        })
+    }
+
+    fn is_too_large(&self, index: u32, delivery: &Delivery) -> bool {
+        let limit = self.config.settings.max_datagram_bytes;
+        let around = self.client(index).party.overhead();
+        let name =
+            delivery.message.topic.as_bytes().len() - self.config.mount.hidden(&delivery.message.topic);
+        let publish = publish_of(delivery, TopicRef::Normal(1), false);
+        // REGISTER has a length of three bytes at most, a type, two numbers and the name.
+        around + encoded_len(&publish) > limit || around + 8 + name > limit
+    }
+
+    /// How the client knows a topic: an id it was told, one it knows beforehand, a short name. §6.6, §6.7
+    fn known_topic(&mut self, index: u32, topic: &Topic) -> Known {
+        let limit = self.config.settings.max_registrations;
+        let client = self.client(index);
+        let told = self.names.find(topic).and_then(|name| client.topics.id_of(name));
+        if let Some((id, true)) = told {
+            return Known::As(TopicRef::Normal(id));
+        }
+        if let Some(id) = self.config.predefined_id(&client.id, topic) {
+            return Known::As(TopicRef::Predefined(id));
+        }
+        let hidden = self.config.mount.hidden(topic);
+        if let [a, b] = topic.as_bytes()[hidden..] {
+            return Known::As(TopicRef::Short([a, b]));
+        }
+        let (client, names) = self.client_and_names(index);
+        match client.topics.assign(topic, limit, names) {
+            Some(id) => Known::NotYet(id),
+            None => Known::TooMany,
+        }
+    }
+
+    /// Sends what the flow stands at, and waits for the answer.
+    fn send_flow(&mut self, index: u32, again: bool, now: Instant, out: &mut Out<A>) {
+        let retry_at = Some(now + self.config.settings.retry_interval);
+        let Some(mut outbound) = self.client_mut(index).outbound.take() else {
+            return;
+        };
+        outbound.retry_at = retry_at;
+        match &outbound.flow {
+            Flow::Registering {
+                delivery,
+                topic_id,
+                msg_id,
+            } => {
+                let hidden = self.config.mount.hidden(&delivery.message.topic);
+                let register = Message::Register(Register {
+                    topic_id: *topic_id,
+                    msg_id: *msg_id,
+                    topic: delivery.message.topic.bytes().slice(hidden..),
+                });
+                out.send(&self.client(index).party, &register);
+            }
+            Flow::Publishing { delivery, topic, .. } => {
+                let dup = again || delivery.redelivered;
+                self.send_publish(index, delivery, *topic, dup, out);
+            }
+            Flow::Durable(..) => outbound.retry_at = None,
+            Flow::Releasing(id, _) => out.send(&self.client(index).party, &Message::PubRel(id.get())),
+        }
+        self.client_mut(index).outbound = Some(outbound);
+    }
+
+    fn send_publish(&self, index: u32, delivery: &Delivery, topic: TopicRef, dup: bool, out: &mut Out<A>) {
+        out.counts.add(match delivery.qos {
+            Qos::AtMostOnce => Metric::Qos0Sent,
+            Qos::AtLeastOnce => Metric::Qos1Sent,
+            Qos::ExactlyOnce => Metric::Qos2Sent,
+        });
+        out.send(&self.client(index).party, &publish_of(delivery, topic, dup));
+    }
+
+    /// The client has not answered in time. §6.13
+    pub(crate) fn on_retry_time(&mut self, index: u32, now: Instant, out: &mut Out<A>) {
+        let limit = self.config.settings.retries;
+        let client = self.client_mut(index);
+        let state = client.state;
+        let Some(outbound) = client.outbound.as_deref_mut() else {
+            return;
+        };
+        if outbound.retry_at.is_none_or(|at| at > now) {
+            return;
+        }
+        if outbound.retries < limit {
+            outbound.retries += 1;
+            out.counts.add(Metric::SnRetries);
+            return self.send_flow(index, true, now, out);
+        }
+        match state {
+            // It sleeps again as far as we can know. If it is not heard of in time, it is lost.
+            State::Awake { heard, .. } => self.fall_asleep(index, heard, now, out),
+            _ => self.lose(index, CloseReason::Lost, out),
+        }
+    }
+
+    pub(crate) fn on_regack(&mut self, index: u32, ack: RegAck, now: Instant, out: &mut Out<A>) {
+        let (client, names) = self.client_and_names(index);
+        let awaited = client.outbound.as_deref().is_some_and(
+            |outbound| matches!(outbound.flow, Flow::Registering { msg_id, .. } if msg_id == ack.msg_id),
+        );
+        if !awaited {
+            return out.counts.add(Metric::SnDropped);
+        }
+        let outbound = *client.outbound.take().expect("just looked at");
+        let Flow::Registering {
+            delivery, topic_id, ..
+        } = outbound.flow
+        else {
+            unreachable!("just looked at")
+        };
+        if ack.code != ReturnCode::Accepted {
+            client.topics.remove(topic_id, names);
+            out.counts.add(Metric::SnRejected);
+            self.settle(index, delivery.id, Settlement::Rejected, out);
+            return self.next_flow(index, outbound.waiting, now, out);
+        }
+        client.topics.set_known(topic_id, true);
+        let topic = TopicRef::Normal(topic_id);
+        if delivery.qos == Qos::AtMostOnce {
+            self.send_publish(index, &delivery, topic, false, out);
+            self.settle(index, None, Settlement::Done, out);
+            return self.next_flow(index, outbound.waiting, now, out);
+        }
+        client.outbound = Some(Box::new(Outbound {
+            flow: Flow::Publishing {
+                delivery,
+                topic,
+                // A client that did not know the id twice will not know it the third time.
+                registered_again: true,
+            },
+            retry_at: None,
+            retries: 0,
+            waiting: outbound.waiting,
+        }));
+        self.send_flow(index, false, now, out);
+    }
+
+    pub(crate) fn on_puback(&mut self, index: u32, ack: RegAck, now: Instant, out: &mut Out<A>) {
+        let client = self.client_mut(index);
+        if ack.code == ReturnCode::InvalidTopicId {
+            client.topics.set_known(ack.topic_id, false);
+        }
+        let outbound = client
+            .outbound
+            .as_deref_mut()
+            .filter(|outbound| outbound.is(ack.msg_id));
+        let Some(Outbound {
+            flow:
+                Flow::Publishing {
+                    delivery,
+                    topic,
+                    registered_again,
+                },
+            ..
+        }) = outbound
+        else {
+            return out.counts.add(Metric::PubackMissed);
+        };
+        match ack.code {
+            ReturnCode::Accepted if delivery.qos == Qos::AtLeastOnce => {
+                self.finish_flow(index, Settlement::Done, now, out);
+            }
+            // PUBREC acknowledges it, nothing else.
+            ReturnCode::Accepted => out.counts.add(Metric::PubackMissed),
+            // The client has forgotten the id: it is told once more.
+            ReturnCode::InvalidTopicId if !*registered_again && matches!(topic, TopicRef::Normal(_)) => {
+                let TopicRef::Normal(topic_id) = *topic else {
+                    unreachable!("just looked at")
+                };
+                let delivery = delivery.clone();
+                let msg_id = client.next_msg_id();
+                let outbound = client.outbound.as_deref_mut().expect("just looked at");
+                outbound.flow = Flow::Registering {
+                    delivery,
+                    topic_id,
+                    msg_id,
+                };
+                outbound.retries = 0;
+                self.send_flow(index, false, now, out);
+            }
+            // It has no room now: it is sent again in a while, as if it had not answered.
+            ReturnCode::Congestion => {}
+            _ => {
+                out.counts.add(Metric::SnRejected);
+                self.finish_flow(index, Settlement::Rejected, now, out);
+            }
+        }
+    }
+
+    pub(crate) fn on_pubrec(&mut self, index: u32, msg_id: u16, out: &mut Out<A>) {
+        let client = self.client_mut(index);
+        let Some(outbound) = client
+            .outbound
+            .as_deref_mut()
+            .filter(|outbound| outbound.is(msg_id))
+        else {
+            // Of something long done: the client must hear that it may forget it.
+            out.counts.add(Metric::PubrecMissed);
+            let outbound = client.outbound.as_deref();
+            if outbound.is_none_or(|outbound| !outbound.waits_for(msg_id)) {
+                out.send(&client.party, &Message::PubRel(msg_id));
+            }
+            return;
+        };
+        match &outbound.flow {
+            Flow::Publishing { delivery, .. } if delivery.qos == Qos::ExactlyOnce => {
+                let id = delivery.id.expect("QoS 2 has one");
+                outbound.flow = Flow::Durable(id, true);
+                (outbound.retry_at, outbound.retries) = (None, 0);
+                self.bus(index, BusCommand::Settle(id, Settlement::Received), out);
+            }
+            // PUBREL was lost, or is on its way; the timer cares for it.
+            Flow::Durable(..) | Flow::Releasing(..) => {}
+            Flow::Publishing { .. } | Flow::Registering { .. } => out.counts.add(Metric::PubrecMissed),
+        }
+    }
+
+    pub(crate) fn on_pubcomp(&mut self, index: u32, msg_id: u16, now: Instant, out: &mut Out<A>) {
+        let outbound = self.client(index).outbound.as_deref();
+        let releasing = outbound
+            .is_some_and(|outbound| outbound.is(msg_id) && matches!(outbound.flow, Flow::Releasing(..)));
+        if releasing {
+            self.finish_flow(index, Settlement::Done, now, out);
+        } else {
+            out.counts.add(Metric::PubcompMissed);
+        }
+    }
+
+    /// The flow is over: the bus is told, and the next one begins.
+    fn finish_flow(&mut self, index: u32, settlement: Settlement, now: Instant, out: &mut Out<A>) {
+        let Some(outbound) = self.client_mut(index).outbound.take() else {
+            return;
+        };
+        let id = outbound.id();
+        match outbound.flow {
+            Flow::Releasing(id, false) => self.bus(index, BusCommand::Settle(id, Settlement::Done), out),
+            _ => self.settle(index, id, settlement, out),
+        }
+        self.next_flow(index, outbound.waiting, now, out);
+    }
+
+    fn next_flow(&mut self, index: u32, mut waiting: VecDeque<Wanted>, now: Instant, out: &mut Out<A>) {
+        if let Some(wanted) = waiting.pop_front() {
+            self.begin_flow(index, wanted, waiting, now, out);
+        }
+        self.sleep_again_if_done(index, now, out);
+    }
+
+    /// A delivery is done with, and the next one may come.
+    fn settle(&mut self, index: u32, id: Option<DeliveryId>, settlement: Settlement, out: &mut Out<A>) {
+        if let Some(id) = id {
+            self.bus(index, BusCommand::Settle(id, settlement), out);
+        }
+        self.bus(index, BusCommand::Credit(1), out);
+    }
+}
+
+impl Outbound {
+    /// Whether a message with this id is yet to be sent.
+    fn waits_for(&self, msg_id: u16) -> bool {
+        self.waiting.iter().any(|wanted| match wanted {
+            Wanted::Delivery(delivery) => delivery.id.map(DeliveryId::get) == Some(msg_id),
+            Wanted::Release(id) => id.get() == msg_id,
+        })
+    }
+}
+
+fn publish_of(delivery: &Delivery, topic: TopicRef, dup: bool) -> Message {
+    Message::Publish(Publish {
+        dup: dup && delivery.qos > Qos::AtMostOnce,
+        qos: to_wire(delivery.qos),
+        retain: delivery.retain,
+        topic,
+        msg_id: delivery.id.map_or(0, DeliveryId::get),
+        data: Bytes::clone(&delivery.message.payload),
+    })
+}

@@ -1,0 +1,241 @@
+//! PUBLISH at QoS −1, of senders without a connection. §6.8
+//!
+//! All of it is published under one identity of its own, whose session is opened with the first message, and no faster than the settings say.
+
+use crate::gateway::{Out, Slot, SnGateway};
+use crate::handshake::credentials;
+use crate::party::Address;
+use crate::settings::{Login, QosMinusOneSettings};
+use headgate_model::access::Wish;
+use headgate_model::bus::Presence;
+use headgate_model::{
+    AccessDecision, Action, Answer, BusCommand, BusEvent, CloseReason, Identity, Instant, Message, Metric,
+    Open, Question,
+};
+use headgate_mqttsn_codec::{Publish, TopicRef};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Messages that wait until the session is open.
+const MAX_WAITING: usize = 64;
+/// After a refusal it is not tried again sooner.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// The one who publishes for those without a connection.
+#[derive(Debug)]
+pub(crate) struct Publisher {
+    /// Its place among the clients, once it was needed.
+    index: Option<u32>,
+    state: State,
+    waiting: VecDeque<Message>,
+    /// Thousandths of messages that may be sent now.
+    tokens: u64,
+    filled_at: Instant,
+}
+
+#[derive(Debug)]
+enum State {
+    Closed { not_before: Instant },
+    Authenticating,
+    Opening(Identity),
+    Open { identity: Identity, asking: bool },
+}
+
+impl Publisher {
+    pub fn new(settings: &QosMinusOneSettings, now: Instant) -> Self {
+        Self {
+            index: None,
+            state: State::Closed { not_before: now },
+            waiting: VecDeque::new(),
+            tokens: u64::from(settings.burst) * 1_000,
+            filled_at: now,
+        }
+    }
+
+    pub fn has_endpoint(&self) -> bool {
+        matches!(self.state, State::Opening(_) | State::Open { .. })
+    }
+
+    /// Whether one more message may be taken now.
+    fn take_token(&mut self, settings: &QosMinusOneSettings, now: Instant) -> bool {
+        let ms = u64::try_from(now.since(self.filled_at).as_millis()).unwrap_or(u64::MAX);
+        self.filled_at = now;
+        let grown = self
+            .tokens
+            .saturating_add(ms.saturating_mul(settings.rate.into()));
+        self.tokens = grown.min(u64::from(settings.burst) * 1_000);
+        let enough = self.tokens >= 1_000;
+        self.tokens -= if enough { 1_000 } else { 0 };
+        enough
+    }
+}
+
+impl<A: Address> SnGateway<A> {
+    /// Nobody is ever answered: who has no connection would not understand, and whoever it is said to come from has perhaps not sent it.
+    pub(crate) fn on_unconnected_publish(&mut self, publish: Publish, now: Instant, out: &mut Out<A>) {
+        let settings = &self.config.settings.qos_minus_one;
+        if !settings.enabled || !self.publisher.take_token(settings, now) {
+            return out.counts.add(Metric::SnDropped);
+        }
+        let topic = match publish.topic {
+            TopicRef::Short(name) => self.short_topic(name),
+            TopicRef::Predefined(id) => self.config.predefined_topic(None, id).cloned(),
+            // A registered id belongs to a connection.
+            TopicRef::Normal(_) => None,
+        };
+        let Some(topic) = topic else {
+            return out.counts.add(Metric::SnDropped);
+        };
+        if self.publisher.waiting.len() >= MAX_WAITING {
+            return out.counts.add(Metric::SnDropped);
+        }
+        let retain = publish.retain;
+        let message = Message::new(topic, publish.data);
+        self.publisher.waiting.push_back(Message { retain, ..message });
+        match self.publisher.state {
+            State::Closed { not_before } if not_before <= now => self.begin_publisher(out),
+            State::Closed { .. } => self.drop_waiting(out),
+            State::Authenticating | State::Opening(_) => {}
+            State::Open { .. } => self.publish_waiting(out),
+        }
+    }
+
+    fn begin_publisher(&mut self, out: &mut Out<A>) {
+        let index = match self.publisher.index {
+            Some(index) => index,
+            None => self.place(Slot::Publisher),
+        };
+        self.publisher.index = Some(index);
+        self.publisher.state = State::Authenticating;
+        let settings = &self.config.settings.qos_minus_one;
+        let login = Login {
+            username: settings.username.clone(),
+            password: settings.password.clone(),
+        };
+        let credentials = credentials(&settings.client_id, login);
+        self.ask(index, Question::Authenticate(Box::new(credentials)), out);
+    }
+
+    pub(crate) fn on_publisher_answer(&mut self, answer: Answer, now: Instant, out: &mut Out<A>) {
+        let Some(index) = self.publisher.index else { return };
+        match (&mut self.publisher.state, answer) {
+            (State::Authenticating, Answer::Allowed { identity, .. }) => {
+                let client_id = self.config.settings.qos_minus_one.client_id.as_str().into();
+                let presence = Presence {
+                    username: identity.username.clone(),
+                    protocol: "mqtt-sn",
+                    version: 1,
+                    clean_start: true,
+                    ..Presence::default()
+                };
+                self.publisher.state = State::Opening(identity);
+                let open = Open {
+                    client_id,
+                    clean_start: true,
+                    expiry: Duration::ZERO,
+                    will: None.into(),
+                    receive_maximum: 1,
+                    credit: 0,
+                    presence: Arc::new(presence),
+                };
+                self.bus(index, BusCommand::Open(Box::new(open)), out);
+            }
+            (State::Authenticating, _) => {
+                self.publisher.state = State::Closed {
+                    not_before: now + PAUSE,
+                };
+                self.drop_waiting(out);
+            }
+            (State::Open { asking, .. }, Answer::Authorized(decisions)) => {
+                *asking = false;
+                let message = self.publisher.waiting.pop_front();
+                match message.filter(|_| decisions.first() == Some(&AccessDecision::Allow)) {
+                    Some(message) => self.publish_unconnected(index, message, out),
+                    None => out.counts.add(Metric::DroppedNotAuthorized),
+                }
+                self.publish_waiting(out);
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn on_publisher_event(&mut self, event: &BusEvent, now: Instant, out: &mut Out<A>) {
+        let Some(index) = self.publisher.index else { return };
+        let closed = State::Closed {
+            not_before: now + PAUSE,
+        };
+        match (event, &mut self.publisher.state) {
+            (BusEvent::Opened { .. }, State::Opening(_)) => {
+                let State::Opening(identity) = std::mem::replace(&mut self.publisher.state, closed) else {
+                    unreachable!("just looked at")
+                };
+                self.publisher.state = State::Open {
+                    identity,
+                    asking: false,
+                };
+                self.publish_waiting(out);
+            }
+            (BusEvent::TakenOver | BusEvent::Kicked, state) => {
+                *state = closed;
+                self.close(index, CloseReason::Kicked, None, out);
+                self.drop_waiting(out);
+            }
+            _ => {}
+        }
+    }
+
+    fn publish_waiting(&mut self, out: &mut Out<A>) {
+        let Some(index) = self.publisher.index else { return };
+        while let State::Open {
+            identity,
+            asking: false,
+        } = &self.publisher.state
+        {
+            let Some(message) = self.publisher.waiting.front() else {
+                return;
+            };
+            let wish = Wish {
+                action: Action::Publish,
+                topic: message.topic.as_bytes(),
+                qos: message.qos,
+                retain: message.retain,
+            };
+            let decision = if wish.topic.starts_with(b"$SYS/") {
+                AccessDecision::Deny(Default::default())
+            } else {
+                identity.policy.check(wish)
+            };
+            match decision {
+                AccessDecision::Allow => {
+                    let message = self.publisher.waiting.pop_front().expect("just looked at");
+                    self.publish_unconnected(index, message, out);
+                }
+                AccessDecision::Deny(_) => {
+                    self.publisher.waiting.pop_front();
+                    out.counts.add(Metric::DroppedNotAuthorized);
+                }
+                AccessDecision::Ask => {
+                    let question = Question::Authorize(vec![wish.into()]);
+                    self.ask(index, question, out);
+                    if let State::Open { asking, .. } = &mut self.publisher.state {
+                        *asking = true;
+                    }
+                }
+            }
+        }
+    }
+
+    fn publish_unconnected(&self, index: u32, message: Message, out: &mut Out<A>) {
+        out.counts.add(Metric::Qos0Received);
+        let (ack, dedup) = (None, None);
+        self.bus(index, BusCommand::Publish { message, ack, dedup }, out);
+    }
+
+    fn drop_waiting(&mut self, out: &mut Out<A>) {
+        let count = self.publisher.waiting.len();
+        out.counts
+            .add_n(Metric::SnDropped, u32::try_from(count).unwrap_or(u32::MAX));
+        self.publisher.waiting.clear();
+    }
+}

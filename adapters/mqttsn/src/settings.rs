@@ -1,0 +1,292 @@
+//! What an operator may set about MQTT-SN.
+
+use headgate_model::{ClientId, MountPoint, Topic};
+use headgate_mqttsn_codec::is_reserved;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Limits and habits of the MQTT-SN gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SnSettings {
+    /// Told in ADVERTISE and GWINFO. §5.3.6
+    pub gateway_id: u8,
+    /// How often the gateway advertises itself; `0s` for never. T_ADV in §7.2
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub advertise_interval: Duration,
+    /// Whether SEARCHGW is answered to everybody, so that others need not ask; otherwise to who asked. §6.1
+    pub broadcast_gwinfo: bool,
+    /// Clients at once, those that sleep among them. Who comes then is told of congestion.
+    pub max_clients: usize,
+    /// Clients that are being let in at once.
+    pub max_handshakes: usize,
+    /// Bytes of the longest datagram; a longer message is not delivered.
+    pub max_datagram_bytes: usize,
+    /// Bytes of the longest client id. The specification has 23. §5.3.1
+    pub max_client_id_bytes: usize,
+    /// Topic ids that one client may have, whoever registered them.
+    pub max_registrations: usize,
+    /// How long the gateway waits for an answer of a client. T_retry in §7.2
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub retry_interval: Duration,
+    /// How often it sends again; then the client is lost. N_retry in §7.2
+    pub retries: u8,
+    /// How long letting a client in may take.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub connect_timeout: Duration,
+    /// How long the session of a client without CleanSession is kept after it left or was lost. `0s` for ever.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub session_expiry: Duration,
+    /// How long a client may be silent that gave no keep alive, or of which a restarted gateway does not know for how long it sleeps.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub max_silence: Duration,
+    /// User name of clients that have none in `credentials`; empty for none.
+    pub default_username: String,
+    /// The password with it.
+    pub default_password: String,
+    /// User names and passwords by client id. MQTT-SN 1.2 cannot carry them.
+    pub credentials: Vec<SnCredentials>,
+    /// Topic ids that clients know beforehand. §6.7
+    pub predefined: Vec<PredefinedTopic>,
+    /// PUBLISH without a connection.
+    pub qos_minus_one: QosMinusOneSettings,
+}
+
+impl Default for SnSettings {
+    fn default() -> Self {
+        Self {
+            gateway_id: 1,
+            advertise_interval: Duration::from_secs(15 * 60),
+            broadcast_gwinfo: false,
+            max_clients: 1_000_000,
+            max_handshakes: 10_000,
+            max_datagram_bytes: 1_400,
+            max_client_id_bytes: 128,
+            max_registrations: 256,
+            retry_interval: Duration::from_secs(10),
+            retries: 5,
+            connect_timeout: Duration::from_secs(60),
+            session_expiry: Duration::from_secs(24 * 60 * 60),
+            max_silence: Duration::from_secs(24 * 60 * 60),
+            default_username: String::new(),
+            default_password: String::new(),
+            credentials: Vec::new(),
+            predefined: Vec::new(),
+            qos_minus_one: QosMinusOneSettings::default(),
+        }
+    }
+}
+
+/// What a client is known by to the access service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SnCredentials {
+    /// Whose.
+    pub client_id: String,
+    /// User name.
+    pub username: String,
+    /// Password.
+    #[serde(default)]
+    pub password: String,
+}
+
+/// A topic id that both sides know. §6.7
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PredefinedTopic {
+    /// 1 to 65,534.
+    pub id: u16,
+    /// The topic's name.
+    pub topic: String,
+    /// For this client alone, before what all have; absent for all.
+    #[serde(default)]
+    pub client_id: Option<String>,
+}
+
+/// PUBLISH at QoS −1: no connection, no acknowledgement, to predefined ids for all and to short names. §6.8
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct QosMinusOneSettings {
+    /// Whether it is taken.
+    pub enabled: bool,
+    /// The identity under which all of it is published.
+    pub client_id: String,
+    /// Its user name; empty for none.
+    pub username: String,
+    /// The password with it.
+    pub password: String,
+    /// Messages a second, of all senders together.
+    pub rate: u32,
+    /// Messages at once.
+    pub burst: u32,
+}
+
+impl Default for QosMinusOneSettings {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            client_id: "mqtt-sn-unconnected".into(),
+            username: String::new(),
+            password: String::new(),
+            rate: 100,
+            burst: 200,
+        }
+    }
+}
+
+/// A setting that cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SnSettingsError {
+    /// Two topic ids are reserved. §5.3.11
+    #[error("predefined.id: {0} is reserved")]
+    ReservedId(u16),
+    /// A topic id stands twice.
+    #[error("predefined.id: {0} stands twice")]
+    IdTwice(u16),
+    /// Not a topic name.
+    #[error("predefined.topic: `{topic}` is not a topic name: {cause}")]
+    Topic {
+        /// As written.
+        topic: String,
+        /// What is wrong.
+        cause: String,
+    },
+    /// A number is out of range.
+    #[error("{key}: {value} is out of range, allowed is {allowed}")]
+    Range {
+        /// The setting's name.
+        key: &'static str,
+        /// As written.
+        value: u64,
+        /// What is allowed.
+        allowed: &'static str,
+    },
+}
+
+/// A user name with its password, as the access service is shown it; anonymous without.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Login {
+    pub username: String,
+    pub password: String,
+}
+
+/// Settings as the gateway uses them.
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub settings: SnSettings,
+    pub mount: MountPoint,
+    everyone: Predefined,
+    by_client: BTreeMap<String, Predefined>,
+    logins: BTreeMap<String, Login>,
+}
+
+/// Topics as they are on the bus.
+#[derive(Debug, Default)]
+struct Predefined {
+    by_id: BTreeMap<u16, Topic>,
+    by_topic: BTreeMap<Topic, u16>,
+}
+
+impl Config {
+    pub fn new(mut settings: SnSettings, mount: MountPoint) -> Result<Self, SnSettingsError> {
+        let range = |key, value: usize, least: usize, allowed| {
+            if value >= least && value <= usize::from(u16::MAX) {
+                Ok(())
+            } else {
+                Err(SnSettingsError::Range {
+                    key,
+                    value: value as u64,
+                    allowed,
+                })
+            }
+        };
+        range(
+            "max_datagram_bytes",
+            settings.max_datagram_bytes,
+            64,
+            "64 to 65535",
+        )?;
+        range("max_registrations", settings.max_registrations, 1, "1 to 65535")?;
+        range(
+            "max_client_id_bytes",
+            settings.max_client_id_bytes,
+            1,
+            "1 to 65535",
+        )?;
+        let mut everyone = Predefined::default();
+        let mut by_client: BTreeMap<String, Predefined> = BTreeMap::new();
+        for entry in std::mem::take(&mut settings.predefined) {
+            let table = match entry.client_id {
+                None => &mut everyone,
+                Some(client_id) => by_client.entry(client_id).or_default(),
+            };
+            table.add(entry.id, entry.topic, &mount)?;
+        }
+        let logins = std::mem::take(&mut settings.credentials).into_iter();
+        let logins = logins.map(|entry| {
+            let login = Login {
+                username: entry.username,
+                password: entry.password,
+            };
+            (entry.client_id, login)
+        });
+        Ok(Self {
+            logins: logins.collect(),
+            settings,
+            mount,
+            everyone,
+            by_client,
+        })
+    }
+
+    /// The topic of a predefined id; of `None`, that of somebody without a connection.
+    pub fn predefined_topic(&self, client: Option<&ClientId>, id: u16) -> Option<&Topic> {
+        let own = client.and_then(|client| self.by_client.get(client.as_str()));
+        own.and_then(|table| table.by_id.get(&id))
+            .or_else(|| self.everyone.by_id.get(&id))
+    }
+
+    /// The predefined id of a topic.
+    pub fn predefined_id(&self, client: &ClientId, topic: &Topic) -> Option<u16> {
+        let own = self.by_client.get(client.as_str());
+        if let Some(id) = own.and_then(|table| table.by_topic.get(topic)) {
+            return Some(*id);
+        }
+        let id = *self.everyone.by_topic.get(topic)?;
+        // Its own meaning of the id goes before everyone's.
+        let hidden = own.is_some_and(|table| table.by_id.contains_key(&id));
+        (!hidden).then_some(id)
+    }
+
+    pub fn login(&self, client_id: &str) -> Login {
+        self.logins.get(client_id).cloned().unwrap_or_else(|| Login {
+            username: self.settings.default_username.clone(),
+            password: self.settings.default_password.clone(),
+        })
+    }
+}
+
+impl Predefined {
+    fn add(&mut self, id: u16, topic: String, mount: &MountPoint) -> Result<(), SnSettingsError> {
+        if is_reserved(id) {
+            return Err(SnSettingsError::ReservedId(id));
+        }
+        let parsed = Topic::try_from(topic.as_str()).and_then(|topic| mount.mount(topic));
+        let parsed = parsed.map_err(|cause| SnSettingsError::Topic {
+            topic,
+            cause: cause.to_string(),
+        })?;
+        if self.by_id.insert(id, parsed.clone()).is_some() {
+            return Err(SnSettingsError::IdTwice(id));
+        }
+        self.by_topic.entry(parsed).or_insert(id);
+        Ok(())
+    }
+}

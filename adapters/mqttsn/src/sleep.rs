@@ -1,0 +1,151 @@
+//! Sleeping clients and goodbyes. §6.12, §6.14
+//!
+//! While a client sleeps its session and its mailbox are the bus's, which also publishes its will when it does not come back: that must not depend
+//! on whether this gateway is still the one that the client said good night to.
+
+use crate::client::{Purpose, State};
+use crate::gateway::{Out, SnGateway};
+use crate::party::{Address, Sender};
+use headgate_model::{BusCommand, CloseReason, Instant, Metric, OpenWill};
+use headgate_mqttsn_codec::{Message, ReturnCode};
+use std::time::Duration;
+
+impl<A: Address> SnGateway<A> {
+    /// PINGREQ of a client that is known here, in whatever state.
+    pub(crate) fn on_ping_of_client(&mut self, index: u32, from: &Sender<A>, now: Instant, out: &mut Out<A>) {
+        let client = self.client_mut(index);
+        client.hear(now);
+        match client.state {
+            State::Active { .. } => out.send(&client.party, &Message::PingResp),
+            State::Asleep { .. } => self.wake(index, Purpose::Wake, out),
+            State::Disconnected { .. } => self.on_unknown(from, &Message::PingReq(None), out),
+            // PINGRESP comes when everything is delivered.
+            State::Opening(_) | State::Awake { .. } => {}
+        }
+        self.arm(index);
+    }
+
+    /// Anything else than a PINGREQ with its id that a sleeping client says.
+    pub(crate) fn on_message_while_asleep(
+        &mut self,
+        index: u32,
+        from: &Sender<A>,
+        message: &Message,
+        now: Instant,
+        out: &mut Out<A>,
+    ) {
+        match message {
+            Message::PingReq(_) => self.on_ping_of_client(index, from, now, out),
+            Message::Disconnect(Some(seconds @ 1..)) => {
+                self.client_mut(index).sleep = *seconds;
+                self.wake(index, Purpose::SleepOn, out);
+            }
+            Message::Disconnect(_) => self.wake(index, Purpose::Goodbye, out),
+            // Late answers: what they answer is sent again when it wakes.
+            Message::RegAck(_) | Message::PubAck(_) | Message::PubRec(_) | Message::PubComp(_) => {
+                out.counts.add(Metric::SnDropped);
+            }
+            // It must be active for that; it sleeps on.
+            message => self.on_unknown(from, message, out),
+        }
+    }
+
+    /// A sleeping client is there for a moment.
+    pub(crate) fn wake(&mut self, index: u32, purpose: Purpose, out: &mut Out<A>) {
+        let open = self.open_of(index, false, self.config.settings.session_expiry, OpenWill::Awake);
+        self.open(index, purpose, open, out);
+    }
+
+    pub(crate) fn on_opened(&mut self, index: u32, present: bool, now: Instant, out: &mut Out<A>) {
+        let State::Opening(purpose) = self.client(index).state else {
+            return;
+        };
+        if purpose != Purpose::Connect && !present {
+            // Nobody remembers it: it has to connect.
+            self.close(index, CloseReason::Normal, Some(Duration::ZERO), out);
+            out.send(&self.client(index).party, &Message::Disconnect(None));
+            return self.remove(index);
+        }
+        let client = self.client_mut(index);
+        match purpose {
+            Purpose::Connect => {
+                client.state = State::Active {
+                    heard: now,
+                    since: now,
+                };
+                out.send(&client.party, &Message::ConnAck(ReturnCode::Accepted));
+            }
+            Purpose::Wake => {
+                client.state = State::Awake {
+                    heard: now,
+                    drained: false,
+                };
+                self.bus(index, BusCommand::TellWhenDrained, out);
+            }
+            Purpose::SleepOn => {
+                out.send(&client.party, &Message::Disconnect(None));
+                self.fall_asleep(index, now, now, out);
+            }
+            Purpose::Goodbye => self.say_goodbye(index, now, out),
+        }
+    }
+
+    /// DISCONNECT of a client that is connected.
+    pub(crate) fn on_disconnect(
+        &mut self,
+        index: u32,
+        duration: Option<u16>,
+        now: Instant,
+        out: &mut Out<A>,
+    ) {
+        let Some(seconds @ 1..) = duration else {
+            return self.say_goodbye(index, now, out);
+        };
+        let client = self.client_mut(index);
+        client.sleep = seconds;
+        out.send(&client.party, &Message::Disconnect(None));
+        self.fall_asleep(index, now, now, out);
+    }
+
+    /// Everything that waited was delivered and settled.
+    pub(crate) fn on_drained(&mut self, index: u32, now: Instant, out: &mut Out<A>) {
+        if let State::Awake { drained, .. } = &mut self.client_mut(index).state {
+            *drained = true;
+        }
+        self.sleep_again_if_done(index, now, out);
+    }
+
+    /// PINGRESP ends the time awake, once nothing is under way in either direction.
+    pub(crate) fn sleep_again_if_done(&mut self, index: u32, now: Instant, out: &mut Out<A>) {
+        let client = self.client(index);
+        let drained = matches!(client.state, State::Awake { drained: true, .. });
+        if drained && client.outbound.is_none() && client.inbound.is_none() {
+            out.send(&client.party, &Message::PingResp);
+            self.fall_asleep(index, now, now, out);
+        }
+    }
+
+    /// The client sleeps from now on. What is under way to it goes back to its mailbox. It was last heard of at `heard`.
+    pub(crate) fn fall_asleep(&mut self, index: u32, heard: Instant, now: Instant, out: &mut Out<A>) {
+        let client = self.client(index);
+        let patience = client.sleep_patience();
+        let left = patience.map(|patience| (heard + patience).since(now));
+        // The session of a client that starts anew each time lasts as long as its sleep.
+        let expiry = patience.filter(|_| client.clean);
+        let until = heard + patience.unwrap_or(self.config.settings.max_silence);
+        self.close(index, CloseReason::Asleep(left), expiry, out);
+        self.client_mut(index).state = State::Asleep { until };
+    }
+
+    /// Its will is kept if its session is, and not published. §6.3
+    fn say_goodbye(&mut self, index: u32, now: Instant, out: &mut Out<A>) {
+        let settings = &self.config.settings;
+        let until = now + settings.retry_interval * (u32::from(settings.retries) + 1);
+        let expiry = self.client(index).clean.then_some(Duration::ZERO);
+        self.close(index, CloseReason::KeepingWill, expiry, out);
+        let (client, names) = self.client_and_names(index);
+        client.topics.clear(names);
+        client.state = State::Disconnected { until };
+        out.send(&client.party, &Message::Disconnect(None));
+    }
+}

@@ -1,0 +1,215 @@
+//! Topic ids. §6.5, §6.6, §7.3
+//!
+//! Each client has a table of its own, for each has topics of its own; the names are shared by all, for there are fewer names than clients in most plants.
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+use headgate_model::Topic;
+use headgate_mqttsn_codec::is_reserved;
+use std::hash::BuildHasher;
+
+/// A name in [`Names`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NameId(u32);
+
+/// Every name that some client has an id for, once. Topics are as they are on the bus.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    slots: Vec<Option<(Topic, u32)>>,
+    free: Vec<u32>,
+    table: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+}
+
+impl Names {
+    pub fn get(&self, id: NameId) -> &Topic {
+        &self.slots[id.0 as usize]
+            .as_ref()
+            .expect("a name in use is there")
+            .0
+    }
+
+    pub fn find(&self, topic: &Topic) -> Option<NameId> {
+        let hash = self.hasher.hash_one(topic);
+        let same = |at: &u32| self.slots[*at as usize].as_ref().is_some_and(|(t, _)| t == topic);
+        self.table.find(hash, same).map(|at| NameId(*at))
+    }
+
+    /// One more client has an id for this name.
+    fn hold(&mut self, topic: &Topic) -> NameId {
+        if let Some(id) = self.find(topic) {
+            self.slots[id.0 as usize].as_mut().expect("just found").1 += 1;
+            return id;
+        }
+        // It is kept: it must not keep a datagram alive.
+        let named = Some((topic.compact(), 1));
+        let at = match self.free.pop() {
+            Some(at) => {
+                self.slots[at as usize] = named;
+                at
+            }
+            None => {
+                self.slots.push(named);
+                u32::try_from(self.slots.len() - 1).expect("fewer than four billion names")
+            }
+        };
+        let Self {
+            slots, table, hasher, ..
+        } = self;
+        let rehash = |at: &u32| hasher.hash_one(&slots[*at as usize].as_ref().expect("in the table").0);
+        table.insert_unique(hasher.hash_one(topic), at, rehash);
+        NameId(at)
+    }
+
+    fn let_go(&mut self, id: NameId) {
+        let slot = &mut self.slots[id.0 as usize];
+        let (topic, holders) = slot.as_mut().expect("a name in use is there");
+        *holders -= 1;
+        if *holders > 0 {
+            return;
+        }
+        let hash = self.hasher.hash_one(&*topic);
+        if let Ok(entry) = self.table.find_entry(hash, |at| *at == id.0) {
+            entry.remove();
+        }
+        *slot = None;
+        self.free.push(id.0);
+    }
+
+    /// Names that are held.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    name: NameId,
+    id: u16,
+    /// The client knows it: it asked for it, or accepted it.
+    known: bool,
+}
+
+/// The ids of one client, ascending.
+#[derive(Debug, Default)]
+pub(crate) struct TopicIds(Vec<Entry>);
+
+impl TopicIds {
+    pub fn topic(&self, id: u16) -> Option<NameId> {
+        let at = self.0.binary_search_by_key(&id, |entry| entry.id).ok()?;
+        Some(self.0[at].name)
+    }
+
+    /// The id of a name, and whether the client knows it.
+    pub fn id_of(&self, name: NameId) -> Option<(u16, bool)> {
+        let entry = self.0.iter().find(|entry| entry.name == name)?;
+        Some((entry.id, entry.known))
+    }
+
+    /// The id of a topic; a new one if it has none. `None` when there are `limit` already.
+    pub fn assign(&mut self, topic: &Topic, limit: usize, names: &mut Names) -> Option<u16> {
+        if let Some((id, _)) = names.find(topic).and_then(|name| self.id_of(name)) {
+            return Some(id);
+        }
+        if self.0.len() >= limit {
+            return None;
+        }
+        let id = self.free_id()?;
+        let entry = Entry {
+            name: names.hold(topic),
+            id,
+            known: false,
+        };
+        let at = self.0.partition_point(|entry| entry.id < id);
+        self.0.insert(at, entry);
+        Some(id)
+    }
+
+    /// Ids are given in order, so that one that was dropped is not used for another topic soon; gaps are filled when there is nothing else.
+    fn free_id(&self) -> Option<u16> {
+        let next = self.0.last().map_or(1, |last| last.id.wrapping_add(1));
+        if !is_reserved(next) {
+            return Some(next);
+        }
+        (1..u16::MAX).find(|id| self.topic(*id).is_none())
+    }
+
+    pub fn set_known(&mut self, id: u16, known: bool) {
+        if let Ok(at) = self.0.binary_search_by_key(&id, |entry| entry.id) {
+            self.0[at].known = known;
+        }
+    }
+
+    /// The client may have forgotten what it was told.
+    pub fn forget_known(&mut self) {
+        self.0.iter_mut().for_each(|entry| entry.known = false);
+    }
+
+    pub fn remove(&mut self, id: u16, names: &mut Names) {
+        if let Ok(at) = self.0.binary_search_by_key(&id, |entry| entry.id) {
+            names.let_go(self.0.remove(at).name);
+        }
+    }
+
+    pub fn clear(&mut self, names: &mut Names) {
+        for entry in std::mem::take(&mut self.0) {
+            names.let_go(entry.name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn topic(name: &str) -> Topic {
+        Topic::try_from(name).unwrap()
+    }
+
+    /// §7.3 Each client has ids of its own; a name is kept once, as long as somebody has an id for it.
+    #[test]
+    fn ids_belong_to_clients_and_names_to_all() {
+        let mut names = Names::default();
+        let (mut one, mut two) = (TopicIds::default(), TopicIds::default());
+        assert_eq!(one.assign(&topic("a"), 9, &mut names), Some(1));
+        assert_eq!(one.assign(&topic("b"), 9, &mut names), Some(2));
+        assert_eq!(two.assign(&topic("b"), 9, &mut names), Some(1));
+        assert_eq!(
+            one.assign(&topic("b"), 9, &mut names),
+            Some(2),
+            "it has one already"
+        );
+        assert_eq!(names.len(), 2);
+        assert_eq!(names.get(one.topic(2).unwrap()), &topic("b"));
+        one.clear(&mut names);
+        assert_eq!((one.topic(1), names.len()), (None, 1));
+        two.remove(1, &mut names);
+        assert_eq!((names.len(), names.find(&topic("b"))), (0, None));
+    }
+
+    #[test]
+    fn the_limit_is_for_new_ids() {
+        let mut names = Names::default();
+        let mut ids = TopicIds::default();
+        assert_eq!(ids.assign(&topic("a"), 1, &mut names), Some(1));
+        assert_eq!(ids.assign(&topic("b"), 1, &mut names), None);
+        assert_eq!(ids.assign(&topic("a"), 1, &mut names), Some(1));
+        assert_eq!(names.len(), 1);
+    }
+
+    /// §5.3.11 0x0000 and 0xFFFF are never given.
+    #[test]
+    fn reserved_ids_are_never_given() {
+        let mut names = Names::default();
+        let mut ids = TopicIds::default();
+        let count = usize::from(u16::MAX) - 1;
+        for n in 0..count {
+            let id = ids
+                .assign(&topic(&n.to_string()), usize::MAX, &mut names)
+                .unwrap();
+            assert!(!is_reserved(id));
+        }
+        assert_eq!(ids.assign(&topic("one more"), usize::MAX, &mut names), None);
+        ids.remove(7, &mut names);
+        assert_eq!(ids.assign(&topic("one more"), usize::MAX, &mut names), Some(7));
+    }
+}

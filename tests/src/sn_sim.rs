@@ -1,0 +1,1056 @@
+//! The simulation of MQTT-SN: sensors that follow the specification, sleep most of the time and ask again when nothing comes; a real gateway, bus
+//! and store logic; links that lose, double and reorder datagrams both ways; gateways that crash and come back.
+//!
+//! A backend, attached to the bus, gets what sensors measure and sends them commands. What must hold is in `SnSim::verdict` and, each time a sensor is
+//! told to sleep again, in `Sensor::on_pingresp`: whatever was acknowledged arrives, QoS 2 once, in order, and a sensor is not sent to sleep before it
+//! has everything that was acknowledged when it asked. The same seed gives the same run, to the last step.
+//!
+//! A datagram is under way for 80 to 200 ms. So a copy of a PUBLISH arrives before its QoS 2 flow is over: against one that comes later no
+//! protocol helps that uses its identifiers again.
+
+use bytes::{Bytes, BytesMut};
+use core::net::{Ipv4Addr, SocketAddr};
+use fastrand::Rng;
+use headgate_bus::{Bus, BusOutputs, BusSettings, FetchRequest};
+use headgate_model::access::{Identity, Wish};
+use headgate_model::{
+    AccessDecision, AccessPolicy, AckToken, Answer, BusCommand, BusEvent, EndpointId, Instant,
+    Message as BusMessage, MountPoint, Open, Qos as BusQos, Settlement, Store, StoreOp, Subscription,
+    SubscriptionOptions, Topic, WallTime,
+};
+use headgate_mqttsn::{ClientKey, Destination, SnGateway, SnOutputs, SnSettings};
+use headgate_mqttsn_codec::{
+    Connect, Message, Publish, Qos, RegAck, Register, ReturnCode, Subscribe, TopicName, TopicRef, decode,
+    encode,
+};
+use headgate_store::{Disk, SimStore};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What happens in a run.
+#[derive(Clone, Debug)]
+pub struct SnPlan {
+    /// Of every choice.
+    pub seed: u64,
+    /// How many.
+    pub sensors: usize,
+    /// Seconds that each sleeps at a time.
+    pub sleep: u16,
+    /// Seconds in which readings and commands are made and links are bad. Then the world is good until all is done.
+    pub seconds: u64,
+    /// Readings of each sensor in that time.
+    pub readings: usize,
+    /// Commands to all sensors together in that time.
+    pub commands: usize,
+    /// Datagrams that are lost, in percent; a third as many are doubled.
+    pub loss: u8,
+    /// The gateway crashes after each of these steps,
+    pub crash_steps: Vec<usize>,
+    /// and in each of these seconds.
+    pub crash_seconds: Vec<u64>,
+}
+
+/// What a run was like.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SnReport {
+    /// Things that happened.
+    pub steps: usize,
+    /// Datagrams that were sent, either way.
+    pub datagrams: usize,
+    /// Times that a sensor was told to sleep again.
+    pub wakes: usize,
+    /// Readings and commands that arrived.
+    pub arrived: usize,
+    /// What went wrong.
+    pub faults: Vec<String>,
+}
+
+/// Milliseconds since the world began. A gateway's [`Instant`] begins with the gateway.
+type Ms = u64;
+
+const T_RETRY: Ms = 10_000;
+const N_RETRY: u8 = 5;
+/// How long a datagram is under way.
+const UNDER_WAY: std::ops::RangeInclusive<Ms> = 80..=200;
+/// In a good world everything must be done in so many sleeps.
+const SLEEPS_AFTER: u64 = 4;
+const BACKEND: EndpointId = EndpointId(1);
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    ToGateway(usize, Bytes),
+    ToSensor(usize, Bytes),
+    /// A sensor's timer, unless it was set anew.
+    Timer(usize, u64),
+    Answer(ClientKey),
+    Reading(usize),
+    Command,
+    /// The batch that was on its way to the disk is there.
+    Durable(u64),
+    Crash,
+    Restart,
+}
+
+/// A message as the reference model knows it.
+#[derive(Clone, Debug)]
+struct Sending {
+    number: u32,
+    topic: String,
+    qos: BusQos,
+    state: SendState,
+    msg_id: u16,
+    /// When its publisher was told that it is safe.
+    acked: Option<Ms>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SendState {
+    Waiting,
+    Sent,
+    /// QoS 2: it was received; PUBREL is next.
+    Released,
+    Done,
+}
+
+/// What somebody has received.
+#[derive(Debug, Default)]
+struct Inbox {
+    /// QoS 2 identifiers that are not released.
+    held: BTreeSet<u16>,
+    arrived: Vec<u32>,
+}
+
+/// Attached to the bus without a link; what it has sent and is not answered it sends again after a crash.
+#[derive(Debug, Default)]
+struct Backend {
+    commands: Vec<Sending>,
+    inbox: Inbox,
+}
+
+/// What a sensor is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Its radio is off.
+    Off,
+    Connecting,
+    Subscribing,
+    Registering,
+    Publishing,
+    /// PUBREL was sent.
+    Releasing,
+    /// DISCONNECT with a duration was sent.
+    GoingToSleep,
+    /// PINGREQ was sent.
+    Waking,
+}
+
+#[derive(Debug)]
+struct Sensor {
+    index: usize,
+    phase: Phase,
+    /// It must connect before anything else.
+    lost: bool,
+    subscribed: bool,
+    /// Of the message that waits for an answer: how often it was sent.
+    tries: u8,
+    timer: u64,
+    last_msg_id: u16,
+    /// Of the topic it publishes to, as long as the gateway must know it.
+    topic_id: Option<u16>,
+    /// What the gateway told it.
+    ids: BTreeMap<u16, String>,
+    readings: Vec<Sending>,
+    /// How many of them are made.
+    made: usize,
+    inbox: Inbox,
+    /// When it first asked what there is for it, this time.
+    asked: Ms,
+}
+
+/// One life of the gateway.
+struct Life {
+    gateway: SnGateway<SocketAddr>,
+    out: SnOutputs<SocketAddr>,
+    bus: Bus,
+    bus_out: BusOutputs,
+    store: SimStore,
+    began: Ms,
+    /// Events on their way to clients.
+    events: VecDeque<(EndpointId, BusEvent)>,
+    committing: Option<(u64, Vec<StoreOp>)>,
+    fetches: VecDeque<FetchRequest>,
+}
+
+/// One run. See the module's documentation.
+pub struct SnSim {
+    plan: SnPlan,
+    rng: Rng,
+    now: Ms,
+    queue: BinaryHeap<Reverse<(Ms, u64, Event)>>,
+    next: u64,
+    disk: Disk,
+    life: Option<Life>,
+    /// Distinguishes commits of different lives.
+    lives: u64,
+    sensors: Vec<Sensor>,
+    backend: Backend,
+    policy: Arc<AllowAll>,
+    report: SnReport,
+}
+
+#[derive(Debug)]
+struct AllowAll;
+
+impl AccessPolicy for AllowAll {
+    fn check(&self, _: Wish<'_>) -> AccessDecision {
+        AccessDecision::Allow
+    }
+}
+
+impl SnSim {
+    /// A world in which nothing has happened yet.
+    pub fn new(plan: SnPlan) -> Self {
+        let mut rng = Rng::with_seed(plan.seed);
+        let sensors = (0..plan.sensors)
+            .map(|n| Sensor::new(n, &plan, &mut rng))
+            .collect();
+        let mut sim = Self {
+            sensors,
+            rng,
+            now: 0,
+            queue: BinaryHeap::new(),
+            next: 0,
+            disk: Disk::default(),
+            life: None,
+            lives: 0,
+            backend: Backend::default(),
+            policy: Arc::new(AllowAll),
+            report: SnReport::default(),
+            plan,
+        };
+        sim.restart();
+        let end = sim.plan.seconds * 1_000;
+        for n in 0..sim.plan.sensors {
+            // They do not all begin in the same second.
+            let at = sim.rng.u64(..u64::from(sim.plan.sleep) * 1_000);
+            sim.set_timer(n, at);
+            for _ in 0..sim.plan.readings {
+                let at = sim.rng.u64(..end);
+                sim.at(at, Event::Reading(n));
+            }
+        }
+        for _ in 0..sim.plan.commands {
+            let at = sim.rng.u64(..end);
+            sim.at(at, Event::Command);
+        }
+        for second in sim.plan.crash_seconds.clone() {
+            sim.at(second * 1_000, Event::Crash);
+        }
+        sim
+    }
+
+    /// Runs to the end and says how it was.
+    pub fn run(mut self) -> SnReport {
+        let quiet = SLEEPS_AFTER * (u64::from(self.plan.sleep) * 1_000 + 8 * T_RETRY);
+        let mut end = self.plan.seconds * 1_000 + quiet;
+        while self.step(end) {
+            if self.plan.crash_steps.contains(&self.report.steps) {
+                self.crash();
+                end = end.max(self.now + quiet);
+            }
+            self.report.steps += 1;
+        }
+        self.verdict();
+        self.report
+    }
+
+    /// Does the next thing; false when nothing is left to be done before the end.
+    fn step(&mut self, end: Ms) -> bool {
+        if let Some(life) = &mut self.life {
+            if let Some((to, event)) = life.events.pop_front() {
+                self.on_bus_event(to, event);
+                return true;
+            }
+            let (now, began) = (self.now, life.began);
+            let local = |at: Ms| Instant(at - began);
+            if life.committing.is_none() && life.bus.commit_due().is_some_and(|due| due <= local(now)) {
+                self.write();
+                return true;
+            }
+            let due = [
+                life.gateway.deadline(),
+                life.bus.deadline(),
+                life.committing.is_none().then(|| life.bus.commit_due()).flatten(),
+            ];
+            let due = due.into_iter().flatten().min().map(|at| (at.0 + began).max(now));
+            let first = self.queue.peek().map(|Reverse((at, ..))| *at);
+            if let Some(at) = due.filter(|at| first.is_none_or(|first| *at <= first)) {
+                if at > end {
+                    return false;
+                }
+                self.now = at;
+                self.turn(|life, now| {
+                    life.gateway.handle_timeout(now, &mut life.out);
+                    if life.bus.deadline().is_some_and(|at| at <= now) {
+                        life.bus.handle_timeout(now, &mut life.bus_out);
+                    }
+                });
+                return true;
+            }
+        }
+        let Some(Reverse((at, _, event))) = self.queue.pop() else {
+            return false;
+        };
+        if at > end {
+            return false;
+        }
+        self.now = at;
+        self.happen(event);
+        true
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::ToGateway(n, bytes) => {
+                self.turn(|life, now| {
+                    life.gateway
+                        .handle_datagram(address(n), bytes, now, &mut life.out);
+                });
+            }
+            Event::ToSensor(n, bytes) => {
+                let message = decode(&bytes).expect("the gateway sends messages");
+                self.on_sensor(n, |sensor, world| sensor.on_message(message, world));
+            }
+            Event::Timer(n, timer) => {
+                if self.sensors[n].timer == timer {
+                    self.on_sensor(n, Sensor::on_timer);
+                }
+            }
+            Event::Answer(key) => {
+                let identity = Identity {
+                    username: None,
+                    policy: Arc::clone(&self.policy) as Arc<dyn AccessPolicy>,
+                };
+                let answer = Answer::Allowed { identity, data: None };
+                self.turn(|life, now| life.gateway.handle_answer(key, answer, now, &mut life.out));
+            }
+            Event::Reading(n) => self.sensors[n].made += 1,
+            Event::Command => self.command(),
+            Event::Durable(life) if life == self.lives => self.durable(),
+            Event::Durable(_) => {}
+            Event::Crash => self.crash(),
+            Event::Restart => self.restart(),
+        }
+    }
+
+    fn command(&mut self) {
+        let number = u32::try_from(self.backend.commands.len()).expect("a run is small");
+        let (n, kind) = (self.rng.usize(..self.plan.sensors), self.rng.u8(..3));
+        let qos = if self.rng.bool() {
+            BusQos::AtLeastOnce
+        } else {
+            BusQos::ExactlyOnce
+        };
+        self.backend.commands.push(Sending {
+            number,
+            topic: format!("cmd/{n}/{kind}"),
+            qos,
+            state: SendState::Waiting,
+            msg_id: u16::try_from(number % 60_000).expect("small") + 1,
+            acked: None,
+        });
+        let from = self.backend.commands.len() - 1;
+        self.send_commands(from);
+    }
+
+    /// The backend sends what it has not had an answer to.
+    fn send_commands(&mut self, from: usize) {
+        let again = self.backend.commands[from..]
+            .iter_mut()
+            .filter_map(Sending::command);
+        let commands: Vec<BusCommand> = again.collect();
+        self.turn(|life, now| {
+            for command in commands {
+                life.bus.handle(BACKEND, command, now, &mut life.bus_out);
+            }
+        });
+    }
+
+    fn on_bus_event(&mut self, to: EndpointId, event: BusEvent) {
+        if to != BACKEND {
+            let key = ClientKey {
+                index: to.0 as u32,
+                generation: (to.0 >> 32) as u32 & 0x7FFF_FFFF,
+            };
+            return self.turn(|life, now| life.gateway.handle_bus(key, event, now, &mut life.out));
+        }
+        let now = self.now;
+        let command = match event {
+            BusEvent::Opened { .. } => return self.send_commands(0),
+            BusEvent::Accepted(token, _) => {
+                let sending = &mut self.backend.commands[token.0 as usize];
+                sending.acked.get_or_insert(now);
+                if sending.qos == BusQos::AtLeastOnce {
+                    sending.state = SendState::Done;
+                    return;
+                }
+                sending.state = SendState::Released;
+                Some(BusCommand::Release(sending.msg_id))
+            }
+            BusEvent::Released { packet, .. } => {
+                let released =
+                    |sending: &&mut Sending| sending.msg_id == packet && sending.state == SendState::Released;
+                if let Some(sending) = self.backend.commands.iter_mut().find(released) {
+                    sending.state = SendState::Done;
+                }
+                None
+            }
+            BusEvent::Delivery(delivery) => {
+                let number = number_of(&delivery.message.payload);
+                let id = delivery.id.expect("readings are published above QoS 0");
+                let settlement = if delivery.qos == BusQos::ExactlyOnce {
+                    self.backend.inbox.receive_once(id.get(), number);
+                    Settlement::Received
+                } else {
+                    self.backend.inbox.arrived.push(number);
+                    Settlement::Done
+                };
+                self.backend_says(BusCommand::Credit(1));
+                Some(BusCommand::Settle(id, settlement))
+            }
+            BusEvent::Received(id) => {
+                self.backend.inbox.held.remove(&id.get());
+                Some(BusCommand::Settle(id, Settlement::Done))
+            }
+            BusEvent::Refused(..) | BusEvent::Kicked | BusEvent::TakenOver => {
+                self.report.faults.push(format!("the backend was told {event:?}"));
+                None
+            }
+            _ => None,
+        };
+        if let Some(command) = command {
+            self.backend_says(command);
+        }
+    }
+
+    fn backend_says(&mut self, command: BusCommand) {
+        self.turn(|life, now| life.bus.handle(BACKEND, command, now, &mut life.bus_out));
+    }
+
+    /// The open batch is on its way to the disk.
+    fn write(&mut self) {
+        let Some(life) = &mut self.life else { return };
+        life.fetches.extend(life.bus.take_fetches());
+        life.committing = Some(life.bus.take_batch().unwrap_or((0, Vec::new())));
+        let at = self.now + self.rng.u64(0..20);
+        self.at(at, Event::Durable(self.lives));
+    }
+
+    fn durable(&mut self) {
+        self.turn(|life, now| {
+            let Some((number, ops)) = life.committing.take() else {
+                return;
+            };
+            if number > 0 {
+                life.store.commit(&ops).expect("memory does not fail");
+                life.bus.committed(number, now, &mut life.bus_out);
+            }
+            for request in std::mem::take(&mut life.fetches) {
+                let found = life
+                    .store
+                    .fetch(request.session, request.lane, request.from, request.limit)
+                    .expect("memory can be read");
+                life.bus.fetched(request, found, now, &mut life.bus_out);
+            }
+        });
+    }
+
+    /// One turn of the gateway, and what follows at once: the bus takes its commands, the links its datagrams.
+    fn turn(&mut self, f: impl FnOnce(&mut Life, Instant)) {
+        let Some(life) = &mut self.life else { return };
+        let now = Instant(self.now - life.began);
+        f(life, now);
+        let mut questions = Vec::new();
+        let mut datagrams = Vec::new();
+        loop {
+            for (key, command) in std::mem::take(&mut life.out.bus) {
+                let endpoint = EndpointId(1 << 63 | u64::from(key.generation) << 32 | u64::from(key.index));
+                life.bus.handle(endpoint, command, now, &mut life.bus_out);
+            }
+            life.events.extend(life.bus_out.events.drain(..));
+            life.bus_out.notices.clear();
+            questions.extend(life.out.questions.drain(..).map(|(key, _)| key));
+            datagrams.extend(life.out.take_datagrams());
+            if life.out.bus.is_empty() {
+                break;
+            }
+        }
+        life.out.counts.drain(|_, _| {});
+        for key in questions {
+            let at = self.now + self.rng.u64(0..20);
+            self.at(at, Event::Answer(key));
+        }
+        for (to, bytes) in datagrams {
+            let Destination::To(to) = to else { continue };
+            let n = usize::from(to.port()) + (usize::from(octet(to)) << 16);
+            self.carry(|bytes| Event::ToSensor(n, bytes), bytes);
+        }
+    }
+
+    fn on_sensor(&mut self, n: usize, f: impl FnOnce(&mut Sensor, &mut World<'_>)) {
+        let mut world = World {
+            now: self.now,
+            sleep: u64::from(self.plan.sleep) * 1_000,
+            commands: &self.backend.commands,
+            said: Vec::new(),
+            wakes_at: None,
+            report: &mut self.report,
+        };
+        let sensor = &mut self.sensors[n];
+        f(sensor, &mut world);
+        let World { said, wakes_at, .. } = world;
+        if let Some(at) = wakes_at {
+            self.set_timer(n, at);
+        }
+        for message in said {
+            let mut bytes = BytesMut::new();
+            encode(&message, &mut bytes).expect("sensors say little");
+            self.carry(|bytes| Event::ToGateway(n, bytes), bytes.freeze());
+        }
+    }
+
+    /// A datagram goes over the link: perhaps once, perhaps twice, perhaps not.
+    fn carry(&mut self, event: impl Fn(Bytes) -> Event, bytes: Bytes) {
+        self.report.datagrams += 1;
+        let bad = self.now < self.plan.seconds * 1_000;
+        let loss = if bad { self.plan.loss } else { 0 };
+        let copies = match self.rng.u8(..100) {
+            n if n < loss => 0,
+            n if n < loss + loss / 3 => 2,
+            _ => 1,
+        };
+        for _ in 0..copies {
+            let at = self.now + self.rng.u64(UNDER_WAY);
+            self.at(at, event(bytes.clone()));
+        }
+    }
+
+    fn set_timer(&mut self, n: usize, at: Ms) {
+        self.sensors[n].timer += 1;
+        let timer = self.sensors[n].timer;
+        self.at(at, Event::Timer(n, timer));
+    }
+
+    fn at(&mut self, at: Ms, event: Event) {
+        self.next += 1;
+        self.queue.push(Reverse((at, self.next, event)));
+    }
+
+    /// The power is cut. What was on its way to the disk may have come there.
+    fn crash(&mut self) {
+        let Some(mut life) = self.life.take() else { return };
+        if let Some((_, ops)) = life.committing.take()
+            && self.rng.bool()
+        {
+            life.store.commit(&ops).expect("memory does not fail");
+        }
+        let at = self.now + self.rng.u64(0..20_000);
+        self.at(at, Event::Restart);
+    }
+
+    fn restart(&mut self) {
+        self.lives += 1;
+        let epoch = WallTime(1_700_000_000_000 + self.now);
+        let mut store = SimStore::open(&self.disk);
+        let settings = BusSettings {
+            max_queued_in_memory: 2,
+            ..BusSettings::default()
+        };
+        let mut bus = Bus::new(settings, epoch, self.plan.seed).expect("possible settings");
+        bus.load(store.load().expect("memory can be read"));
+        let settings = SnSettings {
+            advertise_interval: Duration::ZERO,
+            session_expiry: Duration::ZERO,
+            retry_interval: Duration::from_millis(T_RETRY),
+            retries: N_RETRY,
+            ..SnSettings::default()
+        };
+        let gateway = SnGateway::new(settings, MountPoint::default(), Instant::START);
+        self.life = Some(Life {
+            gateway: gateway.expect("possible settings"),
+            out: SnOutputs::default(),
+            bus,
+            bus_out: BusOutputs::default(),
+            store,
+            began: self.now,
+            events: VecDeque::new(),
+            committing: None,
+            fetches: VecDeque::new(),
+        });
+        self.backend_says(BusCommand::Open(Box::new(Open {
+            client_id: "backend".into(),
+            clean_start: false,
+            expiry: Duration::MAX,
+            will: None.into(),
+            receive_maximum: 10,
+            credit: 10,
+            presence: Arc::default(),
+        })));
+        let options = SubscriptionOptions {
+            qos: BusQos::ExactlyOnce,
+            ..SubscriptionOptions::default()
+        };
+        let subscription =
+            Subscription::parse(&Bytes::from_static(b"data/+"), options, &MountPoint::default());
+        self.backend_says(BusCommand::Subscribe {
+            token: AckToken(u32::MAX),
+            subscriptions: vec![subscription.expect("a constant")],
+        });
+    }
+
+    /// What must hold when all is done.
+    fn verdict(&mut self) {
+        let mut faults = Vec::new();
+        let judge = |what: &str, sent: &[Sending], inbox: &Inbox, faults: &mut Vec<String>| {
+            let mut times: BTreeMap<u32, usize> = BTreeMap::new();
+            let mut last: BTreeMap<(&str, BusQos), u32> = BTreeMap::new();
+            let by_number: BTreeMap<u32, &Sending> = sent.iter().map(|s| (s.number, s)).collect();
+            for number in &inbox.arrived {
+                let Some(sending) = by_number.get(number) else {
+                    continue;
+                };
+                let times = times.entry(*number).or_default();
+                *times += 1;
+                if *times == 1 {
+                    let before = last.insert((&sending.topic, sending.qos), *number);
+                    if before.is_some_and(|before| before > *number) {
+                        faults.push(format!("{what}: message {number} came after {before:?}"));
+                    }
+                }
+            }
+            for sending in sent {
+                let times = times.get(&sending.number).copied().unwrap_or(0);
+                let right = match sending.qos {
+                    BusQos::ExactlyOnce => times == 1,
+                    _ => times >= 1,
+                };
+                if sending.acked.is_none() || sending.state != SendState::Done || !right {
+                    faults.push(format!("{what}: arrived {times} times: {sending:?}"));
+                }
+            }
+        };
+        for sensor in &self.sensors {
+            let n = sensor.index;
+            let made = &sensor.readings[..sensor.made];
+            judge(
+                &format!("readings of {n}"),
+                made,
+                &self.backend.inbox,
+                &mut faults,
+            );
+            let prefix = format!("cmd/{n}/");
+            let commands: Vec<Sending> = self
+                .backend
+                .commands
+                .iter()
+                .filter(|command| sensor.subscribed && command.topic.starts_with(&prefix))
+                .filter(|command| {
+                    sensor.inbox.arrived.contains(&command.number) || sensor.is_entitled(command)
+                })
+                .cloned()
+                .collect();
+            judge(&format!("commands to {n}"), &commands, &sensor.inbox, &mut faults);
+        }
+        if let Some(life) = &self.life {
+            let stats = life.bus.stats();
+            if (stats.queued, stats.inflight) != (0, 0) {
+                faults.push(format!(
+                    "left over: {} queued, {} in flight",
+                    stats.queued, stats.inflight
+                ));
+            }
+        } else {
+            faults.push("the gateway is down".into());
+        }
+        let arrived = self
+            .sensors
+            .iter()
+            .map(|sensor| sensor.inbox.arrived.len())
+            .sum::<usize>();
+        self.report.arrived = self.backend.inbox.arrived.len() + arrived;
+        self.report.faults.append(&mut faults);
+    }
+}
+
+/// What a sensor sees of the world, and what it does to it.
+struct World<'a> {
+    now: Ms,
+    /// How long it sleeps.
+    sleep: Ms,
+    commands: &'a [Sending],
+    said: Vec<Message>,
+    wakes_at: Option<Ms>,
+    report: &'a mut SnReport,
+}
+
+impl Sending {
+    /// As the backend sends it to the bus.
+    fn command(&mut self) -> Option<BusCommand> {
+        match self.state {
+            SendState::Done => None,
+            SendState::Released => Some(BusCommand::Release(self.msg_id)),
+            SendState::Waiting | SendState::Sent => {
+                self.state = SendState::Sent;
+                let topic = Topic::try_from(self.topic.as_str()).expect("a good name");
+                let message = BusMessage {
+                    qos: self.qos,
+                    ..BusMessage::new(topic, payload_of(self.number))
+                };
+                Some(BusCommand::Publish {
+                    message,
+                    ack: Some(AckToken(self.number)),
+                    dedup: (self.qos == BusQos::ExactlyOnce).then_some(self.msg_id),
+                })
+            }
+        }
+    }
+}
+
+impl Inbox {
+    fn receive_once(&mut self, id: u16, number: u32) {
+        if self.held.insert(id) {
+            self.arrived.push(number);
+        }
+    }
+}
+
+impl Sensor {
+    fn new(index: usize, plan: &SnPlan, rng: &mut Rng) -> Self {
+        let readings = (0..plan.readings).map(|n| Sending {
+            number: u32::try_from(index * plan.readings + n).expect("a run is small"),
+            topic: format!("data/{index}"),
+            qos: if rng.bool() {
+                BusQos::AtLeastOnce
+            } else {
+                BusQos::ExactlyOnce
+            },
+            state: SendState::Waiting,
+            msg_id: 0,
+            acked: None,
+        });
+        Self {
+            index,
+            phase: Phase::Off,
+            lost: true,
+            subscribed: false,
+            tries: 0,
+            timer: 0,
+            last_msg_id: 0,
+            topic_id: None,
+            ids: BTreeMap::new(),
+            readings: readings.collect(),
+            made: 0,
+            inbox: Inbox::default(),
+            asked: 0,
+        }
+    }
+
+    fn id(&self) -> Bytes {
+        format!("sensor-{}", self.index).into()
+    }
+
+    fn on_timer(&mut self, world: &mut World<'_>) {
+        if self.phase == Phase::Off {
+            return self.get_up(world);
+        }
+        if self.tries > N_RETRY {
+            // The gateway is lost. It tries again in a while.
+            self.lost = true;
+            return self.switch_off(world.now + 3 * T_RETRY, world);
+        }
+        self.say(world);
+    }
+
+    fn get_up(&mut self, world: &mut World<'_>) {
+        let connect = self.lost || !self.subscribed || self.next_reading().is_some();
+        self.asked = world.now;
+        self.go(if connect { Phase::Connecting } else { Phase::Waking }, world);
+    }
+
+    fn go(&mut self, phase: Phase, world: &mut World<'_>) {
+        self.phase = phase;
+        self.tries = 0;
+        self.say(world);
+    }
+
+    fn switch_off(&mut self, until: Ms, world: &mut World<'_>) {
+        self.phase = Phase::Off;
+        world.wakes_at = Some(until);
+    }
+
+    /// Says what the phase is about, for the first time or again. §6.13
+    fn say(&mut self, world: &mut World<'_>) {
+        let again = self.tries > 0;
+        self.tries += 1;
+        world.wakes_at = Some(world.now + T_RETRY);
+        let message = match self.phase {
+            Phase::Off => return,
+            Phase::Connecting => Message::Connect(Connect {
+                will: false,
+                clean_session: false,
+                protocol_id: 1,
+                duration: 120,
+                client_id: self.id(),
+            }),
+            Phase::Subscribing => Message::Subscribe(Subscribe {
+                dup: again,
+                qos: Qos::ExactlyOnce,
+                msg_id: self.msg_id(again),
+                topic: TopicName::Name(format!("cmd/{}/+", self.index).into()),
+            }),
+            Phase::Registering => Message::Register(Register {
+                topic_id: 0,
+                msg_id: self.msg_id(again),
+                topic: format!("data/{}", self.index).into(),
+            }),
+            Phase::Publishing => {
+                let topic_id = self.topic_id.expect("it was registered");
+                let at = self.next_reading().expect("there is one");
+                // A message keeps its id until it is acknowledged, over connections too.
+                let dup = self.readings[at].state == SendState::Sent;
+                if !dup {
+                    self.readings[at].msg_id = self.msg_id(false);
+                }
+                let reading = &mut self.readings[at];
+                reading.state = SendState::Sent;
+                Message::Publish(Publish {
+                    dup,
+                    qos: match reading.qos {
+                        BusQos::ExactlyOnce => Qos::ExactlyOnce,
+                        _ => Qos::AtLeastOnce,
+                    },
+                    retain: false,
+                    topic: TopicRef::Normal(topic_id),
+                    msg_id: reading.msg_id,
+                    data: payload_of(reading.number),
+                })
+            }
+            Phase::Releasing => {
+                let at = self.next_reading().expect("there is one");
+                Message::PubRel(self.readings[at].msg_id)
+            }
+            Phase::GoingToSleep => Message::Disconnect(u16::try_from(world.sleep / 1_000).ok()),
+            Phase::Waking => Message::PingReq(Some(self.id())),
+        };
+        world.said.push(message);
+    }
+
+    fn msg_id(&mut self, again: bool) -> u16 {
+        if !again {
+            self.last_msg_id = self.last_msg_id.checked_add(1).unwrap_or(1);
+        }
+        self.last_msg_id
+    }
+
+    /// The oldest reading that is made and not acknowledged.
+    fn next_reading(&self) -> Option<usize> {
+        self.readings[..self.made]
+            .iter()
+            .position(|reading| reading.state != SendState::Done)
+    }
+
+    /// What an active sensor does next.
+    fn next(&mut self, world: &mut World<'_>) {
+        let phase = match self.next_reading().map(|at| self.readings[at].state) {
+            _ if !self.subscribed => Phase::Subscribing,
+            Some(SendState::Released) => Phase::Releasing,
+            Some(_) if self.topic_id.is_none() => Phase::Registering,
+            Some(_) => Phase::Publishing,
+            None => Phase::GoingToSleep,
+        };
+        self.go(phase, world);
+    }
+
+    fn on_message(&mut self, message: Message, world: &mut World<'_>) {
+        if self.phase == Phase::Off {
+            return; // Nobody hears it.
+        }
+        match (self.phase, message) {
+            (Phase::Connecting, Message::ConnAck(ReturnCode::Accepted)) => {
+                self.lost = false;
+                self.topic_id = None;
+                self.next(world);
+            }
+            (Phase::Subscribing, Message::SubAck(ack)) if ack.msg_id == self.last_msg_id => {
+                self.subscribed = ack.code == ReturnCode::Accepted;
+                self.next(world);
+            }
+            (Phase::Registering, Message::RegAck(ack)) if ack.msg_id == self.last_msg_id => {
+                self.topic_id = (ack.code == ReturnCode::Accepted).then_some(ack.topic_id);
+                self.next(world);
+            }
+            (Phase::Publishing, Message::PubAck(ack)) => self.on_puback(ack, world),
+            (Phase::Publishing, Message::PubRec(msg_id)) => {
+                let at = self.next_reading().expect("one is under way");
+                let reading = &mut self.readings[at];
+                if reading.msg_id == msg_id && reading.qos == BusQos::ExactlyOnce {
+                    reading.acked.get_or_insert(world.now);
+                    reading.state = SendState::Released;
+                    self.next(world);
+                }
+            }
+            (Phase::Releasing, Message::PubComp(msg_id)) => {
+                let at = self.next_reading().expect("one is under way");
+                if self.readings[at].msg_id == msg_id {
+                    self.readings[at].state = SendState::Done;
+                    self.next(world);
+                }
+            }
+            (Phase::GoingToSleep, Message::Disconnect(None)) => {
+                self.switch_off(world.now + world.sleep, world);
+            }
+            (Phase::Connecting, Message::Disconnect(None)) => {} // A late answer to what it said before.
+            (_, Message::Disconnect(None)) => {
+                self.lost = true;
+                self.switch_off(world.now + 1_000, world);
+            }
+            (Phase::Waking, Message::PingResp) => self.on_pingresp(world),
+            (_, message) => self.on_delivery(message, world),
+        }
+    }
+
+    fn on_puback(&mut self, ack: RegAck, world: &mut World<'_>) {
+        let at = self.next_reading().expect("one is under way");
+        let reading = &mut self.readings[at];
+        if reading.msg_id != ack.msg_id {
+            return;
+        }
+        match ack.code {
+            ReturnCode::Accepted if reading.qos == BusQos::AtLeastOnce => {
+                reading.acked.get_or_insert(world.now);
+                reading.state = SendState::Done;
+                self.next(world);
+            }
+            ReturnCode::InvalidTopicId => {
+                self.topic_id = None;
+                self.next(world);
+            }
+            _ => {} // Later, perhaps.
+        }
+    }
+
+    /// §6.10, §6.6: what comes at any time that its radio is on.
+    fn on_delivery(&mut self, message: Message, world: &mut World<'_>) {
+        match message {
+            Message::Register(register) => {
+                let name = String::from_utf8_lossy(&register.topic).into_owned();
+                self.ids.insert(register.topic_id, name);
+                world.said.push(Message::RegAck(RegAck {
+                    topic_id: register.topic_id,
+                    msg_id: register.msg_id,
+                    code: ReturnCode::Accepted,
+                }));
+            }
+            Message::Publish(publish) => self.on_publish(publish, world),
+            Message::PubRel(msg_id) => {
+                self.inbox.held.remove(&msg_id);
+                world.said.push(Message::PubComp(msg_id));
+            }
+            _ => return,
+        }
+        if self.phase == Phase::Waking {
+            // The gateway is there and at work: it need not be asked again yet.
+            self.tries = 1;
+            world.wakes_at = Some(world.now + T_RETRY);
+        }
+    }
+
+    fn on_publish(&mut self, publish: Publish, world: &mut World<'_>) {
+        let number = number_of(&publish.data);
+        let TopicRef::Normal(topic_id) = publish.topic else {
+            return world
+                .report
+                .faults
+                .push(format!("{}: {:?}", self.index, publish.topic));
+        };
+        let command = &world.commands[number as usize];
+        if self.ids.get(&topic_id) != Some(&command.topic) {
+            let known = self.ids.get(&topic_id);
+            let fault = format!(
+                "{}: topic id {topic_id} is {known:?}, not {}",
+                self.index, command.topic
+            );
+            world.report.faults.push(fault);
+        }
+        let answer = match publish.qos {
+            Qos::ExactlyOnce => {
+                self.inbox.receive_once(publish.msg_id, number);
+                Message::PubRec(publish.msg_id)
+            }
+            _ => {
+                self.inbox.arrived.push(number);
+                Message::PubAck(RegAck {
+                    topic_id,
+                    msg_id: publish.msg_id,
+                    code: ReturnCode::Accepted,
+                })
+            }
+        };
+        world.said.push(answer);
+    }
+
+    /// The gateway says that this was all: everything that was safe when the sensor asked must be here.
+    fn on_pingresp(&mut self, world: &mut World<'_>) {
+        world.report.wakes += 1;
+        let prefix = format!("cmd/{}/", self.index);
+        let recent = world
+            .commands
+            .iter()
+            .rev()
+            .take(200)
+            .filter(|c| c.topic.starts_with(&prefix));
+        let due = recent.filter(|command| command.acked.is_some_and(|at| at < self.asked));
+        for command in due.filter(|command| self.is_entitled(command)) {
+            if !self.inbox.arrived.contains(&command.number) {
+                let fault = format!("sensor {} sleeps without command {}", self.index, command.number);
+                world.report.faults.push(fault);
+            }
+        }
+        self.switch_off(world.now + world.sleep, world);
+    }
+
+    /// Commands count from when the subscription was there, which the sensor knows no earlier than by its SUBACK.
+    fn is_entitled(&self, command: &Sending) -> bool {
+        self.inbox
+            .arrived
+            .first()
+            .is_some_and(|first| *first <= command.number)
+    }
+}
+
+fn payload_of(number: u32) -> Bytes {
+    Bytes::copy_from_slice(&number.to_be_bytes())
+}
+
+fn number_of(payload: &[u8]) -> u32 {
+    payload
+        .try_into()
+        .map(u32::from_be_bytes)
+        .expect("payloads are numbers")
+}
+
+fn address(n: usize) -> SocketAddr {
+    let (low, high) = (n & 0xFFFF, n >> 16);
+    let host = u8::try_from(high).expect("few sensors");
+    let port = u16::try_from(low).expect("masked");
+    (Ipv4Addr::new(10, 0, 0, host), port).into()
+}
+
+fn octet(address: SocketAddr) -> u8 {
+    match address {
+        SocketAddr::V4(address) => address.ip().octets()[3],
+        SocketAddr::V6(_) => 0,
+    }
+}

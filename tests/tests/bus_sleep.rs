@@ -1,0 +1,597 @@
+//! What the bus does for clients that sleep: MQTT-SN 1.2 §6.3, §6.4, §6.14. Without endpoints: commands in, events out.
+
+use bytes::Bytes;
+use headgate_bus::{Bus, BusOutputs, BusSettings, Notice};
+use headgate_model::bus::NEVER;
+use headgate_model::{
+    AckToken, BusCommand, BusEvent, CloseReason, Delivery, DeliveryId, EndpointId, Instant, Message,
+    MountPoint, Open, OpenWill, Qos, Settlement, Store, Subscription, SubscriptionOptions, Topic, WallTime,
+    Will, WillChange,
+};
+use headgate_store::{Disk, SimStore};
+use std::time::Duration;
+
+const SLEEPER: EndpointId = EndpointId(1);
+const WATCHER: EndpointId = EndpointId(2);
+const SENDER: EndpointId = EndpointId(3);
+
+/// A bus over a disk in memory. What is to be committed is committed at once, unless it is withheld.
+struct Bench {
+    disk: Disk,
+    store: SimStore,
+    bus: Bus,
+    now: Instant,
+    epoch: WallTime,
+    events: Vec<(EndpointId, BusEvent)>,
+    notices: Vec<Notice>,
+    commits: usize,
+    withheld: bool,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self::start(Disk::default(), WallTime(1_700_000_000_000))
+    }
+
+    fn start(disk: Disk, epoch: WallTime) -> Self {
+        let mut store = SimStore::open(&disk);
+        let settings = BusSettings {
+            max_queued_in_memory: 2,
+            ..BusSettings::default()
+        };
+        let mut bus = Bus::new(settings, epoch, 1).unwrap();
+        bus.load(store.load().unwrap());
+        let mut bench = Self {
+            disk,
+            store,
+            bus,
+            now: Instant::START,
+            epoch,
+            events: Vec::new(),
+            notices: Vec::new(),
+            commits: 0,
+            withheld: false,
+        };
+        bench.advance(0);
+        bench
+    }
+
+    /// The power is cut and comes back.
+    fn crash(&mut self, off_s: u64) {
+        let epoch = WallTime::of(self.now + Duration::from_secs(off_s), self.epoch);
+        *self = Self::start(self.disk.clone(), epoch);
+    }
+
+    fn send(&mut self, from: EndpointId, command: BusCommand) {
+        let mut out = BusOutputs::default();
+        self.bus.handle(from, command, self.now, &mut out);
+        self.take(out);
+        self.settle_disk();
+    }
+
+    fn take(&mut self, out: BusOutputs) {
+        self.events.extend(out.events);
+        self.notices.extend(out.notices);
+    }
+
+    fn settle_disk(&mut self) {
+        while !self.withheld && self.bus.commit_due().is_some() {
+            let fetches = self.bus.take_fetches();
+            let mut out = BusOutputs::default();
+            if let Some((number, ops)) = self.bus.take_batch() {
+                self.store.commit(&ops).unwrap();
+                self.commits += 1;
+                self.bus.committed(number, self.now, &mut out);
+            }
+            for request in fetches {
+                let found = self
+                    .store
+                    .fetch(request.session, request.lane, request.from, request.limit)
+                    .unwrap();
+                self.bus.fetched(request, found, self.now, &mut out);
+            }
+            self.take(out);
+        }
+    }
+
+    fn advance(&mut self, seconds: u64) {
+        let until = self.now + Duration::from_secs(seconds);
+        self.settle_disk();
+        while let Some(at) = self.bus.deadline().filter(|at| *at <= until) {
+            self.now = self.now.max(at);
+            let mut out = BusOutputs::default();
+            self.bus.handle_timeout(self.now, &mut out);
+            self.take(out);
+            self.settle_disk();
+        }
+        self.now = until;
+    }
+
+    /// Events for an endpoint since the last look.
+    fn heard(&mut self, by: EndpointId) -> Vec<BusEvent> {
+        let all = std::mem::take(&mut self.events);
+        let (his, others) = all.into_iter().partition(|(to, _)| *to == by);
+        self.events = others;
+        his.into_iter().map(|(_, event)| event).collect()
+    }
+
+    /// Payloads delivered to an endpoint since the last look; each is acknowledged, and the next one allowed.
+    fn messages(&mut self, by: EndpointId) -> Vec<String> {
+        let mut found = Vec::new();
+        loop {
+            let deliveries = self.heard(by).into_iter().filter_map(|event| match event {
+                BusEvent::Delivery(delivery) => Some(delivery),
+                _ => None,
+            });
+            let deliveries: Vec<Delivery> = deliveries.collect();
+            if deliveries.is_empty() {
+                return found;
+            }
+            for delivery in deliveries {
+                found.push(text(&delivery.message.payload));
+                if let Some(id) = delivery.id {
+                    self.send(by, BusCommand::Settle(id, Settlement::Done));
+                }
+                self.send(by, BusCommand::Credit(1));
+            }
+        }
+    }
+
+    /// Opens the sleeper's session; whether it was there, and its expiry.
+    fn open(&mut self, clean_start: bool, expiry: Duration, will: OpenWill) -> (bool, Duration) {
+        self.heard(SLEEPER);
+        self.send(SLEEPER, open("sleeper", clean_start, expiry, will));
+        match self.heard(SLEEPER)[..] {
+            [BusEvent::Opened { present, expiry }, ..] => (present, expiry),
+            ref other => panic!("{other:?}"),
+        }
+    }
+
+    fn sleep(&mut self, seconds: Option<u64>, expiry: Option<Duration>) {
+        let reason = CloseReason::Asleep(seconds.map(Duration::from_secs));
+        self.send(SLEEPER, BusCommand::Close { reason, expiry });
+    }
+
+    fn watch(&mut self, filter: &'static str) {
+        self.send(WATCHER, open("watcher", true, Duration::ZERO, None.into()));
+        self.send(WATCHER, subscribe(filter));
+        self.heard(WATCHER);
+    }
+
+    fn publish(&mut self, topic: &str, payload: &'static str, qos: Qos) {
+        self.send(SENDER, open("sender", true, Duration::ZERO, None.into()));
+        let message = Message {
+            qos,
+            ..Message::new(Topic::try_from(topic).unwrap(), payload)
+        };
+        let ack = (qos > Qos::AtMostOnce).then_some(AckToken(9));
+        let dedup = (qos == Qos::ExactlyOnce).then_some(9);
+        self.send(SENDER, BusCommand::Publish { message, ack, dedup });
+        self.send(
+            SENDER,
+            BusCommand::Close {
+                reason: CloseReason::Normal,
+                expiry: None,
+            },
+        );
+    }
+}
+
+fn open(client: &str, clean_start: bool, expiry: Duration, will: OpenWill) -> BusCommand {
+    BusCommand::Open(Box::new(Open {
+        client_id: client.into(),
+        clean_start,
+        expiry,
+        will,
+        receive_maximum: 1,
+        credit: 1,
+        presence: Default::default(),
+    }))
+}
+
+fn subscribe(filter: &'static str) -> BusCommand {
+    let options = SubscriptionOptions {
+        qos: Qos::ExactlyOnce,
+        ..SubscriptionOptions::default()
+    };
+    BusCommand::Subscribe {
+        token: AckToken(1),
+        subscriptions: vec![
+            Subscription::parse(
+                &Bytes::from_static(filter.as_bytes()),
+                options,
+                &MountPoint::default(),
+            )
+            .unwrap(),
+        ],
+    }
+}
+
+fn will(payload: &'static str) -> OpenWill {
+    let message = Message {
+        qos: Qos::AtLeastOnce,
+        ..Message::new(Topic::try_from("gone").unwrap(), payload)
+    };
+    OpenWill::from(Some(Will {
+        message,
+        delay: Duration::ZERO,
+        message_expiry: None,
+    }))
+}
+
+fn text(payload: &[u8]) -> String {
+    String::from_utf8_lossy(payload).into_owned()
+}
+
+fn delivered(events: &[BusEvent]) -> Vec<(String, Option<DeliveryId>)> {
+    events
+        .iter()
+        .filter_map(|event| match event {
+            BusEvent::Delivery(delivery) => Some((text(&delivery.message.payload), delivery.id)),
+            _ => None,
+        })
+        .collect()
+}
+
+const DAY: Duration = Duration::from_secs(86_400);
+const NOTHING: [&str; 0] = [];
+
+/// §6.14: `Drained` comes behind the last settlement, however long the queue and whatever its QoS; and once.
+#[test]
+fn drained_comes_after_everything_was_settled() {
+    for qos in [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce] {
+        let mut bench = Bench::new();
+        bench.open(true, DAY, None.into());
+        bench.send(SLEEPER, BusCommand::TellWhenDrained);
+        assert_eq!(bench.heard(SLEEPER), [BusEvent::Drained], "nothing is there");
+
+        bench.send(SLEEPER, subscribe("a"));
+        bench.heard(SLEEPER);
+        for payload in ["1", "2", "3", "4", "5"] {
+            bench.publish("a", payload, qos);
+        }
+        bench.send(SLEEPER, BusCommand::TellWhenDrained);
+        let mut found = Vec::new();
+        loop {
+            let events = bench.heard(SLEEPER);
+            let drained = events.contains(&BusEvent::Drained);
+            found.extend(delivered(&events).into_iter().map(|(payload, _)| payload));
+            if drained {
+                assert_eq!(events.last(), Some(&BusEvent::Drained), "{qos:?}");
+                break;
+            }
+            assert!(!events.is_empty(), "{qos:?}: stuck after {found:?}");
+            for event in events {
+                match event {
+                    BusEvent::Delivery(delivery) => {
+                        bench.send(SLEEPER, BusCommand::Credit(1));
+                        if let Some(id) = delivery.id {
+                            let settlement = match qos {
+                                Qos::ExactlyOnce => Settlement::Received,
+                                _ => Settlement::Done,
+                            };
+                            bench.send(SLEEPER, BusCommand::Settle(id, settlement));
+                        }
+                    }
+                    BusEvent::Received(id) => bench.send(SLEEPER, BusCommand::Settle(id, Settlement::Done)),
+                    _ => {}
+                }
+            }
+        }
+        let expected: &[&str] = &["1", "2", "3", "4", "5"];
+        assert_eq!(found, expected, "{qos:?}");
+        bench.send(SLEEPER, BusCommand::Credit(1));
+        bench.publish("a", "6", qos);
+        assert_eq!(bench.messages(SLEEPER), ["6"], "{qos:?}");
+        assert_eq!(bench.heard(SLEEPER), [], "once");
+    }
+}
+
+/// Retained messages that a subscription brings are waited for, too.
+#[test]
+fn drained_comes_after_retained_messages() {
+    let mut bench = Bench::new();
+    bench.send(SENDER, open("sender", true, Duration::ZERO, None.into()));
+    for n in 0..700 {
+        let topic = Topic::try_from(format!("r/{n:03}").as_str()).unwrap();
+        let message = Message {
+            retain: true,
+            ..Message::new(topic, "x")
+        };
+        let (ack, dedup) = (None, None);
+        bench.send(SENDER, BusCommand::Publish { message, ack, dedup });
+    }
+    bench.open(true, DAY, None.into());
+    bench.send(SLEEPER, BusCommand::Credit(10_000));
+    bench.send(SLEEPER, subscribe("r/#"));
+    bench.send(SLEEPER, BusCommand::TellWhenDrained);
+    bench.advance(1);
+    let events = bench.heard(SLEEPER);
+    assert_eq!(delivered(&events).len(), 700);
+    assert_eq!(events.last(), Some(&BusEvent::Drained));
+}
+
+/// §6.14: messages for a sleeping client are kept, its will waits; a client that is back in time finds them, in order, and no will goes out.
+#[test]
+fn a_sleeper_that_is_back_in_time_finds_everything() {
+    for cut in [false, true] {
+        let mut bench = Bench::new();
+        bench.watch("gone");
+        bench.open(true, DAY, will("lost"));
+        bench.send(SLEEPER, subscribe("a"));
+        bench.sleep(Some(60), None);
+        assert!(
+            matches!(bench.notices.last(), Some(Notice::Disconnected { reason, .. }) if reason.as_str() == "asleep")
+        );
+        for payload in ["1", "2", "3", "4"] {
+            bench.publish("a", payload, Qos::AtLeastOnce);
+        }
+        bench.advance(59);
+        if cut {
+            bench.crash(0);
+            bench.watch("gone");
+        }
+        let (present, expiry) = bench.open(false, DAY, OpenWill::Awake);
+        assert!(present && expiry == DAY);
+        // The first one came with the answer, and is not settled.
+        bench.sleep(None, None);
+        bench.advance(30);
+        assert!(bench.open(false, DAY, OpenWill::Awake).0);
+        bench.sleep(None, None);
+        assert_eq!(bench.messages(WATCHER), NOTHING, "it was back in time");
+
+        // As long as the last time, though nobody said how long that was.
+        bench.advance(59);
+        assert_eq!(bench.messages(WATCHER), NOTHING);
+        bench.advance(1);
+        assert_eq!(bench.messages(WATCHER), ["lost"]);
+        bench.send(SLEEPER, open("sleeper", false, DAY, OpenWill::Keep));
+        assert_eq!(bench.messages(SLEEPER), ["1", "2", "3", "4"]);
+    }
+}
+
+/// §6.14 figure 4: a client that does not wake in time is lost; the gateway's restart does not change the hour.
+#[test]
+fn a_sleeper_that_does_not_wake_is_lost() {
+    for cut in [false, true] {
+        let mut bench = Bench::new();
+        bench.watch("gone");
+        bench.open(true, DAY, will("lost"));
+        bench.sleep(Some(60), None);
+        let off = if cut { 10 } else { 0 };
+        if cut {
+            bench.advance(20);
+            bench.crash(off);
+            bench.watch("gone");
+            bench.advance(29);
+        } else {
+            bench.advance(59);
+        }
+        assert_eq!(bench.messages(WATCHER), NOTHING);
+        bench.advance(1);
+        assert_eq!(bench.messages(WATCHER), ["lost"]);
+        bench.advance(100);
+        assert_eq!(bench.messages(WATCHER), NOTHING, "once");
+        assert!(bench.open(false, DAY, OpenWill::Keep).0, "its session lasts");
+    }
+}
+
+/// A gateway that stops while a sleeper is awake finds it as it was when it slept: neither will nor session goes before its time.
+#[test]
+fn a_crash_while_awake_leaves_it_asleep() {
+    let mut bench = Bench::new();
+    bench.watch("gone");
+    // A session that does not outlast its sleep: a clean one.
+    bench.open(true, DAY, will("lost"));
+    bench.send(SLEEPER, subscribe("a"));
+    bench.sleep(Some(60), Some(Duration::from_secs(60)));
+    bench.publish("a", "1", Qos::AtLeastOnce);
+    bench.advance(30);
+    assert_eq!(
+        bench.open(false, DAY, OpenWill::Awake),
+        (true, Duration::from_secs(60))
+    );
+    bench.crash(0);
+    bench.watch("gone");
+    bench.advance(29);
+    assert_eq!(bench.messages(WATCHER), NOTHING);
+    bench.advance(1);
+    assert_eq!(bench.messages(WATCHER), ["lost"]);
+    assert!(
+        !bench.open(false, DAY, OpenWill::Awake).0,
+        "its session has ended"
+    );
+}
+
+/// §6.2: the session of a client that sleeps ends when it is lost, if it ends with its connection otherwise.
+#[test]
+fn a_session_ends_with_its_sleep_but_not_before() {
+    let mut bench = Bench::new();
+    bench.open(true, DAY, None.into());
+    bench.sleep(Some(60), Some(Duration::from_secs(1)));
+    bench.advance(59);
+    assert_eq!(bench.bus.stats().sessions, 1);
+    bench.advance(1);
+    assert_eq!(bench.bus.stats().sessions, 0);
+
+    bench.open(true, NEVER, None.into());
+    bench.sleep(Some(60), None);
+    bench.advance(1_000_000);
+    assert_eq!(bench.bus.stats().sessions, 1, "this one has no end");
+}
+
+/// A sleeper that wakes, finds nothing and sleeps again costs the disk one record; the answer to its waking waits for nothing.
+#[test]
+fn waking_for_nothing_costs_one_record() {
+    let mut bench = Bench::new();
+    bench.open(true, DAY, None.into());
+    bench.sleep(Some(60), None);
+    let before = bench.commits;
+    bench.withheld = true;
+    assert!(bench.open(false, DAY, OpenWill::Awake).0);
+    bench.send(SLEEPER, BusCommand::TellWhenDrained);
+    assert_eq!(bench.heard(SLEEPER), [BusEvent::Drained]);
+    assert_eq!(bench.bus.pending_ops(), 0);
+    bench.sleep(Some(60), None);
+    assert_eq!(bench.bus.pending_ops(), 1);
+    bench.withheld = false;
+    bench.settle_disk();
+    assert_eq!(bench.commits, before + 1);
+}
+
+/// [MQTT-3.3.1-1] What was handed to a sleeper while it was awake is known to have been, after a crash in the middle of it.
+#[test]
+fn what_was_sent_while_awake_is_sent_again_as_such() {
+    let mut bench = Bench::new();
+    bench.open(true, DAY, None.into());
+    bench.send(SLEEPER, subscribe("a"));
+    bench.sleep(Some(60), None);
+    bench.publish("a", "1", Qos::ExactlyOnce);
+    bench.send(SLEEPER, open("sleeper", false, DAY, OpenWill::Awake));
+    let first = delivered(&bench.heard(SLEEPER));
+    bench.crash(0);
+    bench.send(SLEEPER, open("sleeper", false, DAY, OpenWill::Awake));
+    let events = bench.heard(SLEEPER);
+    assert_eq!(delivered(&events), first, "under the same identifier");
+    let again = events
+        .iter()
+        .any(|event| matches!(event, BusEvent::Delivery(d) if d.redelivered));
+    assert!(again);
+}
+
+/// §6.3: a client that says goodbye keeps its will, unpublished, even when its session ends; when it comes back and keeps it, it has it.
+#[test]
+fn a_will_outlives_a_goodbye() {
+    for cut in [false, true] {
+        let mut bench = Bench::new();
+        bench.watch("gone");
+        let leave = |bench: &mut Bench, reason| {
+            bench.send(SLEEPER, BusCommand::Close { reason, expiry: None });
+        };
+        bench.open(true, DAY, will("lost"));
+        leave(&mut bench, CloseReason::KeepingWill);
+        if cut {
+            bench.crash(0);
+            bench.watch("gone");
+        }
+        bench.advance(1_000);
+        assert_eq!(bench.messages(WATCHER), NOTHING);
+        assert!(bench.open(false, DAY, OpenWill::Keep).0);
+        leave(&mut bench, CloseReason::Lost);
+        assert_eq!(bench.messages(WATCHER), ["lost"]);
+
+        bench.open(true, DAY, will("lost"));
+        leave(&mut bench, CloseReason::KeepingWill);
+        if cut {
+            bench.crash(0);
+            bench.watch("gone");
+        }
+        bench.advance(86_401);
+        assert_eq!(
+            (bench.messages(WATCHER), bench.bus.stats().durable_sessions),
+            (vec![], 0)
+        );
+    }
+}
+
+/// §6.4: an open session changes topic or message of its will, or drops it; the change is durable before it is answered.
+#[test]
+fn an_open_session_changes_its_will() {
+    let topic = |name| WillChange::Topic {
+        topic: Topic::try_from(name).unwrap(),
+        qos: Qos::AtLeastOnce,
+        retain: false,
+    };
+    let payload = |text: &'static str| WillChange::Payload(Bytes::from_static(text.as_bytes()));
+    type Case = (
+        OpenWill,
+        Vec<WillChange>,
+        &'static [bool],
+        &'static [&'static str],
+    );
+    let cases: [Case; 5] = [
+        (will("old"), vec![payload("new")], &[true], &["gone=new"]),
+        (will("old"), vec![topic("gone/2")], &[true], &["gone/2=old"]),
+        (will("old"), vec![WillChange::Remove], &[true], &[]),
+        (None.into(), vec![payload("new")], &[false], &[]),
+        (
+            None.into(),
+            vec![topic("gone"), payload("new")],
+            &[true, true],
+            &["gone=new"],
+        ),
+    ];
+    for (first, changes, answers, expected) in cases {
+        for cut in [false, true] {
+            let mut bench = Bench::new();
+            bench.watch("gone/#");
+            bench.open(true, DAY, first.clone());
+            let mut found = Vec::new();
+            for change in changes.clone() {
+                bench.withheld = true;
+                bench.send(SLEEPER, BusCommand::ChangeWill(change));
+                let early = bench.heard(SLEEPER);
+                assert!(early.is_empty() || early == [BusEvent::WillChanged(false)]);
+                bench.withheld = false;
+                bench.settle_disk();
+                found.extend(early.into_iter().chain(bench.heard(SLEEPER)));
+            }
+            let answers: Vec<BusEvent> = answers
+                .iter()
+                .map(|known| BusEvent::WillChanged(*known))
+                .collect();
+            assert_eq!(found, answers);
+            if cut {
+                // The watcher must be there before what is due happens: keep its session.
+                let mut store = SimStore::open(&bench.disk);
+                let image = store.load().unwrap();
+                let record = &image
+                    .sessions
+                    .iter()
+                    .find(|s| s.record.client_id.as_str() == "sleeper");
+                let stored = record
+                    .unwrap()
+                    .record
+                    .will
+                    .as_ref()
+                    .map(|will| format!("{}={}", will.message.topic, text(&will.message.payload)));
+                assert_eq!(stored.as_slice(), expected);
+                continue;
+            }
+            let reason = CloseReason::Lost;
+            bench.send(SLEEPER, BusCommand::Close { reason, expiry: None });
+            let published: Vec<String> = bench
+                .heard(WATCHER)
+                .iter()
+                .filter_map(|event| match event {
+                    BusEvent::Delivery(d) => {
+                        Some(format!("{}={}", d.message.topic, text(&d.message.payload)))
+                    }
+                    _ => None,
+                })
+                .collect();
+            assert_eq!(published, expected);
+        }
+    }
+}
+
+/// A take-over by a connection that keeps the will does not publish it.
+#[test]
+fn a_take_over_that_keeps_the_will_publishes_none() {
+    let mut bench = Bench::new();
+    bench.watch("gone");
+    bench.open(true, DAY, will("lost"));
+    let other = EndpointId(9);
+    bench.send(other, open("sleeper", false, DAY, OpenWill::Keep));
+    assert_eq!(bench.heard(SLEEPER), [BusEvent::TakenOver]);
+    let reason = CloseReason::TakenOver;
+    bench.send(SLEEPER, BusCommand::Close { reason, expiry: None });
+    assert!(matches!(
+        bench.heard(other)[..],
+        [BusEvent::Opened { present: true, .. }]
+    ));
+    assert_eq!(bench.messages(WATCHER), NOTHING);
+    let reason = CloseReason::Lost;
+    bench.send(other, BusCommand::Close { reason, expiry: None });
+    assert_eq!(bench.messages(WATCHER), ["lost"]);
+}
