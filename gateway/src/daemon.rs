@@ -143,15 +143,15 @@ impl Parts {
     fn serve(&self, connection: Connection) -> Stages {
         let info = &connection.info;
         let (peer, peer_port) = match info.peer {
-            PeerAddr::Ip(address) => (address.ip().to_string(), address.port()),
-            other => (other.to_string(), 0),
+            PeerAddr::Ip(address) => (address.ip().into(), address.port()),
+            other => (other.to_string().as_str().into(), 0),
         };
         let mount = info
             .mount_point
             .as_deref()
             .map_or(Ok(MountPoint::default()), MountPoint::parse);
         let facts = LinkFacts {
-            peer: peer.into(),
+            peer,
             peer_port,
             mount: mount.expect("checked with the configuration"),
             nonce: random().expect("the system had random numbers when the gateway started"),

@@ -104,10 +104,10 @@ impl Sys {
                 let body = json!({
                     "clientid": client.as_str(),
                     "username": presence.username.as_deref(),
-                    "ipaddress": &*presence.peer,
+                    "ipaddress": presence.peer.to_string(),
                     "clean_sess": presence.clean_start,
                     "protocol": presence.version,
-                    "proto": presence.protocol,
+                    "proto": presence.protocol.as_str(),
                     "keepalive": presence.keep_alive,
                     "connack": 0,
                     "ts": ts,

@@ -4,7 +4,7 @@ use crate::convert;
 use crate::endpoint::{Held, LinkFacts, MqttEndpoint, Out, Phase};
 use bytes::Bytes;
 use headgate_model::access::{AccessRequest, Credentials, DenyCode, Wish};
-use headgate_model::bus::{NEVER, Presence};
+use headgate_model::bus::{NEVER, Presence, Protocol};
 use headgate_model::{
     AccessDecision, Action, Answer, BusCommand, ClientId, Instant, Message, Metric, Open, Question, Topic,
     Will,
@@ -32,6 +32,8 @@ pub(crate) struct Connecting {
     /// The last word of enhanced authentication, for CONNACK.
     auth_data: Option<Bytes>,
     facts: LinkFacts,
+    /// As it was let in.
+    username: Option<Arc<str>>,
     /// It must be let in by then.
     pub until: Instant,
 }
@@ -66,6 +68,7 @@ impl MqttEndpoint {
             assigned,
             auth_data: None,
             facts,
+            username: None,
             until,
         });
         self.phase = Phase::Connecting(connecting);
@@ -175,7 +178,8 @@ impl MqttEndpoint {
                     })
                 };
                 let will = connecting.will.as_ref().map(wish);
-                self.identity = Some(identity);
+                connecting.username = identity.username;
+                self.policy = Some(identity.policy);
                 match will.map(|request| (self.check(request.wish()), request)) {
                     None | Some((AccessDecision::Allow, _)) => self.open(now, out),
                     Some((AccessDecision::Deny(_), _)) => self.refuse(ReasonCode::NotAuthorized, out),
@@ -214,6 +218,7 @@ impl MqttEndpoint {
             assigned,
             auth_data,
             facts,
+            username,
             ..
         } = *connecting;
         let settings = &self.settings;
@@ -266,10 +271,9 @@ impl MqttEndpoint {
                 ..ConnAckProperties::default()
             };
         }
-        let identity = self.identity.as_ref();
         let presence = Arc::new(Presence {
-            username: identity.and_then(|identity| identity.username.clone()),
-            protocol: "mqtt",
+            username,
+            protocol: Protocol::Mqtt,
             version: self.version.level(),
             peer: facts.peer,
             peer_port: facts.peer_port,

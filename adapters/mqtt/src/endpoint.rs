@@ -7,9 +7,10 @@ use crate::settings::MqttSettings;
 use crate::subscribe::HeldSubscribe;
 use crate::wire::{Received, Sent};
 use headgate_model::access::Wish;
+use headgate_model::bus::PeerName;
 use headgate_model::{
-    AccessDecision, Answer, BusCommand, BusEvent, ClientId, CloseReason, Endpoint, Identity, Input, Instant,
-    Metric, MountPoint, Outputs, Question,
+    AccessDecision, AccessPolicy, Answer, BusCommand, BusEvent, ClientId, CloseReason, Endpoint, Input,
+    Instant, Metric, MountPoint, Outputs, Question,
 };
 use headgate_mqtt_codec::{
     AckKind, Auth, AuthProperties, DecodeError, Disconnect, DisconnectProperties, Packet, ReasonCode, Utf8,
@@ -26,8 +27,8 @@ pub(crate) type Out = Outputs<Sent>;
 /// What the shell knows of the link before the first byte.
 #[derive(Clone, Debug, Default)]
 pub struct LinkFacts {
-    /// Peer address as text, without port.
-    pub peer: Arc<str>,
+    /// Where the peer is, without port.
+    pub peer: PeerName,
     /// Peer port; 0 when there is none.
     pub peer_port: u16,
     /// The listener's mount point.
@@ -46,7 +47,8 @@ pub struct MqttEndpoint {
     /// What the open question is about; no frame is taken while there is one.
     pub(crate) held: Option<Held>,
     pub(crate) client_id: ClientId,
-    pub(crate) identity: Option<Identity>,
+    /// The client's rules, once it is let in.
+    pub(crate) policy: Option<Arc<dyn AccessPolicy>>,
     /// Name of the enhanced authentication method in use.
     pub(crate) method: Option<Box<Utf8>>,
     /// Re-authentication is under way: AUTH 0x18 is expected. MQTT 5 §4.12.1
@@ -62,12 +64,13 @@ pub struct MqttEndpoint {
     pub(crate) max_packet_size: u32,
     pub(crate) inbound: Inbound,
     pub(crate) outbound: Outbound,
-    pub(crate) subscribes: Vec<HeldSubscribe>,
+    /// What waits for its answer.
+    pub(crate) subscribes: Option<Box<Vec<HeldSubscribe>>>,
 }
 
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(
-    size_of::<MqttEndpoint>() <= 192,
+    size_of::<MqttEndpoint>() <= 160,
     "there is one for each connection"
 );
 
@@ -118,7 +121,7 @@ impl MqttEndpoint {
             phase: Phase::Fresh(Box::new(Fresh { until, facts })),
             held: None,
             client_id: ClientId::from(""),
-            identity: None,
+            policy: None,
             method: None,
             reauthenticating: false,
             patience_ms: 0,
@@ -129,7 +132,7 @@ impl MqttEndpoint {
             max_packet_size: u32::MAX,
             inbound: Inbound::default(),
             outbound: Outbound::default(),
-            subscribes: Vec::new(),
+            subscribes: None,
         }
     }
 
@@ -228,7 +231,7 @@ impl MqttEndpoint {
         match answer {
             Answer::Allowed { identity, data } => {
                 self.reauthenticating = false;
-                self.identity = Some(identity);
+                self.policy = Some(identity.policy);
                 self.send_auth(ReasonCode::Success, data, out);
             }
             Answer::Challenge(data) => self.send_auth(ReasonCode::ContinueAuthentication, Some(data), out),
@@ -341,9 +344,9 @@ impl MqttEndpoint {
 
     /// What the client's rules say; without rules nothing is allowed.
     pub(crate) fn check(&self, wish: Wish<'_>) -> AccessDecision {
-        self.identity.as_ref().map_or(
+        self.policy.as_ref().map_or(
             AccessDecision::Deny(headgate_model::access::DenyCode::NotAuthorized),
-            |identity| identity.policy.check(wish),
+            |policy| policy.check(wish),
         )
     }
 
@@ -449,7 +452,7 @@ impl Endpoint for MqttEndpoint {
 
     fn ready(&self) -> bool {
         self.held.is_none()
-            && self.subscribes.len() < MAX_SUBSCRIBES
+            && self.subscribes.as_ref().map_or(0, |held| held.len()) < MAX_SUBSCRIBES
             && !matches!(self.phase, Phase::Opening { .. } | Phase::Closed)
     }
 }

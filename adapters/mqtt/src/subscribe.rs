@@ -107,7 +107,7 @@ impl MqttEndpoint {
             .map(|(_, subscription)| subscription)
             .collect();
         let token = AckToken(held.packet_id.get().into());
-        self.subscribes.push(held);
+        self.subscribes.get_or_insert_default().push(held);
         out.bus(BusCommand::Subscribe { token, subscriptions });
     }
 
@@ -166,7 +166,7 @@ impl MqttEndpoint {
             }
         }
         let packet_id = unsubscribe.packet_id;
-        self.subscribes.push(HeldSubscribe {
+        self.subscribes.get_or_insert_default().push(HeldSubscribe {
             packet_id,
             codes,
             wanted: Vec::new(),
@@ -203,11 +203,15 @@ impl MqttEndpoint {
 
     /// Answers come in the order of the requests.
     fn take_held(&mut self, token: AckToken) -> Option<HeldSubscribe> {
-        let at = self
-            .subscribes
+        let all = self.subscribes.as_mut()?;
+        let at = all
             .iter()
             .position(|held| u32::from(held.packet_id.get()) == token.0)?;
-        Some(self.subscribes.remove(at))
+        let held = all.remove(at);
+        if all.is_empty() {
+            self.subscribes = None;
+        }
+        Some(held)
     }
 }
 

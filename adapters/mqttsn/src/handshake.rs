@@ -10,7 +10,7 @@ use crate::topics::TopicIds;
 use bytes::Bytes;
 use headgate_model::Qos;
 use headgate_model::access::{AccessRequest, AuthRefusal, Credentials, Wish};
-use headgate_model::bus::{NEVER, Presence};
+use headgate_model::bus::{NEVER, Presence, Protocol};
 use headgate_model::{
     AccessDecision, Action, Answer, ClientId, CloseReason, Identity, Instant, Metric, Open, OpenWill,
     Question, Topic, Will,
@@ -415,7 +415,7 @@ impl<A: Address> SnGateway<A> {
             credit: 1,
             presence: Arc::new(Presence {
                 username: client.identity.username.clone(),
-                protocol: "mqtt-sn",
+                protocol: Protocol::MqttSn,
                 version: 1,
                 peer,
                 peer_port,

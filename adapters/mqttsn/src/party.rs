@@ -2,25 +2,25 @@
 
 use bytes::Bytes;
 use core::net::SocketAddr;
+use headgate_model::bus::PeerName;
 use headgate_mqttsn_codec::Encapsulation;
 use std::fmt::Debug;
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
 
 /// An address of the transport: a socket's, or `()` on a line with one peer.
 pub trait Address: Copy + Eq + Hash + Debug {
-    /// As operators see it: text without port, and the port.
-    fn presence(&self) -> (Arc<str>, u16);
+    /// As operators see it: without port, and the port.
+    fn presence(&self) -> (PeerName, u16);
 }
 
 impl Address for SocketAddr {
-    fn presence(&self) -> (Arc<str>, u16) {
-        (self.ip().to_string().into(), self.port())
+    fn presence(&self) -> (PeerName, u16) {
+        (self.ip().into(), self.port())
     }
 }
 
 impl Address for () {
-    fn presence(&self) -> (Arc<str>, u16) {
+    fn presence(&self) -> (PeerName, u16) {
         ("serial".into(), 0)
     }
 }

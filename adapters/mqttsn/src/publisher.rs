@@ -7,7 +7,7 @@ use crate::handshake::credentials;
 use crate::party::Address;
 use crate::settings::{Login, QosMinusOneSettings};
 use headgate_model::access::Wish;
-use headgate_model::bus::Presence;
+use headgate_model::bus::{Presence, Protocol};
 use headgate_model::{
     AccessDecision, Action, Answer, BusCommand, BusEvent, CloseReason, Identity, Instant, Message, Metric,
     Open, Question,
@@ -124,7 +124,7 @@ impl<A: Address> SnGateway<A> {
                 let client_id = self.config.settings.qos_minus_one.client_id.as_str().into();
                 let presence = Presence {
                     username: identity.username.clone(),
-                    protocol: "mqtt-sn",
+                    protocol: Protocol::MqttSn,
                     version: 1,
                     clean_start: true,
                     ..Presence::default()

@@ -32,7 +32,9 @@ const MAX_COMMANDS: usize = 256;
 const LINGER: Duration = Duration::from_secs(2);
 /// How long a link is read for what its client had sent before the session was taken over.
 const LAST_WORDS: Duration = Duration::from_millis(2);
-/// Outputs that wait to be lent, at most.
+/// Later than any deadline.
+const NO_ALARM: Instant = Instant(u64::MAX);
+/// Desks that wait to be lent, at most.
 const SPARE: usize = 64;
 
 /// What all links of one protocol share.
@@ -117,7 +119,7 @@ where
         access: Access::Idle(access),
         workplace: Arc::clone(workplace),
         desk: None,
-        alarm: None,
+        alarm: NO_ALARM,
         last_words: LastWords::NotAsked,
         told_to_leave: false,
         let_others_go: false,
@@ -135,8 +137,8 @@ struct Link<E: Endpoint, W> {
     workplace: Arc<Workplace<E::Out>>,
     /// `None` while nothing is read and not handled, nor to be written.
     desk: Option<Box<Desk<E::Out>>>,
-    /// When the alarm rings that was set last, if it has not.
-    alarm: Option<Instant>,
+    /// When the alarm rings that was set last; [`NO_ALARM`] when it has.
+    alarm: Instant,
     last_words: LastWords,
     told_to_leave: bool,
     /// There are events, and the link waits for its next turn to take them.
@@ -157,7 +159,8 @@ enum Access {
 /// See [`Link::takes_last_words`].
 enum LastWords {
     NotAsked,
-    Until(Instant),
+    /// Boxed: it comes once in a link's life, if ever.
+    Until(Box<Instant>),
     Taken,
 }
 
@@ -224,7 +227,7 @@ where
             }
             Woken::Answer(answer) => self.step(Input::Answer(answer), now, &mut desk),
             Woken::Deadline => {
-                if matches!(self.last_words, LastWords::Until(at) if at <= now) {
+                if matches!(&self.last_words, LastWords::Until(at) if **at <= now) {
                     self.last_words = LastWords::Taken;
                 }
                 self.step(Input::Timeout, now, &mut desk);
@@ -305,7 +308,7 @@ where
             return false;
         }
         if matches!(self.last_words, LastWords::NotAsked) {
-            self.last_words = LastWords::Until(now + LAST_WORDS);
+            self.last_words = LastWords::Until(Box::new(now + LAST_WORDS));
         }
         !matches!(self.last_words, LastWords::Taken)
     }
@@ -332,14 +335,14 @@ where
         if let Poll::Ready(progress) = self.poll_link(cx, takes_frames && caught_up) {
             return Poll::Ready(Woken::Link(progress));
         }
-        let last_words_by = match self.last_words {
-            LastWords::Until(at) => Some(at),
+        let last_words_by = match &self.last_words {
+            LastWords::Until(at) => Some(**at),
             LastWords::NotAsked | LastWords::Taken => None,
         };
         let takes_events = unsent < HIGH_WATER && last_words_by.is_none();
         let mut called = self.port.poll_call(cx);
         if called == Poll::Ready(Call::Alarm) {
-            self.alarm = None;
+            self.alarm = NO_ALARM;
             called = self.port.poll_call(cx);
         }
         if called.is_ready() && takes_events {
@@ -392,13 +395,13 @@ where
     /// Whether this deadline has come. If not, the link will be woken: a deadline mostly moves on with every packet, so the alarm stays as it is,
     /// and is set anew when it rings too early.
     fn is_due(&mut self, at: Instant) -> bool {
-        if self.alarm.is_some_and(|alarm| alarm <= at) {
+        if self.alarm <= at {
             return false;
         }
         if at <= self.port.hub().clock().now() {
             return true;
         }
-        self.alarm = Some(at);
+        self.alarm = at;
         self.port.wake_at(at);
         false
     }

@@ -1,5 +1,6 @@
 //! The bus itself: its state, the dispatch of commands, the order of acknowledgements, and its timers.
 
+use crate::clients::Clients;
 use crate::index::{Index, Matches, Slot};
 use crate::paging::{Estate, FetchRequest};
 use crate::pending::{AckRef, BodyRef, Pending};
@@ -62,7 +63,7 @@ pub struct Bus {
 
     pub(crate) sessions: Vec<Option<Box<Session>>>,
     pub(crate) free_slots: Vec<Slot>,
-    pub(crate) by_client: HashMap<ClientId, Slot>,
+    pub(crate) by_client: Clients,
     pub(crate) endpoints: HashMap<EndpointId, Attached>,
     /// Connections that wait for a session until the one that has it has left.
     pub(crate) succeeding: BTreeMap<ClientId, (EndpointId, Open)>,
@@ -97,8 +98,8 @@ pub struct Bus {
     /// Scratch of one publish: what matched, whom it goes to, and each session's place among those.
     pub(crate) matches: Matches,
     pub(crate) targets: Vec<Target>,
-    pub(crate) marks: Vec<(u64, u32)>,
-    pub(crate) stamp: u64,
+    pub(crate) marks: Vec<(u32, u32)>,
+    pub(crate) stamp: u32,
 
     pub(crate) counters: Counters,
 }
@@ -230,7 +231,7 @@ impl Bus {
             rng: fastrand::Rng::with_seed(seed),
             sessions: Vec::new(),
             free_slots: Vec::new(),
-            by_client: HashMap::new(),
+            by_client: Clients::default(),
             endpoints: HashMap::new(),
             succeeding: BTreeMap::new(),
             index: Index::default(),
@@ -303,7 +304,7 @@ impl Bus {
 
     /// Throws a client out. Whether it was connected.
     pub fn kick(&mut self, client: &str, now: Instant, out: &mut BusOutputs) -> bool {
-        let Some(slot) = self.by_client.get(client).copied() else {
+        let Some(slot) = self.by_client.find(client, &self.sessions) else {
             return false;
         };
         let Some(endpoint) = self.session(slot).endpoint else {

@@ -10,6 +10,7 @@
 //! - A message body is in the store as long as a queue, a retained entry or a delayed entry refers to it.
 
 mod bus;
+mod clients;
 #[cfg(feature = "handle")]
 pub mod handle;
 mod index;

@@ -22,7 +22,7 @@ const HAND_OVER: Duration = Duration::from_secs(1);
 impl Bus {
     /// Opens a session. While another connection has it, this one waits: see [`Bus::leave`]. \[MQTT-3.1.4-3\]
     pub(crate) fn open(&mut self, endpoint: EndpointId, open: Open, now: Instant, out: &mut BusOutputs) {
-        let slot = self.by_client.get(&open.client_id).copied();
+        let slot = self.by_client.find(open.client_id.as_str(), &self.sessions);
         let held = slot.and_then(|slot| Some((slot, self.session(slot).endpoint?)));
         let Some((slot, old)) = held else {
             return self.admit(endpoint, open, now, out);
@@ -68,7 +68,7 @@ impl Bus {
         }
         self.detach(slot, reason, expiry, now, out);
         if let Some((endpoint, open)) = next {
-            if kept.is_some() && self.by_client.get(&client) == Some(&slot) {
+            if kept.is_some() && self.by_client.find(client.as_str(), &self.sessions) == Some(slot) {
                 self.session_mut(slot).will = kept;
             }
             self.admit(endpoint, open, now, out);
@@ -151,7 +151,7 @@ impl Bus {
 
     /// The session to go on with, if there is one; what must not be resumed is ended. \[MQTT-3.1.2-4\]
     fn resumed(&mut self, open: &Open, now: Instant, out: &mut BusOutputs) -> Option<Slot> {
-        let slot = *self.by_client.get(&open.client_id)?;
+        let slot = self.by_client.find(open.client_id.as_str(), &self.sessions)?;
         let over = self.session(slot).ends_at.is_some_and(|at| at <= now);
         if open.clean_start || over || !self.session(slot).durable {
             self.end_session(slot, now, out);
@@ -179,7 +179,6 @@ impl Bus {
     }
 
     fn place(&mut self, session: Session) -> Slot {
-        let client = session.client.clone();
         let slot = match self.free_slots.pop() {
             Some(slot) => {
                 self.sessions[slot as usize] = Some(Box::new(session));
@@ -191,7 +190,7 @@ impl Bus {
                 Slot::try_from(self.sessions.len() - 1).expect("fewer than four billion sessions")
             }
         };
-        self.by_client.insert(client, slot);
+        self.by_client.insert(slot, &self.sessions);
         slot
     }
 
@@ -347,11 +346,11 @@ impl Bus {
         if let Some(will) = session.will.take().filter(|_| is_due) {
             self.publish_will(slot, *will, now, out);
         }
+        self.by_client.remove(slot, &self.sessions);
         let session = self.sessions[slot as usize]
             .take()
             .expect("a slot in use holds a session");
         self.free_slots.push(slot);
-        self.by_client.remove(&session.client);
         for held in session.subscriptions.iter() {
             self.index.remove(&held.filter, held.share.as_ref(), slot);
             if held.exclusive {

@@ -211,7 +211,12 @@ impl Bus {
         let mut matches = std::mem::take(&mut self.matches);
         matches.clear();
         self.index.collect(message.topic.as_bytes(), &mut matches);
-        self.stamp += 1;
+        self.stamp = self.stamp.wrapping_add(1);
+        if self.stamp == 0 {
+            // After four billion messages the old marks would count again.
+            self.marks.fill((0, 0));
+            self.stamp = 1;
+        }
         for entry in &matches.plain {
             if entry.no_local && from == Some(entry.session) {
                 continue; // [MQTT-3.8.3-3]

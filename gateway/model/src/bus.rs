@@ -2,6 +2,8 @@
 
 use crate::{ClientId, Delivery, DeliveryId, Message, Qos, Subscription, Topic, Will};
 use bytes::Bytes;
+use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,17 +73,73 @@ pub enum WillChange {
     Payload(Bytes),
 }
 
+/// What a client speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// MQTT of any version.
+    #[default]
+    Mqtt,
+    /// MQTT-SN.
+    MqttSn,
+}
+
+impl Protocol {
+    /// The word for operators.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Mqtt => "mqtt",
+            Self::MqttSn => "mqtt-sn",
+        }
+    }
+}
+
+/// Where a client comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerName {
+    /// From this address.
+    Ip(IpAddr),
+    /// From something that has none, in words: `unix:4711`, `serial`; empty for nowhere.
+    Other(Arc<str>),
+}
+
+impl Default for PeerName {
+    fn default() -> Self {
+        Self::Other(Arc::default())
+    }
+}
+
+impl From<IpAddr> for PeerName {
+    fn from(address: IpAddr) -> Self {
+        Self::Ip(address)
+    }
+}
+
+impl From<&str> for PeerName {
+    fn from(words: &str) -> Self {
+        Self::Other(words.into())
+    }
+}
+
+impl fmt::Display for PeerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(address) => address.fmt(f),
+            Self::Other(words) => f.write_str(words),
+        }
+    }
+}
+
 /// What operators see of a connected client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Presence {
     /// User name; `None` for anonymous clients.
     pub username: Option<Arc<str>>,
-    /// `mqtt`, `mqtt-sn` …
-    pub protocol: &'static str,
+    /// What it speaks.
+    pub protocol: Protocol,
     /// Version on the wire: 3, 4 or 5 for MQTT.
     pub version: u8,
-    /// Where it comes from, as text without port.
-    pub peer: Arc<str>,
+    /// Where it comes from, without port.
+    pub peer: PeerName,
     /// Port it comes from; 0 when there is none.
     pub peer_port: u16,
     /// Seconds.
