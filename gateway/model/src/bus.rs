@@ -2,8 +2,8 @@
 
 use crate::{ClientId, Delivery, DeliveryId, Message, Qos, Subscription, Topic, Will};
 use bytes::Bytes;
+use core::net::IpAddr;
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
