@@ -120,7 +120,8 @@ where
         workplace: Arc::clone(workplace),
         desk: None,
         alarm: NO_ALARM,
-        last_words: LastWords::NotAsked,
+        last_words_by: None,
+        last_words_taken: false,
         told_to_leave: false,
         let_others_go: false,
         permit,
@@ -139,7 +140,9 @@ struct Link<E: Endpoint, W> {
     desk: Option<Box<Desk<E::Out>>>,
     /// When the alarm rings that was set last; [`NO_ALARM`] when it has.
     alarm: Instant,
-    last_words: LastWords,
+    /// See [`Link::takes_last_words`]. Boxed: it comes once in a link's life, if ever.
+    last_words_by: Option<Box<Instant>>,
+    last_words_taken: bool,
     told_to_leave: bool,
     /// There are events, and the link waits for its next turn to take them.
     let_others_go: bool,
@@ -154,14 +157,6 @@ enum Access {
     Asked(Answering),
     /// Never between two steps.
     Moving,
-}
-
-/// See [`Link::takes_last_words`].
-enum LastWords {
-    NotAsked,
-    /// Boxed: it comes once in a link's life, if ever.
-    Until(Box<Instant>),
-    Taken,
 }
 
 /// What a wait ended with.
@@ -227,8 +222,9 @@ where
             }
             Woken::Answer(answer) => self.step(Input::Answer(answer), now, &mut desk),
             Woken::Deadline => {
-                if matches!(&self.last_words, LastWords::Until(at) if **at <= now) {
-                    self.last_words = LastWords::Taken;
+                if self.last_words_by.as_deref().is_some_and(|at| *at <= now) {
+                    self.last_words_by = None;
+                    self.last_words_taken = true;
                 }
                 self.step(Input::Timeout, now, &mut desk);
             }
@@ -307,10 +303,11 @@ where
         if next != Some(&BusEvent::TakenOver) {
             return false;
         }
-        if matches!(self.last_words, LastWords::NotAsked) {
-            self.last_words = LastWords::Until(Box::new(now + LAST_WORDS));
+        if !self.last_words_taken {
+            self.last_words_by
+                .get_or_insert_with(|| Box::new(now + LAST_WORDS));
         }
-        !matches!(self.last_words, LastWords::Taken)
+        !self.last_words_taken
     }
 
     fn takes_frames(&self, unsent: usize) -> bool {
@@ -335,10 +332,7 @@ where
         if let Poll::Ready(progress) = self.poll_link(cx, takes_frames && caught_up) {
             return Poll::Ready(Woken::Link(progress));
         }
-        let last_words_by = match &self.last_words {
-            LastWords::Until(at) => Some(**at),
-            LastWords::NotAsked | LastWords::Taken => None,
-        };
+        let last_words_by = self.last_words_by.as_deref().copied();
         let takes_events = unsent < HIGH_WATER && last_words_by.is_none();
         let mut called = self.port.poll_call(cx);
         if called == Poll::Ready(Call::Alarm) {

@@ -162,6 +162,7 @@ struct Session {
 impl AccessSession for Session {
     fn answer(mut self: Box<Self>, question: Question) -> Answering {
         Box::pin(async move {
+            let plain = matches!(&question, Question::Authenticate(given) if given.method.is_none());
             let answer = match question {
                 Question::Authenticate(credentials) | Question::Reauthenticate(credentials) => {
                     self.authenticate(*credentials).await
@@ -172,8 +173,28 @@ impl AccessSession for Session {
                     Answer::Authorized(vec![AccessDecision::Deny(Default::default()); requests.len()])
                 }
             };
+            if plain && matches!(answer, Answer::Allowed { .. }) {
+                return (Box::new(Concluded) as Box<dyn AccessSession>, answer);
+            }
             (self as Box<dyn AccessSession>, answer)
         })
+    }
+}
+
+/// The conversation of a client that was let in without enhanced authentication: it has nothing to prove again, and nothing to remember.
+struct Concluded;
+
+impl AccessSession for Concluded {
+    fn answer(self: Box<Self>, question: Question) -> Answering {
+        let answer = match question {
+            Question::Authorize(requests) => {
+                Answer::Authorized(vec![AccessDecision::Deny(Default::default()); requests.len()])
+            }
+            Question::Authenticate(_) | Question::Reauthenticate(_) | Question::Continue(_) => {
+                Answer::Refused(AuthRefusal::NotAuthorized)
+            }
+        };
+        Box::pin(std::future::ready((self as Box<dyn AccessSession>, answer)))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The bus itself: its state, the dispatch of commands, the order of acknowledgements, and its timers.
 
-use crate::clients::Clients;
+use crate::clients::{Attached, Clients};
 use crate::index::{Index, Matches, Slot};
 use crate::paging::{Estate, FetchRequest};
 use crate::pending::{AckRef, BodyRef, Pending};
@@ -64,7 +64,7 @@ pub struct Bus {
     pub(crate) sessions: Vec<Option<Box<Session>>>,
     pub(crate) free_slots: Vec<Slot>,
     pub(crate) by_client: Clients,
-    pub(crate) endpoints: HashMap<EndpointId, Attached>,
+    pub(crate) endpoints: Attached,
     /// Connections that wait for a session until the one that has it has left.
     pub(crate) succeeding: BTreeMap<ClientId, (EndpointId, Open)>,
     pub(crate) index: Index,
@@ -104,17 +104,9 @@ pub struct Bus {
     pub(crate) counters: Counters,
 }
 
-/// An endpoint that has opened a session.
-#[derive(Debug)]
-pub(crate) struct Attached {
-    pub slot: Slot,
-    /// There since the first answer that had to wait.
-    answers: Option<Box<Answers>>,
-}
-
 /// Answers that wait, in order: none may overtake another. \[MQTT-4.6.0-2\]
 #[derive(Debug, Default)]
-struct Answers {
+pub(crate) struct Answers {
     waiting: VecDeque<Waiting>,
     /// Serial number of the first of them.
     first: u64,
@@ -147,15 +139,11 @@ pub(crate) enum Needs {
 /// More than can ever be settled.
 const DISK_ONLY: u32 = u32::MAX;
 
-impl Attached {
-    fn is_waiting(&self) -> bool {
-        self.answers
-            .as_deref()
-            .is_some_and(|answers| !answers.waiting.is_empty())
-    }
-}
-
 impl Answers {
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     fn pop(&mut self) -> Option<Waiting> {
         let answer = self.waiting.pop_front()?;
         self.first += 1;
@@ -232,7 +220,7 @@ impl Bus {
             sessions: Vec::new(),
             free_slots: Vec::new(),
             by_client: Clients::default(),
-            endpoints: HashMap::new(),
+            endpoints: Attached::default(),
             succeeding: BTreeMap::new(),
             index: Index::default(),
             retained: Retained::default(),
@@ -267,7 +255,7 @@ impl Bus {
         if let BusCommand::Close { reason, expiry } = command {
             return self.leave(from, reason, expiry, now, out);
         }
-        let Some(slot) = self.endpoints.get(&from).map(|attached| attached.slot) else {
+        let Some(slot) = self.endpoints.find(from, &self.sessions) else {
             return;
         };
         match command {
@@ -390,14 +378,13 @@ impl Bus {
     /// Sends the answers of an endpoint that wait for nothing any more.
     fn release_answers(&mut self, to: EndpointId, now: Instant, out: &mut BusOutputs) {
         let committed = self.committed;
-        while let Some(attached) = self.endpoints.get_mut(&to) {
+        while let Some(slot) = self.endpoints.find(to, &self.sessions) {
             let safe = |answer: &Waiting| answer.unsettled == 0 || answer.batch <= committed;
-            let answers = attached.answers.as_deref_mut();
+            let answers = self.session_mut(slot).answers.as_deref_mut();
             let Some(answers) = answers.filter(|answers| answers.waiting.front().is_some_and(safe)) else {
                 return;
             };
             let event = answers.pop().expect("just looked at").event;
-            let slot = attached.slot;
             let opened = matches!(event, BusEvent::Opened { .. });
             out.events.push((to, event));
             if opened {
@@ -410,8 +397,10 @@ impl Bus {
 
     /// One of the queue entries that an answer waits for is settled.
     pub(crate) fn entry_settled(&mut self, ack: AckRef, now: Instant, out: &mut BusOutputs) {
-        let attached = self.endpoints.get_mut(&ack.endpoint);
-        let Some(answers) = attached.and_then(|attached| attached.answers.as_deref_mut()) else {
+        let Some(slot) = self.endpoints.find(ack.endpoint, &self.sessions) else {
+            return;
+        };
+        let Some(answers) = self.session_mut(slot).answers.as_deref_mut() else {
             return;
         };
         let at = ack.serial.checked_sub(answers.first).map(usize::try_from);
@@ -459,9 +448,9 @@ impl Bus {
     pub fn commit_failed(&mut self, batch: u64, now: Instant, out: &mut BusOutputs) {
         self.committed = self.committed.max(batch);
         for to in self.take_waiting(batch) {
-            while let Some(attached) = self.endpoints.get_mut(&to) {
+            while let Some(slot) = self.endpoints.find(to, &self.sessions) {
                 let concerned = |answer: &Waiting| answer.unsettled == 0 || answer.batch <= batch;
-                let answers = attached.answers.as_deref_mut();
+                let answers = self.session_mut(slot).answers.as_deref_mut();
                 let Some(answers) = answers.filter(|answers| answers.waiting.front().is_some_and(concerned))
                 else {
                     break;
@@ -484,9 +473,8 @@ impl Bus {
             event if unsettled == 0 => out.events.push((to, event)),
             BusEvent::Accepted(token, _) => {
                 // What the publisher sends under this identifier from now on is a new message. [MQTT-4.3.3-9]
-                if let Some((packet, attached)) = dedup.zip(self.endpoints.get(&to)) {
-                    let slot = attached.slot;
-                    self.session_mut(slot).received.remove(&packet);
+                if let Some((packet, slot)) = dedup.zip(self.endpoints.find(to, &self.sessions)) {
+                    self.session_mut(slot).received.remove(packet);
                 }
                 out.events
                     .push((to, BusEvent::Refused(token, Refusal::StoreFailed)));
@@ -525,9 +513,12 @@ impl Bus {
         needs: Needs,
         out: &mut BusOutputs,
     ) -> bool {
-        let Some(attached) = self.endpoints.get_mut(&to) else {
+        let Some(slot) = self.endpoints.find(to, &self.sessions) else {
             return false;
         };
+        let session = self.sessions[slot as usize]
+            .as_deref_mut()
+            .expect("a slot in use holds a session");
         let unsettled = match needs {
             Needs::Nothing => 0,
             Needs::Disk => {
@@ -535,18 +526,18 @@ impl Bus {
                 DISK_ONLY
             }
             Needs::Entries(body) => {
-                let answers = attached.answers.get_or_insert_default();
+                let answers = session.answers.get_or_insert_default();
                 let serial = answers.first + answers.waiting.len() as u64;
                 self.pending.set_ack(body, AckRef { endpoint: to, serial })
             }
         };
         let batch = self.pending.last();
         let safe = unsettled == 0 || batch <= self.committed;
-        if safe && !attached.is_waiting() {
+        if safe && !session.answer_waits() {
             out.events.push((to, event));
             return true;
         }
-        let answers = attached.answers.get_or_insert_default();
+        let answers = session.answers.get_or_insert_default();
         answers.waiting.push_back(Waiting {
             event,
             dedup,
@@ -562,11 +553,8 @@ impl Bus {
 
     /// Whether an answer to this endpoint still waits for the store.
     pub(crate) fn is_waiting(&self, endpoint: EndpointId) -> bool {
-        self.endpoints.get(&endpoint).is_some_and(Attached::is_waiting)
-    }
-
-    pub(crate) fn attach(&mut self, endpoint: EndpointId, slot: Slot) {
-        self.endpoints.insert(endpoint, Attached { slot, answers: None });
+        let slot = self.endpoints.find(endpoint, &self.sessions);
+        slot.is_some_and(|slot| self.session(slot).answer_waits())
     }
 
     pub(crate) fn session(&self, slot: Slot) -> &Session {

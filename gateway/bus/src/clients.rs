@@ -1,9 +1,17 @@
-//! Sessions by client id. The ids are in the sessions: here is only where those are, four bytes for each.
+//! Sessions by client id and by endpoint. Both names are in the sessions: here is only where those are, four bytes for each.
 
 use crate::index::Slot;
 use crate::session::Session;
 use hashbrown::{DefaultHashBuilder, HashTable};
+use headgate_model::EndpointId;
 use std::hash::BuildHasher;
+
+/// A list that holds something for each client grows by a quarter: doubling would leave half of a large one empty.
+pub fn make_room<T>(list: &mut Vec<T>) {
+    if list.len() == list.capacity() {
+        list.reserve_exact(list.len() / 4 + 16);
+    }
+}
 
 type Sessions = [Option<Box<Session>>];
 
@@ -38,6 +46,47 @@ impl Clients {
             entry.remove();
         }
     }
+}
+
+/// Sessions that an endpoint has.
+///
+/// Always true: a slot that is in here holds a session with an endpoint, and no other session has that endpoint.
+#[derive(Debug, Default)]
+pub struct Attached {
+    slots: HashTable<Slot>,
+    hasher: DefaultHashBuilder,
+}
+
+impl Attached {
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub fn find(&self, endpoint: EndpointId, sessions: &Sessions) -> Option<Slot> {
+        let hash = self.hasher.hash_one(endpoint);
+        let is_it = |slot: &Slot| endpoint_of(*slot, sessions) == Some(endpoint);
+        self.slots.find(hash, is_it).copied()
+    }
+
+    /// The session of `slot` has its endpoint, which no other has.
+    pub fn insert(&mut self, slot: Slot, sessions: &Sessions) {
+        let hash = |slot: &Slot| {
+            self.hasher
+                .hash_one(endpoint_of(*slot, sessions).unwrap_or(EndpointId(0)))
+        };
+        self.slots.insert_unique(hash(&slot), slot, hash);
+    }
+
+    /// The session of this endpoint, which it still has.
+    pub fn remove(&mut self, endpoint: EndpointId, sessions: &Sessions) -> Option<Slot> {
+        let hash = self.hasher.hash_one(endpoint);
+        let is_it = |slot: &Slot| endpoint_of(*slot, sessions) == Some(endpoint);
+        Some(self.slots.find_entry(hash, is_it).ok()?.remove().0)
+    }
+}
+
+fn endpoint_of(slot: Slot, sessions: &Sessions) -> Option<EndpointId> {
+    sessions[slot as usize].as_deref()?.endpoint
 }
 
 fn client_of(slot: Slot, sessions: &Sessions) -> &str {

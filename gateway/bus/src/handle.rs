@@ -5,6 +5,7 @@
 //! lock is released. docs/ARCHITECTURE.md has the measurement by which this was chosen over one thread that owns the bus.
 
 use crate::bus::{Bus, BusOutputs, Notice};
+use crate::clients::make_room;
 use crate::paging::FetchRequest;
 use crate::stats::BusStats;
 use headgate_model::store::StoreStats;
@@ -212,6 +213,7 @@ impl Hub {
     pub fn attach(&self) -> Port {
         let mut core = self.0.core.lock();
         let index = core.free.pop().unwrap_or_else(|| {
+            make_room(&mut core.mailboxes);
             core.mailboxes.push(None);
             u32::try_from(core.mailboxes.len() - 1).expect("fewer than four billion endpoints")
         });
@@ -679,6 +681,10 @@ impl Port {
     /// Lets [`Port::poll_call`] be ready from then on, once. An alarm cannot be taken back.
     pub fn wake_at(&self, at: Instant) {
         let mut core = self.hub.0.core.lock();
+        if core.alarms.len() == core.alarms.capacity() {
+            let more = core.alarms.len() / 4 + 16;
+            core.alarms.reserve_exact(more);
+        }
         core.alarms.push(Reverse((at, self.mailbox.id)));
         // Those of endpoints that have left: a client that comes and goes leaves one each time.
         if core.alarms.len() > 4 * core.mailboxes.len() + MAX_SPARE {

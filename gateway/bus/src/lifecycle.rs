@@ -1,6 +1,7 @@
 //! The life of sessions: opened, taken over, left, ended, read back after a start; and the wills that go with it. MQTT 5 §4.1.
 
 use crate::bus::{Bus, BusOutputs, Needs, Notice, Timer};
+use crate::clients::make_room;
 use crate::index::{Entry, Slot};
 use crate::paging::ESTATE;
 use crate::retained::Kept;
@@ -48,13 +49,14 @@ impl Bus {
         now: Instant,
         out: &mut BusOutputs,
     ) {
-        let Some(attached) = self.endpoints.remove(&endpoint) else {
+        let Some(slot) = self.endpoints.remove(endpoint, &self.sessions) else {
             // It may have waited for a session that nobody wants any more.
             self.succeeding.retain(|_, (waiting, _)| *waiting != endpoint);
             return;
         };
-        let slot = attached.slot;
-        let client = self.session(slot).client.clone();
+        let session = self.session_mut(slot);
+        session.answers = None;
+        let client = session.client.clone();
         let next = self.succeeding.remove(&client);
         let session = self.session_mut(slot);
         let goes_on = session.durable && next.as_ref().is_some_and(|(_, open)| !open.clean_start);
@@ -124,7 +126,7 @@ impl Bus {
             let op = StoreOp::PutSession(session.id, Box::new(session.record(epoch)));
             self.pending.push(op);
         }
-        self.attach(endpoint, slot);
+        self.endpoints.insert(slot, &self.sessions);
         self.auto_subscribe(slot);
         out.notices.push(Notice::Connected {
             client: open.client_id,
@@ -185,6 +187,8 @@ impl Bus {
                 slot
             }
             None => {
+                make_room(&mut self.sessions);
+                make_room(&mut self.marks);
                 self.sessions.push(Some(Box::new(session)));
                 self.marks.push((0, 0));
                 Slot::try_from(self.sessions.len() - 1).expect("fewer than four billion sessions")
@@ -508,7 +512,9 @@ impl Bus {
         session.recorded = true;
         session.durable = !record.expiry.is_zero();
         session.expiry = record.expiry;
-        session.received = received.into_iter().collect();
+        received
+            .into_iter()
+            .for_each(|packet| session.received.insert(packet));
         session.ends_at = match record.ends {
             Some(wall) => Some(wall.to_instant(self.epoch)),
             // Connected when the gateway stopped: its time begins now. One that was kept for its will alone ends now.

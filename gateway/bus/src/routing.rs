@@ -78,7 +78,7 @@ impl Bus {
         let session = self.session_mut(slot);
         message.publisher = Some(session.id);
         if let Some(packet) = dedup {
-            if session.received.contains(&packet) {
+            if session.received.contains(packet) {
                 // Sent again: it was routed when it first came. [MQTT-4.3.3-10]
                 if let Some(token) = ack {
                     self.answer(
@@ -129,7 +129,7 @@ impl Bus {
     /// PUBREL: the packet identifier may be used for another message. \[MQTT-4.3.3-12\]
     pub(crate) fn release(&mut self, from: EndpointId, slot: Slot, packet: u16, out: &mut BusOutputs) {
         let session = self.session_mut(slot);
-        let known = session.received.remove(&packet);
+        let known = session.received.remove(packet);
         let needs = if known && session.durable {
             let id = session.id;
             self.pending.push(StoreOp::DeleteReceived(id, packet));

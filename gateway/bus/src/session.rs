@@ -1,5 +1,6 @@
 //! A session: what the bus knows of one client, connected or not. MQTT 5 §4.1.
 
+use crate::bus::Answers;
 use crate::index::GroupId;
 use crate::lanes::Lanes;
 use crate::pending::EntryRef;
@@ -121,6 +122,29 @@ impl Scans {
     }
 }
 
+/// Packet identifiers that the client has yet to release. Boxed at the first: most clients never publish at QoS 2.
+#[derive(Debug, Default)]
+pub struct Received(Option<Box<BTreeSet<u16>>>);
+
+impl Received {
+    pub fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |packets| packets.len())
+    }
+
+    pub fn contains(&self, packet: u16) -> bool {
+        self.0.as_ref().is_some_and(|packets| packets.contains(&packet))
+    }
+
+    pub fn insert(&mut self, packet: u16) {
+        self.0.get_or_insert_default().insert(packet);
+    }
+
+    /// Whether it was there.
+    pub fn remove(&mut self, packet: u16) -> bool {
+        self.0.as_mut().is_some_and(|packets| packets.remove(&packet))
+    }
+}
+
 /// What a session is subscribed to, by filter and group. A sorted list, for most sessions have few.
 #[derive(Debug, Default)]
 pub struct Subscriptions(Vec<Box<Subscription>>);
@@ -171,6 +195,8 @@ pub struct Session {
     /// Of its client when it was last here.
     pub presence: Arc<Presence>,
     pub endpoint: Option<EndpointId>,
+    /// Of that endpoint; there since the first answer that had to wait.
+    pub answers: Option<Box<Answers>>,
     /// `Opened` waits for its commit: nothing is delivered before it.
     pub opening: bool,
     /// The endpoint was told that another takes over: it gets nothing more, and what its client had sent is still taken.
@@ -202,7 +228,7 @@ pub struct Session {
     pub credit: u32,
     pub next_seq: u64,
     /// QoS 2 packet identifiers of this client that are not yet released.
-    pub received: BTreeSet<u16>,
+    pub received: Received,
     pub scans: Scans,
     /// It is in the bus's list of sessions with scans to go on with.
     pub scan_listed: bool,
@@ -215,7 +241,7 @@ pub struct Session {
 }
 
 #[cfg(target_pointer_width = "64")]
-const _: () = assert!(size_of::<Session>() <= 328, "there is one for each client");
+const _: () = assert!(size_of::<Session>() <= 320, "there is one for each client");
 
 impl Session {
     pub fn new(id: SessionId, client: ClientId) -> Self {
@@ -224,6 +250,7 @@ impl Session {
             client,
             presence: Arc::default(),
             endpoint: None,
+            answers: None,
             opening: false,
             leaving: false,
             durable: false,
@@ -244,13 +271,18 @@ impl Session {
             receive_maximum: 0,
             credit: 0,
             next_seq: 0,
-            received: BTreeSet::new(),
+            received: Received::default(),
             scans: Scans::default(),
             scan_listed: false,
             tell_drained: false,
             awake: false,
             listed_for: 0,
         }
+    }
+
+    /// Whether an answer to its endpoint still waits for the store.
+    pub fn answer_waits(&self) -> bool {
+        self.answers.as_deref().is_some_and(|answers| !answers.is_empty())
     }
 
     /// Whether an endpoint takes deliveries now.
