@@ -335,13 +335,13 @@ fn close(reason: CloseReason) -> BusCommand {
 }
 
 /// Waits for the next event of a group. A hang is a failure, as in [`next`].
-async fn next_of(group: &Group, events: &mut Vec<(ClientKey, BusEvent)>) -> (ClientKey, BusEvent) {
+async fn next_of(group: &Group, events: &mut VecDeque<(ClientKey, BusEvent)>) -> (ClientKey, BusEvent) {
     let wait = async {
         while events.is_empty() {
             poll_fn(|cx| group.poll_call(cx)).await;
             group.take_events(events);
         }
-        events.remove(0)
+        events.pop_front().expect("just looked at")
     };
     tokio::time::timeout(Duration::from_secs(30), wait)
         .await
@@ -359,7 +359,7 @@ async fn a_group_has_one_mailbox_for_all_its_endpoints() {
         (b, subscribe("t/#")),
         (a, publish("t/1", Qos::AtLeastOnce)),
     ]);
-    let mut events = Vec::new();
+    let mut events = VecDeque::new();
     let mut seen = Vec::new();
     for _ in 0..5 {
         seen.push(next_of(&group, &mut events).await);
@@ -409,10 +409,10 @@ async fn a_place_in_a_group_that_is_used_again_is_another_endpoint() {
         (new, open("new", Duration::ZERO)),
         (old, close(CloseReason::Normal)),
     ]);
-    let mut events = Vec::new();
+    let mut events = VecDeque::new();
     group.take_events(&mut events);
     assert!(
-        matches!(events[..], [(to, BusEvent::Opened { present: false, .. })] if to == new),
+        matches!(events.make_contiguous(), [(to, BusEvent::Opened { present: false, .. })] if *to == new),
         "{events:?}"
     );
     assert_eq!(hub.stats().clients, 1);
@@ -428,7 +428,7 @@ async fn commands_of_nobody_are_ignored() {
         (key(5, 0), publish("t", Qos::AtLeastOnce)),
         (key(5, 0), close(CloseReason::Normal)),
     ]);
-    let mut events = Vec::new();
+    let mut events = VecDeque::new();
     group.take_events(&mut events);
     assert_eq!(events, []);
     hub.stop();
@@ -459,7 +459,7 @@ async fn a_dropped_group_is_lost_with_all_its_clients() {
     assert_eq!((hub.stats().clients, hub.stats().sessions), (0, 0));
     let mut next = hub.group();
     next.submit(&mut vec![(key(0, 0), publish("t", Qos::AtLeastOnce))]);
-    let mut events = Vec::new();
+    let mut events = VecDeque::new();
     next.take_events(&mut events);
     assert_eq!(events, [], "its places are free, its numbers are not");
     hub.stop();

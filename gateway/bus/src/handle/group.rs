@@ -6,6 +6,7 @@
 use super::{Call, Core, Hub, LARGEST_SPARE, Mailbox, Port};
 use headgate_model::{BusCommand, BusEvent, ClientKey, CloseReason, EndpointId, Instant};
 use parking_lot::Mutex;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -29,7 +30,7 @@ pub(super) struct Groups {
 struct GroupBox {
     /// Wakes the group's task. Its own queue stays empty.
     mailbox: Arc<Mailbox>,
-    events: Mutex<Vec<(ClientKey, BusEvent)>>,
+    events: Mutex<VecDeque<(ClientKey, BusEvent)>>,
 }
 
 /// One endpoint of a group.
@@ -70,7 +71,7 @@ impl Groups {
         let Some(group) = &self.boxes[member.group as usize] else {
             return;
         };
-        group.events.lock().push((member.key, event));
+        group.events.lock().push_back((member.key, event));
         woken.extend(group.mailbox.inner.lock().waker.take());
     }
 
@@ -222,7 +223,7 @@ impl Group {
     }
 
     /// Moves all events that are there into `into`, but for those of endpoints that have left since.
-    pub fn take_events(&self, into: &mut Vec<(ClientKey, BusEvent)>) {
+    pub fn take_events(&self, into: &mut VecDeque<(ClientKey, BusEvent)>) {
         let mut events = self.shared.events.lock();
         if into.is_empty() {
             std::mem::swap(&mut *events, into);
@@ -230,7 +231,7 @@ impl Group {
             into.append(&mut events);
         }
         if events.capacity() > LARGEST_SPARE {
-            *events = Vec::new();
+            *events = VecDeque::new();
         }
         drop(events);
         into.retain(|(key, _)| self.member(*key).is_some());
