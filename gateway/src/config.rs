@@ -3,6 +3,7 @@
 //! Whatever is wrong is said with file, line, key and what is allowed; nothing is guessed and no key is ignored. A value may also come from
 //! the environment: `HEADGATE__MQTT__MAX_QOS=1` stands for `max_qos = 1` in `[mqtt]`.
 
+use crate::mqttsn::MqttSnSettings;
 use headgate_auth::AuthSettings;
 use headgate_bus::BusSettings;
 use headgate_mqtt::MqttSettings;
@@ -28,6 +29,8 @@ pub struct Config {
     pub listeners: Vec<ListenerSettings>,
     /// MQTT clients.
     pub mqtt: MqttSettings,
+    /// MQTT-SN gateways. Default: one for UDP on `127.0.0.1:1884`.
+    pub mqttsn: Vec<MqttSnSettings>,
     /// Routing, sessions, queues and retained messages.
     pub bus: BusSettings,
     /// What survives a restart.
@@ -56,6 +59,7 @@ impl Default for Config {
                 listener("ws", ListenerKind::Ws, "127.0.0.1:8083"),
             ],
             mqtt: MqttSettings::default(),
+            mqttsn: vec![MqttSnSettings::default()],
             bus: BusSettings::default(),
             store: StoreSettings::default(),
             auth: AuthSettings::default(),
@@ -303,6 +307,12 @@ impl Config {
                 return Err(format!("listeners.name: `{}` stands twice", listener.name));
             }
         }
+        for (n, gateway) in self.mqttsn.iter().enumerate() {
+            gateway.check().map_err(|error| format!("mqttsn.{error}"))?;
+            if self.mqttsn[..n].iter().any(|other| other.name == gateway.name) {
+                return Err(format!("mqttsn.name: `{}` stands twice", gateway.name));
+            }
+        }
         Ok(())
     }
 
@@ -377,6 +387,8 @@ mod tests {
                 .iter()
                 .all(|listener| listener.bind.starts_with("127.0.0.1:"))
         );
+        let mqttsn = config.mqttsn.iter().map(|gateway| gateway.bind.as_deref());
+        assert_eq!(mqttsn.collect::<Vec<_>>(), [Some("127.0.0.1:1884")]);
         assert_eq!(load("").unwrap(), config, "an empty file changes nothing");
     }
 
@@ -406,6 +418,33 @@ mod tests {
         let error =
             load("[[bus.rewrite]]\nsource = \"a/#/b\"\npattern = \"x\"\ntarget = \"y\"\n").unwrap_err();
         assert!(error.contains("rewrite.source"), "{error}");
+    }
+
+    #[test]
+    fn a_wrong_mqttsn_gateway_is_refused() {
+        for (wrong, told) in [
+            ("kind = \"udp\"", "`sn`: bind is missing"),
+            (
+                "bind = \"0.0.0.0:1884\"\nmount_point = \"a/+\"",
+                "mount_point: `a/+`",
+            ),
+            (
+                "bind = \"0.0.0.0:1884\"\ngateway = { max_registrations = 0 }",
+                "gateway.max_registrations: 0 is out of range, allowed is 1 to 65535",
+            ),
+            (
+                "bind = \"0.0.0.0:1884\"\ngateway = { retrys = 1 }",
+                "did you mean `retries`?",
+            ),
+        ] {
+            let error = load(&format!("[[mqttsn]]\nname = \"sn\"\n{wrong}\n")).unwrap_err();
+            assert!(error.contains("headgate.toml"), "{error}");
+            assert!(error.contains(told), "{error}");
+        }
+        let sn = "[[mqttsn]]\nname = \"sn\"\nbind = \"0.0.0.0:0\"\n";
+        let error = load(&format!("{sn}{sn}")).unwrap_err();
+        assert!(error.ends_with("mqttsn.name: `sn` stands twice"), "{error}");
+        assert_eq!(load("mqttsn = []").unwrap().mqttsn, []);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::commands::Outcome;
 use crate::config::{Config, Durability, LogFormat, LogSettings};
+use crate::mqttsn;
 use crate::sys::Sys;
 use crate::timeline::{self, Timeline};
 use headgate_auth::Access;
@@ -10,7 +11,8 @@ use headgate_bus::handle::{Clock, Hub};
 use headgate_model::{MountPoint, Store};
 use headgate_mqtt::{LinkFacts, MqttEndpoint, MqttSettings, MqttWire, Sent};
 use headgate_shell::{
-    AccessService, Connection, ConnectionLimit, Listener, Metrics, PeerAddr, Stages, Workplace, drive,
+    AccessService, Connection, ConnectionLimit, DatagramOffice, Listener, Metrics, PeerAddr, Stages,
+    Workplace, drive,
 };
 use headgate_store::{Disk, DiskSettings, DiskStore, SimStore};
 use std::io::IsTerminal;
@@ -71,8 +73,19 @@ async fn serve(config: Config) -> Outcome {
         .iter()
         .map(|l| Listener::bind(l.clone(), &total))
         .collect::<Result<Vec<_>, _>>()?;
+    let gateways = config
+        .mqttsn
+        .iter()
+        .map(mqttsn::Bound::bind)
+        .collect::<Result<Vec<_>, _>>()?;
     let stop = CancellationToken::new();
     let links = TaskTracker::new();
+    let office = DatagramOffice {
+        hub: hub.clone(),
+        metrics: Arc::clone(&metrics),
+        access: Arc::clone(&access) as Arc<dyn AccessService>,
+        open: links.clone(),
+    };
     let parts = Parts {
         hub: hub.clone(),
         access,
@@ -84,8 +97,12 @@ async fn serve(config: Config) -> Outcome {
         let parts = parts.clone();
         serving.spawn(listener.run(stop.clone(), move |connection| parts.serve(connection)));
     }
-    let sys =
-        tokio::spawn(Sys::new(hub.clone(), metrics, &config.node, config.sys.clone(), damage).run(seen));
+    let ports = gateways
+        .into_iter()
+        .map(|gateway| gateway.serve(&office, &mut serving))
+        .collect();
+    let sys = Sys::new(hub.clone(), metrics, &config.node, config.sys.clone(), damage);
+    let sys = tokio::spawn(sys.with_mqttsn(ports).run(seen));
 
     let timeline = timeline.map(|timeline| tokio::spawn(timeline.keep()));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "gateway is up");

@@ -6,6 +6,7 @@ mod commands;
 mod config;
 mod daemon;
 mod mosquitto;
+mod mqttsn;
 mod sys;
 mod timeline;
 

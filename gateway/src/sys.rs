@@ -6,7 +6,7 @@ use bytes::Bytes;
 use headgate_bus::handle::Hub;
 use headgate_bus::{BusStats, DropReason, Notice};
 use headgate_model::{ClientId, Message, Metric, Qos, Topic};
-use headgate_shell::Metrics;
+use headgate_shell::{DatagramStats, Metrics};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,8 @@ pub struct Sys {
     settings: SysSettings,
     peaks: Peaks,
     mosquitto: Mosquitto,
+    /// MQTT-SN gateways by name, and what their sockets and lines count.
+    mqttsn: Vec<(String, Arc<DatagramStats>)>,
     /// What of the store could not be read at the start.
     damage: Vec<String>,
     /// Whether the alarms `store_failed` and `store_full` are raised.
@@ -57,10 +59,18 @@ impl Sys {
             settings,
             peaks: Peaks::default(),
             mosquitto: Mosquitto::default(),
+            mqttsn: Vec::new(),
             damage,
             store_failed: false,
             store_full: false,
         }
+    }
+
+    /// Tells also of these MQTT-SN gateways, under `mqttsn/{name}/`.
+    #[must_use]
+    pub fn with_mqttsn(mut self, gateways: Vec<(String, Arc<DatagramStats>)>) -> Self {
+        self.mqttsn = gateways;
+        self
     }
 
     /// Publishes what happens as it comes and the rest in intervals, for ever.
@@ -201,6 +211,12 @@ impl Sys {
         for reason in DropReason::ALL {
             let name = format!("messages/dropped/{}", reason.name());
             self.publish_metric(&name, stats.dropped[reason as usize]);
+        }
+        for (name, stats) in &self.mqttsn {
+            stats.each(|counter, value| {
+                let topic = format!("mqttsn/{name}/{counter}");
+                self.publish(&topic, value.to_string(), Qos::AtMostOnce, false);
+            });
         }
         if self.settings.mosquitto {
             self.publish_mosquitto(&stats);

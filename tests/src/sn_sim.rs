@@ -14,11 +14,11 @@ use fastrand::Rng;
 use headgate_bus::{Bus, BusOutputs, BusSettings, FetchRequest};
 use headgate_model::access::{Identity, Wish};
 use headgate_model::{
-    AccessDecision, AccessPolicy, AckToken, Answer, BusCommand, BusEvent, EndpointId, Instant,
-    Message as BusMessage, MountPoint, Open, Qos as BusQos, Settlement, Store, StoreOp, Subscription,
-    SubscriptionOptions, Topic, WallTime,
+    AccessDecision, AccessPolicy, AckToken, Answer, BusCommand, BusEvent, ClientKey, DatagramServer,
+    Destination, EndpointId, Instant, Message as BusMessage, MountPoint, Open, Qos as BusQos, Settlement,
+    Store, StoreOp, Subscription, SubscriptionOptions, Topic, WallTime,
 };
-use headgate_mqttsn::{ClientKey, Destination, SnGateway, SnOutputs, SnSettings};
+use headgate_mqttsn::{SnGateway, SnOutputs, SnSettings};
 use headgate_mqttsn_codec::{
     Connect, Message, Publish, Qos, RegAck, Register, ReturnCode, Subscribe, TopicName, TopicRef, decode,
     encode,
@@ -481,7 +481,7 @@ impl SnSim {
             }
             life.events.extend(life.bus_out.events.drain(..));
             life.bus_out.notices.clear();
-            questions.extend(life.out.questions.drain(..).map(|(key, _)| key));
+            questions.extend(life.out.questions.drain(..).map(|asked| asked.key));
             datagrams.extend(life.out.take_datagrams());
             if life.out.bus.is_empty() {
                 break;

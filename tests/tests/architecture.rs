@@ -76,6 +76,7 @@ fn rules() -> BTreeMap<&'static str, Rule> {
                 never: &[
                     "sled",
                     "headgate-mqtt-codec",
+                    "headgate-mqttsn-codec",
                     "aws-lc-rs",
                     "openssl-sys",
                     "native-tls",
@@ -100,6 +101,8 @@ fn rules() -> BTreeMap<&'static str, Rule> {
                     "headgate-model",
                     "headgate-mqtt",
                     "headgate-mqtt-codec",
+                    "headgate-mqttsn",
+                    "headgate-mqttsn-codec",
                     "headgate-shell",
                     "headgate-store",
                 ],

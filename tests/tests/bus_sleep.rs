@@ -320,9 +320,6 @@ fn a_sleeper_that_is_back_in_time_finds_everything() {
         bench.open(true, DAY, will("lost"));
         bench.send(SLEEPER, subscribe("a"));
         bench.sleep(Some(60), None);
-        assert!(
-            matches!(bench.notices.last(), Some(Notice::Disconnected { reason, .. }) if reason.as_str() == "asleep")
-        );
         for payload in ["1", "2", "3", "4"] {
             bench.publish("a", payload, Qos::AtLeastOnce);
         }
@@ -594,4 +591,49 @@ fn a_take_over_that_keeps_the_will_publishes_none() {
     let reason = CloseReason::Lost;
     bench.send(other, BusCommand::Close { reason, expiry: None });
     assert_eq!(bench.messages(WATCHER), ["lost"]);
+}
+
+/// Operators see a client that sleeps as connected: a million sensors that wake each minute would tell of nothing else. They hear when it is lost.
+#[test]
+fn sleeping_and_waking_is_no_news_to_operators() {
+    let news = |bench: &Bench| -> Vec<&'static str> {
+        let of_sleeper = bench.notices.iter().filter_map(|notice| match notice {
+            Notice::Connected { client, .. } => (client.as_str() == "sleeper").then_some("connected"),
+            Notice::Disconnected { client, reason, .. } => {
+                (client.as_str() == "sleeper").then(|| reason.as_str())
+            }
+        });
+        of_sleeper.collect()
+    };
+    let mut bench = Bench::new();
+    bench.open(true, DAY, will("lost"));
+    for _ in 0..3 {
+        bench.sleep(Some(60), None);
+        bench.advance(30);
+        bench.open(false, DAY, OpenWill::Awake);
+    }
+    assert_eq!(news(&bench), ["connected"]);
+    bench.sleep(Some(60), None);
+    bench.advance(61);
+    assert_eq!(
+        news(&bench),
+        ["connected", "keepalive_timeout"],
+        "its will was due"
+    );
+
+    let mut bench = Bench::new();
+    bench.open(true, Duration::from_secs(60), None.into());
+    bench.sleep(Some(30), None);
+    bench.advance(61);
+    assert_eq!(
+        news(&bench),
+        ["connected", "keepalive_timeout"],
+        "its session has ended"
+    );
+
+    let mut bench = Bench::new();
+    bench.open(true, DAY, None.into());
+    bench.sleep(Some(60), None);
+    bench.open(false, DAY, OpenWill::Keep);
+    assert_eq!(news(&bench), ["connected", "connected"], "a CONNECT is news");
 }

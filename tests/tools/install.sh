@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the clients of the black-box tests that are not there yet: mosquitto's, and paho and MQTT.js below the folder that is given.
+# Installs the clients of the black-box tests that are not there yet: mosquitto's, and paho, mqtt-sn-12 and MQTT.js below the folder that is given.
 set -eu
 dir=$1
 mkdir -p "$dir"
@@ -21,5 +21,6 @@ fi
 
 [ -x "$dir/venv/bin/python" ] || python3 -m venv "$dir/venv"
 "$dir/venv/bin/python" -c 'import paho.mqtt' 2>/dev/null || "$dir/venv/bin/pip" install -q paho-mqtt==2.1.0
+"$dir/venv/bin/python" -c 'import mqttsn12' 2>/dev/null || "$dir/venv/bin/pip" install -q mqtt-sn-12==1.0.9
 [ -d "$dir/node/node_modules/mqtt" ] ||
     npm install --prefix "$dir/node" --no-audit --no-fund --loglevel=error mqtt@5

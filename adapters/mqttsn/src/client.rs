@@ -2,10 +2,11 @@
 
 use crate::inbound::Inbound;
 use crate::outbound::Outbound;
-use crate::party::{Address, Party};
+use crate::party::Party;
 use crate::topics::TopicIds;
 use headgate_model::access::DenyCode;
 use headgate_model::access::Wish;
+use headgate_model::datagram::Address;
 use headgate_model::{AccessDecision, ClientId, Identity, Instant, Metric, TopicFilter};
 use std::time::Duration;
 

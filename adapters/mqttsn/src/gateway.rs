@@ -2,30 +2,25 @@
 
 use crate::client::{Client, Purpose, State, received};
 use crate::handshake::Handshake;
-use crate::outputs::SnOutputs;
-use crate::party::{Address, Party, Sender};
+use crate::outputs::{Send, SnOutputs};
+use crate::party::{Party, Sender};
 use crate::publisher::Publisher;
 use crate::settings::{Config, SnSettings, SnSettingsError};
 use crate::topics::Names;
 use bytes::Bytes;
 use core::net::SocketAddr;
 use hashbrown::{DefaultHashBuilder, HashTable};
-use headgate_model::{Answer, BusCommand, BusEvent, CloseReason, Instant, Metric, MountPoint, Question};
+use headgate_model::datagram::Address;
+use headgate_model::{
+    Answer, Asked, BusCommand, BusEvent, ClientKey, CloseReason, DatagramServer, Instant, Metric, MountPoint,
+    Question,
+};
 use headgate_mqttsn_codec::{DecodeError, GwInfo, Message, Qos, decode, unwrap_datagram};
 use std::collections::BTreeSet;
 use std::hash::BuildHasher;
 use std::time::Duration;
 
 pub(crate) type Out<A> = SnOutputs<A>;
-
-/// Names one endpoint on the bus, from the question that lets it in to its Close; what comes for one that is gone is not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ClientKey {
-    /// Small numbers, used again.
-    pub index: u32,
-    /// Changes with every use.
-    pub generation: u32,
-}
 
 /// How many there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -107,8 +102,20 @@ impl<A: Address> SnGateway<A> {
         })
     }
 
-    /// A datagram came, or a frame of a serial line.
-    pub fn handle_datagram(&mut self, from: A, datagram: Bytes, now: Instant, out: &mut Out<A>) {
+    /// How many there are.
+    pub fn stats(&self) -> SnStats {
+        SnStats {
+            clients: self.clients,
+            handshakes: self.handshakes,
+            names: self.names.len(),
+        }
+    }
+}
+
+impl<A: Address> DatagramServer for SnGateway<A> {
+    type Address = A;
+
+    fn handle_datagram(&mut self, from: A, datagram: Bytes, now: Instant, out: &mut Out<A>) {
         out.counts.add(Metric::SnDatagramsReceived);
         if self.stopped {
             return;
@@ -119,8 +126,7 @@ impl<A: Address> SnGateway<A> {
         }
     }
 
-    /// The bus says something to an endpoint.
-    pub fn handle_bus(&mut self, key: ClientKey, event: BusEvent, now: Instant, out: &mut Out<A>) {
+    fn handle_bus(&mut self, key: ClientKey, event: BusEvent, now: Instant, out: &mut Out<A>) {
         let Some(index) = self.index(key) else { return };
         match &self.places[index as usize].slot {
             Slot::Client(_) => {
@@ -132,8 +138,7 @@ impl<A: Address> SnGateway<A> {
         }
     }
 
-    /// The access service answers a question.
-    pub fn handle_answer(&mut self, key: ClientKey, answer: Answer, now: Instant, out: &mut Out<A>) {
+    fn handle_answer(&mut self, key: ClientKey, answer: Answer, now: Instant, out: &mut Out<A>) {
         let Some(index) = self.index(key) else { return };
         match &self.places[index as usize].slot {
             Slot::Handshake(_) => self.on_handshake_answer(index, answer, now, out),
@@ -144,8 +149,7 @@ impl<A: Address> SnGateway<A> {
         self.arm(index);
     }
 
-    /// When [`Self::handle_timeout`] is next wanted.
-    pub fn deadline(&self) -> Option<Instant> {
+    fn deadline(&self) -> Option<Instant> {
         if self.stopped {
             return None;
         }
@@ -153,8 +157,7 @@ impl<A: Address> SnGateway<A> {
         first.into_iter().chain(self.advertise_at).min()
     }
 
-    /// Does what is due. Never much at once: when more is due, [`Self::deadline`] says so.
-    pub fn handle_timeout(&mut self, now: Instant, out: &mut Out<A>) {
+    fn handle_timeout(&mut self, now: Instant, out: &mut Out<A>) {
         if self.stopped {
             return;
         }
@@ -176,8 +179,7 @@ impl<A: Address> SnGateway<A> {
         }
     }
 
-    /// The gateway stops: clients that are connected are told, sessions stay as the store has them.
-    pub fn shutdown(&mut self, out: &mut Out<A>) {
+    fn shutdown(&mut self, out: &mut Out<A>) {
         for index in 0..self.places.len() {
             let index = u32::try_from(index).expect("indices are u32");
             let key = self.key(index);
@@ -200,15 +202,14 @@ impl<A: Address> SnGateway<A> {
         self.stopped = true;
     }
 
-    /// How many there are.
-    pub fn stats(&self) -> SnStats {
-        SnStats {
-            clients: self.clients,
-            handshakes: self.handshakes,
-            names: self.names.len(),
-        }
+    fn gauges(&self, tell: &mut dyn FnMut(&'static str, usize)) {
+        tell("clients", self.clients);
+        tell("handshakes", self.handshakes);
+        tell("names", self.names.len());
     }
+}
 
+impl<A: Address> SnGateway<A> {
     fn on_message(&mut self, from: &Sender<A>, message: Message, now: Instant, out: &mut Out<A>) {
         if let Some(metric) = received(message.kind()) {
             out.counts.add(metric);
@@ -404,7 +405,13 @@ impl<A: Address> SnGateway<A> {
     }
 
     pub(crate) fn ask(&self, index: u32, question: Question, out: &mut Out<A>) {
-        out.questions.push((self.key(index), question));
+        let at = match &self.places[index as usize].slot {
+            Slot::Client(client) => Some(client.party.address),
+            Slot::Handshake(handshake) => Some(handshake.party.address),
+            Slot::Publisher | Slot::Free => None,
+        };
+        let key = self.key(index);
+        out.questions.push(Asked { key, at, question });
     }
 
     pub(crate) fn client(&self, index: u32) -> &Client<A> {

@@ -4,13 +4,15 @@
 
 use crate::client::{Client, Purpose, State};
 use crate::gateway::{Out, Slot, SnGateway};
-use crate::party::{Address, Party, Sender};
+use crate::outputs::Send;
+use crate::party::{Party, Sender};
 use crate::settings::Login;
 use crate::topics::TopicIds;
 use bytes::Bytes;
 use headgate_model::Qos;
 use headgate_model::access::{AccessRequest, AuthRefusal, Credentials, Wish};
 use headgate_model::bus::{NEVER, Presence, Protocol};
+use headgate_model::datagram::Address;
 use headgate_model::{
     AccessDecision, Action, Answer, ClientId, CloseReason, Identity, Instant, Metric, Open, OpenWill,
     Question, Topic, Will,

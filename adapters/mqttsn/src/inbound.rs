@@ -3,10 +3,11 @@
 use crate::client::names_topic;
 use crate::gateway::{Out, SnGateway};
 use crate::handshake::{from_wire, to_wire};
-use crate::party::Address;
+use crate::outputs::Send;
 use bytes::Bytes;
 use headgate_model::access::Wish;
 use headgate_model::bus::Refusal;
+use headgate_model::datagram::Address;
 use headgate_model::{
     AccessDecision, AckToken, Action, Answer, BusCommand, Instant, Message, Metric, Qos, Question,
     Subscription, SubscriptionOptions, Topic, TopicFilter, WillChange,

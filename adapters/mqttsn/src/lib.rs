@@ -20,7 +20,6 @@ mod settings;
 mod sleep;
 mod topics;
 
-pub use gateway::{ClientKey, SnGateway, SnStats};
-pub use outputs::{Destination, SnOutputs};
-pub use party::Address;
+pub use gateway::{SnGateway, SnStats};
+pub use outputs::SnOutputs;
 pub use settings::{PredefinedTopic, QosMinusOneSettings, SnCredentials, SnSettings, SnSettingsError};

@@ -5,8 +5,9 @@
 use crate::client::State;
 use crate::gateway::{Out, SnGateway};
 use crate::handshake::to_wire;
-use crate::party::Address;
+use crate::outputs::Send;
 use bytes::Bytes;
+use headgate_model::datagram::Address;
 use headgate_model::{
     BusCommand, CloseReason, Delivery, DeliveryId, Instant, Metric, Qos, Settlement, Topic,
 };

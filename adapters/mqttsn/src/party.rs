@@ -1,29 +1,9 @@
 //! Where clients are: an address of the transport, and for those behind a forwarder the wireless node. §5.5
 
 use bytes::Bytes;
-use core::net::SocketAddr;
-use headgate_model::bus::PeerName;
+use headgate_model::datagram::Address;
 use headgate_mqttsn_codec::Encapsulation;
-use std::fmt::Debug;
 use std::hash::{Hash, Hasher};
-
-/// An address of the transport: a socket's, or `()` on a line with one peer.
-pub trait Address: Copy + Eq + Hash + Debug {
-    /// As operators see it: without port, and the port.
-    fn presence(&self) -> (PeerName, u16);
-}
-
-impl Address for SocketAddr {
-    fn presence(&self) -> (PeerName, u16) {
-        (self.ip().into(), self.port())
-    }
-}
-
-impl Address for () {
-    fn presence(&self) -> (PeerName, u16) {
-        ("serial".into(), 0)
-    }
-}
 
 /// One place where a client can be.
 #[derive(Clone, Debug, PartialEq, Eq)]

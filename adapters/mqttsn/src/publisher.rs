@@ -4,10 +4,10 @@
 
 use crate::gateway::{Out, Slot, SnGateway};
 use crate::handshake::credentials;
-use crate::party::Address;
 use crate::settings::{Login, QosMinusOneSettings};
 use headgate_model::access::Wish;
 use headgate_model::bus::{Presence, Protocol};
+use headgate_model::datagram::Address;
 use headgate_model::{
     AccessDecision, Action, Answer, BusCommand, BusEvent, CloseReason, Identity, Instant, Message, Metric,
     Open, Question,

@@ -5,7 +5,9 @@
 
 use crate::client::{Purpose, State};
 use crate::gateway::{Out, SnGateway};
-use crate::party::{Address, Sender};
+use crate::outputs::Send;
+use crate::party::Sender;
+use headgate_model::datagram::Address;
 use headgate_model::{BusCommand, CloseReason, Instant, Metric, OpenWill};
 use headgate_mqttsn_codec::{Message, ReturnCode};
 use std::time::Duration;

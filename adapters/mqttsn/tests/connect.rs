@@ -4,6 +4,7 @@ mod bench;
 
 use bench::*;
 use bytes::Bytes;
+use headgate_model::DatagramServer;
 use headgate_model::access::AuthRefusal;
 use headgate_model::{AccessDecision, Action, CloseReason, Metric, Qos as BusQos};
 use headgate_mqttsn::SnCredentials;

@@ -5,8 +5,11 @@ mod bench;
 use bench::*;
 use bytes::Bytes;
 use headgate_model::access::AuthRefusal;
-use headgate_model::{AccessDecision, Action, Answer, CloseReason, Instant, Metric, Qos as BusQos, Question};
-use headgate_mqttsn::{Destination, PredefinedTopic, SnGateway, SnOutputs, SnSettings};
+use headgate_model::{
+    AccessDecision, Action, Answer, Asked, CloseReason, DatagramServer, Destination, Instant, Metric,
+    Qos as BusQos, Question,
+};
+use headgate_mqttsn::{PredefinedTopic, SnGateway, SnOutputs, SnSettings};
 use headgate_mqttsn_codec::serial::LengthFramer;
 use headgate_mqttsn_codec::{GwInfo, Message, Publish, Qos, ReturnCode, TopicRef};
 use std::time::Duration;
@@ -326,7 +329,7 @@ fn a_serial_line_is_a_transport() {
     }
     let sent = out.take_datagrams();
     assert_eq!((sent.len(), sent[0].0), (1, Destination::To(())));
-    let (key, question) = out.questions.pop().expect("CONNECT asks");
+    let Asked { key, question, .. } = out.questions.pop().expect("CONNECT asks");
     assert!(matches!(question, Question::Authenticate(_)));
     gateway.handle_answer(
         key,

@@ -1,11 +1,13 @@
 //! The tokio shell: listeners, links and the loop that drives an endpoint.
 //!
-//! What accepts connections is in [`listener`], what it hands over in [`connection`] and [`transport`].
+//! What accepts connections is in [`listener`], what it hands over in [`connection`] and [`transport`]; protocols without connections are driven by [`datagram`],
+//! over [`udp`].
 //! Nothing of this knows a protocol above the byte transport.
 
 pub mod access;
 mod buffers;
 pub mod connection;
+pub mod datagram;
 pub mod drive;
 mod handshake;
 pub mod limit;
@@ -19,12 +21,14 @@ pub mod stats;
 mod stream;
 pub mod tls;
 pub mod transport;
+pub mod udp;
 #[cfg(unix)]
 mod unix;
 pub mod websocket;
 
 pub use access::{AccessService, AccessSession};
 pub use connection::{Connection, ConnectionInfo, ConnectionPermit, PeerAddr};
+pub use datagram::{DatagramOffice, DatagramStats};
 pub use drive::{Workplace, drive};
 pub use limit::ConnectionLimit;
 pub use listener::{ListenError, Listener};
@@ -33,3 +37,4 @@ pub use settings::{ListenerKind, ListenerSettings};
 pub use stages::Stages;
 pub use stats::{ListenerStats, RefuseReason};
 pub use transport::{Progress, Transport};
+pub use udp::{UdpAddress, UdpLink};

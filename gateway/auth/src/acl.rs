@@ -128,6 +128,10 @@ impl AccessPolicy for ClientPolicy {
             .find(|rule| rule.topics.iter().any(|topic| topic.covers(wish.topic)))
             .map_or(AccessDecision::Deny(self.nomatch), |rule| rule.decision)
     }
+
+    fn may_ask(&self) -> bool {
+        false
+    }
 }
 
 impl Pattern {

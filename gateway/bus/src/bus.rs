@@ -33,14 +33,14 @@ pub struct BusOutputs {
 /// Something operators watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// A client is connected.
+    /// A client is connected. One that sleeps was all the time: it is not told when it wakes.
     Connected {
         /// Who.
         client: ClientId,
         /// The rest of what is known.
         presence: Arc<Presence>,
     },
-    /// A client is no longer connected.
+    /// A client is no longer connected. Not told when it falls asleep, but when it is lost then: as soon as its will is due, or its session ends.
     Disconnected {
         /// Who.
         client: ClientId,

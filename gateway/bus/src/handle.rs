@@ -1,8 +1,12 @@
 //! How the bus is driven: connection tasks call it in place, under one short lock, with all commands of a wake-up at once.
 //!
 //! Three parties take the lock: tasks that submit commands, a thread that does what is due, and a thread that commits the open batch to the
-//! store when it is due, reads for the bus what it asks for, and reports. Encoding, system calls and the disk are outside. Events go to a mailbox per endpoint, whose task is woken after the
-//! lock is released. docs/ARCHITECTURE.md has the measurement by which this was chosen over one thread that owns the bus.
+//! store when it is due, reads for the bus what it asks for, and reports. Encoding, system calls and the disk are outside. Events go to a mailbox per endpoint, or
+//! to one for a whole [`Group`] of them, whose task is woken after the lock is released. docs/ARCHITECTURE.md has the measurement by which this was chosen over one thread that owns the bus.
+
+mod group;
+
+pub use group::Group;
 
 use crate::bus::{Bus, BusOutputs, Notice};
 use crate::clients::make_room;
@@ -121,6 +125,8 @@ struct Core {
     mailboxes: Vec<Option<Arc<Mailbox>>>,
     free: Vec<u32>,
     generation: u64,
+    /// Endpoints that share a mailbox.
+    groups: group::Groups,
     /// Whose tasks are to be woken.
     woken: Vec<Waker>,
     /// When which endpoint wants to be woken. One that left, or set another alarm since, is woken for nothing.
@@ -139,6 +145,20 @@ struct Waiting {
     waker: Option<Waker>,
     /// The alarm rang, and the endpoint has not heard it yet.
     rang: bool,
+}
+
+impl Waiting {
+    /// Ready when the alarm rang; else `cx` is woken with whatever comes.
+    fn poll_alarm(&mut self, cx: &Context<'_>) -> Poll<Call> {
+        if std::mem::take(&mut self.rang) {
+            return Poll::Ready(Call::Alarm);
+        }
+        let known = self.waker.as_ref();
+        if known.is_none_or(|waker| !waker.will_wake(cx.waker())) {
+            self.waker = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
 }
 
 /// Why an endpoint was woken.
@@ -177,6 +197,7 @@ impl Hub {
                 mailboxes: Vec::new(),
                 free: Vec::new(),
                 generation: 0,
+                groups: group::Groups::default(),
                 woken: Vec::new(),
                 alarms: BinaryHeap::new(),
             }),
@@ -305,11 +326,15 @@ impl Hub {
 
     /// One turn of the bus: the lock is held for `f` and for sorting what it wrote down, no longer.
     fn turn<T>(&self, f: impl FnOnce(&mut Bus, Instant, &mut BusOutputs) -> T) -> T {
+        self.turn_of_core(|core, now| f(&mut core.bus, now, &mut core.out))
+    }
+
+    fn turn_of_core<T>(&self, f: impl FnOnce(&mut Core, Instant) -> T) -> T {
         let mut guard = self.0.core.lock();
         let core = &mut *guard;
         // Time is read under the lock, so that the bus never sees it run backwards.
         let now = self.0.clock.now();
-        let result = f(&mut core.bus, now, &mut core.out);
+        let result = f(core, now);
         let mut woken = std::mem::take(&mut core.woken);
         core.sort_events(&mut woken, &self.0.spare);
         let notices = std::mem::take(&mut core.out.notices);
@@ -610,6 +635,10 @@ impl Core {
     /// Puts the events into their mailboxes and collects whom to wake.
     fn sort_events(&mut self, woken: &mut Vec<Waker>, spare: &Mutex<Vec<Events>>) {
         for (to, event) in self.out.events.drain(..) {
+            if group::is_member(to) {
+                self.groups.deliver(to, event, woken);
+                continue;
+            }
             let Some(mailbox) = mailbox(&self.mailboxes, to.0) else {
                 continue;
             };
@@ -665,17 +694,7 @@ impl Port {
         if waiting.events.as_ref().is_some_and(|events| !events.is_empty()) {
             return Poll::Ready(Call::Events);
         }
-        if std::mem::take(&mut waiting.rang) {
-            return Poll::Ready(Call::Alarm);
-        }
-        if waiting
-            .waker
-            .as_ref()
-            .is_none_or(|waker| !waker.will_wake(cx.waker()))
-        {
-            waiting.waker = Some(cx.waker().clone());
-        }
-        Poll::Pending
+        waiting.poll_alarm(cx)
     }
 
     /// Lets [`Port::poll_call`] be ready from then on, once. An alarm cannot be taken back.

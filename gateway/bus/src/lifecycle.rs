@@ -121,6 +121,8 @@ impl Bus {
         session.presence = Arc::clone(&open.presence);
         session.receive_maximum = open.receive_maximum.clamp(1, max_inflight);
         session.credit = open.credit;
+        session.asleep = false;
+        let wakes = session.awake;
         if !session.awake && (session.durable || session.will.is_some() || session.recorded) {
             session.recorded = true;
             let op = StoreOp::PutSession(session.id, Box::new(session.record(epoch)));
@@ -128,10 +130,12 @@ impl Bus {
         }
         self.endpoints.insert(slot, &self.sessions);
         self.auto_subscribe(slot);
-        out.notices.push(Notice::Connected {
-            client: open.client_id,
-            presence: open.presence,
-        });
+        if !wakes {
+            out.notices.push(Notice::Connected {
+                client: open.client_id,
+                presence: open.presence,
+            });
+        }
         // CONNACK of a session that shall last promises that it does.
         let needs = if self.session(slot).durable {
             self.disk_if_more_than(written)
@@ -258,11 +262,10 @@ impl Bus {
         if let Some(expiry) = expiry {
             session.expiry = expiry;
         }
-        out.notices.push(Notice::Disconnected {
-            client: session.client.clone(),
-            presence: Arc::clone(&session.presence),
-            reason,
-        });
+        session.asleep = matches!(reason, CloseReason::Asleep(_));
+        if !session.asleep {
+            out.notices.push(session.disconnected(reason));
+        }
         session.tell_drained = false;
         session.awake = false;
         if reason == CloseReason::Shutdown {
@@ -372,6 +375,9 @@ impl Bus {
             return;
         };
         if session.id == id && session.ends_at.is_some_and(|at| at <= now) {
+            if session.asleep {
+                out.notices.push(session.disconnected(CloseReason::KeepAlive));
+            }
             self.counters.expired_sessions += 1;
             self.end_session(slot, now, out);
         }
@@ -386,6 +392,9 @@ impl Bus {
             return;
         }
         session.will_due = None;
+        if std::mem::take(&mut session.asleep) {
+            out.notices.push(session.disconnected(CloseReason::KeepAlive));
+        }
         let Some(will) = session.will.take() else { return };
         let op = StoreOp::PutSession(session.id, Box::new(session.record(epoch)));
         self.pending.push(op);

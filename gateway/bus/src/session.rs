@@ -1,6 +1,6 @@
 //! A session: what the bus knows of one client, connected or not. MQTT 5 §4.1.
 
-use crate::bus::Answers;
+use crate::bus::{Answers, Notice};
 use crate::index::GroupId;
 use crate::lanes::Lanes;
 use crate::pending::EntryRef;
@@ -9,8 +9,8 @@ use bytes::Bytes;
 use headgate_model::bus::{NEVER, Presence};
 use headgate_model::store::{SessionRecord, StoredWill};
 use headgate_model::{
-    ClientId, Delivery, DeliveryId, EndpointId, Instant, Message, Qos, SessionId, Share, Subscription,
-    SubscriptionIds, SubscriptionOptions, TopicFilter, WallTime, Will,
+    ClientId, CloseReason, Delivery, DeliveryId, EndpointId, Instant, Message, Qos, SessionId, Share,
+    Subscription, SubscriptionIds, SubscriptionOptions, TopicFilter, WallTime, Will,
 };
 use std::collections::{BTreeSet, VecDeque};
 use std::num::NonZeroU16;
@@ -236,6 +236,8 @@ pub struct Session {
     pub tell_drained: bool,
     /// A client that sleeps is awake, and the store knows nothing of it: it learns it when something is handed over.
     pub awake: bool,
+    /// Its client sleeps, and operators see it as connected.
+    pub asleep: bool,
     /// The last batch whose commit it is listed for, to go on sending.
     pub listed_for: u64,
 }
@@ -276,6 +278,7 @@ impl Session {
             scan_listed: false,
             tell_drained: false,
             awake: false,
+            asleep: false,
             listed_for: 0,
         }
     }
@@ -485,6 +488,15 @@ impl Session {
             .chain(&self.inflight)
             .filter(|q| q.id().is_some() && q.sent);
         sent.map(|q| q.seq + 1).max().unwrap_or(0).max(self.unsent_from)
+    }
+
+    /// What operators hear when its client has left.
+    pub fn disconnected(&self, reason: CloseReason) -> Notice {
+        Notice::Disconnected {
+            client: self.client.clone(),
+            presence: Arc::clone(&self.presence),
+            reason,
+        }
     }
 
     /// Its client sleeps from now on and may be silent so long. A will keeps the time, for a client that is not known to anybody else when it comes

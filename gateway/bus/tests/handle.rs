@@ -2,13 +2,13 @@
 
 #![cfg(feature = "handle")]
 
-use headgate_bus::handle::{Clock, Hub, Port};
+use headgate_bus::handle::{Call, Clock, Group, Hub, Port};
 use headgate_bus::{Bus, BusSettings};
 use headgate_model::bus::{NEVER, Outcome, Presence, Refusal};
 use headgate_model::store::{FetchLimit, Fetched};
 use headgate_model::{
-    AckToken, BusCommand, BusEvent, Message, MountPoint, Open, Qos, SessionId, Store, StoreError, StoreImage,
-    StoreOp, Subscription, SubscriptionOptions, Topic,
+    AckToken, BusCommand, BusEvent, ClientKey, CloseReason, Message, MountPoint, Open, Qos, SessionId, Store,
+    StoreError, StoreImage, StoreOp, Subscription, SubscriptionOptions, Topic,
 };
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -322,5 +322,163 @@ async fn notices_may_call_back() {
     let port = hub.attach();
     port.submit(&mut vec![open("c", Duration::ZERO)]);
     assert_eq!(*seen.lock().unwrap(), [(1, 1)]);
+    hub.stop();
+}
+
+fn key(index: u32, generation: u32) -> ClientKey {
+    ClientKey { index, generation }
+}
+
+fn close(reason: CloseReason) -> BusCommand {
+    let expiry = None;
+    BusCommand::Close { reason, expiry }
+}
+
+/// Waits for the next event of a group. A hang is a failure, as in [`next`].
+async fn next_of(group: &Group, events: &mut VecDeque<(ClientKey, BusEvent)>) -> (ClientKey, BusEvent) {
+    let wait = async {
+        while events.is_empty() {
+            poll_fn(|cx| group.poll_call(cx)).await;
+            group.take_events(events);
+        }
+        events.pop_front().expect("just looked at")
+    };
+    tokio::time::timeout(Duration::from_secs(30), wait)
+        .await
+        .expect("an event comes")
+}
+
+#[tokio::test]
+async fn a_group_has_one_mailbox_for_all_its_endpoints() {
+    let hub = hub(Gate::default());
+    let mut group = hub.group();
+    let (a, b) = (key(7, 3), key(0, 0));
+    group.submit(&mut vec![
+        (a, open("a", Duration::ZERO)),
+        (b, open("b", Duration::ZERO)),
+        (b, subscribe("t/#")),
+        (a, publish("t/1", Qos::AtLeastOnce)),
+    ]);
+    let mut events = VecDeque::new();
+    let mut seen = Vec::new();
+    for _ in 0..5 {
+        seen.push(next_of(&group, &mut events).await);
+    }
+    let of = |who: ClientKey| -> Vec<&BusEvent> {
+        let events = seen.iter().filter(|(key, _)| *key == who);
+        events.map(|(_, event)| event).collect()
+    };
+    assert!(
+        matches!(
+            of(a)[..],
+            [
+                BusEvent::Opened { .. },
+                BusEvent::Accepted(AckToken(7), Outcome::Matched)
+            ]
+        ),
+        "{seen:?}"
+    );
+    assert!(
+        matches!(
+            of(b)[..],
+            [
+                BusEvent::Opened { .. },
+                BusEvent::Subscribed { .. },
+                BusEvent::Delivery(_)
+            ]
+        ),
+        "{seen:?}"
+    );
+    hub.stop();
+}
+
+/// What the bus had to say to an endpoint that left is not heard by the next one of its place, nor are the commands of one taken for the other's.
+#[tokio::test]
+async fn a_place_in_a_group_that_is_used_again_is_another_endpoint() {
+    let hub = hub(Gate::default());
+    let mut group = hub.group();
+    let (old, new) = (key(0, 0), key(0, 1));
+    group.submit(&mut vec![
+        (old, open("old", Duration::ZERO)),
+        (old, subscribe("t")),
+        (old, publish("t", Qos::AtLeastOnce)),
+    ]);
+    group.submit(&mut vec![
+        (old, close(CloseReason::Normal)),
+        (old, publish("t", Qos::AtLeastOnce)),
+        (new, open("new", Duration::ZERO)),
+        (old, close(CloseReason::Normal)),
+    ]);
+    let mut events = VecDeque::new();
+    group.take_events(&mut events);
+    assert!(
+        matches!(events.make_contiguous(), [(to, BusEvent::Opened { present: false, .. })] if *to == new),
+        "{events:?}"
+    );
+    assert_eq!(hub.stats().clients, 1);
+    hub.stop();
+}
+
+/// Without an Open there is no endpoint, and whoever is not there is not answered.
+#[tokio::test]
+async fn commands_of_nobody_are_ignored() {
+    let hub = hub(Gate::default());
+    let mut group = hub.group();
+    group.submit(&mut vec![
+        (key(5, 0), publish("t", Qos::AtLeastOnce)),
+        (key(5, 0), close(CloseReason::Normal)),
+    ]);
+    let mut events = VecDeque::new();
+    group.take_events(&mut events);
+    assert_eq!(events, []);
+    hub.stop();
+}
+
+/// A second Open of a place: the server has forgotten who was there.
+#[tokio::test]
+async fn who_is_forgotten_is_lost() {
+    let hub = hub(Gate::default());
+    let mut group = hub.group();
+    group.submit(&mut vec![
+        (key(0, 0), open("a", Duration::ZERO)),
+        (key(0, 1), open("b", Duration::ZERO)),
+    ]);
+    assert_eq!((hub.stats().clients, hub.stats().sessions), (1, 1));
+    hub.stop();
+}
+
+/// More than go into one turn.
+#[tokio::test]
+async fn a_dropped_group_is_lost_with_all_its_clients() {
+    let hub = hub(Gate::default());
+    let mut group = hub.group();
+    let clients = (0..1_000).map(|n| (key(n, 0), open(&format!("c{n}"), Duration::ZERO)));
+    group.submit(&mut clients.collect());
+    assert_eq!(hub.stats().clients, 1_000);
+    drop(group);
+    assert_eq!((hub.stats().clients, hub.stats().sessions), (0, 0));
+    let mut next = hub.group();
+    next.submit(&mut vec![(key(0, 0), publish("t", Qos::AtLeastOnce))]);
+    let mut events = VecDeque::new();
+    next.take_events(&mut events);
+    assert_eq!(events, [], "its places are free, its numbers are not");
+    hub.stop();
+}
+
+#[tokio::test]
+async fn a_group_is_woken_by_its_alarm_and_to_say_goodbye() {
+    let hub = hub(Gate::default());
+    let group = hub.group();
+    group.wake_at(hub.clock().now() + Duration::from_millis(1));
+    let call = tokio::time::timeout(Duration::from_secs(30), poll_fn(|cx| group.poll_call(cx)));
+    assert_eq!(call.await.expect("it rings"), Call::Alarm);
+    let goodbye = poll_fn(|cx| match group.poll_call(cx) {
+        Poll::Pending if hub.says_goodbye() => Poll::Ready(()),
+        other => other.map(|call| panic!("{call:?}")),
+    });
+    let waiting = tokio::join!(tokio::time::timeout(Duration::from_secs(30), goodbye), async {
+        hub.say_goodbye();
+    });
+    waiting.0.expect("it is woken");
     hub.stop();
 }

@@ -91,6 +91,11 @@ pub enum AccessDecision {
 pub trait AccessPolicy: Send + Sync + fmt::Debug {
     /// Decides, or says [`AccessDecision::Ask`]. Called for every publish: must be quick and must not block.
     fn check(&self, wish: Wish<'_>) -> AccessDecision;
+
+    /// Whether it may ever say [`AccessDecision::Ask`]. Of clients whose policy never does, nothing has to be remembered for asking.
+    fn may_ask(&self) -> bool {
+        true
+    }
 }
 
 /// What a client shows of itself when it connects.

@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod bus;
+pub mod datagram;
 pub mod endpoint;
 pub mod message;
 pub mod metrics;
@@ -17,6 +18,7 @@ pub use access::{AccessDecision, AccessPolicy, AccessRequest, Action, Answer, Id
 pub use bus::{
     AckToken, BusCommand, BusEvent, CloseReason, EndpointId, Open, OpenWill, Settlement, WillChange,
 };
+pub use datagram::{Asked, ClientKey, DatagramOutputs, DatagramServer, Destination};
 pub use endpoint::{Endpoint, Input, Outputs, Wire};
 pub use message::{Delivery, DeliveryId, Message, Properties, Qos, SessionId, SubscriptionIds, Will};
 pub use metrics::{Counts, Metric};

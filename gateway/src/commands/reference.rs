@@ -1,7 +1,9 @@
 //! The reference of all settings, made from the schema, so that it cannot be wrong: `docs/configuration.md`.
 
 use crate::config::Config;
+use crate::mqttsn::MqttSnSettings;
 use headgate_shell::ListenerSettings;
+use serde::Serialize;
 use serde_json::{Map, Value};
 use std::collections::VecDeque;
 use std::fmt::Write;
@@ -82,10 +84,10 @@ impl Section {
                 });
                 ("section".to_owned(), String::new())
             } else if let Some(item) = item.filter(|item| item.get("properties").is_some()) {
-                let defaults = if key == "listeners" {
-                    listener_defaults()
-                } else {
-                    Value::Object(Map::new())
+                let defaults = match key.as_str() {
+                    "listeners" => defaults_of(&ListenerSettings::default()),
+                    "mqttsn" => defaults_of(&MqttSnSettings::default()),
+                    _ => Value::Object(Map::new()),
                 };
                 sections.push_back(Self {
                     path,
@@ -106,8 +108,8 @@ impl Section {
     }
 }
 
-fn listener_defaults() -> Value {
-    serde_json::to_value(ListenerSettings::default()).expect("settings are plain data")
+fn defaults_of(settings: &impl Serialize) -> Value {
+    serde_json::to_value(settings).expect("settings are plain data")
 }
 
 /// Follows `$ref`, and looks through what schemars wraps around optional values.

@@ -5,12 +5,14 @@
 mod daemon;
 mod peer;
 mod pki;
+mod sn;
 mod tools;
 
 pub use daemon::{Daemon, Setup, Transport, headgate};
 pub use peer::Peer;
 use pki::Certificates;
-pub use tools::{Job, Listening, Message, Tool, Will, lossless};
+pub use sn::{SnPeer, own_address};
+pub use tools::{Job, Listening, Message, Tool, Will, lossless, mqttsn12};
 
 use std::time::{Duration, Instant};
 

@@ -5,6 +5,7 @@ use super::{Daemon, HANG, Transport, headgate};
 use headgate_mqtt_codec::Version;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -132,12 +133,7 @@ impl Tool {
     /// # Panics
     /// If the tool fails.
     pub fn listen(self, daemon: &Daemon<'_>, job: &Job, filters: &[&str]) -> Listening {
-        let topic = format!("{READY}{}", job.id);
-        let ready = Message {
-            retain: true,
-            ..Message::new(&topic, 1, "ready")
-        };
-        Self::Headgate.publish(daemon, &Job::new(Transport::Tcp, Version::V5), &[ready]);
+        let topic = mark_ready(daemon, &job.id);
         // Last: by then the others are subscribed.
         let filters = [filters, &[&topic]].concat();
         let mut listening = Listening::start(match self {
@@ -197,6 +193,56 @@ impl Tool {
         command.arg(job.to_string());
         command
     }
+}
+
+/// Runs mqtt-sn-12, an MQTT-SN client that is not ours: it publishes the messages and leaves, or listens for ever at QoS 1.
+///
+/// # Panics
+/// If it fails to publish.
+pub fn mqttsn12(
+    daemon: &Daemon<'_>,
+    gateway: SocketAddr,
+    id: &str,
+    will: Option<&Will>,
+    filters: &[&str],
+    messages: &[Message],
+) -> Option<Listening> {
+    // Last: by then the others are subscribed.
+    let ready = (!filters.is_empty()).then(|| mark_ready(daemon, id));
+    let filters: Vec<&str> = filters.iter().copied().chain(ready.as_deref()).collect();
+    let mut command = Command::new(clients().join("venv/bin/python"));
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/mqttsn_client.py"));
+    let job = json!({
+        "host": gateway.ip(),
+        "port": gateway.port(),
+        "id": id,
+        "clean": true,
+        // Shorter than any of its waits, so that it is lost soon after it is killed.
+        "keep_alive": 1,
+        "sleep": 0,
+        "will": will.map(Message::json),
+        "filters": filters,
+        "messages": messages.iter().map(Message::json).collect::<Vec<_>>(),
+    });
+    command.arg(job.to_string());
+    if filters.is_empty() {
+        succeed(command);
+        return None;
+    }
+    let mut listening = Listening::start(command);
+    listening.wait_until_ready();
+    Some(listening)
+}
+
+/// Whoever subscribes to this as well hears a first message, by which we know that it has subscribed.
+fn mark_ready(daemon: &Daemon<'_>, id: &str) -> String {
+    let topic = format!("{READY}{id}");
+    let ready = Message {
+        retain: true,
+        ..Message::new(&topic, 1, "ready")
+    };
+    Tool::Headgate.publish(daemon, &Job::new(Transport::Tcp, Version::V5), &[ready]);
+    topic
 }
 
 fn mosquitto(program: &str, daemon: &Daemon<'_>, job: &Job) -> Command {

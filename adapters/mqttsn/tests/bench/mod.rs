@@ -8,11 +8,11 @@ use bytes::{Bytes, BytesMut};
 use headgate_bus::{Bus, BusOutputs, BusSettings};
 use headgate_model::access::{AuthRefusal, Credentials, Wish};
 use headgate_model::{
-    AccessDecision, AccessPolicy, Action, Answer, BusCommand, BusEvent, CloseReason, EndpointId, Identity,
-    Instant, Message as BusMessage, Metric, MountPoint, Open, Qos as BusQos, Question, Settlement, Store,
-    Subscription, SubscriptionOptions, Topic, WallTime,
+    AccessDecision, AccessPolicy, Action, Answer, Asked, BusCommand, BusEvent, ClientKey, CloseReason,
+    DatagramServer, Destination, EndpointId, Identity, Instant, Message as BusMessage, Metric, MountPoint,
+    Open, Qos as BusQos, Question, Settlement, Store, Subscription, SubscriptionOptions, Topic, WallTime,
 };
-use headgate_mqttsn::{ClientKey, Destination, SnGateway, SnOutputs, SnSettings};
+use headgate_mqttsn::{SnGateway, SnOutputs, SnSettings};
 use headgate_mqttsn_codec::{
     Connect, Encapsulation, Message, Publish, Qos, RegAck, Register, ReturnCode, SubAck, Subscribe,
     TopicName, TopicRef, WillTopic, decode, encode, encode_wrapped, unwrap_datagram,
@@ -390,7 +390,7 @@ impl Bench {
             self.out
                 .counts
                 .drain(|metric, n| *counts.entry(metric.name()).or_default() += n);
-            for (key, question) in std::mem::take(&mut self.out.questions) {
+            for Asked { key, question, .. } in std::mem::take(&mut self.out.questions) {
                 busy = true;
                 if let Question::Authenticate(credentials) = &question {
                     self.credentials.push((**credentials).clone());

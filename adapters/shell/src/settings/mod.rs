@@ -2,6 +2,7 @@
 
 mod address;
 mod tls;
+mod udp;
 mod websocket;
 
 use std::time::Duration;
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use address::{AddressRule, AddressRules, Network, ParseRuleError};
 pub use tls::{TlsSettings, TlsVersion, VirtualHost};
+pub use udp::{DEFAULT_RECEIVE_BUFFER, MulticastSettings, UdpSettings};
 pub use websocket::WebSocketSettings;
 
 /// One listener.

@@ -1,0 +1,405 @@
+//! The loop that drives all clients of one socket or line: datagrams in, datagrams out, and everything that waits on the world in between.
+//!
+//! One task for a socket, and one place on the bus for all its clients. A wake-up hands over the datagrams that are there, submits what follows to the bus in one
+//! turn, takes the events that are there, and sends all that follows with few calls. A protocol rule that creeps in here has lost its test.
+//!
+//! Always true: nothing is due before what was sent in time is read; while the store is behind, or the peers do not take what is sent, datagrams are left in the
+//! system, whose room for them has a bound.
+
+use crate::access::{AccessService, AccessSession, Answering};
+use crate::connection::ConnectionInfo;
+use crate::metrics::Metrics;
+use bytes::Bytes;
+use headgate_bus::handle::{Call, Group, Hub};
+use headgate_model::datagram::Address;
+use headgate_model::{
+    Answer, Asked, BusEvent, ClientKey, DatagramOutputs, DatagramServer, Destination, Instant, Metric,
+    Question,
+};
+use parking_lot::Mutex;
+use std::collections::{HashMap, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::Sleep;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+/// Unsent bytes from which on nothing more is taken from the peers or the bus.
+const HIGH_WATER: usize = 256 << 10;
+/// Turns before everybody else who is ready has one.
+const TURNS: usize = 16;
+/// Events handled before what follows from them is sent.
+const EVENTS_AT_ONCE: usize = 256;
+/// How long our last words may take to be sent.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// A socket or line: what moves the datagrams.
+pub trait DatagramLink: Unpin + Send + 'static {
+    /// Where its peers are.
+    type Address: Address + Unpin + Send + 'static;
+
+    /// Hands some of the datagrams that are there to `sink`. If there are none, `cx` is woken when there are.
+    fn poll_receive(&mut self, cx: &mut Context<'_>, sink: &mut dyn FnMut(Self::Address, Bytes)) -> Poll<()>;
+
+    /// Queues a datagram.
+    fn send(&mut self, to: Destination<Self::Address>, bytes: &[u8]);
+
+    /// Bytes in the queue.
+    fn unsent(&self) -> usize;
+
+    /// Ready when the queue is empty.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// What is known of a peer; of `None`, who has no connection.
+    fn info(&self, at: Option<Self::Address>) -> ConnectionInfo;
+
+    /// What it counts.
+    fn stats(&self) -> &Arc<DatagramStats>;
+
+    /// Its name, and where it is.
+    fn describe(&self) -> (&str, String);
+}
+
+/// The counters of one socket or line, and how many clients there are.
+#[derive(Debug)]
+pub struct DatagramStats {
+    names: &'static [&'static str],
+    counts: Box<[AtomicU64]>,
+    gauges: Mutex<Vec<(&'static str, usize)>>,
+}
+
+impl DatagramStats {
+    pub(crate) fn new(names: &'static [&'static str]) -> Self {
+        Self {
+            names,
+            counts: names.iter().map(|_| AtomicU64::new(0)).collect(),
+            gauges: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn add(&self, counter: usize, n: u64) {
+        self.counts[counter].fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set(&self, counter: usize, n: u64) {
+        self.counts[counter].store(n, Ordering::Relaxed);
+    }
+
+    /// One of the counters by its name; `None` if there is none.
+    pub fn get(&self, name: &str) -> Option<u64> {
+        let index = self.names.iter().position(|known| *known == name)?;
+        Some(self.counts[index].load(Ordering::Relaxed))
+    }
+
+    /// Tells all counters, and the gauges.
+    pub fn each(&self, mut tell: impl FnMut(&'static str, u64)) {
+        for (name, count) in self.names.iter().zip(&self.counts) {
+            tell(name, count.load(Ordering::Relaxed));
+        }
+        for (name, gauge) in self.gauges.lock().iter() {
+            tell(name, *gauge as u64);
+        }
+    }
+}
+
+/// What all sockets share.
+#[derive(Clone)]
+pub struct DatagramOffice {
+    /// The bus.
+    pub hub: Hub,
+    /// Where what is counted is added up.
+    pub metrics: Arc<Metrics>,
+    /// Knows who may connect.
+    pub access: Arc<dyn AccessService>,
+    /// Counts the sockets that are open: who stops the gateway waits for them.
+    pub open: TaskTracker,
+}
+
+/// Serves all clients of a link until [`Hub::say_goodbye`].
+pub fn serve<S, L>(server: S, link: L, office: &DatagramOffice) -> impl Future<Output = ()> + Send + 'static
+where
+    S: DatagramServer<Address = L::Address> + Unpin + Send + 'static,
+    L: DatagramLink,
+{
+    let (name, address) = link.describe();
+    tracing::info!(listener = %name, %address, "listening");
+    Serving {
+        server,
+        link,
+        group: office.hub.group(),
+        conversations: Conversations {
+            access: Arc::clone(&office.access),
+            idle: HashMap::new(),
+            answering: JoinSet::new(),
+        },
+        metrics: Arc::clone(&office.metrics),
+        out: DatagramOutputs::default(),
+        events: VecDeque::new(),
+        alarm: None,
+        farewell: None,
+        _open: office.open.token(),
+    }
+}
+
+struct Serving<S, L: DatagramLink> {
+    server: S,
+    link: L,
+    group: Group,
+    conversations: Conversations,
+    metrics: Arc<Metrics>,
+    out: DatagramOutputs<L::Address>,
+    events: VecDeque<(ClientKey, BusEvent)>,
+    /// When the alarm rings that was set last, if it has not.
+    alarm: Option<Instant>,
+    /// The gateway stops: so long our last words may take.
+    farewell: Option<Pin<Box<Sleep>>>,
+    /// Counts the socket until it is closed.
+    _open: TaskTrackerToken,
+}
+
+/// What the access service is asked, and by whom.
+struct Conversations {
+    access: Arc<dyn AccessService>,
+    /// Conversations that may go on, by the index of a client's key: those of clients whose rules may have to be asked for again.
+    idle: HashMap<u32, Box<dyn AccessSession>>,
+    answering: JoinSet<(ClientKey, Box<dyn AccessSession>, Answer)>,
+}
+
+impl Conversations {
+    /// Asks. The answer, if it is known at once.
+    fn ask(
+        &mut self,
+        key: ClientKey,
+        question: Question,
+        info: impl FnOnce() -> ConnectionInfo,
+        cx: &mut Context<'_>,
+    ) -> Option<Answer> {
+        // Another client may have had the place before.
+        let known = self.idle.remove(&key.index);
+        let begins = matches!(question, Question::Authenticate(_));
+        let session = known
+            .filter(|_| !begins)
+            .unwrap_or_else(|| self.access.session(&info()));
+        let mut answering: Answering = session.answer(question);
+        match answering.as_mut().poll(cx) {
+            Poll::Ready((session, answer)) => {
+                self.keep(key, session, &answer);
+                Some(answer)
+            }
+            Poll::Pending => {
+                self.answering.spawn(async move {
+                    let (session, answer) = answering.await;
+                    (key, session, answer)
+                });
+                None
+            }
+        }
+    }
+
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Option<(ClientKey, Answer)>> {
+        while let Some(joined) = ready!(self.answering.poll_join_next(cx)) {
+            match joined {
+                Ok((key, session, answer)) => {
+                    self.keep(key, session, &answer);
+                    return Poll::Ready(Some((key, answer)));
+                }
+                // Who waits for it gives up in time.
+                Err(error) => tracing::error!(%error, "a question to the access service has no answer"),
+            }
+        }
+        Poll::Ready(None)
+    }
+
+    fn keep(&mut self, key: ClientKey, session: Box<dyn AccessSession>, answer: &Answer) {
+        let goes_on = match answer {
+            Answer::Allowed { identity, .. } => identity.policy.may_ask(),
+            Answer::Refused(_) => false,
+            Answer::Challenge(_) | Answer::Authorized(_) => true,
+        };
+        if goes_on {
+            self.idle.insert(key.index, session);
+        }
+    }
+}
+
+impl<S, L> Future for Serving<S, L>
+where
+    S: DatagramServer<Address = L::Address> + Unpin,
+    L: DatagramLink,
+{
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let serving = self.get_mut();
+        for turn in 1..=TURNS {
+            if serving.farewell.is_some() {
+                return serving.poll_farewell(cx);
+            }
+            if !serving.turn(turn == TURNS, cx) {
+                serving.finish();
+                return Poll::Pending;
+            }
+        }
+        serving.finish();
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl<S, L> Serving<S, L>
+where
+    S: DatagramServer<Address = L::Address> + Unpin,
+    L: DatagramLink,
+{
+    /// Does what can be done without waiting, but not all of it. False when there was nothing: then `cx` is woken when there is.
+    fn turn(&mut self, last: bool, cx: &mut Context<'_>) -> bool {
+        let now = self.group.hub().clock().now();
+        if self.group.hub().says_goodbye() {
+            self.server.shutdown(&mut self.out);
+            self.settle(now, cx);
+            self.farewell = Some(Box::pin(tokio::time::sleep(LINGER)));
+            return true;
+        }
+        // Whether it is ready or not, what is left wakes us when it can go.
+        let _ = self.link.poll_flush(cx);
+        let mut busy = self.take_answers(now, cx);
+        busy |= self.take_events(now, cx);
+        // While the store is behind, clients are left unread; their silence is then ours.
+        let caught_up = self.group.hub().is_caught_up();
+        let mut drained = false;
+        if caught_up && self.has_room() {
+            let received = self.take_datagrams(now, cx);
+            drained = !received;
+            busy |= received;
+        } else if !caught_up {
+            busy |= self.group.hub().poll_caught_up(cx).is_ready();
+        }
+        if caught_up && (drained || last) && self.is_due(now) {
+            self.server.handle_timeout(now, &mut self.out);
+            busy = true;
+        }
+        self.settle(now, cx);
+        busy
+    }
+
+    fn has_room(&self) -> bool {
+        self.link.unsent() < HIGH_WATER
+    }
+
+    fn take_answers(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
+        let mut busy = false;
+        while self.has_room()
+            && let Poll::Ready(Some((key, answer))) = self.conversations.poll_answer(cx)
+        {
+            self.server.handle_answer(key, answer, now, &mut self.out);
+            self.settle(now, cx);
+            busy = true;
+        }
+        busy
+    }
+
+    fn take_events(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
+        if self.events.is_empty() {
+            let mut called = self.group.poll_call(cx);
+            if called == Poll::Ready(Call::Alarm) {
+                self.alarm = None;
+                called = self.group.poll_call(cx);
+            }
+            if called.is_pending() {
+                return false;
+            }
+            self.group.take_events(&mut self.events);
+        }
+        let mut busy = false;
+        while self.has_room() && !self.events.is_empty() {
+            let count = self.events.len().min(EVENTS_AT_ONCE);
+            for (key, event) in self.events.drain(..count) {
+                self.server.handle_bus(key, event, now, &mut self.out);
+            }
+            self.settle(now, cx);
+            busy = true;
+        }
+        busy
+    }
+
+    fn take_datagrams(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
+        let Self {
+            server, link, out, ..
+        } = self;
+        let received = link.poll_receive(cx, &mut |from, datagram| {
+            let bytes = u32::try_from(datagram.len()).unwrap_or(u32::MAX);
+            out.counts.add_n(Metric::BytesReceived, bytes);
+            out.counts.add(Metric::PacketsReceived);
+            server.handle_datagram(from, datagram, now, out);
+        });
+        received.is_ready()
+    }
+
+    /// Lets everything that was written down happen: questions are asked, commands submitted, datagrams sent.
+    fn settle(&mut self, now: Instant, cx: &mut Context<'_>) {
+        while !self.out.questions.is_empty() {
+            for Asked { key, at, question } in std::mem::take(&mut self.out.questions) {
+                let link = &self.link;
+                if let Some(answer) = self.conversations.ask(key, question, || link.info(at), cx) {
+                    self.server.handle_answer(key, answer, now, &mut self.out);
+                }
+            }
+        }
+        self.group.submit(&mut self.out.bus);
+        let Self { link, out, .. } = self;
+        if out.datagrams() > 0 {
+            let (mut bytes, mut packets) = (0, 0);
+            out.drain_datagrams(|to, datagram| {
+                bytes += datagram.len();
+                packets += 1;
+                link.send(to, datagram);
+            });
+            out.counts
+                .add_n(Metric::BytesSent, u32::try_from(bytes).unwrap_or(u32::MAX));
+            out.counts.add_n(Metric::PacketsSent, packets);
+            let _ = link.poll_flush(cx);
+        }
+    }
+
+    /// Whether something is due. If not, the task will be woken: see [`crate::drive()`].
+    fn is_due(&mut self, now: Instant) -> bool {
+        let Some(at) = self.server.deadline() else {
+            return false;
+        };
+        if at <= now {
+            return true;
+        }
+        if self.alarm.is_none_or(|alarm| alarm > at) {
+            self.alarm = Some(at);
+            self.group.wake_at(at);
+        }
+        false
+    }
+
+    /// What everybody may see of the turns just done.
+    fn finish(&mut self) {
+        self.metrics.add(&mut self.out.counts);
+        let mut gauges = self.link.stats().gauges.lock();
+        gauges.clear();
+        self.server.gauges(&mut |name, n| gauges.push((name, n)));
+    }
+
+    fn poll_farewell(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let over = self
+            .farewell
+            .as_mut()
+            .is_none_or(|sleep| sleep.as_mut().poll(cx).is_ready());
+        if !over {
+            ready!(self.link.poll_flush(cx));
+        }
+        self.finish();
+        let (name, _) = self.link.describe();
+        tracing::info!(listener = %name, "listener stopped");
+        Poll::Ready(())
+    }
+}

@@ -1,0 +1,553 @@
+//! A UDP socket for many clients: datagrams in batches, answered from the address that they came to; multicast.
+//!
+//! Always true: whatever the system says of one datagram, the others go on; what is refused is counted.
+
+#[cfg(target_os = "linux")]
+mod mmsg;
+#[cfg(any(not(target_os = "linux"), test))]
+#[cfg_attr(target_os = "linux", allow(dead_code, reason = "tested here, used elsewhere"))]
+mod plain;
+
+#[cfg(target_os = "linux")]
+use mmsg as system;
+#[cfg(not(target_os = "linux"))]
+use plain as system;
+
+use crate::connection::{ConnectionInfo, PeerAddr};
+use crate::datagram::{DatagramLink, DatagramStats};
+use crate::listener::ListenError;
+use crate::settings::{AddressRules, MulticastSettings, UdpSettings};
+use crate::socket::{canonical, parse_address};
+use bytes::{Buf, Bytes, BytesMut};
+use headgate_model::Destination;
+use headgate_model::bus::PeerName;
+use headgate_model::datagram::Address;
+use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::net::UdpSocket;
+use tokio::time::Sleep;
+
+/// Addresses of ours that are told apart; from others the system chooses what we answer from.
+const MAX_LOCALS: usize = 256;
+/// How long the socket rests when the system cannot give us datagrams.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Where a client is, and which address of ours it speaks to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UdpAddress {
+    /// IPv4 is mapped.
+    ip: Ipv6Addr,
+    /// Of a link-local address.
+    scope: u32,
+    port: u16,
+    /// The number of our address; 0 for the one that the system chooses.
+    local: u16,
+}
+
+const _: () = assert!(size_of::<UdpAddress>() == 24, "there is one for each client");
+
+impl UdpAddress {
+    fn new(peer: SocketAddr, local: u16) -> Self {
+        let (ip, scope) = match peer {
+            SocketAddr::V4(v4) => (v4.ip().to_ipv6_mapped(), 0),
+            SocketAddr::V6(v6) => (*v6.ip(), v6.scope_id()),
+        };
+        Self {
+            ip,
+            scope,
+            port: peer.port(),
+            local,
+        }
+    }
+
+    /// Where the client is. Never IPv4-mapped IPv6.
+    pub fn peer(&self) -> SocketAddr {
+        canonical(SocketAddrV6::new(self.ip, self.port, 0, self.scope).into())
+    }
+}
+
+impl Address for UdpAddress {
+    fn presence(&self) -> (PeerName, u16) {
+        self.peer().presence()
+    }
+}
+
+/// Whose datagram it is.
+#[derive(Clone, Copy, Debug)]
+struct Origin {
+    peer: SocketAddr,
+    local: Option<Local>,
+}
+
+/// An address of ours that a datagram came to, and the interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Local {
+    ip: IpAddr,
+    interface: u32,
+}
+
+/// A datagram on its way out.
+#[derive(Clone, Copy, Debug)]
+struct Packet<'a> {
+    to: SocketAddr,
+    from: Option<IpAddr>,
+    /// 0 for the one that the system chooses.
+    interface: u32,
+    bytes: &'a [u8],
+}
+
+/// A bound socket.
+pub struct UdpLink {
+    name: Arc<str>,
+    mount_point: Option<Arc<str>>,
+    socket: UdpSocket,
+    address: SocketAddr,
+    access: AddressRules,
+    /// Where what is for everybody goes, and through which interface.
+    broadcast_to: Vec<(SocketAddr, u32)>,
+    inbox: system::Inbox,
+    outbox: Outbox,
+    /// Addresses of ours that clients speak to; the first has number 1.
+    locals: Vec<IpAddr>,
+    stats: Arc<DatagramStats>,
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+/// Datagrams that the system has not taken yet.
+#[derive(Default)]
+struct Outbox {
+    bytes: BytesMut,
+    queue: VecDeque<Queued>,
+}
+
+struct Queued {
+    to: SocketAddr,
+    from: Option<IpAddr>,
+    interface: u32,
+    len: usize,
+}
+
+/// What is counted, in the order of [`COUNTERS`].
+#[derive(Clone, Copy)]
+enum Counter {
+    Received,
+    Sent,
+    BytesReceived,
+    BytesSent,
+    Refused,
+    Unread,
+    Unsent,
+    Errors,
+}
+
+const COUNTERS: &[&str] = &[
+    "datagrams/received",
+    "datagrams/sent",
+    "bytes/received",
+    "bytes/sent",
+    "datagrams/refused",
+    "datagrams/unread",
+    "datagrams/unsent",
+    "errors",
+];
+
+impl UdpLink {
+    /// Binds the socket; datagrams wait in the system until it is served. Needs a tokio runtime around it.
+    pub fn bind(name: &str, mount_point: Option<&str>, settings: &UdpSettings) -> Result<Self, ListenError> {
+        let failed = |source| ListenError::Bind {
+            listener: name.to_owned(),
+            address: settings.bind.clone(),
+            source,
+        };
+        let (socket, broadcast_to) = open(settings).map_err(failed)?;
+        let room = socket.recv_buffer_size().map_err(failed)?;
+        if room < settings.receive_buffer_bytes {
+            tracing::info!(
+                listener = name,
+                wanted = settings.receive_buffer_bytes,
+                got = room,
+                "the system gives less room for datagrams that wait"
+            );
+        }
+        let socket = UdpSocket::from_std(socket.into()).map_err(failed)?;
+        Ok(Self {
+            name: name.into(),
+            mount_point: mount_point.map(Into::into),
+            address: socket.local_addr().map_err(failed)?,
+            socket,
+            access: settings.access.clone(),
+            broadcast_to,
+            inbox: system::Inbox::new(),
+            outbox: Outbox::default(),
+            locals: Vec::new(),
+            stats: Arc::new(DatagramStats::new(COUNTERS)),
+            pause: None,
+        })
+    }
+
+    /// The address with the real port.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What it counts; lives on when the socket is closed.
+    pub fn stats(&self) -> Arc<DatagramStats> {
+        Arc::clone(&self.stats)
+    }
+
+    fn count(&self, counter: Counter, n: usize) {
+        self.stats.add(counter as usize, n as u64);
+    }
+
+    /// The number of an address of ours, so that it has two bytes for each client. What came to a group or to all is answered from any.
+    fn number(&mut self, local: Option<Local>) -> u16 {
+        let Some(ip) = local.map(|local| local.ip) else {
+            return 0;
+        };
+        if !self.address.ip().is_unspecified() || ip.is_multicast() || is_broadcast(ip) {
+            return 0;
+        }
+        let known = self.locals.iter().position(|known| *known == ip);
+        let index = known.or_else(|| {
+            (self.locals.len() < MAX_LOCALS).then(|| {
+                self.locals.push(ip);
+                self.locals.len() - 1
+            })
+        });
+        index.map_or(0, |index| u16::try_from(index + 1).unwrap_or(0))
+    }
+
+    fn receive(&mut self, sink: &mut dyn FnMut(UdpAddress, Bytes)) -> io::Result<()> {
+        let got = self.inbox.receive(&self.socket)?;
+        let (mut received, mut refused, mut bytes_received) = (0, 0, 0);
+        for n in 0..got {
+            let Some((origin, _)) = self.inbox.get(n) else {
+                continue;
+            };
+            let peer = canonical(origin.peer);
+            if !self.access.allow(peer.ip()) {
+                refused += 1;
+                continue;
+            }
+            let local = self.number(origin.local);
+            let Some((_, bytes)) = self.inbox.get(n) else {
+                continue;
+            };
+            received += 1;
+            bytes_received += bytes.len();
+            // Messages live for long; the room is used again at once.
+            sink(UdpAddress::new(peer, local), Bytes::copy_from_slice(bytes));
+        }
+        self.count(Counter::Received, received);
+        self.count(Counter::BytesReceived, bytes_received);
+        self.count(Counter::Refused, refused);
+        if let Some(dropped) = self.inbox.dropped() {
+            self.stats.set(Counter::Unread as usize, dropped.into());
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, to: SocketAddr, from: Option<IpAddr>, interface: u32, bytes: &[u8]) {
+        self.outbox.bytes.extend_from_slice(bytes);
+        self.outbox.queue.push_back(Queued {
+            to,
+            from,
+            interface,
+            len: bytes.len(),
+        });
+    }
+}
+
+impl DatagramLink for UdpLink {
+    type Address = UdpAddress;
+
+    fn poll_receive(&mut self, cx: &mut Context<'_>, sink: &mut dyn FnMut(UdpAddress, Bytes)) -> Poll<()> {
+        if let Some(pause) = &mut self.pause {
+            ready!(pause.as_mut().poll(cx));
+            self.pause = None;
+        }
+        loop {
+            let ready = ready!(self.socket.poll_recv_ready(cx));
+            match ready.and_then(|()| self.receive(sink)) {
+                Ok(()) => return Poll::Ready(()),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                // Of a datagram of ours that somebody did not want.
+                Err(error) if is_of_a_peer(&error) => self.count(Counter::Errors, 1),
+                Err(error) => {
+                    self.count(Counter::Errors, 1);
+                    tracing::warn!(listener = %self.name, %error, "cannot receive datagrams for now");
+                    let pause = self.pause.insert(Box::pin(tokio::time::sleep(PAUSE)));
+                    ready!(pause.as_mut().poll(cx));
+                    self.pause = None;
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, to: Destination<UdpAddress>, bytes: &[u8]) {
+        match to {
+            Destination::To(address) => {
+                let from = address.local.checked_sub(1);
+                let from = from.map(|index| self.locals[usize::from(index)]);
+                self.push(address.peer(), from, 0, bytes);
+            }
+            Destination::Broadcast => {
+                for n in 0..self.broadcast_to.len() {
+                    let (to, interface) = self.broadcast_to[n];
+                    self.push(to, None, interface, bytes);
+                }
+            }
+        }
+    }
+
+    fn unsent(&self) -> usize {
+        self.outbox.bytes.len()
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let v6 = self.address.is_ipv6();
+        while !self.outbox.queue.is_empty() {
+            let sent = match ready!(self.socket.poll_send_ready(cx)) {
+                Ok(()) => system::send(&self.socket, v6, self.outbox.packets()),
+                Err(error) => Err(error),
+            };
+            match sent {
+                Ok(count) => {
+                    let bytes = self.outbox.drop_first(count);
+                    self.count(Counter::Sent, count);
+                    self.count(Counter::BytesSent, bytes);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // No way there, or too long for it: the peer will ask again, or not.
+                Err(error) => {
+                    let to = self.outbox.queue[0].to;
+                    tracing::debug!(listener = %self.name, %to, %error, "datagram not sent");
+                    self.outbox.drop_first(1);
+                    self.count(Counter::Unsent, 1);
+                }
+            }
+        }
+        Poll::Ready(())
+    }
+
+    fn info(&self, at: Option<UdpAddress>) -> ConnectionInfo {
+        // Who has no address is as far away as anybody may be that can reach us.
+        let peer = at.map_or(self.address, |at| at.peer());
+        let local = at.and_then(|at| at.local.checked_sub(1));
+        let local = local.map(|index| SocketAddr::new(self.locals[usize::from(index)], self.address.port()));
+        ConnectionInfo {
+            local: Some(local.unwrap_or(self.address)),
+            mount_point: self.mount_point.clone(),
+            ..ConnectionInfo::new(Arc::clone(&self.name), PeerAddr::Ip(canonical(peer)))
+        }
+    }
+
+    fn stats(&self) -> &Arc<DatagramStats> {
+        &self.stats
+    }
+
+    fn describe(&self) -> (&str, String) {
+        (&self.name, self.address.to_string())
+    }
+}
+
+impl Outbox {
+    fn packets(&self) -> impl Iterator<Item = Packet<'_>> {
+        let mut rest = &self.bytes[..];
+        self.queue.iter().map(move |queued| {
+            let (bytes, behind) = rest.split_at(queued.len);
+            rest = behind;
+            Packet {
+                to: queued.to,
+                from: queued.from,
+                interface: queued.interface,
+                bytes,
+            }
+        })
+    }
+
+    /// How many bytes those had.
+    fn drop_first(&mut self, count: usize) -> usize {
+        let bytes = self.queue.drain(..count).map(|queued| queued.len).sum();
+        self.bytes.advance(bytes);
+        bytes
+    }
+}
+
+/// The socket, and where what is for everybody goes.
+fn open(settings: &UdpSettings) -> io::Result<(Socket, Vec<(SocketAddr, u32)>)> {
+    let address = parse_address(&settings.bind)?;
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(settings.ipv6_only)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.set_broadcast(true)?;
+    system::set_receive_buffer(&socket, settings.receive_buffer_bytes)?;
+    system::configure(&socket, address.is_ipv6())?;
+    socket.bind(&address.into())?;
+    let port = socket.local_addr()?.as_socket().map_or(0, |bound| bound.port());
+    let interfaces = match &settings.multicast {
+        Some(multicast) => join(&socket, multicast, address)?,
+        None => Vec::new(),
+    };
+    let to = settings.broadcast_to.or_else(|| {
+        let multicast = settings.multicast.as_ref()?;
+        Some(SocketAddr::new(multicast.group, port))
+    });
+    let broadcast_to = match to {
+        None => Vec::new(),
+        Some(to) if to.ip().is_multicast() && !interfaces.is_empty() => {
+            interfaces.iter().map(|interface| (to, *interface)).collect()
+        }
+        Some(to) => vec![(to, 0)],
+    };
+    Ok((socket, broadcast_to))
+}
+
+/// Joins the group; the numbers of the interfaces on which it is joined.
+fn join(socket: &Socket, settings: &MulticastSettings, bind: SocketAddr) -> io::Result<Vec<u32>> {
+    let wrong = |what: &str| io::Error::new(ErrorKind::InvalidInput, what.to_owned());
+    if !settings.group.is_multicast() {
+        return Err(wrong("multicast.group is no multicast address"));
+    }
+    if !bind.ip().is_unspecified() || bind.is_ipv4() != settings.group.is_ipv4() {
+        return Err(wrong(
+            "for a multicast group the socket must be bound to 0.0.0.0, or to [::] for one of IPv6",
+        ));
+    }
+    let mut interfaces = Vec::new();
+    for name in &settings.interfaces {
+        interfaces.push(interface_number(name)?);
+    }
+    let all = if interfaces.is_empty() {
+        &[0][..]
+    } else {
+        &interfaces
+    };
+    match settings.group {
+        IpAddr::V4(group) => {
+            for interface in all {
+                socket.join_multicast_v4_n(&group, &InterfaceIndexOrAddress::Index(*interface))?;
+            }
+            socket.set_multicast_ttl_v4(settings.hops.into())?;
+            // Not what other programs of this machine have joined.
+            #[cfg(target_os = "linux")]
+            socket.set_multicast_all_v4(false)?;
+        }
+        IpAddr::V6(group) => {
+            for interface in all {
+                socket.join_multicast_v6(&group, *interface)?;
+            }
+            socket.set_multicast_hops_v6(settings.hops.into())?;
+            #[cfg(target_os = "linux")]
+            socket.set_multicast_all_v6(false)?;
+        }
+    }
+    Ok(interfaces)
+}
+
+/// The system's resolver knows the names of interfaces: it is asked for a link-local address with that scope.
+fn interface_number(name: &str) -> io::Result<u32> {
+    if let Ok(number) = name.parse() {
+        return Ok(number);
+    }
+    match parse_address(&format!("[fe80::1%{name}]:1")) {
+        Ok(SocketAddr::V6(address)) if address.scope_id() != 0 => Ok(address.scope_id()),
+        _ => Err(io::Error::new(
+            ErrorKind::NotFound,
+            format!("there is no interface `{name}`"),
+        )),
+    }
+}
+
+fn is_broadcast(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V4(v4) if v4.is_broadcast())
+}
+
+fn is_of_a_peer(error: &io::Error) -> bool {
+    use ErrorKind::{ConnectionRefused, ConnectionReset, HostUnreachable, Interrupted, NetworkUnreachable};
+    matches!(
+        error.kind(),
+        ConnectionRefused | ConnectionReset | HostUnreachable | NetworkUnreachable | Interrupted
+    )
+}
+
+/// As an IPv6 socket wants it.
+fn mapped(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(v4) => SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port()),
+        v6 => v6,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_what_it_was() {
+        for text in ["192.0.2.7:1884", "[2001:db8::7]:1", "[fe80::1%3]:65535"] {
+            let peer = parse_address(text).unwrap();
+            assert_eq!(UdpAddress::new(peer, 0).peer(), peer);
+        }
+        let mapped: SocketAddr = "[::ffff:192.0.2.7]:1884".parse().unwrap();
+        let address = UdpAddress::new(mapped, 0);
+        assert_eq!(address.peer(), "192.0.2.7:1884".parse().unwrap());
+        assert_eq!(address, UdpAddress::new(address.peer(), 0));
+        assert_ne!(
+            address,
+            UdpAddress::new(address.peer(), 1),
+            "it speaks to another of ours"
+        );
+    }
+
+    /// What other systems than Linux use does the same, but for the address that is answered from.
+    #[tokio::test]
+    async fn datagrams_go_out_and_come_in_one_by_one() {
+        let socket = UdpSocket::bind("[::]:0").await.unwrap();
+        let peer = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let mut outbox = Outbox::default();
+        for text in ["one", "two"] {
+            outbox.bytes.extend_from_slice(text.as_bytes());
+            outbox.queue.push_back(Queued {
+                to: peer.local_addr().unwrap(),
+                from: None,
+                interface: 0,
+                len: text.len(),
+            });
+        }
+        while !outbox.queue.is_empty() {
+            socket.writable().await.unwrap();
+            let sent = plain::send(&socket, true, outbox.packets()).unwrap();
+            outbox.drop_first(sent);
+        }
+        let mut bytes = [0; 16];
+        for text in ["one", "two"] {
+            let (len, from) = peer.recv_from(&mut bytes).await.unwrap();
+            assert_eq!(&bytes[..len], text.as_bytes());
+            peer.send_to(&bytes[..len], from).await.unwrap();
+        }
+        let mut inbox = plain::Inbox::new();
+        for text in ["one", "two"] {
+            loop {
+                socket.readable().await.unwrap();
+                match inbox.receive(&socket) {
+                    Ok(got) => break assert_eq!(got, 1),
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+                }
+            }
+            let (origin, bytes) = inbox.get(0).unwrap();
+            assert_eq!(bytes, text.as_bytes());
+            assert_eq!(canonical(origin.peer), peer.local_addr().unwrap());
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! A server with a protocol of words, and a bus for it.
+
+use bytes::Bytes;
+use headgate_bus::handle::{Clock, Hub};
+use headgate_bus::{Bus, BusSettings};
+use headgate_model::access::{Credentials, Wish};
+use headgate_model::bus::NEVER;
+use headgate_model::datagram::Address;
+use headgate_model::store::{FetchLimit, Fetched};
+use headgate_model::{
+    AccessDecision, AccessPolicy, Answer, Asked, BusCommand, BusEvent, ClientKey, CloseReason,
+    DatagramOutputs, DatagramServer, Destination, Identity, Instant, Message, MountPoint, Open, Question,
+    SessionId, Store, StoreError, StoreImage, StoreOp, Subscription, SubscriptionOptions, Topic,
+};
+use headgate_shell::access::Answering;
+use headgate_shell::datagram::{DatagramLink, serve};
+use headgate_shell::{AccessService, AccessSession, ConnectionInfo, DatagramOffice, DatagramStats, Metrics};
+use std::collections::BTreeMap;
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
+
+/// `echo …` is answered with itself; `open`, `ask`, `later`, `all`, `close` do what they say; `publish …` publishes to everybody who is open.
+pub struct Words<A> {
+    /// Whom the answers of the bus and the access service go to.
+    clients: BTreeMap<ClientKey, A>,
+    next: u32,
+    due: Option<(Instant, A)>,
+}
+
+impl<A: Address> Default for Words<A> {
+    fn default() -> Self {
+        Self {
+            clients: BTreeMap::new(),
+            next: 0,
+            due: None,
+        }
+    }
+}
+
+impl<A: Address> Words<A> {
+    fn key_of(&self, at: A) -> Option<ClientKey> {
+        let found = self.clients.iter().find(|(_, client)| **client == at);
+        found.map(|(key, _)| *key)
+    }
+
+    fn enter(&mut self, at: A) -> ClientKey {
+        let index = self.next;
+        self.next += 1;
+        let key = ClientKey {
+            index,
+            generation: index * 3,
+        };
+        self.clients.insert(key, at);
+        key
+    }
+}
+
+fn say<A: Copy>(to: Destination<A>, text: &str, out: &mut DatagramOutputs<A>) {
+    let written = out.datagram::<()>(to, |bytes| {
+        bytes.extend_from_slice(text.as_bytes());
+        Ok(())
+    });
+    written.expect("it is written");
+}
+
+impl<A: Address> DatagramServer for Words<A> {
+    type Address = A;
+
+    fn handle_datagram(&mut self, from: A, datagram: Bytes, now: Instant, out: &mut DatagramOutputs<A>) {
+        let text = String::from_utf8_lossy(&datagram).into_owned();
+        let (word, rest) = text.split_once(' ').unwrap_or((&text, ""));
+        match word {
+            "echo" => say(Destination::To(from), &text, out),
+            "all" => say(Destination::Broadcast, &text, out),
+            "later" => self.due = Some((now + Duration::from_millis(20), from)),
+            "ask" => {
+                let key = self.enter(from);
+                let question = Question::Authenticate(Box::new(Credentials {
+                    client_id: rest.into(),
+                    username: None,
+                    password: None,
+                    method: None,
+                    data: None,
+                }));
+                let at = Some(from);
+                out.questions.push(Asked { key, at, question });
+            }
+            "open" => {
+                let key = self.enter(from);
+                let open = Open {
+                    client_id: rest.into(),
+                    clean_start: true,
+                    expiry: if rest == "durable" { NEVER } else { Duration::ZERO },
+                    will: None.into(),
+                    receive_maximum: 10,
+                    credit: 1_000,
+                    presence: Arc::default(),
+                };
+                out.bus.push((key, BusCommand::Open(Box::new(open))));
+                let all = Subscription::parse(
+                    &"words".into(),
+                    SubscriptionOptions::default(),
+                    &MountPoint::default(),
+                );
+                out.bus.push((
+                    key,
+                    BusCommand::Subscribe {
+                        token: headgate_model::AckToken(1),
+                        subscriptions: vec![all.expect("a good filter")],
+                    },
+                ));
+            }
+            "publish" | "retain" => {
+                let Some(key) = self.key_of(from) else { return };
+                let topic = if word == "retain" { rest } else { "words" };
+                let message = Message {
+                    retain: word == "retain",
+                    ..Message::new(Topic::try_from(topic).expect("a good name"), rest.to_owned())
+                };
+                let (ack, dedup) = (None, None);
+                out.bus.push((key, BusCommand::Publish { message, ack, dedup }));
+            }
+            _ => {}
+        }
+    }
+
+    fn handle_bus(&mut self, key: ClientKey, event: BusEvent, _: Instant, out: &mut DatagramOutputs<A>) {
+        let Some(at) = self.clients.get(&key).copied() else {
+            return;
+        };
+        match event {
+            BusEvent::Subscribed { .. } => say(Destination::To(at), "opened", out),
+            BusEvent::Delivery(delivery) => {
+                let text = String::from_utf8_lossy(&delivery.message.payload);
+                say(Destination::To(at), &text, out);
+                out.bus.push((key, BusCommand::Credit(1)));
+            }
+            _ => {}
+        }
+    }
+
+    fn handle_answer(&mut self, key: ClientKey, answer: Answer, _: Instant, out: &mut DatagramOutputs<A>) {
+        let at = self.clients[&key];
+        match answer {
+            Answer::Allowed { .. } => {
+                let question = Question::Authorize(Vec::new());
+                let at = Some(at);
+                out.questions.push(Asked { key, at, question });
+            }
+            _ => say(Destination::To(at), "answered", out),
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Instant, out: &mut DatagramOutputs<A>) {
+        if let Some((_, at)) = self.due.take_if(|(due, _)| *due <= now) {
+            say(Destination::To(at), "later", out);
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.due.map(|(due, _)| due)
+    }
+
+    fn shutdown(&mut self, out: &mut DatagramOutputs<A>) {
+        for (key, at) in std::mem::take(&mut self.clients) {
+            say(Destination::To(at), "goodbye", out);
+            let reason = CloseReason::Shutdown;
+            out.bus.push((key, BusCommand::Close { reason, expiry: None }));
+        }
+    }
+
+    fn gauges(&self, tell: &mut dyn FnMut(&'static str, usize)) {
+        tell("clients", self.clients.len());
+    }
+}
+
+/// A store whose commits wait for permits, if it is told so.
+pub struct Gate(pub Option<Receiver<()>>);
+
+impl Store for Gate {
+    fn load(&mut self) -> Result<StoreImage, StoreError> {
+        Ok(StoreImage::default())
+    }
+
+    fn commit(&mut self, _: &[StoreOp]) -> Result<(), StoreError> {
+        if let Some(permits) = &self.0 {
+            // Without a giver the gate is open.
+            let _ = permits.recv();
+        }
+        Ok(())
+    }
+
+    fn fetch(&mut self, _: SessionId, _: u8, from: u64, _: FetchLimit) -> Result<Fetched, StoreError> {
+        Ok(Fetched {
+            next: from,
+            at_end: true,
+            ..Fetched::default()
+        })
+    }
+}
+
+/// Lets everybody in, after a while; remembers who asked.
+#[derive(Clone, Debug, Default)]
+pub struct Porter {
+    pub seen: Arc<Mutex<Vec<ConnectionInfo>>>,
+    pub at_once: bool,
+}
+
+impl AccessService for Porter {
+    fn session(&self, info: &ConnectionInfo) -> Box<dyn AccessSession> {
+        self.seen.lock().unwrap().push(info.clone());
+        Box::new(self.clone())
+    }
+}
+
+impl AccessSession for Porter {
+    fn answer(self: Box<Self>, question: Question) -> Answering {
+        Box::pin(async move {
+            if !self.at_once {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            let answer = match question {
+                Question::Authenticate(_) => Answer::Allowed {
+                    identity: Identity {
+                        username: None,
+                        policy: Arc::new(Everything),
+                    },
+                    data: None,
+                },
+                _ => Answer::Authorized(Vec::new()),
+            };
+            (self as Box<dyn AccessSession>, answer)
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Everything;
+
+impl AccessPolicy for Everything {
+    fn check(&self, _: Wish<'_>) -> AccessDecision {
+        AccessDecision::Allow
+    }
+}
+
+/// A server that runs.
+pub struct Running {
+    pub hub: Hub,
+    pub stats: Arc<DatagramStats>,
+    pub metrics: Arc<Metrics>,
+    pub task: JoinHandle<()>,
+}
+
+pub fn run<L: DatagramLink>(link: L, access: Porter, gate: Gate) -> Running {
+    let clock = Clock::start();
+    let bus = Bus::new(BusSettings::default(), clock.epoch(), 1).expect("defaults are good");
+    let hub = Hub::start(bus, clock, Box::new(gate), |_| {}).expect("threads start");
+    let metrics = Arc::new(Metrics::default());
+    let office = DatagramOffice {
+        hub: hub.clone(),
+        metrics: Arc::clone(&metrics),
+        access: Arc::new(access),
+        open: TaskTracker::new(),
+    };
+    let stats = Arc::clone(link.stats());
+    let task = tokio::spawn(serve(Words::default(), link, &office));
+    Running {
+        hub,
+        stats,
+        metrics,
+        task,
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.hub.stop();
+    }
+}
+
+/// A hang is a failure: the guard is far above anything that could be slow.
+pub async fn within<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(30), what)
+        .await
+        .expect("it happens")
+}

@@ -1,0 +1,6 @@
+//! The loop around a server of datagrams, over real sockets.
+
+#![cfg(unix)]
+
+mod bench;
+mod udp;

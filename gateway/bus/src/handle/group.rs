@@ -1,0 +1,259 @@
+//! Many endpoints with one mailbox, for protocols without connections: one task serves all clients of a socket.
+//!
+//! Always true: an attached endpoint costs one place of 16 bytes here and one seat of 8 bytes in its group, and nothing of its own on the heap; a key that
+//! sleeps costs the seat.
+
+use super::{Call, Core, Hub, LARGEST_SPARE, Mailbox, Port};
+use headgate_model::{BusCommand, BusEvent, ClientKey, CloseReason, EndpointId, Instant};
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+/// Commands that go to the bus in one turn at most: the lock is short.
+const COMMANDS_PER_TURN: usize = 256;
+
+/// Set in the lower half of the number of an endpoint that belongs to a group.
+const MEMBER: u32 = 1 << 31;
+/// No group, and nobody's place.
+const NONE: u32 = u32::MAX;
+
+/// All groups, and the endpoints in them.
+#[derive(Default)]
+pub(super) struct Groups {
+    boxes: Vec<Option<Arc<GroupBox>>>,
+    members: Vec<Member>,
+    free: Vec<u32>,
+}
+
+/// Events on their way to the endpoints of one group.
+struct GroupBox {
+    /// Wakes the group's task. Its own queue stays empty.
+    mailbox: Arc<Mailbox>,
+    events: Mutex<VecDeque<(ClientKey, BusEvent)>>,
+}
+
+/// One endpoint of a group.
+#[derive(Clone, Copy)]
+struct Member {
+    key: ClientKey,
+    group: u32,
+    /// The upper half of its number.
+    generation: u32,
+}
+
+/// Who has a key's index in a group.
+#[derive(Clone, Copy)]
+struct Seat {
+    member: u32,
+    generation: u32,
+}
+
+const _: () = assert!(
+    size_of::<Member>() == 16 && size_of::<Seat>() == 8,
+    "a gateway has a million of these"
+);
+
+/// Whether the endpoint's events go to a group's mailbox.
+pub(super) fn is_member(id: EndpointId) -> bool {
+    id.0 as u32 & MEMBER != 0
+}
+
+impl Groups {
+    /// Puts an event into the mailbox of the endpoint's group, unless the endpoint is gone.
+    pub fn deliver(&self, to: EndpointId, event: BusEvent, woken: &mut Vec<Waker>) {
+        let index = (to.0 as u32 & !MEMBER) as usize;
+        let generation = (to.0 >> 32) as u32;
+        let member = self.members.get(index).filter(|m| m.generation == generation);
+        let Some(member) = member.filter(|member| member.group != NONE) else {
+            return;
+        };
+        let Some(group) = &self.boxes[member.group as usize] else {
+            return;
+        };
+        group.events.lock().push_back((member.key, event));
+        woken.extend(group.mailbox.inner.lock().waker.take());
+    }
+
+    fn attach(&mut self, group: u32, key: ClientKey, generation: u32) -> u32 {
+        let member = Member {
+            key,
+            group,
+            generation,
+        };
+        if let Some(index) = self.free.pop() {
+            self.members[index as usize] = member;
+            return index;
+        }
+        self.members.push(member);
+        let index = u32::try_from(self.members.len() - 1).unwrap_or(MEMBER);
+        assert!(index < MEMBER, "fewer than two billion endpoints in groups");
+        index
+    }
+
+    fn detach(&mut self, index: u32) {
+        self.members[index as usize].group = NONE;
+        self.free.push(index);
+    }
+
+    fn id(&self, index: u32) -> EndpointId {
+        let generation = self.members[index as usize].generation;
+        EndpointId(u64::from(generation) << 32 | u64::from(MEMBER | index))
+    }
+}
+
+/// The places of many clients on the bus, with one mailbox and one waker. Dropping it leaves the bus as lost connections do.
+pub struct Group {
+    /// Wakes the task and keeps the alarm; it opens no session of its own.
+    port: Port,
+    shared: Arc<GroupBox>,
+    number: u32,
+    /// By the index of a key.
+    seats: Vec<Seat>,
+}
+
+impl Hub {
+    /// Places on the bus for many endpoints with one task.
+    pub fn group(&self) -> Group {
+        let port = self.attach();
+        let shared = Arc::new(GroupBox {
+            mailbox: Arc::clone(&port.mailbox),
+            events: Mutex::default(),
+        });
+        let mut core = self.0.core.lock();
+        let boxes = &mut core.groups.boxes;
+        let number = boxes.iter().position(Option::is_none).unwrap_or_else(|| {
+            boxes.push(None);
+            boxes.len() - 1
+        });
+        boxes[number] = Some(Arc::clone(&shared));
+        drop(core);
+        Group {
+            port,
+            shared,
+            number: u32::try_from(number).expect("fewer than four billion groups"),
+            seats: Vec::new(),
+        }
+    }
+}
+
+impl Group {
+    /// The bus it is attached to.
+    pub fn hub(&self) -> &Hub {
+        self.port.hub()
+    }
+
+    /// Takes all commands, in one turn if they are few. [`BusCommand::Open`] attaches an endpoint for the key, [`BusCommand::Close`] frees it; other
+    /// commands of a key without an endpoint are ignored.
+    pub fn submit(&mut self, commands: &mut Vec<(ClientKey, BusCommand)>) {
+        let hub = self.port.hub.clone();
+        let mut commands = commands.drain(..);
+        while commands.len() > 0 {
+            hub.turn_of_core(|core, now| {
+                for (key, command) in commands.by_ref().take(COMMANDS_PER_TURN) {
+                    self.command(key, command, core, now);
+                }
+            });
+        }
+    }
+
+    fn command(&mut self, key: ClientKey, command: BusCommand, core: &mut Core, now: Instant) {
+        let opens = matches!(command, BusCommand::Open(_));
+        let closes = matches!(command, BusCommand::Close { .. });
+        if opens {
+            self.attach(key, core, now);
+        }
+        let Some(member) = self.member(key) else { return };
+        let id = core.groups.id(member);
+        core.bus.handle(id, command, now, &mut core.out);
+        if closes {
+            core.groups.detach(member);
+            self.seats[key.index as usize].member = NONE;
+        }
+    }
+
+    /// A place for the key. Whoever has its index is lost: the server has forgotten it.
+    fn attach(&mut self, key: ClientKey, core: &mut Core, now: Instant) {
+        let index = key.index as usize;
+        if index >= self.seats.len() {
+            let nobody = Seat {
+                member: NONE,
+                generation: 0,
+            };
+            self.seats.resize(index + 1, nobody);
+        }
+        if self.seats[index].member != NONE {
+            self.lose(index, core, now);
+        }
+        core.generation += 1;
+        let member = core.groups.attach(self.number, key, core.generation as u32);
+        self.seats[index] = Seat {
+            member,
+            generation: key.generation,
+        };
+    }
+
+    fn lose(&mut self, index: usize, core: &mut Core, now: Instant) {
+        let member = std::mem::replace(&mut self.seats[index].member, NONE);
+        let close = BusCommand::Close {
+            reason: CloseReason::Lost,
+            expiry: None,
+        };
+        core.bus.handle(core.groups.id(member), close, now, &mut core.out);
+        core.groups.detach(member);
+    }
+
+    fn member(&self, key: ClientKey) -> Option<u32> {
+        let seat = self.seats.get(key.index as usize)?;
+        (seat.member != NONE && seat.generation == key.generation).then_some(seat.member)
+    }
+
+    /// Ready when there are events or the alarm rang. Otherwise `cx` is woken when it is so, or when [`Hub::says_goodbye`].
+    pub fn poll_call(&self, cx: &Context<'_>) -> Poll<Call> {
+        let mut waiting = self.port.mailbox.inner.lock();
+        if !self.shared.events.lock().is_empty() {
+            return Poll::Ready(Call::Events);
+        }
+        waiting.poll_alarm(cx)
+    }
+
+    /// Lets [`Group::poll_call`] be ready from then on, once. An alarm cannot be taken back.
+    pub fn wake_at(&self, at: Instant) {
+        self.port.wake_at(at);
+    }
+
+    /// Moves all events that are there into `into`, but for those of endpoints that have left since.
+    pub fn take_events(&self, into: &mut VecDeque<(ClientKey, BusEvent)>) {
+        let mut events = self.shared.events.lock();
+        if into.is_empty() {
+            std::mem::swap(&mut *events, into);
+        } else {
+            into.append(&mut events);
+        }
+        if events.capacity() > LARGEST_SPARE {
+            *events = VecDeque::new();
+        }
+        drop(events);
+        into.retain(|(key, _)| self.member(*key).is_some());
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let hub = self.port.hub.clone();
+        let mut left = self.seats.len();
+        while left > 0 {
+            hub.turn_of_core(|core, now| {
+                let mut lost = 0;
+                while left > 0 && lost < COMMANDS_PER_TURN {
+                    left -= 1;
+                    if self.seats[left].member != NONE {
+                        self.lose(left, core, now);
+                        lost += 1;
+                    }
+                }
+            });
+        }
+        hub.0.core.lock().groups.boxes[self.number as usize] = None;
+    }
+}

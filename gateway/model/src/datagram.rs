@@ -1,0 +1,191 @@
+//! What protocols without connections are: all clients of one socket or line as one plain struct, which is told what happened and writes down what
+//! follows.
+//!
+//! Always true: a client that has an endpoint on the bus has one key from [`BusCommand::Open`] to [`BusCommand::Close`], and never the same key again.
+
+use crate::access::{Answer, Question};
+use crate::bus::PeerName;
+use crate::{BusCommand, BusEvent, Counts, Instant};
+use bytes::{Bytes, BytesMut};
+use core::net::SocketAddr;
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::ops::Range;
+
+/// An address of the transport: a socket's, or `()` on a line with one peer.
+pub trait Address: Copy + Eq + Hash + Debug {
+    /// As operators see it: without port, and the port.
+    fn presence(&self) -> (PeerName, u16);
+}
+
+impl Address for SocketAddr {
+    fn presence(&self) -> (PeerName, u16) {
+        (self.ip().into(), self.port())
+    }
+}
+
+impl Address for () {
+    fn presence(&self) -> (PeerName, u16) {
+        ("serial".into(), 0)
+    }
+}
+
+/// Names one endpoint on the bus, from the question that lets it in to its Close; what comes for one that is gone is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClientKey {
+    /// Small numbers, used again.
+    pub index: u32,
+    /// Changes with every use.
+    pub generation: u32,
+}
+
+/// Who gets a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Destination<A> {
+    /// One peer.
+    To(A),
+    /// Everybody who listens.
+    Broadcast,
+}
+
+/// All clients of one socket or line. No clock, lock or `async`, as [`Endpoint`](crate::Endpoint).
+pub trait DatagramServer {
+    /// Where clients are.
+    type Address: Address;
+
+    /// A datagram came, or a frame of a serial line.
+    fn handle_datagram(
+        &mut self,
+        from: Self::Address,
+        datagram: Bytes,
+        now: Instant,
+        out: &mut DatagramOutputs<Self::Address>,
+    );
+
+    /// The bus says something to an endpoint.
+    fn handle_bus(
+        &mut self,
+        key: ClientKey,
+        event: BusEvent,
+        now: Instant,
+        out: &mut DatagramOutputs<Self::Address>,
+    );
+
+    /// The access service answers a question.
+    fn handle_answer(
+        &mut self,
+        key: ClientKey,
+        answer: Answer,
+        now: Instant,
+        out: &mut DatagramOutputs<Self::Address>,
+    );
+
+    /// Does what is due. Never much at once: when more is due, [`Self::deadline`] says so.
+    fn handle_timeout(&mut self, now: Instant, out: &mut DatagramOutputs<Self::Address>);
+
+    /// When [`Self::handle_timeout`] is next wanted; `None` while nothing is pending.
+    fn deadline(&self) -> Option<Instant>;
+
+    /// The gateway stops: clients that are connected are told, sessions stay as the store has them.
+    fn shutdown(&mut self, out: &mut DatagramOutputs<Self::Address>);
+
+    /// Tells how many there are of what operators count, under names as in `clients`.
+    fn gauges(&self, tell: &mut dyn FnMut(&'static str, usize));
+}
+
+/// A question to the access service. At most one of a client is open at a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked<A> {
+    /// Who gets the answer.
+    pub key: ClientKey,
+    /// Where it is; `None` for whoever has no connection.
+    pub at: Option<A>,
+    /// What is asked.
+    pub question: Question,
+}
+
+/// Everything that follows from some steps of a [`DatagramServer`]. The loop drains it.
+#[derive(Debug)]
+pub struct DatagramOutputs<A> {
+    /// All datagrams, one behind the other.
+    bytes: BytesMut,
+    datagrams: Vec<(Destination<A>, Range<usize>)>,
+    /// To the bus, in order. [`BusCommand::Open`] is the first of an endpoint, [`BusCommand::Close`] the last: the loop attaches and frees it.
+    pub bus: Vec<(ClientKey, BusCommand)>,
+    /// To the access service.
+    pub questions: Vec<Asked<A>>,
+    /// What to count.
+    pub counts: Counts,
+}
+
+impl<A> Default for DatagramOutputs<A> {
+    fn default() -> Self {
+        Self {
+            bytes: BytesMut::new(),
+            datagrams: Vec::new(),
+            bus: Vec::new(),
+            questions: Vec::new(),
+            counts: Counts::default(),
+        }
+    }
+}
+
+impl<A: Copy> DatagramOutputs<A> {
+    /// Sends what `write` appends as one datagram, unless it fails.
+    pub fn datagram<E>(
+        &mut self,
+        to: Destination<A>,
+        write: impl FnOnce(&mut BytesMut) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let from = self.bytes.len();
+        let written = write(&mut self.bytes);
+        match written {
+            Ok(()) => self.datagrams.push((to, from..self.bytes.len())),
+            Err(_) => self.bytes.truncate(from),
+        }
+        written
+    }
+
+    /// The datagrams, in order; they are not there any more afterwards.
+    pub fn take_datagrams(&mut self) -> Vec<(Destination<A>, Bytes)> {
+        let bytes = self.bytes.split().freeze();
+        let ranges = self.datagrams.drain(..);
+        ranges.map(|(to, range)| (to, bytes.slice(range))).collect()
+    }
+
+    /// Hands each datagram to `sink` where it lies, in order, and forgets them; nothing is allocated.
+    pub fn drain_datagrams(&mut self, mut sink: impl FnMut(Destination<A>, &[u8])) {
+        for (to, range) in self.datagrams.drain(..) {
+            sink(to, &self.bytes[range]);
+        }
+        self.bytes.clear();
+    }
+
+    /// How many datagrams wait.
+    pub fn datagrams(&self) -> usize {
+        self.datagrams.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_datagram_that_cannot_be_written_leaves_nothing_behind() {
+        let mut out = DatagramOutputs::<()>::default();
+        let mut write = |text: &'static str, result| {
+            out.datagram(Destination::To(()), |bytes| {
+                bytes.extend_from_slice(text.as_bytes());
+                result
+            })
+        };
+        assert_eq!(write("one", Ok(())), Ok(()));
+        assert_eq!(write("half", Err(())), Err(()));
+        assert_eq!(write("two", Ok(())), Ok(()));
+        let mut seen = Vec::new();
+        out.drain_datagrams(|_, bytes| seen.push(bytes.to_vec()));
+        assert_eq!(seen, [b"one", b"two"]);
+        assert_eq!(out.datagrams(), 0);
+    }
+}
