@@ -6,6 +6,7 @@ mod commands;
 mod config;
 mod daemon;
 mod mosquitto;
+mod sn;
 mod sys;
 mod timeline;
 
@@ -39,6 +40,12 @@ enum Command {
     Pub(Box<commands::publish::PublishCommand>),
     /// Subscribe, and print what comes.
     Sub(Box<commands::subscribe::SubscribeCommand>),
+    /// Publish messages by MQTT-SN.
+    SnPub(Box<commands::sn_publish::SnPublishCommand>),
+    /// Subscribe by MQTT-SN, and print what comes.
+    SnSub(Box<commands::sn_subscribe::SnSubscribeCommand>),
+    /// Look for MQTT-SN gateways.
+    SnScan(commands::sn_scan::SnScanCommand),
     /// Put load on an MQTT broker and measure what it costs.
     Bench(Box<commands::bench::BenchCommand>),
 }
@@ -51,6 +58,9 @@ fn main() -> ExitCode {
         Command::Store(store) => store.run(),
         Command::Pub(publish) => publish.run(),
         Command::Sub(subscribe) => subscribe.run(),
+        Command::SnPub(publish) => publish.run(),
+        Command::SnSub(subscribe) => subscribe.run(),
+        Command::SnScan(scan) => scan.run(),
         Command::Bench(bench) => bench.run(),
     };
     match result {

@@ -100,6 +100,7 @@ fn rules() -> BTreeMap<&'static str, Rule> {
                     "headgate-model",
                     "headgate-mqtt",
                     "headgate-mqtt-codec",
+                    "headgate-mqttsn-codec",
                     "headgate-shell",
                     "headgate-store",
                 ],
