@@ -50,20 +50,25 @@ enum Command {
     Bench(Box<commands::bench::BenchCommand>),
 }
 
+impl Cli {
+    fn run(self) -> commands::Outcome {
+        match self.command {
+            Command::Run { config } => daemon::run(config.as_deref()),
+            Command::Check(check) => check.run(),
+            Command::Users(users) => users.run(),
+            Command::Store(store) => store.run(),
+            Command::Pub(publish) => publish.run(),
+            Command::Sub(subscribe) => subscribe.run(),
+            Command::SnPub(publish) => publish.run(),
+            Command::SnSub(subscribe) => subscribe.run(),
+            Command::SnScan(scan) => scan.run(),
+            Command::Bench(bench) => bench.run(),
+        }
+    }
+}
+
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
-        Command::Run { config } => daemon::run(config.as_deref()),
-        Command::Check(check) => check.run(),
-        Command::Users(users) => users.run(),
-        Command::Store(store) => store.run(),
-        Command::Pub(publish) => publish.run(),
-        Command::Sub(subscribe) => subscribe.run(),
-        Command::SnPub(publish) => publish.run(),
-        Command::SnSub(subscribe) => subscribe.run(),
-        Command::SnScan(scan) => scan.run(),
-        Command::Bench(bench) => bench.run(),
-    };
-    match result {
+    match Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             commands::complain(&*error);

@@ -6,6 +6,7 @@ mod connection;
 mod format;
 pub mod publish;
 mod reference;
+mod sn_bench;
 mod sn_connection;
 pub mod sn_publish;
 pub mod sn_scan;
@@ -13,6 +14,9 @@ pub mod sn_subscribe;
 pub mod store;
 pub mod subscribe;
 pub mod users;
+
+#[cfg(test)]
+mod sn_tests;
 
 use std::error::Error;
 

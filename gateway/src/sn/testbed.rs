@@ -1,18 +1,20 @@
 //! A real MQTT-SN gateway with its bus in memory, for tests of what speaks to it: time is handed in, the disk is at once, and a backend on the bus
 //! keeps what is published and publishes what it is told to.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use headgate_bus::{Bus, BusOutputs, BusSettings};
 use headgate_model::access::{DenyCode, Identity, Wish};
 use headgate_model::{
     AccessDecision, AccessPolicy, AckToken, Answer, BusCommand, BusEvent, EndpointId, Instant, Message,
     MountPoint, Open, Qos, Settlement, Store, Subscription, SubscriptionOptions, Topic, WallTime,
 };
+use headgate_mqtt_codec as mqtt;
 use headgate_mqttsn::{ClientKey, Destination, PredefinedTopic, SnGateway, SnOutputs, SnSettings};
 use headgate_store::{Disk, SimStore};
 use std::collections::{BTreeSet, VecDeque};
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const BACKEND: EndpointId = EndpointId(1);
@@ -241,4 +243,92 @@ impl Testbed {
 
 fn endpoint(key: ClientKey) -> EndpointId {
     EndpointId(1 << 63 | u64::from(key.generation) << 32 | u64::from(key.index))
+}
+
+/// A gateway at real sockets, which ends with the process.
+#[derive(Clone)]
+pub struct Served {
+    /// Where it speaks MQTT-SN.
+    pub address: SocketAddrV4,
+    /// Where it takes QoS 1 messages by MQTT 3.1.1, and nothing else.
+    pub mqtt: SocketAddr,
+    testbed: Arc<Mutex<Testbed>>,
+    began: std::time::Instant,
+}
+
+impl Served {
+    /// Opens the sockets.
+    pub fn start(settings: SnSettings) -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let SocketAddr::V4(address) = socket.local_addr().unwrap() else {
+            panic!("bound to one")
+        };
+        let served = Self {
+            address,
+            mqtt: listener.local_addr().unwrap(),
+            testbed: Arc::new(Mutex::new(Testbed::new(settings))),
+            began: std::time::Instant::now(),
+        };
+        let (sn, mqtt) = (served.clone(), served.clone());
+        std::thread::spawn(move || sn.serve_sn(&socket));
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                mqtt.serve_mqtt(&mut stream.unwrap());
+            }
+        });
+        served
+    }
+
+    /// The gateway, and what time it is there.
+    pub fn with<T>(&self, f: impl FnOnce(&mut Testbed, Instant) -> T) -> T {
+        let now = Instant(u64::try_from(self.began.elapsed().as_millis()).unwrap());
+        f(&mut self.testbed.lock().unwrap(), now)
+    }
+
+    fn serve_sn(&self, socket: &UdpSocket) {
+        socket.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
+        let mut buffer = [0; 2_048];
+        loop {
+            let came = socket.recv_from(&mut buffer).ok();
+            let said = self.with(|testbed, now| {
+                if let Some((len, from)) = came {
+                    testbed.datagram(from, Bytes::copy_from_slice(&buffer[..len]), now);
+                }
+                if testbed.deadline().is_some_and(|at| at <= now) {
+                    testbed.timeout(now);
+                }
+                testbed.take()
+            });
+            for (to, datagram) in said {
+                // Whoever left does not take it.
+                let _ = socket.send_to(&datagram, to);
+            }
+        }
+    }
+
+    fn serve_mqtt(&self, stream: &mut TcpStream) {
+        let mut decoder = mqtt::Decoder::server(mqtt::MAX_PACKET_SIZE);
+        let (mut input, mut chunk) = (BytesMut::new(), [0; 4_096]);
+        while let Ok(len @ 1..) = stream.read(&mut chunk) {
+            input.extend_from_slice(&chunk[..len]);
+            let mut output = BytesMut::new();
+            while let Some(packet) = decoder.decode(&mut input).unwrap() {
+                let answer = match packet {
+                    mqtt::Packet::Connect(_) => mqtt::Packet::ConnAck(Box::default()),
+                    mqtt::Packet::Publish(publish) => {
+                        let topic = publish.topic.as_str();
+                        self.with(|testbed, now| {
+                            testbed.publish(topic, Qos::AtLeastOnce, publish.payload.clone(), now);
+                        });
+                        let id = publish.packet_id.unwrap();
+                        mqtt::Packet::Ack(mqtt::Ack::success(mqtt::AckKind::PubAck, id))
+                    }
+                    _ => continue,
+                };
+                mqtt::encode(&answer, mqtt::Version::V311, &mut output);
+            }
+            stream.write_all(&output).unwrap();
+        }
+    }
 }
