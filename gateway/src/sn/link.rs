@@ -276,6 +276,23 @@ mod tests {
         }
     }
 
+    /// A real terminal, in raw mode: no byte is taken for a control character, in either direction.
+    #[test]
+    fn a_terminal_is_a_line() {
+        runtime().block_on(async {
+            let (there, here) = tokio_serial::SerialStream::pair().unwrap();
+            let mut ends = [there, here].map(|end| SnLink::serial("pty".into(), Box::new(end), false));
+            for way in 0..2 {
+                for byte in 0..=255_u8 {
+                    let message = Message::WillMsg(vec![byte; 9].into());
+                    ends[way].push(&message).unwrap();
+                    ends[way].flush().await.unwrap();
+                    assert_eq!(ends[1 - way].recv().await.unwrap(), message);
+                }
+            }
+        });
+    }
+
     #[test]
     fn a_port_that_nobody_listens_at_is_named() {
         runtime().block_on(async {
