@@ -7,6 +7,7 @@ mod config;
 mod daemon;
 mod mosquitto;
 mod mqttsn;
+mod sn;
 mod sys;
 mod timeline;
 
@@ -40,21 +41,35 @@ enum Command {
     Pub(Box<commands::publish::PublishCommand>),
     /// Subscribe, and print what comes.
     Sub(Box<commands::subscribe::SubscribeCommand>),
+    /// Publish messages by MQTT-SN.
+    SnPub(Box<commands::sn_publish::SnPublishCommand>),
+    /// Subscribe by MQTT-SN, and print what comes.
+    SnSub(Box<commands::sn_subscribe::SnSubscribeCommand>),
+    /// Look for MQTT-SN gateways.
+    SnScan(commands::sn_scan::SnScanCommand),
     /// Put load on an MQTT broker and measure what it costs.
     Bench(Box<commands::bench::BenchCommand>),
 }
 
+impl Cli {
+    fn run(self) -> commands::Outcome {
+        match self.command {
+            Command::Run { config } => daemon::run(config.as_deref()),
+            Command::Check(check) => check.run(),
+            Command::Users(users) => users.run(),
+            Command::Store(store) => store.run(),
+            Command::Pub(publish) => publish.run(),
+            Command::Sub(subscribe) => subscribe.run(),
+            Command::SnPub(publish) => publish.run(),
+            Command::SnSub(subscribe) => subscribe.run(),
+            Command::SnScan(scan) => scan.run(),
+            Command::Bench(bench) => bench.run(),
+        }
+    }
+}
+
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
-        Command::Run { config } => daemon::run(config.as_deref()),
-        Command::Check(check) => check.run(),
-        Command::Users(users) => users.run(),
-        Command::Store(store) => store.run(),
-        Command::Pub(publish) => publish.run(),
-        Command::Sub(subscribe) => subscribe.run(),
-        Command::Bench(bench) => bench.run(),
-    };
-    match result {
+    match Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             commands::complain(&*error);

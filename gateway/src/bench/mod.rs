@@ -22,6 +22,10 @@ mod retained;
 mod retained_flow;
 mod sequence;
 mod server;
+mod sn;
+mod sn_backend;
+mod sn_socket;
+mod sn_swarm;
 mod websocket;
 mod wildcard_flow;
 mod wildcards;
@@ -36,6 +40,8 @@ pub use frame::STAMP_LEN;
 pub use load::usual;
 pub use report::{HEADING, Report, connections};
 pub use server::Server;
+pub use sn::{SN_HEADING, SnPlan};
+pub use sn_swarm::{MAX_SENSORS, STAMP_LEN as SN_STAMP_LEN, SwarmPlan};
 pub use wildcard_flow::{MIN_SESSIONS, MIN_SUBSCRIPTIONS};
 
 /// What is measured.

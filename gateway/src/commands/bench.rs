@@ -1,12 +1,13 @@
 //! `headgate bench`: puts load on an MQTT broker and says what it cost.
 
 use super::connection::{qos, text, version};
+use super::sn_bench::SnBenchCommand;
 use super::{Outcome, say};
 use crate::bench::{
     Case, HEADING, MIN_SESSIONS, MIN_SUBSCRIPTIONS, Plan, STAMP_LEN, Server, Until, connections, usual,
 };
 use crate::client::TlsFiles;
-use clap::{ArgAction, Args};
+use clap::{ArgAction, Args, Subcommand};
 use headgate_mqtt_codec::{Qos, Version};
 use rustls::client::Resumption;
 use rustls_pki_types::ServerName;
@@ -31,8 +32,15 @@ const RETAINED: u64 = 10_000;
 /// Only delivered messages count. Each is checked: did it come, once, in the order of its publisher? The exit
 /// status says whether a promise was broken.
 #[derive(Args)]
-#[command(disable_help_flag = true)]
+#[command(
+    disable_help_flag = true,
+    disable_help_subcommand = true,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
 pub struct BenchCommand {
+    #[command(subcommand)]
+    other: Option<OtherBench>,
     /// What to measure; several run one after the other.
     #[arg(value_enum, required = true, value_name = "CASE")]
     cases: Vec<Case>,
@@ -119,9 +127,19 @@ pub struct BenchCommand {
     help: Option<bool>,
 }
 
+/// Cases with arguments of their own.
+#[derive(Subcommand)]
+enum OtherBench {
+    /// Up to a million MQTT-SN sensors: they connect, publish, sleep and wake.
+    Sn(Box<SnBenchCommand>),
+}
+
 impl BenchCommand {
     /// Runs the command.
     pub fn run(self) -> Outcome {
+        if let Some(OtherBench::Sn(bench)) = self.other {
+            return bench.run();
+        }
         let server = self.server()?;
         let mut faults = Vec::new();
         if !self.json {
@@ -249,11 +267,12 @@ impl BenchCommand {
 
 /// Progress, which is no part of the answer.
 #[allow(clippy::print_stderr, reason = "to whoever waits")]
-fn tell(line: String) {
+pub fn tell(line: String) {
     eprintln!("{line}");
 }
 
-fn within<T: std::str::FromStr + PartialOrd + std::fmt::Display>(
+/// A number in these bounds.
+pub fn within<T: std::str::FromStr + PartialOrd + std::fmt::Display>(
     text: &str,
     from: T,
     to: T,

@@ -6,9 +6,17 @@ mod connection;
 mod format;
 pub mod publish;
 mod reference;
+mod sn_bench;
+mod sn_connection;
+pub mod sn_publish;
+pub mod sn_scan;
+pub mod sn_subscribe;
 pub mod store;
 pub mod subscribe;
 pub mod users;
+
+#[cfg(test)]
+mod sn_tests;
 
 use std::error::Error;
 

@@ -46,7 +46,7 @@ pub struct PublishCommand {
 /// Where the payload comes from.
 #[derive(Args)]
 #[group(required = true, multiple = false)]
-struct PayloadArgs {
+pub struct PayloadArgs {
     /// The payload.
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
     message: Option<String>,
@@ -160,11 +160,12 @@ impl PublishCommand {
     }
 }
 
-type Payloads = mpsc::Receiver<Result<Bytes, ClientError>>;
+/// Payloads, one after the other.
+pub type Payloads = mpsc::Receiver<Result<Bytes, ClientError>>;
 
 impl PayloadArgs {
     /// Begins to hand out payloads.
-    fn start(self, repeat: u64, delay: f64) -> Result<Payloads, ClientError> {
+    pub fn start(self, repeat: u64, delay: f64) -> Result<Payloads, ClientError> {
         let (sender, payloads) = mpsc::channel(AHEAD);
         if self.lines {
             std::thread::spawn(move || hand_out_lines(&sender));

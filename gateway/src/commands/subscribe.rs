@@ -15,11 +15,11 @@ use std::io::Write;
 use std::time::Duration;
 
 /// Waits between two tries to come back.
-const FIRST_WAIT: Duration = Duration::from_secs(1);
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
+pub const FIRST_WAIT: Duration = Duration::from_secs(1);
+pub const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// For the last QoS 2 exchange before we leave.
-const LAST_EXCHANGE: Duration = Duration::from_secs(5);
+pub const LAST_EXCHANGE: Duration = Duration::from_secs(5);
 
 /// Subscribe, and print what comes.
 #[derive(Args)]
@@ -64,7 +64,7 @@ pub struct SubscribeCommand {
 /// How a message looks.
 #[derive(Args)]
 #[command(next_help_heading = "Output")]
-struct OutputArgs {
+pub struct OutputArgs {
     /// Print the topic before the payload.
     #[arg(short, long)]
     verbose: bool,
@@ -81,7 +81,13 @@ struct OutputArgs {
 }
 
 impl OutputArgs {
-    fn format(&self) -> Format {
+    /// Whether a message ends with the end of a line.
+    pub fn newline(&self) -> bool {
+        !self.no_newline
+    }
+
+    /// The pattern that was chosen.
+    pub fn format(&self) -> Format {
         let pattern = match (&self.format, self.json, self.verbose) {
             (Some(format), ..) => return format.clone(),
             (None, true, _) => "%j",
@@ -117,12 +123,15 @@ impl SubscribeCommand {
     }
 }
 
-fn filter(text: &str) -> Result<TopicFilter, String> {
+/// A topic filter.
+pub fn filter(text: &str) -> Result<TopicFilter, String> {
     TopicFilter::try_from(text).map_err(|e| e.to_string())
 }
 
 /// What outlives a connection.
 struct Session {
+    subscribe: Option<Packet>,
+    unsubscribe: Option<Packet>,
     args: Filters,
     connection: Connection,
     format: Format,
@@ -131,15 +140,14 @@ struct Session {
     printed: u64,
 }
 
-/// What is wanted and what is printed.
-struct Filters {
-    subscribe: Option<Packet>,
-    unsubscribe: Option<Packet>,
-    filter_out: Vec<TopicFilter>,
-    no_retained: bool,
-    retain_only: bool,
-    count: Option<u64>,
-    newline: bool,
+/// What is printed.
+#[allow(missing_docs, reason = "as the arguments say")]
+pub struct Filters {
+    pub filter_out: Vec<TopicFilter>,
+    pub no_retained: bool,
+    pub retain_only: bool,
+    pub count: Option<u64>,
+    pub newline: bool,
 }
 
 impl Session {
@@ -176,14 +184,14 @@ impl Session {
             }))
         });
         Ok(Self {
+            subscribe,
+            unsubscribe,
             args: Filters {
-                subscribe,
-                unsubscribe,
                 filter_out: command.filter_out,
                 no_retained: command.no_retained,
                 retain_only: command.retain_only,
                 count: command.count,
-                newline: !command.output.no_newline,
+                newline: command.output.newline(),
             },
             connection: command.connection.resolve()?,
             format,
@@ -232,14 +240,14 @@ impl Session {
             self.incoming.forget();
         }
         let link = self.link.insert(link);
-        self.args.subscribe.iter().for_each(|packet| link.send(packet));
-        self.args.unsubscribe.iter().for_each(|packet| link.send(packet));
+        self.subscribe.iter().for_each(|packet| link.send(packet));
+        self.unsubscribe.iter().for_each(|packet| link.send(packet));
         loop {
             let packet = link.recv().await?;
             match &packet {
                 Packet::SubAck(suback) => check(suback)?,
                 // Nothing else was asked for.
-                Packet::UnsubAck(_) if self.args.subscribe.is_none() => return Ok(()),
+                Packet::UnsubAck(_) if self.subscribe.is_none() => return Ok(()),
                 _ => {}
             }
             let Some(publish) = self.incoming.on_packet(packet, version, link) else {
@@ -321,7 +329,8 @@ fn check(suback: &SubAck) -> Result<(), ClientError> {
 }
 
 impl Filters {
-    fn wants(&self, publish: &Publish) -> bool {
+    /// Whether it is to be printed.
+    pub fn wants(&self, publish: &Publish) -> bool {
         let retained = publish.retain;
         let filtered = self
             .filter_out
@@ -335,7 +344,8 @@ impl Filters {
         !filtered && !unwanted
     }
 
-    fn print(&self, format: &Format, publish: &Publish) -> std::io::Result<()> {
+    /// Prints it.
+    pub fn print(&self, format: &Format, publish: &Publish) -> std::io::Result<()> {
         let mut out = std::io::stdout().lock();
         format.write(publish, &mut out)?;
         if self.newline {
