@@ -28,11 +28,24 @@ const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Runs the gateway until it is told to stop.
 pub fn run(config: Option<&Path>) -> Outcome {
+    fill_small_holes();
     let config = Config::load(config, std::env::vars())?;
     start_log(&config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(serve(config))
 }
+
+/// glibc keeps freed pieces of up to 128 bytes for requests of exactly their size. What tokio aligns to 128 bytes leaves two such pieces for each
+/// connection, which are then never used: 19,000 idle connections took 1,614 bytes each, and take 1,477 when only the smallest are kept so.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[allow(unsafe_code, reason = "the allocator of the C library has no other face")]
+fn fill_small_holes() {
+    // SAFETY: sets a number of the allocator, before there are threads; what it may not be is refused and changes nothing.
+    unsafe { libc::mallopt(libc::M_MXFAST, 32) };
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn fill_small_holes() {}
 
 fn start_log(settings: &LogSettings) -> Outcome {
     let filter = tracing_subscriber::EnvFilter::try_new(&settings.level)

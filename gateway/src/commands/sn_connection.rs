@@ -26,7 +26,7 @@ pub struct SnConnectionArgs {
     /// UDP port.
     #[arg(short, long, default_value_t = PORT, help_heading = "Connection")]
     port: u16,
-    /// Gateway at the other end of a serial line: PATH[,baud=9600][,data=8][,parity=none][,stop=1].
+    /// Gateway at the other end of a serial line: PATH, and after it what differs from `baud=9600,data=8,parity=none,stop=1`.
     #[arg(long, value_name = "LINE", conflicts_with_all = ["host", "port"], help_heading = "Connection")]
     serial: Option<SerialTarget>,
     /// Frames with flags and check sums on the serial line, instead of messages one after the other.

@@ -1,6 +1,6 @@
 //! A small MQTT-SN 1.2 client for the command line, over UDP and over serial lines.
 //!
-//! [`SnClient`] decides what the protocol decides, without I/O; [`SnLink`] moves its messages; [`SnSession`] is the loop around both.
+//! `SnClient` decides what the protocol decides, without I/O; `SnLink` moves its messages; `SnSession` is the loop around both.
 //!
 //! Section numbers are those of the specification, version 1.2.
 
