@@ -424,6 +424,19 @@ mod tests {
     fn a_wrong_mqttsn_gateway_is_refused() {
         for (wrong, told) in [
             ("kind = \"udp\"", "`sn`: bind is missing"),
+            ("kind = \"serial\"", "`sn`: serial is missing"),
+            (
+                "kind = \"serial\"\nserial = { port = \"/dev/ttyS1\", baud = 0 }",
+                "serial.baud: 0 is out of range",
+            ),
+            (
+                "bind = \"0.0.0.0:1884\"\nserial = { port = \"/dev/ttyS1\" }",
+                "serial is set, but kind is `udp`",
+            ),
+            (
+                "kind = \"serial\"\nserial = { port = \"/dev/ttyS1\", parity = \"evn\" }",
+                "did you mean `even`?",
+            ),
             (
                 "bind = \"0.0.0.0:1884\"\nmount_point = \"a/+\"",
                 "mount_point: `a/+`",

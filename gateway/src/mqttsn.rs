@@ -1,17 +1,24 @@
 //! MQTT-SN gateways: their settings, and the sockets and lines they are served on.
 
+use bytes::{Bytes, BytesMut};
+use headgate_model::datagram::Address;
 use headgate_model::{Instant, MountPoint};
 use headgate_mqttsn::{SnGateway, SnSettings};
+use headgate_mqttsn_codec::serial::{self, HdlcFramer, LengthFramer, put_hdlc};
 use headgate_shell::datagram::serve;
-use headgate_shell::settings::{AddressRules, DEFAULT_RECEIVE_BUFFER, MulticastSettings, UdpSettings};
-use headgate_shell::{DatagramOffice, DatagramStats, ListenError, UdpLink};
+use headgate_shell::settings::{
+    AddressRules, DEFAULT_RECEIVE_BUFFER, MulticastSettings, SerialSettings, UdpSettings,
+};
+use headgate_shell::{
+    DatagramOffice, DatagramStats, Framer, FramerCounts, ListenError, SerialLink, UdpAddress, UdpLink,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::task::JoinSet;
 
-/// One MQTT-SN gateway: a UDP socket with all its clients.
+/// One MQTT-SN gateway: a UDP socket or a serial line, with all its clients.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MqttSnSettings {
@@ -38,6 +45,12 @@ pub struct MqttSnSettings {
     /// For `udp`: where ADVERTISE goes, an address of everybody with a port. Default: the multicast group; without one nothing is advertised.
     #[serde(default)]
     pub advertise_to: Option<SocketAddr>,
+    /// For `serial`: the line.
+    #[serde(default)]
+    pub serial: Option<SerialSettings>,
+    /// For `serial`: how frames are told apart. Default: `length`.
+    #[serde(default)]
+    pub framing: Framing,
     /// Put in front of the topics of this gateway's clients. Default: none.
     #[serde(default)]
     pub mount_point: Option<String>,
@@ -53,6 +66,19 @@ pub enum MqttSnKind {
     /// UDP datagrams.
     #[default]
     Udp,
+    /// A serial line: RS-232, RS-485, a radio modem.
+    Serial,
+}
+
+/// How frames are told apart on a serial line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Framing {
+    /// By the length field of each message. What is damaged may be taken for something else.
+    #[default]
+    Length,
+    /// By flags as in HDLC, with a check sum that finds damage: RFC 1662, without address and control field.
+    Hdlc,
 }
 
 impl Default for MqttSnSettings {
@@ -66,6 +92,8 @@ impl Default for MqttSnSettings {
             receive_buffer_bytes: default_receive_buffer(),
             multicast: None,
             advertise_to: None,
+            serial: None,
+            framing: Framing::default(),
             mount_point: None,
             gateway: SnSettings::default(),
         }
@@ -90,7 +118,17 @@ impl MqttSnSettings {
             .map_err(|error| format!("gateway.{error}"))?;
         match self.kind {
             MqttSnKind::Udp if self.bind.is_none() => Err(format!("`{name}`: bind is missing")),
+            MqttSnKind::Udp if self.serial.is_some() => {
+                Err(format!("`{name}`: serial is set, but kind is `udp`"))
+            }
             MqttSnKind::Udp => Ok(()),
+            MqttSnKind::Serial if self.bind.is_some() => {
+                Err(format!("`{name}`: bind is set, but kind is `serial`"))
+            }
+            MqttSnKind::Serial => match &self.serial {
+                Some(serial) => serial.check().map_err(|error| format!("serial.{error}")),
+                None => Err(format!("`{name}`: serial is missing")),
+            },
         }
     }
 
@@ -118,13 +156,25 @@ impl MqttSnSettings {
 /// A gateway that is bound and not served yet.
 pub struct Bound {
     settings: MqttSnSettings,
-    link: UdpLink,
+    link: Link,
+}
+
+enum Link {
+    Udp(Box<UdpLink>),
+    Serial(Box<SerialLink<SnFramer>>),
 }
 
 impl Bound {
-    /// Binds the socket; what comes waits in the system.
+    /// Binds the socket; what comes waits in the system. A serial line need not be there yet.
     pub fn bind(settings: &MqttSnSettings) -> Result<Self, ListenError> {
-        let link = UdpLink::bind(&settings.name, settings.mount_point.as_deref(), &settings.udp())?;
+        let (name, mount) = (&settings.name, settings.mount_point.as_deref());
+        let link = match (&settings.serial, settings.kind) {
+            (Some(serial), MqttSnKind::Serial) => {
+                let framer = SnFramer::new(settings.framing, settings.gateway.max_datagram_bytes);
+                Link::Serial(Box::new(SerialLink::new(name, mount, serial.clone(), framer)))
+            }
+            _ => Link::Udp(Box::new(UdpLink::bind(name, mount, &settings.udp())?)),
+        };
         Ok(Self {
             settings: settings.clone(),
             link,
@@ -134,11 +184,91 @@ impl Bound {
     /// Serves its clients until the bus says goodbye. What it counts.
     pub fn serve(self, office: &DatagramOffice, serving: &mut JoinSet<()>) -> (String, Arc<DatagramStats>) {
         let Self { settings, link } = self;
-        let mount = settings.mount().expect("checked with the configuration");
-        let now = office.hub.clock().now();
-        let stats = link.stats();
-        let gateway = SnGateway::new(settings.gateway, mount, now).expect("checked with the configuration");
-        serving.spawn(serve(gateway, link, office));
+        let stats = match link {
+            Link::Udp(link) => {
+                let stats = link.stats();
+                serving.spawn(serve(gateway::<UdpAddress>(&settings, office), *link, office));
+                stats
+            }
+            Link::Serial(link) => {
+                let stats = link.stats();
+                serving.spawn(serve(gateway::<()>(&settings, office), *link, office));
+                stats
+            }
+        };
         (settings.name, stats)
+    }
+}
+
+fn gateway<A: Address>(settings: &MqttSnSettings, office: &DatagramOffice) -> SnGateway<A> {
+    let mount = settings.mount().expect("checked with the configuration");
+    let now = office.hub.clock().now();
+    SnGateway::new(settings.gateway.clone(), mount, now).expect("checked with the configuration")
+}
+
+/// The frames of MQTT-SN, as the shell wants them.
+enum SnFramer {
+    Length(LengthFramer),
+    Hdlc(HdlcFramer),
+}
+
+impl SnFramer {
+    fn new(framing: Framing, max_frame: usize) -> Self {
+        match framing {
+            Framing::Length => Self::Length(LengthFramer::new(max_frame)),
+            Framing::Hdlc => Self::Hdlc(HdlcFramer::new(max_frame)),
+        }
+    }
+
+    fn seen(&self) -> serial::FramerCounts {
+        match self {
+            Self::Length(framer) => framer.counts(),
+            Self::Hdlc(framer) => framer.counts(),
+        }
+    }
+}
+
+impl Framer for SnFramer {
+    fn push(&mut self, bytes: &[u8]) -> usize {
+        match self {
+            Self::Length(framer) => framer.push(bytes),
+            Self::Hdlc(framer) => framer.push(bytes),
+        }
+    }
+
+    fn next_frame(&mut self) -> Option<Bytes> {
+        match self {
+            Self::Length(framer) => framer.next_frame(),
+            Self::Hdlc(framer) => framer.next_frame(),
+        }
+    }
+
+    fn on_silence(&mut self) -> bool {
+        match self {
+            Self::Length(framer) => {
+                let before = framer.counts().skipped;
+                framer.on_silence();
+                framer.counts().skipped > before
+            }
+            // The next flag shows where a frame begins.
+            Self::Hdlc(_) => false,
+        }
+    }
+
+    fn encode(&self, frame: &[u8], out: &mut BytesMut) {
+        match self {
+            Self::Length(_) => out.extend_from_slice(frame),
+            Self::Hdlc(_) => put_hdlc(frame, out),
+        }
+    }
+
+    fn counts(&self) -> FramerCounts {
+        let seen = self.seen();
+        FramerCounts {
+            frames: seen.frames,
+            errors: seen.errors,
+            skipped: seen.skipped,
+            resyncs: seen.resyncs,
+        }
     }
 }

@@ -70,6 +70,8 @@ pub enum PeerAddr {
         /// Group.
         gid: Option<u32>,
     },
+    /// A device at the other end of a wire that is plugged into this machine.
+    Serial,
     /// The other end of a pipe in memory.
     Memory,
 }
@@ -174,6 +176,7 @@ impl fmt::Display for PeerAddr {
             Self::Ip(address) => address.fmt(f),
             Self::Unix { pid: Some(pid), .. } => write!(f, "unix:{pid}"),
             Self::Unix { pid: None, .. } => f.write_str("unix"),
+            Self::Serial => f.write_str("serial"),
             Self::Memory => f.write_str("memory"),
         }
     }

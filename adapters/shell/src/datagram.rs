@@ -29,8 +29,6 @@ use tokio::time::Sleep;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-/// Unsent bytes from which on nothing more is taken from the peers or the bus.
-const HIGH_WATER: usize = 256 << 10;
 /// Turns before everybody else who is ready has one.
 const TURNS: usize = 16;
 /// Events handled before what follows from them is sent.
@@ -49,8 +47,8 @@ pub trait DatagramLink: Unpin + Send + 'static {
     /// Queues a datagram.
     fn send(&mut self, to: Destination<Self::Address>, bytes: &[u8]);
 
-    /// Bytes in the queue.
-    fn unsent(&self) -> usize;
+    /// Whether the queue is short. Otherwise nothing more is taken from the peers or the bus.
+    fn has_room(&self) -> bool;
 
     /// Ready when the queue is empty.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()>;
@@ -272,7 +270,7 @@ where
         // While the store is behind, clients are left unread; their silence is then ours.
         let caught_up = self.group.hub().is_caught_up();
         let mut drained = false;
-        if caught_up && self.has_room() {
+        if caught_up && self.link.has_room() {
             let received = self.take_datagrams(now, cx);
             drained = !received;
             busy |= received;
@@ -287,13 +285,9 @@ where
         busy
     }
 
-    fn has_room(&self) -> bool {
-        self.link.unsent() < HIGH_WATER
-    }
-
     fn take_answers(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
         let mut busy = false;
-        while self.has_room()
+        while self.link.has_room()
             && let Poll::Ready(Some((key, answer))) = self.conversations.poll_answer(cx)
         {
             self.server.handle_answer(key, answer, now, &mut self.out);
@@ -316,7 +310,7 @@ where
             self.group.take_events(&mut self.events);
         }
         let mut busy = false;
-        while self.has_room() && !self.events.is_empty() {
+        while self.link.has_room() && !self.events.is_empty() {
             let count = self.events.len().min(EVENTS_AT_ONCE);
             for (key, event) in self.events.drain(..count) {
                 self.server.handle_bus(key, event, now, &mut self.out);

@@ -1,7 +1,7 @@
 //! The tokio shell: listeners, links and the loop that drives an endpoint.
 //!
 //! What accepts connections is in [`listener`], what it hands over in [`connection`] and [`transport`]; protocols without connections are driven by [`datagram`],
-//! over [`udp`].
+//! over [`udp`] and [`serial`] lines.
 //! Nothing of this knows a protocol above the byte transport.
 
 pub mod access;
@@ -14,6 +14,7 @@ pub mod limit;
 pub mod listener;
 pub mod metrics;
 mod proxy;
+pub mod serial;
 pub mod settings;
 mod socket;
 mod stages;
@@ -33,6 +34,7 @@ pub use drive::{Workplace, drive};
 pub use limit::ConnectionLimit;
 pub use listener::{ListenError, Listener};
 pub use metrics::Metrics;
+pub use serial::{Framer, FramerCounts, SerialLink};
 pub use settings::{ListenerKind, ListenerSettings};
 pub use stages::Stages;
 pub use stats::{ListenerStats, RefuseReason};

@@ -138,7 +138,9 @@ impl AccessService for Access {
     fn session(&self, info: &ConnectionInfo) -> Box<dyn AccessSession> {
         let (address, local) = match info.peer {
             PeerAddr::Ip(address) => (address.ip(), address.ip().is_loopback()),
-            PeerAddr::Unix { .. } | PeerAddr::Memory => (IpAddr::V4(Ipv4Addr::LOCALHOST), true),
+            PeerAddr::Unix { .. } | PeerAddr::Serial | PeerAddr::Memory => {
+                (IpAddr::V4(Ipv4Addr::LOCALHOST), true)
+            }
         };
         Box::new(Session {
             shared: Arc::clone(&self.0),

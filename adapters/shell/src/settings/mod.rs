@@ -1,6 +1,7 @@
 //! What a listener is told: where to listen, whom to let in, and how the connection is wrapped.
 
 mod address;
+mod serial;
 mod tls;
 mod udp;
 mod websocket;
@@ -11,6 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use address::{AddressRule, AddressRules, Network, ParseRuleError};
+pub use serial::{FlowControl, Parity, Rs485Settings, SerialSettings};
 pub use tls::{TlsSettings, TlsVersion, VirtualHost};
 pub use udp::{DEFAULT_RECEIVE_BUFFER, MulticastSettings, UdpSettings};
 pub use websocket::WebSocketSettings;

@@ -36,6 +36,8 @@ use tokio::time::Sleep;
 
 /// Addresses of ours that are told apart; from others the system chooses what we answer from.
 const MAX_LOCALS: usize = 256;
+/// Unsent bytes from which on nothing more is taken.
+const HIGH_WATER: usize = 256 << 10;
 /// How long the socket rests when the system cannot give us datagrams.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -307,8 +309,8 @@ impl DatagramLink for UdpLink {
         }
     }
 
-    fn unsent(&self) -> usize {
-        self.outbox.bytes.len()
+    fn has_room(&self) -> bool {
+        self.outbox.bytes.len() < HIGH_WATER
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {

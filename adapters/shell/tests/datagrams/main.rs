@@ -3,4 +3,5 @@
 #![cfg(unix)]
 
 mod bench;
+mod serial;
 mod udp;
