@@ -20,7 +20,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{Sleep, sleep, timeout};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -140,8 +140,8 @@ struct Link<E: Endpoint, W> {
     desk: Option<Box<Desk<E::Out>>>,
     /// When the alarm rings that was set last; [`NO_ALARM`] when it has.
     alarm: Instant,
-    /// See [`Link::takes_last_words`]. Boxed: it comes once in a link's life, if ever.
-    last_words_by: Option<Box<Instant>>,
+    /// See [`Link::takes_last_words`]. A timer of the runtime, for the bus's alarm does not ask the system for what came.
+    last_words_by: Option<Pin<Box<Sleep>>>,
     last_words_taken: bool,
     told_to_leave: bool,
     /// There are events, and the link waits for its next turn to take them.
@@ -221,13 +221,7 @@ where
                 self.step(Input::Closed, now, &mut desk);
             }
             Woken::Answer(answer) => self.step(Input::Answer(answer), now, &mut desk),
-            Woken::Deadline => {
-                if self.last_words_by.as_deref().is_some_and(|at| *at <= now) {
-                    self.last_words_by = None;
-                    self.last_words_taken = true;
-                }
-                self.step(Input::Timeout, now, &mut desk);
-            }
+            Woken::Deadline => self.step(Input::Timeout, now, &mut desk),
             Woken::Leave => {
                 self.told_to_leave = true;
                 self.step(Input::Shutdown, now, &mut desk);
@@ -280,7 +274,7 @@ where
                 self.port.take_events(&mut desk.events);
             }
             while desk.writing.len() < HIGH_WATER && !desk.out.close {
-                if self.takes_last_words(desk.events.front(), now) {
+                if self.takes_last_words(desk.events.front()) {
                     break;
                 }
                 let Some(event) = desk.events.pop_front() else {
@@ -299,13 +293,13 @@ where
 
     /// What the client sent before another connection took its session over belongs to the session, its goodbye above all. Before the endpoint hears
     /// of the take-over, the link is read until nothing more is there: a timer that fires shows that the system was asked since.
-    fn takes_last_words(&mut self, next: Option<&BusEvent>, now: Instant) -> bool {
+    fn takes_last_words(&mut self, next: Option<&BusEvent>) -> bool {
         if next != Some(&BusEvent::TakenOver) {
             return false;
         }
         if !self.last_words_taken {
             self.last_words_by
-                .get_or_insert_with(|| Box::new(now + LAST_WORDS));
+                .get_or_insert_with(|| Box::pin(sleep(LAST_WORDS)));
         }
         !self.last_words_taken
     }
@@ -332,8 +326,14 @@ where
         if let Poll::Ready(progress) = self.poll_link(cx, takes_frames && caught_up) {
             return Poll::Ready(Woken::Link(progress));
         }
-        let last_words_by = self.last_words_by.as_deref().copied();
-        let takes_events = unsent < HIGH_WATER && last_words_by.is_none();
+        if let Some(timer) = &mut self.last_words_by
+            && timer.as_mut().poll(cx).is_ready()
+        {
+            self.last_words_by = None;
+            self.last_words_taken = true;
+            return Poll::Ready(Woken::Events);
+        }
+        let takes_events = unsent < HIGH_WATER && self.last_words_by.is_none();
         let mut called = self.port.poll_call(cx);
         if called == Poll::Ready(Call::Alarm) {
             self.alarm = NO_ALARM;
@@ -362,7 +362,7 @@ where
             return Poll::Ready(Woken::Leave);
         }
         let deadline = self.endpoint.deadline().filter(|_| caught_up || !takes_frames);
-        match deadline.into_iter().chain(last_words_by).min() {
+        match deadline {
             Some(at) if self.is_due(at) => Poll::Ready(Woken::Deadline),
             _ => Poll::Pending,
         }
