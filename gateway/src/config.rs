@@ -420,6 +420,23 @@ mod tests {
         assert!(error.contains("rewrite.source"), "{error}");
     }
 
+    /// `check --print` and the log may be seen by whoever must not know a password.
+    #[test]
+    fn a_password_is_never_shown() {
+        let text = "[[mqttsn]]\nname = \"sn\"\nbind = \"127.0.0.1:0\"\n[mqttsn.gateway]\ndefault_password = \"dumb\"\n\
+                    [mqttsn.gateway.qos_minus_one]\npassword = \"dumb\"\n\
+                    [[mqttsn.gateway.credentials]]\nclient_id = \"c\"\nusername = \"u\"\npassword = \"dumb\"\n";
+        let config = load(text).unwrap();
+        let shown = [
+            toml::to_string(&config).unwrap(),
+            serde_json::to_string(&config).unwrap(),
+            format!("{config:?}"),
+        ];
+        for shown in shown {
+            assert!(!shown.contains("dumb") && shown.contains("(hidden)"), "{shown}");
+        }
+    }
+
     #[test]
     fn a_wrong_mqttsn_gateway_is_refused() {
         for (wrong, told) in [

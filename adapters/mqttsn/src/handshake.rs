@@ -465,7 +465,7 @@ pub(crate) fn credentials(client_id: &str, login: Login) -> Credentials {
     Credentials {
         client_id: client_id.into(),
         username: (!anonymous).then(|| login.username.into()),
-        password: (!anonymous).then(|| login.password.into()),
+        password: (!anonymous).then(|| Bytes::copy_from_slice(login.password.reveal().as_bytes())),
         method: None,
         data: None,
     }

@@ -1,5 +1,6 @@
 //! What an operator may set about MQTT-SN.
 
+use crate::secret::Secret;
 use headgate_model::{ClientId, MountPoint, Topic};
 use headgate_mqttsn_codec::is_reserved;
 use schemars::JsonSchema;
@@ -50,7 +51,8 @@ pub struct SnSettings {
     /// User name of clients that have none in `credentials`; empty for none.
     pub default_username: String,
     /// The password with it.
-    pub default_password: String,
+    #[schemars(with = "String")]
+    pub default_password: Secret,
     /// User names and passwords by client id. MQTT-SN 1.2 cannot carry them.
     pub credentials: Vec<SnCredentials>,
     /// Topic ids that clients know beforehand. §6.7
@@ -76,7 +78,7 @@ impl Default for SnSettings {
             session_expiry: Duration::from_secs(24 * 60 * 60),
             max_silence: Duration::from_secs(24 * 60 * 60),
             default_username: String::new(),
-            default_password: String::new(),
+            default_password: Secret::default(),
             credentials: Vec::new(),
             predefined: Vec::new(),
             qos_minus_one: QosMinusOneSettings::default(),
@@ -94,7 +96,8 @@ pub struct SnCredentials {
     pub username: String,
     /// Password.
     #[serde(default)]
-    pub password: String,
+    #[schemars(with = "String")]
+    pub password: Secret,
 }
 
 /// A topic id that both sides know. §6.7
@@ -121,7 +124,8 @@ pub struct QosMinusOneSettings {
     /// Its user name; empty for none.
     pub username: String,
     /// The password with it.
-    pub password: String,
+    #[schemars(with = "String")]
+    pub password: Secret,
     /// Messages a second, of all senders together.
     pub rate: u32,
     /// Messages at once.
@@ -134,7 +138,7 @@ impl Default for QosMinusOneSettings {
             enabled: false,
             client_id: "mqtt-sn-unconnected".into(),
             username: String::new(),
-            password: String::new(),
+            password: Secret::default(),
             rate: 100,
             burst: 200,
         }
@@ -174,7 +178,7 @@ pub enum SnSettingsError {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Login {
     pub username: String,
-    pub password: String,
+    pub password: Secret,
 }
 
 /// Settings as the gateway uses them.

@@ -96,8 +96,6 @@ impl<F> Workplace<F> {
 }
 
 /// Runs one connection until it ends. [`Hub::say_goodbye`] lets the endpoint say goodbye.
-///
-/// No `async fn`: it would keep room twice for what it was given, for the whole life of the connection.
 pub fn drive<E, W>(
     endpoint: E,
     wire: W,
@@ -200,6 +198,7 @@ where
 {
     /// Does all that can be done without waiting. False when the link is to be closed.
     fn turn(&mut self, woken: Woken) -> bool {
+        self.let_others_go = false;
         let mut desk = self.desk.take().unwrap_or_else(|| self.workplace.lend());
         let now = self.port.hub().clock().now();
         match woken {
@@ -341,7 +340,7 @@ where
         }
         if called.is_ready() && takes_events {
             // First everybody else who is ready has a turn: then more events leave with one write.
-            if std::mem::replace(&mut self.let_others_go, false) {
+            if self.let_others_go {
                 return Poll::Ready(Woken::Events);
             }
             self.let_others_go = true;

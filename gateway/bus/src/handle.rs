@@ -129,7 +129,7 @@ struct Core {
     groups: group::Groups,
     /// Whose tasks are to be woken.
     woken: Vec<Waker>,
-    /// When which endpoint wants to be woken. One that left, or set another alarm since, is woken for nothing.
+    /// When which endpoint wants to be woken; void for one that left, or set another alarm since.
     alarms: BinaryHeap<Reverse<(Instant, u64)>>,
 }
 
@@ -143,7 +143,9 @@ struct Mailbox {
 struct Waiting {
     events: Option<Events>,
     waker: Option<Waker>,
-    /// The alarm rang, and the endpoint has not heard it yet.
+    /// When the alarm rings; `None` when it is not set.
+    alarm: Option<Instant>,
+    /// It rang, and the endpoint has not heard it yet.
     rang: bool,
 }
 
@@ -424,13 +426,15 @@ impl Hub {
         let core = &mut *guard;
         let mut woken = Vec::new();
         while core.alarms.peek().is_some_and(|Reverse((at, _))| *at <= now) {
-            let Some(Reverse((_, id))) = core.alarms.pop() else {
+            let Some(Reverse((at, id))) = core.alarms.pop() else {
                 break;
             };
             if let Some(mailbox) = mailbox(&core.mailboxes, id) {
                 let mut waiting = mailbox.inner.lock();
-                waiting.rang = true;
-                woken.extend(waiting.waker.take());
+                if waiting.alarm.take_if(|set| *set <= at).is_some() {
+                    waiting.rang = true;
+                    woken.extend(waiting.waker.take());
+                }
             }
         }
         let deadline = core.deadline();
@@ -651,6 +655,18 @@ impl Core {
         }
     }
 
+    /// Leaves one alarm for each endpoint that has set one.
+    fn forget_void_alarms(&mut self) {
+        let mut alarms = std::mem::take(&mut self.alarms).into_vec();
+        alarms.retain(|Reverse((at, id))| {
+            let mailbox = mailbox(&self.mailboxes, *id);
+            mailbox.is_some_and(|mailbox| mailbox.inner.lock().alarm == Some(*at))
+        });
+        alarms.sort_unstable();
+        alarms.dedup();
+        self.alarms = alarms.into();
+    }
+
     /// When the timer thread is wanted.
     fn deadline(&self) -> Option<Instant> {
         let alarm = self.alarms.peek().map(|Reverse((at, _))| *at);
@@ -697,19 +713,18 @@ impl Port {
         waiting.poll_alarm(cx)
     }
 
-    /// Lets [`Port::poll_call`] be ready from then on, once. An alarm cannot be taken back.
+    /// Lets [`Port::poll_call`] be ready from then on, once. The alarm that was set before does not ring any more.
     pub fn wake_at(&self, at: Instant) {
         let mut core = self.hub.0.core.lock();
+        self.mailbox.inner.lock().alarm = Some(at);
         if core.alarms.len() == core.alarms.capacity() {
             let more = core.alarms.len() / 4 + 16;
             core.alarms.reserve_exact(more);
         }
         core.alarms.push(Reverse((at, self.mailbox.id)));
-        // Those of endpoints that have left: a client that comes and goes leaves one each time.
-        if core.alarms.len() > 4 * core.mailboxes.len() + MAX_SPARE {
-            let mut alarms = std::mem::take(&mut core.alarms);
-            alarms.retain(|Reverse((_, id))| mailbox(&core.mailboxes, *id).is_some());
-            core.alarms = alarms;
+        // Most are void: a client that comes and goes leaves one each time, and so does each alarm that was set earlier.
+        if core.alarms.len() > 2 * core.mailboxes.len() + MAX_SPARE {
+            core.forget_void_alarms();
         }
         drop(core);
         self.hub.wake_timer_by(at);

@@ -465,6 +465,25 @@ async fn a_dropped_group_is_lost_with_all_its_clients() {
     hub.stop();
 }
 
+/// A server of many clients sets its alarm anew all the time: the one before is void, however many there were.
+#[tokio::test]
+async fn an_alarm_rings_once_however_often_it_was_set() {
+    let hub = hub(Gate::default());
+    let port = hub.attach();
+    let soon = hub.clock().now() + Duration::from_millis(100);
+    for n in (1..10_000).rev() {
+        port.wake_at(soon + Duration::from_secs(n));
+    }
+    port.wake_at(soon + Duration::from_millis(50));
+    port.wake_at(soon);
+    let call = tokio::time::timeout(Duration::from_secs(30), poll_fn(|cx| port.poll_call(cx)));
+    assert_eq!(call.await.expect("it rings"), Call::Alarm);
+    assert!(hub.clock().now() >= soon, "not before its time");
+    let again = tokio::time::timeout(Duration::from_millis(200), poll_fn(|cx| port.poll_call(cx)));
+    assert!(again.await.is_err(), "the one at 50 ms is void");
+    hub.stop();
+}
+
 #[tokio::test]
 async fn a_group_is_woken_by_its_alarm_and_to_say_goodbye() {
     let hub = hub(Gate::default());

@@ -217,7 +217,7 @@ impl Group {
         waiting.poll_alarm(cx)
     }
 
-    /// Lets [`Group::poll_call`] be ready from then on, once. An alarm cannot be taken back.
+    /// Lets [`Group::poll_call`] be ready from then on, once. The alarm that was set before does not ring any more.
     pub fn wake_at(&self, at: Instant) {
         self.port.wake_at(at);
     }
