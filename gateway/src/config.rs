@@ -217,12 +217,11 @@ impl Config {
         };
         // First as it stands, so that errors know their line; then with the environment's values.
         let mut config: Self = toml::from_str(&text).map_err(|error| explain(shown, &text, &error))?;
-        let overrides: Vec<(String, String)> = environment
-            .into_iter()
-            .filter(|(name, _)| name.starts_with(ENV_PREFIX))
-            .collect();
-        for (name, value) in overrides {
-            config = config.with(&name, &value)?;
+        let mut whole: toml::Table = text.parse().map_err(|error| explain(shown, &text, &error))?;
+        for (name, value) in environment {
+            if let Some(path) = name.strip_prefix(ENV_PREFIX) {
+                config = Self::with(&mut whole, &name, path, &value)?;
+            }
         }
         config.check().map_err(|message| ConfigError::Invalid {
             path: shown.to_owned(),
@@ -231,17 +230,16 @@ impl Config {
         Ok(config)
     }
 
-    /// The configuration with one value from the environment.
-    fn with(self, name: &str, value: &str) -> Result<Self, ConfigError> {
+    /// The configuration with one value from the environment, which is put into `whole` too.
+    fn with(whole: &mut toml::Table, name: &str, path: &str, value: &str) -> Result<Self, ConfigError> {
         let wrong = |message: String| ConfigError::Environment {
             name: name.to_owned(),
             message,
         };
-        let mut whole = toml::Table::try_from(&self).map_err(|e| wrong(e.to_string()))?;
-        let path = name[ENV_PREFIX.len()..].to_lowercase();
+        let path = path.to_lowercase();
         let keys: Vec<&str> = path.split("__").collect();
         let (last, parents) = keys.split_last().expect("split gives at least one");
-        let mut table = &mut whole;
+        let mut table = &mut *whole;
         for key in parents {
             table = table
                 .entry(*key)
@@ -258,8 +256,10 @@ impl Config {
             (*last).to_owned(),
             parsed.unwrap_or_else(|| toml::Value::String(value.to_owned())),
         );
-        let text = toml::to_string(&whole).map_err(|e| wrong(e.to_string()))?;
-        toml::from_str(&text).map_err(|error| wrong(suggest(error.message())))
+        let whole = whole.clone();
+        whole
+            .try_into()
+            .map_err(|error: toml::de::Error| wrong(suggest(error.message())))
     }
 
     /// What the types cannot say. The error names the key.
@@ -435,6 +435,9 @@ mod tests {
         for shown in shown {
             assert!(!shown.contains("dumb") && shown.contains("(hidden)"), "{shown}");
         }
+        // And it stays what it is when something else comes from the environment.
+        let config = load_with(text, &[("HEADGATE__NODE", "edge-7")]).unwrap();
+        assert_eq!(config.mqttsn[0].gateway.credentials[0].password.reveal(), "dumb");
     }
 
     #[test]

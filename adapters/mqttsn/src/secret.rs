@@ -14,8 +14,13 @@ impl Secret {
         &self.0
     }
 
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     fn shown(&self) -> &'static str {
-        if self.0.is_empty() { "" } else { "(hidden)" }
+        if self.is_empty() { "" } else { "(hidden)" }
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
-use tokio_rustls::server::TlsStream;
+use tokio_rustls::{client, server};
 use tokio_util::io::poll_read_buf;
 
 /// Below this much free room a read is not worth its system call.
@@ -122,37 +122,44 @@ socket_byte_stream!(TcpStream);
 #[cfg(unix)]
 socket_byte_stream!(UnixStream);
 
-impl ByteStream for TlsStream<TcpStream> {
-    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut BytesMut) -> Poll<io::Result<usize>> {
-        let mut this = Pin::new(self);
-        let taken = match ready!(this.as_mut().poll_fill_buf(cx)) {
-            Ok(plain) => {
-                buf.extend_from_slice(plain);
-                plain.len()
+macro_rules! tls_byte_stream {
+    ($stream:ty) => {
+        impl ByteStream for $stream {
+            fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut BytesMut) -> Poll<io::Result<usize>> {
+                let mut this = Pin::new(self);
+                let taken = match ready!(this.as_mut().poll_fill_buf(cx)) {
+                    Ok(plain) => {
+                        buf.extend_from_slice(plain);
+                        plain.len()
+                    }
+                    // No close_notify. Our frames carry their own length: a cut one is seen without it.
+                    Err(error) if error.kind() == ErrorKind::UnexpectedEof => 0,
+                    Err(error) => return Poll::Ready(Err(error)),
+                };
+                this.consume(taken);
+                Poll::Ready(Ok(taken))
             }
-            // No close_notify. Our frames carry their own length: a cut one is seen without it.
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => 0,
-            Err(error) => return Poll::Ready(Err(error)),
-        };
-        this.consume(taken);
-        Poll::Ready(Ok(taken))
-    }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>, src: &mut BytesMut) -> Poll<io::Result<usize>> {
-        write_some(self, cx, src)
-    }
+            fn poll_write(&mut self, cx: &mut Context<'_>, src: &mut BytesMut) -> Poll<io::Result<usize>> {
+                write_some(self, cx, src)
+            }
 
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.get_ref().1.wants_write() {
-            return Poll::Ready(Ok(()));
+            fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                if !self.get_ref().1.wants_write() {
+                    return Poll::Ready(Ok(()));
+                }
+                Pin::new(self).poll_flush(cx)
+            }
+
+            fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                Pin::new(self).poll_shutdown(cx)
+            }
         }
-        Pin::new(self).poll_flush(cx)
-    }
-
-    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(self).poll_shutdown(cx)
-    }
+    };
 }
+
+tls_byte_stream!(client::TlsStream<TcpStream>);
+tls_byte_stream!(server::TlsStream<TcpStream>);
 
 impl ByteStream for DuplexStream {
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut BytesMut) -> Poll<io::Result<usize>> {

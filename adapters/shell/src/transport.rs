@@ -14,6 +14,7 @@ use tokio::io::DuplexStream;
 use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
+use tokio_rustls::client;
 use tokio_rustls::server::TlsStream;
 
 use crate::stream::{ByteStream, say_goodbye};
@@ -23,8 +24,10 @@ use crate::websocket::WebSocket;
 pub enum Transport {
     /// Plain TCP.
     Tcp(TcpStream),
-    /// TLS over TCP.
+    /// TLS over TCP, with a client that came to us.
     Tls(Box<TlsStream<TcpStream>>),
+    /// TLS over TCP, with a server that we went to.
+    TlsOut(Box<client::TlsStream<TcpStream>>),
     /// WebSocket over TCP.
     Ws(Box<WebSocket<TcpStream>>),
     /// WebSocket over TLS.
@@ -174,6 +177,7 @@ impl Transport {
         match self {
             Self::Tcp(stream) => stream,
             Self::Tls(stream) => &mut **stream,
+            Self::TlsOut(stream) => &mut **stream,
             Self::Ws(socket) => &mut **socket,
             Self::Wss(socket) => &mut **socket,
             #[cfg(unix)]
@@ -188,6 +192,7 @@ impl fmt::Debug for Transport {
         f.write_str(match self {
             Self::Tcp(_) => "Tcp",
             Self::Tls(_) => "Tls",
+            Self::TlsOut(_) => "TlsOut",
             Self::Ws(_) => "Ws",
             Self::Wss(_) => "Wss",
             #[cfg(unix)]

@@ -31,7 +31,6 @@ mod wildcard_flow;
 mod wildcards;
 mod window;
 
-use crate::client::explain;
 use headgate_mqtt_codec::{DecodeError, Qos, ReasonCode};
 use std::io;
 use std::time::Duration;
@@ -187,6 +186,6 @@ pub enum BenchError {
 
 impl BenchError {
     fn tls(error: rustls::Error) -> Self {
-        Self::Tls(explain(&io::Error::other(error)))
+        Self::Tls(headgate_shell::dial::explain(&io::Error::other(error)))
     }
 }

@@ -1,6 +1,7 @@
 //! What can go wrong between us and a server, in words for whoever typed the command.
 
 use headgate_mqtt_codec::{DecodeError, ReasonCode, Version};
+use headgate_shell::dial::DialError;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,20 +9,12 @@ use std::time::Duration;
 /// Why the client could not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    #[error("the host name `{host}` cannot be resolved: {cause}")]
-    Resolve { host: String, cause: io::Error },
-    #[error("cannot connect to {place}: {cause}")]
-    Connect { place: String, cause: io::Error },
+    #[error(transparent)]
+    Dial(#[from] DialError),
     #[error("no answer from {place} within {within:?}")]
     Timeout { place: String, within: Duration },
-    #[error("TLS with {place} failed: {cause}")]
-    Tls { place: String, cause: String },
     #[error("{path}: {cause}")]
     File { path: PathBuf, cause: String },
-    #[error("there are no certificate authorities on this system; give some with --cafile")]
-    NoAuthorities,
-    #[error("WebSocket with {place} failed: {cause}")]
-    WebSocket { place: String, cause: String },
     #[error("the server's answer to CONNECT cannot be understood ({cause}); does it speak MQTT {version}?")]
     Greeting { cause: DecodeError, version: Version },
     #[error("the server refused the connection: {0}")]
@@ -72,13 +65,8 @@ impl ClientError {
     /// Whether another try may fare better.
     pub fn passes(&self) -> bool {
         match self {
-            Self::Resolve { .. }
-            | Self::Connect { .. }
-            | Self::Timeout { .. }
-            | Self::WebSocket { .. }
-            | Self::Closed
-            | Self::Silent(_)
-            | Self::Broken(_) => true,
+            Self::Dial(error) => error.passes(),
+            Self::Timeout { .. } | Self::Closed | Self::Silent(_) | Self::Broken(_) => true,
             Self::Refused(reason) | Self::Disconnected(reason) => matches!(
                 reason.code,
                 ReasonCode::ServerUnavailable

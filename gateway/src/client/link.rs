@@ -1,12 +1,12 @@
 //! Packets to and from a server, and the keep alive between them.
 
+use super::ClientError;
 use super::error::Reason;
-use super::transport::{self, Stream};
-use super::{ClientError, Target, TlsFiles};
 use bytes::{Buf, BytesMut};
 use headgate_mqtt_codec::{
     ConnAck, Connect, Decoder, Disconnect, MAX_PACKET_SIZE, Packet, ReasonCode, Utf8, Version, encode,
 };
+use headgate_shell::dial::{Dial, Stream};
 use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
@@ -36,13 +36,9 @@ pub struct Link {
 
 impl Link {
     /// Connects and waits to be let in.
-    pub async fn open(
-        target: &Target,
-        files: &TlsFiles,
-        connect: &Connect,
-    ) -> Result<(Self, ConnAck), ClientError> {
+    pub async fn open(dial: &Dial, connect: &Connect) -> Result<(Self, ConnAck), ClientError> {
         let opening = async {
-            let stream = transport::connect(target, files).await?;
+            let stream = dial.connect(&mut |_| {}).await?.into_stream();
             let mut link = Self::new(stream, connect);
             let connack = link.greet(connect).await?;
             Ok((link, connack))
@@ -50,7 +46,7 @@ impl Link {
         let opened = timeout(CONNECT_TIME, opening).await;
         opened.unwrap_or_else(|_| {
             Err(ClientError::Timeout {
-                place: target.place.to_string(),
+                place: dial.target.place.to_string(),
                 within: CONNECT_TIME,
             })
         })

@@ -6,13 +6,8 @@ mod error;
 mod incoming;
 mod link;
 mod outgoing;
-mod target;
-mod tls;
-mod transport;
 
 pub use error::{ClientError, Reason};
 pub use incoming::Incoming;
 pub use link::Link;
 pub use outgoing::Outgoing;
-pub use target::Target;
-pub use tls::{TlsFiles, explain};

@@ -6,9 +6,9 @@ use super::{Outcome, say};
 use crate::bench::{
     Case, HEADING, MIN_SESSIONS, MIN_SUBSCRIPTIONS, Plan, STAMP_LEN, Server, Until, connections, usual,
 };
-use crate::client::TlsFiles;
 use clap::{ArgAction, Args, Subcommand};
 use headgate_mqtt_codec::{Qos, Version};
+use headgate_shell::dial::ClientTls;
 use rustls::client::Resumption;
 use rustls_pki_types::ServerName;
 use std::error::Error;
@@ -166,10 +166,10 @@ impl BenchCommand {
     }
 
     fn server(&self) -> Result<Server, Box<dyn Error>> {
-        let files = TlsFiles {
+        let files = ClientTls {
             cafile: self.cafile.clone(),
             insecure: self.insecure,
-            ..TlsFiles::default()
+            ..ClientTls::default()
         };
         let tls = if self.tls || files.any() {
             let mut config = files.config()?;

@@ -1,9 +1,10 @@
 //! What `pub` and `sub` have in common: where to connect, and as whom.
 
-use crate::client::{ClientError, Target, TlsFiles};
+use crate::client::ClientError;
 use bytes::Bytes;
 use clap::{ArgAction, Args};
 use headgate_mqtt_codec::{Connect, ConnectProperties, Qos, Utf8, Version, Will, WillProperties};
+use headgate_shell::dial::{ClientTls, Dial, Target};
 use std::path::PathBuf;
 
 /// For ever. MQTT 5 §3.1.2.11.2
@@ -119,10 +120,8 @@ pub struct ConnectionArgs {
 
 /// How to connect.
 pub struct Connection {
-    /// Where.
-    pub target: Target,
-    /// With which certificates.
-    pub files: TlsFiles,
+    /// Where, and with which certificates.
+    pub dial: Dial,
     /// With which CONNECT.
     pub connect: Connect,
 }
@@ -130,11 +129,12 @@ pub struct Connection {
 impl ConnectionArgs {
     /// What the arguments mean.
     pub fn resolve(self) -> Result<Connection, ClientError> {
-        let files = TlsFiles {
+        let files = ClientTls {
             cafile: self.cafile.clone(),
             cert: self.cert.clone(),
             key: self.key.clone(),
             insecure: self.insecure,
+            ..ClientTls::default()
         };
         let tls = self.tls || files.any();
         let mut target = match &self.url {
@@ -143,11 +143,13 @@ impl ConnectionArgs {
         };
         target.tls |= tls;
         let connect = self.connect(&target)?;
-        Ok(Connection {
+        let dial = Dial {
             target,
-            files,
-            connect,
-        })
+            tls: files,
+            proxy: None,
+            bind: None,
+        };
+        Ok(Connection { dial, connect })
     }
 
     fn connect(&self, target: &Target) -> Result<Connect, ClientError> {

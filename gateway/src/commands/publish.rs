@@ -105,17 +105,13 @@ impl PublishCommand {
     async fn publish(self) -> Result<(), ClientError> {
         let mut first = self.template();
         let first_alias = first.properties.as_ref().and_then(|p| p.topic_alias);
-        let Connection {
-            target,
-            files,
-            connect,
-        } = self.connection.resolve()?;
+        let Connection { dial, connect } = self.connection.resolve()?;
         let has_properties = first.properties.is_some();
         if connect.version < Version::V5 && has_properties {
             return Err(ClientError::Usage("properties of messages need MQTT 5".into()));
         }
         let mut payloads = self.payload.start(self.repeat, self.repeat_delay)?;
-        let (mut link, connack) = Link::open(&target, &files, &connect).await?;
+        let (mut link, connack) = Link::open(&dial, &connect).await?;
         let mut outgoing = Outgoing::new(connect.version, &connack);
         let mut more = true;
         while more || !outgoing.is_done() {

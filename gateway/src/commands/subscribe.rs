@@ -228,12 +228,8 @@ impl Session {
 
     async fn listen(&mut self, connected: &mut bool, wait: &mut Duration) -> Result<(), ClientError> {
         self.link = None;
-        let Connection {
-            target,
-            files,
-            connect,
-        } = &self.connection;
-        let (link, connack) = Link::open(target, files, connect).await?;
+        let Connection { dial, connect } = &self.connection;
+        let (link, connack) = Link::open(dial, connect).await?;
         let version = connect.version;
         (*connected, *wait) = (true, FIRST_WAIT);
         if !connack.session_present {

@@ -96,7 +96,7 @@ impl FromStr for Target {
 }
 
 /// An IPv6 address with a port stands in brackets.
-fn split_port(address: &str, usual: u16) -> Result<(&str, u16), String> {
+pub(super) fn split_port(address: &str, usual: u16) -> Result<(&str, u16), String> {
     let (host, port) = match address.strip_prefix('[').map(|rest| rest.split_once(']')) {
         Some(Some((host, rest))) => (host, rest.strip_prefix(':')),
         Some(None) => return Err(format!("`{address}`: a `]` is missing")),
@@ -116,7 +116,7 @@ fn split_port(address: &str, usual: u16) -> Result<(&str, u16), String> {
 }
 
 /// Takes `%41` for `A`. RFC 3986 §2.1.
-fn decode(text: &str) -> Result<String, String> {
+pub(super) fn decode(text: &str) -> Result<String, String> {
     let mut parts = text.split('%');
     let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
     for part in parts {

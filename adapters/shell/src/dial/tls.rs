@@ -1,6 +1,6 @@
 //! TLS, the client's side.
 
-use super::ClientError;
+use super::DialError;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
@@ -9,6 +9,8 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, client};
 
 /// Where systems keep the authorities they trust.
 const SYSTEM_AUTHORITIES: [&str; 4] = [
@@ -18,9 +20,9 @@ const SYSTEM_AUTHORITIES: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// What the user says on certificates.
-#[derive(Clone, Debug, Default)]
-pub struct TlsFiles {
+/// What TLS is to use and to believe.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientTls {
     /// Authorities, instead of the system's.
     pub cafile: Option<PathBuf>,
     /// Our own certificate.
@@ -29,16 +31,28 @@ pub struct TlsFiles {
     pub key: Option<PathBuf>,
     /// Believe any server.
     pub insecure: bool,
+    /// Application protocols that we offer (ALPN), best first.
+    pub alpn: Vec<String>,
+    /// The name that the server is asked for (SNI) and must prove, instead of the host's.
+    pub server_name: Option<String>,
 }
 
-impl TlsFiles {
+/// Why there is no TLS.
+pub(super) enum Failure {
+    /// Our own files are of no use.
+    Files(DialError),
+    /// The handshake failed, in words.
+    Handshake(String),
+}
+
+impl ClientTls {
     /// Whether there is anything that only means something with TLS.
     pub fn any(&self) -> bool {
         self.cafile.is_some() || self.cert.is_some() || self.key.is_some() || self.insecure
     }
 
     /// The configuration that they say.
-    pub fn config(&self) -> Result<ClientConfig, ClientError> {
+    pub fn config(&self) -> Result<ClientConfig, DialError> {
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
@@ -49,19 +63,40 @@ impl TlsFiles {
         } else {
             builder.with_root_certificates(self.authorities()?)
         };
-        match (&self.cert, &self.key) {
+        let mut config = match (&self.cert, &self.key) {
             (Some(cert), Some(key)) => {
                 let chain = certificates(cert)?;
                 let private = PrivateKeyDer::from_pem_file(key).map_err(|e| file(key, e))?;
                 builder
                     .with_client_auth_cert(chain, private)
-                    .map_err(|e| file(cert, e))
+                    .map_err(|e| file(cert, e))?
             }
-            _ => Ok(builder.with_no_client_auth()),
-        }
+            _ => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = self.alpn.iter().map(|name| name.clone().into_bytes()).collect();
+        Ok(config)
     }
 
-    fn authorities(&self) -> Result<RootCertStore, ClientError> {
+    /// The handshake with this host.
+    pub(super) async fn secure(
+        &self,
+        tcp: TcpStream,
+        host: &str,
+    ) -> Result<client::TlsStream<TcpStream>, Failure> {
+        let this = self.clone();
+        // Files can be slow.
+        let config = tokio::task::spawn_blocking(move || this.config()).await;
+        let config = config
+            .map_err(|error| Failure::Handshake(error.to_string()))?
+            .map_err(Failure::Files)?;
+        let name = self.server_name.as_deref().unwrap_or(host).to_owned();
+        let name = ServerName::try_from(name).map_err(|e| Failure::Handshake(e.to_string()))?;
+        let connector = TlsConnector::from(Arc::new(config));
+        let stream = connector.connect(name, tcp).await;
+        stream.map_err(|error| Failure::Handshake(explain(&error)))
+    }
+
+    fn authorities(&self) -> Result<RootCertStore, DialError> {
         let mut roots = RootCertStore::empty();
         if let Some(path) = &self.cafile {
             for certificate in certificates(path)? {
@@ -71,16 +106,14 @@ impl TlsFiles {
         }
         let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
         let mut known = named.into_iter().chain(SYSTEM_AUTHORITIES.map(PathBuf::from));
-        let path = known
-            .find(|path| path.exists())
-            .ok_or(ClientError::NoAuthorities)?;
+        let path = known.find(|path| path.exists()).ok_or(DialError::NoAuthorities)?;
         // Of a system's hundred authorities some may be odd.
         roots.add_parsable_certificates(certificates(&path)?);
         Ok(roots)
     }
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ClientError> {
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, DialError> {
     let read = CertificateDer::pem_file_iter(path).map_err(|e| file(path, e))?;
     let read: Vec<_> = read.collect::<Result<_, _>>().map_err(|e| file(path, e))?;
     if read.is_empty() {
@@ -89,11 +122,27 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ClientError
     Ok(read)
 }
 
-fn file(path: &Path, cause: impl ToString) -> ClientError {
-    ClientError::File {
+fn file(path: &Path, cause: impl ToString) -> DialError {
+    DialError::File {
         path: path.to_owned(),
         cause: cause.to_string(),
     }
+}
+
+/// Version, cipher suite and application protocol.
+pub(super) fn describe(stream: &client::TlsStream<TcpStream>) -> String {
+    let tls = stream.get_ref().1;
+    let version = match tls.protocol_version() {
+        Some(rustls::ProtocolVersion::TLSv1_3) => "1.3",
+        _ => "1.2",
+    };
+    let suite = tls
+        .negotiated_cipher_suite()
+        .map_or_else(String::new, |suite| format!(", {:?}", suite.suite()));
+    let alpn = tls.alpn_protocol().map_or_else(String::new, |name| {
+        format!(", ALPN {}", String::from_utf8_lossy(name))
+    });
+    format!("version {version}{suite}{alpn}")
 }
 
 /// What a failed handshake means.
