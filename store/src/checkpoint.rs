@@ -12,6 +12,8 @@ use crate::tables::{Change, Checkpoint, page_key, write_page};
 use headgate_model::StoreError;
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 /// Rows written at once.
@@ -37,9 +39,20 @@ pub struct Flushing {
     dropped: Vec<u64>,
     /// Pages with the version that is written; `None` for those that are gone.
     pages: Vec<(PageKey, Option<u32>)>,
+    given_up: Arc<AtomicBool>,
 }
 
 impl Flushing {
+    /// Rows and pages that it writes.
+    pub fn len(&self) -> usize {
+        self.rows.len() + self.pages.len()
+    }
+
+    /// It is not to be finished; see [`end`] for what comes of it.
+    pub fn give_up(&self) {
+        self.given_up.store(true, Ordering::Relaxed);
+    }
+
     pub fn is_done(&self) -> bool {
         self.thread.is_finished()
     }
@@ -60,7 +73,9 @@ pub fn begin(store: &mut DiskStore, checkpoint: Checkpoint) -> Result<Flushing, 
         store.queues.dirty.remove(key);
     }
 
+    let given_up = Arc::<AtomicBool>::default();
     let work = Work {
+        given_up: Arc::clone(&given_up),
         tables: store.tables.clone(),
         bodies: store.journal.reader(),
         rows: rows.clone(),
@@ -78,6 +93,7 @@ pub fn begin(store: &mut DiskStore, checkpoint: Checkpoint) -> Result<Flushing, 
         rows,
         dropped,
         pages,
+        given_up,
     })
 }
 
@@ -116,6 +132,7 @@ struct Work {
     dropped: Vec<u64>,
     page_rows: Vec<Change>,
     checkpoint: Checkpoint,
+    given_up: Arc<AtomicBool>,
 }
 
 impl Work {
@@ -137,6 +154,11 @@ impl Work {
     }
 
     fn each_group(&mut self, mut write: impl FnMut(&[Change]) -> io::Result<()>) -> io::Result<()> {
+        let given_up = Arc::clone(&self.given_up);
+        let mut write = |group: &[Change]| match given_up.load(Ordering::Relaxed) {
+            true => Err(io::Error::other("the gateway stops")),
+            false => write(group),
+        };
         for session in &self.dropped {
             let keys = self.tables.rows_of(*session)?;
             let changes: Vec<Change> = keys.into_iter().map(|key| (key, None)).collect();

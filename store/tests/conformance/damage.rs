@@ -337,3 +337,30 @@ fn a_quota_is_kept_and_room_comes_back() {
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
 }
+
+/// A stop does not wait until thousands of rows are in the tables: neither while a checkpoint writes them nor before one has begun. The next start has all.
+#[test]
+fn a_stop_leaves_a_large_checkpoint_to_the_next_start() {
+    let settings = DiskSettings {
+        checkpoint_bytes: 100_000,
+        ..DiskSettings::default()
+    };
+    let home = Home::Disk(tempfile::tempdir().unwrap(), settings);
+    let sessions = |from: u64| {
+        (from..from + 12_000)
+            .map(|n| session(n, None))
+            .collect::<Vec<_>>()
+    };
+    let checkpoints = |store: &dyn Store| store.stats().checkpoints;
+    let mut store = home.open();
+    store.load().unwrap();
+    store.commit(&sessions(1)).unwrap();
+    drop(store);
+    let mut store = home.open();
+    assert_eq!(store.load().unwrap().sessions.len(), 12_000);
+    store.commit(&sessions(20_001)).unwrap();
+    store.maintain().unwrap();
+    assert_eq!(checkpoints(&*store), 0, "none was finished");
+    drop(store);
+    assert_eq!(home.open().load().unwrap().sessions.len(), 24_000);
+}
