@@ -186,6 +186,7 @@ fn open(client: &str, clean_start: bool, expiry: Duration, will: OpenWill) -> Bu
         receive_maximum: 1,
         credit: 1,
         presence: Default::default(),
+        link: None,
     }))
 }
 

@@ -291,6 +291,7 @@ impl MqttEndpoint {
             receive_maximum,
             credit: CREDIT,
             presence,
+            link: None,
         })));
     }
 

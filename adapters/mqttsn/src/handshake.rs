@@ -424,6 +424,7 @@ impl<A: Address> SnGateway<A> {
                 keep_alive: client.keep_alive,
                 clean_start,
             }),
+            link: None,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use crate::clients::{Attached, Clients};
 use crate::index::{Index, Matches, Slot};
+use crate::links::{LinkReport, Links};
 use crate::paging::{Estate, FetchRequest};
 use crate::pending::{AckRef, BodyRef, Pending};
 use crate::retained::Retained;
@@ -15,11 +16,12 @@ use hashbrown::HashMap;
 use headgate_model::bus::{Presence, Refusal};
 use headgate_model::store::MessageId;
 use headgate_model::{
-    BusCommand, BusEvent, ClientId, CloseReason, EndpointId, Instant, Message, Open, SessionId, StoreOp,
-    TopicFilter, WallTime,
+    BusCommand, BusEvent, ClientId, CloseReason, EndpointId, Instant, Message, Open, QueueFull, QueueRules,
+    SessionId, StoreOp, TopicFilter, WallTime,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What one call wrote down.
 #[derive(Debug, Default)]
@@ -56,7 +58,9 @@ pub enum Notice {
 pub struct Bus {
     pub(crate) settings: BusSettings,
     pub(crate) rewriter: Rewriter,
-    pub(crate) priorities: Vec<(TopicFilter, u8)>,
+    /// Of sessions that have no rules of their own.
+    pub(crate) queue_rules: QueueRules,
+    pub(crate) links: Links,
     /// Wall time at [`Instant::START`].
     pub(crate) epoch: WallTime,
     pub(crate) rng: fastrand::Rng,
@@ -211,10 +215,30 @@ impl Bus {
                 allowed: "1 to 65535",
             });
         }
+        if settings.links.max_hops == 0 {
+            return Err(SettingsError::Range {
+                key: "links.max_hops",
+                value: 0,
+                allowed: "1 to 255",
+            });
+        }
+        let queue_rules = QueueRules {
+            max_messages: settings.max_queued_messages,
+            max_bytes: settings.max_queued_bytes,
+            max_age: Duration::ZERO,
+            when_full: settings.when_full,
+            store_qos0: settings.store_qos0,
+            priorities,
+        };
+        let links = Links {
+            refusing: settings.when_full == QueueFull::Refuse,
+            ..Links::default()
+        };
         Ok(Self {
             settings,
             rewriter,
-            priorities,
+            queue_rules,
+            links,
             epoch,
             rng: fastrand::Rng::with_seed(seed),
             sessions: Vec::new(),
@@ -567,6 +591,12 @@ impl Bus {
         self.sessions[slot as usize]
             .as_deref_mut()
             .expect("a slot in use holds a session")
+    }
+
+    /// The ledger of a link; `None` when there is no such session, or it is none.
+    pub fn link_report(&self, client: &str, now: Instant) -> Option<LinkReport> {
+        let slot = self.by_client.find(client, &self.sessions)?;
+        self.session(slot).report(now)
     }
 
     /// Gauges and counters now.
