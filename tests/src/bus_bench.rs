@@ -41,6 +41,7 @@ impl BusBench {
     fn start(node: &str, settings: BusSettings, disk: Disk, epoch: WallTime, next_endpoint: u64) -> Self {
         let mut store = SimStore::open(&disk);
         let mut bus = Bus::new(settings.clone(), epoch, 1).expect("a test's settings are possible");
+        bus.set_node(node);
         bus.load(store.load().expect("memory can be read"));
         let mut bench = Self {
             disk,
@@ -89,6 +90,13 @@ impl BusBench {
     /// The client's endpoint leaves.
     pub fn close(&mut self, client: &str, reason: CloseReason) {
         self.send(client, BusCommand::Close { reason, expiry: None });
+    }
+
+    /// The client's session ends for good.
+    pub fn remove(&mut self, client: &str) {
+        self.turn(|bus, now, out| {
+            assert!(bus.remove_session(client, now, out), "it is there");
+        });
     }
 
     /// A client with a clean session.

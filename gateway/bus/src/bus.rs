@@ -1,6 +1,7 @@
 //! The bus itself: its state, the dispatch of commands, the order of acknowledgements, and its timers.
 
 use crate::clients::{Attached, Clients};
+use crate::duplicates::Duplicates;
 use crate::index::{Index, Matches, Slot};
 use crate::links::{LinkReport, Links};
 use crate::paging::{Estate, FetchRequest};
@@ -17,7 +18,7 @@ use headgate_model::bus::{Presence, Refusal};
 use headgate_model::store::MessageId;
 use headgate_model::{
     BusCommand, BusEvent, ClientId, CloseReason, EndpointId, Instant, Message, Open, QueueFull, QueueRules,
-    SessionId, StoreOp, TopicFilter, WallTime,
+    SessionId, StoreOp, Topic, TopicFilter, WallTime,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -51,6 +52,15 @@ pub enum Notice {
         /// Why.
         reason: CloseReason,
     },
+    /// A message came round a ring of gateways, or from too far, and was not routed. Told once a minute at most.
+    Loop {
+        /// Who brought it.
+        client: ClientId,
+        /// Where it was published to.
+        topic: Topic,
+        /// Its path, or the end of it.
+        path: String,
+    },
 }
 
 /// The bus. See the crate's documentation.
@@ -61,6 +71,11 @@ pub struct Bus {
     /// Of sessions that have no rules of their own.
     pub(crate) queue_rules: QueueRules,
     pub(crate) links: Links,
+    pub(crate) duplicates: Duplicates,
+    /// The gateway's name among those it is linked with.
+    pub(crate) node: Box<str>,
+    /// When operators were last told of a loop.
+    pub(crate) loop_told: Option<Instant>,
     /// Wall time at [`Instant::START`].
     pub(crate) epoch: WallTime,
     pub(crate) rng: fastrand::Rng,
@@ -234,11 +249,15 @@ impl Bus {
             refusing: settings.when_full == QueueFull::Refuse,
             ..Links::default()
         };
+        let duplicates = Duplicates::new(settings.links.duplicate_window, seed);
         Ok(Self {
             settings,
             rewriter,
             queue_rules,
             links,
+            duplicates,
+            node: Box::default(),
+            loop_told: None,
             epoch,
             rng: fastrand::Rng::with_seed(seed),
             sessions: Vec::new(),
@@ -269,6 +288,11 @@ impl Bus {
             stamp: 0,
             counters: Counters::default(),
         })
+    }
+
+    /// The name by which the gateway is known again in the path of a message. Without one no path is a loop, but for its length.
+    pub fn set_node(&mut self, node: &str) {
+        self.node = node.into();
     }
 
     /// Takes one command of an endpoint. Commands of an endpoint that has no session (any more) are ignored.
@@ -325,6 +349,17 @@ impl Bus {
         out.events.push((endpoint, BusEvent::Kicked));
         self.leave(endpoint, CloseReason::Kicked, None, now, out);
         true
+    }
+
+    /// Ends a session for good, with all that it holds; its client is thrown out. Whether there was one.
+    pub fn remove_session(&mut self, client: &str, now: Instant, out: &mut BusOutputs) -> bool {
+        // Whoever waited for the session has it next.
+        while self.kick(client, now, out) {}
+        let slot = self.by_client.find(client, &self.sessions);
+        if let Some(slot) = slot {
+            self.end_session(slot, now, out);
+        }
+        slot.is_some()
     }
 
     /// When [`Bus::handle_timeout`] is next wanted.

@@ -62,6 +62,16 @@ impl Ledger {
         drops[reason as usize] += 1;
         self.topics.dropped(row)[reason as usize] += 1;
     }
+
+    /// What came in by the link is not routed.
+    pub fn ignore(&mut self, reason: DropReason, topic: &[u8]) {
+        match reason {
+            DropReason::Loop => self.loops += 1,
+            _ => self.duplicates += 1,
+        }
+        let row = self.topics.row(topic);
+        self.topics.dropped(row)[reason as usize] += 1;
+    }
 }
 
 /// Drops by topic.

@@ -11,6 +11,7 @@
 
 mod bus;
 mod clients;
+mod duplicates;
 #[cfg(feature = "handle")]
 pub mod handle;
 mod index;
@@ -18,6 +19,7 @@ mod lanes;
 mod ledger;
 mod lifecycle;
 mod links;
+mod loops;
 mod paging;
 mod pending;
 mod retained;

@@ -378,7 +378,7 @@ impl Bus {
             .take()
             .expect("a slot in use holds a session");
         self.free_slots.push(slot);
-        self.links.count -= usize::from(session.link.is_some());
+        self.links.ids.remove(&session.id);
         for held in session.subscriptions.iter() {
             self.index.remove(&held.filter, held.share.as_ref(), slot);
             if held.exclusive {

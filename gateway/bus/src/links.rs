@@ -1,10 +1,11 @@
 //! Links: sessions whose other side is another broker. What each keeps beside its session, and what the bus knows of all of them.
 
+use crate::index::Slot;
 use crate::ledger::{Drops, Ledger, TopicDrops, Waiting, seconds};
 use crate::session::{Queued, Session};
 use crate::stats::DropReason;
-use headgate_model::{Instant, Link, Qos, QueueFull, QueueRules, Settlement};
-use std::collections::BTreeMap;
+use headgate_model::{Instant, Link, Qos, QueueFull, QueueRules, SessionId, Settlement};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// What a link keeps beside its session.
@@ -110,7 +111,7 @@ impl LinkState {
 #[derive(Debug, Default)]
 pub struct Links {
     /// Sessions that are links.
-    pub count: usize,
+    pub ids: BTreeSet<SessionId>,
     /// Some queue refuses its publishers when it is full.
     pub refusing: bool,
 }
@@ -118,12 +119,12 @@ pub struct Links {
 impl Links {
     /// A session is opened as a link, or as none.
     pub fn admit(&mut self, session: &mut Session, link: Option<Link>, now: Instant) {
-        let was = session.link.is_some();
-        self.count = self.count + usize::from(link.is_some()) - usize::from(was);
         let Some(link) = link else {
             session.link = None;
+            self.ids.remove(&session.id);
             return;
         };
+        self.ids.insert(session.id);
         let refuses = |rules: &QueueRules| rules.when_full == QueueFull::Refuse;
         self.refusing |= link.queue.as_ref().is_some_and(refuses);
         match session.link.as_deref_mut() {
@@ -281,4 +282,11 @@ impl Session {
 /// Whether what waits `since` then is over its time.
 pub fn is_over(rules: &QueueRules, since: u32, now: Instant) -> bool {
     !rules.max_age.is_zero() && Instant(u64::from(since) * 1_000) + rules.max_age <= now
+}
+
+/// Whether the session of this slot is a link.
+pub fn is_link(sessions: &[Option<Box<Session>>], slot: Slot) -> bool {
+    sessions[slot as usize]
+        .as_deref()
+        .is_some_and(|session| session.link.is_some())
 }

@@ -3,7 +3,7 @@
 use crate::bus::{Bus, BusOutputs, Needs, Timer};
 use crate::index::{GroupId, Slot};
 use crate::ledger::seconds;
-use crate::links::{Victim, is_over};
+use crate::links::{Victim, is_link, is_over};
 use crate::pending::BodyRef;
 use crate::retained::Kept;
 use crate::session::Queued;
@@ -104,7 +104,11 @@ impl Bus {
                 return;
             }
         }
-        match self.ingest(message, Some(slot), now, out) {
+        let ingested = match self.stop_loop(slot, &message, now, out) {
+            Some(stopped) => Ok(stopped),
+            None => self.ingest(message, Some(slot), now, out),
+        };
+        match ingested {
             Ok(Ingested { outcome, mut needs }) => {
                 if let Some(packet) = dedup {
                     let session = self.session_mut(slot);
@@ -162,7 +166,16 @@ impl Bus {
         self.counters.published += 1;
         let message = message.share();
         let mut shared = Shared::default();
-        self.find_targets(&message, from);
+        let circulates = self.find_targets(&message, from);
+        let copied = if self.links.ids.is_empty() {
+            None
+        } else {
+            self.copy_of(&message, from, circulates)
+        };
+        if let Some(reason) = copied.and_then(|copied| self.stop_copy(copied, &message, now)) {
+            self.targets.clear();
+            return Ok(self.ignore(from, &message, reason));
+        }
         if self.links.refusing && self.some_target_refuses(&message, now, out) {
             self.targets.clear();
             self.counters.drop(DropReason::QueueFull);
@@ -173,6 +186,9 @@ impl Bus {
             self.targets.clear();
             self.counters.drop(DropReason::StoreFull);
             return Err(Refusal::QuotaExceeded);
+        }
+        if let Some(copied) = copied {
+            self.duplicates.count(copied, now);
         }
         let retained = message.retain && self.retain(&message, &mut shared, now);
         let outcome = if self.targets.is_empty() {
@@ -208,8 +224,9 @@ impl Bus {
                 .any(|target| target.qos > Qos::AtMostOnce && self.session(target.slot).durable)
     }
 
-    /// Fills `targets` with one copy for each session, or for each subscription if the operator wants that. MQTT 5 §3.3.4.
-    fn find_targets(&mut self, message: &Message, from: Option<Slot>) {
+    /// Fills `targets` with one copy for each session, or for each subscription if the operator wants that. MQTT 5 §3.3.4. Whether it came by a link
+    /// and another link subscribed to it.
+    fn find_targets(&mut self, message: &Message, from: Option<Slot>) -> bool {
         let mut matches = std::mem::take(&mut self.matches);
         matches.clear();
         self.index.collect(message.topic.as_bytes(), &mut matches);
@@ -219,9 +236,18 @@ impl Bus {
             self.marks.fill((0, 0));
             self.stamp = 1;
         }
+        let from_link = !self.links.ids.is_empty() && from.is_some_and(|slot| is_link(&self.sessions, slot));
+        let transit = self.settings.links.transit;
+        let mut circulates = false;
         for entry in &matches.plain {
-            if entry.no_local && from == Some(entry.session) {
-                continue; // [MQTT-3.8.3-3]
+            if (entry.no_local || from_link) && from == Some(entry.session) {
+                continue; // [MQTT-3.8.3-3], and over a link nothing goes back.
+            }
+            if from_link && is_link(&self.sessions, entry.session) {
+                circulates = true;
+                if !transit {
+                    continue;
+                }
             }
             let qos = self.effective_qos(message.qos, entry.qos);
             let retain = message.retain && entry.retain_as_published; // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
@@ -255,11 +281,13 @@ impl Bus {
             });
         }
         for group in &matches.groups {
-            if let Some(target) = self.choose_member(*group, message, None) {
+            if let Some(target) = self.choose_member(*group, message, from.filter(|_| from_link)) {
+                circulates |= from_link && is_link(&self.sessions, target.slot);
                 self.targets.push(target);
             }
         }
         self.matches = matches;
+        circulates
     }
 
     fn effective_qos(&self, published: Qos, subscribed: Qos) -> Qos {
@@ -309,8 +337,14 @@ impl Bus {
         let strategy = self.settings.shared_strategy;
         let drawn = self.rng.u64(..);
         let group = self.index.group(id)?;
+        let split = !self.settings.links.transit
+            && message
+                .publisher
+                .is_some_and(|publisher| self.links.ids.contains(&publisher));
         let eligible = |slot: Slot, online: bool| {
-            Some(slot) != except && (!online || self.session(slot).endpoint.is_some())
+            Some(slot) != except
+                && !(split && is_link(&self.sessions, slot))
+                && (!online || self.session(slot).endpoint.is_some())
         };
         let online = group.members.iter().filter(|m| eligible(m.session, true)).count();
         let only_online = online > 0;
@@ -628,9 +662,14 @@ impl Bus {
                 return self.page_in(slot);
             }
             let queued = session.dequeue_front().expect("just looked at");
+            if !expired && session.link.is_some() {
+                self.count_late(slot, &queued, now);
+            }
             if expired {
                 self.counters.drop(DropReason::Expired); // [MQTT-3.3.2-5]
-                session.note_drop(DropReason::Expired, queued.qos, queued.message.topic.as_bytes());
+                let topic = queued.message.topic.as_bytes();
+                self.session_mut(slot)
+                    .note_drop(DropReason::Expired, queued.qos, topic);
                 self.forget(slot, queued, now, out);
             } else {
                 self.send(slot, queued, out);

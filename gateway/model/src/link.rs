@@ -5,6 +5,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
+/// Sessions whose client id begins so are the gateway's own, one for each link that it opens itself: nobody from outside may have one.
+pub const RESERVED_CLIENT_ID: &str = "$bridge/";
+
+/// User property of a CONNECT of MQTT 5 by which a gateway says that it is a broker; its value is the gateway's name.
+pub const BRIDGE_PROPERTY: &str = "headgate-bridge";
+
 /// What the bus must know of a session whose other side is another broker.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Link {
