@@ -67,6 +67,7 @@ async fn serve(config: Config) -> Outcome {
     let timeline = keeps.then(|| Timeline::start(&config.data_dir));
     let clock = timeline.as_ref().map_or_else(Clock::start, Timeline::clock);
     let mut bus = Bus::new(config.bus.clone(), clock.epoch(), seed()?)?;
+    bus.set_node(&config.node);
     let image = store.load()?;
     for damage in &image.damage {
         tracing::error!(damage, "part of the store could not be read");
@@ -103,7 +104,10 @@ async fn serve(config: Config) -> Outcome {
         hub: hub.clone(),
         access,
         workplace: Arc::new(Workplace::new(hub.clone(), Arc::clone(&metrics), links.clone())),
-        mqtt: Arc::new(config.mqtt.clone()),
+        mqtt: Arc::new(MqttSettings {
+            node: config.node.clone(),
+            ..config.mqtt.clone()
+        }),
     };
     let mut serving = JoinSet::new();
     for listener in listeners {

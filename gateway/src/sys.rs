@@ -88,7 +88,7 @@ impl Sys {
         loop {
             tokio::select! {
                 seen = notices.recv() => match seen {
-                    Some(seen) => seen.iter().for_each(|notice| self.presence(notice)),
+                    Some(seen) => seen.iter().for_each(|notice| self.notice(notice)),
                     None => return,
                 },
                 () = tokio::time::sleep_until(watch) => {
@@ -103,13 +103,18 @@ impl Sys {
         }
     }
 
-    /// EMQ 2: `clients/{clientid}/connected` and `…/disconnected`.
-    fn presence(&self, notice: &Notice) {
-        if !self.settings.presence {
-            return;
-        }
+    /// EMQ 2: `clients/{clientid}/connected` and `…/disconnected`; `sysmon/message_loop` in its spirit.
+    fn notice(&self, notice: &Notice) {
         let ts = unix_time();
         let (client, what, body) = match notice {
+            Notice::Loop { client, topic, path } => {
+                tracing::warn!(%client, %topic, path, "a message came round a ring of gateways, or from too far");
+                let body =
+                    json!({ "clientid": client.as_str(), "topic": topic.as_str(), "path": path, "ts": ts });
+                let body = body.to_string();
+                return self.publish("sysmon/message_loop", body, Qos::AtMostOnce, false);
+            }
+            _ if !self.settings.presence => return,
             Notice::Connected { client, presence } => {
                 let body = json!({
                     "clientid": client.as_str(),

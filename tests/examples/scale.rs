@@ -172,6 +172,7 @@ fn open(client: &str) -> BusCommand {
         receive_maximum: 20,
         credit: u32::MAX,
         presence: Arc::new(Presence::default()),
+        link: None,
     }))
 }
 

@@ -7,7 +7,7 @@
 use crate::client::Client;
 use crate::packets::ToPacket;
 use bytes::{Bytes, BytesMut};
-use headgate_bus::{Bus, BusOutputs, BusSettings, BusStats, FetchRequest};
+use headgate_bus::{Bus, BusOutputs, BusSettings, BusStats, FetchRequest, LinkReport};
 use headgate_model::access::{AccessDecision, AccessPolicy, Answer, Identity, Question, Wish};
 use headgate_model::{
     Action, BusCommand, BusEvent, CloseReason, Endpoint, EndpointId, Input, Instant, Metric, MountPoint,
@@ -234,6 +234,12 @@ impl Gateway {
     /// Gauges and counters of the bus.
     pub fn stats(&self) -> BusStats {
         self.0.borrow().bus.stats()
+    }
+
+    /// The ledger of a link.
+    pub fn link_report(&self, client_id: &str) -> Option<LinkReport> {
+        let world = self.0.borrow();
+        world.bus.link_report(client_id, world.now)
     }
 
     /// What the endpoints counted.

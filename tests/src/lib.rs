@@ -3,10 +3,11 @@
 //! [`Gateway`] is the bench of the conformance tests: real endpoints, codec, bus and store logic on a virtual clock. [`clauses`] is the
 //! matrix of which numbered statement of MQTT has which test. [`sim`] is the simulation: many lives of a small plant, with mishaps;
 //! [`sn_sim`] is the one of MQTT-SN: sensors that sleep, over links that lose, double and reorder.
-//! [`blackbox`] runs the real program, with clients that are not ours.
+//! [`bus_bench`] is a bus alone, for what needs no endpoint. [`blackbox`] runs the real program, with clients that are not ours.
 
 mod bench;
 pub mod blackbox;
+pub mod bus_bench;
 pub mod clauses;
 mod client;
 mod packets;

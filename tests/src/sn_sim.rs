@@ -597,6 +597,7 @@ impl SnSim {
             receive_maximum: 10,
             credit: 10,
             presence: Arc::default(),
+            link: None,
         })));
         let options = SubscriptionOptions {
             qos: BusQos::ExactlyOnce,

@@ -186,6 +186,7 @@ fn open(client: &str, clean_start: bool, expiry: Duration, will: OpenWill) -> Bu
         receive_maximum: 1,
         credit: 1,
         presence: Default::default(),
+        link: None,
     }))
 }
 
@@ -602,6 +603,7 @@ fn sleeping_and_waking_is_no_news_to_operators() {
             Notice::Disconnected { client, reason, .. } => {
                 (client.as_str() == "sleeper").then(|| reason.as_str())
             }
+            Notice::Loop { .. } => None,
         });
         of_sleeper.collect()
     };

@@ -5,6 +5,7 @@ use crate::endpoint::{Held, LinkFacts, MqttEndpoint, Out, Phase};
 use bytes::Bytes;
 use headgate_model::access::{AccessRequest, Credentials, DenyCode, Wish};
 use headgate_model::bus::{NEVER, Presence, Protocol};
+use headgate_model::link::{BRIDGE_PROPERTY, RESERVED_CLIENT_ID};
 use headgate_model::{
     AccessDecision, Action, Answer, BusCommand, ClientId, Instant, Message, Metric, Open, Question, Topic,
     Will,
@@ -41,7 +42,7 @@ pub(crate) struct Connecting {
 impl MqttEndpoint {
     pub(crate) fn on_connect(&mut self, mut connect: Connect, now: Instant, out: &mut Out) {
         self.version = connect.version;
-        self.bridge = connect.bridge;
+        self.bridge = connect.bridge || calls_itself_bridge(&connect);
         self.quiet = connect.properties.request_problem_information == Some(false);
         self.max_packet_size = connect
             .properties
@@ -78,6 +79,9 @@ impl MqttEndpoint {
     fn take_client_id(&mut self, connect: &Connect, nonce: u128) -> Result<(), ReasonCode> {
         if connect.client_id.len() > self.settings.max_client_id_bytes {
             return Err(ReasonCode::ClientIdentifierNotValid); // [MQTT-3.1.3-8] [3.1.1 MQTT-3.1.3-9]
+        }
+        if connect.client_id.as_str().starts_with(RESERVED_CLIENT_ID) {
+            return Err(ReasonCode::ClientIdentifierNotValid); // the gateway's own sessions
         }
         if !connect.client_id.is_empty() {
             self.client_id = ClientId::from(connect.client_id.as_str());
@@ -291,6 +295,7 @@ impl MqttEndpoint {
             receive_maximum,
             credit: CREDIT,
             presence,
+            link: self.bridge.then(Box::default),
         })));
     }
 
@@ -381,6 +386,12 @@ impl MqttEndpoint {
             _ => self.finish(out),
         }
     }
+}
+
+/// MQTT 5 has no bit for it: a gateway of our kind says it by a user property.
+fn calls_itself_bridge(connect: &Connect) -> bool {
+    let mut pairs = connect.properties.user_properties.iter();
+    pairs.any(|(name, _)| name.as_str() == BRIDGE_PROPERTY)
 }
 
 /// 0xFFFFFFFF never ends. MQTT 5 §3.1.2.11.2

@@ -4,10 +4,11 @@ use crate::endpoint::{MqttEndpoint, Out};
 use crate::ids::IdMap;
 use crate::wire::{Outgoing, Sent};
 use bytes::Bytes;
-use headgate_model::{BusCommand, Delivery, DeliveryId, Instant, Metric, Qos, Settlement};
+use headgate_model::{BusCommand, Delivery, DeliveryId, Instant, Metric, Qos, Settlement, path};
 use headgate_mqtt_codec::{Ack, AckKind, ReasonCode, Version, publish_len};
 use std::collections::HashMap;
 use std::num::NonZeroU16;
+use std::sync::Arc;
 
 /// Our side of the QoS flows and of topic aliases.
 #[derive(Debug, Default)]
@@ -67,8 +68,11 @@ impl Outbound {
 }
 
 impl MqttEndpoint {
-    pub(crate) fn on_delivery(&mut self, delivery: Delivery, now: Instant, out: &mut Out) {
+    pub(crate) fn on_delivery(&mut self, mut delivery: Delivery, now: Instant, out: &mut Out) {
         out.grant_credit();
+        if self.bridge && self.version == Version::V5 {
+            delivery.message = Arc::new(path::stamped(&delivery.message, &self.settings.node));
+        }
         let message = &delivery.message;
         // [MQTT-3.3.2-5]: an expired message is not sent, unless its transmission has begun.
         if message.is_expired(now) && !delivery.redelivered {

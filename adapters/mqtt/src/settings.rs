@@ -46,6 +46,9 @@ pub struct MqttSettings {
     pub identifiers_available: bool,
     /// Do not send 3.1 and 3.1.1 clients what they published themselves (EMQ's `ignore_loop_deliver`).
     pub ignore_loop_deliver: bool,
+    /// The gateway's name in the path of messages to other brokers: the configuration's `node`.
+    #[serde(skip)]
+    pub node: String,
     /// Told to clients that ask for response information; `%c` stands for the client id. Empty for none. MQTT 5 §3.2.2.3.15.
     pub response_information: String,
 }
@@ -69,6 +72,7 @@ impl Default for MqttSettings {
             shared_available: true,
             identifiers_available: true,
             ignore_loop_deliver: false,
+            node: String::new(),
             response_information: String::new(),
         }
     }

@@ -46,7 +46,7 @@ impl MqttEndpoint {
                 .min(Qos::from_u8(self.settings.max_qos).unwrap_or_default());
             options.no_local |=
                 self.version != Version::V5 && (self.bridge || self.settings.ignore_loop_deliver);
-            options.retain_as_published |= self.bridge;
+            options.retain_as_published |= self.version != Version::V5 && self.bridge;
             let subscription = match self.own_filter(&wish.filter.into_bytes(), options) {
                 Ok(subscription) => subscription,
                 Err(code) => {

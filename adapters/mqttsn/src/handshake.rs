@@ -13,6 +13,7 @@ use headgate_model::Qos;
 use headgate_model::access::{AccessRequest, AuthRefusal, Credentials, Wish};
 use headgate_model::bus::{NEVER, Presence, Protocol};
 use headgate_model::datagram::Address;
+use headgate_model::link::RESERVED_CLIENT_ID;
 use headgate_model::{
     AccessDecision, Action, Answer, ClientId, CloseReason, Identity, Instant, Metric, Open, OpenWill,
     Question, Topic, Will,
@@ -134,7 +135,8 @@ impl<A: Address> SnGateway<A> {
     fn client_id(&self, raw: &Bytes) -> Option<String> {
         let fits = (1..=self.config.settings.max_client_id_bytes).contains(&raw.len());
         let text = std::str::from_utf8(raw).ok().filter(|_| fits)?;
-        (!text.contains('\0')).then(|| text.to_owned())
+        let is_free = !text.contains('\0') && !text.starts_with(RESERVED_CLIENT_ID);
+        is_free.then(|| text.to_owned())
     }
 
     /// Whether the handshake is under way already: then it goes on where it is. Another one from the same place is over, but never while the access
@@ -424,6 +426,7 @@ impl<A: Address> SnGateway<A> {
                 keep_alive: client.keep_alive,
                 clean_start,
             }),
+            link: None,
         }
     }
 

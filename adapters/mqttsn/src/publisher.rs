@@ -138,6 +138,7 @@ impl<A: Address> SnGateway<A> {
                     receive_maximum: 1,
                     credit: 0,
                     presence: Arc::new(presence),
+                    link: None,
                 };
                 self.bus(index, BusCommand::Open(Box::new(open)), out);
             }

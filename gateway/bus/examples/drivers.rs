@@ -135,6 +135,7 @@ fn open(client: &str) -> BusCommand {
         receive_maximum: 100,
         credit: 10_000,
         presence: Arc::new(Presence::default()),
+        link: None,
     }))
 }
 

@@ -1,7 +1,9 @@
 //! The bus itself: its state, the dispatch of commands, the order of acknowledgements, and its timers.
 
 use crate::clients::{Attached, Clients};
+use crate::duplicates::Duplicates;
 use crate::index::{Index, Matches, Slot};
+use crate::links::{LinkReport, Links};
 use crate::paging::{Estate, FetchRequest};
 use crate::pending::{AckRef, BodyRef, Pending};
 use crate::retained::Retained;
@@ -15,11 +17,12 @@ use hashbrown::HashMap;
 use headgate_model::bus::{Presence, Refusal};
 use headgate_model::store::MessageId;
 use headgate_model::{
-    BusCommand, BusEvent, ClientId, CloseReason, EndpointId, Instant, Message, Open, SessionId, StoreOp,
-    TopicFilter, WallTime,
+    BusCommand, BusEvent, ClientId, CloseReason, EndpointId, Instant, Message, Open, QueueFull, QueueRules,
+    SessionId, StoreOp, Topic, TopicFilter, WallTime,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What one call wrote down.
 #[derive(Debug, Default)]
@@ -49,6 +52,15 @@ pub enum Notice {
         /// Why.
         reason: CloseReason,
     },
+    /// A message came round a ring of gateways, or from too far, and was not routed. Told once a minute at most.
+    Loop {
+        /// Who brought it.
+        client: ClientId,
+        /// Where it was published to.
+        topic: Topic,
+        /// Its path, or the end of it.
+        path: String,
+    },
 }
 
 /// The bus. See the crate's documentation.
@@ -56,7 +68,14 @@ pub enum Notice {
 pub struct Bus {
     pub(crate) settings: BusSettings,
     pub(crate) rewriter: Rewriter,
-    pub(crate) priorities: Vec<(TopicFilter, u8)>,
+    /// Of sessions that have no rules of their own.
+    pub(crate) queue_rules: QueueRules,
+    pub(crate) links: Links,
+    pub(crate) duplicates: Duplicates,
+    /// The gateway's name among those it is linked with.
+    pub(crate) node: Box<str>,
+    /// When operators were last told of a loop.
+    pub(crate) loop_told: Option<Instant>,
     /// Wall time at [`Instant::START`].
     pub(crate) epoch: WallTime,
     pub(crate) rng: fastrand::Rng,
@@ -211,10 +230,34 @@ impl Bus {
                 allowed: "1 to 65535",
             });
         }
+        if settings.links.max_hops == 0 {
+            return Err(SettingsError::Range {
+                key: "links.max_hops",
+                value: 0,
+                allowed: "1 to 255",
+            });
+        }
+        let queue_rules = QueueRules {
+            max_messages: settings.max_queued_messages,
+            max_bytes: settings.max_queued_bytes,
+            max_age: Duration::ZERO,
+            when_full: settings.when_full,
+            store_qos0: settings.store_qos0,
+            priorities,
+        };
+        let links = Links {
+            refusing: settings.when_full == QueueFull::Refuse,
+            ..Links::default()
+        };
+        let duplicates = Duplicates::new(settings.links.duplicate_window, seed);
         Ok(Self {
             settings,
             rewriter,
-            priorities,
+            queue_rules,
+            links,
+            duplicates,
+            node: Box::default(),
+            loop_told: None,
             epoch,
             rng: fastrand::Rng::with_seed(seed),
             sessions: Vec::new(),
@@ -245,6 +288,11 @@ impl Bus {
             stamp: 0,
             counters: Counters::default(),
         })
+    }
+
+    /// The name by which the gateway is known again in the path of a message. Without one no path is a loop, but for its length.
+    pub fn set_node(&mut self, node: &str) {
+        self.node = node.into();
     }
 
     /// Takes one command of an endpoint. Commands of an endpoint that has no session (any more) are ignored.
@@ -301,6 +349,17 @@ impl Bus {
         out.events.push((endpoint, BusEvent::Kicked));
         self.leave(endpoint, CloseReason::Kicked, None, now, out);
         true
+    }
+
+    /// Ends a session for good, with all that it holds; its client is thrown out. Whether there was one.
+    pub fn remove_session(&mut self, client: &str, now: Instant, out: &mut BusOutputs) -> bool {
+        // Whoever waited for the session has it next.
+        while self.kick(client, now, out) {}
+        let slot = self.by_client.find(client, &self.sessions);
+        if let Some(slot) = slot {
+            self.end_session(slot, now, out);
+        }
+        slot.is_some()
     }
 
     /// When [`Bus::handle_timeout`] is next wanted.
@@ -567,6 +626,12 @@ impl Bus {
         self.sessions[slot as usize]
             .as_deref_mut()
             .expect("a slot in use holds a session")
+    }
+
+    /// The ledger of a link; `None` when there is no such session, or it is none.
+    pub fn link_report(&self, client: &str, now: Instant) -> Option<LinkReport> {
+        let slot = self.by_client.find(client, &self.sessions)?;
+        self.session(slot).report(now)
     }
 
     /// Gauges and counters now.

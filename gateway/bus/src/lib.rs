@@ -11,11 +11,15 @@
 
 mod bus;
 mod clients;
+mod duplicates;
 #[cfg(feature = "handle")]
 pub mod handle;
 mod index;
 mod lanes;
+mod ledger;
 mod lifecycle;
+mod links;
+mod loops;
 mod paging;
 mod pending;
 mod retained;
@@ -27,9 +31,12 @@ mod stats;
 mod subscriptions;
 
 pub use bus::{Bus, BusOutputs, Notice};
+pub use headgate_model::QueueFull;
+pub use ledger::{Drops, TopicDrops};
+pub use links::LinkReport;
 pub use paging::FetchRequest;
 pub use settings::{
-    AutoSubscription, BusSettings, DelayedSettings, Overlap, QueueFull, RetainedSettings, RewriteAction,
+    AutoSubscription, BusSettings, DelayedSettings, LinkSettings, Overlap, RetainedSettings, RewriteAction,
     RewriteRule, SettingsError, SharedStrategy, TopicPriority,
 };
 pub use stats::{BusStats, DropReason};

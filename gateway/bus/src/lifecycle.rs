@@ -94,11 +94,19 @@ impl Bus {
             Some(slot) => slot,
             None => self.new_session(&open),
         };
-        let expiry = self.capped_expiry(open.expiry);
+        let defined = open.link.as_ref().is_some_and(|link| link.queue.is_some());
+        let expiry = if defined {
+            open.expiry
+        } else {
+            self.capped_expiry(open.expiry)
+        };
         let epoch = self.epoch;
         let max_inflight = self.settings.max_inflight;
         self.clear_timers(slot);
-        let session = self.session_mut(slot);
+        let session = self.sessions[slot as usize]
+            .as_deref_mut()
+            .expect("a slot in use holds a session");
+        self.links.admit(session, open.link.map(|link| *link), now);
         session.endpoint = Some(endpoint);
         session.opening = true;
         session.tell_drained = false;
@@ -209,6 +217,9 @@ impl Bus {
 
     fn auto_subscribe(&mut self, slot: Slot) {
         let session = self.session(slot);
+        if session.link.is_some() {
+            return; // What another broker wants to have is agreed with it.
+        }
         let username = session.presence.username.clone().unwrap_or_default();
         let wanted: Vec<Subscription> = self
             .settings
@@ -252,9 +263,11 @@ impl Bus {
         out: &mut BusOutputs,
     ) {
         let expiry = expiry.map(|wished| self.capped_expiry(wished));
-        let store_qos0 = self.settings.store_qos0;
         let epoch = self.epoch;
-        let session = self.session_mut(slot);
+        let session = self.sessions[slot as usize]
+            .as_deref_mut()
+            .expect("a slot in use holds a session");
+        let store_qos0 = session.rules(&self.queue_rules).store_qos0;
         session.endpoint = None;
         session.opening = false;
         session.leaving = false;
@@ -286,6 +299,13 @@ impl Bus {
         } else {
             session.take_queued(|queued| queued.qos == Qos::AtMostOnce)
         };
+        for queued in &qos0 {
+            session.note_drop(
+                DropReason::OfflineQos0,
+                queued.qos,
+                queued.message.topic.as_bytes(),
+            );
+        }
         session.ends_at = session.end_after(now);
         session.will_due = session.will.as_ref().map(|will| now + will.delay);
         match reason {
@@ -358,6 +378,7 @@ impl Bus {
             .take()
             .expect("a slot in use holds a session");
         self.free_slots.push(slot);
+        self.links.ids.remove(&session.id);
         for held in session.subscriptions.iter() {
             self.index.remove(&held.filter, held.share.as_ref(), slot);
             if held.exclusive {

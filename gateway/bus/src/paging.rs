@@ -4,6 +4,7 @@
 
 use crate::bus::{Bus, BusOutputs};
 use crate::index::Slot;
+use crate::ledger::seconds;
 use crate::pending::EntryRef;
 use crate::session::{Queued, Session};
 use crate::stats::DropReason;
@@ -86,11 +87,15 @@ impl Bus {
             return;
         };
         session.lanes.forget_asked();
-        for queued in session.take_queued(|queued| queued.entry.is_some() && !queued.sent) {
+        let unsent = session.take_queued(|queued| queued.entry.is_some() && !queued.sent);
+        for queued in unsent.iter().rev() {
             let batch = queued.entry.map_or(0, |entry| entry.batch);
             session
                 .lanes
                 .put_back(queued.priority, queued.seq, queued.size(), batch);
+            if let Some(link) = session.link.as_deref_mut() {
+                link.put_back(queued);
+            }
         }
         // Nobody will settle it now.
         self.pending.hurry();
@@ -123,13 +128,21 @@ impl Bus {
             (found.deliveries.len() + found.lost, read)
         };
         session.lanes.take(request.lane, left.0, left.1);
+        let left_in_lane = session.lanes.get_mut(request.lane).map_or(0, |lane| lane.count);
+        for delivery in found.deliveries {
+            let session = self.session_mut(slot);
+            let sent = delivery.seq < session.unsent_from;
+            let link = session.link.as_deref_mut();
+            let since = link.and_then(|link| link.take(request.lane));
+            let mut queued = self.queued(delivery, sent);
+            queued.since = since.unwrap_or(seconds(now));
+            self.session_mut(slot).enqueue(queued);
+        }
         for _ in 0..found.lost {
             self.counters.drop(DropReason::Unreadable);
         }
-        for delivery in found.deliveries {
-            let sent = delivery.seq < self.session(slot).unsent_from;
-            let queued = self.queued(delivery, sent);
-            self.session_mut(slot).enqueue(queued);
+        if let Some(link) = self.session_mut(slot).link.as_deref_mut() {
+            link.correct(request.lane, left_in_lane);
         }
         self.pump(slot, now, out);
     }
@@ -150,6 +163,7 @@ impl Bus {
             received: false,
             carried: false,
             priority: entry.lane,
+            since: 0,
         }
     }
 

@@ -2,16 +2,18 @@
 
 use crate::bus::{Bus, BusOutputs, Needs, Timer};
 use crate::index::{GroupId, Slot};
+use crate::ledger::seconds;
+use crate::links::{Victim, is_link, is_over};
 use crate::pending::BodyRef;
 use crate::retained::Kept;
 use crate::session::Queued;
-use crate::settings::{Overlap, QueueFull, RewriteAction, SharedStrategy};
+use crate::settings::{Overlap, RewriteAction, SharedStrategy};
 use crate::stats::DropReason;
 use headgate_model::bus::{Outcome, Refusal};
 use headgate_model::store::{MessageId, QueueEntry, StoredMessage};
 use headgate_model::{
-    AckToken, BusEvent, Delivery, DeliveryId, EndpointId, Instant, Message, Qos, Settlement, StoreOp,
-    SubscriptionIds, Topic, TopicFilter, WallTime,
+    AckToken, BusEvent, Delivery, DeliveryId, EndpointId, Instant, Message, Qos, QueueFull, Settlement,
+    StoreOp, SubscriptionIds, Topic, WallTime,
 };
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
@@ -102,7 +104,11 @@ impl Bus {
                 return;
             }
         }
-        match self.ingest(message, Some(slot), now, out) {
+        let ingested = match self.stop_loop(slot, &message, now, out) {
+            Some(stopped) => Ok(stopped),
+            None => self.ingest(message, Some(slot), now, out),
+        };
+        match ingested {
             Ok(Ingested { outcome, mut needs }) => {
                 if let Some(packet) = dedup {
                     let session = self.session_mut(slot);
@@ -160,8 +166,17 @@ impl Bus {
         self.counters.published += 1;
         let message = message.share();
         let mut shared = Shared::default();
-        self.find_targets(&message, from);
-        if self.settings.when_full == QueueFull::Refuse && self.some_target_is_full(&message) {
+        let circulates = self.find_targets(&message, from);
+        let copied = if self.links.ids.is_empty() {
+            None
+        } else {
+            self.copy_of(&message, from, circulates)
+        };
+        if let Some(reason) = copied.and_then(|copied| self.stop_copy(copied, &message, now)) {
+            self.targets.clear();
+            return Ok(self.ignore(from, &message, reason));
+        }
+        if self.links.refusing && self.some_target_refuses(&message, now, out) {
             self.targets.clear();
             self.counters.drop(DropReason::QueueFull);
             return Err(Refusal::QuotaExceeded);
@@ -171,6 +186,9 @@ impl Bus {
             self.targets.clear();
             self.counters.drop(DropReason::StoreFull);
             return Err(Refusal::QuotaExceeded);
+        }
+        if let Some(copied) = copied {
+            self.duplicates.count(copied, now);
         }
         let retained = message.retain && self.retain(&message, &mut shared, now);
         let outcome = if self.targets.is_empty() {
@@ -206,8 +224,9 @@ impl Bus {
                 .any(|target| target.qos > Qos::AtMostOnce && self.session(target.slot).durable)
     }
 
-    /// Fills `targets` with one copy for each session, or for each subscription if the operator wants that. MQTT 5 §3.3.4.
-    fn find_targets(&mut self, message: &Message, from: Option<Slot>) {
+    /// Fills `targets` with one copy for each session, or for each subscription if the operator wants that. MQTT 5 §3.3.4. Whether it came by a link
+    /// and another link subscribed to it.
+    fn find_targets(&mut self, message: &Message, from: Option<Slot>) -> bool {
         let mut matches = std::mem::take(&mut self.matches);
         matches.clear();
         self.index.collect(message.topic.as_bytes(), &mut matches);
@@ -217,9 +236,18 @@ impl Bus {
             self.marks.fill((0, 0));
             self.stamp = 1;
         }
+        let from_link = !self.links.ids.is_empty() && from.is_some_and(|slot| is_link(&self.sessions, slot));
+        let transit = self.settings.links.transit;
+        let mut circulates = false;
         for entry in &matches.plain {
-            if entry.no_local && from == Some(entry.session) {
-                continue; // [MQTT-3.8.3-3]
+            if (entry.no_local || from_link) && from == Some(entry.session) {
+                continue; // [MQTT-3.8.3-3], and over a link nothing goes back.
+            }
+            if from_link && is_link(&self.sessions, entry.session) {
+                circulates = true;
+                if !transit {
+                    continue;
+                }
             }
             let qos = self.effective_qos(message.qos, entry.qos);
             let retain = message.retain && entry.retain_as_published; // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
@@ -253,11 +281,13 @@ impl Bus {
             });
         }
         for group in &matches.groups {
-            if let Some(target) = self.choose_member(*group, message, None) {
+            if let Some(target) = self.choose_member(*group, message, from.filter(|_| from_link)) {
+                circulates |= from_link && is_link(&self.sessions, target.slot);
                 self.targets.push(target);
             }
         }
         self.matches = matches;
+        circulates
     }
 
     fn effective_qos(&self, published: Qos, subscribed: Qos) -> Qos {
@@ -268,14 +298,37 @@ impl Bus {
         }
     }
 
-    fn some_target_is_full(&self, message: &Message) -> bool {
+    /// Whether a queue that has no room for it says so to its publisher.
+    fn some_target_refuses(&mut self, message: &Message, now: Instant, out: &mut BusOutputs) -> bool {
         let size = size_of::<Queued>() + message.size();
-        self.targets.iter().any(|target| {
-            let session = self.session(target.slot);
-            target.qos > Qos::AtMostOnce
-                && session.queued_qos0 == 0
-                && (session.is_full(size, &self.settings) || (session.durable && self.is_over_total(size)))
-        })
+        let targets = std::mem::take(&mut self.targets);
+        let kept = targets.iter().filter(|target| target.qos > Qos::AtMostOnce);
+        let refusing = kept
+            .map(|target| target.slot)
+            .find(|slot| self.refuses(*slot, size, now, out));
+        self.targets = targets;
+        if let Some(link) = refusing.and_then(|slot| self.session_mut(slot).link.as_deref_mut()) {
+            link.ledger.refused += 1;
+        }
+        refusing.is_some()
+    }
+
+    fn refuses(&mut self, slot: Slot, size: usize, now: Instant, out: &mut BusOutputs) -> bool {
+        loop {
+            let session = self.session(slot);
+            let rules = session.rules(&self.queue_rules);
+            let full = || {
+                session.is_full(Qos::AtLeastOnce, size, &self.queue_rules)
+                    || session.durable && self.is_over_total(size)
+            };
+            if rules.when_full != QueueFull::Refuse || session.queued_qos0 > 0 || !full() {
+                return false;
+            }
+            let Some(victim) = session.aged(rules, now) else {
+                return true;
+            };
+            self.drop_victim(slot, victim, DropReason::Expired, now, out);
+        }
     }
 
     /// One member of a shared subscription, connected ones first. MQTT 5 §4.8.2.
@@ -284,8 +337,14 @@ impl Bus {
         let strategy = self.settings.shared_strategy;
         let drawn = self.rng.u64(..);
         let group = self.index.group(id)?;
+        let split = !self.settings.links.transit
+            && message
+                .publisher
+                .is_some_and(|publisher| self.links.ids.contains(&publisher));
         let eligible = |slot: Slot, online: bool| {
-            Some(slot) != except && (!online || self.session(slot).endpoint.is_some())
+            Some(slot) != except
+                && !(split && is_link(&self.sessions, slot))
+                && (!online || self.session(slot).endpoint.is_some())
         };
         let online = group.members.iter().filter(|m| eligible(m.session, true)).count();
         let only_online = online > 0;
@@ -355,13 +414,16 @@ impl Bus {
             group,
             identifiers,
         } = target;
-        let store_qos0 = self.settings.store_qos0;
         let session = self.sessions[slot as usize]
             .as_deref_mut()
             .expect("a target is a session");
+        if let Some(link) = session.link.as_deref_mut() {
+            link.routed(qos);
+        }
         if qos == Qos::AtMostOnce {
             if session.is_online() && session.credit > 0 && session.queue.is_empty() {
                 session.credit -= 1;
+                session.note_handed_qos0();
                 self.counters.delivered += 1;
                 let delivery = Delivery {
                     message: Arc::clone(message),
@@ -375,8 +437,9 @@ impl Bus {
                     .push((session.endpoint.expect("online"), BusEvent::Delivery(delivery)));
                 return false;
             }
-            if session.endpoint.is_none() && !store_qos0 {
+            if session.endpoint.is_none() && !session.rules(&self.queue_rules).store_qos0 {
                 self.counters.drop(DropReason::OfflineQos0);
+                session.note_drop(DropReason::OfflineQos0, qos, message.topic.as_bytes());
                 return false;
             }
         }
@@ -391,7 +454,10 @@ impl Bus {
             sent: false,
             received: false,
             carried: false,
-            priority: priority_of(&self.priorities, message.topic.as_bytes()),
+            priority: session
+                .rules(&self.queue_rules)
+                .priority(message.topic.as_bytes()),
+            since: seconds(now),
         };
         let durable = session.durable && qos > Qos::AtMostOnce;
         let waits = durable && qos == Qos::ExactlyOnce;
@@ -440,40 +506,58 @@ impl Bus {
             let session = self.sessions[slot as usize]
                 .as_deref_mut()
                 .expect("a target is a session");
-            if !(session.is_full(incoming.size(), &self.settings) || over_total && session.durable) {
+            let full = session.is_full(incoming.qos, incoming.size(), &self.queue_rules);
+            if !(full || over_total && session.durable) {
                 return true;
             }
-            let lane = session.lanes.last().copied();
-            if lane.is_some_and(|lane| lane.asked.is_some()) {
+            if session.lanes.last().is_some_and(|lane| lane.asked.is_some()) {
                 return true; // A part of the queue is on its way from the store; until it is here, nobody knows what is the oldest.
             }
-            self.counters.drop(DropReason::QueueFull);
-            let fits = incoming.size() <= self.settings.max_queued_bytes;
-            let victim = if fits && session.queued_qos0 > 0 {
-                session.queue.iter().position(|q| q.qos == Qos::AtMostOnce)
-            } else if !fits
-                || incoming.qos == Qos::AtMostOnce
-                || self.settings.when_full != QueueFull::DropOldest
-            {
-                return false;
-            } else {
-                // The oldest of the least important ones; but what was sent must be sent again. [MQTT-4.4.0-1]
-                let least = lane.map(|lane| lane.priority);
-                let least = least.into_iter().chain(session.queue.back().map(|q| q.priority));
-                let least = least.min().unwrap_or(0);
-                session.queue.iter().position(|q| q.priority == least && !q.sent)
-            };
-            if let Some(victim) = victim.and_then(|at| session.dequeue_at(at)) {
-                self.forget(slot, victim, now, out);
-            } else if let Some(lane) = lane {
-                let bytes = session.lanes.drop_one(lane.priority);
-                let op = StoreOp::DropOldest(session.id, lane.priority, lane.from);
-                self.stored_bytes = self.stored_bytes.saturating_sub(bytes);
-                self.pending.push(op);
-            } else {
+            let (victim, reason) = session.victim(incoming, &self.queue_rules, now);
+            if victim == Victim::Incoming {
+                self.counters.drop(reason);
+                session.note_drop(reason, incoming.qos, incoming.message.topic.as_bytes());
                 return false;
             }
+            self.drop_victim(slot, victim, reason, now, out);
         }
+    }
+
+    /// Drops a delivery that waits.
+    fn drop_victim(
+        &mut self,
+        slot: Slot,
+        victim: Victim,
+        reason: DropReason,
+        now: Instant,
+        out: &mut BusOutputs,
+    ) {
+        self.counters.drop(reason);
+        let session = self.session_mut(slot);
+        match victim {
+            Victim::Incoming => {}
+            Victim::Queued(at) => {
+                let queued = session.dequeue_at(at).expect("a place in the queue");
+                session.note_drop(reason, queued.qos, queued.message.topic.as_bytes());
+                self.forget(slot, queued, now, out);
+            }
+            Victim::Stored(priority) => self.drop_stored(slot, priority, reason),
+        }
+    }
+
+    /// The oldest entry of a lane goes.
+    fn drop_stored(&mut self, slot: Slot, priority: u8, reason: DropReason) {
+        let session = self.session_mut(slot);
+        let Some(from) = session.lanes.get_mut(priority).map(|lane| lane.from) else {
+            return;
+        };
+        let bytes = session.lanes.drop_one(priority);
+        if let Some(link) = session.link.as_deref_mut() {
+            link.lose(priority, reason);
+        }
+        let op = StoreOp::DropOldest(session.id, priority, from);
+        self.stored_bytes = self.stored_bytes.saturating_sub(bytes);
+        self.pending.push(op);
     }
 
     /// Whether so many bytes more are over the limit of all queues in the store together.
@@ -517,6 +601,9 @@ impl Bus {
         self.stored_bytes += size;
         if to_lane {
             session.lanes.push(queued.priority, queued.seq, size, entry.batch);
+            if let Some(link) = session.link.as_deref_mut() {
+                link.push(queued);
+            }
         } else {
             queued.entry = Some(entry);
         }
@@ -548,6 +635,9 @@ impl Bus {
         let session = self.session_mut(slot);
         let endpoint = session.endpoint.expect("may_send was asked");
         out.events.push((endpoint, BusEvent::Delivery(queued.delivery())));
+        if queued.qos == Qos::AtMostOnce {
+            session.note_handed_qos0();
+        }
         if queued.qos > Qos::AtMostOnce {
             queued.sent = true;
             session.push_inflight(queued);
@@ -559,18 +649,27 @@ impl Bus {
     pub(crate) fn pump(&mut self, slot: Slot, now: Instant, out: &mut BusOutputs) {
         let committed = self.committed;
         loop {
-            let session = self.session_mut(slot);
+            let session = self.sessions[slot as usize]
+                .as_deref_mut()
+                .expect("a slot in use holds a session");
             let Some(next) = session.next_in_memory() else {
                 break;
             };
             // Sent before, it must be sent again: the receiver may hold its packet identifier. [MQTT-4.4.0-1]
-            let expired = next.message.is_expired(now) && !next.sent;
+            let rules = session.rules(&self.queue_rules);
+            let expired = (next.message.is_expired(now) || is_over(rules, next.since, now)) && !next.sent;
             if !expired && !session.may_send(next, committed) {
                 return self.page_in(slot);
             }
             let queued = session.dequeue_front().expect("just looked at");
+            if !expired && session.link.is_some() {
+                self.count_late(slot, &queued, now);
+            }
             if expired {
                 self.counters.drop(DropReason::Expired); // [MQTT-3.3.2-5]
+                let topic = queued.message.topic.as_bytes();
+                self.session_mut(slot)
+                    .note_drop(DropReason::Expired, queued.qos, topic);
                 self.forget(slot, queued, now, out);
             } else {
                 self.send(slot, queued, out);
@@ -623,7 +722,10 @@ impl Bus {
             return;
         }
         let queued = session.inflight.remove(at).expect("just found");
-        session.quota_used -= usize::from(!queued.carried);
+        session.quota_used -= u16::from(!queued.carried);
+        if let Some(link) = session.link.as_deref_mut() {
+            link.settled(settlement);
+        }
         self.forget(slot, queued, now, out);
         self.pump(slot, now, out);
     }
@@ -648,6 +750,9 @@ impl Bus {
         let mut marks = marks.into_iter();
         let session = self.session_mut(slot);
         let left = session.take_queued(|_| marks.next() == Some(true));
+        if let Some(link) = session.link.as_deref_mut() {
+            left.iter().for_each(|queued| link.handed_on(queued.qos));
+        }
         let id = session.id;
         for queued in left.iter().filter(|queued| queued.entry.is_some()) {
             // Even if its batch is open: a publisher may wait for that entry, and is answered when the message is safe elsewhere.
@@ -790,14 +895,6 @@ impl Bus {
             self.counters.drop(DropReason::QueueFull);
         }
     }
-}
-
-/// The first entry that matches decides.
-pub(crate) fn priority_of(priorities: &[(TopicFilter, u8)], topic: &[u8]) -> u8 {
-    priorities
-        .iter()
-        .find(|(filter, _)| filter.matches(topic))
-        .map_or(0, |(_, priority)| *priority)
 }
 
 pub(crate) fn identifiers(identifier: u32) -> Option<Box<SubscriptionIds>> {

@@ -3,14 +3,16 @@
 use crate::bus::{Answers, Notice};
 use crate::index::GroupId;
 use crate::lanes::Lanes;
+use crate::links::LinkState;
 use crate::pending::EntryRef;
 use crate::settings::BusSettings;
+use crate::stats::DropReason;
 use bytes::Bytes;
 use headgate_model::bus::{NEVER, Presence};
 use headgate_model::store::{SessionRecord, StoredWill};
 use headgate_model::{
-    ClientId, CloseReason, Delivery, DeliveryId, EndpointId, Instant, Message, Qos, SessionId, Share,
-    Subscription, SubscriptionIds, SubscriptionOptions, TopicFilter, WallTime, Will,
+    ClientId, CloseReason, Delivery, DeliveryId, EndpointId, Instant, Message, Qos, QueueRules, SessionId,
+    Share, Subscription, SubscriptionIds, SubscriptionOptions, TopicFilter, WallTime, Will,
 };
 use std::collections::{BTreeSet, VecDeque};
 use std::num::NonZeroU16;
@@ -45,6 +47,8 @@ pub struct Queued {
     /// Received on an earlier connection: only its PUBREL is under way, which does not count against the quota. MQTT 5 §4.9.
     pub carried: bool,
     pub priority: u8,
+    /// Since when it waits, in [`seconds`](crate::ledger::seconds).
+    pub since: u32,
 }
 
 const _: () = assert!(
@@ -223,7 +227,7 @@ pub struct Session {
     /// Between these lie the numbers of all that is in flight; less may be there.
     pub inflight_span: (u64, u64),
     /// How many of those count against `receive_maximum`: all that are not `carried`.
-    pub quota_used: usize,
+    pub quota_used: u16,
     pub receive_maximum: u16,
     pub credit: u32,
     pub next_seq: u64,
@@ -240,6 +244,8 @@ pub struct Session {
     pub asleep: bool,
     /// The last batch whose commit it is listed for, to go on sending.
     pub listed_for: u64,
+    /// Its other side is another broker.
+    pub link: Option<Box<LinkState>>,
 }
 
 #[cfg(target_pointer_width = "64")]
@@ -280,6 +286,7 @@ impl Session {
             awake: false,
             asleep: false,
             listed_for: 0,
+            link: None,
         }
     }
 
@@ -309,7 +316,7 @@ impl Session {
         let (low, high) = self.inflight_span;
         let is_free =
             || high.max(next.seq) - low.min(next.seq) < DELIVERY_IDS || self.find_inflight(id).is_none();
-        self.quota_used < usize::from(self.receive_maximum) && is_free()
+        self.quota_used < self.receive_maximum && is_free()
     }
 
     /// A delivery is under way.
@@ -424,11 +431,32 @@ impl Session {
         self.queued_qos0 -= usize::from(queued.qos == Qos::AtMostOnce);
     }
 
-    /// Whether one more delivery of `size` bytes is over a limit.
+    /// How its queue behaves: by rules of its own, or as all do by `default`.
+    pub fn rules<'a>(&'a self, default: &'a QueueRules) -> &'a QueueRules {
+        let own = self.link.as_deref().and_then(|link| link.rules.as_ref());
+        own.unwrap_or(default)
+    }
+
+    /// Counts a drop in the ledger of a link.
+    pub fn note_drop(&mut self, reason: DropReason, qos: Qos, topic: &[u8]) {
+        if let Some(link) = self.link.as_deref_mut() {
+            link.ledger.drop(reason, qos, topic);
+        }
+    }
+
+    /// Counts a QoS 0 delivery in the ledger of a link.
+    pub fn note_handed_qos0(&mut self) {
+        if let Some(link) = self.link.as_deref_mut() {
+            link.ledger.handed_qos0 += 1;
+        }
+    }
+
+    /// Whether one more delivery of `size` bytes is over a limit. QoS 0 is in memory, so no rule lets it have more than `default`.
     ///
     /// What only waits for its commit and has room in the receiver's window does not count: it is on its way.
-    pub fn is_full(&self, size: usize, settings: &BusSettings) -> bool {
-        let window = usize::from(self.receive_maximum).saturating_sub(self.quota_used);
+    pub fn is_full(&self, qos: Qos, size: usize, default: &QueueRules) -> bool {
+        let rules = self.rules(default);
+        let window = usize::from(self.receive_maximum.saturating_sub(self.quota_used));
         let on_the_way = if self.is_online() {
             window.min(self.credit as usize)
         } else {
@@ -438,8 +466,11 @@ impl Session {
         if len < on_the_way {
             return false;
         }
-        len - on_the_way >= settings.max_queued_messages
-            || self.queued_bytes + self.lanes.bytes() + size > settings.max_queued_bytes
+        let in_memory_is_full =
+            || self.queued_qos0 >= default.max_messages || self.queued_bytes + size > default.max_bytes;
+        len - on_the_way >= rules.max_messages
+            || self.queued_bytes + self.lanes.bytes() + size > rules.max_bytes
+            || qos == Qos::AtMostOnce && self.link.is_some() && in_memory_is_full()
     }
 
     /// What was under way and not received goes back to the front of the queue, in order, to be sent again. \[MQTT-4.4.0-1\]
@@ -535,6 +566,7 @@ mod tests {
             received: false,
             carried: false,
             priority,
+            since: 0,
         }
     }
 

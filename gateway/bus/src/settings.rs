@@ -1,5 +1,6 @@
 //! What an operator may set about the bus.
 
+use headgate_model::QueueFull;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -49,8 +50,10 @@ pub struct BusSettings {
     pub priorities: Vec<TopicPriority>,
     /// Topic rewriting; the first rule whose `source` and `pattern` match is applied.
     pub rewrite: Vec<RewriteRule>,
-    /// Subscriptions that every client gets when it connects.
+    /// Subscriptions that every client gets when it connects, but for other brokers.
     pub auto_subscribe: Vec<AutoSubscription>,
+    /// What comes from other brokers and goes to them.
+    pub links: LinkSettings,
 }
 
 impl Default for BusSettings {
@@ -75,21 +78,9 @@ impl Default for BusSettings {
             priorities: Vec::new(),
             rewrite: Vec::new(),
             auto_subscribe: Vec::new(),
+            links: LinkSettings::default(),
         }
     }
-}
-
-/// What happens to a QoS 1 or 2 message that does not fit into a queue. Every drop is counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum QueueFull {
-    /// The oldest queued message gives way.
-    #[default]
-    DropOldest,
-    /// The new message is not queued.
-    DropNewest,
-    /// The publisher is refused (0x97) and nobody gets the message.
-    Refuse,
 }
 
 /// What a client gets when several of its subscriptions match one message. MQTT 5 §3.3.4.
@@ -165,6 +156,31 @@ impl Default for DelayedSettings {
         Self {
             available: true,
             max_count: 100_000,
+        }
+    }
+}
+
+/// Settings of links: sessions whose other side is another broker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LinkSettings {
+    /// Whether what came in by one link goes out by another. `false` where every gateway is linked with every other.
+    pub transit: bool,
+    /// How long it is remembered what came in by each link and went out by any: a message that comes by a second way meanwhile is not routed again.
+    /// Must be longer than messages are under way. `0s` lets all of them through.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub duplicate_window: Duration,
+    /// Gateways that a message may have come through; one with more in its path is not routed. Counts where MQTT 5 is spoken.
+    pub max_hops: u8,
+}
+
+impl Default for LinkSettings {
+    fn default() -> Self {
+        Self {
+            transit: true,
+            duplicate_window: Duration::from_secs(5),
+            max_hops: 8,
         }
     }
 }

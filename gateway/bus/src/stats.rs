@@ -18,11 +18,17 @@ pub enum DropReason {
     StoreFull,
     /// The store could not read it back.
     Unreadable,
+    /// Not routed: it came round a ring of gateways, or came too far. See [`LinkSettings`](crate::LinkSettings).
+    Loop,
+    /// Not routed: it came by another link before.
+    Duplicate,
+    /// An operator emptied the queue.
+    Flushed,
 }
 
 impl DropReason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::QueueFull,
         Self::OfflineQos0,
         Self::Expired,
@@ -30,6 +36,9 @@ impl DropReason {
         Self::SessionEnded,
         Self::StoreFull,
         Self::Unreadable,
+        Self::Loop,
+        Self::Duplicate,
+        Self::Flushed,
     ];
 
     /// The word for operators.
@@ -42,6 +51,9 @@ impl DropReason {
             Self::SessionEnded => "session_ended",
             Self::StoreFull => "store_full",
             Self::Unreadable => "unreadable",
+            Self::Loop => "loop",
+            Self::Duplicate => "duplicate",
+            Self::Flushed => "flushed",
         }
     }
 }

@@ -194,13 +194,19 @@ impl Bus {
         let session = self.session_mut(slot);
         let scan = session.scans.pop_front().expect("just looked at");
         let room = SCAN_DELIVERIES.min(session.credit as usize);
-        let session_id = session.id;
+        let (session_id, is_link) = (session.id, session.link.is_some());
+        let split = is_link && !self.settings.links.transit;
+        let links = &self.links.ids;
         let mut found = Vec::new();
         let step = self
             .retained
             .scan(&scan.filter, scan.after.as_ref(), SCAN_BUDGET, now, |kept| {
-                if scan.options.no_local && kept.message.publisher == Some(session_id) {
+                let publisher = kept.message.publisher;
+                if (scan.options.no_local || is_link) && publisher == Some(session_id) {
                     return ControlFlow::Continue(()); // [MQTT-3.8.3-3]
+                }
+                if split && publisher.is_some_and(|publisher| links.contains(&publisher)) {
+                    return ControlFlow::Continue(());
                 }
                 found.push(kept.clone());
                 if found.len() == room {
@@ -229,6 +235,7 @@ impl Bus {
                 group: 0,
                 identifiers: identifiers(scan.options.identifier),
             };
+            self.count_out(slot, &kept.message, now);
             let mut shared = Shared::of_kept(&kept);
             self.deliver(&kept.message, target, &mut shared, now, out);
         }

@@ -1,6 +1,6 @@
 //! The words between endpoints and the bus. Endpoints never call the bus: they write [`BusCommand`]s and get [`BusEvent`]s.
 
-use crate::{ClientId, Delivery, DeliveryId, Message, Qos, Subscription, Topic, Will};
+use crate::{ClientId, Delivery, DeliveryId, Link, Message, Qos, Subscription, Topic, Will};
 use bytes::Bytes;
 use core::net::IpAddr;
 use std::fmt;
@@ -35,6 +35,8 @@ pub struct Open {
     pub credit: u32,
     /// For those who watch: user name, protocol and the rest.
     pub presence: Arc<Presence>,
+    /// The other side is another broker.
+    pub link: Option<Box<Link>>,
 }
 
 /// What becomes of the will that a session has when its client is back.

@@ -7,8 +7,10 @@ pub mod access;
 pub mod bus;
 pub mod datagram;
 pub mod endpoint;
+pub mod link;
 pub mod message;
 pub mod metrics;
+pub mod path;
 pub mod store;
 pub mod subscription;
 pub mod time;
@@ -20,6 +22,7 @@ pub use bus::{
 };
 pub use datagram::{Asked, ClientKey, DatagramOutputs, DatagramServer, Destination};
 pub use endpoint::{Endpoint, Input, Outputs, Wire};
+pub use link::{Link, QueueFull, QueueRules};
 pub use message::{Delivery, DeliveryId, Message, Properties, Qos, SessionId, SubscriptionIds, Will};
 pub use metrics::{Counts, Metric};
 pub use store::{Store, StoreError, StoreImage, StoreOp};

@@ -90,6 +90,7 @@ impl Testbed {
             receive_maximum: 100,
             credit: 100,
             presence: Arc::default(),
+            link: None,
         };
         let options = SubscriptionOptions {
             qos: Qos::ExactlyOnce,

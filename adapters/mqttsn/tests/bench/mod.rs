@@ -299,6 +299,7 @@ impl Bench {
             receive_maximum: 100,
             credit: u32::MAX,
             presence: Arc::default(),
+            link: None,
         };
         let options = SubscriptionOptions {
             qos: BusQos::ExactlyOnce,

@@ -98,6 +98,7 @@ impl<A: Address> DatagramServer for Words<A> {
                     receive_maximum: 10,
                     credit: 1_000,
                     presence: Arc::default(),
+                    link: None,
                 };
                 out.bus.push((key, BusCommand::Open(Box::new(open))));
                 let all = Subscription::parse(

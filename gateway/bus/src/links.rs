@@ -1,0 +1,292 @@
+//! Links: sessions whose other side is another broker. What each keeps beside its session, and what the bus knows of all of them.
+
+use crate::index::Slot;
+use crate::ledger::{Drops, Ledger, TopicDrops, Waiting, seconds};
+use crate::session::{Queued, Session};
+use crate::stats::DropReason;
+use headgate_model::{Instant, Link, Qos, QueueFull, QueueRules, SessionId, Settlement};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// What a link keeps beside its session.
+#[derive(Debug)]
+pub struct LinkState {
+    pub rules: Option<QueueRules>,
+    pub ledger: Ledger,
+    /// What is in the lanes of its queue, by priority. Always true: as many as the lane counts.
+    waiting: BTreeMap<u8, Waiting>,
+}
+
+impl LinkState {
+    /// Of a session that may have waited for long.
+    fn new(link: Link, session: &Session, now: Instant) -> Self {
+        let since = seconds(now);
+        let lanes = session.lanes.iter();
+        let waiting = lanes.map(|lane| (lane.priority, Waiting::carried(lane.count, since)));
+        let (queued_qos0, inflight) = (session.queued_qos0, session.inflight.len());
+        let carried = session.queue_len() - queued_qos0 + inflight;
+        Self {
+            rules: link.queue,
+            ledger: Ledger {
+                carried: carried as u64,
+                routed_qos0: queued_qos0 as u64,
+                ..Ledger::default()
+            },
+            waiting: waiting.collect(),
+        }
+    }
+
+    /// A copy came for the other side.
+    pub fn routed(&mut self, qos: Qos) {
+        match qos {
+            Qos::AtMostOnce => self.ledger.routed_qos0 += 1,
+            _ => self.ledger.routed += 1,
+        }
+    }
+
+    /// The other side has said what becomes of a copy.
+    pub fn settled(&mut self, settlement: Settlement) {
+        match settlement {
+            Settlement::Rejected => self.ledger.rejected += 1,
+            Settlement::Done | Settlement::Received => self.ledger.done += 1,
+        }
+    }
+
+    /// A copy goes to another member of its shared subscription.
+    pub fn handed_on(&mut self, qos: Qos) {
+        match qos {
+            Qos::AtMostOnce => self.ledger.handed_qos0 += 1,
+            _ => self.ledger.handed_on += 1,
+        }
+    }
+
+    /// A delivery is in the store alone from now on, behind the others of its priority.
+    pub fn push(&mut self, queued: &Queued) {
+        let max_age = self.rules.as_ref().map_or(Duration::ZERO, |rules| rules.max_age);
+        let lane = self.waiting.entry(queued.priority).or_default();
+        let topic = queued.message.topic.as_bytes();
+        lane.push(&mut self.ledger.topics, topic, queued.since, max_age);
+    }
+
+    /// The same, in front of the others.
+    pub fn put_back(&mut self, queued: &Queued) {
+        let lane = self.waiting.entry(queued.priority).or_default();
+        let topic = queued.message.topic.as_bytes();
+        lane.put_back(&mut self.ledger.topics, topic, queued.since);
+    }
+
+    /// The oldest delivery of a lane leaves it; since when it waited.
+    pub fn take(&mut self, priority: u8) -> Option<u32> {
+        let lane = self.waiting.get_mut(&priority)?;
+        Some(lane.pop(&mut self.ledger.topics)?.1)
+    }
+
+    /// [`LinkState::take`] of one that is lost.
+    pub fn lose(&mut self, priority: u8, reason: DropReason) {
+        let lane = self.waiting.get_mut(&priority);
+        if let Some((row, _)) = lane.and_then(|lane| lane.pop(&mut self.ledger.topics)) {
+            self.ledger.drop_of(row, reason, Qos::AtLeastOnce);
+        }
+    }
+
+    /// The lane turned out to hold no more than `count`: what it did not hold is not there to be read.
+    pub fn correct(&mut self, priority: u8, count: usize) {
+        while self.waiting.get(&priority).map_or(0, Waiting::len) > count {
+            self.lose(priority, DropReason::Unreadable);
+        }
+    }
+
+    /// Since when the oldest delivery of a lane waits, at the latest.
+    pub fn oldest_of(&self, priority: u8) -> Option<u32> {
+        self.waiting.get(&priority)?.oldest().map(|(_, latest)| latest)
+    }
+
+    fn oldest(&self) -> Option<u32> {
+        let lanes = self.waiting.values();
+        lanes.filter_map(Waiting::oldest).map(|(first, _)| first).min()
+    }
+}
+
+/// What the bus knows of all links together.
+#[derive(Debug, Default)]
+pub struct Links {
+    /// Sessions that are links.
+    pub ids: BTreeSet<SessionId>,
+    /// Some queue refuses its publishers when it is full.
+    pub refusing: bool,
+}
+
+impl Links {
+    /// A session is opened as a link, or as none.
+    pub fn admit(&mut self, session: &mut Session, link: Option<Link>, now: Instant) {
+        let Some(link) = link else {
+            session.link = None;
+            self.ids.remove(&session.id);
+            return;
+        };
+        self.ids.insert(session.id);
+        let refuses = |rules: &QueueRules| rules.when_full == QueueFull::Refuse;
+        self.refusing |= link.queue.as_ref().is_some_and(refuses);
+        match session.link.as_deref_mut() {
+            Some(state) => state.rules = link.queue,
+            None => session.link = Some(Box::new(LinkState::new(link, session, now))),
+        }
+    }
+}
+
+/// The ledger of one link at one moment. Of QoS 1 and 2, `carried + routed = done + rejected + dropped + handed_on + queued + in_flight`; of QoS 0,
+/// `routed_qos0 = handed_qos0 + dropped_qos0 + queued_qos0`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LinkReport {
+    /// Whether somebody has its session open.
+    pub connected: bool,
+    /// QoS 1 and 2: what waited or was under way when the ledger was begun, after a restart above all.
+    pub carried: u64,
+    /// Copies that came for it.
+    pub routed: u64,
+    /// The other side has them.
+    pub done: u64,
+    /// The other side refused them.
+    pub rejected: u64,
+    /// By reason, in the order of [`DropReason::ALL`].
+    pub dropped: Drops,
+    /// Copies of shared subscriptions that went to another member.
+    pub handed_on: u64,
+    /// Copies that wait.
+    pub queued: u64,
+    /// Copies that are under way.
+    pub in_flight: u64,
+    /// The same of QoS 0: copies that came for it,
+    pub routed_qos0: u64,
+    /// were handed over,
+    pub handed_qos0: u64,
+    /// were dropped,
+    pub dropped_qos0: Drops,
+    /// or wait.
+    pub queued_qos0: u64,
+    /// Bytes that wait, of every QoS.
+    pub queued_bytes: usize,
+    /// How long the oldest of them waits, about.
+    pub oldest: Option<Duration>,
+    /// Publishers that were refused because the queue was full.
+    pub refused: u64,
+    /// Messages that came in by the link and were not routed: their path is a loop, or too long;
+    pub loops: u64,
+    /// or they came by another link too.
+    pub duplicates: u64,
+    /// What was dropped or not routed, by topic.
+    pub topics: Vec<TopicDrops>,
+}
+
+impl LinkReport {
+    /// Whether nothing is missing in the ledger.
+    pub fn balances(&self) -> bool {
+        let sum = |drops: &Drops| drops.iter().sum::<u64>();
+        let gone = self.done + self.rejected + sum(&self.dropped) + self.handed_on;
+        self.carried + self.routed == gone + self.queued + self.in_flight
+            && self.routed_qos0 == self.handed_qos0 + sum(&self.dropped_qos0) + self.queued_qos0
+    }
+}
+
+impl Session {
+    /// Its ledger, if it is a link.
+    pub fn report(&self, now: Instant) -> Option<LinkReport> {
+        let link = self.link.as_deref()?;
+        let ledger = &link.ledger;
+        let in_memory = self.queue.iter().map(|queued| queued.since);
+        let oldest = in_memory.chain(link.oldest()).min();
+        Some(LinkReport {
+            connected: self.endpoint.is_some(),
+            carried: ledger.carried,
+            routed: ledger.routed,
+            done: ledger.done,
+            rejected: ledger.rejected,
+            dropped: ledger.dropped,
+            handed_on: ledger.handed_on,
+            queued: (self.queue_len() - self.queued_qos0) as u64,
+            in_flight: self.inflight.len() as u64,
+            routed_qos0: ledger.routed_qos0,
+            handed_qos0: ledger.handed_qos0,
+            dropped_qos0: ledger.dropped_qos0,
+            queued_qos0: self.queued_qos0 as u64,
+            queued_bytes: self.queued_bytes + self.lanes.bytes(),
+            oldest: oldest.map(|since| Duration::from_secs(seconds(now).saturating_sub(since).into())),
+            refused: ledger.refused,
+            loops: ledger.loops,
+            duplicates: ledger.duplicates,
+            topics: ledger.topics.report(),
+        })
+    }
+}
+
+/// A delivery that gives way in a full queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Victim {
+    /// The one that came.
+    Incoming,
+    /// One in memory, by its place.
+    Queued(usize),
+    /// The oldest of this priority in the store.
+    Stored(u8),
+}
+
+impl Session {
+    /// Who gives way to one more delivery, and why.
+    pub fn victim(&self, incoming: &Queued, default: &QueueRules, now: Instant) -> (Victim, DropReason) {
+        let rules = self.rules(default);
+        let full = DropReason::QueueFull;
+        if incoming.size() > rules.max_bytes {
+            return (Victim::Incoming, full);
+        }
+        if self.queued_qos0 > 0
+            && let Some(at) = self.queue.iter().position(|q| q.qos == Qos::AtMostOnce)
+        {
+            let aged = is_over(rules, self.queue[at].since, now);
+            return (Victim::Queued(at), if aged { DropReason::Expired } else { full });
+        }
+        if let Some(victim) = self.aged(rules, now) {
+            return (victim, DropReason::Expired);
+        }
+        if incoming.qos == Qos::AtMostOnce || rules.when_full != QueueFull::DropOldest {
+            return (Victim::Incoming, full);
+        }
+        // The oldest of the least important ones; but what was sent must be sent again. [MQTT-4.4.0-1]
+        let lane = self.lanes.last().map(|lane| lane.priority);
+        let least = lane.into_iter().chain(self.queue.back().map(|q| q.priority));
+        let least = least.min().unwrap_or(0);
+        let oldest = self.queue.iter().position(|q| q.priority == least && !q.sent);
+        let victim = oldest.map(Victim::Queued).or(lane.map(Victim::Stored));
+        (victim.unwrap_or(Victim::Incoming), full)
+    }
+
+    /// A QoS 1 or 2 delivery that has waited for too long.
+    pub fn aged(&self, rules: &QueueRules, now: Instant) -> Option<Victim> {
+        if rules.max_age.is_zero() {
+            return None;
+        }
+        let is_aged = |q: &Queued| !q.sent && q.qos > Qos::AtMostOnce && is_over(rules, q.since, now);
+        if let Some(at) = self.queue.iter().position(is_aged) {
+            return Some(Victim::Queued(at));
+        }
+        let link = self.link.as_deref()?;
+        // What a fetch is under way for is looked at when it is here.
+        let lanes = self.lanes.iter().filter(|lane| lane.asked.is_none());
+        let aged = |priority: &u8| {
+            link.oldest_of(*priority)
+                .is_some_and(|since| is_over(rules, since, now))
+        };
+        lanes.map(|lane| lane.priority).find(aged).map(Victim::Stored)
+    }
+}
+
+/// Whether what waits `since` then is over its time.
+pub fn is_over(rules: &QueueRules, since: u32, now: Instant) -> bool {
+    !rules.max_age.is_zero() && Instant(u64::from(since) * 1_000) + rules.max_age <= now
+}
+
+/// Whether the session of this slot is a link.
+pub fn is_link(sessions: &[Option<Box<Session>>], slot: Slot) -> bool {
+    sessions[slot as usize]
+        .as_deref()
+        .is_some_and(|session| session.link.is_some())
+}

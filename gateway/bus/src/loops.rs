@@ -1,0 +1,118 @@
+//! What keeps messages from going round a ring of brokers: their path, where MQTT 5 is spoken, and the count of their copies.
+
+use crate::bus::{Bus, BusOutputs, Needs, Notice};
+use crate::duplicates::{Copied, Verdict, Way};
+use crate::index::Slot;
+use crate::links::is_link;
+use crate::routing::Ingested;
+use crate::session::Queued;
+use crate::stats::DropReason;
+use headgate_model::bus::Outcome;
+use headgate_model::{Instant, Message, path};
+use std::time::Duration;
+
+/// How often operators are told of a loop, at most.
+const TELL: Duration = Duration::from_secs(60);
+/// Bytes of a path that they are told.
+const MAX_TOLD: usize = 512;
+
+impl Bus {
+    /// Ends the way of a message whose path says that it was here before, or that it came too far.
+    pub(crate) fn stop_loop(
+        &mut self,
+        slot: Slot,
+        message: &Message,
+        now: Instant,
+        out: &mut BusOutputs,
+    ) -> Option<Ingested> {
+        let path = path::of(message)?;
+        let is_loop = path::contains(path, &self.node);
+        if !is_loop && path::hops(path) < usize::from(self.settings.links.max_hops) {
+            return None;
+        }
+        if self.loop_told.is_none_or(|told| told + TELL <= now) {
+            self.loop_told = Some(now);
+            let from = path.ceil_char_boundary(path.len().saturating_sub(MAX_TOLD));
+            out.notices.push(Notice::Loop {
+                client: self.session(slot).client.clone(),
+                topic: message.topic.compact(),
+                path: path[from..].to_owned(),
+            });
+        }
+        Some(self.ignore(Some(slot), message, DropReason::Loop))
+    }
+
+    /// A message of a link is taken as if it had been routed. What it is a copy of was; that this is durable is what the answer promises.
+    pub(crate) fn ignore(&mut self, from: Option<Slot>, message: &Message, reason: DropReason) -> Ingested {
+        self.counters.drop(reason);
+        if let Some(link) = from.and_then(|slot| self.session_mut(slot).link.as_deref_mut()) {
+            link.ledger.ignore(reason, message.topic.as_bytes());
+        }
+        Ingested {
+            outcome: Outcome::Matched,
+            needs: Needs::Disk,
+        }
+    }
+
+    /// Whether copies are counted: something can come round only by two links.
+    pub(crate) fn counts_copies(&self) -> bool {
+        self.links.ids.len() > 1 && !self.duplicates.window().is_zero()
+    }
+
+    /// A message that is routed, when it may come again by another way: it came by a link and another one wants it too (`circulates`), or it was
+    /// published here and goes out by a link.
+    pub(crate) fn copy_of(&self, message: &Message, from: Option<Slot>, circulates: bool) -> Option<Copied> {
+        if !self.counts_copies() {
+            return None;
+        }
+        let to_link = || {
+            self.targets
+                .iter()
+                .any(|target| is_link(&self.sessions, target.slot))
+        };
+        if !circulates && !to_link() {
+            return None;
+        }
+        let from = from.map(|slot| self.session(slot));
+        let link = from.filter(|session| session.link.is_some());
+        let way = link.map_or(Way::Local, |session| Way::In(session.id));
+        Some(self.duplicates.copied(message, way))
+    }
+
+    /// Why a copy that came in by a link is not routed. Where there is a path, that says whether a message goes round.
+    pub(crate) fn stop_copy(
+        &mut self,
+        copied: Copied,
+        message: &Message,
+        now: Instant,
+    ) -> Option<DropReason> {
+        if !matches!(copied.way, Way::In(_)) {
+            return None;
+        }
+        match self.duplicates.judge(copied, now) {
+            Verdict::Known => {
+                self.duplicates.count(copied, now);
+                Some(DropReason::Duplicate)
+            }
+            Verdict::TooMany if path::of(message).is_none() => Some(DropReason::Loop),
+            Verdict::TooMany | Verdict::New => None,
+        }
+    }
+
+    /// What a link gets that was not routed a moment ago comes round as something new, unless it is counted as it goes out.
+    pub(crate) fn count_late(&mut self, slot: Slot, queued: &Queued, now: Instant) {
+        let since = Instant(u64::from(queued.since) * 1_000);
+        if !queued.sent && since + self.duplicates.window() <= now {
+            self.count_out(slot, &queued.message, now);
+        }
+    }
+
+    /// A message goes out by a link that was not routed now.
+    pub(crate) fn count_out(&mut self, slot: Slot, message: &Message, now: Instant) {
+        if self.counts_copies() && is_link(&self.sessions, slot) {
+            let way = Way::Out(self.session(slot).id);
+            let copied = self.duplicates.copied(message, way);
+            self.duplicates.count(copied, now);
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Brokers that connect to the gateway as clients: how they are known, and what is different for them.
+
+use headgate_mqtt_codec::{Connect, ReasonCode, SubscribeOptions};
+use headgate_tests::*;
+
+/// MQTT 5 has no bridge bit: a user property of CONNECT says it.
+fn bridge_of_version_5(client_id: &str) -> Connect {
+    let hello = connect(V5, client_id).durable();
+    hello.with(|p| p.user_properties = vec![(text("headgate-bridge"), text("node-b"))])
+}
+
+fn gateway() -> Gateway {
+    Gateway::with(|s| s.mqtt.node = "node-a".into())
+}
+
+fn path(message: &headgate_mqtt_codec::Publish) -> Vec<String> {
+    let pairs = message.props().user_properties.into_iter();
+    let paths = pairs.filter(|(name, _)| name.as_str() == "headgate-path");
+    paths.map(|(_, path)| path.as_str().to_owned()).collect()
+}
+
+/// Mosquitto's bit and our property make the session a link, which has a ledger; nothing else does.
+#[test]
+fn a_bridge_is_a_link() {
+    let gw = gateway();
+    let mut bit = connect(V311, "mosquitto");
+    bit.bridge = true;
+    let mut clients = [gw.open(bit), gw.open(bridge_of_version_5("gateway"))];
+    let plain = gw.client(V5, "plain");
+    for (client, id) in clients.iter_mut().zip(["mosquitto", "gateway"]) {
+        client.subscribe("t", AtLeastOnce);
+        gw.client(V5, "p").deliver(publish("t", "x"), AtLeastOnce);
+        assert_eq!(client.heard(), ["t=x"]);
+        let report = gw.link_report(id).expect("it is a link");
+        assert_eq!((report.done, report.balances()), (1, true), "{id}");
+    }
+    assert_eq!(gw.link_report("plain"), None);
+    drop(plain);
+}
+
+/// \[MQTT-3.8.3-3\] without being asked for it: what comes from a broker does not go back to it. RETAIN is as its subscription says.
+#[test]
+fn a_bridge_of_version_5_hears_nothing_of_its_own() {
+    let gw = gateway();
+    let mut bridge = gw.open(bridge_of_version_5("b"));
+    bridge.subscribe("#", AtMostOnce);
+    bridge.say("from/bridge", "x");
+    gw.client(V5, "p").send(publish("to/bridge", "y").retain());
+    let messages = bridge.messages();
+    let seen: Vec<_> = messages.iter().map(|m| (m.brief(), m.retain)).collect();
+    assert_eq!(seen, [("to/bridge=y".to_owned(), false)]);
+    let options = SubscribeOptions {
+        retain_as_published: true,
+        ..SubscribeOptions::qos(AtMostOnce)
+    };
+    bridge.subscribe_with("#", options, None);
+    bridge.received();
+    gw.client(V5, "p").send(publish("to/bridge", "z").retain());
+    assert!(bridge.messages()[0].retain);
+}
+
+/// What goes to another gateway carries the names of those it has left; the payload's own properties stay. Others are not told.
+#[test]
+fn the_path_goes_with_what_a_bridge_of_version_5_gets() {
+    let gw = gateway();
+    let mut bridge = gw.open(bridge_of_version_5("b"));
+    let mut other = gw.client(V5, "other");
+    let mut old = connect(V311, "mosquitto");
+    old.bridge = true;
+    let mut old = gw.open(old);
+    for client in [&mut bridge, &mut other, &mut old] {
+        client.subscribe("#", AtLeastOnce);
+    }
+    let mut publisher = gw.client(V5, "p");
+    publisher.deliver(publish("t", "x"), AtLeastOnce);
+    let came = |p: &mut headgate_mqtt_codec::PublishProperties| {
+        let pairs = [("unit", "K"), ("headgate-path", "node-c,node-b")];
+        p.user_properties = pairs.map(|(name, value)| (text(name), text(value))).to_vec();
+    };
+    publisher.deliver(publish("t", "y").with(came), AtLeastOnce);
+    let messages = bridge.take();
+    let paths: Vec<_> = messages.iter().map(path).collect();
+    assert_eq!(paths, [["node-a"], ["node-c,node-b,node-a"]]);
+    assert_eq!(messages[1].props().user_properties[0].0.as_str(), "unit");
+    let others: Vec<_> = other.take().iter().map(path).collect();
+    assert_eq!(others, [vec![], vec!["node-c,node-b".to_owned()]]);
+    assert_eq!(old.heard(), ["t=x", "t=y"]);
+}
+
+/// However long a path a client makes up, what is sent can be read. \[MQTT-1.5.4\]
+#[test]
+fn a_path_that_is_too_long_is_begun_anew() {
+    let gw = gateway();
+    let mut bridge = gw.open(bridge_of_version_5("b"));
+    bridge.subscribe("#", AtMostOnce);
+    let long = text(&"x".repeat(65_535));
+    let came = |p: &mut headgate_mqtt_codec::PublishProperties| {
+        p.user_properties = vec![(text("headgate-path"), long)];
+    };
+    gw.client(V5, "p").send(publish("t", "x").with(came));
+    assert_eq!(path(&bridge.messages()[0]), ["node-a"]);
+}
+
+/// [MQTT-3.1.3-8] [3.1.1 MQTT-3.1.3-9] The gateway's own sessions, one for each link that it opens, are nobody's from outside.
+#[test]
+fn nobody_from_outside_has_a_session_of_the_gateway() {
+    let gw = gateway();
+    for version in ALL {
+        let client = gw.connect(connect(version, "$bridge/cloud"));
+        assert_eq!(client.code(), Some(ReasonCode::ClientIdentifierNotValid));
+        assert!(client.is_closed());
+    }
+    gw.client(V5, "$bridge");
+    assert_eq!(gw.stats().sessions, 1);
+}

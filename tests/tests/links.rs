@@ -1,0 +1,280 @@
+//! Sessions whose other side is another broker: their queues have rules of their own, and every drop is counted by reason and topic.
+
+use headgate_bus::{AutoSubscription, BusSettings, DropReason};
+use headgate_model::bus::{NEVER, Refusal};
+use headgate_model::{BusEvent, CloseReason, Qos, QueueFull, QueueRules, TopicFilter};
+use headgate_tests::bus_bench::{BusBench, link, message, opening};
+use std::time::Duration;
+
+const LINK: &str = "$bridge/cloud";
+const NOTHING: [&str; 0] = [];
+
+/// A bus with a link that wants everything and is away, and a client that publishes.
+fn away(change: impl FnOnce(&mut QueueRules)) -> BusBench {
+    with(BusSettings::default(), change)
+}
+
+fn with(settings: BusSettings, change: impl FnOnce(&mut QueueRules)) -> BusBench {
+    let mut bench = BusBench::new("a", settings);
+    bench.connect("sensor");
+    bench.open(opening(LINK, link(change)));
+    bench.subscribe(LINK, "#");
+    bench.close(LINK, CloseReason::Normal);
+    bench.events.clear();
+    bench
+}
+
+fn back(bench: &mut BusBench, change: impl FnOnce(&mut QueueRules)) -> Vec<String> {
+    bench.open(opening(LINK, link(change)));
+    bench.heard(LINK)
+}
+
+fn say(bench: &mut BusBench, topic: &str, payloads: &[&str], qos: Qos) -> Vec<Option<Refusal>> {
+    let say = |payload: &&str| bench.publish("sensor", message(topic, payload, qos));
+    payloads.iter().map(say).collect()
+}
+
+fn dropped(bench: &BusBench, reason: DropReason) -> u64 {
+    let report = bench.report(LINK);
+    let by_topic: u64 = report.topics.iter().map(|row| row.dropped[reason as usize]).sum();
+    let by_reason = report.dropped[reason as usize] + report.dropped_qos0[reason as usize];
+    assert_eq!(by_topic, by_reason);
+    by_reason
+}
+
+/// A session that is opened and left exists: it collects before its first connection, and over a restart.
+#[test]
+fn a_defined_link_collects_before_it_was_ever_connected() {
+    let mut bench = away(|_| {});
+    say(&mut bench, "t", &["1", "2"], Qos::AtLeastOnce);
+    bench.crash();
+    bench.connect("sensor");
+    bench.open(opening(LINK, link(|_| {})));
+    bench.close(LINK, CloseReason::Normal);
+    say(&mut bench, "t", &["3"], Qos::ExactlyOnce);
+    bench.events.clear();
+    assert_eq!(back(&mut bench, |_| {}), ["t=1", "t=2", "t=3"]);
+    let report = bench.report(LINK);
+    assert_eq!((report.carried, report.routed, report.done), (2, 1, 3));
+}
+
+/// No limit of session expiry ends what an operator defined.
+#[test]
+fn a_defined_link_outlives_the_longest_session() {
+    let settings = BusSettings {
+        max_session_expiry: Duration::from_secs(60),
+        ..BusSettings::default()
+    };
+    let mut bench = with(settings, |_| {});
+    say(&mut bench, "t", &["1"], Qos::AtLeastOnce);
+    bench.advance(Duration::from_secs(3_600));
+    bench.open(opening(LINK, link(|_| {})));
+    let opened = BusEvent::Opened {
+        present: true,
+        expiry: NEVER,
+    };
+    assert_eq!(bench.events[0].1, opened);
+    assert_eq!(bench.heard(LINK), ["t=1"]);
+}
+
+/// What every client gets is not sent to another broker.
+#[test]
+fn a_link_gets_no_subscription_that_it_did_not_ask_for() {
+    let auto = AutoSubscription {
+        topic: "$news/%c".into(),
+        qos: 1,
+    };
+    let settings = BusSettings {
+        auto_subscribe: vec![auto],
+        ..BusSettings::default()
+    };
+    let bench = with(settings, |_| {});
+    assert_eq!(
+        bench.bus.stats().subscriptions,
+        2,
+        "the sensor's, and the link's own"
+    );
+}
+
+/// The link's limit and policy stand in the place of the bus's.
+#[test]
+fn a_link_has_a_limit_and_a_policy_of_its_own() {
+    for (when_full, kept) in [
+        (QueueFull::DropOldest, ["t=3", "t=4"]),
+        (QueueFull::DropNewest, ["t=1", "t=2"]),
+        (QueueFull::Refuse, ["t=1", "t=2"]),
+    ] {
+        let rules = |rules: &mut QueueRules| {
+            rules.max_messages = 2;
+            rules.when_full = when_full;
+        };
+        let mut bench = away(rules);
+        bench.connect("other");
+        bench.subscribe("other", "#");
+        let answers = say(&mut bench, "t", &["1", "2", "3", "4"], Qos::AtLeastOnce);
+        let report = bench.report(LINK);
+        if when_full == QueueFull::Refuse {
+            let refused = Some(Refusal::QuotaExceeded);
+            assert_eq!(answers, [None, None, refused, refused]);
+            assert_eq!((report.refused, report.routed), (2, 2));
+            assert_eq!(
+                bench.heard("other"),
+                ["t=1", "t=2"],
+                "nobody gets what is refused"
+            );
+        } else {
+            assert_eq!(answers, [None; 4]);
+            assert_eq!((report.queued, report.routed), (2, 4));
+            assert_eq!(dropped(&bench, DropReason::QueueFull), 2);
+            assert_eq!(bench.heard("other").len(), 4);
+        }
+        assert_eq!(back(&mut bench, rules), kept, "{when_full:?}");
+    }
+}
+
+#[test]
+fn a_link_has_a_limit_of_bytes_of_its_own() {
+    let rules = |rules: &mut QueueRules| rules.max_bytes = 10_000;
+    let mut bench = away(rules);
+    let long = "x".repeat(4_000);
+    say(&mut bench, "t", &[&long, &long, "last"], Qos::AtLeastOnce);
+    assert_eq!(bench.report(LINK).queued, 3);
+    say(&mut bench, "u", &[&long], Qos::AtLeastOnce);
+    assert_eq!(dropped(&bench, DropReason::QueueFull), 1);
+    assert!(bench.report(LINK).queued_bytes <= 10_000);
+    assert_eq!(back(&mut bench, rules).len(), 3);
+}
+
+/// Every drop is counted by its topic, also of what waits in the store alone.
+#[test]
+fn drops_are_counted_by_topic() {
+    let mut bench = away(|rules| rules.max_messages = 2);
+    for topic in ["a", "b", "a", "c", "a"] {
+        say(&mut bench, topic, &["x"], Qos::AtLeastOnce);
+    }
+    say(&mut bench, "d", &["x"], Qos::AtMostOnce);
+    let rows = bench.report(LINK).topics;
+    let count = |topic: &str, reason| {
+        let row = rows.iter().find(|row| row.topic == topic);
+        row.map_or(0, |row| row.dropped[reason as usize])
+    };
+    let full = ["a", "b", "c", "d"].map(|topic| count(topic, DropReason::QueueFull));
+    assert_eq!(full, [2, 1, 0, 0]);
+    assert_eq!(count("d", DropReason::OfflineQos0), 1);
+}
+
+/// QoS 0 is queued if the link's rules say so, in memory; and it gives way first.
+#[test]
+fn qos_0_is_queued_if_the_link_wants_it() {
+    let mut bench = away(|_| {});
+    say(&mut bench, "t", &["0"], Qos::AtMostOnce);
+    assert_eq!(dropped(&bench, DropReason::OfflineQos0), 1);
+    assert_eq!(back(&mut bench, |_| {}), NOTHING);
+
+    let rules = |rules: &mut QueueRules| {
+        rules.store_qos0 = true;
+        rules.max_messages = 2;
+    };
+    let mut bench = away(rules);
+    say(&mut bench, "t", &["0"], Qos::AtMostOnce);
+    say(&mut bench, "t", &["1", "2"], Qos::AtLeastOnce);
+    assert_eq!(bench.report(LINK).dropped_qos0[DropReason::QueueFull as usize], 1);
+    bench.connect("sensor");
+    assert_eq!(back(&mut bench, rules), ["t=1", "t=2"]);
+
+    // What is in memory has the bus's bound, however much the link may have on the disk.
+    let settings = BusSettings {
+        max_queued_messages: 3,
+        ..BusSettings::default()
+    };
+    let rules = |rules: &mut QueueRules| rules.store_qos0 = true;
+    let mut bench = with(settings, rules);
+    say(&mut bench, "t", &["1", "2", "3", "4", "5"], Qos::AtMostOnce);
+    assert_eq!(back(&mut bench, rules), ["t=3", "t=4", "t=5"]);
+    let report = bench.report(LINK);
+    assert_eq!((report.routed_qos0, report.handed_qos0), (5, 3));
+}
+
+#[test]
+fn a_link_has_priorities_of_its_own() {
+    let rules = |rules: &mut QueueRules| {
+        rules.priorities = vec![(TopicFilter::try_from("alarm/#").unwrap(), 9)];
+    };
+    let mut bench = away(rules);
+    say(&mut bench, "t", &["1"], Qos::AtLeastOnce);
+    say(&mut bench, "alarm/fire", &["2"], Qos::AtLeastOnce);
+    assert_eq!(back(&mut bench, rules), ["alarm/fire=2", "t=1"]);
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// What waited longer than `max_age` is dropped when it would be sent; others who have the message are not concerned.
+#[test]
+fn what_is_too_old_is_not_sent() {
+    let rules = |rules: &mut QueueRules| rules.max_age = 10 * MINUTE;
+    let mut bench = away(rules);
+    bench.open(opening("archive", link(|_| {})));
+    bench.subscribe("archive", "#");
+    bench.close("archive", CloseReason::Lost);
+    say(&mut bench, "t", &["1"], Qos::AtLeastOnce);
+    bench.advance(6 * MINUTE);
+    say(&mut bench, "t", &["2"], Qos::AtLeastOnce);
+    assert!(bench.report(LINK).oldest >= Some(6 * MINUTE));
+    bench.advance(5 * MINUTE);
+    assert_eq!(back(&mut bench, rules), ["t=2"]);
+    assert_eq!(dropped(&bench, DropReason::Expired), 1);
+    bench.open(opening("archive", link(|_| {})));
+    assert_eq!(bench.heard("archive"), ["t=1", "t=2"]);
+}
+
+/// Nor does it keep what is new from being queued, whatever the policy says.
+#[test]
+fn what_is_too_old_makes_room() {
+    for when_full in [QueueFull::DropOldest, QueueFull::DropNewest, QueueFull::Refuse] {
+        let rules = |rules: &mut QueueRules| {
+            rules.max_age = 10 * MINUTE;
+            rules.max_messages = 2;
+            rules.when_full = when_full;
+        };
+        let mut bench = away(rules);
+        say(&mut bench, "t", &["1", "2"], Qos::AtLeastOnce);
+        bench.advance(11 * MINUTE);
+        let answers = say(&mut bench, "t", &["3", "4"], Qos::AtLeastOnce);
+        assert_eq!(answers, [None, None]);
+        assert_eq!(dropped(&bench, DropReason::Expired), 2, "{when_full:?}");
+        assert_eq!(dropped(&bench, DropReason::QueueFull), 0, "{when_full:?}");
+        assert_eq!(back(&mut bench, rules), ["t=3", "t=4"]);
+    }
+}
+
+/// After a restart nobody knows how long the queue waited: it counts anew, so nothing is dropped too early.
+#[test]
+fn ages_count_anew_after_a_restart() {
+    let rules = |rules: &mut QueueRules| rules.max_age = 10 * MINUTE;
+    let mut bench = away(rules);
+    say(&mut bench, "t", &["1"], Qos::AtLeastOnce);
+    bench.advance(9 * MINUTE);
+    bench.crash();
+    bench.open(opening(LINK, link(rules)));
+    bench.close(LINK, CloseReason::Normal);
+    bench.events.clear();
+    bench.advance(9 * MINUTE);
+    assert_eq!(back(&mut bench, rules), ["t=1"]);
+}
+
+/// Rules may change from one connection to the next; a session may cease to be a link.
+#[test]
+fn rules_are_those_of_the_last_opening() {
+    let mut bench = away(|rules| rules.max_messages = 1);
+    say(&mut bench, "t", &["1", "2"], Qos::AtLeastOnce);
+    bench.open(opening(LINK, link(|_| {})));
+    bench.close(LINK, CloseReason::Normal);
+    say(&mut bench, "t", &["3", "4"], Qos::AtLeastOnce);
+    bench.events.clear();
+    assert_eq!(back(&mut bench, |_| {}), ["t=2", "t=3", "t=4"]);
+    bench.close(LINK, CloseReason::Normal);
+    let mut plain = opening(LINK, link(|_| {}));
+    plain.link = None;
+    bench.open(plain);
+    assert_eq!(bench.bus.link_report(LINK, bench.now), None);
+}
