@@ -48,6 +48,13 @@ fn rules() -> BTreeMap<&'static str, Rule> {
             ),
         ),
         (
+            "headgate-bridge",
+            pure(
+                &["headgate-model", "headgate-mqtt-codec"],
+                "an endpoint is told what happens: no bus, no store, no I/O",
+            ),
+        ),
+        (
             "headgate-mqttsn",
             pure(
                 &["headgate-model", "headgate-mqttsn-codec"],
@@ -97,6 +104,7 @@ fn rules() -> BTreeMap<&'static str, Rule> {
             Rule {
                 house: &[
                     "headgate-auth",
+                    "headgate-bridge",
                     "headgate-bus",
                     "headgate-model",
                     "headgate-mqtt",
@@ -226,6 +234,7 @@ fn pure_crates_read_no_clock_and_start_no_thread() {
         "codecs/mqttsn/src",
         "gateway/model/src",
         "gateway/bus/src",
+        "adapters/bridge/src",
         "adapters/mqtt/src",
         "adapters/mqttsn/src",
     ] {

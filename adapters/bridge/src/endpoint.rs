@@ -1,0 +1,430 @@
+//! The endpoint of one connection: its state, and what happens to each thing that comes in.
+
+use crate::connect::Preparing;
+use crate::inbound::Inbound;
+use crate::outbound::Outbound;
+use crate::plan::{BridgePlan, Credentials, DOWN, UP};
+use crate::rate::Grants;
+use crate::status::{BridgeState, BridgeStatus, EndReason};
+use crate::wire::Received;
+use headgate_model::{BusCommand, BusEvent, CloseReason, Endpoint, Input, Instant, Metric, Outputs};
+use headgate_mqtt_codec::{
+    Ack, AckKind, Disconnect, MAX_PACKET_SIZE, Packet, Publish, Qos, ReasonCode, Version,
+};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) type Out = Outputs<Packet>;
+
+/// One connection to the remote. See the crate's documentation.
+#[derive(Debug)]
+pub struct BridgeEndpoint {
+    pub(crate) plan: Arc<BridgePlan>,
+    pub(crate) status: Arc<BridgeStatus>,
+    pub(crate) credentials: Credentials,
+    /// CONNECT has bit 0x80.
+    pub(crate) private: bool,
+    pub(crate) phase: Phase,
+    pub(crate) remote: Remote,
+    pub(crate) inbound: Inbound,
+    pub(crate) outbound: Outbound,
+    pub(crate) grants: Grants,
+    clocks: Clocks,
+}
+
+/// How far the connection is.
+#[derive(Debug)]
+pub(crate) enum Phase {
+    /// CONNECT is to be sent.
+    Fresh,
+    /// CONNACK is awaited, until then.
+    Connecting(Instant),
+    /// The bus opens the session.
+    Opening,
+    /// The remote is asked for subscriptions and the like. Nothing is sent from the queue yet.
+    Preparing(Box<Preparing>),
+    Open,
+    /// Nothing is taken and nothing is sent any more.
+    Closed,
+}
+
+/// What the remote takes. MQTT 5 §3.2.2.3
+#[derive(Debug)]
+pub(crate) struct Remote {
+    pub receive_maximum: u16,
+    pub max_packet_size: u32,
+    pub max_qos: Qos,
+    pub retain_available: bool,
+    pub wildcards_available: bool,
+    pub session_present: bool,
+}
+
+#[derive(Debug)]
+struct Clocks {
+    created: Instant,
+    keep_alive: Duration,
+    sent: Instant,
+    received: Instant,
+    /// Something went out at QoS 0, and nothing came since.
+    unverified: Option<Instant>,
+    /// PINGRESP is awaited.
+    pinged: bool,
+    /// The remote owes an answer, and has given none since.
+    owed: Option<Instant>,
+    stalled: bool,
+}
+
+impl BridgeEndpoint {
+    /// A connection that was just made. `private` asks for bit 0x80 of the protocol level, which MQTT 5 does not have.
+    pub fn new(
+        plan: Arc<BridgePlan>,
+        credentials: Credentials,
+        status: Arc<BridgeStatus>,
+        private: bool,
+        now: Instant,
+    ) -> Self {
+        let settings = plan.settings();
+        let max_packet_size = match settings.max_outgoing_packet_size {
+            0 => MAX_PACKET_SIZE,
+            size => size,
+        };
+        Self {
+            remote: Remote {
+                receive_maximum: settings.max_inflight,
+                max_packet_size,
+                max_qos: Qos::from_bits(settings.max_qos).unwrap_or_default(),
+                retain_available: settings.outgoing_retain,
+                wildcards_available: true,
+                session_present: false,
+            },
+            inbound: Inbound::default(),
+            outbound: Outbound::default(),
+            grants: Grants::new(settings.rate, now),
+            clocks: Clocks {
+                created: now,
+                keep_alive: settings.keep_alive,
+                sent: now,
+                received: now,
+                unverified: None,
+                pinged: false,
+                owed: None,
+                stalled: false,
+            },
+            private: private && plan.version() != Version::V5,
+            plan,
+            status,
+            credentials,
+            phase: Phase::Fresh,
+        }
+    }
+
+    /// The longest the remote may owe an answer.
+    pub(crate) fn patience(&self) -> Duration {
+        self.plan.settings.stalled_after * 2
+    }
+
+    pub(crate) fn set_keep_alive(&mut self, keep_alive: Duration) {
+        self.clocks.keep_alive = keep_alive;
+    }
+
+    fn on_packet(&mut self, packet: Packet, now: Instant, out: &mut Out) {
+        match (&self.phase, packet) {
+            (Phase::Connecting(_), Packet::ConnAck(connack)) => self.on_connack(*connack, now, out),
+            (Phase::Preparing(_) | Phase::Open, packet) => self.on_packet_while_open(packet, now, out),
+            (_, packet) => self.fail(&format!("{} out of turn", packet.packet_type()), out),
+        }
+    }
+
+    fn on_packet_while_open(&mut self, packet: Packet, now: Instant, out: &mut Out) {
+        match packet {
+            Packet::Publish(publish) => self.on_publish(publish, now, out),
+            Packet::Ack(ack) => self.on_ack(&ack, now, out),
+            Packet::SubAck(suback) => self.on_suback(&suback, now, out),
+            Packet::UnsubAck(unsuback) => self.on_unsuback(&unsuback, now, out),
+            Packet::PingResp => self.on_pingresp(now, out),
+            Packet::Disconnect(disconnect) => {
+                self.status.set_error(&disconnect.reason.to_string());
+                self.leave(CloseReason::Lost, EndReason::Disconnected(disconnect.reason), out);
+            }
+            packet => self.fail(&format!("{} from a server", packet.packet_type()), out),
+        }
+    }
+
+    fn on_ack(&mut self, ack: &Ack, now: Instant, out: &mut Out) {
+        if ack.kind == AckKind::PubRel {
+            return self.on_pubrel(ack, out);
+        }
+        self.answered(now);
+        if ack.kind == AckKind::PubAck && self.on_notification_puback(ack, now, out) {
+            return;
+        }
+        match ack.kind {
+            AckKind::PubAck => self.on_puback(ack, out),
+            AckKind::PubRec => self.on_pubrec(ack, out),
+            AckKind::PubComp => self.on_pubcomp(ack, out),
+            AckKind::PubRel => {}
+        }
+    }
+
+    fn on_pingresp(&mut self, now: Instant, out: &mut Out) {
+        self.clocks.pinged = false;
+        if self.outbound.owed() == 0 {
+            self.answered(now); // Where nothing else is acknowledged, this is all there is.
+        }
+        self.on_prepared_pingresp(now, out);
+    }
+
+    /// The remote has answered something that it owed.
+    pub(crate) fn answered(&mut self, now: Instant) {
+        self.clocks.owed = None; // Set anew when this step is over, if something is still owed.
+        self.status.acknowledged_at(now);
+        if std::mem::take(&mut self.clocks.stalled) {
+            self.status.set_state(BridgeState::Connected, now);
+        }
+    }
+
+    fn on_bus(&mut self, event: BusEvent, now: Instant, out: &mut Out) {
+        match event {
+            BusEvent::Opened { .. } => self.prepare(out),
+            BusEvent::TakenOver => self.leave(CloseReason::TakenOver, EndReason::Asked, out),
+            BusEvent::Kicked => self.say_goodbye(CloseReason::Kicked, out),
+            BusEvent::Subscribed { results, .. } => self.on_local_subscribed(&results),
+            BusEvent::Accepted(token, outcome) => self.on_accepted(token, outcome, out),
+            BusEvent::Refused(token, why) => self.on_refused(token, why, out),
+            BusEvent::Released { packet, known } => self.on_released(packet, known, out),
+            BusEvent::Delivery(delivery) => {
+                self.grants.taken();
+                self.on_delivery(delivery, now, out);
+            }
+            BusEvent::Received(id) => self.on_received(id, out),
+            BusEvent::Unsubscribed { .. } | BusEvent::Drained | BusEvent::WillChanged(_) => {}
+        }
+    }
+
+    fn on_timeout(&mut self, now: Instant, out: &mut Out) {
+        match self.phase {
+            Phase::Fresh => self.connect(now, out),
+            Phase::Connecting(until) if until <= now => {
+                self.status.end(EndReason::NoAnswer);
+                self.finish(out);
+            }
+            Phase::Preparing(_) | Phase::Open => {
+                if self.give_up_due().is_some_and(|at| at <= now) {
+                    return self.leave(CloseReason::KeepAlive, EndReason::NoAnswer, out);
+                }
+                if self.stalled_due().is_some_and(|at| at <= now) {
+                    self.clocks.stalled = true;
+                    self.status.set_state(BridgeState::Stalled, now);
+                }
+                if self.ping_due().is_some_and(|at| at <= now) {
+                    self.ping(out);
+                }
+            }
+            Phase::Connecting(_) | Phase::Opening | Phase::Closed => {}
+        }
+    }
+
+    pub(crate) fn ping(&mut self, out: &mut Out) {
+        self.clocks.pinged = true;
+        out.send(Packet::PingReq);
+    }
+
+    /// A PINGREQ is due when nothing was sent or nothing came for the keep alive \[MQTT-3.1.2-20\], and to learn whether QoS 0 arrives at all.
+    fn ping_due(&self) -> Option<Instant> {
+        let clocks = &self.clocks;
+        if clocks.pinged {
+            return None;
+        }
+        let quiet = clocks.sent.min(clocks.received);
+        let silence = (!clocks.keep_alive.is_zero()).then(|| quiet + clocks.keep_alive);
+        let unverified = clocks.unverified.map(|at| at + self.plan.settings.stalled_after);
+        [silence, unverified].into_iter().flatten().min()
+    }
+
+    fn stalled_due(&self) -> Option<Instant> {
+        let owed = self.clocks.owed.filter(|_| !self.clocks.stalled)?;
+        Some(owed + self.plan.settings.stalled_after)
+    }
+
+    fn give_up_due(&self) -> Option<Instant> {
+        Some(self.clocks.owed? + self.patience())
+    }
+
+    /// After each step: what the remote owes from now on, what was sent, what the bus may hand over.
+    fn keep_account(&mut self, sent: &[Packet], now: Instant, out: &mut Out) {
+        if !matches!(self.phase, Phase::Preparing(_) | Phase::Open) {
+            return;
+        }
+        if !sent.is_empty() {
+            self.clocks.sent = now;
+        }
+        let qos0 =
+            |packet: &Packet| matches!(packet, Packet::Publish(publish) if publish.packet_id.is_none());
+        if sent.iter().any(qos0) {
+            self.clocks.unverified.get_or_insert(now);
+        }
+        let prepares = matches!(self.phase, Phase::Preparing(_));
+        if prepares || self.clocks.pinged || self.outbound.owed() > 0 {
+            self.clocks.owed.get_or_insert(now);
+        } else {
+            self.clocks.owed = None;
+        }
+        self.status.set_in_flight(self.outbound.len());
+        if !prepares {
+            let granted = self.grants.grant(now);
+            if granted > 0 {
+                out.bus(BusCommand::Credit(granted));
+            }
+        }
+    }
+
+    /// Everything that was asked is answered: the queue may go.
+    pub(crate) fn open(&mut self, now: Instant, out: &mut Out) {
+        let Phase::Preparing(preparing) = std::mem::replace(&mut self.phase, Phase::Open) else {
+            return;
+        };
+        self.status.set_state(BridgeState::Connected, now);
+        self.notify(UP, out);
+        for id in preparing.received {
+            self.on_received(id, out);
+        }
+    }
+
+    /// Tells those who watch the bridge on the bus.
+    fn notify(&self, state: &'static [u8], out: &mut Out) {
+        if let Some(message) = self.plan.notification(state) {
+            out.bus(BusCommand::Publish {
+                message,
+                ack: None,
+                dedup: None,
+            });
+        }
+    }
+
+    /// The remote broke the protocol: it is told, if its version can be, and the link ends. \[MQTT-4.13.1-1\]
+    pub(crate) fn fail(&mut self, what: &str, out: &mut Out) {
+        self.fail_as(ReasonCode::ProtocolError, what, out);
+    }
+
+    pub(crate) fn fail_as(&mut self, reason: ReasonCode, what: &str, out: &mut Out) {
+        out.counts.add(Metric::ProtocolErrors);
+        self.disconnect(reason, out);
+        self.leave(CloseReason::ProtocolError, EndReason::ProtocolError, out);
+        self.status
+            .set_error(&format!("the remote broke the protocol: {what}"));
+    }
+
+    /// What cannot be taken now on one of the two sides is tried again on another connection.
+    pub(crate) fn try_later(&mut self, why: EndReason, out: &mut Out) {
+        let reason = match why {
+            EndReason::BusRefused => ReasonCode::QuotaExceeded,
+            _ => ReasonCode::DisconnectWithWill,
+        };
+        self.disconnect(reason, out);
+        self.leave(CloseReason::Lost, why, out);
+    }
+
+    fn disconnect(&self, reason: ReasonCode, out: &mut Out) {
+        let is_connected = matches!(self.phase, Phase::Opening | Phase::Preparing(_) | Phase::Open);
+        // Before MQTT 5 a DISCONNECT takes the will back, which shall be published: the link just ends.
+        if is_connected && self.plan.version() == Version::V5 {
+            out.send(Packet::Disconnect(Disconnect::with_reason(reason)));
+        }
+    }
+
+    /// Ends the connection on purpose. The will goes with DISCONNECT, so the remote is told in its stead. \[3.1.1 MQTT-3.14.4-3\]
+    fn say_goodbye(&mut self, reason: CloseReason, out: &mut Out) {
+        if matches!(self.phase, Phase::Opening | Phase::Preparing(_) | Phase::Open) {
+            if let Some(topic) = self.plan.remote_notification() {
+                out.send(Packet::Publish(Publish {
+                    topic,
+                    payload: bytes::Bytes::from_static(DOWN),
+                    retain: self.remote.retain_available,
+                    ..Publish::default()
+                }));
+            }
+            out.send(Packet::Disconnect(Disconnect::default()));
+        }
+        if reason == CloseReason::Shutdown && matches!(self.phase, Phase::Preparing(_) | Phase::Open) {
+            self.notify(DOWN, out); // Only then the session's will is not published.
+        }
+        self.leave(reason, EndReason::Asked, out);
+    }
+
+    /// Leaves the bus, and ends the link.
+    pub(crate) fn leave(&mut self, reason: CloseReason, end: EndReason, out: &mut Out) {
+        if matches!(self.phase, Phase::Opening | Phase::Preparing(_) | Phase::Open) {
+            out.bus(BusCommand::Close { reason, expiry: None });
+        }
+        self.status.end(end);
+        self.finish(out);
+    }
+
+    pub(crate) fn finish(&mut self, out: &mut Out) {
+        self.phase = Phase::Closed;
+        out.close = true;
+    }
+
+    fn on_closed(&mut self, out: &mut Out) {
+        if matches!(self.phase, Phase::Connecting(_)) && self.plan.settings.try_private {
+            self.status.private_doubted();
+        }
+        self.leave(CloseReason::Lost, EndReason::Lost, out);
+    }
+}
+
+impl Endpoint for BridgeEndpoint {
+    type In = Received;
+    type Out = Packet;
+
+    fn handle(&mut self, input: Input<Received>, now: Instant, out: &mut Out) {
+        if matches!(self.phase, Phase::Closed) {
+            return;
+        }
+        let before = out.frames.len();
+        match input {
+            Input::Frame(Received::Packet(packet)) => {
+                out.counts.add(Metric::PacketsReceived);
+                self.clocks.received = now;
+                self.clocks.unverified = None;
+                self.on_packet(packet, now, out);
+            }
+            Input::Frame(Received::Malformed(error)) => {
+                out.counts.add(Metric::MalformedPackets);
+                self.fail_as(error.reason_code(), &error.to_string(), out);
+            }
+            Input::Bus(event) => self.on_bus(event, now, out),
+            Input::Timeout => self.on_timeout(now, out),
+            Input::Closed => self.on_closed(out),
+            Input::Shutdown => self.say_goodbye(CloseReason::Shutdown, out),
+            Input::Answer(_) => {} // It never asks.
+        }
+        let frames = std::mem::take(&mut out.frames);
+        self.keep_account(&frames[before..], now, out);
+        out.frames = frames;
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Fresh => Some(self.clocks.created),
+            Phase::Connecting(until) => Some(until),
+            Phase::Preparing(_) | Phase::Open => {
+                let grants = matches!(self.phase, Phase::Open).then(|| self.grants.due());
+                [
+                    self.ping_due(),
+                    self.stalled_due(),
+                    self.give_up_due(),
+                    grants.flatten(),
+                ]
+                .into_iter()
+                .flatten()
+                .min()
+            }
+            Phase::Opening | Phase::Closed => None,
+        }
+    }
+
+    fn ready(&self) -> bool {
+        !matches!(self.phase, Phase::Opening | Phase::Closed)
+    }
+}

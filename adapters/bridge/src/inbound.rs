@@ -1,0 +1,229 @@
+//! What the remote publishes: PUBLISH and PUBREL in, PUBACK, PUBREC and PUBCOMP out. MQTT 5 §3.3, §4.3
+//!
+//! A message that the bus cannot take *now* is not acknowledged and the connection ends, in MQTT 5 too: a negative acknowledgement would make the
+//! remote forget it. \[MQTT-4.3.2-3\] What the bus will *never* take is acknowledged and counted, or it would come again and again.
+
+use crate::convert;
+use crate::endpoint::{BridgeEndpoint, Out, Phase};
+use crate::mapping::{Mapped, Unmapped};
+use crate::outbound::{DEAD_LETTERS, delivery_of};
+use crate::status::{DropReason, EndReason};
+use headgate_model::bus::{Outcome, Refusal};
+use headgate_model::{AckToken, BusCommand, Instant, Message, Metric, Qos, Topic};
+use headgate_mqtt_codec::{Ack, AckKind, PacketId, Publish, ReasonCode, Version};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// This gateway's own topics are not the remote's.
+const SYSTEM: &[u8] = b"$SYS/";
+
+/// The remote's side of the QoS flows.
+#[derive(Debug, Default)]
+pub(crate) struct Inbound {
+    under_way: BTreeMap<PacketId, Flow>,
+    /// Packet identifiers that were used since the remote's session began with this connection; `None` if it is older.
+    ///
+    /// The bus may know identifiers of the session before, and would take a new message under one of those for an old one.
+    fresh: Option<BTreeSet<PacketId>>,
+    /// 3.1 does not say whether the session is new: there DUP tells.
+    trusts_dup: bool,
+}
+
+/// How far a message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flow {
+    /// QoS 1: the bus has it.
+    One,
+    /// QoS 2: the bus has it.
+    Two,
+    /// QoS 2: PUBREC went out.
+    Received,
+    /// QoS 2: PUBREL came.
+    Released,
+}
+
+impl Inbound {
+    pub fn begin(&mut self, session_present: bool, version: Version) {
+        self.trusts_dup = version == Version::V31;
+        self.fresh = (!session_present && !self.trusts_dup).then(BTreeSet::new);
+    }
+
+    /// Whether a QoS 2 message under this identifier is surely none that the bus knows.
+    fn is_new(&mut self, id: PacketId, dup: bool) -> bool {
+        if self.under_way.contains_key(&id) {
+            return false;
+        }
+        match &mut self.fresh {
+            Some(used) => used.insert(id),
+            None => self.trusts_dup && !dup,
+        }
+    }
+}
+
+impl BridgeEndpoint {
+    pub(crate) fn on_publish(&mut self, publish: Publish, now: Instant, out: &mut Out) {
+        let qos = convert::qos_from_wire(publish.qos);
+        out.counts.add(Metric::PublishReceived);
+        out.counts.add(match qos {
+            Qos::AtMostOnce => Metric::Qos0Received,
+            Qos::AtLeastOnce => Metric::Qos1Received,
+            Qos::ExactlyOnce => Metric::Qos2Received,
+        });
+        if let Some(id) = publish.packet_id
+            && !self.takes_packet_id(id)
+        {
+            let reason = ReasonCode::ReceiveMaximumExceeded; // MQTT 5 §4.9
+            return self.fail_as(reason, "more than Receive Maximum under way", out);
+        }
+        // We allow no aliases, so the topic is there. [MQTT-3.1.2-26]
+        let Ok(topic) = Topic::parse(publish.topic.clone().into_bytes()) else {
+            return self.fail_as(ReasonCode::TopicNameInvalid, "not a topic name", out);
+        };
+        self.status.received.add();
+        match self.local_name(&topic) {
+            Ok(mapped) => self.publish_to_bus(publish, mapped, now, out),
+            Err(why) => {
+                self.status.count_drop(why);
+                self.acknowledge_unrouted(publish.packet_id, qos, ReasonCode::Success, out);
+            }
+        }
+    }
+
+    /// Version 3 has no Receive Maximum: there the number of packet identifiers is the bound.
+    fn takes_packet_id(&self, id: PacketId) -> bool {
+        let under_way = &self.inbound.under_way;
+        self.plan.version() != Version::V5
+            || under_way.contains_key(&id)
+            || under_way.len() < usize::from(self.plan.settings.receive_maximum)
+    }
+
+    fn local_name(&self, topic: &Topic) -> Result<Mapped, DropReason> {
+        match self.plan.topics.incoming(topic) {
+            Ok(mapped) if mapped.topic.as_bytes().starts_with(SYSTEM) => {
+                Err(DropReason::IncomingTopicInvalid)
+            }
+            Ok(mapped) => Ok(mapped),
+            Err(Unmapped::NoRule) => Err(DropReason::IncomingNoRule),
+            Err(Unmapped::Invalid(_)) => Err(DropReason::IncomingTopicInvalid),
+        }
+    }
+
+    fn publish_to_bus(&mut self, publish: Publish, mapped: Mapped, now: Instant, out: &mut Out) {
+        let qos = convert::qos_from_wire(publish.qos);
+        let expiry = publish.properties.as_ref().and_then(|p| p.message_expiry);
+        let message = Message {
+            topic: mapped.topic,
+            payload: publish.payload,
+            qos,
+            retain: mapped.retain.apply(publish.retain),
+            expires_at: expiry.map(|seconds| now + Duration::from_secs(seconds.into())),
+            properties: publish
+                .properties
+                .and_then(|properties| convert::properties_from_wire(*properties)),
+            publisher: None,
+        };
+        let exactly_once = publish.packet_id.filter(|_| qos == Qos::ExactlyOnce);
+        if let Some(id) = exactly_once
+            && self.inbound.is_new(id, publish.dup)
+        {
+            out.bus(BusCommand::Release(id.get()));
+        }
+        if let Some(id) = publish.packet_id {
+            let flow = if exactly_once.is_some() {
+                Flow::Two
+            } else {
+                Flow::One
+            };
+            self.inbound.under_way.insert(id, flow);
+        }
+        out.bus(BusCommand::Publish {
+            message,
+            ack: publish.packet_id.map(|id| AckToken(id.get().into())),
+            dedup: exactly_once.map(PacketId::get),
+        });
+    }
+
+    /// Answers a message that does not reach the bus.
+    fn acknowledge_unrouted(&mut self, id: Option<PacketId>, qos: Qos, reason: ReasonCode, out: &mut Out) {
+        let Some(id) = id else { return };
+        let flow = if qos == Qos::ExactlyOnce {
+            Flow::Two
+        } else {
+            Flow::One
+        };
+        self.inbound.under_way.insert(id, flow);
+        self.acknowledge(id, reason, out);
+    }
+
+    /// PUBACK or PUBREC. \[MQTT-4.3.2-4\] \[MQTT-4.3.3-8\]
+    fn acknowledge(&mut self, id: PacketId, reason: ReasonCode, out: &mut Out) {
+        let kind = match self.inbound.under_way.get(&id) {
+            Some(Flow::One) => AckKind::PubAck,
+            Some(Flow::Two | Flow::Received) => AckKind::PubRec,
+            Some(Flow::Released) | None => return,
+        };
+        if kind == AckKind::PubAck || reason.is_error() {
+            self.inbound.under_way.remove(&id);
+        } else {
+            self.inbound.under_way.insert(id, Flow::Received);
+        }
+        out.send(headgate_mqtt_codec::Packet::Ack(Ack::with_reason(
+            kind, id, reason,
+        )));
+    }
+
+    pub(crate) fn on_accepted(&mut self, token: AckToken, _: Outcome, out: &mut Out) {
+        if let Some(delivery) = delivery_of(token) {
+            return self.on_dead_letter_accepted(delivery, out);
+        }
+        if let Some(id) = packet_id_of(token) {
+            self.acknowledge(id, ReasonCode::Success, out);
+        }
+    }
+
+    pub(crate) fn on_refused(&mut self, token: AckToken, why: Refusal, out: &mut Out) {
+        if let Some(delivery) = delivery_of(token) {
+            return self.on_dead_letter_refused(delivery, out);
+        }
+        let Some(id) = packet_id_of(token) else { return };
+        match convert::lasting_refusal(why) {
+            Some(reason) => {
+                self.status.count_drop(DropReason::IncomingRefused);
+                // Before MQTT 5 an acknowledgement cannot say no.
+                let sayable = self.plan.version() == Version::V5;
+                let reason = if sayable { reason } else { ReasonCode::Success };
+                self.acknowledge(id, reason, out);
+            }
+            None => self.try_later(EndReason::BusRefused, out),
+        }
+    }
+
+    pub(crate) fn on_pubrel(&mut self, ack: &Ack, out: &mut Out) {
+        let flow = self.inbound.under_way.get(&ack.packet_id);
+        if matches!(flow, Some(Flow::One | Flow::Two))
+            && matches!(self.phase, Phase::Open | Phase::Preparing(_))
+        {
+            return self.fail("PUBREL before PUBREC", out); // [MQTT-4.3.3-5]
+        }
+        self.inbound.under_way.insert(ack.packet_id, Flow::Released);
+        out.bus(BusCommand::Release(ack.packet_id.get()));
+    }
+
+    /// PUBCOMP, after the identifier was durably given back; nothing if it was we who gave it back. \[MQTT-4.3.3-11\]
+    pub(crate) fn on_released(&mut self, packet: u16, _known: bool, out: &mut Out) {
+        let Some(id) = PacketId::new(packet) else { return };
+        if self.inbound.under_way.get(&id) == Some(&Flow::Released) {
+            self.inbound.under_way.remove(&id);
+            out.send(headgate_mqtt_codec::Packet::Ack(Ack::success(
+                AckKind::PubComp,
+                id,
+            )));
+        }
+    }
+}
+
+/// Tokens below those of dead letters are packet identifiers.
+fn packet_id_of(token: AckToken) -> Option<PacketId> {
+    debug_assert!(token.0 < DEAD_LETTERS);
+    u16::try_from(token.0).ok().and_then(PacketId::new)
+}

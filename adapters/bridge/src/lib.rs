@@ -1,0 +1,36 @@
+//! A bridge: this gateway as a client of another broker, whose queue is a durable session of the bus. Without I/O.
+//!
+//! [`BridgePlan`] is what an operator set, checked. [`BridgeEndpoint`] decides everything about one connection to the remote, and stands in the
+//! shell's loop as the endpoint of any client does. [`Uplink`] decides when to connect and to which address. [`BridgeStatus`] is what they tell.
+//!
+//! Always true: a message leaves the queue only when the remote has acknowledged it, will never take it, or no rule is for it; what came from the
+//! remote is acknowledged after the bus said that it may; what is dropped is counted by reason.
+
+mod connect;
+mod convert;
+mod endpoint;
+mod inbound;
+mod mapping;
+mod outbound;
+mod path;
+mod plan;
+mod rate;
+mod settings;
+mod status;
+mod topics;
+mod uplink;
+mod wire;
+
+pub use endpoint::BridgeEndpoint;
+pub use mapping::{Mapped, TopicMap, Unmapped};
+pub use plan::{BridgePlan, Credentials, CredentialsError};
+pub use settings::{
+    BridgeSettings, BridgeSettingsError, BridgeVersion, QueueSettings, RateSettings, WhenFull,
+};
+pub use status::{BridgeState, BridgeStatus, Counter, DeadReason, DropReason, EndReason};
+pub use topics::{Direction, RetainRule, Rewrite, TopicRule, TopicRuleError};
+pub use uplink::{
+    LazySettings, RestartSettings, Start, Uplink, UplinkAction, UplinkInput, UplinkSettings,
+    UplinkSettingsError, Window,
+};
+pub use wire::{BridgeWire, Received};

@@ -1,0 +1,292 @@
+//! What goes to the remote: PUBLISH and PUBREL out, PUBACK, PUBREC and PUBCOMP in. MQTT 5 §3.3, §4.3
+//!
+//! What the remote refuses for good becomes a dead letter. What it refuses for now stays in the queue: the connection ends, and all that is under way
+//! is sent again on the next one, in order. A refusal without a good reason counts as one for now, a few times in a row.
+
+use crate::convert;
+use crate::endpoint::{BridgeEndpoint, Out, Phase};
+use crate::mapping::Unmapped;
+use crate::path::{PATH, stamp};
+use crate::status::{DeadReason, DropReason, EndReason};
+use bytes::Bytes;
+use headgate_model::{AckToken, BusCommand, Delivery, DeliveryId, Instant, Message, Metric, Qos, Settlement};
+use headgate_mqtt_codec::{
+    Ack, AckKind, Packet, Publish, PublishProperties, ReasonCode, Utf8, Version, encoded_len,
+};
+use std::collections::BTreeMap;
+
+/// Tokens of dead letters are delivery identifiers from here on.
+pub(crate) const DEAD_LETTERS: u32 = 1 << 16;
+
+/// How often a message may be refused in a row without a good reason.
+const MAX_DOUBTFUL: u32 = 5;
+
+/// Our side of the QoS flows.
+#[derive(Debug, Default)]
+pub(crate) struct Outbound {
+    under_way: BTreeMap<DeliveryId, Awaiting>,
+    /// How many of those the remote has to answer.
+    owed: usize,
+}
+
+#[derive(Debug)]
+enum Awaiting {
+    PubAck(Delivery),
+    PubRec(Delivery),
+    /// PUBREC came; PUBREL waits for the bus to say that this is durable.
+    Durable,
+    PubComp,
+    /// The bus has yet to take the dead letter.
+    DeadLetter,
+}
+
+impl Awaiting {
+    fn is_owed(&self) -> bool {
+        matches!(self, Self::PubAck(_) | Self::PubRec(_) | Self::PubComp)
+    }
+}
+
+impl Outbound {
+    /// Messages that the remote has yet to acknowledge, or the bus as dead letters.
+    pub fn len(&self) -> usize {
+        self.under_way.len()
+    }
+
+    /// Answers that the remote owes.
+    pub fn owed(&self) -> usize {
+        self.owed
+    }
+
+    fn insert(&mut self, id: DeliveryId, awaiting: Awaiting) {
+        self.owed += usize::from(awaiting.is_owed());
+        let before = self.under_way.insert(id, awaiting);
+        self.owed -= usize::from(before.is_some_and(|before| before.is_owed()));
+    }
+
+    fn remove(&mut self, id: DeliveryId) -> Option<Awaiting> {
+        let removed = self.under_way.remove(&id)?;
+        self.owed -= usize::from(removed.is_owed());
+        Some(removed)
+    }
+}
+
+impl BridgeEndpoint {
+    pub(crate) fn on_delivery(&mut self, delivery: Delivery, now: Instant, out: &mut Out) {
+        // [MQTT-3.3.2-5]: an expired message is not sent, unless its transmission has begun.
+        if delivery.message.is_expired(now) && !delivery.redelivered {
+            return self.discard(&delivery, DropReason::Expired, out);
+        }
+        let publish = match self.publish_of(&delivery, now) {
+            Ok(publish) => publish,
+            Err(Unmapped::NoRule) => return self.discard(&delivery, DropReason::NoRule, out),
+            Err(Unmapped::Invalid(_)) => return self.bury(&delivery, DeadReason::TopicInvalid, out),
+        };
+        let packet = Packet::Publish(publish);
+        if encoded_len(&packet, self.plan.version()) > self.remote.max_packet_size as usize {
+            out.counts.add(Metric::DroppedTooLarge);
+            return self.bury(&delivery, DeadReason::TooLarge, out);
+        }
+        let qos = match &packet {
+            Packet::Publish(publish) => convert::qos_from_wire(publish.qos),
+            _ => Qos::AtMostOnce,
+        };
+        self.count_sent(qos, delivery.redelivered, out);
+        out.send(packet);
+        let Some(id) = delivery.id else { return };
+        match qos {
+            // The remote or a rule takes no more than QoS 0: it is sent, and that is all there is to know.
+            Qos::AtMostOnce => out.bus(BusCommand::Settle(id, Settlement::Done)),
+            Qos::AtLeastOnce => self.outbound.insert(id, Awaiting::PubAck(delivery)),
+            Qos::ExactlyOnce => self.outbound.insert(id, Awaiting::PubRec(delivery)),
+        }
+    }
+
+    fn count_sent(&self, qos: Qos, again: bool, out: &mut Out) {
+        self.status.sent.add();
+        if again && qos > Qos::AtMostOnce {
+            self.status.sent_again.add();
+        }
+        out.counts.add(Metric::PublishSent);
+        out.counts.add(match qos {
+            Qos::AtMostOnce => Metric::Qos0Sent,
+            Qos::AtLeastOnce => Metric::Qos1Sent,
+            Qos::ExactlyOnce => Metric::Qos2Sent,
+        });
+    }
+
+    /// The PUBLISH under the remote's name of the topic, within what the remote takes.
+    fn publish_of(&self, delivery: &Delivery, now: Instant) -> Result<Publish, Unmapped> {
+        let message = &delivery.message;
+        let mapped = self.plan.topics.outgoing(&message.topic)?;
+        let qos = convert::qos_to_wire(delivery.qos.min(mapped.qos)).min(self.remote.max_qos);
+        let acknowledged = qos > headgate_mqtt_codec::Qos::AtMostOnce;
+        Ok(Publish {
+            dup: delivery.redelivered,
+            qos,
+            retain: mapped.retain.apply(delivery.retain) && self.remote.retain_available,
+            topic: Utf8::new(mapped.topic.bytes().clone()).expect("a topic is UTF-8 without NUL"),
+            packet_id: delivery.id.filter(|_| acknowledged),
+            payload: message.payload.clone(),
+            properties: self.properties_of(message, now),
+        })
+    }
+
+    fn properties_of(&self, message: &Message, now: Instant) -> Option<Box<PublishProperties>> {
+        if self.plan.version() != Version::V5 {
+            return None;
+        }
+        let properties = message.properties.as_deref();
+        let mut properties = properties.map(convert::properties_to_wire).unwrap_or_default();
+        // [MQTT-3.3.2-6]
+        properties.message_expiry = message.expires_at.map(|at| {
+            let left = at.since(now).as_millis().div_ceil(1_000);
+            u32::try_from(left).unwrap_or(u32::MAX)
+        });
+        let pairs = &mut properties.user_properties;
+        let known = pairs.iter().position(|(name, _)| *name == PATH);
+        let existing = known.map(|at| pairs.remove(at).1);
+        let path = stamp(existing.as_ref().map(Utf8::as_str), self.plan.node.as_str());
+        // A path too long for MQTT has gone round for ever: it is left off, and the number of hops ended it long before.
+        if let Ok(path) = Utf8::try_from(path) {
+            pairs.push((Utf8::from(PATH), path));
+        }
+        Some(Box::new(properties))
+    }
+
+    fn discard(&self, delivery: &Delivery, why: DropReason, out: &mut Out) {
+        self.status.count_drop(why);
+        if let Some(id) = delivery.id {
+            out.bus(BusCommand::Settle(id, Settlement::Done));
+        }
+    }
+
+    /// Makes a dead letter of a message. It is settled when the dead letter is safe, and does not hold up the others.
+    fn bury(&mut self, delivery: &Delivery, why: DeadReason, out: &mut Out) {
+        self.status.count_dead_letter(why);
+        let mut properties = delivery.message.properties.clone().unwrap_or_default();
+        let topic = delivery.message.topic.bytes().clone();
+        let pairs = [
+            ("reason", Bytes::from_static(why.as_str().as_bytes())),
+            ("topic", topic),
+        ];
+        let pairs = pairs.map(|(name, value)| (Bytes::from_static(name.as_bytes()), value));
+        properties.user_properties.extend(pairs);
+        let message = Message {
+            topic: self.plan.dead_letters.clone(),
+            retain: false,
+            qos: delivery.qos,
+            properties: Some(properties),
+            publisher: None,
+            ..(*delivery.message).clone()
+        };
+        let ack = delivery.id.map(|id| AckToken(DEAD_LETTERS + u32::from(id.get())));
+        if let Some(id) = delivery.id {
+            self.outbound.insert(id, Awaiting::DeadLetter);
+        }
+        out.bus(BusCommand::Publish {
+            message,
+            ack,
+            dedup: None,
+        });
+    }
+
+    pub(crate) fn on_dead_letter_accepted(&mut self, id: DeliveryId, out: &mut Out) {
+        if matches!(self.outbound.under_way.get(&id), Some(Awaiting::DeadLetter)) {
+            self.outbound.remove(id);
+            out.bus(BusCommand::Settle(id, Settlement::Rejected));
+        }
+    }
+
+    /// The queue goes on, though the message is lost: it could not have been sent either.
+    pub(crate) fn on_dead_letter_refused(&mut self, id: DeliveryId, out: &mut Out) {
+        self.status.count_drop(DropReason::DeadLetterRefused);
+        self.on_dead_letter_accepted(id, out);
+    }
+
+    pub(crate) fn on_puback(&mut self, ack: &Ack, out: &mut Out) {
+        let id = ack.packet_id;
+        match self.outbound.under_way.get(&id) {
+            Some(Awaiting::PubAck(_)) if ack.reason.is_error() => self.on_negative(ack, out),
+            Some(Awaiting::PubAck(_)) => self.settle_done(id, out), // [MQTT-4.3.2-3]
+            Some(Awaiting::DeadLetter) | None => {}
+            Some(_) => self.fail("PUBACK for a QoS 2 publish", out),
+        }
+    }
+
+    pub(crate) fn on_pubrec(&mut self, ack: &Ack, out: &mut Out) {
+        let id = ack.packet_id;
+        match self.outbound.under_way.get(&id) {
+            Some(Awaiting::PubRec(_)) if ack.reason.is_error() => self.on_negative(ack, out), // [MQTT-4.3.3-4]
+            Some(Awaiting::PubRec(_)) => {
+                self.outbound.insert(id, Awaiting::Durable);
+                out.bus(BusCommand::Settle(id, Settlement::Received));
+            }
+            Some(Awaiting::Durable | Awaiting::DeadLetter) => {}
+            Some(Awaiting::PubComp) => self.send_pubrel(id, ReasonCode::Success, out),
+            Some(Awaiting::PubAck(_)) => self.fail("PUBREC for a QoS 1 publish", out),
+            None if ack.reason.is_error() => {} // A refusal ends the flow, whatever it was about.
+            None => {
+                let reason = match self.plan.version() {
+                    Version::V5 => ReasonCode::PacketIdentifierNotFound,
+                    _ => ReasonCode::Success,
+                };
+                self.send_pubrel(id, reason, out);
+            }
+        }
+    }
+
+    /// It is durable that the remote has the message: PUBREL, now or again after a reconnect. \[MQTT-4.3.3-5\] \[MQTT-4.4.0-1\]
+    pub(crate) fn on_received(&mut self, id: DeliveryId, out: &mut Out) {
+        if let Phase::Preparing(preparing) = &mut self.phase {
+            return preparing.received.push(id);
+        }
+        self.outbound.insert(id, Awaiting::PubComp);
+        self.send_pubrel(id, ReasonCode::Success, out);
+    }
+
+    fn send_pubrel(&self, id: DeliveryId, reason: ReasonCode, out: &mut Out) {
+        out.send(Packet::Ack(Ack::with_reason(AckKind::PubRel, id, reason)));
+    }
+
+    pub(crate) fn on_pubcomp(&mut self, ack: &Ack, out: &mut Out) {
+        match self.outbound.under_way.get(&ack.packet_id) {
+            Some(Awaiting::PubComp) => self.settle_done(ack.packet_id, out),
+            Some(Awaiting::DeadLetter) | None => {}
+            Some(_) => self.fail("PUBCOMP before PUBREL", out),
+        }
+    }
+
+    fn settle_done(&mut self, id: DeliveryId, out: &mut Out) {
+        self.outbound.remove(id);
+        self.status.acknowledged.add();
+        out.bus(BusCommand::Settle(id, Settlement::Done));
+    }
+
+    /// The remote refused a message. MQTT 5 §3.4.2.1
+    fn on_negative(&mut self, ack: &Ack, out: &mut Out) {
+        let dead = match ack.reason {
+            ReasonCode::NotAuthorized => Some(DeadReason::NotAuthorized),
+            ReasonCode::TopicNameInvalid => Some(DeadReason::TopicInvalid),
+            ReasonCode::PayloadFormatInvalid => Some(DeadReason::PayloadInvalid),
+            ReasonCode::QuotaExceeded => None,
+            _ if self.status.refused_again(ack.packet_id) > MAX_DOUBTFUL => {
+                Some(DeadReason::RefusedRepeatedly)
+            }
+            _ => None,
+        };
+        let Some(why) = dead else {
+            return self.try_later(EndReason::RefusedForNow(ack.reason), out);
+        };
+        if let Some(Awaiting::PubAck(delivery) | Awaiting::PubRec(delivery)) =
+            self.outbound.remove(ack.packet_id)
+        {
+            self.bury(&delivery, why, out);
+        }
+    }
+}
+
+/// The delivery that a dead letter was made of; `None` for tokens of other kinds.
+pub(crate) fn delivery_of(token: AckToken) -> Option<DeliveryId> {
+    let number = token.0.checked_sub(DEAD_LETTERS)?;
+    u16::try_from(number).ok().and_then(DeliveryId::new)
+}

@@ -1,0 +1,213 @@
+//! A bridge's settings, checked and made ready: what all its connections share.
+
+use crate::mapping::TopicMap;
+use crate::settings::{BridgeSettings, BridgeSettingsError};
+use bytes::Bytes;
+use headgate_model::bus::{NEVER, PeerName, Presence, Protocol};
+use headgate_model::{ClientId, Message, Open, Qos, Subscription, Topic, TopicFilter, Will};
+use headgate_mqtt_codec::{Utf8, Version};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Everything that is fixed about a bridge.
+#[derive(Debug)]
+pub struct BridgePlan {
+    pub(crate) settings: BridgeSettings,
+    pub(crate) topics: TopicMap,
+    pub(crate) version: Version,
+    /// Of this gateway, as it stands in `headgate-path`.
+    pub(crate) node: Utf8,
+    /// At the remote.
+    pub(crate) client_id: Utf8,
+    /// `None` when nobody is notified.
+    pub(crate) notification: Option<Topic>,
+    pub(crate) dead_letters: Topic,
+}
+
+impl BridgePlan {
+    /// Checks settings. `node` is the name of this gateway.
+    pub fn new(settings: BridgeSettings, node: &str) -> Result<Self, BridgeSettingsError> {
+        settings.check()?;
+        let topics = TopicMap::compile(&settings.topics)
+            .map_err(|(at, cause)| BridgeSettingsError::Topics { at, cause })?;
+        let client_id = match settings.client_id.as_str() {
+            "" => format!("{}.{node}", settings.name),
+            given => given.to_owned(),
+        };
+        let notification = match settings.notification_topic.as_str() {
+            "" => format!("$SYS/broker/connection/{client_id}/state"),
+            given => given.to_owned(),
+        };
+        let dead_letters = match settings.dead_letter_topic.as_str() {
+            "" => format!("$bridge/{}/dead", settings.name),
+            given => given.to_owned(),
+        };
+        let notification = topic("notification_topic", notification)?;
+        Ok(Self {
+            topics,
+            version: settings.version.into(),
+            node: text("node", node.to_owned())?,
+            client_id: text("client_id", client_id)?,
+            notification: settings.notifications.then_some(notification),
+            dead_letters: topic("dead_letter_topic", dead_letters)?,
+            settings,
+        })
+    }
+
+    /// The settings it was made of.
+    pub fn settings(&self) -> &BridgeSettings {
+        &self.settings
+    }
+
+    /// The rules for topics.
+    pub fn topics(&self) -> &TopicMap {
+        &self.topics
+    }
+
+    /// Where dead letters go.
+    pub fn dead_letter_topic(&self) -> &Topic {
+        &self.dead_letters
+    }
+
+    /// The version spoken to the remote.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Whose session holds the queue: `$bridge/{name}`.
+    pub fn local_client_id(&self) -> ClientId {
+        ClientId::from(format!("$bridge/{}", self.settings.name).as_str())
+    }
+
+    /// How the session is opened. An operator's bridge has a queue before its first connection: open it so, subscribe, and close it.
+    pub fn open(&self, receive_maximum: u16, remote: &str) -> Open {
+        Open {
+            client_id: self.local_client_id(),
+            clean_start: false,
+            expiry: NEVER,
+            // Whatever becomes of this connection and of the gateway: who watches the bridge hears of it.
+            will: self
+                .notification(DOWN)
+                .map(|message| Will {
+                    message,
+                    delay: Duration::ZERO,
+                    message_expiry: None,
+                })
+                .into(),
+            receive_maximum,
+            credit: 0,
+            presence: Arc::new(Presence {
+                username: None,
+                protocol: Protocol::Mqtt,
+                version: self.version.level(),
+                peer: PeerName::from(remote),
+                peer_port: 0,
+                keep_alive: u16::try_from(self.settings.keep_alive.as_secs()).unwrap_or(u16::MAX),
+                clean_start: false,
+            }),
+        }
+    }
+
+    /// What the session is subscribed to.
+    pub fn subscriptions(&self) -> Vec<Subscription> {
+        self.topics.local_subscriptions()
+    }
+
+    /// Priorities in the session's queue.
+    pub fn priorities(&self) -> Vec<(TopicFilter, u8)> {
+        self.topics.priorities()
+    }
+
+    /// What the bus is told of the bridge's state.
+    pub(crate) fn notification(&self, state: &'static [u8]) -> Option<Message> {
+        let topic = self.notification.clone()?;
+        Some(Message {
+            qos: Qos::AtLeastOnce,
+            retain: true,
+            ..Message::new(topic, Bytes::from_static(state))
+        })
+    }
+
+    /// Where the remote is told of the bridge's state.
+    pub(crate) fn remote_notification(&self) -> Option<Utf8> {
+        let topic = self.notification.as_ref()?;
+        let tells = !self.settings.notifications_local_only;
+        tells.then(|| Utf8::new(topic.bytes().clone()).ok()).flatten()
+    }
+}
+
+/// A notification's payload: the bridge is connected.
+pub(crate) const UP: &[u8] = b"1";
+/// A notification's payload: it is not.
+pub(crate) const DOWN: &[u8] = b"0";
+
+fn text(key: &'static str, value: String) -> Result<Utf8, BridgeSettingsError> {
+    let fault = |what: String| BridgeSettingsError::Text {
+        key,
+        value: value.clone(),
+        what,
+    };
+    if value.is_empty() {
+        return Err(fault("must not be empty".into()));
+    }
+    Utf8::try_from(value.clone()).map_err(|cause| fault(cause.to_string()))
+}
+
+fn topic(key: &'static str, value: String) -> Result<Topic, BridgeSettingsError> {
+    Topic::try_from(value.as_str()).map_err(|cause| BridgeSettingsError::Text {
+        key,
+        what: format!("is not a topic name: {cause}"),
+        value,
+    })
+}
+
+/// What the bridge shows of itself to the remote. Read anew for each connection, for it may have changed.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Credentials {
+    pub(crate) username: Option<Utf8>,
+    pub(crate) password: Option<Bytes>,
+}
+
+/// Credentials that MQTT cannot carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CredentialsError {
+    /// The user name is no MQTT string.
+    #[error("the user name is longer than 65535 bytes or holds U+0000")]
+    Username,
+    /// The password is too long.
+    #[error("the password is longer than 65535 bytes")]
+    Password,
+    /// Before MQTT 5 a password goes with a user name. \[3.1.1 MQTT-3.1.2-22\]
+    #[error("a password needs a user name before MQTT 5")]
+    PasswordAlone,
+}
+
+impl Credentials {
+    /// Checks what is to be shown to a remote of this version.
+    pub fn new(
+        username: Option<String>,
+        password: Option<Bytes>,
+        version: Version,
+    ) -> Result<Self, CredentialsError> {
+        let username = username
+            .map(Utf8::try_from)
+            .transpose()
+            .map_err(|_| CredentialsError::Username)?;
+        if password.as_ref().is_some_and(|p| p.len() > usize::from(u16::MAX)) {
+            return Err(CredentialsError::Password);
+        }
+        if username.is_none() && password.is_some() && version != Version::V5 {
+            return Err(CredentialsError::PasswordAlone);
+        }
+        Ok(Self { username, password })
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials")
+            .field("username", &self.username)
+            .finish_non_exhaustive()
+    }
+}

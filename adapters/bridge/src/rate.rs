@@ -1,0 +1,129 @@
+//! How many messages the bus may hand over: as many as are taken, or as a token bucket has.
+//!
+//! Always true: what is granted and not yet taken, and what is in the bucket, are together no more than the burst.
+
+use crate::settings::RateSettings;
+use headgate_model::Instant;
+use std::time::Duration;
+
+/// Deliveries that the bus may hand over before more are granted, without a rate.
+const CREDIT: u32 = 1_024;
+/// Parts of a message that the bucket counts in: a rate of one a second fills one part in a millisecond.
+const PARTS: u64 = 1_000;
+
+#[derive(Debug)]
+pub(crate) enum Grants {
+    /// Each message that is taken is granted again.
+    AsTaken {
+        /// Messages that may be granted now.
+        owed: u32,
+    },
+    Bucket(Bucket),
+}
+
+#[derive(Debug)]
+pub(crate) struct Bucket {
+    per_second: u64,
+    burst: u32,
+    /// In parts.
+    level: u64,
+    filled_at: Instant,
+    /// Granted and not yet taken.
+    outstanding: u32,
+}
+
+impl Grants {
+    pub fn new(rate: Option<RateSettings>, now: Instant) -> Self {
+        match rate {
+            None => Self::AsTaken { owed: CREDIT },
+            Some(rate) => Self::Bucket(Bucket {
+                per_second: rate.messages_per_second.into(),
+                burst: rate.burst,
+                level: u64::from(rate.burst) * PARTS,
+                filled_at: now,
+                outstanding: 0,
+            }),
+        }
+    }
+
+    /// The bus has handed one over.
+    pub fn taken(&mut self) {
+        match self {
+            Self::AsTaken { owed } => *owed += 1,
+            Self::Bucket(bucket) => bucket.outstanding = bucket.outstanding.saturating_sub(1),
+        }
+    }
+
+    /// What is to be granted now.
+    pub fn grant(&mut self, now: Instant) -> u32 {
+        match self {
+            Self::AsTaken { owed } => std::mem::take(owed),
+            Self::Bucket(bucket) => bucket.grant(now),
+        }
+    }
+
+    /// When there is more to grant.
+    pub fn due(&self) -> Option<Instant> {
+        match self {
+            Self::AsTaken { .. } => None,
+            Self::Bucket(bucket) => bucket.due(),
+        }
+    }
+}
+
+impl Bucket {
+    fn room(&self) -> u32 {
+        self.burst.saturating_sub(self.outstanding)
+    }
+
+    fn grant(&mut self, now: Instant) -> u32 {
+        let passed = u64::try_from(now.since(self.filled_at).as_millis()).unwrap_or(u64::MAX);
+        self.filled_at = now;
+        let filled = self.level.saturating_add(passed.saturating_mul(self.per_second));
+        self.level = filled.min(u64::from(self.room()) * PARTS);
+        let whole = self.level / PARTS;
+        self.level -= whole * PARTS;
+        let whole = u32::try_from(whole).unwrap_or(u32::MAX);
+        self.outstanding += whole;
+        whole
+    }
+
+    fn due(&self) -> Option<Instant> {
+        let missing = PARTS.saturating_sub(self.level).div_ceil(self.per_second);
+        (self.room() > 0).then(|| self.filled_at + Duration::from_millis(missing))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bucket(messages_per_second: u32, burst: u32) -> Grants {
+        let rate = RateSettings {
+            messages_per_second,
+            burst,
+        };
+        Grants::new(Some(rate), Instant(0))
+    }
+
+    #[test]
+    fn after_the_burst_messages_are_granted_one_by_one() {
+        let mut grants = bucket(2, 3);
+        assert_eq!(grants.grant(Instant(0)), 3);
+        assert_eq!(grants.due(), None, "nothing was taken");
+        grants.taken();
+        assert_eq!(grants.grant(Instant(0)), 0);
+        assert_eq!(grants.due(), Some(Instant(500)));
+        assert_eq!(grants.grant(Instant(499)), 0);
+        assert_eq!(grants.grant(Instant(500)), 1);
+    }
+
+    #[test]
+    fn a_pause_is_worth_no_more_than_the_burst() {
+        let mut grants = bucket(1_000, 5);
+        assert_eq!(grants.grant(Instant(0)), 5);
+        (0..5).for_each(|_| grants.taken());
+        assert_eq!(grants.grant(Instant(3_600_000)), 5);
+        assert_eq!(grants.grant(Instant(3_600_001)), 0);
+    }
+}

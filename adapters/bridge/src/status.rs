@@ -1,0 +1,404 @@
+//! What is known of a bridge from outside: written by its endpoint and whoever connects it, read by those who watch.
+
+use headgate_model::{DeliveryId, Instant};
+use headgate_mqtt_codec::ReasonCode;
+use std::fmt;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Texts of refused subscriptions that are kept; more are counted only.
+const MAX_REFUSED: usize = 100;
+
+/// What a bridge does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum BridgeState {
+    /// Nothing, for nothing is wanted: no message is there to carry, or it is not the time.
+    #[default]
+    Idle,
+    /// It waits before it tries again.
+    BackingOff,
+    /// The clock is not set, and certificates cannot be judged without.
+    WaitingForTime,
+    /// An operator stopped it.
+    Paused,
+    /// A connection is being made.
+    Connecting,
+    /// The remote has answered what it was asked on this connection.
+    Connected,
+    /// It is connected, and the remote acknowledges nothing.
+    Stalled,
+}
+
+impl BridgeState {
+    const ALL: [Self; 7] = [
+        Self::Idle,
+        Self::BackingOff,
+        Self::WaitingForTime,
+        Self::Paused,
+        Self::Connecting,
+        Self::Connected,
+        Self::Stalled,
+    ];
+
+    /// The word for operators.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::BackingOff => "backing_off",
+            Self::WaitingForTime => "waiting_for_time",
+            Self::Paused => "paused",
+            Self::Connecting => "connecting",
+            Self::Connected => "connected",
+            Self::Stalled => "stalled",
+        }
+    }
+}
+
+/// Why a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndReason {
+    /// The link broke, or the remote closed it.
+    Lost,
+    /// CONNACK said no.
+    Refused(ReasonCode),
+    /// The remote does not take a protocol level with bit 0x80. Without, it may.
+    PrivateRefused,
+    /// DISCONNECT came. MQTT 5 §3.14
+    Disconnected(ReasonCode),
+    /// The remote answered nothing for twice `stalled_after`.
+    NoAnswer,
+    /// The remote broke the protocol, or sent more than it may.
+    ProtocolError,
+    /// The remote cannot take a message now: it is sent again later.
+    RefusedForNow(ReasonCode),
+    /// The bus cannot take a message of the remote now: the remote sends it again later.
+    BusRefused,
+    /// We were asked to end it.
+    Asked,
+}
+
+impl fmt::Display for EndReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lost => f.write_str("the connection was lost"),
+            Self::Refused(reason) => write!(f, "refused: {reason}"),
+            Self::PrivateRefused => f.write_str("the bridge bit was refused"),
+            Self::Disconnected(reason) => write!(f, "the remote disconnected: {reason}"),
+            Self::NoAnswer => f.write_str("the remote does not answer"),
+            Self::ProtocolError => f.write_str("the remote broke the protocol"),
+            Self::RefusedForNow(reason) => write!(f, "the remote takes no message now: {reason}"),
+            Self::BusRefused => f.write_str("the gateway takes no message now"),
+            Self::Asked => f.write_str("ended on purpose"),
+        }
+    }
+}
+
+/// Why a message became a dead letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum DeadReason {
+    /// It is larger than the remote takes. \[MQTT-3.2.2-15\]
+    TooLarge,
+    /// Its topic has no name at the remote, or the remote does not like it.
+    TopicInvalid,
+    /// The remote does not let us publish it.
+    NotAuthorized,
+    /// The remote says that it is not UTF-8 text.
+    PayloadInvalid,
+    /// The remote refused it again and again without saying why.
+    RefusedRepeatedly,
+}
+
+impl DeadReason {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 5] = [
+        Self::TooLarge,
+        Self::TopicInvalid,
+        Self::NotAuthorized,
+        Self::PayloadInvalid,
+        Self::RefusedRepeatedly,
+    ];
+
+    /// The word for operators.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TooLarge => "too_large",
+            Self::TopicInvalid => "topic_invalid",
+            Self::NotAuthorized => "not_authorized",
+            Self::PayloadInvalid => "payload_invalid",
+            Self::RefusedRepeatedly => "refused_repeatedly",
+        }
+    }
+}
+
+/// Why a message was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum DropReason {
+    /// To the remote, but no rule is for its topic: an earlier configuration had one.
+    NoRule,
+    /// Its expiry interval passed before it was sent. \[MQTT-3.3.2-5\]
+    Expired,
+    /// From the remote, and no rule is for its topic.
+    IncomingNoRule,
+    /// From the remote, and its topic has no name here.
+    IncomingTopicInvalid,
+    /// From the remote, and the bus will never take it.
+    IncomingRefused,
+    /// A dead letter that the bus did not take.
+    DeadLetterRefused,
+}
+
+impl DropReason {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 6] = [
+        Self::NoRule,
+        Self::Expired,
+        Self::IncomingNoRule,
+        Self::IncomingTopicInvalid,
+        Self::IncomingRefused,
+        Self::DeadLetterRefused,
+    ];
+
+    /// The word for operators.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoRule => "no_rule",
+            Self::Expired => "expired",
+            Self::IncomingNoRule => "incoming_no_rule",
+            Self::IncomingTopicInvalid => "incoming_topic_invalid",
+            Self::IncomingRefused => "incoming_refused",
+            Self::DeadLetterRefused => "dead_letter_refused",
+        }
+    }
+}
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Counts one.
+    pub(crate) fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Later than anything: nothing was acknowledged yet.
+const NOT_YET: u64 = u64::MAX;
+
+/// The state of one bridge over all its connections. Shared; see the module's documentation.
+#[derive(Debug)]
+pub struct BridgeStatus {
+    state: AtomicU8,
+    since: AtomicU64,
+    /// Messages sent to the remote, each time.
+    pub sent: Counter,
+    /// Of those, the ones sent with DUP.
+    pub sent_again: Counter,
+    /// Messages that the remote has taken over: PUBACK, PUBCOMP.
+    pub acknowledged: Counter,
+    /// Messages that came from the remote.
+    pub received: Counter,
+    in_flight: AtomicU64,
+    last_acknowledged: AtomicU64,
+    dead_letters: [Counter; DeadReason::ALL.len()],
+    dropped: [Counter; DropReason::ALL.len()],
+    private: AtomicU8,
+    texts: Mutex<Texts>,
+}
+
+#[derive(Debug, Default)]
+struct Texts {
+    remote: String,
+    last_error: String,
+    end: Option<EndReason>,
+    refused_subscriptions: Vec<String>,
+    /// The delivery that the remote refused last without a good reason, and how often in a row.
+    doubtful: Option<(DeliveryId, u32)>,
+}
+
+/// What is known of the remote and bit 0x80.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Private {
+    /// It may take it.
+    Try,
+    /// With it the remote hung up without a word: perhaps without it does not.
+    Doubt,
+    /// It does not take it.
+    Refused,
+}
+
+impl Default for BridgeStatus {
+    fn default() -> Self {
+        Self {
+            state: AtomicU8::new(BridgeState::default() as u8),
+            since: AtomicU64::new(0),
+            sent: Counter::default(),
+            sent_again: Counter::default(),
+            acknowledged: Counter::default(),
+            received: Counter::default(),
+            in_flight: AtomicU64::new(0),
+            last_acknowledged: AtomicU64::new(NOT_YET),
+            dead_letters: Default::default(),
+            dropped: Default::default(),
+            private: AtomicU8::new(Private::Try as u8),
+            texts: Mutex::default(),
+        }
+    }
+}
+
+impl BridgeStatus {
+    /// What it does, and since when.
+    pub fn state(&self) -> (BridgeState, Instant) {
+        let number = usize::from(self.state.load(Ordering::Relaxed));
+        let since = self.since.load(Ordering::Relaxed);
+        (BridgeState::ALL[number], Instant(since))
+    }
+
+    /// Says what it does from now on.
+    pub fn set_state(&self, state: BridgeState, now: Instant) {
+        if self.state.swap(state as u8, Ordering::Relaxed) != state as u8 {
+            self.since.store(now.0, Ordering::Relaxed);
+        }
+    }
+
+    /// Where the remote is, for operators and for the session's peer name.
+    pub fn remote(&self) -> String {
+        self.texts().remote.clone()
+    }
+
+    /// Says where the remote is that is connected to.
+    pub fn set_remote(&self, remote: &str) {
+        remote.clone_into(&mut self.texts().remote);
+    }
+
+    /// What went wrong last; empty when nothing did.
+    pub fn last_error(&self) -> String {
+        self.texts().last_error.clone()
+    }
+
+    /// Says what went wrong.
+    pub fn set_error(&self, error: &str) {
+        error.clone_into(&mut self.texts().last_error);
+    }
+
+    /// Why the connection ended, once; `None` while it is there.
+    pub fn take_end(&self) -> Option<EndReason> {
+        self.texts().end.take()
+    }
+
+    /// Filters that the remote refused or granted less for, with what it said: on this connection, the first of them.
+    pub fn refused_subscriptions(&self) -> Vec<String> {
+        self.texts().refused_subscriptions.clone()
+    }
+
+    /// QoS 1 and 2 messages that the remote has yet to acknowledge.
+    pub fn in_flight(&self) -> u64 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// When the remote acknowledged something for the last time.
+    pub fn last_acknowledged(&self) -> Option<Instant> {
+        let at = self.last_acknowledged.load(Ordering::Relaxed);
+        (at != NOT_YET).then_some(Instant(at))
+    }
+
+    /// Messages that became dead letters.
+    pub fn dead_letters(&self, reason: DeadReason) -> u64 {
+        self.dead_letters[reason as usize].get()
+    }
+
+    /// Messages that were dropped.
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.dropped[reason as usize].get()
+    }
+
+    /// Whether the next connection is to use bit 0x80, if the operator wants it.
+    pub fn may_be_private(&self) -> bool {
+        self.private.load(Ordering::Relaxed) == Private::Try as u8
+    }
+
+    pub(crate) fn private_refused(&self) {
+        self.private.store(Private::Refused as u8, Ordering::Relaxed);
+    }
+
+    /// The remote hung up before CONNACK, as some do at a protocol level that they do not know: the bit and its absence take turns.
+    pub(crate) fn private_doubted(&self) {
+        let next = match self.may_be_private() {
+            true => Private::Doubt,
+            false => Private::Try,
+        };
+        let settled = self.private.load(Ordering::Relaxed) == Private::Refused as u8;
+        if !settled {
+            self.private.store(next as u8, Ordering::Relaxed);
+        }
+    }
+
+    /// The remote let us in: without the bit that it hung up at, if it did.
+    pub(crate) fn private_settled(&self) {
+        if self.private.load(Ordering::Relaxed) == Private::Doubt as u8 {
+            self.private_refused();
+        }
+    }
+
+    pub(crate) fn count_dead_letter(&self, reason: DeadReason) {
+        self.dead_letters[reason as usize].add();
+    }
+
+    pub(crate) fn count_drop(&self, reason: DropReason) {
+        self.dropped[reason as usize].add();
+    }
+
+    pub(crate) fn set_in_flight(&self, n: usize) {
+        self.in_flight.store(n as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn acknowledged_at(&self, now: Instant) {
+        self.last_acknowledged.store(now.0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn begin(&self) {
+        let mut texts = self.texts();
+        texts.end = None;
+        texts.refused_subscriptions.clear();
+    }
+
+    pub(crate) fn end(&self, reason: EndReason) {
+        self.set_in_flight(0);
+        let mut texts = self.texts();
+        if reason != EndReason::Asked {
+            texts.last_error = reason.to_string();
+        }
+        texts.end = Some(reason);
+    }
+
+    pub(crate) fn refuse_subscription(&self, text: String) {
+        let refused = &mut self.texts().refused_subscriptions;
+        if refused.len() < MAX_REFUSED {
+            refused.push(text);
+        }
+    }
+
+    /// How often in a row the remote refused this delivery, this time included.
+    pub(crate) fn refused_again(&self, id: DeliveryId) -> u32 {
+        let doubtful = &mut self.texts().doubtful;
+        let times = match *doubtful {
+            Some((known, times)) if known == id => times + 1,
+            _ => 1,
+        };
+        *doubtful = Some((id, times));
+        times
+    }
+
+    fn texts(&self) -> MutexGuard<'_, Texts> {
+        self.texts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
