@@ -12,9 +12,9 @@ mod endpoint;
 mod inbound;
 mod mapping;
 mod outbound;
-mod path;
 mod plan;
 mod rate;
+mod remote;
 mod settings;
 mod status;
 mod topics;
@@ -24,8 +24,9 @@ mod wire;
 pub use endpoint::BridgeEndpoint;
 pub use mapping::{Mapped, TopicMap, Unmapped};
 pub use plan::{BridgePlan, Credentials, CredentialsError};
+pub use remote::{BridgeTls, Jwt, JwtAlgorithm, Login, Sas};
 pub use settings::{
-    BridgeSettings, BridgeSettingsError, BridgeVersion, QueueSettings, RateSettings, WhenFull,
+    BridgeSettings, BridgeSettingsError, BridgeVersion, QueueSettings, RateSettings,
 };
 pub use status::{BridgeState, BridgeStatus, Counter, DeadReason, DropReason, EndReason};
 pub use topics::{Direction, RetainRule, Rewrite, TopicRule, TopicRuleError};

@@ -6,7 +6,7 @@
 use crate::convert;
 use crate::endpoint::{BridgeEndpoint, Out, Phase};
 use crate::mapping::Unmapped;
-use crate::path::{PATH, stamp};
+use headgate_model::path::{PROPERTY as PATH, stamp};
 use crate::status::{DeadReason, DropReason, EndReason};
 use bytes::Bytes;
 use headgate_model::{AckToken, BusCommand, Delivery, DeliveryId, Instant, Message, Metric, Qos, Settlement};

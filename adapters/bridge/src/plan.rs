@@ -4,7 +4,7 @@ use crate::mapping::TopicMap;
 use crate::settings::{BridgeSettings, BridgeSettingsError};
 use bytes::Bytes;
 use headgate_model::bus::{NEVER, PeerName, Presence, Protocol};
-use headgate_model::{ClientId, Message, Open, Qos, Subscription, Topic, TopicFilter, Will};
+use headgate_model::{ClientId, Link, Message, Open, Qos, QueueRules, Subscription, Topic, Will};
 use headgate_mqtt_codec::{Utf8, Version};
 use std::fmt;
 use std::sync::Arc;
@@ -97,6 +97,9 @@ impl BridgePlan {
                 .into(),
             receive_maximum,
             credit: 0,
+            link: Some(Box::new(Link {
+                queue: Some(self.queue_rules()),
+            })),
             presence: Arc::new(Presence {
                 username: None,
                 protocol: Protocol::Mqtt,
@@ -109,14 +112,21 @@ impl BridgePlan {
         }
     }
 
+    fn queue_rules(&self) -> QueueRules {
+        let queue = &self.settings.queue;
+        QueueRules {
+            max_messages: queue.max_messages,
+            max_bytes: queue.max_bytes,
+            max_age: queue.max_age,
+            when_full: queue.when_full,
+            store_qos0: queue.qos0,
+            priorities: self.topics.priorities(),
+        }
+    }
+
     /// What the session is subscribed to.
     pub fn subscriptions(&self) -> Vec<Subscription> {
         self.topics.local_subscriptions()
-    }
-
-    /// Priorities in the session's queue.
-    pub fn priorities(&self) -> Vec<(TopicFilter, u8)> {
-        self.topics.priorities()
     }
 
     /// What the bus is told of the bridge's state.

@@ -1,7 +1,9 @@
-//! What an operator may set about a bridge, as far as it does not need a socket: addresses, TLS and credentials are the daemon's.
+//! What an operator may set about a bridge.
 
+use crate::remote::{BridgeTls, Login};
 use crate::topics::{TopicRule, TopicRuleError};
 use crate::uplink::{UplinkSettings, UplinkSettingsError};
+use headgate_model::{QueueFull, Secret};
 use headgate_mqtt_codec::Version;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -17,6 +19,17 @@ const MAX_NAME_BYTES: usize = 100;
 pub struct BridgeSettings {
     /// The name in logs, topics and the session. Another name is another bridge, with a queue of its own.
     pub name: String,
+    /// Where the remote is: `mqtt://HOST[:PORT]`, `mqtts://…`, `ws://…/PATH`, `wss://…` or `unix:PATH`. The first is preferred; see `uplink`.
+    pub addresses: Vec<String>,
+    /// As whom the bridge comes.
+    pub login: Login,
+    /// For `mqtts` and `wss`.
+    pub tls: BridgeTls,
+    /// Who passes the bytes on: `socks5://[USER:PASSWORD@]HOST[:PORT]` or `http://…`. Host names are resolved there.
+    #[schemars(with = "String")]
+    pub proxy: Secret,
+    /// The address or network interface of this machine that connections leave from. Default: what the system chooses.
+    pub bind: Option<String>,
     /// The protocol version spoken to the remote.
     pub version: BridgeVersion,
     /// Client identifier at the remote. Empty for `{name}.{node}`.
@@ -117,7 +130,7 @@ pub struct QueueSettings {
     #[schemars(with = "String")]
     pub max_age: Duration,
     /// What happens to a QoS 1 or 2 message that does not fit.
-    pub when_full: WhenFull,
+    pub when_full: QueueFull,
     /// Whether QoS 0 messages wait too. They are lost when the gateway stops.
     pub qos0: bool,
 }
@@ -128,29 +141,21 @@ impl Default for QueueSettings {
             max_messages: 1_000_000,
             max_bytes: 1 << 30,
             max_age: Duration::ZERO,
-            when_full: WhenFull::default(),
+            when_full: QueueFull::default(),
             qos0: false,
         }
     }
-}
-
-/// What happens to a QoS 1 or 2 message that does not fit. Every drop is counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum WhenFull {
-    /// The oldest queued message gives way.
-    #[default]
-    DropOldest,
-    /// The new message is not queued.
-    DropNewest,
-    /// The publisher is refused (0x97) and nobody gets the message.
-    Refuse,
 }
 
 impl Default for BridgeSettings {
     fn default() -> Self {
         Self {
             name: String::new(),
+            addresses: Vec::new(),
+            login: Login::default(),
+            tls: BridgeTls::default(),
+            proxy: Secret::default(),
+            bind: None,
             version: BridgeVersion::default(),
             client_id: String::new(),
             clean_session: false,

@@ -16,12 +16,10 @@ mod outbound;
 mod outputs;
 mod party;
 mod publisher;
-mod secret;
 mod settings;
 mod sleep;
 mod topics;
 
 pub use gateway::{SnGateway, SnStats};
 pub use outputs::SnOutputs;
-pub use secret::Secret;
 pub use settings::{PredefinedTopic, QosMinusOneSettings, SnCredentials, SnSettings, SnSettingsError};

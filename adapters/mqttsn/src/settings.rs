@@ -1,6 +1,6 @@
 //! What an operator may set about MQTT-SN.
 
-use crate::secret::Secret;
+use headgate_model::Secret;
 use headgate_model::{ClientId, MountPoint, Topic};
 use headgate_mqttsn_codec::is_reserved;
 use schemars::JsonSchema;

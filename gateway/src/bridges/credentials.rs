@@ -1,0 +1,226 @@
+//! As whom a bridge comes: read anew for every connection, so that renewed passwords and tokens count without a restart.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use headgate_bridge::{Credentials, Jwt, JwtAlgorithm, Login, Sas};
+use headgate_mqtt_codec::Version;
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::process::Command;
+use tokio::time::timeout;
+
+/// How long a command may take that prints a password.
+const COMMAND_TIME: Duration = Duration::from_secs(30);
+/// The longest password. MQTT 5 §1.5.6
+const LONGEST: usize = 65_535;
+
+/// User name and password, and how long they are good.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// User name.
+    pub username: Option<String>,
+    /// Password.
+    pub password: Option<String>,
+    /// When a connection that was opened with them should be opened again.
+    pub renew_after: Option<Duration>,
+}
+
+/// What a password's source is worth.
+fn trimmed(text: &[u8], source: &str) -> Result<String, String> {
+    let text = std::str::from_utf8(text).map_err(|_| format!("{source}: not UTF-8"))?;
+    let text = text.trim_end_matches(['\r', '\n']);
+    if text.is_empty() || text.len() > LONGEST {
+        return Err(format!(
+            "{source}: a password of 1 to {LONGEST} bytes is wanted, there are {}",
+            text.len()
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+impl Login {
+    /// What counts now. `now` is the system's time.
+    pub async fn read(&self, now: SystemTime) -> Result<Credentials, String> {
+        let mut credentials = Credentials {
+            username: self.username.clone(),
+            password: (!self.password.is_empty()).then(|| self.password.reveal().to_owned()),
+            renew_after: None,
+        };
+        if let Some(path) = &self.password_file {
+            credentials.password = Some(read_file(path).await?);
+        }
+        if let [program, arguments @ ..] = &self.password_command[..] {
+            credentials.password = Some(run(program, arguments).await?);
+        }
+        if let Some(sas) = &self.sas {
+            credentials.password = Some(sas.token(now)?);
+            credentials.renew_after = Some(renewal(sas.lifetime));
+        }
+        if let Some(jwt) = &self.jwt {
+            let key = read_file(&jwt.key).await?;
+            credentials.password = Some(jwt.token(&key, now)?);
+            credentials.renew_after = Some(renewal(jwt.lifetime));
+        }
+        Ok(credentials)
+    }
+}
+
+/// Before the token ends, with time for a few tries.
+fn renewal(lifetime: Duration) -> Duration {
+    lifetime.mul_f32(0.8)
+}
+
+async fn read_file(path: &Path) -> Result<String, String> {
+    let source = path.display().to_string();
+    let text = tokio::fs::read(path).await;
+    trimmed(&text.map_err(|error| format!("{source}: {error}"))?, &source)
+}
+
+async fn run(program: &str, arguments: &[String]) -> Result<String, String> {
+    let mut command = Command::new(program);
+    command.args(arguments).kill_on_drop(true).stdin(std::process::Stdio::null());
+    let output = timeout(COMMAND_TIME, command.output()).await;
+    let output = output.map_err(|_| format!("`{program}` took more than {COMMAND_TIME:?}"))?;
+    let output = output.map_err(|error| format!("`{program}`: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("`{program}` failed: {}", output.status));
+    }
+    trimmed(&output.stdout, &format!("`{program}`"))
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+impl Sas {
+    /// `SharedAccessSignature sr=…&sig=…&se=…`, as Azure IoT Hub and DPS want it.
+    pub fn token(&self, now: SystemTime) -> Result<String, String> {
+        let key = STANDARD.decode(self.key.reveal().trim());
+        let key = key.map_err(|_| "sas.key: the key is not base64".to_owned())?;
+        let resource = escape(&self.resource);
+        let expires = seconds(now) + self.lifetime.as_secs();
+        let mut mac = Hmac::<Sha256>::new_from_slice(&key).map_err(|error| error.to_string())?;
+        mac.update(format!("{resource}\n{expires}").as_bytes());
+        let signature = escape(&STANDARD.encode(mac.finalize().into_bytes()));
+        let policy = self.policy.as_ref().map(|policy| format!("&skn={}", escape(policy)));
+        let policy = policy.unwrap_or_default();
+        Ok(format!(
+            "SharedAccessSignature sr={resource}&sig={signature}&se={expires}{policy}"
+        ))
+    }
+}
+
+/// RFC 3986 §2.1
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => escaped.push(byte.into()),
+            _ => escaped.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    escaped
+}
+
+impl Jwt {
+    /// A JSON Web Token signed with our private key. RFC 7519
+    pub fn token(&self, key: &str, now: SystemTime) -> Result<String, String> {
+        use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+        let wrong = |error: jsonwebtoken::errors::Error| format!("{}: {error}", self.key.display());
+        let (algorithm, key) = match self.algorithm {
+            JwtAlgorithm::Rs256 => (Algorithm::RS256, EncodingKey::from_rsa_pem(key.as_bytes())),
+            JwtAlgorithm::Es256 => (Algorithm::ES256, EncodingKey::from_ec_pem(key.as_bytes())),
+        };
+        let issued = seconds(now);
+        let mut claims = serde_json::json!({
+            "iat": issued,
+            "exp": issued + self.lifetime.as_secs(),
+            "aud": self.audience,
+        });
+        if let Some(subject) = &self.subject {
+            claims["sub"] = subject.as_str().into();
+        }
+        encode(&Header::new(algorithm), &claims, &key.map_err(wrong)?).map_err(wrong)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    /// The signature was computed with OpenSSL: HMAC-SHA256 of `hub.example%2Fdevices%2Fpump-7`, a line feed and `1700003600`.
+    #[test]
+    fn a_sas_token_names_resource_signature_and_end() {
+        let sas = Sas {
+            resource: "hub.example/devices/pump-7".into(),
+            key: "c2VjcmV0".into(),
+            policy: None,
+            lifetime: Duration::from_secs(3_600),
+        };
+        let token = sas.token(at(1_700_000_000)).unwrap();
+        assert_eq!(
+            token,
+            "SharedAccessSignature sr=hub.example%2Fdevices%2Fpump-7&sig=0QGzM%2Bf95oT7BxFhArVfynef%2BwkfW9XPCaCFJxMntio%3D&se=1700003600"
+        );
+        let sas = Sas {
+            key: "no base64!".into(),
+            ..sas
+        };
+        let error = sas.token(at(0)).unwrap_err();
+        assert!(!error.contains("no base64!"), "a key is never shown: {error}");
+    }
+
+    #[tokio::test]
+    async fn a_password_file_is_read_each_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        let login = Login {
+            username: Some("ann".into()),
+            password_file: Some(path.clone()),
+            ..Login::default()
+        };
+        assert!(login.read(at(0)).await.unwrap_err_text().contains("token"));
+        for password in ["first", "second"] {
+            std::fs::write(&path, format!("{password}\n")).unwrap();
+            let read = login.read(at(0)).await.unwrap_text();
+            assert_eq!(read, password);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_command_prints_the_password_or_says_why_not() {
+        let login = |words: &[&str]| Login {
+            password_command: words.iter().map(|word| (*word).to_owned()).collect(),
+            ..Login::default()
+        };
+        let read = login(&["echo", "fresh"]).read(at(0)).await.unwrap_text();
+        assert_eq!(read, "fresh");
+        let error = login(&["false"]).read(at(0)).await.unwrap_err_text();
+        assert!(error.contains("`false` failed"), "{error}");
+        let error = login(&["true"]).read(at(0)).await.unwrap_err_text();
+        assert!(error.contains("1 to 65535 bytes"), "{error}");
+    }
+
+    trait Texts {
+        fn unwrap_text(self) -> String;
+        fn unwrap_err_text(self) -> String;
+    }
+
+    impl Texts for Result<Credentials, String> {
+        fn unwrap_text(self) -> String {
+            self.map(|credentials| credentials.password.unwrap()).unwrap()
+        }
+
+        fn unwrap_err_text(self) -> String {
+            self.err().unwrap()
+        }
+    }
+}

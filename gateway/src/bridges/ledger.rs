@@ -1,0 +1,218 @@
+//! What became of a bridge's messages over time: one line in a file for every few minutes, summed up on request.
+//!
+//! Always true of a report: `queued_before + recovered + routed = acknowledged + rejected + dropped + queued_after`. `recovered` is what a restart found in the
+//! store beyond what the last line said, for the lines since then died with the gateway; it is negative when more was acknowledged than came.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+/// Lines that a file may have; beyond that the older half goes. At a line in five minutes they last for two months.
+const MAX_LINES: usize = 20_000;
+
+/// What was counted since the line before.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Line {
+    /// End of the time it is about, in seconds since 1970.
+    pub at: u64,
+    /// Messages of QoS 1 and 2 that were queued for the remote end.
+    pub routed: u64,
+    /// Of those: acknowledged by it.
+    pub acknowledged: u64,
+    /// Of those: refused for good; they are dead letters.
+    pub rejected: u64,
+    /// Of those: dropped, by reason.
+    pub dropped: BTreeMap<String, u64>,
+    /// Of those: still queued or under way at the end.
+    pub queued: u64,
+    /// Messages of QoS 0 that were handed to the link, or dropped because it was down.
+    pub qos0: u64,
+    /// Messages from the remote end.
+    pub received: u64,
+    /// Set in the first line of a run: what the store held when the gateway started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub carried: Option<u64>,
+}
+
+/// What became of the messages between two moments.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// First moment, in seconds since 1970.
+    pub from: u64,
+    /// Last moment.
+    pub to: u64,
+    /// Queued at its beginning.
+    pub queued_before: u64,
+    /// Found by restarts beyond what had been noted; see the module.
+    pub recovered: i64,
+    /// Queued for the remote end.
+    pub routed: u64,
+    /// Acknowledged by it.
+    pub acknowledged: u64,
+    /// Refused for good.
+    pub rejected: u64,
+    /// Dropped, by reason.
+    pub dropped: BTreeMap<String, u64>,
+    /// Queued at its end.
+    pub queued_after: u64,
+    /// QoS 0.
+    pub qos0: u64,
+    /// From the remote end.
+    pub received: u64,
+}
+
+impl Report {
+    /// Whether every message is accounted for.
+    pub fn adds_up(&self) -> bool {
+        let dropped: u64 = self.dropped.values().sum();
+        let come = i128::from(self.queued_before) + i128::from(self.recovered) + i128::from(self.routed);
+        let gone = [self.acknowledged, self.rejected, dropped, self.queued_after];
+        come == gone.into_iter().map(i128::from).sum()
+    }
+
+    /// Sums lines up, oldest first; those up to `from` only say how it began.
+    pub fn of(lines: impl IntoIterator<Item = Line>, from: u64, to: u64) -> Self {
+        let mut report = Self {
+            from,
+            to,
+            ..Self::default()
+        };
+        let mut queued = 0;
+        let mut begun = false;
+        for line in lines {
+            if line.at <= from {
+                queued = line.queued;
+                continue;
+            }
+            if line.at > to {
+                break;
+            }
+            if !std::mem::replace(&mut begun, true) {
+                report.queued_before = queued;
+            }
+            if let Some(carried) = line.carried {
+                report.recovered += carried.cast_signed() - queued.cast_signed();
+            }
+            report.routed += line.routed;
+            report.acknowledged += line.acknowledged;
+            report.rejected += line.rejected;
+            report.qos0 += line.qos0;
+            report.received += line.received;
+            for (reason, count) in line.dropped {
+                *report.dropped.entry(reason).or_default() += count;
+            }
+            queued = line.queued;
+        }
+        if !begun {
+            report.queued_before = queued;
+        }
+        report.queued_after = queued;
+        report
+    }
+}
+
+/// The file of one bridge.
+#[derive(Debug)]
+pub struct LedgerFile {
+    path: PathBuf,
+}
+
+impl LedgerFile {
+    /// There need not be one yet.
+    pub fn at(path: &Path) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// All lines, oldest first. What cannot be read, as the torn end of a crash, is left out.
+    pub fn lines(&self) -> io::Result<Vec<Line>> {
+        let file = match File::open(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            opened => opened?,
+        };
+        let mut lines = Vec::new();
+        for line in BufReader::new(file).split(b'\n') {
+            lines.extend(serde_json::from_slice::<Line>(&line?).ok());
+        }
+        Ok(lines)
+    }
+
+    /// Adds a line at the end.
+    pub fn append(&self, line: &Line) -> io::Result<()> {
+        let mut lines = self.lines()?;
+        if lines.len() >= MAX_LINES {
+            lines.drain(..MAX_LINES / 2);
+            let next = self.path.with_extension("next");
+            let mut file = File::create(&next)?;
+            for line in &lines {
+                writeln!(file, "{}", serde_json::to_string(line)?)?;
+            }
+            file.sync_all()?;
+            std::fs::rename(&next, &self.path)?;
+        }
+        let mut file = OpenOptions::new().create(true).append(true).open(&self.path)?;
+        // A torn line of a crash must not swallow this one.
+        writeln!(file, "\n{}", serde_json::to_string(line)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(at: u64, routed: u64, acknowledged: u64, queued: u64) -> Line {
+        Line {
+            at,
+            routed,
+            acknowledged,
+            queued,
+            ..Line::default()
+        }
+    }
+
+    #[test]
+    fn a_report_adds_up_from_any_moment_to_any_other() {
+        let mut dropping = line(40, 10, 3, 9);
+        dropping.dropped.insert("queue_full".into(), 3);
+        let lines = [line(10, 5, 5, 0), line(20, 9, 4, 5), dropping, line(50, 0, 9, 0)];
+        for from in [0, 10, 15, 20, 40, 50] {
+            for to in [10, 20, 45, 60] {
+                let report = Report::of(lines.clone(), from, to);
+                assert!(report.adds_up(), "{report:?}");
+            }
+        }
+        let report = Report::of(lines, 10, 45);
+        assert_eq!((report.queued_before, report.routed, report.queued_after), (0, 19, 9));
+        assert_eq!((report.acknowledged, report.dropped["queue_full"]), (7, 3));
+    }
+
+    /// Between the last line and a crash, 7 came and none was acknowledged; then 2 more were acknowledged than came.
+    #[test]
+    fn what_died_with_a_run_is_recovered_from_the_store() {
+        let begin = |carried, line| Line {
+            carried: Some(carried),
+            ..line
+        };
+        let first = [line(10, 5, 0, 5), begin(12, line(20, 1, 0, 13))];
+        let report = Report::of(first.clone(), 0, 20);
+        assert_eq!((report.recovered, report.queued_after), (7, 13));
+        assert!(report.adds_up());
+        let report = Report::of(first.into_iter().chain([begin(11, line(30, 0, 11, 0))]), 20, 30);
+        assert_eq!((report.recovered, report.acknowledged), (-2, 11));
+        assert!(report.adds_up());
+    }
+
+    #[test]
+    fn a_torn_line_spoils_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = LedgerFile::at(&folder.path().join("cloud.ledger"));
+        assert_eq!(file.lines().unwrap(), []);
+        file.append(&line(10, 1, 1, 0)).unwrap();
+        let mut torn = OpenOptions::new().append(true).open(&file.path).unwrap();
+        torn.write_all(b"{\"at\":20,\"rou").unwrap();
+        file.append(&line(30, 2, 2, 0)).unwrap();
+        assert_eq!(file.lines().unwrap(), [line(10, 1, 1, 0), line(30, 2, 2, 0)]);
+    }
+}

@@ -1,0 +1,95 @@
+//! How the addresses of a bridge are reached.
+
+use headgate_bridge::{BridgeSettings, BridgeTls};
+use headgate_shell::dial::{Bind, ClientTls, Dial, Place, Proxy, Target};
+
+fn client_tls(tls: &BridgeTls) -> ClientTls {
+    ClientTls {
+        cafile: tls.ca.clone(),
+        cert: tls.certificate.clone(),
+        key: tls.key.clone(),
+        insecure: tls.insecure,
+        alpn: tls.alpn.clone(),
+        server_name: tls.server_name.clone(),
+    }
+}
+
+/// How each address is reached: `mqtt`, `mqtts`, `ws`, `wss` or `unix`. The error names the key.
+pub fn dials(settings: &BridgeSettings) -> Result<Vec<Dial>, String> {
+    if settings.addresses.is_empty() {
+        return Err("addresses: at least one is wanted".into());
+    }
+    settings.login.check()?;
+    let proxy = (!settings.proxy.is_empty()).then(|| settings.proxy.reveal());
+    let bind = settings.bind.as_deref();
+    settings
+        .addresses
+        .iter()
+        .map(|address| dial(address, &settings.tls, proxy, bind))
+        .collect()
+}
+
+fn dial(
+    address: &str,
+    tls: &BridgeTls,
+    proxy: Option<&str>,
+    bind: Option<&str>,
+) -> Result<Dial, String> {
+    let target: Target = address
+        .parse()
+        .map_err(|error| format!("addresses: `{address}`: {error}"))?;
+    if target.username.is_some() {
+        return Err(format!(
+            "addresses: `{}`: user name and password belong into `login`",
+            target.place
+        ));
+    }
+    if tls.certificate.is_some() != tls.key.is_some() {
+        return Err("tls: certificate and key belong together".into());
+    }
+    if !target.tls && *tls != BridgeTls::default() {
+        return Err(format!("addresses: `{address}`: tls is set, but this is not mqtts nor wss"));
+    }
+    let proxy = proxy.map(str::parse::<Proxy>).transpose();
+    let proxy = proxy.map_err(|error| format!("proxy: {error}"))?;
+    if proxy.is_some() && matches!(target.place, Place::Unix(_)) {
+        return Err(format!("addresses: `{address}`: a proxy cannot reach a Unix socket"));
+    }
+    Ok(Dial {
+        target,
+        tls: client_tls(tls),
+        proxy,
+        bind: bind.map(Bind::from),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_refused_in_words() {
+        let plain = BridgeTls::default();
+        let secured = BridgeTls {
+            alpn: vec!["mqtt".into()],
+            ..BridgeTls::default()
+        };
+        let half = BridgeTls {
+            certificate: Some("a".into()),
+            ..BridgeTls::default()
+        };
+        for (address, tls, proxy, word) in [
+            ("broker", &plain, None, "scheme"),
+            ("mqtt://ann:secret@broker", &plain, None, "`login`"),
+            ("mqtt://broker", &secured, None, "mqtts"),
+            ("mqtts://broker", &half, None, "belong together"),
+            ("mqtts://broker", &plain, Some("ftp://x"), "socks5"),
+            ("unix:/run/x", &plain, Some("http://x"), "Unix"),
+        ] {
+            let error = dial(address, tls, proxy, None).err().unwrap();
+            assert!(error.contains(word), "{address}: {error}");
+            assert!(!error.contains("secret"), "{error}");
+        }
+        assert!(dial("wss://broker/mqtt", &secured, Some("http://x"), Some("eth0")).is_ok());
+    }
+}

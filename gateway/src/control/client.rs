@@ -1,0 +1,105 @@
+//! The command line's side of the control socket: HTTP over a Unix-domain socket.
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, Full};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use tokio::net::UnixStream;
+
+/// Why a running gateway did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// Nobody listens there.
+    #[error("no gateway answers at {socket}: {cause}; does it run, with this configuration?")]
+    NotRunning {
+        /// The socket.
+        socket: PathBuf,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+    /// It said no.
+    #[error("{0}")]
+    Refused(String),
+    /// It said something strange.
+    #[error("the gateway's answer cannot be understood: {0}")]
+    Answer(String),
+}
+
+/// A running gateway.
+pub struct ControlClient {
+    socket: PathBuf,
+}
+
+impl ControlClient {
+    /// The one whose data is in this folder.
+    pub fn new(data_dir: &Path) -> Self {
+        Self {
+            socket: super::socket(data_dir),
+        }
+    }
+
+    /// Asks, and takes each line of the answer as JSON.
+    pub async fn lines(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+        each: &mut dyn FnMut(Value),
+    ) -> Result<(), ControlError> {
+        let strange = |error: &dyn std::fmt::Display| ControlError::Answer(error.to_string());
+        let stream = UnixStream::connect(&self.socket).await;
+        let stream = stream.map_err(|cause| ControlError::NotRunning {
+            socket: self.socket.clone(),
+            cause,
+        })?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| strange(&error))?;
+        let connection = tokio::spawn(connection);
+        let bytes = body.map_or_else(Bytes::new, |body| body.to_string().into());
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "headgate")
+            .header("content-type", "application/json")
+            .body(Full::new(bytes))
+            .map_err(|error| strange(&error))?;
+        let answer = sender.send_request(request).await.map_err(|error| strange(&error))?;
+        let status = answer.status();
+        let mut body = answer.into_body();
+        let mut text = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| strange(&error))?;
+            text.extend_from_slice(frame.data_ref().map_or(&[][..], |data| &data[..]));
+            while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
+                take(&text.split_to(end + 1), status, each)?;
+            }
+        }
+        take(&text, status, each)?;
+        connection.abort();
+        Ok(())
+    }
+
+    /// Asks, and takes the answer.
+    pub async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value, ControlError> {
+        let mut answer = Value::Null;
+        self.lines(method, path, body, &mut |line| answer = line).await?;
+        Ok(answer)
+    }
+}
+
+fn take(line: &[u8], status: StatusCode, each: &mut dyn FnMut(Value)) -> Result<(), ControlError> {
+    if line.trim_ascii().is_empty() {
+        return Ok(());
+    }
+    if !status.is_success() {
+        let parsed: Option<Value> = serde_json::from_slice(line).ok();
+        let words = parsed.as_ref().and_then(|answer| answer["error"].as_str());
+        let words = words.map_or_else(|| String::from_utf8_lossy(line).into_owned(), str::to_owned);
+        return Err(ControlError::Refused(words));
+    }
+    each(serde_json::from_slice(line).map_err(|error| ControlError::Answer(error.to_string()))?);
+    Ok(())
+}
