@@ -4,7 +4,9 @@
 //! the environment: `HEADGATE__MQTT__MAX_QOS=1` stands for `max_qos = 1` in `[mqtt]`.
 
 use crate::mqttsn::MqttSnSettings;
+use crate::bridges::Checked;
 use headgate_auth::AuthSettings;
+use headgate_bridge::BridgeSettings;
 use headgate_bus::BusSettings;
 use headgate_mqtt::MqttSettings;
 use headgate_shell::{ListenerKind, ListenerSettings};
@@ -33,6 +35,8 @@ pub struct Config {
     pub mqttsn: Vec<MqttSnSettings>,
     /// Routing, sessions, queues and retained messages.
     pub bus: BusSettings,
+    /// Bridges to other brokers.
+    pub bridges: Vec<BridgeSettings>,
     /// What survives a restart.
     pub store: StoreSettings,
     /// Who may connect and what they may do.
@@ -60,6 +64,7 @@ impl Default for Config {
             ],
             mqtt: MqttSettings::default(),
             mqttsn: vec![MqttSnSettings::default()],
+            bridges: Vec::new(),
             bus: BusSettings::default(),
             store: StoreSettings::default(),
             auth: AuthSettings::default(),
@@ -313,7 +318,20 @@ impl Config {
                 return Err(format!("mqttsn.name: `{}` stands twice", gateway.name));
             }
         }
-        Ok(())
+        self.checked_bridges().map(drop)
+    }
+
+    /// The bridges, ready to be started. The error names the key.
+    pub fn checked_bridges(&self) -> Result<Vec<Checked>, String> {
+        for (n, bridge) in self.bridges.iter().enumerate() {
+            if self.bridges[..n].iter().any(|other| other.name == bridge.name) {
+                return Err(format!("bridges.name: `{}` stands twice", bridge.name));
+            }
+        }
+        let checked = |bridge: &BridgeSettings| {
+            Checked::new(bridge, &self.node).map_err(|error| format!("bridges: `{}`: {error}", bridge.name))
+        };
+        self.bridges.iter().map(checked).collect()
     }
 
     /// The JSON schema of the file.
@@ -322,12 +340,24 @@ impl Config {
     }
 }
 
-/// A parser's error as an operator wants it: where, what, and what was probably meant.
-fn explain(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
+/// A parser's error without a file: line, column, what, and what was probably meant.
+pub fn explain_text(text: &str, error: &toml::de::Error) -> String {
+    let (line, column) = place(text, error);
+    format!("{line}:{column}: {}", suggest(error.message()))
+}
+
+/// Line and column of an error, from 1.
+fn place(text: &str, error: &toml::de::Error) -> (usize, usize) {
     let at = error.span().map_or(0, |span| span.start).min(text.len());
     let before = &text[..at];
     let line = 1 + before.matches('\n').count();
     let column = 1 + before.rsplit('\n').next().unwrap_or("").chars().count();
+    (line, column)
+}
+
+/// A parser's error as an operator wants it: where, what, and what was probably meant.
+fn explain(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
+    let (line, column) = place(text, error);
     ConfigError::Parse {
         path: path.to_owned(),
         line,

@@ -1,7 +1,9 @@
 //! Builds the parts of the gateway, wires them, runs them and stops them.
 
+use crate::bridges::Bridges;
 use crate::commands::Outcome;
 use crate::config::{Config, Durability, LogFormat, LogSettings};
+use crate::control::Control;
 use crate::mqttsn;
 use crate::sys::Sys;
 use crate::timeline::{self, Timeline};
@@ -27,12 +29,12 @@ use tokio_util::task::TaskTracker;
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Runs the gateway until it is told to stop.
-pub fn run(config: Option<&Path>) -> Outcome {
+pub fn run(path: Option<&Path>) -> Outcome {
     fill_small_holes();
-    let config = Config::load(config, std::env::vars())?;
+    let config = Config::load(path, std::env::vars())?;
     start_log(&config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(config))
+    runtime.block_on(serve(config, path))
 }
 
 /// glibc keeps freed pieces of up to 128 bytes for requests of exactly their size. What tokio aligns to 128 bytes leaves two such pieces for each
@@ -61,7 +63,7 @@ fn start_log(settings: &LogSettings) -> Outcome {
     Ok(())
 }
 
-async fn serve(config: Config) -> Outcome {
+async fn serve(config: Config, path: Option<&Path>) -> Outcome {
     let mut store = open_store(&config)?;
     let keeps = config.store.durability != Durability::Memory;
     let timeline = keeps.then(|| Timeline::start(&config.data_dir));
@@ -92,6 +94,8 @@ async fn serve(config: Config) -> Outcome {
         .iter()
         .map(mqttsn::Bound::bind)
         .collect::<Result<Vec<_>, _>>()?;
+    let control = Control::bind(&config.data_dir)
+        .map_err(|error| format!("data_dir: the control socket: {error}"))?;
     let stop = CancellationToken::new();
     let links = TaskTracker::new();
     let office = DatagramOffice {
@@ -109,7 +113,17 @@ async fn serve(config: Config) -> Outcome {
             ..config.mqtt.clone()
         }),
     };
+    // Before anybody publishes: what goes out is queued from the first message on.
+    let bridges = Bridges::new(&hub, &metrics, &links, &config.node, &config.data_dir);
+    bridges.start(config.checked_bridges()?).await;
     let mut serving = JoinSet::new();
+    let answers = Control {
+        bridges: bridges.clone(),
+        config: path.map(|path| Arc::new(path.to_owned())),
+    };
+    serving.spawn(reload_when_told(answers.clone()));
+    serving.spawn(answers.serve(control));
+    serving.spawn(bridges.clone().keep_books());
     for listener in listeners {
         let parts = parts.clone();
         serving.spawn(listener.run(stop.clone(), move |connection| parts.serve(connection)));
@@ -119,7 +133,8 @@ async fn serve(config: Config) -> Outcome {
         .map(|gateway| gateway.serve(&office, &mut serving))
         .collect();
     let sys = Sys::new(hub.clone(), metrics, &config.node, config.sys.clone(), damage);
-    let sys = tokio::spawn(sys.with_mqttsn(ports).run(seen));
+    let sys = sys.with_mqttsn(ports).with_bridges(bridges.clone());
+    let sys = tokio::spawn(sys.run(seen));
 
     let timeline = timeline.map(|timeline| tokio::spawn(timeline.keep()));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "gateway is up");
@@ -128,6 +143,7 @@ async fn serve(config: Config) -> Outcome {
     tracing::info!("gateway stops");
     tell_service_manager(false);
     stop.cancel();
+    bridges.halt();
     hub.say_goodbye();
     links.close();
     if tokio::time::timeout(FAREWELL, links.wait()).await.is_err() {
@@ -212,6 +228,25 @@ fn tell_service_manager(up: bool) {
     }
     #[cfg(not(target_os = "linux"))]
     let _ = up;
+}
+
+/// SIGHUP: the bridges of the configuration are read again, as by `headgate reload`.
+async fn reload_when_told(control: Control) {
+    #[cfg(unix)]
+    {
+        let hangup = tokio::signal::unix::SignalKind::hangup();
+        let Ok(mut hangup) = tokio::signal::unix::signal(hangup) else {
+            return;
+        };
+        while hangup.recv().await.is_some() {
+            match control.reload().await {
+                Ok(changes) => tracing::info!(%changes, "configuration read again"),
+                Err(error) => tracing::error!(error, "the configuration cannot be read again, the old one stays"),
+            }
+        }
+    }
+    #[cfg(not(unix))]
+    std::future::pending::<()>().await;
 }
 
 /// Ctrl-C, or the service manager's SIGTERM.

@@ -1,9 +1,11 @@
 //! The Headgate gateway: one binary that runs the gateway and speaks to it.
 
 mod bench;
+mod bridges;
 mod client;
 mod commands;
 mod config;
+mod control;
 mod daemon;
 mod mosquitto;
 mod mqttsn;
@@ -37,6 +39,12 @@ enum Command {
     Users(commands::users::UsersCommand),
     /// Check, dump, count or shrink the store of a gateway that does not run.
     Store(commands::store::StoreCommand),
+    /// Show all bridges of a running gateway.
+    Bridges(commands::bridges::BridgesCommand),
+    /// Show, pause, resume, flush, test, add and remove a bridge of a running gateway.
+    Bridge(commands::bridges::BridgeCommand),
+    /// Let a running gateway read the bridges of its configuration again.
+    Reload(commands::bridges::ReloadCommand),
     /// Publish messages.
     Pub(Box<commands::publish::PublishCommand>),
     /// Subscribe, and print what comes.
@@ -58,6 +66,9 @@ impl Cli {
             Command::Check(check) => check.run(),
             Command::Users(users) => users.run(),
             Command::Store(store) => store.run(),
+            Command::Bridges(bridges) => bridges.run(),
+            Command::Bridge(bridge) => bridge.run(),
+            Command::Reload(reload) => reload.run(),
             Command::Pub(publish) => publish.run(),
             Command::Sub(subscribe) => subscribe.run(),
             Command::SnPub(publish) => publish.run(),

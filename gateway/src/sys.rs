@@ -1,5 +1,6 @@
 //! `$SYS`: what the gateway tells of itself on the bus, under EMQ 2's names and, if wanted, under mosquitto's.
 
+use crate::bridges::Bridges;
 use crate::config::SysSettings;
 use crate::mosquitto::Mosquitto;
 use bytes::Bytes;
@@ -21,6 +22,7 @@ pub struct Sys {
     mosquitto: Mosquitto,
     /// MQTT-SN gateways by name, and what their sockets and lines count.
     mqttsn: Vec<(String, Arc<DatagramStats>)>,
+    bridges: Option<Bridges>,
     /// What of the store could not be read at the start.
     damage: Vec<String>,
     /// Whether the alarms `store_failed` and `store_full` are raised.
@@ -60,6 +62,7 @@ impl Sys {
             peaks: Peaks::default(),
             mosquitto: Mosquitto::default(),
             mqttsn: Vec::new(),
+            bridges: None,
             damage,
             store_failed: false,
             store_full: false,
@@ -70,6 +73,13 @@ impl Sys {
     #[must_use]
     pub fn with_mqttsn(mut self, gateways: Vec<(String, Arc<DatagramStats>)>) -> Self {
         self.mqttsn = gateways;
+        self
+    }
+
+    /// Tells also of bridges, under `bridges/{name}/`.
+    #[must_use]
+    pub fn with_bridges(mut self, bridges: Bridges) -> Self {
+        self.bridges = Some(bridges);
         self
     }
 
@@ -223,8 +233,18 @@ impl Sys {
                 self.publish(&topic, value.to_string(), Qos::AtMostOnce, false);
             });
         }
+        self.publish_bridges();
         if self.settings.mosquitto {
             self.publish_mosquitto(&stats);
+        }
+    }
+
+    fn publish_bridges(&self) {
+        for bridge in self.bridges.iter().flat_map(Bridges::views) {
+            for (name, value) in bridge.counters() {
+                let topic = format!("bridges/{}/{name}", bridge.name);
+                self.publish(&topic, value, Qos::AtMostOnce, false);
+            }
         }
     }
 

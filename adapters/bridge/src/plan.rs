@@ -75,6 +75,11 @@ impl BridgePlan {
         self.version
     }
 
+    /// As whom the bridge comes to the remote.
+    pub fn remote_client_id(&self) -> &str {
+        self.client_id.as_str()
+    }
+
     /// Whose session holds the queue: `$bridge/{name}`.
     pub fn local_client_id(&self) -> ClientId {
         ClientId::from(format!("$bridge/{}", self.settings.name).as_str())

@@ -140,6 +140,12 @@ impl Connection {
         }
     }
 
+    /// One that we opened, for whom `name` names. It counts against no limit.
+    pub fn outgoing(name: &str, transport: Transport) -> Self {
+        let info = ConnectionInfo::new(name.into(), PeerAddr::Memory);
+        Self::new(transport, info, ConnectionPermit::default())
+    }
+
     /// A connection in memory and its other end, for tests.
     pub fn memory(listener: &str, capacity: usize) -> (Self, DuplexStream) {
         let (transport, other_end) = Transport::memory(capacity);

@@ -83,6 +83,11 @@ impl<F> Workplace<F> {
         }
     }
 
+    /// The bus.
+    pub fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
     fn lend(&self) -> Box<Desk<F>> {
         self.spare.lock().pop().unwrap_or_default()
     }

@@ -18,7 +18,7 @@ use headgate_model::bus::{Presence, Refusal};
 use headgate_model::store::MessageId;
 use headgate_model::{
     BusCommand, BusEvent, ClientId, CloseReason, EndpointId, Instant, Message, Open, QueueFull, QueueRules,
-    SessionId, StoreOp, Topic, TopicFilter, WallTime,
+    SessionId, StoreOp, Subscription, Topic, TopicFilter, WallTime,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -632,6 +632,13 @@ impl Bus {
     pub fn link_report(&self, client: &str, now: Instant) -> Option<LinkReport> {
         let slot = self.by_client.find(client, &self.sessions)?;
         self.session(slot).report(now)
+    }
+
+    /// What a client's session is subscribed to.
+    pub fn subscriptions_of(&self, client: &str) -> Vec<Subscription> {
+        let slot = self.by_client.find(client, &self.sessions);
+        let held = slot.map(|slot| self.session(slot).subscriptions.iter().cloned().collect());
+        held.unwrap_or_default()
     }
 
     /// Gauges and counters now.

@@ -14,7 +14,8 @@ use crate::paging::FetchRequest;
 use crate::stats::BusStats;
 use headgate_model::store::StoreStats;
 use headgate_model::{
-    BusCommand, BusEvent, CloseReason, EndpointId, Instant, Message, Store, StoreError, StoreOp, WallTime,
+    BusCommand, BusEvent, CloseReason, EndpointId, Instant, Message, Store, StoreError, StoreOp, Subscription,
+    WallTime,
 };
 use parking_lot::{Condvar, Mutex};
 use std::cmp::Reverse;
@@ -261,6 +262,11 @@ impl Hub {
     /// Throws a client out. Whether it was connected.
     pub fn kick(&self, client: &str) -> bool {
         self.turn(|bus, now, out| bus.kick(client, now, out))
+    }
+
+    /// What a client's session is subscribed to.
+    pub fn subscriptions_of(&self, client: &str) -> Vec<Subscription> {
+        self.0.core.lock().bus.subscriptions_of(client)
     }
 
     /// Gauges and counters now.

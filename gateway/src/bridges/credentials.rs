@@ -19,13 +19,51 @@ const LONGEST: usize = 65_535;
 
 /// User name and password, and how long they are good.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Credentials {
+pub struct Read {
     /// User name.
     pub username: Option<String>,
     /// Password.
     pub password: Option<String>,
     /// When a connection that was opened with them should be opened again.
     pub renew_after: Option<Duration>,
+}
+
+impl Read {
+    /// As MQTT carries them.
+    pub fn credentials(&self, version: Version) -> Result<Credentials, String> {
+        let password = self.password.clone().map(Bytes::from);
+        Credentials::new(self.username.clone(), password, version).map_err(|error| format!("login: {error}"))
+    }
+}
+
+/// What counts now. `now` is the system's time.
+pub async fn read(login: &Login, now: SystemTime) -> Result<Read, String> {
+    let mut read = Read {
+        username: login.username.clone(),
+        password: (!login.password.is_empty()).then(|| login.password.reveal().to_owned()),
+        renew_after: None,
+    };
+    if let Some(path) = &login.password_file {
+        read.password = Some(read_file(path).await?);
+    }
+    if let [program, arguments @ ..] = &login.password_command[..] {
+        read.password = Some(run(program, arguments).await?);
+    }
+    if let Some(sas) = &login.sas {
+        read.password = Some(sas_token(sas, now)?);
+        read.renew_after = Some(renewal(sas.lifetime));
+    }
+    if let Some(jwt) = &login.jwt {
+        let key = read_file(&jwt.key).await?;
+        read.password = Some(jwt_token(jwt, &key, now)?);
+        read.renew_after = Some(renewal(jwt.lifetime));
+    }
+    Ok(read)
+}
+
+/// The password, if it is one of those that another program may have changed meanwhile.
+pub async fn changed_password(login: &Login) -> Option<String> {
+    read_file(login.password_file.as_deref()?).await.ok()
 }
 
 /// What a password's source is worth.
@@ -39,33 +77,6 @@ fn trimmed(text: &[u8], source: &str) -> Result<String, String> {
         ));
     }
     Ok(text.to_owned())
-}
-
-impl Login {
-    /// What counts now. `now` is the system's time.
-    pub async fn read(&self, now: SystemTime) -> Result<Credentials, String> {
-        let mut credentials = Credentials {
-            username: self.username.clone(),
-            password: (!self.password.is_empty()).then(|| self.password.reveal().to_owned()),
-            renew_after: None,
-        };
-        if let Some(path) = &self.password_file {
-            credentials.password = Some(read_file(path).await?);
-        }
-        if let [program, arguments @ ..] = &self.password_command[..] {
-            credentials.password = Some(run(program, arguments).await?);
-        }
-        if let Some(sas) = &self.sas {
-            credentials.password = Some(sas.token(now)?);
-            credentials.renew_after = Some(renewal(sas.lifetime));
-        }
-        if let Some(jwt) = &self.jwt {
-            let key = read_file(&jwt.key).await?;
-            credentials.password = Some(jwt.token(&key, now)?);
-            credentials.renew_after = Some(renewal(jwt.lifetime));
-        }
-        Ok(credentials)
-    }
 }
 
 /// Before the token ends, with time for a few tries.
@@ -96,22 +107,20 @@ fn seconds(time: SystemTime) -> u64 {
         .map_or(0, |since| since.as_secs())
 }
 
-impl Sas {
-    /// `SharedAccessSignature sr=…&sig=…&se=…`, as Azure IoT Hub and DPS want it.
-    pub fn token(&self, now: SystemTime) -> Result<String, String> {
-        let key = STANDARD.decode(self.key.reveal().trim());
-        let key = key.map_err(|_| "sas.key: the key is not base64".to_owned())?;
-        let resource = escape(&self.resource);
-        let expires = seconds(now) + self.lifetime.as_secs();
-        let mut mac = Hmac::<Sha256>::new_from_slice(&key).map_err(|error| error.to_string())?;
-        mac.update(format!("{resource}\n{expires}").as_bytes());
-        let signature = escape(&STANDARD.encode(mac.finalize().into_bytes()));
-        let policy = self.policy.as_ref().map(|policy| format!("&skn={}", escape(policy)));
-        let policy = policy.unwrap_or_default();
-        Ok(format!(
-            "SharedAccessSignature sr={resource}&sig={signature}&se={expires}{policy}"
-        ))
-    }
+/// `SharedAccessSignature sr=…&sig=…&se=…`, as Azure IoT Hub and DPS want it.
+fn sas_token(sas: &Sas, now: SystemTime) -> Result<String, String> {
+    let key = STANDARD.decode(sas.key.reveal().trim());
+    let key = key.map_err(|_| "sas.key: the key is not base64".to_owned())?;
+    let resource = escape(&sas.resource);
+    let expires = seconds(now) + sas.lifetime.as_secs();
+    let mut mac = Hmac::<Sha256>::new_from_slice(&key).map_err(|error| error.to_string())?;
+    mac.update(format!("{resource}\n{expires}").as_bytes());
+    let signature = escape(&STANDARD.encode(mac.finalize().into_bytes()));
+    let policy = sas.policy.as_ref().map(|policy| format!("&skn={}", escape(policy)));
+    let policy = policy.unwrap_or_default();
+    Ok(format!(
+        "SharedAccessSignature sr={resource}&sig={signature}&se={expires}{policy}"
+    ))
 }
 
 /// RFC 3986 §2.1
@@ -126,26 +135,24 @@ fn escape(text: &str) -> String {
     escaped
 }
 
-impl Jwt {
-    /// A JSON Web Token signed with our private key. RFC 7519
-    pub fn token(&self, key: &str, now: SystemTime) -> Result<String, String> {
-        use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
-        let wrong = |error: jsonwebtoken::errors::Error| format!("{}: {error}", self.key.display());
-        let (algorithm, key) = match self.algorithm {
-            JwtAlgorithm::Rs256 => (Algorithm::RS256, EncodingKey::from_rsa_pem(key.as_bytes())),
-            JwtAlgorithm::Es256 => (Algorithm::ES256, EncodingKey::from_ec_pem(key.as_bytes())),
-        };
-        let issued = seconds(now);
-        let mut claims = serde_json::json!({
-            "iat": issued,
-            "exp": issued + self.lifetime.as_secs(),
-            "aud": self.audience,
-        });
-        if let Some(subject) = &self.subject {
-            claims["sub"] = subject.as_str().into();
-        }
-        encode(&Header::new(algorithm), &claims, &key.map_err(wrong)?).map_err(wrong)
+/// A JSON Web Token signed with our private key. RFC 7519
+fn jwt_token(jwt: &Jwt, key: &str, now: SystemTime) -> Result<String, String> {
+    use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+    let wrong = |error: jsonwebtoken::errors::Error| format!("{}: {error}", jwt.key.display());
+    let (algorithm, key) = match jwt.algorithm {
+        JwtAlgorithm::Rs256 => (Algorithm::RS256, EncodingKey::from_rsa_pem(key.as_bytes())),
+        JwtAlgorithm::Es256 => (Algorithm::ES256, EncodingKey::from_ec_pem(key.as_bytes())),
+    };
+    let issued = seconds(now);
+    let mut claims = serde_json::json!({
+        "iat": issued,
+        "exp": issued + jwt.lifetime.as_secs(),
+        "aud": jwt.audience,
+    });
+    if let Some(subject) = &jwt.subject {
+        claims["sub"] = subject.as_str().into();
     }
+    encode(&Header::new(algorithm), &claims, &key.map_err(wrong)?).map_err(wrong)
 }
 
 #[cfg(test)]
@@ -165,7 +172,7 @@ mod tests {
             policy: None,
             lifetime: Duration::from_secs(3_600),
         };
-        let token = sas.token(at(1_700_000_000)).unwrap();
+        let token = sas_token(&sas, at(1_700_000_000)).unwrap();
         assert_eq!(
             token,
             "SharedAccessSignature sr=hub.example%2Fdevices%2Fpump-7&sig=0QGzM%2Bf95oT7BxFhArVfynef%2BwkfW9XPCaCFJxMntio%3D&se=1700003600"
@@ -174,7 +181,7 @@ mod tests {
             key: "no base64!".into(),
             ..sas
         };
-        let error = sas.token(at(0)).unwrap_err();
+        let error = sas_token(&sas, at(0)).unwrap_err();
         assert!(!error.contains("no base64!"), "a key is never shown: {error}");
     }
 
@@ -187,11 +194,11 @@ mod tests {
             password_file: Some(path.clone()),
             ..Login::default()
         };
-        assert!(login.read(at(0)).await.unwrap_err_text().contains("token"));
+        assert!(read(&login, at(0)).await.unwrap_err_text().contains("token"));
         for password in ["first", "second"] {
             std::fs::write(&path, format!("{password}\n")).unwrap();
-            let read = login.read(at(0)).await.unwrap_text();
-            assert_eq!(read, password);
+            let found = read(&login, at(0)).await.unwrap_text();
+            assert_eq!(found, password);
         }
     }
 
@@ -201,11 +208,11 @@ mod tests {
             password_command: words.iter().map(|word| (*word).to_owned()).collect(),
             ..Login::default()
         };
-        let read = login(&["echo", "fresh"]).read(at(0)).await.unwrap_text();
-        assert_eq!(read, "fresh");
-        let error = login(&["false"]).read(at(0)).await.unwrap_err_text();
+        let found = read(&login(&["echo", "fresh"]), at(0)).await.unwrap_text();
+        assert_eq!(found, "fresh");
+        let error = read(&login(&["false"]), at(0)).await.unwrap_err_text();
         assert!(error.contains("`false` failed"), "{error}");
-        let error = login(&["true"]).read(at(0)).await.unwrap_err_text();
+        let error = read(&login(&["true"]), at(0)).await.unwrap_err_text();
         assert!(error.contains("1 to 65535 bytes"), "{error}");
     }
 
@@ -214,9 +221,9 @@ mod tests {
         fn unwrap_err_text(self) -> String;
     }
 
-    impl Texts for Result<Credentials, String> {
+    impl Texts for Result<Read, String> {
         fn unwrap_text(self) -> String {
-            self.map(|credentials| credentials.password.unwrap()).unwrap()
+            self.map(|read| read.password.unwrap()).unwrap()
         }
 
         fn unwrap_err_text(self) -> String {

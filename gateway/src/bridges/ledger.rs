@@ -37,6 +37,35 @@ pub struct Line {
     pub carried: Option<u64>,
 }
 
+impl Line {
+    /// Of what was counted since the start, what came after the last line. The first line of a run tells what the store held.
+    pub fn since(&self, last: Option<&Self>) -> Self {
+        let Some(last) = last else {
+            return self.clone();
+        };
+        let mut line = Self {
+            routed: self.routed - last.routed,
+            acknowledged: self.acknowledged - last.acknowledged,
+            rejected: self.rejected - last.rejected,
+            qos0: self.qos0 - last.qos0,
+            received: self.received - last.received,
+            carried: None,
+            ..self.clone()
+        };
+        for (reason, count) in &mut line.dropped {
+            *count -= last.dropped.get(reason).copied().unwrap_or(0);
+        }
+        line.dropped.retain(|_, count| *count > 0);
+        line
+    }
+
+    /// Whether nothing happened.
+    pub fn is_idle(&self) -> bool {
+        let dropped: u64 = self.dropped.values().sum();
+        self.routed + self.acknowledged + self.rejected + self.qos0 + self.received + dropped == 0
+    }
+}
+
 /// What became of the messages between two moments.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Report {

@@ -29,6 +29,18 @@ pub fn dials(settings: &BridgeSettings) -> Result<Vec<Dial>, String> {
         .collect()
 }
 
+/// The same without what comes after the network.
+pub fn bare(dial: Dial) -> Dial {
+    Dial {
+        target: Target {
+            tls: false,
+            websocket: None,
+            ..dial.target
+        },
+        ..dial
+    }
+}
+
 fn dial(
     address: &str,
     tls: &BridgeTls,

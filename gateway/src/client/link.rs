@@ -6,7 +6,7 @@ use bytes::{Buf, BytesMut};
 use headgate_mqtt_codec::{
     ConnAck, Connect, Decoder, Disconnect, MAX_PACKET_SIZE, Packet, ReasonCode, Utf8, Version, encode,
 };
-use headgate_shell::dial::{Dial, Stream};
+use headgate_shell::dial::{Dial, Step, Stream};
 use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
@@ -37,8 +37,17 @@ pub struct Link {
 impl Link {
     /// Connects and waits to be let in.
     pub async fn open(dial: &Dial, connect: &Connect) -> Result<(Self, ConnAck), ClientError> {
+        Self::open_telling(dial, connect, &mut |_| {}).await
+    }
+
+    /// The same; tells `on_step` how far it is.
+    pub async fn open_telling(
+        dial: &Dial,
+        connect: &Connect,
+        on_step: &mut (dyn FnMut(Step) + Send),
+    ) -> Result<(Self, ConnAck), ClientError> {
         let opening = async {
-            let stream = dial.connect(&mut |_| {}).await?.into_stream();
+            let stream = dial.connect(on_step).await?.into_stream();
             let mut link = Self::new(stream, connect);
             let connack = link.greet(connect).await?;
             Ok((link, connack))

@@ -1,6 +1,7 @@
 //! The subcommands that are not the gateway itself.
 
 pub mod bench;
+pub mod bridges;
 pub mod check;
 mod connection;
 mod format;

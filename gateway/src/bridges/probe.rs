@@ -1,0 +1,137 @@
+//! `headgate bridge test`: the way to a remote, one step after the other, and how each went.
+
+use super::credentials;
+use crate::client::{ClientError, Link};
+use headgate_bridge::BridgePlan;
+use headgate_mqtt_codec::{Connect, Packet, PacketId, Unsubscribe, Utf8};
+use headgate_shell::dial::{Dial, DialError, Step};
+use serde::Serialize;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::timeout;
+
+/// 2024-01-01: a clock before it was never set.
+const CLOCK_IS_SET: Duration = Duration::from_secs(1_704_067_200);
+/// For the answer to what we ask.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How one step went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The address that was tried.
+    pub address: String,
+    /// `clock`, `credentials`, `name`, `network`, `proxy`, `tls`, `websocket`, `login` or `round_trip`.
+    pub step: &'static str,
+    /// Whether it is as it should be.
+    pub ok: bool,
+    /// What was found.
+    pub detail: String,
+    /// Milliseconds that it took.
+    pub milliseconds: u64,
+}
+
+/// Tries all addresses. The remote sees another client identifier, so that a bridge that is connected stays so.
+pub fn start(plan: Arc<BridgePlan>, dials: Vec<Dial>) -> UnboundedReceiver<Finding> {
+    let (findings, found) = unbounded_channel();
+    tokio::spawn(async move {
+        for dial in dials {
+            let mut walk = Walk {
+                address: dial.target.place.to_string(),
+                since: Instant::now(),
+                findings: findings.clone(),
+            };
+            // Whoever asked may have gone.
+            let _ = walk.go(&plan, &dial).await;
+        }
+    });
+    found
+}
+
+struct Walk {
+    address: String,
+    since: Instant,
+    findings: UnboundedSender<Finding>,
+}
+
+/// Nothing more is to be found out at this address.
+struct Over;
+
+impl Walk {
+    fn tell(&mut self, step: &'static str, ok: bool, detail: impl ToString) {
+        let milliseconds = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.since = Instant::now();
+        let _ = self.findings.send(Finding {
+            address: self.address.clone(),
+            step,
+            ok,
+            detail: detail.to_string(),
+            milliseconds,
+        });
+    }
+
+    fn fail(&mut self, step: &'static str, detail: impl ToString) -> Over {
+        self.tell(step, false, detail);
+        Over
+    }
+
+    async fn go(&mut self, plan: &BridgePlan, dial: &Dial) -> Result<(), Over> {
+        if dial.target.tls {
+            let now = SystemTime::now();
+            let set = now.duration_since(UNIX_EPOCH).is_ok_and(|now| now >= CLOCK_IS_SET);
+            let time = humantime::format_rfc3339_seconds(now);
+            self.tell("clock", set, time);
+        }
+        let login = credentials::read(&plan.settings().login, SystemTime::now()).await;
+        let login = login.map_err(|error| self.fail("credentials", error))?;
+        let id = Utf8::try_from(format!("{}-test", plan.remote_client_id()));
+        let id = id.map_err(|error| self.fail("credentials", error))?;
+        let username = login.username.map(Utf8::try_from).transpose();
+        let connect = Connect {
+            clean_start: true,
+            keep_alive: 60,
+            username: username.map_err(|error| self.fail("credentials", error))?,
+            password: login.password.map(Into::into),
+            ..Connect::new(plan.version(), id)
+        };
+        let opened = Link::open_telling(dial, &connect, &mut |step| {
+            let name = match &step {
+                Step::Resolved(_) => "name",
+                Step::Connected(_) => "network",
+                Step::Proxied => "proxy",
+                Step::Secured(_) => "tls",
+                Step::Upgraded => "websocket",
+            };
+            self.tell(name, true, step);
+        })
+        .await;
+        let (mut link, _) = opened.map_err(|error| self.fail(step_of(&error), error))?;
+        self.tell("login", true, format!("as `{}`", connect.client_id));
+        link.send(&Packet::Unsubscribe(Unsubscribe {
+            packet_id: PacketId::MIN,
+            filters: vec![Utf8::from("headgate/test")],
+            user_properties: Vec::new(),
+        })));
+        match timeout(PATIENCE, link.recv()).await {
+            Ok(Ok(packet)) => self.tell("round_trip", true, format!("answered by {}", packet.packet_type())),
+            Ok(Err(error)) => return Err(self.fail("round_trip", error)),
+            Err(_) => return Err(self.fail("round_trip", format!("no answer within {PATIENCE:?}"))),
+        }
+        // The answer is known; how it takes its leave does not matter.
+        let _ = link.close().await;
+        Ok(())
+    }
+}
+
+/// Where it ended.
+fn step_of(error: &ClientError) -> &'static str {
+    match error {
+        ClientError::Dial(DialError::Resolve { .. }) => "name",
+        ClientError::Dial(DialError::Connect { .. }) => "network",
+        ClientError::Dial(DialError::Proxy { .. }) => "proxy",
+        ClientError::Dial(DialError::Tls { .. } | DialError::File { .. } | DialError::NoAuthorities) => "tls",
+        ClientError::Dial(DialError::WebSocket { .. }) => "websocket",
+        ClientError::Timeout { .. } => "network",
+        _ => "login",
+    }
+}

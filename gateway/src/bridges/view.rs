@@ -1,0 +1,228 @@
+//! A bridge as operators see it.
+
+use super::ledger::Line;
+use super::rates::Rates;
+use super::{Source, unix_time};
+use headgate_bridge::{BridgePlan, BridgeStatus, DeadReason, DropReason as BridgeDrop};
+use headgate_bus::{DropReason, LinkReport};
+use headgate_model::Instant;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// What one bridge is and does.
+#[derive(Clone, Debug, Serialize)]
+pub struct BridgeView {
+    /// Its name.
+    pub name: String,
+    /// Where its settings are.
+    pub source: Source,
+    /// `connected` only when the remote has answered on this connection.
+    pub state: &'static str,
+    /// Seconds since the state began.
+    pub state_seconds: u64,
+    /// An operator stopped it.
+    pub paused: bool,
+    /// The address that was connected to last.
+    pub remote: String,
+    /// All addresses.
+    pub addresses: Vec<String>,
+    /// What went wrong last.
+    pub last_error: Option<String>,
+    /// Seconds since the remote acknowledged something for the last time.
+    pub last_acknowledged_seconds: Option<u64>,
+    /// What waits.
+    pub queue: QueueView,
+    /// Messages sent to the remote, each time.
+    pub sent: u64,
+    /// Of those, sent again with DUP.
+    pub sent_again: u64,
+    /// Messages that the remote took over.
+    pub acknowledged: u64,
+    /// Messages from the remote.
+    pub received: u64,
+    /// Messages that the remote will never take, by reason.
+    pub dead_letters: BTreeMap<&'static str, u64>,
+    /// Messages that were dropped, by reason.
+    pub dropped: BTreeMap<&'static str, u64>,
+    /// Drops by topic, the most frequent first.
+    pub dropped_topics: Vec<TopicView>,
+    /// Messages that came by this bridge and were stopped, for they went in a ring.
+    pub loops: u64,
+    /// Messages that came by another bridge too.
+    pub duplicates: u64,
+    /// Subscriptions that the remote refused, or granted less for.
+    pub refused_subscriptions: Vec<String>,
+}
+
+/// What waits for a bridge's remote.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct QueueView {
+    /// Messages of QoS 1 and 2 that wait.
+    pub messages: u64,
+    /// Messages of QoS 0 that wait.
+    pub messages_qos0: u64,
+    /// Messages that were sent and are not acknowledged.
+    pub in_flight: u64,
+    /// Bytes that wait.
+    pub bytes: u64,
+    /// As configured.
+    pub max_messages: u64,
+    /// As configured.
+    pub max_bytes: u64,
+    /// Age of the oldest.
+    pub oldest_seconds: Option<u64>,
+    /// Messages that come in a second.
+    pub in_per_second: Option<f64>,
+    /// Messages that leave in a second.
+    pub out_per_second: Option<f64>,
+    /// For how many hours there is room at the present rate.
+    pub capacity_hours: Option<f64>,
+    /// When it is empty at the present rate.
+    pub drain_seconds: Option<f64>,
+}
+
+/// Drops of one topic.
+#[derive(Clone, Debug, Serialize)]
+pub struct TopicView {
+    /// Its name.
+    pub topic: String,
+    /// How many.
+    pub count: u64,
+}
+
+impl BridgeView {
+    /// Source and pause are the caller's to fill in.
+    pub fn of(
+        plan: &BridgePlan,
+        status: &BridgeStatus,
+        report: Option<&LinkReport>,
+        rates: &Rates,
+        now: Instant,
+    ) -> Self {
+        let settings = plan.settings();
+        let (state, since) = status.state();
+        let error = status.last_error();
+        let nothing = LinkReport::default();
+        let report = report.unwrap_or(&nothing);
+        Self {
+            name: settings.name.clone(),
+            source: Source::Configuration,
+            state: state.as_str(),
+            state_seconds: now.since(since).as_secs(),
+            paused: false,
+            remote: status.remote(),
+            addresses: settings.addresses.clone(),
+            last_error: (!error.is_empty()).then_some(error),
+            last_acknowledged_seconds: status.last_acknowledged().map(|at| now.since(at).as_secs()),
+            queue: QueueView::of(plan, report, rates),
+            sent: status.sent.get(),
+            sent_again: status.sent_again.get(),
+            acknowledged: status.acknowledged.get(),
+            received: status.received.get(),
+            dead_letters: some(DeadReason::ALL.map(|reason| (reason.as_str(), status.dead_letters(reason)))),
+            dropped: dropped(report, status),
+            dropped_topics: topics(report),
+            loops: report.loops,
+            duplicates: report.duplicates,
+            refused_subscriptions: status.refused_subscriptions(),
+        }
+    }
+}
+
+impl BridgeView {
+    /// What is told under `$SYS/brokers/{node}/bridges/{name}/`, by topic.
+    pub fn counters(&self) -> Vec<(String, String)> {
+        let queue = &self.queue;
+        let mut counters = vec![
+            ("state".to_owned(), self.state.to_owned()),
+            ("queue/messages".into(), queue.messages.to_string()),
+            ("queue/bytes".into(), queue.bytes.to_string()),
+            ("queue/in_flight".into(), queue.in_flight.to_string()),
+            ("queue/oldest_seconds".into(), queue.oldest_seconds.unwrap_or(0).to_string()),
+            ("sent".into(), self.sent.to_string()),
+            ("sent_again".into(), self.sent_again.to_string()),
+            ("acknowledged".into(), self.acknowledged.to_string()),
+            ("received".into(), self.received.to_string()),
+            ("loops".into(), self.loops.to_string()),
+            ("duplicates".into(), self.duplicates.to_string()),
+        ];
+        if let Some(hours) = queue.capacity_hours {
+            counters.push(("queue/capacity_hours".into(), format!("{hours:.1}")));
+        }
+        let reasons = |kind: &str, counts: &BTreeMap<&'static str, u64>| {
+            let named = counts.iter().map(|(reason, count)| (format!("{kind}/{reason}"), count.to_string()));
+            named.collect::<Vec<_>>()
+        };
+        counters.extend(reasons("dropped", &self.dropped));
+        counters.extend(reasons("dead_letters", &self.dead_letters));
+        counters
+    }
+}
+
+impl QueueView {
+    fn of(plan: &BridgePlan, report: &LinkReport, rates: &Rates) -> Self {
+        let limits = &plan.settings().queue;
+        let speed = rates.per_second();
+        Self {
+            messages: report.queued,
+            messages_qos0: report.queued_qos0,
+            in_flight: report.in_flight,
+            bytes: report.queued_bytes as u64,
+            max_messages: limits.max_messages as u64,
+            max_bytes: limits.max_bytes as u64,
+            oldest_seconds: report.oldest.map(|age| age.as_secs()),
+            in_per_second: speed.map(|(come, _)| come),
+            out_per_second: speed.map(|(_, leave)| leave),
+            capacity_hours: rates.capacity_hours(report, limits.max_messages, limits.max_bytes),
+            drain_seconds: rates.drain_seconds(report),
+        }
+    }
+}
+
+/// Those that are not zero.
+fn some(counts: impl IntoIterator<Item = (&'static str, u64)>) -> BTreeMap<&'static str, u64> {
+    counts.into_iter().filter(|(_, count)| *count > 0).collect()
+}
+
+fn dropped(report: &LinkReport, status: &BridgeStatus) -> BTreeMap<&'static str, u64> {
+    let by_bus = DropReason::ALL.iter().map(|reason| {
+        let at = *reason as usize;
+        (reason.name(), report.dropped[at] + report.dropped_qos0[at])
+    });
+    let by_endpoint = BridgeDrop::ALL.iter().map(|reason| (reason.as_str(), status.dropped(*reason)));
+    some(by_bus.chain(by_endpoint))
+}
+
+fn topics(report: &LinkReport) -> Vec<TopicView> {
+    let mut topics: Vec<TopicView> = report
+        .topics
+        .iter()
+        .map(|drops| TopicView {
+            topic: drops.topic.to_string(),
+            count: drops.dropped.iter().sum(),
+        })
+        .collect();
+    topics.sort_by_key(|view| std::cmp::Reverse(view.count));
+    topics
+}
+
+/// What was counted since the start, as a line of the ledger.
+pub fn total(report: &LinkReport, status: &BridgeStatus, at: u64) -> Line {
+    let dropped = some(DropReason::ALL.iter().map(|reason| (reason.name(), report.dropped[*reason as usize])));
+    let mut dropped: BTreeMap<String, u64> =
+        dropped.into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect();
+    if report.handed_on > 0 {
+        dropped.insert("handed_on".into(), report.handed_on);
+    }
+    Line {
+        at: at.max(unix_time()),
+        routed: report.routed,
+        acknowledged: report.done,
+        rejected: report.rejected,
+        dropped,
+        queued: report.queued + report.in_flight,
+        qos0: report.routed_qos0,
+        received: status.received.get(),
+        carried: Some(report.carried),
+    }
+}

@@ -1,0 +1,174 @@
+//! What a running gateway can be asked. Errors are `{"error": "…"}` with a status that fits.
+
+use crate::bridges::{BridgeError, BridgeView, Bridges};
+use crate::config::Config;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::{get, post};
+use futures_util::StreamExt;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::net::UnixListener;
+
+/// What can be asked for, and who answers.
+#[derive(Clone)]
+pub struct Control {
+    /// The bridges.
+    pub bridges: Bridges,
+    /// The configuration's file, to be read again.
+    pub config: Option<Arc<PathBuf>>,
+}
+
+type Answer = Result<Json<Value>, Failure>;
+
+/// What could not be done.
+struct Failure(StatusCode, String);
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        (self.0, Json(json!({ "error": self.1 }))).into_response()
+    }
+}
+
+impl From<BridgeError> for Failure {
+    fn from(error: BridgeError) -> Self {
+        let status = match &error {
+            BridgeError::Unknown(_) => StatusCode::NOT_FOUND,
+            BridgeError::Settings(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            BridgeError::Configured(_) => StatusCode::CONFLICT,
+            BridgeError::File { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self(status, error.to_string())
+    }
+}
+
+impl Control {
+    /// Listens. A socket that a killed gateway left is replaced: the store's lock shows that no other gateway has this folder.
+    pub fn bind(data_dir: &std::path::Path) -> std::io::Result<UnixListener> {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::create_dir_all(data_dir)?;
+        let path = super::socket(data_dir);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        // Nobody connects before the permissions are right: the name is given last.
+        let beside = path.with_extension("new");
+        let _ = std::fs::remove_file(&beside);
+        let listener = UnixListener::bind(&beside)?;
+        std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(0o600))?;
+        std::fs::rename(&beside, &path)?;
+        Ok(listener)
+    }
+
+    /// Answers for ever.
+    pub async fn serve(self, listener: UnixListener) {
+        let routes = Router::new()
+            .route("/api/v1/reload", post(reload))
+            .route("/api/v1/bridges", get(list).post(add))
+            .route("/api/v1/bridges/{name}", get(show).delete(remove))
+            .route("/api/v1/bridges/{name}/pause", post(pause))
+            .route("/api/v1/bridges/{name}/resume", post(resume))
+            .route("/api/v1/bridges/{name}/flush", post(flush))
+            .route("/api/v1/bridges/{name}/report", get(report))
+            .route("/api/v1/bridges/{name}/test", post(test))
+            .with_state(self);
+        if let Err(error) = axum::serve(listener, routes).await {
+            tracing::error!(%error, "the control socket is gone");
+        }
+    }
+
+    /// Reads the configuration again and makes the bridges what it says. Nothing else of it is looked at.
+    pub async fn reload(&self) -> Result<Value, String> {
+        let path = self.config.as_deref().map(PathBuf::as_path);
+        let config = Config::load(path, std::env::vars()).map_err(|error| error.to_string())?;
+        let bridges = config.checked_bridges()?;
+        let changes = self.bridges.configure(bridges).await;
+        Ok(json!({ "bridges": changes }))
+    }
+}
+
+async fn reload(State(control): State<Control>) -> Answer {
+    let changes = control.reload().await;
+    changes
+        .map(Json)
+        .map_err(|error| Failure(StatusCode::UNPROCESSABLE_ENTITY, error))
+}
+
+async fn list(State(control): State<Control>) -> Json<Vec<BridgeView>> {
+    Json(control.bridges.views())
+}
+
+async fn show(State(control): State<Control>, Path(name): Path<String>) -> Result<Json<BridgeView>, Failure> {
+    Ok(Json(control.bridges.view(&name)?))
+}
+
+/// A new bridge in TOML, as it would stand below `[[bridges]]`.
+#[derive(Deserialize)]
+struct Added {
+    toml: String,
+}
+
+async fn add(State(control): State<Control>, Json(added): Json<Added>) -> Answer {
+    let (name, change) = control.bridges.add(&added.toml).await?;
+    Ok(Json(json!({ "bridge": name, "change": change })))
+}
+
+async fn remove(State(control): State<Control>, Path(name): Path<String>) -> Answer {
+    let discarded = control.bridges.remove(&name).await?;
+    Ok(Json(json!({ "bridge": name, "discarded": discarded })))
+}
+
+async fn pause(State(control): State<Control>, Path(name): Path<String>) -> Answer {
+    control.bridges.pause(&name)?;
+    Ok(Json(json!({ "bridge": name, "paused": true })))
+}
+
+async fn resume(State(control): State<Control>, Path(name): Path<String>) -> Answer {
+    control.bridges.resume(&name)?;
+    Ok(Json(json!({ "bridge": name, "paused": false })))
+}
+
+async fn flush(State(control): State<Control>, Path(name): Path<String>) -> Answer {
+    let flushed = control.bridges.flush(&name)?;
+    Ok(Json(json!({ "bridge": name, "flushed": flushed })))
+}
+
+/// Seconds since 1970.
+#[derive(Deserialize)]
+struct Span {
+    #[serde(default)]
+    from: u64,
+    to: Option<u64>,
+}
+
+async fn report(
+    State(control): State<Control>,
+    Path(name): Path<String>,
+    Query(span): Query<Span>,
+) -> Answer {
+    let report = control.bridges.report(&name, span.from, span.to.unwrap_or(u64::MAX))?;
+    let mut value = serde_json::to_value(&report).unwrap_or_default();
+    value["adds_up"] = report.adds_up().into();
+    Ok(Json(value))
+}
+
+/// Each finding is a line, as soon as it is there.
+async fn test(State(control): State<Control>, Path(name): Path<String>) -> Result<Body, Failure> {
+    let findings = control.bridges.probe(&name)?;
+    let lines = futures_util::stream::unfold(findings, |mut findings| async {
+        let finding = findings.recv().await?;
+        Some((finding, findings))
+    });
+    let lines = lines.map(|finding| {
+        let line = serde_json::to_string(&finding).unwrap_or_default();
+        Ok::<_, Infallible>(line + "\n")
+    });
+    Ok(Body::from_stream(lines))
+}
