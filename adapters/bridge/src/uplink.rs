@@ -320,10 +320,8 @@ enum Link {
         address: usize,
         since: Instant,
     },
-    /// We asked for its end; the next connection is made at once if that was the reason.
-    Closing {
-        returns: bool,
-    },
+    /// We asked for its end.
+    Closing,
 }
 
 impl Uplink {
@@ -400,7 +398,6 @@ impl Uplink {
     fn on_up(&mut self, now: Instant) {
         if let Link::Dialing(address) = self.link {
             self.link = Link::Up { address, since: now };
-            self.empty_since = Some(now);
             let on_secondary = address > 0 && !self.settings.round_robin;
             self.clocks.probe = on_secondary.then(|| now + self.settings.return_after);
         }
@@ -443,15 +440,10 @@ impl Uplink {
         let again = reason == EndReason::PrivateRefused && !self.refused_private;
         self.refused_private = reason == EndReason::PrivateRefused;
         match link {
-            Link::Closing { returns: true } => {
+            Link::Closing => {
                 self.next = 0;
                 self.failed = 0;
                 self.retry_at = now;
-            }
-            Link::Closing { returns: false } => {
-                self.failed = 0;
-                self.retry_at = now;
-                self.next = 0;
             }
             Link::Up { address, .. } | Link::Dialing(address) if again => {
                 self.next = address;
@@ -490,7 +482,7 @@ impl Uplink {
     fn on_primary(&mut self, answers: bool, out: &mut Vec<UplinkAction>) {
         let on_secondary = matches!(self.link, Link::Up { address, .. } if address > 0);
         if answers && on_secondary && !self.settings.round_robin {
-            self.link = Link::Closing { returns: true };
+            self.link = Link::Closing;
             self.clocks.probe = None;
             out.push(UplinkAction::Close);
         }
@@ -524,7 +516,7 @@ impl Uplink {
         }
         match (self.link, hindered) {
             (Link::Up { .. }, Some(state)) if state != BridgeState::WaitingForTime => {
-                self.link = Link::Closing { returns: false };
+                self.link = Link::Closing;
                 self.clocks.probe = None;
                 out.push(UplinkAction::Close);
             }
@@ -537,7 +529,7 @@ impl Uplink {
             (Link::Down, None) => self.tell(BridgeState::BackingOff, out),
             // The endpoint tells of what it does.
             (Link::Up { .. }, _) => self.told = None,
-            (Link::Dialing(_) | Link::Closing { .. }, _) => {}
+            (Link::Dialing(_) | Link::Closing, _) => {}
         }
     }
 
