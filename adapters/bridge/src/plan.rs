@@ -4,7 +4,9 @@ use crate::mapping::TopicMap;
 use crate::settings::{BridgeSettings, BridgeSettingsError};
 use bytes::Bytes;
 use headgate_model::bus::{NEVER, PeerName, Presence, Protocol};
-use headgate_model::{ClientId, Message, Open, Qos, Subscription, Topic, TopicFilter, Will};
+use headgate_model::{
+    AckToken, BusCommand, ClientId, CloseReason, Message, Open, Qos, Subscription, Topic, TopicFilter, Will,
+};
 use headgate_mqtt_codec::{Utf8, Version};
 use std::fmt;
 use std::sync::Arc;
@@ -80,7 +82,7 @@ impl BridgePlan {
         ClientId::from(format!("$bridge/{}", self.settings.name).as_str())
     }
 
-    /// How the session is opened. An operator's bridge has a queue before its first connection: open it so, subscribe, and close it.
+    /// How the session is opened.
     pub fn open(&self, receive_maximum: u16, remote: &str) -> Open {
         Open {
             client_id: self.local_client_id(),
@@ -107,6 +109,22 @@ impl BridgePlan {
                 clean_start: false,
             }),
         }
+    }
+
+    /// What makes the session, and with it the queue, before the first connection of this run: to be written to the bus by an endpoint that does
+    /// nothing else. Who watches the bridge hears that it is not up.
+    pub fn create_session(&self) -> [BusCommand; 3] {
+        [
+            BusCommand::Open(Box::new(self.open(1, ""))),
+            BusCommand::Subscribe {
+                token: AckToken(0),
+                subscriptions: self.subscriptions(),
+            },
+            BusCommand::Close {
+                reason: CloseReason::Lost,
+                expiry: None,
+            },
+        ]
     }
 
     /// What the session is subscribed to.

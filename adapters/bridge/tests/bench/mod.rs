@@ -6,16 +6,18 @@
 
 use bytes::{Bytes, BytesMut};
 use headgate_bridge::{
-    BridgeEndpoint, BridgePlan, BridgeSettings, BridgeStatus, BridgeVersion, BridgeWire, Credentials, EndReason,
+    BridgeEndpoint, BridgePlan, BridgeSettings, BridgeStatus, BridgeVersion, BridgeWire, Credentials,
+    EndReason,
 };
 use headgate_bus::{Bus, BusOutputs, BusSettings};
 use headgate_model::{
-    AckToken, BusCommand, BusEvent, CloseReason, Endpoint, EndpointId, Input, Instant, Message, MountPoint, Open,
-    Outputs, Qos as BusQos, Settlement, Store, Subscription, SubscriptionOptions, Topic, WallTime, Wire,
+    AckToken, BusCommand, BusEvent, CloseReason, Endpoint, EndpointId, Input, Instant, Message, MountPoint,
+    Open, Outputs, Qos as BusQos, Settlement, Store, Subscription, SubscriptionOptions, Topic, WallTime,
+    Wire,
 };
 use headgate_mqtt_codec::{
-    Ack, AckKind, ConnAck, ConnAckProperties, Decoder, MAX_PACKET_SIZE, Packet, PacketId, Publish, Qos, ReasonCode,
-    SubAck, UnsubAck, Utf8, Version, encode,
+    Ack, AckKind, ConnAck, ConnAckProperties, Decoder, MAX_PACKET_SIZE, Packet, PacketId, Publish, Qos,
+    ReasonCode, SubAck, UnsubAck, Utf8, Version, encode,
 };
 use headgate_store::{Disk, SimStore};
 use std::sync::Arc;
@@ -36,7 +38,7 @@ pub struct Bench {
     bus_out: BusOutputs,
     pub now: Instant,
     epoch: WallTime,
-    sent: Vec<Packet>,
+    pub sent: Vec<Packet>,
     watched: Vec<Message>,
     pub closed: Vec<CloseReason>,
 }
@@ -97,18 +99,7 @@ impl Bench {
 
     /// As the daemon does when the bridge is configured: there is a queue before the first connection.
     fn create_session(&mut self) {
-        let commands = [
-            BusCommand::Open(Box::new(self.plan.open(1, ""))),
-            BusCommand::Subscribe {
-                token: AckToken(0),
-                subscriptions: self.plan.subscriptions(),
-            },
-            BusCommand::Close {
-                reason: CloseReason::Normal,
-                expiry: None,
-            },
-        ];
-        for command in commands {
+        for command in self.plan.create_session() {
             self.command(EndpointId(2), command);
             self.run();
         }
@@ -122,8 +113,18 @@ impl Bench {
         *self = Self::start(settings, bus, self.disk.clone(), epoch);
     }
 
+    /// An operator changes the topics.
+    pub fn configure(&mut self, lines: &[&str]) {
+        let settings = BridgeSettings {
+            topics: lines.iter().map(|line| line.parse().unwrap()).collect(),
+            ..self.plan.settings().clone()
+        };
+        self.plan = Arc::new(BridgePlan::new(settings, "here").unwrap());
+    }
+
     /// A connection is made; the endpoint is asked to begin.
     pub fn dial(&mut self) {
+        self.sent.clear();
         let version = self.plan.version();
         let private = self.plan.settings().try_private && self.status.may_be_private();
         let (plan, status) = (Arc::clone(&self.plan), Arc::clone(&self.status));
@@ -168,7 +169,9 @@ impl Bench {
                         user_properties: Vec::new(),
                     })));
                 }
-                Packet::Publish(Publish { packet_id: Some(id), .. }) => self.remote_sends(puback(id.get())),
+                Packet::Publish(Publish {
+                    packet_id: Some(id), ..
+                }) => self.remote_sends(puback(id.get())),
                 Packet::PingReq => self.remote_sends(Packet::PingResp),
                 other => panic!("{other:?}"),
             }
@@ -207,6 +210,13 @@ impl Bench {
         self.run();
     }
 
+    /// Another connection wants the session.
+    pub fn take_over(&mut self) {
+        let open = BusCommand::Open(Box::new(self.plan.open(1, "")));
+        self.command(EndpointId(3), open);
+        self.run();
+    }
+
     pub fn is_connected(&self) -> bool {
         self.link.is_some()
     }
@@ -231,11 +241,16 @@ impl Bench {
         let until = self.now + Duration::from_millis(ms);
         loop {
             let due = self.deadline().into_iter().chain(self.bus.deadline()).min();
-            let Some(at) = due.filter(|at| *at <= until) else { break };
+            let Some(at) = due.filter(|at| *at <= until) else {
+                break;
+            };
             self.now = self.now.max(at);
             if self.deadline().is_some_and(|at| at <= self.now) {
                 self.input(Input::Timeout);
-                assert!(self.deadline().is_none_or(|at| at > self.now), "a deadline is met");
+                assert!(
+                    self.deadline().is_none_or(|at| at > self.now),
+                    "a deadline is met"
+                );
             }
             self.bus.handle_timeout(self.now, &mut self.bus_out);
             self.run();
@@ -429,7 +444,10 @@ fn word(packet: &Packet) -> String {
             let payload = String::from_utf8_lossy(&publish.payload);
             let dup = if publish.dup { " dup" } else { "" };
             let retain = if publish.retain { " retain" } else { "" };
-            format!("publish{id} qos{} {}={payload}{dup}{retain}", publish.qos as u8, publish.topic)
+            format!(
+                "publish{id} qos{} {}={payload}{dup}{retain}",
+                publish.qos as u8, publish.topic
+            )
         }
         Packet::Ack(ack) => {
             let reason = if ack.reason == ReasonCode::Success {
@@ -437,7 +455,11 @@ fn word(packet: &Packet) -> String {
             } else {
                 format!(" {:#04x}", ack.reason as u8)
             };
-            format!("{} {}{reason}", ack.kind.packet_type().to_string().to_lowercase(), ack.packet_id)
+            format!(
+                "{} {}{reason}",
+                ack.kind.packet_type().to_string().to_lowercase(),
+                ack.packet_id
+            )
         }
         Packet::Disconnect(disconnect) => format!("disconnect {:#04x}", disconnect.reason as u8),
         other => other.packet_type().to_string().to_lowercase(),
