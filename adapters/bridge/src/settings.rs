@@ -1,7 +1,7 @@
 //! What an operator may set about a bridge, as far as it does not need a socket: addresses, TLS and credentials are the daemon's.
 
 use crate::topics::{TopicRule, TopicRuleError};
-use crate::uplink::{UplinkSettings, UplinkSettingsError};
+use crate::uplink_settings::{UplinkSettings, UplinkSettingsError};
 use headgate_mqtt_codec::Version;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

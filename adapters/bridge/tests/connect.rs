@@ -332,7 +332,7 @@ fn a_remote_that_answers_nothing_is_given_up() {
 #[test]
 fn a_remote_that_acknowledges_nothing_is_stalled_then_given_up() {
     let mut bench = Bench::with(V3, &["a out 1"], |s| {
-        s.keep_alive = std::time::Duration::from_secs(5)
+        s.keep_alive = std::time::Duration::from_secs(5);
     });
     bench.connect(welcome());
     bench.deliver("a", "x", BusQos::AtLeastOnce);

@@ -182,7 +182,7 @@ fn properties_go_with_the_message_and_the_path_is_stamped() {
 
 /// [MQTT-3.3.2-5]
 #[test]
-fn an_expired_message_is_dropped_and_counted_unless_it_was_begun() {
+fn an_expired_message_is_not_sent_unless_it_was_begun() {
     let mut bench = Bench::with(V3, LINES, |s| s.max_inflight = 1);
     bench.connect(welcome());
     for payload in ["begun", "late"] {
