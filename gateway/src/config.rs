@@ -3,8 +3,8 @@
 //! Whatever is wrong is said with file, line, key and what is allowed; nothing is guessed and no key is ignored. A value may also come from
 //! the environment: `HEADGATE__MQTT__MAX_QOS=1` stands for `max_qos = 1` in `[mqtt]`.
 
-use crate::mqttsn::MqttSnSettings;
 use crate::bridges::Checked;
+use crate::mqttsn::MqttSnSettings;
 use headgate_auth::AuthSettings;
 use headgate_bridge::BridgeSettings;
 use headgate_bus::BusSettings;

@@ -94,8 +94,8 @@ async fn serve(config: Config, path: Option<&Path>) -> Outcome {
         .iter()
         .map(mqttsn::Bound::bind)
         .collect::<Result<Vec<_>, _>>()?;
-    let control = Control::bind(&config.data_dir)
-        .map_err(|error| format!("data_dir: the control socket: {error}"))?;
+    let control =
+        Control::bind(&config.data_dir).map_err(|error| format!("data_dir: the control socket: {error}"))?;
     let stop = CancellationToken::new();
     let links = TaskTracker::new();
     let office = DatagramOffice {
@@ -241,7 +241,9 @@ async fn reload_when_told(control: Control) {
         while hangup.recv().await.is_some() {
             match control.reload().await {
                 Ok(changes) => tracing::info!(%changes, "configuration read again"),
-                Err(error) => tracing::error!(error, "the configuration cannot be read again, the old one stays"),
+                Err(error) => {
+                    tracing::error!(error, "the configuration cannot be read again, the old one stays")
+                }
             }
         }
     }

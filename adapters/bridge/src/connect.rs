@@ -144,7 +144,7 @@ impl BridgeEndpoint {
         remote.retain_available &= properties.retain_available != Some(false);
         remote.wildcards_available = properties.wildcard_subscription_available != Some(false);
         if let Some(seconds) = properties.server_keep_alive {
-            self.set_keep_alive(Duration::from_secs(seconds.into())); // [MQTT-3.1.2-21]
+            self.clocks.set_keep_alive(Duration::from_secs(seconds.into())); // [MQTT-3.1.2-21]
         }
     }
 

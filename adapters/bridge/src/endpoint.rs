@@ -1,5 +1,6 @@
 //! The endpoint of one connection: its state, and what happens to each thing that comes in.
 
+use crate::clocks::Clocks;
 use crate::connect::Preparing;
 use crate::inbound::Inbound;
 use crate::outbound::Outbound;
@@ -29,7 +30,8 @@ pub struct BridgeEndpoint {
     pub(crate) inbound: Inbound,
     pub(crate) outbound: Outbound,
     pub(crate) grants: Grants,
-    clocks: Clocks,
+    pub(crate) clocks: Clocks,
+    created: Instant,
 }
 
 /// How far the connection is.
@@ -59,21 +61,6 @@ pub(crate) struct Remote {
     pub session_present: bool,
 }
 
-#[derive(Debug)]
-struct Clocks {
-    created: Instant,
-    keep_alive: Duration,
-    sent: Instant,
-    received: Instant,
-    /// Something went out at QoS 0, and nothing came since.
-    unverified: Option<Instant>,
-    /// PINGRESP is awaited.
-    pinged: bool,
-    /// The remote owes an answer, and has given none since.
-    owed: Option<Instant>,
-    stalled: bool,
-}
-
 impl BridgeEndpoint {
     /// A connection that was just made. `private` asks for bit 0x80 of the protocol level, which MQTT 5 does not have.
     pub fn new(
@@ -100,16 +87,8 @@ impl BridgeEndpoint {
             inbound: Inbound::default(),
             outbound: Outbound::default(),
             grants: Grants::new(settings.rate, now),
-            clocks: Clocks {
-                created: now,
-                keep_alive: settings.keep_alive,
-                sent: now,
-                received: now,
-                unverified: None,
-                pinged: false,
-                owed: None,
-                stalled: false,
-            },
+            created: now,
+            clocks: Clocks::new(settings.keep_alive, settings.stalled_after, now),
             private: private && plan.version() != Version::V5,
             plan,
             status,
@@ -121,10 +100,6 @@ impl BridgeEndpoint {
     /// The longest the remote may owe an answer.
     pub(crate) fn patience(&self) -> Duration {
         self.plan.settings.stalled_after * 2
-    }
-
-    pub(crate) fn set_keep_alive(&mut self, keep_alive: Duration) {
-        self.clocks.keep_alive = keep_alive;
     }
 
     fn on_packet(&mut self, packet: Packet, now: Instant, out: &mut Out) {
@@ -167,7 +142,7 @@ impl BridgeEndpoint {
     }
 
     fn on_pingresp(&mut self, now: Instant, out: &mut Out) {
-        self.clocks.pinged = false;
+        self.clocks.pong();
         if self.outbound.owed() == 0 {
             self.answered(now); // Where nothing else is acknowledged, this is all there is.
         }
@@ -176,9 +151,8 @@ impl BridgeEndpoint {
 
     /// The remote has answered something that it owed.
     pub(crate) fn answered(&mut self, now: Instant) {
-        self.clocks.owed = None; // Set anew when this step is over, if something is still owed.
         self.status.acknowledged_at(now);
-        if std::mem::take(&mut self.clocks.stalled) {
+        if self.clocks.answered() {
             self.status.set_state(BridgeState::Connected, now);
         }
     }
@@ -209,14 +183,14 @@ impl BridgeEndpoint {
                 self.finish(out);
             }
             Phase::Preparing(_) | Phase::Open => {
-                if self.give_up_due().is_some_and(|at| at <= now) {
+                if self.clocks.give_up_due().is_some_and(|at| at <= now) {
                     return self.leave(CloseReason::KeepAlive, EndReason::NoAnswer, out);
                 }
-                if self.stalled_due().is_some_and(|at| at <= now) {
-                    self.clocks.stalled = true;
+                if self.clocks.stalled_due().is_some_and(|at| at <= now) {
+                    self.clocks.stall();
                     self.status.set_state(BridgeState::Stalled, now);
                 }
-                if self.ping_due().is_some_and(|at| at <= now) {
+                if self.clocks.ping_due().is_some_and(|at| at <= now) {
                     self.ping(out);
                 }
             }
@@ -225,29 +199,8 @@ impl BridgeEndpoint {
     }
 
     pub(crate) fn ping(&mut self, out: &mut Out) {
-        self.clocks.pinged = true;
+        self.clocks.ping();
         out.send(Packet::PingReq);
-    }
-
-    /// A PINGREQ is due when nothing was sent or nothing came for the keep alive \[MQTT-3.1.2-20\], and to learn whether QoS 0 arrives at all.
-    fn ping_due(&self) -> Option<Instant> {
-        let clocks = &self.clocks;
-        if clocks.pinged {
-            return None;
-        }
-        let quiet = clocks.sent.min(clocks.received);
-        let silence = (!clocks.keep_alive.is_zero()).then(|| quiet + clocks.keep_alive);
-        let unverified = clocks.unverified.map(|at| at + self.plan.settings.stalled_after);
-        [silence, unverified].into_iter().flatten().min()
-    }
-
-    fn stalled_due(&self) -> Option<Instant> {
-        let owed = self.clocks.owed.filter(|_| !self.clocks.stalled)?;
-        Some(owed + self.plan.settings.stalled_after)
-    }
-
-    fn give_up_due(&self) -> Option<Instant> {
-        Some(self.clocks.owed? + self.patience())
     }
 
     /// After each step: what the remote owes from now on, what was sent, what the bus may hand over.
@@ -255,20 +208,9 @@ impl BridgeEndpoint {
         if !matches!(self.phase, Phase::Preparing(_) | Phase::Open) {
             return;
         }
-        if !sent.is_empty() {
-            self.clocks.sent = now;
-        }
-        let qos0 =
-            |packet: &Packet| matches!(packet, Packet::Publish(publish) if publish.packet_id.is_none());
-        if sent.iter().any(qos0) {
-            self.clocks.unverified.get_or_insert(now);
-        }
         let prepares = matches!(self.phase, Phase::Preparing(_));
-        if prepares || self.clocks.pinged || self.outbound.owed() > 0 {
-            self.clocks.owed.get_or_insert(now);
-        } else {
-            self.clocks.owed = None;
-        }
+        self.clocks.sent(sent, now);
+        self.clocks.owes(prepares || self.outbound.owed() > 0, now);
         self.status.set_in_flight(self.outbound.len());
         if !prepares {
             let granted = self.grants.grant(now);
@@ -385,8 +327,7 @@ impl Endpoint for BridgeEndpoint {
         match input {
             Input::Frame(Received::Packet(packet)) => {
                 out.counts.add(Metric::PacketsReceived);
-                self.clocks.received = now;
-                self.clocks.unverified = None;
+                self.clocks.received(now);
                 self.on_packet(packet, now, out);
             }
             Input::Frame(Received::Malformed(error)) => {
@@ -406,19 +347,11 @@ impl Endpoint for BridgeEndpoint {
 
     fn deadline(&self) -> Option<Instant> {
         match self.phase {
-            Phase::Fresh => Some(self.clocks.created),
+            Phase::Fresh => Some(self.created),
             Phase::Connecting(until) => Some(until),
             Phase::Preparing(_) | Phase::Open => {
                 let grants = matches!(self.phase, Phase::Open).then(|| self.grants.due());
-                [
-                    self.ping_due(),
-                    self.stalled_due(),
-                    self.give_up_due(),
-                    grants.flatten(),
-                ]
-                .into_iter()
-                .flatten()
-                .min()
+                self.clocks.due().into_iter().chain(grants.flatten()).min()
             }
             Phase::Opening | Phase::Closed => None,
         }

@@ -6,6 +6,7 @@
 //! Always true: a message leaves the queue only when the remote has acknowledged it, will never take it, or no rule is for it; what came from the
 //! remote is acknowledged after the bus said that it may; what is dropped is counted by reason.
 
+mod clocks;
 mod connect;
 mod convert;
 mod endpoint;
@@ -19,19 +20,18 @@ mod settings;
 mod status;
 mod topics;
 mod uplink;
+mod uplink_settings;
 mod wire;
 
 pub use endpoint::BridgeEndpoint;
 pub use mapping::{Mapped, TopicMap, Unmapped};
 pub use plan::{BridgePlan, Credentials, CredentialsError};
 pub use remote::{BridgeTls, Jwt, JwtAlgorithm, Login, Sas};
-pub use settings::{
-    BridgeSettings, BridgeSettingsError, BridgeVersion, QueueSettings, RateSettings,
-};
+pub use settings::{BridgeSettings, BridgeSettingsError, BridgeVersion, QueueSettings, RateSettings};
 pub use status::{BridgeState, BridgeStatus, Counter, DeadReason, DropReason, EndReason};
 pub use topics::{Direction, RetainRule, Rewrite, TopicRule, TopicRuleError};
-pub use uplink::{
-    LazySettings, RestartSettings, Start, Uplink, UplinkAction, UplinkInput, UplinkSettings,
-    UplinkSettingsError, Window,
+pub use uplink::{Uplink, UplinkAction, UplinkInput};
+pub use uplink_settings::{
+    LazySettings, RestartSettings, Start, UplinkSettings, UplinkSettingsError, Window,
 };
 pub use wire::{BridgeWire, Received};

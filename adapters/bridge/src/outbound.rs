@@ -6,9 +6,9 @@
 use crate::convert;
 use crate::endpoint::{BridgeEndpoint, Out, Phase};
 use crate::mapping::Unmapped;
-use headgate_model::path::{PROPERTY as PATH, stamp};
 use crate::status::{DeadReason, DropReason, EndReason};
 use bytes::Bytes;
+use headgate_model::path::{PROPERTY as PATH, stamp};
 use headgate_model::{AckToken, BusCommand, Delivery, DeliveryId, Instant, Message, Metric, Qos, Settlement};
 use headgate_mqtt_codec::{
     Ack, AckKind, Packet, Publish, PublishProperties, ReasonCode, Utf8, Version, encoded_len,

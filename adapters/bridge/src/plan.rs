@@ -85,7 +85,7 @@ impl BridgePlan {
         ClientId::from(format!("$bridge/{}", self.settings.name).as_str())
     }
 
-    /// How the session is opened. An operator's bridge has a queue before its first connection: open it so, subscribe, and close it.
+    /// How the session is opened.
     pub fn open(&self, receive_maximum: u16, remote: &str) -> Open {
         Open {
             client_id: self.local_client_id(),

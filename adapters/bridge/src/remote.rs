@@ -91,7 +91,8 @@ impl Login {
         ];
         if sources.into_iter().filter(|given| *given).count() > 1 {
             return Err(
-                "login: one of password, password_file, password_command, sas and jwt is wanted, not several".into(),
+                "login: one of password, password_file, password_command, sas and jwt is wanted, not several"
+                    .into(),
             );
         }
         let lifetimes = [

@@ -2,7 +2,7 @@
 
 use crate::remote::{BridgeTls, Login};
 use crate::topics::{TopicRule, TopicRuleError};
-use crate::uplink::{UplinkSettings, UplinkSettingsError};
+use crate::uplink_settings::{UplinkSettings, UplinkSettingsError};
 use headgate_model::{QueueFull, Secret};
 use headgate_mqtt_codec::Version;
 use schemars::JsonSchema;

@@ -14,8 +14,8 @@ use crate::paging::FetchRequest;
 use crate::stats::BusStats;
 use headgate_model::store::StoreStats;
 use headgate_model::{
-    BusCommand, BusEvent, CloseReason, EndpointId, Instant, Message, Store, StoreError, StoreOp, Subscription,
-    WallTime,
+    BusCommand, BusEvent, CloseReason, EndpointId, Instant, Message, Store, StoreError, StoreOp,
+    Subscription, WallTime,
 };
 use parking_lot::{Condvar, Mutex};
 use std::cmp::Reverse;

@@ -92,7 +92,10 @@ async fn read_file(path: &Path) -> Result<String, String> {
 
 async fn run(program: &str, arguments: &[String]) -> Result<String, String> {
     let mut command = Command::new(program);
-    command.args(arguments).kill_on_drop(true).stdin(std::process::Stdio::null());
+    command
+        .args(arguments)
+        .kill_on_drop(true)
+        .stdin(std::process::Stdio::null());
     let output = timeout(COMMAND_TIME, command.output()).await;
     let output = output.map_err(|_| format!("`{program}` took more than {COMMAND_TIME:?}"))?;
     let output = output.map_err(|error| format!("`{program}`: {error}"))?;
@@ -103,8 +106,7 @@ async fn run(program: &str, arguments: &[String]) -> Result<String, String> {
 }
 
 fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// `SharedAccessSignature sr=…&sig=…&se=…`, as Azure IoT Hub and DPS want it.
@@ -116,7 +118,10 @@ fn sas_token(sas: &Sas, now: SystemTime) -> Result<String, String> {
     let mut mac = Hmac::<Sha256>::new_from_slice(&key).map_err(|error| error.to_string())?;
     mac.update(format!("{resource}\n{expires}").as_bytes());
     let signature = escape(&STANDARD.encode(mac.finalize().into_bytes()));
-    let policy = sas.policy.as_ref().map(|policy| format!("&skn={}", escape(policy)));
+    let policy = sas
+        .policy
+        .as_ref()
+        .map(|policy| format!("&skn={}", escape(policy)));
     let policy = policy.unwrap_or_default();
     Ok(format!(
         "SharedAccessSignature sr={resource}&sig={signature}&se={expires}{policy}"

@@ -213,7 +213,10 @@ mod tests {
             }
         }
         let report = Report::of(lines, 10, 45);
-        assert_eq!((report.queued_before, report.routed, report.queued_after), (0, 19, 9));
+        assert_eq!(
+            (report.queued_before, report.routed, report.queued_after),
+            (0, 19, 9)
+        );
         assert_eq!((report.acknowledged, report.dropped["queue_full"]), (7, 3));
     }
 

@@ -167,12 +167,17 @@ impl Bridges {
             let text = fs::read_to_string(&path).map_err(|error| error.to_string());
             match text.and_then(|text| self.0.read(&text)) {
                 Ok(added) if self.0.running.lock().contains_key(added.name()) => {
-                    tracing::warn!(bridge = added.name(), "a bridge of the configuration has the name of an added one");
+                    tracing::warn!(
+                        bridge = added.name(),
+                        "a bridge of the configuration has the name of an added one"
+                    );
                 }
                 Ok(added) => {
                     self.0.put(added, Source::Added).await;
                 }
-                Err(error) => tracing::error!(file = %path.display(), error, "an added bridge cannot be used"),
+                Err(error) => {
+                    tracing::error!(file = %path.display(), error, "an added bridge cannot be used")
+                }
             }
         }
     }
@@ -183,13 +188,21 @@ impl Bridges {
         let named: BTreeSet<&str> = configured.iter().map(Checked::name).collect();
         let gone: Vec<String> = {
             let running = self.0.running.lock();
-            let of_file = running.iter().filter(|(_, bridge)| bridge.source == Source::Configuration);
-            of_file.map(|(name, _)| name.clone()).filter(|name| !named.contains(name.as_str())).collect()
+            let of_file = running
+                .iter()
+                .filter(|(_, bridge)| bridge.source == Source::Configuration);
+            of_file
+                .map(|(name, _)| name.clone())
+                .filter(|name| !named.contains(name.as_str()))
+                .collect()
         };
         for name in gone {
             if let Some(plan) = self.0.stop(&name).await {
                 queue::retire(&self.0.hub, &plan).await;
-                tracing::info!(bridge = name, "bridge is gone from the configuration, its queue is kept");
+                tracing::info!(
+                    bridge = name,
+                    "bridge is gone from the configuration, its queue is kept"
+                );
             }
         }
         let mut changes = BTreeMap::new();
@@ -425,7 +438,9 @@ impl Shared {
     /// Writes what was counted since the last line, of one bridge or of all.
     fn write_lines(&self, only: Option<&str>) {
         let mut running = self.running.lock();
-        let chosen = running.iter_mut().filter(|(name, _)| only.is_none_or(|only| only == *name));
+        let chosen = running
+            .iter_mut()
+            .filter(|(name, _)| only.is_none_or(|only| only == *name));
         for (name, bridge) in chosen {
             let Some(report) = self.hub.link_report(bridge.plan.local_client_id().as_str()) else {
                 continue;
@@ -439,7 +454,9 @@ impl Shared {
                 .and_then(|()| LedgerFile::at(&self.ledger(name)).append(&line));
             match written {
                 Ok(()) => bridge.told = Some(total),
-                Err(error) => tracing::warn!(bridge = name, %error, "the ledger of a bridge cannot be written"),
+                Err(error) => {
+                    tracing::warn!(bridge = name, %error, "the ledger of a bridge cannot be written")
+                }
             }
         }
     }

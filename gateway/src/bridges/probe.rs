@@ -78,7 +78,9 @@ impl Walk {
     async fn go(&mut self, plan: &BridgePlan, dial: &Dial) -> Result<(), Over> {
         if dial.target.tls {
             let now = SystemTime::now();
-            let set = now.duration_since(UNIX_EPOCH).is_ok_and(|now| now >= CLOCK_IS_SET);
+            let set = now
+                .duration_since(UNIX_EPOCH)
+                .is_ok_and(|now| now >= CLOCK_IS_SET);
             let time = humantime::format_rfc3339_seconds(now);
             self.tell("clock", set, time);
         }
@@ -107,13 +109,17 @@ impl Walk {
         .await;
         let (mut link, _) = opened.map_err(|error| self.fail(step_of(&error), error))?;
         self.tell("login", true, format!("as `{}`", connect.client_id));
-        link.send(&Packet::Unsubscribe(Unsubscribe {
+        link.send(&Packet::Unsubscribe(Box::new(Unsubscribe {
             packet_id: PacketId::MIN,
             filters: vec![Utf8::from("headgate/test")],
             user_properties: Vec::new(),
         })));
         match timeout(PATIENCE, link.recv()).await {
-            Ok(Ok(packet)) => self.tell("round_trip", true, format!("answered by {}", packet.packet_type())),
+            Ok(Ok(packet)) => self.tell(
+                "round_trip",
+                true,
+                format!("answered by {}", packet.packet_type()),
+            ),
             Ok(Err(error)) => return Err(self.fail("round_trip", error)),
             Err(_) => return Err(self.fail("round_trip", format!("no answer within {PATIENCE:?}"))),
         }

@@ -25,7 +25,9 @@ async fn subscribe(hub: &Hub, plan: &BridgePlan, wanted: Vec<Subscription>) {
         events: VecDeque::new(),
     };
     visit.say(BusCommand::Open(Box::new(plan.open(1, ""))));
-    visit.until(|event| matches!(event, BusEvent::Opened { .. })).await;
+    visit
+        .until(|event| matches!(event, BusEvent::Opened { .. }))
+        .await;
     let mut unwanted = hub.subscriptions_of(client.as_str());
     unwanted.retain(|held| !wanted.iter().any(|wanted| wanted.to_text() == held.to_text()));
     let token = AckToken(0);
@@ -34,17 +36,22 @@ async fn subscribe(hub: &Hub, plan: &BridgePlan, wanted: Vec<Subscription>) {
             token,
             subscriptions: unwanted,
         });
-        visit.until(|event| matches!(event, BusEvent::Unsubscribed { .. })).await;
+        visit
+            .until(|event| matches!(event, BusEvent::Unsubscribed { .. }))
+            .await;
     }
     if !wanted.is_empty() {
         visit.say(BusCommand::Subscribe {
             token,
             subscriptions: wanted,
         });
-        visit.until(|event| matches!(event, BusEvent::Subscribed { .. })).await;
+        visit
+            .until(|event| matches!(event, BusEvent::Subscribed { .. }))
+            .await;
     }
     visit.say(BusCommand::Close {
-        reason: CloseReason::Normal,
+        // Then its will says that the bridge is not up.
+        reason: CloseReason::Lost,
         expiry: None,
     });
 }

@@ -80,7 +80,10 @@ mod tests {
     fn capacity_and_drain_follow_the_present_rate() {
         let mut rates = Rates::default();
         let empty = report(0, 0, 0);
-        assert_eq!((rates.per_second(), rates.capacity_hours(&empty, 10, 10)), (None, None));
+        assert_eq!(
+            (rates.per_second(), rates.capacity_hours(&empty, 10, 10)),
+            (None, None)
+        );
         rates.sample(Instant(0), &empty);
         assert_eq!(rates.per_second(), None);
         // 100 a second come, none leaves.

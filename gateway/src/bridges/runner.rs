@@ -68,7 +68,10 @@ impl Runner {
         self.step(UplinkInput::Started, &told, &mut open);
         while !leaving || open.is_some() {
             let clock = self.hub.clock();
-            let deadline = self.uplink.deadline().map(|at| Instant::from_std(clock.to_system(at)));
+            let deadline = self
+                .uplink
+                .deadline()
+                .map(|at| Instant::from_std(clock.to_system(at)));
             tokio::select! {
                 order = self.orders.recv() => match order {
                     Some(Order::Pause) => self.step(UplinkInput::Paused, &told, &mut open),
@@ -120,7 +123,8 @@ impl Runner {
     fn step(&mut self, input: UplinkInput, told: &mpsc::UnboundedSender<Told>, open: &mut Option<Open>) {
         let clock = self.hub.clock();
         let mut actions = Vec::new();
-        self.uplink.handle(input, clock.now(), system_time(), &mut actions);
+        self.uplink
+            .handle(input, clock.now(), system_time(), &mut actions);
         for action in actions {
             match action {
                 UplinkAction::Dial(at) => *open = Some(self.connect(at, told.clone())),

@@ -138,7 +138,10 @@ impl BridgeView {
             ("queue/messages".into(), queue.messages.to_string()),
             ("queue/bytes".into(), queue.bytes.to_string()),
             ("queue/in_flight".into(), queue.in_flight.to_string()),
-            ("queue/oldest_seconds".into(), queue.oldest_seconds.unwrap_or(0).to_string()),
+            (
+                "queue/oldest_seconds".into(),
+                queue.oldest_seconds.unwrap_or(0).to_string(),
+            ),
             ("sent".into(), self.sent.to_string()),
             ("sent_again".into(), self.sent_again.to_string()),
             ("acknowledged".into(), self.acknowledged.to_string()),
@@ -150,7 +153,9 @@ impl BridgeView {
             counters.push(("queue/capacity_hours".into(), format!("{hours:.1}")));
         }
         let reasons = |kind: &str, counts: &BTreeMap<&'static str, u64>| {
-            let named = counts.iter().map(|(reason, count)| (format!("{kind}/{reason}"), count.to_string()));
+            let named = counts
+                .iter()
+                .map(|(reason, count)| (format!("{kind}/{reason}"), count.to_string()));
             named.collect::<Vec<_>>()
         };
         counters.extend(reasons("dropped", &self.dropped));
@@ -189,7 +194,9 @@ fn dropped(report: &LinkReport, status: &BridgeStatus) -> BTreeMap<&'static str,
         let at = *reason as usize;
         (reason.name(), report.dropped[at] + report.dropped_qos0[at])
     });
-    let by_endpoint = BridgeDrop::ALL.iter().map(|reason| (reason.as_str(), status.dropped(*reason)));
+    let by_endpoint = BridgeDrop::ALL
+        .iter()
+        .map(|reason| (reason.as_str(), status.dropped(*reason)));
     some(by_bus.chain(by_endpoint))
 }
 
@@ -208,9 +215,15 @@ fn topics(report: &LinkReport) -> Vec<TopicView> {
 
 /// What was counted since the start, as a line of the ledger.
 pub fn total(report: &LinkReport, status: &BridgeStatus, at: u64) -> Line {
-    let dropped = some(DropReason::ALL.iter().map(|reason| (reason.name(), report.dropped[*reason as usize])));
-    let mut dropped: BTreeMap<String, u64> =
-        dropped.into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect();
+    let dropped = some(
+        DropReason::ALL
+            .iter()
+            .map(|reason| (reason.name(), report.dropped[*reason as usize])),
+    );
+    let mut dropped: BTreeMap<String, u64> = dropped
+        .into_iter()
+        .map(|(reason, count)| (reason.to_owned(), count))
+        .collect();
     if report.handed_on > 0 {
         dropped.insert("handed_on".into(), report.handed_on);
     }

@@ -41,12 +41,7 @@ pub fn bare(dial: Dial) -> Dial {
     }
 }
 
-fn dial(
-    address: &str,
-    tls: &BridgeTls,
-    proxy: Option<&str>,
-    bind: Option<&str>,
-) -> Result<Dial, String> {
+fn dial(address: &str, tls: &BridgeTls, proxy: Option<&str>, bind: Option<&str>) -> Result<Dial, String> {
     let target: Target = address
         .parse()
         .map_err(|error| format!("addresses: `{address}`: {error}"))?;
@@ -60,12 +55,16 @@ fn dial(
         return Err("tls: certificate and key belong together".into());
     }
     if !target.tls && *tls != BridgeTls::default() {
-        return Err(format!("addresses: `{address}`: tls is set, but this is not mqtts nor wss"));
+        return Err(format!(
+            "addresses: `{address}`: tls is set, but this is not mqtts nor wss"
+        ));
     }
     let proxy = proxy.map(str::parse::<Proxy>).transpose();
     let proxy = proxy.map_err(|error| format!("proxy: {error}"))?;
     if proxy.is_some() && matches!(target.place, Place::Unix(_)) {
-        return Err(format!("addresses: `{address}`: a proxy cannot reach a Unix socket"));
+        return Err(format!(
+            "addresses: `{address}`: a proxy cannot reach a Unix socket"
+        ));
     }
     Ok(Dial {
         target,

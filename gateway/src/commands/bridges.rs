@@ -100,7 +100,12 @@ impl Gateway {
         Ok(ControlClient::new(&config.data_dir))
     }
 
-    fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value, Box<dyn std::error::Error>> {
+    fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<Value, Box<dyn std::error::Error>> {
         let client = self.client()?;
         Ok(runtime()?.block_on(client.ask(method, path, body))?)
     }
@@ -130,7 +135,9 @@ impl ReloadCommand {
         let changes = self.gateway.ask(Method::POST, "/api/v1/reload", None)?;
         self.gateway.answer(&changes, |changes| {
             let bridges = changes["bridges"].as_object().cloned().unwrap_or_default();
-            let lines = bridges.iter().map(|(name, change)| format!("{name}: {}", text(change)));
+            let lines = bridges
+                .iter()
+                .map(|(name, change)| format!("{name}: {}", text(change)));
             lines.collect::<Vec<_>>().join("\n")
         });
         Ok(())
@@ -167,11 +174,14 @@ impl BridgeCommand {
                 gateway.answer(&report, |report| lines(report, ""));
             }
             Action::Add { file } => {
-                let toml = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
+                let toml =
+                    std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
                 let path = "/api/v1/bridges";
                 let done = gateway.ask(Method::POST, path, Some(json!({ "toml": toml })));
                 let done = done.map_err(|error| format!("{}: {error}", file.display()))?;
-                gateway.answer(&done, |done| format!("{}: {}", text(&done["bridge"]), text(&done["change"])));
+                gateway.answer(&done, |done| {
+                    format!("{}: {}", text(&done["bridge"]), text(&done["change"]))
+                });
             }
             Action::Remove { name } => {
                 let done = gateway.ask(Method::DELETE, &of(name), None)?;
@@ -196,7 +206,10 @@ impl BridgeCommand {
             }
             let verdict = if finding["ok"] == true { "ok    " } else { "FAILED" };
             let [address, step, detail] = ["address", "step", "detail"].map(|key| text(&finding[key]));
-            say(format!("{verdict} {address}  {step}: {detail} ({} ms)", finding["milliseconds"]));
+            say(format!(
+                "{verdict} {address}  {step}: {detail} ({} ms)",
+                finding["milliseconds"]
+            ));
         };
         runtime()?.block_on(client.lines(Method::POST, path, None, &mut each))?;
         match failed {
@@ -233,7 +246,9 @@ fn text(value: &Value) -> String {
         Value::Array(items) => items.iter().map(text).collect::<Vec<_>>().join(", "),
         Value::Object(fields) if fields.is_empty() => "none".into(),
         Value::Object(fields) => {
-            let fields = fields.iter().map(|(name, value)| format!("{name} {}", text(value)));
+            let fields = fields
+                .iter()
+                .map(|(name, value)| format!("{name} {}", text(value)));
             fields.collect::<Vec<_>>().join(", ")
         }
         value => value.to_string(),
@@ -252,8 +267,12 @@ fn lines(value: &Value, before: &str) -> String {
 
 /// One line for each bridge.
 fn table(bridges: &Value) -> String {
-    let mut rows = vec![["NAME", "STATE", "REMOTE", "QUEUED", "OLDEST s", "ROOM h", "SENT", "ACKED", "RECEIVED", "ERROR"]
-        .map(str::to_owned)];
+    let mut rows = vec![
+        [
+            "NAME", "STATE", "REMOTE", "QUEUED", "OLDEST s", "ROOM h", "SENT", "ACKED", "RECEIVED", "ERROR",
+        ]
+        .map(str::to_owned),
+    ];
     for bridge in bridges.as_array().into_iter().flatten() {
         let queue = &bridge["queue"];
         rows.push(
@@ -276,7 +295,11 @@ fn table(bridges: &Value) -> String {
     for row in &rows {
         let mut line = String::new();
         for (column, cell) in row.iter().enumerate() {
-            let width = rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+            let width = rows
+                .iter()
+                .map(|row| row[column].chars().count())
+                .max()
+                .unwrap_or(0);
             line.push_str(&format!("{cell:width$}  "));
         }
         printed.push_str(line.trim_end());

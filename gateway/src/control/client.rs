@@ -66,7 +66,10 @@ impl ControlClient {
             .header("content-type", "application/json")
             .body(Full::new(bytes))
             .map_err(|error| strange(&error))?;
-        let answer = sender.send_request(request).await.map_err(|error| strange(&error))?;
+        let answer = sender
+            .send_request(request)
+            .await
+            .map_err(|error| strange(&error))?;
         let status = answer.status();
         let mut body = answer.into_body();
         let mut text = BytesMut::new();

@@ -153,7 +153,9 @@ async fn report(
     Path(name): Path<String>,
     Query(span): Query<Span>,
 ) -> Answer {
-    let report = control.bridges.report(&name, span.from, span.to.unwrap_or(u64::MAX))?;
+    let report = control
+        .bridges
+        .report(&name, span.from, span.to.unwrap_or(u64::MAX))?;
     let mut value = serde_json::to_value(&report).unwrap_or_default();
     value["adds_up"] = report.adds_up().into();
     Ok(Json(value))
