@@ -1,4 +1,4 @@
-//! A bus alone: commands in, events out, over a disk in memory, on a virtual clock. What is to be committed is committed at once.
+//! A bus alone: commands in, events out, over a disk in memory, on a virtual clock. What is to be committed is committed at once, unless it is withheld.
 
 use bytes::Bytes;
 use headgate_bus::{Bus, BusOutputs, BusSettings, LinkReport, Notice};
@@ -21,6 +21,8 @@ pub struct BusBench {
     epoch: WallTime,
     endpoints: BTreeMap<String, EndpointId>,
     next_endpoint: u64,
+    /// Nothing is committed and read until this is false again.
+    pub withheld: bool,
     /// The bus.
     pub bus: Bus,
     /// The time.
@@ -51,6 +53,7 @@ impl BusBench {
             epoch,
             endpoints: BTreeMap::new(),
             next_endpoint,
+            withheld: false,
             bus,
             now: Instant::START,
             events: Vec::new(),
@@ -136,7 +139,7 @@ impl BusBench {
         let mut out = BusOutputs::default();
         f(&mut self.bus, self.now, &mut out);
         self.take(out);
-        while self.bus.commit_due().is_some() {
+        while !self.withheld && self.bus.commit_due().is_some() {
             let mut out = BusOutputs::default();
             let fetches = self.bus.take_fetches();
             if let Some((number, ops)) = self.bus.take_batch() {

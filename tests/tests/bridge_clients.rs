@@ -87,7 +87,7 @@ fn the_path_goes_with_what_a_bridge_of_version_5_gets() {
     assert_eq!(old.heard(), ["t=x", "t=y"]);
 }
 
-/// However long a path a client makes up, what is sent can be read. \[MQTT-1.5.4\]
+/// However long a path a client makes up, what is sent can be read. MQTT 5 §1.5.4
 #[test]
 fn a_path_that_is_too_long_is_begun_anew() {
     let gw = gateway();

@@ -2,6 +2,7 @@
 
 use crate::clients::{Attached, Clients};
 use crate::duplicates::Duplicates;
+use crate::flush::Flush;
 use crate::index::{Index, Matches, Slot};
 use crate::links::{LinkReport, Links};
 use crate::paging::{Estate, FetchRequest};
@@ -107,6 +108,8 @@ pub struct Bus {
     pub(crate) next_ticket: u64,
     /// Sessions that have ended, while what they held is handed on.
     pub(crate) estates: BTreeMap<SessionId, Estate>,
+    /// Sessions whose queue is being emptied.
+    pub(crate) flushing: BTreeMap<SessionId, Flush>,
     /// Sizes of all queue entries in the store.
     pub(crate) stored_bytes: usize,
     /// The store takes no more: only what frees space is written.
@@ -279,6 +282,7 @@ impl Bus {
             fetches: Vec::new(),
             next_ticket: 1,
             estates: BTreeMap::new(),
+            flushing: BTreeMap::new(),
             stored_bytes: 0,
             store_is_full: false,
             held_back: BTreeMap::new(),
@@ -432,6 +436,7 @@ impl Bus {
             self.release_answers(endpoint, now, out);
         }
         self.pump_held_back(batch, now, out);
+        self.go_on_flushing(now, out);
     }
 
     /// Sends the answers of an endpoint that wait for nothing any more.
@@ -519,6 +524,7 @@ impl Bus {
             }
         }
         self.pump_held_back(batch, now, out);
+        self.go_on_flushing(now, out);
     }
 
     fn answer_failed(&mut self, to: EndpointId, answer: Waiting, now: Instant, out: &mut BusOutputs) {

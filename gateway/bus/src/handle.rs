@@ -10,6 +10,7 @@ pub use group::Group;
 
 use crate::bus::{Bus, BusOutputs, Notice};
 use crate::clients::make_room;
+use crate::links::LinkReport;
 use crate::paging::FetchRequest;
 use crate::stats::BusStats;
 use headgate_model::store::StoreStats;
@@ -267,6 +268,22 @@ impl Hub {
     /// What a client's session is subscribed to.
     pub fn subscriptions_of(&self, client: &str) -> Vec<Subscription> {
         self.0.core.lock().bus.subscriptions_of(client)
+    }
+
+    /// The ledger of a link; `None` when there is no such session, or it is none.
+    pub fn link_report(&self, client: &str) -> Option<LinkReport> {
+        let core = self.0.core.lock();
+        core.bus.link_report(client, self.0.clock.now())
+    }
+
+    /// [`Bus::flush`].
+    pub fn flush(&self, client: &str) -> Option<usize> {
+        self.turn(|bus, now, out| bus.flush(client, now, out))
+    }
+
+    /// Ends a session for good, with all that it holds; its client is thrown out. Whether there was one.
+    pub fn remove_session(&self, client: &str) -> bool {
+        self.turn(|bus, now, out| bus.remove_session(client, now, out))
     }
 
     /// Gauges and counters now.

@@ -18,6 +18,8 @@ pub struct Lane {
     /// The fetch that is under way, and what was put behind since it was asked for.
     pub asked: Option<u64>,
     pub added: (usize, usize),
+    /// The lowest number that what is put behind has. The fetch may find it too, if it was committed with what was asked for.
+    pub added_from: u64,
 }
 
 /// The lanes of a session that hold something, highest priority first.
@@ -118,6 +120,7 @@ impl Lanes {
                 batch: 0,
                 asked: None,
                 added: (0, 0),
+                added_from: 0,
             };
             self.0.insert(at, lane);
         }

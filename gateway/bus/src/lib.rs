@@ -12,6 +12,7 @@
 mod bus;
 mod clients;
 mod duplicates;
+mod flush;
 #[cfg(feature = "handle")]
 pub mod handle;
 mod index;

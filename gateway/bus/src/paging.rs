@@ -55,7 +55,7 @@ impl Bus {
         let session = self.sessions[slot as usize]
             .as_deref_mut()
             .expect("a slot in use holds a session");
-        if !session.is_online() {
+        if !session.is_online() || self.flushing.contains_key(&session.id) {
             return;
         }
         let wanted = session.queue.len() <= low || session.next_in_memory().is_none();
@@ -66,7 +66,7 @@ impl Bus {
             return;
         }
         lane.asked = Some(self.next_ticket);
-        lane.added = (0, 0);
+        (lane.added, lane.added_from) = ((0, 0), session.next_seq);
         if lane.batch == self.pending.number {
             self.pending.hurry();
         }
@@ -120,7 +120,10 @@ impl Bus {
         lane.from = found.next;
         let read: usize = found.deliveries.iter().map(|d| d.entry.size as usize).sum();
         if found.at_end {
-            (lane.count, lane.bytes) = lane.added;
+            let added = found.deliveries.iter().filter(|d| d.seq >= lane.added_from);
+            let (count, bytes) = added.fold((0, 0), |(n, bytes), d| (n + 1, bytes + d.entry.size as usize));
+            lane.count = lane.added.0.saturating_sub(count);
+            lane.bytes = lane.added.1.saturating_sub(bytes);
         }
         let left = if found.at_end {
             (0, 0)

@@ -50,7 +50,7 @@ pub struct Pending {
     live: usize,
     /// Somebody waits for the disk.
     urgent: bool,
-    /// What is settled and was written by an earlier batch. Their order does not matter.
+    /// What is settled and was written by an earlier batch. Their order does not matter, but to [`Pending::drop_oldest`].
     deletes: Vec<StoreOp>,
     deletes_due: Instant,
 }
@@ -125,6 +125,14 @@ impl Pending {
             self.deletes_due = now + LAZY;
         }
         self.deletes.push(StoreOp::DeleteQueued(session, seq));
+    }
+
+    /// The first entry of a lane, from this number on, is dropped. What was settled before must be gone by then, or it would be taken for the first.
+    pub fn drop_oldest(&mut self, session: SessionId, lane: u8, from: u64) {
+        for delete in std::mem::take(&mut self.deletes) {
+            self.add(delete, Instant::START, 0);
+        }
+        self.push(StoreOp::DropOldest(session, lane, from));
     }
 
     /// A body. At least one operation must refer to it in the same turn.
@@ -235,4 +243,25 @@ impl Pending {
 
 fn place(at: u64, first: u64) -> usize {
     usize::try_from(at - first).expect("a batch fits into memory")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Else the entry that was settled is the first of its lane, and the one that was to be dropped stays.
+    #[test]
+    fn what_was_settled_is_gone_when_the_oldest_is_dropped() {
+        let (mut pending, session) = (Pending::default(), SessionId(1));
+        pending.delete(session, 4, Instant(1));
+        pending.drop_oldest(session, 0, 3);
+        pending.delete(session, 9, Instant(1));
+        let (_, ops) = pending.take();
+        let expected = [
+            StoreOp::DeleteQueued(session, 4),
+            StoreOp::DropOldest(session, 0, 3),
+            StoreOp::DeleteQueued(session, 9),
+        ];
+        assert_eq!(ops, expected);
+    }
 }

@@ -541,23 +541,26 @@ impl Bus {
                 session.note_drop(reason, queued.qos, queued.message.topic.as_bytes());
                 self.forget(slot, queued, now, out);
             }
-            Victim::Stored(priority) => self.drop_stored(slot, priority, reason),
+            Victim::Stored(priority) => {
+                self.drop_stored(slot, priority, reason);
+            }
         }
     }
 
-    /// The oldest entry of a lane goes.
-    fn drop_stored(&mut self, slot: Slot, priority: u8, reason: DropReason) {
+    /// The oldest entry of a lane goes. Whether there was one.
+    pub(crate) fn drop_stored(&mut self, slot: Slot, priority: u8, reason: DropReason) -> bool {
         let session = self.session_mut(slot);
         let Some(from) = session.lanes.get_mut(priority).map(|lane| lane.from) else {
-            return;
+            return false;
         };
         let bytes = session.lanes.drop_one(priority);
         if let Some(link) = session.link.as_deref_mut() {
             link.lose(priority, reason);
         }
-        let op = StoreOp::DropOldest(session.id, priority, from);
+        let id = session.id;
         self.stored_bytes = self.stored_bytes.saturating_sub(bytes);
-        self.pending.push(op);
+        self.pending.drop_oldest(id, priority, from);
+        true
     }
 
     /// Whether so many bytes more are over the limit of all queues in the store together.
@@ -610,7 +613,7 @@ impl Bus {
     }
 
     /// Removes what is in the store of a delivery that has left its session's queue or flight.
-    fn forget(&mut self, slot: Slot, queued: Queued, now: Instant, out: &mut BusOutputs) {
+    pub(crate) fn forget(&mut self, slot: Slot, queued: Queued, now: Instant, out: &mut BusOutputs) {
         if let Some(entry) = queued.entry {
             self.stored_bytes = self.stored_bytes.saturating_sub(queued.size());
             let id = self.session(slot).id;

@@ -142,6 +142,49 @@ async fn a_message_goes_from_one_port_to_another() {
     hub.stop();
 }
 
+/// What operators may do with a link from any thread: look into its ledger, empty its queue, and end its session for good.
+#[tokio::test]
+async fn operators_have_a_hand_on_links() {
+    let hub = hub(Gate::default());
+    let (device, bridge) = (hub.attach(), hub.attach());
+    let mut events = VecDeque::new();
+    let BusCommand::Open(mut opening) = open("$bridge/cloud", NEVER) else {
+        unreachable!("it opens")
+    };
+    opening.link = Some(Box::default());
+    let opening = BusCommand::Open(opening);
+    let close = BusCommand::Close {
+        reason: CloseReason::Normal,
+        expiry: None,
+    };
+    // Before it was ever connected: it is defined, with all it wants, in one turn.
+    bridge.submit(&mut vec![opening.clone(), subscribe("t"), close]);
+    device.submit(&mut vec![
+        open("a", Duration::ZERO),
+        publish("t", Qos::AtLeastOnce),
+    ]);
+    while next(&device, &mut events).await != BusEvent::Accepted(AckToken(7), Outcome::Matched) {}
+    let report = hub.link_report("$bridge/cloud").expect("it is a link");
+    assert_eq!(
+        (report.queued, report.connected, report.balances()),
+        (1, false, true)
+    );
+    assert_eq!(hub.link_report("a"), None);
+    assert_eq!(hub.flush("$bridge/cloud"), Some(1));
+    assert_eq!(
+        hub.link_report("$bridge/cloud").map(|report| report.queued),
+        Some(0)
+    );
+
+    bridge.submit(&mut vec![opening]);
+    events.clear();
+    assert!(hub.remove_session("$bridge/cloud"));
+    while next(&bridge, &mut events).await != BusEvent::Kicked {}
+    assert!(!hub.remove_session("$bridge/cloud"));
+    assert_eq!(hub.stats().sessions, 1);
+    hub.stop();
+}
+
 /// The acknowledgement waits for the commit, and a commit that fails refuses.
 #[tokio::test]
 async fn acknowledgements_wait_for_the_store() {

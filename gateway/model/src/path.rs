@@ -94,7 +94,7 @@ mod tests {
         assert_eq!(stamp(Some("b, a"), "b"), "b,a,b");
     }
 
-    /// What is written must fit into a string of MQTT, whatever came in. \[MQTT-1.5.4\]
+    /// What is written must fit into a string of MQTT, whatever came in. MQTT 5 §1.5.4
     #[test]
     fn a_path_has_a_bound() {
         let long = vec!["x".repeat(1_000); 60].join(",");
