@@ -21,7 +21,7 @@ use std::time::Duration;
 pub struct Config {
     /// Where the gateway keeps its data; relative to the folder it is started in.
     pub data_dir: PathBuf,
-    /// The gateway's name in `$SYS/brokers/{node}/`.
+    /// The gateway's name in `$SYS/brokers/{node}/`, and by which other gateways know it. One with bridges needs one of its own.
     pub node: String,
     /// Connections open at a time on all listeners together; 0 for no limit.
     pub max_connections: usize,
@@ -55,7 +55,7 @@ impl Default for Config {
         };
         Self {
             data_dir: "headgate-data".into(),
-            node: "headgate@127.0.0.1".into(),
+            node: DEFAULT_NODE.into(),
             max_connections: 0,
             log: LogSettings::default(),
             listeners: vec![
@@ -203,6 +203,9 @@ pub enum ConfigError {
         message: String,
     },
 }
+
+/// The name of a gateway that was given none.
+pub const DEFAULT_NODE: &str = "headgate@127.0.0.1";
 
 const ENV_PREFIX: &str = "HEADGATE__";
 
@@ -508,6 +511,43 @@ mod tests {
         let error = load(&format!("{sn}{sn}")).unwrap_err();
         assert!(error.ends_with("mqttsn.name: `sn` stands twice"), "{error}");
         assert_eq!(load("mqttsn = []").unwrap().mqttsn, []);
+    }
+
+    #[test]
+    fn a_wrong_bridge_is_refused() {
+        let bridge = "node = \"edge\"\n[[bridges]]\nname = \"up\"\n";
+        for (wrong, told) in [
+            ("", "bridges: `up`: addresses: at least one is wanted"),
+            (
+                "addresses = [\"broker\"]",
+                "addresses: `broker`: a URL begins with",
+            ),
+            (
+                "addresses = [\"mqtt://broker\"]\ntopics = [\"# sideways 1\"]",
+                "sideways",
+            ),
+            (
+                "addresses = [\"mqtt://broker\"]\nkeep_alive = \"1s\"",
+                "keep_alive: 1 is out of range, allowed is 5s to 65535s",
+            ),
+            (
+                "addresses = [\"mqtt://broker\"]\nproxi = \"http://x\"",
+                "headgate.toml:5:1: unknown key `proxi`",
+            ),
+            (
+                "addresses = [\"mqtt://broker\"]\nlogin = { password = \"a\", password_file = \"b\" }",
+                "login: one of password,",
+            ),
+        ] {
+            let error = load(&format!("{bridge}{wrong}\n")).unwrap_err();
+            assert!(error.contains(told), "{error}");
+        }
+        let good = "[[bridges]]\nname = \"up\"\naddresses = [\"mqtt://broker\"]\n";
+        let error = load(good).unwrap_err();
+        assert!(error.contains("needs a name of its own"), "{error}");
+        let error = load(&format!("node = \"edge\"\n{good}{good}")).unwrap_err();
+        assert!(error.ends_with("bridges.name: `up` stands twice"), "{error}");
+        assert!(load(&format!("node = \"edge\"\n{good}")).is_ok());
     }
 
     #[test]

@@ -242,7 +242,7 @@ async fn reload_when_told(control: Control) {
             match control.reload().await {
                 Ok(changes) => tracing::info!(%changes, "configuration read again"),
                 Err(error) => {
-                    tracing::error!(error, "the configuration cannot be read again, the old one stays")
+                    tracing::error!(error, "the configuration cannot be read again, the old one stays");
                 }
             }
         }

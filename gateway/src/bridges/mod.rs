@@ -16,7 +16,7 @@ mod way;
 pub use probe::Finding;
 pub use view::BridgeView;
 
-use crate::config::explain_text;
+use crate::config::{DEFAULT_NODE, explain_text};
 use headgate_bridge::{BridgePlan, BridgeSettings, BridgeStatus, Uplink};
 use headgate_bus::handle::Hub;
 use headgate_mqtt_codec::Packet;
@@ -133,6 +133,11 @@ pub struct Checked {
 impl Checked {
     /// The error names the key. `node` is this gateway.
     pub fn new(settings: &BridgeSettings, node: &str) -> Result<Self, String> {
+        if node == DEFAULT_NODE {
+            return Err(format!(
+                "`node` is still `{node}`: a gateway with bridges needs a name of its own, for messages that come round a ring are known by it"
+            ));
+        }
         let plan = BridgePlan::new(settings.clone(), node).map_err(|error| error.to_string())?;
         Ok(Self {
             plan: Arc::new(plan),
@@ -176,7 +181,7 @@ impl Bridges {
                     self.0.put(added, Source::Added).await;
                 }
                 Err(error) => {
-                    tracing::error!(file = %path.display(), error, "an added bridge cannot be used")
+                    tracing::error!(file = %path.display(), error, "an added bridge cannot be used");
                 }
             }
         }
@@ -455,7 +460,7 @@ impl Shared {
             match written {
                 Ok(()) => bridge.told = Some(total),
                 Err(error) => {
-                    tracing::warn!(bridge = name, %error, "the ledger of a bridge cannot be written")
+                    tracing::warn!(bridge = name, %error, "the ledger of a bridge cannot be written");
                 }
             }
         }
