@@ -7,6 +7,7 @@ use crate::outbound::Outbound;
 use crate::plan::{BridgePlan, Credentials, DOWN, UP};
 use crate::rate::Grants;
 use crate::status::{BridgeState, BridgeStatus, EndReason};
+use crate::throttle::Throttles;
 use crate::wire::Received;
 use headgate_model::{BusCommand, BusEvent, CloseReason, Endpoint, Input, Instant, Metric, Outputs};
 use headgate_mqtt_codec::{
@@ -30,6 +31,7 @@ pub struct BridgeEndpoint {
     pub(crate) inbound: Inbound,
     pub(crate) outbound: Outbound,
     pub(crate) grants: Grants,
+    pub(crate) throttles: Throttles,
     pub(crate) clocks: Clocks,
     created: Instant,
 }
@@ -87,6 +89,7 @@ impl BridgeEndpoint {
             inbound: Inbound::default(),
             outbound: Outbound::default(),
             grants: Grants::new(settings.rate, now),
+            throttles: Throttles::default(),
             created: now,
             clocks: Clocks::new(settings.keep_alive, settings.stalled_after, now),
             private: private && plan.version() != Version::V5,
@@ -190,6 +193,7 @@ impl BridgeEndpoint {
                     self.clocks.stall();
                     self.status.set_state(BridgeState::Stalled, now);
                 }
+                self.send_due(now, out);
                 if self.clocks.ping_due().is_some_and(|at| at <= now) {
                     self.ping(out);
                 }
@@ -350,8 +354,10 @@ impl Endpoint for BridgeEndpoint {
             Phase::Fresh => Some(self.created),
             Phase::Connecting(until) => Some(until),
             Phase::Preparing(_) | Phase::Open => {
-                let grants = matches!(self.phase, Phase::Open).then(|| self.grants.due());
-                self.clocks.due().into_iter().chain(grants.flatten()).min()
+                let flows =
+                    matches!(self.phase, Phase::Open).then(|| [self.grants.due(), self.throttles.due()]);
+                let flows = flows.into_iter().flatten().flatten();
+                self.clocks.due().into_iter().chain(flows).min()
             }
             Phase::Opening | Phase::Closed => None,
         }

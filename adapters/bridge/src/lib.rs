@@ -18,6 +18,7 @@ mod plan;
 mod rate;
 mod settings;
 mod status;
+mod throttle;
 mod topics;
 mod uplink;
 mod uplink_settings;
@@ -30,7 +31,7 @@ pub use settings::{
     BridgeSettings, BridgeSettingsError, BridgeVersion, QueueSettings, RateSettings, WhenFull,
 };
 pub use status::{BridgeState, BridgeStatus, Counter, DeadReason, DropReason, EndReason};
-pub use topics::{Direction, RetainRule, Rewrite, TopicRule, TopicRuleError};
+pub use topics::{Direction, RetainRule, Rewrite, Throttle, TopicRule, TopicRuleError};
 pub use uplink::{Uplink, UplinkAction, UplinkInput};
 pub use uplink_settings::{
     LazySettings, RestartSettings, Start, UplinkSettings, UplinkSettingsError, Window,

@@ -5,9 +5,10 @@
 
 use crate::convert;
 use crate::endpoint::{BridgeEndpoint, Out, Phase};
-use crate::mapping::Unmapped;
+use crate::mapping::{Mapped, Unmapped};
 use crate::path::{PATH, stamp};
 use crate::status::{DeadReason, DropReason, EndReason};
+use crate::throttle::Offered;
 use bytes::Bytes;
 use headgate_model::{AckToken, BusCommand, Delivery, DeliveryId, Instant, Message, Metric, Qos, Settlement};
 use headgate_mqtt_codec::{
@@ -72,15 +73,40 @@ impl Outbound {
 
 impl BridgeEndpoint {
     pub(crate) fn on_delivery(&mut self, delivery: Delivery, now: Instant, out: &mut Out) {
+        let mapped = match self.plan.topics.outgoing(&delivery.message.topic) {
+            Ok(mapped) => mapped,
+            Err(Unmapped::NoRule) => return self.discard(&delivery, DropReason::NoRule, out),
+            Err(Unmapped::Invalid(_)) => return self.bury(&delivery, DeadReason::TopicInvalid, out),
+        };
+        let throttle = self.plan.topics.throttle(mapped.rule);
+        // What the remote may hold in part must be brought to an end.
+        let Some(throttle) = throttle.filter(|_| !delivery.redelivered) else {
+            return self.send(delivery, mapped, now, out);
+        };
+        match self.throttles.offer(mapped.rule, throttle, delivery, now) {
+            Offered::Send(delivery) => self.send(delivery, mapped, now, out),
+            Offered::Drop(delivery) | Offered::Waits(Some(delivery)) => {
+                self.discard(&delivery, DropReason::Throttled, out);
+            }
+            Offered::Waits(None) => self.send_due(now, out),
+        }
+    }
+
+    /// Sends the values that waited long enough.
+    pub(crate) fn send_due(&mut self, now: Instant, out: &mut Out) {
+        while let Some(delivery) = self.throttles.take_due(self.remote.receive_maximum, now) {
+            if let Ok(mapped) = self.plan.topics.outgoing(&delivery.message.topic) {
+                self.send(delivery, mapped, now, out);
+            }
+        }
+    }
+
+    fn send(&mut self, delivery: Delivery, mapped: Mapped, now: Instant, out: &mut Out) {
         // [MQTT-3.3.2-5]: an expired message is not sent, unless its transmission has begun.
         if delivery.message.is_expired(now) && !delivery.redelivered {
             return self.discard(&delivery, DropReason::Expired, out);
         }
-        let publish = match self.publish_of(&delivery, now) {
-            Ok(publish) => publish,
-            Err(Unmapped::NoRule) => return self.discard(&delivery, DropReason::NoRule, out),
-            Err(Unmapped::Invalid(_)) => return self.bury(&delivery, DeadReason::TopicInvalid, out),
-        };
+        let publish = self.publish_of(&delivery, mapped, now);
         let packet = Packet::Publish(publish);
         if encoded_len(&packet, self.plan.version()) > self.remote.max_packet_size as usize {
             out.counts.add(Metric::DroppedTooLarge);
@@ -115,12 +141,11 @@ impl BridgeEndpoint {
     }
 
     /// The PUBLISH under the remote's name of the topic, within what the remote takes.
-    fn publish_of(&self, delivery: &Delivery, now: Instant) -> Result<Publish, Unmapped> {
+    fn publish_of(&self, delivery: &Delivery, mapped: Mapped, now: Instant) -> Publish {
         let message = &delivery.message;
-        let mapped = self.plan.topics.outgoing(&message.topic)?;
         let qos = convert::qos_to_wire(delivery.qos.min(mapped.qos)).min(self.remote.max_qos);
         let acknowledged = qos > headgate_mqtt_codec::Qos::AtMostOnce;
-        Ok(Publish {
+        Publish {
             dup: delivery.redelivered,
             qos,
             retain: mapped.retain.apply(delivery.retain) && self.remote.retain_available,
@@ -128,7 +153,7 @@ impl BridgeEndpoint {
             packet_id: delivery.id.filter(|_| acknowledged),
             payload: message.payload.clone(),
             properties: self.properties_of(message, now),
-        })
+        }
     }
 
     fn properties_of(&self, message: &Message, now: Instant) -> Option<Box<PublishProperties>> {

@@ -140,6 +140,8 @@ pub enum DropReason {
     NoRule,
     /// Its expiry interval passed before it was sent. \[MQTT-3.3.2-5\]
     Expired,
+    /// A throttle let another message of its topic or rule go in its stead.
+    Throttled,
     /// From the remote, and no rule is for its topic.
     IncomingNoRule,
     /// From the remote, and its topic has no name here.
@@ -152,9 +154,10 @@ pub enum DropReason {
 
 impl DropReason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::NoRule,
         Self::Expired,
+        Self::Throttled,
         Self::IncomingNoRule,
         Self::IncomingTopicInvalid,
         Self::IncomingRefused,
@@ -166,6 +169,7 @@ impl DropReason {
         match self {
             Self::NoRule => "no_rule",
             Self::Expired => "expired",
+            Self::Throttled => "throttled",
             Self::IncomingNoRule => "incoming_no_rule",
             Self::IncomingTopicInvalid => "incoming_topic_invalid",
             Self::IncomingRefused => "incoming_refused",
