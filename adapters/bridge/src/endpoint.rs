@@ -6,7 +6,7 @@ use crate::inbound::Inbound;
 use crate::outbound::Outbound;
 use crate::plan::{BridgePlan, Credentials, DOWN, UP};
 use crate::rate::Grants;
-use crate::status::{BridgeState, BridgeStatus, EndReason};
+use crate::status::{BridgeState, BridgeStatus, DropReason, EndReason};
 use crate::throttle::Throttles;
 use crate::wire::Received;
 use headgate_model::{BusCommand, BusEvent, CloseReason, Endpoint, Input, Instant, Metric, Outputs};
@@ -121,7 +121,9 @@ impl BridgeEndpoint {
             Packet::UnsubAck(unsuback) => self.on_unsuback(&unsuback, now, out),
             Packet::PingResp => self.on_pingresp(now, out),
             Packet::Disconnect(disconnect) => {
-                self.status.set_error(&disconnect.reason.to_string());
+                if is_about_a_packet(disconnect.reason) {
+                    self.suspect_first();
+                }
                 self.leave(CloseReason::Lost, EndReason::Disconnected(disconnect.reason), out);
             }
             packet => self.fail(&format!("{} from a server", packet.packet_type()), out),
@@ -135,6 +137,9 @@ impl BridgeEndpoint {
         self.answered(now);
         if ack.kind == AckKind::PubAck && self.on_notification_puback(ack, now, out) {
             return;
+        }
+        if !std::mem::replace(&mut self.outbound.acknowledged, true) {
+            self.status.clear_suspect();
         }
         match ack.kind {
             AckKind::PubAck => self.on_puback(ack, out),
@@ -217,10 +222,25 @@ impl BridgeEndpoint {
         self.clocks.owes(prepares || self.outbound.owed() > 0, now);
         self.status.set_in_flight(self.outbound.len());
         if !prepares {
+            self.limit_grants();
             let granted = self.grants.grant(now);
             if granted > 0 {
                 out.bus(BusCommand::Credit(granted));
             }
+        }
+    }
+
+    /// While something is suspected that the remote hangs up at it, one message goes, and the others wait for what comes of it.
+    fn limit_grants(&mut self) {
+        let alone = !self.outbound.acknowledged && self.status.is_suspicious();
+        let limit = alone.then(|| u32::from(self.outbound.owed() == 0));
+        self.grants.limit(limit);
+    }
+
+    /// The remote hung up. What it was sent first may be why.
+    fn suspect_first(&self) {
+        if let Some(id) = self.outbound.first.filter(|_| !self.outbound.acknowledged) {
+            self.status.suspect(id);
         }
     }
 
@@ -307,6 +327,9 @@ impl BridgeEndpoint {
     }
 
     pub(crate) fn finish(&mut self, out: &mut Out) {
+        for _ in 0..self.throttles.volatile() {
+            self.status.count_drop(DropReason::Throttled);
+        }
         self.phase = Phase::Closed;
         out.close = true;
     }
@@ -315,8 +338,26 @@ impl BridgeEndpoint {
         if matches!(self.phase, Phase::Connecting(_)) && self.plan.settings.try_private {
             self.status.private_doubted();
         }
+        self.suspect_first();
         self.leave(CloseReason::Lost, EndReason::Lost, out);
     }
+}
+
+/// Whether a DISCONNECT may be about something that was sent. MQTT 5 §3.14.2.1
+fn is_about_a_packet(reason: ReasonCode) -> bool {
+    matches!(
+        reason,
+        ReasonCode::UnspecifiedError
+            | ReasonCode::MalformedPacket
+            | ReasonCode::ProtocolError
+            | ReasonCode::ImplementationSpecificError
+            | ReasonCode::NotAuthorized
+            | ReasonCode::TopicNameInvalid
+            | ReasonCode::PacketTooLarge
+            | ReasonCode::PayloadFormatInvalid
+            | ReasonCode::RetainNotSupported
+            | ReasonCode::QosNotSupported
+    )
 }
 
 impl Endpoint for BridgeEndpoint {

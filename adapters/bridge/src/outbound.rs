@@ -2,12 +2,15 @@
 //!
 //! What the remote refuses for good becomes a dead letter. What it refuses for now stays in the queue: the connection ends, and all that is under way
 //! is sent again on the next one, in order. A refusal without a good reason counts as one for now, a few times in a row.
+//!
+//! Before MQTT 5 a remote can refuse only by hanging up. When it does so a few times in a row before it acknowledged anything, the first message is
+//! suspected; it goes alone on the next connection, and if that ends the same way it becomes a dead letter.
 
 use crate::convert;
 use crate::endpoint::{BridgeEndpoint, Out, Phase};
 use crate::mapping::{Mapped, Unmapped};
 use crate::path::{PATH, stamp};
-use crate::status::{DeadReason, DropReason, EndReason};
+use crate::status::{DeadReason, DropReason, EndReason, MAX_DOUBTFUL};
 use crate::throttle::Offered;
 use bytes::Bytes;
 use headgate_model::{AckToken, BusCommand, Delivery, DeliveryId, Instant, Message, Metric, Qos, Settlement};
@@ -19,15 +22,16 @@ use std::collections::BTreeMap;
 /// Tokens of dead letters are delivery identifiers from here on.
 pub(crate) const DEAD_LETTERS: u32 = 1 << 16;
 
-/// How often a message may be refused in a row without a good reason.
-const MAX_DOUBTFUL: u32 = 5;
-
 /// Our side of the QoS flows.
 #[derive(Debug, Default)]
 pub(crate) struct Outbound {
     under_way: BTreeMap<DeliveryId, Awaiting>,
     /// How many of those the remote has to answer.
     owed: usize,
+    /// The first that was sent on this connection, if the remote has to acknowledge it.
+    pub first: Option<DeliveryId>,
+    /// The remote has acknowledged something.
+    pub acknowledged: bool,
 }
 
 #[derive(Debug)]
@@ -73,6 +77,10 @@ impl Outbound {
 
 impl BridgeEndpoint {
     pub(crate) fn on_delivery(&mut self, delivery: Delivery, now: Instant, out: &mut Out) {
+        if !self.outbound.acknowledged && delivery.id.is_some() && delivery.id == self.status.poison() {
+            self.status.clear_suspect();
+            return self.bury(&delivery, DeadReason::Disconnects, out);
+        }
         let mapped = match self.plan.topics.outgoing(&delivery.message.topic) {
             Ok(mapped) => mapped,
             Err(Unmapped::NoRule) => return self.discard(&delivery, DropReason::NoRule, out),
@@ -95,9 +103,13 @@ impl BridgeEndpoint {
     /// Sends the values that waited long enough.
     pub(crate) fn send_due(&mut self, now: Instant, out: &mut Out) {
         while let Some(delivery) = self.throttles.take_due(self.remote.receive_maximum, now) {
-            if let Ok(mapped) = self.plan.topics.outgoing(&delivery.message.topic) {
-                self.send(delivery, mapped, now, out);
-            }
+            let mapped = self.plan.topics.outgoing(&delivery.message.topic);
+            self.send(
+                delivery,
+                mapped.expect("it had a name when it was offered"),
+                now,
+                out,
+            );
         }
     }
 
@@ -119,6 +131,9 @@ impl BridgeEndpoint {
         self.count_sent(qos, delivery.redelivered, out);
         out.send(packet);
         let Some(id) = delivery.id else { return };
+        if qos > Qos::AtMostOnce {
+            self.outbound.first.get_or_insert(id);
+        }
         match qos {
             // The remote or a rule takes no more than QoS 0: it is sent, and that is all there is to know.
             Qos::AtMostOnce => out.bus(BusCommand::Settle(id, Settlement::Done)),

@@ -6,6 +6,9 @@ use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+/// How often in a row a message may be refused without a good reason, or be the first when the remote hangs up.
+pub(crate) const MAX_DOUBTFUL: u32 = 5;
+
 /// Texts of refused subscriptions that are kept; more are counted only.
 const MAX_REFUSED: usize = 100;
 
@@ -108,16 +111,19 @@ pub enum DeadReason {
     PayloadInvalid,
     /// The remote refused it again and again without saying why.
     RefusedRepeatedly,
+    /// The remote hung up again and again when it was sent, in the end when nothing else was.
+    Disconnects,
 }
 
 impl DeadReason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::TooLarge,
         Self::TopicInvalid,
         Self::NotAuthorized,
         Self::PayloadInvalid,
         Self::RefusedRepeatedly,
+        Self::Disconnects,
     ];
 
     /// The word for operators.
@@ -128,6 +134,7 @@ impl DeadReason {
             Self::NotAuthorized => "not_authorized",
             Self::PayloadInvalid => "payload_invalid",
             Self::RefusedRepeatedly => "refused_repeatedly",
+            Self::Disconnects => "disconnects",
         }
     }
 }
@@ -226,6 +233,8 @@ struct Texts {
     refused_subscriptions: Vec<String>,
     /// The delivery that the remote refused last without a good reason, and how often in a row.
     doubtful: Option<(DeliveryId, u32)>,
+    /// The delivery that was the first when the remote hung up without having acknowledged anything, and how often in a row.
+    suspect: Option<(DeliveryId, u32)>,
 }
 
 /// What is known of the remote and bit 0x80.
@@ -393,16 +402,44 @@ impl BridgeStatus {
 
     /// How often in a row the remote refused this delivery, this time included.
     pub(crate) fn refused_again(&self, id: DeliveryId) -> u32 {
-        let doubtful = &mut self.texts().doubtful;
-        let times = match *doubtful {
-            Some((known, times)) if known == id => times + 1,
-            _ => 1,
-        };
-        *doubtful = Some((id, times));
-        times
+        once_more(&mut self.texts().doubtful, id)
+    }
+
+    /// The remote hung up before it acknowledged anything, and this was sent first.
+    pub(crate) fn suspect(&self, id: DeliveryId) {
+        once_more(&mut self.texts().suspect, id);
+    }
+
+    pub(crate) fn clear_suspect(&self) {
+        self.texts().suspect = None;
+    }
+
+    /// Whether the first delivery shall go alone.
+    pub(crate) fn is_suspicious(&self) -> bool {
+        self.texts()
+            .suspect
+            .is_some_and(|(_, times)| times >= MAX_DOUBTFUL)
+    }
+
+    /// The delivery that the remote hung up at even when it was alone.
+    pub(crate) fn poison(&self) -> Option<DeliveryId> {
+        let suspect = self.texts().suspect;
+        suspect
+            .filter(|(_, times)| *times > MAX_DOUBTFUL)
+            .map(|(id, _)| id)
     }
 
     fn texts(&self) -> MutexGuard<'_, Texts> {
         self.texts.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Counts how often in a row it was this delivery.
+fn once_more(last: &mut Option<(DeliveryId, u32)>, id: DeliveryId) -> u32 {
+    let times = match *last {
+        Some((known, times)) if known == id => times + 1,
+        _ => 1,
+    };
+    *last = Some((id, times));
+    times
 }

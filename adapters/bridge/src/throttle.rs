@@ -96,6 +96,12 @@ impl Throttles {
         Some(delivery)
     }
 
+    /// How many wait that no queue has: those of QoS 0.
+    pub fn volatile(&self) -> usize {
+        let waiting = self.waiting.values();
+        waiting.filter(|(_, delivery)| delivery.id.is_none()).count()
+    }
+
     /// When the next value's time comes.
     pub fn due(&self) -> Option<Instant> {
         self.waiting.first_key_value().map(|((at, ..), _)| *at)

@@ -469,3 +469,74 @@ fn more_than_so_many_a_minute_are_dropped_and_counted() {
     bench.deliver("a", "x", BusQos::AtMostOnce);
     assert_eq!(bench.words(), ["publish qos0 r/a=x"]);
 }
+
+/// A version 3 remote can refuse a message only by hanging up. The message that it hangs up at, in the end when nothing else was sent, is moved aside.
+#[test]
+fn a_message_at_which_the_remote_hangs_up_does_not_block_the_queue() {
+    let mut bench = Bench::with(V3, LINES, |s| {
+        s.rate = Some(RateSettings {
+            messages_per_second: 100,
+            burst: 100,
+        });
+    });
+    bench.connect(welcome());
+    bench.watch("$bridge/up/dead");
+    for payload in ["poison", "2", "3"] {
+        bench.deliver("a", payload, BusQos::AtLeastOnce);
+    }
+    for _ in 0..5 {
+        assert_eq!(bench.sent().len(), 3);
+        bench.cut();
+        bench.connect(welcome_back());
+    }
+    assert_eq!(bench.words(), ["publish 1 qos1 r/a=poison dup"], "alone");
+    bench.advance(10_000);
+    assert_eq!(bench.words(), NOTHING);
+    bench.cut();
+    bench.connect(welcome_back());
+    assert_eq!(
+        bench.words(),
+        ["publish 2 qos1 r/a=2 dup", "publish 3 qos1 r/a=3 dup"]
+    );
+    assert_eq!(bench.heard(), ["$bridge/up/dead=poison"]);
+    assert_eq!(bench.status.dead_letters(DeadReason::Disconnects), 1);
+}
+
+/// A bad network is no reason to move a message aside.
+#[test]
+fn a_suspected_message_that_is_acknowledged_is_cleared() {
+    let mut bench = connected(V3);
+    for payload in ["1", "2", "3"] {
+        bench.deliver("a", payload, BusQos::AtLeastOnce);
+    }
+    for _ in 0..5 {
+        bench.cut();
+        bench.connect(welcome_back());
+    }
+    assert_eq!(bench.words(), ["publish 1 qos1 r/a=1 dup"]);
+    bench.remote_sends(puback(1));
+    assert_eq!(
+        bench.words(),
+        ["publish 2 qos1 r/a=2 dup", "publish 3 qos1 r/a=3 dup"],
+        "at once"
+    );
+    bench.cut();
+    bench.connect(welcome_back());
+    assert_eq!(bench.sent().len(), 2);
+}
+
+/// MQTT 5 §3.14.2.1: a server that stops, or is busy, says nothing about a message.
+#[test]
+fn a_disconnect_that_is_not_about_a_packet_suspects_nothing() {
+    for (reason, suspected) in [(ReasonCode::ServerBusy, false), (ReasonCode::NotAuthorized, true)] {
+        let mut bench = connected(V5);
+        bench.deliver("a", "1", BusQos::AtLeastOnce);
+        bench.deliver("a", "2", BusQos::AtLeastOnce);
+        for _ in 0..5 {
+            let disconnect = headgate_mqtt_codec::Disconnect::with_reason(reason);
+            bench.remote_sends(Packet::Disconnect(disconnect));
+            bench.connect(welcome_back());
+        }
+        assert_eq!(bench.sent().len() == 1, suspected, "{reason}");
+    }
+}
