@@ -6,7 +6,8 @@ use crate::inbound::Inbound;
 use crate::outbound::Outbound;
 use crate::plan::{BridgePlan, Credentials, DOWN, UP};
 use crate::rate::Grants;
-use crate::status::{BridgeState, BridgeStatus, DropReason, EndReason};
+use crate::reasons::{DropReason, EndReason};
+use crate::status::{BridgeState, BridgeStatus};
 use crate::throttle::Throttles;
 use crate::wire::Received;
 use headgate_model::{BusCommand, BusEvent, CloseReason, Endpoint, Input, Instant, Metric, Outputs};
@@ -171,9 +172,9 @@ impl BridgeEndpoint {
             BusEvent::TakenOver => self.leave(CloseReason::TakenOver, EndReason::Asked, out),
             BusEvent::Kicked => self.say_goodbye(CloseReason::Kicked, out),
             BusEvent::Subscribed { results, .. } => self.on_local_subscribed(&results),
-            BusEvent::Accepted(token, outcome) => self.on_accepted(token, outcome, out),
+            BusEvent::Accepted(token, _) => self.on_accepted(token, out),
             BusEvent::Refused(token, why) => self.on_refused(token, why, out),
-            BusEvent::Released { packet, known } => self.on_released(packet, known, out),
+            BusEvent::Released { packet, .. } => self.on_released(packet, out),
             BusEvent::Delivery(delivery) => {
                 self.grants.taken();
                 self.on_delivery(delivery, now, out);

@@ -6,7 +6,7 @@ mod bench;
 use bench::*;
 use headgate_bridge::BridgeVersion;
 use headgate_model::Qos as BusQos;
-use headgate_mqtt_codec::{AckKind, Packet, Publish, Qos};
+use headgate_mqtt_codec::{AckKind, Packet, Publish, Qos, ReasonCode};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -213,6 +213,31 @@ fn check(expected: &BTreeMap<String, bool>, got: &BTreeMap<String, u32>) {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    /// Whatever a remote acknowledges or releases, and however often, it cannot make us panic.
+    #[test]
+    fn acknowledgements_of_anything_do_no_harm(
+        version in prop_oneof![Just(V31), Just(V3), Just(V5)],
+        acks in prop::collection::vec((0..6_u8, prop_oneof![1..6_u16, Just(u16::MAX)], 0..4_usize), 0..60),
+    ) {
+        let mut bench = Bench::new(version, &["out/# out 2", "in/# in 2"]);
+        bench.connect(welcome_back());
+        for (kind, number, reason) in acks {
+            if !bench.is_connected() {
+                bench.connect(welcome_back());
+            }
+            let reason = [ReasonCode::Success, ReasonCode::NotAuthorized, ReasonCode::QuotaExceeded, ReasonCode::UnspecifiedError][reason];
+            match kind {
+                0 => bench.remote_sends(ack(AckKind::PubAck, number, reason)),
+                1 => bench.remote_sends(ack(AckKind::PubRec, number, reason)),
+                2 => bench.remote_sends(pubrel(number)),
+                3 => bench.remote_sends(pubcomp(number)),
+                4 => bench.remote_sends(publish_at(Qos::ExactlyOnce, number, "in/a", "x")),
+                _ => bench.deliver("out/a", "x", BusQos::ExactlyOnce),
+            }
+        }
+        prop_assert!(bench.queued() <= 60);
+    }
 
     #[test]
     fn nothing_is_lost_and_qos_2_arrives_once(
