@@ -5,14 +5,15 @@
 use crate::convert;
 use crate::endpoint::{BridgeEndpoint, Out, Phase};
 use crate::plan::{DOWN, UP};
-use crate::status::{BridgeState, EndReason};
+use crate::reasons::EndReason;
+use crate::status::BridgeState;
 use bytes::Bytes;
 use headgate_model::bus::Refusal;
 use headgate_model::{AckToken, BusCommand, DeliveryId, Instant, Qos, TopicFilter};
 use headgate_mqtt_codec::{
-    Ack, AckKind, ConnAck, ConnAckProperties, Connect, ConnectProperties, Packet, PacketId, Publish,
-    Qos as WireQos, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeFilter, SubscribeOptions,
-    UnsubAck, Unsubscribe, Utf8, Version, Will, encoded_len,
+    Ack, ConnAck, ConnAckProperties, Connect, ConnectProperties, Packet, PacketId, Publish, Qos as WireQos,
+    ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeFilter, SubscribeOptions, UnsubAck, Unsubscribe,
+    Utf8, Version, Will, encoded_len,
 };
 use std::collections::BTreeMap;
 use std::num::{NonZeroU16, NonZeroU32};
@@ -294,7 +295,6 @@ impl BridgeEndpoint {
 
     /// Whether it was for the notification.
     pub(crate) fn on_notification_puback(&mut self, ack: &Ack, now: Instant, out: &mut Out) -> bool {
-        debug_assert_eq!(ack.kind, AckKind::PubAck);
         let asked = self.asked(ack.packet_id, |asked| matches!(asked, Asked::Notify));
         if asked.is_none() {
             return false;

@@ -6,7 +6,9 @@ use crate::inbound::Inbound;
 use crate::outbound::Outbound;
 use crate::plan::{BridgePlan, Credentials, DOWN, UP};
 use crate::rate::Grants;
-use crate::status::{BridgeState, BridgeStatus, EndReason};
+use crate::reasons::{DropReason, EndReason};
+use crate::status::{BridgeState, BridgeStatus};
+use crate::throttle::Throttles;
 use crate::wire::Received;
 use headgate_model::{BusCommand, BusEvent, CloseReason, Endpoint, Input, Instant, Metric, Outputs};
 use headgate_mqtt_codec::{
@@ -30,6 +32,7 @@ pub struct BridgeEndpoint {
     pub(crate) inbound: Inbound,
     pub(crate) outbound: Outbound,
     pub(crate) grants: Grants,
+    pub(crate) throttles: Throttles,
     pub(crate) clocks: Clocks,
     created: Instant,
 }
@@ -87,6 +90,7 @@ impl BridgeEndpoint {
             inbound: Inbound::default(),
             outbound: Outbound::default(),
             grants: Grants::new(settings.rate, now),
+            throttles: Throttles::default(),
             created: now,
             clocks: Clocks::new(settings.keep_alive, settings.stalled_after, now),
             private: private && plan.version() != Version::V5,
@@ -118,7 +122,9 @@ impl BridgeEndpoint {
             Packet::UnsubAck(unsuback) => self.on_unsuback(&unsuback, now, out),
             Packet::PingResp => self.on_pingresp(now, out),
             Packet::Disconnect(disconnect) => {
-                self.status.set_error(&disconnect.reason.to_string());
+                if is_about_a_packet(disconnect.reason) {
+                    self.suspect_first();
+                }
                 self.leave(CloseReason::Lost, EndReason::Disconnected(disconnect.reason), out);
             }
             packet => self.fail(&format!("{} from a server", packet.packet_type()), out),
@@ -132,6 +138,9 @@ impl BridgeEndpoint {
         self.answered(now);
         if ack.kind == AckKind::PubAck && self.on_notification_puback(ack, now, out) {
             return;
+        }
+        if !std::mem::replace(&mut self.outbound.acknowledged, true) {
+            self.status.clear_suspect();
         }
         match ack.kind {
             AckKind::PubAck => self.on_puback(ack, out),
@@ -163,9 +172,9 @@ impl BridgeEndpoint {
             BusEvent::TakenOver => self.leave(CloseReason::TakenOver, EndReason::Asked, out),
             BusEvent::Kicked => self.say_goodbye(CloseReason::Kicked, out),
             BusEvent::Subscribed { results, .. } => self.on_local_subscribed(&results),
-            BusEvent::Accepted(token, outcome) => self.on_accepted(token, outcome, out),
+            BusEvent::Accepted(token, _) => self.on_accepted(token, out),
             BusEvent::Refused(token, why) => self.on_refused(token, why, out),
-            BusEvent::Released { packet, known } => self.on_released(packet, known, out),
+            BusEvent::Released { packet, .. } => self.on_released(packet, out),
             BusEvent::Delivery(delivery) => {
                 self.grants.taken();
                 self.on_delivery(delivery, now, out);
@@ -190,6 +199,7 @@ impl BridgeEndpoint {
                     self.clocks.stall();
                     self.status.set_state(BridgeState::Stalled, now);
                 }
+                self.send_due(now, out);
                 if self.clocks.ping_due().is_some_and(|at| at <= now) {
                     self.ping(out);
                 }
@@ -213,10 +223,25 @@ impl BridgeEndpoint {
         self.clocks.owes(prepares || self.outbound.owed() > 0, now);
         self.status.set_in_flight(self.outbound.len());
         if !prepares {
+            self.limit_grants();
             let granted = self.grants.grant(now);
             if granted > 0 {
                 out.bus(BusCommand::Credit(granted));
             }
+        }
+    }
+
+    /// While something is suspected that the remote hangs up at it, one message goes, and the others wait for what comes of it.
+    fn limit_grants(&mut self) {
+        let alone = !self.outbound.acknowledged && self.status.is_suspicious();
+        let limit = alone.then(|| u32::from(self.outbound.owed() == 0));
+        self.grants.limit(limit);
+    }
+
+    /// The remote hung up. What it was sent first may be why.
+    fn suspect_first(&self) {
+        if let Some(id) = self.outbound.first.filter(|_| !self.outbound.acknowledged) {
+            self.status.suspect(id);
         }
     }
 
@@ -303,6 +328,9 @@ impl BridgeEndpoint {
     }
 
     pub(crate) fn finish(&mut self, out: &mut Out) {
+        for _ in 0..self.throttles.volatile() {
+            self.status.count_drop(DropReason::Throttled);
+        }
         self.phase = Phase::Closed;
         out.close = true;
     }
@@ -311,8 +339,26 @@ impl BridgeEndpoint {
         if matches!(self.phase, Phase::Connecting(_)) && self.plan.settings.try_private {
             self.status.private_doubted();
         }
+        self.suspect_first();
         self.leave(CloseReason::Lost, EndReason::Lost, out);
     }
+}
+
+/// Whether a DISCONNECT may be about something that was sent. MQTT 5 §3.14.2.1
+fn is_about_a_packet(reason: ReasonCode) -> bool {
+    matches!(
+        reason,
+        ReasonCode::UnspecifiedError
+            | ReasonCode::MalformedPacket
+            | ReasonCode::ProtocolError
+            | ReasonCode::ImplementationSpecificError
+            | ReasonCode::NotAuthorized
+            | ReasonCode::TopicNameInvalid
+            | ReasonCode::PacketTooLarge
+            | ReasonCode::PayloadFormatInvalid
+            | ReasonCode::RetainNotSupported
+            | ReasonCode::QosNotSupported
+    )
 }
 
 impl Endpoint for BridgeEndpoint {
@@ -350,8 +396,10 @@ impl Endpoint for BridgeEndpoint {
             Phase::Fresh => Some(self.created),
             Phase::Connecting(until) => Some(until),
             Phase::Preparing(_) | Phase::Open => {
-                let grants = matches!(self.phase, Phase::Open).then(|| self.grants.due());
-                self.clocks.due().into_iter().chain(grants.flatten()).min()
+                let flows =
+                    matches!(self.phase, Phase::Open).then(|| [self.grants.due(), self.throttles.due()]);
+                let flows = flows.into_iter().flatten().flatten();
+                self.clocks.due().into_iter().chain(flows).min()
             }
             Phase::Opening | Phase::Closed => None,
         }

@@ -4,13 +4,13 @@
 //! remote forget it. \[MQTT-4.3.2-3\] What the bus will *never* take is acknowledged and counted, or it would come again and again.
 
 use crate::convert;
-use crate::endpoint::{BridgeEndpoint, Out, Phase};
+use crate::endpoint::{BridgeEndpoint, Out};
 use crate::mapping::{Mapped, Unmapped};
 use crate::outbound::{DEAD_LETTERS, delivery_of};
-use crate::status::{DropReason, EndReason};
-use headgate_model::bus::{Outcome, Refusal};
+use crate::reasons::{DropReason, EndReason};
+use headgate_model::bus::Refusal;
 use headgate_model::{AckToken, BusCommand, Instant, Message, Metric, Qos, Topic};
-use headgate_mqtt_codec::{Ack, AckKind, PacketId, Publish, ReasonCode, Version};
+use headgate_mqtt_codec::{Ack, AckKind, Packet, PacketId, Publish, ReasonCode, Version};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -167,12 +167,10 @@ impl BridgeEndpoint {
         } else {
             self.inbound.under_way.insert(id, Flow::Received);
         }
-        out.send(headgate_mqtt_codec::Packet::Ack(Ack::with_reason(
-            kind, id, reason,
-        )));
+        out.send(Packet::Ack(Ack::with_reason(kind, id, reason)));
     }
 
-    pub(crate) fn on_accepted(&mut self, token: AckToken, _: Outcome, out: &mut Out) {
+    pub(crate) fn on_accepted(&mut self, token: AckToken, out: &mut Out) {
         if let Some(delivery) = delivery_of(token) {
             return self.on_dead_letter_accepted(delivery, out);
         }
@@ -200,9 +198,7 @@ impl BridgeEndpoint {
 
     pub(crate) fn on_pubrel(&mut self, ack: &Ack, out: &mut Out) {
         let flow = self.inbound.under_way.get(&ack.packet_id);
-        if matches!(flow, Some(Flow::One | Flow::Two))
-            && matches!(self.phase, Phase::Open | Phase::Preparing(_))
-        {
+        if matches!(flow, Some(Flow::One | Flow::Two)) {
             return self.fail("PUBREL before PUBREC", out); // [MQTT-4.3.3-5]
         }
         self.inbound.under_way.insert(ack.packet_id, Flow::Released);
@@ -210,14 +206,11 @@ impl BridgeEndpoint {
     }
 
     /// PUBCOMP, after the identifier was durably given back; nothing if it was we who gave it back. \[MQTT-4.3.3-11\]
-    pub(crate) fn on_released(&mut self, packet: u16, _known: bool, out: &mut Out) {
+    pub(crate) fn on_released(&mut self, packet: u16, out: &mut Out) {
         let Some(id) = PacketId::new(packet) else { return };
         if self.inbound.under_way.get(&id) == Some(&Flow::Released) {
             self.inbound.under_way.remove(&id);
-            out.send(headgate_mqtt_codec::Packet::Ack(Ack::success(
-                AckKind::PubComp,
-                id,
-            )));
+            out.send(Packet::Ack(Ack::success(AckKind::PubComp, id)));
         }
     }
 }

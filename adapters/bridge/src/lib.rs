@@ -3,8 +3,8 @@
 //! [`BridgePlan`] is what an operator set, checked. [`BridgeEndpoint`] decides everything about one connection to the remote, and stands in the
 //! shell's loop as the endpoint of any client does. [`Uplink`] decides when to connect and to which address. [`BridgeStatus`] is what they tell.
 //!
-//! Always true: a message leaves the queue only when the remote has acknowledged it, will never take it, or no rule is for it; what came from the
-//! remote is acknowledged after the bus said that it may; what is dropped is counted by reason.
+//! Always true: a message leaves the queue only when the remote has acknowledged it, or as a dead letter, or counted as dropped with its reason; what came
+//! from the remote is acknowledged after the bus said that it may.
 
 mod clocks;
 mod connect;
@@ -15,9 +15,11 @@ mod mapping;
 mod outbound;
 mod plan;
 mod rate;
+mod reasons;
 mod remote;
 mod settings;
 mod status;
+mod throttle;
 mod topics;
 mod uplink;
 mod uplink_settings;
@@ -26,10 +28,11 @@ mod wire;
 pub use endpoint::BridgeEndpoint;
 pub use mapping::{Mapped, TopicMap, Unmapped};
 pub use plan::{BridgePlan, Credentials, CredentialsError};
+pub use reasons::{DeadReason, DropReason, EndReason};
 pub use remote::{BridgeTls, Jwt, JwtAlgorithm, Login, Sas};
 pub use settings::{BridgeSettings, BridgeSettingsError, BridgeVersion, QueueSettings, RateSettings};
-pub use status::{BridgeState, BridgeStatus, Counter, DeadReason, DropReason, EndReason};
-pub use topics::{Direction, RetainRule, Rewrite, TopicRule, TopicRuleError};
+pub use status::{BridgeState, BridgeStatus, Counter};
+pub use topics::{Direction, RetainRule, Rewrite, Throttle, TopicRule, TopicRuleError};
 pub use uplink::{Uplink, UplinkAction, UplinkInput};
 pub use uplink_settings::{
     LazySettings, RestartSettings, Start, UplinkSettings, UplinkSettingsError, Window,

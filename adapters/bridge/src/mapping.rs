@@ -2,13 +2,18 @@
 //!
 //! Always true: both filters of a rule are well-formed; what a rule makes of a topic name is a topic name again, or an error.
 
-use crate::topics::{Direction, RetainRule, Rewrite, TopicRule, TopicRuleError};
+use crate::topics::{Direction, RetainRule, Rewrite, Throttle, TopicRule, TopicRuleError};
 use headgate_model::topic::TopicError;
 use headgate_model::{Qos, RetainHandling, Subscription, SubscriptionOptions, Topic, TopicFilter};
 use regex::Regex;
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
 /// Names that mean a kind of subscription, not a topic.
 const SPECIAL: [&str; 4] = ["$share/", "$queue/", "$local/", "$exclusive/"];
+
+/// How often a last value may be sent.
+const EVERY: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(86_400);
 
 /// The compiled rules of a bridge, in their order.
 #[derive(Debug)]
@@ -23,6 +28,7 @@ struct Rule {
     rewrite: Option<(Regex, String)>,
     priority: u8,
     retain: RetainRule,
+    throttle: Option<Throttle>,
 }
 
 /// Topics as one of the two brokers knows them.
@@ -139,6 +145,11 @@ impl TopicMap {
         unwanted
     }
 
+    /// How a rule is throttled.
+    pub(crate) fn throttle(&self, rule: usize) -> Option<Throttle> {
+        self.0.get(rule)?.throttle
+    }
+
     /// Priorities of local topics in the queue, in the order in which they are to be looked at.
     pub fn priorities(&self) -> Vec<(TopicFilter, u8)> {
         let outgoing = self.0.iter().filter(|rule| rule.direction.is_out());
@@ -208,6 +219,10 @@ impl Rule {
             rewrite: rule.rewrite.as_ref().map(compile_rewrite).transpose()?,
             priority: rule.priority,
             retain: rule.retain,
+            throttle: rule
+                .throttle
+                .map(|throttle| checked(throttle, rule.direction))
+                .transpose()?,
         })
     }
 
@@ -225,6 +240,17 @@ impl Rule {
             name = rewritten;
         }
         Topic::parse(name.into())
+    }
+}
+
+fn checked(throttle: Throttle, direction: Direction) -> Result<Throttle, TopicRuleError> {
+    match throttle {
+        _ if direction == Direction::In => Err(TopicRuleError::ThrottleIn),
+        Throttle::PerMinute(0) => Err(TopicRuleError::Throttle("per_minute is 1 or more")),
+        Throttle::LastValueEvery(every) if !EVERY.contains(&every) => {
+            Err(TopicRuleError::Throttle("last_value_every is 100ms to 1day"))
+        }
+        throttle => Ok(throttle),
     }
 }
 

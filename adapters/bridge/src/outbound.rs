@@ -2,11 +2,16 @@
 //!
 //! What the remote refuses for good becomes a dead letter. What it refuses for now stays in the queue: the connection ends, and all that is under way
 //! is sent again on the next one, in order. A refusal without a good reason counts as one for now, a few times in a row.
+//!
+//! Before MQTT 5 a remote can refuse only by hanging up. When it does so a few times in a row before it acknowledged anything, the first message is
+//! suspected; it goes alone on the next connection, and if that ends the same way it becomes a dead letter.
 
 use crate::convert;
 use crate::endpoint::{BridgeEndpoint, Out, Phase};
-use crate::mapping::Unmapped;
-use crate::status::{DeadReason, DropReason, EndReason};
+use crate::mapping::{Mapped, Unmapped};
+use crate::reasons::{DeadReason, DropReason, EndReason};
+use crate::status::MAX_DOUBTFUL;
+use crate::throttle::Offered;
 use bytes::Bytes;
 use headgate_model::path::{PROPERTY as PATH, stamp};
 use headgate_model::{AckToken, BusCommand, Delivery, DeliveryId, Instant, Message, Metric, Qos, Settlement};
@@ -18,15 +23,16 @@ use std::collections::BTreeMap;
 /// Tokens of dead letters are delivery identifiers from here on.
 pub(crate) const DEAD_LETTERS: u32 = 1 << 16;
 
-/// How often a message may be refused in a row without a good reason.
-const MAX_DOUBTFUL: u32 = 5;
-
 /// Our side of the QoS flows.
 #[derive(Debug, Default)]
 pub(crate) struct Outbound {
     under_way: BTreeMap<DeliveryId, Awaiting>,
     /// How many of those the remote has to answer.
     owed: usize,
+    /// The first that was sent on this connection, if the remote has to acknowledge it.
+    pub first: Option<DeliveryId>,
+    /// The remote has acknowledged something.
+    pub acknowledged: bool,
 }
 
 #[derive(Debug)]
@@ -72,15 +78,48 @@ impl Outbound {
 
 impl BridgeEndpoint {
     pub(crate) fn on_delivery(&mut self, delivery: Delivery, now: Instant, out: &mut Out) {
+        if !self.outbound.acknowledged && delivery.id.is_some() && delivery.id == self.status.poison() {
+            self.status.clear_suspect();
+            return self.bury(&delivery, DeadReason::Disconnects, out);
+        }
+        let mapped = match self.plan.topics.outgoing(&delivery.message.topic) {
+            Ok(mapped) => mapped,
+            Err(Unmapped::NoRule) => return self.discard(&delivery, DropReason::NoRule, out),
+            Err(Unmapped::Invalid(_)) => return self.bury(&delivery, DeadReason::TopicInvalid, out),
+        };
+        let throttle = self.plan.topics.throttle(mapped.rule);
+        // What the remote may hold in part must be brought to an end.
+        let Some(throttle) = throttle.filter(|_| !delivery.redelivered) else {
+            return self.send(delivery, mapped, now, out);
+        };
+        match self.throttles.offer(mapped.rule, throttle, delivery, now) {
+            Offered::Send(delivery) => self.send(delivery, mapped, now, out),
+            Offered::Drop(delivery) | Offered::Waits(Some(delivery)) => {
+                self.discard(&delivery, DropReason::Throttled, out);
+            }
+            Offered::Waits(None) => self.send_due(now, out),
+        }
+    }
+
+    /// Sends the values that waited long enough.
+    pub(crate) fn send_due(&mut self, now: Instant, out: &mut Out) {
+        while let Some(delivery) = self.throttles.take_due(self.remote.receive_maximum, now) {
+            let mapped = self.plan.topics.outgoing(&delivery.message.topic);
+            self.send(
+                delivery,
+                mapped.expect("it had a name when it was offered"),
+                now,
+                out,
+            );
+        }
+    }
+
+    fn send(&mut self, delivery: Delivery, mapped: Mapped, now: Instant, out: &mut Out) {
         // [MQTT-3.3.2-5]: an expired message is not sent, unless its transmission has begun.
         if delivery.message.is_expired(now) && !delivery.redelivered {
             return self.discard(&delivery, DropReason::Expired, out);
         }
-        let publish = match self.publish_of(&delivery, now) {
-            Ok(publish) => publish,
-            Err(Unmapped::NoRule) => return self.discard(&delivery, DropReason::NoRule, out),
-            Err(Unmapped::Invalid(_)) => return self.bury(&delivery, DeadReason::TopicInvalid, out),
-        };
+        let publish = self.publish_of(&delivery, mapped, now);
         let packet = Packet::Publish(publish);
         if encoded_len(&packet, self.plan.version()) > self.remote.max_packet_size as usize {
             out.counts.add(Metric::DroppedTooLarge);
@@ -93,6 +132,9 @@ impl BridgeEndpoint {
         self.count_sent(qos, delivery.redelivered, out);
         out.send(packet);
         let Some(id) = delivery.id else { return };
+        if qos > Qos::AtMostOnce {
+            self.outbound.first.get_or_insert(id);
+        }
         match qos {
             // The remote or a rule takes no more than QoS 0: it is sent, and that is all there is to know.
             Qos::AtMostOnce => out.bus(BusCommand::Settle(id, Settlement::Done)),
@@ -115,12 +157,11 @@ impl BridgeEndpoint {
     }
 
     /// The PUBLISH under the remote's name of the topic, within what the remote takes.
-    fn publish_of(&self, delivery: &Delivery, now: Instant) -> Result<Publish, Unmapped> {
+    fn publish_of(&self, delivery: &Delivery, mapped: Mapped, now: Instant) -> Publish {
         let message = &delivery.message;
-        let mapped = self.plan.topics.outgoing(&message.topic)?;
         let qos = convert::qos_to_wire(delivery.qos.min(mapped.qos)).min(self.remote.max_qos);
         let acknowledged = qos > headgate_mqtt_codec::Qos::AtMostOnce;
-        Ok(Publish {
+        Publish {
             dup: delivery.redelivered,
             qos,
             retain: mapped.retain.apply(delivery.retain) && self.remote.retain_available,
@@ -128,7 +169,7 @@ impl BridgeEndpoint {
             packet_id: delivery.id.filter(|_| acknowledged),
             payload: message.payload.clone(),
             properties: self.properties_of(message, now),
-        })
+        }
     }
 
     fn properties_of(&self, message: &Message, now: Instant) -> Option<Box<PublishProperties>> {

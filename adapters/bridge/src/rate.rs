@@ -1,6 +1,6 @@
 //! How many messages the bus may hand over: as many as are taken, or as a token bucket has.
 //!
-//! Always true: what is granted and not yet taken, and what is in the bucket, are together no more than the burst.
+//! Always true: what is granted and not yet taken, and what is in the bucket, are together no more than the burst. Without room there is no deadline.
 
 use crate::settings::RateSettings;
 use headgate_model::Instant;
@@ -12,85 +12,97 @@ const CREDIT: u32 = 1_024;
 const PARTS: u64 = 1_000;
 
 #[derive(Debug)]
-pub(crate) enum Grants {
-    /// Each message that is taken is granted again.
-    AsTaken {
-        /// Messages that may be granted now.
-        owed: u32,
-    },
+pub(crate) struct Grants {
+    pace: Pace,
+    /// Granted and not yet taken.
+    outstanding: u32,
+    limit: Option<u32>,
+}
+
+#[derive(Debug)]
+enum Pace {
+    AsTaken,
     Bucket(Bucket),
 }
 
 #[derive(Debug)]
-pub(crate) struct Bucket {
+struct Bucket {
     per_second: u64,
     burst: u32,
     /// In parts.
     level: u64,
     filled_at: Instant,
-    /// Granted and not yet taken.
-    outstanding: u32,
 }
 
 impl Grants {
     pub fn new(rate: Option<RateSettings>, now: Instant) -> Self {
-        match rate {
-            None => Self::AsTaken { owed: CREDIT },
-            Some(rate) => Self::Bucket(Bucket {
-                per_second: rate.messages_per_second.into(),
-                burst: rate.burst,
-                level: u64::from(rate.burst) * PARTS,
-                filled_at: now,
-                outstanding: 0,
-            }),
+        let bucket = |rate: RateSettings| Bucket {
+            per_second: rate.messages_per_second.into(),
+            burst: rate.burst,
+            level: u64::from(rate.burst) * PARTS,
+            filled_at: now,
+        };
+        Self {
+            pace: rate.map_or(Pace::AsTaken, |rate| Pace::Bucket(bucket(rate))),
+            outstanding: 0,
+            limit: None,
         }
     }
 
     /// The bus has handed one over.
     pub fn taken(&mut self) {
-        match self {
-            Self::AsTaken { owed } => *owed += 1,
-            Self::Bucket(bucket) => bucket.outstanding = bucket.outstanding.saturating_sub(1),
-        }
+        self.outstanding = self.outstanding.saturating_sub(1);
+    }
+
+    /// No more than this shall be outstanding from now on.
+    pub fn limit(&mut self, limit: Option<u32>) {
+        self.limit = limit;
     }
 
     /// What is to be granted now.
     pub fn grant(&mut self, now: Instant) -> u32 {
-        match self {
-            Self::AsTaken { owed } => std::mem::take(owed),
-            Self::Bucket(bucket) => bucket.grant(now),
-        }
+        let room = self.room();
+        let granted = match &mut self.pace {
+            Pace::AsTaken => room,
+            Pace::Bucket(bucket) => bucket.take(room, self.outstanding, now),
+        };
+        self.outstanding += granted;
+        granted
     }
 
     /// When there is more to grant.
     pub fn due(&self) -> Option<Instant> {
-        match self {
-            Self::AsTaken { .. } => None,
-            Self::Bucket(bucket) => bucket.due(),
+        match &self.pace {
+            Pace::Bucket(bucket) if self.room() > 0 => Some(bucket.due()),
+            _ => None,
         }
+    }
+
+    fn room(&self) -> u32 {
+        let most = match &self.pace {
+            Pace::AsTaken => CREDIT,
+            Pace::Bucket(bucket) => bucket.burst,
+        };
+        let most = self.limit.map_or(most, |limit| limit.min(most));
+        most.saturating_sub(self.outstanding)
     }
 }
 
 impl Bucket {
-    fn room(&self) -> u32 {
-        self.burst.saturating_sub(self.outstanding)
-    }
-
-    fn grant(&mut self, now: Instant) -> u32 {
+    fn take(&mut self, room: u32, outstanding: u32, now: Instant) -> u32 {
         let passed = u64::try_from(now.since(self.filled_at).as_millis()).unwrap_or(u64::MAX);
         self.filled_at = now;
         let filled = self.level.saturating_add(passed.saturating_mul(self.per_second));
-        self.level = filled.min(u64::from(self.room()) * PARTS);
-        let whole = self.level / PARTS;
-        self.level -= whole * PARTS;
-        let whole = u32::try_from(whole).unwrap_or(u32::MAX);
-        self.outstanding += whole;
+        let full = u64::from(self.burst.saturating_sub(outstanding)) * PARTS;
+        self.level = filled.min(full);
+        let whole = u32::try_from(self.level / PARTS).unwrap_or(u32::MAX).min(room);
+        self.level -= u64::from(whole) * PARTS;
         whole
     }
 
-    fn due(&self) -> Option<Instant> {
+    fn due(&self) -> Instant {
         let missing = PARTS.saturating_sub(self.level).div_ceil(self.per_second);
-        (self.room() > 0).then(|| self.filled_at + Duration::from_millis(missing))
+        self.filled_at + Duration::from_millis(missing)
     }
 }
 

@@ -1,10 +1,12 @@
 //! What is known of a bridge from outside: written by its endpoint and whoever connects it, read by those who watch.
 
+use crate::reasons::{DeadReason, DropReason, EndReason};
 use headgate_model::{DeliveryId, Instant};
-use headgate_mqtt_codec::ReasonCode;
-use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// How often in a row a message may be refused without a good reason, or be the first when the remote hangs up.
+pub(crate) const MAX_DOUBTFUL: u32 = 5;
 
 /// Texts of refused subscriptions that are kept; more are counted only.
 const MAX_REFUSED: usize = 100;
@@ -51,125 +53,6 @@ impl BridgeState {
             Self::Connecting => "connecting",
             Self::Connected => "connected",
             Self::Stalled => "stalled",
-        }
-    }
-}
-
-/// Why a connection ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EndReason {
-    /// The link broke, or the remote closed it.
-    Lost,
-    /// CONNACK said no.
-    Refused(ReasonCode),
-    /// The remote does not take a protocol level with bit 0x80. Without, it may.
-    PrivateRefused,
-    /// DISCONNECT came. MQTT 5 §3.14
-    Disconnected(ReasonCode),
-    /// The remote answered nothing for twice `stalled_after`.
-    NoAnswer,
-    /// The remote broke the protocol, or sent more than it may.
-    ProtocolError,
-    /// The remote cannot take a message now: it is sent again later.
-    RefusedForNow(ReasonCode),
-    /// The bus cannot take a message of the remote now: the remote sends it again later.
-    BusRefused,
-    /// We were asked to end it.
-    Asked,
-}
-
-impl fmt::Display for EndReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Lost => f.write_str("the connection was lost"),
-            Self::Refused(reason) => write!(f, "refused: {reason}"),
-            Self::PrivateRefused => f.write_str("the bridge bit was refused"),
-            Self::Disconnected(reason) => write!(f, "the remote disconnected: {reason}"),
-            Self::NoAnswer => f.write_str("the remote does not answer"),
-            Self::ProtocolError => f.write_str("the remote broke the protocol"),
-            Self::RefusedForNow(reason) => write!(f, "the remote takes no message now: {reason}"),
-            Self::BusRefused => f.write_str("the gateway takes no message now"),
-            Self::Asked => f.write_str("ended on purpose"),
-        }
-    }
-}
-
-/// Why a message became a dead letter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum DeadReason {
-    /// It is larger than the remote takes. \[MQTT-3.2.2-15\]
-    TooLarge,
-    /// Its topic has no name at the remote, or the remote does not like it.
-    TopicInvalid,
-    /// The remote does not let us publish it.
-    NotAuthorized,
-    /// The remote says that it is not UTF-8 text.
-    PayloadInvalid,
-    /// The remote refused it again and again without saying why.
-    RefusedRepeatedly,
-}
-
-impl DeadReason {
-    /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 5] = [
-        Self::TooLarge,
-        Self::TopicInvalid,
-        Self::NotAuthorized,
-        Self::PayloadInvalid,
-        Self::RefusedRepeatedly,
-    ];
-
-    /// The word for operators.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::TooLarge => "too_large",
-            Self::TopicInvalid => "topic_invalid",
-            Self::NotAuthorized => "not_authorized",
-            Self::PayloadInvalid => "payload_invalid",
-            Self::RefusedRepeatedly => "refused_repeatedly",
-        }
-    }
-}
-
-/// Why a message was dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum DropReason {
-    /// To the remote, but no rule is for its topic: an earlier configuration had one.
-    NoRule,
-    /// Its expiry interval passed before it was sent. \[MQTT-3.3.2-5\]
-    Expired,
-    /// From the remote, and no rule is for its topic.
-    IncomingNoRule,
-    /// From the remote, and its topic has no name here.
-    IncomingTopicInvalid,
-    /// From the remote, and the bus will never take it.
-    IncomingRefused,
-    /// A dead letter that the bus did not take.
-    DeadLetterRefused,
-}
-
-impl DropReason {
-    /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 6] = [
-        Self::NoRule,
-        Self::Expired,
-        Self::IncomingNoRule,
-        Self::IncomingTopicInvalid,
-        Self::IncomingRefused,
-        Self::DeadLetterRefused,
-    ];
-
-    /// The word for operators.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::NoRule => "no_rule",
-            Self::Expired => "expired",
-            Self::IncomingNoRule => "incoming_no_rule",
-            Self::IncomingTopicInvalid => "incoming_topic_invalid",
-            Self::IncomingRefused => "incoming_refused",
-            Self::DeadLetterRefused => "dead_letter_refused",
         }
     }
 }
@@ -222,6 +105,8 @@ struct Texts {
     refused_subscriptions: Vec<String>,
     /// The delivery that the remote refused last without a good reason, and how often in a row.
     doubtful: Option<(DeliveryId, u32)>,
+    /// The delivery that was the first when the remote hung up without having acknowledged anything, and how often in a row.
+    suspect: Option<(DeliveryId, u32)>,
 }
 
 /// What is known of the remote and bit 0x80.
@@ -389,16 +274,44 @@ impl BridgeStatus {
 
     /// How often in a row the remote refused this delivery, this time included.
     pub(crate) fn refused_again(&self, id: DeliveryId) -> u32 {
-        let doubtful = &mut self.texts().doubtful;
-        let times = match *doubtful {
-            Some((known, times)) if known == id => times + 1,
-            _ => 1,
-        };
-        *doubtful = Some((id, times));
-        times
+        once_more(&mut self.texts().doubtful, id)
+    }
+
+    /// The remote hung up before it acknowledged anything, and this was sent first.
+    pub(crate) fn suspect(&self, id: DeliveryId) {
+        once_more(&mut self.texts().suspect, id);
+    }
+
+    pub(crate) fn clear_suspect(&self) {
+        self.texts().suspect = None;
+    }
+
+    /// Whether the first delivery shall go alone.
+    pub(crate) fn is_suspicious(&self) -> bool {
+        self.texts()
+            .suspect
+            .is_some_and(|(_, times)| times >= MAX_DOUBTFUL)
+    }
+
+    /// The delivery that the remote hung up at even when it was alone.
+    pub(crate) fn poison(&self) -> Option<DeliveryId> {
+        let suspect = self.texts().suspect;
+        suspect
+            .filter(|(_, times)| *times > MAX_DOUBTFUL)
+            .map(|(id, _)| id)
     }
 
     fn texts(&self) -> MutexGuard<'_, Texts> {
         self.texts.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Counts how often in a row it was this delivery.
+fn once_more(last: &mut Option<(DeliveryId, u32)>, id: DeliveryId) -> u32 {
+    let times = match *last {
+        Some((known, times)) if known == id => times + 1,
+        _ => 1,
+    };
+    *last = Some((id, times));
+    times
 }

@@ -7,6 +7,7 @@ use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 /// Topics that a bridge carries. Written as a table, or as mosquitto's line:
 /// `pattern [[[out|in|both] qos] local-prefix remote-prefix]`, where `""` is an empty word.
@@ -32,6 +33,9 @@ pub struct TopicRule {
     pub priority: u8,
     /// What becomes of the RETAIN flag.
     pub retain: RetainRule,
+    /// Sends fewer messages than there are: `{ last_value_every = "10s" }` sends of each topic the last one each time, `{ per_minute = 60 }` drops what is
+    /// more. What is not sent is counted. For messages that go out.
+    pub throttle: Option<Throttle>,
 }
 
 /// Which way messages go.
@@ -78,6 +82,20 @@ impl RetainRule {
             Self::Always => true,
         }
     }
+}
+
+/// Sends fewer messages than there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Throttle {
+    /// Of each topic at most one message in this time: the last one.
+    LastValueEvery(
+        #[serde(with = "humantime_serde")]
+        #[schemars(with = "String")]
+        Duration,
+    ),
+    /// So many messages in a minute, of all topics of the rule together.
+    PerMinute(u32),
 }
 
 /// A regular expression and what stands for what it matches.
@@ -135,6 +153,12 @@ pub enum TopicRuleError {
         /// What is wrong.
         cause: String,
     },
+    /// Only what goes out is throttled.
+    #[error("throttle goes with out or both, not with in")]
+    ThrottleIn,
+    /// A throttle that lets nothing pass, or everything.
+    #[error("throttle: {0}")]
+    Throttle(&'static str),
     /// A rewritten name has no way back.
     #[error("rewrite goes with out or in, not with both")]
     RewriteBoth,

@@ -4,7 +4,8 @@
 //! the pause is drawn between its base and three times the one before, up to a cap, so that a thousand gateways do not come back in step.
 //! Always true: one connection at a time is dialed or open; a connection that is open ends before another is dialed.
 
-use crate::status::{BridgeState, EndReason};
+use crate::reasons::EndReason;
+use crate::status::BridgeState;
 use crate::uplink_settings::{MINUTE_MS, RestartSettings, Start, UplinkSettings, UplinkSettingsError};
 use headgate_model::{Instant, WallTime};
 use std::time::Duration;

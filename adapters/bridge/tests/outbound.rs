@@ -4,7 +4,7 @@ mod bench;
 
 use bench::*;
 use bytes::Bytes;
-use headgate_bridge::{DeadReason, DropReason, EndReason, RateSettings};
+use headgate_bridge::{DeadReason, DropReason, EndReason, RateSettings, Throttle};
 use headgate_model::message::Properties;
 use headgate_model::{Message, Qos as BusQos, Topic};
 use headgate_mqtt_codec::{AckKind, Packet, Publish, Qos, ReasonCode};
@@ -367,5 +367,176 @@ fn an_acknowledgement_of_the_wrong_kind_ends_the_connection() {
             (bench.ended(), bench.queued()),
             (Some(EndReason::ProtocolError), 1)
         );
+    }
+}
+
+fn throttled(throttle: Throttle) -> Bench {
+    let mut bench = Bench::with(V3, LINES, |s| {
+        s.topics[0].throttle = Some(throttle);
+        s.max_inflight = 10;
+    });
+    bench.connect(welcome());
+    bench
+}
+
+/// A message that waits is settled when another takes its place, or when the remote has acknowledged it.
+#[test]
+fn of_each_topic_the_last_value_goes_out_when_its_time_comes() {
+    let mut bench = throttled(Throttle::LastValueEvery(Duration::from_secs(10)));
+    for payload in ["1", "2", "3"] {
+        bench.deliver("a/t", payload, BusQos::AtLeastOnce);
+        bench.deliver("a/u", payload, BusQos::ExactlyOnce);
+    }
+    assert_eq!(
+        bench.words(),
+        ["publish 1 qos1 r/a/t=1", "publish 2 qos2 r/a/u=1"]
+    );
+    assert_eq!(
+        (bench.status.dropped(DropReason::Throttled), bench.queued()),
+        (2, 4)
+    );
+    bench.remote_sends(puback(1));
+    bench.remote_sends(ack(AckKind::PubRec, 2, ReasonCode::Success));
+    bench.remote_sends(pubcomp(2));
+    bench.sent();
+    bench.advance(9_999);
+    assert_eq!(bench.words(), NOTHING);
+    bench.advance(1);
+    assert_eq!(
+        bench.words(),
+        ["publish 5 qos1 r/a/t=3", "publish 6 qos2 r/a/u=3"]
+    );
+    assert_eq!(bench.queued(), 2);
+    bench.remote_sends(puback(5));
+    bench.advance(10_000);
+    bench.deliver("a/t", "4", BusQos::AtLeastOnce);
+    assert_eq!(
+        bench.words().last().map(String::as_str),
+        Some("publish 7 qos1 r/a/t=4"),
+        "after a pause at once"
+    );
+}
+
+#[test]
+fn a_value_that_waits_survives_a_crash() {
+    let mut bench = throttled(Throttle::LastValueEvery(Duration::from_secs(10)));
+    bench.deliver("a", "1", BusQos::AtLeastOnce);
+    bench.remote_sends(puback(1));
+    bench.deliver("a", "2", BusQos::AtLeastOnce);
+    bench.crash();
+    bench.connect(welcome_back());
+    assert_eq!(bench.words(), ["publish 2 qos1 r/a=2 dup"]);
+}
+
+/// Values that wait take up half of the window at most: the one whose time comes first makes room, so that other topics go on.
+#[test]
+fn values_that_wait_do_not_fill_the_window() {
+    let mut bench = throttled(Throttle::LastValueEvery(Duration::from_secs(1_000)));
+    let topics: Vec<String> = (0..8).map(|n| format!("a/{n}")).collect();
+    for (number, topic) in (1..).zip(&topics) {
+        bench.deliver(topic, "1", BusQos::AtLeastOnce);
+        bench.remote_sends(puback(number));
+    }
+    bench.sent();
+    for topic in &topics {
+        bench.deliver(topic, "2", BusQos::AtLeastOnce);
+    }
+    let early = [
+        "publish 9 qos1 r/a/0=2",
+        "publish 10 qos1 r/a/1=2",
+        "publish 11 qos1 r/a/2=2",
+    ];
+    assert_eq!(
+        (bench.words(), bench.queued()),
+        (early.map(String::from).to_vec(), 8)
+    );
+}
+
+#[test]
+fn more_than_so_many_a_minute_are_dropped_and_counted() {
+    let mut bench = throttled(Throttle::PerMinute(2));
+    for _ in 0..5 {
+        bench.deliver("a", "x", BusQos::AtLeastOnce);
+    }
+    assert_eq!(bench.sent().len(), 2);
+    assert_eq!(
+        (bench.status.dropped(DropReason::Throttled), bench.queued()),
+        (3, 2)
+    );
+    bench.advance(29_999);
+    bench.deliver("a", "x", BusQos::AtMostOnce);
+    bench.advance(1);
+    bench.deliver("a", "x", BusQos::AtMostOnce);
+    assert_eq!(bench.words(), ["publish qos0 r/a=x"]);
+}
+
+/// A version 3 remote can refuse a message only by hanging up. The message that it hangs up at, in the end when nothing else was sent, is moved aside.
+#[test]
+fn a_message_at_which_the_remote_hangs_up_does_not_block_the_queue() {
+    let mut bench = Bench::with(V3, LINES, |s| {
+        s.rate = Some(RateSettings {
+            messages_per_second: 100,
+            burst: 100,
+        });
+    });
+    bench.connect(welcome());
+    bench.watch("$bridge/up/dead");
+    for payload in ["poison", "2", "3"] {
+        bench.deliver("a", payload, BusQos::AtLeastOnce);
+    }
+    for _ in 0..5 {
+        assert_eq!(bench.sent().len(), 3);
+        bench.cut();
+        bench.connect(welcome_back());
+    }
+    assert_eq!(bench.words(), ["publish 1 qos1 r/a=poison dup"], "alone");
+    bench.advance(10_000);
+    assert_eq!(bench.words(), NOTHING);
+    bench.cut();
+    bench.connect(welcome_back());
+    assert_eq!(
+        bench.words(),
+        ["publish 2 qos1 r/a=2 dup", "publish 3 qos1 r/a=3 dup"]
+    );
+    assert_eq!(bench.heard(), ["$bridge/up/dead=poison"]);
+    assert_eq!(bench.status.dead_letters(DeadReason::Disconnects), 1);
+}
+
+/// A bad network is no reason to move a message aside.
+#[test]
+fn a_suspected_message_that_is_acknowledged_is_cleared() {
+    let mut bench = connected(V3);
+    for payload in ["1", "2", "3"] {
+        bench.deliver("a", payload, BusQos::AtLeastOnce);
+    }
+    for _ in 0..5 {
+        bench.cut();
+        bench.connect(welcome_back());
+    }
+    assert_eq!(bench.words(), ["publish 1 qos1 r/a=1 dup"]);
+    bench.remote_sends(puback(1));
+    assert_eq!(
+        bench.words(),
+        ["publish 2 qos1 r/a=2 dup", "publish 3 qos1 r/a=3 dup"],
+        "at once"
+    );
+    bench.cut();
+    bench.connect(welcome_back());
+    assert_eq!(bench.sent().len(), 2);
+}
+
+/// MQTT 5 §3.14.2.1: a server that stops, or is busy, says nothing about a message.
+#[test]
+fn a_disconnect_that_is_not_about_a_packet_suspects_nothing() {
+    for (reason, suspected) in [(ReasonCode::ServerBusy, false), (ReasonCode::NotAuthorized, true)] {
+        let mut bench = connected(V5);
+        bench.deliver("a", "1", BusQos::AtLeastOnce);
+        bench.deliver("a", "2", BusQos::AtLeastOnce);
+        for _ in 0..5 {
+            let disconnect = headgate_mqtt_codec::Disconnect::with_reason(reason);
+            bench.remote_sends(Packet::Disconnect(disconnect));
+            bench.connect(welcome_back());
+        }
+        assert_eq!(bench.sent().len() == 1, suspected, "{reason}");
     }
 }

@@ -1,11 +1,12 @@
 //! Topic lines and what they do to names. mosquitto.conf(5), `topic`.
 
 use headgate_bridge::{
-    BridgePlan, BridgeSettings, BridgeSettingsError, Direction, RetainRule, Rewrite, TopicMap, TopicRule,
-    TopicRuleError, Unmapped,
+    BridgePlan, BridgeSettings, BridgeSettingsError, Direction, RetainRule, Rewrite, Throttle, TopicMap,
+    TopicRule, TopicRuleError, Unmapped,
 };
 use headgate_model::{Qos, Topic};
 use proptest::prelude::*;
+use std::time::Duration;
 
 fn rule(line: &str) -> TopicRule {
     line.parse().unwrap()
@@ -179,6 +180,24 @@ fn names_are_rewritten_after_the_prefixes() {
 }
 
 #[test]
+fn a_throttle_is_for_what_goes_out_and_lets_something_pass() {
+    let throttled = |line: &str, throttle| {
+        let rule = TopicRule {
+            throttle: Some(throttle),
+            ..rule(line)
+        };
+        TopicMap::compile(&[rule]).map(|_| ()).map_err(|(_, error)| error)
+    };
+    assert_eq!(throttled("a both", Throttle::PerMinute(1)), Ok(()));
+    assert_eq!(
+        throttled("a in", Throttle::PerMinute(1)),
+        Err(TopicRuleError::ThrottleIn)
+    );
+    assert!(throttled("a out", Throttle::PerMinute(0)).is_err());
+    assert!(throttled("a out", Throttle::LastValueEvery(Duration::ZERO)).is_err());
+}
+
+#[test]
 fn settings_take_lines_and_tables() {
     let settings: BridgeSettings = toml::from_str(
         r#"
@@ -187,6 +206,7 @@ fn settings_take_lines_and_tables() {
         topics = [
             "sensors/# out 1 local/ remote/",
             { filter = "cmd/#", direction = "in", qos = 2, retain = "never", priority = 3 },
+            { filter = "raw/#", throttle = { last_value_every = "10s" } },
         ]
         queue = { max_age = "72h", when_full = "refuse" }
         uplink = { start = "window", windows = ["22:00-06:00"] }
@@ -197,6 +217,10 @@ fn settings_take_lines_and_tables() {
     assert_eq!(
         (settings.topics[1].retain, settings.topics[1].qos),
         (RetainRule::Never, 2)
+    );
+    assert_eq!(
+        settings.topics[2].throttle,
+        Some(Throttle::LastValueEvery(Duration::from_secs(10)))
     );
     settings.check().unwrap();
     let written = toml::to_string(&settings).unwrap();
