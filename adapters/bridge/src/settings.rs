@@ -1,5 +1,6 @@
 //! What an operator may set about a bridge.
 
+use crate::presets::Preset;
 use crate::remote::{BridgeTls, Login};
 use crate::topics::{TopicRule, TopicRuleError};
 use crate::uplink_settings::{UplinkSettings, UplinkSettingsError};
@@ -19,6 +20,8 @@ const MAX_NAME_BYTES: usize = 100;
 pub struct BridgeSettings {
     /// The name in logs, topics and the session. Another name is another bridge, with a queue of its own.
     pub name: String,
+    /// A cloud that is known: what it wants need not be said.
+    pub preset: Option<Preset>,
     /// Where the remote is: `mqtt://HOST[:PORT]`, `mqtts://…`, `ws://…/PATH`, `wss://…` or `unix:PATH`. The first is preferred; see `uplink`.
     pub addresses: Vec<String>,
     /// As whom the bridge comes.
@@ -151,6 +154,7 @@ impl Default for BridgeSettings {
     fn default() -> Self {
         Self {
             name: String::new(),
+            preset: None,
             addresses: Vec::new(),
             login: Login::default(),
             tls: BridgeTls::default(),

@@ -138,10 +138,12 @@ impl Checked {
                 "`node` is still `{node}`: a gateway with bridges needs a name of its own, for messages that come round a ring are known by it"
             ));
         }
-        let plan = BridgePlan::new(settings.clone(), node).map_err(|error| error.to_string())?;
+        let settings = settings.clone().with_preset();
+        let dials = way::dials(&settings)?;
+        let plan = BridgePlan::new(settings, node).map_err(|error| error.to_string())?;
         Ok(Self {
             plan: Arc::new(plan),
-            dials: way::dials(settings)?,
+            dials,
         })
     }
 

@@ -1,0 +1,286 @@
+//! Clouds that a few lines are enough for: what their documentation wants of a client, filled in where the operator set nothing.
+//!
+//! Sources, as of 2026: AWS IoT Core "Device communication protocols" and "Service quotas"; Azure IoT Hub "Communicate using the MQTT protocol"; HiveMQ Cloud, EMQX
+//! Cloud "Connect"; ThingsBoard "MQTT Gateway API"; Google's IoT Core, whose way of log-in others carry on.
+
+use crate::remote::{Jwt, JwtAlgorithm, Sas};
+use crate::settings::{BridgeSettings, BridgeVersion, RateSettings};
+use crate::topics::{Direction, Rewrite, TopicRule};
+use headgate_model::Secret;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A cloud, by what is known of it. Whatever is set beside it counts instead.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "cloud", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Preset {
+    /// AWS IoT Core: port 443 with ALPN, QoS 1 at most, nothing retained. Needs `tls.certificate` and `tls.key`.
+    AwsIot {
+        /// `{account}-ats.iot.{region}.amazonaws.com`
+        endpoint: String,
+        /// The thing's name: the client identifier.
+        thing: String,
+    },
+    /// Azure IoT Hub, with a symmetric key, or without one and with `tls.certificate` and `tls.key`.
+    AzureIotHub {
+        /// `{name}.azure-devices.net`
+        hub: String,
+        /// The device's id.
+        device: String,
+        /// The device's symmetric key, base64; shared access signatures are made of it and renewed.
+        #[serde(default)]
+        #[schemars(with = "String")]
+        key: Secret,
+    },
+    /// HiveMQ Cloud. Needs `login`.
+    HivemqCloud {
+        /// `{cluster}.s1.eu.hivemq.cloud`
+        host: String,
+    },
+    /// EMQX Cloud. Needs `login`; a serverless or dedicated cluster may want `tls.ca`.
+    EmqxCloud {
+        /// `{deployment}.emqxcloud.com`
+        host: String,
+    },
+    /// ThingsBoard, as a gateway.
+    Thingsboard {
+        /// `mqtt.thingsboard.cloud`, or one's own.
+        host: String,
+        /// The access token of the gateway device.
+        #[schemars(with = "String")]
+        token: Secret,
+    },
+    /// A cloud whose password is a JSON Web Token, as Google's was.
+    JwtPassword {
+        /// Host name.
+        host: String,
+        /// Client identifier: `projects/…/locations/…/registries/…/devices/…`.
+        client_id: String,
+        /// Our private key, PEM.
+        key: PathBuf,
+        /// How it signs.
+        #[serde(default)]
+        algorithm: JwtAlgorithm,
+        /// Whom the token is for: the project.
+        audience: String,
+    },
+}
+
+impl BridgeSettings {
+    /// With what the preset says, where nothing else is said.
+    #[must_use]
+    pub fn with_preset(mut self) -> Self {
+        match self.preset.clone() {
+            None => {}
+            Some(Preset::AwsIot { endpoint, thing }) => self.be_aws(&endpoint, thing),
+            Some(Preset::AzureIotHub { hub, device, key }) => self.be_azure(&hub, &device, key),
+            Some(Preset::HivemqCloud { host } | Preset::EmqxCloud { host }) => {
+                self.reach(format!("mqtts://{host}:8883"));
+                self.version = self.version.or(BridgeVersion::MqttV50);
+            }
+            Some(Preset::Thingsboard { host, token }) => self.be_thingsboard(&host, token),
+            Some(Preset::JwtPassword {
+                host,
+                client_id,
+                key,
+                algorithm,
+                audience,
+            }) => {
+                self.reach(format!("mqtts://{host}:8883"));
+                self.keep_to_itself();
+                fill(&mut self.client_id, client_id);
+                // It is not looked at, but MQTT 3.1.1 wants one with a password.
+                self.login.username.get_or_insert_with(|| "unused".into());
+                self.login.jwt.get_or_insert(Jwt {
+                    key,
+                    algorithm,
+                    audience,
+                    subject: None,
+                    lifetime: Duration::from_secs(3_600),
+                });
+            }
+        }
+        self
+    }
+
+    fn reach(&mut self, address: String) {
+        if self.addresses.is_empty() {
+            self.addresses.push(address);
+        }
+    }
+
+    /// A cloud that is no broker: it closes the connection for topics under `$SYS`, for the bridge bit, for QoS 2 and for retained messages.
+    fn keep_to_itself(&mut self) {
+        self.notifications_local_only = true;
+        self.try_private = false;
+        self.attempt_unsubscribe = false;
+        self.max_qos = self.max_qos.min(1);
+        self.outgoing_retain = false;
+    }
+
+    fn be_aws(&mut self, endpoint: &str, thing: String) {
+        self.reach(format!("mqtts://{endpoint}:443"));
+        self.keep_to_itself();
+        fill(&mut self.client_id, thing);
+        if self.tls.alpn.is_empty() {
+            self.tls.alpn.push("x-amzn-mqtt-ca".into());
+        }
+        if self.max_outgoing_packet_size == 0 {
+            self.max_outgoing_packet_size = 128 << 10;
+        }
+        // Beyond it AWS throttles the connection.
+        self.rate.get_or_insert(RateSettings {
+            messages_per_second: 100,
+            burst: 100,
+        });
+    }
+
+    fn be_azure(&mut self, hub: &str, device: &str, key: Secret) {
+        self.reach(format!("mqtts://{hub}:8883"));
+        self.keep_to_itself();
+        fill(&mut self.client_id, device.to_owned());
+        let username = format!("{hub}/{device}/?api-version=2021-04-12");
+        self.login.username.get_or_insert(username);
+        if !key.is_empty() {
+            self.login.sas.get_or_insert(Sas {
+                resource: format!("{hub}/devices/{device}"),
+                key,
+                policy: None,
+                lifetime: Duration::from_secs(3_600),
+            });
+        }
+        if self.max_outgoing_packet_size == 0 {
+            self.max_outgoing_packet_size = 256 << 10;
+        }
+        if self.topics.is_empty() {
+            let events = Rewrite {
+                pattern: "^.*$".into(),
+                target: format!("devices/{device}/messages/events/"),
+            };
+            self.topics = vec![
+                TopicRule {
+                    filter: "telemetry/#".into(),
+                    qos: 1,
+                    rewrite: Some(events),
+                    ..TopicRule::default()
+                },
+                TopicRule {
+                    filter: "#".into(),
+                    direction: Direction::In,
+                    qos: 1,
+                    local_prefix: "azure/devicebound/".into(),
+                    remote_prefix: format!("devices/{device}/messages/devicebound/"),
+                    ..TopicRule::default()
+                },
+            ];
+        }
+    }
+
+    fn be_thingsboard(&mut self, host: &str, token: Secret) {
+        self.reach(format!("mqtts://{host}:8883"));
+        self.keep_to_itself();
+        self.login
+            .username
+            .get_or_insert_with(|| token.reveal().to_owned());
+        if self.topics.is_empty() {
+            let rule = |filter: &str, direction| TopicRule {
+                filter: filter.into(),
+                direction,
+                qos: 1,
+                ..TopicRule::default()
+            };
+            self.topics = vec![
+                rule("v1/gateway/rpc", Direction::Both),
+                rule("v1/gateway/attributes", Direction::Both),
+                rule("v1/gateway/attributes/response", Direction::In),
+                rule("v1/gateway/#", Direction::Out),
+            ];
+        }
+    }
+}
+
+impl BridgeVersion {
+    fn or(self, other: Self) -> Self {
+        if self == Self::default() { other } else { self }
+    }
+}
+
+fn fill(text: &mut String, value: String) {
+    if text.is_empty() {
+        *text = value;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::BridgePlan;
+
+    fn settings(text: &str) -> BridgeSettings {
+        let text = format!("name = \"cloud\"\n{text}");
+        let settings: BridgeSettings = toml::from_str(&text).unwrap();
+        let settings = settings.with_preset();
+        BridgePlan::new(settings.clone(), "edge").unwrap();
+        settings
+    }
+
+    #[test]
+    fn aws_is_reached_on_443_with_alpn_and_hears_of_nothing_it_refuses() {
+        let aws = settings(
+            "preset = { cloud = \"aws-iot\", endpoint = \"x-ats.iot.eu-central-1.amazonaws.com\", thing = \"gw-7\" }\n\
+             topics = [\"# out 2 plant/ plant/\"]",
+        );
+        assert_eq!(
+            aws.addresses,
+            ["mqtts://x-ats.iot.eu-central-1.amazonaws.com:443"]
+        );
+        assert_eq!(
+            (aws.client_id.as_str(), &aws.tls.alpn[..]),
+            ("gw-7", &["x-amzn-mqtt-ca".to_owned()][..])
+        );
+        assert_eq!(
+            (aws.max_qos, aws.outgoing_retain, aws.try_private),
+            (1, false, false)
+        );
+        assert!(aws.notifications_local_only);
+    }
+
+    #[test]
+    fn azure_logs_in_by_signatures_of_its_key() {
+        let azure = settings(
+            "preset = { cloud = \"azure-iot-hub\", hub = \"h.azure-devices.net\", device = \"d\", key = \"c2VjcmV0\" }",
+        );
+        assert_eq!(
+            azure.login.username.as_deref(),
+            Some("h.azure-devices.net/d/?api-version=2021-04-12")
+        );
+        assert_eq!(azure.login.sas.unwrap().resource, "h.azure-devices.net/devices/d");
+        assert_eq!(azure.topics.len(), 2);
+        let shown = format!("{:?}", azure.preset);
+        assert!(!shown.contains("c2VjcmV0"), "{shown}");
+    }
+
+    #[test]
+    fn what_is_set_beside_a_preset_counts() {
+        let hive = settings(
+            "preset = { cloud = \"hivemq-cloud\", host = \"c.s1.eu.hivemq.cloud\" }\naddresses = [\"wss://c.s1.eu.hivemq.cloud:8884/mqtt\"]",
+        );
+        assert_eq!(hive.addresses, ["wss://c.s1.eu.hivemq.cloud:8884/mqtt"]);
+        assert_eq!(hive.version, BridgeVersion::MqttV50);
+        let wrong = "name = \"x\"\npreset = { cloud = \"hivemq-cloud\", hots = \"a\" }";
+        assert!(toml::from_str::<BridgeSettings>(wrong).is_err());
+    }
+
+    #[test]
+    fn thingsboard_and_jwt_clouds_log_in_their_way() {
+        let board = settings("preset = { cloud = \"thingsboard\", host = \"tb.example\", token = \"T0K\" }");
+        assert_eq!(board.login.username.as_deref(), Some("T0K"));
+        assert_eq!(board.topics.len(), 4);
+        let jwt = settings(
+            "preset = { cloud = \"jwt-password\", host = \"h\", client_id = \"projects/p/devices/d\", key = \"k.pem\", audience = \"p\" }",
+        );
+        assert_eq!(jwt.login.jwt.unwrap().audience, "p");
+    }
+}
