@@ -18,7 +18,7 @@ fn connected(version: BridgeVersion) -> Bench {
     bench
 }
 
-/// [MQTT-4.3.1] [MQTT-4.3.2-4] [MQTT-4.3.3-8] [MQTT-4.3.3-11]
+/// MQTT 5 §4.3.1 [MQTT-4.3.2-4] [MQTT-4.3.3-8] [MQTT-4.3.3-11]
 #[test]
 fn each_qos_is_answered_as_it_must_be() {
     for version in [V31, V3, V5] {

@@ -1,5 +1,5 @@
 //! A remote that keeps its promises, over links that break and a gateway that loses power at any step: nothing is lost either way, and what is QoS 2
-//! arrives once. [MQTT-4.3.2] [MQTT-4.3.3] [MQTT-4.4.0-1]
+//! arrives once. MQTT 5 §4.3.2, §4.3.3 [MQTT-4.4.0-1]
 
 mod bench;
 

@@ -19,7 +19,7 @@ fn connected(version: headgate_bridge::BridgeVersion) -> Bench {
     bench
 }
 
-/// [MQTT-4.3.2] [MQTT-4.3.3]
+/// MQTT 5 §4.3.2, §4.3.3
 #[test]
 fn each_qos_has_its_flow_and_the_remote_name() {
     let mut bench = connected(V3);
@@ -352,7 +352,7 @@ fn a_rate_is_kept_from_the_first_message_of_a_backlog() {
     assert_eq!(bench.sent().len(), 20);
 }
 
-/// [MQTT-4.3.2] [MQTT-4.3.3]: a remote that mixes the flows up is left, and loses nothing.
+/// MQTT 5 §4.3.2, §4.3.3: a remote that mixes the flows up is left, and loses nothing.
 #[test]
 fn an_acknowledgement_of_the_wrong_kind_ends_the_connection() {
     for (qos, wrong) in [
