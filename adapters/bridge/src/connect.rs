@@ -11,7 +11,7 @@ use bytes::Bytes;
 use headgate_model::bus::Refusal;
 use headgate_model::{AckToken, BusCommand, DeliveryId, Instant, Qos, TopicFilter};
 use headgate_mqtt_codec::{
-    Ack, ConnAck, ConnAckProperties, Connect, ConnectProperties, Packet, PacketId, Publish, Qos as WireQos,
+    ConnAck, ConnAckProperties, Connect, ConnectProperties, Packet, PacketId, Publish, Qos as WireQos,
     ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeFilter, SubscribeOptions, UnsubAck, Unsubscribe,
     Utf8, Version, Will, encoded_len,
 };
@@ -40,7 +40,6 @@ pub(crate) struct Preparing {
 enum Asked {
     Subscribe(Vec<(TopicFilter, Qos)>),
     Unsubscribe,
-    Notify,
 }
 
 impl Preparing {
@@ -223,15 +222,13 @@ impl BridgeEndpoint {
         }
     }
 
+    /// At QoS 0: what the remote holds of the session may take up all that it takes at a time, and then mosquitto hangs up at one more.
     fn notify_remote(&self, preparing: &mut Preparing, out: &mut Out) {
         let Some(topic) = self.plan.remote_notification() else {
             return;
         };
-        let qos = WireQos::AtLeastOnce.min(self.remote.max_qos);
         let publish = Publish {
             topic,
-            qos,
-            packet_id: (qos > WireQos::AtMostOnce).then(|| preparing.ask(Asked::Notify)),
             payload: Bytes::from_static(UP),
             retain: self.remote.retain_available,
             ..Publish::default()
@@ -247,7 +244,6 @@ impl BridgeEndpoint {
         let (id, filters) = match &packet {
             Packet::Subscribe(subscribe) => (Some(subscribe.packet_id), subscribe.filters.len()),
             Packet::Unsubscribe(unsubscribe) => (Some(unsubscribe.packet_id), unsubscribe.filters.len()),
-            Packet::Publish(publish) => (publish.packet_id, 0),
             _ => (None, 0),
         };
         if let Some(id) = id {
@@ -291,19 +287,6 @@ impl BridgeEndpoint {
         }
         self.answered(now);
         self.open_if_prepared(now, out);
-    }
-
-    /// Whether it was for the notification.
-    pub(crate) fn on_notification_puback(&mut self, ack: &Ack, now: Instant, out: &mut Out) -> bool {
-        let asked = self.asked(ack.packet_id, |asked| matches!(asked, Asked::Notify));
-        if asked.is_none() {
-            return false;
-        }
-        if ack.reason.is_error() {
-            self.status.set_error(&format!("notification: {}", ack.reason));
-        }
-        self.open_if_prepared(now, out);
-        true
     }
 
     pub(crate) fn on_prepared_pingresp(&mut self, now: Instant, out: &mut Out) {

@@ -80,7 +80,7 @@ impl BridgeEndpoint {
         };
         Self {
             remote: Remote {
-                receive_maximum: settings.max_inflight,
+                receive_maximum: plan.max_inflight(),
                 max_packet_size,
                 max_qos: Qos::from_bits(settings.max_qos).unwrap_or_default(),
                 retain_available: settings.outgoing_retain,
@@ -136,9 +136,6 @@ impl BridgeEndpoint {
             return self.on_pubrel(ack, out);
         }
         self.answered(now);
-        if ack.kind == AckKind::PubAck && self.on_notification_puback(ack, now, out) {
-            return;
-        }
         if !std::mem::replace(&mut self.outbound.acknowledged, true) {
             self.status.clear_suspect();
         }

@@ -134,6 +134,15 @@ impl BridgePlan {
         self.topics.local_subscriptions()
     }
 
+    /// QoS 1 and 2 messages that may be under way, if the remote does not say less.
+    pub(crate) fn max_inflight(&self) -> u16 {
+        match (self.settings.max_inflight, self.version()) {
+            (0, Version::V5) => 100,
+            (0, Version::V31 | Version::V311) => 20,
+            (n, _) => n,
+        }
+    }
+
     /// What the bus is told of the bridge's state.
     pub(crate) fn notification(&self, state: &'static [u8]) -> Option<Message> {
         let topic = self.notification.clone()?;

@@ -71,7 +71,8 @@ pub struct BridgeSettings {
     pub receive_maximum: u16,
     /// The highest QoS sent, 0 to 2, if the remote does not say less.
     pub max_qos: u8,
-    /// QoS 1 and 2 messages under way to the remote, if it does not say less. `bus.max_inflight` limits it too.
+    /// QoS 1 and 2 messages under way to the remote, if it does not say less. `bus.max_inflight` limits it too. `0` for 100 in MQTT 5, and before
+    /// for 20, which is what mosquitto takes without saying so: at one more it hangs up.
     pub max_inflight: u16,
     /// The bridge counts as stalled when the remote acknowledged nothing for so long of what waits for it; after twice as long the connection is given up.
     #[serde(with = "humantime_serde")]
@@ -176,7 +177,7 @@ impl Default for BridgeSettings {
             max_outgoing_packet_size: 0,
             receive_maximum: 100,
             max_qos: 2,
-            max_inflight: 100,
+            max_inflight: 0,
             stalled_after: Duration::from_secs(20),
             rate: None,
             dead_letter_topic: String::new(),
@@ -267,7 +268,6 @@ impl BridgeSettings {
             "1 to 65535",
         )?;
         range("max_qos", self.max_qos.into(), 0, 2, "0 to 2")?;
-        range("max_inflight", self.max_inflight.into(), 1, 65_535, "1 to 65535")?;
         range(
             "stalled_after",
             self.stalled_after.as_secs(),

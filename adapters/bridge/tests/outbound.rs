@@ -133,6 +133,19 @@ fn no_more_is_under_way_than_the_remote_takes() {
     assert_eq!(bench.sent().len(), 3);
 }
 
+/// MQTT 5 §4.9: without Receive Maximum, 65,535 are allowed; we send 100. Version 3 cannot say how many, and mosquitto takes `max_inflight_messages`, 20.
+#[test]
+fn what_a_remote_does_not_say_is_what_mosquitto_takes() {
+    for (version, most) in [(V31, 20), (V3, 20), (V5, 100)] {
+        let mut bench = Bench::new(version, LINES);
+        bench.connect(welcome());
+        for _ in 0..=most {
+            bench.deliver("a", "x", BusQos::ExactlyOnce);
+        }
+        assert_eq!(bench.sent().len(), most, "{version:?}");
+    }
+}
+
 /// [MQTT-3.2.2-14]; `bridge_outgoing_retain` in mosquitto.conf(5).
 #[test]
 fn retain_goes_as_remote_and_operator_allow() {
@@ -340,6 +353,7 @@ fn a_rate_is_kept_from_the_first_message_of_a_backlog() {
             messages_per_second: 10,
             burst: 3,
         });
+        s.max_inflight = 100;
     });
     for _ in 0..100 {
         bench.deliver("a", "x", BusQos::AtLeastOnce);

@@ -180,9 +180,8 @@ impl Bench {
                         user_properties: Vec::new(),
                     })));
                 }
-                Packet::Publish(Publish {
-                    packet_id: Some(id), ..
-                }) => self.remote_sends(puback(id.get())),
+                // The notification, at QoS 0.
+                Packet::Publish(Publish { packet_id: None, .. }) => {}
                 Packet::PingReq => self.remote_sends(Packet::PingResp),
                 other => panic!("{other:?}"),
             }
