@@ -7,6 +7,7 @@ mod daemon;
 mod mosquitto;
 mod peer;
 mod pki;
+mod proxy;
 mod sn;
 mod tools;
 
@@ -14,6 +15,7 @@ pub use daemon::{Daemon, Setup, Transport, headgate};
 pub use mosquitto::{Mosquitto, free_port};
 pub use peer::Peer;
 pub use pki::Certificates;
+pub use proxy::{Proxy, Weather};
 pub use sn::{SnPeer, own_address};
 pub use tools::{Job, Listening, Message, Tool, Will, lossless, mqttsn12};
 
