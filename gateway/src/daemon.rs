@@ -114,7 +114,7 @@ async fn serve(config: Config, path: Option<&Path>) -> Outcome {
         }),
     };
     // Before anybody publishes: what goes out is queued from the first message on.
-    let bridges = Bridges::new(&hub, &metrics, &links, &config.node, &config.data_dir);
+    let bridges = Bridges::new(&hub, &links, &config.node, &config.data_dir);
     bridges.start(config.checked_bridges()?).await;
     let mut serving = JoinSet::new();
     let answers = Control {

@@ -32,6 +32,8 @@ pub struct Line {
     pub qos0: u64,
     /// Messages from the remote end.
     pub received: u64,
+    /// Bytes of MQTT, both ways.
+    pub bytes: u64,
     /// Set in the first line of a run: what the store held when the gateway started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub carried: Option<u64>,
@@ -49,6 +51,7 @@ impl Line {
             rejected: self.rejected - last.rejected,
             qos0: self.qos0 - last.qos0,
             received: self.received - last.received,
+            bytes: self.bytes - last.bytes,
             carried: None,
             ..self.clone()
         };
@@ -62,7 +65,8 @@ impl Line {
     /// Whether nothing happened.
     pub fn is_idle(&self) -> bool {
         let dropped: u64 = self.dropped.values().sum();
-        self.routed + self.acknowledged + self.rejected + self.qos0 + self.received + dropped == 0
+        self.routed + self.acknowledged + self.rejected + self.qos0 + self.received + self.bytes + dropped
+            == 0
     }
 }
 
@@ -91,6 +95,8 @@ pub struct Report {
     pub qos0: u64,
     /// From the remote end.
     pub received: u64,
+    /// Bytes of MQTT, both ways.
+    pub bytes: u64,
 }
 
 impl Report {
@@ -130,6 +136,7 @@ impl Report {
             report.rejected += line.rejected;
             report.qos0 += line.qos0;
             report.received += line.received;
+            report.bytes += line.bytes;
             for (reason, count) in line.dropped {
                 *report.dropped.entry(reason).or_default() += count;
             }
