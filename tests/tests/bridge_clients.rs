@@ -1,5 +1,7 @@
 //! Brokers that connect to the gateway as clients: how they are known, and what is different for them.
 
+use headgate_model::access::DenyCode;
+use headgate_model::{AccessDecision, Action};
 use headgate_mqtt_codec::{Connect, ReasonCode, SubscribeOptions};
 use headgate_tests::*;
 
@@ -112,4 +114,48 @@ fn nobody_from_outside_has_a_session_of_the_gateway() {
     }
     gw.client(V5, "$bridge");
     assert_eq!(gw.stats().sessions, 1);
+}
+
+/// mosquitto.conf(5), `notifications`: a bridge says "1" retained on `$SYS/broker/connection/{client_id}/state`, and "0" by will. That needs no rule.
+/// Our reading: docs/interpretations.md#dollar-sys.
+#[test]
+fn a_bridge_says_whether_it_is_up() {
+    for version in ALL {
+        let gw = gateway();
+        let mut watcher = gw.client(V5, "w");
+        watcher.subscribe("$SYS/broker/connection/#", AtMostOnce);
+        let denied = AccessDecision::Deny(DenyCode::NotAuthorized);
+        gw.rule(Action::Publish, "$SYS/broker/connection/hall/state", denied);
+        let mut bridge =
+            gw.open(connect(version, "hall").will(will("$SYS/broker/connection/hall/state", "0")));
+        bridge.deliver(
+            publish("$SYS/broker/connection/hall/state", "1").retain(),
+            AtLeastOnce,
+        );
+        bridge.lose();
+        let state = "$SYS/broker/connection/hall/state";
+        assert_eq!(watcher.heard(), [format!("{state}=1"), format!("{state}=0")]);
+        assert_eq!(gw.stats().retained, 1);
+    }
+}
+
+/// MQTT 5 §4.7.2: the exception is for a client's own state, and says nothing else. [MQTT-3.1.4-2]
+#[test]
+fn nobody_speaks_for_another_bridge() {
+    let gw = gateway();
+    let mut watcher = gw.client(V5, "w");
+    watcher.subscribe("$SYS/broker/#", AtMostOnce);
+    let mut client = gw.client(V5, "hall");
+    for (topic, payload) in [
+        ("$SYS/broker/connection/other/state", "1"),
+        ("$SYS/broker/connection/hall/state", "up and running"),
+        ("$SYS/broker/connection/hall/state/more", "1"),
+        ("$SYS/broker/uptime", "1"),
+    ] {
+        let told = client.deliver(publish(topic, payload), AtLeastOnce);
+        assert_eq!(told, ReasonCode::NotAuthorized, "{topic}");
+        let refused = gw.connect(connect(V5, "next").will(will(topic, payload)));
+        assert_eq!(refused.code(), Some(ReasonCode::NotAuthorized), "{topic}");
+    }
+    assert_eq!(watcher.heard(), Vec::<String>::new());
 }

@@ -22,7 +22,33 @@ use std::time::Duration;
 const CREDIT: u32 = 1_024;
 
 /// The gateway's own topics are not the clients'. MQTT 5 §4.7.2
-pub(crate) const SYSTEM: &[u8] = b"$SYS/";
+const SYSTEM: &[u8] = b"$SYS/";
+
+/// How a client comes to the gateway's own topics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SystemTopic {
+    /// It is none of them.
+    No,
+    /// `$SYS/broker/connection/{client id}/state`, by which a bridge says that it is up or not: its own, and `0` or `1`. Nobody has to be asked.
+    OwnState,
+    /// It is not the client's.
+    Foreign,
+}
+
+impl SystemTopic {
+    pub(crate) fn of(client_id: &ClientId, message: &Message) -> Self {
+        let Some(name) = message.topic.as_bytes().strip_prefix(SYSTEM) else {
+            return Self::No;
+        };
+        let name = name.strip_prefix(b"broker/connection/");
+        let about = name.and_then(|name| name.strip_suffix(b"/state"));
+        let own = about == Some(client_id.as_str().as_bytes());
+        match own && matches!(&message.payload[..], b"0" | b"1") {
+            true => Self::OwnState,
+            false => Self::Foreign,
+        }
+    }
+}
 
 /// A CONNECT on its way to its CONNACK.
 #[derive(Debug)]
@@ -109,10 +135,7 @@ impl MqttEndpoint {
         let topic = self
             .own_topic(will.topic.into_bytes())
             .ok_or(ReasonCode::TopicNameInvalid)?;
-        if topic.as_bytes().starts_with(SYSTEM) {
-            return Err(ReasonCode::NotAuthorized);
-        }
-        Ok(Will {
+        let will = Will {
             delay: Duration::from_secs(will.properties.delay_interval.unwrap_or(0).into()),
             message_expiry: will
                 .properties
@@ -124,7 +147,11 @@ impl MqttEndpoint {
                 properties: convert::will_properties(will.properties),
                 ..Message::new(topic, will.payload)
             },
-        })
+        };
+        match SystemTopic::of(&self.client_id, &will.message) {
+            SystemTopic::Foreign => Err(ReasonCode::NotAuthorized),
+            SystemTopic::No | SystemTopic::OwnState => Ok(will),
+        }
     }
 
     /// A topic name of the client as it is on the bus; `None` when it is none, or beyond a limit.
@@ -181,7 +208,9 @@ impl MqttEndpoint {
                         retain: will.message.retain,
                     })
                 };
-                let will = connecting.will.as_ref().map(wish);
+                let client_id = &self.client_id;
+                let asked = |will: &&Will| SystemTopic::of(client_id, &will.message) == SystemTopic::No;
+                let will = connecting.will.as_ref().filter(asked).map(wish);
                 connecting.username = identity.username;
                 self.policy = Some(identity.policy);
                 match will.map(|request| (self.check(request.wish()), request)) {

@@ -1,6 +1,6 @@
 //! What the client publishes: PUBLISH and PUBREL in, PUBACK, PUBREC and PUBCOMP out. MQTT 5 §3.3, §4.3, §4.9
 
-use crate::connect::SYSTEM;
+use crate::connect::SystemTopic;
 use crate::convert;
 use crate::endpoint::{Held, MqttEndpoint, Out};
 use crate::ids::IdMap;
@@ -127,8 +127,10 @@ impl MqttEndpoint {
             properties: properties.and_then(|p| convert::properties_from_wire(*p)),
             publisher: None,
         };
-        if message.topic.as_bytes().starts_with(SYSTEM) {
-            return self.deny(publish.packet_id, DenyCode::NotAuthorized, out);
+        match SystemTopic::of(&self.client_id, &message) {
+            SystemTopic::No => {}
+            SystemTopic::OwnState => return publish_to_bus(message, publish.packet_id, out),
+            SystemTopic::Foreign => return self.deny(publish.packet_id, DenyCode::NotAuthorized, out),
         }
         let wish = Wish {
             action: Action::Publish,

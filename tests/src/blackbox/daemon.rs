@@ -104,6 +104,11 @@ impl Setup {
         }
     }
 
+    /// Its certificates.
+    pub fn certificates(&self) -> &Certificates {
+        &self.certificates
+    }
+
     /// The authority that signed the gateway's certificate.
     pub fn ca(&self) -> &Path {
         &self.certificates.ca

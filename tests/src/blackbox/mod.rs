@@ -2,15 +2,18 @@
 //!
 //! Time only guards against hanging here: no test passes or fails by how fast something is.
 
+mod control;
 mod daemon;
+mod mosquitto;
 mod peer;
 mod pki;
 mod sn;
 mod tools;
 
 pub use daemon::{Daemon, Setup, Transport, headgate};
+pub use mosquitto::{Mosquitto, free_port};
 pub use peer::Peer;
-use pki::Certificates;
+pub use pki::Certificates;
 pub use sn::{SnPeer, own_address};
 pub use tools::{Job, Listening, Message, Tool, Will, lossless, mqttsn12};
 

@@ -1,6 +1,6 @@
 //! A client that says exactly what a test wants, over a blocking socket.
 
-use super::HANG;
+use super::{HANG, Message};
 use bytes::{Bytes, BytesMut};
 use headgate_mqtt_codec::{
     Ack, AckKind, Connect, ConnectProperties, Decoder, MAX_PACKET_SIZE, Packet, PacketId, Publish, Qos,
@@ -9,11 +9,15 @@ use headgate_mqtt_codec::{
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 
+/// Messages of QoS 1 and 2 that are under way at a time: as many as mosquitto takes.
+const WINDOW: usize = 20;
+
 /// A connection that speaks MQTT 5 over TCP.
 pub struct Peer {
     stream: TcpStream,
     input: BytesMut,
     decoder: Decoder,
+    next_id: u16,
 }
 
 impl Peer {
@@ -26,6 +30,7 @@ impl Peer {
             stream,
             input: BytesMut::new(),
             decoder: Decoder::client(Version::V5, MAX_PACKET_SIZE),
+            next_id: 0,
         };
         peer.send(&Packet::Connect(Box::new(Connect {
             clean_start: clean,
@@ -101,6 +106,90 @@ impl Peer {
             payload: Bytes::from(payload.to_owned()),
             ..Publish::default()
         }))
+    }
+
+    /// Publishes messages, some at a time, and waits until all are acknowledged.
+    ///
+    /// # Panics
+    /// If one is refused, or the connection ends.
+    pub fn say(&mut self, messages: &[Message]) {
+        let mut waiting = 0;
+        for message in messages {
+            if message.qos > 0 {
+                waiting += 1;
+                self.next_id = self.next_id % 10_000 + 1;
+            }
+            let publish = Packet::Publish(Publish {
+                qos: Qos::from_bits(message.qos).expect("0 to 2"),
+                retain: message.retain,
+                topic: text(&message.topic),
+                packet_id: (message.qos > 0).then(|| PacketId::new(self.next_id).expect("not zero")),
+                payload: Bytes::from(message.payload.clone()),
+                ..Publish::default()
+            });
+            self.send(&publish).expect("the broker is there");
+            while waiting >= WINDOW {
+                waiting -= self.acknowledged();
+            }
+        }
+        while waiting > 0 {
+            waiting -= self.acknowledged();
+        }
+    }
+
+    /// How many messages the next packet settles.
+    fn acknowledged(&mut self) -> usize {
+        match self.recv().expect("an answer") {
+            Packet::Ack(ack) if ack.kind == AckKind::PubRec => {
+                assert!(!ack.reason.is_error(), "{ack:?}");
+                self.ack(AckKind::PubRel, ack.packet_id.get())
+                    .expect("the broker is there");
+                0
+            }
+            Packet::Ack(ack) => {
+                assert!(!ack.reason.is_error(), "{ack:?}");
+                1
+            }
+            other => panic!("{other:?} instead of an acknowledgement"),
+        }
+    }
+
+    /// The next message, which is acknowledged.
+    ///
+    /// # Panics
+    /// If the connection ends, or no message comes for a long time.
+    pub fn hear(&mut self) -> Message {
+        loop {
+            match self.recv().expect("a message") {
+                Packet::Publish(publish) => {
+                    let id = publish.packet_id.map_or(0, PacketId::get);
+                    let answered = match publish.qos {
+                        Qos::AtMostOnce => Ok(()),
+                        Qos::AtLeastOnce => self.ack(AckKind::PubAck, id),
+                        Qos::ExactlyOnce => self.ack(AckKind::PubRec, id),
+                    };
+                    answered.expect("the broker is there");
+                    let payload = String::from_utf8_lossy(&publish.payload).into_owned();
+                    return Message {
+                        retain: publish.retain,
+                        ..Message::new(publish.topic.as_str(), publish.qos as u8, &payload)
+                    };
+                }
+                Packet::Ack(ack) if ack.kind == AckKind::PubRel => {
+                    let done = self.ack(AckKind::PubComp, ack.packet_id.get());
+                    done.expect("the broker is there");
+                }
+                other => panic!("{other:?} instead of a message"),
+            }
+        }
+    }
+
+    /// What comes until a message with this payload, without it.
+    ///
+    /// # Panics
+    /// If it does not come.
+    pub fn until(&mut self, payload: &str) -> Vec<Message> {
+        std::iter::from_fn(|| Some(self.hear()).filter(|m| m.payload != payload)).collect()
     }
 
     /// Sends an acknowledgement.

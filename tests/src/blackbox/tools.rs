@@ -318,8 +318,8 @@ fn headgate_sub(daemon: &Daemon<'_>, job: &Job, filters: &[&str]) -> Command {
     command
 }
 
-/// Where the clients are that are not ours, installed at need.
-fn clients() -> &'static Path {
+/// Where the clients and brokers are that are not ours, installed at need.
+pub(super) fn clients() -> &'static Path {
     static CLIENTS: OnceLock<PathBuf> = OnceLock::new();
     CLIENTS.get_or_init(|| {
         let folder = profile_folder()
