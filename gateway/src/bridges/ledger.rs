@@ -20,7 +20,11 @@ pub struct Line {
     pub at: u64,
     /// Messages of QoS 1 and 2 that were queued for the remote end.
     pub routed: u64,
-    /// Of those: acknowledged by it.
+    /// Messages sent to it, of every QoS, each time.
+    pub sent: u64,
+    /// Of those, sent again with DUP.
+    pub sent_again: u64,
+    /// Of the routed: acknowledged by it.
     pub acknowledged: u64,
     /// Of those: refused for good; they are dead letters.
     pub rejected: u64,
@@ -47,6 +51,8 @@ impl Line {
         };
         let mut line = Self {
             routed: self.routed - last.routed,
+            sent: self.sent - last.sent,
+            sent_again: self.sent_again - last.sent_again,
             acknowledged: self.acknowledged - last.acknowledged,
             rejected: self.rejected - last.rejected,
             qos0: self.qos0 - last.qos0,
@@ -65,7 +71,14 @@ impl Line {
     /// Whether nothing happened.
     pub fn is_idle(&self) -> bool {
         let dropped: u64 = self.dropped.values().sum();
-        self.routed + self.acknowledged + self.rejected + self.qos0 + self.received + self.bytes + dropped
+        self.routed
+            + self.sent
+            + self.acknowledged
+            + self.rejected
+            + self.qos0
+            + self.received
+            + self.bytes
+            + dropped
             == 0
     }
 }
@@ -83,6 +96,10 @@ pub struct Report {
     pub recovered: i64,
     /// Queued for the remote end.
     pub routed: u64,
+    /// Sent to it, of every QoS, each time.
+    pub sent: u64,
+    /// Of those, sent again with DUP.
+    pub sent_again: u64,
     /// Acknowledged by it.
     pub acknowledged: u64,
     /// Refused for good.
@@ -132,6 +149,8 @@ impl Report {
                 report.recovered += carried.cast_signed() - queued.cast_signed();
             }
             report.routed += line.routed;
+            report.sent += line.sent;
+            report.sent_again += line.sent_again;
             report.acknowledged += line.acknowledged;
             report.rejected += line.rejected;
             report.qos0 += line.qos0;

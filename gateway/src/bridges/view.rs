@@ -262,6 +262,8 @@ pub fn total(report: &LinkReport, status: &BridgeStatus, bytes: u64, at: u64) ->
     Line {
         at,
         routed: report.routed,
+        sent: status.sent.get(),
+        sent_again: status.sent_again.get(),
         acknowledged: report.done,
         rejected: report.rejected,
         dropped,
