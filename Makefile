@@ -3,7 +3,7 @@ CARGO ?= cargo
 FUZZ_SECONDS ?= 60
 ROUNDS ?= 200
 
-.PHONY: run test check fuzz soak bench bench-store docs clauses
+.PHONY: run test check fuzz soak bench bench-store bench-bridge docs clauses
 
 ## Build the gateway and start it on its embedded defaults (loopback only).
 run:
@@ -33,6 +33,11 @@ soak:
 bench:
 	$(CARGO) build --release -p headgate
 	tests/tools/bench.sh $(if $(CASES)$(BASELINE)$(SETTINGS),,--write) $${CARGO_TARGET_DIR:-target}/release/headgate
+
+## What a bridge writes and how fast it drains, beside mosquitto's bridge.
+bench-bridge:
+	$(CARGO) build --release -p headgate
+	tests/tools/bench_bridge.sh $${CARGO_TARGET_DIR:-target}/release/headgate
 
 ## What it costs to store and drain messages, beside mosquitto; and what the flash bears.
 bench-store:

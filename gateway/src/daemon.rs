@@ -49,6 +49,41 @@ fn fill_small_holes() {
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 fn fill_small_holes() {}
 
+/// Half of the program's code runs only while it starts: the command line, the configuration. Its pages are unmapped, and mapped again where they are needed
+/// after all: what stays resident of an idle gateway's code is what it uses.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "only the dynamic linker knows where the code is")]
+fn forget_startup_code() {
+    unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, _: usize, _: *mut libc::c_void) -> libc::c_int {
+        // SAFETY: the linker hands over a valid description, and the first object is the program itself.
+        let (base, headers) = unsafe {
+            let info = &*info;
+            let headers = std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum));
+            (info.dlpi_addr as usize, headers)
+        };
+        // SAFETY: asks for the size of a page.
+        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+        for header in headers {
+            if header.p_type != libc::PT_LOAD || header.p_flags & (libc::PF_X | libc::PF_W) != libc::PF_X {
+                continue;
+            }
+            let code = base + header.p_vaddr as usize;
+            let from = code.next_multiple_of(page);
+            let upto = (code + header.p_memsz as usize) / page * page;
+            if from < upto {
+                // SAFETY: whole pages of code that nobody may write to: they are read from the file again.
+                unsafe { libc::madvise(from as *mut libc::c_void, upto - from, libc::MADV_DONTNEED) };
+            }
+        }
+        1
+    }
+    // SAFETY: `visit` keeps nothing.
+    unsafe { libc::dl_iterate_phdr(Some(visit), std::ptr::null_mut()) };
+}
+
+#[cfg(not(target_os = "linux"))]
+fn forget_startup_code() {}
+
 fn start_log(settings: &LogSettings) -> Outcome {
     let filter = tracing_subscriber::EnvFilter::try_new(&settings.level)
         .map_err(|error| format!("log.level: `{}`: {error}", settings.level))?;
@@ -114,7 +149,7 @@ async fn serve(config: Config, path: Option<&Path>) -> Outcome {
         }),
     };
     // Before anybody publishes: what goes out is queued from the first message on.
-    let bridges = Bridges::new(&hub, &metrics, &links, &config.node, &config.data_dir);
+    let bridges = Bridges::new(&hub, &links, &config.node, &config.data_dir);
     bridges.start(config.checked_bridges()?).await;
     let mut serving = JoinSet::new();
     let answers = Control {
@@ -139,6 +174,7 @@ async fn serve(config: Config, path: Option<&Path>) -> Outcome {
     let timeline = timeline.map(|timeline| tokio::spawn(timeline.keep()));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "gateway is up");
     tell_service_manager(true);
+    forget_startup_code();
     told_to_stop().await?;
     tracing::info!("gateway stops");
     tell_service_manager(false);

@@ -3,6 +3,7 @@
 //! A message that the bus cannot take *now* is not acknowledged and the connection ends, in MQTT 5 too: a negative acknowledgement would make the
 //! remote forget it. \[MQTT-4.3.2-3\] What the bus will *never* take is acknowledged and counted, or it would come again and again.
 
+use crate::compression::{Compression, ENCODING};
 use crate::convert;
 use crate::endpoint::{BridgeEndpoint, Out};
 use crate::mapping::{Mapped, Unmapped};
@@ -61,7 +62,7 @@ impl Inbound {
 }
 
 impl BridgeEndpoint {
-    pub(crate) fn on_publish(&mut self, publish: Publish, now: Instant, out: &mut Out) {
+    pub(crate) fn on_publish(&mut self, mut publish: Publish, now: Instant, out: &mut Out) {
         let qos = convert::qos_from_wire(publish.qos);
         out.counts.add(Metric::PublishReceived);
         out.counts.add(match qos {
@@ -80,7 +81,8 @@ impl BridgeEndpoint {
             return self.fail_as(ReasonCode::TopicNameInvalid, "not a topic name", out);
         };
         self.status.received.add();
-        match self.local_name(&topic) {
+        let mapped = self.local_name(&topic);
+        match mapped.and_then(|mapped| self.unpack(&mut publish, mapped)) {
             Ok(mapped) => self.publish_to_bus(publish, mapped, now, out),
             Err(why) => {
                 self.status.count_drop(why);
@@ -95,6 +97,22 @@ impl BridgeEndpoint {
         self.plan.version() != Version::V5
             || under_way.contains_key(&id)
             || under_way.len() < usize::from(self.plan.settings.receive_maximum)
+    }
+
+    /// What a rule with `compress` packs on the way out comes in packed, and is unpacked.
+    fn unpack(&self, publish: &mut Publish, mapped: Mapped) -> Result<Mapped, DropReason> {
+        let Some(how) = mapped.compress.and_then(|_| Compression::of(&publish.payload)) else {
+            return Ok(mapped);
+        };
+        let limit = self.plan.settings.max_packet_size as usize;
+        let payload = how.unpack(&publish.payload, limit);
+        publish.payload = payload.ok_or(DropReason::IncomingPayloadInvalid)?;
+        if let Some(properties) = &mut publish.properties {
+            properties
+                .user_properties
+                .retain(|(name, _)| name.as_str() != ENCODING);
+        }
+        Ok(mapped)
     }
 
     fn local_name(&self, topic: &Topic) -> Result<Mapped, DropReason> {

@@ -7,6 +7,7 @@
 //! from the remote is acknowledged after the bus said that it may.
 
 mod clocks;
+mod compression;
 mod connect;
 mod convert;
 mod endpoint;
@@ -26,14 +27,17 @@ mod uplink;
 mod uplink_settings;
 mod wire;
 
+pub use compression::Compression;
 pub use endpoint::BridgeEndpoint;
 pub use mapping::{Mapped, TopicMap, Unmapped};
 pub use plan::{BridgePlan, Credentials, CredentialsError};
 pub use presets::Preset;
 pub use reasons::{DeadReason, DropReason, EndReason};
 pub use remote::{BridgeTls, Jwt, JwtAlgorithm, Login, Sas};
-pub use settings::{BridgeSettings, BridgeSettingsError, BridgeVersion, QueueSettings, RateSettings};
-pub use status::{BridgeState, BridgeStatus, Counter};
+pub use settings::{
+    BridgeSettings, BridgeSettingsError, BridgeVersion, BudgetSettings, QueueSettings, RateSettings,
+};
+pub use status::{BridgeState, BridgeStatus, Counter, DeadLetter};
 pub use topics::{Direction, RetainRule, Rewrite, Throttle, TopicRule, TopicRuleError};
 pub use uplink::{Uplink, UplinkAction, UplinkInput};
 pub use uplink_settings::{

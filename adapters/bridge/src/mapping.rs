@@ -2,6 +2,7 @@
 //!
 //! Always true: both filters of a rule are well-formed; what a rule makes of a topic name is a topic name again, or an error.
 
+use crate::compression::Compression;
 use crate::topics::{Direction, RetainRule, Rewrite, Throttle, TopicRule, TopicRuleError};
 use headgate_model::topic::TopicError;
 use headgate_model::{Qos, RetainHandling, Subscription, SubscriptionOptions, Topic, TopicFilter};
@@ -29,6 +30,7 @@ struct Rule {
     priority: u8,
     retain: RetainRule,
     throttle: Option<Throttle>,
+    compress: Option<Compression>,
 }
 
 /// Topics as one of the two brokers knows them.
@@ -47,6 +49,8 @@ pub struct Mapped {
     pub qos: Qos,
     /// What becomes of RETAIN.
     pub retain: RetainRule,
+    /// How payloads are packed on the way.
+    pub compress: Option<Compression>,
     /// The place of the rule in the list.
     pub rule: usize,
 }
@@ -100,6 +104,7 @@ impl TopicMap {
             topic: rule.renamed(topic, rest, &to.prefix).map_err(Unmapped::Invalid)?,
             qos: rule.qos,
             retain: rule.retain,
+            compress: rule.compress,
             rule: at,
         })
     }
@@ -219,6 +224,7 @@ impl Rule {
             rewrite: rule.rewrite.as_ref().map(compile_rewrite).transpose()?,
             priority: rule.priority,
             retain: rule.retain,
+            compress: rule.compress,
             throttle: rule
                 .throttle
                 .map(|throttle| checked(throttle, rule.direction))

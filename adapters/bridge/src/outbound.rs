@@ -6,6 +6,7 @@
 //! Before MQTT 5 a remote can refuse only by hanging up. When it does so a few times in a row before it acknowledged anything, the first message is
 //! suspected; it goes alone on the next connection, and if that ends the same way it becomes a dead letter.
 
+use crate::compression::ENCODING;
 use crate::convert;
 use crate::endpoint::{BridgeEndpoint, Out, Phase};
 use crate::mapping::{Mapped, Unmapped};
@@ -161,14 +162,23 @@ impl BridgeEndpoint {
         let message = &delivery.message;
         let qos = convert::qos_to_wire(delivery.qos.min(mapped.qos)).min(self.remote.max_qos);
         let acknowledged = qos > headgate_mqtt_codec::Qos::AtMostOnce;
+        let packed = mapped
+            .compress
+            .and_then(|how| Some((how, how.pack(&message.payload)?)));
+        let mut properties = self.properties_of(message, now);
+        if let (Some((how, _)), Some(properties)) = (&packed, &mut properties) {
+            properties.payload_format = None;
+            let encoding = (Utf8::from(ENCODING), Utf8::from(how.as_str()));
+            properties.user_properties.push(encoding);
+        }
         Publish {
             dup: delivery.redelivered,
             qos,
             retain: mapped.retain.apply(delivery.retain) && self.remote.retain_available,
             topic: Utf8::new(mapped.topic.bytes().clone()).expect("a topic is UTF-8 without NUL"),
             packet_id: delivery.id.filter(|_| acknowledged),
-            payload: message.payload.clone(),
-            properties: self.properties_of(message, now),
+            payload: packed.map_or_else(|| message.payload.clone(), |(_, payload)| payload),
+            properties,
         }
     }
 
@@ -203,7 +213,9 @@ impl BridgeEndpoint {
 
     /// Makes a dead letter of a message. It is settled when the dead letter is safe, and does not hold up the others.
     fn bury(&mut self, delivery: &Delivery, why: DeadReason, out: &mut Out) {
-        self.status.count_dead_letter(why);
+        let message = &delivery.message;
+        self.status
+            .note_dead_letter(message.topic.as_str(), message.payload.len(), why);
         let mut properties = delivery.message.properties.clone().unwrap_or_default();
         let topic = delivery.message.topic.bytes().clone();
         let pairs = [

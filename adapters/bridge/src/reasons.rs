@@ -98,6 +98,8 @@ pub enum DropReason {
     IncomingNoRule,
     /// From the remote, and its topic has no name here.
     IncomingTopicInvalid,
+    /// From the remote, packed, and it cannot be unpacked, or is larger than `max_packet_size` then.
+    IncomingPayloadInvalid,
     /// From the remote, and the bus will never take it.
     IncomingRefused,
     /// A dead letter that the bus did not take.
@@ -106,12 +108,13 @@ pub enum DropReason {
 
 impl DropReason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::NoRule,
         Self::Expired,
         Self::Throttled,
         Self::IncomingNoRule,
         Self::IncomingTopicInvalid,
+        Self::IncomingPayloadInvalid,
         Self::IncomingRefused,
         Self::DeadLetterRefused,
     ];
@@ -124,6 +127,7 @@ impl DropReason {
             Self::Throttled => "throttled",
             Self::IncomingNoRule => "incoming_no_rule",
             Self::IncomingTopicInvalid => "incoming_topic_invalid",
+            Self::IncomingPayloadInvalid => "incoming_payload_invalid",
             Self::IncomingRefused => "incoming_refused",
             Self::DeadLetterRefused => "dead_letter_refused",
         }

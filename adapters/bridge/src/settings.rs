@@ -80,6 +80,8 @@ pub struct BridgeSettings {
     pub stalled_after: Duration,
     /// How fast messages go out; absent for as fast as the remote takes them.
     pub rate: Option<RateSettings>,
+    /// How much may go over the uplink; absent for as much as there is.
+    pub budget: Option<BudgetSettings>,
     /// Where messages go that the remote will never take. Empty for `$bridge/{name}/dead`.
     pub dead_letter_topic: String,
     /// What waits for the remote.
@@ -119,6 +121,15 @@ pub struct RateSettings {
     pub messages_per_second: u32,
     /// Messages at once after a pause.
     pub burst: u32,
+}
+
+/// How much may go over an uplink that costs by volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BudgetSettings {
+    /// Bytes of MQTT in a month (UTC), both ways, without what TLS and TCP add. When they are spent the connection is ended until the next month;
+    /// what goes out is queued meanwhile.
+    pub bytes_per_month: u64,
 }
 
 /// What waits for the remote, while it is away or slow.
@@ -180,6 +191,7 @@ impl Default for BridgeSettings {
             max_inflight: 0,
             stalled_after: Duration::from_secs(20),
             rate: None,
+            budget: None,
             dead_letter_topic: String::new(),
             queue: QueueSettings::default(),
             uplink: UplinkSettings::default(),
@@ -285,6 +297,15 @@ impl BridgeSettings {
                 "1 to 1000000",
             )?;
             range("rate.burst", rate.burst.into(), 1, 1_000_000, "1 to 1000000")?;
+        }
+        if let Some(budget) = self.budget {
+            range(
+                "budget.bytes_per_month",
+                budget.bytes_per_month,
+                1,
+                u64::MAX,
+                "1 or more",
+            )?;
         }
         range(
             "queue.max_messages",

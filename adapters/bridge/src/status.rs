@@ -2,6 +2,7 @@
 
 use crate::reasons::{DeadReason, DropReason, EndReason};
 use headgate_model::{DeliveryId, Instant};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -10,6 +11,9 @@ pub(crate) const MAX_DOUBTFUL: u32 = 5;
 
 /// Texts of refused subscriptions that are kept; more are counted only.
 const MAX_REFUSED: usize = 100;
+/// Dead letters that are listed; the oldest gives way. All of them are on the dead letter topic.
+const MAX_DEAD_LETTERS: usize = 100;
+const MAX_TOPIC_CHARS: usize = 200;
 
 /// What a bridge does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -103,10 +107,22 @@ struct Texts {
     last_error: String,
     end: Option<EndReason>,
     refused_subscriptions: Vec<String>,
+    dead_letters: VecDeque<DeadLetter>,
     /// The delivery that the remote refused last without a good reason, and how often in a row.
     doubtful: Option<(DeliveryId, u32)>,
     /// The delivery that was the first when the remote hung up without having acknowledged anything, and how often in a row.
     suspect: Option<(DeliveryId, u32)>,
+}
+
+/// A message that the remote will never take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Its topic here; a very long one is cut.
+    pub topic: String,
+    /// Bytes of its payload.
+    pub payload_bytes: usize,
+    /// Why.
+    pub reason: DeadReason,
 }
 
 /// What is known of the remote and bit 0x80.
@@ -201,6 +217,11 @@ impl BridgeStatus {
         self.dead_letters[reason as usize].get()
     }
 
+    /// The last dead letters, oldest first.
+    pub fn dead_letter_list(&self) -> Vec<DeadLetter> {
+        self.texts().dead_letters.iter().cloned().collect()
+    }
+
     /// Messages that were dropped.
     pub fn dropped(&self, reason: DropReason) -> u64 {
         self.dropped[reason as usize].get()
@@ -234,8 +255,17 @@ impl BridgeStatus {
         }
     }
 
-    pub(crate) fn count_dead_letter(&self, reason: DeadReason) {
+    pub(crate) fn note_dead_letter(&self, topic: &str, payload_bytes: usize, reason: DeadReason) {
         self.dead_letters[reason as usize].add();
+        let list = &mut self.texts().dead_letters;
+        if list.len() == MAX_DEAD_LETTERS {
+            list.pop_front();
+        }
+        list.push_back(DeadLetter {
+            topic: topic.chars().take(MAX_TOPIC_CHARS).collect(),
+            payload_bytes,
+            reason,
+        });
     }
 
     pub(crate) fn count_drop(&self, reason: DropReason) {

@@ -1,6 +1,7 @@
 //! A bridge's topic lines as they are written: which topics it carries, which way, and what they are called on the other side.
 //! `topic` in mosquitto.conf(5).
 
+use crate::compression::Compression;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, MapAccess, Visitor};
@@ -36,6 +37,8 @@ pub struct TopicRule {
     /// Sends fewer messages than there are: `{ last_value_every = "10s" }` sends of each topic the last one each time, `{ per_minute = 60 }` drops what is
     /// more. What is not sent is counted. For messages that go out.
     pub throttle: Option<Throttle>,
+    /// Packs payloads that go out, if that makes them smaller; MQTT 5 says so in the user property `content-encoding`. What comes in packed is unpacked.
+    pub compress: Option<Compression>,
 }
 
 /// Which way messages go.

@@ -235,6 +235,13 @@ fn a_message_too_large_for_the_remote_is_a_dead_letter() {
     );
     assert_eq!((dead.len(), dead[0].qos), (1, BusQos::AtLeastOnce));
     assert_eq!(
+        (
+            bench.status.dead_letter_list()[0].reason,
+            bench.status.dead_letter_list().len()
+        ),
+        (DeadReason::TooLarge, 1)
+    );
+    assert_eq!(
         (bench.status.dead_letters(DeadReason::TooLarge), bench.queued()),
         (1, 1)
     );

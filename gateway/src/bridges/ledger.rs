@@ -20,7 +20,11 @@ pub struct Line {
     pub at: u64,
     /// Messages of QoS 1 and 2 that were queued for the remote end.
     pub routed: u64,
-    /// Of those: acknowledged by it.
+    /// Messages sent to it, of every QoS, each time.
+    pub sent: u64,
+    /// Of those, sent again with DUP.
+    pub sent_again: u64,
+    /// Of the routed: acknowledged by it.
     pub acknowledged: u64,
     /// Of those: refused for good; they are dead letters.
     pub rejected: u64,
@@ -32,6 +36,8 @@ pub struct Line {
     pub qos0: u64,
     /// Messages from the remote end.
     pub received: u64,
+    /// Bytes of MQTT, both ways.
+    pub bytes: u64,
     /// Set in the first line of a run: what the store held when the gateway started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub carried: Option<u64>,
@@ -45,10 +51,13 @@ impl Line {
         };
         let mut line = Self {
             routed: self.routed - last.routed,
+            sent: self.sent - last.sent,
+            sent_again: self.sent_again - last.sent_again,
             acknowledged: self.acknowledged - last.acknowledged,
             rejected: self.rejected - last.rejected,
             qos0: self.qos0 - last.qos0,
             received: self.received - last.received,
+            bytes: self.bytes - last.bytes,
             carried: None,
             ..self.clone()
         };
@@ -62,7 +71,15 @@ impl Line {
     /// Whether nothing happened.
     pub fn is_idle(&self) -> bool {
         let dropped: u64 = self.dropped.values().sum();
-        self.routed + self.acknowledged + self.rejected + self.qos0 + self.received + dropped == 0
+        self.routed
+            + self.sent
+            + self.acknowledged
+            + self.rejected
+            + self.qos0
+            + self.received
+            + self.bytes
+            + dropped
+            == 0
     }
 }
 
@@ -79,6 +96,10 @@ pub struct Report {
     pub recovered: i64,
     /// Queued for the remote end.
     pub routed: u64,
+    /// Sent to it, of every QoS, each time.
+    pub sent: u64,
+    /// Of those, sent again with DUP.
+    pub sent_again: u64,
     /// Acknowledged by it.
     pub acknowledged: u64,
     /// Refused for good.
@@ -91,6 +112,8 @@ pub struct Report {
     pub qos0: u64,
     /// From the remote end.
     pub received: u64,
+    /// Bytes of MQTT, both ways.
+    pub bytes: u64,
 }
 
 impl Report {
@@ -126,10 +149,13 @@ impl Report {
                 report.recovered += carried.cast_signed() - queued.cast_signed();
             }
             report.routed += line.routed;
+            report.sent += line.sent;
+            report.sent_again += line.sent_again;
             report.acknowledged += line.acknowledged;
             report.rejected += line.rejected;
             report.qos0 += line.qos0;
             report.received += line.received;
+            report.bytes += line.bytes;
             for (reason, count) in line.dropped {
                 *report.dropped.entry(reason).or_default() += count;
             }

@@ -4,6 +4,7 @@
 //! concerns one bridge and leaves its queue as it is; the same settings again change nothing.
 
 mod attempt;
+mod budget;
 mod credentials;
 mod ledger;
 mod probe;
@@ -17,9 +18,10 @@ pub use probe::Finding;
 pub use view::BridgeView;
 
 use crate::config::{DEFAULT_NODE, explain_text};
+use budget::Budget;
 use headgate_bridge::{BridgePlan, BridgeSettings, BridgeStatus, Uplink};
 use headgate_bus::handle::Hub;
-use headgate_mqtt_codec::Packet;
+use headgate_model::Metric;
 use headgate_shell::dial::Dial;
 use headgate_shell::{Metrics, Workplace};
 use ledger::{LedgerFile, Line, Report};
@@ -50,7 +52,8 @@ pub struct Bridges(Arc<Shared>);
 
 struct Shared {
     hub: Hub,
-    workplace: Arc<Workplace<Packet>>,
+    /// Connections, which are waited for when the gateway stops.
+    links: TaskTracker,
     node: String,
     /// Added bridges, ledgers and who is paused.
     folder: PathBuf,
@@ -64,6 +67,7 @@ struct Shared {
 struct Running {
     plan: Arc<BridgePlan>,
     status: Arc<BridgeStatus>,
+    metrics: Arc<Metrics>,
     orders: mpsc::UnboundedSender<Order>,
     task: JoinHandle<()>,
     source: Source,
@@ -77,6 +81,7 @@ struct Running {
 #[derive(Default)]
 struct Books {
     status: Arc<BridgeStatus>,
+    metrics: Arc<Metrics>,
     told: Option<Line>,
 }
 
@@ -154,11 +159,10 @@ impl Checked {
 
 impl Bridges {
     /// None yet.
-    pub fn new(hub: &Hub, metrics: &Arc<Metrics>, links: &TaskTracker, node: &str, data_dir: &Path) -> Self {
-        let workplace = Workplace::new(hub.clone(), Arc::clone(metrics), links.clone());
+    pub fn new(hub: &Hub, links: &TaskTracker, node: &str, data_dir: &Path) -> Self {
         Self(Arc::new(Shared {
             hub: hub.clone(),
-            workplace: Arc::new(workplace),
+            links: links.clone(),
             node: node.to_owned(),
             folder: data_dir.join("bridges"),
             running: Mutex::default(),
@@ -390,14 +394,26 @@ impl Shared {
         let uplink = Uplink::new(settings.uplink.clone(), dials.len(), judges_certificates, seed);
         let uplink = uplink.expect("checked with the settings");
         let paused = self.paused_names().contains(&name);
-        let Books { status, told } = self.books.lock().remove(&name).unwrap_or_default();
+        let books = self.books.lock().remove(&name).unwrap_or_default();
+        let Books {
+            status,
+            metrics,
+            told,
+        } = books;
+        let budget = settings.budget.map(|budget| {
+            let lines = LedgerFile::at(&self.ledger(&name)).lines();
+            let counted = told.as_ref().map_or(0, |told| told.bytes);
+            let lines = lines.unwrap_or_default();
+            Budget::new(budget.bytes_per_month, &lines, counted, unix_time())
+        });
+        let workplace = Workplace::new(self.hub.clone(), Arc::clone(&metrics), self.links.clone());
         let (orders, taken) = mpsc::unbounded_channel();
-        if paused {
-            let _ = orders.send(Order::Pause);
-        }
         let runner = Runner {
             hub: self.hub.clone(),
-            workplace: Arc::clone(&self.workplace),
+            workplace: Arc::new(workplace),
+            metrics: Arc::clone(&metrics),
+            budget,
+            paused,
             plan: Arc::clone(&plan),
             dials,
             status: Arc::clone(&status),
@@ -407,6 +423,7 @@ impl Shared {
         let bridge = Running {
             plan,
             status,
+            metrics,
             orders,
             task: tokio::spawn(runner.run()),
             source,
@@ -427,6 +444,7 @@ impl Shared {
         }
         let books = Books {
             status: bridge.status,
+            metrics: bridge.metrics,
             told: bridge.told,
         };
         self.books.lock().insert(name.to_owned(), books);
@@ -452,7 +470,7 @@ impl Shared {
             let Some(report) = self.hub.link_report(bridge.plan.local_client_id().as_str()) else {
                 continue;
             };
-            let total = view::total(&report, &bridge.status, unix_time());
+            let total = view::total(&report, &bridge.status, bytes_of(&bridge.metrics), unix_time());
             let line = total.since(bridge.told.as_ref());
             if bridge.told.is_some() && line.is_idle() {
                 continue;
@@ -473,6 +491,7 @@ impl Shared {
         let now = self.hub.clock().now();
         let mut view = BridgeView::of(&bridge.plan, &bridge.status, report.as_ref(), &bridge.rates, now);
         (view.source, view.paused) = (bridge.source, bridge.paused);
+        view.bytes = bytes_of(&bridge.metrics);
         view
     }
 
@@ -513,6 +532,11 @@ impl Shared {
             cause,
         })
     }
+}
+
+/// Bytes of MQTT that were moved, both ways.
+fn bytes_of(metrics: &Metrics) -> u64 {
+    metrics.get(Metric::BytesSent) + metrics.get(Metric::BytesReceived)
 }
 
 /// Seconds since 1970, by the system's clock.

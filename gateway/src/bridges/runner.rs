@@ -1,12 +1,13 @@
 //! The task of one bridge: does what its [`Uplink`] decides.
 
 use super::attempt::Attempt;
-use super::{credentials, queue};
+use super::budget::Budget;
+use super::{bytes_of, credentials, queue, unix_time};
 use headgate_bridge::{BridgePlan, BridgeStatus, EndReason, Uplink, UplinkAction, UplinkInput};
 use headgate_bus::handle::Hub;
 use headgate_mqtt_codec::Packet;
-use headgate_shell::Workplace;
 use headgate_shell::dial::Dial;
+use headgate_shell::{Metrics, Workplace};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -40,6 +41,12 @@ enum Told {
 pub struct Runner {
     pub hub: Hub,
     pub workplace: Arc<Workplace<Packet>>,
+    /// What the workplace counts.
+    pub metrics: Arc<Metrics>,
+    /// What it may move.
+    pub budget: Option<Budget>,
+    /// An operator does not want it to connect.
+    pub paused: bool,
     pub plan: Arc<BridgePlan>,
     pub dials: Vec<Dial>,
     pub status: Arc<BridgeStatus>,
@@ -65,6 +72,10 @@ impl Runner {
         let mut open: Option<Open> = None;
         let mut look = interval(LOOK);
         let mut leaving = false;
+        let mut spent = self.is_spent();
+        if self.paused || spent {
+            self.step(UplinkInput::Paused, &told, &mut open);
+        }
         self.step(UplinkInput::Started, &told, &mut open);
         while !leaving || open.is_some() {
             let clock = self.hub.clock();
@@ -74,8 +85,16 @@ impl Runner {
                 .map(|at| Instant::from_std(clock.to_system(at)));
             tokio::select! {
                 order = self.orders.recv() => match order {
-                    Some(Order::Pause) => self.step(UplinkInput::Paused, &told, &mut open),
-                    Some(Order::Resume) => self.step(UplinkInput::Resumed, &told, &mut open),
+                    Some(Order::Pause) => {
+                        self.paused = true;
+                        self.step(UplinkInput::Paused, &told, &mut open);
+                    }
+                    Some(Order::Resume) => {
+                        self.paused = false;
+                        if !spent {
+                            self.step(UplinkInput::Resumed, &told, &mut open);
+                        }
+                    }
                     Some(Order::Leave) | None => {
                         leaving = true;
                         self.orders.close();
@@ -98,9 +117,29 @@ impl Runner {
                     }
                 },
                 () = until(deadline) => self.step(UplinkInput::Timeout, &told, &mut open),
-                _ = look.tick() => self.look(&told, &mut open).await,
+                _ = look.tick() => {
+                    let was_spent = std::mem::replace(&mut spent, self.is_spent());
+                    if spent && !was_spent {
+                        self.step(UplinkInput::Paused, &told, &mut open);
+                    } else if was_spent && !spent && !self.paused {
+                        self.step(UplinkInput::Resumed, &told, &mut open);
+                    }
+                    self.look(&told, &mut open).await;
+                }
             }
         }
+    }
+
+    /// Whether the month's volume is used up.
+    fn is_spent(&mut self) -> bool {
+        let Some(budget) = &mut self.budget else {
+            return false;
+        };
+        let spent = budget.is_spent(bytes_of(&self.metrics), unix_time());
+        if spent {
+            self.status.set_error("the month's volume is spent");
+        }
+        spent
     }
 
     /// What operators shall know of it.

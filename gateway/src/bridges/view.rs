@@ -1,9 +1,9 @@
 //! A bridge as operators see it.
 
+use super::Source;
 use super::ledger::Line;
 use super::rates::Rates;
-use super::{Source, unix_time};
-use headgate_bridge::{BridgePlan, BridgeStatus, DeadReason, DropReason as BridgeDrop};
+use headgate_bridge::{BridgePlan, BridgeStatus, DeadLetter, DeadReason, DropReason as BridgeDrop};
 use headgate_bus::{DropReason, LinkReport};
 use headgate_model::Instant;
 use serde::Serialize;
@@ -40,8 +40,12 @@ pub struct BridgeView {
     pub acknowledged: u64,
     /// Messages from the remote.
     pub received: u64,
+    /// Bytes of MQTT, both ways.
+    pub bytes: u64,
     /// Messages that the remote will never take, by reason.
     pub dead_letters: BTreeMap<&'static str, u64>,
+    /// The last of them, oldest first.
+    pub dead_letter_list: Vec<DeadView>,
     /// Messages that were dropped, by reason.
     pub dropped: BTreeMap<&'static str, u64>,
     /// Drops by topic, the most frequent first.
@@ -81,6 +85,27 @@ pub struct QueueView {
     pub drain_seconds: Option<f64>,
 }
 
+/// A message that the remote will never take.
+#[derive(Clone, Debug, Serialize)]
+pub struct DeadView {
+    /// Its topic here.
+    pub topic: String,
+    /// Bytes of its payload.
+    pub payload_bytes: usize,
+    /// Why.
+    pub reason: &'static str,
+}
+
+impl From<DeadLetter> for DeadView {
+    fn from(letter: DeadLetter) -> Self {
+        Self {
+            topic: letter.topic,
+            payload_bytes: letter.payload_bytes,
+            reason: letter.reason.as_str(),
+        }
+    }
+}
+
 /// Drops of one topic.
 #[derive(Clone, Debug, Serialize)]
 pub struct TopicView {
@@ -91,7 +116,7 @@ pub struct TopicView {
 }
 
 impl BridgeView {
-    /// Source and pause are the caller's to fill in.
+    /// Source, pause and bytes are the caller's to fill in.
     pub fn of(
         plan: &BridgePlan,
         status: &BridgeStatus,
@@ -119,7 +144,13 @@ impl BridgeView {
             sent_again: status.sent_again.get(),
             acknowledged: status.acknowledged.get(),
             received: status.received.get(),
+            bytes: 0,
             dead_letters: some(DeadReason::ALL.map(|reason| (reason.as_str(), status.dead_letters(reason)))),
+            dead_letter_list: status
+                .dead_letter_list()
+                .into_iter()
+                .map(DeadView::from)
+                .collect(),
             dropped: dropped(report, status),
             dropped_topics: topics(report),
             loops: report.loops,
@@ -146,6 +177,7 @@ impl BridgeView {
             ("sent_again".into(), self.sent_again.to_string()),
             ("acknowledged".into(), self.acknowledged.to_string()),
             ("received".into(), self.received.to_string()),
+            ("bytes".into(), self.bytes.to_string()),
             ("loops".into(), self.loops.to_string()),
             ("duplicates".into(), self.duplicates.to_string()),
         ];
@@ -214,7 +246,7 @@ fn topics(report: &LinkReport) -> Vec<TopicView> {
 }
 
 /// What was counted since the start, as a line of the ledger.
-pub fn total(report: &LinkReport, status: &BridgeStatus, at: u64) -> Line {
+pub fn total(report: &LinkReport, status: &BridgeStatus, bytes: u64, at: u64) -> Line {
     let dropped = some(
         DropReason::ALL
             .iter()
@@ -228,14 +260,17 @@ pub fn total(report: &LinkReport, status: &BridgeStatus, at: u64) -> Line {
         dropped.insert("handed_on".into(), report.handed_on);
     }
     Line {
-        at: at.max(unix_time()),
+        at,
         routed: report.routed,
+        sent: status.sent.get(),
+        sent_again: status.sent_again.get(),
         acknowledged: report.done,
         rejected: report.rejected,
         dropped,
         queued: report.queued + report.in_flight,
         qos0: report.routed_qos0,
         received: status.received.get(),
+        bytes,
         carried: Some(report.carried),
     }
 }

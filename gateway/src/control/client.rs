@@ -29,14 +29,14 @@ pub enum ControlError {
 
 /// A running gateway.
 pub struct ControlClient {
-    socket: PathBuf,
+    data_dir: PathBuf,
 }
 
 impl ControlClient {
     /// The one whose data is in this folder.
     pub fn new(data_dir: &Path) -> Self {
         Self {
-            socket: super::socket(data_dir),
+            data_dir: data_dir.to_owned(),
         }
     }
 
@@ -49,9 +49,9 @@ impl ControlClient {
         each: &mut dyn FnMut(Value),
     ) -> Result<(), ControlError> {
         let strange = |error: &dyn std::fmt::Display| ControlError::Answer(error.to_string());
-        let stream = UnixStream::connect(&self.socket).await;
+        let stream = self.connect().await;
         let stream = stream.map_err(|cause| ControlError::NotRunning {
-            socket: self.socket.clone(),
+            socket: super::socket(&self.data_dir),
             cause,
         })?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
@@ -83,6 +83,11 @@ impl ControlClient {
         take(&text, status, each)?;
         connection.abort();
         Ok(())
+    }
+
+    async fn connect(&self) -> std::io::Result<UnixStream> {
+        let short = super::ShortName::of(&self.data_dir)?;
+        UnixStream::connect(super::socket(&short.name)).await
     }
 
     /// Asks, and takes the answer.

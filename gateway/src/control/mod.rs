@@ -8,9 +8,58 @@ mod server;
 pub use client::ControlClient;
 pub use server::Control;
 
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 /// Where the socket is.
 pub fn socket(data_dir: &Path) -> PathBuf {
     data_dir.join("control.sock")
+}
+
+/// The data folder under a name that is short while it is held: the system takes at most 107 bytes for the name of a socket.
+struct ShortName {
+    name: PathBuf,
+    _folder: File,
+}
+
+impl ShortName {
+    fn of(data_dir: &Path) -> std::io::Result<Self> {
+        let folder = File::open(data_dir)?;
+        let name = if cfg!(target_os = "linux") {
+            format!("/proc/self/fd/{}", folder.as_raw_fd()).into()
+        } else {
+            data_dir.to_owned()
+        };
+        Ok(Self {
+            name,
+            _folder: folder,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::Method;
+    use std::os::unix::fs::PermissionsExt;
+
+    /// sockaddr_un has 108 bytes. A socket that a killed gateway left is in nobody's way.
+    #[tokio::test]
+    async fn a_data_folder_may_have_a_long_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let data_dir = folder.path().join("x".repeat(200));
+        drop(Control::bind(&data_dir).unwrap());
+        let listener = Control::bind(&data_dir).unwrap();
+        let mode = std::fs::metadata(socket(&data_dir)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let accepted = tokio::spawn(async move { listener.accept().await.map(drop) });
+        let client = ControlClient::new(&data_dir);
+        let error = client.ask(Method::GET, "/", None).await.unwrap_err().to_string();
+        assert!(error.contains("cannot be understood"), "{error}");
+        accepted.await.unwrap().unwrap();
+        let nowhere = ControlClient::new(&folder.path().join("y"));
+        let error = nowhere.ask(Method::GET, "/", None).await.unwrap_err().to_string();
+        assert!(error.contains("no gateway answers at"), "{error}");
+    }
 }

@@ -53,7 +53,8 @@ impl Control {
     pub fn bind(data_dir: &std::path::Path) -> std::io::Result<UnixListener> {
         use std::os::unix::fs::PermissionsExt;
         std::fs::create_dir_all(data_dir)?;
-        let path = super::socket(data_dir);
+        let short = super::ShortName::of(data_dir)?;
+        let path = super::socket(&short.name);
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
             _ => {}
