@@ -167,7 +167,7 @@ impl Runner {
         for action in actions {
             match action {
                 UplinkAction::Dial(at) => *open = Some(self.connect(at, told.clone())),
-                UplinkAction::Close => self.close(open),
+                UplinkAction::Close => self.close(told, open),
                 UplinkAction::ProbePrimary => {
                     let (dial, told) = (self.dials[0].clone(), told.clone());
                     tokio::spawn(async move {
@@ -208,12 +208,17 @@ impl Runner {
         }
     }
 
-    /// Asks the endpoint to say goodbye; one that cannot is cut off later.
-    fn close(&self, open: &mut Option<Open>) {
-        if let Some(open) = open {
-            self.hub.kick(self.plan.local_client_id().as_str());
-            open.cut_at.get_or_insert(Instant::now() + PATIENCE);
+    /// Asks the endpoint to say goodbye; one that cannot is cut off later. One that has not opened the session yet could not hear of it, and go on to
+    /// send: it is cut off at once.
+    fn close(&self, told: &mpsc::UnboundedSender<Told>, open: &mut Option<Open>) {
+        let Some(connection) = open else { return };
+        if self.hub.kick(self.plan.local_client_id().as_str()) {
+            connection.cut_at.get_or_insert(Instant::now() + PATIENCE);
+            return;
         }
+        connection.task.abort();
+        *open = None;
+        let _ = told.send(Told::Input(UplinkInput::Ended(EndReason::Asked)));
     }
 
     async fn look(&mut self, told: &mpsc::UnboundedSender<Told>, open: &mut Option<Open>) {
