@@ -139,6 +139,19 @@ fn a_bridge_says_whether_it_is_up() {
     }
 }
 
+/// mosquitto's bridge has no bit in version 5; that its will is on its own state topic shows what it is.
+/// Our reading: docs/interpretations.md#links-and-loops.
+#[test]
+fn a_client_of_version_5_with_a_bridges_will_is_a_link() {
+    let gw = gateway();
+    let state = will("$SYS/broker/connection/mosquitto/state", "0");
+    let mut bridge = gw.open(connect(V5, "mosquitto").durable().will(state));
+    bridge.subscribe("t", AtLeastOnce);
+    gw.client(V5, "p").deliver(publish("t", "x"), AtLeastOnce);
+    assert_eq!(path(&bridge.messages()[0]), ["node-a"]);
+    assert!(gw.link_report("mosquitto").is_some());
+}
+
 /// MQTT 5 §4.7.2: the exception is for a client's own state, and says nothing else. [MQTT-3.1.4-2]
 #[test]
 fn nobody_speaks_for_another_bridge() {

@@ -84,6 +84,10 @@ impl MqttEndpoint {
             Ok(will) => will,
             Err(reason) => return self.refuse(reason, out),
         };
+        // mosquitto's bridge of version 5 says by nothing else what it is.
+        let own_state =
+            |will: &Will| SystemTopic::of(&self.client_id, &will.message) == SystemTopic::OwnState;
+        self.bridge |= self.version == Version::V5 && will.as_ref().is_some_and(own_state);
         self.method = connect.properties.authentication_method.take().map(Box::new);
         let username = connect.username.take();
         let data = connect.properties.authentication_data.take();
