@@ -2,6 +2,7 @@
 
 use super::{Daemon, Setup, eventually, headgate};
 use serde_json::Value;
+use std::cell::RefCell;
 use std::process::{Command, Stdio};
 
 impl Setup {
@@ -54,8 +55,11 @@ impl Daemon<'_> {
 
     /// Waits until this holds for a bridge.
     pub fn until_bridge(&self, name: &str, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        let seen = LastSeen::default();
         eventually(&format!("the bridge `{name}`: {what}"), || {
-            Some(self.bridge(name)).filter(&holds)
+            let bridge = self.bridge(name);
+            *seen.0.borrow_mut() = bridge.to_string();
+            Some(bridge).filter(&holds)
         })
     }
 
@@ -67,5 +71,18 @@ impl Daemon<'_> {
         let file = self.setup().folder().join("added.toml");
         std::fs::write(&file, settings).expect("it is written");
         self.ask(&["bridge", "add", "added.toml"])["change"].clone()
+    }
+}
+
+/// What was seen last of what was waited for in vain.
+#[derive(Default)]
+struct LastSeen(RefCell<String>);
+
+impl Drop for LastSeen {
+    #[allow(clippy::print_stderr, reason = "for whoever reads the failure")]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("last seen: {}", self.0.borrow());
+        }
     }
 }
