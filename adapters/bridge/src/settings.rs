@@ -140,7 +140,7 @@ pub struct QueueSettings {
     pub max_messages: usize,
     /// Bytes.
     pub max_bytes: usize,
-    /// What has waited longer is dropped; `0s` keeps it for ever.
+    /// What has waited longer is dropped; `0s` keeps it for ever. After a restart of the gateway it counts anew.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub max_age: Duration,

@@ -9,7 +9,7 @@ use headgate_bridge::{
     BridgeEndpoint, BridgePlan, BridgeSettings, BridgeStatus, BridgeVersion, BridgeWire, Credentials,
     EndReason,
 };
-use headgate_bus::{Bus, BusOutputs, BusSettings, LinkReport};
+use headgate_bus::{Bus, BusOutputs, BusSettings};
 use headgate_model::{
     AckToken, BusCommand, BusEvent, CloseReason, Endpoint, EndpointId, Input, Instant, Message, MountPoint,
     Open, Outputs, Qos as BusQos, Settlement, Store, Subscription, SubscriptionOptions, Topic, WallTime,
@@ -67,7 +67,6 @@ impl Bench {
         change(&mut settings);
         let bus = BusSettings {
             settle_window: Duration::ZERO,
-            max_total_queued_bytes: 0,
             ..BusSettings::default()
         };
         Self::start(settings, bus, Disk::default(), WallTime(1_700_000_000_000))
@@ -328,13 +327,6 @@ impl Bench {
     pub fn queued(&self) -> usize {
         let stats = self.bus.stats();
         stats.queued + stats.inflight
-    }
-
-    /// The ledger of the bridge's session.
-    pub fn report(&self) -> LinkReport {
-        self.bus
-            .link_report("$bridge/up", self.now)
-            .expect("it is a link")
     }
 
     pub fn deadline(&self) -> Option<Instant> {
