@@ -56,7 +56,7 @@ pub struct MqttEndpoint {
     /// One and a half times the keep alive; zero for none. \[MQTT-3.1.2-22\]
     pub(crate) patience_ms: u32,
     pub(crate) silent_since: Instant,
-    /// The client is another broker: no echo. By mosquitto's bit, which means RETAIN as published too, or in version 5 by a user property.
+    /// The client is another broker: no echo. By mosquitto's bit, which means RETAIN as published too, or in version 5 by a user property or its will.
     pub(crate) bridge: bool,
     /// The client does not want reason strings. \[MQTT-3.1.2-29\]
     pub(crate) quiet: bool,

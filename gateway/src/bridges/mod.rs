@@ -377,6 +377,8 @@ impl Shared {
             change = Change::Changed;
         }
         self.stop(&name).await;
+        // Before anybody can publish what it shall carry: listeners are opened when this is done.
+        queue::prepare(&self.hub, &bridge.plan).await;
         self.launch(bridge, source);
         tracing::info!(bridge = name, ?change, "bridge configured");
         change

@@ -2,7 +2,7 @@
 
 use super::attempt::Attempt;
 use super::budget::Budget;
-use super::{bytes_of, credentials, queue, unix_time};
+use super::{bytes_of, credentials, unix_time};
 use headgate_bridge::{BridgePlan, BridgeStatus, EndReason, Uplink, UplinkAction, UplinkInput};
 use headgate_bus::handle::Hub;
 use headgate_mqtt_codec::Packet;
@@ -67,7 +67,6 @@ struct Open {
 impl Runner {
     /// Runs until told to leave.
     pub async fn run(mut self) {
-        queue::prepare(&self.hub, &self.plan).await;
         let (told, mut tells) = mpsc::unbounded_channel();
         let mut open: Option<Open> = None;
         let mut look = interval(LOOK);
