@@ -357,7 +357,7 @@ fn uptime_words(seconds: u64) -> String {
 }
 
 /// What the system's clock says, in seconds; the gateway's own time only moves forward and may differ.
-fn unix_time() -> u64 {
+pub fn unix_time() -> u64 {
     let since_1970 = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
     since_1970.map_or(0, |time| time.as_secs())
 }

@@ -14,7 +14,6 @@ use tokio::time::timeout;
 const DIAL_TIME: Duration = Duration::from_secs(30);
 
 /// What one connection needs.
-#[derive(Clone)]
 pub struct Attempt {
     pub plan: Arc<BridgePlan>,
     pub status: Arc<BridgeStatus>,

@@ -128,8 +128,8 @@ fn sas_token(sas: &Sas, now: SystemTime) -> Result<String, String> {
     ))
 }
 
-/// RFC 3986 §2.1
-fn escape(text: &str) -> String {
+/// Writes what is not unreserved as `%41`. RFC 3986 §2.1
+pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {

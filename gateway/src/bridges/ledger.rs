@@ -9,8 +9,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
-/// Lines that a file may have; beyond that the older half goes. At a line in five minutes they last for two months.
-const MAX_LINES: usize = 20_000;
+/// Bytes that a file may have; beyond that the older half of its lines goes. At a line in five minutes they last for two months.
+const MAX_BYTES: u64 = 4 << 20;
 
 /// What was counted since the line before.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -196,9 +196,9 @@ impl LedgerFile {
 
     /// Adds a line at the end.
     pub fn append(&self, line: &Line) -> io::Result<()> {
-        let mut lines = self.lines()?;
-        if lines.len() >= MAX_LINES {
-            lines.drain(..MAX_LINES / 2);
+        if std::fs::metadata(&self.path).is_ok_and(|file| file.len() > MAX_BYTES) {
+            let mut lines = self.lines()?;
+            lines.drain(..lines.len() / 2);
             let next = self.path.with_extension("next");
             let mut file = File::create(&next)?;
             for line in &lines {
@@ -260,6 +260,21 @@ mod tests {
         let report = Report::of(first.into_iter().chain([begin(11, line(30, 0, 11, 0))]), 20, 30);
         assert_eq!((report.recovered, report.acknowledged), (-2, 11));
         assert!(report.adds_up());
+    }
+
+    #[test]
+    fn a_file_that_is_too_long_loses_its_older_half() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = LedgerFile::at(&folder.path().join("cloud.ledger"));
+        let text = serde_json::to_string(&line(1, 1, 1, 0)).unwrap();
+        let count = MAX_BYTES as usize / text.len() + 1;
+        std::fs::write(&file.path, format!("{text}\n").repeat(count)).unwrap();
+        file.append(&line(2, 2, 2, 0)).unwrap();
+        let lines = file.lines().unwrap();
+        assert_eq!(
+            (lines.len(), lines.last().unwrap().at),
+            (count - count / 2 + 1, 2)
+        );
     }
 
     #[test]

@@ -14,10 +14,12 @@ mod runner;
 mod view;
 mod way;
 
+pub use credentials::escape;
 pub use probe::Finding;
 pub use view::BridgeView;
 
 use crate::config::{DEFAULT_NODE, explain_text};
+use crate::sys::unix_time;
 use budget::Budget;
 use headgate_bridge::{BridgePlan, BridgeSettings, BridgeStatus, Uplink};
 use headgate_bus::handle::Hub;
@@ -34,7 +36,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
@@ -539,11 +541,4 @@ impl Shared {
 /// Bytes of MQTT that were moved, both ways.
 fn bytes_of(metrics: &Metrics) -> u64 {
     metrics.get(Metric::BytesSent) + metrics.get(Metric::BytesReceived)
-}
-
-/// Seconds since 1970, by the system's clock.
-fn unix_time() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
 }

@@ -2,8 +2,9 @@
 
 use super::attempt::Attempt;
 use super::budget::Budget;
-use super::{bytes_of, credentials, unix_time};
-use headgate_bridge::{BridgePlan, BridgeStatus, EndReason, Uplink, UplinkAction, UplinkInput};
+use super::{bytes_of, credentials};
+use crate::sys::unix_time;
+use headgate_bridge::{BridgePlan, BridgeStatus, EndReason, Start, Uplink, UplinkAction, UplinkInput};
 use headgate_bus::handle::Hub;
 use headgate_mqtt_codec::Packet;
 use headgate_shell::dial::Dial;
@@ -221,9 +222,12 @@ impl Runner {
     }
 
     async fn look(&mut self, told: &mpsc::UnboundedSender<Told>, open: &mut Option<Open>) {
-        let report = self.hub.link_report(self.plan.local_client_id().as_str());
-        let waiting = report.map_or(0, |report| report.queued + report.queued_qos0 + report.in_flight);
-        self.step(UplinkInput::QueueLength(waiting), told, open);
+        // Nothing else is decided by it, and the bus is held while it is summed up.
+        if self.plan.settings().uplink.start == Start::Lazy {
+            let report = self.hub.link_report(self.plan.local_client_id().as_str());
+            let waiting = report.map_or(0, |report| report.queued + report.queued_qos0 + report.in_flight);
+            self.step(UplinkInput::QueueLength(waiting), told, open);
+        }
         let Some(connection) = open else { return };
         let now = Instant::now();
         if connection.cut_at.is_some_and(|at| at <= now) {

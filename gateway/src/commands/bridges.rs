@@ -2,13 +2,15 @@
 
 use super::connection::runtime;
 use super::{Outcome, say};
+use crate::bridges::escape;
 use crate::config::Config;
 use crate::control::ControlClient;
+use crate::sys::unix_time;
 use clap::{Args, Subcommand};
 use hyper::Method;
 use serde_json::{Value, json};
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// What every command of a running gateway needs.
 #[derive(Args)]
@@ -221,20 +223,7 @@ impl BridgeCommand {
 
 /// Seconds since 1970, so long ago.
 fn ago(time: Duration) -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    now.saturating_sub(time).as_secs()
-}
-
-/// RFC 3986 §2.1
-fn escape(name: &str) -> String {
-    let mut escaped = String::new();
-    for byte in name.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => escaped.push(byte.into()),
-            _ => escaped.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    escaped
+    unix_time().saturating_sub(time.as_secs())
 }
 
 /// A value as people read it.
