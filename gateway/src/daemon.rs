@@ -4,6 +4,7 @@ use crate::bridges::Bridges;
 use crate::commands::Outcome;
 use crate::config::{Config, Durability, LogFormat, LogSettings};
 use crate::control::Control;
+use crate::memory;
 use crate::mqttsn;
 use crate::sys::Sys;
 use crate::timeline::{self, Timeline};
@@ -30,59 +31,12 @@ const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Runs the gateway until it is told to stop.
 pub fn run(path: Option<&Path>) -> Outcome {
-    fill_small_holes();
+    memory::fill_small_holes();
     let config = Config::load(path, std::env::vars())?;
     start_log(&config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(serve(config, path))
 }
-
-/// glibc keeps freed pieces of up to 128 bytes for requests of exactly their size. What tokio aligns to 128 bytes leaves two such pieces for each
-/// connection, which are then never used: 19,000 idle connections took 1,614 bytes each, and take 1,477 when only the smallest are kept so.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-#[allow(unsafe_code, reason = "the allocator of the C library has no other face")]
-fn fill_small_holes() {
-    // SAFETY: sets a number of the allocator, before there are threads; what it may not be is refused and changes nothing.
-    unsafe { libc::mallopt(libc::M_MXFAST, 32) };
-}
-
-#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-fn fill_small_holes() {}
-
-/// Half of the program's code runs only while it starts: the command line, the configuration. Its pages are unmapped, and mapped again where they are needed
-/// after all: what stays resident of an idle gateway's code is what it uses.
-#[cfg(target_os = "linux")]
-#[allow(unsafe_code, reason = "only the dynamic linker knows where the code is")]
-fn forget_startup_code() {
-    unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, _: usize, _: *mut libc::c_void) -> libc::c_int {
-        // SAFETY: the linker hands over a valid description, and the first object is the program itself.
-        let (base, headers) = unsafe {
-            let info = &*info;
-            let headers = std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum));
-            (info.dlpi_addr as usize, headers)
-        };
-        // SAFETY: asks for the size of a page.
-        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
-        for header in headers {
-            if header.p_type != libc::PT_LOAD || header.p_flags & (libc::PF_X | libc::PF_W) != libc::PF_X {
-                continue;
-            }
-            let code = base + header.p_vaddr as usize;
-            let from = code.next_multiple_of(page);
-            let upto = (code + header.p_memsz as usize) / page * page;
-            if from < upto {
-                // SAFETY: whole pages of code that nobody may write to: they are read from the file again.
-                unsafe { libc::madvise(from as *mut libc::c_void, upto - from, libc::MADV_DONTNEED) };
-            }
-        }
-        1
-    }
-    // SAFETY: `visit` keeps nothing.
-    unsafe { libc::dl_iterate_phdr(Some(visit), std::ptr::null_mut()) };
-}
-
-#[cfg(not(target_os = "linux"))]
-fn forget_startup_code() {}
 
 fn start_log(settings: &LogSettings) -> Outcome {
     let filter = tracing_subscriber::EnvFilter::try_new(&settings.level)
@@ -159,6 +113,7 @@ async fn serve(config: Config, path: Option<&Path>) -> Outcome {
     serving.spawn(reload_when_told(answers.clone()));
     serving.spawn(answers.serve(control));
     serving.spawn(bridges.clone().keep_books());
+    serving.spawn(memory::give_back());
     for listener in listeners {
         let parts = parts.clone();
         serving.spawn(listener.run(stop.clone(), move |connection| parts.serve(connection)));
@@ -174,7 +129,7 @@ async fn serve(config: Config, path: Option<&Path>) -> Outcome {
     let timeline = timeline.map(|timeline| tokio::spawn(timeline.keep()));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "gateway is up");
     tell_service_manager(true);
-    forget_startup_code();
+    memory::forget_startup_code();
     told_to_stop().await?;
     tracing::info!("gateway stops");
     tell_service_manager(false);

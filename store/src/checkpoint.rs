@@ -35,7 +35,7 @@ pub enum Row {
 pub struct Flushing {
     pub checkpoint: Checkpoint,
     thread: JoinHandle<io::Result<u64>>,
-    rows: BTreeMap<Key, Row>,
+    rows: Arc<BTreeMap<Key, Row>>,
     dropped: Vec<u64>,
     /// Pages with the version that is written; `None` for those that are gone.
     pages: Vec<(PageKey, Option<u32>)>,
@@ -60,7 +60,7 @@ impl Flushing {
 
 /// Begins to write what differs.
 pub fn begin(store: &mut DiskStore, checkpoint: Checkpoint) -> Result<Flushing, StoreError> {
-    let rows = std::mem::take(&mut store.rows);
+    let rows = Arc::new(std::mem::take(&mut store.rows));
     let dropped = std::mem::take(&mut store.dropped);
     let mut pages = Vec::new();
     let mut page_rows: Vec<Change> = Vec::new();
@@ -78,7 +78,7 @@ pub fn begin(store: &mut DiskStore, checkpoint: Checkpoint) -> Result<Flushing, 
         given_up: Arc::clone(&given_up),
         tables: store.tables.clone(),
         bodies: store.journal.reader(),
-        rows: rows.clone(),
+        rows: Arc::clone(&rows),
         dropped: dropped.clone(),
         page_rows,
         checkpoint,
@@ -112,7 +112,8 @@ pub fn end(store: &mut DiskStore, flushing: Flushing) -> Result<u64, String> {
         }
         Err(error) => {
             // It differs as before, where nothing newer does.
-            for (key, row) in flushing.rows {
+            // The thread that had them too has ended.
+            for (key, row) in Arc::unwrap_or_clone(flushing.rows) {
                 store.rows.entry(key).or_insert(row);
             }
             store.dropped.extend(flushing.dropped);
@@ -128,7 +129,7 @@ pub fn end(store: &mut DiskStore, flushing: Flushing) -> Result<u64, String> {
 struct Work {
     tables: crate::tables::Tables,
     bodies: crate::journal::Reader,
-    rows: BTreeMap<Key, Row>,
+    rows: Arc<BTreeMap<Key, Row>>,
     dropped: Vec<u64>,
     page_rows: Vec<Change>,
     checkpoint: Checkpoint,
@@ -165,7 +166,7 @@ impl Work {
             write(&changes)?;
         }
         let mut group = Vec::with_capacity(GROUP);
-        for (key, row) in &self.rows {
+        for (key, row) in self.rows.iter() {
             let body = match row {
                 Row::Gone => None,
                 Row::Bytes(body) => Some(body.clone()),

@@ -49,16 +49,15 @@ pub fn read(
         }
         building.row_or_later(key, bytes, &mut later);
     }
-    for (key, row) in store.rows.clone() {
+    for (key, row) in &store.rows {
         match row {
             Row::Gone => {}
-            Row::Bytes(bytes) => building.row_or_later(key, bytes, &mut later),
-            Row::At(mut bytes, at) => match store.journal.read(at) {
+            Row::Bytes(bytes) => building.row_or_later(key.clone(), bytes.clone(), &mut later),
+            Row::At(beginning, at) => match store.journal.read(*at) {
                 Ok(body) => {
-                    bytes.extend_from_slice(&body);
-                    building.row_or_later(key, bytes, &mut later);
+                    building.row_or_later(key.clone(), [beginning, &*body].concat(), &mut later);
                 }
-                Err(error) => building.bad(&key, &error),
+                Err(error) => building.bad(key, &error),
             },
         }
     }

@@ -450,6 +450,10 @@ impl Bus {
             };
             let event = answers.pop().expect("just looked at").event;
             let opened = matches!(event, BusEvent::Opened { .. });
+            // Most clients need no other for long. It was the first, so no queue entry knows an answer by its number.
+            if opened && answers.is_empty() {
+                self.session_mut(slot).answers = None;
+            }
             out.events.push((to, event));
             if opened {
                 self.finish_open(slot, now, out);
@@ -603,6 +607,9 @@ impl Bus {
             return true;
         }
         let answers = session.answers.get_or_insert_default();
+        if answers.waiting.capacity() == 0 {
+            answers.waiting.reserve_exact(1); // And not four: for most there is one, once.
+        }
         answers.waiting.push_back(Waiting {
             event,
             dedup,

@@ -22,43 +22,43 @@ pub struct Lane {
     pub added_from: u64,
 }
 
-/// The lanes of a session that hold something, highest priority first.
+/// The lanes of a session that hold something, highest priority first. Boxed at the first: most sessions have none.
 #[derive(Debug, Default)]
-pub struct Lanes(Vec<Lane>);
+pub struct Lanes(Option<Box<Vec<Lane>>>);
 
 impl Lanes {
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.is_none()
     }
 
     pub fn count(&self) -> usize {
-        self.0.iter().map(|lane| lane.count).sum()
+        self.iter().map(|lane| lane.count).sum()
     }
 
     pub fn bytes(&self) -> usize {
-        self.0.iter().map(|lane| lane.bytes).sum()
+        self.iter().map(|lane| lane.bytes).sum()
     }
 
     /// The lane that goes first.
     pub fn first_mut(&mut self) -> Option<&mut Lane> {
-        self.0.first_mut()
+        self.0.as_deref_mut()?.first_mut()
     }
 
     pub fn last(&self) -> Option<&Lane> {
-        self.0.last()
+        self.0.as_deref()?.last()
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Lane> {
-        self.0.iter()
+        self.0.as_deref().into_iter().flatten()
     }
 
     /// Whether what has this priority must wait behind a lane.
     pub fn precede(&self, priority: u8) -> bool {
-        self.0.first().is_some_and(|lane| lane.priority >= priority)
+        self.iter().next().is_some_and(|lane| lane.priority >= priority)
     }
 
     pub fn get_mut(&mut self, priority: u8) -> Option<&mut Lane> {
-        self.0.iter_mut().find(|lane| lane.priority == priority)
+        self.iter_mut().find(|lane| lane.priority == priority)
     }
 
     /// Puts an entry behind the others of its priority.
@@ -101,17 +101,25 @@ impl Lanes {
             lane.count = lane.count.saturating_sub(count);
             lane.bytes = lane.bytes.saturating_sub(bytes);
         }
-        self.0.retain(|lane| lane.count > 0);
+        if let Some(lanes) = &mut self.0 {
+            lanes.retain(|lane| lane.count > 0);
+        }
+        self.0 = self.0.take().filter(|lanes| !lanes.is_empty());
     }
 
     /// What was asked for does not come any more.
     pub fn forget_asked(&mut self) {
-        self.0.iter_mut().for_each(|lane| lane.asked = None);
+        self.iter_mut().for_each(|lane| lane.asked = None);
+    }
+
+    fn iter_mut(&mut self) -> impl Iterator<Item = &mut Lane> {
+        self.0.as_deref_mut().into_iter().flatten()
     }
 
     fn lane(&mut self, priority: u8, seq: u64) -> &mut Lane {
-        let at = self.0.partition_point(|lane| lane.priority > priority);
-        if self.0.get(at).is_none_or(|lane| lane.priority != priority) {
+        let lanes = self.0.get_or_insert_default();
+        let at = lanes.partition_point(|lane| lane.priority > priority);
+        if lanes.get(at).is_none_or(|lane| lane.priority != priority) {
             let lane = Lane {
                 priority,
                 count: 0,
@@ -122,8 +130,8 @@ impl Lanes {
                 added: (0, 0),
                 added_from: 0,
             };
-            self.0.insert(at, lane);
+            lanes.insert(at, lane);
         }
-        &mut self.0[at]
+        &mut lanes[at]
     }
 }

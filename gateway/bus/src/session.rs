@@ -249,7 +249,7 @@ pub struct Session {
 }
 
 #[cfg(target_pointer_width = "64")]
-const _: () = assert!(size_of::<Session>() <= 320, "there is one for each client");
+const _: () = assert!(size_of::<Session>() <= 304, "there is one for each client");
 
 impl Session {
     pub fn new(id: SessionId, client: ClientId) -> Self {

@@ -35,6 +35,8 @@ pub struct SnPlan {
     pub buffer: Option<(Server, usize)>,
     /// Sensors say no goodbye.
     pub stay: bool,
+    /// How long to wait behind each phase before the gateway's memory is read.
+    pub settle: Duration,
     /// The gateway's process.
     pub pid: Option<u32>,
 }
@@ -205,15 +207,28 @@ impl Run<'_> {
         while at.elapsed() < LINGER {
             self.turn()?;
         }
-        let after = Mark {
+        let mut after = Mark {
             at,
             ..Mark::now(&self.mqtt)?
         };
+        self.settle(&mut after)?;
         let counts = self.swarm.counts;
         Ok(SnReport {
             latency_us: Latency::of(&self.swarm.latency),
             ..self.report(phase.name(), counts, (&before, &after))
         })
+    }
+
+    /// The gateway's memory when it has tidied up. What it costs to do so is not the phase's.
+    fn settle(&mut self, mark: &mut Mark) -> Result<(), BenchError> {
+        let from = Instant::now();
+        while from.elapsed() < self.plan.settle {
+            self.turn()?;
+        }
+        if let (Some(then), Some(now)) = (&mut mark.broker, Mark::now(&self.mqtt)?.broker) {
+            then.rss_bytes = now.rss_bytes;
+        }
+        Ok(())
     }
 
     /// Sends what waits to be sent, and takes what came.
@@ -253,10 +268,11 @@ impl Run<'_> {
         let stalled = network.turn_until(&mut backend, done, "sn, buffer", progress)?;
         let at = network.at;
         network.linger(&mut backend, LINGER)?;
-        let after = Mark {
+        let mut after = Mark {
             at,
             ..Mark::now(&self.mqtt)?
         };
+        self.settle(&mut after)?;
         let counts = Counts {
             done: backend.acknowledged,
             refused: backend.refused,

@@ -35,6 +35,7 @@ fn plan(served: &Served, sensors: usize) -> SnPlan {
             50,
         )),
         stay: false,
+        settle: std::time::Duration::ZERO,
         pid: Some(std::process::id()),
     }
 }

@@ -60,6 +60,9 @@ pub struct SnBenchCommand {
     /// Sensors say no goodbye at the end; they stay, asleep.
     #[arg(long)]
     stay: bool,
+    /// Wait so long behind each phase before the gateway's memory is read: after a minute of rest the store has tidied up.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    settle: u32,
     /// The gateway's process, if it runs here: its CPU time and memory are reported.
     #[arg(long)]
     pid: Option<u32>,
@@ -164,6 +167,7 @@ impl SnBenchCommand {
             },
             buffer,
             stay: self.stay,
+            settle: Duration::from_secs(self.settle.into()),
             pid: self.pid,
         })
     }
