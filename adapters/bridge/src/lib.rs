@@ -6,6 +6,10 @@
 //! Always true: a message leaves the queue only when the remote has acknowledged it, or as a dead letter, or counted as dropped with its reason; what came
 //! from the remote is acknowledged after the bus said that it may.
 
+mod batch_body;
+mod batch_settings;
+mod batches;
+mod batching;
 mod clocks;
 mod compression;
 mod connect;
@@ -27,6 +31,7 @@ mod uplink;
 mod uplink_settings;
 mod wire;
 
+pub use batch_settings::BatchSettings;
 pub use compression::Compression;
 pub use endpoint::BridgeEndpoint;
 pub use mapping::{Mapped, TopicMap, Unmapped};
