@@ -1,5 +1,6 @@
 //! What an operator may set about a bridge.
 
+use crate::azure;
 use crate::presets::Preset;
 use crate::remote::{BridgeTls, Login};
 use crate::topics::{TopicRule, TopicRuleError};
@@ -239,6 +240,7 @@ impl BridgeSettings {
     /// Finds what is wrong by itself; [`BridgePlan::new`](crate::BridgePlan::new) finds the rest. The error names the key.
     pub fn check(&self) -> Result<(), BridgeSettingsError> {
         self.check_name()?;
+        self.preset.as_ref().map_or(Ok(()), azure::check)?;
         let packet_sizes = "16 to 268435460";
         range(
             "session_expiry",
