@@ -91,8 +91,8 @@ impl BridgeEndpoint {
         }
     }
 
-    fn transmit_batch(&mut self, batch: Batch, now: Instant, out: &mut Out) {
-        let packet = Packet::Publish(self.publish_of_batch(&batch, now));
+    fn transmit_batch(&mut self, mut batch: Batch, now: Instant, out: &mut Out) {
+        let packet = Packet::Publish(self.publish_of_batch(&mut batch, now));
         if encoded_len(&packet, self.plan.version()) > self.remote.max_packet_size as usize {
             for delivery in &batch.members {
                 out.counts.add(Metric::DroppedTooLarge);
@@ -114,9 +114,9 @@ impl BridgeEndpoint {
     }
 
     /// It is no message that was sent before, whatever was in the one that had this packet identifier: it has no DUP.
-    fn publish_of_batch(&self, batch: &Batch, now: Instant) -> Publish {
+    fn publish_of_batch(&self, batch: &mut Batch, now: Instant) -> Publish {
+        let mut payload = std::mem::take(&mut batch.body);
         let (rule, topic) = &batch.key;
-        let mut payload = batch.body.clone();
         payload.push(b']');
         let compress = self.plan.topics.compress(*rule);
         let packed = compress.and_then(|how| Some((how, how.pack(&payload)?)));
@@ -166,8 +166,8 @@ impl Batches {
     }
 }
 
-/// Messages that may still come when the remote takes nothing more.
-const MOST_GRANTED: u32 = 1_024;
+/// Messages that may still come when the remote takes nothing more: they are in memory, whatever their size.
+const MOST_GRANTED: u32 = 256;
 
 fn settle_all(members: &[Delivery], out: &mut Out) {
     for id in members.iter().filter_map(|delivery| delivery.id) {
