@@ -1,7 +1,7 @@
 //! Registration with Azure's Device Provisioning Service: asked by MQTT which hub is the device's. Pure; the connection is there, and CONNACK came.
 //!
 //! Always true: one question is under way at a time, answers to others are not looked at; an answer is read only if it is short; it ends within
-//! [`LONGEST`], one way or the other.
+//! three minutes, one way or the other.
 //!
 //! Sources, as of 2026: Azure "Communicate with DPS using the MQTT protocol"; "Runtime Registration" in the reference of its REST API for the answers' JSON.
 

@@ -38,6 +38,11 @@ impl Service {
         let Some(provisioning) = settings.provisioning() else {
             return Ok(None);
         };
+        if provisioning.login.sas.is_none() && settings.tls.certificate.is_none() {
+            return Err(
+                "preset: `azure-iot-dps` needs a key, a group's key, or tls.certificate and tls.key".into(),
+            );
+        }
         let dial = way::service_dial(settings, &provisioning.address)?;
         Ok(Some(Self {
             settings: settings.clone(),
@@ -282,6 +287,26 @@ mod tests {
             hub: "h.example".into(),
             device: "d".into(),
         }
+    }
+
+    #[test]
+    fn a_service_that_cannot_be_asked_is_refused_in_words() {
+        for (more, words) in [
+            ("", "needs a key"),
+            (", key = \"a2V5\", endpoint = \"ann@dps\"", "preset.endpoint"),
+        ] {
+            let settings = format!(
+                "preset = {{ cloud = \"azure-iot-dps\", id_scope = \"0ne1\", registration_id = \"gw-7\"{more} }}"
+            );
+            let settings: BridgeSettings = toml::from_str(&settings).unwrap();
+            let error = Service::new(&settings, "here").err().unwrap();
+            assert!(error.contains(words), "{error}");
+        }
+        assert!(
+            Service::new(&BridgeSettings::default(), "here")
+                .unwrap()
+                .is_none()
+        );
     }
 
     #[test]
