@@ -242,7 +242,10 @@ pub fn link(change: impl FnOnce(&mut QueueRules)) -> Option<Link> {
         priorities: Vec::new(),
     };
     change(&mut rules);
-    Some(Link { queue: Some(rules) })
+    Some(Link {
+        queue: Some(rules),
+        ..Link::default()
+    })
 }
 
 /// SUBSCRIBE at QoS 2, with these other options.

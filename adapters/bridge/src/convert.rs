@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use headgate_model::bus::Refusal;
-use headgate_model::{Properties, Qos};
+use headgate_model::{Instant, Properties, Qos};
 use headgate_mqtt_codec as codec;
 use headgate_mqtt_codec::{PublishProperties, ReasonCode, Utf8};
 
@@ -39,6 +39,12 @@ pub fn lasting_refusal(why: Refusal) -> Option<ReasonCode> {
 /// Text that is no MQTT string is left out: not all that is on the bus came through this codec.
 fn text(bytes: &Bytes) -> Option<Utf8> {
     Utf8::new(bytes.clone()).ok()
+}
+
+/// The expiry interval of a message that expires then. \[MQTT-3.3.2-6\]
+pub fn seconds_left(expires_at: Option<Instant>, now: Instant) -> Option<u32> {
+    let left = expires_at?.since(now).as_millis().div_ceil(1_000);
+    Some(u32::try_from(left).unwrap_or(u32::MAX))
 }
 
 pub fn properties_to_wire(properties: &Properties) -> PublishProperties {

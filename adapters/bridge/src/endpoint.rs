@@ -1,5 +1,6 @@
 //! The endpoint of one connection: its state, and what happens to each thing that comes in.
 
+use crate::batches::Batches;
 use crate::clocks::Clocks;
 use crate::connect::Preparing;
 use crate::inbound::Inbound;
@@ -33,6 +34,9 @@ pub struct BridgeEndpoint {
     pub(crate) outbound: Outbound,
     pub(crate) grants: Grants,
     pub(crate) throttles: Throttles,
+    /// A rule gathers messages to batches.
+    pub(crate) gathers: bool,
+    pub(crate) batches: Batches,
     pub(crate) clocks: Clocks,
     created: Instant,
 }
@@ -91,6 +95,8 @@ impl BridgeEndpoint {
             outbound: Outbound::default(),
             grants: Grants::new(settings.rate, now),
             throttles: Throttles::default(),
+            gathers: plan.gathers(),
+            batches: Batches::default(),
             created: now,
             clocks: Clocks::new(settings.keep_alive, settings.stalled_after, now),
             private: private && plan.version() != Version::V5,
@@ -167,7 +173,7 @@ impl BridgeEndpoint {
         match event {
             BusEvent::Opened { .. } => self.prepare(out),
             BusEvent::TakenOver => self.leave(CloseReason::TakenOver, EndReason::Asked, out),
-            BusEvent::Kicked => self.say_goodbye(CloseReason::Kicked, out),
+            BusEvent::Kicked => self.say_goodbye(CloseReason::Kicked, now, out),
             BusEvent::Subscribed { results, .. } => self.on_local_subscribed(&results),
             BusEvent::Accepted(token, _) => self.on_accepted(token, out),
             BusEvent::Refused(token, why) => self.on_refused(token, why, out),
@@ -232,7 +238,8 @@ impl BridgeEndpoint {
     fn limit_grants(&mut self) {
         let alone = !self.outbound.acknowledged && self.status.is_suspicious();
         let limit = alone.then(|| u32::from(self.outbound.owed() == 0));
-        self.grants.limit(limit);
+        let most = self.gathers.then(|| self.batches.most_granted());
+        self.grants.limit(limit.into_iter().chain(most).min());
     }
 
     /// The remote hung up. What it was sent first may be why.
@@ -297,7 +304,10 @@ impl BridgeEndpoint {
     }
 
     /// Ends the connection on purpose. The will goes with DISCONNECT, so the remote is told in its stead. \[3.1.1 MQTT-3.14.4-3\]
-    fn say_goodbye(&mut self, reason: CloseReason, out: &mut Out) {
+    fn say_goodbye(&mut self, reason: CloseReason, now: Instant, out: &mut Out) {
+        if self.gathers {
+            self.send_volatile(now, out);
+        }
         if matches!(self.phase, Phase::Opening | Phase::Preparing(_) | Phase::Open) {
             if let Some(topic) = self.plan.remote_notification() {
                 out.send(Packet::Publish(Publish {
@@ -327,6 +337,9 @@ impl BridgeEndpoint {
     pub(crate) fn finish(&mut self, out: &mut Out) {
         for _ in 0..self.throttles.volatile() {
             self.status.count_drop(DropReason::Throttled);
+        }
+        for _ in 0..self.batches.volatile() {
+            self.status.count_drop(DropReason::Unsent);
         }
         self.phase = Phase::Closed;
         out.close = true;
@@ -380,8 +393,11 @@ impl Endpoint for BridgeEndpoint {
             Input::Bus(event) => self.on_bus(event, now, out),
             Input::Timeout => self.on_timeout(now, out),
             Input::Closed => self.on_closed(out),
-            Input::Shutdown => self.say_goodbye(CloseReason::Shutdown, out),
+            Input::Shutdown => self.say_goodbye(CloseReason::Shutdown, now, out),
             Input::Answer(_) => {} // It never asks.
+        }
+        if self.gathers {
+            self.send_ready(now, out);
         }
         let frames = std::mem::take(&mut out.frames);
         self.keep_account(&frames[before..], now, out);
@@ -393,8 +409,8 @@ impl Endpoint for BridgeEndpoint {
             Phase::Fresh => Some(self.created),
             Phase::Connecting(until) => Some(until),
             Phase::Preparing(_) | Phase::Open => {
-                let flows =
-                    matches!(self.phase, Phase::Open).then(|| [self.grants.due(), self.throttles.due()]);
+                let flows = matches!(self.phase, Phase::Open)
+                    .then(|| [self.grants.due(), self.throttles.due(), self.batches_due()]);
                 let flows = flows.into_iter().flatten().flatten();
                 self.clocks.due().into_iter().chain(flows).min()
             }

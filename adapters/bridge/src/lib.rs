@@ -6,10 +6,16 @@
 //! Always true: a message leaves the queue only when the remote has acknowledged it, or as a dead letter, or counted as dropped with its reason; what came
 //! from the remote is acknowledged after the bus said that it may.
 
+mod azure;
+mod batch_body;
+mod batch_settings;
+mod batches;
+mod batching;
 mod clocks;
 mod compression;
 mod connect;
 mod convert;
+mod dps;
 mod endpoint;
 mod inbound;
 mod mapping;
@@ -27,7 +33,10 @@ mod uplink;
 mod uplink_settings;
 mod wire;
 
+pub use azure::{Assignment, Provisioning};
+pub use batch_settings::BatchSettings;
 pub use compression::Compression;
+pub use dps::{Provisioned, ProvisioningError, ProvisioningInput, Registration};
 pub use endpoint::BridgeEndpoint;
 pub use mapping::{Mapped, TopicMap, Unmapped};
 pub use plan::{BridgePlan, Credentials, CredentialsError};

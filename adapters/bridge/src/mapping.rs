@@ -2,6 +2,7 @@
 //!
 //! Always true: both filters of a rule are well-formed; what a rule makes of a topic name is a topic name again, or an error.
 
+use crate::batch_settings::Batching;
 use crate::compression::Compression;
 use crate::topics::{Direction, RetainRule, Rewrite, Throttle, TopicRule, TopicRuleError};
 use headgate_model::topic::TopicError;
@@ -31,6 +32,7 @@ struct Rule {
     retain: RetainRule,
     throttle: Option<Throttle>,
     compress: Option<Compression>,
+    batching: Option<Batching>,
 }
 
 /// Topics as one of the two brokers knows them.
@@ -155,6 +157,22 @@ impl TopicMap {
         self.0.get(rule)?.throttle
     }
 
+    /// How a rule gathers messages.
+    pub(crate) fn batching(&self, rule: usize) -> Option<&Batching> {
+        self.0.get(rule)?.batching.as_ref()
+    }
+
+    /// How a rule packs.
+    pub(crate) fn compress(&self, rule: usize) -> Option<Compression> {
+        self.0.get(rule)?.compress
+    }
+
+    /// The most messages that any rule gathers; `None` when none does.
+    pub(crate) fn most_in_a_batch(&self) -> Option<u16> {
+        let rules = self.0.iter().filter_map(|rule| rule.batching.as_ref());
+        rules.map(|batching| batching.max_messages).max()
+    }
+
     /// Priorities of local topics in the queue, in the order in which they are to be looked at.
     pub fn priorities(&self) -> Vec<(TopicFilter, u8)> {
         let outgoing = self.0.iter().filter(|rule| rule.direction.is_out());
@@ -225,6 +243,7 @@ impl Rule {
             priority: rule.priority,
             retain: rule.retain,
             compress: rule.compress,
+            batching: Batching::compile(rule)?,
             throttle: rule
                 .throttle
                 .map(|throttle| checked(throttle, rule.direction))

@@ -28,6 +28,8 @@ pub(crate) const DEAD_LETTERS: u32 = 1 << 16;
 #[derive(Debug, Default)]
 pub(crate) struct Outbound {
     under_way: BTreeMap<DeliveryId, Awaiting>,
+    /// Messages of batches among those, beside the ones that gave them their packet identifiers.
+    more_in_batches: usize,
     /// How many of those the remote has to answer.
     owed: usize,
     /// The first that was sent on this connection, if the remote has to acknowledge it.
@@ -39,6 +41,8 @@ pub(crate) struct Outbound {
 #[derive(Debug)]
 enum Awaiting {
     PubAck(Delivery),
+    /// One PUBACK for all.
+    Batch(Vec<Delivery>),
     PubRec(Delivery),
     /// PUBREC came; PUBREL waits for the bus to say that this is durable.
     Durable,
@@ -49,13 +53,21 @@ enum Awaiting {
 
 impl Awaiting {
     fn is_owed(&self) -> bool {
-        matches!(self, Self::PubAck(_) | Self::PubRec(_) | Self::PubComp)
+        matches!(
+            self,
+            Self::PubAck(_) | Self::Batch(_) | Self::PubRec(_) | Self::PubComp
+        )
     }
 }
 
 impl Outbound {
     /// Messages that the remote has yet to acknowledge, or the bus as dead letters.
     pub fn len(&self) -> usize {
+        self.under_way.len() + self.more_in_batches
+    }
+
+    /// The same, each batch as one.
+    pub fn packets(&self) -> usize {
         self.under_way.len()
     }
 
@@ -70,11 +82,42 @@ impl Outbound {
         self.owed -= usize::from(before.is_some_and(|before| before.is_owed()));
     }
 
+    /// A batch went out under the identifier of its first message that has one.
+    pub fn insert_batch(&mut self, members: Vec<Delivery>) {
+        let Some(id) = members.iter().find_map(|delivery| delivery.id) else {
+            return;
+        };
+        self.first.get_or_insert(id);
+        self.more_in_batches += more_in(&members);
+        self.insert(id, Awaiting::Batch(members));
+    }
+
+    /// Whether several messages went under this identifier.
+    fn is_of_many(&self, id: DeliveryId) -> bool {
+        matches!(self.under_way.get(&id), Some(Awaiting::Batch(members)) if members.len() > 1)
+    }
+
+    fn remove_batch(&mut self, id: DeliveryId) -> Option<Vec<Delivery>> {
+        let Some(Awaiting::Batch(_)) = self.under_way.get(&id) else {
+            return None;
+        };
+        let Some(Awaiting::Batch(members)) = self.remove(id) else {
+            return None;
+        };
+        self.more_in_batches -= more_in(&members);
+        Some(members)
+    }
+
     fn remove(&mut self, id: DeliveryId) -> Option<Awaiting> {
         let removed = self.under_way.remove(&id)?;
         self.owed -= usize::from(removed.is_owed());
         Some(removed)
     }
+}
+
+/// Messages of a batch that have an identifier which is not the packet's.
+fn more_in(members: &[Delivery]) -> usize {
+    members.iter().filter(|delivery| delivery.id.is_some()).count() - 1
 }
 
 impl BridgeEndpoint {
@@ -116,6 +159,14 @@ impl BridgeEndpoint {
     }
 
     fn send(&mut self, delivery: Delivery, mapped: Mapped, now: Instant, out: &mut Out) {
+        if self.gathers {
+            self.gather(delivery, mapped, now, out);
+        } else {
+            self.transmit(delivery, mapped, now, out);
+        }
+    }
+
+    pub(crate) fn transmit(&mut self, delivery: Delivery, mapped: Mapped, now: Instant, out: &mut Out) {
         // [MQTT-3.3.2-5]: an expired message is not sent, unless its transmission has begun.
         if delivery.message.is_expired(now) && !delivery.redelivered {
             return self.discard(&delivery, DropReason::Expired, out);
@@ -130,7 +181,9 @@ impl BridgeEndpoint {
             Packet::Publish(publish) => convert::qos_from_wire(publish.qos),
             _ => Qos::AtMostOnce,
         };
-        self.count_sent(qos, delivery.redelivered, out);
+        self.status
+            .count_sent(delivery.redelivered && qos > Qos::AtMostOnce);
+        self.count_packet(qos, out);
         out.send(packet);
         let Some(id) = delivery.id else { return };
         if qos > Qos::AtMostOnce {
@@ -144,11 +197,7 @@ impl BridgeEndpoint {
         }
     }
 
-    fn count_sent(&self, qos: Qos, again: bool, out: &mut Out) {
-        self.status.sent.add();
-        if again && qos > Qos::AtMostOnce {
-            self.status.sent_again.add();
-        }
+    pub(crate) fn count_packet(&self, qos: Qos, out: &mut Out) {
         out.counts.add(Metric::PublishSent);
         out.counts.add(match qos {
             Qos::AtMostOnce => Metric::Qos0Sent,
@@ -160,7 +209,7 @@ impl BridgeEndpoint {
     /// The PUBLISH under the remote's name of the topic, within what the remote takes.
     fn publish_of(&self, delivery: &Delivery, mapped: Mapped, now: Instant) -> Publish {
         let message = &delivery.message;
-        let qos = convert::qos_to_wire(delivery.qos.min(mapped.qos)).min(self.remote.max_qos);
+        let qos = self.qos_of(delivery, &mapped);
         let acknowledged = qos > headgate_mqtt_codec::Qos::AtMostOnce;
         let packed = mapped
             .compress
@@ -182,17 +231,18 @@ impl BridgeEndpoint {
         }
     }
 
+    /// The lowest of message, rule and remote.
+    pub(crate) fn qos_of(&self, delivery: &Delivery, mapped: &Mapped) -> headgate_mqtt_codec::Qos {
+        convert::qos_to_wire(delivery.qos.min(mapped.qos)).min(self.remote.max_qos)
+    }
+
     fn properties_of(&self, message: &Message, now: Instant) -> Option<Box<PublishProperties>> {
         if self.plan.version() != Version::V5 {
             return None;
         }
         let properties = message.properties.as_deref();
         let mut properties = properties.map(convert::properties_to_wire).unwrap_or_default();
-        // [MQTT-3.3.2-6]
-        properties.message_expiry = message.expires_at.map(|at| {
-            let left = at.since(now).as_millis().div_ceil(1_000);
-            u32::try_from(left).unwrap_or(u32::MAX)
-        });
+        properties.message_expiry = convert::seconds_left(message.expires_at, now);
         let pairs = &mut properties.user_properties;
         let known = pairs.iter().position(|(name, _)| *name == PATH);
         let existing = known.map(|at| pairs.remove(at).1);
@@ -204,7 +254,7 @@ impl BridgeEndpoint {
         Some(Box::new(properties))
     }
 
-    fn discard(&self, delivery: &Delivery, why: DropReason, out: &mut Out) {
+    pub(crate) fn discard(&self, delivery: &Delivery, why: DropReason, out: &mut Out) {
         self.status.count_drop(why);
         if let Some(id) = delivery.id {
             out.bus(BusCommand::Settle(id, Settlement::Done));
@@ -212,7 +262,7 @@ impl BridgeEndpoint {
     }
 
     /// Makes a dead letter of a message. It is settled when the dead letter is safe, and does not hold up the others.
-    fn bury(&mut self, delivery: &Delivery, why: DeadReason, out: &mut Out) {
+    pub(crate) fn bury(&mut self, delivery: &Delivery, why: DeadReason, out: &mut Out) {
         let message = &delivery.message;
         self.status
             .note_dead_letter(message.topic.as_str(), message.payload.len(), why);
@@ -259,8 +309,14 @@ impl BridgeEndpoint {
     pub(crate) fn on_puback(&mut self, ack: &Ack, out: &mut Out) {
         let id = ack.packet_id;
         match self.outbound.under_way.get(&id) {
-            Some(Awaiting::PubAck(_)) if ack.reason.is_error() => self.on_negative(ack, out),
+            Some(Awaiting::PubAck(_) | Awaiting::Batch(_)) if ack.reason.is_error() => {
+                self.on_negative(ack, out);
+            }
             Some(Awaiting::PubAck(_)) => self.settle_done(id, out), // [MQTT-4.3.2-3]
+            Some(Awaiting::Batch(_)) => {
+                let members = self.outbound.remove_batch(id).unwrap_or_default();
+                self.settle_batch(&members, out);
+            }
             Some(Awaiting::DeadLetter) | None => {}
             Some(_) => self.fail("PUBACK for a QoS 2 publish", out),
         }
@@ -276,7 +332,7 @@ impl BridgeEndpoint {
             }
             Some(Awaiting::Durable | Awaiting::DeadLetter) => {}
             Some(Awaiting::PubComp) => self.send_pubrel(id, ReasonCode::Success, out),
-            Some(Awaiting::PubAck(_)) => self.fail("PUBREC for a QoS 1 publish", out),
+            Some(Awaiting::PubAck(_) | Awaiting::Batch(_)) => self.fail("PUBREC for a QoS 1 publish", out),
             None if ack.reason.is_error() => {} // A refusal ends the flow, whatever it was about.
             None => {
                 let reason = match self.plan.version() {
@@ -322,6 +378,10 @@ impl BridgeEndpoint {
             ReasonCode::TopicNameInvalid => Some(DeadReason::TopicInvalid),
             ReasonCode::PayloadFormatInvalid => Some(DeadReason::PayloadInvalid),
             ReasonCode::QuotaExceeded => None,
+            _ if self.outbound.is_of_many(ack.packet_id) => {
+                self.status.suspect(ack.packet_id); // It is looked for one by one.
+                None
+            }
             _ if self.status.refused_again(ack.packet_id) > MAX_DOUBTFUL => {
                 Some(DeadReason::RefusedRepeatedly)
             }
@@ -330,7 +390,11 @@ impl BridgeEndpoint {
         let Some(why) = dead else {
             return self.try_later(EndReason::RefusedForNow(ack.reason), out);
         };
-        if let Some(Awaiting::PubAck(delivery) | Awaiting::PubRec(delivery)) =
+        if let Some(members) = self.outbound.remove_batch(ack.packet_id) {
+            for delivery in &members {
+                self.bury(delivery, why, out);
+            }
+        } else if let Some(Awaiting::PubAck(delivery) | Awaiting::PubRec(delivery)) =
             self.outbound.remove(ack.packet_id)
         {
             self.bury(&delivery, why, out);

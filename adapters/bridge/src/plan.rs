@@ -15,6 +15,8 @@ use std::time::Duration;
 pub struct BridgePlan {
     pub(crate) settings: BridgeSettings,
     pub(crate) topics: TopicMap,
+    /// Of any rule; `None` when none gathers messages.
+    most_in_a_batch: Option<u16>,
     pub(crate) version: Version,
     /// Of this gateway, as it stands in `headgate-path`.
     pub(crate) node: Utf8,
@@ -45,6 +47,7 @@ impl BridgePlan {
         };
         let notification = topic("notification_topic", notification)?;
         Ok(Self {
+            most_in_a_batch: topics.most_in_a_batch(),
             topics,
             version: settings.version.into(),
             node: text("node", node.to_owned())?,
@@ -85,8 +88,9 @@ impl BridgePlan {
         ClientId::from(format!("$bridge/{}", self.settings.name).as_str())
     }
 
-    /// How the session is opened.
+    /// How the session is opened. `receive_maximum`: PUBLISH packets of QoS 1 and 2 that the remote takes at a time.
     pub fn open(&self, receive_maximum: u16, remote: &str) -> Open {
+        let window = self.window(receive_maximum);
         Open {
             client_id: self.local_client_id(),
             clean_start: false,
@@ -100,10 +104,11 @@ impl BridgePlan {
                     message_expiry: None,
                 })
                 .into(),
-            receive_maximum,
+            receive_maximum: window,
             credit: 0,
             link: Some(Box::new(Link {
                 queue: Some(self.queue_rules()),
+                window: if self.gathers() { window } else { 0 },
             })),
             presence: Arc::new(Presence {
                 username: None,
@@ -115,6 +120,20 @@ impl BridgePlan {
                 clean_start: false,
             }),
         }
+    }
+
+    /// Whether a rule gathers messages to batches.
+    pub(crate) fn gathers(&self) -> bool {
+        self.most_in_a_batch.is_some()
+    }
+
+    /// Messages that may be under way at a time, when the remote takes `receive_maximum` packets: more, if there are many in one.
+    pub(crate) fn window(&self, receive_maximum: u16) -> u16 {
+        let Some(most) = self.most_in_a_batch else {
+            return receive_maximum;
+        };
+        let window = receive_maximum.saturating_mul(most);
+        window.min(MAX_WINDOW).max(receive_maximum)
     }
 
     fn queue_rules(&self) -> QueueRules {
@@ -160,6 +179,9 @@ impl BridgePlan {
         tells.then(|| Utf8::new(topic.bytes().clone()).ok()).flatten()
     }
 }
+
+/// Messages that a bridge with batches has under way: each takes up memory.
+const MAX_WINDOW: u16 = 10_000;
 
 /// A notification's payload: the bridge is connected.
 pub(crate) const UP: &[u8] = b"1";

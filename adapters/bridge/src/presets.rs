@@ -1,11 +1,12 @@
 //! Clouds that a few lines are enough for: what their documentation wants of a client, filled in where the operator set nothing.
 //!
-//! Sources, as of 2026: AWS IoT Core "Device communication protocols" and "Service quotas"; Azure IoT Hub "Communicate using the MQTT protocol"; HiveMQ Cloud, EMQX
-//! Cloud "Connect"; ThingsBoard "MQTT Gateway API"; Google's IoT Core, whose way of log-in others carry on.
+//! Sources, as of 2026: AWS IoT Core "Device communication protocols" and "Service quotas"; HiveMQ Cloud, EMQX
+//! Cloud "Connect"; ThingsBoard "MQTT Gateway API"; Google's IoT Core, whose way of log-in others carry on. Azure has a module of its own.
 
-use crate::remote::{Jwt, JwtAlgorithm, Sas};
+use crate::azure::AzureKey;
+use crate::remote::{Jwt, JwtAlgorithm};
 use crate::settings::{BridgeSettings, BridgeVersion, RateSettings};
-use crate::topics::{Direction, Rewrite, TopicRule};
+use crate::topics::{Direction, TopicRule};
 use headgate_model::Secret;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,37 @@ pub enum Preset {
         #[serde(default)]
         #[schemars(with = "String")]
         key: Secret,
+        /// The same, in the first line of a file, which is read for every connection.
+        #[serde(default)]
+        key_file: Option<PathBuf>,
+    },
+    /// Azure's Device Provisioning Service, which says which IoT Hub is the device's. With a symmetric key, or without one and with `tls.certificate` and
+    /// `tls.key`. `addresses` are where the hub is reached, if that is not `mqtts://{its name}:8883`.
+    AzureIotDps {
+        /// `0ne…`
+        id_scope: String,
+        /// The registration's id: of an individual enrolment, of a device of a group, or the common name of the certificate.
+        registration_id: String,
+        /// Host name of the service, with a port if it is not 8883.
+        #[serde(default = "global_dps")]
+        endpoint: String,
+        /// The device's symmetric key, base64.
+        #[serde(default)]
+        #[schemars(with = "String")]
+        key: Secret,
+        /// The same, in the first line of a file, which is read for every connection.
+        #[serde(default)]
+        key_file: Option<PathBuf>,
+        /// The symmetric key of an enrolment group, base64: the device's own is made of it.
+        #[serde(default)]
+        #[schemars(with = "String")]
+        group_key: Secret,
+        /// The same, in the first line of a file.
+        #[serde(default)]
+        group_key_file: Option<PathBuf>,
+        /// What the service is told beside the registration id, JSON. A custom allocation policy may look at it.
+        #[serde(default)]
+        payload: Option<String>,
     },
     /// HiveMQ Cloud. Needs `login`.
     HivemqCloud {
@@ -68,6 +100,10 @@ pub enum Preset {
     },
 }
 
+fn global_dps() -> String {
+    "global.azure-devices-provisioning.net".into()
+}
+
 impl BridgeSettings {
     /// With what the preset says, where nothing else is said.
     #[must_use]
@@ -75,7 +111,13 @@ impl BridgeSettings {
         match self.preset.clone() {
             None => {}
             Some(Preset::AwsIot { endpoint, thing }) => self.be_aws(&endpoint, thing),
-            Some(Preset::AzureIotHub { hub, device, key }) => self.be_azure(&hub, &device, key),
+            Some(Preset::AzureIotHub {
+                hub,
+                device,
+                key,
+                key_file,
+            }) => self.be_azure(&hub, &device, &AzureKey::own(&key, key_file.as_ref())),
+            Some(Preset::AzureIotDps { .. }) => self.await_assignment(),
             Some(Preset::HivemqCloud { host } | Preset::EmqxCloud { host }) => {
                 self.reach(format!("mqtts://{host}:8883"));
                 self.version = self.version.or(BridgeVersion::MqttV50);
@@ -105,14 +147,14 @@ impl BridgeSettings {
         self
     }
 
-    fn reach(&mut self, address: String) {
+    pub(crate) fn reach(&mut self, address: String) {
         if self.addresses.is_empty() {
             self.addresses.push(address);
         }
     }
 
     /// A cloud that is no broker: it closes the connection for topics under `$SYS`, for the bridge bit, for QoS 2 and for retained messages.
-    fn keep_to_itself(&mut self) {
+    pub(crate) fn keep_to_itself(&mut self) {
         self.notifications_local_only = true;
         self.try_private = false;
         self.attempt_unsubscribe = false;
@@ -135,47 +177,6 @@ impl BridgeSettings {
             messages_per_second: 100,
             burst: 100,
         });
-    }
-
-    fn be_azure(&mut self, hub: &str, device: &str, key: Secret) {
-        self.reach(format!("mqtts://{hub}:8883"));
-        self.keep_to_itself();
-        fill(&mut self.client_id, device.to_owned());
-        let username = format!("{hub}/{device}/?api-version=2021-04-12");
-        self.login.username.get_or_insert(username);
-        if !key.is_empty() {
-            self.login.sas.get_or_insert(Sas {
-                resource: format!("{hub}/devices/{device}"),
-                key,
-                policy: None,
-                lifetime: Duration::from_secs(3_600),
-            });
-        }
-        if self.max_outgoing_packet_size == 0 {
-            self.max_outgoing_packet_size = 256 << 10;
-        }
-        if self.topics.is_empty() {
-            let events = Rewrite {
-                pattern: "^.*$".into(),
-                target: format!("devices/{device}/messages/events/"),
-            };
-            self.topics = vec![
-                TopicRule {
-                    filter: "telemetry/#".into(),
-                    qos: 1,
-                    rewrite: Some(events),
-                    ..TopicRule::default()
-                },
-                TopicRule {
-                    filter: "#".into(),
-                    direction: Direction::In,
-                    qos: 1,
-                    local_prefix: "azure/devicebound/".into(),
-                    remote_prefix: format!("devices/{device}/messages/devicebound/"),
-                    ..TopicRule::default()
-                },
-            ];
-        }
     }
 
     fn be_thingsboard(&mut self, host: &str, token: Secret) {
@@ -257,7 +258,8 @@ mod tests {
             Some("h.azure-devices.net/d/?api-version=2021-04-12")
         );
         assert_eq!(azure.login.sas.unwrap().resource, "h.azure-devices.net/devices/d");
-        assert_eq!(azure.topics.len(), 2);
+        assert_eq!(azure.topics.len(), 8);
+        assert_eq!(azure.addresses, ["mqtts://h.azure-devices.net"]);
         let shown = format!("{:?}", azure.preset);
         assert!(!shown.contains("c2VjcmV0"), "{shown}");
     }

@@ -94,6 +94,8 @@ pub enum DropReason {
     Expired,
     /// A throttle let another message of its topic or rule go in its stead.
     Throttled,
+    /// At QoS 0, gathered for a batch, when the connection ended.
+    Unsent,
     /// From the remote, and no rule is for its topic.
     IncomingNoRule,
     /// From the remote, and its topic has no name here.
@@ -108,10 +110,11 @@ pub enum DropReason {
 
 impl DropReason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::NoRule,
         Self::Expired,
         Self::Throttled,
+        Self::Unsent,
         Self::IncomingNoRule,
         Self::IncomingTopicInvalid,
         Self::IncomingPayloadInvalid,
@@ -125,6 +128,7 @@ impl DropReason {
             Self::NoRule => "no_rule",
             Self::Expired => "expired",
             Self::Throttled => "throttled",
+            Self::Unsent => "unsent",
             Self::IncomingNoRule => "incoming_no_rule",
             Self::IncomingTopicInvalid => "incoming_topic_invalid",
             Self::IncomingPayloadInvalid => "incoming_payload_invalid",

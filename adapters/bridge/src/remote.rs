@@ -32,8 +32,15 @@ pub struct Sas {
     /// What it gives access to: `{hub}.azure-devices.net/devices/{device}`.
     pub resource: String,
     /// The symmetric key, base64.
+    #[serde(default)]
     #[schemars(with = "String")]
     pub key: Secret,
+    /// The same, in the first line of a file.
+    #[serde(default)]
+    pub key_file: Option<PathBuf>,
+    /// The key is that of an enrolment group; the key that signs is made of it for this registration id.
+    #[serde(default)]
+    pub derive_for: Option<String>,
     /// The policy that the key belongs to. Default: the device's own key.
     #[serde(default)]
     pub policy: Option<String>,
@@ -94,6 +101,11 @@ impl Login {
                 "login: one of password, password_file, password_command, sas and jwt is wanted, not several"
                     .into(),
             );
+        }
+        if let Some(sas) = &self.sas
+            && sas.key.is_empty() == sas.key_file.is_none()
+        {
+            return Err("login: sas: one of key and key_file is wanted".into());
         }
         let lifetimes = [
             self.sas.as_ref().map(|sas| sas.lifetime),

@@ -1,5 +1,6 @@
 //! What an operator may set about a bridge.
 
+use crate::azure;
 use crate::presets::Preset;
 use crate::remote::{BridgeTls, Login};
 use crate::topics::{TopicRule, TopicRuleError};
@@ -71,7 +72,7 @@ pub struct BridgeSettings {
     pub receive_maximum: u16,
     /// The highest QoS sent, 0 to 2, if the remote does not say less.
     pub max_qos: u8,
-    /// QoS 1 and 2 messages under way to the remote, if it does not say less. `bus.max_inflight` limits it too. `0` for 100 in MQTT 5, and before
+    /// QoS 1 and 2 messages under way to the remote, each batch as one, if it does not say less. `bus.max_inflight` limits it too, where no rule has `batch`. `0` for 100 in MQTT 5, and before
     /// for 20, which is what mosquitto takes without saying so: at one more it hangs up.
     pub max_inflight: u16,
     /// The bridge counts as stalled when the remote acknowledged nothing for so long of what waits for it; after twice as long the connection is given up.
@@ -239,6 +240,7 @@ impl BridgeSettings {
     /// Finds what is wrong by itself; [`BridgePlan::new`](crate::BridgePlan::new) finds the rest. The error names the key.
     pub fn check(&self) -> Result<(), BridgeSettingsError> {
         self.check_name()?;
+        self.preset.as_ref().map_or(Ok(()), azure::check)?;
         let packet_sizes = "16 to 268435460";
         range(
             "session_expiry",

@@ -89,6 +89,8 @@ pub struct BridgeStatus {
     pub sent: Counter,
     /// Of those, the ones sent with DUP.
     pub sent_again: Counter,
+    /// Batches sent, each time. Their messages are counted in `sent`.
+    pub batches: Counter,
     /// Messages that the remote has taken over: PUBACK, PUBCOMP.
     pub acknowledged: Counter,
     /// Messages that came from the remote.
@@ -144,6 +146,7 @@ impl Default for BridgeStatus {
             since: AtomicU64::new(0),
             sent: Counter::default(),
             sent_again: Counter::default(),
+            batches: Counter::default(),
             acknowledged: Counter::default(),
             received: Counter::default(),
             in_flight: AtomicU64::new(0),
@@ -268,6 +271,13 @@ impl BridgeStatus {
         });
     }
 
+    pub(crate) fn count_sent(&self, again: bool) {
+        self.sent.add();
+        if again {
+            self.sent_again.add();
+        }
+    }
+
     pub(crate) fn count_drop(&self, reason: DropReason) {
         self.dropped[reason as usize].add();
     }
@@ -314,6 +324,11 @@ impl BridgeStatus {
 
     pub(crate) fn clear_suspect(&self) {
         self.texts().suspect = None;
+    }
+
+    /// Whether the remote may have hung up at the first delivery, or refused it among others.
+    pub(crate) fn suspects(&self) -> bool {
+        self.texts().suspect.is_some()
     }
 
     /// Whether the first delivery shall go alone.

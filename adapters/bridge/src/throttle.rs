@@ -96,6 +96,11 @@ impl Throttles {
         Some(delivery)
     }
 
+    /// How many wait.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// How many wait that no queue has: those of QoS 0.
     pub fn volatile(&self) -> usize {
         let waiting = self.waiting.values();

@@ -1,6 +1,7 @@
 //! A bridge's topic lines as they are written: which topics it carries, which way, and what they are called on the other side.
 //! `topic` in mosquitto.conf(5).
 
+use crate::batch_settings::BatchSettings;
 use crate::compression::Compression;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::MapAccessDeserializer;
@@ -39,6 +40,8 @@ pub struct TopicRule {
     pub throttle: Option<Throttle>,
     /// Packs payloads that go out, if that makes them smaller; MQTT 5 says so in the user property `content-encoding`. What comes in packed is unpacked.
     pub compress: Option<Compression>,
+    /// Gathers messages that go out and sends many in one, as a JSON array. For QoS 0 and 1.
+    pub batch: Option<BatchSettings>,
 }
 
 /// Which way messages go.
@@ -162,6 +165,9 @@ pub enum TopicRuleError {
     /// A throttle that lets nothing pass, or everything.
     #[error("throttle: {0}")]
     Throttle(&'static str),
+    /// A batch that cannot be.
+    #[error("batch: {0}")]
+    Batch(String),
     /// A rewritten name has no way back.
     #[error("rewrite goes with out or in, not with both")]
     RewriteBoth,

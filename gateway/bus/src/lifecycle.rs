@@ -101,7 +101,8 @@ impl Bus {
             self.capped_expiry(open.expiry)
         };
         let epoch = self.epoch;
-        let max_inflight = self.settings.max_inflight;
+        let window = open.link.as_ref().map_or(0, |link| link.window);
+        let max_inflight = self.settings.max_inflight.max(window);
         self.clear_timers(slot);
         let session = self.sessions[slot as usize]
             .as_deref_mut()

@@ -17,6 +17,8 @@ pub struct Link {
     /// How its queue behaves; `None` for a broker that connected to us: as every session's. A session with rules of its own is one that an operator
     /// defined: no limit of session expiry cuts it.
     pub queue: Option<QueueRules>,
+    /// Deliveries that may be under way at once although `bus.max_inflight` says less, for many go in one packet; 0 for no more than that.
+    pub window: u16,
 }
 
 /// How the queue of one session behaves.

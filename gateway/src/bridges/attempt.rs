@@ -1,5 +1,6 @@
 //! One connection of a bridge: from credentials to the end of the link.
 
+use super::provisioner::{Place, Provisioner};
 use super::{credentials, way};
 use headgate_bridge::{BridgeEndpoint, BridgePlan, BridgeStatus, BridgeWire, EndReason};
 use headgate_mqtt_codec::Packet;
@@ -19,6 +20,8 @@ pub struct Attempt {
     pub status: Arc<BridgeStatus>,
     pub workplace: Arc<Workplace<Packet>>,
     pub dial: Dial,
+    /// Who knows the remote, if the settings do not say it.
+    pub provisioner: Option<Arc<Provisioner>>,
 }
 
 /// A connection that is there, and not yet used.
@@ -35,14 +38,24 @@ pub struct Dialed {
 impl Attempt {
     /// Everything up to CONNECT. The error is for operators.
     pub async fn dial(&self) -> Result<Dialed, String> {
-        let settings = self.plan.settings();
+        let Place { plan, dial } = match &self.provisioner {
+            Some(provisioner) => provisioner.place(&self.dial).await?,
+            None => Place {
+                plan: Arc::clone(&self.plan),
+                dial: self.dial.clone(),
+            },
+        };
+        let settings = plan.settings();
         let login = credentials::read(&settings.login, SystemTime::now()).await;
         let login = login.map_err(|error| format!("login: {error}"))?;
-        let credentials = login.credentials(self.plan.version())?;
-        let place = self.dial.target.place.to_string();
+        let credentials = login.credentials(plan.version())?;
+        let place = dial.target.place.to_string();
         let mut unheard = |_| {};
-        let dialing = self.dial.connect(&mut unheard);
+        let dialing = dial.connect(&mut unheard);
         let dialed = timeout(DIAL_TIME, dialing).await;
+        if let Some(provisioner) = &self.provisioner {
+            provisioner.reached(matches!(dialed, Ok(Ok(_))));
+        }
         let dialed = dialed.map_err(|_| format!("no answer from {place} within {DIAL_TIME:?}"))?;
         let dialed = dialed.map_err(|error| error.to_string())?;
         self.status.set_remote(&place);
@@ -50,13 +63,13 @@ impl Attempt {
         let now = self.workplace.hub().clock().now();
         Ok(Dialed {
             endpoint: BridgeEndpoint::new(
-                Arc::clone(&self.plan),
+                Arc::clone(&plan),
                 credentials,
                 Arc::clone(&self.status),
                 private,
                 now,
             ),
-            wire: BridgeWire::new(self.plan.version(), settings.max_packet_size),
+            wire: BridgeWire::new(plan.version(), settings.max_packet_size),
             connection: Connection::outgoing(&settings.name, dialed.into_transport()),
             renew_after: login.renew_after,
             password: login.password,
@@ -72,7 +85,11 @@ impl Attempt {
             ..
         } = dialed;
         drive(endpoint, wire, connection, Box::new(NobodyAsks), &self.workplace).await;
-        self.status.take_end().unwrap_or(EndReason::Lost)
+        let end = self.status.take_end().unwrap_or(EndReason::Lost);
+        if let Some(provisioner) = &self.provisioner {
+            provisioner.ended(end);
+        }
+        end
     }
 
     /// Whether somebody accepts connections there.

@@ -50,7 +50,11 @@ pub async fn read(login: &Login, now: SystemTime) -> Result<Read, String> {
         read.password = Some(run(program, arguments).await?);
     }
     if let Some(sas) = &login.sas {
-        read.password = Some(sas_token(sas, now)?);
+        let key = match &sas.key_file {
+            Some(path) => read_file(path).await?,
+            None => sas.key.reveal().to_owned(),
+        };
+        read.password = Some(sas_token(sas, &key, now)?);
         read.renew_after = Some(renewal(sas.lifetime));
     }
     if let Some(jwt) = &login.jwt {
@@ -110,14 +114,16 @@ fn seconds(time: SystemTime) -> u64 {
 }
 
 /// `SharedAccessSignature sr=…&sig=…&se=…`, as Azure IoT Hub and DPS want it.
-fn sas_token(sas: &Sas, now: SystemTime) -> Result<String, String> {
-    let key = STANDARD.decode(sas.key.reveal().trim());
-    let key = key.map_err(|_| "sas.key: the key is not base64".to_owned())?;
+fn sas_token(sas: &Sas, key: &str, now: SystemTime) -> Result<String, String> {
+    let key = STANDARD.decode(key.trim());
+    let mut key = key.map_err(|_| "sas.key: the key is not base64".to_owned())?;
+    if let Some(registration_id) = &sas.derive_for {
+        key = sign(&key, registration_id)?;
+    }
     let resource = escape(&sas.resource);
     let expires = seconds(now) + sas.lifetime.as_secs();
-    let mut mac = Hmac::<Sha256>::new_from_slice(&key).map_err(|error| error.to_string())?;
-    mac.update(format!("{resource}\n{expires}").as_bytes());
-    let signature = escape(&STANDARD.encode(mac.finalize().into_bytes()));
+    let signature = sign(&key, &format!("{resource}\n{expires}"))?;
+    let signature = escape(&STANDARD.encode(signature));
     let policy = sas
         .policy
         .as_ref()
@@ -126,6 +132,13 @@ fn sas_token(sas: &Sas, now: SystemTime) -> Result<String, String> {
     Ok(format!(
         "SharedAccessSignature sr={resource}&sig={signature}&se={expires}{policy}"
     ))
+}
+
+/// RFC 2104, with SHA-256. So a device's key is made of its group's, too.
+fn sign(key: &[u8], text: &str) -> Result<Vec<u8>, String> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).map_err(|error| error.to_string())?;
+    mac.update(text.as_bytes());
+    Ok(mac.finalize().into_bytes().to_vec())
 }
 
 /// Writes what is not unreserved as `%41`. RFC 3986 §2.1
@@ -174,20 +187,46 @@ mod tests {
         let sas = Sas {
             resource: "hub.example/devices/pump-7".into(),
             key: "c2VjcmV0".into(),
+            key_file: None,
+            derive_for: None,
             policy: None,
             lifetime: Duration::from_secs(3_600),
         };
-        let token = sas_token(&sas, at(1_700_000_000)).unwrap();
+        let token = sas_token(&sas, sas.key.reveal(), at(1_700_000_000)).unwrap();
         assert_eq!(
             token,
             "SharedAccessSignature sr=hub.example%2Fdevices%2Fpump-7&sig=0QGzM%2Bf95oT7BxFhArVfynef%2BwkfW9XPCaCFJxMntio%3D&se=1700003600"
         );
-        let sas = Sas {
-            key: "no base64!".into(),
-            ..sas
-        };
-        let error = sas_token(&sas, at(0)).unwrap_err();
+        let error = sas_token(&sas, "no base64!", at(0)).unwrap_err();
         assert!(!error.contains("no base64!"), "a key is never shown: {error}");
+    }
+
+    /// The example of Azure's "Provision devices using symmetric key enrolment groups".
+    #[tokio::test]
+    async fn a_devices_key_is_made_of_its_groups() {
+        let group =
+            "8isrFI1sGsIlvvFSSFRiMfCNzv21fjbE/+ah/lSh3lF8e2YG1Te7w1KpZhJFFXJrqYKi9yegxkqIChbqOS9Egw==";
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        std::fs::write(&path, format!("{group}\n")).unwrap();
+        let sas = |key: &str, key_file, derive_for: Option<&str>| Login {
+            sas: Some(Sas {
+                resource: "0ne/registrations/r".into(),
+                key: key.into(),
+                key_file,
+                derive_for: derive_for.map(str::to_owned),
+                policy: Some("registration".into()),
+                lifetime: Duration::from_secs(3_600),
+            }),
+            ..Login::default()
+        };
+        let device = "sn-007-888-abc-mac-a1-b2-c3-d4-e5-f6";
+        let derived = read(&sas("", Some(path), Some(device)), at(0))
+            .await
+            .unwrap_text();
+        let own = sas("Jsm0lyGpjaVYVP2g3FnmnmG9dI/9qU24wNoykUmermc=", None, None);
+        assert_eq!(derived, read(&own, at(0)).await.unwrap_text());
+        assert!(derived.ends_with("&se=3600&skn=registration"), "{derived}");
     }
 
     #[tokio::test]

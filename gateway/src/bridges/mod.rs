@@ -8,6 +8,7 @@ mod budget;
 mod credentials;
 mod ledger;
 mod probe;
+mod provisioner;
 mod queue;
 mod rates;
 mod runner;
@@ -28,6 +29,7 @@ use headgate_shell::dial::Dial;
 use headgate_shell::{Metrics, Workplace};
 use ledger::{LedgerFile, Line, Report};
 use parking_lot::Mutex;
+use provisioner::{Provisioner, Service};
 use rates::Rates;
 use runner::{Order, Runner};
 use serde::Serialize;
@@ -68,6 +70,7 @@ struct Shared {
 
 struct Running {
     plan: Arc<BridgePlan>,
+    provisioner: Option<Arc<Provisioner>>,
     status: Arc<BridgeStatus>,
     metrics: Arc<Metrics>,
     orders: mpsc::UnboundedSender<Order>,
@@ -135,6 +138,7 @@ pub enum BridgeError {
 pub struct Checked {
     plan: Arc<BridgePlan>,
     dials: Vec<Dial>,
+    service: Option<Service>,
 }
 
 impl Checked {
@@ -145,12 +149,14 @@ impl Checked {
                 "`node` is still `{node}`: a gateway with bridges needs a name of its own, for messages that come round a ring are known by it"
             ));
         }
+        let service = Service::new(settings, node)?;
         let settings = settings.clone().with_preset();
         let dials = way::dials(&settings)?;
         let plan = BridgePlan::new(settings, node).map_err(|error| error.to_string())?;
         Ok(Self {
             plan: Arc::new(plan),
             dials,
+            service,
         })
     }
 
@@ -258,6 +264,7 @@ impl Bridges {
         let report = self.0.hub.link_report(client.as_str());
         self.0.hub.remove_session(client.as_str());
         let _ = fs::remove_file(self.0.ledger(name));
+        let _ = fs::remove_file(self.0.assignment(name));
         tracing::info!(bridge = name, "bridge removed");
         Ok(report.map_or(0, |report| report.queued + report.in_flight))
     }
@@ -328,7 +335,9 @@ impl Bridges {
     pub fn probe(&self, name: &str) -> Result<mpsc::UnboundedReceiver<Finding>, BridgeError> {
         let plan = self.plan(name)?;
         let dials = way::dials(plan.settings()).map_err(BridgeError::Settings)?;
-        Ok(probe::start(plan, dials))
+        let running = self.0.running.lock();
+        let provisioner = running.get(name).and_then(|bridge| bridge.provisioner.clone());
+        Ok(probe::start(plan, dials, provisioner))
     }
 
     /// Takes rates and writes ledgers, until dropped.
@@ -387,7 +396,7 @@ impl Shared {
     }
 
     fn launch(&self, bridge: Checked, source: Source) {
-        let Checked { plan, dials } = bridge;
+        let Checked { plan, dials, service } = bridge;
         let settings = plan.settings();
         let name = settings.name.clone();
         let judges_certificates = dials.iter().any(|dial| dial.target.tls && !dial.tls.insecure);
@@ -410,6 +419,7 @@ impl Shared {
             let lines = lines.unwrap_or_default();
             Budget::new(budget.bytes_per_month, &lines, counted, unix_time())
         });
+        let provisioner = service.map(|service| Arc::new(Provisioner::new(service, self.assignment(&name))));
         let workplace = Workplace::new(self.hub.clone(), Arc::clone(&metrics), self.links.clone());
         let (orders, taken) = mpsc::unbounded_channel();
         let runner = Runner {
@@ -420,12 +430,14 @@ impl Shared {
             paused,
             plan: Arc::clone(&plan),
             dials,
+            provisioner: provisioner.clone(),
             status: Arc::clone(&status),
             uplink,
             orders: taken,
         };
         let bridge = Running {
             plan,
+            provisioner,
             status,
             metrics,
             orders,
@@ -503,6 +515,11 @@ impl Shared {
         self.folder.join(format!("{name}.ledger"))
     }
 
+    /// Where it is kept what a provisioning service said.
+    fn assignment(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{name}.assignment"))
+    }
+
     fn paused_names(&self) -> BTreeSet<String> {
         let text = fs::read_to_string(self.folder.join("paused")).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
@@ -520,22 +537,21 @@ impl Shared {
         added
     }
 
-    /// Puts a file in place as a whole, for our eyes only: it may hold passwords.
     fn write(&self, name: &str, bytes: &[u8]) -> Result<(), BridgeError> {
         let path = self.folder.join(name);
-        let write = || {
-            fs::create_dir_all(&self.folder)?;
-            let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
-            file.write_all(bytes)?;
-            file.as_file().sync_all()?;
-            file.persist(&path)?;
-            fs::File::open(&self.folder)?.sync_all()
-        };
-        write().map_err(|cause| BridgeError::File {
-            path: path.clone(),
-            cause,
-        })
+        write_file(&path, bytes).map_err(|cause| BridgeError::File { path, cause })
     }
+}
+
+/// Puts a file in place as a whole, for our eyes only: it may hold passwords.
+fn write_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    fs::File::open(folder)?.sync_all()
 }
 
 /// Bytes of MQTT that were moved, both ways.

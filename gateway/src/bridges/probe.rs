@@ -1,6 +1,7 @@
 //! `headgate bridge test`: the way to a remote, one step after the other, and how each went.
 
 use super::credentials;
+use super::provisioner::{Provisioner, RegisterError};
 use crate::client::{ClientError, Link};
 use headgate_bridge::BridgePlan;
 use headgate_mqtt_codec::{Connect, Packet, PacketId, Unsubscribe, Utf8};
@@ -21,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Finding {
     /// The address that was tried.
     pub address: String,
-    /// `clock`, `credentials`, `name`, `network`, `proxy`, `tls`, `websocket`, `login` or `round_trip`.
+    /// `clock`, `credentials`, `name`, `network`, `proxy`, `tls`, `websocket`, `provisioning`, `login` or `round_trip`.
     pub step: &'static str,
     /// Whether it is as it should be.
     pub ok: bool,
@@ -32,7 +33,11 @@ pub struct Finding {
 }
 
 /// Tries all addresses. The remote sees another client identifier, so that a bridge that is connected stays so.
-pub fn start(plan: Arc<BridgePlan>, dials: Vec<Dial>) -> UnboundedReceiver<Finding> {
+pub fn start(
+    plan: Arc<BridgePlan>,
+    dials: Vec<Dial>,
+    provisioner: Option<Arc<Provisioner>>,
+) -> UnboundedReceiver<Finding> {
     let (findings, found) = unbounded_channel();
     tokio::spawn(async move {
         for dial in dials {
@@ -41,8 +46,10 @@ pub fn start(plan: Arc<BridgePlan>, dials: Vec<Dial>) -> UnboundedReceiver<Findi
                 since: Instant::now(),
                 findings: findings.clone(),
             };
-            // Whoever asked may have gone.
-            let _ = walk.go(&plan, &dial).await;
+            let _ = match &provisioner {
+                Some(provisioner) => walk.go_provisioned(provisioner, &dial).await,
+                None => walk.go(&plan, &dial).await,
+            };
         }
     });
     found
@@ -75,6 +82,37 @@ impl Walk {
         Over
     }
 
+    /// First to the service that names the remote, then to the remote.
+    async fn go_provisioned(&mut self, provisioner: &Provisioner, dial: &Dial) -> Result<(), Over> {
+        self.address = provisioner.service().target.place.to_string();
+        let asked = provisioner.inquire(&mut |step| self.tell_step(&step)).await;
+        let assignment = asked.map_err(|error| {
+            let step = match &error {
+                RegisterError::Credentials(_) => "credentials",
+                RegisterError::Client(error) => step_of(error),
+                RegisterError::Answer(_) => "provisioning",
+            };
+            self.fail(step, error)
+        })?;
+        let found = format!("assigned to `{}` as `{}`", assignment.hub, assignment.device);
+        self.tell("provisioning", true, found);
+        let place = provisioner.place_of(&assignment, dial);
+        let place = place.map_err(|error| self.fail("provisioning", error))?;
+        self.address = place.dial.target.place.to_string();
+        self.go(&place.plan, &place.dial).await
+    }
+
+    fn tell_step(&mut self, step: &Step) {
+        let name = match step {
+            Step::Resolved(_) => "name",
+            Step::Connected(_) => "network",
+            Step::Proxied => "proxy",
+            Step::Secured(_) => "tls",
+            Step::Upgraded => "websocket",
+        };
+        self.tell(name, true, step);
+    }
+
     async fn go(&mut self, plan: &BridgePlan, dial: &Dial) -> Result<(), Over> {
         if dial.target.tls {
             let now = SystemTime::now();
@@ -96,17 +134,7 @@ impl Walk {
             password: login.password.map(Into::into),
             ..Connect::new(plan.version(), id)
         };
-        let opened = Link::open_telling(dial, &connect, &mut |step| {
-            let name = match &step {
-                Step::Resolved(_) => "name",
-                Step::Connected(_) => "network",
-                Step::Proxied => "proxy",
-                Step::Secured(_) => "tls",
-                Step::Upgraded => "websocket",
-            };
-            self.tell(name, true, step);
-        })
-        .await;
+        let opened = Link::open_telling(dial, &connect, &mut |step| self.tell_step(&step)).await;
         let (mut link, _) = opened.map_err(|error| self.fail(step_of(&error), error))?;
         self.tell("login", true, format!("as `{}`", connect.client_id));
         link.send(&Packet::Unsubscribe(Box::new(Unsubscribe {

@@ -2,6 +2,7 @@
 
 use super::attempt::Attempt;
 use super::budget::Budget;
+use super::provisioner::Provisioner;
 use super::{bytes_of, credentials};
 use crate::sys::unix_time;
 use headgate_bridge::{BridgePlan, BridgeStatus, EndReason, Start, Uplink, UplinkAction, UplinkInput};
@@ -50,6 +51,7 @@ pub struct Runner {
     pub paused: bool,
     pub plan: Arc<BridgePlan>,
     pub dials: Vec<Dial>,
+    pub provisioner: Option<Arc<Provisioner>>,
     pub status: Arc<BridgeStatus>,
     pub uplink: Uplink,
     pub orders: mpsc::UnboundedReceiver<Order>,
@@ -186,6 +188,7 @@ impl Runner {
             status: Arc::clone(&self.status),
             workplace: Arc::clone(&self.workplace),
             dial: self.dials[at].clone(),
+            provisioner: self.provisioner.clone(),
         };
         // Nobody hears of it only when the bridge has left.
         let task = tokio::spawn(async move {

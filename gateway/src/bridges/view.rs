@@ -36,6 +36,8 @@ pub struct BridgeView {
     pub sent: u64,
     /// Of those, sent again with DUP.
     pub sent_again: u64,
+    /// Batches sent, each time; their messages are counted in `sent`.
+    pub batches: u64,
     /// Messages that the remote took over.
     pub acknowledged: u64,
     /// Messages from the remote.
@@ -142,6 +144,7 @@ impl BridgeView {
             queue: QueueView::of(plan, report, rates),
             sent: status.sent.get(),
             sent_again: status.sent_again.get(),
+            batches: status.batches.get(),
             acknowledged: status.acknowledged.get(),
             received: status.received.get(),
             bytes: 0,
@@ -175,6 +178,7 @@ impl BridgeView {
             ),
             ("sent".into(), self.sent.to_string()),
             ("sent_again".into(), self.sent_again.to_string()),
+            ("batches".into(), self.batches.to_string()),
             ("acknowledged".into(), self.acknowledged.to_string()),
             ("received".into(), self.received.to_string()),
             ("bytes".into(), self.bytes.to_string()),

@@ -29,6 +29,17 @@ pub fn dials(settings: &BridgeSettings) -> Result<Vec<Dial>, String> {
         .collect()
 }
 
+/// How a service is reached that names the remote: by the same proxy and from the same place, but under its own name.
+pub fn service_dial(settings: &BridgeSettings, address: &str) -> Result<Dial, String> {
+    let tls = BridgeTls {
+        server_name: None,
+        ..settings.tls.clone()
+    };
+    let proxy = (!settings.proxy.is_empty()).then(|| settings.proxy.reveal());
+    let named = dial(address, &tls, proxy, settings.bind.as_deref());
+    named.map_err(|error| format!("preset.endpoint: {error}"))
+}
+
 /// The same without what comes after the network.
 pub fn bare(dial: Dial) -> Dial {
     Dial {
