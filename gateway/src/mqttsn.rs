@@ -5,12 +5,12 @@ use headgate_model::datagram::Address;
 use headgate_model::{Instant, MountPoint};
 use headgate_mqttsn::{SnGateway, SnSettings};
 use headgate_mqttsn_codec::serial::{self, HdlcFramer, LengthFramer, put_hdlc};
-use headgate_shell::datagram::serve;
+use headgate_shell::datagram::{DatagramLink, serve};
 use headgate_shell::settings::{
     AddressRules, DEFAULT_RECEIVE_BUFFER, MulticastSettings, SerialSettings, UdpSettings,
 };
 use headgate_shell::{
-    DatagramOffice, DatagramStats, Framer, FramerCounts, ListenError, SerialLink, UdpAddress, UdpLink,
+    DatagramOffice, DatagramStats, Framer, FramerCounts, ListenError, SerialLink, UdpLink, keep_serving,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -168,12 +168,9 @@ impl Bound {
     /// Binds the socket; what comes waits in the system. A serial line need not be there yet.
     pub fn bind(settings: &MqttSnSettings) -> Result<Self, ListenError> {
         let (name, mount) = (&settings.name, settings.mount_point.as_deref());
-        let link = match (&settings.serial, settings.kind) {
-            (Some(serial), MqttSnKind::Serial) => {
-                let framer = SnFramer::new(settings.framing, settings.gateway.max_datagram_bytes);
-                Link::Serial(Box::new(SerialLink::new(name, mount, serial.clone(), framer)))
-            }
-            _ => Link::Udp(Box::new(UdpLink::bind(name, mount, &settings.udp())?)),
+        let link = match settings.kind {
+            MqttSnKind::Serial => Link::Serial(Box::new(serial_link(settings))),
+            MqttSnKind::Udp => Link::Udp(Box::new(UdpLink::bind(name, mount, &settings.udp())?)),
         };
         Ok(Self {
             settings: settings.clone(),
@@ -181,23 +178,67 @@ impl Bound {
         })
     }
 
-    /// Serves its clients until the bus says goodbye. What it counts.
+    /// Serves its clients until the bus says goodbye; anew, with a socket of its own, whenever that fails. What it counts.
     pub fn serve(self, office: &DatagramOffice, serving: &mut JoinSet<()>) -> (String, Arc<DatagramStats>) {
         let Self { settings, link } = self;
+        let name = settings.name.clone();
         let stats = match link {
             Link::Udp(link) => {
                 let stats = link.stats();
-                serving.spawn(serve(gateway::<UdpAddress>(&settings, office), *link, office));
+                // Clients look for it where it was, also if the system chose the port.
+                let udp = match settings.udp() {
+                    udp if udp.bind.ends_with(":0") => UdpSettings {
+                        bind: link.local_addr().to_string(),
+                        ..udp
+                    },
+                    udp => udp,
+                };
+                let again = {
+                    let (settings, stats) = (settings.clone(), Arc::clone(&stats));
+                    move || {
+                        let link = UdpLink::bind(&settings.name, settings.mount_point.as_deref(), &udp)?;
+                        Ok(link.counting_on(Arc::clone(&stats)))
+                    }
+                };
+                serving.spawn(keep(settings, *link, again, office.clone()));
                 stats
             }
             Link::Serial(link) => {
                 let stats = link.stats();
-                serving.spawn(serve(gateway::<()>(&settings, office), *link, office));
+                let again = {
+                    let (settings, stats) = (settings.clone(), Arc::clone(&stats));
+                    move || Ok(serial_link(&settings).counting_on(Arc::clone(&stats)))
+                };
+                serving.spawn(keep(settings, *link, again, office.clone()));
                 stats
             }
         };
-        (settings.name, stats)
+        (name, stats)
     }
+}
+
+/// Serves a link, and when that fails the next one.
+async fn keep<L: DatagramLink>(
+    settings: MqttSnSettings,
+    link: L,
+    mut again: impl FnMut() -> Result<L, ListenError>,
+    office: DatagramOffice,
+) {
+    let stats = Arc::clone(link.stats());
+    let mut first = Some(link);
+    let start = || {
+        let link = first.take().map_or_else(&mut again, Ok)?;
+        let gateway = gateway::<L::Address>(&settings, &office);
+        Ok::<_, ListenError>(serve(gateway, link, &office))
+    };
+    keep_serving(&settings.name, start, || stats.restarted()).await;
+}
+
+/// For `serial` only: the line of the settings.
+fn serial_link(settings: &MqttSnSettings) -> SerialLink<SnFramer> {
+    let serial = settings.serial.clone().unwrap_or_default();
+    let framer = SnFramer::new(settings.framing, settings.gateway.max_datagram_bytes);
+    SerialLink::new(&settings.name, settings.mount_point.as_deref(), serial, framer)
 }
 
 fn gateway<A: Address>(settings: &MqttSnSettings, office: &DatagramOffice) -> SnGateway<A> {
