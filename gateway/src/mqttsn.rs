@@ -1,6 +1,7 @@
 //! MQTT-SN gateways: their settings, and the sockets and lines they are served on.
 
 use bytes::{Bytes, BytesMut};
+use headgate_auth::Anonymous;
 use headgate_model::datagram::Address;
 use headgate_model::{Instant, MountPoint};
 use headgate_mqttsn::{SnGateway, SnSettings};
@@ -130,6 +131,28 @@ impl MqttSnSettings {
                 None => Err(format!("`{name}`: serial is missing")),
             },
         }
+    }
+
+    /// Finds QoS −1 that is switched on, but whose identity nobody lets in: it would be dropped without a word, for its senders are never answered.
+    pub fn check_anonymous(&self, anonymous: Anonymous) -> Result<(), String> {
+        let settings = &self.gateway.qos_minus_one;
+        // A name is looked up when it is bound.
+        let bind = self
+            .bind
+            .as_deref()
+            .and_then(|bind| bind.parse::<SocketAddr>().ok());
+        let is_let_in = match anonymous {
+            Anonymous::Nowhere => false,
+            Anonymous::Loopback => bind.is_none_or(|bind| bind.ip().is_loopback()),
+            Anonymous::Everywhere => true,
+        };
+        if !settings.enabled || !settings.username.is_empty() || is_let_in {
+            return Ok(());
+        }
+        Err(format!(
+            "gateway.qos_minus_one.username: without one it is an anonymous client of `{}`, which `auth.anonymous` does not let in",
+            self.name
+        ))
     }
 
     fn mount(&self) -> Result<MountPoint, String> {
