@@ -102,6 +102,12 @@ impl<A: Address> SnGateway<A> {
         })
     }
 
+    /// The first topic id that each client is given; 1 unless it is told. A gateway that is started again had better begin elsewhere: what a client still
+    /// knows from the one before is then answered with 0x02, and not taken for another topic.
+    pub fn start_topic_ids_at(&mut self, first: u16) {
+        self.names.start_ids_at(first);
+    }
+
     /// How many there are.
     pub fn stats(&self) -> SnStats {
         SnStats {
