@@ -317,6 +317,9 @@ impl Config {
         }
         for (n, gateway) in self.mqttsn.iter().enumerate() {
             gateway.check().map_err(|error| format!("mqttsn.{error}"))?;
+            gateway
+                .check_anonymous(self.auth.anonymous)
+                .map_err(|error| format!("mqttsn.{error}"))?;
             if self.mqttsn[..n].iter().any(|other| other.name == gateway.name) {
                 return Err(format!("mqttsn.name: `{}` stands twice", gateway.name));
             }
@@ -473,6 +476,22 @@ mod tests {
         assert_eq!(config.mqttsn[0].gateway.credentials[0].password.reveal(), "dumb");
     }
 
+    /// As in `listeners.access`.
+    #[test]
+    fn a_rule_is_for_a_network_or_one_address() {
+        for (address, told) in [
+            ("10.0.0.0/8", None),
+            ("10.0.0.7", None),
+            ("10.0.0", Some("`10.0.0` is no address")),
+        ] {
+            let rule =
+                format!("[[auth.acl]]\neffect = \"deny\"\naddress = \"{address}\"\ntopics = [\"#\"]\n");
+            let error = load(&rule).err();
+            assert_eq!(error.is_some(), told.is_some(), "{error:?}");
+            assert!(error.is_none_or(|error| told.is_some_and(|told| error.contains(told))));
+        }
+    }
+
     #[test]
     fn a_wrong_mqttsn_gateway_is_refused() {
         for (wrong, told) in [
@@ -502,6 +521,10 @@ mod tests {
                 "bind = \"0.0.0.0:1884\"\ngateway = { retrys = 1 }",
                 "did you mean `retries`?",
             ),
+            (
+                "bind = \"0.0.0.0:1884\"\ngateway.qos_minus_one.enabled = true",
+                "gateway.qos_minus_one.username: without one it is an anonymous client",
+            ),
         ] {
             let error = load(&format!("[[mqttsn]]\nname = \"sn\"\n{wrong}\n")).unwrap_err();
             assert!(error.contains("headgate.toml"), "{error}");
@@ -511,6 +534,14 @@ mod tests {
         let error = load(&format!("{sn}{sn}")).unwrap_err();
         assert!(error.ends_with("mqttsn.name: `sn` stands twice"), "{error}");
         assert_eq!(load("mqttsn = []").unwrap().mqttsn, []);
+        // Whose QoS −1 is taken, as far as one can see.
+        for right in [
+            "bind = \"127.0.0.1:0\"\ngateway.qos_minus_one.enabled = true",
+            "bind = \"0.0.0.0:0\"\ngateway.qos_minus_one = { enabled = true, username = \"u\" }",
+            "bind = \"0.0.0.0:0\"\ngateway.qos_minus_one.enabled = true\n[auth]\nanonymous = \"everywhere\"",
+        ] {
+            load(&format!("[[mqttsn]]\nname = \"sn\"\n{right}\n")).unwrap();
+        }
     }
 
     #[test]

@@ -1,16 +1,17 @@
 //! MQTT-SN gateways: their settings, and the sockets and lines they are served on.
 
 use bytes::{Bytes, BytesMut};
+use headgate_auth::Anonymous;
 use headgate_model::datagram::Address;
-use headgate_model::{Instant, MountPoint};
+use headgate_model::{Instant, MountPoint, WallTime};
 use headgate_mqttsn::{SnGateway, SnSettings};
 use headgate_mqttsn_codec::serial::{self, HdlcFramer, LengthFramer, put_hdlc};
-use headgate_shell::datagram::serve;
+use headgate_shell::datagram::{DatagramLink, serve};
 use headgate_shell::settings::{
     AddressRules, DEFAULT_RECEIVE_BUFFER, MulticastSettings, SerialSettings, UdpSettings,
 };
 use headgate_shell::{
-    DatagramOffice, DatagramStats, Framer, FramerCounts, ListenError, SerialLink, UdpAddress, UdpLink,
+    DatagramOffice, DatagramStats, Framer, FramerCounts, ListenError, SerialLink, UdpLink, keep_serving,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -132,6 +133,28 @@ impl MqttSnSettings {
         }
     }
 
+    /// Finds QoS −1 that is switched on, but whose identity nobody lets in: it would be dropped without a word, for its senders are never answered.
+    pub fn check_anonymous(&self, anonymous: Anonymous) -> Result<(), String> {
+        let settings = &self.gateway.qos_minus_one;
+        // A name is looked up when it is bound.
+        let bind = self
+            .bind
+            .as_deref()
+            .and_then(|bind| bind.parse::<SocketAddr>().ok());
+        let is_let_in = match anonymous {
+            Anonymous::Nowhere => false,
+            Anonymous::Loopback => bind.is_none_or(|bind| bind.ip().is_loopback()),
+            Anonymous::Everywhere => true,
+        };
+        if !settings.enabled || !settings.username.is_empty() || is_let_in {
+            return Ok(());
+        }
+        Err(format!(
+            "gateway.qos_minus_one.username: without one it is an anonymous client of `{}`, which `auth.anonymous` does not let in",
+            self.name
+        ))
+    }
+
     fn mount(&self) -> Result<MountPoint, String> {
         let text = self.mount_point.as_deref().unwrap_or_default();
         let mount = self
@@ -168,12 +191,9 @@ impl Bound {
     /// Binds the socket; what comes waits in the system. A serial line need not be there yet.
     pub fn bind(settings: &MqttSnSettings) -> Result<Self, ListenError> {
         let (name, mount) = (&settings.name, settings.mount_point.as_deref());
-        let link = match (&settings.serial, settings.kind) {
-            (Some(serial), MqttSnKind::Serial) => {
-                let framer = SnFramer::new(settings.framing, settings.gateway.max_datagram_bytes);
-                Link::Serial(Box::new(SerialLink::new(name, mount, serial.clone(), framer)))
-            }
-            _ => Link::Udp(Box::new(UdpLink::bind(name, mount, &settings.udp())?)),
+        let link = match settings.kind {
+            MqttSnKind::Serial => Link::Serial(Box::new(serial_link(settings))),
+            MqttSnKind::Udp => Link::Udp(Box::new(UdpLink::bind(name, mount, &settings.udp())?)),
         };
         Ok(Self {
             settings: settings.clone(),
@@ -181,29 +201,82 @@ impl Bound {
         })
     }
 
-    /// Serves its clients until the bus says goodbye. What it counts.
+    /// Serves its clients until the bus says goodbye; anew, with a socket of its own, whenever that fails. What it counts.
     pub fn serve(self, office: &DatagramOffice, serving: &mut JoinSet<()>) -> (String, Arc<DatagramStats>) {
         let Self { settings, link } = self;
+        let name = settings.name.clone();
         let stats = match link {
             Link::Udp(link) => {
                 let stats = link.stats();
-                serving.spawn(serve(gateway::<UdpAddress>(&settings, office), *link, office));
+                // Clients look for it where it was, also if the system chose the port.
+                let udp = match settings.udp() {
+                    udp if udp.bind.ends_with(":0") => UdpSettings {
+                        bind: link.local_addr().to_string(),
+                        ..udp
+                    },
+                    udp => udp,
+                };
+                let again = {
+                    let (settings, stats) = (settings.clone(), Arc::clone(&stats));
+                    move || {
+                        let link = UdpLink::bind(&settings.name, settings.mount_point.as_deref(), &udp)?;
+                        Ok(link.counting_on(Arc::clone(&stats)))
+                    }
+                };
+                serving.spawn(keep(settings, *link, again, office.clone()));
                 stats
             }
             Link::Serial(link) => {
                 let stats = link.stats();
-                serving.spawn(serve(gateway::<()>(&settings, office), *link, office));
+                let again = {
+                    let (settings, stats) = (settings.clone(), Arc::clone(&stats));
+                    move || Ok(serial_link(&settings).counting_on(Arc::clone(&stats)))
+                };
+                serving.spawn(keep(settings, *link, again, office.clone()));
                 stats
             }
         };
-        (settings.name, stats)
+        (name, stats)
     }
+}
+
+/// Serves a link, and when that fails the next one.
+async fn keep<L: DatagramLink>(
+    settings: MqttSnSettings,
+    link: L,
+    mut again: impl FnMut() -> Result<L, ListenError>,
+    office: DatagramOffice,
+) {
+    let stats = Arc::clone(link.stats());
+    let mut first = Some(link);
+    let start = || {
+        let link = first.take().map_or_else(&mut again, Ok)?;
+        let gateway = gateway::<L::Address>(&settings, &office);
+        Ok::<_, ListenError>(serve(gateway, link, &office))
+    };
+    keep_serving(&settings.name, start, || stats.restarted()).await;
+}
+
+/// For `serial` only: the line of the settings.
+fn serial_link(settings: &MqttSnSettings) -> SerialLink<SnFramer> {
+    let serial = settings.serial.clone().unwrap_or_default();
+    let framer = SnFramer::new(settings.framing, settings.gateway.max_datagram_bytes);
+    SerialLink::new(&settings.name, settings.mount_point.as_deref(), serial, framer)
 }
 
 fn gateway<A: Address>(settings: &MqttSnSettings, office: &DatagramOffice) -> SnGateway<A> {
     let mount = settings.mount().expect("checked with the configuration");
     let now = office.hub.clock().now();
-    SnGateway::new(settings.gateway.clone(), mount, now).expect("checked with the configuration")
+    let mut gateway =
+        SnGateway::new(settings.gateway.clone(), mount, now).expect("checked with the configuration");
+    gateway.start_topic_ids_at(first_topic_id(WallTime::of(now, office.hub.clock().epoch())));
+    gateway
+}
+
+/// Somewhere in the lower half, and far from where it was a moment before.
+fn first_topic_id(at: WallTime) -> u16 {
+    let spread = (at.0 / 100).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 49;
+    u16::try_from(spread).unwrap_or(0) + 1
 }
 
 /// The frames of MQTT-SN, as the shell wants them.
@@ -270,5 +343,20 @@ impl Framer for SnFramer {
             skipped: seen.skipped,
             resyncs: seen.resyncs,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ids of one life are not those of the next, even if it follows at once.
+    #[test]
+    fn topic_ids_begin_elsewhere_each_time() {
+        let firsts: Vec<u16> = (0..1_000)
+            .map(|n| first_topic_id(WallTime(1_700_000_000_000 + n * 100)))
+            .collect();
+        assert!(firsts.iter().all(|first| (1..=32_768).contains(first)));
+        assert!(firsts.windows(2).all(|two| two[0].abs_diff(two[1]) > 1_000));
     }
 }

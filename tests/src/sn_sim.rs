@@ -2,7 +2,7 @@
 //! and store logic; links that lose, double and reorder datagrams both ways; gateways that crash and come back.
 //!
 //! A backend, attached to the bus, gets what sensors measure and sends them commands. What must hold is in `SnSim::verdict` and, each time a sensor is
-//! told to sleep again, in `Sensor::on_pingresp`: whatever was acknowledged arrives, QoS 2 once, in order, and a sensor is not sent to sleep before it
+//! told to sleep again, in `Sensor::on_pingresp` and `SnSim::judge_sleep`: whatever was acknowledged arrives, QoS 2 once, in order, and a sensor is not sent to sleep before it
 //! has everything that was acknowledged when it asked. The same seed gives the same run, to the last step.
 //!
 //! A datagram is under way for 80 to 200 ms. So a copy of a PUBLISH arrives before its QoS 2 flow is over: against one that comes later no
@@ -20,8 +20,8 @@ use headgate_model::{
 };
 use headgate_mqttsn::{SnGateway, SnOutputs, SnSettings};
 use headgate_mqttsn_codec::{
-    Connect, Message, Publish, Qos, RegAck, Register, ReturnCode, Subscribe, TopicName, TopicRef, decode,
-    encode,
+    Connect, Message, Publish, Qos, RegAck, Register, ReturnCode, Subscribe, TopicName, TopicRef, WillTopic,
+    decode, encode,
 };
 use headgate_store::{Disk, SimStore};
 use std::cmp::Reverse;
@@ -46,6 +46,10 @@ pub struct SnPlan {
     pub commands: usize,
     /// Datagrams that are lost, in percent; a third as many are doubled.
     pub loss: u8,
+    /// Sensors have wills, and whenever one is told that it sleeps the disk is looked at: a power cut in that moment must leave a sleeper.
+    /// Over good links only: the handshake takes longer than a CONNECT is known again as a copy, so that on bad ones PUBLISH is sent for two connections within
+    /// a second, and copies of it outlive its flow.
+    pub wills: bool,
     /// The gateway crashes after each of these steps,
     pub crash_steps: Vec<usize>,
     /// and in each of these seconds.
@@ -153,6 +157,8 @@ struct Sensor {
     /// It must connect before anything else.
     lost: bool,
     subscribed: bool,
+    /// The gateway knows its will, and has not published it.
+    has_will: bool,
     /// Of the message that waits for an answer: how often it was sent.
     tries: u8,
     timer: u64,
@@ -197,6 +203,10 @@ pub struct SnSim {
     sensors: Vec<Sensor>,
     backend: Backend,
     policy: Arc<AllowAll>,
+    /// What the sensor said that was heard last: a DISCONNECT with a duration, if the gateway has not answered since.
+    good_night: BTreeSet<usize>,
+    /// A PINGREQ is being answered: if at once, the sensor is active.
+    pinging: bool,
     report: SnReport,
 }
 
@@ -227,6 +237,8 @@ impl SnSim {
             lives: 0,
             backend: Backend::default(),
             policy: Arc::new(AllowAll),
+            good_night: BTreeSet::new(),
+            pinging: false,
             report: SnReport::default(),
             plan,
         };
@@ -314,10 +326,18 @@ impl SnSim {
     fn happen(&mut self, event: Event) {
         match event {
             Event::ToGateway(n, bytes) => {
+                let message = decode(&bytes).expect("sensors send messages");
+                if matches!(message, Message::Disconnect(Some(_))) {
+                    self.good_night.insert(n);
+                } else {
+                    self.good_night.remove(&n);
+                }
+                self.pinging = matches!(message, Message::PingReq(_));
                 self.turn(|life, now| {
                     life.gateway
                         .handle_datagram(address(n), bytes, now, &mut life.out);
                 });
+                self.pinging = false;
             }
             Event::ToSensor(n, bytes) => {
                 let message = decode(&bytes).expect("the gateway sends messages");
@@ -407,6 +427,12 @@ impl SnSim {
                 }
                 None
             }
+            BusEvent::Delivery(delivery) if delivery.message.topic.as_bytes().starts_with(b"gone/") => {
+                let n = number_of(&delivery.message.payload) as usize;
+                self.sensors[n].has_will = false;
+                self.backend_says(BusCommand::Credit(1));
+                delivery.id.map(|id| BusCommand::Settle(id, Settlement::Done))
+            }
             BusEvent::Delivery(delivery) => {
                 let number = number_of(&delivery.message.payload);
                 let id = delivery.id.expect("readings are published above QoS 0");
@@ -495,7 +521,44 @@ impl SnSim {
         for (to, bytes) in datagrams {
             let Destination::To(to) = to else { continue };
             let n = usize::from(to.port()) + (usize::from(octet(to)) << 16);
+            self.judge_sleep(n, &bytes);
             self.carry(|bytes| Event::ToSensor(n, bytes), bytes);
+        }
+    }
+
+    /// The gateway tells a sensor that it sleeps. With the power cut now, its mailbox is there, and its will with the hour of its loss. §6.14
+    fn judge_sleep(&mut self, n: usize, bytes: &Bytes) {
+        let told = match decode(bytes) {
+            Ok(Message::ConnAck(ReturnCode::Accepted)) => {
+                self.sensors[n].has_will = self.plan.wills;
+                false
+            }
+            Ok(Message::Disconnect(None)) => self.good_night.remove(&n),
+            Ok(Message::PingResp) => !self.pinging,
+            _ => false,
+        };
+        if !told || !self.plan.wills {
+            return;
+        }
+        let image = SimStore::open(&self.disk).load().expect("memory can be read");
+        let id = self.sensors[n].id();
+        let session = image
+            .sessions
+            .iter()
+            .find(|session| session.record.client_id.as_str().as_bytes() == id);
+        let due = session.and_then(|session| session.record.will.as_ref()?.due);
+        let now = WallTime(1_700_000_000_000 + self.now);
+        // It was asked for a moment ago, and a tenth more is tolerated, or half. §7.2
+        let sleep = u64::from(self.plan.sleep) * 1_000;
+        let latest = now.0 + sleep + sleep / if sleep > 60_000 { 10 } else { 2 };
+        let subscribed = session.is_some_and(|session| !session.subscriptions.is_empty());
+        // One that was late has lost its will, and only that.
+        let in_time = due.map_or(!self.sensors[n].has_will, |due| {
+            due.0 <= latest && latest <= due.0 + 1_000
+        });
+        if !in_time || subscribed != self.sensors[n].subscribed {
+            let fault = format!("{n} is told that it sleeps at {now:?}; on the disk it is {session:?}");
+            self.report.faults.push(fault);
         }
     }
 
@@ -503,6 +566,7 @@ impl SnSim {
         let mut world = World {
             now: self.now,
             sleep: u64::from(self.plan.sleep) * 1_000,
+            wills: self.plan.wills,
             commands: &self.backend.commands,
             said: Vec::new(),
             wakes_at: None,
@@ -551,6 +615,7 @@ impl SnSim {
     /// The power is cut. What was on its way to the disk may have come there.
     fn crash(&mut self) {
         let Some(mut life) = self.life.take() else { return };
+        self.good_night.clear();
         if let Some((_, ops)) = life.committing.take()
             && self.rng.bool()
         {
@@ -603,11 +668,13 @@ impl SnSim {
             qos: BusQos::ExactlyOnce,
             ..SubscriptionOptions::default()
         };
-        let subscription =
-            Subscription::parse(&Bytes::from_static(b"data/+"), options, &MountPoint::default());
+        let subscriptions = [&b"data/+"[..], b"gone/+"].map(|filter| {
+            Subscription::parse(&Bytes::from_static(filter), options, &MountPoint::default())
+                .expect("a constant")
+        });
         self.backend_says(BusCommand::Subscribe {
             token: AckToken(u32::MAX),
-            subscriptions: vec![subscription.expect("a constant")],
+            subscriptions: subscriptions.into(),
         });
     }
 
@@ -690,6 +757,7 @@ struct World<'a> {
     now: Ms,
     /// How long it sleeps.
     sleep: Ms,
+    wills: bool,
     commands: &'a [Sending],
     said: Vec<Message>,
     wakes_at: Option<Ms>,
@@ -746,6 +814,7 @@ impl Sensor {
             phase: Phase::Off,
             lost: true,
             subscribed: false,
+            has_will: false,
             tries: 0,
             timer: 0,
             last_msg_id: 0,
@@ -799,7 +868,7 @@ impl Sensor {
         let message = match self.phase {
             Phase::Off => return,
             Phase::Connecting => Message::Connect(Connect {
-                will: false,
+                will: world.wills,
                 clean_session: false,
                 protocol_id: 1,
                 duration: 120,
@@ -884,6 +953,17 @@ impl Sensor {
                 self.topic_id = None;
                 self.next(world);
             }
+            (Phase::Connecting, Message::WillTopicReq) => {
+                let topic = format!("gone/{}", self.index).into();
+                world.said.push(Message::WillTopic(Some(WillTopic {
+                    qos: Qos::AtLeastOnce,
+                    retain: false,
+                    topic,
+                })));
+            }
+            (Phase::Connecting, Message::WillMsgReq) => world.said.push(Message::WillMsg(payload_of(
+                u32::try_from(self.index).expect("few sensors"),
+            ))),
             (Phase::Subscribing, Message::SubAck(ack)) if ack.msg_id == self.last_msg_id => {
                 self.subscribed = ack.code == ReturnCode::Accepted;
                 self.next(world);

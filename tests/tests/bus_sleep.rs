@@ -437,6 +437,72 @@ fn waking_for_nothing_costs_one_record() {
     assert_eq!(bench.commits, before + 1);
 }
 
+/// `Asleep` is a promise: with the power cut in that moment, mailbox, will and the hour of loss are there. It costs one record, the `Close` behind it none.
+#[test]
+fn who_was_told_that_it_sleeps_sleeps() {
+    for cut in [false, true] {
+        let mut bench = Bench::new();
+        bench.watch("gone");
+        bench.open(true, DAY, will("lost"));
+        bench.send(SLEEPER, subscribe("a"));
+        bench.publish("a", "under way", Qos::AtLeastOnce);
+        assert_eq!(delivered(&bench.heard(SLEEPER)).len(), 1);
+        bench.withheld = true;
+        assert_eq!(bench.bus.pending_ops(), 0);
+        let (patience, expiry) = (Some(Duration::from_secs(60)), None);
+        bench.send(SLEEPER, BusCommand::FallAsleep { patience, expiry });
+        assert_eq!((bench.heard(SLEEPER), bench.bus.pending_ops()), (vec![], 1));
+        bench.withheld = false;
+        bench.settle_disk();
+        assert_eq!(bench.heard(SLEEPER), [BusEvent::Asleep]);
+        bench.send(SLEEPER, BusCommand::Credit(5));
+        bench.publish("a", "meanwhile", Qos::AtLeastOnce);
+        assert_eq!(bench.heard(SLEEPER), [], "nothing is delivered to it any more");
+        if cut {
+            bench.crash(0);
+            bench.watch("gone");
+        } else {
+            bench.advance(5);
+            bench.withheld = true;
+            bench.sleep(Some(60), None);
+            assert_eq!(bench.bus.pending_ops(), 0);
+            bench.withheld = false;
+            bench.now = bench.now.max(Instant(5_000));
+        }
+        bench.advance(if cut { 59 } else { 54 });
+        assert_eq!(bench.messages(WATCHER), NOTHING);
+        bench.advance(1);
+        assert_eq!(bench.messages(WATCHER), ["lost"], "in its hour");
+        bench.open(false, DAY, OpenWill::Keep);
+        bench.heard(SLEEPER);
+        bench.send(SLEEPER, BusCommand::Credit(1));
+        // What was under way is delivered again.
+        assert_eq!(bench.bus.stats().inflight + bench.bus.stats().queued, 2);
+    }
+}
+
+/// A session that ends with its connection has nothing to promise; and whoever leaves otherwise after all has not slept.
+#[test]
+fn falling_asleep_may_come_to_nothing() {
+    let mut bench = Bench::new();
+    let (patience, expiry) = (Some(Duration::from_secs(60)), None);
+    bench.open(true, Duration::ZERO, None.into());
+    bench.send(SLEEPER, BusCommand::FallAsleep { patience, expiry });
+    assert_eq!(bench.heard(SLEEPER), [BusEvent::Asleep]);
+    bench.sleep(Some(60), None);
+    assert_eq!(bench.bus.stats().sessions, 0);
+
+    bench.watch("gone");
+    bench.open(true, DAY, will("lost"));
+    bench.send(SLEEPER, BusCommand::FallAsleep { patience, expiry });
+    bench.notices.clear();
+    let reason = CloseReason::KeepingWill;
+    bench.send(SLEEPER, BusCommand::Close { reason, expiry });
+    assert!(matches!(bench.notices[..], [Notice::Disconnected { .. }]));
+    bench.advance(10_000);
+    assert_eq!(bench.messages(WATCHER), NOTHING);
+}
+
 /// [MQTT-3.3.1-1] What was handed to a sleeper while it was awake is known to have been, after a crash in the middle of it.
 #[test]
 fn what_was_sent_while_awake_is_sent_again_as_such() {

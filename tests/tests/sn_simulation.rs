@@ -14,9 +14,16 @@ fn plan(seed: u64) -> SnPlan {
         readings: 4,
         commands: 12,
         loss: 30,
+        wills: false,
         crash_steps: Vec::new(),
         crash_seconds: Vec::new(),
     }
+}
+
+/// Wills and good links, or neither.
+fn with_wills(wills: bool, plan: SnPlan) -> SnPlan {
+    let loss = if wills { 0 } else { plan.loss };
+    SnPlan { wills, loss, ..plan }
 }
 
 fn seeds(what: &str, default: u64) -> u64 {
@@ -26,11 +33,11 @@ fn seeds(what: &str, default: u64) -> u64 {
         .unwrap_or(default)
 }
 
-/// A third of all datagrams is lost; the gateway crashes three times.
+/// A third of all datagrams is lost, or sensors have wills; the gateway crashes three times.
 #[test]
 fn a_thousand_lives_lose_nothing_acknowledged() {
     for seed in 0..seeds("HEADGATE_SEEDS", 1_000) {
-        let mut plan = plan(seed);
+        let mut plan = with_wills(seed % 4 == 0, plan(seed));
         let mut rng = fastrand::Rng::with_seed(seed);
         plan.crash_seconds = (0..3).map(|_| rng.u64(..3_600)).collect();
         let report = SnSim::new(plan).run();
@@ -50,9 +57,9 @@ fn a_crash_after_every_step_loses_nothing_acknowledged() {
             seconds: 240,
             readings: 2,
             commands: 6,
-            loss: if seed % 2 == 0 { 0 } else { 30 },
             ..plan(seed)
         };
+        let plan = with_wills(seed % 2 == 0, plan);
         let report = SnSim::new(plan.clone()).run();
         assert!(report.faults.is_empty(), "seed {seed}: {:#?}", report.faults);
         for step in 0..report.steps {

@@ -183,7 +183,10 @@ impl BridgeEndpoint {
                 self.on_delivery(delivery, now, out);
             }
             BusEvent::Received(id) => self.on_received(id, out),
-            BusEvent::Unsubscribed { .. } | BusEvent::Drained | BusEvent::WillChanged(_) => {}
+            BusEvent::Unsubscribed { .. }
+            | BusEvent::Drained
+            | BusEvent::Asleep
+            | BusEvent::WillChanged(_) => {}
         }
     }
 

@@ -290,7 +290,7 @@ impl MqttEndpoint {
             BusEvent::Delivery(delivery) => self.on_delivery(delivery, now, out),
             BusEvent::Received(id) => self.on_received(id, out),
             // It never asks for these.
-            BusEvent::Drained | BusEvent::WillChanged(_) => {}
+            BusEvent::Drained | BusEvent::Asleep | BusEvent::WillChanged(_) => {}
         }
     }
 

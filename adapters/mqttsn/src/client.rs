@@ -38,6 +38,12 @@ pub(crate) enum State {
         /// When it became active.
         since: Instant,
     },
+    /// It is told that it sleeps as soon as that is durable.
+    FallingAsleep {
+        heard: Instant,
+        /// It was awake, and hears PINGRESP instead of DISCONNECT.
+        again: bool,
+    },
     /// It has no endpoint on the bus.
     Asleep { until: Instant },
     Awake {
@@ -86,7 +92,7 @@ impl<A: Address> Client<A> {
     pub fn has_endpoint(&self) -> bool {
         matches!(
             self.state,
-            State::Opening(_) | State::Active { .. } | State::Awake { .. }
+            State::Opening(_) | State::Active { .. } | State::Awake { .. } | State::FallingAsleep { .. }
         )
     }
 
@@ -104,7 +110,7 @@ impl<A: Address> Client<A> {
     /// When something is to be done for it.
     pub fn deadline(&self, max_silence: Duration) -> Option<Instant> {
         let state = match self.state {
-            State::Opening(_) | State::Awake { .. } => None,
+            State::Opening(_) | State::Awake { .. } | State::FallingAsleep { .. } => None,
             State::Active { heard, .. } => Some(heard + self.patience(max_silence)),
             State::Asleep { until } | State::Disconnected { until } => Some(until),
         };

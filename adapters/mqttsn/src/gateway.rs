@@ -102,6 +102,12 @@ impl<A: Address> SnGateway<A> {
         })
     }
 
+    /// The first topic id that each client is given; 1 unless it is told. A gateway that is started again had better begin elsewhere: what a client still
+    /// knows from the one before is then answered with 0x02, and not taken for another topic.
+    pub fn start_topic_ids_at(&mut self, first: u16) {
+        self.names.start_ids_at(first);
+    }
+
     /// How many there are.
     pub fn stats(&self) -> SnStats {
         SnStats {
@@ -192,7 +198,9 @@ impl<A: Address> DatagramServer for SnGateway<A> {
             );
             match &self.places[index as usize].slot {
                 Slot::Client(client) if client.has_endpoint() => {
-                    out.send(&client.party, &Message::Disconnect(None));
+                    if !matches!(client.state, State::FallingAsleep { .. }) {
+                        out.send(&client.party, &Message::Disconnect(None));
+                    }
                     out.bus.push(close);
                 }
                 Slot::Publisher if self.publisher.has_endpoint() => out.bus.push(close),
@@ -256,11 +264,11 @@ impl<A: Address> SnGateway<A> {
         client.hear(now);
         match client.state {
             // It was told nothing yet: it will ask again.
-            State::Opening(_) => out.counts.add(Metric::SnDropped),
+            State::Opening(_) | State::FallingAsleep { .. } => out.counts.add(Metric::SnDropped),
             State::Active { .. } | State::Awake { .. } => self.on_open_message(index, message, now, out),
             State::Asleep { .. } => self.on_message_while_asleep(index, from, &message, now, out),
             State::Disconnected { .. } => match message {
-                Message::Disconnect(_) => out.send(&client.party, &Message::Disconnect(None)),
+                Message::Disconnect(None | Some(0)) => out.send(&client.party, &Message::Disconnect(None)),
                 message => self.on_unknown(from, &message, out),
             },
         }
@@ -285,10 +293,10 @@ impl<A: Address> SnGateway<A> {
     }
 
     /// A peer that is no client. It is told so, but never in more bytes than it sent, and not when it only says goodbye: two gateways would do so
-    /// for ever.
+    /// for ever. Nor when it wants to sleep: it would take that for a promise that nobody gave.
     pub(crate) fn on_unknown(&mut self, from: &Sender<A>, message: &Message, out: &mut Out<A>) {
         out.counts.add(Metric::SnUnknownSender);
-        if *message == Message::Disconnect(None) {
+        if matches!(message, Message::Disconnect(_)) {
             return;
         }
         let party = from.party();
@@ -319,7 +327,10 @@ impl<A: Address> SnGateway<A> {
     }
 
     fn on_event(&mut self, index: u32, event: BusEvent, now: Instant, out: &mut Out<A>) {
+        let falls_asleep = matches!(self.client(index).state, State::FallingAsleep { .. });
         match event {
+            // It goes back to the mailbox.
+            BusEvent::Delivery(_) | BusEvent::Received(_) if falls_asleep => {}
             BusEvent::Opened { present, .. } => self.on_opened(index, present, now, out),
             // Its session is somewhere else from now on, or an operator has thrown it out.
             BusEvent::TakenOver | BusEvent::Kicked => {
@@ -328,7 +339,10 @@ impl<A: Address> SnGateway<A> {
                     _ => CloseReason::Kicked,
                 };
                 self.close(index, reason, None, out);
-                out.send(&self.client(index).party, &Message::Disconnect(None));
+                // Who waits to hear that it may sleep would take it for that.
+                if !falls_asleep {
+                    out.send(&self.client(index).party, &Message::Disconnect(None));
+                }
                 self.remove(index);
             }
             BusEvent::Subscribed { token, results } => self.on_subscribed(index, token, &results, now, out),
@@ -341,6 +355,7 @@ impl<A: Address> SnGateway<A> {
             BusEvent::Delivery(delivery) => self.on_delivery(index, delivery, now, out),
             BusEvent::Received(id) => self.on_received(index, id, now, out),
             BusEvent::Drained => self.on_drained(index, now, out),
+            BusEvent::Asleep => self.on_asleep(index, now, out),
             BusEvent::WillChanged(changed) => self.on_will_changed(index, changed, now, out),
         }
     }

@@ -85,12 +85,15 @@ impl<A: Address> SnGateway<A> {
             .find_client(from)
             .filter(|index| self.client(*index).id.as_str() == id)
         {
-            let client = self.client(index);
+            let client = self.client_mut(index);
             let same = client.clean == connect.clean_session && client.keep_alive == connect.duration;
             match client.state {
                 // Its answer is on its way.
                 State::Opening(Purpose::Connect) if same => return,
                 State::Active { since, .. } if same && now < since + STALE => {
+                    if let Some(outbound) = client.outbound.as_deref_mut() {
+                        outbound.forgive();
+                    }
                     return out.send(&client.party, &Message::ConnAck(ReturnCode::Accepted));
                 }
                 _ => {}

@@ -21,6 +21,8 @@ pub(crate) struct Outbound {
     /// When the client has not answered by then it is sent again; `None` while it is not the client's turn.
     retry_at: Option<Instant>,
     retries: u8,
+    /// The client did not know the topic id, and was told it once more.
+    told_again: bool,
     /// One message is under way to a client at a time: these wait for their turn.
     waiting: VecDeque<Wanted>,
 }
@@ -34,11 +36,7 @@ enum Flow {
         msg_id: u16,
     },
     /// PUBLISH was sent; PUBACK or PUBREC is awaited.
-    Publishing {
-        delivery: Delivery,
-        topic: TopicRef,
-        registered_again: bool,
-    },
+    Publishing { delivery: Delivery, topic: TopicRef },
     /// PUBREC came; PUBREL waits for the bus to say that this is durable.
     Durable(DeliveryId, IsDelivery),
     /// PUBREL was sent; PUBCOMP is awaited.
@@ -67,6 +65,11 @@ enum Known {
 impl Outbound {
     pub fn retry_at(&self) -> Option<Instant> {
         self.retry_at
+    }
+
+    /// The client connects again, and may have forgotten what it was told: that is no refusal.
+    pub fn forgive(&mut self) {
+        self.told_again = false;
     }
 
     fn id(&self) -> Option<DeliveryId> {
@@ -131,6 +134,7 @@ impl<A: Address> SnGateway<A> {
                 flow,
                 retry_at: None,
                 retries: 0,
+                told_again: false,
                 waiting,
             }));
             return self.send_flow(index, false, now, out);
@@ -169,11 +173,7 @@ impl<A: Address> SnGateway<A> {
             self.settle(index, None, Settlement::Done, out);
             return None;
         }
-        Some(Flow::Publishing {
-            delivery,
-            topic,
-            registered_again: false,
-        })
+        Some(Flow::Publishing { delivery, topic })
     }
 
     fn is_too_large(&self, index: u32, delivery: &Delivery) -> bool {
@@ -300,14 +300,10 @@ impl<A: Address> SnGateway<A> {
             return self.next_flow(index, outbound.waiting, now, out);
         }
         client.outbound = Some(Box::new(Outbound {
-            flow: Flow::Publishing {
-                delivery,
-                topic,
-                // A client that did not know the id twice will not know it the third time.
-                registered_again: true,
-            },
+            flow: Flow::Publishing { delivery, topic },
             retry_at: None,
             retries: 0,
+            told_again: outbound.told_again,
             waiting: outbound.waiting,
         }));
         self.send_flow(index, false, now, out);
@@ -323,12 +319,8 @@ impl<A: Address> SnGateway<A> {
             .as_deref_mut()
             .filter(|outbound| outbound.is(ack.msg_id));
         let Some(Outbound {
-            flow:
-                Flow::Publishing {
-                    delivery,
-                    topic,
-                    registered_again,
-                },
+            flow: Flow::Publishing { delivery, topic },
+            told_again,
             ..
         }) = outbound
         else {
@@ -340,8 +332,8 @@ impl<A: Address> SnGateway<A> {
             }
             // PUBREC acknowledges it, nothing else.
             ReturnCode::Accepted => out.counts.add(Metric::PubackMissed),
-            // The client has forgotten the id: it is told once more.
-            ReturnCode::InvalidTopicId if !*registered_again && matches!(topic, TopicRef::Normal(_)) => {
+            // The client has forgotten the id: it is told once more. What it does not know then it will not know the third time.
+            ReturnCode::InvalidTopicId if !*told_again && matches!(topic, TopicRef::Normal(_)) => {
                 let TopicRef::Normal(topic_id) = *topic else {
                     unreachable!("just looked at")
                 };
@@ -354,6 +346,7 @@ impl<A: Address> SnGateway<A> {
                     msg_id,
                 };
                 outbound.retries = 0;
+                outbound.told_again = true;
                 self.send_flow(index, false, now, out);
             }
             // It has no room now: it is sent again in a while, as if it had not answered.

@@ -22,7 +22,7 @@ impl<A: Address> SnGateway<A> {
             State::Asleep { .. } => self.wake(index, Purpose::Wake, out),
             State::Disconnected { .. } => self.on_unknown(from, &Message::PingReq(None), out),
             // PINGRESP comes when everything is delivered.
-            State::Opening(_) | State::Awake { .. } => {}
+            State::Opening(_) | State::Awake { .. } | State::FallingAsleep { .. } => {}
         }
         self.arm(index);
     }
@@ -84,10 +84,7 @@ impl<A: Address> SnGateway<A> {
                 };
                 self.bus(index, BusCommand::TellWhenDrained, out);
             }
-            Purpose::SleepOn => {
-                out.send(&client.party, &Message::Disconnect(None));
-                self.fall_asleep(index, now, now, out);
-            }
+            Purpose::SleepOn => self.ask_for_sleep(index, false, now, out),
             Purpose::Goodbye => self.say_goodbye(index, now, out),
         }
     }
@@ -103,10 +100,39 @@ impl<A: Address> SnGateway<A> {
         let Some(seconds @ 1..) = duration else {
             return self.say_goodbye(index, now, out);
         };
+        self.client_mut(index).sleep = seconds;
+        self.ask_for_sleep(index, false, now, out);
+    }
+
+    /// The client wants to sleep, for the first time or again: it is told so when that is durable. What is under way to it waits for its next wake.
+    fn ask_for_sleep(&mut self, index: u32, again: bool, now: Instant, out: &mut Out<A>) {
+        let (patience, expiry) = self.patience_and_expiry(index);
         let client = self.client_mut(index);
-        client.sleep = seconds;
-        out.send(&client.party, &Message::Disconnect(None));
-        self.fall_asleep(index, now, now, out);
+        client.outbound = None;
+        client.state = State::FallingAsleep { heard: now, again };
+        self.bus(index, BusCommand::FallAsleep { patience, expiry }, out);
+    }
+
+    /// It is durable that the client sleeps.
+    pub(crate) fn on_asleep(&mut self, index: u32, now: Instant, out: &mut Out<A>) {
+        let client = self.client(index);
+        if let State::FallingAsleep { heard, again } = client.state {
+            let answer = if again {
+                Message::PingResp
+            } else {
+                Message::Disconnect(None)
+            };
+            out.send(&client.party, &answer);
+            self.fall_asleep(index, heard, now, out);
+        }
+    }
+
+    /// How long it may be silent while it sleeps, if it said so; and how long its session lasts, if that is another matter now than before: that of a client
+    /// that starts anew each time lasts as long as its sleep.
+    fn patience_and_expiry(&self, index: u32) -> (Option<Duration>, Option<Duration>) {
+        let client = self.client(index);
+        let patience = client.sleep_patience();
+        (patience, patience.filter(|_| client.clean))
     }
 
     /// Everything that waited was delivered and settled.
@@ -122,18 +148,14 @@ impl<A: Address> SnGateway<A> {
         let client = self.client(index);
         let drained = matches!(client.state, State::Awake { drained: true, .. });
         if drained && client.outbound.is_none() && client.inbound.is_none() {
-            out.send(&client.party, &Message::PingResp);
-            self.fall_asleep(index, now, now, out);
+            self.ask_for_sleep(index, true, now, out);
         }
     }
 
     /// The client sleeps from now on. What is under way to it goes back to its mailbox. It was last heard of at `heard`.
     pub(crate) fn fall_asleep(&mut self, index: u32, heard: Instant, now: Instant, out: &mut Out<A>) {
-        let client = self.client(index);
-        let patience = client.sleep_patience();
+        let (patience, expiry) = self.patience_and_expiry(index);
         let left = patience.map(|patience| (heard + patience).since(now));
-        // The session of a client that starts anew each time lasts as long as its sleep.
-        let expiry = patience.filter(|_| client.clean);
         let until = heard + patience.unwrap_or(self.config.settings.max_silence);
         self.close(index, CloseReason::Asleep(left), expiry, out);
         self.client_mut(index).state = State::Asleep { until };

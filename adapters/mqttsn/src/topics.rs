@@ -18,9 +18,16 @@ pub(crate) struct Names {
     free: Vec<u32>,
     table: HashTable<u32>,
     hasher: DefaultHashBuilder,
+    /// Before the first id that each client is given.
+    before_first_id: u16,
 }
 
 impl Names {
+    /// The first id that each client is given from now on, if it has none.
+    pub fn start_ids_at(&mut self, first: u16) {
+        self.before_first_id = first.saturating_sub(1);
+    }
+
     pub fn get(&self, id: NameId) -> &Topic {
         &self.slots[id.0 as usize]
             .as_ref()
@@ -113,7 +120,7 @@ impl TopicIds {
         if self.0.len() >= limit {
             return None;
         }
-        let id = self.free_id()?;
+        let id = self.free_id(names.before_first_id)?;
         let entry = Entry {
             name: names.hold(topic),
             id,
@@ -125,8 +132,9 @@ impl TopicIds {
     }
 
     /// Ids are given in order, so that one that was dropped is not used for another topic soon; gaps are filled when there is nothing else.
-    fn free_id(&self) -> Option<u16> {
-        let next = self.0.last().map_or(1, |last| last.id.wrapping_add(1));
+    fn free_id(&self, before_first: u16) -> Option<u16> {
+        let last = self.0.last().map_or(before_first, |last| last.id);
+        let next = last.wrapping_add(1);
         if !is_reserved(next) {
             return Some(next);
         }

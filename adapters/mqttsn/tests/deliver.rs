@@ -165,6 +165,23 @@ fn a_forgotten_topic_id_is_told_again() {
     assert_eq!(sn.sent(DEVICE), [register_id("a", id, 2)]);
 }
 
+/// A client that connects again and again while a message is under way may forget the id each time: the message is not refused by that.
+#[test]
+fn an_id_may_be_forgotten_by_each_connection() {
+    let (mut sn, id) = with_subscriber("a", Qos::AtLeastOnce);
+    let unknown = puback(id, 1, ReturnCode::InvalidTopicId);
+    sn.deliver("a", "1", BusQos::AtLeastOnce);
+    assert_eq!(sn.sent(DEVICE), [qos1(id, 1, "1")]);
+    for n in 1..4 {
+        sn.exchange(DEVICE, unknown.clone(), &[register_id("a", id, n)]);
+        // Also when it is told the id just before.
+        sn.exchange(DEVICE, connect_as("c", false, false, 10_000), &[CONNACK]);
+        sn.exchange(DEVICE, regack(id, n, ACCEPTED), &[qos1(id, 1, "1")]);
+    }
+    sn.exchange(DEVICE, puback(id, 1, ACCEPTED), &NOTHING);
+    assert_eq!(sn.counted(Metric::SnRejected), 0);
+}
+
 /// §5.3.10 A client without room gets the message again in a while; one that cannot take it, never.
 #[test]
 fn puback_says_what_to_do_with_a_message() {

@@ -14,6 +14,24 @@ use std::net::SocketAddr;
 const ACCEPTED: ReturnCode = ReturnCode::Accepted;
 const DENY: AccessDecision = AccessDecision::Deny(headgate_model::access::DenyCode::NotAuthorized);
 
+/// A client that goes on with an id of before the gateway was started again is told so, though others have ids by then; it does not publish elsewhere.
+/// Our reading: docs/interpretations.md#sn-gateway-restart.
+#[test]
+fn ids_of_an_earlier_gateway_mean_nothing() {
+    let mut sn = Bench::new();
+    sn.connected_durably(DEVICE, "c");
+    let before = sn.registered(DEVICE, "mine");
+    sn.crash(1);
+    sn.gateway.start_topic_ids_at(30_000);
+    sn.watch("#");
+    sn.connected_durably(DEVICE, "c");
+    assert_eq!(sn.registered(DEVICE, "another"), 30_000);
+    let publish = publish_to(before, Qos::AtLeastOnce, 9, "x");
+    sn.exchange(DEVICE, publish, &[puback(before, 9, ReturnCode::InvalidTopicId)]);
+    assert_eq!(sn.registered(DEVICE, "mine"), 30_001);
+    assert_eq!(sn.watched(), UNHEARD);
+}
+
 /// §6.5 An id belongs to one client and stands for one topic, however often it is asked for.
 #[test]
 fn topics_are_registered() {

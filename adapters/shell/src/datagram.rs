@@ -68,6 +68,8 @@ pub trait DatagramLink: Unpin + Send + 'static {
 pub struct DatagramStats {
     names: &'static [&'static str],
     counts: Box<[AtomicU64]>,
+    /// How often the task was started anew.
+    restarts: AtomicU64,
     gauges: Mutex<Vec<(&'static str, usize)>>,
 }
 
@@ -76,8 +78,14 @@ impl DatagramStats {
         Self {
             names,
             counts: names.iter().map(|_| AtomicU64::new(0)).collect(),
+            restarts: AtomicU64::new(0),
             gauges: Mutex::default(),
         }
+    }
+
+    /// The task that served it has failed: see [`crate::supervise`].
+    pub fn restarted(&self) {
+        self.restarts.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn add(&self, counter: usize, n: u64) {
@@ -90,6 +98,9 @@ impl DatagramStats {
 
     /// One of the counters by its name; `None` if there is none.
     pub fn get(&self, name: &str) -> Option<u64> {
+        if name == "restarts" {
+            return Some(self.restarts.load(Ordering::Relaxed));
+        }
         let index = self.names.iter().position(|known| *known == name)?;
         Some(self.counts[index].load(Ordering::Relaxed))
     }
@@ -99,6 +110,7 @@ impl DatagramStats {
         for (name, count) in self.names.iter().zip(&self.counts) {
             tell(name, count.load(Ordering::Relaxed));
         }
+        tell("restarts", self.restarts.load(Ordering::Relaxed));
         for (name, gauge) in self.gauges.lock().iter() {
             tell(name, *gauge as u64);
         }

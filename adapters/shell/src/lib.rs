@@ -1,7 +1,7 @@
 //! The tokio shell: listeners, links and the loop that drives an endpoint.
 //!
 //! What accepts connections is in [`listener`], what it hands over in [`connection`] and [`transport`]; connections that go out come from
-//! [`dial`]; protocols without connections are driven by [`datagram`], over [`udp`] and [`serial`] lines.
+//! [`dial`]; protocols without connections are driven by [`datagram`], over [`udp`] and [`serial`] lines, which [`supervise`] starts anew after a panic.
 //! Nothing of this knows a protocol above the byte transport.
 
 pub mod access;
@@ -21,6 +21,7 @@ mod socket;
 mod stages;
 pub mod stats;
 mod stream;
+pub mod supervise;
 pub mod tls;
 pub mod transport;
 pub mod udp;
@@ -39,5 +40,6 @@ pub use serial::{Framer, FramerCounts, SerialLink};
 pub use settings::{ListenerKind, ListenerSettings};
 pub use stages::Stages;
 pub use stats::{ListenerStats, RefuseReason};
+pub use supervise::keep_serving;
 pub use transport::{Progress, Transport};
 pub use udp::{UdpAddress, UdpLink};

@@ -53,7 +53,7 @@ impl Acl {
                     Some("*") => user.is_some(),
                     Some(wanted) => user == Some(wanted),
                 }
-                && rule.address.is_none_or(|net| net.contains(&address))
+                && rule.address.is_none_or(|net| net.contains(address))
         };
         let chosen = (0..self.rules.len()).filter(|at| concerns(&self.rules[*at]));
         let chosen: Vec<usize> = chosen.collect();

@@ -1,6 +1,6 @@
 //! What an operator may set about access.
 
-use ipnet::IpNet;
+use headgate_shell::settings::Network;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -75,7 +75,7 @@ pub struct AclRule {
     /// Address or network the client comes from, such as `10.0.0.0/8`. A Unix-domain socket counts as `127.0.0.1`.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
-    pub address: Option<IpNet>,
+    pub address: Option<Network>,
     /// Topic filters; `%c` and `%u` stand for client id and user name; `eq a/#` means the very filter `a/#`.
     pub topics: Vec<String>,
     /// How a denied client is told.

@@ -326,6 +326,9 @@ impl Bus {
                 self.session_mut(slot).tell_drained = true;
                 self.pump(slot, now, out);
             }
+            BusCommand::FallAsleep { patience, expiry } => {
+                self.fall_asleep(from, slot, patience, expiry, now, out);
+            }
             BusCommand::ChangeWill(change) => self.change_will(from, slot, change, out),
             BusCommand::Subscribe { token, subscriptions } => {
                 self.subscribe(from, slot, token, subscriptions, now, out);

@@ -5,7 +5,7 @@ use crate::clients::make_room;
 use crate::index::{Entry, Slot};
 use crate::paging::ESTATE;
 use crate::retained::Kept;
-use crate::session::{NEVER_DUE, NOT_DUE, Queued, Session};
+use crate::session::{NEVER_DUE, NOT_DUE, Queued, Session, Sleep};
 use crate::stats::DropReason;
 use bytes::Bytes;
 use headgate_model::bus::{NEVER, Presence};
@@ -130,7 +130,7 @@ impl Bus {
         session.presence = Arc::clone(&open.presence);
         session.receive_maximum = open.receive_maximum.clamp(1, max_inflight);
         session.credit = open.credit;
-        session.asleep = false;
+        session.sleep = Sleep::No;
         let wakes = session.awake;
         if !session.awake && (session.durable || session.will.is_some() || session.recorded) {
             session.recorded = true;
@@ -254,6 +254,34 @@ impl Bus {
         }
     }
 
+    /// The client sleeps as soon as this is durable; then its endpoint leaves, and [`Bus::detach`] finds it written.
+    pub(crate) fn fall_asleep(
+        &mut self,
+        from: EndpointId,
+        slot: Slot,
+        patience: Option<Duration>,
+        expiry: Option<Duration>,
+        now: Instant,
+        out: &mut BusOutputs,
+    ) {
+        let expiry = expiry.map(|wished| self.capped_expiry(wished));
+        let epoch = self.epoch;
+        let session = self.session_mut(slot);
+        session.expiry = expiry.unwrap_or(session.expiry);
+        session.sleep = Sleep::Falling;
+        session.tell_drained = false;
+        // Otherwise it ends with its endpoint, and there is nothing to promise.
+        let lasts = session.durable && !session.expiry.is_zero();
+        if lasts {
+            (session.recorded, session.awake) = (true, false);
+            session.fall_asleep(patience, now);
+            let op = StoreOp::PutSession(session.id, Box::new(session.record(epoch)));
+            self.pending.push(op);
+        }
+        let needs = if lasts { Needs::Disk } else { Needs::Nothing };
+        self.answer(from, BusEvent::Asleep, needs, out);
+    }
+
     /// The endpoint has gone; the session ends or waits.
     pub(crate) fn detach(
         &mut self,
@@ -276,8 +304,13 @@ impl Bus {
         if let Some(expiry) = expiry {
             session.expiry = expiry;
         }
-        session.asleep = matches!(reason, CloseReason::Asleep(_));
-        if !session.asleep {
+        let sleep = match reason {
+            CloseReason::Asleep(_) => Sleep::Asleep,
+            _ => Sleep::No,
+        };
+        let before = std::mem::replace(&mut session.sleep, sleep);
+        let is_written = (before, sleep) == (Sleep::Falling, Sleep::Asleep);
+        if sleep == Sleep::No {
             out.notices.push(session.disconnected(reason));
         }
         session.tell_drained = false;
@@ -307,15 +340,17 @@ impl Bus {
                 queued.message.topic.as_bytes(),
             );
         }
-        session.ends_at = session.end_after(now);
-        session.will_due = session.will.as_ref().map(|will| now + will.delay);
-        match reason {
-            CloseReason::KeepingWill => session.will_due = session.will.as_ref().map(|_| NOT_DUE),
-            CloseReason::Asleep(patience) => session.fall_asleep(patience, now),
-            _ => {}
+        if !is_written {
+            session.ends_at = session.end_after(now);
+            session.will_due = session.will.as_ref().map(|will| now + will.delay);
+            match reason {
+                CloseReason::KeepingWill => session.will_due = session.will.as_ref().map(|_| NOT_DUE),
+                CloseReason::Asleep(patience) => session.fall_asleep(patience, now),
+                _ => {}
+            }
+            let op = StoreOp::PutSession(session.id, Box::new(session.record(epoch)));
+            self.pending.push(op);
         }
-        let op = StoreOp::PutSession(session.id, Box::new(session.record(epoch)));
-        self.pending.push(op);
         self.set_timers(slot);
         qos0.iter()
             .for_each(|_| self.counters.drop(DropReason::OfflineQos0));
@@ -397,7 +432,7 @@ impl Bus {
             return;
         };
         if session.id == id && session.ends_at.is_some_and(|at| at <= now) {
-            if session.asleep {
+            if session.sleep == Sleep::Asleep {
                 out.notices.push(session.disconnected(CloseReason::KeepAlive));
             }
             self.counters.expired_sessions += 1;
@@ -414,7 +449,7 @@ impl Bus {
             return;
         }
         session.will_due = None;
-        if std::mem::take(&mut session.asleep) {
+        if std::mem::replace(&mut session.sleep, Sleep::No) == Sleep::Asleep {
             out.notices.push(session.disconnected(CloseReason::KeepAlive));
         }
         let Some(will) = session.will.take() else { return };

@@ -240,12 +240,23 @@ pub struct Session {
     pub tell_drained: bool,
     /// A client that sleeps is awake, and the store knows nothing of it: it learns it when something is handed over.
     pub awake: bool,
-    /// Its client sleeps, and operators see it as connected.
-    pub asleep: bool,
+    /// Whether its client sleeps: operators see it as connected then.
+    pub sleep: Sleep,
     /// The last batch whose commit it is listed for, to go on sending.
     pub listed_for: u64,
     /// Its other side is another broker.
     pub link: Option<Box<LinkState>>,
+}
+
+/// MQTT-SN 1.2 §6.14
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sleep {
+    /// Its client does not sleep.
+    No,
+    /// That it sleeps is written, and its endpoint waits for the answer.
+    Falling,
+    /// It sleeps.
+    Asleep,
 }
 
 #[cfg(target_pointer_width = "64")]
@@ -284,7 +295,7 @@ impl Session {
             scan_listed: false,
             tell_drained: false,
             awake: false,
-            asleep: false,
+            sleep: Sleep::No,
             listed_for: 0,
             link: None,
         }
@@ -297,7 +308,7 @@ impl Session {
 
     /// Whether an endpoint takes deliveries now.
     pub fn is_online(&self) -> bool {
-        self.endpoint.is_some() && !self.opening && !self.leaving
+        self.endpoint.is_some() && !self.opening && !self.leaving && self.sleep == Sleep::No
     }
 
     /// Whether this delivery may be handed to the endpoint now. `committed` is the last durable batch.
@@ -493,7 +504,8 @@ impl Session {
             username: self.presence.username.clone(),
             expiry: if self.durable { self.expiry } else { Duration::ZERO },
             ends: self.ends_at.map(|at| WallTime::of(at, epoch)),
-            unsent_from: self.endpoint.is_none().then(|| self.unsent_from()),
+            unsent_from: (self.endpoint.is_none() || self.sleep == Sleep::Falling)
+                .then(|| self.unsent_from()),
             will: self.will.as_ref().map(|will| StoredWill {
                 message: Arc::new(will.message.compact()),
                 delay: will.delay,

@@ -243,6 +243,13 @@ pub enum BusCommand {
     TellWhenDrained,
     /// Answered by [`BusEvent::WillChanged`] once durable.
     ChangeWill(WillChange),
+    /// Answered by [`BusEvent::Asleep`] once it is durable that the client sleeps; nothing is delivered from now on, and [`CloseReason::Asleep`] is to follow.
+    FallAsleep {
+        /// As in [`CloseReason::Asleep`], which then adds nothing to it.
+        patience: Option<Duration>,
+        /// As in `Close`.
+        expiry: Option<Duration>,
+    },
     /// The last command.
     Close {
         /// Why.
@@ -321,6 +328,8 @@ pub enum BusEvent {
     Received(DeliveryId),
     /// Answers `TellWhenDrained`: everything was delivered and settled.
     Drained,
+    /// Answers `FallAsleep`: mailbox, will and the hour of its loss survive a power cut.
+    Asleep,
     /// Answers `ChangeWill`. False when there was no will whose message could be changed.
     WillChanged(bool),
 }

@@ -2,6 +2,7 @@
 
 use super::sn_connection::PORT;
 use super::{Outcome, complain, connection, say};
+use crate::sn::{SerialTarget, SnLink, SnTarget};
 use bytes::{Bytes, BytesMut};
 use clap::{ArgAction, Args};
 use headgate_mqttsn_codec::{Message, decode, encode};
@@ -42,6 +43,12 @@ pub struct SnScanCommand {
     /// UDP port.
     #[arg(short, long, default_value_t = PORT)]
     port: u16,
+    /// Ask at the other end of a serial line: PATH, and after it what differs from `baud=9600,data=8,parity=none,stop=1`.
+    #[arg(long, value_name = "LINE", conflicts_with_all = ["broadcast", "multicast", "host", "port"])]
+    serial: Option<SerialTarget>,
+    /// Frames with flags and check sums on the serial line, instead of messages one after the other.
+    #[arg(long, requires = "serial")]
+    hdlc: bool,
     /// How many hops the question goes in a wireless network; 0 for all.
     #[arg(long, value_name = "HOPS", default_value_t = 0)]
     radius: u8,
@@ -80,7 +87,15 @@ enum How {
 impl SnScanCommand {
     /// Runs the command.
     pub fn run(self) -> Outcome {
-        let found = connection::runtime()?.block_on(self.scan())?;
+        let found = connection::runtime()?.block_on(async {
+            match &self.serial {
+                Some(line) => {
+                    let line = SnTarget::Serial(line.clone(), self.hdlc);
+                    self.scan_line(SnLink::open(&line).await?).await
+                }
+                None => self.scan().await,
+            }
+        })?;
         if found == 0 {
             return Err(format!("no gateway answered within {} seconds", self.seconds).into());
         }
@@ -130,17 +145,46 @@ impl SnScanCommand {
             };
             // Nobody listens at a host that was asked, yet.
             let Ok((datagram, from)) = heard else { continue };
-            if let Some(gateway) = read(datagram, from)
-                && found.len() < MAX_FOUND
-                && found.insert(gateway.clone())
-            {
-                if self.json {
-                    say(serde_json::to_string(&gateway)?);
-                } else {
-                    say(&gateway);
-                }
+            if let Ok(message) = decode(&Bytes::copy_from_slice(datagram)) {
+                self.tell(read(&message, &from.to_string()), &mut found)?;
             }
         }
+    }
+
+    /// The same where there is one gateway at most.
+    async fn scan_line(&self, mut link: SnLink) -> Result<usize, Box<dyn std::error::Error>> {
+        let place = link.place().to_owned();
+        let question = Message::SearchGw { radius: self.radius };
+        let end = Instant::now() + Duration::from_secs_f64(self.seconds);
+        let mut ask_at = Instant::now();
+        let mut found = BTreeSet::new();
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep_until(end) => return Ok(found.len()),
+                () = tokio::time::sleep_until(ask_at) => {
+                    ask_at += AGAIN;
+                    link.push(&question)?;
+                    // A line that takes nothing must not keep us.
+                    if let Ok(sent) = tokio::time::timeout_at(end, link.flush()).await {
+                        sent?;
+                    }
+                }
+                message = link.recv() => self.tell(read(&message?, &place), &mut found)?,
+            }
+        }
+    }
+
+    /// Each gateway is told of once.
+    fn tell(&self, gateway: Option<Found>, found: &mut BTreeSet<Found>) -> Result<(), serde_json::Error> {
+        let Some(gateway) = gateway else { return Ok(()) };
+        if found.len() < MAX_FOUND && found.insert(gateway.clone()) {
+            if self.json {
+                say(serde_json::to_string(&gateway)?);
+            } else {
+                say(&gateway);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -151,9 +195,9 @@ async fn hear(listener: Option<&UdpSocket>, buffer: &mut [u8]) -> io::Result<(us
     }
 }
 
-/// What a datagram says of a gateway.
-fn read(datagram: &[u8], from: SocketAddr) -> Option<Found> {
-    let (gateway_id, how) = match decode(&Bytes::copy_from_slice(datagram)).ok()? {
+/// What a message says of a gateway.
+fn read(message: &Message, from: &str) -> Option<Found> {
+    let (gateway_id, how) = match message {
         Message::GwInfo(info) if info.address.is_empty() => (info.gw_id, How::Answer),
         Message::GwInfo(info) => (
             info.gw_id,
@@ -162,16 +206,16 @@ fn read(datagram: &[u8], from: SocketAddr) -> Option<Found> {
             },
         ),
         Message::Advertise { gw_id, duration } => (
-            gw_id,
+            *gw_id,
             How::Advertise {
-                every_seconds: duration,
+                every_seconds: *duration,
             },
         ),
         _ => return None,
     };
     Some(Found {
         gateway_id,
-        address: from.to_string(),
+        address: from.to_owned(),
         how,
     })
 }
@@ -240,9 +284,11 @@ fn group(text: &str) -> Result<Ipv4Addr, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     fn heard(bytes: &[u8]) -> Option<String> {
-        let found = read(bytes, "10.0.0.9:1884".parse().unwrap())?;
+        let message = decode(&Bytes::copy_from_slice(bytes)).ok()?;
+        let found = read(&message, "10.0.0.9:1884")?;
         Some(format!("{found}; {}", serde_json::to_string(&found).unwrap()))
     }
 
@@ -260,6 +306,46 @@ mod tests {
             heard(&[9, 0x02, 5, 10, 0, 0, 1, 0x07, 0x5C]).unwrap(),
             r#"gateway 5 at 10.0.0.1:1884, says 10.0.0.9:1884; {"gateway_id":5,"address":"10.0.0.9:1884","how":"relayed","gateway_address":"10.0.0.1:1884"}"#
         );
+    }
+
+    /// On a line one is asked for again and again, and told of once.
+    #[test]
+    fn a_gateway_is_found_at_the_end_of_a_line() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let (here, mut there) = tokio::io::duplex(64);
+            let command = SnScanCommand {
+                broadcast: Ipv4Addr::BROADCAST,
+                multicast: None,
+                host: None,
+                port: PORT,
+                serial: None,
+                hdlc: false,
+                radius: 3,
+                seconds: 4.5,
+                json: false,
+                help: None,
+            };
+            let gateway = async {
+                let mut asked = 0;
+                let mut question = [0; 3];
+                while there.read_exact(&mut question).await.is_ok() {
+                    assert_eq!(question, [3, 0x01, 3]);
+                    asked += 1;
+                    if asked > 1 {
+                        there.write_all(&[3, 0x02, 9]).await.unwrap();
+                    }
+                }
+                asked
+            };
+            let scan = command.scan_line(SnLink::serial("line".into(), Box::new(here), false));
+            let (found, asked) = tokio::join!(scan, gateway);
+            assert_eq!((found.unwrap(), asked), (1, 5));
+        });
     }
 
     /// Our own question comes back to us from a broadcast.

@@ -129,6 +129,9 @@ fn command_lines_are_checked() {
         ("sn-sub --sleep 5m -t a -v", true),
         ("sn-scan --multicast 225.1.1.1", true),
         ("sn-scan --multicast 10.1.1.1", false),
+        ("sn-scan --serial /dev/ttyS0 --hdlc", true),
+        ("sn-scan --hdlc", false),
+        ("sn-scan --serial /dev/ttyS0 -h there", false),
     ] {
         let words = ["headgate"].into_iter().chain(line.split(' '));
         assert_eq!(Cli::try_parse_from(words).is_ok(), is_good, "{line}");

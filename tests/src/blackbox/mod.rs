@@ -9,6 +9,8 @@ mod peer;
 mod pki;
 mod proxy;
 mod sn;
+mod sn_frames;
+mod sn_line;
 mod tools;
 
 pub use daemon::{Daemon, Setup, Transport, headgate};
@@ -17,6 +19,8 @@ pub use peer::Peer;
 pub use pki::Certificates;
 pub use proxy::{Proxy, Weather};
 pub use sn::{SnPeer, own_address};
+pub use sn_frames::SnFraming;
+pub use sn_line::{Noise, SnLine};
 pub use tools::{Job, Listening, Message, Tool, Will, lossless, mqttsn12};
 
 use std::time::{Duration, Instant};

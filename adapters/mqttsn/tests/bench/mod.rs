@@ -377,6 +377,12 @@ impl Bench {
         self.run();
     }
 
+    /// Nothing is withheld from the disk any more.
+    pub fn release_disk(&mut self) {
+        self.withheld = false;
+        self.run();
+    }
+
     /// Endpoints that are open on the bus, the watcher not counted.
     pub fn endpoints(&self) -> usize {
         self.endpoints.len()

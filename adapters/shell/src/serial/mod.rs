@@ -106,6 +106,8 @@ pub struct SerialLink<F> {
     /// When the frame that has begun is given up.
     silence: Option<Pin<Box<Sleep>>>,
     stats: Arc<DatagramStats>,
+    /// What the framer had seen when it was last looked at.
+    seen: FramerCounts,
 }
 
 /// Whether the line is there.
@@ -187,7 +189,16 @@ impl<F: Framer> SerialLink<F> {
             writing: BytesMut::new(),
             silence: None,
             stats: Arc::new(DatagramStats::new(COUNTERS)),
+            seen: FramerCounts::default(),
         }
+    }
+
+    /// Goes on with what an earlier one has counted.
+    #[must_use]
+    pub fn counting_on(mut self, stats: Arc<DatagramStats>) -> Self {
+        stats.set(Counter::Open as usize, 0);
+        self.stats = stats;
+        self
     }
 
     /// What it counts; lives on when the line is closed.
@@ -199,16 +210,17 @@ impl<F: Framer> SerialLink<F> {
         self.stats.add(counter as usize, n as u64);
     }
 
-    fn count_frames(&self) {
-        let counts = self.framer.counts();
+    fn count_frames(&mut self) {
+        let (now, before) = (self.framer.counts(), self.seen);
         for (counter, n) in [
-            (Counter::FramesReceived, counts.frames),
-            (Counter::FrameErrors, counts.errors),
-            (Counter::Skipped, counts.skipped),
-            (Counter::Resyncs, counts.resyncs),
+            (Counter::FramesReceived, now.frames - before.frames),
+            (Counter::FrameErrors, now.errors - before.errors),
+            (Counter::Skipped, now.skipped - before.skipped),
+            (Counter::Resyncs, now.resyncs - before.resyncs),
         ] {
-            self.stats.set(counter as usize, n);
+            self.stats.add(counter as usize, n);
         }
+        self.seen = now;
     }
 
     /// Waits until the line is open. Ready when it is.

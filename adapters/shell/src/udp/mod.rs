@@ -119,6 +119,8 @@ pub struct UdpLink {
     /// Addresses of ours that clients speak to; the first has number 1.
     locals: Vec<IpAddr>,
     stats: Arc<DatagramStats>,
+    /// Datagrams that earlier sockets had no room for.
+    unread_before: u64,
     pause: Option<Pin<Box<Sleep>>>,
 }
 
@@ -190,8 +192,17 @@ impl UdpLink {
             outbox: Outbox::default(),
             locals: Vec::new(),
             stats: Arc::new(DatagramStats::new(COUNTERS)),
+            unread_before: 0,
             pause: None,
         })
+    }
+
+    /// Goes on with what an earlier socket has counted.
+    #[must_use]
+    pub fn counting_on(mut self, stats: Arc<DatagramStats>) -> Self {
+        self.unread_before = stats.get(COUNTERS[Counter::Unread as usize]).unwrap_or(0);
+        self.stats = stats;
+        self
     }
 
     /// The address with the real port.
@@ -251,7 +262,8 @@ impl UdpLink {
         self.count(Counter::BytesReceived, bytes_received);
         self.count(Counter::Refused, refused);
         if let Some(dropped) = self.inbox.dropped() {
-            self.stats.set(Counter::Unread as usize, dropped.into());
+            let unread = self.unread_before + u64::from(dropped);
+            self.stats.set(Counter::Unread as usize, unread);
         }
         Ok(())
     }

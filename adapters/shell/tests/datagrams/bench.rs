@@ -14,15 +14,18 @@ use headgate_model::{
 };
 use headgate_shell::access::Answering;
 use headgate_shell::datagram::{DatagramLink, serve};
-use headgate_shell::{AccessService, AccessSession, ConnectionInfo, DatagramOffice, DatagramStats, Metrics};
+use headgate_shell::{
+    AccessService, AccessSession, ConnectionInfo, DatagramOffice, DatagramStats, Metrics, keep_serving,
+};
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
-/// `echo …` is answered with itself; `open`, `ask`, `later`, `all`, `close` do what they say; `publish …` publishes to everybody who is open.
+/// `echo …` is answered with itself; `open`, `ask`, `later`, `all`, `close` do what they say; `publish …` publishes to everybody who is open. At `panic` it does.
 pub struct Words<A> {
     /// Whom the answers of the bus and the access service go to.
     clients: BTreeMap<ClientKey, A>,
@@ -73,6 +76,7 @@ impl<A: Address> DatagramServer for Words<A> {
         let text = String::from_utf8_lossy(&datagram).into_owned();
         let (word, rest) = text.split_once(' ').unwrap_or((&text, ""));
         match word {
+            "panic" => panic!("as told"),
             "echo" => say(Destination::To(from), &text, out),
             "all" => say(Destination::Broadcast, &text, out),
             "later" => self.due = Some((now + Duration::from_millis(20), from)),
@@ -256,6 +260,16 @@ pub struct Running {
 }
 
 pub fn run<L: DatagramLink>(link: L, access: Porter, gate: Gate) -> Running {
+    let mut link = Some(link);
+    run_anew(move || link.take().expect("it is served once"), access, gate)
+}
+
+/// Runs a server on each of these links, one after the other, when one fails.
+pub fn run_anew<L: DatagramLink>(
+    mut links: impl FnMut() -> L + Send + 'static,
+    access: Porter,
+    gate: Gate,
+) -> Running {
     let clock = Clock::start();
     let bus = Bus::new(BusSettings::default(), clock.epoch(), 1).expect("defaults are good");
     let hub = Hub::start(bus, clock, Box::new(gate), |_| {}).expect("threads start");
@@ -266,8 +280,16 @@ pub fn run<L: DatagramLink>(link: L, access: Porter, gate: Gate) -> Running {
         access: Arc::new(access),
         open: TaskTracker::new(),
     };
+    let link = links();
     let stats = Arc::clone(link.stats());
-    let task = tokio::spawn(serve(Words::default(), link, &office));
+    let (counting, mut first) = (Arc::clone(&stats), Some(link));
+    let task = tokio::spawn(async move {
+        let start = || {
+            let link = first.take().unwrap_or_else(&mut links);
+            Ok::<_, Infallible>(serve(Words::default(), link, &office))
+        };
+        keep_serving("words", start, || counting.restarted()).await;
+    });
     Running {
         hub,
         stats,

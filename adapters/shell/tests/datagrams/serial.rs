@@ -1,12 +1,13 @@
 //! Serial lines: pseudo terminals, behind a name that stays the same when the device is another one.
 
-use crate::bench::{Gate, Porter, Running, run, within};
+use crate::bench::{Gate, Porter, Running, run, run_anew, within};
 use bytes::{Buf, Bytes, BytesMut};
 use headgate_model::Destination;
 use headgate_shell::datagram::DatagramLink;
 use headgate_shell::settings::{Rs485Settings, SerialSettings};
 use headgate_shell::{Framer, FramerCounts, PeerAddr, SerialLink};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_serial::{SerialPort, SerialStream};
@@ -202,6 +203,33 @@ async fn clients_are_kept_when_the_device_is_pulled() {
     }
     assert_eq!(running.hub.stats().clients, 1);
     assert_eq!(running.stats.get("opened"), Some(101));
+}
+
+/// The line is closed and opened again, and what was counted is counted on.
+#[tokio::test]
+async fn a_panic_is_survived() {
+    let mut line = Line::new();
+    line.plug_in();
+    let settings = line.settings();
+    let mut stats = None;
+    let links = move || {
+        let link = SerialLink::new("wire", None, settings.clone(), Lines::default());
+        let stats = stats.get_or_insert_with(|| link.stats());
+        link.counting_on(Arc::clone(stats))
+    };
+    let running = run_anew(links, Porter::default(), Gate(None));
+    for n in 1..=3 {
+        line.say("echo me\n").await;
+        assert_eq!(line.hear().await, "echo me");
+        line.say("panic\n").await;
+        counted(&running, "restarts", n).await;
+        counted(&running, "opened", n + 1).await;
+    }
+    line.say("echo again\n").await;
+    assert_eq!(line.hear().await, "echo again");
+    let told = ["frames/received", "frames/sent", "opened", "open"].map(|name| running.stats.get(name));
+    // A frame that made it panic was handed out, but the count of that is lost with it.
+    assert_eq!(told, [Some(4), Some(4), Some(4), Some(1)]);
 }
 
 #[tokio::test]

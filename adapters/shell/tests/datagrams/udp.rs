@@ -1,12 +1,14 @@
 //! UDP sockets.
 
-use crate::bench::{Gate, Porter, Running, run, within};
+use crate::bench::{Gate, Porter, Running, run, run_anew, within};
 use headgate_model::Metric;
 use headgate_shell::settings::{MulticastSettings, UdpSettings};
 use headgate_shell::{PeerAddr, UdpLink};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::sync::mpsc::channel;
+use std::time::Duration;
 use tokio::net::UdpSocket;
 
 fn settings(bind: &str) -> UdpSettings {
@@ -36,8 +38,57 @@ async fn hear(socket: &UdpSocket) -> String {
     String::from_utf8(bytes[..len].to_vec()).unwrap()
 }
 
+/// Asks until there is an answer: the port may not be open yet.
+async fn echo_at_last(socket: &UdpSocket, n: u64) {
+    let text = format!("echo {n}");
+    let answered = async {
+        let mut bytes = [0; 100];
+        loop {
+            let _ = socket.send(text.as_bytes()).await;
+            let soon = Duration::from_millis(100);
+            let heard = tokio::time::timeout(soon, socket.recv(&mut bytes)).await;
+            if matches!(heard, Ok(Ok(len)) if bytes[..len] == *text.as_bytes()) {
+                return;
+            }
+        }
+    };
+    within(answered).await;
+}
+
 fn at(address: &str, port: u16) -> SocketAddr {
     SocketAddr::new(address.parse().unwrap(), port)
+}
+
+/// A datagram that makes the server panic takes its connections with it, and nothing else: sessions, port and counters are there for the next life.
+#[tokio::test]
+async fn a_panic_is_survived() {
+    let first = UdpLink::bind("words", None, &settings("127.0.0.1:0")).unwrap();
+    let (address, stats) = (first.local_addr(), first.stats());
+    let mut first = Some(first);
+    let links = move || {
+        first.take().unwrap_or_else(|| {
+            let link = UdpLink::bind("words", None, &settings(&address.to_string())).unwrap();
+            link.counting_on(Arc::clone(&stats))
+        })
+    };
+    let running = run_anew(links, Porter::default(), Gate(None));
+    let client = client(address).await;
+    for n in 1..=3 {
+        echo_at_last(&client, n).await;
+        client.send(b"open durable").await.unwrap();
+        while hear(&client).await != "opened" {}
+        client.send(b"panic").await.unwrap();
+        let restarted = async {
+            while running.stats.get("restarts") != Some(n) || running.hub.stats().clients > 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        within(restarted).await;
+        assert_eq!(running.hub.stats().durable_sessions, 1);
+    }
+    echo_at_last(&client, 4).await;
+    let received = running.stats.get("datagrams/received").unwrap();
+    assert!(received >= 7, "counted on: {received}");
 }
 
 /// Far more than one batch, from several peers at once: everybody gets its own answers, in order.
