@@ -213,5 +213,7 @@ fn the_test_of_a_bridge_shows_what_is_assigned() {
         .unwrap();
     let detail = assigned["detail"].as_str().unwrap();
     assert!(detail.contains(HUB) && detail.contains("pump-1"), "{detail}");
-    drop(hub);
+    // A hub knows a device by its client identifier: the bridge made way, and is back.
+    daemon.until_bridge_is("cloud", "connected");
+    assert_eq!((hub.connects("pump-1"), hub.connects("pump-1-test")), (3, 0));
 }

@@ -82,13 +82,8 @@ impl BridgeEndpoint {
             return ConnectProperties::default();
         }
         let settings = &self.plan.settings;
-        let expiry = match settings.session_expiry.as_secs() {
-            _ if settings.clean_session => 0,
-            0 => u32::MAX,
-            seconds => u32::try_from(seconds).unwrap_or(u32::MAX),
-        };
         ConnectProperties {
-            session_expiry: Some(expiry),
+            session_expiry: Some(self.plan.remote_session_expiry()),
             receive_maximum: NonZeroU16::new(settings.receive_maximum),
             maximum_packet_size: NonZeroU32::new(settings.max_packet_size),
             topic_alias_maximum: Some(0),

@@ -1,6 +1,7 @@
 //! A bridge's settings, checked and made ready: what all its connections share.
 
 use crate::mapping::TopicMap;
+use crate::presets::Preset;
 use crate::settings::{BridgeSettings, BridgeSettingsError};
 use bytes::Bytes;
 use headgate_model::bus::{NEVER, PeerName, Presence, Protocol};
@@ -81,6 +82,20 @@ impl BridgePlan {
     /// As whom the bridge comes to the remote.
     pub fn remote_client_id(&self) -> &str {
         self.client_id.as_str()
+    }
+
+    /// Whether the remote lets this bridge in under no other client identifier.
+    pub fn is_bound_to_client_id(&self) -> bool {
+        self.settings.preset.as_ref().is_some_and(Preset::binds_client_id)
+    }
+
+    /// Seconds that the session at the remote outlives a connection, `u32::MAX` for ever. MQTT 5 §3.1.2.11.2
+    pub fn remote_session_expiry(&self) -> u32 {
+        match self.settings.session_expiry.as_secs() {
+            _ if self.settings.clean_session => 0,
+            0 => u32::MAX,
+            seconds => u32::try_from(seconds).unwrap_or(u32::MAX),
+        }
     }
 
     /// Whose session holds the queue: `$bridge/{name}`.

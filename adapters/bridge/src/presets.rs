@@ -100,6 +100,19 @@ pub enum Preset {
     },
 }
 
+impl Preset {
+    /// Whether the cloud knows a device by its client identifier: under another, its credentials are refused.
+    pub(crate) fn binds_client_id(&self) -> bool {
+        match self {
+            Self::AwsIot { .. }
+            | Self::AzureIotHub { .. }
+            | Self::AzureIotDps { .. }
+            | Self::JwtPassword { .. } => true,
+            Self::HivemqCloud { .. } | Self::EmqxCloud { .. } | Self::Thingsboard { .. } => false,
+        }
+    }
+}
+
 fn global_dps() -> String {
     "global.azure-devices-provisioning.net".into()
 }

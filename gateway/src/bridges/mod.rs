@@ -331,13 +331,26 @@ impl Bridges {
         Ok(Report::of(lines, from, to))
     }
 
-    /// Walks the way to a bridge's remote end and says how each step went.
+    /// Walks the way to a bridge's remote end and says how each step went. A bridge that can come under one name only is paused meanwhile.
     pub fn probe(&self, name: &str) -> Result<mpsc::UnboundedReceiver<Finding>, BridgeError> {
         let plan = self.plan(name)?;
         let dials = way::dials(plan.settings()).map_err(BridgeError::Settings)?;
         let running = self.0.running.lock();
-        let provisioner = running.get(name).and_then(|bridge| bridge.provisioner.clone());
-        Ok(probe::start(plan, dials, provisioner))
+        let bridge = running.get(name);
+        let provisioner = bridge.and_then(|bridge| bridge.provisioner.clone());
+        let makes_way = plan.is_bound_to_client_id();
+        if let Some(bridge) = bridge.filter(|_| makes_way) {
+            let _ = bridge.orders.send(Order::Pause);
+        }
+        let (bridges, name) = (self.clone(), name.to_owned());
+        let after = move || {
+            let running = bridges.0.running.lock();
+            // An operator may have paused or removed it in the meantime.
+            if let Some(bridge) = running.get(&name).filter(|bridge| makes_way && !bridge.paused) {
+                let _ = bridge.orders.send(Order::Resume);
+            }
+        };
+        Ok(probe::start(plan, dials, provisioner, after))
     }
 
     /// Takes rates and writes ledgers, until dropped.

@@ -4,7 +4,7 @@ use super::credentials;
 use super::provisioner::{Provisioner, RegisterError};
 use crate::client::{ClientError, Link};
 use headgate_bridge::BridgePlan;
-use headgate_mqtt_codec::{Connect, Packet, PacketId, Unsubscribe, Utf8};
+use headgate_mqtt_codec::{Connect, Packet, PacketId, Unsubscribe, Utf8, Utf8Error, Version};
 use headgate_shell::dial::{Dial, DialError, Step};
 use serde::Serialize;
 use std::sync::Arc;
@@ -32,11 +32,13 @@ pub struct Finding {
     pub milliseconds: u64,
 }
 
-/// Tries all addresses. The remote sees another client identifier, so that a bridge that is connected stays so.
+/// Tries all addresses, then calls `after`. The remote sees another client identifier, so that a bridge that is connected stays so; where it lets nobody in
+/// under another ([`BridgePlan::is_bound_to_client_id`]), the bridge must be paused meanwhile.
 pub fn start(
     plan: Arc<BridgePlan>,
     dials: Vec<Dial>,
     provisioner: Option<Arc<Provisioner>>,
+    after: impl FnOnce() + Send + 'static,
 ) -> UnboundedReceiver<Finding> {
     let (findings, found) = unbounded_channel();
     tokio::spawn(async move {
@@ -51,6 +53,7 @@ pub fn start(
                 None => walk.go(&plan, &dial).await,
             };
         }
+        after();
     });
     found
 }
@@ -124,15 +127,12 @@ impl Walk {
         }
         let login = credentials::read(&plan.settings().login, SystemTime::now()).await;
         let login = login.map_err(|error| self.fail("credentials", error))?;
-        let id = Utf8::try_from(format!("{}-test", plan.remote_client_id()));
-        let id = id.map_err(|error| self.fail("credentials", error))?;
         let username = login.username.map(Utf8::try_from).transpose();
         let connect = Connect {
-            clean_start: true,
             keep_alive: 60,
             username: username.map_err(|error| self.fail("credentials", error))?,
             password: login.password.map(Into::into),
-            ..Connect::new(plan.version(), id)
+            ..guest(plan).map_err(|error| self.fail("credentials", error))?
         };
         let opened = Link::open_telling(dial, &connect, &mut |step| self.tell_step(&step)).await;
         let (mut link, _) = opened.map_err(|error| self.fail(step_of(&error), error))?;
@@ -155,6 +155,23 @@ impl Walk {
         let _ = link.close().await;
         Ok(())
     }
+}
+
+/// Who comes to look. The bridge itself leaves its session as it is.
+fn guest(plan: &BridgePlan) -> Result<Connect, Utf8Error> {
+    let id = plan.remote_client_id();
+    if !plan.is_bound_to_client_id() {
+        return Ok(Connect::new(
+            plan.version(),
+            Utf8::try_from(format!("{id}-test"))?,
+        ));
+    }
+    let mut connect = Connect::new(plan.version(), Utf8::try_from(id.to_owned())?);
+    connect.clean_start = plan.settings().clean_session;
+    if plan.version() == Version::V5 {
+        connect.properties.session_expiry = Some(plan.remote_session_expiry());
+    }
+    Ok(connect)
 }
 
 /// Where it ended.
