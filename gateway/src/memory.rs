@@ -41,8 +41,10 @@ fn give_back_now() {
     // SAFETY: asks for the size of a page.
     let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
     if is_worth_it(resident * page, used) {
+        let began = std::time::Instant::now();
         // SAFETY: gives whole free pages back, under the allocator's own locks.
         unsafe { libc::malloc_trim(0) };
+        tracing::debug!(held = resident * page, used, took = ?began.elapsed(), "memory was given back");
     }
 }
 

@@ -12,6 +12,7 @@ mod batch_settings;
 mod batches;
 mod batching;
 mod clocks;
+mod cloud_topics;
 mod compression;
 mod connect;
 mod convert;

@@ -1,12 +1,12 @@
 //! Clouds that a few lines are enough for: what their documentation wants of a client, filled in where the operator set nothing.
 //!
 //! Sources, as of 2026: AWS IoT Core "Device communication protocols" and "Service quotas"; HiveMQ Cloud, EMQX
-//! Cloud "Connect"; ThingsBoard "MQTT Gateway API"; Google's IoT Core, whose way of log-in others carry on. Azure has a module of its own.
+//! Cloud "Connect"; ThingsBoard "MQTT Gateway API"; Cumulocity "MQTT implementation"; Google's IoT Core, whose way of log-in others carry on. Azure has a module of its own.
 
 use crate::azure::AzureKey;
+use crate::cloud_topics;
 use crate::remote::{Jwt, JwtAlgorithm};
 use crate::settings::{BridgeSettings, BridgeVersion, RateSettings};
-use crate::topics::{Direction, TopicRule};
 use headgate_model::Secret;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -84,6 +84,13 @@ pub enum Preset {
         #[schemars(with = "String")]
         token: Secret,
     },
+    /// Cumulocity. Needs `login` with the user name `{tenant}/{user}`, or `tls.certificate` and `tls.key`.
+    Cumulocity {
+        /// `{tenant}.cumulocity.com`, or one's own domain.
+        host: String,
+        /// The device's id: the client identifier, and the common name of a certificate.
+        device: String,
+    },
     /// A cloud whose password is a JSON Web Token, as Google's was.
     JwtPassword {
         /// Host name.
@@ -107,6 +114,7 @@ impl Preset {
             Self::AwsIot { .. }
             | Self::AzureIotHub { .. }
             | Self::AzureIotDps { .. }
+            | Self::Cumulocity { .. }
             | Self::JwtPassword { .. } => true,
             Self::HivemqCloud { .. } | Self::EmqxCloud { .. } | Self::Thingsboard { .. } => false,
         }
@@ -135,7 +143,8 @@ impl BridgeSettings {
                 self.reach(format!("mqtts://{host}:8883"));
                 self.version = self.version.or(BridgeVersion::MqttV50);
             }
-            Some(Preset::Thingsboard { host, token }) => self.be_thingsboard(&host, token),
+            Some(Preset::Thingsboard { host, token }) => self.be_thingsboard(&host, &token),
+            Some(Preset::Cumulocity { host, device }) => self.be_cumulocity(&host, device),
             Some(Preset::JwtPassword {
                 host,
                 client_id,
@@ -178,6 +187,9 @@ impl BridgeSettings {
     fn be_aws(&mut self, endpoint: &str, thing: String) {
         self.reach(format!("mqtts://{endpoint}:443"));
         self.keep_to_itself();
+        if self.topics.is_empty() {
+            self.topics = cloud_topics::aws(&thing);
+        }
         fill(&mut self.client_id, thing);
         if self.tls.alpn.is_empty() {
             self.tls.alpn.push("x-amzn-mqtt-ca".into());
@@ -192,25 +204,26 @@ impl BridgeSettings {
         });
     }
 
-    fn be_thingsboard(&mut self, host: &str, token: Secret) {
+    fn be_thingsboard(&mut self, host: &str, token: &Secret) {
         self.reach(format!("mqtts://{host}:8883"));
         self.keep_to_itself();
         self.login
             .username
             .get_or_insert_with(|| token.reveal().to_owned());
         if self.topics.is_empty() {
-            let rule = |filter: &str, direction| TopicRule {
-                filter: filter.into(),
-                direction,
-                qos: 1,
-                ..TopicRule::default()
-            };
-            self.topics = vec![
-                rule("v1/gateway/rpc", Direction::Both),
-                rule("v1/gateway/attributes", Direction::Both),
-                rule("v1/gateway/attributes/response", Direction::In),
-                rule("v1/gateway/#", Direction::Out),
-            ];
+            self.topics = cloud_topics::thingsboard();
+        }
+    }
+
+    fn be_cumulocity(&mut self, host: &str, device: String) {
+        self.reach(format!("mqtts://{host}:8883"));
+        self.keep_to_itself();
+        fill(&mut self.client_id, device);
+        if self.max_outgoing_packet_size == 0 {
+            self.max_outgoing_packet_size = 16 << 10;
+        }
+        if self.topics.is_empty() {
+            self.topics = cloud_topics::cumulocity();
         }
     }
 }
@@ -231,6 +244,7 @@ fn fill(text: &mut String, value: String) {
 mod tests {
     use super::*;
     use crate::BridgePlan;
+    use headgate_model::Topic;
 
     fn settings(text: &str) -> BridgeSettings {
         let text = format!("name = \"cloud\"\n{text}");
@@ -259,6 +273,62 @@ mod tests {
             (1, false, false)
         );
         assert!(aws.notifications_local_only);
+    }
+
+    /// AWS IoT Core "Device Shadow MQTT topics"
+    #[test]
+    fn aws_has_shadows_where_no_topics_are_named() {
+        let aws = settings("preset = { cloud = \"aws-iot\", endpoint = \"x\", thing = \"gw-7\" }");
+        let plan = BridgePlan::new(aws, "edge").unwrap();
+        for (here, there) in [
+            ("telemetry/t", "gw-7/telemetry/t"),
+            ("aws/shadow/update", "$aws/things/gw-7/shadow/update"),
+            (
+                "aws/shadow/name/door/get",
+                "$aws/things/gw-7/shadow/name/door/get",
+            ),
+        ] {
+            assert_eq!(sent_as(&plan, here).as_deref(), Some(there));
+        }
+        assert_eq!(
+            sent_as(&plan, "aws/shadow/update/delta"),
+            None,
+            "it came from there"
+        );
+        let wanted = plan.topics().remote_subscriptions();
+        assert_eq!(wanted.len(), 17);
+        let delta = "$aws/things/gw-7/shadow/name/+/update/delta";
+        assert!(wanted.iter().any(|(filter, _)| filter.to_string() == delta));
+    }
+
+    /// Cumulocity "MQTT implementation": 16 KiB, device ids as client identifiers.
+    #[test]
+    fn cumulocity_is_spoken_to_under_c8y() {
+        let c8y =
+            settings("preset = { cloud = \"cumulocity\", host = \"t.cumulocity.com\", device = \"gw-7\" }");
+        assert_eq!(c8y.addresses, ["mqtts://t.cumulocity.com:8883"]);
+        assert_eq!(
+            (c8y.client_id.as_str(), c8y.max_outgoing_packet_size),
+            ("gw-7", 16_384)
+        );
+        let plan = BridgePlan::new(c8y, "edge").unwrap();
+        for (here, there) in [
+            ("c8y/s/us", "s/us"),
+            ("c8y/s/us/pump-1", "s/us/pump-1"),
+            (
+                "c8y/measurement/measurements/create",
+                "measurement/measurements/create",
+            ),
+        ] {
+            assert_eq!(sent_as(&plan, here).as_deref(), Some(there));
+        }
+        assert_eq!(sent_as(&plan, "c8y/s/ds"), None);
+    }
+
+    fn sent_as(plan: &BridgePlan, topic: &str) -> Option<String> {
+        let topic = Topic::try_from(topic).unwrap();
+        let mapped = plan.topics().outgoing(&topic).ok()?;
+        Some(mapped.topic.as_str().to_owned())
     }
 
     #[test]

@@ -361,7 +361,8 @@ impl Bridges {
             tick.tick().await;
             self.0.sample();
             if seconds.is_multiple_of(LINE) {
-                self.0.write_lines(None);
+                // Files are slow: meanwhile other threads do what else there is.
+                tokio::task::block_in_place(|| self.0.write_lines(None));
             }
             seconds += SAMPLE;
         }
