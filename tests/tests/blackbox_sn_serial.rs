@@ -43,6 +43,13 @@ fn mqtt(daemon: &Daemon<'_>, id: &str) -> Peer {
     peer
 }
 
+/// Who hears all that devices say.
+fn listener(daemon: &Daemon<'_>) -> Peer {
+    let mut peer = mqtt(daemon, "listener");
+    peer.subscribe("up/#", Qos::ExactlyOnce).expect("it is there");
+    peer
+}
+
 /// Messages at QoS 1 and 2, by turns.
 fn message(topic: &str, n: usize) -> Message {
     Message::new(
@@ -92,10 +99,7 @@ fn nothing_acknowledged_is_lost_by_noise(framing: SnFraming) {
     let line = SnLine::new(framing, 1);
     let setup = setup(&line, framing);
     let daemon = setup.start();
-    let mut listening = mqtt(&daemon, "listener");
-    listening
-        .subscribe("up/#", Qos::ExactlyOnce)
-        .expect("it is there");
+    let mut listening = listener(&daemon);
     line.noise(noise(framing));
     let mut device = line.device("device", &[]);
     device.connect(false, 60, None);
@@ -131,10 +135,7 @@ fn a_hundred_times_pulled(framing: SnFraming) {
     let line = SnLine::new(framing, 2);
     let setup = setup(&line, framing);
     let daemon = setup.start();
-    let mut listening = mqtt(&daemon, "listener");
-    listening
-        .subscribe("up/#", Qos::ExactlyOnce)
-        .expect("it is there");
+    let listening = listener(&daemon);
     listening.vanish();
     let mut device = line.device("device", &[]);
     device.connect(false, 600, None);
@@ -211,10 +212,7 @@ fn nodes_share_a_line(framing: SnFraming) {
     let line = SnLine::new(framing, 3);
     let setup = setup(&line, framing);
     let daemon = setup.start();
-    let mut listening = mqtt(&daemon, "listener");
-    listening
-        .subscribe("up/#", Qos::ExactlyOnce)
-        .expect("it is there");
+    let mut listening = listener(&daemon);
     line.noise(noise(framing));
     let sent = |direction: &str, n: usize| -> Vec<Message> {
         let topic = format!("{direction}/{n}");

@@ -4,7 +4,6 @@
 
 use crate::batch_body::object;
 use crate::batches::{Batch, Batches, Limits, Member, Ready};
-use crate::compression::ENCODING;
 use crate::convert;
 use crate::endpoint::{BridgeEndpoint, Out, Phase};
 use crate::mapping::Mapped;
@@ -122,9 +121,7 @@ impl BridgeEndpoint {
         let packed = compress.and_then(|how| Some((how, how.pack(&payload)?)));
         let mut properties = self.properties_of_batch(batch, now);
         if let (Some((how, _)), Some(properties)) = (&packed, &mut properties) {
-            properties.payload_format = None;
-            let encoding = (Utf8::from(ENCODING), Utf8::from(how.as_str()));
-            properties.user_properties.push(encoding);
+            how.tell(properties);
         }
         let id = batch.members.iter().find_map(|delivery| delivery.id);
         Publish {

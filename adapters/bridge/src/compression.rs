@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 use flate2::read::{GzDecoder, GzEncoder};
+use headgate_mqtt_codec::{PublishProperties, Utf8};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::io::Read;
@@ -47,6 +48,13 @@ impl Compression {
         }
         .ok()?;
         (packed.len() < payload.len()).then(|| packed.into())
+    }
+
+    /// Says in the properties of a PUBLISH how its payload is packed. Packed text is no text any more.
+    pub(crate) fn tell(self, properties: &mut PublishProperties) {
+        properties.payload_format = None;
+        let encoding = (Utf8::from(ENCODING), Utf8::from(self.as_str()));
+        properties.user_properties.push(encoding);
     }
 
     /// How this payload is packed, by its first bytes.

@@ -6,7 +6,6 @@
 //! Before MQTT 5 a remote can refuse only by hanging up. When it does so a few times in a row before it acknowledged anything, the first message is
 //! suspected; it goes alone on the next connection, and if that ends the same way it becomes a dead letter.
 
-use crate::compression::ENCODING;
 use crate::convert;
 use crate::endpoint::{BridgeEndpoint, Out, Phase};
 use crate::mapping::{Mapped, Unmapped};
@@ -97,20 +96,12 @@ impl Outbound {
         matches!(self.under_way.get(&id), Some(Awaiting::Batch(members)) if members.len() > 1)
     }
 
-    fn remove_batch(&mut self, id: DeliveryId) -> Option<Vec<Delivery>> {
-        let Some(Awaiting::Batch(_)) = self.under_way.get(&id) else {
-            return None;
-        };
-        let Some(Awaiting::Batch(members)) = self.remove(id) else {
-            return None;
-        };
-        self.more_in_batches -= more_in(&members);
-        Some(members)
-    }
-
     fn remove(&mut self, id: DeliveryId) -> Option<Awaiting> {
         let removed = self.under_way.remove(&id)?;
         self.owed -= usize::from(removed.is_owed());
+        if let Awaiting::Batch(members) = &removed {
+            self.more_in_batches -= more_in(members);
+        }
         Some(removed)
     }
 }
@@ -172,15 +163,12 @@ impl BridgeEndpoint {
             return self.discard(&delivery, DropReason::Expired, out);
         }
         let publish = self.publish_of(&delivery, mapped, now);
+        let qos = convert::qos_from_wire(publish.qos);
         let packet = Packet::Publish(publish);
         if encoded_len(&packet, self.plan.version()) > self.remote.max_packet_size as usize {
             out.counts.add(Metric::DroppedTooLarge);
             return self.bury(&delivery, DeadReason::TooLarge, out);
         }
-        let qos = match &packet {
-            Packet::Publish(publish) => convert::qos_from_wire(publish.qos),
-            _ => Qos::AtMostOnce,
-        };
         self.status
             .count_sent(delivery.redelivered && qos > Qos::AtMostOnce);
         self.count_packet(qos, out);
@@ -216,9 +204,7 @@ impl BridgeEndpoint {
             .and_then(|how| Some((how, how.pack(&message.payload)?)));
         let mut properties = self.properties_of(message, now);
         if let (Some((how, _)), Some(properties)) = (&packed, &mut properties) {
-            properties.payload_format = None;
-            let encoding = (Utf8::from(ENCODING), Utf8::from(how.as_str()));
-            properties.user_properties.push(encoding);
+            how.tell(properties);
         }
         Publish {
             dup: delivery.redelivered,
@@ -314,8 +300,9 @@ impl BridgeEndpoint {
             }
             Some(Awaiting::PubAck(_)) => self.settle_done(id, out), // [MQTT-4.3.2-3]
             Some(Awaiting::Batch(_)) => {
-                let members = self.outbound.remove_batch(id).unwrap_or_default();
-                self.settle_batch(&members, out);
+                if let Some(Awaiting::Batch(members)) = self.outbound.remove(id) {
+                    self.settle_batch(&members, out);
+                }
             }
             Some(Awaiting::DeadLetter) | None => {}
             Some(_) => self.fail("PUBACK for a QoS 2 publish", out),
@@ -390,14 +377,14 @@ impl BridgeEndpoint {
         let Some(why) = dead else {
             return self.try_later(EndReason::RefusedForNow(ack.reason), out);
         };
-        if let Some(members) = self.outbound.remove_batch(ack.packet_id) {
-            for delivery in &members {
-                self.bury(delivery, why, out);
+        match self.outbound.remove(ack.packet_id) {
+            Some(Awaiting::Batch(members)) => {
+                for delivery in &members {
+                    self.bury(delivery, why, out);
+                }
             }
-        } else if let Some(Awaiting::PubAck(delivery) | Awaiting::PubRec(delivery)) =
-            self.outbound.remove(ack.packet_id)
-        {
-            self.bury(&delivery, why, out);
+            Some(Awaiting::PubAck(delivery) | Awaiting::PubRec(delivery)) => self.bury(&delivery, why, out),
+            _ => {}
         }
     }
 }
