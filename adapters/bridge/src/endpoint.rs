@@ -172,7 +172,10 @@ impl BridgeEndpoint {
     fn on_bus(&mut self, event: BusEvent, now: Instant, out: &mut Out) {
         match event {
             BusEvent::Opened { .. } => self.prepare(out),
-            BusEvent::TakenOver => self.leave(CloseReason::TakenOver, EndReason::Asked, out),
+            // Never for a session of the gateway itself, whose owner is nobody else.
+            BusEvent::OpenRefused(_) | BusEvent::TakenOver => {
+                self.leave(CloseReason::TakenOver, EndReason::Asked, out);
+            }
             BusEvent::Kicked => self.say_goodbye(CloseReason::Kicked, now, out),
             BusEvent::Subscribed { results, .. } => self.on_local_subscribed(&results),
             BusEvent::Accepted(token, _) => self.on_accepted(token, out),

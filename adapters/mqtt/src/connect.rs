@@ -1,7 +1,7 @@
 //! From CONNECT to CONNACK. MQTT 5 §3.1, §3.2, §4.12
 
 use crate::convert;
-use crate::endpoint::{Held, LinkFacts, MqttEndpoint, Out, Phase};
+use crate::endpoint::{Held, LinkFacts, Method, MqttEndpoint, Out, Phase};
 use bytes::Bytes;
 use headgate_model::access::{AccessRequest, Credentials, DenyCode, Wish};
 use headgate_model::bus::{NEVER, Presence, Protocol};
@@ -88,7 +88,8 @@ impl MqttEndpoint {
         let own_state =
             |will: &Will| SystemTopic::of(&self.client_id, &will.message) == SystemTopic::OwnState;
         self.bridge |= self.version == Version::V5 && will.as_ref().is_some_and(own_state);
-        self.method = connect.properties.authentication_method.take().map(Box::new);
+        let method = connect.properties.authentication_method.take();
+        self.method = method.map(|name| Box::new(Method { name, username: None }));
         let username = connect.username.take();
         let data = connect.properties.authentication_data.take();
         let credentials = self.credentials(username, connect.password.take(), data);
@@ -177,7 +178,7 @@ impl MqttEndpoint {
             client_id: self.client_id.clone(),
             username: username.map(|name| Arc::from(name.as_str())),
             password,
-            method: self.method.as_ref().map(|method| Arc::from(method.as_str())),
+            method: self.method_name().map(|name| Arc::from(name.as_str())),
             data,
         }
     }
@@ -186,7 +187,7 @@ impl MqttEndpoint {
         let properties = auth.properties.map(|p| *p).unwrap_or_default();
         // A method that CONNECT did not name, or another one. [MQTT-4.12.0-5] [MQTT-4.12.0-6]
         if self.method.is_none()
-            || properties.method.as_ref() != self.method.as_deref()
+            || properties.method.as_ref() != self.method_name()
             || auth.reason != ReasonCode::ContinueAuthentication
         {
             return self.refuse(ReasonCode::ProtocolError, out);
@@ -215,6 +216,9 @@ impl MqttEndpoint {
                 let client_id = &self.client_id;
                 let asked = |will: &&Will| SystemTopic::of(client_id, &will.message) == SystemTopic::No;
                 let will = connecting.will.as_ref().filter(asked).map(wish);
+                if let Some(method) = &mut self.method {
+                    method.username = identity.username.clone();
+                }
                 connecting.username = identity.username;
                 self.policy = Some(identity.policy);
                 match will.map(|request| (self.check(request.wish()), request)) {
@@ -303,7 +307,7 @@ impl MqttEndpoint {
                 shared_subscription_available: (!settings.shared_available).then_some(false),
                 server_keep_alive: (keep_alive != connect.keep_alive).then_some(keep_alive),
                 response_information: self.response_information(wished.request_response_information),
-                authentication_method: self.method.as_deref().cloned(),
+                authentication_method: self.method_name().cloned(),
                 authentication_data: auth_data,
                 ..ConnAckProperties::default()
             };

@@ -7,7 +7,7 @@ use crate::settings::MqttSettings;
 use crate::subscribe::HeldSubscribe;
 use crate::wire::{Received, Sent};
 use headgate_model::access::Wish;
-use headgate_model::bus::PeerName;
+use headgate_model::bus::{OpenRefusal, PeerName};
 use headgate_model::{
     AccessDecision, AccessPolicy, Answer, BusCommand, BusEvent, ClientId, CloseReason, Endpoint, Input,
     Instant, Metric, MountPoint, Outputs, Question,
@@ -49,8 +49,8 @@ pub struct MqttEndpoint {
     pub(crate) client_id: ClientId,
     /// The client's rules, once it is let in.
     pub(crate) policy: Option<Arc<dyn AccessPolicy>>,
-    /// Name of the enhanced authentication method in use.
-    pub(crate) method: Option<Box<Utf8>>,
+    /// The enhanced authentication in use.
+    pub(crate) method: Option<Box<Method>>,
     /// Re-authentication is under way: AUTH 0x18 is expected. MQTT 5 §4.12.1
     pub(crate) reauthenticating: bool,
     /// One and a half times the keep alive; zero for none. \[MQTT-3.1.2-22\]
@@ -96,6 +96,14 @@ pub(crate) struct Fresh {
     /// CONNECT must come by then.
     until: Instant,
     pub facts: LinkFacts,
+}
+
+/// Enhanced authentication. MQTT 5 §4.12
+#[derive(Debug)]
+pub(crate) struct Method {
+    pub name: Utf8,
+    /// Who the client proved to be.
+    pub username: Option<Arc<str>>,
 }
 
 /// What an open question is about.
@@ -207,7 +215,7 @@ impl MqttEndpoint {
     fn on_reauthenticate(&mut self, auth: Auth, out: &mut Out) {
         let properties = auth.properties.map(|p| *p).unwrap_or_default();
         // The method is the one of CONNECT, if there was one. [MQTT-4.12.1-1] [MQTT-4.12.0-7]
-        if self.method.is_none() || properties.method.as_ref() != self.method.as_deref() {
+        if self.method.is_none() || properties.method.as_ref() != self.method_name() {
             return self.fail(ReasonCode::ProtocolError, "another authentication method", out);
         }
         match auth.reason {
@@ -229,6 +237,14 @@ impl MqttEndpoint {
 
     fn on_reauthenticated(&mut self, answer: Answer, out: &mut Out) {
         match answer {
+            // The session is another's then.
+            Answer::Allowed { identity, .. } if identity.username != self.proven_username() => {
+                self.fail(
+                    ReasonCode::NotAuthorized,
+                    "re-authentication as another user",
+                    out,
+                );
+            }
             Answer::Allowed { identity, data } => {
                 self.reauthenticating = false;
                 self.policy = Some(identity.policy);
@@ -242,11 +258,19 @@ impl MqttEndpoint {
         }
     }
 
+    pub(crate) fn method_name(&self) -> Option<&Utf8> {
+        self.method.as_deref().map(|method| &method.name)
+    }
+
+    fn proven_username(&self) -> Option<Arc<str>> {
+        self.method.as_ref()?.username.clone()
+    }
+
     pub(crate) fn send_auth(&mut self, reason: ReasonCode, data: Option<bytes::Bytes>, out: &mut Out) {
         out.counts.add(Metric::AuthSent);
         // The method goes with every AUTH. [MQTT-4.12.0-5]
         let properties = AuthProperties {
-            method: self.method.as_deref().cloned(),
+            method: self.method_name().cloned(),
             data,
             ..AuthProperties::default()
         };
@@ -272,6 +296,7 @@ impl MqttEndpoint {
     fn on_bus(&mut self, event: BusEvent, now: Instant, out: &mut Out) {
         match event {
             BusEvent::Opened { present, expiry } => self.on_opened(present, expiry, now, out),
+            BusEvent::OpenRefused(why) => self.refuse(open_refusal_code(why), out),
             BusEvent::TakenOver => {
                 let reason = CloseReason::TakenOver;
                 out.bus(BusCommand::Close { reason, expiry: None });
@@ -454,6 +479,12 @@ impl Endpoint for MqttEndpoint {
         self.held.is_none()
             && self.subscribes.as_ref().map_or(0, |held| held.len()) < MAX_SUBSCRIBES
             && !matches!(self.phase, Phase::Opening { .. } | Phase::Closed)
+    }
+}
+
+fn open_refusal_code(why: OpenRefusal) -> ReasonCode {
+    match why {
+        OpenRefusal::NotOwner => ReasonCode::ClientIdentifierNotValid,
     }
 }
 

@@ -177,7 +177,7 @@ impl<A: Address> SnGateway<A> {
                 };
                 self.publish_waiting(out);
             }
-            (BusEvent::TakenOver | BusEvent::Kicked, state) => {
+            (BusEvent::OpenRefused(_) | BusEvent::TakenOver | BusEvent::Kicked, state) => {
                 *state = closed;
                 self.close(index, CloseReason::Kicked, None, out);
                 self.drop_waiting(out);

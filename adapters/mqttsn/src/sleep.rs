@@ -58,6 +58,19 @@ impl<A: Address> SnGateway<A> {
         self.open(index, purpose, open, out);
     }
 
+    /// The session of its client id is another's.
+    pub(crate) fn on_open_refused(&mut self, index: u32, out: &mut Out<A>) {
+        let answer = match self.client(index).state {
+            State::Opening(Purpose::Connect) => Message::ConnAck(ReturnCode::NotSupported),
+            _ => Message::Disconnect(None),
+        };
+        out.counts.add(Metric::ConnectRefused);
+        out.send(&self.client(index).party, &answer);
+        self.close(index, CloseReason::Normal, None, out);
+        self.remove(index);
+    }
+
+    /// The session of its client id is open, or is not there any more.
     pub(crate) fn on_opened(&mut self, index: u32, present: bool, now: Instant, out: &mut Out<A>) {
         let State::Opening(purpose) = self.client(index).state else {
             return;

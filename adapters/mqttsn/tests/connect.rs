@@ -391,3 +391,25 @@ fn a_shutdown_is_told() {
     assert_eq!((datagrams, out.bus.len()), (1, 1));
     assert_eq!(sn.gateway.deadline(), None);
 }
+
+/// A session belongs to the identity that opened it, whatever it speaks: a sensor that says its client id gets nothing, and disturbs nobody.
+#[test]
+fn the_session_of_another_user_is_not_a_sensors() {
+    let mut sn = Bench::new();
+    sn.watch_as("c", Some("alice"), "secret");
+    for clean in [true, false] {
+        let hello = connect_as("c", clean, false, 60);
+        sn.exchange(DEVICE, hello, &[NOT_SUPPORTED]);
+    }
+    sn.exchange(
+        DEVICE,
+        Message::PingReq(Some(Bytes::from_static(b"c"))),
+        &[Message::Disconnect(None)],
+    );
+    sn.deliver("secret", "x", BusQos::AtLeastOnce);
+    assert_eq!(
+        (sn.watched(), sn.sent(DEVICE)),
+        (vec!["secret=x".to_owned()], vec![])
+    );
+    assert_eq!(sn.gateway.stats().clients, 0);
+}

@@ -8,7 +8,7 @@ use crate::retained::Kept;
 use crate::session::{NEVER_DUE, NOT_DUE, Queued, Session, Sleep};
 use crate::stats::DropReason;
 use bytes::Bytes;
-use headgate_model::bus::{NEVER, Presence};
+use headgate_model::bus::{NEVER, OpenRefusal, Presence};
 use headgate_model::store::{SessionImage, StoredMessage};
 use headgate_model::{
     BusEvent, CloseReason, EndpointId, Instant, Message, MountPoint, Open, OpenWill, Qos, SessionId,
@@ -24,6 +24,10 @@ impl Bus {
     /// Opens a session. While another connection has it, this one waits: see [`Bus::leave`]. \[MQTT-3.1.4-3\]
     pub(crate) fn open(&mut self, endpoint: EndpointId, open: Open, now: Instant, out: &mut BusOutputs) {
         let slot = self.by_client.find(open.client_id.as_str(), &self.sessions);
+        if slot.is_some_and(|slot| !self.may_have(slot, &open, now)) {
+            let refused = BusEvent::OpenRefused(OpenRefusal::NotOwner);
+            return out.events.push((endpoint, refused));
+        }
         let held = slot.and_then(|slot| Some((slot, self.session(slot).endpoint?)));
         let Some((slot, old)) = held else {
             return self.admit(endpoint, open, now, out);
@@ -37,6 +41,14 @@ impl Bus {
         if let Some((earlier, _)) = self.succeeding.insert(open.client_id.clone(), (endpoint, open)) {
             out.events.push((earlier, BusEvent::TakenOver));
         }
+    }
+
+    /// Whether the session is its own: what it was sent, and what waits in it, is for the identity that opened it. A session that is over is nobody's.
+    fn may_have(&self, slot: Slot, open: &Open, now: Instant) -> bool {
+        let session = self.session(slot);
+        self.settings.share_sessions
+            || session.presence.username == open.presence.username
+            || session.endpoint.is_none() && session.ends_at.is_some_and(|at| at <= now)
     }
 
     /// An endpoint leaves the bus. One that was taken over has by now handed over all that its client sent before, its goodbye included; then the

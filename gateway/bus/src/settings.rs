@@ -38,6 +38,9 @@ pub struct BusSettings {
     pub shared_strategy: SharedStrategy,
     /// Subscriptions that one session may hold; 0 for no limit.
     pub max_subscriptions: usize,
+    /// Whether a client may resume, take over or end the session of its client id although another user name opened it, or an anonymous client did.
+    /// Otherwise it is refused: CONNACK 0x85, or 2 in version 3.
+    pub share_sessions: bool,
     /// The longest a session may outlive its connection; longer wishes are cut. `0s` for no limit.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
@@ -72,6 +75,7 @@ impl Default for BusSettings {
             overlap: Overlap::default(),
             shared_strategy: SharedStrategy::default(),
             max_subscriptions: 0,
+            share_sessions: false,
             max_session_expiry: Duration::ZERO,
             retained: RetainedSettings::default(),
             delayed: DelayedSettings::default(),

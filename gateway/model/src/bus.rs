@@ -33,7 +33,7 @@ pub struct Open {
     pub receive_maximum: u16,
     /// How many deliveries it takes before it grants more with [`BusCommand::Credit`].
     pub credit: u32,
-    /// For those who watch: user name, protocol and the rest.
+    /// For those who watch: user name, protocol and the rest. The user name is who owns the session.
     pub presence: Arc<Presence>,
     /// The other side is another broker.
     pub link: Option<Box<Link>>,
@@ -208,7 +208,7 @@ impl CloseReason {
 /// What an endpoint writes to the bus.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BusCommand {
-    /// First of all. Answered by [`BusEvent::Opened`].
+    /// First of all. Answered by [`BusEvent::Opened`] or [`BusEvent::OpenRefused`].
     Open(Box<Open>),
     /// Answered by [`BusEvent::Subscribed`] once durable; retained messages follow as deliveries.
     Subscribe {
@@ -274,6 +274,13 @@ pub enum Refusal {
     NotSupported,
 }
 
+/// Why the bus did not open a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenRefusal {
+    /// A session of this client id is there, and another identity opened it.
+    NotOwner,
+}
+
 /// What became of an accepted message, for reason code 0x10.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -293,6 +300,8 @@ pub enum BusEvent {
         /// How long the session will outlive its connection: as asked for, or less.
         expiry: Duration,
     },
+    /// The session is not opened, and the endpoint has none. Whoever has it is not disturbed.
+    OpenRefused(OpenRefusal),
     /// Another endpoint wants the session and waits for it: hand over what the client has sent, then [`BusCommand::Close`].
     TakenOver,
     /// An operator or a rule throws this client out; it gets nothing more.

@@ -26,7 +26,7 @@ pub struct StoredMessage {
 pub struct SessionRecord {
     /// Whose it is.
     pub client_id: ClientId,
-    /// User name that opened it last.
+    /// User name that opened it last: its owner. `None` when that was an anonymous client.
     pub username: Option<Arc<str>>,
     /// Session expiry interval; zero for a session kept only for its will.
     pub expiry: Duration,

@@ -7,6 +7,7 @@
 use bytes::{Bytes, BytesMut};
 use headgate_bus::{Bus, BusOutputs, BusSettings};
 use headgate_model::access::{AuthRefusal, Credentials, Wish};
+use headgate_model::bus::Presence;
 use headgate_model::{
     AccessDecision, AccessPolicy, Action, Answer, Asked, BusCommand, BusEvent, ClientKey, CloseReason,
     DatagramServer, Destination, EndpointId, Identity, Instant, Message as BusMessage, Metric, MountPoint,
@@ -291,14 +292,23 @@ impl Bench {
 
     /// Somebody who watches, with a session that outlives crashes.
     pub fn watch(&mut self, filter: &'static str) {
+        self.watch_as("watcher", None, filter);
+    }
+
+    /// The same, with this client id and as this user.
+    pub fn watch_as(&mut self, client_id: &str, username: Option<&str>, filter: &'static str) {
+        let presence = Presence {
+            username: username.map(Into::into),
+            ..Presence::default()
+        };
         let open = Open {
-            client_id: "watcher".into(),
+            client_id: client_id.into(),
             clean_start: false,
             expiry: Duration::from_secs(1_000_000),
             will: None.into(),
             receive_maximum: 100,
             credit: u32::MAX,
-            presence: Arc::default(),
+            presence: Arc::new(presence),
             link: None,
         };
         let options = SubscriptionOptions {
