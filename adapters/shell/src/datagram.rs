@@ -151,6 +151,7 @@ where
         out: DatagramOutputs::default(),
         events: VecDeque::new(),
         alarm: None,
+        unfinished: false,
         farewell: None,
         _open: office.open.token(),
     }
@@ -166,6 +167,8 @@ struct Serving<S, L: DatagramLink> {
     events: VecDeque<(ClientKey, BusEvent)>,
     /// When the alarm rings that was set last, if it has not.
     alarm: Option<Instant>,
+    /// The bus has not taken all commands yet.
+    unfinished: bool,
     /// The gateway stops: so long our last words may take.
     farewell: Option<Pin<Box<Sleep>>>,
     /// Counts the socket until it is closed.
@@ -254,6 +257,9 @@ where
                 serving.finish();
                 return Poll::Pending;
             }
+            if serving.unfinished {
+                break;
+            }
         }
         serving.finish();
         cx.waker().wake_by_ref();
@@ -272,11 +278,18 @@ where
         if self.group.hub().says_goodbye() {
             self.server.shutdown(&mut self.out);
             self.settle(now, cx);
+            self.group.submit(&mut self.out.bus);
             self.farewell = Some(Box::pin(tokio::time::sleep(LINGER)));
             return true;
         }
         // Whether it is ready or not, what is left wakes us when it can go.
         let _ = self.link.poll_flush(cx);
+        if self.unfinished {
+            self.settle(now, cx);
+            if self.unfinished {
+                return true;
+            }
+        }
         let mut busy = self.take_answers(now, cx);
         busy |= self.take_events(now, cx);
         // While the store is behind, clients are left unread; their silence is then ours.
@@ -322,7 +335,7 @@ where
             self.group.take_events(&mut self.events);
         }
         let mut busy = false;
-        while self.link.has_room() && !self.events.is_empty() {
+        while self.link.has_room() && !self.unfinished && !self.events.is_empty() {
             let count = self.events.len().min(EVENTS_AT_ONCE);
             for (key, event) in self.events.drain(..count) {
                 self.server.handle_bus(key, event, now, &mut self.out);
@@ -356,7 +369,7 @@ where
                 }
             }
         }
-        self.group.submit(&mut self.out.bus);
+        self.unfinished = !self.group.submit_some(&mut self.out.bus);
         let Self { link, out, .. } = self;
         if out.datagrams() > 0 {
             let (mut bytes, mut packets) = (0, 0);

@@ -68,7 +68,10 @@ impl<F> Default for Desk<F> {
 
 impl<F> Desk<F> {
     fn is_clear(&self) -> bool {
-        self.events.is_empty() && self.reading.is_empty() && self.writing.is_empty()
+        self.events.is_empty()
+            && self.reading.is_empty()
+            && self.writing.is_empty()
+            && self.out.bus.is_empty()
     }
 }
 
@@ -127,6 +130,7 @@ where
         last_words_taken: false,
         told_to_leave: false,
         let_others_go: false,
+        unfinished: false,
         permit,
         _open: workplace.links.token(),
     })))
@@ -147,8 +151,10 @@ struct Link<E: Endpoint, W> {
     last_words_by: Option<Pin<Box<Sleep>>>,
     last_words_taken: bool,
     told_to_leave: bool,
-    /// There are events, and the link waits for its next turn to take them.
+    /// There is something to do, and the link waits for its next turn to do it.
     let_others_go: bool,
+    /// The bus has not taken all commands yet.
+    unfinished: bool,
     /// Count the connection until it ends.
     permit: ConnectionPermit,
     _open: TaskTrackerToken,
@@ -232,7 +238,7 @@ where
             }
         }
         self.work(now, &mut desk);
-        let goes_on = !std::mem::take(&mut desk.out.close);
+        let goes_on = self.unfinished || !std::mem::take(&mut desk.out.close);
         self.workplace.metrics.add(&mut desk.out.counts);
         buffers::rest(&mut desk.reading);
         buffers::rest(&mut desk.writing);
@@ -259,6 +265,9 @@ where
     }
 
     fn work(&mut self, now: Instant, desk: &mut Desk<E::Out>) {
+        if self.unfinished && !self.submit(&mut desk.out) {
+            return;
+        }
         loop {
             let mut idle = true;
             while self.takes_frames(desk.writing.len())
@@ -273,7 +282,9 @@ where
                 self.ask(&mut desk.out);
             }
             self.ask(&mut desk.out);
-            self.port.submit(&mut desk.out.bus);
+            if !self.submit(&mut desk.out) {
+                return;
+            }
             if desk.events.is_empty() {
                 self.port.take_events(&mut desk.events);
             }
@@ -292,7 +303,13 @@ where
             }
         }
         self.ask(&mut desk.out);
-        self.port.submit(&mut desk.out.bus);
+        self.submit(&mut desk.out);
+    }
+
+    /// Hands the commands to the bus. False when it has not taken all: the link goes on after everybody else has had a turn.
+    fn submit(&mut self, out: &mut Outputs<E::Out>) -> bool {
+        self.unfinished = !self.port.submit_some(&mut out.bus);
+        !self.unfinished
     }
 
     /// What the client sent before another connection took its session over belongs to the session, its goodbye above all. Before the endpoint hears
@@ -323,12 +340,19 @@ where
     }
 
     fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<Woken> {
+        if self.unfinished && !std::mem::replace(&mut self.let_others_go, true) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let unsent = self.desk.as_ref().map_or(0, |desk| desk.writing.len());
-        let takes_frames = self.takes_frames(unsent);
+        let takes_frames = !self.unfinished && self.takes_frames(unsent);
         // While the store is behind, publishers are left unread; their silence is then ours.
         let caught_up = self.port.hub().is_caught_up();
         if let Poll::Ready(progress) = self.poll_link(cx, takes_frames && caught_up) {
             return Poll::Ready(Woken::Link(progress));
+        }
+        if self.unfinished {
+            return Poll::Ready(Woken::Events);
         }
         if let Some(timer) = &mut self.last_words_by
             && timer.as_mut().poll(cx).is_ready()

@@ -13,6 +13,7 @@ use crate::routing::Target;
 use crate::session::Session;
 use crate::settings::{BusSettings, SettingsError};
 use crate::stats::{BusStats, DropReason};
+use crate::turns::UnderWay;
 use bytes::Bytes;
 use hashbrown::HashMap;
 use headgate_model::bus::{Presence, Refusal};
@@ -85,15 +86,18 @@ pub struct Bus {
     pub(crate) free_slots: Vec<Slot>,
     pub(crate) by_client: Clients,
     pub(crate) endpoints: Attached,
-    /// Connections that wait for a session until the one that has it has left.
+    /// Commands of which a part is done.
+    pub(crate) under_way: HashMap<EndpointId, UnderWay>,
+    /// Connections that wait for a session until the one that has it has left; and whose session each of them waits for.
     pub(crate) succeeding: BTreeMap<ClientId, (EndpointId, Open)>,
+    pub(crate) waits_for: HashMap<EndpointId, ClientId>,
     pub(crate) index: Index,
     pub(crate) retained: Retained,
     pub(crate) delayed: BTreeMap<MessageId, Arc<Message>>,
     pub(crate) exclusive: HashMap<TopicFilter, Slot>,
     pub(crate) timers: BTreeSet<(Instant, Timer)>,
     /// Sessions whose search for retained messages goes on at the next turn.
-    pub(crate) scanning: Vec<Slot>,
+    pub(crate) scanning: VecDeque<Slot>,
 
     pub(crate) next_session: u64,
     pub(crate) next_message: u64,
@@ -123,6 +127,8 @@ pub struct Bus {
     pub(crate) marks: Vec<(u32, u32)>,
     pub(crate) stamp: u32,
 
+    /// Steps done so far: copies made, subscriptions changed, topics looked at.
+    pub(crate) work: usize,
     pub(crate) counters: Counters,
 }
 
@@ -197,8 +203,9 @@ impl Counters {
     }
 }
 
-/// Timers handled in one turn; the others wait for the next one, so that live traffic gets its share.
+/// Timers and searches handled in one turn; the others wait for the next one, so that live traffic gets its share.
 const TIMERS_PER_TURN: usize = 256;
+const SCANS_PER_TURN: usize = 16;
 
 impl Bus {
     /// An empty bus. `epoch` is the wall time of [`Instant::START`], `seed` makes its random choices repeatable.
@@ -267,13 +274,15 @@ impl Bus {
             free_slots: Vec::new(),
             by_client: Clients::default(),
             endpoints: Attached::default(),
+            under_way: HashMap::new(),
             succeeding: BTreeMap::new(),
+            waits_for: HashMap::new(),
             index: Index::default(),
             retained: Retained::default(),
             delayed: BTreeMap::new(),
             exclusive: HashMap::new(),
             timers: BTreeSet::new(),
-            scanning: Vec::new(),
+            scanning: VecDeque::new(),
             next_session: 1,
             next_message: 1,
             pending: Pending::default(),
@@ -290,6 +299,7 @@ impl Bus {
             targets: Vec::new(),
             marks: Vec::new(),
             stamp: 0,
+            work: 0,
             counters: Counters::default(),
         })
     }
@@ -299,19 +309,59 @@ impl Bus {
         self.node = node.into();
     }
 
-    /// Takes one command of an endpoint. Commands of an endpoint that has no session (any more) are ignored.
-    pub fn handle(&mut self, from: EndpointId, command: BusCommand, now: Instant, out: &mut BusOutputs) {
-        if let BusCommand::Open(open) = command {
-            return self.open(from, *open, now, out);
+    /// Takes one command of an endpoint and does a first slice of it. Whether there is more: then [`Bus::go_on`] is to be called before the endpoint's
+    /// next command.
+    pub fn begin(
+        &mut self,
+        from: EndpointId,
+        command: BusCommand,
+        now: Instant,
+        out: &mut BusOutputs,
+    ) -> bool {
+        self.work += 1;
+        let slot = self.endpoints.find(from, &self.sessions);
+        match (command, slot) {
+            (BusCommand::Open(open), _) => self.open(from, *open, now, out),
+            (BusCommand::Close { reason, expiry }, _) => self.leave(from, reason, expiry, now, out),
+            (_, None) => {}
+            (BusCommand::Subscribe { token, subscriptions }, Some(_)) => {
+                let under_way = UnderWay::Subscribe {
+                    token,
+                    results: Vec::with_capacity(subscriptions.len()),
+                    left: subscriptions.into_iter(),
+                    needs: Needs::Nothing,
+                };
+                self.under_way.insert(from, under_way);
+                return self.go_on(from, now, out);
+            }
+            (BusCommand::Unsubscribe { token, subscriptions }, Some(_)) => {
+                let under_way = UnderWay::Unsubscribe {
+                    token,
+                    existed: Vec::with_capacity(subscriptions.len()),
+                    left: subscriptions.into_iter(),
+                    needs: Needs::Nothing,
+                };
+                self.under_way.insert(from, under_way);
+                return self.go_on(from, now, out);
+            }
+            (command, Some(slot)) => self.handle_short(from, slot, command, now, out),
         }
-        if let BusCommand::Close { reason, expiry } = command {
-            return self.leave(from, reason, expiry, now, out);
-        }
-        let Some(slot) = self.endpoints.find(from, &self.sessions) else {
-            return;
-        };
+        false
+    }
+
+    fn handle_short(
+        &mut self,
+        from: EndpointId,
+        slot: Slot,
+        command: BusCommand,
+        now: Instant,
+        out: &mut BusOutputs,
+    ) {
         match command {
-            BusCommand::Open(_) | BusCommand::Close { .. } => {}
+            BusCommand::Open(_)
+            | BusCommand::Close { .. }
+            | BusCommand::Subscribe { .. }
+            | BusCommand::Unsubscribe { .. } => {}
             BusCommand::Publish { message, ack, dedup } => {
                 self.publish_from(from, slot, message, ack, dedup, now, out);
             }
@@ -330,12 +380,6 @@ impl Bus {
                 self.fall_asleep(from, slot, patience, expiry, now, out);
             }
             BusCommand::ChangeWill(change) => self.change_will(from, slot, change, out),
-            BusCommand::Subscribe { token, subscriptions } => {
-                self.subscribe(from, slot, token, subscriptions, now, out);
-            }
-            BusCommand::Unsubscribe { token, subscriptions } => {
-                self.unsubscribe(from, slot, token, subscriptions, now, out);
-            }
         }
     }
 
@@ -380,10 +424,12 @@ impl Bus {
     /// Does what is due: wills, session ends, delayed messages, expired retained messages, the next step of searches. Never much at once:
     /// when more is due, [`Bus::deadline`] says so.
     pub fn handle_timeout(&mut self, now: Instant, out: &mut BusOutputs) {
+        let enough = self.work + Self::steps_of_a_turn();
         for _ in 0..TIMERS_PER_TURN {
-            if self.timers.first().is_none_or(|(at, _)| *at > now) {
+            if self.work >= enough || self.timers.first().is_none_or(|(at, _)| *at > now) {
                 break;
             }
+            self.work += 1;
             let (_, timer) = self.timers.pop_first().expect("just looked at");
             match timer {
                 Timer::Will(slot, id) => self.will_is_due(slot, id, now, out),
@@ -393,7 +439,10 @@ impl Bus {
                 Timer::RetainedExpiry(topic) => self.expire_retained(&topic, now),
             }
         }
-        for slot in std::mem::take(&mut self.scanning) {
+        for _ in 0..SCANS_PER_TURN.min(self.scanning.len()) {
+            let Some(slot) = self.scanning.pop_front() else {
+                break;
+            };
             if let Some(session) = self.sessions[slot as usize].as_mut() {
                 session.scan_listed = false;
                 self.pump(slot, now, out);

@@ -18,7 +18,7 @@ use headgate_model::{
     BusCommand, BusEvent, CloseReason, EndpointId, Instant, Message, Store, StoreError, StoreOp,
     Subscription, WallTime,
 };
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
@@ -131,6 +131,8 @@ struct Core {
     groups: group::Groups,
     /// Whose tasks are to be woken.
     woken: Vec<Waker>,
+    /// A turn ended before all was done: whoever waits for the lock has it next.
+    gives_way: bool,
     /// When which endpoint wants to be woken; void for one that left, or set another alarm since.
     alarms: BinaryHeap<Reverse<(Instant, u64)>>,
 }
@@ -203,6 +205,7 @@ impl Hub {
                 generation: 0,
                 groups: group::Groups::default(),
                 woken: Vec::new(),
+                gives_way: false,
                 alarms: BinaryHeap::new(),
             }),
             commits: Mutex::new(Commits::default()),
@@ -252,6 +255,7 @@ impl Hub {
         Port {
             hub: self.clone(),
             mailbox,
+            unfinished: AtomicBool::new(false),
         }
     }
 
@@ -366,7 +370,11 @@ impl Hub {
         self.0.open_ops.store(core.bus.pending_ops(), Ordering::Release);
         let commit_due = core.bus.commit_due();
         let deadline = core.bus.deadline();
-        drop(guard);
+        if std::mem::take(&mut core.gives_way) {
+            MutexGuard::unlock_fair(guard);
+        } else {
+            drop(guard);
+        }
         if let Some(at) = commit_due {
             self.wake_store_by(at);
         }
@@ -421,7 +429,10 @@ impl Hub {
             if self.0.commits.lock().stop {
                 return;
             }
-            self.turn(|bus, now, out| bus.handle_timeout(now, out));
+            self.turn_of_core(|core, now| {
+                core.bus.handle_timeout(now, &mut core.out);
+                core.gives_way = core.bus.deadline().is_some_and(|at| at <= now);
+            });
             let now = self.0.clock.now();
             let next = self.ring(now).unwrap_or(now + IDLE).min(now + IDLE);
             let mut wakes_at = self.0.wakes_at.lock();
@@ -706,6 +717,8 @@ fn mailbox(mailboxes: &[Option<Arc<Mailbox>>], id: u64) -> Option<&Arc<Mailbox>>
 pub struct Port {
     hub: Hub,
     mailbox: Arc<Mailbox>,
+    /// A command is under way, or some are left.
+    unfinished: AtomicBool,
 }
 
 impl Port {
@@ -714,17 +727,42 @@ impl Port {
         &self.hub
     }
 
-    /// Takes all commands in one turn. Their answers may be in the mailbox when this returns.
+    /// Takes all commands, in one turn if they are not much work. Their answers may be in the mailbox when this returns.
     pub fn submit(&self, commands: &mut Vec<BusCommand>) {
-        if commands.is_empty() {
-            return;
+        while !self.submit_some(commands) {}
+    }
+
+    /// Takes as many commands, in order, as are short work, and leaves the others. Whether all is done: if not, this must be called again, with no
+    /// command or more behind those that are left, after everybody else has had a turn.
+    pub fn submit_some(&self, commands: &mut Vec<BusCommand>) -> bool {
+        if commands.is_empty() && !self.unfinished.load(Ordering::Relaxed) {
+            return true;
         }
         let id = EndpointId(self.mailbox.id);
-        self.hub.turn(|bus, now, out| {
+        let mut left = Vec::new();
+        let done = self.hub.turn_of_core(|core, now| {
+            let Core {
+                bus, out, gives_way, ..
+            } = core;
+            let enough = bus.work() + Bus::steps_of_a_turn();
+            let mut more = bus.go_on(id, now, out);
             for command in commands.drain(..) {
-                bus.handle(id, command, now, out);
+                if more || bus.work() >= enough {
+                    left.push(command);
+                } else {
+                    more = bus.begin(id, command, now, out);
+                }
             }
+            // What is under way goes on for as long as the turn may.
+            while more && bus.work() < enough {
+                more = bus.go_on(id, now, out);
+            }
+            *gives_way = more || !left.is_empty();
+            !*gives_way
         });
+        commands.append(&mut left);
+        self.unfinished.store(!done, Ordering::Relaxed);
+        done
     }
 
     /// Ready when there are events or the alarm rang. Otherwise `cx` is woken when it is so, or when [`Hub::says_goodbye`].

@@ -1,11 +1,14 @@
 //! The subscription index: which subscriptions match a topic name. MQTT 5 §4.7.
 //!
 //! Filters without wildcard are found by one hash look-up, the others in a trie of levels. Always true: a node of the trie has a child, a
-//! subscriber or both, or it is the root; a leaf in `exact` has a subscriber.
+//! subscriber or both, or it is the root; a leaf in `exact` has a subscriber. A group has a member, and its leaf names it at [`Group::place`].
+//!
+//! Adding and removing a group takes the same time however many groups share its filter: one client may open thousands of them.
 
 use bytes::Bytes;
-use hashbrown::HashMap;
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use headgate_model::{MountPoint, Qos, Share, Subscription, SubscriptionOptions, TopicFilter};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 /// Where a session lives in the bus's table. Given again after the session ended.
@@ -50,11 +53,14 @@ fn group_name(filter: &TopicFilter, share: &Share) -> Arc<str> {
 /// The members of one shared subscription. MQTT 5 §4.8.2.
 #[derive(Debug)]
 pub struct Group {
-    pub share: Share,
+    filter: TopicFilter,
+    share: Share,
+    /// Where its leaf names it.
+    place: usize,
     /// As queue entries name it in the store.
     pub name: Arc<str>,
     pub members: Vec<Entry>,
-    /// Strategy state: the next turn of round robin, or the sticky member's session.
+    /// The place behind the member that got a message last; zero when there is none.
     pub cursor: u32,
 }
 
@@ -113,6 +119,9 @@ pub struct Index {
     nodes: Vec<Node>,
     free: Vec<u32>,
     groups: HashMap<GroupId, Group>,
+    /// The same by filter and share, which are in the group.
+    names: HashTable<GroupId>,
+    hasher: DefaultHashBuilder,
     next_group: GroupId,
     filters: usize,
 }
@@ -126,6 +135,8 @@ impl Default for Index {
             nodes: vec![Node::default()],
             free: Vec::new(),
             groups: HashMap::new(),
+            names: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
             next_group: 1,
             filters: 0,
         }
@@ -168,7 +179,7 @@ impl Index {
         let gone = match share {
             None => self
                 .existing_leaf_mut(filter)
-                .is_some_and(|leaf| take(&mut leaf.plain, session)),
+                .is_some_and(|leaf| take(&mut leaf.plain, session).is_some()),
             Some(share) => self
                 .find_group(filter, share)
                 .is_some_and(|id| self.leave_group(filter, id, session)),
@@ -317,37 +328,67 @@ impl Index {
     }
 
     pub fn find_group(&self, filter: &TopicFilter, share: &Share) -> Option<GroupId> {
-        self.leaf(filter)?
-            .groups
-            .iter()
-            .copied()
-            .find(|id| self.groups[id].share == *share)
+        let hash = self.hasher.hash_one((filter, share));
+        let is_it = |id: &GroupId| {
+            let group = &self.groups[id];
+            group.filter == *filter && group.share == *share
+        };
+        self.names.find(hash, is_it).copied()
     }
 
     fn new_group(&mut self, filter: &TopicFilter, share: &Share) -> GroupId {
         let id = self.next_group;
         self.next_group += 1;
+        let leaf = self.leaf_mut(filter);
+        let place = leaf.groups.len();
+        leaf.groups.push(id);
         self.groups.insert(
             id,
             Group {
+                filter: filter.clone(),
                 share: share.clone(),
+                place,
                 name: group_name(filter, share),
                 members: Vec::new(),
                 cursor: 0,
             },
         );
-        self.leaf_mut(filter).groups.push(id);
+        let hash = |group: &Group| self.hasher.hash_one((&group.filter, &group.share));
+        self.names
+            .insert_unique(hash(&self.groups[&id]), id, |id| hash(&self.groups[id]));
         id
+    }
+
+    /// A group without members goes; the last one of its leaf takes its place there.
+    fn remove_group(&mut self, filter: &TopicFilter, id: GroupId) {
+        let Some(group) = self.groups.remove(&id) else {
+            return;
+        };
+        let hash = self.hasher.hash_one((&group.filter, &group.share));
+        if let Ok(entry) = self.names.find_entry(hash, |other| *other == id) {
+            entry.remove();
+        }
+        let leaf = self.leaf_mut(filter);
+        leaf.groups.swap_remove(group.place);
+        if let Some(moved) = leaf.groups.get(group.place).copied()
+            && let Some(moved) = self.groups.get_mut(&moved)
+        {
+            moved.place = group.place;
+        }
     }
 
     fn leave_group(&mut self, filter: &TopicFilter, id: GroupId, session: Slot) -> bool {
         let group = self.groups.get_mut(&id).expect("a leaf names living groups");
         let gone = take(&mut group.members, session);
-        if group.members.is_empty() {
-            self.groups.remove(&id);
-            self.leaf_mut(filter).groups.retain(|other| *other != id);
+        match (gone, group.cursor as usize) {
+            (Some(place), cursor) if place + 1 == cursor => group.cursor = 0,
+            (Some(place), cursor) if place < cursor => group.cursor -= 1,
+            _ => {}
         }
-        gone
+        if group.members.is_empty() {
+            self.remove_group(filter, id);
+        }
+        gone.is_some()
     }
 }
 
@@ -358,12 +399,11 @@ fn put(entries: &mut Vec<Entry>, entry: Entry, known: bool) {
     }
 }
 
-fn take(entries: &mut Vec<Entry>, session: Slot) -> bool {
-    let position = entries.iter().position(|e| e.session == session);
-    if let Some(at) = position {
-        entries.remove(at);
-    }
-    position.is_some()
+/// Where the entry was.
+fn take(entries: &mut Vec<Entry>, session: Slot) -> Option<usize> {
+    let position = entries.iter().position(|e| e.session == session)?;
+    entries.remove(position);
+    Some(position)
 }
 
 fn split(name: &[u8]) -> (&[u8], Option<&[u8]>) {
@@ -443,6 +483,32 @@ mod tests {
         assert!(index.remove(&filter("t/+"), Some(&share), 2));
         assert!(index.remove(&filter("t/+"), None, 3));
         assert_eq!((index.filters(), index.groups.len()), (0, 0));
+    }
+
+    /// Whatever the order in which groups of one filter end, those that stay are found.
+    #[test]
+    fn groups_of_one_filter_come_and_go() {
+        for order in [[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2]] {
+            let mut index = Index::default();
+            let shares: Vec<Share> = ["a", "b", "c", "d"].map(|name| Share::Group(name.into())).into();
+            for (slot, share) in (0..).zip(&shares) {
+                index.insert(&filter("t"), Some(share), entry(slot), false);
+            }
+            let mut left = vec![0, 1, 2, 3];
+            for gone in order {
+                assert!(index.remove(&filter("t"), Some(&shares[gone as usize]), gone));
+                left.retain(|slot| *slot != gone);
+                assert_eq!(matching(&index, "t"), left);
+                let known = shares
+                    .iter()
+                    .filter(|share| index.find_group(&filter("t"), share).is_some());
+                assert_eq!(known.count(), left.len());
+            }
+            assert_eq!(
+                (index.filters(), index.groups.len(), index.names.len()),
+                (0, 0, 0)
+            );
+        }
     }
 
     fn level() -> impl Strategy<Value = String> {

@@ -30,6 +30,7 @@ mod session;
 mod settings;
 mod stats;
 mod subscriptions;
+mod turns;
 
 pub use bus::{Bus, BusOutputs, Notice};
 pub use headgate_model::QueueFull;

@@ -2,12 +2,13 @@
 
 use crate::bus::{Bus, BusOutputs, Needs, Notice, Timer};
 use crate::clients::make_room;
-use crate::index::{Entry, Slot};
+use crate::index::{Entry, GroupId, Slot};
 use crate::paging::ESTATE;
 use crate::retained::Kept;
 use crate::session::{NEVER_DUE, NOT_DUE, Queued, Session, Sleep};
 use crate::stats::DropReason;
 use bytes::Bytes;
+use hashbrown::HashMap;
 use headgate_model::bus::{NEVER, OpenRefusal, Presence};
 use headgate_model::store::{SessionImage, StoredMessage};
 use headgate_model::{
@@ -38,7 +39,10 @@ impl Bus {
             out.events.push((old, BusEvent::TakenOver));
             self.timers.insert((now + HAND_OVER, Timer::HandOver(slot, id)));
         }
-        if let Some((earlier, _)) = self.succeeding.insert(open.client_id.clone(), (endpoint, open)) {
+        let client = open.client_id.clone();
+        self.waits_for.insert(endpoint, client.clone());
+        if let Some((earlier, _)) = self.succeeding.insert(client, (endpoint, open)) {
+            self.waits_for.remove(&earlier);
             out.events.push((earlier, BusEvent::TakenOver));
         }
     }
@@ -63,9 +67,12 @@ impl Bus {
     ) {
         let Some(slot) = self.endpoints.remove(endpoint, &self.sessions) else {
             // It may have waited for a session that nobody wants any more.
-            self.succeeding.retain(|_, (waiting, _)| *waiting != endpoint);
+            if let Some(client) = self.waits_for.remove(&endpoint) {
+                self.succeeding.remove(&client);
+            }
             return;
         };
+        self.under_way.remove(&endpoint);
         let session = self.session_mut(slot);
         session.answers = None;
         let client = session.client.clone();
@@ -82,6 +89,7 @@ impl Bus {
         }
         self.detach(slot, reason, expiry, now, out);
         if let Some((endpoint, open)) = next {
+            self.waits_for.remove(&endpoint);
             if kept.is_some() && self.by_client.find(client.as_str(), &self.sessions) == Some(slot) {
                 self.session_mut(slot).will = kept;
             }
@@ -399,16 +407,19 @@ impl Bus {
 
     /// A client that leaves keeps its session: what came by shared subscriptions goes to members that are there. MQTT 5 §4.8.2.
     fn pass_on_shared(&mut self, slot: Slot, now: Instant, out: &mut BusOutputs) {
-        let others = |bus: &Self, queued: &Queued| {
-            bus.index.group(queued.group).is_some_and(|group| {
-                group
-                    .members
-                    .iter()
-                    .any(|m| m.session != slot && bus.session(m.session).endpoint.is_some())
+        let is_there = |bus: &Self, member: &Entry| {
+            member.session != slot && bus.session(member.session).endpoint.is_some()
+        };
+        // A group may have many members, and many messages may be of one group.
+        let mut known = HashMap::new();
+        let mut others = |bus: &Self, group: GroupId| {
+            *known.entry(group).or_insert_with(|| {
+                let group = bus.index.group(group);
+                group.is_some_and(|group| group.members.iter().any(|member| is_there(bus, member)))
             })
         };
         let movable = |bus: &Self, queued: &Queued| {
-            queued.group != 0 && !(queued.qos == Qos::ExactlyOnce && queued.sent) && others(bus, queued)
+            queued.group != 0 && !(queued.qos == Qos::ExactlyOnce && queued.sent) && others(bus, queued.group)
         };
         self.hand_on_queued(slot, movable, now, out);
     }
@@ -427,6 +438,7 @@ impl Bus {
             .expect("a slot in use holds a session");
         self.free_slots.push(slot);
         self.links.ids.remove(&session.id);
+        self.work += session.subscriptions.len();
         for held in session.subscriptions.iter() {
             self.index.remove(&held.filter, held.share.as_ref(), slot);
             if held.exclusive {

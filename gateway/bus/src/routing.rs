@@ -62,6 +62,8 @@ pub struct Ingested {
     pub needs: Needs,
 }
 
+/// Members drawn by lot before all are looked at in a row.
+const DRAWS: usize = 8;
 /// EMQX's limit of `$delayed/`: 4,294,967 s, about 49 days.
 const MAX_DELAY_S: u64 = 4_294_967;
 
@@ -230,6 +232,7 @@ impl Bus {
         let mut matches = std::mem::take(&mut self.matches);
         matches.clear();
         self.index.collect(message.topic.as_bytes(), &mut matches);
+        self.work += matches.plain.len() + 4 * matches.groups.len();
         self.stamp = self.stamp.wrapping_add(1);
         if self.stamp == 0 {
             // After four billion messages the old marks would count again.
@@ -331,63 +334,41 @@ impl Bus {
         }
     }
 
-    /// One member of a shared subscription, connected ones first. MQTT 5 §4.8.2.
+    /// One member of a shared subscription, connected ones first. MQTT 5 §4.8.2. Mostly the first one that is looked at.
     fn choose_member(&mut self, id: GroupId, message: &Message, except: Option<Slot>) -> Option<Target> {
         let publisher = message.publisher.map_or(0, |p| p.0);
-        let strategy = self.settings.shared_strategy;
-        let drawn = self.rng.u64(..);
+        let drawn: [u64; DRAWS] = std::array::from_fn(|_| self.rng.u64(..));
         let group = self.index.group(id)?;
+        let (members, cursor) = (&group.members, group.cursor as usize);
         let split = !self.settings.links.transit
             && message
                 .publisher
                 .is_some_and(|publisher| self.links.ids.contains(&publisher));
-        let eligible = |slot: Slot, online: bool| {
-            Some(slot) != except
-                && !(split && is_link(&self.sessions, slot))
-                && (!online || self.session(slot).endpoint.is_some())
+        let eligible = |at: &usize| {
+            let slot = members[*at].session;
+            Some(slot) != except && !(split && is_link(&self.sessions, slot))
         };
-        let online = group.members.iter().filter(|m| eligible(m.session, true)).count();
-        let only_online = online > 0;
-        let count = if only_online {
-            online
-        } else {
-            group
-                .members
-                .iter()
-                .filter(|m| eligible(m.session, false))
-                .count()
-        };
-        if count == 0 {
-            return None;
-        }
-        let nth = |n: usize| {
-            group
-                .members
-                .iter()
-                .filter(|m| eligible(m.session, only_online))
-                .nth(n)
-                .copied()
-        };
+        let online = |at: &usize| eligible(at) && self.session(members[*at].session).endpoint.is_some();
+        let count = members.len();
         let within = |number: u64| usize::try_from(number % count as u64).expect("less than a count");
         let hash = |key: &[u8]| within(BuildHasherDefault::<DefaultHasher>::default().hash_one(key));
-        let (member, cursor) = match strategy {
-            SharedStrategy::Random => (nth(within(drawn)), group.cursor),
-            SharedStrategy::RoundRobin => (nth(group.cursor as usize % count), group.cursor.wrapping_add(1)),
-            SharedStrategy::Sticky => {
-                let held = group
-                    .members
-                    .iter()
-                    .find(|m| m.session + 1 == group.cursor && eligible(m.session, only_online))
-                    .copied();
-                let member = held.or_else(|| nth(within(drawn)));
-                (member, member.map_or(0, |m| m.session + 1))
+        let start = match self.settings.shared_strategy {
+            SharedStrategy::Random => {
+                let found = drawn.into_iter().map(within).find(online);
+                found.unwrap_or_else(|| within(drawn[0]))
             }
-            SharedStrategy::HashClient => (nth(hash(&publisher.to_be_bytes())), group.cursor),
-            SharedStrategy::HashTopic => (nth(hash(message.topic.as_bytes())), group.cursor),
+            SharedStrategy::RoundRobin => cursor % count,
+            SharedStrategy::Sticky => cursor.checked_sub(1).unwrap_or_else(|| within(drawn[0])),
+            SharedStrategy::HashClient => hash(&publisher.to_be_bytes()),
+            SharedStrategy::HashTopic => hash(message.topic.as_bytes()),
         };
-        let member = member?;
+        let round = || (start..count).chain(0..start);
+        let chosen = round().find(online).or_else(|| round().find(eligible))?;
+        let passed = (chosen + count - start) % count;
+        let member = members[chosen];
+        self.work += passed;
         if let Some(group) = self.index.group_mut(id) {
-            group.cursor = cursor;
+            group.cursor = u32::try_from(chosen + 1).unwrap_or(0);
         }
         Some(Target {
             slot: member.session,
@@ -414,6 +395,7 @@ impl Bus {
             group,
             identifiers,
         } = target;
+        self.work += 2;
         let session = self.sessions[slot as usize]
             .as_deref_mut()
             .expect("a target is a session");
@@ -737,7 +719,7 @@ impl Bus {
     pub(crate) fn hand_on_queued(
         &mut self,
         slot: Slot,
-        chosen: impl Fn(&Self, &Queued) -> bool,
+        mut chosen: impl FnMut(&Self, &Queued) -> bool,
         now: Instant,
         out: &mut BusOutputs,
     ) {

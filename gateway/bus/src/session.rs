@@ -14,7 +14,7 @@ use headgate_model::{
     ClientId, CloseReason, Delivery, DeliveryId, EndpointId, Instant, Message, Qos, QueueRules, SessionId,
     Share, Subscription, SubscriptionIds, SubscriptionOptions, TopicFilter, WallTime, Will,
 };
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,30 +89,25 @@ pub fn delivery_id(seq: u64) -> DeliveryId {
 /// A search for retained messages that a new subscription asked for.
 #[derive(Debug)]
 pub struct Scan {
-    pub filter: TopicFilter,
     pub options: SubscriptionOptions,
     pub after: Option<Bytes>,
 }
 
-/// The searches of a session, oldest first. Most sessions have none.
+/// The searches of a session, one for each filter at most: who subscribes again before it is over lets it begin anew. Most sessions have none.
 #[derive(Debug, Default)]
-pub struct Scans(Option<Box<VecDeque<Scan>>>);
+pub struct Scans(Option<Box<BTreeMap<TopicFilter, Scan>>>);
 
 impl Scans {
     pub fn is_empty(&self) -> bool {
         self.0.is_none()
     }
 
-    pub fn push_back(&mut self, scan: Scan) {
-        self.0.get_or_insert_default().push_back(scan);
+    pub fn insert(&mut self, filter: TopicFilter, scan: Scan) {
+        self.0.get_or_insert_default().insert(filter, scan);
     }
 
-    pub fn push_front(&mut self, scan: Scan) {
-        self.0.get_or_insert_default().push_front(scan);
-    }
-
-    pub fn pop_front(&mut self) -> Option<Scan> {
-        let scan = self.0.as_mut()?.pop_front();
+    pub fn pop_first(&mut self) -> Option<(TopicFilter, Scan)> {
+        let scan = self.0.as_mut()?.pop_first();
         self.0 = self.0.take().filter(|scans| !scans.is_empty());
         scan
     }
@@ -120,7 +115,7 @@ impl Scans {
     /// What this filter searched for is not wanted any more.
     pub fn forget(&mut self, filter: &TopicFilter) {
         if let Some(scans) = &mut self.0 {
-            scans.retain(|scan| scan.filter != *filter);
+            scans.remove(filter);
         }
         self.0 = self.0.take().filter(|scans| !scans.is_empty());
     }

@@ -74,7 +74,7 @@ impl Default for BusSettings {
             upgrade_qos: false,
             overlap: Overlap::default(),
             shared_strategy: SharedStrategy::default(),
-            max_subscriptions: 0,
+            max_subscriptions: 10_000,
             share_sessions: false,
             max_session_expiry: Duration::ZERO,
             retained: RetainedSettings::default(),

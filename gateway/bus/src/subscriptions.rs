@@ -7,9 +7,7 @@ use crate::routing::{Shared, Target, identifiers};
 use crate::session::{Queued, Scan};
 use crate::settings::RewriteAction;
 use headgate_model::bus::Refusal;
-use headgate_model::{
-    AckToken, BusEvent, EndpointId, Instant, Qos, RetainHandling, StoreOp, Subscription, TopicFilter,
-};
+use headgate_model::{Instant, Qos, RetainHandling, StoreOp, Subscription, TopicFilter};
 use std::ops::ControlFlow;
 
 /// Retained topics looked at in one turn of one session: a search through a million of them must not hold up live traffic.
@@ -18,32 +16,13 @@ const SCAN_BUDGET: usize = 256;
 const SCAN_DELIVERIES: usize = 64;
 
 impl Bus {
-    pub(crate) fn subscribe(
-        &mut self,
-        from: EndpointId,
-        slot: Slot,
-        token: AckToken,
-        subscriptions: Vec<Subscription>,
-        now: Instant,
-        out: &mut BusOutputs,
-    ) {
-        let written = self.pending.len();
-        let results = subscriptions
-            .into_iter()
-            .map(|s| self.add_subscription(slot, s))
-            .collect();
-        let needs = self.disk_if_more_than(written);
-        if self.answer(from, BusEvent::Subscribed { token, results }, needs, out) {
-            self.pump(slot, now, out);
-        }
-    }
-
     /// Adds or replaces one subscription. \[MQTT-3.8.4-3\]
     pub(crate) fn add_subscription(
         &mut self,
         slot: Slot,
         mut subscription: Subscription,
     ) -> Result<Qos, Refusal> {
+        self.work += 4;
         subscription.filter = self.rewritten(&subscription.filter)?;
         let subscription = subscription.compact(); // it stays for long
         if subscription.exclusive
@@ -75,11 +54,8 @@ impl Bus {
                 RetainHandling::DoNotSend => false,           // [MQTT-3.3.1-11]
             };
         if wants_retained {
-            session.scans.push_back(Scan {
-                filter: subscription.filter.clone(),
-                options,
-                after: None,
-            });
+            let scan = Scan { options, after: None };
+            session.scans.insert(subscription.filter.clone(), scan);
         }
         let (id, durable) = (session.id, session.durable);
         if durable && known.as_ref() != Some(&subscription) {
@@ -107,34 +83,14 @@ impl Bus {
         Ok(options.qos)
     }
 
-    pub(crate) fn unsubscribe(
-        &mut self,
-        from: EndpointId,
-        slot: Slot,
-        token: AckToken,
-        subscriptions: Vec<Subscription>,
-        now: Instant,
-        out: &mut BusOutputs,
-    ) {
-        let written = self.pending.len();
-        let existed = subscriptions
-            .into_iter()
-            .map(|s| self.remove_subscription(slot, s, now, out))
-            .collect();
-        let needs = self.disk_if_more_than(written);
-        self.answer(from, BusEvent::Unsubscribed { token, existed }, needs, out);
-        if self.session(slot).tell_drained {
-            self.pump(slot, now, out); // What it was for may be gone with the subscription.
-        }
-    }
-
-    fn remove_subscription(
+    pub(crate) fn remove_subscription(
         &mut self,
         slot: Slot,
         subscription: Subscription,
         now: Instant,
         out: &mut BusOutputs,
     ) -> bool {
+        self.work += 4;
         let Ok(filter) = self.rewritten(&subscription.filter) else {
             return false;
         };
@@ -192,7 +148,7 @@ impl Bus {
             return;
         }
         let session = self.session_mut(slot);
-        let scan = session.scans.pop_front().expect("just looked at");
+        let (filter, scan) = session.scans.pop_first().expect("just looked at");
         let room = SCAN_DELIVERIES.min(session.credit as usize);
         let (session_id, is_link) = (session.id, session.link.is_some());
         let split = is_link && !self.settings.links.transit;
@@ -200,7 +156,7 @@ impl Bus {
         let mut found = Vec::new();
         let step = self
             .retained
-            .scan(&scan.filter, scan.after.as_ref(), SCAN_BUDGET, now, |kept| {
+            .scan(&filter, scan.after.as_ref(), SCAN_BUDGET, now, |kept| {
                 let publisher = kept.message.publisher;
                 if (scan.options.no_local || is_link) && publisher == Some(session_id) {
                     return ControlFlow::Continue(()); // [MQTT-3.8.3-3]
@@ -216,14 +172,14 @@ impl Bus {
                 }
             });
         if let Scanned::Until(topic) = step {
-            self.session_mut(slot).scans.push_front(Scan {
-                after: Some(topic),
-                ..scan
-            });
+            let after = Some(topic);
+            self.session_mut(slot)
+                .scans
+                .insert(filter, Scan { after, ..scan });
         }
         let session = self.session_mut(slot);
         if !session.scans.is_empty() && !std::mem::replace(&mut session.scan_listed, true) {
-            self.scanning.push(slot);
+            self.scanning.push_back(slot);
         }
         for kept in found {
             let qos = kept.message.qos.min(scan.options.qos);

@@ -4,14 +4,15 @@
 //! sleeps costs the seat.
 
 use super::{Call, Core, Hub, LARGEST_SPARE, Mailbox, Port};
+use crate::bus::Bus;
 use headgate_model::{BusCommand, BusEvent, ClientKey, CloseReason, EndpointId, Instant};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-/// Commands that go to the bus in one turn at most: the lock is short.
-const COMMANDS_PER_TURN: usize = 256;
+/// Endpoints that are lost in one turn at most: the lock is short.
+const LOST_PER_TURN: usize = 256;
 
 /// Set in the lower half of the number of an endpoint that belongs to a group.
 const MEMBER: u32 = 1 << 31;
@@ -110,6 +111,8 @@ pub struct Group {
     number: u32,
     /// By the index of a key.
     seats: Vec<Seat>,
+    /// Whose command is under way.
+    under_way: Option<EndpointId>,
 }
 
 impl Hub {
@@ -133,6 +136,7 @@ impl Hub {
             shared,
             number: u32::try_from(number).expect("fewer than four billion groups"),
             seats: Vec::new(),
+            under_way: None,
         }
     }
 }
@@ -143,21 +147,49 @@ impl Group {
         self.port.hub()
     }
 
-    /// Takes all commands, in one turn if they are few. [`BusCommand::Open`] attaches an endpoint for the key, [`BusCommand::Close`] frees it; other
-    /// commands of a key without an endpoint are ignored.
+    /// Takes all commands, in one turn if they are not much work. [`BusCommand::Open`] attaches an endpoint for the key, [`BusCommand::Close`] frees it;
+    /// other commands of a key without an endpoint are ignored.
     pub fn submit(&mut self, commands: &mut Vec<(ClientKey, BusCommand)>) {
+        while !self.submit_some(commands) {}
+    }
+
+    /// [`Port::submit_some`] for all endpoints of the group.
+    pub fn submit_some(&mut self, commands: &mut Vec<(ClientKey, BusCommand)>) -> bool {
+        if commands.is_empty() && self.under_way.is_none() {
+            return true;
+        }
         let hub = self.port.hub.clone();
-        let mut commands = commands.drain(..);
-        while commands.len() > 0 {
-            hub.turn_of_core(|core, now| {
-                for (key, command) in commands.by_ref().take(COMMANDS_PER_TURN) {
-                    self.command(key, command, core, now);
+        let mut left = Vec::new();
+        let done = hub.turn_of_core(|core, now| {
+            let enough = core.bus.work() + Bus::steps_of_a_turn();
+            self.go_on(core, now, enough);
+            for (key, command) in commands.drain(..) {
+                if self.under_way.is_some() || core.bus.work() >= enough {
+                    left.push((key, command));
+                } else {
+                    self.begin(key, command, core, now);
                 }
-            });
+            }
+            self.go_on(core, now, enough);
+            core.gives_way = self.under_way.is_some() || !left.is_empty();
+            !core.gives_way
+        });
+        commands.append(&mut left);
+        done
+    }
+
+    /// Goes on with what is under way, for as long as the turn may.
+    fn go_on(&mut self, core: &mut Core, now: Instant, enough: usize) {
+        while let Some(id) = self.under_way
+            && core.bus.work() < enough
+        {
+            if !core.bus.go_on(id, now, &mut core.out) {
+                self.under_way = None;
+            }
         }
     }
 
-    fn command(&mut self, key: ClientKey, command: BusCommand, core: &mut Core, now: Instant) {
+    fn begin(&mut self, key: ClientKey, command: BusCommand, core: &mut Core, now: Instant) {
         let opens = matches!(command, BusCommand::Open(_));
         let closes = matches!(command, BusCommand::Close { .. });
         if opens {
@@ -165,7 +197,9 @@ impl Group {
         }
         let Some(member) = self.member(key) else { return };
         let id = core.groups.id(member);
-        core.bus.handle(id, command, now, &mut core.out);
+        if core.bus.begin(id, command, now, &mut core.out) {
+            self.under_way = Some(id);
+        }
         if closes {
             core.groups.detach(member);
             self.seats[key.index as usize].member = NONE;
@@ -245,7 +279,7 @@ impl Drop for Group {
         while left > 0 {
             hub.turn_of_core(|core, now| {
                 let mut lost = 0;
-                while left > 0 && lost < COMMANDS_PER_TURN {
+                while left > 0 && lost < LOST_PER_TURN {
                     left -= 1;
                     if self.seats[left].member != NONE {
                         self.lose(left, core, now);

@@ -1,0 +1,120 @@
+//! Turns under the lock are short: what one endpoint wants is cut in slices, and between two slices everybody else has a turn.
+//!
+//! [`Bus::begin`] takes a command and does a first slice of it; while it says that there is more, [`Bus::go_on`] does the next one. Always true: an
+//! endpoint has one command under way at most, and it ends with the endpoint.
+
+use crate::bus::{Bus, BusOutputs, Needs};
+use headgate_model::bus::Refusal;
+use headgate_model::{AckToken, BusCommand, BusEvent, EndpointId, Instant, Qos, Subscription};
+use std::vec::IntoIter;
+
+/// Subscriptions that one slice adds or removes.
+const SLICE: usize = 256;
+/// Steps of work after which a turn should end: about a millisecond.
+const STEPS: usize = 4_096;
+
+/// A command of which a part is done.
+#[derive(Debug)]
+pub(crate) enum UnderWay {
+    Subscribe {
+        token: AckToken,
+        left: IntoIter<Subscription>,
+        results: Vec<Result<Qos, Refusal>>,
+        needs: Needs,
+    },
+    Unsubscribe {
+        token: AckToken,
+        left: IntoIter<Subscription>,
+        existed: Vec<bool>,
+        needs: Needs,
+    },
+}
+
+impl Bus {
+    /// Takes one command of an endpoint and does all of it. Commands of an endpoint that has no session (any more) are ignored.
+    pub fn handle(&mut self, from: EndpointId, command: BusCommand, now: Instant, out: &mut BusOutputs) {
+        let mut more = self.begin(from, command, now, out);
+        while more {
+            more = self.go_on(from, now, out);
+        }
+    }
+
+    /// Does the next slice of a command that [`Bus::begin`] did not come to the end of. Whether there is more.
+    pub fn go_on(&mut self, from: EndpointId, now: Instant, out: &mut BusOutputs) -> bool {
+        let (Some(under_way), Some(slot)) = (
+            self.under_way.remove(&from),
+            self.endpoints.find(from, &self.sessions),
+        ) else {
+            return false;
+        };
+        let written = self.pending.len();
+        let under_way = match under_way {
+            UnderWay::Subscribe {
+                token,
+                mut left,
+                mut results,
+                needs,
+            } => {
+                let slice = left.by_ref().take(SLICE);
+                results.extend(slice.map(|subscription| self.add_subscription(slot, subscription)));
+                let needs = self.needs_of(needs, written);
+                if left.len() == 0 {
+                    if self.answer(from, BusEvent::Subscribed { token, results }, needs, out) {
+                        self.pump(slot, now, out);
+                    }
+                    return false;
+                }
+                UnderWay::Subscribe {
+                    token,
+                    left,
+                    results,
+                    needs,
+                }
+            }
+            UnderWay::Unsubscribe {
+                token,
+                mut left,
+                mut existed,
+                needs,
+            } => {
+                for subscription in left.by_ref().take(SLICE) {
+                    existed.push(self.remove_subscription(slot, subscription, now, out));
+                }
+                let needs = self.needs_of(needs, written);
+                if left.len() == 0 {
+                    self.answer(from, BusEvent::Unsubscribed { token, existed }, needs, out);
+                    if self.session(slot).tell_drained {
+                        self.pump(slot, now, out); // What it was for may be gone with the subscription.
+                    }
+                    return false;
+                }
+                UnderWay::Unsubscribe {
+                    token,
+                    left,
+                    existed,
+                    needs,
+                }
+            }
+        };
+        self.under_way.insert(from, under_way);
+        true
+    }
+
+    /// Steps of work done so far. Who drives the bus ends a turn when so many more are done as [`Bus::steps_of_a_turn`] says.
+    pub fn work(&self) -> usize {
+        self.work
+    }
+
+    /// See [`Bus::work`].
+    pub const fn steps_of_a_turn() -> usize {
+        STEPS
+    }
+
+    /// What the answer to a command needs that needed `before` until now, and had written so much when its slice began.
+    fn needs_of(&self, before: Needs, written: usize) -> Needs {
+        match before {
+            Needs::Nothing => self.disk_if_more_than(written),
+            Needs::Disk | Needs::Entries(_) => before,
+        }
+    }
+}
