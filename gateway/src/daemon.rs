@@ -11,7 +11,7 @@ use crate::timeline::{self, Timeline};
 use headgate_auth::Access;
 use headgate_bus::Bus;
 use headgate_bus::handle::{Clock, Hub};
-use headgate_model::{MountPoint, Store};
+use headgate_model::{Metric, MountPoint, Store};
 use headgate_mqtt::{LinkFacts, MqttEndpoint, MqttSettings, MqttWire, Sent};
 use headgate_shell::{
     AccessService, Connection, ConnectionLimit, DatagramOffice, Listener, Metrics, PeerAddr, Stages,
@@ -57,7 +57,9 @@ async fn serve(config: Config, path: Option<&Path>) -> Outcome {
     let keeps = config.store.durability != Durability::Memory;
     let timeline = keeps.then(|| Timeline::start(&config.data_dir));
     let clock = timeline.as_ref().map_or_else(Clock::start, Timeline::clock);
-    let mut bus = Bus::new(config.bus.clone(), clock.epoch(), seed()?)?;
+    let mut bus_settings = config.bus.clone();
+    bus_settings.max_memory_bytes = Some(memory::limit(config.bus.max_memory_bytes));
+    let mut bus = Bus::new(bus_settings, clock.epoch(), seed()?)?;
     bus.set_node(&config.node);
     let image = store.load()?;
     for damage in &image.damage {
@@ -182,6 +184,11 @@ struct Parts {
 impl Parts {
     /// One MQTT connection.
     fn serve(&self, connection: Connection) -> Stages {
+        if self.hub.memory().is_full() {
+            tracing::info!(peer = %connection.info.peer, "no memory left: a connection is refused");
+            self.workplace.count(Metric::MemoryShed);
+            return Stages::one(async move { drop(connection) });
+        }
         let info = &connection.info;
         let (peer, peer_port) = match info.peer {
             PeerAddr::Ip(address) => (address.ip().into(), address.port()),
@@ -198,7 +205,7 @@ impl Parts {
             nonce: random().expect("the system had random numbers when the gateway started"),
         };
         let endpoint = MqttEndpoint::new(Arc::clone(&self.mqtt), facts, self.hub.clock().now());
-        let wire = MqttWire::new(self.mqtt.max_packet_size);
+        let wire = MqttWire::new(self.mqtt.max_packet_size, self.mqtt.max_connect_size);
         let access = self.access.session(info);
         drive(endpoint, wire, connection, access, &self.workplace)
     }

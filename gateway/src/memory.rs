@@ -18,6 +18,55 @@ pub fn fill_small_holes() {
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 pub fn fill_small_holes() {}
 
+/// The limit of the ledger of memory: as it is set, where 0 sets none; or half of what the machine has, or the control group of this process.
+pub fn limit(set: Option<usize>) -> usize {
+    match set {
+        Some(0) => usize::MAX,
+        Some(bytes) => bytes,
+        None => of_the_machine().map_or(usize::MAX, |bytes| bytes / 2),
+    }
+}
+
+/// What there is, in bytes: the least of the machine's memory and the limits of the control groups that this process is in.
+fn of_the_machine() -> Option<usize> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok();
+    let total = text.as_deref().and_then(mem_total);
+    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let limits = limit_files(&groups).into_iter().filter_map(|file| {
+        let text = std::fs::read_to_string(file).ok()?;
+        text.trim().parse::<usize>().ok() // `max` is none
+    });
+    limits.chain(total).min()
+}
+
+/// `MemTotal` of /proc/meminfo, in bytes.
+fn mem_total(meminfo: &str) -> Option<usize> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: usize = line.split_whitespace().next()?.parse().ok()?;
+    Some(kib * 1_024)
+}
+
+/// Where the memory limits of a process's control groups are, by its /proc/self/cgroup: of version 2 its own and those above it, of version 1 its own.
+fn limit_files(groups: &str) -> Vec<std::path::PathBuf> {
+    let mut files = Vec::new();
+    for line in groups.lines() {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else {
+            continue;
+        };
+        let path = std::path::Path::new(path.trim_start_matches('/'));
+        if controllers.is_empty() {
+            let root = std::path::Path::new("/sys/fs/cgroup");
+            files.extend(path.ancestors().map(|group| root.join(group).join("memory.max")));
+        } else if controllers.split(',').any(|name| name == "memory") {
+            let root = std::path::Path::new("/sys/fs/cgroup/memory");
+            files.push(root.join(path).join("memory.limit_in_bytes"));
+            files.push(root.join("memory.limit_in_bytes"));
+        }
+    }
+    files
+}
+
 /// What was freed behind something that is still used stays with the process, and after a peak (a large checkpoint, a queue that drained, many clients that left)
 /// that is most of its memory. Now and then it is given back.
 pub async fn give_back() {
@@ -118,6 +167,30 @@ pub fn forget_startup_code() {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_limit_follows_from_the_machine_unless_it_is_set() {
+        assert_eq!(limit(Some(64 << 20)), 64 << 20);
+        assert_eq!(limit(Some(0)), usize::MAX);
+        assert_eq!(
+            mem_total("MemFree: 1 kB\nMemTotal:       1024 kB\n"),
+            Some(1 << 20)
+        );
+        assert_eq!(mem_total("nothing"), None);
+        let files = limit_files("0::/system.slice/headgate.service\n");
+        let expected = [
+            "/sys/fs/cgroup/system.slice/headgate.service/memory.max",
+            "/sys/fs/cgroup/system.slice/memory.max",
+            "/sys/fs/cgroup/memory.max",
+        ];
+        assert_eq!(files, expected.map(std::path::PathBuf::from));
+        let files = limit_files("7:cpu,cpuacct:/x\n6:memory:/box\n");
+        let expected = [
+            "/sys/fs/cgroup/memory/box/memory.limit_in_bytes",
+            "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+        ];
+        assert_eq!(files, expected.map(std::path::PathBuf::from));
+    }
 
     #[test]
     fn pages_of_files_do_not_count() {

@@ -5,7 +5,7 @@ use crate::config::SysSettings;
 use crate::mosquitto::Mosquitto;
 use bytes::Bytes;
 use headgate_bus::handle::Hub;
-use headgate_bus::{BusStats, DropReason, Notice};
+use headgate_bus::{BusStats, DropReason, MemoryStats, Notice};
 use headgate_model::{ClientId, Message, Metric, Qos, Topic};
 use headgate_shell::{DatagramStats, Metrics};
 use serde_json::json;
@@ -212,6 +212,7 @@ impl Sys {
             self.publish(name, value, Qos::AtMostOnce, true);
         }
         self.publish_stats(&stats);
+        self.publish_memory(&stats.memory);
         self.publish_store_stats();
         for metric in Metric::ALL {
             self.publish_metric(metric.name(), self.metrics.get(*metric));
@@ -245,6 +246,22 @@ impl Sys {
                 let topic = format!("bridges/{}/{name}", bridge.name);
                 self.publish(&topic, value, Qos::AtMostOnce, false);
             }
+        }
+    }
+
+    fn publish_memory(&self, memory: &MemoryStats) {
+        for (name, bytes) in [
+            ("used", memory.used()),
+            ("max", memory.max),
+            ("messages", memory.messages),
+            ("retained", memory.retained),
+            ("delayed", memory.delayed),
+            ("sessions", memory.sessions),
+            ("subscriptions", memory.subscriptions),
+            ("queue_entries", memory.entries),
+            ("buffers", memory.buffers),
+        ] {
+            self.publish_metric(&format!("memory/{name}"), bytes as u64);
         }
     }
 

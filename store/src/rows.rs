@@ -342,6 +342,7 @@ impl<'a> Reader<'a> {
             retain: self.flag()?,
             expires_at: None,
             publisher: self.maybe(|r| r.number().map(SessionId))?,
+            charge: Default::default(),
             properties: self.maybe(|r| r.properties().map(Box::new))?,
         })
     }

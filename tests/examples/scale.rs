@@ -206,7 +206,7 @@ fn connected(count: usize) -> Value {
             };
             let endpoint = MqttEndpoint::new(Arc::clone(&mqtt), facts, clock.now());
             let session = access.session(&connection.info);
-            let wire = MqttWire::new(mqtt.max_packet_size);
+            let wire = MqttWire::new(mqtt.max_packet_size, mqtt.max_connect_size);
             tokio::spawn(drive(endpoint, wire, connection, session, &workplace));
             let mut connect = *b"\x10\x15\x00\x04MQTT\x04\x02\x00\x00\x00\x09c00000000";
             for (place, digit) in connect[15..]

@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// What a gateway is set to.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// Of MQTT endpoints.
     pub mqtt: MqttSettings,
@@ -31,6 +31,20 @@ pub struct Settings {
     pub bus: BusSettings,
     /// Of the one listener.
     pub mount: MountPoint,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            mqtt: MqttSettings::default(),
+            bus: BusSettings {
+                // Nearly all clients of tests are anonymous, and get the expiry that they ask for.
+                max_anonymous_session_expiry: Duration::ZERO,
+                ..BusSettings::default()
+            },
+            mount: MountPoint::default(),
+        }
+    }
 }
 
 /// Rules of what clients may do; what is not named is allowed.
@@ -335,7 +349,10 @@ impl World {
         };
         let link = Link {
             endpoint: MqttEndpoint::new(Arc::new(self.settings.mqtt.clone()), facts, self.now),
-            wire: MqttWire::new(self.settings.mqtt.max_packet_size),
+            wire: MqttWire::new(
+                self.settings.mqtt.max_packet_size,
+                self.settings.mqtt.max_connect_size,
+            ),
             out: Outputs::default(),
             events: VecDeque::new(),
             question: None,

@@ -199,7 +199,7 @@ impl BusBench {
                 if let Some(id) = delivery.id {
                     self.send(client, BusCommand::Settle(id, Settlement::Done));
                 }
-                self.send(client, BusCommand::Credit(1));
+                self.send(client, BusCommand::credit(1));
             }
         }
     }

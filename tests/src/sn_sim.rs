@@ -359,7 +359,7 @@ impl SnSim {
             BusEvent::Delivery(delivery) if delivery.message.topic.as_bytes().starts_with(b"gone/") => {
                 let n = number_of(&delivery.message.payload) as usize;
                 self.sensors[n].has_will = false;
-                self.backend_says(BusCommand::Credit(1));
+                self.backend_says(BusCommand::credit(1));
                 delivery.id.map(|id| BusCommand::Settle(id, Settlement::Done))
             }
             BusEvent::Delivery(delivery) => {
@@ -372,7 +372,7 @@ impl SnSim {
                     self.backend.inbox.arrived.push(number);
                     Settlement::Done
                 };
-                self.backend_says(BusCommand::Credit(1));
+                self.backend_says(BusCommand::credit(1));
                 Some(BusCommand::Settle(id, settlement))
             }
             BusEvent::Received(id) => {

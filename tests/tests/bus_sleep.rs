@@ -132,7 +132,7 @@ impl Bench {
                 if let Some(id) = delivery.id {
                     self.send(by, BusCommand::Settle(id, Settlement::Done));
                 }
-                self.send(by, BusCommand::Credit(1));
+                self.send(by, BusCommand::credit(1));
             }
         }
     }
@@ -265,7 +265,7 @@ fn drained_comes_after_everything_was_settled() {
             for event in events {
                 match event {
                     BusEvent::Delivery(delivery) => {
-                        bench.send(SLEEPER, BusCommand::Credit(1));
+                        bench.send(SLEEPER, BusCommand::credit(1));
                         if let Some(id) = delivery.id {
                             let settlement = match qos {
                                 Qos::ExactlyOnce => Settlement::Received,
@@ -281,7 +281,7 @@ fn drained_comes_after_everything_was_settled() {
         }
         let expected: &[&str] = &["1", "2", "3", "4", "5"];
         assert_eq!(found, expected, "{qos:?}");
-        bench.send(SLEEPER, BusCommand::Credit(1));
+        bench.send(SLEEPER, BusCommand::credit(1));
         bench.publish("a", "6", qos);
         assert_eq!(bench.messages(SLEEPER), ["6"], "{qos:?}");
         assert_eq!(bench.heard(SLEEPER), [], "once");
@@ -303,7 +303,7 @@ fn drained_comes_after_retained_messages() {
         bench.send(SENDER, BusCommand::Publish { message, ack, dedup });
     }
     bench.open(true, DAY, None.into());
-    bench.send(SLEEPER, BusCommand::Credit(10_000));
+    bench.send(SLEEPER, BusCommand::credit(10_000));
     bench.send(SLEEPER, subscribe("r/#"));
     bench.send(SLEEPER, BusCommand::TellWhenDrained);
     bench.advance(1);
@@ -455,7 +455,7 @@ fn who_was_told_that_it_sleeps_sleeps() {
         bench.withheld = false;
         bench.settle_disk();
         assert_eq!(bench.heard(SLEEPER), [BusEvent::Asleep]);
-        bench.send(SLEEPER, BusCommand::Credit(5));
+        bench.send(SLEEPER, BusCommand::credit(5));
         bench.publish("a", "meanwhile", Qos::AtLeastOnce);
         assert_eq!(bench.heard(SLEEPER), [], "nothing is delivered to it any more");
         if cut {
@@ -475,7 +475,7 @@ fn who_was_told_that_it_sleeps_sleeps() {
         assert_eq!(bench.messages(WATCHER), ["lost"], "in its hour");
         bench.open(false, DAY, OpenWill::Keep);
         bench.heard(SLEEPER);
-        bench.send(SLEEPER, BusCommand::Credit(1));
+        bench.send(SLEEPER, BusCommand::credit(1));
         // What was under way is delivered again.
         assert_eq!(bench.bus.stats().inflight + bench.bus.stats().queued, 2);
     }

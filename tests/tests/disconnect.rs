@@ -151,3 +151,62 @@ fn every_end_leaves_the_bus() {
         assert_eq!((gw.stats().clients, gw.stats().sessions), (0, 0));
     }
 }
+
+/// [MQTT-4.3.2-4] [MQTT-4.3.3-8] [MQTT-3.8.4-1] [MQTT-3.10.4-4] [3.1.1 MQTT-4.3.2-2] [3.1.1 MQTT-4.3.3-2] [3.1.1 MQTT-3.8.4-1]
+/// A device that sends everything and its goodbye at once gets its answers before the link ends, also those that wait for the disk.
+#[test]
+fn what_was_sent_before_the_goodbye_is_answered() {
+    for version in ALL {
+        for withheld in [false, true] {
+            let gw = Gateway::default();
+            let mut keeper = gw.open(connect(V5, "keeper").durable());
+            keeper.subscribe("t", ExactlyOnce);
+            keeper.lose();
+            if withheld {
+                gw.withhold_commits();
+            }
+            let mut client = gw.client(version, "c");
+            client.send_together(vec![
+                publish("t", "1").qos(AtLeastOnce, 1).to_packet(),
+                publish("t", "2").qos(ExactlyOnce, 2).to_packet(),
+                subscribe(3, &[("x", AtMostOnce)]).to_packet(),
+                unsubscribe(4, &["x"]).to_packet(),
+                disconnect(ReasonCode::Success).to_packet(),
+            ]);
+            assert_eq!(client.is_closed(), !withheld);
+            gw.commit();
+            let answers: Vec<PacketType> = client.received().iter().map(Packet::packet_type).collect();
+            let expected = [
+                PacketType::PubAck,
+                PacketType::PubRec,
+                PacketType::SubAck,
+                PacketType::UnsubAck,
+            ];
+            assert_eq!(answers, expected, "{version:?}");
+            assert!(client.is_closed());
+            assert_eq!(gw.stats().clients, 0);
+            assert_eq!(gw.stats().queued, 2);
+        }
+    }
+}
+
+/// Nobody waits for ever for a disk that does not answer, and a goodbye is a goodbye: no will.
+#[test]
+fn a_goodbye_does_not_wait_for_ever() {
+    let gw = Gateway::default();
+    let mut watcher = gw.client(V5, "watcher");
+    watcher.subscribe("will", AtMostOnce);
+    let mut keeper = gw.open(connect(V5, "keeper").durable());
+    keeper.subscribe("t", AtLeastOnce);
+    keeper.lose();
+    let mut client = gw.open(connect(V5, "c").will(will("will", "lost")));
+    gw.withhold_commits();
+    client.send_together(vec![
+        publish("t", "1").qos(AtLeastOnce, 1).to_packet(),
+        disconnect(ReasonCode::Success).to_packet(),
+    ]);
+    assert!(!client.is_closed());
+    gw.sleep(10);
+    assert!(client.is_closed());
+    assert_eq!(watcher.messages(), []);
+}

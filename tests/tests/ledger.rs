@@ -170,7 +170,7 @@ impl Life {
             45..70 => self.settle(),
             70..80 if self.online => {
                 let credit = self.rng.u32(1..5);
-                self.bench.send(LINK, BusCommand::Credit(credit));
+                self.bench.send(LINK, BusCommand::credit(credit));
             }
             80..85 if self.online => {
                 let reason = [CloseReason::Lost, CloseReason::Normal][self.rng.usize(..2)];

@@ -84,7 +84,7 @@ fn gateway(runtime: &tokio::runtime::Runtime) -> SocketAddr {
             ..LinkFacts::default()
         };
         let endpoint = MqttEndpoint::new(Arc::clone(&mqtt), facts, hub.clock().now());
-        let wire = MqttWire::new(mqtt.max_packet_size);
+        let wire = MqttWire::new(mqtt.max_packet_size, mqtt.max_connect_size);
         let session = access.session(&connection.info);
         drive(endpoint, wire, connection, session, &workplace)
     }));

@@ -189,7 +189,7 @@ impl Mesh {
             if let Some(id) = delivery.id {
                 bench.send(&leaves, BusCommand::Settle(id, Settlement::Done));
             }
-            bench.send(&leaves, BusCommand::Credit(1));
+            bench.send(&leaves, BusCommand::credit(1));
         }
     }
 

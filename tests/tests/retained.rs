@@ -229,7 +229,7 @@ fn thousands_of_retained_messages_are_delivered() {
 /// The search ends with the subscription it was for.
 #[test]
 fn unsubscribe_stops_the_search() {
-    let gw = Gateway::default();
+    let gw = Gateway::with(|settings| settings.bus.max_inflight = 100);
     let mut publisher = gw.client(V5, "p");
     for n in 0..2_000 {
         publisher.send(publish(&format!("many/{n:04}"), "x").qos(AtLeastOnce, 1).retain());

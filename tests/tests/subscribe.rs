@@ -55,7 +55,7 @@ fn suback_mirrors_the_subscribe() {
                 ("secret", AtLeastOnce),
                 ("two", ExactlyOnce),
                 ("hidden", AtMostOnce),
-                ("bad#", AtMostOnce),
+                ("$local/$local/a", AtMostOnce),
                 ("same", AtMostOnce),
                 ("same", ExactlyOnce),
                 ("sixth", AtMostOnce),
@@ -103,7 +103,7 @@ fn unsuback_mirrors_the_unsubscribe() {
         let mut client = gw.client(version, "c");
         client.subscribe("a", AtMostOnce);
         client.subscribe("b", AtMostOnce);
-        client.send(unsubscribe(78, &["a", "unknown", "bad#", "b", "a"]));
+        client.send(unsubscribe(78, &["a", "unknown", "$local/$local/a", "b", "a"]));
         use ReasonCode as R;
         let codes = match version {
             V5 => {
@@ -436,9 +436,12 @@ fn shared_subscriptions_and_identifiers_can_be_switched_off() {
     client.assert_refused(ReasonCode::SubscriptionIdentifiersNotSupported);
 }
 
-/// A malformed filter is refused by its code and does not end the connection. Our reading: docs/interpretations.md#malformed-filter.
+/// [MQTT-4.7.1-1] [MQTT-4.7.1-2] [MQTT-4.8.2-1] [MQTT-4.8.2-2] [MQTT-4.13.1-1]
+/// [3.1.1 MQTT-4.7.1-1] [3.1.1 MQTT-4.7.1-2] [3.1.1 MQTT-4.7.1-3] [3.1.1 MQTT-4.8.0-1]
+/// What is no topic filter ends the connection, in SUBSCRIBE and UNSUBSCRIBE; version 5 is told 0x82. Table 3-8 has 0x8F for filters that are
+/// correctly formed and not allowed.
 #[test]
-fn malformed_filters_are_refused_one_by_one() {
+fn malformed_filters_end_the_connection() {
     let bad = [
         "a#",
         "#/a",
@@ -450,17 +453,21 @@ fn malformed_filters_are_refused_one_by_one() {
         "$share//a",
         "$share/g+/a",
         "$share/#/a",
+        "$share/g/a#",
     ];
     for version in NUMBERED {
+        for filter in bad {
+            let gw = Gateway::default();
+            let mut client = gw.client(version, "c");
+            client.send(subscribe(1, &[("good", AtMostOnce), (filter, AtMostOnce)]));
+            client.assert_refused(ReasonCode::ProtocolError);
+            assert_eq!(gw.stats().subscriptions, 0, "{filter}");
+            let mut client = gw.client(version, "c");
+            client.send(unsubscribe(1, &[filter]));
+            client.assert_refused(ReasonCode::ProtocolError);
+        }
         let gw = Gateway::default();
         let mut client = gw.client(version, "c");
-        let refused = match version {
-            V5 => ReasonCode::TopicFilterInvalid,
-            _ => ReasonCode::UnspecifiedError,
-        };
-        for filter in bad {
-            assert_eq!(client.subscribe(filter, AtMostOnce), refused, "{filter}");
-        }
         for filter in ["#", "a/#", "+", "+/+", "/", "//", "+/a/#", "$share/g//a"] {
             assert_eq!(
                 client.subscribe(filter, AtMostOnce),

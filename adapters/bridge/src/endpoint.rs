@@ -235,7 +235,7 @@ impl BridgeEndpoint {
             self.limit_grants();
             let granted = self.grants.grant(now);
             if granted > 0 {
-                out.bus(BusCommand::Credit(granted));
+                out.bus(BusCommand::credit(granted));
             }
         }
     }

@@ -139,6 +139,7 @@ impl BridgeEndpoint {
                 .properties
                 .and_then(|properties| convert::properties_from_wire(*properties)),
             publisher: None,
+            charge: Default::default(),
         };
         let exactly_once = publish.packet_id.filter(|_| qos == Qos::ExactlyOnce);
         if let Some(id) = exactly_once

@@ -266,6 +266,7 @@ impl BridgeEndpoint {
             qos: delivery.qos,
             properties: Some(properties),
             publisher: None,
+            charge: Default::default(),
             ..(*delivery.message).clone()
         };
         let ack = delivery.id.map(|id| AckToken(DEAD_LETTERS + u32::from(id.get())));

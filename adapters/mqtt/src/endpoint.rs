@@ -86,8 +86,19 @@ pub(crate) enum Phase {
         connack: Box<headgate_mqtt_codec::ConnAck>,
     },
     Open,
+    /// The client said goodbye, and waits for answers.
+    Leaving(Box<Leaving>),
     /// Nothing is taken and nothing is sent any more.
     Closed,
+}
+
+/// How a client left.
+#[derive(Debug)]
+pub(crate) struct Leaving {
+    reason: CloseReason,
+    expiry: Option<Duration>,
+    /// It goes by then, answered or not.
+    until: Instant,
 }
 
 /// What is known before CONNECT. Boxed: the phase is there as long as the connection.
@@ -154,7 +165,7 @@ impl MqttEndpoint {
             (Phase::Fresh(_) | Phase::Connecting(_), _) => {
                 self.fail(ReasonCode::ProtocolError, "unexpected before CONNACK", out);
             }
-            (Phase::Opening { .. } | Phase::Closed, _) => {}
+            (Phase::Opening { .. } | Phase::Leaving(_) | Phase::Closed, _) => {}
             (Phase::Open, packet) => self.on_packet_while_open(packet, now, out),
         }
     }
@@ -174,7 +185,7 @@ impl MqttEndpoint {
                 out.counts.add(Metric::PingrespSent);
                 self.reply(Packet::PingResp, out); // [MQTT-3.12.4-1]
             }
-            Packet::Disconnect(disconnect) => self.on_disconnect(&disconnect, out),
+            Packet::Disconnect(disconnect) => self.on_disconnect(&disconnect, now, out),
             Packet::Auth(auth) => self.on_reauthenticate(auth, out),
             // The decoder refuses these: a second CONNECT [MQTT-3.1.0-2], and what only a server sends.
             Packet::Connect(_)
@@ -194,7 +205,7 @@ impl MqttEndpoint {
         }
     }
 
-    fn on_disconnect(&mut self, disconnect: &Disconnect, out: &mut Out) {
+    fn on_disconnect(&mut self, disconnect: &Disconnect, now: Instant, out: &mut Out) {
         let expiry = disconnect.properties.as_ref().and_then(|p| p.session_expiry);
         // Zero at CONNECT stays zero. MQTT 5 §3.14.2.2.2
         if self.session_expiry == 0 && expiry.is_some_and(|e| e > 0) {
@@ -204,11 +215,41 @@ impl MqttEndpoint {
             ReasonCode::Success => CloseReason::Normal, // [MQTT-3.14.4-3] [3.1.1 MQTT-3.14.4-3]
             _ => CloseReason::WithWill,
         };
-        out.bus(BusCommand::Close {
+        let expiry = expiry.map(crate::connect::session_expiry);
+        let until = now + self.settings.connect_timeout;
+        self.phase = Phase::Leaving(Box::new(Leaving {
             reason,
-            expiry: expiry.map(crate::connect::session_expiry),
-        });
-        self.finish(out);
+            expiry,
+            until,
+        }));
+        self.leave_if_answered(out);
+    }
+
+    /// A client that said goodbye goes as soon as it has its answers: without PUBACK it would publish again. \[MQTT-4.3.2-4\] \[MQTT-3.8.4-1\]
+    fn leave_if_answered(&mut self, out: &mut Out) {
+        if self.subscribes.is_none() && !self.inbound.waits_for_bus() {
+            self.leave(out);
+        }
+    }
+
+    fn leave(&mut self, out: &mut Out) {
+        if let Phase::Leaving(leaving) = &self.phase {
+            let (reason, expiry) = (leaving.reason, leaving.expiry);
+            out.bus(BusCommand::Close { reason, expiry });
+            self.finish(out);
+        }
+    }
+
+    /// What comes to a client that said goodbye: answers, and nothing else. What is delivered now stays in its session.
+    fn on_bus_while_leaving(&mut self, event: BusEvent, now: Instant, out: &mut Out) {
+        match event {
+            BusEvent::Delivery(_) | BusEvent::Received(_) => {}
+            BusEvent::TakenOver | BusEvent::Kicked => self.leave(out),
+            answer => {
+                self.on_bus_while_open(answer, now, out);
+                self.leave_if_answered(out);
+            }
+        }
     }
 
     /// AUTH on an open connection. MQTT 5 §4.12.1
@@ -294,9 +335,16 @@ impl MqttEndpoint {
     }
 
     fn on_bus(&mut self, event: BusEvent, now: Instant, out: &mut Out) {
+        match self.phase {
+            Phase::Leaving(_) => self.on_bus_while_leaving(event, now, out),
+            _ => self.on_bus_while_open(event, now, out),
+        }
+    }
+
+    fn on_bus_while_open(&mut self, event: BusEvent, now: Instant, out: &mut Out) {
         match event {
             BusEvent::Opened { present, expiry } => self.on_opened(present, expiry, now, out),
-            BusEvent::OpenRefused(why) => self.refuse(open_refusal_code(why), out),
+            BusEvent::OpenRefused(why) => self.refuse(open_refusal_code(why, self.version), out),
             BusEvent::TakenOver => {
                 let reason = CloseReason::TakenOver;
                 out.bus(BusCommand::Close { reason, expiry: None });
@@ -342,6 +390,7 @@ impl MqttEndpoint {
                 });
                 self.goodbye(ReasonCode::KeepAliveTimeout, out);
             }
+            Phase::Leaving(_) => self.leave(out),
             Phase::Opening { .. } | Phase::Closed => {}
         }
     }
@@ -379,6 +428,7 @@ impl MqttEndpoint {
     pub(crate) fn fail(&mut self, reason: ReasonCode, what: &str, out: &mut Out) {
         out.counts.add(Metric::ProtocolErrors);
         match self.phase {
+            Phase::Leaving(_) => self.leave(out),
             Phase::Open | Phase::Opening { .. } => {
                 out.bus(BusCommand::Close {
                     reason: CloseReason::ProtocolError,
@@ -467,6 +517,7 @@ impl Endpoint for MqttEndpoint {
         match &self.phase {
             Phase::Fresh(fresh) => Some(fresh.until),
             Phase::Connecting(connecting) => Some(connecting.until),
+            Phase::Leaving(leaving) => Some(leaving.until),
             // While we leave the client's packets unread, its silence is ours.
             Phase::Open if self.patience_ms > 0 && self.ready() => {
                 Some(self.silent_since + Duration::from_millis(self.patience_ms.into()))
@@ -478,13 +529,18 @@ impl Endpoint for MqttEndpoint {
     fn ready(&self) -> bool {
         self.held.is_none()
             && self.subscribes.as_ref().map_or(0, |held| held.len()) < MAX_SUBSCRIBES
-            && !matches!(self.phase, Phase::Opening { .. } | Phase::Closed)
+            && !matches!(
+                self.phase,
+                Phase::Opening { .. } | Phase::Leaving(_) | Phase::Closed
+            )
     }
 }
 
-fn open_refusal_code(why: OpenRefusal) -> ReasonCode {
+fn open_refusal_code(why: OpenRefusal, version: Version) -> ReasonCode {
     match why {
         OpenRefusal::NotOwner => ReasonCode::ClientIdentifierNotValid,
+        OpenRefusal::NoRoom if version == Version::V5 => ReasonCode::QuotaExceeded,
+        OpenRefusal::NoRoom => ReasonCode::ServerUnavailable,
     }
 }
 

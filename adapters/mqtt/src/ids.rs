@@ -24,6 +24,10 @@ impl<T> IdMap<T> {
         self.0.as_ref().map_or(0, |ids| ids.len())
     }
 
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().flat_map(|ids| ids.iter()).map(|(_, value)| value)
+    }
+
     pub fn get(&self, id: PacketId) -> Option<&T> {
         let ids = self.0.as_deref()?;
         find(ids, id).ok().map(|at| &ids[at].1)

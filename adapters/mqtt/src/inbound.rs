@@ -17,13 +17,42 @@ use std::time::Duration;
 #[derive(Debug, Default)]
 pub(crate) struct Inbound {
     /// Packet identifiers in use by the client; those of QoS 2 until PUBCOMP. MQTT 5 §4.9
-    under_way: IdMap<Qos>,
+    under_way: IdMap<Flow>,
     /// Topics by alias number minus one, as far as the client came. \[MQTT-3.3.2-10\]
     aliases: Option<Box<Vec<Option<Topic>>>>,
     alias_maximum: u16,
 }
 
+/// A message of the client that is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Flow {
+    qos: Qos,
+    /// For the bus; otherwise for the client's PUBREL.
+    waits: bool,
+}
+
 impl Inbound {
+    /// Whether something that the client sent has no answer yet.
+    pub fn waits_for_bus(&self) -> bool {
+        self.under_way.iter().any(|flow| flow.waits)
+    }
+
+    fn wait_for_bus(&mut self, packet_id: PacketId) {
+        if let Some(flow) = self.under_way.get_mut(packet_id) {
+            flow.waits = true;
+        }
+    }
+
+    fn answered(&mut self, packet_id: PacketId) {
+        if let Some(flow) = self.under_way.get_mut(packet_id) {
+            flow.waits = false;
+        }
+    }
+
+    fn qos(&self, packet_id: PacketId) -> Option<Qos> {
+        self.under_way.get(packet_id).map(|flow| flow.qos)
+    }
+
     pub fn allow_aliases(&mut self, maximum: u16) {
         self.alias_maximum = maximum;
     }
@@ -126,10 +155,11 @@ impl MqttEndpoint {
             expires_at: expiry.map(|seconds| now + Duration::from_secs(seconds.into())),
             properties: properties.and_then(|p| convert::properties_from_wire(*p)),
             publisher: None,
+            charge: Default::default(),
         };
         match SystemTopic::of(&self.client_id, &message) {
             SystemTopic::No => {}
-            SystemTopic::OwnState => return publish_to_bus(message, publish.packet_id, out),
+            SystemTopic::OwnState => return self.publish_to_bus(message, publish.packet_id, out),
             SystemTopic::Foreign => return self.deny(publish.packet_id, DenyCode::NotAuthorized, out),
         }
         let wish = Wish {
@@ -139,7 +169,7 @@ impl MqttEndpoint {
             retain: message.retain,
         };
         match self.check(wish) {
-            AccessDecision::Allow => publish_to_bus(message, publish.packet_id, out),
+            AccessDecision::Allow => self.publish_to_bus(message, publish.packet_id, out),
             AccessDecision::Deny(code) => self.deny(publish.packet_id, code, out),
             AccessDecision::Ask => {
                 let request = wish.into();
@@ -162,18 +192,23 @@ impl MqttEndpoint {
             _ => None,
         };
         match decision {
-            Some(AccessDecision::Allow) => publish_to_bus(held.message, held.packet_id, out),
+            Some(AccessDecision::Allow) => self.publish_to_bus(held.message, held.packet_id, out),
             Some(AccessDecision::Deny(code)) => self.deny(held.packet_id, code, out),
             Some(AccessDecision::Ask) | None => self.deny(held.packet_id, DenyCode::default(), out),
         }
     }
 
+    fn publish_to_bus(&mut self, message: Message, packet_id: Option<PacketId>, out: &mut Out) {
+        let ack = packet_id.map(|id| AckToken(id.get().into()));
+        let dedup = packet_id
+            .filter(|_| message.qos == Qos::ExactlyOnce)
+            .map(PacketId::get);
+        out.bus(BusCommand::Publish { message, ack, dedup });
+    }
+
     /// Whether the client uses the identifier for a message of another QoS at the moment.
     fn is_other_flow(&self, packet_id: PacketId, qos: Qos) -> bool {
-        self.inbound
-            .under_way
-            .get(packet_id)
-            .is_some_and(|used| *used != qos)
+        self.inbound.qos(packet_id).is_some_and(|used| used != qos)
     }
 
     /// One identifier for two flows: the later is refused, for its acknowledgements could not be told apart. \[MQTT-2.2.1-3\]
@@ -195,14 +230,17 @@ impl MqttEndpoint {
     /// False when the client has more under way than it was allowed. A QoS 2 publish that comes again does not count twice.
     fn takes_packet_id(&mut self, packet_id: PacketId, qos: Qos) -> bool {
         let under_way = &mut self.inbound.under_way;
-        if under_way.get(packet_id) == Some(&Qos::ExactlyOnce) {
+        if let Some(flow) = under_way.get_mut(packet_id)
+            && flow.qos == Qos::ExactlyOnce
+        {
+            flow.waits = true;
             return true;
         }
         // Version 3 has no Receive Maximum; what it has under way is bounded by the bus.
         if self.version == Version::V5 && under_way.len() >= usize::from(self.settings.receive_maximum) {
             return false;
         }
-        under_way.insert(packet_id, qos);
+        under_way.insert(packet_id, Flow { qos, waits: true });
         true
     }
 
@@ -234,7 +272,8 @@ impl MqttEndpoint {
 
     /// PUBACK or PUBREC, by the QoS of the publish. \[MQTT-3.3.4-1\] \[MQTT-4.3.2-4\] \[MQTT-4.3.3-8\]
     fn acknowledge(&mut self, packet_id: PacketId, reason: ReasonCode, out: &mut Out) {
-        let qos = self.inbound.under_way.get(packet_id).copied();
+        let qos = self.inbound.qos(packet_id);
+        self.inbound.answered(packet_id);
         let kind = if qos == Some(Qos::ExactlyOnce) {
             AckKind::PubRec
         } else {
@@ -266,7 +305,7 @@ impl MqttEndpoint {
         let Some(packet_id) = packet_id_of(token) else {
             return;
         };
-        if self.inbound.under_way.get(packet_id) == Some(&Qos::ExactlyOnce) {
+        if self.inbound.qos(packet_id) == Some(Qos::ExactlyOnce) {
             out.counts.add(Metric::Qos2Dropped);
         }
         if self.version == Version::V5 {
@@ -278,6 +317,7 @@ impl MqttEndpoint {
     }
 
     pub(crate) fn on_pubrel(&mut self, ack: &Ack, out: &mut Out) {
+        self.inbound.wait_for_bus(ack.packet_id);
         out.bus(BusCommand::Release(ack.packet_id.get()));
     }
 
@@ -297,14 +337,6 @@ impl MqttEndpoint {
         out.counts.add(Metric::PubcompSent);
         self.reply(Ack::with_reason(AckKind::PubComp, packet_id, reason), out);
     }
-}
-
-fn publish_to_bus(message: Message, packet_id: Option<PacketId>, out: &mut Out) {
-    let ack = packet_id.map(|id| AckToken(id.get().into()));
-    let dedup = packet_id
-        .filter(|_| message.qos == Qos::ExactlyOnce)
-        .map(PacketId::get);
-    out.bus(BusCommand::Publish { message, ack, dedup });
 }
 
 /// Tokens are packet identifiers.

@@ -69,7 +69,7 @@ impl Outbound {
 
 impl MqttEndpoint {
     pub(crate) fn on_delivery(&mut self, mut delivery: Delivery, now: Instant, out: &mut Out) {
-        out.grant_credit();
+        out.grant_credit(delivery.message.size());
         if self.bridge && self.version == Version::V5 {
             delivery.message = Arc::new(path::stamped(&delivery.message, &self.settings.node));
         }

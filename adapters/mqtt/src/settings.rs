@@ -10,6 +10,8 @@ use std::time::Duration;
 pub struct MqttSettings {
     /// The largest packet taken from a client, in bytes.
     pub max_packet_size: u32,
+    /// The largest CONNECT with its will, and AUTH before the client is let in, in bytes.
+    pub max_connect_size: u32,
     /// The longest client identifier, in bytes.
     pub max_client_id_bytes: usize,
     /// The longest topic name or filter, in bytes.
@@ -57,6 +59,7 @@ impl Default for MqttSettings {
     fn default() -> Self {
         Self {
             max_packet_size: 1 << 20,
+            max_connect_size: 64 << 10,
             max_client_id_bytes: 1_024,
             max_topic_bytes: 65_535,
             max_topic_levels: 128,

@@ -7,7 +7,7 @@ use headgate_model::access::{DenyCode, Wish};
 use headgate_model::bus::Refusal;
 use headgate_model::{
     AccessDecision, AckToken, Action, Answer, BusCommand, Metric, Qos, Question, Subscription,
-    SubscriptionOptions,
+    SubscriptionOptions, TopicError,
 };
 use headgate_mqtt_codec::{PacketId, ReasonCode, SubAck, Subscribe, UnsubAck, Unsubscribe, Version};
 
@@ -49,7 +49,8 @@ impl MqttEndpoint {
             options.retain_as_published |= self.version != Version::V5 && self.bridge;
             let subscription = match self.own_filter(&wish.filter.into_bytes(), options) {
                 Ok(subscription) => subscription,
-                Err(code) => {
+                Err(BadFilter::Malformed) => return self.fail_malformed_filter(out),
+                Err(BadFilter::Refused(code)) => {
                     held.codes[place] = Some(code);
                     continue;
                 }
@@ -112,20 +113,25 @@ impl MqttEndpoint {
     }
 
     /// A filter of the client as the bus takes it.
-    fn own_filter(&self, raw: &Bytes, options: SubscriptionOptions) -> Result<Subscription, ReasonCode> {
+    fn own_filter(&self, raw: &Bytes, options: SubscriptionOptions) -> Result<Subscription, BadFilter> {
         let levels = 1 + raw.iter().filter(|b| **b == b'/').count();
         if raw.len() > self.settings.max_topic_bytes || levels > self.settings.max_topic_levels {
-            return Err(ReasonCode::TopicFilterInvalid);
+            return Err(BadFilter::Refused(ReasonCode::TopicFilterInvalid));
         }
-        let subscription =
-            Subscription::parse(raw, options, &self.mount).map_err(|_| ReasonCode::TopicFilterInvalid)?;
+        let subscription = Subscription::parse(raw, options, &self.mount)?;
         if subscription.share.is_some() && !self.settings.shared_available {
-            return Err(ReasonCode::SharedSubscriptionsNotSupported);
+            return Err(BadFilter::Refused(ReasonCode::SharedSubscriptionsNotSupported));
         }
         if subscription.filter.has_wildcard() && !self.settings.wildcard_available {
-            return Err(ReasonCode::WildcardSubscriptionsNotSupported);
+            return Err(BadFilter::Refused(ReasonCode::WildcardSubscriptionsNotSupported));
         }
         Ok(subscription)
+    }
+
+    /// What is no topic filter at all is a protocol error; table 3-8 has 0x8F for those that are correctly formed and not allowed. \[MQTT-4.7.1-1\]
+    /// \[MQTT-4.7.1-2\] \[MQTT-4.8.2-1\] \[MQTT-4.8.2-2\] \[MQTT-4.13.1-1\] \[3.1.1 MQTT-4.8.0-1\]
+    fn fail_malformed_filter(&mut self, out: &mut Out) {
+        self.fail(ReasonCode::ProtocolError, "malformed topic filter", out);
     }
 
     /// SUBACK: one code for each filter, in order, under the same packet identifier.
@@ -162,7 +168,10 @@ impl MqttEndpoint {
         for (code, filter) in codes.iter_mut().zip(unsubscribe.filters) {
             match Subscription::parse(&filter.into_bytes(), SubscriptionOptions::default(), &self.mount) {
                 Ok(subscription) => subscriptions.push(subscription),
-                Err(_) => *code = Some(ReasonCode::TopicFilterInvalid),
+                Err(error) => match BadFilter::from(error) {
+                    BadFilter::Malformed => return self.fail_malformed_filter(out),
+                    BadFilter::Refused(reason) => *code = Some(reason),
+                },
             }
         }
         let packet_id = unsubscribe.packet_id;
@@ -212,6 +221,30 @@ impl MqttEndpoint {
             self.subscribes = None;
         }
         Some(held)
+    }
+}
+
+/// What is wrong with a filter.
+enum BadFilter {
+    /// It is none.
+    Malformed,
+    /// It is one, and is not taken here.
+    Refused(ReasonCode),
+}
+
+impl From<TopicError> for BadFilter {
+    fn from(error: TopicError) -> Self {
+        match error {
+            TopicError::MultiLevel(_)
+            | TopicError::SingleLevel(_)
+            | TopicError::ShareGroup
+            | TopicError::NotUtf8
+            | TopicError::Empty
+            | TopicError::Nul(_)
+            | TopicError::Wildcard(_) => Self::Malformed,
+            // Too long with its mount point, or prefixes of our own that do not fit together.
+            TopicError::TooLong(_) | TopicError::Prefix => Self::Refused(ReasonCode::TopicFilterInvalid),
+        }
     }
 }
 

@@ -72,6 +72,8 @@ sent_from! {
 #[derive(Debug)]
 pub struct MqttWire {
     decoder: Decoder,
+    /// The limit once the client is let in.
+    max_packet_size: u32,
     /// After malformed bytes nothing more is read. \[MQTT-4.8.0-1\]
     failed: bool,
     /// Of the packets written.
@@ -79,10 +81,11 @@ pub struct MqttWire {
 }
 
 impl MqttWire {
-    /// For a fresh connection. `max_packet_size` in bytes.
-    pub fn new(max_packet_size: u32) -> Self {
+    /// For a fresh connection: packets of `max_connect_size` bytes are taken until CONNACK lets the client in, then those of `max_packet_size`.
+    pub fn new(max_packet_size: u32, max_connect_size: u32) -> Self {
         Self {
-            decoder: Decoder::server(max_packet_size),
+            decoder: Decoder::server(max_packet_size.min(max_connect_size)),
+            max_packet_size,
             failed: false,
             version: Version::V311,
         }
@@ -121,7 +124,12 @@ impl Wire for MqttWire {
 
     fn encode(&mut self, frame: Sent, bytes: &mut BytesMut) {
         match frame {
-            Sent::Packet(packet) => encode(&packet, self.version, bytes),
+            Sent::Packet(packet) => {
+                if matches!(&packet, Packet::ConnAck(connack) if !connack.code.is_error()) {
+                    self.decoder.set_max_packet_size(self.max_packet_size);
+                }
+                encode(&packet, self.version, bytes);
+            }
             Sent::Publish(outgoing) => {
                 outgoing.with_parts(self.version, |parts| encode_publish(parts, self.version, bytes));
                 Message::recycle(outgoing.delivery.message);

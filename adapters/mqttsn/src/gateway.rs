@@ -332,7 +332,7 @@ impl<A: Address> SnGateway<A> {
             // It goes back to the mailbox.
             BusEvent::Delivery(_) | BusEvent::Received(_) if falls_asleep => {}
             BusEvent::Opened { present, .. } => self.on_opened(index, present, now, out),
-            BusEvent::OpenRefused(_) => self.on_open_refused(index, out),
+            BusEvent::OpenRefused(why) => self.on_open_refused(index, why, out),
             // Its session is somewhere else from now on, or an operator has thrown it out.
             BusEvent::TakenOver | BusEvent::Kicked => {
                 let reason = match event {

@@ -422,7 +422,7 @@ impl<A: Address> SnGateway<A> {
         if let Some(id) = id {
             self.bus(index, BusCommand::Settle(id, settlement), out);
         }
-        self.bus(index, BusCommand::Credit(1), out);
+        self.bus(index, BusCommand::credit(1), out);
     }
 }
 

@@ -7,6 +7,7 @@ use crate::client::{Purpose, State};
 use crate::gateway::{Out, SnGateway};
 use crate::outputs::Send;
 use crate::party::Sender;
+use headgate_model::bus::OpenRefusal;
 use headgate_model::datagram::Address;
 use headgate_model::{BusCommand, CloseReason, Instant, Metric, OpenWill};
 use headgate_mqttsn_codec::{Message, ReturnCode};
@@ -58,10 +59,14 @@ impl<A: Address> SnGateway<A> {
         self.open(index, purpose, open, out);
     }
 
-    /// The session of its client id is another's.
-    pub(crate) fn on_open_refused(&mut self, index: u32, out: &mut Out<A>) {
+    /// The session of its client id is another's, or there is no room for one.
+    pub(crate) fn on_open_refused(&mut self, index: u32, why: OpenRefusal, out: &mut Out<A>) {
+        let code = match why {
+            OpenRefusal::NotOwner => ReturnCode::NotSupported,
+            OpenRefusal::NoRoom => ReturnCode::Congestion,
+        };
         let answer = match self.client(index).state {
-            State::Opening(Purpose::Connect) => Message::ConnAck(ReturnCode::NotSupported),
+            State::Opening(Purpose::Connect) => Message::ConnAck(code),
             _ => Message::Disconnect(None),
         };
         out.counts.add(Metric::ConnectRefused);

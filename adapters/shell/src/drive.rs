@@ -11,7 +11,7 @@ use crate::stages::Stages;
 use crate::transport::{Progress, Transport};
 use bytes::BytesMut;
 use headgate_bus::handle::{Call, Hub, Port};
-use headgate_model::{Answer, BusEvent, Endpoint, Input, Instant, Metric, Outputs, Wire};
+use headgate_model::{Answer, BusEvent, Counts, Endpoint, Input, Instant, Metric, Outputs, Wire};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::future::Future;
@@ -34,6 +34,8 @@ const LINGER: Duration = Duration::from_secs(2);
 const LAST_WORDS: Duration = Duration::from_millis(2);
 /// Later than any deadline.
 const NO_ALARM: Instant = Instant(u64::MAX);
+/// Bytes of buffers that no link has to give up.
+const SMALL_BUFFERS: usize = 4 * buffers::ROOM;
 /// Desks that wait to be lent, at most.
 const SPARE: usize = 64;
 
@@ -89,6 +91,13 @@ impl<F> Workplace<F> {
     /// The bus.
     pub fn hub(&self) -> &Hub {
         &self.hub
+    }
+
+    /// Counts something that happened beside the links.
+    pub fn count(&self, metric: Metric) {
+        let mut counts = Counts::default();
+        counts.add(metric);
+        self.metrics.add(&mut counts);
     }
 
     fn lend(&self) -> Box<Desk<F>> {
@@ -244,10 +253,29 @@ where
         buffers::rest(&mut desk.writing);
         if goes_on && desk.is_clear() {
             self.workplace.give_back(desk);
-        } else {
-            self.desk = Some(desk);
+            self.port.hold_buffers(0);
+            return true;
         }
-        goes_on
+        let buffers = desk.reading.capacity() + desk.writing.capacity();
+        self.desk = Some(desk);
+        self.port.hold_buffers(buffers);
+        goes_on && !self.gives_way(buffers, now)
+    }
+
+    /// Where there is no memory left, links with large buffers go: half a packet, or a peer that does not read.
+    fn gives_way(&mut self, buffers: usize, now: Instant) -> bool {
+        if buffers <= SMALL_BUFFERS || !self.port.hub().memory().is_full() {
+            return false;
+        }
+        let Some(mut desk) = self.desk.take() else {
+            return false;
+        };
+        tracing::info!(buffers, "no memory left: a link with large buffers is closed");
+        desk.out.counts.add(Metric::MemoryShed);
+        self.step(Input::Closed, now, &mut desk);
+        self.port.submit(&mut desk.out.bus);
+        self.workplace.metrics.add(&mut desk.out.counts);
+        true
     }
 
     fn step(&mut self, input: Input<E::In>, now: Instant, desk: &mut Desk<E::Out>) {

@@ -14,6 +14,18 @@ use crate::properties::{ConnectProperties, WillProperties};
 use crate::reader::Reader;
 use crate::{DecodeError, Qos, ReasonCode, Utf8, Version};
 
+/// Topic filters that one packet may have. Each takes many times its bytes on the wire.
+pub const MAX_FILTERS: usize = 16_384;
+
+/// Whether one more may come behind `count` of them.
+pub(crate) fn no_more_than(limit: usize, count: usize, packet: PacketType) -> Result<(), DecodeError> {
+    if count < limit {
+        Ok(())
+    } else {
+        Err(DecodeError::TooMany { packet, limit })
+    }
+}
+
 /// The lower half of the first byte. [MQTT-2.1.3-1] [3.1.1 MQTT-2.2.2-1] [3.1.1 MQTT-2.2.2-2]
 #[inline]
 pub(crate) fn check_flags(
@@ -309,6 +321,7 @@ fn subscribe(r: &mut Reader<'_>, version: Version) -> Result<Subscribe, DecodeEr
     };
     let mut filters = Vec::new();
     while !r.is_empty() {
+        no_more_than(MAX_FILTERS, filters.len(), r.packet())?;
         let filter = topic_filter(r)?;
         let options = subscribe_options(r.u8()?, version)?;
         if options.no_local && filter.as_bytes().starts_with(b"$share/") {
@@ -404,6 +417,7 @@ fn unsubscribe(r: &mut Reader<'_>, version: Version) -> Result<Unsubscribe, Deco
     };
     let mut filters = Vec::new();
     while !r.is_empty() {
+        no_more_than(MAX_FILTERS, filters.len(), r.packet())?;
         filters.push(topic_filter(r)?);
     }
     if filters.is_empty() {

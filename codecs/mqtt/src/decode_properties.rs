@@ -5,6 +5,7 @@
 
 use std::num::{NonZeroU16, NonZeroU32};
 
+use crate::decode::no_more_than;
 use crate::decoder::Side;
 use crate::properties::{
     AckProperties, AuthProperties, ConnAckProperties, ConnectProperties, DisconnectProperties, PropertyId,
@@ -29,7 +30,7 @@ pub(crate) fn connect(r: &mut Reader<'_>) -> Result<ConnectProperties> {
             Id::TopicAliasMaximum => once(&mut p.topic_alias_maximum, id, r.u16()?)?,
             Id::RequestResponseInformation => once(&mut p.request_response_information, id, flag(r, id)?)?,
             Id::RequestProblemInformation => once(&mut p.request_problem_information, id, flag(r, id)?)?,
-            Id::UserProperty => p.user_properties.push(user_property(r)?),
+            Id::UserProperty => push_user_property(&mut p.user_properties, r)?,
             Id::AuthenticationMethod => once(&mut p.authentication_method, id, r.utf8()?)?,
             Id::AuthenticationData => once(&mut p.authentication_data, id, r.binary()?)?,
             _ => return not_allowed(r, id),
@@ -53,7 +54,7 @@ pub(crate) fn will(r: &mut Reader<'_>) -> Result<WillProperties> {
             Id::ContentType => once(&mut p.content_type, id, r.utf8()?)?,
             Id::ResponseTopic => once(&mut p.response_topic, id, response_topic(r)?)?,
             Id::CorrelationData => once(&mut p.correlation_data, id, r.binary()?)?,
-            Id::UserProperty => p.user_properties.push(user_property(r)?),
+            Id::UserProperty => push_user_property(&mut p.user_properties, r)?,
             _ => return not_allowed(r, id),
         }
     }
@@ -81,7 +82,7 @@ pub(crate) fn conn_ack(r: &mut Reader<'_>) -> Result<ConnAckProperties> {
             Id::AssignedClientIdentifier => once(&mut p.assigned_client_identifier, id, r.utf8()?)?,
             Id::TopicAliasMaximum => once(&mut p.topic_alias_maximum, id, r.u16()?)?,
             Id::ReasonString => once(&mut p.reason_string, id, r.utf8()?)?,
-            Id::UserProperty => p.user_properties.push(user_property(r)?),
+            Id::UserProperty => push_user_property(&mut p.user_properties, r)?,
             Id::WildcardSubscriptionAvailable => {
                 once(&mut p.wildcard_subscription_available, id, flag(r, id)?)?;
             }
@@ -117,7 +118,7 @@ pub(crate) fn publish(r: &mut Reader<'_>, side: Side) -> Result<Option<Box<Publi
             Id::TopicAlias => once(&mut p.topic_alias, id, non_zero_u16(r, id)?)?,
             Id::ResponseTopic => once(&mut p.response_topic, id, response_topic(r)?)?,
             Id::CorrelationData => once(&mut p.correlation_data, id, r.binary()?)?,
-            Id::UserProperty => p.user_properties.push(user_property(r)?),
+            Id::UserProperty => push_user_property(&mut p.user_properties, r)?,
             // [MQTT-3.3.4-6]
             Id::SubscriptionIdentifier if side == Side::Client => {
                 p.subscription_identifiers.push(subscription_identifier(r)?);
@@ -149,7 +150,7 @@ pub(crate) fn codes(r: &mut Reader<'_>) -> Result<(Option<Utf8>, Vec<UserPropert
     while let Some(id) = next(r)? {
         match id {
             Id::ReasonString => once(&mut reason_string, id, r.utf8()?)?,
-            Id::UserProperty => user_properties.push(user_property(r)?),
+            Id::UserProperty => push_user_property(&mut user_properties, r)?,
             _ => return not_allowed(r, id),
         }
     }
@@ -164,7 +165,7 @@ pub(crate) fn subscribe(r: &mut Reader<'_>) -> Result<(Option<u32>, Vec<UserProp
     while let Some(id) = next(r)? {
         match id {
             Id::SubscriptionIdentifier => once(&mut identifier, id, subscription_identifier(r)?)?,
-            Id::UserProperty => user_properties.push(user_property(r)?),
+            Id::UserProperty => push_user_property(&mut user_properties, r)?,
             _ => return not_allowed(r, id),
         }
     }
@@ -177,7 +178,7 @@ pub(crate) fn unsubscribe(r: &mut Reader<'_>) -> Result<Vec<UserProperty>> {
     let r = &mut r.property_section()?;
     while let Some(id) = next(r)? {
         match id {
-            Id::UserProperty => user_properties.push(user_property(r)?),
+            Id::UserProperty => push_user_property(&mut user_properties, r)?,
             _ => return not_allowed(r, id),
         }
     }
@@ -197,7 +198,7 @@ pub(crate) fn disconnect(r: &mut Reader<'_>, side: Side) -> Result<Option<Box<Di
             Id::SessionExpiryInterval if side == Side::Server => once(&mut p.session_expiry, id, r.u32()?)?,
             Id::ReasonString => once(&mut p.reason_string, id, r.utf8()?)?,
             Id::ServerReference => once(&mut p.server_reference, id, r.utf8()?)?,
-            Id::UserProperty => p.user_properties.push(user_property(r)?),
+            Id::UserProperty => push_user_property(&mut p.user_properties, r)?,
             _ => return not_allowed(r, id),
         }
     }
@@ -213,7 +214,7 @@ pub(crate) fn auth(r: &mut Reader<'_>) -> Result<AuthProperties> {
             Id::AuthenticationMethod => once(&mut p.method, id, r.utf8()?)?,
             Id::AuthenticationData => once(&mut p.data, id, r.binary()?)?,
             Id::ReasonString => once(&mut p.reason_string, id, r.utf8()?)?,
-            Id::UserProperty => p.user_properties.push(user_property(r)?),
+            Id::UserProperty => push_user_property(&mut p.user_properties, r)?,
             _ => return not_allowed(r, id),
         }
     }
@@ -287,6 +288,15 @@ fn response_topic(r: &mut Reader<'_>) -> Result<Utf8> {
         return Err(DecodeError::WildcardInResponseTopic);
     }
     Ok(topic)
+}
+
+/// User properties that one packet may have. Each takes many times its bytes on the wire.
+pub const MAX_USER_PROPERTIES: usize = 256;
+
+fn push_user_property(all: &mut Vec<UserProperty>, r: &mut Reader<'_>) -> Result<()> {
+    no_more_than(MAX_USER_PROPERTIES, all.len(), r.packet())?;
+    all.push(user_property(r)?);
+    Ok(())
 }
 
 /// [MQTT-1.5.7-1]

@@ -98,6 +98,10 @@ impl Decoder {
         body.advance(header.len());
         if header.packet == PacketType::Connect {
             let connect = decode::connect(&body, &mut self.version)?;
+            // MQTT 3.1 §3.1: DUP, QoS and RETAIN of the fixed header are not used.
+            if connect.version != Version::V31 {
+                decode::check_flags(header.packet, header.flags, self.version)?;
+            }
             // Before MQTT 5 no clause asks for the shortest Remaining Length.
             if connect.version == Version::V5 {
                 header.remaining.minimal()?;
@@ -127,7 +131,10 @@ impl Decoder {
         let flags = first & 0x0F;
         let packet = PacketType::from_u8(first >> 4).ok_or(DecodeError::ReservedType(0))?;
         self.expect(packet)?;
-        decode::check_flags(packet, flags, self.version)?;
+        // Those of CONNECT are looked at when its version is known.
+        if packet != PacketType::Connect {
+            decode::check_flags(packet, flags, self.version)?;
+        }
         let Some(remaining) = VariableByteInteger::parse(rest)? else {
             return Ok(None);
         };

@@ -40,6 +40,14 @@ pub enum DecodeError {
         /// The limit.
         limit: u32,
     },
+    /// More topic filters or user properties than one packet may have here.
+    #[error("more than {limit} topic filters or user properties in {packet}")]
+    TooMany {
+        /// Its type.
+        packet: PacketType,
+        /// So many are allowed.
+        limit: usize,
+    },
     /// A field, or the property section, reaches beyond the packet.
     #[error("the packet ends inside a field")]
     Truncated,
@@ -222,6 +230,7 @@ impl DecodeError {
             | Self::AuthWithoutMethod => ReasonCode::ProtocolError,
 
             Self::TooLarge { .. } => ReasonCode::PacketTooLarge,
+            Self::TooMany { .. } => ReasonCode::QuotaExceeded,
             Self::WildcardInTopic(_) => ReasonCode::TopicNameInvalid,
             Self::UnknownProtocol(_) | Self::UnsupportedVersion(_) => ReasonCode::UnsupportedProtocolVersion,
         }

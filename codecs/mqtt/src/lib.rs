@@ -28,6 +28,8 @@ mod utf8;
 use std::fmt;
 use std::num::NonZeroU16;
 
+pub use decode::MAX_FILTERS;
+pub use decode_properties::MAX_USER_PROPERTIES;
 pub use decoder::Decoder;
 pub use encode::{PublishOffsets, PublishParts, encode, encode_publish, encoded_len, publish_len};
 pub use error::DecodeError;

@@ -8,7 +8,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use bytes::BytesMut;
-use headgate_mqtt_codec::{Decoder, Packet, PublishParts, Qos, Version, encode_publish};
+use headgate_mqtt_codec::{Decoder, MAX_USER_PROPERTIES, Packet, PublishParts, Qos, Version, encode_publish};
 
 struct Counting;
 
@@ -117,11 +117,11 @@ fn announced_lengths_allocate_nothing() {
 /// The worst a peer can make us allocate: the smallest fields there are, as many as fit.
 #[test]
 fn allocation_is_bounded_by_the_bytes_that_came() {
-    let many_user_properties = b"\x26\x00\x00\x00\x00".repeat(2000);
+    let many_user_properties = b"\x26\x00\x00\x00\x00".repeat(MAX_USER_PROPERTIES);
     let many_filters = b"\x00\x01a\x00".repeat(2000);
     let worst: [(&[u8], Vec<u8>); 2] = [
         (
-            b"\x00\x01\x90\x4E",
+            b"\x00\x01\x80\x0A",
             [many_user_properties, b"\x00\x01a\x00".to_vec()].concat(),
         ),
         (b"\x00\x01\x00", many_filters),

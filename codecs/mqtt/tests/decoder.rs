@@ -4,7 +4,7 @@ mod common;
 
 use bytes::{Bytes, BytesMut};
 use common::{LIMIT, client, decode_one, id, server};
-use headgate_mqtt_codec::{DecodeError, Decoder, Packet, Publish, Qos, ReasonCode, Version};
+use headgate_mqtt_codec::{DecodeError, Decoder, MAX_PACKET_SIZE, Packet, Publish, Qos, ReasonCode, Version};
 
 fn decode(decoder: &mut Decoder, bytes: &[u8]) -> Result<Option<Packet>, DecodeError> {
     decoder.decode(&mut BytesMut::from(bytes))
@@ -196,4 +196,52 @@ fn the_hint_tells_what_is_missing() {
     assert_eq!(decoder.needed(packet), 0);
     assert_eq!(decoder.needed(b"\x30\xFF"), 1);
     assert_eq!(decoder.needed(b"\x00"), 0);
+}
+
+/// What takes many times its bytes on the wire is counted: no packet may have more of it than its limit.
+#[test]
+fn lists_in_a_packet_are_bounded() {
+    use headgate_mqtt_codec::{MAX_FILTERS, MAX_USER_PROPERTIES};
+    let with_length = |first: u8, body: &[u8]| {
+        let mut packet = vec![first];
+        let mut left = body.len();
+        while left >= 0x80 {
+            packet.push((left % 0x80) as u8 | 0x80);
+            left /= 0x80;
+        }
+        packet.push(left as u8);
+        packet.extend_from_slice(body);
+        packet
+    };
+    let connect = |count: usize| {
+        let properties = with_length(0, &[0x26, 0, 0, 0, 0].repeat(count));
+        let mut body = b"\0\x04MQTT\x05\x02\0\x3c".to_vec();
+        body.extend_from_slice(&properties[1..]);
+        body.extend_from_slice(b"\0\x01c");
+        with_length(0x10, &body)
+    };
+    let subscribe = |count: usize| with_length(0x82, &[&b"\0\x01"[..], &b"\0\x01a\0".repeat(count)].concat());
+    let unsubscribe = |count: usize| with_length(0xA2, &[&b"\0\x01"[..], &b"\0\x01a".repeat(count)].concat());
+    let check = |version: Option<Version>, allowed: Vec<u8>, refused: Vec<u8>| {
+        let new = || {
+            let mut decoder = Decoder::server(MAX_PACKET_SIZE);
+            version
+                .into_iter()
+                .for_each(|version| decoder.set_version(version));
+            decoder
+        };
+        let decoded = new().decode(&mut BytesMut::from(&allowed[..]));
+        assert!(matches!(decoded, Ok(Some(_))), "{decoded:?}");
+        let error = new().decode(&mut BytesMut::from(&refused[..])).unwrap_err();
+        assert!(matches!(error, DecodeError::TooMany { .. }), "{error:?}");
+        assert_eq!(error.reason_code(), ReasonCode::QuotaExceeded);
+    };
+    check(
+        None,
+        connect(MAX_USER_PROPERTIES),
+        connect(MAX_USER_PROPERTIES + 1),
+    );
+    let v3 = Some(Version::V311);
+    check(v3, subscribe(MAX_FILTERS), subscribe(MAX_FILTERS + 1));
+    check(v3, unsubscribe(MAX_FILTERS), unsubscribe(MAX_FILTERS + 1));
 }

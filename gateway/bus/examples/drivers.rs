@@ -168,7 +168,7 @@ async fn pair(
             if let BusEvent::Delivery(_) = next(&subscriber, &mut events).await {
                 seen += 1;
                 if seen % size == 0 {
-                    subscriber.submit(&mut vec![BusCommand::Credit(u32::try_from(size).expect("small"))]);
+                    subscriber.submit(&mut vec![BusCommand::credit(u32::try_from(size).expect("small"))]);
                     grant.add_permits(1);
                 }
             }

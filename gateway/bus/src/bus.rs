@@ -5,6 +5,7 @@ use crate::duplicates::Duplicates;
 use crate::flush::Flush;
 use crate::index::{Index, Matches, Slot};
 use crate::links::{LinkReport, Links};
+use crate::memory::Memory;
 use crate::paging::{Estate, FetchRequest};
 use crate::pending::{AckRef, BodyRef, Pending};
 use crate::retained::Retained;
@@ -94,6 +95,8 @@ pub struct Bus {
     pub(crate) index: Index,
     pub(crate) retained: Retained,
     pub(crate) delayed: BTreeMap<MessageId, Arc<Message>>,
+    pub(crate) delayed_bytes: usize,
+    pub(crate) memory: Memory,
     pub(crate) exclusive: HashMap<TopicFilter, Slot>,
     pub(crate) timers: BTreeSet<(Instant, Timer)>,
     /// Sessions whose search for retained messages goes on at the next turn.
@@ -259,6 +262,7 @@ impl Bus {
             refusing: settings.when_full == QueueFull::Refuse,
             ..Links::default()
         };
+        let memory = Memory::new(settings.max_memory_bytes.unwrap_or(usize::MAX));
         let duplicates = Duplicates::new(settings.links.duplicate_window, seed);
         Ok(Self {
             settings,
@@ -280,6 +284,8 @@ impl Bus {
             index: Index::default(),
             retained: Retained::default(),
             delayed: BTreeMap::new(),
+            delayed_bytes: 0,
+            memory,
             exclusive: HashMap::new(),
             timers: BTreeSet::new(),
             scanning: VecDeque::new(),
@@ -367,9 +373,10 @@ impl Bus {
             }
             BusCommand::Release(packet) => self.release(from, slot, packet, out),
             BusCommand::Settle(id, settlement) => self.settle(from, slot, id, settlement, now, out),
-            BusCommand::Credit(n) => {
+            BusCommand::Credit { deliveries, bytes } => {
                 let session = self.session_mut(slot);
-                session.credit = session.credit.saturating_add(n);
+                session.credit = session.credit.saturating_add(deliveries);
+                session.unread = session.unread.saturating_sub(bytes);
                 self.pump(slot, now, out);
             }
             BusCommand::TellWhenDrained => {
@@ -467,6 +474,11 @@ impl Bus {
     /// Operations in the open batch.
     pub fn pending_ops(&self) -> usize {
         self.pending.len()
+    }
+
+    /// Bytes of the bodies and wills in the open batch.
+    pub fn pending_bytes(&self) -> usize {
+        self.pending.bytes()
     }
 
     /// The open batch with its number; `None` when it is empty. Batches must be committed in order and reported to [`Bus::committed`] or
@@ -719,6 +731,7 @@ impl Bus {
             delivered: self.counters.delivered,
             expired_sessions: self.counters.expired_sessions,
             dropped: self.counters.dropped,
+            memory: self.memory_stats(),
             ..BusStats::default()
         };
         for session in self.sessions.iter().flatten() {
@@ -728,6 +741,7 @@ impl Bus {
             stats.queued_bytes += session.queued_bytes + session.lanes.bytes();
             stats.inflight += session.inflight.len();
         }
+        debug_assert_eq!(self.memory.sums(), self.memory_of_sessions());
         stats
     }
 }

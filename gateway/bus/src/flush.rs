@@ -31,7 +31,10 @@ impl Bus {
             .map(|lane| (lane.priority, lane.count))
             .collect();
         let held = |qos, sent| qos == Qos::ExactlyOnce && sent;
+        let before = session.held();
         let gone = session.take_queued(|queued| !held(queued.qos, queued.sent));
+        let after = session.held();
+        self.memory.change(before, after);
         let count = gone.len() + lanes.iter().map(|(_, count)| count).sum::<usize>();
         for queued in gone {
             self.counters.drop(DropReason::Flushed);

@@ -15,14 +15,14 @@ use crate::paging::FetchRequest;
 use crate::stats::BusStats;
 use headgate_model::store::StoreStats;
 use headgate_model::{
-    BusCommand, BusEvent, CloseReason, EndpointId, Instant, Message, Store, StoreError, StoreOp,
+    BusCommand, BusEvent, CloseReason, EndpointId, Instant, MemoryLimit, Message, Store, StoreError, StoreOp,
     Subscription, WallTime,
 };
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
@@ -73,8 +73,9 @@ impl Clock {
     }
 }
 
-/// Operations that may wait for the store before publishers have to wait.
+/// Operations, and bytes of messages in them, that may wait for the store before publishers have to wait.
 const MAX_WAITING_OPS: usize = 20_000;
+const MAX_WAITING_BYTES: usize = 32 << 20;
 /// How often the store may do what is due beside the commits when nothing else is to do.
 const MAINTAIN: Duration = Duration::from_secs(1);
 
@@ -98,12 +99,15 @@ pub struct Hub(Arc<Shared>);
 
 struct Shared {
     clock: Clock,
+    memory: Arc<MemoryLimit>,
     core: Mutex<Core>,
     commits: Mutex<Commits>,
     commits_changed: Condvar,
     /// Operations in the open batch, and on their way to the disk.
     open_ops: AtomicUsize,
     committing_ops: AtomicUsize,
+    open_bytes: AtomicUsize,
+    committing_bytes: AtomicUsize,
     /// When the timer thread wakes; guards nothing but its sleep.
     wakes_at: Mutex<Instant>,
     wakes_earlier: Condvar,
@@ -197,6 +201,7 @@ impl Hub {
     ) -> std::io::Result<Self> {
         let hub = Self(Arc::new(Shared {
             clock,
+            memory: Arc::clone(bus.memory_limit()),
             core: Mutex::new(Core {
                 bus,
                 out: BusOutputs::default(),
@@ -212,6 +217,8 @@ impl Hub {
             commits_changed: Condvar::new(),
             open_ops: AtomicUsize::new(0),
             committing_ops: AtomicUsize::new(0),
+            open_bytes: AtomicUsize::new(0),
+            committing_bytes: AtomicUsize::new(0),
             wakes_at: Mutex::new(Instant::START),
             wakes_earlier: Condvar::new(),
             next_wake: AtomicU64::new(0),
@@ -237,6 +244,11 @@ impl Hub {
         self.0.clock
     }
 
+    /// How much memory there is, for those who hold some beside the bus.
+    pub fn memory(&self) -> &Arc<MemoryLimit> {
+        &self.0.memory
+    }
+
     /// A place on the bus for one endpoint.
     pub fn attach(&self) -> Port {
         let mut core = self.0.core.lock();
@@ -256,6 +268,7 @@ impl Hub {
             hub: self.clone(),
             mailbox,
             unfinished: AtomicBool::new(false),
+            buffers: AtomicU32::new(0),
         }
     }
 
@@ -312,8 +325,16 @@ impl Hub {
 
     /// Whether the store is not too far behind. Publishers wait while it is, so that what waits for the disk has a bound.
     pub fn is_caught_up(&self) -> bool {
-        self.0.open_ops.load(Ordering::Acquire) + self.0.committing_ops.load(Ordering::Acquire)
-            < MAX_WAITING_OPS
+        let Shared {
+            open_ops,
+            committing_ops,
+            open_bytes,
+            committing_bytes,
+            ..
+        } = &*self.0;
+        open_ops.load(Ordering::Acquire) + committing_ops.load(Ordering::Acquire) < MAX_WAITING_OPS
+            && open_bytes.load(Ordering::Acquire) + committing_bytes.load(Ordering::Acquire)
+                < MAX_WAITING_BYTES
     }
 
     /// Ready when the store has caught up.
@@ -367,9 +388,10 @@ impl Hub {
         let mut woken = std::mem::take(&mut core.woken);
         core.sort_events(&mut woken, &self.0.spare);
         let notices = std::mem::take(&mut core.out.notices);
-        self.0.open_ops.store(core.bus.pending_ops(), Ordering::Release);
+        self.note_open(&core.bus);
         let commit_due = core.bus.commit_due();
         let deadline = core.bus.deadline();
+        core.bus.tell_memory();
         if std::mem::take(&mut core.gives_way) {
             MutexGuard::unlock_fair(guard);
         } else {
@@ -389,6 +411,11 @@ impl Hub {
             (self.0.notices)(notices);
         }
         result
+    }
+
+    fn note_open(&self, bus: &Bus) {
+        self.0.open_ops.store(bus.pending_ops(), Ordering::Release);
+        self.0.open_bytes.store(bus.pending_bytes(), Ordering::Release);
     }
 
     /// The list of wakers is lent from turn to turn, so that a turn allocates nothing.
@@ -557,10 +584,12 @@ impl Hub {
         let stopping = self.0.commits.lock().stop;
         let fetches = core.bus.take_fetches();
         let due = core.bus.batch_due().filter(|due| *due <= now || stopping);
+        let bytes = due.map_or(0, |_| core.bus.pending_bytes());
         let batch = due.and_then(|_| core.bus.take_batch());
         let ops = batch.as_ref().map_or(0, |(_, ops)| ops.len());
         self.0.committing_ops.store(ops, Ordering::Release);
-        self.0.open_ops.store(core.bus.pending_ops(), Ordering::Release);
+        self.0.committing_bytes.store(bytes, Ordering::Release);
+        self.note_open(&core.bus);
         // What it was woken for may have been settled in the meantime; the rest has its time.
         let later = core.bus.batch_due();
         drop(core);
@@ -630,6 +659,7 @@ impl Hub {
         let mut commits = self.0.commits.lock();
         commits.stats = committer.store.stats();
         self.0.committing_ops.store(0, Ordering::Release);
+        self.0.committing_bytes.store(0, Ordering::Release);
         if !committer.fetches.is_empty() {
             let soon = self.0.clock.now() + RETRY;
             commits.due = Some(commits.due.map_or(soon, |due| due.min(soon)));
@@ -719,6 +749,8 @@ pub struct Port {
     mailbox: Arc<Mailbox>,
     /// A command is under way, or some are left.
     unfinished: AtomicBool,
+    /// Bytes in the buffers of its connection.
+    buffers: AtomicU32,
 }
 
 impl Port {
@@ -763,6 +795,15 @@ impl Port {
         commands.append(&mut left);
         self.unfinished.store(!done, Ordering::Relaxed);
         done
+    }
+
+    /// Its connection holds so many bytes in buffers from now on, which count in the ledger of memory.
+    pub fn hold_buffers(&self, bytes: usize) {
+        let now = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let before = self.buffers.swap(now, Ordering::Relaxed);
+        if before != now {
+            self.hub.memory().change_buffers(before as usize, now as usize);
+        }
     }
 
     /// Ready when there are events or the alarm rang. Otherwise `cx` is woken when it is so, or when [`Hub::says_goodbye`].
@@ -815,6 +856,7 @@ fn take(from: &mut VecDeque<BusEvent>, into: &mut VecDeque<BusEvent>) {
 
 impl Drop for Port {
     fn drop(&mut self) {
+        self.hold_buffers(0);
         self.submit(&mut vec![BusCommand::Close {
             reason: CloseReason::Lost,
             expiry: None,

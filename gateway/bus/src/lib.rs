@@ -21,6 +21,7 @@ mod ledger;
 mod lifecycle;
 mod links;
 mod loops;
+mod memory;
 mod paging;
 mod pending;
 mod retained;
@@ -41,4 +42,4 @@ pub use settings::{
     AutoSubscription, BusSettings, DelayedSettings, LinkSettings, Overlap, RetainedSettings, RewriteAction,
     RewriteRule, SettingsError, SharedStrategy, TopicPriority,
 };
-pub use stats::{BusStats, DropReason};
+pub use stats::{BusStats, DropReason, MemoryStats};

@@ -3,9 +3,10 @@
 use crate::bus::{Bus, BusOutputs, Needs, Notice, Timer};
 use crate::clients::make_room;
 use crate::index::{Entry, GroupId, Slot};
+use crate::memory;
 use crate::paging::ESTATE;
 use crate::retained::Kept;
-use crate::session::{NEVER_DUE, NOT_DUE, Queued, Session, Sleep};
+use crate::session::{Held, NEVER_DUE, NOT_DUE, Queued, Session, Sleep};
 use crate::stats::DropReason;
 use bytes::Bytes;
 use hashbrown::HashMap;
@@ -29,6 +30,11 @@ impl Bus {
             let refused = BusEvent::OpenRefused(OpenRefusal::NotOwner);
             return out.events.push((endpoint, refused));
         }
+        if !self.has_room_to_open(slot, &open) {
+            self.counters.drop(DropReason::MemoryFull);
+            let refused = BusEvent::OpenRefused(OpenRefusal::NoRoom);
+            return out.events.push((endpoint, refused));
+        }
         let held = slot.and_then(|slot| Some((slot, self.session(slot).endpoint?)));
         let Some((slot, old)) = held else {
             return self.admit(endpoint, open, now, out);
@@ -45,6 +51,19 @@ impl Bus {
             self.waits_for.remove(&earlier);
             out.events.push((earlier, BusEvent::TakenOver));
         }
+    }
+
+    /// Whether there is memory for a session that is not there yet, and for the will, and room in the store for what must be there. The gateway's own
+    /// sessions are always opened.
+    fn has_room_to_open(&self, slot: Option<Slot>, open: &Open) -> bool {
+        let will = match &open.will {
+            OpenWill::Set(Some(will)) => will.message.size(),
+            OpenWill::Set(None) | OpenWill::Keep | OpenWill::Awake => 0,
+        };
+        let session = if slot.is_none() { memory::SESSION } else { 0 };
+        let is_own = open.link.as_ref().is_some_and(|link| link.queue.is_some());
+        let is_new = slot.is_none() && !open.expiry.is_zero();
+        is_own || self.has_memory_for(session + will) && !(self.store_is_full && (is_new || will > 0))
     }
 
     /// Whether the session is its own: what it was sent, and what waits in it, is for the identity that opened it. A session that is over is nobody's.
@@ -118,7 +137,7 @@ impl Bus {
         let expiry = if defined {
             open.expiry
         } else {
-            self.capped_expiry(open.expiry)
+            self.capped_expiry(open.expiry, open.presence.username.is_none())
         };
         let epoch = self.epoch;
         let window = open.link.as_ref().map_or(0, |link| link.window);
@@ -140,7 +159,12 @@ impl Bus {
         }
         let expiry = session.expiry;
         match open.will {
-            OpenWill::Set(will) => session.will = will,
+            OpenWill::Set(mut will) => {
+                if let Some(will) = &mut will {
+                    will.message = will.message.compact(); // It stays for long.
+                }
+                session.will = will;
+            }
             OpenWill::Keep => session
                 .will
                 .iter_mut()
@@ -231,9 +255,19 @@ impl Bus {
         slot
     }
 
-    fn capped_expiry(&self, wished: Duration) -> Duration {
-        let cap = self.settings.max_session_expiry;
-        if cap.is_zero() { wished } else { wished.min(cap) }
+    /// A new expiry of a session that is open.
+    fn changed_expiry(&self, slot: Slot, wished: Option<Duration>) -> Option<Duration> {
+        let session = self.session(slot);
+        let own = session.link.as_deref().is_some_and(|link| link.rules.is_some());
+        let anonymous = session.presence.username.is_none() && !own;
+        wished.map(|wished| self.capped_expiry(wished, anonymous))
+    }
+
+    fn capped_expiry(&self, wished: Duration, anonymous: bool) -> Duration {
+        let settings = &self.settings;
+        let more = anonymous.then_some(settings.max_anonymous_session_expiry);
+        let caps = [Some(settings.max_session_expiry), more].into_iter().flatten();
+        caps.filter(|cap| !cap.is_zero()).fold(wished, Duration::min)
     }
 
     fn auto_subscribe(&mut self, slot: Slot) {
@@ -284,7 +318,7 @@ impl Bus {
         now: Instant,
         out: &mut BusOutputs,
     ) {
-        let expiry = expiry.map(|wished| self.capped_expiry(wished));
+        let expiry = self.changed_expiry(slot, expiry);
         let epoch = self.epoch;
         let session = self.session_mut(slot);
         session.expiry = expiry.unwrap_or(session.expiry);
@@ -311,7 +345,7 @@ impl Bus {
         now: Instant,
         out: &mut BusOutputs,
     ) {
-        let expiry = expiry.map(|wished| self.capped_expiry(wished));
+        let expiry = self.changed_expiry(slot, expiry);
         let epoch = self.epoch;
         let session = self.sessions[slot as usize]
             .as_deref_mut()
@@ -320,7 +354,10 @@ impl Bus {
         session.endpoint = None;
         session.opening = false;
         session.leaving = false;
+        session.unread = 0;
+        let before = session.held();
         session.take_back_inflight();
+        self.memory.change(before, session.held());
         if let Some(expiry) = expiry {
             session.expiry = expiry;
         }
@@ -351,7 +388,10 @@ impl Bus {
         let qos0 = if store_qos0 || session.queued_qos0 == 0 {
             Vec::new()
         } else {
-            session.take_queued(|queued| queued.qos == Qos::AtMostOnce)
+            let before = session.held();
+            let gone = session.take_queued(|queued| queued.qos == Qos::AtMostOnce);
+            self.memory.change(before, session.held());
+            gone
         };
         for queued in &qos0 {
             session.note_drop(
@@ -439,7 +479,9 @@ impl Bus {
         self.free_slots.push(slot);
         self.links.ids.remove(&session.id);
         self.work += session.subscriptions.len();
+        self.memory.change(session.held(), Held::default());
         for held in session.subscriptions.iter() {
+            self.memory.subscriptions -= memory::of_subscription(held);
             self.index.remove(&held.filter, held.share.as_ref(), slot);
             if held.exclusive {
                 self.exclusive.remove(&held.filter);
@@ -490,6 +532,16 @@ impl Bus {
         change: WillChange,
         out: &mut BusOutputs,
     ) {
+        let size = match &change {
+            WillChange::Remove => 0,
+            WillChange::Topic { topic, .. } => topic.as_bytes().len(),
+            WillChange::Payload(payload) => payload.len(),
+        };
+        if size > 0 && (self.store_is_full || !self.has_memory_for(size)) {
+            self.counters.drop(DropReason::MemoryFull);
+            self.answer(from, BusEvent::WillChanged(false), Needs::Nothing, out);
+            return;
+        }
         let epoch = self.epoch;
         let session = self.session_mut(slot);
         let known = session.will.is_some();
@@ -517,6 +569,7 @@ impl Bus {
             WillChange::Payload(payload) => {
                 if let Some(will) = &mut session.will {
                     will.message.payload = Bytes::copy_from_slice(&payload);
+                    will.message.charge();
                 }
                 known
             }
@@ -561,6 +614,7 @@ impl Bus {
             let message = self.read_back(stored);
             self.timers
                 .insert((due.to_instant(self.epoch), Timer::Delayed(id)));
+            self.delayed_bytes += message.size();
             self.delayed.insert(id, message);
         }
     }
@@ -571,6 +625,9 @@ impl Bus {
         let expires_at = stored.expires.map(|wall| wall.to_instant(self.epoch));
         if message.expires_at != expires_at {
             Arc::make_mut(&mut message).expires_at = expires_at;
+        }
+        if let Some(message) = Arc::get_mut(&mut message) {
+            message.charge();
         }
         message
     }
@@ -636,7 +693,9 @@ impl Bus {
             self.stored_bytes += delivery.entry.size as usize;
             let mut queued = self.queued(delivery, true);
             (queued.received, queued.carried) = (true, true);
+            let before = session.held();
             session.push_inflight(queued);
+            self.memory.change(before, session.held());
         }
         if record.unsent_from.is_none() {
             // Connected when the gateway stopped, away from now on: the next restart must not let its time begin anew.
@@ -654,6 +713,7 @@ impl Bus {
             if subscription.exclusive {
                 self.exclusive.insert(subscription.filter.clone(), slot);
             }
+            self.memory.subscriptions += memory::of_subscription(&subscription);
             self.session_mut(slot).subscriptions.insert(subscription);
         }
         self.set_timers(slot);

@@ -87,7 +87,9 @@ impl Bus {
             return;
         };
         session.lanes.forget_asked();
+        let before = session.held();
         let unsent = session.take_queued(|queued| queued.entry.is_some() && !queued.sent);
+        self.memory.change(before, session.held());
         for queued in unsent.iter().rev() {
             let batch = queued.entry.map_or(0, |entry| entry.batch);
             session
@@ -139,7 +141,7 @@ impl Bus {
             let since = link.and_then(|link| link.take(request.lane));
             let mut queued = self.queued(delivery, sent);
             queued.since = since.unwrap_or(seconds(now));
-            self.session_mut(slot).enqueue(queued);
+            self.enqueue(slot, queued);
         }
         for _ in 0..found.lost {
             self.counters.drop(DropReason::Unreadable);

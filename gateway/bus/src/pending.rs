@@ -48,6 +48,8 @@ pub struct Pending {
     /// Place of the first slot.
     first: u64,
     live: usize,
+    /// Bytes of the bodies and wills in it.
+    bytes: usize,
     /// Somebody waits for the disk.
     urgent: bool,
     /// What is settled and was written by an earlier batch. Their order does not matter, but to [`Pending::drop_oldest`].
@@ -76,6 +78,7 @@ impl Default for Pending {
             slots: VecDeque::new(),
             first: 0,
             live: 0,
+            bytes: 0,
             urgent: false,
             deletes: Vec::new(),
             deletes_due: Instant::START,
@@ -87,6 +90,11 @@ impl Pending {
     /// Operations in the open batch.
     pub fn len(&self) -> usize {
         self.live + self.deletes.len()
+    }
+
+    /// Bytes of the bodies and wills in the open batch.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The batch whose commit makes everything written so far durable.
@@ -203,7 +211,7 @@ impl Pending {
         let ack = slot.ack;
         let last = slot.refs == 0;
         if last {
-            slot.op = None;
+            self.bytes -= slot.op.take().map_or(0, |op| size_of_op(&op));
         }
         self.live -= 1 + usize::from(last);
         while self.slots.front().is_some_and(|slot| slot.op.is_none()) {
@@ -219,12 +227,13 @@ impl Pending {
         ops.extend(self.slots.drain(..).filter_map(|slot| slot.op));
         ops.append(&mut self.deletes);
         let number = self.number;
-        (self.first, self.live, self.urgent) = (0, 0, false);
+        (self.first, self.live, self.bytes, self.urgent) = (0, 0, 0, false);
         self.number += 1;
         (number, ops)
     }
 
     fn add(&mut self, op: StoreOp, due: Instant, body: u64) -> u64 {
+        self.bytes += size_of_op(&op);
         self.slots.push_back(Slot {
             op: Some(op),
             due,
@@ -238,6 +247,15 @@ impl Pending {
 
     fn slot_mut(&mut self, at: u64) -> &mut Slot {
         &mut self.slots[place(at, self.first)]
+    }
+}
+
+/// Bytes that an operation holds beside itself.
+fn size_of_op(op: &StoreOp) -> usize {
+    match op {
+        StoreOp::PutMessage(_, stored) => stored.message.size(),
+        StoreOp::PutSession(_, record) => record.will.as_ref().map_or(0, |will| will.message.size()),
+        _ => 0,
     }
 }
 

@@ -35,6 +35,11 @@ impl Retained {
         self.by_topic.len()
     }
 
+    /// Bytes of all of them.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Bytes of all of them if this one were among them.
     pub fn bytes_with(&self, message: &Message) -> usize {
         let old = self.get(message.topic.as_bytes());

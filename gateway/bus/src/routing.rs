@@ -6,7 +6,7 @@ use crate::ledger::seconds;
 use crate::links::{Victim, is_link, is_over};
 use crate::pending::BodyRef;
 use crate::retained::Kept;
-use crate::session::Queued;
+use crate::session::{Queued, SendLimits};
 use crate::settings::{Overlap, RewriteAction, SharedStrategy};
 use crate::stats::DropReason;
 use headgate_model::bus::{Outcome, Refusal};
@@ -62,6 +62,8 @@ pub struct Ingested {
     pub needs: Needs,
 }
 
+/// Bytes of deliveries that an endpoint may have, and not have written out, before it gets another one.
+const MAX_UNREAD: u32 = 1 << 20;
 /// Members drawn by lot before all are looked at in a row.
 const DRAWS: usize = 8;
 /// EMQX's limit of `$delayed/`: 4,294,967 s, about 49 days.
@@ -164,6 +166,10 @@ impl Bus {
             .apply(RewriteAction::Publish, message.topic.as_str())
         {
             message.topic = Topic::try_from(topic.as_str()).map_err(|_| Refusal::TopicInvalid)?;
+        }
+        if from.is_some() && !self.has_memory_for(message.size()) {
+            self.counters.drop(DropReason::MemoryFull);
+            return Err(Refusal::QuotaExceeded);
         }
         self.counters.published += 1;
         let message = message.share();
@@ -320,10 +326,8 @@ impl Bus {
         loop {
             let session = self.session(slot);
             let rules = session.rules(&self.queue_rules);
-            let full = || {
-                session.is_full(Qos::AtLeastOnce, size, &self.queue_rules)
-                    || session.durable && self.is_over_total(size)
-            };
+            let full =
+                || session.is_full(Qos::AtLeastOnce, size, &self.queue_rules) || self.is_over_total(size);
             if rules.when_full != QueueFull::Refuse || session.queued_qos0 > 0 || !full() {
                 return false;
             }
@@ -396,6 +400,7 @@ impl Bus {
             identifiers,
         } = target;
         self.work += 2;
+        let limits = self.send_limits();
         let session = self.sessions[slot as usize]
             .as_deref_mut()
             .expect("a target is a session");
@@ -403,8 +408,8 @@ impl Bus {
             link.routed(qos);
         }
         if qos == Qos::AtMostOnce {
-            if session.is_online() && session.credit > 0 && session.queue.is_empty() {
-                session.credit -= 1;
+            if session.takes(limits) && session.queue.is_empty() {
+                session.hand_over(message);
                 session.note_handed_qos0();
                 self.counters.delivered += 1;
                 let delivery = Delivery {
@@ -444,8 +449,16 @@ impl Bus {
         let durable = session.durable && qos > Qos::AtMostOnce;
         let waits = durable && qos == Qos::ExactlyOnce;
         let could_go =
-            session.queue.is_empty() && session.lanes.is_empty() && session.may_send(&queued, self.committed);
-        let at_once = could_go && !waits;
+            session.queue.is_empty() && session.lanes.is_empty() && session.may_send(&queued, limits);
+        let at_once = could_go && !waits && !(durable && self.is_over_total(queued.size()));
+        // A client that is too slow gives way before anybody is refused.
+        let tight = !at_once && self.memory_is_tight();
+        if tight && !durable {
+            self.counters.drop(DropReason::MemoryFull);
+            self.session_mut(slot)
+                .note_drop(DropReason::MemoryFull, qos, message.topic.as_bytes());
+            return false;
+        }
         if !at_once && !self.make_room(slot, &queued, now, out) {
             return false;
         }
@@ -457,7 +470,7 @@ impl Bus {
             session.next_seq += 1;
         }
         if durable {
-            let to_lane = !could_go && session.must_page(queued.priority, settings);
+            let to_lane = !could_go && (tight || session.must_page(queued.priority, settings));
             self.store_queued(slot, message, &mut queued, to_lane, shared, now);
             if to_lane {
                 self.page_in(slot);
@@ -474,7 +487,7 @@ impl Bus {
                 // It may stay for long: it must not keep a read buffer alive.
                 queued.message = shared.compact(message);
             }
-            self.session_mut(slot).enqueue(queued);
+            self.enqueue(slot, queued);
             // Behind others it waits its turn; alone, the endpoint may have room for it by now.
             self.pump(slot, now, out);
         }
@@ -484,12 +497,12 @@ impl Bus {
     /// Makes room in a queue for one more. False when it must not be queued; whatever is dropped is counted.
     fn make_room(&mut self, slot: Slot, incoming: &Queued, now: Instant, out: &mut BusOutputs) -> bool {
         loop {
-            let over_total = incoming.qos > Qos::AtMostOnce && self.is_over_total(incoming.size());
+            let over_total = self.is_over_total(incoming.size());
             let session = self.sessions[slot as usize]
                 .as_deref_mut()
                 .expect("a target is a session");
             let full = session.is_full(incoming.qos, incoming.size(), &self.queue_rules);
-            if !(full || over_total && session.durable) {
+            if !(full || over_total) {
                 return true;
             }
             if session.lanes.last().is_some_and(|lane| lane.asked.is_some()) {
@@ -519,7 +532,10 @@ impl Bus {
         match victim {
             Victim::Incoming => {}
             Victim::Queued(at) => {
+                let before = session.held();
                 let queued = session.dequeue_at(at).expect("a place in the queue");
+                self.memory.change(before, self.session(slot).held());
+                let session = self.session_mut(slot);
                 session.note_drop(reason, queued.qos, queued.message.topic.as_bytes());
                 self.forget(slot, queued, now, out);
             }
@@ -545,10 +561,32 @@ impl Bus {
         true
     }
 
-    /// Whether so many bytes more are over the limit of all queues in the store together.
+    /// Whether so many bytes more are over the limit of all queues together, in the store or in memory.
     fn is_over_total(&self, size: usize) -> bool {
         let limit = self.settings.max_total_queued_bytes;
-        limit > 0 && self.stored_bytes + size > limit
+        limit > 0 && self.stored_bytes.max(self.memory.held.bytes) + size > limit
+    }
+
+    pub(crate) fn send_limits(&self) -> SendLimits {
+        let unread = if self.memory_is_tight() {
+            MAX_UNREAD / 16
+        } else {
+            MAX_UNREAD
+        };
+        SendLimits {
+            committed: self.committed,
+            unread,
+            inflight: self.settings.max_inflight_bytes,
+        }
+    }
+
+    /// Puts a delivery into the queue of a session, in memory.
+    pub(crate) fn enqueue(&mut self, slot: Slot, queued: Queued) {
+        let session = self.session_mut(slot);
+        let before = session.held();
+        session.enqueue(queued);
+        let after = session.held();
+        self.memory.change(before, after);
     }
 
     /// Writes the entry of a delivery, and its body if that is not in the open batch. One that goes `to_lane` is kept in the store alone.
@@ -611,7 +649,7 @@ impl Bus {
         self.counters.delivered += 1;
         let epoch = self.epoch;
         let session = self.session_mut(slot);
-        session.credit -= 1;
+        session.hand_over(&queued.message);
         if session.awake && queued.qos > Qos::AtMostOnce {
             session.awake = false;
             let op = StoreOp::PutSession(session.id, Box::new(session.record(epoch)));
@@ -625,15 +663,18 @@ impl Bus {
         }
         if queued.qos > Qos::AtMostOnce {
             queued.sent = true;
+            let before = session.held();
             session.push_inflight(queued);
             session.quota_used += 1;
+            let after = session.held();
+            self.memory.change(before, after);
         }
     }
 
     /// Hands over what waits, as far as window and credit allow; then goes on with searches for retained messages.
     pub(crate) fn pump(&mut self, slot: Slot, now: Instant, out: &mut BusOutputs) {
-        let committed = self.committed;
         loop {
+            let limits = self.send_limits();
             let session = self.sessions[slot as usize]
                 .as_deref_mut()
                 .expect("a slot in use holds a session");
@@ -643,10 +684,13 @@ impl Bus {
             // Sent before, it must be sent again: the receiver may hold its packet identifier. [MQTT-4.4.0-1]
             let rules = session.rules(&self.queue_rules);
             let expired = (next.message.is_expired(now) || is_over(rules, next.since, now)) && !next.sent;
-            if !expired && !session.may_send(next, committed) {
+            if !expired && !session.may_send(next, limits) {
                 return self.page_in(slot);
             }
+            let before = session.held();
             let queued = session.dequeue_front().expect("just looked at");
+            let (after, session) = (session.held(), &*session);
+            self.memory.change(before, after);
             if !expired && session.link.is_some() {
                 self.count_late(slot, &queued, now);
             }
@@ -706,11 +750,13 @@ impl Bus {
             self.answer(from, BusEvent::Received(id), needs, out);
             return;
         }
-        let queued = session.inflight.remove(at).expect("just found");
-        session.quota_used -= u16::from(!queued.carried);
+        let before = session.held();
+        let queued = session.remove_inflight(at).expect("just found");
+        let after = session.held();
         if let Some(link) = session.link.as_deref_mut() {
             link.settled(settlement);
         }
+        self.memory.change(before, after);
         self.forget(slot, queued, now, out);
         self.pump(slot, now, out);
     }
@@ -734,7 +780,11 @@ impl Bus {
         }
         let mut marks = marks.into_iter();
         let session = self.session_mut(slot);
+        let before = session.held();
         let left = session.take_queued(|_| marks.next() == Some(true));
+        let after = session.held();
+        self.memory.change(before, after);
+        let session = self.session_mut(slot);
         if let Some(link) = session.link.as_deref_mut() {
             left.iter().for_each(|queued| link.handed_on(queued.qos));
         }
@@ -794,6 +844,7 @@ impl Bus {
             || message.payload.len() > limits.max_payload_bytes
             || (is_new && self.retained.len() >= limits.max_count)
             || self.retained.bytes_with(message) > limits.max_bytes
+            || !self.has_memory_for(message.size())
         {
             self.counters.drop(DropReason::NotRetained);
             return false;
@@ -852,7 +903,13 @@ impl Bus {
         if !limits.available {
             return Err(Refusal::NotSupported);
         }
-        if self.delayed.len() >= limits.max_count || self.store_is_full {
+        let size = message.size();
+        if self.delayed.len() >= limits.max_count
+            || self.delayed_bytes + size > limits.max_bytes
+            || self.store_is_full
+            || !self.has_memory_for(size)
+        {
+            self.counters.drop(DropReason::DelayedFull);
             return Err(Refusal::QuotaExceeded);
         }
         let (seconds, topic) = parse_delayed(&message.topic).ok_or(Refusal::TopicInvalid)?;
@@ -862,6 +919,7 @@ impl Bus {
         let op = StoreOp::PutDelayed(body.id, WallTime::of(due, self.epoch));
         self.pending.keep(body, op);
         self.timers.insert((due, Timer::Delayed(body.id)));
+        self.delayed_bytes += message.size();
         self.delayed.insert(body.id, message);
         Ok(Ingested {
             outcome: Outcome::Matched,
@@ -873,6 +931,7 @@ impl Bus {
         let Some(message) = self.delayed.remove(&id) else {
             return;
         };
+        self.delayed_bytes -= message.size();
         self.pending.push(StoreOp::DeleteDelayed(id));
         if message.is_expired(now) {
             self.counters.drop(DropReason::Expired);

@@ -27,6 +27,25 @@ pub const NEVER_DUE: WallTime = WallTime(u64::MAX);
 /// Bytes that may wait in memory for a durable session; what comes then waits in the store alone.
 const BYTES_IN_MEMORY: usize = 256 << 10;
 
+/// How much may be handed over to one endpoint.
+#[derive(Clone, Copy, Debug)]
+pub struct SendLimits {
+    /// The last batch that is durable.
+    pub committed: u64,
+    /// Bytes that it has not written out.
+    pub unread: u32,
+    /// Bytes of QoS 1 and 2 that it has not settled.
+    pub inflight: u32,
+}
+
+/// What waits in memory and what is under way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    pub entries: usize,
+    /// As each delivery counts, though several may share a message.
+    pub bytes: usize,
+}
+
 /// One delivery that waits or is under way.
 #[derive(Debug, Clone)]
 pub struct Queued {
@@ -225,6 +244,10 @@ pub struct Session {
     pub quota_used: u16,
     pub receive_maximum: u16,
     pub credit: u32,
+    /// Bytes of what was handed over and is not written out.
+    pub unread: u32,
+    /// Bytes of what is under way.
+    pub inflight_bytes: u32,
     pub next_seq: u64,
     /// QoS 2 packet identifiers of this client that are not yet released.
     pub received: Received,
@@ -255,7 +278,7 @@ pub enum Sleep {
 }
 
 #[cfg(target_pointer_width = "64")]
-const _: () = assert!(size_of::<Session>() <= 304, "there is one for each client");
+const _: () = assert!(size_of::<Session>() <= 312, "there is one for each client");
 
 impl Session {
     pub fn new(id: SessionId, client: ClientId) -> Self {
@@ -284,6 +307,8 @@ impl Session {
             quota_used: 0,
             receive_maximum: 0,
             credit: 0,
+            unread: 0,
+            inflight_bytes: 0,
             next_seq: 0,
             received: Received::default(),
             scans: Scans::default(),
@@ -306,15 +331,34 @@ impl Session {
         self.endpoint.is_some() && !self.opening && !self.leaving && self.sleep == Sleep::No
     }
 
-    /// Whether this delivery may be handed to the endpoint now. `committed` is the last durable batch.
+    /// What it holds in memory of deliveries.
+    pub fn held(&self) -> Held {
+        Held {
+            entries: self.queue.len() + self.inflight.len(),
+            bytes: self.queued_bytes + self.inflight_bytes as usize,
+        }
+    }
+
+    /// Whether anything may be handed to the endpoint now. A message may be larger than what is left.
+    pub fn takes(&self, limits: SendLimits) -> bool {
+        self.is_online() && self.credit > 0 && self.unread < limits.unread
+    }
+
+    /// The endpoint has been handed this message.
+    pub fn hand_over(&mut self, message: &Message) {
+        self.credit -= 1;
+        self.unread = self.unread.saturating_add(bytes_of(message.size()));
+    }
+
+    /// Whether this delivery may be handed to the endpoint now.
     ///
     /// What a receiver holds as QoS 2 must be in the store first: after a crash nobody would know what it holds, and under which packet
     /// identifier. What it gets as QoS 1 need not be: at worst it gets it again.
-    pub fn may_send(&self, next: &Queued, committed: u64) -> bool {
-        if !self.is_online() || self.credit == 0 {
+    pub fn may_send(&self, next: &Queued, limits: SendLimits) -> bool {
+        if !self.takes(limits) {
             return false;
         }
-        if next.qos == Qos::ExactlyOnce && next.entry.is_some_and(|entry| entry.batch > committed) {
+        if next.qos == Qos::ExactlyOnce && next.entry.is_some_and(|entry| entry.batch > limits.committed) {
             return false;
         }
         let Some(id) = next.id() else { return true };
@@ -322,12 +366,13 @@ impl Session {
         let (low, high) = self.inflight_span;
         let is_free =
             || high.max(next.seq) - low.min(next.seq) < DELIVERY_IDS || self.find_inflight(id).is_none();
-        self.quota_used < self.receive_maximum && is_free()
+        self.quota_used < self.receive_maximum && self.inflight_bytes < limits.inflight && is_free()
     }
 
     /// A delivery is under way.
     pub fn push_inflight(&mut self, queued: Queued) {
         let seq = queued.seq;
+        self.inflight_bytes = self.inflight_bytes.saturating_add(bytes_of(queued.size()));
         let (low, high) = self.inflight_span;
         self.inflight_span = if self.inflight.is_empty() {
             (seq, seq)
@@ -339,6 +384,14 @@ impl Session {
             let seqs = || self.inflight.iter().map(|queued| queued.seq);
             self.inflight_span = (seqs().min().unwrap_or(seq), seqs().max().unwrap_or(seq));
         }
+    }
+
+    /// Takes the delivery at this place out of what is under way.
+    pub fn remove_inflight(&mut self, at: usize) -> Option<Queued> {
+        let queued = self.inflight.remove(at)?;
+        self.inflight_bytes = self.inflight_bytes.saturating_sub(bytes_of(queued.size()));
+        self.quota_used -= u16::from(!queued.carried);
+        Some(queued)
     }
 
     /// Where the delivery of this name is. Acknowledgements mostly come in order, so the guess is nearly always right.
@@ -486,6 +539,7 @@ impl Session {
         self.inflight = received;
         self.inflight.iter_mut().for_each(|queued| queued.carried = true);
         self.quota_used = 0;
+        self.inflight_bytes = bytes_of(self.inflight.iter().map(Queued::size).sum());
         for queued in unreceived.into_iter().rev() {
             self.queued_bytes += queued.size();
             self.queue.push_front(queued);
@@ -553,6 +607,10 @@ impl Session {
     pub fn end_after(&self, now: Instant) -> Option<Instant> {
         (self.expiry != NEVER).then(|| now + self.expiry)
     }
+}
+
+fn bytes_of(size: usize) -> u32 {
+    u32::try_from(size).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

@@ -15,8 +15,12 @@ pub struct BusSettings {
     pub max_queued_bytes: usize,
     /// Deliveries of one connected session that wait in memory; more wait in the store alone, as all do while the client is away.
     pub max_queued_in_memory: usize,
-    /// Bytes that the queues of all durable sessions may hold together; 0 for no limit.
+    /// Bytes that the queues of all sessions may hold together, connected or not, what is under way included; 0 for no limit.
     pub max_total_queued_bytes: usize,
+    /// Bytes of memory for all that clients make the gateway keep: messages in queues and on their way, retained and delayed messages, wills, sessions,
+    /// subscriptions, and the buffers of connections. From three quarters on, clients that are too slow get no more than the store holds for them; when
+    /// it is full, new messages, sessions, subscriptions and connections are refused. Left out: half of what the machine, or the control group, has.
+    pub max_memory_bytes: Option<usize>,
     /// What happens to a QoS 1 or 2 message that does not fit.
     pub when_full: QueueFull,
     /// How long the acknowledgement of a QoS 1 message waits for receivers that are connected to settle it, before the message is written
@@ -28,6 +32,8 @@ pub struct BusSettings {
     pub store_qos0: bool,
     /// QoS 1 and 2 deliveries under way at once to one client, if it does not ask for fewer.
     pub max_inflight: u16,
+    /// Bytes of QoS 1 and 2 deliveries under way at once to one client; one that is larger goes alone.
+    pub max_inflight_bytes: u32,
     /// QoS 2 packet identifiers of one client that wait for their PUBREL.
     pub max_awaiting_release: usize,
     /// Deliver at the subscription's QoS even when the message was published with a lower one (EMQ's `upgrade_qos`).
@@ -45,6 +51,10 @@ pub struct BusSettings {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub max_session_expiry: Duration,
+    /// The same for sessions of anonymous clients, which anybody can leave behind. `0s` for no limit of their own.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub max_anonymous_session_expiry: Duration,
     /// Retained messages.
     pub retained: RetainedSettings,
     /// `$delayed/{seconds}/{topic}`.
@@ -69,7 +79,9 @@ impl Default for BusSettings {
             when_full: QueueFull::default(),
             settle_window: Duration::from_millis(10),
             store_qos0: false,
-            max_inflight: 100,
+            max_memory_bytes: None,
+            max_inflight: 2_000,
+            max_inflight_bytes: 1 << 20,
             max_awaiting_release: 1_000,
             upgrade_qos: false,
             overlap: Overlap::default(),
@@ -77,6 +89,7 @@ impl Default for BusSettings {
             max_subscriptions: 10_000,
             share_sessions: false,
             max_session_expiry: Duration::ZERO,
+            max_anonymous_session_expiry: Duration::from_secs(30 * 24 * 60 * 60),
             retained: RetainedSettings::default(),
             delayed: DelayedSettings::default(),
             priorities: Vec::new(),
@@ -153,6 +166,8 @@ pub struct DelayedSettings {
     pub available: bool,
     /// Messages held back at once; a further one is refused.
     pub max_count: usize,
+    /// Bytes of all messages held back together; what does not fit is refused.
+    pub max_bytes: usize,
 }
 
 impl Default for DelayedSettings {
@@ -160,6 +175,7 @@ impl Default for DelayedSettings {
         Self {
             available: true,
             max_count: 100_000,
+            max_bytes: 64 << 20,
         }
     }
 }

@@ -24,11 +24,15 @@ pub enum DropReason {
     Duplicate,
     /// An operator emptied the queue.
     Flushed,
+    /// There is no memory for it: see [`BusSettings::max_memory_bytes`](crate::BusSettings).
+    MemoryFull,
+    /// A limit of delayed messages is reached.
+    DelayedFull,
 }
 
 impl DropReason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::QueueFull,
         Self::OfflineQos0,
         Self::Expired,
@@ -39,6 +43,8 @@ impl DropReason {
         Self::Loop,
         Self::Duplicate,
         Self::Flushed,
+        Self::MemoryFull,
+        Self::DelayedFull,
     ];
 
     /// The word for operators.
@@ -54,7 +60,37 @@ impl DropReason {
             Self::Loop => "loop",
             Self::Duplicate => "duplicate",
             Self::Flushed => "flushed",
+            Self::MemoryFull => "memory_full",
+            Self::DelayedFull => "delayed_full",
         }
+    }
+}
+
+/// What memory is used for, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryStats {
+    /// The limit; `usize::MAX` for none.
+    pub max: usize,
+    /// Bodies of messages in queues, on their way, retained, delayed and of wills; one that many hold counts once.
+    pub messages: usize,
+    /// Of those, retained ones.
+    pub retained: usize,
+    /// Of those, delayed ones.
+    pub delayed: usize,
+    /// Sessions.
+    pub sessions: usize,
+    /// Subscriptions.
+    pub subscriptions: usize,
+    /// Places of deliveries in queues and under way.
+    pub entries: usize,
+    /// Buffers of connections.
+    pub buffers: usize,
+}
+
+impl MemoryStats {
+    /// All together.
+    pub fn used(&self) -> usize {
+        self.messages + self.sessions + self.subscriptions + self.entries + self.buffers
     }
 }
 
@@ -79,6 +115,8 @@ pub struct BusStats {
     pub queued: usize,
     /// Bytes waiting in all queues.
     pub queued_bytes: usize,
+    /// The ledger of memory.
+    pub memory: MemoryStats,
     /// QoS 1 and 2 deliveries under way.
     pub inflight: usize,
     /// Sessions that ended by their expiry interval.

@@ -2,10 +2,12 @@
 
 use crate::bus::{Bus, BusOutputs, Needs};
 use crate::index::{Entry, Slot};
+use crate::memory;
 use crate::retained::Scanned;
 use crate::routing::{Shared, Target, identifiers};
 use crate::session::{Queued, Scan};
 use crate::settings::RewriteAction;
+use crate::stats::DropReason;
 use headgate_model::bus::Refusal;
 use headgate_model::{Instant, Qos, RetainHandling, StoreOp, Subscription, TopicFilter};
 use std::ops::ControlFlow;
@@ -42,6 +44,12 @@ impl Bus {
         if known.is_none() && limit > 0 && session.subscriptions.len() >= limit {
             return Err(Refusal::QuotaExceeded);
         }
+        let durable = session.durable;
+        let size = memory::of_subscription(&subscription);
+        if known.is_none() && (!self.has_memory_for(size) || self.store_is_full && durable) {
+            self.counters.drop(DropReason::MemoryFull);
+            return Err(Refusal::QuotaExceeded);
+        }
         if subscription.exclusive {
             self.exclusive.insert(subscription.filter.clone(), slot);
         }
@@ -76,8 +84,14 @@ impl Bus {
             Entry::new(slot, &options),
             known.is_some(),
         );
-        if known.is_some_and(|k| k.exclusive && !subscription.exclusive) {
+        if known
+            .as_ref()
+            .is_some_and(|k| k.exclusive && !subscription.exclusive)
+        {
             self.exclusive.remove(&subscription.filter);
+        }
+        if known.is_none() {
+            self.memory.subscriptions += size;
         }
         self.session_mut(slot).subscriptions.insert(subscription);
         Ok(options.qos)
@@ -99,6 +113,8 @@ impl Bus {
             return false;
         };
         session.scans.forget(&filter);
+        self.memory.subscriptions -= memory::of_subscription(&held);
+        let session = self.session_mut(slot);
         if session.durable {
             let op = StoreOp::DeleteSubscription(session.id, held.to_text());
             self.pending.push(op);
@@ -137,11 +153,9 @@ impl Bus {
 
     /// Goes one step on with the searches of a session, if it has nothing else to send. When more is to do, the next turn goes on.
     pub(crate) fn scan_retained(&mut self, slot: Slot, now: Instant, out: &mut BusOutputs) {
+        let limits = self.send_limits();
         let session = self.session_mut(slot);
-        let Some(endpoint) = session
-            .endpoint
-            .filter(|_| session.is_online() && session.credit > 0)
-        else {
+        let Some(endpoint) = session.endpoint.filter(|_| session.takes(limits)) else {
             return;
         };
         if session.scans.is_empty() || self.is_waiting(endpoint) {

@@ -237,8 +237,13 @@ pub enum BusCommand {
     Release(u16),
     /// The receiver answered a delivery.
     Settle(DeliveryId, Settlement),
-    /// The endpoint has written out this many more deliveries.
-    Credit(u32),
+    /// The endpoint has written out more deliveries.
+    Credit {
+        /// So many may come instead.
+        deliveries: u32,
+        /// Bytes of their messages.
+        bytes: u32,
+    },
     /// Answered by [`BusEvent::Drained`] as soon as nothing waits for the client and nothing is under way to it; once.
     TellWhenDrained,
     /// Answered by [`BusEvent::WillChanged`] once durable.
@@ -257,6 +262,14 @@ pub enum BusCommand {
         /// A new session expiry interval. MQTT 5 §3.14.2.2.2.
         expiry: Option<Duration>,
     },
+}
+
+impl BusCommand {
+    /// So many more deliveries may come; everything that came before is written out.
+    pub fn credit(deliveries: u32) -> Self {
+        let bytes = u32::MAX;
+        Self::Credit { deliveries, bytes }
+    }
 }
 
 /// Why the bus refused.
@@ -279,6 +292,8 @@ pub enum Refusal {
 pub enum OpenRefusal {
     /// A session of this client id is there, and another identity opened it.
     NotOwner,
+    /// There is no memory for it, or no room in the store.
+    NoRoom,
 }
 
 /// What became of an accepted message, for reason code 0x10.

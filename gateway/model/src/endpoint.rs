@@ -90,11 +90,18 @@ impl<F> Outputs<F> {
         self.bus.push(command);
     }
 
-    /// Grants the bus one more delivery; grants in a row become one command.
-    pub fn grant_credit(&mut self) {
+    /// Grants the bus one more delivery for one of so many bytes; grants in a row become one command.
+    pub fn grant_credit(&mut self, size: usize) {
+        let size = u32::try_from(size).unwrap_or(u32::MAX);
         match self.bus.last_mut() {
-            Some(BusCommand::Credit(n)) => *n += 1,
-            _ => self.bus.push(BusCommand::Credit(1)),
+            Some(BusCommand::Credit { deliveries, bytes }) => {
+                *deliveries += 1;
+                *bytes = bytes.saturating_add(size);
+            }
+            _ => self.bus.push(BusCommand::Credit {
+                deliveries: 1,
+                bytes: size,
+            }),
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod bus;
 pub mod datagram;
 pub mod endpoint;
 pub mod link;
+pub mod memory;
 pub mod message;
 pub mod metrics;
 pub mod path;
@@ -24,6 +25,7 @@ pub use bus::{
 pub use datagram::{Asked, ClientKey, DatagramOutputs, DatagramServer, Destination};
 pub use endpoint::{Endpoint, Input, Outputs, Wire};
 pub use link::{Link, QueueFull, QueueRules};
+pub use memory::MemoryLimit;
 pub use message::{Delivery, DeliveryId, Message, Properties, Qos, SessionId, SubscriptionIds, Will};
 pub use metrics::{Counts, Metric};
 pub use secret::Secret;

@@ -1,5 +1,6 @@
 //! Messages and their deliveries.
 
+use crate::memory::Charge;
 use crate::{Instant, Topic};
 use bytes::Bytes;
 use std::cell::RefCell;
@@ -53,6 +54,8 @@ pub struct Message {
     pub properties: Option<Box<Properties>>,
     /// The session that published it; `None` for the gateway itself.
     pub publisher: Option<SessionId>,
+    /// Its bytes in the ledger of memory, once it is shared or kept.
+    pub charge: Charge,
 }
 
 const _: () = assert!(size_of::<Message>() <= 112, "every routed message allocates one");
@@ -73,7 +76,8 @@ const MAX_COMMON: usize = 1_024;
 
 impl Message {
     /// Shares a message with all who carry it, in the place of one that was [recycled](Message::recycle) if there is any.
-    pub fn share(self) -> Arc<Self> {
+    pub fn share(mut self) -> Arc<Self> {
+        self.charge();
         let Some(mut shared) = take_spare() else {
             return Arc::new(self);
         };
@@ -92,6 +96,11 @@ impl Message {
         }
     }
 
+    /// Counts it in the ledger of memory from now on.
+    pub fn charge(&mut self) {
+        self.charge.set(self.size());
+    }
+
     /// A plain message at QoS 0.
     pub fn new(topic: Topic, payload: impl Into<Bytes>) -> Self {
         Self {
@@ -102,6 +111,7 @@ impl Message {
             expires_at: None,
             properties: None,
             publisher: None,
+            charge: Charge::default(),
         }
     }
 
@@ -113,12 +123,18 @@ impl Message {
     /// A copy that owns exactly its own bytes: what is kept for long must not keep a read buffer alive.
     #[must_use]
     pub fn compact(&self) -> Self {
-        Self {
+        let mut copy = Self {
             topic: self.topic.compact(),
             payload: Bytes::copy_from_slice(&self.payload),
+            qos: self.qos,
+            retain: self.retain,
+            expires_at: self.expires_at,
             properties: self.properties.as_ref().map(|p| Box::new(p.compact())),
-            ..*self
-        }
+            publisher: self.publisher,
+            charge: Charge::default(),
+        };
+        copy.charge();
+        copy
     }
 
     /// Bytes it occupies, for limits.

@@ -58,6 +58,7 @@ metrics! {
     Qos2Sent => "messages/qos2/sent",
     Qos2Dropped => "messages/qos2/dropped",
     ConnectRefused => "clients/refused",
+    MemoryShed => "clients/shed",
     MalformedPackets => "packets/malformed",
     ProtocolErrors => "packets/protocol_errors",
     DroppedTooLarge => "messages/dropped/too_large",

@@ -227,7 +227,7 @@ impl Testbed {
                 } else {
                     Settlement::Done
                 };
-                let credit = BusCommand::Credit(1);
+                let credit = BusCommand::credit(1);
                 self.bus.handle(BACKEND, credit, now, &mut self.bus_out);
                 delivery.id.map(|id| BusCommand::Settle(id, settlement))
             }

@@ -141,7 +141,7 @@ impl<A: Address> DatagramServer for Words<A> {
             BusEvent::Delivery(delivery) => {
                 let text = String::from_utf8_lossy(&delivery.message.payload);
                 say(Destination::To(at), &text, out);
-                out.bus.push((key, BusCommand::Credit(1)));
+                out.bus.push((key, BusCommand::credit(1)));
             }
             _ => {}
         }

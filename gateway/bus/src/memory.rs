@@ -1,0 +1,111 @@
+//! The bus's part of the ledger of memory: what it counts, and who asks before something grows. The rest is [`headgate_model::memory`].
+//!
+//! Always true: `held` is the sum of all sessions' [`Session::held`](crate::session::Session::held), and `subscriptions` that of [`of_subscription`].
+
+use crate::bus::Bus;
+use crate::session::{Held, Queued};
+use crate::stats::MemoryStats;
+use headgate_model::{MemoryLimit, Subscription, memory};
+use std::sync::Arc;
+
+/// What a session takes, with its places in tables and what waits for the store of it, in bytes. Measured: docs/performance.md.
+pub(crate) const SESSION: usize = 1_000;
+/// What a subscription takes beside its filter, which is there twice.
+const SUBSCRIPTION: usize = 300;
+
+/// What the bus counts itself.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    pub limit: Arc<MemoryLimit>,
+    pub held: Held,
+    /// Bytes.
+    pub subscriptions: usize,
+}
+
+impl Memory {
+    pub fn new(max: usize) -> Self {
+        Self {
+            limit: Arc::new(MemoryLimit::new(max)),
+            held: Held::default(),
+            subscriptions: 0,
+        }
+    }
+
+    /// What the always-true line above speaks of.
+    pub fn sums(&self) -> (Held, usize) {
+        (self.held, self.subscriptions)
+    }
+
+    /// A session held `before`, and holds `after`.
+    pub fn change(&mut self, before: Held, after: Held) {
+        self.held.entries = self.held.entries + after.entries - before.entries;
+        self.held.bytes = self.held.bytes + after.bytes - before.bytes;
+    }
+}
+
+/// Bytes of a subscription.
+pub(crate) fn of_subscription(subscription: &Subscription) -> usize {
+    SUBSCRIPTION + 2 * subscription.filter.as_bytes().len()
+}
+
+impl Bus {
+    /// The limit, for those who hold memory beside the bus.
+    pub fn memory_limit(&self) -> &Arc<MemoryLimit> {
+        &self.memory.limit
+    }
+
+    /// Whether so many bytes more fit.
+    pub(crate) fn has_memory_for(&self, bytes: usize) -> bool {
+        let max = self.memory.limit.max();
+        max == usize::MAX || self.memory_used() + bytes <= max
+    }
+
+    /// Three quarters are used.
+    pub(crate) fn memory_is_tight(&self) -> bool {
+        let max = self.memory.limit.max();
+        max < usize::MAX && self.memory_used() > max / 4 * 3
+    }
+
+    /// Lets others know what is used.
+    pub(crate) fn tell_memory(&self) {
+        if self.memory.limit.max() < usize::MAX {
+            self.memory.limit.set_used(self.memory_used());
+        }
+    }
+
+    fn memory_used(&self) -> usize {
+        memory::messages()
+            + self.by_client.len() * SESSION
+            + self.memory.subscriptions
+            + self.memory.held.entries * size_of::<Queued>()
+            + self.memory.limit.buffers()
+    }
+
+    /// The same, summed up over all sessions.
+    pub(crate) fn memory_of_sessions(&self) -> (Held, usize) {
+        let sessions = self.sessions.iter().flatten();
+        sessions.fold((Held::default(), 0), |(held, subscriptions), session| {
+            let more = session.held();
+            let held = Held {
+                entries: held.entries + more.entries,
+                bytes: held.bytes + more.bytes,
+            };
+            let own = session.subscriptions.iter().map(of_subscription);
+            (held, subscriptions + own.sum::<usize>())
+        })
+    }
+
+    /// The ledger, by class.
+    pub(crate) fn memory_stats(&self) -> MemoryStats {
+        MemoryStats {
+            max: self.memory.limit.max(),
+            messages: memory::messages(),
+            retained: self.retained.bytes(),
+            delayed: self.delayed_bytes,
+            sessions: self.by_client.len() * SESSION,
+            subscriptions: self.memory.subscriptions,
+            entries: self.memory.held.entries * size_of::<Queued>(),
+            buffers: self.memory.limit.buffers(),
+        }
+    }
+}
