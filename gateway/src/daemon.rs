@@ -95,7 +95,7 @@ async fn serve(config: Config, path: Option<&Path>) -> Outcome {
     };
     let parts = Parts {
         hub: hub.clone(),
-        access,
+        access: Arc::clone(&access) as Arc<dyn AccessService>,
         workplace: Arc::new(Workplace::new(hub.clone(), Arc::clone(&metrics), links.clone())),
         mqtt: Arc::new(MqttSettings {
             node: config.node.clone(),
@@ -123,7 +123,10 @@ async fn serve(config: Config, path: Option<&Path>) -> Outcome {
         .map(|gateway| gateway.serve(&office, &mut serving))
         .collect();
     let sys = Sys::new(hub.clone(), metrics, &config.node, config.sys.clone(), damage);
-    let sys = sys.with_mqttsn(ports).with_bridges(bridges.clone());
+    let sys = sys
+        .with_mqttsn(ports)
+        .with_bridges(bridges.clone())
+        .with_access(access);
     let sys = tokio::spawn(sys.run(seen));
 
     let timeline = timeline.map(|timeline| tokio::spawn(timeline.keep()));
