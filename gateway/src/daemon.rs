@@ -55,11 +55,17 @@ fn start_log(settings: &LogSettings) -> Outcome {
 async fn serve(config: Config, path: Option<&Path>) -> Outcome {
     let mut store = open_store(&config)?;
     let keeps = config.store.durability != Durability::Memory;
-    let timeline = keeps.then(|| Timeline::start(&config.data_dir));
+    let mut image = store.load()?;
+    let timeline = keeps.then(|| {
+        let (timeline, ops) = Timeline::start(&config.data_dir, &mut image);
+        if let Err(error) = store.commit(&ops) {
+            tracing::error!(%error, "sessions may end early after the next restart");
+        }
+        timeline
+    });
     let clock = timeline.as_ref().map_or_else(Clock::start, Timeline::clock);
     let mut bus = Bus::new(config.bus.clone(), clock.epoch(), seed()?)?;
     bus.set_node(&config.node);
-    let image = store.load()?;
     for damage in &image.damage {
         tracing::error!(damage, "part of the store could not be read");
     }
