@@ -2,8 +2,9 @@
 
 use crate::bridges::Bridges;
 use crate::commands::Outcome;
-use crate::config::{Config, Durability, LogFormat, LogSettings};
+use crate::config::{Config, Durability};
 use crate::control::Control;
+use crate::log::{self, Limit};
 use crate::memory;
 use crate::mqttsn;
 use crate::sys::Sys;
@@ -18,7 +19,6 @@ use headgate_shell::{
     Workplace, drive,
 };
 use headgate_store::{Disk, DiskSettings, DiskStore, SimStore};
-use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,26 +33,14 @@ const FAREWELL: Duration = Duration::from_secs(5);
 pub fn run(path: Option<&Path>) -> Outcome {
     memory::fill_small_holes();
     let config = Config::load(path, std::env::vars())?;
-    start_log(&config.log)?;
+    let log = log::start(&config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(config, path))
+    let outcome = runtime.block_on(serve(config, path, log.clone()));
+    log.begin_window();
+    outcome
 }
 
-fn start_log(settings: &LogSettings) -> Outcome {
-    let filter = tracing_subscriber::EnvFilter::try_new(&settings.level)
-        .map_err(|error| format!("log.level: `{}`: {error}", settings.level))?;
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    match settings.format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
-    }
-    Ok(())
-}
-
-async fn serve(config: Config, path: Option<&Path>) -> Outcome {
+async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
     let mut store = open_store(&config)?;
     let keeps = config.store.durability != Durability::Memory;
     let mut image = store.load()?;
@@ -120,6 +108,7 @@ async fn serve(config: Config, path: Option<&Path>) -> Outcome {
     serving.spawn(answers.serve(control));
     serving.spawn(bridges.clone().keep_books());
     serving.spawn(memory::give_back());
+    serving.spawn(log.keep());
     for listener in listeners {
         let parts = parts.clone();
         serving.spawn(listener.run(stop.clone(), move |connection| parts.serve(connection)));

@@ -7,6 +7,7 @@ mod commands;
 mod config;
 mod control;
 mod daemon;
+mod log;
 mod memory;
 mod mosquitto;
 mod mqttsn;
