@@ -164,3 +164,28 @@ async fn connect_from(from: Ipv4Addr, port: u16) -> io::Result<TcpStream> {
     socket.bind((from, 0).into())?;
     socket.connect((Ipv4Addr::LOCALHOST, port).into()).await
 }
+
+/// Whatever a name says, it is one value of one line in the log, and short.
+#[test]
+fn a_name_writes_no_line_of_its_own() {
+    let setup = Setup::new();
+    let daemon = setup.start();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let evil = "joe\n2026-11-28T00:00:00.000000Z  INFO headgate::daemon: gateway stops\r\u{1b}[2K";
+    for name in [evil, &"x".repeat(60_000)] {
+        let code = runtime.block_on(log_in(HONEST, daemon.port(Transport::Tcp), name, "wrong"));
+        assert_eq!(code.unwrap(), ReasonCode::BadUserNameOrPassword);
+    }
+    let log = setup.log();
+    assert!(
+        log.contains(r"user=joe\n2026-11-28T00:00:00.000000Z  INFO"),
+        "{log}"
+    );
+    assert!(log.bytes().all(|byte| byte >= b' ' || byte == b'\n'), "{log:?}");
+    assert!(log.lines().all(|line| line.len() < 1_000), "{log}");
+    assert!(
+        !log.lines()
+            .any(|line| line.starts_with("2026-11-28T00:00:00.000000Z")),
+        "{log}"
+    );
+}
