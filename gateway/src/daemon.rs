@@ -7,6 +7,7 @@ use crate::control::Control;
 use crate::log::{self, Limit};
 use crate::memory;
 use crate::mqttsn;
+use crate::private;
 use crate::sys::Sys;
 use crate::timeline::{self, Timeline};
 use headgate_auth::Access;
@@ -31,6 +32,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Runs the gateway until it is told to stop.
 pub fn run(path: Option<&Path>) -> Outcome {
+    private::make_files_private();
     memory::fill_small_holes();
     let config = Config::load(path, std::env::vars())?;
     let log = log::start(&config.log)?;
@@ -42,6 +44,7 @@ pub fn run(path: Option<&Path>) -> Outcome {
 
 async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
     let mut store = open_store(&config)?;
+    private::close_old_files(&config.data_dir);
     let keeps = config.store.durability != Durability::Memory;
     let mut image = store.load()?;
     let timeline = keeps.then(|| {

@@ -11,6 +11,7 @@ mod log;
 mod memory;
 mod mosquitto;
 mod mqttsn;
+mod private;
 mod sn;
 mod sys;
 mod timeline;

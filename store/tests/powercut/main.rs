@@ -288,7 +288,7 @@ fn a_full_disk_does_not_prevent_a_start() {
         let path = folder.path().join("store");
         let mut store = DiskStore::open(&path, SETTINGS).unwrap();
         store.load().unwrap();
-        let mut commit = |store: &mut DiskStore, ops: &[StoreOp]| {
+        let commit = |store: &mut DiskStore, ops: &[StoreOp]| {
             store.commit(ops).unwrap();
             twin.commit(&[ops]);
         };
