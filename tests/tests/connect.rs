@@ -2,7 +2,7 @@
 
 use headgate_model::access::{AuthRefusal, DenyCode};
 use headgate_model::{AccessDecision, Action, Answer};
-use headgate_mqtt_codec::{Packet, PacketType, Qos, ReasonCode, Will};
+use headgate_mqtt_codec::{Packet, PacketType, Qos, ReasonCode, Version, Will};
 use headgate_tests::*;
 use std::time::Duration;
 
