@@ -81,6 +81,8 @@ pub struct LogSettings {
     pub level: String,
     /// How a line looks.
     pub format: LogFormat,
+    /// Lines of one kind that are written within ten seconds, at `info` and above; what is more is counted and told by its number. 0 for no limit.
+    pub max_repeats: u64,
 }
 
 impl Default for LogSettings {
@@ -88,6 +90,7 @@ impl Default for LogSettings {
         Self {
             level: "info".into(),
             format: LogFormat::default(),
+            max_repeats: 50,
         }
     }
 }

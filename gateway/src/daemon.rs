@@ -2,10 +2,12 @@
 
 use crate::bridges::Bridges;
 use crate::commands::Outcome;
-use crate::config::{Config, Durability, LogFormat, LogSettings};
+use crate::config::{Config, Durability};
 use crate::control::Control;
+use crate::log::{self, Limit};
 use crate::memory;
 use crate::mqttsn;
+use crate::private;
 use crate::sys::Sys;
 use crate::timeline::{self, Timeline};
 use headgate_auth::Access;
@@ -18,7 +20,6 @@ use headgate_shell::{
     Workplace, drive,
 };
 use headgate_store::{Disk, DiskSettings, DiskStore, SimStore};
-use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,37 +32,33 @@ const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Runs the gateway until it is told to stop.
 pub fn run(path: Option<&Path>) -> Outcome {
+    private::make_files_private();
     memory::fill_small_holes();
     let config = Config::load(path, std::env::vars())?;
-    start_log(&config.log)?;
+    let log = log::start(&config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(config, path))
+    let outcome = runtime.block_on(serve(config, path, log.clone()));
+    log.begin_window();
+    outcome
 }
 
-fn start_log(settings: &LogSettings) -> Outcome {
-    let filter = tracing_subscriber::EnvFilter::try_new(&settings.level)
-        .map_err(|error| format!("log.level: `{}`: {error}", settings.level))?;
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    match settings.format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
-    }
-    Ok(())
-}
-
-async fn serve(config: Config, path: Option<&Path>) -> Outcome {
+async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
     let mut store = open_store(&config)?;
+    private::close_old_files(&config.data_dir);
     let keeps = config.store.durability != Durability::Memory;
-    let timeline = keeps.then(|| Timeline::start(&config.data_dir));
+    let mut image = store.load()?;
+    let timeline = keeps.then(|| {
+        let (timeline, ops) = Timeline::start(&config.data_dir, &mut image);
+        if let Err(error) = store.commit(&ops) {
+            tracing::error!(%error, "sessions may end early after the next restart");
+        }
+        timeline
+    });
     let clock = timeline.as_ref().map_or_else(Clock::start, Timeline::clock);
     let mut bus_settings = config.bus.clone();
     bus_settings.max_memory_bytes = Some(memory::limit(config.bus.max_memory_bytes));
     let mut bus = Bus::new(bus_settings, clock.epoch(), seed()?)?;
     bus.set_node(&config.node);
-    let image = store.load()?;
     for damage in &image.damage {
         tracing::error!(damage, "part of the store could not be read");
     }
@@ -97,7 +94,7 @@ async fn serve(config: Config, path: Option<&Path>) -> Outcome {
     };
     let parts = Parts {
         hub: hub.clone(),
-        access,
+        access: Arc::clone(&access) as Arc<dyn AccessService>,
         workplace: Arc::new(Workplace::new(hub.clone(), Arc::clone(&metrics), links.clone())),
         mqtt: Arc::new(MqttSettings {
             node: config.node.clone(),
@@ -116,6 +113,7 @@ async fn serve(config: Config, path: Option<&Path>) -> Outcome {
     serving.spawn(answers.serve(control));
     serving.spawn(bridges.clone().keep_books());
     serving.spawn(memory::give_back());
+    serving.spawn(log.keep());
     for listener in listeners {
         let parts = parts.clone();
         serving.spawn(listener.run(stop.clone(), move |connection| parts.serve(connection)));
@@ -125,7 +123,10 @@ async fn serve(config: Config, path: Option<&Path>) -> Outcome {
         .map(|gateway| gateway.serve(&office, &mut serving))
         .collect();
     let sys = Sys::new(hub.clone(), metrics, &config.node, config.sys.clone(), damage);
-    let sys = sys.with_mqttsn(ports).with_bridges(bridges.clone());
+    let sys = sys
+        .with_mqttsn(ports)
+        .with_bridges(bridges.clone())
+        .with_access(access);
     let sys = tokio::spawn(sys.run(seen));
 
     let timeline = timeline.map(|timeline| tokio::spawn(timeline.keep()));

@@ -4,6 +4,7 @@ use crate::bridges::Bridges;
 use crate::config::SysSettings;
 use crate::mosquitto::Mosquitto;
 use bytes::Bytes;
+use headgate_auth::Access;
 use headgate_bus::handle::Hub;
 use headgate_bus::{BusStats, DropReason, MemoryStats, Notice};
 use headgate_model::{ClientId, Message, Metric, Qos, Topic};
@@ -23,6 +24,7 @@ pub struct Sys {
     /// MQTT-SN gateways by name, and what their sockets and lines count.
     mqttsn: Vec<(String, Arc<DatagramStats>)>,
     bridges: Option<Bridges>,
+    access: Option<Arc<Access>>,
     /// What of the store could not be read at the start.
     damage: Vec<String>,
     /// Whether the alarms `store_failed` and `store_full` are raised.
@@ -63,6 +65,7 @@ impl Sys {
             mosquitto: Mosquitto::default(),
             mqttsn: Vec::new(),
             bridges: None,
+            access: None,
             damage,
             store_failed: false,
             store_full: false,
@@ -80,6 +83,13 @@ impl Sys {
     #[must_use]
     pub fn with_bridges(mut self, bridges: Bridges) -> Self {
         self.bridges = Some(bridges);
+        self
+    }
+
+    /// Tells also of log-ins with passwords, under `metrics/logins/`.
+    #[must_use]
+    pub fn with_access(mut self, access: Arc<Access>) -> Self {
+        self.access = Some(access);
         self
     }
 
@@ -234,9 +244,24 @@ impl Sys {
                 self.publish(&topic, value.to_string(), Qos::AtMostOnce, false);
             });
         }
+        self.publish_logins();
         self.publish_bridges();
         if self.settings.mosquitto {
             self.publish_mosquitto(&stats);
+        }
+    }
+
+    fn publish_logins(&self) {
+        let Some(access) = &self.access else { return };
+        let stats = access.stats();
+        for (name, value) in [
+            ("checked", stats.checked),
+            ("remembered", stats.remembered),
+            ("busy", stats.busy),
+            ("left", stats.left),
+            ("waiting", stats.waiting),
+        ] {
+            self.publish_metric(&format!("logins/{name}"), value);
         }
     }
 

@@ -113,11 +113,12 @@ impl DiskStore {
     pub(crate) fn open_format_2(folder: PathBuf, settings: DiskSettings) -> Result<Self, StoreError> {
         let lock = open::lock(&folder)?;
         let sync = settings.durability == Durability::PowerLoss;
+        let (opened, borrowed) = open_tables(&folder, sync)?;
         let Opened {
             mut tables,
             checkpoint,
             mut damage,
-        } = Tables::open(&folder, sync)?;
+        } = opened;
         let mut state = State::default();
         state.read(&tables, &mut damage)?;
         let (journal, replay) = Journal::open(
@@ -152,7 +153,7 @@ impl DiskStore {
             since,
             compaction: Compaction::default(),
             ballast: false,
-            tables_failed: false,
+            tables_failed: borrowed,
             last_commit: Instant::now(),
             last_retry: Instant::now(),
             broken: None,
@@ -331,7 +332,7 @@ impl DiskStore {
     }
 
     fn reopen_tables(&mut self) -> Result<(), StoreError> {
-        if let Err(error) = self.tables.reopen() {
+        if let Err(error) = self.tables.reopen(self.checkpoint) {
             self.broken = Some(format!("the tables could not be opened again: {error}"));
             return Err(error);
         }
@@ -381,7 +382,7 @@ impl DiskStore {
     }
 
     fn ballast_path(&self) -> PathBuf {
-        self.folder.join("ballast")
+        ballast(&self.folder)
     }
 
     /// Puts the ballast there if there is room for it.
@@ -544,6 +545,29 @@ impl DiskStore {
     pub(crate) fn segment_bytes(&self) -> u64 {
         self.settings.segment_bytes
     }
+}
+
+fn ballast(folder: &Path) -> PathBuf {
+    folder.join("ballast")
+}
+
+/// Opens the tables, on a full disk too: with the ballast's room, or else with the export's rows for the time being. The latter is said by the second.
+fn open_tables(folder: &Path, sync: bool) -> Result<(Opened, bool), StoreError> {
+    let error = match Tables::open(folder, sync) {
+        Ok(opened) => return Ok((opened, false)),
+        Err(error) => error,
+    };
+    if !open::is_full(&folder.join("tables")) {
+        return Err(error);
+    }
+    tracing::error!(%error, "the disk is full: what is there can be read, and only what frees space is written until there is room again");
+    if std::fs::remove_file(ballast(folder)).is_ok()
+        && let Ok(opened) = Tables::open(folder, sync)
+    {
+        return Ok((opened, false));
+    }
+    let opened = Tables::borrow_export(folder, sync).ok_or(error)?;
+    Ok((opened, true))
 }
 
 /// The last checkpoint makes the next start quick. Where it would make this stop slow, it is left to that start.

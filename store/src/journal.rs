@@ -86,6 +86,9 @@ impl Journal {
         std::fs::create_dir_all(&folder).map_err(|e| failed("create the journal", e))?;
         let mut segments = list(&folder).map_err(|e| failed("list the journal", e))?;
         let mut replay = Replay::default();
+        let begun = folder.with_file_name("journal-begun");
+        let was_begun = begun.exists();
+        report_missing(&segments, from, was_begun, &mut replay);
         let last = segments.keys().next_back().copied();
         for (number, len) in &mut segments {
             if *number < from.segment {
@@ -122,6 +125,10 @@ impl Journal {
             segments.insert(number, HEADER_LEN.into());
             file
         };
+        if !was_begun {
+            // Without it a journal that vanishes before the first checkpoint is not missed; a full disk may do without.
+            let _ = File::create(&begun).and_then(|file| file.sync_all());
+        }
         let journal = Self {
             reader: Reader::new(folder.clone()),
             folder,
@@ -388,6 +395,30 @@ fn list(folder: &Path) -> io::Result<BTreeMap<u32, u64>> {
         }
     }
     Ok(segments)
+}
+
+/// Segments that a start must find: the one of the checkpoint, or the first of all once there was one, and every one up to the last.
+fn report_missing(segments: &BTreeMap<u32, u64>, from: Place, was_begun: bool, replay: &mut Replay) {
+    let Some(last) = segments.keys().next_back() else {
+        if was_begun || from.segment > 0 {
+            replay
+                .damage
+                .push("the journal is gone, and with it what no checkpoint holds".to_owned());
+        }
+        return;
+    };
+    for number in from.segment.max(1)..*last {
+        if !segments.contains_key(&number) {
+            replay
+                .damage
+                .push(format!("segment {number} of the journal is gone"));
+        }
+    }
+    if *last < from.segment {
+        replay
+            .damage
+            .push(format!("segment {} of the journal is gone", from.segment));
+    }
 }
 
 fn header(number: u32) -> Vec<u8> {

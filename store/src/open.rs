@@ -53,6 +53,12 @@ pub fn set_aside(path: &Path, cause: &str) -> Result<PathBuf, StoreError> {
     Ok(aside)
 }
 
+/// Whether the disk has no room for what opening needs.
+pub fn is_full(path: &Path) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    has_room(path).is_err_and(|error| matches!(error.kind(), StorageFull | QuotaExceeded))
+}
+
 fn has_room(path: &Path) -> io::Result<()> {
     let test = path.with_extension("room");
     let written = std::fs::write(&test, vec![0xA5; ROOM]).and_then(|()| File::open(&test)?.sync_all());

@@ -43,6 +43,8 @@ pub struct Tables {
     sync: bool,
     /// About how many bytes the rows have.
     live: Arc<AtomicU64>,
+    /// The rows are the export's, in memory: the disk had no room to open the tables.
+    borrowed: bool,
 }
 
 /// What opening found.
@@ -147,9 +149,18 @@ impl Tables {
         })
     }
 
-    /// Opens the tables again after they failed: sled 0.34 writes nothing any more then, also when a full disk has room again.
-    pub fn reopen(&mut self) -> Result<(), StoreError> {
+    /// Opens the tables again after they failed: sled 0.34 writes nothing any more then, also when a full disk has room again. Tables that were never open
+    /// get the rows that were borrowed for them.
+    pub fn reopen(&mut self, checkpoint: Checkpoint) -> Result<(), StoreError> {
         let path = self.folder.join("tables");
+        if self.borrowed {
+            let db = open::open(&path).map_err(|trouble| trouble.told(&path))?;
+            let tables = Self::of(db, &self.folder, self.sync);
+            self.give_to(&tables, checkpoint)
+                .map_err(|e| failed("bring the tables up to date", e))?;
+            *self = tables;
+            return Ok(());
+        }
         let unused = std::mem::replace(
             &mut self.db,
             temporary().map_err(|e| failed("close the tables", e))?,
@@ -157,6 +168,26 @@ impl Tables {
         drop(unused);
         self.db = open::open(&path).map_err(|trouble| trouble.told(&path))?;
         Ok(())
+    }
+
+    /// Makes all rows the same as these, durably.
+    fn give_to(&self, tables: &Self, checkpoint: Checkpoint) -> io::Result<()> {
+        for row in tables.rows() {
+            let (key, _) = row?;
+            if self.db.get(&key)?.is_none() {
+                tables.apply(&[(key, None)])?;
+            }
+        }
+        for row in self.rows() {
+            let (key, body) = row?;
+            if let Ok(body) = body {
+                tables.apply(&[(key, Some(body))])?;
+            }
+        }
+        tables
+            .live
+            .store(self.live.load(Ordering::Relaxed), Ordering::Relaxed);
+        tables.finish(checkpoint)
     }
 
     /// Rows that cannot be read are taken from the export; what is not there either is taken out.
@@ -199,7 +230,28 @@ impl Tables {
             folder: folder.to_owned(),
             sync,
             live: Arc::default(),
+            borrowed: false,
         }
+    }
+
+    /// The rows of the export, in memory, where the disk has no room to open the tables: enough to read, until [`Tables::reopen`]. `None` when the export is
+    /// not whole.
+    pub fn borrow_export(folder: &Path, sync: bool) -> Option<Opened> {
+        let mut tables = Self::of(temporary().ok()?, folder, sync);
+        tables.borrowed = true;
+        let mut filled = Ok(());
+        let export = Export::read(folder, |key, body| {
+            if filled.is_ok() {
+                filled = tables.apply(&[(key, body)]);
+            }
+        });
+        filled.ok()?;
+        let checkpoint = export.checkpoint.filter(|_| export.damage.is_empty())?;
+        Some(Opened {
+            tables,
+            checkpoint,
+            damage: Vec::new(),
+        })
     }
 
     /// sled never gives space back. When its file is much larger than its rows, they are written to a new one.

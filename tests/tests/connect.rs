@@ -2,7 +2,7 @@
 
 use headgate_model::access::{AuthRefusal, DenyCode};
 use headgate_model::{AccessDecision, Action, Answer};
-use headgate_mqtt_codec::{Packet, PacketType, Qos, ReasonCode, Will};
+use headgate_mqtt_codec::{Packet, PacketType, Qos, ReasonCode, Version, Will};
 use headgate_tests::*;
 use std::time::Duration;
 
@@ -136,7 +136,11 @@ fn refused_connect_closes_and_ignores_the_rest() {
         (AuthRefusal::Unavailable, ReasonCode::ServerUnavailable),
     ];
     for version in NUMBERED {
-        for (cause, code) in causes {
+        let busy = match version {
+            Version::V5 => ReasonCode::ServerBusy,
+            _ => ReasonCode::ServerUnavailable,
+        };
+        for (cause, code) in causes.into_iter().chain([(AuthRefusal::Busy, busy)]) {
             let gw = Gateway::default();
             let mut earlier = gw.client(version, "c");
             earlier.subscribe("a", AtMostOnce);

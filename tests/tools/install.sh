@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the clients and the broker of the black-box tests that are not there yet: mosquitto's, and paho, mqtt-sn-12 and MQTT.js below the folder that is given.
+# Installs the clients, the broker and the tools of the black-box tests that are not there yet: mosquitto's, faketime, and paho, mqtt-sn-12 and MQTT.js below the folder that is given.
 set -eu
 dir=$1
 mkdir -p "$dir"
@@ -10,6 +10,7 @@ flock 9
 packages=""
 command -v mosquitto_pub >/dev/null || packages="$packages mosquitto-clients"
 [ -x /usr/sbin/mosquitto ] || packages="$packages mosquitto"
+command -v faketime >/dev/null || packages="$packages faketime"
 command -v npm >/dev/null || packages="$packages nodejs npm"
 python3 -c 'import venv, ensurepip' 2>/dev/null || packages="$packages python3-venv"
 if [ -n "$packages" ]; then

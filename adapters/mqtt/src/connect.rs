@@ -232,7 +232,7 @@ impl MqttEndpoint {
             Answer::Challenge(data) => {
                 self.send_auth(ReasonCode::ContinueAuthentication, Some(data), out); // [MQTT-4.12.0-2]
             }
-            Answer::Refused(why) => self.refuse(refusal_code(why), out),
+            Answer::Refused(why) => self.refuse(refusal_code(why, self.version), out),
             Answer::Authorized(_) => self.refuse(ReasonCode::ImplementationSpecificError, out),
         }
     }
@@ -440,13 +440,14 @@ pub(crate) fn session_expiry(seconds: u32) -> Duration {
     }
 }
 
-fn refusal_code(why: headgate_model::access::AuthRefusal) -> ReasonCode {
+fn refusal_code(why: headgate_model::access::AuthRefusal, version: Version) -> ReasonCode {
     use headgate_model::access::AuthRefusal as Why;
     match why {
         Why::BadUserNameOrPassword => ReasonCode::BadUserNameOrPassword,
         Why::NotAuthorized => ReasonCode::NotAuthorized,
         Why::BadMethod => ReasonCode::BadAuthenticationMethod,
-        Why::Unavailable => ReasonCode::ServerUnavailable,
+        Why::Busy if version == Version::V5 => ReasonCode::ServerBusy,
+        Why::Unavailable | Why::Busy => ReasonCode::ServerUnavailable,
     }
 }
 

@@ -210,7 +210,7 @@ impl<A: Address> SnGateway<A> {
             }
             (Phase::Authenticate, Answer::Refused(why)) => {
                 let code = match why {
-                    AuthRefusal::Unavailable => ReturnCode::Congestion,
+                    AuthRefusal::Unavailable | AuthRefusal::Busy => ReturnCode::Congestion,
                     AuthRefusal::BadUserNameOrPassword
                     | AuthRefusal::NotAuthorized
                     | AuthRefusal::BadMethod => ReturnCode::NotSupported,

@@ -205,6 +205,7 @@ fn who_is_refused_is_told_so() {
         (AuthRefusal::BadUserNameOrPassword, NOT_SUPPORTED),
         (AuthRefusal::NotAuthorized, NOT_SUPPORTED),
         (AuthRefusal::Unavailable, CONGESTION),
+        (AuthRefusal::Busy, CONGESTION),
     ] {
         let mut sn = Bench::new();
         sn.refusal = Some(why);

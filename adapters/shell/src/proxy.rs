@@ -4,9 +4,9 @@
 //! Always true: not one byte behind the header is taken from the socket, TLS needs them all.
 
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use ppp::{v1, v2};
+use ppp::v2;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
@@ -102,24 +102,46 @@ async fn read_line_part(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Result<(
     Ok(read_up_to(stream, bytes, size).await?)
 }
 
+/// `PROXY TCP4 192.168.0.1 192.168.0.11 56324 443`, with one space between words and CR LF at the end; behind UNKNOWN everything is ignored. §2.1
 fn parse_v1(bytes: &[u8]) -> Result<ProxyHeader, ProxyError> {
-    let text = std::str::from_utf8(bytes).map_err(|error| ProxyError::V1(error.to_string()))?;
-    let header = v1::Header::try_from(text).map_err(|error| ProxyError::V1(error.to_string()))?;
-    let addresses = match header.addresses {
-        v1::Addresses::Tcp4(a) => Some((
-            (a.source_address, a.source_port).into(),
-            (a.destination_address, a.destination_port).into(),
-        )),
-        v1::Addresses::Tcp6(a) => Some((
-            (a.source_address, a.source_port).into(),
-            (a.destination_address, a.destination_port).into(),
-        )),
-        v1::Addresses::Unknown => None,
+    let wrong = |what: &str| ProxyError::V1(what.to_owned());
+    if bytes.len() > V1_MAX {
+        return Err(wrong("it is too long"));
+    }
+    let line = bytes
+        .strip_suffix(b"\r\n")
+        .ok_or_else(|| wrong("it does not end in CR LF"))?;
+    let text = std::str::from_utf8(line).map_err(|_| wrong("it is no text"))?;
+    let words: Vec<&str> = text.split(' ').collect();
+    let addresses = match words[..] {
+        ["PROXY", "UNKNOWN", ..] => None,
+        ["PROXY", "TCP4", from, to, from_port, to_port] => {
+            let address = |text: &str| text.parse::<Ipv4Addr>().ok().map(IpAddr::V4);
+            Some((v1_end(address(from), from_port)?, v1_end(address(to), to_port)?))
+        }
+        ["PROXY", "TCP6", from, to, from_port, to_port] => {
+            let address = |text: &str| text.parse::<Ipv6Addr>().ok().map(IpAddr::V6);
+            Some((v1_end(address(from), from_port)?, v1_end(address(to), to_port)?))
+        }
+        _ => {
+            return Err(wrong(
+                "neither TCP4 nor TCP6 with two addresses and two ports, nor UNKNOWN",
+            ));
+        }
     };
     Ok(ProxyHeader {
         addresses,
         ..ProxyHeader::default()
     })
+}
+
+/// One end of a connection. A port is written in decimal digits without leading zeros. §2.1
+fn v1_end(address: Option<IpAddr>, port: &str) -> Result<SocketAddr, ProxyError> {
+    let address = address.ok_or_else(|| ProxyError::V1("an address is none of its family".into()))?;
+    let written = port.bytes().all(|byte| byte.is_ascii_digit()) && (port == "0" || !port.starts_with('0'));
+    let port = port.parse().ok().filter(|_| written);
+    let port: u16 = port.ok_or_else(|| ProxyError::V1("a port is not a number up to 65535".into()))?;
+    Ok((address, port).into())
 }
 
 fn parse_v2(bytes: &[u8]) -> Result<ProxyHeader, ProxyError> {
@@ -186,7 +208,67 @@ mod tests {
 
     use super::*;
 
+    fn ends(line: &str) -> Option<(SocketAddr, SocketAddr)> {
+        parse_v1(line.as_bytes()).unwrap().addresses
+    }
+
+    /// §2.1, and its longest lines.
+    #[test]
+    fn lines_of_version_1_are_read() {
+        let both = |from: &str, to: &str| Some((from.parse().unwrap(), to.parse().unwrap()));
+        assert_eq!(
+            ends("PROXY TCP4 255.255.255.255 192.168.0.11 65535 0\r\n"),
+            both("255.255.255.255:65535", "192.168.0.11:0")
+        );
+        let address = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff";
+        assert_eq!(
+            ends(&format!("PROXY TCP6 {address} ::1 65535 443\r\n")),
+            both(&format!("[{address}]:65535"), "[::1]:443")
+        );
+        assert_eq!(ends("PROXY UNKNOWN\r\n"), None);
+        let longest = format!("PROXY UNKNOWN {address} {address} 65535 65535\r\n");
+        assert_eq!((longest.len(), ends(&longest)), (V1_MAX, None));
+    }
+
+    /// The second made a parser slice within a character.
+    #[test]
+    fn a_malformed_line_of_version_1_is_an_error() {
+        for line in [
+            "",
+            "PROXY \r\u{e9}\n",
+            "PROXY TCP4 1.2.3.4 5.6.7.8 1 \r\u{20ac}\r\n",
+            "PROXY\r\n",
+            "PROXY UNKNOWNS\r\n",
+            "PROXY UNKNOWN\n",
+            "PROXY TCP4\r\n",
+            "PROXY TCP4 1.2.3.4 5.6.7.8 1\r\n",
+            "PROXY TCP4 1.2.3.4 5.6.7.8 1 2 3\r\n",
+            "PROXY TCP4 1.2.3.4  5.6.7.8 1 2\r\n",
+            "PROXY TCP4 1.2.3.4 5.6.7.8 1 65536\r\n",
+            "PROXY TCP4 1.2.3.4 5.6.7.8 01 2\r\n",
+            "PROXY TCP4 1.2.3.4 5.6.7.8 +1 2\r\n",
+            "PROXY TCP4 ::1 5.6.7.8 1 2\r\n",
+            "PROXY TCP6 1.2.3.4 5.6.7.8 1 2\r\n",
+            "PROXY TCP4 01.2.3.4 5.6.7.8 1 2\r\n",
+            "proxy TCP4 1.2.3.4 5.6.7.8 1 2\r\n",
+        ] {
+            assert!(
+                matches!(parse_v1(line.as_bytes()), Err(ProxyError::V1(_))),
+                "{line:?}"
+            );
+        }
+    }
+
     proptest! {
+        #[test]
+        fn any_line_of_version_1_is_read_without_a_panic(
+            words in vec("(PROXY|TCP4|TCP6|UNKNOWN|[0-9.:a-f\\r\\n ]{0,12}|[ \\r\\n\u{e9}\u{20ac}]{0,3})", 0..8),
+            separator in "[ \\r\\n]{1,2}",
+        ) {
+            let line = format!("PROXY {}\r\n", words.join(&separator));
+            let _ = parse_v1(line.as_bytes());
+        }
+
         #[test]
         fn any_bytes_are_read_without_a_panic(bytes in vec(any::<u8>(), 0..300)) {
             let _ = parse_v1(&bytes);

@@ -15,6 +15,9 @@ pub const METHOD: &str = "SCRAM-SHA-256";
 /// RFC 7677 §4 asks for at least 4,096.
 const ITERATIONS: u32 = 4_096;
 
+/// Bytes of the longest message that is taken. A log-in under way keeps a few copies of the first.
+const LONGEST: usize = 2_048;
+
 type Key = [u8; 32];
 
 /// What the server keeps of a password; none of it is enough to log in. RFC 5802 §3
@@ -81,7 +84,7 @@ pub struct ClientFirst {
 impl ClientFirst {
     /// `n,,n=user,r=nonce`. Channel binding and authorisation identities are not offered.
     pub fn parse(data: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(data).ok()?;
+        let text = short_text(data)?;
         let (gs2_header, bare) = ["n,,", "y,,"]
             .iter()
             .find_map(|h| Some((*h, text.strip_prefix(h)?)))?;
@@ -98,6 +101,10 @@ impl ClientFirst {
             bare: bare.to_owned(),
         })
     }
+}
+
+fn short_text(data: &[u8]) -> Option<&str> {
+    (data.len() <= LONGEST).then(|| std::str::from_utf8(data).ok())?
 }
 
 /// `=2C` and `=3D` stand for `,` and `=`.
@@ -137,7 +144,7 @@ impl Exchange {
 
     /// Checks the client-final message `c=biws,r=nonce,p=proof`; the server-final message if the proof is right.
     pub fn finish(&self, data: &[u8]) -> Option<String> {
-        let text = std::str::from_utf8(data).ok()?;
+        let text = short_text(data)?;
         let (without_proof, proof) = text.rsplit_once(",p=")?;
         let mut attributes = without_proof.split(',');
         let binding = BASE64.decode(attributes.next()?.strip_prefix("c=")?).ok()?;
@@ -205,6 +212,8 @@ mod tests {
         ] {
             assert_eq!(ClientFirst::parse(bad.as_bytes()), None, "{bad}");
         }
+        let long = format!("n,,n=user,r={}", "x".repeat(LONGEST));
+        assert_eq!(ClientFirst::parse(long.as_bytes()), None);
         assert_eq!(
             ClientFirst::parse(b"n,,n=a=2Cb=3Dc,r=x").unwrap().username,
             "a,b=c"

@@ -1,9 +1,12 @@
 //! The service behind every listener: answers the questions of endpoints.
 
 use crate::acl::{Acl, AclError};
+use crate::fair::Origin;
+use crate::hashing::{Busy, Hashing};
+use crate::remembered::Remembered;
 use crate::scram::{self, ClientFirst, Exchange, ScramKeys};
-use crate::settings::{Anonymous, AuthSettings};
-use crate::users::{User, Users, UsersError};
+use crate::settings::{Anonymous, AuthSettings, PasswordSettingsError};
+use crate::users::{LONGEST, User, Users, UsersError};
 use base64::Engine as _;
 use bytes::Bytes;
 use headgate_model::access::{AuthRefusal, Credentials};
@@ -14,13 +17,11 @@ use parking_lot::Mutex;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
-use tokio::sync::Semaphore;
 
 /// How often the file of users is looked at, at most.
 const RELOAD: Duration = Duration::from_secs(1);
-/// Passwords checked at once: each takes a core for a while and 19 MiB of memory.
-const HASHES_AT_ONCE: usize = 2;
 
 /// Users and rules. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -31,18 +32,49 @@ struct Shared {
     anonymous: Anonymous,
     acl: Acl,
     file: Mutex<UsersFile>,
-    nobody: User,
+    nobody: Arc<User>,
     /// Seeds what unknown names are shown.
     secret: [u8; 32],
-    hashing: Semaphore,
+    hashing: Hashing,
+    remembered: Remembered,
+    remembered_count: AtomicU64,
 }
 
 #[derive(Debug)]
 struct UsersFile {
     path: PathBuf,
     users: Arc<Users>,
-    modified: Option<SystemTime>,
+    version: Option<FileVersion>,
     looked: Instant,
+}
+
+/// What tells one version of the file from the next: it is replaced as a whole.
+type FileVersion = (SystemTime, u64, u64);
+
+/// Log-ins with passwords since the start, but for `waiting`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LoginStats {
+    /// Passwords that were hashed and compared.
+    pub checked: u64,
+    /// Log-ins that were remembered.
+    pub remembered: u64,
+    /// Log-ins that were refused because too many wait.
+    pub busy: u64,
+    /// Clients that were gone before their turn.
+    pub left: u64,
+    /// Log-ins that wait now.
+    pub waiting: u64,
+}
+
+/// A setting that cannot be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsError {
+    /// A rule.
+    #[error(transparent)]
+    Acl(#[from] AclError),
+    /// How passwords are checked.
+    #[error(transparent)]
+    Passwords(#[from] PasswordSettingsError),
 }
 
 /// What stands in the way of a start.
@@ -63,11 +95,12 @@ impl Access {
     /// Reads users and rules.
     pub fn load(settings: &AuthSettings, data_dir: &Path) -> Result<Self, AccessError> {
         let path = Self::users_file(settings, data_dir);
-        let mut secret = [0; 32];
+        let (mut secret, mut key) = ([0; 32], [0; 32]);
         getrandom::fill(&mut secret)?;
+        getrandom::fill(&mut key)?;
         let file = UsersFile {
             users: Arc::new(Users::load(&path)?),
-            modified: modified(&path),
+            version: version(&path),
             path,
             looked: Instant::now(),
         };
@@ -75,15 +108,30 @@ impl Access {
             anonymous: settings.anonymous,
             acl: Acl::compile(settings)?,
             file: Mutex::new(file),
-            nobody: User::nobody()?,
+            nobody: Arc::new(User::nobody()?),
             secret,
-            hashing: Semaphore::new(HASHES_AT_ONCE),
+            hashing: Hashing::new(&settings.passwords),
+            remembered: Remembered::new(key, settings.passwords.remember),
+            remembered_count: AtomicU64::new(0),
         })))
     }
 
     /// Checks what can be checked without reading a file.
-    pub fn check(settings: &AuthSettings) -> Result<(), AclError> {
-        Acl::compile(settings).map(drop)
+    pub fn check(settings: &AuthSettings) -> Result<(), SettingsError> {
+        settings.passwords.check()?;
+        Ok(Acl::compile(settings).map(drop)?)
+    }
+
+    /// What was counted.
+    pub fn stats(&self) -> LoginStats {
+        let counts = self.0.hashing.counts();
+        LoginStats {
+            checked: counts.checked.load(Ordering::Relaxed),
+            remembered: self.0.remembered_count.load(Ordering::Relaxed),
+            busy: counts.busy.load(Ordering::Relaxed),
+            left: counts.left.load(Ordering::Relaxed),
+            waiting: self.0.hashing.waiting() as u64,
+        }
     }
 
     /// Where the users are kept.
@@ -101,13 +149,16 @@ impl Shared {
         let mut file = self.file.lock();
         if file.looked.elapsed() >= RELOAD {
             file.looked = Instant::now();
-            let now = modified(&file.path);
-            if now != file.modified {
-                file.modified = now;
+            let now = version(&file.path);
+            if now != file.version {
+                file.version = now;
                 match Users::load(&file.path) {
                     Ok(users) => {
                         tracing::info!(count = users.names().count(), "users read again");
-                        file.users = Arc::new(users);
+                        let old = std::mem::replace(&mut file.users, Arc::new(users));
+                        let new = &file.users;
+                        self.remembered
+                            .retain(|name| new.get(name).is_some_and(|user| old.get(name) == Some(user)));
                     }
                     Err(error) => tracing::error!(%error, "users not read again: the old ones stay"),
                 }
@@ -116,22 +167,32 @@ impl Shared {
         Arc::clone(&file.users)
     }
 
-    async fn password_is_right(self: &Arc<Self>, name: &str, password: Bytes) -> bool {
-        let Ok(permit) = self.hashing.acquire().await else {
-            return false;
-        };
-        let (shared, user) = (Arc::clone(self), self.users().get(name).cloned());
-        let known = user.is_some();
-        let checked =
-            tokio::task::spawn_blocking(move || user.as_ref().unwrap_or(&shared.nobody).verify(&password));
-        let right = checked.await.unwrap_or(false);
-        drop(permit);
-        known && right
+    /// Whether this is the password of the user of this name. An unknown name takes as long as a wrong password.
+    async fn password_is_right(&self, name: &str, password: &[u8], from: Origin) -> Result<bool, Busy> {
+        let user = self.users().get(name).cloned();
+        let known = user.is_some() && password.len() <= LONGEST;
+        let user = user.unwrap_or_else(|| Arc::clone(&self.nobody));
+        let password = &password[..password.len().min(LONGEST)];
+        let tag = self.remembered.tag(name, password, &user);
+        if known && self.remembered.knows(name, &tag, Instant::now()) {
+            self.remembered_count.fetch_add(1, Ordering::Relaxed);
+            return Ok(true);
+        }
+        let right = self.hashing.check(from, user, password).await? && known;
+        if right {
+            self.remembered.add(name, tag, Instant::now());
+        }
+        Ok(right)
     }
 }
 
-fn modified(path: &Path) -> Option<SystemTime> {
-    std::fs::metadata(path).and_then(|meta| meta.modified()).ok()
+fn version(path: &Path) -> Option<FileVersion> {
+    let meta = std::fs::metadata(path).ok()?;
+    #[cfg(unix)]
+    let inode = std::os::unix::fs::MetadataExt::ino(&meta);
+    #[cfg(not(unix))]
+    let inode = 0;
+    Some((meta.modified().ok()?, meta.len(), inode))
 }
 
 impl AccessService for Access {
@@ -220,11 +281,20 @@ impl Session {
             };
         };
         let password = credentials.password.unwrap_or_default();
-        if self.shared.password_is_right(&name, password).await {
-            self.allowed(Some(name), None)
-        } else {
-            tracing::info!(user = %name, address = %self.address, "wrong user name or password");
-            Answer::Refused(AuthRefusal::BadUserNameOrPassword)
+        match self
+            .shared
+            .password_is_right(&name, &password, self.address.into())
+            .await
+        {
+            Ok(true) => self.allowed(Some(name), None),
+            Ok(false) => {
+                tracing::info!(user = %name, address = %self.address, "wrong user name or password");
+                Answer::Refused(AuthRefusal::BadUserNameOrPassword)
+            }
+            Err(Busy) => {
+                tracing::warn!(address = %self.address, "too many log-ins wait: one was refused");
+                Answer::Refused(AuthRefusal::Busy)
+            }
         }
     }
 
@@ -269,5 +339,64 @@ impl Session {
             identity: Identity { username, policy },
             data,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn log_in(access: &Access, name: &str, password: &str) -> bool {
+        let origin = IpAddr::V4(Ipv4Addr::LOCALHOST).into();
+        access
+            .0
+            .password_is_right(name, password.as_bytes(), origin)
+            .await
+            .unwrap()
+    }
+
+    fn set(path: &Path, name: &str, password: &str) {
+        let mut users = Users::load(path).unwrap();
+        users.set(name, password).unwrap();
+        users.save(path).unwrap();
+    }
+
+    /// Once checked, a password costs no hash, until the user has another one or is gone. What is wrong is checked every time.
+    #[tokio::test]
+    async fn a_right_password_is_hashed_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("users.json");
+        set(&path, "joe", "one");
+        let access = Access::load(&AuthSettings::default(), folder.path()).unwrap();
+        for _ in 0..3 {
+            assert!(log_in(&access, "joe", "one").await);
+            assert!(!log_in(&access, "joe", "two").await);
+            assert!(!log_in(&access, "ann", "one").await, "an unknown name");
+        }
+        let stats = access.stats();
+        assert_eq!((stats.checked, stats.remembered), (7, 2));
+
+        set(&path, "joe", "two");
+        access.0.file.lock().looked = Instant::now().checked_sub(RELOAD).unwrap();
+        assert!(!log_in(&access, "joe", "one").await);
+        assert_eq!(access.0.remembered.len(), 0);
+        assert!(log_in(&access, "joe", "two").await && log_in(&access, "joe", "two").await);
+        assert_eq!(access.stats().remembered, 3);
+
+        std::fs::remove_file(&path).unwrap();
+        access.0.file.lock().looked = Instant::now().checked_sub(RELOAD).unwrap();
+        assert!(!log_in(&access, "joe", "two").await);
+        assert_eq!(access.0.remembered.len(), 0);
+    }
+
+    /// What is longer than anybody's is wrong, also when its beginning is right.
+    #[tokio::test]
+    async fn a_longer_password_than_any_is_wrong() {
+        let folder = tempfile::tempdir().unwrap();
+        let longest = "x".repeat(LONGEST);
+        set(&folder.path().join("users.json"), "joe", &longest);
+        let access = Access::load(&AuthSettings::default(), folder.path()).unwrap();
+        assert!(log_in(&access, "joe", &longest).await);
+        assert!(!log_in(&access, "joe", &format!("{longest}x")).await);
     }
 }

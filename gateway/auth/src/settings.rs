@@ -4,6 +4,7 @@ use headgate_shell::settings::Network;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Who may connect and what they may do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -13,6 +14,8 @@ pub struct AuthSettings {
     pub anonymous: Anonymous,
     /// The file of users, which `headgate users` keeps. Default: `users.json` in the data folder.
     pub users_file: Option<PathBuf>,
+    /// How passwords are checked.
+    pub passwords: PasswordSettings,
     /// Rules, the first that matches decides. Where none does, the answer is no.
     /// Default: this machine may do everything; a client with a user name everything but `$SYS`.
     pub acl: Vec<AclRule>,
@@ -34,6 +37,7 @@ impl Default for AuthSettings {
         Self {
             anonymous: Anonymous::default(),
             users_file: None,
+            passwords: PasswordSettings::default(),
             acl: vec![
                 allow(Some("127.0.0.0/8"), None, &["#", "$SYS/#"]),
                 allow(Some("::1/128"), None, &["#", "$SYS/#"]),
@@ -41,6 +45,66 @@ impl Default for AuthSettings {
             ],
             refuse_with: RefuseWith::default(),
         }
+    }
+}
+
+/// How passwords are checked. One check takes a core for tens of milliseconds and 19 MiB of memory, and anybody may ask for one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PasswordSettings {
+    /// Passwords that are checked at a time, 1 to 64. Default: half as many as there are cores, at most 2.
+    pub at_once: usize,
+    /// Log-ins that wait for their check. Addresses take turns; a further log-in is refused as busy (0x89), or takes the place of one from an address with
+    /// more of them.
+    pub max_waiting: usize,
+    /// Log-ins of one address that wait; an IPv6 network of 64 bits counts as one. A further one is refused as busy (0x89).
+    pub max_waiting_per_address: usize,
+    /// How long a right log-in is remembered, under a key and in memory only, so that a client that comes back costs no check. It is forgotten when the
+    /// user gets another password or is removed. `0s` for never.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub remember: Duration,
+}
+
+impl Default for PasswordSettings {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            at_once: (cores / 2).clamp(1, 2),
+            max_waiting: 1_000,
+            max_waiting_per_address: 100,
+            remember: Duration::from_secs(24 * 3_600),
+        }
+    }
+}
+
+/// A number that cannot be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("passwords.{key}: {value} is out of range, allowed is {allowed}")]
+pub struct PasswordSettingsError {
+    key: &'static str,
+    value: usize,
+    allowed: &'static str,
+}
+
+impl PasswordSettings {
+    /// Checks what the types cannot say.
+    pub fn check(&self) -> Result<(), PasswordSettingsError> {
+        for (key, value, range, allowed) in [
+            ("at_once", self.at_once, 1..=64, "1 to 64"),
+            ("max_waiting", self.max_waiting, 1..=100_000, "1 to 100000"),
+            (
+                "max_waiting_per_address",
+                self.max_waiting_per_address,
+                1..=100_000,
+                "1 to 100000",
+            ),
+        ] {
+            if !range.contains(&value) {
+                return Err(PasswordSettingsError { key, value, allowed });
+            }
+        }
+        Ok(())
     }
 }
 

@@ -1,12 +1,17 @@
 //! The file of users: names, argon2id hashes and SCRAM-SHA-256 keys. Written as a whole, or not at all.
 
 use crate::scram::ScramKeys;
-use argon2::Argon2;
-use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
+use argon2::password_hash::{Output, PasswordHash, PasswordHasher, Salt, SaltString};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use subtle::ConstantTimeEq;
+
+/// Bytes of the longest name and the longest password. Longer ones are nobody's, so nothing needs to be kept of them.
+pub(crate) const LONGEST: usize = 1_024;
 
 /// A user who may connect.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,10 +52,10 @@ pub enum UsersError {
         cause: serde_json::Error,
     },
     /// A name nobody may have.
-    #[error("a user name must not be empty nor hold a control character")]
+    #[error("a user name must not be empty, hold a control character, or have more than {LONGEST} bytes")]
     Name,
     /// A password nobody may have.
-    #[error("a password must not be empty")]
+    #[error("a password must not be empty or have more than {LONGEST} bytes")]
     Password,
     /// There is no such user.
     #[error("there is no user `{0}`")]
@@ -62,7 +67,7 @@ pub enum UsersError {
 
 /// All users.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Users(BTreeMap<String, User>);
+pub struct Users(BTreeMap<String, Arc<User>>);
 
 impl Users {
     /// Reads the file; one that does not exist holds nobody.
@@ -77,8 +82,15 @@ impl Users {
                 });
             }
         };
-        serde_json::from_str(&text)
-            .map(Self)
+        serde_json::from_str::<BTreeMap<String, User>>(&text)
+            .map(|users| {
+                Self(
+                    users
+                        .into_iter()
+                        .map(|(name, user)| (name, Arc::new(user)))
+                        .collect(),
+                )
+            })
             .map_err(|cause| UsersError::Format {
                 path: path.to_owned(),
                 line: cause.line(),
@@ -89,6 +101,11 @@ impl Users {
 
     /// Writes the file: beside it first, then over it, readable by its owner alone.
     pub fn save(&self, path: &Path) -> Result<(), UsersError> {
+        let users: BTreeMap<&str, &User> = self
+            .0
+            .iter()
+            .map(|(name, user)| (name.as_str(), &**user))
+            .collect();
         let write = || -> std::io::Result<()> {
             if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
                 std::fs::create_dir_all(folder)?;
@@ -99,7 +116,7 @@ impl Users {
             #[cfg(unix)]
             std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
             let mut file = options.open(&beside)?;
-            file.write_all(serde_json::to_string_pretty(&self.0)?.as_bytes())?;
+            file.write_all(serde_json::to_string_pretty(&users)?.as_bytes())?;
             file.write_all(b"\n")?;
             file.sync_all()?;
             std::fs::rename(&beside, path)
@@ -112,10 +129,10 @@ impl Users {
 
     /// Adds a user, or gives one a new password. True for a new one.
     pub fn set(&mut self, name: &str, password: &str) -> Result<bool, UsersError> {
-        if name.is_empty() || name.chars().any(char::is_control) {
+        if name.is_empty() || name.len() > LONGEST || name.chars().any(char::is_control) {
             return Err(UsersError::Name);
         }
-        if password.is_empty() {
+        if password.is_empty() || password.len() > LONGEST {
             return Err(UsersError::Password);
         }
         let mut salt = [0; 16];
@@ -131,7 +148,7 @@ impl Users {
             argon2id: hash.to_string(),
             scram_sha_256,
         };
-        Ok(self.0.insert(name.to_owned(), user).is_none())
+        Ok(self.0.insert(name.to_owned(), Arc::new(user)).is_none())
     }
 
     /// Removes a user.
@@ -147,28 +164,68 @@ impl Users {
         self.0.keys().map(String::as_str)
     }
 
-    pub(crate) fn get(&self, name: &str) -> Option<&User> {
+    pub(crate) fn get(&self, name: &str) -> Option<&Arc<User>> {
         self.0.get(name)
     }
 }
 
+/// What a check works in, kept for the next one.
+#[derive(Debug, Default)]
+pub(crate) struct Memory(Vec<Block>);
+
 impl User {
     /// Whether this is the password. Takes tens of milliseconds, on purpose.
-    pub fn verify(&self, password: &[u8]) -> bool {
-        let Ok(hash) = PasswordHash::new(&self.argon2id) else {
-            return false;
-        };
-        Argon2::default().verify_password(password, &hash).is_ok()
+    pub(crate) fn verify(&self, password: &[u8], memory: &mut Memory) -> bool {
+        self.matches(password, memory).unwrap_or(false)
     }
 
-    /// Somebody nobody is: checking a password against it takes as long as against a real one, so that an unknown name cannot be told from a
-    /// wrong password.
-    pub fn nobody() -> Result<Self, UsersError> {
-        let mut password = [0; 16];
-        getrandom::fill(&mut password).map_err(|e| UsersError::Hash(e.to_string()))?;
-        let mut users = Users::default();
-        users.set("nobody", &format!("{password:02x?}"))?;
-        users.0.remove("nobody").ok_or(UsersError::Name)
+    fn matches(&self, password: &[u8], memory: &mut Memory) -> Option<bool> {
+        let hash = PasswordHash::new(&self.argon2id).ok()?;
+        let algorithm = Algorithm::try_from(hash.algorithm).ok()?;
+        let version = hash
+            .version
+            .map_or(Ok(Version::default()), Version::try_from)
+            .ok()?;
+        let params = Params::try_from(&hash).ok()?;
+        let mut salt = [0; Salt::MAX_LENGTH];
+        let salt = hash.salt?.decode_b64(&mut salt).ok()?;
+        let expected = hash.hash?;
+        if memory.0.len() < params.block_count() {
+            memory.0.resize(params.block_count(), Block::default());
+        }
+        let mut found = [0; Output::MAX_LENGTH];
+        let found = &mut found[..expected.len()];
+        let argon2 = Argon2::new(algorithm, version, params);
+        argon2
+            .hash_password_into_with_memory(password, salt, found, &mut memory.0[..])
+            .ok()?;
+        Some(found.ct_eq(expected.as_bytes()).into())
+    }
+
+    /// The stored hash: another one after every change.
+    pub(crate) fn stored(&self) -> &str {
+        &self.argon2id
+    }
+
+    /// Somebody nobody is, with a hash that was drawn and not computed: checking a password against it takes as long as against a real one, so that an
+    /// unknown name cannot be told from a wrong password.
+    pub(crate) fn nobody() -> Result<Self, UsersError> {
+        let mut random = [0; 48];
+        getrandom::fill(&mut random).map_err(|e| UsersError::Hash(e.to_string()))?;
+        let wrong = |e: argon2::password_hash::Error| UsersError::Hash(e.to_string());
+        let (salt, hash) = random.split_at(16);
+        let salt = SaltString::encode_b64(salt).map_err(wrong)?;
+        let hash = PasswordHash {
+            algorithm: Algorithm::default().ident(),
+            version: Some(Version::default().into()),
+            params: Params::default().try_into().map_err(wrong)?,
+            salt: Some(salt.as_salt()),
+            hash: Some(Output::new(hash).map_err(wrong)?),
+        };
+        Ok(Self {
+            argon2id: hash.to_string(),
+            scram_sha_256: ScramKeys::of_nobody(&random, ""),
+        })
     }
 }
 
@@ -192,8 +249,13 @@ mod tests {
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.contains("$argon2id$") && !text.contains("hunter"), "{text}");
         let loaded = Users::load(&path).unwrap();
-        assert!(loaded.get("joe").unwrap().verify(b"hunter3"));
-        assert!(!loaded.get("joe").unwrap().verify(b"hunter2"));
+        let mut memory = Memory::default();
+        assert!(loaded.get("joe").unwrap().verify(b"hunter3", &mut memory));
+        assert!(!loaded.get("joe").unwrap().verify(b"hunter2", &mut memory));
+        assert!(
+            loaded.get("joe").unwrap().verify(b"hunter3", &mut memory),
+            "memory is used again"
+        );
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
@@ -213,11 +275,34 @@ mod tests {
         assert!(error.contains("users.json:2:"), "{error}");
     }
 
+    /// Nobody's hash has the cost of everybody's.
+    #[test]
+    fn nobody_takes_as_long_as_somebody() {
+        let mut users = Users::default();
+        users.set("joe", "hunter2").unwrap();
+        let cost = |user: &User| {
+            let hash = PasswordHash::new(user.stored()).unwrap();
+            let hash_len = hash.hash.unwrap().len();
+            (
+                hash.algorithm.to_string(),
+                hash.version,
+                hash.params.to_string(),
+                hash_len,
+            )
+        };
+        let nobody = User::nobody().unwrap();
+        assert_eq!(cost(&nobody), cost(users.get("joe").unwrap()));
+        assert_eq!(nobody.matches(b"hunter2", &mut Memory::default()), Some(false));
+    }
+
     #[test]
     fn names_and_passwords_must_be_something() {
         let mut users = Users::default();
         assert!(matches!(users.set("", "x"), Err(UsersError::Name)));
         assert!(matches!(users.set("joe", ""), Err(UsersError::Password)));
+        let long = "x".repeat(LONGEST + 1);
+        assert!(matches!(users.set(&long, "x"), Err(UsersError::Name)));
+        assert!(matches!(users.set("joe", &long), Err(UsersError::Password)));
         assert!(matches!(users.remove("joe"), Err(UsersError::Unknown(_))));
     }
 }

@@ -156,6 +156,8 @@ pub enum AuthRefusal {
     BadMethod,
     /// Nobody could be asked. CONNACK 0x88; 3 in version 3.
     Unavailable,
+    /// Too many wait to be let in. CONNACK 0x89; 3 in version 3.
+    Busy,
 }
 
 /// What the world outside says.

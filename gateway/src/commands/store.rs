@@ -46,6 +46,7 @@ const PROGRESS: u64 = 100_000;
 impl StoreCommand {
     /// Runs the command.
     pub fn run(self) -> Outcome {
+        crate::private::make_files_private();
         let config = Config::load(self.config.as_deref(), std::env::vars())?;
         let path = config.data_dir.join("store");
         if config.store.durability == Durability::Memory {

@@ -42,6 +42,7 @@ enum Action {
 impl UsersCommand {
     /// Runs the command.
     pub fn run(self) -> Outcome {
+        crate::private::make_files_private();
         let config = Config::load(self.config.as_deref(), std::env::vars())?;
         let path = Access::users_file(&config.auth, &config.data_dir);
         let mut users = Users::load(&path)?;

@@ -246,6 +246,51 @@ fn tables_and_export_that_are_both_damaged_give_what_can_be_read() {
     );
 }
 
+/// Also before the first checkpoint, when nothing else says that there was one.
+#[test]
+fn a_journal_that_vanished_is_told() {
+    let told = |home: &Home| {
+        let damage = home.image().image.damage;
+        assert!(home.image().image.damage.is_empty(), "once");
+        damage
+    };
+    let home = Home::disk();
+    assert!(home.image().image.damage.is_empty(), "the first start of all");
+    home.commit(&[&[session(1, None)]]);
+    let first = Home::disk();
+    copy_while_open(&first);
+    std::fs::remove_dir_all(first.path().join("journal")).unwrap();
+    let damage = told(&first);
+    assert!(
+        damage.iter().any(|words| words.contains("the journal is gone")),
+        "{damage:?}"
+    );
+
+    let home = filled();
+    let mut segments: Vec<_> = std::fs::read_dir(home.path().join("journal"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    segments.sort();
+    std::fs::remove_file(&segments[segments.len() - 2]).unwrap();
+    let damage = home.image().image.damage;
+    assert!(
+        damage
+            .iter()
+            .any(|words| words.ends_with("of the journal is gone")),
+        "{damage:?}"
+    );
+}
+
+/// A store with a commit in its journal and no checkpoint, as a cut leaves it.
+fn copy_while_open(target: &Home) {
+    let home = Home::disk();
+    let mut store = home.open();
+    store.load().unwrap();
+    store.commit(&[session(1, None)]).unwrap();
+    copy(&home.path(), &target.path());
+}
+
 #[test]
 fn a_second_opener_is_refused() {
     let home = Home::disk();

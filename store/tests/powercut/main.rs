@@ -277,3 +277,62 @@ fn a_full_disk_refuses_and_recovers_by_itself() {
         assert_eq!(shown(&mut store), twin.image(), "{room}");
     }
 }
+
+/// A start on a disk without room for a byte: what is there is read, nothing new is taken, and with room the store is as ever.
+#[test]
+fn a_full_disk_does_not_prevent_a_start() {
+    let _one = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    for checkpoints in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let twin = Home::sim();
+        let path = folder.path().join("store");
+        let mut store = DiskStore::open(&path, SETTINGS).unwrap();
+        store.load().unwrap();
+        let commit = |store: &mut DiskStore, ops: &[StoreOp]| {
+            store.commit(ops).unwrap();
+            twin.commit(&[ops]);
+        };
+        commit(&mut store, &[session(1, None)]);
+        for n in 0..40 {
+            commit(&mut store, &[message(n, 700), queued(1, n, n)]);
+            if checkpoints {
+                store.maintain().unwrap();
+            }
+        }
+        drop(store);
+
+        interpose::start(folder.path());
+        interpose::ROOM.store(0, Ordering::SeqCst);
+        let mut store = DiskStore::open(&path, SETTINGS).unwrap();
+        assert_eq!(shown(&mut store), twin.image());
+        assert!(!store.has_room());
+        // More than the ballast leaves.
+        assert!(store.commit(&[message(100, 5_000), queued(1, 100, 100)]).is_err());
+        let _ = store.maintain();
+
+        interpose::ROOM.store(i64::MAX, Ordering::SeqCst);
+        for _ in 0..3_000 {
+            let _ = store.maintain();
+            if store.has_room() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        assert!(store.has_room());
+        for n in 200..260 {
+            commit(
+                &mut store,
+                &[
+                    message(n, 700),
+                    queued(1, n, n),
+                    StoreOp::DeleteQueued(SessionId(1), n - 200),
+                ],
+            );
+            store.maintain().unwrap();
+        }
+        drop(store);
+        interpose::stop();
+        let mut store = DiskStore::open(&path, SETTINGS).unwrap();
+        assert_eq!(shown(&mut store), twin.image());
+    }
+}

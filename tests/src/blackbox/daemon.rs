@@ -79,6 +79,7 @@ pub struct Setup {
     certificates: Certificates,
     /// Further lines of the configuration, before its listeners.
     more: String,
+    environment: BTreeMap<String, PathBuf>,
 }
 
 impl Setup {
@@ -101,7 +102,41 @@ impl Setup {
             folder,
             certificates,
             more: sections.to_owned(),
+            environment: BTreeMap::new(),
         }
+    }
+
+    /// With a system's clock of its own: [`Self::shift_clock`] sets it, also while the gateway runs.
+    ///
+    /// # Panics
+    /// If Debian's libfaketime cannot be installed.
+    #[must_use]
+    pub fn with_clock(mut self) -> Self {
+        let off = self.folder.path().join("clock-off");
+        self.environment = [
+            ("LD_PRELOAD", super::tools::libfaketime()),
+            ("FAKETIME_TIMESTAMP_FILE", off),
+            ("FAKETIME_NO_CACHE", "1".into()),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".into()),
+            ("DONT_FAKE_MONOTONIC", "1".into()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into();
+        self.shift_clock(0);
+        self
+    }
+
+    /// From now on the gateway's system's clock is so many seconds off.
+    ///
+    /// # Panics
+    /// If that cannot be written down.
+    pub fn shift_clock(&self, seconds: i64) {
+        let (new, file) = (
+            self.folder.path().join("clock-new"),
+            self.folder.path().join("clock-off"),
+        );
+        std::fs::write(&new, format!("{seconds:+}")).expect("it is written");
+        std::fs::rename(new, file).expect("it is written");
     }
 
     /// Its certificates.
@@ -149,6 +184,7 @@ impl Setup {
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
             .env("NO_COLOR", "1")
+            .envs(&self.environment)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(file)

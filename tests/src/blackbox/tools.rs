@@ -336,6 +336,16 @@ pub(super) fn clients() -> &'static Path {
     })
 }
 
+/// The library that gives a process a clock of its own, installed at need.
+pub(super) fn libfaketime() -> PathBuf {
+    clients();
+    let machine = std::env::consts::ARCH;
+    let folder = Path::new("/usr/lib").join(format!("{machine}-linux-gnu/faketime"));
+    let library = folder.join("libfaketimeMT.so.1");
+    assert!(library.exists(), "{} is not there", library.display());
+    library
+}
+
 fn succeed(mut command: Command) {
     let output = command.stdin(Stdio::null()).output().expect("the tool is there");
     let said = String::from_utf8_lossy(&output.stderr);

@@ -1,0 +1,75 @@
+//! What the gateway keeps is for nobody else: files 0600, folders 0700, those of libraries too.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+/// What is in the data folder that the gateway wrote, and others may have written with another mask.
+const OURS: [&str; 5] = ["store", "store.format-1", "bridges", "clock", "users.json"];
+
+/// From now on this process makes files that only their owner can read. Before there are threads.
+pub fn make_files_private() {
+    let others = rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO;
+    rustix::process::umask(others);
+}
+
+/// Takes from others what earlier versions gave them. Folders above are the operator's.
+pub fn close_old_files(data_dir: &Path) {
+    for name in OURS {
+        let path = data_dir.join(name);
+        if let Err(error) = close(&path) {
+            tracing::warn!(path = %path.display(), %error, "others may be able to read what is kept here");
+        }
+    }
+}
+
+fn close(path: &Path) -> io::Result<()> {
+    let metadata = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        metadata => metadata?,
+    };
+    if metadata.is_symlink() {
+        return Ok(());
+    }
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        fs::set_permissions(path, Permissions::from_mode(mode & 0o700))?;
+    }
+    if metadata.is_dir() {
+        for entry in fs::read_dir(path)? {
+            close(&entry?.path())?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_could_read_is_closed_and_what_is_not_ours_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let mode = |name: &str| fs::metadata(path(name)).unwrap().permissions().mode() & 0o777;
+        fs::create_dir_all(path("store/journal")).unwrap();
+        for (name, before) in [
+            ("store/journal/1.log", 0o644),
+            ("clock", 0o644),
+            ("server.pem", 0o644),
+            ("store", 0o755),
+        ] {
+            if name != "store" {
+                fs::write(path(name), "").unwrap();
+            }
+            fs::set_permissions(path(name), Permissions::from_mode(before)).unwrap();
+        }
+        close_old_files(folder.path());
+        assert_eq!(
+            (mode("store"), mode("store/journal"), mode("store/journal/1.log")),
+            (0o700, 0o700, 0o600)
+        );
+        assert_eq!((mode("clock"), mode("server.pem")), (0o600, 0o644));
+    }
+}

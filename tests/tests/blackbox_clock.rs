@@ -1,0 +1,133 @@
+//! The real gateway under a system's clock that is wrong: at every start, in every run, behind and ahead. Nothing ends that has not lasted its time, and what
+//! has lasted it ends. `gateway/src/timeline.rs` has the rules.
+
+use bytes::Bytes;
+use headgate_mqtt_codec::{Disconnect, Packet, PacketId, Publish, PublishProperties, Qos};
+use headgate_tests::blackbox::{Daemon, Peer, Setup, Transport, eventually};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+const DAY: u32 = 86_400;
+const EXPIRY: u32 = 30 * DAY;
+
+#[test]
+fn nothing_ends_by_a_wrong_clock_and_everything_by_the_right_one() {
+    let setup = Setup::new().with_clock();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let to_1970 = 10 - i64::try_from(now).unwrap();
+    let to_2090 = 64 * 365 * i64::from(DAY);
+
+    let gateway = setup.start();
+    assert!(!visit(&gateway), "a new session");
+    leave_messages(&gateway);
+    let mut gateway = Some(gateway);
+    let mut restart = |off: i64| {
+        gateway.take().expect("one runs").kill();
+        setup.shift_clock(off);
+        let logged = setup.log().len();
+        let next = setup.start();
+        let told = setup.log()[logged..].to_owned();
+        (gateway.insert(next).port(Transport::Tcp), told)
+    };
+
+    // Behind, killed, behind again, right.
+    for off in [to_1970, to_1970 + 20] {
+        let (port, told) = restart(off);
+        assert!(
+            told.contains("the system's clock is behind the last time that was trusted"),
+            "{told}"
+        );
+        assert!(visit_at(port), "its session is there");
+    }
+    let (port, told) = restart(0);
+    assert!(told.contains("sessions=0 wills=0 retained=0 delayed=0"), "{told}");
+    assert!(visit_at(port));
+
+    // Ahead, killed, ahead again, right.
+    let (port, told) = restart(to_2090);
+    assert!(told.contains("the system's clock is too far ahead"), "{told}");
+    assert!(visit_at(port));
+    let (port, told) = restart(to_2090);
+    assert!(told.contains("sessions=0 wills=0 retained=0 delayed=0"), "{told}");
+    assert!(visit_at(port));
+    let (port, _) = restart(0);
+    assert!(visit_at(port));
+
+    // Set while it runs: from 1970 to the right time, and from the right time to 2090.
+    for (from, to) in [(to_1970, 0), (0, to_2090)] {
+        restart(from);
+        let logged = setup.log().len();
+        setup.shift_clock(to);
+        eventually("the jump to be told", || {
+            let log = setup.log();
+            log[logged..]
+                .contains("the system's clock was set: nothing ends by it")
+                .then_some(())
+        });
+        let (port, _) = restart(0);
+        assert!(visit_at(port));
+    }
+
+    // All of it is still there, and 40 days end it.
+    let (port, told) = restart(i64::from(EXPIRY) / 2);
+    assert!(told.contains("sessions=0 wills=0 retained=0"), "{told}");
+    hear_messages(port);
+    let (port, told) = restart(i64::from(EXPIRY) / 2 + 40 * i64::from(DAY));
+    assert!(told.contains("sessions=1 wills=0 retained=1 delayed=0"), "{told}");
+    assert!(!visit_at(port), "its session has ended");
+}
+
+fn visit(gateway: &Daemon<'_>) -> bool {
+    visit_at(gateway.port(Transport::Tcp))
+}
+
+/// Comes and leaves; whether there was a session.
+fn visit_at(port: u16) -> bool {
+    let (mut peer, present) = Peer::connect(port, "sleeper", false, EXPIRY).unwrap();
+    if !present {
+        peer.subscribe("queue", Qos::AtLeastOnce).unwrap();
+    }
+    leave(peer);
+    present
+}
+
+fn leave(mut peer: Peer) {
+    peer.send(&Packet::Disconnect(Disconnect::default())).unwrap();
+    while peer.recv().is_ok() {}
+}
+
+/// One for the sleeper's queue, one retained, both for as long as the session.
+fn leave_messages(gateway: &Daemon<'_>) {
+    let (mut peer, _) = Peer::connect(gateway.port(Transport::Tcp), "speaker", true, 0).unwrap();
+    for (topic, retain, id) in [("queue", false, 1), ("kept", true, 2)] {
+        peer.send(&Packet::Publish(Publish {
+            qos: Qos::AtLeastOnce,
+            retain,
+            topic: topic.to_owned().try_into().unwrap(),
+            packet_id: PacketId::new(id),
+            payload: Bytes::from_static(b"still here"),
+            properties: Some(Box::new(PublishProperties {
+                message_expiry: Some(EXPIRY),
+                ..PublishProperties::default()
+            })),
+            ..Publish::default()
+        }))
+        .unwrap();
+        let answer = peer.recv().unwrap();
+        assert!(
+            matches!(&answer, Packet::Ack(ack) if !ack.reason.is_error()),
+            "{answer:?}"
+        );
+    }
+    leave(peer);
+}
+
+fn hear_messages(port: u16) {
+    let (mut peer, present) = Peer::connect(port, "sleeper", false, EXPIRY).unwrap();
+    assert!(present);
+    assert_eq!(peer.hear().topic, "queue");
+    leave(peer);
+    let (mut peer, _) = Peer::connect(port, "reader", true, 0).unwrap();
+    peer.subscribe("kept", Qos::AtLeastOnce).unwrap();
+    assert_eq!(peer.hear().topic, "kept");
+    leave(peer);
+}
