@@ -2,6 +2,7 @@
 
 use crate::client::{Client, Purpose, State, received};
 use crate::handshake::Handshake;
+use crate::memory::Memory;
 use crate::outputs::{Send, SnOutputs};
 use crate::party::{Party, Sender};
 use crate::publisher::Publisher;
@@ -31,6 +32,8 @@ pub struct SnStats {
     pub handshakes: usize,
     /// Names with topic ids.
     pub names: usize,
+    /// Clients that have gone, whose topic ids are remembered.
+    pub remembered: usize,
 }
 
 /// The MQTT-SN gateway of one transport. See the crate's documentation.
@@ -45,6 +48,7 @@ pub struct SnGateway<A> {
     ids: HashTable<u32>,
     hasher: DefaultHashBuilder,
     pub(crate) names: Names,
+    pub(crate) memory: Memory,
     pub(crate) clients: usize,
     pub(crate) handshakes: usize,
     /// One entry for each place that has a deadline, at that or earlier: packets only ever move a deadline back, and cost nothing here.
@@ -95,6 +99,7 @@ impl<A: Address> SnGateway<A> {
             ids: HashTable::new(),
             hasher: DefaultHashBuilder::default(),
             names: Names::default(),
+            memory: Memory::default(),
             clients: 0,
             handshakes: 0,
             timers: BTreeSet::new(),
@@ -114,6 +119,7 @@ impl<A: Address> SnGateway<A> {
             clients: self.clients,
             handshakes: self.handshakes,
             names: self.names.len(),
+            remembered: self.memory.len(),
         }
     }
 }
@@ -214,6 +220,7 @@ impl<A: Address> DatagramServer for SnGateway<A> {
         tell("clients", self.clients);
         tell("handshakes", self.handshakes);
         tell("names", self.names.len());
+        tell("remembered", self.memory.len());
     }
 }
 
@@ -263,6 +270,9 @@ impl<A: Address> SnGateway<A> {
         let client = self.client_mut(index);
         client.hear(now);
         match client.state {
+            State::Opening(Purpose::Wake) if matches!(message, Message::Publish(_)) => {
+                self.hold_publish(index, message, out);
+            }
             // It was told nothing yet: it will ask again.
             State::Opening(_) | State::FallingAsleep { .. } => out.counts.add(Metric::SnDropped),
             State::Active { .. } | State::Awake { .. } => self.on_open_message(index, message, now, out),
@@ -293,10 +303,13 @@ impl<A: Address> SnGateway<A> {
     }
 
     /// A peer that is no client. It is told so, but never in more bytes than it sent, and not when it only says goodbye: two gateways would do so
-    /// for ever. Nor when it wants to sleep: it would take that for a promise that nobody gave.
+    /// for ever. Nor when it wants to sleep: it would take that for a promise that nobody gave. Nor where a client is connected: that would hear it.
     pub(crate) fn on_unknown(&mut self, from: &Sender<A>, message: &Message, out: &mut Out<A>) {
         out.counts.add(Metric::SnUnknownSender);
-        if matches!(message, Message::Disconnect(_)) {
+        let is_heard = self
+            .find_client(from)
+            .is_some_and(|here| self.client(here).has_endpoint());
+        if matches!(message, Message::Disconnect(_)) || is_heard {
             return;
         }
         let party = from.party();
@@ -534,7 +547,11 @@ impl<A: Address> SnGateway<A> {
         }
         match std::mem::replace(&mut place.slot, Slot::Free) {
             Slot::Client(mut client) => {
-                client.topics.clear(&mut self.names);
+                if client.clean {
+                    client.topics.clear(&mut self.names);
+                }
+                let limit = self.config.settings.max_remembered_bytes;
+                self.memory.keep(client.id, client.topics, limit, &mut self.names);
                 self.clients -= 1;
             }
             Slot::Handshake(_) => self.handshakes -= 1,
@@ -543,7 +560,7 @@ impl<A: Address> SnGateway<A> {
         self.free.push(index);
     }
 
-    fn list_party(&mut self, index: u32) {
+    pub(crate) fn list_party(&mut self, index: u32) {
         let Self {
             parties,
             places,
@@ -557,7 +574,7 @@ impl<A: Address> SnGateway<A> {
         }
     }
 
-    fn unlist_party(&mut self, index: u32) {
+    pub(crate) fn unlist_party(&mut self, index: u32) {
         let Some(party) = party_of(&self.places[index as usize].slot) else {
             return;
         };

@@ -12,6 +12,7 @@ mod client;
 mod gateway;
 mod handshake;
 mod inbound;
+mod memory;
 mod outbound;
 mod outputs;
 mod party;

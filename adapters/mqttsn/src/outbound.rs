@@ -23,6 +23,10 @@ pub(crate) struct Outbound {
     retries: u8,
     /// The client did not know the topic id, and was told it once more.
     told_again: bool,
+    /// PUBLISH was last sent with DUP.
+    with_dup: bool,
+    /// The client refused it with DUP: it is sent without from now on.
+    never_dup: bool,
     /// One message is under way to a client at a time: these wait for their turn.
     waiting: VecDeque<Wanted>,
 }
@@ -135,6 +139,8 @@ impl<A: Address> SnGateway<A> {
                 retry_at: None,
                 retries: 0,
                 told_again: false,
+                with_dup: false,
+                never_dup: false,
                 waiting,
             }));
             return self.send_flow(index, false, now, out);
@@ -190,9 +196,14 @@ impl<A: Address> SnGateway<A> {
     fn known_topic(&mut self, index: u32, topic: &Topic) -> Known {
         let limit = self.config.settings.max_registrations;
         let client = self.client(index);
+        // Who ever had an id for it did not do with what all know: it is told that id again, if it may have forgotten it.
         let told = self.names.find(topic).and_then(|name| client.topics.id_of(name));
-        if let Some((id, true)) = told {
-            return Known::As(TopicRef::Normal(id));
+        if let Some((id, known)) = told {
+            return if known {
+                Known::As(TopicRef::Normal(id))
+            } else {
+                Known::NotYet(id)
+            };
         }
         if let Some(id) = self.config.predefined_id(&client.id, topic) {
             return Known::As(TopicRef::Predefined(id));
@@ -230,7 +241,8 @@ impl<A: Address> SnGateway<A> {
                 out.send(&self.client(index).party, &register);
             }
             Flow::Publishing { delivery, topic, .. } => {
-                let dup = again || delivery.redelivered;
+                let dup = (again || delivery.redelivered) && !outbound.never_dup;
+                outbound.with_dup = dup;
                 self.send_publish(index, delivery, *topic, dup, out);
             }
             Flow::Durable(..) => outbound.retry_at = None,
@@ -273,26 +285,31 @@ impl<A: Address> SnGateway<A> {
 
     pub(crate) fn on_regack(&mut self, index: u32, ack: RegAck, now: Instant, out: &mut Out<A>) {
         let (client, names) = self.client_and_names(index);
-        let awaited = client.outbound.as_deref().is_some_and(
-            |outbound| matches!(outbound.flow, Flow::Registering { msg_id, .. } if msg_id == ack.msg_id),
-        );
-        if !awaited {
-            return out.counts.add(Metric::SnDropped);
+        let topic_id = match client.outbound.as_deref().map(|outbound| &outbound.flow) {
+            Some(Flow::Registering { topic_id, msg_id, .. }) if *msg_id == ack.msg_id => *topic_id,
+            _ => return out.counts.add(Metric::SnDropped),
+        };
+        if ack.code == ReturnCode::Accepted {
+            return self.on_id_known(index, topic_id, now, out);
+        }
+        client.topics.remove(topic_id, names);
+        out.counts.add(Metric::SnRejected);
+        self.finish_flow(index, Settlement::Rejected, now, out);
+    }
+
+    /// The client knows an id: it accepted it, or asked for it, by REGISTER or SUBSCRIBE. A message that waits for that goes out: some clients read no
+    /// REGISTER at all.
+    pub(crate) fn on_id_known(&mut self, index: u32, topic_id: u16, now: Instant, out: &mut Out<A>) {
+        let client = self.client_mut(index);
+        client.topics.set_known(topic_id, true);
+        let waits = |outbound: &Outbound| matches!(outbound.flow, Flow::Registering { topic_id: id, .. } if id == topic_id);
+        if !client.outbound.as_deref().is_some_and(waits) {
+            return;
         }
         let outbound = *client.outbound.take().expect("just looked at");
-        let Flow::Registering {
-            delivery, topic_id, ..
-        } = outbound.flow
-        else {
+        let Flow::Registering { delivery, .. } = outbound.flow else {
             unreachable!("just looked at")
         };
-        if ack.code != ReturnCode::Accepted {
-            client.topics.remove(topic_id, names);
-            out.counts.add(Metric::SnRejected);
-            self.settle(index, delivery.id, Settlement::Rejected, out);
-            return self.next_flow(index, outbound.waiting, now, out);
-        }
-        client.topics.set_known(topic_id, true);
         let topic = TopicRef::Normal(topic_id);
         if delivery.qos == Qos::AtMostOnce {
             self.send_publish(index, &delivery, topic, false, out);
@@ -301,60 +318,109 @@ impl<A: Address> SnGateway<A> {
         }
         client.outbound = Some(Box::new(Outbound {
             flow: Flow::Publishing { delivery, topic },
-            retry_at: None,
             retries: 0,
-            told_again: outbound.told_again,
-            waiting: outbound.waiting,
+            ..outbound
         }));
         self.send_flow(index, false, now, out);
     }
 
     pub(crate) fn on_puback(&mut self, index: u32, ack: RegAck, now: Instant, out: &mut Out<A>) {
-        let client = self.client_mut(index);
-        if ack.code == ReturnCode::InvalidTopicId {
-            client.topics.set_known(ack.topic_id, false);
-        }
-        let outbound = client
-            .outbound
-            .as_deref_mut()
-            .filter(|outbound| outbound.is(ack.msg_id));
+        let outbound = self.client_mut(index).outbound.as_deref_mut();
         let Some(Outbound {
             flow: Flow::Publishing { delivery, topic },
             told_again,
+            with_dup,
+            never_dup,
             ..
-        }) = outbound
+        }) = outbound.filter(|outbound| outbound.is(ack.msg_id))
         else {
+            if ack.code == ReturnCode::InvalidTopicId {
+                self.on_id_unknown(index, ack);
+            }
             return out.counts.add(Metric::PubackMissed);
         };
+        let (delivery, topic) = (delivery.clone(), *topic);
         match ack.code {
             ReturnCode::Accepted if delivery.qos == Qos::AtLeastOnce => {
                 self.finish_flow(index, Settlement::Done, now, out);
             }
             // PUBREC acknowledges it, nothing else.
             ReturnCode::Accepted => out.counts.add(Metric::PubackMissed),
-            // The client has forgotten the id: it is told once more. What it does not know then it will not know the third time.
-            ReturnCode::InvalidTopicId if !*told_again && matches!(topic, TopicRef::Normal(_)) => {
-                let TopicRef::Normal(topic_id) = *topic else {
-                    unreachable!("just looked at")
-                };
-                let delivery = delivery.clone();
-                let msg_id = client.next_msg_id();
-                let outbound = client.outbound.as_deref_mut().expect("just looked at");
-                outbound.flow = Flow::Registering {
-                    delivery,
-                    topic_id,
-                    msg_id,
-                };
-                outbound.retries = 0;
-                outbound.told_again = true;
-                self.send_flow(index, false, now, out);
+            // What it does not know when it was told it will not know the third time.
+            ReturnCode::InvalidTopicId => {
+                let first = !std::mem::replace(told_again, true);
+                self.on_topic_unknown(index, delivery, topic, first, now, out);
             }
             // It has no room now: it is sent again in a while, as if it had not answered.
             ReturnCode::Congestion => {}
+            // Perhaps it is DUP that it does not support.
+            ReturnCode::NotSupported if *with_dup && !*never_dup => {
+                *never_dup = true;
+                self.send_flow(index, false, now, out);
+            }
             _ => {
                 out.counts.add(Metric::SnRejected);
                 self.finish_flow(index, Settlement::Rejected, now, out);
             }
+        }
+    }
+
+    /// The client does not know the topic of what is under way to it: it has forgotten the id, or was never given the one that all know. The first time it is
+    /// told one of its own, and gets the message again. §6.10
+    fn on_topic_unknown(
+        &mut self,
+        index: u32,
+        delivery: Delivery,
+        topic: TopicRef,
+        first: bool,
+        now: Instant,
+        out: &mut Out<A>,
+    ) {
+        let limit = self.config.settings.max_registrations;
+        let (client, names) = self.client_and_names(index);
+        let topic_id = match topic {
+            TopicRef::Normal(id) => Some(id),
+            TopicRef::Predefined(_) | TopicRef::Short(_) => {
+                client.topics.assign(&delivery.message.topic, limit, names)
+            }
+        };
+        let Some(topic_id) = topic_id.filter(|_| first) else {
+            if let TopicRef::Normal(id) = topic {
+                client.topics.set_known(id, false);
+            }
+            out.counts.add(Metric::SnRejected);
+            return self.finish_flow(index, Settlement::Rejected, now, out);
+        };
+        client.topics.set_known(topic_id, false);
+        let msg_id = client.next_msg_id();
+        let outbound = client.outbound.as_deref_mut().expect("its message is under way");
+        outbound.flow = Flow::Registering {
+            delivery,
+            topic_id,
+            msg_id,
+        };
+        outbound.retries = 0;
+        self.send_flow(index, false, now, out);
+    }
+
+    /// The client did not know the id of a message that is done with, at QoS 0 most likely: the next one is preceded by REGISTER. §6.10
+    fn on_id_unknown(&mut self, index: u32, ack: RegAck) {
+        let limit = self.config.settings.max_registrations;
+        let client = self.client(index);
+        let is_normal = client.topics.topic(ack.topic_id).is_some();
+        let known_to_all = self
+            .config
+            .predefined_topic(Some(&client.id), ack.topic_id)
+            .cloned();
+        let short = || {
+            self.short_topic(ack.topic_id.to_be_bytes())
+                .filter(|_| !is_normal)
+        };
+        let topic = known_to_all.or_else(short).filter(|_| ack.msg_id == 0);
+        let (client, names) = self.client_and_names(index);
+        client.topics.set_known(ack.topic_id, false);
+        if let Some(topic) = topic {
+            client.topics.assign(&topic, limit, names);
         }
     }
 

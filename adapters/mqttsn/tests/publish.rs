@@ -146,7 +146,11 @@ fn predefined_ids_and_short_names_need_no_register() {
     };
     let granted = |id| suback(Qos::AtMostOnce, id, 4, ACCEPTED);
     sn.exchange(DEVICE, wish(TopicName::Predefined(7)), &[granted(7)]);
-    sn.exchange(DEVICE, wish(TopicName::Short(*b"ab")), &[granted(0)]);
+    sn.exchange(
+        DEVICE,
+        wish(TopicName::Short(*b"ab")),
+        &[granted(u16::from_be_bytes(*b"ab"))],
+    );
     let refused = suback(Qos::AtMostOnce, 0, 4, ReturnCode::InvalidTopicId);
     sn.exchange(DEVICE, wish(TopicName::Predefined(9)), &[refused]);
     sn.deliver("plant/all", "1", BusQos::AtMostOnce);
