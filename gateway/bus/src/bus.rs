@@ -112,6 +112,8 @@ pub struct Bus {
     pub(crate) flushing: BTreeMap<SessionId, Flush>,
     /// Sizes of all queue entries in the store.
     pub(crate) stored_bytes: usize,
+    /// Bytes of QoS 0 that wait for clients that sleep.
+    pub(crate) slept_bytes: usize,
     /// The store takes no more: only what frees space is written.
     pub(crate) store_is_full: bool,
     /// Sessions that have deliveries to send once a batch is durable.
@@ -284,6 +286,7 @@ impl Bus {
             estates: BTreeMap::new(),
             flushing: BTreeMap::new(),
             stored_bytes: 0,
+            slept_bytes: 0,
             store_is_full: false,
             held_back: BTreeMap::new(),
             matches: Matches::default(),

@@ -28,6 +28,7 @@ mod rewrite;
 mod routing;
 mod session;
 mod settings;
+mod sleepers;
 mod stats;
 mod subscriptions;
 
@@ -38,6 +39,6 @@ pub use links::LinkReport;
 pub use paging::FetchRequest;
 pub use settings::{
     AutoSubscription, BusSettings, DelayedSettings, LinkSettings, Overlap, RetainedSettings, RewriteAction,
-    RewriteRule, SettingsError, SharedStrategy, TopicPriority,
+    RewriteRule, SettingsError, SharedStrategy, SleeperSettings, TopicPriority,
 };
 pub use stats::{BusStats, DropReason};

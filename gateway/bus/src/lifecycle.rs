@@ -131,6 +131,7 @@ impl Bus {
         session.receive_maximum = open.receive_maximum.clamp(1, max_inflight);
         session.credit = open.credit;
         session.sleep = Sleep::No;
+        self.slept_bytes -= std::mem::take(&mut session.slept_bytes) as usize;
         let wakes = session.awake;
         if !session.awake && (session.durable || session.will.is_some() || session.recorded) {
             session.recorded = true;
@@ -328,7 +329,8 @@ impl Bus {
             self.end_session(slot, now, out);
             return;
         }
-        let qos0 = if store_qos0 || session.queued_qos0 == 0 {
+        let keeps_qos0 = store_qos0 || self.settings.sleepers.keeps(session);
+        let qos0 = if keeps_qos0 || session.queued_qos0 == 0 {
             Vec::new()
         } else {
             session.take_queued(|queued| queued.qos == Qos::AtMostOnce)
@@ -352,6 +354,7 @@ impl Bus {
             self.pending.push(op);
         }
         self.set_timers(slot);
+        self.trim_sleeper(slot);
         qos0.iter()
             .for_each(|_| self.counters.drop(DropReason::OfflineQos0));
         if self.session(slot).will_due.is_some_and(|at| at <= now) {
@@ -414,6 +417,7 @@ impl Bus {
             .take()
             .expect("a slot in use holds a session");
         self.free_slots.push(slot);
+        self.slept_bytes -= session.slept_bytes as usize;
         self.links.ids.remove(&session.id);
         for held in session.subscriptions.iter() {
             self.index.remove(&held.filter, held.share.as_ref(), slot);
