@@ -59,6 +59,7 @@ async fn serve(config: Config, path: Option<&Path>) -> Outcome {
     let clock = timeline.as_ref().map_or_else(Clock::start, Timeline::clock);
     let mut bus = Bus::new(config.bus.clone(), clock.epoch(), seed()?)?;
     bus.set_node(&config.node);
+    bus.number_unpredictably();
     let image = store.load()?;
     for damage in &image.damage {
         tracing::error!(damage, "part of the store could not be read");

@@ -122,6 +122,14 @@ impl<A: Address> Client<A> {
         state.into_iter().chain(retry).min()
     }
 
+    /// Nothing is under way to it any more. QoS 0 that had to wait here is nowhere else.
+    pub fn drop_outbound<Q: Address>(&mut self, out: &mut crate::gateway::Out<Q>) {
+        if let Some(outbound) = self.outbound.take() {
+            out.counts
+                .add_n(headgate_model::Metric::SnUnsent, outbound.waiting_qos0());
+        }
+    }
+
     pub fn next_msg_id(&mut self) -> u16 {
         self.last_msg_id = self.last_msg_id.checked_add(1).unwrap_or(1);
         self.last_msg_id

@@ -1,6 +1,7 @@
 //! The gateway's state, its tables of clients, its timers, and what happens to each thing that comes in.
 
 use crate::client::{Client, Purpose, State, received};
+use crate::credit::Credit;
 use crate::handshake::Handshake;
 use crate::memory::Memory;
 use crate::outputs::{Send, SnOutputs};
@@ -107,9 +108,10 @@ impl<A: Address> SnGateway<A> {
         })
     }
 
-    /// The first topic id that each client is given; 1 unless it is told. A gateway that is started again had better begin elsewhere: what a client still
-    /// knows from the one before is then answered with 0x02, and not taken for another topic.
-    pub fn start_topic_ids_at(&mut self, first: u16) {
+    /// The first topic id that each client is given from now on, and the first id of a message to it. Unless it is told, the gateway begins somewhere that
+    /// nobody can guess: what a client still knows from before a restart is then answered with 0x02 most likely, and not taken for another topic; and an
+    /// acknowledgement proves that it was received. For simulations, which must repeat.
+    pub fn start_ids_at(&mut self, first: u16) {
         self.names.start_ids_at(first);
     }
 
@@ -132,7 +134,12 @@ impl<A: Address> DatagramServer for SnGateway<A> {
         if self.stopped {
             return;
         }
-        match read(from, &datagram) {
+        let factor = if A::FORGEABLE {
+            self.config.settings.amplification_limit
+        } else {
+            0
+        };
+        match read(from, &datagram, factor) {
             Ok((sender, message)) => self.on_message(&sender, message, now, out),
             Err(_) => out.counts.add(Metric::SnMalformed),
         }
@@ -268,6 +275,7 @@ impl<A: Address> SnGateway<A> {
         out: &mut Out<A>,
     ) {
         let client = self.client_mut(index);
+        client.party.credit.join(&from.credit);
         client.hear(now);
         match client.state {
             State::Opening(Purpose::Wake) if matches!(message, Message::Publish(_)) => {
@@ -282,6 +290,7 @@ impl<A: Address> SnGateway<A> {
                 message => self.on_unknown(from, &message, out),
             },
         }
+        self.send_held(index, now, out);
         self.arm(index);
     }
 
@@ -312,9 +321,11 @@ impl<A: Address> SnGateway<A> {
         if matches!(message, Message::Disconnect(_)) || is_heard {
             return;
         }
-        let party = from.party();
-        debug_assert!(party.overhead() + 2 <= from.len);
-        out.send(&party, &Message::Disconnect(None));
+        match self.find_client(from) {
+            // What came counts for it already.
+            Some(here) => out.send(&self.client(here).party, &Message::Disconnect(None)),
+            None => out.send(&from.party(), &Message::Disconnect(None)),
+        }
     }
 
     /// §6.1
@@ -412,7 +423,8 @@ impl<A: Address> SnGateway<A> {
         let place = &mut self.places[index as usize];
         place.generation = place.generation.wrapping_add(1);
         if let Slot::Client(client) = &mut place.slot {
-            (client.inbound, client.outbound) = (None, None);
+            client.inbound = None;
+            client.drop_outbound(out);
         }
     }
 
@@ -623,12 +635,12 @@ fn party_of<A>(slot: &Slot<A>) -> Option<&Party<A>> {
     }
 }
 
-fn read<A>(from: A, datagram: &Bytes) -> Result<(Sender<A>, Message), DecodeError> {
+fn read<A>(from: A, datagram: &Bytes, factor: u8) -> Result<(Sender<A>, Message), DecodeError> {
     let (layer, inner) = unwrap_datagram(datagram)?;
     let sender = Sender {
         address: from,
         node: layer.map(|layer| layer.node),
-        len: datagram.len(),
+        credit: Credit::new(datagram.len(), factor),
     };
     Ok((sender, decode(&inner)?))
 }

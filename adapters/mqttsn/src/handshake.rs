@@ -3,6 +3,7 @@
 //! A handshake is kept apart from clients: as long as it is not known that the peer is who it says, nobody else is disturbed.
 
 use crate::client::{Client, Purpose, State};
+use crate::credit::Credit;
 use crate::gateway::{Out, Slot, SnGateway};
 use crate::outputs::Send;
 use crate::party::{Party, Sender};
@@ -91,12 +92,13 @@ impl<A: Address> SnGateway<A> {
                 && client.keep_alive == connect.duration;
             match client.state {
                 // Its answer is on its way.
-                State::Opening(Purpose::Connect) if same => return,
+                State::Opening(Purpose::Connect) if same => return client.party.credit.join(&from.credit),
                 // Who has a will waits for WILLTOPICREQ now.
                 State::Active {
                     copies_until: Some(until),
                     ..
                 } if same && !connect.will && now < until => {
+                    client.party.credit.join(&from.credit);
                     if let Some(outbound) = client.outbound.as_deref_mut() {
                         outbound.forgive();
                     }
@@ -130,7 +132,9 @@ impl<A: Address> SnGateway<A> {
             .find_client(from)
             .filter(|index| self.client(*index).id.as_str() == id)
         {
-            return self.on_ping_of_client(index, from, now, out);
+            self.client(index).party.credit.join(&from.credit);
+            self.on_ping_of_client(index, from, now, out);
+            return self.send_held(index, now, out);
         }
         if self
             .find_id(&id)
@@ -163,6 +167,7 @@ impl<A: Address> SnGateway<A> {
         let Slot::Handshake(handshake) = &self.places[index as usize].slot else {
             unreachable!("the index of a handshake")
         };
+        handshake.party.credit.join(&from.credit);
         let asked = matches!(handshake.phase, Phase::Authenticate | Phase::WillAccess(_));
         if handshake.id.as_str() != id || handshake.wants != wants {
             if asked {
@@ -255,6 +260,7 @@ impl<A: Address> SnGateway<A> {
         };
         let mount = self.config.mount.clone();
         let handshake = self.handshake(index);
+        handshake.party.credit.join(&from.credit);
         match (&handshake.phase, message) {
             (Phase::WillTopic, Message::WillTopic(Some(will))) => {
                 let topic = Topic::parse(will.topic).and_then(|topic| mount.mount(topic));
@@ -359,6 +365,8 @@ impl<A: Address> SnGateway<A> {
         let known = self.find_id(id.as_str());
         let known = known.filter(|old| !matches!(self.client(*old).state, State::Disconnected { .. }));
         if let Some(old) = known {
+            self.inherit_credit(index);
+            let party = self.handshake(index).party.clone();
             self.remove(index);
             self.make_room(&party, out);
             out.counts.add(Metric::SnMoved);
@@ -371,6 +379,7 @@ impl<A: Address> SnGateway<A> {
         if here.is_some_and(|here| self.client(here).has_endpoint()) {
             self.unlist_party(index);
         } else {
+            self.inherit_credit(index);
             self.make_room(&party, out);
         }
         let topics = self.topics_of(&id, false, out);
@@ -390,7 +399,14 @@ impl<A: Address> SnGateway<A> {
     /// The bus knows a client that woke: whoever else was at its place is lost.
     pub(crate) fn take_place_awake(&mut self, index: u32, out: &mut Out<A>) {
         let party = self.client(index).party.clone();
-        if self.find_client(&sender(&party)) != Some(index) {
+        let here = self.find_client(&sender(&party));
+        if here != Some(index) {
+            if let Some(here) = here {
+                self.client(index)
+                    .party
+                    .credit
+                    .join(&self.client(here).party.credit);
+            }
             self.make_room(&party, out);
             self.list_party(index);
         }
@@ -420,6 +436,7 @@ impl<A: Address> SnGateway<A> {
         {
             out.counts.add(Metric::SnMoved);
         }
+        self.inherit_credit(index);
         let topics = self.topics_of(&id, anew, out);
         self.make_room(&party, out);
         self.new_client(index, topics)
@@ -444,6 +461,15 @@ impl<A: Address> SnGateway<A> {
         topics
     }
 
+    /// Who was at this place before may have proved that it receives.
+    fn inherit_credit(&mut self, index: u32) {
+        let from = sender(&self.handshake(index).party);
+        if let Some(here) = self.find_client(&from) {
+            let credit = self.client(here).party.credit.clone();
+            self.handshake(index).party.credit.join(&credit);
+        }
+    }
+
     /// Another client is here from now on: the one that was is lost, or sleeps without a place where it could be reached.
     fn make_room(&mut self, party: &Party<A>, out: &mut Out<A>) {
         match self.find_client(&sender(party)) {
@@ -454,6 +480,7 @@ impl<A: Address> SnGateway<A> {
     }
 
     fn new_client(&mut self, index: u32, topics: TopicIds) -> Option<Client<A>> {
+        let last_msg_id = self.names.before_first_id();
         let handshake = self.handshake(index);
         Some(Client {
             party: handshake.party.clone(),
@@ -464,7 +491,7 @@ impl<A: Address> SnGateway<A> {
             sleep: 0,
             clean: false,
             will: false,
-            last_msg_id: 0,
+            last_msg_id,
             topics,
             outbound: None,
             inbound: None,
@@ -559,6 +586,6 @@ fn sender<A: Address>(party: &Party<A>) -> Sender<A> {
     Sender {
         address: party.address,
         node: party.node.as_deref().map(Bytes::copy_from_slice),
-        len: usize::MAX,
+        credit: Credit::new(0, 1),
     }
 }

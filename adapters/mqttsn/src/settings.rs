@@ -35,6 +35,9 @@ pub struct SnSettings {
     /// PUBLISH of a client that sleeps wakes it, as its PINGREQ would: the message is taken, and what waits for the client is sent, then PINGRESP.
     /// Otherwise it is told to connect. §6.14
     pub publish_wakes: bool,
+    /// Bytes that an address is sent at most for each byte that came from it, until it has proved by an acknowledgement that it receives: whoever uses
+    /// somebody's address wins nothing. What does not fit waits. Serial lines have no such limit; `0` is no limit.
+    pub amplification_limit: u8,
     /// How long the gateway waits for an answer of a client. T_retry in §7.2
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
@@ -79,6 +82,7 @@ impl Default for SnSettings {
             max_registrations: 256,
             max_remembered_bytes: 16 << 20,
             publish_wakes: false,
+            amplification_limit: 3,
             retry_interval: Duration::from_secs(10),
             retries: 5,
             connect_timeout: Duration::from_secs(60),

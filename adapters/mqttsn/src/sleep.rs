@@ -114,7 +114,7 @@ impl<A: Address> SnGateway<A> {
     fn ask_for_sleep(&mut self, index: u32, again: bool, now: Instant, out: &mut Out<A>) {
         let (patience, expiry) = self.patience_and_expiry(index);
         let client = self.client_mut(index);
-        client.outbound = None;
+        client.drop_outbound(out);
         client.state = State::FallingAsleep { heard: now, again };
         self.bus(index, BusCommand::FallAsleep { patience, expiry }, out);
     }

@@ -5,7 +5,7 @@
 use hashbrown::{DefaultHashBuilder, HashTable};
 use headgate_model::Topic;
 use headgate_mqttsn_codec::is_reserved;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, RandomState};
 
 /// A name in [`Names`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,22 +18,39 @@ pub(crate) struct Names {
     free: Vec<u32>,
     table: HashTable<u32>,
     hasher: DefaultHashBuilder,
-    /// Before the first id that a client is given of which nothing is known.
-    before_first_id: u16,
+    first: First,
 }
 
-/// How far [`Names::start_elsewhere`] goes: ids of many moves are spread over the whole range. 2^16 divided by the golden ratio.
-const ELSEWHERE: u16 = 0x9E37;
+/// The first id that a client is given of which nothing is known, and of its messages.
+#[derive(Debug)]
+enum First {
+    /// Nobody can guess it, and it is most likely not what it was before a restart. The keys are the system's, the number counts.
+    Random(RandomState, u64),
+    Id(u16),
+}
+
+impl Default for First {
+    fn default() -> Self {
+        Self::Random(RandomState::new(), 0)
+    }
+}
 
 impl Names {
     /// The first id that each client is given from now on, if nothing is known of ids it had before.
     pub fn start_ids_at(&mut self, first: u16) {
-        self.before_first_id = first.saturating_sub(1);
+        self.first = First::Id(first);
     }
 
-    /// The ids of some client were forgotten: who comes anew begins somewhere else, so that an id of before is most likely unknown.
-    pub fn start_elsewhere(&mut self) {
-        self.before_first_id = self.before_first_id.wrapping_add(ELSEWHERE);
+    /// What goes before the first id of a client.
+    pub fn before_first_id(&mut self) -> u16 {
+        match &mut self.first {
+            First::Id(first) => first.saturating_sub(1),
+            First::Random(keys, count) => {
+                *count += 1;
+                // The upper bits are as good as the lower ones.
+                (keys.hash_one(*count) >> 48) as u16
+            }
+        }
     }
 
     pub fn get(&self, id: NameId) -> &Topic {
@@ -137,7 +154,10 @@ impl TopicIds {
         if self.entries.len() >= limit {
             return None;
         }
-        let id = self.free_id(names.before_first_id)?;
+        if self.last == 0 {
+            self.last = names.before_first_id();
+        }
+        let id = self.free_id()?;
         let entry = Entry {
             name: names.hold(topic),
             id,
@@ -150,9 +170,8 @@ impl TopicIds {
     }
 
     /// Ids are given in order, and from the lowest again after the highest.
-    fn free_id(&self, before_first: u16) -> Option<u16> {
-        let last = if self.last == 0 { before_first } else { self.last };
-        let in_turn = (1..=u16::MAX).map(|step| last.wrapping_add(step));
+    fn free_id(&self) -> Option<u16> {
+        let in_turn = (1..=u16::MAX).map(|step| self.last.wrapping_add(step));
         in_turn
             .filter(|id| !is_reserved(*id))
             .find(|id| self.at(*id).is_none())
@@ -198,6 +217,12 @@ impl TopicIds {
 mod tests {
     use super::*;
 
+    fn from_one() -> Names {
+        let mut names = Names::default();
+        names.start_ids_at(1);
+        names
+    }
+
     fn topic(name: &str) -> Topic {
         Topic::try_from(name).unwrap()
     }
@@ -205,7 +230,7 @@ mod tests {
     /// §7.3 Each client has ids of its own; a name is kept once, as long as somebody has an id for it.
     #[test]
     fn ids_belong_to_clients_and_names_to_all() {
-        let mut names = Names::default();
+        let mut names = from_one();
         let (mut one, mut two) = (TopicIds::default(), TopicIds::default());
         assert_eq!(one.assign(&topic("a"), 9, &mut names), Some(1));
         assert_eq!(one.assign(&topic("b"), 9, &mut names), Some(2));
@@ -227,7 +252,7 @@ mod tests {
 
     #[test]
     fn the_limit_is_for_new_ids() {
-        let mut names = Names::default();
+        let mut names = from_one();
         let mut ids = TopicIds::default();
         assert_eq!(ids.assign(&topic("a"), 1, &mut names), Some(1));
         assert_eq!(ids.assign(&topic("b"), 1, &mut names), None);
@@ -238,7 +263,7 @@ mod tests {
     /// §5.3.11 0x0000 and 0xFFFF are never given.
     #[test]
     fn reserved_ids_are_never_given() {
-        let mut names = Names::default();
+        let mut names = from_one();
         let mut ids = TopicIds::default();
         let count = usize::from(u16::MAX) - 1;
         for n in 0..count {

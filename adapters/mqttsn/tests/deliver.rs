@@ -11,7 +11,7 @@ const T_RETRY: u64 = 10;
 const N_RETRY: usize = 5;
 
 fn with_subscriber(filter: &str, qos: Qos) -> (Bench, u16) {
-    let mut sn = Bench::new();
+    let mut sn = Bench::with(|settings| settings.amplification_limit = 0);
     sn.exchange(DEVICE, connect_as("c", false, false, 10_000), &[CONNACK]);
     let id = sn.subscribed(DEVICE, filter, qos);
     (sn, id)
@@ -206,7 +206,10 @@ fn puback_says_what_to_do_with_a_message() {
 /// A message that fits into no datagram is counted, and does not stand in the way of others.
 #[test]
 fn a_message_that_is_too_long_is_rejected() {
-    let mut sn = Bench::with(|settings| settings.max_datagram_bytes = 100);
+    let mut sn = Bench::with(|settings| {
+        settings.max_datagram_bytes = 100;
+        settings.amplification_limit = 0;
+    });
     sn.connected(DEVICE, "c");
     let id = sn.subscribed(DEVICE, "a", Qos::AtLeastOnce);
     sn.deliver("a", &LONG[..93], BusQos::AtLeastOnce);

@@ -22,7 +22,7 @@ fn ids_of_an_earlier_gateway_mean_nothing() {
     sn.connected_durably(DEVICE, "c");
     let before = sn.registered(DEVICE, "mine");
     sn.crash(1);
-    sn.gateway.start_topic_ids_at(30_000);
+    sn.gateway.start_ids_at(30_000);
     sn.watch("#");
     sn.connected_durably(DEVICE, "c");
     assert_eq!(sn.registered(DEVICE, "another"), 30_000);

@@ -22,6 +22,7 @@ use headgate_model::{
     SessionId, StoreOp, Subscription, Topic, TopicFilter, WallTime,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::hash::RandomState;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -114,6 +115,8 @@ pub struct Bus {
     pub(crate) stored_bytes: usize,
     /// Bytes of QoS 0 that wait for clients that sleep.
     pub(crate) slept_bytes: usize,
+    /// Where the first delivery of a new session is numbered, for protocols that take an acknowledgement for a proof; `None` for 0.
+    pub(crate) first_numbers: Option<RandomState>,
     /// The store takes no more: only what frees space is written.
     pub(crate) store_is_full: bool,
     /// Sessions that have deliveries to send once a batch is durable.
@@ -287,6 +290,7 @@ impl Bus {
             flushing: BTreeMap::new(),
             stored_bytes: 0,
             slept_bytes: 0,
+            first_numbers: None,
             store_is_full: false,
             held_back: BTreeMap::new(),
             matches: Matches::default(),

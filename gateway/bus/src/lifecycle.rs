@@ -5,15 +5,16 @@ use crate::clients::make_room;
 use crate::index::{Entry, Slot};
 use crate::paging::ESTATE;
 use crate::retained::Kept;
-use crate::session::{NEVER_DUE, NOT_DUE, Queued, Session, Sleep};
+use crate::session::{DELIVERY_IDS, NEVER_DUE, NOT_DUE, Queued, Session, Sleep};
 use crate::stats::DropReason;
 use bytes::Bytes;
-use headgate_model::bus::{NEVER, Presence};
+use headgate_model::bus::{NEVER, Presence, Protocol};
 use headgate_model::store::{SessionImage, StoredMessage};
 use headgate_model::{
     BusEvent, CloseReason, EndpointId, Instant, Message, MountPoint, Open, OpenWill, Qos, SessionId,
     StoreImage, StoreOp, Subscription, SubscriptionOptions, Will, WillChange,
 };
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -191,7 +192,19 @@ impl Bus {
     fn new_session(&mut self, open: &Open) -> Slot {
         let id = SessionId(self.next_session);
         self.next_session += 1;
-        self.place(Session::new(id, open.client_id.clone()))
+        let mut session = Session::new(id, open.client_id.clone());
+        let keys = self.first_numbers.as_ref();
+        if let Some(keys) = keys.filter(|_| open.presence.protocol == Protocol::MqttSn) {
+            session.next_seq = keys.hash_one(id) % DELIVERY_IDS;
+            session.unsent_from = session.next_seq;
+        }
+        self.place(session)
+    }
+
+    /// From now on the deliveries of a new MQTT-SN session begin with a number that nobody can guess: where an address can be forged, an acknowledgement
+    /// proves that it was received. Simulations, which must repeat, do without.
+    pub fn number_unpredictably(&mut self) {
+        self.first_numbers = Some(RandomState::new());
     }
 
     fn place(&mut self, session: Session) -> Slot {

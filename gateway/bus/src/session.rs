@@ -78,7 +78,7 @@ impl Queued {
 }
 
 /// Names of deliveries; the next one after so many is the first one again.
-const DELIVERY_IDS: u64 = 65_535;
+pub const DELIVERY_IDS: u64 = 65_535;
 
 /// See [`DeliveryId`].
 pub fn delivery_id(seq: u64) -> DeliveryId {
