@@ -44,7 +44,7 @@ fn a_forged_address_gets_three_times_what_was_sent_in_its_name() {
             (true, Qos::ExactlyOnce),
         ] {
             let mut sn = unpredictable(Bench::with(|settings| {
-                settings.amplification_limit = u8::try_from(limit).unwrap()
+                settings.amplification_limit = u8::try_from(limit).unwrap();
             }));
             for n in 0..100 {
                 let topic = format!("{n:02}");

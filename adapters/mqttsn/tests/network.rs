@@ -262,7 +262,7 @@ fn publishing_without_a_connection_has_limits() {
 fn the_unconnected_identity_comes_again() {
     let mut sn = with_qos_minus_one();
     sn.send(DEVICE, unconnected(TopicRef::Short(*b"ab"), "1"));
-    sn.kick("mqtt-sn-unconnected");
+    sn.kick("$bridge/sn/mqtt-sn-unconnected");
     assert_eq!(sn.endpoints(), 0);
     sn.advance(10);
     sn.send(DEVICE, unconnected(TopicRef::Short(*b"ab"), "2"));
@@ -343,4 +343,20 @@ fn a_serial_line_is_a_transport() {
         (to, &bytes[..]),
         (Destination::To(()), &b"\x07\xfe\x00node\x03\x05\x03"[..])
     );
+}
+
+/// Nobody who calls itself by the id of QoS −1 cuts it off: its session has a name that no client may have. §6.8
+#[test]
+fn the_id_of_qos_minus_one_is_nobody_elses() {
+    let mut sn = Bench::with(|settings| settings.qos_minus_one.enabled = true);
+    sn.watch("ab");
+    let id = sn.settings.qos_minus_one.client_id.clone();
+    let blind = || Message::Publish(publish(TopicRef::Short(*b"ab"), Qos::NoConnection, 0, "x"));
+    sn.exchange(DEVICE, blind(), &NOTHING);
+    sn.connected(OTHER, &id);
+    sn.exchange(DEVICE, blind(), &NOTHING);
+    assert_eq!((sn.watched(), sn.closed.len()), (vec!["ab=x".to_owned(); 2], 0));
+    let reserved = format!("$bridge/sn/{id}");
+    let refused = Message::ConnAck(ReturnCode::NotSupported);
+    sn.exchange(OTHER, connect(&reserved), &[refused]);
 }
