@@ -59,6 +59,7 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
     bus_settings.max_memory_bytes = Some(memory::limit(config.bus.max_memory_bytes));
     let mut bus = Bus::new(bus_settings, clock.epoch(), seed()?)?;
     bus.set_node(&config.node);
+    bus.number_unpredictably();
     for damage in &image.damage {
         tracing::error!(damage, "part of the store could not be read");
     }

@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use headgate_auth::Anonymous;
 use headgate_model::datagram::Address;
-use headgate_model::{Instant, MountPoint, WallTime};
+use headgate_model::{Instant, MountPoint};
 use headgate_mqttsn::{SnGateway, SnSettings};
 use headgate_mqttsn_codec::serial::{self, HdlcFramer, LengthFramer, put_hdlc};
 use headgate_shell::datagram::{DatagramLink, serve};
@@ -267,16 +267,7 @@ fn serial_link(settings: &MqttSnSettings) -> SerialLink<SnFramer> {
 fn gateway<A: Address>(settings: &MqttSnSettings, office: &DatagramOffice) -> SnGateway<A> {
     let mount = settings.mount().expect("checked with the configuration");
     let now = office.hub.clock().now();
-    let mut gateway =
-        SnGateway::new(settings.gateway.clone(), mount, now).expect("checked with the configuration");
-    gateway.start_topic_ids_at(first_topic_id(WallTime::of(now, office.hub.clock().epoch())));
-    gateway
-}
-
-/// Somewhere in the lower half, and far from where it was a moment before.
-fn first_topic_id(at: WallTime) -> u16 {
-    let spread = (at.0 / 100).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 49;
-    u16::try_from(spread).unwrap_or(0) + 1
+    SnGateway::new(settings.gateway.clone(), mount, now).expect("checked with the configuration")
 }
 
 /// The frames of MQTT-SN, as the shell wants them.
@@ -343,20 +334,5 @@ impl Framer for SnFramer {
             skipped: seen.skipped,
             resyncs: seen.resyncs,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Ids of one life are not those of the next, even if it follows at once.
-    #[test]
-    fn topic_ids_begin_elsewhere_each_time() {
-        let firsts: Vec<u16> = (0..1_000)
-            .map(|n| first_topic_id(WallTime(1_700_000_000_000 + n * 100)))
-            .collect();
-        assert!(firsts.iter().all(|first| (1..=32_768).contains(first)));
-        assert!(firsts.windows(2).all(|two| two[0].abs_diff(two[1]) > 1_000));
     }
 }

@@ -572,8 +572,10 @@ impl SnSim {
             ..SnSettings::default()
         };
         let gateway = SnGateway::new(settings, MountPoint::default(), Instant::START);
+        let mut gateway = gateway.expect("possible settings");
+        gateway.start_ids_at(self.rng.u16(1..60_000));
         self.life = Some(Life {
-            gateway: gateway.expect("possible settings"),
+            gateway,
             out: SnOutputs::default(),
             bus,
             bus_out: BusOutputs::default(),

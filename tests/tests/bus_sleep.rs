@@ -1,7 +1,7 @@
 //! What the bus does for clients that sleep: MQTT-SN 1.2 §6.3, §6.4, §6.14. Without endpoints: commands in, events out.
 
 use bytes::Bytes;
-use headgate_bus::{Bus, BusOutputs, BusSettings, Notice};
+use headgate_bus::{Bus, BusOutputs, BusSettings, DropReason, Notice, SleeperSettings};
 use headgate_model::bus::NEVER;
 use headgate_model::{
     AckToken, BusCommand, BusEvent, CloseReason, Delivery, DeliveryId, EndpointId, Instant, Message,
@@ -37,6 +37,12 @@ impl Bench {
         let mut store = SimStore::open(&disk);
         let settings = BusSettings {
             max_queued_in_memory: 2,
+            sleepers: SleeperSettings {
+                max_qos0_messages: 3,
+                max_qos0_bytes: 1_200,
+                max_total_qos0_bytes: 2_000,
+                ..SleeperSettings::default()
+            },
             ..BusSettings::default()
         };
         let mut bus = Bus::new(settings, epoch, 1).unwrap();
@@ -145,6 +151,13 @@ impl Bench {
             [BusEvent::Opened { present, expiry }, ..] => (present, expiry),
             ref other => panic!("{other:?}"),
         }
+    }
+
+    /// The sleeper is back, and hears these.
+    fn back(&mut self, will: OpenWill) -> Vec<String> {
+        self.heard(SLEEPER);
+        self.send(SLEEPER, open("sleeper", false, NEVER, will));
+        self.messages(SLEEPER)
     }
 
     fn sleep(&mut self, seconds: Option<u64>, expiry: Option<Duration>) {
@@ -704,4 +717,104 @@ fn sleeping_and_waking_is_no_news_to_operators() {
     bench.sleep(Some(60), None);
     bench.open(false, DAY, OpenWill::Keep);
     assert_eq!(news(&bench), ["connected", "connected"], "a CONNECT is news");
+}
+
+fn dropped(bench: &Bench, reason: DropReason) -> u64 {
+    let at = DropReason::ALL.iter().position(|other| *other == reason);
+    bench.bus.stats().dropped[at.expect("one of all")]
+}
+
+const HOUR: Option<Duration> = Some(Duration::from_secs(3_600));
+
+/// §6.14 Messages of any QoS wait for a client that sleeps; at QoS 0 in memory, so a power cut loses those and no other.
+#[test]
+fn qos0_waits_for_a_sleeper() {
+    for crash in [false, true] {
+        let mut bench = Bench::new();
+        bench.open(false, NEVER, None.into());
+        bench.send(SLEEPER, subscribe("#"));
+        bench.sleep(Some(60), HOUR);
+        bench.publish("a", "1", Qos::AtMostOnce);
+        bench.publish("a", "2", Qos::AtLeastOnce);
+        bench.publish("a", "3", Qos::AtMostOnce);
+        if crash {
+            bench.crash(1);
+        }
+        let mut heard = bench.back(OpenWill::Awake);
+        heard.sort();
+        let expected: &[&str] = if crash { &["2"] } else { &["1", "2", "3"] };
+        assert_eq!(heard, expected);
+        // It sleeps on; and who is away without sleeping gets nothing at QoS 0, as ever.
+        bench.sleep(Some(60), HOUR);
+        bench.publish("a", "4", Qos::AtMostOnce);
+        assert_eq!(bench.back(None.into()), ["4"]);
+        bench.send(
+            SLEEPER,
+            BusCommand::Close {
+                reason: CloseReason::Lost,
+                expiry: HOUR,
+            },
+        );
+        bench.publish("a", "5", Qos::AtMostOnce);
+        assert_eq!(bench.back(None.into()), [""; 0]);
+        assert_eq!(dropped(&bench, DropReason::OfflineQos0), 1);
+    }
+}
+
+/// 600 bytes: two of them are too many for one sleeper.
+const LONG: &str = match std::str::from_utf8(&[b'l'; 600]) {
+    Ok(text) => text,
+    Err(_) => "",
+};
+
+/// Too many, or too long: the oldest goes, and is counted. QoS 1 is not concerned.
+#[test]
+fn qos0_of_a_sleeper_is_bounded() {
+    let mut bench = Bench::new();
+    bench.open(false, NEVER, None.into());
+    bench.send(SLEEPER, subscribe("#"));
+    bench.sleep(Some(60), HOUR);
+    bench.publish("a", "first", Qos::AtLeastOnce);
+    for payload in ["1", "2", "3", "4", "5"] {
+        bench.publish("a", payload, Qos::AtMostOnce);
+    }
+    assert_eq!(dropped(&bench, DropReason::QueueFull), 2);
+    let mut heard = bench.back(OpenWill::Awake);
+    heard.sort();
+    assert_eq!(heard, ["3", "4", "5", "first"]);
+
+    bench.sleep(Some(60), HOUR);
+    for payload in ["6", LONG, LONG] {
+        bench.publish("a", payload, Qos::AtMostOnce);
+    }
+    assert_eq!(
+        bench.back(OpenWill::Awake),
+        [LONG],
+        "two are over the bound in bytes"
+    );
+}
+
+/// All sleepers together have a bound too, and what is counted goes with waking and with the end of a session.
+#[test]
+fn qos0_of_all_sleepers_is_bounded() {
+    let mut bench = Bench::new();
+    let mut losses = Vec::new();
+    for _ in 0..3 {
+        for (n, id) in ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"]
+            .into_iter()
+            .enumerate()
+        {
+            let endpoint = EndpointId(100 + n as u64);
+            bench.send(endpoint, open(id, true, NEVER, None.into()));
+            bench.send(endpoint, subscribe("#"));
+            let reason = CloseReason::Asleep(Some(Duration::from_secs(60)));
+            bench.send(endpoint, BusCommand::Close { reason, expiry: HOUR });
+        }
+        let before = dropped(&bench, DropReason::QueueFull);
+        bench.publish("x", "1", Qos::AtMostOnce);
+        let lost = dropped(&bench, DropReason::QueueFull) - before;
+        losses.push(lost);
+    }
+    assert!((1..12).contains(&losses[0]), "{losses:?}");
+    assert_eq!(losses, [losses[0]; 3], "the same each time");
 }

@@ -22,6 +22,8 @@ pub(crate) struct Client<A> {
     /// For how many seconds it sleeps; 0 when that is not known. §6.14
     pub sleep: u16,
     pub clean: bool,
+    /// It said in CONNECT that it has a will.
+    pub will: bool,
     pub last_msg_id: u16,
     pub topics: TopicIds,
     pub outbound: Option<Box<Outbound>>,
@@ -35,8 +37,8 @@ pub(crate) enum State {
     Opening(Purpose),
     Active {
         heard: Instant,
-        /// When it became active.
-        since: Instant,
+        /// Until then a CONNECT like the last one is a copy of it; `None` once the client has said anything else.
+        copies_until: Option<Instant>,
     },
     /// It is told that it sleeps as soon as that is durable.
     FallingAsleep {
@@ -102,8 +104,10 @@ impl<A: Address> Client<A> {
 
     /// It said something.
     pub fn hear(&mut self, now: Instant) {
-        if let State::Active { heard, .. } | State::Awake { heard, .. } = &mut self.state {
-            *heard = now;
+        match &mut self.state {
+            State::Active { heard, copies_until } => (*heard, *copies_until) = (now, None),
+            State::Awake { heard, .. } => *heard = now,
+            _ => {}
         }
     }
 
@@ -116,6 +120,14 @@ impl<A: Address> Client<A> {
         };
         let retry = self.outbound.as_ref().and_then(|outbound| outbound.retry_at());
         state.into_iter().chain(retry).min()
+    }
+
+    /// Nothing is under way to it any more. QoS 0 that had to wait here is nowhere else.
+    pub fn drop_outbound<Q: Address>(&mut self, out: &mut crate::gateway::Out<Q>) {
+        if let Some(outbound) = self.outbound.take() {
+            out.counts
+                .add_n(headgate_model::Metric::SnUnsent, outbound.waiting_qos0());
+        }
     }
 
     pub fn next_msg_id(&mut self) -> u16 {

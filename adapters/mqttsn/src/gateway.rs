@@ -1,7 +1,9 @@
 //! The gateway's state, its tables of clients, its timers, and what happens to each thing that comes in.
 
 use crate::client::{Client, Purpose, State, received};
+use crate::credit::Credit;
 use crate::handshake::Handshake;
+use crate::memory::Memory;
 use crate::outputs::{Send, SnOutputs};
 use crate::party::{Party, Sender};
 use crate::publisher::Publisher;
@@ -31,6 +33,8 @@ pub struct SnStats {
     pub handshakes: usize,
     /// Names with topic ids.
     pub names: usize,
+    /// Clients that have gone, whose topic ids are remembered.
+    pub remembered: usize,
 }
 
 /// The MQTT-SN gateway of one transport. See the crate's documentation.
@@ -45,6 +49,7 @@ pub struct SnGateway<A> {
     ids: HashTable<u32>,
     hasher: DefaultHashBuilder,
     pub(crate) names: Names,
+    pub(crate) memory: Memory,
     pub(crate) clients: usize,
     pub(crate) handshakes: usize,
     /// One entry for each place that has a deadline, at that or earlier: packets only ever move a deadline back, and cost nothing here.
@@ -95,6 +100,7 @@ impl<A: Address> SnGateway<A> {
             ids: HashTable::new(),
             hasher: DefaultHashBuilder::default(),
             names: Names::default(),
+            memory: Memory::default(),
             clients: 0,
             handshakes: 0,
             timers: BTreeSet::new(),
@@ -102,9 +108,10 @@ impl<A: Address> SnGateway<A> {
         })
     }
 
-    /// The first topic id that each client is given; 1 unless it is told. A gateway that is started again had better begin elsewhere: what a client still
-    /// knows from the one before is then answered with 0x02, and not taken for another topic.
-    pub fn start_topic_ids_at(&mut self, first: u16) {
+    /// The first topic id that each client is given from now on, and the first id of a message to it. Unless it is told, the gateway begins somewhere that
+    /// nobody can guess: what a client still knows from before a restart is then answered with 0x02 most likely, and not taken for another topic; and an
+    /// acknowledgement proves that it was received. For simulations, which must repeat.
+    pub fn start_ids_at(&mut self, first: u16) {
         self.names.start_ids_at(first);
     }
 
@@ -114,6 +121,7 @@ impl<A: Address> SnGateway<A> {
             clients: self.clients,
             handshakes: self.handshakes,
             names: self.names.len(),
+            remembered: self.memory.len(),
         }
     }
 }
@@ -126,7 +134,12 @@ impl<A: Address> DatagramServer for SnGateway<A> {
         if self.stopped {
             return;
         }
-        match read(from, &datagram) {
+        let factor = if A::FORGEABLE {
+            self.config.settings.amplification_limit
+        } else {
+            0
+        };
+        match read(from, &datagram, factor) {
             Ok((sender, message)) => self.on_message(&sender, message, now, out),
             Err(_) => out.counts.add(Metric::SnMalformed),
         }
@@ -214,6 +227,7 @@ impl<A: Address> DatagramServer for SnGateway<A> {
         tell("clients", self.clients);
         tell("handshakes", self.handshakes);
         tell("names", self.names.len());
+        tell("remembered", self.memory.len());
     }
 }
 
@@ -261,8 +275,12 @@ impl<A: Address> SnGateway<A> {
         out: &mut Out<A>,
     ) {
         let client = self.client_mut(index);
+        client.party.credit.join(&from.credit);
         client.hear(now);
         match client.state {
+            State::Opening(Purpose::Wake) if matches!(message, Message::Publish(_)) => {
+                self.hold_publish(index, message, out);
+            }
             // It was told nothing yet: it will ask again.
             State::Opening(_) | State::FallingAsleep { .. } => out.counts.add(Metric::SnDropped),
             State::Active { .. } | State::Awake { .. } => self.on_open_message(index, message, now, out),
@@ -272,6 +290,7 @@ impl<A: Address> SnGateway<A> {
                 message => self.on_unknown(from, &message, out),
             },
         }
+        self.send_held(index, now, out);
         self.arm(index);
     }
 
@@ -293,15 +312,20 @@ impl<A: Address> SnGateway<A> {
     }
 
     /// A peer that is no client. It is told so, but never in more bytes than it sent, and not when it only says goodbye: two gateways would do so
-    /// for ever. Nor when it wants to sleep: it would take that for a promise that nobody gave.
+    /// for ever. Nor when it wants to sleep: it would take that for a promise that nobody gave. Nor where a client is connected: that would hear it.
     pub(crate) fn on_unknown(&mut self, from: &Sender<A>, message: &Message, out: &mut Out<A>) {
         out.counts.add(Metric::SnUnknownSender);
-        if matches!(message, Message::Disconnect(_)) {
+        let is_heard = self
+            .find_client(from)
+            .is_some_and(|here| self.client(here).has_endpoint());
+        if matches!(message, Message::Disconnect(_)) || is_heard {
             return;
         }
-        let party = from.party();
-        debug_assert!(party.overhead() + 2 <= from.len);
-        out.send(&party, &Message::Disconnect(None));
+        match self.find_client(from) {
+            // What came counts for it already.
+            Some(here) => out.send(&self.client(here).party, &Message::Disconnect(None)),
+            None => out.send(&from.party(), &Message::Disconnect(None)),
+        }
     }
 
     /// §6.1
@@ -400,7 +424,8 @@ impl<A: Address> SnGateway<A> {
         let place = &mut self.places[index as usize];
         place.generation = place.generation.wrapping_add(1);
         if let Slot::Client(client) = &mut place.slot {
-            (client.inbound, client.outbound) = (None, None);
+            client.inbound = None;
+            client.drop_outbound(out);
         }
     }
 
@@ -535,7 +560,11 @@ impl<A: Address> SnGateway<A> {
         }
         match std::mem::replace(&mut place.slot, Slot::Free) {
             Slot::Client(mut client) => {
-                client.topics.clear(&mut self.names);
+                if client.clean {
+                    client.topics.clear(&mut self.names);
+                }
+                let limit = self.config.settings.max_remembered_bytes;
+                self.memory.keep(client.id, client.topics, limit, &mut self.names);
                 self.clients -= 1;
             }
             Slot::Handshake(_) => self.handshakes -= 1,
@@ -544,7 +573,7 @@ impl<A: Address> SnGateway<A> {
         self.free.push(index);
     }
 
-    fn list_party(&mut self, index: u32) {
+    pub(crate) fn list_party(&mut self, index: u32) {
         let Self {
             parties,
             places,
@@ -558,7 +587,7 @@ impl<A: Address> SnGateway<A> {
         }
     }
 
-    fn unlist_party(&mut self, index: u32) {
+    pub(crate) fn unlist_party(&mut self, index: u32) {
         let Some(party) = party_of(&self.places[index as usize].slot) else {
             return;
         };
@@ -607,12 +636,12 @@ fn party_of<A>(slot: &Slot<A>) -> Option<&Party<A>> {
     }
 }
 
-fn read<A>(from: A, datagram: &Bytes) -> Result<(Sender<A>, Message), DecodeError> {
+fn read<A>(from: A, datagram: &Bytes, factor: u8) -> Result<(Sender<A>, Message), DecodeError> {
     let (layer, inner) = unwrap_datagram(datagram)?;
     let sender = Sender {
         address: from,
         node: layer.map(|layer| layer.node),
-        len: datagram.len(),
+        credit: Credit::new(datagram.len(), factor),
     };
     Ok((sender, decode(&inner)?))
 }

@@ -3,6 +3,7 @@
 //! A handshake is kept apart from clients: as long as it is not known that the peer is who it says, nobody else is disturbed.
 
 use crate::client::{Client, Purpose, State};
+use crate::credit::Credit;
 use crate::gateway::{Out, Slot, SnGateway};
 use crate::outputs::Send;
 use crate::party::{Party, Sender};
@@ -22,8 +23,8 @@ use headgate_mqttsn_codec::{self as codec, Connect, Message, ReturnCode};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A CONNECT that is the same as the one before, and comes so soon after it was answered, was on its way for long.
-const STALE: Duration = Duration::from_secs(5);
+/// A CONNECT that is the same as the one before, and comes so soon after that was answered and before anything else, is a copy of it.
+pub(crate) const STALE: Duration = Duration::from_secs(5);
 
 /// Somebody who wants to be let in.
 #[derive(Debug)]
@@ -86,11 +87,18 @@ impl<A: Address> SnGateway<A> {
             .filter(|index| self.client(*index).id.as_str() == id)
         {
             let client = self.client_mut(index);
-            let same = client.clean == connect.clean_session && client.keep_alive == connect.duration;
+            let same = client.clean == connect.clean_session
+                && client.will == connect.will
+                && client.keep_alive == connect.duration;
             match client.state {
                 // Its answer is on its way.
-                State::Opening(Purpose::Connect) if same => return,
-                State::Active { since, .. } if same && now < since + STALE => {
+                State::Opening(Purpose::Connect) if same => return client.party.credit.join(&from.credit),
+                // Who has a will waits for WILLTOPICREQ now.
+                State::Active {
+                    copies_until: Some(until),
+                    ..
+                } if same && !connect.will && now < until => {
+                    client.party.credit.join(&from.credit);
                     if let Some(outbound) = client.outbound.as_deref_mut() {
                         outbound.forgive();
                     }
@@ -124,7 +132,15 @@ impl<A: Address> SnGateway<A> {
             .find_client(from)
             .filter(|index| self.client(*index).id.as_str() == id)
         {
-            return self.on_ping_of_client(index, from, now, out);
+            self.client(index).party.credit.join(&from.credit);
+            self.on_ping_of_client(index, from, now, out);
+            return self.send_held(index, now, out);
+        }
+        if self
+            .find_id(&id)
+            .is_some_and(|index| self.is_waking_at(index, from))
+        {
+            return; // Its answer is on its way.
         }
         if self.repeats_handshake(from, &id, Wants::Wake, out) {
             return;
@@ -151,6 +167,7 @@ impl<A: Address> SnGateway<A> {
         let Slot::Handshake(handshake) = &self.places[index as usize].slot else {
             unreachable!("the index of a handshake")
         };
+        handshake.party.credit.join(&from.credit);
         let asked = matches!(handshake.phase, Phase::Authenticate | Phase::WillAccess(_));
         if handshake.id.as_str() != id || handshake.wants != wants {
             if asked {
@@ -243,6 +260,7 @@ impl<A: Address> SnGateway<A> {
         };
         let mount = self.config.mount.clone();
         let handshake = self.handshake(index);
+        handshake.party.credit.join(&from.credit);
         match (&handshake.phase, message) {
             (Phase::WillTopic, Message::WillTopic(Some(will))) => {
                 let topic = Topic::parse(will.topic).and_then(|topic| mount.mount(topic));
@@ -310,7 +328,9 @@ impl<A: Address> SnGateway<A> {
     /// The client is let in. Whoever was at its place, or had its id, is no more; then the bus opens its session, and CONNACK follows.
     fn admit(&mut self, index: u32, will: OpenWill, out: &mut Out<A>) {
         let Wants::Connect {
-            clean, keep_alive, ..
+            clean,
+            keep_alive,
+            will: has_will,
         } = self.handshake(index).wants
         else {
             return;
@@ -323,6 +343,7 @@ impl<A: Address> SnGateway<A> {
             Client {
                 keep_alive,
                 clean,
+                will: has_will,
                 ..client
             },
         );
@@ -344,6 +365,8 @@ impl<A: Address> SnGateway<A> {
         let known = self.find_id(id.as_str());
         let known = known.filter(|old| !matches!(self.client(*old).state, State::Disconnected { .. }));
         if let Some(old) = known {
+            self.inherit_credit(index);
+            let party = self.handshake(index).party.clone();
             self.remove(index);
             self.make_room(&party, out);
             out.counts.add(Metric::SnMoved);
@@ -351,27 +374,78 @@ impl<A: Address> SnGateway<A> {
             self.on_ping_of_client(old, &sender(&party), now, out);
             return;
         }
-        let Some(client) = self.take_place(index, out) else {
+        // The bus may not know it: until then it disturbs nobody who is connected here.
+        let here = self.find_client(&sender(&party));
+        if here.is_some_and(|here| self.client(here).has_endpoint()) {
+            self.unlist_party(index);
+        } else {
+            self.inherit_credit(index);
+            self.make_room(&party, out);
+        }
+        let topics = self.topics_of(&id, false, out);
+        let Some(client) = self.new_client(index, topics) else {
             return;
         };
         self.become_client(index, client);
         self.wake(index, Purpose::Wake, out);
     }
 
+    /// Whether it asked for its mailbox from here, and the bus has not answered yet.
+    fn is_waking_at(&self, index: u32, from: &Sender<A>) -> bool {
+        let client = self.client(index);
+        client.state == State::Opening(Purpose::Wake) && client.party.is(from)
+    }
+
+    /// The bus knows a client that woke: whoever else was at its place is lost.
+    pub(crate) fn take_place_awake(&mut self, index: u32, out: &mut Out<A>) {
+        let party = self.client(index).party.clone();
+        let here = self.find_client(&sender(&party));
+        if here != Some(index) {
+            if let Some(here) = here {
+                self.client(index)
+                    .party
+                    .credit
+                    .join(&self.client(here).party.credit);
+            }
+            self.make_room(&party, out);
+            self.list_party(index);
+        }
+    }
+
+    /// The bus does not know it. It is told, unless somebody else would hear it.
+    pub(crate) fn forget_waking(&mut self, index: u32, out: &mut Out<A>) {
+        let party = self.client(index).party.clone();
+        self.remove(index);
+        self.disconnect_stranger(&party, out);
+    }
+
+    fn disconnect_stranger(&self, party: &Party<A>, out: &mut Out<A>) {
+        let here = self.find_client(&sender(party));
+        if !here.is_some_and(|here| self.client(here).has_endpoint()) {
+            out.send(party, &Message::Disconnect(None));
+        }
+    }
+
     /// Makes a client of a handshake, and room for it. What it knew of topic ids it still knows, if it has not started anew.
     fn take_place(&mut self, index: u32, out: &mut Out<A>) -> Option<Client<A>> {
         let handshake = self.handshake(index);
-        let keeps_ids = matches!(handshake.wants, Wants::Connect { clean: false, .. });
+        let anew = matches!(handshake.wants, Wants::Connect { clean: true, .. });
         let (party, id) = (handshake.party.clone(), handshake.id.clone());
-        let mut topics = TopicIds::default();
+        if let Some(old) = self.find_id(id.as_str())
+            && self.client(old).party != party
+        {
+            out.counts.add(Metric::SnMoved);
+        }
+        self.inherit_credit(index);
+        let topics = self.topics_of(&id, anew, out);
+        self.make_room(&party, out);
+        self.new_client(index, topics)
+    }
+
+    /// The topic ids of a client that comes; it is nowhere else any more. Without CleanSession they mean what they meant; otherwise none of them means
+    /// another topic soon.
+    fn topics_of(&mut self, id: &ClientId, anew: bool, out: &mut Out<A>) -> TopicIds {
         if let Some(old) = self.find_id(id.as_str()) {
-            if keeps_ids {
-                topics = std::mem::take(&mut self.client_mut(old).topics);
-                topics.forget_known();
-            }
-            if self.client(old).party != party {
-                out.counts.add(Metric::SnMoved);
-            }
             if self.client(old).has_endpoint() {
                 // It is the same client, which was not lost: no will.
                 let expiry = self.client(old).clean.then_some(Duration::ZERO);
@@ -379,8 +453,21 @@ impl<A: Address> SnGateway<A> {
             }
             self.remove(old);
         }
-        self.make_room(&party, out);
-        self.new_client(index, topics)
+        let mut topics = self.memory.take(id).unwrap_or_default();
+        if anew {
+            topics.clear(&mut self.names);
+        }
+        topics.forget_known();
+        topics
+    }
+
+    /// Who was at this place before may have proved that it receives.
+    fn inherit_credit(&mut self, index: u32) {
+        let from = sender(&self.handshake(index).party);
+        if let Some(here) = self.find_client(&from) {
+            let credit = self.client(here).party.credit.clone();
+            self.handshake(index).party.credit.join(&credit);
+        }
     }
 
     /// Another client is here from now on: the one that was is lost, or sleeps without a place where it could be reached.
@@ -393,6 +480,7 @@ impl<A: Address> SnGateway<A> {
     }
 
     fn new_client(&mut self, index: u32, topics: TopicIds) -> Option<Client<A>> {
+        let last_msg_id = self.names.before_first_id();
         let handshake = self.handshake(index);
         Some(Client {
             party: handshake.party.clone(),
@@ -402,7 +490,8 @@ impl<A: Address> SnGateway<A> {
             keep_alive: 0,
             sleep: 0,
             clean: false,
-            last_msg_id: 0,
+            will: false,
+            last_msg_id,
             topics,
             outbound: None,
             inbound: None,
@@ -436,12 +525,12 @@ impl<A: Address> SnGateway<A> {
     fn refuse(&mut self, index: u32, code: ReturnCode, out: &mut Out<A>) {
         out.counts.add(Metric::ConnectRefused);
         let handshake = self.handshake(index);
-        let answer = match handshake.wants {
-            Wants::Connect { .. } => Message::ConnAck(code),
-            Wants::Wake => Message::Disconnect(None),
-        };
-        out.send(&handshake.party, &answer);
+        let (party, wants) = (handshake.party.clone(), handshake.wants);
         self.remove(index);
+        match wants {
+            Wants::Connect { .. } => out.send(&party, &Message::ConnAck(code)),
+            Wants::Wake => self.disconnect_stranger(&party, out),
+        }
     }
 
     /// The handshake took too long: if it was our turn, the peer is told to try again.
@@ -497,6 +586,6 @@ fn sender<A: Address>(party: &Party<A>) -> Sender<A> {
     Sender {
         address: party.address,
         node: party.node.as_deref().map(Bytes::copy_from_slice),
-        len: usize::MAX,
+        credit: Credit::new(0, 1),
     }
 }

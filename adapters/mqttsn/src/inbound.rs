@@ -91,7 +91,7 @@ impl<A: Address> SnGateway<A> {
 
     fn on_request_in_turn(&mut self, index: u32, packet: Packet, now: Instant, out: &mut Out<A>) {
         match packet {
-            Packet::Register(register) => self.on_register(index, register, out),
+            Packet::Register(register) => self.on_register(index, register, now, out),
             Packet::Publish(publish) => self.on_publish(index, publish, out),
             Packet::PubRel(msg_id) => self.bus(index, BusCommand::Release(msg_id), out),
             Packet::Subscribe(subscribe) => self.on_subscribe(index, subscribe, out),
@@ -106,7 +106,7 @@ impl<A: Address> SnGateway<A> {
     }
 
     /// §6.5
-    fn on_register(&mut self, index: u32, register: Register, out: &mut Out<A>) {
+    fn on_register(&mut self, index: u32, register: Register, now: Instant, out: &mut Out<A>) {
         let limit = self.config.settings.max_registrations;
         let topic = Topic::parse(register.topic).and_then(|topic| self.config.mount.mount(topic));
         let (client, names) = self.client_and_names(index);
@@ -114,10 +114,7 @@ impl<A: Address> SnGateway<A> {
             Err(_) => (0, ReturnCode::NotSupported),
             Ok(topic) => match client.topics.assign(&topic, limit, names) {
                 None => (0, ReturnCode::Congestion),
-                Some(id) => {
-                    client.topics.set_known(id, true);
-                    (id, ReturnCode::Accepted)
-                }
+                Some(id) => (id, ReturnCode::Accepted),
             },
         };
         let ack = RegAck {
@@ -126,6 +123,9 @@ impl<A: Address> SnGateway<A> {
             code,
         };
         out.send(&client.party, &Packet::RegAck(ack));
+        if code == ReturnCode::Accepted {
+            self.on_id_known(index, topic_id, now, out);
+        }
     }
 
     /// The topic on the bus of what a client publishes to. §5.3.11
@@ -304,6 +304,9 @@ impl<A: Address> SnGateway<A> {
                     None => return self.suback(index, msg_id, 0, Err(ReturnCode::Congestion), out),
                 }
             }
+            // Its two characters are its id. §6.7
+            TopicName::Short(name) if names_topic(&subscription.filter) => (u16::from_be_bytes(name), false),
+            // §5.4.16
             TopicName::Name(_) | TopicName::Short(_) => (0, false),
         };
         let request = Request::Subscribe {
@@ -389,10 +392,11 @@ impl<A: Address> SnGateway<A> {
             Some(Err(Refusal::QuotaExceeded | Refusal::StoreFailed)) => Err(ReturnCode::Congestion),
             Some(Err(_)) | None => Err(ReturnCode::NotSupported),
         };
-        if result.is_ok() && registers {
-            self.client_mut(index).topics.set_known(topic_id, true);
-        }
+        let tells = result.is_ok() && registers;
         self.suback(index, msg_id, topic_id, result, out);
+        if tells {
+            self.on_id_known(index, topic_id, now, out);
+        }
         self.sleep_again_if_done(index, now, out);
     }
 
@@ -540,11 +544,27 @@ impl<A: Address> SnGateway<A> {
                 out.send(party, &Packet::WillTopicResp(ReturnCode::NotSupported));
             }
         }
+        self.take_held(index, now, out);
+        self.sleep_again_if_done(index, now, out);
+    }
+
+    /// PUBLISH of a client that sleeps: it waits until the bus has opened its session.
+    pub(crate) fn hold_publish(&mut self, index: u32, packet: Packet, out: &mut Out<A>) {
+        let wakes = self.config.settings.publish_wakes;
+        let inbound = self.client_mut(index).inbound.get_or_insert_default();
+        if wakes && inbound.held.len() < MAX_HELD {
+            inbound.held.push_back(packet);
+        } else {
+            out.counts.add(Metric::SnDropped);
+        }
+    }
+
+    /// What was held back has its turn.
+    pub(crate) fn take_held(&mut self, index: u32, now: Instant, out: &mut Out<A>) {
         while let Some(packet) = self.next_held(index) {
             self.on_request_in_turn(index, packet, now, out);
         }
         self.tidy(index);
-        self.sleep_again_if_done(index, now, out);
     }
 
     fn next_held(&mut self, index: u32) -> Option<Packet> {

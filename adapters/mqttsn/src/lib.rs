@@ -3,15 +3,17 @@
 //! [`SnGateway`] decides everything the protocol decides: who is at which address, topic ids, the states of figure 4 (active, asleep, awake,
 //! disconnected, lost), retries, QoS flows, wills, discovery. Sessions, mailboxes and wills themselves are the bus's, so that they outlive the gateway.
 //!
-//! Always true: an acknowledgement leaves after the bus said that it may; PINGRESP leaves after everything that waited for the client was settled; a peer
-//! without a client is never sent more bytes than it sent; a client that sleeps holds no endpoint of the bus.
+//! Always true: an acknowledgement leaves after the bus said that it may; PINGRESP leaves after everything that waited for the client was settled; an
+//! address that has not proved that it receives is never sent more than so many times the bytes that came from it; a client that sleeps holds no endpoint of the bus.
 //!
 //! Section numbers are those of the specification, version 1.2. What it leaves open: docs/interpretations.md#sn-gateway-retry and those after it.
 
 mod client;
+mod credit;
 mod gateway;
 mod handshake;
 mod inbound;
+mod memory;
 mod outbound;
 mod outputs;
 mod party;

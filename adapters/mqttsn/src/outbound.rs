@@ -2,8 +2,8 @@
 //!
 //! The bus hands over one delivery for each credit, and gets the next credit when that one is done: so REGISTER and PUBLISH keep the order of the mailbox.
 
-use crate::client::State;
-use crate::gateway::{Out, SnGateway};
+use crate::client::{Client, State};
+use crate::gateway::{Out, Slot, SnGateway};
 use crate::handshake::to_wire;
 use crate::outputs::Send;
 use bytes::Bytes;
@@ -23,9 +23,30 @@ pub(crate) struct Outbound {
     retries: u8,
     /// The client did not know the topic id, and was told it once more.
     told_again: bool,
+    /// PUBLISH was last sent with DUP.
+    with_dup: bool,
+    /// The client refused it with DUP: it is sent without from now on.
+    never_dup: bool,
+    /// What the flow stands at was sent, perhaps in vain.
+    sent: bool,
+    /// Bytes of what could not be sent, for its client has not proved that it receives; 0 when all was sent.
+    held: usize,
+    /// REGISTER that was sent to have that proof, and how often.
+    challenge: Option<Challenge>,
     /// One message is under way to a client at a time: these wait for their turn.
     waiting: VecDeque<Wanted>,
 }
+
+/// See [`Outbound::challenge`]. Ids that nobody can guess come back in REGACK.
+#[derive(Clone, Copy, Debug)]
+struct Challenge {
+    topic_id: u16,
+    msg_id: u16,
+    sent: u8,
+}
+
+/// How often it is sent for one message. Then there must be room for the message itself: some clients read no REGISTER.
+const MAX_CHALLENGES: u8 = 3;
 
 #[derive(Debug)]
 enum Flow {
@@ -79,6 +100,24 @@ impl Outbound {
         }
     }
 
+    /// Whether the client answers what the flow stands at.
+    fn is_answered(&self) -> bool {
+        !matches!(&self.flow, Flow::Publishing { delivery, .. } if delivery.qos == Qos::AtMostOnce)
+    }
+
+    /// Messages at QoS 0 that are here and nowhere else.
+    pub fn waiting_qos0(&self) -> u32 {
+        let is_qos0 = |delivery: &Delivery| delivery.qos == Qos::AtMostOnce;
+        let under_way = match &self.flow {
+            Flow::Registering { delivery, .. } | Flow::Publishing { delivery, .. } => is_qos0(delivery),
+            Flow::Durable(..) | Flow::Releasing(..) => false,
+        };
+        let waiting = self.waiting.iter();
+        let waiting =
+            waiting.filter(|wanted| matches!(wanted, Wanted::Delivery(delivery) if is_qos0(delivery)));
+        u32::from(under_way) + u32::try_from(waiting.count()).unwrap_or(u32::MAX)
+    }
+
     fn is(&self, msg_id: u16) -> bool {
         self.id().map(DeliveryId::get) == Some(msg_id)
     }
@@ -98,6 +137,7 @@ impl<A: Address> SnGateway<A> {
                     unreachable!("just looked at")
                 };
                 outbound.flow = Flow::Releasing(id, is_delivery);
+                outbound.sent = false;
                 self.send_flow(index, false, now, out);
             }
             _ => self.want(index, Wanted::Release(id), now, out),
@@ -135,6 +175,11 @@ impl<A: Address> SnGateway<A> {
                 retry_at: None,
                 retries: 0,
                 told_again: false,
+                with_dup: false,
+                never_dup: false,
+                sent: false,
+                held: 0,
+                challenge: None,
                 waiting,
             }));
             return self.send_flow(index, false, now, out);
@@ -168,12 +213,24 @@ impl<A: Address> SnGateway<A> {
                 return None;
             }
         };
-        if delivery.qos == Qos::AtMostOnce {
-            self.send_publish(index, &delivery, topic, false, out);
-            self.settle(index, None, Settlement::Done, out);
+        if delivery.qos == Qos::AtMostOnce && self.send_at_once(index, &delivery, topic, out) {
             return None;
         }
         Some(Flow::Publishing { delivery, topic })
+    }
+
+    /// Nobody answers at QoS 0: it is done with when it is sent. Whether it could be.
+    fn send_at_once(&self, index: u32, delivery: &Delivery, topic: TopicRef, out: &mut Out<A>) -> bool {
+        let party = &self.client(index).party;
+        let publish = publish_of(delivery, topic, false);
+        if party.credit.is_limited() && !self.may_send(index, party.overhead() + encoded_len(&publish), false)
+        {
+            return false;
+        }
+        out.counts.add(Metric::Qos0Sent);
+        out.send(party, &publish);
+        self.bus(index, BusCommand::credit(1), out);
+        true
     }
 
     fn is_too_large(&self, index: u32, delivery: &Delivery) -> bool {
@@ -190,9 +247,14 @@ impl<A: Address> SnGateway<A> {
     fn known_topic(&mut self, index: u32, topic: &Topic) -> Known {
         let limit = self.config.settings.max_registrations;
         let client = self.client(index);
+        // Who ever had an id for it did not do with what all know: it is told that id again, if it may have forgotten it.
         let told = self.names.find(topic).and_then(|name| client.topics.id_of(name));
-        if let Some((id, true)) = told {
-            return Known::As(TopicRef::Normal(id));
+        if let Some((id, known)) = told {
+            return if known {
+                Known::As(TopicRef::Normal(id))
+            } else {
+                Known::NotYet(id)
+            };
         }
         if let Some(id) = self.config.predefined_id(&client.id, topic) {
             return Known::As(TopicRef::Predefined(id));
@@ -208,44 +270,160 @@ impl<A: Address> SnGateway<A> {
         }
     }
 
-    /// Sends what the flow stands at, and waits for the answer.
+    /// Sends what the flow stands at, and waits for the answer. At QoS 0 there is none.
     fn send_flow(&mut self, index: u32, again: bool, now: Instant, out: &mut Out<A>) {
-        let retry_at = Some(now + self.config.settings.retry_interval);
         let Some(mut outbound) = self.client_mut(index).outbound.take() else {
             return;
         };
-        outbound.retry_at = retry_at;
-        match &outbound.flow {
+        outbound.retry_at = Some(now + self.config.settings.retry_interval);
+        let message = match &outbound.flow {
             Flow::Registering {
                 delivery,
                 topic_id,
                 msg_id,
-            } => {
-                let hidden = self.config.mount.hidden(&delivery.message.topic);
-                let register = Message::Register(Register {
-                    topic_id: *topic_id,
-                    msg_id: *msg_id,
-                    topic: delivery.message.topic.bytes().slice(hidden..),
-                });
-                out.send(&self.client(index).party, &register);
+            } => Some(self.register_of(&delivery.message.topic, *topic_id, *msg_id)),
+            Flow::Publishing { delivery, topic } => {
+                outbound.with_dup = (again || delivery.redelivered) && !outbound.never_dup;
+                Some(publish_of(delivery, *topic, outbound.with_dup))
             }
-            Flow::Publishing { delivery, topic, .. } => {
-                let dup = again || delivery.redelivered;
-                self.send_publish(index, delivery, *topic, dup, out);
+            Flow::Durable(..) => None,
+            Flow::Releasing(id, _) => Some(Message::PubRel(id.get())),
+        };
+        let Some(message) = message else {
+            outbound.retry_at = None;
+            self.client_mut(index).outbound = Some(outbound);
+            return;
+        };
+        let party = &self.client(index).party;
+        let len = if party.credit.is_limited() {
+            party.overhead() + encoded_len(&message)
+        } else {
+            0
+        };
+        if !self.may_send(index, len, outbound.is_answered()) {
+            if outbound.held == 0 {
+                out.counts.add(Metric::SnHeldBack);
             }
-            Flow::Durable(..) => outbound.retry_at = None,
-            Flow::Releasing(id, _) => out.send(&self.client(index).party, &Message::PubRel(id.get())),
+            outbound.held = len;
+            self.challenge(index, &mut outbound, out);
+            self.client_mut(index).outbound = Some(outbound);
+            return;
+        }
+        (outbound.held, outbound.sent) = (0, true);
+        out.send(party, &message);
+        let mut is_done = false;
+        if let Flow::Publishing { delivery, .. } = &outbound.flow {
+            is_done = delivery.qos == Qos::AtMostOnce;
+            out.counts.add(match delivery.qos {
+                Qos::AtMostOnce => Metric::Qos0Sent,
+                Qos::AtLeastOnce => Metric::Qos1Sent,
+                Qos::ExactlyOnce => Metric::Qos2Sent,
+            });
         }
         self.client_mut(index).outbound = Some(outbound);
+        if is_done {
+            self.finish_flow(index, Settlement::Done, now, out);
+        }
     }
 
-    fn send_publish(&self, index: u32, delivery: &Delivery, topic: TopicRef, dup: bool, out: &mut Out<A>) {
-        out.counts.add(match delivery.qos {
-            Qos::AtMostOnce => Metric::Qos0Sent,
-            Qos::AtLeastOnce => Metric::Qos1Sent,
-            Qos::ExactlyOnce => Metric::Qos2Sent,
-        });
-        out.send(&self.client(index).party, &publish_of(delivery, topic, dup));
+    fn register_of(&self, topic: &Topic, topic_id: u16, msg_id: u16) -> Message {
+        let hidden = self.config.mount.hidden(topic);
+        Message::Register(Register {
+            topic_id,
+            msg_id,
+            topic: topic.bytes().slice(hidden..),
+        })
+    }
+
+    /// Whether the client's credit is enough for a message of `len` bytes, and for what is still to be answered: SUBACK at most, or PINGRESP behind what is
+    /// not acknowledged.
+    fn may_send(&self, index: u32, len: usize, is_answered: bool) -> bool {
+        let client = self.client(index);
+        let reserve = match (&client.inbound, is_answered) {
+            (Some(_), _) => 8,
+            (None, false) => 2,
+            (None, true) => 0,
+        };
+        client.party.credit.has(len.saturating_add(reserve))
+    }
+
+    /// A message is longer than what may be sent to somebody who has not proved to be there. REGISTER is shorter mostly, is no news to a client that knows the
+    /// topic, and REGACK hands back two numbers that nobody else knows.
+    fn challenge(&mut self, index: u32, outbound: &mut Outbound, out: &mut Out<A>) {
+        let Flow::Publishing { delivery, topic } = &outbound.flow else {
+            return;
+        };
+        let limit = self.config.settings.max_registrations;
+        let (client, names) = self.client_and_names(index);
+        let challenge = match outbound.challenge {
+            Some(challenge) => challenge,
+            None => {
+                let topic_id = match topic {
+                    TopicRef::Normal(id) => Some(*id),
+                    TopicRef::Predefined(_) | TopicRef::Short(_) => {
+                        client.topics.assign(&delivery.message.topic, limit, names)
+                    }
+                };
+                let Some(topic_id) = topic_id else { return };
+                let msg_id = client.next_msg_id();
+                Challenge {
+                    topic_id,
+                    msg_id,
+                    sent: 0,
+                }
+            }
+        };
+        let register = self.register_of(&delivery.message.topic, challenge.topic_id, challenge.msg_id);
+        let party = &self.client(index).party;
+        let fits = self.may_send(index, party.overhead() + encoded_len(&register), true);
+        let sent = challenge.sent + u8::from(fits && challenge.sent < MAX_CHALLENGES);
+        if sent > challenge.sent {
+            out.send(party, &register);
+        }
+        outbound.challenge = Some(Challenge { sent, ..challenge });
+    }
+
+    /// Something came from the client: what had to wait for that may go out.
+    pub(crate) fn send_held(&mut self, index: u32, now: Instant, out: &mut Out<A>) {
+        let Slot::Client(client) = &self.places[index as usize].slot else {
+            return;
+        };
+        let Some(outbound) = client.outbound.as_deref().filter(|outbound| outbound.held > 0) else {
+            return;
+        };
+        let fits = self.may_send(index, outbound.held, outbound.is_answered());
+        let asked = outbound.challenge.is_some_and(|challenge| challenge.sent > 0);
+        if fits || !asked {
+            self.send_flow(index, false, now, out);
+        }
+    }
+
+    /// REGACK of a [`Challenge`]. Whether it was one. That a client refuses the id proves as much.
+    fn on_challenge_answered(&mut self, index: u32, ack: RegAck, now: Instant, out: &mut Out<A>) -> bool {
+        let (client, names) = self.client_and_names(index);
+        let Some(outbound) = client.outbound.as_deref_mut() else {
+            return false;
+        };
+        let asked = outbound
+            .challenge
+            .filter(|challenge| challenge.sent > 0 && challenge.msg_id == ack.msg_id);
+        let Some(challenge) = asked else {
+            return false;
+        };
+        if challenge.topic_id == ack.topic_id {
+            client.party.credit.prove();
+            outbound.challenge = None;
+        }
+        match (ack.code, &outbound.flow) {
+            (ReturnCode::Accepted, _) => client.topics.set_known(challenge.topic_id, true),
+            // It goes on with the id that all know.
+            (_, Flow::Publishing { topic, .. }) if *topic != TopicRef::Normal(challenge.topic_id) => {
+                client.topics.remove(challenge.topic_id, names);
+            }
+            _ => {}
+        }
+        self.send_held(index, now, out);
+        true
     }
 
     /// The client has not answered in time. §6.13
@@ -259,8 +437,10 @@ impl<A: Address> SnGateway<A> {
         if outbound.retry_at.is_none_or(|at| at > now) {
             return;
         }
-        if outbound.retries < limit {
-            outbound.retries += 1;
+        // What was never sent is not unanswered; but who is awake is not waited for without end.
+        let waits = !outbound.sent && matches!(state, State::Active { .. });
+        if outbound.retries < limit || waits {
+            outbound.retries += u8::from(!waits);
             out.counts.add(Metric::SnRetries);
             return self.send_flow(index, true, now, out);
         }
@@ -271,90 +451,163 @@ impl<A: Address> SnGateway<A> {
         }
     }
 
+    /// An acknowledgement of nothing that is under way.
+    fn on_wrong_ack(&self, index: u32, metric: Metric, out: &mut Out<A>) {
+        out.counts.add(metric);
+        self.client(index).party.credit.guessed_wrong();
+    }
+
     pub(crate) fn on_regack(&mut self, index: u32, ack: RegAck, now: Instant, out: &mut Out<A>) {
+        let awaited = match self
+            .client(index)
+            .outbound
+            .as_deref()
+            .map(|outbound| &outbound.flow)
+        {
+            Some(Flow::Registering { topic_id, msg_id, .. }) if *msg_id == ack.msg_id => Some(*topic_id),
+            _ => None,
+        };
+        let Some(topic_id) = awaited else {
+            if !self.on_challenge_answered(index, ack, now, out) {
+                self.on_wrong_ack(index, Metric::SnDropped, out);
+            }
+            return;
+        };
         let (client, names) = self.client_and_names(index);
-        let awaited = client.outbound.as_deref().is_some_and(
-            |outbound| matches!(outbound.flow, Flow::Registering { msg_id, .. } if msg_id == ack.msg_id),
-        );
-        if !awaited {
-            return out.counts.add(Metric::SnDropped);
+        if topic_id == ack.topic_id {
+            client.party.credit.prove();
+        }
+        if ack.code == ReturnCode::Accepted {
+            return self.on_id_known(index, topic_id, now, out);
+        }
+        client.topics.remove(topic_id, names);
+        out.counts.add(Metric::SnRejected);
+        self.finish_flow(index, Settlement::Rejected, now, out);
+    }
+
+    /// The client knows an id: it accepted it, or asked for it, by REGISTER or SUBSCRIBE. A message that waits for that goes out: some clients read no
+    /// REGISTER at all.
+    pub(crate) fn on_id_known(&mut self, index: u32, topic_id: u16, now: Instant, out: &mut Out<A>) {
+        let client = self.client_mut(index);
+        client.topics.set_known(topic_id, true);
+        let waits = |outbound: &Outbound| matches!(outbound.flow, Flow::Registering { topic_id: id, .. } if id == topic_id);
+        if !client.outbound.as_deref().is_some_and(waits) {
+            return;
         }
         let outbound = *client.outbound.take().expect("just looked at");
-        let Flow::Registering {
-            delivery, topic_id, ..
-        } = outbound.flow
-        else {
+        let Flow::Registering { delivery, .. } = outbound.flow else {
             unreachable!("just looked at")
         };
-        if ack.code != ReturnCode::Accepted {
-            client.topics.remove(topic_id, names);
-            out.counts.add(Metric::SnRejected);
-            self.settle(index, delivery.id, Settlement::Rejected, out);
-            return self.next_flow(index, outbound.waiting, now, out);
-        }
-        client.topics.set_known(topic_id, true);
         let topic = TopicRef::Normal(topic_id);
-        if delivery.qos == Qos::AtMostOnce {
-            self.send_publish(index, &delivery, topic, false, out);
-            self.settle(index, None, Settlement::Done, out);
-            return self.next_flow(index, outbound.waiting, now, out);
-        }
         client.outbound = Some(Box::new(Outbound {
             flow: Flow::Publishing { delivery, topic },
-            retry_at: None,
             retries: 0,
-            told_again: outbound.told_again,
-            waiting: outbound.waiting,
+            sent: false,
+            ..outbound
         }));
         self.send_flow(index, false, now, out);
     }
 
     pub(crate) fn on_puback(&mut self, index: u32, ack: RegAck, now: Instant, out: &mut Out<A>) {
-        let client = self.client_mut(index);
-        if ack.code == ReturnCode::InvalidTopicId {
-            client.topics.set_known(ack.topic_id, false);
-        }
-        let outbound = client
-            .outbound
-            .as_deref_mut()
-            .filter(|outbound| outbound.is(ack.msg_id));
+        let Client { outbound, party, .. } = self.client_mut(index);
         let Some(Outbound {
             flow: Flow::Publishing { delivery, topic },
             told_again,
+            with_dup,
+            never_dup,
             ..
-        }) = outbound
+        }) = outbound.as_deref_mut().filter(|outbound| outbound.is(ack.msg_id))
         else {
-            return out.counts.add(Metric::PubackMissed);
+            if ack.code == ReturnCode::InvalidTopicId {
+                self.on_id_unknown(index, ack);
+            }
+            return self.on_wrong_ack(index, Metric::PubackMissed, out);
         };
+        let (delivery, topic) = (delivery.clone(), *topic);
+        if !matches!(topic, TopicRef::Normal(id) if id != ack.topic_id) {
+            party.credit.prove();
+        }
         match ack.code {
             ReturnCode::Accepted if delivery.qos == Qos::AtLeastOnce => {
                 self.finish_flow(index, Settlement::Done, now, out);
             }
             // PUBREC acknowledges it, nothing else.
             ReturnCode::Accepted => out.counts.add(Metric::PubackMissed),
-            // The client has forgotten the id: it is told once more. What it does not know then it will not know the third time.
-            ReturnCode::InvalidTopicId if !*told_again && matches!(topic, TopicRef::Normal(_)) => {
-                let TopicRef::Normal(topic_id) = *topic else {
-                    unreachable!("just looked at")
-                };
-                let delivery = delivery.clone();
-                let msg_id = client.next_msg_id();
-                let outbound = client.outbound.as_deref_mut().expect("just looked at");
-                outbound.flow = Flow::Registering {
-                    delivery,
-                    topic_id,
-                    msg_id,
-                };
-                outbound.retries = 0;
-                outbound.told_again = true;
-                self.send_flow(index, false, now, out);
+            // What it does not know when it was told it will not know the third time.
+            ReturnCode::InvalidTopicId => {
+                let first = !std::mem::replace(told_again, true);
+                self.on_topic_unknown(index, delivery, topic, first, now, out);
             }
             // It has no room now: it is sent again in a while, as if it had not answered.
             ReturnCode::Congestion => {}
+            // Perhaps it is DUP that it does not support.
+            ReturnCode::NotSupported if *with_dup && !*never_dup => {
+                *never_dup = true;
+                self.send_flow(index, false, now, out);
+            }
             _ => {
                 out.counts.add(Metric::SnRejected);
                 self.finish_flow(index, Settlement::Rejected, now, out);
             }
+        }
+    }
+
+    /// The client does not know the topic of what is under way to it: it has forgotten the id, or was never given the one that all know. The first time it is
+    /// told one of its own, and gets the message again. §6.10
+    fn on_topic_unknown(
+        &mut self,
+        index: u32,
+        delivery: Delivery,
+        topic: TopicRef,
+        first: bool,
+        now: Instant,
+        out: &mut Out<A>,
+    ) {
+        let limit = self.config.settings.max_registrations;
+        let (client, names) = self.client_and_names(index);
+        let topic_id = match topic {
+            TopicRef::Normal(id) => Some(id),
+            TopicRef::Predefined(_) | TopicRef::Short(_) => {
+                client.topics.assign(&delivery.message.topic, limit, names)
+            }
+        };
+        let Some(topic_id) = topic_id.filter(|_| first) else {
+            if let TopicRef::Normal(id) = topic {
+                client.topics.set_known(id, false);
+            }
+            out.counts.add(Metric::SnRejected);
+            return self.finish_flow(index, Settlement::Rejected, now, out);
+        };
+        client.topics.set_known(topic_id, false);
+        let msg_id = client.next_msg_id();
+        let outbound = client.outbound.as_deref_mut().expect("its message is under way");
+        outbound.flow = Flow::Registering {
+            delivery,
+            topic_id,
+            msg_id,
+        };
+        (outbound.retries, outbound.sent) = (0, false);
+        self.send_flow(index, false, now, out);
+    }
+
+    /// The client did not know the id of a message that is done with, at QoS 0 most likely: the next one is preceded by REGISTER. §6.10
+    fn on_id_unknown(&mut self, index: u32, ack: RegAck) {
+        let limit = self.config.settings.max_registrations;
+        let client = self.client(index);
+        let is_normal = client.topics.topic(ack.topic_id).is_some();
+        let known_to_all = self
+            .config
+            .predefined_topic(Some(&client.id), ack.topic_id)
+            .cloned();
+        let short = || {
+            self.short_topic(ack.topic_id.to_be_bytes())
+                .filter(|_| !is_normal)
+        };
+        let topic = known_to_all.or_else(short).filter(|_| ack.msg_id == 0);
+        let (client, names) = self.client_and_names(index);
+        client.topics.set_known(ack.topic_id, false);
+        if let Some(topic) = topic {
+            client.topics.assign(&topic, limit, names);
         }
     }
 
@@ -367,6 +620,7 @@ impl<A: Address> SnGateway<A> {
         else {
             // Of something long done: the client must hear that it may forget it.
             out.counts.add(Metric::PubrecMissed);
+            client.party.credit.guessed_wrong();
             let outbound = client.outbound.as_deref();
             if outbound.is_none_or(|outbound| !outbound.waits_for(msg_id)) {
                 out.send(&client.party, &Message::PubRel(msg_id));
@@ -375,6 +629,7 @@ impl<A: Address> SnGateway<A> {
         };
         match &outbound.flow {
             Flow::Publishing { delivery, .. } if delivery.qos == Qos::ExactlyOnce => {
+                client.party.credit.prove();
                 let id = delivery.id.expect("QoS 2 has one");
                 outbound.flow = Flow::Durable(id, true);
                 (outbound.retry_at, outbound.retries) = (None, 0);
@@ -391,9 +646,10 @@ impl<A: Address> SnGateway<A> {
         let releasing = outbound
             .is_some_and(|outbound| outbound.is(msg_id) && matches!(outbound.flow, Flow::Releasing(..)));
         if releasing {
+            self.client(index).party.credit.prove();
             self.finish_flow(index, Settlement::Done, now, out);
         } else {
-            out.counts.add(Metric::PubcompMissed);
+            self.on_wrong_ack(index, Metric::PubcompMissed, out);
         }
     }
 

@@ -3,14 +3,14 @@
 use crate::party::Party;
 use headgate_model::datagram::Address;
 use headgate_model::{Counts, DatagramOutputs, Destination, Metric};
-use headgate_mqttsn_codec::{Message, encode, encode_wrapped};
+use headgate_mqttsn_codec::{Message, encode, encode_wrapped, encoded_len};
 
 /// Everything that follows from some steps.
 pub type SnOutputs<A> = DatagramOutputs<A>;
 
 /// Messages go out as datagrams.
 pub(crate) trait Send<A> {
-    /// Sends a message. What is longer than any datagram was refused before.
+    /// Sends a message, if the credit of its receiver allows it; it is counted otherwise. What is longer than any datagram was refused before.
     fn send(&mut self, to: &Party<A>, message: &Message);
 
     /// Sends a message to everybody.
@@ -19,6 +19,10 @@ pub(crate) trait Send<A> {
 
 impl<A: Address> Send<A> for SnOutputs<A> {
     fn send(&mut self, to: &Party<A>, message: &Message) {
+        let credit = &to.credit;
+        if credit.is_limited() && !credit.spend(to.overhead() + encoded_len(message)) {
+            return self.counts.add(Metric::SnUnproved);
+        }
         let written = self.datagram(Destination::To(to.address), |bytes| match to.encapsulation() {
             None => encode(message, bytes),
             Some(layer) => encode_wrapped(&layer, message, bytes),

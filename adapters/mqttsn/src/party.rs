@@ -1,15 +1,24 @@
 //! Where clients are: an address of the transport, and for those behind a forwarder the wireless node. §5.5
 
+use crate::credit::Credit;
 use bytes::Bytes;
 use headgate_model::datagram::Address;
 use headgate_mqttsn_codec::Encapsulation;
 use std::hash::{Hash, Hasher};
 
 /// One place where a client can be.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Party<A> {
     pub address: A,
     pub node: Option<Box<[u8]>>,
+    /// What may be sent there. Not a part of its name.
+    pub credit: Credit,
+}
+
+impl<A: Address> PartialEq for Party<A> {
+    fn eq(&self, other: &Self) -> bool {
+        self.address == other.address && self.node == other.node
+    }
 }
 
 /// The sender of a datagram.
@@ -17,8 +26,8 @@ pub(crate) struct Party<A> {
 pub(crate) struct Sender<A> {
     pub address: A,
     pub node: Option<Bytes>,
-    /// Bytes of its datagram: an answer to somebody unknown has no more.
-    pub len: usize,
+    /// What its datagram allows to be sent there.
+    pub credit: Credit,
 }
 
 impl<A: Address> Party<A> {
@@ -56,6 +65,7 @@ impl<A: Address> Sender<A> {
         Party {
             address: self.address,
             node: self.node.as_deref().map(Box::from),
+            credit: self.credit.clone(),
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::settings::{Login, QosMinusOneSettings};
 use headgate_model::access::Wish;
 use headgate_model::bus::{Presence, Protocol};
 use headgate_model::datagram::Address;
+use headgate_model::link::RESERVED_CLIENT_ID;
 use headgate_model::{
     AccessDecision, Action, Answer, BusCommand, BusEvent, CloseReason, Identity, Instant, Message, Metric,
     Open, Question,
@@ -121,7 +122,9 @@ impl<A: Address> SnGateway<A> {
         let Some(index) = self.publisher.index else { return };
         match (&mut self.publisher.state, answer) {
             (State::Authenticating, Answer::Allowed { identity, .. }) => {
-                let client_id = self.config.settings.qos_minus_one.client_id.as_str().into();
+                // No client may call itself by an id that begins so: none takes this session over.
+                let client_id = &self.config.settings.qos_minus_one.client_id;
+                let client_id = format!("{RESERVED_CLIENT_ID}sn/{client_id}").as_str().into();
                 let presence = Presence {
                     username: identity.username.clone(),
                     protocol: Protocol::MqttSn,

@@ -30,6 +30,14 @@ pub struct SnSettings {
     pub max_client_id_bytes: usize,
     /// Topic ids that one client may have, whoever registered them.
     pub max_registrations: usize,
+    /// Bytes for the topic ids of clients that have gone: who comes back without CleanSession finds them again. The longest gone is forgotten first.
+    pub max_remembered_bytes: usize,
+    /// PUBLISH of a client that sleeps wakes it, as its PINGREQ would: the message is taken, and what waits for the client is sent, then PINGRESP.
+    /// Otherwise it is told to connect. §6.14
+    pub publish_wakes: bool,
+    /// Bytes that an address is sent at most for each byte that came from it, until it has proved by an acknowledgement that it receives: whoever uses
+    /// somebody's address wins nothing. What does not fit waits. Serial lines have no such limit; `0` is no limit.
+    pub amplification_limit: u8,
     /// How long the gateway waits for an answer of a client. T_retry in §7.2
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
@@ -72,6 +80,9 @@ impl Default for SnSettings {
             max_datagram_bytes: 1_400,
             max_client_id_bytes: 128,
             max_registrations: 256,
+            max_remembered_bytes: 16 << 20,
+            publish_wakes: false,
+            amplification_limit: 3,
             retry_interval: Duration::from_secs(10),
             retries: 5,
             connect_timeout: Duration::from_secs(60),

@@ -5,6 +5,7 @@
 
 use crate::client::{Purpose, State};
 use crate::gateway::{Out, SnGateway};
+use crate::handshake::STALE;
 use crate::outputs::Send;
 use crate::party::Sender;
 use headgate_model::bus::OpenRefusal;
@@ -48,6 +49,10 @@ impl<A: Address> SnGateway<A> {
             Message::RegAck(_) | Message::PubAck(_) | Message::PubRec(_) | Message::PubComp(_) => {
                 out.counts.add(Metric::SnDropped);
             }
+            Message::Publish(publish) if self.config.settings.publish_wakes => {
+                self.hold_publish(index, Message::Publish(publish.clone()), out);
+                self.wake(index, Purpose::Wake, out);
+            }
             // It must be active for that; it sleeps on.
             message => self.on_unknown(from, message, out),
         }
@@ -83,15 +88,15 @@ impl<A: Address> SnGateway<A> {
         if purpose != Purpose::Connect && !present {
             // Nobody remembers it: it has to connect.
             self.close(index, CloseReason::Normal, Some(Duration::ZERO), out);
-            out.send(&self.client(index).party, &Message::Disconnect(None));
-            return self.remove(index);
+            return self.forget_waking(index, out);
         }
+        self.take_place_awake(index, out);
         let client = self.client_mut(index);
         match purpose {
             Purpose::Connect => {
                 client.state = State::Active {
                     heard: now,
-                    since: now,
+                    copies_until: Some(now + STALE),
                 };
                 out.send(&client.party, &Message::ConnAck(ReturnCode::Accepted));
             }
@@ -100,6 +105,7 @@ impl<A: Address> SnGateway<A> {
                     heard: now,
                     drained: false,
                 };
+                self.take_held(index, now, out);
                 self.bus(index, BusCommand::TellWhenDrained, out);
             }
             Purpose::SleepOn => self.ask_for_sleep(index, false, now, out),
@@ -126,7 +132,7 @@ impl<A: Address> SnGateway<A> {
     fn ask_for_sleep(&mut self, index: u32, again: bool, now: Instant, out: &mut Out<A>) {
         let (patience, expiry) = self.patience_and_expiry(index);
         let client = self.client_mut(index);
-        client.outbound = None;
+        client.drop_outbound(out);
         client.state = State::FallingAsleep { heard: now, again };
         self.bus(index, BusCommand::FallAsleep { patience, expiry }, out);
     }
@@ -185,8 +191,7 @@ impl<A: Address> SnGateway<A> {
         let until = now + settings.retry_interval * (u32::from(settings.retries) + 1);
         let expiry = self.client(index).clean.then_some(Duration::ZERO);
         self.close(index, CloseReason::KeepingWill, expiry, out);
-        let (client, names) = self.client_and_names(index);
-        client.topics.clear(names);
+        let client = self.client_mut(index);
         client.state = State::Disconnected { until };
         out.send(&client.party, &Message::Disconnect(None));
     }

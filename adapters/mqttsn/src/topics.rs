@@ -5,7 +5,7 @@
 use hashbrown::{DefaultHashBuilder, HashTable};
 use headgate_model::Topic;
 use headgate_mqttsn_codec::is_reserved;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, RandomState};
 
 /// A name in [`Names`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,14 +18,39 @@ pub(crate) struct Names {
     free: Vec<u32>,
     table: HashTable<u32>,
     hasher: DefaultHashBuilder,
-    /// Before the first id that each client is given.
-    before_first_id: u16,
+    first: First,
+}
+
+/// The first id that a client is given of which nothing is known, and of its messages.
+#[derive(Debug)]
+enum First {
+    /// Nobody can guess it, and it is most likely not what it was before a restart. The keys are the system's, the number counts.
+    Random(RandomState, u64),
+    Id(u16),
+}
+
+impl Default for First {
+    fn default() -> Self {
+        Self::Random(RandomState::new(), 0)
+    }
 }
 
 impl Names {
-    /// The first id that each client is given from now on, if it has none.
+    /// The first id that each client is given from now on, if nothing is known of ids it had before.
     pub fn start_ids_at(&mut self, first: u16) {
-        self.before_first_id = first.saturating_sub(1);
+        self.first = First::Id(first);
+    }
+
+    /// What goes before the first id of a client.
+    pub fn before_first_id(&mut self) -> u16 {
+        match &mut self.first {
+            First::Id(first) => first.saturating_sub(1),
+            First::Random(keys, count) => {
+                *count += 1;
+                // The upper bits are as good as the lower ones.
+                (keys.hash_one(*count) >> 48) as u16
+            }
+        }
     }
 
     pub fn get(&self, id: NameId) -> &Topic {
@@ -96,19 +121,28 @@ struct Entry {
     known: bool,
 }
 
-/// The ids of one client, ascending.
+/// The ids of one client. An id that was given once is not given for another topic before all others were, whatever became of the first.
 #[derive(Debug, Default)]
-pub(crate) struct TopicIds(Vec<Entry>);
+pub(crate) struct TopicIds {
+    /// Ascending by id.
+    entries: Vec<Entry>,
+    /// The id that was given last; 0 when none was.
+    last: u16,
+}
 
 impl TopicIds {
     pub fn topic(&self, id: u16) -> Option<NameId> {
-        let at = self.0.binary_search_by_key(&id, |entry| entry.id).ok()?;
-        Some(self.0[at].name)
+        let at = self.at(id)?;
+        Some(self.entries[at].name)
+    }
+
+    fn at(&self, id: u16) -> Option<usize> {
+        self.entries.binary_search_by_key(&id, |entry| entry.id).ok()
     }
 
     /// The id of a name, and whether the client knows it.
     pub fn id_of(&self, name: NameId) -> Option<(u16, bool)> {
-        let entry = self.0.iter().find(|entry| entry.name == name)?;
+        let entry = self.entries.iter().find(|entry| entry.name == name)?;
         Some((entry.id, entry.known))
     }
 
@@ -117,57 +151,77 @@ impl TopicIds {
         if let Some((id, _)) = names.find(topic).and_then(|name| self.id_of(name)) {
             return Some(id);
         }
-        if self.0.len() >= limit {
+        if self.entries.len() >= limit {
             return None;
         }
-        let id = self.free_id(names.before_first_id)?;
+        if self.last == 0 {
+            self.last = names.before_first_id();
+        }
+        let id = self.free_id()?;
         let entry = Entry {
             name: names.hold(topic),
             id,
             known: false,
         };
-        let at = self.0.partition_point(|entry| entry.id < id);
-        self.0.insert(at, entry);
+        let at = self.entries.partition_point(|entry| entry.id < id);
+        self.entries.insert(at, entry);
+        self.last = id;
         Some(id)
     }
 
-    /// Ids are given in order, so that one that was dropped is not used for another topic soon; gaps are filled when there is nothing else.
-    fn free_id(&self, before_first: u16) -> Option<u16> {
-        let last = self.0.last().map_or(before_first, |last| last.id);
-        let next = last.wrapping_add(1);
-        if !is_reserved(next) {
-            return Some(next);
-        }
-        (1..u16::MAX).find(|id| self.topic(*id).is_none())
+    /// Ids are given in order, and from the lowest again after the highest.
+    fn free_id(&self) -> Option<u16> {
+        let in_turn = (1..=u16::MAX).map(|step| self.last.wrapping_add(step));
+        in_turn
+            .filter(|id| !is_reserved(*id))
+            .find(|id| self.at(*id).is_none())
     }
 
     pub fn set_known(&mut self, id: u16, known: bool) {
-        if let Ok(at) = self.0.binary_search_by_key(&id, |entry| entry.id) {
-            self.0[at].known = known;
+        if let Some(at) = self.at(id) {
+            self.entries[at].known = known;
         }
     }
 
     /// The client may have forgotten what it was told.
     pub fn forget_known(&mut self) {
-        self.0.iter_mut().for_each(|entry| entry.known = false);
+        self.entries.iter_mut().for_each(|entry| entry.known = false);
     }
 
     pub fn remove(&mut self, id: u16, names: &mut Names) {
-        if let Ok(at) = self.0.binary_search_by_key(&id, |entry| entry.id) {
-            names.let_go(self.0.remove(at).name);
+        if let Some(at) = self.at(id) {
+            names.let_go(self.entries.remove(at).name);
         }
     }
 
+    /// Ids mean nothing any more; those of other topics follow behind.
     pub fn clear(&mut self, names: &mut Names) {
-        for entry in std::mem::take(&mut self.0) {
+        for entry in std::mem::take(&mut self.entries) {
             names.let_go(entry.name);
         }
+    }
+
+    /// Whether there is anything to remember.
+    pub fn is_unused(&self) -> bool {
+        self.last == 0
+    }
+
+    /// Bytes of the table and its names, those that others share among them.
+    pub fn cost(&self, names: &Names) -> usize {
+        let of = |entry: &Entry| size_of::<Entry>() + names.get(entry.name).as_bytes().len();
+        self.entries.iter().map(of).sum()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn from_one() -> Names {
+        let mut names = Names::default();
+        names.start_ids_at(1);
+        names
+    }
 
     fn topic(name: &str) -> Topic {
         Topic::try_from(name).unwrap()
@@ -176,7 +230,7 @@ mod tests {
     /// §7.3 Each client has ids of its own; a name is kept once, as long as somebody has an id for it.
     #[test]
     fn ids_belong_to_clients_and_names_to_all() {
-        let mut names = Names::default();
+        let mut names = from_one();
         let (mut one, mut two) = (TopicIds::default(), TopicIds::default());
         assert_eq!(one.assign(&topic("a"), 9, &mut names), Some(1));
         assert_eq!(one.assign(&topic("b"), 9, &mut names), Some(2));
@@ -190,13 +244,15 @@ mod tests {
         assert_eq!(names.get(one.topic(2).unwrap()), &topic("b"));
         one.clear(&mut names);
         assert_eq!((one.topic(1), names.len()), (None, 1));
+        assert_eq!(one.assign(&topic("c"), 9, &mut names), Some(3), "never 1 again");
+        one.clear(&mut names);
         two.remove(1, &mut names);
         assert_eq!((names.len(), names.find(&topic("b"))), (0, None));
     }
 
     #[test]
     fn the_limit_is_for_new_ids() {
-        let mut names = Names::default();
+        let mut names = from_one();
         let mut ids = TopicIds::default();
         assert_eq!(ids.assign(&topic("a"), 1, &mut names), Some(1));
         assert_eq!(ids.assign(&topic("b"), 1, &mut names), None);
@@ -207,7 +263,7 @@ mod tests {
     /// §5.3.11 0x0000 and 0xFFFF are never given.
     #[test]
     fn reserved_ids_are_never_given() {
-        let mut names = Names::default();
+        let mut names = from_one();
         let mut ids = TopicIds::default();
         let count = usize::from(u16::MAX) - 1;
         for n in 0..count {

@@ -259,21 +259,93 @@ fn a_handshake_ends() {
     assert_eq!((sn.gateway.stats().handshakes, sn.sent(DEVICE)), (0, vec![]));
 }
 
-/// A CONNECT that was on its way for long, or was doubled, does not take away what was built on the first one.
+/// A CONNECT that was doubled on its way is answered, and no more: until the client has said something else it has nothing that it could lose.
 #[test]
-fn a_late_copy_of_connect_changes_nothing() {
+fn a_copy_of_connect_changes_nothing() {
     let mut sn = Bench::new();
+    sn.connected(DEVICE, "c");
+    sn.exchange(DEVICE, connect("c"), &[CONNACK]);
+    assert_eq!((sn.credentials.len(), sn.closed.len()), (1, 0));
+    sn.advance(6);
+    sn.exchange(DEVICE, connect("c"), &[CONNACK]);
+    assert_eq!(
+        (sn.credentials.len(), sn.closed.len()),
+        (2, 1),
+        "later it is another one"
+    );
+}
+
+/// §6.2 CleanSession: who starts anew has no subscriptions and knows no ids, however soon it comes again.
+#[test]
+fn a_clean_session_is_clean_at_once() {
+    let mut sn = Bench::new();
+    sn.watch("#");
     sn.connected(DEVICE, "c");
     let id = sn.subscribed(DEVICE, "a", Qos::AtMostOnce);
     sn.exchange(DEVICE, connect("c"), &[CONNACK]);
     sn.deliver("a", "1", BusQos::AtMostOnce);
-    assert_eq!(sn.sent(DEVICE), [publish_to(id, Qos::AtMostOnce, 0, "1")]);
-    // Later it is a client that starts anew. §6.2
-    sn.advance(6);
-    sn.exchange(DEVICE, connect("c"), &[CONNACK]);
-    sn.deliver("a", "2", BusQos::AtMostOnce);
     assert_eq!(sn.sent(DEVICE), NOTHING);
+    let unknown = puback(id, 7, ReturnCode::InvalidTopicId);
+    sn.exchange(DEVICE, publish_to(id, Qos::AtLeastOnce, 7, "x"), &[unknown]);
+    assert_eq!(sn.watched(), ["a=1"]);
     assert_eq!(sn.endpoints(), 1);
+}
+
+/// §6.3 A changed Will flag is another CONNECT, however soon it comes; and who has a will is asked for it each time.
+#[test]
+fn a_changed_will_flag_is_heeded_at_once() {
+    let mut sn = Bench::new();
+    sn.watch("gone");
+    sn.connected(DEVICE, "c");
+    for payload in ["1", "2"] {
+        let with_will = connect_as("c", true, true, 60);
+        sn.exchange(DEVICE, with_will, &[Message::WillTopicReq]);
+        sn.exchange(DEVICE, will_topic("gone"), &[Message::WillMsgReq]);
+        sn.exchange(DEVICE, will_msg(payload), &[CONNACK]);
+    }
+    sn.advance(90);
+    assert_eq!(sn.watched(), ["gone=2"]);
+    sn.exchange(DEVICE, connect_as("c", true, true, 60), &[Message::WillTopicReq]);
+    sn.exchange(DEVICE, will_topic("gone"), &[Message::WillMsgReq]);
+    sn.exchange(DEVICE, will_msg("3"), &[CONNACK]);
+    sn.connected(DEVICE, "c");
+    sn.advance(90);
+    assert_eq!(sn.watched(), UNHEARD, "it has no will any more");
+}
+
+/// §6.14 Whoever is said to be where a client is connected disturbs it only if it is known: by the gateway, or by the bus.
+#[test]
+fn a_ping_in_another_name_disturbs_nobody() {
+    let mut sn = Bench::new();
+    sn.watch("gone");
+    sn.exchange(DEVICE, connect_as("c", false, true, 60), &[Message::WillTopicReq]);
+    sn.exchange(DEVICE, will_topic("gone"), &[Message::WillMsgReq]);
+    sn.exchange(DEVICE, will_msg("c"), &[CONNACK]);
+    let long = "x".repeat(200);
+    for id in ["nobody", "$bridge/x", long.as_str()] {
+        sn.exchange(DEVICE, ping(id), &NOTHING);
+    }
+    sn.refusal = Some(AuthRefusal::NotAuthorized);
+    sn.exchange(DEVICE, ping("nobody"), &NOTHING);
+    sn.refusal = None;
+    assert_eq!((sn.watched(), sn.endpoints()), (vec![], 1));
+    sn.exchange(DEVICE, Message::PingReq(None), &[Message::PingResp]);
+
+    // One that the bus knows takes the place: there is one client at an address.
+    sn.connected_durably(OTHER, "d");
+    sn.exchange(OTHER, Message::Disconnect(Some(600)), &[DISCONNECT]);
+    sn.crash(1);
+    sn.watch("gone");
+    sn.connected_durably(DEVICE, "c");
+    sn.questions_wait = true;
+    sn.exchange(DEVICE, ping("d"), &NOTHING);
+    let allowed = sn.allowed();
+    sn.answer(allowed);
+    assert_eq!(sn.sent(DEVICE), [Message::PingResp]);
+    assert_eq!(
+        (sn.watched(), sn.gateway.stats().clients),
+        (vec!["gone=c".to_owned()], 1)
+    );
 }
 
 /// Limits: who comes when there is no room is told that it may try later. §5.3.10

@@ -111,6 +111,7 @@ fn an_active_client_moves() {
     let message = publish_to(id, Qos::AtLeastOnce, 1, "1");
     assert_eq!(sn.sent(DEVICE), std::slice::from_ref(&message));
     sn.exchange(OTHER, ping("c"), &[Message::PingResp]);
+    sn.exchange(OTHER, Message::PingReq(None), &[Message::PingResp]);
     sn.advance(10);
     assert_eq!((sn.sent(DEVICE), sn.sent(OTHER)), (vec![], vec![dup(message)]));
     sn.exchange(OTHER, puback(id, 1, ACCEPTED), &NOTHING);
@@ -261,7 +262,7 @@ fn publishing_without_a_connection_has_limits() {
 fn the_unconnected_identity_comes_again() {
     let mut sn = with_qos_minus_one();
     sn.send(DEVICE, unconnected(TopicRef::Short(*b"ab"), "1"));
-    sn.kick("mqtt-sn-unconnected");
+    sn.kick("$bridge/sn/mqtt-sn-unconnected");
     assert_eq!(sn.endpoints(), 0);
     sn.advance(10);
     sn.send(DEVICE, unconnected(TopicRef::Short(*b"ab"), "2"));
@@ -294,7 +295,7 @@ fn malformed_datagrams_disturb_nobody() {
 /// A payload of any length that fits into a datagram arrives whole. §5.2.1
 #[test]
 fn long_messages_have_long_lengths() {
-    let mut sn = Bench::new();
+    let mut sn = Bench::with(|settings| settings.amplification_limit = 0);
     sn.connected(DEVICE, "c");
     sn.connected(OTHER, "d");
     let id = sn.registered(DEVICE, "a");
@@ -342,4 +343,20 @@ fn a_serial_line_is_a_transport() {
         (to, &bytes[..]),
         (Destination::To(()), &b"\x07\xfe\x00node\x03\x05\x03"[..])
     );
+}
+
+/// Nobody who calls itself by the id of QoS −1 cuts it off: its session has a name that no client may have. §6.8
+#[test]
+fn the_id_of_qos_minus_one_is_nobody_elses() {
+    let mut sn = Bench::with(|settings| settings.qos_minus_one.enabled = true);
+    sn.watch("ab");
+    let id = sn.settings.qos_minus_one.client_id.clone();
+    let blind = || Message::Publish(publish(TopicRef::Short(*b"ab"), Qos::NoConnection, 0, "x"));
+    sn.exchange(DEVICE, blind(), &NOTHING);
+    sn.connected(OTHER, &id);
+    sn.exchange(DEVICE, blind(), &NOTHING);
+    assert_eq!((sn.watched(), sn.closed.len()), (vec!["ab=x".to_owned(); 2], 0));
+    let reserved = format!("$bridge/sn/{id}");
+    let refused = Message::ConnAck(ReturnCode::NotSupported);
+    sn.exchange(OTHER, connect(&reserved), &[refused]);
 }

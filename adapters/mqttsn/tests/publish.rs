@@ -22,7 +22,7 @@ fn ids_of_an_earlier_gateway_mean_nothing() {
     sn.connected_durably(DEVICE, "c");
     let before = sn.registered(DEVICE, "mine");
     sn.crash(1);
-    sn.gateway.start_topic_ids_at(30_000);
+    sn.gateway.start_ids_at(30_000);
     sn.watch("#");
     sn.connected_durably(DEVICE, "c");
     assert_eq!(sn.registered(DEVICE, "another"), 30_000);
@@ -146,7 +146,11 @@ fn predefined_ids_and_short_names_need_no_register() {
     };
     let granted = |id| suback(Qos::AtMostOnce, id, 4, ACCEPTED);
     sn.exchange(DEVICE, wish(TopicName::Predefined(7)), &[granted(7)]);
-    sn.exchange(DEVICE, wish(TopicName::Short(*b"ab")), &[granted(0)]);
+    sn.exchange(
+        DEVICE,
+        wish(TopicName::Short(*b"ab")),
+        &[granted(u16::from_be_bytes(*b"ab"))],
+    );
     let refused = suback(Qos::AtMostOnce, 0, 4, ReturnCode::InvalidTopicId);
     sn.exchange(DEVICE, wish(TopicName::Predefined(9)), &[refused]);
     sn.deliver("plant/all", "1", BusQos::AtMostOnce);

@@ -242,6 +242,32 @@ fn a_sleeper_that_asks_for_something_is_told_to_connect() {
     assert_eq!(sn.sent(DEVICE), [PINGRESP]);
 }
 
+/// `publish_wakes`: PUBLISH of a sleeper counts as being awake: it gets what waits for it, then PINGRESP.
+#[test]
+fn publish_may_wake_a_sleeper() {
+    let mut sn = Bench::with(|settings| settings.publish_wakes = true);
+    sn.watch("b");
+    sn.connected_durably(DEVICE, "c");
+    let (id, b) = (
+        sn.subscribed(DEVICE, "a", Qos::AtLeastOnce),
+        sn.registered(DEVICE, "b"),
+    );
+    sn.exchange(DEVICE, sleep(60), &[DISCONNECT]);
+    sn.deliver("a", "1", BusQos::AtLeastOnce);
+    sn.advance(50);
+    sn.exchange(
+        DEVICE,
+        publish_to(b, Qos::AtMostOnce, 0, "x"),
+        &[qos1(id, 1, "1")],
+    );
+    sn.exchange(DEVICE, qos1(b, 9, "y"), &[puback(b, 9, ACCEPTED)]);
+    assert_eq!(sn.watched(), ["b=x", "b=y"]);
+    sn.exchange(DEVICE, puback(id, 1, ACCEPTED), &[PINGRESP]);
+    // It sleeps again from then on.
+    sn.advance(80);
+    sn.exchange(DEVICE, ping("c"), &[PINGRESP]);
+}
+
 /// The mailbox survives the gateway: a sleeper finds it by its client id, whatever it said before. Wills keep their time.
 #[test]
 fn a_mailbox_survives_the_gateway() {

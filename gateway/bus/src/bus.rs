@@ -24,6 +24,7 @@ use headgate_model::{
     SessionId, StoreOp, Subscription, Topic, TopicFilter, WallTime,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::hash::RandomState;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -119,6 +120,10 @@ pub struct Bus {
     pub(crate) flushing: BTreeMap<SessionId, Flush>,
     /// Sizes of all queue entries in the store.
     pub(crate) stored_bytes: usize,
+    /// Bytes of QoS 0 that wait for clients that sleep.
+    pub(crate) slept_bytes: usize,
+    /// Where the first delivery of a new session is numbered, for protocols that take an acknowledgement for a proof; `None` for 0.
+    pub(crate) first_numbers: Option<RandomState>,
     /// The store takes no more: only what frees space is written.
     pub(crate) store_is_full: bool,
     /// Sessions that have deliveries to send once a batch is durable.
@@ -299,6 +304,8 @@ impl Bus {
             estates: BTreeMap::new(),
             flushing: BTreeMap::new(),
             stored_bytes: 0,
+            slept_bytes: 0,
+            first_numbers: None,
             store_is_full: false,
             held_back: BTreeMap::new(),
             matches: Matches::default(),

@@ -29,6 +29,7 @@ mod rewrite;
 mod routing;
 mod session;
 mod settings;
+mod sleepers;
 mod stats;
 mod subscriptions;
 mod turns;
@@ -40,6 +41,6 @@ pub use links::LinkReport;
 pub use paging::FetchRequest;
 pub use settings::{
     AutoSubscription, BusSettings, DelayedSettings, LinkSettings, Overlap, RetainedSettings, RewriteAction,
-    RewriteRule, SettingsError, SharedStrategy, TopicPriority,
+    RewriteRule, SettingsError, SharedStrategy, SleeperSettings, TopicPriority,
 };
 pub use stats::{BusStats, DropReason, MemoryStats};

@@ -6,16 +6,17 @@ use crate::index::{Entry, GroupId, Slot};
 use crate::memory;
 use crate::paging::ESTATE;
 use crate::retained::Kept;
-use crate::session::{Held, NEVER_DUE, NOT_DUE, Queued, Session, Sleep};
+use crate::session::{DELIVERY_IDS, Held, NEVER_DUE, NOT_DUE, Queued, Session, Sleep};
 use crate::stats::DropReason;
 use bytes::Bytes;
 use hashbrown::HashMap;
-use headgate_model::bus::{NEVER, OpenRefusal, Presence};
+use headgate_model::bus::{NEVER, OpenRefusal, Presence, Protocol};
 use headgate_model::store::{SessionImage, StoredMessage};
 use headgate_model::{
     BusEvent, CloseReason, EndpointId, Instant, Message, MountPoint, Open, OpenWill, Qos, SessionId,
     StoreImage, StoreOp, Subscription, SubscriptionOptions, Will, WillChange,
 };
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -175,6 +176,7 @@ impl Bus {
         session.receive_maximum = open.receive_maximum.clamp(1, max_inflight);
         session.credit = open.credit;
         session.sleep = Sleep::No;
+        self.slept_bytes -= std::mem::take(&mut session.slept_bytes) as usize;
         let wakes = session.awake;
         if !session.awake && (session.durable || session.will.is_some() || session.recorded) {
             session.recorded = true;
@@ -234,7 +236,19 @@ impl Bus {
     fn new_session(&mut self, open: &Open) -> Slot {
         let id = SessionId(self.next_session);
         self.next_session += 1;
-        self.place(Session::new(id, open.client_id.clone()))
+        let mut session = Session::new(id, open.client_id.clone());
+        let keys = self.first_numbers.as_ref();
+        if let Some(keys) = keys.filter(|_| open.presence.protocol == Protocol::MqttSn) {
+            session.next_seq = keys.hash_one(id) % DELIVERY_IDS;
+            session.unsent_from = session.next_seq;
+        }
+        self.place(session)
+    }
+
+    /// From now on the deliveries of a new MQTT-SN session begin with a number that nobody can guess: where an address can be forged, an acknowledgement
+    /// proves that it was received. Simulations, which must repeat, do without.
+    pub fn number_unpredictably(&mut self) {
+        self.first_numbers = Some(RandomState::new());
     }
 
     fn place(&mut self, session: Session) -> Slot {
@@ -385,7 +399,8 @@ impl Bus {
             self.end_session(slot, now, out);
             return;
         }
-        let qos0 = if store_qos0 || session.queued_qos0 == 0 {
+        let keeps_qos0 = store_qos0 || self.settings.sleepers.keeps(session);
+        let qos0 = if keeps_qos0 || session.queued_qos0 == 0 {
             Vec::new()
         } else {
             let before = session.held();
@@ -412,6 +427,7 @@ impl Bus {
             self.pending.push(op);
         }
         self.set_timers(slot);
+        self.trim_sleeper(slot);
         qos0.iter()
             .for_each(|_| self.counters.drop(DropReason::OfflineQos0));
         if self.session(slot).will_due.is_some_and(|at| at <= now) {
@@ -477,6 +493,7 @@ impl Bus {
             .take()
             .expect("a slot in use holds a session");
         self.free_slots.push(slot);
+        self.slept_bytes -= session.slept_bytes as usize;
         self.links.ids.remove(&session.id);
         self.work += session.subscriptions.len();
         self.memory.change(session.held(), Held::default());

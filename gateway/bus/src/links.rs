@@ -23,7 +23,7 @@ impl LinkState {
         let since = seconds(now);
         let lanes = session.lanes.iter();
         let waiting = lanes.map(|lane| (lane.priority, Waiting::carried(lane.count, since)));
-        let (queued_qos0, inflight) = (session.queued_qos0, session.inflight.len());
+        let (queued_qos0, inflight) = (session.queued_qos0 as usize, session.inflight.len());
         let carried = session.queue_len() - queued_qos0 + inflight;
         Self {
             rules: link.queue,
@@ -203,12 +203,12 @@ impl Session {
             rejected: ledger.rejected,
             dropped: ledger.dropped,
             handed_on: ledger.handed_on,
-            queued: (self.queue_len() - self.queued_qos0) as u64,
+            queued: (self.queue_len() - self.queued_qos0 as usize) as u64,
             in_flight: self.inflight.len() as u64,
             routed_qos0: ledger.routed_qos0,
             handed_qos0: ledger.handed_qos0,
             dropped_qos0: ledger.dropped_qos0,
-            queued_qos0: self.queued_qos0 as u64,
+            queued_qos0: self.queued_qos0.into(),
             queued_bytes: self.queued_bytes + self.lanes.bytes(),
             oldest: oldest.map(|since| Duration::from_secs(seconds(now).saturating_sub(since).into())),
             refused: ledger.refused,

@@ -6,7 +6,7 @@ use crate::ledger::seconds;
 use crate::links::{Victim, is_link, is_over};
 use crate::pending::BodyRef;
 use crate::retained::Kept;
-use crate::session::{Queued, SendLimits};
+use crate::session::{Queued, SendLimits, Sleep};
 use crate::settings::{Overlap, RewriteAction, SharedStrategy};
 use crate::stats::DropReason;
 use headgate_model::bus::{Outcome, Refusal};
@@ -424,7 +424,8 @@ impl Bus {
                     .push((session.endpoint.expect("online"), BusEvent::Delivery(delivery)));
                 return false;
             }
-            if session.endpoint.is_none() && !session.rules(&self.queue_rules).store_qos0 {
+            let stores = session.rules(&self.queue_rules).store_qos0;
+            if session.endpoint.is_none() && !stores && !self.settings.sleepers.keeps(session) {
                 self.counters.drop(DropReason::OfflineQos0);
                 session.note_drop(DropReason::OfflineQos0, qos, message.topic.as_bytes());
                 return false;
@@ -446,6 +447,7 @@ impl Bus {
                 .priority(message.topic.as_bytes()),
             since: seconds(now),
         };
+        let sleeps = qos == Qos::AtMostOnce && session.sleep == Sleep::Asleep;
         let durable = session.durable && qos > Qos::AtMostOnce;
         let waits = durable && qos == Qos::ExactlyOnce;
         let could_go =
@@ -488,6 +490,9 @@ impl Bus {
                 queued.message = shared.compact(message);
             }
             self.enqueue(slot, queued);
+            if sleeps {
+                self.trim_sleeper(slot);
+            }
             // Behind others it waits its turn; alone, the endpoint may have room for it by now.
             self.pump(slot, now, out);
         }

@@ -97,7 +97,7 @@ impl Queued {
 }
 
 /// Names of deliveries; the next one after so many is the first one again.
-const DELIVERY_IDS: u64 = 65_535;
+pub const DELIVERY_IDS: u64 = 65_535;
 
 /// See [`DeliveryId`].
 pub fn delivery_id(seq: u64) -> DeliveryId {
@@ -231,7 +231,9 @@ pub struct Session {
     pub queue: VecDeque<Queued>,
     pub queued_bytes: usize,
     /// How many of the queue are QoS 0.
-    pub queued_qos0: usize,
+    pub queued_qos0: u32,
+    /// Bytes of what of those is counted for its client that sleeps, among those of all sleepers.
+    pub slept_bytes: u32,
     /// What waits in the store alone, behind everything of its priority in `queue`.
     pub lanes: Lanes,
     /// Deliveries from this number on were never handed over, as far as an earlier run knew.
@@ -300,6 +302,7 @@ impl Session {
             queue: VecDeque::new(),
             queued_bytes: 0,
             queued_qos0: 0,
+            slept_bytes: 0,
             lanes: Lanes::default(),
             unsent_from: 0,
             inflight: VecDeque::new(),
@@ -420,7 +423,7 @@ impl Session {
     /// Puts a delivery into the queue by its priority, behind its equals.
     pub fn enqueue(&mut self, queued: Queued) {
         self.queued_bytes += queued.size();
-        self.queued_qos0 += usize::from(queued.qos == Qos::AtMostOnce);
+        self.queued_qos0 += u32::from(queued.qos == Qos::AtMostOnce);
         let at = self
             .queue
             .iter()
@@ -487,7 +490,7 @@ impl Session {
 
     fn account_removed(&mut self, queued: &Queued) {
         self.queued_bytes -= queued.size();
-        self.queued_qos0 -= usize::from(queued.qos == Qos::AtMostOnce);
+        self.queued_qos0 -= u32::from(queued.qos == Qos::AtMostOnce);
     }
 
     /// How its queue behaves: by rules of its own, or as all do by `default`.
@@ -525,8 +528,9 @@ impl Session {
         if len < on_the_way {
             return false;
         }
-        let in_memory_is_full =
-            || self.queued_qos0 >= default.max_messages || self.queued_bytes + size > default.max_bytes;
+        let in_memory_is_full = || {
+            self.queued_qos0 as usize >= default.max_messages || self.queued_bytes + size > default.max_bytes
+        };
         len - on_the_way >= rules.max_messages
             || self.queued_bytes + self.lanes.bytes() + size > rules.max_bytes
             || qos == Qos::AtMostOnce && self.link.is_some() && in_memory_is_full()

@@ -28,8 +28,10 @@ pub struct BusSettings {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub settle_window: Duration,
-    /// Whether QoS 0 messages are queued for clients that are away.
+    /// Whether QoS 0 messages are queued for clients that are away. Of those that sleep see `sleepers`.
     pub store_qos0: bool,
+    /// QoS 0 for clients that sleep.
+    pub sleepers: SleeperSettings,
     /// QoS 1 and 2 deliveries under way at once to one client, if it does not ask for fewer.
     pub max_inflight: u16,
     /// Bytes of QoS 1 and 2 deliveries under way at once to one client; one that is larger goes alone.
@@ -79,6 +81,7 @@ impl Default for BusSettings {
             when_full: QueueFull::default(),
             settle_window: Duration::from_millis(10),
             store_qos0: false,
+            sleepers: SleeperSettings::default(),
             max_memory_bytes: None,
             max_inflight: 2_000,
             max_inflight_bytes: 1 << 20,
@@ -96,6 +99,31 @@ impl Default for BusSettings {
             rewrite: Vec::new(),
             auto_subscribe: Vec::new(),
             links: LinkSettings::default(),
+        }
+    }
+}
+
+/// QoS 0 messages for MQTT-SN clients that sleep: kept in memory until they wake, and lost with a restart. When there are too many the oldest goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SleeperSettings {
+    /// Whether they are kept.
+    pub keep_qos0: bool,
+    /// Messages for one client.
+    pub max_qos0_messages: usize,
+    /// Bytes for one client.
+    pub max_qos0_bytes: usize,
+    /// Bytes for all clients together. When they are used up, what comes for a client displaces what waits for it, and is dropped if nothing does.
+    pub max_total_qos0_bytes: usize,
+}
+
+impl Default for SleeperSettings {
+    fn default() -> Self {
+        Self {
+            keep_qos0: true,
+            max_qos0_messages: 100,
+            max_qos0_bytes: 64 << 10,
+            max_total_qos0_bytes: 32 << 20,
         }
     }
 }

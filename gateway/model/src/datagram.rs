@@ -16,18 +16,25 @@ use std::ops::Range;
 pub trait Address: Copy + Eq + Hash + Debug {
     /// As operators see it: without port, and the port.
     fn presence(&self) -> (PeerName, u16);
+
+    /// Whether somebody else could send under an address of this kind.
+    const FORGEABLE: bool;
 }
 
 impl Address for SocketAddr {
     fn presence(&self) -> (PeerName, u16) {
         (self.ip().into(), self.port())
     }
+
+    const FORGEABLE: bool = true;
 }
 
 impl Address for () {
     fn presence(&self) -> (PeerName, u16) {
         ("serial".into(), 0)
     }
+
+    const FORGEABLE: bool = false;
 }
 
 /// Names one endpoint on the bus, from the question that lets it in to its Close; what comes for one that is gone is not taken.

@@ -74,6 +74,9 @@ metrics! {
     SnLost => "mqttsn/clients/lost",
     SnMoved => "mqttsn/clients/moved",
     SnRejected => "mqttsn/messages/rejected",
+    SnHeldBack => "mqttsn/messages/held_back",
+    SnUnsent => "mqttsn/messages/unsent",
+    SnUnproved => "mqttsn/datagrams/unproved",
 }
 
 /// What one step, or one batch of steps, counted.

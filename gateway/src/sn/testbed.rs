@@ -70,8 +70,10 @@ impl Testbed {
     /// A gateway without clients.
     pub fn new(settings: SnSettings) -> Self {
         let bus = Bus::new(BusSettings::default(), WallTime(1_700_000_000_000), 1);
+        let mut gateway = SnGateway::new(settings, MountPoint::default(), Instant::START).unwrap();
+        gateway.start_ids_at(1);
         let mut testbed = Self {
-            gateway: SnGateway::new(settings, MountPoint::default(), Instant::START).unwrap(),
+            gateway,
             out: SnOutputs::default(),
             bus: bus.unwrap(),
             bus_out: BusOutputs::default(),

@@ -112,7 +112,8 @@ impl Bench {
         let mut store = SimStore::open(&disk);
         let mut bus = Bus::new(bus_settings.clone(), epoch, 1).unwrap();
         bus.load(store.load().unwrap());
-        let gateway = SnGateway::new(settings.clone(), mount.clone(), Instant::START).unwrap();
+        let mut gateway = SnGateway::new(settings.clone(), mount.clone(), Instant::START).unwrap();
+        gateway.start_ids_at(1);
         let mut bench = Self {
             settings,
             bus_settings,

@@ -76,6 +76,8 @@ impl UdpAddress {
 }
 
 impl Address for UdpAddress {
+    const FORGEABLE: bool = true;
+
     fn presence(&self) -> (PeerName, u16) {
         self.peer().presence()
     }
