@@ -13,6 +13,7 @@ use crate::timeline::{self, Timeline};
 use headgate_auth::Access;
 use headgate_bus::Bus;
 use headgate_bus::handle::{Clock, Hub};
+use headgate_model::memory::Want;
 use headgate_model::{Metric, MountPoint, Store};
 use headgate_mqtt::{LinkFacts, MqttEndpoint, MqttSettings, MqttWire, Sent};
 use headgate_shell::{
@@ -35,6 +36,7 @@ pub fn run(path: Option<&Path>) -> Outcome {
     private::make_files_private();
     memory::fill_small_holes();
     let config = Config::load(path, std::env::vars())?;
+    memory::stay_small(memory::limit(config.bus.max_memory_bytes));
     let log = log::start(&config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(serve(config, path, log.clone()));
@@ -163,10 +165,14 @@ fn open_store(config: &Config) -> Result<Box<dyn Store>, Box<dyn std::error::Err
     };
     std::fs::create_dir_all(&config.data_dir)
         .map_err(|error| format!("data_dir: {}: {error}", config.data_dir.display()))?;
+    let defaults = DiskSettings::default();
+    // What was written since the last checkpoint is in memory, too.
+    let most = u64::try_from(memory::limit(config.bus.max_memory_bytes) / 8).unwrap_or(u64::MAX);
     let settings = DiskSettings {
         durability,
         max_bytes: config.store.max_bytes,
-        ..DiskSettings::default()
+        checkpoint_bytes: defaults.checkpoint_bytes.min(most.max(1 << 20)),
+        ..defaults
     };
     Ok(Box::new(DiskStore::open(
         config.data_dir.join("store"),
@@ -186,7 +192,8 @@ struct Parts {
 impl Parts {
     /// One MQTT connection.
     fn serve(&self, connection: Connection) -> Stages {
-        if self.hub.memory().is_full() {
+        let memory = self.hub.memory();
+        if !memory.allows(Want::ToGoOn, memory.used()) {
             tracing::info!(peer = %connection.info.peer, "no memory left: a connection is refused");
             self.workplace.count(Metric::MemoryShed);
             return Stages::one(async move { drop(connection) });

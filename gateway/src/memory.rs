@@ -18,6 +18,27 @@ pub fn fill_small_holes() {
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 pub fn fill_small_holes() {}
 
+/// Where the ledger of memory has less than this, the allocator is told to give memory back rather than to be quick.
+const LITTLE: usize = 256 << 20;
+
+/// Where there is little memory, large pieces come from the system and go back to it at once, and two arenas serve all threads: freed memory is memory
+/// again. Before there are other threads.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[allow(unsafe_code, reason = "the allocator of the C library has no other face")]
+pub fn stay_small(limit: usize) {
+    if limit < LITTLE {
+        // SAFETY: sets numbers of the allocator, before there are threads; what they may not be is refused and changes nothing.
+        unsafe {
+            libc::mallopt(libc::M_ARENA_MAX, 2);
+            libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 10);
+            libc::mallopt(libc::M_TRIM_THRESHOLD, 256 << 10);
+        }
+    }
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub fn stay_small(_limit: usize) {}
+
 /// The limit of the ledger of memory: as it is set, where 0 sets none; or half of what the machine has, or the control group of this process.
 pub fn limit(set: Option<usize>) -> usize {
     match set {

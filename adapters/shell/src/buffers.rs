@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 /// Room in a buffer that is lent.
 pub(crate) const ROOM: usize = 8 << 10;
 /// Buffers that grew larger are not kept.
-const LARGEST: usize = 64 << 10;
+pub(crate) const LARGEST: usize = 64 << 10;
 /// Buffers kept by each thread.
 const KEPT: usize = 64;
 /// So many are tried before another one is made.

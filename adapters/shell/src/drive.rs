@@ -11,6 +11,7 @@ use crate::stages::Stages;
 use crate::transport::{Progress, Transport};
 use bytes::BytesMut;
 use headgate_bus::handle::{Call, Hub, Port};
+use headgate_model::memory::Want;
 use headgate_model::{Answer, BusEvent, Counts, Endpoint, Input, Instant, Metric, Outputs, Wire};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -264,7 +265,8 @@ where
 
     /// Where there is no memory left, links with large buffers go: half a packet, or a peer that does not read.
     fn gives_way(&mut self, buffers: usize, now: Instant) -> bool {
-        if buffers <= SMALL_BUFFERS || !self.port.hub().memory().is_full() {
+        let memory = self.port.hub().memory();
+        if buffers <= SMALL_BUFFERS || memory.allows(Want::ToWait, memory.used()) {
             return false;
         }
         let Some(mut desk) = self.desk.take() else {
@@ -302,10 +304,15 @@ where
                 && !desk.out.close
                 && desk.out.bus.len() < MAX_COMMANDS
             {
+                let large = desk.reading.capacity() > buffers::LARGEST;
                 let Some(frame) = self.wire.decode(&mut desk.reading) else {
                     break;
                 };
                 idle = false;
+                // What is left of a large buffer would keep all of it.
+                if large && desk.reading.is_empty() {
+                    desk.reading = BytesMut::new();
+                }
                 self.step(Input::Frame(frame), now, desk);
                 self.ask(&mut desk.out);
             }
@@ -468,6 +475,7 @@ where
         let mut last_words = desk.map(|desk| desk.writing).unwrap_or_default();
         Stages::one(async move {
             let _ = timeout(LINGER, transport.write(&mut last_words)).await;
+            drop(last_words);
             transport.close(LINGER).await;
             drop((permit, _open));
         })

@@ -52,7 +52,15 @@ pub(crate) async fn say_goodbye(stream: &mut dyn ByteStream, linger: Duration) {
         let mut discarded = 0;
         let mut scratch = BytesMut::new();
         while discarded < LINGER_BYTES {
-            match poll_fn(|cx| stream.poll_discard(cx, &mut scratch)).await? {
+            // Whoever lingers holds no buffer meanwhile.
+            let read = poll_fn(|cx| {
+                let read = stream.poll_discard(cx, &mut scratch);
+                if read.is_pending() {
+                    buffers::rest(&mut scratch);
+                }
+                read
+            });
+            match read.await? {
                 0 => break,
                 n => discarded += n,
             }

@@ -11,6 +11,7 @@ use crate::stats::DropReason;
 use bytes::Bytes;
 use hashbrown::HashMap;
 use headgate_model::bus::{NEVER, OpenRefusal, Presence, Protocol};
+use headgate_model::memory::Want;
 use headgate_model::store::{SessionImage, StoredMessage};
 use headgate_model::{
     BusEvent, CloseReason, EndpointId, Instant, Message, MountPoint, Open, OpenWill, Qos, SessionId,
@@ -64,7 +65,8 @@ impl Bus {
         let session = if slot.is_none() { memory::SESSION } else { 0 };
         let is_own = open.link.as_ref().is_some_and(|link| link.queue.is_some());
         let is_new = slot.is_none() && !open.expiry.is_zero();
-        is_own || self.has_memory_for(session + will) && !(self.store_is_full && (is_new || will > 0))
+        is_own
+            || self.has_memory(Want::ToKeep, session + will) && !(self.store_is_full && (is_new || will > 0))
     }
 
     /// Whether the session is its own: what it was sent, and what waits in it, is for the identity that opened it. A session that is over is nobody's.
@@ -554,7 +556,7 @@ impl Bus {
             WillChange::Topic { topic, .. } => topic.as_bytes().len(),
             WillChange::Payload(payload) => payload.len(),
         };
-        if size > 0 && (self.store_is_full || !self.has_memory_for(size)) {
+        if size > 0 && (self.store_is_full || !self.has_memory(Want::ToKeep, size)) {
             self.counters.drop(DropReason::MemoryFull);
             self.answer(from, BusEvent::WillChanged(false), Needs::Nothing, out);
             return;

@@ -5,6 +5,7 @@
 use crate::bus::Bus;
 use crate::session::{Held, Queued};
 use crate::stats::MemoryStats;
+use headgate_model::memory::Want;
 use headgate_model::{MemoryLimit, Subscription, memory};
 use std::sync::Arc;
 
@@ -55,30 +56,29 @@ impl Bus {
     }
 
     /// Whether so many bytes more fit.
-    pub(crate) fn has_memory_for(&self, bytes: usize) -> bool {
-        let max = self.memory.limit.max();
-        max == usize::MAX || self.memory_used() + bytes <= max
+    pub(crate) fn has_memory(&self, want: Want, bytes: usize) -> bool {
+        let limit = &self.memory.limit;
+        limit.max() == usize::MAX || limit.allows(want, self.memory_used() + limit.buffers() + bytes)
     }
 
-    /// Three quarters are used.
+    /// Whether clients that are too slow have to give way.
     pub(crate) fn memory_is_tight(&self) -> bool {
-        let max = self.memory.limit.max();
-        max < usize::MAX && self.memory_used() > max / 4 * 3
+        !self.has_memory(Want::ToWait, 0)
     }
 
     /// Lets others know what is used.
     pub(crate) fn tell_memory(&self) {
         if self.memory.limit.max() < usize::MAX {
-            self.memory.limit.set_used(self.memory_used());
+            self.memory.limit.set_bus(self.memory_used());
         }
     }
 
+    /// Without the buffers of connections.
     fn memory_used(&self) -> usize {
         memory::messages()
             + self.by_client.len() * SESSION
             + self.memory.subscriptions
             + self.memory.held.entries * size_of::<Queued>()
-            + self.memory.limit.buffers()
     }
 
     /// The same, summed up over all sessions.

@@ -10,6 +10,7 @@ use crate::session::{Queued, SendLimits, Sleep};
 use crate::settings::{Overlap, RewriteAction, SharedStrategy};
 use crate::stats::DropReason;
 use headgate_model::bus::{Outcome, Refusal};
+use headgate_model::memory::{SMALL, Want};
 use headgate_model::store::{MessageId, QueueEntry, StoredMessage};
 use headgate_model::{
     AckToken, BusEvent, Delivery, DeliveryId, EndpointId, Instant, Message, Qos, QueueFull, Settlement,
@@ -167,7 +168,13 @@ impl Bus {
         {
             message.topic = Topic::try_from(topic.as_str()).map_err(|_| Refusal::TopicInvalid)?;
         }
-        if from.is_some() && !self.has_memory_for(message.size()) {
+        let size = message.size();
+        let want = if size <= SMALL {
+            Want::ToGoOn
+        } else {
+            Want::ToPublish
+        };
+        if from.is_some() && !self.has_memory(want, size) {
             self.counters.drop(DropReason::MemoryFull);
             return Err(Refusal::QuotaExceeded);
         }
@@ -573,15 +580,11 @@ impl Bus {
     }
 
     pub(crate) fn send_limits(&self) -> SendLimits {
-        let unread = if self.memory_is_tight() {
-            MAX_UNREAD / 16
-        } else {
-            MAX_UNREAD
-        };
+        let share = if self.memory_is_tight() { 16 } else { 1 };
         SendLimits {
             committed: self.committed,
-            unread,
-            inflight: self.settings.max_inflight_bytes,
+            unread: MAX_UNREAD / share,
+            inflight: (self.settings.max_inflight_bytes / share).max(1),
         }
     }
 
@@ -849,7 +852,7 @@ impl Bus {
             || message.payload.len() > limits.max_payload_bytes
             || (is_new && self.retained.len() >= limits.max_count)
             || self.retained.bytes_with(message) > limits.max_bytes
-            || !self.has_memory_for(message.size())
+            || !self.has_memory(Want::ToKeep, message.size())
         {
             self.counters.drop(DropReason::NotRetained);
             return false;
@@ -912,7 +915,7 @@ impl Bus {
         if self.delayed.len() >= limits.max_count
             || self.delayed_bytes + size > limits.max_bytes
             || self.store_is_full
-            || !self.has_memory_for(size)
+            || !self.has_memory(Want::ToKeep, size)
         {
             self.counters.drop(DropReason::DelayedFull);
             return Err(Refusal::QuotaExceeded);

@@ -18,8 +18,9 @@ pub struct BusSettings {
     /// Bytes that the queues of all sessions may hold together, connected or not, what is under way included; 0 for no limit.
     pub max_total_queued_bytes: usize,
     /// Bytes of memory for all that clients make the gateway keep: messages in queues and on their way, retained and delayed messages, wills, sessions,
-    /// subscriptions, and the buffers of connections. From three quarters on, clients that are too slow get no more than the store holds for them; when
-    /// it is full, new messages, sessions, subscriptions and connections are refused. Left out: half of what the machine, or the control group, has.
+    /// subscriptions, and the buffers of connections. What stays (sessions, subscriptions, wills, retained and delayed messages) is refused from one half on;
+    /// from three quarters on, clients that are too slow get no more than the store holds for them, and connections with large buffers are closed; from seven
+    /// eighths on, messages of more than 4 KiB are refused; when all is used, all messages and new connections. Left out: half of what the machine, or the control group, has.
     pub max_memory_bytes: Option<usize>,
     /// What happens to a QoS 1 or 2 message that does not fit.
     pub when_full: QueueFull,

@@ -9,6 +9,7 @@ use crate::session::{Queued, Scan};
 use crate::settings::RewriteAction;
 use crate::stats::DropReason;
 use headgate_model::bus::Refusal;
+use headgate_model::memory::Want;
 use headgate_model::{Instant, Qos, RetainHandling, StoreOp, Subscription, TopicFilter};
 use std::ops::ControlFlow;
 
@@ -46,7 +47,7 @@ impl Bus {
         }
         let durable = session.durable;
         let size = memory::of_subscription(&subscription);
-        if known.is_none() && (!self.has_memory_for(size) || self.store_is_full && durable) {
+        if known.is_none() && (!self.has_memory(Want::ToKeep, size) || self.store_is_full && durable) {
             self.counters.drop(DropReason::MemoryFull);
             return Err(Refusal::QuotaExceeded);
         }

@@ -74,14 +74,30 @@ impl Drop for Charge {
     }
 }
 
-/// How much memory there is for what clients make the gateway keep, and what is used of it beside the bus. One for a gateway.
+/// Who wants memory. The first to be refused come first: each may use so many eighths of all there is, so that what comes later always finds some.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Want {
+    /// What stays: sessions, subscriptions, wills, retained and delayed messages.
+    ToKeep = 4,
+    /// Deliveries to clients that are too slow, and large buffers of connections.
+    ToWait = 6,
+    /// Messages of more than [`SMALL`] bytes.
+    ToPublish = 7,
+    /// Small messages, and connections.
+    ToGoOn = 8,
+}
+
+/// Messages of so many bytes go on when larger ones are refused.
+pub const SMALL: usize = 4 << 10;
+
+/// How much memory there is for what clients make the gateway keep, and what is used of it. One for a gateway.
 #[derive(Debug)]
 pub struct MemoryLimit {
     max: usize,
     /// Bytes in the buffers of connections.
     buffers: AtomicUsize,
-    /// What all took together when the bus last looked.
-    used: AtomicUsize,
+    /// What the bus had of all else when it last looked.
+    bus: AtomicUsize,
 }
 
 impl MemoryLimit {
@@ -90,7 +106,7 @@ impl MemoryLimit {
         Self {
             max,
             buffers: AtomicUsize::new(0),
-            used: AtomicUsize::new(0),
+            bus: AtomicUsize::new(0),
         }
     }
 
@@ -113,19 +129,19 @@ impl MemoryLimit {
         }
     }
 
-    /// What all took together when the bus last looked.
+    /// What all take together; of the bus, when it last looked.
     pub fn used(&self) -> usize {
-        self.used.load(Ordering::Relaxed)
+        self.bus.load(Ordering::Relaxed) + self.buffers()
     }
 
     /// The bus has looked.
-    pub fn set_used(&self, bytes: usize) {
-        self.used.store(bytes, Ordering::Relaxed);
+    pub fn set_bus(&self, bytes: usize) {
+        self.bus.store(bytes, Ordering::Relaxed);
     }
 
-    /// Nothing more fits.
-    pub fn is_full(&self) -> bool {
-        self.used() >= self.max
+    /// Whether, where so much is used, there is something for this.
+    pub fn allows(&self, want: Want, used: usize) -> bool {
+        self.max == usize::MAX || used <= self.max / 8 * want as usize
     }
 }
 

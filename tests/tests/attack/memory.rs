@@ -1,1 +1,261 @@
-//! What attacks make the gateway keep.
+//! What attacks make the gateway keep, where it may keep little.
+
+use crate::third::Third;
+use crate::{peak_while, scale, tell};
+use bytes::{BufMut, Bytes, BytesMut};
+use headgate_mqtt_codec::{
+    Connect, ConnectProperties, Packet, PacketId, Publish, Qos, Subscribe, SubscribeFilter, SubscribeOptions,
+    UserProperty, Utf8, Version, Will, WillProperties, encode,
+};
+use headgate_tests::blackbox::{Peer, Setup, Transport};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+/// What the process may take, in bytes.
+const CEILING: u64 = 64 << 20;
+
+/// A ledger of 12 MiB keeps a process below 64 MiB, whatever comes; and honest clients go on.
+#[test]
+fn memory_has_a_ceiling() {
+    let setup = Setup::with("[bus]\nmax_memory_bytes = 12582912\n[store]\nmax_bytes = 40000000\n");
+    let mut daemon = setup.start();
+    let port = daemon.port(Transport::Tcp);
+    let attacks: [(&str, fn(u16)); 9] = [
+        ("wills of 60 kB", wills),
+        ("sessions that never end", sessions),
+        ("10,000 subscriptions each", subscriptions),
+        ("CONNECT with 190,000 user properties", properties),
+        ("half a CONNECT of 60 kB", half_connects),
+        ("half a PUBLISH of 1 MB", half_publishes),
+        ("$delayed messages of 500 kB", delayed),
+        ("retained messages of 500 kB", retained),
+        ("subscribers that do not read", deaf),
+    ];
+    let third = Third::begin(port);
+    let mut highest = 0;
+    for (name, attack) in attacks {
+        let ((), peak) = peak_while(&daemon, || attack(port));
+        let now = daemon.memory();
+        highest = highest.max(peak);
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        tell(
+            name,
+            &format!("RSS {:.1} MiB at the peak, {:.1} after", mib(peak), mib(now)),
+        );
+    }
+    let report = third.end();
+    let worst = report.worst.as_secs_f64() * 1e3;
+    tell(
+        "a client that was there before",
+        &format!("{} round trips, the longest {worst:.1} ms", report.rounds),
+    );
+    assert!(daemon.is_alive(), "{}", setup.log());
+    assert!(highest < CEILING, "{highest}");
+    daemon.stop();
+    assert!(!setup.log().contains("panicked"), "{}", setup.log());
+}
+
+fn text(text: String) -> Utf8 {
+    Utf8::try_from(text).expect("a short text")
+}
+
+fn bytes_of(packet: &Packet) -> BytesMut {
+    let mut bytes = BytesMut::new();
+    encode(packet, Version::V5, &mut bytes);
+    bytes
+}
+
+/// Connects and does not wait for an answer.
+fn send(port: u16, bytes: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    stream
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .expect("a number");
+    // Who is refused may be cut off in the middle.
+    let _ = stream.write_all(bytes);
+    stream
+}
+
+/// CONNACK, or the end.
+fn answer(stream: &mut TcpStream) {
+    let mut answer = [0; 64];
+    let _ = stream.read(&mut answer);
+}
+
+fn durable(id: String) -> Connect {
+    Connect {
+        clean_start: false,
+        properties: ConnectProperties {
+            session_expiry: Some(u32::MAX),
+            ..ConnectProperties::default()
+        },
+        ..Connect::new(Version::V5, text(id))
+    }
+}
+
+fn wills(port: u16) {
+    let mut held = Vec::new();
+    for n in 0..scale(600, 2_000) {
+        let connect = Connect {
+            will: Some(Will {
+                topic: text("will".to_owned()),
+                payload: Bytes::from(vec![b'x'; 60_000]),
+                qos: Qos::AtLeastOnce,
+                retain: false,
+                properties: WillProperties {
+                    delay_interval: Some(u32::MAX),
+                    ..WillProperties::default()
+                },
+            }),
+            ..durable(format!("will{n}"))
+        };
+        let mut stream = send(port, &bytes_of(&Packet::Connect(Box::new(connect))));
+        answer(&mut stream);
+        held.push(stream);
+    }
+    // They leave without a goodbye, and their wills wait for ever.
+    drop(held);
+    end_all("will", scale(600, 2_000), port);
+}
+
+fn sessions(port: u16) {
+    let count = scale(3_000, 30_000);
+    for n in 0..count {
+        let connect = durable(format!("session{n}"));
+        let mut stream = send(port, &bytes_of(&Packet::Connect(Box::new(connect))));
+        answer(&mut stream);
+    }
+    end_all("session", count, port);
+}
+
+/// The next attack shall find room.
+fn end_all(prefix: &str, count: usize, port: u16) {
+    for n in 0..count {
+        let connect = Connect::new(Version::V5, text(format!("{prefix}{n}")));
+        let mut bytes = bytes_of(&Packet::Connect(Box::new(connect)));
+        bytes.put_slice(&[0xE0, 0]);
+        let mut stream = send(port, &bytes);
+        answer(&mut stream);
+    }
+}
+
+fn subscriptions(port: u16) {
+    let mut held = Vec::new();
+    for n in 0..scale(20, 100) {
+        let Ok((mut peer, _)) = Peer::connect(port, &format!("subscriber{n}"), true, 0) else {
+            continue;
+        };
+        let filters = (0..10_000).map(|f| SubscribeFilter {
+            filter: text(format!("{n}/{f}/+/many/levels/that/nobody/else/has")),
+            options: SubscribeOptions::qos(Qos::AtMostOnce),
+        });
+        let subscribe = Subscribe {
+            packet_id: PacketId::MIN,
+            identifier: None,
+            user_properties: Vec::new(),
+            filters: filters.collect(),
+        };
+        if peer.send(&Packet::Subscribe(Box::new(subscribe))).is_ok() {
+            let _ = peer.recv();
+        }
+        held.push(peer);
+    }
+}
+
+fn properties(port: u16) {
+    for n in 0..scale(50, 300) {
+        let empty = UserProperty::from((Utf8::default(), Utf8::default()));
+        let connect = Connect {
+            properties: ConnectProperties {
+                authentication_method: Some(text("SCRAM-SHA-256".to_owned())),
+                user_properties: vec![empty; 190_000],
+                ..ConnectProperties::default()
+            },
+            ..Connect::new(Version::V5, text(format!("properties{n}")))
+        };
+        answer(&mut send(port, &bytes_of(&Packet::Connect(Box::new(connect)))));
+    }
+}
+
+fn half_connects(port: u16) {
+    let connect = Connect {
+        password: Some(Bytes::from(vec![b'x'; 60_000])),
+        username: Some(text("somebody".to_owned())),
+        ..Connect::new(Version::V5, text("half".to_owned()))
+    };
+    let bytes = bytes_of(&Packet::Connect(Box::new(connect)));
+    let held: Vec<TcpStream> = (0..scale(300, 2_000))
+        .map(|_| send(port, &bytes[..bytes.len() - 1]))
+        .collect();
+    std::thread::sleep(Duration::from_millis(200));
+    drop(held);
+}
+
+fn publish(topic: String, payload: usize, retain: bool) -> Packet {
+    Packet::Publish(Publish {
+        qos: Qos::AtLeastOnce,
+        packet_id: Some(PacketId::MIN),
+        retain,
+        topic: text(topic),
+        payload: Bytes::from(vec![b'x'; payload]),
+        ..Publish::default()
+    })
+}
+
+fn half_publishes(port: u16) {
+    let half = bytes_of(&publish("half".to_owned(), 1_000_000, false));
+    let mut held = Vec::new();
+    for n in 0..scale(100, 300) {
+        let connect = Packet::Connect(Box::new(Connect::new(Version::V5, text(format!("half{n}")))));
+        let mut stream = send(port, &bytes_of(&connect));
+        answer(&mut stream);
+        let _ = stream.write_all(&half[..half.len() - 1]);
+        held.push(stream);
+    }
+}
+
+/// Publishes one after the other, and comes again when it is thrown out.
+fn publish_all(port: u16, name: &str, count: usize, packet: impl Fn(usize) -> Packet) {
+    let connect = || Peer::connect(port, name, true, 0).ok().map(|(peer, _)| peer);
+    let mut peer = connect();
+    for n in 0..count {
+        let Some(connected) = &mut peer else {
+            peer = connect();
+            continue;
+        };
+        if connected.send(&packet(n)).is_err() || connected.recv().is_err() {
+            peer = connect();
+        }
+    }
+}
+
+fn delayed(port: u16) {
+    let topic = |n| publish(format!("$delayed/10/late/{n}"), 500_000, false);
+    publish_all(port, "delayer", scale(60, 400), topic);
+    std::thread::sleep(Duration::from_secs(11));
+}
+
+fn retained(port: u16) {
+    let count = scale(60, 400);
+    publish_all(port, "retainer", count, |n| {
+        publish(format!("kept/{n}"), 500_000, true)
+    });
+    publish_all(port, "retainer", count, |n| publish(format!("kept/{n}"), 0, true));
+}
+
+fn deaf(port: u16) {
+    let mut held = Vec::new();
+    for n in 0..scale(50, 200) {
+        let Ok((mut peer, _)) = Peer::connect(port, &format!("deaf{n}"), true, 0) else {
+            continue;
+        };
+        let qos = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce][n % 3];
+        if peer.subscribe(&format!("deaf/{n}"), qos).is_ok() {
+            held.push(peer);
+        }
+    }
+    publish_all(port, "loud", scale(2_000, 10_000), |n| {
+        publish(format!("deaf/{}", n % 50), 100_000, false)
+    });
+}
