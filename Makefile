@@ -3,7 +3,7 @@ CARGO ?= cargo
 FUZZ_SECONDS ?= 60
 ROUNDS ?= 200
 
-.PHONY: run test check fuzz soak bench bench-store bench-bridge docs clauses
+.PHONY: run test check fuzz soak attack bench bench-store bench-bridge docs clauses
 
 ## Build the gateway and start it on its embedded defaults (loopback only).
 run:
@@ -27,6 +27,12 @@ fuzz:
 ## Rounds of `kill -9` while messages come in and go out: ROUNDS of them, progress on the way.
 soak:
 	HEADGATE_KILL_ROUNDS=$(ROUNDS) $(CARGO) test -p headgate-tests --test blackbox_kill -- --nocapture
+
+## Floods, full memory, pauses and amplification by anybody who can reach a port, with figures; on loopback, some minutes.
+attack:
+	HEADGATE_ATTACK=1 $(CARGO) test --release -p headgate-tests --test attack -- --nocapture --test-threads=1
+	$(CARGO) test --release -p headgate-mqttsn --test amplify -- --nocapture
+	HEADGATE_ATTACK=1 $(CARGO) test --release -p headgate-tests --test blackbox_passwords -- --nocapture
 
 ## What messages, subscriptions and connections cost, beside Debian's mosquitto or BASELINE=another headgate; about a quarter of an hour, fewer CASES=regex
 ## in less. The tables go into docs/performance.md, if nothing was left out.

@@ -7,6 +7,10 @@ use std::time::Duration;
 
 const NOTHING: [&str; 0] = [];
 
+fn dropped(gw: &Gateway, reason: DropReason) -> u64 {
+    gw.stats().dropped[reason as usize]
+}
+
 fn durable(gw: &Gateway, version: Version) -> Client {
     gw.open(connect(version, "c").durable())
 }
@@ -300,6 +304,69 @@ fn queued_messages_expire() {
             "none was sent before"
         );
     }
+}
+
+/// [MQTT-3.3.2-5] What has expired holds no place: a full queue of expired messages takes new ones, and drops none that is still good.
+#[test]
+fn expired_messages_hold_no_place() {
+    for when_full in [QueueFull::DropOldest, QueueFull::DropNewest, QueueFull::Refuse] {
+        for cut in [false, true] {
+            let gw = Gateway::with(|settings| {
+                settings.bus.max_queued_messages = 5;
+                settings.bus.when_full = when_full;
+            });
+            let mut client = durable(&gw, V5);
+            client.subscribe("a", AtLeastOnce);
+            client.leave();
+            let mut publisher = gw.client(V5, "p");
+            let say = |publisher: &mut Client, payload: &str, expiry| {
+                let message = publish("a", payload).with(|p| p.message_expiry = expiry);
+                assert!(!publisher.deliver(message, AtLeastOnce).is_error(), "{payload}");
+            };
+            say(&mut publisher, "good", None);
+            for n in 0..4 {
+                say(&mut publisher, &format!("short{n}"), Some(5));
+            }
+            if cut {
+                gw.crash(Duration::from_secs(10));
+            } else {
+                gw.sleep(10);
+            }
+            let mut publisher = gw.client(V5, "p");
+            for n in 0..4 {
+                say(&mut publisher, &format!("new{n}"), None);
+            }
+            assert_eq!(dropped(&gw, DropReason::Expired), 4, "{when_full:?} {cut}");
+            assert_eq!(dropped(&gw, DropReason::QueueFull), 0);
+            let heard = durable(&gw, V5).heard();
+            assert_eq!(heard, ["a=good", "a=new0", "a=new1", "a=new2", "a=new3"]);
+        }
+    }
+}
+
+/// What expires while nobody comes is gone a minute later, from the disk too, and counted.
+#[test]
+fn expired_messages_are_swept() {
+    let gw = Gateway::default();
+    let mut client = durable(&gw, V5);
+    client.subscribe("a", AtLeastOnce);
+    client.leave();
+    let mut publisher = gw.client(V5, "p");
+    for n in 0..3_000 {
+        let expiry = [None, Some(5), Some(600)][n % 3];
+        let message = publish("a", &n.to_string()).with(|p| p.message_expiry = expiry);
+        publisher.deliver(message, AtLeastOnce);
+    }
+    gw.sleep(65);
+    assert_eq!(dropped(&gw, DropReason::Expired), 1_000);
+    assert_eq!((gw.stats().queued, gw.stored_messages()), (2_000, 2_000));
+    gw.sleep(600);
+    assert_eq!(
+        (gw.stats().queued, dropped(&gw, DropReason::Expired)),
+        (1_000, 2_000)
+    );
+    let expected: Vec<String> = (0..3_000).step_by(3).map(|n| format!("a={n}")).collect();
+    assert_eq!(durable(&gw, V5).heard(), expected);
 }
 
 /// [MQTT-3.3.2-5] What waits for room in the client's window expires as well, and makes room for the next.

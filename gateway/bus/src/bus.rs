@@ -124,6 +124,12 @@ pub struct Bus {
     pub(crate) slept_bytes: usize,
     /// Where the first delivery of a new session is numbered, for protocols that take an acknowledgement for a proof; `None` for 0.
     pub(crate) first_numbers: Option<RandomState>,
+    /// Somebody looks for what has expired in queues.
+    pub(crate) sweep_is_armed: bool,
+    /// In this round there was something that expires.
+    pub(crate) sweep_finds: bool,
+    /// Lanes that are being read for it.
+    pub(crate) sweeps: usize,
     /// The store takes no more: only what frees space is written.
     pub(crate) store_is_full: bool,
     /// Sessions that have deliveries to send once a batch is durable.
@@ -194,6 +200,7 @@ pub(crate) enum Timer {
     HandOver(Slot, SessionId),
     Delayed(MessageId),
     RetainedExpiry(Bytes),
+    Sweep(Slot),
 }
 
 #[derive(Debug, Default)]
@@ -306,6 +313,9 @@ impl Bus {
             stored_bytes: 0,
             slept_bytes: 0,
             first_numbers: None,
+            sweep_is_armed: false,
+            sweep_finds: false,
+            sweeps: 0,
             store_is_full: false,
             held_back: BTreeMap::new(),
             matches: Matches::default(),
@@ -451,6 +461,7 @@ impl Bus {
                 Timer::HandOver(slot, id) => self.hand_over(slot, id, now, out),
                 Timer::Delayed(id) => self.publish_delayed(id, now, out),
                 Timer::RetainedExpiry(topic) => self.expire_retained(&topic, now),
+                Timer::Sweep(from) => self.sweep(from, now),
             }
         }
         for _ in 0..SCANS_PER_TURN.min(self.scanning.len()) {

@@ -3,7 +3,11 @@
 //! Whatever waits for a client that is away, or too slow, stays there; memory holds a beginning of it. A queue is one lane for each priority.
 //! Always true: what a lane holds comes behind everything of its priority that is in memory, and has numbers from [`Lane::from`] on.
 
+use headgate_model::Instant;
 use headgate_model::store::LaneImage;
+
+/// Nothing that expires.
+pub const NO_EXPIRY: Instant = Instant(u64::MAX);
 
 /// One priority's part.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +24,10 @@ pub struct Lane {
     pub added: (usize, usize),
     /// The lowest number that what is put behind has. The fetch may find it too, if it was committed with what was asked for.
     pub added_from: u64,
+    /// Nothing that it holds expires earlier; of what an earlier run left nothing is known.
+    pub expires: Instant,
+    /// It is being read for what has expired: which reading, and the earliest expiry of what stays so far.
+    pub sweeping: Option<(u64, Instant)>,
 }
 
 /// The lanes of a session that hold something, highest priority first. Boxed at the first: most sessions have none.
@@ -62,8 +70,9 @@ impl Lanes {
     }
 
     /// Puts an entry behind the others of its priority.
-    pub fn push(&mut self, priority: u8, seq: u64, bytes: usize, batch: u64) {
+    pub fn push(&mut self, priority: u8, seq: u64, bytes: usize, batch: u64, expires: Option<Instant>) {
         let lane = self.lane(priority, seq);
+        lane.expires = lane.expires.min(expires.unwrap_or(NO_EXPIRY));
         lane.from = lane.from.min(seq);
         lane.count += 1;
         lane.bytes += bytes;
@@ -77,11 +86,12 @@ impl Lanes {
         let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
         let lane = self.lane(image.lane, 0);
         (lane.count, lane.bytes) = (count(image.count), count(image.bytes));
+        lane.expires = Instant::START;
     }
 
     /// Puts an entry back in front of the others of its priority. What was asked for does not count any more.
-    pub fn put_back(&mut self, priority: u8, seq: u64, bytes: usize, batch: u64) {
-        self.push(priority, seq, bytes, batch);
+    pub fn put_back(&mut self, priority: u8, seq: u64, bytes: usize, batch: u64, expires: Option<Instant>) {
+        self.push(priority, seq, bytes, batch, expires);
         self.lane(priority, seq).asked = None;
     }
 
@@ -109,10 +119,15 @@ impl Lanes {
 
     /// What was asked for does not come any more.
     pub fn forget_asked(&mut self) {
-        self.iter_mut().for_each(|lane| lane.asked = None);
+        for lane in self.iter_mut() {
+            lane.asked = None;
+            if lane.sweeping.take().is_some() {
+                lane.expires = Instant::START;
+            }
+        }
     }
 
-    fn iter_mut(&mut self) -> impl Iterator<Item = &mut Lane> {
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Lane> {
         self.0.as_deref_mut().into_iter().flatten()
     }
 
@@ -129,6 +144,8 @@ impl Lanes {
                 asked: None,
                 added: (0, 0),
                 added_from: 0,
+                expires: NO_EXPIRY,
+                sweeping: None,
             };
             lanes.insert(at, lane);
         }

@@ -32,6 +32,7 @@ mod settings;
 mod sleepers;
 mod stats;
 mod subscriptions;
+mod sweep;
 mod turns;
 
 pub use bus::{Bus, BusOutputs, Notice};

@@ -34,6 +34,27 @@ pub struct FetchRequest {
     /// `None` for what a session left.
     slot: Option<Slot>,
     ticket: u64,
+    /// It is read for what has expired.
+    sweeps: bool,
+}
+
+impl FetchRequest {
+    /// A lane is to be read for what has expired.
+    pub(crate) fn sweep(session: SessionId, lane: u8, from: u64, slot: Slot, ticket: u64) -> Self {
+        Self {
+            session,
+            lane,
+            from,
+            limit: LIMIT,
+            slot: Some(slot),
+            ticket,
+            sweeps: true,
+        }
+    }
+
+    pub(crate) fn ticket(&self) -> u64 {
+        self.ticket
+    }
 }
 
 /// What a session left in the store that is to be handed on: lanes, and where to go on with the first of them.
@@ -77,6 +98,7 @@ impl Bus {
             limit: LIMIT,
             slot: Some(slot),
             ticket: self.next_ticket,
+            sweeps: false,
         });
         self.next_ticket += 1;
     }
@@ -92,9 +114,13 @@ impl Bus {
         self.memory.change(before, session.held());
         for queued in unsent.iter().rev() {
             let batch = queued.entry.map_or(0, |entry| entry.batch);
-            session
-                .lanes
-                .put_back(queued.priority, queued.seq, queued.size(), batch);
+            session.lanes.put_back(
+                queued.priority,
+                queued.seq,
+                queued.size(),
+                batch,
+                queued.message.expires_at,
+            );
             if let Some(link) = session.link.as_deref_mut() {
                 link.put_back(queued);
             }
@@ -108,6 +134,9 @@ impl Bus {
         let Some(slot) = request.slot else {
             return self.estate_fetched(request, found, now, out);
         };
+        if request.sweeps {
+            return self.swept(slot, request, found, now, out);
+        }
         let session = self.sessions[slot as usize].as_deref_mut();
         let Some(session) = session.filter(|session| session.id == request.session) else {
             return;
@@ -216,6 +245,7 @@ impl Bus {
             limit: LIMIT,
             slot: None,
             ticket: 0,
+            sweeps: false,
         });
         self.pending.hurry();
         self.estates.insert(id, estate);

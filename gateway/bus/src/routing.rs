@@ -338,8 +338,8 @@ impl Bus {
             if rules.when_full != QueueFull::Refuse || session.queued_qos0 > 0 || !full() {
                 return false;
             }
-            let Some(victim) = session.aged(rules, now) else {
-                return true;
+            let Some(victim) = session.expired(now).or_else(|| session.aged(rules, now)) else {
+                return !self.begin_sweep(slot, now);
             };
             self.drop_victim(slot, victim, DropReason::Expired, now, out);
         }
@@ -520,10 +520,16 @@ impl Bus {
             if session.lanes.last().is_some_and(|lane| lane.asked.is_some()) {
                 return true; // A part of the queue is on its way from the store; until it is here, nobody knows what is the oldest.
             }
+            if self.begin_sweep(slot, now) {
+                return true; // What has expired holds a place; soon it is known how many.
+            }
+            let session = self.sessions[slot as usize]
+                .as_deref_mut()
+                .expect("a target is a session");
             let (victim, reason) = session.victim(incoming, &self.queue_rules, now);
             if victim == Victim::Incoming {
-                self.counters.drop(reason);
                 session.note_drop(reason, incoming.qos, incoming.message.topic.as_bytes());
+                self.counters.drop(reason);
                 return false;
             }
             self.drop_victim(slot, victim, reason, now, out);
@@ -631,9 +637,15 @@ impl Bus {
             .put_queued(body, session.id, queued.seq, entry, settled_by);
         self.stored_bytes += size;
         if to_lane {
-            session.lanes.push(queued.priority, queued.seq, size, entry.batch);
+            let expires = message.expires_at;
+            session
+                .lanes
+                .push(queued.priority, queued.seq, size, entry.batch, expires);
             if let Some(link) = session.link.as_deref_mut() {
                 link.push(queued);
+            }
+            if expires.is_some() {
+                self.arm_sweep(now);
             }
         } else {
             queued.entry = Some(entry);
