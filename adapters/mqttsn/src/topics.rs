@@ -48,7 +48,7 @@ impl Names {
             First::Random(keys, count) => {
                 *count += 1;
                 // The upper bits are as good as the lower ones.
-                (keys.hash_one(*count) >> 48) as u16
+                (keys.hash_one(*count) >> 49) as u16 // some clients read ids as signed numbers
             }
         }
     }

@@ -241,7 +241,8 @@ impl Bus {
         let mut session = Session::new(id, open.client_id.clone());
         let keys = self.first_numbers.as_ref();
         if let Some(keys) = keys.filter(|_| open.presence.protocol == Protocol::MqttSn) {
-            session.next_seq = keys.hash_one(id) % DELIVERY_IDS;
+            // In the lower half: some clients read identifiers as signed numbers.
+            session.next_seq = keys.hash_one(id) % (DELIVERY_IDS / 2);
             session.unsent_from = session.next_seq;
         }
         self.place(session)
