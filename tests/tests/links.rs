@@ -1,8 +1,10 @@
 //! Sessions whose other side is another broker: their queues have rules of their own, and every drop is counted by reason and topic.
 
 use headgate_bus::{AutoSubscription, BusSettings, DropReason};
-use headgate_model::bus::{NEVER, Refusal};
-use headgate_model::{BusEvent, CloseReason, Qos, QueueFull, QueueRules, TopicFilter};
+use headgate_model::bus::{NEVER, Outcome, Refusal};
+use headgate_model::{
+    AckToken, BusCommand, BusEvent, CloseReason, Message, Qos, QueueFull, QueueRules, TopicFilter,
+};
 use headgate_tests::bus_bench::{BusBench, link, message, opening};
 use std::time::Duration;
 
@@ -56,6 +58,117 @@ fn a_defined_link_collects_before_it_was_ever_connected() {
     assert_eq!(back(&mut bench, |_| {}), ["t=1", "t=2", "t=3"]);
     let report = bench.report(LINK);
     assert_eq!((report.carried, report.routed, report.done), (2, 1, 3));
+}
+
+const OTHER: &str = "broker-2";
+
+/// A bus with two links, one of which comes from outside, and somebody durable who wants everything and is away.
+fn two_links() -> BusBench {
+    let mut bench = BusBench::new("a", BusSettings::default());
+    bench.open(opening("archive", link(|_| {})));
+    bench.subscribe("archive", "#");
+    bench.close("archive", CloseReason::Normal);
+    for name in [LINK, OTHER] {
+        bench.open(opening(name, link(|_| {})));
+        bench.subscribe(name, "#");
+    }
+    bench.events.clear();
+    bench
+}
+
+fn retained(topic: &str, payload: &str, qos: Qos) -> Message {
+    Message {
+        retain: true,
+        ..message(topic, payload, qos)
+    }
+}
+
+/// What was accepted at QoS 1 with RETAIN is kept, though a copy of it that promised less came before by another link, and survives a crash.
+#[test]
+fn a_copy_that_promises_less_swallows_none_that_promises_more() {
+    for first in [
+        message("t", "x", Qos::AtMostOnce),
+        retained("t", "x", Qos::AtMostOnce),
+        message("t", "x", Qos::AtLeastOnce),
+    ] {
+        let mut bench = two_links();
+        bench.publish(OTHER, first.clone());
+        assert_eq!(bench.publish(LINK, retained("t", "x", Qos::AtLeastOnce)), None);
+        bench.crash();
+        bench.open(opening("archive", link(|_| {})));
+        let heard = bench.heard("archive");
+        assert_eq!(heard.last().map(String::as_str), Some("t=x"), "{first:?}");
+        bench.connect("late");
+        bench.subscribe("late", "t");
+        let kept = bench.deliveries("late");
+        assert_eq!(kept.len(), 1, "{first:?}");
+        assert_eq!(
+            (kept[0].qos, kept[0].retain),
+            (Qos::AtLeastOnce, true),
+            "{first:?}"
+        );
+    }
+}
+
+/// A copy that promises no more is none: it is answered as the first was, and not before that one is safe.
+#[test]
+fn a_suppressed_copy_is_acknowledged_as_what_the_first_one_was() {
+    let mut bench = two_links();
+    bench.withheld = true;
+    let say = |message| BusCommand::Publish {
+        message,
+        ack: Some(AckToken(9)),
+        dedup: None,
+    };
+    let endpoints = [LINK, OTHER].map(|name| bench.endpoint(name));
+    bench.send(LINK, say(retained("t", "x", Qos::ExactlyOnce)));
+    bench.send(OTHER, say(retained("t", "x", Qos::AtLeastOnce)));
+    let answered = |bench: &BusBench| {
+        let answers = bench
+            .events
+            .iter()
+            .filter(|(_, event)| matches!(event, BusEvent::Accepted(..)));
+        answers.map(|(to, _)| *to).collect::<Vec<_>>()
+    };
+    assert_eq!(answered(&bench), []);
+    bench.withheld = false;
+    bench.turn(|_, _, _| {});
+    assert_eq!(answered(&bench), endpoints);
+    assert_eq!(bench.report(OTHER).duplicates, 1);
+
+    // Nobody else subscribed: 0x10 for both. MQTT 5 §3.4.2.1
+    let mut settings = BusSettings::default();
+    settings.links.transit = false;
+    let mut bench = BusBench::new("a", settings);
+    for name in [LINK, OTHER] {
+        bench.open(opening(name, link(|_| {})));
+        bench.subscribe(name, "#");
+    }
+    for name in [LINK, OTHER] {
+        bench.send(name, say(retained("t", "x", Qos::AtLeastOnce)));
+    }
+    let unmatched = BusEvent::Accepted(AckToken(9), Outcome::NoSubscribers);
+    let count = bench
+        .events
+        .iter()
+        .filter(|(_, event)| *event == unmatched)
+        .count();
+    assert_eq!((count, bench.report(OTHER).duplicates), (2, 1));
+}
+
+/// What a failed commit held was promised to nobody: a copy that comes after it is not one of something that is safe.
+#[test]
+fn nothing_counts_as_known_that_the_store_did_not_take() {
+    let mut bench = two_links();
+    bench.withheld = true;
+    bench.publish(LINK, message("t", "x", Qos::AtLeastOnce));
+    let (batch, _) = bench.bus.take_batch().expect("it waits for the store");
+    bench.turn(|bus, now, out| bus.commit_failed(batch, now, out));
+    bench.withheld = false;
+    assert_eq!(bench.publish(OTHER, message("t", "x", Qos::AtLeastOnce)), None);
+    bench.crash();
+    bench.open(opening("archive", link(|_| {})));
+    assert_eq!(bench.heard("archive"), ["t=x"]);
 }
 
 /// No limit of session expiry ends what an operator defined.

@@ -567,6 +567,7 @@ impl Bus {
     /// something else is thrown out, to come back and ask again.
     pub fn commit_failed(&mut self, batch: u64, now: Instant, out: &mut BusOutputs) {
         self.committed = self.committed.max(batch);
+        self.duplicates.clear();
         for to in self.take_waiting(batch) {
             while let Some(slot) = self.endpoints.find(to, &self.sessions) {
                 let concerned = |answer: &Waiting| answer.unsettled == 0 || answer.batch <= batch;

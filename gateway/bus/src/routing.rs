@@ -174,9 +174,9 @@ impl Bus {
         } else {
             self.copy_of(&message, from, circulates)
         };
-        if let Some(reason) = copied.and_then(|copied| self.stop_copy(copied, &message, now)) {
+        if let Some(stopped) = copied.and_then(|copied| self.stop_copy(copied, from, &message, now)) {
             self.targets.clear();
-            return Ok(self.ignore(from, &message, reason));
+            return Ok(stopped);
         }
         if self.links.refusing && self.some_target_refuses(&message, now, out) {
             self.targets.clear();
