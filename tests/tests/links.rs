@@ -3,9 +3,10 @@
 use headgate_bus::{AutoSubscription, BusSettings, DropReason};
 use headgate_model::bus::{NEVER, Outcome, Refusal};
 use headgate_model::{
-    AckToken, BusCommand, BusEvent, CloseReason, Message, Qos, QueueFull, QueueRules, TopicFilter,
+    AckToken, BusCommand, BusEvent, CloseReason, Message, Qos, QueueFull, QueueRules, SubscriptionOptions,
+    TopicFilter,
 };
-use headgate_tests::bus_bench::{BusBench, link, message, opening};
+use headgate_tests::bus_bench::{BusBench, link, message, opening, subscription};
 use std::time::Duration;
 
 const LINK: &str = "$bridge/cloud";
@@ -169,6 +170,59 @@ fn nothing_counts_as_known_that_the_store_did_not_take() {
     bench.crash();
     bench.open(opening("archive", link(|_| {})));
     assert_eq!(bench.heard("archive"), ["t=x"]);
+}
+
+/// A number of a session is not given twice, over crashes either: who comes after one is not taken for whoever published a retained message before
+/// it, and No Local keeps nothing of others back. [MQTT-3.8.3-3]
+#[test]
+fn nobody_is_taken_for_a_publisher_of_an_earlier_run() {
+    let no_local = SubscriptionOptions {
+        no_local: true,
+        ..SubscriptionOptions::default()
+    };
+    let mut bench = BusBench::new("a", BusSettings::default());
+    for n in 0..3 {
+        bench.connect(&format!("sensor-{n}"));
+        let kept = retained(&format!("t/{n}"), "x", Qos::AtLeastOnce);
+        assert_eq!(bench.publish(&format!("sensor-{n}"), kept), None);
+    }
+    for _ in 0..2 {
+        bench.crash();
+        for n in 0..3 {
+            let (plain, link_name) = (format!("plain-{n}"), format!("$bridge/{n}"));
+            bench.connect(&plain);
+            bench.send(&plain, subscription("t/+", no_local.clone()));
+            bench.open(opening(&link_name, link(|_| {})));
+            bench.subscribe(&link_name, "t/+");
+            for name in [plain, link_name] {
+                assert_eq!(bench.heard(&name).len(), 3, "{name}");
+            }
+        }
+    }
+}
+
+/// Nor are numbers used again that only messages know which wait in queues, or that nothing in the store knows.
+#[test]
+fn numbers_of_sessions_only_grow() {
+    let mut bench = BusBench::new("a", BusSettings::default());
+    let mut last = 0;
+    for round in 0..3 {
+        for n in 0..3 {
+            let name = format!("c-{round}-{n}");
+            bench.connect(&name);
+            let watcher = format!("w-{round}-{n}");
+            bench.connect(&watcher);
+            bench.subscribe(&watcher, "t");
+            bench.publish(&name, message("t", "x", Qos::AtMostOnce));
+            let publisher = bench.deliveries(&watcher)[0].message.publisher.expect("a client");
+            assert!(publisher.0 > last, "{publisher:?} {last}");
+            last = publisher.0;
+        }
+        // Something is written, as it is for every message that outlives its publisher.
+        bench.publish(&format!("c-{round}-2"), retained("kept", "x", Qos::AtLeastOnce));
+        bench.publish(&format!("c-{round}-2"), retained("kept", "", Qos::AtLeastOnce));
+        bench.crash();
+    }
 }
 
 /// No limit of session expiry ends what an operator defined.
