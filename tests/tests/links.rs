@@ -225,6 +225,56 @@ fn numbers_of_sessions_only_grow() {
     }
 }
 
+/// What is retained at the other side does not overwrite what was changed or cleared here while it was away: both end with what is newer.
+#[test]
+fn what_waits_to_go_out_is_not_overwritten_by_what_comes_in() {
+    for crashed in [false, true] {
+        let mut bench = away(|_| {});
+        bench.connect("watcher");
+        let say = |bench: &mut BusBench, who: &str, topic: &str, payload: &str| {
+            assert_eq!(
+                bench.publish(who, retained(topic, payload, Qos::AtLeastOnce)),
+                None
+            );
+        };
+        say(&mut bench, "sensor", "changed", "new");
+        if !crashed {
+            say(&mut bench, "sensor", "cleared", "old");
+            say(&mut bench, "sensor", "cleared", "");
+        } else {
+            bench.crash();
+            bench.connect("sensor");
+        }
+        let mut open = opening(LINK, link(|_| {}));
+        open.credit = 0;
+        bench.open(open);
+        say(&mut bench, "sensor", "late", "new");
+        let superseded = ["changed", "cleared", "late"]
+            .into_iter()
+            .take(if crashed { 1 } else { 3 });
+        for topic in superseded.clone() {
+            say(&mut bench, LINK, topic, "stale");
+        }
+        say(&mut bench, LINK, "other", "theirs");
+        bench.send(LINK, BusCommand::Credit(10));
+        let gone = bench.heard(LINK);
+        assert_eq!(gone.first().map(String::as_str), Some("changed=new"));
+        assert_eq!(gone.last().map(String::as_str), Some("late=new"));
+        bench.connect("late");
+        bench.subscribe("late", "#");
+        let mut kept = bench.heard("late");
+        kept.sort_unstable();
+        assert_eq!(kept, ["changed=new", "late=new", "other=theirs"], "{crashed}");
+        let stopped = bench.bus.stats().dropped[DropReason::Superseded as usize];
+        assert_eq!(stopped, superseded.count() as u64);
+        // Nothing waits any more: the other side has the last word.
+        say(&mut bench, LINK, "changed", "theirs");
+        bench.connect("after");
+        bench.subscribe("after", "changed");
+        assert_eq!(bench.heard("after"), ["changed=theirs"]);
+    }
+}
+
 /// No limit of session expiry ends what an operator defined.
 #[test]
 fn a_defined_link_outlives_the_longest_session() {

@@ -3,7 +3,7 @@
 use crate::bus::{Bus, BusOutputs, Needs, Notice};
 use crate::duplicates::{Copied, Verdict, Way};
 use crate::index::Slot;
-use crate::links::is_link;
+use crate::links::{Behind, is_link};
 use crate::routing::Ingested;
 use crate::session::Queued;
 use crate::stats::DropReason;
@@ -59,6 +59,22 @@ impl Bus {
             outcome,
             needs: Needs::Disk,
         }
+    }
+
+    /// What a link's other side retains is not newer than what still has to go there: it would be overwritten by that in any case.
+    pub(crate) fn stop_superseded(&mut self, message: &Message, from: Option<Slot>) -> Option<Ingested> {
+        let session = from.map(|slot| self.session(slot))?;
+        let topic = message.topic.as_bytes();
+        let superseded = match session.is_behind(topic) {
+            Behind::No => false,
+            Behind::Yes => true,
+            // What came from there before is not newer.
+            Behind::Perhaps => {
+                let kept = self.retained.get(topic);
+                kept.is_some_and(|kept| kept.message.publisher != Some(session.id))
+            }
+        };
+        superseded.then(|| self.ignore(from, message, DropReason::Superseded, Outcome::Matched))
     }
 
     /// Whether copies are counted: something can come round only by two links.

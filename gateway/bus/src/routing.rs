@@ -166,6 +166,11 @@ impl Bus {
             message.topic = Topic::try_from(topic.as_str()).map_err(|_| Refusal::TopicInvalid)?;
         }
         self.counters.published += 1;
+        if message.retain
+            && let Some(stopped) = self.stop_superseded(&message, from)
+        {
+            return Ok(stopped);
+        }
         let message = message.share();
         let mut shared = Shared::default();
         let circulates = self.find_targets(&message, from);
@@ -455,6 +460,12 @@ impl Bus {
             .expect("a target is a session");
         if qos > Qos::AtMostOnce {
             session.next_seq += 1;
+            if message.retain {
+                let opening = session.credit == 0;
+                if let Some(link) = session.link.as_deref_mut() {
+                    link.note_retained(message.topic.as_bytes(), queued.seq, opening);
+                }
+            }
         }
         if durable {
             let to_lane = !could_go && session.must_page(queued.priority, settings);

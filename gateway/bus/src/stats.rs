@@ -24,11 +24,13 @@ pub enum DropReason {
     Duplicate,
     /// An operator emptied the queue.
     Flushed,
+    /// Not routed: a link brought the retained message of a topic whose newer one still waits to go out by it.
+    Superseded,
 }
 
 impl DropReason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::QueueFull,
         Self::OfflineQos0,
         Self::Expired,
@@ -39,6 +41,7 @@ impl DropReason {
         Self::Loop,
         Self::Duplicate,
         Self::Flushed,
+        Self::Superseded,
     ];
 
     /// The word for operators.
@@ -54,6 +57,7 @@ impl DropReason {
             Self::Loop => "loop",
             Self::Duplicate => "duplicate",
             Self::Flushed => "flushed",
+            Self::Superseded => "superseded",
         }
     }
 }
