@@ -799,6 +799,9 @@ impl Plan {
                     Record::RowAt(rows::key(rows::DELAYED, id.0), rows::write_number(due.0), at(id))
                 }
                 StoreOp::DeleteDelayed(id) => Record::NoRow(rows::key(rows::DELAYED, id.0)),
+                StoreOp::ReserveSessions(id) => {
+                    Record::Row(rows::key(rows::NUMBERS, 0), rows::write_number(id.0))
+                }
             };
             frame.record(&record);
         }

@@ -34,6 +34,7 @@ pub fn read(
         rows::RECEIVED,
         rows::RETAINED,
         rows::DELAYED,
+        rows::NUMBERS,
     ];
     for row in tables
         .iter()
@@ -143,6 +144,7 @@ impl Building {
                 let (due, message) = rows::read_delayed(body)?;
                 self.image.delayed.push((MessageId(first), message, due));
             }
+            rows::NUMBERS => self.image.next_session = rows::read_number(body)?,
             _ => return Err(RowError::Key),
         }
         Ok(())

@@ -10,6 +10,7 @@
 //! | `i` session packet | nothing: the identifier is taken |
 //! | `r` message | the retained message |
 //! | `d` message | until when it is held back, and the message |
+//! | `n` zero | the first number that no session had |
 //! | `c` key part | a further part of the body of `key` |
 //! | `x` name | what concerns the store as a whole |
 //!
@@ -44,6 +45,7 @@ pub const QUEUED: u8 = b'q';
 pub const RECEIVED: u8 = b'i';
 pub const RETAINED: u8 = b'r';
 pub const DELAYED: u8 = b'd';
+pub const NUMBERS: u8 = b'n';
 pub const PART: u8 = b'c';
 /// Version of the whole store's form.
 pub const FORMAT_KEY: &[u8] = b"xformat";
@@ -118,7 +120,7 @@ pub fn part_key(key: &[u8], n: u32) -> Key {
 pub fn numbers(key: &[u8]) -> Result<(u64, u64), RowError> {
     let number = |bytes: &[u8]| bytes.iter().fold(0, |n, b| n << 8 | u64::from(*b));
     let second = match key.first() {
-        Some(&(SESSION | RETAINED | DELAYED)) => 0,
+        Some(&(SESSION | RETAINED | DELAYED | NUMBERS)) => 0,
         Some(&QUEUED) => 9,
         Some(&RECEIVED) => 2,
         Some(&SUBSCRIPTION) => 32,
@@ -139,6 +141,7 @@ pub fn name(key: &[u8]) -> String {
         Some(&RECEIVED) => "a received packet identifier of session",
         Some(&RETAINED) => "retained message",
         Some(&DELAYED) => "delayed message",
+        Some(&NUMBERS) => "numbers of sessions",
         _ => "a row",
     };
     match numbers(key) {

@@ -19,6 +19,7 @@ struct Tables {
     sessions: BTreeMap<SessionId, SessionTable>,
     retained: BTreeMap<MessageId, StoredMessage>,
     delayed: BTreeMap<MessageId, (StoredMessage, WallTime)>,
+    next_session: u64,
     /// The next commits fail.
     failing: bool,
 }
@@ -79,6 +80,7 @@ impl Store for SimStore {
             delayed: delayed
                 .map(|(id, (message, due))| (*id, message.clone(), *due))
                 .collect(),
+            next_session: tables.next_session,
             damage: Vec::new(),
         })
     }
@@ -223,6 +225,7 @@ impl Tables {
             StoreOp::DeleteRetained(id) => drop(self.retained.remove(&id)),
             StoreOp::PutDelayed(id, due) => drop(self.delayed.insert(id, (bodies[&id].clone(), due))),
             StoreOp::DeleteDelayed(id) => drop(self.delayed.remove(&id)),
+            StoreOp::ReserveSessions(id) => self.next_session = id.0,
         }
     }
 

@@ -19,6 +19,7 @@ use headgate_store::{Disk, SimStore};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -49,15 +50,22 @@ impl Default for Settings {
 
 /// Rules of what clients may do; what is not named is allowed.
 #[derive(Debug, Default)]
-struct Rules(Mutex<Vec<(Action, String, AccessDecision)>>);
+struct Rules {
+    named: Mutex<Vec<(Action, String, AccessDecision)>>,
+    no_links: AtomicBool,
+}
 
 impl AccessPolicy for Rules {
     fn check(&self, wish: Wish<'_>) -> AccessDecision {
-        let rules = self.0.lock().expect("no test panics in here");
+        let rules = self.named.lock().expect("no test panics in here");
         rules
             .iter()
             .find(|(action, topic, _)| *action == wish.action && topic.as_bytes() == wish.topic)
             .map_or(AccessDecision::Allow, |(_, _, decision)| *decision)
+    }
+
+    fn may_link(&self) -> bool {
+        !self.no_links.load(Ordering::Relaxed)
     }
 }
 
@@ -213,9 +221,14 @@ impl Gateway {
     /// A rule for every client: what it gets when it wants to do this to that topic.
     pub fn rule(&self, action: Action, topic: &str, decision: AccessDecision) {
         let world = self.0.borrow();
-        let mut rules = world.rules.0.lock().expect("no test panics in here");
+        let mut rules = world.rules.named.lock().expect("no test panics in here");
         rules.retain(|(a, t, _)| *a != action || t != topic);
         rules.push((action, topic.to_owned(), decision));
+    }
+
+    /// From now on nobody may be a link.
+    pub fn forbid_links(&self) {
+        self.0.borrow().rules.no_links.store(true, Ordering::Relaxed);
     }
 
     /// Who answers the endpoints' questions from now on; `None` lets a question wait for [`Gateway::answer`].

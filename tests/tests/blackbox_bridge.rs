@@ -231,11 +231,11 @@ fn gateways_bridge_over_websocket_with_and_without_tls() {
     }
 }
 
-/// The other way about: mosquitto makes the connection, `topic # both 1`, and its notifications are taken.
+/// The other way about: mosquitto makes the connection, `topic # both 1`, and its notifications are taken. Without a ring it need not be a link.
 #[test]
 fn mosquitto_bridges_to_us() {
-    for version in VERSIONS {
-        let setup = Setup::new();
+    for (version, links) in VERSIONS.into_iter().flat_map(|v| [(v, "[\"*\"]"), (v, "[]")]) {
+        let setup = Setup::with(&format!("[auth]\nlinks = {links}\n"));
         let daemon = setup.start();
         let mosquitto = Mosquitto::start(&format!(
             "connection hall\naddress 127.0.0.1:{}\ntopic # both 1\nbridge_protocol_version {version}\n\

@@ -81,10 +81,15 @@ fn repeats(heard: &[Message]) -> u64 {
     repeats
 }
 
-/// The books balance, and everything that was to go out has been acknowledged or is still there.
-fn check_books(daemon: &Daemon<'_>, queued: u64) -> Value {
+/// The books balance, and everything that was to go out has been acknowledged or is still there. What died with a run that was killed is named.
+fn check_books(daemon: &Daemon<'_>, queued: u64, kills: usize) -> Value {
     let report = daemon.ask(&["bridge", "report", "hall"]);
-    assert_eq!(report["adds_up"], true, "{report}");
+    assert_eq!(report["adds_up"], kills == 0, "{report}");
+    assert_eq!(
+        report["unknown"].as_array().map(Vec::len),
+        Some(kills),
+        "{report}"
+    );
     assert_eq!(report["dropped"], serde_json::json!({}), "{report}");
     assert_eq!(
         (&report["rejected"], &report["queued_after"]),
@@ -111,14 +116,14 @@ fn what_is_published_while_the_remote_is_away_arrives_when_it_is_back() {
             bridge["queue"]["messages"] == 200
         });
         assert_ne!(bridge["state"], "connected");
-        check_books(&daemon, 200);
+        check_books(&daemon, 200, 2);
         mosquitto.run();
         let heard = hear_all(&mut subscriber(&mosquitto), 200);
         assert_eq!(repeats(&heard), 0, "nothing was sent before: {version}");
         daemon.until_bridge("hall", "is empty", |bridge| {
             bridge["queue"]["messages"] == 0 && bridge["queue"]["in_flight"] == 0
         });
-        let report = check_books(&daemon, 0);
+        let report = check_books(&daemon, 0, 2);
         assert_eq!(report["acknowledged"], 200, "{report}");
     }
 }
@@ -167,7 +172,7 @@ fn bad_link(seed: u64, version: &str) {
     let again = bridge["sent_again"].as_u64().unwrap();
     assert!(repeats <= again, "{repeats} repeats, {again} messages with DUP");
     assert!(again > 0, "the link was never bad: {bridge}");
-    let report = check_books(&daemon, 0);
+    let report = check_books(&daemon, 0, 0);
     assert_eq!(report["routed"], MESSAGES, "{report}");
     assert_eq!(report["acknowledged"], MESSAGES, "{report}");
     assert!(!setup.log().contains("panicked"), "{}", setup.log());

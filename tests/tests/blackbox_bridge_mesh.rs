@@ -8,7 +8,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 fn gateways(sections: &str) -> [Setup; 3] {
-    ["a", "b", "c"].map(|node| Setup::with(&format!("node = \"{node}\"\n{sections}")))
+    ["a", "b", "c"].map(|node| Setup::with(&format!("node = \"{node}\"\nauth.links = [\"*\"]\n{sections}")))
 }
 
 /// A bridge that carries everything both ways.

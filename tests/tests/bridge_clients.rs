@@ -40,6 +40,33 @@ fn a_bridge_is_a_link() {
     drop(plain);
 }
 
+/// Who may not be a link is a client like any other, whatever it says: no ledger, and of what others say nothing is suppressed for its sake. What
+/// mosquitto's bit says of subscriptions stays: No Local, and Retain As Published. Our reading: docs/interpretations.md#bridge-bit.
+#[test]
+fn a_bridge_that_may_not_be_a_link_is_a_client_with_other_subscriptions() {
+    let gw = gateway();
+    gw.forbid_links();
+    let mut bit = connect(V311, "mosquitto");
+    bit.bridge = true;
+    let mut clients = [gw.open(bit), gw.open(bridge_of_version_5("gateway"))];
+    let state = will("$SYS/broker/connection/hall/state", "0");
+    let _by_will = gw.open(connect(V5, "hall").will(state));
+    for id in ["mosquitto", "gateway", "hall"] {
+        assert_eq!(gw.link_report(id), None, "{id}");
+    }
+    let mut watcher = gw.client(V5, "w");
+    watcher.subscribe("#", AtLeastOnce);
+    clients[0].subscribe("#", AtLeastOnce);
+    for client in &mut clients {
+        client.deliver(publish("t", "same").retain(), AtLeastOnce);
+    }
+    assert_eq!(watcher.heard(), ["t=same", "t=same"], "each is a message");
+    let [mosquitto, _] = &mut clients;
+    let heard = mosquitto.take();
+    assert_eq!(heard.len(), 1, "not its own");
+    assert!(heard[0].retain, "as it was published");
+}
+
 /// \[MQTT-3.8.3-3\] without being asked for it: what comes from a broker does not go back to it. RETAIN is as its subscription says.
 #[test]
 fn a_bridge_of_version_5_hears_nothing_of_its_own() {

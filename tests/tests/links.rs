@@ -1,9 +1,12 @@
 //! Sessions whose other side is another broker: their queues have rules of their own, and every drop is counted by reason and topic.
 
 use headgate_bus::{AutoSubscription, BusSettings, DropReason};
-use headgate_model::bus::{NEVER, Refusal};
-use headgate_model::{BusEvent, CloseReason, Qos, QueueFull, QueueRules, TopicFilter};
-use headgate_tests::bus_bench::{BusBench, link, message, opening};
+use headgate_model::bus::{NEVER, Outcome, Refusal};
+use headgate_model::{
+    AckToken, BusCommand, BusEvent, CloseReason, Message, Qos, QueueFull, QueueRules, SubscriptionOptions,
+    TopicFilter,
+};
+use headgate_tests::bus_bench::{BusBench, link, message, opening, subscription};
 use std::time::Duration;
 
 const LINK: &str = "$bridge/cloud";
@@ -56,6 +59,220 @@ fn a_defined_link_collects_before_it_was_ever_connected() {
     assert_eq!(back(&mut bench, |_| {}), ["t=1", "t=2", "t=3"]);
     let report = bench.report(LINK);
     assert_eq!((report.carried, report.routed, report.done), (2, 1, 3));
+}
+
+const OTHER: &str = "broker-2";
+
+/// A bus with two links, one of which comes from outside, and somebody durable who wants everything and is away.
+fn two_links() -> BusBench {
+    let mut bench = BusBench::new("a", BusSettings::default());
+    bench.open(opening("archive", link(|_| {})));
+    bench.subscribe("archive", "#");
+    bench.close("archive", CloseReason::Normal);
+    for name in [LINK, OTHER] {
+        bench.open(opening(name, link(|_| {})));
+        bench.subscribe(name, "#");
+    }
+    bench.events.clear();
+    bench
+}
+
+fn retained(topic: &str, payload: &str, qos: Qos) -> Message {
+    Message {
+        retain: true,
+        ..message(topic, payload, qos)
+    }
+}
+
+/// What was accepted at QoS 1 with RETAIN is kept, though a copy of it that promised less came before by another link, and survives a crash.
+#[test]
+fn a_copy_that_promises_less_swallows_none_that_promises_more() {
+    for first in [
+        message("t", "x", Qos::AtMostOnce),
+        retained("t", "x", Qos::AtMostOnce),
+        message("t", "x", Qos::AtLeastOnce),
+    ] {
+        let mut bench = two_links();
+        bench.publish(OTHER, first.clone());
+        assert_eq!(bench.publish(LINK, retained("t", "x", Qos::AtLeastOnce)), None);
+        bench.crash();
+        bench.open(opening("archive", link(|_| {})));
+        let heard = bench.heard("archive");
+        assert_eq!(heard.last().map(String::as_str), Some("t=x"), "{first:?}");
+        bench.connect("late");
+        bench.subscribe("late", "t");
+        let kept = bench.deliveries("late");
+        assert_eq!(kept.len(), 1, "{first:?}");
+        assert_eq!(
+            (kept[0].qos, kept[0].retain),
+            (Qos::AtLeastOnce, true),
+            "{first:?}"
+        );
+    }
+}
+
+/// A copy that promises no more is none: it is answered as the first was, and not before that one is safe.
+#[test]
+fn a_suppressed_copy_is_acknowledged_as_what_the_first_one_was() {
+    let mut bench = two_links();
+    bench.withheld = true;
+    let say = |message| BusCommand::Publish {
+        message,
+        ack: Some(AckToken(9)),
+        dedup: None,
+    };
+    let endpoints = [LINK, OTHER].map(|name| bench.endpoint(name));
+    bench.send(LINK, say(retained("t", "x", Qos::ExactlyOnce)));
+    bench.send(OTHER, say(retained("t", "x", Qos::AtLeastOnce)));
+    let answered = |bench: &BusBench| {
+        let answers = bench
+            .events
+            .iter()
+            .filter(|(_, event)| matches!(event, BusEvent::Accepted(..)));
+        answers.map(|(to, _)| *to).collect::<Vec<_>>()
+    };
+    assert_eq!(answered(&bench), []);
+    bench.withheld = false;
+    bench.turn(|_, _, _| {});
+    assert_eq!(answered(&bench), endpoints);
+    assert_eq!(bench.report(OTHER).duplicates, 1);
+
+    // Nobody else subscribed: 0x10 for both. MQTT 5 §3.4.2.1
+    let mut settings = BusSettings::default();
+    settings.links.transit = false;
+    let mut bench = BusBench::new("a", settings);
+    for name in [LINK, OTHER] {
+        bench.open(opening(name, link(|_| {})));
+        bench.subscribe(name, "#");
+    }
+    for name in [LINK, OTHER] {
+        bench.send(name, say(retained("t", "x", Qos::AtLeastOnce)));
+    }
+    let unmatched = BusEvent::Accepted(AckToken(9), Outcome::NoSubscribers);
+    let count = bench
+        .events
+        .iter()
+        .filter(|(_, event)| *event == unmatched)
+        .count();
+    assert_eq!((count, bench.report(OTHER).duplicates), (2, 1));
+}
+
+/// What a failed commit held was promised to nobody: a copy that comes after it is not one of something that is safe.
+#[test]
+fn nothing_counts_as_known_that_the_store_did_not_take() {
+    let mut bench = two_links();
+    bench.withheld = true;
+    bench.publish(LINK, message("t", "x", Qos::AtLeastOnce));
+    let (batch, _) = bench.bus.take_batch().expect("it waits for the store");
+    bench.turn(|bus, now, out| bus.commit_failed(batch, now, out));
+    bench.withheld = false;
+    assert_eq!(bench.publish(OTHER, message("t", "x", Qos::AtLeastOnce)), None);
+    bench.crash();
+    bench.open(opening("archive", link(|_| {})));
+    assert_eq!(bench.heard("archive"), ["t=x"]);
+}
+
+/// A number of a session is not given twice, over crashes either: who comes after one is not taken for whoever published a retained message before
+/// it, and No Local keeps nothing of others back. [MQTT-3.8.3-3]
+#[test]
+fn nobody_is_taken_for_a_publisher_of_an_earlier_run() {
+    let no_local = SubscriptionOptions {
+        no_local: true,
+        ..SubscriptionOptions::default()
+    };
+    let mut bench = BusBench::new("a", BusSettings::default());
+    for n in 0..3 {
+        bench.connect(&format!("sensor-{n}"));
+        let kept = retained(&format!("t/{n}"), "x", Qos::AtLeastOnce);
+        assert_eq!(bench.publish(&format!("sensor-{n}"), kept), None);
+    }
+    for _ in 0..2 {
+        bench.crash();
+        for n in 0..3 {
+            let (plain, link_name) = (format!("plain-{n}"), format!("$bridge/{n}"));
+            bench.connect(&plain);
+            bench.send(&plain, subscription("t/+", no_local.clone()));
+            bench.open(opening(&link_name, link(|_| {})));
+            bench.subscribe(&link_name, "t/+");
+            for name in [plain, link_name] {
+                assert_eq!(bench.heard(&name).len(), 3, "{name}");
+            }
+        }
+    }
+}
+
+/// Nor are numbers used again that only messages know which wait in queues, or that nothing in the store knows.
+#[test]
+fn numbers_of_sessions_only_grow() {
+    let mut bench = BusBench::new("a", BusSettings::default());
+    let mut last = 0;
+    for round in 0..3 {
+        for n in 0..3 {
+            let name = format!("c-{round}-{n}");
+            bench.connect(&name);
+            let watcher = format!("w-{round}-{n}");
+            bench.connect(&watcher);
+            bench.subscribe(&watcher, "t");
+            bench.publish(&name, message("t", "x", Qos::AtMostOnce));
+            let publisher = bench.deliveries(&watcher)[0].message.publisher.expect("a client");
+            assert!(publisher.0 > last, "{publisher:?} {last}");
+            last = publisher.0;
+        }
+        // Something is written, as it is for every message that outlives its publisher.
+        bench.publish(&format!("c-{round}-2"), retained("kept", "x", Qos::AtLeastOnce));
+        bench.publish(&format!("c-{round}-2"), retained("kept", "", Qos::AtLeastOnce));
+        bench.crash();
+    }
+}
+
+/// What is retained at the other side does not overwrite what was changed or cleared here while it was away: both end with what is newer.
+#[test]
+fn what_waits_to_go_out_is_not_overwritten_by_what_comes_in() {
+    for crashed in [false, true] {
+        let mut bench = away(|_| {});
+        bench.connect("watcher");
+        let say = |bench: &mut BusBench, who: &str, topic: &str, payload: &str| {
+            assert_eq!(
+                bench.publish(who, retained(topic, payload, Qos::AtLeastOnce)),
+                None
+            );
+        };
+        say(&mut bench, "sensor", "changed", "new");
+        if !crashed {
+            say(&mut bench, "sensor", "cleared", "old");
+            say(&mut bench, "sensor", "cleared", "");
+        } else {
+            bench.crash();
+            bench.connect("sensor");
+        }
+        let mut open = opening(LINK, link(|_| {}));
+        open.credit = 0;
+        bench.open(open);
+        say(&mut bench, "sensor", "late", "new");
+        let superseded = ["changed", "cleared", "late"]
+            .into_iter()
+            .take(if crashed { 1 } else { 3 });
+        for topic in superseded.clone() {
+            say(&mut bench, LINK, topic, "stale");
+        }
+        say(&mut bench, LINK, "other", "theirs");
+        bench.send(LINK, BusCommand::credit(10));
+        let gone = bench.heard(LINK);
+        assert_eq!(gone.first().map(String::as_str), Some("changed=new"));
+        assert_eq!(gone.last().map(String::as_str), Some("late=new"));
+        bench.connect("late");
+        bench.subscribe("late", "#");
+        let mut kept = bench.heard("late");
+        kept.sort_unstable();
+        assert_eq!(kept, ["changed=new", "late=new", "other=theirs"], "{crashed}");
+        let stopped = bench.bus.stats().dropped[DropReason::Superseded as usize];
+        assert_eq!(stopped, superseded.count() as u64);
+        // Nothing waits any more: the other side has the last word.
+        say(&mut bench, LINK, "changed", "theirs");
+        bench.connect("after");
+        bench.subscribe("after", "changed");
+        assert_eq!(bench.heard("after"), ["changed=theirs"]);
+    }
 }
 
 /// No limit of session expiry ends what an operator defined.

@@ -9,7 +9,9 @@ use crate::reasons::EndReason;
 use crate::status::BridgeState;
 use bytes::Bytes;
 use headgate_model::bus::Refusal;
-use headgate_model::{AckToken, BusCommand, DeliveryId, Instant, Qos, TopicFilter};
+use headgate_model::{
+    AckToken, BusCommand, DeliveryId, Instant, Qos, RetainHandling as LocalRetainHandling, TopicFilter,
+};
 use headgate_mqtt_codec::{
     ConnAck, ConnAckProperties, Connect, ConnectProperties, Packet, PacketId, Publish, Qos as WireQos,
     ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeFilter, SubscribeOptions, UnsubAck, Unsubscribe,
@@ -148,7 +150,13 @@ impl BridgeEndpoint {
         if !matches!(self.phase, Phase::Opening) {
             return;
         }
-        let subscriptions = self.plan.subscriptions();
+        let mut subscriptions = self.plan.subscriptions();
+        if self.has_forgotten() {
+            // It is given what is retained here, after what waits.
+            for subscription in &mut subscriptions {
+                subscription.options.retain_handling = LocalRetainHandling::Send;
+            }
+        }
         if !subscriptions.is_empty() {
             let token = AckToken(0);
             out.bus(BusCommand::Subscribe { token, subscriptions });
@@ -169,11 +177,25 @@ impl BridgeEndpoint {
         self.phase = Phase::Preparing(Box::new(preparing));
     }
 
+    /// The remote has nothing of a session that it should have kept: it may have lost what it retained, too, if it retains anything. 3.1 does not say
+    /// whether it has.
+    fn has_forgotten(&self) -> bool {
+        let keeps = !self.plan.settings.clean_session && self.plan.version() != Version::V31;
+        keeps && !self.remote.session_present && self.remote.retain_available
+    }
+
+    /// What a session holds is not asked for again: the remote would send what it retains, older than what waits here.
     fn subscribe(&self, preparing: &mut Preparing, out: &mut Out) {
-        let (filters, impossible): (Vec<_>, Vec<_>) = self
-            .plan
-            .topics
-            .remote_subscriptions()
+        let all = self.plan.topics.remote_subscriptions();
+        if self.remote.session_present && self.status.is_subscribed(&self.status.remote(), &all) {
+            return;
+        }
+        // Only what is new to a session brings what is retained. [MQTT-3.3.1-10]
+        let retain_handling = match self.remote.session_present {
+            true => RetainHandling::SendIfNew,
+            false => RetainHandling::SendAtSubscribe,
+        };
+        let (filters, impossible): (Vec<_>, Vec<_>) = all
             .into_iter()
             .partition(|(filter, _)| self.remote.wildcards_available || !filter.has_wildcard());
         for (filter, _) in impossible {
@@ -188,7 +210,7 @@ impl BridgeEndpoint {
                     qos: convert::qos_to_wire(*qos),
                     no_local: v5,
                     retain_as_published: v5,
-                    retain_handling: RetainHandling::SendAtSubscribe,
+                    retain_handling,
                 },
             };
             let subscribe = Subscribe {

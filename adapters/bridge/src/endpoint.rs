@@ -261,6 +261,8 @@ impl BridgeEndpoint {
             return;
         };
         self.status.set_state(BridgeState::Connected, now);
+        self.status
+            .set_subscribed(self.plan.topics.remote_subscriptions());
         self.notify(UP, out);
         for id in preparing.received {
             self.on_received(id, out);

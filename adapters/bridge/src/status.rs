@@ -1,7 +1,7 @@
 //! What is known of a bridge from outside: written by its endpoint and whoever connects it, read by those who watch.
 
 use crate::reasons::{DeadReason, DropReason, EndReason};
-use headgate_model::{DeliveryId, Instant};
+use headgate_model::{DeliveryId, Instant, Qos, TopicFilter};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -109,6 +109,8 @@ struct Texts {
     last_error: String,
     end: Option<EndReason>,
     refused_subscriptions: Vec<String>,
+    /// The remote whose session holds subscriptions of ours, and which.
+    subscribed: Option<(String, Vec<(TopicFilter, Qos)>)>,
     dead_letters: VecDeque<DeadLetter>,
     /// The delivery that the remote refused last without a good reason, and how often in a row.
     doubtful: Option<(DeliveryId, u32)>,
@@ -294,6 +296,20 @@ impl BridgeStatus {
         let mut texts = self.texts();
         texts.end = None;
         texts.refused_subscriptions.clear();
+    }
+
+    /// Whether the session that this remote keeps holds these subscriptions and no others.
+    pub(crate) fn is_subscribed(&self, remote: &str, filters: &[(TopicFilter, Qos)]) -> bool {
+        let texts = self.texts();
+        let held = texts.subscribed.as_ref();
+        held.is_some_and(|(at, held)| at == remote && held == filters)
+    }
+
+    /// The remote that is connected to granted all of these.
+    pub(crate) fn set_subscribed(&self, filters: Vec<(TopicFilter, Qos)>) {
+        let mut texts = self.texts();
+        let all = texts.refused_subscriptions.is_empty();
+        texts.subscribed = all.then(|| (texts.remote.clone(), filters));
     }
 
     pub(crate) fn end(&self, reason: EndReason) {

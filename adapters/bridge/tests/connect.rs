@@ -129,6 +129,72 @@ fn what_comes_in_is_subscribed_to_at_the_remote() {
     }
 }
 
+/// What a session holds is not asked for again, so the remote does not send what it retains over what is newer here. In MQTT 5 a gateway that was
+/// restarted, and does not know, asks for what is new to the session only. [MQTT-3.3.1-10] [3.1.1 MQTT-3.8.4-3]
+#[test]
+fn nothing_is_subscribed_anew_that_the_remote_still_has() {
+    for (version, v5) in [(V3, false), (V5, true)] {
+        let asks = |bench: &mut Bench, connack: headgate_mqtt_codec::ConnAck| {
+            bench.dial();
+            bench.sent();
+            bench.remote_sends(connack);
+            let sent = bench.sent();
+            sent.into_iter().find_map(|packet| match packet {
+                Packet::Subscribe(subscribe) => Some(subscribe.filters[0].options.retain_handling),
+                _ => None,
+            })
+        };
+        let mut bench = Bench::new(version, &["c both 1"]);
+        bench.connect(welcome());
+        bench.cut();
+        assert_eq!(asks(&mut bench, welcome_back()), None);
+        bench.cut();
+        assert_eq!(
+            asks(&mut bench, welcome()),
+            Some(RetainHandling::SendAtSubscribe),
+            "it forgot"
+        );
+        bench.cut();
+        bench.connect(welcome());
+        bench.cut();
+        bench.configure(&["c both 1", "d in 1"]);
+        let new = if v5 {
+            RetainHandling::SendIfNew
+        } else {
+            RetainHandling::SendAtSubscribe
+        };
+        assert_eq!(
+            asks(&mut bench, welcome_back()),
+            Some(new),
+            "the topics are others"
+        );
+    }
+}
+
+/// A remote that kept nothing of our session may have lost what it retained too: it gets what is retained here, after what waits. One that kept it does
+/// not.
+#[test]
+fn a_remote_that_forgot_everything_is_given_what_is_retained() {
+    for version in [V3, V5] {
+        let mut bench = Bench::new(version, &["# out 1"]);
+        bench.connect(welcome());
+        bench.deliver_message(headgate_model::Message {
+            retain: true,
+            qos: BusQos::AtLeastOnce,
+            ..headgate_model::Message::new("a".try_into().unwrap(), "x")
+        });
+        bench.words();
+        bench.remote_sends(puback(1));
+        bench.cut();
+        bench.connect(welcome_back());
+        assert!(!bench.words().iter().any(|word| word.starts_with("publish")));
+        bench.cut();
+        bench.connect(welcome());
+        let words = bench.words();
+        assert!(words.iter().any(|word| word.ends_with("a=x retain")), "{words:?}");
+    }
+}
+
 /// Some remotes take no more than eight filters at once.
 #[test]
 fn many_filters_go_eight_at_a_time() {

@@ -7,8 +7,8 @@ use headgate_model::access::{AccessRequest, Credentials, DenyCode, Wish};
 use headgate_model::bus::{NEVER, Presence, Protocol};
 use headgate_model::link::{BRIDGE_PROPERTY, RESERVED_CLIENT_ID};
 use headgate_model::{
-    AccessDecision, Action, Answer, BusCommand, ClientId, Instant, Message, Metric, Open, Question, Topic,
-    Will,
+    AccessDecision, AccessPolicy, Action, Answer, BusCommand, ClientId, Instant, Message, Metric, Open,
+    Question, Topic, Will,
 };
 use headgate_mqtt_codec::{
     Auth, ConnAck, ConnAckProperties, Connect, DecodeError, Packet, ReasonCode, Utf8, Version,
@@ -180,6 +180,7 @@ impl MqttEndpoint {
             password,
             method: self.method_name().map(|name| Arc::from(name.as_str())),
             data,
+            link: self.bridge,
         }
     }
 
@@ -321,6 +322,7 @@ impl MqttEndpoint {
             keep_alive,
             clean_start: connect.clean_start,
         });
+        let link = self.bridge && self.policy.as_deref().is_some_and(AccessPolicy::may_link);
         self.phase = Phase::Opening {
             connack: Box::new(connack),
         };
@@ -332,7 +334,7 @@ impl MqttEndpoint {
             receive_maximum,
             credit: CREDIT,
             presence,
-            link: self.bridge.then(Box::default),
+            link: link.then(Box::default),
         })));
     }
 

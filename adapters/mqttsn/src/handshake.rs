@@ -563,6 +563,7 @@ pub(crate) fn credentials(client_id: &str, login: Login) -> Credentials {
         password: (!anonymous).then(|| Bytes::copy_from_slice(login.password.reveal().as_bytes())),
         method: None,
         data: None,
+        link: false,
     }
 }
 

@@ -4,7 +4,7 @@ use crate::settings::{AclAction, AclEffect, AclRule, AuthSettings, RefuseWith};
 use headgate_model::access::{DenyCode, Wish};
 use headgate_model::{AccessDecision, AccessPolicy, Action, TopicFilter};
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -21,8 +21,10 @@ pub struct AclError {
 pub struct Acl {
     rules: Vec<AclRule>,
     nomatch: DenyCode,
-    /// What many clients share, by the places of its rules.
-    shared: Mutex<HashMap<Vec<usize>, Arc<ClientPolicy>>>,
+    /// Users whose sessions may be links.
+    links: HashSet<String>,
+    /// What many clients share, by the places of its rules and whether they may be links.
+    shared: Mutex<HashMap<(Vec<usize>, bool), Arc<ClientPolicy>>>,
 }
 
 /// Sets of rules that are remembered.
@@ -40,6 +42,7 @@ impl Acl {
         Ok(Self {
             rules: settings.acl.clone(),
             nomatch: deny_code(settings.refuse_with),
+            links: settings.links.iter().cloned().collect(),
             shared: Mutex::default(),
         })
     }
@@ -57,23 +60,25 @@ impl Acl {
         };
         let chosen = (0..self.rules.len()).filter(|at| concerns(&self.rules[*at]));
         let chosen: Vec<usize> = chosen.collect();
+        let may_link = self.links.contains("*") || user.is_some_and(|user| self.links.contains(user));
         let topics = chosen.iter().flat_map(|at| &self.rules[*at].topics);
         let personal = topics.into_iter().any(|t| t.contains("%c") || t.contains("%u"));
         if personal {
-            return Arc::new(self.cut_down(&chosen, client, user));
+            return Arc::new(self.cut_down(&chosen, may_link, client, user));
         }
+        let key = (chosen, may_link);
         let mut shared = self.shared.lock();
-        if let Some(policy) = shared.get(&chosen) {
+        if let Some(policy) = shared.get(&key) {
             return Arc::clone(policy);
         }
-        let policy = Arc::new(self.cut_down(&chosen, client, user));
+        let policy = Arc::new(self.cut_down(&key.0, may_link, client, user));
         if shared.len() < MAX_SHARED {
-            shared.insert(chosen, Arc::clone(&policy));
+            shared.insert(key, Arc::clone(&policy));
         }
         policy
     }
 
-    fn cut_down(&self, chosen: &[usize], client: &str, user: Option<&str>) -> ClientPolicy {
+    fn cut_down(&self, chosen: &[usize], may_link: bool, client: &str, user: Option<&str>) -> ClientPolicy {
         let rules = chosen.iter().map(|at| &self.rules[*at]);
         let rules = rules.map(|rule| Rule {
             decision: match rule.effect {
@@ -90,6 +95,7 @@ impl Acl {
         ClientPolicy {
             rules: rules.collect(),
             nomatch: self.nomatch,
+            may_link,
         }
     }
 }
@@ -99,6 +105,7 @@ impl Acl {
 pub struct ClientPolicy {
     rules: Vec<Rule>,
     nomatch: DenyCode,
+    may_link: bool,
 }
 
 #[derive(Debug)]
@@ -131,6 +138,10 @@ impl AccessPolicy for ClientPolicy {
 
     fn may_ask(&self) -> bool {
         false
+    }
+
+    fn may_link(&self) -> bool {
+        self.may_link
     }
 }
 
@@ -246,6 +257,23 @@ mod tests {
             ask(&anonymous, Action::Publish, "a"),
             AccessDecision::Deny(DenyCode::NotAuthorized)
         );
+    }
+
+    #[test]
+    fn only_who_is_named_may_be_a_link() {
+        let may = |links: &[&str], user: Option<&str>| {
+            let acl = Acl::compile(&AuthSettings {
+                links: links.iter().map(|name| (*name).to_owned()).collect(),
+                ..AuthSettings::default()
+            });
+            // The same rules concern all of them.
+            let acl = acl.unwrap();
+            acl.policy("c", Some("joe"), LOOPBACK);
+            acl.policy("c", user, LOOPBACK).may_link()
+        };
+        assert!(!may(&[], Some("hall")) && !may(&[], None));
+        assert!(may(&["hall"], Some("hall")) && !may(&["hall"], Some("joe")) && !may(&["hall"], None));
+        assert!(may(&["*"], Some("hall")) && may(&["*"], None));
     }
 
     #[test]

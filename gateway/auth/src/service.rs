@@ -208,6 +208,7 @@ impl AccessService for Access {
             address,
             local,
             client: None,
+            link: false,
             exchange: None,
         })
     }
@@ -219,6 +220,8 @@ struct Session {
     address: IpAddr,
     local: bool,
     client: Option<headgate_model::ClientId>,
+    /// It says that it is a broker.
+    link: bool,
     exchange: Option<Box<Exchange>>,
 }
 
@@ -264,6 +267,7 @@ impl AccessSession for Concluded {
 impl Session {
     async fn authenticate(&mut self, credentials: Credentials) -> Answer {
         self.client = Some(credentials.client_id);
+        self.link = credentials.link;
         self.exchange = None;
         if let Some(method) = credentials.method {
             return self.start_exchange(&method, credentials.data.as_deref().unwrap_or_default());
@@ -335,6 +339,13 @@ impl Session {
     fn allowed(&self, username: Option<Arc<str>>, data: Option<Bytes>) -> Answer {
         let client = self.client.as_ref().map_or("", |client| client.as_str());
         let policy: Arc<dyn AccessPolicy> = self.shared.acl.policy(client, username.as_deref(), self.address);
+        if self.link && !policy.may_link() {
+            let user = username.as_deref().unwrap_or_default();
+            tracing::info!(
+                ?client, ?user, address = %self.address,
+                "it says that it is a broker, but may not be a link: it is a client like any other (auth.links)"
+            );
+        }
         Answer::Allowed {
             identity: Identity { username, policy },
             data,

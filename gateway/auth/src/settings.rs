@@ -21,6 +21,10 @@ pub struct AuthSettings {
     pub acl: Vec<AclRule>,
     /// How a wish that no rule matches is refused.
     pub refuse_with: RefuseWith,
+    /// User names of other brokers that bridge to this one, which may be links: nothing goes back that came from them, and what came by another link
+    /// too is not routed again. `*` stands for every client that is let in, with or without a name. Default: nobody. A bridge that is not named here is a
+    /// client like any other.
+    pub links: Vec<String>,
 }
 
 impl Default for AuthSettings {
@@ -44,6 +48,7 @@ impl Default for AuthSettings {
                 allow(None, Some("*"), &["#"]),
             ],
             refuse_with: RefuseWith::default(),
+            links: Vec::new(),
         }
     }
 }

@@ -104,6 +104,8 @@ pub struct Bus {
     pub(crate) scanning: VecDeque<Slot>,
 
     pub(crate) next_session: u64,
+    /// The store knows that all numbers below this one are given.
+    pub(crate) reserved_sessions: u64,
     pub(crate) next_message: u64,
 
     pub(crate) pending: Pending,
@@ -221,6 +223,8 @@ impl Counters {
 /// Timers and searches handled in one turn; the others wait for the next one, so that live traffic gets its share.
 const TIMERS_PER_TURN: usize = 256;
 const SCANS_PER_TURN: usize = 16;
+/// Numbers of sessions that one write to the store is enough for.
+const SESSIONS_RESERVED: u64 = 1 << 16;
 
 impl Bus {
     /// An empty bus. `epoch` is the wall time of [`Instant::START`], `seed` makes its random choices repeatable.
@@ -302,6 +306,7 @@ impl Bus {
             timers: BTreeSet::new(),
             scanning: VecDeque::new(),
             next_session: 1,
+            reserved_sessions: 1,
             next_message: 1,
             pending: Pending::default(),
             committed: 0,
@@ -503,7 +508,13 @@ impl Bus {
     /// [`Bus::commit_failed`].
     pub fn take_batch(&mut self) -> Option<(u64, Vec<StoreOp>)> {
         self.pending.due()?;
-        Some(self.pending.take())
+        let (number, mut ops) = self.pending.take();
+        // Whatever it holds is of sessions with numbers below `next_session`.
+        if self.next_session > self.reserved_sessions {
+            self.reserved_sessions = self.next_session + SESSIONS_RESERVED;
+            ops.push(StoreOp::ReserveSessions(SessionId(self.reserved_sessions)));
+        }
+        Some((number, ops))
     }
 
     /// Whether the store takes more than what frees space.
@@ -597,6 +608,8 @@ impl Bus {
     /// something else is thrown out, to come back and ask again.
     pub fn commit_failed(&mut self, batch: u64, now: Instant, out: &mut BusOutputs) {
         self.committed = self.committed.max(batch);
+        self.duplicates.clear();
+        self.reserved_sessions = 0; // It may have been in there.
         for to in self.take_waiting(batch) {
             while let Some(slot) = self.endpoints.find(to, &self.sessions) {
                 let concerned = |answer: &Waiting| answer.unsettled == 0 || answer.batch <= batch;

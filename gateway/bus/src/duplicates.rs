@@ -3,9 +3,13 @@
 //!
 //! Always true: the n-th copy by one way is the n-th message, whichever way it comes by first. So messages that repeat are all kept, each once, and two
 //! copies of one message by two ways are one. When a message has been known for the window, ways that did not bring it are taken to never will.
+//!
+//! Whoever brings a copy is told that it is safe, so it may only be a copy of a message that promises as much. Messages are counted apart by what
+//! they promise: their QoS, and whether they are retained. Of each way, every copy has a routed message of its own with at least its QoS, and with
+//! RETAIN if it has it.
 
 use hashbrown::HashMap;
-use headgate_model::{Instant, Message, SessionId};
+use headgate_model::{Instant, Message, Qos, SessionId};
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hasher};
 use std::time::Duration;
@@ -29,11 +33,38 @@ pub enum Way {
     Out(SessionId),
 }
 
+/// What is promised to whoever publishes a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Promise {
+    qos: Qos,
+    retain: bool,
+}
+
+impl Promise {
+    /// It, and all that promise more.
+    fn and_more(self) -> impl Iterator<Item = Self> {
+        let retain = [self.retain, true];
+        let flags = retain.into_iter().take(if self.retain { 1 } else { 2 });
+        flags.flat_map(move |retain| {
+            let levels = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce].into_iter();
+            levels
+                .filter(move |qos| *qos >= self.qos)
+                .map(move |qos| Self { qos, retain })
+        })
+    }
+}
+
+/// A topic and payload, and a promise.
+type Key = (u64, Promise);
+
 /// A copy of a message that may come by another way too.
 #[derive(Clone, Copy, Debug)]
 pub struct Copied {
     pub way: Way,
-    pub hash: u64,
+    hash: u64,
+    promise: Promise,
+    /// Somebody subscribed to it.
+    matched: bool,
 }
 
 /// See [`Duplicates::judge`].
@@ -41,8 +72,8 @@ pub struct Copied {
 pub enum Verdict {
     /// The first of its message.
     New,
-    /// Its message was known already.
-    Known,
+    /// Its message was known already; somebody had subscribed to it, or nobody.
+    Known { matched: bool },
     /// Nothing repeats so often but what goes round.
     TooMany,
 }
@@ -52,12 +83,12 @@ pub struct Duplicates {
     window: Duration,
     seed: u64,
     /// Looked up, never iterated.
-    seen: HashMap<u64, Seen>,
+    seen: HashMap<Key, Seen>,
     /// When each message was first seen, of all that are not over.
-    first: VecDeque<(Instant, u64)>,
+    first: VecDeque<(Instant, Key)>,
 }
 
-/// Messages of one topic and payload. Always true: `passed <= newest`, and as many as lie between are in `first`.
+/// Messages of one topic, payload and promise. Always true: `passed <= newest`, and as many as lie between are in `first`.
 #[derive(Debug, Default)]
 struct Seen {
     /// So many are over: nobody waits for a copy of them.
@@ -66,6 +97,8 @@ struct Seen {
     newest: u64,
     /// The number of the newest that came by each way; `passed` or less says nothing.
     ways: Vec<(Way, u64)>,
+    /// Somebody subscribed to the newest.
+    matched: bool,
 }
 
 impl Seen {
@@ -90,32 +123,56 @@ impl Duplicates {
         self.window
     }
 
-    pub fn copied(&self, message: &Message, way: Way) -> Copied {
+    /// `matched`: somebody subscribed to it.
+    pub fn copied(&self, message: &Message, way: Way, matched: bool) -> Copied {
         let mut hasher = DefaultHasher::new();
         hasher.write_u64(self.seed);
         hasher.write(message.topic.as_bytes());
         hasher.write_u8(0xff); // no topic holds it
         hasher.write(&message.payload);
-        let hash = hasher.finish();
-        Copied { way, hash }
+        let Message { qos, retain, .. } = *message;
+        Copied {
+            way,
+            hash: hasher.finish(),
+            promise: Promise { qos, retain },
+            matched,
+        }
+    }
+
+    /// The store failed, and with it what was promised of messages that were routed: whatever comes from now on is new.
+    pub fn clear(&mut self) {
+        self.seen.clear();
+        self.first.clear();
+    }
+
+    /// The messages that a copy is one of: with its promise, or with more.
+    fn known(&self, copied: Copied) -> Option<(Key, &Seen)> {
+        let mut keys = copied.promise.and_more().map(|promise| (copied.hash, promise));
+        keys.find_map(|key| {
+            let seen = self.seen.get(&key)?;
+            (seen.next(copied.way) <= seen.newest).then_some((key, seen))
+        })
     }
 
     /// What a copy is that came in.
     pub fn judge(&mut self, copied: Copied, now: Instant) -> Verdict {
         self.forget(now);
-        let Some(seen) = self.seen.get(&copied.hash) else {
-            return Verdict::New;
-        };
-        match seen.next(copied.way) {
-            known if known <= seen.newest => Verdict::Known,
-            new if new - seen.passed > MAX_REPEATS => Verdict::TooMany,
+        if let Some((_, seen)) = self.known(copied) {
+            let matched = seen.matched;
+            return Verdict::Known { matched };
+        }
+        let seen = self.seen.get(&(copied.hash, copied.promise));
+        match seen.map(|seen| seen.next(copied.way) - seen.passed) {
+            Some(repeats) if repeats > MAX_REPEATS => Verdict::TooMany,
             _ => Verdict::New,
         }
     }
 
     pub fn count(&mut self, copied: Copied, now: Instant) {
         self.forget(now);
-        let seen = self.seen.entry(copied.hash).or_default();
+        let known = self.known(copied).map(|(key, _)| key);
+        let key = known.unwrap_or((copied.hash, copied.promise));
+        let seen = self.seen.entry(key).or_default();
         let number = seen.next(copied.way);
         match seen.ways.iter_mut().find(|(way, _)| *way == copied.way) {
             Some((_, last)) => *last = number,
@@ -129,20 +186,21 @@ impl Duplicates {
         }
         if number > seen.newest {
             seen.newest = number;
-            self.first.push_back((now, copied.hash));
+            seen.matched = copied.matched;
+            self.first.push_back((now, key));
         }
     }
 
     fn forget(&mut self, now: Instant) {
-        while let Some((at, hash)) = self.first.front().copied() {
+        while let Some((at, key)) = self.first.front().copied() {
             if self.first.len() <= MAX_MESSAGES && at + self.window > now {
                 return;
             }
             self.first.pop_front();
-            if let Some(seen) = self.seen.get_mut(&hash) {
+            if let Some(seen) = self.seen.get_mut(&key) {
                 seen.passed += 1;
                 if seen.passed == seen.newest {
-                    self.seen.remove(&hash);
+                    self.seen.remove(&key);
                 }
             }
         }
@@ -166,9 +224,17 @@ mod tests {
 
         /// Whether a copy of `payload` is the first of its message.
         fn is_new(&mut self, payload: &str, way: Way) -> bool {
+            self.is_new_at(payload, 0, false, way)
+        }
+
+        fn is_new_at(&mut self, payload: &str, qos: u8, retain: bool, way: Way) -> bool {
             let topic = Topic::try_from("t").unwrap();
-            let message = Message::new(topic, payload.to_owned());
-            let copied = self.0.copied(&message, way);
+            let message = Message {
+                qos: Qos::from_u8(qos).unwrap(),
+                retain,
+                ..Message::new(topic, payload.to_owned())
+            };
+            let copied = self.0.copied(&message, way, true);
             let verdict = self.0.judge(copied, self.1);
             if verdict != Verdict::TooMany {
                 self.0.count(copied, self.1);
@@ -182,6 +248,47 @@ mod tests {
         let mut bench = Bench::new();
         assert!(bench.is_new("x", A) && !bench.is_new("x", B));
         assert!(bench.is_new("y", B) && !bench.is_new("y", A));
+    }
+
+    #[test]
+    fn a_copy_that_promises_more_is_never_suppressed() {
+        let way = |n| Way::In(SessionId(n));
+        for (first, second) in [
+            ((0, false), (1, false)),
+            ((1, false), (2, false)),
+            ((2, false), (0, true)),
+        ] {
+            let mut bench = Bench::new();
+            assert!(bench.is_new_at("x", first.0, first.1, A));
+            assert!(
+                bench.is_new_at("x", second.0, second.1, B),
+                "{first:?} {second:?}"
+            );
+            assert!(!bench.is_new_at("x", second.0, second.1, way(3)));
+        }
+        let mut bench = Bench::new();
+        assert!(bench.is_new_at("x", 0, true, A) && bench.is_new_at("x", 1, false, B));
+        assert!(
+            bench.is_new_at("x", 1, true, way(3)),
+            "neither is retained at QoS 1"
+        );
+    }
+
+    /// Nor is a copy of a way suppressed for the sake of a message that another copy of that way stands for.
+    #[test]
+    fn a_copy_that_promises_less_is_one_of_a_message_that_promises_more() {
+        let mut bench = Bench::new();
+        assert!(bench.is_new_at("x", 1, true, A) && bench.is_new_at("x", 1, true, A));
+        assert!(!bench.is_new_at("x", 0, false, B) && !bench.is_new_at("x", 1, false, B));
+        assert!(bench.is_new_at("x", 0, false, B), "the third of its way");
+    }
+
+    /// Copies of different messages overtake each other.
+    #[test]
+    fn what_is_as_it_was_is_told_apart() {
+        let mut bench = Bench::new();
+        assert!(bench.is_new_at("x", 0, false, A) && bench.is_new_at("x", 1, false, B));
+        assert!(!bench.is_new_at("x", 1, false, A) && !bench.is_new_at("x", 0, false, B));
     }
 
     #[test]

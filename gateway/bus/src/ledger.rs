@@ -67,6 +67,7 @@ impl Ledger {
     pub fn ignore(&mut self, reason: DropReason, topic: &[u8]) {
         match reason {
             DropReason::Loop => self.loops += 1,
+            DropReason::Superseded => {}
             _ => self.duplicates += 1,
         }
         let row = self.topics.row(topic);

@@ -617,12 +617,15 @@ impl Bus {
     /// Rebuilds everything from what was durable. Called once, on an empty bus, before the first command. What is over by now ends at the
     /// first [`Bus::handle_timeout`].
     pub fn load(&mut self, image: StoreImage) {
+        self.reserved_sessions = image.next_session;
+        self.next_session = self.next_session.max(image.next_session);
         for session in image.sessions {
             self.load_session(session);
         }
         for (id, stored) in image.retained {
             self.next_message = self.next_message.max(id.0 + 1);
             let message = self.read_back(stored);
+            self.note_publisher(&message);
             if let Some(at) = message.expires_at {
                 self.timers
                     .insert((at, Timer::RetainedExpiry(message.topic.bytes().clone())));
@@ -632,11 +635,18 @@ impl Bus {
         for (id, stored, due) in image.delayed {
             self.next_message = self.next_message.max(id.0 + 1);
             let message = self.read_back(stored);
+            self.note_publisher(&message);
             self.timers
                 .insert((due.to_instant(self.epoch), Timer::Delayed(id)));
             self.delayed_bytes += message.size();
             self.delayed.insert(id, message);
         }
+    }
+
+    /// The number of whoever published it is given: a store of an earlier version does not say how far they went.
+    fn note_publisher(&mut self, message: &Message) {
+        let publisher = message.publisher.map_or(0, |session| session.0);
+        self.next_session = self.next_session.max(publisher + 1);
     }
 
     /// A message of the store, with its expiry as the bus counts time.

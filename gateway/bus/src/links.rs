@@ -4,6 +4,8 @@ use crate::index::Slot;
 use crate::ledger::{Drops, Ledger, TopicDrops, Waiting, seconds};
 use crate::session::{Queued, Session};
 use crate::stats::DropReason;
+use bytes::Bytes;
+use hashbrown::HashMap;
 use headgate_model::{Instant, Link, Qos, QueueFull, QueueRules, SessionId, Settlement};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,6 +17,34 @@ pub struct LinkState {
     pub ledger: Ledger,
     /// What is in the lanes of its queue, by priority. Always true: as many as the lane counts.
     waiting: BTreeMap<u8, Waiting>,
+    newer: Newer,
+}
+
+/// Topics that may be retained here with something newer than at the other side: it waits, or is under way.
+#[derive(Debug, Default)]
+struct Newer {
+    /// The number of the last delivery of each topic.
+    topics: HashMap<Bytes, u64>,
+    /// Deliveries below this number may be of any topic: nobody knows what waited before the start, and there may be too many.
+    unknown_below: u64,
+    /// What is put behind this number was published when the other side had sent what it retains.
+    opened: u64,
+}
+
+/// Topics of which it is known that something newer waits.
+const MAX_NEWER: usize = 4_096;
+
+impl Newer {
+    fn note(&mut self, topic: &[u8], seq: u64) {
+        if self.topics.len() >= MAX_NEWER && !self.topics.contains_key(topic) {
+            self.topics.clear();
+            self.unknown_below = seq;
+        }
+        match self.topics.get_mut(topic) {
+            Some(last) => *last = seq,
+            None => drop(self.topics.insert(Bytes::copy_from_slice(topic), seq)),
+        }
+    }
 }
 
 impl LinkState {
@@ -33,6 +63,18 @@ impl LinkState {
                 ..Ledger::default()
             },
             waiting: waiting.collect(),
+            newer: Newer {
+                unknown_below: session.next_seq,
+                ..Newer::default()
+            },
+        }
+    }
+
+    /// A message that is to be retained is put into the queue under this number. `opening`: the other side was given nothing on this connection.
+    pub fn note_retained(&mut self, topic: &[u8], seq: u64, opening: bool) {
+        self.newer.note(topic, seq);
+        if opening {
+            self.newer.opened = seq + 1;
         }
     }
 
@@ -125,11 +167,15 @@ impl Links {
             return;
         };
         self.ids.insert(session.id);
+        let next_seq = session.next_seq;
         let refuses = |rules: &QueueRules| rules.when_full == QueueFull::Refuse;
         self.refusing |= link.queue.as_ref().is_some_and(refuses);
         match session.link.as_deref_mut() {
             Some(state) => state.rules = link.queue,
             None => session.link = Some(Box::new(LinkState::new(link, session, now))),
+        }
+        if let Some(state) = session.link.as_deref_mut() {
+            state.newer.opened = next_seq;
         }
     }
 }
@@ -188,7 +234,39 @@ impl LinkReport {
     }
 }
 
+/// Whether a link's other side is behind with a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Behind {
+    No,
+    /// Something newer of the topic is on its way.
+    Yes,
+    /// Something is on its way that may be of the topic.
+    Perhaps,
+}
+
 impl Session {
+    /// Whether something that was retained before this connection still waits for the other side, or is under way.
+    pub fn is_behind(&self, topic: &[u8]) -> Behind {
+        let Some(newer) = self.link.as_deref().map(|link| &link.newer) else {
+            return Behind::No;
+        };
+        let last = newer.topics.get(topic).copied();
+        let known = last.filter(|seq| *seq < newer.opened);
+        if known.is_none() && newer.unknown_below == 0 {
+            return Behind::No;
+        }
+        let kept = |queued: &&Queued| queued.qos > Qos::AtMostOnce && !queued.carried;
+        let in_memory = self.inflight.iter().chain(&self.queue).filter(kept);
+        let in_store = self.lanes.iter().map(|lane| lane.from);
+        let first = in_memory.map(|queued| queued.seq).chain(in_store).min();
+        let first = first.unwrap_or(self.next_seq);
+        match known {
+            Some(seq) if seq >= first => Behind::Yes,
+            _ if first < newer.unknown_below => Behind::Perhaps,
+            _ => Behind::No,
+        }
+    }
+
     /// Its ledger, if it is a link.
     pub fn report(&self, now: Instant) -> Option<LinkReport> {
         let link = self.link.as_deref()?;

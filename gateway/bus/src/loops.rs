@@ -3,7 +3,7 @@
 use crate::bus::{Bus, BusOutputs, Needs, Notice};
 use crate::duplicates::{Copied, Verdict, Way};
 use crate::index::Slot;
-use crate::links::is_link;
+use crate::links::{Behind, is_link};
 use crate::routing::Ingested;
 use crate::session::Queued;
 use crate::stats::DropReason;
@@ -39,19 +39,42 @@ impl Bus {
                 path: path[from..].to_owned(),
             });
         }
-        Some(self.ignore(Some(slot), message, DropReason::Loop))
+        Some(self.ignore(Some(slot), message, DropReason::Loop, Outcome::Matched))
     }
 
-    /// A message of a link is taken as if it had been routed. What it is a copy of was; that this is durable is what the answer promises.
-    pub(crate) fn ignore(&mut self, from: Option<Slot>, message: &Message, reason: DropReason) -> Ingested {
+    /// A message of a link is taken as if it had been routed. What it is a copy of was, with this outcome; that this is durable is what the answer
+    /// promises.
+    fn ignore(
+        &mut self,
+        from: Option<Slot>,
+        message: &Message,
+        reason: DropReason,
+        outcome: Outcome,
+    ) -> Ingested {
         self.counters.drop(reason);
         if let Some(link) = from.and_then(|slot| self.session_mut(slot).link.as_deref_mut()) {
             link.ledger.ignore(reason, message.topic.as_bytes());
         }
         Ingested {
-            outcome: Outcome::Matched,
+            outcome,
             needs: Needs::Disk,
         }
+    }
+
+    /// What a link's other side retains is not newer than what still has to go there: it would be overwritten by that in any case.
+    pub(crate) fn stop_superseded(&mut self, message: &Message, from: Option<Slot>) -> Option<Ingested> {
+        let session = from.map(|slot| self.session(slot))?;
+        let topic = message.topic.as_bytes();
+        let superseded = match session.is_behind(topic) {
+            Behind::No => false,
+            Behind::Yes => true,
+            // What came from there before is not newer.
+            Behind::Perhaps => {
+                let kept = self.retained.get(topic);
+                kept.is_some_and(|kept| kept.message.publisher != Some(session.id))
+            }
+        };
+        superseded.then(|| self.ignore(from, message, DropReason::Superseded, Outcome::Matched))
     }
 
     /// Whether copies are counted: something can come round only by two links.
@@ -76,25 +99,33 @@ impl Bus {
         let from = from.map(|slot| self.session(slot));
         let link = from.filter(|session| session.link.is_some());
         let way = link.map_or(Way::Local, |session| Way::In(session.id));
-        Some(self.duplicates.copied(message, way))
+        Some(self.duplicates.copied(message, way, !self.targets.is_empty()))
     }
 
-    /// Why a copy that came in by a link is not routed. Where there is a path, that says whether a message goes round.
+    /// Ends the way of a copy that came in by a link and brings nothing new. Where there is a path, that says whether a message goes round.
     pub(crate) fn stop_copy(
         &mut self,
         copied: Copied,
+        from: Option<Slot>,
         message: &Message,
         now: Instant,
-    ) -> Option<DropReason> {
+    ) -> Option<Ingested> {
         if !matches!(copied.way, Way::In(_)) {
             return None;
         }
         match self.duplicates.judge(copied, now) {
-            Verdict::Known => {
+            Verdict::Known { matched } => {
                 self.duplicates.count(copied, now);
-                Some(DropReason::Duplicate)
+                let outcome = if matched {
+                    Outcome::Matched
+                } else {
+                    Outcome::NoSubscribers
+                };
+                Some(self.ignore(from, message, DropReason::Duplicate, outcome))
             }
-            Verdict::TooMany if path::of(message).is_none() => Some(DropReason::Loop),
+            Verdict::TooMany if path::of(message).is_none() => {
+                Some(self.ignore(from, message, DropReason::Loop, Outcome::Matched))
+            }
             Verdict::TooMany | Verdict::New => None,
         }
     }
@@ -111,7 +142,7 @@ impl Bus {
     pub(crate) fn count_out(&mut self, slot: Slot, message: &Message, now: Instant) {
         if self.counts_copies() && is_link(&self.sessions, slot) {
             let way = Way::Out(self.session(slot).id);
-            let copied = self.duplicates.copied(message, way);
+            let copied = self.duplicates.copied(message, way, true);
             self.duplicates.count(copied, now);
         }
     }

@@ -179,6 +179,11 @@ impl Bus {
             return Err(Refusal::QuotaExceeded);
         }
         self.counters.published += 1;
+        if message.retain
+            && let Some(stopped) = self.stop_superseded(&message, from)
+        {
+            return Ok(stopped);
+        }
         let message = message.share();
         let mut shared = Shared::default();
         let circulates = self.find_targets(&message, from);
@@ -187,9 +192,9 @@ impl Bus {
         } else {
             self.copy_of(&message, from, circulates)
         };
-        if let Some(reason) = copied.and_then(|copied| self.stop_copy(copied, &message, now)) {
+        if let Some(stopped) = copied.and_then(|copied| self.stop_copy(copied, from, &message, now)) {
             self.targets.clear();
-            return Ok(self.ignore(from, &message, reason));
+            return Ok(stopped);
         }
         if self.links.refusing && self.some_target_refuses(&message, now, out) {
             self.targets.clear();
@@ -477,6 +482,12 @@ impl Bus {
             .expect("a target is a session");
         if qos > Qos::AtMostOnce {
             session.next_seq += 1;
+            if message.retain {
+                let opening = session.credit == 0;
+                if let Some(link) = session.link.as_deref_mut() {
+                    link.note_retained(message.topic.as_bytes(), queued.seq, opening);
+                }
+            }
         }
         if durable {
             let to_lane = !could_go && (tight || session.must_page(queued.priority, settings));

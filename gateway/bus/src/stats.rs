@@ -28,11 +28,13 @@ pub enum DropReason {
     MemoryFull,
     /// A limit of delayed messages is reached.
     DelayedFull,
+    /// Not routed: a link brought the retained message of a topic whose newer one still waits to go out by it.
+    Superseded,
 }
 
 impl DropReason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::QueueFull,
         Self::OfflineQos0,
         Self::Expired,
@@ -45,6 +47,7 @@ impl DropReason {
         Self::Flushed,
         Self::MemoryFull,
         Self::DelayedFull,
+        Self::Superseded,
     ];
 
     /// The word for operators.
@@ -62,6 +65,7 @@ impl DropReason {
             Self::Flushed => "flushed",
             Self::MemoryFull => "memory_full",
             Self::DelayedFull => "delayed_full",
+            Self::Superseded => "superseded",
         }
     }
 }

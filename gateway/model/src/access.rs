@@ -96,6 +96,11 @@ pub trait AccessPolicy: Send + Sync + fmt::Debug {
     fn may_ask(&self) -> bool {
         true
     }
+
+    /// Whether its sessions may be [links](crate::Link), if it says that it is a broker.
+    fn may_link(&self) -> bool {
+        false
+    }
 }
 
 /// What a client shows of itself when it connects.
@@ -111,6 +116,8 @@ pub struct Credentials {
     pub method: Option<Arc<str>>,
     /// Authentication data of enhanced authentication. Never logged.
     pub data: Option<Bytes>,
+    /// It says that it is a broker.
+    pub link: bool,
 }
 
 impl fmt::Debug for Credentials {
@@ -119,6 +126,7 @@ impl fmt::Debug for Credentials {
             .field("client_id", &self.client_id)
             .field("username", &self.username)
             .field("method", &self.method)
+            .field("link", &self.link)
             .finish_non_exhaustive()
     }
 }

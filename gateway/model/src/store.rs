@@ -103,6 +103,9 @@ pub enum StoreOp {
     PutDelayed(MessageId, WallTime),
     /// It was published or cancelled.
     DeleteDelayed(MessageId),
+    /// Sessions may have all numbers below this one: none of them is given again, for messages are known by the session that published them. It only
+    /// grows.
+    ReserveSessions(SessionId),
 }
 
 /// A queue entry read back, with its body.
@@ -177,6 +180,8 @@ pub struct StoreImage {
     pub retained: Vec<(MessageId, StoredMessage)>,
     /// Delayed messages, ascending, and until when.
     pub delayed: Vec<(MessageId, StoredMessage, WallTime)>,
+    /// The last [`StoreOp::ReserveSessions`]; zero if there was none.
+    pub next_session: u64,
     /// What could not be read, in words for the operator.
     pub damage: Vec<String>,
 }

@@ -2,6 +2,7 @@
 //!
 //! Always true of a report: `queued_before + recovered + routed = acknowledged + rejected + dropped + queued_after`. `recovered` is what a restart found in the
 //! store beyond what the last line said, for the lines since then died with the gateway; it is negative when more was acknowledged than came.
+//! How much came and went in that time nobody knows: the report names it, and does not claim to add up.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -41,6 +42,26 @@ pub struct Line {
     /// Set in the first line of a run: what the store held when the gateway started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub carried: Option<u64>,
+    /// A run begins: the line counts nothing.
+    #[serde(skip_serializing_if = "is_false")]
+    pub start: bool,
+    /// The gateway was told to stop: it is the last line of a run that was not killed.
+    #[serde(skip_serializing_if = "is_false")]
+    pub end: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+/// A time of which nobody knows what was counted in it, in seconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Gap {
+    /// The last thing that is known before.
+    pub since: u64,
+    /// The first that is known again.
+    pub until: u64,
 }
 
 impl Line {
@@ -114,11 +135,17 @@ pub struct Report {
     pub received: u64,
     /// Bytes of MQTT, both ways.
     pub bytes: u64,
+    /// What is not in the figures, for a run was killed.
+    pub unknown: Vec<Gap>,
 }
 
 impl Report {
-    /// Whether every message is accounted for.
+    /// Whether every message is accounted for, and nothing is unknown.
     pub fn adds_up(&self) -> bool {
+        self.unknown.is_empty() && self.balances()
+    }
+
+    fn balances(&self) -> bool {
         let dropped: u64 = self.dropped.values().sum();
         let come = i128::from(self.queued_before) + i128::from(self.recovered) + i128::from(self.routed);
         let gone = [self.acknowledged, self.rejected, dropped, self.queued_after];
@@ -134,7 +161,15 @@ impl Report {
         };
         let mut queued = 0;
         let mut begun = false;
+        let mut runs = Runs::default();
         for line in lines {
+            if line.at <= to {
+                let gap = runs.gap(&line, queued).filter(|gap| gap.until > from);
+                report.unknown.extend(gap);
+            }
+            if line.start {
+                continue;
+            }
             if line.at <= from {
                 queued = line.queued;
                 continue;
@@ -166,6 +201,37 @@ impl Report {
         }
         report.queued_after = queued;
         report
+    }
+}
+
+/// Finds what is missing between one run and the next.
+#[derive(Default)]
+struct Runs {
+    last: Option<(u64, bool)>,
+    /// The line before began a run, and what was unknown before that was told.
+    started: bool,
+    told: bool,
+}
+
+impl Runs {
+    /// What is unknown before a line; `queued` is what the one before said.
+    fn gap(&mut self, line: &Line, queued: u64) -> Option<Gap> {
+        let (since, ended) = self.last.unwrap_or((line.at, true));
+        let lost = if line.start {
+            !ended
+        } else {
+            // Lines of an earlier version say nothing of starts.
+            !self.told
+                && line
+                    .carried
+                    .is_some_and(|carried| carried != queued || !ended && !self.started)
+        };
+        self.told = lost && line.start;
+        self.started = line.start;
+        let known = if line.start && !lost { since } else { line.at };
+        self.last = Some((known, line.end));
+        let until = line.at;
+        lost.then_some(Gap { since, until })
     }
 }
 
@@ -246,6 +312,60 @@ mod tests {
         assert_eq!((report.acknowledged, report.dropped["queue_full"]), (7, 3));
     }
 
+    /// A run that was stopped has no gap; one that was killed has one from its last line on, which a report names and does not pass over, whatever the
+    /// sums say.
+    #[test]
+    fn what_died_with_a_run_is_named() {
+        let start = |at| Line {
+            start: true,
+            ..line(at, 0, 0, 0)
+        };
+        let first = |at, carried| Line {
+            carried: Some(carried),
+            ..line(at, 0, 0, carried)
+        };
+        let end = |at, queued| Line {
+            end: true,
+            ..line(at, 0, 0, queued)
+        };
+        let stopped = [
+            start(1),
+            first(5, 0),
+            line(10, 9, 6, 3),
+            end(12, 3),
+            start(20),
+            first(25, 3),
+        ];
+        assert!(Report::of(stopped, 0, 30).adds_up());
+        // It was told to stop, and then more was acknowledged.
+        let late = [
+            start(1),
+            first(5, 0),
+            line(10, 9, 6, 3),
+            end(12, 3),
+            start(20),
+            first(25, 1),
+        ];
+        assert_eq!(Report::of(late, 0, 30).unknown, [Gap { since: 12, until: 25 }]);
+        for carried in [0, 3] {
+            let killed = [
+                start(1),
+                first(5, 0),
+                line(10, 9, 6, 3),
+                start(20),
+                first(25, carried),
+            ];
+            let report = Report::of(killed.clone(), 0, 30);
+            assert!(report.balances() && !report.adds_up());
+            assert_eq!(report.unknown, [Gap { since: 10, until: 20 }]);
+            assert!(
+                Report::of(killed.clone(), 0, 10).adds_up() && Report::of(killed, 20, 30).unknown.is_empty()
+            );
+        }
+        let at_once = [start(1), start(20), first(25, 0)];
+        assert_eq!(Report::of(at_once, 0, 30).unknown, [Gap { since: 1, until: 20 }]);
+    }
+
     /// Between the last line and a crash, 7 came and none was acknowledged; then 2 more were acknowledged than came.
     #[test]
     fn what_died_with_a_run_is_recovered_from_the_store() {
@@ -256,10 +376,10 @@ mod tests {
         let first = [line(10, 5, 0, 5), begin(12, line(20, 1, 0, 13))];
         let report = Report::of(first.clone(), 0, 20);
         assert_eq!((report.recovered, report.queued_after), (7, 13));
-        assert!(report.adds_up());
+        assert!(report.balances() && !report.adds_up());
         let report = Report::of(first.into_iter().chain([begin(11, line(30, 0, 11, 0))]), 20, 30);
         assert_eq!((report.recovered, report.acknowledged), (-2, 11));
-        assert!(report.adds_up());
+        assert!(report.balances() && !report.adds_up());
     }
 
     #[test]

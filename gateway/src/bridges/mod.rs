@@ -80,6 +80,8 @@ struct Running {
     rates: Rates,
     /// What had been counted when the ledger's last line was written.
     told: Option<Line>,
+    /// The ledger knows that this run has begun.
+    begun: bool,
 }
 
 /// What a bridge counted since the gateway's start, whatever its settings were.
@@ -88,6 +90,7 @@ struct Books {
     status: Arc<BridgeStatus>,
     metrics: Arc<Metrics>,
     told: Option<Line>,
+    begun: bool,
 }
 
 /// Where a bridge's settings are.
@@ -323,7 +326,7 @@ impl Bridges {
 
     /// What became of a bridge's messages from one moment to another, in seconds since 1970.
     pub fn report(&self, name: &str, from: u64, to: u64) -> Result<Report, BridgeError> {
-        self.0.write_lines(Some(name));
+        self.0.write_lines(Some(name), false);
         self.plan(name)?;
         let path = self.0.ledger(name);
         let lines = LedgerFile::at(&path).lines();
@@ -360,17 +363,21 @@ impl Bridges {
         loop {
             tick.tick().await;
             self.0.sample();
-            if seconds.is_multiple_of(LINE) {
-                // Files are slow: meanwhile other threads do what else there is.
-                tokio::task::block_in_place(|| self.0.write_lines(None));
-            }
+            // Files are slow: meanwhile other threads do what else there is.
+            tokio::task::block_in_place(|| {
+                if seconds.is_multiple_of(LINE) {
+                    self.0.write_lines(None, false);
+                } else {
+                    self.0.write_first_lines();
+                }
+            });
             seconds += SAMPLE;
         }
     }
 
     /// The gateway stops: no connection is made any more. Those that are there say goodbye by themselves.
     pub fn halt(&self) {
-        self.0.write_lines(None);
+        self.0.write_lines(None, true);
         for bridge in self.0.running.lock().values() {
             bridge.task.abort();
         }
@@ -426,6 +433,7 @@ impl Shared {
             status,
             metrics,
             told,
+            begun,
         } = books;
         let budget = settings.budget.map(|budget| {
             let lines = LedgerFile::at(&self.ledger(&name)).lines();
@@ -460,13 +468,14 @@ impl Shared {
             paused,
             rates: Rates::default(),
             told,
+            begun,
         };
         self.running.lock().insert(name, bridge);
     }
 
     /// Lets a bridge end its connection and go. What it was, if it was there.
     async fn stop(&self, name: &str) -> Option<Arc<BridgePlan>> {
-        self.write_lines(Some(name));
+        self.write_lines(Some(name), false);
         let mut bridge = self.running.lock().remove(name)?;
         let _ = bridge.orders.send(Order::Leave);
         if tokio::time::timeout(LEAVE, &mut bridge.task).await.is_err() {
@@ -476,6 +485,7 @@ impl Shared {
             status: bridge.status,
             metrics: bridge.metrics,
             told: bridge.told,
+            begun: bridge.begun,
         };
         self.books.lock().insert(name.to_owned(), books);
         Some(bridge.plan)
@@ -490,19 +500,48 @@ impl Shared {
         }
     }
 
-    /// Writes what was counted since the last line, of one bridge or of all.
-    fn write_lines(&self, only: Option<&str>) {
+    /// Of bridges that have just begun.
+    fn write_first_lines(&self) {
+        let running = self.running.lock();
+        let new = running.iter().filter(|(_, bridge)| bridge.told.is_none());
+        let new: Vec<String> = new.map(|(name, _)| name.clone()).collect();
+        drop(running);
+        for name in new {
+            self.write_lines(Some(&name), false);
+        }
+    }
+
+    fn begin_ledger(&self, name: &str) -> std::io::Result<()> {
+        fs::create_dir_all(&self.folder)?;
+        LedgerFile::at(&self.ledger(name)).append(&Line {
+            at: unix_time(),
+            start: true,
+            ..Line::default()
+        })
+    }
+
+    /// Writes what was counted since the last line, of one bridge or of all. `end`: the gateway stops.
+    fn write_lines(&self, only: Option<&str>, end: bool) {
         let mut running = self.running.lock();
         let chosen = running
             .iter_mut()
             .filter(|(name, _)| only.is_none_or(|only| only == *name));
         for (name, bridge) in chosen {
+            if !bridge.begun {
+                match self.begin_ledger(name) {
+                    Ok(()) => bridge.begun = true,
+                    Err(error) => {
+                        tracing::warn!(bridge = name, %error, "the ledger of a bridge cannot be written");
+                    }
+                }
+            }
             let Some(report) = self.hub.link_report(bridge.plan.local_client_id().as_str()) else {
                 continue;
             };
             let total = view::total(&report, &bridge.status, bytes_of(&bridge.metrics), unix_time());
-            let line = total.since(bridge.told.as_ref());
-            if bridge.told.is_some() && line.is_idle() {
+            let mut line = total.since(bridge.told.as_ref());
+            line.end = end;
+            if bridge.told.is_some() && line.is_idle() && !end {
                 continue;
             }
             let written = fs::create_dir_all(&self.folder)

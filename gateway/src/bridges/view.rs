@@ -276,5 +276,7 @@ pub fn total(report: &LinkReport, status: &BridgeStatus, bytes: u64, at: u64) ->
         received: status.received.get(),
         bytes,
         carried: Some(report.carried),
+        start: false,
+        end: false,
     }
 }

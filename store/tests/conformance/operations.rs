@@ -126,9 +126,12 @@ fn every_delete_is_gone_after_a_reopen(home: &Home) {
         StoreOp::DeleteReceived(SessionId(7), 65_535),
         StoreOp::DeleteRetained(MessageId(2)),
         StoreOp::DeleteDelayed(MessageId(3)),
+        StoreOp::ReserveSessions(SessionId(100)),
+        StoreOp::ReserveSessions(SessionId(1 << 40)),
     ];
     home.commit(&[&everything(), &deletes]);
     let Shown { image, queues, .. } = home.image();
+    assert_eq!(image.next_session, 1 << 40);
     assert!(queues.is_empty() && image.retained.is_empty() && image.delayed.is_empty());
     let seven = &image.sessions[0];
     assert!(seven.subscriptions.is_empty() && seven.lanes.is_empty() && seven.received.is_empty());

@@ -9,6 +9,9 @@ mod third;
 
 use headgate_tests::blackbox::Daemon;
 
+/// What it is, and who makes it at a port.
+pub type Attack = (&'static str, fn(u16));
+
 /// Whether the long form is wanted.
 pub fn is_long() -> bool {
     std::env::var_os("HEADGATE_ATTACK").is_some()

@@ -1,7 +1,7 @@
 //! What attacks make the gateway keep, where it may keep little.
 
 use crate::third::Third;
-use crate::{peak_while, scale, tell};
+use crate::{Attack, peak_while, scale, tell};
 use bytes::{BufMut, Bytes, BytesMut};
 use headgate_mqtt_codec::{
     Connect, ConnectProperties, Packet, PacketId, Publish, Qos, Subscribe, SubscribeFilter, SubscribeOptions,
@@ -21,7 +21,7 @@ fn memory_has_a_ceiling() {
     let setup = Setup::with("[bus]\nmax_memory_bytes = 12582912\n[store]\nmax_bytes = 40000000\n");
     let mut daemon = setup.start();
     let port = daemon.port(Transport::Tcp);
-    let attacks: [(&str, fn(u16)); 9] = [
+    let attacks: [Attack; 9] = [
         ("wills of 60 kB", wills),
         ("sessions that never end", sessions),
         ("10,000 subscriptions each", subscriptions),

@@ -1,7 +1,7 @@
 //! How long one client's frames hold up another.
 
 use crate::third::Third;
-use crate::{scale, tell};
+use crate::{Attack, scale, tell};
 use bytes::Bytes;
 use headgate_mqtt_codec::{
     Disconnect, Packet, PacketId, Publish, Qos, ReasonCode, Subscribe, SubscribeFilter, SubscribeOptions,
@@ -18,7 +18,7 @@ fn no_frame_stops_everybody() {
     let setup = Setup::new();
     let daemon = setup.start();
     let port = daemon.port(Transport::Tcp);
-    let attacks: [(&str, fn(u16)); 6] = [
+    let attacks: [Attack; 6] = [
         ("16,000 groups on one filter in a SUBSCRIBE", groups),
         ("10,000 groups that each get every message", messages_to_groups),
         ("10,000 wildcard filters that match each message", overlapping),

@@ -88,6 +88,7 @@ impl<A: Address> DatagramServer for Words<A> {
                     password: None,
                     method: None,
                     data: None,
+                    link: false,
                 }));
                 let at = Some(from);
                 out.questions.push(Asked { key, at, question });
