@@ -191,7 +191,7 @@ fn nobody_is_taken_for_a_publisher_of_an_earlier_run() {
         for n in 0..3 {
             let (plain, link_name) = (format!("plain-{n}"), format!("$bridge/{n}"));
             bench.connect(&plain);
-            bench.send(&plain, subscription("t/+", no_local.clone()));
+            bench.send(&plain, subscription("t/+", no_local));
             bench.open(opening(&link_name, link(|_| {})));
             bench.subscribe(&link_name, "t/+");
             for name in [plain, link_name] {

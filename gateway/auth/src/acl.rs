@@ -23,9 +23,12 @@ pub struct Acl {
     nomatch: DenyCode,
     /// Users whose sessions may be links.
     links: HashSet<String>,
-    /// What many clients share, by the places of its rules and whether they may be links.
-    shared: Mutex<HashMap<(Vec<usize>, bool), Arc<ClientPolicy>>>,
+    /// What many clients share.
+    shared: Mutex<HashMap<Concerned, Arc<ClientPolicy>>>,
 }
+
+/// The places of the rules that concern a client, and whether it may be a link.
+type Concerned = (Vec<usize>, bool);
 
 /// Sets of rules that are remembered.
 const MAX_SHARED: usize = 1_000;
