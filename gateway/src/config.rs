@@ -368,9 +368,38 @@ impl Config {
         self.bridges.iter().map(checked).collect()
     }
 
+    /// What is another in `new`, the bridges left out: `key: old → new`, as `check --print` shows it, so without secrets.
+    pub fn changes(&self, new: &Self) -> Vec<String> {
+        let shown = |config: &Self| serde_json::to_value(config).unwrap_or_default();
+        let mut changes = Vec::new();
+        compare("", &shown(self), &shown(new), &mut changes);
+        changes.retain(|change| !change.starts_with("bridges"));
+        changes
+    }
+
     /// The JSON schema of the file.
     pub fn schema() -> serde_json::Value {
         schemars::schema_for!(Self).to_value()
+    }
+}
+
+/// Adds a line for each value that differs.
+fn compare(path: &str, old: &serde_json::Value, new: &serde_json::Value, changes: &mut Vec<String>) {
+    use serde_json::Value::{Null, Object};
+    match (old, new) {
+        _ if old == new => {}
+        (Object(before), Object(after)) => {
+            let added = after.keys().filter(|key| !before.contains_key(*key));
+            for key in before.keys().chain(added) {
+                let path = match path {
+                    "" => key.clone(),
+                    path => format!("{path}.{key}"),
+                };
+                let value = |table: &serde_json::Map<_, _>| table.get(key).cloned().unwrap_or(Null);
+                compare(&path, &value(before), &value(after), changes);
+            }
+        }
+        _ => changes.push(format!("{path}: {old} → {new}")),
     }
 }
 
@@ -648,6 +677,19 @@ mod tests {
             error.contains("HEADGATE__MQTT__MAX_QSO") && error.contains("did you mean `max_qos`?"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn what_changed_and_needs_a_restart_is_listed() {
+        let old = load("[mqtt]\nmax_qos = 2\n").unwrap();
+        let new = load("node = \"edge\"\n[mqtt]\nmax_qos = 1\n").unwrap();
+        let mut changes = old.changes(&new);
+        changes.sort();
+        assert_eq!(
+            changes,
+            ["mqtt.max_qos: 2 → 1", "node: \"headgate@127.0.0.1\" → \"edge\""]
+        );
+        assert!(old.changes(&old).is_empty());
     }
 
     #[test]

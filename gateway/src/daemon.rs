@@ -109,6 +109,7 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
     let answers = Control {
         bridges: bridges.clone(),
         config: path.map(|path| Arc::new(path.to_owned())),
+        started_with: Arc::new(config.clone()),
     };
     serving.spawn(reload_when_told(answers.clone()));
     serving.spawn(answers.serve(control));
