@@ -9,6 +9,7 @@ use headgate_auth::AuthSettings;
 use headgate_bridge::BridgeSettings;
 use headgate_bus::BusSettings;
 use headgate_mqtt::MqttSettings;
+use headgate_shell::tls::ServerTls;
 use headgate_shell::{ListenerKind, ListenerSettings};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -198,12 +199,12 @@ pub enum ConfigError {
         message: String,
     },
     /// Settings that are well-formed and cannot be.
-    #[error("{path}: {message}")]
+    #[error("{}", each(path, faults))]
     Invalid {
         /// The file.
         path: PathBuf,
-        /// The key, what is wrong and what is allowed.
-        message: String,
+        /// All that is wrong: key, fault and what is allowed.
+        faults: Vec<String>,
     },
 }
 
@@ -234,11 +235,14 @@ impl Config {
                 config = Self::with(&mut whole, &name, path, &value)?;
             }
         }
-        config.check().map_err(|message| ConfigError::Invalid {
+        let faults = config.check();
+        if faults.is_empty() {
+            return Ok(config);
+        }
+        Err(ConfigError::Invalid {
             path: shown.to_owned(),
-            message,
-        })?;
-        Ok(config)
+            faults,
+        })
     }
 
     /// The configuration with one value from the environment, which is put into `whole` too.
@@ -273,61 +277,82 @@ impl Config {
             .map_err(|error: toml::de::Error| wrong(suggest(error.message())))
     }
 
-    /// What the types cannot say. The error names the key.
-    fn check(&self) -> Result<(), String> {
+    /// What the types cannot say: every fault, each with its key.
+    fn check(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut note = |fault: Result<(), String>| faults.extend(fault.err());
+        note(check_level(&self.log.level));
         if self.node.is_empty() || self.node.contains(['/', '+', '#']) {
-            return Err(format!(
+            note(Err(format!(
                 "node: `{}` must not be empty nor hold `/`, `+` or `#`",
                 self.node
-            ));
+            )));
         }
         if self.mqtt.max_qos > 2 {
-            return Err(format!(
+            note(Err(format!(
                 "mqtt.max_qos: {} is out of range, allowed is 0 to 2",
                 self.mqtt.max_qos
-            ));
+            )));
         }
         if self.mqtt.receive_maximum == 0 {
-            return Err("mqtt.receive_maximum: 0 is out of range, allowed is 1 to 65535".into());
+            note(Err(
+                "mqtt.receive_maximum: 0 is out of range, allowed is 1 to 65535".into(),
+            ));
         }
         if self.mqtt.max_packet_size < 64 {
-            return Err(format!(
+            note(Err(format!(
                 "mqtt.max_packet_size: {} is out of range, allowed is 64 and more",
                 self.mqtt.max_packet_size
-            ));
+            )));
         }
         if self.sys.presence_qos > 2 {
-            return Err(format!(
+            note(Err(format!(
                 "sys.presence_qos: {} is out of range, allowed is 0 to 2",
                 self.sys.presence_qos
-            ));
+            )));
         }
-        headgate_bus::Bus::new(self.bus.clone(), headgate_model::WallTime(0), 0)
-            .map_err(|error| format!("bus.{error}"))?;
-        headgate_auth::Access::check(&self.auth).map_err(|error| format!("auth.{error}"))?;
+        let bus = headgate_bus::Bus::new(self.bus.clone(), headgate_model::WallTime(0), 0);
+        note(bus.map(drop).map_err(|error| format!("bus.{error}")));
+        note(headgate_auth::Access::check(&self.auth).map_err(|error| format!("auth.{error}")));
         for (n, listener) in self.listeners.iter().enumerate() {
-            listener.check().map_err(|error| format!("listeners: {error}"))?;
-            if let Some(mount) = &listener.mount_point {
-                headgate_model::MountPoint::parse(mount)
-                    .map_err(|error| format!("listeners.mount_point: `{mount}`: {error}"))?;
-            }
-            if self.listeners[..n]
-                .iter()
-                .any(|other| other.name == listener.name)
-            {
-                return Err(format!("listeners.name: `{}` stands twice", listener.name));
-            }
+            note(self.check_listener(n, listener));
         }
         for (n, gateway) in self.mqttsn.iter().enumerate() {
-            gateway.check().map_err(|error| format!("mqttsn.{error}"))?;
-            gateway
-                .check_anonymous(self.auth.anonymous)
-                .map_err(|error| format!("mqttsn.{error}"))?;
+            note(gateway.check().map_err(|error| format!("mqttsn.{error}")));
+            let anonymous = gateway.check_anonymous(self.auth.anonymous);
+            note(anonymous.map_err(|error| format!("mqttsn.{error}")));
             if self.mqttsn[..n].iter().any(|other| other.name == gateway.name) {
-                return Err(format!("mqttsn.name: `{}` stands twice", gateway.name));
+                note(Err(format!("mqttsn.name: `{}` stands twice", gateway.name)));
             }
         }
-        self.checked_bridges().map(drop)
+        note(self.checked_bridges().map(drop));
+        faults
+    }
+
+    fn check_listener(&self, n: usize, listener: &ListenerSettings) -> Result<(), String> {
+        listener.check().map_err(|error| format!("listeners: {error}"))?;
+        if let Some(tls) = &listener.tls {
+            ServerTls::load(&listener.name, tls.clone())
+                .map_err(|error| format!("listeners.tls: `{}`: {error}", listener.name))?;
+        }
+        if let Some(mount) = &listener.mount_point {
+            headgate_model::MountPoint::parse(mount)
+                .map_err(|error| format!("listeners.mount_point: `{mount}`: {error}"))?;
+        }
+        let before = &self.listeners[..n];
+        if before.iter().any(|other| other.name == listener.name) {
+            return Err(format!("listeners.name: `{}` stands twice", listener.name));
+        }
+        // With port 0 each gets a port of its own.
+        let same = before
+            .iter()
+            .find(|other| other.bind == listener.bind && !listener.bind.ends_with(":0"));
+        same.map_or(Ok(()), |other| {
+            Err(format!(
+                "listeners.bind: `{}` and `{}` both listen on {}",
+                other.name, listener.name, listener.bind
+            ))
+        })
     }
 
     /// The bridges, ready to be started. The error names the key.
@@ -343,10 +368,65 @@ impl Config {
         self.bridges.iter().map(checked).collect()
     }
 
+    /// What is another in `new`, the bridges left out: `key: old → new`, as `check --print` shows it, so without secrets.
+    pub fn changes(&self, new: &Self) -> Vec<String> {
+        let shown = |config: &Self| serde_json::to_value(config).unwrap_or_default();
+        let mut changes = Vec::new();
+        compare("", &shown(self), &shown(new), &mut changes);
+        changes.retain(|change| !change.starts_with("bridges"));
+        changes
+    }
+
     /// The JSON schema of the file.
     pub fn schema() -> serde_json::Value {
         schemars::schema_for!(Self).to_value()
     }
+}
+
+/// Adds a line for each value that differs.
+fn compare(path: &str, old: &serde_json::Value, new: &serde_json::Value, changes: &mut Vec<String>) {
+    use serde_json::Value::{Null, Object};
+    match (old, new) {
+        _ if old == new => {}
+        (Object(before), Object(after)) => {
+            let added = after.keys().filter(|key| !before.contains_key(*key));
+            for key in before.keys().chain(added) {
+                let path = match path {
+                    "" => key.clone(),
+                    path => format!("{path}.{key}"),
+                };
+                let value = |table: &serde_json::Map<_, _>| table.get(key).cloned().unwrap_or(Null);
+                compare(&path, &value(before), &value(after), changes);
+            }
+        }
+        _ => changes.push(format!("{path}: {old} → {new}")),
+    }
+}
+
+/// A line for each fault.
+fn each(path: &Path, faults: &[String]) -> String {
+    let lines: Vec<String> = faults
+        .iter()
+        .map(|fault| format!("{}: {fault}", path.display()))
+        .collect();
+    lines.join("\n")
+}
+
+/// A word that is no level would be taken for the name of a module, and silence all others.
+fn check_level(text: &str) -> Result<(), String> {
+    let is_level = |word: &str| {
+        let levels = ["off", "error", "warn", "info", "debug", "trace"];
+        levels.iter().any(|level| level.eq_ignore_ascii_case(word.trim()))
+    };
+    let wrong = text.split(',').find(|part| {
+        let level = part.rsplit_once('=').map_or(*part, |(_, level)| level);
+        !is_level(level)
+    });
+    wrong.map_or(Ok(()), |wrong| {
+        Err(format!(
+            "log.level: `{wrong}`: allowed is off, error, warn, info, debug or trace, also by module: info,headgate_mqtt=debug"
+        ))
+    })
 }
 
 /// A parser's error without a file: line, column, what, and what was probably meant.
@@ -597,6 +677,45 @@ mod tests {
             error.contains("HEADGATE__MQTT__MAX_QSO") && error.contains("did you mean `max_qos`?"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn what_changed_and_needs_a_restart_is_listed() {
+        let old = load("[mqtt]\nmax_qos = 2\n").unwrap();
+        let new = load("node = \"edge\"\n[mqtt]\nmax_qos = 1\n").unwrap();
+        let mut changes = old.changes(&new);
+        changes.sort();
+        assert_eq!(
+            changes,
+            ["mqtt.max_qos: 2 → 1", "node: \"headgate@127.0.0.1\" → \"edge\""]
+        );
+        assert!(old.changes(&old).is_empty());
+    }
+
+    #[test]
+    fn all_faults_are_told_at_once() {
+        let error = load(
+            "[log]\nlevel = \"inof\"\n[mqtt]\nmax_qos = 3\n\
+             [[listeners]]\nname = \"a\"\nbind = \"127.0.0.1:1883\"\n\
+             [[listeners]]\nname = \"b\"\nbind = \"127.0.0.1:1883\"\n\
+             [[listeners]]\nname = \"c\"\nkind = \"tls\"\nbind = \"127.0.0.1:8883\"\n\
+             tls = { certificate = \"/nowhere/c.pem\", key = \"/nowhere/k.pem\" }\n",
+        );
+        let error = error.unwrap_err();
+        let lines: Vec<&str> = error.lines().collect();
+        assert_eq!(lines.len(), 4, "{error}");
+        for (line, told) in lines.iter().zip([
+            "log.level: `inof`",
+            "mqtt.max_qos: 3",
+            "listeners.bind: `a` and `b` both listen on 127.0.0.1:1883",
+            "listeners.tls: `c`: /nowhere/c.pem",
+        ]) {
+            assert!(
+                line.starts_with("headgate.toml: ") && line.contains(told),
+                "{line}"
+            );
+        }
+        load("[log]\nlevel = \"info,headgate_mqtt=debug\"\n").unwrap();
     }
 
     #[test]

@@ -111,9 +111,11 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
     let answers = Control {
         bridges: bridges.clone(),
         config: path.map(|path| Arc::new(path.to_owned())),
+        started_with: Arc::new(config.clone()),
     };
     serving.spawn(reload_when_told(answers.clone()));
     serving.spawn(answers.serve(control));
+    serving.spawn(outlive_user_signals());
     serving.spawn(bridges.clone().keep_books());
     serving.spawn(memory::give_back());
     serving.spawn(log.keep());
@@ -252,6 +254,30 @@ async fn reload_when_told(control: Control) {
                     tracing::error!(error, "the configuration cannot be read again, the old one stays");
                 }
             }
+        }
+    }
+    #[cfg(not(unix))]
+    std::future::pending::<()>().await;
+}
+
+/// SIGUSR1 and SIGUSR2 have no meaning here, and must not end the gateway, as they would by default.
+async fn outlive_user_signals() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let (one, two) = (
+            signal(SignalKind::user_defined1()),
+            signal(SignalKind::user_defined2()),
+        );
+        let (Ok(mut one), Ok(mut two)) = (one, two) else {
+            return;
+        };
+        loop {
+            let name = tokio::select! {
+                _ = one.recv() => "SIGUSR1",
+                _ = two.recv() => "SIGUSR2",
+            };
+            tracing::info!(signal = name, "a signal without a meaning was ignored");
         }
     }
     #[cfg(not(unix))]

@@ -339,7 +339,7 @@ impl Shared {
     fn refused(&self, peer: &crate::PeerAddr, refusal: &Refusal) {
         self.stats.count_refused(refusal.reason);
         let (reason, cause) = (refusal.reason.label(), &refusal.cause);
-        tracing::debug!(listener = %self.name, %peer, reason, %cause, "connection refused");
+        tracing::info!(listener = %self.name, %peer, reason, %cause, "connection refused");
     }
 }
 

@@ -140,7 +140,9 @@ impl ReloadCommand {
             let lines = bridges
                 .iter()
                 .map(|(name, change)| format!("{name}: {}", text(change)));
-            lines.collect::<Vec<_>>().join("\n")
+            let waiting = changes["needs_restart"].as_array().into_iter().flatten();
+            let waiting = waiting.map(|change| format!("needs a restart: {}", text(change)));
+            lines.chain(waiting).collect::<Vec<_>>().join("\n")
         });
         Ok(())
     }

@@ -23,6 +23,8 @@ pub struct Control {
     pub bridges: Bridges,
     /// The configuration's file, to be read again.
     pub config: Option<Arc<PathBuf>>,
+    /// The configuration that the gateway was started with.
+    pub started_with: Arc<Config>,
 }
 
 type Answer = Result<Json<Value>, Failure>;
@@ -85,13 +87,14 @@ impl Control {
         }
     }
 
-    /// Reads the configuration again and makes the bridges what it says. Nothing else of it is looked at.
+    /// Reads the configuration again and makes the bridges what it says. Whatever else changed needs a restart, and is listed.
     pub async fn reload(&self) -> Result<Value, String> {
         let path = self.config.as_deref().map(PathBuf::as_path);
         let config = Config::load(path, std::env::vars()).map_err(|error| error.to_string())?;
         let bridges = config.checked_bridges()?;
         let changes = self.bridges.configure(bridges).await;
-        Ok(json!({ "bridges": changes }))
+        let needs_restart = self.started_with.changes(&config);
+        Ok(json!({ "bridges": changes, "needs_restart": needs_restart }))
     }
 }
 
