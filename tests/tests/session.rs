@@ -306,6 +306,44 @@ fn queued_messages_expire() {
     }
 }
 
+/// 0 stands for no limit, in every setting.
+#[test]
+fn zero_is_no_limit() {
+    let gw = Gateway::with(|settings| {
+        let bus = &mut settings.bus;
+        (
+            bus.max_queued_messages,
+            bus.max_queued_bytes,
+            bus.max_queued_in_memory,
+        ) = (0, 0, 0);
+        (bus.max_inflight_bytes, bus.max_awaiting_release) = (0, 0);
+        (
+            bus.retained.max_count,
+            bus.retained.max_bytes,
+            bus.retained.max_payload_bytes,
+        ) = (0, 0, 0);
+        (bus.delayed.max_count, bus.delayed.max_bytes) = (0, 0);
+        bus.max_memory_bytes = Some(0);
+    });
+    let mut client = durable(&gw, V5);
+    client.subscribe("a/#", ExactlyOnce);
+    client.leave();
+    let mut publisher = gw.client(V5, "p");
+    for (topic, qos) in [
+        ("a/1", AtLeastOnce),
+        ("a/2", ExactlyOnce),
+        ("$delayed/1/a/3", AtLeastOnce),
+    ] {
+        assert!(
+            !publisher.deliver(publish(topic, "x").retain(), qos).is_error(),
+            "{topic}"
+        );
+    }
+    gw.sleep(2);
+    assert_eq!(gw.stats().retained, 3);
+    assert_eq!(durable(&gw, V5).heard(), ["a/1=x", "a/2=x", "a/3=x"]);
+}
+
 /// [MQTT-3.3.2-5] What has expired holds no place: a full queue of expired messages takes new ones, and drops none that is still good.
 #[test]
 fn expired_messages_hold_no_place() {

@@ -229,6 +229,7 @@ const SESSIONS_RESERVED: u64 = 1 << 16;
 impl Bus {
     /// An empty bus. `epoch` is the wall time of [`Instant::START`], `seed` makes its random choices repeatable.
     pub fn new(settings: BusSettings, epoch: WallTime, seed: u64) -> Result<Self, SettingsError> {
+        let settings = settings.without_zeros();
         let rewriter = Rewriter::compile(&settings.rewrite)?;
         let filter = |key, text: &str| {
             TopicFilter::try_from(text).map_err(|cause| SettingsError::Filter {

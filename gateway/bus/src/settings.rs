@@ -9,18 +9,18 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct BusSettings {
-    /// Messages that one session may have queued. QoS 0 gives way first; then `when_full` decides.
+    /// Messages that one session may have queued; 0 for no limit. QoS 0 gives way first; then `when_full` decides.
     pub max_queued_messages: usize,
-    /// Bytes that one session may have queued.
+    /// Bytes that one session may have queued; 0 for no limit.
     pub max_queued_bytes: usize,
-    /// Deliveries of one connected session that wait in memory; more wait in the store alone, as all do while the client is away.
+    /// Deliveries of one connected session that wait in memory; more wait in the store alone, as all do while the client is away. 0 for no limit.
     pub max_queued_in_memory: usize,
     /// Bytes that the queues of all sessions may hold together, connected or not, what is under way included; 0 for no limit.
     pub max_total_queued_bytes: usize,
     /// Bytes of memory for all that clients make the gateway keep: messages in queues and on their way, retained and delayed messages, wills, sessions,
     /// subscriptions, and the buffers of connections. What stays (sessions, subscriptions, wills, retained and delayed messages) is refused from one half on;
     /// from three quarters on, clients that are too slow get no more than the store holds for them, and connections with large buffers are closed; from seven
-    /// eighths on, messages of more than 4 KiB are refused; when all is used, all messages and new connections. Left out: half of what the machine, or the control group, has.
+    /// eighths on, messages of more than 4 KiB are refused; when all is used, all messages and new connections. 0 for no limit. Left out: half of what the machine, or the control group, has.
     pub max_memory_bytes: Option<usize>,
     /// What happens to a QoS 1 or 2 message that does not fit.
     pub when_full: QueueFull,
@@ -35,9 +35,9 @@ pub struct BusSettings {
     pub sleepers: SleeperSettings,
     /// QoS 1 and 2 deliveries under way at once to one client, if it does not ask for fewer.
     pub max_inflight: u16,
-    /// Bytes of QoS 1 and 2 deliveries under way at once to one client; one that is larger goes alone.
+    /// Bytes of QoS 1 and 2 deliveries under way at once to one client; one that is larger goes alone. 0 for no limit.
     pub max_inflight_bytes: u32,
-    /// QoS 2 packet identifiers of one client that wait for their PUBREL.
+    /// QoS 2 packet identifiers of one client that wait for their PUBREL; 0 for no limit.
     pub max_awaiting_release: usize,
     /// Deliver at the subscription's QoS even when the message was published with a lower one (EMQ's `upgrade_qos`).
     pub upgrade_qos: bool,
@@ -110,11 +110,11 @@ impl Default for BusSettings {
 pub struct SleeperSettings {
     /// Whether they are kept.
     pub keep_qos0: bool,
-    /// Messages for one client.
+    /// Messages for one client; 0 for no limit.
     pub max_qos0_messages: usize,
-    /// Bytes for one client.
+    /// Bytes for one client; 0 for no limit.
     pub max_qos0_bytes: usize,
-    /// Bytes for all clients together. When they are used up, what comes for a client displaces what waits for it, and is dropped if nothing does.
+    /// Bytes for all clients together; 0 for no limit. When they are used up, what comes for a client displaces what waits for it, and is dropped if nothing does.
     pub max_total_qos0_bytes: usize,
 }
 
@@ -126,6 +126,39 @@ impl Default for SleeperSettings {
             max_qos0_bytes: 64 << 10,
             max_total_qos0_bytes: 32 << 20,
         }
+    }
+}
+
+impl BusSettings {
+    /// The same, with the largest number there is where 0 stands for no limit.
+    #[must_use]
+    pub(crate) fn without_zeros(mut self) -> Self {
+        let limits = [
+            &mut self.max_queued_messages,
+            &mut self.max_queued_bytes,
+            &mut self.max_queued_in_memory,
+            &mut self.max_awaiting_release,
+            &mut self.retained.max_count,
+            &mut self.retained.max_bytes,
+            &mut self.retained.max_payload_bytes,
+            &mut self.delayed.max_count,
+            &mut self.delayed.max_bytes,
+            &mut self.sleepers.max_qos0_messages,
+            &mut self.sleepers.max_qos0_bytes,
+            &mut self.sleepers.max_total_qos0_bytes,
+        ];
+        for limit in limits {
+            if *limit == 0 {
+                *limit = usize::MAX;
+            }
+        }
+        if self.max_inflight_bytes == 0 {
+            self.max_inflight_bytes = u32::MAX;
+        }
+        if self.max_memory_bytes == Some(0) {
+            self.max_memory_bytes = None;
+        }
+        self
     }
 }
 
@@ -163,11 +196,11 @@ pub enum SharedStrategy {
 pub struct RetainedSettings {
     /// Whether messages are retained at all. MQTT 5 §3.2.2.3.5.
     pub available: bool,
-    /// Topics with a retained message; a further one is delivered but not retained.
+    /// Topics with a retained message; a further one is delivered but not retained. 0 for no limit.
     pub max_count: usize,
-    /// Bytes of all retained messages together; what does not fit is delivered but not retained.
+    /// Bytes of all retained messages together; what does not fit is delivered but not retained. 0 for no limit.
     pub max_bytes: usize,
-    /// Bytes of payload; a longer message is delivered but not retained.
+    /// Bytes of payload; a longer message is delivered but not retained. 0 for no limit.
     pub max_payload_bytes: usize,
     /// Retained messages that say nothing of their expiry are kept that long; `0s` for ever.
     #[serde(with = "humantime_serde")]
@@ -193,9 +226,9 @@ impl Default for RetainedSettings {
 pub struct DelayedSettings {
     /// Whether `$delayed/{seconds}/{topic}` delays; otherwise such a publish is refused.
     pub available: bool,
-    /// Messages held back at once; a further one is refused.
+    /// Messages held back at once; a further one is refused. 0 for no limit.
     pub max_count: usize,
-    /// Bytes of all messages held back together; what does not fit is refused.
+    /// Bytes of all messages held back together; what does not fit is refused. 0 for no limit.
     pub max_bytes: usize,
 }
 
