@@ -14,7 +14,7 @@ use crate::routing::Target;
 use crate::session::Session;
 use crate::settings::{BusSettings, SettingsError};
 use crate::stats::{BusStats, DropReason};
-use crate::turns::UnderWay;
+use crate::turns::{self, UnderWay};
 use bytes::Bytes;
 use hashbrown::HashMap;
 use headgate_model::bus::{Presence, Refusal};
@@ -347,7 +347,8 @@ impl Bus {
         now: Instant,
         out: &mut BusOutputs,
     ) -> bool {
-        self.work += 1;
+        self.work += turns::COMMAND;
+        self.look_at_memory();
         let slot = self.endpoints.find(from, &self.sessions);
         match (command, slot) {
             (BusCommand::Open(open), _) => self.open(from, *open, now, out),
@@ -459,7 +460,8 @@ impl Bus {
             if self.work >= enough || self.timers.first().is_none_or(|(at, _)| *at > now) {
                 break;
             }
-            self.work += 1;
+            self.work += turns::TIMER;
+            self.look_at_memory();
             let (_, timer) = self.timers.pop_first().expect("just looked at");
             match timer {
                 Timer::Will(slot, id) => self.will_is_due(slot, id, now, out),
@@ -526,6 +528,7 @@ impl Bus {
     /// All batches up to this one are durable: what waited for them is answered.
     pub fn committed(&mut self, batch: u64, now: Instant, out: &mut BusOutputs) {
         self.committed = self.committed.max(batch);
+        self.look_at_memory();
         for endpoint in self.take_waiting(batch) {
             self.release_answers(endpoint, now, out);
         }

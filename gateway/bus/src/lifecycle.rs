@@ -8,6 +8,7 @@ use crate::paging::ESTATE;
 use crate::retained::Kept;
 use crate::session::{DELIVERY_IDS, Held, NEVER_DUE, NOT_DUE, Queued, Session, Sleep};
 use crate::stats::DropReason;
+use crate::turns;
 use bytes::Bytes;
 use hashbrown::HashMap;
 use headgate_model::bus::{NEVER, OpenRefusal, Presence, Protocol};
@@ -498,7 +499,7 @@ impl Bus {
         self.free_slots.push(slot);
         self.slept_bytes -= session.slept_bytes as usize;
         self.links.ids.remove(&session.id);
-        self.work += session.subscriptions.len();
+        self.work += turns::SUBSCRIPTION / 2 * session.subscriptions.len();
         self.memory.change(session.held(), Held::default());
         for held in session.subscriptions.iter() {
             self.memory.subscriptions -= memory::of_subscription(held);

@@ -21,6 +21,8 @@ pub(crate) struct Memory {
     pub held: Held,
     /// Bytes.
     pub subscriptions: usize,
+    /// Clients that are too slow have to give way: as of the last look, which every command has once.
+    pub tight: bool,
 }
 
 impl Memory {
@@ -29,6 +31,7 @@ impl Memory {
             limit: Arc::new(MemoryLimit::new(max)),
             held: Held::default(),
             subscriptions: 0,
+            tight: false,
         }
     }
 
@@ -61,9 +64,9 @@ impl Bus {
         limit.max() == usize::MAX || limit.allows(want, self.memory_used() + limit.buffers() + bytes)
     }
 
-    /// Whether clients that are too slow have to give way.
-    pub(crate) fn memory_is_tight(&self) -> bool {
-        !self.has_memory(Want::ToWait, 0)
+    /// See [`Memory::tight`].
+    pub(crate) fn look_at_memory(&mut self) {
+        self.memory.tight = !self.has_memory(Want::ToWait, 0);
     }
 
     /// Lets others know what is used.

@@ -134,6 +134,7 @@ impl Bus {
         let Some(slot) = request.slot else {
             return self.estate_fetched(request, found, now, out);
         };
+        self.look_at_memory();
         if request.sweeps {
             return self.swept(slot, request, found, now, out);
         }

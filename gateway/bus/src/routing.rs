@@ -9,6 +9,7 @@ use crate::retained::Kept;
 use crate::session::{Queued, SendLimits, Sleep};
 use crate::settings::{Overlap, RewriteAction, SharedStrategy};
 use crate::stats::DropReason;
+use crate::turns;
 use headgate_model::bus::{Outcome, Refusal};
 use headgate_model::memory::{SMALL, Want};
 use headgate_model::store::{MessageId, QueueEntry, StoredMessage};
@@ -411,7 +412,11 @@ impl Bus {
             group,
             identifiers,
         } = target;
-        self.work += 2;
+        self.work += if qos == Qos::AtMostOnce {
+            turns::DELIVERY
+        } else {
+            turns::QUEUED
+        };
         let limits = self.send_limits();
         let session = self.sessions[slot as usize]
             .as_deref_mut()
@@ -466,7 +471,7 @@ impl Bus {
             session.queue.is_empty() && session.lanes.is_empty() && session.may_send(&queued, limits);
         let at_once = could_go && !waits && !(durable && self.is_over_total(queued.size()));
         // A client that is too slow gives way before anybody is refused.
-        let tight = !at_once && self.memory_is_tight();
+        let tight = !at_once && self.memory.tight;
         if tight && !durable {
             self.counters.drop(DropReason::MemoryFull);
             self.session_mut(slot)
@@ -597,7 +602,7 @@ impl Bus {
     }
 
     pub(crate) fn send_limits(&self) -> SendLimits {
-        let share = if self.memory_is_tight() { 16 } else { 1 };
+        let share = if self.memory.tight { 16 } else { 1 };
         SendLimits {
             committed: self.committed,
             unread: MAX_UNREAD / share,

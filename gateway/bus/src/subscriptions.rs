@@ -8,6 +8,7 @@ use crate::routing::{Shared, Target, identifiers};
 use crate::session::{Queued, Scan};
 use crate::settings::RewriteAction;
 use crate::stats::DropReason;
+use crate::turns;
 use headgate_model::bus::Refusal;
 use headgate_model::memory::Want;
 use headgate_model::{Instant, Qos, RetainHandling, StoreOp, Subscription, TopicFilter};
@@ -25,7 +26,7 @@ impl Bus {
         slot: Slot,
         mut subscription: Subscription,
     ) -> Result<Qos, Refusal> {
-        self.work += 4;
+        self.work += turns::SUBSCRIPTION;
         subscription.filter = self.rewritten(&subscription.filter)?;
         let subscription = subscription.compact(); // it stays for long
         if subscription.exclusive
@@ -105,7 +106,7 @@ impl Bus {
         now: Instant,
         out: &mut BusOutputs,
     ) -> bool {
-        self.work += 4;
+        self.work += turns::SUBSCRIPTION;
         let Ok(filter) = self.rewritten(&subscription.filter) else {
             return false;
         };

@@ -10,8 +10,14 @@ use std::vec::IntoIter;
 
 /// Subscriptions that one slice adds or removes.
 const SLICE: usize = 256;
-/// Steps of work after which a turn should end: about a millisecond.
-const STEPS: usize = 4_096;
+/// Steps of work after which a turn should end: a step is some 10 ns, so that this is a little more than a millisecond.
+const STEPS: usize = 1 << 17;
+/// What one costs of these, in steps.
+pub(crate) const COMMAND: usize = 8;
+pub(crate) const SUBSCRIPTION: usize = 128;
+pub(crate) const TIMER: usize = 64;
+pub(crate) const DELIVERY: usize = 4;
+pub(crate) const QUEUED: usize = 16;
 
 /// A command of which a part is done.
 #[derive(Debug)]
