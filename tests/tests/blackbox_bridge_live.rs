@@ -76,9 +76,11 @@ fn a_bridge_is_added_changed_paused_flushed_and_removed() {
     daemon.ask(&["bridge", "resume", "cloud"]);
     assert_eq!(remote.hear().payload, "6", "what was flushed is gone");
     let report = daemon.ask(&["bridge", "report", "cloud"]);
+    // What died with the run that was killed is named.
+    assert_eq!(report["unknown"].as_array().map(Vec::len), Some(1), "{report}");
     assert_eq!(
         (&report["adds_up"], &report["dropped"]["flushed"]),
-        (&true.into(), &2.into()),
+        (&false.into(), &2.into()),
         "{report}"
     );
 

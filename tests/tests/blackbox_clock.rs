@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use headgate_mqtt_codec::{Disconnect, Packet, PacketId, Publish, PublishProperties, Qos};
 use headgate_tests::blackbox::{Daemon, Peer, Setup, Transport, eventually};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const DAY: u32 = 86_400;
 const EXPIRY: u32 = 30 * DAY;
@@ -21,6 +21,8 @@ fn nothing_ends_by_a_wrong_clock_and_everything_by_the_right_one() {
     leave_messages(&gateway);
     let mut gateway = Some(gateway);
     let mut restart = |off: i64| {
+        // That its client has left is written, though nobody waits for it.
+        std::thread::sleep(Duration::from_millis(500));
         gateway.take().expect("one runs").kill();
         setup.shift_clock(off);
         let logged = setup.log().len();
