@@ -208,8 +208,18 @@ pub enum BridgeSettingsError {
     Range {
         /// The setting's name.
         key: &'static str,
-        /// As written; times in seconds.
+        /// As written.
         value: u64,
+        /// What is allowed.
+        allowed: &'static str,
+    },
+    /// A time is out of range.
+    #[error("{key}: {} is out of range, allowed is {allowed}", humantime_serde::re::humantime::format_duration(*.value))]
+    Time {
+        /// The setting's name.
+        key: &'static str,
+        /// As written.
+        value: Duration,
         /// What is allowed.
         allowed: &'static str,
     },
@@ -242,14 +252,14 @@ impl BridgeSettings {
         self.check_name()?;
         self.preset.as_ref().map_or(Ok(()), azure::check)?;
         let packet_sizes = "16 to 268435460";
-        range(
+        time(
             "session_expiry",
-            self.session_expiry.as_secs(),
+            self.session_expiry,
             0,
             0xFFFF_FFFE,
             "0s to 4294967294s",
         )?;
-        range("keep_alive", self.keep_alive.as_secs(), 5, 65_535, "5s to 65535s")?;
+        time("keep_alive", self.keep_alive, 5, 65_535, "5s to 65535s")?;
         range(
             "topics",
             self.topics.len() as u64,
@@ -282,13 +292,7 @@ impl BridgeSettings {
             "1 to 65535",
         )?;
         range("max_qos", self.max_qos.into(), 0, 2, "0 to 2")?;
-        range(
-            "stalled_after",
-            self.stalled_after.as_secs(),
-            1,
-            3_600,
-            "1s to 1h",
-        )?;
+        time("stalled_after", self.stalled_after, 1, 3_600, "1s to 1h")?;
         if let Some(rate) = self.rate {
             let per_second = rate.messages_per_second.into();
             range(
@@ -343,6 +347,20 @@ impl BridgeSettings {
             what: fault.into(),
         })
     }
+}
+
+/// `least` and `most` in seconds.
+fn time(
+    key: &'static str,
+    value: Duration,
+    least: u64,
+    most: u64,
+    allowed: &'static str,
+) -> Result<(), BridgeSettingsError> {
+    if (Duration::from_secs(least)..=Duration::from_secs(most)).contains(&value) {
+        return Ok(());
+    }
+    Err(BridgeSettingsError::Time { key, value, allowed })
 }
 
 fn range(

@@ -187,8 +187,18 @@ pub enum UplinkSettingsError {
     Range {
         /// The setting's name.
         key: &'static str,
-        /// As written; times in seconds.
+        /// As written.
         value: u64,
+        /// What is allowed.
+        allowed: &'static str,
+    },
+    /// A time is out of range.
+    #[error("{key}: {} is out of range, allowed is {allowed}", humantime_serde::re::humantime::format_duration(*.value))]
+    Time {
+        /// The setting's name.
+        key: &'static str,
+        /// As written.
+        value: Duration,
         /// What is allowed.
         allowed: &'static str,
     },
@@ -205,27 +215,22 @@ impl UplinkSettings {
                 Err(fault)
             }
         };
-        let (base, cap) = (
-            self.restart_timeout.base.as_secs(),
-            self.restart_timeout.cap.as_secs(),
-        );
-        range("restart_timeout.base", base, 1, 86_400, "1s to 1day")?;
-        range("restart_timeout.cap", cap, base, 86_400, "base to 1day")?;
-        range(
-            "return_after",
-            self.return_after.as_secs(),
-            1,
-            86_400,
-            "1s to 1day",
-        )?;
+        const SECOND: Duration = Duration::from_secs(1);
+        const DAY: Duration = Duration::from_secs(86_400);
+        let time = |key, value: Duration, least: Duration, allowed| {
+            let fault = UplinkSettingsError::Time { key, value, allowed };
+            if (least..=DAY).contains(&value) {
+                Ok(())
+            } else {
+                Err(fault)
+            }
+        };
+        let (base, cap) = (self.restart_timeout.base, self.restart_timeout.cap);
+        time("restart_timeout.base", base, SECOND, "1s to 1day")?;
+        time("restart_timeout.cap", cap, base, "base to 1day")?;
+        time("return_after", self.return_after, SECOND, "1s to 1day")?;
         range("lazy.threshold", self.lazy.threshold, 1, u64::MAX, "1 or more")?;
-        range(
-            "lazy.idle_timeout",
-            self.lazy.idle_timeout.as_secs(),
-            1,
-            86_400,
-            "1s to 1day",
-        )?;
+        time("lazy.idle_timeout", self.lazy.idle_timeout, SECOND, "1s to 1day")?;
         if self.start == Start::Window {
             range("windows", self.windows.len() as u64, 1, 100, "1 to 100 windows")?;
         }

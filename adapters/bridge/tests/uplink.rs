@@ -398,3 +398,15 @@ fn settings_of_when_to_connect_are_checked() {
     assert_eq!(error, "windows: 0 is out of range, allowed is 1 to 100 windows");
     assert!(Uplink::new(UplinkSettings::default(), 0, false, 1).is_err());
 }
+
+/// A time is told as it was written, with what is allowed.
+#[test]
+fn a_time_out_of_range_is_told_as_written() {
+    let mut settings = UplinkSettings::default();
+    settings.restart_timeout.base = Duration::from_millis(500);
+    let error = settings.check().unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "restart_timeout.base: 500ms is out of range, allowed is 1s to 1day"
+    );
+}

@@ -98,6 +98,8 @@ impl Node {
 pub struct Matches {
     pub plain: Vec<Entry>,
     pub groups: Vec<GroupId>,
+    /// Nodes of the trie that were looked at.
+    pub visited: usize,
 }
 
 impl Matches {
@@ -109,6 +111,7 @@ impl Matches {
     pub fn clear(&mut self) {
         self.plain.clear();
         self.groups.clear();
+        self.visited = 0;
     }
 }
 
@@ -211,6 +214,7 @@ impl Index {
     /// `rest` is `None` when the name has no further level.
     fn walk(&self, node: u32, rest: Option<&[u8]>, found: &mut Matches) {
         let node = &self.nodes[node as usize];
+        found.visited += 1;
         found.take(&node.rest); // "sport/#" also matches "sport"
         let Some(rest) = rest else {
             found.take(&node.here);

@@ -251,7 +251,7 @@ impl Bus {
         let mut matches = std::mem::take(&mut self.matches);
         matches.clear();
         self.index.collect(message.topic.as_bytes(), &mut matches);
-        self.work += matches.plain.len() + 4 * matches.groups.len();
+        self.work += matches.plain.len() + 4 * matches.groups.len() + turns::NODE * matches.visited;
         self.stamp = self.stamp.wrapping_add(1);
         if self.stamp == 0 {
             // After four billion messages the old marks would count again.

@@ -16,6 +16,7 @@ const STEPS: usize = 1 << 17;
 pub(crate) const COMMAND: usize = 8;
 pub(crate) const SUBSCRIPTION: usize = 128;
 pub(crate) const TIMER: usize = 64;
+pub(crate) const NODE: usize = 12;
 pub(crate) const DELIVERY: usize = 4;
 pub(crate) const QUEUED: usize = 16;
 

@@ -15,10 +15,10 @@ use std::time::Duration;
 /// What the process may take, in bytes.
 const CEILING: u64 = 64 << 20;
 
-/// A ledger of 12 MiB keeps a process below 64 MiB, whatever comes; and honest clients go on.
+/// A ledger of 10 MiB keeps a process below 64 MiB, whatever comes; and honest clients go on.
 #[test]
 fn memory_has_a_ceiling() {
-    let setup = Setup::with("[bus]\nmax_memory_bytes = 12582912\n[store]\nmax_bytes = 40000000\n");
+    let setup = Setup::with("[bus]\nmax_memory_bytes = 10485760\n[store]\nmax_bytes = 40000000\n");
     let mut daemon = setup.start();
     let port = daemon.port(Transport::Tcp);
     let attacks: [Attack; 9] = [
