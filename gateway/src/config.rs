@@ -642,7 +642,7 @@ mod tests {
             ),
             (
                 "addresses = [\"mqtt://broker\"]\nkeep_alive = \"1s\"",
-                "keep_alive: 1 is out of range, allowed is 5s to 65535s",
+                "keep_alive: 1s is out of range, allowed is 5s to 65535s",
             ),
             (
                 "addresses = [\"mqtt://broker\"]\nproxi = \"http://x\"",

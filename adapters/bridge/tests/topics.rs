@@ -248,12 +248,12 @@ fn settings_out_of_range_are_named_with_what_is_allowed() {
         (|s| s.name = "a/b".into(), "name: `a/b` must not hold"),
         (
             |s| s.keep_alive = std::time::Duration::from_secs(4),
-            "keep_alive: 4 is out of range, allowed is 5s to 65535s",
+            "keep_alive: 4s is out of range, allowed is 5s to 65535s",
         ),
         (|s| s.max_qos = 3, "max_qos: 3 is out of range, allowed is 0 to 2"),
         (
             |s| s.stalled_after = std::time::Duration::ZERO,
-            "stalled_after: 0 is out of range, allowed is 1s to 1h",
+            "stalled_after: 0s is out of range, allowed is 1s to 1h",
         ),
         (
             |s| s.queue.max_messages = 0,
@@ -261,7 +261,7 @@ fn settings_out_of_range_are_named_with_what_is_allowed() {
         ),
         (
             |s| s.uplink.restart_timeout.cap = std::time::Duration::from_secs(1),
-            "uplink.restart_timeout.cap: 1 is out of range, allowed is base to 1day",
+            "uplink.restart_timeout.cap: 1s is out of range, allowed is base to 1day",
         ),
     ];
     for (change, expected) in cases {
