@@ -355,24 +355,10 @@ impl Bus {
             (BusCommand::Close { reason, expiry }, _) => self.leave(from, reason, expiry, now, out),
             (_, None) => {}
             (BusCommand::Subscribe { token, subscriptions }, Some(_)) => {
-                let under_way = UnderWay::Subscribe {
-                    token,
-                    results: Vec::with_capacity(subscriptions.len()),
-                    left: subscriptions.into_iter(),
-                    needs: Needs::Nothing,
-                };
-                self.under_way.insert(from, under_way);
-                return self.go_on(from, now, out);
+                return self.start(from, UnderWay::subscribe(token, subscriptions), now, out);
             }
             (BusCommand::Unsubscribe { token, subscriptions }, Some(_)) => {
-                let under_way = UnderWay::Unsubscribe {
-                    token,
-                    existed: Vec::with_capacity(subscriptions.len()),
-                    left: subscriptions.into_iter(),
-                    needs: Needs::Nothing,
-                };
-                self.under_way.insert(from, under_way);
-                return self.go_on(from, now, out);
+                return self.start(from, UnderWay::unsubscribe(token, subscriptions), now, out);
             }
             (command, Some(slot)) => self.handle_short(from, slot, command, now, out),
         }

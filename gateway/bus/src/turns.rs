@@ -37,6 +37,26 @@ pub(crate) enum UnderWay {
     },
 }
 
+impl UnderWay {
+    pub fn subscribe(token: AckToken, subscriptions: Vec<Subscription>) -> Self {
+        Self::Subscribe {
+            token,
+            results: Vec::with_capacity(subscriptions.len()),
+            left: subscriptions.into_iter(),
+            needs: Needs::Nothing,
+        }
+    }
+
+    pub fn unsubscribe(token: AckToken, subscriptions: Vec<Subscription>) -> Self {
+        Self::Unsubscribe {
+            token,
+            existed: Vec::with_capacity(subscriptions.len()),
+            left: subscriptions.into_iter(),
+            needs: Needs::Nothing,
+        }
+    }
+}
+
 impl Bus {
     /// Takes one command of an endpoint and does all of it. Commands of an endpoint that has no session (any more) are ignored.
     pub fn handle(&mut self, from: EndpointId, command: BusCommand, now: Instant, out: &mut BusOutputs) {
@@ -44,6 +64,18 @@ impl Bus {
         while more {
             more = self.go_on(from, now, out);
         }
+    }
+
+    /// Does the first slice of it. Whether there is more.
+    pub(crate) fn start(
+        &mut self,
+        from: EndpointId,
+        command: UnderWay,
+        now: Instant,
+        out: &mut BusOutputs,
+    ) -> bool {
+        self.under_way.insert(from, command);
+        self.go_on(from, now, out)
     }
 
     /// Does the next slice of a command that [`Bus::begin`] did not come to the end of. Whether there is more.
