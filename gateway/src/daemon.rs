@@ -156,6 +156,7 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
         timeline.abort();
         timeline::save_now(&config.data_dir, clock)?;
     }
+    tracing::info!("gateway has stopped");
     Ok(())
 }
 

@@ -1,13 +1,15 @@
 //! The log: what a line looks like, and how many there may be.
 //!
 //! Names, topics, addresses and reasons come from anybody. Always true, whatever the call site does: a value is one line of visible characters, no longer than
-//! [`LONGEST`]; and lines of one kind, one place in the program, are written up to a number within [`WINDOW`], the others counted and told.
+//! [`LONGEST`]; and lines of one kind, one place in the program, are written up to a number within [`WINDOW`], the others counted and told. A single client
+//! has [`OF_A_CLIENT`] lines of a kind: who says the same for ever hides nobody else.
 
 use crate::config::{LogFormat, LogSettings};
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use std::fmt::{self, Debug, Write};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -24,6 +26,9 @@ use tracing_subscriber::util::SubscriberInitExt;
 const LONGEST: usize = 256;
 /// Lines of one kind are counted for so long.
 const WINDOW: Duration = Duration::from_secs(10);
+
+/// Lines of one kind about one client within [`WINDOW`].
+const OF_A_CLIENT: u8 = 3;
 
 /// Starts the log of a gateway.
 pub fn start(settings: &LogSettings) -> Result<Limit, Box<dyn std::error::Error>> {
@@ -197,6 +202,8 @@ struct Kind {
     lines: u64,
     left_out: u64,
     message: String,
+    /// Lines about each client, which is known by its hash; no more clients than lines.
+    clients: HashMap<u64, u8>,
 }
 
 impl Limit {
@@ -224,15 +231,24 @@ impl Limit {
     }
 
     /// Whether one more line is let through.
-    fn takes(&self, kind: callsite::Identifier, message: impl FnOnce() -> String) -> bool {
+    fn takes(&self, event: &Event<'_>) -> bool {
+        let mut subject = Subject::default();
+        event.record(&mut subject);
         let mut kinds = self.kinds.lock();
-        let kind = kinds.entry(kind).or_default();
-        if kind.lines < self.max {
+        let kind = kinds.entry(event.metadata().callsite()).or_default();
+        let of_client = subject.client.and_then(|client| kind.clients.get_mut(&client));
+        let heard = of_client.as_ref().is_some_and(|lines| **lines >= OF_A_CLIENT);
+        if kind.lines < self.max && !heard {
             kind.lines += 1;
+            match (of_client, subject.client) {
+                (Some(lines), _) => *lines += 1,
+                (None, Some(client)) => drop(kind.clients.insert(client, 1)),
+                (None, None) => {}
+            }
             return true;
         }
         if kind.left_out == 0 {
-            kind.message = message();
+            kind.message = subject.message;
         }
         kind.left_out += 1;
         false
@@ -245,21 +261,28 @@ impl<S: Subscriber> Layer<S> for Limit {
         if self.max == 0 || *metadata.level() > Level::INFO {
             return true;
         }
-        self.takes(metadata.callsite(), || {
-            let mut message = Message(String::new());
-            event.record(&mut message);
-            message.0
-        })
+        self.takes(event)
     }
 }
 
-/// An event's message, which is a constant phrase.
-struct Message(String);
+/// What a line says, which is a constant phrase, and about which client.
+#[derive(Default)]
+struct Subject {
+    message: String,
+    /// Its hash.
+    client: Option<u64>,
+}
 
-impl Visit for Message {
+impl Visit for Subject {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         if field.name() == "message" {
-            self.0 = Clean(value).to_string();
+            self.message = Clean(value).to_string();
+        }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "client" {
+            self.client = Some(BuildHasherDefault::<DefaultHasher>::default().hash_one(value));
         }
     }
 }
@@ -382,5 +405,26 @@ mod tests {
             count("more lines of this kind left_out=97 kind=wrong password"),
             2
         );
+    }
+
+    /// One client that does the same for ever hides no other.
+    #[test]
+    fn of_one_client_a_few_lines_of_a_kind_are_written() {
+        let lines = logged(LogFormat::Text, 10, |limit| {
+            for _ in 0..1_000 {
+                tracing::info!(client = "noisy", "publish refused");
+            }
+            tracing::info!(client = "quiet", "publish refused");
+            tracing::info!(client = "noisy", "subscription refused");
+            limit.begin_window();
+        });
+        let count = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
+        assert_eq!(
+            count("publish refused client=\"noisy\""),
+            usize::from(OF_A_CLIENT)
+        );
+        assert_eq!(count("publish refused client=\"quiet\""), 1);
+        assert_eq!(count("subscription refused client=\"noisy\""), 1);
+        assert_eq!(count("left_out=997"), 1);
     }
 }

@@ -174,6 +174,8 @@ pub struct Timeline {
     clock: Clock,
     kept: Kept,
     last: Pair,
+    /// The last try to write it down failed.
+    unwritten: bool,
 }
 
 impl Timeline {
@@ -210,7 +212,7 @@ impl Timeline {
             ),
             (Found::First | Found::Passed(_), _) => {}
         }
-        let timeline = Self {
+        let mut timeline = Self {
             file,
             clock: Clock::start_at(WallTime(kept.gateway)),
             kept,
@@ -218,6 +220,7 @@ impl Timeline {
                 system,
                 gateway: kept.gateway,
             },
+            unwritten: false,
         };
         timeline.save();
         (timeline, ops)
@@ -258,9 +261,17 @@ impl Timeline {
         off > DRIFT
     }
 
-    fn save(&self) {
-        if let Err(error) = write(&self.file, self.kept) {
-            tracing::warn!(file = %self.file.display(), %error, "the time could not be written down");
+    fn save(&mut self) {
+        let file = self.file.display();
+        match write(&self.file, self.kept) {
+            Err(error) if !self.unwritten => {
+                self.unwritten = true;
+                tracing::warn!(%file, %error, "the time cannot be written down");
+            }
+            Ok(()) if std::mem::take(&mut self.unwritten) => {
+                tracing::info!(%file, "the time is written down again");
+            }
+            _ => {}
         }
     }
 }

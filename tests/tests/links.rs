@@ -331,7 +331,7 @@ fn a_link_has_a_limit_and_a_policy_of_its_own() {
         let answers = say(&mut bench, "t", &["1", "2", "3", "4"], Qos::AtLeastOnce);
         let report = bench.report(LINK);
         if when_full == QueueFull::Refuse {
-            let refused = Some(Refusal::QuotaExceeded);
+            let refused = Some(Refusal::QueueFull);
             assert_eq!(answers, [None, None, refused, refused]);
             assert_eq!((report.refused, report.routed), (2, 2));
             assert_eq!(

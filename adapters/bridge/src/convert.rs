@@ -32,7 +32,11 @@ pub fn lasting_refusal(why: Refusal) -> Option<ReasonCode> {
     match why {
         Refusal::TopicInvalid => Some(ReasonCode::TopicNameInvalid),
         Refusal::NotSupported | Refusal::ExclusiveTaken => Some(ReasonCode::ImplementationSpecificError),
-        Refusal::QuotaExceeded | Refusal::StoreFailed => None,
+        Refusal::QuotaExceeded
+        | Refusal::QueueFull
+        | Refusal::NoMemory
+        | Refusal::StoreFull
+        | Refusal::StoreFailed => None,
     }
 }
 

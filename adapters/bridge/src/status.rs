@@ -3,8 +3,10 @@
 use crate::reasons::{DeadReason, DropReason, EndReason};
 use headgate_model::{DeliveryId, Instant, Qos, TopicFilter};
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// How often in a row a message may be refused without a good reason, or be the first when the remote hangs up.
 pub(crate) const MAX_DOUBTFUL: u32 = 5;
@@ -101,6 +103,17 @@ pub struct BridgeStatus {
     dropped: [Counter; DropReason::ALL.len()],
     private: AtomicU8,
     texts: Mutex<Texts>,
+    observer: Observer,
+}
+
+/// See [`BridgeStatus::observe`].
+#[derive(Default)]
+struct Observer(OnceLock<Box<dyn Fn(BridgeState, BridgeState) + Send + Sync>>);
+
+impl fmt::Debug for Observer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Observer")
+    }
 }
 
 #[derive(Debug, Default)]
@@ -157,6 +170,7 @@ impl Default for BridgeStatus {
             dropped: Default::default(),
             private: AtomicU8::new(Private::Try as u8),
             texts: Mutex::default(),
+            observer: Observer::default(),
         }
     }
 }
@@ -169,11 +183,24 @@ impl BridgeStatus {
         (BridgeState::ALL[number], Instant(since))
     }
 
-    /// Says what it does from now on.
+    /// Says what it does from now on. Who is connected has no error any more.
     pub fn set_state(&self, state: BridgeState, now: Instant) {
-        if self.state.swap(state as u8, Ordering::Relaxed) != state as u8 {
-            self.since.store(now.0, Ordering::Relaxed);
+        let before = BridgeState::ALL[usize::from(self.state.swap(state as u8, Ordering::Relaxed))];
+        if before == state {
+            return;
         }
+        self.since.store(now.0, Ordering::Relaxed);
+        if state == BridgeState::Connected {
+            self.texts().last_error.clear();
+        }
+        if let Some(observer) = self.observer.0.get() {
+            observer(before, state);
+        }
+    }
+
+    /// Who is told of each change of the state, with what it was before. There is one at most: a second is not taken.
+    pub fn observe(&self, observer: impl Fn(BridgeState, BridgeState) + Send + Sync + 'static) {
+        let _ = self.observer.0.set(Box::new(observer));
     }
 
     /// Where the remote is, for operators and for the session's peer name.
@@ -186,7 +213,7 @@ impl BridgeStatus {
         remote.clone_into(&mut self.texts().remote);
     }
 
-    /// What went wrong last; empty when nothing did.
+    /// What went wrong last; empty when nothing did, or when it has been connected since.
     pub fn last_error(&self) -> String {
         self.texts().last_error.clone()
     }

@@ -1,9 +1,9 @@
 //! From CONNECT to CONNACK. MQTT 5 §3.1, §3.2, §4.12
 
 use crate::convert;
-use crate::endpoint::{Held, LinkFacts, Method, MqttEndpoint, Out, Phase};
+use crate::endpoint::{Held, LinkFacts, Method, MqttEndpoint, Opening, Out, Phase};
 use bytes::Bytes;
-use headgate_model::access::{AccessRequest, Credentials, DenyCode, Wish};
+use headgate_model::access::{AccessRequest, Credentials, DenyCode, Wanted, Wish};
 use headgate_model::bus::{NEVER, Presence, Protocol};
 use headgate_model::link::{BRIDGE_PROPERTY, RESERVED_CLIENT_ID};
 use headgate_model::{
@@ -58,9 +58,9 @@ pub(crate) struct Connecting {
     assigned: bool,
     /// The last word of enhanced authentication, for CONNACK.
     auth_data: Option<Bytes>,
-    facts: LinkFacts,
+    pub facts: LinkFacts,
     /// As it was let in.
-    username: Option<Arc<str>>,
+    pub username: Option<Arc<str>>,
     /// It must be let in by then.
     pub until: Instant,
 }
@@ -78,6 +78,7 @@ impl MqttEndpoint {
         let facts = fresh.facts.clone();
         let assigned = connect.client_id.is_empty();
         if let Err(reason) = self.take_client_id(&connect, facts.nonce) {
+            self.client_id = ClientId::from(connect.client_id.as_str());
             return self.refuse(reason, out);
         }
         let will = match connect.will.take().map(|will| self.check_will(will)).transpose() {
@@ -206,17 +207,10 @@ impl MqttEndpoint {
         match answer {
             Answer::Allowed { identity, data } => {
                 connecting.auth_data = data;
-                let wish = |will: &Will| {
-                    AccessRequest::from(Wish {
-                        action: Action::Publish,
-                        topic: will.message.topic.as_bytes(),
-                        qos: will.message.qos,
-                        retain: will.message.retain,
-                    })
-                };
                 let client_id = &self.client_id;
                 let asked = |will: &&Will| SystemTopic::of(client_id, &will.message) == SystemTopic::No;
-                let will = connecting.will.as_ref().filter(asked).map(wish);
+                let will = connecting.will.as_ref().filter(asked);
+                let will = will.map(|will| AccessRequest::from(wish_to_publish(&will.message)));
                 if let Some(method) = &mut self.method {
                     method.username = identity.username.clone();
                 }
@@ -224,7 +218,7 @@ impl MqttEndpoint {
                 self.policy = Some(identity.policy);
                 match will.map(|request| (self.check(request.wish()), request)) {
                     None | Some((AccessDecision::Allow, _)) => self.open(now, out),
-                    Some((AccessDecision::Deny(_), _)) => self.refuse(ReasonCode::NotAuthorized, out),
+                    Some((AccessDecision::Deny(_), _)) => self.deny_will(out),
                     Some((AccessDecision::Ask, request)) => {
                         self.ask(Held::Will, Question::Authorize(vec![request]), out);
                     }
@@ -233,7 +227,8 @@ impl MqttEndpoint {
             Answer::Challenge(data) => {
                 self.send_auth(ReasonCode::ContinueAuthentication, Some(data), out); // [MQTT-4.12.0-2]
             }
-            Answer::Refused(why) => self.refuse(refusal_code(why, self.version), out),
+            // The access service has written to the log whom it refused, and why.
+            Answer::Refused(why) => self.turn_away(refusal_code(why, self.version), out),
             Answer::Authorized(_) => self.refuse(ReasonCode::ImplementationSpecificError, out),
         }
     }
@@ -245,8 +240,17 @@ impl MqttEndpoint {
         };
         match decision.unwrap_or(AccessDecision::Deny(DenyCode::NotAuthorized)) {
             AccessDecision::Allow => self.open(now, out),
-            AccessDecision::Deny(_) | AccessDecision::Ask => self.refuse(ReasonCode::NotAuthorized, out),
+            AccessDecision::Deny(_) | AccessDecision::Ask => self.deny_will(out),
         }
+    }
+
+    fn deny_will(&mut self, out: &mut Out) {
+        if let Phase::Connecting(connecting) = &self.phase
+            && let Some(will) = &connecting.will
+        {
+            self.tell_will_denied(&will.message, out);
+        }
+        self.turn_away(ReasonCode::NotAuthorized, out);
     }
 
     /// The client is let in: the bus opens its session, and CONNACK says on which terms.
@@ -323,9 +327,8 @@ impl MqttEndpoint {
             clean_start: connect.clean_start,
         });
         let link = self.bridge && self.policy.as_deref().is_some_and(AccessPolicy::may_link);
-        self.phase = Phase::Opening {
-            connack: Box::new(connack),
-        };
+        let who = Arc::clone(&presence);
+        self.phase = Phase::Opening(Box::new(Opening { connack, who }));
         out.bus(BusCommand::Open(Box::new(Open {
             client_id: self.client_id.clone(),
             clean_start: connect.clean_start,
@@ -360,17 +363,18 @@ impl MqttEndpoint {
     }
 
     pub(crate) fn on_opened(&mut self, present: bool, expiry: Duration, now: Instant, out: &mut Out) {
-        let Phase::Opening { connack } = &mut self.phase else {
+        let Phase::Opening(opening) = &mut self.phase else {
             return;
         };
-        let mut connack = std::mem::take(connack);
+        let mut connack = std::mem::take(&mut opening.connack);
+        let who = Arc::clone(&opening.who);
         // 3.1 has no Session Present flag: the encoder leaves it out.
         connack.session_present = present;
         if self.version == Version::V5 && expiry < session_expiry(self.session_expiry) {
             // MQTT 5 §3.2.2.3.2
             connack.properties.session_expiry = u32::try_from(expiry.as_secs()).ok();
         }
-        let mut packet = Packet::ConnAck(connack);
+        let mut packet = Packet::ConnAck(Box::new(connack));
         if !fit(&mut packet, self.version, self.max_packet_size) {
             return self.fail(
                 ReasonCode::PacketTooLarge,
@@ -378,14 +382,20 @@ impl MqttEndpoint {
                 out,
             );
         }
-        self.phase = Phase::Open;
+        self.phase = Phase::Open(who);
         self.silent_since = now;
         out.counts.add(Metric::ConnackSent);
         out.send(packet); // [MQTT-3.2.0-1] [MQTT-3.2.0-2]
     }
 
-    /// Refuses a CONNECT: CONNACK with the reason, then the link ends. \[MQTT-3.2.2-6\] \[MQTT-3.2.2-7\]
+    /// Refuses a CONNECT, and tells so. See [`Self::turn_away`].
     pub(crate) fn refuse(&mut self, reason: ReasonCode, out: &mut Out) {
+        self.tell(|| Wanted::Connect, || reason.to_string().into(), out);
+        self.turn_away(reason, out);
+    }
+
+    /// CONNACK with the reason, then the link ends. \[MQTT-3.2.2-6\] \[MQTT-3.2.2-7\]
+    pub(crate) fn turn_away(&mut self, reason: ReasonCode, out: &mut Out) {
         out.counts.add(Metric::ConnectRefused);
         out.counts.add(Metric::ConnackSent);
         let mut packet = Packet::ConnAck(Box::new(ConnAck {
@@ -407,6 +417,7 @@ impl MqttEndpoint {
         version: Option<Version>,
         out: &mut Out,
     ) {
+        self.tell(|| Wanted::Connect, || error.to_string().into(), out);
         match (error, version) {
             // The wire encodes in the version the peer can read best. [MQTT-3.1.2-2] [3.1.1 MQTT-3.1.2-2]
             (DecodeError::UnsupportedVersion(level), _) => {
@@ -415,12 +426,12 @@ impl MqttEndpoint {
                 } else {
                     Version::V311
                 };
-                self.refuse(ReasonCode::UnsupportedProtocolVersion, out);
+                self.turn_away(ReasonCode::UnsupportedProtocolVersion, out);
             }
             (DecodeError::UnknownProtocol(_) | DecodeError::ConnectExpected(_), _) => self.finish(out),
             (_, Some(Version::V5)) => {
                 self.version = Version::V5;
-                self.refuse(error.reason_code(), out);
+                self.turn_away(error.reason_code(), out);
             }
             _ => self.finish(out),
         }
@@ -439,6 +450,16 @@ pub(crate) fn session_expiry(seconds: u32) -> Duration {
         NEVER
     } else {
         Duration::from_secs(seconds.into())
+    }
+}
+
+/// What has to be asked before this is published.
+pub(crate) fn wish_to_publish(message: &Message) -> Wish<'_> {
+    Wish {
+        action: Action::Publish,
+        topic: message.topic.as_bytes(),
+        qos: message.qos,
+        retain: message.retain,
     }
 }
 

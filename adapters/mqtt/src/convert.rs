@@ -33,7 +33,11 @@ pub fn granted(qos: Qos) -> ReasonCode {
 
 pub fn refusal(refusal: Refusal) -> ReasonCode {
     match refusal {
-        Refusal::QuotaExceeded | Refusal::ExclusiveTaken => ReasonCode::QuotaExceeded,
+        Refusal::QuotaExceeded
+        | Refusal::QueueFull
+        | Refusal::NoMemory
+        | Refusal::StoreFull
+        | Refusal::ExclusiveTaken => ReasonCode::QuotaExceeded,
         Refusal::StoreFailed | Refusal::NotSupported => ReasonCode::ImplementationSpecificError,
         Refusal::TopicInvalid => ReasonCode::TopicNameInvalid,
     }

@@ -6,8 +6,8 @@ use crate::outbound::Outbound;
 use crate::settings::MqttSettings;
 use crate::subscribe::HeldSubscribe;
 use crate::wire::{Received, Sent};
-use headgate_model::access::Wish;
-use headgate_model::bus::{OpenRefusal, PeerName};
+use headgate_model::access::{Wanted, Wish};
+use headgate_model::bus::{OpenRefusal, PeerName, Presence};
 use headgate_model::{
     AccessDecision, AccessPolicy, Answer, BusCommand, BusEvent, ClientId, CloseReason, Endpoint, Input,
     Instant, Metric, MountPoint, Outputs, Question,
@@ -82,14 +82,19 @@ pub(crate) enum Phase {
     /// Authentication: our turn while a question is open, otherwise the client's.
     Connecting(Box<Connecting>),
     /// The bus opens the session; CONNACK waits for it.
-    Opening {
-        connack: Box<headgate_mqtt_codec::ConnAck>,
-    },
-    Open,
+    Opening(Box<Opening>),
+    Open(Arc<Presence>),
     /// The client said goodbye, and waits for answers.
     Leaving(Box<Leaving>),
     /// Nothing is taken and nothing is sent any more.
     Closed,
+}
+
+/// A session on its way.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    pub connack: headgate_mqtt_codec::ConnAck,
+    pub who: Arc<Presence>,
 }
 
 /// How a client left.
@@ -99,6 +104,7 @@ pub(crate) struct Leaving {
     expiry: Option<Duration>,
     /// It goes by then, answered or not.
     until: Instant,
+    pub who: Arc<Presence>,
 }
 
 /// What is known before CONNECT. Boxed: the phase is there as long as the connection.
@@ -165,8 +171,8 @@ impl MqttEndpoint {
             (Phase::Fresh(_) | Phase::Connecting(_), _) => {
                 self.fail(ReasonCode::ProtocolError, "unexpected before CONNACK", out);
             }
-            (Phase::Opening { .. } | Phase::Leaving(_) | Phase::Closed, _) => {}
-            (Phase::Open, packet) => self.on_packet_while_open(packet, now, out),
+            (Phase::Opening(_) | Phase::Leaving(_) | Phase::Closed, _) => {}
+            (Phase::Open(_), packet) => self.on_packet_while_open(packet, now, out),
         }
     }
 
@@ -217,10 +223,14 @@ impl MqttEndpoint {
         };
         let expiry = expiry.map(crate::connect::session_expiry);
         let until = now + self.settings.connect_timeout;
+        let Phase::Open(who) = std::mem::replace(&mut self.phase, Phase::Closed) else {
+            unreachable!("DISCONNECT is read while open")
+        };
         self.phase = Phase::Leaving(Box::new(Leaving {
             reason,
             expiry,
             until,
+            who,
         }));
         self.leave_if_answered(out);
     }
@@ -344,14 +354,17 @@ impl MqttEndpoint {
     fn on_bus_while_open(&mut self, event: BusEvent, now: Instant, out: &mut Out) {
         match event {
             BusEvent::Opened { present, expiry } => self.on_opened(present, expiry, now, out),
-            BusEvent::OpenRefused(why) => self.refuse(open_refusal_code(why, self.version), out),
+            BusEvent::OpenRefused(why) => {
+                self.tell(|| Wanted::Connect, || why.to_string().into(), out);
+                self.turn_away(open_refusal_code(why, self.version), out);
+            }
             BusEvent::TakenOver => {
                 let reason = CloseReason::TakenOver;
                 out.bus(BusCommand::Close { reason, expiry: None });
                 self.goodbye(ReasonCode::SessionTakenOver, out); // [MQTT-3.1.4-3]
             }
             // Its session could not be made durable.
-            BusEvent::Kicked if matches!(self.phase, Phase::Opening { .. }) => {
+            BusEvent::Kicked if matches!(self.phase, Phase::Opening(_)) => {
                 self.refuse(ReasonCode::ServerUnavailable, out);
             }
             BusEvent::Kicked => self.goodbye(ReasonCode::AdministrativeAction, out),
@@ -372,7 +385,10 @@ impl MqttEndpoint {
             return;
         }
         match self.phase {
-            Phase::Fresh(_) => self.finish(out),
+            Phase::Fresh(_) => {
+                self.tell(|| Wanted::Connect, || "no CONNECT in time".into(), out);
+                self.finish(out);
+            }
             Phase::Connecting(_) => {
                 let our_turn = self.held.is_some();
                 let reason = if our_turn {
@@ -382,7 +398,7 @@ impl MqttEndpoint {
                 };
                 self.refuse(reason, out);
             }
-            Phase::Open => {
+            Phase::Open(_) => {
                 // [MQTT-3.1.2-22] [3.1.1 MQTT-3.1.2-24] MQTT 5 §4.13.1: with a DISCONNECT that says why.
                 out.bus(BusCommand::Close {
                     reason: CloseReason::KeepAlive,
@@ -391,7 +407,7 @@ impl MqttEndpoint {
                 self.goodbye(ReasonCode::KeepAliveTimeout, out);
             }
             Phase::Leaving(_) => self.leave(out),
-            Phase::Opening { .. } | Phase::Closed => {}
+            Phase::Opening(_) | Phase::Closed => {}
         }
     }
 
@@ -427,16 +443,21 @@ impl MqttEndpoint {
     /// The client broke the protocol: it is told why if its version can be told, and the link ends. \[MQTT-4.13.1-1\]
     pub(crate) fn fail(&mut self, reason: ReasonCode, what: &str, out: &mut Out) {
         out.counts.add(Metric::ProtocolErrors);
+        let is_in = matches!(self.phase, Phase::Open(_) | Phase::Opening(_));
+        let wanted = || if is_in { Wanted::Stay } else { Wanted::Connect };
+        if !matches!(self.phase, Phase::Closed) {
+            self.tell(wanted, || what.to_owned().into(), out);
+        }
         match self.phase {
             Phase::Leaving(_) => self.leave(out),
-            Phase::Open | Phase::Opening { .. } => {
+            Phase::Open(_) | Phase::Opening(_) => {
                 out.bus(BusCommand::Close {
                     reason: CloseReason::ProtocolError,
                     expiry: None,
                 });
                 self.disconnect(reason, Some(what), out);
             }
-            Phase::Connecting(_) => self.refuse(reason, out),
+            Phase::Connecting(_) => self.turn_away(reason, out),
             Phase::Fresh(_) | Phase::Closed => {}
         }
         self.finish(out);
@@ -444,7 +465,10 @@ impl MqttEndpoint {
 
     /// The link ends for a reason that is not the client's fault.
     fn goodbye(&mut self, reason: ReasonCode, out: &mut Out) {
-        if matches!(self.phase, Phase::Open) {
+        if reason != ReasonCode::ServerShuttingDown {
+            self.tell(|| Wanted::Stay, || reason.to_string().into(), out);
+        }
+        if matches!(self.phase, Phase::Open(_)) {
             self.disconnect(reason, None, out);
         }
         self.finish(out);
@@ -452,7 +476,7 @@ impl MqttEndpoint {
 
     /// DISCONNECT from a server exists in version 5 only. \[MQTT-3.14.0-1\]
     fn disconnect(&mut self, reason: ReasonCode, what: Option<&str>, out: &mut Out) {
-        if self.version != Version::V5 || !matches!(self.phase, Phase::Open) {
+        if self.version != Version::V5 || !matches!(self.phase, Phase::Open(_)) {
             return;
         }
         out.counts.add(Metric::DisconnectSent);
@@ -519,20 +543,17 @@ impl Endpoint for MqttEndpoint {
             Phase::Connecting(connecting) => Some(connecting.until),
             Phase::Leaving(leaving) => Some(leaving.until),
             // While we leave the client's packets unread, its silence is ours.
-            Phase::Open if self.patience_ms > 0 && self.ready() => {
+            Phase::Open(_) if self.patience_ms > 0 && self.ready() => {
                 Some(self.silent_since + Duration::from_millis(self.patience_ms.into()))
             }
-            Phase::Open | Phase::Opening { .. } | Phase::Closed => None,
+            Phase::Open(_) | Phase::Opening(_) | Phase::Closed => None,
         }
     }
 
     fn ready(&self) -> bool {
         self.held.is_none()
             && self.subscribes.as_ref().map_or(0, |held| held.len()) < MAX_SUBSCRIBES
-            && !matches!(
-                self.phase,
-                Phase::Opening { .. } | Phase::Leaving(_) | Phase::Closed
-            )
+            && !matches!(self.phase, Phase::Opening(_) | Phase::Leaving(_) | Phase::Closed)
     }
 }
 

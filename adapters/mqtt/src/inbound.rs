@@ -1,13 +1,14 @@
 //! What the client publishes: PUBLISH and PUBREL in, PUBACK, PUBREC and PUBCOMP out. MQTT 5 §3.3, §4.3, §4.9
 
-use crate::connect::SystemTopic;
+use crate::connect::{SystemTopic, wish_to_publish};
 use crate::convert;
 use crate::endpoint::{Held, MqttEndpoint, Out};
 use crate::ids::IdMap;
-use headgate_model::access::{DenyCode, Wish};
+use bytes::Bytes;
+use headgate_model::access::{DenyCode, Wanted};
 use headgate_model::bus::{Outcome, Refusal};
 use headgate_model::{
-    AccessDecision, AckToken, Action, Answer, BusCommand, Instant, Message, Metric, Qos, Question, Topic,
+    AccessDecision, AckToken, Answer, BusCommand, Instant, Message, Metric, Qos, Question, Topic,
 };
 use headgate_mqtt_codec::{Ack, AckKind, PacketId, Publish, ReasonCode, Version};
 use std::num::NonZeroU16;
@@ -160,17 +161,19 @@ impl MqttEndpoint {
         match SystemTopic::of(&self.client_id, &message) {
             SystemTopic::No => {}
             SystemTopic::OwnState => return self.publish_to_bus(message, publish.packet_id, out),
-            SystemTopic::Foreign => return self.deny(publish.packet_id, DenyCode::NotAuthorized, out),
+            SystemTopic::Foreign => {
+                let wanted = || Wanted::Publish(message.topic.bytes().clone());
+                self.tell(wanted, || "topics under $SYS are the gateway's".into(), out);
+                return self.deny(publish.packet_id, DenyCode::NotAuthorized, out);
+            }
         }
-        let wish = Wish {
-            action: Action::Publish,
-            topic: message.topic.as_bytes(),
-            qos,
-            retain: message.retain,
-        };
+        let wish = wish_to_publish(&message);
         match self.check(wish) {
             AccessDecision::Allow => self.publish_to_bus(message, publish.packet_id, out),
-            AccessDecision::Deny(code) => self.deny(publish.packet_id, code, out),
+            AccessDecision::Deny(code) => {
+                self.tell_denied(wish, out);
+                self.deny(publish.packet_id, code, out);
+            }
             AccessDecision::Ask => {
                 let request = wish.into();
                 let held = HeldPublish {
@@ -191,11 +194,13 @@ impl MqttEndpoint {
             Answer::Authorized(decisions) => decisions.first().copied(),
             _ => None,
         };
-        match decision {
-            Some(AccessDecision::Allow) => self.publish_to_bus(held.message, held.packet_id, out),
-            Some(AccessDecision::Deny(code)) => self.deny(held.packet_id, code, out),
-            Some(AccessDecision::Ask) | None => self.deny(held.packet_id, DenyCode::default(), out),
-        }
+        let code = match decision {
+            Some(AccessDecision::Allow) => return self.publish_to_bus(held.message, held.packet_id, out),
+            Some(AccessDecision::Deny(code)) => code,
+            Some(AccessDecision::Ask) | None => DenyCode::default(),
+        };
+        self.tell_denied(wish_to_publish(&held.message), out);
+        self.deny(held.packet_id, code, out);
     }
 
     fn publish_to_bus(&mut self, message: Message, packet_id: Option<PacketId>, out: &mut Out) {
@@ -309,10 +314,11 @@ impl MqttEndpoint {
             out.counts.add(Metric::Qos2Dropped);
         }
         if self.version == Version::V5 {
+            self.tell(|| Wanted::Publish(Bytes::new()), || why.to_string().into(), out);
             self.acknowledge(packet_id, convert::refusal(why), out);
         } else {
             // Nothing but silence says no: without an acknowledgement the client keeps the message and sends it again.
-            self.fail(ReasonCode::QuotaExceeded, "publish refused", out);
+            self.fail(ReasonCode::QuotaExceeded, &format!("publish refused: {why}"), out);
         }
     }
 

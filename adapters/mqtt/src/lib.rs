@@ -8,6 +8,7 @@
 
 mod connect;
 mod convert;
+mod denial;
 mod endpoint;
 mod ids;
 mod inbound;

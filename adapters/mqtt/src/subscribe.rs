@@ -3,7 +3,7 @@
 use crate::convert;
 use crate::endpoint::{Held, MqttEndpoint, Out};
 use bytes::Bytes;
-use headgate_model::access::{DenyCode, Wish};
+use headgate_model::access::{DenyCode, Wanted, Wish};
 use headgate_model::bus::Refusal;
 use headgate_model::{
     AccessDecision, AckToken, Action, Answer, BusCommand, Metric, Qos, Question, Subscription,
@@ -55,15 +55,12 @@ impl MqttEndpoint {
                     continue;
                 }
             };
-            let wish = Wish {
-                action: Action::Subscribe,
-                topic: subscription.filter.as_bytes(),
-                qos: options.qos,
-                retain: false,
-            };
+            let wish = wish_to_subscribe(&subscription);
             match self.check(wish) {
                 AccessDecision::Allow => {}
                 AccessDecision::Deny(code) => {
+                    out.counts.add(Metric::SubscribeNotAuthorized);
+                    self.tell_denied(wish, out);
                     held.codes[place] = Some(denied(code));
                     continue;
                 }
@@ -91,11 +88,16 @@ impl MqttEndpoint {
             _ => Vec::new(),
         };
         for (at, place) in held.asked.drain(..).enumerate() {
-            held.codes[place] = match decisions.get(at) {
-                Some(AccessDecision::Allow) => None,
-                Some(AccessDecision::Deny(code)) => Some(denied(*code)),
-                Some(AccessDecision::Ask) | None => Some(ReasonCode::NotAuthorized),
+            let code = match decisions.get(at) {
+                Some(AccessDecision::Allow) => continue,
+                Some(AccessDecision::Deny(code)) => denied(*code),
+                Some(AccessDecision::Ask) | None => ReasonCode::NotAuthorized,
             };
+            held.codes[place] = Some(code);
+            out.counts.add(Metric::SubscribeNotAuthorized);
+            if let Ok(at) = held.wanted.binary_search_by_key(&place, |(place, _)| *place) {
+                self.tell_denied(wish_to_subscribe(&held.wanted[at].1), out);
+            }
         }
         held.wanted.retain(|(place, _)| held.codes[*place].is_none());
         self.subscribe(held, out);
@@ -138,6 +140,9 @@ impl MqttEndpoint {
     /// \[MQTT-3.8.4-1\] \[MQTT-3.8.4-2\] \[MQTT-3.8.4-6\] \[MQTT-3.9.3-1\]
     pub(crate) fn on_subscribed(&mut self, token: AckToken, results: &[Result<Qos, Refusal>], out: &mut Out) {
         let Some(held) = self.take_held(token) else { return };
+        if let Some(Err(why)) = results.iter().find(|result| result.is_err()) {
+            self.tell(|| Wanted::Subscribe(Bytes::new()), || why.to_string().into(), out);
+        }
         let mut results = results.iter();
         let codes = held.codes.into_iter().map(|code| {
             code.or_else(|| results.next().map(result_code))
@@ -245,6 +250,16 @@ impl From<TopicError> for BadFilter {
             // Too long with its mount point, or prefixes of our own that do not fit together.
             TopicError::TooLong(_) | TopicError::Prefix => Self::Refused(ReasonCode::TopicFilterInvalid),
         }
+    }
+}
+
+/// What has to be asked before this is subscribed to.
+fn wish_to_subscribe(subscription: &Subscription) -> Wish<'_> {
+    Wish {
+        action: Action::Subscribe,
+        topic: subscription.filter.as_bytes(),
+        qos: subscription.options.qos,
+        retain: false,
     }
 }
 

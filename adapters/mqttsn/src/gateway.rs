@@ -373,7 +373,7 @@ impl<A: Address> SnGateway<A> {
             BusEvent::Subscribed { token, results } => self.on_subscribed(index, token, &results, now, out),
             BusEvent::Unsubscribed { token, .. } => self.on_unsubscribed(index, token, now, out),
             BusEvent::Accepted(token, _) => self.on_accepted(index, token, now, out),
-            BusEvent::Refused(token, _) => self.on_refused(index, token, now, out),
+            BusEvent::Refused(token, why) => self.on_refused(index, token, why, now, out),
             BusEvent::Released { packet, .. } => {
                 out.send(&self.client(index).party, &Message::PubComp(packet));
             }

@@ -4,6 +4,7 @@
 
 use crate::client::{Client, Purpose, State};
 use crate::credit::Credit;
+use crate::denial;
 use crate::gateway::{Out, Slot, SnGateway};
 use crate::outputs::Send;
 use crate::party::{Party, Sender};
@@ -11,7 +12,7 @@ use crate::settings::Login;
 use crate::topics::TopicIds;
 use bytes::Bytes;
 use headgate_model::Qos;
-use headgate_model::access::{AccessRequest, AuthRefusal, Credentials, Wish};
+use headgate_model::access::{AccessRequest, AuthRefusal, Credentials, Wanted, Wish};
 use headgate_model::bus::{NEVER, Presence, Protocol};
 use headgate_model::datagram::Address;
 use headgate_model::link::RESERVED_CLIENT_ID;
@@ -67,15 +68,21 @@ enum Phase {
 
 impl<A: Address> SnGateway<A> {
     pub(crate) fn on_connect(&mut self, from: &Sender<A>, connect: Connect, now: Instant, out: &mut Out<A>) {
-        let refuse = |code, out: &mut Out<A>| {
+        let refuse = |code, why: &'static str, out: &mut Out<A>| {
             out.counts.add(Metric::ConnectRefused);
+            let id = String::from_utf8_lossy(&connect.client_id);
+            denial::tell(from.address, &id, None, || Wanted::Connect, || why.into(), out);
             out.send(&from.party(), &Message::ConnAck(code));
         };
         if connect.protocol_id != 1 {
-            return refuse(ReturnCode::NotSupported, out);
+            return refuse(ReturnCode::NotSupported, "another version than 1.2", out);
         }
         let Some(id) = self.client_id(&connect.client_id) else {
-            return refuse(ReturnCode::NotSupported, out);
+            return refuse(
+                ReturnCode::NotSupported,
+                "not a client id that is taken here",
+                out,
+            );
         };
         let wants = Wants::Connect {
             will: connect.will,
@@ -111,7 +118,11 @@ impl<A: Address> SnGateway<A> {
             return;
         }
         if self.is_full(from, &id) {
-            return refuse(ReturnCode::Congestion, out);
+            return refuse(
+                ReturnCode::Congestion,
+                "too many clients (max_clients, max_handshakes)",
+                out,
+            );
         }
         self.begin(from, &id, wants, now, out);
     }
@@ -232,11 +243,13 @@ impl<A: Address> SnGateway<A> {
                     | AuthRefusal::NotAuthorized
                     | AuthRefusal::BadMethod => ReturnCode::NotSupported,
                 };
-                self.refuse(index, code, out);
+                // The access service has written to the log whom it refused, and why.
+                self.turn_away(index, code, out);
             }
-            (Phase::WillAccess(_), Answer::Authorized(decisions)) => {
+            (Phase::WillAccess(will), Answer::Authorized(decisions)) => {
                 if decisions.first() != Some(&AccessDecision::Allow) {
-                    return self.refuse(index, ReturnCode::NotSupported, out);
+                    let topic = will.message.topic.clone();
+                    return self.deny_will(index, topic, out);
                 }
                 let Phase::WillAccess(will) = std::mem::replace(&mut handshake.phase, Phase::Authenticate)
                 else {
@@ -245,7 +258,12 @@ impl<A: Address> SnGateway<A> {
                 self.admit(index, OpenWill::Set(Some(will)), out);
             }
             // Nothing that was asked.
-            _ => self.refuse(index, ReturnCode::NotSupported, out),
+            _ => self.refuse(
+                index,
+                ReturnCode::NotSupported,
+                "no answer from the access service",
+                out,
+            ),
         }
     }
 
@@ -265,7 +283,12 @@ impl<A: Address> SnGateway<A> {
             (Phase::WillTopic, Message::WillTopic(Some(will))) => {
                 let topic = Topic::parse(will.topic).and_then(|topic| mount.mount(topic));
                 let Ok(topic) = topic else {
-                    return self.refuse(index, ReturnCode::NotSupported, out);
+                    return self.refuse(
+                        index,
+                        ReturnCode::NotSupported,
+                        "the topic of its will is none",
+                        out,
+                    );
                 };
                 handshake.phase = Phase::WillMsg {
                     topic: topic.compact(),
@@ -321,8 +344,26 @@ impl<A: Address> SnGateway<A> {
                 handshake.phase = Phase::WillAccess(will);
                 self.ask(index, Question::Authorize(vec![request]), out);
             }
-            Some(AccessDecision::Deny(_)) | None => self.refuse(index, ReturnCode::NotSupported, out),
+            Some(AccessDecision::Deny(_)) | None => {
+                let topic = will.message.topic.clone();
+                self.deny_will(index, topic, out);
+            }
         }
+    }
+
+    fn deny_will(&mut self, index: u32, topic: Topic, out: &mut Out<A>) {
+        let handshake = self.handshake(index);
+        let (id, identity) = (handshake.id.as_str(), handshake.identity.as_ref());
+        let wish = Wish {
+            action: Action::Publish,
+            topic: topic.as_bytes(),
+            qos: Qos::AtMostOnce,
+            retain: false,
+        };
+        let wanted = || Wanted::Will(topic.bytes().clone());
+        let why = || denial::why(identity, wish);
+        denial::tell(handshake.party.address, id, identity, wanted, why, out);
+        self.turn_away(index, ReturnCode::NotSupported, out);
     }
 
     /// The client is let in. Whoever was at its place, or had its id, is no more; then the bus opens its session, and CONNACK follows.
@@ -522,7 +563,15 @@ impl<A: Address> SnGateway<A> {
         }
     }
 
-    fn refuse(&mut self, index: u32, code: ReturnCode, out: &mut Out<A>) {
+    fn refuse(&mut self, index: u32, code: ReturnCode, why: &'static str, out: &mut Out<A>) {
+        let handshake = self.handshake(index);
+        let (id, identity) = (handshake.id.as_str(), handshake.identity.as_ref());
+        let address = handshake.party.address;
+        denial::tell(address, id, identity, || Wanted::Connect, || why.into(), out);
+        self.turn_away(index, code, out);
+    }
+
+    fn turn_away(&mut self, index: u32, code: ReturnCode, out: &mut Out<A>) {
         out.counts.add(Metric::ConnectRefused);
         let handshake = self.handshake(index);
         let (party, wants) = (handshake.party.clone(), handshake.wants);
@@ -540,7 +589,12 @@ impl<A: Address> SnGateway<A> {
             Phase::Authenticate | Phase::WillAccess(_)
         );
         if ours {
-            return self.refuse(index, ReturnCode::Congestion, out);
+            return self.refuse(
+                index,
+                ReturnCode::Congestion,
+                "no answer from the access service in time",
+                out,
+            );
         }
         out.counts.add(Metric::ConnectRefused);
         self.remove(index);

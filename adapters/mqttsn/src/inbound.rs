@@ -1,11 +1,12 @@
 //! What a client asks for: REGISTER, PUBLISH, SUBSCRIBE, UNSUBSCRIBE, PUBREL, WILLTOPICUPD, WILLMSGUPD. §6.4 to §6.7, §6.10
 
 use crate::client::names_topic;
+use crate::denial::why;
 use crate::gateway::{Out, SnGateway};
 use crate::handshake::{from_wire, to_wire};
 use crate::outputs::Send;
 use bytes::Bytes;
-use headgate_model::access::Wish;
+use headgate_model::access::{Wanted, Wish};
 use headgate_model::bus::Refusal;
 use headgate_model::datagram::Address;
 use headgate_model::{
@@ -183,7 +184,9 @@ impl<A: Address> SnGateway<A> {
         };
         match self.client(index).check(wish) {
             AccessDecision::Allow => self.publish(index, message, msg_id, topic_id, out),
-            AccessDecision::Deny(_) => self.deny_publish(index, msg_id, topic_id, out),
+            AccessDecision::Deny(_) => {
+                self.deny_publish(index, message.topic.as_bytes(), msg_id, topic_id, out);
+            }
             AccessDecision::Ask => {
                 let request = wish.into();
                 self.ask_for(index, Asked::Publish(message, msg_id, topic_id), request, out);
@@ -216,8 +219,16 @@ impl<A: Address> SnGateway<A> {
     }
 
     /// A client that may not publish there is told as well as version 1.2 can say it.
-    fn deny_publish(&mut self, index: u32, msg_id: Option<u16>, topic_id: u16, out: &mut Out<A>) {
+    fn deny_publish(
+        &mut self,
+        index: u32,
+        topic: &[u8],
+        msg_id: Option<u16>,
+        topic_id: u16,
+        out: &mut Out<A>,
+    ) {
         out.counts.add(Metric::DroppedNotAuthorized);
+        self.tell_denied(index, wish_to_publish(topic), out);
         self.refuse_publish(index, msg_id, topic_id, ReturnCode::NotSupported, out);
     }
 
@@ -262,10 +273,23 @@ impl<A: Address> SnGateway<A> {
         self.sleep_again_if_done(index, now, out);
     }
 
-    pub(crate) fn on_refused(&mut self, index: u32, token: AckToken, now: Instant, out: &mut Out<A>) {
+    pub(crate) fn on_refused(
+        &mut self,
+        index: u32,
+        token: AckToken,
+        why: Refusal,
+        now: Instant,
+        out: &mut Out<A>,
+    ) {
         let Some(Request::Publish { msg_id, topic_id, .. }) = self.finish(index, token) else {
             return;
         };
+        self.tell(
+            index,
+            || Wanted::Publish(Bytes::new()),
+            || why.to_string().into(),
+            out,
+        );
         self.refuse_publish(index, Some(msg_id), topic_id, ReturnCode::Congestion, out);
         self.sleep_again_if_done(index, now, out);
     }
@@ -322,9 +346,7 @@ impl<A: Address> SnGateway<A> {
         };
         match self.client(index).check(wish) {
             AccessDecision::Allow => self.subscribe(index, subscription, request, out),
-            AccessDecision::Deny(_) => {
-                self.suback(index, msg_id, topic_id, Err(ReturnCode::NotSupported), out);
-            }
+            AccessDecision::Deny(_) => self.deny_subscribe(index, &subscription, msg_id, topic_id, out),
             AccessDecision::Ask => {
                 let wish = wish.into();
                 self.ask_for(
@@ -387,10 +409,20 @@ impl<A: Address> SnGateway<A> {
         else {
             return;
         };
+        if let Some(Err(why)) = results.first() {
+            self.tell(
+                index,
+                || Wanted::Subscribe(Bytes::new()),
+                || why.to_string().into(),
+                out,
+            );
+        }
         let result = match results.first() {
             Some(Ok(qos)) => Ok(*qos),
-            Some(Err(Refusal::QuotaExceeded | Refusal::StoreFailed)) => Err(ReturnCode::Congestion),
-            Some(Err(_)) | None => Err(ReturnCode::NotSupported),
+            Some(Err(Refusal::NotSupported | Refusal::TopicInvalid | Refusal::ExclusiveTaken)) | None => {
+                Err(ReturnCode::NotSupported)
+            }
+            Some(Err(_)) => Err(ReturnCode::Congestion),
         };
         let tells = result.is_ok() && registers;
         self.suback(index, msg_id, topic_id, result, out);
@@ -398,6 +430,25 @@ impl<A: Address> SnGateway<A> {
             self.on_id_known(index, topic_id, now, out);
         }
         self.sleep_again_if_done(index, now, out);
+    }
+
+    fn deny_subscribe(
+        &mut self,
+        index: u32,
+        subscription: &Subscription,
+        msg_id: u16,
+        topic_id: u16,
+        out: &mut Out<A>,
+    ) {
+        out.counts.add(Metric::SubscribeNotAuthorized);
+        let wish = Wish {
+            action: Action::Subscribe,
+            topic: subscription.filter.as_bytes(),
+            qos: subscription.options.qos,
+            retain: false,
+        };
+        self.tell_denied(index, wish, out);
+        self.suback(index, msg_id, topic_id, Err(ReturnCode::NotSupported), out);
     }
 
     fn suback(
@@ -466,11 +517,21 @@ impl<A: Address> SnGateway<A> {
         };
         match client.check(wish) {
             AccessDecision::Allow => self.change_will(index, change, Request::WillTopic, out),
-            AccessDecision::Deny(_) => {
-                out.send(&client.party, &Packet::WillTopicResp(ReturnCode::NotSupported));
-            }
+            AccessDecision::Deny(_) => self.deny_will_topic(index, &topic, out),
             AccessDecision::Ask => self.ask_for(index, Asked::WillTopic(change), wish.into(), out),
         }
+    }
+
+    fn deny_will_topic(&mut self, index: u32, topic: &Topic, out: &mut Out<A>) {
+        let rule = || {
+            why(
+                Some(&self.client(index).identity),
+                wish_to_publish(topic.as_bytes()),
+            )
+        };
+        self.tell(index, || Wanted::Will(topic.bytes().clone()), rule, out);
+        let party = &self.client(index).party;
+        out.send(party, &Packet::WillTopicResp(ReturnCode::NotSupported));
     }
 
     fn change_will(&mut self, index: u32, change: WillChange, request: Request, out: &mut Out<A>) {
@@ -530,18 +591,21 @@ impl<A: Address> SnGateway<A> {
             Asked::Publish(message, msg_id, topic_id) if allowed => {
                 self.publish(index, message, msg_id, topic_id, out);
             }
-            Asked::Publish(_, msg_id, topic_id) => self.deny_publish(index, msg_id, topic_id, out),
+            Asked::Publish(message, msg_id, topic_id) => {
+                self.deny_publish(index, message.topic.as_bytes(), msg_id, topic_id, out);
+            }
             Asked::Subscribe(subscription, request) if allowed => {
                 self.subscribe(index, *subscription, request, out);
             }
-            Asked::Subscribe(_, Request::Subscribe { msg_id, topic_id, .. }) => {
-                self.suback(index, msg_id, topic_id, Err(ReturnCode::NotSupported), out);
+            Asked::Subscribe(subscription, Request::Subscribe { msg_id, topic_id, .. }) => {
+                self.deny_subscribe(index, &subscription, msg_id, topic_id, out);
             }
             Asked::Subscribe(..) => {}
             Asked::WillTopic(change) if allowed => self.change_will(index, change, Request::WillTopic, out),
-            Asked::WillTopic(_) => {
-                let party = &self.client(index).party;
-                out.send(party, &Packet::WillTopicResp(ReturnCode::NotSupported));
+            Asked::WillTopic(change) => {
+                if let WillChange::Topic { topic, .. } = &change {
+                    self.deny_will_topic(index, topic, out);
+                }
             }
         }
         self.take_held(index, now, out);
@@ -616,5 +680,15 @@ fn raw_id(topic: TopicRef) -> u16 {
     match topic {
         TopicRef::Normal(id) | TopicRef::Predefined(id) => id,
         TopicRef::Short(name) => u16::from_be_bytes(name),
+    }
+}
+
+/// For the reason why it is denied: rules look at the topic alone.
+fn wish_to_publish(topic: &[u8]) -> Wish<'_> {
+    Wish {
+        action: Action::Publish,
+        topic,
+        qos: Qos::AtMostOnce,
+        retain: false,
     }
 }

@@ -10,6 +10,7 @@
 
 mod client;
 mod credit;
+mod denial;
 mod gateway;
 mod handshake;
 mod inbound;

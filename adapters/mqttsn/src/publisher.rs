@@ -2,10 +2,11 @@
 //!
 //! All of it is published under one identity of its own, whose session is opened with the first message, and no faster than the settings say.
 
+use crate::denial;
 use crate::gateway::{Out, Slot, SnGateway};
 use crate::handshake::credentials;
 use crate::settings::{Login, QosMinusOneSettings};
-use headgate_model::access::Wish;
+use headgate_model::access::{Denial, Wanted, Wish};
 use headgate_model::bus::{Presence, Protocol};
 use headgate_model::datagram::Address;
 use headgate_model::link::RESERVED_CLIENT_ID;
@@ -216,6 +217,14 @@ impl<A: Address> SnGateway<A> {
                     self.publish_unconnected(index, message, out);
                 }
                 AccessDecision::Deny(_) => {
+                    // Who sent it has no name, and its address is not kept.
+                    let name = &self.config.settings.qos_minus_one.client_id;
+                    out.denials.tell(|| Denial {
+                        client: name.as_str().into(),
+                        who: Arc::default(),
+                        wanted: Wanted::Publish(message.topic.bytes().clone()),
+                        why: denial::why(Some(identity), wish),
+                    });
                     self.publisher.waiting.pop_front();
                     out.counts.add(Metric::DroppedNotAuthorized);
                 }

@@ -8,6 +8,7 @@ use crate::gateway::{Out, SnGateway};
 use crate::handshake::STALE;
 use crate::outputs::Send;
 use crate::party::Sender;
+use headgate_model::access::Wanted;
 use headgate_model::bus::OpenRefusal;
 use headgate_model::datagram::Address;
 use headgate_model::{BusCommand, CloseReason, Instant, Metric, OpenWill};
@@ -75,6 +76,7 @@ impl<A: Address> SnGateway<A> {
             _ => Message::Disconnect(None),
         };
         out.counts.add(Metric::ConnectRefused);
+        self.tell(index, || Wanted::Connect, || why.to_string().into(), out);
         out.send(&self.client(index).party, &answer);
         self.close(index, CloseReason::Normal, None, out);
         self.remove(index);

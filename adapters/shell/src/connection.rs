@@ -27,6 +27,13 @@ pub struct ConnectionPermit {
     pub(crate) from_address: Option<AddressSlot>,
 }
 
+impl ConnectionPermit {
+    /// The listener's name; `None` for a connection that came by none.
+    pub fn listener(&self) -> Option<&str> {
+        self.on_listener.as_ref().map(Slot::name)
+    }
+}
+
 /// What is known of the peer before it says its first word.
 #[derive(Clone, Debug)]
 pub struct ConnectionInfo {

@@ -8,6 +8,7 @@
 
 use crate::access::{AccessService, AccessSession, Answering};
 use crate::connection::ConnectionInfo;
+use crate::denials;
 use crate::metrics::Metrics;
 use bytes::Bytes;
 use headgate_bus::handle::{Call, Group, Hub};
@@ -403,6 +404,9 @@ where
     /// What everybody may see of the turns just done.
     fn finish(&mut self) {
         self.metrics.add(&mut self.out.counts);
+        if !self.out.denials.is_empty() {
+            denials::log(self.link.describe().0, &mut self.out.denials);
+        }
         let mut gauges = self.link.stats().gauges.lock();
         gauges.clear();
         self.server.gauges(&mut |name, n| gauges.push((name, n)));

@@ -6,6 +6,7 @@
 use crate::access::{AccessSession, Answering};
 use crate::buffers;
 use crate::connection::{Connection, ConnectionPermit};
+use crate::denials;
 use crate::metrics::Metrics;
 use crate::stages::Stages;
 use crate::transport::{Progress, Transport};
@@ -165,7 +166,7 @@ struct Link<E: Endpoint, W> {
     let_others_go: bool,
     /// The bus has not taken all commands yet.
     unfinished: bool,
-    /// Count the connection until it ends.
+    /// Counts the connection until it ends.
     permit: ConnectionPermit,
     _open: TaskTrackerToken,
 }
@@ -250,6 +251,7 @@ where
         self.work(now, &mut desk);
         let goes_on = self.unfinished || !std::mem::take(&mut desk.out.close);
         self.workplace.metrics.add(&mut desk.out.counts);
+        denials::log(self.permit.listener().unwrap_or_default(), &mut desk.out.denials);
         buffers::rest(&mut desk.reading);
         buffers::rest(&mut desk.writing);
         if goes_on && desk.is_clear() {

@@ -18,7 +18,7 @@ use crate::settings::ListenerKind;
 use crate::socket::{Accepted, canonical};
 use crate::stats::RefuseReason;
 use crate::stream::{ByteStream, say_goodbye};
-use crate::tls::ServerTls;
+use crate::tls::{ServerTls, words};
 use crate::transport::Transport;
 use crate::websocket::WebSocket;
 use crate::websocket::http::{self, HeadError, Rejection};
@@ -122,7 +122,7 @@ async fn accept_tls(
     info: &mut ConnectionInfo,
 ) -> Result<TlsStream<TcpStream>, Refusal> {
     let tls: &ServerTls = shared.tls.as_ref().expect("checked by Listener::bind");
-    let refuse = |error: io::Error| Refusal::new(RefuseReason::Tls, error.to_string());
+    let refuse = |error: io::Error| Refusal::new(RefuseReason::Tls, words::explain(&error));
     let stream = limited(
         shared.settings.handshake_timeout,
         "no TLS handshake in time",

@@ -8,6 +8,7 @@ pub mod access;
 mod buffers;
 pub mod connection;
 pub mod datagram;
+mod denials;
 pub mod dial;
 pub mod drive;
 mod handshake;

@@ -12,6 +12,8 @@ pub struct ConnectionLimit(Arc<LimitState>);
 
 #[derive(Debug)]
 struct LimitState {
+    /// What it limits: a listener's name.
+    name: String,
     max: AtomicUsize,
     current: AtomicUsize,
 }
@@ -19,6 +21,7 @@ struct LimitState {
 impl Default for LimitState {
     fn default() -> Self {
         Self {
+            name: String::new(),
             max: AtomicUsize::new(usize::MAX),
             current: AtomicUsize::new(0),
         }
@@ -31,6 +34,15 @@ impl ConnectionLimit {
         let limit = Self::default();
         limit.set_max(max);
         limit
+    }
+
+    /// That of a listener.
+    pub(crate) fn of(listener: &str, max: Option<usize>) -> Self {
+        Self(Arc::new(LimitState {
+            name: listener.to_owned(),
+            max: AtomicUsize::new(max.unwrap_or(usize::MAX)),
+            current: AtomicUsize::new(0),
+        }))
     }
 
     /// Changes the limit for connections to come; those open stay.
@@ -92,6 +104,13 @@ impl AddressLimit {
 /// One connection's place under a limit, free again when dropped.
 #[derive(Debug)]
 pub(crate) struct Slot(ConnectionLimit);
+
+impl Slot {
+    /// The name of the listener whose limit it is.
+    pub fn name(&self) -> &str {
+        &self.0.0.name
+    }
+}
 
 impl Drop for Slot {
     fn drop(&mut self) {

@@ -149,7 +149,7 @@ impl Listener {
         };
         let socket = bound.map_err(|source| settings.bind_error(source))?;
 
-        let limit = ConnectionLimit::new(settings.max_connections);
+        let limit = ConnectionLimit::of(&settings.name, settings.max_connections);
         let bucket = settings
             .max_connect_rate
             .map(|rate| TokenBucket::new(rate, settings.connect_burst.unwrap_or(rate)));
@@ -217,7 +217,9 @@ impl Listener {
             };
             match accepted {
                 Ok(accepted) => {
-                    trouble.over();
+                    if trouble.over() {
+                        tracing::info!(listener = %self.shared.name, "connections are accepted again");
+                    }
                     self.take(accepted, &shutdown, &handler);
                 }
                 // Of one connection, which is gone; nothing is wrong with us.
@@ -372,8 +374,9 @@ impl AcceptTrouble {
         (self.pause, tell)
     }
 
-    fn over(&mut self) {
-        self.pause = Duration::ZERO;
+    /// Whether there was any.
+    fn over(&mut self) -> bool {
+        !std::mem::take(&mut self.pause).is_zero()
     }
 }
 

@@ -4,6 +4,7 @@ use crate::settings::{AclAction, AclEffect, AclRule, AuthSettings, RefuseWith};
 use headgate_model::access::{DenyCode, Wish};
 use headgate_model::{AccessDecision, AccessPolicy, Action, TopicFilter};
 use parking_lot::Mutex;
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -83,7 +84,8 @@ impl Acl {
 
     fn cut_down(&self, chosen: &[usize], may_link: bool, client: &str, user: Option<&str>) -> ClientPolicy {
         let rules = chosen.iter().map(|at| &self.rules[*at]);
-        let rules = rules.map(|rule| Rule {
+        let rules = rules.zip(chosen).map(|(rule, place)| Rule {
+            place: place + 1,
             decision: match rule.effect {
                 AclEffect::Allow => AccessDecision::Allow,
                 AclEffect::Deny => AccessDecision::Deny(deny_code(rule.refuse_with)),
@@ -113,6 +115,8 @@ pub struct ClientPolicy {
 
 #[derive(Debug)]
 struct Rule {
+    /// Which of the configuration's rules it is, from 1.
+    place: usize,
     decision: AccessDecision,
     action: AclAction,
     topics: Vec<Pattern>,
@@ -125,8 +129,9 @@ enum Pattern {
     Exactly(TopicFilter),
 }
 
-impl AccessPolicy for ClientPolicy {
-    fn check(&self, wish: Wish<'_>) -> AccessDecision {
+impl ClientPolicy {
+    /// The first rule that matches.
+    fn rule(&self, wish: Wish<'_>) -> Option<&Rule> {
         let concerns = |rule: &&Rule| match rule.action {
             AclAction::All => true,
             AclAction::Publish => wish.action == Action::Publish,
@@ -136,7 +141,20 @@ impl AccessPolicy for ClientPolicy {
             .iter()
             .filter(concerns)
             .find(|rule| rule.topics.iter().any(|topic| topic.covers(wish.topic)))
+    }
+}
+
+impl AccessPolicy for ClientPolicy {
+    fn check(&self, wish: Wish<'_>) -> AccessDecision {
+        self.rule(wish)
             .map_or(AccessDecision::Deny(self.nomatch), |rule| rule.decision)
+    }
+
+    fn why(&self, wish: Wish<'_>) -> Cow<'static, str> {
+        match self.rule(wish) {
+            Some(rule) => format!("rule {} of auth.acl", rule.place).into(),
+            None => "no rule of auth.acl allows it".into(),
+        }
     }
 
     fn may_ask(&self) -> bool {

@@ -205,6 +205,8 @@ impl AccessService for Access {
         };
         Box::new(Session {
             shared: Arc::clone(&self.0),
+            listener: Arc::clone(&info.listener),
+            peer: info.peer,
             address,
             local,
             client: None,
@@ -217,6 +219,8 @@ impl AccessService for Access {
 /// One connection's conversation.
 struct Session {
     shared: Arc<Shared>,
+    listener: Arc<str>,
+    peer: PeerAddr,
     address: IpAddr,
     local: bool,
     client: Option<headgate_model::ClientId>,
@@ -278,11 +282,11 @@ impl Session {
                 Anonymous::Loopback => self.local,
                 Anonymous::Everywhere => true,
             };
-            return if allowed {
-                self.allowed(None, None)
-            } else {
-                Answer::Refused(AuthRefusal::NotAuthorized)
-            };
+            if allowed {
+                return self.allowed(None, None);
+            }
+            let why = "no user name, and anonymous clients may not connect from there (auth.anonymous)";
+            return self.refused(None, why, AuthRefusal::NotAuthorized);
         };
         let password = credentials.password.unwrap_or_default();
         match self
@@ -292,22 +296,20 @@ impl Session {
         {
             Ok(true) => self.allowed(Some(name), None),
             Ok(false) => {
-                tracing::info!(user = %name, address = %self.address, "wrong user name or password");
-                Answer::Refused(AuthRefusal::BadUserNameOrPassword)
+                let why = "wrong user name or password";
+                self.refused(Some(&name), why, AuthRefusal::BadUserNameOrPassword)
             }
-            Err(Busy) => {
-                tracing::warn!(address = %self.address, "too many log-ins wait: one was refused");
-                Answer::Refused(AuthRefusal::Busy)
-            }
+            Err(Busy) => self.refused(Some(&name), "too many log-ins wait", AuthRefusal::Busy),
         }
     }
 
     fn start_exchange(&mut self, method: &str, data: &[u8]) -> Answer {
         if method != scram::METHOD {
-            return Answer::Refused(AuthRefusal::BadMethod);
+            let why = "an authentication method that is not offered";
+            return self.refused(None, why, AuthRefusal::BadMethod);
         }
         let Some(first) = ClientFirst::parse(data) else {
-            return Answer::Refused(AuthRefusal::NotAuthorized);
+            return self.refused(None, "malformed SCRAM data", AuthRefusal::NotAuthorized);
         };
         let keys = match self.shared.users().get(&first.username) {
             Some(user) => user.scram_sha_256.clone(),
@@ -315,7 +317,7 @@ impl Session {
         };
         let mut nonce = [0; 18];
         if getrandom::fill(&mut nonce).is_err() {
-            return Answer::Refused(AuthRefusal::Unavailable);
+            return self.refused(None, "the system has no random numbers", AuthRefusal::Unavailable);
         }
         let nonce = base64::engine::general_purpose::STANDARD.encode(nonce);
         let (exchange, challenge) = Exchange::start(first, keys, &nonce);
@@ -325,24 +327,31 @@ impl Session {
 
     fn continue_exchange(&mut self, data: &[u8]) -> Answer {
         let Some(exchange) = self.exchange.take() else {
-            return Answer::Refused(AuthRefusal::NotAuthorized);
+            return self.refused(None, "an answer to no challenge", AuthRefusal::NotAuthorized);
         };
         match exchange.finish(data) {
             Some(verifier) => self.allowed(Some(exchange.username().into()), Some(verifier.into())),
             None => {
-                tracing::info!(user = exchange.username(), address = %self.address, "wrong SCRAM proof");
-                Answer::Refused(AuthRefusal::NotAuthorized)
+                let why = "wrong SCRAM proof";
+                self.refused(Some(exchange.username()), why, AuthRefusal::NotAuthorized)
             }
         }
+    }
+
+    /// Writes to the log who is not let in, and why.
+    fn refused(&self, user: Option<&str>, why: &str, answer: AuthRefusal) -> Answer {
+        let client = self.client.as_ref().map_or("", |client| client.as_str());
+        tracing::info!(listener = %self.listener, client, user, peer = %self.peer, why, "client refused");
+        Answer::Refused(answer)
     }
 
     fn allowed(&self, username: Option<Arc<str>>, data: Option<Bytes>) -> Answer {
         let client = self.client.as_ref().map_or("", |client| client.as_str());
         let policy: Arc<dyn AccessPolicy> = self.shared.acl.policy(client, username.as_deref(), self.address);
         if self.link && !policy.may_link() {
-            let user = username.as_deref().unwrap_or_default();
+            let user = username.as_deref();
             tracing::info!(
-                ?client, ?user, address = %self.address,
+                listener = %self.listener, client, user, peer = %self.peer,
                 "it says that it is a broker, but may not be a link: it is a client like any other (auth.links)"
             );
         }

@@ -13,6 +13,7 @@ use crate::clients::make_room;
 use crate::links::LinkReport;
 use crate::paging::FetchRequest;
 use crate::stats::BusStats;
+use headgate_model::memory::Want;
 use headgate_model::store::StoreStats;
 use headgate_model::{
     BusCommand, BusEvent, CloseReason, EndpointId, Instant, MemoryLimit, Message, Store, StoreError, StoreOp,
@@ -523,6 +524,9 @@ impl Hub {
             store,
             unwritten: Vec::new(),
             fetches: VecDeque::new(),
+            unreadable: false,
+            no_room: false,
+            no_memory: false,
             gave_up: false,
         };
         let mut more = false;
@@ -539,7 +543,7 @@ impl Hub {
                 tracing::warn!(%error, "the store could not do its housekeeping");
                 false
             });
-            self.after_work(&committer);
+            self.after_work(&mut committer);
         }
         // What nobody waited for.
         let (batch, _) = self.take_work();
@@ -641,9 +645,16 @@ impl Hub {
                 ..
             } = request;
             match committer.store.fetch(session, lane, from, limit) {
-                Ok(found) => self.turn(|bus, now, out| bus.fetched(request, found, now, out)),
+                Ok(found) => {
+                    if std::mem::take(&mut committer.unreadable) {
+                        tracing::info!("the store reads queues again");
+                    }
+                    self.turn(|bus, now, out| bus.fetched(request, found, now, out));
+                }
                 Err(error) => {
-                    tracing::error!(%error, "the store could not read a queue; it is tried again");
+                    if !std::mem::replace(&mut committer.unreadable, true) {
+                        tracing::error!(%error, "the store could not read a queue; it is tried again");
+                    }
                     committer.fetches.push_front(request);
                     return;
                 }
@@ -651,11 +662,35 @@ impl Hub {
         }
     }
 
-    fn after_work(&self, committer: &Committer) {
+    /// Tells when there is no room for more, and when there is again.
+    fn tell_of_room(&self, committer: &mut Committer) {
+        let no_room = !committer.store.has_room();
+        match (std::mem::replace(&mut committer.no_room, no_room), no_room) {
+            (false, true) => tracing::warn!("no room left in the store: what would make it grow is refused"),
+            (true, false) => tracing::info!("there is room in the store again"),
+            _ => {}
+        }
+        let memory = &self.0.memory;
+        let (used, max) = (memory.used(), memory.max());
+        if !committer.no_memory && !memory.allows(Want::ToKeep, used) {
+            committer.no_memory = true;
+            tracing::warn!(
+                used,
+                max,
+                "memory is short: what would stay is refused, slow clients lose messages next"
+            );
+        } else if committer.no_memory && memory.allows(Want::ToKeep, used + max / 16) {
+            committer.no_memory = false;
+            tracing::info!(used, max, "there is memory again");
+        }
+    }
+
+    fn after_work(&self, committer: &mut Committer) {
         let full = !committer.unwritten.is_empty() || committer.gave_up || !committer.store.has_room();
         if full != self.0.full.swap(full, Ordering::Relaxed) {
             self.turn(|bus, _, _| bus.set_store_full(full));
         }
+        self.tell_of_room(committer);
         let mut commits = self.0.commits.lock();
         commits.stats = committer.store.stats();
         self.0.committing_ops.store(0, Ordering::Release);
@@ -676,6 +711,11 @@ struct Committer {
     unwritten: Vec<StoreOp>,
     /// What is to be read.
     fetches: VecDeque<FetchRequest>,
+    /// The last try failed.
+    unreadable: bool,
+    /// What was told last.
+    no_room: bool,
+    no_memory: bool,
     /// More is unwritten than is kept: nothing is promised any more until a restart begins with what is durable.
     gave_up: bool,
 }

@@ -177,7 +177,7 @@ impl Bus {
         };
         if from.is_some() && !self.has_memory(want, size) {
             self.counters.drop(DropReason::MemoryFull);
-            return Err(Refusal::QuotaExceeded);
+            return Err(Refusal::NoMemory);
         }
         self.counters.published += 1;
         if message.retain
@@ -200,13 +200,13 @@ impl Bus {
         if self.links.refusing && self.some_target_refuses(&message, now, out) {
             self.targets.clear();
             self.counters.drop(DropReason::QueueFull);
-            return Err(Refusal::QuotaExceeded);
+            return Err(Refusal::QueueFull);
         }
         // What the gateway itself has to say in such a state goes on.
         if self.store_is_full && from.is_some() && self.wants_store(&message) {
             self.targets.clear();
             self.counters.drop(DropReason::StoreFull);
-            return Err(Refusal::QuotaExceeded);
+            return Err(Refusal::StoreFull);
         }
         if let Some(copied) = copied {
             self.duplicates.count(copied, now);
@@ -940,13 +940,17 @@ impl Bus {
             return Err(Refusal::NotSupported);
         }
         let size = message.size();
-        if self.delayed.len() >= limits.max_count
-            || self.delayed_bytes + size > limits.max_bytes
-            || self.store_is_full
-            || !self.has_memory(Want::ToKeep, size)
-        {
+        let refusal =
+            if self.delayed.len() >= limits.max_count || self.delayed_bytes + size > limits.max_bytes {
+                Some(Refusal::QuotaExceeded)
+            } else if self.store_is_full {
+                Some(Refusal::StoreFull)
+            } else {
+                (!self.has_memory(Want::ToKeep, size)).then_some(Refusal::NoMemory)
+            };
+        if let Some(refusal) = refusal {
             self.counters.drop(DropReason::DelayedFull);
-            return Err(Refusal::QuotaExceeded);
+            return Err(refusal);
         }
         let (seconds, topic) = parse_delayed(&message.topic).ok_or(Refusal::TopicInvalid)?;
         let message = Arc::new(Message { topic, ..message }.compact());

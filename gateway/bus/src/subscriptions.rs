@@ -48,9 +48,12 @@ impl Bus {
         }
         let durable = session.durable;
         let size = memory::of_subscription(&subscription);
-        if known.is_none() && (!self.has_memory(Want::ToKeep, size) || self.store_is_full && durable) {
+        if known.is_none() && self.store_is_full && durable {
+            return Err(Refusal::StoreFull);
+        }
+        if known.is_none() && !self.has_memory(Want::ToKeep, size) {
             self.counters.drop(DropReason::MemoryFull);
-            return Err(Refusal::QuotaExceeded);
+            return Err(Refusal::NoMemory);
         }
         if subscription.exclusive {
             self.exclusive.insert(subscription.filter.clone(), slot);

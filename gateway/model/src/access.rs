@@ -3,8 +3,10 @@
 //! Asking is asynchronous by construction: an endpoint writes a [`Question`] out and takes no further frame until the [`Answer`]
 //! comes in. A policy that knows its answer at once says so in [`AccessPolicy::check`], and no question is asked.
 
+use crate::bus::Presence;
 use crate::{ClientId, Qos};
 use bytes::Bytes;
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -91,6 +93,12 @@ pub enum AccessDecision {
 pub trait AccessPolicy: Send + Sync + fmt::Debug {
     /// Decides, or says [`AccessDecision::Ask`]. Called for every publish: must be quick and must not block.
     fn check(&self, wish: Wish<'_>) -> AccessDecision;
+
+    /// Why it denies this wish, for the log: which rule does.
+    fn why(&self, wish: Wish<'_>) -> Cow<'static, str> {
+        let _ = wish;
+        "not allowed".into()
+    }
 
     /// Whether it may ever say [`AccessDecision::Ask`]. Of clients whose policy never does, nothing has to be remembered for asking.
     fn may_ask(&self) -> bool {
@@ -184,4 +192,58 @@ pub enum Answer {
     Challenge(Bytes),
     /// One decision for each request of the question, none of them `Ask`.
     Authorized(Vec<AccessDecision>),
+}
+
+/// Something that a client was denied: for the log.
+#[derive(Clone, Debug)]
+pub struct Denial {
+    /// Who wanted it.
+    pub client: ClientId,
+    /// What else is known of the client.
+    pub who: Arc<Presence>,
+    /// What it wanted.
+    pub wanted: Wanted,
+    /// The rule, the limit or the fault that denied it.
+    pub why: Cow<'static, str>,
+}
+
+/// What a client wanted; with the topic or filter as on the bus, empty where it is not known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// To be let in.
+    Connect,
+    /// To stay connected.
+    Stay,
+    /// To leave a will to this topic.
+    Will(Bytes),
+    /// To publish to this topic.
+    Publish(Bytes),
+    /// To have its subscription to this filter.
+    Subscribe(Bytes),
+}
+
+/// The denials of one turn of a loop. Beyond [`Denials::MOST`] they are not told one by one: the log would leave them out.
+#[derive(Debug, Default)]
+pub struct Denials(Vec<Denial>);
+
+impl Denials {
+    /// Denials that are kept.
+    pub const MOST: usize = 16;
+
+    /// Keeps one, if there is room.
+    pub fn tell(&mut self, denial: impl FnOnce() -> Denial) {
+        if self.0.len() < Self::MOST {
+            self.0.push(denial());
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Takes all.
+    pub fn drain(&mut self) -> impl Iterator<Item = Denial> {
+        self.0.drain(..)
+    }
 }

@@ -277,6 +277,12 @@ impl BusCommand {
 pub enum Refusal {
     /// A limit is reached (0x97).
     QuotaExceeded,
+    /// A receiver's queue is full, and its rules refuse what comes then (0x97).
+    QueueFull,
+    /// There is no memory for it (0x97).
+    NoMemory,
+    /// There is no room for it in the store (0x97).
+    StoreFull,
     /// The store failed; it is not safe (0x83).
     StoreFailed,
     /// The message must not be retained or published here (0x90): a bad `$delayed/` name, for example.
@@ -287,6 +293,21 @@ pub enum Refusal {
     NotSupported,
 }
 
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::QuotaExceeded => "a limit is reached",
+            Self::QueueFull => "a receiver's queue is full",
+            Self::NoMemory => "no memory left (bus.max_memory_bytes)",
+            Self::StoreFull => "no room left in the store (store.max_bytes, or the disk)",
+            Self::StoreFailed => "the store failed",
+            Self::TopicInvalid => "no topic for this",
+            Self::ExclusiveTaken => "another client has this exclusive subscription",
+            Self::NotSupported => "switched off here",
+        })
+    }
+}
+
 /// Why the bus did not open a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenRefusal {
@@ -294,6 +315,15 @@ pub enum OpenRefusal {
     NotOwner,
     /// There is no memory for it, or no room in the store.
     NoRoom,
+}
+
+impl fmt::Display for OpenRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotOwner => "another user opened the session of this client id (bus.share_sessions)",
+            Self::NoRoom => "no memory left (bus.max_memory_bytes), or no room in the store",
+        })
+    }
 }
 
 /// What became of an accepted message, for reason code 0x10.

@@ -3,7 +3,7 @@
 //!
 //! Always true: a client that has an endpoint on the bus has one key from [`BusCommand::Open`] to [`BusCommand::Close`], and never the same key again.
 
-use crate::access::{Answer, Question};
+use crate::access::{Answer, Denials, Question};
 use crate::bus::PeerName;
 use crate::{BusCommand, BusEvent, Counts, Instant};
 use bytes::{Bytes, BytesMut};
@@ -123,6 +123,8 @@ pub struct DatagramOutputs<A> {
     pub questions: Vec<Asked<A>>,
     /// What to count.
     pub counts: Counts,
+    /// What to write to the log.
+    pub denials: Denials,
 }
 
 impl<A> Default for DatagramOutputs<A> {
@@ -133,6 +135,7 @@ impl<A> Default for DatagramOutputs<A> {
             bus: Vec::new(),
             questions: Vec::new(),
             counts: Counts::default(),
+            denials: Denials::default(),
         }
     }
 }

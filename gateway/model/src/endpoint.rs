@@ -1,6 +1,6 @@
 //! What every protocol adapter is: a plain struct that is told what happened and writes down what follows.
 
-use crate::access::{Answer, Question};
+use crate::access::{Answer, Denials, Question};
 use crate::{BusCommand, BusEvent, Counts, Instant};
 use bytes::BytesMut;
 
@@ -65,6 +65,8 @@ pub struct Outputs<F> {
     pub close: bool,
     /// What to count.
     pub counts: Counts,
+    /// What to write to the log.
+    pub denials: Denials,
 }
 
 impl<F> Default for Outputs<F> {
@@ -75,6 +77,7 @@ impl<F> Default for Outputs<F> {
             questions: Vec::new(),
             close: false,
             counts: Counts::default(),
+            denials: Denials::default(),
         }
     }
 }

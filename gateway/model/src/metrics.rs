@@ -63,6 +63,7 @@ metrics! {
     ProtocolErrors => "packets/protocol_errors",
     DroppedTooLarge => "messages/dropped/too_large",
     DroppedNotAuthorized => "messages/dropped/not_authorized",
+    SubscribeNotAuthorized => "subscriptions/refused/not_authorized",
     RegisterReceived => "packets/register/received",
     RegisterSent => "packets/register/sent",
     SnDatagramsReceived => "mqttsn/datagrams/received",

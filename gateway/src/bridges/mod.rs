@@ -22,7 +22,7 @@ pub use view::BridgeView;
 use crate::config::{DEFAULT_NODE, explain_text};
 use crate::sys::unix_time;
 use budget::Budget;
-use headgate_bridge::{BridgePlan, BridgeSettings, BridgeStatus, Uplink};
+use headgate_bridge::{BridgePlan, BridgeSettings, BridgeState, BridgeStatus, Uplink};
 use headgate_bus::handle::Hub;
 use headgate_model::Metric;
 use headgate_shell::dial::Dial;
@@ -35,7 +35,7 @@ use runner::{Order, Runner};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,6 +82,42 @@ struct Running {
     told: Option<Line>,
     /// The ledger knows that this run has begun.
     begun: bool,
+    /// The ledger could not be written.
+    unwritten: bool,
+}
+
+impl Running {
+    /// Tells when the ledger cannot be written, and when it can again. Whether it was.
+    fn is_written(&mut self, result: io::Result<()>) -> bool {
+        let bridge = &self.plan.settings().name;
+        match &result {
+            Err(error) if !self.unwritten => {
+                tracing::warn!(bridge, %error, "the ledger of a bridge cannot be written");
+            }
+            Ok(()) if self.unwritten => tracing::info!(bridge, "the ledger of a bridge is written again"),
+            _ => {}
+        }
+        self.unwritten = result.is_err();
+        result.is_ok()
+    }
+}
+
+/// Writes to the log when the remote answers, and when it is silent. The runner tells of the ends.
+fn tell_of_states(bridge: &str, status: &Arc<BridgeStatus>) {
+    let (bridge, known) = (bridge.to_owned(), Arc::downgrade(status));
+    status.observe(move |before, now| {
+        let remote = known.upgrade().map(|status| status.remote());
+        match (before, now) {
+            (BridgeState::Stalled, BridgeState::Connected) => {
+                tracing::info!(bridge, remote, "the remote acknowledges again");
+            }
+            (_, BridgeState::Connected) => tracing::info!(bridge, remote, "bridge connected"),
+            (_, BridgeState::Stalled) => {
+                tracing::warn!(bridge, remote, "the remote is connected and acknowledges nothing");
+            }
+            _ => {}
+        }
+    });
 }
 
 /// What a bridge counted since the gateway's start, whatever its settings were.
@@ -457,6 +493,7 @@ impl Shared {
             uplink,
             orders: taken,
         };
+        tell_of_states(&name, &status);
         let bridge = Running {
             plan,
             provisioner,
@@ -469,6 +506,7 @@ impl Shared {
             rates: Rates::default(),
             told,
             begun,
+            unwritten: false,
         };
         self.running.lock().insert(name, bridge);
     }
@@ -528,12 +566,7 @@ impl Shared {
             .filter(|(name, _)| only.is_none_or(|only| only == *name));
         for (name, bridge) in chosen {
             if !bridge.begun {
-                match self.begin_ledger(name) {
-                    Ok(()) => bridge.begun = true,
-                    Err(error) => {
-                        tracing::warn!(bridge = name, %error, "the ledger of a bridge cannot be written");
-                    }
-                }
+                bridge.begun = bridge.is_written(self.begin_ledger(name));
             }
             let Some(report) = self.hub.link_report(bridge.plan.local_client_id().as_str()) else {
                 continue;
@@ -546,11 +579,8 @@ impl Shared {
             }
             let written = fs::create_dir_all(&self.folder)
                 .and_then(|()| LedgerFile::at(&self.ledger(name)).append(&line));
-            match written {
-                Ok(()) => bridge.told = Some(total),
-                Err(error) => {
-                    tracing::warn!(bridge = name, %error, "the ledger of a bridge cannot be written");
-                }
+            if bridge.is_written(written) {
+                bridge.told = Some(total);
             }
         }
     }

@@ -26,7 +26,7 @@ pub struct BridgeView {
     pub remote: String,
     /// All addresses.
     pub addresses: Vec<String>,
-    /// What went wrong last.
+    /// What went wrong last, if it has not been connected since.
     pub last_error: Option<String>,
     /// Seconds since the remote acknowledged something for the last time.
     pub last_acknowledged_seconds: Option<u64>,

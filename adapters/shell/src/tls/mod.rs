@@ -6,6 +6,7 @@
 
 mod files;
 mod identity;
+pub(crate) mod words;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};

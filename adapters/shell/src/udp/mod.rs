@@ -124,6 +124,8 @@ pub struct UdpLink {
     /// Datagrams that earlier sockets had no room for.
     unread_before: u64,
     pause: Option<Pin<Box<Sleep>>>,
+    /// The last try to receive failed.
+    deaf: bool,
 }
 
 /// Datagrams that the system has not taken yet.
@@ -196,6 +198,7 @@ impl UdpLink {
             stats: Arc::new(DatagramStats::new(COUNTERS)),
             unread_before: 0,
             pause: None,
+            deaf: false,
         })
     }
 
@@ -292,13 +295,20 @@ impl DatagramLink for UdpLink {
         loop {
             let ready = ready!(self.socket.poll_recv_ready(cx));
             match ready.and_then(|()| self.receive(sink)) {
-                Ok(()) => return Poll::Ready(()),
+                Ok(()) => {
+                    if std::mem::take(&mut self.deaf) {
+                        tracing::info!(listener = %self.name, "datagrams are received again");
+                    }
+                    return Poll::Ready(());
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 // Of a datagram of ours that somebody did not want.
                 Err(error) if is_of_a_peer(&error) => self.count(Counter::Errors, 1),
                 Err(error) => {
                     self.count(Counter::Errors, 1);
-                    tracing::warn!(listener = %self.name, %error, "cannot receive datagrams for now");
+                    if !std::mem::replace(&mut self.deaf, true) {
+                        tracing::warn!(listener = %self.name, %error, "cannot receive datagrams for now");
+                    }
                     let pause = self.pause.insert(Box::pin(tokio::time::sleep(PAUSE)));
                     ready!(pause.as_mut().poll(cx));
                     self.pause = None;

@@ -1,0 +1,43 @@
+//! What clients were denied, in the log: who, where, what and why. The log limits how many lines there are.
+
+use headgate_model::access::{Denial, Denials, Wanted};
+
+/// Writes what was denied by this listener.
+pub(crate) fn log(listener: &str, denials: &mut Denials) {
+    for Denial {
+        client,
+        who,
+        wanted,
+        why,
+    } in denials.drain()
+    {
+        let (client, user) = (client.as_str(), who.username.as_deref());
+        let (peer, port) = (&who.peer, who.peer_port);
+        // One place for each kind, so that many lines of one do not hide another.
+        match wanted {
+            Wanted::Connect => {
+                tracing::info!(%listener, client, user, %peer, port, %why, "client refused");
+            }
+            Wanted::Stay => {
+                tracing::info!(%listener, client, user, %peer, port, %why, "client disconnected by the gateway");
+            }
+            Wanted::Will(topic) => {
+                let topic = text(&topic);
+                tracing::info!(%listener, client, user, %peer, port, topic, %why, "will refused");
+            }
+            Wanted::Publish(topic) => {
+                let topic = text(&topic);
+                tracing::info!(%listener, client, user, %peer, port, topic, %why, "publish refused");
+            }
+            Wanted::Subscribe(filter) => {
+                let filter = text(&filter);
+                tracing::info!(%listener, client, user, %peer, port, filter, %why, "subscription refused");
+            }
+        }
+    }
+}
+
+/// A topic or filter; `None` where it is not known.
+fn text(bytes: &[u8]) -> Option<&str> {
+    std::str::from_utf8(bytes).ok().filter(|text| !text.is_empty())
+}
