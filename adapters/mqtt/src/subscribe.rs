@@ -140,6 +140,11 @@ impl MqttEndpoint {
     /// \[MQTT-3.8.4-1\] \[MQTT-3.8.4-2\] \[MQTT-3.8.4-6\] \[MQTT-3.9.3-1\]
     pub(crate) fn on_subscribed(&mut self, token: AckToken, results: &[Result<Qos, Refusal>], out: &mut Out) {
         let Some(held) = self.take_held(token) else { return };
+        let refused = results.iter().filter(|result| result.is_err()).count();
+        out.counts.add_n(
+            Metric::SubscribeRefused,
+            u32::try_from(refused).unwrap_or(u32::MAX),
+        );
         if let Some(Err(why)) = results.iter().find(|result| result.is_err()) {
             self.tell(|| Wanted::Subscribe(Bytes::new()), || why.to_string().into(), out);
         }

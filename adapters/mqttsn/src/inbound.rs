@@ -410,6 +410,7 @@ impl<A: Address> SnGateway<A> {
             return;
         };
         if let Some(Err(why)) = results.first() {
+            out.counts.add(Metric::SubscribeRefused);
             self.tell(
                 index,
                 || Wanted::Subscribe(Bytes::new()),

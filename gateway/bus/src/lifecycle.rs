@@ -34,7 +34,6 @@ impl Bus {
             return out.events.push((endpoint, refused));
         }
         if !self.has_room_to_open(slot, &open) {
-            self.counters.drop(DropReason::MemoryFull);
             let refused = BusEvent::OpenRefused(OpenRefusal::NoRoom);
             return out.events.push((endpoint, refused));
         }

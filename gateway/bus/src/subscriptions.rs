@@ -7,7 +7,6 @@ use crate::retained::Scanned;
 use crate::routing::{Shared, Target, identifiers};
 use crate::session::{Queued, Scan};
 use crate::settings::RewriteAction;
-use crate::stats::DropReason;
 use crate::turns;
 use headgate_model::bus::Refusal;
 use headgate_model::memory::Want;
@@ -52,7 +51,6 @@ impl Bus {
             return Err(Refusal::StoreFull);
         }
         if known.is_none() && !self.has_memory(Want::ToKeep, size) {
-            self.counters.drop(DropReason::MemoryFull);
             return Err(Refusal::NoMemory);
         }
         if subscription.exclusive {

@@ -64,6 +64,7 @@ metrics! {
     DroppedTooLarge => "messages/dropped/too_large",
     DroppedNotAuthorized => "messages/dropped/not_authorized",
     SubscribeNotAuthorized => "subscriptions/refused/not_authorized",
+    SubscribeRefused => "subscriptions/refused/limit",
     RegisterReceived => "packets/register/received",
     RegisterSent => "packets/register/sent",
     SnDatagramsReceived => "mqttsn/datagrams/received",
