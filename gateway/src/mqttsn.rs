@@ -267,7 +267,9 @@ fn serial_link(settings: &MqttSnSettings) -> SerialLink<SnFramer> {
 fn gateway<A: Address>(settings: &MqttSnSettings, office: &DatagramOffice) -> SnGateway<A> {
     let mount = settings.mount().expect("checked with the configuration");
     let now = office.hub.clock().now();
-    SnGateway::new(settings.gateway.clone(), mount, now).expect("checked with the configuration")
+    let gateway =
+        SnGateway::new(settings.gateway.clone(), mount, now).expect("checked with the configuration");
+    gateway.with_memory(Arc::clone(office.hub.memory()))
 }
 
 /// The frames of MQTT-SN, as the shell wants them.

@@ -90,7 +90,10 @@ impl MqttEndpoint {
             |will: &Will| SystemTopic::of(&self.client_id, &will.message) == SystemTopic::OwnState;
         self.bridge |= self.version == Version::V5 && will.as_ref().is_some_and(own_state);
         let method = connect.properties.authentication_method.take();
-        self.method = method.map(|name| Box::new(Method { name, username: None }));
+        self.method = method.map(|name| {
+            let name = Utf8::new(Bytes::copy_from_slice(name.as_str().as_bytes())).expect("a copy of UTF-8");
+            Box::new(Method { name, username: None }) // a slice would keep all of CONNECT
+        });
         let username = connect.username.take();
         let data = connect.properties.authentication_data.take();
         let credentials = self.credentials(username, connect.password.take(), data);

@@ -550,6 +550,10 @@ impl Endpoint for MqttEndpoint {
         }
     }
 
+    fn held(&self) -> usize {
+        self.inbound.held() + self.outbound.held()
+    }
+
     fn ready(&self) -> bool {
         self.held.is_none()
             && self.subscribes.as_ref().map_or(0, |held| held.len()) < MAX_SUBSCRIBES

@@ -20,8 +20,15 @@ pub(crate) struct Inbound {
     /// Packet identifiers in use by the client; those of QoS 2 until PUBCOMP. MQTT 5 §4.9
     under_way: IdMap<Flow>,
     /// Topics by alias number minus one, as far as the client came. \[MQTT-3.3.2-10\]
-    aliases: Option<Box<Vec<Option<Topic>>>>,
+    aliases: Option<Box<Aliases>>,
     alias_maximum: u16,
+}
+
+#[derive(Debug, Default)]
+struct Aliases {
+    topics: Vec<Option<Topic>>,
+    /// Of all topics.
+    bytes: usize,
 }
 
 /// A message of the client that is under way.
@@ -63,8 +70,8 @@ impl Inbound {
         if alias.get() > self.alias_maximum {
             return Err(());
         }
-        let aliases = self.aliases.as_deref();
-        Ok(aliases.and_then(|known| known.get(usize::from(alias.get()) - 1)?.as_ref()))
+        let topics = self.aliases.as_ref().map(|aliases| &aliases.topics);
+        Ok(topics.and_then(|known| known.get(usize::from(alias.get()) - 1)?.as_ref()))
     }
 
     fn set_alias(&mut self, alias: NonZeroU16, topic: Topic) -> Result<(), ()> {
@@ -72,11 +79,18 @@ impl Inbound {
             return Err(());
         }
         let (aliases, at) = (self.aliases.get_or_insert_default(), usize::from(alias.get()) - 1);
-        if at >= aliases.len() {
-            aliases.resize(at + 1, None);
+        if at >= aliases.topics.len() {
+            aliases.topics.resize(at + 1, None);
         }
-        aliases[at] = Some(topic);
+        aliases.bytes += topic.as_bytes().len();
+        let before = aliases.topics[at].replace(topic);
+        aliases.bytes -= before.map_or(0, |topic| topic.as_bytes().len());
         Ok(())
+    }
+
+    /// Bytes of the topics that have an alias.
+    pub fn held(&self) -> usize {
+        self.aliases.as_ref().map_or(0, |aliases| aliases.bytes)
     }
 }
 

@@ -10,6 +10,9 @@ use std::collections::HashMap;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
+/// Topics that get an alias have so many bytes together at most: publishers choose them.
+const MAX_ALIAS_BYTES: usize = 16 << 10;
+
 /// Our side of the QoS flows and of topic aliases.
 #[derive(Debug, Default)]
 pub(crate) struct Outbound {
@@ -24,6 +27,8 @@ struct Aliases {
     /// Looked up, never iterated.
     by_topic: HashMap<Bytes, NonZeroU16>,
     maximum: u16,
+    /// Of all topics.
+    bytes: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +46,7 @@ impl Outbound {
             Box::new(Aliases {
                 by_topic: HashMap::new(),
                 maximum,
+                bytes: 0,
             })
         });
     }
@@ -56,14 +62,20 @@ impl Outbound {
         }
         let next = u16::try_from(aliases.by_topic.len() + 1)
             .ok()
-            .filter(|n| *n <= aliases.maximum);
+            .filter(|n| *n <= aliases.maximum && aliases.bytes + topic.len() <= MAX_ALIAS_BYTES);
         (next.and_then(NonZeroU16::new), false)
     }
 
     fn learn_alias(&mut self, topic: &[u8], alias: NonZeroU16) {
         if let Some(aliases) = &mut self.aliases {
+            aliases.bytes += topic.len();
             aliases.by_topic.insert(Bytes::copy_from_slice(topic), alias);
         }
+    }
+
+    /// Bytes of the topics that have an alias.
+    pub fn held(&self) -> usize {
+        self.aliases.as_ref().map_or(0, |aliases| aliases.bytes)
     }
 }
 

@@ -14,12 +14,13 @@ use core::net::SocketAddr;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use headgate_model::datagram::Address;
 use headgate_model::{
-    Answer, Asked, BusCommand, BusEvent, ClientKey, CloseReason, DatagramServer, Instant, Metric, MountPoint,
-    Question,
+    Answer, Asked, BusCommand, BusEvent, ClientKey, CloseReason, DatagramServer, Instant, MemoryLimit,
+    Metric, MountPoint, Question,
 };
 use headgate_mqttsn_codec::{DecodeError, GwInfo, Message, Qos, decode, unwrap_datagram};
 use std::collections::BTreeSet;
 use std::hash::BuildHasher;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) type Out<A> = SnOutputs<A>;
@@ -106,6 +107,13 @@ impl<A: Address> SnGateway<A> {
             timers: BTreeSet::new(),
             stopped: false,
         })
+    }
+
+    /// What its clients' topic ids take is counted in this ledger, and asked of it.
+    #[must_use]
+    pub fn with_memory(mut self, memory: Arc<MemoryLimit>) -> Self {
+        self.names.count_in(memory);
+        self
     }
 
     /// The first topic id that each client is given from now on, and the first id of a message to it. Unless it is told, the gateway begins somewhere that

@@ -3,9 +3,11 @@
 //! Each client has a table of its own, for each has topics of its own; the names are shared by all, for there are fewer names than clients in most plants.
 
 use hashbrown::{DefaultHashBuilder, HashTable};
-use headgate_model::Topic;
+use headgate_model::memory::Want;
+use headgate_model::{MemoryLimit, Topic};
 use headgate_mqttsn_codec::is_reserved;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 
 /// A name in [`Names`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +21,18 @@ pub(crate) struct Names {
     table: HashTable<u32>,
     hasher: DefaultHashBuilder,
     first: First,
+    memory: Arc<MemoryLimit>,
+    /// Bytes of all this and of all tables, as the ledger has them.
+    bytes: usize,
+}
+
+/// Bytes of a name beside its text.
+const NAME: usize = 96;
+
+impl Drop for Names {
+    fn drop(&mut self) {
+        self.memory.change_buffers(self.bytes, 0);
+    }
 }
 
 /// The first id that a client is given of which nothing is known, and of its messages.
@@ -36,6 +50,23 @@ impl Default for First {
 }
 
 impl Names {
+    /// Asks this ledger from now on.
+    pub fn count_in(&mut self, memory: Arc<MemoryLimit>) {
+        self.memory.change_buffers(self.bytes, 0);
+        memory.change_buffers(0, self.bytes);
+        self.memory = memory;
+    }
+
+    fn has_room(&self, topic: &Topic) -> bool {
+        let more = NAME + size_of::<Entry>() + topic.as_bytes().len();
+        self.memory.allows(Want::ToKeep, self.memory.used() + more)
+    }
+
+    fn set_bytes(&mut self, bytes: usize) {
+        self.memory.change_buffers(self.bytes, bytes);
+        self.bytes = bytes;
+    }
+
     /// The first id that each client is given from now on, if nothing is known of ids it had before.
     pub fn start_ids_at(&mut self, first: u16) {
         self.first = First::Id(first);
@@ -68,10 +99,12 @@ impl Names {
 
     /// One more client has an id for this name.
     fn hold(&mut self, topic: &Topic) -> NameId {
+        self.set_bytes(self.bytes + size_of::<Entry>());
         if let Some(id) = self.find(topic) {
             self.slots[id.0 as usize].as_mut().expect("just found").1 += 1;
             return id;
         }
+        self.set_bytes(self.bytes + NAME + topic.as_bytes().len());
         // It is kept: it must not keep a datagram alive.
         let named = Some((topic.compact(), 1));
         let at = match self.free.pop() {
@@ -96,14 +129,17 @@ impl Names {
         let slot = &mut self.slots[id.0 as usize];
         let (topic, holders) = slot.as_mut().expect("a name in use is there");
         *holders -= 1;
-        if *holders > 0 {
+        let (holders, len) = (*holders, topic.as_bytes().len());
+        let hash = self.hasher.hash_one(&*topic);
+        self.set_bytes(self.bytes - size_of::<Entry>());
+        if holders > 0 {
             return;
         }
-        let hash = self.hasher.hash_one(&*topic);
+        self.set_bytes(self.bytes - NAME - len);
         if let Ok(entry) = self.table.find_entry(hash, |at| *at == id.0) {
             entry.remove();
         }
-        *slot = None;
+        self.slots[id.0 as usize] = None;
         self.free.push(id.0);
     }
 
@@ -146,12 +182,12 @@ impl TopicIds {
         Some((entry.id, entry.known))
     }
 
-    /// The id of a topic; a new one if it has none. `None` when there are `limit` already.
+    /// The id of a topic; a new one if it has none. `None` when there are `limit` already, or no memory for more.
     pub fn assign(&mut self, topic: &Topic, limit: usize, names: &mut Names) -> Option<u16> {
         if let Some((id, _)) = names.find(topic).and_then(|name| self.id_of(name)) {
             return Some(id);
         }
-        if self.entries.len() >= limit {
+        if self.entries.len() >= limit || !names.has_room(topic) {
             return None;
         }
         if self.last == 0 {

@@ -254,27 +254,29 @@ where
         denials::log(self.permit.listener().unwrap_or_default(), &mut desk.out.denials);
         buffers::rest(&mut desk.reading);
         buffers::rest(&mut desk.writing);
+        let mut held = self.endpoint.held();
         if goes_on && desk.is_clear() {
             self.workplace.give_back(desk);
-            self.port.hold_buffers(0);
-            return true;
+        } else {
+            held += desk.reading.capacity() + desk.writing.capacity();
+            self.desk = Some(desk);
         }
-        let buffers = desk.reading.capacity() + desk.writing.capacity();
-        self.desk = Some(desk);
-        self.port.hold_buffers(buffers);
-        goes_on && !self.gives_way(buffers, now)
+        self.port.hold_buffers(held);
+        goes_on && !self.gives_way(held, now)
     }
 
-    /// Where there is no memory left, links with large buffers go: half a packet, or a peer that does not read.
-    fn gives_way(&mut self, buffers: usize, now: Instant) -> bool {
+    /// Where there is no memory left, links that hold much go: half a packet, a peer that does not read, long topics with aliases.
+    fn gives_way(&mut self, held: usize, now: Instant) -> bool {
         let memory = self.port.hub().memory();
-        if buffers <= SMALL_BUFFERS || memory.allows(Want::ToWait, memory.used()) {
+        if held <= SMALL_BUFFERS || memory.allows(Want::ToWait, memory.used()) {
             return false;
         }
-        let Some(mut desk) = self.desk.take() else {
-            return false;
-        };
-        tracing::info!(buffers, "no memory left: a link with large buffers is closed");
+        let mut desk = self.desk.take().unwrap_or_else(|| self.workplace.lend());
+        tracing::info!(
+            listener = self.permit.listener(),
+            held,
+            "no memory left: a link that holds much is closed"
+        );
         desk.out.counts.add(Metric::MemoryShed);
         self.step(Input::Closed, now, &mut desk);
         self.port.submit(&mut desk.out.bus);

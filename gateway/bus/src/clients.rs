@@ -20,6 +20,8 @@ type Sessions = [Option<Box<Session>>];
 pub struct Clients {
     slots: HashTable<Slot>,
     hasher: DefaultHashBuilder,
+    /// Bytes of all client ids.
+    names: usize,
 }
 
 impl Clients {
@@ -36,6 +38,7 @@ impl Clients {
     /// The session of `slot` is there, and is the only one of its client.
     pub fn insert(&mut self, slot: Slot, sessions: &Sessions) {
         let hash = |slot: &Slot| self.hasher.hash_one(client_of(*slot, sessions));
+        self.names += client_of(slot, sessions).len();
         self.slots.insert_unique(hash(&slot), slot, hash);
     }
 
@@ -44,7 +47,13 @@ impl Clients {
         let hash = self.hasher.hash_one(client_of(slot, sessions));
         if let Ok(entry) = self.slots.find_entry(hash, |other| *other == slot) {
             entry.remove();
+            self.names -= client_of(slot, sessions).len();
         }
+    }
+
+    /// Bytes of all client ids.
+    pub fn names(&self) -> usize {
+        self.names
     }
 }
 

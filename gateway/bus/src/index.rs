@@ -1,10 +1,12 @@
 //! The subscription index: which subscriptions match a topic name. MQTT 5 §4.7.
 //!
-//! Filters without wildcard are found by one hash look-up, the others in a trie of levels. Always true: a node of the trie has a child, a
-//! subscriber or both, or it is the root; a leaf in `exact` has a subscriber. A group has a member, and its leaf names it at [`Group::place`].
+//! Filters without wildcard are found by one hash look-up, the others in a [trie](crate::trie). Always true: a leaf in `exact` has a subscriber. A group has
+//! a member, and its leaf names it at [`Group::place`].
 //!
 //! Adding and removing a group takes the same time however many groups share its filter: one client may open thousands of them.
 
+use crate::members::Members;
+use crate::trie::Trie;
 use bytes::Bytes;
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use headgate_model::{MountPoint, Qos, Share, Subscription, SubscriptionOptions, TopicFilter};
@@ -59,37 +61,21 @@ pub struct Group {
     place: usize,
     /// As queue entries name it in the store.
     pub name: Arc<str>,
-    pub members: Vec<Entry>,
+    pub members: Members,
     /// The place behind the member that got a message last; zero when there is none.
     pub cursor: u32,
 }
 
+/// Who subscribed to one filter.
 #[derive(Debug, Default)]
-struct Leaf {
-    plain: Vec<Entry>,
+pub struct Leaf {
+    plain: Members,
     groups: Vec<GroupId>,
 }
 
 impl Leaf {
-    fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.plain.is_empty() && self.groups.is_empty()
-    }
-}
-
-#[derive(Debug, Default)]
-struct Node {
-    children: HashMap<Box<[u8]>, u32>,
-    /// The child for `+`, zero for none: the root is nobody's child.
-    any_level: u32,
-    /// Subscribers whose filter ends here.
-    here: Leaf,
-    /// Subscribers whose filter ends with `#` below here.
-    rest: Leaf,
-}
-
-impl Node {
-    fn is_empty(&self) -> bool {
-        self.children.is_empty() && self.any_level == 0 && self.here.is_empty() && self.rest.is_empty()
     }
 }
 
@@ -103,7 +89,7 @@ pub struct Matches {
 }
 
 impl Matches {
-    fn take(&mut self, leaf: &Leaf) {
+    pub fn take(&mut self, leaf: &Leaf) {
         self.plain.extend_from_slice(&leaf.plain);
         self.groups.extend_from_slice(&leaf.groups);
     }
@@ -119,8 +105,7 @@ impl Matches {
 #[derive(Debug)]
 pub struct Index {
     exact: HashMap<Bytes, Leaf>,
-    nodes: Vec<Node>,
-    free: Vec<u32>,
+    trie: Trie,
     groups: HashMap<GroupId, Group>,
     /// The same by filter and share, which are in the group.
     names: HashTable<GroupId>,
@@ -129,14 +114,11 @@ pub struct Index {
     filters: usize,
 }
 
-const ROOT: u32 = 0;
-
 impl Default for Index {
     fn default() -> Self {
         Self {
             exact: HashMap::new(),
-            nodes: vec![Node::default()],
-            free: Vec::new(),
+            trie: Trie::default(),
             groups: HashMap::new(),
             names: HashTable::new(),
             hasher: DefaultHashBuilder::default(),
@@ -166,13 +148,13 @@ impl Index {
         let was_empty = self.leaf(filter).is_none_or(Leaf::is_empty);
         self.filters += usize::from(was_empty);
         match share {
-            None => put(&mut self.leaf_mut(filter).plain, entry, known),
+            None => self.leaf_mut(filter).plain.put(entry, known),
             Some(share) => {
                 let id = self
                     .find_group(filter, share)
                     .unwrap_or_else(|| self.new_group(filter, share));
                 let group = self.groups.get_mut(&id).expect("a leaf names living groups");
-                put(&mut group.members, entry, known);
+                group.members.put(entry, known);
             }
         }
     }
@@ -182,7 +164,7 @@ impl Index {
         let gone = match share {
             None => self
                 .existing_leaf_mut(filter)
-                .is_some_and(|leaf| take(&mut leaf.plain, session).is_some()),
+                .is_some_and(|leaf| leaf.plain.take(session).is_some()),
             Some(share) => self
                 .find_group(filter, share)
                 .is_some_and(|id| self.leave_group(filter, id, session)),
@@ -199,47 +181,15 @@ impl Index {
         if let Some(leaf) = self.exact.get(name) {
             found.take(leaf);
         }
-        let root = &self.nodes[ROOT as usize];
-        if name.first() == Some(&b'$') {
-            // A leading wildcard does not match: only the literal first level leads on.
-            let (level, rest) = split(name);
-            if let Some(child) = root.children.get(level) {
-                self.walk(*child, rest, found);
-            }
-        } else if !root.is_empty() {
-            self.walk(ROOT, Some(name), found);
-        }
-    }
-
-    /// `rest` is `None` when the name has no further level.
-    fn walk(&self, node: u32, rest: Option<&[u8]>, found: &mut Matches) {
-        let node = &self.nodes[node as usize];
-        found.visited += 1;
-        found.take(&node.rest); // "sport/#" also matches "sport"
-        let Some(rest) = rest else {
-            found.take(&node.here);
-            return;
-        };
-        let (level, rest) = split(rest);
-        if node.any_level != 0 {
-            self.walk(node.any_level, rest, found);
-        }
-        if let Some(child) = node.children.get(level) {
-            self.walk(*child, rest, found);
-        }
+        self.trie.collect(name, found);
     }
 
     fn leaf(&self, filter: &TopicFilter) -> Option<&Leaf> {
-        if !filter.has_wildcard() {
-            return self.exact.get(filter.as_bytes());
+        if filter.has_wildcard() {
+            self.trie.leaf(filter)
+        } else {
+            self.exact.get(filter.as_bytes())
         }
-        let (path, ends_in_rest) = path(filter);
-        let mut node = ROOT;
-        for level in path {
-            node = self.child(node, level)?;
-        }
-        let node = &self.nodes[node as usize];
-        Some(if ends_in_rest { &node.rest } else { &node.here })
     }
 
     fn existing_leaf_mut(&mut self, filter: &TopicFilter) -> Option<&mut Leaf> {
@@ -248,79 +198,26 @@ impl Index {
     }
 
     fn leaf_mut(&mut self, filter: &TopicFilter) -> &mut Leaf {
-        if !filter.has_wildcard() {
-            // The key is a copy of its own: a kept slice would keep a whole read buffer.
-            return self
-                .exact
-                .entry(Bytes::copy_from_slice(filter.as_bytes()))
-                .or_default();
+        if filter.has_wildcard() {
+            return self.trie.leaf_mut(filter);
         }
-        let (path, ends_in_rest) = path(filter);
-        let mut node = ROOT;
-        for level in path {
-            node = match self.child(node, level) {
-                Some(child) => child,
-                None => self.new_child(node, level),
-            };
-        }
-        let node = &mut self.nodes[node as usize];
-        if ends_in_rest {
-            &mut node.rest
-        } else {
-            &mut node.here
-        }
+        // The key is a copy of its own: a kept slice would keep a whole read buffer.
+        let key = Bytes::copy_from_slice(filter.as_bytes());
+        self.exact.entry(key).or_default()
     }
 
-    fn child(&self, node: u32, level: &[u8]) -> Option<u32> {
-        let node = &self.nodes[node as usize];
-        if level == b"+" {
-            return (node.any_level != 0).then_some(node.any_level);
-        }
-        node.children.get(level).copied()
-    }
-
-    fn new_child(&mut self, parent: u32, level: &[u8]) -> u32 {
-        let id = self.free.pop().unwrap_or_else(|| {
-            self.nodes.push(Node::default());
-            u32::try_from(self.nodes.len() - 1).expect("fewer than four billion levels")
-        });
-        let parent = &mut self.nodes[parent as usize];
-        if level == b"+" {
-            parent.any_level = id;
-        } else {
-            parent.children.insert(level.into(), id);
-        }
-        id
-    }
-
-    /// Takes away the leaf of `filter`, which has no subscriber, and every node above it that leads nowhere else.
+    /// Takes away the leaf of `filter`, which has no subscriber.
     fn prune(&mut self, filter: &TopicFilter) {
-        if !filter.has_wildcard() {
+        if filter.has_wildcard() {
+            self.trie.prune(filter);
+        } else {
             self.exact.remove(filter.as_bytes());
-            return;
         }
-        let (path, _) = path(filter);
-        let levels: Vec<&[u8]> = path.collect();
-        let mut nodes = vec![ROOT];
-        for level in &levels {
-            match self.child(nodes[nodes.len() - 1], level) {
-                Some(child) => nodes.push(child),
-                None => return,
-            }
-        }
-        for depth in (1..nodes.len()).rev() {
-            if !self.nodes[nodes[depth] as usize].is_empty() {
-                return;
-            }
-            self.nodes[nodes[depth] as usize] = Node::default();
-            self.free.push(nodes[depth]);
-            let parent = &mut self.nodes[nodes[depth - 1] as usize];
-            if levels[depth - 1] == b"+" {
-                parent.any_level = 0;
-            } else {
-                parent.children.remove(levels[depth - 1]);
-            }
-        }
+    }
+
+    /// Bytes of the trie; what a filter without wildcards takes is the same for all.
+    pub fn trie_bytes(&self) -> usize {
+        self.trie.bytes()
     }
 
     /// The shared subscription of this name.
@@ -353,7 +250,7 @@ impl Index {
                 share: share.clone(),
                 place,
                 name: group_name(filter, share),
-                members: Vec::new(),
+                members: Members::default(),
                 cursor: 0,
             },
         );
@@ -383,10 +280,11 @@ impl Index {
 
     fn leave_group(&mut self, filter: &TopicFilter, id: GroupId, session: Slot) -> bool {
         let group = self.groups.get_mut(&id).expect("a leaf names living groups");
-        let gone = take(&mut group.members, session);
+        let gone = group.members.take(session);
+        // Where the last one has its place now, the cursor goes with it.
         match (gone, group.cursor as usize) {
             (Some(place), cursor) if place + 1 == cursor => group.cursor = 0,
-            (Some(place), cursor) if place < cursor => group.cursor -= 1,
+            (Some(place), cursor) if cursor == group.members.len() + 1 => group.cursor = place as u32 + 1,
             _ => {}
         }
         if group.members.is_empty() {
@@ -396,40 +294,10 @@ impl Index {
     }
 }
 
-fn put(entries: &mut Vec<Entry>, entry: Entry, known: bool) {
-    match entries.iter_mut().find(|e| known && e.session == entry.session) {
-        Some(existing) => *existing = entry,
-        None => entries.push(entry),
-    }
-}
-
-/// Where the entry was.
-fn take(entries: &mut Vec<Entry>, session: Slot) -> Option<usize> {
-    let position = entries.iter().position(|e| e.session == session)?;
-    entries.remove(position);
-    Some(position)
-}
-
-fn split(name: &[u8]) -> (&[u8], Option<&[u8]>) {
-    match name.iter().position(|b| *b == b'/') {
-        Some(slash) => (&name[..slash], Some(&name[slash + 1..])),
-        None => (name, None),
-    }
-}
-
-/// The levels of a filter without a final `#`, and whether it had one.
-fn path(filter: &TopicFilter) -> (impl Iterator<Item = &[u8]>, bool) {
-    let raw = filter.as_bytes();
-    let ends_in_rest = raw.ends_with(b"#");
-    (
-        raw.split(|b| *b == b'/').filter(|level| *level != b"#"),
-        ends_in_rest,
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trie::NODE;
     use bytes::Bytes;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
@@ -572,7 +440,7 @@ mod tests {
             }
             prop_assert_eq!(index.filters(), 0);
             prop_assert!(index.exact.is_empty());
-            prop_assert_eq!(index.nodes.len() - index.free.len(), 1, "only the root is left");
+            prop_assert_eq!((index.trie.nodes(), index.trie.bytes() % NODE), (0, 0), "only the root is left");
         }
     }
 }

@@ -21,6 +21,7 @@ mod ledger;
 mod lifecycle;
 mod links;
 mod loops;
+mod members;
 mod memory;
 mod paging;
 mod pending;
@@ -33,6 +34,7 @@ mod sleepers;
 mod stats;
 mod subscriptions;
 mod sweep;
+mod trie;
 mod turns;
 
 pub use bus::{Bus, BusOutputs, Notice};

@@ -62,7 +62,7 @@ impl Bus {
             OpenWill::Set(Some(will)) => will.message.size(),
             OpenWill::Set(None) | OpenWill::Keep | OpenWill::Awake => 0,
         };
-        let session = if slot.is_none() { memory::SESSION } else { 0 };
+        let session = slot.map_or_else(|| memory::of_session(&open.client_id), |_| 0);
         let is_own = open.link.as_ref().is_some_and(|link| link.queue.is_some());
         let is_new = slot.is_none() && !open.expiry.is_zero();
         is_own

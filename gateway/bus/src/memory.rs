@@ -5,14 +5,17 @@
 use crate::bus::Bus;
 use crate::session::{Held, Queued};
 use crate::stats::MemoryStats;
+use crate::trie;
 use headgate_model::memory::Want;
-use headgate_model::{MemoryLimit, Subscription, memory};
+use headgate_model::{ClientId, MemoryLimit, Share, Subscription, memory};
 use std::sync::Arc;
 
 /// What a session takes, with its places in tables and what waits for the store of it, in bytes. Measured: docs/performance.md.
-pub(crate) const SESSION: usize = 1_000;
+const SESSION: usize = 1_000;
 /// What a subscription takes beside its filter, which is there twice.
 const SUBSCRIPTION: usize = 300;
+/// What a shared subscription takes beside its names.
+const GROUP: usize = 300;
 
 /// What the bus counts itself.
 #[derive(Debug)]
@@ -47,9 +50,28 @@ impl Memory {
     }
 }
 
-/// Bytes of a subscription.
+/// Bytes of a session with this client id.
+pub(crate) fn of_session(client: &ClientId) -> usize {
+    SESSION + 3 * client.as_str().len()
+}
+
+/// Bytes of a subscription, without what the trie takes for it.
 pub(crate) fn of_subscription(subscription: &Subscription) -> usize {
-    SUBSCRIPTION + 2 * subscription.filter.as_bytes().len()
+    let filter = subscription.filter.as_bytes().len();
+    let group = match &subscription.share {
+        Some(Share::Group(name)) => GROUP + 3 * name.len() + 2 * filter,
+        Some(Share::Queue) => GROUP + 2 * filter,
+        None => 0,
+    };
+    SUBSCRIPTION + 2 * filter + group
+}
+
+/// What the trie grows by at most for one more filter: a node for it, and one where its way leaves another.
+pub(crate) fn of_trie(subscription: &Subscription) -> usize {
+    match subscription.filter.has_wildcard() {
+        true => 2 * trie::NODE + 2 * subscription.filter.as_bytes().len(),
+        false => 0,
+    }
 }
 
 impl Bus {
@@ -76,11 +98,17 @@ impl Bus {
         }
     }
 
+    /// Client ids are in the endpoint, in the session and in what waits for the store.
+    fn sessions_bytes(&self) -> usize {
+        self.by_client.len() * SESSION + 3 * self.by_client.names()
+    }
+
     /// Without the buffers of connections.
     fn memory_used(&self) -> usize {
         memory::messages()
-            + self.by_client.len() * SESSION
+            + self.sessions_bytes()
             + self.memory.subscriptions
+            + self.index.trie_bytes()
             + self.memory.held.entries * size_of::<Queued>()
     }
 
@@ -105,8 +133,8 @@ impl Bus {
             messages: memory::messages(),
             retained: self.retained.bytes(),
             delayed: self.delayed_bytes,
-            sessions: self.by_client.len() * SESSION,
-            subscriptions: self.memory.subscriptions,
+            sessions: self.sessions_bytes(),
+            subscriptions: self.memory.subscriptions + self.index.trie_bytes(),
             entries: self.memory.held.entries * size_of::<Queued>(),
             buffers: self.memory.limit.buffers(),
         }

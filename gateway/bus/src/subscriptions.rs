@@ -50,7 +50,7 @@ impl Bus {
         if known.is_none() && self.store_is_full && durable {
             return Err(Refusal::StoreFull);
         }
-        if known.is_none() && !self.has_memory(Want::ToKeep, size) {
+        if known.is_none() && !self.has_memory(Want::ToKeep, size + memory::of_trie(&subscription)) {
             return Err(Refusal::NoMemory);
         }
         if subscription.exclusive {

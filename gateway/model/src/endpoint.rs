@@ -17,6 +17,11 @@ pub trait Endpoint {
     /// When `Input::Timeout` is next wanted; `None` while nothing is pending.
     fn deadline(&self) -> Option<Instant>;
 
+    /// Bytes that it keeps for its client beside its own size, for the ledger of memory. Asked after every turn: must be quick.
+    fn held(&self) -> usize {
+        0
+    }
+
     /// False while an answer is awaited and no further frame may be handed over: order is kept by leaving frames unread.
     fn ready(&self) -> bool;
 }

@@ -100,6 +100,13 @@ pub struct MemoryLimit {
     bus: AtomicUsize,
 }
 
+/// No limit.
+impl Default for MemoryLimit {
+    fn default() -> Self {
+        Self::new(usize::MAX)
+    }
+}
+
 impl MemoryLimit {
     /// So many bytes; `usize::MAX` for no limit.
     pub fn new(max: usize) -> Self {

@@ -4,27 +4,39 @@ use crate::third::Third;
 use crate::{Attack, peak_while, scale, tell};
 use bytes::{BufMut, Bytes, BytesMut};
 use headgate_mqtt_codec::{
-    Connect, ConnectProperties, Packet, PacketId, Publish, Qos, Subscribe, SubscribeFilter, SubscribeOptions,
-    UserProperty, Utf8, Version, Will, WillProperties, encode,
+    Connect, ConnectProperties, Packet, PacketId, Publish, PublishProperties, Qos, Subscribe,
+    SubscribeFilter, SubscribeOptions, UserProperty, Utf8, Version, Will, WillProperties, encode,
 };
-use headgate_tests::blackbox::{Peer, Setup, Transport};
+use headgate_tests::blackbox::{Peer, Setup, Transport, own_address};
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::num::NonZeroU16;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// What the process may take, in bytes.
 const CEILING: u64 = 64 << 20;
 
+/// Where MQTT-SN is spoken.
+static FIELD: OnceLock<SocketAddr> = OnceLock::new();
+
 /// A ledger of 10 MiB keeps a process below 64 MiB, whatever comes; and honest clients go on.
 #[test]
 fn memory_has_a_ceiling() {
-    let setup = Setup::with("[bus]\nmax_memory_bytes = 10485760\n[store]\nmax_bytes = 40000000\n");
+    let field = *FIELD.get_or_init(own_address);
+    let setup = Setup::with(&format!(
+        "[bus]\nmax_memory_bytes = 10485760\n[store]\nmax_bytes = 40000000\n[[mqttsn]]\nname = \"field\"\nbind = \"{field}\"\n"
+    ));
     let mut daemon = setup.start();
     let port = daemon.port(Transport::Tcp);
-    let attacks: [Attack; 9] = [
+    let attacks: [Attack; 13] = [
         ("wills of 60 kB", wills),
         ("sessions that never end", sessions),
         ("10,000 subscriptions each", subscriptions),
+        ("9,000 subscriptions of 127 levels each", deep_filters),
+        ("shared subscriptions with names of 6 kB", long_groups),
+        ("aliases for topics of 60 kB", aliases),
+        ("MQTT-SN topic ids for topics of 1.3 kB", topic_ids),
         ("CONNECT with 190,000 user properties", properties),
         ("half a CONNECT of 60 kB", half_connects),
         ("half a PUBLISH of 1 MB", half_publishes),
@@ -116,23 +128,24 @@ fn wills(port: u16) {
     }
     // They leave without a goodbye, and their wills wait for ever.
     drop(held);
-    end_all("will", scale(600, 2_000), port);
+    end_all("will", "", scale(600, 2_000), port);
 }
 
 fn sessions(port: u16) {
     let count = scale(3_000, 30_000);
     for n in 0..count {
-        let connect = durable(format!("session{n}"));
+        // As long as a client id may be.
+        let connect = durable(format!("session{n}{}", "x".repeat(1_000)));
         let mut stream = send(port, &bytes_of(&Packet::Connect(Box::new(connect))));
         answer(&mut stream);
     }
-    end_all("session", count, port);
+    end_all("session", &"x".repeat(1_000), count, port);
 }
 
 /// The next attack shall find room.
-fn end_all(prefix: &str, count: usize, port: u16) {
+fn end_all(prefix: &str, suffix: &str, count: usize, port: u16) {
     for n in 0..count {
-        let connect = Connect::new(Version::V5, text(format!("{prefix}{n}")));
+        let connect = Connect::new(Version::V5, text(format!("{prefix}{n}{suffix}")));
         let mut bytes = bytes_of(&Packet::Connect(Box::new(connect)));
         bytes.put_slice(&[0xE0, 0]);
         let mut stream = send(port, &bytes);
@@ -160,6 +173,98 @@ fn subscriptions(port: u16) {
             let _ = peer.recv();
         }
         held.push(peer);
+    }
+}
+
+fn deep_filters(port: u16) {
+    let levels = "a/".repeat(124);
+    subscribe_to(port, scale(5, 50), 3, 3_000, |n| format!("{n}/+/{levels}{n}"));
+}
+
+fn long_groups(port: u16) {
+    let name = "x".repeat(6_000);
+    subscribe_to(port, scale(5, 50), scale(10, 60), 150, |n| {
+        format!("$share/{n}{name}/a")
+    });
+}
+
+/// So many clients with so many SUBSCRIBEs with so many filters each, none of which is there twice.
+fn subscribe_to(port: u16, clients: usize, packets: usize, filters: usize, filter: impl Fn(usize) -> String) {
+    let mut held = Vec::new();
+    for client in 0..clients {
+        let Ok((mut peer, _)) = Peer::connect(port, &format!("deep{client}"), true, 0) else {
+            continue;
+        };
+        for packet in 0..packets {
+            let first = (client * packets + packet) * filters;
+            let filters = (first..first + filters).map(|n| SubscribeFilter {
+                filter: text(filter(n)),
+                options: SubscribeOptions::qos(Qos::AtMostOnce),
+            });
+            let subscribe = Subscribe {
+                packet_id: PacketId::MIN,
+                identifier: None,
+                user_properties: Vec::new(),
+                filters: filters.collect(),
+            };
+            if peer.send(&Packet::Subscribe(Box::new(subscribe))).is_ok() {
+                let _ = peer.recv();
+            }
+        }
+        held.push(peer);
+    }
+}
+
+/// Nobody hears them, and they end with their connection: only the aliases stay.
+fn aliases(port: u16) {
+    let mut held = Vec::new();
+    for client in 0..scale(50, 500) {
+        let Ok((mut peer, _)) = Peer::connect(port, &format!("alias{client}"), true, 0) else {
+            continue;
+        };
+        for alias in 1..=64 {
+            let publish = Publish {
+                topic: text(format!("{alias}{}", "x".repeat(60_000))),
+                properties: Some(Box::new(PublishProperties {
+                    topic_alias: NonZeroU16::new(alias),
+                    ..PublishProperties::default()
+                })),
+                ..Publish::default()
+            };
+            if peer.send(&Packet::Publish(publish)).is_err() {
+                break;
+            }
+        }
+        held.push(peer);
+    }
+}
+
+/// From an address for each client, which need not even be its own.
+fn topic_ids(_: u16) {
+    let field = FIELD.get().expect("the gateway runs");
+    for client in 0..scale(100, 2_000) {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        socket.connect(field).expect("an address");
+        socket
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .expect("a number");
+        let id = format!("sn{client}");
+        let mut connect = vec![6 + id.len() as u8, 0x04, 0x04, 0x01, 0, 60];
+        connect.extend(id.as_bytes());
+        let _ = socket.send(&connect);
+        let _ = socket.recv(&mut [0; 16]);
+        for n in 0..256_u16 {
+            let topic = format!("{client}/{n}/{}", "x".repeat(1_300));
+            let mut register = vec![1, 0, 0, 0x0A, 0, 0];
+            register.extend(n.to_be_bytes());
+            register.extend(topic.as_bytes());
+            let len = register.len() as u16;
+            register[1..3].copy_from_slice(&len.to_be_bytes());
+            let _ = socket.send(&register);
+            if n % 16 == 0 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
     }
 }
 

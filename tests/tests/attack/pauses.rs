@@ -18,10 +18,11 @@ fn no_frame_stops_everybody() {
     let setup = Setup::new();
     let daemon = setup.start();
     let port = daemon.port(Transport::Tcp);
-    let attacks: [Attack; 6] = [
+    let attacks: [Attack; 7] = [
         ("16,000 groups on one filter in a SUBSCRIBE", groups),
         ("10,000 groups that each get every message", messages_to_groups),
         ("10,000 wildcard filters that match each message", overlapping),
+        ("10,000 filters of 127 levels that match each message", deep),
         ("10,000 subscriptions come and go", come_and_go),
         ("searches for retained messages, begun and left", searches),
         ("PUBACKs for a full window in reverse", reversed),
@@ -133,6 +134,31 @@ fn overlapping(port: u16) {
     let topic = filter(0);
     for _ in 0..scale(200, 2_000) {
         peer.send(&publish(&topic)).expect("it is taken");
+    }
+    goodbye(peer);
+}
+
+/// As many different ways as there are filters, each as long as it may be.
+fn deep(port: u16) {
+    let filter = |n: usize| {
+        let levels = (0..127).map(|level| {
+            if level < 14 && n >> level & 1 == 1 {
+                "+"
+            } else {
+                "a"
+            }
+        });
+        levels.collect::<Vec<_>>().join("/")
+    };
+    let mut peer = attacker(port);
+    for first in (0..9_000).step_by(3_000) {
+        assert_eq!(
+            subscribe(&mut peer, Qos::AtMostOnce, (first..first + 3_000).map(filter)),
+            3_000
+        );
+    }
+    for _ in 0..scale(20, 200) {
+        peer.send(&publish(&filter(0))).expect("it is taken");
     }
     goodbye(peer);
 }

@@ -1,0 +1,98 @@
+//! The subscribers of one filter. A fleet may have a million on one: each comes and goes in the same time.
+
+use crate::index::{Entry, Slot};
+use hashbrown::HashMap;
+use std::ops::Deref;
+
+/// So many are searched one by one.
+const FEW: usize = 32;
+
+/// In the order in which they came, but the last takes the place of one that leaves.
+///
+/// Always true: a session is in here once, and `places`, if there is one, has the place of each.
+#[derive(Debug, Default)]
+pub struct Members {
+    entries: Vec<Entry>,
+    places: Option<Box<HashMap<Slot, u32>>>,
+}
+
+impl Deref for Members {
+    type Target = [Entry];
+
+    fn deref(&self) -> &[Entry] {
+        &self.entries
+    }
+}
+
+impl Members {
+    /// Adds a subscriber, or gives one that is `known` to be here other options.
+    pub fn put(&mut self, entry: Entry, known: bool) {
+        if known && let Some(at) = self.place(entry.session) {
+            self.entries[at] = entry;
+            return;
+        }
+        let at = self.entries.len() as u32;
+        self.entries.push(entry);
+        if let Some(places) = &mut self.places {
+            places.insert(entry.session, at);
+        } else if self.entries.len() > FEW {
+            let places = (0..).zip(&self.entries).map(|(at, entry)| (entry.session, at));
+            self.places = Some(Box::new(places.collect()));
+        }
+    }
+
+    /// Takes a subscriber out. Where it was.
+    pub fn take(&mut self, session: Slot) -> Option<usize> {
+        let at = self.place(session)?;
+        self.entries.swap_remove(at);
+        if self.entries.len() < FEW / 2 {
+            self.places = None;
+            self.entries.shrink_to(FEW);
+        } else if let Some(places) = &mut self.places {
+            places.remove(&session);
+            if let Some(moved) = self.entries.get(at) {
+                places.insert(moved.session, at as u32);
+            }
+        }
+        Some(at)
+    }
+
+    fn place(&self, session: Slot) -> Option<usize> {
+        match &self.places {
+            Some(places) => places.get(&session).map(|at| *at as usize),
+            None => self.entries.iter().position(|entry| entry.session == session),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use headgate_model::SubscriptionOptions;
+
+    fn entry(session: Slot, identifier: u32) -> Entry {
+        let options = SubscriptionOptions {
+            identifier,
+            ..SubscriptionOptions::default()
+        };
+        Entry::new(session, &options)
+    }
+
+    #[test]
+    fn each_is_there_once_however_many_come_and_go() {
+        let mut random = fastrand::Rng::with_seed(7);
+        let (mut members, mut model) = (Members::default(), std::collections::BTreeMap::new());
+        for round in 0..20_000_u32 {
+            // It grows to about a hundred, and shrinks to nothing, by turns.
+            let session = random.u32(0..120);
+            if random.u32(0..10) < if round / 2_000 % 2 == 0 { 8 } else { 1 } {
+                members.put(entry(session, round), model.insert(session, round).is_some());
+            } else {
+                assert_eq!(members.take(session).is_some(), model.remove(&session).is_some());
+            }
+            let mut found: Vec<_> = members.iter().map(|e| (e.session, e.identifier)).collect();
+            found.sort_unstable();
+            assert!(found.into_iter().eq(model.iter().map(|(s, i)| (*s, *i))));
+        }
+    }
+}
