@@ -2,8 +2,8 @@
 
 use crate::bridges::Bridges;
 use crate::commands::Outcome;
-use crate::config::{Config, Durability};
-use crate::control::Control;
+use crate::config::{Config, Durability, Startable, at_most, environment_variables};
+use crate::control::{Control, Reloaded};
 use crate::log::{self, Limit};
 use crate::memory;
 use crate::mqttsn;
@@ -35,9 +35,12 @@ const FAREWELL: Duration = Duration::from_secs(5);
 pub fn run(path: Option<&Path>) -> Outcome {
     private::make_files_private();
     memory::fill_small_holes();
-    let config = Config::load(path, std::env::vars())?;
+    let Startable { config, warnings } = Config::load_to_start(path, environment_variables())?;
     memory::stay_small(memory::limit(config.bus.max_memory_bytes));
     let log = log::start(&config.log)?;
+    for warning in &warnings {
+        tracing::warn!(%warning, "configuration");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(serve(config, path, log.clone()));
     log.begin_window();
@@ -101,7 +104,7 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
         workplace: Arc::new(Workplace::new(hub.clone(), Arc::clone(&metrics), links.clone())),
         mqtt: Arc::new(MqttSettings {
             node: config.node.clone(),
-            ..config.mqtt.clone()
+            ..config.mqtt.clone().without_zeros()
         }),
     };
     // Before anybody publishes: what goes out is queued from the first message on.
@@ -239,7 +242,7 @@ fn tell_service_manager(up: bool) {
     let _ = up;
 }
 
-/// SIGHUP: the bridges of the configuration are read again, as by `headgate reload`.
+/// SIGHUP: the configuration is read again, as by `headgate reload`.
 async fn reload_when_told(control: Control) {
     #[cfg(unix)]
     {
@@ -249,9 +252,23 @@ async fn reload_when_told(control: Control) {
         };
         while hangup.recv().await.is_some() {
             match control.reload().await {
-                Ok(changes) => tracing::info!(%changes, "configuration read again"),
+                Ok(Reloaded {
+                    bridges,
+                    needs_restart,
+                    warnings,
+                }) => {
+                    tracing::info!(?bridges, "configuration read again");
+                    for change in at_most(&needs_restart) {
+                        tracing::info!(change, "needs a restart");
+                    }
+                    for warning in &warnings {
+                        tracing::warn!(%warning, "configuration");
+                    }
+                }
                 Err(error) => {
-                    tracing::error!(error, "the configuration cannot be read again, the old one stays");
+                    for fault in error.lines() {
+                        tracing::error!(fault, "the configuration cannot be read again, the old one stays");
+                    }
                 }
             }
         }

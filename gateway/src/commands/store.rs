@@ -2,7 +2,7 @@
 //! `$SYS/brokers/{node}/stats/store/`.
 
 use super::{Outcome, say};
-use crate::config::{Config, Durability};
+use crate::config::{Config, Durability, environment_variables};
 use clap::{Args, Subcommand};
 use headgate_model::store::{FetchLimit, SessionImage, StoreImage, StoredDelivery, StoredMessage};
 use headgate_model::{Store, WallTime};
@@ -47,7 +47,7 @@ impl StoreCommand {
     /// Runs the command.
     pub fn run(self) -> Outcome {
         crate::private::make_files_private();
-        let config = Config::load(self.config.as_deref(), std::env::vars())?;
+        let config = Config::load(self.config.as_deref(), environment_variables())?;
         let path = config.data_dir.join("store");
         if config.store.durability == Durability::Memory {
             return Err("store.durability: this gateway keeps nothing".into());
