@@ -3,7 +3,7 @@
 use crate::bridges::Bridges;
 use crate::commands::Outcome;
 use crate::config::{Config, Durability, Startable, at_most, environment_variables};
-use crate::control::{Control, Reloaded};
+use crate::control::{self, Control, Reloaded};
 use crate::log::{self, Limit};
 use crate::memory;
 use crate::mqttsn;
@@ -14,7 +14,7 @@ use headgate_auth::Access;
 use headgate_bus::Bus;
 use headgate_bus::handle::{Clock, Hub};
 use headgate_model::memory::Want;
-use headgate_model::{Metric, MountPoint, Store};
+use headgate_model::{Metric, MountPoint, Store, StoreError};
 use headgate_mqtt::{LinkFacts, MqttEndpoint, MqttSettings, MqttWire, Sent};
 use headgate_shell::{
     AccessService, Connection, ConnectionLimit, DatagramOffice, Listener, Metrics, PeerAddr, Stages,
@@ -51,7 +51,7 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
     let mut store = open_store(&config)?;
     private::close_old_files(&config.data_dir);
     let keeps = config.store.durability != Durability::Memory;
-    let mut image = store.load()?;
+    let mut image = store.load().map_err(|error| of_store(&config, &error))?;
     let timeline = keeps.then(|| {
         let (timeline, ops) = Timeline::start(&config.data_dir, &mut image);
         if let Err(error) = store.commit(&ops) {
@@ -88,8 +88,12 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
         .iter()
         .map(mqttsn::Bound::bind)
         .collect::<Result<Vec<_>, _>>()?;
-    let control =
-        Control::bind(&config.data_dir).map_err(|error| format!("data_dir: the control socket: {error}"))?;
+    let control = Control::bind(&config.data_dir).map_err(|error| {
+        format!(
+            "data_dir: {}: {error}",
+            control::socket(&config.data_dir).display()
+        )
+    })?;
     let stop = CancellationToken::new();
     let links = TaskTracker::new();
     let office = DatagramOffice {
@@ -157,7 +161,13 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
     tokio::task::spawn_blocking(move || hub.stop()).await?;
     if let Some(timeline) = timeline {
         timeline.abort();
-        timeline::save_now(&config.data_dir, clock)?;
+        let saved = timeline::save_now(&config.data_dir, clock);
+        saved.map_err(|error| {
+            format!(
+                "data_dir: {}: {error}",
+                timeline::file(&config.data_dir).display()
+            )
+        })?;
     }
     Ok(())
 }
@@ -179,10 +189,18 @@ fn open_store(config: &Config) -> Result<Box<dyn Store>, Box<dyn std::error::Err
         checkpoint_bytes: defaults.checkpoint_bytes.min(most.max(1 << 20)),
         ..defaults
     };
-    Ok(Box::new(DiskStore::open(
-        config.data_dir.join("store"),
-        settings,
-    )?))
+    let folder = config.data_dir.join("store");
+    let opened = DiskStore::open(&folder, settings);
+    Ok(Box::new(opened.map_err(|error| of_store(config, &error))?))
+}
+
+/// What the store says, with its folder.
+fn of_store(config: &Config, error: &StoreError) -> String {
+    let folder = config.data_dir.join("store").display().to_string();
+    match error.to_string() {
+        told if told.contains(&folder) => told,
+        told => format!("data_dir: {folder}: {told}"),
+    }
 }
 
 /// What every connection needs.

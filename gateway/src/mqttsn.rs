@@ -156,6 +156,14 @@ impl MqttSnSettings {
         }
     }
 
+    /// What is probably not as it was meant.
+    pub fn warnings(&self) -> Vec<Fault> {
+        let line = self.serial.as_ref().filter(|_| self.kind == MqttSnKind::Serial);
+        let warnings = line.map(SerialSettings::warnings).unwrap_or_default();
+        let warnings = warnings.into_iter().map(|warning| warning.below("serial"));
+        warnings.collect()
+    }
+
     /// Finds QoS −1 that is switched on, but whose identity nobody lets in: it would be dropped without a word, for its senders are never answered.
     pub fn anonymous_fault(&self, anonymous: Anonymous) -> Option<Fault> {
         let settings = &self.gateway.qos_minus_one;

@@ -1,6 +1,6 @@
 //! Configurations that cannot be, and reading them again, with the real binary: `headgate check` tells what `headgate run` would refuse, all of it, and changes nothing.
 
-use headgate_tests::blackbox::{Certificates, Setup, eventually, headgate};
+use headgate_tests::blackbox::{Certificates, Setup, Transport, eventually, headgate};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -372,7 +372,9 @@ keep_alive = "1s"
 #[test]
 fn a_warning_is_told_by_check_and_in_the_log() {
     let mut setup = Setup::with(
-        "node = \"edge\"\n[[bridges]]\nname = \"up\"\naddresses = [\"mqtts://127.0.0.1:1\"]\ntls = { ca = \"no.pem\", certificate = \"server.pem\", key = \"ca.pem\" }\n",
+        "node = \"edge\"\n[[bridges]]\nname = \"up\"\naddresses = [\"mqtts://127.0.0.1:1\"]\n\
+         tls = { ca = \"no.pem\", certificate = \"server.pem\", key = \"ca.pem\" }\n\
+         [[mqttsn]]\nname = \"line\"\nkind = \"serial\"\nserial = { port = \"/dev/nowhere\", baud = 9601 }\n",
     );
     setup.variable("HEADGATE_MQTT__MAX_QOS", "1");
     let daemon = setup.start();
@@ -381,6 +383,7 @@ fn a_warning_is_told_by_check_and_in_the_log() {
         "environment variable HEADGATE_MQTT__MAX_QOS: it sets nothing; did you mean HEADGATE__MQTT__MAX_QOS?",
         "bridges.tls.ca: `up`: no.pem: ",
         "bridges.tls.key: `up`: ca.pem: ",
+        "mqttsn.serial.baud: `line`: 9601 is no usual rate",
     ] {
         assert!(log.contains(told), "{told}\n{log}");
         let variables = [("HEADGATE_MQTT__MAX_QOS", "1")];
@@ -407,7 +410,7 @@ fn a_warning_is_told_by_check_and_in_the_log() {
         let answer: Value = serde_json::from_slice(&check.stdout).unwrap();
         assert_eq!(
             (&answer["ok"], answer["warnings"].as_array().unwrap().len()),
-            (&Value::Bool(true), 3)
+            (&Value::Bool(true), 4)
         );
     }
     drop(daemon);
@@ -495,4 +498,40 @@ fn reading_again_tells_what_needs_a_restart() {
     let help = in_folder(setup.folder(), &["reload", "--help"], &[]);
     assert!(String::from_utf8_lossy(&help.stdout).contains("needs a restart"));
     drop(daemon);
+}
+
+/// A limit of 0 is no limit: clients come in and messages pass.
+#[test]
+fn nothing_is_dropped_because_of_a_zero() {
+    let setup = Setup::with(
+        "max_connections = 0\n[mqtt]\nmax_client_id_bytes = 0\nmax_topic_bytes = 0\nmax_topic_levels = 0\n\
+         [bus]\nmax_queued_messages = 0\nmax_queued_bytes = 0\nmax_memory_bytes = 0\nretained.max_count = 0\n",
+    );
+    let daemon = setup.start();
+    let port = daemon.port(Transport::Tcp).to_string();
+    let client = |args: &[&str]| {
+        let way = ["-h", "127.0.0.1", "-p", &port, "-i", "a-client-with-a-name"];
+        in_folder(setup.folder(), &[args, &way].concat(), &[])
+    };
+    let output = client(&["pub", "-t", "a/b/c/d", "-m", "1", "-q", "1", "-r"]);
+    assert!(output.status.success(), "{output:?}");
+    let output = client(&["sub", "-t", "a/#", "-C", "1"]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "1\n", "{output:?}");
+}
+
+/// A rule without `topics`, from the file to the client.
+#[test]
+fn a_rule_without_topics_is_for_all() {
+    let setup =
+        Setup::with("[[auth.acl]]\neffect = \"deny\"\nclient = \"out\"\n[[auth.acl]]\neffect = \"allow\"\n");
+    let daemon = setup.start();
+    let port = daemon.port(Transport::Tcp).to_string();
+    for (client, allowed) in [("in", true), ("out", false)] {
+        for topic in ["a", "$delayed/1/a", "$other/a"] {
+            let way = ["-h", "127.0.0.1", "-p", &port, "-V", "5", "-i", client];
+            let args = ["pub", "-t", topic, "-m", "1", "-q", "1"];
+            let output = in_folder(setup.folder(), &[&args[..], &way].concat(), &[]);
+            assert_eq!(output.status.success(), allowed, "{client} {topic}: {output:?}");
+        }
+    }
 }

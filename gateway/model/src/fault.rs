@@ -69,10 +69,7 @@ mod tests {
             (fault.key.as_str(), fault.message.as_str()),
             ("rewrite.source", "`a/#/b` is not a topic filter: x")
         );
-        assert_eq!(
-            fault.of_entry(2).below("bus").key,
-            "bus.rewrite[2].source"
-        );
+        assert_eq!(fault.of_entry(2).below("bus").key, "bus.rewrite[2].source");
         assert_eq!(Fault::new("topics", "x").of_entry(0).key, "topics[0]");
         assert_eq!(Fault::of(&"no key: here").key, "");
         assert_eq!(Fault::new("", "x").below("mqtt").to_string(), "mqtt: x");

@@ -33,6 +33,16 @@ pub fn faults(config: &Config) -> Vec<Fault> {
     faults
 }
 
+/// What is probably not as it was meant, but no reason not to start.
+pub fn warnings(config: &Config) -> Vec<Fault> {
+    let mut warnings = Vec::new();
+    for (n, gateway) in config.mqttsn.iter().enumerate() {
+        warnings.extend(of_entry("mqttsn", n, &gateway.name, gateway.warnings()));
+    }
+    warnings.extend(bridges::warnings(config));
+    warnings
+}
+
 fn listeners(config: &Config) -> Vec<Fault> {
     let mut faults = Vec::new();
     for (n, listener) in config.listeners.iter().enumerate() {

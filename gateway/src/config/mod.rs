@@ -252,8 +252,8 @@ impl Config {
         reading.tell(system::obstacles(&reading.config));
         let (document, config) = reading.done()?;
         let mut warnings = environment::warnings(names.iter().map(String::as_str), &Self::top_level());
-        let of_bridges = bridges::warnings(&config).into_iter();
-        warnings.extend(of_bridges.map(|fault| document.locate(fault)));
+        let found = checks::warnings(&config).into_iter();
+        warnings.extend(found.map(|fault| document.locate(fault)));
         Ok(Startable { config, warnings })
     }
 
@@ -429,6 +429,10 @@ mod tests {
         for shown in shown {
             assert!(!shown.contains("dumb") && shown.contains("(hidden)"), "{shown}");
         }
+        // Nor where it is no text.
+        let error = load(&text.replace("\"dumb\"", "271828")).unwrap_err();
+        assert!(error.contains("a secret is a text, in quotes"), "{error}");
+        assert!(!error.contains("271828"), "{error}");
         // And it stays what it is when something else comes from the environment.
         let config = load_with(text, &[("HEADGATE__NODE", "edge-7")]).unwrap();
         assert_eq!(config.mqttsn[0].gateway.credentials[0].password.reveal(), "dumb");

@@ -117,10 +117,16 @@ enum Port {
     Waiting(Pin<Box<Sleep>>),
 }
 
-/// Rates that every system knows by name.
-pub(crate) const COMMON_BAUDS: [u32; 19] = [
+/// Rates that systems know by name.
+pub(crate) const NAMED_BAUDS: [u32; 30] = [
     50, 75, 110, 134, 150, 200, 300, 600, 1_200, 1_800, 2_400, 4_800, 9_600, 19_200, 38_400, 57_600, 115_200,
-    230_400, 460_800,
+    230_400, 460_800, 500_000, 576_000, 921_600, 1_000_000, 1_152_000, 1_500_000, 2_000_000, 2_500_000,
+    3_000_000, 3_500_000, 4_000_000,
+];
+
+/// Others that are in use.
+pub(crate) const USUAL_BAUDS: [u32; 9] = [
+    7_200, 14_400, 28_800, 31_250, 56_000, 76_800, 128_000, 250_000, 256_000,
 ];
 
 /// Whether this system takes rates that have no name. What the line's driver makes of them is another thing.

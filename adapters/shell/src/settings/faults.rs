@@ -2,7 +2,7 @@
 //! is changed by either, and an address that is taken is no obstacle: the gateway that runs has it.
 
 use super::{ListenerKind, ListenerSettings, SerialSettings, UdpSettings};
-use crate::serial::{COMMON_BAUDS, takes_any_baud};
+use crate::serial::{NAMED_BAUDS, USUAL_BAUDS, takes_any_baud};
 use crate::socket::parse_address;
 use crate::{socket, tls, udp};
 use headgate_model::Fault;
@@ -173,8 +173,8 @@ impl SerialSettings {
     pub fn faults(&self) -> Vec<Fault> {
         let port = self.port.is_empty();
         let port = port.then(|| Fault::new("port", "the name of the device is empty"));
-        let baud = (!takes_any_baud() && !COMMON_BAUDS.contains(&self.baud)).then(|| {
-            let allowed = COMMON_BAUDS.map(|baud| baud.to_string()).join(", ");
+        let baud = (!takes_any_baud() && !NAMED_BAUDS.contains(&self.baud)).then(|| {
+            let allowed = NAMED_BAUDS.map(|baud| baud.to_string()).join(", ");
             let what = format!(
                 "{} is none that this system knows, allowed is {allowed}",
                 self.baud
@@ -192,5 +192,22 @@ impl SerialSettings {
         .into_iter()
         .flatten()
         .collect()
+    }
+
+    /// What is probably not as it was meant: a rate that no line has, which some drivers refuse and others round.
+    pub fn warnings(&self) -> Vec<Fault> {
+        let mut usual = NAMED_BAUDS.into_iter().chain(USUAL_BAUDS);
+        if usual.any(|usual| usual == self.baud) {
+            return Vec::new();
+        }
+        let nearest = NAMED_BAUDS
+            .into_iter()
+            .min_by_key(|named| named.abs_diff(self.baud));
+        let nearest = nearest.unwrap_or_default();
+        let what = format!(
+            "{} is no usual rate, the line's driver may refuse it or take another; did you mean {nearest}?",
+            self.baud
+        );
+        vec![Fault::new("baud", what)]
     }
 }
