@@ -3,6 +3,8 @@
 use headgate_tests::blackbox::{Certificates, Setup, Transport, eventually, headgate};
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -366,6 +368,58 @@ keep_alive = "1s"
     });
     let expected = expected.iter().map(|(line, key)| (*line, (*key).to_owned()));
     assert_eq!(told.collect::<BTreeSet<_>>(), expected.collect());
+}
+
+/// What the system does not let this user do. Root may do all of it, so it is nobody who tries.
+#[test]
+fn what_the_user_may_not_do_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let mode = |path: &Path, mode| std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    mode(folder, 0o755);
+    for (name, rights) in [("closed", 0o555), ("data", 0o755)] {
+        std::fs::create_dir(folder.join(name)).unwrap();
+        mode(&folder.join(name), rights);
+    }
+    std::fs::write(folder.join("secret.pem"), "").unwrap();
+    mode(&folder.join("secret.pem"), 0o000);
+    let binary = folder.join("headgate");
+    std::fs::copy(headgate(), &binary).unwrap();
+    let text = "data_dir = \"closed/data\"\n\
+                [auth]\nusers_file = \"secret.pem\"\n\
+                [[listeners]]\nname = \"u\"\nkind = \"unix\"\nbind = \"closed/mqtt.sock\"\nunix = { owner = \"root\" }\n\
+                [[listeners]]\nname = \"t\"\nkind = \"tls\"\nbind = \"127.0.0.1:0\"\ntls = { certificate = \"secret.pem\", key = \"secret.pem\" }\n";
+    std::fs::write(folder.join("headgate.toml"), text).unwrap();
+    let is_root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
+    let as_nobody = |command: &str| {
+        let mut words = vec!["timeout", "60"];
+        if is_root {
+            words.extend(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]);
+        }
+        words.extend([binary.to_str().unwrap(), command, "--config", "headgate.toml"]);
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).current_dir(folder);
+        command.env_clear().env("PATH", "/usr/bin:/bin").output().unwrap()
+    };
+    let (check, run) = (as_nobody("check"), as_nobody("run"));
+    assert_eq!((check.status.code(), run.status.code()), (Some(1), Some(1)));
+    let lines = complaints(&check);
+    assert_eq!(lines, complaints(&run));
+    let expected = [
+        ":1:1: data_dir: closed/data cannot be made: closed: ",
+        ":3:1: auth.users_file: secret.pem: ",
+        ":7:1: listeners.bind: `u`: closed: no socket can be made in it: ",
+        ":8:10: listeners.unix.owner: `u`: needs the right to give files away",
+        ":13:9: listeners.tls.certificate: `t`: secret.pem: ",
+        ":13:37: listeners.tls.key: `t`: secret.pem: ",
+    ];
+    for (line, told) in lines.iter().zip(expected) {
+        assert!(
+            line.starts_with(&format!("headgate.toml{told}")),
+            "{told}\n{lines:#?}"
+        );
+    }
+    assert_eq!(lines.len(), expected.len(), "{lines:#?}");
 }
 
 /// What is no reason not to start is told, and the gateway starts.

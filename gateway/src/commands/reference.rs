@@ -28,8 +28,8 @@ pub fn markdown() -> String {
 
 const INTRODUCTION: &str = "# Configuration reference\n\n\
     Made by `headgate check --reference` from the program itself. `headgate check --config FILE` tells all faults of a file, each with its line, and what \
-    in the system stands in the way of a start: unreadable files, addresses that are not this machine's, a data folder that cannot be written. It changes \
-    nothing, and a port that is taken is no fault, for the gateway that runs may have it. A warning is no reason not to start. `--json` answers with `ok`, \
+    in the system stands in the way of a start: unreadable files, addresses that are not this machine's, a data folder that cannot be written. Run it \
+    as the gateway's user. It changes nothing, and a port that is taken is no fault, for the gateway that runs may have it. A warning is no reason not to start. `--json` answers with `ok`, \
     `faults` and `warnings`, each with `file`, `line` and `column` (or `variable`), `key` and `message`. `headgate check --print` shows the settings in force.\n\n\
     Unknown keys are refused. Durations are written `500ms`, `10s`, `5m`, `2h`, `1d`. Where a limit may be `0`, that is no limit.\n\n\
     A setting may also come from the environment: `HEADGATE__MQTT__MAX_QOS=1` stands for `max_qos = 1` in `[mqtt]`. Names that are nearly right are told: \
