@@ -263,17 +263,22 @@ fn check_refuses_what_run_refuses_with_the_same_words() {
         );
         assert_eq!(lines.len(), 1, "{lines:#?}\n{text}");
     }
-    let lines = refused(
-        folder,
-        "",
-        &[("HEADGATE__MQTT__MAX_QOS", "3"), ("HEADGATE__BSU__X", "1")],
-    );
+    let variables = [
+        ("HEADGATE__MQTT__MAX_QOS", "3"),
+        ("HEADGATE__BSU__X", "1"),
+        ("HEADGATE_CONFGI", "x"),
+    ];
+    let lines = refused(folder, "", &variables);
     assert!(
         lines[0].contains("variable HEADGATE__BSU__X: bsu: unknown key `bsu`"),
         "{lines:#?}"
     );
     assert!(
         lines[1].contains("variable HEADGATE__MQTT__MAX_QOS: mqtt.max_qos: 3 is out of range"),
+        "{lines:#?}"
+    );
+    assert!(
+        lines[2].starts_with("warning: environment variable HEADGATE_CONFGI: "),
         "{lines:#?}"
     );
 }

@@ -1,7 +1,7 @@
 //! `headgate check`: would a gateway start with this configuration, what is wrong with it, and what may it hold?
 
 use super::{Outcome, reference, say};
-use crate::config::{Config, ConfigError, Startable, Told, environment_variables};
+use crate::config::{Config, Startable, Told, environment_variables};
 use clap::Args;
 use serde_json::json;
 use std::path::PathBuf;
@@ -38,14 +38,14 @@ impl Check {
             return Ok(());
         }
         let loaded = Config::load_to_start(self.config.as_deref(), environment_variables());
-        let loaded = loaded.map_err(ConfigError::told);
-        if self.json && !self.print {
-            say(report(&loaded));
-        }
         match loaded {
             Ok(loaded) => self.answer(&loaded),
-            Err(_) if self.json && !self.print => Err("the configuration cannot be used".into()),
-            Err(faults) => Err(ConfigError::Faults(faults).into()),
+            Err(error) if self.json && !self.print => {
+                let (faults, warnings) = error.told();
+                say(report(&faults, &warnings));
+                Err("the configuration cannot be used".into())
+            }
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -53,7 +53,7 @@ impl Check {
         match (self.print, self.json) {
             (true, true) => say(serde_json::to_string_pretty(&loaded.config)?),
             (true, false) => say(toml::to_string(&loaded.config)?.trim_end()),
-            (false, true) => {}
+            (false, true) => say(report(&[], &loaded.warnings)),
             (false, false) => {
                 for warning in &loaded.warnings {
                     say(format!("warning: {warning}"));
@@ -66,10 +66,6 @@ impl Check {
 }
 
 /// `ok`, and `faults` and `warnings` with `file`, `line` and `column` (or `variable`), `key` and `message` each.
-fn report(loaded: &Result<Startable, Vec<Told>>) -> serde_json::Value {
-    let (faults, warnings) = match loaded {
-        Ok(loaded) => (&[][..], &loaded.warnings[..]),
-        Err(faults) => (&faults[..], &[][..]),
-    };
-    json!({ "ok": loaded.is_ok(), "faults": faults, "warnings": warnings })
+fn report(faults: &[Told], warnings: &[Told]) -> serde_json::Value {
+    json!({ "ok": faults.is_empty(), "faults": faults, "warnings": warnings })
 }

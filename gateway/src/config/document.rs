@@ -14,7 +14,7 @@ use toml::de::{DeTable, DeValue, Deserializer, Error};
 /// In front of the name of a setting that comes from the environment.
 pub const ENV_PREFIX: &str = "HEADGATE__";
 
-/// What is told of one configuration at most: who has as many faults has given the wrong file.
+/// Faults that are looked for, one after the other: a file with as many is another kind of file.
 const MOST: usize = 100;
 
 /// The texts that a document is made of, one behind the other, so that a place in any of them is one number.
@@ -69,9 +69,7 @@ impl<'a> Texts<'a> {
     /// Where the text stands that begins at `at`.
     fn place(&self, at: usize) -> Place {
         let later = self.variables.partition_point(|(_, begins, _)| *begins <= at);
-        if at > self.file
-            && let Some((name, ..)) = later.checked_sub(1).map(|n| &self.variables[n])
-        {
+        if let Some((name, ..)) = later.checked_sub(1).map(|n| &self.variables[n]) {
             return Place::Variable(name.clone());
         }
         let before = &self.text[..at.min(self.file)];
@@ -166,12 +164,12 @@ impl<'t> Document<'t> {
         Ok(())
     }
 
-    /// The settings as far as they can be read, and what is wrong with the rest.
-    pub fn read<T: DeserializeOwned + Default>(&mut self) -> (T, Vec<Told>) {
+    /// The settings as far as they can be read, and what is wrong with the rest. `None` if that is too much.
+    pub fn read<T: DeserializeOwned>(&mut self) -> (Option<T>, Vec<Told>) {
         let mut told: Vec<Told> = Vec::new();
         while told.len() < MOST {
             match T::deserialize(Deserializer::from(self.root.clone())) {
-                Ok(settings) => return (settings, told),
+                Ok(settings) => return (Some(settings), told),
                 Err(error) => {
                     let span = error.span().unwrap_or(0..0);
                     let missing = self.missing(&error, &span);
@@ -188,7 +186,7 @@ impl<'t> Document<'t> {
                 }
             }
         }
-        (T::default(), told)
+        (None, told)
     }
 
     /// The key that is missing, if that is what the error says.
@@ -227,21 +225,19 @@ impl<'t> Document<'t> {
 
     /// The entries behind one that was taken out of a list have other numbers now.
     fn close_up(&mut self, list: &str, gone: usize) {
-        for key in &mut self.left_out {
-            let Some((number, rest)) = key
-                .strip_prefix(list)
-                .and_then(|rest| rest.strip_prefix('['))
+        self.left_out.retain_mut(|key| {
+            let rest = key.strip_prefix(list).and_then(|rest| rest.strip_prefix('['));
+            let Some((Ok(n), rest)) = rest
                 .and_then(|rest| rest.split_once(']'))
+                .map(|(n, rest)| (n.parse::<usize>(), rest))
             else {
-                continue;
+                return true;
             };
-            match number.parse::<usize>() {
-                Ok(n) if n > gone => *key = format!("{list}[{}]{rest}", n - 1),
-                // It is told already, and nothing more can be said of it.
-                Ok(n) if n == gone => *key = String::from("-"),
-                _ => {}
+            if n > gone {
+                *key = format!("{list}[{}]{rest}", n - 1);
             }
-        }
+            n != gone
+        });
     }
 
     /// Whether something was left out there, so that what is found there now says nothing.
@@ -342,32 +338,32 @@ impl<'a, 't> Node<'a, 't> {
 
 /// The way to the innermost key, value or entry that holds `span`.
 fn find(table: &DeTable<'_>, span: &Range<usize>) -> Option<Vec<Step>> {
-    let holds = |outer: Range<usize>| outer.start <= span.start && span.end <= outer.end && !outer.is_empty();
-    fn inside(value: &DeValue<'_>, span: &Range<usize>) -> Option<Vec<Step>> {
-        match value {
-            DeValue::Table(table) => find(table, span),
-            DeValue::Array(array) => array.iter().enumerate().find_map(|(n, value)| {
-                let inner = inside(value.get_ref(), span);
-                let (outer, step) = (value.span(), Step::Entry(n));
-                match inner {
-                    Some(inner) => Some([vec![step], inner].concat()),
-                    None if outer.start <= span.start && span.end <= outer.end => Some(vec![step]),
-                    None => None,
-                }
-            }),
-            _ => None,
-        }
-    }
     let steps = table.iter().map(|(key, value)| {
         let step = Step::Key(key.get_ref().to_string());
-        let inner = inside(value.get_ref(), span);
-        match inner {
+        match inside(value.get_ref(), span) {
             Some(inner) => Some([vec![step], inner].concat()),
-            None if holds(key.span()) || holds(value.span()) => Some(vec![step]),
-            None => None,
+            None => (holds(&key.span(), span) || holds(&value.span(), span)).then(|| vec![step]),
         }
     });
     steps.flatten().max_by_key(Vec::len)
+}
+
+fn inside(value: &DeValue<'_>, span: &Range<usize>) -> Option<Vec<Step>> {
+    match value {
+        DeValue::Table(table) => find(table, span),
+        DeValue::Array(array) => array.iter().enumerate().find_map(|(n, value)| {
+            let step = Step::Entry(n);
+            match inside(value.get_ref(), span) {
+                Some(inner) => Some([vec![step], inner].concat()),
+                None => holds(&value.span(), span).then(|| vec![step]),
+            }
+        }),
+        _ => None,
+    }
+}
+
+fn holds(outer: &Range<usize>, inner: &Range<usize>) -> bool {
+    outer.start <= inner.start && inner.end <= outer.end && !outer.is_empty()
 }
 
 /// `listeners[1].tls.key` in steps.

@@ -194,25 +194,53 @@ pub enum ConfigError {
         /// What the system said.
         cause: std::io::Error,
     },
-    /// Settings that cannot be.
-    #[error("{}", lines(.0))]
-    Faults(Vec<Told>),
+    /// Settings that cannot be, and what else is to be told.
+    #[error("{}", lines(.faults, .warnings))]
+    Faults {
+        /// All that is wrong.
+        faults: Vec<Told>,
+        /// What is probably not as it was meant.
+        warnings: Vec<Told>,
+    },
 }
 
 impl ConfigError {
-    /// Each fault by itself.
-    pub fn told(self) -> Vec<Told> {
+    /// Faults and warnings, each by itself.
+    pub fn told(self) -> (Vec<Told>, Vec<Told>) {
         match self {
-            Self::Faults(told) => told,
-            Self::Read { path, cause } => vec![Told {
-                place: Place::File {
+            Self::Faults { faults, warnings } => (faults, warnings),
+            Self::Read { path, cause } => {
+                let place = Place::File {
                     path: Some(path),
                     line: None,
                     column: None,
-                },
-                key: String::new(),
-                message: cause.to_string(),
-            }],
+                };
+                let told = Told {
+                    place,
+                    key: String::new(),
+                    message: cause.to_string(),
+                };
+                (vec![told], Vec::new())
+            }
+        }
+    }
+
+    fn with_warnings(self, more: Vec<Told>) -> Self {
+        match self {
+            Self::Faults { faults, mut warnings } => {
+                warnings.extend(more);
+                Self::Faults { faults, warnings }
+            }
+            other => other,
+        }
+    }
+}
+
+impl From<Vec<Told>> for ConfigError {
+    fn from(faults: Vec<Told>) -> Self {
+        Self::Faults {
+            faults,
+            warnings: Vec::new(),
         }
     }
 }
@@ -247,13 +275,19 @@ impl Config {
     ) -> Result<Startable, ConfigError> {
         let environment: Vec<(String, String)> = environment.into_iter().collect();
         let names: Vec<String> = environment.iter().map(|(name, _)| name.clone()).collect();
+        let warnings = environment::warnings(names.iter().map(String::as_str), &Self::top_level());
         let texts = read(path, environment)?;
-        let mut reading = Reading::of(&texts)?;
-        reading.tell(system::obstacles(&reading.config));
-        let (document, config) = reading.done()?;
-        let mut warnings = environment::warnings(names.iter().map(String::as_str), &Self::top_level());
+        let read = Reading::of(&texts).and_then(|mut reading| {
+            reading.tell(system::obstacles(&reading.config));
+            reading.done()
+        });
+        let (document, config) = match read {
+            Ok(read) => read,
+            Err(error) => return Err(error.with_warnings(warnings)),
+        };
         let found = checks::warnings(&config).into_iter();
-        warnings.extend(found.map(|fault| document.locate(fault)));
+        let found = found.map(|fault| document.locate(fault));
+        let warnings = warnings.into_iter().chain(found).collect();
         Ok(Startable { config, warnings })
     }
 
@@ -291,9 +325,12 @@ impl<'t> Reading<'t> {
     /// All faults of the values.
     fn of(texts: &'t Texts<'t>) -> Result<Self, ConfigError> {
         let parsed = Document::parse(texts);
-        let (mut document, mut told) = parsed.map_err(|told| ConfigError::Faults(vec![told]))?;
+        let (mut document, mut told) = parsed.map_err(|told| vec![told])?;
         let (config, wrong) = document.read::<Config>();
         told.extend(wrong);
+        let Some(config) = config else {
+            return Err(told.into());
+        };
         let mut reading = Self {
             document,
             config,
@@ -321,7 +358,7 @@ impl<'t> Reading<'t> {
             return Ok((self.document, self.config));
         }
         self.told.sort_by_key(|told| told.place.line());
-        Err(ConfigError::Faults(self.told))
+        Err(self.told.into())
     }
 }
 
@@ -344,8 +381,9 @@ fn read(
 }
 
 /// A line for each.
-fn lines(told: &[Told]) -> String {
-    let lines: Vec<String> = told.iter().map(ToString::to_string).collect();
+fn lines(faults: &[Told], warnings: &[Told]) -> String {
+    let warnings = warnings.iter().map(|warning| format!("warning: {warning}"));
+    let lines: Vec<String> = faults.iter().map(ToString::to_string).chain(warnings).collect();
     lines.join("\n")
 }
 
