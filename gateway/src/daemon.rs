@@ -2,8 +2,8 @@
 
 use crate::bridges::Bridges;
 use crate::commands::Outcome;
-use crate::config::{Config, Durability};
-use crate::control::Control;
+use crate::config::{Config, Durability, Startable, at_most, environment_variables};
+use crate::control::{self, Control, Reloaded};
 use crate::log::{self, Limit};
 use crate::memory;
 use crate::mqttsn;
@@ -14,7 +14,7 @@ use headgate_auth::Access;
 use headgate_bus::Bus;
 use headgate_bus::handle::{Clock, Hub};
 use headgate_model::memory::Want;
-use headgate_model::{Metric, MountPoint, Store};
+use headgate_model::{Metric, MountPoint, Store, StoreError};
 use headgate_mqtt::{LinkFacts, MqttEndpoint, MqttSettings, MqttWire, Sent};
 use headgate_shell::{
     AccessService, Connection, ConnectionLimit, DatagramOffice, Listener, Metrics, PeerAddr, Stages,
@@ -35,9 +35,12 @@ const FAREWELL: Duration = Duration::from_secs(5);
 pub fn run(path: Option<&Path>) -> Outcome {
     private::make_files_private();
     memory::fill_small_holes();
-    let config = Config::load(path, std::env::vars())?;
+    let Startable { config, warnings } = Config::load_to_start(path, environment_variables())?;
     memory::stay_small(memory::limit(config.bus.max_memory_bytes));
     let log = log::start(&config.log)?;
+    for warning in &warnings {
+        tracing::warn!(%warning, "configuration");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(serve(config, path, log.clone()));
     log.begin_window();
@@ -48,7 +51,7 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
     let mut store = open_store(&config)?;
     private::close_old_files(&config.data_dir);
     let keeps = config.store.durability != Durability::Memory;
-    let mut image = store.load()?;
+    let mut image = store.load().map_err(|error| of_store(&config, &error))?;
     let timeline = keeps.then(|| {
         let (timeline, ops) = Timeline::start(&config.data_dir, &mut image);
         if let Err(error) = store.commit(&ops) {
@@ -85,8 +88,12 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
         .iter()
         .map(mqttsn::Bound::bind)
         .collect::<Result<Vec<_>, _>>()?;
-    let control =
-        Control::bind(&config.data_dir).map_err(|error| format!("data_dir: the control socket: {error}"))?;
+    let control = Control::bind(&config.data_dir).map_err(|error| {
+        format!(
+            "data_dir: {}: {error}",
+            control::socket(&config.data_dir).display()
+        )
+    })?;
     let stop = CancellationToken::new();
     let links = TaskTracker::new();
     let office = DatagramOffice {
@@ -101,7 +108,7 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
         workplace: Arc::new(Workplace::new(hub.clone(), Arc::clone(&metrics), links.clone())),
         mqtt: Arc::new(MqttSettings {
             node: config.node.clone(),
-            ..config.mqtt.clone()
+            ..config.mqtt.clone().without_zeros()
         }),
     };
     // Before anybody publishes: what goes out is queued from the first message on.
@@ -154,7 +161,13 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
     tokio::task::spawn_blocking(move || hub.stop()).await?;
     if let Some(timeline) = timeline {
         timeline.abort();
-        timeline::save_now(&config.data_dir, clock)?;
+        let saved = timeline::save_now(&config.data_dir, clock);
+        saved.map_err(|error| {
+            format!(
+                "data_dir: {}: {error}",
+                timeline::file(&config.data_dir).display()
+            )
+        })?;
     }
     tracing::info!("gateway has stopped");
     Ok(())
@@ -177,10 +190,18 @@ fn open_store(config: &Config) -> Result<Box<dyn Store>, Box<dyn std::error::Err
         checkpoint_bytes: defaults.checkpoint_bytes.min(most.max(1 << 20)),
         ..defaults
     };
-    Ok(Box::new(DiskStore::open(
-        config.data_dir.join("store"),
-        settings,
-    )?))
+    let folder = config.data_dir.join("store");
+    let opened = DiskStore::open(&folder, settings);
+    Ok(Box::new(opened.map_err(|error| of_store(config, &error))?))
+}
+
+/// What the store says, with its folder.
+fn of_store(config: &Config, error: &StoreError) -> String {
+    let folder = config.data_dir.join("store").display().to_string();
+    match error.to_string() {
+        told if told.contains(&folder) => told,
+        told => format!("data_dir: {folder}: {told}"),
+    }
 }
 
 /// What every connection needs.
@@ -240,7 +261,7 @@ fn tell_service_manager(up: bool) {
     let _ = up;
 }
 
-/// SIGHUP: the bridges of the configuration are read again, as by `headgate reload`.
+/// SIGHUP: the configuration is read again, as by `headgate reload`.
 async fn reload_when_told(control: Control) {
     #[cfg(unix)]
     {
@@ -250,9 +271,23 @@ async fn reload_when_told(control: Control) {
         };
         while hangup.recv().await.is_some() {
             match control.reload().await {
-                Ok(changes) => tracing::info!(%changes, "configuration read again"),
+                Ok(Reloaded {
+                    bridges,
+                    needs_restart,
+                    warnings,
+                }) => {
+                    tracing::info!(?bridges, "configuration read again");
+                    for change in at_most(&needs_restart) {
+                        tracing::info!(change, "needs a restart");
+                    }
+                    for warning in &warnings {
+                        tracing::warn!(%warning, "configuration");
+                    }
+                }
                 Err(error) => {
-                    tracing::error!(error, "the configuration cannot be read again, the old one stays");
+                    for fault in error.lines() {
+                        tracing::error!(fault, "the configuration cannot be read again, the old one stays");
+                    }
                 }
             }
         }

@@ -46,7 +46,7 @@ enum Command {
     Bridges(commands::bridges::BridgesCommand),
     /// Show, pause, resume, flush, test, add and remove a bridge of a running gateway.
     Bridge(commands::bridges::BridgeCommand),
-    /// Let a running gateway read the bridges of its configuration again.
+    /// Let a running gateway read its configuration again; tells what needs a restart.
     Reload(commands::bridges::ReloadCommand),
     /// Publish messages.
     Pub(Box<commands::publish::PublishCommand>),

@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use headgate_auth::Anonymous;
 use headgate_model::datagram::Address;
-use headgate_model::{Instant, MountPoint};
+use headgate_model::{Fault, MountPoint};
 use headgate_mqttsn::{SnGateway, SnSettings};
 use headgate_mqttsn_codec::serial::{self, HdlcFramer, LengthFramer, put_hdlc};
 use headgate_shell::datagram::{DatagramLink, serve};
@@ -37,7 +37,8 @@ pub struct MqttSnSettings {
     /// For `udp`: whose datagrams are taken, as in `listeners`.
     #[serde(default)]
     pub access: AddressRules,
-    /// For `udp`: room in the system for datagrams that wait to be read. Without the right to more, the system may give less. Default: 4 MiB.
+    /// For `udp`: room in the system for datagrams that wait to be read. Without the right to more, the system may give less. 0 for what the system
+    /// gives. Default: 4 MiB.
     #[serde(default = "default_receive_buffer")]
     pub receive_buffer_bytes: usize,
     /// For `udp`: a group by which clients find the gateway.
@@ -106,35 +107,65 @@ fn default_receive_buffer() -> usize {
 }
 
 impl MqttSnSettings {
-    /// Finds what can be found wrong without listening. The error names the key.
-    pub fn check(&self) -> Result<(), String> {
+    /// All that is wrong with the settings themselves.
+    pub fn faults(&self) -> Vec<Fault> {
+        let mut faults = Vec::new();
         let name = &self.name;
         if name.is_empty() || name.contains(['/', '+', '#']) {
-            return Err(format!(
-                "name: `{name}` must not be empty nor hold `/`, `+` or `#`"
-            ));
+            faults.push(Fault::new("name", "must not be empty nor hold `/`, `+` or `#`"));
         }
-        let mount = self.mount()?;
-        SnGateway::<()>::new(self.gateway.clone(), mount, Instant::START)
-            .map_err(|error| format!("gateway.{error}"))?;
+        let mount = self.mount().unwrap_or_else(|error| {
+            faults.push(Fault::of(&error));
+            MountPoint::default()
+        });
+        let found = self.gateway.faults(&mount).into_iter();
+        faults.extend(found.map(|fault| fault.below("gateway")));
         match self.kind {
-            MqttSnKind::Udp if self.bind.is_none() => Err(format!("`{name}`: bind is missing")),
-            MqttSnKind::Udp if self.serial.is_some() => {
-                Err(format!("`{name}`: serial is set, but kind is `udp`"))
+            MqttSnKind::Udp => {
+                if self.bind.is_none() {
+                    faults.push(Fault::new("bind", "bind is missing"));
+                } else {
+                    faults.extend(self.udp().faults());
+                }
+                if self.serial.is_some() {
+                    faults.push(Fault::new("serial", "serial is set, but kind is `udp`"));
+                }
             }
-            MqttSnKind::Udp => Ok(()),
-            MqttSnKind::Serial if self.bind.is_some() => {
-                Err(format!("`{name}`: bind is set, but kind is `serial`"))
+            MqttSnKind::Serial => {
+                if self.bind.is_some() {
+                    faults.push(Fault::new("bind", "bind is set, but kind is `serial`"));
+                }
+                match &self.serial {
+                    Some(serial) => {
+                        let found = serial.faults().into_iter();
+                        faults.extend(found.map(|fault| fault.below("serial")));
+                    }
+                    None => faults.push(Fault::new("serial", "serial is missing")),
+                }
             }
-            MqttSnKind::Serial => match &self.serial {
-                Some(serial) => serial.check().map_err(|error| format!("serial.{error}")),
-                None => Err(format!("`{name}`: serial is missing")),
-            },
+        }
+        faults
+    }
+
+    /// All that the system has against them.
+    pub fn obstacles(&self) -> Vec<Fault> {
+        match self.kind {
+            MqttSnKind::Udp => self.udp().obstacles(),
+            // A line may be plugged in later.
+            MqttSnKind::Serial => Vec::new(),
         }
     }
 
+    /// What is probably not as it was meant.
+    pub fn warnings(&self) -> Vec<Fault> {
+        let line = self.serial.as_ref().filter(|_| self.kind == MqttSnKind::Serial);
+        let warnings = line.map(SerialSettings::warnings).unwrap_or_default();
+        let warnings = warnings.into_iter().map(|warning| warning.below("serial"));
+        warnings.collect()
+    }
+
     /// Finds QoS −1 that is switched on, but whose identity nobody lets in: it would be dropped without a word, for its senders are never answered.
-    pub fn check_anonymous(&self, anonymous: Anonymous) -> Result<(), String> {
+    pub fn anonymous_fault(&self, anonymous: Anonymous) -> Option<Fault> {
         let settings = &self.gateway.qos_minus_one;
         // A name is looked up when it is bound.
         let bind = self
@@ -147,11 +178,11 @@ impl MqttSnSettings {
             Anonymous::Everywhere => true,
         };
         if !settings.enabled || !settings.username.is_empty() || is_let_in {
-            return Ok(());
+            return None;
         }
-        Err(format!(
-            "gateway.qos_minus_one.username: without one it is an anonymous client of `{}`, which `auth.anonymous` does not let in",
-            self.name
+        Some(Fault::new(
+            "gateway.qos_minus_one.username",
+            "without one it is an anonymous client, which `auth.anonymous` does not let in",
         ))
     }
 

@@ -276,9 +276,14 @@ impl Timeline {
     }
 }
 
+/// Where the time is written down.
+pub fn file(data_dir: &Path) -> PathBuf {
+    data_dir.join("clock")
+}
+
 /// Writes the time down at the end of a run.
 pub fn save_now(data_dir: &Path, clock: Clock) -> io::Result<()> {
-    let file = data_dir.join("clock");
+    let file = file(data_dir);
     let now = Pair {
         system: system_time(),
         gateway: clock.wall().0,

@@ -1,36 +1,38 @@
 //! What an operator may set about MQTT clients.
 
+use headgate_model::Fault;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// Limits and habits of the MQTT endpoint. What MQTT 5 can say of them stands in CONNACK. MQTT 5 §3.2.2.3.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MqttSettings {
-    /// The largest packet taken from a client, in bytes.
+    /// The largest packet taken from a client, in bytes. 64 or more.
     pub max_packet_size: u32,
-    /// The largest CONNECT with its will, and AUTH before the client is let in, in bytes.
+    /// The largest CONNECT with its will, and AUTH before the client is let in, in bytes. 64 or more.
     pub max_connect_size: u32,
-    /// The longest client identifier, in bytes.
+    /// The longest client identifier, in bytes; 0 for no limit.
     pub max_client_id_bytes: usize,
-    /// The longest topic name or filter, in bytes.
+    /// The longest topic name or filter, in bytes; 0 for no limit.
     pub max_topic_bytes: usize,
-    /// Levels that a topic name or filter may have.
+    /// Levels that a topic name or filter may have; 0 for no limit.
     pub max_topic_levels: usize,
     /// The highest QoS offered, 0 to 2. A publish above it is a protocol error, a subscription is granted less.
     pub max_qos: u8,
-    /// QoS 1 and 2 messages that a client may have under way to us; beyond it gets DISCONNECT 0x93.
+    /// QoS 1 and 2 messages that a client may have under way to us; beyond it gets DISCONNECT 0x93. 1 or more.
     pub receive_maximum: u16,
-    /// Topic aliases that a client may use towards us.
+    /// Topic aliases that a client may use towards us; 0 for none.
     pub topic_alias_maximum: u16,
-    /// Topic aliases that we use towards a client that allows as many.
+    /// Topic aliases that we use towards a client that allows as many; 0 for none.
     pub outbound_topic_alias_maximum: u16,
-    /// The longest keep alive; a client that asks for more, or for none, is told this. `0s` for no limit.
+    /// The longest keep alive; a client that asks for more, or for none, is told this. `0s` for no limit, or 1 s and more.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub max_keep_alive: Duration,
-    /// A connection that has not sent CONNECT by then is closed.
+    /// A connection that has not sent CONNECT by then is closed. 1 ms or more.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub connect_timeout: Duration,
@@ -78,5 +80,66 @@ impl Default for MqttSettings {
             node: String::new(),
             response_information: String::new(),
         }
+    }
+}
+
+impl MqttSettings {
+    /// All that is wrong.
+    pub fn faults(&self) -> Vec<Fault> {
+        let number = |key, value: u32, range: RangeInclusive<u32>, allowed| {
+            let fault = || Fault::new(key, format!("{value} is out of range, allowed is {allowed}"));
+            (!range.contains(&value)).then(fault)
+        };
+        let time = |key, value: Duration, good: bool, allowed| {
+            let shown = humantime_serde::re::humantime::format_duration(value);
+            let fault = || Fault::new(key, format!("{shown} is out of range, allowed is {allowed}"));
+            (!good).then(fault)
+        };
+        // In CONNACK it is told in seconds, where 0 is none. MQTT 5 §3.2.2.3.14
+        let keep_alive = self.max_keep_alive;
+        let in_seconds = keep_alive.is_zero() || keep_alive >= Duration::from_secs(1);
+        let can_connect = self.connect_timeout >= Duration::from_millis(1);
+        let all = 64..=u32::MAX;
+        [
+            number(
+                "max_packet_size",
+                self.max_packet_size,
+                all.clone(),
+                "64 and more",
+            ),
+            number("max_connect_size", self.max_connect_size, all, "64 and more"),
+            number("max_qos", self.max_qos.into(), 0..=2, "0 to 2"),
+            number(
+                "receive_maximum",
+                self.receive_maximum.into(),
+                1..=65_535,
+                "1 to 65535",
+            ),
+            time("max_keep_alive", keep_alive, in_seconds, "0s, or 1s and more"),
+            time(
+                "connect_timeout",
+                self.connect_timeout,
+                can_connect,
+                "1ms and more",
+            ),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    /// The same, with the largest number there is where 0 stands for no limit.
+    #[must_use]
+    pub fn without_zeros(mut self) -> Self {
+        for limit in [
+            &mut self.max_client_id_bytes,
+            &mut self.max_topic_bytes,
+            &mut self.max_topic_levels,
+        ] {
+            if *limit == 0 {
+                *limit = usize::MAX;
+            }
+        }
+        self
     }
 }

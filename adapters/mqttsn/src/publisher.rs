@@ -61,6 +61,9 @@ impl Publisher {
 
     /// Whether one more message may be taken now.
     fn take_token(&mut self, settings: &QosMinusOneSettings, now: Instant) -> bool {
+        if settings.rate == 0 {
+            return true;
+        }
         let ms = u64::try_from(now.since(self.filled_at).as_millis()).unwrap_or(u64::MAX);
         self.filled_at = now;
         let grown = self

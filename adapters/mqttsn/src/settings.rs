@@ -1,11 +1,11 @@
 //! What an operator may set about MQTT-SN.
 
-use headgate_model::Secret;
-use headgate_model::{ClientId, MountPoint, Topic};
+use headgate_model::{ClientId, Fault, MountPoint, Secret, Topic};
 use headgate_mqttsn_codec::is_reserved;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// Limits and habits of the MQTT-SN gateway.
@@ -20,9 +20,9 @@ pub struct SnSettings {
     pub advertise_interval: Duration,
     /// Whether SEARCHGW is answered to everybody, so that others need not ask; otherwise to who asked. §6.1
     pub broadcast_gwinfo: bool,
-    /// Clients at once, those that sleep among them. Who comes then is told of congestion.
+    /// Clients at once, those that sleep among them. Who comes then is told of congestion. 0 for no limit.
     pub max_clients: usize,
-    /// Clients that are being let in at once.
+    /// Clients that are being let in at once, 1 or more.
     pub max_handshakes: usize,
     /// Bytes of the longest datagram; a longer message is not delivered.
     pub max_datagram_bytes: usize,
@@ -30,7 +30,7 @@ pub struct SnSettings {
     pub max_client_id_bytes: usize,
     /// Topic ids that one client may have, whoever registered them.
     pub max_registrations: usize,
-    /// Bytes for the topic ids of clients that have gone: who comes back without CleanSession finds them again. The longest gone is forgotten first.
+    /// Bytes for the topic ids of clients that have gone: who comes back without CleanSession finds them again. The longest gone is forgotten first. 0 for no limit.
     pub max_remembered_bytes: usize,
     /// PUBLISH of a client that sleeps wakes it, as its PINGREQ would: the message is taken, and what waits for the client is sent, then PINGRESP.
     /// Otherwise it is told to connect. §6.14
@@ -38,13 +38,13 @@ pub struct SnSettings {
     /// Bytes that an address is sent at most for each byte that came from it, until it has proved by an acknowledgement that it receives: whoever uses
     /// somebody's address wins nothing. What does not fit waits. Serial lines have no such limit; `0` is no limit.
     pub amplification_limit: u8,
-    /// How long the gateway waits for an answer of a client. T_retry in §7.2
+    /// How long the gateway waits for an answer of a client, 1 ms or more. T_retry in §7.2
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub retry_interval: Duration,
-    /// How often it sends again; then the client is lost. N_retry in §7.2
+    /// How often it sends again; then the client is lost. 0 for never again. N_retry in §7.2
     pub retries: u8,
-    /// How long letting a client in may take.
+    /// How long letting a client in may take, 1 ms or more.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub connect_timeout: Duration,
@@ -52,7 +52,7 @@ pub struct SnSettings {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub session_expiry: Duration,
-    /// How long a client may be silent that gave no keep alive, or of which a restarted gateway does not know for how long it sleeps.
+    /// How long a client may be silent that gave no keep alive, or of which a restarted gateway does not know for how long it sleeps. 1 s or more.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub max_silence: Duration,
@@ -137,9 +137,9 @@ pub struct QosMinusOneSettings {
     /// The password with it.
     #[schemars(with = "String")]
     pub password: Secret,
-    /// Messages a second, of all senders together.
+    /// Messages a second, of all senders together. 0 for no limit.
     pub rate: u32,
-    /// Messages at once.
+    /// Messages at once, 1 or more.
     pub burst: u32,
 }
 
@@ -183,6 +183,82 @@ pub enum SnSettingsError {
         /// What is allowed.
         allowed: &'static str,
     },
+    /// A time is out of range.
+    #[error("{key}: {} is out of range, allowed is {allowed}", humantime_serde::re::humantime::format_duration(*.value))]
+    Time {
+        /// The setting's name.
+        key: &'static str,
+        /// As written.
+        value: Duration,
+        /// What is allowed.
+        allowed: &'static str,
+    },
+}
+
+impl SnSettings {
+    /// All that is wrong, for clients whose topics have `mount` in front.
+    pub fn faults(&self, mount: &MountPoint) -> Vec<Fault> {
+        let mut faults: Vec<Fault> = self.out_of_range().iter().map(Fault::of).collect();
+        let mut tables = Tables::default();
+        for (n, entry) in self.predefined.iter().enumerate() {
+            if let Err(error) = tables.add(entry.clone(), mount) {
+                faults.push(Fault::of(&error).of_entry(n));
+            }
+        }
+        faults
+    }
+
+    fn out_of_range(&self) -> Vec<SnSettingsError> {
+        const MOST: usize = u16::MAX as usize;
+        let number = |key, value: usize, range: RangeInclusive<usize>, allowed| {
+            (!range.contains(&value)).then_some(SnSettingsError::Range {
+                key,
+                value: value as u64,
+                allowed,
+            })
+        };
+        let time = |key, value: Duration, least: Duration, allowed| {
+            (value < least).then_some(SnSettingsError::Time { key, value, allowed })
+        };
+        const MS: Duration = Duration::from_millis(1);
+        const SECOND: Duration = Duration::from_secs(1);
+        let burst = usize::try_from(self.qos_minus_one.burst).unwrap_or(usize::MAX);
+        let longest = (self.max_datagram_bytes, self.max_client_id_bytes);
+        [
+            number("max_datagram_bytes", longest.0, 64..=MOST, "64 to 65535"),
+            number(
+                "max_registrations",
+                self.max_registrations,
+                1..=MOST,
+                "1 to 65535",
+            ),
+            number("max_client_id_bytes", longest.1, 1..=MOST, "1 to 65535"),
+            // Whoever is being let in is nobody yet: without a limit anybody could be at it for ever.
+            number(
+                "max_handshakes",
+                self.max_handshakes,
+                1..=usize::MAX,
+                "1 and more",
+            ),
+            number("qos_minus_one.burst", burst, 1..=usize::MAX, "1 and more"),
+            time("retry_interval", self.retry_interval, MS, "1ms and more"),
+            time("connect_timeout", self.connect_timeout, MS, "1ms and more"),
+            time("max_silence", self.max_silence, SECOND, "1s and more"),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    /// The same, with the largest number there is where 0 stands for no limit.
+    fn without_zeros(mut self) -> Self {
+        for limit in [&mut self.max_clients, &mut self.max_remembered_bytes] {
+            if *limit == 0 {
+                *limit = usize::MAX;
+            }
+        }
+        self
+    }
 }
 
 /// A user name with its password, as the access service is shown it; anonymous without.
@@ -197,9 +273,15 @@ pub(crate) struct Login {
 pub(crate) struct Config {
     pub settings: SnSettings,
     pub mount: MountPoint,
+    topics: Tables,
+    logins: BTreeMap<String, Login>,
+}
+
+/// Predefined topics: everyone's, and those of single clients.
+#[derive(Debug, Default)]
+struct Tables {
     everyone: Predefined,
     by_client: BTreeMap<String, Predefined>,
-    logins: BTreeMap<String, Login>,
 }
 
 /// Topics as they are on the bus.
@@ -210,39 +292,14 @@ struct Predefined {
 }
 
 impl Config {
-    pub fn new(mut settings: SnSettings, mount: MountPoint) -> Result<Self, SnSettingsError> {
-        let range = |key, value: usize, least: usize, allowed| {
-            if value >= least && value <= usize::from(u16::MAX) {
-                Ok(())
-            } else {
-                Err(SnSettingsError::Range {
-                    key,
-                    value: value as u64,
-                    allowed,
-                })
-            }
-        };
-        range(
-            "max_datagram_bytes",
-            settings.max_datagram_bytes,
-            64,
-            "64 to 65535",
-        )?;
-        range("max_registrations", settings.max_registrations, 1, "1 to 65535")?;
-        range(
-            "max_client_id_bytes",
-            settings.max_client_id_bytes,
-            1,
-            "1 to 65535",
-        )?;
-        let mut everyone = Predefined::default();
-        let mut by_client: BTreeMap<String, Predefined> = BTreeMap::new();
+    pub fn new(settings: SnSettings, mount: MountPoint) -> Result<Self, SnSettingsError> {
+        if let Some(error) = settings.out_of_range().into_iter().next() {
+            return Err(error);
+        }
+        let mut settings = settings.without_zeros();
+        let mut topics = Tables::default();
         for entry in std::mem::take(&mut settings.predefined) {
-            let table = match entry.client_id {
-                None => &mut everyone,
-                Some(client_id) => by_client.entry(client_id).or_default(),
-            };
-            table.add(entry.id, entry.topic, &mount)?;
+            topics.add(entry, &mount)?;
         }
         let logins = std::mem::take(&mut settings.credentials).into_iter();
         let logins = logins.map(|entry| {
@@ -256,25 +313,24 @@ impl Config {
             logins: logins.collect(),
             settings,
             mount,
-            everyone,
-            by_client,
+            topics,
         })
     }
 
     /// The topic of a predefined id; of `None`, that of somebody without a connection.
     pub fn predefined_topic(&self, client: Option<&ClientId>, id: u16) -> Option<&Topic> {
-        let own = client.and_then(|client| self.by_client.get(client.as_str()));
+        let own = client.and_then(|client| self.topics.by_client.get(client.as_str()));
         own.and_then(|table| table.by_id.get(&id))
-            .or_else(|| self.everyone.by_id.get(&id))
+            .or_else(|| self.topics.everyone.by_id.get(&id))
     }
 
     /// The predefined id of a topic.
     pub fn predefined_id(&self, client: &ClientId, topic: &Topic) -> Option<u16> {
-        let own = self.by_client.get(client.as_str());
+        let own = self.topics.by_client.get(client.as_str());
         if let Some(id) = own.and_then(|table| table.by_topic.get(topic)) {
             return Some(*id);
         }
-        let id = *self.everyone.by_topic.get(topic)?;
+        let id = *self.topics.everyone.by_topic.get(topic)?;
         // Its own meaning of the id goes before everyone's.
         let hidden = own.is_some_and(|table| table.by_id.contains_key(&id));
         (!hidden).then_some(id)
@@ -285,6 +341,16 @@ impl Config {
             username: self.settings.default_username.clone(),
             password: self.settings.default_password.clone(),
         })
+    }
+}
+
+impl Tables {
+    fn add(&mut self, entry: PredefinedTopic, mount: &MountPoint) -> Result<(), SnSettingsError> {
+        let table = match entry.client_id {
+            None => &mut self.everyone,
+            Some(client_id) => self.by_client.entry(client_id).or_default(),
+        };
+        table.add(entry.id, entry.topic, mount)
     }
 }
 

@@ -359,6 +359,11 @@ fn there_is_room_for_so_many() {
     sn.advance(20);
     sn.exchange(OTHER, connect("b"), &[CONNACK]);
 
+    // 0 is no limit.
+    let mut sn = Bench::with(|settings| (settings.max_clients, settings.max_remembered_bytes) = (0, 0));
+    sn.connected(DEVICE, "a");
+    sn.connected(OTHER, "b");
+
     let mut sn = Bench::with(|settings| settings.max_handshakes = 1);
     sn.questions_wait = true;
     sn.exchange(DEVICE, connect("a"), &NOTHING);

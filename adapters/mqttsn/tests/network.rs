@@ -180,9 +180,13 @@ fn unconnected(topic: TopicRef, payload: &str) -> Message {
 }
 
 fn with_qos_minus_one() -> Bench {
+    with_qos_minus_one_at(10)
+}
+
+fn with_qos_minus_one_at(rate: u32) -> Bench {
     let mut sn = Bench::with(|settings| {
         settings.qos_minus_one.enabled = true;
-        settings.qos_minus_one.rate = 10;
+        settings.qos_minus_one.rate = rate;
         settings.qos_minus_one.burst = 20;
         settings.qos_minus_one.username = "nobody".into();
         settings.predefined = vec![PredefinedTopic {
@@ -238,6 +242,13 @@ fn publishing_without_a_connection_has_limits() {
         sn.send(DEVICE, unconnected(TopicRef::Short(*b"ab"), "1"));
     }
     assert_eq!(sn.watched().len(), 10);
+
+    // 0 is no limit.
+    let mut sn = with_qos_minus_one_at(0);
+    for _ in 0..30 {
+        sn.send(DEVICE, unconnected(TopicRef::Short(*b"ab"), "1"));
+    }
+    assert_eq!((sn.watched().len(), sn.counted(Metric::SnDropped)), (30, 0));
 
     let mut sn = with_qos_minus_one();
     sn.rule(Action::Publish, "ab", AccessDecision::Deny(Default::default()));

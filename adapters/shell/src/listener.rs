@@ -75,47 +75,69 @@ pub enum ListenError {
 }
 
 impl ListenerSettings {
-    /// Finds what can be found wrong without listening or reading files.
-    pub fn check(&self) -> Result<(), ListenError> {
-        let tcp = self.kind != ListenerKind::Unix;
-        let fault = if self.name.is_empty() {
-            "the name is empty"
-        } else if self.kind.has_tls() != self.tls.is_some() {
-            if self.kind.has_tls() {
-                "TLS settings are missing"
-            } else {
-                "TLS settings, but not the kind for them"
-            }
-        } else if self.websocket.is_some() && !self.kind.has_websocket() {
-            "WebSocket settings, but not the kind for them"
-        } else if self.unix.is_some() && tcp {
-            "Unix settings, but not the kind for them"
-        } else if self.proxy_protocol && !tcp {
-            "the PROXY protocol has no meaning on a Unix-domain socket"
-        } else if self.proxy_protocol && self.trusted_proxies.is_empty() {
-            "the PROXY protocol is on, but no proxy is trusted"
-        } else if self
+    /// The first contradiction, if there is one.
+    fn check(&self) -> Result<(), ListenError> {
+        match self.contradictions().first() {
+            None => Ok(()),
+            Some((_, fault)) => Err(ListenError::Settings {
+                listener: self.name.clone(),
+                address: self.bind.clone(),
+                fault,
+            }),
+        }
+    }
+
+    /// Settings that do not go together, each with its key.
+    pub(crate) fn contradictions(&self) -> Vec<(&'static str, &'static str)> {
+        let is_unix = self.kind == ListenerKind::Unix;
+        let (has_tls, wants_tls) = (self.tls.is_some(), self.kind.has_tls());
+        let verifies = self.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+        let requires = self
             .tls
             .as_ref()
-            .is_some_and(|tls| tls.client_ca.is_none() && tls.require_client_certificate)
-        {
-            "client certificates are required, but there is no CA for them"
-        } else if self
-            .tls
-            .as_ref()
-            .is_some_and(|tls| tls.client_ca.is_none() && !tls.crl.is_empty())
-        {
-            "there is a revocation list, but no CA for client certificates"
-        } else if tcp && let Err(source) = crate::socket::parse_address(&self.bind) {
-            return Err(self.bind_error(source));
-        } else {
-            return Ok(());
-        };
-        Err(ListenError::Settings {
-            listener: self.name.clone(),
-            address: self.bind.clone(),
-            fault,
-        })
+            .is_some_and(|tls| tls.require_client_certificate);
+        let revokes = self.tls.as_ref().is_some_and(|tls| !tls.crl.is_empty());
+        let rules = [
+            (self.name.is_empty(), "name", "the name is empty"),
+            (wants_tls && !has_tls, "tls", "TLS settings are missing"),
+            (
+                has_tls && !wants_tls,
+                "tls",
+                "TLS settings, but not the kind for them",
+            ),
+            (
+                self.websocket.is_some() && !self.kind.has_websocket(),
+                "websocket",
+                "WebSocket settings, but not the kind for them",
+            ),
+            (
+                self.unix.is_some() && !is_unix,
+                "unix",
+                "Unix settings, but not the kind for them",
+            ),
+            (
+                self.proxy_protocol && is_unix,
+                "proxy_protocol",
+                "the PROXY protocol has no meaning on a Unix-domain socket",
+            ),
+            (
+                self.proxy_protocol && !is_unix && self.trusted_proxies.is_empty(),
+                "trusted_proxies",
+                "the PROXY protocol is on, but no proxy is trusted",
+            ),
+            (
+                requires && !verifies,
+                "tls.require_client_certificate",
+                "client certificates are required, but there is no CA for them",
+            ),
+            (
+                revokes && !verifies,
+                "tls.crl",
+                "there is a revocation list, but no CA for client certificates",
+            ),
+        ];
+        let broken = rules.into_iter().filter(|(broken, ..)| *broken);
+        broken.map(|(_, key, what)| (key, what)).collect()
     }
 
     fn bind_error(&self, source: io::Error) -> ListenError {
@@ -132,6 +154,7 @@ impl Listener {
     /// listeners that share it. Needs a tokio runtime around it.
     pub fn bind(settings: ListenerSettings, total: &ConnectionLimit) -> Result<Self, ListenError> {
         settings.check()?;
+        let settings = settings.without_zeros();
         let name: Arc<str> = settings.name.as_str().into();
         let tls = settings
             .tls

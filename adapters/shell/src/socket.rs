@@ -43,6 +43,17 @@ impl Accepted {
 
 impl Socket {
     pub(crate) fn bind_tcp(settings: &ListenerSettings) -> io::Result<Self> {
+        let socket = Self::bound_tcp(settings)?;
+        socket.listen(i32::try_from(settings.backlog).unwrap_or(i32::MAX))?;
+        Ok(Self::Tcp(TcpListener::from_std(socket.into())?))
+    }
+
+    /// Whether the system gives us the address. Nobody can connect meanwhile.
+    pub(crate) fn try_tcp(settings: &ListenerSettings) -> io::Result<()> {
+        Self::bound_tcp(settings).map(drop)
+    }
+
+    fn bound_tcp(settings: &ListenerSettings) -> io::Result<socket2::Socket> {
         let address = parse_address(&settings.bind)?;
         let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         if address.is_ipv6() {
@@ -53,8 +64,7 @@ impl Socket {
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
-        socket.listen(i32::try_from(settings.backlog).unwrap_or(i32::MAX))?;
-        Ok(Self::Tcp(TcpListener::from_std(socket.into())?))
+        Ok(socket)
     }
 
     #[cfg(unix)]
@@ -100,7 +110,7 @@ pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
 }
 
 /// An address and port; in IPv6 with a scope, as number or name of the interface.
-pub(crate) fn parse_address(text: &str) -> io::Result<SocketAddr> {
+pub fn parse_address(text: &str) -> io::Result<SocketAddr> {
     if let Ok(address) = text.parse() {
         return Ok(address);
     }

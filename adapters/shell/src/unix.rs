@@ -8,11 +8,13 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::{fs, os};
 
+use headgate_model::Fault;
+use rustix::fs::{Access, AtFlags};
 use socket2::{Domain, SockAddr, Type};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::connection::PeerAddr;
-use crate::settings::ListenerSettings;
+use crate::settings::{ListenerSettings, UnixSettings};
 
 const DEFAULT_MODE: u32 = 0o660;
 
@@ -26,16 +28,7 @@ pub(crate) fn bind(settings: &ListenerSettings) -> io::Result<(UnixListener, Soc
     let path = Path::new(&settings.bind);
     let unix = settings.unix.clone().unwrap_or_default();
     let mode = unix.mode.as_deref().map_or(Ok(DEFAULT_MODE), parse_mode)?;
-    let owner = unix
-        .owner
-        .as_deref()
-        .map(|name| find_id(name, "/etc/passwd"))
-        .transpose()?;
-    let group = unix
-        .group
-        .as_deref()
-        .map(|name| find_id(name, "/etc/group"))
-        .transpose()?;
+    let (owner, group) = (owner(&unix)?, group(&unix)?);
 
     remove_stale(path)?;
     let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
@@ -53,6 +46,100 @@ pub(crate) fn bind(settings: &ListenerSettings) -> io::Result<(UnixListener, Soc
     // Only now: before `listen` every connect is refused.
     socket.listen(i32::try_from(settings.backlog).unwrap_or(i32::MAX))?;
     Ok((UnixListener::from_std(socket.into())?, file))
+}
+
+/// What is wrong with the settings themselves.
+pub(crate) fn faults(settings: &ListenerSettings) -> Vec<Fault> {
+    let mode = settings.unix.as_ref().and_then(|unix| unix.mode.as_deref());
+    let mode = mode.and_then(|mode| parse_mode(mode).err());
+    let name = match settings.bind.as_str() {
+        "" => Some(io::Error::new(
+            ErrorKind::InvalidInput,
+            "the path of the socket is empty",
+        )),
+        path => SockAddr::unix(path).err(),
+    };
+    let faults = [(mode, "unix.mode"), (name, "bind")];
+    let faults = faults
+        .into_iter()
+        .filter_map(|(error, key)| Some(Fault::new(key, error?.to_string())));
+    faults.collect()
+}
+
+/// What the system has against them.
+pub(crate) fn obstacles(settings: &ListenerSettings) -> Vec<Fault> {
+    let path = Path::new(&settings.bind);
+    let unix = settings.unix.clone().unwrap_or_default();
+    let mut faults = Vec::new();
+    let may = "needs the right to give files away (CAP_CHOWN)";
+    let owner = owner(&unix).and_then(|id| refused(id.is_some_and(|id| !may_give_to(id)), may));
+    let group = group(&unix).and_then(|id| refused(id.is_some_and(|id| !may_give_to_group(id)), may));
+    for (key, id) in [("unix.owner", owner), ("unix.group", group)] {
+        faults.extend(id.err().map(|error| Fault::new(key, error.to_string())));
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    let there = match fs::symlink_metadata(path) {
+        Ok(metadata) if !metadata.file_type().is_socket() => Some("there is a file that is no socket".into()),
+        Ok(_) => None,
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => Some(error.to_string()),
+    };
+    let writable = rustix::fs::accessat(
+        rustix::fs::CWD,
+        folder,
+        Access::WRITE_OK | Access::EXEC_OK,
+        AtFlags::EACCESS,
+    );
+    match (there, writable) {
+        (Some(what), _) => faults.push(Fault::new("bind", format!("{}: {what}", path.display()))),
+        (None, Err(error)) => {
+            let error = io::Error::from(error);
+            let what = format!("{}: no socket can be made in it: {error}", folder.display());
+            faults.push(Fault::new("bind", what));
+        }
+        (None, Ok(())) => {}
+    }
+    faults
+}
+
+fn refused(refused: bool, what: &str) -> io::Result<()> {
+    if refused {
+        return Err(io::Error::new(ErrorKind::PermissionDenied, what));
+    }
+    Ok(())
+}
+
+/// chown(2)
+fn may_give_to(user: u32) -> bool {
+    user == rustix::process::geteuid().as_raw() || may_give_away()
+}
+
+fn may_give_to_group(group: u32) -> bool {
+    let mut ours = rustix::process::getgroups().unwrap_or_default();
+    ours.push(rustix::process::getegid());
+    ours.iter().any(|ours| ours.as_raw() == group) || may_give_away()
+}
+
+#[cfg(target_os = "linux")]
+fn may_give_away() -> bool {
+    use rustix::thread::{CapabilitySet, capabilities};
+    capabilities(None).is_ok_and(|ours| ours.effective.contains(CapabilitySet::CHOWN))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn may_give_away() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+fn owner(unix: &UnixSettings) -> io::Result<Option<u32>> {
+    let name = unix.owner.as_deref();
+    name.map(|name| find_id(name, "/etc/passwd")).transpose()
+}
+
+fn group(unix: &UnixSettings) -> io::Result<Option<u32>> {
+    let name = unix.group.as_deref();
+    name.map(|name| find_id(name, "/etc/group")).transpose()
 }
 
 /// Who is at the other end, as far as the system tells.
@@ -116,7 +203,8 @@ fn find_id(name: &str, table: &str) -> io::Result<u32> {
     if let Ok(id) = name.parse() {
         return Ok(id);
     }
-    let text = fs::read_to_string(table)?;
+    let unread = |error: io::Error| io::Error::new(error.kind(), format!("{table}: {error}"));
+    let text = fs::read_to_string(table).map_err(unread)?;
     let line = text
         .lines()
         .map(|line| line.split(':'))

@@ -11,10 +11,18 @@ use std::sync::Arc;
 
 /// A rule that cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("acl.topics: `{topic}` is not a topic filter: {cause}")]
-pub struct AclError {
-    topic: String,
-    cause: String,
+pub enum AclError {
+    /// Not a topic filter.
+    #[error("acl.topics: `{topic}` is not a topic filter: {cause}")]
+    Topic {
+        /// As written.
+        topic: String,
+        /// What is wrong.
+        cause: String,
+    },
+    /// A list without an entry.
+    #[error("acl.topics: an empty list is for no topic at all; leave `topics` out for all topics")]
+    NoTopics,
 }
 
 /// The rules of the configuration.
@@ -36,12 +44,8 @@ const MAX_SHARED: usize = 1_000;
 
 impl Acl {
     pub fn compile(settings: &AuthSettings) -> Result<Self, AclError> {
-        for topic in settings.acl.iter().flat_map(|rule| &rule.topics) {
-            let filter = topic.strip_prefix("eq ").unwrap_or(topic);
-            TopicFilter::try_from(filter).map_err(|cause| AclError {
-                topic: topic.clone(),
-                cause: cause.to_string(),
-            })?;
+        if let Some((.., error)) = Self::errors(settings).into_iter().next() {
+            return Err(error);
         }
         Ok(Self {
             rules: settings.acl.clone(),
@@ -49,6 +53,25 @@ impl Acl {
             links: settings.links.iter().cloned().collect(),
             shared: Mutex::default(),
         })
+    }
+
+    /// All that is wrong with the rules, by their places, and by those of their topics.
+    pub fn errors(settings: &AuthSettings) -> Vec<(usize, Option<usize>, AclError)> {
+        let mut errors = Vec::new();
+        for (n, rule) in settings.acl.iter().enumerate() {
+            let topics = rule.topics.as_deref();
+            if topics.is_some_and(<[String]>::is_empty) {
+                errors.push((n, None, AclError::NoTopics));
+            }
+            for (at, topic) in topics.unwrap_or_default().iter().enumerate() {
+                let filter = topic.strip_prefix("eq ").unwrap_or(topic);
+                if let Err(cause) = TopicFilter::try_from(filter) {
+                    let (topic, cause) = (topic.clone(), cause.to_string());
+                    errors.push((n, Some(at), AclError::Topic { topic, cause }));
+                }
+            }
+        }
+        errors
     }
 
     /// The rules that can concern this client. Clients for which they are the same share them.
@@ -66,7 +89,7 @@ impl Acl {
         let chosen: Vec<usize> = chosen.collect();
         let may_link = self.links.contains("*") || user.is_some_and(|user| self.links.contains(user));
         let topics = chosen.iter().flat_map(|at| &self.rules[*at].topics);
-        let personal = topics.into_iter().any(|t| t.contains("%c") || t.contains("%u"));
+        let personal = topics.flatten().any(|t| t.contains("%c") || t.contains("%u"));
         if personal {
             return Arc::new(self.cut_down(&chosen, may_link, client, user));
         }
@@ -91,11 +114,10 @@ impl Acl {
                 AclEffect::Deny => AccessDecision::Deny(deny_code(rule.refuse_with)),
             },
             action: rule.action,
-            topics: rule
-                .topics
-                .iter()
-                .filter_map(|topic| Pattern::of(topic, client, user))
-                .collect(),
+            topics: rule.topics.as_ref().map(|topics| {
+                let patterns = topics.iter().map(|topic| Pattern::of(topic, client, user));
+                patterns.flatten().collect()
+            }),
         });
         ClientPolicy {
             rules: rules.collect(),
@@ -119,7 +141,20 @@ struct Rule {
     place: usize,
     decision: AccessDecision,
     action: AclAction,
-    topics: Vec<Pattern>,
+    /// `None` for any topic and filter whatsoever, also those with `$` in front, which no wildcard stands for.
+    topics: Option<Vec<Pattern>>,
+}
+
+impl Rule {
+    fn covers(&self, wish: Wish<'_>) -> bool {
+        let action = match self.action {
+            AclAction::All => true,
+            AclAction::Publish => wish.action == Action::Publish,
+            AclAction::Subscribe => wish.action == Action::Subscribe,
+        };
+        let covered = |topics: &Vec<Pattern>| topics.iter().any(|topic| topic.covers(wish.topic));
+        action && self.topics.as_ref().is_none_or(covered)
+    }
 }
 
 #[derive(Debug)]
@@ -132,22 +167,14 @@ enum Pattern {
 impl ClientPolicy {
     /// The first rule that matches.
     fn rule(&self, wish: Wish<'_>) -> Option<&Rule> {
-        let concerns = |rule: &&Rule| match rule.action {
-            AclAction::All => true,
-            AclAction::Publish => wish.action == Action::Publish,
-            AclAction::Subscribe => wish.action == Action::Subscribe,
-        };
-        self.rules
-            .iter()
-            .filter(concerns)
-            .find(|rule| rule.topics.iter().any(|topic| topic.covers(wish.topic)))
+        self.rules.iter().find(|rule| rule.covers(wish))
     }
 }
 
 impl AccessPolicy for ClientPolicy {
     fn check(&self, wish: Wish<'_>) -> AccessDecision {
-        self.rule(wish)
-            .map_or(AccessDecision::Deny(self.nomatch), |rule| rule.decision)
+        let rule = self.rule(wish);
+        rule.map_or(AccessDecision::Deny(self.nomatch), |rule| rule.decision)
     }
 
     fn why(&self, wish: Wish<'_>) -> Cow<'static, str> {
@@ -238,7 +265,7 @@ mod tests {
             user: None,
             client: None,
             address: None,
-            topics: topics.iter().map(|t| (*t).to_owned()).collect(),
+            topics: Some(topics.iter().map(|t| (*t).to_owned()).collect()),
             refuse_with: RefuseWith::default(),
         }
     }
@@ -349,5 +376,86 @@ mod tests {
         let policy = acl.policy("c", None, ELSEWHERE);
         assert_ne!(ask(&policy, Action::Subscribe, "#"), AccessDecision::Allow);
         assert_eq!(ask(&policy, Action::Subscribe, "a/#"), AccessDecision::Allow);
+    }
+
+    /// What a rule leaves out matches all: `$` topics and shared subscriptions too, which `#` does not stand for. \[MQTT-4.7.2-1\]
+    #[test]
+    fn a_rule_without_topics_is_for_every_topic() {
+        let everything = [
+            "a",
+            "a/b/c",
+            "$SYS/broker/uptime",
+            "$delayed/5/a",
+            "$a",
+            "/",
+            "x/$y",
+        ];
+        let filters = [
+            "#",
+            "+/a",
+            "$SYS/#",
+            "$share/g/#",
+            "$share/g/$SYS/#",
+            "$queue/#",
+            "a",
+        ];
+        let wishes = |action| {
+            let topics = match action {
+                Action::Publish => everything,
+                Action::Subscribe => filters,
+            };
+            topics.map(|topic| (action, topic))
+        };
+        let all = [wishes(Action::Publish), wishes(Action::Subscribe)].concat();
+        let anything = |effect, action| AclRule {
+            action,
+            topics: None,
+            ..rule(effect, &[])
+        };
+        for action in [AclAction::All, AclAction::Publish, AclAction::Subscribe] {
+            let about = |wish: Action| match action {
+                AclAction::All => true,
+                AclAction::Publish => wish == Action::Publish,
+                AclAction::Subscribe => wish == Action::Subscribe,
+            };
+            // Alone it allows what it is about, and nothing else.
+            let policy = compile(vec![anything(AclEffect::Allow, action)]).policy("c", None, ELSEWHERE);
+            // In front of rules that allow everything it denies what it is about, whatever they name.
+            let denying = vec![
+                anything(AclEffect::Deny, action),
+                rule(AclEffect::Allow, &["#", "$SYS/#", "eq $share/g/#"]),
+                anything(AclEffect::Allow, AclAction::All),
+            ];
+            let denied = compile(denying).policy("c", None, ELSEWHERE);
+            for (wish, topic) in &all {
+                let allows = |policy| ask(policy, *wish, topic) == AccessDecision::Allow;
+                assert_eq!(
+                    allows(&policy),
+                    about(*wish),
+                    "allow {action:?}: {wish:?} {topic}"
+                );
+                assert_eq!(
+                    allows(&denied),
+                    !about(*wish),
+                    "deny {action:?}: {wish:?} {topic}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_list_of_topics_that_is_empty_is_refused_and_every_fault_is_found() {
+        let settings = AuthSettings {
+            acl: vec![
+                rule(AclEffect::Allow, &[]),
+                rule(AclEffect::Allow, &["a/#/b", "b", "eq c+"]),
+            ],
+            ..AuthSettings::default()
+        };
+        let errors = Acl::errors(&settings);
+        let places: Vec<_> = errors.iter().map(|(n, at, _)| (*n, *at)).collect();
+        assert_eq!(places, [(0, None), (1, Some(0)), (1, Some(2))]);
+        assert!(errors[0].2.to_string().contains("leave `topics` out"));
+        Acl::compile(&settings).unwrap_err();
     }
 }

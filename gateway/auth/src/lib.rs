@@ -13,9 +13,6 @@ mod settings;
 mod users;
 
 pub use acl::AclError;
-pub use service::{Access, AccessError, LoginStats, SettingsError};
-pub use settings::{
-    AclAction, AclEffect, AclRule, Anonymous, AuthSettings, PasswordSettings, PasswordSettingsError,
-    RefuseWith,
-};
+pub use service::{Access, AccessError, LoginStats};
+pub use settings::{AclAction, AclEffect, AclRule, Anonymous, AuthSettings, PasswordSettings, RefuseWith};
 pub use users::{User, Users, UsersError};

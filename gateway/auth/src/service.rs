@@ -5,7 +5,7 @@ use crate::fair::Origin;
 use crate::hashing::{Busy, Hashing};
 use crate::remembered::Remembered;
 use crate::scram::{self, ClientFirst, Exchange, ScramKeys};
-use crate::settings::{Anonymous, AuthSettings, PasswordSettingsError};
+use crate::settings::{Anonymous, AuthSettings};
 use crate::users::{LONGEST, User, Users, UsersError};
 use base64::Engine as _;
 use bytes::Bytes;
@@ -66,17 +66,6 @@ pub struct LoginStats {
     pub waiting: u64,
 }
 
-/// A setting that cannot be.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SettingsError {
-    /// A rule.
-    #[error(transparent)]
-    Acl(#[from] AclError),
-    /// How passwords are checked.
-    #[error(transparent)]
-    Passwords(#[from] PasswordSettingsError),
-}
-
 /// What stands in the way of a start.
 #[derive(Debug, thiserror::Error)]
 pub enum AccessError {
@@ -84,7 +73,7 @@ pub enum AccessError {
     #[error("auth.{0}")]
     Acl(#[from] AclError),
     /// The users cannot be read.
-    #[error("users: {0}")]
+    #[error("auth.users_file: {0}")]
     Users(#[from] UsersError),
     /// The system has no random numbers.
     #[error("no random numbers: {0}")]
@@ -114,12 +103,6 @@ impl Access {
             remembered: Remembered::new(key, settings.passwords.remember),
             remembered_count: AtomicU64::new(0),
         })))
-    }
-
-    /// Checks what can be checked without reading a file.
-    pub fn check(settings: &AuthSettings) -> Result<(), SettingsError> {
-        settings.passwords.check()?;
-        Ok(Acl::compile(settings).map(drop)?)
     }
 
     /// What was counted.

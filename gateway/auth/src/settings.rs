@@ -1,5 +1,7 @@
 //! What an operator may set about access.
 
+use crate::acl::Acl;
+use headgate_model::Fault;
 use headgate_shell::settings::Network;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -35,7 +37,7 @@ impl Default for AuthSettings {
             user: user.map(str::to_owned),
             client: None,
             address: address.map(|net| net.parse().expect("a constant")),
-            topics: topics.iter().map(|t| (*t).to_owned()).collect(),
+            topics: Some(topics.iter().map(|t| (*t).to_owned()).collect()),
             refuse_with: RefuseWith::default(),
         };
         Self {
@@ -83,33 +85,38 @@ impl Default for PasswordSettings {
     }
 }
 
-/// A number that cannot be.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("passwords.{key}: {value} is out of range, allowed is {allowed}")]
-pub struct PasswordSettingsError {
-    key: &'static str,
-    value: usize,
-    allowed: &'static str,
+impl PasswordSettings {
+    fn faults(&self) -> Vec<Fault> {
+        let numbers = [
+            ("at_once", self.at_once, 64),
+            ("max_waiting", self.max_waiting, 100_000),
+            ("max_waiting_per_address", self.max_waiting_per_address, 100_000),
+        ];
+        let wrong = numbers
+            .into_iter()
+            .filter(|(_, value, most)| !(1..=*most).contains(value));
+        let fault = |(key, value, most): (&str, usize, usize)| {
+            Fault::new(key, format!("{value} is out of range, allowed is 1 to {most}"))
+        };
+        wrong.map(fault).collect()
+    }
 }
 
-impl PasswordSettings {
-    /// Checks what the types cannot say.
-    pub fn check(&self) -> Result<(), PasswordSettingsError> {
-        for (key, value, range, allowed) in [
-            ("at_once", self.at_once, 1..=64, "1 to 64"),
-            ("max_waiting", self.max_waiting, 1..=100_000, "1 to 100000"),
-            (
-                "max_waiting_per_address",
-                self.max_waiting_per_address,
-                1..=100_000,
-                "1 to 100000",
-            ),
-        ] {
-            if !range.contains(&value) {
-                return Err(PasswordSettingsError { key, value, allowed });
+impl AuthSettings {
+    /// All that is wrong, as far as it can be seen without reading a file.
+    pub fn faults(&self) -> Vec<Fault> {
+        let rules = Acl::errors(self).into_iter();
+        let rules = rules.map(|(n, at, error)| {
+            let mut fault = Fault::of(&error).of_entry(n);
+            if let Some(at) = at {
+                fault.key.push_str(&format!("[{at}]"));
             }
-        }
-        Ok(())
+            fault
+        });
+        let passwords = self.passwords.faults().into_iter();
+        rules
+            .chain(passwords.map(|fault| fault.below("passwords")))
+            .collect()
     }
 }
 
@@ -126,7 +133,7 @@ pub enum Anonymous {
     Everywhere,
 }
 
-/// One rule. What it leaves out matches everyone.
+/// One rule. What it leaves out matches all.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AclRule {
@@ -145,8 +152,10 @@ pub struct AclRule {
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub address: Option<Network>,
-    /// Topic filters; `%c` and `%u` stand for client id and user name; `eq a/#` means the very filter `a/#`.
-    pub topics: Vec<String>,
+    /// Topic filters; `%c` and `%u` stand for client id and user name; `eq a/#` means the very filter `a/#`. Left out, the rule is for every topic and
+    /// filter: those that begin with `$` and shared subscriptions too, for which `#` does not stand.
+    #[serde(default)]
+    pub topics: Option<Vec<String>>,
     /// How a denied client is told.
     #[serde(default)]
     pub refuse_with: RefuseWith,

@@ -12,7 +12,7 @@ use crate::retained::Retained;
 use crate::rewrite::Rewriter;
 use crate::routing::Target;
 use crate::session::Session;
-use crate::settings::{BusSettings, SettingsError};
+use crate::settings::{BusSettings, SettingsError, filter};
 use crate::stats::{BusStats, DropReason};
 use crate::turns::{self, UnderWay};
 use bytes::Bytes;
@@ -229,44 +229,16 @@ const SESSIONS_RESERVED: u64 = 1 << 16;
 impl Bus {
     /// An empty bus. `epoch` is the wall time of [`Instant::START`], `seed` makes its random choices repeatable.
     pub fn new(settings: BusSettings, epoch: WallTime, seed: u64) -> Result<Self, SettingsError> {
+        if let Some((_, error)) = settings.errors().into_iter().next() {
+            return Err(error);
+        }
         let settings = settings.without_zeros();
         let rewriter = Rewriter::compile(&settings.rewrite)?;
-        let filter = |key, text: &str| {
-            TopicFilter::try_from(text).map_err(|cause| SettingsError::Filter {
-                key,
-                value: text.to_owned(),
-                cause: cause.to_string(),
-            })
-        };
         let priorities = settings
             .priorities
             .iter()
             .map(|p| Ok((filter("priorities.topic", &p.topic)?, p.priority)))
             .collect::<Result<_, SettingsError>>()?;
-        for auto in &settings.auto_subscribe {
-            filter("auto_subscribe.topic", &auto.topic)?;
-            if auto.qos > 2 {
-                return Err(SettingsError::Range {
-                    key: "auto_subscribe.qos",
-                    value: auto.qos.into(),
-                    allowed: "0 to 2",
-                });
-            }
-        }
-        if settings.max_inflight == 0 {
-            return Err(SettingsError::Range {
-                key: "max_inflight",
-                value: 0,
-                allowed: "1 to 65535",
-            });
-        }
-        if settings.links.max_hops == 0 {
-            return Err(SettingsError::Range {
-                key: "links.max_hops",
-                value: 0,
-                allowed: "1 to 255",
-            });
-        }
         let queue_rules = QueueRules {
             max_messages: settings.max_queued_messages,
             max_bytes: settings.max_queued_bytes,

@@ -1,6 +1,6 @@
 //! Topic rewriting: topic filter, regular expression, replacement with `$1`. EMQ's `rewrite` module.
 
-use crate::settings::{RewriteAction, RewriteRule, SettingsError};
+use crate::settings::{RewriteAction, RewriteRule, SettingsError, filter};
 use headgate_model::TopicFilter;
 use regex::Regex;
 
@@ -38,16 +38,17 @@ impl Rewriter {
     }
 }
 
-fn compile(rule: &RewriteRule) -> Result<Rule, SettingsError> {
-    let source = TopicFilter::try_from(rule.source.as_str()).map_err(|cause| SettingsError::Filter {
-        key: "rewrite.source",
-        value: rule.source.clone(),
-        cause: cause.to_string(),
-    })?;
-    let pattern = Regex::new(&rule.pattern).map_err(|cause| SettingsError::Pattern {
+/// The regular expression of a rule.
+pub(crate) fn pattern(rule: &RewriteRule) -> Result<Regex, SettingsError> {
+    Regex::new(&rule.pattern).map_err(|cause| SettingsError::Pattern {
         value: rule.pattern.clone(),
         cause: cause.to_string(),
-    })?;
+    })
+}
+
+fn compile(rule: &RewriteRule) -> Result<Rule, SettingsError> {
+    let source = filter("rewrite.source", &rule.source)?;
+    let pattern = pattern(rule)?;
     // `$1` directly before a letter would be read as a longer name: EMQ's destinations mean the number.
     let target = Regex::new(r"\$(\d+)")
         .expect("a constant")

@@ -1,8 +1,10 @@
 //! What an operator may set about the bus.
 
-use headgate_model::QueueFull;
+use crate::rewrite;
+use headgate_model::{Fault, QueueFull, TopicFilter};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// Settings of the bus.
@@ -130,6 +132,40 @@ impl Default for SleeperSettings {
 }
 
 impl BusSettings {
+    /// All that is wrong.
+    pub fn faults(&self) -> Vec<Fault> {
+        let errors = self.errors().into_iter();
+        let fault = |(n, error): (Option<usize>, SettingsError)| {
+            let fault = Fault::of(&error);
+            n.map_or(fault.clone(), |n| fault.of_entry(n))
+        };
+        errors.map(fault).collect()
+    }
+
+    /// All that is wrong, with the place in its list.
+    pub(crate) fn errors(&self) -> Vec<(Option<usize>, SettingsError)> {
+        let mut checks = Vec::new();
+        for (n, rule) in self.rewrite.iter().enumerate() {
+            checks.push((Some(n), filter("rewrite.source", &rule.source).map(drop)));
+            checks.push((Some(n), rewrite::pattern(rule).map(drop)));
+        }
+        for (n, entry) in self.priorities.iter().enumerate() {
+            checks.push((Some(n), filter("priorities.topic", &entry.topic).map(drop)));
+        }
+        for (n, auto) in self.auto_subscribe.iter().enumerate() {
+            let qos = range("auto_subscribe.qos", auto.qos.into(), 0..=2, "0 to 2");
+            checks.push((Some(n), filter("auto_subscribe.topic", &auto.topic).map(drop)));
+            checks.push((Some(n), qos));
+        }
+        let inflight = range("max_inflight", self.max_inflight.into(), 1..=65_535, "1 to 65535");
+        let hops = range("links.max_hops", self.links.max_hops.into(), 1..=255, "1 to 255");
+        checks.extend([(None, inflight), (None, hops)]);
+        let errors = checks
+            .into_iter()
+            .filter_map(|(n, check)| Some((n, check.err()?)));
+        errors.collect()
+    }
+
     /// The same, with the largest number there is where 0 stands for no limit.
     #[must_use]
     pub(crate) fn without_zeros(mut self) -> Self {
@@ -347,4 +383,25 @@ pub enum SettingsError {
         /// What is allowed.
         allowed: &'static str,
     },
+}
+
+/// A topic filter of a setting.
+pub(crate) fn filter(key: &'static str, text: &str) -> Result<TopicFilter, SettingsError> {
+    TopicFilter::try_from(text).map_err(|cause| SettingsError::Filter {
+        key,
+        value: text.to_owned(),
+        cause: cause.to_string(),
+    })
+}
+
+fn range(
+    key: &'static str,
+    value: u64,
+    range: RangeInclusive<u64>,
+    allowed: &'static str,
+) -> Result<(), SettingsError> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    Err(SettingsError::Range { key, value, allowed })
 }

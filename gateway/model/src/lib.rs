@@ -7,6 +7,7 @@ pub mod access;
 pub mod bus;
 pub mod datagram;
 pub mod endpoint;
+mod fault;
 pub mod link;
 pub mod memory;
 pub mod message;
@@ -24,6 +25,7 @@ pub use bus::{
 };
 pub use datagram::{Asked, ClientKey, DatagramOutputs, DatagramServer, Destination};
 pub use endpoint::{Endpoint, Input, Outputs, Wire};
+pub use fault::Fault;
 pub use link::{Link, QueueFull, QueueRules};
 pub use memory::MemoryLimit;
 pub use message::{Delivery, DeliveryId, Message, Properties, Qos, SessionId, SubscriptionIds, Will};

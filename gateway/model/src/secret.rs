@@ -1,11 +1,11 @@
 //! A setting that nobody shall see who sees the settings.
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
 /// Read like any text; written out and printed only as to whether it is there.
-#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
@@ -27,6 +27,15 @@ impl Secret {
 impl From<&str> for Secret {
     fn from(text: &str) -> Self {
         Self(text.into())
+    }
+}
+
+/// What is no text is refused without showing it: a number may be the password.
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer);
+        text.map(Self)
+            .map_err(|_| D::Error::custom("a secret is a text, in quotes"))
     }
 }
 

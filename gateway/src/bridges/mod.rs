@@ -18,6 +18,7 @@ mod way;
 pub use credentials::escape;
 pub use probe::Finding;
 pub use view::BridgeView;
+pub use way::{address_faults, tls_faults};
 
 use crate::config::{DEFAULT_NODE, explain_text};
 use crate::sys::unix_time;
@@ -202,6 +203,11 @@ impl Checked {
     fn name(&self) -> &str {
         &self.plan.settings().name
     }
+}
+
+/// What is wrong with a bridge whose remote a service names. The error names the key.
+pub fn check_service(settings: &BridgeSettings, node: &str) -> Result<(), String> {
+    Service::new(settings, node).map(drop)
 }
 
 impl Bridges {

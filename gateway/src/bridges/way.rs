@@ -1,7 +1,8 @@
 //! How the addresses of a bridge are reached.
 
 use headgate_bridge::{BridgeSettings, BridgeTls};
-use headgate_shell::dial::{Bind, ClientTls, Dial, Place, Proxy, Target};
+use headgate_model::Fault;
+use headgate_shell::dial::{Bind, ClientFile, ClientTls, Dial, Place, Proxy, Target};
 
 fn client_tls(tls: &BridgeTls) -> ClientTls {
     ClientTls {
@@ -26,6 +27,53 @@ pub fn dials(settings: &BridgeSettings) -> Result<Vec<Dial>, String> {
         .addresses
         .iter()
         .map(|address| dial(address, &settings.tls, proxy, bind))
+        .collect()
+}
+
+/// All that is wrong with the addresses and with how they are reached. A bridge may have none of its own if its preset names the remote.
+pub fn address_faults(settings: &BridgeSettings) -> Vec<Fault> {
+    let own = settings.addresses.len();
+    let settings = settings.clone().with_preset();
+    if settings.addresses.is_empty() {
+        return vec![Fault::new("addresses", "at least one is wanted")];
+    }
+    let proxy = (!settings.proxy.is_empty()).then(|| settings.proxy.reveal());
+    let mut faults: Vec<Fault> = Vec::new();
+    for (n, address) in settings.addresses.iter().enumerate() {
+        let Err(error) = dial(address, &settings.tls, proxy, settings.bind.as_deref()) else {
+            continue;
+        };
+        let mut fault = Fault::of(&error);
+        if fault.key == "addresses" && n < own {
+            fault = fault.of_entry(n);
+        }
+        // What concerns all addresses is told once.
+        if !faults.contains(&fault) {
+            faults.push(fault);
+        }
+    }
+    faults
+}
+
+/// What is wrong with the files for TLS as they are now. They are read for every connection.
+pub fn tls_faults(settings: &BridgeSettings) -> Vec<Fault> {
+    let settings = settings.clone().with_preset();
+    let is_tls = |address: &String| address.parse::<Target>().is_ok_and(|target| target.tls);
+    if !settings.addresses.iter().any(is_tls) {
+        return Vec::new();
+    }
+    let tls = client_tls(&settings.tls);
+    tls.faults()
+        .into_iter()
+        .map(|(file, error)| {
+            let key = match file {
+                ClientFile::Authorities => "tls.ca",
+                ClientFile::Certificate => "tls.certificate",
+                ClientFile::Key => "tls.key",
+            };
+            let what = format!("{error}; until it is right, every connection fails");
+            Fault::new(key, what)
+        })
         .collect()
 }
 

@@ -3,7 +3,7 @@
 use super::connection::runtime;
 use super::{Outcome, say};
 use crate::bridges::escape;
-use crate::config::Config;
+use crate::config::{Config, at_most, environment_variables};
 use crate::control::ControlClient;
 use crate::sys::unix_time;
 use clap::{Args, Subcommand};
@@ -39,7 +39,7 @@ pub struct BridgeCommand {
     action: Action,
 }
 
-/// Let a running gateway read the bridges of its configuration again. Nothing else of the configuration is looked at.
+/// Let a running gateway read its configuration again. Bridges are changed at once; what else is another is listed, and needs a restart.
 #[derive(Args)]
 pub struct ReloadCommand {
     #[command(flatten)]
@@ -98,7 +98,7 @@ enum Action {
 
 impl Gateway {
     fn client(&self) -> Result<ControlClient, Box<dyn std::error::Error>> {
-        let config = Config::load(self.config.as_deref(), std::env::vars())?;
+        let config = Config::load(self.config.as_deref(), environment_variables())?;
         Ok(ControlClient::new(&config.data_dir))
     }
 
@@ -140,9 +140,17 @@ impl ReloadCommand {
             let lines = bridges
                 .iter()
                 .map(|(name, change)| format!("{name}: {}", text(change)));
-            let waiting = changes["needs_restart"].as_array().into_iter().flatten();
-            let waiting = waiting.map(|change| format!("needs a restart: {}", text(change)));
-            lines.chain(waiting).collect::<Vec<_>>().join("\n")
+            let of = |key: &str| changes[key].as_array().cloned().unwrap_or_default();
+            let waiting: Vec<String> = of("needs_restart").iter().map(text).collect();
+            let waiting = at_most(&waiting).into_iter();
+            let waiting = waiting.map(|change| format!("needs a restart: {change}"));
+            let warnings = of("warnings").into_iter();
+            let warnings = warnings.map(|warning| format!("warning: {}", told(&warning)));
+            let lines: Vec<String> = lines.chain(waiting).chain(warnings).collect();
+            match lines.is_empty() {
+                true => "nothing is another".to_owned(),
+                false => lines.join("\n"),
+            }
         });
         Ok(())
     }
@@ -254,6 +262,15 @@ fn lines(value: &Value, before: &str) -> String {
         value => format!("{before}{name}: {}\n", text(value)),
     };
     fields.map(line).collect()
+}
+
+/// A warning of the configuration.
+fn told(warning: &Value) -> String {
+    let place = match &warning["variable"] {
+        Value::String(name) => format!("environment variable {name}"),
+        _ => [&warning["file"], &warning["line"]].map(text).join(":"),
+    };
+    format!("{place}: {}", text(&warning["message"]))
 }
 
 /// One line for each bridge.

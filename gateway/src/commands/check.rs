@@ -1,11 +1,12 @@
-//! `headgate check`: is this configuration good, and what may it hold?
+//! `headgate check`: would a gateway start with this configuration, what is wrong with it, and what may it hold?
 
 use super::{Outcome, reference, say};
-use crate::config::Config;
+use crate::config::{Config, Startable, Told, environment_variables};
 use clap::Args;
+use serde_json::json;
 use std::path::PathBuf;
 
-/// Check a configuration, or show what one may hold.
+/// Check a configuration, or show what one may hold. Tells all faults for which the gateway would not start, each with its line; changes nothing.
 #[derive(Args)]
 pub struct Check {
     /// The configuration to check; without it the embedded defaults are.
@@ -20,7 +21,7 @@ pub struct Check {
     /// Print the reference of all settings, as Markdown.
     #[arg(long, conflicts_with = "print")]
     reference: bool,
-    /// Answer in JSON.
+    /// Answer in JSON: `ok`, `faults` and `warnings`, each with file, line, key and message.
     #[arg(long)]
     json: bool,
 }
@@ -36,17 +37,35 @@ impl Check {
             say(reference::markdown().trim_end());
             return Ok(());
         }
-        match (Config::load(self.config.as_deref(), std::env::vars()), self.json) {
-            (Ok(config), true) if self.print => say(serde_json::to_string_pretty(&config)?),
-            (Ok(config), false) if self.print => say(toml::to_string(&config)?.trim_end()),
-            (Ok(_), true) => say(serde_json::json!({ "ok": true })),
-            (Ok(_), false) => say("The configuration is good."),
-            (Err(error), true) => {
-                say(serde_json::json!({ "ok": false, "error": error.to_string() }));
-                return Err(error.into());
+        let loaded = Config::load_to_start(self.config.as_deref(), environment_variables());
+        match loaded {
+            Ok(loaded) => self.answer(&loaded),
+            Err(error) if self.json && !self.print => {
+                let (faults, warnings) = error.told();
+                say(report(&faults, &warnings));
+                Err("the configuration cannot be used".into())
             }
-            (Err(error), false) => return Err(error.into()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn answer(&self, loaded: &Startable) -> Outcome {
+        match (self.print, self.json) {
+            (true, true) => say(serde_json::to_string_pretty(&loaded.config)?),
+            (true, false) => say(toml::to_string(&loaded.config)?.trim_end()),
+            (false, true) => say(report(&[], &loaded.warnings)),
+            (false, false) => {
+                for warning in &loaded.warnings {
+                    say(format!("warning: {warning}"));
+                }
+                say("The configuration is good.");
+            }
         }
         Ok(())
     }
+}
+
+/// `ok`, and `faults` and `warnings` with `file`, `line` and `column` (or `variable`), `key` and `message` each.
+fn report(faults: &[Told], warnings: &[Told]) -> serde_json::Value {
+    json!({ "ok": faults.is_empty(), "faults": faults, "warnings": warnings })
 }

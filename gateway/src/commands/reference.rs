@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::mqttsn::MqttSnSettings;
 use headgate_shell::ListenerSettings;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::collections::VecDeque;
 use std::fmt::Write;
@@ -26,9 +27,13 @@ pub fn markdown() -> String {
 }
 
 const INTRODUCTION: &str = "# Configuration reference\n\n\
-    Made by `headgate check --reference` from the program itself. `headgate check --config FILE` checks a file; `headgate check --print` shows \
-    the settings in force. Unknown keys are refused. Durations are written `500ms`, `10s`, `5m`, `2h`, `1d`.\n\n\
-    A setting may also come from the environment: `HEADGATE__MQTT__MAX_QOS=1` stands for `max_qos = 1` in `[mqtt]`.\n";
+    Made by `headgate check --reference` from the program itself. `headgate check --config FILE` tells all faults of a file, each with its line, and what \
+    in the system stands in the way of a start: unreadable files, addresses that are not this machine's, a data folder that cannot be written. Run it \
+    as the gateway's user. It changes nothing, and a port that is taken is no fault, for the gateway that runs may have it. A warning is no reason not to start. `--json` answers with `ok`, \
+    `faults` and `warnings`, each with `file`, `line` and `column` (or `variable`), `key` and `message`. `headgate check --print` shows the settings in force.\n\n\
+    Unknown keys are refused. Durations are written `500ms`, `10s`, `5m`, `2h`, `1d`. Where a limit may be `0`, that is no limit.\n\n\
+    A setting may also come from the environment: `HEADGATE__MQTT__MAX_QOS=1` stands for `max_qos = 1` in `[mqtt]`. Names that are nearly right are told: \
+    `HEADGATE_MQTT__MAX_QOS` sets nothing.\n";
 
 struct Section {
     path: String,
@@ -69,6 +74,8 @@ impl Section {
                 .get("items")
                 .or_else(|| target.get("items"))
                 .map(|items| resolve(root, items));
+            let required = self.schema.get("required").and_then(Value::as_array);
+            let is_required = required.is_some_and(|keys| keys.iter().any(|required| required == key));
             let default = self.defaults.get(key).cloned().unwrap_or(Value::Null);
             let (kind, default) = if target.get("properties").is_some() {
                 let defaults = if default.is_null() {
@@ -85,8 +92,8 @@ impl Section {
                 ("section".to_owned(), String::new())
             } else if let Some(item) = item.filter(|item| item.get("properties").is_some()) {
                 let defaults = match key.as_str() {
-                    "listeners" => defaults_of(&ListenerSettings::default()),
-                    "mqttsn" => defaults_of(&MqttSnSettings::default()),
+                    "listeners" => defaults_of::<ListenerSettings>(&["name", "bind"]),
+                    "mqttsn" => defaults_of::<MqttSnSettings>(&["name"]),
                     _ => Value::Object(Map::new()),
                 };
                 sections.push_back(Self {
@@ -96,6 +103,8 @@ impl Section {
                     list: true,
                 });
                 ("list of sections".to_owned(), String::new())
+            } else if is_required {
+                (kind(root, property, &target), "required".to_owned())
             } else {
                 (kind(root, property, &target), shown(&default))
             };
@@ -108,8 +117,12 @@ impl Section {
     }
 }
 
-fn defaults_of(settings: &impl Serialize) -> Value {
-    serde_json::to_value(settings).expect("settings are plain data")
+/// What an entry of a list has that says only what it must.
+fn defaults_of<T: Serialize + DeserializeOwned>(required: &[&str]) -> Value {
+    let required = required.iter().map(|key| ((*key).to_owned(), Value::from("")));
+    let entry = serde_json::from_value::<T>(Value::Object(required.collect()));
+    let entry = entry.expect("these are the keys that it must say");
+    serde_json::to_value(entry).expect("settings are plain data")
 }
 
 /// Follows `$ref`, and looks through what schemars wraps around optional values.
@@ -181,6 +194,30 @@ fn shown(default: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    /// The defaults of the program's own listeners are not those of one that is written down.
+    #[test]
+    fn what_must_be_said_has_no_default() {
+        let text = super::markdown();
+        let section = |name: &str| {
+            let (_, section) = text.split_once(&format!("## `[[{name}]]`\n")).unwrap();
+            section.split("\n## ").next().unwrap().to_owned()
+        };
+        for name in ["listeners", "mqttsn"] {
+            assert!(section(name).contains("| `name` | string | required |"), "{name}");
+        }
+        assert!(section("listeners").contains("| `bind` | string | required |"));
+        assert!(
+            section("mqttsn").contains("| `bind` | string |  |"),
+            "{}",
+            section("mqttsn")
+        );
+        assert!(
+            section("auth.acl").contains("| `topics` | list of string |  |"),
+            "{}",
+            section("auth.acl")
+        );
+    }
+
     /// `make docs` writes the file.
     #[test]
     fn the_reference_in_docs_is_the_programs() {

@@ -2,7 +2,7 @@
 
 use crate::Cli;
 use crate::commands::Outcome;
-use crate::sn::testbed::{Served, settings};
+use crate::sn::testbed::{Served, Testbed, settings};
 use bytes::Bytes;
 use clap::Parser;
 use headgate_model::Qos;
@@ -59,10 +59,7 @@ fn refusals_are_told() {
         let complaint = complaint(&served, command);
         assert!(complaint.contains(expected), "{command}: {complaint}");
     }
-    let full = Served::start(headgate_mqttsn::SnSettings {
-        max_clients: 0,
-        ..settings()
-    });
+    let full = Served::serving(Testbed::full(settings()));
     let complaint = complaint(&full, "sn-pub -t a -m b");
     assert!(complaint.contains("CONNECT: congestion"), "{complaint}");
 }

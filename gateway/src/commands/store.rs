@@ -2,10 +2,10 @@
 //! `$SYS/brokers/{node}/stats/store/`.
 
 use super::{Outcome, say};
-use crate::config::{Config, Durability};
+use crate::config::{Config, Durability, environment_variables};
 use clap::{Args, Subcommand};
 use headgate_model::store::{FetchLimit, SessionImage, StoreImage, StoredDelivery, StoredMessage};
-use headgate_model::{Store, WallTime};
+use headgate_model::{Store, StoreError, WallTime};
 use headgate_store::{DiskSettings, DiskStore};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -47,7 +47,7 @@ impl StoreCommand {
     /// Runs the command.
     pub fn run(self) -> Outcome {
         crate::private::make_files_private();
-        let config = Config::load(self.config.as_deref(), std::env::vars())?;
+        let config = Config::load(self.config.as_deref(), environment_variables())?;
         let path = config.data_dir.join("store");
         if config.store.durability == Durability::Memory {
             return Err("store.durability: this gateway keeps nothing".into());
@@ -55,8 +55,9 @@ impl StoreCommand {
         if !path.is_dir() {
             return Err(format!("{}: there is no store", path.display()).into());
         }
-        let mut store = DiskStore::open(&path, DiskSettings::default())?;
-        let image = store.load()?;
+        let told = |error: StoreError| format!("{}: {error}", path.display());
+        let mut store = DiskStore::open(&path, DiskSettings::default()).map_err(told)?;
+        let image = store.load().map_err(told)?;
         match self.action {
             Action::Check => self.check(&mut store, &image),
             Action::Dump => dump(&mut store, &image),
@@ -66,10 +67,11 @@ impl StoreCommand {
             }
             Action::Compact => {
                 let before = store.stats().disk_bytes;
-                store.compact(&mut |bytes| progress(&format!("{} MB", bytes >> 20)))?;
+                let compacted = store.compact(&mut |bytes| progress(&format!("{} MB", bytes >> 20)));
+                compacted.map_err(told)?;
                 drop(store);
                 // sled gives its space back when it is opened.
-                let store = DiskStore::open(&path, DiskSettings::default())?;
+                let store = DiskStore::open(&path, DiskSettings::default()).map_err(told)?;
                 self.answer(json!({ "bytes_before": before, "bytes": store.stats().disk_bytes }));
                 Ok(())
             }

@@ -1,7 +1,7 @@
 //! `headgate users`: who may connect with a name and a password. A running gateway takes changes over within a second.
 
 use super::{Outcome, say};
-use crate::config::Config;
+use crate::config::{Config, environment_variables};
 use clap::{Args, Subcommand};
 use headgate_auth::{Access, Users};
 use std::io::{BufRead, IsTerminal, Write};
@@ -43,7 +43,7 @@ impl UsersCommand {
     /// Runs the command.
     pub fn run(self) -> Outcome {
         crate::private::make_files_private();
-        let config = Config::load(self.config.as_deref(), std::env::vars())?;
+        let config = Config::load(self.config.as_deref(), environment_variables())?;
         let path = Access::users_file(&config.auth, &config.data_dir);
         let mut users = Users::load(&path)?;
         let (done, line) = match self.action {

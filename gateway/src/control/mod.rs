@@ -6,7 +6,7 @@ mod client;
 mod server;
 
 pub use client::ControlClient;
-pub use server::Control;
+pub use server::{Control, Reloaded};
 
 use std::fs::File;
 use std::os::fd::AsRawFd;

@@ -1,7 +1,7 @@
 //! What a running gateway can be asked. Errors are `{"error": "…"}` with a status that fits.
 
-use crate::bridges::{BridgeError, BridgeView, Bridges};
-use crate::config::Config;
+use crate::bridges::{BridgeError, BridgeView, Bridges, Change};
+use crate::config::{Config, Startable, Told, environment_variables};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
@@ -9,8 +9,9 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use futures_util::StreamExt;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,6 +26,17 @@ pub struct Control {
     pub config: Option<Arc<PathBuf>>,
     /// The configuration that the gateway was started with.
     pub started_with: Arc<Config>,
+}
+
+/// What came of reading the configuration again.
+#[derive(Debug, Serialize)]
+pub struct Reloaded {
+    /// What became of each bridge.
+    pub bridges: BTreeMap<String, Change>,
+    /// What is another and counts after a restart only.
+    pub needs_restart: Vec<String>,
+    /// What is probably not as it was meant.
+    pub warnings: Vec<Told>,
 }
 
 type Answer = Result<Json<Value>, Failure>;
@@ -88,17 +100,20 @@ impl Control {
     }
 
     /// Reads the configuration again and makes the bridges what it says. Whatever else changed needs a restart, and is listed.
-    pub async fn reload(&self) -> Result<Value, String> {
+    pub async fn reload(&self) -> Result<Reloaded, String> {
         let path = self.config.as_deref().map(PathBuf::as_path);
-        let config = Config::load(path, std::env::vars()).map_err(|error| error.to_string())?;
-        let bridges = config.checked_bridges()?;
-        let changes = self.bridges.configure(bridges).await;
-        let needs_restart = self.started_with.changes(&config);
-        Ok(json!({ "bridges": changes, "needs_restart": needs_restart }))
+        let loaded = Config::load_to_start(path, environment_variables());
+        let Startable { config, warnings } = loaded.map_err(|error| error.to_string())?;
+        let bridges = self.bridges.configure(config.checked_bridges()?).await;
+        Ok(Reloaded {
+            bridges,
+            needs_restart: self.started_with.changes(&config),
+            warnings,
+        })
     }
 }
 
-async fn reload(State(control): State<Control>) -> Answer {
+async fn reload(State(control): State<Control>) -> Result<Json<Reloaded>, Failure> {
     let changes = control.reload().await;
     changes
         .map(Json)

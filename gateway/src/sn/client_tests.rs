@@ -431,10 +431,7 @@ fn what_is_forbidden_is_refused_and_the_connection_stays() {
 #[test]
 fn a_full_gateway_says_so() {
     let mut world = World::new(client_settings());
-    world.gateway = Testbed::new(headgate_mqttsn::SnSettings {
-        max_clients: 0,
-        ..settings()
-    });
+    world.gateway = Testbed::full(settings());
     let refused = Event::Refused(MessageType::Connect, ReturnCode::Congestion);
     assert_eq!(world.ask(Request::Connect), [refused]);
     assert_eq!(world.client.state(), State::Disconnected);

@@ -11,6 +11,7 @@ use headgate_model::{
 };
 use headgate_mqtt_codec as mqtt;
 use headgate_mqttsn::{PredefinedTopic, SnGateway, SnOutputs, SnSettings};
+use headgate_mqttsn_codec::{Connect, encode};
 use headgate_store::{Disk, SimStore};
 use std::collections::{BTreeSet, VecDeque};
 use std::io::{Read, Write};
@@ -109,6 +110,27 @@ impl Testbed {
         ] {
             testbed.backend_says(command, Instant::START);
         }
+        testbed
+    }
+
+    /// One with room for a single client, which has come already.
+    pub fn full(settings: SnSettings) -> Self {
+        let mut testbed = Self::new(SnSettings {
+            max_clients: 1,
+            ..settings
+        });
+        let connect = headgate_mqttsn_codec::Message::Connect(Connect {
+            will: false,
+            clean_session: true,
+            protocol_id: 1,
+            duration: u16::MAX,
+            client_id: "first".into(),
+        });
+        let mut bytes = BytesMut::new();
+        encode(&connect, &mut bytes).unwrap();
+        let elsewhere = SocketAddr::from(([127, 0, 0, 9], 9));
+        testbed.datagram(elsewhere, bytes.freeze(), Instant::START);
+        assert_eq!(testbed.take().len(), 1);
         testbed
     }
 
@@ -263,6 +285,11 @@ pub struct Served {
 impl Served {
     /// Opens the sockets.
     pub fn start(settings: SnSettings) -> Self {
+        Self::serving(Testbed::new(settings))
+    }
+
+    /// Opens the sockets of a gateway that is there already.
+    pub fn serving(testbed: Testbed) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let SocketAddr::V4(address) = socket.local_addr().unwrap() else {
@@ -271,7 +298,7 @@ impl Served {
         let served = Self {
             address,
             mqtt: listener.local_addr().unwrap(),
-            testbed: Arc::new(Mutex::new(Testbed::new(settings))),
+            testbed: Arc::new(Mutex::new(testbed)),
             began: std::time::Instant::now(),
         };
         let (sn, mqtt) = (served.clone(), served.clone());

@@ -106,6 +106,11 @@ impl Setup {
         }
     }
 
+    /// With a variable in its environment.
+    pub fn variable(&mut self, name: &str, value: &str) {
+        self.environment.insert(name.to_owned(), value.into());
+    }
+
     /// With a system's clock of its own: [`Self::shift_clock`] sets it, also while the gateway runs.
     ///
     /// # Panics

@@ -11,7 +11,7 @@ mod websocket;
 pub use error::DialError;
 pub use proxy::Proxy;
 pub use target::{Place, Target};
-pub use tls::{ClientTls, explain};
+pub use tls::{ClientFile, ClientTls, explain};
 
 use crate::transport::Transport;
 use std::fmt;

@@ -37,6 +37,17 @@ pub struct ClientTls {
     pub server_name: Option<String>,
 }
 
+/// A file that TLS needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientFile {
+    /// Whom to believe.
+    Authorities,
+    /// Our certificate, or that with its key.
+    Certificate,
+    /// Its key.
+    Key,
+}
+
 /// Why there is no TLS.
 pub(super) enum Failure {
     /// Our own files are of no use.
@@ -49,6 +60,34 @@ impl ClientTls {
     /// Whether there is anything that only means something with TLS.
     pub fn any(&self) -> bool {
         self.cafile.is_some() || self.cert.is_some() || self.key.is_some() || self.insecure
+    }
+
+    /// All that is wrong with the files, where [`Self::config`] tells the first.
+    pub fn faults(&self) -> Vec<(ClientFile, DialError)> {
+        let mut faults = Vec::new();
+        if !self.insecure
+            && let Err(error) = self.authorities()
+        {
+            faults.push((ClientFile::Authorities, error));
+        }
+        if let (Some(cert), Some(key)) = (&self.cert, &self.key) {
+            let before = faults.len();
+            let chain = certificates(cert).map(drop);
+            let private = PrivateKeyDer::from_pem_file(key).map(drop);
+            faults.extend(chain.err().map(|error| (ClientFile::Certificate, error)));
+            faults.extend(private.err().map(|error| (ClientFile::Key, file(key, error))));
+            // Whether they belong together.
+            let alone = Self {
+                insecure: true,
+                ..self.clone()
+            };
+            if faults.len() == before
+                && let Err(error) = alone.config()
+            {
+                faults.push((ClientFile::Certificate, error));
+            }
+        }
+        faults
     }
 
     /// The configuration that they say.

@@ -117,26 +117,28 @@ enum Port {
     Waiting(Pin<Box<Sleep>>),
 }
 
-impl SerialSettings {
-    /// Finds what can be found wrong without opening. The error names the key.
-    pub fn check(&self) -> Result<(), String> {
-        let out_of_range =
-            |key, value: u64, allowed| Err(format!("{key}: {value} is out of range, allowed is {allowed}"));
-        if self.port.is_empty() {
-            return Err("port: the name of the device is empty".into());
-        }
-        if self.baud == 0 {
-            return out_of_range("baud", 0, "1 and more");
-        }
-        if !(5..=8).contains(&self.data_bits) {
-            return out_of_range("data_bits", self.data_bits.into(), "5 to 8");
-        }
-        if !(1..=2).contains(&self.stop_bits) {
-            return out_of_range("stop_bits", self.stop_bits.into(), "1 and 2");
-        }
-        Ok(())
-    }
+/// Rates that systems know by name.
+pub(crate) const NAMED_BAUDS: [u32; 30] = [
+    50, 75, 110, 134, 150, 200, 300, 600, 1_200, 1_800, 2_400, 4_800, 9_600, 19_200, 38_400, 57_600, 115_200,
+    230_400, 460_800, 500_000, 576_000, 921_600, 1_000_000, 1_152_000, 1_500_000, 2_000_000, 2_500_000,
+    3_000_000, 3_500_000, 4_000_000,
+];
 
+/// Others that are in use.
+pub(crate) const USUAL_BAUDS: [u32; 9] = [
+    7_200, 14_400, 28_800, 31_250, 56_000, 76_800, 128_000, 250_000, 256_000,
+];
+
+/// Whether this system takes rates that have no name. What the line's driver makes of them is another thing.
+pub(crate) const fn takes_any_baud() -> bool {
+    !cfg!(any(
+        target_arch = "powerpc",
+        target_arch = "powerpc64",
+        target_os = "illumos"
+    ))
+}
+
+impl SerialSettings {
     fn open(&self) -> io::Result<SerialStream> {
         let builder = tokio_serial::new(&self.port, self.baud)
             .data_bits(match self.data_bits {

@@ -1,6 +1,7 @@
 //! What a listener is told: where to listen, whom to let in, and how the connection is wrapped.
 
 mod address;
+mod faults;
 mod serial;
 mod tls;
 mod udp;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use crate::socket::parse_address;
 pub use address::{AddressRule, AddressRules, Network, ParseRuleError};
 pub use serial::{FlowControl, Parity, Rs485Settings, SerialSettings};
 pub use tls::{TlsSettings, TlsVersion, VirtualHost};
@@ -32,7 +34,7 @@ pub struct ListenerSettings {
     /// An IPv6 address takes no IPv4 connections. Default: false, `[::]` takes both.
     #[serde(default)]
     pub ipv6_only: bool,
-    /// Connections that may wait to be accepted. Default: 1024; the system may allow less.
+    /// Connections that may wait to be accepted; 0 for as many as the system allows. Default: 1024; the system may allow less.
     #[serde(default = "default_backlog")]
     pub backlog: u32,
     /// Send small packets at once (TCP_NODELAY). Default: true.
@@ -42,19 +44,19 @@ pub struct ListenerSettings {
     /// does, the client may. Also holds for an address that a PROXY header or a forwarder announces.
     #[serde(default)]
     pub access: AddressRules,
-    /// Connections open at a time. Default: no limit.
+    /// Connections open at a time. Default: 0, no limit.
     #[serde(default)]
     pub max_connections: Option<usize>,
-    /// Connections open at a time from one IPv4 address or IPv6 /64. Default: no limit.
+    /// Connections open at a time from one IPv4 address or IPv6 /64. Default: 0, no limit.
     #[serde(default)]
     pub max_connections_per_ip: Option<u32>,
-    /// New connections each second. Default: no limit.
+    /// New connections each second. Default: 0, no limit.
     #[serde(default)]
     pub max_connect_rate: Option<u32>,
-    /// New connections at once, where `max_connect_rate` is set. Default: as many as in one second.
+    /// New connections at once, where `max_connect_rate` is set, 1 or more. Default: as many as in one second.
     #[serde(default)]
     pub connect_burst: Option<u32>,
-    /// Time for the TLS handshake, and as much again for the WebSocket handshake. Default: 10s.
+    /// Time for the TLS handshake, and as much again for the WebSocket handshake, 1 ms or more. Default: 10s.
     #[serde(default = "default_handshake_timeout", with = "humantime_serde")]
     #[schemars(with = "String")]
     pub handshake_timeout: Duration,
@@ -64,7 +66,7 @@ pub struct ListenerSettings {
     /// Every connection starts with a PROXY header, version 1 or 2. Default: false.
     #[serde(default)]
     pub proxy_protocol: bool,
-    /// Time for the PROXY header. Default: 3s.
+    /// Time for the PROXY header, 1 ms or more. Default: 3s.
     #[serde(default = "default_proxy_timeout", with = "humantime_serde")]
     #[schemars(with = "String")]
     pub proxy_timeout: Duration,

@@ -29,7 +29,7 @@ pub struct SerialSettings {
     /// The driver switches an RS-485 transceiver. Default: none; many adapters switch by themselves.
     #[serde(default)]
     pub rs485: Option<Rs485Settings>,
-    /// A frame that does not go on for so long is given up. Default: 200ms.
+    /// A frame that does not go on for so long is given up; 1 ms or more. Default: 200ms.
     #[serde(default = "default_frame_timeout", with = "humantime_serde")]
     #[schemars(with = "String")]
     pub frame_timeout: Duration,

@@ -16,7 +16,7 @@ pub struct UdpSettings {
     pub ipv6_only: bool,
     /// Whose datagrams are taken.
     pub access: AddressRules,
-    /// Room in the system for datagrams that wait to be read.
+    /// Room in the system for datagrams that wait to be read; 0 for what the system gives.
     pub receive_buffer_bytes: usize,
     /// A group to listen to.
     pub multicast: Option<MulticastSettings>,

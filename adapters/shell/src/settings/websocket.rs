@@ -19,9 +19,9 @@ pub struct WebSocketSettings {
     pub origins: Vec<String>,
     /// Whose `X-Forwarded-For` and `X-Forwarded-Port` are believed. Default: nobody's.
     pub trusted_forwarders: Vec<Network>,
-    /// The largest request head, in bytes. Default: 8192.
+    /// The largest request head, in bytes, 256 or more. Default: 8192.
     pub max_header_bytes: usize,
-    /// The largest message (a frame and its continuations), in bytes. Default: 16 MiB.
+    /// The largest message (a frame and its continuations), in bytes; 0 for no limit of its own. Default: 16 MiB.
     pub max_message_bytes: u64,
 }
 

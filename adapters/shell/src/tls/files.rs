@@ -1,17 +1,17 @@
 //! From settings and files to a configuration.
 
 use std::collections::HashMap;
-use std::fmt::Debug;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rustls::crypto::{CryptoProvider, ring};
+use headgate_model::Fault;
+use rustls::crypto::{CryptoProvider, SupportedKxGroup, ring};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{RootCertStore, ServerConfig, version};
+use rustls::{RootCertStore, ServerConfig, SupportedCipherSuite, version};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, DnsName, PrivateKeyDer};
 
@@ -99,27 +99,102 @@ pub(super) fn read(settings: &TlsSettings) -> Result<ServerConfig, TlsError> {
     Ok(config)
 }
 
+/// All that is wrong with settings and files, where [`read`] tells the first.
+pub(super) fn faults(settings: &TlsSettings) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let mut note = |key: String, error: TlsError| faults.push(Fault::new(key, error.to_string()));
+    for (n, name) in settings.ciphers.iter().enumerate() {
+        if let Err(error) = cipher_suites(std::slice::from_ref(name)) {
+            note(format!("ciphers[{n}]"), error);
+        }
+    }
+    for (n, name) in settings.curves.iter().enumerate() {
+        if let Err(error) = key_exchanges(std::slice::from_ref(name)) {
+            note(format!("curves[{n}]"), error);
+        }
+    }
+    let own = (&settings.certificate, &settings.key, &settings.ocsp_response);
+    let hosts = settings.sni.iter().enumerate().map(|(n, host)| {
+        let files = (&host.certificate, &host.key, &host.ocsp_response);
+        (format!("sni[{n}]."), files)
+    });
+    for (place, (certificate, key, ocsp)) in std::iter::once((String::new(), own)).chain(hosts) {
+        for (name, error) in certificate_faults(certificate, key, ocsp.as_deref()) {
+            note(format!("{place}{name}"), error);
+        }
+    }
+    for (n, host) in settings.sni.iter().enumerate() {
+        for (at, name) in host.hostnames.iter().enumerate() {
+            if let Err(error) = check_host_name(name) {
+                note(format!("sni[{n}].hostnames[{at}]"), error);
+            }
+        }
+    }
+    if let Some(path) = &settings.client_ca
+        && let Err(error) = read_roots(path)
+    {
+        note("client_ca".into(), error);
+    }
+    for (n, path) in settings.crl.iter().enumerate() {
+        if let Err(error) = read_revocation_lists(path) {
+            note(format!("crl[{n}]"), error);
+        }
+    }
+    // What is wrong with the whole.
+    if faults.is_empty()
+        && let Err(error) = read(settings)
+    {
+        let key = match &error {
+            TlsError::KeyLog => "key_log",
+            TlsError::Verifier(_) => "crl",
+            _ => "",
+        };
+        faults.push(Fault::new(key, error.to_string()));
+    }
+    faults
+}
+
+/// What is wrong with each of the files, or with both together.
+fn certificate_faults(certificate: &Path, key: &Path, ocsp: Option<&Path>) -> Vec<(&'static str, TlsError)> {
+    let mut faults = Vec::new();
+    faults.extend(read_certificates(certificate).err().map(|e| ("certificate", e)));
+    faults.extend(read_key(key).err().map(|e| ("key", e)));
+    faults.extend(
+        ocsp.and_then(|path| read_file(path).err())
+            .map(|e| ("ocsp_response", e)),
+    );
+    if faults.is_empty() {
+        let pair = certified_key(certificate, key, None, &ring::default_provider());
+        faults.extend(pair.err().map(|e| ("certificate", e)));
+    }
+    faults
+}
+
 fn provider(settings: &TlsSettings) -> Result<CryptoProvider, TlsError> {
     let mut provider = ring::default_provider();
-    // rustls names the suites of TLS 1.3 after the version, IANA does not.
-    let suite_name = |name: &dyn Debug| format!("{name:?}").replace("TLS13_", "TLS_");
     if !settings.ciphers.is_empty() {
-        let known: Vec<_> = provider
-            .cipher_suites
-            .iter()
-            .map(|s| (suite_name(&s.suite()), *s))
-            .collect();
-        provider.cipher_suites = pick(&settings.ciphers, &known)?;
+        provider.cipher_suites = cipher_suites(&settings.ciphers)?;
     }
     if !settings.curves.is_empty() {
-        let known: Vec<_> = provider
-            .kx_groups
-            .iter()
-            .map(|g| (format!("{:?}", g.name()), *g))
-            .collect();
-        provider.kx_groups = pick(&settings.curves, &known)?;
+        provider.kx_groups = key_exchanges(&settings.curves)?;
     }
     Ok(provider)
+}
+
+fn cipher_suites(wanted: &[String]) -> Result<Vec<SupportedCipherSuite>, TlsError> {
+    // rustls names the suites of TLS 1.3 after the version, IANA does not.
+    let name = |suite: &SupportedCipherSuite| format!("{:?}", suite.suite()).replace("TLS13_", "TLS_");
+    let suites = ring::default_provider().cipher_suites;
+    let known: Vec<_> = suites.into_iter().map(|suite| (name(&suite), suite)).collect();
+    pick(wanted, &known)
+}
+
+fn key_exchanges(wanted: &[String]) -> Result<Vec<&'static dyn SupportedKxGroup>, TlsError> {
+    let groups = ring::default_provider().kx_groups.into_iter();
+    let known: Vec<_> = groups
+        .map(|group| (format!("{:?}", group.name()), group))
+        .collect();
+    pick(wanted, &known)
 }
 
 fn pick<T: Copy>(wanted: &[String], known: &[(String, T)]) -> Result<Vec<T>, TlsError> {
@@ -147,13 +222,7 @@ fn client_verifier(
     let Some(path) = &settings.client_ca else {
         return Ok(WebPkiClientVerifier::no_client_auth());
     };
-    let mut roots = RootCertStore::empty();
-    for certificate in read_certificates(path)? {
-        roots.add(certificate).map_err(|source| TlsError::Unusable {
-            path: path.clone(),
-            source,
-        })?;
-    }
+    let roots = read_roots(path)?;
     let mut lists = Vec::new();
     for path in &settings.crl {
         lists.extend(read_revocation_lists(path)?);
@@ -204,8 +273,7 @@ fn host_certificates(
             provider,
         )?;
         for name in &host.hostnames {
-            let plain = name.strip_prefix("*.").unwrap_or(name);
-            DnsName::try_from(plain).map_err(|_| TlsError::HostName(name.clone()))?;
+            check_host_name(name)?;
             hosts.insert(name.to_ascii_lowercase(), key.clone());
         }
     }
@@ -219,11 +287,7 @@ fn certified_key(
     provider: &CryptoProvider,
 ) -> Result<Arc<CertifiedKey>, TlsError> {
     let chain = read_certificates(certificate)?;
-    let pem = read_file(key)?;
-    let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|source| TlsError::Pem {
-        path: key.into(),
-        source,
-    })?;
+    let key = read_key(key)?;
     let certified = CertifiedKey::from_der(chain, key, provider);
     let mut certified = certified.map_err(|source| TlsError::Unusable {
         path: certificate.into(),
@@ -242,6 +306,31 @@ fn read_file(path: &Path) -> Result<Vec<u8>, TlsError> {
 
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     pem_items(path, &read_file(path)?)
+}
+
+fn read_roots(path: &Path) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in read_certificates(path)? {
+        roots.add(certificate).map_err(|source| TlsError::Unusable {
+            path: path.into(),
+            source,
+        })?;
+    }
+    Ok(roots)
+}
+
+fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let pem = read_file(path)?;
+    PrivateKeyDer::from_pem_slice(&pem).map_err(|source| TlsError::Pem {
+        path: path.into(),
+        source,
+    })
+}
+
+fn check_host_name(name: &str) -> Result<(), TlsError> {
+    let plain = name.strip_prefix("*.").unwrap_or(name);
+    let checked = DnsName::try_from(plain);
+    checked.map(drop).map_err(|_| TlsError::HostName(name.to_owned()))
 }
 
 fn read_revocation_lists(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {

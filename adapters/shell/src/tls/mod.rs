@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
+use headgate_model::Fault;
 use rustls::ServerConfig;
 use rustls::server::VerifierBuilderError;
 use rustls_pki_types::pem;
@@ -91,6 +92,11 @@ pub enum TlsError {
     /// The settings as a whole make no sense to TLS.
     #[error(transparent)]
     Config(#[from] rustls::Error),
+}
+
+/// All that is wrong with settings and their files.
+pub(crate) fn faults(settings: &TlsSettings) -> Vec<Fault> {
+    files::faults(settings)
 }
 
 impl ServerTls {

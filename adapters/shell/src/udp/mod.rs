@@ -417,7 +417,9 @@ fn open(settings: &UdpSettings) -> io::Result<(Socket, Vec<(SocketAddr, u32)>)> 
     }
     socket.set_nonblocking(true)?;
     socket.set_broadcast(true)?;
-    system::set_receive_buffer(&socket, settings.receive_buffer_bytes)?;
+    if settings.receive_buffer_bytes > 0 {
+        system::set_receive_buffer(&socket, settings.receive_buffer_bytes)?;
+    }
     system::configure(&socket, address.is_ipv6())?;
     socket.bind(&address.into())?;
     let port = socket.local_addr()?.as_socket().map_or(0, |bound| bound.port());
@@ -437,6 +439,23 @@ fn open(settings: &UdpSettings) -> io::Result<(Socket, Vec<(SocketAddr, u32)>)> 
         Some(to) => vec![(to, 0)],
     };
     Ok((socket, broadcast_to))
+}
+
+/// Whether the system gives us such a socket. Where somebody has the port already, all but the port is tried.
+pub(crate) fn try_open(settings: &UdpSettings) -> io::Result<()> {
+    let without_port = |error: io::Error| {
+        let mut address = parse_address(&settings.bind)?;
+        if error.kind() != ErrorKind::AddrInUse || address.port() == 0 {
+            return Err(error);
+        }
+        address.set_port(0);
+        let bind = address.to_string();
+        open(&UdpSettings {
+            bind,
+            ..settings.clone()
+        })
+    };
+    open(settings).or_else(without_port).map(drop)
 }
 
 /// Joins the group; the numbers of the interfaces on which it is joined.
@@ -482,7 +501,7 @@ fn join(socket: &Socket, settings: &MulticastSettings, bind: SocketAddr) -> io::
 }
 
 /// The system's resolver knows the names of interfaces: it is asked for a link-local address with that scope.
-fn interface_number(name: &str) -> io::Result<u32> {
+pub(crate) fn interface_number(name: &str) -> io::Result<u32> {
     if let Ok(number) = name.parse() {
         return Ok(number);
     }

@@ -45,6 +45,26 @@ async fn over_the_limit_the_next_is_refused_until_a_place_is_free() {
     assert_eq!((bench.stats.accepted(), bench.stats.opened()), (5, 3));
 }
 
+/// 0 is no limit, not no connection.
+#[tokio::test]
+async fn zero_lets_everybody_in() {
+    let settings = ListenerSettings {
+        max_connections: Some(0),
+        max_connections_per_ip: Some(0),
+        max_connect_rate: Some(0),
+        backlog: 0,
+        ..local()
+    };
+    let mut bench = Bench::start(settings);
+    let _clients = [
+        bench.connect().await,
+        bench.connect().await,
+        bench.connect().await,
+    ];
+    let _connections = [bench.next().await, bench.next().await, bench.next().await];
+    assert_eq!((bench.stats.accepted(), bench.stats.opened()), (3, 3));
+}
+
 #[tokio::test]
 async fn listeners_share_the_limit_over_all() {
     let total = ConnectionLimit::new(Some(1));

@@ -1,0 +1,133 @@
+//! What is another in a new configuration.
+
+use super::Config;
+use serde_json::Value;
+
+/// Changes that are shown.
+const MOST: usize = 20;
+/// Characters of a value that are shown.
+const LONGEST: usize = 60;
+
+impl Config {
+    /// What is another in `new` and needs a restart: all but the bridges. `key: old → new`, with values as `check --print` shows them, so without secrets; of a
+    /// secret that is another, only that it is.
+    pub fn changes(&self, new: &Self) -> Vec<String> {
+        let shown = |config: &Self| {
+            let mut shown = serde_json::to_value(config).unwrap_or_default();
+            if let Some(table) = shown.as_object_mut() {
+                table.remove("bridges");
+            }
+            shown
+        };
+        let mut changes = Vec::new();
+        compare("", &shown(self), &shown(new), &mut changes);
+        self.changed_secrets(new, &mut changes);
+        changes
+    }
+
+    /// Secrets look alike when they are shown.
+    fn changed_secrets(&self, new: &Self, changes: &mut Vec<String>) {
+        for (n, (old, new)) in self.mqttsn.iter().zip(&new.mqttsn).enumerate() {
+            let (old, new) = (&old.gateway, &new.gateway);
+            let mut secrets = vec![
+                (
+                    String::from("default_password"),
+                    &old.default_password,
+                    &new.default_password,
+                ),
+                (
+                    String::from("qos_minus_one.password"),
+                    &old.qos_minus_one.password,
+                    &new.qos_minus_one.password,
+                ),
+            ];
+            for (at, (old, new)) in old.credentials.iter().zip(&new.credentials).enumerate() {
+                // If they are another client's, that is told.
+                if (&old.client_id, &old.username) == (&new.client_id, &new.username) {
+                    secrets.push((
+                        format!("credentials[{at}].password"),
+                        &old.password,
+                        &new.password,
+                    ));
+                }
+            }
+            for (key, old, new) in secrets {
+                // Whether there is one can be seen.
+                if old != new && old.is_empty() == new.is_empty() {
+                    changes.push(format!("mqttsn[{n}].gateway.{key}: another one (hidden)"));
+                }
+            }
+        }
+    }
+}
+
+/// As many changes as one looks at, and how many more there are.
+pub fn at_most(changes: &[String]) -> Vec<String> {
+    let mut shown: Vec<String> = changes.iter().take(MOST).cloned().collect();
+    if let Some(left) = changes.len().checked_sub(MOST).filter(|left| *left > 0) {
+        shown.push(format!("and {left} more settings"));
+    }
+    shown
+}
+
+/// Adds a line for each value that differs, and for each entry of a list.
+fn compare(path: &str, old: &Value, new: &Value, changes: &mut Vec<String>) {
+    match (old, new) {
+        _ if old == new => {}
+        (Value::Object(before), Value::Object(after)) => {
+            let added = after.keys().filter(|key| !before.contains_key(*key));
+            for key in before.keys().chain(added) {
+                let path = match path {
+                    "" => key.clone(),
+                    path => format!("{path}.{key}"),
+                };
+                let value = |table: &serde_json::Map<_, _>| table.get(key).cloned().unwrap_or(Value::Null);
+                compare(&path, &value(before), &value(after), changes);
+            }
+        }
+        (Value::Array(before), Value::Array(after)) if before.iter().chain(after).any(Value::is_object) => {
+            for (n, (old, new)) in before.iter().zip(after).enumerate() {
+                compare(&format!("{path}[{n}]"), old, new, changes);
+            }
+            let both = before.len().min(after.len());
+            changes.extend(entries(path, &before[both..], "gone"));
+            changes.extend(entries(path, &after[both..], "new"));
+        }
+        _ => changes.push(format!("{path}: {} → {}", short(old), short(new))),
+    }
+}
+
+/// What became of entries of a list, which are told by their names if they have some.
+fn entries(path: &str, entries: &[Value], what: &str) -> Option<String> {
+    let names: Vec<&str> = entries
+        .iter()
+        .filter_map(|entry| entry["name"].as_str())
+        .collect();
+    let named = match names[..] {
+        [] => String::new(),
+        _ => format!(": {}", cut(&names.join(", "))),
+    };
+    match entries.len() {
+        0 => None,
+        1 => Some(format!("{path}: an entry is {what}{named}")),
+        many => Some(format!("{path}: {many} entries are {what}{named}")),
+    }
+}
+
+/// A value as one reads it, cut where it is too long.
+fn short(value: &Value) -> String {
+    match value {
+        Value::Null => "nothing".to_owned(),
+        value => cut(&value.to_string()),
+    }
+}
+
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(LONGEST) {
+        None => text.to_owned(),
+        Some((end, _)) => {
+            let left = text[end..].chars().count();
+            format!("{}… and {left} more characters", &text[..end])
+        }
+    }
+}

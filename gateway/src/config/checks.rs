@@ -1,0 +1,111 @@
+//! What the types cannot say: all faults of the values, without a look at the system.
+
+use super::{Config, addresses, bridges};
+use headgate_model::{Fault, MountPoint};
+
+/// All faults, each with its key.
+pub fn faults(config: &Config) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    faults.extend(level(&config.log.level));
+    if config.node.is_empty() || config.node.contains(['/', '+', '#']) {
+        let what = format!("`{}` must not be empty nor hold `/`, `+` or `#`", config.node);
+        faults.push(Fault::new("node", what));
+    }
+    if config.data_dir.as_os_str().is_empty() {
+        faults.push(Fault::new("data_dir", "the name of the folder is empty"));
+    }
+    if config.sys.presence_qos > 2 {
+        let what = format!("{} is out of range, allowed is 0 to 2", config.sys.presence_qos);
+        faults.push(Fault::new("sys.presence_qos", what));
+    }
+    let sections = [
+        ("mqtt", config.mqtt.faults()),
+        ("bus", config.bus.faults()),
+        ("auth", config.auth.faults()),
+    ];
+    for (section, found) in sections {
+        faults.extend(found.into_iter().map(|fault| fault.below(section)));
+    }
+    faults.extend(listeners(config));
+    faults.extend(mqttsn(config));
+    faults.extend(addresses::faults(config));
+    faults.extend(bridges::faults(config));
+    faults
+}
+
+/// What is probably not as it was meant, but no reason not to start.
+pub fn warnings(config: &Config) -> Vec<Fault> {
+    let mut warnings = Vec::new();
+    for (n, gateway) in config.mqttsn.iter().enumerate() {
+        warnings.extend(of_entry("mqttsn", n, &gateway.name, gateway.warnings()));
+    }
+    warnings.extend(bridges::warnings(config));
+    warnings
+}
+
+fn listeners(config: &Config) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for (n, listener) in config.listeners.iter().enumerate() {
+        let mut found = listener.faults();
+        if let Some(mount) = &listener.mount_point
+            && let Err(error) = MountPoint::parse(mount)
+        {
+            found.push(Fault::new("mount_point", format!("`{mount}`: {error}")));
+        }
+        faults.extend(of_entry("listeners", n, &listener.name, found));
+        let names = config.listeners.iter().map(|other| other.name.as_str());
+        faults.extend(name_twice("listeners", n, names));
+    }
+    faults
+}
+
+fn mqttsn(config: &Config) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for (n, gateway) in config.mqttsn.iter().enumerate() {
+        let mut found = gateway.faults();
+        found.extend(gateway.anonymous_fault(config.auth.anonymous));
+        faults.extend(of_entry("mqttsn", n, &gateway.name, found));
+        let names = config.mqttsn.iter().map(|other| other.name.as_str());
+        faults.extend(name_twice("mqttsn", n, names));
+    }
+    faults
+}
+
+/// The faults of one entry of a list, which is told by its name.
+pub fn of_entry(list: &str, n: usize, name: &str, faults: Vec<Fault>) -> impl Iterator<Item = Fault> {
+    let (section, name) = (format!("{list}[{n}]"), name.to_owned());
+    faults.into_iter().map(move |fault| {
+        let message = format!("`{name}`: {}", fault.message);
+        Fault::new(fault.key, message).below(&section)
+    })
+}
+
+/// A name that one before it has already.
+pub fn name_twice<'a>(list: &str, n: usize, names: impl Iterator<Item = &'a str>) -> Option<Fault> {
+    let names: Vec<&str> = names.collect();
+    let name = names[n];
+    let twice = names[..n].contains(&name);
+    twice.then(|| Fault::new(format!("{list}[{n}].name"), format!("`{name}` stands twice")))
+}
+
+/// A word that is no level would be taken for the name of a module, and silence all others.
+fn level(text: &str) -> Option<Fault> {
+    let is_level = |word: &str| {
+        let levels = ["off", "error", "warn", "info", "debug", "trace"];
+        levels.iter().any(|level| level.eq_ignore_ascii_case(word.trim()))
+    };
+    let wrong = text.split(',').find(|part| {
+        let level = part.rsplit_once('=').map_or(*part, |(_, level)| level);
+        !is_level(level)
+    });
+    let what = match wrong {
+        Some(wrong) => format!("`{wrong}`"),
+        None => {
+            let error = tracing_subscriber::EnvFilter::try_new(text).err()?;
+            format!("`{text}`: {error}")
+        }
+    };
+    let allowed =
+        "allowed is off, error, warn, info, debug or trace, also by module: info,headgate_mqtt=debug";
+    Some(Fault::new("log.level", format!("{what}: {allowed}")))
+}

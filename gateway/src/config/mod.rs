@@ -1,0 +1,803 @@
+//! The configuration: one typed TOML file, or the embedded defaults.
+//!
+//! Whatever is wrong is said at once, with file, line, key and what is allowed; nothing is guessed and no key is ignored. A value may also come from
+//! the environment: `HEADGATE__MQTT__MAX_QOS=1` stands for `max_qos = 1` in `[mqtt]`.
+
+mod addresses;
+mod bridges;
+mod changes;
+mod checks;
+mod document;
+mod environment;
+mod system;
+mod told;
+mod words;
+
+pub use changes::at_most;
+pub use environment::all as environment_variables;
+pub use told::{Place, Told};
+pub use words::explain_text;
+
+use crate::bridges::Checked;
+use crate::mqttsn::MqttSnSettings;
+use document::{Document, Texts};
+use headgate_auth::AuthSettings;
+use headgate_bridge::BridgeSettings;
+use headgate_bus::BusSettings;
+use headgate_model::Fault;
+use headgate_mqtt::MqttSettings;
+use headgate_shell::{ListenerKind, ListenerSettings};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The whole configuration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where the gateway keeps its data; relative to the folder it is started in.
+    pub data_dir: PathBuf,
+    /// The gateway's name in `$SYS/brokers/{node}/`, and by which other gateways know it. One with bridges needs one of its own.
+    pub node: String,
+    /// Connections open at a time on all listeners together; 0 for no limit.
+    pub max_connections: usize,
+    /// What goes to the log.
+    pub log: LogSettings,
+    /// Where clients connect. Default: MQTT on `127.0.0.1:1883` and MQTT over WebSocket on `127.0.0.1:8083`.
+    pub listeners: Vec<ListenerSettings>,
+    /// MQTT clients.
+    pub mqtt: MqttSettings,
+    /// MQTT-SN gateways. Default: one for UDP on `127.0.0.1:1884`.
+    pub mqttsn: Vec<MqttSnSettings>,
+    /// Routing, sessions, queues and retained messages.
+    pub bus: BusSettings,
+    /// Bridges to other brokers.
+    pub bridges: Vec<BridgeSettings>,
+    /// What survives a restart.
+    pub store: StoreSettings,
+    /// Who may connect and what they may do.
+    pub auth: AuthSettings,
+    /// What is told under `$SYS`.
+    pub sys: SysSettings,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let listener = |name: &str, kind, bind: &str| ListenerSettings {
+            name: name.into(),
+            kind,
+            bind: bind.into(),
+            ..ListenerSettings::default()
+        };
+        Self {
+            data_dir: "headgate-data".into(),
+            node: DEFAULT_NODE.into(),
+            max_connections: 0,
+            log: LogSettings::default(),
+            listeners: vec![
+                listener("tcp", ListenerKind::Tcp, "127.0.0.1:1883"),
+                listener("ws", ListenerKind::Ws, "127.0.0.1:8083"),
+            ],
+            mqtt: MqttSettings::default(),
+            mqttsn: vec![MqttSnSettings::default()],
+            bridges: Vec::new(),
+            bus: BusSettings::default(),
+            store: StoreSettings::default(),
+            auth: AuthSettings::default(),
+            sys: SysSettings::default(),
+        }
+    }
+}
+
+/// What goes to the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogSettings {
+    /// `error`, `warn`, `info`, `debug` or `trace`, also by module: `info,headgate_mqtt=debug`.
+    pub level: String,
+    /// How a line looks.
+    pub format: LogFormat,
+    /// Lines of one kind that are written within ten seconds, at `info` and above; what is more is counted and told by its number. 0 for no limit.
+    pub max_repeats: u64,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self {
+            level: "info".into(),
+            format: LogFormat::default(),
+            max_repeats: 50,
+        }
+    }
+}
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What survives a restart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct StoreSettings {
+    /// What an acknowledgement promises.
+    pub durability: Durability,
+    /// Bytes that the store may have on the disk; what would need more is refused (0x97) until there is room again. 0 for no limit but the
+    /// disk's own.
+    pub max_bytes: u64,
+}
+
+impl Default for StoreSettings {
+    fn default() -> Self {
+        Self {
+            durability: Durability::default(),
+            max_bytes: 4 << 30,
+        }
+    }
+}
+
+/// What an acknowledgement promises.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Durability {
+    /// What was acknowledged survives a power cut.
+    #[default]
+    PowerLoss,
+    /// What was acknowledged survives a crash of the gateway, not of the machine.
+    ProcessCrash,
+    /// Nothing is written; a restart begins empty.
+    Memory,
+}
+
+/// What is told under `$SYS`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SysSettings {
+    /// How often the topics under `$SYS` are published; `0s` for never.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub interval: Duration,
+    /// Whether `clients/{clientid}/connected` and `…/disconnected` are published.
+    pub presence: bool,
+    /// QoS of those, 0 to 2.
+    pub presence_qos: u8,
+    /// Whether mosquitto's tree `$SYS/broker/…` is published too.
+    pub mosquitto: bool,
+}
+
+impl Default for SysSettings {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(60),
+            presence: true,
+            presence_qos: 1,
+            mosquitto: false,
+        }
+    }
+}
+
+/// A configuration that cannot be, in words for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{path}: {cause}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+    /// Settings that cannot be, and what else is to be told.
+    #[error("{}", lines(.faults, .warnings))]
+    Faults {
+        /// All that is wrong.
+        faults: Vec<Told>,
+        /// What is probably not as it was meant.
+        warnings: Vec<Told>,
+    },
+}
+
+impl ConfigError {
+    /// Faults and warnings, each by itself.
+    pub fn told(self) -> (Vec<Told>, Vec<Told>) {
+        match self {
+            Self::Faults { faults, warnings } => (faults, warnings),
+            Self::Read { path, cause } => {
+                let place = Place::File {
+                    path: Some(path),
+                    line: None,
+                    column: None,
+                };
+                let told = Told {
+                    place,
+                    key: String::new(),
+                    message: cause.to_string(),
+                };
+                (vec![told], Vec::new())
+            }
+        }
+    }
+
+    fn with_warnings(self, more: Vec<Told>) -> Self {
+        match self {
+            Self::Faults { faults, mut warnings } => {
+                warnings.extend(more);
+                Self::Faults { faults, warnings }
+            }
+            other => other,
+        }
+    }
+}
+
+impl From<Vec<Told>> for ConfigError {
+    fn from(faults: Vec<Told>) -> Self {
+        Self::Faults {
+            faults,
+            warnings: Vec::new(),
+        }
+    }
+}
+
+/// A configuration that a gateway can be started with.
+#[derive(Debug)]
+pub struct Startable {
+    /// What it says.
+    pub config: Config,
+    /// What is probably not as it was meant, but no reason not to start.
+    pub warnings: Vec<Told>,
+}
+
+/// The name of a gateway that was given none.
+pub const DEFAULT_NODE: &str = "headgate@127.0.0.1";
+
+impl Config {
+    /// Reads the file, or takes the defaults, and checks all values; `environment` overrides both.
+    pub fn load(
+        path: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let texts = read(path, environment)?;
+        let reading = Reading::of(&texts)?;
+        reading.done().map(|(_, config)| config)
+    }
+
+    /// The same, and looks whether this system lets a gateway start with it: at files, folders and addresses. Changes nothing.
+    pub fn load_to_start(
+        path: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Startable, ConfigError> {
+        let environment: Vec<(String, String)> = environment.into_iter().collect();
+        let names: Vec<String> = environment.iter().map(|(name, _)| name.clone()).collect();
+        let warnings = environment::warnings(names.iter().map(String::as_str), &Self::top_level());
+        let texts = read(path, environment)?;
+        let read = Reading::of(&texts).and_then(|mut reading| {
+            reading.tell(system::obstacles(&reading.config));
+            reading.done()
+        });
+        let (document, config) = match read {
+            Ok(read) => read,
+            Err(error) => return Err(error.with_warnings(warnings)),
+        };
+        let found = checks::warnings(&config).into_iter();
+        let found = found.map(|fault| document.locate(fault));
+        let warnings = warnings.into_iter().chain(found).collect();
+        Ok(Startable { config, warnings })
+    }
+
+    /// The keys and sections of the top level.
+    fn top_level() -> Vec<String> {
+        let shown = serde_json::to_value(Self::default()).unwrap_or_default();
+        let keys = shown.as_object().into_iter().flatten();
+        keys.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// The bridges, ready to be started. The error names the key.
+    pub fn checked_bridges(&self) -> Result<Vec<Checked>, String> {
+        let checked = |bridge: &BridgeSettings| {
+            Checked::new(bridge, &self.node).map_err(|error| format!("bridges: `{}`: {error}", bridge.name))
+        };
+        self.bridges.iter().map(checked).collect()
+    }
+
+    /// The JSON schema of the file.
+    pub fn schema() -> serde_json::Value {
+        schemars::schema_for!(Self).to_value()
+    }
+}
+
+/// A configuration as far as it could be read, and what is wrong with it.
+struct Reading<'t> {
+    document: Document<'t>,
+    config: Config,
+    told: Vec<Told>,
+    /// Keys that something was told of.
+    keys: Vec<String>,
+}
+
+impl<'t> Reading<'t> {
+    /// All faults of the values.
+    fn of(texts: &'t Texts<'t>) -> Result<Self, ConfigError> {
+        let parsed = Document::parse(texts);
+        let (mut document, mut told) = parsed.map_err(|told| vec![told])?;
+        let (config, wrong) = document.read::<Config>();
+        told.extend(wrong);
+        let Some(config) = config else {
+            return Err(told.into());
+        };
+        let mut reading = Self {
+            document,
+            config,
+            told,
+            keys: Vec::new(),
+        };
+        reading.tell(checks::faults(&reading.config));
+        Ok(reading)
+    }
+
+    /// Takes faults down, unless they follow from another.
+    fn tell(&mut self, faults: Vec<Fault>) {
+        let known = self.keys.clone();
+        for fault in faults {
+            if known.contains(&fault.key) || self.document.is_left_out(&fault.key) {
+                continue;
+            }
+            self.keys.push(fault.key.clone());
+            self.told.push(self.document.locate(fault));
+        }
+    }
+
+    fn done(mut self) -> Result<(Document<'t>, Config), ConfigError> {
+        if self.told.is_empty() {
+            return Ok((self.document, self.config));
+        }
+        self.told.sort_by_key(|told| told.place.line());
+        Err(self.told.into())
+    }
+}
+
+/// The texts of a configuration.
+fn read(
+    path: Option<&Path>,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Texts<'_>, ConfigError> {
+    let text = path.map(|path| {
+        std::fs::read_to_string(path).map_err(|cause| ConfigError::Read {
+            path: path.to_owned(),
+            cause,
+        })
+    });
+    Ok(Texts::new(
+        path,
+        text.transpose()?.unwrap_or_default(),
+        environment,
+    ))
+}
+
+/// A line for each.
+fn lines(faults: &[Told], warnings: &[Told]) -> String {
+    let warnings = warnings.iter().map(|warning| format!("warning: {warning}"));
+    let lines: Vec<String> = faults.iter().map(ToString::to_string).chain(warnings).collect();
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, String> {
+        load_with(text, &[])
+    }
+
+    fn load_with(text: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("headgate.toml");
+        std::fs::write(&path, text).unwrap();
+        let environment = environment
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        Config::load(Some(&path), environment).map_err(|error| {
+            error
+                .to_string()
+                .replace(&format!("{}/", folder.path().display()), "")
+        })
+    }
+
+    #[test]
+    fn without_a_file_only_loopback_is_served() {
+        let config = Config::load(None, []).unwrap();
+        assert_eq!(config, Config::default());
+        assert!(
+            config
+                .listeners
+                .iter()
+                .all(|listener| listener.bind.starts_with("127.0.0.1:"))
+        );
+        let mqttsn = config.mqttsn.iter().map(|gateway| gateway.bind.as_deref());
+        assert_eq!(mqttsn.collect::<Vec<_>>(), [Some("127.0.0.1:1884")]);
+        assert_eq!(load("").unwrap(), config, "an empty file changes nothing");
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_its_place_and_a_suggestion() {
+        let error = load("node = \"a\"\n\n[mqtt]\nmax_qso = 1\n").unwrap_err();
+        assert!(
+            error.starts_with("headgate.toml:4:1: mqtt.max_qso: unknown key `max_qso`"),
+            "{error}"
+        );
+        assert!(error.ends_with("did you mean `max_qos`?"), "{error}");
+    }
+
+    #[test]
+    fn a_wrong_value_is_refused_with_its_place_and_what_is_allowed() {
+        let error = load("[bus]\nwhen_full = \"drop_all\"\n").unwrap_err();
+        assert!(
+            error.starts_with("headgate.toml:2:13: bus.when_full: unknown variant `drop_all`"),
+            "{error}"
+        );
+        assert!(error.contains("`drop_oldest`"), "{error}");
+        let error = load("[mqtt]\nmax_qos = 3\n").unwrap_err();
+        assert_eq!(
+            error,
+            "headgate.toml:2:1: mqtt.max_qos: 3 is out of range, allowed is 0 to 2"
+        );
+        let error =
+            load("[[bus.rewrite]]\nsource = \"a/#/b\"\npattern = \"x\"\ntarget = \"y\"\n").unwrap_err();
+        assert!(error.contains("rewrite.source"), "{error}");
+    }
+
+    /// `check --print` and the log may be seen by whoever must not know a password.
+    #[test]
+    fn a_password_is_never_shown() {
+        let text = "[[mqttsn]]\nname = \"sn\"\nbind = \"127.0.0.1:0\"\n[mqttsn.gateway]\ndefault_password = \"dumb\"\n\
+                    [mqttsn.gateway.qos_minus_one]\npassword = \"dumb\"\n\
+                    [[mqttsn.gateway.credentials]]\nclient_id = \"c\"\nusername = \"u\"\npassword = \"dumb\"\n";
+        let config = load(text).unwrap();
+        let shown = [
+            toml::to_string(&config).unwrap(),
+            serde_json::to_string(&config).unwrap(),
+            format!("{config:?}"),
+        ];
+        for shown in shown {
+            assert!(!shown.contains("dumb") && shown.contains("(hidden)"), "{shown}");
+        }
+        // Nor where it is no text.
+        let error = load(&text.replace("\"dumb\"", "271828")).unwrap_err();
+        assert!(error.contains("a secret is a text, in quotes"), "{error}");
+        assert!(!error.contains("271828"), "{error}");
+        // And it stays what it is when something else comes from the environment.
+        let config = load_with(text, &[("HEADGATE__NODE", "edge-7")]).unwrap();
+        assert_eq!(config.mqttsn[0].gateway.credentials[0].password.reveal(), "dumb");
+    }
+
+    /// As in `listeners.access`.
+    #[test]
+    fn a_rule_is_for_a_network_or_one_address() {
+        for (address, told) in [
+            ("10.0.0.0/8", None),
+            ("10.0.0.7", None),
+            ("10.0.0", Some("`10.0.0` is no address")),
+        ] {
+            let rule =
+                format!("[[auth.acl]]\neffect = \"deny\"\naddress = \"{address}\"\ntopics = [\"#\"]\n");
+            let error = load(&rule).err();
+            assert_eq!(error.is_some(), told.is_some(), "{error:?}");
+            assert!(error.is_none_or(|error| told.is_some_and(|told| error.contains(told))));
+        }
+    }
+
+    #[test]
+    fn a_wrong_mqttsn_gateway_is_refused() {
+        for (wrong, told) in [
+            ("kind = \"udp\"", "`sn`: bind is missing"),
+            ("kind = \"serial\"", "`sn`: serial is missing"),
+            (
+                "kind = \"serial\"\nserial = { port = \"/dev/ttyS1\", baud = 0 }",
+                "serial.baud: `sn`: 0 is out of range",
+            ),
+            (
+                "bind = \"0.0.0.0:1884\"\nserial = { port = \"/dev/ttyS1\" }",
+                "serial is set, but kind is `udp`",
+            ),
+            (
+                "kind = \"serial\"\nserial = { port = \"/dev/ttyS1\", parity = \"evn\" }",
+                "did you mean `even`?",
+            ),
+            (
+                "bind = \"0.0.0.0:1884\"\nmount_point = \"a/+\"",
+                "mount_point: `sn`: `a/+`",
+            ),
+            (
+                "bind = \"0.0.0.0:1884\"\ngateway = { max_registrations = 0 }",
+                "gateway.max_registrations: `sn`: 0 is out of range, allowed is 1 to 65535",
+            ),
+            (
+                "bind = \"0.0.0.0:1884\"\ngateway = { retrys = 1 }",
+                "did you mean `retries`?",
+            ),
+            (
+                "bind = \"0.0.0.0:1884\"\ngateway.qos_minus_one.enabled = true",
+                "gateway.qos_minus_one.username: `sn`: without one it is an anonymous client",
+            ),
+        ] {
+            let error = load(&format!("[[mqttsn]]\nname = \"sn\"\n{wrong}\n")).unwrap_err();
+            assert!(error.contains("headgate.toml"), "{error}");
+            assert!(error.contains(told), "{error}");
+        }
+        let sn = "[[mqttsn]]\nname = \"sn\"\nbind = \"0.0.0.0:0\"\n";
+        let error = load(&format!("{sn}{sn}")).unwrap_err();
+        assert!(error.ends_with("mqttsn.name: `sn` stands twice"), "{error}");
+        assert_eq!(load("mqttsn = []").unwrap().mqttsn, []);
+        // Whose QoS −1 is taken, as far as one can see.
+        for right in [
+            "bind = \"127.0.0.1:0\"\ngateway.qos_minus_one.enabled = true",
+            "bind = \"0.0.0.0:0\"\ngateway.qos_minus_one = { enabled = true, username = \"u\" }",
+            "bind = \"0.0.0.0:0\"\ngateway.qos_minus_one.enabled = true\n[auth]\nanonymous = \"everywhere\"",
+        ] {
+            load(&format!("[[mqttsn]]\nname = \"sn\"\n{right}\n")).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_wrong_bridge_is_refused() {
+        let bridge = "node = \"edge\"\n[[bridges]]\nname = \"up\"\n";
+        for (wrong, told) in [
+            (
+                "",
+                "headgate.toml:2:1: bridges.addresses: `up`: at least one is wanted",
+            ),
+            (
+                "addresses = [\"broker\"]",
+                "bridges.addresses: `up`: `broker`: a URL begins with",
+            ),
+            (
+                "addresses = [\"mqtt://broker\"]\ntopics = [\"# sideways 1\"]",
+                "sideways",
+            ),
+            (
+                "addresses = [\"mqtt://broker\"]\nkeep_alive = \"1s\"",
+                "keep_alive: `up`: 1s is out of range, allowed is 5s to 65535s",
+            ),
+            (
+                "addresses = [\"mqtt://broker\"]\nproxi = \"http://x\"",
+                "headgate.toml:5:1: bridges.proxi: unknown key `proxi`",
+            ),
+            (
+                "addresses = [\"mqtt://broker\"]\nlogin = { password = \"a\", password_file = \"b\" }",
+                "bridges.login: `up`: one of password,",
+            ),
+        ] {
+            let error = load(&format!("{bridge}{wrong}\n")).unwrap_err();
+            assert!(error.contains(told), "{error}");
+        }
+        let good = "[[bridges]]\nname = \"up\"\naddresses = [\"mqtt://broker\"]\n";
+        let error = load(good).unwrap_err();
+        assert!(error.contains("needs a name of its own"), "{error}");
+        let error = load(&format!("node = \"edge\"\n{good}{good}")).unwrap_err();
+        assert!(error.ends_with("bridges.name: `up` stands twice"), "{error}");
+        assert!(load(&format!("node = \"edge\"\n{good}")).is_ok());
+    }
+
+    #[test]
+    fn the_environment_overrides_the_file() {
+        let config = load_with(
+            "[mqtt]\nmax_qos = 2\n",
+            &[("HEADGATE__MQTT__MAX_QOS", "1"), ("HEADGATE__NODE", "edge-7")],
+        );
+        let config = config.unwrap();
+        assert_eq!((config.mqtt.max_qos, config.node.as_str()), (1, "edge-7"));
+        let error = load_with("", &[("HEADGATE__MQTT__MAX_QSO", "1")]).unwrap_err();
+        assert!(
+            error.contains("HEADGATE__MQTT__MAX_QSO") && error.contains("did you mean `max_qos`?"),
+            "{error}"
+        );
+    }
+
+    /// One line for each setting, and of a secret only that it is another.
+    #[test]
+    fn what_changed_and_needs_a_restart_is_listed() {
+        let sn = |name: &str, password: &str, more: &str| {
+            format!(
+                "[[mqttsn]]\nname = \"{name}\"\nbind = \"127.0.0.1:0\"\ngateway.default_password = \"{password}\"\n\
+                 gateway.credentials = [{{ client_id = \"c\", username = \"u\", password = \"{password}\" }}]\n{more}"
+            )
+        };
+        let old = load(&format!("[mqtt]\nmax_qos = 2\n{}", sn("sn", "dumb", ""))).unwrap();
+        let topics = format!("{:?}", vec!["a/long/topic/filter/#"; 40]);
+        let rule = format!("[[auth.acl]]\neffect = \"allow\"\ntopics = {topics}\n");
+        let text = format!(
+            "node = \"edge\"\n[mqtt]\nmax_qos = 1\n{}{rule}",
+            sn("sn", "silly", "")
+        );
+        let changes = old.changes(&load(&text).unwrap());
+        for change in [
+            "mqtt.max_qos: 2 → 1",
+            "node: \"headgate@127.0.0.1\" → \"edge\"",
+            "mqttsn[0].gateway.default_password: another one (hidden)",
+            "mqttsn[0].gateway.credentials[0].password: another one (hidden)",
+            "auth.acl[0].address: \"127.0.0.0/8\" → nothing",
+        ] {
+            assert!(changes.contains(&change.to_owned()), "{change}: {changes:#?}");
+        }
+        let told = changes.join("\n");
+        assert!(!told.contains("dumb") && !told.contains("silly"), "{told}");
+        assert!(
+            told.contains("… and ") && changes.iter().all(|change| change.len() < 200),
+            "{told}"
+        );
+        assert!(old.changes(&old).is_empty());
+        // An entry that came or went is told by its name.
+        let two = load(&format!("{}{}", sn("sn", "dumb", ""), sn("new", "dumb", ""))).unwrap();
+        assert_eq!(old.changes(&two), ["mqttsn: an entry is new: new"]);
+        assert_eq!(two.changes(&old), ["mqttsn: an entry is gone: new"]);
+        let many: Vec<String> = (0..25).map(|n| n.to_string()).collect();
+        assert_eq!(at_most(&many).last().unwrap(), "and 5 more settings");
+        assert_eq!(at_most(&many[..20]).len(), 20);
+    }
+
+    /// Faults of the types in all sections, and of the values in what is left: each once, at its line, and nothing that only follows from another.
+    #[test]
+    fn all_faults_are_told_at_once() {
+        let text = "node = 5\n\
+             [log]\nlevel = \"inof\"\nformat = \"xml\"\n\
+             [mqtt]\nmax_qso = 1\nmax_packet_size = 1\nconnect_timeout = \"0s\"\nmax_connect_size = \"big\"\n\
+             [[listeners]]\nname = \"a\"\nbind = \"127.0.0.1:1883\"\n\
+             [[listeners]]\nname = \"gone\"\n\
+             [[listeners]]\nname = \"b\"\nbind = \"0.0.0.0:1883\"\nhandshake_timeout = \"0s\"\nmount_point = \"a/+\"\n\
+             [[listeners]]\nname = \"c\"\nkind = \"tls\"\nbind = \"127.0.0.1:8883\"\ntls = { certificat = \"c.pem\", key = \"k.pem\" }\n";
+        let error = load(text).unwrap_err();
+        let told: Vec<&str> = error.lines().collect();
+        let expected = [
+            ":1:8: node: invalid type: integer `5`, expected a string",
+            ":3:1: log.level: `inof`: allowed is",
+            ":4:10: log.format: unknown variant `xml`",
+            ":6:1: mqtt.max_qso: unknown key `max_qso`",
+            ":7:1: mqtt.max_packet_size: 1 is out of range, allowed is 64 and more",
+            ":8:1: mqtt.connect_timeout: 0s is out of range, allowed is 1ms and more",
+            ":9:20: mqtt.max_connect_size: invalid type: string \"big\", allowed is a number from 0 to 4294967295",
+            ":13:1: listeners: missing key `bind`",
+            ":17:1: listeners.bind: `b` wants 0.0.0.0:1883, which `a` has with 127.0.0.1:1883",
+            ":18:1: listeners.handshake_timeout: `b`: 0s is out of range",
+            ":19:1: listeners.mount_point: `b`: `a/+`",
+            ":24:9: listeners.tls.certificat: unknown key `certificat`",
+            ":24:7: listeners.tls: missing key `certificate`",
+        ];
+        for expected in expected {
+            let line = format!("headgate.toml{expected}");
+            assert!(
+                told.iter().any(|told| told.starts_with(&line)),
+                "{expected}\n{error}"
+            );
+        }
+        assert_eq!(told.len(), expected.len(), "{error}");
+        load("[log]\nlevel = \"info,headgate_mqtt=debug\"\n").unwrap();
+    }
+
+    #[test]
+    fn all_faults_of_lists_and_bridges_are_told_at_once() {
+        let text = "[bus]\nmax_inflight = 0\n\
+             rewrite = [\n{ source = \"a\", pattern = \"(\", target = \"b\" },\n{ source = \"a/#/b\", pattern = \"x\", target = \"b\" },\n]\n\
+             [bus.links]\nmax_hops = 0\n\
+             [auth.passwords]\nat_once = 0\nmax_waiting = 0\n\
+             [[auth.acl]]\neffect = \"allow\"\ntopics = [\"a\",\n\"b+\",\n\"#/c\"]\n\
+             [[mqttsn]]\nname = \"sn\"\nbind = \"127.0.0.1:1884\"\n\
+             [mqttsn.gateway]\nmax_handshakes = 0\nretry_interval = \"0s\"\npredefined = [\n{ id = 0, topic = \"a\" },\n{ id = 1, topic = \"a/#\" },\n]\n\
+             [[mqttsn]]\nname = \"again\"\nbind = \"0.0.0.0:1884\"\n\
+             [[bridges]]\nname = \"up\"\naddresses = [\"mqtt://a\",\n\"broker\",\n\"ftp://b\"]\nkeep_alive = \"1s\"\nmax_qos = 3\n\
+             topics = [\"a out 1\",\n\"b/#/c out 1\",\n{ filter = \"c\", throttle = { per_minute = 0 } }]\n\
+             login = { password = \"x\", password_file = \"y\" }\n";
+        let error = load(text).unwrap_err();
+        let told: Vec<&str> = error.lines().collect();
+        let expected = [
+            ": node: it is still `headgate@127.0.0.1`",
+            ":2:1: bus.max_inflight: 0 is out of range",
+            ":4:17: bus.rewrite.pattern: `(` is not a regular expression",
+            ":5:3: bus.rewrite.source: `a/#/b` is not a topic filter",
+            ":8:1: bus.links.max_hops: 0",
+            ":10:1: auth.passwords.at_once: 0 is out of range, allowed is 1 to 64",
+            ":11:1: auth.passwords.max_waiting: 0",
+            ":15:1: auth.acl.topics: `b+` is not",
+            ":16:1: auth.acl.topics: `#/c` is not",
+            ":21:1: mqttsn.gateway.max_handshakes: `sn`: 0",
+            ":22:1: mqttsn.gateway.retry_interval: `sn`: 0s is out of range, allowed is 1ms and more",
+            ":24:3: mqttsn.gateway.predefined.id: `sn`: 0 is reserved",
+            ":25:11: mqttsn.gateway.predefined.topic: `sn`: `a/#` is not",
+            ":29:1: mqttsn.bind: `again` wants 0.0.0.0:1884, which `sn` has with 127.0.0.1:1884",
+            ":33:1: bridges.addresses: `up`: `broker`",
+            ":34:1: bridges.addresses: `up`: `ftp://b`",
+            ":35:1: bridges.keep_alive: `up`: 1s",
+            ":36:1: bridges.max_qos: `up`: 3",
+            ":38:1: bridges.topics: `up`: `b/#/c`",
+            ":39:1: bridges.topics: `up`: throttle",
+            ":40:1: bridges.login: `up`: one of",
+        ];
+        for expected in expected {
+            let line = format!("headgate.toml{expected}");
+            assert!(
+                told.iter().any(|told| told.starts_with(&line)),
+                "{expected}\n{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_fault_of_a_variable_is_told_with_its_name() {
+        let variables = [
+            ("HEADGATE__MQTT__MAX_QOS", "3"),
+            ("HEADGATE__MQTT__RECEIVE_MAXIMUM", "many"),
+            ("HEADGATE__NODE__X", "1"),
+            ("HEADGATE__BUS__LINKS__MAX_HOPS", "0"),
+            (
+                "HEADGATE__LISTENERS",
+                "[{ name = \"a\", bind = \"x\" }, { name = 5 }]",
+            ),
+        ];
+        let error = load_with("node = \"a\"\n[bus.links]\nmax_hops = 1\n", &variables).unwrap_err();
+        let told: Vec<&str> = error.lines().collect();
+        let expected = [
+            "HEADGATE__MQTT__MAX_QOS: mqtt.max_qos: 3 is out of range",
+            "HEADGATE__MQTT__RECEIVE_MAXIMUM: mqtt.receive_maximum: invalid type",
+            "HEADGATE__NODE__X: `node` is not a section",
+            "HEADGATE__BUS__LINKS__MAX_HOPS: bus.links.max_hops: 0 is out of range",
+            "HEADGATE__LISTENERS: listeners.bind: `a`: `x` is no address",
+            "HEADGATE__LISTENERS: listeners.name: invalid type",
+        ];
+        for expected in expected {
+            let line = format!("environment variable {expected}");
+            assert!(
+                told.iter().any(|told| told.starts_with(&line)),
+                "{expected}\n{error}"
+            );
+        }
+    }
+
+    /// A limit of 0 is no limit, or is refused: it never means that nothing passes.
+    #[test]
+    fn zero_is_no_limit_or_is_refused() {
+        let listener = "[[listeners]]\nname = \"a\"\nbind = \"127.0.0.1:0\"\n";
+        let sn = "[[mqttsn]]\nname = \"sn\"\nbind = \"127.0.0.1:0\"\n";
+        for good in [
+            format!("max_connections = 0\n{listener}max_connections = 0\nmax_connections_per_ip = 0\nmax_connect_rate = 0\nbacklog = 0\n"),
+            format!("{listener}kind = \"ws\"\nwebsocket = {{ max_message_bytes = 0 }}\n"),
+            "[mqtt]\nmax_client_id_bytes = 0\nmax_topic_bytes = 0\nmax_topic_levels = 0\nmax_keep_alive = \"0s\"\n".into(),
+            format!("{sn}receive_buffer_bytes = 0\ngateway = {{ max_clients = 0, max_remembered_bytes = 0, qos_minus_one.rate = 0 }}\n"),
+            "[log]\nmax_repeats = 0\n[store]\nmax_bytes = 0\n[sys]\ninterval = \"0s\"\n[auth.passwords]\nremember = \"0s\"\n".into(),
+        ] {
+            load(&good).unwrap();
+        }
+        for (wrong, key) in [
+            (format!("{listener}connect_burst = 0\n"), "listeners.connect_burst"),
+            (format!("{listener}proxy_timeout = \"0s\"\n"), "listeners.proxy_timeout"),
+            (
+                format!("{listener}kind = \"ws\"\nwebsocket = {{ max_header_bytes = 0 }}\n"),
+                "listeners.websocket.max_header_bytes",
+            ),
+            ("[mqtt]\nmax_connect_size = 0\n".into(), "mqtt.max_connect_size"),
+            ("[mqtt]\nreceive_maximum = 0\n".into(), "mqtt.receive_maximum"),
+            // In whole seconds it would be 0, which is no limit.
+            ("[mqtt]\nmax_keep_alive = \"500ms\"\n".into(), "mqtt.max_keep_alive"),
+            (format!("{sn}gateway = {{ max_silence = \"0s\" }}\n"), "mqttsn.gateway.max_silence"),
+            (format!("{sn}gateway = {{ connect_timeout = \"0s\" }}\n"), "mqttsn.gateway.connect_timeout"),
+            (format!("{sn}gateway = {{ qos_minus_one.burst = 0 }}\n"), "mqttsn.gateway.qos_minus_one.burst"),
+            (
+                "[[mqttsn]]\nname = \"sn\"\nkind = \"serial\"\nserial = { port = \"/dev/x\", frame_timeout = \"0s\" }\n".into(),
+                "mqttsn.serial.frame_timeout",
+            ),
+        ] {
+            let error = load(&wrong).unwrap_err();
+            assert!(error.contains(&format!("{key}: ")) && error.contains("out of range, allowed is"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_can_be_read_again() {
+        let text = toml::to_string(&Config::default()).unwrap();
+        assert_eq!(load(&text).unwrap(), Config::default());
+    }
+}

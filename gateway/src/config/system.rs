@@ -1,0 +1,62 @@
+//! What stands in the way of a start and is not in the settings: files, folders, addresses. Nothing is changed by looking.
+
+use super::checks::of_entry;
+use super::{Config, Durability};
+use headgate_auth::{Access, Users};
+use headgate_model::Fault;
+use rustix::fs::{Access as Mode, AtFlags, CWD, accessat};
+use std::io;
+use std::path::Path;
+
+/// All that the system has against a start with these settings.
+pub fn obstacles(config: &Config) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    faults.extend(data_dir(config).map(|what| Fault::new("data_dir", what)));
+    let users_file = Access::users_file(&config.auth, &config.data_dir);
+    // What is in a folder that is none needs no words of its own.
+    let has_folder = faults.is_empty() || config.auth.users_file.is_some();
+    if has_folder && let Err(error) = Users::load(&users_file) {
+        faults.push(Fault::new("auth.users_file", error.to_string()));
+    }
+    for (n, listener) in config.listeners.iter().enumerate() {
+        faults.extend(of_entry("listeners", n, &listener.name, listener.obstacles()));
+    }
+    for (n, gateway) in config.mqttsn.iter().enumerate() {
+        faults.extend(of_entry("mqttsn", n, &gateway.name, gateway.obstacles()));
+    }
+    faults
+}
+
+/// Why the gateway could not keep its data there.
+fn data_dir(config: &Config) -> Option<String> {
+    let folder = &config.data_dir;
+    let mut folders = vec![folder.clone()];
+    if config.store.durability != Durability::Memory {
+        folders.push(folder.join("store"));
+    }
+    folders.iter().find_map(|folder| {
+        let (path, error) = writable(folder).err()?;
+        Some(match path == *folder {
+            true => format!("{}: {error}", folder.display()),
+            false => format!("{} cannot be made: {}: {error}", folder.display(), path.display()),
+        })
+    })
+}
+
+/// Whether the folder can be written, or can be made. The error is of the folder that is in the way.
+fn writable(folder: &Path) -> Result<(), (&Path, io::Error)> {
+    let here = |error: io::Error| (folder, error);
+    match std::fs::metadata(folder) {
+        Ok(metadata) if !metadata.is_dir() => Err(here(io::Error::other("it is a file, not a folder"))),
+        Ok(_) => {
+            let mode = Mode::READ_OK | Mode::WRITE_OK | Mode::EXEC_OK;
+            accessat(CWD, folder, mode, AtFlags::EACCESS).map_err(|error| here(error.into()))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match folder.parent() {
+            Some(parent) if parent.as_os_str().is_empty() => writable(Path::new(".")),
+            Some(parent) => writable(parent),
+            None => Err(here(error)),
+        },
+        Err(error) => Err(here(error)),
+    }
+}

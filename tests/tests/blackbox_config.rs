@@ -1,0 +1,596 @@
+//! Configurations that cannot be, and reading them again, with the real binary: `headgate check` tells what `headgate run` would refuse, all of it, and changes nothing.
+
+use headgate_tests::blackbox::{Certificates, Setup, Transport, eventually, headgate};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn in_folder(folder: &Path, args: &[&str], variables: &[(&str, &str)]) -> Output {
+    // A gateway that starts after all must not stay.
+    let mut command = Command::new("timeout");
+    command.arg("60").arg(headgate()).args(args);
+    command
+        .current_dir(folder)
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin");
+    command.envs(variables.iter().copied());
+    command.output().unwrap()
+}
+
+/// What a command complains of, line by line.
+fn complaints(output: &Output) -> Vec<String> {
+    let text = String::from_utf8_lossy(&output.stderr);
+    let text = text.strip_prefix("headgate: ").unwrap_or(&text);
+    text.lines().map(str::to_owned).collect()
+}
+
+/// All names below a folder.
+fn files(folder: &Path) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        }
+        found.insert(path.display().to_string());
+    }
+    found
+}
+
+/// `check` and `run` refuse the configuration with the same words; these.
+fn refused(folder: &Path, text: &str, variables: &[(&str, &str)]) -> Vec<String> {
+    std::fs::write(folder.join("headgate.toml"), text).unwrap();
+    let before = files(folder);
+    let check = in_folder(folder, &["check", "--config", "headgate.toml"], variables);
+    assert!(!check.status.success(), "check takes it:\n{text}");
+    assert_eq!(files(folder), before, "check changes nothing:\n{text}");
+    let run = in_folder(folder, &["run", "--config", "headgate.toml"], variables);
+    assert_eq!(run.status.code(), Some(1), "run takes it:\n{text}");
+    assert_eq!(complaints(&check), complaints(&run), "{text}");
+    complaints(&check)
+}
+
+fn listener(name: &str, more: &str) -> String {
+    format!("[[listeners]]\nname = \"{name}\"\n{more}\n")
+}
+
+/// Each class of faults, alone.
+#[test]
+fn check_refuses_what_run_refuses_with_the_same_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    Certificates::create(folder);
+    std::fs::create_dir(folder.join("other")).unwrap();
+    Certificates::create(&folder.join("other"));
+    std::fs::write(folder.join("file"), "nothing of use").unwrap();
+    let tls = |tls: &str| {
+        listener(
+            "a",
+            &format!("kind = \"tls\"\nbind = \"127.0.0.1:0\"\ntls = {{ {tls} }}"),
+        )
+    };
+    let unix = |bind: &str, unix: &str| {
+        listener(
+            "a",
+            &format!("kind = \"unix\"\nbind = \"{bind}\"\nunix = {{ {unix} }}"),
+        )
+    };
+    let tcp = |bind: &str| listener("a", &format!("bind = \"{bind}\""));
+    let good = "certificate = \"server.pem\", key = \"server.key\"";
+    let bridge = |more: &str| format!("node = \"edge\"\n[[bridges]]\nname = \"up\"\n{more}\n");
+    let sn = |more: &str| format!("[[mqttsn]]\nname = \"sn\"\n{more}\n");
+    let serial = |more: &str| {
+        sn(&format!(
+            "kind = \"serial\"\nserial = {{ port = \"/dev/ttyS9\", {more} }}"
+        ))
+    };
+    let cases = [
+        // The file.
+        ("node = \"a\n".into(), ":1:", "invalid"),
+        (
+            "[mqtt]\nmax_qso = 1\n".into(),
+            ":2:1: mqtt.max_qso: ",
+            "did you mean `max_qos`?",
+        ),
+        (
+            "[mqtt]\nmax_qos = 300\n".into(),
+            ":2:11: mqtt.max_qos: ",
+            "allowed is a number from 0 to 255",
+        ),
+        (
+            "[mqtt]\nmax_qos = 3\n".into(),
+            ":2:1: mqtt.max_qos: ",
+            "allowed is 0 to 2",
+        ),
+        ("[log]\nlevel = \"inof\"\n".into(), ":2:1: log.level: ", "`inof`"),
+        (
+            "[log]\nlevel = \"info,[=info\"\n".into(),
+            ":2:1: log.level: ",
+            "allowed is off, error",
+        ),
+        // Folders and files.
+        (
+            "data_dir = \"file\"\n".into(),
+            ":1:1: data_dir: file: ",
+            "it is a file, not a folder",
+        ),
+        (
+            "data_dir = \"file/below\"\n".into(),
+            ":1:1: data_dir: file/below",
+            "Not a directory",
+        ),
+        (
+            "[auth]\nusers_file = \"file\"\n".into(),
+            ":2:1: auth.users_file: file:1:",
+            "expected",
+        ),
+        (
+            "[auth]\nusers_file = \"other\"\n".into(),
+            ":2:1: auth.users_file: other: ",
+            "directory",
+        ),
+        (
+            "[[auth.acl]]\neffect = \"allow\"\ntopics = []\n".into(),
+            ":3:1: auth.acl.topics: ",
+            "leave `topics` out",
+        ),
+        // Certificates.
+        (
+            tls("certificate = \"no.pem\", key = \"server.key\""),
+            ":5:9: listeners.tls.certificate: `a`: no.pem: ",
+            "No such file",
+        ),
+        (
+            tls("certificate = \"server.pem\", key = \"file\""),
+            ":5:37: listeners.tls.key: `a`: file: ",
+            "",
+        ),
+        (
+            tls("certificate = \"server.pem\", key = \"other/server.key\""),
+            ":5:9: listeners.tls.certificate: `a`: server.pem: ",
+            "KeyMismatch",
+        ),
+        (
+            tls(&format!("{good}, client_ca = \"file\"")),
+            ": listeners.tls.client_ca: `a`: file: ",
+            "nothing of the kind",
+        ),
+        (
+            tls(&format!("{good}, ciphers = [\"ROT13\"]")),
+            ": listeners.tls.ciphers: `a`: ",
+            "known are",
+        ),
+        // Addresses.
+        (
+            tcp("localhost:1883"),
+            ":3:1: listeners.bind: `a`: ",
+            "is no address with a port",
+        ),
+        (
+            tcp("192.0.2.1:1883"),
+            ":3:1: listeners.bind: `a`: ",
+            "cannot listen on 192.0.2.1:1883",
+        ),
+        (
+            tcp("0.0.0.0:1883") + &listener("b", "bind = \"127.0.0.1:1883\""),
+            ":6:1: listeners.bind: `b` wants ",
+            "which `a` has",
+        ),
+        (
+            tcp("[::]:1883") + &listener("b", "bind = \"0.0.0.0:1883\""),
+            ":6:1: listeners.bind: `b` wants ",
+            "which `a` has",
+        ),
+        (
+            sn("bind = \"192.0.2.1:1884\""),
+            ":3:1: mqttsn.bind: `sn`: ",
+            "cannot listen on 192.0.2.1:1884",
+        ),
+        (
+            sn("bind = \"0.0.0.0:1884\"\nmulticast = { group = \"10.0.0.1\" }"),
+            ":4:15: mqttsn.multicast.group: `sn`: ",
+            "no multicast address",
+        ),
+        (
+            sn("bind = \"0.0.0.0:1884\"\nmulticast = { group = \"239.1.1.1\", interfaces = [\"moon7\"] }"),
+            ": mqttsn.multicast.interfaces: `sn`: ",
+            "no interface `moon7`",
+        ),
+        (
+            unix("mqtt.sock", "mode = \"rw\""),
+            ":5:10: listeners.unix.mode: `a`: ",
+            "no octal mode",
+        ),
+        (
+            unix("mqtt.sock", "owner = \"nobody-has-this-name\""),
+            ":5:10: listeners.unix.owner: `a`: ",
+            "is not in /etc/passwd",
+        ),
+        (unix("file", ""), ":4:1: listeners.bind: `a`: file: ", "no socket"),
+        (
+            unix("nowhere/mqtt.sock", ""),
+            ":4:1: listeners.bind: `a`: nowhere: ",
+            "No such file",
+        ),
+        (
+            unix("a.sock", "") + &listener("b", "kind = \"unix\"\nbind = \"./other/../a.sock\""),
+            ":9:1: listeners.bind: `b` wants ",
+            "which `a` has",
+        ),
+        // Lines.
+        (
+            serial("baud = 0"),
+            ": mqttsn.serial.baud: `sn`: ",
+            "allowed is 1 and more",
+        ),
+        (
+            serial("data_bits = 9"),
+            ": mqttsn.serial.data_bits: `sn`: ",
+            "allowed is 5 to 8",
+        ),
+        (
+            serial("")
+                + "[[mqttsn]]\nname = \"two\"\nkind = \"serial\"\nserial = { port = \"/dev/../dev/ttyS9\" }\n",
+            ": mqttsn.serial.port: `two` wants ",
+            "which `sn` has",
+        ),
+        // Bridges.
+        (
+            bridge(""),
+            ":2:1: bridges.addresses: `up`: ",
+            "at least one is wanted",
+        ),
+        (
+            bridge("addresses = [\"mqtt://a\"]\ntopics = [\"a/#/b\"]"),
+            ":5:11: bridges.topics: `up`: ",
+            "`a/#/b`",
+        ),
+        (
+            bridge("addresses = [\"mqtts://a\"]\ntls.certificate = \"c.pem\""),
+            ": bridges.tls: `up`: ",
+            "belong together",
+        ),
+    ];
+    for (text, place, told) in &cases {
+        let lines = refused(folder, text, &[]);
+        let line = &lines[0];
+        assert!(
+            line.starts_with("headgate.toml:") && line.contains(place) && line.contains(told),
+            "{place}: {line}\n{text}"
+        );
+        assert_eq!(lines.len(), 1, "{lines:#?}\n{text}");
+    }
+    let variables = [
+        ("HEADGATE__MQTT__MAX_QOS", "3"),
+        ("HEADGATE__BSU__X", "1"),
+        ("HEADGATE_CONFGI", "x"),
+    ];
+    let lines = refused(folder, "", &variables);
+    assert!(
+        lines[0].contains("variable HEADGATE__BSU__X: bsu: unknown key `bsu`"),
+        "{lines:#?}"
+    );
+    assert!(
+        lines[1].contains("variable HEADGATE__MQTT__MAX_QOS: mqtt.max_qos: 3 is out of range"),
+        "{lines:#?}"
+    );
+    assert!(
+        lines[2].starts_with("warning: environment variable HEADGATE_CONFGI: "),
+        "{lines:#?}"
+    );
+}
+
+/// Of every kind one, in one file: types, values, files, addresses.
+#[test]
+fn all_faults_of_a_file_are_told_at_once_with_their_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    std::fs::write(folder.join("file"), "").unwrap();
+    let text = r#"data_dir = "file"
+node = "a/b"
+[log]
+level = "loud"
+[mqtt]
+max_qso = 1
+max_qos = 3
+receive_maximum = "many"
+[bus]
+max_inflight = 0
+[bus.retained]
+expiry = "soon"
+[sys]
+presence_qos = 7
+[auth.passwords]
+at_once = 100
+[[auth.acl]]
+effect = "perhaps"
+[[listeners]]
+name = "a"
+bind = "0.0.0.0:1883"
+[[listeners]]
+name = "b"
+bind = "127.0.0.1:1883"
+[[listeners]]
+name = "c"
+kind = "tls"
+bind = "127.0.0.1:8883"
+[listeners.tls]
+certificate = "no.pem"
+key = "file"
+[[mqttsn]]
+name = "sn"
+kind = "serial"
+serial = { port = "/dev/ttyS9", baud = 0, parity = "evn" }
+[[bridges]]
+name = "up"
+addresses = ["ftp://a"]
+keep_alive = "1s"
+"#;
+    let expected = [
+        (1, "data_dir"),
+        (2, "node"),
+        (4, "log.level"),
+        (6, "mqtt.max_qso"),
+        (7, "mqtt.max_qos"),
+        (8, "mqtt.receive_maximum"),
+        (10, "bus.max_inflight"),
+        (12, "bus.retained.expiry"),
+        (14, "sys.presence_qos"),
+        (16, "auth.passwords.at_once"),
+        (18, "auth.acl.effect"),
+        (24, "listeners.bind"),
+        (30, "listeners.tls.certificate"),
+        (31, "listeners.tls.key"),
+        (35, "mqttsn.serial.baud"),
+        (35, "mqttsn.serial.parity"),
+        (38, "bridges.addresses"),
+        (39, "bridges.keep_alive"),
+    ];
+    let lines = refused(folder, text, &[]);
+    for (line, key) in expected {
+        let found = lines.iter().filter(|told| {
+            told.starts_with(&format!("headgate.toml:{line}:")) && told.contains(&format!(": {key}: "))
+        });
+        assert_eq!(found.count(), 1, "{line} {key}\n{lines:#?}");
+    }
+    assert_eq!(lines.len(), expected.len(), "{lines:#?}");
+
+    let check = in_folder(folder, &["check", "--json", "--config", "headgate.toml"], &[]);
+    assert!(!check.status.success());
+    let answer: Value = serde_json::from_slice(&check.stdout).unwrap();
+    assert_eq!(answer["ok"], false);
+    let faults = answer["faults"].as_array().unwrap();
+    let told = faults.iter().map(|fault| {
+        assert_eq!(fault["file"], "headgate.toml", "{fault}");
+        assert!(!fault["message"].as_str().unwrap().is_empty(), "{fault}");
+        (
+            fault["line"].as_u64().unwrap(),
+            fault["key"].as_str().unwrap().to_owned(),
+        )
+    });
+    let expected = expected.iter().map(|(line, key)| (*line, (*key).to_owned()));
+    assert_eq!(told.collect::<BTreeSet<_>>(), expected.collect());
+}
+
+/// What the system does not let this user do. Root may do all of it, so it is nobody who tries.
+#[test]
+fn what_the_user_may_not_do_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let mode = |path: &Path, mode| std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    mode(folder, 0o755);
+    for (name, rights) in [("closed", 0o555), ("data", 0o755)] {
+        std::fs::create_dir(folder.join(name)).unwrap();
+        mode(&folder.join(name), rights);
+    }
+    std::fs::write(folder.join("secret.pem"), "").unwrap();
+    mode(&folder.join("secret.pem"), 0o000);
+    let binary = folder.join("headgate");
+    std::fs::copy(headgate(), &binary).unwrap();
+    let text = "data_dir = \"closed/data\"\n\
+                [auth]\nusers_file = \"secret.pem\"\n\
+                [[listeners]]\nname = \"u\"\nkind = \"unix\"\nbind = \"closed/mqtt.sock\"\nunix = { owner = \"root\" }\n\
+                [[listeners]]\nname = \"t\"\nkind = \"tls\"\nbind = \"127.0.0.1:0\"\ntls = { certificate = \"secret.pem\", key = \"secret.pem\" }\n";
+    std::fs::write(folder.join("headgate.toml"), text).unwrap();
+    let is_root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
+    let as_nobody = |command: &str| {
+        let mut words = vec!["timeout", "60"];
+        if is_root {
+            words.extend(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]);
+        }
+        words.extend([binary.to_str().unwrap(), command, "--config", "headgate.toml"]);
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).current_dir(folder);
+        command.env_clear().env("PATH", "/usr/bin:/bin").output().unwrap()
+    };
+    let (check, run) = (as_nobody("check"), as_nobody("run"));
+    assert_eq!((check.status.code(), run.status.code()), (Some(1), Some(1)));
+    let lines = complaints(&check);
+    assert_eq!(lines, complaints(&run));
+    let expected = [
+        ":1:1: data_dir: closed/data cannot be made: closed: ",
+        ":3:1: auth.users_file: secret.pem: ",
+        ":7:1: listeners.bind: `u`: closed: no socket can be made in it: ",
+        ":8:10: listeners.unix.owner: `u`: needs the right to give files away",
+        ":13:9: listeners.tls.certificate: `t`: secret.pem: ",
+        ":13:37: listeners.tls.key: `t`: secret.pem: ",
+    ];
+    for (line, told) in lines.iter().zip(expected) {
+        assert!(
+            line.starts_with(&format!("headgate.toml{told}")),
+            "{told}\n{lines:#?}"
+        );
+    }
+    assert_eq!(lines.len(), expected.len(), "{lines:#?}");
+}
+
+/// What is no reason not to start is told, and the gateway starts.
+#[test]
+fn a_warning_is_told_by_check_and_in_the_log() {
+    let mut setup = Setup::with(
+        "node = \"edge\"\n[[bridges]]\nname = \"up\"\naddresses = [\"mqtts://127.0.0.1:1\"]\n\
+         tls = { ca = \"no.pem\", certificate = \"server.pem\", key = \"ca.pem\" }\n\
+         [[mqttsn]]\nname = \"line\"\nkind = \"serial\"\nserial = { port = \"/dev/nowhere\", baud = 9601 }\n",
+    );
+    setup.variable("HEADGATE_MQTT__MAX_QOS", "1");
+    let daemon = setup.start();
+    let log = setup.log();
+    for told in [
+        "environment variable HEADGATE_MQTT__MAX_QOS: it sets nothing; did you mean HEADGATE__MQTT__MAX_QOS?",
+        "bridges.tls.ca: `up`: no.pem: ",
+        "bridges.tls.key: `up`: ca.pem: ",
+        "mqttsn.serial.baud: `line`: 9601 is no usual rate",
+    ] {
+        assert!(log.contains(told), "{told}\n{log}");
+        let variables = [("HEADGATE_MQTT__MAX_QOS", "1")];
+        let check = in_folder(
+            setup.folder(),
+            &["check", "--config", "headgate.toml"],
+            &variables,
+        );
+        assert!(
+            check.status.success(),
+            "its ports are taken by the gateway itself: {:?}",
+            complaints(&check)
+        );
+        let said = String::from_utf8_lossy(&check.stdout).into_owned();
+        assert!(
+            said.contains(told) && said.ends_with("The configuration is good.\n"),
+            "{said}"
+        );
+        let check = in_folder(
+            setup.folder(),
+            &["check", "--json", "--config", "headgate.toml"],
+            &variables,
+        );
+        let answer: Value = serde_json::from_slice(&check.stdout).unwrap();
+        assert_eq!(
+            (&answer["ok"], answer["warnings"].as_array().unwrap().len()),
+            (&Value::Bool(true), 4)
+        );
+    }
+    drop(daemon);
+}
+
+/// `headgate reload` and SIGHUP say what is another and needs a restart; of a secret only that it is.
+#[test]
+fn reading_again_tells_what_needs_a_restart() {
+    let sn = |password: &str| {
+        format!(
+            "[[mqttsn]]\nname = \"sn\"\nbind = \"127.0.0.1:0\"\ngateway.default_password = \"{password}\"\n"
+        )
+    };
+    let setup = Setup::with(&sn("dumb"));
+    let daemon = setup.start();
+    let file = setup.folder().join("headgate.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let reload = || in_folder(setup.folder(), &["reload", "--config", "headgate.toml"], &[]);
+    let hang_up = || {
+        let told = Command::new("kill")
+            .args(["-HUP", &daemon.pid().to_string()])
+            .status();
+        assert!(told.unwrap().success());
+    };
+    let output = reload();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "nothing is another\n");
+
+    let topics = vec!["\"a/long/topic/filter/#\""; 50].join(", ");
+    let rules = format!("[[auth.acl]]\neffect = \"allow\"\ntopics = [{topics}]\n").repeat(30);
+    let changed = text.replace("dumb", "silly") + &format!("[mqtt]\nmax_qos = 1\n{rules}");
+    std::fs::write(&file, &changed).unwrap();
+    let told = [
+        "mqtt.max_qos: 2 → 1",
+        "mqttsn[0].gateway.default_password: another one (hidden)",
+        "auth.acl: 27 entries are new",
+    ];
+    let output = reload();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    hang_up();
+    let log = eventually("the log to tell all", || {
+        let log = setup.log();
+        log.contains(told[1]).then_some(log)
+    });
+    for told in told {
+        assert!(
+            said.contains("needs a restart: ") && said.contains(told),
+            "{told}\n{said}"
+        );
+        assert!(
+            log.contains("needs a restart") && log.contains(told),
+            "{told}\n{log}"
+        );
+    }
+    assert!(
+        said.lines().count() <= 21 && said.lines().all(|line| line.chars().count() < 250),
+        "{said}"
+    );
+    assert!(
+        ![&said, &log]
+            .iter()
+            .any(|text| text.contains("silly") || text.contains("dumb"))
+    );
+
+    // What cannot be is told in the same words as by `check`, all of it, and changes nothing.
+    std::fs::write(
+        &file,
+        changed.replace("max_qos = 1", "max_qos = 9") + "[sys]\npresence_qos = 9\n",
+    )
+    .unwrap();
+    hang_up();
+    let log = eventually("the log to tell the faults", || {
+        let log = setup.log();
+        log.contains("sys.presence_qos: 9").then_some(log)
+    });
+    assert!(
+        log.contains("mqtt.max_qos: 9 is out of range, allowed is 0 to 2"),
+        "{log}"
+    );
+    assert!(log.contains("cannot be read again, the old one stays"), "{log}");
+    let output = reload();
+    assert!(
+        !output.status.success() && complaints(&output).len() == 2,
+        "{output:?}"
+    );
+    let help = in_folder(setup.folder(), &["reload", "--help"], &[]);
+    assert!(String::from_utf8_lossy(&help.stdout).contains("needs a restart"));
+    drop(daemon);
+}
+
+/// A limit of 0 is no limit: clients come in and messages pass.
+#[test]
+fn nothing_is_dropped_because_of_a_zero() {
+    let setup = Setup::with(
+        "max_connections = 0\n[mqtt]\nmax_client_id_bytes = 0\nmax_topic_bytes = 0\nmax_topic_levels = 0\n\
+         [bus]\nmax_queued_messages = 0\nmax_queued_bytes = 0\nmax_memory_bytes = 0\nretained.max_count = 0\n",
+    );
+    let daemon = setup.start();
+    let port = daemon.port(Transport::Tcp).to_string();
+    let client = |args: &[&str]| {
+        let way = ["-h", "127.0.0.1", "-p", &port, "-i", "a-client-with-a-name"];
+        in_folder(setup.folder(), &[args, &way].concat(), &[])
+    };
+    let output = client(&["pub", "-t", "a/b/c/d", "-m", "1", "-q", "1", "-r"]);
+    assert!(output.status.success(), "{output:?}");
+    let output = client(&["sub", "-t", "a/#", "-C", "1"]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "1\n", "{output:?}");
+}
+
+/// A rule without `topics`, from the file to the client.
+#[test]
+fn a_rule_without_topics_is_for_all() {
+    let setup =
+        Setup::with("[[auth.acl]]\neffect = \"deny\"\nclient = \"out\"\n[[auth.acl]]\neffect = \"allow\"\n");
+    let daemon = setup.start();
+    let port = daemon.port(Transport::Tcp).to_string();
+    for (client, allowed) in [("in", true), ("out", false)] {
+        for topic in ["a", "$delayed/1/a", "$other/a"] {
+            let way = ["-h", "127.0.0.1", "-p", &port, "-V", "5", "-i", client];
+            let args = ["pub", "-t", topic, "-m", "1", "-q", "1"];
+            let output = in_folder(setup.folder(), &[&args[..], &way].concat(), &[]);
+            assert_eq!(output.status.success(), allowed, "{client} {topic}: {output:?}");
+        }
+    }
+}
