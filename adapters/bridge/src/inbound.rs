@@ -22,6 +22,8 @@ const SYSTEM: &[u8] = b"$SYS/";
 #[derive(Debug, Default)]
 pub(crate) struct Inbound {
     under_way: BTreeMap<PacketId, Flow>,
+    /// Of those, the ones that began on an earlier connection and are brought to their end on this one.
+    resumed: BTreeSet<PacketId>,
     /// Packet identifiers that were used since the remote's session began with this connection; `None` if it is older.
     ///
     /// The bus may know identifiers of the session before, and would take a new message under one of those for an old one.
@@ -49,6 +51,22 @@ impl Inbound {
         self.fresh = (!session_present && !self.trusts_dup).then(BTreeSet::new);
     }
 
+    /// Notes how far a message is.
+    fn set(&mut self, id: PacketId, flow: Flow) {
+        self.under_way.insert(id, flow);
+    }
+
+    /// The identifier is the remote's again.
+    fn end(&mut self, id: PacketId) {
+        self.under_way.remove(&id);
+        self.resumed.remove(&id);
+    }
+
+    /// Messages that began on this connection and are not acknowledged.
+    fn begun(&self) -> usize {
+        self.under_way.len() - self.resumed.len()
+    }
+
     /// Whether a QoS 2 message under this identifier is surely none that the bus knows.
     fn is_new(&mut self, id: PacketId, dup: bool) -> bool {
         if self.under_way.contains_key(&id) {
@@ -71,7 +89,7 @@ impl BridgeEndpoint {
             Qos::ExactlyOnce => Metric::Qos2Received,
         });
         if let Some(id) = publish.packet_id
-            && !self.takes_packet_id(id)
+            && !self.takes_packet_id(id, publish.dup)
         {
             let reason = ReasonCode::ReceiveMaximumExceeded; // MQTT 5 §4.9
             return self.fail_as(reason, "more than Receive Maximum under way", out);
@@ -91,12 +109,17 @@ impl BridgeEndpoint {
         }
     }
 
-    /// Version 3 has no Receive Maximum: there the number of packet identifiers is the bound.
-    fn takes_packet_id(&self, id: PacketId) -> bool {
-        let under_way = &self.inbound.under_way;
-        self.plan.version() != Version::V5
-            || under_way.contains_key(&id)
-            || under_way.len() < usize::from(self.plan.settings.receive_maximum)
+    /// Version 3 has no Receive Maximum: there the number of packet identifiers is the bound. So it is for what a session that goes on has to send again
+    /// \[MQTT-4.4.0-1\]: mosquitto has more of it than it may have, and if it was refused would send the same on every connection.
+    fn takes_packet_id(&mut self, id: PacketId, dup: bool) -> bool {
+        if self.plan.version() != Version::V5 || self.inbound.under_way.contains_key(&id) {
+            return true;
+        }
+        if dup && self.remote.session_present {
+            self.inbound.resumed.insert(id);
+            return true;
+        }
+        self.inbound.begun() < usize::from(self.plan.settings.receive_maximum)
     }
 
     /// What a rule with `compress` packs on the way out comes in packed, and is unpacked.
@@ -153,7 +176,7 @@ impl BridgeEndpoint {
             } else {
                 Flow::One
             };
-            self.inbound.under_way.insert(id, flow);
+            self.inbound.set(id, flow);
         }
         out.bus(BusCommand::Publish {
             message,
@@ -170,7 +193,7 @@ impl BridgeEndpoint {
         } else {
             Flow::One
         };
-        self.inbound.under_way.insert(id, flow);
+        self.inbound.set(id, flow);
         self.acknowledge(id, reason, out);
     }
 
@@ -182,9 +205,9 @@ impl BridgeEndpoint {
             Some(Flow::Released) | None => return,
         };
         if kind == AckKind::PubAck || reason.is_error() {
-            self.inbound.under_way.remove(&id);
+            self.inbound.end(id);
         } else {
-            self.inbound.under_way.insert(id, Flow::Received);
+            self.inbound.set(id, Flow::Received);
         }
         out.send(Packet::Ack(Ack::with_reason(kind, id, reason)));
     }
@@ -220,7 +243,10 @@ impl BridgeEndpoint {
         if matches!(flow, Some(Flow::One | Flow::Two)) {
             return self.fail("PUBREL before PUBREC", out); // [MQTT-4.3.3-5]
         }
-        self.inbound.under_way.insert(ack.packet_id, Flow::Released);
+        if flow.is_none() {
+            self.inbound.resumed.insert(ack.packet_id); // Its PUBLISH came by an earlier connection.
+        }
+        self.inbound.set(ack.packet_id, Flow::Released);
         out.bus(BusCommand::Release(ack.packet_id.get()));
     }
 
@@ -228,7 +254,7 @@ impl BridgeEndpoint {
     pub(crate) fn on_released(&mut self, packet: u16, out: &mut Out) {
         let Some(id) = PacketId::new(packet) else { return };
         if self.inbound.under_way.get(&id) == Some(&Flow::Released) {
-            self.inbound.under_way.remove(&id);
+            self.inbound.end(id);
             out.send(Packet::Ack(Ack::success(AckKind::PubComp, id)));
         }
     }

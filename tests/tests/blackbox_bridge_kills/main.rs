@@ -16,6 +16,7 @@ use headgate_mqtt_codec::{Qos, Version};
 use headgate_tests::blackbox::{Daemon, Message, Mosquitto, Peer, Setup, Transport, eventually};
 use recorder::{Recorder, Side};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
@@ -148,9 +149,8 @@ impl Heard {
 #[test]
 fn who_acknowledged_a_message_answers_for_it_over_kills_of_both_sides() {
     let wanted = std::env::var("HEADGATE_BRIDGE_KILLS").ok();
-    let wanted = wanted.map(|text| text.parse().expect("HEADGATE_BRIDGE_KILLS is a number"));
-    let (rounds, messages) = wanted.map_or((ROUNDS, MESSAGES), |rounds| (rounds, MANY));
-    for seed in 0..rounds {
+    let (seeds, messages) = wanted.map_or((0..ROUNDS, MESSAGES), |text| (seeds(&text), MANY));
+    for seed in seeds {
         let trial = Trial::of(seed, messages);
         let (up, down) = play(seed, &trial, messages);
         let missing = [&up, &down].map(|heard| heard.missing.len());
@@ -167,6 +167,16 @@ fn who_acknowledged_a_message_answers_for_it_over_kills_of_both_sides() {
             }
         }
     }
+}
+
+/// `60` for those below it, `59..60` for some.
+fn seeds(text: &str) -> Range<u64> {
+    let (from, to) = text.split_once("..").unwrap_or(("0", text));
+    let number = |text: &str| {
+        text.parse()
+            .expect("HEADGATE_BRIDGE_KILLS is a number, or two with `..`")
+    };
+    number(from)..number(to)
 }
 
 fn play(seed: u64, trial: &Trial, messages: usize) -> (Heard, Heard) {
