@@ -190,6 +190,8 @@ impl BridgeEndpoint {
         if self.remote.session_present && self.status.is_subscribed(&self.status.remote(), &all) {
             return;
         }
+        // The link may break before the answer.
+        self.status.forget_subscribed();
         // Only what is new to a session brings what is retained. [MQTT-3.3.1-10]
         let retain_handling = match self.remote.session_present {
             true => RetainHandling::SendIfNew,

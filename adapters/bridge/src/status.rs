@@ -305,6 +305,11 @@ impl BridgeStatus {
         held.is_some_and(|(at, held)| at == remote && held == filters)
     }
 
+    /// What the remote's session holds is not known any more, until the remote has answered.
+    pub(crate) fn forget_subscribed(&self) {
+        self.texts().subscribed = None;
+    }
+
     /// The remote that is connected to granted all of these.
     pub(crate) fn set_subscribed(&self, filters: Vec<(TopicFilter, Qos)>) {
         let mut texts = self.texts();

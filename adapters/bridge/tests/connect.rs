@@ -155,14 +155,20 @@ fn nothing_is_subscribed_anew_that_the_remote_still_has() {
             "it forgot"
         );
         bench.cut();
-        bench.connect(welcome());
-        bench.cut();
-        bench.configure(&["c both 1", "d in 1"]);
         let new = if v5 {
             RetainHandling::SendIfNew
         } else {
             RetainHandling::SendAtSubscribe
         };
+        assert_eq!(
+            asks(&mut bench, welcome_back()),
+            Some(new),
+            "it had not answered in the session that it has now"
+        );
+        bench.cut();
+        bench.connect(welcome());
+        bench.cut();
+        bench.configure(&["c both 1", "d in 1"]);
         assert_eq!(
             asks(&mut bench, welcome_back()),
             Some(new),

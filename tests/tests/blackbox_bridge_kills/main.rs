@@ -245,13 +245,18 @@ fn play(seed: u64, trial: &Trial, messages: usize) -> (Heard, Heard) {
         let lost_by_remote = lives.is_some_and(|lives| lives.iter().all(|life| *life < killed));
         assert!(
             lost_by_remote,
-            "seed {seed}: {number} is lost; acknowledged in {lives:?} of {killed}"
+            "seed {seed}: {number} is lost\n{}",
+            recorder.story(Side::Gateway, *number)
         );
     }
     for number in &down.missing {
         // What the gateway did not acknowledge a remote sends again, if it lives.
         let ours = killed == 0 || into.acknowledged.contains_key(number);
-        assert!(!ours, "seed {seed}: {number} is lost");
+        assert!(
+            !ours,
+            "seed {seed}: {number} is lost\n{}",
+            recorder.story(Side::Remote, *number)
+        );
     }
     (up, down)
 }

@@ -59,6 +59,7 @@ enum What {
     Publish {
         id: u16,
         qos: Qos,
+        dup: bool,
         numbers: Vec<usize>,
     },
     /// PUBACK, PUBREC, PUBREL or PUBCOMP that is no refusal.
@@ -162,6 +163,27 @@ impl Recorder {
         self.shared.state().halted.is_some()
     }
 
+    /// All that was written down about the identifiers under which a number went, one packet to a line.
+    pub fn story(&self, sender: Side, number: usize) -> String {
+        let state = self.shared.state();
+        let mut ids = BTreeSet::new();
+        for entry in state.entries.iter().filter(|entry| entry.sender == sender) {
+            if let What::Publish { id, numbers, .. } = &entry.what {
+                ids.extend(numbers.contains(&number).then_some(*id));
+            }
+        }
+        let told = state.entries.iter().filter(|entry| match &entry.what {
+            What::ConnAck { .. } => true,
+            What::Publish { id, .. } => entry.sender == sender && ids.contains(id),
+            What::Ack {
+                kind: AckKind::PubRel,
+                id,
+            } => entry.sender == sender && ids.contains(id),
+            What::Ack { id, .. } | What::Refusal { id } => entry.sender != sender && ids.contains(id),
+        });
+        told.fold(String::new(), |text, entry| text + &format!("{entry:?}\n"))
+    }
+
     /// What `sender` published and the other side acknowledged.
     pub fn account(&self, sender: Side) -> Account {
         let state = self.shared.state();
@@ -177,7 +199,7 @@ impl Recorder {
                         held.clear();
                     }
                 }
-                What::Publish { id, qos, numbers } if entry.sender == sender => {
+                What::Publish { id, qos, numbers, .. } if entry.sender == sender => {
                     account.sent.extend(numbers);
                     numbers_of.insert(*id, numbers.clone());
                     of_connection.insert((entry.connection, *id), numbers.clone());
@@ -315,6 +337,7 @@ fn what_of(packet: &Packet) -> Option<What> {
         Packet::Publish(publish) => Some(What::Publish {
             id: publish.packet_id?.get(),
             qos: publish.qos,
+            dup: publish.dup,
             numbers: numbers(&publish.payload),
         }),
         Packet::Ack(ack) => {
