@@ -24,12 +24,12 @@ pub(crate) struct Inbound {
     under_way: BTreeMap<PacketId, Flow>,
     /// Of those, the ones that began on an earlier connection and are brought to their end on this one.
     resumed: BTreeSet<PacketId>,
-    /// Packet identifiers that were used since the remote's session began with this connection; `None` if it is older.
+    /// Packet identifiers under which QoS 2 messages came by this connection.
     ///
-    /// The bus may know identifiers of the session before, and would take a new message under one of those for an old one.
-    fresh: Option<BTreeSet<PacketId>>,
-    /// 3.1 does not say whether the session is new: there DUP tells.
-    trusts_dup: bool,
+    /// The bus may know identifiers from before, and would take a new message under one of those for an old one.
+    used: BTreeSet<PacketId>,
+    /// The remote's session began with this connection. 3.1 does not say it.
+    is_fresh: bool,
 }
 
 /// How far a message is.
@@ -47,8 +47,7 @@ enum Flow {
 
 impl Inbound {
     pub fn begin(&mut self, session_present: bool, version: Version) {
-        self.trusts_dup = version == Version::V31;
-        self.fresh = (!session_present && !self.trusts_dup).then(BTreeSet::new);
+        self.is_fresh = !session_present && version != Version::V31;
     }
 
     /// Notes how far a message is.
@@ -67,15 +66,11 @@ impl Inbound {
         self.under_way.len() - self.resumed.len()
     }
 
-    /// Whether a QoS 2 message under this identifier is surely none that the bus knows.
+    /// Whether a QoS 2 message under this identifier is surely none that the bus knows: what is sent again on another connection has DUP.
+    /// \[MQTT-3.3.1-1\]
     fn is_new(&mut self, id: PacketId, dup: bool) -> bool {
-        if self.under_way.contains_key(&id) {
-            return false;
-        }
-        match &mut self.fresh {
-            Some(used) => used.insert(id),
-            None => self.trusts_dup && !dup,
-        }
+        let first = !self.under_way.contains_key(&id) && self.used.insert(id);
+        first && (self.is_fresh || !dup)
     }
 }
 

@@ -105,6 +105,29 @@ fn a_new_session_of_the_remote_uses_old_identifiers_for_new_messages() {
     }
 }
 
+/// [MQTT-3.3.1-1] A remote that was killed and goes on from what it had saved says Session Present 1, and gives identifiers to other messages that it had
+/// used before: without DUP a message is none that came by an earlier connection. It would be acknowledged, and lost.
+#[test]
+fn a_remote_that_went_back_in_time_uses_old_identifiers_for_new_messages() {
+    for version in [V31, V3, V5] {
+        let mut bench = connected(version);
+        bench.remote_sends(publish_at(Qos::ExactlyOnce, 8, "r/a", "old"));
+        bench.cut();
+        bench.connect(welcome_back());
+        bench.sent();
+        bench.heard();
+        for (dup, heard) in [(false, vec!["l/a=new".to_owned()]), (true, Vec::new())] {
+            bench.remote_sends(Publish {
+                dup,
+                ..publish_at(Qos::ExactlyOnce, 8, "r/a", "new")
+            });
+            assert_eq!((bench.words(), bench.heard()), (vec!["pubrec 8".into()], heard));
+        }
+        bench.remote_sends(pubrel(8));
+        assert_eq!(bench.words(), ["pubcomp 8"], "{version:?}");
+    }
+}
+
 /// It would come again and again: it is acknowledged, and counted.
 #[test]
 fn what_no_rule_is_for_is_acknowledged_and_dropped() {
