@@ -56,7 +56,7 @@ struct Trial {
 impl Trial {
     fn of(seed: u64, messages: usize) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
-        let qos = if seed % 2 == 0 {
+        let qos = if seed.is_multiple_of(2) {
             Qos::AtLeastOnce
         } else {
             Qos::ExactlyOnce
@@ -75,7 +75,7 @@ impl Trial {
             qos,
             version: if random.bool() { Version::V311 } else { Version::V5 },
             batch: seed % 4 == 2,
-            saving: seed % 3 == 1,
+            saving: seed % 6 == 1,
             kills,
         }
     }

@@ -59,6 +59,7 @@ enum What {
     Publish {
         id: u16,
         qos: Qos,
+        #[allow(dead_code, reason = "it is told by `Recorder::story`")]
         dup: bool,
         numbers: Vec<usize>,
     },
@@ -194,11 +195,9 @@ impl Recorder {
         let mut held: BTreeMap<u16, Vec<usize>> = BTreeMap::new();
         for entry in &state.entries {
             match &entry.what {
-                What::ConnAck { session_present } => {
-                    if !session_present {
-                        held.clear();
-                    }
-                }
+                What::ConnAck {
+                    session_present: false,
+                } => held.clear(),
                 What::Publish { id, qos, numbers, .. } if entry.sender == sender => {
                     account.sent.extend(numbers);
                     numbers_of.insert(*id, numbers.clone());
