@@ -36,6 +36,8 @@ pub(crate) struct Preparing {
     next_id: PacketId,
     /// Deliveries whose PUBREL goes out as soon as the packet identifiers above are free.
     pub received: Vec<DeliveryId>,
+    /// The connection was open before.
+    pub again: bool,
 }
 
 #[derive(Debug)]
@@ -45,6 +47,17 @@ enum Asked {
 }
 
 impl Preparing {
+    /// Packet identifiers are taken from this one down.
+    fn new(next_id: PacketId) -> Self {
+        Self {
+            asked: BTreeMap::new(),
+            ping: false,
+            next_id,
+            received: Vec::new(),
+            again: false,
+        }
+    }
+
     fn ask(&mut self, what: Asked) -> PacketId {
         let id = self.next_id;
         self.next_id = PacketId::new(id.get() - 1).unwrap_or(PacketId::MAX);
@@ -161,12 +174,7 @@ impl BridgeEndpoint {
             let token = AckToken(0);
             out.bus(BusCommand::Subscribe { token, subscriptions });
         }
-        let mut preparing = Preparing {
-            asked: BTreeMap::new(),
-            ping: false,
-            next_id: PacketId::MAX,
-            received: Vec::new(),
-        };
+        let mut preparing = Preparing::new(PacketId::MAX);
         self.subscribe(&mut preparing, out);
         self.unsubscribe(&mut preparing, out);
         self.notify_remote(&mut preparing, out);
@@ -190,8 +198,10 @@ impl BridgeEndpoint {
         if self.remote.session_present && self.status.is_subscribed(&self.status.remote(), &all) {
             return;
         }
+        // The link may break before the answer.
+        self.status.forget_subscribed();
         // Only what is new to a session brings what is retained. [MQTT-3.3.1-10]
-        let retain_handling = match self.remote.session_present {
+        let retain_handling = match self.remote.session_present && !self.status.wants_retained() {
             true => RetainHandling::SendIfNew,
             false => RetainHandling::SendAtSubscribe,
         };
@@ -220,6 +230,23 @@ impl BridgeEndpoint {
                 filters: chunk.iter().map(wish).collect(),
             };
             self.send_request(Packet::Subscribe(Box::new(subscribe)), preparing, out);
+        }
+    }
+
+    /// Nothing waits any more that may be newer than what the remote retains: it is asked for that once more. \[MQTT-3.8.4-4\]
+    pub(crate) fn ask_again(&mut self, out: &mut Out) {
+        if !matches!(self.phase, Phase::Open) {
+            return;
+        }
+        self.status.forget_subscribed();
+        self.status.set_wants_retained(true);
+        // Deliveries come to these identifiers last.
+        let last = self.outbound.last.map_or(1, DeliveryId::get);
+        let mut preparing = Preparing::new(PacketId::new(last).unwrap_or(PacketId::MAX));
+        preparing.again = true;
+        self.subscribe(&mut preparing, out);
+        if !preparing.asked.is_empty() {
+            self.phase = Phase::Preparing(Box::new(preparing));
         }
     }
 

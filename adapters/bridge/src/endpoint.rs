@@ -186,10 +186,8 @@ impl BridgeEndpoint {
                 self.on_delivery(delivery, now, out);
             }
             BusEvent::Received(id) => self.on_received(id, out),
-            BusEvent::Unsubscribed { .. }
-            | BusEvent::Drained
-            | BusEvent::Asleep
-            | BusEvent::WillChanged(_) => {}
+            BusEvent::Drained => self.ask_again(out),
+            BusEvent::Unsubscribed { .. } | BusEvent::Asleep | BusEvent::WillChanged(_) => {}
         }
     }
 
@@ -263,7 +261,10 @@ impl BridgeEndpoint {
         self.status.set_state(BridgeState::Connected, now);
         self.status
             .set_subscribed(self.plan.topics.remote_subscriptions());
-        self.notify(UP, out);
+        self.status.set_wants_retained(false);
+        if !preparing.again {
+            self.notify(UP, out);
+        }
         for id in preparing.received {
             self.on_received(id, out);
         }

@@ -22,12 +22,14 @@ const SYSTEM: &[u8] = b"$SYS/";
 #[derive(Debug, Default)]
 pub(crate) struct Inbound {
     under_way: BTreeMap<PacketId, Flow>,
-    /// Packet identifiers that were used since the remote's session began with this connection; `None` if it is older.
+    /// Of those, the ones that began on an earlier connection and are brought to their end on this one.
+    resumed: BTreeSet<PacketId>,
+    /// Packet identifiers under which QoS 2 messages came by this connection.
     ///
-    /// The bus may know identifiers of the session before, and would take a new message under one of those for an old one.
-    fresh: Option<BTreeSet<PacketId>>,
-    /// 3.1 does not say whether the session is new: there DUP tells.
-    trusts_dup: bool,
+    /// The bus may know identifiers from before, and would take a new message under one of those for an old one.
+    used: BTreeSet<PacketId>,
+    /// The remote's session began with this connection. 3.1 does not say it.
+    is_fresh: bool,
 }
 
 /// How far a message is.
@@ -45,19 +47,30 @@ enum Flow {
 
 impl Inbound {
     pub fn begin(&mut self, session_present: bool, version: Version) {
-        self.trusts_dup = version == Version::V31;
-        self.fresh = (!session_present && !self.trusts_dup).then(BTreeSet::new);
+        self.is_fresh = !session_present && version != Version::V31;
     }
 
-    /// Whether a QoS 2 message under this identifier is surely none that the bus knows.
+    /// Notes how far a message is.
+    fn set(&mut self, id: PacketId, flow: Flow) {
+        self.under_way.insert(id, flow);
+    }
+
+    /// The identifier is the remote's again.
+    fn end(&mut self, id: PacketId) {
+        self.under_way.remove(&id);
+        self.resumed.remove(&id);
+    }
+
+    /// Messages that began on this connection and are not acknowledged.
+    fn begun(&self) -> usize {
+        self.under_way.len() - self.resumed.len()
+    }
+
+    /// Whether a QoS 2 message under this identifier is surely none that the bus knows: what is sent again on another connection has DUP.
+    /// \[MQTT-3.3.1-1\]
     fn is_new(&mut self, id: PacketId, dup: bool) -> bool {
-        if self.under_way.contains_key(&id) {
-            return false;
-        }
-        match &mut self.fresh {
-            Some(used) => used.insert(id),
-            None => self.trusts_dup && !dup,
-        }
+        let first = !self.under_way.contains_key(&id) && self.used.insert(id);
+        first && (self.is_fresh || !dup)
     }
 }
 
@@ -71,7 +84,7 @@ impl BridgeEndpoint {
             Qos::ExactlyOnce => Metric::Qos2Received,
         });
         if let Some(id) = publish.packet_id
-            && !self.takes_packet_id(id)
+            && !self.takes_packet_id(id, publish.dup)
         {
             let reason = ReasonCode::ReceiveMaximumExceeded; // MQTT 5 §4.9
             return self.fail_as(reason, "more than Receive Maximum under way", out);
@@ -91,12 +104,17 @@ impl BridgeEndpoint {
         }
     }
 
-    /// Version 3 has no Receive Maximum: there the number of packet identifiers is the bound.
-    fn takes_packet_id(&self, id: PacketId) -> bool {
-        let under_way = &self.inbound.under_way;
-        self.plan.version() != Version::V5
-            || under_way.contains_key(&id)
-            || under_way.len() < usize::from(self.plan.settings.receive_maximum)
+    /// Version 3 has no Receive Maximum: there the number of packet identifiers is the bound. So it is for what a session that goes on has to send again
+    /// \[MQTT-4.4.0-1\]: mosquitto has more of it than it may have, and if it was refused would send the same on every connection.
+    fn takes_packet_id(&mut self, id: PacketId, dup: bool) -> bool {
+        if self.plan.version() != Version::V5 || self.inbound.under_way.contains_key(&id) {
+            return true;
+        }
+        if dup && self.remote.session_present {
+            self.inbound.resumed.insert(id);
+            return true;
+        }
+        self.inbound.begun() < usize::from(self.plan.settings.receive_maximum)
     }
 
     /// What a rule with `compress` packs on the way out comes in packed, and is unpacked.
@@ -153,7 +171,7 @@ impl BridgeEndpoint {
             } else {
                 Flow::One
             };
-            self.inbound.under_way.insert(id, flow);
+            self.inbound.set(id, flow);
         }
         out.bus(BusCommand::Publish {
             message,
@@ -170,7 +188,7 @@ impl BridgeEndpoint {
         } else {
             Flow::One
         };
-        self.inbound.under_way.insert(id, flow);
+        self.inbound.set(id, flow);
         self.acknowledge(id, reason, out);
     }
 
@@ -182,9 +200,9 @@ impl BridgeEndpoint {
             Some(Flow::Released) | None => return,
         };
         if kind == AckKind::PubAck || reason.is_error() {
-            self.inbound.under_way.remove(&id);
+            self.inbound.end(id);
         } else {
-            self.inbound.under_way.insert(id, Flow::Received);
+            self.inbound.set(id, Flow::Received);
         }
         out.send(Packet::Ack(Ack::with_reason(kind, id, reason)));
     }
@@ -220,7 +238,10 @@ impl BridgeEndpoint {
         if matches!(flow, Some(Flow::One | Flow::Two)) {
             return self.fail("PUBREL before PUBREC", out); // [MQTT-4.3.3-5]
         }
-        self.inbound.under_way.insert(ack.packet_id, Flow::Released);
+        if flow.is_none() {
+            self.inbound.resumed.insert(ack.packet_id); // Its PUBLISH came by an earlier connection.
+        }
+        self.inbound.set(ack.packet_id, Flow::Released);
         out.bus(BusCommand::Release(ack.packet_id.get()));
     }
 
@@ -228,7 +249,7 @@ impl BridgeEndpoint {
     pub(crate) fn on_released(&mut self, packet: u16, out: &mut Out) {
         let Some(id) = PacketId::new(packet) else { return };
         if self.inbound.under_way.get(&id) == Some(&Flow::Released) {
-            self.inbound.under_way.remove(&id);
+            self.inbound.end(id);
             out.send(Packet::Ack(Ack::success(AckKind::PubComp, id)));
         }
     }

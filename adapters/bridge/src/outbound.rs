@@ -33,6 +33,8 @@ pub(crate) struct Outbound {
     owed: usize,
     /// The first that was sent on this connection, if the remote has to acknowledge it.
     pub first: Option<DeliveryId>,
+    /// The last that came.
+    pub last: Option<DeliveryId>,
     /// The remote has acknowledged something.
     pub acknowledged: bool,
 }
@@ -113,6 +115,7 @@ fn more_in(members: &[Delivery]) -> usize {
 
 impl BridgeEndpoint {
     pub(crate) fn on_delivery(&mut self, delivery: Delivery, now: Instant, out: &mut Out) {
+        self.outbound.last = delivery.id.or(self.outbound.last);
         if !self.outbound.acknowledged && delivery.id.is_some() && delivery.id == self.status.poison() {
             self.status.clear_suspect();
             return self.bury(&delivery, DeadReason::Disconnects, out);

@@ -152,7 +152,7 @@ impl BridgePlan {
     }
 
     fn queue_rules(&self) -> QueueRules {
-        let queue = &self.settings.queue;
+        let queue = self.settings.queue.clone().without_zeros();
         QueueRules {
             max_messages: queue.max_messages,
             max_bytes: queue.max_bytes,

@@ -137,9 +137,9 @@ pub struct BudgetSettings {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct QueueSettings {
-    /// Messages.
+    /// Messages; `0` for no limit.
     pub max_messages: usize,
-    /// Bytes.
+    /// Bytes; `0` for no limit. Otherwise 1024 or more.
     pub max_bytes: usize,
     /// What has waited longer is dropped; `0s` keeps it for ever. After a restart of the gateway it counts anew.
     #[serde(with = "humantime_serde")]
@@ -149,6 +149,18 @@ pub struct QueueSettings {
     pub when_full: QueueFull,
     /// Whether QoS 0 messages wait too. They are lost when the gateway stops.
     pub qos0: bool,
+}
+
+impl QueueSettings {
+    /// With `0` as no limit.
+    pub(crate) fn without_zeros(mut self) -> Self {
+        for limit in [&mut self.max_messages, &mut self.max_bytes] {
+            if *limit == 0 {
+                *limit = usize::MAX;
+            }
+        }
+        self
+    }
 }
 
 impl Default for QueueSettings {
@@ -313,20 +325,10 @@ impl BridgeSettings {
                 "1 or more",
             )?;
         }
-        range(
-            "queue.max_messages",
-            self.queue.max_messages as u64,
-            1,
-            u64::MAX,
-            "1 or more",
-        )?;
-        range(
-            "queue.max_bytes",
-            self.queue.max_bytes as u64,
-            1_024,
-            u64::MAX,
-            "1024 or more",
-        )?;
+        if self.queue.max_bytes > 0 {
+            let bytes = self.queue.max_bytes as u64;
+            range("queue.max_bytes", bytes, 1_024, u64::MAX, "0, 1024 or more")?;
+        }
         self.uplink.check().map_err(BridgeSettingsError::Uplink)
     }
 

@@ -124,6 +124,8 @@ struct Texts {
     refused_subscriptions: Vec<String>,
     /// The remote whose session holds subscriptions of ours, and which.
     subscribed: Option<(String, Vec<(TopicFilter, Qos)>)>,
+    /// The remote is to send what it retains with the next SUBSCRIBE, whatever its session holds.
+    wants_retained: bool,
     dead_letters: VecDeque<DeadLetter>,
     /// The delivery that the remote refused last without a good reason, and how often in a row.
     doubtful: Option<(DeliveryId, u32)>,
@@ -330,6 +332,19 @@ impl BridgeStatus {
         let texts = self.texts();
         let held = texts.subscribed.as_ref();
         held.is_some_and(|(at, held)| at == remote && held == filters)
+    }
+
+    /// What the remote's session holds is not known any more, until the remote has answered.
+    pub(crate) fn forget_subscribed(&self) {
+        self.texts().subscribed = None;
+    }
+
+    pub(crate) fn wants_retained(&self) -> bool {
+        self.texts().wants_retained
+    }
+
+    pub(crate) fn set_wants_retained(&self, wants: bool) {
+        self.texts().wants_retained = wants;
     }
 
     /// The remote that is connected to granted all of these.

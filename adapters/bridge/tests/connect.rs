@@ -5,7 +5,9 @@ mod bench;
 use bench::*;
 use headgate_bridge::{BridgeState, EndReason};
 use headgate_model::{CloseReason, Instant, Qos as BusQos};
-use headgate_mqtt_codec::{AckKind, Connect, Packet, Qos, ReasonCode, RetainHandling, SubAck, Version};
+use headgate_mqtt_codec::{
+    AckKind, Connect, Packet, Publish, Qos, ReasonCode, RetainHandling, SubAck, Version,
+};
 
 fn connect_of(bench: &mut Bench) -> Connect {
     bench.dial();
@@ -155,9 +157,6 @@ fn nothing_is_subscribed_anew_that_the_remote_still_has() {
             "it forgot"
         );
         bench.cut();
-        bench.connect(welcome());
-        bench.cut();
-        bench.configure(&["c both 1", "d in 1"]);
         let new = if v5 {
             RetainHandling::SendIfNew
         } else {
@@ -166,8 +165,42 @@ fn nothing_is_subscribed_anew_that_the_remote_still_has() {
         assert_eq!(
             asks(&mut bench, welcome_back()),
             Some(new),
+            "it had not answered in the session that it has now"
+        );
+        bench.cut();
+        bench.connect(welcome());
+        bench.cut();
+        bench.configure(&["c both 1", "d in 1"]);
+        assert_eq!(
+            asks(&mut bench, welcome_back()),
+            Some(new),
             "the topics are others"
         );
+    }
+}
+
+/// After a crash it is not known of which topics something waits. When that has gone the remote is asked for what it retains, whatever its session holds.
+/// [MQTT-3.3.1-9]
+#[test]
+fn what_may_be_older_than_what_waited_is_asked_for_again() {
+    for version in [V3, V5] {
+        let mut bench = Bench::new(version, &["c/# both 1"]);
+        bench.deliver("c/waits", "x", BusQos::AtLeastOnce);
+        bench.crash();
+        bench.connect(welcome_back());
+        bench.sent();
+        bench.remote_sends(Publish {
+            retain: true,
+            ..publish_at(Qos::AtLeastOnce, 9, "c/theirs", "y")
+        });
+        assert_eq!(bench.words(), ["puback 9"], "{version:?}");
+        bench.remote_sends(puback(1));
+        let Some(Packet::Subscribe(subscribe)) = bench.sent().pop() else {
+            panic!("{version:?}: it does not ask")
+        };
+        let handling = subscribe.filters[0].options.retain_handling;
+        assert_eq!(handling, RetainHandling::SendAtSubscribe);
+        assert_ne!(subscribe.packet_id.get(), 2, "that is the next delivery's");
     }
 }
 

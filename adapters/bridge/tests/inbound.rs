@@ -105,6 +105,29 @@ fn a_new_session_of_the_remote_uses_old_identifiers_for_new_messages() {
     }
 }
 
+/// [MQTT-3.3.1-1] A remote that was killed and goes on from what it had saved says Session Present 1, and gives identifiers to other messages that it had
+/// used before: without DUP a message is none that came by an earlier connection. It would be acknowledged, and lost.
+#[test]
+fn a_remote_that_went_back_in_time_uses_old_identifiers_for_new_messages() {
+    for version in [V31, V3, V5] {
+        let mut bench = connected(version);
+        bench.remote_sends(publish_at(Qos::ExactlyOnce, 8, "r/a", "old"));
+        bench.cut();
+        bench.connect(welcome_back());
+        bench.sent();
+        bench.heard();
+        for (dup, heard) in [(false, vec!["l/a=new".to_owned()]), (true, Vec::new())] {
+            bench.remote_sends(Publish {
+                dup,
+                ..publish_at(Qos::ExactlyOnce, 8, "r/a", "new")
+            });
+            assert_eq!((bench.words(), bench.heard()), (vec!["pubrec 8".into()], heard));
+        }
+        bench.remote_sends(pubrel(8));
+        assert_eq!(bench.words(), ["pubcomp 8"], "{version:?}");
+    }
+}
+
 /// It would come again and again: it is acknowledged, and counted.
 #[test]
 fn what_no_rule_is_for_is_acknowledged_and_dropped() {
@@ -218,6 +241,48 @@ fn a_remote_that_sends_more_than_receive_maximum_is_left() {
         bench.remote_sends(publish_at(Qos::ExactlyOnce, number, "r/a", "x"));
     }
     assert_eq!(bench.words(), ["pubrec 1", "pubrec 2", "disconnect 0x93"]);
+}
+
+/// [MQTT-4.4.0-1] What a session that goes on has to send again does not count: mosquitto 2.0 has more of it than Receive Maximum, and would be left over and
+/// over. What is new counts.
+#[test]
+fn what_a_resumed_session_sends_again_is_taken_beyond_receive_maximum() {
+    let mut bench = Bench::with(V5, LINES, |s| s.receive_maximum = 2);
+    bench.connect(welcome_back());
+    bench.sent();
+    bench.remote_sends(pubrel(1));
+    for number in 2..=4 {
+        bench.remote_sends(Publish {
+            dup: true,
+            ..publish_at(Qos::ExactlyOnce, number, "r/a", "x")
+        });
+    }
+    bench.remote_sends(pubrel(2));
+    for number in 5..=7 {
+        bench.remote_sends(publish_at(Qos::ExactlyOnce, number, "r/a", "x"));
+    }
+    let expected = [
+        "pubcomp 1",
+        "pubrec 2",
+        "pubrec 3",
+        "pubrec 4",
+        "pubcomp 2",
+        "pubrec 5",
+        "pubrec 6",
+        "disconnect 0x93",
+    ];
+    assert_eq!(bench.words(), expected);
+    // A session that begins has nothing to send again.
+    let mut bench = Bench::with(V5, LINES, |s| s.receive_maximum = 1);
+    bench.connect(welcome());
+    bench.sent();
+    for number in 1..=2 {
+        bench.remote_sends(Publish {
+            dup: true,
+            ..publish_at(Qos::ExactlyOnce, number, "r/a", "x")
+        });
+    }
+    assert_eq!(bench.words(), ["pubrec 1", "disconnect 0x93"]);
 }
 
 /// What the remote retains is retained here, unless the rule says otherwise.

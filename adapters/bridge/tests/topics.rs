@@ -1,8 +1,8 @@
 //! Topic lines and what they do to names. mosquitto.conf(5), `topic`.
 
 use headgate_bridge::{
-    BridgePlan, BridgeSettings, BridgeSettingsError, Direction, RetainRule, Rewrite, Throttle, TopicMap,
-    TopicRule, TopicRuleError, Unmapped,
+    BridgePlan, BridgeSettings, BridgeSettingsError, Direction, QueueSettings, RetainRule, Rewrite, Throttle,
+    TopicMap, TopicRule, TopicRuleError, Unmapped,
 };
 use headgate_model::{Qos, Topic};
 use proptest::prelude::*;
@@ -256,8 +256,8 @@ fn settings_out_of_range_are_named_with_what_is_allowed() {
             "stalled_after: 0s is out of range, allowed is 1s to 1h",
         ),
         (
-            |s| s.queue.max_messages = 0,
-            "queue.max_messages: 0 is out of range, allowed is 1 or more",
+            |s| s.queue.max_bytes = 1_000,
+            "queue.max_bytes: 1000 is out of range, allowed is 0, 1024 or more",
         ),
         (
             |s| s.uplink.restart_timeout.cap = std::time::Duration::from_secs(1),
@@ -323,4 +323,22 @@ proptest! {
             let _ = TopicMap::compile(&[rule]);
         }
     }
+}
+
+/// `0` is no limit, as in the limits of the bus.
+#[test]
+fn zero_is_no_limit_of_the_queue() {
+    let settings = BridgeSettings {
+        queue: QueueSettings {
+            max_messages: 0,
+            max_bytes: 0,
+            ..QueueSettings::default()
+        },
+        name: "up".into(),
+        ..BridgeSettings::default()
+    };
+    assert_eq!(settings.check(), Ok(()));
+    let plan = BridgePlan::new(settings, "here").unwrap();
+    let rules = plan.open(1, "").link.unwrap().queue.unwrap();
+    assert_eq!((rules.max_messages, rules.max_bytes), (usize::MAX, usize::MAX));
 }

@@ -152,7 +152,7 @@ impl Bus {
         self.links.admit(session, open.link.map(|link| *link), now);
         session.endpoint = Some(endpoint);
         session.opening = true;
-        session.tell_drained = false;
+        session.tell_drained = session.doubts();
         session.awake = present.is_some() && open.will == OpenWill::Awake;
         if !session.awake {
             session.durable |= expiry > Duration::ZERO;

@@ -29,6 +29,8 @@ struct Newer {
     unknown_below: u64,
     /// What is put behind this number was published when the other side had sent what it retains.
     opened: u64,
+    /// Something that the other side retains was not retained here, for it may not be newer.
+    doubted: bool,
 }
 
 /// Topics of which it is known that something newer waits.
@@ -264,6 +266,33 @@ impl Session {
             Some(seq) if seq >= first => Behind::Yes,
             _ if first < newer.unknown_below => Behind::Perhaps,
             _ => Behind::No,
+        }
+    }
+
+    /// Whether it is a link with a queue of its own: the gateway's own bridge.
+    pub fn is_bridge(&self) -> bool {
+        self.link.as_deref().is_some_and(|link| link.rules.is_some())
+    }
+
+    /// The other side is to be asked again for what it retains when nothing waits for it any more: then [`BusEvent::Drained`] is told.
+    ///
+    /// [`BusEvent::Drained`]: headgate_model::BusEvent::Drained
+    pub fn doubt(&mut self) {
+        if let Some(link) = self.link.as_deref_mut() {
+            link.newer.doubted = true;
+            self.tell_drained = true;
+        }
+    }
+
+    /// Whether that is still to be told.
+    pub fn doubts(&self) -> bool {
+        self.link.as_deref().is_some_and(|link| link.newer.doubted)
+    }
+
+    /// It is told.
+    pub fn doubt_no_more(&mut self) {
+        if let Some(link) = self.link.as_deref_mut() {
+            link.newer.doubted = false;
         }
     }
 

@@ -61,20 +61,33 @@ impl Bus {
         }
     }
 
-    /// What a link's other side retains is not newer than what still has to go there: it would be overwritten by that in any case.
-    pub(crate) fn stop_superseded(&mut self, message: &Message, from: Option<Slot>) -> Option<Ingested> {
-        let session = from.map(|slot| self.session(slot))?;
+    /// What a link's other side retains is not newer than what still has to go there: it would be overwritten by that in any case. Where it is not known
+    /// whether that is of the topic, the link asks for it again when nothing waits any more; a message whose topic has nothing here until then is
+    /// routed, and not retained.
+    pub(crate) fn stop_superseded(&mut self, message: &mut Message, from: Option<Slot>) -> Option<Ingested> {
+        let slot = from?;
+        let session = self.session(slot);
         let topic = message.topic.as_bytes();
-        let superseded = match session.is_behind(topic) {
-            Behind::No => false,
-            Behind::Yes => true,
-            // What came from there before is not newer.
+        match session.is_behind(topic) {
+            Behind::No => return None,
+            Behind::Yes => {}
             Behind::Perhaps => {
                 let kept = self.retained.get(topic);
-                kept.is_some_and(|kept| kept.message.publisher != Some(session.id))
+                let (by, is_bridge) = (kept.map(|kept| kept.message.publisher), session.is_bridge());
+                // What came from there before is not newer.
+                if by == Some(Some(session.id)) || by.is_none() && !is_bridge {
+                    return None;
+                }
+                if is_bridge {
+                    self.session_mut(slot).doubt();
+                }
+                if by.is_none() {
+                    message.retain = false;
+                    return None;
+                }
             }
-        };
-        superseded.then(|| self.ignore(from, message, DropReason::Superseded, Outcome::Matched))
+        }
+        Some(self.ignore(from, message, DropReason::Superseded, Outcome::Matched))
     }
 
     /// Whether copies are counted: something can come round only by two links.

@@ -84,6 +84,8 @@ impl Bus {
     ) {
         let limit = self.settings.max_awaiting_release;
         let session = self.session_mut(slot);
+        // A remote sends what was refused again before it releases anything; there are no more than 65,535 identifiers.
+        let limit = if session.is_bridge() { usize::MAX } else { limit };
         message.publisher = Some(session.id);
         if let Some(packet) = dedup {
             if session.received.contains(packet) {
@@ -181,7 +183,7 @@ impl Bus {
         }
         self.counters.published += 1;
         if message.retain
-            && let Some(stopped) = self.stop_superseded(&message, from)
+            && let Some(stopped) = self.stop_superseded(&mut message, from)
         {
             return Ok(stopped);
         }
@@ -754,6 +756,7 @@ impl Bus {
         let session = self.session_mut(slot);
         if session.is_online() && session.is_drained() {
             session.tell_drained = false;
+            session.doubt_no_more();
             let endpoint = session.endpoint.expect("it is online");
             out.events.push((endpoint, BusEvent::Drained));
         }

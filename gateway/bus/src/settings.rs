@@ -39,7 +39,7 @@ pub struct BusSettings {
     pub max_inflight: u16,
     /// Bytes of QoS 1 and 2 deliveries under way at once to one client; one that is larger goes alone. 0 for no limit.
     pub max_inflight_bytes: u32,
-    /// QoS 2 packet identifiers of one client that wait for their PUBREL; 0 for no limit.
+    /// QoS 2 packet identifiers of one client that wait for their PUBREL; 0 for no limit. For the gateway's own bridges there is none.
     pub max_awaiting_release: usize,
     /// Deliver at the subscription's QoS even when the message was published with a lower one (EMQ's `upgrade_qos`).
     pub upgrade_qos: bool,

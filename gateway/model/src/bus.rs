@@ -380,7 +380,8 @@ pub enum BusEvent {
     Delivery(Delivery),
     /// A QoS 2 delivery is durably known to have arrived: send PUBREL. Also sent again on resumption. \[MQTT-4.4.0-1\]
     Received(DeliveryId),
-    /// Answers `TellWhenDrained`: everything was delivered and settled.
+    /// Answers `TellWhenDrained`: everything was delivered and settled. A bridge is told so too when the remote is to be asked again for what it retains,
+    /// for it was not known until now that it was newer than what waited.
     Drained,
     /// Answers `FallAsleep`: mailbox, will and the hour of its loss survive a power cut.
     Asleep,

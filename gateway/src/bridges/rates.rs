@@ -43,16 +43,21 @@ impl Rates {
         (seconds > 0.0).then(|| (rate(first.routed, last.routed), rate(first.left, last.left)))
     }
 
-    /// Hours until a queue of so many messages and bytes is full, if messages go on to come as they do and none leaves. `None` when none comes.
+    /// Hours until a queue of so many messages and bytes, `0` for no limit, is full, if messages go on to come as they do and none leaves. `None` when none
+    /// comes or nothing limits it.
     pub fn capacity_hours(&self, report: &LinkReport, max_messages: usize, max_bytes: usize) -> Option<f64> {
         let (come, _) = self.per_second().filter(|(come, _)| *come > 0.0)?;
-        let room = (max_messages as u64).saturating_sub(report.queued) as f64;
+        let unless_none = |limit: usize, taken: u64| match limit {
+            0 => f64::INFINITY,
+            limit => (limit as u64).saturating_sub(taken) as f64,
+        };
+        let room = unless_none(max_messages, report.queued);
         // How large they are is known only while some wait.
         let known = self.0.iter().rev().find(|sample| sample.queued > 0);
         let size = known.map(|sample| sample.bytes as f64 / sample.queued as f64);
-        let room_bytes = max_bytes.saturating_sub(report.queued_bytes) as f64;
+        let room_bytes = unless_none(max_bytes, report.queued_bytes as u64);
         let room = size.map_or(room, |size| room.min(room_bytes / size.max(1.0)));
-        Some(room / come / 3_600.0)
+        room.is_finite().then_some(room / come / 3_600.0)
     }
 
     /// Seconds until the queue is empty, as it shrinks now. `None` when it does not.
@@ -95,6 +100,8 @@ mod tests {
         assert!((hours - 1.0).abs() < 1e-9, "{hours}");
         let by_bytes = rates.capacity_hours(&down, usize::MAX, 200 * 181_000).unwrap();
         assert!((by_bytes - 0.5).abs() < 1e-9, "{by_bytes}");
+        assert_eq!(rates.capacity_hours(&down, 361_000, 0), Some(hours));
+        assert_eq!(rates.capacity_hours(&down, 0, 0), None);
 
         let mut rates = Rates::default();
         rates.sample(Instant(0), &down);

@@ -82,6 +82,16 @@ impl Mosquitto {
         child.wait().expect("it ends");
     }
 
+    /// Ends it as the system would in a hurry, by SIGKILL: what it had not saved is gone.
+    ///
+    /// # Panics
+    /// If it did not run.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().expect("it runs");
+        child.kill().expect("it is killed");
+        child.wait().expect("it ends");
+    }
+
     /// Lets it read its password file again.
     ///
     /// # Panics
