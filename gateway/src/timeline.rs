@@ -184,7 +184,17 @@ impl Timeline {
     pub fn start(data_dir: &Path, image: &mut StoreImage) -> (Self, Vec<StoreOp>) {
         let file = data_dir.join("clock");
         let system = system_time();
-        let before = read(&file);
+        let before = read(&file).or_else(|| {
+            let gateway = last_known(image, system)?;
+            tracing::warn!(
+                file = %file.display(),
+                "the file with the time is missing or cannot be read: nobody knows for how long the gateway was off, and nothing ends by it"
+            );
+            Some(Kept {
+                gateway,
+                ..Kept::default()
+            })
+        });
         let (kept, found) = Kept::start(before, system);
         let mut ops = Vec::new();
         match (found, before) {
@@ -343,6 +353,33 @@ fn postpone_record(record: &mut SessionRecord, lost_at: u64, by: u64) -> bool {
         changed |= postpone(&mut will.due, will.delay);
     }
     changed && by > 0
+}
+
+/// The time that goes on without the file: the system's, if nothing would end by it, else the last time of which the store knows that it had come. `None` for
+/// an empty store.
+fn last_known(image: &StoreImage, system: u64) -> Option<u64> {
+    let (mut begun, mut due) = (EARLIEST, u64::MAX);
+    let mut look = |at: Option<WallTime>, after: Duration| {
+        if let Some(WallTime(at)) = at.filter(|at| at.0 < u64::MAX) {
+            let after = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+            begun = begun.max(at.saturating_sub(after));
+            due = due.min(at);
+        }
+    };
+    for session in &image.sessions {
+        look(session.record.ends, session.record.expiry);
+        if let Some(will) = &session.record.will {
+            look(will.due, will.delay);
+        }
+    }
+    for (_, stored) in &image.retained {
+        look(stored.expires, Duration::MAX);
+    }
+    for (_, _, at) in &image.delayed {
+        look(Some(*at), Duration::MAX);
+    }
+    let is_empty = image.sessions.is_empty() && image.retained.is_empty() && image.delayed.is_empty();
+    (!is_empty).then(|| if system < due { begun.max(system) } else { begun })
 }
 
 fn words(ms: u64) -> String {

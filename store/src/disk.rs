@@ -813,7 +813,7 @@ fn new_entry(seq: u64, at: Position, entry: &QueueEntry) -> Entry {
     let extra = (ids.is_some() || entry.shared.is_some()).then(|| {
         Box::new(Extra {
             shared: entry.shared.clone(),
-            identifiers: ids.map(|ids| ids.0.clone()).unwrap_or_default(),
+            identifiers: ids.map(|ids| ids.to_vec()).unwrap_or_default(),
         })
     });
     Entry {
@@ -839,7 +839,7 @@ fn delivery(entry: &Entry, lane: u8, message: headgate_model::store::StoredMessa
             lane,
             size: entry.size,
             shared: extra.shared,
-            subscription_ids: (!ids.is_empty()).then(|| Box::new(SubscriptionIds(ids))),
+            subscription_ids: (!ids.is_empty()).then(|| Box::new(SubscriptionIds::from(ids))),
         },
         message,
     }

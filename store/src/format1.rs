@@ -140,7 +140,9 @@ fn read_queued(body: &[u8]) -> Result<(QueueEntry, bool), RowError> {
     let subscription_ids = r.maybe(|r| {
         let ids =
             (0..r.number()?).map(|_| u32::try_from(r.number()?).map_err(|_| RowError::Field("identifier")));
-        Ok(Box::new(SubscriptionIds(ids.collect::<Result<_, _>>()?)))
+        Ok(Box::new(SubscriptionIds::from(
+            ids.collect::<Result<Vec<_>, _>>()?,
+        )))
     })?;
     let entry = QueueEntry {
         message,

@@ -133,3 +133,31 @@ fn hear_messages(port: u16) {
     assert_eq!(peer.hear().topic, "kept");
     leave(peer);
 }
+
+/// Without the file nobody knows for how long the gateway was off: nothing ends, whatever the system's clock says, and it is told.
+#[test]
+fn a_clock_file_that_is_lost_ends_nothing() {
+    let setup = Setup::new().with_clock();
+    let mut gateway = setup.start();
+    visit(&gateway);
+    leave_messages(&gateway);
+    let file = setup.folder().join("data/clock");
+    for damage in [None, Some(""), Some("nonsense")] {
+        std::thread::sleep(Duration::from_millis(500));
+        gateway.kill();
+        match damage {
+            None => std::fs::remove_file(&file).unwrap(),
+            Some(text) => std::fs::write(&file, text).unwrap(),
+        }
+        setup.shift_clock(40 * 365 * i64::from(DAY));
+        let logged = setup.log().len();
+        gateway = setup.start();
+        let told = setup.log()[logged..].to_owned();
+        assert!(
+            told.contains("the file with the time is missing or cannot be read"),
+            "{told}"
+        );
+        assert!(visit(&gateway), "its session is there: {damage:?}");
+    }
+    hear_messages(gateway.port(Transport::Tcp));
+}

@@ -556,3 +556,29 @@ fn rules_are_those_of_the_last_opening() {
     bench.open(plain);
     assert_eq!(bench.bus.link_report(LINK, bench.now), None);
 }
+
+/// A delayed message was acknowledged: when there is no room for it at its time, it waits, and everybody gets it then.
+#[test]
+fn a_delayed_message_waits_for_a_queue_that_refuses() {
+    let rules = |rules: &mut QueueRules| {
+        rules.max_messages = 1;
+        rules.when_full = QueueFull::Refuse;
+    };
+    let mut bench = away(rules);
+    bench.connect("other");
+    bench.subscribe("other", "#");
+    assert_eq!(
+        say(&mut bench, "$delayed/5/t", &["late"], Qos::AtLeastOnce),
+        [None]
+    );
+    assert_eq!(say(&mut bench, "t", &["1"], Qos::AtLeastOnce), [None]);
+    bench.advance(Duration::from_secs(60));
+    assert_eq!(bench.heard("other"), ["t=1"]);
+    assert_eq!(back(&mut bench, rules), ["t=1"]);
+    bench.advance(Duration::from_secs(2));
+    let late = ["t=late"];
+    assert_eq!(
+        (bench.heard(LINK), bench.heard("other")),
+        (late.map(String::from).into(), late.map(String::from).into())
+    );
+}

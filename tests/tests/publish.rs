@@ -417,7 +417,12 @@ fn delayed_publish_comes_later() {
     gw.sleep(1);
     assert_eq!(watcher.heard(), ["later=x"]);
 
-    for bad in ["$delayed/x/later", "$delayed/10", "$delayed/4294968/later"] {
+    for bad in [
+        "$delayed/x/later",
+        "$delayed/10",
+        "$delayed/4294968/later",
+        "$delayed/1/$delayed/1/later",
+    ] {
         assert_eq!(
             client.deliver(publish(bad, "x"), AtLeastOnce),
             ReasonCode::TopicNameInvalid,
@@ -509,4 +514,21 @@ fn message_without_life_reaches_nobody() {
     }
     assert_eq!(watcher.messages(), []);
     assert_eq!(gw.stats().inflight, 0);
+}
+
+/// Rules are about the topic that a delayed message goes to in the end; the gateway's own topics are nobody's.
+#[test]
+fn a_delay_leads_past_no_rule() {
+    let gw = Gateway::default();
+    let mut client = gw.client(V5, "c");
+    for topic in ["$SYS/x", "$delayed/1/$SYS/x"] {
+        let answer = client.deliver(publish(topic, "x"), AtLeastOnce);
+        assert_eq!(answer, ReasonCode::NotAuthorized, "{topic}");
+    }
+    let denied = AccessDecision::Deny(DenyCode::NotAuthorized);
+    gw.rule(Action::Publish, "secret", denied);
+    for topic in ["secret", "$delayed/1/secret"] {
+        let answer = client.deliver(publish(topic, "x"), AtLeastOnce);
+        assert_eq!(answer, ReasonCode::NotAuthorized, "{topic}");
+    }
 }

@@ -319,6 +319,15 @@ fn no_local_keeps_own_messages_away() {
         other.heard(),
         ["quiet=1", "loud=2", "quiet=3", "quiet=4", "quiet=will"]
     );
+    // Nor what it published with a delay, also over a crash.
+    client.deliver(publish("$delayed/5/quiet", "5"), AtLeastOnce);
+    gw.crash(std::time::Duration::ZERO);
+    let mut client = gw.open(connect(V5, "c").durable());
+    let mut other = gw.client(V5, "other");
+    other.subscribe("+", AtMostOnce);
+    gw.sleep(6);
+    assert_eq!(client.messages(), []);
+    assert_eq!(other.heard(), ["quiet=4", "quiet=5"]);
 }
 
 /// EMQ's `ignore_loop_deliver`: the same for clients that have no such option.

@@ -295,3 +295,16 @@ fn delay_of_an_earlier_connection_is_forgotten() {
     gw.sleep(1);
     assert_eq!(watcher.heard(), ["gone=c"]);
 }
+
+/// [MQTT-3.1.3-9] The will comes when the session ends, if its delay is not over by then: a session that ended with the gateway has its will at the start.
+#[test]
+fn a_session_that_ended_with_the_gateway_has_its_will_at_once() {
+    let gw = Gateway::default();
+    drop(watcher(&gw));
+    let last = will("gone", "c").qos(AtLeastOnce).delay(3_600);
+    let _client = gw.open(connect(V5, "c").will(last));
+    gw.crash(Duration::ZERO);
+    let mut watcher = gw.open(connect(V5, "watcher").durable());
+    gw.sleep(1);
+    assert_eq!(watcher.heard(), ["gone=c"]);
+}

@@ -8,7 +8,7 @@ use headgate_model::bus::{NEVER, Presence, Protocol};
 use headgate_model::link::{BRIDGE_PROPERTY, RESERVED_CLIENT_ID};
 use headgate_model::{
     AccessDecision, AccessPolicy, Action, Answer, BusCommand, ClientId, Instant, Message, Metric, Open,
-    Question, Topic, Will,
+    Question, Topic, Will, undelayed,
 };
 use headgate_mqtt_codec::{
     Auth, ConnAck, ConnAckProperties, Connect, DecodeError, Packet, ReasonCode, Utf8, Version,
@@ -37,7 +37,7 @@ pub(crate) enum SystemTopic {
 
 impl SystemTopic {
     pub(crate) fn of(client_id: &ClientId, message: &Message) -> Self {
-        let Some(name) = message.topic.as_bytes().strip_prefix(SYSTEM) else {
+        let Some(name) = undelayed(message.topic.as_bytes()).strip_prefix(SYSTEM) else {
             return Self::No;
         };
         let name = name.strip_prefix(b"broker/connection/");
@@ -460,7 +460,7 @@ pub(crate) fn session_expiry(seconds: u32) -> Duration {
 pub(crate) fn wish_to_publish(message: &Message) -> Wish<'_> {
     Wish {
         action: Action::Publish,
-        topic: message.topic.as_bytes(),
+        topic: undelayed(message.topic.as_bytes()),
         qos: message.qos,
         retain: message.retain,
     }

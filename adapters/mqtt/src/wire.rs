@@ -160,7 +160,11 @@ impl Outgoing {
             properties: properties.as_ref(),
             message_expiry: self.expiry,
             topic_alias: self.alias,
-            subscription_identifiers: self.delivery.subscription_ids.as_ref().map_or(&[], |ids| &ids.0),
+            subscription_identifiers: self
+                .delivery
+                .subscription_ids
+                .as_ref()
+                .map_or(&[], |ids| &ids[..]),
         })
     }
 }

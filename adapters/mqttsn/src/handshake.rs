@@ -18,7 +18,7 @@ use headgate_model::datagram::Address;
 use headgate_model::link::RESERVED_CLIENT_ID;
 use headgate_model::{
     AccessDecision, Action, Answer, ClientId, CloseReason, Identity, Instant, Metric, Open, OpenWill,
-    Question, Topic, Will,
+    Question, Topic, Will, undelayed,
 };
 use headgate_mqttsn_codec::{self as codec, Connect, Message, ReturnCode};
 use std::sync::Arc;
@@ -328,7 +328,7 @@ impl<A: Address> SnGateway<A> {
         });
         let wish = Wish {
             action: Action::Publish,
-            topic: will.message.topic.as_bytes(),
+            topic: undelayed(will.message.topic.as_bytes()),
             qos,
             retain,
         };
@@ -356,7 +356,7 @@ impl<A: Address> SnGateway<A> {
         let (id, identity) = (handshake.id.as_str(), handshake.identity.as_ref());
         let wish = Wish {
             action: Action::Publish,
-            topic: topic.as_bytes(),
+            topic: undelayed(topic.as_bytes()),
             qos: Qos::AtMostOnce,
             retain: false,
         };

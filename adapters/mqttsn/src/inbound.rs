@@ -11,7 +11,7 @@ use headgate_model::bus::Refusal;
 use headgate_model::datagram::Address;
 use headgate_model::{
     AccessDecision, AckToken, Action, Answer, BusCommand, Instant, Message, Metric, Qos, Question,
-    Subscription, SubscriptionOptions, Topic, TopicFilter, WillChange,
+    Subscription, SubscriptionOptions, Topic, TopicFilter, WillChange, undelayed,
 };
 use headgate_mqttsn_codec::{
     self as codec, Message as Packet, Publish, RegAck, Register, ReturnCode, SubAck, Subscribe, TopicName,
@@ -178,7 +178,7 @@ impl<A: Address> SnGateway<A> {
         };
         let wish = Wish {
             action: Action::Publish,
-            topic: message.topic.as_bytes(),
+            topic: undelayed(message.topic.as_bytes()),
             qos,
             retain: message.retain,
         };
@@ -512,7 +512,7 @@ impl<A: Address> SnGateway<A> {
         };
         let wish = Wish {
             action: Action::Publish,
-            topic: topic.as_bytes(),
+            topic: undelayed(topic.as_bytes()),
             qos,
             retain: will.retain,
         };
@@ -688,7 +688,7 @@ fn raw_id(topic: TopicRef) -> u16 {
 fn wish_to_publish(topic: &[u8]) -> Wish<'_> {
     Wish {
         action: Action::Publish,
-        topic,
+        topic: undelayed(topic),
         qos: Qos::AtMostOnce,
         retain: false,
     }

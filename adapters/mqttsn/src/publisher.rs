@@ -12,7 +12,7 @@ use headgate_model::datagram::Address;
 use headgate_model::link::RESERVED_CLIENT_ID;
 use headgate_model::{
     AccessDecision, Action, Answer, BusCommand, BusEvent, CloseReason, Identity, Instant, Message, Metric,
-    Open, Question,
+    Open, Question, undelayed,
 };
 use headgate_mqttsn_codec::{Publish, TopicRef};
 use std::collections::VecDeque;
@@ -205,7 +205,7 @@ impl<A: Address> SnGateway<A> {
             };
             let wish = Wish {
                 action: Action::Publish,
-                topic: message.topic.as_bytes(),
+                topic: undelayed(message.topic.as_bytes()),
                 qos: message.qos,
                 retain: message.retain,
             };

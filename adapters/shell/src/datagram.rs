@@ -9,6 +9,7 @@
 use crate::access::{AccessService, AccessSession, Answering};
 use crate::connection::ConnectionInfo;
 use crate::denials;
+use crate::drive::wait_for_others;
 use crate::metrics::Metrics;
 use bytes::Bytes;
 use headgate_bus::handle::{Call, Group, Hub};
@@ -263,8 +264,7 @@ where
             }
         }
         serving.finish();
-        cx.waker().wake_by_ref();
-        Poll::Pending
+        wait_for_others(cx)
     }
 }
 

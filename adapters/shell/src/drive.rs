@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -177,6 +177,13 @@ enum Access {
     Asked(Answering),
     /// Never between two steps.
     Moving,
+}
+
+/// The task goes on when everybody else who is ready has had a turn, those included of whom the system has yet to be asked: a task that wakes itself would be
+/// polled dozens of times before.
+pub(crate) fn wait_for_others<T>(cx: &mut Context<'_>) -> Poll<T> {
+    let _ = pin!(tokio::task::yield_now()).poll(cx);
+    Poll::Pending
 }
 
 /// What a wait ended with.
@@ -380,8 +387,7 @@ where
 
     fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<Woken> {
         if self.unfinished && !std::mem::replace(&mut self.let_others_go, true) {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
+            return wait_for_others(cx);
         }
         let unsent = self.desk.as_ref().map_or(0, |desk| desk.writing.len());
         let takes_frames = !self.unfinished && self.takes_frames(unsent);

@@ -31,13 +31,13 @@ pub struct AuthSettings {
 
 impl Default for AuthSettings {
     fn default() -> Self {
-        let allow = |address: Option<&str>, user: Option<&str>, topics: &[&str]| AclRule {
-            effect: AclEffect::Allow,
+        let rule = |effect, address: Option<&str>, user: Option<&str>, topic: Option<&str>| AclRule {
+            effect,
             action: AclAction::All,
             user: user.map(str::to_owned),
             client: None,
             address: address.map(|net| net.parse().expect("a constant")),
-            topics: Some(topics.iter().map(|t| (*t).to_owned()).collect()),
+            topics: topic.map(|topic| vec![topic.to_owned()]),
             refuse_with: RefuseWith::default(),
         };
         Self {
@@ -45,9 +45,9 @@ impl Default for AuthSettings {
             users_file: None,
             passwords: PasswordSettings::default(),
             acl: vec![
-                allow(Some("127.0.0.0/8"), None, &["#", "$SYS/#"]),
-                allow(Some("::1/128"), None, &["#", "$SYS/#"]),
-                allow(None, Some("*"), &["#"]),
+                rule(AclEffect::Allow, Some("127.0.0.0/8"), None, None),
+                rule(AclEffect::Allow, Some("::1/128"), None, None),
+                rule(AclEffect::Allow, None, Some("*"), Some("#")),
             ],
             refuse_with: RefuseWith::default(),
             links: Vec::new(),

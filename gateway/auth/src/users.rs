@@ -5,6 +5,7 @@ use argon2::password_hash::{Output, PasswordHash, PasswordHasher, Salt, SaltStri
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -39,6 +40,14 @@ pub enum UsersError {
         /// What the system said.
         cause: std::io::Error,
     },
+    /// Somebody else could name users.
+    #[error(
+        "{path}: others can change it: it must belong to root or to the gateway's user, and be writable by its owner alone"
+    )]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file is not what this program writes.
     #[error("{path}:{line}:{column}: {cause}")]
     Format {
@@ -65,6 +74,22 @@ pub enum UsersError {
     Hash(String),
 }
 
+/// Whether others than root and this process's user can change the file.
+fn is_foreign(file: &File) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let ours = rustix::process::geteuid().as_raw();
+        let is = |data: std::fs::Metadata| ![0, ours].contains(&data.uid()) || data.mode() & 0o002 != 0;
+        file.metadata().is_ok_and(is)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = file;
+        false
+    }
+}
+
 /// All users.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Users(BTreeMap<String, Arc<User>>);
@@ -72,16 +97,20 @@ pub struct Users(BTreeMap<String, Arc<User>>);
 impl Users {
     /// Reads the file; one that does not exist holds nobody.
     pub fn load(path: &Path) -> Result<Self, UsersError> {
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(cause) => {
-                return Err(UsersError::Io {
+        let text = match File::open(path) {
+            Ok(file) if is_foreign(&file) => {
+                return Err(UsersError::Foreign {
                     path: path.to_owned(),
-                    cause,
                 });
             }
+            Ok(file) => std::io::read_to_string(file),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) => Err(error),
         };
+        let text = text.map_err(|cause| UsersError::Io {
+            path: path.to_owned(),
+            cause,
+        })?;
         serde_json::from_str::<BTreeMap<String, User>>(&text)
             .map(|users| {
                 Self(

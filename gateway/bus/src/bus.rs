@@ -67,6 +67,14 @@ pub enum Notice {
     },
 }
 
+/// A message that waits for its time.
+#[derive(Clone, Debug)]
+pub(crate) struct Delayed {
+    pub message: Arc<Message>,
+    /// Where its publisher's session was; another may be there by now.
+    pub from: Option<Slot>,
+}
+
 /// The bus. See the crate's documentation.
 #[derive(Debug)]
 pub struct Bus {
@@ -95,7 +103,7 @@ pub struct Bus {
     pub(crate) waits_for: HashMap<EndpointId, ClientId>,
     pub(crate) index: Index,
     pub(crate) retained: Retained,
-    pub(crate) delayed: BTreeMap<MessageId, Arc<Message>>,
+    pub(crate) delayed: BTreeMap<MessageId, Delayed>,
     pub(crate) delayed_bytes: usize,
     pub(crate) memory: Memory,
     pub(crate) exclusive: HashMap<TopicFilter, Slot>,

@@ -1,6 +1,6 @@
 //! The life of sessions: opened, taken over, left, ended, read back after a start; and the wills that go with it. MQTT 5 §4.1.
 
-use crate::bus::{Bus, BusOutputs, Needs, Notice, Timer};
+use crate::bus::{Bus, BusOutputs, Delayed, Needs, Notice, Timer};
 use crate::clients::make_room;
 use crate::index::{Entry, GroupId, Slot};
 use crate::memory;
@@ -632,6 +632,9 @@ impl Bus {
             }
             self.retained.put(Kept { message, id });
         }
+        let sessions = (0..).zip(&self.sessions);
+        let places = sessions.filter_map(|(slot, session)| Some((session.as_ref()?.id, slot)));
+        let places: HashMap<_, Slot> = places.collect();
         for (id, stored, due) in image.delayed {
             self.next_message = self.next_message.max(id.0 + 1);
             let message = self.read_back(stored);
@@ -639,7 +642,8 @@ impl Bus {
             self.timers
                 .insert((due.to_instant(self.epoch), Timer::Delayed(id)));
             self.delayed_bytes += message.size();
-            self.delayed.insert(id, message);
+            let from = message.publisher.and_then(|id| places.get(&id).copied());
+            self.delayed.insert(id, Delayed { message, from });
         }
     }
 
@@ -700,6 +704,8 @@ impl Bus {
         };
         if let Some(will) = record.will {
             session.will_due = Some(match will.due {
+                // It was connected. The will comes when its session ends, if not before. [MQTT-3.1.3-9]
+                None if record.expiry.is_zero() => Instant::START,
                 None => Instant::START + will.delay,
                 Some(NEVER_DUE) => NOT_DUE,
                 Some(wall) => wall.to_instant(self.epoch),

@@ -1,6 +1,6 @@
 //! From a publish to its deliveries: who gets a message, at which QoS, now or later.
 
-use crate::bus::{Bus, BusOutputs, Needs, Timer};
+use crate::bus::{Bus, BusOutputs, Delayed, Needs, Timer};
 use crate::index::{GroupId, Slot};
 use crate::ledger::seconds;
 use crate::links::{Victim, is_link, is_over};
@@ -70,6 +70,8 @@ const MAX_UNREAD: u32 = 1 << 20;
 const DRAWS: usize = 8;
 /// EMQX's limit of `$delayed/`: 4,294,967 s, about 49 days.
 const MAX_DELAY_S: u64 = 4_294_967;
+/// When a delayed message is tried again for which there was no room.
+const DELAYED_AGAIN: Duration = Duration::from_secs(1);
 
 impl Bus {
     pub(crate) fn publish_from(
@@ -163,7 +165,7 @@ impl Bus {
         out: &mut BusOutputs,
     ) -> Result<Ingested, Refusal> {
         if message.topic.as_bytes().starts_with(b"$delayed/") {
-            return self.delay(message, now);
+            return self.delay(message, from, now);
         }
         if let Some(topic) = self
             .rewriter
@@ -282,11 +284,7 @@ impl Bus {
                     target.qos = target.qos.max(qos);
                     target.retain |= retain;
                     if entry.identifier != 0 {
-                        target
-                            .identifiers
-                            .get_or_insert_with(|| Box::new(SubscriptionIds(Vec::new())))
-                            .0
-                            .push(entry.identifier);
+                        target.identifiers.get_or_insert_default().push(entry.identifier);
                     }
                     continue;
                 }
@@ -937,7 +935,7 @@ impl Bus {
     }
 
     /// `$delayed/{seconds}/{topic}`: the message waits in the store.
-    fn delay(&mut self, message: Message, now: Instant) -> Result<Ingested, Refusal> {
+    fn delay(&mut self, message: Message, from: Option<Slot>, now: Instant) -> Result<Ingested, Refusal> {
         let limits = &self.settings.delayed;
         if !limits.available {
             return Err(Refusal::NotSupported);
@@ -963,34 +961,54 @@ impl Bus {
         self.pending.keep(body, op);
         self.timers.insert((due, Timer::Delayed(body.id)));
         self.delayed_bytes += message.size();
-        self.delayed.insert(body.id, message);
+        self.delayed.insert(body.id, Delayed { message, from });
         Ok(Ingested {
             outcome: Outcome::Matched,
             needs: Needs::Disk,
         })
     }
 
+    /// What was acknowledged is not refused any more: while there is no room for it, it waits.
     pub(crate) fn publish_delayed(&mut self, id: MessageId, now: Instant, out: &mut BusOutputs) {
-        let Some(message) = self.delayed.remove(&id) else {
+        let Some(Delayed { message, from }) = self.delayed.get(&id).cloned() else {
             return;
         };
-        self.delayed_bytes -= message.size();
-        self.pending.push(StoreOp::DeleteDelayed(id));
+        let is_publisher = |slot: &Slot| {
+            let session = self.sessions[*slot as usize].as_deref();
+            session.is_some_and(|session| Some(session.id) == message.publisher)
+        };
+        let from = from.filter(is_publisher);
         if message.is_expired(now) {
             self.counters.drop(DropReason::Expired);
-        } else if self.ingest((*message).clone(), None, now, out).is_err() {
-            self.counters.drop(DropReason::QueueFull);
+        } else {
+            match self.ingest((*message).clone(), from, now, out) {
+                Ok(_) => {}
+                Err(Refusal::TopicInvalid | Refusal::NotSupported) => {
+                    self.counters.drop(DropReason::DelayedFull);
+                }
+                Err(_) => {
+                    self.timers.insert((now + DELAYED_AGAIN, Timer::Delayed(id)));
+                    return;
+                }
+            }
         }
+        self.delayed_bytes -= message.size();
+        self.delayed.remove(&id);
+        self.pending.push(StoreOp::DeleteDelayed(id));
     }
 }
 
 pub(crate) fn identifiers(identifier: u32) -> Option<Box<SubscriptionIds>> {
-    (identifier != 0).then(|| Box::new(SubscriptionIds(vec![identifier])))
+    (identifier != 0).then(|| Box::new(vec![identifier].into()))
 }
 
 fn parse_delayed(topic: &Topic) -> Option<(u64, Topic)> {
     let rest = topic.as_str().strip_prefix("$delayed/")?;
     let (seconds, name) = rest.split_once('/')?;
     let seconds = seconds.parse().ok().filter(|s| *s <= MAX_DELAY_S)?;
-    Some((seconds, Topic::try_from(name).ok()?))
+    // One delay is enough: rules are about the topic behind the first.
+    let topic = Topic::try_from(name)
+        .ok()
+        .filter(|_| !name.starts_with("$delayed/"))?;
+    Some((seconds, topic))
 }

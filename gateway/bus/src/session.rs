@@ -9,6 +9,7 @@ use crate::settings::BusSettings;
 use crate::stats::DropReason;
 use bytes::Bytes;
 use headgate_model::bus::{NEVER, Presence};
+use headgate_model::memory::Charge;
 use headgate_model::store::{SessionRecord, StoredWill};
 use headgate_model::{
     ClientId, CloseReason, Delivery, DeliveryId, EndpointId, Instant, Message, Qos, QueueRules, SessionId,
@@ -142,24 +143,41 @@ impl Scans {
 
 /// Packet identifiers that the client has yet to release. Boxed at the first: most clients never publish at QoS 2.
 #[derive(Debug, Default)]
-pub struct Received(Option<Box<BTreeSet<u16>>>);
+pub struct Received(Option<Box<Packets>>);
+
+#[derive(Debug, Default)]
+struct Packets {
+    ids: BTreeSet<u16>,
+    /// In the ledger of memory.
+    charge: Charge,
+}
+
+/// What an identifier takes, with what waits for the store of it.
+const RECEIVED: usize = 32;
 
 impl Received {
     pub fn len(&self) -> usize {
-        self.0.as_ref().map_or(0, |packets| packets.len())
+        self.0.as_ref().map_or(0, |packets| packets.ids.len())
     }
 
     pub fn contains(&self, packet: u16) -> bool {
-        self.0.as_ref().is_some_and(|packets| packets.contains(&packet))
+        self.0
+            .as_ref()
+            .is_some_and(|packets| packets.ids.contains(&packet))
     }
 
     pub fn insert(&mut self, packet: u16) {
-        self.0.get_or_insert_default().insert(packet);
+        let packets = self.0.get_or_insert_default();
+        packets.ids.insert(packet);
+        packets.charge.set(packets.ids.len() * RECEIVED);
     }
 
     /// Whether it was there.
     pub fn remove(&mut self, packet: u16) -> bool {
-        self.0.as_mut().is_some_and(|packets| packets.remove(&packet))
+        let Some(packets) = &mut self.0 else { return false };
+        let known = packets.ids.remove(&packet);
+        packets.charge.set(packets.ids.len() * RECEIVED);
+        known
     }
 }
 

@@ -34,4 +34,4 @@ pub use secret::Secret;
 pub use store::{Store, StoreError, StoreImage, StoreOp};
 pub use subscription::{RetainHandling, Share, Subscription, SubscriptionOptions};
 pub use time::{Instant, WallTime};
-pub use topic::{ClientId, MountPoint, Topic, TopicError, TopicFilter};
+pub use topic::{ClientId, MountPoint, Topic, TopicError, TopicFilter, undelayed};

@@ -218,8 +218,43 @@ impl Properties {
 pub type DeliveryId = NonZeroU16;
 
 /// Identifiers of all the subscriptions that one delivery answers. \[MQTT-3.3.4-3\] \[MQTT-3.3.4-4\]
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SubscriptionIds(pub Vec<u32>);
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SubscriptionIds {
+    ids: Vec<u32>,
+    charge: Charge,
+}
+
+impl SubscriptionIds {
+    /// Beyond so many they count in the ledger of memory.
+    const FEW: usize = 8;
+
+    /// Adds one more.
+    pub fn push(&mut self, id: u32) {
+        self.ids.push(id);
+        if self.ids.len() > Self::FEW {
+            self.charge.set(self.ids.capacity() * size_of::<u32>());
+        }
+    }
+}
+
+impl From<Vec<u32>> for SubscriptionIds {
+    fn from(ids: Vec<u32>) -> Self {
+        let charge = Charge::default();
+        let mut all = Self { ids, charge };
+        if all.ids.len() > Self::FEW {
+            all.charge.set(all.ids.capacity() * size_of::<u32>());
+        }
+        all
+    }
+}
+
+impl std::ops::Deref for SubscriptionIds {
+    type Target = [u32];
+
+    fn deref(&self) -> &[u32] {
+        &self.ids
+    }
+}
 
 /// One message to one session.
 #[derive(Clone, Debug, PartialEq, Eq)]

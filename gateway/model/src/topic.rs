@@ -298,6 +298,11 @@ impl MountPoint {
     }
 }
 
+/// Where a message to this name is published in the end: what stands behind `$delayed/{seconds}/`. Rules are about that.
+pub fn undelayed(name: &[u8]) -> &[u8] {
+    &name[delayed_prefix(name)..]
+}
+
 /// Length of a leading `$delayed/{seconds}/`, zero when there is none.
 fn delayed_prefix(name: &[u8]) -> usize {
     let Some(rest) = name.strip_prefix(b"$delayed/") else {

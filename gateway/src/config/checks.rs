@@ -1,6 +1,6 @@
 //! What the types cannot say: all faults of the values, without a look at the system.
 
-use super::{Config, addresses, bridges};
+use super::{Config, addresses, bridges, system};
 use headgate_model::{Fault, MountPoint};
 
 /// All faults, each with its key.
@@ -40,6 +40,7 @@ pub fn warnings(config: &Config) -> Vec<Fault> {
         warnings.extend(of_entry("mqttsn", n, &gateway.name, gateway.warnings()));
     }
     warnings.extend(bridges::warnings(config));
+    warnings.extend(system::loose_data_dir(&config.data_dir));
     warnings
 }
 

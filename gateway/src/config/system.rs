@@ -60,3 +60,14 @@ fn writable(folder: &Path) -> Result<(), (&Path, io::Error)> {
         Err(error) => Err(here(error)),
     }
 }
+
+/// Others who may write there could put files of their own in the place of ours. A folder that is sticky, as `/tmp` is, keeps them from that.
+pub fn loose_data_dir(folder: &Path) -> Option<Fault> {
+    use std::os::unix::fs::MetadataExt;
+    let mode = std::fs::metadata(folder).ok()?.mode();
+    let is_loose = mode & 0o022 != 0 && mode & 0o1000 == 0;
+    is_loose.then(|| {
+        let what = "others may write there, and could put a users file of their own in the place of the gateway's: chmod go-w";
+        Fault::new("data_dir", format!("{}: {what}", folder.display()))
+    })
+}

@@ -248,7 +248,7 @@ pub fn queued(session: u64, seq: u64, message: u64) -> StoreOp {
         shared: seq.is_multiple_of(5).then(|| "$share/g/t/#".into()),
         subscription_ids: seq
             .is_multiple_of(2)
-            .then(|| Box::new(SubscriptionIds(vec![1, 268_435_455]))),
+            .then(|| Box::new(SubscriptionIds::from(vec![1, 268_435_455]))),
     };
     StoreOp::PutQueued(SessionId(session), seq, entry)
 }

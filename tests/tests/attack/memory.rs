@@ -5,7 +5,8 @@ use crate::{Attack, peak_while, scale, tell};
 use bytes::{BufMut, Bytes, BytesMut};
 use headgate_mqtt_codec::{
     Connect, ConnectProperties, Packet, PacketId, Publish, PublishProperties, Qos, Subscribe,
-    SubscribeFilter, SubscribeOptions, UserProperty, Utf8, Version, Will, WillProperties, encode,
+    SubscribeFilter, SubscribeOptions, Unsubscribe, UserProperty, Utf8, Version, Will, WillProperties,
+    encode,
 };
 use headgate_tests::blackbox::{Peer, Setup, Transport, own_address};
 use std::io::{Read, Write};
@@ -29,13 +30,15 @@ fn memory_has_a_ceiling() {
     ));
     let mut daemon = setup.start();
     let port = daemon.port(Transport::Tcp);
-    let attacks: [Attack; 13] = [
+    let attacks: [Attack; 15] = [
         ("wills of 60 kB", wills),
         ("sessions that never end", sessions),
         ("10,000 subscriptions each", subscriptions),
         ("9,000 subscriptions of 127 levels each", deep_filters),
         ("shared subscriptions with names of 6 kB", long_groups),
         ("aliases for topics of 60 kB", aliases),
+        ("durable subscriptions come and go", churn),
+        ("QoS 2 identifiers that are never released", unreleased),
         ("MQTT-SN topic ids for topics of 1.3 kB", topic_ids),
         ("CONNECT with 190,000 user properties", properties),
         ("half a CONNECT of 60 kB", half_connects),
@@ -213,6 +216,66 @@ fn subscribe_to(port: u16, clients: usize, packets: usize, filters: usize, filte
         }
         held.push(peer);
     }
+}
+
+/// What is gone again is still written to the store.
+fn churn(port: u16) {
+    let Ok((mut peer, _)) = Peer::connect(port, "churn", true, u32::MAX) else {
+        return;
+    };
+    for round in 0..scale(20, 300) {
+        let filter = |n: usize| text(format!("{round}/{n}/a/name/of/some/length/that/nobody/else/has"));
+        let subscribe = Subscribe {
+            packet_id: PacketId::MIN,
+            identifier: None,
+            user_properties: Vec::new(),
+            filters: (0..3_000)
+                .map(|n| SubscribeFilter {
+                    filter: filter(n),
+                    options: SubscribeOptions::qos(Qos::AtMostOnce),
+                })
+                .collect(),
+        };
+        let unsubscribe = Unsubscribe {
+            packet_id: PacketId::MIN,
+            user_properties: Vec::new(),
+            filters: (0..3_000).map(filter).collect(),
+        };
+        for packet in [
+            Packet::Subscribe(Box::new(subscribe)),
+            Packet::Unsubscribe(Box::new(unsubscribe)),
+        ] {
+            if peer.send(&packet).is_err() || peer.recv().is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn unreleased(port: u16) {
+    for client in 0..scale(50, 600) {
+        let Ok((mut peer, _)) = Peer::connect(port, &format!("unreleased{client}"), true, u32::MAX) else {
+            continue;
+        };
+        for id in 1..=1_000 {
+            let publish = Publish {
+                topic: text("nobody/hears/it".to_owned()),
+                qos: Qos::ExactlyOnce,
+                packet_id: PacketId::new(id),
+                ..Publish::default()
+            };
+            if peer.send(&Packet::Publish(publish)).is_err() {
+                break;
+            }
+        }
+        // PUBREC, or what it is refused by.
+        while let Ok(Packet::Ack(ack)) = peer.recv() {
+            if ack.packet_id.get() == 1_000 {
+                break;
+            }
+        }
+    }
+    end_all("unreleased", "", scale(50, 600), port);
 }
 
 /// Nobody hears them, and they end with their connection: only the aliases stay.
