@@ -152,7 +152,8 @@ pub struct AclRule {
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub address: Option<Network>,
-    /// Topic filters; `%c` and `%u` stand for client id and user name; `eq a/#` means the very filter `a/#`. Left out, the rule is for every topic and
+    /// Topic filters; `%c` and `%u` stand for client id and user name; `eq a/#` means the very filter `a/#`. Of a message to
+    /// `$delayed/{seconds}/a` the topic is `a`. Left out, the rule is for every topic and
     /// filter: those that begin with `$` and shared subscriptions too, for which `#` does not stand.
     #[serde(default)]
     pub topics: Option<Vec<String>>,

@@ -351,7 +351,7 @@ impl Session {
             let aged = is_over(rules, self.queue[at].since, now);
             return (Victim::Queued(at), if aged { DropReason::Expired } else { full });
         }
-        if let Some(victim) = self.expired(now).or_else(|| self.aged(rules, now)) {
+        if let Some(victim) = self.aged(rules, now) {
             return (victim, DropReason::Expired);
         }
         if incoming.qos == Qos::AtMostOnce || rules.when_full != QueueFull::DropOldest {
@@ -364,12 +364,6 @@ impl Session {
         let oldest = self.queue.iter().position(|q| q.priority == least && !q.sent);
         let victim = oldest.map(Victim::Queued).or(lane.map(Victim::Stored));
         (victim.unwrap_or(Victim::Incoming), full)
-    }
-
-    /// A delivery in memory whose message has expired. MQTT 5 §3.3.2.3.3
-    pub fn expired(&self, now: Instant) -> Option<Victim> {
-        let is_expired = |q: &Queued| !q.sent && q.message.is_expired(now);
-        self.queue.iter().position(is_expired).map(Victim::Queued)
     }
 
     /// A QoS 1 or 2 delivery that has waited for too long.

@@ -344,7 +344,11 @@ impl Bus {
             if rules.when_full != QueueFull::Refuse || session.queued_qos0 > 0 || !full() {
                 return false;
             }
-            let Some(victim) = session.expired(now).or_else(|| session.aged(rules, now)) else {
+            let aged = session.aged(rules, now);
+            if self.drop_expired(slot, now, out) {
+                continue;
+            }
+            let Some(victim) = aged else {
                 return !self.begin_sweep(slot, now);
             };
             self.drop_victim(slot, victim, DropReason::Expired, now, out);
@@ -533,6 +537,10 @@ impl Bus {
             if !(full || over_total) {
                 return true;
             }
+            if self.drop_expired(slot, now, out) {
+                continue;
+            }
+            let session = self.session(slot);
             if session.lanes.last().is_some_and(|lane| lane.asked.is_some()) {
                 return true; // A part of the queue is on its way from the store; until it is here, nobody knows what is the oldest.
             }
@@ -550,6 +558,24 @@ impl Bus {
             }
             self.drop_victim(slot, victim, reason, now, out);
         }
+    }
+
+    /// Drops all deliveries in memory that have expired. Whether there were any.
+    fn drop_expired(&mut self, slot: Slot, now: Instant, out: &mut BusOutputs) -> bool {
+        let session = self.sessions[slot as usize]
+            .as_deref_mut()
+            .expect("a target is a session");
+        let before = session.held();
+        let gone = session.take_expired(now);
+        self.memory.change(before, session.held());
+        let found = !gone.is_empty();
+        for queued in gone {
+            self.counters.drop(DropReason::Expired);
+            let (qos, topic) = (queued.qos, queued.message.topic.as_bytes());
+            self.session_mut(slot).note_drop(DropReason::Expired, qos, topic);
+            self.forget(slot, queued, now, out);
+        }
+        found
     }
 
     /// Drops a delivery that waits.

@@ -3,6 +3,7 @@
 use crate::bus::{Answers, Notice};
 use crate::index::GroupId;
 use crate::lanes::Lanes;
+use crate::ledger::seconds;
 use crate::links::LinkState;
 use crate::pending::EntryRef;
 use crate::settings::BusSettings;
@@ -75,6 +76,11 @@ const _: () = assert!(
     size_of::<Queued>() <= 64,
     "a client that is slow holds hundreds of these"
 );
+
+/// When a delivery expires, in seconds, rounded up; `u32::MAX` for never.
+fn expires(queued: &Queued) -> u32 {
+    queued.message.expires_at.map_or(u32::MAX, seconds)
+}
 
 impl Queued {
     pub fn id(&self) -> Option<DeliveryId> {
@@ -248,6 +254,8 @@ pub struct Session {
     pub subscriptions: Subscriptions,
     pub queue: VecDeque<Queued>,
     pub queued_bytes: usize,
+    /// No delivery in `queue` that may expire has done so before: in seconds, rounded up.
+    queue_expires: u32,
     /// How many of the queue are QoS 0.
     pub queued_qos0: u32,
     /// Bytes of what of those is counted for its client that sleeps, among those of all sleepers.
@@ -298,7 +306,7 @@ pub enum Sleep {
 }
 
 #[cfg(target_pointer_width = "64")]
-const _: () = assert!(size_of::<Session>() <= 312, "there is one for each client");
+const _: () = assert!(size_of::<Session>() <= 320, "there is one for each client");
 
 impl Session {
     pub fn new(id: SessionId, client: ClientId) -> Self {
@@ -319,6 +327,7 @@ impl Session {
             subscriptions: Subscriptions::default(),
             queue: VecDeque::new(),
             queued_bytes: 0,
+            queue_expires: u32::MAX,
             queued_qos0: 0,
             slept_bytes: 0,
             lanes: Lanes::default(),
@@ -442,6 +451,7 @@ impl Session {
     pub fn enqueue(&mut self, queued: Queued) {
         self.queued_bytes += queued.size();
         self.queued_qos0 += u32::from(queued.qos == Qos::AtMostOnce);
+        self.queue_expires = self.queue_expires.min(expires(&queued));
         let at = self
             .queue
             .iter()
@@ -480,6 +490,17 @@ impl Session {
         self.queue = kept;
         taken.iter().for_each(|queued| self.account_removed(queued));
         taken
+    }
+
+    /// Takes all deliveries out that have expired and were not sent before. MQTT 5 §3.3.2.3.3 Looks at the queue only if there can be any.
+    pub fn take_expired(&mut self, now: Instant) -> Vec<Queued> {
+        if now.0 / 1_000 < u64::from(self.queue_expires) {
+            return Vec::new();
+        }
+        let gone = self.take_queued(|queued| !queued.sent && queued.message.is_expired(now));
+        let left = self.queue.iter().filter(|queued| !queued.sent);
+        self.queue_expires = left.map(expires).min().unwrap_or(u32::MAX);
+        gone
     }
 
     /// The delivery that goes next, unless a part of the queue that is in the store alone goes before it.
