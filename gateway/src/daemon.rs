@@ -142,7 +142,12 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
     let sys = tokio::spawn(sys.run(seen));
 
     let timeline = timeline.map(|timeline| tokio::spawn(timeline.keep()));
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), "gateway is up");
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        config = %path.map_or_else(|| "none, all defaults".into(), |path| path.display().to_string()),
+        data_dir = %config.data_dir.display(),
+        "gateway is up"
+    );
     tell_service_manager(true);
     memory::forget_startup_code();
     told_to_stop().await?;

@@ -82,7 +82,22 @@ impl Cli {
     }
 }
 
+/// `headgate … | head`: who reads has enough, and that is no fault. The standard library panics then.
+fn end_with_the_reader() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let text = panic.payload().downcast_ref::<String>();
+        if text
+            .is_some_and(|text| text.starts_with("failed printing to stdout") && text.contains("os error 32"))
+        {
+            std::process::exit(0);
+        }
+        usual(panic);
+    }));
+}
+
 fn main() -> ExitCode {
+    end_with_the_reader();
     match Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

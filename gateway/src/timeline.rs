@@ -209,7 +209,7 @@ impl Timeline {
                     wills = ended.wills,
                     retained = ended.retained,
                     delayed = ended.delayed,
-                    "the gateway was off: so much ended or fell due meanwhile"
+                    "so long ago the time was last written down: so much ended or fell due meanwhile"
                 );
             }
             (Found::Behind(behind), _) => tracing::warn!(

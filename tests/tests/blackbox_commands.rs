@@ -284,3 +284,26 @@ fn failures_are_told_in_clear_words() {
     let output = publish(&url(&tcp), &["-t", "a/#", "-m", "m"], "");
     assert!(String::from_utf8_lossy(&output.stderr).contains("a/#"));
 }
+
+/// A reader that has enough is no fault: `headgate … | head`.
+#[test]
+fn a_pipe_that_is_closed_ends_a_command_quietly() {
+    for words in [
+        ["check", "--reference"],
+        ["check", "--print"],
+        ["check", "--schema"],
+    ] {
+        let mut child = Command::new(headgate())
+            .args(words)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert!(
+            output.status.success() && output.stderr.is_empty(),
+            "{words:?}: {output:?}"
+        );
+    }
+}

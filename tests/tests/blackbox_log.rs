@@ -55,7 +55,7 @@ fn signal(daemon: &Daemon<'_>, name: &str) {
 fn what_the_rules_deny_is_told_with_client_listener_topic_and_rule() {
     let setup = Setup::with(ACCESS);
     let daemon = setup.start();
-    let rule = "why=rule 1 of auth.acl";
+    let rule = "why=\"auth.acl[0]\"";
     for version in ["3.1.1", "5"] {
         let id = format!("pub-{version}");
         let words = [
@@ -247,7 +247,7 @@ fn what_mqtt_sn_clients_are_denied_is_told() {
             "listener=field",
             "client=\"sensor\"",
             "topic=\"secret/a\"",
-            "rule 1 of auth.acl",
+            "auth.acl[0]",
         ],
     );
 }

@@ -207,6 +207,13 @@ impl MqttEndpoint {
         match self.phase {
             Phase::Fresh(_) => self.refuse_malformed_connect(error, version, out),
             Phase::Closed => {}
+            _ if matches!(error, DecodeError::TooLarge { .. }) => {
+                self.fail(
+                    error.reason_code(),
+                    &format!("{error} (mqtt.max_packet_size)"),
+                    out,
+                );
+            }
             _ => self.fail(error.reason_code(), &error.to_string(), out),
         }
     }

@@ -284,7 +284,11 @@ impl MqttEndpoint {
     /// A publish that cannot be taken as it is: said in its acknowledgement if it has one that can say so, else the link ends.
     fn reject(&mut self, packet_id: Option<PacketId>, reason: ReasonCode, out: &mut Out) {
         match packet_id {
-            Some(packet_id) if self.version == Version::V5 => self.acknowledge(packet_id, reason, out),
+            Some(packet_id) if self.version == Version::V5 => {
+                let why = || reason.to_string().into();
+                self.tell(|| Wanted::Publish(Bytes::new()), why, out);
+                self.acknowledge(packet_id, reason, out);
+            }
             _ => self.fail(reason, reason.name(), out),
         }
     }

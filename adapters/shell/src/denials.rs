@@ -1,6 +1,7 @@
 //! What clients were denied, in the log: who, where, what and why. The log limits how many lines there are.
 
 use headgate_model::access::{Denial, Denials, Wanted};
+use headgate_model::bus::Presence;
 
 /// Writes what was denied by this listener.
 pub(crate) fn log(listener: &str, denials: &mut Denials) {
@@ -12,28 +13,37 @@ pub(crate) fn log(listener: &str, denials: &mut Denials) {
     } in denials.drain()
     {
         let (client, user) = (client.as_str(), who.username.as_deref());
-        let (peer, port) = (&who.peer, who.peer_port);
+        let (peer, why) = (address(&who), &*why);
         // One place for each kind, so that many lines of one do not hide another.
         match wanted {
             Wanted::Connect => {
-                tracing::info!(%listener, client, user, %peer, port, %why, "client refused");
+                tracing::info!(%listener, client, user, %peer, why, "client refused");
             }
             Wanted::Stay => {
-                tracing::info!(%listener, client, user, %peer, port, %why, "client disconnected by the gateway");
+                tracing::info!(%listener, client, user, %peer, why, "client disconnected by the gateway");
             }
             Wanted::Will(topic) => {
                 let topic = text(&topic);
-                tracing::info!(%listener, client, user, %peer, port, topic, %why, "will refused");
+                tracing::info!(%listener, client, user, %peer, topic, why, "will refused");
             }
             Wanted::Publish(topic) => {
                 let topic = text(&topic);
-                tracing::info!(%listener, client, user, %peer, port, topic, %why, "publish refused");
+                tracing::info!(%listener, client, user, %peer, topic, why, "publish refused");
             }
             Wanted::Subscribe(filter) => {
                 let filter = text(&filter);
-                tracing::info!(%listener, client, user, %peer, port, filter, %why, "subscription refused");
+                tracing::info!(%listener, client, user, %peer, filter, why, "subscription refused");
             }
         }
+    }
+}
+
+/// As the listeners write it.
+fn address(who: &Presence) -> String {
+    match (who.peer.to_string(), who.peer_port) {
+        (peer, 0) => peer,
+        (peer, port) if peer.contains(':') => format!("[{peer}]:{port}"),
+        (peer, port) => format!("{peer}:{port}"),
     }
 }
 

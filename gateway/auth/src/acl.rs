@@ -108,7 +108,7 @@ impl Acl {
     fn cut_down(&self, chosen: &[usize], may_link: bool, client: &str, user: Option<&str>) -> ClientPolicy {
         let rules = chosen.iter().map(|at| &self.rules[*at]);
         let rules = rules.zip(chosen).map(|(rule, place)| Rule {
-            place: place + 1,
+            place: *place,
             decision: match rule.effect {
                 AclEffect::Allow => AccessDecision::Allow,
                 AclEffect::Deny => AccessDecision::Deny(deny_code(rule.refuse_with)),
@@ -137,7 +137,7 @@ pub struct ClientPolicy {
 
 #[derive(Debug)]
 struct Rule {
-    /// Which of the configuration's rules it is, from 1.
+    /// Which of the configuration's rules it is, from 0.
     place: usize,
     decision: AccessDecision,
     action: AclAction,
@@ -179,7 +179,7 @@ impl AccessPolicy for ClientPolicy {
 
     fn why(&self, wish: Wish<'_>) -> Cow<'static, str> {
         match self.rule(wish) {
-            Some(rule) => format!("rule {} of auth.acl", rule.place).into(),
+            Some(rule) => format!("auth.acl[{}]", rule.place).into(),
             None => "no rule of auth.acl allows it".into(),
         }
     }
