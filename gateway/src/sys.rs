@@ -134,6 +134,17 @@ impl Sys {
                 let body = body.to_string();
                 return self.publish("sysmon/message_loop", body, Qos::AtMostOnce, false);
             }
+            Notice::TakenOver { client, old, new } => {
+                let (client, user) = (client.as_str(), new.username.as_deref());
+                let (peer, old) = (new.address(), old.address());
+                return tracing::info!(
+                    client,
+                    user,
+                    peer,
+                    old,
+                    "a new connection has this client's session: the client came back, or two have one identifier"
+                );
+            }
             _ if !self.settings.presence => return,
             Notice::Connected { client, presence } => {
                 let body = json!({

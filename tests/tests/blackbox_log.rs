@@ -228,6 +228,14 @@ fn broken_handshakes_and_broken_rules_are_told() {
         &setup,
         &["disconnected by the gateway", "client=\"twin\"", "(0x8E)"],
     );
+    expect(
+        &setup,
+        &[
+            "a new connection has this client's session",
+            "client=\"twin\"",
+            "old=",
+        ],
+    );
 }
 
 #[test]

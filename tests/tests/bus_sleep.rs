@@ -682,7 +682,7 @@ fn sleeping_and_waking_is_no_news_to_operators() {
             Notice::Disconnected { client, reason, .. } => {
                 (client.as_str() == "sleeper").then(|| reason.as_str())
             }
-            Notice::Loop { .. } => None,
+            Notice::TakenOver { .. } | Notice::Loop { .. } => None,
         });
         of_sleeper.collect()
     };

@@ -1,7 +1,6 @@
 //! What clients were denied, in the log: who, where, what and why. The log limits how many lines there are.
 
 use headgate_model::access::{Denial, Denials, Wanted};
-use headgate_model::bus::Presence;
 
 /// Writes what was denied by this listener.
 pub(crate) fn log(listener: &str, denials: &mut Denials) {
@@ -13,7 +12,7 @@ pub(crate) fn log(listener: &str, denials: &mut Denials) {
     } in denials.drain()
     {
         let (client, user) = (client.as_str(), who.username.as_deref());
-        let (peer, why) = (address(&who), &*why);
+        let (peer, why) = (who.address(), &*why);
         // One place for each kind, so that many lines of one do not hide another.
         match wanted {
             Wanted::Connect => {
@@ -35,15 +34,6 @@ pub(crate) fn log(listener: &str, denials: &mut Denials) {
                 tracing::info!(%listener, client, user, %peer, filter, why, "subscription refused");
             }
         }
-    }
-}
-
-/// As the listeners write it.
-fn address(who: &Presence) -> String {
-    match (who.peer.to_string(), who.peer_port) {
-        (peer, 0) => peer,
-        (peer, port) if peer.contains(':') => format!("[{peer}]:{port}"),
-        (peer, port) => format!("{peer}:{port}"),
     }
 }
 

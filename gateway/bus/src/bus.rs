@@ -56,6 +56,15 @@ pub enum Notice {
         /// Why.
         reason: CloseReason,
     },
+    /// A connection gets the session of another that is still there: the client has come back, or its identifier is used twice.
+    TakenOver {
+        /// Who.
+        client: ClientId,
+        /// The connection that loses the session.
+        old: Arc<Presence>,
+        /// The one that gets it.
+        new: Arc<Presence>,
+    },
     /// A message came round a ring of gateways, or from too far, and was not routed. Told once a minute at most.
     Loop {
         /// Who brought it.

@@ -45,6 +45,11 @@ impl Bus {
         let id = session.id;
         if !std::mem::replace(&mut session.leaving, true) {
             out.events.push((old, BusEvent::TakenOver));
+            out.notices.push(Notice::TakenOver {
+                client: session.client.clone(),
+                old: Arc::clone(&session.presence),
+                new: Arc::clone(&open.presence),
+            });
             self.timers.insert((now + HAND_OVER, Timer::HandOver(slot, id)));
         }
         let client = open.client_id.clone();

@@ -150,6 +150,17 @@ pub struct Presence {
     pub clean_start: bool,
 }
 
+impl Presence {
+    /// Where it comes from, with the port if there is one.
+    pub fn address(&self) -> String {
+        match (self.peer.to_string(), self.peer_port) {
+            (peer, 0) => peer,
+            (peer, port) if peer.contains(':') => format!("[{peer}]:{port}"),
+            (peer, port) => format!("{peer}:{port}"),
+        }
+    }
+}
+
 /// What the receiver of a QoS 1 or 2 delivery said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settlement {
