@@ -10,7 +10,7 @@
 
 use crate::checkpoint::{self, Flushing, Row};
 use crate::compaction::Compaction;
-use crate::journal::{Journal, JournalError, Position};
+use crate::journal::{Journal, JournalError, Known, Place, Position};
 use crate::lanes::{Entry, Extra, Queues};
 use crate::open::{self, failed};
 use crate::records::{self, Record};
@@ -83,6 +83,8 @@ pub struct DiskStore {
     pub(crate) rows: BTreeMap<Key, Row>,
     pub(crate) dropped: Vec<u64>,
     pub(crate) checkpoint: Checkpoint,
+    /// The journal behind the checkpoint is damaged: the next one passes it, so that it is told once.
+    leave_behind: bool,
     flushing: Option<Flushing>,
     /// Bytes of journal behind the last checkpoint that was begun.
     since: u64,
@@ -117,19 +119,24 @@ impl DiskStore {
         let Opened {
             mut tables,
             checkpoint,
+            upto,
             mut damage,
         } = opened;
         let mut state = State::default();
-        state.read(&tables, &mut damage)?;
+        let bodies = state.read(&tables, &mut damage)?;
+        let known = Known {
+            from: checkpoint.at,
+            upto: upto.max(bodies),
+        };
         let (journal, replay) = Journal::open(
             folder.join("journal"),
             sync,
             settings.segment_bytes,
-            checkpoint.at,
+            known,
             |frame| records::read_all(frame, |record| state.apply(record, &mut tables)),
         )?;
+        let is_damaged = !replay.damage.is_empty();
         damage.extend(replay.damage);
-        let end = journal.end();
         let behind = journal.segments().range(checkpoint.at.segment..);
         let since = behind
             .map(|(_, len)| *len)
@@ -145,10 +152,8 @@ impl DiskStore {
             queues: state.queues,
             rows: state.rows,
             dropped: state.dropped,
-            checkpoint: Checkpoint {
-                at: checkpoint.at.min(end),
-                ..checkpoint
-            },
+            checkpoint,
+            leave_behind: is_damaged,
             flushing: None,
             since,
             compaction: Compaction::default(),
@@ -319,16 +324,23 @@ impl DiskStore {
             let flushing = self.flushing.take().expect("just looked at");
             self.end_checkpoint(flushing)?;
         }
-        let waiting = !(self.rows.is_empty() && self.dropped.is_empty() && self.queues.dirty.is_empty());
+        // What was not told yet must be found again.
+        let leave_behind = self.leave_behind && self.damage.is_empty();
         let many = self.since >= self.settings.checkpoint_bytes || self.queues.entries_in_memory >= MANY;
         let idle = self.last_commit.elapsed() >= IDLE && self.journal.segments().len() > 1;
         if self.tables_failed && self.ballast {
             self.reopen_tables()?;
         }
-        if self.flushing.is_none() && waiting && (many || idle) && !self.tables_failed {
+        let due = leave_behind || self.differs() && (many || idle);
+        if self.flushing.is_none() && due && !self.tables_failed {
             self.begin_checkpoint()?;
         }
         Ok(())
+    }
+
+    /// There is something that the tables do not have.
+    fn differs(&self) -> bool {
+        !(self.rows.is_empty() && self.dropped.is_empty() && self.queues.dirty.is_empty())
     }
 
     fn reopen_tables(&mut self) -> Result<(), StoreError> {
@@ -346,6 +358,7 @@ impl DiskStore {
             at: self.journal.end(),
         };
         self.since = 0;
+        self.leave_behind = false;
         self.flushing = Some(checkpoint::begin(self, next)?);
         Ok(())
     }
@@ -355,6 +368,7 @@ impl DiskStore {
         let written = checkpoint::end(self, flushing).map_err(|e| {
             // Tried again when there is room.
             self.since = self.settings.checkpoint_bytes;
+            self.leave_behind = true;
             self.tables_failed = true;
             self.drop_ballast();
             failed("write a checkpoint", e)
@@ -433,7 +447,7 @@ impl DiskStore {
         if self.tables_failed {
             self.reopen_tables()?;
         }
-        if self.rows.is_empty() && self.dropped.is_empty() && self.queues.dirty.is_empty() {
+        if !self.differs() && !self.leave_behind {
             return Ok(());
         }
         self.begin_checkpoint()?;
@@ -449,7 +463,19 @@ impl Store for DiskStore {
         if let Some(flushing) = self.flushing.take() {
             self.end_checkpoint(flushing)?;
         }
-        let mut image = crate::image::read(self, |store, entry, lane| store.read_delivery(entry, &[], lane))?;
+        let mut lost = Vec::new();
+        let mut image = crate::image::read(self, |store, session, entry, lane| {
+            let delivery = store.read_delivery(entry, &[], lane);
+            if delivery.is_none() {
+                lost.push(StoreOp::DeleteQueued(session, entry.seq));
+            }
+            delivery
+        })?;
+        if self.broken.is_none()
+            && let Err(error) = self.write(&lost)
+        {
+            tracing::warn!(%error, "messages that cannot be read could not be taken out; they are told again at the next start");
+        }
         let told = std::mem::take(&mut self.damage);
         image.damage.splice(..0, told);
         Ok(image)
@@ -573,7 +599,8 @@ fn open_tables(folder: &Path, sync: bool) -> Result<(Opened, bool), StoreError> 
 /// The last checkpoint makes the next start quick. Where it would make this stop slow, it is left to that start.
 impl Drop for DiskStore {
     fn drop(&mut self) {
-        if self.broken.is_some() || std::thread::panicking() {
+        // What was not told yet must be found again.
+        if self.broken.is_some() || std::thread::panicking() || !self.damage.is_empty() {
             return;
         }
         if let Some(flushing) = self.flushing.take_if(|flushing| flushing.len() > MANY_AT_STOP) {
@@ -600,8 +627,9 @@ struct State {
 }
 
 impl State {
-    /// The tables' sessions and pages.
-    fn read(&mut self, tables: &Tables, damage: &mut Vec<String>) -> Result<(), StoreError> {
+    /// The tables' sessions and pages. The furthest place of the journal where they say that a body ends.
+    fn read(&mut self, tables: &Tables, damage: &mut Vec<String>) -> Result<Place, StoreError> {
+        let mut upto = Place::default();
         for row in tables.rows_in(&[rows::SESSION]) {
             let (key, _) = row.map_err(|e| failed("read the tables", e))?;
             if let Ok((id, _)) = rows::numbers(&key) {
@@ -611,14 +639,17 @@ impl State {
         for row in tables.rows_in(&[rows::QUEUED]) {
             let (key, body) = row.map_err(|e| failed("read the tables", e))?;
             let Ok(body) = body else { continue };
-            match rows::page_of(&key).and_then(|page| Ok((page, read_page(&body)?))) {
+            let page = rows::page_of(&key).and_then(|page| Ok((page, read_page(&body)?)));
+            let entries = page.iter().flat_map(|(_, entries)| entries);
+            upto = entries.map(|entry| entry.at.end()).fold(upto, Place::max);
+            match page {
                 Ok((page, entries)) if self.queues.contains(page.session) => self.queues.load(page, entries),
                 Ok((page, _)) => self.dropped.push(page.session),
                 Err(error) => damage.push(format!("{}: {error}; lost", rows::name(&key))),
             }
         }
         self.dropped.dedup();
-        Ok(())
+        Ok(upto)
     }
 
     fn apply(&mut self, record: Record, tables: &mut Tables) {

@@ -22,7 +22,7 @@ struct Building {
 /// Everything: the tables, with what the journal says since.
 pub fn read(
     store: &mut DiskStore,
-    mut body: impl FnMut(&mut DiskStore, &Entry, u8) -> Option<StoredDelivery>,
+    mut body: impl FnMut(&mut DiskStore, SessionId, &Entry, u8) -> Option<StoredDelivery>,
 ) -> Result<StoreImage, StoreError> {
     let mut building = Building::default();
     // Sessions before what belongs to them.
@@ -84,7 +84,7 @@ pub fn read(
             let Some(entry) = store.queues.entry(*id, seq, &mut store.tables) else {
                 continue;
             };
-            session.held.extend(body(store, &entry, lane));
+            session.held.extend(body(store, SessionId(*id), &entry, lane));
         }
     }
     let mut image = building.image;

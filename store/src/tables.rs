@@ -51,6 +51,8 @@ pub struct Tables {
 pub struct Opened {
     pub tables: Tables,
     pub checkpoint: Checkpoint,
+    /// The furthest place in the journal that a checkpoint of either copy names.
+    pub upto: Place,
     pub damage: Vec<String>,
 }
 
@@ -91,6 +93,7 @@ impl Tables {
                         return Ok(Opened {
                             tables,
                             checkpoint: found,
+                            upto: expected.map_or(found.at, |expected| expected.at.max(found.at)),
                             damage,
                         });
                     }
@@ -145,6 +148,7 @@ impl Tables {
         Ok(Opened {
             tables,
             checkpoint,
+            upto: checkpoint.at,
             damage,
         })
     }
@@ -250,6 +254,7 @@ impl Tables {
         Some(Opened {
             tables,
             checkpoint,
+            upto: checkpoint.at,
             damage: Vec::new(),
         })
     }
