@@ -569,7 +569,7 @@ fn is_torn(bytes: &[u8], at: usize) -> bool {
         return true;
     };
     let len = u32::from_be_bytes(len.try_into().expect("four bytes")) as usize;
-    bytes.len() - at - FRAME <= len
+    bytes.len() - at <= FRAME.saturating_add(len)
 }
 
 /// Keeps the bytes from `from` on, and says so.
