@@ -4,9 +4,10 @@
 //! the tables and replays the journal from their checkpoint on. Replaying over tables that are newer in part gives the same state: every
 //! record puts or deletes something by its key, numbers of sessions and messages are not given twice, and the last record wins.
 //!
-//! Space comes back: a segment of the journal goes when no entry needs it and a checkpoint has passed it; checkpoints come with every
-//! [`DiskSettings::checkpoint_bytes`] of journal, and ten seconds after the last commit. What keeps a segment that is nearly empty is moved
-//! out of it, as soon as all segments together are twice as large as what they hold and four segments more.
+//! Space comes back: a segment of the journal goes when no entry needs it and a checkpoint has passed it. Checkpoints come with every
+//! [`DiskSettings::checkpoint_bytes`] of journal; for each segment that was filled, ten seconds after the last commit, or at once when there
+//! is no room. What keeps a segment that is nearly empty is moved out of it, as soon as all segments together are twice as large as
+//! what they hold and four segments more, or there is no room.
 
 use crate::checkpoint::{self, Flushing, Row};
 use crate::compaction::Compaction;
@@ -60,6 +61,23 @@ impl Default for DiskSettings {
     }
 }
 
+impl DiskSettings {
+    /// With segments and checkpoints that are small parts of a quota, for they are what it takes to get space back.
+    fn fitted(self) -> Self {
+        let part = |bytes: u64, part: u64| match self.max_bytes {
+            0 => bytes,
+            max => bytes.min((max / part).max(LEAST_SEGMENT)),
+        };
+        Self {
+            segment_bytes: part(self.segment_bytes, 16),
+            checkpoint_bytes: part(self.checkpoint_bytes, 8),
+            ..self
+        }
+    }
+}
+
+/// A quota does not make segments smaller than this.
+const LEAST_SEGMENT: u64 = 64 << 10;
 /// After so long without a commit what is left is checkpointed, so that space comes back.
 const IDLE: Duration = Duration::from_secs(10);
 /// How often something that failed is tried again.
@@ -113,9 +131,10 @@ impl DiskStore {
     }
 
     pub(crate) fn open_format_2(folder: PathBuf, settings: DiskSettings) -> Result<Self, StoreError> {
+        let settings = settings.fitted();
         let lock = open::lock(&folder)?;
         let sync = settings.durability == Durability::PowerLoss;
-        let (opened, borrowed) = open_tables(&folder, sync)?;
+        let (opened, borrowed) = open_tables(&folder, sync, settings.max_bytes)?;
         let Opened {
             mut tables,
             checkpoint,
@@ -327,15 +346,44 @@ impl DiskStore {
         // What was not told yet must be found again.
         let leave_behind = self.leave_behind && self.damage.is_empty();
         let many = self.since >= self.settings.checkpoint_bytes || self.queues.entries_in_memory >= MANY;
-        let idle = self.last_commit.elapsed() >= IDLE && self.journal.segments().len() > 1;
+        let no_room = !self.has_room();
+        if no_room && self.flushing.is_none() {
+            self.leave_segment();
+        }
+        let filled = self.has_filled();
+        let wanted = no_room || self.last_commit.elapsed() >= IDLE;
         if self.tables_failed && self.ballast {
             self.reopen_tables()?;
         }
-        let due = leave_behind || self.differs() && (many || idle);
+        // With nothing that differs, a checkpoint still lets segments go.
+        let due = leave_behind || many && (filled || self.differs()) || wanted && filled;
         if self.flushing.is_none() && due && !self.tables_failed {
             self.begin_checkpoint()?;
         }
         Ok(())
+    }
+
+    /// A segment was filled since the last checkpoint.
+    fn has_filled(&self) -> bool {
+        let behind = self.journal.segments().range(self.checkpoint.at.segment..);
+        behind.count() > 1
+    }
+
+    /// Begins a new segment when the one that is written to holds much that is of no use: only what is not written to any more can go.
+    /// What must be written before the next time keeps this from coming too often.
+    fn leave_segment(&mut self) {
+        let end = self.journal.end();
+        let used = self
+            .queues
+            .references
+            .get(&end.segment)
+            .map_or(0, |references| references.bytes);
+        if u64::from(end.offset).saturating_sub(used) < (self.settings.segment_bytes / 8).max(used) {
+            return;
+        }
+        if let Err(error) = self.journal.roll() {
+            tracing::debug!(%error, "no room for a new segment either");
+        }
     }
 
     /// There is something that the tables do not have.
@@ -447,7 +495,7 @@ impl DiskStore {
         if self.tables_failed {
             self.reopen_tables()?;
         }
-        if !self.differs() && !self.leave_behind {
+        if !self.differs() && !self.leave_behind && !self.has_filled() {
             return Ok(());
         }
         self.begin_checkpoint()?;
@@ -527,11 +575,17 @@ impl Store for DiskStore {
         self.timed(|store| {
             store.checkpoint_step()?;
             let mut more = store.free_segments()?;
-            more |= crate::compaction::step(store)?;
             if !store.ballast && store.last_retry.elapsed() >= RETRY {
                 store.last_retry = Instant::now();
                 store.load_ballast();
             }
+            more |= match crate::compaction::step(store) {
+                Err(error) if !store.has_room() => {
+                    tracing::debug!(%error, "no room to empty a segment either");
+                    false
+                }
+                step => step?,
+            };
             Ok(more)
         })
     }
@@ -578,8 +632,8 @@ fn ballast(folder: &Path) -> PathBuf {
 }
 
 /// Opens the tables, on a full disk too: with the ballast's room, or else with the export's rows for the time being. The latter is said by the second.
-fn open_tables(folder: &Path, sync: bool) -> Result<(Opened, bool), StoreError> {
-    let error = match Tables::open(folder, sync) {
+fn open_tables(folder: &Path, sync: bool, max_bytes: u64) -> Result<(Opened, bool), StoreError> {
+    let error = match Tables::open(folder, sync, max_bytes) {
         Ok(opened) => return Ok((opened, false)),
         Err(error) => error,
     };
@@ -588,11 +642,11 @@ fn open_tables(folder: &Path, sync: bool) -> Result<(Opened, bool), StoreError> 
     }
     tracing::error!(%error, "the disk is full: what is there can be read, and only what frees space is written until there is room again");
     if std::fs::remove_file(ballast(folder)).is_ok()
-        && let Ok(opened) = Tables::open(folder, sync)
+        && let Ok(opened) = Tables::open(folder, sync, max_bytes)
     {
         return Ok((opened, false));
     }
-    let opened = Tables::borrow_export(folder, sync).ok_or(error)?;
+    let opened = Tables::borrow_export(folder, sync, max_bytes).ok_or(error)?;
     Ok((opened, true))
 }
 

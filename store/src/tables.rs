@@ -41,6 +41,8 @@ pub struct Tables {
     db: sled::Db,
     folder: PathBuf,
     sync: bool,
+    /// Bytes that the whole store may have; 0 for no limit.
+    max_bytes: u64,
     /// About how many bytes the rows have.
     live: Arc<AtomicU64>,
     /// The rows are the export's, in memory: the disk had no room to open the tables.
@@ -58,8 +60,8 @@ pub struct Opened {
 
 impl Tables {
     /// Opens the tables in `folder`, or makes them anew from the export. Their names are durable then.
-    pub fn open(folder: &Path, sync: bool) -> Result<Opened, StoreError> {
-        let opened = Self::open_or_make(folder, sync)?;
+    pub fn open(folder: &Path, sync: bool, max_bytes: u64) -> Result<Opened, StoreError> {
+        let opened = Self::open_or_make(folder, sync, max_bytes)?;
         let synced = opened
             .tables
             .open_export()
@@ -69,7 +71,7 @@ impl Tables {
         Ok(opened)
     }
 
-    fn open_or_make(folder: &Path, sync: bool) -> Result<Opened, StoreError> {
+    fn open_or_make(folder: &Path, sync: bool, max_bytes: u64) -> Result<Opened, StoreError> {
         let mut export = Export::read(folder, |_, _| {});
         let mut damage = std::mem::take(&mut export.damage);
         let path = folder.join("tables");
@@ -81,7 +83,7 @@ impl Tables {
                 let found = checkpoint_of(&db);
                 match (found, export.checkpoint) {
                     (Some(found), expected) if found.number + 1 >= expected.map_or(0, |e| e.number) => {
-                        let mut tables = Self::of(db, folder, sync);
+                        let mut tables = Self::of(db, folder, sync, max_bytes);
                         tables.mend(&mut damage)?;
                         tables.shrink(found)?;
                         let short = expected.is_none_or(|e| e.number < found.number);
@@ -133,7 +135,7 @@ impl Tables {
                 open::open(&path).map_err(|trouble| trouble.told(&path))?
             }
         };
-        let tables = Self::of(db, folder, sync);
+        let tables = Self::of(db, folder, sync, max_bytes);
         let checkpoint = export.checkpoint.unwrap_or_default();
         let mut filled = Ok(());
         Export::read(folder, |key, body| {
@@ -159,7 +161,7 @@ impl Tables {
         let path = self.folder.join("tables");
         if self.borrowed {
             let db = open::open(&path).map_err(|trouble| trouble.told(&path))?;
-            let tables = Self::of(db, &self.folder, self.sync);
+            let tables = Self::of(db, &self.folder, self.sync, self.max_bytes);
             self.give_to(&tables, checkpoint)
                 .map_err(|e| failed("bring the tables up to date", e))?;
             *self = tables;
@@ -228,11 +230,12 @@ impl Tables {
         mended.map_err(|e| failed("mend the tables", e))
     }
 
-    fn of(db: sled::Db, folder: &Path, sync: bool) -> Self {
+    fn of(db: sled::Db, folder: &Path, sync: bool, max_bytes: u64) -> Self {
         Self {
             db,
             folder: folder.to_owned(),
             sync,
+            max_bytes,
             live: Arc::default(),
             borrowed: false,
         }
@@ -240,8 +243,8 @@ impl Tables {
 
     /// The rows of the export, in memory, where the disk has no room to open the tables: enough to read, until [`Tables::reopen`]. `None` when the export is
     /// not whole.
-    pub fn borrow_export(folder: &Path, sync: bool) -> Option<Opened> {
-        let mut tables = Self::of(temporary().ok()?, folder, sync);
+    pub fn borrow_export(folder: &Path, sync: bool, max_bytes: u64) -> Option<Opened> {
+        let mut tables = Self::of(temporary().ok()?, folder, sync, max_bytes);
         tables.borrowed = true;
         let mut filled = Ok(());
         let export = Export::read(folder, |key, body| {
@@ -262,7 +265,7 @@ impl Tables {
     /// sled never gives space back. When its file is much larger than its rows, they are written to a new one.
     fn shrink(&mut self, checkpoint: Checkpoint) -> Result<(), StoreError> {
         let size = self.db.size_on_disk().map_err(|e| failed("read the tables", e))?;
-        if size < SHRINK + 4 * self.live.load(Ordering::Relaxed) {
+        if size < self.at_most(SHRINK, 4) + 4 * self.live.load(Ordering::Relaxed) {
             return Ok(());
         }
         let path = |name: &str| self.folder.join(name);
@@ -286,7 +289,7 @@ impl Tables {
     }
 
     fn copy_to(&self, new: &sled::Db, checkpoint: Checkpoint) -> io::Result<()> {
-        let target = Self::of(new.clone(), &self.folder, false);
+        let target = Self::of(new.clone(), &self.folder, false, self.max_bytes);
         for row in self.rows() {
             let (key, body) = row?;
             target.apply(&[(key, body.ok())])?;
@@ -373,10 +376,18 @@ impl Tables {
         Ok(())
     }
 
+    /// So many bytes, or the part of a quota.
+    fn at_most(&self, bytes: u64, part: u64) -> u64 {
+        match self.max_bytes {
+            0 => bytes,
+            max => bytes.min(max / part),
+        }
+    }
+
     /// Writes the export anew when much of it is of no use any more.
     pub fn tidy_export(&self, checkpoint: Checkpoint) -> io::Result<()> {
         let len = self.open_export()?.metadata()?.len();
-        if len > SLACK + 2 * self.live.load(Ordering::Relaxed) {
+        if len > self.at_most(SLACK, 16) + 2 * self.live.load(Ordering::Relaxed) {
             self.rewrite_export(checkpoint)?;
         }
         Ok(())

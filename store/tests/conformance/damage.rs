@@ -383,6 +383,56 @@ fn a_quota_is_kept_and_room_comes_back() {
     }
 }
 
+/// A quota that is hardly more than the usual segments: room comes back while others go on committing, a few entries stay where they are, and what keeps the store full
+/// makes no checkpoint after the other.
+#[test]
+fn room_comes_back_in_a_small_store_while_others_commit() {
+    for kept in [u64::MAX, 50] {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = DiskSettings {
+            max_bytes: 8 << 20,
+            ballast_bytes: 1 << 20,
+            durability: headgate_store::Durability::ProcessCrash,
+            ..DiskSettings::default()
+        };
+        let mut store = DiskStore::open(folder.path().join("store"), settings).unwrap();
+        store.load().unwrap();
+        store.commit(&[session(1, None), session(2, None)]).unwrap();
+        let mut messages = 0;
+        while store.has_room() {
+            let ops = [message(messages, 10_000), queued(1, messages, messages)];
+            store.commit(&ops).unwrap();
+            store.maintain().unwrap();
+            messages += 1;
+        }
+        assert!(messages > 200, "{messages} messages of 10 kB fit into 8 MiB");
+
+        let small = |store: &mut DiskStore| {
+            store.commit(&[session(2, Some(100))]).unwrap();
+            store.maintain().unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        };
+        let before = store.stats().checkpoints;
+        (0..500).for_each(|_| small(&mut store));
+        let without_use = store.stats().checkpoints - before;
+        assert!(without_use <= 4, "{without_use} checkpoints for 500 commits");
+
+        for n in (0..messages).filter(|n| n % kept != 0) {
+            store.commit(&[StoreOp::DeleteQueued(SessionId(1), n)]).unwrap();
+        }
+        let steps = (1..=500).find(|_| {
+            small(&mut store);
+            store.has_room()
+        });
+        assert!(steps.is_some(), "room comes back: {:?}", store.stats());
+        for _ in 0..500 {
+            small(&mut store);
+        }
+        let left = store.stats().disk_bytes;
+        assert!(left < 5 << 20, "{left} bytes for {} messages", messages / kept);
+    }
+}
+
 /// A stop does not wait until thousands of rows are in the tables: neither while a checkpoint writes them nor before one has begun. The next start has all.
 #[test]
 fn a_stop_leaves_a_large_checkpoint_to_the_next_start() {

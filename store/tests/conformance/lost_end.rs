@@ -202,16 +202,19 @@ fn more_than_a_torn_frame_is_told() {
     let home = home.killed();
     let len = home.last_segment().metadata().unwrap().len();
 
-    let torn = home.killed();
-    torn.last_segment().set_len(len - 1).unwrap();
-    let found = torn.image();
-    assert_eq!((&*found.image.damage, found.queue(1).len()), (&[][..], 39));
-
     let bytes = std::fs::read(home.segments().pop().unwrap()).unwrap();
     let starts: Vec<usize> = memchr::memmem::find_iter(&bytes, b"HGj1").collect();
-    let [.., begin, _] = starts[..] else {
+    let [.., begin, last] = starts[..] else {
         unreachable!()
     };
+    let last = last as u64;
+    for cut in (last..last + 14).chain([len - 1]) {
+        let torn = home.killed();
+        torn.last_segment().set_len(cut).unwrap();
+        let found = torn.image();
+        assert_eq!((found.image.damage.len(), found.queue(1).len()), (0, 39), "{cut}");
+    }
+
     assert!(begin % 512 < 500, "the beginning is in one block");
     let rubbish = vec![7; bytes.len() - begin - 20];
     home.last_segment()
