@@ -11,6 +11,7 @@
 
 use crate::checkpoint::{self, Flushing, Row};
 use crate::compaction::Compaction;
+use crate::delta::Delta;
 use crate::journal::{Journal, JournalError, Known, Place, Position};
 use crate::lanes::{Entry, Extra, Queues};
 use crate::open::{self, failed};
@@ -23,6 +24,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What a finished commit survives.
@@ -84,8 +86,14 @@ const IDLE: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(1);
 /// Rows that a stop still brings to the tables; sled takes about 100 µs for each.
 const MANY_AT_STOP: usize = 10_000;
-/// Entries in memory that make a checkpoint due.
+/// Queue entries in memory that make a checkpoint due.
 const MANY: usize = 100_000;
+/// Bytes of memory for queue entries that make a checkpoint due are [`DiskSettings::checkpoint_bytes`], within these bounds; for rows, which take sled
+/// longer, a quarter of it.
+const LEAST_MEMORY: u64 = 1 << 20;
+const MOST_MEMORY: u64 = 16 << 20;
+/// How many times that may wait while a checkpoint is being written.
+const WAITS: usize = 4;
 /// Segments removed at once.
 const REMOVED_AT_ONCE: usize = 1;
 
@@ -98,9 +106,11 @@ pub struct DiskStore {
     pub(crate) tables: Tables,
     pub(crate) queues: Queues,
     /// Rows that differ from the tables, and sessions that are gone from them.
-    pub(crate) rows: BTreeMap<Key, Row>,
+    pub(crate) rows: Delta,
     pub(crate) dropped: Vec<u64>,
     pub(crate) checkpoint: Checkpoint,
+    /// The export has the same rows as the tables, but for what is being written.
+    even: bool,
     /// The journal behind the checkpoint is damaged: the next one passes it, so that it is told once.
     leave_behind: bool,
     flushing: Option<Flushing>,
@@ -139,9 +149,14 @@ impl DiskStore {
             mut tables,
             checkpoint,
             upto,
+            even,
             mut damage,
         } = opened;
-        let mut state = State::default();
+        let mut state = State {
+            even,
+            ..State::default()
+        };
+        state.queues.note_gone = !even;
         let bodies = state.read(&tables, &mut damage)?;
         let known = Known {
             from: checkpoint.at,
@@ -172,6 +187,7 @@ impl DiskStore {
             rows: state.rows,
             dropped: state.dropped,
             checkpoint,
+            even,
             leave_behind: is_damaged,
             flushing: None,
             since,
@@ -224,6 +240,8 @@ impl DiskStore {
             queues: std::mem::take(&mut self.queues),
             rows: std::mem::take(&mut self.rows),
             dropped: std::mem::take(&mut self.dropped),
+            writing: self.flushing.as_ref().map(Flushing::rows),
+            even: self.even,
         };
         let applied = records::read_all(&frame[crate::journal::FRAME..], |record| {
             state.apply(record, &mut self.tables);
@@ -242,6 +260,7 @@ impl DiskStore {
             return Ok(());
         }
         self.append(|frame| plan.write(ops, frame))?;
+        self.wait_when_behind();
         for op in ops {
             if let StoreOp::PutMessage(id, stored) = op
                 && plan.writes(*id)
@@ -345,7 +364,7 @@ impl DiskStore {
         }
         // What was not told yet must be found again.
         let leave_behind = self.leave_behind && self.damage.is_empty();
-        let many = self.since >= self.settings.checkpoint_bytes || self.queues.entries_in_memory >= MANY;
+        let many = self.since >= self.settings.checkpoint_bytes || self.has_much_in_memory(1);
         let no_room = !self.has_room();
         if no_room && self.flushing.is_none() {
             self.leave_segment();
@@ -361,6 +380,28 @@ impl DiskStore {
             self.begin_checkpoint()?;
         }
         Ok(())
+    }
+
+    /// What is not in the tables takes so many times the memory that makes a checkpoint due.
+    fn has_much_in_memory(&self, times: usize) -> bool {
+        let most = self.settings.checkpoint_bytes.clamp(LEAST_MEMORY, MOST_MEMORY) as usize;
+        let rows = self.rows.bytes() + self.dropped.len() * size_of::<u64>();
+        rows >= times * most / 4
+            || self.queues.dirty_bytes() >= times * most
+            || self.queues.entries_in_memory >= times * MANY
+    }
+
+    /// Rows may come faster than the tables take them. When much more is waiting than makes a checkpoint due, the commit does not end before
+    /// the one that is being written is there.
+    fn wait_when_behind(&mut self) {
+        if !self.has_much_in_memory(WAITS) {
+            return;
+        }
+        if let Some(flushing) = self.flushing.take()
+            && let Err(error) = self.end_checkpoint(flushing)
+        {
+            tracing::warn!(%error, "a checkpoint failed; it is tried again");
+        }
     }
 
     /// A segment was filled since the last checkpoint.
@@ -418,10 +459,12 @@ impl DiskStore {
             self.since = self.settings.checkpoint_bytes;
             self.leave_behind = true;
             self.tables_failed = true;
+            (self.even, self.queues.note_gone) = (false, true);
             self.drop_ballast();
             failed("write a checkpoint", e)
         })?;
         self.checkpoint = next;
+        (self.even, self.queues.note_gone) = (true, false);
         self.stats.checkpoints += 1;
         self.stats.checkpoint_bytes += written;
         self.table_bytes = self.tables.bytes();
@@ -676,11 +719,21 @@ impl Drop for DiskStore {
 #[derive(Debug, Default)]
 struct State {
     queues: Queues,
-    rows: BTreeMap<Key, Row>,
+    rows: Delta,
     dropped: Vec<u64>,
+    /// Rows that a checkpoint is writing.
+    writing: Option<Arc<BTreeMap<Key, Row>>>,
+    /// The export has the same rows as the tables, but for those.
+    even: bool,
 }
 
 impl State {
+    /// No copy has the row, nor will have it: when it goes, there is nothing to be written.
+    fn is_new(&self, key: &[u8], tables: &Tables) -> bool {
+        let written = self.writing.as_ref().is_some_and(|rows| rows.contains_key(key));
+        self.even && !written && !tables.may_hold(key)
+    }
+
     /// The tables' sessions and pages. The furthest place of the journal where they say that a body ends.
     fn read(&mut self, tables: &Tables, damage: &mut Vec<String>) -> Result<Place, StoreError> {
         let mut upto = Place::default();
@@ -717,21 +770,17 @@ impl State {
                 }
                 self.rows.insert(key, Row::Bytes(body));
             }
-            Record::NoRow(key) => drop(self.rows.insert(key, Row::Gone)),
-            Record::RowAt(key, beginning, at) => drop(self.rows.insert(key, Row::At(beginning, at))),
+            Record::NoRow(key) if self.is_new(&key, tables) => self.rows.remove(&key),
+            Record::NoRow(key) => self.rows.insert(key, Row::Gone),
+            Record::RowAt(key, beginning, at) => self.rows.insert(key, Row::At(beginning, at)),
             Record::NoSession(id) => {
                 self.queues.remove_session(id);
                 for table in [rows::SESSION, rows::SUBSCRIPTION, rows::RECEIVED] {
-                    let prefix = rows::key(table, id);
-                    let own = self.rows.range(prefix.clone()..);
-                    let own: Vec<Key> = own
-                        .map(|(key, _)| key)
-                        .take_while(|key| key.starts_with(&prefix))
-                        .cloned()
-                        .collect();
-                    own.iter().for_each(|key| drop(self.rows.remove(key)));
+                    self.rows.remove_all(&rows::key(table, id));
                 }
-                self.dropped.push(id);
+                if !self.is_new(&rows::key(rows::SESSION, id), tables) {
+                    self.dropped.push(id);
+                }
             }
             Record::Body => {}
             Record::Queued(session, lane, entry) => self.queues.put(session, lane, entry, tables),
@@ -929,3 +978,6 @@ fn delivery(entry: &Entry, lane: u8, message: headgate_model::store::StoredMessa
         message,
     }
 }
+
+#[cfg(test)]
+mod tests;

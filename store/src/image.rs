@@ -42,7 +42,7 @@ pub fn read(
     {
         let (key, bytes) = row.map_err(|e| failed("read the tables", e))?;
         let Ok(bytes) = bytes else { continue }; // Told when it was opened.
-        let newer = store.rows.contains_key(&key);
+        let newer = store.rows.contains(&key);
         let gone = rows::belongs_to_session(&key)
             && !rows::numbers(&key).is_ok_and(|(id, _)| store.queues.contains(id) && !dropped.contains(&id));
         if newer || gone {
@@ -50,7 +50,7 @@ pub fn read(
         }
         building.row_or_later(key, bytes, &mut later);
     }
-    for (key, row) in &store.rows {
+    for (key, row) in store.rows.iter() {
         match row {
             Row::Gone => {}
             Row::Bytes(bytes) => building.row_or_later(key.clone(), bytes.clone(), &mut later),

@@ -55,6 +55,8 @@ pub struct Opened {
     pub checkpoint: Checkpoint,
     /// The furthest place in the journal that a checkpoint of either copy names.
     pub upto: Place,
+    /// The export has the same rows as the tables.
+    pub even: bool,
     pub damage: Vec<String>,
 }
 
@@ -87,7 +89,8 @@ impl Tables {
                         tables.mend(&mut damage)?;
                         tables.shrink(found)?;
                         let short = expected.is_none_or(|e| e.number < found.number);
-                        if !damage.is_empty() || export.torn || short {
+                        let rewrite = !damage.is_empty() || export.torn || short;
+                        if rewrite {
                             tables
                                 .rewrite_export(found)
                                 .map_err(|e| failed("write the export", e))?;
@@ -96,6 +99,7 @@ impl Tables {
                             tables,
                             checkpoint: found,
                             upto: expected.map_or(found.at, |expected| expected.at.max(found.at)),
+                            even: rewrite || expected == Some(found) && !export.unfinished,
                             damage,
                         });
                     }
@@ -151,6 +155,7 @@ impl Tables {
             tables,
             checkpoint,
             upto: checkpoint.at,
+            even: true,
             damage,
         })
     }
@@ -258,6 +263,7 @@ impl Tables {
             tables,
             checkpoint,
             upto: checkpoint.at,
+            even: false,
             damage: Vec::new(),
         })
     }
@@ -445,6 +451,11 @@ impl Tables {
         Some(self.join(key, &value))
     }
 
+    /// Whether there is such a row, or that is not known.
+    pub fn may_hold(&self, key: &[u8]) -> bool {
+        self.db.contains_key(key).unwrap_or(true)
+    }
+
     /// Bytes of sled's files and of the export.
     pub fn bytes(&self) -> u64 {
         let export = std::fs::metadata(self.folder.join("export")).map_or(0, |data| data.len());
@@ -544,6 +555,8 @@ fn put_back(folder: &Path) -> io::Result<()> {
 struct Export {
     /// Something behind the last finished checkpoint is not whole: it was cut off while it was written.
     torn: bool,
+    /// There are rows behind the last finished checkpoint.
+    unfinished: bool,
     /// What could not be read since the last finished checkpoint. If another one follows, it is damage.
     doubts: Vec<String>,
     checkpoint: Option<Checkpoint>,
@@ -617,10 +630,12 @@ impl Export {
         while !r.0.is_empty() {
             let key = r.vec().ok()?;
             row(key, r.maybe(Reader::vec).ok()?);
+            self.unfinished = true;
         }
         if let Some(checkpoint) = checkpoint {
             self.checkpoint = read_checkpoint(&checkpoint).ok();
             self.damage.append(&mut self.doubts);
+            self.unfinished = false;
         }
         Some(end)
     }

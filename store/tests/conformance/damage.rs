@@ -220,6 +220,41 @@ fn an_export_that_vanished_is_written_again() {
     assert!(home.image() == whole);
 }
 
+/// The power was cut when the export had a row and the tables did not. What is deleted then stays so in both copies.
+#[test]
+fn what_only_the_export_holds_can_be_deleted() {
+    let home = Home::disk();
+    home.commit(&[&[session(1, None)]]);
+    let ops = [
+        subscribe(1, "a/#", Qos::AtLeastOnce),
+        session(2, None),
+        message(1, 10),
+        queued(1, 1, 1),
+    ];
+    let cut = Home::disk();
+    let mut store = home.open();
+    store.load().unwrap();
+    store.commit(&ops).unwrap();
+    copy(&home.path(), &cut.path());
+    drop(store);
+    std::fs::copy(home.path().join("export"), cut.path().join("export")).unwrap();
+
+    cut.commit(&[&[
+        StoreOp::DeleteSubscription(SessionId(1), "a/#".into()),
+        StoreOp::DeleteSession(SessionId(2)),
+        StoreOp::DeleteQueued(SessionId(1), 1),
+    ]]);
+    std::fs::remove_dir_all(cut.path().join("tables")).unwrap();
+    let found = cut.image();
+    let [session] = &found.image.sessions[..] else {
+        panic!("{found:?}")
+    };
+    assert!(
+        session.subscriptions.is_empty() && found.queues.is_empty(),
+        "{found:?}"
+    );
+}
+
 /// Both copies: what can be read of the export is there, and the rest is told.
 #[test]
 fn tables_and_export_that_are_both_damaged_give_what_can_be_read() {
