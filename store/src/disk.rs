@@ -111,6 +111,8 @@ pub struct DiskStore {
     pub(crate) checkpoint: Checkpoint,
     /// The export has the same rows as the tables, but for what is being written.
     even: bool,
+    /// Bytes of pages that had changed again when the last checkpoint was done: the last page of a queue may do so each time.
+    open_pages: usize,
     /// The journal behind the checkpoint is damaged: the next one passes it, so that it is told once.
     leave_behind: bool,
     flushing: Option<Flushing>,
@@ -188,6 +190,7 @@ impl DiskStore {
             dropped: state.dropped,
             checkpoint,
             even,
+            open_pages: 0,
             leave_behind: is_damaged,
             flushing: None,
             since,
@@ -364,7 +367,9 @@ impl DiskStore {
         }
         // What was not told yet must be found again.
         let leave_behind = self.leave_behind && self.damage.is_empty();
-        let many = self.since >= self.settings.checkpoint_bytes || self.has_much_in_memory(1);
+        let many = self.since >= self.settings.checkpoint_bytes
+            || self.has_much_in_memory(1)
+            || self.queues.entries_in_memory >= MANY;
         let no_room = !self.has_room();
         if no_room && self.flushing.is_none() {
             self.leave_segment();
@@ -382,13 +387,12 @@ impl DiskStore {
         Ok(())
     }
 
-    /// What is not in the tables takes so many times the memory that makes a checkpoint due.
+    /// What is not in the tables since the last checkpoint takes so many times the memory that makes a checkpoint due.
     fn has_much_in_memory(&self, times: usize) -> bool {
         let most = self.settings.checkpoint_bytes.clamp(LEAST_MEMORY, MOST_MEMORY) as usize;
         let rows = self.rows.bytes() + self.dropped.len() * size_of::<u64>();
-        rows >= times * most / 4
-            || self.queues.dirty_bytes() >= times * most
-            || self.queues.entries_in_memory >= times * MANY
+        let pages = self.queues.dirty_bytes().saturating_sub(self.open_pages);
+        rows >= times * most / 4 || pages >= times * most
     }
 
     /// Rows may come faster than the tables take them. When much more is waiting than makes a checkpoint due, the commit does not end before
@@ -465,6 +469,7 @@ impl DiskStore {
         })?;
         self.checkpoint = next;
         (self.even, self.queues.note_gone) = (true, false);
+        self.open_pages = self.queues.dirty_bytes();
         self.stats.checkpoints += 1;
         self.stats.checkpoint_bytes += written;
         self.table_bytes = self.tables.bytes();

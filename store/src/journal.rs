@@ -221,7 +221,11 @@ impl Journal {
     /// Begins a new segment.
     pub fn roll(&mut self) -> Result<(), StoreError> {
         let number = next_number(self.end().segment)?;
-        self.active = create(&self.folder, number).map_err(|e| failed("begin a journal segment", e))?;
+        let created = create(&self.folder, number).inspect_err(|_| {
+            // What is appended to must stay the last: only there a torn frame is no damage.
+            let _ = std::fs::remove_file(path(&self.folder, number));
+        });
+        self.active = created.map_err(|e| failed("begin a journal segment", e))?;
         self.segments.insert(number, HEADER_LEN.into());
         self.written += u64::from(HEADER_LEN);
         Ok(())
