@@ -7,7 +7,7 @@ use crate::disk::DiskStore;
 use crate::journal::Position;
 use crate::lanes::PageKey;
 use crate::open::failed;
-use crate::rows::Key;
+use crate::rows::{Key, belongs_to_session, numbers};
 use crate::tables::{Change, Checkpoint, page_key, write_page};
 use headgate_model::StoreError;
 use std::collections::BTreeMap;
@@ -43,6 +43,11 @@ pub struct Flushing {
 }
 
 impl Flushing {
+    /// The rows that it writes.
+    pub fn rows(&self) -> Arc<BTreeMap<Key, Row>> {
+        Arc::clone(&self.rows)
+    }
+
     /// Rows and pages that it writes.
     pub fn len(&self) -> usize {
         self.rows.len() + self.pages.len()
@@ -60,7 +65,7 @@ impl Flushing {
 
 /// Begins to write what differs.
 pub fn begin(store: &mut DiskStore, checkpoint: Checkpoint) -> Result<Flushing, StoreError> {
-    let rows = Arc::new(std::mem::take(&mut store.rows));
+    let rows = Arc::new(store.rows.take());
     let dropped = std::mem::take(&mut store.dropped);
     let mut pages = Vec::new();
     let mut page_rows: Vec<Change> = Vec::new();
@@ -111,10 +116,14 @@ pub fn end(store: &mut DiskStore, flushing: Flushing) -> Result<u64, String> {
             Ok(written)
         }
         Err(error) => {
-            // It differs as before, where nothing newer does.
+            // It differs as before, where nothing newer does and its session did not end.
             // The thread that had them too has ended.
             for (key, row) in Arc::unwrap_or_clone(flushing.rows) {
-                store.rows.entry(key).or_insert(row);
+                let ended = belongs_to_session(&key)
+                    && !numbers(&key).is_ok_and(|(session, _)| store.queues.contains(session));
+                if !ended {
+                    store.rows.put_back(key, row);
+                }
             }
             store.dropped.extend(flushing.dropped);
             store

@@ -4,7 +4,7 @@ use crate::disk::DiskStore;
 use crate::journal::Position;
 use crate::lanes::{Entry, PageKey};
 use crate::records::Record;
-use headgate_model::StoreError;
+use headgate_model::{Store, StoreError};
 use std::collections::HashMap;
 
 /// A segment that holds less than this part of its bytes may be emptied.
@@ -88,7 +88,7 @@ pub fn step(store: &mut DiskStore) -> Result<bool, StoreError> {
     Ok(true)
 }
 
-/// The segment that is most worth emptying, if all of them are much larger than what they hold.
+/// The segment that is most worth emptying, if all of them are much larger than what they hold or room is short.
 fn sparsest(store: &mut DiskStore) -> Option<u32> {
     let passed = store.checkpoint.at.segment;
     let total = store.journal.bytes();
@@ -98,7 +98,7 @@ fn sparsest(store: &mut DiskStore) -> Option<u32> {
         .values()
         .map(|references| references.bytes)
         .sum();
-    if total <= 2 * live + 4 * store.segment_bytes() {
+    if total <= 2 * live + 4 * store.segment_bytes() && store.has_room() {
         return None;
     }
     let filled = |number: u32, len: u64| {

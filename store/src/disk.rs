@@ -4,13 +4,15 @@
 //! the tables and replays the journal from their checkpoint on. Replaying over tables that are newer in part gives the same state: every
 //! record puts or deletes something by its key, numbers of sessions and messages are not given twice, and the last record wins.
 //!
-//! Space comes back: a segment of the journal goes when no entry needs it and a checkpoint has passed it; checkpoints come with every
-//! [`DiskSettings::checkpoint_bytes`] of journal, and ten seconds after the last commit. What keeps a segment that is nearly empty is moved
-//! out of it, as soon as all segments together are twice as large as what they hold and four segments more.
+//! Space comes back: a segment of the journal goes when no entry needs it and a checkpoint has passed it. Checkpoints come with every
+//! [`DiskSettings::checkpoint_bytes`] of journal; for each segment that was filled, ten seconds after the last commit, or at once when there
+//! is no room. What keeps a segment that is nearly empty is moved out of it, as soon as all segments together are twice as large as
+//! what they hold and four segments more, or there is no room.
 
 use crate::checkpoint::{self, Flushing, Row};
 use crate::compaction::Compaction;
-use crate::journal::{Journal, JournalError, Position};
+use crate::delta::Delta;
+use crate::journal::{Journal, JournalError, Known, Place, Position};
 use crate::lanes::{Entry, Extra, Queues};
 use crate::open::{self, failed};
 use crate::records::{self, Record};
@@ -22,6 +24,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What a finished commit survives.
@@ -60,14 +63,37 @@ impl Default for DiskSettings {
     }
 }
 
+impl DiskSettings {
+    /// With segments and checkpoints that are small parts of a quota, for they are what it takes to get space back.
+    fn fitted(self) -> Self {
+        let part = |bytes: u64, part: u64| match self.max_bytes {
+            0 => bytes,
+            max => bytes.min((max / part).max(LEAST_SEGMENT)),
+        };
+        Self {
+            segment_bytes: part(self.segment_bytes, 16),
+            checkpoint_bytes: part(self.checkpoint_bytes, 8),
+            ..self
+        }
+    }
+}
+
+/// A quota does not make segments smaller than this.
+const LEAST_SEGMENT: u64 = 64 << 10;
 /// After so long without a commit what is left is checkpointed, so that space comes back.
 const IDLE: Duration = Duration::from_secs(10);
 /// How often something that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 /// Rows that a stop still brings to the tables; sled takes about 100 µs for each.
 const MANY_AT_STOP: usize = 10_000;
-/// Entries in memory that make a checkpoint due.
+/// Queue entries in memory that make a checkpoint due.
 const MANY: usize = 100_000;
+/// Bytes of memory for queue entries that make a checkpoint due are [`DiskSettings::checkpoint_bytes`], within these bounds; for rows, which take sled
+/// longer, a quarter of it.
+const LEAST_MEMORY: u64 = 1 << 20;
+const MOST_MEMORY: u64 = 16 << 20;
+/// How many times that may wait while a checkpoint is being written.
+const WAITS: usize = 4;
 /// Segments removed at once.
 const REMOVED_AT_ONCE: usize = 1;
 
@@ -80,9 +106,15 @@ pub struct DiskStore {
     pub(crate) tables: Tables,
     pub(crate) queues: Queues,
     /// Rows that differ from the tables, and sessions that are gone from them.
-    pub(crate) rows: BTreeMap<Key, Row>,
+    pub(crate) rows: Delta,
     pub(crate) dropped: Vec<u64>,
     pub(crate) checkpoint: Checkpoint,
+    /// The export has the same rows as the tables, but for what is being written.
+    even: bool,
+    /// Bytes of pages that had changed again when the last checkpoint was done: the last page of a queue may do so each time.
+    open_pages: usize,
+    /// The journal behind the checkpoint is damaged: the next one passes it, so that it is told once.
+    leave_behind: bool,
     flushing: Option<Flushing>,
     /// Bytes of journal behind the last checkpoint that was begun.
     since: u64,
@@ -111,25 +143,36 @@ impl DiskStore {
     }
 
     pub(crate) fn open_format_2(folder: PathBuf, settings: DiskSettings) -> Result<Self, StoreError> {
+        let settings = settings.fitted();
         let lock = open::lock(&folder)?;
         let sync = settings.durability == Durability::PowerLoss;
-        let (opened, borrowed) = open_tables(&folder, sync)?;
+        let (opened, borrowed) = open_tables(&folder, sync, settings.max_bytes)?;
         let Opened {
             mut tables,
             checkpoint,
+            upto,
+            even,
             mut damage,
         } = opened;
-        let mut state = State::default();
-        state.read(&tables, &mut damage)?;
+        let mut state = State {
+            even,
+            ..State::default()
+        };
+        state.queues.note_gone = !even;
+        let bodies = state.read(&tables, &mut damage)?;
+        let known = Known {
+            from: checkpoint.at,
+            upto: upto.max(bodies),
+        };
         let (journal, replay) = Journal::open(
             folder.join("journal"),
             sync,
             settings.segment_bytes,
-            checkpoint.at,
+            known,
             |frame| records::read_all(frame, |record| state.apply(record, &mut tables)),
         )?;
+        let is_damaged = !replay.damage.is_empty();
         damage.extend(replay.damage);
-        let end = journal.end();
         let behind = journal.segments().range(checkpoint.at.segment..);
         let since = behind
             .map(|(_, len)| *len)
@@ -145,10 +188,10 @@ impl DiskStore {
             queues: state.queues,
             rows: state.rows,
             dropped: state.dropped,
-            checkpoint: Checkpoint {
-                at: checkpoint.at.min(end),
-                ..checkpoint
-            },
+            checkpoint,
+            even,
+            open_pages: 0,
+            leave_behind: is_damaged,
             flushing: None,
             since,
             compaction: Compaction::default(),
@@ -200,6 +243,8 @@ impl DiskStore {
             queues: std::mem::take(&mut self.queues),
             rows: std::mem::take(&mut self.rows),
             dropped: std::mem::take(&mut self.dropped),
+            writing: self.flushing.as_ref().map(Flushing::rows),
+            even: self.even,
         };
         let applied = records::read_all(&frame[crate::journal::FRAME..], |record| {
             state.apply(record, &mut self.tables);
@@ -218,6 +263,7 @@ impl DiskStore {
             return Ok(());
         }
         self.append(|frame| plan.write(ops, frame))?;
+        self.wait_when_behind();
         for op in ops {
             if let StoreOp::PutMessage(id, stored) = op
                 && plan.writes(*id)
@@ -319,16 +365,75 @@ impl DiskStore {
             let flushing = self.flushing.take().expect("just looked at");
             self.end_checkpoint(flushing)?;
         }
-        let waiting = !(self.rows.is_empty() && self.dropped.is_empty() && self.queues.dirty.is_empty());
-        let many = self.since >= self.settings.checkpoint_bytes || self.queues.entries_in_memory >= MANY;
-        let idle = self.last_commit.elapsed() >= IDLE && self.journal.segments().len() > 1;
+        // What was not told yet must be found again.
+        let leave_behind = self.leave_behind && self.damage.is_empty();
+        let many = self.since >= self.settings.checkpoint_bytes
+            || self.has_much_in_memory(1)
+            || self.queues.entries_in_memory >= MANY;
+        let no_room = !self.has_room();
+        if no_room && self.flushing.is_none() {
+            self.leave_segment();
+        }
+        let filled = self.has_filled();
+        let wanted = no_room || self.last_commit.elapsed() >= IDLE;
         if self.tables_failed && self.ballast {
             self.reopen_tables()?;
         }
-        if self.flushing.is_none() && waiting && (many || idle) && !self.tables_failed {
+        // With nothing that differs, a checkpoint still lets segments go.
+        let due = leave_behind || many && (filled || self.differs()) || wanted && filled;
+        if self.flushing.is_none() && due && !self.tables_failed {
             self.begin_checkpoint()?;
         }
         Ok(())
+    }
+
+    /// What is not in the tables since the last checkpoint takes so many times the memory that makes a checkpoint due.
+    fn has_much_in_memory(&self, times: usize) -> bool {
+        let most = self.settings.checkpoint_bytes.clamp(LEAST_MEMORY, MOST_MEMORY) as usize;
+        let rows = self.rows.bytes() + self.dropped.len() * size_of::<u64>();
+        let pages = self.queues.dirty_bytes().saturating_sub(self.open_pages);
+        rows >= times * most / 4 || pages >= times * most
+    }
+
+    /// Rows may come faster than the tables take them. When much more is waiting than makes a checkpoint due, the commit does not end before
+    /// the one that is being written is there.
+    fn wait_when_behind(&mut self) {
+        if !self.has_much_in_memory(WAITS) {
+            return;
+        }
+        if let Some(flushing) = self.flushing.take()
+            && let Err(error) = self.end_checkpoint(flushing)
+        {
+            tracing::warn!(%error, "a checkpoint failed; it is tried again");
+        }
+    }
+
+    /// A segment was filled since the last checkpoint.
+    fn has_filled(&self) -> bool {
+        let behind = self.journal.segments().range(self.checkpoint.at.segment..);
+        behind.count() > 1
+    }
+
+    /// Begins a new segment when the one that is written to holds much that is of no use: only what is not written to any more can go.
+    /// What must be written before the next time keeps this from coming too often.
+    fn leave_segment(&mut self) {
+        let end = self.journal.end();
+        let used = self
+            .queues
+            .references
+            .get(&end.segment)
+            .map_or(0, |references| references.bytes);
+        if u64::from(end.offset).saturating_sub(used) < (self.settings.segment_bytes / 8).max(used) {
+            return;
+        }
+        if let Err(error) = self.journal.roll() {
+            tracing::debug!(%error, "no room for a new segment either");
+        }
+    }
+
+    /// There is something that the tables do not have.
+    fn differs(&self) -> bool {
+        !(self.rows.is_empty() && self.dropped.is_empty() && self.queues.dirty.is_empty())
     }
 
     fn reopen_tables(&mut self) -> Result<(), StoreError> {
@@ -346,6 +451,7 @@ impl DiskStore {
             at: self.journal.end(),
         };
         self.since = 0;
+        self.leave_behind = false;
         self.flushing = Some(checkpoint::begin(self, next)?);
         Ok(())
     }
@@ -355,11 +461,15 @@ impl DiskStore {
         let written = checkpoint::end(self, flushing).map_err(|e| {
             // Tried again when there is room.
             self.since = self.settings.checkpoint_bytes;
+            self.leave_behind = true;
             self.tables_failed = true;
+            (self.even, self.queues.note_gone) = (false, true);
             self.drop_ballast();
             failed("write a checkpoint", e)
         })?;
         self.checkpoint = next;
+        (self.even, self.queues.note_gone) = (true, false);
+        self.open_pages = self.queues.dirty_bytes();
         self.stats.checkpoints += 1;
         self.stats.checkpoint_bytes += written;
         self.table_bytes = self.tables.bytes();
@@ -433,7 +543,7 @@ impl DiskStore {
         if self.tables_failed {
             self.reopen_tables()?;
         }
-        if self.rows.is_empty() && self.dropped.is_empty() && self.queues.dirty.is_empty() {
+        if !self.differs() && !self.leave_behind && !self.has_filled() {
             return Ok(());
         }
         self.begin_checkpoint()?;
@@ -449,7 +559,19 @@ impl Store for DiskStore {
         if let Some(flushing) = self.flushing.take() {
             self.end_checkpoint(flushing)?;
         }
-        let mut image = crate::image::read(self, |store, entry, lane| store.read_delivery(entry, &[], lane))?;
+        let mut lost = Vec::new();
+        let mut image = crate::image::read(self, |store, session, entry, lane| {
+            let delivery = store.read_delivery(entry, &[], lane);
+            if delivery.is_none() {
+                lost.push(StoreOp::DeleteQueued(session, entry.seq));
+            }
+            delivery
+        })?;
+        if self.broken.is_none()
+            && let Err(error) = self.write(&lost)
+        {
+            tracing::warn!(%error, "messages that cannot be read could not be taken out; they are told again at the next start");
+        }
         let told = std::mem::take(&mut self.damage);
         image.damage.splice(..0, told);
         Ok(image)
@@ -501,11 +623,17 @@ impl Store for DiskStore {
         self.timed(|store| {
             store.checkpoint_step()?;
             let mut more = store.free_segments()?;
-            more |= crate::compaction::step(store)?;
             if !store.ballast && store.last_retry.elapsed() >= RETRY {
                 store.last_retry = Instant::now();
                 store.load_ballast();
             }
+            more |= match crate::compaction::step(store) {
+                Err(error) if !store.has_room() => {
+                    tracing::debug!(%error, "no room to empty a segment either");
+                    false
+                }
+                step => step?,
+            };
             Ok(more)
         })
     }
@@ -552,8 +680,8 @@ fn ballast(folder: &Path) -> PathBuf {
 }
 
 /// Opens the tables, on a full disk too: with the ballast's room, or else with the export's rows for the time being. The latter is said by the second.
-fn open_tables(folder: &Path, sync: bool) -> Result<(Opened, bool), StoreError> {
-    let error = match Tables::open(folder, sync) {
+fn open_tables(folder: &Path, sync: bool, max_bytes: u64) -> Result<(Opened, bool), StoreError> {
+    let error = match Tables::open(folder, sync, max_bytes) {
         Ok(opened) => return Ok((opened, false)),
         Err(error) => error,
     };
@@ -562,18 +690,19 @@ fn open_tables(folder: &Path, sync: bool) -> Result<(Opened, bool), StoreError> 
     }
     tracing::error!(%error, "the disk is full: what is there can be read, and only what frees space is written until there is room again");
     if std::fs::remove_file(ballast(folder)).is_ok()
-        && let Ok(opened) = Tables::open(folder, sync)
+        && let Ok(opened) = Tables::open(folder, sync, max_bytes)
     {
         return Ok((opened, false));
     }
-    let opened = Tables::borrow_export(folder, sync).ok_or(error)?;
+    let opened = Tables::borrow_export(folder, sync, max_bytes).ok_or(error)?;
     Ok((opened, true))
 }
 
 /// The last checkpoint makes the next start quick. Where it would make this stop slow, it is left to that start.
 impl Drop for DiskStore {
     fn drop(&mut self) {
-        if self.broken.is_some() || std::thread::panicking() {
+        // What was not told yet must be found again.
+        if self.broken.is_some() || std::thread::panicking() || !self.damage.is_empty() {
             return;
         }
         if let Some(flushing) = self.flushing.take_if(|flushing| flushing.len() > MANY_AT_STOP) {
@@ -595,13 +724,24 @@ impl Drop for DiskStore {
 #[derive(Debug, Default)]
 struct State {
     queues: Queues,
-    rows: BTreeMap<Key, Row>,
+    rows: Delta,
     dropped: Vec<u64>,
+    /// Rows that a checkpoint is writing.
+    writing: Option<Arc<BTreeMap<Key, Row>>>,
+    /// The export has the same rows as the tables, but for those.
+    even: bool,
 }
 
 impl State {
-    /// The tables' sessions and pages.
-    fn read(&mut self, tables: &Tables, damage: &mut Vec<String>) -> Result<(), StoreError> {
+    /// No copy has the row, nor will have it: when it goes, there is nothing to be written.
+    fn is_new(&self, key: &[u8], tables: &Tables) -> bool {
+        let written = self.writing.as_ref().is_some_and(|rows| rows.contains_key(key));
+        self.even && !written && !tables.may_hold(key)
+    }
+
+    /// The tables' sessions and pages. The furthest place of the journal where they say that a body ends.
+    fn read(&mut self, tables: &Tables, damage: &mut Vec<String>) -> Result<Place, StoreError> {
+        let mut upto = Place::default();
         for row in tables.rows_in(&[rows::SESSION]) {
             let (key, _) = row.map_err(|e| failed("read the tables", e))?;
             if let Ok((id, _)) = rows::numbers(&key) {
@@ -611,14 +751,17 @@ impl State {
         for row in tables.rows_in(&[rows::QUEUED]) {
             let (key, body) = row.map_err(|e| failed("read the tables", e))?;
             let Ok(body) = body else { continue };
-            match rows::page_of(&key).and_then(|page| Ok((page, read_page(&body)?))) {
+            let page = rows::page_of(&key).and_then(|page| Ok((page, read_page(&body)?)));
+            let entries = page.iter().flat_map(|(_, entries)| entries);
+            upto = entries.map(|entry| entry.at.end()).fold(upto, Place::max);
+            match page {
                 Ok((page, entries)) if self.queues.contains(page.session) => self.queues.load(page, entries),
                 Ok((page, _)) => self.dropped.push(page.session),
                 Err(error) => damage.push(format!("{}: {error}; lost", rows::name(&key))),
             }
         }
         self.dropped.dedup();
-        Ok(())
+        Ok(upto)
     }
 
     fn apply(&mut self, record: Record, tables: &mut Tables) {
@@ -632,21 +775,17 @@ impl State {
                 }
                 self.rows.insert(key, Row::Bytes(body));
             }
-            Record::NoRow(key) => drop(self.rows.insert(key, Row::Gone)),
-            Record::RowAt(key, beginning, at) => drop(self.rows.insert(key, Row::At(beginning, at))),
+            Record::NoRow(key) if self.is_new(&key, tables) => self.rows.remove(&key),
+            Record::NoRow(key) => self.rows.insert(key, Row::Gone),
+            Record::RowAt(key, beginning, at) => self.rows.insert(key, Row::At(beginning, at)),
             Record::NoSession(id) => {
                 self.queues.remove_session(id);
                 for table in [rows::SESSION, rows::SUBSCRIPTION, rows::RECEIVED] {
-                    let prefix = rows::key(table, id);
-                    let own = self.rows.range(prefix.clone()..);
-                    let own: Vec<Key> = own
-                        .map(|(key, _)| key)
-                        .take_while(|key| key.starts_with(&prefix))
-                        .cloned()
-                        .collect();
-                    own.iter().for_each(|key| drop(self.rows.remove(key)));
+                    self.rows.remove_all(&rows::key(table, id));
                 }
-                self.dropped.push(id);
+                if !self.is_new(&rows::key(rows::SESSION, id), tables) {
+                    self.dropped.push(id);
+                }
             }
             Record::Body => {}
             Record::Queued(session, lane, entry) => self.queues.put(session, lane, entry, tables),
@@ -844,3 +983,6 @@ fn delivery(entry: &Entry, lane: u8, message: headgate_model::store::StoredMessa
         message,
     }
 }
+
+#[cfg(test)]
+mod tests;

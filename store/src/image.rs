@@ -22,7 +22,7 @@ struct Building {
 /// Everything: the tables, with what the journal says since.
 pub fn read(
     store: &mut DiskStore,
-    mut body: impl FnMut(&mut DiskStore, &Entry, u8) -> Option<StoredDelivery>,
+    mut body: impl FnMut(&mut DiskStore, SessionId, &Entry, u8) -> Option<StoredDelivery>,
 ) -> Result<StoreImage, StoreError> {
     let mut building = Building::default();
     // Sessions before what belongs to them.
@@ -42,7 +42,7 @@ pub fn read(
     {
         let (key, bytes) = row.map_err(|e| failed("read the tables", e))?;
         let Ok(bytes) = bytes else { continue }; // Told when it was opened.
-        let newer = store.rows.contains_key(&key);
+        let newer = store.rows.contains(&key);
         let gone = rows::belongs_to_session(&key)
             && !rows::numbers(&key).is_ok_and(|(id, _)| store.queues.contains(id) && !dropped.contains(&id));
         if newer || gone {
@@ -50,7 +50,7 @@ pub fn read(
         }
         building.row_or_later(key, bytes, &mut later);
     }
-    for (key, row) in &store.rows {
+    for (key, row) in store.rows.iter() {
         match row {
             Row::Gone => {}
             Row::Bytes(bytes) => building.row_or_later(key.clone(), bytes.clone(), &mut later),
@@ -84,7 +84,7 @@ pub fn read(
             let Some(entry) = store.queues.entry(*id, seq, &mut store.tables) else {
                 continue;
             };
-            session.held.extend(body(store, &entry, lane));
+            session.held.extend(body(store, SessionId(*id), &entry, lane));
         }
     }
     let mut image = building.image;

@@ -5,6 +5,9 @@
 //! commit is one frame, written with one call and synced before the next is written. So after a power cut only the last frame can be torn:
 //! what is not whole at the end of the last segment was never acknowledged and is cut off. A frame that is bad with a whole one behind it
 //! is damage: it is kept in a file of its own, and reading goes on behind it.
+//!
+//! Always true: what is appended lies behind every place that the tables name, be it a checkpoint's or a body's. Where a journal has lost its
+//! end, a new segment is begun behind them: a start reads all of it, and no position leads to the bytes of another message.
 
 use crate::open::failed;
 use headgate_model::StoreError;
@@ -20,6 +23,8 @@ const HEADER: &[u8; 8] = b"HGJOURN1";
 const HEADER_LEN: u32 = 16;
 /// Bytes before a frame's records.
 pub const FRAME: usize = 12;
+/// Bytes that a drive writes as a whole.
+const BLOCK: usize = 512;
 /// The largest buffer that is kept for the next frame.
 const KEPT: usize = 1 << 20;
 /// Segments that are open for reading at a time.
@@ -41,6 +46,16 @@ pub struct Position {
 pub struct Place {
     pub segment: u32,
     pub offset: u32,
+}
+
+impl Position {
+    /// The place behind it.
+    pub fn end(self) -> Place {
+        Place {
+            segment: self.segment,
+            offset: self.offset.saturating_add(self.len),
+        }
+    }
 }
 
 /// Reads bodies.
@@ -68,6 +83,15 @@ pub struct Journal {
     pub written: u64,
 }
 
+/// What the tables know of the journal.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Known {
+    /// What lies before it is in the tables.
+    pub from: Place,
+    /// The last place that they name.
+    pub upto: Place,
+}
+
 /// What reading the journal met.
 #[derive(Debug, Default)]
 pub struct Replay {
@@ -75,14 +99,15 @@ pub struct Replay {
 }
 
 impl Journal {
-    /// Opens the journal in `folder` and hands all records from `from` on to `record`: the frame's place in the file, and the records.
+    /// Opens the journal in `folder` and hands the records of all frames from `known.from` on to `frame`.
     pub fn open(
         folder: PathBuf,
         sync: bool,
         segment_bytes: u64,
-        from: Place,
+        known: Known,
         mut frame: impl FnMut(&[u8]) -> Result<(), crate::rows::RowError>,
     ) -> Result<(Self, Replay), StoreError> {
+        let from = known.from;
         std::fs::create_dir_all(&folder).map_err(|e| failed("create the journal", e))?;
         let mut segments = list(&folder).map_err(|e| failed("list the journal", e))?;
         let mut replay = Replay::default();
@@ -90,40 +115,32 @@ impl Journal {
         let was_begun = begun.exists();
         report_missing(&segments, from, was_begun, &mut replay);
         let last = segments.keys().next_back().copied();
-        for (number, len) in &mut segments {
-            if *number < from.segment {
-                continue;
-            }
-            let start = if *number == from.segment { from.offset } else { 0 };
+        for (number, len) in segments.range_mut(from.segment..) {
             let path = path(&folder, *number);
-            let good = replay_segment(&path, *number, start, &mut frame, &mut replay)
+            let expected = Expected {
+                start: if *number == from.segment { from.offset } else { 0 },
+                is_last: Some(*number) == last,
+                // The mark is made when the first segment of all has its header.
+                was_begun: *number == from.segment || (*number == 1 && was_begun),
+            };
+            let good = replay_segment(&path, *number, expected, &mut frame, &mut replay)
                 .map_err(|e| failed("read the journal", e))?;
-            if Some(*number) != last && good < *len {
-                // Frames are whole before the next segment is begun.
-                replay.damage.push(format!(
-                    "segment {number} of the journal: {} bytes from {good} to its end cannot be read",
-                    *len - good
-                ));
-            } else if good < *len {
-                // Torn: it was never acknowledged.
+            if expected.is_last && good < *len {
                 let file = OpenOptions::new().write(true).open(&path);
                 let cut = file.and_then(|file| file.set_len(good).and_then(|()| file.sync_all()));
                 cut.map_err(|e| failed("cut the torn end of the journal", e))?;
                 *len = good;
             }
         }
-        let number = last.unwrap_or(from.segment.max(1));
-        let usable = segments
-            .get(&number)
-            .is_some_and(|len| *len >= u64::from(HEADER_LEN));
-        let active = if usable {
+        let (number, is_new) = append_to(&segments, known)?;
+        let active = if is_new {
+            let file = create_somehow(&folder, number).map_err(|e| failed("begin the journal", e))?;
+            segments.insert(number, HEADER_LEN.into());
+            file
+        } else {
             let path = path(&folder, number);
             let file = OpenOptions::new().read(true).write(true).open(path);
             file.map_err(|e| failed("open the journal", e))?
-        } else {
-            let file = create(&folder, number).map_err(|e| failed("begin the journal", e))?;
-            segments.insert(number, HEADER_LEN.into());
-            file
         };
         if !was_begun {
             // Without it a journal that vanishes before the first checkpoint is not missed; a full disk may do without.
@@ -201,9 +218,14 @@ impl Journal {
         }
     }
 
-    fn roll(&mut self) -> Result<(), StoreError> {
-        let number = self.end().segment + 1;
-        self.active = create(&self.folder, number).map_err(|e| failed("begin a journal segment", e))?;
+    /// Begins a new segment.
+    pub fn roll(&mut self) -> Result<(), StoreError> {
+        let number = next_number(self.end().segment)?;
+        let created = create(&self.folder, number).inspect_err(|_| {
+            // What is appended to must stay the last: only there a torn frame is no damage.
+            let _ = std::fs::remove_file(path(&self.folder, number));
+        });
+        self.active = created.map_err(|e| failed("begin a journal segment", e))?;
         self.segments.insert(number, HEADER_LEN.into());
         self.written += u64::from(HEADER_LEN);
         Ok(())
@@ -407,18 +429,42 @@ fn report_missing(segments: &BTreeMap<u32, u64>, from: Place, was_begun: bool, r
         }
         return;
     };
-    for number in from.segment.max(1)..*last {
-        if !segments.contains_key(&number) {
-            replay
-                .damage
-                .push(format!("segment {number} of the journal is gone"));
+    let mut next = from.segment.max(1);
+    for number in segments.range(next..).map(|(number, _)| *number) {
+        if number > next {
+            replay.damage.push(match number - 1 {
+                end if end == next => format!("segment {next} of the journal is gone"),
+                end => format!("segments {next} to {end} of the journal are gone"),
+            });
         }
+        next = number.saturating_add(1);
     }
     if *last < from.segment {
         replay
             .damage
             .push(format!("segment {} of the journal is gone", from.segment));
     }
+}
+
+/// The segment that is appended to, and whether it is to be made: the last one, unless it has no header or ends before what is known.
+fn append_to(segments: &BTreeMap<u32, u64>, known: Known) -> Result<(u32, bool), StoreError> {
+    let upto = known.upto.max(known.from);
+    let Some((last, len)) = segments.last_key_value() else {
+        return Ok((next_number(upto.segment)?, true));
+    };
+    let end = Place {
+        segment: *last,
+        offset: u32::try_from(*len).unwrap_or(u32::MAX),
+    };
+    if end < upto {
+        return Ok((next_number(upto.segment)?, true));
+    }
+    Ok((*last, *len < u64::from(HEADER_LEN)))
+}
+
+fn next_number(number: u32) -> Result<u32, StoreError> {
+    let next = number.checked_add(1);
+    next.ok_or_else(|| failed("begin a journal segment", "there is no number left for it"))
 }
 
 fn header(number: u32) -> Vec<u8> {
@@ -442,32 +488,46 @@ fn create(folder: &Path, number: u32) -> io::Result<File> {
     Ok(file)
 }
 
-/// Hands the records of all whole frames from `start` on to `frame`. The end of the last of them.
+/// A new segment, on a full disk with the ballast's room.
+fn create_somehow(folder: &Path, number: u32) -> io::Result<File> {
+    create(folder, number).or_else(|error| {
+        std::fs::remove_file(folder.with_file_name("ballast")).map_err(|_| error)?;
+        create(folder, number)
+    })
+}
+
+/// What a segment must be.
+#[derive(Clone, Copy)]
+struct Expected {
+    /// Where reading begins, in bytes; it is not shorter.
+    start: u32,
+    is_last: bool,
+    /// Its header was whole once.
+    was_begun: bool,
+}
+
+/// Hands the records of all whole frames from the expected start on to `frame`. The end of the last of them.
 fn replay_segment(
     path: &Path,
     number: u32,
-    start: u32,
+    expected: Expected,
     frame: &mut impl FnMut(&[u8]) -> Result<(), crate::rows::RowError>,
     replay: &mut Replay,
 ) -> io::Result<u64> {
     let bytes = std::fs::read(path)?;
+    let start = expected.start.max(HEADER_LEN) as usize;
     let has_header = bytes.starts_with(&header(number));
-    let mut at = if has_header {
-        (start.max(HEADER_LEN)) as usize
-    } else {
-        0
-    };
-    let mut good = if has_header { at } else { 0 };
-    if at > bytes.len() {
+    // What was begun last of all may be torn.
+    let must_have_header = expected.was_begun || !expected.is_last;
+    if bytes.len() < start && (must_have_header || expected.start > 0) {
         replay
             .damage
             .push(format!("segment {number} of the journal has lost its end"));
         return Ok(bytes.len() as u64);
     }
+    let mut at = start;
+    let mut good = if has_header || must_have_header { start } else { 0 };
     let mut bad_from = None;
-    if !has_header && next_frame(&bytes, 0).is_some() {
-        bad_from = Some(0);
-    }
     loop {
         let next = match whole_frame(&bytes, at) {
             Some(end) => Some((at, end)),
@@ -478,11 +538,7 @@ fn replay_segment(
         };
         let Some((begin, end)) = next else { break };
         if let Some(from) = bad_from.take() {
-            set_aside(path, &bytes[from..begin])?;
-            replay.damage.push(format!(
-                "segment {number} of the journal: {} bytes from {from} on cannot be read",
-                begin - from
-            ));
+            tell_unreadable(path, number, &bytes[..begin], from, replay)?;
         }
         if let Err(error) = frame(&bytes[begin + FRAME..end]) {
             replay.damage.push(format!(
@@ -492,7 +548,48 @@ fn replay_segment(
         at = end;
         good = end;
     }
+    if !has_header && good > 0 {
+        replay.damage.push(format!(
+            "segment {number} of the journal: its header cannot be read"
+        ));
+        let file = OpenOptions::new().write(true).open(path)?;
+        file.write_all_at(&header(number), 0)?;
+        file.sync_all()?;
+    }
+    // Frames are whole before the next segment is begun.
+    if good < bytes.len() && (!expected.is_last || !is_torn(&bytes, good)) {
+        tell_unreadable(path, number, &bytes, good, replay)?;
+    }
     Ok(good as u64)
+}
+
+/// Whether what begins at `at` may be one frame of which not all was written.
+fn is_torn(bytes: &[u8], at: usize) -> bool {
+    // Where the drive's block ends in between, the length may not have been written.
+    if !bytes[at..].starts_with(MAGIC) || at % BLOCK > BLOCK - FRAME {
+        return true;
+    }
+    let Some(len) = bytes.get(at + 4..at + 8) else {
+        return true;
+    };
+    let len = u32::from_be_bytes(len.try_into().expect("four bytes")) as usize;
+    bytes.len() - at <= FRAME.saturating_add(len)
+}
+
+/// Keeps the bytes from `from` on, and says so.
+fn tell_unreadable(
+    path: &Path,
+    number: u32,
+    bytes: &[u8],
+    from: usize,
+    replay: &mut Replay,
+) -> io::Result<()> {
+    set_aside(path, &bytes[from..])?;
+    replay.damage.push(format!(
+        "segment {number} of the journal: {} bytes from {from} on cannot be read",
+        bytes.len() - from
+    ));
+    Ok(())
 }
 
 /// The end of the frame that begins at `at`, if it is whole.

@@ -99,6 +99,8 @@ pub struct Queues {
     pub references: BTreeMap<u32, References>,
     pub entries_in_memory: usize,
     pub count: u64,
+    /// The export may hold pages that the tables do not: each that goes is to be written as gone.
+    pub note_gone: bool,
 }
 
 /// Clean pages that stay in memory.
@@ -375,6 +377,12 @@ impl Queues {
         }
     }
 
+    /// About the bytes of memory that pages take which are not in the tables as they are.
+    pub fn dirty_bytes(&self) -> usize {
+        let entries = self.entries_in_memory.min(self.dirty.len() * PAGE);
+        entries * size_of::<Entry>() + self.dirty.len() * (size_of::<Page>() + size_of::<PageKey>())
+    }
+
     /// Brings a page's entries into memory.
     fn open(&mut self, key: PageKey, at: usize, pages: &mut dyn Pages) {
         let page = &mut self.lane_mut(key).pages[at];
@@ -440,7 +448,7 @@ impl Queues {
         if lane.pages.is_empty() {
             queue.lanes.remove(&key.lane);
         }
-        if !page.stored {
+        if !page.stored && !self.note_gone {
             self.dirty.remove(&key);
         }
     }

@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod compaction;
+mod delta;
 mod disk;
 mod format1;
 mod image;

@@ -41,6 +41,8 @@ pub struct Tables {
     db: sled::Db,
     folder: PathBuf,
     sync: bool,
+    /// Bytes that the whole store may have; 0 for no limit.
+    max_bytes: u64,
     /// About how many bytes the rows have.
     live: Arc<AtomicU64>,
     /// The rows are the export's, in memory: the disk had no room to open the tables.
@@ -51,13 +53,17 @@ pub struct Tables {
 pub struct Opened {
     pub tables: Tables,
     pub checkpoint: Checkpoint,
+    /// The furthest place in the journal that a checkpoint of either copy names.
+    pub upto: Place,
+    /// The export has the same rows as the tables.
+    pub even: bool,
     pub damage: Vec<String>,
 }
 
 impl Tables {
     /// Opens the tables in `folder`, or makes them anew from the export. Their names are durable then.
-    pub fn open(folder: &Path, sync: bool) -> Result<Opened, StoreError> {
-        let opened = Self::open_or_make(folder, sync)?;
+    pub fn open(folder: &Path, sync: bool, max_bytes: u64) -> Result<Opened, StoreError> {
+        let opened = Self::open_or_make(folder, sync, max_bytes)?;
         let synced = opened
             .tables
             .open_export()
@@ -67,7 +73,7 @@ impl Tables {
         Ok(opened)
     }
 
-    fn open_or_make(folder: &Path, sync: bool) -> Result<Opened, StoreError> {
+    fn open_or_make(folder: &Path, sync: bool, max_bytes: u64) -> Result<Opened, StoreError> {
         let mut export = Export::read(folder, |_, _| {});
         let mut damage = std::mem::take(&mut export.damage);
         let path = folder.join("tables");
@@ -79,11 +85,12 @@ impl Tables {
                 let found = checkpoint_of(&db);
                 match (found, export.checkpoint) {
                     (Some(found), expected) if found.number + 1 >= expected.map_or(0, |e| e.number) => {
-                        let mut tables = Self::of(db, folder, sync);
+                        let mut tables = Self::of(db, folder, sync, max_bytes);
                         tables.mend(&mut damage)?;
                         tables.shrink(found)?;
                         let short = expected.is_none_or(|e| e.number < found.number);
-                        if !damage.is_empty() || export.torn || short {
+                        let rewrite = !damage.is_empty() || export.torn || short;
+                        if rewrite {
                             tables
                                 .rewrite_export(found)
                                 .map_err(|e| failed("write the export", e))?;
@@ -91,6 +98,8 @@ impl Tables {
                         return Ok(Opened {
                             tables,
                             checkpoint: found,
+                            upto: expected.map_or(found.at, |expected| expected.at.max(found.at)),
+                            even: rewrite || expected == Some(found) && !export.unfinished,
                             damage,
                         });
                     }
@@ -130,7 +139,7 @@ impl Tables {
                 open::open(&path).map_err(|trouble| trouble.told(&path))?
             }
         };
-        let tables = Self::of(db, folder, sync);
+        let tables = Self::of(db, folder, sync, max_bytes);
         let checkpoint = export.checkpoint.unwrap_or_default();
         let mut filled = Ok(());
         Export::read(folder, |key, body| {
@@ -145,6 +154,8 @@ impl Tables {
         Ok(Opened {
             tables,
             checkpoint,
+            upto: checkpoint.at,
+            even: true,
             damage,
         })
     }
@@ -155,7 +166,7 @@ impl Tables {
         let path = self.folder.join("tables");
         if self.borrowed {
             let db = open::open(&path).map_err(|trouble| trouble.told(&path))?;
-            let tables = Self::of(db, &self.folder, self.sync);
+            let tables = Self::of(db, &self.folder, self.sync, self.max_bytes);
             self.give_to(&tables, checkpoint)
                 .map_err(|e| failed("bring the tables up to date", e))?;
             *self = tables;
@@ -224,11 +235,12 @@ impl Tables {
         mended.map_err(|e| failed("mend the tables", e))
     }
 
-    fn of(db: sled::Db, folder: &Path, sync: bool) -> Self {
+    fn of(db: sled::Db, folder: &Path, sync: bool, max_bytes: u64) -> Self {
         Self {
             db,
             folder: folder.to_owned(),
             sync,
+            max_bytes,
             live: Arc::default(),
             borrowed: false,
         }
@@ -236,8 +248,8 @@ impl Tables {
 
     /// The rows of the export, in memory, where the disk has no room to open the tables: enough to read, until [`Tables::reopen`]. `None` when the export is
     /// not whole.
-    pub fn borrow_export(folder: &Path, sync: bool) -> Option<Opened> {
-        let mut tables = Self::of(temporary().ok()?, folder, sync);
+    pub fn borrow_export(folder: &Path, sync: bool, max_bytes: u64) -> Option<Opened> {
+        let mut tables = Self::of(temporary().ok()?, folder, sync, max_bytes);
         tables.borrowed = true;
         let mut filled = Ok(());
         let export = Export::read(folder, |key, body| {
@@ -250,6 +262,8 @@ impl Tables {
         Some(Opened {
             tables,
             checkpoint,
+            upto: checkpoint.at,
+            even: false,
             damage: Vec::new(),
         })
     }
@@ -257,7 +271,7 @@ impl Tables {
     /// sled never gives space back. When its file is much larger than its rows, they are written to a new one.
     fn shrink(&mut self, checkpoint: Checkpoint) -> Result<(), StoreError> {
         let size = self.db.size_on_disk().map_err(|e| failed("read the tables", e))?;
-        if size < SHRINK + 4 * self.live.load(Ordering::Relaxed) {
+        if size < self.at_most(SHRINK, 4) + 4 * self.live.load(Ordering::Relaxed) {
             return Ok(());
         }
         let path = |name: &str| self.folder.join(name);
@@ -281,7 +295,7 @@ impl Tables {
     }
 
     fn copy_to(&self, new: &sled::Db, checkpoint: Checkpoint) -> io::Result<()> {
-        let target = Self::of(new.clone(), &self.folder, false);
+        let target = Self::of(new.clone(), &self.folder, false, self.max_bytes);
         for row in self.rows() {
             let (key, body) = row?;
             target.apply(&[(key, body.ok())])?;
@@ -368,10 +382,18 @@ impl Tables {
         Ok(())
     }
 
+    /// So many bytes, or the part of a quota.
+    fn at_most(&self, bytes: u64, part: u64) -> u64 {
+        match self.max_bytes {
+            0 => bytes,
+            max => bytes.min(max / part),
+        }
+    }
+
     /// Writes the export anew when much of it is of no use any more.
     pub fn tidy_export(&self, checkpoint: Checkpoint) -> io::Result<()> {
         let len = self.open_export()?.metadata()?.len();
-        if len > SLACK + 2 * self.live.load(Ordering::Relaxed) {
+        if len > self.at_most(SLACK, 16) + 2 * self.live.load(Ordering::Relaxed) {
             self.rewrite_export(checkpoint)?;
         }
         Ok(())
@@ -427,6 +449,11 @@ impl Tables {
     pub fn get(&self, key: &[u8]) -> Option<Result<Vec<u8>, RowError>> {
         let value = self.db.get(key).ok()??;
         Some(self.join(key, &value))
+    }
+
+    /// Whether there is such a row, or that is not known.
+    pub fn may_hold(&self, key: &[u8]) -> bool {
+        self.db.contains_key(key).unwrap_or(true)
     }
 
     /// Bytes of sled's files and of the export.
@@ -528,6 +555,8 @@ fn put_back(folder: &Path) -> io::Result<()> {
 struct Export {
     /// Something behind the last finished checkpoint is not whole: it was cut off while it was written.
     torn: bool,
+    /// There are rows behind the last finished checkpoint.
+    unfinished: bool,
     /// What could not be read since the last finished checkpoint. If another one follows, it is damage.
     doubts: Vec<String>,
     checkpoint: Option<Checkpoint>,
@@ -601,10 +630,12 @@ impl Export {
         while !r.0.is_empty() {
             let key = r.vec().ok()?;
             row(key, r.maybe(Reader::vec).ok()?);
+            self.unfinished = true;
         }
         if let Some(checkpoint) = checkpoint {
             self.checkpoint = read_checkpoint(&checkpoint).ok();
             self.damage.append(&mut self.doubts);
+            self.unfinished = false;
         }
         Some(end)
     }

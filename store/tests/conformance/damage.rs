@@ -34,7 +34,7 @@ fn filled() -> Home {
     cut
 }
 
-fn finish_checkpoints(store: &mut dyn Store) {
+pub fn finish_checkpoints(store: &mut dyn Store) {
     for _ in 0..300 {
         store.maintain().unwrap();
         std::thread::sleep(std::time::Duration::from_millis(1));
@@ -61,7 +61,7 @@ impl Home {
 }
 
 /// Copies a store, so that each case has one of its own.
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
@@ -218,6 +218,41 @@ fn an_export_that_vanished_is_written_again() {
     assert!(home.image() == whole);
     std::fs::remove_dir_all(home.path().join("tables")).unwrap();
     assert!(home.image() == whole);
+}
+
+/// The power was cut when the export had a row and the tables did not. What is deleted then stays so in both copies.
+#[test]
+fn what_only_the_export_holds_can_be_deleted() {
+    let home = Home::disk();
+    home.commit(&[&[session(1, None)]]);
+    let ops = [
+        subscribe(1, "a/#", Qos::AtLeastOnce),
+        session(2, None),
+        message(1, 10),
+        queued(1, 1, 1),
+    ];
+    let cut = Home::disk();
+    let mut store = home.open();
+    store.load().unwrap();
+    store.commit(&ops).unwrap();
+    copy(&home.path(), &cut.path());
+    drop(store);
+    std::fs::copy(home.path().join("export"), cut.path().join("export")).unwrap();
+
+    cut.commit(&[&[
+        StoreOp::DeleteSubscription(SessionId(1), "a/#".into()),
+        StoreOp::DeleteSession(SessionId(2)),
+        StoreOp::DeleteQueued(SessionId(1), 1),
+    ]]);
+    std::fs::remove_dir_all(cut.path().join("tables")).unwrap();
+    let found = cut.image();
+    let [session] = &found.image.sessions[..] else {
+        panic!("{found:?}")
+    };
+    assert!(
+        session.subscriptions.is_empty() && found.queues.is_empty(),
+        "{found:?}"
+    );
 }
 
 /// Both copies: what can be read of the export is there, and the rest is told.
@@ -380,6 +415,56 @@ fn a_quota_is_kept_and_room_comes_back() {
         store.commit(&[session(1, Some(10_000))]).unwrap();
         store.maintain().unwrap();
         std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+}
+
+/// A quota that is hardly more than the usual segments: room comes back while others go on committing, a few entries stay where they are, and what keeps the store full
+/// makes no checkpoint after the other.
+#[test]
+fn room_comes_back_in_a_small_store_while_others_commit() {
+    for kept in [u64::MAX, 50] {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = DiskSettings {
+            max_bytes: 8 << 20,
+            ballast_bytes: 1 << 20,
+            durability: headgate_store::Durability::ProcessCrash,
+            ..DiskSettings::default()
+        };
+        let mut store = DiskStore::open(folder.path().join("store"), settings).unwrap();
+        store.load().unwrap();
+        store.commit(&[session(1, None), session(2, None)]).unwrap();
+        let mut messages = 0;
+        while store.has_room() {
+            let ops = [message(messages, 10_000), queued(1, messages, messages)];
+            store.commit(&ops).unwrap();
+            store.maintain().unwrap();
+            messages += 1;
+        }
+        assert!(messages > 200, "{messages} messages of 10 kB fit into 8 MiB");
+
+        let small = |store: &mut DiskStore| {
+            store.commit(&[session(2, Some(100))]).unwrap();
+            store.maintain().unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        };
+        let before = store.stats().checkpoints;
+        (0..500).for_each(|_| small(&mut store));
+        let without_use = store.stats().checkpoints - before;
+        assert!(without_use <= 4, "{without_use} checkpoints for 500 commits");
+
+        for n in (0..messages).filter(|n| n % kept != 0) {
+            store.commit(&[StoreOp::DeleteQueued(SessionId(1), n)]).unwrap();
+        }
+        let steps = (1..=500).find(|_| {
+            small(&mut store);
+            store.has_room()
+        });
+        assert!(steps.is_some(), "room comes back: {:?}", store.stats());
+        for _ in 0..500 {
+            small(&mut store);
+        }
+        let left = store.stats().disk_bytes;
+        assert!(left < 5 << 20, "{left} bytes for {} messages", messages / kept);
     }
 }
 

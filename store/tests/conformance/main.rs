@@ -3,5 +3,6 @@
 mod bench;
 mod damage;
 mod format;
+mod lost_end;
 mod operations;
 mod random;

@@ -278,6 +278,42 @@ fn a_full_disk_refuses_and_recovers_by_itself() {
     }
 }
 
+/// A disk without a quota that is full of what was settled since: room comes back while others go on committing.
+#[test]
+fn a_small_disk_has_room_again_while_others_commit() {
+    let _one = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let folder = tempfile::tempdir().unwrap();
+    interpose::start(folder.path());
+    interpose::ROOM.store(4_000_000, Ordering::SeqCst);
+    let settings = DiskSettings {
+        segment_bytes: 1_000_000,
+        checkpoint_bytes: 100 << 20,
+        ballast_bytes: 500_000,
+        ..SETTINGS
+    };
+    let mut store = DiskStore::open(folder.path().join("store"), settings).unwrap();
+    store.load().unwrap();
+    store.commit(&[session(1, None), session(2, None)]).unwrap();
+    let mut n = 0;
+    while store.has_room() && store.commit(&[message(n, 10_000), queued(1, n, n)]).is_ok() {
+        let _ = store.maintain();
+        n += 1;
+    }
+    assert!(n > 50, "{n} messages");
+    for n in 0..n {
+        store.commit(&[StoreOp::DeleteQueued(SessionId(1), n)]).unwrap();
+    }
+    let room = (0..3_000).any(|_| {
+        let _ = store.commit(&[session(2, Some(100))]);
+        let _ = store.maintain();
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        store.has_room()
+    });
+    interpose::ROOM.store(i64::MAX, Ordering::SeqCst);
+    interpose::stop();
+    assert!(room, "{:?}", store.stats());
+}
+
 /// A start on a disk without room for a byte: what is there is read, nothing new is taken, and with room the store is as ever.
 #[test]
 fn a_full_disk_does_not_prevent_a_start() {
