@@ -135,8 +135,10 @@ fn a_reload_concerns_what_has_changed() {
     std::fs::write(&file, config.replace("u/# out 1", "u/# sideways 1")).unwrap();
     let (_, error) = setup.command(&["reload"]).unwrap_err();
     assert!(error.contains("sideways"), "{error}");
-    std::fs::write(&file, changed).unwrap();
+    std::fs::write(&file, &changed).unwrap();
     assert_eq!(daemon.bridge("two")["state"], "connected");
+    // To go on is nothing to one that goes on.
+    daemon.ask(&["bridge", "resume", "two"]);
     assert_eq!(
         [mosquitto.connects("one.live"), mosquitto.connects("two.live")],
         [2, 1]
@@ -144,6 +146,15 @@ fn a_reload_concerns_what_has_changed() {
     // An added bridge must not take a configured one's name.
     std::fs::write(setup.folder().join("added.toml"), settings("one", &mosquitto)).unwrap();
     assert!(setup.command(&["bridge", "add", "added.toml"]).is_err());
+
+    // One that is gone is told; its queue is kept until somebody takes it away.
+    let without = changed.replace(&bridge("two", "u/#"), "");
+    assert_eq!(
+        changes(&without),
+        serde_json::json!({ "one": "unchanged", "two": "gone" })
+    );
+    daemon.ask(&["bridge", "remove", "two"]);
+    assert!(setup.command(&["bridge", "remove", "two"]).is_err());
 }
 
 /// The password file of mosquitto, made by its own tool.

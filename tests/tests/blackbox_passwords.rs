@@ -185,7 +185,7 @@ fn a_name_writes_no_line_of_its_own() {
     }
     let log = setup.log();
     assert!(
-        log.contains(r"user=joe\n2026-11-28T00:00:00.000000Z  INFO"),
+        log.contains(r#"user="joe\n2026-11-28T00:00:00.000000Z  INFO"#),
         "{log}"
     );
     assert!(log.bytes().all(|byte| byte >= b' ' || byte == b'\n'), "{log:?}");

@@ -150,6 +150,8 @@ pub enum Change {
     Changed,
     /// Nothing was done.
     Unchanged,
+    /// It is not in the configuration any more; its queue is kept.
+    Gone,
 }
 
 /// Why operators do not get what they want.
@@ -260,6 +262,7 @@ impl Bridges {
                 .filter(|name| !named.contains(name.as_str()))
                 .collect()
         };
+        let mut changes = BTreeMap::new();
         for name in gone {
             if let Some(plan) = self.0.stop(&name).await {
                 queue::retire(&self.0.hub, &plan).await;
@@ -267,9 +270,9 @@ impl Bridges {
                     bridge = name,
                     "bridge is gone from the configuration, its queue is kept"
                 );
+                changes.insert(name, Change::Gone);
             }
         }
-        let mut changes = BTreeMap::new();
         for bridge in configured {
             let name = bridge.name().to_owned();
             changes.insert(name, self.0.put(bridge, Source::Configuration).await);
@@ -295,6 +298,7 @@ impl Bridges {
         let _one = self.0.changing.lock().await;
         let source = self.0.running.lock().get(name).map(|bridge| bridge.source);
         match source {
+            None if !name.contains('/') => return self.remove_left_over(name),
             None => return Err(BridgeError::Unknown(name.to_owned())),
             Some(Source::Configuration) => return Err(BridgeError::Configured(name.to_owned())),
             Some(Source::Added) => {}
@@ -314,6 +318,20 @@ impl Bridges {
         Ok(report.map_or(0, |report| report.queued + report.in_flight))
     }
 
+    /// The queue of a bridge that is gone from the configuration.
+    fn remove_left_over(&self, name: &str) -> Result<u64, BridgeError> {
+        let client = format!("$bridge/{name}");
+        let report = self.0.hub.link_report(&client);
+        if !self.0.hub.remove_session(&client) {
+            return Err(BridgeError::Unknown(name.to_owned()));
+        }
+        self.0.books.lock().remove(name);
+        let _ = fs::remove_file(self.0.ledger(name));
+        let _ = fs::remove_file(self.0.assignment(name));
+        tracing::info!(bridge = name, "what a bridge had left behind was removed");
+        Ok(report.map_or(0, |report| report.queued + report.in_flight))
+    }
+
     /// Ends the connection and makes none until [`Bridges::resume`], also after a restart. What goes out is queued.
     pub fn pause(&self, name: &str) -> Result<(), BridgeError> {
         self.set_paused(name, true)
@@ -330,13 +348,18 @@ impl Bridges {
             let bridge = running
                 .get_mut(name)
                 .ok_or_else(|| BridgeError::Unknown(name.to_owned()))?;
-            if !paused && !bridge.paused {
+            let goes_on = !paused && !bridge.paused;
+            let orders: &[Order] = match goes_on {
+                true if bridge.status.state().0 == BridgeState::Connected => &[],
                 // It may be waiting before its next try.
-                let _ = bridge.orders.send(Order::Pause);
-            }
+                true => &[Order::Pause, Order::Resume],
+                false if paused => &[Order::Pause],
+                false => &[Order::Resume],
+            };
             bridge.paused = paused;
-            let order = if paused { Order::Pause } else { Order::Resume };
-            let _ = bridge.orders.send(order);
+            for order in orders {
+                let _ = bridge.orders.send(*order);
+            }
             let paused = running.iter().filter(|(_, bridge)| bridge.paused);
             paused.map(|(name, _)| name.clone()).collect()
         };

@@ -89,7 +89,7 @@ enum Action {
         /// The file.
         file: PathBuf,
     },
-    /// Remove a bridge that was added, with its queue.
+    /// Remove a bridge that was added, with its queue; or what one left behind that is gone from the configuration.
     Remove {
         /// Its name.
         name: String,
