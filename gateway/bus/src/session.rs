@@ -159,7 +159,7 @@ struct Packets {
 }
 
 /// What an identifier takes, with what waits for the store of it.
-const RECEIVED: usize = 32;
+const RECEIVED: usize = 64;
 
 impl Received {
     pub fn len(&self) -> usize {
