@@ -7,8 +7,8 @@ use headgate_model::access::{AccessRequest, Credentials, DenyCode, Wanted, Wish}
 use headgate_model::bus::{NEVER, Presence, Protocol};
 use headgate_model::link::{BRIDGE_PROPERTY, RESERVED_CLIENT_ID};
 use headgate_model::{
-    AccessDecision, AccessPolicy, Action, Answer, BusCommand, ClientId, Instant, Message, Metric, Open,
-    Question, Topic, Will, undelayed,
+    AccessDecision, AccessPolicy, Answer, BusCommand, ClientId, Instant, Message, Metric, Open, Question,
+    Topic, Will, undelayed,
 };
 use headgate_mqtt_codec::{
     Auth, ConnAck, ConnAckProperties, Connect, DecodeError, Packet, ReasonCode, Utf8, Version,
@@ -458,12 +458,7 @@ pub(crate) fn session_expiry(seconds: u32) -> Duration {
 
 /// What has to be asked before this is published.
 pub(crate) fn wish_to_publish(message: &Message) -> Wish<'_> {
-    Wish {
-        action: Action::Publish,
-        topic: undelayed(message.topic.as_bytes()),
-        qos: message.qos,
-        retain: message.retain,
-    }
+    Wish::publish(message.topic.as_bytes(), message.qos, message.retain)
 }
 
 fn refusal_code(why: headgate_model::access::AuthRefusal, version: Version) -> ReasonCode {

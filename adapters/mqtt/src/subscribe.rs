@@ -6,8 +6,8 @@ use bytes::Bytes;
 use headgate_model::access::{DenyCode, Wanted, Wish};
 use headgate_model::bus::Refusal;
 use headgate_model::{
-    AccessDecision, AckToken, Action, Answer, BusCommand, Metric, Qos, Question, Subscription,
-    SubscriptionOptions, TopicError,
+    AccessDecision, AckToken, Answer, BusCommand, Metric, Qos, Question, Subscription, SubscriptionOptions,
+    TopicError,
 };
 use headgate_mqtt_codec::{PacketId, ReasonCode, SubAck, Subscribe, UnsubAck, Unsubscribe, Version};
 
@@ -260,12 +260,7 @@ impl From<TopicError> for BadFilter {
 
 /// What has to be asked before this is subscribed to.
 fn wish_to_subscribe(subscription: &Subscription) -> Wish<'_> {
-    Wish {
-        action: Action::Subscribe,
-        topic: subscription.filter.as_bytes(),
-        qos: subscription.options.qos,
-        retain: false,
-    }
+    Wish::subscribe(subscription.filter.as_bytes(), subscription.options.qos)
 }
 
 fn denied(code: DenyCode) -> ReasonCode {

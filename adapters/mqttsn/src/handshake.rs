@@ -17,8 +17,8 @@ use headgate_model::bus::{NEVER, Presence, Protocol};
 use headgate_model::datagram::Address;
 use headgate_model::link::RESERVED_CLIENT_ID;
 use headgate_model::{
-    AccessDecision, Action, Answer, ClientId, CloseReason, Identity, Instant, Metric, Open, OpenWill,
-    Question, Topic, Will, undelayed,
+    AccessDecision, Answer, ClientId, CloseReason, Identity, Instant, Metric, Open, OpenWill, Question,
+    Topic, Will,
 };
 use headgate_mqttsn_codec::{self as codec, Connect, Message, ReturnCode};
 use std::sync::Arc;
@@ -326,12 +326,7 @@ impl<A: Address> SnGateway<A> {
             delay: Duration::ZERO,
             message_expiry: None,
         });
-        let wish = Wish {
-            action: Action::Publish,
-            topic: undelayed(will.message.topic.as_bytes()),
-            qos,
-            retain,
-        };
+        let wish = Wish::publish(will.message.topic.as_bytes(), qos, retain);
         let policy = handshake
             .identity
             .as_ref()
@@ -354,12 +349,7 @@ impl<A: Address> SnGateway<A> {
     fn deny_will(&mut self, index: u32, topic: Topic, out: &mut Out<A>) {
         let handshake = self.handshake(index);
         let (id, identity) = (handshake.id.as_str(), handshake.identity.as_ref());
-        let wish = Wish {
-            action: Action::Publish,
-            topic: undelayed(topic.as_bytes()),
-            qos: Qos::AtMostOnce,
-            retain: false,
-        };
+        let wish = Wish::publish(topic.as_bytes(), Qos::AtMostOnce, false);
         let wanted = || Wanted::Will(topic.bytes().clone());
         let why = || denial::why(identity, wish);
         denial::tell(handshake.party.address, id, identity, wanted, why, out);

@@ -10,8 +10,8 @@ use headgate_model::access::{Wanted, Wish};
 use headgate_model::bus::Refusal;
 use headgate_model::datagram::Address;
 use headgate_model::{
-    AccessDecision, AckToken, Action, Answer, BusCommand, Instant, Message, Metric, Qos, Question,
-    Subscription, SubscriptionOptions, Topic, TopicFilter, WillChange, undelayed,
+    AccessDecision, AckToken, Answer, BusCommand, Instant, Message, Metric, Qos, Question, Subscription,
+    SubscriptionOptions, Topic, TopicFilter, WillChange,
 };
 use headgate_mqttsn_codec::{
     self as codec, Message as Packet, Publish, RegAck, Register, ReturnCode, SubAck, Subscribe, TopicName,
@@ -176,12 +176,7 @@ impl<A: Address> SnGateway<A> {
             retain: publish.retain,
             ..Message::new(topic, publish.data)
         };
-        let wish = Wish {
-            action: Action::Publish,
-            topic: undelayed(message.topic.as_bytes()),
-            qos,
-            retain: message.retain,
-        };
+        let wish = Wish::publish(message.topic.as_bytes(), qos, message.retain);
         match self.client(index).check(wish) {
             AccessDecision::Allow => self.publish(index, message, msg_id, topic_id, out),
             AccessDecision::Deny(_) => {
@@ -338,12 +333,7 @@ impl<A: Address> SnGateway<A> {
             topic_id,
             registers,
         };
-        let wish = Wish {
-            action: Action::Subscribe,
-            topic: subscription.filter.as_bytes(),
-            qos: options.qos,
-            retain: false,
-        };
+        let wish = Wish::subscribe(subscription.filter.as_bytes(), options.qos);
         match self.client(index).check(wish) {
             AccessDecision::Allow => self.subscribe(index, subscription, request, out),
             AccessDecision::Deny(_) => self.deny_subscribe(index, &subscription, msg_id, topic_id, out),
@@ -442,12 +432,7 @@ impl<A: Address> SnGateway<A> {
         out: &mut Out<A>,
     ) {
         out.counts.add(Metric::SubscribeNotAuthorized);
-        let wish = Wish {
-            action: Action::Subscribe,
-            topic: subscription.filter.as_bytes(),
-            qos: subscription.options.qos,
-            retain: false,
-        };
+        let wish = Wish::subscribe(subscription.filter.as_bytes(), subscription.options.qos);
         self.tell_denied(index, wish, out);
         self.suback(index, msg_id, topic_id, Err(ReturnCode::NotSupported), out);
     }
@@ -510,12 +495,7 @@ impl<A: Address> SnGateway<A> {
             qos,
             retain: will.retain,
         };
-        let wish = Wish {
-            action: Action::Publish,
-            topic: undelayed(topic.as_bytes()),
-            qos,
-            retain: will.retain,
-        };
+        let wish = Wish::publish(topic.as_bytes(), qos, will.retain);
         match client.check(wish) {
             AccessDecision::Allow => self.change_will(index, change, Request::WillTopic, out),
             AccessDecision::Deny(_) => self.deny_will_topic(index, &topic, out),
@@ -686,10 +666,5 @@ fn raw_id(topic: TopicRef) -> u16 {
 
 /// For the reason why it is denied: rules look at the topic alone.
 fn wish_to_publish(topic: &[u8]) -> Wish<'_> {
-    Wish {
-        action: Action::Publish,
-        topic: undelayed(topic),
-        qos: Qos::AtMostOnce,
-        retain: false,
-    }
+    Wish::publish(topic, Qos::AtMostOnce, false)
 }

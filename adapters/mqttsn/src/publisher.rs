@@ -11,8 +11,8 @@ use headgate_model::bus::{Presence, Protocol};
 use headgate_model::datagram::Address;
 use headgate_model::link::RESERVED_CLIENT_ID;
 use headgate_model::{
-    AccessDecision, Action, Answer, BusCommand, BusEvent, CloseReason, Identity, Instant, Message, Metric,
-    Open, Question, undelayed,
+    AccessDecision, Answer, BusCommand, BusEvent, CloseReason, Identity, Instant, Message, Metric, Open,
+    Question,
 };
 use headgate_mqttsn_codec::{Publish, TopicRef};
 use std::collections::VecDeque;
@@ -203,12 +203,7 @@ impl<A: Address> SnGateway<A> {
             let Some(message) = self.publisher.waiting.front() else {
                 return;
             };
-            let wish = Wish {
-                action: Action::Publish,
-                topic: undelayed(message.topic.as_bytes()),
-                qos: message.qos,
-                retain: message.retain,
-            };
+            let wish = Wish::publish(message.topic.as_bytes(), message.qos, message.retain);
             let decision = if wish.topic.starts_with(b"$SYS/") {
                 AccessDecision::Deny(Default::default())
             } else {

@@ -45,6 +45,28 @@ pub struct Wish<'a> {
     pub retain: bool,
 }
 
+impl<'a> Wish<'a> {
+    /// To publish to a topic, or to have a will there. Of a delayed message it is about where that goes in the end.
+    pub fn publish(topic: &'a [u8], qos: Qos, retain: bool) -> Self {
+        Self {
+            action: Action::Publish,
+            topic: crate::undelayed(topic),
+            qos,
+            retain,
+        }
+    }
+
+    /// To subscribe to a filter.
+    pub fn subscribe(filter: &'a [u8], qos: Qos) -> Self {
+        Self {
+            action: Action::Subscribe,
+            topic: filter,
+            qos,
+            retain: false,
+        }
+    }
+}
+
 impl From<Wish<'_>> for AccessRequest {
     fn from(wish: Wish<'_>) -> Self {
         Self {

@@ -157,26 +157,9 @@ fn end_all(prefix: &str, suffix: &str, count: usize, port: u16) {
 }
 
 fn subscriptions(port: u16) {
-    let mut held = Vec::new();
-    for n in 0..scale(20, 100) {
-        let Ok((mut peer, _)) = Peer::connect(port, &format!("subscriber{n}"), true, 0) else {
-            continue;
-        };
-        let filters = (0..10_000).map(|f| SubscribeFilter {
-            filter: text(format!("{n}/{f}/+/many/levels/that/nobody/else/has")),
-            options: SubscribeOptions::qos(Qos::AtMostOnce),
-        });
-        let subscribe = Subscribe {
-            packet_id: PacketId::MIN,
-            identifier: None,
-            user_properties: Vec::new(),
-            filters: filters.collect(),
-        };
-        if peer.send(&Packet::Subscribe(Box::new(subscribe))).is_ok() {
-            let _ = peer.recv();
-        }
-        held.push(peer);
-    }
+    subscribe_to(port, scale(20, 100), 1, 10_000, |n| {
+        format!("{n}/+/many/levels/that/nobody/else/has")
+    });
 }
 
 fn deep_filters(port: u16) {
@@ -191,6 +174,20 @@ fn long_groups(port: u16) {
     });
 }
 
+/// At QoS 0 to all of these.
+fn subscribe(filters: impl Iterator<Item = Utf8>) -> Packet {
+    let filters = filters.map(|filter| SubscribeFilter {
+        filter,
+        options: SubscribeOptions::qos(Qos::AtMostOnce),
+    });
+    Packet::Subscribe(Box::new(Subscribe {
+        packet_id: PacketId::MIN,
+        identifier: None,
+        user_properties: Vec::new(),
+        filters: filters.collect(),
+    }))
+}
+
 /// So many clients with so many SUBSCRIBEs with so many filters each, none of which is there twice.
 fn subscribe_to(port: u16, clients: usize, packets: usize, filters: usize, filter: impl Fn(usize) -> String) {
     let mut held = Vec::new();
@@ -200,17 +197,8 @@ fn subscribe_to(port: u16, clients: usize, packets: usize, filters: usize, filte
         };
         for packet in 0..packets {
             let first = (client * packets + packet) * filters;
-            let filters = (first..first + filters).map(|n| SubscribeFilter {
-                filter: text(filter(n)),
-                options: SubscribeOptions::qos(Qos::AtMostOnce),
-            });
-            let subscribe = Subscribe {
-                packet_id: PacketId::MIN,
-                identifier: None,
-                user_properties: Vec::new(),
-                filters: filters.collect(),
-            };
-            if peer.send(&Packet::Subscribe(Box::new(subscribe))).is_ok() {
+            let subscribe = subscribe((first..first + filters).map(|n| text(filter(n))));
+            if peer.send(&subscribe).is_ok() {
                 let _ = peer.recv();
             }
         }
@@ -225,24 +213,13 @@ fn churn(port: u16) {
     };
     for round in 0..scale(20, 300) {
         let filter = |n: usize| text(format!("{round}/{n}/a/name/of/some/length/that/nobody/else/has"));
-        let subscribe = Subscribe {
-            packet_id: PacketId::MIN,
-            identifier: None,
-            user_properties: Vec::new(),
-            filters: (0..3_000)
-                .map(|n| SubscribeFilter {
-                    filter: filter(n),
-                    options: SubscribeOptions::qos(Qos::AtMostOnce),
-                })
-                .collect(),
-        };
         let unsubscribe = Unsubscribe {
             packet_id: PacketId::MIN,
             user_properties: Vec::new(),
             filters: (0..3_000).map(filter).collect(),
         };
         for packet in [
-            Packet::Subscribe(Box::new(subscribe)),
+            subscribe((0..3_000).map(filter)),
             Packet::Unsubscribe(Box::new(unsubscribe)),
         ] {
             if peer.send(&packet).is_err() || peer.recv().is_err() {
