@@ -32,7 +32,7 @@ use tokio_util::task::TaskTracker;
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Runs the gateway until it is told to stop.
-pub fn run(path: Option<&Path>) -> Outcome {
+pub(crate) fn run(path: Option<&Path>) -> Outcome {
     private::make_files_private();
     memory::fill_small_holes();
     let Startable { config, warnings } = Config::load_to_start(path, environment_variables())?;

@@ -31,7 +31,7 @@ const WINDOW: Duration = Duration::from_secs(10);
 const OF_A_CLIENT: u8 = 3;
 
 /// Starts the log of a gateway.
-pub fn start(settings: &LogSettings) -> Result<Limit, Box<dyn std::error::Error>> {
+pub(crate) fn start(settings: &LogSettings) -> Result<Limit, Box<dyn std::error::Error>> {
     let filter = tracing_subscriber::EnvFilter::try_new(&settings.level)
         .map_err(|error| format!("log.level: `{}`: {error}", settings.level))?;
     let limit = Limit::new(settings.max_repeats);
@@ -191,7 +191,7 @@ impl Visit for JsonFields {
 
 /// Lets so many lines of a kind through within [`WINDOW`]. What an operator asked to see in detail, `debug` and `trace`, is not limited.
 #[derive(Clone)]
-pub struct Limit {
+pub(crate) struct Limit {
     /// Zero for no limit.
     max: u64,
     kinds: Arc<Mutex<HashMap<callsite::Identifier, Kind>>>,
@@ -215,7 +215,7 @@ impl Limit {
     }
 
     /// Tells after each window what was left out, for ever.
-    pub async fn keep(self) {
+    pub(crate) async fn keep(self) {
         loop {
             tokio::time::sleep(WINDOW).await;
             self.begin_window();
@@ -223,7 +223,7 @@ impl Limit {
     }
 
     /// Tells what was left out, and lets lines through again.
-    pub fn begin_window(&self) {
+    pub(crate) fn begin_window(&self) {
         let kinds = std::mem::take(&mut *self.kinds.lock());
         for kind in kinds.into_values().filter(|kind| kind.left_out > 0) {
             tracing::warn!(left_out = kind.left_out, kind = %kind.message, "more lines of this kind");

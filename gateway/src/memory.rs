@@ -10,7 +10,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// connection, which are then never used: 19,000 idle connections took 1,614 bytes each, and take 1,477 when only the smallest are kept so.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[allow(unsafe_code, reason = "the allocator of the C library has no other face")]
-pub fn fill_small_holes() {
+pub(crate) fn fill_small_holes() {
     // SAFETY: sets a number of the allocator, before there are threads; what it may not be is refused and changes nothing.
     unsafe { libc::mallopt(libc::M_MXFAST, 32) };
 }
@@ -25,7 +25,7 @@ const LITTLE: usize = 256 << 20;
 /// again. Before there are other threads.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[allow(unsafe_code, reason = "the allocator of the C library has no other face")]
-pub fn stay_small(limit: usize) {
+pub(crate) fn stay_small(limit: usize) {
     if limit < LITTLE {
         // SAFETY: sets numbers of the allocator, before there are threads; what they may not be is refused and changes nothing.
         unsafe {
@@ -40,7 +40,7 @@ pub fn stay_small(limit: usize) {
 pub fn stay_small(_limit: usize) {}
 
 /// The limit of the ledger of memory: as it is set, where 0 sets none; or half of what the machine has, or the control group of this process.
-pub fn limit(set: Option<usize>) -> usize {
+pub(crate) fn limit(set: Option<usize>) -> usize {
     match set {
         Some(0) => usize::MAX,
         Some(bytes) => bytes,
@@ -90,7 +90,7 @@ fn limit_files(groups: &str) -> Vec<std::path::PathBuf> {
 
 /// What was freed behind something that is still used stays with the process, and after a peak (a large checkpoint, a queue that drained, many clients that left)
 /// that is most of its memory. Now and then it is given back.
-pub async fn give_back() {
+pub(crate) async fn give_back() {
     let mut stuck = 0;
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
@@ -154,7 +154,7 @@ fn is_worth_it(unused: usize, stuck: usize, used: usize) -> bool {
 /// after all: what stays resident of an idle gateway's code is what it uses.
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code, reason = "only the dynamic linker knows where the code is")]
-pub fn forget_startup_code() {
+pub(crate) fn forget_startup_code() {
     unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, _: usize, _: *mut libc::c_void) -> libc::c_int {
         // SAFETY: the linker hands over a valid description, and the first object is the program itself.
         let (base, headers) = unsafe {

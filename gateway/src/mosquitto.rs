@@ -6,7 +6,7 @@ use headgate_shell::Metrics;
 
 /// What mosquitto computes from one time to the next.
 #[derive(Debug, Default)]
-pub struct Mosquitto {
+pub(crate) struct Mosquitto {
     loads: [Load; LOADS.len()],
     last: Option<Instant>,
 }
@@ -33,7 +33,7 @@ const LOADS: [&str; 9] = [
 
 impl Mosquitto {
     /// Names and values now. `peak` is the highest number of clients so far.
-    pub fn tree(
+    pub(crate) fn tree(
         &mut self,
         metrics: &Metrics,
         stats: &BusStats,

@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 /// One MQTT-SN gateway: a UDP socket or a serial line, with all its clients.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct MqttSnSettings {
+pub(crate) struct MqttSnSettings {
     /// The name in logs and under `$SYS`.
     pub name: String,
     /// What the messages go over. Default: `udp`.
@@ -64,7 +64,7 @@ pub struct MqttSnSettings {
 /// What MQTT-SN goes over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum MqttSnKind {
+pub(crate) enum MqttSnKind {
     /// UDP datagrams.
     #[default]
     Udp,
@@ -75,7 +75,7 @@ pub enum MqttSnKind {
 /// How frames are told apart on a serial line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Framing {
+pub(crate) enum Framing {
     /// By the length field of each message. What is damaged may be taken for something else.
     #[default]
     Length,
@@ -108,7 +108,7 @@ fn default_receive_buffer() -> usize {
 
 impl MqttSnSettings {
     /// All that is wrong with the settings themselves.
-    pub fn faults(&self) -> Vec<Fault> {
+    pub(crate) fn faults(&self) -> Vec<Fault> {
         let mut faults = Vec::new();
         let name = &self.name;
         if name.is_empty() || name.contains(['/', '+', '#']) {
@@ -148,7 +148,7 @@ impl MqttSnSettings {
     }
 
     /// All that the system has against them.
-    pub fn obstacles(&self) -> Vec<Fault> {
+    pub(crate) fn obstacles(&self) -> Vec<Fault> {
         match self.kind {
             MqttSnKind::Udp => self.udp().obstacles(),
             // A line may be plugged in later.
@@ -157,7 +157,7 @@ impl MqttSnSettings {
     }
 
     /// What is probably not as it was meant.
-    pub fn warnings(&self) -> Vec<Fault> {
+    pub(crate) fn warnings(&self) -> Vec<Fault> {
         let line = self.serial.as_ref().filter(|_| self.kind == MqttSnKind::Serial);
         let warnings = line.map(SerialSettings::warnings).unwrap_or_default();
         let warnings = warnings.into_iter().map(|warning| warning.below("serial"));
@@ -165,7 +165,7 @@ impl MqttSnSettings {
     }
 
     /// Finds QoS −1 that is switched on, but whose identity nobody lets in: it would be dropped without a word, for its senders are never answered.
-    pub fn anonymous_fault(&self, anonymous: Anonymous) -> Option<Fault> {
+    pub(crate) fn anonymous_fault(&self, anonymous: Anonymous) -> Option<Fault> {
         let settings = &self.gateway.qos_minus_one;
         // A name is looked up when it is bound.
         let bind = self
@@ -208,7 +208,7 @@ impl MqttSnSettings {
 }
 
 /// A gateway that is bound and not served yet.
-pub struct Bound {
+pub(crate) struct Bound {
     settings: MqttSnSettings,
     link: Link,
 }
@@ -220,7 +220,7 @@ enum Link {
 
 impl Bound {
     /// Binds the socket; what comes waits in the system. A serial line need not be there yet.
-    pub fn bind(settings: &MqttSnSettings) -> Result<Self, ListenError> {
+    pub(crate) fn bind(settings: &MqttSnSettings) -> Result<Self, ListenError> {
         let (name, mount) = (&settings.name, settings.mount_point.as_deref());
         let link = match settings.kind {
             MqttSnKind::Serial => Link::Serial(Box::new(serial_link(settings))),
@@ -233,7 +233,11 @@ impl Bound {
     }
 
     /// Serves its clients until the bus says goodbye; anew, with a socket of its own, whenever that fails. What it counts.
-    pub fn serve(self, office: &DatagramOffice, serving: &mut JoinSet<()>) -> (String, Arc<DatagramStats>) {
+    pub(crate) fn serve(
+        self,
+        office: &DatagramOffice,
+        serving: &mut JoinSet<()>,
+    ) -> (String, Arc<DatagramStats>) {
         let Self { settings, link } = self;
         let name = settings.name.clone();
         let stats = match link {

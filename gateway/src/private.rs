@@ -9,13 +9,13 @@ use std::path::Path;
 const OURS: [&str; 5] = ["store", "store.format-1", "bridges", "clock", "users.json"];
 
 /// From now on this process makes files that only their owner can read. Before there are threads.
-pub fn make_files_private() {
+pub(crate) fn make_files_private() {
     let others = rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO;
     rustix::process::umask(others);
 }
 
 /// Takes from others what earlier versions gave them. Folders above are the operator's.
-pub fn close_old_files(data_dir: &Path) {
+pub(crate) fn close_old_files(data_dir: &Path) {
     for name in OURS {
         let path = data_dir.join(name);
         if let Err(error) = close(&path) {

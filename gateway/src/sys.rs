@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// What is published, and how.
-pub struct Sys {
+pub(crate) struct Sys {
     hub: Hub,
     metrics: Arc<Metrics>,
     node: String,
@@ -49,7 +49,7 @@ struct Peaks {
 
 impl Sys {
     /// Nothing is published before [`Sys::run`].
-    pub fn new(
+    pub(crate) fn new(
         hub: Hub,
         metrics: Arc<Metrics>,
         node: &str,
@@ -74,27 +74,27 @@ impl Sys {
 
     /// Tells also of these MQTT-SN gateways, under `mqttsn/{name}/`.
     #[must_use]
-    pub fn with_mqttsn(mut self, gateways: Vec<(String, Arc<DatagramStats>)>) -> Self {
+    pub(crate) fn with_mqttsn(mut self, gateways: Vec<(String, Arc<DatagramStats>)>) -> Self {
         self.mqttsn = gateways;
         self
     }
 
     /// Tells also of bridges, under `bridges/{name}/`.
     #[must_use]
-    pub fn with_bridges(mut self, bridges: Bridges) -> Self {
+    pub(crate) fn with_bridges(mut self, bridges: Bridges) -> Self {
         self.bridges = Some(bridges);
         self
     }
 
     /// Tells also of log-ins with passwords, under `metrics/logins/`.
     #[must_use]
-    pub fn with_access(mut self, access: Arc<Access>) -> Self {
+    pub(crate) fn with_access(mut self, access: Arc<Access>) -> Self {
         self.access = Some(access);
         self
     }
 
     /// Publishes what happens as it comes and the rest in intervals, for ever.
-    pub async fn run(mut self, mut notices: tokio::sync::mpsc::UnboundedReceiver<Vec<Notice>>) {
+    pub(crate) async fn run(mut self, mut notices: tokio::sync::mpsc::UnboundedReceiver<Vec<Notice>>) {
         let period = if self.settings.interval.is_zero() {
             Duration::MAX
         } else {
@@ -410,7 +410,7 @@ fn uptime_words(seconds: u64) -> String {
 }
 
 /// What the system's clock says, in seconds; the gateway's own time only moves forward and may differ.
-pub fn unix_time() -> u64 {
+pub(crate) fn unix_time() -> u64 {
     let since_1970 = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
     since_1970.map_or(0, |time| time.as_secs())
 }

@@ -169,7 +169,7 @@ impl Kept {
 
 /// Keeps the file.
 #[derive(Debug)]
-pub struct Timeline {
+pub(crate) struct Timeline {
     file: PathBuf,
     clock: Clock,
     kept: Kept,
@@ -181,7 +181,7 @@ pub struct Timeline {
 impl Timeline {
     /// Goes on where the last run in this data folder stood. Sessions that were left while the clock was not trusted are given what is now found to have
     /// passed before: the operations bring the store up to date.
-    pub fn start(data_dir: &Path, image: &mut StoreImage) -> (Self, Vec<StoreOp>) {
+    pub(crate) fn start(data_dir: &Path, image: &mut StoreImage) -> (Self, Vec<StoreOp>) {
         let file = data_dir.join("clock");
         let system = system_time();
         let before = read(&file).or_else(|| {
@@ -237,12 +237,12 @@ impl Timeline {
     }
 
     /// The gateway's clock.
-    pub fn clock(&self) -> Clock {
+    pub(crate) fn clock(&self) -> Clock {
         self.clock
     }
 
     /// Writes the time down when it is time to, for ever.
-    pub async fn keep(mut self) {
+    pub(crate) async fn keep(mut self) {
         let mut saved_at = self.clock.now();
         loop {
             tokio::time::sleep(LOOK).await;
@@ -287,12 +287,12 @@ impl Timeline {
 }
 
 /// Where the time is written down.
-pub fn file(data_dir: &Path) -> PathBuf {
+pub(crate) fn file(data_dir: &Path) -> PathBuf {
     data_dir.join("clock")
 }
 
 /// Writes the time down at the end of a run.
-pub fn save_now(data_dir: &Path, clock: Clock) -> io::Result<()> {
+pub(crate) fn save_now(data_dir: &Path, clock: Clock) -> io::Result<()> {
     let file = file(data_dir);
     let now = Pair {
         system: system_time(),

@@ -21,7 +21,7 @@ const GROUP: usize = 256;
 
 /// A row that differs from the tables.
 #[derive(Clone, Debug)]
-pub enum Row {
+pub(crate) enum Row {
     /// It is gone.
     Gone,
     /// Its body.
@@ -32,7 +32,7 @@ pub enum Row {
 
 /// A checkpoint that is being written.
 #[derive(Debug)]
-pub struct Flushing {
+pub(crate) struct Flushing {
     pub checkpoint: Checkpoint,
     thread: JoinHandle<io::Result<u64>>,
     rows: Arc<BTreeMap<Key, Row>>,
@@ -44,27 +44,27 @@ pub struct Flushing {
 
 impl Flushing {
     /// The rows that it writes.
-    pub fn rows(&self) -> Arc<BTreeMap<Key, Row>> {
+    pub(crate) fn rows(&self) -> Arc<BTreeMap<Key, Row>> {
         Arc::clone(&self.rows)
     }
 
     /// Rows and pages that it writes.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.rows.len() + self.pages.len()
     }
 
     /// It is not to be finished; see [`end`] for what comes of it.
-    pub fn give_up(&self) {
+    pub(crate) fn give_up(&self) {
         self.given_up.store(true, Ordering::Relaxed);
     }
 
-    pub fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.thread.is_finished()
     }
 }
 
 /// Begins to write what differs.
-pub fn begin(store: &mut DiskStore, checkpoint: Checkpoint) -> Result<Flushing, StoreError> {
+pub(crate) fn begin(store: &mut DiskStore, checkpoint: Checkpoint) -> Result<Flushing, StoreError> {
     let rows = Arc::new(store.rows.take());
     let dropped = std::mem::take(&mut store.dropped);
     let mut pages = Vec::new();
@@ -103,7 +103,7 @@ pub fn begin(store: &mut DiskStore, checkpoint: Checkpoint) -> Result<Flushing, 
 }
 
 /// Takes a checkpoint over that is done, waiting for it if it is not. Bytes that it wrote.
-pub fn end(store: &mut DiskStore, flushing: Flushing) -> Result<u64, String> {
+pub(crate) fn end(store: &mut DiskStore, flushing: Flushing) -> Result<u64, String> {
     let result = flushing.thread.join();
     let result = result.map_err(|panic| crate::open::words(&*panic));
     match result.and_then(|result| result.map_err(|error| error.to_string())) {

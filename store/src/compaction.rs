@@ -16,7 +16,7 @@ const BYTES: usize = 1 << 20;
 
 /// The segment that is being emptied.
 #[derive(Debug, Default)]
-pub struct Compaction {
+pub(crate) struct Compaction {
     segment: Option<u32>,
     pages: Vec<PageKey>,
     /// Bodies that were moved already, for the other entries that need them.
@@ -24,7 +24,7 @@ pub struct Compaction {
 }
 
 /// One step. Whether there is more to do at once.
-pub fn step(store: &mut DiskStore) -> Result<bool, StoreError> {
+pub(crate) fn step(store: &mut DiskStore) -> Result<bool, StoreError> {
     if store.compaction().segment.is_none() {
         let Some(segment) = sparsest(store) else {
             return Ok(false);

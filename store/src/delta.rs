@@ -9,13 +9,13 @@ const PLACE: usize = 144;
 
 /// Rows by their keys.
 #[derive(Debug, Default)]
-pub struct Delta {
+pub(crate) struct Delta {
     rows: BTreeMap<Key, Row>,
     bytes: usize,
 }
 
 impl Delta {
-    pub fn insert(&mut self, key: Key, row: Row) {
+    pub(crate) fn insert(&mut self, key: Key, row: Row) {
         match self.rows.entry(key) {
             btree_map::Entry::Vacant(place) => {
                 self.bytes += bytes(place.key(), &row);
@@ -29,49 +29,49 @@ impl Delta {
     }
 
     /// Puts a row there unless there is a newer one.
-    pub fn put_back(&mut self, key: Key, row: Row) {
+    pub(crate) fn put_back(&mut self, key: Key, row: Row) {
         if let btree_map::Entry::Vacant(place) = self.rows.entry(key) {
             self.bytes += bytes(place.key(), &row);
             place.insert(row);
         }
     }
 
-    pub fn remove(&mut self, key: &[u8]) {
+    pub(crate) fn remove(&mut self, key: &[u8]) {
         if let Some((key, row)) = self.rows.remove_entry(key) {
             self.bytes -= bytes(&key, &row);
         }
     }
 
     /// Removes all rows whose keys begin so.
-    pub fn remove_all(&mut self, prefix: &[u8]) {
+    pub(crate) fn remove_all(&mut self, prefix: &[u8]) {
         let own = self.rows.range(prefix.to_vec()..).map(|(key, _)| key);
         let own: Vec<Key> = own.take_while(|key| key.starts_with(prefix)).cloned().collect();
         own.iter().for_each(|key| self.remove(key));
     }
 
     /// All of them, for a checkpoint to write.
-    pub fn take(&mut self) -> BTreeMap<Key, Row> {
+    pub(crate) fn take(&mut self) -> BTreeMap<Key, Row> {
         std::mem::take(self).rows
     }
 
-    pub fn contains(&self, key: &[u8]) -> bool {
+    pub(crate) fn contains(&self, key: &[u8]) -> bool {
         self.rows.contains_key(key)
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (&Key, &Row)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Key, &Row)> {
         self.rows.iter()
     }
 
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.rows.len()
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
     /// About the bytes of memory that they take.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 }

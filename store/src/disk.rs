@@ -804,7 +804,7 @@ pub(crate) struct Frame<'a> {
 
 impl Frame<'_> {
     /// Writes a body; where it will be.
-    pub fn body(&mut self, body: &[u8]) -> Position {
+    pub(crate) fn body(&mut self, body: &[u8]) -> Position {
         let range = records::write_body(self.buffer, body);
         // A frame that does not fit is refused as a whole.
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
@@ -815,7 +815,7 @@ impl Frame<'_> {
         }
     }
 
-    pub fn record(&mut self, record: &Record) {
+    pub(crate) fn record(&mut self, record: &Record) {
         records::write(self.buffer, record);
     }
 }

@@ -20,7 +20,7 @@ fn is_old(path: &Path) -> bool {
 }
 
 /// Makes a new store of an old one, if that is what is there.
-pub fn migrate(path: &Path, settings: DiskSettings) -> Result<(), StoreError> {
+pub(crate) fn migrate(path: &Path, settings: DiskSettings) -> Result<(), StoreError> {
     if !is_old(path) {
         return Ok(());
     }

@@ -20,7 +20,7 @@ struct Building {
 }
 
 /// Everything: the tables, with what the journal says since.
-pub fn read(
+pub(crate) fn read(
     store: &mut DiskStore,
     mut body: impl FnMut(&mut DiskStore, SessionId, &Entry, u8) -> Option<StoredDelivery>,
 ) -> Result<StoreImage, StoreError> {

@@ -22,7 +22,7 @@ const HEADER: &[u8; 8] = b"HGJOURN1";
 /// Bytes of a segment's header: magic, number, CRC-32.
 const HEADER_LEN: u32 = 16;
 /// Bytes before a frame's records.
-pub const FRAME: usize = 12;
+pub(crate) const FRAME: usize = 12;
 /// Bytes that a drive writes as a whole.
 const BLOCK: usize = 512;
 /// The largest buffer that is kept for the next frame.
@@ -35,7 +35,7 @@ const HOLE: u32 = 4 << 10;
 
 /// Where a body lies: its CRC-32 is the four bytes before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Position {
+pub(crate) struct Position {
     pub segment: u32,
     pub offset: u32,
     pub len: u32,
@@ -43,14 +43,14 @@ pub struct Position {
 
 /// A place between two frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub(crate) struct Place {
     pub segment: u32,
     pub offset: u32,
 }
 
 impl Position {
     /// The place behind it.
-    pub fn end(self) -> Place {
+    pub(crate) fn end(self) -> Place {
         Place {
             segment: self.segment,
             offset: self.offset.saturating_add(self.len),
@@ -60,7 +60,7 @@ impl Position {
 
 /// Reads bodies.
 #[derive(Debug)]
-pub struct Reader {
+pub(crate) struct Reader {
     folder: PathBuf,
     open: BTreeMap<u32, File>,
     /// Bytes of a segment from an offset on, read for bodies that are asked for next.
@@ -69,7 +69,7 @@ pub struct Reader {
 
 /// The journal, open for appending.
 #[derive(Debug)]
-pub struct Journal {
+pub(crate) struct Journal {
     folder: PathBuf,
     reader: Reader,
     /// Length of every segment, the one that is written to last.
@@ -85,7 +85,7 @@ pub struct Journal {
 
 /// What the tables know of the journal.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Known {
+pub(crate) struct Known {
     /// What lies before it is in the tables.
     pub from: Place,
     /// The last place that they name.
@@ -94,13 +94,13 @@ pub struct Known {
 
 /// What reading the journal met.
 #[derive(Debug, Default)]
-pub struct Replay {
+pub(crate) struct Replay {
     pub damage: Vec<String>,
 }
 
 impl Journal {
     /// Opens the journal in `folder` and hands the records of all frames from `known.from` on to `frame`.
-    pub fn open(
+    pub(crate) fn open(
         folder: PathBuf,
         sync: bool,
         segment_bytes: u64,
@@ -160,7 +160,7 @@ impl Journal {
     }
 
     /// Begins a frame. Records are written behind what is in the buffer; [`Journal::here`] is where the next one will be.
-    pub fn begin(&mut self) -> Result<&mut Vec<u8>, StoreError> {
+    pub(crate) fn begin(&mut self) -> Result<&mut Vec<u8>, StoreError> {
         if self.end().offset as u64 >= self.segment_bytes {
             self.roll()?;
         }
@@ -170,13 +170,13 @@ impl Journal {
     }
 
     /// The frame that is being made, and the place in the journal where it begins.
-    pub fn frame(&mut self) -> (&mut Vec<u8>, Place) {
+    pub(crate) fn frame(&mut self) -> (&mut Vec<u8>, Place) {
         let at = self.end();
         (&mut self.frame, at)
     }
 
     /// Where the next frame will be.
-    pub fn end(&self) -> Place {
+    pub(crate) fn end(&self) -> Place {
         let (number, len) = self.segments.last_key_value().expect("there is always one");
         Place {
             segment: *number,
@@ -185,7 +185,7 @@ impl Journal {
     }
 
     /// Writes the frame and makes it durable; or nothing of it.
-    pub fn commit(&mut self) -> Result<(), JournalError> {
+    pub(crate) fn commit(&mut self) -> Result<(), JournalError> {
         let at = self.end();
         let len = self.frame.len() - FRAME;
         let fits = u32::try_from(len).ok().and_then(|len| at.offset.checked_add(len));
@@ -212,14 +212,14 @@ impl Journal {
     }
 
     /// Takes the buffer of the last frame back, to use it again.
-    pub fn give_back(&mut self, frame: Vec<u8>) {
+    pub(crate) fn give_back(&mut self, frame: Vec<u8>) {
         if frame.capacity() <= KEPT {
             self.frame = frame;
         }
     }
 
     /// Begins a new segment.
-    pub fn roll(&mut self) -> Result<(), StoreError> {
+    pub(crate) fn roll(&mut self) -> Result<(), StoreError> {
         let number = next_number(self.end().segment)?;
         let created = create(&self.folder, number).inspect_err(|_| {
             // What is appended to must stay the last: only there a torn frame is no damage.
@@ -232,12 +232,12 @@ impl Journal {
     }
 
     /// The body at a position.
-    pub fn read(&mut self, at: Position) -> io::Result<Vec<u8>> {
+    pub(crate) fn read(&mut self, at: Position) -> io::Result<Vec<u8>> {
         self.reader.read(at)
     }
 
     /// See [`Reader::with_run`].
-    pub fn with_run<T>(
+    pub(crate) fn with_run<T>(
         &mut self,
         at: Position,
         next: impl Iterator<Item = Position>,
@@ -247,22 +247,22 @@ impl Journal {
     }
 
     /// A reader of its own, for another thread.
-    pub fn reader(&self) -> Reader {
+    pub(crate) fn reader(&self) -> Reader {
         Reader::new(self.folder.clone())
     }
 
     /// Segments and their lengths.
-    pub fn segments(&self) -> &BTreeMap<u32, u64> {
+    pub(crate) fn segments(&self) -> &BTreeMap<u32, u64> {
         &self.segments
     }
 
     /// Bytes of all segments.
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.segments.values().sum()
     }
 
     /// Removes a segment that nothing refers to.
-    pub fn remove(&mut self, number: u32) -> io::Result<()> {
+    pub(crate) fn remove(&mut self, number: u32) -> io::Result<()> {
         std::fs::remove_file(path(&self.folder, number))?;
         self.reader.forget(number);
         self.segments.remove(&number);
@@ -272,7 +272,7 @@ impl Journal {
 
 /// Why a frame was not written.
 #[derive(Debug)]
-pub enum JournalError {
+pub(crate) enum JournalError {
     /// Nothing of it is there; it may be tried again.
     Write(io::Error),
     /// What is there is not known: the system may have dropped what it could not write, and would call the next sync a success.
@@ -289,7 +289,7 @@ impl Reader {
     }
 
     /// The body at a position, if its checksum is right.
-    pub fn read(&mut self, at: Position) -> io::Result<Vec<u8>> {
+    pub(crate) fn read(&mut self, at: Position) -> io::Result<Vec<u8>> {
         let file = self.file(at.segment)?;
         // The position comes from a checked row, but the file may be shorter than it was.
         if u64::from(at.offset) + u64::from(at.len) > file.metadata()?.len() || at.offset < 4 {
@@ -307,7 +307,7 @@ impl Reader {
 
     /// Lends the body at a position. Those at the `next` ones are read with it as far as they lie near behind it, so that asking for one
     /// after the other costs one system call for many.
-    pub fn with_run<T>(
+    pub(crate) fn with_run<T>(
         &mut self,
         at: Position,
         next: impl Iterator<Item = Position>,

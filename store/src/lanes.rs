@@ -9,11 +9,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 /// Entries of a page. Encoded it shall fit into one row.
-pub const PAGE: usize = 128;
+pub(crate) const PAGE: usize = 128;
 
 /// One queue entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub(crate) struct Entry {
     pub seq: u64,
     /// Where its body is.
     pub at: Position,
@@ -27,26 +27,26 @@ pub struct Entry {
 
 /// What few entries have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Extra {
+pub(crate) struct Extra {
     pub shared: Option<Arc<str>>,
     pub identifiers: Vec<u32>,
 }
 
 /// Names a page: session, lane, and the number of the entry that it began with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PageKey {
+pub(crate) struct PageKey {
     pub session: u64,
     pub lane: u8,
     pub first: u64,
 }
 
 /// Looks up the entries of a page that is in the tables; `None` when they cannot be read.
-pub trait Pages {
+pub(crate) trait Pages {
     fn entries(&mut self, key: PageKey) -> Option<Vec<Entry>>;
 }
 
 #[derive(Debug)]
-pub struct Page {
+pub(crate) struct Page {
     key: u64,
     last: u64,
     count: u32,
@@ -63,7 +63,7 @@ pub struct Page {
 }
 
 #[derive(Debug, Default)]
-pub struct Lane {
+pub(crate) struct Lane {
     pages: VecDeque<Page>,
     pub waiting: u64,
     pub bytes: u64,
@@ -71,7 +71,7 @@ pub struct Lane {
 
 /// The queue of one session.
 #[derive(Debug, Default)]
-pub struct Queue {
+pub(crate) struct Queue {
     pub next_seq: u64,
     lanes: BTreeMap<u8, Lane>,
     /// Entries that were received and not released.
@@ -80,14 +80,14 @@ pub struct Queue {
 
 /// Entries that need a segment, and bytes of their bodies; a body that several need counts for each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct References {
+pub(crate) struct References {
     pub count: u64,
     pub bytes: u64,
 }
 
 /// All queues.
 #[derive(Debug, Default)]
-pub struct Queues {
+pub(crate) struct Queues {
     by_session: HashMap<u64, Queue>,
     /// Pages that differ from the tables.
     pub dirty: BTreeSet<PageKey>,
@@ -107,20 +107,20 @@ pub struct Queues {
 const CLEAN: usize = 64;
 
 impl Queues {
-    pub fn contains(&self, session: u64) -> bool {
+    pub(crate) fn contains(&self, session: u64) -> bool {
         self.by_session.contains_key(&session)
     }
 
-    pub fn add_session(&mut self, session: u64) {
+    pub(crate) fn add_session(&mut self, session: u64) {
         self.by_session.entry(session).or_default();
     }
 
-    pub fn get(&self, session: u64) -> Option<&Queue> {
+    pub(crate) fn get(&self, session: u64) -> Option<&Queue> {
         self.by_session.get(&session)
     }
 
     /// A page of the tables, as it was read when the store was opened.
-    pub fn load(&mut self, key: PageKey, entries: Vec<Entry>) {
+    pub(crate) fn load(&mut self, key: PageKey, entries: Vec<Entry>) {
         let page = Page::new(key.first, entries, true);
         let queue = self.by_session.entry(key.session).or_default();
         for entry in page.entries.iter().flatten().filter(|entry| entry.received) {
@@ -142,7 +142,7 @@ impl Queues {
     }
 
     /// Puts an entry, also one that is there already.
-    pub fn put(&mut self, session: u64, lane_number: u8, entry: Entry, pages: &mut dyn Pages) {
+    pub(crate) fn put(&mut self, session: u64, lane_number: u8, entry: Entry, pages: &mut dyn Pages) {
         let Some(queue) = self.by_session.get_mut(&session) else {
             return;
         };
@@ -202,7 +202,7 @@ impl Queues {
     }
 
     /// Takes an entry out.
-    pub fn remove(&mut self, session: u64, seq: u64, pages: &mut dyn Pages) {
+    pub(crate) fn remove(&mut self, session: u64, seq: u64, pages: &mut dyn Pages) {
         let Some((key, at, place)) = self.find(session, seq, pages) else {
             return;
         };
@@ -218,7 +218,7 @@ impl Queues {
     }
 
     /// PUBREC came for an entry.
-    pub fn mark_received(&mut self, session: u64, seq: u64, pages: &mut dyn Pages) {
+    pub(crate) fn mark_received(&mut self, session: u64, seq: u64, pages: &mut dyn Pages) {
         let Some((key, at, place)) = self.find(session, seq, pages) else {
             return;
         };
@@ -239,7 +239,7 @@ impl Queues {
     }
 
     /// Waiting entries of a lane from a number on, no more than so many, ending with the one that reaches `bytes`. Whether there are more.
-    pub fn waiting(
+    pub(crate) fn waiting(
         &mut self,
         session: u64,
         lane: u8,
@@ -282,13 +282,13 @@ impl Queues {
     }
 
     /// One entry.
-    pub fn entry(&mut self, session: u64, seq: u64, pages: &mut dyn Pages) -> Option<Entry> {
+    pub(crate) fn entry(&mut self, session: u64, seq: u64, pages: &mut dyn Pages) -> Option<Entry> {
         let (key, at, place) = self.find(session, seq, pages)?;
         Some(self.lane_mut(key).pages[at].entries.as_ref()?[place].clone())
     }
 
     /// The session is gone, with all its entries.
-    pub fn remove_session(&mut self, session: u64) {
+    pub(crate) fn remove_session(&mut self, session: u64) {
         let Some(queue) = self.by_session.remove(&session) else {
             return;
         };
@@ -311,7 +311,7 @@ impl Queues {
     }
 
     /// Pages with entries whose body is in the segment.
-    pub fn pages_in(&self, segment: u32) -> Vec<PageKey> {
+    pub(crate) fn pages_in(&self, segment: u32) -> Vec<PageKey> {
         let mut found = Vec::new();
         for (session, queue) in &self.by_session {
             for (lane, pages) in queue
@@ -333,7 +333,7 @@ impl Queues {
     }
 
     /// The entries of a page; none if it is gone.
-    pub fn entries(&mut self, key: PageKey, pages: &mut dyn Pages) -> Vec<Entry> {
+    pub(crate) fn entries(&mut self, key: PageKey, pages: &mut dyn Pages) -> Vec<Entry> {
         let Some(at) = self.place(key) else {
             return Vec::new();
         };
@@ -342,7 +342,7 @@ impl Queues {
     }
 
     /// For a checkpoint: a dirty page's entries and version; `None` when it is gone. From now on it may be in the tables.
-    pub fn snapshot(&mut self, key: PageKey) -> Option<(&[Entry], u32)> {
+    pub(crate) fn snapshot(&mut self, key: PageKey) -> Option<(&[Entry], u32)> {
         let at = self.place(key)?;
         let page = &mut self.lane_mut(key).pages[at];
         page.stored = true;
@@ -351,7 +351,7 @@ impl Queues {
     }
 
     /// The checkpoint holds the page as it was in this version.
-    pub fn stored(&mut self, key: PageKey, version: u32) {
+    pub(crate) fn stored(&mut self, key: PageKey, version: u32) {
         let Some(at) = self.place(key) else { return };
         if self.lane_mut(key).pages[at].version != version {
             return;
@@ -378,7 +378,7 @@ impl Queues {
     }
 
     /// About the bytes of memory that pages take which are not in the tables as they are.
-    pub fn dirty_bytes(&self) -> usize {
+    pub(crate) fn dirty_bytes(&self) -> usize {
         let entries = self.entries_in_memory.min(self.dirty.len() * PAGE);
         entries * size_of::<Entry>() + self.dirty.len() * (size_of::<Page>() + size_of::<PageKey>())
     }
@@ -505,7 +505,7 @@ fn release(references: &mut BTreeMap<u32, References>, segment: u32, n: Referenc
 
 impl Queue {
     /// Lanes in which something waits.
-    pub fn lanes(&self) -> impl Iterator<Item = (u8, &Lane)> {
+    pub(crate) fn lanes(&self) -> impl Iterator<Item = (u8, &Lane)> {
         self.lanes
             .iter()
             .filter(|(_, lane)| lane.waiting > 0)

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Version of the whole store's form; a row has its own.
-pub const FORMAT: u64 = 2;
+pub(crate) const FORMAT: u64 = 2;
 
 /// sled's threads may hold a closed database a little longer.
 const LOCK_TRIES: u32 = 50;
@@ -20,14 +20,14 @@ const LOCK_PAUSE: Duration = Duration::from_millis(100);
 const ROOM: usize = 1 << 20;
 
 /// Why a database did not open.
-pub enum Trouble {
+pub(crate) enum Trouble {
     InUse,
     Newer(u32),
     Bad(String),
 }
 
 /// Only one process may have the store, as long as it holds this.
-pub fn lock(path: &Path) -> Result<File, StoreError> {
+pub(crate) fn lock(path: &Path) -> Result<File, StoreError> {
     std::fs::create_dir_all(path).map_err(|e| failed("create the store's folder", e))?;
     let file = OpenOptions::new()
         .create(true)
@@ -43,7 +43,7 @@ pub fn lock(path: &Path) -> Result<File, StoreError> {
 }
 
 /// Moves a damaged database out of the way, for whoever can read it; where it is then.
-pub fn set_aside(path: &Path, cause: &str) -> Result<PathBuf, StoreError> {
+pub(crate) fn set_aside(path: &Path, cause: &str) -> Result<PathBuf, StoreError> {
     has_room(path).map_err(|e| failed("open the store", format!("{cause}; the disk itself fails: {e}")))?;
     let aside = (1..)
         .map(|n| path.with_extension(format!("damaged-{n}")))
@@ -54,7 +54,7 @@ pub fn set_aside(path: &Path, cause: &str) -> Result<PathBuf, StoreError> {
 }
 
 /// Whether the disk has no room for what opening needs.
-pub fn is_full(path: &Path) -> bool {
+pub(crate) fn is_full(path: &Path) -> bool {
     use io::ErrorKind::{QuotaExceeded, StorageFull};
     has_room(path).is_err_and(|error| matches!(error.kind(), StorageFull | QuotaExceeded))
 }
@@ -67,7 +67,7 @@ fn has_room(path: &Path) -> io::Result<()> {
 }
 
 /// Opens the database, and reads all of it once: what would panic later panics here.
-pub fn open(path: &Path) -> Result<sled::Db, Trouble> {
+pub(crate) fn open(path: &Path) -> Result<sled::Db, Trouble> {
     guarded(path, |path| {
         let db = try_open(path)?;
         for row in db.iter() {
@@ -119,14 +119,14 @@ fn try_open(path: &Path) -> Result<sled::Db, Trouble> {
 }
 
 /// What a panic said.
-pub fn words(panic: &(dyn std::any::Any + Send)) -> String {
+pub(crate) fn words(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     format!("panic: {}", text.unwrap_or("without words"))
 }
 
 /// The error of something that was being done.
-pub fn failed(what: &'static str, cause: impl ToString) -> StoreError {
+pub(crate) fn failed(what: &'static str, cause: impl ToString) -> StoreError {
     StoreError::Io {
         what,
         cause: cause.to_string(),
@@ -138,7 +138,7 @@ fn in_use(path: &Path) -> StoreError {
 }
 
 impl Trouble {
-    pub fn told(self, path: &Path) -> StoreError {
+    pub(crate) fn told(self, path: &Path) -> StoreError {
         match self {
             Self::InUse => in_use(path),
             Self::Newer(found) => StoreError::Newer {

@@ -7,14 +7,14 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How often sled came this way.
-pub static CALLS: AtomicU64 = AtomicU64::new(0);
+pub(crate) static CALLS: AtomicU64 = AtomicU64::new(0);
 
 /// `fdatasync(2)` in place of `sync_file_range(2)`.
 ///
 /// # Safety
 /// As the C library's: any arguments may come.
 #[unsafe(no_mangle)]
-pub extern "C" fn sync_file_range(fd: i32, _offset: i64, _bytes: i64, _flags: u32) -> i32 {
+pub(crate) extern "C" fn sync_file_range(fd: i32, _offset: i64, _bytes: i64, _flags: u32) -> i32 {
     CALLS.fetch_add(1, Ordering::Relaxed);
     // SAFETY: the call takes any number and says so if it is not a file's.
     unsafe { libc::fdatasync(fd) }

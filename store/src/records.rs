@@ -20,7 +20,7 @@ const UNQUEUED: u8 = 8;
 
 /// One change of the store's state.
 #[derive(Debug)]
-pub enum Record {
+pub(crate) enum Record {
     /// The row has this body.
     Row(Key, Vec<u8>),
     /// The row is gone.
@@ -40,7 +40,7 @@ pub enum Record {
 }
 
 /// Writes a body record; where in `frame` the body lies.
-pub fn write_body(frame: &mut Vec<u8>, body: &[u8]) -> Range<usize> {
+pub(crate) fn write_body(frame: &mut Vec<u8>, body: &[u8]) -> Range<usize> {
     frame.push(BODY);
     frame.extend_from_slice(
         &u32::try_from(body.len())
@@ -54,7 +54,7 @@ pub fn write_body(frame: &mut Vec<u8>, body: &[u8]) -> Range<usize> {
 }
 
 /// Writes any other record.
-pub fn write(frame: &mut Vec<u8>, record: &Record) {
+pub(crate) fn write(frame: &mut Vec<u8>, record: &Record) {
     let mut w = Writer(std::mem::take(frame));
     match record {
         Record::Row(key, body) => w.byte(ROW).bytes(key).bytes(body),
@@ -73,7 +73,7 @@ pub fn write(frame: &mut Vec<u8>, record: &Record) {
 }
 
 /// Reads the records of a frame, one after the other.
-pub fn read_all(frame: &[u8], mut take: impl FnMut(Record)) -> Result<(), RowError> {
+pub(crate) fn read_all(frame: &[u8], mut take: impl FnMut(Record)) -> Result<(), RowError> {
     let mut r = Reader(frame);
     while !r.0.is_empty() {
         take(read(&mut r)?);
@@ -105,7 +105,7 @@ fn read(r: &mut Reader<'_>) -> Result<Record, RowError> {
 }
 
 impl Writer {
-    pub fn varint(&mut self, mut n: u64) -> &mut Self {
+    pub(crate) fn varint(&mut self, mut n: u64) -> &mut Self {
         while n >= 0x80 {
             self.byte((n as u8) | 0x80);
             n >>= 7;
@@ -113,14 +113,14 @@ impl Writer {
         self.byte(n as u8)
     }
 
-    pub fn position(&mut self, at: Position) -> &mut Self {
+    pub(crate) fn position(&mut self, at: Position) -> &mut Self {
         self.varint(at.segment.into())
             .varint(at.offset.into())
             .varint(at.len.into())
     }
 
     /// All of an entry but its number and position.
-    pub fn entry(&mut self, entry: &Entry) -> &mut Self {
+    pub(crate) fn entry(&mut self, entry: &Entry) -> &mut Self {
         let flags = entry.qos
             | u8::from(entry.retain) << 2
             | u8::from(entry.received) << 3
@@ -138,7 +138,7 @@ impl Writer {
 }
 
 impl Reader<'_> {
-    pub fn varint(&mut self) -> Result<u64, RowError> {
+    pub(crate) fn varint(&mut self) -> Result<u64, RowError> {
         let mut n = 0;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
@@ -154,11 +154,11 @@ impl Reader<'_> {
         u32::try_from(self.varint()?).map_err(|_| RowError::Field("number"))
     }
 
-    pub fn vec(&mut self) -> Result<Vec<u8>, RowError> {
+    pub(crate) fn vec(&mut self) -> Result<Vec<u8>, RowError> {
         Ok(self.bytes()?.to_vec())
     }
 
-    pub fn position(&mut self) -> Result<Position, RowError> {
+    pub(crate) fn position(&mut self) -> Result<Position, RowError> {
         Ok(Position {
             segment: self.small()?,
             offset: self.small()?,
@@ -166,7 +166,7 @@ impl Reader<'_> {
         })
     }
 
-    pub fn entry(&mut self, seq: u64, at: Position) -> Result<Entry, RowError> {
+    pub(crate) fn entry(&mut self, seq: u64, at: Position) -> Result<Entry, RowError> {
         let flags = self.byte()?;
         let size = self.small()?;
         let extra = if flags & 1 << 4 == 0 {

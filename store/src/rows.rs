@@ -31,7 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The longest value.
-pub const ROW: usize = 4096;
+pub(crate) const ROW: usize = 4096;
 
 /// Version of every row's form.
 const VERSION: u8 = 1;
@@ -39,24 +39,24 @@ const CRC: usize = 4;
 const FIRST: usize = ROW - 1 - 4 - CRC;
 const FURTHER: usize = ROW - 1 - CRC;
 
-pub const SESSION: u8 = b's';
-pub const SUBSCRIPTION: u8 = b'f';
-pub const QUEUED: u8 = b'q';
-pub const RECEIVED: u8 = b'i';
-pub const RETAINED: u8 = b'r';
-pub const DELAYED: u8 = b'd';
-pub const NUMBERS: u8 = b'n';
-pub const PART: u8 = b'c';
+pub(crate) const SESSION: u8 = b's';
+pub(crate) const SUBSCRIPTION: u8 = b'f';
+pub(crate) const QUEUED: u8 = b'q';
+pub(crate) const RECEIVED: u8 = b'i';
+pub(crate) const RETAINED: u8 = b'r';
+pub(crate) const DELAYED: u8 = b'd';
+pub(crate) const NUMBERS: u8 = b'n';
+pub(crate) const PART: u8 = b'c';
 /// Version of the whole store's form.
-pub const FORMAT_KEY: &[u8] = b"xformat";
+pub(crate) const FORMAT_KEY: &[u8] = b"xformat";
 /// How far the tables are.
-pub const CHECKPOINT_KEY: &[u8] = b"xcheckpoint";
+pub(crate) const CHECKPOINT_KEY: &[u8] = b"xcheckpoint";
 
-pub type Key = Vec<u8>;
+pub(crate) type Key = Vec<u8>;
 
 /// Why a row cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RowError {
+pub(crate) enum RowError {
     #[error("its checksum is wrong")]
     Checksum,
     #[error("its version {0} is not known")]
@@ -76,27 +76,27 @@ pub enum RowError {
 }
 
 /// The key of a table's row that is named by a number.
-pub fn key(table: u8, id: u64) -> Key {
+pub(crate) fn key(table: u8, id: u64) -> Key {
     [&[table][..], &id.to_be_bytes()].concat()
 }
 
 /// The key of a row that belongs to a session.
-pub fn session_key(table: u8, session: SessionId, rest: &[u8]) -> Key {
+pub(crate) fn session_key(table: u8, session: SessionId, rest: &[u8]) -> Key {
     [&[table][..], &session.0.to_be_bytes(), rest].concat()
 }
 
 /// The key of a subscription. Its text may be 64 KiB long, its hash is not.
-pub fn subscription_key(session: SessionId, text: &str) -> Key {
+pub(crate) fn subscription_key(session: SessionId, text: &str) -> Key {
     session_key(SUBSCRIPTION, session, &Sha256::digest(text))
 }
 
 /// The key of a received packet identifier.
-pub fn received_key(session: SessionId, packet: u16) -> Key {
+pub(crate) fn received_key(session: SessionId, packet: u16) -> Key {
     session_key(RECEIVED, session, &packet.to_be_bytes())
 }
 
 /// Which page a row is.
-pub fn page_of(key: &[u8]) -> Result<PageKey, RowError> {
+pub(crate) fn page_of(key: &[u8]) -> Result<PageKey, RowError> {
     let (session, _) = numbers(key)?;
     let first = key.last_chunk().ok_or(RowError::Key)?;
     Ok(PageKey {
@@ -107,17 +107,17 @@ pub fn page_of(key: &[u8]) -> Result<PageKey, RowError> {
 }
 
 /// Whether it is a row of a session, whose number is its first.
-pub fn belongs_to_session(key: &[u8]) -> bool {
+pub(crate) fn belongs_to_session(key: &[u8]) -> bool {
     matches!(key.first(), Some(&(SESSION | SUBSCRIPTION | QUEUED | RECEIVED)))
 }
 
 /// The key of the `n`th further part of a row's body, from 1.
-pub fn part_key(key: &[u8], n: u32) -> Key {
+pub(crate) fn part_key(key: &[u8], n: u32) -> Key {
     [&[PART][..], key, &n.to_be_bytes()].concat()
 }
 
 /// The numbers in a key: the first, and the second if the table has one.
-pub fn numbers(key: &[u8]) -> Result<(u64, u64), RowError> {
+pub(crate) fn numbers(key: &[u8]) -> Result<(u64, u64), RowError> {
     let number = |bytes: &[u8]| bytes.iter().fold(0, |n, b| n << 8 | u64::from(*b));
     let second = match key.first() {
         Some(&(SESSION | RETAINED | DELAYED | NUMBERS)) => 0,
@@ -133,7 +133,7 @@ pub fn numbers(key: &[u8]) -> Result<(u64, u64), RowError> {
 }
 
 /// What a row is, in words.
-pub fn name(key: &[u8]) -> String {
+pub(crate) fn name(key: &[u8]) -> String {
     let what = match key.first() {
         Some(&SESSION) => "session",
         Some(&SUBSCRIPTION) => "a subscription of session",
@@ -151,7 +151,7 @@ pub fn name(key: &[u8]) -> String {
 }
 
 /// The rows of a body: under its own key, and under those of its further parts.
-pub fn cut(key: &[u8], body: &[u8]) -> Vec<(Key, Vec<u8>)> {
+pub(crate) fn cut(key: &[u8], body: &[u8]) -> Vec<(Key, Vec<u8>)> {
     let (first, rest) = body.split_at(body.len().min(FIRST));
     let further = rest.chunks(FURTHER);
     let count = u32::try_from(further.len()).expect("a body is at most a packet long");
@@ -165,14 +165,18 @@ pub fn cut(key: &[u8], body: &[u8]) -> Vec<(Key, Vec<u8>)> {
 }
 
 /// How many further parts the body has whose first row this is; none if it cannot be read.
-pub fn further_parts(key: &[u8], value: &[u8]) -> u32 {
+pub(crate) fn further_parts(key: &[u8], value: &[u8]) -> u32 {
     let data = unseal(key, value).ok();
     data.and_then(|data| data.first_chunk())
         .map_or(0, |n| u32::from_be_bytes(*n))
 }
 
 /// The body whose first row this is. `part` looks up further rows.
-pub fn join(key: &[u8], value: &[u8], part: impl Fn(&[u8]) -> Option<Vec<u8>>) -> Result<Vec<u8>, RowError> {
+pub(crate) fn join(
+    key: &[u8],
+    value: &[u8],
+    part: impl Fn(&[u8]) -> Option<Vec<u8>>,
+) -> Result<Vec<u8>, RowError> {
     let (further, first) = unseal(key, value)?.split_first_chunk().ok_or(RowError::Short)?;
     let mut body = first.to_vec();
     for n in 1..=u32::from_be_bytes(*further) {
@@ -212,27 +216,31 @@ fn checksum(key: &[u8], value: &[u8]) -> u32 {
 
 /// Writes a body.
 #[derive(Default)]
-pub struct Writer(pub Vec<u8>);
+pub(crate) struct Writer(pub Vec<u8>);
 
 impl Writer {
-    pub fn byte(&mut self, n: u8) -> &mut Self {
+    pub(crate) fn byte(&mut self, n: u8) -> &mut Self {
         self.0.push(n);
         self
     }
 
-    pub fn number(&mut self, n: u64) -> &mut Self {
+    pub(crate) fn number(&mut self, n: u64) -> &mut Self {
         self.0.extend_from_slice(&n.to_be_bytes());
         self
     }
 
-    pub fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
         let len = u32::try_from(bytes.len()).expect("a field is at most a packet long");
         self.0.extend_from_slice(&len.to_be_bytes());
         self.0.extend_from_slice(bytes);
         self
     }
 
-    pub fn maybe<T>(&mut self, value: Option<T>, write: impl FnOnce(&mut Self, T) -> &mut Self) -> &mut Self {
+    pub(crate) fn maybe<T>(
+        &mut self,
+        value: Option<T>,
+        write: impl FnOnce(&mut Self, T) -> &mut Self,
+    ) -> &mut Self {
         self.byte(u8::from(value.is_some()));
         if let Some(value) = value {
             write(self, value);
@@ -275,16 +283,16 @@ impl Writer {
 }
 
 /// Reads a body.
-pub struct Reader<'a>(pub &'a [u8]);
+pub(crate) struct Reader<'a>(pub &'a [u8]);
 
 impl<'a> Reader<'a> {
-    pub fn take(&mut self, len: usize) -> Result<&'a [u8], RowError> {
+    pub(crate) fn take(&mut self, len: usize) -> Result<&'a [u8], RowError> {
         let (taken, rest) = self.0.split_at_checked(len).ok_or(RowError::Short)?;
         self.0 = rest;
         Ok(taken)
     }
 
-    pub fn byte(&mut self) -> Result<u8, RowError> {
+    pub(crate) fn byte(&mut self) -> Result<u8, RowError> {
         Ok(self.take(1)?[0])
     }
 
@@ -296,25 +304,25 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub fn number(&mut self) -> Result<u64, RowError> {
+    pub(crate) fn number(&mut self) -> Result<u64, RowError> {
         Ok(u64::from_be_bytes(
             self.take(8)?.try_into().expect("eight bytes were taken"),
         ))
     }
 
-    pub fn bytes(&mut self) -> Result<Bytes, RowError> {
+    pub(crate) fn bytes(&mut self) -> Result<Bytes, RowError> {
         let len = u32::from_be_bytes(self.take(4)?.try_into().expect("four bytes were taken"));
         Ok(Bytes::copy_from_slice(self.take(len as usize)?))
     }
 
-    pub fn text(&mut self) -> Result<Arc<str>, RowError> {
+    pub(crate) fn text(&mut self) -> Result<Arc<str>, RowError> {
         let bytes = self.bytes()?;
         Ok(std::str::from_utf8(&bytes)
             .map_err(|_| RowError::Field("text"))?
             .into())
     }
 
-    pub fn maybe<T>(
+    pub(crate) fn maybe<T>(
         &mut self,
         read: impl FnOnce(&mut Self) -> Result<T, RowError>,
     ) -> Result<Option<T>, RowError> {
@@ -383,31 +391,31 @@ fn whole<T>(body: &[u8], read: impl FnOnce(&mut Reader<'_>) -> Result<T, RowErro
     }
 }
 
-pub fn write_number(n: u64) -> Vec<u8> {
+pub(crate) fn write_number(n: u64) -> Vec<u8> {
     n.to_be_bytes().to_vec()
 }
 
-pub fn read_number(body: &[u8]) -> Result<u64, RowError> {
+pub(crate) fn read_number(body: &[u8]) -> Result<u64, RowError> {
     whole(body, |r| r.number())
 }
 
 /// A delayed message: until when, then the message.
-pub fn read_delayed(body: &[u8]) -> Result<(WallTime, StoredMessage), RowError> {
+pub(crate) fn read_delayed(body: &[u8]) -> Result<(WallTime, StoredMessage), RowError> {
     let (due, message) = body.split_at_checked(8).ok_or(RowError::Short)?;
     Ok((WallTime(read_number(due)?), read_message(message)?))
 }
 
-pub fn read_nothing(body: &[u8]) -> Result<(), RowError> {
+pub(crate) fn read_nothing(body: &[u8]) -> Result<(), RowError> {
     whole(body, |_| Ok(()))
 }
 
-pub fn write_message(stored: &StoredMessage) -> Vec<u8> {
+pub(crate) fn write_message(stored: &StoredMessage) -> Vec<u8> {
     let mut w = Writer::default();
     w.time(stored.expires).message(&stored.message);
     w.0
 }
 
-pub fn read_message(body: &[u8]) -> Result<StoredMessage, RowError> {
+pub(crate) fn read_message(body: &[u8]) -> Result<StoredMessage, RowError> {
     whole(body, |r| {
         Ok(StoredMessage {
             expires: r.time()?,
@@ -416,7 +424,7 @@ pub fn read_message(body: &[u8]) -> Result<StoredMessage, RowError> {
     })
 }
 
-pub fn write_session(record: &SessionRecord) -> Vec<u8> {
+pub(crate) fn write_session(record: &SessionRecord) -> Vec<u8> {
     let mut w = Writer::default();
     w.bytes(record.client_id.as_str().as_bytes())
         .maybe(record.username.as_ref(), |w, name| w.bytes(name.as_bytes()))
@@ -431,7 +439,7 @@ pub fn write_session(record: &SessionRecord) -> Vec<u8> {
     w.0
 }
 
-pub fn read_session(body: &[u8]) -> Result<SessionRecord, RowError> {
+pub(crate) fn read_session(body: &[u8]) -> Result<SessionRecord, RowError> {
     let will = |r: &mut Reader<'_>| {
         Ok(StoredWill {
             message: Arc::new(r.message()?),
@@ -452,7 +460,7 @@ pub fn read_session(body: &[u8]) -> Result<SessionRecord, RowError> {
     })
 }
 
-pub fn write_subscription(subscription: &Subscription) -> Vec<u8> {
+pub(crate) fn write_subscription(subscription: &Subscription) -> Vec<u8> {
     let options = subscription.options;
     let mut w = Writer::default();
     w.bytes(subscription.filter.as_bytes());
@@ -471,7 +479,7 @@ pub fn write_subscription(subscription: &Subscription) -> Vec<u8> {
     w.0
 }
 
-pub fn read_subscription(body: &[u8]) -> Result<Subscription, RowError> {
+pub(crate) fn read_subscription(body: &[u8]) -> Result<Subscription, RowError> {
     let retain_handling = |n| match n {
         0 => Ok(RetainHandling::Send),
         1 => Ok(RetainHandling::SendIfNew),

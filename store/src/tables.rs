@@ -26,18 +26,18 @@ const SLACK: u64 = 8 << 20;
 const SHRINK: u64 = 32 << 20;
 
 /// A row and its new body; `None` when it is gone.
-pub type Change = (Key, Option<Vec<u8>>);
+pub(crate) type Change = (Key, Option<Vec<u8>>);
 
 /// How far the tables are: what the journal says behind this place is not in them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Checkpoint {
+pub(crate) struct Checkpoint {
     pub number: u64,
     pub at: Place,
 }
 
 /// The tables, open.
 #[derive(Debug, Clone)]
-pub struct Tables {
+pub(crate) struct Tables {
     db: sled::Db,
     folder: PathBuf,
     sync: bool,
@@ -50,7 +50,7 @@ pub struct Tables {
 }
 
 /// What opening found.
-pub struct Opened {
+pub(crate) struct Opened {
     pub tables: Tables,
     pub checkpoint: Checkpoint,
     /// The furthest place in the journal that a checkpoint of either copy names.
@@ -62,7 +62,7 @@ pub struct Opened {
 
 impl Tables {
     /// Opens the tables in `folder`, or makes them anew from the export. Their names are durable then.
-    pub fn open(folder: &Path, sync: bool, max_bytes: u64) -> Result<Opened, StoreError> {
+    pub(crate) fn open(folder: &Path, sync: bool, max_bytes: u64) -> Result<Opened, StoreError> {
         let opened = Self::open_or_make(folder, sync, max_bytes)?;
         let synced = opened
             .tables
@@ -162,7 +162,7 @@ impl Tables {
 
     /// Opens the tables again after they failed: sled 0.34 writes nothing any more then, also when a full disk has room again. Tables that were never open
     /// get the rows that were borrowed for them.
-    pub fn reopen(&mut self, checkpoint: Checkpoint) -> Result<(), StoreError> {
+    pub(crate) fn reopen(&mut self, checkpoint: Checkpoint) -> Result<(), StoreError> {
         let path = self.folder.join("tables");
         if self.borrowed {
             let db = open::open(&path).map_err(|trouble| trouble.told(&path))?;
@@ -248,7 +248,7 @@ impl Tables {
 
     /// The rows of the export, in memory, where the disk has no room to open the tables: enough to read, until [`Tables::reopen`]. `None` when the export is
     /// not whole.
-    pub fn borrow_export(folder: &Path, sync: bool, max_bytes: u64) -> Option<Opened> {
+    pub(crate) fn borrow_export(folder: &Path, sync: bool, max_bytes: u64) -> Option<Opened> {
         let mut tables = Self::of(temporary().ok()?, folder, sync, max_bytes);
         tables.borrowed = true;
         let mut filled = Ok(());
@@ -306,7 +306,7 @@ impl Tables {
     }
 
     /// Writes rows; they are durable after [`Tables::finish`].
-    pub fn apply(&self, changes: &[Change]) -> io::Result<()> {
+    pub(crate) fn apply(&self, changes: &[Change]) -> io::Result<()> {
         for group in changes.chunks(GROUP) {
             let mut batch = sled::Batch::default();
             for (key, body) in group {
@@ -338,7 +338,7 @@ impl Tables {
     }
 
     /// All rows of a session.
-    pub fn rows_of(&self, session: u64) -> io::Result<Vec<Key>> {
+    pub(crate) fn rows_of(&self, session: u64) -> io::Result<Vec<Key>> {
         let mut keys = vec![rows::key(rows::SESSION, session)];
         for table in [rows::SUBSCRIPTION, rows::QUEUED, rows::RECEIVED] {
             for key in self.db.scan_prefix(rows::key(table, session)).keys() {
@@ -349,7 +349,7 @@ impl Tables {
     }
 
     /// Makes everything applied durable, then says that the checkpoint is there.
-    pub fn finish(&self, checkpoint: Checkpoint) -> io::Result<()> {
+    pub(crate) fn finish(&self, checkpoint: Checkpoint) -> io::Result<()> {
         self.flush()?;
         self.apply(&[(rows::CHECKPOINT_KEY.to_vec(), Some(write_checkpoint(checkpoint)))])?;
         self.flush()
@@ -364,12 +364,12 @@ impl Tables {
     }
 
     /// Appends the same rows to the export.
-    pub fn export(&self, changes: &[Change]) -> io::Result<()> {
+    pub(crate) fn export(&self, changes: &[Change]) -> io::Result<()> {
         append_export(&mut self.open_export()?, changes, None)
     }
 
     /// The checkpoint whose rows were exported is finished there.
-    pub fn finish_export(&self, checkpoint: Checkpoint) -> io::Result<()> {
+    pub(crate) fn finish_export(&self, checkpoint: Checkpoint) -> io::Result<()> {
         let mut file = self.open_export()?;
         // The drive must not have the end without what comes before it.
         if self.sync {
@@ -391,7 +391,7 @@ impl Tables {
     }
 
     /// Writes the export anew when much of it is of no use any more.
-    pub fn tidy_export(&self, checkpoint: Checkpoint) -> io::Result<()> {
+    pub(crate) fn tidy_export(&self, checkpoint: Checkpoint) -> io::Result<()> {
         let len = self.open_export()?.metadata()?.len();
         if len > self.at_most(SLACK, 16) + 2 * self.live.load(Ordering::Relaxed) {
             self.rewrite_export(checkpoint)?;
@@ -425,12 +425,12 @@ impl Tables {
     }
 
     /// Every row with its body, in the order of keys; a row that cannot be read with the reason.
-    pub fn rows(&self) -> impl Iterator<Item = io::Result<(Key, Result<Vec<u8>, RowError>)>> + '_ {
+    pub(crate) fn rows(&self) -> impl Iterator<Item = io::Result<(Key, Result<Vec<u8>, RowError>)>> + '_ {
         self.rows_in(&[])
     }
 
     /// The rows whose keys begin so.
-    pub fn rows_in(
+    pub(crate) fn rows_in(
         &self,
         prefix: &[u8],
     ) -> impl Iterator<Item = io::Result<(Key, Result<Vec<u8>, RowError>)>> + '_ {
@@ -446,18 +446,18 @@ impl Tables {
     }
 
     /// The body of a row.
-    pub fn get(&self, key: &[u8]) -> Option<Result<Vec<u8>, RowError>> {
+    pub(crate) fn get(&self, key: &[u8]) -> Option<Result<Vec<u8>, RowError>> {
         let value = self.db.get(key).ok()??;
         Some(self.join(key, &value))
     }
 
     /// Whether there is such a row, or that is not known.
-    pub fn may_hold(&self, key: &[u8]) -> bool {
+    pub(crate) fn may_hold(&self, key: &[u8]) -> bool {
         self.db.contains_key(key).unwrap_or(true)
     }
 
     /// Bytes of sled's files and of the export.
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         let export = std::fs::metadata(self.folder.join("export")).map_or(0, |data| data.len());
         self.db.size_on_disk().unwrap_or(0) + export
     }
@@ -471,13 +471,13 @@ impl Pages for Tables {
 }
 
 /// The key of a page's row.
-pub fn page_key(key: PageKey) -> Key {
+pub(crate) fn page_key(key: PageKey) -> Key {
     let rest = [&[key.lane][..], &key.first.to_be_bytes()].concat();
     rows::session_key(rows::QUEUED, SessionId(key.session), &rest)
 }
 
 /// A page's row.
-pub fn write_page(entries: &[Entry]) -> Vec<u8> {
+pub(crate) fn write_page(entries: &[Entry]) -> Vec<u8> {
     let mut w = Writer::default();
     let mut last = 0;
     for entry in entries {
@@ -490,7 +490,7 @@ pub fn write_page(entries: &[Entry]) -> Vec<u8> {
 }
 
 /// Reads a page's row. Its entries are in order.
-pub fn read_page(body: &[u8]) -> Result<Vec<Entry>, RowError> {
+pub(crate) fn read_page(body: &[u8]) -> Result<Vec<Entry>, RowError> {
     let mut r = Reader(body);
     let mut entries: Vec<Entry> = Vec::new();
     while !r.0.is_empty() {

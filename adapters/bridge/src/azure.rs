@@ -47,7 +47,7 @@ pub(crate) struct AzureKey {
 
 impl AzureKey {
     /// A device's own.
-    pub fn own(key: &Secret, file: Option<&PathBuf>) -> Self {
+    pub(crate) fn own(key: &Secret, file: Option<&PathBuf>) -> Self {
         Self {
             key: key.clone(),
             file: file.cloned(),

@@ -49,7 +49,7 @@ pub(crate) struct Batching {
 
 impl Batching {
     /// Of a rule that has it.
-    pub fn compile(rule: &TopicRule) -> Result<Option<Self>, TopicRuleError> {
+    pub(crate) fn compile(rule: &TopicRule) -> Result<Option<Self>, TopicRuleError> {
         let Some(batch) = &rule.batch else { return Ok(None) };
         let fault = |what: &str| TopicRuleError::Batch(what.into());
         if rule.direction == Direction::In {

@@ -73,7 +73,7 @@ pub(crate) struct Limits {
 
 impl Batches {
     /// Gathers a message.
-    pub fn add(&mut self, key: &Key, member: Member, limits: Limits, now: Instant) {
+    pub(crate) fn add(&mut self, key: &Key, member: Member, limits: Limits, now: Instant) {
         if self
             .open
             .get(key)
@@ -100,13 +100,13 @@ impl Batches {
     }
 
     /// A message that is not gathered keeps its place behind what is ready.
-    pub fn add_message(&mut self, delivery: Delivery, mapped: Mapped) {
+    pub(crate) fn add_message(&mut self, delivery: Delivery, mapped: Mapped) {
         self.waiting += usize::from(delivery.id.is_some());
         self.ready.push_back(Ready::Message(delivery, mapped));
     }
 
     /// What goes out next; `blocked` says that nothing more will come before something went.
-    pub fn next(&mut self, now: Instant, blocked: bool) -> Option<Ready> {
+    pub(crate) fn next(&mut self, now: Instant, blocked: bool) -> Option<Ready> {
         if self.ready.is_empty() {
             if self.due.is_some_and(|due| due <= now) {
                 self.close_first(|batch| (batch.closes_at, batch.number));
@@ -123,29 +123,29 @@ impl Batches {
     }
 
     /// Messages whose place in the session's window is taken.
-    pub fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.waiting
     }
 
     /// Whether something waits for the remote to take it.
-    pub fn is_held_up(&self) -> bool {
+    pub(crate) fn is_held_up(&self) -> bool {
         !self.ready.is_empty()
     }
 
     /// When the next batch is due.
-    pub fn due(&self) -> Option<Instant> {
+    pub(crate) fn due(&self) -> Option<Instant> {
         self.due
     }
 
     /// How many are here that no queue has: those of QoS 0.
-    pub fn volatile(&self) -> usize {
+    pub(crate) fn volatile(&self) -> usize {
         let open = self.open.values().flat_map(|batch| batch.members.iter());
         let ready = self.ready.iter().flat_map(Ready::deliveries);
         open.chain(ready).filter(|delivery| delivery.id.is_none()).count()
     }
 
     /// Takes the batches that no queue has any message of.
-    pub fn take_volatile(&mut self) -> Vec<Batch> {
+    pub(crate) fn take_volatile(&mut self) -> Vec<Batch> {
         while !self.open.is_empty() {
             self.close_oldest();
         }

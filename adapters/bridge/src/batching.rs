@@ -158,7 +158,7 @@ impl BridgeEndpoint {
 
 impl Batches {
     /// How many messages the bus may hand over: what is held up waits in the queue rather than here.
-    pub fn most_granted(&self) -> u32 {
+    pub(crate) fn most_granted(&self) -> u32 {
         if self.is_held_up() { 0 } else { MOST_GRANTED }
     }
 }

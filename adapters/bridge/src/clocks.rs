@@ -20,7 +20,7 @@ pub(crate) struct Clocks {
 }
 
 impl Clocks {
-    pub fn new(keep_alive: Duration, stalled_after: Duration, now: Instant) -> Self {
+    pub(crate) fn new(keep_alive: Duration, stalled_after: Duration, now: Instant) -> Self {
         Self {
             keep_alive,
             stalled_after,
@@ -34,16 +34,16 @@ impl Clocks {
     }
 
     /// Zero for none.
-    pub fn set_keep_alive(&mut self, keep_alive: Duration) {
+    pub(crate) fn set_keep_alive(&mut self, keep_alive: Duration) {
         self.keep_alive = keep_alive;
     }
 
-    pub fn received(&mut self, now: Instant) {
+    pub(crate) fn received(&mut self, now: Instant) {
         self.received = now;
         self.unverified = None;
     }
 
-    pub fn sent(&mut self, packets: &[Packet], now: Instant) {
+    pub(crate) fn sent(&mut self, packets: &[Packet], now: Instant) {
         if packets.is_empty() {
             return;
         }
@@ -55,16 +55,16 @@ impl Clocks {
         }
     }
 
-    pub fn ping(&mut self) {
+    pub(crate) fn ping(&mut self) {
         self.pinged = true;
     }
 
-    pub fn pong(&mut self) {
+    pub(crate) fn pong(&mut self) {
         self.pinged = false;
     }
 
     /// Whether the remote owes anything but PINGRESP.
-    pub fn owes(&mut self, more: bool, now: Instant) {
+    pub(crate) fn owes(&mut self, more: bool, now: Instant) {
         if more || self.pinged {
             self.owed.get_or_insert(now);
         } else {
@@ -73,23 +73,23 @@ impl Clocks {
     }
 
     /// The remote has answered something that it owed: for the rest it has time anew. Whether it was stalled.
-    pub fn answered(&mut self) -> bool {
+    pub(crate) fn answered(&mut self) -> bool {
         self.owed = None;
         std::mem::take(&mut self.stalled)
     }
 
-    pub fn stall(&mut self) {
+    pub(crate) fn stall(&mut self) {
         self.stalled = true;
     }
 
     /// When something is due.
-    pub fn due(&self) -> Option<Instant> {
+    pub(crate) fn due(&self) -> Option<Instant> {
         let dues = [self.ping_due(), self.stalled_due(), self.give_up_due()];
         dues.into_iter().flatten().min()
     }
 
     /// A PINGREQ is due when nothing was sent or nothing came for the keep alive \[MQTT-3.1.2-20\], and to learn whether QoS 0 arrives at all.
-    pub fn ping_due(&self) -> Option<Instant> {
+    pub(crate) fn ping_due(&self) -> Option<Instant> {
         if self.pinged {
             return None;
         }
@@ -99,11 +99,11 @@ impl Clocks {
         [silence, unverified].into_iter().flatten().min()
     }
 
-    pub fn stalled_due(&self) -> Option<Instant> {
+    pub(crate) fn stalled_due(&self) -> Option<Instant> {
         Some(self.owed.filter(|_| !self.stalled)? + self.stalled_after)
     }
 
-    pub fn give_up_due(&self) -> Option<Instant> {
+    pub(crate) fn give_up_due(&self) -> Option<Instant> {
         Some(self.owed? + self.stalled_after * 2)
     }
 }

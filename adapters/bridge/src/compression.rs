@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::io::Read;
 
 /// User property of MQTT 5 that names how a payload is packed.
-pub const ENCODING: &str = "content-encoding";
+pub(crate) const ENCODING: &str = "content-encoding";
 
 /// Shorter payloads do not become smaller.
 const LEAST: usize = 64;

@@ -6,7 +6,7 @@ use headgate_model::{Instant, Properties, Qos};
 use headgate_mqtt_codec as codec;
 use headgate_mqtt_codec::{PublishProperties, ReasonCode, Utf8};
 
-pub fn qos_to_wire(qos: Qos) -> codec::Qos {
+pub(crate) fn qos_to_wire(qos: Qos) -> codec::Qos {
     match qos {
         Qos::AtMostOnce => codec::Qos::AtMostOnce,
         Qos::AtLeastOnce => codec::Qos::AtLeastOnce,
@@ -14,7 +14,7 @@ pub fn qos_to_wire(qos: Qos) -> codec::Qos {
     }
 }
 
-pub fn qos_from_wire(qos: codec::Qos) -> Qos {
+pub(crate) fn qos_from_wire(qos: codec::Qos) -> Qos {
     match qos {
         codec::Qos::AtMostOnce => Qos::AtMostOnce,
         codec::Qos::AtLeastOnce => Qos::AtLeastOnce,
@@ -23,12 +23,12 @@ pub fn qos_from_wire(qos: codec::Qos) -> Qos {
 }
 
 /// What a SUBACK grants; `None` for a refusal. MQTT 5 §3.9.3
-pub fn granted(code: ReasonCode) -> Option<Qos> {
+pub(crate) fn granted(code: ReasonCode) -> Option<Qos> {
     Qos::from_u8(code as u8)
 }
 
 /// The code for what the bus will never take; `None` for what it may take later.
-pub fn lasting_refusal(why: Refusal) -> Option<ReasonCode> {
+pub(crate) fn lasting_refusal(why: Refusal) -> Option<ReasonCode> {
     match why {
         Refusal::TopicInvalid => Some(ReasonCode::TopicNameInvalid),
         Refusal::NotSupported | Refusal::ExclusiveTaken => Some(ReasonCode::ImplementationSpecificError),
@@ -46,12 +46,12 @@ fn text(bytes: &Bytes) -> Option<Utf8> {
 }
 
 /// The expiry interval of a message that expires then. \[MQTT-3.3.2-6\]
-pub fn seconds_left(expires_at: Option<Instant>, now: Instant) -> Option<u32> {
+pub(crate) fn seconds_left(expires_at: Option<Instant>, now: Instant) -> Option<u32> {
     let left = expires_at?.since(now).as_millis().div_ceil(1_000);
     Some(u32::try_from(left).unwrap_or(u32::MAX))
 }
 
-pub fn properties_to_wire(properties: &Properties) -> PublishProperties {
+pub(crate) fn properties_to_wire(properties: &Properties) -> PublishProperties {
     PublishProperties {
         payload_format: properties.payload_is_utf8,
         content_type: properties.content_type.as_ref().and_then(text),
@@ -67,7 +67,7 @@ pub fn properties_to_wire(properties: &Properties) -> PublishProperties {
 }
 
 /// `None` when nothing is left once expiry, alias and identifiers, which mean something only on one connection, are taken out.
-pub fn properties_from_wire(properties: PublishProperties) -> Option<Box<Properties>> {
+pub(crate) fn properties_from_wire(properties: PublishProperties) -> Option<Box<Properties>> {
     let pairs = properties.user_properties.into_iter();
     let properties = Properties {
         payload_is_utf8: properties.payload_format,

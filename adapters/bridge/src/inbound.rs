@@ -46,7 +46,7 @@ enum Flow {
 }
 
 impl Inbound {
-    pub fn begin(&mut self, session_present: bool, version: Version) {
+    pub(crate) fn begin(&mut self, session_present: bool, version: Version) {
         self.is_fresh = !session_present && version != Version::V31;
     }
 

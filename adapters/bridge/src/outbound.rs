@@ -63,17 +63,17 @@ impl Awaiting {
 
 impl Outbound {
     /// Messages that the remote has yet to acknowledge, or the bus as dead letters.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.under_way.len() + self.more_in_batches
     }
 
     /// The same, each batch as one.
-    pub fn packets(&self) -> usize {
+    pub(crate) fn packets(&self) -> usize {
         self.under_way.len()
     }
 
     /// Answers that the remote owes.
-    pub fn owed(&self) -> usize {
+    pub(crate) fn owed(&self) -> usize {
         self.owed
     }
 
@@ -84,7 +84,7 @@ impl Outbound {
     }
 
     /// A batch went out under the identifier of its first message that has one.
-    pub fn insert_batch(&mut self, members: Vec<Delivery>) {
+    pub(crate) fn insert_batch(&mut self, members: Vec<Delivery>) {
         let Some(id) = members.iter().find_map(|delivery| delivery.id) else {
             return;
         };

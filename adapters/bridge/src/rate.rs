@@ -35,7 +35,7 @@ struct Bucket {
 }
 
 impl Grants {
-    pub fn new(rate: Option<RateSettings>, now: Instant) -> Self {
+    pub(crate) fn new(rate: Option<RateSettings>, now: Instant) -> Self {
         let bucket = |rate: RateSettings| Bucket {
             per_second: rate.messages_per_second.into(),
             burst: rate.burst,
@@ -50,17 +50,17 @@ impl Grants {
     }
 
     /// The bus has handed one over.
-    pub fn taken(&mut self) {
+    pub(crate) fn taken(&mut self) {
         self.outstanding = self.outstanding.saturating_sub(1);
     }
 
     /// No more than this shall be outstanding from now on.
-    pub fn limit(&mut self, limit: Option<u32>) {
+    pub(crate) fn limit(&mut self, limit: Option<u32>) {
         self.limit = limit;
     }
 
     /// What is to be granted now.
-    pub fn grant(&mut self, now: Instant) -> u32 {
+    pub(crate) fn grant(&mut self, now: Instant) -> u32 {
         let room = self.room();
         let granted = match &mut self.pace {
             Pace::AsTaken => room,
@@ -71,7 +71,7 @@ impl Grants {
     }
 
     /// When there is more to grant.
-    pub fn due(&self) -> Option<Instant> {
+    pub(crate) fn due(&self) -> Option<Instant> {
         match &self.pace {
             Pace::Bucket(bucket) if self.room() > 0 => Some(bucket.due()),
             _ => None,

@@ -47,7 +47,13 @@ struct Minute {
 const PARTS: u64 = 60_000;
 
 impl Throttles {
-    pub fn offer(&mut self, rule: usize, throttle: Throttle, delivery: Delivery, now: Instant) -> Offered {
+    pub(crate) fn offer(
+        &mut self,
+        rule: usize,
+        throttle: Throttle,
+        delivery: Delivery,
+        now: Instant,
+    ) -> Offered {
         match throttle {
             Throttle::PerMinute(n) => {
                 let minute = self.minutes.entry(rule).or_insert_with(|| Minute {
@@ -85,7 +91,7 @@ impl Throttles {
     }
 
     /// The next value whose time has come, or that must make room; `window` is how many the session may have under way.
-    pub fn take_due(&mut self, window: u16, now: Instant) -> Option<Delivery> {
+    pub(crate) fn take_due(&mut self, window: u16, now: Instant) -> Option<Delivery> {
         let most = usize::from(window / 2).clamp(1, MAX_WAITING);
         let (at, ..) = self.waiting.first_key_value()?.0;
         if *at > now && self.waiting.len() <= most {
@@ -97,18 +103,18 @@ impl Throttles {
     }
 
     /// How many wait.
-    pub fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.waiting.len()
     }
 
     /// How many wait that no queue has: those of QoS 0.
-    pub fn volatile(&self) -> usize {
+    pub(crate) fn volatile(&self) -> usize {
         let waiting = self.waiting.values();
         waiting.filter(|(_, delivery)| delivery.id.is_none()).count()
     }
 
     /// When the next value's time comes.
-    pub fn due(&self) -> Option<Instant> {
+    pub(crate) fn due(&self) -> Option<Instant> {
         self.waiting.first_key_value().map(|((at, ..), _)| *at)
     }
 

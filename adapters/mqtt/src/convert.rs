@@ -6,7 +6,7 @@ use headgate_model::{Properties, Qos, RetainHandling, SubscriptionOptions};
 use headgate_mqtt_codec as codec;
 use headgate_mqtt_codec::{PublishProperties, ReasonCode, Utf8, WillProperties};
 
-pub fn qos_to_wire(qos: Qos) -> codec::Qos {
+pub(crate) fn qos_to_wire(qos: Qos) -> codec::Qos {
     match qos {
         Qos::AtMostOnce => codec::Qos::AtMostOnce,
         Qos::AtLeastOnce => codec::Qos::AtLeastOnce,
@@ -14,7 +14,7 @@ pub fn qos_to_wire(qos: Qos) -> codec::Qos {
     }
 }
 
-pub fn qos_from_wire(qos: codec::Qos) -> Qos {
+pub(crate) fn qos_from_wire(qos: codec::Qos) -> Qos {
     match qos {
         codec::Qos::AtMostOnce => Qos::AtMostOnce,
         codec::Qos::AtLeastOnce => Qos::AtLeastOnce,
@@ -23,7 +23,7 @@ pub fn qos_from_wire(qos: codec::Qos) -> Qos {
 }
 
 /// The code of a granted subscription. MQTT 5 §3.9.3
-pub fn granted(qos: Qos) -> ReasonCode {
+pub(crate) fn granted(qos: Qos) -> ReasonCode {
     match qos {
         Qos::AtMostOnce => ReasonCode::GRANTED_QOS_0,
         Qos::AtLeastOnce => ReasonCode::GrantedQos1,
@@ -31,7 +31,7 @@ pub fn granted(qos: Qos) -> ReasonCode {
     }
 }
 
-pub fn refusal(refusal: Refusal) -> ReasonCode {
+pub(crate) fn refusal(refusal: Refusal) -> ReasonCode {
     match refusal {
         Refusal::QuotaExceeded
         | Refusal::QueueFull
@@ -43,7 +43,7 @@ pub fn refusal(refusal: Refusal) -> ReasonCode {
     }
 }
 
-pub fn subscription_options(options: codec::SubscribeOptions, identifier: u32) -> SubscriptionOptions {
+pub(crate) fn subscription_options(options: codec::SubscribeOptions, identifier: u32) -> SubscriptionOptions {
     SubscriptionOptions {
         qos: qos_from_wire(options.qos),
         no_local: options.no_local,
@@ -62,7 +62,7 @@ fn text(bytes: &Bytes) -> Utf8 {
     Utf8::new(bytes.clone()).expect("checked when it was decoded")
 }
 
-pub fn properties_to_wire(properties: &Properties) -> PublishProperties {
+pub(crate) fn properties_to_wire(properties: &Properties) -> PublishProperties {
     PublishProperties {
         payload_format: properties.payload_is_utf8,
         content_type: properties.content_type.as_ref().map(text),
@@ -78,7 +78,7 @@ pub fn properties_to_wire(properties: &Properties) -> PublishProperties {
 }
 
 /// `None` when nothing is left once expiry, alias and identifiers, which mean something only here, are taken out.
-pub fn properties_from_wire(properties: PublishProperties) -> Option<Box<Properties>> {
+pub(crate) fn properties_from_wire(properties: PublishProperties) -> Option<Box<Properties>> {
     let properties = Properties {
         payload_is_utf8: properties.payload_format,
         content_type: properties.content_type.map(Utf8::into_bytes),
@@ -89,7 +89,7 @@ pub fn properties_from_wire(properties: PublishProperties) -> Option<Box<Propert
     (properties != Properties::default()).then(|| Box::new(properties))
 }
 
-pub fn will_properties(properties: WillProperties) -> Option<Box<Properties>> {
+pub(crate) fn will_properties(properties: WillProperties) -> Option<Box<Properties>> {
     properties_from_wire(PublishProperties {
         payload_format: properties.payload_format,
         content_type: properties.content_type,

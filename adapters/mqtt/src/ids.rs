@@ -20,25 +20,25 @@ impl<T> Default for IdMap<T> {
 }
 
 impl<T> IdMap<T> {
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.as_ref().map_or(0, |ids| ids.len())
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &T> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.0.iter().flat_map(|ids| ids.iter()).map(|(_, value)| value)
     }
 
-    pub fn get(&self, id: PacketId) -> Option<&T> {
+    pub(crate) fn get(&self, id: PacketId) -> Option<&T> {
         let ids = self.0.as_deref()?;
         find(ids, id).ok().map(|at| &ids[at].1)
     }
 
-    pub fn get_mut(&mut self, id: PacketId) -> Option<&mut T> {
+    pub(crate) fn get_mut(&mut self, id: PacketId) -> Option<&mut T> {
         let ids = self.0.as_deref_mut()?;
         find(ids, id).ok().map(|at| &mut ids[at].1)
     }
 
-    pub fn insert(&mut self, id: PacketId, value: T) {
+    pub(crate) fn insert(&mut self, id: PacketId, value: T) {
         let ids = self.0.get_or_insert_default();
         if ids.back().is_none_or(|(last, _)| *last < id) {
             return ids.push_back((id, value));
@@ -49,7 +49,7 @@ impl<T> IdMap<T> {
         }
     }
 
-    pub fn remove(&mut self, id: PacketId) {
+    pub(crate) fn remove(&mut self, id: PacketId) {
         let Some(ids) = &mut self.0 else { return };
         if let Ok(at) = find(ids, id) {
             ids.remove(at);

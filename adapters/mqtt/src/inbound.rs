@@ -41,7 +41,7 @@ struct Flow {
 
 impl Inbound {
     /// Whether something that the client sent has no answer yet.
-    pub fn waits_for_bus(&self) -> bool {
+    pub(crate) fn waits_for_bus(&self) -> bool {
         self.under_way.iter().any(|flow| flow.waits)
     }
 
@@ -61,7 +61,7 @@ impl Inbound {
         self.under_way.get(packet_id).map(|flow| flow.qos)
     }
 
-    pub fn allow_aliases(&mut self, maximum: u16) {
+    pub(crate) fn allow_aliases(&mut self, maximum: u16) {
         self.alias_maximum = maximum;
     }
 
@@ -89,7 +89,7 @@ impl Inbound {
     }
 
     /// Bytes of the topics that have an alias.
-    pub fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         self.aliases.as_ref().map_or(0, |aliases| aliases.bytes)
     }
 }

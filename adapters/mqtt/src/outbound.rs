@@ -41,7 +41,7 @@ enum Awaiting {
 }
 
 impl Outbound {
-    pub fn allow_aliases(&mut self, maximum: u16) {
+    pub(crate) fn allow_aliases(&mut self, maximum: u16) {
         self.aliases = (maximum > 0).then(|| {
             Box::new(Aliases {
                 by_topic: HashMap::new(),
@@ -74,7 +74,7 @@ impl Outbound {
     }
 
     /// Bytes of the topics that have an alias.
-    pub fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         self.aliases.as_ref().map_or(0, |aliases| aliases.bytes)
     }
 }

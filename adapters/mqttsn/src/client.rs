@@ -79,7 +79,7 @@ pub(crate) fn tolerant(seconds: u16) -> Duration {
 
 impl<A: Address> Client<A> {
     /// How long it may be silent while it is connected.
-    pub fn patience(&self, max_silence: Duration) -> Duration {
+    pub(crate) fn patience(&self, max_silence: Duration) -> Duration {
         match self.keep_alive {
             0 => max_silence,
             seconds => tolerant(seconds),
@@ -87,23 +87,23 @@ impl<A: Address> Client<A> {
     }
 
     /// How long it may be silent while it sleeps; `None` when it did not say so to this gateway.
-    pub fn sleep_patience(&self) -> Option<Duration> {
+    pub(crate) fn sleep_patience(&self) -> Option<Duration> {
         (self.sleep > 0).then(|| tolerant(self.sleep))
     }
 
-    pub fn has_endpoint(&self) -> bool {
+    pub(crate) fn has_endpoint(&self) -> bool {
         matches!(
             self.state,
             State::Opening(_) | State::Active { .. } | State::Awake { .. } | State::FallingAsleep { .. }
         )
     }
 
-    pub fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         matches!(self.state, State::Active { .. } | State::Awake { .. })
     }
 
     /// It said something.
-    pub fn hear(&mut self, now: Instant) {
+    pub(crate) fn hear(&mut self, now: Instant) {
         match &mut self.state {
             State::Active { heard, copies_until } => (*heard, *copies_until) = (now, None),
             State::Awake { heard, .. } => *heard = now,
@@ -112,7 +112,7 @@ impl<A: Address> Client<A> {
     }
 
     /// When something is to be done for it.
-    pub fn deadline(&self, max_silence: Duration) -> Option<Instant> {
+    pub(crate) fn deadline(&self, max_silence: Duration) -> Option<Instant> {
         let state = match self.state {
             State::Opening(_) | State::Awake { .. } | State::FallingAsleep { .. } => None,
             State::Active { heard, .. } => Some(heard + self.patience(max_silence)),
@@ -123,20 +123,20 @@ impl<A: Address> Client<A> {
     }
 
     /// Nothing is under way to it any more. QoS 0 that had to wait here is nowhere else.
-    pub fn drop_outbound<Q: Address>(&mut self, out: &mut crate::gateway::Out<Q>) {
+    pub(crate) fn drop_outbound<Q: Address>(&mut self, out: &mut crate::gateway::Out<Q>) {
         if let Some(outbound) = self.outbound.take() {
             out.counts
                 .add_n(headgate_model::Metric::SnUnsent, outbound.waiting_qos0());
         }
     }
 
-    pub fn next_msg_id(&mut self) -> u16 {
+    pub(crate) fn next_msg_id(&mut self) -> u16 {
         self.last_msg_id = self.last_msg_id.checked_add(1).unwrap_or(1);
         self.last_msg_id
     }
 
     /// What its rules say. The gateway's own topics are not the clients'.
-    pub fn check(&self, wish: Wish<'_>) -> AccessDecision {
+    pub(crate) fn check(&self, wish: Wish<'_>) -> AccessDecision {
         let publishes = wish.action == headgate_model::Action::Publish;
         if publishes && wish.topic.starts_with(b"$SYS/") {
             return AccessDecision::Deny(DenyCode::NotAuthorized);

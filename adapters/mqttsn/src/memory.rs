@@ -30,7 +30,7 @@ struct Remembered {
 
 impl Memory {
     /// A client goes. Others may be forgotten for it.
-    pub fn keep(&mut self, client: ClientId, topics: TopicIds, limit: usize, names: &mut Names) {
+    pub(crate) fn keep(&mut self, client: ClientId, topics: TopicIds, limit: usize, names: &mut Names) {
         if topics.is_unused() {
             return;
         }
@@ -56,14 +56,14 @@ impl Memory {
     }
 
     /// A client is back.
-    pub fn take(&mut self, client: &ClientId) -> Option<TopicIds> {
+    pub(crate) fn take(&mut self, client: &ClientId) -> Option<TopicIds> {
         let known = self.gone.remove(client)?;
         self.bytes -= known.cost;
         self.tidy();
         Some(known.topics)
     }
 
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.gone.len()
     }
 

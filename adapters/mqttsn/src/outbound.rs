@@ -84,12 +84,12 @@ enum Known {
 }
 
 impl Outbound {
-    pub fn retry_at(&self) -> Option<Instant> {
+    pub(crate) fn retry_at(&self) -> Option<Instant> {
         self.retry_at
     }
 
     /// The client connects again, and may have forgotten what it was told: that is no refusal.
-    pub fn forgive(&mut self) {
+    pub(crate) fn forgive(&mut self) {
         self.told_again = false;
     }
 
@@ -106,7 +106,7 @@ impl Outbound {
     }
 
     /// Messages at QoS 0 that are here and nowhere else.
-    pub fn waiting_qos0(&self) -> u32 {
+    pub(crate) fn waiting_qos0(&self) -> u32 {
         let is_qos0 = |delivery: &Delivery| delivery.qos == Qos::AtMostOnce;
         let under_way = match &self.flow {
             Flow::Registering { delivery, .. } | Flow::Publishing { delivery, .. } => is_qos0(delivery),

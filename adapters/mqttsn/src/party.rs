@@ -31,19 +31,19 @@ pub(crate) struct Sender<A> {
 }
 
 impl<A: Address> Party<A> {
-    pub fn encapsulation(&self) -> Option<Encapsulation> {
+    pub(crate) fn encapsulation(&self) -> Option<Encapsulation> {
         self.node.as_ref().map(|node| Encapsulation {
             radius: 0,
             node: Bytes::copy_from_slice(node),
         })
     }
 
-    pub fn is(&self, sender: &Sender<A>) -> bool {
+    pub(crate) fn is(&self, sender: &Sender<A>) -> bool {
         self.address == sender.address && self.node.as_deref() == sender.node.as_deref()
     }
 
     /// Bytes that go around each message.
-    pub fn overhead(&self) -> usize {
+    pub(crate) fn overhead(&self) -> usize {
         self.node.as_ref().map_or(0, |node| 3 + node.len())
     }
 }
@@ -61,7 +61,7 @@ impl<A: Address> Hash for Sender<A> {
 }
 
 impl<A: Address> Sender<A> {
-    pub fn party(&self) -> Party<A> {
+    pub(crate) fn party(&self) -> Party<A> {
         Party {
             address: self.address,
             node: self.node.as_deref().map(Box::from),

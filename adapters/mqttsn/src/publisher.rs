@@ -45,7 +45,7 @@ enum State {
 }
 
 impl Publisher {
-    pub fn new(settings: &QosMinusOneSettings, now: Instant) -> Self {
+    pub(crate) fn new(settings: &QosMinusOneSettings, now: Instant) -> Self {
         Self {
             index: None,
             state: State::Closed { not_before: now },
@@ -55,7 +55,7 @@ impl Publisher {
         }
     }
 
-    pub fn has_endpoint(&self) -> bool {
+    pub(crate) fn has_endpoint(&self) -> bool {
         matches!(self.state, State::Opening(_) | State::Open { .. })
     }
 

@@ -292,7 +292,7 @@ struct Predefined {
 }
 
 impl Config {
-    pub fn new(settings: SnSettings, mount: MountPoint) -> Result<Self, SnSettingsError> {
+    pub(crate) fn new(settings: SnSettings, mount: MountPoint) -> Result<Self, SnSettingsError> {
         if let Some(error) = settings.out_of_range().into_iter().next() {
             return Err(error);
         }
@@ -318,14 +318,14 @@ impl Config {
     }
 
     /// The topic of a predefined id; of `None`, that of somebody without a connection.
-    pub fn predefined_topic(&self, client: Option<&ClientId>, id: u16) -> Option<&Topic> {
+    pub(crate) fn predefined_topic(&self, client: Option<&ClientId>, id: u16) -> Option<&Topic> {
         let own = client.and_then(|client| self.topics.by_client.get(client.as_str()));
         own.and_then(|table| table.by_id.get(&id))
             .or_else(|| self.topics.everyone.by_id.get(&id))
     }
 
     /// The predefined id of a topic.
-    pub fn predefined_id(&self, client: &ClientId, topic: &Topic) -> Option<u16> {
+    pub(crate) fn predefined_id(&self, client: &ClientId, topic: &Topic) -> Option<u16> {
         let own = self.topics.by_client.get(client.as_str());
         if let Some(id) = own.and_then(|table| table.by_topic.get(topic)) {
             return Some(*id);
@@ -336,7 +336,7 @@ impl Config {
         (!hidden).then_some(id)
     }
 
-    pub fn login(&self, client_id: &str) -> Login {
+    pub(crate) fn login(&self, client_id: &str) -> Login {
         self.logins.get(client_id).cloned().unwrap_or_else(|| Login {
             username: self.settings.default_username.clone(),
             password: self.settings.default_password.clone(),

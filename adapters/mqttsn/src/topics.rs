@@ -51,7 +51,7 @@ impl Default for First {
 
 impl Names {
     /// Asks this ledger from now on.
-    pub fn count_in(&mut self, memory: Arc<MemoryLimit>) {
+    pub(crate) fn count_in(&mut self, memory: Arc<MemoryLimit>) {
         self.memory.change_buffers(self.bytes, 0);
         memory.change_buffers(0, self.bytes);
         self.memory = memory;
@@ -68,12 +68,12 @@ impl Names {
     }
 
     /// The first id that each client is given from now on, if nothing is known of ids it had before.
-    pub fn start_ids_at(&mut self, first: u16) {
+    pub(crate) fn start_ids_at(&mut self, first: u16) {
         self.first = First::Id(first);
     }
 
     /// What goes before the first id of a client.
-    pub fn before_first_id(&mut self) -> u16 {
+    pub(crate) fn before_first_id(&mut self) -> u16 {
         match &mut self.first {
             First::Id(first) => first.saturating_sub(1),
             First::Random(keys, count) => {
@@ -84,14 +84,14 @@ impl Names {
         }
     }
 
-    pub fn get(&self, id: NameId) -> &Topic {
+    pub(crate) fn get(&self, id: NameId) -> &Topic {
         &self.slots[id.0 as usize]
             .as_ref()
             .expect("a name in use is there")
             .0
     }
 
-    pub fn find(&self, topic: &Topic) -> Option<NameId> {
+    pub(crate) fn find(&self, topic: &Topic) -> Option<NameId> {
         let hash = self.hasher.hash_one(topic);
         let same = |at: &u32| self.slots[*at as usize].as_ref().is_some_and(|(t, _)| t == topic);
         self.table.find(hash, same).map(|at| NameId(*at))
@@ -144,7 +144,7 @@ impl Names {
     }
 
     /// Names that are held.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.table.len()
     }
 }
@@ -167,7 +167,7 @@ pub(crate) struct TopicIds {
 }
 
 impl TopicIds {
-    pub fn topic(&self, id: u16) -> Option<NameId> {
+    pub(crate) fn topic(&self, id: u16) -> Option<NameId> {
         let at = self.at(id)?;
         Some(self.entries[at].name)
     }
@@ -177,13 +177,13 @@ impl TopicIds {
     }
 
     /// The id of a name, and whether the client knows it.
-    pub fn id_of(&self, name: NameId) -> Option<(u16, bool)> {
+    pub(crate) fn id_of(&self, name: NameId) -> Option<(u16, bool)> {
         let entry = self.entries.iter().find(|entry| entry.name == name)?;
         Some((entry.id, entry.known))
     }
 
     /// The id of a topic; a new one if it has none. `None` when there are `limit` already, or no memory for more.
-    pub fn assign(&mut self, topic: &Topic, limit: usize, names: &mut Names) -> Option<u16> {
+    pub(crate) fn assign(&mut self, topic: &Topic, limit: usize, names: &mut Names) -> Option<u16> {
         if let Some((id, _)) = names.find(topic).and_then(|name| self.id_of(name)) {
             return Some(id);
         }
@@ -213,37 +213,37 @@ impl TopicIds {
             .find(|id| self.at(*id).is_none())
     }
 
-    pub fn set_known(&mut self, id: u16, known: bool) {
+    pub(crate) fn set_known(&mut self, id: u16, known: bool) {
         if let Some(at) = self.at(id) {
             self.entries[at].known = known;
         }
     }
 
     /// The client may have forgotten what it was told.
-    pub fn forget_known(&mut self) {
+    pub(crate) fn forget_known(&mut self) {
         self.entries.iter_mut().for_each(|entry| entry.known = false);
     }
 
-    pub fn remove(&mut self, id: u16, names: &mut Names) {
+    pub(crate) fn remove(&mut self, id: u16, names: &mut Names) {
         if let Some(at) = self.at(id) {
             names.let_go(self.entries.remove(at).name);
         }
     }
 
     /// Ids mean nothing any more; those of other topics follow behind.
-    pub fn clear(&mut self, names: &mut Names) {
+    pub(crate) fn clear(&mut self, names: &mut Names) {
         for entry in std::mem::take(&mut self.entries) {
             names.let_go(entry.name);
         }
     }
 
     /// Whether there is anything to remember.
-    pub fn is_unused(&self) -> bool {
+    pub(crate) fn is_unused(&self) -> bool {
         self.last == 0
     }
 
     /// Bytes of the table and its names, those that others share among them.
-    pub fn cost(&self, names: &Names) -> usize {
+    pub(crate) fn cost(&self, names: &Names) -> usize {
         let of = |entry: &Entry| size_of::<Entry>() + names.get(entry.name).as_bytes().len();
         self.entries.iter().map(of).sum()
     }

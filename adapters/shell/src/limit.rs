@@ -107,7 +107,7 @@ pub(crate) struct Slot(ConnectionLimit);
 
 impl Slot {
     /// The name of the listener whose limit it is.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.0.0.name
     }
 }

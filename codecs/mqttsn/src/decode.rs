@@ -31,7 +31,7 @@ pub(crate) struct Header {
 
 impl Header {
     /// `None` when there are too few bytes.
-    pub fn read(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
         match *bytes {
             [1, high, low, kind, ..] => Some(Self {
                 len: u16::from_be_bytes([high, low]).into(),

@@ -27,7 +27,7 @@ pub enum AclError {
 
 /// The rules of the configuration.
 #[derive(Debug)]
-pub struct Acl {
+pub(crate) struct Acl {
     rules: Vec<AclRule>,
     nomatch: DenyCode,
     /// Users whose sessions may be links.
@@ -43,7 +43,7 @@ type Concerned = (Vec<usize>, bool);
 const MAX_SHARED: usize = 1_000;
 
 impl Acl {
-    pub fn compile(settings: &AuthSettings) -> Result<Self, AclError> {
+    pub(crate) fn compile(settings: &AuthSettings) -> Result<Self, AclError> {
         if let Some((.., error)) = Self::errors(settings).into_iter().next() {
             return Err(error);
         }
@@ -56,7 +56,7 @@ impl Acl {
     }
 
     /// All that is wrong with the rules, by their places, and by those of their topics.
-    pub fn errors(settings: &AuthSettings) -> Vec<(usize, Option<usize>, AclError)> {
+    pub(crate) fn errors(settings: &AuthSettings) -> Vec<(usize, Option<usize>, AclError)> {
         let mut errors = Vec::new();
         for (n, rule) in settings.acl.iter().enumerate() {
             let topics = rule.topics.as_deref();
@@ -75,7 +75,7 @@ impl Acl {
     }
 
     /// The rules that can concern this client. Clients for which they are the same share them.
-    pub fn policy(&self, client: &str, user: Option<&str>, address: IpAddr) -> Arc<ClientPolicy> {
+    pub(crate) fn policy(&self, client: &str, user: Option<&str>, address: IpAddr) -> Arc<ClientPolicy> {
         let concerns = |rule: &AclRule| {
             rule.client.as_deref().is_none_or(|wanted| wanted == client)
                 && match rule.user.as_deref() {
@@ -129,7 +129,7 @@ impl Acl {
 
 /// The rules of one client.
 #[derive(Debug)]
-pub struct ClientPolicy {
+pub(crate) struct ClientPolicy {
     rules: Vec<Rule>,
     nomatch: DenyCode,
     may_link: bool,

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 /// The method's name in CONNECT.
-pub const METHOD: &str = "SCRAM-SHA-256";
+pub(crate) const METHOD: &str = "SCRAM-SHA-256";
 /// RFC 7677 §4 asks for at least 4,096.
 const ITERATIONS: u32 = 4_096;
 
@@ -23,7 +23,7 @@ type Key = [u8; 32];
 /// What the server keeps of a password; none of it is enough to log in. RFC 5802 §3
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ScramKeys {
+pub(crate) struct ScramKeys {
     iterations: u32,
     #[serde(with = "base64_text")]
     salt: Vec<u8>,
@@ -36,11 +36,13 @@ pub struct ScramKeys {
 mod base64_text {
     use super::*;
 
-    pub fn serialize<S: serde::Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: serde::Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&BASE64.encode(bytes))
     }
 
-    pub fn deserialize<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<u8>, D::Error> {
         let text = String::deserialize(deserializer)?;
         BASE64.decode(text).map_err(serde::de::Error::custom)
     }
@@ -48,7 +50,7 @@ mod base64_text {
 
 impl ScramKeys {
     /// The keys of a password.
-    pub fn derive(password: &[u8], salt: &[u8]) -> Self {
+    pub(crate) fn derive(password: &[u8], salt: &[u8]) -> Self {
         let salted: Key = pbkdf2::pbkdf2_hmac_array::<Sha256, 32>(password, salt, ITERATIONS);
         let client_key = hmac(&salted, b"Client Key");
         Self {
@@ -60,7 +62,7 @@ impl ScramKeys {
     }
 
     /// Keys that no password has, always the same for one name: an unknown name cannot be told from a wrong password.
-    pub fn of_nobody(secret: &[u8], name: &str) -> Self {
+    pub(crate) fn of_nobody(secret: &[u8], name: &str) -> Self {
         let key = hmac(secret, name.as_bytes());
         Self {
             iterations: ITERATIONS,
@@ -73,7 +75,7 @@ impl ScramKeys {
 
 /// The client-first message, taken apart. RFC 5802 §7
 #[derive(Debug, PartialEq, Eq)]
-pub struct ClientFirst {
+pub(crate) struct ClientFirst {
     /// The name to log in with.
     pub username: String,
     nonce: String,
@@ -83,7 +85,7 @@ pub struct ClientFirst {
 
 impl ClientFirst {
     /// `n,,n=user,r=nonce`. Channel binding and authorisation identities are not offered.
-    pub fn parse(data: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(data: &[u8]) -> Option<Self> {
         let text = short_text(data)?;
         let (gs2_header, bare) = ["n,,", "y,,"]
             .iter()
@@ -114,7 +116,7 @@ fn unescape(name: &str) -> Option<String> {
 }
 
 /// A log-in under way: the challenge is out.
-pub struct Exchange {
+pub(crate) struct Exchange {
     keys: ScramKeys,
     first: ClientFirst,
     server_first: String,
@@ -123,7 +125,7 @@ pub struct Exchange {
 
 impl Exchange {
     /// The challenge. `server_nonce` is printable and never used twice.
-    pub fn start(first: ClientFirst, keys: ScramKeys, server_nonce: &str) -> (Self, String) {
+    pub(crate) fn start(first: ClientFirst, keys: ScramKeys, server_nonce: &str) -> (Self, String) {
         let nonce = format!("{}{server_nonce}", first.nonce);
         let server_first = format!("r={nonce},s={},i={}", BASE64.encode(&keys.salt), keys.iterations);
         (
@@ -138,12 +140,12 @@ impl Exchange {
     }
 
     /// Who is logging in.
-    pub fn username(&self) -> &str {
+    pub(crate) fn username(&self) -> &str {
         &self.first.username
     }
 
     /// Checks the client-final message `c=biws,r=nonce,p=proof`; the server-final message if the proof is right.
-    pub fn finish(&self, data: &[u8]) -> Option<String> {
+    pub(crate) fn finish(&self, data: &[u8]) -> Option<String> {
         let text = short_text(data)?;
         let (without_proof, proof) = text.rsplit_once(",p=")?;
         let mut attributes = without_proof.split(',');

@@ -201,7 +201,7 @@ pub(crate) enum Needs {
 const DISK_ONLY: u32 = u32::MAX;
 
 impl Answers {
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
@@ -232,7 +232,7 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    pub fn drop(&mut self, reason: DropReason) {
+    pub(crate) fn drop(&mut self, reason: DropReason) {
         self.dropped[reason as usize] += 1;
     }
 }

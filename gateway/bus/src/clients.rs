@@ -7,7 +7,7 @@ use headgate_model::EndpointId;
 use std::hash::BuildHasher;
 
 /// A list that holds something for each client grows by a quarter: doubling would leave half of a large one empty.
-pub fn make_room<T>(list: &mut Vec<T>) {
+pub(crate) fn make_room<T>(list: &mut Vec<T>) {
     if list.len() == list.capacity() {
         list.reserve_exact(list.len() / 4 + 16);
     }
@@ -17,7 +17,7 @@ type Sessions = [Option<Box<Session>>];
 
 /// Always true: a slot that is in here holds a session, and no other session has its client id.
 #[derive(Debug, Default)]
-pub struct Clients {
+pub(crate) struct Clients {
     slots: HashTable<Slot>,
     hasher: DefaultHashBuilder,
     /// Bytes of all client ids.
@@ -25,25 +25,25 @@ pub struct Clients {
 }
 
 impl Clients {
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.slots.len()
     }
 
-    pub fn find(&self, client: &str, sessions: &Sessions) -> Option<Slot> {
+    pub(crate) fn find(&self, client: &str, sessions: &Sessions) -> Option<Slot> {
         let hash = self.hasher.hash_one(client);
         let is_it = |slot: &Slot| client_of(*slot, sessions) == client;
         self.slots.find(hash, is_it).copied()
     }
 
     /// The session of `slot` is there, and is the only one of its client.
-    pub fn insert(&mut self, slot: Slot, sessions: &Sessions) {
+    pub(crate) fn insert(&mut self, slot: Slot, sessions: &Sessions) {
         let hash = |slot: &Slot| self.hasher.hash_one(client_of(*slot, sessions));
         self.names += client_of(slot, sessions).len();
         self.slots.insert_unique(hash(&slot), slot, hash);
     }
 
     /// The session of `slot` is still there.
-    pub fn remove(&mut self, slot: Slot, sessions: &Sessions) {
+    pub(crate) fn remove(&mut self, slot: Slot, sessions: &Sessions) {
         let hash = self.hasher.hash_one(client_of(slot, sessions));
         if let Ok(entry) = self.slots.find_entry(hash, |other| *other == slot) {
             entry.remove();
@@ -52,7 +52,7 @@ impl Clients {
     }
 
     /// Bytes of all client ids.
-    pub fn names(&self) -> usize {
+    pub(crate) fn names(&self) -> usize {
         self.names
     }
 }
@@ -61,24 +61,24 @@ impl Clients {
 ///
 /// Always true: a slot that is in here holds a session with an endpoint, and no other session has that endpoint.
 #[derive(Debug, Default)]
-pub struct Attached {
+pub(crate) struct Attached {
     slots: HashTable<Slot>,
     hasher: DefaultHashBuilder,
 }
 
 impl Attached {
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.slots.len()
     }
 
-    pub fn find(&self, endpoint: EndpointId, sessions: &Sessions) -> Option<Slot> {
+    pub(crate) fn find(&self, endpoint: EndpointId, sessions: &Sessions) -> Option<Slot> {
         let hash = self.hasher.hash_one(endpoint);
         let is_it = |slot: &Slot| endpoint_of(*slot, sessions) == Some(endpoint);
         self.slots.find(hash, is_it).copied()
     }
 
     /// The session of `slot` has its endpoint, which no other has.
-    pub fn insert(&mut self, slot: Slot, sessions: &Sessions) {
+    pub(crate) fn insert(&mut self, slot: Slot, sessions: &Sessions) {
         let hash = |slot: &Slot| {
             self.hasher
                 .hash_one(endpoint_of(*slot, sessions).unwrap_or(EndpointId(0)))
@@ -87,7 +87,7 @@ impl Attached {
     }
 
     /// The session of this endpoint, which it still has.
-    pub fn remove(&mut self, endpoint: EndpointId, sessions: &Sessions) -> Option<Slot> {
+    pub(crate) fn remove(&mut self, endpoint: EndpointId, sessions: &Sessions) -> Option<Slot> {
         let hash = self.hasher.hash_one(endpoint);
         let is_it = |slot: &Slot| endpoint_of(*slot, sessions) == Some(endpoint);
         Some(self.slots.find_entry(hash, is_it).ok()?.remove().0)

@@ -24,7 +24,7 @@ const MANY_WAYS: usize = 16;
 
 /// How a copy came to be known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub(crate) enum Way {
     /// It was published here, and goes out by a link.
     Local,
     /// It came in by a link.
@@ -59,7 +59,7 @@ type Key = (u64, Promise);
 
 /// A copy of a message that may come by another way too.
 #[derive(Clone, Copy, Debug)]
-pub struct Copied {
+pub(crate) struct Copied {
     pub way: Way,
     hash: u64,
     promise: Promise,
@@ -69,7 +69,7 @@ pub struct Copied {
 
 /// See [`Duplicates::judge`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// The first of its message.
     New,
     /// Its message was known already; somebody had subscribed to it, or nobody.
@@ -79,7 +79,7 @@ pub enum Verdict {
 }
 
 #[derive(Debug)]
-pub struct Duplicates {
+pub(crate) struct Duplicates {
     window: Duration,
     seed: u64,
     /// Looked up, never iterated.
@@ -110,7 +110,7 @@ impl Seen {
 
 impl Duplicates {
     /// Seeded, so that nobody can make two messages look like one.
-    pub fn new(window: Duration, seed: u64) -> Self {
+    pub(crate) fn new(window: Duration, seed: u64) -> Self {
         Self {
             window,
             seed,
@@ -119,12 +119,12 @@ impl Duplicates {
         }
     }
 
-    pub fn window(&self) -> Duration {
+    pub(crate) fn window(&self) -> Duration {
         self.window
     }
 
     /// `matched`: somebody subscribed to it.
-    pub fn copied(&self, message: &Message, way: Way, matched: bool) -> Copied {
+    pub(crate) fn copied(&self, message: &Message, way: Way, matched: bool) -> Copied {
         let mut hasher = DefaultHasher::new();
         hasher.write_u64(self.seed);
         hasher.write(message.topic.as_bytes());
@@ -140,7 +140,7 @@ impl Duplicates {
     }
 
     /// The store failed, and with it what was promised of messages that were routed: whatever comes from now on is new.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.seen.clear();
         self.first.clear();
     }
@@ -155,7 +155,7 @@ impl Duplicates {
     }
 
     /// What a copy is that came in.
-    pub fn judge(&mut self, copied: Copied, now: Instant) -> Verdict {
+    pub(crate) fn judge(&mut self, copied: Copied, now: Instant) -> Verdict {
         self.forget(now);
         if let Some((_, seen)) = self.known(copied) {
             let matched = seen.matched;
@@ -168,7 +168,7 @@ impl Duplicates {
         }
     }
 
-    pub fn count(&mut self, copied: Copied, now: Instant) {
+    pub(crate) fn count(&mut self, copied: Copied, now: Instant) {
         self.forget(now);
         let known = self.known(copied).map(|(key, _)| key);
         let key = known.unwrap_or((copied.hash, copied.promise));

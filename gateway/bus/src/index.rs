@@ -14,11 +14,11 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 
 /// Where a session lives in the bus's table. Given again after the session ended.
-pub type Slot = u32;
+pub(crate) type Slot = u32;
 
 /// One subscriber of one filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub(crate) struct Entry {
     pub session: Slot,
     /// Subscription identifier, zero for none.
     pub identifier: u32,
@@ -30,7 +30,7 @@ pub struct Entry {
 const _: () = assert!(size_of::<Entry>() <= 12, "an index holds a million of these");
 
 impl Entry {
-    pub fn new(session: Slot, options: &SubscriptionOptions) -> Self {
+    pub(crate) fn new(session: Slot, options: &SubscriptionOptions) -> Self {
         Self {
             session,
             identifier: options.identifier,
@@ -42,7 +42,7 @@ impl Entry {
 }
 
 /// A shared subscription, by a number that is never given twice.
-pub type GroupId = u32;
+pub(crate) type GroupId = u32;
 
 /// What a shared subscription is called in the store: as its members would write it.
 fn group_name(filter: &TopicFilter, share: &Share) -> Arc<str> {
@@ -54,7 +54,7 @@ fn group_name(filter: &TopicFilter, share: &Share) -> Arc<str> {
 
 /// The members of one shared subscription. MQTT 5 §4.8.2.
 #[derive(Debug)]
-pub struct Group {
+pub(crate) struct Group {
     filter: TopicFilter,
     share: Share,
     /// Where its leaf names it.
@@ -68,20 +68,20 @@ pub struct Group {
 
 /// Who subscribed to one filter.
 #[derive(Debug, Default)]
-pub struct Leaf {
+pub(crate) struct Leaf {
     plain: Members,
     groups: Vec<GroupId>,
 }
 
 impl Leaf {
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.plain.is_empty() && self.groups.is_empty()
     }
 }
 
 /// What a topic name matches. Reused from publish to publish.
 #[derive(Debug, Default)]
-pub struct Matches {
+pub(crate) struct Matches {
     pub plain: Vec<Entry>,
     pub groups: Vec<GroupId>,
     /// Nodes of the trie that were looked at.
@@ -89,12 +89,12 @@ pub struct Matches {
 }
 
 impl Matches {
-    pub fn take(&mut self, leaf: &Leaf) {
+    pub(crate) fn take(&mut self, leaf: &Leaf) {
         self.plain.extend_from_slice(&leaf.plain);
         self.groups.extend_from_slice(&leaf.groups);
     }
 
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.plain.clear();
         self.groups.clear();
         self.visited = 0;
@@ -103,7 +103,7 @@ impl Matches {
 
 /// All subscriptions of the gateway.
 #[derive(Debug)]
-pub struct Index {
+pub(crate) struct Index {
     exact: HashMap<Bytes, Leaf>,
     trie: Trie,
     groups: HashMap<GroupId, Group>,
@@ -130,21 +130,21 @@ impl Default for Index {
 
 impl Index {
     /// Distinct filters with at least one subscriber.
-    pub fn filters(&self) -> usize {
+    pub(crate) fn filters(&self) -> usize {
         self.filters
     }
 
-    pub fn group(&self, id: GroupId) -> Option<&Group> {
+    pub(crate) fn group(&self, id: GroupId) -> Option<&Group> {
         self.groups.get(&id)
     }
 
-    pub fn group_mut(&mut self, id: GroupId) -> Option<&mut Group> {
+    pub(crate) fn group_mut(&mut self, id: GroupId) -> Option<&mut Group> {
         self.groups.get_mut(&id)
     }
 
     /// Adds a subscriber, or gives an existing one new options.
     /// `known` when the session already holds it: only then is it searched for.
-    pub fn insert(&mut self, filter: &TopicFilter, share: Option<&Share>, entry: Entry, known: bool) {
+    pub(crate) fn insert(&mut self, filter: &TopicFilter, share: Option<&Share>, entry: Entry, known: bool) {
         let was_empty = self.leaf(filter).is_none_or(Leaf::is_empty);
         self.filters += usize::from(was_empty);
         match share {
@@ -160,7 +160,7 @@ impl Index {
     }
 
     /// Takes a subscriber out. Whether it was there.
-    pub fn remove(&mut self, filter: &TopicFilter, share: Option<&Share>, session: Slot) -> bool {
+    pub(crate) fn remove(&mut self, filter: &TopicFilter, share: Option<&Share>, session: Slot) -> bool {
         let gone = match share {
             None => self
                 .existing_leaf_mut(filter)
@@ -177,7 +177,7 @@ impl Index {
     }
 
     /// Collects every subscription that matches `name`. \[MQTT-3.3.2-3\], `$` rule \[MQTT-4.7.2-1\].
-    pub fn collect(&self, name: &[u8], found: &mut Matches) {
+    pub(crate) fn collect(&self, name: &[u8], found: &mut Matches) {
         if let Some(leaf) = self.exact.get(name) {
             found.take(leaf);
         }
@@ -216,19 +216,19 @@ impl Index {
     }
 
     /// Bytes of the trie; what a filter without wildcards takes is the same for all.
-    pub fn trie_bytes(&self) -> usize {
+    pub(crate) fn trie_bytes(&self) -> usize {
         self.trie.bytes()
     }
 
     /// The shared subscription of this name.
-    pub fn find_group_by_name(&self, name: &str) -> Option<GroupId> {
+    pub(crate) fn find_group_by_name(&self, name: &str) -> Option<GroupId> {
         let text = Bytes::copy_from_slice(name.as_bytes());
         let parsed =
             Subscription::parse(&text, SubscriptionOptions::default(), &MountPoint::default()).ok()?;
         self.find_group(&parsed.filter, parsed.share.as_ref()?)
     }
 
-    pub fn find_group(&self, filter: &TopicFilter, share: &Share) -> Option<GroupId> {
+    pub(crate) fn find_group(&self, filter: &TopicFilter, share: &Share) -> Option<GroupId> {
         let hash = self.hasher.hash_one((filter, share));
         let is_it = |id: &GroupId| {
             let group = &self.groups[id];

@@ -7,11 +7,11 @@ use headgate_model::Instant;
 use headgate_model::store::LaneImage;
 
 /// Nothing that expires.
-pub const NO_EXPIRY: Instant = Instant(u64::MAX);
+pub(crate) const NO_EXPIRY: Instant = Instant(u64::MAX);
 
 /// One priority's part.
 #[derive(Clone, Copy, Debug)]
-pub struct Lane {
+pub(crate) struct Lane {
     pub priority: u8,
     pub count: usize,
     pub bytes: usize,
@@ -32,45 +32,52 @@ pub struct Lane {
 
 /// The lanes of a session that hold something, highest priority first. Boxed at the first: most sessions have none.
 #[derive(Debug, Default)]
-pub struct Lanes(Option<Box<Vec<Lane>>>);
+pub(crate) struct Lanes(Option<Box<Vec<Lane>>>);
 
 impl Lanes {
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_none()
     }
 
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.iter().map(|lane| lane.count).sum()
     }
 
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.iter().map(|lane| lane.bytes).sum()
     }
 
     /// The lane that goes first.
-    pub fn first_mut(&mut self) -> Option<&mut Lane> {
+    pub(crate) fn first_mut(&mut self) -> Option<&mut Lane> {
         self.0.as_deref_mut()?.first_mut()
     }
 
-    pub fn last(&self) -> Option<&Lane> {
+    pub(crate) fn last(&self) -> Option<&Lane> {
         self.0.as_deref()?.last()
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Lane> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Lane> {
         self.0.as_deref().into_iter().flatten()
     }
 
     /// Whether what has this priority must wait behind a lane.
-    pub fn precede(&self, priority: u8) -> bool {
+    pub(crate) fn precede(&self, priority: u8) -> bool {
         self.iter().next().is_some_and(|lane| lane.priority >= priority)
     }
 
-    pub fn get_mut(&mut self, priority: u8) -> Option<&mut Lane> {
+    pub(crate) fn get_mut(&mut self, priority: u8) -> Option<&mut Lane> {
         self.iter_mut().find(|lane| lane.priority == priority)
     }
 
     /// Puts an entry behind the others of its priority.
-    pub fn push(&mut self, priority: u8, seq: u64, bytes: usize, batch: u64, expires: Option<Instant>) {
+    pub(crate) fn push(
+        &mut self,
+        priority: u8,
+        seq: u64,
+        bytes: usize,
+        batch: u64,
+        expires: Option<Instant>,
+    ) {
         let lane = self.lane(priority, seq);
         lane.expires = lane.expires.min(expires.unwrap_or(NO_EXPIRY));
         lane.from = lane.from.min(seq);
@@ -82,7 +89,7 @@ impl Lanes {
     }
 
     /// A lane as the store has it.
-    pub fn load(&mut self, image: LaneImage) {
+    pub(crate) fn load(&mut self, image: LaneImage) {
         let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
         let lane = self.lane(image.lane, 0);
         (lane.count, lane.bytes) = (count(image.count), count(image.bytes));
@@ -90,13 +97,20 @@ impl Lanes {
     }
 
     /// Puts an entry back in front of the others of its priority. What was asked for does not count any more.
-    pub fn put_back(&mut self, priority: u8, seq: u64, bytes: usize, batch: u64, expires: Option<Instant>) {
+    pub(crate) fn put_back(
+        &mut self,
+        priority: u8,
+        seq: u64,
+        bytes: usize,
+        batch: u64,
+        expires: Option<Instant>,
+    ) {
         self.push(priority, seq, bytes, batch, expires);
         self.lane(priority, seq).asked = None;
     }
 
     /// The oldest entry of a lane was dropped. What it counted for is not known: the average is taken.
-    pub fn drop_one(&mut self, priority: u8) -> usize {
+    pub(crate) fn drop_one(&mut self, priority: u8) -> usize {
         let Some(lane) = self.get_mut(priority) else {
             return 0;
         };
@@ -106,7 +120,7 @@ impl Lanes {
     }
 
     /// Entries left the lane; an empty one goes.
-    pub fn take(&mut self, priority: u8, count: usize, bytes: usize) {
+    pub(crate) fn take(&mut self, priority: u8, count: usize, bytes: usize) {
         if let Some(lane) = self.get_mut(priority) {
             lane.count = lane.count.saturating_sub(count);
             lane.bytes = lane.bytes.saturating_sub(bytes);
@@ -118,7 +132,7 @@ impl Lanes {
     }
 
     /// What was asked for does not come any more.
-    pub fn forget_asked(&mut self) {
+    pub(crate) fn forget_asked(&mut self) {
         for lane in self.iter_mut() {
             lane.asked = None;
             if lane.sweeping.take().is_some() {
@@ -127,7 +141,7 @@ impl Lanes {
         }
     }
 
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Lane> {
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Lane> {
         self.0.as_deref_mut().into_iter().flatten()
     }
 

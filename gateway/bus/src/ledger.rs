@@ -17,19 +17,19 @@ pub type Drops = [u64; DropReason::ALL.len()];
 const MAX_TOPICS: usize = 100;
 const OTHERS: u8 = 254;
 /// Of what was in the queue before there was a ledger nobody knows the topics.
-pub const CARRIED: u8 = 255;
+pub(crate) const CARRIED: u8 = 255;
 
 /// Slices of time in which the age of what waits in one lane is known.
 const MAX_SLICES: usize = 128;
 
 /// Time as it is kept of what waits: seconds since the start, rounded up.
-pub fn seconds(at: Instant) -> u32 {
+pub(crate) fn seconds(at: Instant) -> u32 {
     u32::try_from(at.0.div_ceil(1_000)).unwrap_or(u32::MAX)
 }
 
 /// The ledger. See the module's documentation.
 #[derive(Debug, Default)]
-pub struct Ledger {
+pub(crate) struct Ledger {
     pub carried: u64,
     pub routed: u64,
     pub done: u64,
@@ -48,13 +48,13 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    pub fn drop(&mut self, reason: DropReason, qos: Qos, topic: &[u8]) {
+    pub(crate) fn drop(&mut self, reason: DropReason, qos: Qos, topic: &[u8]) {
         let row = self.topics.row(topic);
         self.drop_of(row, reason, qos);
     }
 
     /// [`Ledger::drop`] of the topic of a row.
-    pub fn drop_of(&mut self, row: u8, reason: DropReason, qos: Qos) {
+    pub(crate) fn drop_of(&mut self, row: u8, reason: DropReason, qos: Qos) {
         let drops = match qos {
             Qos::AtMostOnce => &mut self.dropped_qos0,
             _ => &mut self.dropped,
@@ -64,7 +64,7 @@ impl Ledger {
     }
 
     /// What came in by the link is not routed.
-    pub fn ignore(&mut self, reason: DropReason, topic: &[u8]) {
+    pub(crate) fn ignore(&mut self, reason: DropReason, topic: &[u8]) {
         match reason {
             DropReason::Loop => self.loops += 1,
             DropReason::Superseded => {}
@@ -77,7 +77,7 @@ impl Ledger {
 
 /// Drops by topic.
 #[derive(Debug, Default)]
-pub struct Topics {
+pub(crate) struct Topics {
     rows: Vec<Row>,
     /// Looked up, never iterated.
     by_name: HashMap<Bytes, u8>,
@@ -152,7 +152,7 @@ impl Topics {
     }
 
     /// Topics that lost something, by name; then the others, and those of what was carried, under a name that is no topic's.
-    pub fn report(&self) -> Vec<TopicDrops> {
+    pub(crate) fn report(&self) -> Vec<TopicDrops> {
         let named = self.rows.iter().map(|row| TopicDrops {
             topic: String::from_utf8_lossy(&row.topic).into_owned(),
             dropped: row.dropped,
@@ -181,7 +181,7 @@ pub struct TopicDrops {
 
 /// What waits in one lane of a link's queue, oldest first.
 #[derive(Debug, Default)]
-pub struct Waiting {
+pub(crate) struct Waiting {
     /// Row of the topic, one for each.
     rows: VecDeque<u8>,
     slices: VecDeque<Slice>,
@@ -197,7 +197,7 @@ struct Slice {
 
 impl Waiting {
     /// So many of which nothing is known but when they were found.
-    pub fn carried(count: usize, since: u32) -> Self {
+    pub(crate) fn carried(count: usize, since: u32) -> Self {
         Self {
             rows: std::iter::repeat_n(CARRIED, count).collect(),
             slices: VecDeque::from([Slice {
@@ -208,11 +208,11 @@ impl Waiting {
         }
     }
 
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.rows.len()
     }
 
-    pub fn push(&mut self, topics: &mut Topics, topic: &[u8], since: u32, max_age: Duration) {
+    pub(crate) fn push(&mut self, topics: &mut Topics, topic: &[u8], since: u32, max_age: Duration) {
         self.rows.push_back(topics.wait(topic));
         let width = u32::try_from(max_age.as_secs() / 64).unwrap_or(u32::MAX);
         match self.slices.back_mut() {
@@ -232,7 +232,7 @@ impl Waiting {
     }
 
     /// What was taken out comes back in front of the others.
-    pub fn put_back(&mut self, topics: &mut Topics, topic: &[u8], since: u32) {
+    pub(crate) fn put_back(&mut self, topics: &mut Topics, topic: &[u8], since: u32) {
         self.rows.push_front(topics.wait(topic));
         match self.slices.front_mut() {
             Some(slice) if slice.first <= since && since <= slice.last => slice.count += 1,
@@ -248,7 +248,7 @@ impl Waiting {
     }
 
     /// The oldest leaves: the row of its topic, and since when it waited at the latest.
-    pub fn pop(&mut self, topics: &mut Topics) -> Option<(u8, u32)> {
+    pub(crate) fn pop(&mut self, topics: &mut Topics) -> Option<(u8, u32)> {
         let row = self.rows.pop_front()?;
         topics.leave(row);
         let slice = self.slices.front_mut()?;
@@ -261,7 +261,7 @@ impl Waiting {
     }
 
     /// Since when the oldest waits, at the earliest and at the latest.
-    pub fn oldest(&self) -> Option<(u32, u32)> {
+    pub(crate) fn oldest(&self) -> Option<(u32, u32)> {
         self.slices.front().map(|slice| (slice.first, slice.last))
     }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// What a link keeps beside its session.
 #[derive(Debug)]
-pub struct LinkState {
+pub(crate) struct LinkState {
     pub rules: Option<QueueRules>,
     pub ledger: Ledger,
     /// What is in the lanes of its queue, by priority. Always true: as many as the lane counts.
@@ -73,7 +73,7 @@ impl LinkState {
     }
 
     /// A message that is to be retained is put into the queue under this number. `opening`: the other side was given nothing on this connection.
-    pub fn note_retained(&mut self, topic: &[u8], seq: u64, opening: bool) {
+    pub(crate) fn note_retained(&mut self, topic: &[u8], seq: u64, opening: bool) {
         self.newer.note(topic, seq);
         if opening {
             self.newer.opened = seq + 1;
@@ -81,7 +81,7 @@ impl LinkState {
     }
 
     /// A copy came for the other side.
-    pub fn routed(&mut self, qos: Qos) {
+    pub(crate) fn routed(&mut self, qos: Qos) {
         match qos {
             Qos::AtMostOnce => self.ledger.routed_qos0 += 1,
             _ => self.ledger.routed += 1,
@@ -89,7 +89,7 @@ impl LinkState {
     }
 
     /// The other side has said what becomes of a copy.
-    pub fn settled(&mut self, settlement: Settlement) {
+    pub(crate) fn settled(&mut self, settlement: Settlement) {
         match settlement {
             Settlement::Rejected => self.ledger.rejected += 1,
             Settlement::Done | Settlement::Received => self.ledger.done += 1,
@@ -97,7 +97,7 @@ impl LinkState {
     }
 
     /// A copy goes to another member of its shared subscription.
-    pub fn handed_on(&mut self, qos: Qos) {
+    pub(crate) fn handed_on(&mut self, qos: Qos) {
         match qos {
             Qos::AtMostOnce => self.ledger.handed_qos0 += 1,
             _ => self.ledger.handed_on += 1,
@@ -105,7 +105,7 @@ impl LinkState {
     }
 
     /// A delivery is in the store alone from now on, behind the others of its priority.
-    pub fn push(&mut self, queued: &Queued) {
+    pub(crate) fn push(&mut self, queued: &Queued) {
         let max_age = self.rules.as_ref().map_or(Duration::ZERO, |rules| rules.max_age);
         let lane = self.waiting.entry(queued.priority).or_default();
         let topic = queued.message.topic.as_bytes();
@@ -113,20 +113,20 @@ impl LinkState {
     }
 
     /// The same, in front of the others.
-    pub fn put_back(&mut self, queued: &Queued) {
+    pub(crate) fn put_back(&mut self, queued: &Queued) {
         let lane = self.waiting.entry(queued.priority).or_default();
         let topic = queued.message.topic.as_bytes();
         lane.put_back(&mut self.ledger.topics, topic, queued.since);
     }
 
     /// The oldest delivery of a lane leaves it; since when it waited.
-    pub fn take(&mut self, priority: u8) -> Option<u32> {
+    pub(crate) fn take(&mut self, priority: u8) -> Option<u32> {
         let lane = self.waiting.get_mut(&priority)?;
         Some(lane.pop(&mut self.ledger.topics)?.1)
     }
 
     /// [`LinkState::take`] of one that is lost.
-    pub fn lose(&mut self, priority: u8, reason: DropReason) {
+    pub(crate) fn lose(&mut self, priority: u8, reason: DropReason) {
         let lane = self.waiting.get_mut(&priority);
         if let Some((row, _)) = lane.and_then(|lane| lane.pop(&mut self.ledger.topics)) {
             self.ledger.drop_of(row, reason, Qos::AtLeastOnce);
@@ -134,14 +134,14 @@ impl LinkState {
     }
 
     /// The lane turned out to hold no more than `count`: what it did not hold is not there to be read.
-    pub fn correct(&mut self, priority: u8, count: usize) {
+    pub(crate) fn correct(&mut self, priority: u8, count: usize) {
         while self.waiting.get(&priority).map_or(0, Waiting::len) > count {
             self.lose(priority, DropReason::Unreadable);
         }
     }
 
     /// Since when the oldest delivery of a lane waits, at the latest.
-    pub fn oldest_of(&self, priority: u8) -> Option<u32> {
+    pub(crate) fn oldest_of(&self, priority: u8) -> Option<u32> {
         self.waiting.get(&priority)?.oldest().map(|(_, latest)| latest)
     }
 
@@ -153,7 +153,7 @@ impl LinkState {
 
 /// What the bus knows of all links together.
 #[derive(Debug, Default)]
-pub struct Links {
+pub(crate) struct Links {
     /// Sessions that are links.
     pub ids: BTreeSet<SessionId>,
     /// Some queue refuses its publishers when it is full.
@@ -162,7 +162,7 @@ pub struct Links {
 
 impl Links {
     /// A session is opened as a link, or as none.
-    pub fn admit(&mut self, session: &mut Session, link: Option<Link>, now: Instant) {
+    pub(crate) fn admit(&mut self, session: &mut Session, link: Option<Link>, now: Instant) {
         let Some(link) = link else {
             session.link = None;
             self.ids.remove(&session.id);
@@ -238,7 +238,7 @@ impl LinkReport {
 
 /// Whether a link's other side is behind with a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Behind {
+pub(crate) enum Behind {
     No,
     /// Something newer of the topic is on its way.
     Yes,
@@ -248,7 +248,7 @@ pub enum Behind {
 
 impl Session {
     /// Whether something that was retained before this connection still waits for the other side, or is under way.
-    pub fn is_behind(&self, topic: &[u8]) -> Behind {
+    pub(crate) fn is_behind(&self, topic: &[u8]) -> Behind {
         let Some(newer) = self.link.as_deref().map(|link| &link.newer) else {
             return Behind::No;
         };
@@ -270,14 +270,14 @@ impl Session {
     }
 
     /// Whether it is a link with a queue of its own: the gateway's own bridge.
-    pub fn is_bridge(&self) -> bool {
+    pub(crate) fn is_bridge(&self) -> bool {
         self.link.as_deref().is_some_and(|link| link.rules.is_some())
     }
 
     /// The other side is to be asked again for what it retains when nothing waits for it any more: then [`BusEvent::Drained`] is told.
     ///
     /// [`BusEvent::Drained`]: headgate_model::BusEvent::Drained
-    pub fn doubt(&mut self) {
+    pub(crate) fn doubt(&mut self) {
         if let Some(link) = self.link.as_deref_mut() {
             link.newer.doubted = true;
             self.tell_drained = true;
@@ -285,19 +285,19 @@ impl Session {
     }
 
     /// Whether that is still to be told.
-    pub fn doubts(&self) -> bool {
+    pub(crate) fn doubts(&self) -> bool {
         self.link.as_deref().is_some_and(|link| link.newer.doubted)
     }
 
     /// It is told.
-    pub fn doubt_no_more(&mut self) {
+    pub(crate) fn doubt_no_more(&mut self) {
         if let Some(link) = self.link.as_deref_mut() {
             link.newer.doubted = false;
         }
     }
 
     /// Its ledger, if it is a link.
-    pub fn report(&self, now: Instant) -> Option<LinkReport> {
+    pub(crate) fn report(&self, now: Instant) -> Option<LinkReport> {
         let link = self.link.as_deref()?;
         let ledger = &link.ledger;
         let in_memory = self.queue.iter().map(|queued| queued.since);
@@ -328,7 +328,7 @@ impl Session {
 
 /// A delivery that gives way in a full queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Victim {
+pub(crate) enum Victim {
     /// The one that came.
     Incoming,
     /// One in memory, by its place.
@@ -339,7 +339,12 @@ pub enum Victim {
 
 impl Session {
     /// Who gives way to one more delivery, and why.
-    pub fn victim(&self, incoming: &Queued, default: &QueueRules, now: Instant) -> (Victim, DropReason) {
+    pub(crate) fn victim(
+        &self,
+        incoming: &Queued,
+        default: &QueueRules,
+        now: Instant,
+    ) -> (Victim, DropReason) {
         let rules = self.rules(default);
         let full = DropReason::QueueFull;
         if incoming.size() > rules.max_bytes {
@@ -367,7 +372,7 @@ impl Session {
     }
 
     /// A QoS 1 or 2 delivery that has waited for too long.
-    pub fn aged(&self, rules: &QueueRules, now: Instant) -> Option<Victim> {
+    pub(crate) fn aged(&self, rules: &QueueRules, now: Instant) -> Option<Victim> {
         if rules.max_age.is_zero() {
             return None;
         }
@@ -387,12 +392,12 @@ impl Session {
 }
 
 /// Whether what waits `since` then is over its time.
-pub fn is_over(rules: &QueueRules, since: u32, now: Instant) -> bool {
+pub(crate) fn is_over(rules: &QueueRules, since: u32, now: Instant) -> bool {
     !rules.max_age.is_zero() && Instant(u64::from(since) * 1_000) + rules.max_age <= now
 }
 
 /// Whether the session of this slot is a link.
-pub fn is_link(sessions: &[Option<Box<Session>>], slot: Slot) -> bool {
+pub(crate) fn is_link(sessions: &[Option<Box<Session>>], slot: Slot) -> bool {
     sessions[slot as usize]
         .as_deref()
         .is_some_and(|session| session.link.is_some())

@@ -11,7 +11,7 @@ const FEW: usize = 32;
 ///
 /// Always true: a session is in here once, and `places`, if there is one, has the place of each.
 #[derive(Debug, Default)]
-pub struct Members {
+pub(crate) struct Members {
     entries: Vec<Entry>,
     places: Option<Box<HashMap<Slot, u32>>>,
 }
@@ -26,7 +26,7 @@ impl Deref for Members {
 
 impl Members {
     /// Adds a subscriber, or gives one that is `known` to be here other options.
-    pub fn put(&mut self, entry: Entry, known: bool) {
+    pub(crate) fn put(&mut self, entry: Entry, known: bool) {
         if known && let Some(at) = self.place(entry.session) {
             self.entries[at] = entry;
             return;
@@ -42,7 +42,7 @@ impl Members {
     }
 
     /// Takes a subscriber out. Where it was.
-    pub fn take(&mut self, session: Slot) -> Option<usize> {
+    pub(crate) fn take(&mut self, session: Slot) -> Option<usize> {
         let at = self.place(session)?;
         self.entries.swap_remove(at);
         if self.entries.len() < FEW / 2 {

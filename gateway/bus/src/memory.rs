@@ -29,7 +29,7 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    pub fn new(max: usize) -> Self {
+    pub(crate) fn new(max: usize) -> Self {
         Self {
             limit: Arc::new(MemoryLimit::new(max)),
             held: Held::default(),
@@ -39,12 +39,12 @@ impl Memory {
     }
 
     /// What the always-true line above speaks of.
-    pub fn sums(&self) -> (Held, usize) {
+    pub(crate) fn sums(&self) -> (Held, usize) {
         (self.held, self.subscriptions)
     }
 
     /// A session held `before`, and holds `after`.
-    pub fn change(&mut self, before: Held, after: Held) {
+    pub(crate) fn change(&mut self, before: Held, after: Held) {
         self.held.entries = self.held.entries + after.entries - before.entries;
         self.held.bytes = self.held.bytes + after.bytes - before.bytes;
     }

@@ -17,14 +17,14 @@ const FULL: usize = 4_096;
 
 /// An acknowledgement that waits: the endpoint it is for, and which of its answers it is.
 #[derive(Clone, Copy, Debug)]
-pub struct AckRef {
+pub(crate) struct AckRef {
     pub endpoint: EndpointId,
     pub serial: u64,
 }
 
 /// A body in the open batch.
 #[derive(Clone, Copy, Debug)]
-pub struct BodyRef {
+pub(crate) struct BodyRef {
     pub id: MessageId,
     batch: u64,
     at: u64,
@@ -32,7 +32,7 @@ pub struct BodyRef {
 
 /// Where the entry of a queued delivery stands: its batch, and its place there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct EntryRef {
+pub(crate) struct EntryRef {
     /// Zero for one that has long been durable.
     pub batch: u64,
     at: u64,
@@ -40,7 +40,7 @@ pub struct EntryRef {
 
 /// The open batch.
 #[derive(Debug)]
-pub struct Pending {
+pub(crate) struct Pending {
     /// Its number.
     pub number: u64,
     /// In order; what was cancelled at the front is gone.
@@ -88,17 +88,17 @@ impl Default for Pending {
 
 impl Pending {
     /// Operations in the open batch.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.live + self.deletes.len()
     }
 
     /// Bytes of the bodies and wills in the open batch.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// The batch whose commit makes everything written so far durable.
-    pub fn last(&self) -> u64 {
+    pub(crate) fn last(&self) -> u64 {
         if self.live == 0 {
             self.number - 1
         } else {
@@ -107,7 +107,7 @@ impl Pending {
     }
 
     /// When it shall be committed; `None` when it is empty.
-    pub fn due(&self) -> Option<Instant> {
+    pub(crate) fn due(&self) -> Option<Instant> {
         if self.urgent || self.len() >= FULL {
             return Some(Instant::START);
         }
@@ -117,18 +117,18 @@ impl Pending {
     }
 
     /// What it waited for will not come.
-    pub fn hurry(&mut self) {
+    pub(crate) fn hurry(&mut self) {
         self.urgent = self.live > 0;
     }
 
     /// An operation that somebody waits for.
-    pub fn push(&mut self, op: StoreOp) {
+    pub(crate) fn push(&mut self, op: StoreOp) {
         self.urgent = true;
         self.add(op, Instant::START, 0);
     }
 
     /// The entry of an earlier batch is settled; nobody waits for that.
-    pub fn delete(&mut self, session: SessionId, seq: u64, now: Instant) {
+    pub(crate) fn delete(&mut self, session: SessionId, seq: u64, now: Instant) {
         if self.deletes.is_empty() {
             self.deletes_due = now + LAZY;
         }
@@ -136,7 +136,7 @@ impl Pending {
     }
 
     /// The first entry of a lane, from this number on, is dropped. What was settled before must be gone by then, or it would be taken for the first.
-    pub fn drop_oldest(&mut self, session: SessionId, lane: u8, from: u64) {
+    pub(crate) fn drop_oldest(&mut self, session: SessionId, lane: u8, from: u64) {
         for delete in std::mem::take(&mut self.deletes) {
             self.add(delete, Instant::START, 0);
         }
@@ -144,7 +144,7 @@ impl Pending {
     }
 
     /// A body. At least one operation must refer to it in the same turn.
-    pub fn put_message(&mut self, id: MessageId, message: StoredMessage) -> BodyRef {
+    pub(crate) fn put_message(&mut self, id: MessageId, message: StoredMessage) -> BodyRef {
         let at = self.add(StoreOp::PutMessage(id, message), Instant::START, 0);
         BodyRef {
             id,
@@ -154,20 +154,20 @@ impl Pending {
     }
 
     /// Whether the body can still be referred to: its batch is open, and it was not cancelled.
-    pub fn holds(&self, body: BodyRef) -> bool {
+    pub(crate) fn holds(&self, body: BodyRef) -> bool {
         body.batch == self.number
             && body.at >= self.first
             && self.slots[place(body.at, self.first)].op.is_some()
     }
 
     /// An operation that needs the body for good: it is retained or held back.
-    pub fn keep(&mut self, body: BodyRef, op: StoreOp) {
+    pub(crate) fn keep(&mut self, body: BodyRef, op: StoreOp) {
         self.slot_mut(body.at).refs += 1;
         self.push(op);
     }
 
     /// A queue entry that refers to the body. Until `settled_by` its receiver may settle it; without that the batch is due at once.
-    pub fn put_queued(
+    pub(crate) fn put_queued(
         &mut self,
         body: BodyRef,
         session: SessionId,
@@ -188,7 +188,7 @@ impl Pending {
     }
 
     /// Who waits for the entries of this body; how many there are.
-    pub fn set_ack(&mut self, body: BodyRef, ack: AckRef) -> u32 {
+    pub(crate) fn set_ack(&mut self, body: BodyRef, ack: AckRef) -> u32 {
         if !self.holds(body) {
             return 0;
         }
@@ -198,7 +198,13 @@ impl Pending {
     }
 
     /// The entry is settled. When its batch is still open it is taken out again, and whoever waits for it is handed back.
-    pub fn settle(&mut self, entry: EntryRef, session: SessionId, seq: u64, now: Instant) -> Option<AckRef> {
+    pub(crate) fn settle(
+        &mut self,
+        entry: EntryRef,
+        session: SessionId,
+        seq: u64,
+        now: Instant,
+    ) -> Option<AckRef> {
         if entry.batch != self.number {
             self.delete(session, seq, now);
             return None;
@@ -222,7 +228,7 @@ impl Pending {
     }
 
     /// Takes the batch, to be committed. Its number; the next one is open from now on.
-    pub fn take(&mut self) -> (u64, Vec<StoreOp>) {
+    pub(crate) fn take(&mut self) -> (u64, Vec<StoreOp>) {
         let mut ops = Vec::with_capacity(self.len());
         ops.extend(self.slots.drain(..).filter_map(|slot| slot.op));
         ops.append(&mut self.deletes);

@@ -11,19 +11,19 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 #[derive(Debug, Clone)]
-pub struct Kept {
+pub(crate) struct Kept {
     pub message: Arc<Message>,
     pub id: MessageId,
 }
 
 #[derive(Debug, Default)]
-pub struct Retained {
+pub(crate) struct Retained {
     by_topic: BTreeMap<Bytes, Kept>,
     bytes: usize,
 }
 
 /// How far one step of a search came.
-pub enum Scanned {
+pub(crate) enum Scanned {
     /// Nothing is left.
     All,
     /// Take it up behind this topic.
@@ -31,44 +31,44 @@ pub enum Scanned {
 }
 
 impl Retained {
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.by_topic.len()
     }
 
     /// Bytes of all of them.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Bytes of all of them if this one were among them.
-    pub fn bytes_with(&self, message: &Message) -> usize {
+    pub(crate) fn bytes_with(&self, message: &Message) -> usize {
         let old = self.get(message.topic.as_bytes());
         self.bytes + message.size() - old.map_or(0, |old| old.message.size())
     }
 
-    pub fn contains(&self, topic: &[u8]) -> bool {
+    pub(crate) fn contains(&self, topic: &[u8]) -> bool {
         self.by_topic.contains_key(topic)
     }
 
-    pub fn get(&self, topic: &[u8]) -> Option<&Kept> {
+    pub(crate) fn get(&self, topic: &[u8]) -> Option<&Kept> {
         self.by_topic.get(topic)
     }
 
-    pub fn put(&mut self, kept: Kept) -> Option<Kept> {
+    pub(crate) fn put(&mut self, kept: Kept) -> Option<Kept> {
         self.bytes += kept.message.size();
         let old = self.by_topic.insert(kept.message.topic.bytes().clone(), kept);
         self.bytes -= old.as_ref().map_or(0, |old| old.message.size());
         old
     }
 
-    pub fn remove(&mut self, topic: &[u8]) -> Option<Kept> {
+    pub(crate) fn remove(&mut self, topic: &[u8]) -> Option<Kept> {
         let old = self.by_topic.remove(topic);
         self.bytes -= old.as_ref().map_or(0, |old| old.message.size());
         old
     }
 
     /// Looks at no more than `budget` topics behind `after` and hands those that match to `found`, until it says stop.
-    pub fn scan(
+    pub(crate) fn scan(
         &self,
         filter: &TopicFilter,
         after: Option<&Bytes>,

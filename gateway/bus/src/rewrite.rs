@@ -6,7 +6,7 @@ use regex::Regex;
 
 /// The compiled rules.
 #[derive(Debug, Default)]
-pub struct Rewriter(Vec<Rule>);
+pub(crate) struct Rewriter(Vec<Rule>);
 
 #[derive(Debug)]
 struct Rule {
@@ -17,12 +17,12 @@ struct Rule {
 }
 
 impl Rewriter {
-    pub fn compile(rules: &[RewriteRule]) -> Result<Self, SettingsError> {
+    pub(crate) fn compile(rules: &[RewriteRule]) -> Result<Self, SettingsError> {
         rules.iter().map(compile).collect::<Result<_, _>>().map(Self)
     }
 
     /// The topic that stands for `topic`, when a rule says so. The first rule that matches is applied, once.
-    pub fn apply(&self, action: RewriteAction, topic: &str) -> Option<String> {
+    pub(crate) fn apply(&self, action: RewriteAction, topic: &str) -> Option<String> {
         self.0.iter().find_map(|rule| {
             if rule.action != RewriteAction::All && rule.action != action {
                 return None;

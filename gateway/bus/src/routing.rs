@@ -23,7 +23,7 @@ use std::time::Duration;
 
 /// One copy of a message on its way to one session.
 #[derive(Debug)]
-pub struct Target {
+pub(crate) struct Target {
     pub slot: Slot,
     pub qos: Qos,
     pub retain: bool,
@@ -33,18 +33,18 @@ pub struct Target {
 
 /// What is made of a message at most once, however many sessions keep it: a copy that owns its bytes, and a body in the open batch.
 #[derive(Debug, Default)]
-pub struct Shared {
+pub(crate) struct Shared {
     compact: Option<Arc<Message>>,
     body: Option<BodyRef>,
 }
 
 impl Shared {
     /// Of a retained message: already compact.
-    pub fn of_kept(kept: &Kept) -> Self {
+    pub(crate) fn of_kept(kept: &Kept) -> Self {
         Self::of_compact(&kept.message)
     }
 
-    pub fn of_compact(message: &Arc<Message>) -> Self {
+    pub(crate) fn of_compact(message: &Arc<Message>) -> Self {
         Self {
             compact: Some(Arc::clone(message)),
             body: None,
@@ -58,7 +58,7 @@ impl Shared {
 
 /// What became of a message.
 #[derive(Clone, Copy, Debug)]
-pub struct Ingested {
+pub(crate) struct Ingested {
     pub outcome: Outcome,
     /// What the acknowledgement promises.
     pub needs: Needs,

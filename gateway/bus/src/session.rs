@@ -22,16 +22,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// When a will is due whose client said goodbye and kept it: never. See [`CloseReason::KeepingWill`](headgate_model::CloseReason).
-pub const NOT_DUE: Instant = Instant(u64::MAX);
+pub(crate) const NOT_DUE: Instant = Instant(u64::MAX);
 /// The same in the store.
-pub const NEVER_DUE: WallTime = WallTime(u64::MAX);
+pub(crate) const NEVER_DUE: WallTime = WallTime(u64::MAX);
 
 /// Bytes that may wait in memory for a durable session; what comes then waits in the store alone.
 const BYTES_IN_MEMORY: usize = 256 << 10;
 
 /// How much may be handed over to one endpoint.
 #[derive(Clone, Copy, Debug)]
-pub struct SendLimits {
+pub(crate) struct SendLimits {
     /// The last batch that is durable.
     pub committed: u64,
     /// Bytes that it has not written out.
@@ -42,7 +42,7 @@ pub struct SendLimits {
 
 /// What waits in memory and what is under way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Held {
+pub(crate) struct Held {
     pub entries: usize,
     /// As each delivery counts, though several may share a message.
     pub bytes: usize,
@@ -50,7 +50,7 @@ pub struct Held {
 
 /// One delivery that waits or is under way.
 #[derive(Debug, Clone)]
-pub struct Queued {
+pub(crate) struct Queued {
     pub message: Arc<Message>,
     pub subscription_ids: Option<Box<SubscriptionIds>>,
     /// In the store, for durable sessions and QoS above 0.
@@ -83,11 +83,11 @@ fn expires(queued: &Queued) -> u32 {
 }
 
 impl Queued {
-    pub fn id(&self) -> Option<DeliveryId> {
+    pub(crate) fn id(&self) -> Option<DeliveryId> {
         (self.qos > Qos::AtMostOnce).then(|| delivery_id(self.seq))
     }
 
-    pub fn delivery(&self) -> Delivery {
+    pub(crate) fn delivery(&self) -> Delivery {
         Delivery {
             message: Arc::clone(&self.message),
             id: self.id(),
@@ -98,48 +98,48 @@ impl Queued {
         }
     }
 
-    pub fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         size_of::<Self>() + self.message.size()
     }
 }
 
 /// Names of deliveries; the next one after so many is the first one again.
-pub const DELIVERY_IDS: u64 = 65_535;
+pub(crate) const DELIVERY_IDS: u64 = 65_535;
 
 /// See [`DeliveryId`].
-pub fn delivery_id(seq: u64) -> DeliveryId {
+pub(crate) fn delivery_id(seq: u64) -> DeliveryId {
     let number = u16::try_from(seq % DELIVERY_IDS).expect("below 65,535") + 1;
     NonZeroU16::new(number).expect("at least one")
 }
 
 /// A search for retained messages that a new subscription asked for.
 #[derive(Debug)]
-pub struct Scan {
+pub(crate) struct Scan {
     pub options: SubscriptionOptions,
     pub after: Option<Bytes>,
 }
 
 /// The searches of a session, one for each filter at most: who subscribes again before it is over lets it begin anew. Most sessions have none.
 #[derive(Debug, Default)]
-pub struct Scans(Option<Box<BTreeMap<TopicFilter, Scan>>>);
+pub(crate) struct Scans(Option<Box<BTreeMap<TopicFilter, Scan>>>);
 
 impl Scans {
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_none()
     }
 
-    pub fn insert(&mut self, filter: TopicFilter, scan: Scan) {
+    pub(crate) fn insert(&mut self, filter: TopicFilter, scan: Scan) {
         self.0.get_or_insert_default().insert(filter, scan);
     }
 
-    pub fn pop_first(&mut self) -> Option<(TopicFilter, Scan)> {
+    pub(crate) fn pop_first(&mut self) -> Option<(TopicFilter, Scan)> {
         let scan = self.0.as_mut()?.pop_first();
         self.0 = self.0.take().filter(|scans| !scans.is_empty());
         scan
     }
 
     /// What this filter searched for is not wanted any more.
-    pub fn forget(&mut self, filter: &TopicFilter) {
+    pub(crate) fn forget(&mut self, filter: &TopicFilter) {
         if let Some(scans) = &mut self.0 {
             scans.remove(filter);
         }
@@ -149,7 +149,7 @@ impl Scans {
 
 /// Packet identifiers that the client has yet to release. Boxed at the first: most clients never publish at QoS 2.
 #[derive(Debug, Default)]
-pub struct Received(Option<Box<Packets>>);
+pub(crate) struct Received(Option<Box<Packets>>);
 
 #[derive(Debug, Default)]
 struct Packets {
@@ -162,24 +162,24 @@ struct Packets {
 const RECEIVED: usize = 64;
 
 impl Received {
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.as_ref().map_or(0, |packets| packets.ids.len())
     }
 
-    pub fn contains(&self, packet: u16) -> bool {
+    pub(crate) fn contains(&self, packet: u16) -> bool {
         self.0
             .as_ref()
             .is_some_and(|packets| packets.ids.contains(&packet))
     }
 
-    pub fn insert(&mut self, packet: u16) {
+    pub(crate) fn insert(&mut self, packet: u16) {
         let packets = self.0.get_or_insert_default();
         packets.ids.insert(packet);
         packets.charge.set(packets.ids.len() * RECEIVED);
     }
 
     /// Whether it was there.
-    pub fn remove(&mut self, packet: u16) -> bool {
+    pub(crate) fn remove(&mut self, packet: u16) -> bool {
         let Some(packets) = &mut self.0 else { return false };
         let known = packets.ids.remove(&packet);
         packets.charge.set(packets.ids.len() * RECEIVED);
@@ -189,24 +189,24 @@ impl Received {
 
 /// What a session is subscribed to, by filter and group. A sorted list, for most sessions have few.
 #[derive(Debug, Default)]
-pub struct Subscriptions(Vec<Box<Subscription>>);
+pub(crate) struct Subscriptions(Vec<Box<Subscription>>);
 
 impl Subscriptions {
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Subscription> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Subscription> {
         self.0.iter().map(|held| &**held)
     }
 
-    pub fn get(&self, filter: &TopicFilter, share: Option<&Share>) -> Option<&Subscription> {
+    pub(crate) fn get(&self, filter: &TopicFilter, share: Option<&Share>) -> Option<&Subscription> {
         let at = self.find(filter, share).ok()?;
         Some(&*self.0[at])
     }
 
     /// Adds one, or puts it in the place of the one with its filter and group.
-    pub fn insert(&mut self, subscription: Subscription) {
+    pub(crate) fn insert(&mut self, subscription: Subscription) {
         let subscription = Box::new(subscription);
         match self.find(&subscription.filter, subscription.share.as_ref()) {
             Ok(at) => self.0[at] = subscription,
@@ -219,7 +219,11 @@ impl Subscriptions {
         }
     }
 
-    pub fn remove(&mut self, filter: &TopicFilter, share: Option<&Share>) -> Option<Box<Subscription>> {
+    pub(crate) fn remove(
+        &mut self,
+        filter: &TopicFilter,
+        share: Option<&Share>,
+    ) -> Option<Box<Subscription>> {
         let at = self.find(filter, share).ok()?;
         Some(self.0.remove(at))
     }
@@ -231,7 +235,7 @@ impl Subscriptions {
 }
 
 #[derive(Debug)]
-pub struct Session {
+pub(crate) struct Session {
     pub id: SessionId,
     pub client: ClientId,
     /// Of its client when it was last here.
@@ -296,7 +300,7 @@ pub struct Session {
 
 /// MQTT-SN 1.2 §6.14
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sleep {
+pub(crate) enum Sleep {
     /// Its client does not sleep.
     No,
     /// That it sleeps is written, and its endpoint waits for the answer.
@@ -309,7 +313,7 @@ pub enum Sleep {
 const _: () = assert!(size_of::<Session>() <= 320, "there is one for each client");
 
 impl Session {
-    pub fn new(id: SessionId, client: ClientId) -> Self {
+    pub(crate) fn new(id: SessionId, client: ClientId) -> Self {
         Self {
             id,
             client,
@@ -352,17 +356,17 @@ impl Session {
     }
 
     /// Whether an answer to its endpoint still waits for the store.
-    pub fn answer_waits(&self) -> bool {
+    pub(crate) fn answer_waits(&self) -> bool {
         self.answers.as_deref().is_some_and(|answers| !answers.is_empty())
     }
 
     /// Whether an endpoint takes deliveries now.
-    pub fn is_online(&self) -> bool {
+    pub(crate) fn is_online(&self) -> bool {
         self.endpoint.is_some() && !self.opening && !self.leaving && self.sleep == Sleep::No
     }
 
     /// What it holds in memory of deliveries.
-    pub fn held(&self) -> Held {
+    pub(crate) fn held(&self) -> Held {
         Held {
             entries: self.queue.len() + self.inflight.len(),
             bytes: self.queued_bytes + self.inflight_bytes as usize,
@@ -370,12 +374,12 @@ impl Session {
     }
 
     /// Whether anything may be handed to the endpoint now. A message may be larger than what is left.
-    pub fn takes(&self, limits: SendLimits) -> bool {
+    pub(crate) fn takes(&self, limits: SendLimits) -> bool {
         self.is_online() && self.credit > 0 && self.unread < limits.unread
     }
 
     /// The endpoint has been handed this message.
-    pub fn hand_over(&mut self, message: &Message) {
+    pub(crate) fn hand_over(&mut self, message: &Message) {
         self.credit -= 1;
         self.unread = self.unread.saturating_add(bytes_of(message.size()));
     }
@@ -384,7 +388,7 @@ impl Session {
     ///
     /// What a receiver holds as QoS 2 must be in the store first: after a crash nobody would know what it holds, and under which packet
     /// identifier. What it gets as QoS 1 need not be: at worst it gets it again.
-    pub fn may_send(&self, next: &Queued, limits: SendLimits) -> bool {
+    pub(crate) fn may_send(&self, next: &Queued, limits: SendLimits) -> bool {
         if !self.takes(limits) {
             return false;
         }
@@ -400,7 +404,7 @@ impl Session {
     }
 
     /// A delivery is under way.
-    pub fn push_inflight(&mut self, queued: Queued) {
+    pub(crate) fn push_inflight(&mut self, queued: Queued) {
         let seq = queued.seq;
         self.inflight_bytes = self.inflight_bytes.saturating_add(bytes_of(queued.size()));
         let (low, high) = self.inflight_span;
@@ -417,7 +421,7 @@ impl Session {
     }
 
     /// Takes the delivery at this place out of what is under way.
-    pub fn remove_inflight(&mut self, at: usize) -> Option<Queued> {
+    pub(crate) fn remove_inflight(&mut self, at: usize) -> Option<Queued> {
         let queued = self.inflight.remove(at)?;
         self.inflight_bytes = self.inflight_bytes.saturating_sub(bytes_of(queued.size()));
         self.quota_used -= u16::from(!queued.carried);
@@ -425,7 +429,7 @@ impl Session {
     }
 
     /// Where the delivery of this name is. Acknowledgements mostly come in order, so the guess is nearly always right.
-    pub fn find_inflight(&self, id: DeliveryId) -> Option<usize> {
+    pub(crate) fn find_inflight(&self, id: DeliveryId) -> Option<usize> {
         let first = self.inflight.front()?.id()?;
         let distance = (u32::from(id.get()) + 65_535 - u32::from(first.get())) % 65_535;
         let guess = distance as usize;
@@ -448,7 +452,7 @@ impl Session {
     }
 
     /// Puts a delivery into the queue by its priority, behind its equals.
-    pub fn enqueue(&mut self, queued: Queued) {
+    pub(crate) fn enqueue(&mut self, queued: Queued) {
         self.queued_bytes += queued.size();
         self.queued_qos0 += u32::from(queued.qos == Qos::AtMostOnce);
         self.queue_expires = self.queue_expires.min(expires(&queued));
@@ -464,20 +468,20 @@ impl Session {
         }
     }
 
-    pub fn dequeue_front(&mut self) -> Option<Queued> {
+    pub(crate) fn dequeue_front(&mut self) -> Option<Queued> {
         let queued = self.queue.pop_front()?;
         self.account_removed(&queued);
         Some(queued)
     }
 
-    pub fn dequeue_at(&mut self, at: usize) -> Option<Queued> {
+    pub(crate) fn dequeue_at(&mut self, at: usize) -> Option<Queued> {
         let queued = self.queue.remove(at)?;
         self.account_removed(&queued);
         Some(queued)
     }
 
     /// Takes all that are `chosen` out of the queue, in order, in one pass.
-    pub fn take_queued(&mut self, mut chosen: impl FnMut(&Queued) -> bool) -> Vec<Queued> {
+    pub(crate) fn take_queued(&mut self, mut chosen: impl FnMut(&Queued) -> bool) -> Vec<Queued> {
         let mut taken = Vec::new();
         let mut kept = VecDeque::with_capacity(self.queue.len());
         for queued in self.queue.drain(..) {
@@ -493,7 +497,7 @@ impl Session {
     }
 
     /// Takes all deliveries out that have expired and were not sent before. MQTT 5 §3.3.2.3.3 Looks at the queue only if there can be any.
-    pub fn take_expired(&mut self, now: Instant) -> Vec<Queued> {
+    pub(crate) fn take_expired(&mut self, now: Instant) -> Vec<Queued> {
         if now.0 / 1_000 < u64::from(self.queue_expires) {
             return Vec::new();
         }
@@ -504,7 +508,7 @@ impl Session {
     }
 
     /// The delivery that goes next, unless a part of the queue that is in the store alone goes before it.
-    pub fn next_in_memory(&self) -> Option<&Queued> {
+    pub(crate) fn next_in_memory(&self) -> Option<&Queued> {
         let next = self.queue.front()?;
         let lane_first = self
             .lanes
@@ -515,7 +519,7 @@ impl Session {
     }
 
     /// Whether a delivery that cannot go now is to wait in the store alone.
-    pub fn must_page(&self, priority: u8, settings: &BusSettings) -> bool {
+    pub(crate) fn must_page(&self, priority: u8, settings: &BusSettings) -> bool {
         !self.is_online()
             || self.lanes.precede(priority)
             || self.queue.len() >= settings.max_queued_in_memory
@@ -523,7 +527,7 @@ impl Session {
     }
 
     /// Everything that waits, in memory or in the store alone.
-    pub fn queue_len(&self) -> usize {
+    pub(crate) fn queue_len(&self) -> usize {
         self.queue.len() + self.lanes.count()
     }
 
@@ -533,20 +537,20 @@ impl Session {
     }
 
     /// How its queue behaves: by rules of its own, or as all do by `default`.
-    pub fn rules<'a>(&'a self, default: &'a QueueRules) -> &'a QueueRules {
+    pub(crate) fn rules<'a>(&'a self, default: &'a QueueRules) -> &'a QueueRules {
         let own = self.link.as_deref().and_then(|link| link.rules.as_ref());
         own.unwrap_or(default)
     }
 
     /// Counts a drop in the ledger of a link.
-    pub fn note_drop(&mut self, reason: DropReason, qos: Qos, topic: &[u8]) {
+    pub(crate) fn note_drop(&mut self, reason: DropReason, qos: Qos, topic: &[u8]) {
         if let Some(link) = self.link.as_deref_mut() {
             link.ledger.drop(reason, qos, topic);
         }
     }
 
     /// Counts a QoS 0 delivery in the ledger of a link.
-    pub fn note_handed_qos0(&mut self) {
+    pub(crate) fn note_handed_qos0(&mut self) {
         if let Some(link) = self.link.as_deref_mut() {
             link.ledger.handed_qos0 += 1;
         }
@@ -555,7 +559,7 @@ impl Session {
     /// Whether one more delivery of `size` bytes is over a limit. QoS 0 is in memory, so no rule lets it have more than `default`.
     ///
     /// What only waits for its commit and has room in the receiver's window does not count: it is on its way.
-    pub fn is_full(&self, qos: Qos, size: usize, default: &QueueRules) -> bool {
+    pub(crate) fn is_full(&self, qos: Qos, size: usize, default: &QueueRules) -> bool {
         let rules = self.rules(default);
         let window = usize::from(self.receive_maximum.saturating_sub(self.quota_used));
         let on_the_way = if self.is_online() {
@@ -576,7 +580,7 @@ impl Session {
     }
 
     /// What was under way and not received goes back to the front of the queue, in order, to be sent again. \[MQTT-4.4.0-1\]
-    pub fn take_back_inflight(&mut self) {
+    pub(crate) fn take_back_inflight(&mut self) {
         let (received, unreceived): (VecDeque<_>, VecDeque<_>) =
             self.inflight.drain(..).partition(|queued| queued.received);
         self.inflight = received;
@@ -590,7 +594,7 @@ impl Session {
     }
 
     /// As it is written to the store.
-    pub fn record(&self, epoch: WallTime) -> SessionRecord {
+    pub(crate) fn record(&self, epoch: WallTime) -> SessionRecord {
         SessionRecord {
             client_id: self.client.clone(),
             username: self.presence.username.clone(),
@@ -611,7 +615,7 @@ impl Session {
     }
 
     /// Nothing waits for the client and nothing is under way to it.
-    pub fn is_drained(&self) -> bool {
+    pub(crate) fn is_drained(&self) -> bool {
         self.queue.is_empty() && self.lanes.is_empty() && self.inflight.is_empty() && self.scans.is_empty()
     }
 
@@ -626,7 +630,7 @@ impl Session {
     }
 
     /// What operators hear when its client has left.
-    pub fn disconnected(&self, reason: CloseReason) -> Notice {
+    pub(crate) fn disconnected(&self, reason: CloseReason) -> Notice {
         Notice::Disconnected {
             client: self.client.clone(),
             presence: Arc::clone(&self.presence),
@@ -636,7 +640,7 @@ impl Session {
 
     /// Its client sleeps from now on and may be silent so long. A will keeps the time, for a client that is not known to anybody else when it comes
     /// back; without a will there is nothing but the expiry that it could matter to.
-    pub fn fall_asleep(&mut self, patience: Option<Duration>, now: Instant) {
+    pub(crate) fn fall_asleep(&mut self, patience: Option<Duration>, now: Instant) {
         let as_before = self.will.as_ref().map_or(self.expiry, |will| will.delay);
         let patience = patience.unwrap_or(as_before);
         if let Some(will) = &mut self.will {
@@ -647,7 +651,7 @@ impl Session {
     }
 
     /// When the session ends if its client leaves now.
-    pub fn end_after(&self, now: Instant) -> Option<Instant> {
+    pub(crate) fn end_after(&self, now: Instant) -> Option<Instant> {
         (self.expiry != NEVER).then(|| now + self.expiry)
     }
 }

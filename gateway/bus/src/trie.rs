@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 use headgate_model::TopicFilter;
 
 /// What a node takes, with its place in its parent's table. The levels, which are there once and the first of them twice, come to that. Measured.
-pub const NODE: usize = 400;
+pub(crate) const NODE: usize = 400;
 
 /// Bytes of a way that cost as much to compare as a node to look at.
 const STRIDE: usize = 64;
@@ -36,7 +36,7 @@ impl Node {
 }
 
 #[derive(Debug)]
-pub struct Trie {
+pub(crate) struct Trie {
     nodes: Vec<Node>,
     free: Vec<u32>,
     /// Bytes of all ways.
@@ -55,18 +55,18 @@ impl Default for Trie {
 
 impl Trie {
     /// Bytes that it takes.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         (self.nodes.len() - 1) * NODE + 2 * self.ways
     }
 
     /// Nodes without the root.
     #[cfg(test)]
-    pub fn nodes(&self) -> usize {
+    pub(crate) fn nodes(&self) -> usize {
         self.nodes.len() - self.free.len() - 1
     }
 
     /// Collects what matches a topic name. A leading wildcard does not match one that begins with `$`. \[MQTT-4.7.2-1\]
-    pub fn collect(&self, name: &[u8], found: &mut Matches) {
+    pub(crate) fn collect(&self, name: &[u8], found: &mut Matches) {
         let root = &self.nodes[ROOT as usize];
         if name.first() == Some(&b'$') {
             if let Some(child) = root.children.get(split(name).0) {
@@ -109,7 +109,7 @@ impl Trie {
     }
 
     /// The leaf of a filter, if it is there.
-    pub fn leaf(&self, filter: &TopicFilter) -> Option<&Leaf> {
+    pub(crate) fn leaf(&self, filter: &TopicFilter) -> Option<&Leaf> {
         let (path, ends_in_rest) = path(filter);
         let node = &self.nodes[*self.find(path)?.last()? as usize];
         Some(if ends_in_rest { &node.rest } else { &node.here })
@@ -140,7 +140,7 @@ impl Trie {
     }
 
     /// The leaf of a filter, which gets a subscriber now.
-    pub fn leaf_mut(&mut self, filter: &TopicFilter) -> &mut Leaf {
+    pub(crate) fn leaf_mut(&mut self, filter: &TopicFilter) -> &mut Leaf {
         let (mut path, ends_in_rest) = path(filter);
         let mut node = ROOT;
         while let Some(levels) = path {
@@ -204,7 +204,7 @@ impl Trie {
     }
 
     /// The leaf of `filter` has no subscriber any more: nodes that are not needed go.
-    pub fn prune(&mut self, filter: &TopicFilter) {
+    pub(crate) fn prune(&mut self, filter: &TopicFilter) {
         let Some(mut nodes) = self.find(path(filter).0) else {
             return;
         };

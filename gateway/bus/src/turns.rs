@@ -38,7 +38,7 @@ pub(crate) enum UnderWay {
 }
 
 impl UnderWay {
-    pub fn subscribe(token: AckToken, subscriptions: Vec<Subscription>) -> Self {
+    pub(crate) fn subscribe(token: AckToken, subscriptions: Vec<Subscription>) -> Self {
         Self::Subscribe {
             token,
             results: Vec::with_capacity(subscriptions.len()),
@@ -47,7 +47,7 @@ impl UnderWay {
         }
     }
 
-    pub fn unsubscribe(token: AckToken, subscriptions: Vec<Subscription>) -> Self {
+    pub(crate) fn unsubscribe(token: AckToken, subscriptions: Vec<Subscription>) -> Self {
         Self::Unsubscribe {
             token,
             existed: Vec::with_capacity(subscriptions.len()),

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const ROOM: usize = 32 * 1024;
 
 /// Opens all, waits, and counts who is still there.
-pub fn idle(plan: &Plan, progress: &mut dyn FnMut(String)) -> Result<Report, BenchError> {
+pub(super) fn idle(plan: &Plan, progress: &mut dyn FnMut(String)) -> Result<Report, BenchError> {
     let run = run_name();
     let before = Mark::now(plan)?;
     let mut ticker = Ticker::new();
@@ -74,7 +74,7 @@ enum Step {
 }
 
 /// CONNECT, CONNACK, DISCONNECT, closed by the broker; `window` clients at a time.
-pub fn connect(plan: &Plan, progress: &mut dyn FnMut(String)) -> Result<Report, BenchError> {
+pub(super) fn connect(plan: &Plan, progress: &mut dyn FnMut(String)) -> Result<Report, BenchError> {
     let run = run_name();
     let before = Mark::now(plan)?;
     let start = before.at;

@@ -12,7 +12,7 @@ use super::{Case, Plan};
 use headgate_mqtt_codec::{Qos, Utf8};
 
 /// All publishers and receivers of a run.
-pub struct Flow {
+pub(super) struct Flow {
     case: Case,
     qos: Qos,
     backlog: u64,
@@ -34,7 +34,7 @@ pub struct Flow {
 
 /// What came in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub(crate) struct Tally {
     /// Messages, each counted once for each receiver.
     pub delivered: u64,
     /// That came again.
@@ -62,7 +62,7 @@ struct Receiver {
 
 impl Flow {
     /// Nothing sent yet; `run` goes into the topics, `window` is what the broker allows.
-    pub fn new(plan: &Plan, run: &str, window: usize) -> Self {
+    pub(super) fn new(plan: &Plan, run: &str, window: usize) -> Self {
         let (publishers, receivers) = parties(plan);
         let publisher = |number: usize| Publisher {
             template: Template::new(
@@ -101,7 +101,7 @@ impl Flow {
     }
 
     /// Publishing begins: by this timetable, or as fast as messages arrive; until `limit` were published.
-    pub fn start(&mut self, timetable: Option<Timetable>, limit: u64) {
+    pub(super) fn start(&mut self, timetable: Option<Timetable>, limit: u64) {
         self.timetable = timetable;
         self.limit = limit;
         if timetable.is_none() {
@@ -110,7 +110,7 @@ impl Flow {
     }
 
     /// Nothing more is published.
-    pub fn stop(&mut self) {
+    pub(super) fn stop(&mut self) {
         self.limit = match self.timetable {
             Some(_) => self.released.min(self.limit), // what is late is still owed
             None => self.sent,
@@ -118,7 +118,7 @@ impl Flow {
     }
 
     /// Whether all was published that is to be.
-    pub fn all_sent(&self) -> bool {
+    pub(super) fn all_sent(&self) -> bool {
         self.sent >= self.limit
     }
 
@@ -147,7 +147,7 @@ impl Flow {
 
     /// A frame that came to a publisher.
     #[inline]
-    pub fn acknowledged(&mut self, publisher: usize, frame: Frame, out: &mut Vec<u8>) {
+    pub(super) fn acknowledged(&mut self, publisher: usize, frame: Frame, out: &mut Vec<u8>) {
         let Some((id, good)) = settle(frame, out) else {
             return;
         };
@@ -158,7 +158,7 @@ impl Flow {
 
     /// A frame that came to a receiver.
     #[inline]
-    pub fn received(&mut self, receiver: usize, frame: Frame, now: u64, out: &mut Vec<u8>) {
+    pub(super) fn received(&mut self, receiver: usize, frame: Frame, now: u64, out: &mut Vec<u8>) {
         let Some(stamp) = receive(frame, out) else { return };
         let r = &mut self.receivers[receiver];
         let sender = stamp.and_then(|stamp| {
@@ -185,7 +185,7 @@ impl Flow {
     }
 
     /// Deliveries that did not come, among them those outstanding.
-    pub fn lost(&self) -> u64 {
+    pub(super) fn lost(&self) -> u64 {
         let gaps: u64 = self
             .receivers
             .iter()
@@ -203,7 +203,7 @@ impl Flow {
     }
 
     /// An open loop is over: what was due and has not come has waited until now, at least.
-    pub fn give_up(&mut self, now: u64) {
+    pub(super) fn give_up(&mut self, now: u64) {
         let Some(timetable) = self.timetable else { return };
         let count = self.publishers.len() as u64;
         for receiver in &self.receivers {
@@ -280,7 +280,7 @@ impl Traffic for Flow {
 }
 
 /// How many publishers and receivers there are.
-pub fn parties(plan: &Plan) -> (usize, usize) {
+pub(super) fn parties(plan: &Plan) -> (usize, usize) {
     match plan.case {
         Case::FanIn => (plan.clients, 1),
         Case::FanOut => (1, plan.clients),
@@ -289,12 +289,12 @@ pub fn parties(plan: &Plan) -> (usize, usize) {
 }
 
 /// What a publisher publishes to.
-pub fn topic(run: &str, publisher: usize) -> Utf8 {
+pub(super) fn topic(run: &str, publisher: usize) -> Utf8 {
     Utf8::try_from(format!("bench/{run}/{publisher}")).unwrap_or_default()
 }
 
 /// What a receiver subscribes to.
-pub fn filter(case: Case, run: &str, receiver: usize) -> Utf8 {
+pub(super) fn filter(case: Case, run: &str, receiver: usize) -> Utf8 {
     match case {
         Case::Pairs => topic(run, receiver),
         Case::FanIn => Utf8::try_from(format!("bench/{run}/+")).unwrap_or_default(),
@@ -304,4 +304,4 @@ pub fn filter(case: Case, run: &str, receiver: usize) -> Utf8 {
 
 #[cfg(test)]
 #[path = "flow_tests.rs"]
-pub mod tests;
+pub(super) mod tests;

@@ -7,7 +7,7 @@ use headgate_mqtt_codec::{AckKind, Version};
 use std::time::Duration;
 
 /// A plan that nobody carries out.
-pub fn plan(case: Case, qos: Qos, clients: usize, backlog: u64) -> Plan {
+pub(crate) fn plan(case: Case, qos: Qos, clients: usize, backlog: u64) -> Plan {
     Plan {
         case,
         qos,
@@ -44,7 +44,7 @@ fn published(flow: &mut Flow, now: u64) -> Vec<(usize, Frame)> {
 }
 
 /// The frames in these bytes.
-pub fn scanned(bytes: &[u8]) -> Vec<Frame> {
+pub(crate) fn scanned(bytes: &[u8]) -> Vec<Frame> {
     let (mut frames, mut at) = (Vec::new(), 0);
     while let Some((frame, len)) = scan(&bytes[at..], Version::V311).unwrap() {
         frames.push(frame);

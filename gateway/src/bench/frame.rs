@@ -6,11 +6,11 @@ use bytes::BytesMut;
 use headgate_mqtt_codec::{AckKind, Packet, PacketId, Publish, Qos, Utf8, Version, encode};
 
 /// Publisher, sequence number and time, big-endian, at the start of every payload.
-pub const STAMP_LEN: usize = 20;
+pub(crate) const STAMP_LEN: usize = 20;
 
 /// What every payload starts with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp {
+pub(crate) struct Stamp {
     /// Who published it.
     pub publisher: u32,
     /// Counts up for each publisher.
@@ -30,7 +30,7 @@ impl Stamp {
     }
 
     /// As it stands in a payload.
-    pub fn to_bytes(self) -> [u8; STAMP_LEN] {
+    pub(crate) fn to_bytes(self) -> [u8; STAMP_LEN] {
         let mut bytes = [0; STAMP_LEN];
         bytes[..4].copy_from_slice(&self.publisher.to_be_bytes());
         bytes[4..12].copy_from_slice(&self.sequence.to_be_bytes());
@@ -40,7 +40,7 @@ impl Stamp {
 }
 
 /// A PUBLISH, encoded once.
-pub struct Template {
+pub(super) struct Template {
     bytes: Box<[u8]>,
     id_at: Option<usize>,
     stamp_at: usize,
@@ -48,7 +48,7 @@ pub struct Template {
 
 impl Template {
     /// A PUBLISH of this publisher with `payload_len` bytes, at least [`STAMP_LEN`].
-    pub fn new(publisher: u32, topic: Utf8, qos: Qos, payload_len: usize, version: Version) -> Self {
+    pub(super) fn new(publisher: u32, topic: Utf8, qos: Qos, payload_len: usize, version: Version) -> Self {
         let mut payload = vec![b'.'; payload_len.max(STAMP_LEN)];
         payload[..4].copy_from_slice(&publisher.to_be_bytes());
         let payload_len = payload.len();
@@ -75,7 +75,7 @@ impl Template {
 
     /// Appends the PUBLISH with this identifier (QoS 1 and 2), sequence number and time.
     #[inline]
-    pub fn append(&self, id: u16, sequence: u64, nanos: u64, out: &mut Vec<u8>) {
+    pub(super) fn append(&self, id: u16, sequence: u64, nanos: u64, out: &mut Vec<u8>) {
         let start = out.len();
         out.extend_from_slice(&self.bytes);
         let frame = &mut out[start..];
@@ -90,7 +90,7 @@ impl Template {
 
 /// What came in, as far as it matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Frame {
+pub(crate) enum Frame {
     /// A PUBLISH, with its identifier (0 at QoS 0); no stamp if it is not one of ours.
     Publish(Qos, u16, Option<Stamp>),
     /// An acknowledgement, and whether it is good news.
@@ -107,7 +107,7 @@ pub enum Frame {
 
 /// The first frame of `bytes` and its length; `None` while it is not whole.
 #[inline]
-pub fn scan(bytes: &[u8], version: Version) -> Result<Option<(Frame, usize)>, BenchError> {
+pub(super) fn scan(bytes: &[u8], version: Version) -> Result<Option<(Frame, usize)>, BenchError> {
     let Some((header, remaining)) = fixed_header(bytes)? else {
         return Ok(None);
     };
@@ -176,7 +176,7 @@ fn ack(kind: AckKind, body: &[u8]) -> Result<Frame, BenchError> {
 
 /// Appends an acknowledgement: good news needs no reason in any version. §3.4.2.1
 #[inline]
-pub fn append_ack(kind: AckKind, id: u16, out: &mut Vec<u8>) {
+pub(super) fn append_ack(kind: AckKind, id: u16, out: &mut Vec<u8>) {
     let flags = u8::from(kind == AckKind::PubRel) << 1;
     let [high, low] = id.to_be_bytes();
     out.extend_from_slice(&[(kind.packet_type() as u8) << 4 | flags, 2, high, low]);
@@ -184,7 +184,7 @@ pub fn append_ack(kind: AckKind, id: u16, out: &mut Vec<u8>) {
 
 /// What a receiver answers. The stamp, if there is one, of a message that came.
 #[inline]
-pub fn receive(frame: Frame, out: &mut Vec<u8>) -> Option<Option<Stamp>> {
+pub(super) fn receive(frame: Frame, out: &mut Vec<u8>) -> Option<Option<Stamp>> {
     match frame {
         Frame::Publish(qos, id, stamp) => {
             match qos {
@@ -204,7 +204,7 @@ pub fn receive(frame: Frame, out: &mut Vec<u8>) -> Option<Option<Stamp>> {
 
 /// What a publisher answers. The identifier that is free again, and whether its message was taken.
 #[inline]
-pub fn settle(frame: Frame, out: &mut Vec<u8>) -> Option<(u16, bool)> {
+pub(super) fn settle(frame: Frame, out: &mut Vec<u8>) -> Option<(u16, bool)> {
     let Frame::Ack(kind, id, good) = frame else {
         return None;
     };

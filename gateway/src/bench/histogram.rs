@@ -12,7 +12,7 @@ const FINE_BITS: u32 = FINE.trailing_zeros();
 const BUCKETS: usize = ((64 - FINE_BITS as usize) + 1) * FINE as usize;
 
 /// How often each duration was seen, in nanoseconds.
-pub struct Histogram {
+pub(crate) struct Histogram {
     counts: Box<[u64]>,
     total: u64,
     max: u64,
@@ -20,7 +20,7 @@ pub struct Histogram {
 
 impl Histogram {
     /// An empty one.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             counts: vec![0; BUCKETS].into_boxed_slice(),
             total: 0,
@@ -30,31 +30,31 @@ impl Histogram {
 
     /// Adds one.
     #[inline]
-    pub fn record(&mut self, nanos: u64) {
+    pub(crate) fn record(&mut self, nanos: u64) {
         self.counts[bucket(nanos)] += 1;
         self.total += 1;
         self.max = self.max.max(nanos);
     }
 
     /// Forgets everything.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.counts.fill(0);
         self.total = 0;
         self.max = 0;
     }
 
     /// How many there are.
-    pub fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.total
     }
 
     /// The longest.
-    pub fn max(&self) -> u64 {
+    pub(crate) fn max(&self) -> u64 {
         self.max
     }
 
     /// A duration that `share` (0 to 1) of all do not exceed; zero if there are none.
-    pub fn percentile(&self, share: f64) -> u64 {
+    pub(crate) fn percentile(&self, share: f64) -> u64 {
         let wanted = ((self.total as f64 * share).ceil() as u64).clamp(1, self.total.max(1));
         let mut seen = 0;
         for (bucket, count) in self.counts.iter().enumerate() {
@@ -89,20 +89,20 @@ fn upper(bucket: usize) -> u64 {
 
 /// When each message of an open loop is due: the `n`-th `n / rate` seconds after the start.
 #[derive(Clone, Copy, Debug)]
-pub struct Timetable {
+pub(super) struct Timetable {
     start: u64,
     per_second: f64,
 }
 
 impl Timetable {
     /// From `start` in nanoseconds, so many messages a second.
-    pub fn new(start: u64, per_second: f64) -> Self {
+    pub(super) fn new(start: u64, per_second: f64) -> Self {
         Self { start, per_second }
     }
 
     /// When the message with this number is due, in nanoseconds.
     #[inline]
-    pub fn due(&self, number: u64) -> u64 {
+    pub(super) fn due(&self, number: u64) -> u64 {
         self.start + (number as f64 * 1e9 / self.per_second) as u64
     }
 }

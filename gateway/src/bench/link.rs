@@ -13,14 +13,14 @@ use std::io::{ErrorKind, Read, Write};
 const RAW: usize = 64 * 1024;
 
 /// Where all links read into.
-pub struct Scratch {
+pub(crate) struct Scratch {
     raw: Vec<u8>,
     plain: Vec<u8>,
 }
 
 impl Scratch {
     /// With room for the largest frame.
-    pub fn new(room: usize) -> Self {
+    pub(crate) fn new(room: usize) -> Self {
         Self {
             raw: vec![0; RAW.min(room)],
             plain: vec![0; room],
@@ -29,7 +29,7 @@ impl Scratch {
 }
 
 /// A connection. What is not a whole frame yet is kept here.
-pub struct Link {
+pub(crate) struct Link {
     /// The socket.
     pub socket: TcpStream,
     rest: Vec<u8>,
@@ -43,7 +43,11 @@ pub struct Link {
 
 impl Link {
     /// Nothing read; what the layers say first waits to be written.
-    pub fn new(socket: TcpStream, tls: Option<ClientConnection>, websocket: Option<WebSocket>) -> Self {
+    pub(crate) fn new(
+        socket: TcpStream,
+        tls: Option<ClientConnection>,
+        websocket: Option<WebSocket>,
+    ) -> Self {
         let mut tls = tls.map(Box::new);
         if let Some(tls) = &mut tls {
             tls.set_buffer_limit(None); // what is outstanding is bounded by whoever fills `output`
@@ -60,7 +64,7 @@ impl Link {
     }
 
     /// Whether the layers have agreed with the server's.
-    pub fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.tls.as_ref().is_none_or(|tls| !tls.is_handshaking())
             && self
                 .websocket
@@ -69,7 +73,7 @@ impl Link {
     }
 
     /// Hands over all whole frames that are there.
-    pub fn read(
+    pub(crate) fn read(
         &mut self,
         scratch: &mut Scratch,
         version: Version,
@@ -105,7 +109,10 @@ impl Link {
     }
 
     /// Bytes of MQTT, without regard to frames; `None` if there are none now.
-    pub fn read_bytes<'a>(&mut self, scratch: &'a mut Scratch) -> Result<Option<&'a [u8]>, BenchError> {
+    pub(crate) fn read_bytes<'a>(
+        &mut self,
+        scratch: &'a mut Scratch,
+    ) -> Result<Option<&'a [u8]>, BenchError> {
         let Some((end, _)) = self.fetch(scratch, 0)? else {
             return Ok(None);
         };
@@ -116,7 +123,7 @@ impl Link {
     }
 
     /// What was read by [`Link::read_bytes`] and is no whole frame.
-    pub fn put_back(&mut self, bytes: &[u8]) {
+    pub(crate) fn put_back(&mut self, bytes: &[u8]) {
         self.rest.extend_from_slice(bytes);
     }
 
@@ -165,7 +172,7 @@ impl Link {
     }
 
     /// Writes as much as the socket takes; the rest waits until it is writable.
-    pub fn flush(&mut self) -> Result<(), BenchError> {
+    pub(crate) fn flush(&mut self) -> Result<(), BenchError> {
         let bytes = match &mut self.websocket {
             Some(websocket) => {
                 websocket.wrap(&mut self.output);

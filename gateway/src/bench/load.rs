@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 const DRAIN: Duration = Duration::from_secs(10);
 
 /// Carries out the plan.
-pub fn run(plan: &Plan, progress: &mut dyn FnMut(String)) -> Result<Report, BenchError> {
+pub(super) fn run(plan: &Plan, progress: &mut dyn FnMut(String)) -> Result<Report, BenchError> {
     let run = run_name();
     let report = measure(plan, &run, progress);
     if plan.durable {
@@ -96,7 +96,7 @@ fn connect(plan: &Plan, run: &str, progress: &mut dyn FnMut(String)) -> Result<(
 }
 
 /// So that two runs do not hear each other.
-pub fn run_name() -> String {
+pub(super) fn run_name() -> String {
     let mut bytes = [0; 4];
     // Without randomness the process id still tells them apart.
     let _ = getrandom::fill(&mut bytes);
@@ -104,7 +104,7 @@ pub fn run_name() -> String {
 }
 
 /// Windows and backlogs that fit a case, for whoever gives none.
-pub fn usual(case: Case, qos: Qos) -> (usize, u64) {
+pub(crate) fn usual(case: Case, qos: Qos) -> (usize, u64) {
     match (case, qos) {
         (Case::FanIn, _) => (10, 10),
         (Case::Connect | Case::Retained, _) => (8, 0),

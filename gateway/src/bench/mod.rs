@@ -35,17 +35,17 @@ use headgate_mqtt_codec::{DecodeError, Qos, ReasonCode};
 use std::io;
 use std::time::Duration;
 
-pub use frame::STAMP_LEN;
-pub use load::usual;
-pub use report::{HEADING, Report, connections};
-pub use server::Server;
-pub use sn::{SN_HEADING, SnPlan};
-pub use sn_swarm::{MAX_SENSORS, STAMP_LEN as SN_STAMP_LEN, SwarmPlan};
-pub use wildcard_flow::{MIN_SESSIONS, MIN_SUBSCRIPTIONS};
+pub(crate) use frame::STAMP_LEN;
+pub(crate) use load::usual;
+pub(crate) use report::{HEADING, Report, connections};
+pub(crate) use server::Server;
+pub(crate) use sn::{SN_HEADING, SnPlan};
+pub(crate) use sn_swarm::{MAX_SENSORS, STAMP_LEN as SN_STAMP_LEN, SwarmPlan};
+pub(crate) use wildcard_flow::{MIN_SESSIONS, MIN_SUBSCRIPTIONS};
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Case {
+pub(crate) enum Case {
     /// Each client publishes to another one: N publishers, N subscribers, N topics.
     Pairs,
     /// N publishers with a topic each, one subscriber to all of them by a wildcard.
@@ -66,7 +66,7 @@ pub enum Case {
 
 impl Case {
     /// As on the command line.
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Pairs => "pairs",
             Self::FanIn => "fan-in",
@@ -82,7 +82,7 @@ impl Case {
 
 /// When a run is over.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Until {
+pub(crate) enum Until {
     /// After this time, which begins after the warm-up.
     Elapsed(Duration),
     /// After so many messages were published, stored or retained, or connections made.
@@ -91,7 +91,7 @@ pub enum Until {
 
 /// One run.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// What is measured.
     pub case: Case,
     /// At which QoS.
@@ -123,7 +123,7 @@ pub struct Plan {
 
 impl Plan {
     /// Carries it out; `progress` is told now and then how far it is. Most cases have one report.
-    pub fn run(&self, progress: &mut dyn FnMut(String)) -> Result<Vec<Report>, BenchError> {
+    pub(crate) fn run(&self, progress: &mut dyn FnMut(String)) -> Result<Vec<Report>, BenchError> {
         let report = match self.case {
             Case::Offline => return offline::run(self, progress),
             Case::Retained => retained::run(self, progress),
@@ -138,7 +138,7 @@ impl Plan {
 
 /// Why there is nothing to report.
 #[derive(Debug, thiserror::Error)]
-pub enum BenchError {
+pub(crate) enum BenchError {
     /// No address, or none that answers.
     #[error("cannot connect to {address}: {cause}")]
     Connect {

@@ -22,7 +22,7 @@ const COARSE: Duration = Duration::from_millis(2);
 const TELL: Duration = Duration::from_secs(5);
 
 /// Who sends how much when, and what becomes of it. No socket, no clock. Links are known by their numbers.
-pub trait Traffic {
+pub(super) trait Traffic {
     /// A frame that came.
     fn frame(&mut self, link: usize, frame: Frame, now: u64, out: &mut Vec<u8>);
 
@@ -48,7 +48,7 @@ pub trait Traffic {
 }
 
 /// The links of a run.
-pub struct Network {
+pub(super) struct Network {
     links: Vec<Link>,
     version: Version,
     poll: Poll,
@@ -62,7 +62,7 @@ pub struct Network {
 
 impl Network {
     /// Without links.
-    pub fn new(plan: &Plan) -> Result<Self, BenchError> {
+    pub(super) fn new(plan: &Plan) -> Result<Self, BenchError> {
         let now = Instant::now();
         Ok(Self {
             links: Vec::new(),
@@ -77,7 +77,7 @@ impl Network {
     }
 
     /// The next number is this link's.
-    pub fn add(&mut self, mut link: Link) -> Result<(), BenchError> {
+    pub(super) fn add(&mut self, mut link: Link) -> Result<(), BenchError> {
         let interest = Interest::READABLE | Interest::WRITABLE;
         let token = Token(self.links.len());
         self.poll.registry().register(&mut link.socket, token, interest)?;
@@ -86,13 +86,13 @@ impl Network {
     }
 
     /// Nanoseconds since the beginning.
-    pub fn nanos(&mut self) -> u64 {
+    pub(super) fn nanos(&mut self) -> u64 {
         self.at = Instant::now();
         u64::try_from(self.at.duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// Until it is `done`, or stalls: then it answers true.
-    pub fn turn_until<T: Traffic>(
+    pub(super) fn turn_until<T: Traffic>(
         &mut self,
         traffic: &mut T,
         done: impl Fn(&T, Instant) -> bool,
@@ -121,7 +121,7 @@ impl Network {
     }
 
     /// For so long, to see what comes although nothing should.
-    pub fn linger(&mut self, traffic: &mut impl Traffic, time: Duration) -> Result<(), BenchError> {
+    pub(super) fn linger(&mut self, traffic: &mut impl Traffic, time: Duration) -> Result<(), BenchError> {
         let end = Instant::now() + time;
         while self.at < end {
             self.turn(traffic)?;
@@ -176,16 +176,16 @@ impl Network {
 }
 
 /// Tells how far something is that takes long, now and then.
-pub struct Ticker(Instant);
+pub(super) struct Ticker(Instant);
 
 impl Ticker {
     /// The first time is a while from now.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(Instant::now())
     }
 
     /// Tells it, if it is time.
-    pub fn tell(&mut self, progress: &mut dyn FnMut(String), line: impl FnOnce() -> String) {
+    pub(super) fn tell(&mut self, progress: &mut dyn FnMut(String), line: impl FnOnce() -> String) {
         if self.0.elapsed() >= TELL {
             self.0 = Instant::now();
             progress(line());

@@ -14,7 +14,7 @@ use std::time::Duration;
 const LINGER: Duration = Duration::from_millis(300);
 
 /// Carries out the plan.
-pub fn run(plan: &Plan, progress: &mut dyn FnMut(String)) -> Result<Vec<Report>, BenchError> {
+pub(super) fn run(plan: &Plan, progress: &mut dyn FnMut(String)) -> Result<Vec<Report>, BenchError> {
     let run = run_name();
     let session = |number: usize| format!("away-{run}-{number}");
     let mut ticker = Ticker::new();

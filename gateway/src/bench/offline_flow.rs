@@ -13,7 +13,7 @@ use super::window::Window;
 use std::collections::BTreeSet;
 
 /// A publisher for each session. The links are the publishers' first, then those of the sessions.
-pub struct Mailboxes {
+pub(super) struct Mailboxes {
     boxes: Vec<Mailbox>,
     dirty: Vec<usize>,
     /// The sessions are back.
@@ -40,7 +40,7 @@ struct Mailbox {
 
 impl Mailboxes {
     /// Nothing sent yet; `run` goes into the topics, `window` is what the broker allows.
-    pub fn new(plan: &Plan, run: &str, messages: u64, window: usize) -> Self {
+    pub(super) fn new(plan: &Plan, run: &str, messages: u64, window: usize) -> Self {
         let count = plan.clients as u64;
         let mailbox = |number: usize| Mailbox {
             template: Template::new(
@@ -69,12 +69,12 @@ impl Mailboxes {
     }
 
     /// Messages that were acknowledged.
-    pub fn stored(&self) -> u64 {
+    pub(super) fn stored(&self) -> u64 {
         self.stored
     }
 
     /// Nothing more is published; now the sessions come back.
-    pub fn drain(&mut self) {
+    pub(super) fn drain(&mut self) {
         self.draining = true;
         self.dirty.clear();
         for mailbox in &mut self.boxes {
@@ -83,7 +83,7 @@ impl Mailboxes {
     }
 
     /// Messages that were acknowledged and did not come.
-    pub fn lost(&self) -> u64 {
+    pub(super) fn lost(&self) -> u64 {
         let lost = |mailbox: &Mailbox| {
             let came = mailbox.came.next() - mailbox.came.missing();
             mailbox.sent - came - mailbox.unpromised.len() as u64

@@ -8,7 +8,7 @@ const TICK: Duration = Duration::from_millis(10);
 
 /// What a process has used so far.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Usage {
+pub(crate) struct Usage {
     /// User and system time of all its threads, also of those that ended.
     pub cpu: Duration,
     /// Memory it holds now.
@@ -19,7 +19,7 @@ pub struct Usage {
 
 impl Usage {
     /// Of this process, or of ourselves.
-    pub fn of(pid: Option<u32>) -> Result<Self, BenchError> {
+    pub(crate) fn of(pid: Option<u32>) -> Result<Self, BenchError> {
         let folder = pid.map_or_else(|| "/proc/self".to_owned(), |pid| format!("/proc/{pid}"));
         let read = |name: &str| {
             let path = format!("{folder}/{name}");
@@ -35,7 +35,7 @@ impl Usage {
 
 /// A moment, and what was used until then.
 #[derive(Clone, Copy, Debug)]
-pub struct Mark {
+pub(crate) struct Mark {
     /// When.
     pub at: Instant,
     /// By the broker, if its process is known.
@@ -46,7 +46,7 @@ pub struct Mark {
 
 impl Mark {
     /// Now.
-    pub fn now(plan: &Plan) -> Result<Self, BenchError> {
+    pub(crate) fn now(plan: &Plan) -> Result<Self, BenchError> {
         Ok(Self {
             broker: plan.pid.map(|pid| Usage::of(Some(pid))).transpose()?,
             own: Usage::of(None)?,
@@ -55,7 +55,7 @@ impl Mark {
     }
 
     /// Seconds between the two.
-    pub fn since(&self, before: &Self) -> f64 {
+    pub(crate) fn since(&self, before: &Self) -> f64 {
         self.at.duration_since(before.at).as_secs_f64()
     }
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 /// What was measured in one run.
 #[derive(Clone, Debug, Serialize)]
-pub struct Report {
+pub(crate) struct Report {
     /// Name of the case.
     pub case: &'static str,
     /// What is around MQTT: tcp, tls, ws or wss.
@@ -54,7 +54,7 @@ pub struct Report {
 
 /// What became of the messages.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Messages {
+pub(crate) struct Messages {
     /// In the measured time, each once for each receiver.
     pub delivered: u64,
     /// That by the seconds.
@@ -75,7 +75,7 @@ pub struct Messages {
 
 impl Messages {
     /// So many in these seconds.
-    pub fn new(delivered: u64, seconds: f64, lost: u64, tally: Tally) -> Self {
+    pub(crate) fn new(delivered: u64, seconds: f64, lost: u64, tally: Tally) -> Self {
         Self {
             delivered,
             per_second: delivered as f64 / seconds,
@@ -91,7 +91,7 @@ impl Messages {
 
 /// What was subscribed to.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Subscriptions {
+pub(crate) struct Subscriptions {
     /// How many.
     pub made: u64,
     /// That by the seconds it took.
@@ -104,7 +104,7 @@ pub struct Subscriptions {
 
 impl Subscriptions {
     /// So many between the two.
-    pub fn new(made: u64, before: &Mark, after: &Mark) -> Self {
+    pub(crate) fn new(made: u64, before: &Mark, after: &Mark) -> Self {
         let broker = after.broker.zip(before.broker);
         Self {
             made,
@@ -119,7 +119,7 @@ impl Subscriptions {
 
 /// What became of the connections.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Connections {
+pub(crate) struct Connections {
     /// That were let in.
     pub made: u64,
     /// That by the seconds it took.
@@ -133,7 +133,7 @@ pub struct Connections {
 /// In microseconds.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[allow(missing_docs, reason = "the names say it")]
-pub struct Latency {
+pub(crate) struct Latency {
     pub p50: f64,
     pub p99: f64,
     pub p999: f64,
@@ -142,7 +142,7 @@ pub struct Latency {
 
 impl Latency {
     /// `None` if there is nothing.
-    pub fn of(histogram: &Histogram) -> Option<Self> {
+    pub(crate) fn of(histogram: &Histogram) -> Option<Self> {
         let micros = |nanos: u64| nanos as f64 / 1e3;
         (histogram.total() > 0).then(|| Self {
             p50: micros(histogram.percentile(0.5)),
@@ -155,7 +155,7 @@ impl Latency {
 
 impl Report {
     /// What all cases have in common. `units` are what the CPU time is divided by.
-    pub fn new(plan: &Plan, seconds: f64, units: u64, (before, after): (&Mark, &Mark)) -> Self {
+    pub(crate) fn new(plan: &Plan, seconds: f64, units: u64, (before, after): (&Mark, &Mark)) -> Self {
         let broker = after.broker.zip(before.broker);
         let cpu = broker.map(|(after, before)| (after.cpu - before.cpu).as_secs_f64());
         let own = (after.own.cpu - before.own.cpu).as_secs_f64();
@@ -185,7 +185,7 @@ impl Report {
     }
 
     /// The promise that was broken, if one was.
-    pub fn fault(&self) -> Option<String> {
+    pub(crate) fn fault(&self) -> Option<String> {
         let case = self.case;
         if let Some(connections) = self.connections
             && connections.failed > 0
@@ -216,7 +216,7 @@ impl Report {
     }
 
     /// A line of the table; [`HEADING`] is above it.
-    pub fn row(&self) -> String {
+    pub(crate) fn row(&self) -> String {
         let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".into());
         let (count, rate) = match (self.messages, self.connections) {
             (Some(m), _) => (m.delivered, m.per_second),
@@ -285,10 +285,10 @@ impl Report {
 }
 
 /// Above [`Report::row`].
-pub const HEADING: &str = "case      over qos clients payload       count   a second   CPU s/M  us/pub   RSS MB   gen   p50 us   p99 us p99.9 us    max us  remarks";
+pub(crate) const HEADING: &str = "case      over qos clients payload       count   a second   CPU s/M  us/pub   RSS MB   gen   p50 us   p99 us p99.9 us    max us  remarks";
 
 /// Most connections that a case opens at a time.
-pub fn connections(case: Case, clients: usize, window: usize) -> usize {
+pub(crate) fn connections(case: Case, clients: usize, window: usize) -> usize {
     match case {
         Case::Pairs => 2 * clients,
         Case::FanIn | Case::FanOut | Case::Retained => clients + 1,

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 const LINGER: Duration = Duration::from_millis(300);
 
 /// Carries out the plan.
-pub fn run(plan: &Plan, progress: &mut dyn FnMut(String)) -> Result<Report, BenchError> {
+pub(super) fn run(plan: &Plan, progress: &mut dyn FnMut(String)) -> Result<Report, BenchError> {
     let topics = match plan.until {
         Until::Count(count) => count,
         Until::Elapsed(_) => u64::MAX,

@@ -23,7 +23,7 @@ enum Phase {
 }
 
 /// The first link is the publisher's, the others are the subscribers'.
-pub struct Shelf {
+pub(super) struct Shelf {
     run: String,
     topics: u64,
     qos: Qos,
@@ -52,7 +52,7 @@ struct Reader {
 
 impl Shelf {
     /// So many topics, none set yet; `run` goes into their names, `window` is what the broker allows.
-    pub fn new(plan: &Plan, run: &str, topics: u64, window: usize) -> Self {
+    pub(super) fn new(plan: &Plan, run: &str, topics: u64, window: usize) -> Self {
         let words = (topics as usize).div_ceil(64);
         let reader = |_| Reader {
             seen: vec![0; words],
@@ -79,13 +79,13 @@ impl Shelf {
     }
 
     /// All is set; now so many subscribers at a time begin.
-    pub fn read(&mut self, at_a_time: usize) {
+    pub(super) fn read(&mut self, at_a_time: usize) {
         self.phase = Phase::Reading;
         (0..at_a_time).for_each(|_| self.begin());
     }
 
     /// The subscribers are gone, and the first link is a new one; every topic is cleared.
-    pub fn remove(&mut self) {
+    pub(super) fn remove(&mut self) {
         self.phase = Phase::Removing;
         self.window = Window::new(self.size);
         (self.next_topic, self.settled) = (0, 0);
@@ -93,7 +93,7 @@ impl Shelf {
     }
 
     /// Retained messages that subscribers did not get.
-    pub fn lost(&self) -> u64 {
+    pub(super) fn lost(&self) -> u64 {
         let subscribed = self.readers.iter().filter(|reader| reader.since.is_some());
         subscribed.map(|reader| self.topics - reader.count).sum()
     }

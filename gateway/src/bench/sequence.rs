@@ -8,7 +8,7 @@ const MAX_GAPS: usize = 1_024;
 
 /// What a sequence number tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Arrival {
+pub(super) enum Arrival {
     /// The next one, or a later one with some left out.
     New,
     /// Left out before: out of order.
@@ -19,7 +19,7 @@ pub enum Arrival {
 
 /// The numbers of one publisher as they come in.
 #[derive(Debug, Default)]
-pub struct Sequence {
+pub(super) struct Sequence {
     next: u64,
     gaps: VecDeque<Range<u64>>,
     missing: u64,
@@ -28,7 +28,7 @@ pub struct Sequence {
 impl Sequence {
     /// Takes the next number off the wire.
     #[inline]
-    pub fn arrive(&mut self, number: u64) -> Arrival {
+    pub(super) fn arrive(&mut self, number: u64) -> Arrival {
         if number == self.next {
             self.next += 1;
             return Arrival::New;
@@ -64,12 +64,12 @@ impl Sequence {
 
     /// One more than the highest number that came.
     #[inline]
-    pub fn next(&self) -> u64 {
+    pub(super) fn next(&self) -> u64 {
         self.next
     }
 
     /// How many below that did not come.
-    pub fn missing(&self) -> u64 {
+    pub(super) fn missing(&self) -> u64 {
         self.missing
     }
 }

@@ -32,7 +32,7 @@ const IN_PROGRESS: i32 = 115;
 
 /// The broker, and as whom we come.
 #[derive(Clone, Debug)]
-pub struct Server {
+pub(crate) struct Server {
     /// Where.
     pub address: SocketAddr,
     /// TLS around everything, and whose certificate is wanted.
@@ -49,7 +49,7 @@ pub struct Server {
 
 impl Server {
     /// What is around MQTT.
-    pub fn transport(&self) -> &'static str {
+    pub(crate) fn transport(&self) -> &'static str {
         match (&self.tls, &self.websocket) {
             (None, None) => "tcp",
             (Some(_), None) => "tls",
@@ -88,7 +88,7 @@ impl Server {
     }
 
     /// The CONNECT of this client, whose session outlives the connection unless it is `clean`.
-    pub fn connect_packet(&self, client_id: &str, clean: bool) -> Vec<u8> {
+    pub(crate) fn connect_packet(&self, client_id: &str, clean: bool) -> Vec<u8> {
         let client_id = Utf8::try_from(client_id.to_owned()).unwrap_or_default();
         let mut connect = Connect {
             clean_start: clean,
@@ -103,7 +103,7 @@ impl Server {
     }
 
     /// Begins to connect and does not wait.
-    pub fn begin(&self, number: usize) -> Result<Link, BenchError> {
+    pub(crate) fn begin(&self, number: usize) -> Result<Link, BenchError> {
         let socket = self.socket(number)?;
         socket.set_nonblocking(true)?;
         // Whether it succeeds is told when the socket is writable.
@@ -118,7 +118,7 @@ impl Server {
     }
 
     /// Connects, and waits until TLS and WebSocket have agreed.
-    pub fn open(&self, number: usize) -> Result<Guest, BenchError> {
+    pub(crate) fn open(&self, number: usize) -> Result<Guest, BenchError> {
         let failed = |cause| BenchError::Connect {
             address: self.address.to_string(),
             cause,
@@ -146,7 +146,7 @@ impl Server {
     }
 
     /// Connects and waits to be let in.
-    pub fn enter(&self, client_id: &str, clean: bool, number: usize) -> Result<Guest, BenchError> {
+    pub(crate) fn enter(&self, client_id: &str, clean: bool, number: usize) -> Result<Guest, BenchError> {
         let mut guest = self.open(number)?;
         guest.send(&self.connect_packet(client_id, clean))?;
         match guest.recv()? {
@@ -163,7 +163,7 @@ impl Server {
 }
 
 /// A connection on its way in.
-pub struct Guest {
+pub(crate) struct Guest {
     link: Link,
     scratch: Scratch,
     input: BytesMut,
@@ -197,7 +197,7 @@ impl Guest {
     }
 
     /// Subscribes to one or more filters and waits for the answer.
-    pub fn subscribe(&mut self, filters: Vec<Utf8>, qos: Qos) -> Result<(), BenchError> {
+    pub(crate) fn subscribe(&mut self, filters: Vec<Utf8>, qos: Qos) -> Result<(), BenchError> {
         let wanted = filters.len();
         self.send(&subscribe_packet(filters, qos, self.version))?;
         match self.recv()? {
@@ -213,7 +213,7 @@ impl Guest {
     }
 
     /// Says goodbye, and waits until the broker has closed.
-    pub fn leave(mut self) -> Result<(), BenchError> {
+    pub(crate) fn leave(mut self) -> Result<(), BenchError> {
         self.send(&DISCONNECT)?;
         // It may send what it had begun to, and close or reset: gone is gone.
         while let Ok(Some(_)) = self.link.read_bytes(&mut self.scratch) {}
@@ -221,7 +221,7 @@ impl Guest {
     }
 
     /// From now on nobody waits for it.
-    pub fn into_link(mut self) -> Result<Link, BenchError> {
+    pub(crate) fn into_link(mut self) -> Result<Link, BenchError> {
         SockRef::from(&self.link.socket).set_nonblocking(true)?;
         self.link.put_back(self.input.chunk());
         Ok(self.link)
@@ -229,10 +229,10 @@ impl Guest {
 }
 
 /// DISCONNECT, the same in all versions. §3.14
-pub const DISCONNECT: [u8; 2] = [0xe0, 0];
+pub(super) const DISCONNECT: [u8; 2] = [0xe0, 0];
 
 /// SUBSCRIBE to these filters.
-pub fn subscribe_packet(filters: Vec<Utf8>, qos: Qos, version: Version) -> Vec<u8> {
+pub(super) fn subscribe_packet(filters: Vec<Utf8>, qos: Qos, version: Version) -> Vec<u8> {
     let options = SubscribeOptions::qos(qos);
     let filters = filters.into_iter();
     let subscribe = Subscribe {

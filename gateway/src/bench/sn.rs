@@ -26,7 +26,7 @@ const HOPELESS: u64 = 200;
 
 /// One run.
 #[derive(Clone, Debug)]
-pub struct SnPlan {
+pub(crate) struct SnPlan {
     /// The gateway.
     pub gateway: SocketAddrV4,
     /// The sensors.
@@ -43,7 +43,7 @@ pub struct SnPlan {
 
 /// What was measured in one phase.
 #[derive(Clone, Debug, Serialize)]
-pub struct SnReport {
+pub(crate) struct SnReport {
     /// Name of the phase.
     pub phase: &'static str,
     /// How many sensors there are.
@@ -97,11 +97,11 @@ pub struct SnReport {
 }
 
 /// Above [`SnReport::row`].
-pub const SN_HEADING: &str = "phase     qos sensors       count   a second   CPU s/M   RSS MB  B each   gen   p50 us   p99 us    max us  retries  remarks";
+pub(crate) const SN_HEADING: &str = "phase     qos sensors       count   a second   CPU s/M   RSS MB  B each   gen   p50 us   p99 us    max us  retries  remarks";
 
 impl SnPlan {
     /// Carries it out; each report is handed to `report` when it is there, `progress` is told now and then how far it is.
-    pub fn run(
+    pub(crate) fn run(
         &self,
         report: &mut dyn FnMut(SnReport) -> Result<(), BenchError>,
         progress: &mut dyn FnMut(String),
@@ -334,7 +334,7 @@ fn nanos_since(epoch: Instant) -> u64 {
 
 impl SnReport {
     /// The promise that was broken, if one was.
-    pub fn fault(&self) -> Option<String> {
+    pub(crate) fn fault(&self) -> Option<String> {
         // What comes again after a lost acknowledgement is no fault at QoS 1.
         let faults = self
             .counts()
@@ -345,7 +345,7 @@ impl SnReport {
     }
 
     /// A line of the table; [`SN_HEADING`] is above it.
-    pub fn row(&self) -> String {
+    pub(crate) fn row(&self) -> String {
         let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".into());
         let micros = |pick: fn(&Latency) -> f64| {
             or_dash(

@@ -11,7 +11,7 @@ use headgate_mqtt_codec::{AckKind, Packet, PacketId, Publish, Qos, Utf8, Version
 const AHEAD: usize = 64 * 1024;
 
 /// One message for each sensor.
-pub struct Backend {
+pub(super) struct Backend {
     sensors: u64,
     payload: Vec<u8>,
     run: u64,
@@ -27,7 +27,7 @@ pub struct Backend {
 
 impl Backend {
     /// Nothing is sent yet.
-    pub fn new(sensors: u64, payload: usize, run: u64, version: Version, window: usize) -> Self {
+    pub(super) fn new(sensors: u64, payload: usize, run: u64, version: Version, window: usize) -> Self {
         Self {
             sensors,
             payload: vec![b'.'; payload.max(STAMP_LEN)],

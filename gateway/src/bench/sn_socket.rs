@@ -35,7 +35,7 @@ const _: () = assert!(align_of::<libc::cmsghdr>() <= align_of::<Control>());
 
 /// Datagrams that wait to be sent, each from its own address.
 #[derive(Default)]
-pub struct Outbox {
+pub(super) struct Outbox {
     bytes: Vec<u8>,
     /// Where each begins, and from where it goes.
     datagrams: Vec<(usize, Ipv4Addr)>,
@@ -43,24 +43,24 @@ pub struct Outbox {
 
 impl Outbox {
     /// A datagram from this address.
-    pub fn push(&mut self, from: Ipv4Addr, datagram: &[u8]) {
+    pub(super) fn push(&mut self, from: Ipv4Addr, datagram: &[u8]) {
         self.datagrams.push((self.bytes.len(), from));
         self.bytes.extend_from_slice(datagram);
     }
 
     /// How many wait.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.datagrams.len()
     }
 
     /// None waits any more.
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.bytes.clear();
         self.datagrams.clear();
     }
 
     /// The one with this number, and from where it goes.
-    pub fn datagram(&self, n: usize) -> (Ipv4Addr, &[u8]) {
+    pub(super) fn datagram(&self, n: usize) -> (Ipv4Addr, &[u8]) {
         let (start, from) = self.datagrams[n];
         let end = self.datagrams.get(n + 1).map_or(self.bytes.len(), |next| next.0);
         (from, &self.bytes[start..end])
@@ -68,7 +68,7 @@ impl Outbox {
 }
 
 /// The socket.
-pub struct SnSocket {
+pub(super) struct SnSocket {
     socket: Socket,
     gateway: libc::sockaddr_in,
     incoming: Box<[[u8; MAX_DATAGRAM]; BATCH]>,
@@ -77,7 +77,7 @@ pub struct SnSocket {
 
 impl SnSocket {
     /// Opens it. Everything goes to this gateway.
-    pub fn open(gateway: SocketAddrV4) -> io::Result<Self> {
+    pub(super) fn open(gateway: SocketAddrV4) -> io::Result<Self> {
         let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
         // As much as the system allows.
         let _ = socket.set_recv_buffer_size(BUFFER);
@@ -112,7 +112,7 @@ impl SnSocket {
     }
 
     /// Sends all that waits.
-    pub fn send(&mut self, outbox: &mut Outbox) -> io::Result<()> {
+    pub(super) fn send(&mut self, outbox: &mut Outbox) -> io::Result<()> {
         let mut at = 0;
         while at < outbox.len() {
             match self.send_some(outbox, at) {
@@ -175,7 +175,7 @@ impl SnSocket {
     }
 
     /// Hands over what came, with the address that it came to; waits a little when nothing is there. How many.
-    pub fn recv(&mut self, mut take: impl FnMut(Ipv4Addr, &[u8])) -> io::Result<usize> {
+    pub(super) fn recv(&mut self, mut take: impl FnMut(Ipv4Addr, &[u8])) -> io::Result<usize> {
         // SAFETY: both are plain data, for which all zeros is a value.
         let (mut headers, mut slices): ([libc::mmsghdr; BATCH], [libc::iovec; BATCH]) =
             unsafe { (zeroed(), zeroed()) };

@@ -16,13 +16,13 @@ use std::net::Ipv4Addr;
 const FIRST: u32 = u32::from_be_bytes([127, 1, 0, 0]);
 
 /// Sensors that have addresses: a sixteenth of 127/8 is enough for a million.
-pub const MAX_SENSORS: usize = 1 << 20;
+pub(crate) const MAX_SENSORS: usize = 1 << 20;
 
 /// QoS 0 messages before one ping that tells that they have arrived.
 const QOS_0_GROUP: u64 = 16;
 
 /// What every payload of ours begins with: which run, which sensor.
-pub const STAMP_LEN: usize = 12;
+pub(crate) const STAMP_LEN: usize = 12;
 
 /// Names the topic id of no topic. §5.3.11
 const NO_TOPIC: u16 = 0;
@@ -30,7 +30,7 @@ const NO_SLOT: u32 = u32::MAX;
 
 /// What all sensors do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub(super) enum Phase {
     /// CONNECT, CONNACK.
     Connect,
     /// SUBSCRIBE to the own topic, SUBACK.
@@ -49,7 +49,7 @@ pub enum Phase {
 
 impl Phase {
     /// As reports call it.
-    pub fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Connect => "connect",
             Self::Subscribe => "subscribe",
@@ -64,7 +64,7 @@ impl Phase {
 
 /// Who they are and what they do.
 #[derive(Clone, Debug)]
-pub struct SwarmPlan {
+pub(crate) struct SwarmPlan {
     /// How many.
     pub sensors: usize,
     /// Of publishing: 0 or 1.
@@ -97,7 +97,7 @@ pub struct SwarmPlan {
 
 /// What happened in a phase.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub(super) struct Counts {
     /// Exchanges that were completed, or QoS 0 messages that were sent and followed by an answer.
     pub done: u64,
     /// Sensors that got no answer.
@@ -156,7 +156,7 @@ struct Exchange {
 }
 
 /// The sensors. See the module's documentation.
-pub struct Swarm {
+pub(super) struct Swarm {
     plan: SwarmPlan,
     sensors: Vec<Sensor>,
     phase: Phase,
@@ -176,7 +176,7 @@ pub struct Swarm {
 
 impl Swarm {
     /// Sensors that have done nothing.
-    pub fn new(plan: SwarmPlan) -> Self {
+    pub(super) fn new(plan: SwarmPlan) -> Self {
         let sensor = Sensor {
             slot: NO_SLOT,
             topic_id: NO_TOPIC,
@@ -200,7 +200,7 @@ impl Swarm {
     }
 
     /// All do this from now on.
-    pub fn begin(&mut self, phase: Phase, now: u64) {
+    pub(super) fn begin(&mut self, phase: Phase, now: u64) {
         self.phase = phase;
         self.next = 0;
         self.total = match phase {
@@ -217,17 +217,17 @@ impl Swarm {
     }
 
     /// Whether all have done it.
-    pub fn is_done(&self) -> bool {
+    pub(super) fn is_done(&self) -> bool {
         self.next == self.total && self.exchanges.is_empty()
     }
 
     /// How many began, of how many.
-    pub fn progress(&self) -> (u64, u64) {
+    pub(super) fn progress(&self) -> (u64, u64) {
         (self.next, self.total)
     }
 
     /// Sends again what is due, and begins what the window allows.
-    pub fn fill(&mut self, now: u64, out: &mut Outbox) {
+    pub(super) fn fill(&mut self, now: u64, out: &mut Outbox) {
         if self.sweep_at <= now {
             self.sweep(now, out);
         }
@@ -264,7 +264,7 @@ impl Swarm {
     }
 
     /// A datagram came to this address.
-    pub fn datagram(&mut self, to: Ipv4Addr, datagram: &[u8], now: u64, out: &mut Outbox) {
+    pub(super) fn datagram(&mut self, to: Ipv4Addr, datagram: &[u8], now: u64, out: &mut Outbox) {
         self.counts.received += 1;
         let number = u32::from(to)
             .checked_sub(FIRST)
@@ -510,7 +510,7 @@ impl Swarm {
 }
 
 /// At the start of every payload.
-pub fn stamp(run: u64, number: u32) -> [u8; STAMP_LEN] {
+pub(super) fn stamp(run: u64, number: u32) -> [u8; STAMP_LEN] {
     let mut stamp = [0; STAMP_LEN];
     stamp[..8].copy_from_slice(&run.to_be_bytes());
     stamp[8..].copy_from_slice(&number.to_be_bytes());
@@ -518,7 +518,7 @@ pub fn stamp(run: u64, number: u32) -> [u8; STAMP_LEN] {
 }
 
 /// What a sensor is subscribed to.
-pub fn own_topic(number: u32) -> String {
+pub(super) fn own_topic(number: u32) -> String {
     format!("sn/{number}/cmd")
 }
 

@@ -20,7 +20,7 @@ const PING: u8 = 9;
 const PONG: u8 = 10;
 
 /// One connection.
-pub struct WebSocket {
+pub(crate) struct WebSocket {
     /// Bytes for the layer below.
     pub out: Vec<u8>,
     opening: Option<Opening>,
@@ -38,7 +38,7 @@ struct Opening {
 
 impl WebSocket {
     /// The request waits in `out`.
-    pub fn new(host: &str, path: &str) -> Self {
+    pub(crate) fn new(host: &str, path: &str) -> Self {
         let key = generate_key();
         // [MQTT-6.0.0-3]
         let request = format!(
@@ -61,12 +61,12 @@ impl WebSocket {
     }
 
     /// Whether the server has agreed.
-    pub fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.opening.is_none()
     }
 
     /// Moves `bytes` in frames to `out`; they stay where they are until the server has agreed.
-    pub fn wrap(&mut self, bytes: &mut Vec<u8>) {
+    pub(crate) fn wrap(&mut self, bytes: &mut Vec<u8>) {
         if !self.is_open() {
             return;
         }
@@ -112,7 +112,7 @@ impl WebSocket {
     }
 
     /// Moves the payload in `bytes` to their beginning and says how much it is.
-    pub fn unwrap(&mut self, bytes: &mut [u8]) -> Result<usize, BenchError> {
+    pub(crate) fn unwrap(&mut self, bytes: &mut [u8]) -> Result<usize, BenchError> {
         let mut from = self.open(bytes)?;
         let mut to = 0;
         while from < bytes.len() {

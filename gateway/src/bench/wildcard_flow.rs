@@ -19,21 +19,21 @@ use std::collections::VecDeque;
 const UNIT: u64 = 5;
 
 /// Fewer sessions would have two filters for one topic.
-pub const MIN_SESSIONS: usize = UNIT as usize;
+pub(crate) const MIN_SESSIONS: usize = UNIT as usize;
 
 /// One unit.
-pub const MIN_SUBSCRIPTIONS: u64 = UNIT;
+pub(crate) const MIN_SUBSCRIPTIONS: u64 = UNIT;
 
 /// A publisher goes through its topics in steps of this odd prime, so that a cache does not help.
 const STEP: u64 = 7_919;
 
 /// How many publishers there are for so many sessions.
-pub fn publishers(sessions: usize) -> usize {
+pub(super) fn publishers(sessions: usize) -> usize {
     (sessions / 10).clamp(1, 10)
 }
 
 /// The links are the publishers' first, then those of the sessions.
-pub struct Forest {
+pub(super) struct Forest {
     sessions: usize,
     topics_each: u64,
     backlog: u64,
@@ -66,7 +66,7 @@ struct Publisher {
 
 impl Forest {
     /// Nothing sent yet; `run` goes into the topics.
-    pub fn new(plan: &Plan, run: &str) -> Self {
+    pub(super) fn new(plan: &Plan, run: &str) -> Self {
         let units = plan.subscriptions / UNIT;
         // Each publisher has topics of its own, in whole units.
         let count = (publishers(plan.clients) as u64).min(units);
@@ -98,28 +98,28 @@ impl Forest {
     }
 
     /// How many links publish.
-    pub fn publishers(&self) -> usize {
+    pub(super) fn publishers(&self) -> usize {
         self.publishers.len()
     }
 
     /// Publishing begins, until `limit` were published.
-    pub fn start(&mut self, limit: u64) {
+    pub(super) fn start(&mut self, limit: u64) {
         self.limit = limit;
         (0..self.publishers.len()).for_each(|publisher| self.mark(publisher));
     }
 
     /// Nothing more is published.
-    pub fn stop(&mut self) {
+    pub(super) fn stop(&mut self) {
         self.limit = self.sent;
     }
 
     /// Whether all was published that is to be.
-    pub fn all_sent(&self) -> bool {
+    pub(super) fn all_sent(&self) -> bool {
         self.sent >= self.limit
     }
 
     /// Copies that did not come.
-    pub fn lost(&self) -> u64 {
+    pub(super) fn lost(&self) -> u64 {
         self.given_up + self.outstanding()
     }
 
@@ -256,7 +256,7 @@ fn topic(run: &str, number: u64) -> Utf8 {
 }
 
 /// The filter with this number.
-pub fn filter(run: &str, number: u64) -> Utf8 {
+pub(super) fn filter(run: &str, number: u64) -> Utf8 {
     let (even, odd) = (number / UNIT * 2, number / UNIT * 2 + 1);
     let filter = match number % UNIT {
         0 => return topic(run, even),
@@ -269,7 +269,7 @@ pub fn filter(run: &str, number: u64) -> Utf8 {
 }
 
 /// The session that has the filter with this number.
-pub fn owner(number: u64, sessions: usize) -> usize {
+pub(super) fn owner(number: u64, sessions: usize) -> usize {
     (number % sessions as u64) as usize
 }
 

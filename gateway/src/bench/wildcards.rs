@@ -15,7 +15,7 @@ const FILTERS: usize = 1_000;
 const DRAIN: Duration = Duration::from_secs(10);
 
 /// Carries out the plan.
-pub fn run(plan: &Plan, progress: &mut dyn FnMut(String)) -> Result<Report, BenchError> {
+pub(super) fn run(plan: &Plan, progress: &mut dyn FnMut(String)) -> Result<Report, BenchError> {
     const WHAT: &str = "wildcards, delivered";
     let run = run_name();
     let mut forest = Forest::new(plan, &run);

@@ -2,7 +2,7 @@
 
 /// Packet identifiers, and what is under way under them.
 #[derive(Debug)]
-pub struct Window {
+pub(super) struct Window {
     free: Vec<u16>,
     /// Number and time of what is under way, by identifier.
     sent: Vec<Option<(u64, u64)>>,
@@ -10,7 +10,7 @@ pub struct Window {
 
 impl Window {
     /// So many at a time.
-    pub fn new(size: usize) -> Self {
+    pub(super) fn new(size: usize) -> Self {
         let size = size.clamp(1, usize::from(u16::MAX));
         Self {
             free: (1..=size as u16).rev().collect(),
@@ -20,7 +20,7 @@ impl Window {
 
     /// The identifier for the message with this number, sent at `now`; `None` if the window is full.
     #[inline]
-    pub fn open(&mut self, number: u64, now: u64) -> Option<u16> {
+    pub(super) fn open(&mut self, number: u64, now: u64) -> Option<u16> {
         let id = self.free.pop()?;
         self.sent[usize::from(id)] = Some((number, now));
         Some(id)
@@ -28,14 +28,14 @@ impl Window {
 
     /// It was acknowledged: its number, and when it was sent. `None` if nothing is under way under it.
     #[inline]
-    pub fn close(&mut self, id: u16) -> Option<(u64, u64)> {
+    pub(super) fn close(&mut self, id: u16) -> Option<(u64, u64)> {
         let closed = self.sent.get_mut(usize::from(id))?.take()?;
         self.free.push(id);
         Some(closed)
     }
 
     /// The numbers of what is under way.
-    pub fn numbers(&self) -> impl Iterator<Item = u64> {
+    pub(super) fn numbers(&self) -> impl Iterator<Item = u64> {
         self.sent.iter().flatten().map(|(number, _)| *number)
     }
 }

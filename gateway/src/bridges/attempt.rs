@@ -15,7 +15,7 @@ use tokio::time::timeout;
 const DIAL_TIME: Duration = Duration::from_secs(30);
 
 /// What one connection needs.
-pub struct Attempt {
+pub(super) struct Attempt {
     pub plan: Arc<BridgePlan>,
     pub status: Arc<BridgeStatus>,
     pub workplace: Arc<Workplace<Packet>>,
@@ -25,7 +25,7 @@ pub struct Attempt {
 }
 
 /// A connection that is there, and not yet used.
-pub struct Dialed {
+pub(super) struct Dialed {
     endpoint: BridgeEndpoint,
     wire: BridgeWire,
     connection: Connection,
@@ -37,7 +37,7 @@ pub struct Dialed {
 
 impl Attempt {
     /// Everything up to CONNECT. The error is for operators.
-    pub async fn dial(&self) -> Result<Dialed, String> {
+    pub(super) async fn dial(&self) -> Result<Dialed, String> {
         let Place { plan, dial } = match &self.provisioner {
             Some(provisioner) => provisioner.place(&self.dial).await?,
             None => Place {
@@ -77,7 +77,7 @@ impl Attempt {
     }
 
     /// Uses the connection until it ends.
-    pub async fn run(&self, dialed: Dialed) -> EndReason {
+    pub(super) async fn run(&self, dialed: Dialed) -> EndReason {
         let Dialed {
             endpoint,
             wire,
@@ -93,7 +93,7 @@ impl Attempt {
     }
 
     /// Whether somebody accepts connections there.
-    pub async fn answers(dial: Dial) -> bool {
+    pub(super) async fn answers(dial: Dial) -> bool {
         let bare = way::bare(dial);
         let mut unheard = |_| {};
         let connecting = bare.connect(&mut unheard);

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What is left of a month's bytes. Counted by the ledger over restarts; what was moved since its last line is forgotten by a crash.
 #[derive(Debug)]
-pub struct Budget {
+pub(super) struct Budget {
     limit: u64,
     /// When the month began, in seconds since 1970.
     month: u64,
@@ -16,7 +16,7 @@ pub struct Budget {
 
 impl Budget {
     /// `lines` are the ledger's, `counted` the bytes of this run that are in them.
-    pub fn new(limit: u64, lines: &[Line], counted: u64, now: u64) -> Self {
+    pub(super) fn new(limit: u64, lines: &[Line], counted: u64, now: u64) -> Self {
         let month = month_of(now);
         let lines = lines.iter().filter(|line| line.at >= month);
         Self {
@@ -28,7 +28,7 @@ impl Budget {
     }
 
     /// Takes the bytes of this run, and says whether all are spent.
-    pub fn is_spent(&mut self, bytes: u64, now: u64) -> bool {
+    pub(super) fn is_spent(&mut self, bytes: u64, now: u64) -> bool {
         let month = month_of(now);
         if month != self.month {
             (self.month, self.spent) = (month, 0);

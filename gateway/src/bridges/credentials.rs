@@ -19,7 +19,7 @@ const LONGEST: usize = 65_535;
 
 /// User name and password, and how long they are good.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Read {
+pub(super) struct Read {
     /// User name.
     pub username: Option<String>,
     /// Password.
@@ -30,14 +30,14 @@ pub struct Read {
 
 impl Read {
     /// As MQTT carries them.
-    pub fn credentials(&self, version: Version) -> Result<Credentials, String> {
+    pub(super) fn credentials(&self, version: Version) -> Result<Credentials, String> {
         let password = self.password.clone().map(Bytes::from);
         Credentials::new(self.username.clone(), password, version).map_err(|error| format!("login: {error}"))
     }
 }
 
 /// What counts now. `now` is the system's time.
-pub async fn read(login: &Login, now: SystemTime) -> Result<Read, String> {
+pub(super) async fn read(login: &Login, now: SystemTime) -> Result<Read, String> {
     let mut read = Read {
         username: login.username.clone(),
         password: (!login.password.is_empty()).then(|| login.password.reveal().to_owned()),
@@ -66,7 +66,7 @@ pub async fn read(login: &Login, now: SystemTime) -> Result<Read, String> {
 }
 
 /// The password, if it is one of those that another program may have changed meanwhile.
-pub async fn changed_password(login: &Login) -> Option<String> {
+pub(super) async fn changed_password(login: &Login) -> Option<String> {
     read_file(login.password_file.as_deref()?).await.ok()
 }
 
@@ -142,7 +142,7 @@ fn sign(key: &[u8], text: &str) -> Result<Vec<u8>, String> {
 }
 
 /// Writes what is not unreserved as `%41`. RFC 3986 §2.1
-pub fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {

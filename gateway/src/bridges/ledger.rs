@@ -16,7 +16,7 @@ const MAX_BYTES: u64 = 4 << 20;
 /// What was counted since the line before.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Line {
+pub(crate) struct Line {
     /// End of the time it is about, in seconds since 1970.
     pub at: u64,
     /// Messages of QoS 1 and 2 that were queued for the remote end.
@@ -57,7 +57,7 @@ fn is_false(flag: &bool) -> bool {
 
 /// A time of which nobody knows what was counted in it, in seconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Gap {
+pub(crate) struct Gap {
     /// The last thing that is known before.
     pub since: u64,
     /// The first that is known again.
@@ -66,7 +66,7 @@ pub struct Gap {
 
 impl Line {
     /// Of what was counted since the start, what came after the last line. The first line of a run tells what the store held.
-    pub fn since(&self, last: Option<&Self>) -> Self {
+    pub(crate) fn since(&self, last: Option<&Self>) -> Self {
         let Some(last) = last else {
             return self.clone();
         };
@@ -90,7 +90,7 @@ impl Line {
     }
 
     /// Whether nothing happened.
-    pub fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         let dropped: u64 = self.dropped.values().sum();
         self.routed
             + self.sent
@@ -106,7 +106,7 @@ impl Line {
 
 /// What became of the messages between two moments.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Report {
+pub(crate) struct Report {
     /// First moment, in seconds since 1970.
     pub from: u64,
     /// Last moment.
@@ -141,7 +141,7 @@ pub struct Report {
 
 impl Report {
     /// Whether every message is accounted for, and nothing is unknown.
-    pub fn adds_up(&self) -> bool {
+    pub(crate) fn adds_up(&self) -> bool {
         self.unknown.is_empty() && self.balances()
     }
 
@@ -153,7 +153,7 @@ impl Report {
     }
 
     /// Sums lines up, oldest first; those up to `from` only say how it began.
-    pub fn of(lines: impl IntoIterator<Item = Line>, from: u64, to: u64) -> Self {
+    pub(crate) fn of(lines: impl IntoIterator<Item = Line>, from: u64, to: u64) -> Self {
         let mut report = Self {
             from,
             to,
@@ -237,18 +237,18 @@ impl Runs {
 
 /// The file of one bridge.
 #[derive(Debug)]
-pub struct LedgerFile {
+pub(super) struct LedgerFile {
     path: PathBuf,
 }
 
 impl LedgerFile {
     /// There need not be one yet.
-    pub fn at(path: &Path) -> Self {
+    pub(super) fn at(path: &Path) -> Self {
         Self { path: path.into() }
     }
 
     /// All lines, oldest first. What cannot be read, as the torn end of a crash, is left out.
-    pub fn lines(&self) -> io::Result<Vec<Line>> {
+    pub(super) fn lines(&self) -> io::Result<Vec<Line>> {
         let file = match File::open(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             opened => opened?,
@@ -261,7 +261,7 @@ impl LedgerFile {
     }
 
     /// Adds a line at the end.
-    pub fn append(&self, line: &Line) -> io::Result<()> {
+    pub(super) fn append(&self, line: &Line) -> io::Result<()> {
         if std::fs::metadata(&self.path).is_ok_and(|file| file.len() > MAX_BYTES) {
             let mut lines = self.lines()?;
             lines.drain(..lines.len() / 2);

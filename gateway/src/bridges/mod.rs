@@ -15,10 +15,10 @@ mod runner;
 mod view;
 mod way;
 
-pub use credentials::escape;
-pub use probe::Finding;
-pub use view::BridgeView;
-pub use way::{address_faults, tls_faults};
+pub(crate) use credentials::escape;
+pub(crate) use probe::Finding;
+pub(crate) use view::BridgeView;
+pub(crate) use way::{address_faults, tls_faults};
 
 use crate::config::{DEFAULT_NODE, explain_text};
 use crate::sys::unix_time;
@@ -53,7 +53,7 @@ const LINE: u64 = 300;
 
 /// All bridges. Clones share them.
 #[derive(Clone)]
-pub struct Bridges(Arc<Shared>);
+pub(crate) struct Bridges(Arc<Shared>);
 
 struct Shared {
     hub: Hub,
@@ -133,7 +133,7 @@ struct Books {
 /// Where a bridge's settings are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Source {
+pub(crate) enum Source {
     /// In the configuration.
     Configuration,
     /// It was added at run time.
@@ -143,7 +143,7 @@ pub enum Source {
 /// What came of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Change {
+pub(crate) enum Change {
     /// It was not there.
     Added,
     /// Its settings are others now; its queue is what it was.
@@ -156,7 +156,7 @@ pub enum Change {
 
 /// Why operators do not get what they want.
 #[derive(Debug, thiserror::Error)]
-pub enum BridgeError {
+pub(crate) enum BridgeError {
     /// There is none of that name.
     #[error("there is no bridge `{0}`")]
     Unknown(String),
@@ -177,7 +177,7 @@ pub enum BridgeError {
 }
 
 /// Settings that can be.
-pub struct Checked {
+pub(crate) struct Checked {
     plan: Arc<BridgePlan>,
     dials: Vec<Dial>,
     service: Option<Service>,
@@ -185,7 +185,7 @@ pub struct Checked {
 
 impl Checked {
     /// The error names the key. `node` is this gateway.
-    pub fn new(settings: &BridgeSettings, node: &str) -> Result<Self, String> {
+    pub(crate) fn new(settings: &BridgeSettings, node: &str) -> Result<Self, String> {
         if node == DEFAULT_NODE {
             return Err(format!(
                 "`node` is still `{node}`: a gateway with bridges needs a name of its own, for messages that come round a ring are known by it"
@@ -208,13 +208,13 @@ impl Checked {
 }
 
 /// What is wrong with a bridge whose remote a service names. The error names the key.
-pub fn check_service(settings: &BridgeSettings, node: &str) -> Result<(), String> {
+pub(crate) fn check_service(settings: &BridgeSettings, node: &str) -> Result<(), String> {
     Service::new(settings, node).map(drop)
 }
 
 impl Bridges {
     /// None yet.
-    pub fn new(hub: &Hub, links: &TaskTracker, node: &str, data_dir: &Path) -> Self {
+    pub(crate) fn new(hub: &Hub, links: &TaskTracker, node: &str, data_dir: &Path) -> Self {
         Self(Arc::new(Shared {
             hub: hub.clone(),
             links: links.clone(),
@@ -227,7 +227,7 @@ impl Bridges {
     }
 
     /// Starts those of the configuration and those that were added before. What was added and cannot be read is left out, with a word.
-    pub async fn start(&self, configured: Vec<Checked>) {
+    pub(crate) async fn start(&self, configured: Vec<Checked>) {
         self.configure(configured).await;
         for path in self.0.added_files() {
             let text = fs::read_to_string(&path).map_err(|error| error.to_string());
@@ -249,7 +249,7 @@ impl Bridges {
     }
 
     /// Makes the bridges of the configuration those that it names. One that it names no more is stopped, and its queue kept.
-    pub async fn configure(&self, configured: Vec<Checked>) -> BTreeMap<String, Change> {
+    pub(crate) async fn configure(&self, configured: Vec<Checked>) -> BTreeMap<String, Change> {
         let _one = self.0.changing.lock().await;
         let named: BTreeSet<&str> = configured.iter().map(Checked::name).collect();
         let gone: Vec<String> = {
@@ -281,7 +281,7 @@ impl Bridges {
     }
 
     /// Adds or changes a bridge at run time; `text` is its settings in TOML, which are kept as they are.
-    pub async fn add(&self, text: &str) -> Result<(String, Change), BridgeError> {
+    pub(crate) async fn add(&self, text: &str) -> Result<(String, Change), BridgeError> {
         let _one = self.0.changing.lock().await;
         let bridge = self.0.read(text).map_err(BridgeError::Settings)?;
         let name = bridge.name().to_owned();
@@ -294,7 +294,7 @@ impl Bridges {
     }
 
     /// Stops a bridge for good and throws its queue away. How many messages that were.
-    pub async fn remove(&self, name: &str) -> Result<u64, BridgeError> {
+    pub(crate) async fn remove(&self, name: &str) -> Result<u64, BridgeError> {
         let _one = self.0.changing.lock().await;
         let source = self.0.running.lock().get(name).map(|bridge| bridge.source);
         match source {
@@ -333,12 +333,12 @@ impl Bridges {
     }
 
     /// Ends the connection and makes none until [`Bridges::resume`], also after a restart. What goes out is queued.
-    pub fn pause(&self, name: &str) -> Result<(), BridgeError> {
+    pub(crate) fn pause(&self, name: &str) -> Result<(), BridgeError> {
         self.set_paused(name, true)
     }
 
     /// Lets a paused bridge go on; one that waits before its next try tries at once.
-    pub fn resume(&self, name: &str) -> Result<(), BridgeError> {
+    pub(crate) fn resume(&self, name: &str) -> Result<(), BridgeError> {
         self.set_paused(name, false)
     }
 
@@ -367,7 +367,7 @@ impl Bridges {
     }
 
     /// Throws away what waits for a bridge. How many messages that were.
-    pub fn flush(&self, name: &str) -> Result<usize, BridgeError> {
+    pub(crate) fn flush(&self, name: &str) -> Result<usize, BridgeError> {
         let plan = self.plan(name)?;
         let flushed = self.0.hub.flush(plan.local_client_id().as_str());
         tracing::warn!(bridge = name, flushed, "the queue of a bridge was thrown away");
@@ -375,13 +375,13 @@ impl Bridges {
     }
 
     /// What all bridges do.
-    pub fn views(&self) -> Vec<BridgeView> {
+    pub(crate) fn views(&self) -> Vec<BridgeView> {
         let running = self.0.running.lock();
         running.values().map(|bridge| self.0.view(bridge)).collect()
     }
 
     /// What one bridge does.
-    pub fn view(&self, name: &str) -> Result<BridgeView, BridgeError> {
+    pub(crate) fn view(&self, name: &str) -> Result<BridgeView, BridgeError> {
         let running = self.0.running.lock();
         let bridge = running.get(name);
         bridge
@@ -390,7 +390,7 @@ impl Bridges {
     }
 
     /// What became of a bridge's messages from one moment to another, in seconds since 1970.
-    pub fn report(&self, name: &str, from: u64, to: u64) -> Result<Report, BridgeError> {
+    pub(crate) fn report(&self, name: &str, from: u64, to: u64) -> Result<Report, BridgeError> {
         self.0.write_lines(Some(name), false);
         self.plan(name)?;
         let path = self.0.ledger(name);
@@ -400,7 +400,7 @@ impl Bridges {
     }
 
     /// Walks the way to a bridge's remote end and says how each step went. A bridge that can come under one name only is paused meanwhile.
-    pub fn probe(&self, name: &str) -> Result<mpsc::UnboundedReceiver<Finding>, BridgeError> {
+    pub(crate) fn probe(&self, name: &str) -> Result<mpsc::UnboundedReceiver<Finding>, BridgeError> {
         let plan = self.plan(name)?;
         let dials = way::dials(plan.settings()).map_err(BridgeError::Settings)?;
         let running = self.0.running.lock();
@@ -422,7 +422,7 @@ impl Bridges {
     }
 
     /// Takes rates and writes ledgers, until dropped.
-    pub async fn keep_books(self) {
+    pub(crate) async fn keep_books(self) {
         let mut seconds = 0_u64;
         let mut tick = tokio::time::interval(Duration::from_secs(SAMPLE));
         loop {
@@ -441,7 +441,7 @@ impl Bridges {
     }
 
     /// The gateway stops: no connection is made any more. Those that are there say goodbye by themselves.
-    pub fn halt(&self) {
+    pub(crate) fn halt(&self) {
         self.0.write_lines(None, true);
         for bridge in self.0.running.lock().values() {
             bridge.task.abort();

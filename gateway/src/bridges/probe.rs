@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How one step went.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub(crate) struct Finding {
     /// The address that was tried.
     pub address: String,
     /// `clock`, `credentials`, `name`, `network`, `proxy`, `tls`, `websocket`, `provisioning`, `login` or `round_trip`.
@@ -34,7 +34,7 @@ pub struct Finding {
 
 /// Tries all addresses, then calls `after`. The remote sees another client identifier, so that a bridge that is connected stays so; where it lets nobody in
 /// under another ([`BridgePlan::is_bound_to_client_id`]), the bridge must be paused meanwhile.
-pub fn start(
+pub(super) fn start(
     plan: Arc<BridgePlan>,
     dials: Vec<Dial>,
     provisioner: Option<Arc<Provisioner>>,

@@ -23,7 +23,7 @@ const KEEP_ALIVE: u16 = 60;
 
 /// Settings that name the service, and can be.
 #[derive(Clone)]
-pub struct Service {
+pub(super) struct Service {
     /// As an operator wrote them.
     settings: BridgeSettings,
     node: String,
@@ -34,7 +34,7 @@ pub struct Service {
 
 impl Service {
     /// `None` for a bridge that knows its remote. The error names the key.
-    pub fn new(settings: &BridgeSettings, node: &str) -> Result<Option<Self>, String> {
+    pub(super) fn new(settings: &BridgeSettings, node: &str) -> Result<Option<Self>, String> {
         let Some(provisioning) = settings.provisioning() else {
             return Ok(None);
         };
@@ -54,7 +54,7 @@ impl Service {
 }
 
 /// See the module.
-pub struct Provisioner {
+pub(super) struct Provisioner {
     service: Service,
     /// Where the answer is kept.
     path: PathBuf,
@@ -80,14 +80,14 @@ struct Kept {
 }
 
 /// A remote that was assigned.
-pub struct Place {
+pub(super) struct Place {
     pub plan: Arc<BridgePlan>,
     pub dial: Dial,
 }
 
 impl Provisioner {
     /// Knows what an earlier run was told, if it asked for the same.
-    pub fn new(service: Service, path: PathBuf) -> Self {
+    pub(super) fn new(service: Service, path: PathBuf) -> Self {
         let kept = std::fs::read(&path).ok();
         let kept = kept.and_then(|bytes| serde_json::from_slice::<Kept>(&bytes).ok());
         let provisioning = &service.provisioning;
@@ -107,7 +107,7 @@ impl Provisioner {
     }
 
     /// Where to connect. `dial` is one of the bridge's own addresses, which are the hub's if there are any.
-    pub async fn place(&self, dial: &Dial) -> Result<Place, String> {
+    pub(super) async fn place(&self, dial: &Dial) -> Result<Place, String> {
         let known = self.known();
         let assignment = match known {
             Some(assignment) => assignment,
@@ -158,7 +158,7 @@ impl Provisioner {
     }
 
     /// How `assignment` is reached.
-    pub fn place_of(&self, assignment: &Assignment, dial: &Dial) -> Result<Place, String> {
+    pub(super) fn place_of(&self, assignment: &Assignment, dial: &Dial) -> Result<Place, String> {
         let settings = &self.service.settings;
         let assigned = settings.clone().with_assignment(assignment);
         let dial = match settings.addresses.is_empty() {
@@ -171,23 +171,26 @@ impl Provisioner {
     }
 
     /// Asks the service, and tells how far that is; keeps nothing.
-    pub async fn inquire(&self, on_step: &mut (dyn FnMut(Step) + Send)) -> Result<Assignment, RegisterError> {
+    pub(super) async fn inquire(
+        &self,
+        on_step: &mut (dyn FnMut(Step) + Send),
+    ) -> Result<Assignment, RegisterError> {
         register(&self.service, on_step).await
     }
 
     /// Where the service is.
-    pub fn service(&self) -> &Dial {
+    pub(super) fn service(&self) -> &Dial {
         &self.service.dial
     }
 
     /// Whether the hub was reached.
-    pub fn reached(&self, found: bool) {
+    pub(super) fn reached(&self, found: bool) {
         let mut state = self.state.lock();
         state.misses = if found { 0 } else { state.misses + 1 };
     }
 
     /// How the connection to the hub ended.
-    pub fn ended(&self, end: EndReason) {
+    pub(super) fn ended(&self, end: EndReason) {
         let refused = matches!(
             end,
             EndReason::Refused(
@@ -203,7 +206,7 @@ impl Provisioner {
 
 /// Why the service said nothing that helps.
 #[derive(Debug, thiserror::Error)]
-pub enum RegisterError {
+pub(super) enum RegisterError {
     /// What we would show it cannot be made.
     #[error("{0}")]
     Credentials(String),

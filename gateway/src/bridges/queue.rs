@@ -8,13 +8,13 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 /// Makes the session what the plan says: it is there, and is subscribed to what goes out and nothing else. What is queued stays.
-pub async fn prepare(hub: &Hub, plan: &BridgePlan) {
+pub(super) async fn prepare(hub: &Hub, plan: &BridgePlan) {
     let wanted = plan.subscriptions();
     subscribe(hub, plan, wanted).await;
 }
 
 /// Nothing more is queued; what is queued stays.
-pub async fn retire(hub: &Hub, plan: &BridgePlan) {
+pub(super) async fn retire(hub: &Hub, plan: &BridgePlan) {
     subscribe(hub, plan, Vec::new()).await;
 }
 

@@ -9,7 +9,7 @@ const SAMPLES: usize = 60;
 
 /// The last samples, oldest first.
 #[derive(Debug, Default)]
-pub struct Rates(VecDeque<Sample>);
+pub(crate) struct Rates(VecDeque<Sample>);
 
 #[derive(Clone, Copy, Debug)]
 struct Sample {
@@ -22,7 +22,7 @@ struct Sample {
 
 impl Rates {
     /// Takes a sample.
-    pub fn sample(&mut self, at: Instant, report: &LinkReport) {
+    pub(crate) fn sample(&mut self, at: Instant, report: &LinkReport) {
         if self.0.len() == SAMPLES {
             self.0.pop_front();
         }
@@ -36,7 +36,7 @@ impl Rates {
     }
 
     /// Messages that come and messages that leave in a second, over the last minutes; `None` before the second sample.
-    pub fn per_second(&self) -> Option<(f64, f64)> {
+    pub(crate) fn per_second(&self) -> Option<(f64, f64)> {
         let (first, last) = (self.0.front()?, self.0.back()?);
         let seconds = last.at.since(first.at).as_secs_f64();
         let rate = |from: u64, to: u64| to.saturating_sub(from) as f64 / seconds;
@@ -45,7 +45,12 @@ impl Rates {
 
     /// Hours until a queue of so many messages and bytes, `0` for no limit, is full, if messages go on to come as they do and none leaves. `None` when none
     /// comes or nothing limits it.
-    pub fn capacity_hours(&self, report: &LinkReport, max_messages: usize, max_bytes: usize) -> Option<f64> {
+    pub(crate) fn capacity_hours(
+        &self,
+        report: &LinkReport,
+        max_messages: usize,
+        max_bytes: usize,
+    ) -> Option<f64> {
         let (come, _) = self.per_second().filter(|(come, _)| *come > 0.0)?;
         let unless_none = |limit: usize, taken: u64| match limit {
             0 => f64::INFINITY,
@@ -61,7 +66,7 @@ impl Rates {
     }
 
     /// Seconds until the queue is empty, as it shrinks now. `None` when it does not.
-    pub fn drain_seconds(&self, report: &LinkReport) -> Option<f64> {
+    pub(crate) fn drain_seconds(&self, report: &LinkReport) -> Option<f64> {
         let (come, leave) = self.per_second()?;
         (report.queued > 0 && leave > come).then(|| report.queued as f64 / (leave - come))
     }

@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the task is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
+pub(super) enum Order {
     /// End the connection, and make none.
     Pause,
     /// Go on.
@@ -40,7 +40,7 @@ enum Told {
 }
 
 /// See the module.
-pub struct Runner {
+pub(super) struct Runner {
     pub hub: Hub,
     pub workplace: Arc<Workplace<Packet>>,
     /// What the workplace counts.
@@ -69,7 +69,7 @@ struct Open {
 
 impl Runner {
     /// Runs until told to leave.
-    pub async fn run(mut self) {
+    pub(super) async fn run(mut self) {
         let (told, mut tells) = mpsc::unbounded_channel();
         let mut open: Option<Open> = None;
         let mut look = interval(LOOK);

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 /// What one bridge is and does.
 #[derive(Clone, Debug, Serialize)]
-pub struct BridgeView {
+pub(crate) struct BridgeView {
     /// Its name.
     pub name: String,
     /// Where its settings are.
@@ -62,7 +62,7 @@ pub struct BridgeView {
 
 /// What waits for a bridge's remote.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct QueueView {
+pub(crate) struct QueueView {
     /// Messages of QoS 1 and 2 that wait.
     pub messages: u64,
     /// Messages of QoS 0 that wait.
@@ -89,7 +89,7 @@ pub struct QueueView {
 
 /// A message that the remote will never take.
 #[derive(Clone, Debug, Serialize)]
-pub struct DeadView {
+pub(crate) struct DeadView {
     /// Its topic here.
     pub topic: String,
     /// Bytes of its payload.
@@ -110,7 +110,7 @@ impl From<DeadLetter> for DeadView {
 
 /// Drops of one topic.
 #[derive(Clone, Debug, Serialize)]
-pub struct TopicView {
+pub(crate) struct TopicView {
     /// Its name.
     pub topic: String,
     /// How many.
@@ -119,7 +119,7 @@ pub struct TopicView {
 
 impl BridgeView {
     /// Source, pause and bytes are the caller's to fill in.
-    pub fn of(
+    pub(crate) fn of(
         plan: &BridgePlan,
         status: &BridgeStatus,
         report: Option<&LinkReport>,
@@ -165,7 +165,7 @@ impl BridgeView {
 
 impl BridgeView {
     /// What is told under `$SYS/brokers/{node}/bridges/{name}/`, by topic.
-    pub fn counters(&self) -> Vec<(String, String)> {
+    pub(crate) fn counters(&self) -> Vec<(String, String)> {
         let queue = &self.queue;
         let mut counters = vec![
             ("state".to_owned(), self.state.to_owned()),
@@ -250,7 +250,7 @@ fn topics(report: &LinkReport) -> Vec<TopicView> {
 }
 
 /// What was counted since the start, as a line of the ledger.
-pub fn total(report: &LinkReport, status: &BridgeStatus, bytes: u64, at: u64) -> Line {
+pub(super) fn total(report: &LinkReport, status: &BridgeStatus, bytes: u64, at: u64) -> Line {
     let dropped = some(
         DropReason::ALL
             .iter()

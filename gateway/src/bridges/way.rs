@@ -16,7 +16,7 @@ fn client_tls(tls: &BridgeTls) -> ClientTls {
 }
 
 /// How each address is reached: `mqtt`, `mqtts`, `ws`, `wss` or `unix`. The error names the key.
-pub fn dials(settings: &BridgeSettings) -> Result<Vec<Dial>, String> {
+pub(super) fn dials(settings: &BridgeSettings) -> Result<Vec<Dial>, String> {
     if settings.addresses.is_empty() {
         return Err("addresses: at least one is wanted".into());
     }
@@ -31,7 +31,7 @@ pub fn dials(settings: &BridgeSettings) -> Result<Vec<Dial>, String> {
 }
 
 /// All that is wrong with the addresses and with how they are reached. A bridge may have none of its own if its preset names the remote.
-pub fn address_faults(settings: &BridgeSettings) -> Vec<Fault> {
+pub(crate) fn address_faults(settings: &BridgeSettings) -> Vec<Fault> {
     let own = settings.addresses.len();
     let settings = settings.clone().with_preset();
     if settings.addresses.is_empty() {
@@ -56,7 +56,7 @@ pub fn address_faults(settings: &BridgeSettings) -> Vec<Fault> {
 }
 
 /// What is wrong with the files for TLS as they are now. They are read for every connection.
-pub fn tls_faults(settings: &BridgeSettings) -> Vec<Fault> {
+pub(crate) fn tls_faults(settings: &BridgeSettings) -> Vec<Fault> {
     let settings = settings.clone().with_preset();
     let is_tls = |address: &String| address.parse::<Target>().is_ok_and(|target| target.tls);
     if !settings.addresses.iter().any(is_tls) {
@@ -78,7 +78,7 @@ pub fn tls_faults(settings: &BridgeSettings) -> Vec<Fault> {
 }
 
 /// How a service is reached that names the remote: by the same proxy and from the same place, but under its own name.
-pub fn service_dial(settings: &BridgeSettings, address: &str) -> Result<Dial, String> {
+pub(super) fn service_dial(settings: &BridgeSettings, address: &str) -> Result<Dial, String> {
     let tls = BridgeTls {
         server_name: None,
         ..settings.tls.clone()
@@ -89,7 +89,7 @@ pub fn service_dial(settings: &BridgeSettings, address: &str) -> Result<Dial, St
 }
 
 /// The same without what comes after the network.
-pub fn bare(dial: Dial) -> Dial {
+pub(super) fn bare(dial: Dial) -> Dial {
     Dial {
         target: Target {
             tls: false,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// Why the client could not go on.
 #[derive(Debug, thiserror::Error)]
-pub enum ClientError {
+pub(crate) enum ClientError {
     #[error(transparent)]
     Dial(#[from] DialError),
     #[error("no answer from {place} within {within:?}")]
@@ -47,7 +47,7 @@ pub enum ClientError {
 
 /// A reason code with the server's own words.
 #[derive(Debug)]
-pub struct Reason {
+pub(crate) struct Reason {
     /// What the server said.
     pub code: ReasonCode,
     /// Its words, when it had any.
@@ -63,7 +63,7 @@ impl std::fmt::Display for Reason {
 
 impl ClientError {
     /// Whether another try may fare better.
-    pub fn passes(&self) -> bool {
+    pub(crate) fn passes(&self) -> bool {
         match self {
             Self::Dial(error) => error.passes(),
             Self::Timeout { .. } | Self::Closed | Self::Silent(_) | Self::Broken(_) => true,

@@ -6,24 +6,24 @@ use std::collections::HashSet;
 
 /// The flows of a session.
 #[derive(Debug, Default)]
-pub struct Incoming {
+pub(crate) struct Incoming {
     /// QoS 2 messages seen and not yet released.
     received: HashSet<PacketId>,
 }
 
 impl Incoming {
     /// Whether the server is done with everything we have seen.
-    pub fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.received.is_empty()
     }
 
     /// The server has no session any more, and what it sends is new.
-    pub fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.received.clear();
     }
 
     /// The message, if this is one that was not seen before. It is for the caller to [`Incoming::acknowledge`] it.
-    pub fn on_packet(&mut self, packet: Packet, version: Version, link: &mut Link) -> Option<Publish> {
+    pub(crate) fn on_packet(&mut self, packet: Packet, version: Version, link: &mut Link) -> Option<Publish> {
         match packet {
             Packet::Publish(publish) => {
                 let again = publish.packet_id.is_some_and(|id| self.received.contains(&id));
@@ -52,7 +52,7 @@ impl Incoming {
     }
 
     /// The message is where it belongs.
-    pub fn acknowledge(&mut self, publish: &Publish, link: &mut Link) {
+    pub(crate) fn acknowledge(&mut self, publish: &Publish, link: &mut Link) {
         let Some(id) = publish.packet_id else { return };
         let kind = match publish.qos {
             Qos::ExactlyOnce => {

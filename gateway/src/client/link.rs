@@ -19,7 +19,7 @@ const CONNECT_TIME: Duration = Duration::from_secs(30);
 const FAREWELL: Duration = Duration::from_secs(3);
 
 /// A connection after CONNACK.
-pub struct Link {
+pub(crate) struct Link {
     reader: ReadHalf<Box<dyn Stream>>,
     writer: WriteHalf<Box<dyn Stream>>,
     input: BytesMut,
@@ -36,12 +36,12 @@ pub struct Link {
 
 impl Link {
     /// Connects and waits to be let in.
-    pub async fn open(dial: &Dial, connect: &Connect) -> Result<(Self, ConnAck), ClientError> {
+    pub(crate) async fn open(dial: &Dial, connect: &Connect) -> Result<(Self, ConnAck), ClientError> {
         Self::open_telling(dial, connect, &mut |_| {}).await
     }
 
     /// The same; tells `on_step` how far it is.
-    pub async fn open_telling(
+    pub(crate) async fn open_telling(
         dial: &Dial,
         connect: &Connect,
         on_step: &mut (dyn FnMut(Step) + Send),
@@ -107,18 +107,18 @@ impl Link {
     }
 
     /// Puts a packet on its way; it is written while a packet is awaited, or by [`Link::close`].
-    pub fn send(&mut self, packet: &Packet) {
+    pub(crate) fn send(&mut self, packet: &Packet) {
         encode(packet, self.version, &mut self.output);
         self.unflushed = true;
     }
 
     /// Bytes that wait to be written.
-    pub fn backlog(&self) -> usize {
+    pub(crate) fn backlog(&self) -> usize {
         self.output.len()
     }
 
     /// The next packet that is not about keeping alive. May be dropped at any time.
-    pub async fn recv(&mut self) -> Result<Packet, ClientError> {
+    pub(crate) async fn recv(&mut self) -> Result<Packet, ClientError> {
         loop {
             match self.decoder.decode(&mut self.input)? {
                 Some(Packet::PingResp) => self.stay_alive(),
@@ -168,7 +168,7 @@ impl Link {
     }
 
     /// Writes what waits, says goodbye and lets the server close.
-    pub async fn close(mut self) -> Result<(), ClientError> {
+    pub(crate) async fn close(mut self) -> Result<(), ClientError> {
         self.send(&Packet::Disconnect(Disconnect::default()));
         while self.unflushed {
             let written = write(&mut self.writer, &mut self.output).await;
@@ -211,6 +211,6 @@ fn farewell(disconnect: &Disconnect) -> ClientError {
 }
 
 /// The server's words, if any.
-pub fn words(text: Option<&Utf8>) -> Option<String> {
+pub(super) fn words(text: Option<&Utf8>) -> Option<String> {
     text.map(Utf8::to_string)
 }

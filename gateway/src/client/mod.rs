@@ -7,7 +7,7 @@ mod incoming;
 mod link;
 mod outgoing;
 
-pub use error::{ClientError, Reason};
-pub use incoming::Incoming;
-pub use link::Link;
-pub use outgoing::Outgoing;
+pub(crate) use error::{ClientError, Reason};
+pub(crate) use incoming::Incoming;
+pub(crate) use link::Link;
+pub(crate) use outgoing::Outgoing;

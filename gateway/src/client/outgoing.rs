@@ -16,7 +16,7 @@ const BACKLOG: usize = 256 * 1024;
 
 /// The flows of one connection.
 #[derive(Debug)]
-pub struct Outgoing {
+pub(crate) struct Outgoing {
     version: Version,
     window: usize,
     max_qos: Qos,
@@ -31,7 +31,7 @@ pub struct Outgoing {
 
 impl Outgoing {
     /// Minds what the server said it takes.
-    pub fn new(version: Version, connack: &ConnAck) -> Self {
+    pub(crate) fn new(version: Version, connack: &ConnAck) -> Self {
         let said = &connack.properties;
         let window = said
             .receive_maximum
@@ -51,17 +51,17 @@ impl Outgoing {
     }
 
     /// Whether another message may be sent now.
-    pub fn has_room(&self, link: &Link) -> bool {
+    pub(crate) fn has_room(&self, link: &Link) -> bool {
         self.in_flight.len() < self.window && link.backlog() < BACKLOG
     }
 
     /// Whether everything was acknowledged.
-    pub fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.in_flight.is_empty()
     }
 
     /// Sends a message, under the next free packet identifier.
-    pub fn publish(&mut self, mut publish: Publish, link: &mut Link) -> Result<(), ClientError> {
+    pub(crate) fn publish(&mut self, mut publish: Publish, link: &mut Link) -> Result<(), ClientError> {
         if publish.qos > Qos::AtMostOnce {
             publish.packet_id = Some(self.free_id());
         }
@@ -105,7 +105,7 @@ impl Outgoing {
     }
 
     /// Takes an acknowledgement; other packets are none of ours.
-    pub fn on_packet(&mut self, packet: &Packet, link: &mut Link) {
+    pub(crate) fn on_packet(&mut self, packet: &Packet, link: &mut Link) {
         let Packet::Ack(ack) = packet else { return };
         match ack.kind {
             AckKind::PubRec if !ack.reason.is_error() => {
@@ -137,7 +137,7 @@ impl Outgoing {
     }
 
     /// Whether every message was welcome.
-    pub fn finish(self) -> Result<(), ClientError> {
+    pub(crate) fn finish(self) -> Result<(), ClientError> {
         self.refused
             .map_or(Ok(()), |reason| Err(ClientError::MessageRefused(reason)))
     }

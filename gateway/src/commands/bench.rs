@@ -38,7 +38,7 @@ const RETAINED: u64 = 10_000;
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true
 )]
-pub struct BenchCommand {
+pub(crate) struct BenchCommand {
     #[command(subcommand)]
     other: Option<OtherBench>,
     /// What to measure; several run one after the other.
@@ -136,7 +136,7 @@ enum OtherBench {
 
 impl BenchCommand {
     /// Runs the command.
-    pub fn run(self) -> Outcome {
+    pub(crate) fn run(self) -> Outcome {
         if let Some(OtherBench::Sn(bench)) = self.other {
             return bench.run();
         }
@@ -267,12 +267,12 @@ impl BenchCommand {
 
 /// Progress, which is no part of the answer.
 #[allow(clippy::print_stderr, reason = "to whoever waits")]
-pub fn tell(line: String) {
+pub(crate) fn tell(line: String) {
     eprintln!("{line}");
 }
 
 /// A number in these bounds.
-pub fn within<T: std::str::FromStr + PartialOrd + std::fmt::Display>(
+pub(crate) fn within<T: std::str::FromStr + PartialOrd + std::fmt::Display>(
     text: &str,
     from: T,
     to: T,

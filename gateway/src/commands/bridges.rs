@@ -14,7 +14,7 @@ use std::time::Duration;
 
 /// What every command of a running gateway needs.
 #[derive(Args)]
-pub struct Gateway {
+pub(crate) struct Gateway {
     /// The configuration, which says where the gateway has its data.
     #[arg(long, value_name = "FILE", env = "HEADGATE_CONFIG", global = true)]
     config: Option<PathBuf>,
@@ -25,14 +25,14 @@ pub struct Gateway {
 
 /// Show all bridges.
 #[derive(Args)]
-pub struct BridgesCommand {
+pub(crate) struct BridgesCommand {
     #[command(flatten)]
     gateway: Gateway,
 }
 
 /// Show, pause, resume, flush, test, add and remove a bridge.
 #[derive(Args)]
-pub struct BridgeCommand {
+pub(crate) struct BridgeCommand {
     #[command(flatten)]
     gateway: Gateway,
     #[command(subcommand)]
@@ -41,7 +41,7 @@ pub struct BridgeCommand {
 
 /// Let a running gateway read its configuration again. Bridges are changed at once; what else is another is listed, and needs a restart.
 #[derive(Args)]
-pub struct ReloadCommand {
+pub(crate) struct ReloadCommand {
     #[command(flatten)]
     gateway: Gateway,
 }
@@ -124,7 +124,7 @@ impl Gateway {
 
 impl BridgesCommand {
     /// Runs the command.
-    pub fn run(self) -> Outcome {
+    pub(crate) fn run(self) -> Outcome {
         let bridges = self.gateway.ask(Method::GET, "/api/v1/bridges", None)?;
         self.gateway.answer(&bridges, table);
         Ok(())
@@ -133,7 +133,7 @@ impl BridgesCommand {
 
 impl ReloadCommand {
     /// Runs the command.
-    pub fn run(self) -> Outcome {
+    pub(crate) fn run(self) -> Outcome {
         let changes = self.gateway.ask(Method::POST, "/api/v1/reload", None)?;
         self.gateway.answer(&changes, |changes| {
             let bridges = changes["bridges"].as_object().cloned().unwrap_or_default();
@@ -158,7 +158,7 @@ impl ReloadCommand {
 
 impl BridgeCommand {
     /// Runs the command.
-    pub fn run(self) -> Outcome {
+    pub(crate) fn run(self) -> Outcome {
         let of = |name: &str| format!("/api/v1/bridges/{}", escape(name));
         let gateway = &self.gateway;
         match &self.action {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 /// Check a configuration, or show what one may hold. Tells all faults for which the gateway would not start, each with its line; changes nothing.
 #[derive(Args)]
-pub struct Check {
+pub(crate) struct Check {
     /// The configuration to check; without it the embedded defaults are.
     #[arg(long, value_name = "FILE", env = "HEADGATE_CONFIG")]
     config: Option<PathBuf>,
@@ -28,7 +28,7 @@ pub struct Check {
 
 impl Check {
     /// Runs the command.
-    pub fn run(self) -> Outcome {
+    pub(crate) fn run(self) -> Outcome {
         if self.schema {
             say(serde_json::to_string_pretty(&Config::schema())?);
             return Ok(());

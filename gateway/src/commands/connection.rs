@@ -12,7 +12,7 @@ const NEVER: u32 = u32::MAX;
 
 /// Where to connect, and as whom.
 #[derive(Args)]
-pub struct ConnectionArgs {
+pub(super) struct ConnectionArgs {
     /// Server, by name or address.
     #[arg(
         short = 'h',
@@ -119,7 +119,7 @@ pub struct ConnectionArgs {
 }
 
 /// How to connect.
-pub struct Connection {
+pub(super) struct Connection {
     /// Where, and with which certificates.
     pub dial: Dial,
     /// With which CONNECT.
@@ -128,7 +128,7 @@ pub struct Connection {
 
 impl ConnectionArgs {
     /// What the arguments mean.
-    pub fn resolve(self) -> Result<Connection, ClientError> {
+    pub(super) fn resolve(self) -> Result<Connection, ClientError> {
         let files = ClientTls {
             cafile: self.cafile.clone(),
             cert: self.cert.clone(),
@@ -232,7 +232,7 @@ impl ConnectionArgs {
 }
 
 /// Reads a file, or says which one cannot be read.
-pub fn read(path: &PathBuf) -> Result<Vec<u8>, ClientError> {
+pub(super) fn read(path: &PathBuf) -> Result<Vec<u8>, ClientError> {
     std::fs::read(path).map_err(|cause| ClientError::File {
         path: path.clone(),
         cause: cause.to_string(),
@@ -240,23 +240,23 @@ pub fn read(path: &PathBuf) -> Result<Vec<u8>, ClientError> {
 }
 
 /// Text as MQTT wants it.
-pub fn text(text: String) -> Result<Utf8, ClientError> {
+pub(super) fn text(text: String) -> Result<Utf8, ClientError> {
     Utf8::try_from(text).map_err(|error| ClientError::Usage(error.to_string()))
 }
 
 /// Text of an argument.
-pub fn utf8(text: &str) -> Result<Utf8, String> {
+pub(super) fn utf8(text: &str) -> Result<Utf8, String> {
     Utf8::try_from(text.to_owned()).map_err(|error| error.to_string())
 }
 
 /// A QoS by its number.
-pub fn qos(text: &str) -> Result<Qos, String> {
+pub(super) fn qos(text: &str) -> Result<Qos, String> {
     let number = text.parse().ok().and_then(Qos::from_bits);
     number.ok_or_else(|| "allowed are 0, 1 and 2".into())
 }
 
 /// A version, as the standard names it or as mosquitto's tools do.
-pub fn version(text: &str) -> Result<Version, String> {
+pub(super) fn version(text: &str) -> Result<Version, String> {
     match text.strip_prefix("mqttv").unwrap_or(text) {
         "3.1" | "31" | "3" => Ok(Version::V31),
         "3.1.1" | "311" | "4" => Ok(Version::V311),
@@ -266,12 +266,12 @@ pub fn version(text: &str) -> Result<Version, String> {
 }
 
 /// A user property as `name=value`.
-pub fn user_property(pair: &str) -> Result<(Utf8, Utf8), String> {
+pub(super) fn user_property(pair: &str) -> Result<(Utf8, Utf8), String> {
     let (name, value) = pair.split_once('=').ok_or("a name, `=` and a value are wanted")?;
     Ok((utf8(name)?, utf8(value)?))
 }
 
 /// One thread is plenty for one connection.
-pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+pub(super) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
 }

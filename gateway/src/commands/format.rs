@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 /// A pattern, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Format(Vec<Part>);
+pub(crate) struct Format(Vec<Part>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
@@ -77,7 +77,7 @@ fn push(text: &mut String, c: char) -> Part {
 
 impl Format {
     /// Writes a message.
-    pub fn write(&self, publish: &Publish, out: &mut impl Write) -> io::Result<()> {
+    pub(crate) fn write(&self, publish: &Publish, out: &mut impl Write) -> io::Result<()> {
         for part in &self.0 {
             match part {
                 Part::Text(text) => out.write_all(text.as_bytes())?,

@@ -1,20 +1,20 @@
 //! The subcommands that are not the gateway itself.
 
-pub mod bench;
-pub mod bridges;
-pub mod check;
+pub(crate) mod bench;
+pub(crate) mod bridges;
+pub(crate) mod check;
 mod connection;
 mod format;
-pub mod publish;
+pub(crate) mod publish;
 mod reference;
 mod sn_bench;
 mod sn_connection;
-pub mod sn_publish;
-pub mod sn_scan;
-pub mod sn_subscribe;
-pub mod store;
-pub mod subscribe;
-pub mod users;
+pub(crate) mod sn_publish;
+pub(crate) mod sn_scan;
+pub(crate) mod sn_subscribe;
+pub(crate) mod store;
+pub(crate) mod subscribe;
+pub(crate) mod users;
 
 #[cfg(test)]
 mod sn_tests;
@@ -22,11 +22,11 @@ mod sn_tests;
 use std::error::Error;
 
 /// Whatever went wrong, in words for whoever typed the command.
-pub type Outcome = Result<(), Box<dyn Error>>;
+pub(crate) type Outcome = Result<(), Box<dyn Error>>;
 
 /// Says on standard error what went wrong, with every cause.
 #[allow(clippy::print_stderr, reason = "this is where a command speaks to people")]
-pub fn complain(error: &dyn Error) {
+pub(crate) fn complain(error: &dyn Error) {
     eprintln!("headgate: {error}");
     for cause in causes(error) {
         eprintln!("  because: {cause}");
@@ -50,7 +50,7 @@ fn causes(error: &dyn Error) -> Vec<String> {
 
 /// Writes a line of a command's answer to standard output.
 #[allow(clippy::print_stdout, reason = "this is where a command answers")]
-pub fn say(line: impl std::fmt::Display) {
+pub(crate) fn say(line: impl std::fmt::Display) {
     println!("{line}");
 }
 

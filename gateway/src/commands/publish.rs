@@ -19,7 +19,7 @@ const AHEAD: usize = 64;
 /// Publish messages.
 #[derive(Args)]
 #[command(disable_help_flag = true)]
-pub struct PublishCommand {
+pub(crate) struct PublishCommand {
     /// Topic to publish to.
     #[arg(short, long, value_parser = connection::utf8)]
     topic: Utf8,
@@ -46,7 +46,7 @@ pub struct PublishCommand {
 /// Where the payload comes from.
 #[derive(Args)]
 #[group(required = true, multiple = false)]
-pub struct PayloadArgs {
+pub(crate) struct PayloadArgs {
     /// The payload.
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
     message: Option<String>,
@@ -93,7 +93,7 @@ struct PropertyArgs {
 
 impl PublishCommand {
     /// Runs the command.
-    pub fn run(self) -> Outcome {
+    pub(crate) fn run(self) -> Outcome {
         Topic::parse(self.topic.clone().into_bytes()).map_err(|e| format!("topic `{}`: {e}", self.topic))?;
         let runtime = connection::runtime()?;
         // A thread may still wait for the next line of standard input.
@@ -157,11 +157,11 @@ impl PublishCommand {
 }
 
 /// Payloads, one after the other.
-pub type Payloads = mpsc::Receiver<Result<Bytes, ClientError>>;
+pub(crate) type Payloads = mpsc::Receiver<Result<Bytes, ClientError>>;
 
 impl PayloadArgs {
     /// Begins to hand out payloads.
-    pub fn start(self, repeat: u64, delay: f64) -> Result<Payloads, ClientError> {
+    pub(crate) fn start(self, repeat: u64, delay: f64) -> Result<Payloads, ClientError> {
         let (sender, payloads) = mpsc::channel(AHEAD);
         if self.lines {
             std::thread::spawn(move || hand_out_lines(&sender));
@@ -218,7 +218,7 @@ fn stdin_failed(cause: &std::io::Error) -> ClientError {
 }
 
 /// A time that can be waited for.
-pub fn seconds(text: &str) -> Result<f64, String> {
+pub(crate) fn seconds(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(seconds) if (0.0..=1e9).contains(&seconds) => Ok(seconds),
         _ => Err("a number of seconds is wanted, such as 0.5".into()),

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::fmt::Write;
 
 /// The reference as Markdown.
-pub fn markdown() -> String {
+pub(super) fn markdown() -> String {
     let schema = Config::schema();
     let defaults = serde_json::to_value(Config::default()).expect("settings are plain data");
     let mut text = String::from(INTRODUCTION);

@@ -17,7 +17,7 @@ use std::time::Duration;
 /// phase promises is checked: one answer for each, and for sleepers exactly their message before PINGRESP.
 #[derive(Args)]
 #[command(disable_help_flag = true)]
-pub struct SnBenchCommand {
+pub(super) struct SnBenchCommand {
     /// Sensors.
     #[arg(short, long, value_name = "N", default_value_t = 1_000, value_parser = sensors)]
     clients: usize,
@@ -106,7 +106,7 @@ pub struct SnBenchCommand {
 
 impl SnBenchCommand {
     /// Runs the command.
-    pub fn run(self) -> Outcome {
+    pub(super) fn run(self) -> Outcome {
         let plan = self.plan()?;
         let json = self.json;
         let mut faults = Vec::new();

@@ -9,11 +9,11 @@ use headgate_mqttsn_codec::{Qos, TopicName, is_reserved};
 use std::time::Duration;
 
 /// The usual port of MQTT-SN gateways over UDP.
-pub const PORT: u16 = 1884;
+pub(super) const PORT: u16 = 1884;
 
 /// Where the gateway is, and who we are there.
 #[derive(Args)]
-pub struct SnConnectionArgs {
+pub(super) struct SnConnectionArgs {
     /// Gateway, by name or address.
     #[arg(
         short = 'h',
@@ -86,7 +86,7 @@ pub struct SnConnectionArgs {
 
 impl SnConnectionArgs {
     /// What the arguments mean.
-    pub fn resolve(self) -> Result<(SnTarget, ClientSettings), SnError> {
+    pub(super) fn resolve(self) -> Result<(SnTarget, ClientSettings), SnError> {
         let client_id = match &self.id {
             Some(id) if id.is_empty() => return Err(SnError::Usage("the client identifier is empty".into())),
             Some(id) => id.clone(),
@@ -126,7 +126,7 @@ fn random_id(prefix: Option<&str>) -> Result<String, SnError> {
 }
 
 /// A topic as MQTT-SN names it: two characters that are no wildcard need no registration. §6.7
-pub fn topic(name: &Utf8) -> TopicName {
+pub(super) fn topic(name: &Utf8) -> TopicName {
     match *name.as_bytes() {
         [a, b] if ![a, b].iter().any(|byte| b"#+".contains(byte)) => TopicName::Short([a, b]),
         _ => TopicName::Name(Bytes::copy_from_slice(name.as_bytes())),
@@ -134,13 +134,13 @@ pub fn topic(name: &Utf8) -> TopicName {
 }
 
 /// A predefined topic id. §5.3.11
-pub fn predefined(text: &str) -> Result<u16, String> {
+pub(super) fn predefined(text: &str) -> Result<u16, String> {
     let id = text.parse().ok().filter(|id| !is_reserved(*id));
     id.ok_or_else(|| "allowed are 1 to 65534".into())
 }
 
 /// A QoS with a connection, by its number.
-pub fn qos(text: &str) -> Result<Qos, String> {
+pub(super) fn qos(text: &str) -> Result<Qos, String> {
     match text {
         "0" => Ok(Qos::AtMostOnce),
         "1" => Ok(Qos::AtLeastOnce),
@@ -150,7 +150,7 @@ pub fn qos(text: &str) -> Result<Qos, String> {
 }
 
 /// A QoS, by its number.
-pub fn any_qos(text: &str) -> Result<Qos, String> {
+pub(super) fn any_qos(text: &str) -> Result<Qos, String> {
     match text {
         "-1" => Ok(Qos::NoConnection),
         text => qos(text).map_err(|_| "allowed are -1, 0, 1 and 2".into()),

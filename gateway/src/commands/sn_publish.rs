@@ -14,7 +14,7 @@ use std::error::Error;
 /// Publish messages by MQTT-SN.
 #[derive(Args)]
 #[command(disable_help_flag = true)]
-pub struct SnPublishCommand {
+pub(crate) struct SnPublishCommand {
     /// Topic to publish to. One of two characters needs no registration.
     #[arg(short, long, value_parser = connection::utf8, required_unless_present = "predefined", conflicts_with = "predefined")]
     topic: Option<Utf8>,
@@ -41,7 +41,7 @@ pub struct SnPublishCommand {
 
 impl SnPublishCommand {
     /// Runs the command.
-    pub fn run(self) -> Outcome {
+    pub(crate) fn run(self) -> Outcome {
         let runtime = connection::runtime()?;
         // A thread may still wait for the next line of standard input.
         let result = runtime.block_on(self.publish());

@@ -30,7 +30,7 @@ const MAX_FOUND: usize = 10_000;
 /// Asks everybody (SEARCHGW), tells who answers (GWINFO), and who says by itself that it is there (ADVERTISE).
 #[derive(Args)]
 #[command(disable_help_flag = true)]
-pub struct SnScanCommand {
+pub(crate) struct SnScanCommand {
     /// Address that reaches everybody on a network.
     #[arg(long, value_name = "ADDRESS", default_value = "255.255.255.255")]
     broadcast: Ipv4Addr,
@@ -86,7 +86,7 @@ enum How {
 
 impl SnScanCommand {
     /// Runs the command.
-    pub fn run(self) -> Outcome {
+    pub(crate) fn run(self) -> Outcome {
         let found = connection::runtime()?.block_on(async {
             match &self.serial {
                 Some(line) => {

@@ -15,7 +15,7 @@ use std::time::Duration;
 /// Subscribe by MQTT-SN, and print what comes.
 #[derive(Args)]
 #[command(disable_help_flag = true)]
-pub struct SnSubscribeCommand {
+pub(crate) struct SnSubscribeCommand {
     /// Topic filter to subscribe to; may be given several times.
     #[arg(short, long, value_name = "FILTER", required_unless_present_any = ["predefined", "unsubscribe"], value_parser = connection::utf8)]
     topic: Vec<Utf8>,
@@ -54,7 +54,7 @@ pub struct SnSubscribeCommand {
 
 impl SnSubscribeCommand {
     /// Runs the command.
-    pub fn run(self) -> Outcome {
+    pub(crate) fn run(self) -> Outcome {
         for text in self.topic.iter().chain(&self.unsubscribe) {
             filter(text.as_str()).map_err(|e| format!("filter `{text}`: {e}"))?;
         }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 /// Look into the store of a gateway that does not run.
 #[derive(Args)]
-pub struct StoreCommand {
+pub(crate) struct StoreCommand {
     /// The configuration, which says where the store is.
     #[arg(long, value_name = "FILE", env = "HEADGATE_CONFIG", global = true)]
     config: Option<PathBuf>,
@@ -45,7 +45,7 @@ const PROGRESS: u64 = 100_000;
 
 impl StoreCommand {
     /// Runs the command.
-    pub fn run(self) -> Outcome {
+    pub(crate) fn run(self) -> Outcome {
         crate::private::make_files_private();
         let config = Config::load(self.config.as_deref(), environment_variables())?;
         let path = config.data_dir.join("store");

@@ -15,16 +15,16 @@ use std::io::Write;
 use std::time::Duration;
 
 /// Waits between two tries to come back.
-pub const FIRST_WAIT: Duration = Duration::from_secs(1);
-pub const LONGEST_WAIT: Duration = Duration::from_secs(30);
+pub(crate) const FIRST_WAIT: Duration = Duration::from_secs(1);
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// For the last QoS 2 exchange before we leave.
-pub const LAST_EXCHANGE: Duration = Duration::from_secs(5);
+pub(crate) const LAST_EXCHANGE: Duration = Duration::from_secs(5);
 
 /// Subscribe, and print what comes.
 #[derive(Args)]
 #[command(disable_help_flag = true)]
-pub struct SubscribeCommand {
+pub(crate) struct SubscribeCommand {
     /// Topic filter to subscribe to; may be given several times.
     #[arg(short, long, value_name = "FILTER", required_unless_present = "unsubscribe", value_parser = connection::utf8)]
     topic: Vec<Utf8>,
@@ -64,7 +64,7 @@ pub struct SubscribeCommand {
 /// How a message looks.
 #[derive(Args)]
 #[command(next_help_heading = "Output")]
-pub struct OutputArgs {
+pub(crate) struct OutputArgs {
     /// Print the topic before the payload.
     #[arg(short, long)]
     verbose: bool,
@@ -82,12 +82,12 @@ pub struct OutputArgs {
 
 impl OutputArgs {
     /// Whether a message ends with the end of a line.
-    pub fn newline(&self) -> bool {
+    pub(crate) fn newline(&self) -> bool {
         !self.no_newline
     }
 
     /// The pattern that was chosen.
-    pub fn format(&self) -> Format {
+    pub(crate) fn format(&self) -> Format {
         let pattern = match (&self.format, self.json, self.verbose) {
             (Some(format), ..) => return format.clone(),
             (None, true, _) => "%j",
@@ -100,7 +100,7 @@ impl OutputArgs {
 
 impl SubscribeCommand {
     /// Runs the command.
-    pub fn run(mut self) -> Outcome {
+    pub(crate) fn run(mut self) -> Outcome {
         for text in self.topic.iter().chain(&self.unsubscribe) {
             filter(text.as_str()).map_err(|e| format!("filter `{text}`: {e}"))?;
         }
@@ -124,7 +124,7 @@ impl SubscribeCommand {
 }
 
 /// A topic filter.
-pub fn filter(text: &str) -> Result<TopicFilter, String> {
+pub(crate) fn filter(text: &str) -> Result<TopicFilter, String> {
     TopicFilter::try_from(text).map_err(|e| e.to_string())
 }
 
@@ -142,7 +142,7 @@ struct Session {
 
 /// What is printed.
 #[allow(missing_docs, reason = "as the arguments say")]
-pub struct Filters {
+pub(crate) struct Filters {
     pub filter_out: Vec<TopicFilter>,
     pub no_retained: bool,
     pub retain_only: bool,
@@ -326,7 +326,7 @@ fn check(suback: &SubAck) -> Result<(), ClientError> {
 
 impl Filters {
     /// Whether it is to be printed.
-    pub fn wants(&self, publish: &Publish) -> bool {
+    pub(crate) fn wants(&self, publish: &Publish) -> bool {
         let retained = publish.retain;
         let filtered = self
             .filter_out
@@ -341,7 +341,7 @@ impl Filters {
     }
 
     /// Prints it.
-    pub fn print(&self, format: &Format, publish: &Publish) -> std::io::Result<()> {
+    pub(crate) fn print(&self, format: &Format, publish: &Publish) -> std::io::Result<()> {
         let mut out = std::io::stdout().lock();
         format.write(publish, &mut out)?;
         if self.newline {

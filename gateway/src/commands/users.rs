@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 /// Add, remove and list the users who may connect.
 #[derive(Args)]
-pub struct UsersCommand {
+pub(crate) struct UsersCommand {
     /// The configuration, which says where the users are kept.
     #[arg(long, value_name = "FILE", env = "HEADGATE_CONFIG", global = true)]
     config: Option<PathBuf>,
@@ -41,7 +41,7 @@ enum Action {
 
 impl UsersCommand {
     /// Runs the command.
-    pub fn run(self) -> Outcome {
+    pub(crate) fn run(self) -> Outcome {
         crate::private::make_files_private();
         let config = Config::load(self.config.as_deref(), environment_variables())?;
         let path = Access::users_file(&config.auth, &config.data_dir);

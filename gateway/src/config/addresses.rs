@@ -32,7 +32,7 @@ struct User<'a> {
 }
 
 /// A fault for each that wants what one before it has.
-pub fn faults(config: &Config) -> Vec<Fault> {
+pub(super) fn faults(config: &Config) -> Vec<Fault> {
     let listeners = config.listeners.iter().enumerate().filter_map(|(n, listener)| {
         let place = match listener.kind {
             ListenerKind::Unix => Place::File(plain(Path::new(&listener.bind))),

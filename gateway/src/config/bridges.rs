@@ -11,7 +11,7 @@ use serde_json::Value;
 const MOST: usize = 100;
 
 /// All that is wrong with the settings of all bridges.
-pub fn faults(config: &Config) -> Vec<Fault> {
+pub(super) fn faults(config: &Config) -> Vec<Fault> {
     let mut faults = Vec::new();
     if config.node == DEFAULT_NODE && !config.bridges.is_empty() {
         let what = format!(
@@ -36,7 +36,7 @@ pub fn faults(config: &Config) -> Vec<Fault> {
 }
 
 /// Files for TLS that cannot be used now. They are read for every connection, so they may come later: no reason not to start.
-pub fn warnings(config: &Config) -> Vec<Fault> {
+pub(super) fn warnings(config: &Config) -> Vec<Fault> {
     let bridges = config.bridges.iter().enumerate();
     bridges
         .flat_map(|(n, bridge)| of_entry("bridges", n, &bridge.name, tls_faults(bridge)))

@@ -11,7 +11,7 @@ const LONGEST: usize = 60;
 impl Config {
     /// What is another in `new` and needs a restart: all but the bridges. `key: old → new`, with values as `check --print` shows them, so without secrets; of a
     /// secret that is another, only that it is.
-    pub fn changes(&self, new: &Self) -> Vec<String> {
+    pub(crate) fn changes(&self, new: &Self) -> Vec<String> {
         let shown = |config: &Self| {
             let mut shown = serde_json::to_value(config).unwrap_or_default();
             if let Some(table) = shown.as_object_mut() {
@@ -62,7 +62,7 @@ impl Config {
 }
 
 /// As many changes as one looks at, and how many more there are.
-pub fn at_most(changes: &[String]) -> Vec<String> {
+pub(crate) fn at_most(changes: &[String]) -> Vec<String> {
     let mut shown: Vec<String> = changes.iter().take(MOST).cloned().collect();
     if let Some(left) = changes.len().checked_sub(MOST).filter(|left| *left > 0) {
         shown.push(format!("and {left} more settings"));

@@ -4,7 +4,7 @@ use super::{Config, addresses, bridges, system};
 use headgate_model::{Fault, MountPoint};
 
 /// All faults, each with its key.
-pub fn faults(config: &Config) -> Vec<Fault> {
+pub(super) fn faults(config: &Config) -> Vec<Fault> {
     let mut faults = Vec::new();
     faults.extend(level(&config.log.level));
     if config.node.is_empty() || config.node.contains(['/', '+', '#']) {
@@ -34,7 +34,7 @@ pub fn faults(config: &Config) -> Vec<Fault> {
 }
 
 /// What is probably not as it was meant, but no reason not to start.
-pub fn warnings(config: &Config) -> Vec<Fault> {
+pub(super) fn warnings(config: &Config) -> Vec<Fault> {
     let mut warnings = Vec::new();
     for (n, gateway) in config.mqttsn.iter().enumerate() {
         warnings.extend(of_entry("mqttsn", n, &gateway.name, gateway.warnings()));
@@ -73,7 +73,7 @@ fn mqttsn(config: &Config) -> Vec<Fault> {
 }
 
 /// The faults of one entry of a list, which is told by its name.
-pub fn of_entry(list: &str, n: usize, name: &str, faults: Vec<Fault>) -> impl Iterator<Item = Fault> {
+pub(super) fn of_entry(list: &str, n: usize, name: &str, faults: Vec<Fault>) -> impl Iterator<Item = Fault> {
     let (section, name) = (format!("{list}[{n}]"), name.to_owned());
     faults.into_iter().map(move |fault| {
         let message = format!("`{name}`: {}", fault.message);
@@ -82,7 +82,7 @@ pub fn of_entry(list: &str, n: usize, name: &str, faults: Vec<Fault>) -> impl It
 }
 
 /// A name that one before it has already.
-pub fn name_twice<'a>(list: &str, n: usize, names: impl Iterator<Item = &'a str>) -> Option<Fault> {
+pub(super) fn name_twice<'a>(list: &str, n: usize, names: impl Iterator<Item = &'a str>) -> Option<Fault> {
     let names: Vec<&str> = names.collect();
     let name = names[n];
     let twice = names[..n].contains(&name);

@@ -12,13 +12,13 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer, Error};
 
 /// In front of the name of a setting that comes from the environment.
-pub const ENV_PREFIX: &str = "HEADGATE__";
+pub(super) const ENV_PREFIX: &str = "HEADGATE__";
 
 /// Faults that are looked for, one after the other: a file with as many is another kind of file.
 const MOST: usize = 100;
 
 /// The texts that a document is made of, one behind the other, so that a place in any of them is one number.
-pub struct Texts<'a> {
+pub(super) struct Texts<'a> {
     path: Option<&'a Path>,
     text: String,
     /// Where the file ends.
@@ -28,7 +28,7 @@ pub struct Texts<'a> {
 }
 
 /// A document that can be asked where a setting stands.
-pub struct Document<'t> {
+pub(super) struct Document<'t> {
     texts: &'t Texts<'t>,
     root: Spanned<DeTable<'t>>,
     /// Keys whose values were left out.
@@ -37,7 +37,7 @@ pub struct Document<'t> {
 
 impl<'a> Texts<'a> {
     /// The file's text, and the variables that set something.
-    pub fn new(
+    pub(super) fn new(
         path: Option<&'a Path>,
         file: String,
         environment: impl IntoIterator<Item = (String, String)>,
@@ -91,7 +91,7 @@ impl<'a> Texts<'a> {
 
 impl<'t> Document<'t> {
     /// The document of the texts. What is no TOML is told at its first fault.
-    pub fn parse(texts: &'t Texts<'t>) -> Result<(Self, Vec<Told>), Told> {
+    pub(super) fn parse(texts: &'t Texts<'t>) -> Result<(Self, Vec<Told>), Told> {
         let file = DeTable::parse(&texts.text[..texts.file]);
         let root = file.map_err(|error| texts.told(error.span().map_or(0, |span| span.start), "", &error))?;
         let mut document = Self {
@@ -165,7 +165,7 @@ impl<'t> Document<'t> {
     }
 
     /// The settings as far as they can be read, and what is wrong with the rest. `None` if that is too much.
-    pub fn read<T: DeserializeOwned>(&mut self) -> (Option<T>, Vec<Told>) {
+    pub(super) fn read<T: DeserializeOwned>(&mut self) -> (Option<T>, Vec<Told>) {
         let mut told: Vec<Told> = Vec::new();
         while told.len() < MOST {
             match T::deserialize(Deserializer::from(self.root.clone())) {
@@ -241,7 +241,7 @@ impl<'t> Document<'t> {
     }
 
     /// Whether something was left out there, so that what is found there now says nothing.
-    pub fn is_left_out(&self, key: &str) -> bool {
+    pub(super) fn is_left_out(&self, key: &str) -> bool {
         self.left_out.iter().any(|left| {
             let rest = key.strip_prefix(left.as_str());
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
@@ -249,7 +249,7 @@ impl<'t> Document<'t> {
     }
 
     /// The fault with its place: that of the key, or of what is nearest above it.
-    pub fn locate(&self, fault: Fault) -> Told {
+    pub(super) fn locate(&self, fault: Fault) -> Told {
         let mut value = Node::Table(self.root.get_ref());
         let mut at = None;
         for step in steps(&fault.key) {

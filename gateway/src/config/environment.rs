@@ -27,13 +27,13 @@ const OTHERS: [&str; 17] = [
 ];
 
 /// The environment; what is no UTF-8 is made some, so that it cannot be what was meant and is told.
-pub fn all() -> impl Iterator<Item = (String, String)> {
+pub(crate) fn all() -> impl Iterator<Item = (String, String)> {
     let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
     std::env::vars_os().map(move |(name, value)| (text(name), text(value)))
 }
 
 /// A warning for each variable that was probably meant to set something, but does not.
-pub fn warnings<'a>(names: impl IntoIterator<Item = &'a str>, sections: &[String]) -> Vec<Told> {
+pub(super) fn warnings<'a>(names: impl IntoIterator<Item = &'a str>, sections: &[String]) -> Vec<Told> {
     let mut names: Vec<&str> = names.into_iter().filter(|name| is_nearly_ours(name)).collect();
     names.sort_unstable();
     let warning = |name: &str| Told {

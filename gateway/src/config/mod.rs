@@ -13,10 +13,10 @@ mod system;
 mod told;
 mod words;
 
-pub use changes::at_most;
-pub use environment::all as environment_variables;
-pub use told::{Place, Told};
-pub use words::explain_text;
+pub(crate) use changes::at_most;
+pub(crate) use environment::all as environment_variables;
+pub(crate) use told::{Place, Told};
+pub(crate) use words::explain_text;
 
 use crate::bridges::Checked;
 use crate::mqttsn::MqttSnSettings;
@@ -35,7 +35,7 @@ use std::time::Duration;
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct Config {
+pub(crate) struct Config {
     /// Where the gateway keeps its data; relative to the folder it is started in.
     pub data_dir: PathBuf,
     /// The gateway's name in `$SYS/brokers/{node}/`, and by which other gateways know it. One with bridges needs one of its own.
@@ -93,7 +93,7 @@ impl Default for Config {
 /// What goes to the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct LogSettings {
+pub(crate) struct LogSettings {
     /// `error`, `warn`, `info`, `debug` or `trace`, also by module: `info,headgate_mqtt=debug`.
     pub level: String,
     /// How a line looks.
@@ -115,7 +115,7 @@ impl Default for LogSettings {
 /// How a line of the log looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// For people.
     #[default]
     Text,
@@ -126,7 +126,7 @@ pub enum LogFormat {
 /// What survives a restart.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct StoreSettings {
+pub(crate) struct StoreSettings {
     /// What an acknowledgement promises.
     pub durability: Durability,
     /// Bytes that the store may have on the disk; what would need more is refused (0x97) until there is room again. 0 for no limit but the
@@ -146,7 +146,7 @@ impl Default for StoreSettings {
 /// What an acknowledgement promises.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum Durability {
+pub(crate) enum Durability {
     /// What was acknowledged survives a power cut.
     #[default]
     PowerLoss,
@@ -159,7 +159,7 @@ pub enum Durability {
 /// What is told under `$SYS`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct SysSettings {
+pub(crate) struct SysSettings {
     /// How often the topics under `$SYS` are published; `0s` for never.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
@@ -185,7 +185,7 @@ impl Default for SysSettings {
 
 /// A configuration that cannot be, in words for the operator.
 #[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
+pub(crate) enum ConfigError {
     /// The file cannot be read.
     #[error("{path}: {cause}")]
     Read {
@@ -206,7 +206,7 @@ pub enum ConfigError {
 
 impl ConfigError {
     /// Faults and warnings, each by itself.
-    pub fn told(self) -> (Vec<Told>, Vec<Told>) {
+    pub(crate) fn told(self) -> (Vec<Told>, Vec<Told>) {
         match self {
             Self::Faults { faults, warnings } => (faults, warnings),
             Self::Read { path, cause } => {
@@ -247,7 +247,7 @@ impl From<Vec<Told>> for ConfigError {
 
 /// A configuration that a gateway can be started with.
 #[derive(Debug)]
-pub struct Startable {
+pub(crate) struct Startable {
     /// What it says.
     pub config: Config,
     /// What is probably not as it was meant, but no reason not to start.
@@ -255,11 +255,11 @@ pub struct Startable {
 }
 
 /// The name of a gateway that was given none.
-pub const DEFAULT_NODE: &str = "headgate@127.0.0.1";
+pub(crate) const DEFAULT_NODE: &str = "headgate@127.0.0.1";
 
 impl Config {
     /// Reads the file, or takes the defaults, and checks all values; `environment` overrides both.
-    pub fn load(
+    pub(crate) fn load(
         path: Option<&Path>,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
@@ -269,7 +269,7 @@ impl Config {
     }
 
     /// The same, and looks whether this system lets a gateway start with it: at files, folders and addresses. Changes nothing.
-    pub fn load_to_start(
+    pub(crate) fn load_to_start(
         path: Option<&Path>,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Startable, ConfigError> {
@@ -299,7 +299,7 @@ impl Config {
     }
 
     /// The bridges, ready to be started. The error names the key.
-    pub fn checked_bridges(&self) -> Result<Vec<Checked>, String> {
+    pub(crate) fn checked_bridges(&self) -> Result<Vec<Checked>, String> {
         let checked = |bridge: &BridgeSettings| {
             Checked::new(bridge, &self.node).map_err(|error| format!("bridges: `{}`: {error}", bridge.name))
         };
@@ -307,7 +307,7 @@ impl Config {
     }
 
     /// The JSON schema of the file.
-    pub fn schema() -> serde_json::Value {
+    pub(crate) fn schema() -> serde_json::Value {
         schemars::schema_for!(Self).to_value()
     }
 }

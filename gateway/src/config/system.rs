@@ -9,7 +9,7 @@ use std::io;
 use std::path::Path;
 
 /// All that the system has against a start with these settings.
-pub fn obstacles(config: &Config) -> Vec<Fault> {
+pub(super) fn obstacles(config: &Config) -> Vec<Fault> {
     let mut faults = Vec::new();
     faults.extend(data_dir(config).map(|what| Fault::new("data_dir", what)));
     let users_file = Access::users_file(&config.auth, &config.data_dir);
@@ -62,7 +62,7 @@ fn writable(folder: &Path) -> Result<(), (&Path, io::Error)> {
 }
 
 /// Others who may write there could put files of their own in the place of ours. A folder that is sticky, as `/tmp` is, keeps them from that.
-pub fn loose_data_dir(folder: &Path) -> Option<Fault> {
+pub(super) fn loose_data_dir(folder: &Path) -> Option<Fault> {
     use std::os::unix::fs::MetadataExt;
     let mode = std::fs::metadata(folder).ok()?.mode();
     let is_loose = mode & 0o022 != 0 && mode & 0o1000 == 0;

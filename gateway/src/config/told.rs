@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// Where a setting stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub(crate) enum Place {
     /// In the file, or in the defaults if there is none.
     File {
         /// `None` without a file.
@@ -22,7 +22,7 @@ pub enum Place {
 
 /// One fault, or one warning.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
+pub(crate) struct Told {
     /// Where the setting stands.
     pub place: Place,
     /// As in the reference: `listeners.tls.key`. Empty for the whole.
@@ -33,7 +33,7 @@ pub struct Told {
 
 impl Place {
     /// The line of the file.
-    pub fn line(&self) -> Option<usize> {
+    pub(crate) fn line(&self) -> Option<usize> {
         match self {
             Self::File { line, .. } => *line,
             Self::Variable(_) => None,

@@ -1,7 +1,7 @@
 //! A parser's errors in words for operators: what is wrong, what is allowed, and what was probably meant.
 
 /// A parser's error without a file: line, column and the rest.
-pub fn explain_text(text: &str, error: &toml::de::Error) -> String {
+pub(crate) fn explain_text(text: &str, error: &toml::de::Error) -> String {
     let at = error.span().map_or(0, |span| span.start).min(text.len());
     let before = &text[..at];
     let line = 1 + before.matches('\n').count();
@@ -21,7 +21,7 @@ const NUMBERS: [(&str, &str); 7] = [
 ];
 
 /// A parser's message.
-pub fn explain(message: &str) -> String {
+pub(super) fn explain(message: &str) -> String {
     for (theirs, ours) in NUMBERS {
         if let Some(front) = message.strip_suffix(theirs) {
             return format!("{front}{ours}");
@@ -46,7 +46,7 @@ fn suggest(message: &str) -> String {
 }
 
 /// The word that was probably meant.
-pub fn nearest<'a>(wrong: &str, words: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(super) fn nearest<'a>(wrong: &str, words: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let distances = words
         .into_iter()
         .map(|word| (strsim::damerau_levenshtein(wrong, word), word));

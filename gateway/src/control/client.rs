@@ -10,7 +10,7 @@ use tokio::net::UnixStream;
 
 /// Why a running gateway did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
-pub enum ControlError {
+pub(crate) enum ControlError {
     /// Nobody listens there.
     #[error("no gateway answers at {socket}: {cause}; does it run, with this configuration?")]
     NotRunning {
@@ -28,20 +28,20 @@ pub enum ControlError {
 }
 
 /// A running gateway.
-pub struct ControlClient {
+pub(crate) struct ControlClient {
     data_dir: PathBuf,
 }
 
 impl ControlClient {
     /// The one whose data is in this folder.
-    pub fn new(data_dir: &Path) -> Self {
+    pub(crate) fn new(data_dir: &Path) -> Self {
         Self {
             data_dir: data_dir.to_owned(),
         }
     }
 
     /// Asks, and takes each line of the answer as JSON.
-    pub async fn lines(
+    pub(crate) async fn lines(
         &self,
         method: Method,
         path: &str,
@@ -91,7 +91,12 @@ impl ControlClient {
     }
 
     /// Asks, and takes the answer.
-    pub async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value, ControlError> {
+    pub(crate) async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<Value, ControlError> {
         let mut answer = Value::Null;
         self.lines(method, path, body, &mut |line| answer = line).await?;
         Ok(answer)

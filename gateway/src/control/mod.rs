@@ -5,15 +5,15 @@
 mod client;
 mod server;
 
-pub use client::ControlClient;
-pub use server::{Control, Reloaded};
+pub(crate) use client::ControlClient;
+pub(crate) use server::{Control, Reloaded};
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 /// Where the socket is.
-pub fn socket(data_dir: &Path) -> PathBuf {
+pub(crate) fn socket(data_dir: &Path) -> PathBuf {
     data_dir.join("control.sock")
 }
 

@@ -19,7 +19,7 @@ use tokio::net::UnixListener;
 
 /// What can be asked for, and who answers.
 #[derive(Clone)]
-pub struct Control {
+pub(crate) struct Control {
     /// The bridges.
     pub bridges: Bridges,
     /// The configuration's file, to be read again.
@@ -30,7 +30,7 @@ pub struct Control {
 
 /// What came of reading the configuration again.
 #[derive(Debug, Serialize)]
-pub struct Reloaded {
+pub(crate) struct Reloaded {
     /// What became of each bridge.
     pub bridges: BTreeMap<String, Change>,
     /// What is another and counts after a restart only.
@@ -64,7 +64,7 @@ impl From<BridgeError> for Failure {
 
 impl Control {
     /// Listens. A socket that a killed gateway left is replaced: the store's lock shows that no other gateway has this folder.
-    pub fn bind(data_dir: &std::path::Path) -> std::io::Result<UnixListener> {
+    pub(crate) fn bind(data_dir: &std::path::Path) -> std::io::Result<UnixListener> {
         use std::os::unix::fs::PermissionsExt;
         std::fs::create_dir_all(data_dir)?;
         let short = super::ShortName::of(data_dir)?;
@@ -83,7 +83,7 @@ impl Control {
     }
 
     /// Answers for ever.
-    pub async fn serve(self, listener: UnixListener) {
+    pub(crate) async fn serve(self, listener: UnixListener) {
         let routes = Router::new()
             .route("/api/v1/reload", post(reload))
             .route("/api/v1/bridges", get(list).post(add))
@@ -100,7 +100,7 @@ impl Control {
     }
 
     /// Reads the configuration again and makes the bridges what it says. Whatever else changed needs a restart, and is listed.
-    pub async fn reload(&self) -> Result<Reloaded, String> {
+    pub(crate) async fn reload(&self) -> Result<Reloaded, String> {
         let path = self.config.as_deref().map(PathBuf::as_path);
         let loaded = Config::load_to_start(path, environment_variables());
         let Startable { config, warnings } = loaded.map_err(|error| error.to_string())?;

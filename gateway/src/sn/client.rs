@@ -17,7 +17,7 @@ const MAX_NAMES: usize = 4_096;
 
 /// Who the client is, and how patient.
 #[derive(Clone, Debug)]
-pub struct ClientSettings {
+pub(crate) struct ClientSettings {
     /// 1 to 23 characters, for gateways that keep to the specification.
     pub client_id: Bytes,
     /// In seconds; 0 for none.
@@ -35,7 +35,7 @@ pub struct ClientSettings {
 /// What is published for a client that is lost. §6.3
 #[derive(Clone, Debug)]
 #[allow(missing_docs, reason = "the names say it")]
-pub struct Will {
+pub(crate) struct Will {
     pub topic: Bytes,
     pub payload: Bytes,
     pub qos: Qos,
@@ -45,7 +45,7 @@ pub struct Will {
 /// A message to be published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names say it")]
-pub struct Outgoing {
+pub(crate) struct Outgoing {
     pub topic: TopicName,
     pub qos: Qos,
     pub retain: bool,
@@ -54,7 +54,7 @@ pub struct Outgoing {
 
 /// What a client can be asked for. Each ends in one [`Event`], unless the connection ends first.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Request {
+pub(crate) enum Request {
     /// Ends in [`Event::Connected`].
     Connect,
     /// Ends in [`Event::Published`]; a name without an id is registered first. §6.5, §6.6
@@ -73,7 +73,7 @@ pub enum Request {
 
 /// What became of a request, or what came by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
+pub(crate) enum Event {
     /// The gateway let us in.
     Connected,
     /// It has the message; at QoS 0 and −1: the message was sent.
@@ -103,7 +103,7 @@ pub enum Event {
 /// A message that came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names say it")]
-pub struct Received {
+pub(crate) struct Received {
     /// A name, or `predefined:ID` where nothing else is known.
     pub topic: String,
     pub qos: Qos,
@@ -114,7 +114,7 @@ pub struct Received {
 
 /// What some steps wrote down.
 #[derive(Debug, Default)]
-pub struct Outputs {
+pub(super) struct Outputs {
     /// To the gateway, in order.
     pub messages: VecDeque<Message>,
     /// To whoever asked.
@@ -123,7 +123,7 @@ pub struct Outputs {
 
 /// §6.14, figure 4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub(super) enum State {
     /// Not connected.
     Disconnected,
     /// Connected; a ping is due then.
@@ -141,7 +141,7 @@ pub enum State {
 
 /// See the module's documentation.
 #[derive(Debug)]
-pub struct SnClient {
+pub(super) struct SnClient {
     settings: ClientSettings,
     state: State,
     requests: VecDeque<Request>,
@@ -188,7 +188,7 @@ type IdWasWrong = bool;
 
 impl SnClient {
     /// A client that is not connected.
-    pub fn new(settings: ClientSettings) -> Self {
+    pub(super) fn new(settings: ClientSettings) -> Self {
         Self {
             settings,
             state: State::Disconnected,
@@ -202,22 +202,22 @@ impl SnClient {
     }
 
     /// What it is.
-    pub fn state(&self) -> State {
+    pub(super) fn state(&self) -> State {
         self.state
     }
 
     /// Whether a QoS 2 message came whose exchange is not over.
-    pub fn holds(&self) -> bool {
+    pub(super) fn holds(&self) -> bool {
         !self.held.is_empty()
     }
 
     /// Messages that come from now on are not acknowledged: a gateway that keeps the session keeps them.
-    pub fn stop_receiving(&mut self) {
+    pub(super) fn stop_receiving(&mut self) {
         self.deaf = true;
     }
 
     /// Asks for something, which is done when all that was asked for before is. Only a goodbye does not wait for the end of being awake.
-    pub fn request(&mut self, request: Request, now: Instant, out: &mut Outputs) {
+    pub(super) fn request(&mut self, request: Request, now: Instant, out: &mut Outputs) {
         if request == Request::Disconnect {
             self.doing.take_if(|doing| doing.step == Step::Waking);
         }
@@ -226,7 +226,7 @@ impl SnClient {
     }
 
     /// When [`Self::handle_timeout`] is next wanted.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadline(&self) -> Option<Instant> {
         match (&self.doing, self.state) {
             (Some(transaction), _) => Some(transaction.retry_at),
             (None, State::Active { ping_at }) => ping_at,
@@ -235,7 +235,7 @@ impl SnClient {
     }
 
     /// Does what is due.
-    pub fn handle_timeout(&mut self, now: Instant, out: &mut Outputs) {
+    pub(super) fn handle_timeout(&mut self, now: Instant, out: &mut Outputs) {
         match &mut self.doing {
             Some(transaction) if transaction.retry_at <= now => self.retry(now, out),
             None if matches!(self.state, State::Active { ping_at: Some(at) } if at <= now) => {
@@ -246,7 +246,7 @@ impl SnClient {
     }
 
     /// The gateway says something.
-    pub fn handle(&mut self, message: Message, now: Instant, out: &mut Outputs) {
+    pub(super) fn handle(&mut self, message: Message, now: Instant, out: &mut Outputs) {
         let step = self.doing.as_ref().map(|transaction| transaction.step.clone());
         match message {
             Message::WillTopicReq if step == Some(Step::Connecting) => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// Why the client could not go on.
 #[derive(Debug, thiserror::Error)]
-pub enum SnError {
+pub(crate) enum SnError {
     #[error("the host name `{host}` cannot be resolved: {cause}")]
     Resolve { host: String, cause: io::Error },
     #[error("cannot open {place}: {cause}")]
@@ -65,7 +65,7 @@ fn advice(message: MessageType, code: ReturnCode) -> String {
 
 impl SnError {
     /// Whether another try may fare better.
-    pub fn passes(&self) -> bool {
+    pub(crate) fn passes(&self) -> bool {
         match self {
             Self::Resolve { .. }
             | Self::NobodyThere(_)

@@ -20,7 +20,7 @@ const CHUNK: usize = 512;
 const SILENCE: Duration = Duration::from_millis(500);
 
 /// The way to one gateway.
-pub struct SnLink {
+pub(crate) struct SnLink {
     place: String,
     way: Way,
 }
@@ -41,7 +41,7 @@ enum Way {
 }
 
 /// A serial line, or what stands for one.
-pub trait Line: AsyncRead + AsyncWrite + Unpin {}
+pub(crate) trait Line: AsyncRead + AsyncWrite + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Line for T {}
 
@@ -52,7 +52,7 @@ enum Framer {
 
 impl SnLink {
     /// Opens socket or line. Nothing is sent.
-    pub async fn open(target: &SnTarget) -> Result<Self, SnError> {
+    pub(crate) async fn open(target: &SnTarget) -> Result<Self, SnError> {
         let place = target.to_string();
         match target {
             SnTarget::Udp(host, port) => {
@@ -97,7 +97,7 @@ impl SnLink {
     }
 
     /// A line that is open.
-    pub fn serial(place: String, line: Box<dyn Line>, hdlc: bool) -> Self {
+    pub(crate) fn serial(place: String, line: Box<dyn Line>, hdlc: bool) -> Self {
         let framer = if hdlc {
             Framer::Hdlc(HdlcFramer::new(MAX_LEN))
         } else {
@@ -112,12 +112,12 @@ impl SnLink {
     }
 
     /// What it is called where people read it.
-    pub fn place(&self) -> &str {
+    pub(crate) fn place(&self) -> &str {
         &self.place
     }
 
     /// Takes a message; [`Self::flush`] sends it.
-    pub fn push(&mut self, message: &Message) -> Result<(), SnError> {
+    pub(crate) fn push(&mut self, message: &Message) -> Result<(), SnError> {
         let mut bytes = BytesMut::new();
         encode(message, &mut bytes)?;
         match &mut self.way {
@@ -131,7 +131,7 @@ impl SnLink {
     }
 
     /// Sends what waits.
-    pub async fn flush(&mut self) -> Result<(), SnError> {
+    pub(crate) async fn flush(&mut self) -> Result<(), SnError> {
         match &mut self.way {
             Way::Udp { socket, output, .. } => {
                 while let Some(datagram) = output.front() {
@@ -151,7 +151,7 @@ impl SnLink {
     }
 
     /// The next message. What is none is passed over.
-    pub async fn recv(&mut self) -> Result<Message, SnError> {
+    pub(crate) async fn recv(&mut self) -> Result<Message, SnError> {
         loop {
             let datagram = match &mut self.way {
                 Way::Udp { socket, buffer, .. } => match socket.recv(buffer).await {

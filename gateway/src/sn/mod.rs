@@ -10,10 +10,10 @@ mod link;
 mod session;
 mod target;
 #[cfg(test)]
-pub mod testbed;
+pub(crate) mod testbed;
 
-pub use client::{ClientSettings, Event, Outgoing, Received, Request, Will};
-pub use error::SnError;
-pub use link::SnLink;
-pub use session::SnSession;
-pub use target::{SerialTarget, SnTarget};
+pub(crate) use client::{ClientSettings, Event, Outgoing, Received, Request, Will};
+pub(crate) use error::SnError;
+pub(crate) use link::SnLink;
+pub(crate) use session::SnSession;
+pub(crate) use target::{SerialTarget, SnTarget};

@@ -9,7 +9,7 @@ use headgate_mqttsn_codec::MessageType;
 use std::time::Duration;
 
 /// A client and the way to its gateway.
-pub struct SnSession {
+pub(crate) struct SnSession {
     client: SnClient,
     link: SnLink,
     out: Outputs,
@@ -20,7 +20,7 @@ pub struct SnSession {
 
 impl SnSession {
     /// Opens the link; nothing is sent.
-    pub async fn open(target: &SnTarget, settings: ClientSettings) -> Result<Self, SnError> {
+    pub(crate) async fn open(target: &SnTarget, settings: ClientSettings) -> Result<Self, SnError> {
         Ok(Self {
             times: u32::from(settings.retries) + 1,
             link: SnLink::open(target).await?,
@@ -31,23 +31,23 @@ impl SnSession {
     }
 
     /// Asks for something. What becomes of it comes with [`Self::event`].
-    pub fn request(&mut self, request: Request) {
+    pub(crate) fn request(&mut self, request: Request) {
         let now = self.now();
         self.client.request(request, now, &mut self.out);
     }
 
     /// Messages that come from now on are not acknowledged: a gateway that keeps the session keeps them.
-    pub fn stop_receiving(&mut self) {
+    pub(crate) fn stop_receiving(&mut self) {
         self.client.stop_receiving();
     }
 
     /// Whether a QoS 2 message came whose exchange is not over.
-    pub fn holds(&self) -> bool {
+    pub(crate) fn holds(&self) -> bool {
         self.client.holds()
     }
 
     /// Sends what waits to be sent.
-    pub async fn flush(&mut self) -> Result<(), SnError> {
+    pub(crate) async fn flush(&mut self) -> Result<(), SnError> {
         while let Some(message) = self.out.messages.pop_front() {
             self.link.push(&message)?;
         }
@@ -55,7 +55,7 @@ impl SnSession {
     }
 
     /// The next thing that happens. That the gateway is lost or ended the connection is an error.
-    pub async fn event(&mut self) -> Result<Event, SnError> {
+    pub(crate) async fn event(&mut self) -> Result<Event, SnError> {
         loop {
             match self.step().await? {
                 Some(Event::Lost(message)) => {
@@ -73,7 +73,7 @@ impl SnSession {
     }
 
     /// Like [`Self::event`], where something was asked for: that it was refused is an error, too.
-    pub async fn answer(&mut self) -> Result<Event, SnError> {
+    pub(crate) async fn answer(&mut self) -> Result<Event, SnError> {
         match self.event().await? {
             Event::Refused(message, code) => Err(SnError::Refused(message, code)),
             Event::OutOfPlace(MessageType::Register) => Err(SnError::Usage(
@@ -86,7 +86,7 @@ impl SnSession {
     }
 
     /// Says goodbye and waits until it was heard. A refusal that was on its way is an error.
-    pub async fn leave(&mut self) -> Result<(), SnError> {
+    pub(crate) async fn leave(&mut self) -> Result<(), SnError> {
         self.stop_receiving();
         self.request(Request::Disconnect);
         while self.answer().await? != Event::Left {}

@@ -10,7 +10,7 @@ const BAUD: u32 = 9_600;
 
 /// Where a gateway is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SnTarget {
+pub(crate) enum SnTarget {
     /// Host name or address, and port.
     Udp(String, u16),
     /// A serial line; with HDLC frames or messages one after the other.
@@ -19,7 +19,7 @@ pub enum SnTarget {
 
 /// A serial line, as `PATH[,baud=N][,data=5|6|7|8][,parity=none|even|odd][,stop=1|2]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SerialTarget {
+pub(crate) struct SerialTarget {
     path: PathBuf,
     baud: u32,
     data: DataBits,
@@ -71,7 +71,7 @@ impl FromStr for SerialTarget {
 
 impl SerialTarget {
     /// How to open it.
-    pub fn builder(&self) -> SerialPortBuilder {
+    pub(crate) fn builder(&self) -> SerialPortBuilder {
         tokio_serial::new(self.path.to_string_lossy(), self.baud)
             .data_bits(self.data)
             .parity(self.parity)

@@ -22,10 +22,10 @@ use std::time::Duration;
 const BACKEND: EndpointId = EndpointId(1);
 
 /// Topics beginning so are nobody's.
-pub const FORBIDDEN: &str = "secret/";
+pub(crate) const FORBIDDEN: &str = "secret/";
 
 /// The gateway.
-pub struct Testbed {
+pub(crate) struct Testbed {
     gateway: SnGateway<SocketAddr>,
     out: SnOutputs<SocketAddr>,
     bus: Bus,
@@ -53,7 +53,7 @@ impl AccessPolicy for Most {
 }
 
 /// With short times, QoS −1 and the predefined topic 7.
-pub fn settings() -> SnSettings {
+pub(crate) fn settings() -> SnSettings {
     let mut settings = SnSettings {
         advertise_interval: Duration::ZERO,
         predefined: vec![PredefinedTopic {
@@ -69,7 +69,7 @@ pub fn settings() -> SnSettings {
 
 impl Testbed {
     /// A gateway without clients.
-    pub fn new(settings: SnSettings) -> Self {
+    pub(crate) fn new(settings: SnSettings) -> Self {
         let bus = Bus::new(BusSettings::default(), WallTime(1_700_000_000_000), 1);
         let mut gateway = SnGateway::new(settings, MountPoint::default(), Instant::START).unwrap();
         gateway.start_ids_at(1);
@@ -114,7 +114,7 @@ impl Testbed {
     }
 
     /// One with room for a single client, which has come already.
-    pub fn full(settings: SnSettings) -> Self {
+    pub(crate) fn full(settings: SnSettings) -> Self {
         let mut testbed = Self::new(SnSettings {
             max_clients: 1,
             ..settings
@@ -135,13 +135,13 @@ impl Testbed {
     }
 
     /// A datagram comes.
-    pub fn datagram(&mut self, from: SocketAddr, bytes: Bytes, now: Instant) {
+    pub(crate) fn datagram(&mut self, from: SocketAddr, bytes: Bytes, now: Instant) {
         self.gateway.handle_datagram(from, bytes, now, &mut self.out);
         self.settle_down(now);
     }
 
     /// The backend publishes.
-    pub fn publish(&mut self, topic: &str, qos: Qos, payload: Bytes, now: Instant) {
+    pub(crate) fn publish(&mut self, topic: &str, qos: Qos, payload: Bytes, now: Instant) {
         self.next_token += 1;
         let message = Message {
             qos,
@@ -156,7 +156,7 @@ impl Testbed {
     }
 
     /// When something is due.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         self.gateway
             .deadline()
             .into_iter()
@@ -165,7 +165,7 @@ impl Testbed {
     }
 
     /// Does what is due.
-    pub fn timeout(&mut self, now: Instant) {
+    pub(crate) fn timeout(&mut self, now: Instant) {
         self.gateway.handle_timeout(now, &mut self.out);
         if self.bus.deadline().is_some_and(|at| at <= now) {
             self.bus.handle_timeout(now, &mut self.bus_out);
@@ -174,7 +174,7 @@ impl Testbed {
     }
 
     /// What the gateway sent.
-    pub fn take(&mut self) -> Vec<(SocketAddr, Bytes)> {
+    pub(crate) fn take(&mut self) -> Vec<(SocketAddr, Bytes)> {
         std::mem::take(&mut self.datagrams)
     }
 
@@ -273,7 +273,7 @@ fn endpoint(key: ClientKey) -> EndpointId {
 
 /// A gateway at real sockets, which ends with the process.
 #[derive(Clone)]
-pub struct Served {
+pub(crate) struct Served {
     /// Where it speaks MQTT-SN.
     pub address: SocketAddrV4,
     /// Where it takes QoS 1 messages by MQTT 3.1.1, and nothing else.
@@ -284,12 +284,12 @@ pub struct Served {
 
 impl Served {
     /// Opens the sockets.
-    pub fn start(settings: SnSettings) -> Self {
+    pub(crate) fn start(settings: SnSettings) -> Self {
         Self::serving(Testbed::new(settings))
     }
 
     /// Opens the sockets of a gateway that is there already.
-    pub fn serving(testbed: Testbed) -> Self {
+    pub(crate) fn serving(testbed: Testbed) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let SocketAddr::V4(address) = socket.local_addr().unwrap() else {
@@ -312,7 +312,7 @@ impl Served {
     }
 
     /// The gateway, and what time it is there.
-    pub fn with<T>(&self, f: impl FnOnce(&mut Testbed, Instant) -> T) -> T {
+    pub(crate) fn with<T>(&self, f: impl FnOnce(&mut Testbed, Instant) -> T) -> T {
         let now = Instant(u64::try_from(self.began.elapsed().as_millis()).unwrap());
         f(&mut self.testbed.lock().unwrap(), now)
     }

@@ -13,22 +13,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// What outlives a store.
-pub enum Home {
+pub(crate) enum Home {
     Sim(Disk),
     Disk(tempfile::TempDir, DiskSettings),
 }
 
 impl Home {
-    pub fn sim() -> Self {
+    pub(crate) fn sim() -> Self {
         Self::Sim(Disk::default())
     }
 
-    pub fn disk() -> Self {
+    pub(crate) fn disk() -> Self {
         Self::Disk(tempfile::tempdir().unwrap(), DiskSettings::default())
     }
 
     /// A store in which segments end, checkpoints come and segments are emptied all the time.
-    pub fn hurried() -> Self {
+    pub(crate) fn hurried() -> Self {
         let settings = DiskSettings {
             segment_bytes: 2_000,
             checkpoint_bytes: 3_000,
@@ -38,7 +38,7 @@ impl Home {
         Self::Disk(tempfile::tempdir().unwrap(), settings)
     }
 
-    pub fn open(&self) -> Box<dyn Store> {
+    pub(crate) fn open(&self) -> Box<dyn Store> {
         match self {
             Self::Sim(disk) => Box::new(SimStore::open(disk)),
             Self::Disk(_, settings) => Box::new(DiskStore::open(self.path(), *settings).unwrap()),
@@ -46,7 +46,7 @@ impl Home {
     }
 
     /// Where the one on disk lies.
-    pub fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         match self {
             Self::Sim(_) => panic!("it has no path"),
             Self::Disk(folder, _) => folder.path().join("store"),
@@ -54,7 +54,7 @@ impl Home {
     }
 
     /// Opens it, makes the commits and closes it.
-    pub fn commit(&self, commits: &[&[StoreOp]]) {
+    pub(crate) fn commit(&self, commits: &[&[StoreOp]]) {
         let mut store = self.open();
         store.load().unwrap();
         for ops in commits {
@@ -63,14 +63,14 @@ impl Home {
     }
 
     /// What is there after it was opened again.
-    pub fn image(&self) -> Shown {
+    pub(crate) fn image(&self) -> Shown {
         shown(&mut *self.open())
     }
 }
 
 /// All that a store holds, queues included.
 #[derive(Clone, Default, PartialEq)]
-pub struct Shown {
+pub(crate) struct Shown {
     pub image: StoreImage,
     /// Entries with their messages, by session, lane and number.
     pub queues: BTreeMap<(u64, u8, u64), (QueueEntry, StoredMessage)>,
@@ -112,7 +112,7 @@ impl std::fmt::Debug for Shown {
 
 impl Shown {
     /// Numbers of the messages in a session's queue, by their topics.
-    pub fn queue(&self, session: u64) -> Vec<(u64, String)> {
+    pub(crate) fn queue(&self, session: u64) -> Vec<(u64, String)> {
         let own = self.queues.iter().filter(|((id, ..), _)| *id == session);
         own.map(|((_, _, seq), (_, stored))| (*seq, stored.message.topic.to_string()))
             .collect()
@@ -120,7 +120,7 @@ impl Shown {
 }
 
 /// Loads a store and reads all its queues, in small parts.
-pub fn shown(store: &mut dyn Store) -> Shown {
+pub(crate) fn shown(store: &mut dyn Store) -> Shown {
     let mut image = sorted(store.load().unwrap());
     let mut queues = BTreeMap::new();
     let mut lost = 0;
@@ -162,14 +162,14 @@ pub fn shown(store: &mut dyn Store) -> Shown {
 }
 
 /// Subscriptions come in no particular order.
-pub fn sorted(mut image: StoreImage) -> StoreImage {
+pub(crate) fn sorted(mut image: StoreImage) -> StoreImage {
     for session in &mut image.sessions {
         session.subscriptions.sort_by_key(Subscription::to_text);
     }
     image
 }
 
-pub fn message(n: u64, payload: usize) -> StoreOp {
+pub(crate) fn message(n: u64, payload: usize) -> StoreOp {
     let topic = Topic::try_from(format!("t/{n}").as_str()).unwrap();
     let payload: Vec<u8> = (0..payload).map(|i| (i as u64 * 7 + n) as u8).collect();
     let message = Message {
@@ -202,7 +202,7 @@ fn properties(n: u64) -> Box<Properties> {
 }
 
 /// A session; with a will of that many bytes.
-pub fn session(n: u64, will: Option<usize>) -> StoreOp {
+pub(crate) fn session(n: u64, will: Option<usize>) -> StoreOp {
     let will = will.map(|size| StoredWill {
         message: Arc::new(Message::new(Topic::try_from("will").unwrap(), vec![7; size])),
         delay: Duration::from_secs(n),
@@ -224,7 +224,7 @@ pub fn session(n: u64, will: Option<usize>) -> StoreOp {
     StoreOp::PutSession(SessionId(n), Box::new(record))
 }
 
-pub fn subscription(text: &str, qos: Qos) -> Subscription {
+pub(crate) fn subscription(text: &str, qos: Qos) -> Subscription {
     let options = SubscriptionOptions {
         qos,
         no_local: true,
@@ -234,11 +234,11 @@ pub fn subscription(text: &str, qos: Qos) -> Subscription {
     Subscription::parse(&Bytes::from(text.to_owned()), options, &MountPoint::default()).unwrap()
 }
 
-pub fn subscribe(session: u64, text: &str, qos: Qos) -> StoreOp {
+pub(crate) fn subscribe(session: u64, text: &str, qos: Qos) -> StoreOp {
     StoreOp::PutSubscription(SessionId(session), Box::new(subscription(text, qos)))
 }
 
-pub fn queued(session: u64, seq: u64, message: u64) -> StoreOp {
+pub(crate) fn queued(session: u64, seq: u64, message: u64) -> StoreOp {
     let entry = QueueEntry {
         message: MessageId(message),
         qos: Qos::AtLeastOnce,

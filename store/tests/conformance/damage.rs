@@ -34,7 +34,7 @@ fn filled() -> Home {
     cut
 }
 
-pub fn finish_checkpoints(store: &mut dyn Store) {
+pub(crate) fn finish_checkpoints(store: &mut dyn Store) {
     for _ in 0..300 {
         store.maintain().unwrap();
         std::thread::sleep(std::time::Duration::from_millis(1));
@@ -61,7 +61,7 @@ impl Home {
 }
 
 /// Copies a store, so that each case has one of its own.
-pub fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// How much of what was not synced is there.
 #[derive(Clone, Copy, Debug)]
-pub enum Rest {
+pub(crate) enum Rest {
     Nothing,
     Everything,
     /// Blocks of so many bytes, each with this chance of a hundred.
@@ -44,7 +44,7 @@ struct Model {
 }
 
 /// Builds in `to` what the folder `root` may be after these events.
-pub fn build(events: &[Event], root: &Path, to: &Path, rest: Rest, random: &mut fastrand::Rng) {
+pub(crate) fn build(events: &[Event], root: &Path, to: &Path, rest: Rest, random: &mut fastrand::Rng) {
     let mut model = Model::default();
     for event in events {
         model.take(event);

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 /// What reached the system.
 #[derive(Clone, Debug)]
-pub enum Event {
+pub(crate) enum Event {
     Write {
         file: PathBuf,
         offset: u64,
@@ -28,25 +28,25 @@ pub enum Event {
 
 static RECORDING: AtomicBool = AtomicBool::new(false);
 /// Syncs are not noted down, as if they did nothing.
-pub static SYNCS_LIE: AtomicBool = AtomicBool::new(false);
+pub(crate) static SYNCS_LIE: AtomicBool = AtomicBool::new(false);
 /// Bytes that still fit on the disk.
-pub static ROOM: AtomicI64 = AtomicI64::new(i64::MAX);
+pub(crate) static ROOM: AtomicI64 = AtomicI64::new(i64::MAX);
 static LOG: Mutex<(Option<PathBuf>, Vec<Event>)> = Mutex::new((None, Vec::new()));
 
 /// Records what happens below a folder from now on.
-pub fn start(root: &Path) {
+pub(crate) fn start(root: &Path) {
     *lock() = (Some(root.to_owned()), Vec::new());
     RECORDING.store(true, Ordering::SeqCst);
 }
 
 /// What was recorded.
-pub fn stop() -> Vec<Event> {
+pub(crate) fn stop() -> Vec<Event> {
     RECORDING.store(false, Ordering::SeqCst);
     std::mem::take(&mut lock().1)
 }
 
 /// How many events there are so far.
-pub fn len() -> usize {
+pub(crate) fn len() -> usize {
     lock().1.len()
 }
 

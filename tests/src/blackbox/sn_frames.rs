@@ -68,7 +68,7 @@ pub(super) struct SnDeframer {
 }
 
 impl SnDeframer {
-    pub fn new(framing: SnFraming) -> Self {
+    pub(super) fn new(framing: SnFraming) -> Self {
         Self {
             framing,
             buffer: Vec::new(),
@@ -76,12 +76,12 @@ impl SnDeframer {
     }
 
     /// Nothing has begun.
-    pub fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         self.buffer.is_empty()
     }
 
     /// All messages that are whole now.
-    pub fn take(&mut self, bytes: &[u8]) -> Vec<Vec<u8>> {
+    pub(super) fn take(&mut self, bytes: &[u8]) -> Vec<Vec<u8>> {
         self.buffer.extend_from_slice(bytes);
         match self.framing {
             SnFraming::Length => self.take_by_length(),
@@ -90,7 +90,7 @@ impl SnDeframer {
     }
 
     /// The line is silent: what has begun does not go on.
-    pub fn on_silence(&mut self) -> Vec<Vec<u8>> {
+    pub(super) fn on_silence(&mut self) -> Vec<Vec<u8>> {
         if self.framing == SnFraming::Hdlc || self.buffer.is_empty() {
             return Vec::new();
         }

@@ -8,14 +8,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// It is at work.
-pub struct Third {
+pub(crate) struct Third {
     over: Arc<AtomicBool>,
     thread: JoinHandle<Report>,
 }
 
 /// What it saw.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Report {
+pub(crate) struct Report {
     /// Round trips.
     pub rounds: u64,
     /// The longest of them.
@@ -24,7 +24,7 @@ pub struct Report {
 
 impl Third {
     /// Begins; the first round trip is done.
-    pub fn begin(port: u16) -> Self {
+    pub(crate) fn begin(port: u16) -> Self {
         let (mut peer, _) = Peer::connect(port, "third", true, 0).expect("it is let in");
         peer.subscribe("third", Qos::AtMostOnce).expect("it subscribes");
         round(&mut peer);
@@ -45,7 +45,7 @@ impl Third {
     }
 
     /// Ends; everything that it sent has come back.
-    pub fn end(self) -> Report {
+    pub(crate) fn end(self) -> Report {
         self.over.store(true, Ordering::Relaxed);
         self.thread.join().expect("all its messages came back")
     }

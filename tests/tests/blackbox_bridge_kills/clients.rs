@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 const RETRY: Duration = Duration::from_millis(20);
 
 /// Publishes the numbers from 0 on, and again after a reconnect what was not acknowledged.
-pub struct Writer<'a> {
+pub(crate) struct Writer<'a> {
     pub port: u16,
     /// Topics begin with it.
     pub prefix: &'a str,
@@ -31,7 +31,7 @@ pub struct Writer<'a> {
 
 impl Writer<'_> {
     /// Until the last one is acknowledged.
-    pub fn run(&self) {
+    pub(crate) fn run(&self) {
         let mut next = 0;
         let mut under_way = Vec::new();
         until_done(self.prefix, |there| {
@@ -104,7 +104,7 @@ fn id(number: usize) -> u16 {
 }
 
 /// Hears all that is published, until the number that is last.
-pub struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     pub port: u16,
     pub prefix: &'a str,
     pub qos: Qos,
@@ -115,14 +115,14 @@ pub struct Reader<'a> {
 
 impl Reader<'_> {
     /// The numbers in the order they came, each as often as it came.
-    pub fn run(&self) -> Vec<usize> {
+    pub(crate) fn run(&self) -> Vec<usize> {
         let (mut heard, mut held) = (Vec::new(), BTreeSet::new());
         until_done(self.prefix, |there| self.try_all(there, &mut heard, &mut held));
         heard
     }
 
     /// Connects, and subscribes if that is not known.
-    pub fn connect(&self, held: &mut BTreeSet<u16>) -> io::Result<Peer> {
+    pub(crate) fn connect(&self, held: &mut BTreeSet<u16>) -> io::Result<Peer> {
         let name = format!("{}-reader", self.prefix);
         let (mut peer, present) = Peer::connect(self.port, &name, false, EXPIRY)?;
         if !present {

@@ -11,13 +11,13 @@ use std::thread;
 
 /// Who sent a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Side {
+pub(crate) enum Side {
     Gateway,
     Remote,
 }
 
 impl Side {
-    pub fn other(self) -> Self {
+    pub(crate) fn other(self) -> Self {
         match self {
             Self::Gateway => Self::Remote,
             Self::Remote => Self::Gateway,
@@ -27,14 +27,14 @@ impl Side {
 
 /// A step of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     Publish,
     Ack(AckKind),
 }
 
 /// Where the link falls silent, once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Halt {
+pub(crate) struct Halt {
     pub sender: Side,
     pub step: Step,
     /// The packet still passes.
@@ -74,7 +74,7 @@ enum What {
 }
 
 /// See the module.
-pub struct Recorder {
+pub(crate) struct Recorder {
     port: u16,
     shared: Arc<Shared>,
 }
@@ -100,7 +100,7 @@ struct State {
 
 /// What one side sent and the other promised.
 #[derive(Debug, Default)]
-pub struct Account {
+pub(crate) struct Account {
     /// Numbers that were sent.
     pub sent: BTreeSet<usize>,
     /// In which lives of the remote each was acknowledged: PUBACK or PUBREC.
@@ -111,7 +111,7 @@ pub struct Account {
 
 impl Recorder {
     /// Listens for the gateway, which speaks this version.
-    pub fn to(upstream: u16, version: Version) -> Self {
+    pub(crate) fn to(upstream: u16, version: Version) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let shared = Arc::new(Shared {
@@ -134,38 +134,38 @@ impl Recorder {
     }
 
     /// Where it listens.
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
     /// Whether new connections are let through.
-    pub fn set_open(&self, open: bool) {
+    pub(crate) fn set_open(&self, open: bool) {
         self.shared.open.store(open, Ordering::SeqCst);
     }
 
     /// The remote was killed.
-    pub fn remote_killed(&self) {
+    pub(crate) fn remote_killed(&self) {
         self.shared.state().life += 1;
     }
 
     /// The link falls silent at the next such packet.
-    pub fn halt_at(&self, halt: Halt) {
+    pub(crate) fn halt_at(&self, halt: Halt) {
         let mut state = self.shared.state();
         (state.halt, state.halted) = (Some(halt), None);
     }
 
     /// How often that was.
-    pub fn kills(&self) -> usize {
+    pub(crate) fn kills(&self) -> usize {
         self.shared.state().life
     }
 
     /// Whether it has.
-    pub fn has_halted(&self) -> bool {
+    pub(crate) fn has_halted(&self) -> bool {
         self.shared.state().halted.is_some()
     }
 
     /// All that was written down about the identifiers under which a number went, one packet to a line.
-    pub fn story(&self, sender: Side, number: usize) -> String {
+    pub(crate) fn story(&self, sender: Side, number: usize) -> String {
         let state = self.shared.state();
         let mut ids = BTreeSet::new();
         for entry in state.entries.iter().filter(|entry| entry.sender == sender) {
@@ -186,7 +186,7 @@ impl Recorder {
     }
 
     /// What `sender` published and the other side acknowledged.
-    pub fn account(&self, sender: Side) -> Account {
+    pub(crate) fn account(&self, sender: Side) -> Account {
         let state = self.shared.state();
         assert_eq!(state.malformed, Vec::<String>::new());
         let mut account = Account::default();
@@ -351,7 +351,7 @@ fn what_of(packet: &Packet) -> Option<What> {
 }
 
 /// The numbers in a payload: of one message, or of a batch.
-pub fn numbers(payload: &[u8]) -> Vec<usize> {
+pub(crate) fn numbers(payload: &[u8]) -> Vec<usize> {
     let number = |value: &serde_json::Value| value.as_u64().map(|n| usize::try_from(n).unwrap());
     match serde_json::from_slice(payload) {
         Ok(serde_json::Value::Array(members)) => members

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// See the module's documentation.
-pub struct Publisher {
+pub(crate) struct Publisher {
     pub endpoint: EndpointId,
     name: String,
     outgoing: VecDeque<Sending>,
@@ -23,7 +23,7 @@ struct Sending {
 }
 
 impl Publisher {
-    pub fn new(number: u64) -> Self {
+    pub(crate) fn new(number: u64) -> Self {
         Self {
             endpoint: EndpointId(number + 1),
             name: format!("publisher-{number}"),
@@ -32,12 +32,12 @@ impl Publisher {
         }
     }
 
-    pub fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.outgoing.is_empty()
     }
 
     /// PUBLISH of a message of one of the topics.
-    pub fn publish(&mut self, topic: usize, n: u32, qos: Qos) -> BusCommand {
+    pub(crate) fn publish(&mut self, topic: usize, n: u32, qos: Qos) -> BusCommand {
         let name = Topic::try_from(format!("plant/{topic}").as_str()).expect("a topic");
         let message = Message {
             qos,
@@ -55,7 +55,7 @@ impl Publisher {
     }
 
     /// What follows from an event.
-    pub fn on_event(&mut self, event: BusEvent) -> Option<BusCommand> {
+    pub(crate) fn on_event(&mut self, event: BusEvent) -> Option<BusCommand> {
         match event {
             BusEvent::Accepted(AckToken(token), _) => {
                 let at = self.place(u16::try_from(token).expect("an identifier"));
@@ -81,7 +81,7 @@ impl Publisher {
         place.expect("what is answered was sent")
     }
 
-    pub fn open(&self) -> BusCommand {
+    pub(crate) fn open(&self) -> BusCommand {
         BusCommand::Open(Box::new(Open {
             client_id: self.name.as_str().into(),
             clean_start: false,
@@ -95,7 +95,7 @@ impl Publisher {
     }
 
     /// Everything unacknowledged once more, in its order; notes the QoS 1 messages among it. \[MQTT-4.6.0-1\]
-    pub fn resend(&self, resent: &mut BTreeSet<(usize, u32)>) -> Vec<BusCommand> {
+    pub(crate) fn resend(&self, resent: &mut BTreeSet<(usize, u32)>) -> Vec<BusCommand> {
         let qos1 = self.outgoing.iter().filter(|s| s.message.qos == Qos::AtLeastOnce);
         resent.extend(qos1.map(|s| (s.topic, number(&s.message.payload))));
         self.outgoing.iter().map(Sending::command).collect()

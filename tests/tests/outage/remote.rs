@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 /// See the module's documentation.
 #[derive(Default)]
-pub struct Remote {
+pub(crate) struct Remote {
     has_session: bool,
     /// QoS 2 packet identifiers that were not released. \[MQTT-4.3.3-10\]
     held: BTreeSet<PacketId>,
@@ -17,21 +17,21 @@ pub struct Remote {
 
 /// What came of one topic, whose messages are numbered from 0.
 #[derive(Default)]
-pub struct Arrivals {
+pub(crate) struct Arrivals {
     pub first: Option<u32>,
     pub next: u32,
     pub count: u64,
 }
 
 /// The number of a message, as its payload says it.
-pub fn number(payload: &[u8]) -> u32 {
+pub(crate) fn number(payload: &[u8]) -> u32 {
     let text = std::str::from_utf8(payload).expect("digits");
     text.parse().expect("a number")
 }
 
 impl Remote {
     /// The answer to a packet. `resent`: QoS 1 messages that their publishers sent twice, by topic and number.
-    pub fn answer(&mut self, packet: Packet, resent: &BTreeSet<(usize, u32)>) -> Packet {
+    pub(crate) fn answer(&mut self, packet: Packet, resent: &BTreeSet<(usize, u32)>) -> Packet {
         match packet {
             Packet::Connect(_) => Packet::ConnAck(Box::new(ConnAck {
                 session_present: std::mem::replace(&mut self.has_session, true),

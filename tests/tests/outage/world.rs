@@ -21,7 +21,7 @@ const LINK: &str = "$bridge/up";
 
 /// What the power cut finds half done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cut {
+pub(crate) enum Cut {
     /// The open batch is not written.
     BeforeWrite,
     /// It is written, and nobody was told.
@@ -31,7 +31,7 @@ pub enum Cut {
 }
 
 /// See the module's documentation.
-pub struct World {
+pub(crate) struct World {
     plan: Arc<BridgePlan>,
     status: Arc<BridgeStatus>,
     disk: Disk,
@@ -60,7 +60,7 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(seed: u64, queue: QueueSettings) -> Self {
+    pub(crate) fn new(seed: u64, queue: QueueSettings) -> Self {
         let settings = BridgeSettings {
             name: "up".into(),
             topics: vec!["plant/# out 2".parse().expect("a topic line")],
@@ -129,7 +129,7 @@ impl World {
     }
 
     /// A burst of messages; in the middle of it, perhaps, a power cut. Half of the burst is answered before.
-    pub fn burst(&mut self, messages: u32, cut: Option<Cut>) {
+    pub(crate) fn burst(&mut self, messages: u32, cut: Option<Cut>) {
         for n in 0..messages {
             if n == messages / 2 {
                 self.settle();
@@ -192,7 +192,7 @@ impl World {
     }
 
     /// The link breaks; what is on its way to the remote is lost, and the answer to one packet that it had taken.
-    pub fn break_link(&mut self) {
+    pub(crate) fn break_link(&mut self) {
         if let Some(packet) = self.to_remote.pop_front() {
             self.remote.answer(packet, &self.resent);
         }
@@ -202,7 +202,7 @@ impl World {
     }
 
     /// Time until the next burst; the remote takes so many packets meanwhile.
-    pub fn pass(&mut self, mut packets: usize) {
+    pub(crate) fn pass(&mut self, mut packets: usize) {
         let until = self.now + BURST_EVERY;
         loop {
             while let Some(packet) = self.to_remote.pop_front_if(|_| packets > 0) {
@@ -230,13 +230,13 @@ impl World {
     }
 
     /// Everything arrived, or is counted as dropped.
-    pub fn is_drained(&self) -> bool {
+    pub(crate) fn is_drained(&self) -> bool {
         let report = self.report();
         self.publishers.iter().all(Publisher::is_done) && report.queued + report.in_flight == 0
     }
 
     /// The ledger, which balances.
-    pub fn report(&self) -> LinkReport {
+    pub(crate) fn report(&self) -> LinkReport {
         let report = self.bus.link_report(LINK, self.now).expect("it is a link");
         assert!(report.balances(), "{report:#?}");
         let gone = report.done + report.rejected + report.dropped.iter().sum::<u64>();

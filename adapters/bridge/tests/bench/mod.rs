@@ -25,7 +25,7 @@ use std::time::Duration;
 
 const WATCHER: EndpointId = EndpointId(1);
 
-pub struct Bench {
+pub(crate) struct Bench {
     plan: Arc<BridgePlan>,
     pub status: Arc<BridgeStatus>,
     link: Option<Link>,
@@ -52,11 +52,15 @@ struct Link {
 
 impl Bench {
     /// A bridge with these topic lines, without notifications.
-    pub fn new(version: BridgeVersion, lines: &[&str]) -> Self {
+    pub(crate) fn new(version: BridgeVersion, lines: &[&str]) -> Self {
         Self::with(version, lines, |_| {})
     }
 
-    pub fn with(version: BridgeVersion, lines: &[&str], change: impl FnOnce(&mut BridgeSettings)) -> Self {
+    pub(crate) fn with(
+        version: BridgeVersion,
+        lines: &[&str],
+        change: impl FnOnce(&mut BridgeSettings),
+    ) -> Self {
         let mut settings = BridgeSettings {
             name: "up".into(),
             version,
@@ -118,14 +122,14 @@ impl Bench {
     }
 
     /// The power is cut and comes back.
-    pub fn crash(&mut self) {
+    pub(crate) fn crash(&mut self) {
         let epoch = WallTime::of(self.now, self.epoch);
         let (settings, bus) = (self.plan.settings().clone(), self.bus_settings.clone());
         *self = Self::start(settings, bus, self.disk.clone(), epoch);
     }
 
     /// An operator changes the topics.
-    pub fn configure(&mut self, lines: &[&str]) {
+    pub(crate) fn configure(&mut self, lines: &[&str]) {
         let settings = BridgeSettings {
             topics: lines.iter().map(|line| line.parse().unwrap()).collect(),
             ..self.plan.settings().clone()
@@ -134,7 +138,7 @@ impl Bench {
     }
 
     /// A connection is made; the endpoint is asked to begin.
-    pub fn dial(&mut self) {
+    pub(crate) fn dial(&mut self) {
         self.sent.clear();
         let version = self.plan.version();
         let private = self.plan.settings().try_private && self.status.may_be_private();
@@ -152,7 +156,7 @@ impl Bench {
     }
 
     /// A connection is made, and all that is asked is granted.
-    pub fn connect(&mut self, connack: ConnAck) {
+    pub(crate) fn connect(&mut self, connack: ConnAck) {
         self.dial();
         assert!(matches!(self.sent()[..], [Packet::Connect(_)]));
         self.remote_sends(connack);
@@ -160,7 +164,7 @@ impl Bench {
     }
 
     /// The remote grants what it is asked before messages go.
-    pub fn grant_all(&mut self) {
+    pub(crate) fn grant_all(&mut self) {
         for packet in std::mem::take(&mut self.sent) {
             match packet {
                 Packet::Subscribe(subscribe) => {
@@ -189,13 +193,13 @@ impl Bench {
     }
 
     /// The remote sends a packet.
-    pub fn remote_sends(&mut self, packet: impl Into<Sends>) {
+    pub(crate) fn remote_sends(&mut self, packet: impl Into<Sends>) {
         let mut bytes = BytesMut::new();
         encode(&packet.into().0, self.plan.version(), &mut bytes);
         self.remote_sends_bytes(&bytes);
     }
 
-    pub fn remote_sends_bytes(&mut self, bytes: &[u8]) {
+    pub(crate) fn remote_sends_bytes(&mut self, bytes: &[u8]) {
         let mut bytes = BytesMut::from(bytes);
         while let Some(link) = &mut self.link {
             assert!(link.endpoint.ready(), "the bench answers at once");
@@ -207,47 +211,47 @@ impl Bench {
     }
 
     /// The link breaks.
-    pub fn cut(&mut self) {
+    pub(crate) fn cut(&mut self) {
         self.input(Input::Closed);
     }
 
-    pub fn shut_down(&mut self) {
+    pub(crate) fn shut_down(&mut self) {
         self.input(Input::Shutdown);
     }
 
-    pub fn kick(&mut self) {
+    pub(crate) fn kick(&mut self) {
         self.bus.kick("$bridge/up", self.now, &mut self.bus_out);
         self.run();
     }
 
     /// Another connection wants the session.
-    pub fn take_over(&mut self) {
+    pub(crate) fn take_over(&mut self) {
         let open = BusCommand::Open(Box::new(self.plan.open(1, "")));
         self.command(EndpointId(3), open);
         self.run();
     }
 
-    pub fn is_connected(&self) -> bool {
+    pub(crate) fn is_connected(&self) -> bool {
         self.link.is_some()
     }
 
     /// Why the last connection ended.
-    pub fn ended(&self) -> Option<EndReason> {
+    pub(crate) fn ended(&self) -> Option<EndReason> {
         self.status.take_end()
     }
 
     /// What the remote got since the last look.
-    pub fn sent(&mut self) -> Vec<Packet> {
+    pub(crate) fn sent(&mut self) -> Vec<Packet> {
         std::mem::take(&mut self.sent)
     }
 
     /// The same as short words: `publish 1 qos1 r/a=x dup retain`, `pubrel 1`.
-    pub fn words(&mut self) -> Vec<String> {
+    pub(crate) fn words(&mut self) -> Vec<String> {
         self.sent().iter().map(word).collect()
     }
 
     /// Lets milliseconds pass; everything that is due on the way happens at its time.
-    pub fn advance(&mut self, ms: u64) {
+    pub(crate) fn advance(&mut self, ms: u64) {
         let until = self.now + Duration::from_millis(ms);
         loop {
             let due = self.deadline().into_iter().chain(self.bus.deadline()).min();
@@ -269,20 +273,20 @@ impl Bench {
     }
 
     /// Somebody here publishes.
-    pub fn deliver(&mut self, topic: &str, payload: &'static str, qos: BusQos) {
+    pub(crate) fn deliver(&mut self, topic: &str, payload: &'static str, qos: BusQos) {
         self.deliver_message(Message {
             qos,
             ..Message::new(Topic::try_from(topic).unwrap(), payload)
         });
     }
 
-    pub fn deliver_message(&mut self, message: Message) {
+    pub(crate) fn deliver_message(&mut self, message: Message) {
         self.bus.publish(message, self.now, &mut self.bus_out);
         self.run();
     }
 
     /// Somebody here watches.
-    pub fn watch(&mut self, filter: &'static str) {
+    pub(crate) fn watch(&mut self, filter: &'static str) {
         let open = Open {
             link: None,
             client_id: "watcher".into(),
@@ -313,31 +317,31 @@ impl Bench {
     }
 
     /// What the watcher got since the last look.
-    pub fn watched(&mut self) -> Vec<Message> {
+    pub(crate) fn watched(&mut self) -> Vec<Message> {
         std::mem::take(&mut self.watched)
     }
 
     /// The same as `topic=payload`.
-    pub fn heard(&mut self) -> Vec<String> {
+    pub(crate) fn heard(&mut self) -> Vec<String> {
         let text = |m: &Message| format!("{}={}", m.topic, String::from_utf8_lossy(&m.payload));
         self.watched().iter().map(text).collect()
     }
 
     /// Messages of the queue, those under way among them.
-    pub fn queued(&self) -> usize {
+    pub(crate) fn queued(&self) -> usize {
         let stats = self.bus.stats();
         stats.queued + stats.inflight
     }
 
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         self.link.as_ref().and_then(|link| link.endpoint.deadline())
     }
 
-    pub fn break_disk(&mut self, broken: bool) {
+    pub(crate) fn break_disk(&mut self, broken: bool) {
         self.disk.set_failing(broken);
     }
 
-    pub fn set_store_full(&mut self, full: bool) {
+    pub(crate) fn set_store_full(&mut self, full: bool) {
         self.bus.set_store_full(full);
     }
 
@@ -428,7 +432,7 @@ impl Bench {
 }
 
 /// What a remote may send, for short calls.
-pub struct Sends(pub Packet);
+pub(crate) struct Sends(pub Packet);
 
 impl From<Packet> for Sends {
     fn from(packet: Packet) -> Self {
@@ -477,46 +481,46 @@ fn word(packet: &Packet) -> String {
     }
 }
 
-pub const V3: BridgeVersion = BridgeVersion::MqttV311;
-pub const V31: BridgeVersion = BridgeVersion::MqttV31;
-pub const V5: BridgeVersion = BridgeVersion::MqttV50;
-pub const NOTHING: [&str; 0] = [];
+pub(crate) const V3: BridgeVersion = BridgeVersion::MqttV311;
+pub(crate) const V31: BridgeVersion = BridgeVersion::MqttV31;
+pub(crate) const V5: BridgeVersion = BridgeVersion::MqttV50;
+pub(crate) const NOTHING: [&str; 0] = [];
 
 /// The remote lets us in; its session is new.
-pub fn welcome() -> ConnAck {
+pub(crate) fn welcome() -> ConnAck {
     ConnAck::default()
 }
 
 /// The remote lets us in, and has our session.
-pub fn welcome_back() -> ConnAck {
+pub(crate) fn welcome_back() -> ConnAck {
     ConnAck {
         session_present: true,
         ..ConnAck::default()
     }
 }
 
-pub fn refused(code: ReasonCode) -> ConnAck {
+pub(crate) fn refused(code: ReasonCode) -> ConnAck {
     ConnAck {
         code,
         ..ConnAck::default()
     }
 }
 
-pub fn limited(change: impl FnOnce(&mut ConnAckProperties)) -> ConnAck {
+pub(crate) fn limited(change: impl FnOnce(&mut ConnAckProperties)) -> ConnAck {
     let mut connack = ConnAck::default();
     change(&mut connack.properties);
     connack
 }
 
-pub fn text(text: &str) -> Utf8 {
+pub(crate) fn text(text: &str) -> Utf8 {
     Utf8::new(Bytes::copy_from_slice(text.as_bytes())).unwrap()
 }
 
-pub fn id(number: u16) -> PacketId {
+pub(crate) fn id(number: u16) -> PacketId {
     PacketId::new(number).unwrap()
 }
 
-pub fn publish(topic: &str, payload: &'static str) -> Publish {
+pub(crate) fn publish(topic: &str, payload: &'static str) -> Publish {
     Publish {
         topic: text(topic),
         payload: Bytes::from_static(payload.as_bytes()),
@@ -524,7 +528,7 @@ pub fn publish(topic: &str, payload: &'static str) -> Publish {
     }
 }
 
-pub fn publish_at(qos: Qos, number: u16, topic: &str, payload: &'static str) -> Publish {
+pub(crate) fn publish_at(qos: Qos, number: u16, topic: &str, payload: &'static str) -> Publish {
     Publish {
         qos,
         packet_id: Some(id(number)),
@@ -532,27 +536,27 @@ pub fn publish_at(qos: Qos, number: u16, topic: &str, payload: &'static str) -> 
     }
 }
 
-pub fn ack(kind: AckKind, number: u16, reason: ReasonCode) -> Packet {
+pub(crate) fn ack(kind: AckKind, number: u16, reason: ReasonCode) -> Packet {
     Packet::Ack(Ack::with_reason(kind, id(number), reason))
 }
 
-pub fn puback(number: u16) -> Packet {
+pub(crate) fn puback(number: u16) -> Packet {
     ack(AckKind::PubAck, number, ReasonCode::Success)
 }
 
-pub fn pubrec(number: u16) -> Packet {
+pub(crate) fn pubrec(number: u16) -> Packet {
     ack(AckKind::PubRec, number, ReasonCode::Success)
 }
 
-pub fn pubrel(number: u16) -> Packet {
+pub(crate) fn pubrel(number: u16) -> Packet {
     ack(AckKind::PubRel, number, ReasonCode::Success)
 }
 
-pub fn pubcomp(number: u16) -> Packet {
+pub(crate) fn pubcomp(number: u16) -> Packet {
     ack(AckKind::PubComp, number, ReasonCode::Success)
 }
 
 /// The version that the codec speaks for it.
-pub fn wire_version(version: BridgeVersion) -> Version {
+pub(crate) fn wire_version(version: BridgeVersion) -> Version {
     version.into()
 }

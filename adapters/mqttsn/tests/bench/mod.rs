@@ -26,11 +26,11 @@ use std::time::Duration;
 
 /// Where a device is: a number, and perhaps a wireless node behind a forwarder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct At(pub u8, pub Option<&'static [u8]>);
+pub(crate) struct At(pub u8, pub Option<&'static [u8]>);
 
 /// The device of most tests, and others.
-pub const DEVICE: At = At(1, None);
-pub const OTHER: At = At(2, None);
+pub(crate) const DEVICE: At = At(1, None);
+pub(crate) const OTHER: At = At(2, None);
 
 const WATCHER: EndpointId = EndpointId(1);
 
@@ -48,7 +48,7 @@ impl AccessPolicy for Rules {
     }
 }
 
-pub struct Bench {
+pub(crate) struct Bench {
     pub settings: SnSettings,
     bus_settings: BusSettings,
     mount: MountPoint,
@@ -79,11 +79,11 @@ pub struct Bench {
 }
 
 impl Bench {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(|_| {})
     }
 
-    pub fn with(change: impl FnOnce(&mut SnSettings)) -> Self {
+    pub(crate) fn with(change: impl FnOnce(&mut SnSettings)) -> Self {
         let mut settings = SnSettings {
             advertise_interval: Duration::ZERO,
             ..SnSettings::default()
@@ -97,7 +97,7 @@ impl Bench {
         )
     }
 
-    pub fn mounted(at: &str) -> Self {
+    pub(crate) fn mounted(at: &str) -> Self {
         let bench = Self::new();
         Self::start(
             bench.settings,
@@ -144,14 +144,14 @@ impl Bench {
     }
 
     /// The power is cut and comes back after `off_s` seconds.
-    pub fn crash(&mut self, off_s: u64) {
+    pub(crate) fn crash(&mut self, off_s: u64) {
         let epoch = WallTime::of(self.now + Duration::from_secs(off_s), self.epoch);
         let (settings, mount, disk) = (self.settings.clone(), self.mount.clone(), self.disk.clone());
         *self = Self::start(settings, mount, disk, epoch);
     }
 
     /// Bytes come from a device.
-    pub fn raw(&mut self, from: At, bytes: &[u8]) {
+    pub(crate) fn raw(&mut self, from: At, bytes: &[u8]) {
         let bytes = Bytes::copy_from_slice(bytes);
         self.gateway
             .handle_datagram(address(from), bytes, self.now, &mut self.out);
@@ -159,13 +159,13 @@ impl Bench {
     }
 
     /// A device sends a message.
-    pub fn send(&mut self, from: At, message: Message) {
+    pub(crate) fn send(&mut self, from: At, message: Message) {
         let bytes = datagram(from, &message);
         self.raw(from, &bytes);
     }
 
     /// What a device was sent since the last look.
-    pub fn sent(&mut self, to: At) -> Vec<Message> {
+    pub(crate) fn sent(&mut self, to: At) -> Vec<Message> {
         self.datagrams(to)
             .iter()
             .map(|(_, message)| message.clone())
@@ -173,7 +173,7 @@ impl Bench {
     }
 
     /// The same with the size of each datagram.
-    pub fn datagrams(&mut self, to: At) -> Vec<(usize, Message)> {
+    pub(crate) fn datagrams(&mut self, to: At) -> Vec<(usize, Message)> {
         let mut found = Vec::new();
         self.sent.retain(|(destination, bytes)| {
             if *destination != Destination::To(address(to)) {
@@ -190,7 +190,7 @@ impl Bench {
     }
 
     /// Broadcasts since the last look.
-    pub fn broadcasts(&mut self) -> Vec<Message> {
+    pub(crate) fn broadcasts(&mut self) -> Vec<Message> {
         let (broadcasts, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.sent)
             .into_iter()
             .partition(|(to, _)| *to == Destination::Broadcast);
@@ -203,17 +203,17 @@ impl Bench {
 
     /// A device sends a message and gets these answers.
     #[track_caller]
-    pub fn exchange(&mut self, from: At, message: Message, answers: &[Message]) {
+    pub(crate) fn exchange(&mut self, from: At, message: Message, answers: &[Message]) {
         self.send(from, message);
         assert_eq!(self.sent(from), answers);
     }
 
     /// Lets seconds pass; everything that is due on the way happens at its time.
-    pub fn advance(&mut self, seconds: u64) {
+    pub(crate) fn advance(&mut self, seconds: u64) {
         self.advance_ms(seconds * 1_000);
     }
 
-    pub fn advance_ms(&mut self, ms: u64) {
+    pub(crate) fn advance_ms(&mut self, ms: u64) {
         let until = self.now + Duration::from_millis(ms);
         loop {
             let next = self
@@ -235,18 +235,18 @@ impl Bench {
 
     /// A client with a clean session, keep alive 60 s.
     #[track_caller]
-    pub fn connected(&mut self, from: At, id: &str) {
+    pub(crate) fn connected(&mut self, from: At, id: &str) {
         self.exchange(from, connect(id), &[CONNACK]);
     }
 
     /// A client with a session that it keeps.
     #[track_caller]
-    pub fn connected_durably(&mut self, from: At, id: &str) {
+    pub(crate) fn connected_durably(&mut self, from: At, id: &str) {
         self.exchange(from, durable(id), &[CONNACK]);
     }
 
     #[track_caller]
-    pub fn registered(&mut self, from: At, topic: &str) -> u16 {
+    pub(crate) fn registered(&mut self, from: At, topic: &str) -> u16 {
         self.send(from, register(topic, 1));
         match self.sent(from)[..] {
             [
@@ -261,7 +261,7 @@ impl Bench {
     }
 
     #[track_caller]
-    pub fn subscribed(&mut self, from: At, filter: &str, qos: Qos) -> u16 {
+    pub(crate) fn subscribed(&mut self, from: At, filter: &str, qos: Qos) -> u16 {
         self.send(from, subscribe(filter, qos, 2));
         match self.sent(from)[..] {
             [
@@ -277,11 +277,11 @@ impl Bench {
     }
 
     /// The gateway itself publishes, as any other client would.
-    pub fn deliver(&mut self, topic: &str, payload: &'static str, qos: BusQos) {
+    pub(crate) fn deliver(&mut self, topic: &str, payload: &'static str, qos: BusQos) {
         self.deliver_as(topic, payload, qos, false);
     }
 
-    pub fn deliver_as(&mut self, topic: &str, payload: &'static str, qos: BusQos, retain: bool) {
+    pub(crate) fn deliver_as(&mut self, topic: &str, payload: &'static str, qos: BusQos, retain: bool) {
         let message = BusMessage {
             qos,
             retain,
@@ -292,12 +292,12 @@ impl Bench {
     }
 
     /// Somebody who watches, with a session that outlives crashes.
-    pub fn watch(&mut self, filter: &'static str) {
+    pub(crate) fn watch(&mut self, filter: &'static str) {
         self.watch_as("watcher", None, filter);
     }
 
     /// The same, with this client id and as this user.
-    pub fn watch_as(&mut self, client_id: &str, username: Option<&str>, filter: &'static str) {
+    pub(crate) fn watch_as(&mut self, client_id: &str, username: Option<&str>, filter: &'static str) {
         let presence = Presence {
             username: username.map(Into::into),
             ..Presence::default()
@@ -332,12 +332,12 @@ impl Bench {
     }
 
     /// What the watcher got since the last look, as `topic=payload`.
-    pub fn watched(&mut self) -> Vec<String> {
+    pub(crate) fn watched(&mut self) -> Vec<String> {
         std::mem::take(&mut self.watched)
     }
 
     /// What clients may do from now on.
-    pub fn rule(&mut self, action: Action, topic: &str, decision: AccessDecision) {
+    pub(crate) fn rule(&mut self, action: Action, topic: &str, decision: AccessDecision) {
         self.rules
             .0
             .lock()
@@ -346,20 +346,20 @@ impl Bench {
     }
 
     /// Answers the oldest question.
-    pub fn answer(&mut self, answer: Answer) {
+    pub(crate) fn answer(&mut self, answer: Answer) {
         let (key, _) = self.questions.pop_front().expect("a question");
         self.gateway.handle_answer(key, answer, self.now, &mut self.out);
         self.run();
     }
 
     /// Answers the oldest question, if there is one.
-    pub fn answer_if_asked(&mut self, answer: Answer) {
+    pub(crate) fn answer_if_asked(&mut self, answer: Answer) {
         if !self.questions.is_empty() {
             self.answer(answer);
         }
     }
 
-    pub fn allowed(&self) -> Answer {
+    pub(crate) fn allowed(&self) -> Answer {
         Answer::Allowed {
             identity: Identity {
                 username: None,
@@ -369,38 +369,38 @@ impl Bench {
         }
     }
 
-    pub fn counted(&self, metric: Metric) -> u32 {
+    pub(crate) fn counted(&self, metric: Metric) -> u32 {
         self.counts.get(metric.name()).copied().unwrap_or(0)
     }
 
-    pub fn break_disk(&mut self, broken: bool) {
+    pub(crate) fn break_disk(&mut self, broken: bool) {
         self.disk.set_failing(broken);
     }
 
-    pub fn kick(&mut self, id: &str) {
+    pub(crate) fn kick(&mut self, id: &str) {
         self.bus.kick(id, self.now, &mut self.bus_out);
         self.run();
     }
 
     /// Makes durable what waits, and goes on.
-    pub fn commit(&mut self) {
+    pub(crate) fn commit(&mut self) {
         self.work_for_disk();
         self.run();
     }
 
     /// Nothing is withheld from the disk any more.
-    pub fn release_disk(&mut self) {
+    pub(crate) fn release_disk(&mut self) {
         self.withheld = false;
         self.run();
     }
 
     /// Endpoints that are open on the bus, the watcher not counted.
-    pub fn endpoints(&self) -> usize {
+    pub(crate) fn endpoints(&self) -> usize {
         self.endpoints.len()
     }
 
     /// Until nothing more follows.
-    pub fn run(&mut self) {
+    pub(crate) fn run(&mut self) {
         loop {
             let mut busy = false;
             self.sent.extend(self.out.take_datagrams());
@@ -506,7 +506,7 @@ fn address(at: At) -> SocketAddr {
 }
 
 /// A message on its way from a device.
-pub fn datagram(from: At, message: &Message) -> Bytes {
+pub(crate) fn datagram(from: At, message: &Message) -> Bytes {
     let mut bytes = BytesMut::new();
     match from.1 {
         None => encode(message, &mut bytes).unwrap(),
@@ -521,16 +521,16 @@ pub fn datagram(from: At, message: &Message) -> Bytes {
     bytes.freeze()
 }
 
-pub const CONNACK: Message = Message::ConnAck(ReturnCode::Accepted);
-pub const DISCONNECT: Message = Message::Disconnect(None);
-pub const NOTHING: [Message; 0] = [];
-pub const UNHEARD: [&str; 0] = [];
+pub(crate) const CONNACK: Message = Message::ConnAck(ReturnCode::Accepted);
+pub(crate) const DISCONNECT: Message = Message::Disconnect(None);
+pub(crate) const NOTHING: [Message; 0] = [];
+pub(crate) const UNHEARD: [&str; 0] = [];
 
 fn text(text: &str) -> Bytes {
     Bytes::copy_from_slice(text.as_bytes())
 }
 
-pub fn connect_as(id: &str, clean_session: bool, will: bool, duration: u16) -> Message {
+pub(crate) fn connect_as(id: &str, clean_session: bool, will: bool, duration: u16) -> Message {
     Message::Connect(Connect {
         will,
         clean_session,
@@ -540,19 +540,19 @@ pub fn connect_as(id: &str, clean_session: bool, will: bool, duration: u16) -> M
     })
 }
 
-pub fn connect(id: &str) -> Message {
+pub(crate) fn connect(id: &str) -> Message {
     connect_as(id, true, false, 60)
 }
 
-pub fn durable(id: &str) -> Message {
+pub(crate) fn durable(id: &str) -> Message {
     connect_as(id, false, false, 60)
 }
 
-pub fn will_topic(topic: &str) -> Message {
+pub(crate) fn will_topic(topic: &str) -> Message {
     Message::WillTopic(Some(a_will(topic)))
 }
 
-pub fn a_will(topic: &str) -> WillTopic {
+pub(crate) fn a_will(topic: &str) -> WillTopic {
     WillTopic {
         qos: Qos::AtLeastOnce,
         retain: false,
@@ -560,11 +560,11 @@ pub fn a_will(topic: &str) -> WillTopic {
     }
 }
 
-pub fn will_msg(payload: &str) -> Message {
+pub(crate) fn will_msg(payload: &str) -> Message {
     Message::WillMsg(text(payload))
 }
 
-pub fn register(topic: &str, msg_id: u16) -> Message {
+pub(crate) fn register(topic: &str, msg_id: u16) -> Message {
     Message::Register(Register {
         topic_id: 0,
         msg_id,
@@ -573,7 +573,7 @@ pub fn register(topic: &str, msg_id: u16) -> Message {
 }
 
 /// The gateway tells a client of an id.
-pub fn register_id(topic: &str, topic_id: u16, msg_id: u16) -> Message {
+pub(crate) fn register_id(topic: &str, topic_id: u16, msg_id: u16) -> Message {
     Message::Register(Register {
         topic_id,
         msg_id,
@@ -581,7 +581,7 @@ pub fn register_id(topic: &str, topic_id: u16, msg_id: u16) -> Message {
     })
 }
 
-pub fn regack(topic_id: u16, msg_id: u16, code: ReturnCode) -> Message {
+pub(crate) fn regack(topic_id: u16, msg_id: u16, code: ReturnCode) -> Message {
     Message::RegAck(RegAck {
         topic_id,
         msg_id,
@@ -589,7 +589,7 @@ pub fn regack(topic_id: u16, msg_id: u16, code: ReturnCode) -> Message {
     })
 }
 
-pub fn puback(topic_id: u16, msg_id: u16, code: ReturnCode) -> Message {
+pub(crate) fn puback(topic_id: u16, msg_id: u16, code: ReturnCode) -> Message {
     Message::PubAck(RegAck {
         topic_id,
         msg_id,
@@ -597,7 +597,7 @@ pub fn puback(topic_id: u16, msg_id: u16, code: ReturnCode) -> Message {
     })
 }
 
-pub fn subscribe(filter: &str, qos: Qos, msg_id: u16) -> Message {
+pub(crate) fn subscribe(filter: &str, qos: Qos, msg_id: u16) -> Message {
     Message::Subscribe(Subscribe {
         dup: false,
         qos,
@@ -606,7 +606,7 @@ pub fn subscribe(filter: &str, qos: Qos, msg_id: u16) -> Message {
     })
 }
 
-pub fn suback(qos: Qos, topic_id: u16, msg_id: u16, code: ReturnCode) -> Message {
+pub(crate) fn suback(qos: Qos, topic_id: u16, msg_id: u16, code: ReturnCode) -> Message {
     Message::SubAck(SubAck {
         qos,
         topic_id,
@@ -615,7 +615,7 @@ pub fn suback(qos: Qos, topic_id: u16, msg_id: u16, code: ReturnCode) -> Message
     })
 }
 
-pub fn publish(topic: TopicRef, qos: Qos, msg_id: u16, payload: &str) -> Publish {
+pub(crate) fn publish(topic: TopicRef, qos: Qos, msg_id: u16, payload: &str) -> Publish {
     Publish {
         dup: false,
         qos,
@@ -627,17 +627,17 @@ pub fn publish(topic: TopicRef, qos: Qos, msg_id: u16, payload: &str) -> Publish
 }
 
 /// PUBLISH to a registered topic id.
-pub fn publish_to(topic_id: u16, qos: Qos, msg_id: u16, payload: &str) -> Message {
+pub(crate) fn publish_to(topic_id: u16, qos: Qos, msg_id: u16, payload: &str) -> Message {
     Message::Publish(publish(TopicRef::Normal(topic_id), qos, msg_id, payload))
 }
 
-pub fn dup(message: Message) -> Message {
+pub(crate) fn dup(message: Message) -> Message {
     match message {
         Message::Publish(publish) => Message::Publish(Publish { dup: true, ..publish }),
         other => panic!("{other:?} has no DUP"),
     }
 }
 
-pub fn ping(id: &str) -> Message {
+pub(crate) fn ping(id: &str) -> Message {
     Message::PingReq(Some(text(id)))
 }

@@ -27,7 +27,7 @@ const RTS_ON_SEND: u32 = 1 << 1;
 const RTS_AFTER_SEND: u32 = 1 << 2;
 
 /// Tells the driver.
-pub fn configure(port: &impl AsRawFd, settings: &Rs485Settings) -> io::Result<()> {
+pub(super) fn configure(port: &impl AsRawFd, settings: &Rs485Settings) -> io::Result<()> {
     let mut told = of(settings);
     // SAFETY: the descriptor is open while `port` is borrowed, and the call reads and writes one structure of the kernel's size, which `told` is.
     let done = unsafe { libc::ioctl(port.as_raw_fd(), libc::TIOCSRS485, &raw mut told) };

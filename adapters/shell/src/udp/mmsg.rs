@@ -32,7 +32,7 @@ const LONGEST: usize = 65_535;
 struct Control([u8; 96]);
 
 /// Room for what is received. Memory is used only as far as datagrams are long.
-pub struct Inbox {
+pub(super) struct Inbox {
     bytes: Vec<u8>,
     lens: [usize; BATCH],
     origins: [Option<Origin>; BATCH],
@@ -40,7 +40,7 @@ pub struct Inbox {
 }
 
 /// Lets the system tell to which of our addresses a datagram came, and how many it had to drop.
-pub fn configure(socket: &Socket, v6: bool) -> io::Result<()> {
+pub(super) fn configure(socket: &Socket, v6: bool) -> io::Result<()> {
     // So that datagrams dropped for want of room are seen.
     set_option(socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1)?;
     if v6 {
@@ -51,7 +51,7 @@ pub fn configure(socket: &Socket, v6: bool) -> io::Result<()> {
 }
 
 /// As much room for datagrams that wait as wanted, even beyond what the system allows everybody, if we may.
-pub fn set_receive_buffer(socket: &Socket, bytes: usize) -> io::Result<()> {
+pub(super) fn set_receive_buffer(socket: &Socket, bytes: usize) -> io::Result<()> {
     let wanted = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
     if set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, wanted).is_ok() {
         return Ok(());
@@ -72,7 +72,7 @@ fn set_option(socket: &Socket, level: libc::c_int, name: libc::c_int, value: lib
 }
 
 impl Inbox {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             bytes: vec![0; BATCH * LONGEST],
             lens: [0; BATCH],
@@ -82,7 +82,7 @@ impl Inbox {
     }
 
     /// Takes what is there, up to [`BATCH`] datagrams. How many.
-    pub fn receive(&mut self, socket: &UdpSocket) -> io::Result<usize> {
+    pub(super) fn receive(&mut self, socket: &UdpSocket) -> io::Result<usize> {
         socket.try_io(Interest::READABLE, || self.receive_now(socket))
     }
 
@@ -130,13 +130,13 @@ impl Inbox {
     }
 
     /// A datagram of the last batch; `None` if the system does not say whose it is.
-    pub fn get(&self, n: usize) -> Option<(Origin, &[u8])> {
+    pub(super) fn get(&self, n: usize) -> Option<(Origin, &[u8])> {
         let bytes = &self.bytes[n * LONGEST..][..self.lens[n]];
         self.origins[n].map(|origin| (origin, bytes))
     }
 
     /// How many datagrams the system has dropped so far for want of room, if it has said.
-    pub fn dropped(&self) -> Option<u32> {
+    pub(super) fn dropped(&self) -> Option<u32> {
         self.dropped
     }
 }
@@ -191,7 +191,7 @@ fn controls_of(header: &libc::msghdr) -> (Option<Local>, Option<u32>) {
 }
 
 /// Sends the first of these, up to [`BATCH`]. How many the system took; an error is that of the first one.
-pub fn send<'a>(
+pub(super) fn send<'a>(
     socket: &UdpSocket,
     v6: bool,
     packets: impl Iterator<Item = Packet<'a>>,

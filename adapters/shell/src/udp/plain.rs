@@ -8,24 +8,24 @@ use tokio::net::UdpSocket;
 const LONGEST: usize = 65_535;
 
 /// Room for what is received.
-pub struct Inbox {
+pub(super) struct Inbox {
     bytes: Vec<u8>,
     len: usize,
     origin: Option<Origin>,
 }
 
 /// Nothing has to be asked of the system.
-pub fn configure(_: &Socket, _v6: bool) -> io::Result<()> {
+pub(super) fn configure(_: &Socket, _v6: bool) -> io::Result<()> {
     Ok(())
 }
 
 /// As much room for datagrams that wait as wanted, if the system allows it.
-pub fn set_receive_buffer(socket: &Socket, bytes: usize) -> io::Result<()> {
+pub(super) fn set_receive_buffer(socket: &Socket, bytes: usize) -> io::Result<()> {
     socket.set_recv_buffer_size(bytes)
 }
 
 impl Inbox {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             bytes: vec![0; LONGEST],
             len: 0,
@@ -34,7 +34,7 @@ impl Inbox {
     }
 
     /// Takes one datagram.
-    pub fn receive(&mut self, socket: &UdpSocket) -> io::Result<usize> {
+    pub(super) fn receive(&mut self, socket: &UdpSocket) -> io::Result<usize> {
         let (len, peer) = socket.try_recv_from(&mut self.bytes)?;
         self.len = len;
         self.origin = Some(Origin { peer, local: None });
@@ -42,18 +42,18 @@ impl Inbox {
     }
 
     /// The datagram.
-    pub fn get(&self, _: usize) -> Option<(Origin, &[u8])> {
+    pub(super) fn get(&self, _: usize) -> Option<(Origin, &[u8])> {
         self.origin.map(|origin| (origin, &self.bytes[..self.len]))
     }
 
     /// The system does not say.
-    pub fn dropped(&self) -> Option<u32> {
+    pub(super) fn dropped(&self) -> Option<u32> {
         None
     }
 }
 
 /// Sends the first of these. An error is that of the first one.
-pub fn send<'a>(
+pub(super) fn send<'a>(
     socket: &UdpSocket,
     v6: bool,
     mut packets: impl Iterator<Item = Packet<'a>>,

@@ -26,7 +26,7 @@ use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 /// `echo …` is answered with itself; `open`, `ask`, `later`, `all`, `close` do what they say; `publish …` publishes to everybody who is open. At `panic` it does.
-pub struct Words<A> {
+pub(crate) struct Words<A> {
     /// Whom the answers of the bus and the access service go to.
     clients: BTreeMap<ClientKey, A>,
     next: u32,
@@ -184,7 +184,7 @@ impl<A: Address> DatagramServer for Words<A> {
 }
 
 /// A store whose commits wait for permits, if it is told so.
-pub struct Gate(pub Option<Receiver<()>>);
+pub(crate) struct Gate(pub Option<Receiver<()>>);
 
 impl Store for Gate {
     fn load(&mut self) -> Result<StoreImage, StoreError> {
@@ -210,7 +210,7 @@ impl Store for Gate {
 
 /// Lets everybody in, after a while; remembers who asked.
 #[derive(Clone, Debug, Default)]
-pub struct Porter {
+pub(crate) struct Porter {
     pub seen: Arc<Mutex<Vec<ConnectionInfo>>>,
     pub at_once: bool,
 }
@@ -253,20 +253,20 @@ impl AccessPolicy for Everything {
 }
 
 /// A server that runs.
-pub struct Running {
+pub(crate) struct Running {
     pub hub: Hub,
     pub stats: Arc<DatagramStats>,
     pub metrics: Arc<Metrics>,
     pub task: JoinHandle<()>,
 }
 
-pub fn run<L: DatagramLink>(link: L, access: Porter, gate: Gate) -> Running {
+pub(crate) fn run<L: DatagramLink>(link: L, access: Porter, gate: Gate) -> Running {
     let mut link = Some(link);
     run_anew(move || link.take().expect("it is served once"), access, gate)
 }
 
 /// Runs a server on each of these links, one after the other, when one fails.
-pub fn run_anew<L: DatagramLink>(
+pub(crate) fn run_anew<L: DatagramLink>(
     mut links: impl FnMut() -> L + Send + 'static,
     access: Porter,
     gate: Gate,
@@ -307,7 +307,7 @@ impl Drop for Running {
 }
 
 /// A hang is a failure: the guard is far above anything that could be slow.
-pub async fn within<T>(what: impl Future<Output = T>) -> T {
+pub(crate) async fn within<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(30), what)
         .await
         .expect("it happens")

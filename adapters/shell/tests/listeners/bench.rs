@@ -19,13 +19,13 @@ use tokio_util::sync::CancellationToken;
 /// A guard against hanging, no more.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-pub async fn within<T>(future: impl Future<Output = T>) -> T {
+pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future)
         .await
         .expect("a test hangs")
 }
 
-pub struct Bench {
+pub(crate) struct Bench {
     pub address: Option<SocketAddr>,
     pub stats: Arc<ListenerStats>,
     pub tls: Option<headgate_shell::tls::ServerTls>,
@@ -35,7 +35,7 @@ pub struct Bench {
 }
 
 /// TCP on a free port of the loopback interface.
-pub fn local() -> ListenerSettings {
+pub(crate) fn local() -> ListenerSettings {
     ListenerSettings {
         bind: "127.0.0.1:0".into(),
         ..ListenerSettings::default()
@@ -43,11 +43,11 @@ pub fn local() -> ListenerSettings {
 }
 
 impl Bench {
-    pub fn start(settings: ListenerSettings) -> Self {
+    pub(crate) fn start(settings: ListenerSettings) -> Self {
         Self::start_sharing(settings, &ConnectionLimit::default())
     }
 
-    pub fn start_sharing(settings: ListenerSettings, total: &ConnectionLimit) -> Self {
+    pub(crate) fn start_sharing(settings: ListenerSettings, total: &ConnectionLimit) -> Self {
         let listener = Listener::bind(settings, total).unwrap();
         let (address, stats, tls) = (listener.local_addr(), listener.stats(), listener.tls());
         let (sender, opened) = mpsc::unbounded_channel();
@@ -66,17 +66,17 @@ impl Bench {
         }
     }
 
-    pub async fn connect(&self) -> TcpStream {
+    pub(crate) async fn connect(&self) -> TcpStream {
         within(TcpStream::connect(self.address.unwrap())).await.unwrap()
     }
 
     /// The next connection that was handed over.
-    pub async fn next(&mut self) -> Connection {
+    pub(crate) async fn next(&mut self) -> Connection {
         within(self.opened.recv()).await.expect("the listener runs")
     }
 
     /// Waits until so many were refused for `reason`.
-    pub async fn refused(&self, reason: RefuseReason, count: u64) {
+    pub(crate) async fn refused(&self, reason: RefuseReason, count: u64) {
         within(async {
             while self.stats.refused(reason) < count {
                 tokio::time::sleep(Duration::from_millis(1)).await;
@@ -86,25 +86,25 @@ impl Bench {
         assert_eq!(self.stats.refused(reason), count);
     }
 
-    pub fn nobody_was_let_in(&mut self) {
+    pub(crate) fn nobody_was_let_in(&mut self) {
         assert!(self.opened.try_recv().is_err());
         assert_eq!(self.stats.opened(), 0);
     }
 
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.shutdown.cancel();
         within(self.task).await.unwrap();
     }
 }
 
 /// The peer has closed: no byte comes, only the end or a reset.
-pub async fn is_closed(stream: &mut (impl AsyncRead + Unpin)) {
+pub(crate) async fn is_closed(stream: &mut (impl AsyncRead + Unpin)) {
     let read = within(stream.read(&mut [0; 16])).await;
     assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
 }
 
 /// Reads exactly `expected`.
-pub async fn receives(transport: &mut Transport, expected: &[u8]) {
+pub(crate) async fn receives(transport: &mut Transport, expected: &[u8]) {
     let mut buf = BytesMut::new();
     while buf.len() < expected.len() {
         assert_ne!(
@@ -116,12 +116,15 @@ pub async fn receives(transport: &mut Transport, expected: &[u8]) {
     assert_eq!(buf, expected);
 }
 
-pub async fn sends(transport: &mut Transport, bytes: &[u8]) {
+pub(crate) async fn sends(transport: &mut Transport, bytes: &[u8]) {
     within(transport.write(&mut bytes.into())).await.unwrap();
 }
 
 /// Both directions work.
-pub async fn talk(transport: &mut Transport, client: &mut (impl AsyncRead + tokio::io::AsyncWrite + Unpin)) {
+pub(crate) async fn talk(
+    transport: &mut Transport,
+    client: &mut (impl AsyncRead + tokio::io::AsyncWrite + Unpin),
+) {
     client.write_all(b"ping").await.unwrap();
     client.flush().await.unwrap();
     receives(transport, b"ping").await;
@@ -133,8 +136,10 @@ pub async fn talk(transport: &mut Transport, client: &mut (impl AsyncRead + toki
 
 /// Writes to a peer that does not read, until a layer of the transport holds bytes back; returns how many it
 /// took. They must get through although the driver only reads from then on: `client` reads them, then answers.
-pub async fn what_is_held_back_gets_through<F>(mut transport: Transport, client: impl FnOnce(usize) -> F)
-where
+pub(crate) async fn what_is_held_back_gets_through<F>(
+    mut transport: Transport,
+    client: impl FnOnce(usize) -> F,
+) where
     F: Future<Output = ()> + Send + 'static,
 {
     const MUCH: usize = 64 * 1024 * 1024;

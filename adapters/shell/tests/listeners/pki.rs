@@ -20,19 +20,19 @@ use tokio_rustls::client::TlsStream;
 
 use crate::bench::{Bench, local, within};
 
-pub struct Authority {
+pub(crate) struct Authority {
     pub certificate: rcgen::Certificate,
     issuer: Issuer<'static, KeyPair>,
 }
 
-pub struct Identity {
+pub(crate) struct Identity {
     pub certificate: rcgen::Certificate,
     pub key: KeyPair,
     serial: SerialNumber,
 }
 
 impl Authority {
-    pub fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
@@ -45,12 +45,12 @@ impl Authority {
         }
     }
 
-    pub fn server(&self, host: &str) -> Identity {
+    pub(crate) fn server(&self, host: &str) -> Identity {
         let params = CertificateParams::new([host.to_string()]).unwrap();
         self.sign(params, ExtendedKeyUsagePurpose::ServerAuth)
     }
 
-    pub fn client(&self, common_name: &str) -> Identity {
+    pub(crate) fn client(&self, common_name: &str) -> Identity {
         let mut params = CertificateParams::new([format!("{common_name}.plant.example")]).unwrap();
         params
             .subject_alt_names
@@ -76,7 +76,7 @@ impl Authority {
         }
     }
 
-    pub fn revoke(&self, identities: &[&Identity]) -> String {
+    pub(crate) fn revoke(&self, identities: &[&Identity]) -> String {
         let revoked = identities.iter().map(|identity| RevokedCertParams {
             serial_number: identity.serial.clone(),
             revocation_time: date_time_ymd(2024, 1, 1),
@@ -96,12 +96,12 @@ impl Authority {
 }
 
 /// The files of a listener.
-pub struct Files {
+pub(crate) struct Files {
     home: tempfile::TempDir,
 }
 
 impl Files {
-    pub fn with(identity: &Identity) -> Self {
+    pub(crate) fn with(identity: &Identity) -> Self {
         let files = Self {
             home: tempfile::tempdir().unwrap(),
         };
@@ -109,24 +109,24 @@ impl Files {
         files
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.home.path().join(name)
     }
 
     /// As a careful administrator does: a new file in the place of the old.
-    pub fn put(&self, name: &str, text: &str) -> PathBuf {
+    pub(crate) fn put(&self, name: &str, text: &str) -> PathBuf {
         let new = self.path("new");
         fs::write(&new, text).unwrap();
         fs::rename(new, self.path(name)).unwrap();
         self.path(name)
     }
 
-    pub fn put_identity(&self, name: &str, identity: &Identity) -> (PathBuf, PathBuf) {
+    pub(crate) fn put_identity(&self, name: &str, identity: &Identity) -> (PathBuf, PathBuf) {
         let key = self.put(&format!("{name}.key"), &identity.key.serialize_pem());
         (self.put(&format!("{name}.pem"), &identity.certificate.pem()), key)
     }
 
-    pub fn settings(&self) -> TlsSettings {
+    pub(crate) fn settings(&self) -> TlsSettings {
         TlsSettings {
             certificate: self.path("server.pem"),
             key: self.path("server.key"),
@@ -135,7 +135,7 @@ impl Files {
     }
 }
 
-pub fn tls_listener(tls: TlsSettings) -> ListenerSettings {
+pub(crate) fn tls_listener(tls: TlsSettings) -> ListenerSettings {
     ListenerSettings {
         kind: ListenerKind::Tls,
         tls: Some(tls),
@@ -143,7 +143,7 @@ pub fn tls_listener(tls: TlsSettings) -> ListenerSettings {
     }
 }
 
-pub fn roots(authorities: &[&Authority]) -> RootCertStore {
+pub(crate) fn roots(authorities: &[&Authority]) -> RootCertStore {
     let mut roots = RootCertStore::empty();
     for authority in authorities {
         roots.add(authority.certificate.der().clone()).unwrap();
@@ -152,7 +152,7 @@ pub fn roots(authorities: &[&Authority]) -> RootCertStore {
 }
 
 /// A client that trusts `authority` and shows `identity`.
-pub fn client(authority: &Authority, identity: Option<&Identity>) -> ClientConfig {
+pub(crate) fn client(authority: &Authority, identity: Option<&Identity>) -> ClientConfig {
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -168,7 +168,7 @@ pub fn client(authority: &Authority, identity: Option<&Identity>) -> ClientConfi
     }
 }
 
-pub async fn handshake(
+pub(crate) async fn handshake(
     config: &ClientConfig,
     host: &str,
     stream: TcpStream,
@@ -177,7 +177,7 @@ pub async fn handshake(
     within(connector.connect(ServerName::try_from(host.to_string()).unwrap(), stream)).await
 }
 
-pub async fn connect_tls(
+pub(crate) async fn connect_tls(
     bench: &Bench,
     config: &ClientConfig,
     host: &str,
@@ -185,12 +185,12 @@ pub async fn connect_tls(
     handshake(config, host, bench.connect().await).await
 }
 
-pub fn shown_certificate(client: &TlsStream<TcpStream>) -> CertificateDer<'static> {
+pub(crate) fn shown_certificate(client: &TlsStream<TcpStream>) -> CertificateDer<'static> {
     client.get_ref().1.peer_certificates().unwrap()[0]
         .clone()
         .into_owned()
 }
 
-pub fn file_name(path: &Path) -> &str {
+pub(crate) fn file_name(path: &Path) -> &str {
     path.file_name().unwrap().to_str().unwrap()
 }

@@ -11,7 +11,7 @@ use headgate_mqtt_codec::{Ack, Connect, Decoder, Packet, Publish, Qos, RetainHan
 
 use super::{LIMIT, client, server};
 
-pub struct Line {
+pub(crate) struct Line {
     /// File and line number.
     pub at: String,
     pub allowed: bool,
@@ -23,7 +23,7 @@ pub struct Line {
 }
 
 impl Line {
-    pub fn decoder(&self) -> Decoder {
+    pub(crate) fn decoder(&self) -> Decoder {
         match (self.version, self.to_server) {
             (None, _) => Decoder::server(LIMIT),
             (Some(version), true) => server(version),
@@ -32,7 +32,7 @@ impl Line {
     }
 }
 
-pub fn lines() -> Vec<Line> {
+pub(crate) fn lines() -> Vec<Line> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
     let mut files: Vec<_> = fs::read_dir(folder)
         .unwrap()
@@ -105,7 +105,7 @@ fn hex(at: &str, text: &str) -> Vec<u8> {
 }
 
 /// The name of an enum's variant.
-pub fn variant(value: &impl Debug) -> String {
+pub(crate) fn variant(value: &impl Debug) -> String {
     format!("{value:?}")
         .chars()
         .take_while(char::is_ascii_alphanumeric)
@@ -113,7 +113,7 @@ pub fn variant(value: &impl Debug) -> String {
 }
 
 /// The packet in the corpus's words: what a line is about, not every field.
-pub fn summary(packet: &Packet) -> String {
+pub(crate) fn summary(packet: &Packet) -> String {
     let mut text = packet.packet_type().to_string();
     // Writing to a string cannot fail.
     let _ = match packet {

@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 /// What a client may send.
-pub fn from_client(version: Version) -> BoxedStrategy<Packet> {
+pub(crate) fn from_client(version: Version) -> BoxedStrategy<Packet> {
     let mut any_of = vec![
         publish(version, false).boxed(),
         ack(version).boxed(),
@@ -31,7 +31,7 @@ pub fn from_client(version: Version) -> BoxedStrategy<Packet> {
 }
 
 /// What a server may send.
-pub fn from_server(version: Version) -> BoxedStrategy<Packet> {
+pub(crate) fn from_server(version: Version) -> BoxedStrategy<Packet> {
     let mut any_of = vec![
         conn_ack(version).boxed(),
         publish(version, true).boxed(),
@@ -47,11 +47,11 @@ pub fn from_server(version: Version) -> BoxedStrategy<Packet> {
     proptest::strategy::Union::new(any_of).boxed()
 }
 
-pub fn version() -> impl Strategy<Value = Version> {
+pub(crate) fn version() -> impl Strategy<Value = Version> {
     select(&crate::common::VERSIONS[..])
 }
 
-pub fn connect(version: Version) -> impl Strategy<Value = Packet> {
+pub(crate) fn connect(version: Version) -> impl Strategy<Value = Packet> {
     let v5 = version == Version::V5;
     let fields = (
         any::<bool>(),
@@ -211,7 +211,7 @@ fn conn_ack_properties() -> impl Strategy<Value = ConnAckProperties> {
     })
 }
 
-pub fn publish(version: Version, from_server: bool) -> impl Strategy<Value = Packet> {
+pub(crate) fn publish(version: Version, from_server: bool) -> impl Strategy<Value = Packet> {
     let properties = (
         (
             option::of(any::<bool>()),

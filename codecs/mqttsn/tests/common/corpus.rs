@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::Path;
 
-pub struct Line {
+pub(crate) struct Line {
     /// File and line number.
     pub at: String,
     pub allowed: bool,
@@ -14,7 +14,7 @@ pub struct Line {
     pub expected: String,
 }
 
-pub fn lines() -> Vec<Line> {
+pub(crate) fn lines() -> Vec<Line> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
     let mut files: Vec<_> = fs::read_dir(folder)
         .unwrap()

@@ -7,7 +7,7 @@ use headgate_mqttsn_codec::{
 };
 use proptest::prelude::*;
 
-pub fn message() -> impl Strategy<Value = Message> {
+pub(crate) fn message() -> impl Strategy<Value = Message> {
     prop_oneof![
         (any::<u8>(), any::<u16>()).prop_map(|(gw_id, duration)| Message::Advertise { gw_id, duration }),
         any::<u8>().prop_map(|radius| Message::SearchGw { radius }),
@@ -60,7 +60,7 @@ pub fn message() -> impl Strategy<Value = Message> {
     ]
 }
 
-pub fn encapsulation() -> impl Strategy<Value = Encapsulation> {
+pub(crate) fn encapsulation() -> impl Strategy<Value = Encapsulation> {
     (0u8..4, bytes(1..MAX_NODE_LEN + 1)).prop_map(|(radius, node)| Encapsulation { radius, node })
 }
 

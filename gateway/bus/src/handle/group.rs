@@ -62,7 +62,7 @@ pub(super) fn is_member(id: EndpointId) -> bool {
 
 impl Groups {
     /// Puts an event into the mailbox of the endpoint's group, unless the endpoint is gone.
-    pub fn deliver(&self, to: EndpointId, event: BusEvent, woken: &mut Vec<Waker>) {
+    pub(super) fn deliver(&self, to: EndpointId, event: BusEvent, woken: &mut Vec<Waker>) {
         let index = (to.0 as u32 & !MEMBER) as usize;
         let generation = (to.0 >> 32) as u32;
         let member = self.members.get(index).filter(|m| m.generation == generation);
