@@ -14,7 +14,7 @@ use headgate_auth::Access;
 use headgate_bus::Bus;
 use headgate_bus::handle::{Clock, Hub};
 use headgate_model::memory::Want;
-use headgate_model::{Metric, MountPoint, Store, StoreError};
+use headgate_model::{Metric, MountPoint, Naming, Rewriter, Store, StoreError, TopicError};
 use headgate_mqtt::{LinkFacts, MqttEndpoint, MqttSettings, MqttWire, Sent};
 use headgate_shell::{
     AccessService, Connection, ConnectionLimit, DatagramOffice, Listener, Metrics, PeerAddr, Stages,
@@ -96,6 +96,7 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
     })?;
     let stop = CancellationToken::new();
     let links = TaskTracker::new();
+    let rewriter = Arc::new(Rewriter::compile(&config.bus.rewrite)?);
     let office = DatagramOffice {
         hub: hub.clone(),
         metrics: Arc::clone(&metrics),
@@ -112,7 +113,7 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
         }),
     };
     // Before anybody publishes: what goes out is queued from the first message on.
-    let bridges = Bridges::new(&hub, &links, &config.node, &config.data_dir);
+    let bridges = Bridges::new(&hub, &links, &config.node, &rewriter, &config.data_dir);
     bridges.start(config.checked_bridges()?).await;
     let mut serving = JoinSet::new();
     let answers = Control {
@@ -126,13 +127,16 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
     serving.spawn(bridges.clone().keep_books());
     serving.spawn(memory::give_back());
     serving.spawn(log.keep());
-    for listener in listeners {
+    for (listener, settings) in listeners.into_iter().zip(&config.listeners) {
         let parts = parts.clone();
-        serving.spawn(listener.run(stop.clone(), move |connection| parts.serve(connection)));
+        let mount = mount_point(settings.mount_point.as_deref())?;
+        let naming = Arc::new(parts.mqtt.naming(mount, Arc::clone(&rewriter)));
+        let serve = move |connection| parts.serve(connection, &naming);
+        serving.spawn(listener.run(stop.clone(), serve));
     }
     let ports = gateways
         .into_iter()
-        .map(|gateway| gateway.serve(&office, &mut serving))
+        .map(|gateway| gateway.serve(&office, &rewriter, &mut serving))
         .collect();
     let sys = Sys::new(hub.clone(), metrics, &config.node, config.sys.clone(), damage);
     let sys = sys
@@ -209,6 +213,10 @@ fn of_store(config: &Config, error: &StoreError) -> String {
     }
 }
 
+fn mount_point(text: Option<&str>) -> Result<MountPoint, TopicError> {
+    text.map_or(Ok(MountPoint::default()), MountPoint::parse)
+}
+
 /// What every connection needs.
 #[derive(Clone)]
 struct Parts {
@@ -220,7 +228,7 @@ struct Parts {
 
 impl Parts {
     /// One MQTT connection.
-    fn serve(&self, connection: Connection) -> Stages {
+    fn serve(&self, connection: Connection, naming: &Arc<Naming>) -> Stages {
         let memory = self.hub.memory();
         if !memory.allows(Want::ToGoOn, memory.used()) {
             tracing::info!(peer = %connection.info.peer, "no memory left: a connection is refused");
@@ -232,14 +240,10 @@ impl Parts {
             PeerAddr::Ip(address) => (address.ip().into(), address.port()),
             other => (other.to_string().as_str().into(), 0),
         };
-        let mount = info
-            .mount_point
-            .as_deref()
-            .map_or(Ok(MountPoint::default()), MountPoint::parse);
         let facts = LinkFacts {
             peer,
             peer_port,
-            mount: mount.expect("checked with the configuration"),
+            naming: Arc::clone(naming),
             nonce: random().expect("the system had random numbers when the gateway started"),
         };
         let endpoint = MqttEndpoint::new(Arc::clone(&self.mqtt), facts, self.hub.clock().now());

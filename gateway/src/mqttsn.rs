@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use headgate_auth::Anonymous;
 use headgate_model::datagram::Address;
-use headgate_model::{Fault, MountPoint};
+use headgate_model::{Fault, MountPoint, Naming, Rewriter};
 use headgate_mqttsn::{SnGateway, SnSettings};
 use headgate_mqttsn_codec::serial::{self, HdlcFramer, LengthFramer, put_hdlc};
 use headgate_shell::datagram::{DatagramLink, serve};
@@ -236,10 +236,16 @@ impl Bound {
     pub(crate) fn serve(
         self,
         office: &DatagramOffice,
+        rewriter: &Arc<Rewriter>,
         serving: &mut JoinSet<()>,
     ) -> (String, Arc<DatagramStats>) {
         let Self { settings, link } = self;
         let name = settings.name.clone();
+        let naming = Arc::new(Naming {
+            mount: settings.mount().expect("checked with the configuration"),
+            rewriter: Arc::clone(rewriter),
+            ..Naming::default()
+        });
         let stats = match link {
             Link::Udp(link) => {
                 let stats = link.stats();
@@ -258,7 +264,7 @@ impl Bound {
                         Ok(link.counting_on(Arc::clone(&stats)))
                     }
                 };
-                serving.spawn(keep(settings, *link, again, office.clone()));
+                serving.spawn(keep(settings, naming, *link, again, office.clone()));
                 stats
             }
             Link::Serial(link) => {
@@ -267,7 +273,7 @@ impl Bound {
                     let (settings, stats) = (settings.clone(), Arc::clone(&stats));
                     move || Ok(serial_link(&settings).counting_on(Arc::clone(&stats)))
                 };
-                serving.spawn(keep(settings, *link, again, office.clone()));
+                serving.spawn(keep(settings, naming, *link, again, office.clone()));
                 stats
             }
         };
@@ -278,6 +284,7 @@ impl Bound {
 /// Serves a link, and when that fails the next one.
 async fn keep<L: DatagramLink>(
     settings: MqttSnSettings,
+    naming: Arc<Naming>,
     link: L,
     mut again: impl FnMut() -> Result<L, ListenError>,
     office: DatagramOffice,
@@ -286,7 +293,7 @@ async fn keep<L: DatagramLink>(
     let mut first = Some(link);
     let start = || {
         let link = first.take().map_or_else(&mut again, Ok)?;
-        let gateway = gateway::<L::Address>(&settings, &office);
+        let gateway = gateway::<L::Address>(&settings, &naming, &office);
         Ok::<_, ListenError>(serve(gateway, link, &office))
     };
     keep_serving(&settings.name, start, || stats.restarted()).await;
@@ -299,11 +306,14 @@ fn serial_link(settings: &MqttSnSettings) -> SerialLink<SnFramer> {
     SerialLink::new(&settings.name, settings.mount_point.as_deref(), serial, framer)
 }
 
-fn gateway<A: Address>(settings: &MqttSnSettings, office: &DatagramOffice) -> SnGateway<A> {
-    let mount = settings.mount().expect("checked with the configuration");
+fn gateway<A: Address>(
+    settings: &MqttSnSettings,
+    naming: &Arc<Naming>,
+    office: &DatagramOffice,
+) -> SnGateway<A> {
     let now = office.hub.clock().now();
-    let gateway =
-        SnGateway::new(settings.gateway.clone(), mount, now).expect("checked with the configuration");
+    let gateway = SnGateway::new(settings.gateway.clone(), Arc::clone(naming), now)
+        .expect("checked with the configuration");
     gateway.with_memory(Arc::clone(office.hub.memory()))
 }
 

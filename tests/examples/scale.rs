@@ -16,8 +16,8 @@ use headgate_bus::handle::{Clock, Hub};
 use headgate_bus::{Bus, BusOutputs, BusSettings};
 use headgate_model::bus::Presence;
 use headgate_model::{
-    AckToken, BusCommand, BusEvent, EndpointId, Instant, Message, MountPoint, Open, Subscription,
-    SubscriptionOptions, Topic, WallTime,
+    AckToken, Admitted, BusCommand, BusEvent, EndpointId, Entrant, Instant, Message, MountPoint, Open,
+    Subscription, SubscriptionOptions, Topic, WallTime,
 };
 use headgate_mqtt::{LinkFacts, MqttEndpoint, MqttSettings, MqttWire};
 use headgate_shell::{AccessService, Connection, Metrics, Workplace, drive};
@@ -115,7 +115,7 @@ fn subscribed(count: usize) -> Value {
         let session = number % sessions;
         let command = BusCommand::Subscribe {
             token: AckToken(0),
-            subscriptions: vec![subscription.expect("a filter")],
+            subscriptions: vec![Admitted::of_gateway(subscription.expect("a filter"))],
         };
         bus.handle(EndpointId(session as u64 + 2), command, now, &mut out);
         out.events.clear();
@@ -141,7 +141,7 @@ fn subscribed(count: usize) -> Value {
         for topic in &topics {
             let message = Message::new(topic.clone(), payload.clone());
             let command = BusCommand::Publish {
-                message,
+                message: Admitted::of_gateway(message),
                 ack: None,
                 dedup: None,
             };
@@ -165,7 +165,7 @@ fn subscribed(count: usize) -> Value {
 
 fn open(client: &str) -> BusCommand {
     BusCommand::Open(Box::new(Open {
-        client_id: client.into(),
+        client: Entrant::of_gateway(client.into()),
         clean_start: true,
         expiry: std::time::Duration::ZERO,
         will: None.into(),
@@ -197,14 +197,14 @@ fn connected(count: usize) -> Value {
     let mqtt = Arc::new(MqttSettings::default());
     let mut ends = Vec::with_capacity(count);
     let before = resident();
+    let facts = LinkFacts {
+        peer: "memory".into(),
+        ..LinkFacts::default()
+    };
     runtime.block_on(async {
         for number in 0..count {
             let (connection, mut end) = Connection::memory("scale", 64);
-            let facts = LinkFacts {
-                peer: "memory".into(),
-                ..LinkFacts::default()
-            };
-            let endpoint = MqttEndpoint::new(Arc::clone(&mqtt), facts, clock.now());
+            let endpoint = MqttEndpoint::new(Arc::clone(&mqtt), facts.clone(), clock.now());
             let session = access.session(&connection.info);
             let wire = MqttWire::new(mqtt.max_packet_size, mqtt.max_connect_size);
             tokio::spawn(drive(endpoint, wire, connection, session, &workplace));

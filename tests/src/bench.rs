@@ -11,7 +11,7 @@ use headgate_bus::{Bus, BusOutputs, BusSettings, BusStats, FetchRequest, LinkRep
 use headgate_model::access::{AccessDecision, AccessPolicy, Answer, Identity, Question, Wish};
 use headgate_model::{
     Action, BusCommand, BusEvent, CloseReason, Endpoint, EndpointId, Input, Instant, Metric, MountPoint,
-    Outputs, Store, StoreImage, WallTime, Wire,
+    Outputs, Rewriter, Store, StoreImage, WallTime, Wire,
 };
 use headgate_mqtt::{LinkFacts, MqttEndpoint, MqttSettings, MqttWire, Sent};
 use headgate_mqtt_codec::{Connect, MAX_PACKET_SIZE, Version, encode};
@@ -354,10 +354,13 @@ impl World {
     fn accept(&mut self) -> u64 {
         let id = self.next_link;
         self.next_link += 1;
+        let Settings { mqtt, bus, mount, .. } = &self.settings;
+        let rewriter = Rewriter::compile(&bus.rewrite).expect("good rules");
+        let naming = mqtt.naming(mount.clone(), Arc::new(rewriter));
         let facts = LinkFacts {
             peer: "192.0.2.7".into(),
             peer_port: 50_000,
-            mount: self.settings.mount.clone(),
+            naming: Arc::new(naming),
             nonce: u128::from(id),
         };
         let link = Link {

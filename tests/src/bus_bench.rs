@@ -4,8 +4,9 @@ use bytes::Bytes;
 use headgate_bus::{Bus, BusOutputs, BusSettings, LinkReport, Notice};
 use headgate_model::bus::{NEVER, Presence, Refusal};
 use headgate_model::{
-    AckToken, BusCommand, BusEvent, CloseReason, Delivery, EndpointId, Instant, Link, Message, MountPoint,
-    Open, Qos, QueueFull, QueueRules, Settlement, Store, Subscription, SubscriptionOptions, Topic, WallTime,
+    AckToken, Admitted, BusCommand, BusEvent, CloseReason, Delivery, EndpointId, Entrant, Instant, Link,
+    Message, MountPoint, Open, Qos, QueueFull, QueueRules, Settlement, Store, Subscription,
+    SubscriptionOptions, Topic, WallTime,
 };
 use headgate_store::{Disk, SimStore};
 use std::collections::BTreeMap;
@@ -80,7 +81,7 @@ impl BusBench {
         let endpoint = EndpointId(self.next_endpoint);
         self.next_endpoint += 1;
         self.endpoints
-            .insert(open.client_id.as_str().to_owned(), endpoint);
+            .insert(open.client.client_id().as_str().to_owned(), endpoint);
         self.turn(|bus, now, out| bus.handle(endpoint, BusCommand::Open(Box::new(open)), now, out));
     }
 
@@ -118,7 +119,7 @@ impl BusBench {
         self.send(
             client,
             BusCommand::Publish {
-                message,
+                message: Admitted::of_gateway(message),
                 ack,
                 dedup: None,
             },
@@ -220,7 +221,7 @@ fn is_answer(event: &BusEvent) -> bool {
 /// A clean session for an ordinary client; one for ever for a link.
 pub fn opening(client: &str, link: Option<Link>) -> Open {
     Open {
-        client_id: client.into(),
+        client: Entrant::of_gateway(client.into()),
         clean_start: link.is_none(),
         expiry: if link.is_some() { NEVER } else { Duration::ZERO },
         will: None.into(),
@@ -258,7 +259,7 @@ pub fn subscription(filter: &str, options: SubscriptionOptions) -> BusCommand {
     let parsed = Subscription::parse(&raw, options, &MountPoint::default());
     BusCommand::Subscribe {
         token: AckToken(1),
-        subscriptions: vec![parsed.expect("a test writes good filters")],
+        subscriptions: vec![Admitted::of_gateway(parsed.expect("a test writes good filters"))],
     }
 }
 

@@ -16,9 +16,9 @@ use fastrand::Rng;
 use headgate_bus::{Bus, BusOutputs, BusSettings, FetchRequest};
 use headgate_model::access::{Identity, Wish};
 use headgate_model::{
-    AccessDecision, AccessPolicy, AckToken, Answer, BusCommand, BusEvent, ClientKey, DatagramServer,
-    Destination, EndpointId, Instant, MountPoint, Open, Qos as BusQos, Settlement, Store, StoreOp,
-    Subscription, SubscriptionOptions, WallTime,
+    AccessDecision, AccessPolicy, AckToken, Admitted, Answer, BusCommand, BusEvent, ClientKey,
+    DatagramServer, Destination, EndpointId, Entrant, Instant, MountPoint, Open, Qos as BusQos, Settlement,
+    Store, StoreOp, Subscription, SubscriptionOptions, WallTime,
 };
 use headgate_mqttsn::{SnGateway, SnOutputs, SnSettings};
 use headgate_mqttsn_codec::{Message, ReturnCode, decode, encode};
@@ -571,7 +571,7 @@ impl SnSim {
             retries: N_RETRY,
             ..SnSettings::default()
         };
-        let gateway = SnGateway::new(settings, MountPoint::default(), Instant::START);
+        let gateway = SnGateway::new(settings, Arc::default(), Instant::START);
         let mut gateway = gateway.expect("possible settings");
         gateway.start_ids_at(self.rng.u16(1..60_000));
         self.life = Some(Life {
@@ -586,7 +586,7 @@ impl SnSim {
             fetches: VecDeque::new(),
         });
         self.backend_says(BusCommand::Open(Box::new(Open {
-            client_id: "backend".into(),
+            client: Entrant::of_gateway("backend".into()),
             clean_start: false,
             expiry: Duration::MAX,
             will: None.into(),
@@ -605,7 +605,7 @@ impl SnSim {
         });
         self.backend_says(BusCommand::Subscribe {
             token: AckToken(u32::MAX),
-            subscriptions: subscriptions.into(),
+            subscriptions: Admitted::each_of_gateway(subscriptions),
         });
     }
 

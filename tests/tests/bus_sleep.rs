@@ -4,9 +4,9 @@ use bytes::Bytes;
 use headgate_bus::{Bus, BusOutputs, BusSettings, DropReason, Notice, SleeperSettings};
 use headgate_model::bus::NEVER;
 use headgate_model::{
-    AckToken, BusCommand, BusEvent, CloseReason, Delivery, DeliveryId, EndpointId, Instant, Message,
-    MountPoint, Open, OpenWill, Qos, Settlement, Store, Subscription, SubscriptionOptions, Topic, WallTime,
-    Will, WillChange,
+    AckToken, Admitted, BusCommand, BusEvent, CloseReason, Delivery, DeliveryId, EndpointId, Entrant,
+    Instant, Message, MountPoint, Open, OpenWill, Qos, Settlement, Store, Subscription, SubscriptionOptions,
+    Topic, WallTime, Will, WillChange, WillTopic,
 };
 use headgate_store::{Disk, SimStore};
 use std::time::Duration;
@@ -179,7 +179,14 @@ impl Bench {
         };
         let ack = (qos > Qos::AtMostOnce).then_some(AckToken(9));
         let dedup = (qos == Qos::ExactlyOnce).then_some(9);
-        self.send(SENDER, BusCommand::Publish { message, ack, dedup });
+        self.send(
+            SENDER,
+            BusCommand::Publish {
+                message: Admitted::of_gateway(message),
+                ack,
+                dedup,
+            },
+        );
         self.send(
             SENDER,
             BusCommand::Close {
@@ -192,7 +199,7 @@ impl Bench {
 
 fn open(client: &str, clean_start: bool, expiry: Duration, will: OpenWill) -> BusCommand {
     BusCommand::Open(Box::new(Open {
-        client_id: client.into(),
+        client: Entrant::of_gateway(client.into()),
         clean_start,
         expiry,
         will,
@@ -210,14 +217,14 @@ fn subscribe(filter: &'static str) -> BusCommand {
     };
     BusCommand::Subscribe {
         token: AckToken(1),
-        subscriptions: vec![
+        subscriptions: vec![Admitted::of_gateway(
             Subscription::parse(
                 &Bytes::from_static(filter.as_bytes()),
                 options,
                 &MountPoint::default(),
             )
             .unwrap(),
-        ],
+        )],
     }
 }
 
@@ -226,11 +233,11 @@ fn will(payload: &'static str) -> OpenWill {
         qos: Qos::AtLeastOnce,
         ..Message::new(Topic::try_from("gone").unwrap(), payload)
     };
-    OpenWill::from(Some(Will {
+    OpenWill::from(Some(Admitted::of_gateway(Will {
         message,
         delay: Duration::ZERO,
         message_expiry: None,
-    }))
+    })))
 }
 
 fn text(payload: &[u8]) -> String {
@@ -313,7 +320,14 @@ fn drained_comes_after_retained_messages() {
             ..Message::new(topic, "x")
         };
         let (ack, dedup) = (None, None);
-        bench.send(SENDER, BusCommand::Publish { message, ack, dedup });
+        bench.send(
+            SENDER,
+            BusCommand::Publish {
+                message: Admitted::of_gateway(message),
+                ack,
+                dedup,
+            },
+        );
     }
     bench.open(true, DAY, None.into());
     bench.send(SLEEPER, BusCommand::credit(10_000));
@@ -574,10 +588,12 @@ fn a_will_outlives_a_goodbye() {
 /// §6.4: an open session changes topic or message of its will, or drops it; the change is durable before it is answered.
 #[test]
 fn an_open_session_changes_its_will() {
-    let topic = |name| WillChange::Topic {
-        topic: Topic::try_from(name).unwrap(),
-        qos: Qos::AtLeastOnce,
-        retain: false,
+    let topic = |name| {
+        WillChange::Topic(Admitted::of_gateway(WillTopic {
+            topic: Topic::try_from(name).unwrap(),
+            qos: Qos::AtLeastOnce,
+            retain: false,
+        }))
     };
     let payload = |text: &'static str| WillChange::Payload(Bytes::from_static(text.as_bytes()));
     type Case = (

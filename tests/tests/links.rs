@@ -3,8 +3,8 @@
 use headgate_bus::{AutoSubscription, BusSettings, DropReason};
 use headgate_model::bus::{NEVER, Outcome, Refusal};
 use headgate_model::{
-    AckToken, BusCommand, BusEvent, CloseReason, Message, Qos, QueueFull, QueueRules, SubscriptionOptions,
-    TopicFilter,
+    AckToken, Admitted, BusCommand, BusEvent, CloseReason, Message, Qos, QueueFull, QueueRules,
+    SubscriptionOptions, TopicFilter,
 };
 use headgate_tests::bus_bench::{BusBench, link, message, opening, subscription};
 use std::time::Duration;
@@ -117,7 +117,7 @@ fn a_suppressed_copy_is_acknowledged_as_what_the_first_one_was() {
     let mut bench = two_links();
     bench.withheld = true;
     let say = |message| BusCommand::Publish {
-        message,
+        message: Admitted::of_gateway(message),
         ack: Some(AckToken(9)),
         dedup: None,
     };
@@ -320,7 +320,7 @@ fn a_bridge_takes_all_that_its_remote_has_under_way() {
     let refused = |bench: &mut BusBench, who: &str| {
         for number in 1..=u16::try_from(most + 1).unwrap() {
             let publish = BusCommand::Publish {
-                message: message("t", "x", Qos::ExactlyOnce),
+                message: Admitted::of_gateway(message("t", "x", Qos::ExactlyOnce)),
                 ack: Some(AckToken(number.into())),
                 dedup: Some(number),
             };

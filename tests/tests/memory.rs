@@ -78,11 +78,12 @@ fn gateway(runtime: &tokio::runtime::Runtime) -> SocketAddr {
     let _inside = runtime.enter();
     let listener = Listener::bind(settings, &ConnectionLimit::new(None)).expect("a port is free");
     let address = listener.local_addr().expect("it is TCP");
+    let facts = LinkFacts {
+        peer: "127.0.0.1".into(),
+        ..LinkFacts::default()
+    };
     runtime.spawn(listener.run(CancellationToken::new(), move |connection| {
-        let facts = LinkFacts {
-            peer: "127.0.0.1".into(),
-            ..LinkFacts::default()
-        };
+        let facts = facts.clone();
         let endpoint = MqttEndpoint::new(Arc::clone(&mqtt), facts, hub.clock().now());
         let wire = MqttWire::new(mqtt.max_packet_size, mqtt.max_connect_size);
         let session = access.session(&connection.info);

@@ -3,7 +3,7 @@
 
 use headgate_bus::{BusSettings, DropReason, Notice};
 use headgate_model::{
-    AckToken, BusCommand, BusEvent, CloseReason, Delivery, Link, Message, Qos, Settlement,
+    AckToken, Admitted, BusCommand, BusEvent, CloseReason, Delivery, Link, Message, Qos, Settlement,
     SubscriptionOptions, path,
 };
 use headgate_tests::bus_bench::{BusBench, brief, link, message, opening, subscription};
@@ -277,7 +277,14 @@ fn delivery_of(message: Message) -> Delivery {
 fn hand_over(bench: &mut BusBench, client: &str, message: Message) {
     let dedup = (message.qos == Qos::ExactlyOnce).then_some(7);
     let ack = (message.qos > Qos::AtMostOnce).then_some(AckToken(7));
-    bench.send(client, BusCommand::Publish { message, ack, dedup });
+    bench.send(
+        client,
+        BusCommand::Publish {
+            message: Admitted::of_gateway(message),
+            ack,
+            dedup,
+        },
+    );
     let endpoint = bench.endpoint(client);
     if ack.is_some() {
         let accepted = |event: &BusEvent| matches!(event, BusEvent::Accepted(..));

@@ -439,7 +439,7 @@ fn delayed_publish_comes_later() {
 /// Topic rewriting (EMQ): names of publishes and filters of subscriptions, groups of the pattern in the target.
 #[test]
 fn topics_are_rewritten() {
-    use headgate_bus::{RewriteAction, RewriteRule};
+    use headgate_model::{RewriteAction, RewriteRule};
     let gw = Gateway::with(|s| {
         s.bus.rewrite = vec![RewriteRule {
             action: RewriteAction::All,

@@ -10,7 +10,8 @@ use crate::status::BridgeState;
 use bytes::Bytes;
 use headgate_model::bus::Refusal;
 use headgate_model::{
-    AckToken, BusCommand, DeliveryId, Instant, Qos, RetainHandling as LocalRetainHandling, TopicFilter,
+    AckToken, Admitted, BusCommand, DeliveryId, Instant, Qos, RetainHandling as LocalRetainHandling,
+    TopicFilter,
 };
 use headgate_mqtt_codec::{
     ConnAck, ConnAckProperties, Connect, ConnectProperties, Packet, PacketId, Publish, Qos as WireQos,
@@ -172,6 +173,7 @@ impl BridgeEndpoint {
         }
         if !subscriptions.is_empty() {
             let token = AckToken(0);
+            let subscriptions = Admitted::each_of_gateway(subscriptions);
             out.bus(BusCommand::Subscribe { token, subscriptions });
         }
         let mut preparing = Preparing::new(PacketId::MAX);

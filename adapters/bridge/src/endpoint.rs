@@ -11,7 +11,11 @@ use crate::reasons::{DropReason, EndReason};
 use crate::status::{BridgeState, BridgeStatus};
 use crate::throttle::Throttles;
 use crate::wire::Received;
-use headgate_model::{BusCommand, BusEvent, CloseReason, Endpoint, Input, Instant, Metric, Outputs};
+use headgate_model::access::Unrestricted;
+use headgate_model::{
+    AccessPolicy, Admitted, BusCommand, BusEvent, CloseReason, Endpoint, Input, Instant, Message, Metric,
+    Naming, Outputs, Verdict,
+};
 use headgate_mqtt_codec::{
     Ack, AckKind, Disconnect, MAX_PACKET_SIZE, Packet, Publish, Qos, ReasonCode, Version,
 };
@@ -26,6 +30,8 @@ pub struct BridgeEndpoint {
     pub(crate) plan: Arc<BridgePlan>,
     pub(crate) status: Arc<BridgeStatus>,
     pub(crate) credentials: Credentials,
+    /// How topics of what comes in are rewritten.
+    naming: Arc<Naming>,
     /// CONNECT has bit 0x80.
     pub(crate) private: bool,
     pub(crate) phase: Phase,
@@ -103,7 +109,25 @@ impl BridgeEndpoint {
             plan,
             status,
             credentials,
+            naming: Arc::default(),
             phase: Phase::Fresh,
+        }
+    }
+
+    /// Names topics of what comes in by `naming`.
+    #[must_use]
+    pub fn with_naming(mut self, naming: Arc<Naming>) -> Self {
+        self.naming = naming;
+        self
+    }
+
+    /// Takes a message of the remote, with the topic as the bridge's rules have it. What is under `$SYS` is not the remote's.
+    pub(crate) fn admit(&self, message: Message) -> Option<Admitted<Message>> {
+        let client = self.plan.local_client_id();
+        let policy: Arc<dyn AccessPolicy> = Arc::new(Unrestricted);
+        match self.naming.gate(&client, Some(&policy)).publish(message) {
+            Verdict::Admitted(message) => Some(message),
+            Verdict::Ask(_) | Verdict::Refused(_) => None,
         }
     }
 

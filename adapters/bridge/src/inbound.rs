@@ -15,9 +15,6 @@ use headgate_mqtt_codec::{Ack, AckKind, Packet, PacketId, Publish, ReasonCode, V
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// This gateway's own topics are not the remote's.
-const SYSTEM: &[u8] = b"$SYS/";
-
 /// The remote's side of the QoS flows.
 #[derive(Debug, Default)]
 pub(crate) struct Inbound {
@@ -135,9 +132,6 @@ impl BridgeEndpoint {
 
     fn local_name(&self, topic: &Topic) -> Result<Mapped, DropReason> {
         match self.plan.topics.incoming(topic) {
-            Ok(mapped) if mapped.topic.as_bytes().starts_with(SYSTEM) => {
-                Err(DropReason::IncomingTopicInvalid)
-            }
             Ok(mapped) => Ok(mapped),
             Err(Unmapped::NoRule) => Err(DropReason::IncomingNoRule),
             Err(Unmapped::Invalid(_)) => Err(DropReason::IncomingTopicInvalid),
@@ -158,6 +152,10 @@ impl BridgeEndpoint {
                 .and_then(|properties| convert::properties_from_wire(*properties)),
             publisher: None,
             charge: Default::default(),
+        };
+        let Some(message) = self.admit(message) else {
+            self.status.count_drop(DropReason::IncomingTopicInvalid);
+            return self.acknowledge_unrouted(publish.packet_id, qos, ReasonCode::Success, out);
         };
         let exactly_once = publish.packet_id.filter(|_| qos == Qos::ExactlyOnce);
         if let Some(id) = exactly_once

@@ -14,7 +14,9 @@ use crate::status::MAX_DOUBTFUL;
 use crate::throttle::Offered;
 use bytes::Bytes;
 use headgate_model::path::{PROPERTY as PATH, stamp};
-use headgate_model::{AckToken, BusCommand, Delivery, DeliveryId, Instant, Message, Metric, Qos, Settlement};
+use headgate_model::{
+    AckToken, Admitted, BusCommand, Delivery, DeliveryId, Instant, Message, Metric, Qos, Settlement,
+};
 use headgate_mqtt_codec::{
     Ack, AckKind, Packet, Publish, PublishProperties, ReasonCode, Utf8, Version, encoded_len,
 };
@@ -277,7 +279,7 @@ impl BridgeEndpoint {
             self.outbound.insert(id, Awaiting::DeadLetter);
         }
         out.bus(BusCommand::Publish {
-            message,
+            message: Admitted::of_gateway(message),
             ack,
             dedup: None,
         });

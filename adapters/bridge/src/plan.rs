@@ -5,7 +5,9 @@ use crate::presets::Preset;
 use crate::settings::{BridgeSettings, BridgeSettingsError};
 use bytes::Bytes;
 use headgate_model::bus::{NEVER, PeerName, Presence, Protocol};
-use headgate_model::{ClientId, Link, Message, Open, Qos, QueueRules, Subscription, Topic, Will};
+use headgate_model::{
+    Admitted, ClientId, Entrant, Link, Message, Open, Qos, QueueRules, Subscription, Topic, Will,
+};
 use headgate_mqtt_codec::{Utf8, Version};
 use std::fmt;
 use std::sync::Arc;
@@ -107,16 +109,18 @@ impl BridgePlan {
     pub fn open(&self, receive_maximum: u16, remote: &str) -> Open {
         let window = self.window(receive_maximum);
         Open {
-            client_id: self.local_client_id(),
+            client: Entrant::of_gateway(self.local_client_id()),
             clean_start: false,
             expiry: NEVER,
             // Whatever becomes of this connection and of the gateway: who watches the bridge hears of it.
             will: self
                 .notification(DOWN)
-                .map(|message| Will {
-                    message,
-                    delay: Duration::ZERO,
-                    message_expiry: None,
+                .map(|message| {
+                    Admitted::of_gateway(Will {
+                        message: message.into_inner(),
+                        delay: Duration::ZERO,
+                        message_expiry: None,
+                    })
                 })
                 .into(),
             receive_maximum: window,
@@ -178,13 +182,13 @@ impl BridgePlan {
     }
 
     /// What the bus is told of the bridge's state.
-    pub(crate) fn notification(&self, state: &'static [u8]) -> Option<Message> {
+    pub(crate) fn notification(&self, state: &'static [u8]) -> Option<Admitted<Message>> {
         let topic = self.notification.clone()?;
-        Some(Message {
+        Some(Admitted::of_gateway(Message {
             qos: Qos::AtLeastOnce,
             retain: true,
             ..Message::new(topic, Bytes::from_static(state))
-        })
+        }))
     }
 
     /// Where the remote is told of the bridge's state.

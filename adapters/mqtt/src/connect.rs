@@ -3,12 +3,13 @@
 use crate::convert;
 use crate::endpoint::{Held, LinkFacts, Method, MqttEndpoint, Opening, Out, Phase};
 use bytes::Bytes;
-use headgate_model::access::{AccessRequest, Credentials, DenyCode, Wanted, Wish};
+use headgate_model::access::{Credentials, Wanted};
 use headgate_model::bus::{NEVER, Presence, Protocol};
-use headgate_model::link::{BRIDGE_PROPERTY, RESERVED_CLIENT_ID};
+use headgate_model::gate::{Waiting, is_own_state, is_reserved};
+use headgate_model::link::BRIDGE_PROPERTY;
 use headgate_model::{
-    AccessDecision, AccessPolicy, Answer, BusCommand, ClientId, Instant, Message, Metric, Open, Question,
-    Topic, Will, undelayed,
+    AccessPolicy, Admitted, Answer, BusCommand, ClientId, Instant, Message, Metric, Open, Question, Refused,
+    Topic, Verdict, Will,
 };
 use headgate_mqtt_codec::{
     Auth, ConnAck, ConnAckProperties, Connect, DecodeError, Packet, ReasonCode, Utf8, Version,
@@ -20,35 +21,6 @@ use std::time::Duration;
 
 /// Deliveries the bus may hand over before more are granted.
 const CREDIT: u32 = 1_024;
-
-/// The gateway's own topics are not the clients'. MQTT 5 §4.7.2
-const SYSTEM: &[u8] = b"$SYS/";
-
-/// How a client comes to the gateway's own topics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SystemTopic {
-    /// It is none of them.
-    No,
-    /// `$SYS/broker/connection/{client id}/state`, by which a bridge says that it is up or not: its own, and `0` or `1`. Nobody has to be asked.
-    OwnState,
-    /// It is not the client's.
-    Foreign,
-}
-
-impl SystemTopic {
-    pub(crate) fn of(client_id: &ClientId, message: &Message) -> Self {
-        let Some(name) = undelayed(message.topic.as_bytes()).strip_prefix(SYSTEM) else {
-            return Self::No;
-        };
-        let name = name.strip_prefix(b"broker/connection/");
-        let about = name.and_then(|name| name.strip_suffix(b"/state"));
-        let own = about == Some(client_id.as_str().as_bytes());
-        match own && matches!(&message.payload[..], b"0" | b"1") {
-            true => Self::OwnState,
-            false => Self::Foreign,
-        }
-    }
-}
 
 /// A CONNECT on its way to its CONNACK.
 #[derive(Debug)]
@@ -86,8 +58,7 @@ impl MqttEndpoint {
             Err(reason) => return self.refuse(reason, out),
         };
         // mosquitto's bridge of version 5 says by nothing else what it is.
-        let own_state =
-            |will: &Will| SystemTopic::of(&self.client_id, &will.message) == SystemTopic::OwnState;
+        let own_state = |will: &Will| is_own_state(&self.client_id, &will.message);
         self.bridge |= self.version == Version::V5 && will.as_ref().is_some_and(own_state);
         let method = connect.properties.authentication_method.take();
         self.method = method.map(|name| {
@@ -115,8 +86,8 @@ impl MqttEndpoint {
         if connect.client_id.len() > self.settings.max_client_id_bytes {
             return Err(ReasonCode::ClientIdentifierNotValid); // [MQTT-3.1.3-8] [3.1.1 MQTT-3.1.3-9]
         }
-        if connect.client_id.as_str().starts_with(RESERVED_CLIENT_ID) {
-            return Err(ReasonCode::ClientIdentifierNotValid); // the gateway's own sessions
+        if is_reserved(connect.client_id.as_str()) {
+            return Err(ReasonCode::ClientIdentifierNotValid);
         }
         if !connect.client_id.is_empty() {
             self.client_id = ClientId::from(connect.client_id.as_str());
@@ -141,10 +112,8 @@ impl MqttEndpoint {
         if will.properties.payload_format == Some(true) && std::str::from_utf8(&will.payload).is_err() {
             return Err(ReasonCode::PayloadFormatInvalid);
         }
-        let topic = self
-            .own_topic(will.topic.into_bytes())
-            .ok_or(ReasonCode::TopicNameInvalid)?;
-        let will = Will {
+        let topic = Topic::parse(will.topic.into_bytes()).map_err(|_| ReasonCode::TopicNameInvalid)?;
+        Ok(Will {
             delay: Duration::from_secs(will.properties.delay_interval.unwrap_or(0).into()),
             message_expiry: will
                 .properties
@@ -156,20 +125,7 @@ impl MqttEndpoint {
                 properties: convert::will_properties(will.properties),
                 ..Message::new(topic, will.payload)
             },
-        };
-        match SystemTopic::of(&self.client_id, &will.message) {
-            SystemTopic::Foreign => Err(ReasonCode::NotAuthorized),
-            SystemTopic::No | SystemTopic::OwnState => Ok(will),
-        }
-    }
-
-    /// A topic name of the client as it is on the bus; `None` when it is none, or beyond a limit.
-    pub(crate) fn own_topic(&self, raw: Bytes) -> Option<Topic> {
-        let levels = 1 + raw.iter().filter(|b| **b == b'/').count();
-        if raw.len() > self.settings.max_topic_bytes || levels > self.settings.max_topic_levels {
-            return None;
-        }
-        self.mount.mount(Topic::parse(raw).ok()?).ok()
+        })
     }
 
     pub(crate) fn credentials(
@@ -210,20 +166,20 @@ impl MqttEndpoint {
         match answer {
             Answer::Allowed { identity, data } => {
                 connecting.auth_data = data;
-                let client_id = &self.client_id;
-                let asked = |will: &&Will| SystemTopic::of(client_id, &will.message) == SystemTopic::No;
-                let will = connecting.will.as_ref().filter(asked);
-                let will = will.map(|will| AccessRequest::from(wish_to_publish(&will.message)));
                 if let Some(method) = &mut self.method {
                     method.username = identity.username.clone();
                 }
                 connecting.username = identity.username;
                 self.policy = Some(identity.policy);
-                match will.map(|request| (self.check(request.wish()), request)) {
-                    None | Some((AccessDecision::Allow, _)) => self.open(now, out),
-                    Some((AccessDecision::Deny(_), _)) => self.deny_will(out),
-                    Some((AccessDecision::Ask, request)) => {
-                        self.ask(Held::Will, Question::Authorize(vec![request]), out);
+                let Some(will) = connecting.will.take() else {
+                    return self.open(None, now, out);
+                };
+                match self.gate().will(will) {
+                    Verdict::Admitted(will) => self.open(Some(will), now, out),
+                    Verdict::Refused(refused) => self.refuse_will(&refused, out),
+                    Verdict::Ask(will) => {
+                        let question = Question::Authorize(vec![will.request()]);
+                        self.ask(Held::Will(will), question, out);
                     }
                 }
             }
@@ -236,34 +192,38 @@ impl MqttEndpoint {
         }
     }
 
-    pub(crate) fn on_will_decided(&mut self, answer: Answer, now: Instant, out: &mut Out) {
-        let decision = match answer {
-            Answer::Authorized(decisions) => decisions.first().copied(),
-            _ => None,
-        };
-        match decision.unwrap_or(AccessDecision::Deny(DenyCode::NotAuthorized)) {
-            AccessDecision::Allow => self.open(now, out),
-            AccessDecision::Deny(_) | AccessDecision::Ask => self.deny_will(out),
+    pub(crate) fn on_will_decided(
+        &mut self,
+        will: Waiting<Will>,
+        answer: &Answer,
+        now: Instant,
+        out: &mut Out,
+    ) {
+        match will.decide(answer.decision(0)) {
+            Ok(will) => self.open(Some(will), now, out),
+            Err(refused) => self.refuse_will(&refused, out),
         }
     }
 
-    fn deny_will(&mut self, out: &mut Out) {
-        if let Phase::Connecting(connecting) = &self.phase
-            && let Some(will) = &connecting.will
-        {
-            self.tell_will_denied(&will.message, out);
-        }
-        self.turn_away(ReasonCode::NotAuthorized, out);
+    fn refuse_will(&mut self, refused: &Refused, out: &mut Out) {
+        self.tell_refused(refused, out);
+        let reason = match refused.name_error() {
+            Some(_) => ReasonCode::TopicNameInvalid,
+            None => ReasonCode::NotAuthorized,
+        };
+        self.turn_away(reason, out);
     }
 
     /// The client is let in: the bus opens its session, and CONNACK says on which terms.
-    fn open(&mut self, now: Instant, out: &mut Out) {
+    fn open(&mut self, will: Option<Admitted<Will>>, now: Instant, out: &mut Out) {
+        let Some(client) = self.gate().enter() else {
+            return self.refuse(ReasonCode::ClientIdentifierNotValid, out);
+        };
         let Phase::Connecting(connecting) = std::mem::replace(&mut self.phase, Phase::Closed) else {
             return;
         };
         let Connecting {
             connect,
-            will,
             assigned,
             auth_data,
             facts,
@@ -333,7 +293,7 @@ impl MqttEndpoint {
         let who = Arc::clone(&presence);
         self.phase = Phase::Opening(Box::new(Opening { connack, who }));
         out.bus(BusCommand::Open(Box::new(Open {
-            client_id: self.client_id.clone(),
+            client,
             clean_start: connect.clean_start,
             expiry,
             will: will.into(),
@@ -454,11 +414,6 @@ pub(crate) fn session_expiry(seconds: u32) -> Duration {
     } else {
         Duration::from_secs(seconds.into())
     }
-}
-
-/// What has to be asked before this is published.
-pub(crate) fn wish_to_publish(message: &Message) -> Wish<'_> {
-    Wish::publish(message.topic.as_bytes(), message.qos, message.retain)
 }
 
 fn refusal_code(why: headgate_model::access::AuthRefusal, version: Version) -> ReasonCode {

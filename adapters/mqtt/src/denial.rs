@@ -1,10 +1,9 @@
 //! Telling what the client was denied: for the log, with what is known of the client.
 
-use crate::connect::wish_to_publish;
 use crate::endpoint::{MqttEndpoint, Out, Phase};
-use headgate_model::access::{Denial, Wanted, Wish};
+use headgate_model::Refused;
+use headgate_model::access::{Denial, Wanted};
 use headgate_model::bus::{Presence, Protocol};
-use headgate_model::{Action, Message};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -24,27 +23,10 @@ impl MqttEndpoint {
         });
     }
 
-    /// The client's rules deny this.
-    pub(crate) fn tell_denied(&self, wish: Wish<'_>, out: &mut Out) {
-        let topic = || bytes::Bytes::copy_from_slice(wish.topic);
-        let wanted = || match wish.action {
-            Action::Publish => Wanted::Publish(topic()),
-            Action::Subscribe => Wanted::Subscribe(topic()),
-        };
-        self.tell(wanted, || self.why(wish), out);
-    }
-
-    /// The client's rules deny it this will.
-    pub(crate) fn tell_will_denied(&self, will: &Message, out: &mut Out) {
-        let wanted = || Wanted::Will(will.topic.bytes().clone());
-        self.tell(wanted, || self.why(wish_to_publish(will)), out);
-    }
-
-    fn why(&self, wish: Wish<'_>) -> Cow<'static, str> {
-        match &self.policy {
-            Some(policy) => policy.why(wish),
-            None => "it has no rules".into(),
-        }
+    /// The gate refused this.
+    pub(crate) fn tell_refused(&self, refused: &Refused, out: &mut Out) {
+        let why = || refused.why(self.policy.as_ref());
+        self.tell(|| refused.wanted.clone(), why, out);
     }
 
     fn who(&self) -> Arc<Presence> {

@@ -6,11 +6,12 @@ use crate::outbound::Outbound;
 use crate::settings::MqttSettings;
 use crate::subscribe::HeldSubscribe;
 use crate::wire::{Received, Sent};
-use headgate_model::access::{Wanted, Wish};
+use headgate_model::access::Wanted;
 use headgate_model::bus::{OpenRefusal, PeerName, Presence};
+use headgate_model::gate::Waiting;
 use headgate_model::{
-    AccessDecision, AccessPolicy, Answer, BusCommand, BusEvent, ClientId, CloseReason, Endpoint, Input,
-    Instant, Metric, MountPoint, Outputs, Question,
+    AccessPolicy, Answer, BusCommand, BusEvent, ClientId, CloseReason, Endpoint, Gate, Input, Instant,
+    Metric, Naming, Outputs, Question, Will,
 };
 use headgate_mqtt_codec::{
     AckKind, Auth, AuthProperties, DecodeError, Disconnect, DisconnectProperties, Packet, ReasonCode, Utf8,
@@ -31,8 +32,8 @@ pub struct LinkFacts {
     pub peer: PeerName,
     /// Peer port; 0 when there is none.
     pub peer_port: u16,
-    /// The listener's mount point.
-    pub mount: MountPoint,
+    /// How clients of the listener name topics.
+    pub naming: Arc<Naming>,
     /// A number nobody else has: the client identifier of a client that sends none is made of it.
     pub nonce: u128,
 }
@@ -41,7 +42,7 @@ pub struct LinkFacts {
 #[derive(Debug)]
 pub struct MqttEndpoint {
     pub(crate) settings: Arc<MqttSettings>,
-    pub(crate) mount: MountPoint,
+    pub(crate) naming: Arc<Naming>,
     pub(crate) version: Version,
     pub(crate) phase: Phase,
     /// What the open question is about; no frame is taken while there is one.
@@ -129,7 +130,7 @@ pub(crate) enum Held {
     /// May it connect?
     Connect,
     /// May its will be published?
-    Will,
+    Will(Box<Waiting<Will>>),
     Publish(Box<HeldPublish>),
     Subscribe(Box<HeldSubscribe>),
     Reauthenticate,
@@ -141,7 +142,7 @@ impl MqttEndpoint {
         let until = now + settings.connect_timeout;
         Self {
             settings,
-            mount: facts.mount.clone(),
+            naming: Arc::clone(&facts.naming),
             version: Version::V311,
             phase: Phase::Fresh(Box::new(Fresh { until, facts })),
             held: None,
@@ -343,9 +344,9 @@ impl MqttEndpoint {
         self.silent_since = now;
         match self.held.take() {
             Some(Held::Connect) => self.on_authenticated(answer, now, out),
-            Some(Held::Will) => self.on_will_decided(answer, now, out),
-            Some(Held::Publish(held)) => self.on_publish_decided(*held, answer, out),
-            Some(Held::Subscribe(held)) => self.on_subscribe_decided(*held, answer, out),
+            Some(Held::Will(waiting)) => self.on_will_decided(*waiting, &answer, now, out),
+            Some(Held::Publish(held)) => self.on_publish_decided(*held, &answer, out),
+            Some(Held::Subscribe(held)) => self.on_subscribe_decided(*held, &answer, out),
             Some(Held::Reauthenticate) => self.on_reauthenticated(answer, out),
             None => {}
         }
@@ -439,12 +440,8 @@ impl MqttEndpoint {
         out.questions.push(question);
     }
 
-    /// What the client's rules say; without rules nothing is allowed.
-    pub(crate) fn check(&self, wish: Wish<'_>) -> AccessDecision {
-        self.policy.as_ref().map_or(
-            AccessDecision::Deny(headgate_model::access::DenyCode::NotAuthorized),
-            |policy| policy.check(wish),
-        )
+    pub(crate) fn gate(&self) -> Gate<'_> {
+        self.naming.gate(&self.client_id, self.policy.as_ref())
     }
 
     /// The client broke the protocol: it is told why if its version can be told, and the link ends. \[MQTT-4.13.1-1\]

@@ -1,14 +1,14 @@
 //! What the client publishes: PUBLISH and PUBREL in, PUBACK, PUBREC and PUBCOMP out. MQTT 5 §3.3, §4.3, §4.9
 
-use crate::connect::{SystemTopic, wish_to_publish};
 use crate::convert;
 use crate::endpoint::{Held, MqttEndpoint, Out};
 use crate::ids::IdMap;
 use bytes::Bytes;
 use headgate_model::access::{DenyCode, Wanted};
 use headgate_model::bus::{Outcome, Refusal};
+use headgate_model::gate::Waiting;
 use headgate_model::{
-    AccessDecision, AckToken, Answer, BusCommand, Instant, Message, Metric, Qos, Question, Topic,
+    AckToken, Admitted, Answer, BusCommand, Instant, Message, Metric, Qos, Question, Refused, Topic, Verdict,
 };
 use headgate_mqtt_codec::{Ack, AckKind, PacketId, Publish, ReasonCode, Version};
 use std::num::NonZeroU16;
@@ -97,7 +97,7 @@ impl Inbound {
 /// A publish that waits for a decision on access.
 #[derive(Debug)]
 pub(crate) struct HeldPublish {
-    message: Message,
+    message: Box<Waiting<Message>>,
     packet_id: Option<PacketId>,
 }
 
@@ -139,7 +139,7 @@ impl MqttEndpoint {
                 }
             }
         } else {
-            let Some(topic) = self.own_topic(raw) else {
+            let Ok(topic) = Topic::parse(raw) else {
                 return self.reject(publish.packet_id, ReasonCode::TopicNameInvalid, out);
             };
             if let Some(alias) = alias {
@@ -172,52 +172,34 @@ impl MqttEndpoint {
             publisher: None,
             charge: Default::default(),
         };
-        match SystemTopic::of(&self.client_id, &message) {
-            SystemTopic::No => {}
-            SystemTopic::OwnState => return self.publish_to_bus(message, publish.packet_id, out),
-            SystemTopic::Foreign => {
-                let wanted = || Wanted::Publish(message.topic.bytes().clone());
-                self.tell(wanted, || "topics under $SYS are the gateway's".into(), out);
-                return self.deny(publish.packet_id, DenyCode::NotAuthorized, out);
-            }
-        }
-        let wish = wish_to_publish(&message);
-        match self.check(wish) {
-            AccessDecision::Allow => self.publish_to_bus(message, publish.packet_id, out),
-            AccessDecision::Deny(code) => {
-                self.tell_denied(wish, out);
-                self.deny(publish.packet_id, code, out);
-            }
-            AccessDecision::Ask => {
-                let request = wish.into();
-                let held = HeldPublish {
-                    message,
-                    packet_id: publish.packet_id,
-                };
-                self.ask(
-                    Held::Publish(Box::new(held)),
-                    Question::Authorize(vec![request]),
-                    out,
-                );
+        match self.gate().publish(message) {
+            Verdict::Admitted(message) => self.publish_to_bus(message, publish.packet_id, out),
+            Verdict::Refused(refused) => self.refuse_publish(&refused, publish.packet_id, out),
+            Verdict::Ask(message) => {
+                let request = message.request();
+                let packet_id = publish.packet_id;
+                let held = Held::Publish(Box::new(HeldPublish { message, packet_id }));
+                self.ask(held, Question::Authorize(vec![request]), out);
             }
         }
     }
 
-    pub(crate) fn on_publish_decided(&mut self, held: HeldPublish, answer: Answer, out: &mut Out) {
-        let decision = match answer {
-            Answer::Authorized(decisions) => decisions.first().copied(),
-            _ => None,
-        };
-        let code = match decision {
-            Some(AccessDecision::Allow) => return self.publish_to_bus(held.message, held.packet_id, out),
-            Some(AccessDecision::Deny(code)) => code,
-            Some(AccessDecision::Ask) | None => DenyCode::default(),
-        };
-        self.tell_denied(wish_to_publish(&held.message), out);
-        self.deny(held.packet_id, code, out);
+    pub(crate) fn on_publish_decided(&mut self, held: HeldPublish, answer: &Answer, out: &mut Out) {
+        match held.message.decide(answer.decision(0)) {
+            Ok(message) => self.publish_to_bus(message, held.packet_id, out),
+            Err(refused) => self.refuse_publish(&refused, held.packet_id, out),
+        }
     }
 
-    fn publish_to_bus(&mut self, message: Message, packet_id: Option<PacketId>, out: &mut Out) {
+    fn refuse_publish(&mut self, refused: &Refused, packet_id: Option<PacketId>, out: &mut Out) {
+        if refused.name_error().is_some() {
+            return self.reject(packet_id, ReasonCode::TopicNameInvalid, out);
+        }
+        self.tell_refused(refused, out);
+        self.deny(packet_id, refused.code(), out);
+    }
+
+    fn publish_to_bus(&mut self, message: Admitted<Message>, packet_id: Option<PacketId>, out: &mut Out) {
         let ack = packet_id.map(|id| AckToken(id.get().into()));
         let dedup = packet_id
             .filter(|_| message.qos == Qos::ExactlyOnce)

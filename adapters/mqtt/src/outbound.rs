@@ -95,7 +95,7 @@ impl MqttEndpoint {
             let left = at.since(now).as_millis().div_ceil(1_000);
             u32::try_from(left).unwrap_or(u32::MAX)
         });
-        let hidden = self.mount.hidden(&message.topic);
+        let hidden = self.naming.mount.hidden(&message.topic);
         let (alias, alias_is_known) = self.outbound.alias(&message.topic.as_bytes()[hidden..]);
         let mut outgoing = Outgoing {
             delivery,

@@ -1,9 +1,10 @@
 //! What an operator may set about MQTT clients.
 
-use headgate_model::Fault;
+use headgate_model::{Fault, MountPoint, Naming, Rewriter};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Limits and habits of the MQTT endpoint. What MQTT 5 can say of them stands in CONNACK. MQTT 5 §3.2.2.3.
@@ -128,14 +129,20 @@ impl MqttSettings {
         .collect()
     }
 
+    /// How clients of a listener with this mount point name topics.
+    pub fn naming(&self, mount: MountPoint, rewriter: Arc<Rewriter>) -> Naming {
+        Naming {
+            mount,
+            rewriter,
+            max_bytes: self.max_topic_bytes,
+            max_levels: self.max_topic_levels,
+        }
+    }
+
     /// The same, with the largest number there is where 0 stands for no limit.
     #[must_use]
     pub fn without_zeros(mut self) -> Self {
-        for limit in [
-            &mut self.max_client_id_bytes,
-            &mut self.max_topic_bytes,
-            &mut self.max_topic_levels,
-        ] {
+        for limit in [&mut self.max_client_id_bytes] {
             if *limit == 0 {
                 *limit = usize::MAX;
             }

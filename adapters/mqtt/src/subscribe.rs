@@ -3,11 +3,12 @@
 use crate::convert;
 use crate::endpoint::{Held, MqttEndpoint, Out};
 use bytes::Bytes;
-use headgate_model::access::{DenyCode, Wanted, Wish};
+use headgate_model::access::{DenyCode, Wanted};
 use headgate_model::bus::Refusal;
+use headgate_model::gate::Waiting;
 use headgate_model::{
-    AccessDecision, AckToken, Answer, BusCommand, Metric, Qos, Question, Subscription, SubscriptionOptions,
-    TopicError,
+    AckToken, Admitted, Answer, BusCommand, Metric, NameError, Qos, Question, Refused, Subscription,
+    TopicError, Verdict,
 };
 use headgate_mqtt_codec::{PacketId, ReasonCode, SubAck, Subscribe, UnsubAck, Unsubscribe, Version};
 
@@ -17,9 +18,9 @@ pub(crate) struct HeldSubscribe {
     packet_id: PacketId,
     codes: Vec<Option<ReasonCode>>,
     /// Not refused so far, with their places in `codes`.
-    wanted: Vec<(usize, Subscription)>,
-    /// The places whose access is being asked for, in the order of the question.
-    asked: Vec<usize>,
+    wanted: Vec<(usize, Admitted<Subscription>)>,
+    /// What is being asked for, with its places, in the order of the question.
+    asked: Vec<(usize, Waiting<Subscription>)>,
 }
 
 impl MqttEndpoint {
@@ -47,29 +48,29 @@ impl MqttEndpoint {
             options.no_local |=
                 self.version != Version::V5 && (self.bridge || self.settings.ignore_loop_deliver);
             options.retain_as_published |= self.version != Version::V5 && self.bridge;
-            let subscription = match self.own_filter(&wish.filter.into_bytes(), options) {
-                Ok(subscription) => subscription,
-                Err(BadFilter::Malformed) => return self.fail_malformed_filter(out),
-                Err(BadFilter::Refused(code)) => {
-                    held.codes[place] = Some(code);
-                    continue;
-                }
+            let raw = wish.filter.into_bytes();
+            held.codes[place] = match self.gate().subscribe(&raw, options) {
+                Verdict::Admitted(subscription) => match self.unavailable(&subscription) {
+                    None => {
+                        held.wanted.push((place, subscription));
+                        None
+                    }
+                    code => code,
+                },
+                Verdict::Ask(waiting) => match self.unavailable(waiting.value()) {
+                    None => {
+                        requests.push(waiting.request());
+                        held.asked.push((place, *waiting));
+                        None
+                    }
+                    code => code,
+                },
+                Verdict::Refused(refused) => match refused.name_error().map(BadFilter::from) {
+                    Some(BadFilter::Malformed) => return self.fail_malformed_filter(out),
+                    Some(BadFilter::Refused(code)) => Some(code),
+                    None => Some(self.deny_subscribe(&refused, out)),
+                },
             };
-            let wish = wish_to_subscribe(&subscription);
-            match self.check(wish) {
-                AccessDecision::Allow => {}
-                AccessDecision::Deny(code) => {
-                    out.counts.add(Metric::SubscribeNotAuthorized);
-                    self.tell_denied(wish, out);
-                    held.codes[place] = Some(denied(code));
-                    continue;
-                }
-                AccessDecision::Ask => {
-                    held.asked.push(place);
-                    requests.push(wish.into());
-                }
-            }
-            held.wanted.push((place, subscription));
         }
         if requests.is_empty() {
             self.subscribe(held, out);
@@ -82,25 +83,24 @@ impl MqttEndpoint {
         }
     }
 
-    pub(crate) fn on_subscribe_decided(&mut self, mut held: HeldSubscribe, answer: Answer, out: &mut Out) {
-        let decisions = match answer {
-            Answer::Authorized(decisions) => decisions,
-            _ => Vec::new(),
-        };
-        for (at, place) in held.asked.drain(..).enumerate() {
-            let code = match decisions.get(at) {
-                Some(AccessDecision::Allow) => continue,
-                Some(AccessDecision::Deny(code)) => denied(*code),
-                Some(AccessDecision::Ask) | None => ReasonCode::NotAuthorized,
-            };
-            held.codes[place] = Some(code);
-            out.counts.add(Metric::SubscribeNotAuthorized);
-            if let Ok(at) = held.wanted.binary_search_by_key(&place, |(place, _)| *place) {
-                self.tell_denied(wish_to_subscribe(&held.wanted[at].1), out);
+    pub(crate) fn on_subscribe_decided(&mut self, mut held: HeldSubscribe, answer: &Answer, out: &mut Out) {
+        for (at, (place, waiting)) in std::mem::take(&mut held.asked).into_iter().enumerate() {
+            match waiting.decide(answer.decision(at)) {
+                Ok(subscription) => held.wanted.push((place, subscription)),
+                Err(refused) => held.codes[place] = Some(self.deny_subscribe(&refused, out)),
             }
         }
-        held.wanted.retain(|(place, _)| held.codes[*place].is_none());
+        held.wanted.sort_by_key(|(place, _)| *place);
         self.subscribe(held, out);
+    }
+
+    fn deny_subscribe(&self, refused: &Refused, out: &mut Out) -> ReasonCode {
+        out.counts.add(Metric::SubscribeNotAuthorized);
+        self.tell_refused(refused, out);
+        match refused.code() {
+            DenyCode::Unspecified => ReasonCode::UnspecifiedError,
+            DenyCode::NotAuthorized => ReasonCode::NotAuthorized,
+        }
     }
 
     fn subscribe(&mut self, mut held: HeldSubscribe, out: &mut Out) {
@@ -114,20 +114,15 @@ impl MqttEndpoint {
         out.bus(BusCommand::Subscribe { token, subscriptions });
     }
 
-    /// A filter of the client as the bus takes it.
-    fn own_filter(&self, raw: &Bytes, options: SubscriptionOptions) -> Result<Subscription, BadFilter> {
-        let levels = 1 + raw.iter().filter(|b| **b == b'/').count();
-        if raw.len() > self.settings.max_topic_bytes || levels > self.settings.max_topic_levels {
-            return Err(BadFilter::Refused(ReasonCode::TopicFilterInvalid));
-        }
-        let subscription = Subscription::parse(raw, options, &self.mount)?;
+    /// Why a kind of subscription is not to be had here.
+    fn unavailable(&self, subscription: &Subscription) -> Option<ReasonCode> {
         if subscription.share.is_some() && !self.settings.shared_available {
-            return Err(BadFilter::Refused(ReasonCode::SharedSubscriptionsNotSupported));
+            Some(ReasonCode::SharedSubscriptionsNotSupported)
+        } else if subscription.filter.has_wildcard() && !self.settings.wildcard_available {
+            Some(ReasonCode::WildcardSubscriptionsNotSupported)
+        } else {
+            None
         }
-        if subscription.filter.has_wildcard() && !self.settings.wildcard_available {
-            return Err(BadFilter::Refused(ReasonCode::WildcardSubscriptionsNotSupported));
-        }
-        Ok(subscription)
     }
 
     /// What is no topic filter at all is a protocol error; table 3-8 has 0x8F for those that are correctly formed and not allowed. \[MQTT-4.7.1-1\]
@@ -176,9 +171,9 @@ impl MqttEndpoint {
         let mut codes = vec![None; unsubscribe.filters.len()];
         let mut subscriptions = Vec::with_capacity(codes.len());
         for (code, filter) in codes.iter_mut().zip(unsubscribe.filters) {
-            match Subscription::parse(&filter.into_bytes(), SubscriptionOptions::default(), &self.mount) {
+            match self.gate().unsubscribe(&filter.into_bytes()) {
                 Ok(subscription) => subscriptions.push(subscription),
-                Err(error) => match BadFilter::from(error) {
+                Err(error) => match BadFilter::from(&error) {
                     BadFilter::Malformed => return self.fail_malformed_filter(out),
                     BadFilter::Refused(reason) => *code = Some(reason),
                 },
@@ -242,31 +237,16 @@ enum BadFilter {
     Refused(ReasonCode),
 }
 
-impl From<TopicError> for BadFilter {
-    fn from(error: TopicError) -> Self {
+impl From<&NameError> for BadFilter {
+    fn from(error: &NameError) -> Self {
         match error {
-            TopicError::MultiLevel(_)
-            | TopicError::SingleLevel(_)
-            | TopicError::ShareGroup
-            | TopicError::NotUtf8
-            | TopicError::Empty
-            | TopicError::Nul(_)
-            | TopicError::Wildcard(_) => Self::Malformed,
             // Too long with its mount point, or prefixes of our own that do not fit together.
-            TopicError::TooLong(_) | TopicError::Prefix => Self::Refused(ReasonCode::TopicFilterInvalid),
+            NameError::Malformed(TopicError::TooLong(_) | TopicError::Prefix)
+            | NameError::Rewritten(_)
+            | NameError::TooManyBytes(_)
+            | NameError::TooManyLevels(_) => Self::Refused(ReasonCode::TopicFilterInvalid),
+            NameError::Malformed(_) => Self::Malformed,
         }
-    }
-}
-
-/// What has to be asked before this is subscribed to.
-fn wish_to_subscribe(subscription: &Subscription) -> Wish<'_> {
-    Wish::subscribe(subscription.filter.as_bytes(), subscription.options.qos)
-}
-
-fn denied(code: DenyCode) -> ReasonCode {
-    match code {
-        DenyCode::Unspecified => ReasonCode::UnspecifiedError,
-        DenyCode::NotAuthorized => ReasonCode::NotAuthorized,
     }
 }
 

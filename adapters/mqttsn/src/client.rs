@@ -4,10 +4,8 @@ use crate::inbound::Inbound;
 use crate::outbound::Outbound;
 use crate::party::Party;
 use crate::topics::TopicIds;
-use headgate_model::access::DenyCode;
-use headgate_model::access::Wish;
 use headgate_model::datagram::Address;
-use headgate_model::{AccessDecision, ClientId, Identity, Instant, Metric, TopicFilter};
+use headgate_model::{ClientId, Identity, Instant, Metric, TopicFilter};
 use std::time::Duration;
 
 /// A client that is connected, or sleeps. One that is disconnected or lost is here no more, but for a moment after its goodbye.
@@ -133,15 +131,6 @@ impl<A: Address> Client<A> {
     pub(crate) fn next_msg_id(&mut self) -> u16 {
         self.last_msg_id = self.last_msg_id.checked_add(1).unwrap_or(1);
         self.last_msg_id
-    }
-
-    /// What its rules say. The gateway's own topics are not the clients'.
-    pub(crate) fn check(&self, wish: Wish<'_>) -> AccessDecision {
-        let publishes = wish.action == headgate_model::Action::Publish;
-        if publishes && wish.topic.starts_with(b"$SYS/") {
-            return AccessDecision::Deny(DenyCode::NotAuthorized);
-        }
-        self.identity.policy.check(wish)
     }
 }
 

@@ -1,10 +1,10 @@
 //! Telling what a client was denied: for the log, with what is known of the client.
 
 use crate::gateway::{Out, SnGateway};
-use headgate_model::access::{Denial, Wanted, Wish};
+use headgate_model::access::{Denial, Wanted};
 use headgate_model::bus::{Presence, Protocol};
 use headgate_model::datagram::Address;
-use headgate_model::{Action, ClientId, Identity};
+use headgate_model::{ClientId, Identity, Refused};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -36,14 +36,6 @@ pub(crate) fn tell<A: Address>(
     });
 }
 
-/// Which rule denies the wish.
-pub(crate) fn why(identity: Option<&Identity>, wish: Wish<'_>) -> Cow<'static, str> {
-    if wish.action == Action::Publish && wish.topic.starts_with(b"$SYS/") {
-        return "topics under $SYS are the gateway's".into();
-    }
-    identity.map_or("it has no rules".into(), |identity| identity.policy.why(wish))
-}
-
 impl<A: Address> SnGateway<A> {
     /// A client wanted this, and does not get it.
     pub(crate) fn tell(
@@ -58,14 +50,9 @@ impl<A: Address> SnGateway<A> {
         tell(client.party.address, id, identity, wanted, why, out);
     }
 
-    /// A client's rules deny this.
-    pub(crate) fn tell_denied(&self, index: u32, wish: Wish<'_>, out: &mut Out<A>) {
-        let topic = || bytes::Bytes::copy_from_slice(wish.topic);
-        let wanted = || match wish.action {
-            Action::Publish => Wanted::Publish(topic()),
-            Action::Subscribe => Wanted::Subscribe(topic()),
-        };
-        let why = || why(Some(&self.client(index).identity), wish);
-        self.tell(index, wanted, why, out);
+    /// The gate refused this to a client.
+    pub(crate) fn tell_refused(&self, index: u32, refused: &Refused, out: &mut Out<A>) {
+        let why = || refused.why(Some(&self.client(index).identity.policy));
+        self.tell(index, || refused.wanted.clone(), why, out);
     }
 }

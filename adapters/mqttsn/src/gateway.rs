@@ -14,8 +14,8 @@ use core::net::SocketAddr;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use headgate_model::datagram::Address;
 use headgate_model::{
-    Answer, Asked, BusCommand, BusEvent, ClientKey, CloseReason, DatagramServer, Instant, MemoryLimit,
-    Metric, MountPoint, Question,
+    Answer, Asked, BusCommand, BusEvent, ClientKey, CloseReason, DatagramServer, Gate, Instant, MemoryLimit,
+    Metric, Naming, Question,
 };
 use headgate_mqttsn_codec::{DecodeError, GwInfo, Message, Qos, decode, unwrap_datagram};
 use std::collections::BTreeSet;
@@ -88,9 +88,9 @@ const _: () = assert!(
 const TIMERS_PER_TURN: usize = 256;
 
 impl<A: Address> SnGateway<A> {
-    /// A gateway without clients. `mount` goes before all their topics.
-    pub fn new(settings: SnSettings, mount: MountPoint, now: Instant) -> Result<Self, SnSettingsError> {
-        let config = Config::new(settings, mount)?;
+    /// A gateway without clients, which will name topics by `naming`.
+    pub fn new(settings: SnSettings, naming: Arc<Naming>, now: Instant) -> Result<Self, SnSettingsError> {
+        let config = Config::new(settings, naming)?;
         Ok(Self {
             advertise_at: (!config.settings.advertise_interval.is_zero()).then_some(now),
             publisher: Publisher::new(&config.settings.qos_minus_one, now),
@@ -621,6 +621,12 @@ impl<A: Address> SnGateway<A> {
             self.timers.remove(&(at, index));
         }
         self.timers.insert((wanted, index));
+    }
+
+    /// What a client's wishes pass.
+    pub(crate) fn gate(&self, index: u32) -> Gate<'_> {
+        let client = self.client(index);
+        self.config.naming.gate(&client.id, Some(&client.identity.policy))
     }
 
     /// Opens the session of a client on the bus.

@@ -12,13 +12,13 @@ use crate::settings::Login;
 use crate::topics::TopicIds;
 use bytes::Bytes;
 use headgate_model::Qos;
-use headgate_model::access::{AccessRequest, AuthRefusal, Credentials, Wanted, Wish};
+use headgate_model::access::{AuthRefusal, Credentials, Wanted};
 use headgate_model::bus::{NEVER, Presence, Protocol};
 use headgate_model::datagram::Address;
-use headgate_model::link::RESERVED_CLIENT_ID;
+use headgate_model::gate::{Waiting, is_reserved};
 use headgate_model::{
-    AccessDecision, Answer, ClientId, CloseReason, Identity, Instant, Metric, Open, OpenWill, Question,
-    Topic, Will,
+    Answer, ClientId, CloseReason, Identity, Instant, Metric, Open, OpenWill, Question, Refused, Topic,
+    Verdict, Will,
 };
 use headgate_mqttsn_codec::{self as codec, Connect, Message, ReturnCode};
 use std::sync::Arc;
@@ -63,7 +63,7 @@ enum Phase {
         retain: bool,
     },
     /// May its will be published?
-    WillAccess(Box<Will>),
+    WillAccess(Box<Waiting<Will>>),
 }
 
 impl<A: Address> SnGateway<A> {
@@ -165,7 +165,7 @@ impl<A: Address> SnGateway<A> {
     fn client_id(&self, raw: &Bytes) -> Option<String> {
         let fits = (1..=self.config.settings.max_client_id_bytes).contains(&raw.len());
         let text = std::str::from_utf8(raw).ok().filter(|_| fits)?;
-        let is_free = !text.contains('\0') && !text.starts_with(RESERVED_CLIENT_ID);
+        let is_free = !text.contains('\0') && !is_reserved(text);
         is_free.then(|| text.to_owned())
     }
 
@@ -246,16 +246,15 @@ impl<A: Address> SnGateway<A> {
                 // The access service has written to the log whom it refused, and why.
                 self.turn_away(index, code, out);
             }
-            (Phase::WillAccess(will), Answer::Authorized(decisions)) => {
-                if decisions.first() != Some(&AccessDecision::Allow) {
-                    let topic = will.message.topic.clone();
-                    return self.deny_will(index, topic, out);
-                }
+            (Phase::WillAccess(_), answer @ Answer::Authorized(_)) => {
                 let Phase::WillAccess(will) = std::mem::replace(&mut handshake.phase, Phase::Authenticate)
                 else {
                     unreachable!("just looked at")
                 };
-                self.admit(index, OpenWill::Set(Some(will)), out);
+                match will.decide(answer.decision(0)) {
+                    Ok(will) => self.admit(index, Some(will).into(), out),
+                    Err(refused) => self.deny_will(index, &refused, out),
+                }
             }
             // Nothing that was asked.
             _ => self.refuse(
@@ -276,13 +275,11 @@ impl<A: Address> SnGateway<A> {
                 None => self.on_unknown(from, &message, out),
             };
         };
-        let mount = self.config.mount.clone();
         let handshake = self.handshake(index);
         handshake.party.credit.join(&from.credit);
         match (&handshake.phase, message) {
             (Phase::WillTopic, Message::WillTopic(Some(will))) => {
-                let topic = Topic::parse(will.topic).and_then(|topic| mount.mount(topic));
-                let Ok(topic) = topic else {
+                let Ok(topic) = Topic::parse(will.topic) else {
                     return self.refuse(
                         index,
                         ReturnCode::NotSupported,
@@ -321,38 +318,32 @@ impl<A: Address> SnGateway<A> {
             retain,
             ..headgate_model::Message::new(topic, Bytes::copy_from_slice(payload))
         };
-        let will = Box::new(Will {
+        let will = Will {
             message,
             delay: Duration::ZERO,
             message_expiry: None,
-        });
-        let wish = Wish::publish(will.message.topic.as_bytes(), qos, retain);
-        let policy = handshake
-            .identity
-            .as_ref()
-            .map(|identity| Arc::clone(&identity.policy));
-        let system = wish.topic.starts_with(b"$SYS/");
-        match policy.filter(|_| !system).map(|policy| policy.check(wish)) {
-            Some(AccessDecision::Allow) => self.admit(index, OpenWill::Set(Some(will)), out),
-            Some(AccessDecision::Ask) => {
-                let request = AccessRequest::from(wish);
+        };
+        let Slot::Handshake(handshake) = &mut self.places[index as usize].slot else {
+            unreachable!("the index of a handshake")
+        };
+        let policy = handshake.identity.as_ref().map(|identity| &identity.policy);
+        match self.config.naming.gate(&handshake.id, policy).will(will) {
+            Verdict::Admitted(will) => self.admit(index, Some(will).into(), out),
+            Verdict::Refused(refused) => self.deny_will(index, &refused, out),
+            Verdict::Ask(will) => {
+                let question = Question::Authorize(vec![will.request()]);
                 handshake.phase = Phase::WillAccess(will);
-                self.ask(index, Question::Authorize(vec![request]), out);
-            }
-            Some(AccessDecision::Deny(_)) | None => {
-                let topic = will.message.topic.clone();
-                self.deny_will(index, topic, out);
+                self.ask(index, question, out);
             }
         }
     }
 
-    fn deny_will(&mut self, index: u32, topic: Topic, out: &mut Out<A>) {
+    fn deny_will(&mut self, index: u32, refused: &Refused, out: &mut Out<A>) {
         let handshake = self.handshake(index);
         let (id, identity) = (handshake.id.as_str(), handshake.identity.as_ref());
-        let wish = Wish::publish(topic.as_bytes(), Qos::AtMostOnce, false);
-        let wanted = || Wanted::Will(topic.bytes().clone());
-        let why = || denial::why(identity, wish);
-        denial::tell(handshake.party.address, id, identity, wanted, why, out);
+        let why = || refused.why(identity.map(|identity| &identity.policy));
+        let address = handshake.party.address;
+        denial::tell(address, id, identity, || refused.wanted.clone(), why, out);
         self.turn_away(index, ReturnCode::NotSupported, out);
     }
 
@@ -534,7 +525,7 @@ impl<A: Address> SnGateway<A> {
         let client = self.client(index);
         let (peer, peer_port) = client.party.address.presence();
         Open {
-            client_id: client.id.clone(),
+            client: self.gate(index).enter().expect("looked at when it came"),
             clean_start,
             expiry,
             will,

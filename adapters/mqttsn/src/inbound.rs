@@ -1,17 +1,17 @@
 //! What a client asks for: REGISTER, PUBLISH, SUBSCRIBE, UNSUBSCRIBE, PUBREL, WILLTOPICUPD, WILLMSGUPD. §6.4 to §6.7, §6.10
 
 use crate::client::names_topic;
-use crate::denial::why;
 use crate::gateway::{Out, SnGateway};
 use crate::handshake::{from_wire, to_wire};
 use crate::outputs::Send;
 use bytes::Bytes;
-use headgate_model::access::{Wanted, Wish};
+use headgate_model::access::Wanted;
 use headgate_model::bus::Refusal;
 use headgate_model::datagram::Address;
+use headgate_model::gate::{self, Waiting};
 use headgate_model::{
-    AccessDecision, AckToken, Answer, BusCommand, Instant, Message, Metric, Qos, Question, Subscription,
-    SubscriptionOptions, Topic, TopicFilter, WillChange,
+    AckToken, Admitted, Answer, BusCommand, Instant, Message, Metric, Qos, Question, Refused, Subscription,
+    SubscriptionOptions, Topic, TopicFilter, Verdict, WillChange,
 };
 use headgate_mqttsn_codec::{
     self as codec, Message as Packet, Publish, RegAck, Register, ReturnCode, SubAck, Subscribe, TopicName,
@@ -57,9 +57,9 @@ enum Request {
 
 #[derive(Debug)]
 enum Asked {
-    Publish(Message, Option<u16>, u16),
-    Subscribe(Box<Subscription>, Request),
-    WillTopic(WillChange),
+    Publish(Box<Waiting<Message>>, Option<u16>, u16),
+    Subscribe(Box<Waiting<Subscription>>, Request),
+    WillTopic(Box<Waiting<gate::WillTopic>>),
 }
 
 impl Request {
@@ -109,7 +109,7 @@ impl<A: Address> SnGateway<A> {
     /// §6.5
     fn on_register(&mut self, index: u32, register: Register, now: Instant, out: &mut Out<A>) {
         let limit = self.config.settings.max_registrations;
-        let topic = Topic::parse(register.topic).and_then(|topic| self.config.mount.mount(topic));
+        let topic = Topic::parse(register.topic);
         let (client, names) = self.client_and_names(index);
         let (topic_id, code) = match topic {
             Err(_) => (0, ReturnCode::NotSupported),
@@ -129,21 +129,15 @@ impl<A: Address> SnGateway<A> {
         }
     }
 
-    /// The topic on the bus of what a client publishes to. §5.3.11
+    /// What a client publishes to, by its own name. §5.3.11
     fn topic_of(&self, index: u32, topic: TopicRef) -> Option<Topic> {
         let client = self.client(index);
         match topic {
             TopicRef::Normal(id) | TopicRef::Predefined(id) if is_reserved(id) => None,
             TopicRef::Normal(id) => client.topics.topic(id).map(|name| self.names.get(name).clone()),
             TopicRef::Predefined(id) => self.config.predefined_topic(Some(&client.id), id).cloned(),
-            TopicRef::Short(name) => self.short_topic(name),
+            TopicRef::Short(name) => short_topic(name),
         }
-    }
-
-    /// §6.7
-    pub(crate) fn short_topic(&self, name: [u8; 2]) -> Option<Topic> {
-        let topic = Topic::parse(Bytes::copy_from_slice(&name)).ok()?;
-        self.config.mount.mount(topic).ok()
     }
 
     /// §6.6
@@ -176,15 +170,12 @@ impl<A: Address> SnGateway<A> {
             retain: publish.retain,
             ..Message::new(topic, publish.data)
         };
-        let wish = Wish::publish(message.topic.as_bytes(), qos, message.retain);
-        match self.client(index).check(wish) {
-            AccessDecision::Allow => self.publish(index, message, msg_id, topic_id, out),
-            AccessDecision::Deny(_) => {
-                self.deny_publish(index, message.topic.as_bytes(), msg_id, topic_id, out);
-            }
-            AccessDecision::Ask => {
-                let request = wish.into();
-                self.ask_for(index, Asked::Publish(message, msg_id, topic_id), request, out);
+        match self.gate(index).publish(message) {
+            Verdict::Admitted(message) => self.publish(index, message, msg_id, topic_id, out),
+            Verdict::Refused(refused) => self.deny_publish(index, &refused, msg_id, topic_id, out),
+            Verdict::Ask(waiting) => {
+                let request = waiting.request();
+                self.ask_for(index, Asked::Publish(waiting, msg_id, topic_id), request, out);
             }
         }
     }
@@ -192,7 +183,7 @@ impl<A: Address> SnGateway<A> {
     fn publish(
         &mut self,
         index: u32,
-        message: Message,
+        message: Admitted<Message>,
         msg_id: Option<u16>,
         topic_id: u16,
         out: &mut Out<A>,
@@ -217,13 +208,16 @@ impl<A: Address> SnGateway<A> {
     fn deny_publish(
         &mut self,
         index: u32,
-        topic: &[u8],
+        refused: &Refused,
         msg_id: Option<u16>,
         topic_id: u16,
         out: &mut Out<A>,
     ) {
+        if refused.name_error().is_some() {
+            return self.refuse_publish(index, msg_id, topic_id, ReturnCode::InvalidTopicId, out);
+        }
         out.counts.add(Metric::DroppedNotAuthorized);
-        self.tell_denied(index, wish_to_publish(topic), out);
+        self.tell_refused(index, refused, out);
         self.refuse_publish(index, msg_id, topic_id, ReturnCode::NotSupported, out);
     }
 
@@ -307,76 +301,72 @@ impl<A: Address> SnGateway<A> {
         if self.is_busy(index) {
             return self.suback(index, msg_id, 0, Err(ReturnCode::Congestion), out);
         }
-        let subscription = match self.subscription(index, &subscribe.topic, options) {
-            Ok(subscription) => subscription,
-            Err(code) => return self.suback(index, msg_id, 0, Err(code), out),
+        let Some(filter) = self.filter_of(index, &subscribe.topic) else {
+            return self.suback(index, msg_id, 0, Err(ReturnCode::InvalidTopicId), out);
         };
-        let (topic_id, registers) = match subscribe.topic {
-            TopicName::Predefined(id) => (id, false),
-            TopicName::Name(_) if names_topic(&subscription.filter) => {
-                let limit = self.config.settings.max_registrations;
-                let topic =
-                    Topic::parse(subscription.filter.bytes().clone()).expect("a filter without wildcards");
-                let (client, names) = self.client_and_names(index);
-                match client.topics.assign(&topic, limit, names) {
-                    Some(id) => (id, true),
-                    None => return self.suback(index, msg_id, 0, Err(ReturnCode::Congestion), out),
-                }
-            }
-            // Its two characters are its id. §6.7
-            TopicName::Short(name) if names_topic(&subscription.filter) => (u16::from_be_bytes(name), false),
-            // §5.4.16
-            TopicName::Name(_) | TopicName::Short(_) => (0, false),
+        let verdict = self.gate(index).subscribe(&filter, options);
+        let subscription = match &verdict {
+            Verdict::Admitted(subscription) => subscription,
+            Verdict::Ask(waiting) => waiting.value(),
+            Verdict::Refused(refused) => return self.deny_subscribe(index, refused, msg_id, out),
+        };
+        let Some((topic_id, registers)) =
+            self.topic_id_of(index, &subscribe.topic, &subscription.filter.clone())
+        else {
+            return self.suback(index, msg_id, 0, Err(ReturnCode::Congestion), out);
         };
         let request = Request::Subscribe {
             msg_id,
             topic_id,
             registers,
         };
-        let wish = Wish::subscribe(subscription.filter.as_bytes(), options.qos);
-        match self.client(index).check(wish) {
-            AccessDecision::Allow => self.subscribe(index, subscription, request, out),
-            AccessDecision::Deny(_) => self.deny_subscribe(index, &subscription, msg_id, topic_id, out),
-            AccessDecision::Ask => {
-                let wish = wish.into();
-                self.ask_for(
-                    index,
-                    Asked::Subscribe(Box::new(subscription), request),
-                    wish,
-                    out,
-                );
+        match verdict {
+            Verdict::Admitted(subscription) => self.subscribe(index, subscription, request, out),
+            Verdict::Ask(waiting) => {
+                let asked = waiting.request();
+                self.ask_for(index, Asked::Subscribe(waiting, request), asked, out);
             }
+            Verdict::Refused(_) => unreachable!("returned above"),
         }
     }
 
-    fn subscription(
-        &self,
-        index: u32,
-        topic: &TopicName,
-        options: SubscriptionOptions,
-    ) -> Result<Subscription, ReturnCode> {
-        let parsed = match topic {
-            TopicName::Name(name) => Subscription::parse(name, options, &self.config.mount),
-            TopicName::Short(name) => {
-                Subscription::parse(&Bytes::copy_from_slice(name), options, &self.config.mount)
+    /// The id under which messages of a subscription come, zero for none, and whether the client learns it only now; `None` when it has too many.
+    fn topic_id_of(&mut self, index: u32, topic: &TopicName, filter: &TopicFilter) -> Option<(u16, bool)> {
+        match topic {
+            TopicName::Predefined(id) => Some((*id, false)),
+            TopicName::Name(_) if names_topic(filter) => {
+                let limit = self.config.settings.max_registrations;
+                let topic = Topic::parse(filter.bytes().clone()).expect("a filter without wildcards");
+                let topic = self.config.naming.mount.unmount(&topic);
+                let (client, names) = self.client_and_names(index);
+                Some((client.topics.assign(&topic, limit, names)?, true))
             }
-            TopicName::Predefined(id) => {
-                let client = &self.client(index).id;
-                let topic = self.config.predefined_topic(Some(client), *id);
-                let topic = topic.ok_or(ReturnCode::InvalidTopicId)?;
-                TopicFilter::parse(topic.bytes().clone()).map(|filter| Subscription {
-                    filter,
-                    share: None,
-                    local: false,
-                    exclusive: false,
-                    options,
-                })
-            }
-        };
-        parsed.map_err(|_| ReturnCode::NotSupported)
+            // Its two characters are its id. §6.7
+            TopicName::Short(name) if names_topic(filter) => Some((u16::from_be_bytes(*name), false)),
+            // §5.4.16
+            TopicName::Name(_) | TopicName::Short(_) => Some((0, false)),
+        }
     }
 
-    fn subscribe(&mut self, index: u32, subscription: Subscription, request: Request, out: &mut Out<A>) {
+    /// The filter that a client means; `None` for a predefined id that is none.
+    fn filter_of(&self, index: u32, topic: &TopicName) -> Option<Bytes> {
+        Some(match topic {
+            TopicName::Name(name) => name.clone(),
+            TopicName::Short(name) => Bytes::copy_from_slice(name),
+            TopicName::Predefined(id) => {
+                let client = &self.client(index).id;
+                self.config.predefined_topic(Some(client), *id)?.bytes().clone()
+            }
+        })
+    }
+
+    fn subscribe(
+        &mut self,
+        index: u32,
+        subscription: Admitted<Subscription>,
+        request: Request,
+        out: &mut Out<A>,
+    ) {
         if let Some(token) = self.start(index, request) {
             let subscriptions = vec![subscription];
             self.bus(index, BusCommand::Subscribe { token, subscriptions }, out);
@@ -423,18 +413,12 @@ impl<A: Address> SnGateway<A> {
         self.sleep_again_if_done(index, now, out);
     }
 
-    fn deny_subscribe(
-        &mut self,
-        index: u32,
-        subscription: &Subscription,
-        msg_id: u16,
-        topic_id: u16,
-        out: &mut Out<A>,
-    ) {
-        out.counts.add(Metric::SubscribeNotAuthorized);
-        let wish = Wish::subscribe(subscription.filter.as_bytes(), subscription.options.qos);
-        self.tell_denied(index, wish, out);
-        self.suback(index, msg_id, topic_id, Err(ReturnCode::NotSupported), out);
+    fn deny_subscribe(&mut self, index: u32, refused: &Refused, msg_id: u16, out: &mut Out<A>) {
+        if refused.name_error().is_none() {
+            out.counts.add(Metric::SubscribeNotAuthorized);
+            self.tell_refused(index, refused, out);
+        }
+        self.suback(index, msg_id, 0, Err(ReturnCode::NotSupported), out);
     }
 
     fn suback(
@@ -465,7 +449,8 @@ impl<A: Address> SnGateway<A> {
         if self.is_busy(index) {
             return out.counts.add(Metric::SnDropped); // It will ask again.
         }
-        let subscription = self.subscription(index, &unsubscribe.topic, SubscriptionOptions::default());
+        let filter = self.filter_of(index, &unsubscribe.topic);
+        let subscription = filter.and_then(|filter| self.gate(index).unsubscribe(&filter).ok());
         let subscriptions = subscription.into_iter().collect();
         if let Some(token) = self.start(index, request) {
             self.bus(index, BusCommand::Unsubscribe { token, subscriptions }, out);
@@ -484,33 +469,29 @@ impl<A: Address> SnGateway<A> {
         let Some(will) = will else {
             return self.change_will(index, WillChange::Remove, Request::WillTopic, out);
         };
-        let topic = Topic::parse(will.topic).and_then(|topic| self.config.mount.mount(topic));
-        let client = self.client(index);
-        let Ok(topic) = topic else {
-            return out.send(&client.party, &Packet::WillTopicResp(ReturnCode::NotSupported));
+        let Ok(topic) = Topic::parse(will.topic) else {
+            let party = &self.client(index).party;
+            return out.send(party, &Packet::WillTopicResp(ReturnCode::NotSupported));
         };
-        let qos = from_wire(will.qos);
-        let change = WillChange::Topic {
+        let place = gate::WillTopic {
             topic: topic.compact(),
-            qos,
+            qos: from_wire(will.qos),
             retain: will.retain,
         };
-        let wish = Wish::publish(topic.as_bytes(), qos, will.retain);
-        match client.check(wish) {
-            AccessDecision::Allow => self.change_will(index, change, Request::WillTopic, out),
-            AccessDecision::Deny(_) => self.deny_will_topic(index, &topic, out),
-            AccessDecision::Ask => self.ask_for(index, Asked::WillTopic(change), wish.into(), out),
+        match self.gate(index).will_topic(place) {
+            Verdict::Admitted(place) => {
+                self.change_will(index, WillChange::Topic(place), Request::WillTopic, out);
+            }
+            Verdict::Refused(refused) => self.deny_will_topic(index, &refused, out),
+            Verdict::Ask(waiting) => {
+                let request = waiting.request();
+                self.ask_for(index, Asked::WillTopic(waiting), request, out);
+            }
         }
     }
 
-    fn deny_will_topic(&mut self, index: u32, topic: &Topic, out: &mut Out<A>) {
-        let rule = || {
-            why(
-                Some(&self.client(index).identity),
-                wish_to_publish(topic.as_bytes()),
-            )
-        };
-        self.tell(index, || Wanted::Will(topic.bytes().clone()), rule, out);
+    fn deny_will_topic(&mut self, index: u32, refused: &Refused, out: &mut Out<A>) {
+        self.tell_refused(index, refused, out);
         let party = &self.client(index).party;
         out.send(party, &Packet::WillTopicResp(ReturnCode::NotSupported));
     }
@@ -564,30 +545,23 @@ impl<A: Address> SnGateway<A> {
         let Some(asked) = inbound.and_then(|inbound| inbound.asked.take()) else {
             return;
         };
-        let allowed = match answer {
-            Answer::Authorized(decisions) => decisions.first() == Some(&AccessDecision::Allow),
-            _ => false,
-        };
+        let decision = answer.decision(0);
         match asked {
-            Asked::Publish(message, msg_id, topic_id) if allowed => {
-                self.publish(index, message, msg_id, topic_id, out);
-            }
-            Asked::Publish(message, msg_id, topic_id) => {
-                self.deny_publish(index, message.topic.as_bytes(), msg_id, topic_id, out);
-            }
-            Asked::Subscribe(subscription, request) if allowed => {
-                self.subscribe(index, *subscription, request, out);
-            }
-            Asked::Subscribe(subscription, Request::Subscribe { msg_id, topic_id, .. }) => {
-                self.deny_subscribe(index, &subscription, msg_id, topic_id, out);
-            }
-            Asked::Subscribe(..) => {}
-            Asked::WillTopic(change) if allowed => self.change_will(index, change, Request::WillTopic, out),
-            Asked::WillTopic(change) => {
-                if let WillChange::Topic { topic, .. } = &change {
-                    self.deny_will_topic(index, topic, out);
+            Asked::Publish(waiting, msg_id, topic_id) => match waiting.decide(decision) {
+                Ok(message) => self.publish(index, message, msg_id, topic_id, out),
+                Err(refused) => self.deny_publish(index, &refused, msg_id, topic_id, out),
+            },
+            Asked::Subscribe(waiting, request) => match (waiting.decide(decision), request) {
+                (Ok(subscription), request) => self.subscribe(index, subscription, request, out),
+                (Err(refused), Request::Subscribe { msg_id, .. }) => {
+                    self.deny_subscribe(index, &refused, msg_id, out);
                 }
-            }
+                (Err(_), _) => {}
+            },
+            Asked::WillTopic(waiting) => match waiting.decide(decision) {
+                Ok(place) => self.change_will(index, WillChange::Topic(place), Request::WillTopic, out),
+                Err(refused) => self.deny_will_topic(index, &refused, out),
+            },
         }
         self.take_held(index, now, out);
         self.sleep_again_if_done(index, now, out);
@@ -664,7 +638,7 @@ fn raw_id(topic: TopicRef) -> u16 {
     }
 }
 
-/// For the reason why it is denied: rules look at the topic alone.
-fn wish_to_publish(topic: &[u8]) -> Wish<'_> {
-    Wish::publish(topic, Qos::AtMostOnce, false)
+/// §6.7
+pub(crate) fn short_topic(name: [u8; 2]) -> Option<Topic> {
+    Topic::parse(Bytes::copy_from_slice(&name)).ok()
 }

@@ -5,6 +5,7 @@
 use crate::client::{Client, State};
 use crate::gateway::{Out, Slot, SnGateway};
 use crate::handshake::to_wire;
+use crate::inbound::short_topic;
 use crate::outputs::Send;
 use bytes::Bytes;
 use headgate_model::datagram::Address;
@@ -236,8 +237,8 @@ impl<A: Address> SnGateway<A> {
     fn is_too_large(&self, index: u32, delivery: &Delivery) -> bool {
         let limit = self.config.settings.max_datagram_bytes;
         let around = self.client(index).party.overhead();
-        let name =
-            delivery.message.topic.as_bytes().len() - self.config.mount.hidden(&delivery.message.topic);
+        let topic = &delivery.message.topic;
+        let name = topic.as_bytes().len() - self.config.naming.mount.hidden(topic);
         let publish = publish_of(delivery, TopicRef::Normal(1), false);
         // REGISTER has a length of three bytes at most, a type, two numbers and the name.
         around + encoded_len(&publish) > limit || around + 8 + name > limit
@@ -245,6 +246,7 @@ impl<A: Address> SnGateway<A> {
 
     /// How the client knows a topic: an id it was told, one it knows beforehand, a short name. §6.6, §6.7
     fn known_topic(&mut self, index: u32, topic: &Topic) -> Known {
+        let topic = &self.config.naming.mount.unmount(topic);
         let limit = self.config.settings.max_registrations;
         let client = self.client(index);
         // Who ever had an id for it did not do with what all know: it is told that id again, if it may have forgotten it.
@@ -259,8 +261,7 @@ impl<A: Address> SnGateway<A> {
         if let Some(id) = self.config.predefined_id(&client.id, topic) {
             return Known::As(TopicRef::Predefined(id));
         }
-        let hidden = self.config.mount.hidden(topic);
-        if let [a, b] = topic.as_bytes()[hidden..] {
+        if let [a, b] = topic.as_bytes()[..] {
             return Known::As(TopicRef::Short([a, b]));
         }
         let (client, names) = self.client_and_names(index);
@@ -327,11 +328,10 @@ impl<A: Address> SnGateway<A> {
     }
 
     fn register_of(&self, topic: &Topic, topic_id: u16, msg_id: u16) -> Message {
-        let hidden = self.config.mount.hidden(topic);
         Message::Register(Register {
             topic_id,
             msg_id,
-            topic: topic.bytes().slice(hidden..),
+            topic: self.config.naming.mount.unmount(topic).bytes().clone(),
         })
     }
 
@@ -599,10 +599,7 @@ impl<A: Address> SnGateway<A> {
             .config
             .predefined_topic(Some(&client.id), ack.topic_id)
             .cloned();
-        let short = || {
-            self.short_topic(ack.topic_id.to_be_bytes())
-                .filter(|_| !is_normal)
-        };
+        let short = || short_topic(ack.topic_id.to_be_bytes()).filter(|_| !is_normal);
         let topic = known_to_all.or_else(short).filter(|_| ack.msg_id == 0);
         let (client, names) = self.client_and_names(index);
         client.topics.set_known(ack.topic_id, false);

@@ -2,17 +2,18 @@
 //!
 //! All of it is published under one identity of its own, whose session is opened with the first message, and no faster than the settings say.
 
-use crate::denial;
 use crate::gateway::{Out, Slot, SnGateway};
 use crate::handshake::credentials;
+use crate::inbound::short_topic;
 use crate::settings::{Login, QosMinusOneSettings};
-use headgate_model::access::{Denial, Wanted, Wish};
+use headgate_model::access::Denial;
 use headgate_model::bus::{Presence, Protocol};
 use headgate_model::datagram::Address;
+use headgate_model::gate::Waiting;
 use headgate_model::link::RESERVED_CLIENT_ID;
 use headgate_model::{
-    AccessDecision, Answer, BusCommand, BusEvent, CloseReason, Identity, Instant, Message, Metric, Open,
-    Question,
+    Admitted, Answer, BusCommand, BusEvent, CloseReason, Entrant, Identity, Instant, Message, Metric, Open,
+    Question, Refused, Verdict,
 };
 use headgate_mqttsn_codec::{Publish, TopicRef};
 use std::collections::VecDeque;
@@ -38,10 +39,16 @@ pub(crate) struct Publisher {
 
 #[derive(Debug)]
 enum State {
-    Closed { not_before: Instant },
+    Closed {
+        not_before: Instant,
+    },
     Authenticating,
     Opening(Identity),
-    Open { identity: Identity, asking: bool },
+    Open {
+        identity: Identity,
+        /// The access service is asked about it; others wait behind it.
+        asking: Option<Box<Waiting<Message>>>,
+    },
 }
 
 impl Publisher {
@@ -84,7 +91,7 @@ impl<A: Address> SnGateway<A> {
             return out.counts.add(Metric::SnDropped);
         }
         let topic = match publish.topic {
-            TopicRef::Short(name) => self.short_topic(name),
+            TopicRef::Short(name) => short_topic(name),
             TopicRef::Predefined(id) => self.config.predefined_topic(None, id).cloned(),
             // A registered id belongs to a connection.
             TopicRef::Normal(_) => None,
@@ -138,7 +145,7 @@ impl<A: Address> SnGateway<A> {
                 };
                 self.publisher.state = State::Opening(identity);
                 let open = Open {
-                    client_id,
+                    client: Entrant::of_gateway(client_id),
                     clean_start: true,
                     expiry: Duration::ZERO,
                     will: None.into(),
@@ -155,12 +162,12 @@ impl<A: Address> SnGateway<A> {
                 };
                 self.drop_waiting(out);
             }
-            (State::Open { asking, .. }, Answer::Authorized(decisions)) => {
-                *asking = false;
-                let message = self.publisher.waiting.pop_front();
-                match message.filter(|_| decisions.first() == Some(&AccessDecision::Allow)) {
-                    Some(message) => self.publish_unconnected(index, message, out),
-                    None => out.counts.add(Metric::DroppedNotAuthorized),
+            (State::Open { asking, .. }, answer) => {
+                let decided = asking.take().map(|waiting| waiting.decide(answer.decision(0)));
+                match decided {
+                    Some(Ok(message)) => self.publish_unconnected(index, message, out),
+                    Some(Err(refused)) => self.refuse_unconnected(&refused, out),
+                    None => {}
                 }
                 self.publish_waiting(out);
             }
@@ -180,7 +187,7 @@ impl<A: Address> SnGateway<A> {
                 };
                 self.publisher.state = State::Open {
                     identity,
-                    asking: false,
+                    asking: None,
                 };
                 self.publish_waiting(out);
             }
@@ -197,47 +204,44 @@ impl<A: Address> SnGateway<A> {
         let Some(index) = self.publisher.index else { return };
         while let State::Open {
             identity,
-            asking: false,
+            asking: None,
         } = &self.publisher.state
         {
-            let Some(message) = self.publisher.waiting.front() else {
+            let Some(message) = self.publisher.waiting.pop_front() else {
                 return;
             };
-            let wish = Wish::publish(message.topic.as_bytes(), message.qos, message.retain);
-            let decision = if wish.topic.starts_with(b"$SYS/") {
-                AccessDecision::Deny(Default::default())
-            } else {
-                identity.policy.check(wish)
-            };
-            match decision {
-                AccessDecision::Allow => {
-                    let message = self.publisher.waiting.pop_front().expect("just looked at");
-                    self.publish_unconnected(index, message, out);
-                }
-                AccessDecision::Deny(_) => {
-                    // Who sent it has no name, and its address is not kept.
-                    let name = &self.config.settings.qos_minus_one.client_id;
-                    out.denials.tell(|| Denial {
-                        client: name.as_str().into(),
-                        who: Arc::default(),
-                        wanted: Wanted::Publish(message.topic.bytes().clone()),
-                        why: denial::why(Some(identity), wish),
-                    });
-                    self.publisher.waiting.pop_front();
-                    out.counts.add(Metric::DroppedNotAuthorized);
-                }
-                AccessDecision::Ask => {
-                    let question = Question::Authorize(vec![wish.into()]);
+            let name = self.config.settings.qos_minus_one.client_id.as_str().into();
+            let gate = self.config.naming.gate(&name, Some(&identity.policy));
+            match gate.publish(message) {
+                Verdict::Admitted(message) => self.publish_unconnected(index, message, out),
+                Verdict::Refused(refused) => self.refuse_unconnected(&refused, out),
+                Verdict::Ask(waiting) => {
+                    let question = Question::Authorize(vec![waiting.request()]);
                     self.ask(index, question, out);
                     if let State::Open { asking, .. } = &mut self.publisher.state {
-                        *asking = true;
+                        *asking = Some(waiting);
                     }
                 }
             }
         }
     }
 
-    fn publish_unconnected(&self, index: u32, message: Message, out: &mut Out<A>) {
+    /// Who sent it has no name, and its address is not kept.
+    fn refuse_unconnected(&self, refused: &Refused, out: &mut Out<A>) {
+        let policy = match &self.publisher.state {
+            State::Open { identity, .. } => Some(&identity.policy),
+            _ => None,
+        };
+        out.denials.tell(|| Denial {
+            client: self.config.settings.qos_minus_one.client_id.as_str().into(),
+            who: Arc::default(),
+            wanted: refused.wanted.clone(),
+            why: refused.why(policy),
+        });
+        out.counts.add(Metric::DroppedNotAuthorized);
+    }
+
+    fn publish_unconnected(&self, index: u32, message: Admitted<Message>, out: &mut Out<A>) {
         out.counts.add(Metric::Qos0Received);
         let (ack, dedup) = (None, None);
         self.bus(index, BusCommand::Publish { message, ack, dedup }, out);

@@ -1,11 +1,12 @@
 //! What an operator may set about MQTT-SN.
 
-use headgate_model::{ClientId, Fault, MountPoint, Secret, Topic};
+use headgate_model::{ClientId, Fault, MountPoint, Naming, Secret, Topic};
 use headgate_mqttsn_codec::is_reserved;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Limits and habits of the MQTT-SN gateway.
@@ -272,7 +273,7 @@ pub(crate) struct Login {
 #[derive(Debug)]
 pub(crate) struct Config {
     pub settings: SnSettings,
-    pub mount: MountPoint,
+    pub naming: Arc<Naming>,
     topics: Tables,
     logins: BTreeMap<String, Login>,
 }
@@ -284,7 +285,7 @@ struct Tables {
     by_client: BTreeMap<String, Predefined>,
 }
 
-/// Topics as they are on the bus.
+/// Topics as their clients see them.
 #[derive(Debug, Default)]
 struct Predefined {
     by_id: BTreeMap<u16, Topic>,
@@ -292,14 +293,14 @@ struct Predefined {
 }
 
 impl Config {
-    pub(crate) fn new(settings: SnSettings, mount: MountPoint) -> Result<Self, SnSettingsError> {
+    pub(crate) fn new(settings: SnSettings, naming: Arc<Naming>) -> Result<Self, SnSettingsError> {
         if let Some(error) = settings.out_of_range().into_iter().next() {
             return Err(error);
         }
         let mut settings = settings.without_zeros();
         let mut topics = Tables::default();
         for entry in std::mem::take(&mut settings.predefined) {
-            topics.add(entry, &mount)?;
+            topics.add(entry, &naming.mount)?;
         }
         let logins = std::mem::take(&mut settings.credentials).into_iter();
         let logins = logins.map(|entry| {
@@ -312,7 +313,7 @@ impl Config {
         Ok(Self {
             logins: logins.collect(),
             settings,
-            mount,
+            naming,
             topics,
         })
     }
@@ -359,7 +360,9 @@ impl Predefined {
         if is_reserved(id) {
             return Err(SnSettingsError::ReservedId(id));
         }
-        let parsed = Topic::try_from(topic.as_str()).and_then(|topic| mount.mount(topic));
+        let parsed = Topic::try_from(topic.as_str());
+        // With the mount point it must be one, too.
+        let parsed = parsed.and_then(|topic| mount.mount(&mut topic.clone()).map(|()| topic));
         let parsed = parsed.map_err(|cause| SnSettingsError::Topic {
             topic,
             cause: cause.to_string(),

@@ -13,7 +13,7 @@ use std::sync::Arc;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NameId(u32);
 
-/// Every name that some client has an id for, once. Topics are as they are on the bus.
+/// Every name that some client has an id for, once. Topics are as clients see them: without mount point.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
     slots: Vec<Option<(Topic, u32)>>,

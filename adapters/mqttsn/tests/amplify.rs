@@ -5,7 +5,7 @@
 mod bench;
 
 use bench::*;
-use headgate_model::{Metric, MountPoint, Qos as BusQos};
+use headgate_model::{Metric, Qos as BusQos};
 use headgate_mqttsn::{PredefinedTopic, SnGateway};
 use headgate_mqttsn_codec::{Message, Qos, ReturnCode, TopicRef};
 use std::sync::LazyLock;
@@ -29,7 +29,7 @@ fn bytes_to(sn: &mut Bench, at: At) -> usize {
 
 /// The topic ids and message ids of a gateway that nobody told where to begin.
 fn unpredictable(mut sn: Bench) -> Bench {
-    sn.gateway = SnGateway::new(sn.settings.clone(), MountPoint::default(), sn.now).unwrap();
+    sn.gateway = SnGateway::new(sn.settings.clone(), std::sync::Arc::default(), sn.now).unwrap();
     sn.bus.number_unpredictably();
     sn
 }

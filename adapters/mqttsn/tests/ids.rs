@@ -3,7 +3,7 @@
 mod bench;
 
 use bench::*;
-use headgate_model::{Metric, MountPoint, Qos as BusQos};
+use headgate_model::{Metric, Qos as BusQos};
 use headgate_mqttsn::{PredefinedTopic, SnGateway};
 use headgate_mqttsn_codec::{Message, Qos, ReturnCode, Subscribe, TopicName, TopicRef};
 
@@ -117,7 +117,7 @@ fn a_refused_id_is_used_up() {
 #[test]
 fn what_was_forgotten_is_unknown() {
     let mut sn = Bench::with(|settings| settings.max_remembered_bytes = 300);
-    sn.gateway = SnGateway::new(sn.settings.clone(), MountPoint::default(), sn.now).unwrap();
+    sn.gateway = SnGateway::new(sn.settings.clone(), std::sync::Arc::default(), sn.now).unwrap();
     sn.watch("#");
     let mut ids = Vec::new();
     for client in ["c", "d", "e"] {

@@ -10,8 +10,8 @@ use headgate_bus::{Bus, BusOutputs, BusSettings};
 use headgate_model::bus::Presence;
 use headgate_model::store::{FetchLimit, Fetched};
 use headgate_model::{
-    AckToken, BusCommand, BusEvent, EndpointId, Message, MountPoint, Open, SessionId, Store, StoreError,
-    StoreImage, StoreOp, Subscription, SubscriptionOptions, Topic,
+    AckToken, Admitted, BusCommand, BusEvent, EndpointId, Entrant, Message, MountPoint, Open, SessionId,
+    Store, StoreError, StoreImage, StoreOp, Subscription, SubscriptionOptions, Topic,
 };
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -128,7 +128,7 @@ async fn next(port: &impl Port, events: &mut VecDeque<BusEvent>) -> BusEvent {
 
 fn open(client: &str) -> BusCommand {
     BusCommand::Open(Box::new(Open {
-        client_id: client.into(),
+        client: Entrant::of_gateway(client.into()),
         clean_start: true,
         expiry: Duration::ZERO,
         will: None.into(),
@@ -144,7 +144,7 @@ fn subscribe(filter: String) -> BusCommand {
     let subscription = Subscription::parse(&raw, SubscriptionOptions::default(), &MountPoint::default());
     BusCommand::Subscribe {
         token: AckToken(1),
-        subscriptions: vec![subscription.expect("a good filter")],
+        subscriptions: vec![Admitted::of_gateway(subscription.expect("a good filter"))],
     }
 }
 
@@ -181,7 +181,7 @@ async fn pair(
         done.acquire().await.expect("never closed").forget();
         let message = || Message::new(topic.clone(), payload.clone());
         let publish = |_| BusCommand::Publish {
-            message: message(),
+            message: Admitted::of_gateway(message()),
             ack: None,
             dedup: None,
         };

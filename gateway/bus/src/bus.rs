@@ -9,7 +9,6 @@ use crate::memory::Memory;
 use crate::paging::{Estate, FetchRequest};
 use crate::pending::{AckRef, BodyRef, Pending};
 use crate::retained::Retained;
-use crate::rewrite::Rewriter;
 use crate::routing::Target;
 use crate::session::Session;
 use crate::settings::{BusSettings, SettingsError, filter};
@@ -88,7 +87,6 @@ pub(crate) struct Delayed {
 #[derive(Debug)]
 pub struct Bus {
     pub(crate) settings: BusSettings,
-    pub(crate) rewriter: Rewriter,
     /// Of sessions that have no rules of their own.
     pub(crate) queue_rules: QueueRules,
     pub(crate) links: Links,
@@ -250,7 +248,6 @@ impl Bus {
             return Err(error);
         }
         let settings = settings.without_zeros();
-        let rewriter = Rewriter::compile(&settings.rewrite)?;
         let priorities = settings
             .priorities
             .iter()
@@ -272,7 +269,6 @@ impl Bus {
         let duplicates = Duplicates::new(settings.links.duplicate_window, seed);
         Ok(Self {
             settings,
-            rewriter,
             queue_rules,
             links,
             duplicates,
@@ -368,7 +364,7 @@ impl Bus {
             | BusCommand::Subscribe { .. }
             | BusCommand::Unsubscribe { .. } => {}
             BusCommand::Publish { message, ack, dedup } => {
-                self.publish_from(from, slot, message, ack, dedup, now, out);
+                self.publish_from(from, slot, message.into_inner(), ack, dedup, now, out);
             }
             BusCommand::Release(packet) => self.release(from, slot, packet, out),
             BusCommand::Settle(id, settlement) => self.settle(from, slot, id, settlement, now, out),

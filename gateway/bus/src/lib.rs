@@ -26,7 +26,6 @@ mod memory;
 mod paging;
 mod pending;
 mod retained;
-mod rewrite;
 mod routing;
 mod session;
 mod settings;
@@ -43,7 +42,7 @@ pub use ledger::{Drops, TopicDrops};
 pub use links::LinkReport;
 pub use paging::FetchRequest;
 pub use settings::{
-    AutoSubscription, BusSettings, DelayedSettings, LinkSettings, Overlap, RetainedSettings, RewriteAction,
-    RewriteRule, SettingsError, SharedStrategy, SleeperSettings, TopicPriority,
+    AutoSubscription, BusSettings, DelayedSettings, LinkSettings, Overlap, RetainedSettings, SettingsError,
+    SharedStrategy, SleeperSettings, TopicPriority,
 };
 pub use stats::{BusStats, DropReason, MemoryStats};

@@ -12,11 +12,12 @@ use crate::turns;
 use bytes::Bytes;
 use hashbrown::HashMap;
 use headgate_model::bus::{NEVER, OpenRefusal, Presence, Protocol};
+use headgate_model::gate::is_of_gateway;
 use headgate_model::memory::Want;
 use headgate_model::store::{SessionImage, StoredMessage};
 use headgate_model::{
     BusEvent, CloseReason, EndpointId, Instant, Message, MountPoint, Open, OpenWill, Qos, SessionId,
-    StoreImage, StoreOp, Subscription, SubscriptionOptions, Will, WillChange,
+    StoreImage, StoreOp, Subscription, SubscriptionOptions, Will, WillChange, WillTopic,
 };
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -28,7 +29,9 @@ const HAND_OVER: Duration = Duration::from_secs(1);
 impl Bus {
     /// Opens a session. While another connection has it, this one waits: see [`Bus::leave`]. \[MQTT-3.1.4-3\]
     pub(crate) fn open(&mut self, endpoint: EndpointId, open: Open, now: Instant, out: &mut BusOutputs) {
-        let slot = self.by_client.find(open.client_id.as_str(), &self.sessions);
+        let slot = self
+            .by_client
+            .find(open.client.client_id().as_str(), &self.sessions);
         if slot.is_some_and(|slot| !self.may_have(slot, &open, now)) {
             let refused = BusEvent::OpenRefused(OpenRefusal::NotOwner);
             return out.events.push((endpoint, refused));
@@ -52,7 +55,7 @@ impl Bus {
             });
             self.timers.insert((now + HAND_OVER, Timer::HandOver(slot, id)));
         }
-        let client = open.client_id.clone();
+        let client = open.client.client_id().clone();
         self.waits_for.insert(endpoint, client.clone());
         if let Some((earlier, _)) = self.succeeding.insert(client, (endpoint, open)) {
             self.waits_for.remove(&earlier);
@@ -67,7 +70,7 @@ impl Bus {
             OpenWill::Set(Some(will)) => will.message.size(),
             OpenWill::Set(None) | OpenWill::Keep | OpenWill::Awake => 0,
         };
-        let session = slot.map_or_else(|| memory::of_session(&open.client_id), |_| 0);
+        let session = slot.map_or_else(|| memory::of_session(open.client.client_id()), |_| 0);
         let is_own = open.link.as_ref().is_some_and(|link| link.queue.is_some());
         let is_new = slot.is_none() && !open.expiry.is_zero();
         is_own
@@ -167,11 +170,12 @@ impl Bus {
         }
         let expiry = session.expiry;
         match open.will {
-            OpenWill::Set(mut will) => {
-                if let Some(will) = &mut will {
-                    will.message = will.message.compact(); // It stays for long.
-                }
-                session.will = will;
+            OpenWill::Set(will) => {
+                session.will = will.map(|will| {
+                    let will = will.into_inner();
+                    let message = will.message.compact(); // It stays for long.
+                    Box::new(Will { message, ..will })
+                });
             }
             OpenWill::Keep => session
                 .will
@@ -194,7 +198,7 @@ impl Bus {
         self.auto_subscribe(slot);
         if !wakes {
             out.notices.push(Notice::Connected {
-                client: open.client_id,
+                client: open.client.client_id().clone(),
                 presence: open.presence,
             });
         }
@@ -219,7 +223,9 @@ impl Bus {
 
     /// The session to go on with, if there is one; what must not be resumed is ended. \[MQTT-3.1.2-4\]
     fn resumed(&mut self, open: &Open, now: Instant, out: &mut BusOutputs) -> Option<Slot> {
-        let slot = self.by_client.find(open.client_id.as_str(), &self.sessions)?;
+        let slot = self
+            .by_client
+            .find(open.client.client_id().as_str(), &self.sessions)?;
         let over = self.session(slot).ends_at.is_some_and(|at| at <= now);
         if open.clean_start || over || !self.session(slot).durable {
             self.end_session(slot, now, out);
@@ -243,7 +249,7 @@ impl Bus {
     fn new_session(&mut self, open: &Open) -> Slot {
         let id = SessionId(self.next_session);
         self.next_session += 1;
-        let mut session = Session::new(id, open.client_id.clone());
+        let mut session = Session::new(id, open.client.client_id().clone());
         let keys = self.first_numbers.as_ref();
         if let Some(keys) = keys.filter(|_| open.presence.protocol == Protocol::MqttSn) {
             // In the lower half: some clients read identifiers as signed numbers.
@@ -559,7 +565,7 @@ impl Bus {
     ) {
         let size = match &change {
             WillChange::Remove => 0,
-            WillChange::Topic { topic, .. } => topic.as_bytes().len(),
+            WillChange::Topic(place) => place.topic.as_bytes().len(),
             WillChange::Payload(payload) => payload.len(),
         };
         if size > 0 && (self.store_is_full || !self.has_memory(Want::ToKeep, size)) {
@@ -575,7 +581,8 @@ impl Bus {
                 session.will = None;
                 true
             }
-            WillChange::Topic { topic, qos, retain } => {
+            WillChange::Topic(place) => {
+                let WillTopic { topic, qos, retain } = place.into_inner();
                 let old = session.will.take().map(|will| *will);
                 let payload = old.as_ref().map(|will| will.message.payload.clone());
                 let message = Message::new(topic, payload.unwrap_or_default());
@@ -590,6 +597,15 @@ impl Bus {
                     message_expiry: old.and_then(|will| will.message_expiry),
                 }));
                 true
+            }
+            // What a client may say of itself under $SYS came through the gate as a whole.
+            WillChange::Payload(_)
+                if session
+                    .will
+                    .as_ref()
+                    .is_some_and(|will| is_of_gateway(&will.message)) =>
+            {
+                false
             }
             WillChange::Payload(payload) => {
                 if let Some(will) = &mut session.will {

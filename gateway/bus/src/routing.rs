@@ -7,7 +7,7 @@ use crate::links::{Victim, is_link, is_over};
 use crate::pending::BodyRef;
 use crate::retained::Kept;
 use crate::session::{Queued, SendLimits, Sleep};
-use crate::settings::{Overlap, RewriteAction, SharedStrategy};
+use crate::settings::{Overlap, SharedStrategy};
 use crate::stats::DropReason;
 use crate::turns;
 use headgate_model::bus::{Outcome, Refusal};
@@ -156,7 +156,7 @@ impl Bus {
         self.answer(from, BusEvent::Released { packet, known }, needs, out);
     }
 
-    /// A message enters the bus: rewritten, held back, retained and routed as its topic says.
+    /// A message enters the bus: held back, retained and routed as its topic says.
     pub(crate) fn ingest(
         &mut self,
         mut message: Message,
@@ -166,12 +166,6 @@ impl Bus {
     ) -> Result<Ingested, Refusal> {
         if message.topic.as_bytes().starts_with(b"$delayed/") {
             return self.delay(message, from, now);
-        }
-        if let Some(topic) = self
-            .rewriter
-            .apply(RewriteAction::Publish, message.topic.as_str())
-        {
-            message.topic = Topic::try_from(topic.as_str()).map_err(|_| Refusal::TopicInvalid)?;
         }
         let size = message.size();
         let want = if size <= SMALL {

@@ -1,7 +1,6 @@
 //! What an operator may set about the bus.
 
-use crate::rewrite;
-use headgate_model::{Fault, QueueFull, TopicFilter};
+use headgate_model::{Fault, QueueFull, RewriteError, RewriteRule, TopicFilter};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
@@ -146,8 +145,11 @@ impl BusSettings {
     pub(crate) fn errors(&self) -> Vec<(Option<usize>, SettingsError)> {
         let mut checks = Vec::new();
         for (n, rule) in self.rewrite.iter().enumerate() {
-            checks.push((Some(n), filter("rewrite.source", &rule.source).map(drop)));
-            checks.push((Some(n), rewrite::pattern(rule).map(drop)));
+            checks.extend(
+                rule.errors()
+                    .into_iter()
+                    .map(|error| (Some(n), Err(error.into()))),
+            );
         }
         for (n, entry) in self.priorities.iter().enumerate() {
             checks.push((Some(n), filter("priorities.topic", &entry.topic).map(drop)));
@@ -313,34 +315,6 @@ pub struct TopicPriority {
     pub priority: u8,
 }
 
-/// Which topics a rewrite rule applies to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum RewriteAction {
-    /// Topic names of publishes and topic filters of subscriptions.
-    #[default]
-    All,
-    /// Topic names only.
-    Publish,
-    /// Topic filters only.
-    Subscribe,
-}
-
-/// One rule of topic rewriting (EMQ's `rewrite`).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RewriteRule {
-    /// What the rule applies to.
-    #[serde(default)]
-    pub action: RewriteAction,
-    /// Topic filter that the topic must match.
-    pub source: String,
-    /// Regular expression that the topic must match; its groups are `$1`, `$2` … of `target`.
-    pub pattern: String,
-    /// The topic instead.
-    pub target: String,
-}
-
 /// A subscription that every client gets when it connects.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -365,14 +339,9 @@ pub enum SettingsError {
         /// What is wrong.
         cause: String,
     },
-    /// A regular expression is malformed.
-    #[error("rewrite.pattern: `{value}` is not a regular expression: {cause}")]
-    Pattern {
-        /// As written.
-        value: String,
-        /// What is wrong.
-        cause: String,
-    },
+    /// A rule of rewriting is malformed.
+    #[error(transparent)]
+    Rewrite(#[from] RewriteError),
     /// A number is out of range.
     #[error("{key}: {value} is out of range, allowed is {allowed}")]
     Range {

@@ -6,11 +6,10 @@ use crate::memory;
 use crate::retained::Scanned;
 use crate::routing::{Shared, Target, identifiers};
 use crate::session::{Queued, Scan};
-use crate::settings::RewriteAction;
 use crate::turns;
 use headgate_model::bus::Refusal;
 use headgate_model::memory::Want;
-use headgate_model::{Instant, Qos, RetainHandling, StoreOp, Subscription, TopicFilter};
+use headgate_model::{Instant, Qos, RetainHandling, StoreOp, Subscription};
 use std::ops::ControlFlow;
 
 /// Retained topics looked at in one turn of one session: a search through a million of them must not hold up live traffic.
@@ -23,10 +22,9 @@ impl Bus {
     pub(crate) fn add_subscription(
         &mut self,
         slot: Slot,
-        mut subscription: Subscription,
+        subscription: Subscription,
     ) -> Result<Qos, Refusal> {
         self.work += turns::SUBSCRIPTION;
-        subscription.filter = self.rewritten(&subscription.filter)?;
         let subscription = subscription.compact(); // it stays for long
         if subscription.exclusive
             && self
@@ -108,9 +106,7 @@ impl Bus {
         out: &mut BusOutputs,
     ) -> bool {
         self.work += turns::SUBSCRIPTION;
-        let Ok(filter) = self.rewritten(&subscription.filter) else {
-            return false;
-        };
+        let filter = subscription.filter;
         let session = self.session_mut(slot);
         let Some(held) = session.subscriptions.remove(&filter, subscription.share.as_ref()) else {
             return false;
@@ -144,13 +140,6 @@ impl Bus {
             Needs::Disk
         } else {
             Needs::Nothing
-        }
-    }
-
-    fn rewritten(&self, filter: &TopicFilter) -> Result<TopicFilter, Refusal> {
-        match self.rewriter.apply(RewriteAction::Subscribe, filter.as_str()) {
-            Some(text) => TopicFilter::try_from(text.as_str()).map_err(|_| Refusal::TopicInvalid),
-            None => Ok(filter.clone()),
         }
     }
 

@@ -5,7 +5,7 @@
 
 use crate::bus::{Bus, BusOutputs, Needs};
 use headgate_model::bus::Refusal;
-use headgate_model::{AckToken, BusCommand, BusEvent, EndpointId, Instant, Qos, Subscription};
+use headgate_model::{AckToken, Admitted, BusCommand, BusEvent, EndpointId, Instant, Qos, Subscription};
 use std::vec::IntoIter;
 
 /// Subscriptions that one slice adds or removes.
@@ -25,20 +25,20 @@ pub(crate) const QUEUED: usize = 16;
 pub(crate) enum UnderWay {
     Subscribe {
         token: AckToken,
-        left: IntoIter<Subscription>,
+        left: IntoIter<Admitted<Subscription>>,
         results: Vec<Result<Qos, Refusal>>,
         needs: Needs,
     },
     Unsubscribe {
         token: AckToken,
-        left: IntoIter<Subscription>,
+        left: IntoIter<Admitted<Subscription>>,
         existed: Vec<bool>,
         needs: Needs,
     },
 }
 
 impl UnderWay {
-    pub(crate) fn subscribe(token: AckToken, subscriptions: Vec<Subscription>) -> Self {
+    pub(crate) fn subscribe(token: AckToken, subscriptions: Vec<Admitted<Subscription>>) -> Self {
         Self::Subscribe {
             token,
             results: Vec::with_capacity(subscriptions.len()),
@@ -47,7 +47,7 @@ impl UnderWay {
         }
     }
 
-    pub(crate) fn unsubscribe(token: AckToken, subscriptions: Vec<Subscription>) -> Self {
+    pub(crate) fn unsubscribe(token: AckToken, subscriptions: Vec<Admitted<Subscription>>) -> Self {
         Self::Unsubscribe {
             token,
             existed: Vec::with_capacity(subscriptions.len()),
@@ -95,7 +95,8 @@ impl Bus {
                 needs,
             } => {
                 let slice = left.by_ref().take(SLICE);
-                results.extend(slice.map(|subscription| self.add_subscription(slot, subscription)));
+                results
+                    .extend(slice.map(|subscription| self.add_subscription(slot, subscription.into_inner())));
                 let needs = self.needs_of(needs, written);
                 if left.len() == 0 {
                     if self.answer(from, BusEvent::Subscribed { token, results }, needs, out) {
@@ -117,7 +118,7 @@ impl Bus {
                 needs,
             } => {
                 for subscription in left.by_ref().take(SLICE) {
-                    existed.push(self.remove_subscription(slot, subscription, now, out));
+                    existed.push(self.remove_subscription(slot, subscription.into_inner(), now, out));
                 }
                 let needs = self.needs_of(needs, written);
                 if left.len() == 0 {

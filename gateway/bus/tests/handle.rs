@@ -7,8 +7,8 @@ use headgate_bus::{Bus, BusSettings};
 use headgate_model::bus::{NEVER, Outcome, Presence, Refusal};
 use headgate_model::store::{FetchLimit, Fetched};
 use headgate_model::{
-    AckToken, BusCommand, BusEvent, ClientKey, CloseReason, Message, MountPoint, Open, Qos, SessionId, Store,
-    StoreError, StoreImage, StoreOp, Subscription, SubscriptionOptions, Topic,
+    AckToken, Admitted, BusCommand, BusEvent, ClientKey, CloseReason, Entrant, Message, MountPoint, Open,
+    Qos, SessionId, Store, StoreError, StoreImage, StoreOp, Subscription, SubscriptionOptions, Topic,
 };
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -77,7 +77,7 @@ async fn next(port: &Port, events: &mut VecDeque<BusEvent>) -> BusEvent {
 
 fn open(client: &str, expiry: Duration) -> BusCommand {
     BusCommand::Open(Box::new(Open {
-        client_id: client.into(),
+        client: Entrant::of_gateway(client.into()),
         clean_start: false,
         expiry,
         will: None.into(),
@@ -96,7 +96,7 @@ fn subscribe(filter: &'static str) -> BusCommand {
     let subscription = Subscription::parse(&filter.into(), options, &MountPoint::default());
     BusCommand::Subscribe {
         token: AckToken(1),
-        subscriptions: vec![subscription.expect("a good filter")],
+        subscriptions: vec![Admitted::of_gateway(subscription.expect("a good filter"))],
     }
 }
 
@@ -106,7 +106,7 @@ fn publish(topic: &str, qos: Qos) -> BusCommand {
         ..Message::new(Topic::try_from(topic).expect("a good name"), "x")
     };
     BusCommand::Publish {
-        message,
+        message: Admitted::of_gateway(message),
         ack: (qos > Qos::AtMostOnce).then_some(AckToken(7)),
         dedup: None,
     }
@@ -311,10 +311,10 @@ async fn a_slow_store_stops_publishers() {
     });
     let port = hub.attach();
     let retained = |n: usize| BusCommand::Publish {
-        message: Message {
+        message: Admitted::of_gateway(Message {
             retain: true,
             ..Message::new(Topic::try_from(format!("t/{n}").as_str()).unwrap(), "x")
-        },
+        }),
         ack: None,
         dedup: None,
     };

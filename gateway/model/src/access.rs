@@ -122,6 +122,25 @@ pub trait AccessPolicy: Send + Sync + fmt::Debug {
         "not allowed".into()
     }
 
+    /// Whether it denies something of what this filter matches, or all of it. Then what comes by the filter is asked for message by message, with
+    /// [`Self::may_read`]; other filters cost nothing.
+    fn narrows(&self, filter: &[u8]) -> bool {
+        let _ = filter;
+        false
+    }
+
+    /// Whether a message with this topic may be delivered to the client. Must be quick and must not block.
+    fn may_read(&self, topic: &[u8]) -> bool {
+        let _ = topic;
+        true
+    }
+
+    /// The rules of the same client as they are now; `None` when they are these.
+    fn renewed(&self, client: &ClientId, who: &Presence) -> Option<Arc<dyn AccessPolicy>> {
+        let _ = (client, who);
+        None
+    }
+
     /// Whether it may ever say [`AccessDecision::Ask`]. Of clients whose policy never does, nothing has to be remembered for asking.
     fn may_ask(&self) -> bool {
         true
@@ -129,6 +148,20 @@ pub trait AccessPolicy: Send + Sync + fmt::Debug {
 
     /// Whether its sessions may be [links](crate::Link), if it says that it is a broker.
     fn may_link(&self) -> bool {
+        false
+    }
+}
+
+/// Rules that allow everything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unrestricted;
+
+impl AccessPolicy for Unrestricted {
+    fn check(&self, _: Wish<'_>) -> AccessDecision {
+        AccessDecision::Allow
+    }
+
+    fn may_ask(&self) -> bool {
         false
     }
 }
@@ -214,6 +247,16 @@ pub enum Answer {
     Challenge(Bytes),
     /// One decision for each request of the question, none of them `Ask`.
     Authorized(Vec<AccessDecision>),
+}
+
+impl Answer {
+    /// The decision about the request at this place of the question; `None` if that was not answered.
+    pub fn decision(&self, place: usize) -> Option<AccessDecision> {
+        match self {
+            Self::Authorized(decisions) => decisions.get(place).copied(),
+            _ => None,
+        }
+    }
 }
 
 /// Something that a client was denied: for the log.

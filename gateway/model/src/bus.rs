@@ -1,6 +1,7 @@
 //! The words between endpoints and the bus. Endpoints never call the bus: they write [`BusCommand`]s and get [`BusEvent`]s.
 
-use crate::{ClientId, Delivery, DeliveryId, Link, Message, Qos, Subscription, Topic, Will};
+use crate::gate::{Admitted, Entrant, WillTopic};
+use crate::{Delivery, DeliveryId, Link, Message, Qos, Subscription, Will};
 use bytes::Bytes;
 use core::net::IpAddr;
 use std::fmt;
@@ -21,8 +22,8 @@ pub const NEVER: Duration = Duration::MAX;
 /// What an endpoint asks for when its client is let in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Open {
-    /// Whose session it is.
-    pub client_id: ClientId,
+    /// Whose session it is, and by which rules it reads.
+    pub client: Entrant,
     /// Throw an earlier session away. MQTT 5 §3.1.2.4.
     pub clean_start: bool,
     /// How long the session outlives its connection; zero ends it there, [`NEVER`] never does.
@@ -43,7 +44,7 @@ pub struct Open {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OpenWill {
     /// From now on it has this one, or none. \[MQTT-3.1.2-8\]
-    Set(Option<Box<Will>>),
+    Set(Option<Box<Admitted<Will>>>),
     /// It keeps the one it has. MQTT-SN 1.2 §6.3
     Keep,
     /// A sleeping client is awake for a moment, MQTT-SN 1.2 §6.14: will and session expiry stay as they are, whatever [`Open::expiry`] says, and should
@@ -51,8 +52,8 @@ pub enum OpenWill {
     Awake,
 }
 
-impl From<Option<Will>> for OpenWill {
-    fn from(will: Option<Will>) -> Self {
+impl From<Option<Admitted<Will>>> for OpenWill {
+    fn from(will: Option<Admitted<Will>>) -> Self {
         Self::Set(will.map(Box::new))
     }
 }
@@ -63,14 +64,7 @@ pub enum WillChange {
     /// There is none any more.
     Remove,
     /// It is published there. Without a will there is one from now on, with nothing in it.
-    Topic {
-        /// Where.
-        topic: Topic,
-        /// Its quality of service.
-        qos: Qos,
-        /// Whether it is retained.
-        retain: bool,
-    },
+    Topic(Admitted<WillTopic>),
     /// This is what it says.
     Payload(Bytes),
 }
@@ -226,19 +220,19 @@ pub enum BusCommand {
         /// Handed back in the answer.
         token: AckToken,
         /// In the order of the answer.
-        subscriptions: Vec<Subscription>,
+        subscriptions: Vec<Admitted<Subscription>>,
     },
     /// Answered by [`BusEvent::Unsubscribed`] once durable.
     Unsubscribe {
         /// Handed back in the answer.
         token: AckToken,
         /// Options are not looked at.
-        subscriptions: Vec<Subscription>,
+        subscriptions: Vec<Admitted<Subscription>>,
     },
     /// A message for everyone who subscribed to it.
     Publish {
         /// What is published; `publisher` is filled in by the bus.
-        message: Message,
+        message: Admitted<Message>,
         /// Answered by [`BusEvent::Accepted`] once durable, or by [`BusEvent::Refused`]. `None` for QoS 0.
         ack: Option<AckToken>,
         /// QoS 2: the publisher's packet identifier. A second publish with it, before its release, is not routed. \[MQTT-4.3.3-10\]

@@ -265,17 +265,21 @@ impl MountPoint {
         Ok(Self(prefix))
     }
 
-    /// The name on the bus of a client's topic name; inside `$delayed/{seconds}/`. Errors when the whole grows too long.
-    pub fn mount(&self, topic: Topic) -> Result<Topic, TopicError> {
-        let Some(mount) = &self.0 else {
-            return Ok(topic);
-        };
+    /// Turns a client's topic name into the one on the bus; inside `$delayed/{seconds}/`. When the whole grows too long, the name stays as it is.
+    pub fn mount(&self, topic: &mut Topic) -> Result<(), TopicError> {
+        let Some(mount) = &self.0 else { return Ok(()) };
         let prefix = delayed_prefix(topic.as_bytes());
         let mut whole = BytesMut::with_capacity(mount.len() + topic.0.len());
         whole.put_slice(&topic.0[..prefix]);
         whole.put_slice(mount);
         whole.put_slice(&topic.0[prefix..]);
-        Topic::parse(whole.freeze())
+        *topic = Topic::parse(whole.freeze())?;
+        Ok(())
+    }
+
+    /// A client's name for a topic on the bus; of topics outside the mount point the whole.
+    pub fn unmount(&self, topic: &Topic) -> Topic {
+        Topic(topic.0.slice(self.hidden(topic)..))
     }
 
     /// The filter on the bus of a client's filter (without `$share/{group}/` and the like).
@@ -304,7 +308,7 @@ pub fn undelayed(name: &[u8]) -> &[u8] {
 }
 
 /// Length of a leading `$delayed/{seconds}/`, zero when there is none.
-fn delayed_prefix(name: &[u8]) -> usize {
+pub(crate) fn delayed_prefix(name: &[u8]) -> usize {
     let Some(rest) = name.strip_prefix(b"$delayed/") else {
         return 0;
     };
@@ -426,7 +430,12 @@ mod tests {
     #[test]
     fn a_mount_point_is_put_on_and_taken_off() {
         let mount = MountPoint::parse("plant7/").unwrap();
-        let inside = mount.mount(Topic::try_from("valve").unwrap()).unwrap();
+        let mounted = |name: &str| {
+            let mut topic = Topic::try_from(name).unwrap();
+            mount.mount(&mut topic).unwrap();
+            topic
+        };
+        let inside = mounted("valve");
         assert_eq!(inside.as_str(), "plant7/valve");
         assert_eq!(mount.hidden(&inside), "plant7/".len());
         assert_eq!(
@@ -437,7 +446,7 @@ mod tests {
         let outside = Topic::try_from("plant8/valve").unwrap();
         assert_eq!(mount.hidden(&outside), 0, "it is shown whole");
         assert!(MountPoint::parse("a/#").is_err());
-        let delayed = mount.mount(Topic::try_from("$delayed/5/valve").unwrap()).unwrap();
-        assert_eq!(delayed.as_str(), "$delayed/5/plant7/valve");
+        assert_eq!(mount.unmount(&inside).as_str(), "valve");
+        assert_eq!(mounted("$delayed/5/valve").as_str(), "$delayed/5/plant7/valve");
     }
 }

@@ -3,6 +3,7 @@
 use super::provisioner::{Place, Provisioner};
 use super::{credentials, way};
 use headgate_bridge::{BridgeEndpoint, BridgePlan, BridgeStatus, BridgeWire, EndReason};
+use headgate_model::Naming;
 use headgate_mqtt_codec::Packet;
 use headgate_shell::access::{AccessSession, Answering};
 use headgate_shell::dial::Dial;
@@ -19,6 +20,7 @@ pub(super) struct Attempt {
     pub plan: Arc<BridgePlan>,
     pub status: Arc<BridgeStatus>,
     pub workplace: Arc<Workplace<Packet>>,
+    pub naming: Arc<Naming>,
     pub dial: Dial,
     /// Who knows the remote, if the settings do not say it.
     pub provisioner: Option<Arc<Provisioner>>,
@@ -68,7 +70,8 @@ impl Attempt {
                 Arc::clone(&self.status),
                 private,
                 now,
-            ),
+            )
+            .with_naming(Arc::clone(&self.naming)),
             wire: BridgeWire::new(plan.version(), settings.max_packet_size),
             connection: Connection::outgoing(&settings.name, dialed.into_transport()),
             renew_after: login.renew_after,

@@ -25,7 +25,7 @@ use crate::sys::unix_time;
 use budget::Budget;
 use headgate_bridge::{BridgePlan, BridgeSettings, BridgeState, BridgeStatus, Uplink};
 use headgate_bus::handle::Hub;
-use headgate_model::Metric;
+use headgate_model::{Metric, Naming, Rewriter};
 use headgate_shell::dial::Dial;
 use headgate_shell::{Metrics, Workplace};
 use ledger::{LedgerFile, Line, Report};
@@ -60,6 +60,7 @@ struct Shared {
     /// Connections, which are waited for when the gateway stops.
     links: TaskTracker,
     node: String,
+    naming: Arc<Naming>,
     /// Added bridges, ledgers and who is paused.
     folder: PathBuf,
     running: Mutex<BTreeMap<String, Running>>,
@@ -213,12 +214,24 @@ pub(crate) fn check_service(settings: &BridgeSettings, node: &str) -> Result<(),
 }
 
 impl Bridges {
-    /// None yet.
-    pub(crate) fn new(hub: &Hub, links: &TaskTracker, node: &str, data_dir: &Path) -> Self {
+    /// None yet. What they bring in is rewritten by `rewriter`.
+    pub(crate) fn new(
+        hub: &Hub,
+        links: &TaskTracker,
+        node: &str,
+        rewriter: &Arc<Rewriter>,
+        data_dir: &Path,
+    ) -> Self {
+        let rewriter = Arc::clone(rewriter);
+        let naming = Naming {
+            rewriter,
+            ..Naming::default()
+        };
         Self(Arc::new(Shared {
             hub: hub.clone(),
             links: links.clone(),
             node: node.to_owned(),
+            naming: Arc::new(naming),
             folder: data_dir.join("bridges"),
             running: Mutex::default(),
             books: Mutex::default(),
@@ -512,6 +525,7 @@ impl Shared {
         let runner = Runner {
             hub: self.hub.clone(),
             workplace: Arc::new(workplace),
+            naming: Arc::clone(&self.naming),
             metrics: Arc::clone(&metrics),
             budget,
             paused,

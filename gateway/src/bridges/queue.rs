@@ -2,7 +2,7 @@
 
 use headgate_bridge::BridgePlan;
 use headgate_bus::handle::{Hub, Port};
-use headgate_model::{AckToken, BusCommand, BusEvent, CloseReason, Subscription};
+use headgate_model::{AckToken, Admitted, BusCommand, BusEvent, CloseReason, Subscription};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::task::Poll;
@@ -34,7 +34,7 @@ async fn subscribe(hub: &Hub, plan: &BridgePlan, wanted: Vec<Subscription>) {
     if !unwanted.is_empty() {
         visit.say(BusCommand::Unsubscribe {
             token,
-            subscriptions: unwanted,
+            subscriptions: Admitted::each_of_gateway(unwanted),
         });
         visit
             .until(|event| matches!(event, BusEvent::Unsubscribed { .. }))
@@ -43,7 +43,7 @@ async fn subscribe(hub: &Hub, plan: &BridgePlan, wanted: Vec<Subscription>) {
     if !wanted.is_empty() {
         visit.say(BusCommand::Subscribe {
             token,
-            subscriptions: wanted,
+            subscriptions: Admitted::each_of_gateway(wanted),
         });
         visit
             .until(|event| matches!(event, BusEvent::Subscribed { .. }))

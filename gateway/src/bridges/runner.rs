@@ -7,6 +7,7 @@ use super::{bytes_of, credentials};
 use crate::sys::unix_time;
 use headgate_bridge::{BridgePlan, BridgeStatus, EndReason, Start, Uplink, UplinkAction, UplinkInput};
 use headgate_bus::handle::Hub;
+use headgate_model::Naming;
 use headgate_mqtt_codec::Packet;
 use headgate_shell::dial::Dial;
 use headgate_shell::{Metrics, Workplace};
@@ -43,6 +44,8 @@ enum Told {
 pub(super) struct Runner {
     pub hub: Hub,
     pub workplace: Arc<Workplace<Packet>>,
+    /// How topics of what comes in are rewritten.
+    pub naming: Arc<Naming>,
     /// What the workplace counts.
     pub metrics: Arc<Metrics>,
     /// What it may move.
@@ -187,6 +190,7 @@ impl Runner {
             plan: Arc::clone(&self.plan),
             status: Arc::clone(&self.status),
             workplace: Arc::clone(&self.workplace),
+            naming: Arc::clone(&self.naming),
             dial: self.dials[at].clone(),
             provisioner: self.provisioner.clone(),
         };

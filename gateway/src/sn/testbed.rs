@@ -5,9 +5,9 @@ use bytes::{Bytes, BytesMut};
 use headgate_bus::{Bus, BusOutputs, BusSettings};
 use headgate_model::access::{DenyCode, Identity, Wish};
 use headgate_model::{
-    AccessDecision, AccessPolicy, AckToken, Answer, BusCommand, BusEvent, ClientKey, DatagramServer,
-    Destination, EndpointId, Instant, Message, MountPoint, Open, Qos, Settlement, Store, Subscription,
-    SubscriptionOptions, Topic, WallTime,
+    AccessDecision, AccessPolicy, AckToken, Admitted, Answer, BusCommand, BusEvent, ClientKey,
+    DatagramServer, Destination, EndpointId, Entrant, Instant, Message, MountPoint, Open, Qos, Settlement,
+    Store, Subscription, SubscriptionOptions, Topic, WallTime,
 };
 use headgate_mqtt_codec as mqtt;
 use headgate_mqttsn::{PredefinedTopic, SnGateway, SnOutputs, SnSettings};
@@ -71,7 +71,7 @@ impl Testbed {
     /// A gateway without clients.
     pub(crate) fn new(settings: SnSettings) -> Self {
         let bus = Bus::new(BusSettings::default(), WallTime(1_700_000_000_000), 1);
-        let mut gateway = SnGateway::new(settings, MountPoint::default(), Instant::START).unwrap();
+        let mut gateway = SnGateway::new(settings, Arc::default(), Instant::START).unwrap();
         gateway.start_ids_at(1);
         let mut testbed = Self {
             gateway,
@@ -86,7 +86,7 @@ impl Testbed {
             published: Vec::new(),
         };
         let open = Open {
-            client_id: "backend".into(),
+            client: Entrant::of_gateway("backend".into()),
             clean_start: false,
             expiry: Duration::MAX,
             will: None.into(),
@@ -105,7 +105,7 @@ impl Testbed {
             BusCommand::Open(Box::new(open)),
             BusCommand::Subscribe {
                 token: AckToken(u32::MAX),
-                subscriptions: vec![all.unwrap()],
+                subscriptions: vec![Admitted::of_gateway(all.unwrap())],
             },
         ] {
             testbed.backend_says(command, Instant::START);
@@ -149,7 +149,14 @@ impl Testbed {
         };
         let dedup = (qos == Qos::ExactlyOnce).then(|| u16::try_from(self.next_token).unwrap());
         let ack = (qos > Qos::AtMostOnce).then_some(AckToken(self.next_token));
-        self.backend_says(BusCommand::Publish { message, ack, dedup }, now);
+        self.backend_says(
+            BusCommand::Publish {
+                message: Admitted::of_gateway(message),
+                ack,
+                dedup,
+            },
+            now,
+        );
         if let Some(packet) = dedup {
             self.backend_says(BusCommand::Release(packet), now);
         }

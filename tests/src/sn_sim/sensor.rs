@@ -3,7 +3,7 @@
 use super::{Ms, N_RETRY, SnPlan, SnReport, T_RETRY};
 use bytes::Bytes;
 use fastrand::Rng;
-use headgate_model::{AckToken, BusCommand, Message as BusMessage, Qos as BusQos, Topic};
+use headgate_model::{AckToken, Admitted, BusCommand, Message as BusMessage, Qos as BusQos, Topic};
 use headgate_mqttsn_codec::{
     Connect, Message, Publish, Qos, RegAck, Register, ReturnCode, Subscribe, TopicName, TopicRef, WillTopic,
 };
@@ -106,7 +106,7 @@ impl Sending {
                     ..BusMessage::new(topic, payload_of(self.number))
                 };
                 Some(BusCommand::Publish {
-                    message,
+                    message: Admitted::of_gateway(message),
                     ack: Some(AckToken(self.number)),
                     dedup: (self.qos == BusQos::ExactlyOnce).then_some(self.msg_id),
                 })

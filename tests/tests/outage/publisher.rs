@@ -2,7 +2,9 @@
 
 use crate::remote::number;
 use headgate_model::bus::NEVER;
-use headgate_model::{AckToken, BusCommand, BusEvent, EndpointId, Message, Open, Qos, Topic};
+use headgate_model::{
+    AckToken, Admitted, BusCommand, BusEvent, EndpointId, Entrant, Message, Open, Qos, Topic,
+};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -83,7 +85,7 @@ impl Publisher {
 
     pub(crate) fn open(&self) -> BusCommand {
         BusCommand::Open(Box::new(Open {
-            client_id: self.name.as_str().into(),
+            client: Entrant::of_gateway(self.name.as_str().into()),
             clean_start: false,
             expiry: NEVER,
             will: None.into(),
@@ -108,7 +110,7 @@ impl Sending {
             return BusCommand::Release(self.id);
         }
         BusCommand::Publish {
-            message: self.message.clone(),
+            message: Admitted::of_gateway(self.message.clone()),
             ack: Some(AckToken(self.id.into())),
             dedup: (self.message.qos == Qos::ExactlyOnce).then_some(self.id),
         }

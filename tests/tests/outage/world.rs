@@ -9,8 +9,8 @@ use headgate_bridge::{
 };
 use headgate_bus::{Bus, BusOutputs, BusSettings, DropReason, LinkReport};
 use headgate_model::{
-    AckToken, BusCommand, BusEvent, CloseReason, Endpoint, EndpointId, Input, Instant, Outputs, Qos, Store,
-    WallTime,
+    AckToken, Admitted, BusCommand, BusEvent, CloseReason, Endpoint, EndpointId, Input, Instant, Outputs,
+    Qos, Store, WallTime,
 };
 use headgate_mqtt_codec::Packet;
 use headgate_store::{Disk, SimStore};
@@ -105,7 +105,7 @@ impl World {
             BusCommand::Open(Box::new(self.plan.open(1, ""))),
             BusCommand::Subscribe {
                 token: AckToken(0),
-                subscriptions: self.plan.subscriptions(),
+                subscriptions: Admitted::each_of_gateway(self.plan.subscriptions()),
             },
             BusCommand::Close {
                 reason: CloseReason::Lost,

@@ -11,9 +11,9 @@ use headgate_bridge::{
 };
 use headgate_bus::{Bus, BusOutputs, BusSettings};
 use headgate_model::{
-    AckToken, BusCommand, BusEvent, CloseReason, Endpoint, EndpointId, Input, Instant, Message, MountPoint,
-    Open, Outputs, Qos as BusQos, Settlement, Store, Subscription, SubscriptionOptions, Topic, WallTime,
-    Wire,
+    AckToken, Admitted, BusCommand, BusEvent, CloseReason, Endpoint, EndpointId, Entrant, Input, Instant,
+    Message, MountPoint, Open, Outputs, Qos as BusQos, Settlement, Store, Subscription, SubscriptionOptions,
+    Topic, WallTime, Wire,
 };
 use headgate_mqtt_codec::{
     Ack, AckKind, ConnAck, ConnAckProperties, Decoder, MAX_PACKET_SIZE, Packet, PacketId, Publish, Qos,
@@ -107,7 +107,7 @@ impl Bench {
             BusCommand::Open(Box::new(self.plan.open(1, ""))),
             BusCommand::Subscribe {
                 token: AckToken(0),
-                subscriptions: self.plan.subscriptions(),
+                subscriptions: Admitted::each_of_gateway(self.plan.subscriptions()),
             },
             BusCommand::Close {
                 reason: CloseReason::Lost,
@@ -289,7 +289,7 @@ impl Bench {
     pub(crate) fn watch(&mut self, filter: &'static str) {
         let open = Open {
             link: None,
-            client_id: "watcher".into(),
+            client: Entrant::of_gateway("watcher".into()),
             clean_start: true,
             expiry: Duration::ZERO,
             will: None.into(),
@@ -308,7 +308,7 @@ impl Bench {
             BusCommand::Open(Box::new(open)),
             BusCommand::Subscribe {
                 token: AckToken(0),
-                subscriptions: vec![subscription],
+                subscriptions: vec![Admitted::of_gateway(subscription)],
             },
         ] {
             self.bus.handle(WATCHER, command, self.now, &mut self.bus_out);

@@ -9,9 +9,10 @@ use headgate_bus::{Bus, BusOutputs, BusSettings};
 use headgate_model::access::{AuthRefusal, Credentials, Wish};
 use headgate_model::bus::Presence;
 use headgate_model::{
-    AccessDecision, AccessPolicy, Action, Answer, Asked, BusCommand, BusEvent, ClientKey, CloseReason,
-    DatagramServer, Destination, EndpointId, Identity, Instant, Message as BusMessage, Metric, MountPoint,
-    Open, Qos as BusQos, Question, Settlement, Store, Subscription, SubscriptionOptions, Topic, WallTime,
+    AccessDecision, AccessPolicy, Action, Admitted, Answer, Asked, BusCommand, BusEvent, ClientKey,
+    CloseReason, DatagramServer, Destination, EndpointId, Entrant, Identity, Instant, Message as BusMessage,
+    Metric, MountPoint, Naming, Open, Qos as BusQos, Question, Settlement, Store, Subscription,
+    SubscriptionOptions, Topic, WallTime,
 };
 use headgate_mqttsn::{SnGateway, SnOutputs, SnSettings};
 use headgate_mqttsn_codec::{
@@ -112,7 +113,11 @@ impl Bench {
         let mut store = SimStore::open(&disk);
         let mut bus = Bus::new(bus_settings.clone(), epoch, 1).unwrap();
         bus.load(store.load().unwrap());
-        let mut gateway = SnGateway::new(settings.clone(), mount.clone(), Instant::START).unwrap();
+        let naming = Naming {
+            mount: mount.clone(),
+            ..Naming::default()
+        };
+        let mut gateway = SnGateway::new(settings.clone(), Arc::new(naming), Instant::START).unwrap();
         gateway.start_ids_at(1);
         let mut bench = Self {
             settings,
@@ -303,7 +308,7 @@ impl Bench {
             ..Presence::default()
         };
         let open = Open {
-            client_id: client_id.into(),
+            client: Entrant::of_gateway(client_id.into()),
             clean_start: false,
             expiry: Duration::from_secs(1_000_000),
             will: None.into(),
@@ -322,7 +327,7 @@ impl Bench {
             BusCommand::Open(Box::new(open)),
             BusCommand::Subscribe {
                 token: headgate_model::AckToken(0),
-                subscriptions: vec![subscription],
+                subscriptions: vec![Admitted::of_gateway(subscription)],
             },
         ];
         for command in commands {

@@ -8,9 +8,9 @@ use headgate_model::bus::NEVER;
 use headgate_model::datagram::Address;
 use headgate_model::store::{FetchLimit, Fetched};
 use headgate_model::{
-    AccessDecision, AccessPolicy, Answer, Asked, BusCommand, BusEvent, ClientKey, CloseReason,
-    DatagramOutputs, DatagramServer, Destination, Identity, Instant, Message, MountPoint, Open, Question,
-    SessionId, Store, StoreError, StoreImage, StoreOp, Subscription, SubscriptionOptions, Topic,
+    AccessDecision, AccessPolicy, Admitted, Answer, Asked, BusCommand, BusEvent, ClientKey, CloseReason,
+    DatagramOutputs, DatagramServer, Destination, Entrant, Identity, Instant, Message, MountPoint, Open,
+    Question, SessionId, Store, StoreError, StoreImage, StoreOp, Subscription, SubscriptionOptions, Topic,
 };
 use headgate_shell::access::Answering;
 use headgate_shell::datagram::{DatagramLink, serve};
@@ -96,7 +96,7 @@ impl<A: Address> DatagramServer for Words<A> {
             "open" => {
                 let key = self.enter(from);
                 let open = Open {
-                    client_id: rest.into(),
+                    client: Entrant::of_gateway(rest.into()),
                     clean_start: true,
                     expiry: if rest == "durable" { NEVER } else { Duration::ZERO },
                     will: None.into(),
@@ -115,7 +115,7 @@ impl<A: Address> DatagramServer for Words<A> {
                     key,
                     BusCommand::Subscribe {
                         token: headgate_model::AckToken(1),
-                        subscriptions: vec![all.expect("a good filter")],
+                        subscriptions: vec![Admitted::of_gateway(all.expect("a good filter"))],
                     },
                 ));
             }
@@ -127,7 +127,14 @@ impl<A: Address> DatagramServer for Words<A> {
                     ..Message::new(Topic::try_from(topic).expect("a good name"), rest.to_owned())
                 };
                 let (ack, dedup) = (None, None);
-                out.bus.push((key, BusCommand::Publish { message, ack, dedup }));
+                out.bus.push((
+                    key,
+                    BusCommand::Publish {
+                        message: Admitted::of_gateway(message),
+                        ack,
+                        dedup,
+                    },
+                ));
             }
             _ => {}
         }

@@ -1,0 +1,453 @@
+//! The gate: what a client may publish, leave as its will, subscribe to and read is decided here, for every protocol alike.
+//!
+//! A name takes these steps, in this order, and only what the last one leaves reaches the bus:
+//!
+//! 1. limits of the listener: bytes and levels
+//! 2. the listener's mount point
+//! 3. rewriting
+//! 4. names that are the gateway's own
+//! 5. the client's rules
+//!
+//! Always true: rules are asked about the topic that is used in the end. That is the one behind `$delayed/{seconds}/`, with mount point, rewritten. The
+//! bus takes [`Admitted`] things only, and nobody but the gate makes them: an adapter that forgets to ask does not compile.
+
+use crate::access::{AccessRequest, DenyCode, Wanted, Wish};
+use crate::link::RESERVED_CLIENT_ID;
+use crate::rewrite::{RewriteAction, Rewriter};
+use crate::topic::delayed_prefix;
+use crate::{
+    AccessDecision, AccessPolicy, ClientId, Message, MountPoint, Qos, Subscription, SubscriptionOptions,
+    Topic, TopicError, TopicFilter, Will, undelayed,
+};
+use bytes::Bytes;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// Topics of the gateway itself. MQTT 5 §4.7.2
+const SYSTEM: &[u8] = b"$SYS/";
+
+/// How the clients of one listener name topics. All of them share it.
+#[derive(Debug, Default)]
+pub struct Naming {
+    /// Goes before all their topics.
+    pub mount: MountPoint,
+    /// What stands for what.
+    pub rewriter: Arc<Rewriter>,
+    /// Bytes that a name may have; 0 for as many as the protocol allows.
+    pub max_bytes: usize,
+    /// Levels that a name may have; 0 for any number.
+    pub max_levels: usize,
+}
+
+impl Naming {
+    /// The gate of a client that has not been let in yet, or has no rules: nothing passes but what needs none.
+    pub fn gate<'a>(&'a self, client: &'a ClientId, policy: Option<&'a Arc<dyn AccessPolicy>>) -> Gate<'a> {
+        Gate {
+            naming: self,
+            client,
+            policy,
+        }
+    }
+
+    fn within_limits(&self, name: &[u8]) -> Result<(), NameError> {
+        if self.max_bytes > 0 && name.len() > self.max_bytes {
+            return Err(NameError::TooManyBytes(self.max_bytes));
+        }
+        if self.max_levels > 0 && name.iter().filter(|b| **b == b'/').count() >= self.max_levels {
+            return Err(NameError::TooManyLevels(self.max_levels));
+        }
+        Ok(())
+    }
+
+    /// Turns a client's name into the one on the bus.
+    fn place(&self, topic: &mut Topic) -> Result<(), NameError> {
+        self.within_limits(topic.as_bytes())?;
+        self.mount.mount(topic)?;
+        if self.rewriter.is_empty() {
+            return Ok(());
+        }
+        let (delay, name) = topic.as_str().split_at(delayed_prefix(topic.as_bytes()));
+        if let Some(name) = self.rewriter.apply(RewriteAction::Publish, name) {
+            let rewritten = Topic::parse(Bytes::from(format!("{delay}{name}")));
+            *topic = rewritten.map_err(NameError::Rewritten)?;
+        }
+        Ok(())
+    }
+
+    /// The subscription on the bus for a client's filter with its prefixes.
+    fn subscription(&self, raw: &Bytes, options: SubscriptionOptions) -> Result<Subscription, NameError> {
+        let mut subscription = Subscription::parse(raw, options, &self.mount)?;
+        let filter = subscription.filter.as_str();
+        if let Some(filter) = self.rewriter.apply(RewriteAction::Subscribe, filter) {
+            let rewritten = TopicFilter::parse(Bytes::from(filter));
+            subscription.filter = rewritten.map_err(NameError::Rewritten)?;
+        }
+        Ok(subscription)
+    }
+}
+
+/// Why a name is not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// It is no topic name or filter, as it came, mounted or rewritten.
+    #[error("{0}")]
+    Malformed(#[from] TopicError),
+    /// A rule of rewriting makes no topic name or filter of it.
+    #[error("rewritten: {0}")]
+    Rewritten(TopicError),
+    /// Longer than the listener takes.
+    #[error("longer than {0} bytes (max_topic_bytes)")]
+    TooManyBytes(usize),
+    /// Deeper than the listener takes.
+    #[error("more than {0} levels (max_topic_levels)")]
+    TooManyLevels(usize),
+}
+
+/// What came through the gate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admitted<T>(T);
+
+impl<T> Admitted<T> {
+    /// What the gateway has to say itself, as no client does: nobody's rules are asked.
+    pub fn of_gateway(value: T) -> Self {
+        Self(value)
+    }
+
+    /// The same of many.
+    pub fn each_of_gateway(values: impl IntoIterator<Item = T>) -> Vec<Self> {
+        values.into_iter().map(Self).collect()
+    }
+
+    /// What was admitted.
+    pub fn into_inner(self) -> T {
+        self.0
+    }
+}
+
+impl<T> std::ops::Deref for Admitted<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+/// What becomes of a client's wish.
+#[derive(Debug)]
+#[must_use]
+pub enum Verdict<T> {
+    /// It may go on the bus.
+    Admitted(Admitted<T>),
+    /// The access service has to be asked. What the client sends meanwhile waits behind it.
+    Ask(Box<Waiting<T>>),
+    /// It may not.
+    Refused(Refused),
+}
+
+/// A wish that waits for the access service.
+#[derive(Debug)]
+pub struct Waiting<T> {
+    value: T,
+    request: AccessRequest,
+    wanted: Wanted,
+}
+
+impl<T> Waiting<T> {
+    /// What to ask: the only request of a [`Question::Authorize`](crate::Question::Authorize), or one of them.
+    pub fn request(&self) -> AccessRequest {
+        self.request.clone()
+    }
+
+    /// Ends the waiting. An answer that is missing, or none, refuses.
+    pub fn decide(self, decision: Option<AccessDecision>) -> Result<Admitted<T>, Refused> {
+        let code = match decision {
+            Some(AccessDecision::Allow) => return Ok(Admitted(self.value)),
+            Some(AccessDecision::Deny(code)) => code,
+            Some(AccessDecision::Ask) | None => DenyCode::default(),
+        };
+        Err(Refused {
+            wanted: self.wanted,
+            cause: Cause::Rules(code, self.request),
+        })
+    }
+
+    /// What waits.
+    pub fn value(&self) -> &T {
+        &self.value
+    }
+}
+
+/// What a client may not do, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The wish, with the topic or filter as on the bus; as the client wrote it if it has no place there.
+    pub wanted: Wanted,
+    cause: Cause,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Cause {
+    Name(NameError),
+    /// The name is the gateway's own.
+    Reserved,
+    Rules(DenyCode, AccessRequest),
+}
+
+impl Refused {
+    /// What is wrong with the name, if that is it.
+    pub fn name_error(&self) -> Option<&NameError> {
+        match &self.cause {
+            Cause::Name(error) => Some(error),
+            Cause::Reserved | Cause::Rules(..) => None,
+        }
+    }
+
+    /// How a refusal by rules, or of a name of the gateway's, looks to the client.
+    pub fn code(&self) -> DenyCode {
+        match self.cause {
+            Cause::Rules(code, _) => code,
+            Cause::Name(_) | Cause::Reserved => DenyCode::NotAuthorized,
+        }
+    }
+
+    /// The reason, for the log.
+    pub fn why(&self, policy: Option<&Arc<dyn AccessPolicy>>) -> Cow<'static, str> {
+        match &self.cause {
+            Cause::Name(error) => error.to_string().into(),
+            Cause::Reserved => "topics under $SYS are the gateway's".into(),
+            Cause::Rules(_, request) => match policy {
+                Some(policy) => policy.why(request.wish()),
+                None => "it has no rules".into(),
+            },
+        }
+    }
+}
+
+/// Where and how a will is published that a client changes. MQTT-SN 1.2 §6.4
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WillTopic {
+    /// Where.
+    pub topic: Topic,
+    /// Its quality of service.
+    pub qos: Qos,
+    /// Whether it is retained.
+    pub retain: bool,
+}
+
+/// Something that is published at a topic, now or later.
+trait Published {
+    fn topic_mut(&mut self) -> &mut Topic;
+    fn wish(&self) -> Wish<'_>;
+    fn wanted(&self) -> Wanted;
+    /// Whether it may say this about `client`, which needs no rule.
+    fn is_own_state(&self, client: &ClientId) -> bool;
+}
+
+impl Published for Message {
+    fn topic_mut(&mut self) -> &mut Topic {
+        &mut self.topic
+    }
+
+    fn wish(&self) -> Wish<'_> {
+        Wish::publish(self.topic.as_bytes(), self.qos, self.retain)
+    }
+
+    fn wanted(&self) -> Wanted {
+        Wanted::Publish(self.topic.bytes().clone())
+    }
+
+    fn is_own_state(&self, client: &ClientId) -> bool {
+        is_own_state(client, self)
+    }
+}
+
+impl Published for Will {
+    fn topic_mut(&mut self) -> &mut Topic {
+        &mut self.message.topic
+    }
+
+    fn wish(&self) -> Wish<'_> {
+        self.message.wish()
+    }
+
+    fn wanted(&self) -> Wanted {
+        Wanted::Will(self.message.topic.bytes().clone())
+    }
+
+    fn is_own_state(&self, client: &ClientId) -> bool {
+        is_own_state(client, &self.message)
+    }
+}
+
+impl Published for WillTopic {
+    fn topic_mut(&mut self) -> &mut Topic {
+        &mut self.topic
+    }
+
+    fn wish(&self) -> Wish<'_> {
+        Wish::publish(self.topic.as_bytes(), self.qos, self.retain)
+    }
+
+    fn wanted(&self) -> Wanted {
+        Wanted::Will(self.topic.bytes().clone())
+    }
+
+    fn is_own_state(&self, _: &ClientId) -> bool {
+        false // What the will says is not known here.
+    }
+}
+
+/// Whether a client says by this message that it is up or not, at `$SYS/broker/connection/{client id}/state`, with `0` or `1`. mosquitto's bridges do, and
+/// nobody has to be asked.
+pub fn is_own_state(client: &ClientId, message: &Message) -> bool {
+    let name = undelayed(message.topic.as_bytes());
+    let name = name.strip_prefix(b"$SYS/broker/connection/");
+    let about = name.and_then(|name| name.strip_suffix(b"/state"));
+    about == Some(client.as_str().as_bytes()) && matches!(&message.payload[..], b"0" | b"1")
+}
+
+/// Whether a message is published under `$SYS/`, at once or later.
+pub fn is_of_gateway(message: &Message) -> bool {
+    message.wish().topic.starts_with(SYSTEM)
+}
+
+/// Whether no client may have this identifier.
+pub fn is_reserved(client_id: &str) -> bool {
+    client_id.starts_with(RESERVED_CLIENT_ID)
+}
+
+/// What one client's wishes pass. Made for the moment: it borrows what it needs to know.
+#[derive(Clone, Copy, Debug)]
+pub struct Gate<'a> {
+    naming: &'a Naming,
+    client: &'a ClientId,
+    policy: Option<&'a Arc<dyn AccessPolicy>>,
+}
+
+impl Gate<'_> {
+    /// A message, with the topic as the client wrote it.
+    pub fn publish(&self, message: Message) -> Verdict<Message> {
+        self.pass(message)
+    }
+
+    /// A will, with the topic as the client wrote it.
+    pub fn will(&self, will: Will) -> Verdict<Will> {
+        self.pass(will)
+    }
+
+    /// Another topic for a will.
+    pub fn will_topic(&self, topic: WillTopic) -> Verdict<WillTopic> {
+        self.pass(topic)
+    }
+
+    /// A subscription to a filter, with its prefixes, as the client wrote it.
+    pub fn subscribe(&self, raw: &Bytes, options: SubscriptionOptions) -> Verdict<Subscription> {
+        let within = self.naming.within_limits(raw);
+        let subscription = match within.and_then(|()| self.naming.subscription(raw, options)) {
+            Ok(subscription) => subscription,
+            Err(error) => return refused(Wanted::Subscribe(raw.clone()), Cause::Name(error)),
+        };
+        let wish = Wish::subscribe(subscription.filter.as_bytes(), options.qos);
+        match self.check(wish) {
+            AccessDecision::Allow => Verdict::Admitted(Admitted(subscription)),
+            AccessDecision::Deny(code) => {
+                let request = AccessRequest::from(wish);
+                refused(
+                    Wanted::Subscribe(request.topic.clone()),
+                    Cause::Rules(code, request),
+                )
+            }
+            AccessDecision::Ask => {
+                let request = AccessRequest::from(wish);
+                Verdict::Ask(Box::new(Waiting {
+                    wanted: Wanted::Subscribe(request.topic.clone()),
+                    value: subscription,
+                    request,
+                }))
+            }
+        }
+    }
+
+    /// The subscription that a client wants no more. It may always end one.
+    pub fn unsubscribe(&self, raw: &Bytes) -> Result<Admitted<Subscription>, NameError> {
+        let subscription = self.naming.subscription(raw, SubscriptionOptions::default())?;
+        Ok(Admitted(subscription))
+    }
+
+    /// The client's way to its session; `None` if its identifier is one that no client may have.
+    pub fn enter(&self) -> Option<Entrant> {
+        (!is_reserved(self.client.as_str())).then(|| Entrant {
+            client_id: self.client.clone(),
+            policy: self.policy.cloned(),
+        })
+    }
+
+    fn pass<T: Published>(&self, mut value: T) -> Verdict<T> {
+        if let Err(error) = self.naming.place(value.topic_mut()) {
+            return refused(value.wanted(), Cause::Name(error));
+        }
+        if value.wish().topic.starts_with(SYSTEM) {
+            return match value.is_own_state(self.client) {
+                true => Verdict::Admitted(Admitted(value)),
+                false => refused(value.wanted(), Cause::Reserved),
+            };
+        }
+        match self.check(value.wish()) {
+            AccessDecision::Allow => Verdict::Admitted(Admitted(value)),
+            AccessDecision::Deny(code) => {
+                let request = value.wish().into();
+                refused(value.wanted(), Cause::Rules(code, request))
+            }
+            AccessDecision::Ask => Verdict::Ask(Box::new(Waiting {
+                request: value.wish().into(),
+                wanted: value.wanted(),
+                value,
+            })),
+        }
+    }
+
+    /// What the client's rules say; without rules nothing is allowed.
+    fn check(&self, wish: Wish<'_>) -> AccessDecision {
+        let nothing = AccessDecision::Deny(DenyCode::NotAuthorized);
+        self.policy.map_or(nothing, |policy| policy.check(wish))
+    }
+}
+
+fn refused<T>(wanted: Wanted, cause: Cause) -> Verdict<T> {
+    Verdict::Refused(Refused { wanted, cause })
+}
+
+/// Somebody whose session the bus may open: with the rules by which it reads.
+#[derive(Clone, Debug)]
+pub struct Entrant {
+    client_id: ClientId,
+    policy: Option<Arc<dyn AccessPolicy>>,
+}
+
+impl Entrant {
+    /// A session of the gateway itself: nobody's rules are asked about what it reads.
+    pub fn of_gateway(client_id: ClientId) -> Self {
+        Self {
+            client_id,
+            policy: None,
+        }
+    }
+
+    /// Whose session it is.
+    pub fn client_id(&self) -> &ClientId {
+        &self.client_id
+    }
+
+    /// The rules by which it reads; `None` for the gateway itself.
+    pub fn policy(&self) -> Option<&Arc<dyn AccessPolicy>> {
+        self.policy.as_ref()
+    }
+}
+
+impl PartialEq for Entrant {
+    fn eq(&self, other: &Self) -> bool {
+        self.client_id == other.client_id
+    }
+}
+
+impl Eq for Entrant {}
