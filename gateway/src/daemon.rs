@@ -21,6 +21,7 @@ use headgate_shell::{
     Workplace, drive,
 };
 use headgate_store::{Disk, DiskSettings, DiskStore, SimStore};
+use parking_lot::Mutex;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -118,6 +119,9 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
     let mut serving = JoinSet::new();
     let answers = Control {
         bridges: bridges.clone(),
+        access: Arc::clone(&access),
+        hub: hub.clone(),
+        rules: Arc::new(Mutex::new(config.auth.clone())),
         config: path.map(|path| Arc::new(path.to_owned())),
         started_with: Arc::new(config.clone()),
     };
@@ -282,10 +286,11 @@ async fn reload_when_told(control: Control) {
             match control.reload().await {
                 Ok(Reloaded {
                     bridges,
+                    rules,
                     needs_restart,
                     warnings,
                 }) => {
-                    tracing::info!(?bridges, "configuration read again");
+                    tracing::info!(?bridges, rules, "configuration read again");
                     for change in at_most(&needs_restart) {
                         tracing::info!(change, "needs a restart");
                     }

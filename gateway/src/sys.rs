@@ -153,7 +153,7 @@ impl Sys {
                     "ipaddress": presence.peer.to_string(),
                     "clean_sess": presence.clean_start,
                     "protocol": presence.version,
-                    "proto": presence.protocol.as_str(),
+                    "proto": presence.protocol.name,
                     "keepalive": presence.keep_alive,
                     "connack": 0,
                     "ts": ts,

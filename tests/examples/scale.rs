@@ -165,13 +165,13 @@ fn subscribed(count: usize) -> Value {
 
 fn open(client: &str) -> BusCommand {
     BusCommand::Open(Box::new(Open {
-        client: Entrant::of_gateway(client.into()),
+        client: Entrant::of_gateway(client.into(), Presence::default()),
         clean_start: true,
         expiry: std::time::Duration::ZERO,
         will: None.into(),
         receive_maximum: 20,
         credit: u32::MAX,
-        presence: Arc::new(Presence::default()),
+        forgeable: false,
         link: None,
     }))
 }

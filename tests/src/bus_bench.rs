@@ -10,7 +10,6 @@ use headgate_model::{
 };
 use headgate_store::{Disk, SimStore};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// See the module's documentation. Endpoints are known by the client id of their session.
@@ -221,13 +220,13 @@ fn is_answer(event: &BusEvent) -> bool {
 /// A clean session for an ordinary client; one for ever for a link.
 pub fn opening(client: &str, link: Option<Link>) -> Open {
     Open {
-        client: Entrant::of_gateway(client.into()),
+        client: Entrant::of_gateway(client.into(), Presence::default()),
         clean_start: link.is_none(),
         expiry: if link.is_some() { NEVER } else { Duration::ZERO },
         will: None.into(),
         receive_maximum: 10,
         credit: 10,
-        presence: Arc::new(Presence::default()),
+        forgeable: false,
         link: link.map(Box::new),
     }
 }

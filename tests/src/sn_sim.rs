@@ -15,6 +15,7 @@ use core::net::{Ipv4Addr, SocketAddr};
 use fastrand::Rng;
 use headgate_bus::{Bus, BusOutputs, BusSettings, FetchRequest};
 use headgate_model::access::{Identity, Wish};
+use headgate_model::bus::Presence;
 use headgate_model::{
     AccessDecision, AccessPolicy, AckToken, Admitted, Answer, BusCommand, BusEvent, ClientKey,
     DatagramServer, Destination, EndpointId, Entrant, Instant, MountPoint, Open, Qos as BusQos, Settlement,
@@ -586,13 +587,13 @@ impl SnSim {
             fetches: VecDeque::new(),
         });
         self.backend_says(BusCommand::Open(Box::new(Open {
-            client: Entrant::of_gateway("backend".into()),
+            client: Entrant::of_gateway("backend".into(), Presence::default()),
             clean_start: false,
             expiry: Duration::MAX,
             will: None.into(),
             receive_maximum: 10,
             credit: 10,
-            presence: Arc::default(),
+            forgeable: false,
             link: None,
         })));
         let options = SubscriptionOptions {

@@ -499,15 +499,20 @@ fn reading_again_tells_what_needs_a_restart() {
 
     let topics = vec!["\"a/long/topic/filter/#\""; 50].join(", ");
     let rules = format!("[[auth.acl]]\neffect = \"allow\"\ntopics = [{topics}]\n").repeat(30);
-    let changed = text.replace("dumb", "silly") + &format!("[mqtt]\nmax_qos = 1\n{rules}");
+    let rewriting = "[[bus.rewrite]]\nsource = \"a\"\npattern = \"x\"\ntarget = \"b\"\n".repeat(30);
+    let changed = text.replace("dumb", "silly") + &format!("[mqtt]\nmax_qos = 1\n{rules}{rewriting}");
     std::fs::write(&file, &changed).unwrap();
     let told = [
         "mqtt.max_qos: 2 → 1",
         "mqttsn[0].gateway.default_password: another one (hidden)",
-        "auth.acl: 27 entries are new",
+        "bus.rewrite: 30 entries are new",
     ];
     let output = reload();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        said.contains("rules: changed\n"),
+        "they are taken at once: {said}"
+    );
     hang_up();
     let log = eventually("the log to tell all", || {
         let log = setup.log();

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use headgate_bus::{Bus, BusOutputs, BusSettings, DropReason, Notice, SleeperSettings};
 use headgate_model::bus::NEVER;
+use headgate_model::bus::Presence;
 use headgate_model::{
     AckToken, Admitted, BusCommand, BusEvent, CloseReason, Delivery, DeliveryId, EndpointId, Entrant,
     Instant, Message, MountPoint, Open, OpenWill, Qos, Settlement, Store, Subscription, SubscriptionOptions,
@@ -199,13 +200,13 @@ impl Bench {
 
 fn open(client: &str, clean_start: bool, expiry: Duration, will: OpenWill) -> BusCommand {
     BusCommand::Open(Box::new(Open {
-        client: Entrant::of_gateway(client.into()),
+        client: Entrant::of_gateway(client.into(), Presence::default()),
         clean_start,
         expiry,
         will,
         receive_maximum: 1,
         credit: 1,
-        presence: Default::default(),
+        forgeable: false,
         link: None,
     }))
 }

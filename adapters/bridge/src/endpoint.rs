@@ -211,7 +211,10 @@ impl BridgeEndpoint {
             }
             BusEvent::Received(id) => self.on_received(id, out),
             BusEvent::Drained => self.ask_again(out),
-            BusEvent::Unsubscribed { .. } | BusEvent::Asleep | BusEvent::WillChanged(_) => {}
+            BusEvent::Unsubscribed { .. }
+            | BusEvent::Asleep
+            | BusEvent::WillChanged(_)
+            | BusEvent::RulesChanged(_) => {}
         }
     }
 

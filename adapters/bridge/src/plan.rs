@@ -10,8 +10,10 @@ use headgate_model::{
 };
 use headgate_mqtt_codec::{Utf8, Version};
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
+
+/// The word for operators.
+static PROTOCOL: Protocol = Protocol { name: "mqtt" };
 
 /// Everything that is fixed about a bridge.
 #[derive(Debug)]
@@ -108,8 +110,15 @@ impl BridgePlan {
     /// How the session is opened. `receive_maximum`: PUBLISH packets of QoS 1 and 2 that the remote takes at a time.
     pub fn open(&self, receive_maximum: u16, remote: &str) -> Open {
         let window = self.window(receive_maximum);
+        let who = Presence {
+            protocol: &PROTOCOL,
+            version: self.version.level(),
+            peer: PeerName::from(remote),
+            keep_alive: u16::try_from(self.settings.keep_alive.as_secs()).unwrap_or(u16::MAX),
+            ..Presence::default()
+        };
         Open {
-            client: Entrant::of_gateway(self.local_client_id()),
+            client: Entrant::of_gateway(self.local_client_id(), who),
             clean_start: false,
             expiry: NEVER,
             // Whatever becomes of this connection and of the gateway: who watches the bridge hears of it.
@@ -129,15 +138,7 @@ impl BridgePlan {
                 queue: Some(self.queue_rules()),
                 window: if self.gathers() { window } else { 0 },
             })),
-            presence: Arc::new(Presence {
-                username: None,
-                protocol: Protocol::Mqtt,
-                version: self.version.level(),
-                peer: PeerName::from(remote),
-                peer_port: 0,
-                keep_alive: u16::try_from(self.settings.keep_alive.as_secs()).unwrap_or(u16::MAX),
-                clean_start: false,
-            }),
+            forgeable: false,
         }
     }
 

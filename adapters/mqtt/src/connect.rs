@@ -1,14 +1,14 @@
 //! From CONNECT to CONNACK. MQTT 5 §3.1, §3.2, §4.12
 
 use crate::convert;
-use crate::endpoint::{Held, LinkFacts, Method, MqttEndpoint, Opening, Out, Phase};
+use crate::endpoint::{Held, LinkFacts, Method, MqttEndpoint, Opening, Out, PROTOCOL, Phase};
 use bytes::Bytes;
 use headgate_model::access::{Credentials, Wanted};
-use headgate_model::bus::{NEVER, Presence, Protocol};
+use headgate_model::bus::{NEVER, Presence};
 use headgate_model::gate::{Waiting, is_own_state, is_reserved};
 use headgate_model::link::BRIDGE_PROPERTY;
 use headgate_model::{
-    AccessPolicy, Admitted, Answer, BusCommand, ClientId, Instant, Message, Metric, Open, Question, Refused,
+    Admitted, Answer, BusCommand, ClientId, Identity, Instant, Message, Metric, Open, Question, Refused,
     Topic, Verdict, Will,
 };
 use headgate_mqtt_codec::{
@@ -32,7 +32,7 @@ pub(crate) struct Connecting {
     auth_data: Option<Bytes>,
     pub facts: LinkFacts,
     /// As it was let in.
-    pub username: Option<Arc<str>>,
+    pub identity: Option<Identity>,
     /// It must be let in by then.
     pub until: Instant,
 }
@@ -75,7 +75,7 @@ impl MqttEndpoint {
             assigned,
             auth_data: None,
             facts,
-            username: None,
+            identity: None,
             until,
         });
         self.phase = Phase::Connecting(connecting);
@@ -169,8 +169,7 @@ impl MqttEndpoint {
                 if let Some(method) = &mut self.method {
                     method.username = identity.username.clone();
                 }
-                connecting.username = identity.username;
-                self.policy = Some(identity.policy);
+                connecting.identity = Some(identity);
                 let Some(will) = connecting.will.take() else {
                     return self.open(None, now, out);
                 };
@@ -216,9 +215,6 @@ impl MqttEndpoint {
 
     /// The client is let in: the bus opens its session, and CONNACK says on which terms.
     fn open(&mut self, will: Option<Admitted<Will>>, now: Instant, out: &mut Out) {
-        let Some(client) = self.gate().enter() else {
-            return self.refuse(ReasonCode::ClientIdentifierNotValid, out);
-        };
         let Phase::Connecting(connecting) = std::mem::replace(&mut self.phase, Phase::Closed) else {
             return;
         };
@@ -227,9 +223,10 @@ impl MqttEndpoint {
             assigned,
             auth_data,
             facts,
-            username,
+            identity,
             ..
         } = *connecting;
+        let Identity { username, policy } = identity.expect("it was let in");
         let settings = &self.settings;
         let wished = &connect.properties;
         let v5 = connect.version == Version::V5;
@@ -280,17 +277,20 @@ impl MqttEndpoint {
                 ..ConnAckProperties::default()
             };
         }
-        let presence = Arc::new(Presence {
+        let who = Presence {
             username,
-            protocol: Protocol::Mqtt,
+            protocol: &PROTOCOL,
             version: self.version.level(),
             peer: facts.peer,
             peer_port: facts.peer_port,
             keep_alive,
             clean_start: connect.clean_start,
-        });
-        let link = self.bridge && self.policy.as_deref().is_some_and(AccessPolicy::may_link);
-        let who = Arc::clone(&presence);
+            ..Presence::default()
+        };
+        let gate = self.naming.gate(&self.client_id, Some(&policy));
+        let client = gate.enter(who).expect("looked at with CONNECT");
+        let link = self.bridge && policy.may_link();
+        let who = Arc::clone(client.who());
         self.phase = Phase::Opening(Box::new(Opening { connack, who }));
         out.bus(BusCommand::Open(Box::new(Open {
             client,
@@ -299,7 +299,7 @@ impl MqttEndpoint {
             will: will.into(),
             receive_maximum,
             credit: CREDIT,
-            presence,
+            forgeable: false,
             link: link.then(Box::default),
         })));
     }

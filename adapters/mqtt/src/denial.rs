@@ -1,9 +1,9 @@
 //! Telling what the client was denied: for the log, with what is known of the client.
 
-use crate::endpoint::{MqttEndpoint, Out, Phase};
+use crate::endpoint::{MqttEndpoint, Out, PROTOCOL, Phase};
 use headgate_model::Refused;
 use headgate_model::access::{Denial, Wanted};
-use headgate_model::bus::{Presence, Protocol};
+use headgate_model::bus::Presence;
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ impl MqttEndpoint {
 
     /// The gate refused this.
     pub(crate) fn tell_refused(&self, refused: &Refused, out: &mut Out) {
-        let why = || refused.why(self.policy.as_ref());
+        let why = || refused.why(self.policy());
         self.tell(|| refused.wanted.clone(), why, out);
     }
 
@@ -34,14 +34,20 @@ impl MqttEndpoint {
             Phase::Open(who) => return Arc::clone(who),
             Phase::Opening(opening) => return Arc::clone(&opening.who),
             Phase::Leaving(leaving) => return Arc::clone(&leaving.who),
-            Phase::Connecting(connecting) => (&connecting.facts, connecting.username.clone()),
+            Phase::Connecting(connecting) => {
+                let identity = connecting.identity.as_ref();
+                (
+                    &connecting.facts,
+                    identity.and_then(|identity| identity.username.clone()),
+                )
+            }
             Phase::Fresh(fresh) => (&fresh.facts, None),
             Phase::Closed => return Arc::default(),
         };
         let (facts, username) = facts;
         Arc::new(Presence {
             username,
-            protocol: Protocol::Mqtt,
+            protocol: &PROTOCOL,
             version: self.version.level(),
             peer: facts.peer.clone(),
             peer_port: facts.peer_port,

@@ -7,7 +7,7 @@ use crate::settings::MqttSettings;
 use crate::subscribe::HeldSubscribe;
 use crate::wire::{Received, Sent};
 use headgate_model::access::Wanted;
-use headgate_model::bus::{OpenRefusal, PeerName, Presence};
+use headgate_model::bus::{OpenRefusal, PeerName, Presence, Protocol};
 use headgate_model::gate::Waiting;
 use headgate_model::{
     AccessPolicy, Answer, BusCommand, BusEvent, ClientId, CloseReason, Endpoint, Gate, Input, Instant,
@@ -22,6 +22,9 @@ use std::time::Duration;
 
 /// SUBSCRIBEs and UNSUBSCRIBEs that may wait for their answer before further packets are left unread.
 const MAX_SUBSCRIBES: usize = 64;
+
+/// The word for operators.
+pub(crate) static PROTOCOL: Protocol = Protocol { name: "mqtt" };
 
 pub(crate) type Out = Outputs<Sent>;
 
@@ -48,8 +51,6 @@ pub struct MqttEndpoint {
     /// What the open question is about; no frame is taken while there is one.
     pub(crate) held: Option<Held>,
     pub(crate) client_id: ClientId,
-    /// The client's rules, once it is let in.
-    pub(crate) policy: Option<Arc<dyn AccessPolicy>>,
     /// The enhanced authentication in use.
     pub(crate) method: Option<Box<Method>>,
     /// Re-authentication is under way: AUTH 0x18 is expected. MQTT 5 §4.12.1
@@ -71,7 +72,7 @@ pub struct MqttEndpoint {
 
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(
-    size_of::<MqttEndpoint>() <= 160,
+    size_of::<MqttEndpoint>() <= 144,
     "there is one for each connection"
 );
 
@@ -147,7 +148,6 @@ impl MqttEndpoint {
             phase: Phase::Fresh(Box::new(Fresh { until, facts })),
             held: None,
             client_id: ClientId::from(""),
-            policy: None,
             method: None,
             reauthenticating: false,
             patience_ms: 0,
@@ -306,7 +306,12 @@ impl MqttEndpoint {
             }
             Answer::Allowed { identity, data } => {
                 self.reauthenticating = false;
-                self.policy = Some(identity.policy);
+                if let Phase::Open(who) = &mut self.phase {
+                    let gate = self.naming.gate(&self.client_id, Some(&identity.policy));
+                    let client = gate.enter((**who).clone()).expect("looked at with CONNECT");
+                    *who = Arc::clone(client.who());
+                    out.bus(BusCommand::ChangeRules(client));
+                }
                 self.send_auth(ReasonCode::Success, data, out);
             }
             Answer::Challenge(data) => self.send_auth(ReasonCode::ContinueAuthentication, Some(data), out),
@@ -383,6 +388,11 @@ impl MqttEndpoint {
             BusEvent::Released { packet, known } => self.on_released(packet, known, out),
             BusEvent::Delivery(delivery) => self.on_delivery(delivery, now, out),
             BusEvent::Received(id) => self.on_received(id, out),
+            BusEvent::RulesChanged(renewed) => {
+                if let Phase::Open(who) = &mut self.phase {
+                    *who = renewed;
+                }
+            }
             // It never asks for these.
             BusEvent::Drained | BusEvent::Asleep | BusEvent::WillChanged(_) => {}
         }
@@ -441,7 +451,18 @@ impl MqttEndpoint {
     }
 
     pub(crate) fn gate(&self) -> Gate<'_> {
-        self.naming.gate(&self.client_id, self.policy.as_ref())
+        self.naming.gate(&self.client_id, self.policy())
+    }
+
+    /// The client's rules, once it is let in.
+    pub(crate) fn policy(&self) -> Option<&Arc<dyn AccessPolicy>> {
+        match &self.phase {
+            Phase::Open(who) => who.rules.policy(),
+            Phase::Opening(opening) => opening.who.rules.policy(),
+            Phase::Leaving(leaving) => leaving.who.rules.policy(),
+            Phase::Connecting(connecting) => connecting.identity.as_ref().map(|identity| &identity.policy),
+            Phase::Fresh(_) | Phase::Closed => None,
+        }
     }
 
     /// The client broke the protocol: it is told why if its version can be told, and the link ends. \[MQTT-4.13.1-1\]

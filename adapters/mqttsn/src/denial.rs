@@ -1,8 +1,8 @@
 //! Telling what a client was denied: for the log, with what is known of the client.
 
-use crate::gateway::{Out, SnGateway};
+use crate::gateway::{Out, PROTOCOL, SnGateway};
 use headgate_model::access::{Denial, Wanted};
-use headgate_model::bus::{Presence, Protocol};
+use headgate_model::bus::Presence;
 use headgate_model::datagram::Address;
 use headgate_model::{ClientId, Identity, Refused};
 use std::borrow::Cow;
@@ -21,7 +21,7 @@ pub(crate) fn tell<A: Address>(
         let (peer, peer_port) = address.presence();
         let who = Presence {
             username: identity.and_then(|identity| identity.username.clone()),
-            protocol: Protocol::MqttSn,
+            protocol: &PROTOCOL,
             version: 1,
             peer,
             peer_port,

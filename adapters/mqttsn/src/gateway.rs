@@ -12,6 +12,7 @@ use crate::topics::Names;
 use bytes::Bytes;
 use core::net::SocketAddr;
 use hashbrown::{DefaultHashBuilder, HashTable};
+use headgate_model::bus::Protocol;
 use headgate_model::datagram::Address;
 use headgate_model::{
     Answer, Asked, BusCommand, BusEvent, ClientKey, CloseReason, DatagramServer, Gate, Instant, MemoryLimit,
@@ -22,6 +23,9 @@ use std::collections::BTreeSet;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// The word for operators.
+pub(crate) static PROTOCOL: Protocol = Protocol { name: "mqtt-sn" };
 
 pub(crate) type Out<A> = SnOutputs<A>;
 
@@ -365,6 +369,11 @@ impl<A: Address> SnGateway<A> {
             BusEvent::Delivery(_) | BusEvent::Received(_) if falls_asleep => {}
             BusEvent::Opened { present, .. } => self.on_opened(index, present, now, out),
             BusEvent::OpenRefused(why) => self.on_open_refused(index, why, out),
+            BusEvent::RulesChanged(who) => {
+                if let Some(policy) = who.rules.policy() {
+                    self.client_mut(index).identity.policy = Arc::clone(policy);
+                }
+            }
             // Its session is somewhere else from now on, or an operator has thrown it out.
             BusEvent::TakenOver | BusEvent::Kicked => {
                 let reason = match event {

@@ -5,7 +5,7 @@
 use crate::client::{Client, Purpose, State};
 use crate::credit::Credit;
 use crate::denial;
-use crate::gateway::{Out, Slot, SnGateway};
+use crate::gateway::{Out, PROTOCOL, Slot, SnGateway};
 use crate::outputs::Send;
 use crate::party::{Party, Sender};
 use crate::settings::Login;
@@ -13,7 +13,7 @@ use crate::topics::TopicIds;
 use bytes::Bytes;
 use headgate_model::Qos;
 use headgate_model::access::{AuthRefusal, Credentials, Wanted};
-use headgate_model::bus::{NEVER, Presence, Protocol};
+use headgate_model::bus::{NEVER, Presence};
 use headgate_model::datagram::Address;
 use headgate_model::gate::{Waiting, is_reserved};
 use headgate_model::{
@@ -21,7 +21,6 @@ use headgate_model::{
     Verdict, Will,
 };
 use headgate_mqttsn_codec::{self as codec, Connect, Message, ReturnCode};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// A CONNECT that is the same as the one before, and comes so soon after that was answered and before anything else, is a copy of it.
@@ -524,22 +523,24 @@ impl<A: Address> SnGateway<A> {
     pub(crate) fn open_of(&self, index: u32, clean_start: bool, expiry: Duration, will: OpenWill) -> Open {
         let client = self.client(index);
         let (peer, peer_port) = client.party.address.presence();
+        let who = Presence {
+            username: client.identity.username.clone(),
+            protocol: &PROTOCOL,
+            version: 1,
+            peer,
+            peer_port,
+            keep_alive: client.keep_alive,
+            clean_start,
+            ..Presence::default()
+        };
         Open {
-            client: self.gate(index).enter().expect("looked at when it came"),
+            client: self.gate(index).enter(who).expect("looked at when it came"),
             clean_start,
             expiry,
             will,
             receive_maximum: 1,
             credit: 1,
-            presence: Arc::new(Presence {
-                username: client.identity.username.clone(),
-                protocol: Protocol::MqttSn,
-                version: 1,
-                peer,
-                peer_port,
-                keep_alive: client.keep_alive,
-                clean_start,
-            }),
+            forgeable: true,
             link: None,
         }
     }

@@ -2,12 +2,12 @@
 //!
 //! All of it is published under one identity of its own, whose session is opened with the first message, and no faster than the settings say.
 
-use crate::gateway::{Out, Slot, SnGateway};
+use crate::gateway::{Out, PROTOCOL, Slot, SnGateway};
 use crate::handshake::credentials;
 use crate::inbound::short_topic;
 use crate::settings::{Login, QosMinusOneSettings};
 use headgate_model::access::Denial;
-use headgate_model::bus::{Presence, Protocol};
+use headgate_model::bus::Presence;
 use headgate_model::datagram::Address;
 use headgate_model::gate::Waiting;
 use headgate_model::link::RESERVED_CLIENT_ID;
@@ -138,20 +138,20 @@ impl<A: Address> SnGateway<A> {
                 let client_id = format!("{RESERVED_CLIENT_ID}sn/{client_id}").as_str().into();
                 let presence = Presence {
                     username: identity.username.clone(),
-                    protocol: Protocol::MqttSn,
+                    protocol: &PROTOCOL,
                     version: 1,
                     clean_start: true,
                     ..Presence::default()
                 };
                 self.publisher.state = State::Opening(identity);
                 let open = Open {
-                    client: Entrant::of_gateway(client_id),
+                    client: Entrant::of_gateway(client_id, presence),
                     clean_start: true,
                     expiry: Duration::ZERO,
                     will: None.into(),
                     receive_maximum: 1,
                     credit: 0,
-                    presence: Arc::new(presence),
+                    forgeable: false,
                     link: None,
                 };
                 self.bus(index, BusCommand::Open(Box::new(open)), out);

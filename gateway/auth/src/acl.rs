@@ -2,12 +2,13 @@
 
 use crate::settings::{AclAction, AclEffect, AclRule, AuthSettings, RefuseWith};
 use headgate_model::access::{DenyCode, Wish};
-use headgate_model::{AccessDecision, AccessPolicy, Action, TopicFilter};
-use parking_lot::Mutex;
+use headgate_model::bus::{PeerName, Presence};
+use headgate_model::{AccessDecision, AccessPolicy, Action, ClientId, TopicFilter};
+use parking_lot::{Mutex, RwLock};
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, Weak};
 
 /// A rule that cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -23,6 +24,35 @@ pub enum AclError {
     /// A list without an entry.
     #[error("acl.topics: an empty list is for no topic at all; leave `topics` out for all topics")]
     NoTopics,
+}
+
+/// The rules that are valid now. Clients look here when they are told that the rules have changed.
+#[derive(Debug)]
+pub(crate) struct Rulebook {
+    current: RwLock<Arc<Acl>>,
+}
+
+impl Rulebook {
+    pub(crate) fn new(acl: Acl) -> Arc<Self> {
+        let current = RwLock::new(Arc::new(acl));
+        Arc::new(Self { current })
+    }
+
+    /// Other rules from now on.
+    pub(crate) fn replace(&self, acl: Acl) {
+        *self.current.write() = Arc::new(acl);
+    }
+
+    /// The rules that can concern this client.
+    pub(crate) fn policy(
+        self: &Arc<Self>,
+        client: &str,
+        user: Option<&str>,
+        address: IpAddr,
+    ) -> Arc<ClientPolicy> {
+        let acl = Arc::clone(&self.current.read());
+        acl.policy(self, client, user, address)
+    }
 }
 
 /// The rules of the configuration.
@@ -75,7 +105,13 @@ impl Acl {
     }
 
     /// The rules that can concern this client. Clients for which they are the same share them.
-    pub(crate) fn policy(&self, client: &str, user: Option<&str>, address: IpAddr) -> Arc<ClientPolicy> {
+    fn policy(
+        self: &Arc<Self>,
+        book: &Arc<Rulebook>,
+        client: &str,
+        user: Option<&str>,
+        address: IpAddr,
+    ) -> Arc<ClientPolicy> {
         let concerns = |rule: &AclRule| {
             rule.client.as_deref().is_none_or(|wanted| wanted == client)
                 && match rule.user.as_deref() {
@@ -91,21 +127,28 @@ impl Acl {
         let topics = chosen.iter().flat_map(|at| &self.rules[*at].topics);
         let personal = topics.flatten().any(|t| t.contains("%c") || t.contains("%u"));
         if personal {
-            return Arc::new(self.cut_down(&chosen, may_link, client, user));
+            return Arc::new(self.cut_down(book, &chosen, may_link, client, user));
         }
         let key = (chosen, may_link);
         let mut shared = self.shared.lock();
         if let Some(policy) = shared.get(&key) {
             return Arc::clone(policy);
         }
-        let policy = Arc::new(self.cut_down(&key.0, may_link, client, user));
+        let policy = Arc::new(self.cut_down(book, &key.0, may_link, client, user));
         if shared.len() < MAX_SHARED {
             shared.insert(key, Arc::clone(&policy));
         }
         policy
     }
 
-    fn cut_down(&self, chosen: &[usize], may_link: bool, client: &str, user: Option<&str>) -> ClientPolicy {
+    fn cut_down(
+        self: &Arc<Self>,
+        book: &Arc<Rulebook>,
+        chosen: &[usize],
+        may_link: bool,
+        client: &str,
+        user: Option<&str>,
+    ) -> ClientPolicy {
         let rules = chosen.iter().map(|at| &self.rules[*at]);
         let rules = rules.zip(chosen).map(|(rule, place)| Rule {
             place: *place,
@@ -123,6 +166,8 @@ impl Acl {
             rules: rules.collect(),
             nomatch: self.nomatch,
             may_link,
+            book: Arc::downgrade(book),
+            of: Arc::downgrade(self),
         }
     }
 }
@@ -131,6 +176,10 @@ impl Acl {
 #[derive(Debug)]
 pub(crate) struct ClientPolicy {
     rules: Vec<Rule>,
+    /// Where those are that are valid now,
+    book: Weak<Rulebook>,
+    /// and of which rules these are a part.
+    of: Weak<Acl>,
     nomatch: DenyCode,
     may_link: bool,
 }
@@ -146,12 +195,20 @@ struct Rule {
 }
 
 impl Rule {
-    fn covers(&self, wish: Wish<'_>) -> bool {
-        let action = match self.action {
+    fn is_about(&self, action: Action) -> bool {
+        match self.action {
             AclAction::All => true,
-            AclAction::Publish => wish.action == Action::Publish,
-            AclAction::Subscribe => wish.action == Action::Subscribe,
-        };
+            AclAction::Publish => action == Action::Publish,
+            AclAction::Subscribe => action == Action::Subscribe,
+        }
+    }
+
+    fn allows(&self) -> bool {
+        self.decision == AccessDecision::Allow
+    }
+
+    fn covers(&self, wish: Wish<'_>) -> bool {
+        let action = self.is_about(wish.action);
         let covered = |topics: &Vec<Pattern>| topics.iter().any(|topic| topic.covers(wish.topic));
         action && self.topics.as_ref().is_none_or(covered)
     }
@@ -182,6 +239,49 @@ impl AccessPolicy for ClientPolicy {
             Some(rule) => format!("auth.acl[{}]", rule.place).into(),
             None => "no rule of auth.acl allows it".into(),
         }
+    }
+
+    /// The rules are looked through as for a subscription: a rule that denies some of the filter narrows it, if it stands before the one that allows all of it.
+    fn narrows(&self, filter: &[u8]) -> bool {
+        for rule in self.rules.iter().filter(|rule| rule.is_about(Action::Subscribe)) {
+            let any = |of: &dyn Fn(&Pattern) -> bool| {
+                rule.topics
+                    .as_ref()
+                    .is_none_or(|topics| topics.iter().any(|topic| of(topic)))
+            };
+            if rule.allows() && any(&|topic| topic.covers(filter)) {
+                return false;
+            }
+            if !rule.allows() && any(&|topic| topic.meets(filter)) {
+                return true;
+            }
+        }
+        true
+    }
+
+    /// The first rule that the topic matches. One that allows the very filter `eq …` allows what that matches.
+    fn may_read(&self, topic: &[u8]) -> bool {
+        let matches = |rule: &&Rule| {
+            let matches = |pattern: &Pattern| match pattern {
+                Pattern::Exactly(filter) if rule.allows() => filter.matches(topic),
+                pattern => pattern.covers(topic),
+            };
+            let topics = rule.topics.as_ref();
+            rule.is_about(Action::Subscribe) && topics.is_none_or(|topics| topics.iter().any(matches))
+        };
+        self.rules.iter().find(matches).is_some_and(Rule::allows)
+    }
+
+    fn renewed(&self, client: &ClientId, who: &Presence) -> Option<Arc<dyn AccessPolicy>> {
+        let book = self.book.upgrade()?;
+        if Arc::as_ptr(&book.current.read()) == self.of.as_ptr() {
+            return None;
+        }
+        let address = match who.peer {
+            PeerName::Ip(address) => address,
+            PeerName::Other(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        };
+        Some(book.policy(client.as_str(), who.username.as_deref(), address))
     }
 
     fn may_ask(&self) -> bool {
@@ -216,6 +316,16 @@ impl Pattern {
         })
     }
 
+    /// Whether there is a topic that this and `filter` both match.
+    fn meets(&self, filter: &[u8]) -> bool {
+        match self {
+            Self::Exactly(topic) => {
+                !topic.has_wildcard() && headgate_model::topic::matches(filter, topic.as_bytes())
+            }
+            Self::Filter(other) => meet(other.as_bytes(), filter),
+        }
+    }
+
     fn covers(&self, wish: &[u8]) -> bool {
         match self {
             Self::Exactly(filter) => filter.as_bytes() == wish,
@@ -240,6 +350,25 @@ fn covers(filter: &[u8], wish: &[u8]) -> bool {
         }
     }
     wished.next().is_none()
+}
+
+/// Whether there is a topic that both filters match.
+fn meet(one: &[u8], other: &[u8]) -> bool {
+    let wild = |filter: &[u8]| matches!(filter.first(), Some(b'+' | b'#'));
+    let system = |filter: &[u8]| filter.first() == Some(&b'$');
+    if wild(one) && system(other) || system(one) && wild(other) {
+        return false; // [MQTT-4.7.2-1]
+    }
+    let (mut one, mut other) = (one.split(|b| *b == b'/'), other.split(|b| *b == b'/'));
+    loop {
+        match (one.next(), other.next()) {
+            (Some(b"#"), _) | (_, Some(b"#")) | (None, None) => return true,
+            (None, Some(_)) | (Some(_), None) => return false,
+            (Some(b"+"), Some(_)) | (Some(_), Some(b"+")) => {}
+            (Some(level), Some(same)) if level == same => {}
+            _ => return false,
+        }
+    }
 }
 
 fn deny_code(refuse_with: RefuseWith) -> DenyCode {
@@ -280,17 +409,20 @@ mod tests {
         })
     }
 
-    fn compile(acl: Vec<AclRule>) -> Acl {
-        Acl::compile(&AuthSettings {
+    fn compile(acl: Vec<AclRule>) -> Arc<Rulebook> {
+        book(&AuthSettings {
             acl,
             ..AuthSettings::default()
         })
-        .unwrap()
+    }
+
+    fn book(settings: &AuthSettings) -> Arc<Rulebook> {
+        Rulebook::new(Acl::compile(settings).unwrap())
     }
 
     #[test]
     fn the_defaults_allow_this_machine_everything_and_others_by_name() {
-        let acl = Acl::compile(&AuthSettings::default()).unwrap();
+        let acl = book(&AuthSettings::default());
         let local = acl.policy("c", None, LOOPBACK);
         assert_eq!(ask(&local, Action::Subscribe, "$SYS/#"), AccessDecision::Allow);
         assert_eq!(ask(&local, Action::Publish, "a/b"), AccessDecision::Allow);
@@ -310,12 +442,11 @@ mod tests {
     #[test]
     fn only_who_is_named_may_be_a_link() {
         let may = |links: &[&str], user: Option<&str>| {
-            let acl = Acl::compile(&AuthSettings {
+            let acl = book(&AuthSettings {
                 links: links.iter().map(|name| (*name).to_owned()).collect(),
                 ..AuthSettings::default()
             });
             // The same rules concern all of them.
-            let acl = acl.unwrap();
             acl.policy("c", Some("joe"), LOOPBACK);
             acl.policy("c", user, LOOPBACK).may_link()
         };
@@ -457,5 +588,102 @@ mod tests {
         assert_eq!(places, [(0, None), (1, Some(0)), (1, Some(2))]);
         assert!(errors[0].2.to_string().contains("leave `topics` out"));
         Acl::compile(&settings).unwrap_err();
+    }
+
+    /// Whether a filter is narrowed, and which of these topics may be read by it.
+    fn reads(policy: &ClientPolicy, filter: &str, topics: &[&str]) -> (bool, Vec<bool>) {
+        let topics = topics.iter().map(|topic| policy.may_read(topic.as_bytes()));
+        (policy.narrows(filter.as_bytes()), topics.collect())
+    }
+
+    /// A rule that denies a part of what a filter matches narrows it; other filters need no look at each message.
+    #[test]
+    fn a_denied_part_narrows_a_subscription() {
+        let acl = compile(vec![
+            rule(AclEffect::Deny, &["deny/#", "+/secret/+"]),
+            rule(AclEffect::Allow, &["#"]),
+        ]);
+        let policy = acl.policy("c", None, ELSEWHERE);
+        for (filter, narrowed) in [
+            ("#", true),
+            ("+/x", true),
+            ("+/#", true),
+            ("deny/x", true),
+            ("+", true), // `deny/#` matches `deny`, too.
+            ("a/+/b", true),
+            ("a/secret/b", true),
+            ("a/b", false),
+            ("a/b/c", false),
+            ("a/b/c/d/#", false),
+        ] {
+            assert_eq!(policy.narrows(filter.as_bytes()), narrowed, "{filter}");
+        }
+        let (_, read) = reads(&policy, "#", &["deny", "deny/x", "a/secret/b", "a/secret", "a/b"]);
+        assert_eq!(read, [false, false, false, true, true]);
+    }
+
+    /// A session that goes on under other rules may have filters that they do not allow at all.
+    #[test]
+    fn a_filter_that_is_allowed_no_more_reads_what_is_still_allowed() {
+        let policy = compile(vec![rule(AclEffect::Allow, &["a/#"])]).policy("c", None, ELSEWHERE);
+        assert_eq!(reads(&policy, "+/x", &["a/x", "b/x"]), (true, vec![true, false]));
+        assert_eq!(reads(&policy, "a/+", &["a/x"]), (false, vec![true]));
+    }
+
+    /// `eq` in front is about the filter as it is written: allowed, it reads what it matches; denied, nothing else is meant.
+    #[test]
+    fn eq_reads_what_the_filter_matches() {
+        let policy = compile(vec![
+            rule(AclEffect::Deny, &["eq #", "eq a/x"]),
+            rule(AclEffect::Allow, &["eq +/x"]),
+        ]);
+        let policy = policy.policy("c", None, ELSEWHERE);
+        assert_eq!(
+            reads(&policy, "+/x", &["a/x", "b/x", "b/y"]),
+            (true, vec![false, true, false])
+        );
+    }
+
+    /// What a first level with a wildcard does not match is not denied by it. \[MQTT-4.7.2-1\]
+    #[test]
+    fn rules_meet_filters_only_where_some_topic_matches_both() {
+        for (one, other, both) in [
+            ("#", "a", true),
+            ("#", "$SYS/#", false),
+            ("+/a", "$x/a", false),
+            ("$SYS/#", "$SYS/+/a", true),
+            ("a/#", "a", true),
+            ("a/+", "a", false),
+            ("a/+/c", "a/b/+", true),
+            ("a/+/c", "a/b/d", false),
+            ("+/+", "#", true),
+            ("a/b", "a/b/#", true),
+            ("a", "b", false),
+        ] {
+            assert_eq!(meet(one.as_bytes(), other.as_bytes()), both, "{one} {other}");
+            assert_eq!(meet(other.as_bytes(), one.as_bytes()), both, "{other} {one}");
+        }
+    }
+
+    /// A client has its rules until it is told that there are others; then it asks for its own of those.
+    #[test]
+    fn rules_are_renewed_for_the_same_client() {
+        let book = compile(vec![rule(AclEffect::Allow, &["dev/%c/#"])]);
+        let policy = book.policy("pump", Some("joe"), ELSEWHERE);
+        let who = Presence {
+            username: Some("joe".into()),
+            peer: ELSEWHERE.into(),
+            ..Presence::default()
+        };
+        assert!(policy.renewed(&"pump".into(), &who).is_none());
+        let changed = AuthSettings {
+            acl: vec![rule(AclEffect::Allow, &["other/%c/#"])],
+            ..AuthSettings::default()
+        };
+        book.replace(Acl::compile(&changed).unwrap());
+        assert!(policy.may_read(b"dev/pump/t"), "as long as it is not told");
+        let renewed = policy.renewed(&"pump".into(), &who).expect("others");
+        assert!(renewed.may_read(b"other/pump/t") && !renewed.may_read(b"dev/pump/t"));
+        assert!(renewed.renewed(&"pump".into(), &who).is_none());
     }
 }

@@ -1,6 +1,6 @@
 //! The service behind every listener: answers the questions of endpoints.
 
-use crate::acl::{Acl, AclError};
+use crate::acl::{Acl, AclError, Rulebook};
 use crate::fair::Origin;
 use crate::hashing::{Busy, Hashing};
 use crate::remembered::Remembered;
@@ -30,7 +30,7 @@ pub struct Access(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     anonymous: Anonymous,
-    acl: Acl,
+    rules: Arc<Rulebook>,
     file: Mutex<UsersFile>,
     nobody: Arc<User>,
     /// Seeds what unknown names are shown.
@@ -95,7 +95,7 @@ impl Access {
         };
         Ok(Self(Arc::new(Shared {
             anonymous: settings.anonymous,
-            acl: Acl::compile(settings)?,
+            rules: Rulebook::new(Acl::compile(settings)?),
             file: Mutex::new(file),
             nobody: Arc::new(User::nobody()?),
             secret,
@@ -103,6 +103,13 @@ impl Access {
             remembered: Remembered::new(key, settings.passwords.remember),
             remembered_count: AtomicU64::new(0),
         })))
+    }
+
+    /// Other rules from now on: `acl`, `links` and `refuse_with`. Who is connected has them when the bus has
+    /// [asked for them](headgate_bus::Bus::renew_rules); if they are faulty, the old ones stay.
+    pub fn set_rules(&self, settings: &AuthSettings) -> Result<(), AclError> {
+        self.0.rules.replace(Acl::compile(settings)?);
+        Ok(())
     }
 
     /// What was counted.
@@ -330,7 +337,10 @@ impl Session {
 
     fn allowed(&self, username: Option<Arc<str>>, data: Option<Bytes>) -> Answer {
         let client = self.client.as_ref().map_or("", |client| client.as_str());
-        let policy: Arc<dyn AccessPolicy> = self.shared.acl.policy(client, username.as_deref(), self.address);
+        let policy: Arc<dyn AccessPolicy> =
+            self.shared
+                .rules
+                .policy(client, username.as_deref(), self.address);
         if self.link && !policy.may_link() {
             let user = username.as_deref();
             tracing::info!(

@@ -29,6 +29,13 @@ pub struct AuthSettings {
     pub links: Vec<String>,
 }
 
+impl AuthSettings {
+    /// Whether it has the same rules: those that can change while the gateway runs.
+    pub fn has_rules_of(&self, other: &Self) -> bool {
+        self.acl == other.acl && self.links == other.links && self.refuse_with == other.refuse_with
+    }
+}
+
 impl Default for AuthSettings {
     fn default() -> Self {
         let rule = |effect, address: Option<&str>, user: Option<&str>, topic: Option<&str>| AclRule {

@@ -128,13 +128,13 @@ async fn next(port: &impl Port, events: &mut VecDeque<BusEvent>) -> BusEvent {
 
 fn open(client: &str) -> BusCommand {
     BusCommand::Open(Box::new(Open {
-        client: Entrant::of_gateway(client.into()),
+        client: Entrant::of_gateway(client.into(), Presence::default()),
         clean_start: true,
         expiry: Duration::ZERO,
         will: None.into(),
         receive_maximum: 100,
         credit: 10_000,
-        presence: Arc::new(Presence::default()),
+        forgeable: false,
         link: None,
     }))
 }

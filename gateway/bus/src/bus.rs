@@ -382,6 +382,10 @@ impl Bus {
                 self.fall_asleep(from, slot, patience, expiry, now, out);
             }
             BusCommand::ChangeWill(change) => self.change_will(from, slot, change, out),
+            BusCommand::ChangeRules(client) => {
+                self.session_mut(slot).presence = Arc::clone(client.who());
+                self.look_at_rules(slot);
+            }
         }
     }
 

@@ -278,6 +278,14 @@ impl Hub {
         self.turn(|bus, now, out| bus.publish(message, now, out));
     }
 
+    /// The rules of clients have changed: who is connected, or has a session, has the new ones when this returns.
+    pub fn renew_rules(&self) {
+        let mut next = Some(0);
+        while let Some(from) = next {
+            next = self.turn(|bus, _, out| bus.renew_rules(from, out));
+        }
+    }
+
     /// Throws a client out. Whether it was connected.
     pub fn kick(&self, client: &str) -> bool {
         self.turn(|bus, now, out| bus.kick(client, now, out))

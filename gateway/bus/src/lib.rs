@@ -25,6 +25,7 @@ mod members;
 mod memory;
 mod paging;
 mod pending;
+mod reading;
 mod retained;
 mod routing;
 mod session;

@@ -11,7 +11,7 @@ use crate::stats::DropReason;
 use crate::turns;
 use bytes::Bytes;
 use hashbrown::HashMap;
-use headgate_model::bus::{NEVER, OpenRefusal, Presence, Protocol};
+use headgate_model::bus::{NEVER, OpenRefusal, Presence};
 use headgate_model::gate::is_of_gateway;
 use headgate_model::memory::Want;
 use headgate_model::store::{SessionImage, StoredMessage};
@@ -51,7 +51,7 @@ impl Bus {
             out.notices.push(Notice::TakenOver {
                 client: session.client.clone(),
                 old: Arc::clone(&session.presence),
-                new: Arc::clone(&open.presence),
+                new: Arc::clone(open.client.who()),
             });
             self.timers.insert((now + HAND_OVER, Timer::HandOver(slot, id)));
         }
@@ -81,7 +81,7 @@ impl Bus {
     fn may_have(&self, slot: Slot, open: &Open, now: Instant) -> bool {
         let session = self.session(slot);
         self.settings.share_sessions
-            || session.presence.username == open.presence.username
+            || session.presence.username == open.client.who().username
             || session.endpoint.is_none() && session.ends_at.is_some_and(|at| at <= now)
     }
 
@@ -148,7 +148,7 @@ impl Bus {
         let expiry = if defined {
             open.expiry
         } else {
-            self.capped_expiry(open.expiry, open.presence.username.is_none())
+            self.capped_expiry(open.expiry, open.client.who().username.is_none())
         };
         let epoch = self.epoch;
         let window = open.link.as_ref().map_or(0, |link| link.window);
@@ -183,7 +183,7 @@ impl Bus {
                 .for_each(|will| will.delay = Duration::ZERO),
             OpenWill::Awake => {}
         }
-        session.presence = Arc::clone(&open.presence);
+        session.presence = Arc::clone(open.client.who());
         session.receive_maximum = open.receive_maximum.clamp(1, max_inflight);
         session.credit = open.credit;
         session.sleep = Sleep::No;
@@ -194,12 +194,13 @@ impl Bus {
             let op = StoreOp::PutSession(session.id, Box::new(session.record(epoch)));
             self.pending.push(op);
         }
+        self.look_at_rules(slot);
         self.endpoints.insert(slot, &self.sessions);
         self.auto_subscribe(slot);
         if !wakes {
             out.notices.push(Notice::Connected {
                 client: open.client.client_id().clone(),
-                presence: open.presence,
+                presence: Arc::clone(open.client.who()),
             });
         }
         // CONNACK of a session that shall last promises that it does.
@@ -251,7 +252,7 @@ impl Bus {
         self.next_session += 1;
         let mut session = Session::new(id, open.client.client_id().clone());
         let keys = self.first_numbers.as_ref();
-        if let Some(keys) = keys.filter(|_| open.presence.protocol == Protocol::MqttSn) {
+        if let Some(keys) = keys.filter(|_| open.forgeable) {
             // In the lower half: some clients read identifiers as signed numbers.
             session.next_seq = keys.hash_one(id) % (DELIVERY_IDS / 2);
             session.unsent_from = session.next_seq;

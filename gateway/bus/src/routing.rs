@@ -318,10 +318,14 @@ impl Bus {
     fn some_target_refuses(&mut self, message: &Message, now: Instant, out: &mut BusOutputs) -> bool {
         let size = size_of::<Queued>() + message.size();
         let targets = std::mem::take(&mut self.targets);
-        let kept = targets.iter().filter(|target| target.qos > Qos::AtMostOnce);
-        let refusing = kept
-            .map(|target| target.slot)
-            .find(|slot| self.refuses(*slot, size, now, out));
+        let refusing = targets.iter().map(|target| (target.qos, target.slot));
+        let refusing = refusing
+            .filter(|(qos, _)| *qos > Qos::AtMostOnce)
+            .find_map(|(_, slot)| {
+                let refuses =
+                    self.session(slot).may_read(&message.topic) && self.refuses(slot, size, now, out);
+                refuses.then_some(slot)
+            });
         self.targets = targets;
         if let Some(link) = refusing.and_then(|slot| self.session_mut(slot).link.as_deref_mut()) {
             link.ledger.refused += 1;
@@ -361,7 +365,9 @@ impl Bus {
                 .is_some_and(|publisher| self.links.ids.contains(&publisher));
         let eligible = |at: &usize| {
             let slot = members[*at].session;
-            Some(slot) != except && !(split && is_link(&self.sessions, slot))
+            Some(slot) != except
+                && !(split && is_link(&self.sessions, slot))
+                && self.session(slot).may_read(&message.topic)
         };
         let online = |at: &usize| eligible(at) && self.session(members[*at].session).endpoint.is_some();
         let count = members.len();
@@ -419,6 +425,10 @@ impl Bus {
         let session = self.sessions[slot as usize]
             .as_deref_mut()
             .expect("a target is a session");
+        if !session.may_read(&message.topic) {
+            self.counters.drop(DropReason::NotAuthorized);
+            return false;
+        }
         if let Some(link) = session.link.as_deref_mut() {
             link.routed(qos);
         }
@@ -739,22 +749,28 @@ impl Bus {
             };
             // Sent before, it must be sent again: the receiver may hold its packet identifier. [MQTT-4.4.0-1]
             let rules = session.rules(&self.queue_rules);
-            let expired = (next.message.is_expired(now) || is_over(rules, next.since, now)) && !next.sent;
-            if !expired && !session.may_send(next, limits) {
+            let gone = if next.sent {
+                None
+            } else if next.message.is_expired(now) || is_over(rules, next.since, now) {
+                Some(DropReason::Expired) // [MQTT-3.3.2-5]
+            } else {
+                // It was queued under other rules, or while none were known.
+                (!session.may_read(&next.message.topic)).then_some(DropReason::NotAuthorized)
+            };
+            if gone.is_none() && !session.may_send(next, limits) {
                 return self.page_in(slot);
             }
             let before = session.held();
             let queued = session.dequeue_front().expect("just looked at");
             let (after, session) = (session.held(), &*session);
             self.memory.change(before, after);
-            if !expired && session.link.is_some() {
+            if gone.is_none() && session.link.is_some() {
                 self.count_late(slot, &queued, now);
             }
-            if expired {
-                self.counters.drop(DropReason::Expired); // [MQTT-3.3.2-5]
+            if let Some(reason) = gone {
+                self.counters.drop(reason);
                 let topic = queued.message.topic.as_bytes();
-                self.session_mut(slot)
-                    .note_drop(DropReason::Expired, queued.qos, topic);
+                self.session_mut(slot).note_drop(reason, queued.qos, topic);
                 self.forget(slot, queued, now, out);
             } else {
                 self.send(slot, queued, out);

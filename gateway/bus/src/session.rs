@@ -296,6 +296,8 @@ pub(crate) struct Session {
     pub listed_for: u64,
     /// Its other side is another broker.
     pub link: Option<Box<LinkState>>,
+    /// Its client may not read some of what its filters match: see [`crate::reading`].
+    pub narrowed: bool,
 }
 
 /// MQTT-SN 1.2 §6.14
@@ -352,6 +354,7 @@ impl Session {
             sleep: Sleep::No,
             listed_for: 0,
             link: None,
+            narrowed: false,
         }
     }
 

@@ -30,11 +30,13 @@ pub enum DropReason {
     DelayedFull,
     /// Not routed: a link brought the retained message of a topic whose newer one still waits to go out by it.
     Superseded,
+    /// Its receiver may not read it: a rule denies a part of what its filter matches, or its rules have changed.
+    NotAuthorized,
 }
 
 impl DropReason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::QueueFull,
         Self::OfflineQos0,
         Self::Expired,
@@ -48,6 +50,7 @@ impl DropReason {
         Self::MemoryFull,
         Self::DelayedFull,
         Self::Superseded,
+        Self::NotAuthorized,
     ];
 
     /// The word for operators.
@@ -65,6 +68,7 @@ impl DropReason {
             Self::Flushed => "flushed",
             Self::MemoryFull => "memory_full",
             Self::DelayedFull => "delayed_full",
+            Self::NotAuthorized => "not_readable",
             Self::Superseded => "superseded",
         }
     }

@@ -94,7 +94,9 @@ impl Bus {
         if known.is_none() {
             self.memory.subscriptions += size;
         }
-        self.session_mut(slot).subscriptions.insert(subscription);
+        let session = self.session_mut(slot);
+        session.narrowed |= session.presence.rules.narrow(&subscription.filter);
+        session.subscriptions.insert(subscription);
         Ok(options.qos)
     }
 

@@ -77,13 +77,13 @@ async fn next(port: &Port, events: &mut VecDeque<BusEvent>) -> BusEvent {
 
 fn open(client: &str, expiry: Duration) -> BusCommand {
     BusCommand::Open(Box::new(Open {
-        client: Entrant::of_gateway(client.into()),
+        client: Entrant::of_gateway(client.into(), Presence::default()),
         clean_start: false,
         expiry,
         will: None.into(),
         receive_maximum: 10,
         credit: 10,
-        presence: Arc::new(Presence::default()),
+        forgeable: false,
         link: None,
     }))
 }

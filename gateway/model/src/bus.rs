@@ -1,6 +1,6 @@
 //! The words between endpoints and the bus. Endpoints never call the bus: they write [`BusCommand`]s and get [`BusEvent`]s.
 
-use crate::gate::{Admitted, Entrant, WillTopic};
+use crate::gate::{Admitted, Entrant, Rules, WillTopic};
 use crate::{Delivery, DeliveryId, Link, Message, Qos, Subscription, Will};
 use bytes::Bytes;
 use core::net::IpAddr;
@@ -22,7 +22,7 @@ pub const NEVER: Duration = Duration::MAX;
 /// What an endpoint asks for when its client is let in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Open {
-    /// Whose session it is, and by which rules it reads.
+    /// Whose session it is, with what those see who watch, and the rules by which it reads. The user name is who owns the session.
     pub client: Entrant,
     /// Throw an earlier session away. MQTT 5 §3.1.2.4.
     pub clean_start: bool,
@@ -34,8 +34,9 @@ pub struct Open {
     pub receive_maximum: u16,
     /// How many deliveries it takes before it grants more with [`BusCommand::Credit`].
     pub credit: u32,
-    /// For those who watch: user name, protocol and the rest. The user name is who owns the session.
-    pub presence: Arc<Presence>,
+    /// Its address could be forged: the first delivery of a new session is numbered so that nobody can guess it, and an acknowledgement proves that it
+    /// was received.
+    pub forgeable: bool,
     /// The other side is another broker.
     pub link: Option<Box<Link>>,
 }
@@ -67,26 +68,6 @@ pub enum WillChange {
     Topic(Admitted<WillTopic>),
     /// This is what it says.
     Payload(Bytes),
-}
-
-/// What a client speaks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Protocol {
-    /// MQTT of any version.
-    #[default]
-    Mqtt,
-    /// MQTT-SN.
-    MqttSn,
-}
-
-impl Protocol {
-    /// The word for operators.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Mqtt => "mqtt",
-            Self::MqttSn => "mqtt-sn",
-        }
-    }
 }
 
 /// Where a client comes from.
@@ -130,8 +111,8 @@ impl fmt::Display for PeerName {
 pub struct Presence {
     /// User name; `None` for anonymous clients.
     pub username: Option<Arc<str>>,
-    /// What it speaks.
-    pub protocol: Protocol,
+    /// What it speaks, in the adapter's word for operators.
+    pub protocol: &'static Protocol,
     /// Version on the wire: 3, 4 or 5 for MQTT.
     pub version: u8,
     /// Where it comes from, without port.
@@ -142,6 +123,24 @@ pub struct Presence {
     pub keep_alive: u16,
     /// As the client asked.
     pub clean_start: bool,
+    /// What it may do.
+    pub rules: Rules,
+}
+
+/// What a client speaks: each adapter has its own.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Protocol {
+    /// The word for operators.
+    pub name: &'static str,
+}
+
+/// What nobody speaks, that is the gateway itself.
+static NO_PROTOCOL: Protocol = Protocol { name: "" };
+
+impl Default for &'static Protocol {
+    fn default() -> Self {
+        &NO_PROTOCOL
+    }
 }
 
 impl Presence {
@@ -253,6 +252,8 @@ pub enum BusCommand {
     TellWhenDrained,
     /// Answered by [`BusEvent::WillChanged`] once durable.
     ChangeWill(WillChange),
+    /// The same client has proved anew who it is: it reads by these rules from now on.
+    ChangeRules(Entrant),
     /// Answered by [`BusEvent::Asleep`] once it is durable that the client sleeps; nothing is delivered from now on, and [`CloseReason::Asleep`] is to follow.
     FallAsleep {
         /// As in [`CloseReason::Asleep`], which then adds nothing to it.
@@ -356,6 +357,8 @@ pub enum BusEvent {
     TakenOver,
     /// An operator or a rule throws this client out; it gets nothing more.
     Kicked,
+    /// The client's rules have changed: these are valid from now on.
+    RulesChanged(Arc<Presence>),
     /// Answers `Subscribe`: granted QoS or refusal, in the order asked.
     Subscribed {
         /// The endpoint's own.

@@ -12,6 +12,7 @@
 //! bus takes [`Admitted`] things only, and nobody but the gate makes them: an adapter that forgets to ask does not compile.
 
 use crate::access::{AccessRequest, DenyCode, Wanted, Wish};
+use crate::bus::Presence;
 use crate::link::RESERVED_CLIENT_ID;
 use crate::rewrite::{RewriteAction, Rewriter};
 use crate::topic::delayed_prefix;
@@ -374,11 +375,12 @@ impl Gate<'_> {
         Ok(Admitted(subscription))
     }
 
-    /// The client's way to its session; `None` if its identifier is one that no client may have.
-    pub fn enter(&self) -> Option<Entrant> {
+    /// The client's way to its session, as `who`; `None` if its identifier is one that no client may have.
+    pub fn enter(&self, who: Presence) -> Option<Entrant> {
+        let rules = Rules(self.policy.cloned());
         (!is_reserved(self.client.as_str())).then(|| Entrant {
             client_id: self.client.clone(),
-            policy: self.policy.cloned(),
+            who: Arc::new(Presence { rules, ..who }),
         })
     }
 
@@ -417,20 +419,18 @@ fn refused<T>(wanted: Wanted, cause: Cause) -> Verdict<T> {
     Verdict::Refused(Refused { wanted, cause })
 }
 
-/// Somebody whose session the bus may open: with the rules by which it reads.
-#[derive(Clone, Debug)]
+/// Somebody whose session the bus may open.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entrant {
     client_id: ClientId,
-    policy: Option<Arc<dyn AccessPolicy>>,
+    who: Arc<Presence>,
 }
 
 impl Entrant {
     /// A session of the gateway itself: nobody's rules are asked about what it reads.
-    pub fn of_gateway(client_id: ClientId) -> Self {
-        Self {
-            client_id,
-            policy: None,
-        }
+    pub fn of_gateway(client_id: ClientId, who: Presence) -> Self {
+        let who = Arc::new(who);
+        Self { client_id, who }
     }
 
     /// Whose session it is.
@@ -438,16 +438,46 @@ impl Entrant {
         &self.client_id
     }
 
-    /// The rules by which it reads; `None` for the gateway itself.
+    /// What is known of it, with the rules by which it reads.
+    pub fn who(&self) -> &Arc<Presence> {
+        &self.who
+    }
+}
+
+/// The rules of one client; none for the gateway itself, which may read all. Only the gate, and a change of the rules, put some here.
+#[derive(Clone, Debug, Default)]
+pub struct Rules(Option<Arc<dyn AccessPolicy>>);
+
+impl Rules {
+    /// The policy.
     pub fn policy(&self) -> Option<&Arc<dyn AccessPolicy>> {
-        self.policy.as_ref()
+        self.0.as_ref()
+    }
+
+    /// Whether some of what a filter matches may not be read.
+    pub fn narrow(&self, filter: &TopicFilter) -> bool {
+        let policy = self.0.as_ref();
+        policy.is_some_and(|policy| policy.narrows(filter.as_bytes()))
+    }
+
+    /// Whether a message with this topic may be read.
+    pub fn may_read(&self, topic: &Topic) -> bool {
+        let policy = self.0.as_ref();
+        policy.is_none_or(|policy| policy.may_read(topic.as_bytes()))
+    }
+
+    /// The rules of `client` as they are now; `None` when they are these.
+    pub fn renewed(&self, client: &ClientId, who: &Presence) -> Option<Self> {
+        let policy = self.0.as_ref()?.renewed(client, who)?;
+        Some(Self(Some(policy)))
     }
 }
 
-impl PartialEq for Entrant {
-    fn eq(&self, other: &Self) -> bool {
-        self.client_id == other.client_id
+/// Who somebody is does not depend on what he may do.
+impl PartialEq for Rules {
+    fn eq(&self, _: &Self) -> bool {
+        true
     }
 }
 
-impl Eq for Entrant {}
+impl Eq for Rules {}

@@ -140,13 +140,14 @@ impl ReloadCommand {
             let lines = bridges
                 .iter()
                 .map(|(name, change)| format!("{name}: {}", text(change)));
+            let rules = (changes["rules"] == true).then(|| "rules: changed".to_owned());
             let of = |key: &str| changes[key].as_array().cloned().unwrap_or_default();
             let waiting: Vec<String> = of("needs_restart").iter().map(text).collect();
             let waiting = at_most(&waiting).into_iter();
             let waiting = waiting.map(|change| format!("needs a restart: {change}"));
             let warnings = of("warnings").into_iter();
             let warnings = warnings.map(|warning| format!("warning: {}", told(&warning)));
-            let lines: Vec<String> = lines.chain(waiting).chain(warnings).collect();
+            let lines: Vec<String> = lines.chain(rules).chain(waiting).chain(warnings).collect();
             match lines.is_empty() {
                 true => "nothing is another".to_owned(),
                 false => lines.join("\n"),

@@ -9,13 +9,18 @@ const MOST: usize = 20;
 const LONGEST: usize = 60;
 
 impl Config {
-    /// What is another in `new` and needs a restart: all but the bridges. `key: old → new`, with values as `check --print` shows them, so without secrets; of a
+    /// What is another in `new` and needs a restart: all but bridges and rules. `key: old → new`, with values as `check --print` shows them, so without secrets; of a
     /// secret that is another, only that it is.
     pub(crate) fn changes(&self, new: &Self) -> Vec<String> {
         let shown = |config: &Self| {
             let mut shown = serde_json::to_value(config).unwrap_or_default();
             if let Some(table) = shown.as_object_mut() {
                 table.remove("bridges");
+            }
+            if let Some(auth) = shown.get_mut("auth").and_then(Value::as_object_mut) {
+                for live in ["acl", "links", "refuse_with"] {
+                    auth.remove(live);
+                }
             }
             shown
         };

@@ -9,6 +9,9 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use futures_util::StreamExt;
+use headgate_auth::{Access, AuthSettings};
+use headgate_bus::handle::Hub;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -22,8 +25,14 @@ use tokio::net::UnixListener;
 pub(crate) struct Control {
     /// The bridges.
     pub bridges: Bridges,
+    /// Who may do what.
+    pub access: Arc<Access>,
+    /// The bus, whose clients are told of other rules.
+    pub hub: Hub,
     /// The configuration's file, to be read again.
     pub config: Option<Arc<PathBuf>>,
+    /// The rules that are valid.
+    pub rules: Arc<Mutex<AuthSettings>>,
     /// The configuration that the gateway was started with.
     pub started_with: Arc<Config>,
 }
@@ -33,6 +42,8 @@ pub(crate) struct Control {
 pub(crate) struct Reloaded {
     /// What became of each bridge.
     pub bridges: BTreeMap<String, Change>,
+    /// Other rules are valid: who is connected has them too.
+    pub rules: bool,
     /// What is another and counts after a restart only.
     pub needs_restart: Vec<String>,
     /// What is probably not as it was meant.
@@ -99,7 +110,20 @@ impl Control {
         }
     }
 
-    /// Reads the configuration again and makes the bridges what it says. Whatever else changed needs a restart, and is listed.
+    /// Whether there are other rules than before.
+    fn take_rules(&self, new: &AuthSettings) -> Result<bool, String> {
+        let mut valid = self.rules.lock();
+        if valid.has_rules_of(new) {
+            return Ok(false);
+        }
+        self.access.set_rules(new).map_err(|error| error.to_string())?;
+        *valid = new.clone();
+        drop(valid);
+        self.hub.renew_rules();
+        Ok(true)
+    }
+
+    /// Reads the configuration again: bridges and rules are what it says from now on. Whatever else changed needs a restart, and is listed.
     pub(crate) async fn reload(&self) -> Result<Reloaded, String> {
         let path = self.config.as_deref().map(PathBuf::as_path);
         let loaded = Config::load_to_start(path, environment_variables());
@@ -107,6 +131,7 @@ impl Control {
         let bridges = self.bridges.configure(config.checked_bridges()?).await;
         Ok(Reloaded {
             bridges,
+            rules: self.take_rules(&config.auth)?,
             needs_restart: self.started_with.changes(&config),
             warnings,
         })

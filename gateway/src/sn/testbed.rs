@@ -4,6 +4,7 @@
 use bytes::{Bytes, BytesMut};
 use headgate_bus::{Bus, BusOutputs, BusSettings};
 use headgate_model::access::{DenyCode, Identity, Wish};
+use headgate_model::bus::Presence;
 use headgate_model::{
     AccessDecision, AccessPolicy, AckToken, Admitted, Answer, BusCommand, BusEvent, ClientKey,
     DatagramServer, Destination, EndpointId, Entrant, Instant, Message, MountPoint, Open, Qos, Settlement,
@@ -86,13 +87,13 @@ impl Testbed {
             published: Vec::new(),
         };
         let open = Open {
-            client: Entrant::of_gateway("backend".into()),
+            client: Entrant::of_gateway("backend".into(), Presence::default()),
             clean_start: false,
             expiry: Duration::MAX,
             will: None.into(),
             receive_maximum: 100,
             credit: 100,
-            presence: Arc::default(),
+            forgeable: false,
             link: None,
         };
         let options = SubscriptionOptions {

@@ -2,11 +2,11 @@
 
 use crate::remote::number;
 use headgate_model::bus::NEVER;
+use headgate_model::bus::Presence;
 use headgate_model::{
     AckToken, Admitted, BusCommand, BusEvent, EndpointId, Entrant, Message, Open, Qos, Topic,
 };
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::Arc;
 
 /// See the module's documentation.
 pub(crate) struct Publisher {
@@ -85,13 +85,13 @@ impl Publisher {
 
     pub(crate) fn open(&self) -> BusCommand {
         BusCommand::Open(Box::new(Open {
-            client: Entrant::of_gateway(self.name.as_str().into()),
+            client: Entrant::of_gateway(self.name.as_str().into(), Presence::default()),
             clean_start: false,
             expiry: NEVER,
             will: None.into(),
             receive_maximum: 10,
             credit: 10,
-            presence: Arc::default(),
+            forgeable: false,
             link: None,
         }))
     }

@@ -10,6 +10,7 @@ use headgate_bridge::{
     EndReason,
 };
 use headgate_bus::{Bus, BusOutputs, BusSettings};
+use headgate_model::bus::Presence;
 use headgate_model::{
     AckToken, Admitted, BusCommand, BusEvent, CloseReason, Endpoint, EndpointId, Entrant, Input, Instant,
     Message, MountPoint, Open, Outputs, Qos as BusQos, Settlement, Store, Subscription, SubscriptionOptions,
@@ -289,13 +290,13 @@ impl Bench {
     pub(crate) fn watch(&mut self, filter: &'static str) {
         let open = Open {
             link: None,
-            client: Entrant::of_gateway("watcher".into()),
+            client: Entrant::of_gateway("watcher".into(), Presence::default()),
             clean_start: true,
             expiry: Duration::ZERO,
             will: None.into(),
             receive_maximum: 100,
             credit: u32::MAX,
-            presence: Arc::default(),
+            forgeable: false,
         };
         let options = SubscriptionOptions {
             qos: BusQos::ExactlyOnce,

@@ -308,13 +308,13 @@ impl Bench {
             ..Presence::default()
         };
         let open = Open {
-            client: Entrant::of_gateway(client_id.into()),
+            client: Entrant::of_gateway(client_id.into(), presence),
             clean_start: false,
             expiry: Duration::from_secs(1_000_000),
             will: None.into(),
             receive_maximum: 100,
             credit: u32::MAX,
-            presence: Arc::new(presence),
+            forgeable: false,
             link: None,
         };
         let options = SubscriptionOptions {

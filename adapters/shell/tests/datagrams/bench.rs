@@ -5,6 +5,7 @@ use headgate_bus::handle::{Clock, Hub};
 use headgate_bus::{Bus, BusSettings};
 use headgate_model::access::{Credentials, Wish};
 use headgate_model::bus::NEVER;
+use headgate_model::bus::Presence;
 use headgate_model::datagram::Address;
 use headgate_model::store::{FetchLimit, Fetched};
 use headgate_model::{
@@ -96,13 +97,13 @@ impl<A: Address> DatagramServer for Words<A> {
             "open" => {
                 let key = self.enter(from);
                 let open = Open {
-                    client: Entrant::of_gateway(rest.into()),
+                    client: Entrant::of_gateway(rest.into(), Presence::default()),
                     clean_start: true,
                     expiry: if rest == "durable" { NEVER } else { Duration::ZERO },
                     will: None.into(),
                     receive_maximum: 10,
                     credit: 1_000,
-                    presence: Arc::default(),
+                    forgeable: false,
                     link: None,
                 };
                 out.bus.push((key, BusCommand::Open(Box::new(open))));
