@@ -59,3 +59,30 @@ fn main() -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn no_two_arguments_have_one_name() {
+        Cli::command().debug_assert();
+    }
+
+    /// `bench` has cases, or a subcommand for sensors, and not both.
+    #[test]
+    fn command_lines_of_bench_are_checked() {
+        for (line, is_good) in [
+            ("bench sn --clients 1000000 --buffer", true),
+            ("bench sn pairs", false),
+            ("bench pairs fan-in -q 1", true),
+            ("bench", false),
+            ("bench sn --clients 0", false),
+            ("bench sn -q 2", false),
+        ] {
+            let words = ["headgate"].into_iter().chain(line.split(' '));
+            assert_eq!(Cli::try_parse_from(words).is_ok(), is_good, "{line}");
+        }
+    }
+}

@@ -117,12 +117,6 @@ fn a_gateway_is_found() {
 #[test]
 fn command_lines_are_checked() {
     for (line, is_good) in [
-        ("bench sn --clients 1000000 --buffer", true),
-        ("bench sn pairs", false),
-        ("bench pairs fan-in -q 1", true),
-        ("bench", false),
-        ("bench sn --clients 0", false),
-        ("bench sn -q 2", false),
         ("sn-pub -m x", false),
         ("sn-pub -t a --predefined 7 -m x", false),
         ("sn-pub -t a -m x --hdlc", false),
