@@ -1,9 +1,9 @@
 //! `headgate bench`: load on any MQTT broker over TCP, TLS and WebSocket, and what it costs.
 //!
-//! One thread, one epoll. [`flow`], [`offline_flow`], [`retained_flow`] and [`wildcard_flow`] decide what is sent and
-//! judge what comes, without I/O; [`network`] moves their bytes; a module beside each says in which steps;
-//! [`mod@connections`] measures connections as such. The handshakes go through the codec, everything that happens
-//! once for each message through [`frame`].
+//! One thread, one epoll. `flow`, `offline_flow`, `retained_flow` and `wildcard_flow` decide what is sent and
+//! judge what comes, without I/O; `network` moves their bytes; a module beside each says in which steps;
+//! `connections` measures connections as such. The handshakes go through the codec, everything that happens
+//! once for each message through `frame`.
 //!
 //! Always true: only messages that were delivered count; what is outstanding is bounded; a run ends by itself.
 
