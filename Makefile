@@ -5,14 +5,14 @@ ROUNDS ?= 200
 
 .PHONY: run test check fuzz soak attack bench bench-store bench-bridge docs clauses
 
-## Build the gateway and start it on its embedded defaults (loopback only).
+## Build the gateway quickly and start it on its embedded defaults (loopback only). For load, build with --release.
 run:
-	$(CARGO) run --release -p headgate -- run
+	$(CARGO) run --profile first-run -p headgate -- run
 
 ## Every test: unit, conformance, simulation, black box. The black-box tests install the clients they need.
 test:
 	$(CARGO) build --workspace --all-targets
-	$(CARGO) test --workspace
+	HEADGATE_BINARY=$(abspath $(or $(CARGO_TARGET_DIR),target))/debug/headgate $(CARGO) test --workspace
 
 ## Formatting, lints, documentation.
 check:

@@ -1,23 +1,10 @@
 //! The Headgate gateway: one binary that runs the gateway and speaks to it.
 
-mod bench;
-mod bridges;
-mod client;
-mod commands;
-mod config;
-mod control;
-mod daemon;
-mod log;
-mod memory;
-mod mosquitto;
-mod mqttsn;
-mod private;
-mod sn;
-mod sys;
-mod timeline;
-
 use clap::{Parser, Subcommand};
-use std::path::PathBuf;
+use headgate_bench::BenchCommand;
+use headgate_cli::{Outcome, complain};
+use headgate_daemon::GatewayCommand;
+use headgate_tools::ClientCommand;
 use std::process::ExitCode;
 
 /// A multi-protocol IoT gateway that loses nothing it acknowledged.
@@ -30,53 +17,19 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the gateway.
-    Run {
-        /// The configuration; without it the gateway serves this machine only, with embedded defaults.
-        #[arg(long, value_name = "FILE", env = "HEADGATE_CONFIG")]
-        config: Option<PathBuf>,
-    },
-    /// Check a configuration, or show what one may hold.
-    Check(commands::check::Check),
-    /// Add, remove and list the users who may connect.
-    Users(commands::users::UsersCommand),
-    /// Check, dump, count or shrink the store of a gateway that does not run.
-    Store(commands::store::StoreCommand),
-    /// Show all bridges of a running gateway.
-    Bridges(commands::bridges::BridgesCommand),
-    /// Show, pause, resume, flush, test, add and remove a bridge of a running gateway.
-    Bridge(commands::bridges::BridgeCommand),
-    /// Let a running gateway read its configuration again; tells what needs a restart.
-    Reload(commands::bridges::ReloadCommand),
-    /// Publish messages.
-    Pub(Box<commands::publish::PublishCommand>),
-    /// Subscribe, and print what comes.
-    Sub(Box<commands::subscribe::SubscribeCommand>),
-    /// Publish messages by MQTT-SN.
-    SnPub(Box<commands::sn_publish::SnPublishCommand>),
-    /// Subscribe by MQTT-SN, and print what comes.
-    SnSub(Box<commands::sn_subscribe::SnSubscribeCommand>),
-    /// Look for MQTT-SN gateways.
-    SnScan(commands::sn_scan::SnScanCommand),
+    #[command(flatten)]
+    Gateway(GatewayCommand),
+    #[command(flatten)]
+    Client(ClientCommand),
     /// Put load on an MQTT broker and measure what it costs.
-    Bench(Box<commands::bench::BenchCommand>),
+    Bench(Box<BenchCommand>),
 }
 
 impl Cli {
-    fn run(self) -> commands::Outcome {
+    fn run(self) -> Outcome {
         match self.command {
-            Command::Run { config } => daemon::run(config.as_deref()),
-            Command::Check(check) => check.run(),
-            Command::Users(users) => users.run(),
-            Command::Store(store) => store.run(),
-            Command::Bridges(bridges) => bridges.run(),
-            Command::Bridge(bridge) => bridge.run(),
-            Command::Reload(reload) => reload.run(),
-            Command::Pub(publish) => publish.run(),
-            Command::Sub(subscribe) => subscribe.run(),
-            Command::SnPub(publish) => publish.run(),
-            Command::SnSub(subscribe) => subscribe.run(),
-            Command::SnScan(scan) => scan.run(),
+            Command::Gateway(command) => command.run(),
+            Command::Client(command) => command.run(),
             Command::Bench(bench) => bench.run(),
         }
     }
@@ -101,8 +54,35 @@ fn main() -> ExitCode {
     match Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            commands::complain(&*error);
+            complain(&*error);
             ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn no_two_arguments_have_one_name() {
+        Cli::command().debug_assert();
+    }
+
+    /// `bench` has cases, or a subcommand for sensors, and not both.
+    #[test]
+    fn command_lines_of_bench_are_checked() {
+        for (line, is_good) in [
+            ("bench sn --clients 1000000 --buffer", true),
+            ("bench sn pairs", false),
+            ("bench pairs fan-in -q 1", true),
+            ("bench", false),
+            ("bench sn --clients 0", false),
+            ("bench sn -q 2", false),
+        ] {
+            let words = ["headgate"].into_iter().chain(line.split(' '));
+            assert_eq!(Cli::try_parse_from(words).is_ok(), is_good, "{line}");
         }
     }
 }

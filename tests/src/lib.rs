@@ -3,6 +3,7 @@
 //! [`Gateway`] is the bench of the conformance tests: real endpoints, codec, bus and store logic on a virtual clock. [`clauses`] is the
 //! matrix of which numbered statement of MQTT has which test. [`sim`] is the simulation: many lives of a small plant, with mishaps;
 //! [`sn_sim`] is the one of MQTT-SN: sensors that sleep, over links that lose, double and reorder.
+//! [`sn_testbed`] is an MQTT-SN gateway for tests of what speaks to one.
 //! [`bus_bench`] is a bus alone, for what needs no endpoint. [`blackbox`] runs the real program, with clients that are not ours.
 
 mod bench;
@@ -13,6 +14,7 @@ mod client;
 mod packets;
 pub mod sim;
 pub mod sn_sim;
+pub mod sn_testbed;
 
 pub use bench::{Gateway, Settings};
 pub use client::Client;

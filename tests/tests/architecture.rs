@@ -12,6 +12,21 @@ struct Rule {
 
 const IO: &[&str] = &["tokio", "tokio-util", "mio", "socket2", "sled", "rustls", "axum"];
 
+const ONE_TLS_PROVIDER: &[&str] = &["aws-lc-rs", "openssl-sys", "native-tls"];
+
+/// What a broker is made of: those who speak to one do without it.
+const INSIDE: &[&str] = &[
+    "headgate-auth",
+    "headgate-bridge",
+    "headgate-bus",
+    "headgate-daemon",
+    "headgate-mqtt",
+    "headgate-mqttsn",
+    "headgate-shell",
+    "headgate-store",
+    "sled",
+];
+
 fn rules() -> BTreeMap<&'static str, Rule> {
     let pure = |house, why| Rule {
         house,
@@ -80,14 +95,7 @@ fn rules() -> BTreeMap<&'static str, Rule> {
             "headgate-shell",
             Rule {
                 house: &["headgate-model", "headgate-bus"],
-                never: &[
-                    "sled",
-                    "headgate-mqtt-codec",
-                    "headgate-mqttsn-codec",
-                    "aws-lc-rs",
-                    "openssl-sys",
-                    "native-tls",
-                ],
+                never: &["sled", "headgate-mqtt-codec", "headgate-mqttsn-codec"],
                 why: "the shell moves bytes and knows no protocol",
             },
         ),
@@ -100,12 +108,68 @@ fn rules() -> BTreeMap<&'static str, Rule> {
             },
         ),
         (
-            "headgate",
+            "headgate-dial",
+            Rule {
+                house: &[],
+                never: ONE_TLS_PROVIDER,
+                why: "connections that go out carry any protocol",
+            },
+        ),
+        (
+            "headgate-cli",
+            Rule {
+                house: &[],
+                never: INSIDE,
+                why: "how a command answers has nothing to do with what it asks",
+            },
+        ),
+        (
+            "headgate-client",
+            Rule {
+                house: &["headgate-dial", "headgate-mqtt-codec"],
+                never: INSIDE,
+                why: "a client knows brokers by the network only",
+            },
+        ),
+        (
+            "headgate-tools",
+            Rule {
+                house: &[
+                    "headgate-cli",
+                    "headgate-client",
+                    "headgate-dial",
+                    "headgate-model",
+                    "headgate-mqtt-codec",
+                    "headgate-mqttsn-codec",
+                ],
+                never: INSIDE,
+                why: "a client knows brokers by the network only",
+            },
+        ),
+        (
+            "headgate-bench",
+            Rule {
+                house: &[
+                    "headgate-cli",
+                    "headgate-dial",
+                    "headgate-mqtt-codec",
+                    "headgate-mqttsn-codec",
+                    "headgate-tools",
+                ],
+                never: INSIDE,
+                why: "what measures a broker shares nothing with it but the codecs",
+            },
+        ),
+        (
+            "headgate-daemon",
             Rule {
                 house: &[
                     "headgate-auth",
                     "headgate-bridge",
                     "headgate-bus",
+                    "headgate-cli",
+                    "headgate-client",
+                    "headgate-dial",
                     "headgate-model",
                     "headgate-mqtt",
                     "headgate-mqtt-codec",
@@ -114,8 +178,21 @@ fn rules() -> BTreeMap<&'static str, Rule> {
                     "headgate-shell",
                     "headgate-store",
                 ],
-                never: &["aws-lc-rs", "openssl-sys", "native-tls"],
-                why: "one TLS provider: ring",
+                never: &["headgate-tools", "headgate-bench"],
+                why: "the gateway does without the tools",
+            },
+        ),
+        (
+            "headgate",
+            Rule {
+                house: &[
+                    "headgate-bench",
+                    "headgate-cli",
+                    "headgate-daemon",
+                    "headgate-tools",
+                ],
+                never: ONE_TLS_PROVIDER,
+                why: "the program is a command line in front of the gateway and the tools; one TLS provider: ring",
             },
         ),
         (

@@ -1,5 +1,5 @@
 //! The real gateway under a system's clock that is wrong: at every start, in every run, behind and ahead. Nothing ends that has not lasted its time, and what
-//! has lasted it ends. `gateway/src/timeline.rs` has the rules.
+//! has lasted it ends. `gateway/daemon/src/timeline.rs` has the rules.
 
 use bytes::Bytes;
 use headgate_mqtt_codec::{Disconnect, Packet, PacketId, Publish, PublishProperties, Qos};

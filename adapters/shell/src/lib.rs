@@ -1,7 +1,6 @@
 //! The tokio shell: listeners, links and the loop that drives an endpoint.
 //!
-//! What accepts connections is in [`listener`], what it hands over in [`connection`] and [`transport`]; connections that go out come from
-//! [`dial`]; protocols without connections are driven by [`datagram`], over [`udp`] and [`serial`] lines, which [`supervise`] starts anew after a panic.
+//! What accepts connections is in [`listener`], what it hands over in [`connection`] and [`transport`]; protocols without connections are driven by [`datagram`], over [`udp`] and [`serial`] lines, which [`supervise`] starts anew after a panic.
 //! Nothing of this knows a protocol above the byte transport.
 
 pub mod access;
@@ -9,7 +8,6 @@ mod buffers;
 pub mod connection;
 pub mod datagram;
 mod denials;
-pub mod dial;
 pub mod drive;
 mod handshake;
 pub mod limit;

@@ -37,13 +37,19 @@ impl Transport {
     }
 }
 
-/// The gateway's program, built once with the profile of the tests.
+/// The gateway's program: that of `HEADGATE_BINARY`, or else built once with the profile of the tests.
+///
+/// `make test` names the one it has just built with the whole workspace. Built alone it has fewer features of tokio and others, which then are all
+/// compiled a second time.
 ///
 /// # Panics
 /// If it cannot be built.
 pub fn headgate() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
+        if let Some(binary) = std::env::var_os("HEADGATE_BINARY") {
+            return binary.into();
+        }
         let profile_folder = profile_folder();
         let profile = match profile_folder.file_name().and_then(|name| name.to_str()) {
             Some("debug") | None => "dev",

@@ -1,0 +1,64 @@
+//! What every subcommand of `headgate` has in common: how it ends, how it answers, how it complains.
+
+use std::error::Error;
+
+/// Whatever went wrong, in words for whoever typed the command.
+pub type Outcome = Result<(), Box<dyn Error>>;
+
+/// Says on standard error what went wrong, with every cause.
+#[allow(clippy::print_stderr, reason = "this is where a command speaks to people")]
+pub fn complain(error: &dyn Error) {
+    eprintln!("headgate: {error}");
+    for cause in causes(error) {
+        eprintln!("  because: {cause}");
+    }
+}
+
+/// The causes that the errors above them have not told in their own words.
+fn causes(error: &dyn Error) -> Vec<String> {
+    let (mut told, mut left) = (error.to_string(), Vec::new());
+    let mut next = error.source();
+    while let Some(error) = next {
+        let cause = error.to_string();
+        if !told.contains(&cause) {
+            told.push_str(&cause);
+            left.push(cause);
+        }
+        next = error.source();
+    }
+    left
+}
+
+/// Writes a line of a command's answer to standard output.
+#[allow(clippy::print_stdout, reason = "this is where a command answers")]
+pub fn say(line: impl std::fmt::Display) {
+    println!("{line}");
+}
+
+/// A runtime of one thread, which is plenty for one connection.
+pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    enum Fault {
+        #[error("no such file")]
+        Inner,
+        #[error("a.toml: {0}")]
+        Told(#[source] Box<Fault>),
+        #[error("it cannot be read")]
+        Untold(#[source] Box<Fault>),
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let told = Fault::Told(Box::new(Fault::Inner));
+        assert_eq!(causes(&told), [""; 0]);
+        let untold = Fault::Untold(Box::new(Fault::Told(Box::new(Fault::Inner))));
+        assert_eq!(causes(&untold), ["a.toml: no such file"]);
+    }
+}

@@ -1,0 +1,686 @@
+//! Bridges to other brokers: which there are, and what operators do with them while the gateway runs.
+//!
+//! A bridge is known by its name. It comes from the configuration, or was added at run time and is kept in a file of its own. Always true: a change
+//! concerns one bridge and leaves its queue as it is; the same settings again change nothing.
+
+mod attempt;
+mod budget;
+mod credentials;
+mod ledger;
+mod probe;
+mod provisioner;
+mod queue;
+mod rates;
+mod runner;
+mod view;
+mod way;
+
+pub(crate) use credentials::escape;
+pub(crate) use probe::Finding;
+pub(crate) use view::BridgeView;
+pub(crate) use way::{address_faults, tls_faults};
+
+use crate::config::{DEFAULT_NODE, explain_text};
+use crate::sys::unix_time;
+use budget::Budget;
+use headgate_bridge::{BridgePlan, BridgeSettings, BridgeState, BridgeStatus, Uplink};
+use headgate_bus::handle::Hub;
+use headgate_dial::Dial;
+use headgate_model::{Metric, Naming, Rewriter};
+use headgate_shell::{Metrics, Workplace};
+use ledger::{LedgerFile, Line, Report};
+use parking_lot::Mutex;
+use provisioner::{Provisioner, Service};
+use rates::Rates;
+use runner::{Order, Runner};
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
+
+/// How long a bridge may take to end its connection and go.
+const LEAVE: Duration = Duration::from_secs(10);
+/// How often rates are taken, in seconds.
+const SAMPLE: u64 = 10;
+/// How often a line is written into the ledgers, in seconds.
+const LINE: u64 = 300;
+
+/// All bridges. Clones share them.
+#[derive(Clone)]
+pub(crate) struct Bridges(Arc<Shared>);
+
+struct Shared {
+    hub: Hub,
+    /// Connections, which are waited for when the gateway stops.
+    links: TaskTracker,
+    node: String,
+    naming: Arc<Naming>,
+    /// Added bridges, ledgers and who is paused.
+    folder: PathBuf,
+    running: Mutex<BTreeMap<String, Running>>,
+    /// What was counted of bridges that were stopped, and may be started again.
+    books: Mutex<BTreeMap<String, Books>>,
+    /// One change at a time.
+    changing: tokio::sync::Mutex<()>,
+}
+
+struct Running {
+    plan: Arc<BridgePlan>,
+    provisioner: Option<Arc<Provisioner>>,
+    status: Arc<BridgeStatus>,
+    metrics: Arc<Metrics>,
+    orders: mpsc::UnboundedSender<Order>,
+    task: JoinHandle<()>,
+    source: Source,
+    paused: bool,
+    rates: Rates,
+    /// What had been counted when the ledger's last line was written.
+    told: Option<Line>,
+    /// The ledger knows that this run has begun.
+    begun: bool,
+    /// The ledger could not be written.
+    unwritten: bool,
+}
+
+impl Running {
+    /// Tells when the ledger cannot be written, and when it can again. Whether it was.
+    fn is_written(&mut self, result: io::Result<()>) -> bool {
+        let bridge = &self.plan.settings().name;
+        match &result {
+            Err(error) if !self.unwritten => {
+                tracing::warn!(bridge, %error, "the ledger of a bridge cannot be written");
+            }
+            Ok(()) if self.unwritten => tracing::info!(bridge, "the ledger of a bridge is written again"),
+            _ => {}
+        }
+        self.unwritten = result.is_err();
+        result.is_ok()
+    }
+}
+
+/// Writes to the log when the remote answers, and when it is silent. The runner tells of the ends.
+fn tell_of_states(bridge: &str, status: &Arc<BridgeStatus>) {
+    let (bridge, known) = (bridge.to_owned(), Arc::downgrade(status));
+    status.observe(move |before, now| {
+        let remote = known.upgrade().map(|status| status.remote());
+        match (before, now) {
+            (BridgeState::Stalled, BridgeState::Connected) => {
+                tracing::info!(bridge, remote, "the remote acknowledges again");
+            }
+            (_, BridgeState::Connected) => tracing::info!(bridge, remote, "bridge connected"),
+            (_, BridgeState::Stalled) => {
+                tracing::warn!(bridge, remote, "the remote is connected and acknowledges nothing");
+            }
+            _ => {}
+        }
+    });
+}
+
+/// What a bridge counted since the gateway's start, whatever its settings were.
+#[derive(Default)]
+struct Books {
+    status: Arc<BridgeStatus>,
+    metrics: Arc<Metrics>,
+    told: Option<Line>,
+    begun: bool,
+}
+
+/// Where a bridge's settings are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Source {
+    /// In the configuration.
+    Configuration,
+    /// It was added at run time.
+    Added,
+}
+
+/// What came of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Change {
+    /// It was not there.
+    Added,
+    /// Its settings are others now; its queue is what it was.
+    Changed,
+    /// Nothing was done.
+    Unchanged,
+    /// It is not in the configuration any more; its queue is kept.
+    Gone,
+}
+
+/// Why operators do not get what they want.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BridgeError {
+    /// There is none of that name.
+    #[error("there is no bridge `{0}`")]
+    Unknown(String),
+    /// The settings cannot be.
+    #[error("{0}")]
+    Settings(String),
+    /// It belongs to the configuration.
+    #[error("the bridge `{0}` stands in the configuration: change it there, then reload")]
+    Configured(String),
+    /// Its files cannot be written.
+    #[error("{path}: {cause}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+}
+
+/// Settings that can be.
+pub(crate) struct Checked {
+    plan: Arc<BridgePlan>,
+    dials: Vec<Dial>,
+    service: Option<Service>,
+}
+
+impl Checked {
+    /// The error names the key. `node` is this gateway.
+    pub(crate) fn new(settings: &BridgeSettings, node: &str) -> Result<Self, String> {
+        if node == DEFAULT_NODE {
+            return Err(format!(
+                "`node` is still `{node}`: a gateway with bridges needs a name of its own, for messages that come round a ring are known by it"
+            ));
+        }
+        let service = Service::new(settings, node)?;
+        let settings = settings.clone().with_preset();
+        let dials = way::dials(&settings)?;
+        let plan = BridgePlan::new(settings, node).map_err(|error| error.to_string())?;
+        Ok(Self {
+            plan: Arc::new(plan),
+            dials,
+            service,
+        })
+    }
+
+    fn name(&self) -> &str {
+        &self.plan.settings().name
+    }
+}
+
+/// What is wrong with a bridge whose remote a service names. The error names the key.
+pub(crate) fn check_service(settings: &BridgeSettings, node: &str) -> Result<(), String> {
+    Service::new(settings, node).map(drop)
+}
+
+impl Bridges {
+    /// None yet. What they bring in is rewritten by `rewriter`.
+    pub(crate) fn new(
+        hub: &Hub,
+        links: &TaskTracker,
+        node: &str,
+        rewriter: &Arc<Rewriter>,
+        data_dir: &Path,
+    ) -> Self {
+        let rewriter = Arc::clone(rewriter);
+        let naming = Naming {
+            rewriter,
+            ..Naming::default()
+        };
+        Self(Arc::new(Shared {
+            hub: hub.clone(),
+            links: links.clone(),
+            node: node.to_owned(),
+            naming: Arc::new(naming),
+            folder: data_dir.join("bridges"),
+            running: Mutex::default(),
+            books: Mutex::default(),
+            changing: tokio::sync::Mutex::default(),
+        }))
+    }
+
+    /// Starts those of the configuration and those that were added before. What was added and cannot be read is left out, with a word.
+    pub(crate) async fn start(&self, configured: Vec<Checked>) {
+        self.configure(configured).await;
+        for path in self.0.added_files() {
+            let text = fs::read_to_string(&path).map_err(|error| error.to_string());
+            match text.and_then(|text| self.0.read(&text)) {
+                Ok(added) if self.0.running.lock().contains_key(added.name()) => {
+                    tracing::warn!(
+                        bridge = added.name(),
+                        "a bridge of the configuration has the name of an added one"
+                    );
+                }
+                Ok(added) => {
+                    self.0.put(added, Source::Added).await;
+                }
+                Err(error) => {
+                    tracing::error!(file = %path.display(), error, "an added bridge cannot be used");
+                }
+            }
+        }
+    }
+
+    /// Makes the bridges of the configuration those that it names. One that it names no more is stopped, and its queue kept.
+    pub(crate) async fn configure(&self, configured: Vec<Checked>) -> BTreeMap<String, Change> {
+        let _one = self.0.changing.lock().await;
+        let named: BTreeSet<&str> = configured.iter().map(Checked::name).collect();
+        let gone: Vec<String> = {
+            let running = self.0.running.lock();
+            let of_file = running
+                .iter()
+                .filter(|(_, bridge)| bridge.source == Source::Configuration);
+            of_file
+                .map(|(name, _)| name.clone())
+                .filter(|name| !named.contains(name.as_str()))
+                .collect()
+        };
+        let mut changes = BTreeMap::new();
+        for name in gone {
+            if let Some(plan) = self.0.stop(&name).await {
+                queue::retire(&self.0.hub, &plan).await;
+                tracing::info!(
+                    bridge = name,
+                    "bridge is gone from the configuration, its queue is kept"
+                );
+                changes.insert(name, Change::Gone);
+            }
+        }
+        for bridge in configured {
+            let name = bridge.name().to_owned();
+            changes.insert(name, self.0.put(bridge, Source::Configuration).await);
+        }
+        changes
+    }
+
+    /// Adds or changes a bridge at run time; `text` is its settings in TOML, which are kept as they are.
+    pub(crate) async fn add(&self, text: &str) -> Result<(String, Change), BridgeError> {
+        let _one = self.0.changing.lock().await;
+        let bridge = self.0.read(text).map_err(BridgeError::Settings)?;
+        let name = bridge.name().to_owned();
+        let running = self.0.running.lock().get(&name).map(|bridge| bridge.source);
+        if running == Some(Source::Configuration) {
+            return Err(BridgeError::Configured(name));
+        }
+        self.0.write(&format!("{name}.toml"), text.as_bytes())?;
+        Ok((name, self.0.put(bridge, Source::Added).await))
+    }
+
+    /// Stops a bridge for good and throws its queue away. How many messages that were.
+    pub(crate) async fn remove(&self, name: &str) -> Result<u64, BridgeError> {
+        let _one = self.0.changing.lock().await;
+        let source = self.0.running.lock().get(name).map(|bridge| bridge.source);
+        match source {
+            None if !name.contains('/') => return self.remove_left_over(name),
+            None => return Err(BridgeError::Unknown(name.to_owned())),
+            Some(Source::Configuration) => return Err(BridgeError::Configured(name.to_owned())),
+            Some(Source::Added) => {}
+        }
+        let path = self.0.folder.join(format!("{name}.toml"));
+        fs::remove_file(&path).map_err(|cause| BridgeError::File { path, cause })?;
+        let Some(plan) = self.0.stop(name).await else {
+            return Err(BridgeError::Unknown(name.to_owned()));
+        };
+        self.0.books.lock().remove(name);
+        let client = plan.local_client_id();
+        let report = self.0.hub.link_report(client.as_str());
+        self.0.hub.remove_session(client.as_str());
+        let _ = fs::remove_file(self.0.ledger(name));
+        let _ = fs::remove_file(self.0.assignment(name));
+        tracing::info!(bridge = name, "bridge removed");
+        Ok(report.map_or(0, |report| report.queued + report.in_flight))
+    }
+
+    /// The queue of a bridge that is gone from the configuration.
+    fn remove_left_over(&self, name: &str) -> Result<u64, BridgeError> {
+        let client = format!("$bridge/{name}");
+        let report = self.0.hub.link_report(&client);
+        if !self.0.hub.remove_session(&client) {
+            return Err(BridgeError::Unknown(name.to_owned()));
+        }
+        self.0.books.lock().remove(name);
+        let _ = fs::remove_file(self.0.ledger(name));
+        let _ = fs::remove_file(self.0.assignment(name));
+        tracing::info!(bridge = name, "what a bridge had left behind was removed");
+        Ok(report.map_or(0, |report| report.queued + report.in_flight))
+    }
+
+    /// Ends the connection and makes none until [`Bridges::resume`], also after a restart. What goes out is queued.
+    pub(crate) fn pause(&self, name: &str) -> Result<(), BridgeError> {
+        self.set_paused(name, true)
+    }
+
+    /// Lets a paused bridge go on; one that waits before its next try tries at once.
+    pub(crate) fn resume(&self, name: &str) -> Result<(), BridgeError> {
+        self.set_paused(name, false)
+    }
+
+    fn set_paused(&self, name: &str, paused: bool) -> Result<(), BridgeError> {
+        let names: Vec<String> = {
+            let mut running = self.0.running.lock();
+            let bridge = running
+                .get_mut(name)
+                .ok_or_else(|| BridgeError::Unknown(name.to_owned()))?;
+            let goes_on = !paused && !bridge.paused;
+            let orders: &[Order] = match goes_on {
+                true if bridge.status.state().0 == BridgeState::Connected => &[],
+                // It may be waiting before its next try.
+                true => &[Order::Pause, Order::Resume],
+                false if paused => &[Order::Pause],
+                false => &[Order::Resume],
+            };
+            bridge.paused = paused;
+            for order in orders {
+                let _ = bridge.orders.send(*order);
+            }
+            let paused = running.iter().filter(|(_, bridge)| bridge.paused);
+            paused.map(|(name, _)| name.clone()).collect()
+        };
+        self.0.write("paused", names.join("\n").as_bytes())
+    }
+
+    /// Throws away what waits for a bridge. How many messages that were.
+    pub(crate) fn flush(&self, name: &str) -> Result<usize, BridgeError> {
+        let plan = self.plan(name)?;
+        let flushed = self.0.hub.flush(plan.local_client_id().as_str());
+        tracing::warn!(bridge = name, flushed, "the queue of a bridge was thrown away");
+        Ok(flushed.unwrap_or(0))
+    }
+
+    /// What all bridges do.
+    pub(crate) fn views(&self) -> Vec<BridgeView> {
+        let running = self.0.running.lock();
+        running.values().map(|bridge| self.0.view(bridge)).collect()
+    }
+
+    /// What one bridge does.
+    pub(crate) fn view(&self, name: &str) -> Result<BridgeView, BridgeError> {
+        let running = self.0.running.lock();
+        let bridge = running.get(name);
+        bridge
+            .map(|bridge| self.0.view(bridge))
+            .ok_or_else(|| BridgeError::Unknown(name.to_owned()))
+    }
+
+    /// What became of a bridge's messages from one moment to another, in seconds since 1970.
+    pub(crate) fn report(&self, name: &str, from: u64, to: u64) -> Result<Report, BridgeError> {
+        self.0.write_lines(Some(name), false);
+        self.plan(name)?;
+        let path = self.0.ledger(name);
+        let lines = LedgerFile::at(&path).lines();
+        let lines = lines.map_err(|cause| BridgeError::File { path, cause })?;
+        Ok(Report::of(lines, from, to))
+    }
+
+    /// Walks the way to a bridge's remote end and says how each step went. A bridge that can come under one name only is paused meanwhile.
+    pub(crate) fn probe(&self, name: &str) -> Result<mpsc::UnboundedReceiver<Finding>, BridgeError> {
+        let plan = self.plan(name)?;
+        let dials = way::dials(plan.settings()).map_err(BridgeError::Settings)?;
+        let running = self.0.running.lock();
+        let bridge = running.get(name);
+        let provisioner = bridge.and_then(|bridge| bridge.provisioner.clone());
+        let makes_way = plan.is_bound_to_client_id();
+        if let Some(bridge) = bridge.filter(|_| makes_way) {
+            let _ = bridge.orders.send(Order::Pause);
+        }
+        let (bridges, name) = (self.clone(), name.to_owned());
+        let after = move || {
+            let running = bridges.0.running.lock();
+            // An operator may have paused or removed it in the meantime.
+            if let Some(bridge) = running.get(&name).filter(|bridge| makes_way && !bridge.paused) {
+                let _ = bridge.orders.send(Order::Resume);
+            }
+        };
+        Ok(probe::start(plan, dials, provisioner, after))
+    }
+
+    /// Takes rates and writes ledgers, until dropped.
+    pub(crate) async fn keep_books(self) {
+        let mut seconds = 0_u64;
+        let mut tick = tokio::time::interval(Duration::from_secs(SAMPLE));
+        loop {
+            tick.tick().await;
+            self.0.sample();
+            // Files are slow: meanwhile other threads do what else there is.
+            tokio::task::block_in_place(|| {
+                if seconds.is_multiple_of(LINE) {
+                    self.0.write_lines(None, false);
+                } else {
+                    self.0.write_first_lines();
+                }
+            });
+            seconds += SAMPLE;
+        }
+    }
+
+    /// The gateway stops: no connection is made any more. Those that are there say goodbye by themselves.
+    pub(crate) fn halt(&self) {
+        self.0.write_lines(None, true);
+        for bridge in self.0.running.lock().values() {
+            bridge.task.abort();
+        }
+    }
+
+    fn plan(&self, name: &str) -> Result<Arc<BridgePlan>, BridgeError> {
+        let running = self.0.running.lock();
+        let bridge = running.get(name);
+        bridge
+            .map(|bridge| Arc::clone(&bridge.plan))
+            .ok_or_else(|| BridgeError::Unknown(name.to_owned()))
+    }
+}
+
+impl Shared {
+    fn read(&self, text: &str) -> Result<Checked, String> {
+        let settings = toml::from_str(text).map_err(|error| explain_text(text, &error))?;
+        Checked::new(&settings, &self.node)
+    }
+
+    async fn put(&self, bridge: Checked, source: Source) -> Change {
+        let name = bridge.name().to_owned();
+        let mut change = Change::Added;
+        if let Some(running) = self.running.lock().get_mut(&name) {
+            running.source = source;
+            if running.plan.settings() == bridge.plan.settings() {
+                return Change::Unchanged;
+            }
+            change = Change::Changed;
+        }
+        self.stop(&name).await;
+        // Before anybody can publish what it shall carry: listeners are opened when this is done.
+        queue::prepare(&self.hub, &bridge.plan).await;
+        self.launch(bridge, source);
+        tracing::info!(bridge = name, ?change, "bridge configured");
+        change
+    }
+
+    fn launch(&self, bridge: Checked, source: Source) {
+        let Checked { plan, dials, service } = bridge;
+        let settings = plan.settings();
+        let name = settings.name.clone();
+        let judges_certificates = dials.iter().any(|dial| dial.target.tls && !dial.tls.insecure);
+        let mut seed = [0; 8];
+        // Without randomness all gateways of one make come back in step.
+        let _ = getrandom::fill(&mut seed);
+        let seed = u64::from_ne_bytes(seed);
+        let uplink = Uplink::new(settings.uplink.clone(), dials.len(), judges_certificates, seed);
+        let uplink = uplink.expect("checked with the settings");
+        let paused = self.paused_names().contains(&name);
+        let books = self.books.lock().remove(&name).unwrap_or_default();
+        let Books {
+            status,
+            metrics,
+            told,
+            begun,
+        } = books;
+        let budget = settings.budget.map(|budget| {
+            let lines = LedgerFile::at(&self.ledger(&name)).lines();
+            let counted = told.as_ref().map_or(0, |told| told.bytes);
+            let lines = lines.unwrap_or_default();
+            Budget::new(budget.bytes_per_month, &lines, counted, unix_time())
+        });
+        let provisioner = service.map(|service| Arc::new(Provisioner::new(service, self.assignment(&name))));
+        let workplace = Workplace::new(self.hub.clone(), Arc::clone(&metrics), self.links.clone());
+        let (orders, taken) = mpsc::unbounded_channel();
+        let runner = Runner {
+            hub: self.hub.clone(),
+            workplace: Arc::new(workplace),
+            naming: Arc::clone(&self.naming),
+            metrics: Arc::clone(&metrics),
+            budget,
+            paused,
+            plan: Arc::clone(&plan),
+            dials,
+            provisioner: provisioner.clone(),
+            status: Arc::clone(&status),
+            uplink,
+            orders: taken,
+        };
+        tell_of_states(&name, &status);
+        let bridge = Running {
+            plan,
+            provisioner,
+            status,
+            metrics,
+            orders,
+            task: tokio::spawn(runner.run()),
+            source,
+            paused,
+            rates: Rates::default(),
+            told,
+            begun,
+            unwritten: false,
+        };
+        self.running.lock().insert(name, bridge);
+    }
+
+    /// Lets a bridge end its connection and go. What it was, if it was there.
+    async fn stop(&self, name: &str) -> Option<Arc<BridgePlan>> {
+        self.write_lines(Some(name), false);
+        let mut bridge = self.running.lock().remove(name)?;
+        let _ = bridge.orders.send(Order::Leave);
+        if tokio::time::timeout(LEAVE, &mut bridge.task).await.is_err() {
+            bridge.task.abort();
+        }
+        let books = Books {
+            status: bridge.status,
+            metrics: bridge.metrics,
+            told: bridge.told,
+            begun: bridge.begun,
+        };
+        self.books.lock().insert(name.to_owned(), books);
+        Some(bridge.plan)
+    }
+
+    fn sample(&self) {
+        let now = self.hub.clock().now();
+        for bridge in self.running.lock().values_mut() {
+            if let Some(report) = self.hub.link_report(bridge.plan.local_client_id().as_str()) {
+                bridge.rates.sample(now, &report);
+            }
+        }
+    }
+
+    /// Of bridges that have just begun.
+    fn write_first_lines(&self) {
+        let running = self.running.lock();
+        let new = running.iter().filter(|(_, bridge)| bridge.told.is_none());
+        let new: Vec<String> = new.map(|(name, _)| name.clone()).collect();
+        drop(running);
+        for name in new {
+            self.write_lines(Some(&name), false);
+        }
+    }
+
+    fn begin_ledger(&self, name: &str) -> std::io::Result<()> {
+        fs::create_dir_all(&self.folder)?;
+        LedgerFile::at(&self.ledger(name)).append(&Line {
+            at: unix_time(),
+            start: true,
+            ..Line::default()
+        })
+    }
+
+    /// Writes what was counted since the last line, of one bridge or of all. `end`: the gateway stops.
+    fn write_lines(&self, only: Option<&str>, end: bool) {
+        let mut running = self.running.lock();
+        let chosen = running
+            .iter_mut()
+            .filter(|(name, _)| only.is_none_or(|only| only == *name));
+        for (name, bridge) in chosen {
+            if !bridge.begun {
+                bridge.begun = bridge.is_written(self.begin_ledger(name));
+            }
+            let Some(report) = self.hub.link_report(bridge.plan.local_client_id().as_str()) else {
+                continue;
+            };
+            let total = view::total(&report, &bridge.status, bytes_of(&bridge.metrics), unix_time());
+            let mut line = total.since(bridge.told.as_ref());
+            line.end = end;
+            if bridge.told.is_some() && line.is_idle() && !end {
+                continue;
+            }
+            let written = fs::create_dir_all(&self.folder)
+                .and_then(|()| LedgerFile::at(&self.ledger(name)).append(&line));
+            if bridge.is_written(written) {
+                bridge.told = Some(total);
+            }
+        }
+    }
+
+    fn view(&self, bridge: &Running) -> BridgeView {
+        let report = self.hub.link_report(bridge.plan.local_client_id().as_str());
+        let now = self.hub.clock().now();
+        let mut view = BridgeView::of(&bridge.plan, &bridge.status, report.as_ref(), &bridge.rates, now);
+        (view.source, view.paused) = (bridge.source, bridge.paused);
+        view.bytes = bytes_of(&bridge.metrics);
+        view
+    }
+
+    fn ledger(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{name}.ledger"))
+    }
+
+    /// Where it is kept what a provisioning service said.
+    fn assignment(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{name}.assignment"))
+    }
+
+    fn paused_names(&self) -> BTreeSet<String> {
+        let text = fs::read_to_string(self.folder.join("paused")).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    fn added_files(&self) -> Vec<PathBuf> {
+        let Ok(folder) = fs::read_dir(&self.folder) else {
+            return Vec::new();
+        };
+        let paths = folder.filter_map(|entry| Some(entry.ok()?.path()));
+        let mut added: Vec<PathBuf> = paths
+            .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+            .collect();
+        added.sort();
+        added
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), BridgeError> {
+        let path = self.folder.join(name);
+        write_file(&path, bytes).map_err(|cause| BridgeError::File { path, cause })
+    }
+}
+
+/// Puts a file in place as a whole, for our eyes only: it may hold passwords.
+fn write_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    fs::File::open(folder)?.sync_all()
+}
+
+/// Bytes of MQTT that were moved, both ways.
+fn bytes_of(metrics: &Metrics) -> u64 {
+    metrics.get(Metric::BytesSent) + metrics.get(Metric::BytesReceived)
+}

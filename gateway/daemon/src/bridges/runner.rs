@@ -1,0 +1,268 @@
+//! The task of one bridge: does what its [`Uplink`] decides.
+
+use super::attempt::Attempt;
+use super::budget::Budget;
+use super::provisioner::Provisioner;
+use super::{bytes_of, credentials};
+use crate::sys::unix_time;
+use headgate_bridge::{BridgePlan, BridgeStatus, EndReason, Start, Uplink, UplinkAction, UplinkInput};
+use headgate_bus::handle::Hub;
+use headgate_dial::Dial;
+use headgate_model::Naming;
+use headgate_mqtt_codec::Packet;
+use headgate_shell::{Metrics, Workplace};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, interval, sleep_until};
+
+/// How often the queue's length and the password's file are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long a connection may take to end that is asked to.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the task is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    /// End the connection, and make none.
+    Pause,
+    /// Go on.
+    Resume,
+    /// End the connection and the task.
+    Leave,
+}
+
+/// What a task of a connection tells.
+enum Told {
+    Input(UplinkInput),
+    /// The connection is there: when to renew it, and the password it was opened with.
+    Opened(Option<Duration>, Option<String>),
+}
+
+/// See the module.
+pub(super) struct Runner {
+    pub hub: Hub,
+    pub workplace: Arc<Workplace<Packet>>,
+    /// How topics of what comes in are rewritten.
+    pub naming: Arc<Naming>,
+    /// What the workplace counts.
+    pub metrics: Arc<Metrics>,
+    /// What it may move.
+    pub budget: Option<Budget>,
+    /// An operator does not want it to connect.
+    pub paused: bool,
+    pub plan: Arc<BridgePlan>,
+    pub dials: Vec<Dial>,
+    pub provisioner: Option<Arc<Provisioner>>,
+    pub status: Arc<BridgeStatus>,
+    pub uplink: Uplink,
+    pub orders: mpsc::UnboundedReceiver<Order>,
+}
+
+/// The connection that is dialed or open.
+struct Open {
+    task: JoinHandle<()>,
+    /// When it is opened again.
+    renew_at: Option<Instant>,
+    /// When it is cut off, for it was asked to end and did not.
+    cut_at: Option<Instant>,
+    password: Option<String>,
+}
+
+impl Runner {
+    /// Runs until told to leave.
+    pub(super) async fn run(mut self) {
+        let (told, mut tells) = mpsc::unbounded_channel();
+        let mut open: Option<Open> = None;
+        let mut look = interval(LOOK);
+        let mut leaving = false;
+        let mut spent = self.is_spent();
+        if self.paused || spent {
+            self.step(UplinkInput::Paused, &told, &mut open);
+        }
+        self.step(UplinkInput::Started, &told, &mut open);
+        while !leaving || open.is_some() {
+            let clock = self.hub.clock();
+            let deadline = self
+                .uplink
+                .deadline()
+                .map(|at| Instant::from_std(clock.to_system(at)));
+            tokio::select! {
+                order = self.orders.recv() => match order {
+                    Some(Order::Pause) => {
+                        self.paused = true;
+                        self.step(UplinkInput::Paused, &told, &mut open);
+                    }
+                    Some(Order::Resume) => {
+                        self.paused = false;
+                        if !spent {
+                            self.step(UplinkInput::Resumed, &told, &mut open);
+                        }
+                    }
+                    Some(Order::Leave) | None => {
+                        leaving = true;
+                        self.orders.close();
+                        self.step(UplinkInput::Paused, &told, &mut open);
+                    }
+                },
+                Some(tell) = tells.recv() => match tell {
+                    Told::Opened(renew_after, password) => {
+                        if let Some(open) = &mut open {
+                            open.renew_at = renew_after.map(|after| Instant::now() + after);
+                            open.password = password;
+                        }
+                    }
+                    Told::Input(input) => {
+                        if matches!(&input, UplinkInput::Ended(_) | UplinkInput::Dialed(Err(_))) {
+                            open = None;
+                        }
+                        self.note(&input);
+                        self.step(input, &told, &mut open);
+                    }
+                },
+                () = until(deadline) => self.step(UplinkInput::Timeout, &told, &mut open),
+                _ = look.tick() => {
+                    let was_spent = std::mem::replace(&mut spent, self.is_spent());
+                    if spent && !was_spent {
+                        self.step(UplinkInput::Paused, &told, &mut open);
+                    } else if was_spent && !spent && !self.paused {
+                        self.step(UplinkInput::Resumed, &told, &mut open);
+                    }
+                    self.look(&told, &mut open).await;
+                }
+            }
+        }
+    }
+
+    /// Whether the month's volume is used up.
+    fn is_spent(&mut self) -> bool {
+        let Some(budget) = &mut self.budget else {
+            return false;
+        };
+        let spent = budget.is_spent(bytes_of(&self.metrics), unix_time());
+        if spent {
+            self.status.set_error("the month's volume is spent");
+        }
+        spent
+    }
+
+    /// What operators shall know of it.
+    fn note(&self, input: &UplinkInput) {
+        let bridge = &self.plan.settings().name;
+        match input {
+            UplinkInput::Dialed(Err(error)) => {
+                self.status.set_error(error);
+                tracing::warn!(bridge, error, "bridge does not reach its remote");
+            }
+            UplinkInput::Dialed(Ok(())) => {
+                tracing::debug!(bridge, remote = self.status.remote(), "bridge connects");
+            }
+            UplinkInput::Ended(EndReason::Asked) => tracing::info!(bridge, "bridge disconnected"),
+            UplinkInput::Ended(reason) => tracing::warn!(bridge, %reason, "bridge lost its remote"),
+            _ => {}
+        }
+    }
+
+    fn step(&mut self, input: UplinkInput, told: &mpsc::UnboundedSender<Told>, open: &mut Option<Open>) {
+        let clock = self.hub.clock();
+        let mut actions = Vec::new();
+        self.uplink
+            .handle(input, clock.now(), system_time(), &mut actions);
+        for action in actions {
+            match action {
+                UplinkAction::Dial(at) => *open = Some(self.connect(at, told.clone())),
+                UplinkAction::Close => self.close(told, open),
+                UplinkAction::ProbePrimary => {
+                    let (dial, told) = (self.dials[0].clone(), told.clone());
+                    tokio::spawn(async move {
+                        let answers = Attempt::answers(dial).await;
+                        let _ = told.send(Told::Input(UplinkInput::PrimaryAnswers(answers)));
+                    });
+                }
+                UplinkAction::SetState(state) => self.status.set_state(state, clock.now()),
+            }
+        }
+    }
+
+    fn connect(&self, at: usize, told: mpsc::UnboundedSender<Told>) -> Open {
+        let attempt = Attempt {
+            plan: Arc::clone(&self.plan),
+            status: Arc::clone(&self.status),
+            workplace: Arc::clone(&self.workplace),
+            naming: Arc::clone(&self.naming),
+            dial: self.dials[at].clone(),
+            provisioner: self.provisioner.clone(),
+        };
+        // Nobody hears of it only when the bridge has left.
+        let task = tokio::spawn(async move {
+            let input = match attempt.dial().await {
+                Err(error) => UplinkInput::Dialed(Err(error)),
+                Ok(dialed) => {
+                    let opened = Told::Opened(dialed.renew_after, dialed.password.clone());
+                    let _ = told.send(opened);
+                    let _ = told.send(Told::Input(UplinkInput::Dialed(Ok(()))));
+                    UplinkInput::Ended(attempt.run(dialed).await)
+                }
+            };
+            let _ = told.send(Told::Input(input));
+        });
+        Open {
+            task,
+            renew_at: None,
+            cut_at: None,
+            password: None,
+        }
+    }
+
+    /// Asks the endpoint to say goodbye; one that cannot is cut off later. One that has not opened the session yet could not hear of it, and go on to
+    /// send: it is cut off at once.
+    fn close(&self, told: &mpsc::UnboundedSender<Told>, open: &mut Option<Open>) {
+        let Some(connection) = open else { return };
+        if self.hub.kick(self.plan.local_client_id().as_str()) {
+            connection.cut_at.get_or_insert(Instant::now() + PATIENCE);
+            return;
+        }
+        connection.task.abort();
+        *open = None;
+        let _ = told.send(Told::Input(UplinkInput::Ended(EndReason::Asked)));
+    }
+
+    async fn look(&mut self, told: &mpsc::UnboundedSender<Told>, open: &mut Option<Open>) {
+        // Nothing else is decided by it, and the bus is held while it is summed up.
+        if self.plan.settings().uplink.start == Start::Lazy {
+            let report = self.hub.link_report(self.plan.local_client_id().as_str());
+            let waiting = report.map_or(0, |report| report.queued + report.queued_qos0 + report.in_flight);
+            self.step(UplinkInput::QueueLength(waiting), told, open);
+        }
+        let Some(connection) = open else { return };
+        let now = Instant::now();
+        if connection.cut_at.is_some_and(|at| at <= now) {
+            connection.task.abort();
+            *open = None;
+            return self.step(UplinkInput::Ended(EndReason::Asked), told, open);
+        }
+        let password = credentials::changed_password(&self.plan.settings().login).await;
+        let changed = password.is_some() && connection.password.is_some() && password != connection.password;
+        if changed || connection.renew_at.is_some_and(|at| at <= now) {
+            (connection.renew_at, connection.password) = (None, None);
+            // It ends, and begins anew at once.
+            self.step(UplinkInput::Paused, told, open);
+            self.step(UplinkInput::Resumed, told, open);
+        }
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What the system's clock says: certificates and windows are judged by it, not by the gateway's own time.
+fn system_time() -> headgate_model::WallTime {
+    let since_1970 = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
+    let ms = since_1970.map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+    headgate_model::WallTime(ms)
+}

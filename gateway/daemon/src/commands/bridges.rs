@@ -1,0 +1,317 @@
+//! `headgate bridges` and `headgate bridge …`: what a running gateway's bridges do, and what they are to do.
+
+use crate::bridges::escape;
+use crate::config::{Config, at_most, environment_variables};
+use crate::control::ControlClient;
+use crate::sys::unix_time;
+use clap::{Args, Subcommand};
+use headgate_cli::{Outcome, runtime, say};
+use hyper::Method;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What every command of a running gateway needs.
+#[derive(Args)]
+pub(crate) struct Gateway {
+    /// The configuration, which says where the gateway has its data.
+    #[arg(long, value_name = "FILE", env = "HEADGATE_CONFIG", global = true)]
+    config: Option<PathBuf>,
+    /// Answer in JSON.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+/// Show all bridges.
+#[derive(Args)]
+pub struct BridgesCommand {
+    #[command(flatten)]
+    gateway: Gateway,
+}
+
+/// Show, pause, resume, flush, test, add and remove a bridge.
+#[derive(Args)]
+pub struct BridgeCommand {
+    #[command(flatten)]
+    gateway: Gateway,
+    #[command(subcommand)]
+    action: Action,
+}
+
+/// Let a running gateway read its configuration again. Bridges are changed at once; what else is another is listed, and needs a restart.
+#[derive(Args)]
+pub struct ReloadCommand {
+    #[command(flatten)]
+    gateway: Gateway,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Show everything about a bridge.
+    Show {
+        /// Its name.
+        name: String,
+    },
+    /// End the connection and make none; what goes out is queued.
+    Pause {
+        /// Its name.
+        name: String,
+    },
+    /// Go on after a pause; one that waits before its next try tries at once.
+    Resume {
+        /// Its name.
+        name: String,
+    },
+    /// Throw away what is queued.
+    Flush {
+        /// Its name.
+        name: String,
+    },
+    /// Walk the way to the remote: name, network, TLS, clock, login, round trip. Fails with the step that failed.
+    Test {
+        /// Its name.
+        name: String,
+    },
+    /// What became of its messages in a time: they add up.
+    Report {
+        /// Its name.
+        name: String,
+        /// How long ago it begins: `24h`, `7days`.
+        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "24h")]
+        since: Duration,
+        /// How long ago it ends.
+        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "0s")]
+        until: Duration,
+    },
+    /// Add a bridge, or change one that was added; its settings in TOML, as they would stand below `[[bridges]]`.
+    Add {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Remove a bridge that was added, with its queue; or what one left behind that is gone from the configuration.
+    Remove {
+        /// Its name.
+        name: String,
+    },
+}
+
+impl Gateway {
+    fn client(&self) -> Result<ControlClient, Box<dyn std::error::Error>> {
+        let config = Config::load(self.config.as_deref(), environment_variables())?;
+        Ok(ControlClient::new(&config.data_dir))
+    }
+
+    fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<Value, Box<dyn std::error::Error>> {
+        let client = self.client()?;
+        Ok(runtime()?.block_on(client.ask(method, path, body))?)
+    }
+
+    /// JSON for machines, words for people.
+    fn answer(&self, answer: &Value, words: impl FnOnce(&Value) -> String) {
+        if self.json {
+            say(answer);
+        } else {
+            say(words(answer).trim_end());
+        }
+    }
+}
+
+impl BridgesCommand {
+    /// Runs the command.
+    pub fn run(self) -> Outcome {
+        let bridges = self.gateway.ask(Method::GET, "/api/v1/bridges", None)?;
+        self.gateway.answer(&bridges, table);
+        Ok(())
+    }
+}
+
+impl ReloadCommand {
+    /// Runs the command.
+    pub fn run(self) -> Outcome {
+        let changes = self.gateway.ask(Method::POST, "/api/v1/reload", None)?;
+        self.gateway.answer(&changes, |changes| {
+            let bridges = changes["bridges"].as_object().cloned().unwrap_or_default();
+            let lines = bridges
+                .iter()
+                .map(|(name, change)| format!("{name}: {}", text(change)));
+            let rules = (changes["rules"] == true).then(|| "rules: changed".to_owned());
+            let of = |key: &str| changes[key].as_array().cloned().unwrap_or_default();
+            let waiting: Vec<String> = of("needs_restart").iter().map(text).collect();
+            let waiting = at_most(&waiting).into_iter();
+            let waiting = waiting.map(|change| format!("needs a restart: {change}"));
+            let warnings = of("warnings").into_iter();
+            let warnings = warnings.map(|warning| format!("warning: {}", told(&warning)));
+            let lines: Vec<String> = lines.chain(rules).chain(waiting).chain(warnings).collect();
+            match lines.is_empty() {
+                true => "nothing is another".to_owned(),
+                false => lines.join("\n"),
+            }
+        });
+        Ok(())
+    }
+}
+
+impl BridgeCommand {
+    /// Runs the command.
+    pub fn run(self) -> Outcome {
+        let of = |name: &str| format!("/api/v1/bridges/{}", escape(name));
+        let gateway = &self.gateway;
+        match &self.action {
+            Action::Show { name } => {
+                let bridge = gateway.ask(Method::GET, &of(name), None)?;
+                gateway.answer(&bridge, |bridge| lines(bridge, ""));
+            }
+            Action::Pause { name } => {
+                let done = gateway.ask(Method::POST, &format!("{}/pause", of(name)), None)?;
+                gateway.answer(&done, |_| format!("paused {name}"));
+            }
+            Action::Resume { name } => {
+                let done = gateway.ask(Method::POST, &format!("{}/resume", of(name)), None)?;
+                gateway.answer(&done, |_| format!("resumed {name}"));
+            }
+            Action::Flush { name } => {
+                let done = gateway.ask(Method::POST, &format!("{}/flush", of(name)), None)?;
+                gateway.answer(&done, |done| format!("threw {} messages away", done["flushed"]));
+            }
+            Action::Test { name } => return self.test(&format!("{}/test", of(name))),
+            Action::Report { name, since, until } => {
+                let (from, to) = (ago(*since), ago(*until));
+                let path = format!("{}/report?from={from}&to={to}", of(name));
+                let report = gateway.ask(Method::GET, &path, None)?;
+                gateway.answer(&report, |report| lines(report, ""));
+            }
+            Action::Add { file } => {
+                let toml =
+                    std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
+                let path = "/api/v1/bridges";
+                let done = gateway.ask(Method::POST, path, Some(json!({ "toml": toml })));
+                let done = done.map_err(|error| format!("{}: {error}", file.display()))?;
+                gateway.answer(&done, |done| {
+                    format!("{}: {}", text(&done["bridge"]), text(&done["change"]))
+                });
+            }
+            Action::Remove { name } => {
+                let done = gateway.ask(Method::DELETE, &of(name), None)?;
+                gateway.answer(&done, |done| {
+                    format!("removed {name}, threw {} messages away", done["discarded"])
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn test(&self, path: &str) -> Outcome {
+        let client = self.gateway.client()?;
+        let mut failed = None;
+        let json = self.gateway.json;
+        let mut each = |finding: Value| {
+            if finding["ok"] == false {
+                failed.get_or_insert_with(|| text(&finding["step"]));
+            }
+            if json {
+                return say(&finding);
+            }
+            let verdict = if finding["ok"] == true { "ok    " } else { "FAILED" };
+            let [address, step, detail] = ["address", "step", "detail"].map(|key| text(&finding[key]));
+            say(format!(
+                "{verdict} {address}  {step}: {detail} ({} ms)",
+                finding["milliseconds"]
+            ));
+        };
+        runtime()?.block_on(client.lines(Method::POST, path, None, &mut each))?;
+        match failed {
+            Some(step) => Err(format!("the step `{step}` failed").into()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Seconds since 1970, so long ago.
+fn ago(time: Duration) -> u64 {
+    unix_time().saturating_sub(time.as_secs())
+}
+
+/// A value as people read it.
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "-".into(),
+        Value::Number(number) if number.is_f64() => format!("{:.1}", number.as_f64().unwrap_or_default()),
+        Value::Array(items) => items.iter().map(text).collect::<Vec<_>>().join(", "),
+        Value::Object(fields) if fields.is_empty() => "none".into(),
+        Value::Object(fields) => {
+            let fields = fields
+                .iter()
+                .map(|(name, value)| format!("{name} {}", text(value)));
+            fields.collect::<Vec<_>>().join(", ")
+        }
+        value => value.to_string(),
+    }
+}
+
+/// A line for each field.
+fn lines(value: &Value, before: &str) -> String {
+    let fields = value.as_object().into_iter().flatten();
+    let line = |(name, value): (&String, &Value)| match value {
+        Value::Object(_) if name == "queue" => lines(value, "queue."),
+        value => format!("{before}{name}: {}\n", text(value)),
+    };
+    fields.map(line).collect()
+}
+
+/// A warning of the configuration.
+fn told(warning: &Value) -> String {
+    let place = match &warning["variable"] {
+        Value::String(name) => format!("environment variable {name}"),
+        _ => [&warning["file"], &warning["line"]].map(text).join(":"),
+    };
+    format!("{place}: {}", text(&warning["message"]))
+}
+
+/// One line for each bridge.
+fn table(bridges: &Value) -> String {
+    let mut rows = vec![
+        [
+            "NAME", "STATE", "REMOTE", "QUEUED", "OLDEST s", "ROOM h", "SENT", "ACKED", "RECEIVED", "ERROR",
+        ]
+        .map(str::to_owned),
+    ];
+    for bridge in bridges.as_array().into_iter().flatten() {
+        let queue = &bridge["queue"];
+        rows.push(
+            [
+                &bridge["name"],
+                &bridge["state"],
+                &bridge["remote"],
+                &queue["messages"],
+                &queue["oldest_seconds"],
+                &queue["capacity_hours"],
+                &bridge["sent"],
+                &bridge["acknowledged"],
+                &bridge["received"],
+                &bridge["last_error"],
+            ]
+            .map(text),
+        );
+    }
+    let mut printed = String::new();
+    for row in &rows {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            let width = rows
+                .iter()
+                .map(|row| row[column].chars().count())
+                .max()
+                .unwrap_or(0);
+            line.push_str(&format!("{cell:width$}  "));
+        }
+        printed.push_str(line.trim_end());
+        printed.push('\n');
+    }
+    printed
+}

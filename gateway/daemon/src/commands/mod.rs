@@ -1,0 +1,53 @@
+//! The subcommands that run a gateway, or know its configuration, store or control socket.
+
+mod bridges;
+mod check;
+mod reference;
+mod store;
+mod users;
+
+use bridges::{BridgeCommand, BridgesCommand, ReloadCommand};
+use check::Check;
+use clap::Subcommand;
+use headgate_cli::Outcome;
+use std::path::PathBuf;
+use store::StoreCommand;
+use users::UsersCommand;
+
+/// The commands, as they are typed.
+#[derive(Subcommand)]
+pub enum GatewayCommand {
+    /// Run the gateway.
+    Run {
+        /// The configuration; without it the gateway serves this machine only, with embedded defaults.
+        #[arg(long, value_name = "FILE", env = "HEADGATE_CONFIG")]
+        config: Option<PathBuf>,
+    },
+    /// Check a configuration, or show what one may hold.
+    Check(Check),
+    /// Add, remove and list the users who may connect.
+    Users(UsersCommand),
+    /// Check, dump, count or shrink the store of a gateway that does not run.
+    Store(StoreCommand),
+    /// Show all bridges of a running gateway.
+    Bridges(BridgesCommand),
+    /// Show, pause, resume, flush, test, add and remove a bridge of a running gateway.
+    Bridge(BridgeCommand),
+    /// Let a running gateway read its configuration again; tells what needs a restart.
+    Reload(ReloadCommand),
+}
+
+impl GatewayCommand {
+    /// Runs the command.
+    pub fn run(self) -> Outcome {
+        match self {
+            Self::Run { config } => crate::daemon::run(config.as_deref()),
+            Self::Check(check) => check.run(),
+            Self::Users(users) => users.run(),
+            Self::Store(store) => store.run(),
+            Self::Bridges(bridges) => bridges.run(),
+            Self::Bridge(bridge) => bridge.run(),
+            Self::Reload(reload) => reload.run(),
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! Builds the parts of the gateway, wires them, runs them and stops them.
+
+use crate::bridges::Bridges;
+use crate::config::{Config, Durability, Startable, at_most, environment_variables};
+use crate::control::{self, Control, Reloaded};
+use crate::log::{self, Limit};
+use crate::memory;
+use crate::mqttsn;
+use crate::private;
+use crate::sys::Sys;
+use crate::timeline::{self, Timeline};
+use headgate_auth::Access;
+use headgate_bus::Bus;
+use headgate_bus::handle::{Clock, Hub};
+use headgate_cli::Outcome;
+use headgate_model::memory::Want;
+use headgate_model::{Metric, MountPoint, Naming, Rewriter, Store, StoreError, TopicError};
+use headgate_mqtt::{LinkFacts, MqttEndpoint, MqttSettings, MqttWire, Sent};
+use headgate_shell::{
+    AccessService, Connection, ConnectionLimit, DatagramOffice, Listener, Metrics, PeerAddr, Stages,
+    Workplace, drive,
+};
+use headgate_store::{Disk, DiskSettings, DiskStore, SimStore};
+use parking_lot::Mutex;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How long clients may take to hear that the gateway stops.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Runs the gateway until it is told to stop.
+pub(crate) fn run(path: Option<&Path>) -> Outcome {
+    private::make_files_private();
+    memory::fill_small_holes();
+    let Startable { config, warnings } = Config::load_to_start(path, environment_variables())?;
+    memory::stay_small(memory::limit(config.bus.max_memory_bytes));
+    let log = log::start(&config.log)?;
+    for warning in &warnings {
+        tracing::warn!(%warning, "configuration");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(serve(config, path, log.clone()));
+    log.begin_window();
+    outcome
+}
+
+async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
+    let mut store = open_store(&config)?;
+    private::close_old_files(&config.data_dir);
+    let keeps = config.store.durability != Durability::Memory;
+    let mut image = store.load().map_err(|error| of_store(&config, &error))?;
+    let timeline = keeps.then(|| {
+        let (timeline, ops) = Timeline::start(&config.data_dir, &mut image);
+        if let Err(error) = store.commit(&ops) {
+            tracing::error!(%error, "sessions may end early after the next restart");
+        }
+        timeline
+    });
+    let clock = timeline.as_ref().map_or_else(Clock::start, Timeline::clock);
+    let mut bus_settings = config.bus.clone();
+    bus_settings.max_memory_bytes = Some(memory::limit(config.bus.max_memory_bytes));
+    let mut bus = Bus::new(bus_settings, clock.epoch(), seed()?)?;
+    bus.set_node(&config.node);
+    bus.number_unpredictably();
+    for damage in &image.damage {
+        tracing::error!(damage, "part of the store could not be read");
+    }
+    let damage = image.damage.clone();
+    bus.load(image);
+    let (notices, seen) = tokio::sync::mpsc::unbounded_channel();
+    // Nobody may listen any more while the gateway stops: then nobody needs to know.
+    let hub = Hub::start(bus, clock, store, move |batch| drop(notices.send(batch)))?;
+    let metrics = Arc::new(Metrics::default());
+    let access = Arc::new(Access::load(&config.auth, &config.data_dir)?);
+
+    // All listeners are bound before the first is served: a gateway that lacks one does not start.
+    let total = ConnectionLimit::new((config.max_connections > 0).then_some(config.max_connections));
+    let listeners = config
+        .listeners
+        .iter()
+        .map(|l| Listener::bind(l.clone(), &total))
+        .collect::<Result<Vec<_>, _>>()?;
+    let gateways = config
+        .mqttsn
+        .iter()
+        .map(mqttsn::Bound::bind)
+        .collect::<Result<Vec<_>, _>>()?;
+    let control = Control::bind(&config.data_dir).map_err(|error| {
+        format!(
+            "data_dir: {}: {error}",
+            control::socket(&config.data_dir).display()
+        )
+    })?;
+    let stop = CancellationToken::new();
+    let links = TaskTracker::new();
+    let rewriter = Arc::new(Rewriter::compile(&config.bus.rewrite)?);
+    let office = DatagramOffice {
+        hub: hub.clone(),
+        metrics: Arc::clone(&metrics),
+        access: Arc::clone(&access) as Arc<dyn AccessService>,
+        open: links.clone(),
+    };
+    let parts = Parts {
+        hub: hub.clone(),
+        access: Arc::clone(&access) as Arc<dyn AccessService>,
+        workplace: Arc::new(Workplace::new(hub.clone(), Arc::clone(&metrics), links.clone())),
+        mqtt: Arc::new(MqttSettings {
+            node: config.node.clone(),
+            ..config.mqtt.clone().without_zeros()
+        }),
+    };
+    // Before anybody publishes: what goes out is queued from the first message on.
+    let bridges = Bridges::new(&hub, &links, &config.node, &rewriter, &config.data_dir);
+    bridges.start(config.checked_bridges()?).await;
+    let mut serving = JoinSet::new();
+    let answers = Control {
+        bridges: bridges.clone(),
+        access: Arc::clone(&access),
+        hub: hub.clone(),
+        rules: Arc::new(Mutex::new(config.auth.clone())),
+        config: path.map(|path| Arc::new(path.to_owned())),
+        started_with: Arc::new(config.clone()),
+    };
+    serving.spawn(reload_when_told(answers.clone()));
+    serving.spawn(answers.serve(control));
+    serving.spawn(outlive_user_signals());
+    serving.spawn(bridges.clone().keep_books());
+    serving.spawn(memory::give_back());
+    serving.spawn(log.keep());
+    for (listener, settings) in listeners.into_iter().zip(&config.listeners) {
+        let parts = parts.clone();
+        let mount = mount_point(settings.mount_point.as_deref())?;
+        let naming = Arc::new(parts.mqtt.naming(mount, Arc::clone(&rewriter)));
+        let serve = move |connection| parts.serve(connection, &naming);
+        serving.spawn(listener.run(stop.clone(), serve));
+    }
+    let ports = gateways
+        .into_iter()
+        .map(|gateway| gateway.serve(&office, &rewriter, &mut serving))
+        .collect();
+    let sys = Sys::new(hub.clone(), metrics, &config.node, config.sys.clone(), damage);
+    let sys = sys
+        .with_mqttsn(ports)
+        .with_bridges(bridges.clone())
+        .with_access(access);
+    let sys = tokio::spawn(sys.run(seen));
+
+    let timeline = timeline.map(|timeline| tokio::spawn(timeline.keep()));
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        config = %path.map_or_else(|| "none, all defaults".into(), |path| path.display().to_string()),
+        data_dir = %config.data_dir.display(),
+        "gateway is up"
+    );
+    tell_service_manager(true);
+    memory::forget_startup_code();
+    told_to_stop().await?;
+    tracing::info!("gateway stops");
+    tell_service_manager(false);
+    stop.cancel();
+    bridges.halt();
+    hub.say_goodbye();
+    links.close();
+    if tokio::time::timeout(FAREWELL, links.wait()).await.is_err() {
+        tracing::warn!(links = links.len(), "links did not close in time");
+    }
+    serving.shutdown().await;
+    sys.abort();
+    // Whatever was acknowledged is durable already; this waits for the rest.
+    tokio::task::spawn_blocking(move || hub.stop()).await?;
+    if let Some(timeline) = timeline {
+        timeline.abort();
+        let saved = timeline::save_now(&config.data_dir, clock);
+        saved.map_err(|error| {
+            format!(
+                "data_dir: {}: {error}",
+                timeline::file(&config.data_dir).display()
+            )
+        })?;
+    }
+    tracing::info!("gateway has stopped");
+    Ok(())
+}
+
+fn open_store(config: &Config) -> Result<Box<dyn Store>, Box<dyn std::error::Error>> {
+    let durability = match config.store.durability {
+        Durability::PowerLoss => headgate_store::Durability::PowerLoss,
+        Durability::ProcessCrash => headgate_store::Durability::ProcessCrash,
+        Durability::Memory => return Ok(Box::new(SimStore::open(&Disk::default()))),
+    };
+    std::fs::create_dir_all(&config.data_dir)
+        .map_err(|error| format!("data_dir: {}: {error}", config.data_dir.display()))?;
+    let defaults = DiskSettings::default();
+    // What was written since the last checkpoint is in memory, too.
+    let most = u64::try_from(memory::limit(config.bus.max_memory_bytes) / 8).unwrap_or(u64::MAX);
+    let settings = DiskSettings {
+        durability,
+        max_bytes: config.store.max_bytes,
+        checkpoint_bytes: defaults.checkpoint_bytes.min(most.max(1 << 20)),
+        ..defaults
+    };
+    let folder = config.data_dir.join("store");
+    let opened = DiskStore::open(&folder, settings);
+    Ok(Box::new(opened.map_err(|error| of_store(config, &error))?))
+}
+
+/// What the store says, with its folder.
+fn of_store(config: &Config, error: &StoreError) -> String {
+    let folder = config.data_dir.join("store").display().to_string();
+    match error.to_string() {
+        told if told.contains(&folder) => told,
+        told => format!("data_dir: {folder}: {told}"),
+    }
+}
+
+fn mount_point(text: Option<&str>) -> Result<MountPoint, TopicError> {
+    text.map_or(Ok(MountPoint::default()), MountPoint::parse)
+}
+
+/// What every connection needs.
+#[derive(Clone)]
+struct Parts {
+    hub: Hub,
+    access: Arc<dyn AccessService>,
+    workplace: Arc<Workplace<Sent>>,
+    mqtt: Arc<MqttSettings>,
+}
+
+impl Parts {
+    /// One MQTT connection.
+    fn serve(&self, connection: Connection, naming: &Arc<Naming>) -> Stages {
+        let memory = self.hub.memory();
+        if !memory.allows(Want::ToGoOn, memory.used()) {
+            tracing::info!(peer = %connection.info.peer, "no memory left: a connection is refused");
+            self.workplace.count(Metric::MemoryShed);
+            return Stages::one(async move { drop(connection) });
+        }
+        let info = &connection.info;
+        let (peer, peer_port) = match info.peer {
+            PeerAddr::Ip(address) => (address.ip().into(), address.port()),
+            other => (other.to_string().as_str().into(), 0),
+        };
+        let facts = LinkFacts {
+            peer,
+            peer_port,
+            naming: Arc::clone(naming),
+            nonce: random().expect("the system had random numbers when the gateway started"),
+        };
+        let endpoint = MqttEndpoint::new(Arc::clone(&self.mqtt), facts, self.hub.clock().now());
+        let wire = MqttWire::new(self.mqtt.max_packet_size, self.mqtt.max_connect_size);
+        let access = self.access.session(info);
+        drive(endpoint, wire, connection, access, &self.workplace)
+    }
+}
+
+/// systemd starts what depends on the gateway when it is up (`Type=notify`). Without systemd nobody is told.
+fn tell_service_manager(up: bool) {
+    #[cfg(target_os = "linux")]
+    {
+        let state = if up {
+            sd_notify::NotifyState::Ready
+        } else {
+            sd_notify::NotifyState::Stopping
+        };
+        if let Err(error) = sd_notify::notify(&[state]) {
+            tracing::warn!(%error, "the service manager was not told");
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = up;
+}
+
+/// SIGHUP: the configuration is read again, as by `headgate reload`.
+async fn reload_when_told(control: Control) {
+    #[cfg(unix)]
+    {
+        let hangup = tokio::signal::unix::SignalKind::hangup();
+        let Ok(mut hangup) = tokio::signal::unix::signal(hangup) else {
+            return;
+        };
+        while hangup.recv().await.is_some() {
+            match control.reload().await {
+                Ok(Reloaded {
+                    bridges,
+                    rules,
+                    needs_restart,
+                    warnings,
+                }) => {
+                    tracing::info!(?bridges, rules, "configuration read again");
+                    for change in at_most(&needs_restart) {
+                        tracing::info!(change, "needs a restart");
+                    }
+                    for warning in &warnings {
+                        tracing::warn!(%warning, "configuration");
+                    }
+                }
+                Err(error) => {
+                    for fault in error.lines() {
+                        tracing::error!(fault, "the configuration cannot be read again, the old one stays");
+                    }
+                }
+            }
+        }
+    }
+    #[cfg(not(unix))]
+    std::future::pending::<()>().await;
+}
+
+/// SIGUSR1 and SIGUSR2 have no meaning here, and must not end the gateway, as they would by default.
+async fn outlive_user_signals() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let (one, two) = (
+            signal(SignalKind::user_defined1()),
+            signal(SignalKind::user_defined2()),
+        );
+        let (Ok(mut one), Ok(mut two)) = (one, two) else {
+            return;
+        };
+        loop {
+            let name = tokio::select! {
+                _ = one.recv() => "SIGUSR1",
+                _ = two.recv() => "SIGUSR2",
+            };
+            tracing::info!(signal = name, "a signal without a meaning was ignored");
+        }
+    }
+    #[cfg(not(unix))]
+    std::future::pending::<()>().await;
+}
+
+/// Ctrl-C, or the service manager's SIGTERM.
+async fn told_to_stop() -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        tokio::select! {
+            done = tokio::signal::ctrl_c() => done,
+            _ = term.recv() => Ok(()),
+        }
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await
+}
+
+/// A number nobody can guess.
+fn random() -> Result<u128, getrandom::Error> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)?;
+    Ok(u128::from_ne_bytes(bytes))
+}
+
+/// For the choices of the bus that shall differ from run to run.
+fn seed() -> Result<u64, getrandom::Error> {
+    Ok(random()? as u64)
+}

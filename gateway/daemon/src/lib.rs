@@ -1,0 +1,16 @@
+//! The gateway as a process: configuration, wiring, bridges at run time, the control socket, `$SYS`, and the subcommands of `headgate` that know of these.
+
+mod bridges;
+mod commands;
+mod config;
+mod control;
+mod daemon;
+mod log;
+mod memory;
+mod mosquitto;
+mod mqttsn;
+mod private;
+mod sys;
+mod timeline;
+
+pub use commands::GatewayCommand;

@@ -1,0 +1,272 @@
+//! What `pub` and `sub` have in common: where to connect, and as whom.
+
+use bytes::Bytes;
+use clap::{ArgAction, Args};
+use headgate_client::ClientError;
+use headgate_dial::{ClientTls, Dial, Target};
+use headgate_mqtt_codec::{Connect, ConnectProperties, Qos, Utf8, Version, Will, WillProperties};
+use std::path::PathBuf;
+
+/// For ever. MQTT 5 §3.1.2.11.2
+const NEVER: u32 = u32::MAX;
+
+/// Where to connect, and as whom.
+#[derive(Args)]
+pub(super) struct ConnectionArgs {
+    /// Server, by name or address.
+    #[arg(
+        short = 'h',
+        long,
+        value_name = "HOST",
+        default_value = "localhost",
+        help_heading = "Connection"
+    )]
+    host: String,
+    /// Port; without it 1883, with TLS 8883.
+    #[arg(short, long, help_heading = "Connection")]
+    port: Option<u16>,
+    /// Server as `mqtt[s]://[USER[:PASSWORD]@]HOST[:PORT]`, `ws[s]://HOST[:PORT][/PATH]` or `unix:PATH`.
+    #[arg(long, value_name = "URL", conflicts_with_all = ["host", "port"], help_heading = "Connection")]
+    url: Option<Target>,
+    /// MQTT version: 3.1, 3.1.1 or 5.
+    #[arg(short = 'V', long = "mqtt-version", value_name = "VERSION", default_value = "5", value_parser = version, help_heading = "Connection")]
+    version: Version,
+    /// Client identifier; without it a random one.
+    #[arg(short, long, value_name = "ID", help_heading = "Connection")]
+    id: Option<String>,
+    /// Client identifier with a random end.
+    #[arg(
+        long,
+        value_name = "PREFIX",
+        conflicts_with = "id",
+        help_heading = "Connection"
+    )]
+    id_prefix: Option<String>,
+    /// User name.
+    #[arg(short, long, value_name = "NAME", help_heading = "Connection")]
+    username: Option<String>,
+    /// Password. Others on this machine see it: prefer the file or the environment.
+    #[arg(
+        short = 'P',
+        long,
+        env = "HEADGATE_PASSWORD",
+        hide_env_values = true,
+        help_heading = "Connection"
+    )]
+    password: Option<String>,
+    /// Password in a file, its last end of line left out.
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "password",
+        help_heading = "Connection"
+    )]
+    password_file: Option<PathBuf>,
+    /// Seconds of silence after which a ping is sent; 0 for none.
+    #[arg(
+        short,
+        long,
+        value_name = "SECONDS",
+        default_value_t = 60,
+        help_heading = "Connection"
+    )]
+    keep_alive: u16,
+    /// Go on with the session of before, and leave one behind.
+    #[arg(short = 'c', long, help_heading = "Connection")]
+    no_clean: bool,
+    /// How long the session outlives the connection (MQTT 5); with --no-clean, for ever unless told.
+    #[arg(long, value_name = "SECONDS", help_heading = "Connection")]
+    session_expiry: Option<u32>,
+    /// TLS, even if nothing else says so.
+    #[arg(long, help_heading = "TLS")]
+    tls: bool,
+    /// Authorities to believe, as PEM; without it the system's.
+    #[arg(long, value_name = "FILE", help_heading = "TLS")]
+    cafile: Option<PathBuf>,
+    /// Our certificate, as PEM.
+    #[arg(long, value_name = "FILE", requires = "key", help_heading = "TLS")]
+    cert: Option<PathBuf>,
+    /// Its key, as PEM.
+    #[arg(long, value_name = "FILE", requires = "cert", help_heading = "TLS")]
+    key: Option<PathBuf>,
+    /// Believe any server. Anybody in between can read and change everything.
+    #[arg(long, help_heading = "TLS")]
+    insecure: bool,
+    /// Topic of the will.
+    #[arg(long, value_name = "TOPIC", help_heading = "Will", value_parser = utf8)]
+    will_topic: Option<Utf8>,
+    /// Payload of the will.
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        requires = "will_topic",
+        help_heading = "Will"
+    )]
+    will_payload: String,
+    /// QoS of the will.
+    #[arg(long, value_name = "QOS", default_value = "0", value_parser = qos, requires = "will_topic", help_heading = "Will")]
+    will_qos: Qos,
+    /// The will is retained.
+    #[arg(long, requires = "will_topic", help_heading = "Will")]
+    will_retain: bool,
+    /// How long the will waits (MQTT 5).
+    #[arg(long, value_name = "SECONDS", requires = "will_topic", help_heading = "Will")]
+    will_delay: Option<u32>,
+    /// Print help.
+    #[arg(long, action = ArgAction::Help)]
+    help: Option<bool>,
+}
+
+/// How to connect.
+pub(super) struct Connection {
+    /// Where, and with which certificates.
+    pub dial: Dial,
+    /// With which CONNECT.
+    pub connect: Connect,
+}
+
+impl ConnectionArgs {
+    /// What the arguments mean.
+    pub(super) fn resolve(self) -> Result<Connection, ClientError> {
+        let files = ClientTls {
+            cafile: self.cafile.clone(),
+            cert: self.cert.clone(),
+            key: self.key.clone(),
+            insecure: self.insecure,
+            ..ClientTls::default()
+        };
+        let tls = self.tls || files.any();
+        let mut target = match &self.url {
+            Some(url) => url.clone(),
+            None => Target::host(&self.host, self.port, tls),
+        };
+        target.tls |= tls;
+        let connect = self.connect(&target)?;
+        let dial = Dial {
+            target,
+            tls: files,
+            proxy: None,
+            bind: None,
+        };
+        Ok(Connection { dial, connect })
+    }
+
+    fn connect(&self, target: &Target) -> Result<Connect, ClientError> {
+        let usage = |text: &str| Err(ClientError::Usage(text.into()));
+        let session_expiry = match (self.session_expiry, self.no_clean) {
+            (Some(_), _) if self.version < Version::V5 => return usage("--session-expiry needs MQTT 5"),
+            (None, true) => Some(NEVER),
+            (expiry, _) => expiry,
+        };
+        if self.no_clean && self.id.is_none() {
+            return usage("--no-clean needs a client identifier to come back as: give one with --id");
+        }
+        let username = self.username.clone().or_else(|| target.username.clone());
+        let password = self
+            .password()?
+            .or_else(|| target.password.clone().map(Bytes::from));
+        if self.version < Version::V5 && password.is_some() && username.is_none() {
+            return usage("before MQTT 5 a password needs a user name: give one with --username");
+        }
+        if password
+            .as_ref()
+            .is_some_and(|password| password.len() > usize::from(u16::MAX))
+        {
+            return usage("the password is longer than 65535 bytes");
+        }
+        Ok(Connect {
+            clean_start: !self.no_clean,
+            keep_alive: self.keep_alive,
+            will: self.will()?,
+            username: username.map(text).transpose()?,
+            password,
+            properties: ConnectProperties {
+                session_expiry,
+                ..ConnectProperties::default()
+            },
+            ..Connect::new(self.version, text(self.client_id()?)?)
+        })
+    }
+
+    fn client_id(&self) -> Result<String, ClientError> {
+        if let Some(id) = &self.id {
+            return Ok(id.clone());
+        }
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).map_err(|e| ClientError::Usage(e.to_string()))?;
+        // Also the 23 characters of MQTT 3.1 are enough for it.
+        let prefix = self.id_prefix.as_deref().unwrap_or("hg-");
+        Ok(format!("{prefix}{:016x}", u64::from_ne_bytes(random)))
+    }
+
+    fn password(&self) -> Result<Option<Bytes>, ClientError> {
+        let Some(path) = &self.password_file else {
+            return Ok(self.password.clone().map(Bytes::from));
+        };
+        let mut password = read(path)?;
+        if password.last() == Some(&b'\n') {
+            password.pop();
+        }
+        if password.last() == Some(&b'\r') {
+            password.pop();
+        }
+        Ok(Some(password.into()))
+    }
+
+    fn will(&self) -> Result<Option<Will>, ClientError> {
+        if self.will_payload.len() > usize::from(u16::MAX) {
+            return Err(ClientError::Usage("the will is longer than 65535 bytes".into()));
+        }
+        Ok(self.will_topic.clone().map(|topic| Will {
+            topic,
+            payload: self.will_payload.clone().into(),
+            qos: self.will_qos,
+            retain: self.will_retain,
+            properties: WillProperties {
+                delay_interval: self.will_delay,
+                ..WillProperties::default()
+            },
+        }))
+    }
+}
+
+/// Reads a file, or says which one cannot be read.
+pub(super) fn read(path: &PathBuf) -> Result<Vec<u8>, ClientError> {
+    std::fs::read(path).map_err(|cause| ClientError::File {
+        path: path.clone(),
+        cause: cause.to_string(),
+    })
+}
+
+/// Text as MQTT wants it.
+pub fn text(text: String) -> Result<Utf8, ClientError> {
+    Utf8::try_from(text).map_err(|error| ClientError::Usage(error.to_string()))
+}
+
+/// Text of an argument.
+pub(super) fn utf8(text: &str) -> Result<Utf8, String> {
+    Utf8::try_from(text.to_owned()).map_err(|error| error.to_string())
+}
+
+/// A QoS by its number.
+pub fn qos(text: &str) -> Result<Qos, String> {
+    let number = text.parse().ok().and_then(Qos::from_bits);
+    number.ok_or_else(|| "allowed are 0, 1 and 2".into())
+}
+
+/// A version, as the standard names it or as mosquitto's tools do.
+pub fn version(text: &str) -> Result<Version, String> {
+    match text.strip_prefix("mqttv").unwrap_or(text) {
+        "3.1" | "31" | "3" => Ok(Version::V31),
+        "3.1.1" | "311" | "4" => Ok(Version::V311),
+        "5" | "5.0" => Ok(Version::V5),
+        _ => Err("allowed are 3.1, 3.1.1 and 5".into()),
+    }
+}
+
+/// A user property as `name=value`.
+pub(super) fn user_property(pair: &str) -> Result<(Utf8, Utf8), String> {
+    let (name, value) = pair.split_once('=').ok_or("a name, `=` and a value are wanted")?;
+    Ok((utf8(name)?, utf8(value)?))
+}

@@ -1,0 +1,54 @@
+//! The command-line clients: `headgate pub` and `sub` speak MQTT, `sn-pub`, `sn-sub` and `sn-scan` speak MQTT-SN. They know brokers and gateways by the
+//! network only.
+
+mod connection;
+mod format;
+mod publish;
+mod sn;
+mod sn_connection;
+mod sn_publish;
+mod sn_scan;
+mod sn_subscribe;
+mod subscribe;
+
+#[cfg(test)]
+mod sn_tests;
+
+pub use connection::{qos, text, version};
+pub use sn_connection::PORT as MQTTSN_PORT;
+
+use clap::Subcommand;
+use headgate_cli::Outcome;
+use publish::PublishCommand;
+use sn_publish::SnPublishCommand;
+use sn_scan::SnScanCommand;
+use sn_subscribe::SnSubscribeCommand;
+use subscribe::SubscribeCommand;
+
+/// The clients, as they are typed.
+#[derive(Subcommand)]
+pub enum ClientCommand {
+    /// Publish messages.
+    Pub(Box<PublishCommand>),
+    /// Subscribe, and print what comes.
+    Sub(Box<SubscribeCommand>),
+    /// Publish messages by MQTT-SN.
+    SnPub(Box<SnPublishCommand>),
+    /// Subscribe by MQTT-SN, and print what comes.
+    SnSub(Box<SnSubscribeCommand>),
+    /// Look for MQTT-SN gateways.
+    SnScan(SnScanCommand),
+}
+
+impl ClientCommand {
+    /// Runs the command.
+    pub fn run(self) -> Outcome {
+        match self {
+            Self::Pub(publish) => publish.run(),
+            Self::Sub(subscribe) => subscribe.run(),
+            Self::SnPub(publish) => publish.run(),
+            Self::SnSub(subscribe) => subscribe.run(),
+            Self::SnScan(scan) => scan.run(),
+        }
+    }
+}
