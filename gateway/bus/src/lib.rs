@@ -9,33 +9,54 @@
 //! - A QoS 1 or 2 delivery is in exactly one place of its session: in the queue or in flight.
 //! - A message body is in the store as long as a queue, a retained entry or a delayed entry refers to it.
 
+mod acks;
+mod attachment;
 mod bus;
 mod clients;
+mod delayed;
+mod deliveries;
+mod delivery;
 mod duplicates;
 mod flush;
+mod gauges;
 #[cfg(feature = "handle")]
 pub mod handle;
 mod index;
+mod inflight;
 mod lanes;
+mod leave;
 mod ledger;
-mod lifecycle;
 mod links;
 mod loops;
 mod members;
 mod memory;
+mod numbers;
+mod open;
+mod overflow;
 mod paging;
 mod pending;
+mod publish;
+mod queue;
+mod received;
+mod restore;
 mod retained;
+mod retention;
 mod rewrite;
 mod routing;
 mod session;
+mod sessions;
 mod settings;
+mod shared;
 mod sleepers;
 mod stats;
+mod store;
 mod subscriptions;
 mod sweep;
+mod take_overs;
+mod timers;
 mod trie;
 mod turns;
+mod wills;
 
 pub use bus::{Bus, BusOutputs, Notice};
 pub use headgate_model::QueueFull;
