@@ -10,6 +10,7 @@ mod commits;
 mod group;
 mod hub;
 mod mailbox;
+mod notices;
 mod port;
 mod timers;
 
@@ -17,4 +18,5 @@ pub use clock::Clock;
 pub use group::Group;
 pub use hub::Hub;
 pub use mailbox::Call;
+pub use notices::Notices;
 pub use port::Port;

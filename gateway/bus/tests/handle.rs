@@ -3,7 +3,7 @@
 #![cfg(feature = "handle")]
 
 use headgate_bus::handle::{Call, Clock, Group, Hub, Port};
-use headgate_bus::{Bus, BusSettings};
+use headgate_bus::{Bus, BusSettings, Notice};
 use headgate_model::bus::{NEVER, Outcome, Presence, Refusal};
 use headgate_model::store::{FetchLimit, Fetched};
 use headgate_model::{
@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ impl Store for Gate {
 fn hub(store: Gate) -> Hub {
     let clock = Clock::start();
     let bus = Bus::new(BusSettings::default(), clock.epoch(), 1).expect("defaults are good");
-    Hub::start(bus, clock, Box::new(store), |_| {}).expect("threads start")
+    Hub::start(bus, clock, Box::new(store)).expect("threads start")
 }
 
 /// Waits for the next event. A hang is a failure: the guard is far above anything that could be slow.
@@ -348,24 +348,58 @@ async fn a_stop_commits_what_is_left() {
     );
 }
 
-/// Notices come outside the lock: whoever gets them may call the bus.
+/// Whoever watches gets what happens from then on, in order, and may call the hub; and is told when the hub has stopped.
 #[tokio::test]
-async fn notices_may_call_back() {
-    let seen = Arc::new(Mutex::new(Vec::new()));
-    let clock = Clock::start();
-    let bus = Bus::new(BusSettings::default(), clock.epoch(), 1).expect("defaults are good");
-    let slot: Arc<Mutex<Option<Hub>>> = Arc::default();
-    let (sink, caller) = (Arc::clone(&seen), Arc::clone(&slot));
-    let hub = Hub::start(bus, clock, Box::new(Gate::default()), move |notices| {
-        if let Some(hub) = caller.lock().unwrap().as_ref() {
-            sink.lock().unwrap().push((notices.len(), hub.stats().clients));
-        }
-    })
-    .expect("threads start");
-    *slot.lock().unwrap() = Some(hub.clone());
+async fn notices_come_to_every_watcher() {
+    let hub = hub(Gate::default());
     let port = hub.attach();
-    port.submit(&mut vec![open("c", Duration::ZERO)]);
-    assert_eq!(*seen.lock().unwrap(), [(1, 1)]);
+    port.submit(&mut vec![open("early", Duration::ZERO)]);
+    let mut watchers = [hub.notices(10), hub.notices(10)];
+    let other = hub.attach();
+    other.submit(&mut vec![open("c", Duration::ZERO), close(CloseReason::Normal)]);
+    for watcher in &mut watchers {
+        let Some(Notice::Connected { client, .. }) = watcher.next().await else {
+            panic!("it is connected")
+        };
+        assert_eq!((client.as_str(), hub.stats().clients), ("c", 1));
+        let Some(Notice::Disconnected { client, .. }) = watcher.next().await else {
+            panic!("it has left")
+        };
+        assert_eq!(client.as_str(), "c");
+    }
+    let [mut left, gone] = watchers;
+    drop(gone);
+    let waiting = tokio::spawn(async move { left.next().await });
+    hub.stop();
+    assert_eq!(waiting.await.unwrap(), None);
+    assert_eq!(hub.dropped_notices(), 0);
+}
+
+/// A watcher that is too slow holds nobody up: it loses what it has no room for, and that is counted.
+#[tokio::test]
+async fn notices_without_room_are_counted() {
+    let hub = hub(Gate::default());
+    let (mut slow, mut quick) = (hub.notices(3), hub.notices(100));
+    let port = hub.attach();
+    for _ in 0..5 {
+        port.submit(&mut vec![open("c", Duration::ZERO), close(CloseReason::Normal)]);
+    }
+    assert_eq!(hub.dropped_notices(), 7);
+    for _ in 0..3 {
+        assert!(slow.next().await.is_some());
+    }
+    for _ in 0..10 {
+        assert!(quick.next().await.is_some());
+    }
+    // What comes when there is room again is not lost.
+    port.submit(&mut vec![open("d", Duration::ZERO)]);
+    assert!(matches!(slow.next().await, Some(Notice::Connected { client, .. }) if client.as_str() == "d"));
+    // Nobody counts what a watcher does not get that has gone.
+    drop(slow);
+    for _ in 0..5 {
+        port.submit(&mut vec![close(CloseReason::Normal), open("d", Duration::ZERO)]);
+    }
+    assert_eq!(hub.dropped_notices(), 7);
     hub.stop();
 }
 

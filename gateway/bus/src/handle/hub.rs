@@ -4,8 +4,9 @@ use super::clock::Clock;
 use super::commits::Commits;
 use super::group::{self, Groups};
 use super::mailbox::{Mailbox, Spare, mailbox};
+use super::notices::Watchers;
 use super::port::Port;
-use crate::bus::{Bus, BusOutputs, Notice};
+use crate::bus::{Bus, BusOutputs};
 use crate::clients::make_room;
 use crate::links::LinkReport;
 use crate::stats::BusStats;
@@ -21,8 +22,6 @@ use std::task::{Context, Poll, Waker};
 /// Operations, and bytes of messages in them, that may wait for the store before publishers have to wait.
 const MAX_WAITING_OPS: usize = 20_000;
 const MAX_WAITING_BYTES: usize = 32 << 20;
-
-type NoticeSink = Box<dyn Fn(Vec<Notice>) + Send + Sync>;
 
 /// The bus, shared by everyone who speaks to it.
 #[derive(Clone)]
@@ -51,7 +50,6 @@ pub(super) struct Inner {
     pub(super) goodbye: AtomicBool,
     /// Queues of events without events, lent to mailboxes that get some: an idle one holds none.
     pub(super) spare: Spare,
-    pub(super) notices: NoticeSink,
 }
 
 /// What the lock guards.
@@ -64,6 +62,8 @@ pub(super) struct Core {
     pub(super) generation: u64,
     /// Endpoints that share a mailbox.
     pub(super) groups: Groups,
+    /// Who watches.
+    pub(super) watchers: Watchers,
     /// Whose tasks are to be woken.
     pub(super) woken: Vec<Waker>,
     /// A turn ended before all was done: whoever waits for the lock has it next.
@@ -73,13 +73,8 @@ pub(super) struct Core {
 }
 
 impl Hub {
-    /// Starts the bus's two threads. `store` was loaded already; `notices` is called outside the lock.
-    pub fn start(
-        bus: Bus,
-        clock: Clock,
-        store: Box<dyn Store>,
-        notices: impl Fn(Vec<Notice>) + Send + Sync + 'static,
-    ) -> std::io::Result<Self> {
+    /// Starts the bus's two threads. `store` was loaded already.
+    pub fn start(bus: Bus, clock: Clock, store: Box<dyn Store>) -> std::io::Result<Self> {
         let hub = Self(Arc::new(Inner {
             clock,
             memory: Arc::clone(bus.memory_limit()),
@@ -90,6 +85,7 @@ impl Hub {
                 free: Vec::new(),
                 generation: 0,
                 groups: Groups::default(),
+                watchers: Watchers::default(),
                 woken: Vec::new(),
                 gives_way: false,
                 alarms: BinaryHeap::new(),
@@ -108,7 +104,6 @@ impl Hub {
             full: AtomicBool::new(false),
             goodbye: AtomicBool::new(false),
             spare: Spare::default(),
-            notices: Box::new(notices),
         }));
         let (timer, committer) = (hub.clone(), hub.clone());
         std::thread::Builder::new()
@@ -253,6 +248,8 @@ impl Hub {
         while !commits.stopped {
             self.0.commits_changed.wait(&mut commits);
         }
+        drop(commits);
+        self.0.core.lock().watchers.close();
     }
 
     /// One turn of the bus: the lock is held for `f` and for sorting what it wrote down, no longer.
@@ -268,7 +265,7 @@ impl Hub {
         let result = f(core, now);
         let mut woken = std::mem::take(&mut core.woken);
         core.sort_events(&mut woken, &self.0.spare);
-        let notices = std::mem::take(&mut core.out.notices);
+        core.watchers.tell(&mut core.out.notices, &mut woken);
         self.note_open(&core.bus);
         let commit_due = core.bus.commit_due();
         let deadline = core.bus.deadline();
@@ -288,9 +285,6 @@ impl Hub {
             waker.wake();
         }
         self.give_back(woken);
-        if !notices.is_empty() {
-            (self.0.notices)(notices);
-        }
         result
     }
 
