@@ -26,7 +26,7 @@ use hashbrown::HashMap;
 use headgate_model::bus::Presence;
 use headgate_model::{
     BusCommand, BusEvent, ClientId, CloseReason, EndpointId, Instant, Message, QueueFull, QueueRules,
-    SessionId, StoreOp, Subscription, Topic, WallTime,
+    SessionId, StoreOp, Topic, WallTime,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -280,13 +280,13 @@ impl Bus {
 
     /// Ends a session for good, with all that it holds; its client is thrown out. Whether there was one.
     pub fn remove_session(&mut self, client: &str, now: Instant, out: &mut BusOutputs) -> bool {
+        let existed = self.sessions.of_client(client).is_some();
         // Whoever waited for the session has it next.
         while self.kick(client, now, out) {}
-        let slot = self.sessions.of_client(client);
-        if let Some(slot) = slot {
+        if let Some(slot) = self.sessions.of_client(client) {
             self.end_session(slot, now, out);
         }
-        slot.is_some()
+        existed
     }
 
     /// When [`Bus::handle_timeout`] is next wanted.
@@ -398,13 +398,6 @@ impl Bus {
     pub fn link_report(&self, client: &str, now: Instant) -> Option<LinkReport> {
         let slot = self.sessions.of_client(client)?;
         self.sessions[slot].report(now)
-    }
-
-    /// What a client's session is subscribed to.
-    pub fn subscriptions_of(&self, client: &str) -> Vec<Subscription> {
-        let slot = self.sessions.of_client(client);
-        let held = slot.map(|slot| self.sessions[slot].subscriptions.iter().cloned().collect());
-        held.unwrap_or_default()
     }
 
     /// Gauges and counters now.

@@ -13,7 +13,7 @@ pub(crate) fn make_room<T>(list: &mut Vec<T>) {
     }
 }
 
-type Table = [Option<Box<Session>>];
+pub(crate) type Table = [Option<Box<Session>>];
 
 /// Always true: a slot that is in here holds a session, and no other session has its client id.
 #[derive(Debug, Default)]
@@ -98,7 +98,7 @@ fn endpoint_of(slot: Slot, table: &Table) -> Option<EndpointId> {
     table[slot as usize].as_deref()?.endpoint()
 }
 
-fn client_of(slot: Slot, table: &Table) -> &str {
+pub(crate) fn client_of(slot: Slot, table: &Table) -> &str {
     let session = table[slot as usize].as_deref();
     session.map_or("", |session| session.client.as_str())
 }

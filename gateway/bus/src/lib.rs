@@ -32,10 +32,12 @@ mod members;
 mod memory;
 mod numbers;
 mod open;
+mod ordered;
 mod overflow;
 mod paging;
 mod pending;
 mod publish;
+mod queries;
 mod queue;
 mod received;
 mod restore;
@@ -63,6 +65,10 @@ pub use headgate_model::QueueFull;
 pub use ledger::{Drops, TopicDrops};
 pub use links::LinkReport;
 pub use paging::FetchRequest;
+pub use queries::{
+    ClientInfo, ClientState, DeliveryInfo, MAX_PAGE, Page, QueuePage, SessionInfo, SubscriptionCursor,
+    SubscriptionInfo,
+};
 pub use settings::{
     AutoSubscription, BusSettings, DelayedSettings, LinkSettings, Overlap, RetainedSettings, RewriteAction,
     RewriteRule, SettingsError, SharedStrategy, SleeperSettings, TopicPriority,

@@ -4,6 +4,7 @@
 
 use crate::attachment::{Attached, Attachment};
 use crate::clients::{Clients, Endpoints, make_room};
+use crate::ordered::Ordered;
 use crate::session::Session;
 use headgate_model::{EndpointId, SessionId};
 use std::ops::{Index, IndexMut};
@@ -25,6 +26,7 @@ pub(crate) struct Sessions {
     free: Vec<Slot>,
     by_client: Clients,
     by_endpoint: Endpoints,
+    ordered: Ordered,
 }
 
 impl Sessions {
@@ -53,6 +55,12 @@ impl Sessions {
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Slot, &Session)> {
         let slots = (0..).zip(&self.table);
         slots.filter_map(|(slot, session)| Some((slot, session.as_deref()?)))
+    }
+
+    /// All whose client id is behind this one, or all, in the order of client ids.
+    pub(crate) fn by_client_id(&self, after: Option<&str>) -> impl Iterator<Item = &Session> {
+        let slots = self.ordered.after(after, &self.table);
+        slots.filter_map(|slot| self.get(slot))
     }
 
     #[inline]
@@ -100,12 +108,14 @@ impl Sessions {
             }
         };
         self.by_client.insert(slot, &self.table);
+        self.ordered.insert(slot, &self.table);
         slot
     }
 
     /// The session of `slot` has ended.
     pub(crate) fn remove(&mut self, slot: Slot) -> Box<Session> {
         self.by_client.remove(slot, &self.table);
+        self.ordered.remove(slot, &self.table);
         self.free.push(slot);
         self.table[slot as usize]
             .take()

@@ -31,6 +31,11 @@ impl Subscriptions {
         Some(&*self.0[at])
     }
 
+    /// How many come before what is behind this one, which need not be there.
+    pub(crate) fn behind(&self, filter: &TopicFilter, share: Option<&Share>) -> usize {
+        self.find(filter, share).map_or_else(|at| at, |at| at + 1)
+    }
+
     /// Adds one, or puts it in the place of the one with its filter and group.
     pub(crate) fn insert(&mut self, subscription: Subscription, gauges: &mut Gauges) {
         let subscription = Box::new(subscription);

@@ -11,7 +11,7 @@ use crate::clients::make_room;
 use crate::links::LinkReport;
 use crate::stats::BusStats;
 use headgate_model::store::StoreStats;
-use headgate_model::{Instant, MemoryLimit, Message, Store, Subscription};
+use headgate_model::{Instant, MemoryLimit, Message, Store};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -156,11 +156,6 @@ impl Hub {
     /// Throws a client out. Whether it was connected.
     pub fn kick(&self, client: &str) -> bool {
         self.turn(|bus, now, out| bus.kick(client, now, out))
-    }
-
-    /// What a client's session is subscribed to.
-    pub fn subscriptions_of(&self, client: &str) -> Vec<Subscription> {
-        self.0.core.lock().bus.subscriptions_of(client)
     }
 
     /// The ledger of a link; `None` when there is no such session, or it is none.
