@@ -1,82 +1,95 @@
-//! Sessions in the order of their client ids, five to eight bytes for each: so that a list of them can be had page by page.
+//! Sessions in the order of their client ids, some seven bytes for each: so that a list of them can be had page by page.
 //!
 //! Always true: no chunk is empty, none holds more than [`CHUNK`], and client ids rise from place to place and from chunk to chunk.
 
 use crate::clients::{Table, client_of};
 use crate::sessions::Slot;
+use headgate_model::ClientId;
 
-/// Slots in one chunk at most. To put one in moves half of them, and a thousandth of that for every chunk behind.
-const CHUNK: usize = 512;
+/// Slots in one chunk at most. A few cache lines, for each slot that is compared costs two more.
+const CHUNK: usize = 128;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(crate) struct Ordered(Vec<Vec<Slot>>);
+pub(crate) struct Ordered(Vec<Chunk>);
+
+/// Sessions that follow each other.
+#[derive(Debug)]
+struct Chunk {
+    /// None of the chunk comes before this client id, and none of an earlier chunk behind it. Its own session may have ended.
+    from: ClientId,
+    slots: Vec<Slot>,
+}
 
 impl Ordered {
     /// The session of `slot` is there, and is the only one of its client.
     pub(crate) fn insert(&mut self, slot: Slot, table: &Table) {
-        let (chunk, at) = self.place(client_of(slot, table), table);
-        let Some(slots) = self.0.get_mut(chunk) else {
-            self.0.push(vec![slot]);
-            return;
+        let client = client_of(slot, table);
+        let (place, at) = self.place(client, table);
+        let alone = || Chunk {
+            from: client.into(),
+            slots: vec![slot],
         };
+        let Some(chunk) = self.0.get_mut(place) else {
+            return self.0.push(alone());
+        };
+        let slots = &mut chunk.slots;
         if slots.len() < CHUNK {
-            slots.insert(at, slot);
-            return;
+            return slots.insert(at, slot);
         }
         if at == CHUNK {
             // Client ids that rise fill their chunks.
-            self.0.insert(chunk + 1, vec![slot]);
-            return;
+            return self.0.insert(place + 1, alone());
         }
         let mut behind = slots.split_off(CHUNK / 2);
+        let from = client_of(behind[0], table).into();
         if at <= CHUNK / 2 {
             slots.insert(at, slot);
         } else {
             behind.insert(at - CHUNK / 2, slot);
         }
-        slots.shrink_to_fit();
-        self.0.insert(chunk + 1, behind);
+        self.0.insert(place + 1, Chunk { from, slots: behind });
     }
 
     /// The session of `slot` is still there.
     pub(crate) fn remove(&mut self, slot: Slot, table: &Table) {
-        let (chunk, at) = self.place(client_of(slot, table), table);
-        let Some(slots) = self.0.get_mut(chunk) else {
+        let (place, at) = self.place(client_of(slot, table), table);
+        let Some(chunk) = self.0.get_mut(place) else {
             return;
         };
-        if slots.get(at) != Some(&slot) {
+        if chunk.slots.get(at) != Some(&slot) {
             return;
         }
-        slots.remove(at);
-        let len = slots.len();
-        let next = self.0.get(chunk + 1).map_or(0, Vec::len);
+        chunk.slots.remove(at);
+        let len = chunk.slots.len();
+        let next = self.0.get(place + 1).map_or(0, |next| next.slots.len());
         if len == 0 {
-            self.0.remove(chunk);
+            self.0.remove(place);
         } else if next > 0 && len + next <= CHUNK / 2 {
-            let mut next = self.0.remove(chunk + 1);
-            self.0[chunk].append(&mut next);
-            self.0[chunk].shrink_to_fit();
+            let mut next = self.0.remove(place + 1);
+            self.0[place].slots.append(&mut next.slots);
         }
     }
 
     /// All behind this client id, or all.
     pub(crate) fn after(&self, client: Option<&str>, table: &Table) -> impl Iterator<Item = Slot> {
-        let (chunk, at) = client.map_or((0, 0), |client| self.place(client, table));
-        let slots = self.0.iter().skip(chunk).flatten().skip(at).copied();
-        let is_it = client.zip(self.0.get(chunk).and_then(|slots| slots.get(at)));
-        let known = is_it.is_some_and(|(client, slot)| client_of(*slot, table) == client);
-        slots.skip(usize::from(known))
+        let (place, at) = client.map_or((0, 0), |client| self.place(client, table));
+        let chunks = self.0.iter().skip(place);
+        let slots = chunks.flat_map(|chunk| &chunk.slots).skip(at).copied();
+        let first = self.0.get(place).and_then(|chunk| chunk.slots.get(at));
+        let is_first = |client| first.is_some_and(|slot| client_of(*slot, table) == client);
+        slots.skip(usize::from(client.is_some_and(is_first)))
     }
 
     /// Where this client id is, or would be put.
     fn place(&self, client: &str, table: &Table) -> (usize, usize) {
-        let begins_before = |slots: &Vec<Slot>| client_of(slots[0], table) <= client;
-        let chunk = self.0.partition_point(begins_before).saturating_sub(1);
-        let at = self.0.get(chunk).map_or(0, |slots| {
-            slots.partition_point(|slot| client_of(*slot, table) < client)
+        let behind = self.0.partition_point(|chunk| chunk.from.as_str() <= client);
+        let place = behind.saturating_sub(1);
+        let at = self.0.get(place).map_or(0, |chunk| {
+            let comes_before = |slot: &Slot| client_of(*slot, table) < client;
+            chunk.slots.partition_point(comes_before)
         });
-        (chunk, at)
+        (place, at)
     }
 }
 
@@ -92,7 +105,7 @@ mod tests {
             ordered
                 .0
                 .iter()
-                .all(|chunk| !chunk.is_empty() && chunk.len() <= CHUNK)
+                .all(|chunk| !chunk.slots.is_empty() && chunk.slots.len() <= CHUNK)
         );
         assert!(ordered.after(None, table).eq(model.values().copied()));
     }
