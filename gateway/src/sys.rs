@@ -380,7 +380,7 @@ impl Sys {
 
     fn send(&self, topic: &str, payload: String, qos: Qos, retain: bool) {
         let Ok(topic) = Topic::try_from(topic) else { return };
-        self.hub.publish(Message {
+        self.hub.publish_now(Message {
             qos,
             retain,
             ..Message::new(topic, Bytes::from(payload))

@@ -447,7 +447,7 @@ impl SnSim {
         }
         // Each check walks through all sessions: with many of them, it is made now and then.
         self.turns += 1;
-        if self.turns % (self.sensors.len() / 16).max(1) == 0 {
+        if self.turns.is_multiple_of((self.sensors.len() / 16).max(1)) {
             life.bus.check_gauges();
         }
         life.out.counts.drain(|_, _| {});

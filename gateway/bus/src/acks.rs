@@ -4,7 +4,8 @@
 
 use crate::bus::{Bus, BusOutputs};
 use crate::pending::{AckRef, BodyRef};
-use crate::sessions::{SessionRef, Slot};
+use crate::publish::HUB;
+use crate::sessions::{SessionRef, Sessions, Slot};
 use headgate_model::bus::Refusal;
 use headgate_model::{BusEvent, CloseReason, EndpointId, Instant};
 use std::collections::{BTreeMap, VecDeque};
@@ -18,6 +19,8 @@ pub(crate) struct Acks {
     endpoints: BTreeMap<u64, Vec<EndpointId>>,
     /// Sessions that have deliveries to send.
     sessions: BTreeMap<u64, Vec<SessionRef>>,
+    /// Answers to [`HUB`] that wait.
+    hub: Option<Box<Answers>>,
 }
 
 /// Answers to one endpoint that wait, in order.
@@ -120,6 +123,20 @@ impl Answers {
     }
 }
 
+/// Where answers to this endpoint wait.
+fn answers_of<'a>(
+    endpoint: EndpointId,
+    sessions: &'a mut Sessions,
+    hub: &'a mut Option<Box<Answers>>,
+) -> Option<&'a mut Option<Box<Answers>>> {
+    if endpoint == HUB {
+        return Some(hub);
+    }
+    let slot = sessions.of_endpoint(endpoint)?;
+    let attached = sessions[slot].attachment.attached_mut()?;
+    Some(&mut attached.answers)
+}
+
 impl Bus {
     /// All batches up to this one are durable: what waited for them is answered.
     pub fn committed(&mut self, batch: u64, now: Instant, out: &mut BusOutputs) {
@@ -148,31 +165,23 @@ impl Bus {
     }
 
     fn answers_mut(&mut self, endpoint: EndpointId) -> Option<&mut Answers> {
-        let slot = self.sessions.of_endpoint(endpoint)?;
-        let attached = self.sessions[slot].attachment.attached_mut()?;
-        attached.answers.as_deref_mut()
+        answers_of(endpoint, &mut self.sessions, &mut self.acks.hub)?.as_deref_mut()
     }
 
     /// Sends the answers of an endpoint that wait for nothing any more.
     fn release_answers(&mut self, to: EndpointId, now: Instant, out: &mut BusOutputs) {
         let committed = self.acks.committed();
-        while let Some(slot) = self.sessions.of_endpoint(to) {
-            let Some(attached) = self.sessions[slot].attachment.attached_mut() else {
-                return;
-            };
-            let Some(answers) = attached.answers.as_deref_mut() else {
-                return;
-            };
-            let Some(answer) = answers.pop(committed) else {
-                return;
-            };
+        while let Some(answer) = self.answers_mut(to).and_then(|answers| answers.pop(committed)) {
             let opened = matches!(answer.event, BusEvent::Opened { .. });
-            // Most clients need no other for long. It was the first, so no queue entry knows an answer by its number.
-            if opened && answers.is_empty() {
-                attached.answers = None;
-            }
             out.events.push((to, answer.event));
+            let Some(slot) = self.sessions.of_endpoint(to) else {
+                continue;
+            };
             if opened {
+                // Most clients need no other for long. It was the first, so no queue entry knows an answer by its number.
+                let attached = self.sessions[slot].attachment.attached_mut();
+                let answers = attached.map(|attached| &mut attached.answers);
+                answers.and_then(|answers| answers.take_if(|answers| answers.is_empty()));
                 self.finish_open(slot, now, out);
             } else if !self.sessions[slot].scans.is_empty() {
                 self.pump(slot, now, out);
@@ -251,8 +260,7 @@ impl Bus {
         needs: Needs,
         out: &mut BusOutputs,
     ) -> bool {
-        let slot = self.sessions.of_endpoint(to);
-        let Some(attached) = slot.and_then(|slot| self.sessions[slot].attachment.attached_mut()) else {
+        let Some(answers) = answers_of(to, &mut self.sessions, &mut self.acks.hub) else {
             return false;
         };
         let unsettled = match needs {
@@ -262,17 +270,17 @@ impl Bus {
                 DISK_ONLY
             }
             Needs::Entries(body) => {
-                let serial = attached.answers.get_or_insert_default().next();
+                let serial = answers.get_or_insert_default().next();
                 self.pending.set_ack(body, AckRef { endpoint: to, serial })
             }
         };
         let batch = self.pending.last();
         let safe = unsettled == 0 || batch <= self.acks.committed;
-        if safe && attached.answers.as_deref().is_none_or(Answers::is_empty) {
+        if safe && answers.as_deref().is_none_or(Answers::is_empty) {
             out.events.push((to, event));
             return true;
         }
-        let answers = attached.answers.get_or_insert_default();
+        let answers = answers.get_or_insert_default();
         answers.push(Waiting {
             event,
             dedup,

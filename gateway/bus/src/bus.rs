@@ -25,8 +25,8 @@ use crate::turns::{self, UnderWay};
 use hashbrown::HashMap;
 use headgate_model::bus::Presence;
 use headgate_model::{
-    BusCommand, BusEvent, ClientId, CloseReason, EndpointId, Instant, Message, QueueFull, QueueRules,
-    SessionId, StoreOp, Topic, WallTime,
+    BusCommand, BusEvent, ClientId, CloseReason, EndpointId, Instant, QueueFull, QueueRules, SessionId,
+    StoreOp, Topic, WallTime,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -257,12 +257,6 @@ impl Bus {
             }
             BusCommand::ChangeWill(change) => self.change_will(from, slot, change, out),
         }
-    }
-
-    /// A message of the gateway itself.
-    pub fn publish(&mut self, message: Message, now: Instant, out: &mut BusOutputs) {
-        // Nobody waits for an answer: a refusal (a full `$delayed/` list) is counted where it happens.
-        let _ = self.ingest(message, None, now, out);
     }
 
     /// Throws a client out. Whether it was connected.

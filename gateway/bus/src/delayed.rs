@@ -2,7 +2,7 @@
 
 use crate::acks::Needs;
 use crate::bus::{Bus, BusOutputs};
-use crate::routing::Ingested;
+use crate::routing::{Ingested, Origin};
 use crate::sessions::Slot;
 use crate::settings::DelayedSettings;
 use crate::stats::DropReason;
@@ -127,7 +127,8 @@ impl Bus {
         if message.is_expired(now) {
             self.counters.drop(DropReason::Expired);
         } else {
-            match self.ingest((*message).clone(), from, now, out) {
+            let origin = from.map_or(Origin::Gateway, Origin::Session);
+            match self.ingest((*message).clone(), origin, now, out) {
                 Ok(_) => {}
                 Err(Refusal::TopicInvalid | Refusal::NotSupported) => {
                     self.counters.drop(DropReason::DelayedFull);

@@ -65,6 +65,7 @@ pub use headgate_model::QueueFull;
 pub use ledger::{Drops, TopicDrops};
 pub use links::LinkReport;
 pub use paging::FetchRequest;
+pub use publish::HUB;
 pub use queries::{
     ClientInfo, ClientState, DeliveryInfo, MAX_PAGE, Page, QueuePage, SessionInfo, SubscriptionCursor,
     SubscriptionInfo,

@@ -2,12 +2,40 @@
 
 use crate::acks::Needs;
 use crate::bus::{Bus, BusOutputs};
-use crate::routing::Ingested;
+use crate::routing::{Ingested, Origin};
 use crate::sessions::Slot;
+use crate::turns;
 use headgate_model::bus::{Outcome, Refusal};
 use headgate_model::{AckToken, BusEvent, EndpointId, Instant, Message, StoreOp};
 
+/// The endpoint of programs that publish by way of the hub. It has no session; [`Bus::publish_acknowledged`] is answered to it.
+pub const HUB: EndpointId = EndpointId(u64::MAX);
+
 impl Bus {
+    /// A message of the gateway itself.
+    pub fn publish(&mut self, message: Message, now: Instant, out: &mut BusOutputs) {
+        // Nobody waits for an answer: a refusal (a full `$delayed/` list) is counted where it happens.
+        let _ = self.ingest(message, Origin::Gateway, now, out);
+    }
+
+    /// A message of a program. [`HUB`] is told [`BusEvent::Accepted`] when it is as safe as a PUBACK promises, or [`BusEvent::Refused`], in the order in
+    /// which they were published.
+    pub fn publish_acknowledged(
+        &mut self,
+        message: Message,
+        token: AckToken,
+        now: Instant,
+        out: &mut BusOutputs,
+    ) {
+        self.work += turns::COMMAND;
+        self.look_at_memory();
+        let (event, needs) = match self.ingest(message, Origin::Hub, now, out) {
+            Ok(Ingested { outcome, needs }) => (BusEvent::Accepted(token, outcome), needs),
+            Err(refusal) => (BusEvent::Refused(token, refusal), Needs::Nothing),
+        };
+        self.answer(HUB, event, needs, out);
+    }
+
     /// A client publishes. What it sends again was routed when it first came.
     pub(crate) fn publish_from(
         &mut self,
@@ -51,7 +79,7 @@ impl Bus {
         }
         let ingested = match self.stop_loop(slot, &message, now, out) {
             Some(stopped) => Ok(stopped),
-            None => self.ingest(message, Some(slot), now, out),
+            None => self.ingest(message, Origin::Session(slot), now, out),
         };
         match ingested {
             Ok(Ingested { outcome, mut needs }) => {

@@ -84,6 +84,30 @@ impl LastingCopy {
     }
 }
 
+/// Who publishes a message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Origin {
+    /// The gateway itself: what it has to say goes on in every state.
+    Gateway,
+    /// A program by way of the hub. It is refused what a client would be.
+    Hub,
+    /// The client of a session, or its will.
+    Session(Slot),
+}
+
+impl Origin {
+    pub(crate) fn session(self) -> Option<Slot> {
+        match self {
+            Self::Session(slot) => Some(slot),
+            Self::Gateway | Self::Hub => None,
+        }
+    }
+
+    fn may_be_refused(self) -> bool {
+        !matches!(self, Self::Gateway)
+    }
+}
+
 /// What became of a message.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ingested {
@@ -108,10 +132,11 @@ impl Bus {
     pub(crate) fn ingest(
         &mut self,
         mut message: Message,
-        from: Option<Slot>,
+        origin: Origin,
         now: Instant,
         out: &mut BusOutputs,
     ) -> Result<Ingested, Refusal> {
+        let from = origin.session();
         if message.topic.as_bytes().starts_with(b"$delayed/") {
             return self.delay(message, from, now);
         }
@@ -127,7 +152,7 @@ impl Bus {
         } else {
             Want::ToPublish
         };
-        if from.is_some() && !self.has_memory(want, size) {
+        if origin.may_be_refused() && !self.has_memory(want, size) {
             self.counters.drop(DropReason::MemoryFull);
             return Err(Refusal::NoMemory);
         }
@@ -154,8 +179,7 @@ impl Bus {
             self.counters.drop(DropReason::QueueFull);
             return Err(Refusal::QueueFull);
         }
-        // What the gateway itself has to say in such a state goes on.
-        if self.store.is_full && from.is_some() && self.wants_store(&message) {
+        if self.store.is_full && origin.may_be_refused() && self.wants_store(&message) {
             self.router.targets.clear();
             self.counters.drop(DropReason::StoreFull);
             return Err(Refusal::StoreFull);

@@ -3,6 +3,7 @@
 use crate::acks::Needs;
 use crate::attachment::Attachment;
 use crate::bus::{Bus, BusOutputs};
+use crate::routing::Origin;
 use crate::session::Session;
 use crate::sessions::{SessionRef, Slot};
 use crate::stats::DropReason;
@@ -100,6 +101,6 @@ impl Bus {
             ..will.message
         };
         // There is nobody to tell of a refusal; drops are counted where they happen.
-        let _ = self.ingest(message, Some(slot), now, out);
+        let _ = self.ingest(message, Origin::Session(slot), now, out);
     }
 }

@@ -403,6 +403,107 @@ async fn notices_without_room_are_counted() {
     hub.stop();
 }
 
+fn message(topic: &str, qos: Qos) -> Message {
+    Message {
+        qos,
+        ..Message::new(Topic::try_from(topic).expect("a good name"), "x")
+    }
+}
+
+/// A hang is a failure, as in [`next`].
+async fn within<T>(wait: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(30), wait)
+        .await
+        .expect("it comes back")
+}
+
+/// Whoever publishes by way of the hub is answered as a client would be: after the commit, or with the reason why not.
+#[tokio::test]
+async fn the_hub_answers_when_a_message_is_safe() {
+    let (permit, permits): (Sender<()>, _) = channel();
+    let (failing, committed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let hub = hub(Gate {
+        permits: Some(permits),
+        failing: Arc::clone(&failing),
+        committed: Arc::clone(&committed),
+    });
+    assert_eq!(
+        within(hub.publish(message("nobody", Qos::AtLeastOnce))).await,
+        Ok(Outcome::NoSubscribers),
+        "nothing is to be kept"
+    );
+    let port = hub.attach();
+    let mut events = VecDeque::new();
+    for command in [open("durable", NEVER), subscribe("t")] {
+        port.submit(&mut vec![command]);
+        permit.send(()).unwrap();
+        next(&port, &mut events).await;
+    }
+    let before = committed.load(Ordering::SeqCst);
+    port.submit(&mut vec![close(CloseReason::Lost)]);
+    permit.send(()).unwrap();
+    within(async {
+        while committed.load(Ordering::SeqCst) == before {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let mut waiting = Box::pin(hub.publish(message("t", Qos::AtLeastOnce)));
+    let early = tokio::time::timeout(Duration::from_millis(50), &mut waiting).await;
+    assert!(early.is_err(), "the disk has not said yes");
+    permit.send(()).unwrap();
+    assert_eq!(within(waiting).await, Ok(Outcome::Matched));
+    assert_eq!(hub.stats().queued, 1);
+    let invalid = within(hub.publish(message("$delayed/x/t", Qos::AtLeastOnce))).await;
+    assert_eq!(invalid, Err(Refusal::TopicInvalid));
+    failing.store(true, Ordering::SeqCst);
+    permit.send(()).unwrap();
+    let lost = within(hub.publish(message("t", Qos::AtLeastOnce))).await;
+    assert_eq!(lost, Err(Refusal::StoreFailed));
+    let full = within(hub.publish(message("t", Qos::AtLeastOnce))).await;
+    assert_eq!(full, Err(Refusal::StoreFull), "until it takes commits again");
+    drop(permit);
+    hub.stop();
+}
+
+/// What waits for an answer has a bound, also when whoever asked is gone; and a hub that stops leaves nobody waiting.
+#[tokio::test]
+async fn as_many_wait_for_the_hub_as_may() {
+    let (permit, permits): (Sender<()>, _) = channel();
+    let hub = hub(Gate {
+        permits: Some(permits),
+        ..Gate::default()
+    });
+    let retained = |n: usize| Message {
+        retain: true,
+        ..message(&format!("t/{n}"), Qos::AtMostOnce)
+    };
+    for n in 0..4_095 {
+        let mut asked = Box::pin(hub.publish(retained(n)));
+        let polled = poll_fn(|cx| Poll::Ready(asked.as_mut().poll(cx).is_pending())).await;
+        assert!(polled, "{n}: it waits for the disk");
+    }
+    let last = tokio::spawn({
+        let (hub, message) = (hub.clone(), retained(4_095));
+        async move { hub.publish(message).await }
+    });
+    within(async {
+        while hub.stats().retained < 4_096 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let one_more = within(hub.publish(retained(0))).await;
+    assert_eq!(one_more, Err(Refusal::QuotaExceeded));
+    drop(permit);
+    assert_eq!(within(last).await.unwrap(), Ok(Outcome::NoSubscribers));
+    let again = within(hub.publish(retained(0))).await;
+    assert_eq!(again, Ok(Outcome::NoSubscribers));
+    hub.stop();
+    let late = within(hub.publish(message("t", Qos::AtMostOnce))).await;
+    assert_eq!(late, Err(Refusal::StoreFailed));
+}
+
 fn key(index: u32, generation: u32) -> ClientKey {
     ClientKey { index, generation }
 }

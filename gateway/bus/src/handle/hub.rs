@@ -6,12 +6,14 @@ use super::group::{self, Groups};
 use super::mailbox::{Mailbox, Spare, mailbox};
 use super::notices::Watchers;
 use super::port::Port;
+use super::publishing::Publishing;
 use crate::bus::{Bus, BusOutputs};
 use crate::clients::make_room;
 use crate::links::LinkReport;
+use crate::publish::HUB;
 use crate::stats::BusStats;
 use headgate_model::store::StoreStats;
-use headgate_model::{Instant, MemoryLimit, Message, Store};
+use headgate_model::{Instant, MemoryLimit, Store};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -62,6 +64,8 @@ pub(super) struct Core {
     pub(super) generation: u64,
     /// Endpoints that share a mailbox.
     pub(super) groups: Groups,
+    /// Programs that published a message and wait for the answer.
+    pub(super) publishing: Publishing,
     /// Who watches.
     pub(super) watchers: Watchers,
     /// Whose tasks are to be woken.
@@ -85,6 +89,7 @@ impl Hub {
                 free: Vec::new(),
                 generation: 0,
                 groups: Groups::default(),
+                publishing: Publishing::default(),
                 watchers: Watchers::default(),
                 woken: Vec::new(),
                 gives_way: false,
@@ -146,11 +151,6 @@ impl Hub {
             unfinished: AtomicBool::new(false),
             buffers: AtomicU32::new(0),
         }
-    }
-
-    /// Publishes a message of the gateway itself.
-    pub fn publish(&self, message: Message) {
-        self.turn(|bus, now, out| bus.publish(message, now, out));
     }
 
     /// Throws a client out. Whether it was connected.
@@ -244,7 +244,9 @@ impl Hub {
             self.0.commits_changed.wait(&mut commits);
         }
         drop(commits);
-        self.0.core.lock().watchers.close();
+        let mut core = self.0.core.lock();
+        core.close_publishing();
+        core.watchers.close();
     }
 
     /// One turn of the bus: the lock is held for `f` and for sorting what it wrote down, no longer.
@@ -303,6 +305,10 @@ impl Core {
     /// Puts the events into their mailboxes and collects whom to wake.
     fn sort_events(&mut self, woken: &mut Vec<Waker>, spare: &Spare) {
         for (to, event) in self.out.events.drain(..) {
+            if to == HUB {
+                self.publishing.answer(&event, woken);
+                continue;
+            }
             if group::is_member(to) {
                 self.groups.deliver(to, event, woken);
                 continue;
