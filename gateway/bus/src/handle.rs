@@ -12,6 +12,7 @@ mod hub;
 mod mailbox;
 mod notices;
 mod port;
+mod promise;
 mod publishing;
 mod queries;
 mod timers;

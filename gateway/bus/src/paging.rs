@@ -39,6 +39,8 @@ enum Purpose {
     Send { slot: Slot, ticket: u64 },
     /// To find what has expired.
     Sweep { slot: Slot, ticket: u64 },
+    /// Somebody asked what waits there.
+    Show { slot: Slot },
     /// The session has ended: other members of its shared subscriptions get it.
     Redistribute,
 }
@@ -58,6 +60,27 @@ impl FetchRequest {
     pub(crate) fn sweep(session: SessionRef, lane: u8, from: u64, ticket: u64) -> Self {
         let SessionRef { slot, id } = session;
         Self::new(id, lane, from, Purpose::Sweep { slot, ticket })
+    }
+
+    /// Somebody wants to see what waits in a lane.
+    pub(crate) fn show(session: SessionRef, lane: u8, from: u64, count: usize) -> Self {
+        let SessionRef { slot, id } = session;
+        let limit = FetchLimit { count, ..LIMIT };
+        Self {
+            limit,
+            ..Self::new(id, lane, from, Purpose::Show { slot })
+        }
+    }
+
+    /// The session, if it is that of a client.
+    pub(crate) fn of(&self) -> Option<SessionRef> {
+        let id = self.session;
+        match self.purpose {
+            Purpose::Send { slot, .. } | Purpose::Sweep { slot, .. } | Purpose::Show { slot } => {
+                Some(SessionRef { slot, id })
+            }
+            Purpose::Redistribute => None,
+        }
     }
 
     /// A lane of a session that has ended is to be read.
@@ -140,6 +163,7 @@ impl Bus {
                 self.swept(SessionRef { slot, id }, ticket, request.lane, found, now, out);
             }
             Purpose::Redistribute => self.redistribute_fetched(request.session, found, now, out),
+            Purpose::Show { .. } => {} // For Bus::show_stored.
         }
     }
 
@@ -189,13 +213,18 @@ impl Bus {
             queued.since = since.unwrap_or(seconds(now));
             self.enqueue(slot, queued);
         }
-        for _ in 0..found.lost {
+        self.note_lost(slot, request.lane, left_in_lane, found.lost);
+        self.pump(slot, now, out);
+    }
+
+    /// So many entries of a lane could not be read and are gone; so many are left.
+    pub(crate) fn note_lost(&mut self, slot: Slot, priority: u8, left: usize, lost: usize) {
+        for _ in 0..lost {
             self.counters.drop(DropReason::Unreadable);
         }
         if let Some(link) = self.sessions[slot].link.as_deref_mut() {
-            link.correct(request.lane, left_in_lane);
+            link.correct(priority, left);
         }
-        self.pump(slot, now, out);
     }
 
     /// A delivery of the store as the bus handles it.

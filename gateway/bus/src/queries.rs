@@ -6,13 +6,17 @@
 use crate::attachment::{Attachment, Stage};
 use crate::bus::Bus;
 use crate::gauges::Load;
+use crate::lanes::Lane;
+use crate::paging::FetchRequest;
 use crate::queue::Queued;
 use crate::retained::Scanned;
 use crate::session::Session;
+use crate::sessions::SessionRef;
 use headgate_model::bus::Presence;
+use headgate_model::store::Fetched;
 use headgate_model::{
-    ClientId, DeliveryId, Instant, Message, MountPoint, Qos, Subscription, SubscriptionOptions, Topic,
-    TopicFilter, Will,
+    ClientId, DeliveryId, Instant, Message, MountPoint, Qos, StoreError, Subscription, SubscriptionOptions,
+    Topic, TopicFilter, Will,
 };
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -143,6 +147,30 @@ pub struct QueuePage {
     pub stored: usize,
     /// of so many bytes.
     pub stored_bytes: usize,
+}
+
+/// A place in what waits in the store alone: by priority, highest first, and there in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredCursor {
+    priority: u8,
+    from: u64,
+}
+
+/// Why a question was not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// Others ask the store, too.
+    #[error("as many questions wait for the store as may")]
+    Busy,
+    /// Something is to be written first, and cannot be.
+    #[error("the store takes no commits")]
+    StoreFails,
+    /// It could not be read.
+    #[error("the store could not be read: {0}")]
+    Store(#[from] StoreError),
+    /// The gateway stops.
+    #[error("the gateway stops")]
+    Stopped,
 }
 
 impl Bus {
@@ -283,6 +311,67 @@ impl Bus {
             stored: entries,
             stored_bytes: bytes,
         })
+    }
+}
+
+impl Bus {
+    /// What the store must be asked to show what waits in it alone for a client, [`MAX_PAGE`] at most: the answer is for [`Bus::show_stored`]. `None` when
+    /// nothing does.
+    pub fn ask_for_stored(
+        &mut self,
+        client: &str,
+        after: Option<StoredCursor>,
+        limit: usize,
+    ) -> Option<FetchRequest> {
+        let slot = self.sessions.of_client(client)?;
+        let session = &self.sessions[slot];
+        let mut lanes = session.deliveries.lanes.iter();
+        let lane = lanes.find(|lane| after.is_none_or(|after| lane.priority <= after.priority))?;
+        let after = after.filter(|after| after.priority == lane.priority);
+        let from = after.map_or(lane.from, |after| after.from.max(lane.from));
+        if lane.batch == self.pending.number {
+            self.pending.hurry();
+        }
+        let limit = limit.clamp(1, MAX_PAGE);
+        Some(FetchRequest::show(
+            session.named(slot),
+            lane.priority,
+            from,
+            limit,
+        ))
+    }
+
+    /// What the store found. What was on its way into memory at that moment may be in both lists.
+    pub fn show_stored(&mut self, request: FetchRequest, found: Fetched) -> Page<DeliveryInfo, StoredCursor> {
+        let session = request
+            .of()
+            .filter(|session| self.sessions.living(*session).is_some());
+        let next = session.and_then(|SessionRef { slot, .. }| {
+            let lanes = &mut self.sessions[slot].deliveries.lanes;
+            if found.lost > 0 {
+                let (entries, bytes) = (found.lost, 0);
+                lanes.take(request.lane, Load { entries, bytes }, &mut self.gauges);
+                let left = lanes.get(request.lane).map_or(0, Lane::len);
+                self.note_lost(slot, request.lane, left, found.lost);
+            }
+            if !found.at_end {
+                let (priority, from) = (request.lane, found.next);
+                return Some(StoredCursor { priority, from });
+            }
+            let mut lanes = self.sessions[slot].deliveries.lanes.iter();
+            let next = lanes.find(|lane| lane.priority < request.lane)?;
+            let (priority, from) = (next.priority, next.from);
+            Some(StoredCursor { priority, from })
+        });
+        let unsent_from = session.map_or(0, |session| self.sessions[session.slot].deliveries.unsent_from);
+        let rows = found.deliveries.into_iter().map(|delivery| {
+            let sent = delivery.seq < unsent_from;
+            delivery_info(&self.read_queued(delivery, sent), false)
+        });
+        Page {
+            rows: rows.collect(),
+            next,
+        }
     }
 }
 

@@ -1,8 +1,11 @@
 //! Questions about the bus: pages in a fixed order, whatever comes and goes between two of them.
 
 use bytes::Bytes;
-use headgate_bus::{Bus, BusOutputs, BusSettings, ClientState, MAX_PAGE, SubscriptionCursor, TopicPriority};
+use headgate_bus::{
+    Bus, BusOutputs, BusSettings, ClientState, DropReason, MAX_PAGE, SubscriptionCursor, TopicPriority,
+};
 use headgate_model::bus::Presence;
+use headgate_model::store::Fetched;
 use headgate_model::{
     AckToken, BusCommand, BusEvent, ClientId, CloseReason, EndpointId, Instant, Message, MountPoint, Open,
     OpenWill, Qos, Subscription, SubscriptionOptions, Topic, TopicFilter, WallTime, Will,
@@ -43,6 +46,25 @@ impl World {
         };
         self.send(endpoint, BusCommand::Open(Box::new(open)));
         self.commit();
+        endpoint
+    }
+
+    /// A session like that of [`World::open`], without the checks that take long with many.
+    fn open_one_of_many(&mut self, client: &str) -> EndpointId {
+        self.endpoints += 1;
+        let endpoint = EndpointId(self.endpoints);
+        let open = Open {
+            client_id: client.into(),
+            clean_start: true,
+            expiry: Duration::ZERO,
+            will: None.into(),
+            receive_maximum: 10,
+            credit: 1,
+            presence: Arc::new(Presence::default()),
+            link: None,
+        };
+        let open = BusCommand::Open(Box::new(open));
+        self.bus.handle(endpoint, open, NOW, &mut self.out);
         endpoint
     }
 
@@ -349,7 +371,7 @@ fn subscriptions_of_all_clients_come_by_client_and_filter() {
     // Far more clients without a subscription than one page looks at.
     for n in 0..9_000 {
         let name = format!("c{n:04}");
-        let endpoint = world.bus_open_fast(&name);
+        let endpoint = world.open_one_of_many(&name);
         if n % 3_000 == 1 {
             world.subscribe(endpoint, &filters);
             expected.extend(filters.map(|filter| (name.clone(), filter.to_owned())));
@@ -369,27 +391,6 @@ fn subscriptions_of_all_clients_come_by_client_and_filter() {
         }
         assert_eq!(found, expected);
         assert!(pages >= 3, "a page looks at 4,096 clients at most");
-    }
-}
-
-impl World {
-    /// A session like that of [`World::open`], without the checks that take long with many.
-    fn bus_open_fast(&mut self, client: &str) -> EndpointId {
-        self.endpoints += 1;
-        let endpoint = EndpointId(self.endpoints);
-        let open = Open {
-            client_id: client.into(),
-            clean_start: true,
-            expiry: Duration::ZERO,
-            will: None.into(),
-            receive_maximum: 10,
-            credit: 1,
-            presence: Arc::new(Presence::default()),
-            link: None,
-        };
-        let open = BusCommand::Open(Box::new(open));
-        self.bus.handle(endpoint, open, NOW, &mut self.out);
-        endpoint
     }
 }
 
@@ -469,4 +470,36 @@ fn a_queue_comes_page_by_page_and_what_is_under_way_first() {
         .map(|row| (row.sent, row.inflight))
         .collect();
     assert_eq!((sent, queue.stored), (vec![(true, false); 2], 3));
+}
+
+/// What the store could not read is gone, whoever asked for it.
+#[test]
+fn what_a_look_into_the_store_loses_is_counted() {
+    let mut world = World::new(BusSettings::default());
+    assert_eq!(world.bus.ask_for_stored("c", None, 10), None);
+    let endpoint = world.open("c", 100, 0);
+    world.subscribe(endpoint, &["t"]);
+    world.leave(endpoint, CloseReason::Lost);
+    for _ in 0..3 {
+        world.publish("t", Qos::AtLeastOnce, false);
+    }
+    world.commit();
+    let asked = world.bus.ask_for_stored("c", None, 10).expect("three wait");
+    assert_eq!((asked.lane, asked.from, asked.limit.count), (0, 0, 10));
+    let found = Fetched {
+        next: 1,
+        lost: 1,
+        ..Fetched::default()
+    };
+    let page = world.bus.show_stored(asked, found);
+    world.bus.check_gauges();
+    assert_eq!(page.rows, []);
+    assert_eq!(world.bus.queue("c", 0, 10).map(|queue| queue.stored), Some(2));
+    assert_eq!(world.bus.stats().dropped[DropReason::Unreadable as usize], 1);
+    let asked = world.bus.ask_for_stored("c", page.next, 10);
+    assert_eq!(asked.map(|asked| asked.from), Some(1));
+    // Whose session has ended in the meantime has no more pages.
+    let asked = asked.expect("two wait");
+    assert!(world.bus.remove_session("c", NOW, &mut world.out));
+    assert_eq!(world.bus.show_stored(asked, Fetched::default()).next, None);
 }

@@ -1,11 +1,14 @@
 //! The thread that writes what the bus has for the store, and reads what it asks for.
 
 use super::hub::Hub;
+use super::promise::Promise;
 use crate::paging::FetchRequest;
+use crate::queries::{DeliveryInfo, Page, QueryError, StoredCursor};
 use headgate_model::memory::Want;
-use headgate_model::store::StoreStats;
+use headgate_model::store::{Fetched, StoreStats};
 use headgate_model::{Instant, Store, StoreError, StoreOp};
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
 use std::time::Duration;
@@ -14,6 +17,8 @@ use std::time::Duration;
 const MAINTAIN: Duration = Duration::from_secs(1);
 /// Operations kept in memory while the store takes none.
 const MAX_UNWRITTEN_OPS: usize = 100_000;
+/// Questions that wait for it, at most.
+const MAX_QUESTIONS: usize = 64;
 /// How often a store that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -23,13 +28,68 @@ pub(super) struct Commits {
     /// When the store's thread is wanted.
     pub(super) due: Option<Instant>,
     pub(super) stats: StoreStats,
+    /// What is asked about queues, and who waits for the answers.
+    pub(super) questions: Vec<Question>,
     /// Tasks that wait until the store has caught up.
     pub(super) stalled: Vec<Waker>,
     pub(super) stop: bool,
     pub(super) stopped: bool,
 }
 
+/// A question to the store.
+pub(super) struct Question {
+    request: FetchRequest,
+    answer: Arc<Promise<Shown>>,
+}
+
+type Shown = Result<Page<DeliveryInfo, StoredCursor>, QueryError>;
+
+impl Question {
+    fn answer(self, shown: Shown) {
+        let waker = self.answer.keep(shown);
+        waker.into_iter().for_each(Waker::wake);
+    }
+}
+
 impl Hub {
+    /// Asks the store's thread.
+    pub(super) fn ask_store(&self, request: FetchRequest) -> Result<Arc<Promise<Shown>>, QueryError> {
+        let mut commits = self.0.commits.lock();
+        if commits.stop {
+            return Err(QueryError::Stopped);
+        }
+        if commits.questions.len() >= MAX_QUESTIONS {
+            return Err(QueryError::Busy);
+        }
+        let answer = Arc::<Promise<Shown>>::default();
+        commits.questions.push(Question {
+            request,
+            answer: Arc::clone(&answer),
+        });
+        drop(commits);
+        self.wake_store_by(Instant::START);
+        Ok(answer)
+    }
+
+    /// Reads what was asked about queues.
+    fn answer_questions(&self, committer: &mut Committer) {
+        let questions = std::mem::take(&mut self.0.commits.lock().questions);
+        for question in questions {
+            if !committer.unwritten.is_empty() || committer.gave_up {
+                question.answer(Err(QueryError::StoreFails));
+                continue;
+            }
+            let request = question.request;
+            match committer.read(&request) {
+                Ok(found) => {
+                    let page = self.turn(|bus, _, _| bus.show_stored(request, found));
+                    question.answer(Ok(page));
+                }
+                Err(error) => question.answer(Err(error.into())),
+            }
+        }
+    }
+
     pub(super) fn wake_store_by(&self, at: Instant) {
         if at.0 >= self.0.next_commit.load(Ordering::Acquire) {
             return;
@@ -61,6 +121,7 @@ impl Hub {
                 committer.fetches.extend(fetches);
                 self.commit(&mut committer, batch);
                 self.fetch(&mut committer);
+                self.answer_questions(&mut committer);
             } else if !committer.unwritten.is_empty() {
                 self.commit(&mut committer, None);
             }
@@ -74,8 +135,14 @@ impl Hub {
         let (batch, _) = self.take_work();
         self.commit(&mut committer, batch);
         drop(committer); // the store may have last words for the disk
-        self.0.commits.lock().stopped = true;
+        let mut commits = self.0.commits.lock();
+        commits.stopped = true;
+        let questions = std::mem::take(&mut commits.questions);
+        drop(commits);
         self.0.commits_changed.notify_all();
+        for question in questions {
+            question.answer(Err(QueryError::Stopped));
+        }
     }
 
     /// Sleeps until the store is wanted. Whether for the bus, or only for its own work; `None` when the bus has stopped.
@@ -162,14 +229,7 @@ impl Hub {
             let Some(request) = committer.fetches.pop_front() else {
                 return;
             };
-            let FetchRequest {
-                session,
-                lane,
-                from,
-                limit,
-                ..
-            } = request;
-            match committer.store.fetch(session, lane, from, limit) {
+            match committer.read(&request) {
                 Ok(found) => {
                     if std::mem::take(&mut committer.unreadable) {
                         tracing::info!("the store reads queues again");
@@ -246,6 +306,17 @@ struct Committer {
 }
 
 impl Committer {
+    fn read(&mut self, request: &FetchRequest) -> Result<Fetched, StoreError> {
+        let FetchRequest {
+            session,
+            lane,
+            from,
+            limit,
+            ..
+        } = *request;
+        self.store.fetch(session, lane, from, limit)
+    }
+
     fn commit(&mut self, ops: Vec<StoreOp>) -> Result<(), StoreError> {
         if self.gave_up {
             let cause = "too much could not be written; restart the gateway when the disk is well".into();

@@ -1,13 +1,13 @@
 //! Programs publish by way of the hub, and may wait until a message is as safe as a PUBACK promises.
 
 use super::hub::{Core, Hub};
+use super::promise::Promise;
 use headgate_model::bus::{Outcome, Refusal};
 use headgate_model::{AckToken, BusEvent, Message};
-use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 
 /// Messages whose publishers wait for an answer, at most. One more is refused.
 const MAX_OPEN: usize = 4_096;
@@ -17,15 +17,11 @@ type Answer = Result<Outcome, Refusal>;
 /// Who waits for which answer.
 #[derive(Default)]
 pub(super) struct Publishing {
-    open: BTreeMap<u32, Arc<Promise>>,
+    open: BTreeMap<u32, Arc<Promise<Answer>>>,
     last: u32,
     /// The hub has stopped: nothing is promised any more.
     closed: bool,
 }
-
-/// An answer that is to come.
-#[derive(Default)]
-struct Promise(Mutex<(Option<Answer>, Option<Waker>)>);
 
 impl Hub {
     /// Publishes a message. Comes back when it is as safe as a PUBACK promises, for a message of any QoS, or refused. While the store is behind, it waits
@@ -39,7 +35,7 @@ impl Hub {
             core.bus.publish_acknowledged(message, token, now, &mut core.out);
             Ok(promise)
         })?;
-        poll_fn(|cx| promise.poll(cx)).await
+        promise.wait().await
     }
 
     /// Publishes a message of the gateway itself, and waits for nothing. It is not refused, unless `$delayed/` has no room.
@@ -49,7 +45,7 @@ impl Hub {
 }
 
 impl Publishing {
-    fn open(&mut self) -> Result<(AckToken, Arc<Promise>), Refusal> {
+    fn open(&mut self) -> Result<(AckToken, Arc<Promise<Answer>>), Refusal> {
         if self.closed {
             return Err(Refusal::StoreFailed);
         }
@@ -58,7 +54,7 @@ impl Publishing {
         }
         // So few are open that the next number is free when the last one comes round.
         self.last = self.last.wrapping_add(1);
-        let promise = Arc::<Promise>::default();
+        let promise = Arc::<Promise<Answer>>::default();
         self.open.insert(self.last, Arc::clone(&promise));
         Ok((AckToken(self.last), promise))
     }
@@ -83,25 +79,6 @@ impl Core {
         for (_, promise) in std::mem::take(&mut self.publishing.open) {
             let waker = promise.keep(Err(Refusal::StoreFailed));
             waker.into_iter().for_each(Waker::wake);
-        }
-    }
-}
-
-impl Promise {
-    fn keep(&self, answer: Answer) -> Option<Waker> {
-        let mut inner = self.0.lock();
-        inner.0 = Some(answer);
-        inner.1.take()
-    }
-
-    fn poll(&self, cx: &Context<'_>) -> Poll<Answer> {
-        let mut inner = self.0.lock();
-        match inner.0 {
-            Some(answer) => Poll::Ready(answer),
-            None => {
-                inner.1 = Some(cx.waker().clone());
-                Poll::Pending
-            }
         }
     }
 }

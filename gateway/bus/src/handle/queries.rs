@@ -1,7 +1,10 @@
 //! What can be asked about the bus while it works: each answer is a page, and the lock is held for that page only. See [`crate::Page`].
 
 use super::hub::Hub;
-use crate::queries::{ClientInfo, Page, QueuePage, SessionInfo, SubscriptionCursor, SubscriptionInfo};
+use crate::queries::{
+    ClientInfo, DeliveryInfo, Page, QueryError, QueuePage, SessionInfo, StoredCursor, SubscriptionCursor,
+    SubscriptionInfo,
+};
 use headgate_model::{ClientId, Message, Subscription, Topic, TopicFilter};
 use std::sync::Arc;
 
@@ -44,6 +47,24 @@ impl Hub {
     ) -> Page<Arc<Message>, Topic> {
         let core = self.0.core.lock();
         core.bus.retained(filter, after, limit, self.clock().now())
+    }
+
+    /// What waits for a client in the store alone, behind what [`Hub::queue`] shows: by priority, highest first, and there in order. The store reads it when
+    /// it has written what comes before.
+    pub async fn stored_queue(
+        &self,
+        client: &str,
+        after: Option<StoredCursor>,
+        limit: usize,
+    ) -> Result<Page<DeliveryInfo, StoredCursor>, QueryError> {
+        let request = self.turn(|bus, _, _| bus.ask_for_stored(client, after, limit));
+        let Some(request) = request else {
+            return Ok(Page {
+                rows: Vec::new(),
+                next: None,
+            });
+        };
+        self.ask_store(request)?.wait().await
     }
 
     /// [`Bus::queue`](crate::Bus::queue)
