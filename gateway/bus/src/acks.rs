@@ -26,7 +26,7 @@ pub(crate) struct Acks {
 /// Answers to one endpoint that wait, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Answers {
-    waiting: VecDeque<Waiting>,
+    waiting: VecDeque<PendingAnswer>,
     /// Serial number of the first of them.
     first: u64,
     /// The last batch for which the endpoint is listed.
@@ -35,7 +35,7 @@ pub(crate) struct Answers {
 
 /// An answer that waits until what it promises is safe.
 #[derive(Debug)]
-struct Waiting {
+struct PendingAnswer {
     event: BusEvent,
     /// The QoS 2 identifier that the answer accepts.
     dedup: Option<u16>,
@@ -88,7 +88,7 @@ impl Answers {
         self.waiting.is_empty()
     }
 
-    fn push(&mut self, answer: Waiting) {
+    fn push(&mut self, answer: PendingAnswer) {
         if self.waiting.capacity() == 0 {
             self.waiting.reserve_exact(1); // And not four: for most there is one, once.
         }
@@ -101,7 +101,7 @@ impl Answers {
     }
 
     /// Takes the first one, if nothing it waits for comes after this batch.
-    fn pop(&mut self, batch: u64) -> Option<Waiting> {
+    fn pop(&mut self, batch: u64) -> Option<PendingAnswer> {
         let answer = self
             .waiting
             .pop_front_if(|answer| answer.unsettled == 0 || answer.batch <= batch)?;
@@ -197,8 +197,8 @@ impl Bus {
         }
     }
 
-    fn answer_failed(&mut self, to: EndpointId, answer: Waiting, now: Instant, out: &mut BusOutputs) {
-        let Waiting {
+    fn answer_failed(&mut self, to: EndpointId, answer: PendingAnswer, now: Instant, out: &mut BusOutputs) {
+        let PendingAnswer {
             event,
             dedup,
             unsettled,
@@ -281,7 +281,7 @@ impl Bus {
             return true;
         }
         let answers = answers.get_or_insert_default();
-        answers.push(Waiting {
+        answers.push(PendingAnswer {
             event,
             dedup,
             batch,

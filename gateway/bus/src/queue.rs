@@ -31,7 +31,7 @@ pub(crate) struct Queued {
     /// Received on an earlier connection: only its PUBREL is under way, which does not count against the quota. MQTT 5 §4.9.
     pub carried: bool,
     pub priority: u8,
-    /// Since when it waits, in [`seconds`](crate::ledger::seconds).
+    /// Since when it waits, in [`seconds`].
     pub since: u32,
 }
 

@@ -36,11 +36,11 @@ impl Spare {
 #[derive(Debug, Default)]
 pub(super) struct Mailbox {
     pub(super) id: u64,
-    pub(super) inner: Mutex<Waiting>,
+    pub(super) inner: Mutex<Contents>,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Waiting {
+pub(super) struct Contents {
     pub(super) events: Option<Events>,
     pub(super) waker: Option<Waker>,
     /// When the alarm rings; `None` when it is not set.
@@ -49,7 +49,7 @@ pub(super) struct Waiting {
     pub(super) rang: bool,
 }
 
-impl Waiting {
+impl Contents {
     /// Ready when the alarm rang; else `cx` is woken with whatever comes.
     pub(super) fn poll_alarm(&mut self, cx: &Context<'_>) -> Poll<Call> {
         if std::mem::take(&mut self.rang) {
@@ -68,7 +68,7 @@ impl Waiting {
 pub enum Call {
     /// There are events.
     Events,
-    /// The time of [`Port::wake_at`] has come.
+    /// The time of [`Port::wake_at`](super::Port::wake_at) has come.
     Alarm,
 }
 

@@ -20,11 +20,11 @@ pub(super) struct Watchers {
 /// The way to one watcher.
 struct Channel {
     capacity: usize,
-    inner: Mutex<Waiting>,
+    inner: Mutex<Contents>,
 }
 
 #[derive(Default)]
-struct Waiting {
+struct Contents {
     notices: VecDeque<Notice>,
     waker: Option<Waker>,
     /// The hub has stopped.
