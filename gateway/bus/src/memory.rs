@@ -74,6 +74,7 @@ impl Bus {
     }
 
     /// Lets others know what is used.
+    #[cfg(feature = "handle")]
     pub(crate) fn tell_memory(&self) {
         if self.memory.limit.max() < usize::MAX {
             self.memory.limit.set_bus(self.memory_used());
