@@ -274,7 +274,9 @@ impl Gateway {
 
     /// Gauges and counters of the bus.
     pub fn stats(&self) -> BusStats {
-        self.0.borrow().bus.stats()
+        let world = self.0.borrow();
+        world.bus.check_gauges();
+        world.bus.stats()
     }
 
     /// The ledger of a link.

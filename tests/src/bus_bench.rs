@@ -138,6 +138,7 @@ impl BusBench {
     pub fn turn(&mut self, f: impl FnOnce(&mut Bus, Instant, &mut BusOutputs)) {
         let mut out = BusOutputs::default();
         f(&mut self.bus, self.now, &mut out);
+        self.bus.check_gauges();
         self.take(out);
         while !self.withheld && self.bus.commit_due().is_some() {
             let mut out = BusOutputs::default();
@@ -153,6 +154,7 @@ impl BusBench {
                     .expect("memory can be read");
                 self.bus.fetched(request, found, self.now, &mut out);
             }
+            self.bus.check_gauges();
             self.take(out);
         }
     }

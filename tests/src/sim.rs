@@ -194,6 +194,7 @@ impl Sim {
     pub fn run(mut self) -> (usize, Vec<String>) {
         while let Some(step) = self.choose() {
             self.take(step);
+            self.bus.check_gauges();
             if self.plan.power_cuts.contains(&self.steps) {
                 self.cut_power();
             }
@@ -493,6 +494,7 @@ impl Sim {
         self.store = SimStore::open(&self.disk);
         self.bus = new_bus(self.epoch, self.plan.seed);
         self.bus.load(self.store.load().expect("memory can be read"));
+        self.bus.check_gauges();
     }
 
     /// What must hold when all is quiet.

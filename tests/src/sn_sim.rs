@@ -137,6 +137,8 @@ pub struct SnSim {
     good_night: BTreeSet<usize>,
     /// A PINGREQ is being answered: if at once, the sensor is active.
     pinging: bool,
+    /// Turns of the gateway so far.
+    turns: usize,
     report: SnReport,
 }
 
@@ -169,6 +171,7 @@ impl SnSim {
             policy: Arc::new(AllowAll),
             good_night: BTreeSet::new(),
             pinging: false,
+            turns: 0,
             report: SnReport::default(),
             plan,
         };
@@ -442,6 +445,11 @@ impl SnSim {
             if life.out.bus.is_empty() {
                 break;
             }
+        }
+        // Each check walks through all sessions: with many of them, it is made now and then.
+        self.turns += 1;
+        if self.turns.is_multiple_of((self.sensors.len() / 16).max(1)) {
+            life.bus.check_gauges();
         }
         life.out.counts.drain(|_, _| {});
         for key in questions {

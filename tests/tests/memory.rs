@@ -62,7 +62,7 @@ fn gateway(runtime: &tokio::runtime::Runtime) -> SocketAddr {
     let clock = Clock::start();
     let bus = Bus::new(BusSettings::default(), clock.epoch(), 1).expect("default settings are valid");
     let store = Box::new(SimStore::open(&Disk::default()));
-    let hub = Hub::start(bus, clock, store, |_| {}).expect("threads can be started");
+    let hub = Hub::start(bus, clock, store).expect("threads can be started");
     let workplace = Arc::new(Workplace::new(
         hub.clone(),
         Arc::new(Metrics::default()),

@@ -233,7 +233,7 @@ async fn main() {
         ] {
             let clock = Clock::start();
             let bus = Bus::new(BusSettings::default(), clock.epoch(), 1).expect("defaults are good");
-            let hub = Hub::start(bus, clock, Box::new(Nowhere), |_| {}).expect("threads start");
+            let hub = Hub::start(bus, clock, Box::new(Nowhere)).expect("threads start");
             let ports: Vec<_> = (0..2 * pairs).map(|_| hub.attach()).collect();
             measure(&format!("in place, {case}"), ports, batches, size, window).await;
             hub.stop();

@@ -1,29 +1,33 @@
-//! The bus itself: its state, the dispatch of commands, the order of acknowledgements, and its timers.
+//! The bus itself: its parts, the dispatch of commands, and what is due by the clock.
 
-use crate::clients::{Attached, Clients};
+use crate::acks::Acks;
+use crate::delayed::DelayedMessages;
 use crate::duplicates::Duplicates;
 use crate::flush::Flush;
-use crate::index::{Index, Matches, Slot};
+use crate::gauges::Gauges;
+use crate::index::Index;
 use crate::links::{LinkReport, Links};
 use crate::memory::Memory;
-use crate::paging::{Estate, FetchRequest};
-use crate::pending::{AckRef, BodyRef, Pending};
-use crate::retained::Retained;
-use crate::routing::Target;
-use crate::session::Session;
+use crate::numbers::Numbers;
+use crate::pending::Pending;
+use crate::retention::Retention;
+use crate::routing::Router;
+use crate::sessions::{Sessions, Slot};
 use crate::settings::{BusSettings, SettingsError, filter};
+use crate::shared::Redistribution;
 use crate::stats::{BusStats, DropReason};
+use crate::store::StoreUse;
+use crate::sweep::Sweep;
+use crate::take_overs::TakeOvers;
+use crate::timers::{Timer, Timers};
 use crate::turns::{self, UnderWay};
-use bytes::Bytes;
 use hashbrown::HashMap;
-use headgate_model::bus::{Presence, Refusal};
-use headgate_model::store::MessageId;
+use headgate_model::bus::Presence;
 use headgate_model::{
-    BusCommand, BusEvent, ClientId, CloseReason, EndpointId, Instant, Message, Open, QueueFull, QueueRules,
-    SessionId, StoreOp, Subscription, Topic, TopicFilter, WallTime,
+    BusCommand, BusEvent, ClientId, CloseReason, EndpointId, Instant, QueueFull, QueueRules, SessionId,
+    StoreOp, Topic, WallTime,
 };
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::hash::RandomState;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,149 +79,43 @@ pub enum Notice {
     },
 }
 
-/// A message that waits for its time.
-#[derive(Clone, Debug)]
-pub(crate) struct Delayed {
-    pub message: Arc<Message>,
-    /// Where its publisher's session was; another may be there by now.
-    pub from: Option<Slot>,
-}
-
 /// The bus. See the crate's documentation.
 #[derive(Debug)]
 pub struct Bus {
     pub(crate) settings: BusSettings,
     /// Of sessions that have no rules of their own.
     pub(crate) queue_rules: QueueRules,
-    pub(crate) links: Links,
-    pub(crate) duplicates: Duplicates,
-    /// The gateway's name among those it is linked with.
-    pub(crate) node: Box<str>,
-    /// When operators were last told of a loop.
-    pub(crate) loop_told: Option<Instant>,
     /// Wall time at [`Instant::START`].
     pub(crate) epoch: WallTime,
     pub(crate) rng: fastrand::Rng,
+    pub(crate) numbers: Numbers,
 
-    pub(crate) sessions: Vec<Option<Box<Session>>>,
-    pub(crate) free_slots: Vec<Slot>,
-    pub(crate) by_client: Clients,
-    pub(crate) endpoints: Attached,
+    pub(crate) sessions: Sessions,
+    pub(crate) timers: Timers,
+    pub(crate) take_overs: TakeOvers,
     /// Commands of which a part is done.
     pub(crate) under_way: HashMap<EndpointId, UnderWay>,
-    /// Connections that wait for a session until the one that has it has left; and whose session each of them waits for.
-    pub(crate) succeeding: BTreeMap<ClientId, (EndpointId, Open)>,
-    pub(crate) waits_for: HashMap<EndpointId, ClientId>,
     pub(crate) index: Index,
-    pub(crate) retained: Retained,
-    pub(crate) delayed: BTreeMap<MessageId, Delayed>,
-    pub(crate) delayed_bytes: usize,
-    pub(crate) memory: Memory,
-    pub(crate) exclusive: HashMap<TopicFilter, Slot>,
-    pub(crate) timers: BTreeSet<(Instant, Timer)>,
-    /// Sessions whose search for retained messages goes on at the next turn.
-    pub(crate) scanning: VecDeque<Slot>,
+    pub(crate) router: Router,
+    pub(crate) retention: Retention,
+    pub(crate) delayed: DelayedMessages,
+    pub(crate) links: Links,
 
-    pub(crate) next_session: u64,
-    /// The store knows that all numbers below this one are given.
-    pub(crate) reserved_sessions: u64,
-    pub(crate) next_message: u64,
-
+    /// The open batch.
     pub(crate) pending: Pending,
-    /// Number of the last batch that is durable.
-    pub(crate) committed: u64,
-    /// Endpoints with acknowledgements that wait, by the batch.
-    waiting: BTreeMap<u64, Vec<EndpointId>>,
-    /// What the store is asked to read.
-    pub(crate) fetches: Vec<FetchRequest>,
-    pub(crate) next_ticket: u64,
-    /// Sessions that have ended, while what they held is handed on.
-    pub(crate) estates: BTreeMap<SessionId, Estate>,
+    pub(crate) acks: Acks,
+    pub(crate) store: StoreUse,
+    pub(crate) sweep: Sweep,
     /// Sessions whose queue is being emptied.
     pub(crate) flushing: BTreeMap<SessionId, Flush>,
-    /// Sizes of all queue entries in the store.
-    pub(crate) stored_bytes: usize,
-    /// Bytes of QoS 0 that wait for clients that sleep.
-    pub(crate) slept_bytes: usize,
-    /// Where the first delivery of a new session is numbered, for protocols that take an acknowledgement for a proof; `None` for 0.
-    pub(crate) first_numbers: Option<RandomState>,
-    /// Somebody looks for what has expired in queues.
-    pub(crate) sweep_is_armed: bool,
-    /// In this round there was something that expires.
-    pub(crate) sweep_finds: bool,
-    /// Lanes that are being read for it.
-    pub(crate) sweeps: usize,
-    /// The store takes no more: only what frees space is written.
-    pub(crate) store_is_full: bool,
-    /// Sessions that have deliveries to send once a batch is durable.
-    held_back: BTreeMap<u64, Vec<(Slot, SessionId)>>,
+    /// Sessions that have ended, while what they had is given to others.
+    pub(crate) redistributing: BTreeMap<SessionId, Redistribution>,
 
-    /// Scratch of one publish: what matched, whom it goes to, and each session's place among those.
-    pub(crate) matches: Matches,
-    pub(crate) targets: Vec<Target>,
-    pub(crate) marks: Vec<(u32, u32)>,
-    pub(crate) stamp: u32,
-
+    pub(crate) memory: Memory,
+    pub(crate) gauges: Gauges,
+    pub(crate) counters: Counters,
     /// Steps done so far: copies made, subscriptions changed, topics looked at.
     pub(crate) work: usize,
-    pub(crate) counters: Counters,
-}
-
-/// Answers that wait, in order: none may overtake another. \[MQTT-4.6.0-2\]
-#[derive(Debug, Default)]
-pub(crate) struct Answers {
-    waiting: VecDeque<Waiting>,
-    /// Serial number of the first of them.
-    first: u64,
-    /// The last batch for which its endpoint is listed as waiting.
-    listed_for: u64,
-}
-
-/// An answer that waits until what it promises is safe.
-#[derive(Debug)]
-struct Waiting {
-    event: BusEvent,
-    /// The QoS 2 identifier that the answer accepts.
-    dedup: Option<u16>,
-    /// It is safe when this batch is durable,
-    batch: u64,
-    /// or when all of so many queue entries are settled.
-    unsettled: u32,
-}
-
-/// What an answer waits for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Needs {
-    Nothing,
-    /// Everything written so far is durable.
-    Disk,
-    /// Durable, or settled: the queue entries of this body.
-    Entries(BodyRef),
-}
-
-/// More than can ever be settled.
-const DISK_ONLY: u32 = u32::MAX;
-
-impl Answers {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
-    }
-
-    fn pop(&mut self) -> Option<Waiting> {
-        let answer = self.waiting.pop_front()?;
-        self.first += 1;
-        Some(answer)
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Timer {
-    Will(Slot, SessionId),
-    SessionEnd(Slot, SessionId),
-    HandOver(Slot, SessionId),
-    Delayed(MessageId),
-    RetainedExpiry(Bytes),
-    Sweep(Slot),
 }
 
 #[derive(Debug, Default)]
@@ -238,8 +136,6 @@ impl Counters {
 /// Timers and searches handled in one turn; the others wait for the next one, so that live traffic gets its share.
 const TIMERS_PER_TURN: usize = 256;
 const SCANS_PER_TURN: usize = 16;
-/// Numbers of sessions that one write to the store is enough for.
-const SESSIONS_RESERVED: u64 = 1 << 16;
 
 impl Bus {
     /// An empty bus. `epoch` is the wall time of [`Instant::START`], `seed` makes its random choices repeatable.
@@ -261,66 +157,40 @@ impl Bus {
             store_qos0: settings.store_qos0,
             priorities,
         };
-        let links = Links {
-            refusing: settings.when_full == QueueFull::Refuse,
-            ..Links::default()
-        };
         let memory = Memory::new(settings.max_memory_bytes.unwrap_or(usize::MAX));
         let duplicates = Duplicates::new(settings.links.duplicate_window, seed);
+        let links = Links::new(duplicates, settings.when_full == QueueFull::Refuse);
         Ok(Self {
             settings,
             queue_rules,
-            links,
-            duplicates,
-            node: Box::default(),
-            loop_told: None,
             epoch,
             rng: fastrand::Rng::with_seed(seed),
-            sessions: Vec::new(),
-            free_slots: Vec::new(),
-            by_client: Clients::default(),
-            endpoints: Attached::default(),
+            numbers: Numbers::default(),
+            sessions: Sessions::default(),
+            timers: Timers::default(),
+            take_overs: TakeOvers::default(),
             under_way: HashMap::new(),
-            succeeding: BTreeMap::new(),
-            waits_for: HashMap::new(),
             index: Index::default(),
-            retained: Retained::default(),
-            delayed: BTreeMap::new(),
-            delayed_bytes: 0,
-            memory,
-            exclusive: HashMap::new(),
-            timers: BTreeSet::new(),
-            scanning: VecDeque::new(),
-            next_session: 1,
-            reserved_sessions: 1,
-            next_message: 1,
+            router: Router::default(),
+            retention: Retention::default(),
+            delayed: DelayedMessages::default(),
+            links,
             pending: Pending::default(),
-            committed: 0,
-            waiting: BTreeMap::new(),
-            fetches: Vec::new(),
-            next_ticket: 1,
-            estates: BTreeMap::new(),
+            acks: Acks::default(),
+            store: StoreUse::default(),
+            sweep: Sweep::default(),
             flushing: BTreeMap::new(),
-            stored_bytes: 0,
-            slept_bytes: 0,
-            first_numbers: None,
-            sweep_is_armed: false,
-            sweep_finds: false,
-            sweeps: 0,
-            store_is_full: false,
-            held_back: BTreeMap::new(),
-            matches: Matches::default(),
-            targets: Vec::new(),
-            marks: Vec::new(),
-            stamp: 0,
-            work: 0,
+            redistributing: BTreeMap::new(),
+            memory,
+            gauges: Gauges::default(),
             counters: Counters::default(),
+            work: 0,
         })
     }
 
     /// The name by which the gateway is known again in the path of a message. Without one no path is a loop, but for its length.
     pub fn set_node(&mut self, node: &str) {
-        self.node = node.into();
+        self.links.node = node.into();
     }
 
     /// Takes one command of an endpoint and does a first slice of it. Whether there is more: then [`Bus::go_on`] is to be called before the endpoint's
@@ -334,7 +204,7 @@ impl Bus {
     ) -> bool {
         self.work += turns::COMMAND;
         self.look_at_memory();
-        let slot = self.endpoints.find(from, &self.sessions);
+        let slot = self.sessions.of_endpoint(from);
         match (command, slot) {
             (BusCommand::Open(open), _) => self.open(from, *open, now, out),
             (BusCommand::Close { reason, expiry }, _) => self.leave(from, reason, expiry, now, out),
@@ -369,13 +239,13 @@ impl Bus {
             BusCommand::Release(packet) => self.release(from, slot, packet, out),
             BusCommand::Settle(id, settlement) => self.settle(from, slot, id, settlement, now, out),
             BusCommand::Credit { deliveries, bytes } => {
-                let session = self.session_mut(slot);
-                session.credit = session.credit.saturating_add(deliveries);
-                session.unread = session.unread.saturating_sub(bytes);
+                self.sessions[slot].deliveries.grant(deliveries, bytes);
                 self.pump(slot, now, out);
             }
             BusCommand::TellWhenDrained => {
-                self.session_mut(slot).tell_drained = true;
+                if let Some(attached) = self.sessions[slot].attachment.attached_mut() {
+                    attached.tell_drained = true;
+                }
                 self.pump(slot, now, out);
             }
             BusCommand::FallAsleep { patience, expiry } => {
@@ -383,24 +253,18 @@ impl Bus {
             }
             BusCommand::ChangeWill(change) => self.change_will(from, slot, change, out),
             BusCommand::ChangeRules(client) => {
-                self.session_mut(slot).presence = Arc::clone(client.who());
+                self.sessions[slot].presence = Arc::clone(client.who());
                 self.look_at_rules(slot);
             }
         }
     }
 
-    /// A message of the gateway itself.
-    pub fn publish(&mut self, message: Message, now: Instant, out: &mut BusOutputs) {
-        // Nobody waits for an answer: a refusal (a full `$delayed/` list) is counted where it happens.
-        let _ = self.ingest(message, None, now, out);
-    }
-
     /// Throws a client out. Whether it was connected.
     pub fn kick(&mut self, client: &str, now: Instant, out: &mut BusOutputs) -> bool {
-        let Some(slot) = self.by_client.find(client, &self.sessions) else {
+        let Some(slot) = self.sessions.of_client(client) else {
             return false;
         };
-        let Some(endpoint) = self.session(slot).endpoint else {
+        let Some(endpoint) = self.sessions[slot].endpoint() else {
             return false;
         };
         out.events.push((endpoint, BusEvent::Kicked));
@@ -410,21 +274,27 @@ impl Bus {
 
     /// Ends a session for good, with all that it holds; its client is thrown out. Whether there was one.
     pub fn remove_session(&mut self, client: &str, now: Instant, out: &mut BusOutputs) -> bool {
+        let existed = self.sessions.of_client(client).is_some();
         // Whoever waited for the session has it next.
         while self.kick(client, now, out) {}
-        let slot = self.by_client.find(client, &self.sessions);
-        if let Some(slot) = slot {
+        if let Some(slot) = self.sessions.of_client(client) {
             self.end_session(slot, now, out);
         }
-        slot.is_some()
+        existed
     }
 
     /// When [`Bus::handle_timeout`] is next wanted.
     pub fn deadline(&self) -> Option<Instant> {
-        if !self.scanning.is_empty() {
+        if self.retention.searching() > 0 {
             return Some(Instant::START);
         }
-        self.timers.first().map(|(at, _)| *at)
+        self.timers
+            .deadline()
+            .into_iter()
+            .chain(self.delayed.deadline())
+            .chain(self.retention.messages.deadline())
+            .chain(self.sweep.deadline())
+            .min()
     }
 
     /// Does what is due: wills, session ends, delayed messages, expired retained messages, the next step of searches. Never much at once:
@@ -432,38 +302,60 @@ impl Bus {
     pub fn handle_timeout(&mut self, now: Instant, out: &mut BusOutputs) {
         let enough = self.work + Self::steps_of_a_turn();
         for _ in 0..TIMERS_PER_TURN {
-            if self.work >= enough || self.timers.first().is_none_or(|(at, _)| *at > now) {
+            if self.work >= enough || !self.do_what_is_due_first(now, out) {
                 break;
-            }
-            self.work += turns::TIMER;
-            self.look_at_memory();
-            let (_, timer) = self.timers.pop_first().expect("just looked at");
-            match timer {
-                Timer::Will(slot, id) => self.will_is_due(slot, id, now, out),
-                Timer::SessionEnd(slot, id) => self.session_may_end(slot, id, now, out),
-                Timer::HandOver(slot, id) => self.hand_over(slot, id, now, out),
-                Timer::Delayed(id) => self.publish_delayed(id, now, out),
-                Timer::RetainedExpiry(topic) => self.expire_retained(&topic, now),
-                Timer::Sweep(from) => self.sweep(from, now),
             }
         }
-        for _ in 0..SCANS_PER_TURN.min(self.scanning.len()) {
-            let Some(slot) = self.scanning.pop_front() else {
+        for _ in 0..SCANS_PER_TURN.min(self.retention.searching()) {
+            let Some(slot) = self.retention.next_search() else {
                 break;
             };
-            if let Some(session) = self.sessions[slot as usize].as_mut() {
+            if let Some(session) = self.sessions.get_mut(slot) {
                 session.scan_listed = false;
                 self.pump(slot, now, out);
             }
         }
     }
 
+    /// Does what has been due for the longest. Whether there was anything.
+    fn do_what_is_due_first(&mut self, now: Instant, out: &mut BusOutputs) -> bool {
+        // Of those due at the same time, the first one here.
+        let parts = [
+            self.timers.deadline(),
+            self.delayed.deadline(),
+            self.retention.messages.deadline(),
+            self.sweep.deadline(),
+        ];
+        let due = (0..).zip(parts).filter_map(|(part, at)| Some((at?, part)));
+        let Some((_, part)) = due.min().filter(|(at, _)| *at <= now) else {
+            return false;
+        };
+        self.work += turns::TIMER;
+        self.look_at_memory();
+        match part {
+            0 => match self.timers.pop() {
+                Some(Timer::Will(session)) => self.will_is_due(session, now, out),
+                Some(Timer::SessionEnd(session)) => self.session_may_end(session, now, out),
+                Some(Timer::TakeOver(session)) => self.take_over_is_due(session, now, out),
+                None => {}
+            },
+            1 => {
+                if let Some(id) = self.delayed.pop_due() {
+                    self.publish_delayed(id, now, out);
+                }
+            }
+            2 => self.expire_retained(),
+            _ => self.sweep(now),
+        }
+        true
+    }
+
     /// When the open batch shall be committed, and what is asked for be fetched; `None` when there is nothing of either.
     pub fn commit_due(&self) -> Option<Instant> {
-        if self.fetches.is_empty() {
-            self.batch_due()
-        } else {
+        if self.store.asks() {
             Some(Instant::START)
+        } else {
+            self.batch_due()
         }
     }
 
@@ -487,271 +379,65 @@ impl Bus {
     pub fn take_batch(&mut self) -> Option<(u64, Vec<StoreOp>)> {
         self.pending.due()?;
         let (number, mut ops) = self.pending.take();
-        // Whatever it holds is of sessions with numbers below `next_session`.
-        if self.next_session > self.reserved_sessions {
-            self.reserved_sessions = self.next_session + SESSIONS_RESERVED;
-            ops.push(StoreOp::ReserveSessions(SessionId(self.reserved_sessions)));
-        }
+        ops.extend(self.numbers.reserve());
         Some((number, ops))
     }
 
     /// Whether the store takes more than what frees space.
     pub fn set_store_full(&mut self, full: bool) {
-        self.store_is_full = full;
-    }
-
-    /// All batches up to this one are durable: what waited for them is answered.
-    pub fn committed(&mut self, batch: u64, now: Instant, out: &mut BusOutputs) {
-        self.committed = self.committed.max(batch);
-        self.look_at_memory();
-        for endpoint in self.take_waiting(batch) {
-            self.release_answers(endpoint, now, out);
-        }
-        self.pump_held_back(batch, now, out);
-        self.go_on_flushing(now, out);
-    }
-
-    /// Sends the answers of an endpoint that wait for nothing any more.
-    fn release_answers(&mut self, to: EndpointId, now: Instant, out: &mut BusOutputs) {
-        let committed = self.committed;
-        while let Some(slot) = self.endpoints.find(to, &self.sessions) {
-            let safe = |answer: &Waiting| answer.unsettled == 0 || answer.batch <= committed;
-            let answers = self.session_mut(slot).answers.as_deref_mut();
-            let Some(answers) = answers.filter(|answers| answers.waiting.front().is_some_and(safe)) else {
-                return;
-            };
-            let event = answers.pop().expect("just looked at").event;
-            let opened = matches!(event, BusEvent::Opened { .. });
-            // Most clients need no other for long. It was the first, so no queue entry knows an answer by its number.
-            if opened && answers.is_empty() {
-                self.session_mut(slot).answers = None;
-            }
-            out.events.push((to, event));
-            if opened {
-                self.finish_open(slot, now, out);
-            } else if !self.session(slot).scans.is_empty() {
-                self.pump(slot, now, out);
-            }
-        }
-    }
-
-    /// One of the queue entries that an answer waits for is settled.
-    pub(crate) fn entry_settled(&mut self, ack: AckRef, now: Instant, out: &mut BusOutputs) {
-        let Some(slot) = self.endpoints.find(ack.endpoint, &self.sessions) else {
-            return;
-        };
-        let Some(answers) = self.session_mut(slot).answers.as_deref_mut() else {
-            return;
-        };
-        let at = ack.serial.checked_sub(answers.first).map(usize::try_from);
-        let Some(Ok(at)) = at else { return };
-        let Some(answer) = answers.waiting.get_mut(at) else {
-            return;
-        };
-        if answer.unsettled != DISK_ONLY {
-            answer.unsettled -= 1;
-        }
-        if answer.unsettled == 0 && at == 0 {
-            self.release_answers(ack.endpoint, now, out);
-        }
-    }
-
-    /// Lists the session to go on when the open batch is durable; that batch's number.
-    pub(crate) fn wait_for_commit(&mut self, slot: Slot) -> u64 {
-        let batch = self.pending.number;
-        let session = self.session_mut(slot);
-        if session.listed_for != batch {
-            session.listed_for = batch;
-            let id = session.id;
-            self.held_back.entry(batch).or_default().push((slot, id));
-        }
-        batch
-    }
-
-    fn pump_held_back(&mut self, batch: u64, now: Instant, out: &mut BusOutputs) {
-        let later = self.held_back.split_off(&(batch + 1));
-        for (slot, id) in std::mem::replace(&mut self.held_back, later)
-            .into_values()
-            .flatten()
-        {
-            if self.sessions[slot as usize]
-                .as_deref()
-                .is_some_and(|session| session.id == id)
-            {
-                self.pump(slot, now, out);
-            }
-        }
-    }
-
-    /// The batches up to this one could not be made durable: nothing they hold is promised. Publishers are refused; whoever waited for
-    /// something else is thrown out, to come back and ask again.
-    pub fn commit_failed(&mut self, batch: u64, now: Instant, out: &mut BusOutputs) {
-        self.committed = self.committed.max(batch);
-        self.duplicates.clear();
-        self.reserved_sessions = 0; // It may have been in there.
-        for to in self.take_waiting(batch) {
-            while let Some(slot) = self.endpoints.find(to, &self.sessions) {
-                let concerned = |answer: &Waiting| answer.unsettled == 0 || answer.batch <= batch;
-                let answers = self.session_mut(slot).answers.as_deref_mut();
-                let Some(answers) = answers.filter(|answers| answers.waiting.front().is_some_and(concerned))
-                else {
-                    break;
-                };
-                let answer = answers.pop().expect("just looked at");
-                self.answer_failed(to, answer, now, out);
-            }
-        }
-        self.pump_held_back(batch, now, out);
-        self.go_on_flushing(now, out);
-    }
-
-    fn answer_failed(&mut self, to: EndpointId, answer: Waiting, now: Instant, out: &mut BusOutputs) {
-        let Waiting {
-            event,
-            dedup,
-            unsettled,
-            ..
-        } = answer;
-        match event {
-            event if unsettled == 0 => out.events.push((to, event)),
-            BusEvent::Accepted(token, _) => {
-                // What the publisher sends under this identifier from now on is a new message. [MQTT-4.3.3-9]
-                if let Some((packet, slot)) = dedup.zip(self.endpoints.find(to, &self.sessions)) {
-                    self.session_mut(slot).received.remove(packet);
-                }
-                out.events
-                    .push((to, BusEvent::Refused(token, Refusal::StoreFailed)));
-            }
-            _ => {
-                out.events.push((to, BusEvent::Kicked));
-                self.leave(to, CloseReason::Kicked, None, now, out);
-            }
-        }
-    }
-
-    fn take_waiting(&mut self, batch: u64) -> impl Iterator<Item = EndpointId> + use<> {
-        let later = self.waiting.split_off(&(batch + 1));
-        std::mem::replace(&mut self.waiting, later)
-            .into_values()
-            .flatten()
-    }
-
-    /// Answers an endpoint: now, or when what it `needs` is safe; never before an earlier answer. Whether it was now.
-    pub(crate) fn answer(
-        &mut self,
-        to: EndpointId,
-        event: BusEvent,
-        needs: Needs,
-        out: &mut BusOutputs,
-    ) -> bool {
-        self.answer_publish(to, event, None, needs, out)
-    }
-
-    /// [`Bus::answer`] that accepts a QoS 2 publish of this identifier.
-    pub(crate) fn answer_publish(
-        &mut self,
-        to: EndpointId,
-        event: BusEvent,
-        dedup: Option<u16>,
-        needs: Needs,
-        out: &mut BusOutputs,
-    ) -> bool {
-        let Some(slot) = self.endpoints.find(to, &self.sessions) else {
-            return false;
-        };
-        let session = self.sessions[slot as usize]
-            .as_deref_mut()
-            .expect("a slot in use holds a session");
-        let unsettled = match needs {
-            Needs::Nothing => 0,
-            Needs::Disk => {
-                self.pending.hurry();
-                DISK_ONLY
-            }
-            Needs::Entries(body) => {
-                let answers = session.answers.get_or_insert_default();
-                let serial = answers.first + answers.waiting.len() as u64;
-                self.pending.set_ack(body, AckRef { endpoint: to, serial })
-            }
-        };
-        let batch = self.pending.last();
-        let safe = unsettled == 0 || batch <= self.committed;
-        if safe && !session.answer_waits() {
-            out.events.push((to, event));
-            return true;
-        }
-        let answers = session.answers.get_or_insert_default();
-        if answers.waiting.capacity() == 0 {
-            answers.waiting.reserve_exact(1); // And not four: for most there is one, once.
-        }
-        answers.waiting.push_back(Waiting {
-            event,
-            dedup,
-            batch,
-            unsettled: if safe { 0 } else { unsettled },
-        });
-        if !safe && answers.listed_for < batch {
-            answers.listed_for = batch;
-            self.waiting.entry(batch).or_default().push(to);
-        }
-        false
-    }
-
-    /// Whether an answer to this endpoint still waits for the store.
-    pub(crate) fn is_waiting(&self, endpoint: EndpointId) -> bool {
-        let slot = self.endpoints.find(endpoint, &self.sessions);
-        slot.is_some_and(|slot| self.session(slot).answer_waits())
-    }
-
-    pub(crate) fn session(&self, slot: Slot) -> &Session {
-        self.sessions[slot as usize]
-            .as_deref()
-            .expect("a slot in use holds a session")
-    }
-
-    pub(crate) fn session_mut(&mut self, slot: Slot) -> &mut Session {
-        self.sessions[slot as usize]
-            .as_deref_mut()
-            .expect("a slot in use holds a session")
+        self.store.is_full = full;
     }
 
     /// The ledger of a link; `None` when there is no such session, or it is none.
     pub fn link_report(&self, client: &str, now: Instant) -> Option<LinkReport> {
-        let slot = self.by_client.find(client, &self.sessions)?;
-        self.session(slot).report(now)
-    }
-
-    /// What a client's session is subscribed to.
-    pub fn subscriptions_of(&self, client: &str) -> Vec<Subscription> {
-        let slot = self.by_client.find(client, &self.sessions);
-        let held = slot.map(|slot| self.session(slot).subscriptions.iter().cloned().collect());
-        held.unwrap_or_default()
+        let slot = self.sessions.of_client(client)?;
+        self.sessions[slot].report(now)
     }
 
     /// Gauges and counters now.
     pub fn stats(&self) -> BusStats {
-        let mut stats = BusStats {
-            clients: self.endpoints.len(),
-            sessions: self.by_client.len(),
+        let (gauges, counters) = (&self.gauges, &self.counters);
+        let queued = gauges.queued();
+        BusStats {
+            clients: self.sessions.attached(),
+            sessions: self.sessions.len(),
+            durable_sessions: gauges.durable,
+            subscriptions: gauges.subscriptions,
             filters: self.index.filters(),
-            retained: self.retained.len(),
+            retained: self.retention.messages.len(),
             delayed: self.delayed.len(),
-            published: self.counters.published,
-            unmatched: self.counters.unmatched,
-            delivered: self.counters.delivered,
-            expired_sessions: self.counters.expired_sessions,
-            dropped: self.counters.dropped,
+            queued: queued.entries,
+            queued_bytes: queued.bytes,
             memory: self.memory_stats(),
-            ..BusStats::default()
-        };
-        for session in self.sessions.iter().flatten() {
-            stats.durable_sessions += usize::from(session.durable);
-            stats.subscriptions += session.subscriptions.len();
-            stats.queued += session.queue_len();
-            stats.queued_bytes += session.queued_bytes + session.lanes.bytes();
-            stats.inflight += session.inflight.len();
+            inflight: gauges.inflight.entries,
+            expired_sessions: counters.expired_sessions,
+            published: counters.published,
+            unmatched: counters.unmatched,
+            delivered: counters.delivered,
+            dropped: counters.dropped,
         }
-        debug_assert_eq!(self.memory.sums(), self.memory_of_sessions());
-        stats
+    }
+
+    /// Panics if the gauges are not what a walk through all sessions finds: for tests, which call it after every step.
+    pub fn check_gauges(&self) {
+        let mut sum = Gauges::default();
+        let (mut sessions, mut attached, mut names) = (0, 0, 0);
+        for (_, session) in self.sessions.iter() {
+            sum += session.gauges();
+            sessions += 1;
+            attached += usize::from(session.is_attached());
+            names += session.client.as_str().len();
+        }
+        assert_eq!(self.gauges, sum, "gauges are the sum of all sessions");
+        let known = (
+            self.sessions.len(),
+            self.sessions.attached(),
+            self.sessions.names(),
+        );
+        assert_eq!(
+            known,
+            (sessions, attached, names),
+            "sessions are found by their names"
+        );
     }
 }

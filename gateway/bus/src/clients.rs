@@ -1,7 +1,7 @@
 //! Sessions by client id and by endpoint. Both names are in the sessions: here is only where those are, four bytes for each.
 
-use crate::index::Slot;
 use crate::session::Session;
+use crate::sessions::Slot;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use headgate_model::EndpointId;
 use std::hash::BuildHasher;
@@ -13,7 +13,7 @@ pub(crate) fn make_room<T>(list: &mut Vec<T>) {
     }
 }
 
-type Sessions = [Option<Box<Session>>];
+pub(crate) type Table = [Option<Box<Session>>];
 
 /// Always true: a slot that is in here holds a session, and no other session has its client id.
 #[derive(Debug, Default)]
@@ -29,25 +29,25 @@ impl Clients {
         self.slots.len()
     }
 
-    pub(crate) fn find(&self, client: &str, sessions: &Sessions) -> Option<Slot> {
+    pub(crate) fn find(&self, client: &str, table: &Table) -> Option<Slot> {
         let hash = self.hasher.hash_one(client);
-        let is_it = |slot: &Slot| client_of(*slot, sessions) == client;
+        let is_it = |slot: &Slot| client_of(*slot, table) == client;
         self.slots.find(hash, is_it).copied()
     }
 
     /// The session of `slot` is there, and is the only one of its client.
-    pub(crate) fn insert(&mut self, slot: Slot, sessions: &Sessions) {
-        let hash = |slot: &Slot| self.hasher.hash_one(client_of(*slot, sessions));
-        self.names += client_of(slot, sessions).len();
+    pub(crate) fn insert(&mut self, slot: Slot, table: &Table) {
+        let hash = |slot: &Slot| self.hasher.hash_one(client_of(*slot, table));
+        self.names += client_of(slot, table).len();
         self.slots.insert_unique(hash(&slot), slot, hash);
     }
 
     /// The session of `slot` is still there.
-    pub(crate) fn remove(&mut self, slot: Slot, sessions: &Sessions) {
-        let hash = self.hasher.hash_one(client_of(slot, sessions));
+    pub(crate) fn remove(&mut self, slot: Slot, table: &Table) {
+        let hash = self.hasher.hash_one(client_of(slot, table));
         if let Ok(entry) = self.slots.find_entry(hash, |other| *other == slot) {
             entry.remove();
-            self.names -= client_of(slot, sessions).len();
+            self.names -= client_of(slot, table).len();
         }
     }
 
@@ -61,44 +61,44 @@ impl Clients {
 ///
 /// Always true: a slot that is in here holds a session with an endpoint, and no other session has that endpoint.
 #[derive(Debug, Default)]
-pub(crate) struct Attached {
+pub(crate) struct Endpoints {
     slots: HashTable<Slot>,
     hasher: DefaultHashBuilder,
 }
 
-impl Attached {
+impl Endpoints {
     pub(crate) fn len(&self) -> usize {
         self.slots.len()
     }
 
-    pub(crate) fn find(&self, endpoint: EndpointId, sessions: &Sessions) -> Option<Slot> {
+    pub(crate) fn find(&self, endpoint: EndpointId, table: &Table) -> Option<Slot> {
         let hash = self.hasher.hash_one(endpoint);
-        let is_it = |slot: &Slot| endpoint_of(*slot, sessions) == Some(endpoint);
+        let is_it = |slot: &Slot| endpoint_of(*slot, table) == Some(endpoint);
         self.slots.find(hash, is_it).copied()
     }
 
     /// The session of `slot` has its endpoint, which no other has.
-    pub(crate) fn insert(&mut self, slot: Slot, sessions: &Sessions) {
+    pub(crate) fn insert(&mut self, slot: Slot, table: &Table) {
         let hash = |slot: &Slot| {
             self.hasher
-                .hash_one(endpoint_of(*slot, sessions).unwrap_or(EndpointId(0)))
+                .hash_one(endpoint_of(*slot, table).unwrap_or(EndpointId(0)))
         };
         self.slots.insert_unique(hash(&slot), slot, hash);
     }
 
     /// The session of this endpoint, which it still has.
-    pub(crate) fn remove(&mut self, endpoint: EndpointId, sessions: &Sessions) -> Option<Slot> {
+    pub(crate) fn remove(&mut self, endpoint: EndpointId, table: &Table) -> Option<Slot> {
         let hash = self.hasher.hash_one(endpoint);
-        let is_it = |slot: &Slot| endpoint_of(*slot, sessions) == Some(endpoint);
+        let is_it = |slot: &Slot| endpoint_of(*slot, table) == Some(endpoint);
         Some(self.slots.find_entry(hash, is_it).ok()?.remove().0)
     }
 }
 
-fn endpoint_of(slot: Slot, sessions: &Sessions) -> Option<EndpointId> {
-    sessions[slot as usize].as_deref()?.endpoint
+fn endpoint_of(slot: Slot, table: &Table) -> Option<EndpointId> {
+    table[slot as usize].as_deref()?.endpoint()
 }
 
-fn client_of(slot: Slot, sessions: &Sessions) -> &str {
-    let session = sessions[slot as usize].as_deref();
+pub(crate) fn client_of(slot: Slot, table: &Table) -> &str {
+    let session = table[slot as usize].as_deref();
     session.map_or("", |session| session.client.as_str())
 }

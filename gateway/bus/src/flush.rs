@@ -1,7 +1,9 @@
 //! An operator empties a queue. What is in the store alone goes in slices, one for each commit: nobody waits for a million entries.
 
 use crate::bus::{Bus, BusOutputs};
-use crate::index::Slot;
+use crate::deliveries::Deliveries;
+use crate::queue::Queued;
+use crate::sessions::{SessionRef, Slot};
 use crate::stats::DropReason;
 use headgate_model::{Instant, Qos, SessionId};
 
@@ -20,27 +22,20 @@ impl Bus {
     /// Drops everything that is queued for a client: how much, or `None` when it has no session. What is under way stays, and so do QoS 2 deliveries
     /// that were under way when the connection was lost: the other side may hold their packet identifiers. \[MQTT-4.4.0-1\]
     pub fn flush(&mut self, client: &str, now: Instant, out: &mut BusOutputs) -> Option<usize> {
-        let slot = self.by_client.find(client, &self.sessions)?;
-        let session = self.session_mut(slot);
+        let slot = self.sessions.of_client(client)?;
+        let session = &mut self.sessions[slot];
         let id = session.id;
+        let Deliveries { queue, lanes, .. } = &mut session.deliveries;
         // A part that is on its way from the store is not taken any more.
-        session.lanes.forget_asked();
-        let lanes: Vec<_> = session
-            .lanes
-            .iter()
-            .map(|lane| (lane.priority, lane.count))
-            .collect();
-        let held = |qos, sent| qos == Qos::ExactlyOnce && sent;
-        let before = session.held();
-        let gone = session.take_queued(|queued| !held(queued.qos, queued.sent));
-        let after = session.held();
-        self.memory.change(before, after);
+        lanes.forget_asked();
+        let lanes: Vec<_> = lanes.iter().map(|lane| (lane.priority, lane.len())).collect();
+        let may_go = |queued: &Queued| !(queued.qos == Qos::ExactlyOnce && queued.sent);
+        let gone = queue.take(may_go, &mut self.gauges);
         let count = gone.len() + lanes.iter().map(|(_, count)| count).sum::<usize>();
         for queued in gone {
             self.counters.drop(DropReason::Flushed);
             let topic = queued.message.topic.as_bytes();
-            self.session_mut(slot)
-                .note_drop(DropReason::Flushed, queued.qos, topic);
+            self.sessions[slot].note_drop(DropReason::Flushed, queued.qos, topic);
             self.forget(slot, queued, now, out);
         }
         self.flushing.insert(id, Flush { slot, lanes });
@@ -56,8 +51,7 @@ impl Bus {
                 continue;
             };
             let slot = flush.slot;
-            let session = self.sessions[slot as usize].as_deref();
-            if session.is_none_or(|session| session.id != id) {
+            if self.sessions.living(SessionRef { slot, id }).is_none() {
                 continue;
             }
             self.flush_slice(&mut flush);

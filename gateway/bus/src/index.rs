@@ -6,15 +6,13 @@
 //! Adding and removing a group takes the same time however many groups share its filter: one client may open thousands of them.
 
 use crate::members::Members;
+use crate::sessions::Slot;
 use crate::trie::Trie;
 use bytes::Bytes;
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use headgate_model::{MountPoint, Qos, Share, Subscription, SubscriptionOptions, TopicFilter};
 use std::hash::BuildHasher;
 use std::sync::Arc;
-
-/// Where a session lives in the bus's table. Given again after the session ended.
-pub(crate) type Slot = u32;
 
 /// One subscriber of one filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +110,8 @@ pub(crate) struct Index {
     hasher: DefaultHashBuilder,
     next_group: GroupId,
     filters: usize,
+    /// Filters that one session has for itself.
+    exclusive: HashMap<TopicFilter, Slot>,
 }
 
 impl Default for Index {
@@ -124,6 +124,7 @@ impl Default for Index {
             hasher: DefaultHashBuilder::default(),
             next_group: 1,
             filters: 0,
+            exclusive: HashMap::new(),
         }
     }
 }
@@ -174,6 +175,19 @@ impl Index {
             self.prune(filter);
         }
         gone
+    }
+
+    /// The session that has this filter for itself.
+    pub(crate) fn exclusive_holder(&self, filter: &TopicFilter) -> Option<Slot> {
+        self.exclusive.get(filter).copied()
+    }
+
+    pub(crate) fn hold_exclusively(&mut self, filter: &TopicFilter, session: Slot) {
+        self.exclusive.insert(filter.clone(), session);
+    }
+
+    pub(crate) fn free_exclusive(&mut self, filter: &TopicFilter) {
+        self.exclusive.remove(filter);
     }
 
     /// Collects every subscription that matches `name`. \[MQTT-3.3.2-3\], `$` rule \[MQTT-4.7.2-1\].

@@ -3,6 +3,7 @@
 //! Whatever waits for a client that is away, or too slow, stays there; memory holds a beginning of it. A queue is one lane for each priority.
 //! Always true: what a lane holds comes behind everything of its priority that is in memory, and has numbers from [`Lane::from`] on.
 
+use crate::gauges::{Gauges, Load};
 use headgate_model::Instant;
 use headgate_model::store::LaneImage;
 
@@ -13,15 +14,14 @@ pub(crate) const NO_EXPIRY: Instant = Instant(u64::MAX);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lane {
     pub priority: u8,
-    pub count: usize,
-    pub bytes: usize,
+    load: Load,
     /// No entry of the lane has a lower number.
     pub from: u64,
     /// The batch that makes its last entry durable.
     pub batch: u64,
     /// The fetch that is under way, and what was put behind since it was asked for.
     pub asked: Option<u64>,
-    pub added: (usize, usize),
+    pub added: Load,
     /// The lowest number that what is put behind has. The fetch may find it too, if it was committed with what was asked for.
     pub added_from: u64,
     /// Nothing that it holds expires earlier; of what an earlier run left nothing is known.
@@ -34,17 +34,23 @@ pub(crate) struct Lane {
 #[derive(Debug, Default)]
 pub(crate) struct Lanes(Option<Box<Vec<Lane>>>);
 
+impl Lane {
+    /// How many it holds.
+    pub(crate) fn len(&self) -> usize {
+        self.load.entries
+    }
+}
+
 impl Lanes {
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_none()
     }
 
-    pub(crate) fn count(&self) -> usize {
-        self.iter().map(|lane| lane.count).sum()
-    }
-
-    pub(crate) fn bytes(&self) -> usize {
-        self.iter().map(|lane| lane.bytes).sum()
+    pub(crate) fn load(&self) -> Load {
+        let mut load = Load::default();
+        self.iter().for_each(|lane| load += lane.load);
+        load
     }
 
     /// The lane that goes first.
@@ -60,9 +66,17 @@ impl Lanes {
         self.0.as_deref().into_iter().flatten()
     }
 
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Lane> {
+        self.0.as_deref_mut().into_iter().flatten()
+    }
+
     /// Whether what has this priority must wait behind a lane.
     pub(crate) fn precede(&self, priority: u8) -> bool {
         self.iter().next().is_some_and(|lane| lane.priority >= priority)
+    }
+
+    pub(crate) fn get(&self, priority: u8) -> Option<&Lane> {
+        self.iter().find(|lane| lane.priority == priority)
     }
 
     pub(crate) fn get_mut(&mut self, priority: u8) -> Option<&mut Lane> {
@@ -77,23 +91,27 @@ impl Lanes {
         bytes: usize,
         batch: u64,
         expires: Option<Instant>,
+        gauges: &mut Gauges,
     ) {
         let lane = self.lane(priority, seq);
         lane.expires = lane.expires.min(expires.unwrap_or(NO_EXPIRY));
         lane.from = lane.from.min(seq);
-        lane.count += 1;
-        lane.bytes += bytes;
         lane.batch = lane.batch.max(batch);
-        lane.added.0 += 1;
-        lane.added.1 += bytes;
+        lane.load.add(bytes);
+        lane.added.add(bytes);
+        gauges.lanes.add(bytes);
     }
 
     /// A lane as the store has it.
-    pub(crate) fn load(&mut self, image: LaneImage) {
-        let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    pub(crate) fn restore(&mut self, image: LaneImage, gauges: &mut Gauges) {
+        let number = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
         let lane = self.lane(image.lane, 0);
-        (lane.count, lane.bytes) = (count(image.count), count(image.bytes));
+        lane.load = Load {
+            entries: number(image.count),
+            bytes: number(image.bytes),
+        };
         lane.expires = Instant::START;
+        gauges.lanes += lane.load;
     }
 
     /// Puts an entry back in front of the others of its priority. What was asked for does not count any more.
@@ -104,29 +122,43 @@ impl Lanes {
         bytes: usize,
         batch: u64,
         expires: Option<Instant>,
+        gauges: &mut Gauges,
     ) {
-        self.push(priority, seq, bytes, batch, expires);
+        self.push(priority, seq, bytes, batch, expires, gauges);
         self.lane(priority, seq).asked = None;
     }
 
     /// The oldest entry of a lane was dropped. What it counted for is not known: the average is taken.
-    pub(crate) fn drop_one(&mut self, priority: u8) -> usize {
-        let Some(lane) = self.get_mut(priority) else {
+    pub(crate) fn drop_one(&mut self, priority: u8, gauges: &mut Gauges) -> usize {
+        let Some(lane) = self.get(priority) else {
             return 0;
         };
-        let bytes = lane.bytes / lane.count.max(1);
-        self.take(priority, 1, bytes);
+        let bytes = lane.load.bytes / lane.load.entries.max(1);
+        self.take(priority, Load { entries: 1, bytes }, gauges);
         bytes
     }
 
     /// Entries left the lane; an empty one goes.
-    pub(crate) fn take(&mut self, priority: u8, count: usize, bytes: usize) {
-        if let Some(lane) = self.get_mut(priority) {
-            lane.count = lane.count.saturating_sub(count);
-            lane.bytes = lane.bytes.saturating_sub(bytes);
+    pub(crate) fn take(&mut self, priority: u8, gone: Load, gauges: &mut Gauges) {
+        if let Some(lane) = self.get(priority) {
+            let left = Load {
+                entries: lane.load.entries.saturating_sub(gone.entries),
+                bytes: lane.load.bytes.saturating_sub(gone.bytes),
+            };
+            self.set(priority, left, gauges);
         }
-        if let Some(lanes) = &mut self.0 {
-            lanes.retain(|lane| lane.count > 0);
+    }
+
+    /// A lane holds so much; an empty one goes.
+    pub(crate) fn set(&mut self, priority: u8, load: Load, gauges: &mut Gauges) {
+        let Some(lanes) = &mut self.0 else { return };
+        if let Some(at) = lanes.iter().position(|lane| lane.priority == priority) {
+            let before = std::mem::replace(&mut lanes[at].load, load);
+            gauges.lanes.change(before, load);
+            if load.entries == 0 {
+                gauges.lanes.bytes -= load.bytes;
+                lanes.remove(at);
+            }
         }
         self.0 = self.0.take().filter(|lanes| !lanes.is_empty());
     }
@@ -141,22 +173,17 @@ impl Lanes {
         }
     }
 
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Lane> {
-        self.0.as_deref_mut().into_iter().flatten()
-    }
-
     fn lane(&mut self, priority: u8, seq: u64) -> &mut Lane {
         let lanes = self.0.get_or_insert_default();
         let at = lanes.partition_point(|lane| lane.priority > priority);
         if lanes.get(at).is_none_or(|lane| lane.priority != priority) {
             let lane = Lane {
                 priority,
-                count: 0,
-                bytes: 0,
+                load: Load::default(),
                 from: seq,
                 batch: 0,
                 asked: None,
-                added: (0, 0),
+                added: Load::default(),
                 added_from: 0,
                 expires: NO_EXPIRY,
                 sweeping: None,

@@ -9,39 +9,67 @@
 //! - A QoS 1 or 2 delivery is in exactly one place of its session: in the queue or in flight.
 //! - A message body is in the store as long as a queue, a retained entry or a delayed entry refers to it.
 
+mod acks;
+mod attachment;
 mod bus;
 mod clients;
+mod delayed;
+mod deliveries;
+mod delivery;
 mod duplicates;
 mod flush;
+mod gauges;
 #[cfg(feature = "handle")]
 pub mod handle;
 mod index;
+mod inflight;
 mod lanes;
+mod leave;
 mod ledger;
-mod lifecycle;
 mod links;
 mod loops;
 mod members;
 mod memory;
+mod numbers;
+mod open;
+mod ordered;
+mod overflow;
 mod paging;
 mod pending;
+mod publish;
+mod queries;
+mod queue;
 mod reading;
+mod received;
+mod restore;
 mod retained;
+mod retention;
 mod routing;
 mod session;
+mod sessions;
 mod settings;
+mod shared;
 mod sleepers;
 mod stats;
+mod store;
 mod subscriptions;
 mod sweep;
+mod take_overs;
+mod timers;
 mod trie;
 mod turns;
+mod wills;
 
 pub use bus::{Bus, BusOutputs, Notice};
 pub use headgate_model::QueueFull;
 pub use ledger::{Drops, TopicDrops};
 pub use links::LinkReport;
 pub use paging::FetchRequest;
+pub use publish::HUB;
+pub use queries::{
+    ClientInfo, ClientState, DeliveryInfo, MAX_PAGE, Page, QueryError, QueuePage, SessionInfo, StoredCursor,
+    SubscriptionCursor, SubscriptionInfo,
+};
 pub use settings::{
     AutoSubscription, BusSettings, DelayedSettings, LinkSettings, Overlap, RetainedSettings, SettingsError,
     SharedStrategy, SleeperSettings, TopicPriority,

@@ -1,8 +1,9 @@
 //! Links: sessions whose other side is another broker. What each keeps beside its session, and what the bus knows of all of them.
 
-use crate::index::Slot;
+use crate::duplicates::Duplicates;
 use crate::ledger::{Drops, Ledger, TopicDrops, Waiting, seconds};
-use crate::session::{Queued, Session};
+use crate::queue::Queued;
+use crate::session::Session;
 use crate::stats::DropReason;
 use bytes::Bytes;
 use hashbrown::HashMap;
@@ -53,10 +54,11 @@ impl LinkState {
     /// Of a session that may have waited for long.
     fn new(link: Link, session: &Session, now: Instant) -> Self {
         let since = seconds(now);
-        let lanes = session.lanes.iter();
-        let waiting = lanes.map(|lane| (lane.priority, Waiting::carried(lane.count, since)));
-        let (queued_qos0, inflight) = (session.queued_qos0 as usize, session.inflight.len());
-        let carried = session.queue_len() - queued_qos0 + inflight;
+        let deliveries = &session.deliveries;
+        let lanes = deliveries.lanes.iter();
+        let waiting = lanes.map(|lane| (lane.priority, Waiting::carried(lane.len(), since)));
+        let queued_qos0 = deliveries.queue.qos0();
+        let carried = deliveries.queued().entries - queued_qos0 + deliveries.inflight.len();
         Self {
             rules: link.queue,
             ledger: Ledger {
@@ -66,7 +68,7 @@ impl LinkState {
             },
             waiting: waiting.collect(),
             newer: Newer {
-                unknown_below: session.next_seq,
+                unknown_below: deliveries.next_seq,
                 ..Newer::default()
             },
         }
@@ -152,15 +154,52 @@ impl LinkState {
 }
 
 /// What the bus knows of all links together.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Links {
     /// Sessions that are links.
-    pub ids: BTreeSet<SessionId>,
+    ids: BTreeSet<SessionId>,
     /// Some queue refuses its publishers when it is full.
     pub refusing: bool,
+    /// Copies that came by one link and may come by another.
+    pub duplicates: Duplicates,
+    /// The gateway's name among those it is linked with.
+    pub node: Box<str>,
+    /// When operators were last told of a loop.
+    pub loop_told: Option<Instant>,
 }
 
 impl Links {
+    /// `refusing`: queues without rules of their own refuse their publishers when they are full.
+    pub(crate) fn new(duplicates: Duplicates, refusing: bool) -> Self {
+        Self {
+            ids: BTreeSet::new(),
+            refusing,
+            duplicates,
+            node: Box::default(),
+            loop_told: None,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    #[inline]
+    pub(crate) fn contains(&self, session: SessionId) -> bool {
+        self.ids.contains(&session)
+    }
+
+    /// Whether copies are counted: something can come round only by two links.
+    pub(crate) fn count_copies(&self) -> bool {
+        self.ids.len() > 1 && !self.duplicates.window().is_zero()
+    }
+
+    /// A session has ended.
+    pub(crate) fn forget(&mut self, session: SessionId) {
+        self.ids.remove(&session);
+    }
+
     /// A session is opened as a link, or as none.
     pub(crate) fn admit(&mut self, session: &mut Session, link: Option<Link>, now: Instant) {
         let Some(link) = link else {
@@ -169,7 +208,7 @@ impl Links {
             return;
         };
         self.ids.insert(session.id);
-        let next_seq = session.next_seq;
+        let next_seq = session.deliveries.next_seq;
         let refuses = |rules: &QueueRules| rules.when_full == QueueFull::Refuse;
         self.refusing |= link.queue.as_ref().is_some_and(refuses);
         match session.link.as_deref_mut() {
@@ -258,15 +297,26 @@ impl Session {
             return Behind::No;
         }
         let kept = |queued: &&Queued| queued.qos > Qos::AtMostOnce && !queued.carried;
-        let in_memory = self.inflight.iter().chain(&self.queue).filter(kept);
-        let in_store = self.lanes.iter().map(|lane| lane.from);
+        let deliveries = &self.deliveries;
+        let in_memory = deliveries
+            .inflight
+            .iter()
+            .chain(deliveries.queue.iter())
+            .filter(kept);
+        let in_store = deliveries.lanes.iter().map(|lane| lane.from);
         let first = in_memory.map(|queued| queued.seq).chain(in_store).min();
-        let first = first.unwrap_or(self.next_seq);
+        let first = first.unwrap_or(deliveries.next_seq);
         match known {
             Some(seq) if seq >= first => Behind::Yes,
             _ if first < newer.unknown_below => Behind::Perhaps,
             _ => Behind::No,
         }
+    }
+
+    /// Whether its other side is another broker.
+    #[inline]
+    pub(crate) fn is_link(&self) -> bool {
+        self.link.is_some()
     }
 
     /// Whether it is a link with a queue of its own: the gateway's own bridge.
@@ -280,7 +330,10 @@ impl Session {
     pub(crate) fn doubt(&mut self) {
         if let Some(link) = self.link.as_deref_mut() {
             link.newer.doubted = true;
-            self.tell_drained = true;
+            let attached = self.attachment.attached_mut();
+            attached
+                .into_iter()
+                .for_each(|attached| attached.tell_drained = true);
         }
     }
 
@@ -300,23 +353,24 @@ impl Session {
     pub(crate) fn report(&self, now: Instant) -> Option<LinkReport> {
         let link = self.link.as_deref()?;
         let ledger = &link.ledger;
-        let in_memory = self.queue.iter().map(|queued| queued.since);
+        let (queue, queued) = (&self.deliveries.queue, self.deliveries.queued());
+        let in_memory = queue.iter().map(|queued| queued.since);
         let oldest = in_memory.chain(link.oldest()).min();
         Some(LinkReport {
-            connected: self.endpoint.is_some(),
+            connected: self.is_attached(),
             carried: ledger.carried,
             routed: ledger.routed,
             done: ledger.done,
             rejected: ledger.rejected,
             dropped: ledger.dropped,
             handed_on: ledger.handed_on,
-            queued: (self.queue_len() - self.queued_qos0 as usize) as u64,
-            in_flight: self.inflight.len() as u64,
+            queued: (queued.entries - queue.qos0()) as u64,
+            in_flight: self.deliveries.inflight.len() as u64,
             routed_qos0: ledger.routed_qos0,
             handed_qos0: ledger.handed_qos0,
             dropped_qos0: ledger.dropped_qos0,
-            queued_qos0: self.queued_qos0.into(),
-            queued_bytes: self.queued_bytes + self.lanes.bytes(),
+            queued_qos0: queue.qos0() as u64,
+            queued_bytes: queued.bytes,
             oldest: oldest.map(|since| Duration::from_secs(seconds(now).saturating_sub(since).into())),
             refused: ledger.refused,
             loops: ledger.loops,
@@ -347,13 +401,12 @@ impl Session {
     ) -> (Victim, DropReason) {
         let rules = self.rules(default);
         let full = DropReason::QueueFull;
+        let queue = &self.deliveries.queue;
         if incoming.size() > rules.max_bytes {
             return (Victim::Incoming, full);
         }
-        if self.queued_qos0 > 0
-            && let Some(at) = self.queue.iter().position(|q| q.qos == Qos::AtMostOnce)
-        {
-            let aged = is_over(rules, self.queue[at].since, now);
+        if let Some(at) = queue.oldest_qos0() {
+            let aged = queue.get(at).is_some_and(|q| is_over(rules, q.since, now));
             return (Victim::Queued(at), if aged { DropReason::Expired } else { full });
         }
         if let Some(victim) = self.aged(rules, now) {
@@ -363,10 +416,10 @@ impl Session {
             return (Victim::Incoming, full);
         }
         // The oldest of the least important ones; but what was sent must be sent again. [MQTT-4.4.0-1]
-        let lane = self.lanes.last().map(|lane| lane.priority);
-        let least = lane.into_iter().chain(self.queue.back().map(|q| q.priority));
+        let lane = self.deliveries.lanes.last().map(|lane| lane.priority);
+        let least = lane.into_iter().chain(queue.back().map(|q| q.priority));
         let least = least.min().unwrap_or(0);
-        let oldest = self.queue.iter().position(|q| q.priority == least && !q.sent);
+        let oldest = queue.iter().position(|q| q.priority == least && !q.sent);
         let victim = oldest.map(Victim::Queued).or(lane.map(Victim::Stored));
         (victim.unwrap_or(Victim::Incoming), full)
     }
@@ -377,12 +430,12 @@ impl Session {
             return None;
         }
         let is_aged = |q: &Queued| !q.sent && q.qos > Qos::AtMostOnce && is_over(rules, q.since, now);
-        if let Some(at) = self.queue.iter().position(is_aged) {
+        if let Some(at) = self.deliveries.queue.iter().position(is_aged) {
             return Some(Victim::Queued(at));
         }
         let link = self.link.as_deref()?;
         // What a fetch is under way for is looked at when it is here.
-        let lanes = self.lanes.iter().filter(|lane| lane.asked.is_none());
+        let lanes = self.deliveries.lanes.iter().filter(|lane| lane.asked.is_none());
         let aged = |priority: &u8| {
             link.oldest_of(*priority)
                 .is_some_and(|since| is_over(rules, since, now))
@@ -394,11 +447,4 @@ impl Session {
 /// Whether what waits `since` then is over its time.
 pub(crate) fn is_over(rules: &QueueRules, since: u32, now: Instant) -> bool {
     !rules.max_age.is_zero() && Instant(u64::from(since) * 1_000) + rules.max_age <= now
-}
-
-/// Whether the session of this slot is a link.
-pub(crate) fn is_link(sessions: &[Option<Box<Session>>], slot: Slot) -> bool {
-    sessions[slot as usize]
-        .as_deref()
-        .is_some_and(|session| session.link.is_some())
 }

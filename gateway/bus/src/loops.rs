@@ -1,11 +1,12 @@
 //! What keeps messages from going round a ring of brokers: their path, where MQTT 5 is spoken, and the count of their copies.
 
-use crate::bus::{Bus, BusOutputs, Needs, Notice};
+use crate::acks::Needs;
+use crate::bus::{Bus, BusOutputs, Notice};
 use crate::duplicates::{Copied, Verdict, Way};
-use crate::index::Slot;
-use crate::links::{Behind, is_link};
+use crate::links::Behind;
+use crate::queue::Queued;
 use crate::routing::Ingested;
-use crate::session::Queued;
+use crate::sessions::Slot;
 use crate::stats::DropReason;
 use headgate_model::bus::Outcome;
 use headgate_model::{Instant, Message, path};
@@ -26,15 +27,15 @@ impl Bus {
         out: &mut BusOutputs,
     ) -> Option<Ingested> {
         let path = path::of(message)?;
-        let is_loop = path::contains(path, &self.node);
+        let is_loop = path::contains(path, &self.links.node);
         if !is_loop && path::hops(path) < usize::from(self.settings.links.max_hops) {
             return None;
         }
-        if self.loop_told.is_none_or(|told| told + TELL <= now) {
-            self.loop_told = Some(now);
+        if self.links.loop_told.is_none_or(|told| told + TELL <= now) {
+            self.links.loop_told = Some(now);
             let from = path.ceil_char_boundary(path.len().saturating_sub(MAX_TOLD));
             out.notices.push(Notice::Loop {
-                client: self.session(slot).client.clone(),
+                client: self.sessions[slot].client.clone(),
                 topic: message.topic.compact(),
                 path: path[from..].to_owned(),
             });
@@ -52,7 +53,7 @@ impl Bus {
         outcome: Outcome,
     ) -> Ingested {
         self.counters.drop(reason);
-        if let Some(link) = from.and_then(|slot| self.session_mut(slot).link.as_deref_mut()) {
+        if let Some(link) = from.and_then(|slot| self.sessions[slot].link.as_deref_mut()) {
             link.ledger.ignore(reason, message.topic.as_bytes());
         }
         Ingested {
@@ -66,20 +67,21 @@ impl Bus {
     /// routed, and not retained.
     pub(crate) fn stop_superseded(&mut self, message: &mut Message, from: Option<Slot>) -> Option<Ingested> {
         let slot = from?;
-        let session = self.session(slot);
+        let session = &self.sessions[slot];
         let topic = message.topic.as_bytes();
         match session.is_behind(topic) {
             Behind::No => return None,
             Behind::Yes => {}
             Behind::Perhaps => {
-                let kept = self.retained.get(topic);
-                let (by, is_bridge) = (kept.map(|kept| kept.message.publisher), session.is_bridge());
+                let retained = self.retention.messages.get(topic);
+                let by = retained.map(|retained| retained.message.publisher);
+                let is_bridge = session.is_bridge();
                 // What came from there before is not newer.
                 if by == Some(Some(session.id)) || by.is_none() && !is_bridge {
                     return None;
                 }
                 if is_bridge {
-                    self.session_mut(slot).doubt();
+                    self.sessions[slot].doubt();
                 }
                 if by.is_none() {
                     message.retain = false;
@@ -90,29 +92,29 @@ impl Bus {
         Some(self.ignore(from, message, DropReason::Superseded, Outcome::Matched))
     }
 
-    /// Whether copies are counted: something can come round only by two links.
-    pub(crate) fn counts_copies(&self) -> bool {
-        self.links.ids.len() > 1 && !self.duplicates.window().is_zero()
-    }
-
     /// A message that is routed, when it may come again by another way: it came by a link and another one wants it too (`circulates`), or it was
     /// published here and goes out by a link.
     pub(crate) fn copy_of(&self, message: &Message, from: Option<Slot>, circulates: bool) -> Option<Copied> {
-        if !self.counts_copies() {
+        if !self.links.count_copies() {
             return None;
         }
         let to_link = || {
-            self.targets
+            self.router
+                .targets
                 .iter()
-                .any(|target| is_link(&self.sessions, target.slot))
+                .any(|target| self.sessions[target.slot].is_link())
         };
         if !circulates && !to_link() {
             return None;
         }
-        let from = from.map(|slot| self.session(slot));
+        let from = from.map(|slot| &self.sessions[slot]);
         let link = from.filter(|session| session.link.is_some());
         let way = link.map_or(Way::Local, |session| Way::In(session.id));
-        Some(self.duplicates.copied(message, way, !self.targets.is_empty()))
+        Some(
+            self.links
+                .duplicates
+                .copied(message, way, !self.router.targets.is_empty()),
+        )
     }
 
     /// Ends the way of a copy that came in by a link and brings nothing new. Where there is a path, that says whether a message goes round.
@@ -126,9 +128,9 @@ impl Bus {
         if !matches!(copied.way, Way::In(_)) {
             return None;
         }
-        match self.duplicates.judge(copied, now) {
+        match self.links.duplicates.judge(copied, now) {
             Verdict::Known { matched } => {
-                self.duplicates.count(copied, now);
+                self.links.duplicates.count(copied, now);
                 let outcome = if matched {
                     Outcome::Matched
                 } else {
@@ -146,17 +148,17 @@ impl Bus {
     /// What a link gets that was not routed a moment ago comes round as something new, unless it is counted as it goes out.
     pub(crate) fn count_late(&mut self, slot: Slot, queued: &Queued, now: Instant) {
         let since = Instant(u64::from(queued.since) * 1_000);
-        if !queued.sent && since + self.duplicates.window() <= now {
+        if !queued.sent && since + self.links.duplicates.window() <= now {
             self.count_out(slot, &queued.message, now);
         }
     }
 
     /// A message goes out by a link that was not routed now.
     pub(crate) fn count_out(&mut self, slot: Slot, message: &Message, now: Instant) {
-        if self.counts_copies() && is_link(&self.sessions, slot) {
-            let way = Way::Out(self.session(slot).id);
-            let copied = self.duplicates.copied(message, way, true);
-            self.duplicates.count(copied, now);
+        if self.links.count_copies() && self.sessions[slot].is_link() {
+            let way = Way::Out(self.sessions[slot].id);
+            let copied = self.links.duplicates.copied(message, way, true);
+            self.links.duplicates.count(copied, now);
         }
     }
 }

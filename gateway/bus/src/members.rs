@@ -1,6 +1,7 @@
 //! The subscribers of one filter. A fleet may have a million on one: each comes and goes in the same time.
 
-use crate::index::{Entry, Slot};
+use crate::index::Entry;
+use crate::sessions::Slot;
 use hashbrown::HashMap;
 use std::ops::Deref;
 

@@ -1,9 +1,7 @@
 //! The bus's part of the ledger of memory: what it counts, and who asks before something grows. The rest is [`headgate_model::memory`].
-//!
-//! Always true: `held` is the sum of all sessions' [`Session::held`](crate::session::Session::held), and `subscriptions` that of [`of_subscription`].
 
 use crate::bus::Bus;
-use crate::session::{Held, Queued};
+use crate::queue::Queued;
 use crate::stats::MemoryStats;
 use crate::trie;
 use headgate_model::memory::Want;
@@ -17,13 +15,10 @@ const SUBSCRIPTION: usize = 300;
 /// What a shared subscription takes beside its names.
 const GROUP: usize = 300;
 
-/// What the bus counts itself.
+/// The limit, and whether it is near.
 #[derive(Debug)]
 pub(crate) struct Memory {
     pub limit: Arc<MemoryLimit>,
-    pub held: Held,
-    /// Bytes.
-    pub subscriptions: usize,
     /// Clients that are too slow have to give way: as of the last look, which every command has once.
     pub tight: bool,
 }
@@ -32,21 +27,8 @@ impl Memory {
     pub(crate) fn new(max: usize) -> Self {
         Self {
             limit: Arc::new(MemoryLimit::new(max)),
-            held: Held::default(),
-            subscriptions: 0,
             tight: false,
         }
-    }
-
-    /// What the always-true line above speaks of.
-    pub(crate) fn sums(&self) -> (Held, usize) {
-        (self.held, self.subscriptions)
-    }
-
-    /// A session held `before`, and holds `after`.
-    pub(crate) fn change(&mut self, before: Held, after: Held) {
-        self.held.entries = self.held.entries + after.entries - before.entries;
-        self.held.bytes = self.held.bytes + after.bytes - before.bytes;
     }
 }
 
@@ -92,6 +74,7 @@ impl Bus {
     }
 
     /// Lets others know what is used.
+    #[cfg(feature = "handle")]
     pub(crate) fn tell_memory(&self) {
         if self.memory.limit.max() < usize::MAX {
             self.memory.limit.set_bus(self.memory_used());
@@ -100,30 +83,16 @@ impl Bus {
 
     /// Client ids are in the endpoint, in the session and in what waits for the store.
     fn sessions_bytes(&self) -> usize {
-        self.by_client.len() * SESSION + 3 * self.by_client.names()
+        self.sessions.len() * SESSION + 3 * self.sessions.names()
     }
 
     /// Without the buffers of connections.
     fn memory_used(&self) -> usize {
         memory::messages()
             + self.sessions_bytes()
-            + self.memory.subscriptions
+            + self.gauges.subscription_bytes
             + self.index.trie_bytes()
-            + self.memory.held.entries * size_of::<Queued>()
-    }
-
-    /// The same, summed up over all sessions.
-    pub(crate) fn memory_of_sessions(&self) -> (Held, usize) {
-        let sessions = self.sessions.iter().flatten();
-        sessions.fold((Held::default(), 0), |(held, subscriptions), session| {
-            let more = session.held();
-            let held = Held {
-                entries: held.entries + more.entries,
-                bytes: held.bytes + more.bytes,
-            };
-            let own = session.subscriptions.iter().map(of_subscription);
-            (held, subscriptions + own.sum::<usize>())
-        })
+            + self.gauges.in_memory().entries * size_of::<Queued>()
     }
 
     /// The ledger, by class.
@@ -131,11 +100,11 @@ impl Bus {
         MemoryStats {
             max: self.memory.limit.max(),
             messages: memory::messages(),
-            retained: self.retained.bytes(),
-            delayed: self.delayed_bytes,
+            retained: self.retention.messages.bytes(),
+            delayed: self.delayed.bytes(),
             sessions: self.sessions_bytes(),
-            subscriptions: self.memory.subscriptions + self.index.trie_bytes(),
-            entries: self.memory.held.entries * size_of::<Queued>(),
+            subscriptions: self.gauges.subscription_bytes + self.index.trie_bytes(),
+            entries: self.gauges.in_memory().entries * size_of::<Queued>(),
             buffers: self.memory.limit.buffers(),
         }
     }

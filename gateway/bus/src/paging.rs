@@ -1,24 +1,22 @@
-//! Queues that are in the store alone: fetching what can be sent, putting back what cannot, and handing on what a session leaves.
+//! Queues that are in the store alone: fetching what can be sent, and putting back what cannot.
 //!
 //! The bus asks and the store answers later, on its own thread: nothing here waits for a disk.
 
 use crate::bus::{Bus, BusOutputs};
-use crate::index::Slot;
+use crate::gauges::Load;
 use crate::ledger::seconds;
 use crate::pending::EntryRef;
-use crate::session::{Queued, Session};
+use crate::queue::Queued;
+use crate::sessions::{SessionRef, Slot};
 use crate::stats::DropReason;
-use headgate_model::store::{FetchLimit, Fetched, LaneImage, SessionRecord, StoredDelivery};
-use headgate_model::{Instant, SessionId, StoreOp, WallTime};
+use headgate_model::store::{FetchLimit, Fetched, StoredDelivery};
+use headgate_model::{Instant, SessionId};
 
 /// How much is fetched at once.
 const LIMIT: FetchLimit = FetchLimit {
     count: 1_024,
     bytes: 512 << 10,
 };
-
-/// When a session ends that has no client any more and is kept for what is to be handed on.
-pub(crate) const ESTATE: WallTime = WallTime(0);
 
 /// A question to the store, answered by [`Bus::fetched`]. Everything that [`Bus::take_batch`] gave before must be committed first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,95 +29,118 @@ pub struct FetchRequest {
     pub from: u64,
     /// How much.
     pub limit: FetchLimit,
-    /// `None` for what a session left.
-    slot: Option<Slot>,
-    ticket: u64,
-    /// It is read for what has expired.
-    sweeps: bool,
+    purpose: Purpose,
+}
+
+/// What is fetched is for this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// To be sent to the client of this session.
+    Send { slot: Slot, ticket: u64 },
+    /// To find what has expired.
+    Sweep { slot: Slot, ticket: u64 },
+    /// Somebody asked what waits there.
+    Show { slot: Slot },
+    /// The session has ended: other members of its shared subscriptions get it.
+    Redistribute,
 }
 
 impl FetchRequest {
-    /// A lane is to be read for what has expired.
-    pub(crate) fn sweep(session: SessionId, lane: u8, from: u64, slot: Slot, ticket: u64) -> Self {
+    fn new(session: SessionId, lane: u8, from: u64, purpose: Purpose) -> Self {
         Self {
             session,
             lane,
             from,
             limit: LIMIT,
-            slot: Some(slot),
-            ticket,
-            sweeps: true,
+            purpose,
         }
     }
 
-    pub(crate) fn ticket(&self) -> u64 {
-        self.ticket
+    /// A lane is to be read for what has expired.
+    pub(crate) fn sweep(session: SessionRef, lane: u8, from: u64, ticket: u64) -> Self {
+        let SessionRef { slot, id } = session;
+        Self::new(id, lane, from, Purpose::Sweep { slot, ticket })
     }
-}
 
-/// What a session left in the store that is to be handed on: lanes, and where to go on with the first of them.
-#[derive(Debug)]
-pub(crate) struct Estate {
-    lanes: Vec<u8>,
-    from: u64,
+    /// Somebody wants to see what waits in a lane.
+    pub(crate) fn show(session: SessionRef, lane: u8, from: u64, count: usize) -> Self {
+        let SessionRef { slot, id } = session;
+        let limit = FetchLimit { count, ..LIMIT };
+        Self {
+            limit,
+            ..Self::new(id, lane, from, Purpose::Show { slot })
+        }
+    }
+
+    /// The session, if it is that of a client.
+    pub(crate) fn of(&self) -> Option<SessionRef> {
+        let id = self.session;
+        match self.purpose {
+            Purpose::Send { slot, .. } | Purpose::Sweep { slot, .. } | Purpose::Show { slot } => {
+                Some(SessionRef { slot, id })
+            }
+            Purpose::Redistribute => None,
+        }
+    }
+
+    /// A lane of a session that has ended is to be read.
+    pub(crate) fn redistribute(session: SessionId, lane: u8, from: u64) -> Self {
+        Self::new(session, lane, from, Purpose::Redistribute)
+    }
 }
 
 impl Bus {
     /// What is to be read from the store.
     pub fn take_fetches(&mut self) -> Vec<FetchRequest> {
-        std::mem::take(&mut self.fetches)
+        self.store.take_fetches()
     }
 
     /// Asks for the next part of a queue when little of it is left in memory.
     pub(crate) fn page_in(&mut self, slot: Slot) {
         let low = self.settings.max_queued_in_memory / 2;
-        let session = self.sessions[slot as usize]
-            .as_deref_mut()
-            .expect("a slot in use holds a session");
-        if !session.is_online() || self.flushing.contains_key(&session.id) {
+        let session = &mut self.sessions[slot];
+        let id = session.id;
+        if !session.is_online() || self.flushing.contains_key(&id) {
             return;
         }
-        let wanted = session.queue.len() <= low || session.next_in_memory().is_none();
-        let Some(lane) = session.lanes.first_mut().filter(|lane| lane.asked.is_none()) else {
+        let deliveries = &mut session.deliveries;
+        let wanted = deliveries.queue.len() <= low || deliveries.next_in_memory().is_none();
+        let next_seq = deliveries.next_seq;
+        let Some(lane) = deliveries.lanes.first_mut().filter(|lane| lane.asked.is_none()) else {
             return;
         };
         if !wanted {
             return;
         }
-        lane.asked = Some(self.next_ticket);
-        (lane.added, lane.added_from) = ((0, 0), session.next_seq);
+        let ticket = self.numbers.ticket();
+        lane.asked = Some(ticket);
+        (lane.added, lane.added_from) = (Load::default(), next_seq);
         if lane.batch == self.pending.number {
             self.pending.hurry();
         }
-        self.fetches.push(FetchRequest {
-            session: session.id,
-            lane: lane.priority,
-            from: lane.from,
-            limit: LIMIT,
-            slot: Some(slot),
-            ticket: self.next_ticket,
-            sweeps: false,
-        });
-        self.next_ticket += 1;
+        let purpose = Purpose::Send { slot, ticket };
+        self.store
+            .ask(FetchRequest::new(id, lane.priority, lane.from, purpose));
     }
 
     /// A client has left: what it was not sent, and is in the store, is not kept in memory.
     pub(crate) fn page_out(&mut self, slot: Slot) {
-        let Some(session) = self.sessions[slot as usize].as_deref_mut() else {
+        let Some(session) = self.sessions.get_mut(slot) else {
             return;
         };
-        session.lanes.forget_asked();
-        let before = session.held();
-        let unsent = session.take_queued(|queued| queued.entry.is_some() && !queued.sent);
-        self.memory.change(before, session.held());
+        let deliveries = &mut session.deliveries;
+        deliveries.lanes.forget_asked();
+        let is_unsent = |queued: &Queued| queued.entry.is_some() && !queued.sent;
+        let unsent = deliveries.queue.take(is_unsent, &mut self.gauges);
         for queued in unsent.iter().rev() {
             let batch = queued.entry.map_or(0, |entry| entry.batch);
-            session.lanes.put_back(
+            deliveries.lanes.put_back(
                 queued.priority,
                 queued.seq,
                 queued.size(),
                 batch,
                 queued.message.expires_at,
+                &mut self.gauges,
             );
             if let Some(link) = session.link.as_deref_mut() {
                 link.put_back(queued);
@@ -131,59 +152,83 @@ impl Bus {
 
     /// The store's answer.
     pub fn fetched(&mut self, request: FetchRequest, found: Fetched, now: Instant, out: &mut BusOutputs) {
-        let Some(slot) = request.slot else {
-            return self.estate_fetched(request, found, now, out);
-        };
-        self.look_at_memory();
-        if request.sweeps {
-            return self.swept(slot, request, found, now, out);
+        match request.purpose {
+            Purpose::Send { slot, ticket } => {
+                self.look_at_memory();
+                self.paged_in(slot, ticket, request, found, now, out);
+            }
+            Purpose::Sweep { slot, ticket } => {
+                self.look_at_memory();
+                let id = request.session;
+                self.swept(SessionRef { slot, id }, ticket, request.lane, found, now, out);
+            }
+            Purpose::Redistribute => self.redistribute_fetched(request.session, found, now, out),
+            Purpose::Show { .. } => {} // For Bus::show_stored.
         }
-        let session = self.sessions[slot as usize].as_deref_mut();
-        let Some(session) = session.filter(|session| session.id == request.session) else {
+    }
+
+    fn paged_in(
+        &mut self,
+        slot: Slot,
+        ticket: u64,
+        request: FetchRequest,
+        found: Fetched,
+        now: Instant,
+        out: &mut BusOutputs,
+    ) {
+        let id = request.session;
+        let Some(session) = self.sessions.living_mut(SessionRef { slot, id }) else {
             return;
         };
-        let Some(lane) = session.lanes.get_mut(request.lane) else {
-            return;
-        };
-        if lane.asked != Some(request.ticket) {
+        let lanes = &mut session.deliveries.lanes;
+        let Some(lane) = lanes
+            .get_mut(request.lane)
+            .filter(|lane| lane.asked == Some(ticket))
+        else {
             return; // Its client has gone, and come again perhaps.
-        }
+        };
         lane.asked = None;
         lane.from = found.next;
-        let read: usize = found.deliveries.iter().map(|d| d.entry.size as usize).sum();
         if found.at_end {
-            let added = found.deliveries.iter().filter(|d| d.seq >= lane.added_from);
-            let (count, bytes) = added.fold((0, 0), |(n, bytes), d| (n + 1, bytes + d.entry.size as usize));
-            lane.count = lane.added.0.saturating_sub(count);
-            lane.bytes = lane.added.1.saturating_sub(bytes);
-        }
-        let left = if found.at_end {
-            (0, 0)
+            // It may have found some of what was put behind since.
+            let from = lane.added_from;
+            let seen = load_of(found.deliveries.iter().filter(|d| d.seq >= from));
+            let left = Load {
+                entries: lane.added.entries.saturating_sub(seen.entries),
+                bytes: lane.added.bytes.saturating_sub(seen.bytes),
+            };
+            lanes.set(request.lane, left, &mut self.gauges);
         } else {
-            (found.deliveries.len() + found.lost, read)
-        };
-        session.lanes.take(request.lane, left.0, left.1);
-        let left_in_lane = session.lanes.get_mut(request.lane).map_or(0, |lane| lane.count);
+            let mut gone = load_of(found.deliveries.iter());
+            gone.entries += found.lost;
+            lanes.take(request.lane, gone, &mut self.gauges);
+        }
+        let left_in_lane = lanes.get(request.lane).map_or(0, |lane| lane.len());
         for delivery in found.deliveries {
-            let session = self.session_mut(slot);
-            let sent = delivery.seq < session.unsent_from;
+            let session = &mut self.sessions[slot];
+            let sent = delivery.seq < session.deliveries.unsent_from;
             let link = session.link.as_deref_mut();
             let since = link.and_then(|link| link.take(request.lane));
-            let mut queued = self.queued(delivery, sent);
+            let mut queued = self.read_queued(delivery, sent);
             queued.since = since.unwrap_or(seconds(now));
             self.enqueue(slot, queued);
         }
-        for _ in 0..found.lost {
-            self.counters.drop(DropReason::Unreadable);
-        }
-        if let Some(link) = self.session_mut(slot).link.as_deref_mut() {
-            link.correct(request.lane, left_in_lane);
-        }
+        self.note_lost(slot, request.lane, left_in_lane, found.lost);
         self.pump(slot, now, out);
     }
 
-    /// A delivery as the bus handles it.
-    pub(crate) fn queued(&self, delivery: StoredDelivery, sent: bool) -> Queued {
+    /// So many entries of a lane could not be read and are gone; so many are left.
+    pub(crate) fn note_lost(&mut self, slot: Slot, priority: u8, left: usize, lost: usize) {
+        for _ in 0..lost {
+            self.counters.drop(DropReason::Unreadable);
+        }
+        if let Some(link) = self.sessions[slot].link.as_deref_mut() {
+            link.correct(priority, left);
+        }
+    }
+
+    /// A delivery of the store as the bus handles it.
+    pub(crate) fn read_queued(&self, delivery: StoredDelivery, sent: bool) -> Queued {
         let StoredDelivery { seq, entry, message } = delivery;
         let group = entry.shared.and_then(|name| self.index.find_group_by_name(&name));
         Queued {
@@ -201,77 +246,11 @@ impl Bus {
             since: 0,
         }
     }
+}
 
-    /// A session has ended: its part of the store goes. What it had by shared subscriptions is handed on first.
-    pub(crate) fn let_go(&mut self, session: &Session) {
-        let in_memory = session.queue.iter().chain(&session.inflight);
-        let stored = in_memory.filter(|queued| queued.entry.is_some());
-        let bytes: usize = stored.map(Queued::size).sum();
-        self.stored_bytes = self.stored_bytes.saturating_sub(bytes);
-        if !session.recorded {
-            return;
-        }
-        let shares = session.subscriptions.iter().any(|held| held.share.is_some());
-        if !shares || session.lanes.is_empty() {
-            self.stored_bytes = self.stored_bytes.saturating_sub(session.lanes.bytes());
-            self.pending.push(StoreOp::DeleteSession(session.id));
-            return;
-        }
-        let record = SessionRecord {
-            ends: Some(ESTATE),
-            will: None,
-            ..session.record(self.epoch)
-        };
-        self.pending
-            .push(StoreOp::PutSession(session.id, Box::new(record)));
-        let lanes = session.lanes.iter().map(|lane| lane.priority).collect();
-        self.settle_estate(session.id, Estate { lanes, from: 0 });
-    }
-
-    /// An estate that an earlier run did not come to the end of.
-    pub(crate) fn load_estate(&mut self, id: SessionId, lanes: Vec<LaneImage>) {
-        let lanes = lanes.into_iter().map(|lane| lane.lane).collect();
-        self.settle_estate(id, Estate { lanes, from: 0 });
-    }
-
-    /// Asks for the next part of what a session left; at the end the session is deleted.
-    fn settle_estate(&mut self, id: SessionId, estate: Estate) {
-        let Some(lane) = estate.lanes.first() else {
-            return self.pending.push(StoreOp::DeleteSession(id));
-        };
-        self.fetches.push(FetchRequest {
-            session: id,
-            lane: *lane,
-            from: estate.from,
-            limit: LIMIT,
-            slot: None,
-            ticket: 0,
-            sweeps: false,
-        });
-        self.pending.hurry();
-        self.estates.insert(id, estate);
-    }
-
-    fn estate_fetched(&mut self, request: FetchRequest, found: Fetched, now: Instant, out: &mut BusOutputs) {
-        let Some(mut estate) = self.estates.remove(&request.session) else {
-            return;
-        };
-        for delivery in found.deliveries {
-            self.pending.delete(request.session, delivery.seq, now);
-            self.stored_bytes = self.stored_bytes.saturating_sub(delivery.entry.size as usize);
-            let shared = delivery.entry.shared.is_some();
-            let queued = self.queued(delivery, false);
-            if shared && !queued.message.is_expired(now) {
-                self.hand_on(Slot::MAX, vec![queued], now, out);
-            } else {
-                self.counters.drop(DropReason::SessionEnded);
-            }
-        }
-        estate.from = found.next;
-        if found.at_end {
-            estate.lanes.remove(0);
-            estate.from = 0;
-        }
-        self.settle_estate(request.session, estate);
-    }
+/// As many as they are, and as large as the store's entries say.
+fn load_of<'a>(deliveries: impl Iterator<Item = &'a StoredDelivery>) -> Load {
+    let mut load = Load::default();
+    deliveries.for_each(|delivery| load.add(delivery.entry.size as usize));
+    load
 }

@@ -44,8 +44,8 @@ pub(crate) struct Pending {
     /// Its number.
     pub number: u64,
     /// In order; what was cancelled at the front is gone.
-    slots: VecDeque<Slot>,
-    /// Place of the first slot.
+    writes: VecDeque<Write>,
+    /// Place of the first write.
     first: u64,
     live: usize,
     /// Bytes of the bodies and wills in it.
@@ -58,7 +58,7 @@ pub(crate) struct Pending {
 }
 
 #[derive(Debug)]
-struct Slot {
+struct Write {
     /// `None` once it is cancelled.
     op: Option<StoreOp>,
     /// When it must be on its way if it is not settled.
@@ -75,7 +75,7 @@ impl Default for Pending {
     fn default() -> Self {
         Self {
             number: 1,
-            slots: VecDeque::new(),
+            writes: VecDeque::new(),
             first: 0,
             live: 0,
             bytes: 0,
@@ -111,7 +111,7 @@ impl Pending {
         if self.urgent || self.len() >= FULL {
             return Some(Instant::START);
         }
-        let settled_by = self.slots.front().map(|slot| slot.due);
+        let settled_by = self.writes.front().map(|write| write.due);
         let deleted_by = (!self.deletes.is_empty()).then_some(self.deletes_due);
         settled_by.into_iter().chain(deleted_by).min()
     }
@@ -157,12 +157,12 @@ impl Pending {
     pub(crate) fn holds(&self, body: BodyRef) -> bool {
         body.batch == self.number
             && body.at >= self.first
-            && self.slots[place(body.at, self.first)].op.is_some()
+            && self.writes[place(body.at, self.first)].op.is_some()
     }
 
     /// An operation that needs the body for good: it is retained or held back.
     pub(crate) fn keep(&mut self, body: BodyRef, op: StoreOp) {
-        self.slot_mut(body.at).refs += 1;
+        self.write_mut(body.at).refs += 1;
         self.push(op);
     }
 
@@ -177,9 +177,9 @@ impl Pending {
     ) -> EntryRef {
         let due = settled_by.unwrap_or(Instant::START);
         self.urgent |= settled_by.is_none();
-        let slot = self.slot_mut(body.at);
-        slot.due = if slot.refs == 0 { due } else { slot.due.min(due) };
-        slot.refs += 1;
+        let write = self.write_mut(body.at);
+        write.due = if write.refs == 0 { due } else { write.due.min(due) };
+        write.refs += 1;
         let at = self.add(StoreOp::PutQueued(session, seq, entry), due, body.at);
         EntryRef {
             batch: self.number,
@@ -192,9 +192,9 @@ impl Pending {
         if !self.holds(body) {
             return 0;
         }
-        let slot = self.slot_mut(body.at);
-        slot.ack = Some(ack);
-        slot.refs
+        let write = self.write_mut(body.at);
+        write.ack = Some(ack);
+        write.refs
     }
 
     /// The entry is settled. When its batch is still open it is taken out again, and whoever waits for it is handed back.
@@ -209,19 +209,19 @@ impl Pending {
             self.delete(session, seq, now);
             return None;
         }
-        let slot = self.slot_mut(entry.at);
-        let body = slot.body;
-        slot.op = None;
-        let slot = self.slot_mut(body);
-        slot.refs -= 1;
-        let ack = slot.ack;
-        let last = slot.refs == 0;
+        let write = self.write_mut(entry.at);
+        let body = write.body;
+        write.op = None;
+        let write = self.write_mut(body);
+        write.refs -= 1;
+        let ack = write.ack;
+        let last = write.refs == 0;
         if last {
-            self.bytes -= slot.op.take().map_or(0, |op| size_of_op(&op));
+            self.bytes -= write.op.take().map_or(0, |op| size_of_op(&op));
         }
         self.live -= 1 + usize::from(last);
-        while self.slots.front().is_some_and(|slot| slot.op.is_none()) {
-            self.slots.pop_front();
+        while self.writes.front().is_some_and(|write| write.op.is_none()) {
+            self.writes.pop_front();
             self.first += 1;
         }
         ack
@@ -230,7 +230,7 @@ impl Pending {
     /// Takes the batch, to be committed. Its number; the next one is open from now on.
     pub(crate) fn take(&mut self) -> (u64, Vec<StoreOp>) {
         let mut ops = Vec::with_capacity(self.len());
-        ops.extend(self.slots.drain(..).filter_map(|slot| slot.op));
+        ops.extend(self.writes.drain(..).filter_map(|write| write.op));
         ops.append(&mut self.deletes);
         let number = self.number;
         (self.first, self.live, self.bytes, self.urgent) = (0, 0, 0, false);
@@ -240,7 +240,7 @@ impl Pending {
 
     fn add(&mut self, op: StoreOp, due: Instant, body: u64) -> u64 {
         self.bytes += size_of_op(&op);
-        self.slots.push_back(Slot {
+        self.writes.push_back(Write {
             op: Some(op),
             due,
             refs: 0,
@@ -248,11 +248,11 @@ impl Pending {
             body,
         });
         self.live += 1;
-        self.first + self.slots.len() as u64 - 1
+        self.first + self.writes.len() as u64 - 1
     }
 
-    fn slot_mut(&mut self, at: u64) -> &mut Slot {
-        &mut self.slots[place(at, self.first)]
+    fn write_mut(&mut self, at: u64) -> &mut Write {
+        &mut self.writes[place(at, self.first)]
     }
 }
 

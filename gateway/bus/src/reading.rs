@@ -4,8 +4,8 @@
 //! no such rule costs one look at a flag. Rules are asked again when a session goes on, when its client proves anew who it is, and when they change.
 
 use crate::bus::{Bus, BusOutputs};
-use crate::index::Slot;
 use crate::session::Session;
+use crate::sessions::Slot;
 use headgate_model::bus::Presence;
 use headgate_model::{BusEvent, Topic};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ impl Session {
 impl Bus {
     /// Holds all subscriptions of a session against the rules of its client.
     pub(crate) fn look_at_rules(&mut self, slot: Slot) {
-        let session = self.session_mut(slot);
+        let session = &mut self.sessions[slot];
         let rules = &session.presence.rules;
         session.narrowed = rules.policy().is_some()
             && (session.subscriptions.len() > FILTERS_AT_ONCE
@@ -35,9 +35,10 @@ impl Bus {
 
     /// The rules have changed: some of the sessions, from this place on, get theirs as they are now. Where to go on; `None` at the end.
     pub fn renew_rules(&mut self, from: usize, out: &mut BusOutputs) -> Option<usize> {
-        let until = self.sessions.len().min(from + FILTERS_AT_ONCE);
-        for at in from..until {
-            let Some(session) = self.sessions[at].as_deref_mut() else {
+        let until = self.sessions.places().min(from + FILTERS_AT_ONCE);
+        for slot in from..until {
+            let slot = Slot::try_from(slot).expect("fewer than four billion sessions");
+            let Some(session) = self.sessions.get_mut(slot) else {
                 continue;
             };
             let who = &session.presence;
@@ -48,12 +49,12 @@ impl Bus {
                 rules,
                 ..(**who).clone()
             });
-            if let Some(endpoint) = session.endpoint {
+            if let Some(endpoint) = session.endpoint() {
                 let renewed = Arc::clone(&session.presence);
                 out.events.push((endpoint, BusEvent::RulesChanged(renewed)));
             }
-            self.look_at_rules(Slot::try_from(at).expect("slots are small numbers"));
+            self.look_at_rules(slot);
         }
-        (until < self.sessions.len()).then_some(until)
+        (until < self.sessions.places()).then_some(until)
     }
 }

@@ -1,25 +1,28 @@
 //! Retained messages: the last message of each topic that was published with RETAIN. \[MQTT-3.3.1-5\]
 //!
-//! Always true: at most one message for a topic; an empty payload removes it \[MQTT-3.3.1-6\]; an expired one is never delivered. They
-//! are kept in the order of their topics, so that a filter's literal beginning bounds the search and a search can be taken up again.
+//! Always true: at most one message for a topic; an empty payload removes it \[MQTT-3.3.1-6\]; an expired one is never delivered; each that expires is
+//! in `expiries` once. They are kept in the order of their topics, so that a filter's literal beginning bounds the search and a search can be taken up
+//! again.
 
 use bytes::Bytes;
 use headgate_model::store::MessageId;
 use headgate_model::{Instant, Message, TopicFilter};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
+/// A retained message, and its body's number in the store.
 #[derive(Debug, Clone)]
-pub(crate) struct Kept {
+pub(crate) struct RetainedMessage {
     pub message: Arc<Message>,
     pub id: MessageId,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Retained {
-    by_topic: BTreeMap<Bytes, Kept>,
+    by_topic: BTreeMap<Bytes, RetainedMessage>,
     bytes: usize,
+    expiries: BTreeSet<(Instant, Bytes)>,
 }
 
 /// How far one step of a search came.
@@ -50,21 +53,39 @@ impl Retained {
         self.by_topic.contains_key(topic)
     }
 
-    pub(crate) fn get(&self, topic: &[u8]) -> Option<&Kept> {
+    pub(crate) fn get(&self, topic: &[u8]) -> Option<&RetainedMessage> {
         self.by_topic.get(topic)
     }
 
-    pub(crate) fn put(&mut self, kept: Kept) -> Option<Kept> {
-        self.bytes += kept.message.size();
-        let old = self.by_topic.insert(kept.message.topic.bytes().clone(), kept);
-        self.bytes -= old.as_ref().map_or(0, |old| old.message.size());
-        old
+    /// Puts a message in the place of what its topic has.
+    pub(crate) fn put(&mut self, retained: RetainedMessage) {
+        let topic = retained.message.topic.bytes();
+        self.remove(topic);
+        self.bytes += retained.message.size();
+        if let Some(at) = retained.message.expires_at {
+            self.expiries.insert((at, topic.clone()));
+        }
+        self.by_topic.insert(topic.clone(), retained);
     }
 
-    pub(crate) fn remove(&mut self, topic: &[u8]) -> Option<Kept> {
-        let old = self.by_topic.remove(topic);
-        self.bytes -= old.as_ref().map_or(0, |old| old.message.size());
-        old
+    pub(crate) fn remove(&mut self, topic: &[u8]) -> Option<RetainedMessage> {
+        let old = self.by_topic.remove(topic)?;
+        self.bytes -= old.message.size();
+        if let Some(at) = old.message.expires_at {
+            self.expiries.remove(&(at, old.message.topic.bytes().clone()));
+        }
+        Some(old)
+    }
+
+    /// When the first of them expires.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.expiries.first().map(|(at, _)| *at)
+    }
+
+    /// Takes the one out that expires first.
+    pub(crate) fn pop_expired(&mut self) -> Option<RetainedMessage> {
+        let (_, topic) = self.expiries.pop_first()?;
+        self.remove(&topic)
     }
 
     /// Looks at no more than `budget` topics behind `after` and hands those that match to `found`, until it says stop.
@@ -74,19 +95,19 @@ impl Retained {
         after: Option<&Bytes>,
         budget: usize,
         now: Instant,
-        mut found: impl FnMut(&Kept) -> std::ops::ControlFlow<()>,
+        mut found: impl FnMut(&RetainedMessage) -> std::ops::ControlFlow<()>,
     ) -> Scanned {
         let prefix = literal_prefix(filter);
         let start = match after {
             Some(topic) => Bound::Excluded(topic.clone()),
             None => Bound::Included(Bytes::copy_from_slice(prefix)),
         };
-        for (seen, (topic, kept)) in self.by_topic.range((start, Bound::Unbounded)).enumerate() {
+        for (seen, (topic, retained)) in self.by_topic.range((start, Bound::Unbounded)).enumerate() {
             if !topic.starts_with(prefix) {
                 return Scanned::All;
             }
-            let matches = !kept.message.is_expired(now) && filter.matches(topic);
-            if (matches && found(kept).is_break()) || seen + 1 == budget {
+            let matches = !retained.message.is_expired(now) && filter.matches(topic);
+            if (matches && found(retained).is_break()) || seen + 1 == budget {
                 return Scanned::Until(topic.clone());
             }
         }
@@ -118,7 +139,7 @@ mod tests {
         let mut retained = Retained::default();
         for (n, topic) in (0..).zip(topics) {
             let message = Arc::new(Message::new(Topic::try_from(*topic).unwrap(), "x"));
-            retained.put(Kept {
+            retained.put(RetainedMessage {
                 message,
                 id: MessageId(n),
             });
@@ -130,8 +151,8 @@ mod tests {
         let filter = TopicFilter::try_from(filter).unwrap();
         let (mut found, mut after) = (Vec::new(), None);
         loop {
-            let step = retained.scan(&filter, after.as_ref(), budget, Instant(0), |kept| {
-                found.push(kept.message.topic.to_string());
+            let step = retained.scan(&filter, after.as_ref(), budget, Instant(0), |retained| {
+                found.push(retained.message.topic.to_string());
                 ControlFlow::Continue(())
             });
             match step {

@@ -1,21 +1,74 @@
-//! Subscribing, unsubscribing, and the retained messages that a new subscription wants.
+//! Subscribing and unsubscribing. MQTT 5 §3.8, §3.10
 
-use crate::bus::{Bus, BusOutputs, Needs};
-use crate::index::{Entry, Slot};
+use crate::bus::{Bus, BusOutputs};
+use crate::gauges::Gauges;
+use crate::index::Entry;
 use crate::memory;
-use crate::retained::Scanned;
-use crate::routing::{Shared, Target, identifiers};
-use crate::session::{Queued, Scan};
+use crate::queue::Queued;
+use crate::retention::Scan;
+use crate::sessions::Slot;
 use crate::turns;
 use headgate_model::bus::Refusal;
 use headgate_model::memory::Want;
-use headgate_model::{Instant, Qos, RetainHandling, StoreOp, Subscription};
-use std::ops::ControlFlow;
+use headgate_model::{Instant, Qos, RetainHandling, Share, StoreOp, Subscription, TopicFilter};
 
-/// Retained topics looked at in one turn of one session: a search through a million of them must not hold up live traffic.
-const SCAN_BUDGET: usize = 256;
-/// Retained messages delivered in one turn of one session.
-const SCAN_DELIVERIES: usize = 64;
+/// What a session is subscribed to, by filter and group. A sorted list, for most sessions have few.
+#[derive(Debug, Default)]
+pub(crate) struct Subscriptions(Vec<Box<Subscription>>);
+
+impl Subscriptions {
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Subscription> {
+        self.0.iter().map(|held| &**held)
+    }
+
+    pub(crate) fn get(&self, filter: &TopicFilter, share: Option<&Share>) -> Option<&Subscription> {
+        let at = self.find(filter, share).ok()?;
+        Some(&*self.0[at])
+    }
+
+    /// How many come before what is behind this one, which need not be there.
+    pub(crate) fn behind(&self, filter: &TopicFilter, share: Option<&Share>) -> usize {
+        self.find(filter, share).map_or_else(|at| at, |at| at + 1)
+    }
+
+    /// Adds one, or puts it in the place of the one with its filter and group.
+    pub(crate) fn insert(&mut self, subscription: Subscription, gauges: &mut Gauges) {
+        let subscription = Box::new(subscription);
+        match self.find(&subscription.filter, subscription.share.as_ref()) {
+            Ok(at) => self.0[at] = subscription,
+            Err(at) => {
+                if self.0.is_empty() {
+                    self.0.reserve_exact(1);
+                }
+                gauges.subscriptions += 1;
+                gauges.subscription_bytes += memory::of_subscription(&subscription);
+                self.0.insert(at, subscription);
+            }
+        }
+    }
+
+    pub(crate) fn remove(
+        &mut self,
+        filter: &TopicFilter,
+        share: Option<&Share>,
+        gauges: &mut Gauges,
+    ) -> Option<Box<Subscription>> {
+        let at = self.find(filter, share).ok()?;
+        let gone = self.0.remove(at);
+        gauges.subscriptions -= 1;
+        gauges.subscription_bytes -= memory::of_subscription(&gone);
+        Some(gone)
+    }
+
+    fn find(&self, filter: &TopicFilter, share: Option<&Share>) -> Result<usize, usize> {
+        self.0
+            .binary_search_by(|held| (&held.filter, held.share.as_ref()).cmp(&(filter, share)))
+    }
+}
 
 impl Bus {
     /// Adds or replaces one subscription. \[MQTT-3.8.4-3\]
@@ -28,14 +81,14 @@ impl Bus {
         let subscription = subscription.compact(); // it stays for long
         if subscription.exclusive
             && self
-                .exclusive
-                .get(&subscription.filter)
-                .is_some_and(|holder| *holder != slot)
+                .index
+                .exclusive_holder(&subscription.filter)
+                .is_some_and(|holder| holder != slot)
         {
             return Err(Refusal::ExclusiveTaken);
         }
         let limit = self.settings.max_subscriptions;
-        let session = self.session_mut(slot);
+        let session = &mut self.sessions[slot];
         let known = session
             .subscriptions
             .get(&subscription.filter, subscription.share.as_ref())
@@ -43,18 +96,18 @@ impl Bus {
         if known.is_none() && limit > 0 && session.subscriptions.len() >= limit {
             return Err(Refusal::QuotaExceeded);
         }
-        let durable = session.durable;
+        let durable = session.is_durable();
         let size = memory::of_subscription(&subscription);
-        if known.is_none() && self.store_is_full && durable {
+        if known.is_none() && self.store.is_full && durable {
             return Err(Refusal::StoreFull);
         }
         if known.is_none() && !self.has_memory(Want::ToKeep, size + memory::of_trie(&subscription)) {
             return Err(Refusal::NoMemory);
         }
         if subscription.exclusive {
-            self.exclusive.insert(subscription.filter.clone(), slot);
+            self.index.hold_exclusively(&subscription.filter, slot);
         }
-        let session = self.session_mut(slot);
+        let session = &mut self.sessions[slot];
         let options = subscription.options;
         let wants_retained = subscription.share.is_none()
             && match options.retain_handling {
@@ -66,7 +119,7 @@ impl Bus {
             let scan = Scan { options, after: None };
             session.scans.insert(subscription.filter.clone(), scan);
         }
-        let (id, durable) = (session.id, session.durable);
+        let (id, durable) = (session.id, session.is_durable());
         if durable && known.as_ref() != Some(&subscription) {
             // `$local/t` and `t` are one subscription: the text it was stored under may differ.
             if let Some(text) = known
@@ -89,14 +142,11 @@ impl Bus {
             .as_ref()
             .is_some_and(|k| k.exclusive && !subscription.exclusive)
         {
-            self.exclusive.remove(&subscription.filter);
+            self.index.free_exclusive(&subscription.filter);
         }
-        if known.is_none() {
-            self.memory.subscriptions += size;
-        }
-        let session = self.session_mut(slot);
+        let session = &mut self.sessions[slot];
         session.narrowed |= session.presence.rules.narrow(&subscription.filter);
-        session.subscriptions.insert(subscription);
+        session.subscriptions.insert(subscription, &mut self.gauges);
         Ok(options.qos)
     }
 
@@ -109,19 +159,18 @@ impl Bus {
     ) -> bool {
         self.work += turns::SUBSCRIPTION;
         let filter = subscription.filter;
-        let session = self.session_mut(slot);
-        let Some(held) = session.subscriptions.remove(&filter, subscription.share.as_ref()) else {
+        let session = &mut self.sessions[slot];
+        let share = subscription.share.as_ref();
+        let Some(held) = session.subscriptions.remove(&filter, share, &mut self.gauges) else {
             return false;
         };
         session.scans.forget(&filter);
-        self.memory.subscriptions -= memory::of_subscription(&held);
-        let session = self.session_mut(slot);
-        if session.durable {
+        if session.is_durable() {
             let op = StoreOp::DeleteSubscription(session.id, held.to_text());
             self.pending.push(op);
         }
         if held.exclusive {
-            self.exclusive.remove(&filter);
+            self.index.free_exclusive(&filter);
         }
         let group = held
             .share
@@ -131,77 +180,8 @@ impl Bus {
         if let Some(group) = group {
             // It has left the group: what it was not yet sent goes to those who stay.
             let unsent = |_: &Self, queued: &Queued| queued.group == group && !queued.sent;
-            self.hand_on_queued(slot, unsent, now, out);
+            self.redistribute_queued(slot, unsent, now, out);
         }
         true
-    }
-
-    /// What an answer needs that promises what was written since the open batch had `written` operations.
-    pub(crate) fn disk_if_more_than(&self, written: usize) -> Needs {
-        if self.pending.len() > written {
-            Needs::Disk
-        } else {
-            Needs::Nothing
-        }
-    }
-
-    /// Goes one step on with the searches of a session, if it has nothing else to send. When more is to do, the next turn goes on.
-    pub(crate) fn scan_retained(&mut self, slot: Slot, now: Instant, out: &mut BusOutputs) {
-        let limits = self.send_limits();
-        let session = self.session_mut(slot);
-        let Some(endpoint) = session.endpoint.filter(|_| session.takes(limits)) else {
-            return;
-        };
-        if session.scans.is_empty() || self.is_waiting(endpoint) {
-            return;
-        }
-        let session = self.session_mut(slot);
-        let (filter, scan) = session.scans.pop_first().expect("just looked at");
-        let room = SCAN_DELIVERIES.min(session.credit as usize);
-        let (session_id, is_link) = (session.id, session.link.is_some());
-        let split = is_link && !self.settings.links.transit;
-        let links = &self.links.ids;
-        let mut found = Vec::new();
-        let step = self
-            .retained
-            .scan(&filter, scan.after.as_ref(), SCAN_BUDGET, now, |kept| {
-                let publisher = kept.message.publisher;
-                if (scan.options.no_local || is_link) && publisher == Some(session_id) {
-                    return ControlFlow::Continue(()); // [MQTT-3.8.3-3]
-                }
-                if split && publisher.is_some_and(|publisher| links.contains(&publisher)) {
-                    return ControlFlow::Continue(());
-                }
-                found.push(kept.clone());
-                if found.len() == room {
-                    ControlFlow::Break(())
-                } else {
-                    ControlFlow::Continue(())
-                }
-            });
-        if let Scanned::Until(topic) = step {
-            let after = Some(topic);
-            self.session_mut(slot)
-                .scans
-                .insert(filter, Scan { after, ..scan });
-        }
-        let session = self.session_mut(slot);
-        if !session.scans.is_empty() && !std::mem::replace(&mut session.scan_listed, true) {
-            self.scanning.push_back(slot);
-        }
-        for kept in found {
-            let qos = kept.message.qos.min(scan.options.qos);
-            // RETAIN is set whatever Retain As Published says. [MQTT-3.3.1-8]
-            let target = Target {
-                slot,
-                qos,
-                retain: true,
-                group: 0,
-                identifiers: identifiers(scan.options.identifier),
-            };
-            self.count_out(slot, &kept.message, now);
-            let mut shared = Shared::of_kept(&kept);
-            self.deliver(&kept.message, target, &mut shared, now, out);
-        }
     }
 }

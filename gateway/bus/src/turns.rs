@@ -3,7 +3,8 @@
 //! [`Bus::begin`] takes a command and does a first slice of it; while it says that there is more, [`Bus::go_on`] does the next one. Always true: an
 //! endpoint has one command under way at most, and it ends with the endpoint.
 
-use crate::bus::{Bus, BusOutputs, Needs};
+use crate::acks::Needs;
+use crate::bus::{Bus, BusOutputs};
 use headgate_model::bus::Refusal;
 use headgate_model::{AckToken, Admitted, BusCommand, BusEvent, EndpointId, Instant, Qos, Subscription};
 use std::vec::IntoIter;
@@ -80,10 +81,8 @@ impl Bus {
 
     /// Does the next slice of a command that [`Bus::begin`] did not come to the end of. Whether there is more.
     pub fn go_on(&mut self, from: EndpointId, now: Instant, out: &mut BusOutputs) -> bool {
-        let (Some(under_way), Some(slot)) = (
-            self.under_way.remove(&from),
-            self.endpoints.find(from, &self.sessions),
-        ) else {
+        let (Some(under_way), Some(slot)) = (self.under_way.remove(&from), self.sessions.of_endpoint(from))
+        else {
             return false;
         };
         let written = self.pending.len();
@@ -123,7 +122,7 @@ impl Bus {
                 let needs = self.needs_of(needs, written);
                 if left.len() == 0 {
                     self.answer(from, BusEvent::Unsubscribed { token, existed }, needs, out);
-                    if self.session(slot).tell_drained {
+                    if self.sessions[slot].tells_drained() {
                         self.pump(slot, now, out); // What it was for may be gone with the subscription.
                     }
                     return false;

@@ -3,7 +3,7 @@
 #![cfg(feature = "handle")]
 
 use headgate_bus::handle::{Call, Clock, Group, Hub, Port};
-use headgate_bus::{Bus, BusSettings};
+use headgate_bus::{Bus, BusSettings, Notice};
 use headgate_model::bus::{NEVER, Outcome, Presence, Refusal};
 use headgate_model::store::{FetchLimit, Fetched};
 use headgate_model::{
@@ -12,9 +12,9 @@ use headgate_model::{
 };
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ impl Store for Gate {
 fn hub(store: Gate) -> Hub {
     let clock = Clock::start();
     let bus = Bus::new(BusSettings::default(), clock.epoch(), 1).expect("defaults are good");
-    Hub::start(bus, clock, Box::new(store), |_| {}).expect("threads start")
+    Hub::start(bus, clock, Box::new(store)).expect("threads start")
 }
 
 /// Waits for the next event. A hang is a failure: the guard is far above anything that could be slow.
@@ -348,25 +348,160 @@ async fn a_stop_commits_what_is_left() {
     );
 }
 
-/// Notices come outside the lock: whoever gets them may call the bus.
+/// Whoever watches gets what happens from then on, in order, and may call the hub; and is told when the hub has stopped.
 #[tokio::test]
-async fn notices_may_call_back() {
-    let seen = Arc::new(Mutex::new(Vec::new()));
-    let clock = Clock::start();
-    let bus = Bus::new(BusSettings::default(), clock.epoch(), 1).expect("defaults are good");
-    let slot: Arc<Mutex<Option<Hub>>> = Arc::default();
-    let (sink, caller) = (Arc::clone(&seen), Arc::clone(&slot));
-    let hub = Hub::start(bus, clock, Box::new(Gate::default()), move |notices| {
-        if let Some(hub) = caller.lock().unwrap().as_ref() {
-            sink.lock().unwrap().push((notices.len(), hub.stats().clients));
+async fn notices_come_to_every_watcher() {
+    let hub = hub(Gate::default());
+    let port = hub.attach();
+    port.submit(&mut vec![open("early", Duration::ZERO)]);
+    let mut watchers = [hub.notices(10), hub.notices(10)];
+    let other = hub.attach();
+    other.submit(&mut vec![open("c", Duration::ZERO), close(CloseReason::Normal)]);
+    for watcher in &mut watchers {
+        let Some(Notice::Connected { client, .. }) = watcher.next().await else {
+            panic!("it is connected")
+        };
+        assert_eq!((client.as_str(), hub.stats().clients), ("c", 1));
+        let Some(Notice::Disconnected { client, .. }) = watcher.next().await else {
+            panic!("it has left")
+        };
+        assert_eq!(client.as_str(), "c");
+    }
+    let [mut left, gone] = watchers;
+    drop(gone);
+    let waiting = tokio::spawn(async move { left.next().await });
+    hub.stop();
+    assert_eq!(waiting.await.unwrap(), None);
+    assert_eq!(hub.dropped_notices(), 0);
+}
+
+/// A watcher that is too slow holds nobody up: it loses what it has no room for, and that is counted.
+#[tokio::test]
+async fn notices_without_room_are_counted() {
+    let hub = hub(Gate::default());
+    let (mut slow, mut quick) = (hub.notices(3), hub.notices(100));
+    let port = hub.attach();
+    for _ in 0..5 {
+        port.submit(&mut vec![open("c", Duration::ZERO), close(CloseReason::Normal)]);
+    }
+    assert_eq!(hub.dropped_notices(), 7);
+    for _ in 0..3 {
+        assert!(slow.next().await.is_some());
+    }
+    for _ in 0..10 {
+        assert!(quick.next().await.is_some());
+    }
+    // What comes when there is room again is not lost.
+    port.submit(&mut vec![open("d", Duration::ZERO)]);
+    assert!(matches!(slow.next().await, Some(Notice::Connected { client, .. }) if client.as_str() == "d"));
+    // Nobody counts what a watcher does not get that has gone.
+    drop(slow);
+    for _ in 0..5 {
+        port.submit(&mut vec![close(CloseReason::Normal), open("d", Duration::ZERO)]);
+    }
+    assert_eq!(hub.dropped_notices(), 7);
+    hub.stop();
+}
+
+fn message(topic: &str, qos: Qos) -> Message {
+    Message {
+        qos,
+        ..Message::new(Topic::try_from(topic).expect("a good name"), "x")
+    }
+}
+
+/// A hang is a failure, as in [`next`].
+async fn within<T>(wait: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(30), wait)
+        .await
+        .expect("it comes back")
+}
+
+/// Whoever publishes by way of the hub is answered as a client would be: after the commit, or with the reason why not.
+#[tokio::test]
+async fn the_hub_answers_when_a_message_is_safe() {
+    let (permit, permits): (Sender<()>, _) = channel();
+    let (failing, committed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let hub = hub(Gate {
+        permits: Some(permits),
+        failing: Arc::clone(&failing),
+        committed: Arc::clone(&committed),
+    });
+    assert_eq!(
+        within(hub.publish(Admitted::of_gateway(message("nobody", Qos::AtLeastOnce)))).await,
+        Ok(Outcome::NoSubscribers),
+        "nothing is to be kept"
+    );
+    let port = hub.attach();
+    let mut events = VecDeque::new();
+    for command in [open("durable", NEVER), subscribe("t")] {
+        port.submit(&mut vec![command]);
+        permit.send(()).unwrap();
+        next(&port, &mut events).await;
+    }
+    let before = committed.load(Ordering::SeqCst);
+    port.submit(&mut vec![close(CloseReason::Lost)]);
+    permit.send(()).unwrap();
+    within(async {
+        while committed.load(Ordering::SeqCst) == before {
+            tokio::task::yield_now().await;
         }
     })
-    .expect("threads start");
-    *slot.lock().unwrap() = Some(hub.clone());
-    let port = hub.attach();
-    port.submit(&mut vec![open("c", Duration::ZERO)]);
-    assert_eq!(*seen.lock().unwrap(), [(1, 1)]);
+    .await;
+    let mut waiting = Box::pin(hub.publish(Admitted::of_gateway(message("t", Qos::AtLeastOnce))));
+    let early = tokio::time::timeout(Duration::from_millis(50), &mut waiting).await;
+    assert!(early.is_err(), "the disk has not said yes");
+    permit.send(()).unwrap();
+    assert_eq!(within(waiting).await, Ok(Outcome::Matched));
+    assert_eq!(hub.stats().queued, 1);
+    let invalid = within(hub.publish(Admitted::of_gateway(message("$delayed/x/t", Qos::AtLeastOnce)))).await;
+    assert_eq!(invalid, Err(Refusal::TopicInvalid));
+    failing.store(true, Ordering::SeqCst);
+    permit.send(()).unwrap();
+    let lost = within(hub.publish(Admitted::of_gateway(message("t", Qos::AtLeastOnce)))).await;
+    assert_eq!(lost, Err(Refusal::StoreFailed));
+    let full = within(hub.publish(Admitted::of_gateway(message("t", Qos::AtLeastOnce)))).await;
+    assert_eq!(full, Err(Refusal::StoreFull), "until it takes commits again");
+    drop(permit);
     hub.stop();
+}
+
+/// What waits for an answer has a bound, also when whoever asked is gone; and a hub that stops leaves nobody waiting.
+#[tokio::test]
+async fn as_many_wait_for_the_hub_as_may() {
+    let (permit, permits): (Sender<()>, _) = channel();
+    let hub = hub(Gate {
+        permits: Some(permits),
+        ..Gate::default()
+    });
+    let retained = |n: usize| Message {
+        retain: true,
+        ..message(&format!("t/{n}"), Qos::AtMostOnce)
+    };
+    for n in 0..4_095 {
+        let mut asked = Box::pin(hub.publish(Admitted::of_gateway(retained(n))));
+        let polled = poll_fn(|cx| Poll::Ready(asked.as_mut().poll(cx).is_pending())).await;
+        assert!(polled, "{n}: it waits for the disk");
+    }
+    let last = tokio::spawn({
+        let (hub, message) = (hub.clone(), retained(4_095));
+        async move { hub.publish(Admitted::of_gateway(message)).await }
+    });
+    within(async {
+        while hub.stats().retained < 4_096 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let one_more = within(hub.publish(Admitted::of_gateway(retained(0)))).await;
+    assert_eq!(one_more, Err(Refusal::QuotaExceeded));
+    drop(permit);
+    assert_eq!(within(last).await.unwrap(), Ok(Outcome::NoSubscribers));
+    let again = within(hub.publish(Admitted::of_gateway(retained(0)))).await;
+    assert_eq!(again, Ok(Outcome::NoSubscribers));
+    hub.stop();
+    let late = within(hub.publish(Admitted::of_gateway(message("t", Qos::AtMostOnce)))).await;
+    assert_eq!(late, Err(Refusal::StoreFailed));
 }
 
 fn key(index: u32, generation: u32) -> ClientKey {

@@ -7,7 +7,7 @@ use crate::log::{self, Limit};
 use crate::memory;
 use crate::mqttsn;
 use crate::private;
-use crate::sys::Sys;
+use crate::sys::{self, Sys};
 use crate::timeline::{self, Timeline};
 use headgate_auth::Access;
 use headgate_bus::Bus;
@@ -71,9 +71,8 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
     }
     let damage = image.damage.clone();
     bus.load(image);
-    let (notices, seen) = tokio::sync::mpsc::unbounded_channel();
-    // Nobody may listen any more while the gateway stops: then nobody needs to know.
-    let hub = Hub::start(bus, clock, store, move |batch| drop(notices.send(batch)))?;
+    let hub = Hub::start(bus, clock, store)?;
+    let notices = hub.notices(sys::MAX_NOTICES);
     let metrics = Arc::new(Metrics::default());
     let access = Arc::new(Access::load(&config.auth, &config.data_dir)?);
 
@@ -147,7 +146,7 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
         .with_mqttsn(ports)
         .with_bridges(bridges.clone())
         .with_access(access);
-    let sys = tokio::spawn(sys.run(seen));
+    let sys = tokio::spawn(sys.run(notices));
 
     let timeline = timeline.map(|timeline| tokio::spawn(timeline.keep()));
     tracing::info!(

@@ -5,7 +5,7 @@ use crate::config::SysSettings;
 use crate::mosquitto::Mosquitto;
 use bytes::Bytes;
 use headgate_auth::Access;
-use headgate_bus::handle::Hub;
+use headgate_bus::handle::{Hub, Notices};
 use headgate_bus::{BusStats, DropReason, MemoryStats, Notice};
 use headgate_model::{ClientId, Message, Metric, Qos, Topic};
 use headgate_shell::{DatagramStats, Metrics};
@@ -32,6 +32,8 @@ pub(crate) struct Sys {
     store_full: bool,
 }
 
+/// What happens and is not told yet, at most: as much as comes when a large fleet loses its network. The rest counts as `notices/dropped`.
+pub(crate) const MAX_NOTICES: usize = 16_384;
 /// How often alarms and the scheduler are looked at.
 const WATCH: Duration = Duration::from_secs(1);
 /// EMQ's `sysmon.long_schedule`: a task that runs so much later than it should is worth a word.
@@ -94,7 +96,7 @@ impl Sys {
     }
 
     /// Publishes what happens as it comes and the rest in intervals, for ever.
-    pub(crate) async fn run(mut self, mut notices: tokio::sync::mpsc::UnboundedReceiver<Vec<Notice>>) {
+    pub(crate) async fn run(mut self, mut notices: Notices) {
         let period = if self.settings.interval.is_zero() {
             Duration::MAX
         } else {
@@ -107,8 +109,8 @@ impl Sys {
         }
         loop {
             tokio::select! {
-                seen = notices.recv() => match seen {
-                    Some(seen) => seen.iter().for_each(|notice| self.notice(notice)),
+                seen = notices.next() => match seen {
+                    Some(notice) => self.notice(&notice),
                     None => return,
                 },
                 () = tokio::time::sleep_until(watch) => {
@@ -245,6 +247,7 @@ impl Sys {
         self.publish_metric("messages/sent", sent);
         self.publish_metric("messages/retained", stats.retained as u64);
         self.publish_metric("messages/dropped", stats.dropped.iter().sum());
+        self.publish_metric("notices/dropped", self.hub.dropped_notices());
         for reason in DropReason::ALL {
             let name = format!("messages/dropped/{}", reason.name());
             self.publish_metric(&name, stats.dropped[reason as usize]);
@@ -377,7 +380,7 @@ impl Sys {
 
     fn send(&self, topic: &str, payload: String, qos: Qos, retain: bool) {
         let Ok(topic) = Topic::try_from(topic) else { return };
-        self.hub.publish(Message {
+        self.hub.publish_now(Message {
             qos,
             retain,
             ..Message::new(topic, Bytes::from(payload))

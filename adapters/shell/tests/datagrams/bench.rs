@@ -281,7 +281,7 @@ pub(crate) fn run_anew<L: DatagramLink>(
 ) -> Running {
     let clock = Clock::start();
     let bus = Bus::new(BusSettings::default(), clock.epoch(), 1).expect("defaults are good");
-    let hub = Hub::start(bus, clock, Box::new(gate), |_| {}).expect("threads start");
+    let hub = Hub::start(bus, clock, Box::new(gate)).expect("threads start");
     let metrics = Arc::new(Metrics::default());
     let office = DatagramOffice {
         hub: hub.clone(),

@@ -194,7 +194,7 @@ async fn clients_are_kept_when_the_device_is_pulled() {
         if n % 10 == 0 {
             let text = format!("lost {n}");
             let topic = headgate_model::Topic::try_from("words").unwrap();
-            running.hub.publish(headgate_model::Message::new(topic, text));
+            running.hub.publish_now(headgate_model::Message::new(topic, text));
             counted(&running, "frames/unsent", n / 10).await;
         }
         line.plug_in();
@@ -275,7 +275,7 @@ async fn a_line_that_takes_nothing_is_not_waited_for_in_memory() {
     let topic = headgate_model::Topic::try_from("words").unwrap();
     for _ in 0..200 {
         let message = headgate_model::Message::new(topic.clone(), text.clone());
-        running.hub.publish(message);
+        running.hub.publish_now(message);
     }
     for _ in 0..200 {
         assert_eq!(line.hear().await, text, "nothing is lost by waiting");

@@ -3,7 +3,9 @@
 //! Always true: an attached endpoint costs one place of 16 bytes here and one seat of 8 bytes in its group, and nothing of its own on the heap; a key that
 //! sleeps costs the seat.
 
-use super::{Call, Core, Hub, LARGEST_SPARE, Mailbox, Port};
+use super::hub::{Core, Hub};
+use super::mailbox::{Call, LARGEST_SPARE, Mailbox};
+use super::port::Port;
 use crate::bus::Bus;
 use headgate_model::{BusCommand, BusEvent, ClientKey, CloseReason, EndpointId, Instant};
 use parking_lot::Mutex;

@@ -1,6 +1,7 @@
 //! The session of the bus that is a bridge's queue, while no connection has it.
 
 use headgate_bridge::BridgePlan;
+use headgate_bus::MAX_PAGE;
 use headgate_bus::handle::{Hub, Port};
 use headgate_model::{AckToken, Admitted, BusCommand, BusEvent, CloseReason, Subscription};
 use std::collections::VecDeque;
@@ -28,7 +29,7 @@ async fn subscribe(hub: &Hub, plan: &BridgePlan, wanted: Vec<Subscription>) {
     visit
         .until(|event| matches!(event, BusEvent::Opened { .. }))
         .await;
-    let mut unwanted = hub.subscriptions_of(client.as_str());
+    let mut unwanted = subscriptions_of(hub, client.as_str());
     unwanted.retain(|held| !wanted.iter().any(|wanted| wanted.to_text() == held.to_text()));
     let token = AckToken(0);
     if !unwanted.is_empty() {
@@ -54,6 +55,19 @@ async fn subscribe(hub: &Hub, plan: &BridgePlan, wanted: Vec<Subscription>) {
         reason: CloseReason::Lost,
         expiry: None,
     });
+}
+
+/// All that the bridge's session is subscribed to.
+fn subscriptions_of(hub: &Hub, client: &str) -> Vec<Subscription> {
+    let (mut all, mut after) = (Vec::new(), None);
+    while let Some(page) = hub.subscriptions(client, after.as_deref(), MAX_PAGE) {
+        all.extend(page.rows);
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    all
 }
 
 /// An endpoint without a link.

@@ -1,0 +1,198 @@
+//! Retaining messages, and finding them again for who subscribes. MQTT 5 §3.3.1.3
+
+use crate::bus::{Bus, BusOutputs};
+use crate::retained::{Retained, RetainedMessage, Scanned};
+use crate::routing::{LastingCopy, Target, identifiers};
+use crate::sessions::Slot;
+use crate::stats::DropReason;
+use bytes::Bytes;
+use headgate_model::memory::Want;
+use headgate_model::store::{MessageId, StoredMessage};
+use headgate_model::{Instant, Message, StoreOp, SubscriptionOptions, TopicFilter};
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Retained topics looked at in one turn of one session: a search through a million of them must not hold up live traffic.
+const SCAN_BUDGET: usize = 256;
+/// Retained messages delivered in one turn of one session.
+const SCAN_DELIVERIES: usize = 64;
+
+/// Retained messages, and the searches for them.
+#[derive(Debug, Default)]
+pub(crate) struct Retention {
+    pub messages: Retained,
+    /// Sessions whose search goes on at the next turn.
+    searching: VecDeque<Slot>,
+}
+
+impl Retention {
+    /// How many sessions have a search to go on with.
+    #[inline]
+    pub(crate) fn searching(&self) -> usize {
+        self.searching.len()
+    }
+
+    /// Whose search goes on next.
+    pub(crate) fn next_search(&mut self) -> Option<Slot> {
+        self.searching.pop_front()
+    }
+}
+
+/// A search for retained messages that a new subscription asked for.
+#[derive(Debug)]
+pub(crate) struct Scan {
+    pub options: SubscriptionOptions,
+    pub after: Option<Bytes>,
+}
+
+/// The searches of a session, one for each filter at most: who subscribes again before it is over lets it begin anew. Most sessions have none.
+#[derive(Debug, Default)]
+pub(crate) struct Scans(Option<Box<BTreeMap<TopicFilter, Scan>>>);
+
+impl Scans {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    pub(crate) fn insert(&mut self, filter: TopicFilter, scan: Scan) {
+        self.0.get_or_insert_default().insert(filter, scan);
+    }
+
+    pub(crate) fn pop_first(&mut self) -> Option<(TopicFilter, Scan)> {
+        let scan = self.0.as_mut()?.pop_first();
+        self.0 = self.0.take().filter(|scans| !scans.is_empty());
+        scan
+    }
+
+    /// What this filter searched for is not wanted any more.
+    pub(crate) fn forget(&mut self, filter: &TopicFilter) {
+        if let Some(scans) = &mut self.0 {
+            scans.remove(filter);
+        }
+        self.0 = self.0.take().filter(|scans| !scans.is_empty());
+    }
+}
+
+impl Bus {
+    /// Sets or removes the retained message of a topic. Whether something was written for the store.
+    pub(crate) fn retain(&mut self, message: &Arc<Message>, copy: &mut LastingCopy, now: Instant) -> bool {
+        let topic = message.topic.as_bytes();
+        if message.payload.is_empty() {
+            return self.drop_retained(topic); // [MQTT-3.3.1-6] [MQTT-3.3.1-7]
+        }
+        let limits = &self.settings.retained;
+        let known = &self.retention.messages;
+        let is_new = !known.contains(topic);
+        if !limits.available
+            || message.payload.len() > limits.max_payload_bytes
+            || (is_new && known.len() >= limits.max_count)
+            || known.bytes_with(message) > limits.max_bytes
+            || !self.has_memory(Want::ToKeep, message.size())
+        {
+            self.counters.drop(DropReason::NotRetained);
+            return false;
+        }
+        let mut retained = copy.compact(message);
+        if retained.expires_at.is_none() && limits.expiry > Duration::ZERO {
+            retained = Arc::new(Message {
+                expires_at: Some(now + limits.expiry),
+                ..(*retained).clone()
+            });
+        }
+        self.drop_retained(topic);
+        // A body of its own when its expiry differs from the message's.
+        let body = if retained.expires_at == message.expires_at {
+            self.body_of(message, copy)
+        } else {
+            self.new_body(&retained)
+        };
+        self.pending.keep(body, StoreOp::PutRetained(body.id));
+        self.retention.messages.put(RetainedMessage {
+            message: retained,
+            id: body.id,
+        });
+        true
+    }
+
+    fn drop_retained(&mut self, topic: &[u8]) -> bool {
+        let old = self.retention.messages.remove(topic);
+        let dropped = old.map(|old| self.pending.push(StoreOp::DeleteRetained(old.id)));
+        dropped.is_some()
+    }
+
+    /// The retained message that expires first has expired.
+    pub(crate) fn expire_retained(&mut self) {
+        if let Some(old) = self.retention.messages.pop_expired() {
+            self.pending.push(StoreOp::DeleteRetained(old.id));
+        }
+    }
+
+    /// What an earlier run retained.
+    pub(crate) fn restore_retained(&mut self, retained: Vec<(MessageId, StoredMessage)>) {
+        for (id, stored) in retained {
+            self.numbers.note_message(id);
+            let message = self.read_back(stored);
+            self.note_publisher(&message);
+            self.retention.messages.put(RetainedMessage { message, id });
+        }
+    }
+
+    /// Goes one step on with the searches of a session, if it has nothing else to send. When more is to do, the next turn goes on.
+    pub(crate) fn scan_retained(&mut self, slot: Slot, now: Instant, out: &mut BusOutputs) {
+        if self.sessions[slot].scans.is_empty() {
+            return;
+        }
+        let limits = self.send_limits();
+        let session = &mut self.sessions[slot];
+        if !session.takes(limits) || session.answer_waits() {
+            return;
+        }
+        let (filter, scan) = session.scans.pop_first().expect("just looked at");
+        let room = SCAN_DELIVERIES.min(session.deliveries.credit as usize);
+        let (session_id, is_link) = (session.id, session.link.is_some());
+        let split = is_link && !self.settings.links.transit;
+        let links = &self.links;
+        let mut found = Vec::new();
+        let step = self
+            .retention
+            .messages
+            .scan(&filter, scan.after.as_ref(), SCAN_BUDGET, now, |retained| {
+                let publisher = retained.message.publisher;
+                if (scan.options.no_local || is_link) && publisher == Some(session_id) {
+                    return ControlFlow::Continue(()); // [MQTT-3.8.3-3]
+                }
+                if split && publisher.is_some_and(|publisher| links.contains(publisher)) {
+                    return ControlFlow::Continue(());
+                }
+                found.push(retained.clone());
+                if found.len() == room {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
+            });
+        if let Scanned::Until(topic) = step {
+            let after = Some(topic);
+            session.scans.insert(filter, Scan { after, ..scan });
+        }
+        if !session.scans.is_empty() && !std::mem::replace(&mut session.scan_listed, true) {
+            self.retention.searching.push_back(slot);
+        }
+        for RetainedMessage { message, .. } in found {
+            let qos = message.qos.min(scan.options.qos);
+            // RETAIN is set whatever Retain As Published says. [MQTT-3.3.1-8]
+            let target = Target {
+                slot,
+                qos,
+                retain: true,
+                group: 0,
+                identifiers: identifiers(scan.options.identifier),
+            };
+            self.count_out(slot, &message, now);
+            let mut copy = LastingCopy::of(&message);
+            self.deliver(&message, target, &mut copy, now, out);
+        }
+    }
+}
