@@ -11,6 +11,7 @@
 )]
 
 use bytes::Bytes;
+use headgate_access::AccessService;
 use headgate_auth::{Access, AuthSettings};
 use headgate_bus::handle::{Clock, Hub};
 use headgate_bus::{Bus, BusOutputs, BusSettings};
@@ -20,7 +21,7 @@ use headgate_model::{
     Subscription, SubscriptionOptions, Topic, WallTime,
 };
 use headgate_mqtt::{LinkFacts, MqttEndpoint, MqttSettings, MqttWire};
-use headgate_shell::{AccessService, Connection, Metrics, Workplace, drive};
+use headgate_shell::{Connection, Metrics, Workplace, drive};
 use headgate_store::{Disk, SimStore};
 use serde_json::{Value, json};
 use std::fmt::Write;

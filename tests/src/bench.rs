@@ -578,7 +578,7 @@ impl Link {
         for frame in self.out.frames.drain(..) {
             self.wire.encode(frame, &mut self.writing);
         }
-        if let Some(question) = self.out.questions.pop() {
+        if let Some(question) = self.out.question.take() {
             assert!(
                 self.question.replace(question).is_none(),
                 "one question at a time"

@@ -431,7 +431,7 @@ impl Sim {
         };
         let mut out = Outputs::default();
         side.endpoint.handle(input, self.now, &mut out);
-        for _ in out.questions.drain(..) {
+        if out.question.take().is_some() {
             let identity = Identity {
                 username: None,
                 policy: Arc::new(AllowAll),

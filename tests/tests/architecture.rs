@@ -94,17 +94,30 @@ fn rules() -> BTreeMap<&'static str, Rule> {
         (
             "headgate-shell",
             Rule {
-                house: &["headgate-model", "headgate-bus"],
-                never: &["sled", "headgate-mqtt-codec", "headgate-mqttsn-codec"],
+                house: &["headgate-access", "headgate-model", "headgate-bus"],
+                never: &[
+                    "sled",
+                    "headgate-auth",
+                    "headgate-mqtt-codec",
+                    "headgate-mqttsn-codec",
+                ],
                 why: "the shell moves bytes and knows no protocol",
+            },
+        ),
+        (
+            "headgate-access",
+            Rule {
+                house: &["headgate-model"],
+                never: &["sled", "rustls", "axum", "headgate-bus"],
+                why: "it stands between network and access, and knows neither",
             },
         ),
         (
             "headgate-auth",
             Rule {
-                house: &["headgate-model", "headgate-bus", "headgate-shell"],
-                never: &["sled", "headgate-mqtt-codec"],
-                why: "access sees questions and answers, not protocols",
+                house: &["headgate-access", "headgate-model"],
+                never: &["sled", "headgate-bus", "headgate-shell", "headgate-mqtt-codec"],
+                why: "access sees questions and answers, not protocols nor the network",
             },
         ),
         (
@@ -164,6 +177,7 @@ fn rules() -> BTreeMap<&'static str, Rule> {
             "headgate-daemon",
             Rule {
                 house: &[
+                    "headgate-access",
                     "headgate-auth",
                     "headgate-bridge",
                     "headgate-bus",
@@ -174,7 +188,6 @@ fn rules() -> BTreeMap<&'static str, Rule> {
                     "headgate-mqtt",
                     "headgate-mqtt-codec",
                     "headgate-mqttsn",
-                    "headgate-mqttsn-codec",
                     "headgate-shell",
                     "headgate-store",
                 ],

@@ -10,11 +10,12 @@
     reason = "a global allocator cannot be written without; it only counts and hands on"
 )]
 
+use headgate_access::AccessService;
 use headgate_auth::{Access, AuthSettings};
 use headgate_bus::handle::{Clock, Hub};
 use headgate_bus::{Bus, BusSettings};
 use headgate_mqtt::{LinkFacts, MqttEndpoint, MqttSettings, MqttWire};
-use headgate_shell::{AccessService, ConnectionLimit, Listener, ListenerSettings, Metrics, Workplace, drive};
+use headgate_shell::{ConnectionLimit, Listener, ListenerSettings, Metrics, Workplace, drive};
 use headgate_store::{Disk, SimStore};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::{Read, Write};

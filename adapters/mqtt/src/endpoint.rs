@@ -447,7 +447,7 @@ impl MqttEndpoint {
 
     pub(crate) fn ask(&mut self, held: Held, question: Question, out: &mut Out) {
         self.held = Some(held);
-        out.questions.push(question);
+        out.question = Some(question);
     }
 
     pub(crate) fn gate(&self) -> Gate<'_> {

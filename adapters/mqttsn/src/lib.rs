@@ -11,6 +11,7 @@
 mod client;
 mod credit;
 mod denial;
+mod framer;
 mod gateway;
 mod handshake;
 mod inbound;
@@ -23,6 +24,7 @@ mod settings;
 mod sleep;
 mod topics;
 
+pub use framer::{Framing, SnFramer};
 pub use gateway::{SnGateway, SnStats};
 pub use outputs::SnOutputs;
 pub use settings::{PredefinedTopic, QosMinusOneSettings, SnCredentials, SnSettings, SnSettingsError};

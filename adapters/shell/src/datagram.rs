@@ -6,12 +6,12 @@
 //! Always true: nothing is due before what was sent in time is read; while the store is behind, or the peers do not take what is sent, datagrams are left in the
 //! system, whose room for them has a bound.
 
-use crate::access::{AccessService, AccessSession, Answering};
-use crate::connection::ConnectionInfo;
 use crate::denials;
 use crate::drive::wait_for_others;
 use crate::metrics::Metrics;
 use bytes::Bytes;
+use headgate_access::ConnectionInfo;
+use headgate_access::{AccessService, AccessSession, Answering};
 use headgate_bus::handle::{Call, Group, Hub};
 use headgate_model::datagram::Address;
 use headgate_model::{
@@ -200,7 +200,7 @@ impl Conversations {
         let session = known
             .filter(|_| !begins)
             .unwrap_or_else(|| self.access.session(&info()));
-        let mut answering: Answering = session.answer(question);
+        let mut answering: Answering = headgate_access::ask(session, question);
         match answering.as_mut().poll(cx) {
             Poll::Ready((session, answer)) => {
                 self.keep(key, session, &answer);

@@ -3,7 +3,6 @@
 //! One task for a connection. A wake-up hands over all whole frames that are there, submits what follows to the bus in one turn, takes the
 //! events that are there, and writes all that follows with one call. A protocol rule that creeps in here has lost its test.
 
-use crate::access::{AccessSession, Answering};
 use crate::buffers;
 use crate::connection::{Connection, ConnectionPermit};
 use crate::denials;
@@ -11,6 +10,7 @@ use crate::metrics::Metrics;
 use crate::stages::Stages;
 use crate::transport::{Progress, Transport};
 use bytes::BytesMut;
+use headgate_access::{AccessSession, Answering};
 use headgate_bus::handle::{Call, Hub, Port};
 use headgate_model::memory::Want;
 use headgate_model::{Answer, BusEvent, Counts, Endpoint, Input, Instant, Metric, Outputs, Wire};
@@ -376,11 +376,11 @@ where
     }
 
     fn ask(&mut self, out: &mut Outputs<E::Out>) {
-        let Some(question) = out.questions.pop() else {
+        let Some(question) = out.question.take() else {
             return;
         };
         self.access = match std::mem::replace(&mut self.access, Access::Moving) {
-            Access::Idle(session) => Access::Asked(session.answer(question)),
+            Access::Idle(session) => Access::Asked(headgate_access::ask(session, question)),
             Access::Asked(_) | Access::Moving => unreachable!("an endpoint asks one question at a time"),
         };
     }

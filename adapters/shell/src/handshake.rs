@@ -11,17 +11,18 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::connection::{Connection, ConnectionInfo, ConnectionPermit, PeerAddr, TlsInfo};
+use crate::connection::{Connection, ConnectionPermit};
 use crate::listener::Shared;
 use crate::proxy;
 use crate::settings::ListenerKind;
 use crate::socket::{Accepted, canonical};
 use crate::stats::RefuseReason;
 use crate::stream::{ByteStream, say_goodbye};
-use crate::tls::{ServerTls, words};
+use crate::tls::{ServerTls, identity, words};
 use crate::transport::Transport;
 use crate::websocket::WebSocket;
 use crate::websocket::http::{self, HeadError, Rejection};
+use headgate_access::{ConnectionInfo, PeerAddr};
 
 /// How long a client that gets an HTTP error may take to read it.
 const REJECTION_LINGER: Duration = Duration::from_secs(2);
@@ -132,7 +133,7 @@ async fn accept_tls(
         },
     )
     .await?;
-    let described = TlsInfo::of(stream.get_ref().1);
+    let described = identity::agreed(stream.get_ref().1);
     let described =
         described.ok_or_else(|| Refusal::new(RefuseReason::Tls, "the client certificate is unreadable"))?;
     info.tls = Some(Box::new(described));

@@ -3,7 +3,6 @@
 //! What accepts connections is in [`listener`], what it hands over in [`connection`] and [`transport`]; protocols without connections are driven by [`datagram`], over [`udp`] and [`serial`] lines, which [`supervise`] starts anew after a panic.
 //! Nothing of this knows a protocol above the byte transport.
 
-pub mod access;
 mod buffers;
 pub mod connection;
 pub mod datagram;
@@ -28,14 +27,13 @@ pub mod udp;
 mod unix;
 pub mod websocket;
 
-pub use access::{AccessService, AccessSession};
-pub use connection::{Connection, ConnectionInfo, ConnectionPermit, PeerAddr};
+pub use connection::{Connection, ConnectionPermit};
 pub use datagram::{DatagramOffice, DatagramStats};
 pub use drive::{Workplace, drive};
 pub use limit::ConnectionLimit;
 pub use listener::{ListenError, Listener};
 pub use metrics::Metrics;
-pub use serial::{Framer, FramerCounts, SerialLink};
+pub use serial::SerialLink;
 pub use settings::{ListenerKind, ListenerSettings};
 pub use stages::Stages;
 pub use stats::{ListenerStats, RefuseReason};

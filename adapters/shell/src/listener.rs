@@ -361,7 +361,7 @@ impl Shared {
                 .any(|network| network.contains(address))
     }
 
-    fn refused(&self, peer: &crate::PeerAddr, refusal: &Refusal) {
+    fn refused(&self, peer: &headgate_access::PeerAddr, refusal: &Refusal) {
         self.stats.count_refused(refusal.reason);
         let (reason, cause) = (refusal.reason.label(), &refusal.cause);
         tracing::info!(listener = %self.name, %peer, reason, %cause, "connection refused");

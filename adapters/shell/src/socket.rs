@@ -8,10 +8,10 @@ use tokio::net::{TcpListener, TcpStream};
 #[cfg(unix)]
 use tokio::net::{UnixListener, UnixStream};
 
-use crate::connection::PeerAddr;
 use crate::settings::ListenerSettings;
 #[cfg(unix)]
 use crate::unix::{self, SocketFile};
+use headgate_access::PeerAddr;
 
 /// A socket that accepts connections.
 pub(crate) enum Socket {

@@ -13,8 +13,8 @@ use rustix::fs::{Access, AtFlags};
 use socket2::{Domain, SockAddr, Type};
 use tokio::net::{UnixListener, UnixStream};
 
-use crate::connection::PeerAddr;
 use crate::settings::{ListenerSettings, UnixSettings};
+use headgate_access::PeerAddr;
 
 const DEFAULT_MODE: u32 = 0o660;
 

@@ -1,8 +1,8 @@
 //! What an operator may set about access.
 
 use crate::acl::Acl;
+use headgate_access::Network;
 use headgate_model::Fault;
-use headgate_shell::settings::Network;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;

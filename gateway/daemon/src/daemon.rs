@@ -9,6 +9,7 @@ use crate::mqttsn;
 use crate::private;
 use crate::sys::{self, Sys};
 use crate::timeline::{self, Timeline};
+use headgate_access::{AccessService, PeerAddr};
 use headgate_auth::Access;
 use headgate_bus::Bus;
 use headgate_bus::handle::{Clock, Hub};
@@ -17,8 +18,7 @@ use headgate_model::memory::Want;
 use headgate_model::{Metric, MountPoint, Naming, Rewriter, Store, StoreError, TopicError};
 use headgate_mqtt::{LinkFacts, MqttEndpoint, MqttSettings, MqttWire, Sent};
 use headgate_shell::{
-    AccessService, Connection, ConnectionLimit, DatagramOffice, Listener, Metrics, PeerAddr, Stages,
-    Workplace, drive,
+    Connection, ConnectionLimit, DatagramOffice, Listener, Metrics, Stages, Workplace, drive,
 };
 use headgate_store::{Disk, DiskSettings, DiskStore, SimStore};
 use parking_lot::Mutex;

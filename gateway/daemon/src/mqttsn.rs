@@ -1,18 +1,13 @@
 //! MQTT-SN gateways: their settings, and the sockets and lines they are served on.
 
-use bytes::{Bytes, BytesMut};
+use headgate_access::AddressRules;
 use headgate_auth::Anonymous;
 use headgate_model::datagram::Address;
 use headgate_model::{Fault, MountPoint, Naming, Rewriter};
-use headgate_mqttsn::{SnGateway, SnSettings};
-use headgate_mqttsn_codec::serial::{self, HdlcFramer, LengthFramer, put_hdlc};
+use headgate_mqttsn::{Framing, SnFramer, SnGateway, SnSettings};
 use headgate_shell::datagram::{DatagramLink, serve};
-use headgate_shell::settings::{
-    AddressRules, DEFAULT_RECEIVE_BUFFER, MulticastSettings, SerialSettings, UdpSettings,
-};
-use headgate_shell::{
-    DatagramOffice, DatagramStats, Framer, FramerCounts, ListenError, SerialLink, UdpLink, keep_serving,
-};
+use headgate_shell::settings::{DEFAULT_RECEIVE_BUFFER, MulticastSettings, SerialSettings, UdpSettings};
+use headgate_shell::{DatagramOffice, DatagramStats, ListenError, SerialLink, UdpLink, keep_serving};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -70,17 +65,6 @@ pub(crate) enum MqttSnKind {
     Udp,
     /// A serial line: RS-232, RS-485, a radio modem.
     Serial,
-}
-
-/// How frames are told apart on a serial line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Framing {
-    /// By the length field of each message. What is damaged may be taken for something else.
-    #[default]
-    Length,
-    /// By flags as in HDLC, with a check sum that finds damage: RFC 1662, without address and control field.
-    Hdlc,
 }
 
 impl Default for MqttSnSettings {
@@ -315,71 +299,4 @@ fn gateway<A: Address>(
     let gateway = SnGateway::new(settings.gateway.clone(), Arc::clone(naming), now)
         .expect("checked with the configuration");
     gateway.with_memory(Arc::clone(office.hub.memory()))
-}
-
-/// The frames of MQTT-SN, as the shell wants them.
-enum SnFramer {
-    Length(LengthFramer),
-    Hdlc(HdlcFramer),
-}
-
-impl SnFramer {
-    fn new(framing: Framing, max_frame: usize) -> Self {
-        match framing {
-            Framing::Length => Self::Length(LengthFramer::new(max_frame)),
-            Framing::Hdlc => Self::Hdlc(HdlcFramer::new(max_frame)),
-        }
-    }
-
-    fn seen(&self) -> serial::FramerCounts {
-        match self {
-            Self::Length(framer) => framer.counts(),
-            Self::Hdlc(framer) => framer.counts(),
-        }
-    }
-}
-
-impl Framer for SnFramer {
-    fn push(&mut self, bytes: &[u8]) -> usize {
-        match self {
-            Self::Length(framer) => framer.push(bytes),
-            Self::Hdlc(framer) => framer.push(bytes),
-        }
-    }
-
-    fn next_frame(&mut self) -> Option<Bytes> {
-        match self {
-            Self::Length(framer) => framer.next_frame(),
-            Self::Hdlc(framer) => framer.next_frame(),
-        }
-    }
-
-    fn on_silence(&mut self) -> bool {
-        match self {
-            Self::Length(framer) => {
-                let before = framer.counts().skipped;
-                framer.on_silence();
-                framer.counts().skipped > before
-            }
-            // The next flag shows where a frame begins.
-            Self::Hdlc(_) => false,
-        }
-    }
-
-    fn encode(&self, frame: &[u8], out: &mut BytesMut) {
-        match self {
-            Self::Length(_) => out.extend_from_slice(frame),
-            Self::Hdlc(_) => put_hdlc(frame, out),
-        }
-    }
-
-    fn counts(&self) -> FramerCounts {
-        let seen = self.seen();
-        FramerCounts {
-            frames: seen.frames,
-            errors: seen.errors,
-            skipped: seen.skipped,
-            resyncs: seen.resyncs,
-        }
-    }
 }

@@ -64,8 +64,8 @@ pub struct Outputs<F> {
     pub frames: Vec<F>,
     /// To the bus, in order.
     pub bus: Vec<BusCommand>,
-    /// To the access service; at most one is open at a time.
-    pub questions: Vec<Question>,
+    /// To the access service: one is open at a time, and no frame is taken until its answer came.
+    pub question: Option<Question>,
     /// Shut the link down after `frames` are written.
     pub close: bool,
     /// What to count.
@@ -79,7 +79,7 @@ impl<F> Default for Outputs<F> {
         Self {
             frames: Vec::new(),
             bus: Vec::new(),
-            questions: Vec::new(),
+            question: None,
             close: false,
             counts: Counts::default(),
             denials: Denials::default(),

@@ -8,6 +8,7 @@ pub mod bus;
 pub mod datagram;
 pub mod endpoint;
 mod fault;
+mod framer;
 pub mod gate;
 pub mod link;
 pub mod memory;
@@ -28,6 +29,7 @@ pub use bus::{
 pub use datagram::{Asked, ClientKey, DatagramOutputs, DatagramServer, Destination};
 pub use endpoint::{Endpoint, Input, Outputs, Wire};
 pub use fault::Fault;
+pub use framer::{Framer, FramerCounts};
 pub use gate::{Admitted, Entrant, Gate, NameError, Naming, Refused, Verdict, WillTopic};
 pub use link::{Link, QueueFull, QueueRules};
 pub use memory::MemoryLimit;

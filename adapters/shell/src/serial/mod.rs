@@ -5,11 +5,11 @@
 #[cfg(target_os = "linux")]
 mod rs485;
 
-use crate::connection::{ConnectionInfo, PeerAddr};
 use crate::datagram::{DatagramLink, DatagramStats};
 use crate::settings::{FlowControl, Parity, SerialSettings};
 use bytes::{Buf, Bytes, BytesMut};
-use headgate_model::Destination;
+use headgate_access::{ConnectionInfo, PeerAddr};
+use headgate_model::{Destination, Framer, FramerCounts};
 use std::future::Future;
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
@@ -28,37 +28,6 @@ const REOPEN_FIRST: Duration = Duration::from_millis(50);
 /// What may wait to be sent: as much as the line takes in this time, but always a frame.
 const BACKLOG: Duration = Duration::from_millis(250);
 const LEAST_BACKLOG: usize = 2_048;
-
-/// Cuts frames out of what comes, and makes frames of what goes.
-pub trait Framer: Send + 'static {
-    /// Takes bytes of the line; how many. When that is not all, ask for frames first.
-    fn push(&mut self, bytes: &[u8]) -> usize;
-
-    /// The next whole frame.
-    fn next_frame(&mut self) -> Option<Bytes>;
-
-    /// The line was silent: what is there begins no frame. Drops some of it; false if nothing was there.
-    fn on_silence(&mut self) -> bool;
-
-    /// Appends a frame to what is sent.
-    fn encode(&self, frame: &[u8], out: &mut BytesMut);
-
-    /// What it has seen.
-    fn counts(&self) -> FramerCounts;
-}
-
-/// What a [`Framer`] has seen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FramerCounts {
-    /// Frames handed out.
-    pub frames: u64,
-    /// Frames that were damaged, or none.
-    pub errors: u64,
-    /// Bytes that belonged to no frame.
-    pub skipped: u64,
-    /// How often the start of the next frame had to be looked for.
-    pub resyncs: u64,
-}
 
 /// What is counted, in the order of [`COUNTERS`].
 #[derive(Clone, Copy)]

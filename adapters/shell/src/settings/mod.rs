@@ -1,6 +1,5 @@
 //! What a listener is told: where to listen, whom to let in, and how the connection is wrapped.
 
-mod address;
 mod faults;
 mod serial;
 mod tls;
@@ -9,11 +8,11 @@ mod websocket;
 
 use std::time::Duration;
 
+use headgate_access::{AddressRules, Network};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use crate::socket::parse_address;
-pub use address::{AddressRule, AddressRules, Network, ParseRuleError};
 pub use serial::{FlowControl, Parity, Rs485Settings, SerialSettings};
 pub use tls::{TlsSettings, TlsVersion, VirtualHost};
 pub use udp::{DEFAULT_RECEIVE_BUFFER, MulticastSettings, UdpSettings};

@@ -10,52 +10,48 @@ use x509_parser::objects::{oid_registry, oid2abbrev};
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 
-use crate::connection::{ClientCert, TlsInfo};
+use headgate_access::{ClientCert, TlsInfo};
 
-impl TlsInfo {
-    /// `None`: there is a client certificate that cannot be read.
-    pub(crate) fn of(tls: &ServerConnection) -> Option<Self> {
-        let client_cert = match tls.peer_certificates().and_then(<[_]>::first) {
-            Some(der) => Some(ClientCert::parse(der)?),
-            None => None,
-        };
-        let suite = tls
-            .negotiated_cipher_suite()
-            .map(|suite| format!("{:?}", suite.suite()));
-        Some(Self {
-            sni: tls.server_name().map(Into::into),
-            version: match tls.protocol_version() {
-                Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
-                _ => "TLSv1.2", // we offer these two
-            },
-            cipher: suite.unwrap_or_default().replace("TLS13_", "TLS_"),
-            alpn: tls
-                .alpn_protocol()
-                .map(|name| String::from_utf8_lossy(name).into_owned()),
-            client_cert,
-        })
-    }
+/// What TLS agreed on. `None`: there is a client certificate that cannot be read.
+pub(crate) fn agreed(tls: &ServerConnection) -> Option<TlsInfo> {
+    let client_cert = match tls.peer_certificates().and_then(<[_]>::first) {
+        Some(der) => Some(certificate_of(der)?),
+        None => None,
+    };
+    let suite = tls
+        .negotiated_cipher_suite()
+        .map(|suite| format!("{:?}", suite.suite()));
+    Some(TlsInfo {
+        sni: tls.server_name().map(Into::into),
+        version: match tls.protocol_version() {
+            Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
+            _ => "TLSv1.2", // we offer these two
+        },
+        cipher: suite.unwrap_or_default().replace("TLS13_", "TLS_"),
+        alpn: tls
+            .alpn_protocol()
+            .map(|name| String::from_utf8_lossy(name).into_owned()),
+        client_cert,
+    })
 }
 
-impl ClientCert {
-    fn parse(der: &[u8]) -> Option<Self> {
-        let (_, certificate) = X509Certificate::from_der(der).ok()?;
-        let names = certificate.subject_alternative_name().ok()?;
-        let names = names.map_or(&[][..], |extension| &extension.value.general_names);
-        let common_name = certificate.subject().iter_common_name().last();
-        Some(Self {
-            common_name: common_name.and_then(|name| name.as_str().ok()).map(Into::into),
-            subject: distinguished_name(certificate.subject()),
-            issuer: distinguished_name(certificate.issuer()),
-            serial: certificate
-                .raw_serial()
-                .iter()
-                .map(|byte| format!("{byte:02X}"))
-                .collect(),
-            san: names.iter().filter_map(alternative_name).collect(),
-            sha256: Sha256::digest(der).into(),
-        })
-    }
+fn certificate_of(der: &[u8]) -> Option<ClientCert> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    let names = certificate.subject_alternative_name().ok()?;
+    let names = names.map_or(&[][..], |extension| &extension.value.general_names);
+    let common_name = certificate.subject().iter_common_name().last();
+    Some(ClientCert {
+        common_name: common_name.and_then(|name| name.as_str().ok()).map(Into::into),
+        subject: distinguished_name(certificate.subject()),
+        issuer: distinguished_name(certificate.issuer()),
+        serial: certificate
+            .raw_serial()
+            .iter()
+            .map(|byte| format!("{byte:02X}"))
+            .collect(),
+        san: names.iter().filter_map(alternative_name).collect(),
+        sha256: Sha256::digest(der).into(),
+    })
 }
 
 fn alternative_name(name: &GeneralName<'_>) -> Option<String> {

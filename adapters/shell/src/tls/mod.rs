@@ -5,7 +5,7 @@
 //! sessions that clients could resume, or a revoked certificate would live on in them.
 
 mod files;
-mod identity;
+pub(crate) mod identity;
 pub(crate) mod words;
 
 use std::path::PathBuf;

@@ -13,12 +13,12 @@ use mmsg as system;
 #[cfg(not(target_os = "linux"))]
 use plain as system;
 
-use crate::connection::{ConnectionInfo, PeerAddr};
 use crate::datagram::{DatagramLink, DatagramStats};
 use crate::listener::ListenError;
-use crate::settings::{AddressRules, MulticastSettings, UdpSettings};
+use crate::settings::{MulticastSettings, UdpSettings};
 use crate::socket::{canonical, parse_address};
 use bytes::{Buf, Bytes, BytesMut};
+use headgate_access::{AddressRules, ConnectionInfo, PeerAddr};
 use headgate_model::Destination;
 use headgate_model::bus::PeerName;
 use headgate_model::datagram::Address;

@@ -11,10 +11,10 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::BytesMut;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use crate::connection::HttpInfo;
 use crate::settings::WebSocketSettings;
 use crate::socket::canonical;
 use crate::stream::ByteStream;
+use headgate_access::HttpInfo;
 
 const MAX_HEADERS: usize = 64;
 

@@ -1,6 +1,8 @@
 //! A server with a protocol of words, and a bus for it.
 
 use bytes::Bytes;
+use headgate_access::Answering;
+use headgate_access::{AccessService, AccessSession, ConnectionInfo};
 use headgate_bus::handle::{Clock, Hub};
 use headgate_bus::{Bus, BusSettings};
 use headgate_model::access::{Credentials, Wish};
@@ -13,11 +15,8 @@ use headgate_model::{
     DatagramOutputs, DatagramServer, Destination, Entrant, Identity, Instant, Message, MountPoint, Open,
     Question, SessionId, Store, StoreError, StoreImage, StoreOp, Subscription, SubscriptionOptions, Topic,
 };
-use headgate_shell::access::Answering;
 use headgate_shell::datagram::{DatagramLink, serve};
-use headgate_shell::{
-    AccessService, AccessSession, ConnectionInfo, DatagramOffice, DatagramStats, Metrics, keep_serving,
-};
+use headgate_shell::{DatagramOffice, DatagramStats, Metrics, keep_serving};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::mpsc::Receiver;

@@ -2,10 +2,11 @@
 
 use crate::bench::{Gate, Porter, Running, run, run_anew, within};
 use bytes::{Buf, Bytes, BytesMut};
-use headgate_model::Destination;
+use headgate_access::PeerAddr;
+use headgate_model::{Destination, Framer, FramerCounts};
+use headgate_shell::SerialLink;
 use headgate_shell::datagram::DatagramLink;
 use headgate_shell::settings::{Rs485Settings, SerialSettings};
-use headgate_shell::{Framer, FramerCounts, PeerAddr, SerialLink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;

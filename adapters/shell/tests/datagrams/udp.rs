@@ -1,9 +1,10 @@
 //! UDP sockets.
 
 use crate::bench::{Gate, Porter, Running, run, run_anew, within};
+use headgate_access::PeerAddr;
 use headgate_model::Metric;
+use headgate_shell::UdpLink;
 use headgate_shell::settings::{MulticastSettings, UdpSettings};
-use headgate_shell::{PeerAddr, UdpLink};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;

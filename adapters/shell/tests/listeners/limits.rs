@@ -40,7 +40,7 @@ async fn over_the_limit_the_next_is_refused_until_a_place_is_free() {
     bench.next().await;
     let other = clients
         .iter_mut()
-        .find(|c| info.peer != headgate_shell::PeerAddr::Ip(c.local_addr().unwrap()));
+        .find(|c| info.peer != headgate_access::PeerAddr::Ip(c.local_addr().unwrap()));
     talk(&mut second.transport, other.unwrap()).await;
     assert_eq!((bench.stats.accepted(), bench.stats.opened()), (5, 3));
 }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use headgate_shell::{ListenerKind, ListenerSettings, PeerAddr, RefuseReason};
+use headgate_access::PeerAddr;
+use headgate_shell::{ListenerKind, ListenerSettings, RefuseReason};
 use tokio::io::AsyncWriteExt;
 
 use crate::bench::{Bench, is_closed, local, talk};

@@ -1,6 +1,7 @@
 //! Plain TCP: accepting, addresses, stopping.
 
-use headgate_shell::{ConnectionLimit, Listener, ListenerSettings, PeerAddr};
+use headgate_access::PeerAddr;
+use headgate_shell::{ConnectionLimit, Listener, ListenerSettings};
 use tokio::net::TcpStream;
 
 use crate::bench::{Bench, local, talk, within};

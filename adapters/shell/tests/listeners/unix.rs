@@ -3,8 +3,9 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use headgate_access::PeerAddr;
 use headgate_shell::settings::UnixSettings;
-use headgate_shell::{ConnectionLimit, Listener, ListenerKind, ListenerSettings, PeerAddr};
+use headgate_shell::{ConnectionLimit, Listener, ListenerKind, ListenerSettings};
 use tokio::net::UnixStream;
 
 use crate::bench::{Bench, local, talk, within};

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use headgate_access::PeerAddr;
 use headgate_shell::settings::WebSocketSettings;
-use headgate_shell::{ListenerKind, ListenerSettings, PeerAddr, RefuseReason};
+use headgate_shell::{ListenerKind, ListenerSettings, RefuseReason};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::bench::{Bench, is_closed, local, within};

@@ -2,11 +2,11 @@
 
 use super::provisioner::{Place, Provisioner};
 use super::{credentials, way};
+use headgate_access::{AccessSession, Answering};
 use headgate_bridge::{BridgeEndpoint, BridgePlan, BridgeStatus, BridgeWire, EndReason};
 use headgate_dial::{self as dial, Dial};
 use headgate_model::Naming;
 use headgate_mqtt_codec::Packet;
-use headgate_shell::access::{AccessSession, Answering};
 use headgate_shell::{Connection, Transport, Workplace, drive};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

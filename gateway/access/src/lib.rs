@@ -1,0 +1,12 @@
+//! Between the network and whoever knows users and rules: neither has to know the other.
+//!
+//! The network says what it knows of a peer ([`ConnectionInfo`]); whoever knows users and rules answers the questions of endpoints about it
+//! ([`AccessService`]). Always true: a question has an answer in time, whoever hangs.
+
+mod network;
+mod peer;
+mod service;
+
+pub use network::{AddressRule, AddressRules, Network, ParseRuleError};
+pub use peer::{ClientCert, ConnectionInfo, HttpInfo, PeerAddr, TlsInfo};
+pub use service::{ANSWER_IN, AccessService, AccessSession, Answering, ask};

@@ -1,0 +1,34 @@
+//! Frames on a serial line.
+
+use bytes::{Bytes, BytesMut};
+
+/// Cuts frames out of what comes, and makes frames of what goes.
+pub trait Framer: Send + 'static {
+    /// Takes bytes of the line; how many. When that is not all, ask for frames first.
+    fn push(&mut self, bytes: &[u8]) -> usize;
+
+    /// The next whole frame.
+    fn next_frame(&mut self) -> Option<Bytes>;
+
+    /// The line was silent: what is there begins no frame. Drops some of it; false if nothing was there.
+    fn on_silence(&mut self) -> bool;
+
+    /// Appends a frame to what is sent.
+    fn encode(&self, frame: &[u8], out: &mut BytesMut);
+
+    /// What it has seen.
+    fn counts(&self) -> FramerCounts;
+}
+
+/// What a [`Framer`] has seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FramerCounts {
+    /// Frames handed out.
+    pub frames: u64,
+    /// Frames that were damaged, or none.
+    pub errors: u64,
+    /// Bytes that belonged to no frame.
+    pub skipped: u64,
+    /// How often the start of the next frame had to be looked for.
+    pub resyncs: u64,
+}
