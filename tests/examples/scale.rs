@@ -15,12 +15,13 @@ use headgate_access::AccessService;
 use headgate_auth::{Access, AuthSettings};
 use headgate_bus::handle::{Clock, Hub};
 use headgate_bus::{Bus, BusOutputs, BusSettings};
+use headgate_model::LinkFacts;
 use headgate_model::bus::Presence;
 use headgate_model::{
     AckToken, Admitted, BusCommand, BusEvent, EndpointId, Entrant, Instant, Message, MountPoint, Open,
     Subscription, SubscriptionOptions, Topic, WallTime,
 };
-use headgate_mqtt::{LinkFacts, MqttEndpoint, MqttSettings, MqttWire};
+use headgate_mqtt::{MqttEndpoint, MqttSettings, MqttWire};
 use headgate_shell::{Connection, Metrics, Workplace, drive};
 use headgate_store::{Disk, SimStore};
 use serde_json::{Value, json};

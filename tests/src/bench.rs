@@ -8,12 +8,13 @@ use crate::client::Client;
 use crate::packets::ToPacket;
 use bytes::{Bytes, BytesMut};
 use headgate_bus::{Bus, BusOutputs, BusSettings, BusStats, FetchRequest, LinkReport};
+use headgate_model::LinkFacts;
 use headgate_model::access::{AccessDecision, AccessPolicy, Answer, Identity, Question, Wish};
 use headgate_model::{
     Action, BusCommand, BusEvent, CloseReason, Endpoint, EndpointId, Input, Instant, Metric, MountPoint,
     Outputs, Rewriter, Store, StoreImage, WallTime, Wire,
 };
-use headgate_mqtt::{LinkFacts, MqttEndpoint, MqttSettings, MqttWire, Sent};
+use headgate_mqtt::{MqttEndpoint, MqttSettings, MqttWire, Sent};
 use headgate_mqtt_codec::{Connect, MAX_PACKET_SIZE, Version, encode};
 use headgate_store::{Disk, SimStore};
 use std::cell::RefCell;

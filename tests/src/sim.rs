@@ -10,13 +10,14 @@
 use bytes::Bytes;
 use fastrand::Rng;
 use headgate_bus::{Bus, BusOutputs, BusSettings, FetchRequest};
+use headgate_model::LinkFacts;
 use headgate_model::access::{Identity, Wish};
 use headgate_model::store::FetchLimit;
 use headgate_model::{
     AccessDecision, AccessPolicy, Answer, BusCommand, BusEvent, CloseReason, Endpoint, EndpointId, Input,
     Instant, Outputs, Store, StoreOp, TopicFilter, WallTime,
 };
-use headgate_mqtt::{LinkFacts, MqttEndpoint, MqttSettings, Received, Sent};
+use headgate_mqtt::{MqttEndpoint, MqttSettings, Received, Sent};
 use headgate_mqtt_codec::{
     Ack, AckKind, Connect, Packet, PacketId, Publish, Qos, Subscribe, SubscribeFilter, SubscribeOptions,
     Utf8, Version,

@@ -1,15 +1,15 @@
 //! From CONNECT to CONNACK. MQTT 5 §3.1, §3.2, §4.12
 
 use crate::convert;
-use crate::endpoint::{Held, LinkFacts, Method, MqttEndpoint, Opening, Out, PROTOCOL, Phase};
+use crate::endpoint::{Held, Method, MqttEndpoint, Opening, Out, PROTOCOL, Phase};
 use bytes::Bytes;
 use headgate_model::access::{Credentials, Wanted};
 use headgate_model::bus::{NEVER, Presence};
 use headgate_model::gate::{Waiting, is_own_state, is_reserved};
 use headgate_model::link::BRIDGE_PROPERTY;
 use headgate_model::{
-    Admitted, Answer, BusCommand, ClientId, Identity, Instant, Message, Metric, Open, Question, Refused,
-    Topic, Verdict, Will,
+    Admitted, Answer, BusCommand, ClientId, Identity, Instant, LinkFacts, Message, Metric, Open, Question,
+    Refused, Topic, Verdict, Will,
 };
 use headgate_mqtt_codec::{
     Auth, ConnAck, ConnAckProperties, Connect, DecodeError, Packet, ReasonCode, Utf8, Version,

@@ -7,11 +7,11 @@ use crate::settings::MqttSettings;
 use crate::subscribe::HeldSubscribe;
 use crate::wire::{Received, Sent};
 use headgate_model::access::Wanted;
-use headgate_model::bus::{OpenRefusal, PeerName, Presence, Protocol};
+use headgate_model::bus::{OpenRefusal, Presence, Protocol};
 use headgate_model::gate::Waiting;
 use headgate_model::{
     AccessPolicy, Answer, BusCommand, BusEvent, ClientId, CloseReason, Endpoint, Gate, Input, Instant,
-    Metric, Naming, Outputs, Question, Will,
+    LinkFacts, Metric, Naming, Outputs, Question, Will,
 };
 use headgate_mqtt_codec::{
     AckKind, Auth, AuthProperties, DecodeError, Disconnect, DisconnectProperties, Packet, ReasonCode, Utf8,
@@ -27,19 +27,6 @@ const MAX_SUBSCRIBES: usize = 64;
 pub(crate) static PROTOCOL: Protocol = Protocol { name: "mqtt" };
 
 pub(crate) type Out = Outputs<Sent>;
-
-/// What the shell knows of the link before the first byte.
-#[derive(Clone, Debug, Default)]
-pub struct LinkFacts {
-    /// Where the peer is, without port.
-    pub peer: PeerName,
-    /// Peer port; 0 when there is none.
-    pub peer_port: u16,
-    /// How clients of the listener name topics.
-    pub naming: Arc<Naming>,
-    /// A number nobody else has: the client identifier of a client that sends none is made of it.
-    pub nonce: u128,
-}
 
 /// One connection of one MQTT client. See the crate's documentation.
 #[derive(Debug)]

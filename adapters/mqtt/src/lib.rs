@@ -13,10 +13,12 @@ mod endpoint;
 mod ids;
 mod inbound;
 mod outbound;
+mod protocol;
 mod settings;
 mod subscribe;
 mod wire;
 
-pub use endpoint::{LinkFacts, MqttEndpoint};
+pub use endpoint::MqttEndpoint;
+pub use protocol::Mqtt;
 pub use settings::MqttSettings;
 pub use wire::{MqttWire, Outgoing, Received, Sent};

@@ -9,10 +9,11 @@
 use crate::denials;
 use crate::drive::wait_for_others;
 use crate::metrics::Metrics;
+use crate::protocols::Serving;
 use bytes::Bytes;
 use headgate_access::ConnectionInfo;
 use headgate_access::{AccessService, AccessSession, Answering};
-use headgate_bus::handle::{Call, Group, Hub};
+use headgate_bus::handle::{Call, Group};
 use headgate_model::datagram::Address;
 use headgate_model::{
     Answer, Asked, BusEvent, ClientKey, DatagramOutputs, DatagramServer, Destination, Instant, Metric,
@@ -28,7 +29,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Sleep;
-use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// Turns before everybody else who is ready has one.
@@ -119,47 +119,34 @@ impl DatagramStats {
     }
 }
 
-/// What all sockets share.
-#[derive(Clone)]
-pub struct DatagramOffice {
-    /// The bus.
-    pub hub: Hub,
-    /// Where what is counted is added up.
-    pub metrics: Arc<Metrics>,
-    /// Knows who may connect.
-    pub access: Arc<dyn AccessService>,
-    /// Counts the sockets that are open: who stops the gateway waits for them.
-    pub open: TaskTracker,
-}
-
 /// Serves all clients of a link until [`Hub::say_goodbye`].
-pub fn serve<S, L>(server: S, link: L, office: &DatagramOffice) -> impl Future<Output = ()> + Send + 'static
+pub fn serve<S, L>(server: S, link: L, serving: &Serving) -> impl Future<Output = ()> + Send + 'static
 where
     S: DatagramServer<Address = L::Address> + Unpin + Send + 'static,
     L: DatagramLink,
 {
     let (name, address) = link.describe();
     tracing::info!(listener = %name, %address, "listening");
-    Serving {
+    Server {
         server,
         link,
-        group: office.hub.group(),
+        group: serving.hub.group(),
         conversations: Conversations {
-            access: Arc::clone(&office.access),
+            access: Arc::clone(&serving.access),
             idle: HashMap::new(),
             answering: JoinSet::new(),
         },
-        metrics: Arc::clone(&office.metrics),
+        metrics: Arc::clone(&serving.metrics),
         out: DatagramOutputs::default(),
         events: VecDeque::new(),
         alarm: None,
         unfinished: false,
         farewell: None,
-        _open: office.open.token(),
+        _open: serving.open.token(),
     }
 }
 
-struct Serving<S, L: DatagramLink> {
+struct Server<S, L: DatagramLink> {
     server: S,
     link: L,
     group: Group,
@@ -242,7 +229,7 @@ impl Conversations {
     }
 }
 
-impl<S, L> Future for Serving<S, L>
+impl<S, L> Future for Server<S, L>
 where
     S: DatagramServer<Address = L::Address> + Unpin,
     L: DatagramLink,
@@ -268,7 +255,7 @@ where
     }
 }
 
-impl<S, L> Serving<S, L>
+impl<S, L> Server<S, L>
 where
     S: DatagramServer<Address = L::Address> + Unpin,
     L: DatagramLink,

@@ -7,19 +7,16 @@ use crate::log::{self, Limit};
 use crate::memory;
 use crate::mqttsn;
 use crate::private;
+use crate::protocols;
 use crate::sys::{self, Sys};
 use crate::timeline::{self, Timeline};
-use headgate_access::{AccessService, PeerAddr};
+use headgate_access::AccessService;
 use headgate_auth::Access;
 use headgate_bus::Bus;
 use headgate_bus::handle::{Clock, Hub};
 use headgate_cli::Outcome;
-use headgate_model::memory::Want;
-use headgate_model::{Metric, MountPoint, Naming, Rewriter, Store, StoreError, TopicError};
-use headgate_mqtt::{LinkFacts, MqttEndpoint, MqttSettings, MqttWire, Sent};
-use headgate_shell::{
-    Connection, ConnectionLimit, DatagramOffice, Listener, Metrics, Stages, Workplace, drive,
-};
+use headgate_model::{MountPoint, Rewriter, Store, StoreError, TopicError};
+use headgate_shell::{ConnectionLimit, Listener, Metrics, Protocols, Serving};
 use headgate_store::{Disk, DiskSettings, DiskStore, SimStore};
 use parking_lot::Mutex;
 use std::path::Path;
@@ -97,21 +94,14 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
     let stop = CancellationToken::new();
     let links = TaskTracker::new();
     let rewriter = Arc::new(Rewriter::compile(&config.bus.rewrite)?);
-    let office = DatagramOffice {
+    let serve = Serving {
         hub: hub.clone(),
         metrics: Arc::clone(&metrics),
         access: Arc::clone(&access) as Arc<dyn AccessService>,
         open: links.clone(),
     };
-    let parts = Parts {
-        hub: hub.clone(),
-        access: Arc::clone(&access) as Arc<dyn AccessService>,
-        workplace: Arc::new(Workplace::new(hub.clone(), Arc::clone(&metrics), links.clone())),
-        mqtt: Arc::new(MqttSettings {
-            node: config.node.clone(),
-            ..config.mqtt.clone().without_zeros()
-        }),
-    };
+    let mut spoken = Protocols::new(serve.clone());
+    protocols::register(&mut spoken, &config);
     // Before anybody publishes: what goes out is queued from the first message on.
     let bridges = Bridges::new(&hub, &links, &config.node, &rewriter, &config.data_dir);
     bridges.start(config.checked_bridges()?).await;
@@ -131,15 +121,14 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
     serving.spawn(memory::give_back());
     serving.spawn(log.keep());
     for (listener, settings) in listeners.into_iter().zip(&config.listeners) {
-        let parts = parts.clone();
         let mount = mount_point(settings.mount_point.as_deref())?;
-        let naming = Arc::new(parts.mqtt.naming(mount, Arc::clone(&rewriter)));
-        let serve = move |connection| parts.serve(connection, &naming);
-        serving.spawn(listener.run(stop.clone(), serve));
+        let handler = spoken.handler(&settings.protocol, mount, &rewriter);
+        let handler = handler.ok_or_else(|| format!("nobody speaks `{}`", settings.protocol))?;
+        serving.spawn(listener.run(stop.clone(), handler));
     }
     let ports = gateways
         .into_iter()
-        .map(|gateway| gateway.serve(&office, &rewriter, &mut serving))
+        .map(|gateway| gateway.serve(&serve, &rewriter, &mut serving))
         .collect();
     let sys = Sys::new(hub.clone(), metrics, &config.node, config.sys.clone(), damage);
     let sys = sys
@@ -218,42 +207,6 @@ fn of_store(config: &Config, error: &StoreError) -> String {
 
 fn mount_point(text: Option<&str>) -> Result<MountPoint, TopicError> {
     text.map_or(Ok(MountPoint::default()), MountPoint::parse)
-}
-
-/// What every connection needs.
-#[derive(Clone)]
-struct Parts {
-    hub: Hub,
-    access: Arc<dyn AccessService>,
-    workplace: Arc<Workplace<Sent>>,
-    mqtt: Arc<MqttSettings>,
-}
-
-impl Parts {
-    /// One MQTT connection.
-    fn serve(&self, connection: Connection, naming: &Arc<Naming>) -> Stages {
-        let memory = self.hub.memory();
-        if !memory.allows(Want::ToGoOn, memory.used()) {
-            tracing::info!(peer = %connection.info.peer, "no memory left: a connection is refused");
-            self.workplace.count(Metric::MemoryShed);
-            return Stages::one(async move { drop(connection) });
-        }
-        let info = &connection.info;
-        let (peer, peer_port) = match info.peer {
-            PeerAddr::Ip(address) => (address.ip().into(), address.port()),
-            other => (other.to_string().as_str().into(), 0),
-        };
-        let facts = LinkFacts {
-            peer,
-            peer_port,
-            naming: Arc::clone(naming),
-            nonce: random().expect("the system had random numbers when the gateway started"),
-        };
-        let endpoint = MqttEndpoint::new(Arc::clone(&self.mqtt), facts, self.hub.clock().now());
-        let wire = MqttWire::new(self.mqtt.max_packet_size, self.mqtt.max_connect_size);
-        let access = self.access.session(info);
-        drive(endpoint, wire, connection, access, &self.workplace)
-    }
 }
 
 /// systemd starts what depends on the gateway when it is up (`Type=notify`). Without systemd nobody is told.

@@ -10,6 +10,7 @@ mod memory;
 mod mosquitto;
 mod mqttsn;
 mod private;
+mod protocols;
 mod sys;
 mod timeline;
 

@@ -7,7 +7,7 @@ use headgate_model::{Fault, MountPoint, Naming, Rewriter};
 use headgate_mqttsn::{Framing, SnFramer, SnGateway, SnSettings};
 use headgate_shell::datagram::{DatagramLink, serve};
 use headgate_shell::settings::{DEFAULT_RECEIVE_BUFFER, MulticastSettings, SerialSettings, UdpSettings};
-use headgate_shell::{DatagramOffice, DatagramStats, ListenError, SerialLink, UdpLink, keep_serving};
+use headgate_shell::{DatagramStats, ListenError, SerialLink, Serving, UdpLink, keep_serving};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -219,7 +219,7 @@ impl Bound {
     /// Serves its clients until the bus says goodbye; anew, with a socket of its own, whenever that fails. What it counts.
     pub(crate) fn serve(
         self,
-        office: &DatagramOffice,
+        parts: &Serving,
         rewriter: &Arc<Rewriter>,
         serving: &mut JoinSet<()>,
     ) -> (String, Arc<DatagramStats>) {
@@ -248,7 +248,7 @@ impl Bound {
                         Ok(link.counting_on(Arc::clone(&stats)))
                     }
                 };
-                serving.spawn(keep(settings, naming, *link, again, office.clone()));
+                serving.spawn(keep(settings, naming, *link, again, parts.clone()));
                 stats
             }
             Link::Serial(link) => {
@@ -257,7 +257,7 @@ impl Bound {
                     let (settings, stats) = (settings.clone(), Arc::clone(&stats));
                     move || Ok(serial_link(&settings).counting_on(Arc::clone(&stats)))
                 };
-                serving.spawn(keep(settings, naming, *link, again, office.clone()));
+                serving.spawn(keep(settings, naming, *link, again, parts.clone()));
                 stats
             }
         };
@@ -271,14 +271,14 @@ async fn keep<L: DatagramLink>(
     naming: Arc<Naming>,
     link: L,
     mut again: impl FnMut() -> Result<L, ListenError>,
-    office: DatagramOffice,
+    parts: Serving,
 ) {
     let stats = Arc::clone(link.stats());
     let mut first = Some(link);
     let start = || {
         let link = first.take().map_or_else(&mut again, Ok)?;
-        let gateway = gateway::<L::Address>(&settings, &naming, &office);
-        Ok::<_, ListenError>(serve(gateway, link, &office))
+        let gateway = gateway::<L::Address>(&settings, &naming, &parts);
+        Ok::<_, ListenError>(serve(gateway, link, &parts))
     };
     keep_serving(&settings.name, start, || stats.restarted()).await;
 }
@@ -290,13 +290,9 @@ fn serial_link(settings: &MqttSnSettings) -> SerialLink<SnFramer> {
     SerialLink::new(&settings.name, settings.mount_point.as_deref(), serial, framer)
 }
 
-fn gateway<A: Address>(
-    settings: &MqttSnSettings,
-    naming: &Arc<Naming>,
-    office: &DatagramOffice,
-) -> SnGateway<A> {
-    let now = office.hub.clock().now();
+fn gateway<A: Address>(settings: &MqttSnSettings, naming: &Arc<Naming>, parts: &Serving) -> SnGateway<A> {
+    let now = parts.hub.clock().now();
     let gateway = SnGateway::new(settings.gateway.clone(), Arc::clone(naming), now)
         .expect("checked with the configuration");
-    gateway.with_memory(Arc::clone(office.hub.memory()))
+    gateway.with_memory(Arc::clone(parts.hub.memory()))
 }

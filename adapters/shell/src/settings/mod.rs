@@ -24,6 +24,9 @@ pub use websocket::WebSocketSettings;
 pub struct ListenerSettings {
     /// The name in logs, metrics and the API.
     pub name: String,
+    /// What is spoken on them: `mqtt`. Default: `mqtt`.
+    #[serde(default = "default_protocol")]
+    pub protocol: String,
     /// How connections are wrapped. Default: `tcp`.
     #[serde(default)]
     pub kind: ListenerKind,
@@ -119,6 +122,7 @@ impl Default for ListenerSettings {
     fn default() -> Self {
         Self {
             name: "tcp".into(),
+            protocol: default_protocol(),
             kind: ListenerKind::default(),
             bind: "127.0.0.1:1883".into(),
             ipv6_only: false,
@@ -151,6 +155,10 @@ impl ListenerKind {
     pub fn has_websocket(self) -> bool {
         matches!(self, Self::Ws | Self::Wss)
     }
+}
+
+fn default_protocol() -> String {
+    "mqtt".into()
 }
 
 fn yes() -> bool {

@@ -16,7 +16,7 @@ use headgate_model::{
     Question, SessionId, Store, StoreError, StoreImage, StoreOp, Subscription, SubscriptionOptions, Topic,
 };
 use headgate_shell::datagram::{DatagramLink, serve};
-use headgate_shell::{DatagramOffice, DatagramStats, Metrics, keep_serving};
+use headgate_shell::{DatagramStats, Metrics, Serving, keep_serving};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::mpsc::Receiver;
@@ -282,7 +282,7 @@ pub(crate) fn run_anew<L: DatagramLink>(
     let bus = Bus::new(BusSettings::default(), clock.epoch(), 1).expect("defaults are good");
     let hub = Hub::start(bus, clock, Box::new(gate)).expect("threads start");
     let metrics = Arc::new(Metrics::default());
-    let office = DatagramOffice {
+    let parts = Serving {
         hub: hub.clone(),
         metrics: Arc::clone(&metrics),
         access: Arc::new(access),
@@ -294,7 +294,7 @@ pub(crate) fn run_anew<L: DatagramLink>(
     let task = tokio::spawn(async move {
         let start = || {
             let link = first.take().unwrap_or_else(&mut links);
-            Ok::<_, Infallible>(serve(Words::default(), link, &office))
+            Ok::<_, Infallible>(serve(Words::default(), link, &parts))
         };
         keep_serving("words", start, || counting.restarted()).await;
     });

@@ -1,6 +1,7 @@
 //! What the types cannot say: all faults of the values, without a look at the system.
 
 use super::{Config, addresses, bridges, system};
+use crate::protocols;
 use headgate_model::{Fault, MountPoint};
 
 /// All faults, each with its key.
@@ -18,14 +19,11 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
         let what = format!("{} is out of range, allowed is 0 to 2", config.sys.presence_qos);
         faults.push(Fault::new("sys.presence_qos", what));
     }
-    let sections = [
-        ("mqtt", config.mqtt.faults()),
-        ("bus", config.bus.faults()),
-        ("auth", config.auth.faults()),
-    ];
+    let sections = [("bus", config.bus.faults()), ("auth", config.auth.faults())];
     for (section, found) in sections {
         faults.extend(found.into_iter().map(|fault| fault.below(section)));
     }
+    faults.extend(protocols::faults(config));
     faults.extend(listeners(config));
     faults.extend(mqttsn(config));
     faults.extend(addresses::faults(config));
@@ -48,6 +46,11 @@ fn listeners(config: &Config) -> Vec<Fault> {
     let mut faults = Vec::new();
     for (n, listener) in config.listeners.iter().enumerate() {
         let mut found = listener.faults();
+        if !protocols::NAMES.contains(&listener.protocol.as_str()) {
+            let allowed = protocols::NAMES.join(", ");
+            let what = format!("`{}` is not spoken here, allowed is {allowed}", listener.protocol);
+            found.push(Fault::new("protocol", what));
+        }
         if let Some(mount) = &listener.mount_point
             && let Err(error) = MountPoint::parse(mount)
         {

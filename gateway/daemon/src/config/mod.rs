@@ -600,6 +600,22 @@ mod tests {
     }
 
     /// One line for each setting, and of a secret only that it is another.
+    /// A listener speaks what is registered.
+    #[test]
+    fn a_protocol_that_nobody_speaks_is_told_with_those_that_are() {
+        let listener = |protocol: &str| {
+            load(&format!(
+                "[[listeners]]\nname = \"x\"\nprotocol = \"{protocol}\"\nbind = \"127.0.0.1:0\"\n"
+            ))
+        };
+        assert!(listener("mqtt").is_ok());
+        let error = listener("stomp").unwrap_err();
+        assert!(
+            error.contains(":3:1: listeners.protocol: `x`: `stomp` is not spoken here, allowed is mqtt"),
+            "{error}"
+        );
+    }
+
     #[test]
     fn what_changed_and_needs_a_restart_is_listed() {
         let sn = |name: &str, password: &str, more: &str| {

@@ -1,0 +1,120 @@
+//! The protocols that listeners speak: each is registered once, under its name, and serves connections of any kind.
+
+use crate::connection::Connection;
+use crate::drive::{Workplace, drive};
+use crate::metrics::Metrics;
+use crate::stages::Stages;
+use headgate_access::{AccessService, PeerAddr};
+use headgate_bus::handle::Hub;
+use headgate_model::memory::Want;
+use headgate_model::{Endpoint, LinkFacts, Metric, MountPoint, Naming, Rewriter, StreamProtocol};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio_util::task::TaskTracker;
+
+/// What every connection needs, of whatever protocol.
+#[derive(Clone)]
+pub struct Serving {
+    /// The bus.
+    pub hub: Hub,
+    /// Where what is counted is added up.
+    pub metrics: Arc<Metrics>,
+    /// Knows who may connect.
+    pub access: Arc<dyn AccessService>,
+    /// Counts what is open: who stops the gateway waits for it.
+    pub open: TaskTracker,
+}
+
+/// The protocols by their names.
+pub struct Protocols {
+    serving: Serving,
+    by_name: BTreeMap<&'static str, Arc<dyn Serve>>,
+}
+
+impl Protocols {
+    /// None yet.
+    pub fn new(serving: Serving) -> Self {
+        Self {
+            serving,
+            by_name: BTreeMap::new(),
+        }
+    }
+
+    /// One more. A name stands for the protocol that was registered last under it.
+    pub fn register<P: StreamProtocol>(&mut self, protocol: P) {
+        let Serving {
+            hub, metrics, open, ..
+        } = self.serving.clone();
+        let served = Served {
+            protocol,
+            serving: self.serving.clone(),
+            workplace: Arc::new(Workplace::new(hub, metrics, open)),
+        };
+        self.by_name.insert(P::NAME, Arc::new(served));
+    }
+
+    /// What [runs](crate::Listener::run) a listener that speaks this protocol and has this mount point; `None` for a name that nobody registered.
+    pub fn handler(
+        &self,
+        name: &str,
+        mount: MountPoint,
+        rewriter: &Arc<Rewriter>,
+    ) -> Option<impl Fn(Connection) -> Stages + Send + Sync + 'static> {
+        let served = Arc::clone(self.by_name.get(name)?);
+        let naming = Arc::new(served.naming(mount, Arc::clone(rewriter)));
+        Some(move |connection| served.serve(connection, &naming))
+    }
+}
+
+/// A protocol without its types.
+trait Serve: Send + Sync {
+    fn naming(&self, mount: MountPoint, rewriter: Arc<Rewriter>) -> Naming;
+    fn serve(&self, connection: Connection, naming: &Arc<Naming>) -> Stages;
+}
+
+struct Served<P: StreamProtocol> {
+    protocol: P,
+    serving: Serving,
+    workplace: Arc<Workplace<<P::Endpoint as Endpoint>::Out>>,
+}
+
+impl<P: StreamProtocol> Serve for Served<P> {
+    fn naming(&self, mount: MountPoint, rewriter: Arc<Rewriter>) -> Naming {
+        self.protocol.naming(mount, rewriter)
+    }
+
+    fn serve(&self, connection: Connection, naming: &Arc<Naming>) -> Stages {
+        let memory = self.serving.hub.memory();
+        if !memory.allows(Want::ToGoOn, memory.used()) {
+            tracing::info!(peer = %connection.info.peer, "no memory left: a connection is refused");
+            self.workplace.count(Metric::MemoryShed);
+            return Stages::one(async move { drop(connection) });
+        }
+        let (peer, peer_port) = match connection.info.peer {
+            PeerAddr::Ip(address) => (address.ip().into(), address.port()),
+            other => (other.to_string().as_str().into(), 0),
+        };
+        let facts = LinkFacts {
+            peer,
+            peer_port,
+            naming: Arc::clone(naming),
+            nonce: nonce(),
+        };
+        let endpoint = self.protocol.endpoint(facts, self.serving.hub.clock().now());
+        let access = self.serving.access.session(&connection.info);
+        drive(
+            endpoint,
+            self.protocol.wire(),
+            connection,
+            access,
+            &self.workplace,
+        )
+    }
+}
+
+/// A number nobody can guess.
+fn nonce() -> u128 {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).expect("the system had random numbers when the gateway started");
+    u128::from_ne_bytes(bytes)
+}
