@@ -28,13 +28,13 @@ struct Tables {
 struct SessionTable {
     record: SessionRecord,
     subscriptions: BTreeMap<String, Subscription>,
-    queue: BTreeMap<u64, Kept>,
+    queue: BTreeMap<u64, Entry>,
     next_seq: u64,
     received: BTreeSet<u16>,
 }
 
 #[derive(Clone, Debug)]
-struct Kept {
+struct Entry {
     entry: QueueEntry,
     message: StoredMessage,
     received: bool,
@@ -133,7 +133,7 @@ impl Store for SimStore {
     }
 }
 
-impl Kept {
+impl Entry {
     fn delivery(&self, seq: u64) -> StoredDelivery {
         StoredDelivery {
             seq,
@@ -192,7 +192,7 @@ impl Tables {
                 let message = bodies[&entry.message].clone();
                 self.with(id, |s| {
                     s.next_seq = s.next_seq.max(seq + 1);
-                    let kept = Kept {
+                    let kept = Entry {
                         entry,
                         message,
                         received: false,

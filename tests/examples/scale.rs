@@ -22,7 +22,7 @@ use headgate_model::{
     Subscription, SubscriptionOptions, Topic, WallTime,
 };
 use headgate_mqtt::{MqttEndpoint, MqttSettings, MqttWire};
-use headgate_shell::{Connection, Metrics, Workplace, drive};
+use headgate_shell::{Connection, Connections, Metrics, drive};
 use headgate_store::{Disk, SimStore};
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -188,7 +188,7 @@ fn connected(count: usize) -> Value {
     let bus = Bus::new(BusSettings::default(), clock.epoch(), 1).expect("default settings are valid");
     let store = Box::new(SimStore::open(&Disk::default()));
     let hub = Hub::start(bus, clock, store).expect("threads can be started");
-    let workplace = Arc::new(Workplace::new(
+    let connections = Arc::new(Connections::new(
         hub.clone(),
         Arc::new(Metrics::default()),
         TaskTracker::new(),
@@ -209,7 +209,7 @@ fn connected(count: usize) -> Value {
             let endpoint = MqttEndpoint::new(Arc::clone(&mqtt), facts.clone(), clock.now());
             let session = access.session(&connection.info);
             let wire = MqttWire::new(mqtt.max_packet_size, mqtt.max_connect_size);
-            tokio::spawn(drive(endpoint, wire, connection, session, &workplace));
+            tokio::spawn(drive(endpoint, wire, connection, session, &connections));
             let mut connect = *b"\x10\x15\x00\x04MQTT\x04\x02\x00\x00\x00\x09c00000000";
             for (place, digit) in connect[15..]
                 .iter_mut()

@@ -16,7 +16,7 @@ use headgate_bus::handle::{Clock, Hub};
 use headgate_bus::{Bus, BusSettings};
 use headgate_model::LinkFacts;
 use headgate_mqtt::{MqttEndpoint, MqttSettings, MqttWire};
-use headgate_shell::{ConnectionLimit, Listener, ListenerSettings, Metrics, Workplace, drive};
+use headgate_shell::{ConnectionLimit, Connections, Listener, ListenerSettings, Metrics, drive};
 use headgate_store::{Disk, SimStore};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::{Read, Write};
@@ -65,7 +65,7 @@ fn gateway(runtime: &tokio::runtime::Runtime) -> SocketAddr {
     let bus = Bus::new(BusSettings::default(), clock.epoch(), 1).expect("default settings are valid");
     let store = Box::new(SimStore::open(&Disk::default()));
     let hub = Hub::start(bus, clock, store).expect("threads can be started");
-    let workplace = Arc::new(Workplace::new(
+    let connections = Arc::new(Connections::new(
         hub.clone(),
         Arc::new(Metrics::default()),
         tokio_util::task::TaskTracker::new(),
@@ -89,7 +89,7 @@ fn gateway(runtime: &tokio::runtime::Runtime) -> SocketAddr {
         let endpoint = MqttEndpoint::new(Arc::clone(&mqtt), facts, hub.clock().now());
         let wire = MqttWire::new(mqtt.max_packet_size, mqtt.max_connect_size);
         let session = access.session(&connection.info);
-        drive(endpoint, wire, connection, session, &workplace)
+        drive(endpoint, wire, connection, session, &connections)
     }));
     address
 }

@@ -38,28 +38,28 @@ const LAST_WORDS: Duration = Duration::from_millis(2);
 const NO_ALARM: Instant = Instant(u64::MAX);
 /// Bytes of buffers that no link has to give up.
 const SMALL_BUFFERS: usize = 4 * buffers::ROOM;
-/// Desks that wait to be lent, at most.
+/// Scratch buffers that wait to be lent, at most.
 const SPARE: usize = 64;
 
 /// What all links of one protocol share.
-pub struct Workplace<F> {
+pub struct Connections<F> {
     hub: Hub,
     metrics: Arc<Metrics>,
     /// Links that are open: who stops the gateway waits for them.
     links: TaskTracker,
     /// Lent to a link while it works: an idle one holds none. Boxed, for they are large and move to and fro.
-    spare: Mutex<Vec<Box<Desk<F>>>>,
+    spare: Mutex<Vec<Box<Scratch<F>>>>,
 }
 
 /// What a link needs only while there is something to do.
-struct Desk<F> {
+struct Scratch<F> {
     out: Outputs<F>,
     events: VecDeque<BusEvent>,
     reading: BytesMut,
     writing: BytesMut,
 }
 
-impl<F> Default for Desk<F> {
+impl<F> Default for Scratch<F> {
     fn default() -> Self {
         Self {
             out: Outputs::default(),
@@ -70,7 +70,7 @@ impl<F> Default for Desk<F> {
     }
 }
 
-impl<F> Desk<F> {
+impl<F> Scratch<F> {
     fn is_clear(&self) -> bool {
         self.events.is_empty()
             && self.reading.is_empty()
@@ -79,7 +79,7 @@ impl<F> Desk<F> {
     }
 }
 
-impl<F> Workplace<F> {
+impl<F> Connections<F> {
     /// For links on this bus, which add what they count to `metrics` and are counted in `links`.
     pub fn new(hub: Hub, metrics: Arc<Metrics>, links: TaskTracker) -> Self {
         Self {
@@ -102,14 +102,14 @@ impl<F> Workplace<F> {
         self.metrics.add(&mut counts);
     }
 
-    fn lend(&self) -> Box<Desk<F>> {
+    fn lend(&self) -> Box<Scratch<F>> {
         self.spare.lock().pop().unwrap_or_default()
     }
 
-    fn give_back(&self, desk: Box<Desk<F>>) {
+    fn give_back(&self, scratch: Box<Scratch<F>>) {
         let mut spare = self.spare.lock();
         if spare.len() < SPARE {
-            spare.push(desk);
+            spare.push(scratch);
         }
     }
 }
@@ -120,7 +120,7 @@ pub fn drive<E, W>(
     wire: W,
     connection: Connection,
     access: Box<dyn AccessSession>,
-    workplace: &Arc<Workplace<E::Out>>,
+    connections: &Arc<Connections<E::Out>>,
 ) -> Stages
 where
     E: Endpoint + Send + 'static,
@@ -132,10 +132,10 @@ where
         endpoint,
         wire,
         transport,
-        port: workplace.hub.attach(),
+        port: connections.hub.attach(),
         access: Access::Idle(access),
-        workplace: Arc::clone(workplace),
-        desk: None,
+        connections: Arc::clone(connections),
+        scratch: None,
         alarm: NO_ALARM,
         last_words_by: None,
         last_words_taken: false,
@@ -143,7 +143,7 @@ where
         let_others_go: false,
         unfinished: false,
         permit,
-        _open: workplace.links.token(),
+        _open: connections.links.token(),
     })))
 }
 
@@ -153,9 +153,9 @@ struct Link<E: Endpoint, W> {
     transport: Transport,
     port: Port,
     access: Access,
-    workplace: Arc<Workplace<E::Out>>,
+    connections: Arc<Connections<E::Out>>,
     /// `None` while nothing is read and not handled, nor to be written.
-    desk: Option<Box<Desk<E::Out>>>,
+    scratch: Option<Box<Scratch<E::Out>>>,
     /// When the alarm rings that was set last; [`NO_ALARM`] when it has.
     alarm: Instant,
     /// See [`Link::takes_last_words`]. A timer of the runtime, for the bus's alarm does not ask the system for what came.
@@ -228,45 +228,48 @@ where
     /// Does all that can be done without waiting. False when the link is to be closed.
     fn turn(&mut self, woken: Woken) -> bool {
         self.let_others_go = false;
-        let mut desk = self.desk.take().unwrap_or_else(|| self.workplace.lend());
+        let mut scratch = self.scratch.take().unwrap_or_else(|| self.connections.lend());
         let now = self.port.hub().clock().now();
         match woken {
             Woken::Events => {}
             Woken::Link(Ok(progress)) => {
                 let written = u32::try_from(progress.written).unwrap_or(u32::MAX);
-                desk.out.counts.add_n(Metric::BytesSent, written);
+                scratch.out.counts.add_n(Metric::BytesSent, written);
                 match progress.read {
-                    Some(0) => self.step(Input::Closed, now, &mut desk),
+                    Some(0) => self.step(Input::Closed, now, &mut scratch),
                     Some(n) => {
                         let n = u32::try_from(n).unwrap_or(u32::MAX);
-                        desk.out.counts.add_n(Metric::BytesReceived, n);
+                        scratch.out.counts.add_n(Metric::BytesReceived, n);
                     }
                     None => {}
                 }
             }
             Woken::Link(Err(error)) => {
                 tracing::debug!(%error, "link broke");
-                self.step(Input::Closed, now, &mut desk);
+                self.step(Input::Closed, now, &mut scratch);
             }
-            Woken::Answer(answer) => self.step(Input::Answer(answer), now, &mut desk),
-            Woken::Deadline => self.step(Input::Timeout, now, &mut desk),
+            Woken::Answer(answer) => self.step(Input::Answer(answer), now, &mut scratch),
+            Woken::Deadline => self.step(Input::Timeout, now, &mut scratch),
             Woken::Leave => {
                 self.told_to_leave = true;
-                self.step(Input::Shutdown, now, &mut desk);
+                self.step(Input::Shutdown, now, &mut scratch);
             }
         }
-        self.work(now, &mut desk);
-        let goes_on = self.unfinished || !std::mem::take(&mut desk.out.close);
-        self.workplace.metrics.add(&mut desk.out.counts);
-        denials::log(self.permit.listener().unwrap_or_default(), &mut desk.out.denials);
-        buffers::rest(&mut desk.reading);
-        buffers::rest(&mut desk.writing);
+        self.work(now, &mut scratch);
+        let goes_on = self.unfinished || !std::mem::take(&mut scratch.out.close);
+        self.connections.metrics.add(&mut scratch.out.counts);
+        denials::log(
+            self.permit.listener().unwrap_or_default(),
+            &mut scratch.out.denials,
+        );
+        buffers::rest(&mut scratch.reading);
+        buffers::rest(&mut scratch.writing);
         let mut held = self.endpoint.held();
-        if goes_on && desk.is_clear() {
-            self.workplace.give_back(desk);
+        if goes_on && scratch.is_clear() {
+            self.connections.give_back(scratch);
         } else {
-            held += desk.reading.capacity() + desk.writing.capacity();
-            self.desk = Some(desk);
+            held += scratch.reading.capacity() + scratch.writing.capacity();
+            self.scratch = Some(scratch);
         }
         self.port.hold_buffers(held);
         goes_on && !self.gives_way(held, now)
@@ -278,21 +281,21 @@ where
         if held <= SMALL_BUFFERS || memory.allows(Want::ToWait, memory.used()) {
             return false;
         }
-        let mut desk = self.desk.take().unwrap_or_else(|| self.workplace.lend());
+        let mut scratch = self.scratch.take().unwrap_or_else(|| self.connections.lend());
         tracing::info!(
             listener = self.permit.listener(),
             held,
             "no memory left: a link that holds much is closed"
         );
-        desk.out.counts.add(Metric::MemoryShed);
-        self.step(Input::Closed, now, &mut desk);
-        self.port.submit(&mut desk.out.bus);
-        self.workplace.metrics.add(&mut desk.out.counts);
+        scratch.out.counts.add(Metric::MemoryShed);
+        self.step(Input::Closed, now, &mut scratch);
+        self.port.submit(&mut scratch.out.bus);
+        self.connections.metrics.add(&mut scratch.out.counts);
         true
     }
 
-    fn step(&mut self, input: Input<E::In>, now: Instant, desk: &mut Desk<E::Out>) {
-        let Desk { out, writing, .. } = desk;
+    fn step(&mut self, input: Input<E::In>, now: Instant, scratch: &mut Scratch<E::Out>) {
+        let Scratch { out, writing, .. } = scratch;
         self.endpoint.handle(input, now, out);
         if out.frames.is_empty() {
             return;
@@ -305,51 +308,51 @@ where
         }
     }
 
-    fn work(&mut self, now: Instant, desk: &mut Desk<E::Out>) {
-        if self.unfinished && !self.submit(&mut desk.out) {
+    fn work(&mut self, now: Instant, scratch: &mut Scratch<E::Out>) {
+        if self.unfinished && !self.submit(&mut scratch.out) {
             return;
         }
         loop {
             let mut idle = true;
-            while self.takes_frames(desk.writing.len())
-                && !desk.out.close
-                && desk.out.bus.len() < MAX_COMMANDS
+            while self.takes_frames(scratch.writing.len())
+                && !scratch.out.close
+                && scratch.out.bus.len() < MAX_COMMANDS
             {
-                let large = desk.reading.capacity() > buffers::LARGEST;
-                let Some(frame) = self.wire.decode(&mut desk.reading) else {
+                let large = scratch.reading.capacity() > buffers::LARGEST;
+                let Some(frame) = self.wire.decode(&mut scratch.reading) else {
                     break;
                 };
                 idle = false;
                 // What is left of a large buffer would keep all of it.
-                if large && desk.reading.is_empty() {
-                    desk.reading = BytesMut::new();
+                if large && scratch.reading.is_empty() {
+                    scratch.reading = BytesMut::new();
                 }
-                self.step(Input::Frame(frame), now, desk);
-                self.ask(&mut desk.out);
+                self.step(Input::Frame(frame), now, scratch);
+                self.ask(&mut scratch.out);
             }
-            self.ask(&mut desk.out);
-            if !self.submit(&mut desk.out) {
+            self.ask(&mut scratch.out);
+            if !self.submit(&mut scratch.out) {
                 return;
             }
-            if desk.events.is_empty() {
-                self.port.take_events(&mut desk.events);
+            if scratch.events.is_empty() {
+                self.port.take_events(&mut scratch.events);
             }
-            while desk.writing.len() < HIGH_WATER && !desk.out.close {
-                if self.takes_last_words(desk.events.front()) {
+            while scratch.writing.len() < HIGH_WATER && !scratch.out.close {
+                if self.takes_last_words(scratch.events.front()) {
                     break;
                 }
-                let Some(event) = desk.events.pop_front() else {
+                let Some(event) = scratch.events.pop_front() else {
                     break;
                 };
                 idle = false;
-                self.step(Input::Bus(event), now, desk);
+                self.step(Input::Bus(event), now, scratch);
             }
-            if idle || desk.out.close {
+            if idle || scratch.out.close {
                 break;
             }
         }
-        self.ask(&mut desk.out);
-        self.submit(&mut desk.out);
+        self.ask(&mut scratch.out);
+        self.submit(&mut scratch.out);
     }
 
     /// Hands the commands to the bus. False when it has not taken all: the link goes on after everybody else has had a turn.
@@ -389,7 +392,7 @@ where
         if self.unfinished && !std::mem::replace(&mut self.let_others_go, true) {
             return wait_for_others(cx);
         }
-        let unsent = self.desk.as_ref().map_or(0, |desk| desk.writing.len());
+        let unsent = self.scratch.as_ref().map_or(0, |scratch| scratch.writing.len());
         let takes_frames = !self.unfinished && self.takes_frames(unsent);
         // While the store is behind, publishers are left unread; their silence is then ours.
         let caught_up = self.port.hub().is_caught_up();
@@ -443,18 +446,18 @@ where
 
     /// Reads what is there and writes what can be written.
     fn poll_link(&mut self, cx: &mut Context<'_>, reads: bool) -> Poll<io::Result<Progress>> {
-        if let Some(desk) = &mut self.desk {
-            let writes = (!desk.writing.is_empty()).then_some(&mut desk.writing);
+        if let Some(scratch) = &mut self.scratch {
+            let writes = (!scratch.writing.is_empty()).then_some(&mut scratch.writing);
             return self
                 .transport
-                .poll_ready(cx, writes, reads.then_some(&mut desk.reading));
+                .poll_ready(cx, writes, reads.then_some(&mut scratch.reading));
         }
         let mut reading = BytesMut::new();
         let progress = self.transport.poll_ready(cx, None, reads.then_some(&mut reading));
         buffers::rest(&mut reading);
         if !reading.is_empty() {
-            let desk = self.desk.insert(self.workplace.lend());
-            desk.reading = reading;
+            let scratch = self.scratch.insert(self.connections.lend());
+            scratch.reading = reading;
         }
         progress
     }
@@ -477,12 +480,12 @@ where
     fn close(self) -> Stages {
         let Self {
             mut transport,
-            desk,
+            scratch,
             permit,
             _open,
             ..
         } = self;
-        let mut last_words = desk.map(|desk| desk.writing).unwrap_or_default();
+        let mut last_words = scratch.map(|scratch| scratch.writing).unwrap_or_default();
         Stages::one(async move {
             let _ = timeout(LINGER, transport.write(&mut last_words)).await;
             drop(last_words);

@@ -30,7 +30,7 @@ pub mod websocket;
 
 pub use connection::{Connection, ConnectionPermit};
 pub use datagram::DatagramStats;
-pub use drive::{Workplace, drive};
+pub use drive::{Connections, drive};
 pub use limit::ConnectionLimit;
 pub use listener::{ListenError, Listener};
 pub use metrics::Metrics;

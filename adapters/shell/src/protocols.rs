@@ -1,7 +1,7 @@
 //! The protocols that listeners speak: each is registered once, under its name, and serves connections of any kind.
 
 use crate::connection::Connection;
-use crate::drive::{Workplace, drive};
+use crate::drive::{Connections, drive};
 use crate::metrics::Metrics;
 use crate::stages::Stages;
 use headgate_access::{AccessService, PeerAddr};
@@ -48,7 +48,7 @@ impl Protocols {
         let served = Served {
             protocol,
             serving: self.serving.clone(),
-            workplace: Arc::new(Workplace::new(hub, metrics, open)),
+            connections: Arc::new(Connections::new(hub, metrics, open)),
         };
         self.by_name.insert(P::NAME, Arc::new(served));
     }
@@ -75,7 +75,7 @@ trait Serve: Send + Sync {
 struct Served<P: StreamProtocol> {
     protocol: P,
     serving: Serving,
-    workplace: Arc<Workplace<<P::Endpoint as Endpoint>::Out>>,
+    connections: Arc<Connections<<P::Endpoint as Endpoint>::Out>>,
 }
 
 impl<P: StreamProtocol> Serve for Served<P> {
@@ -87,7 +87,7 @@ impl<P: StreamProtocol> Serve for Served<P> {
         let memory = self.serving.hub.memory();
         if !memory.allows(Want::ToGoOn, memory.used()) {
             tracing::info!(peer = %connection.info.peer, "no memory left: a connection is refused");
-            self.workplace.count(Metric::MemoryShed);
+            self.connections.count(Metric::MemoryShed);
             return Stages::one(async move { drop(connection) });
         }
         let (peer, peer_port) = match connection.info.peer {
@@ -107,7 +107,7 @@ impl<P: StreamProtocol> Serve for Served<P> {
             self.protocol.wire(),
             connection,
             access,
-            &self.workplace,
+            &self.connections,
         )
     }
 }

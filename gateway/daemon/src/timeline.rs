@@ -44,7 +44,7 @@ impl Pair {
 
 /// What is kept from run to run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Kept {
+struct ClockFile {
     /// The gateway's time.
     gateway: u64,
     /// The latest moment at which the system's clock was trusted.
@@ -68,7 +68,7 @@ enum Found {
     Ahead(u64),
 }
 
-impl Kept {
+impl ClockFile {
     /// A start: what is kept from now on, and what was found. The gateway's time never goes back.
     fn start(before: Option<Self>, system: u64) -> (Self, Found) {
         let Some(before) = before else {
@@ -172,7 +172,7 @@ impl Kept {
 pub(crate) struct Timeline {
     file: PathBuf,
     clock: Clock,
-    kept: Kept,
+    kept: ClockFile,
     last: Pair,
     /// The last try to write it down failed.
     unwritten: bool,
@@ -190,12 +190,12 @@ impl Timeline {
                 file = %file.display(),
                 "the file with the time is missing or cannot be read: nobody knows for how long the gateway was off, and nothing ends by it"
             );
-            Some(Kept {
+            Some(ClockFile {
                 gateway,
-                ..Kept::default()
+                ..ClockFile::default()
             })
         });
-        let (kept, found) = Kept::start(before, system);
+        let (kept, found) = ClockFile::start(before, system);
         let mut ops = Vec::new();
         match (found, before) {
             (Found::Passed(passed), Some(before)) => {
@@ -391,12 +391,12 @@ fn system_time() -> u64 {
     u64::try_from(since_1970.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
 }
 
-fn read(file: &Path) -> Option<Kept> {
+fn read(file: &Path) -> Option<ClockFile> {
     parse(&std::fs::read_to_string(file).ok()?)
 }
 
 /// `2 gateway trusted.system trusted.gateway ahead.system ahead.gateway lost_at`, `-` for what there is not; or, of the first form, `system gateway`.
-fn parse(text: &str) -> Option<Kept> {
+fn parse(text: &str) -> Option<ClockFile> {
     let fields: Vec<&str> = text.strip_suffix('\n')?.split(' ').collect();
     let number = |field: &str| field.parse::<u64>().ok();
     let pair = |system: &str, gateway: &str| match (system, gateway) {
@@ -410,13 +410,13 @@ fn parse(text: &str) -> Option<Kept> {
         // The first form took any clock for a reference.
         [system, gateway] => {
             let pair = pair(system, gateway)?;
-            Some(Kept {
+            Some(ClockFile {
                 gateway: number(gateway)?,
                 trusted: pair.filter(|pair| pair.system >= EARLIEST),
-                ..Kept::default()
+                ..ClockFile::default()
             })
         }
-        ["2", gateway, ts, tg, fs, fg, lost] => Some(Kept {
+        ["2", gateway, ts, tg, fs, fg, lost] => Some(ClockFile {
             gateway: number(gateway)?,
             trusted: pair(ts, tg)?,
             ahead: pair(fs, fg)?,
@@ -427,7 +427,7 @@ fn parse(text: &str) -> Option<Kept> {
 }
 
 /// It is there whole or not at all.
-fn write(path: &Path, kept: Kept) -> io::Result<()> {
+fn write(path: &Path, kept: ClockFile) -> io::Result<()> {
     let number = |number: Option<u64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
     let pair = |pair: Option<Pair>| {
         let (system, gateway) = (pair.map(|pair| pair.system), pair.map(|pair| pair.gateway));
@@ -452,11 +452,11 @@ mod tests {
     const IN_2090: u64 = 3_786_912_000_000;
 
     /// A gateway through its runs.
-    struct Life(Option<Kept>);
+    struct Life(Option<ClockFile>);
 
     impl Life {
         fn start(&mut self, system: u64) -> Found {
-            let (kept, found) = Kept::start(self.0, system);
+            let (kept, found) = ClockFile::start(self.0, system);
             assert!(
                 self.0.is_none_or(|before| before.gateway <= kept.gateway),
                 "never back"
@@ -601,8 +601,8 @@ mod tests {
     #[test]
     fn the_first_form_is_read() {
         let right = format!("{NOW} {}\n", NOW - 5);
-        assert_eq!(Kept::start(parse(&right), NOW + DAY).1, Found::Passed(DAY));
+        assert_eq!(ClockFile::start(parse(&right), NOW + DAY).1, Found::Passed(DAY));
         let poisoned = format!("12000 {NOW}\n");
-        assert_eq!(Kept::start(parse(&poisoned), NOW + DAY).1, Found::Passed(0));
+        assert_eq!(ClockFile::start(parse(&poisoned), NOW + DAY).1, Found::Passed(0));
     }
 }

@@ -7,7 +7,7 @@ use headgate_bridge::{BridgeEndpoint, BridgePlan, BridgeStatus, BridgeWire, EndR
 use headgate_dial::{self as dial, Dial};
 use headgate_model::Naming;
 use headgate_mqtt_codec::Packet;
-use headgate_shell::{Connection, Transport, Workplace, drive};
+use headgate_shell::{Connection, Connections, Transport, drive};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::time::timeout;
@@ -19,7 +19,7 @@ const DIAL_TIME: Duration = Duration::from_secs(30);
 pub(super) struct Attempt {
     pub plan: Arc<BridgePlan>,
     pub status: Arc<BridgeStatus>,
-    pub workplace: Arc<Workplace<Packet>>,
+    pub connections: Arc<Connections<Packet>>,
     pub naming: Arc<Naming>,
     pub dial: Dial,
     /// Who knows the remote, if the settings do not say it.
@@ -62,7 +62,7 @@ impl Attempt {
         let dialed = dialed.map_err(|error| error.to_string())?;
         self.status.set_remote(&place);
         let private = settings.try_private && self.status.may_be_private();
-        let now = self.workplace.hub().clock().now();
+        let now = self.connections.hub().clock().now();
         Ok(Dialed {
             endpoint: BridgeEndpoint::new(
                 Arc::clone(&plan),
@@ -87,7 +87,14 @@ impl Attempt {
             connection,
             ..
         } = dialed;
-        drive(endpoint, wire, connection, Box::new(NobodyAsks), &self.workplace).await;
+        drive(
+            endpoint,
+            wire,
+            connection,
+            Box::new(NobodyAsks),
+            &self.connections,
+        )
+        .await;
         let end = self.status.take_end().unwrap_or(EndReason::Lost);
         if let Some(provisioner) = &self.provisioner {
             provisioner.ended(end);

@@ -27,7 +27,7 @@ use headgate_bridge::{BridgePlan, BridgeSettings, BridgeState, BridgeStatus, Upl
 use headgate_bus::handle::Hub;
 use headgate_dial::Dial;
 use headgate_model::{Metric, Naming, Rewriter};
-use headgate_shell::{Metrics, Workplace};
+use headgate_shell::{Connections, Metrics};
 use ledger::{LedgerFile, Line, Report};
 use parking_lot::Mutex;
 use provisioner::{Provisioner, Service};
@@ -520,11 +520,11 @@ impl Shared {
             Budget::new(budget.bytes_per_month, &lines, counted, unix_time())
         });
         let provisioner = service.map(|service| Arc::new(Provisioner::new(service, self.assignment(&name))));
-        let workplace = Workplace::new(self.hub.clone(), Arc::clone(&metrics), self.links.clone());
+        let connections = Connections::new(self.hub.clone(), Arc::clone(&metrics), self.links.clone());
         let (orders, taken) = mpsc::unbounded_channel();
         let runner = Runner {
             hub: self.hub.clone(),
-            workplace: Arc::new(workplace),
+            connections: Arc::new(connections),
             naming: Arc::clone(&self.naming),
             metrics: Arc::clone(&metrics),
             budget,

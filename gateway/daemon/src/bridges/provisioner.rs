@@ -72,7 +72,7 @@ struct State {
 
 /// What is kept, and what it is the answer to.
 #[derive(Serialize, Deserialize)]
-struct Kept {
+struct StoredAssignment {
     address: String,
     username: Option<String>,
     #[serde(flatten)]
@@ -89,7 +89,7 @@ impl Provisioner {
     /// Knows what an earlier run was told, if it asked for the same.
     pub(super) fn new(service: Service, path: PathBuf) -> Self {
         let kept = std::fs::read(&path).ok();
-        let kept = kept.and_then(|bytes| serde_json::from_slice::<Kept>(&bytes).ok());
+        let kept = kept.and_then(|bytes| serde_json::from_slice::<StoredAssignment>(&bytes).ok());
         let provisioning = &service.provisioning;
         let assignment = kept
             .filter(|kept| kept.address == provisioning.address)
@@ -145,7 +145,7 @@ impl Provisioner {
 
     fn keep(&self, assignment: &Assignment) {
         let provisioning = &self.service.provisioning;
-        let kept = Kept {
+        let kept = StoredAssignment {
             address: provisioning.address.clone(),
             username: provisioning.login.username.clone(),
             assignment: assignment.clone(),

@@ -10,7 +10,7 @@ use headgate_bus::handle::Hub;
 use headgate_dial::Dial;
 use headgate_model::Naming;
 use headgate_mqtt_codec::Packet;
-use headgate_shell::{Metrics, Workplace};
+use headgate_shell::{Connections, Metrics};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -43,10 +43,10 @@ enum Told {
 /// See the module.
 pub(super) struct Runner {
     pub hub: Hub,
-    pub workplace: Arc<Workplace<Packet>>,
+    pub connections: Arc<Connections<Packet>>,
     /// How topics of what comes in are rewritten.
     pub naming: Arc<Naming>,
-    /// What the workplace counts.
+    /// What the connections counts.
     pub metrics: Arc<Metrics>,
     /// What it may move.
     pub budget: Option<Budget>,
@@ -189,7 +189,7 @@ impl Runner {
         let attempt = Attempt {
             plan: Arc::clone(&self.plan),
             status: Arc::clone(&self.status),
-            workplace: Arc::clone(&self.workplace),
+            connections: Arc::clone(&self.connections),
             naming: Arc::clone(&self.naming),
             dial: self.dials[at].clone(),
             provisioner: self.provisioner.clone(),
