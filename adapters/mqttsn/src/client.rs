@@ -1,5 +1,6 @@
 //! What the gateway knows of one client.
 
+use crate::counters::SnMetric;
 use crate::inbound::Inbound;
 use crate::outbound::Outbound;
 use crate::party::Party;
@@ -123,8 +124,7 @@ impl<A: Address> Client<A> {
     /// Nothing is under way to it any more. QoS 0 that had to wait here is nowhere else.
     pub(crate) fn drop_outbound<Q: Address>(&mut self, out: &mut crate::gateway::Out<Q>) {
         if let Some(outbound) = self.outbound.take() {
-            out.counts
-                .add_n(headgate_model::Metric::SnUnsent, outbound.waiting_qos0());
+            out.counts.add_own_n(SnMetric::Unsent, outbound.waiting_qos0());
         }
     }
 

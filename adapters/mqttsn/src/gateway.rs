@@ -1,6 +1,7 @@
 //! The gateway's state, its tables of clients, its timers, and what happens to each thing that comes in.
 
 use crate::client::{Client, Purpose, State, received};
+use crate::counters::SnMetric;
 use crate::credit::Credit;
 use crate::handshake::Handshake;
 use crate::memory::Memory;
@@ -15,8 +16,8 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use headgate_model::bus::Protocol;
 use headgate_model::datagram::Address;
 use headgate_model::{
-    Answer, Asked, BusCommand, BusEvent, ClientKey, CloseReason, DatagramServer, Gate, Instant, MemoryLimit,
-    Metric, Naming, Question,
+    Answer, Asked, BusCommand, BusEvent, ClientKey, CloseReason, Counter, DatagramServer, Gate, Instant,
+    MemoryLimit, Naming, Question,
 };
 use headgate_mqttsn_codec::{DecodeError, GwInfo, Message, Qos, decode, unwrap_datagram};
 use std::collections::BTreeSet;
@@ -141,8 +142,10 @@ impl<A: Address> SnGateway<A> {
 impl<A: Address> DatagramServer for SnGateway<A> {
     type Address = A;
 
+    const COUNTERS: &'static [&'static str] = SnMetric::NAMES;
+
     fn handle_datagram(&mut self, from: A, datagram: Bytes, now: Instant, out: &mut Out<A>) {
-        out.counts.add(Metric::SnDatagramsReceived);
+        out.counts.add_own(SnMetric::DatagramsReceived);
         if self.stopped {
             return;
         }
@@ -153,7 +156,7 @@ impl<A: Address> DatagramServer for SnGateway<A> {
         };
         match read(from, &datagram, factor) {
             Ok((sender, message)) => self.on_message(&sender, message, now, out),
-            Err(_) => out.counts.add(Metric::SnMalformed),
+            Err(_) => out.counts.add_own(SnMetric::Malformed),
         }
     }
 
@@ -259,7 +262,7 @@ impl<A: Address> SnGateway<A> {
             | Message::UnsubAck(_)
             | Message::PingResp
             | Message::WillTopicResp(_)
-            | Message::WillMsgResp(_) => out.counts.add(Metric::SnDropped),
+            | Message::WillMsgResp(_) => out.counts.add_own(SnMetric::Dropped),
             Message::SearchGw { .. } => self.on_search(from, out),
             Message::Connect(connect) => self.on_connect(from, connect, now, out),
             Message::WillTopic(_) | Message::WillMsg(_) => self.on_will_message(from, message, out),
@@ -294,7 +297,7 @@ impl<A: Address> SnGateway<A> {
                 self.hold_publish(index, message, out);
             }
             // It was told nothing yet: it will ask again.
-            State::Opening(_) | State::FallingAsleep { .. } => out.counts.add(Metric::SnDropped),
+            State::Opening(_) | State::FallingAsleep { .. } => out.counts.add_own(SnMetric::Dropped),
             State::Active { .. } | State::Awake { .. } => self.on_open_message(index, message, now, out),
             State::Asleep { .. } => self.on_message_while_asleep(index, from, &message, now, out),
             State::Disconnected { .. } => match message {
@@ -326,7 +329,7 @@ impl<A: Address> SnGateway<A> {
     /// A peer that is no client. It is told so, but never in more bytes than it sent, and not when it only says goodbye: two gateways would do so
     /// for ever. Nor when it wants to sleep: it would take that for a promise that nobody gave. Nor where a client is connected: that would hear it.
     pub(crate) fn on_unknown(&mut self, from: &Sender<A>, message: &Message, out: &mut Out<A>) {
-        out.counts.add(Metric::SnUnknownSender);
+        out.counts.add_own(SnMetric::UnknownSender);
         let is_heard = self
             .find_client(from)
             .is_some_and(|here| self.client(here).has_endpoint());
@@ -409,7 +412,7 @@ impl<A: Address> SnGateway<A> {
             State::Disconnected { until } if until <= now => self.remove(index),
             // The bus publishes its will at the same time.
             State::Asleep { until } if until <= now => {
-                out.counts.add(Metric::SnLost);
+                out.counts.add_own(SnMetric::Lost);
                 self.remove(index);
             }
             State::Active { heard, .. } if heard + client.patience(max_silence) <= now => {
@@ -422,7 +425,7 @@ impl<A: Address> SnGateway<A> {
 
     /// §6.14 figure 4: lost. Its will is published; its session stays if it is to.
     pub(crate) fn lose(&mut self, index: u32, reason: CloseReason, out: &mut Out<A>) {
-        out.counts.add(Metric::SnLost);
+        out.counts.add_own(SnMetric::Lost);
         let expiry = self.client(index).clean.then_some(Duration::ZERO);
         self.close(index, reason, expiry, out);
         self.remove(index);

@@ -3,6 +3,7 @@
 //! A handshake is kept apart from clients: as long as it is not known that the peer is who it says, nobody else is disturbed.
 
 use crate::client::{Client, Purpose, State};
+use crate::counters::SnMetric;
 use crate::credit::Credit;
 use crate::denial;
 use crate::gateway::{Out, PROTOCOL, Slot, SnGateway};
@@ -181,7 +182,7 @@ impl<A: Address> SnGateway<A> {
         let asked = matches!(handshake.phase, Phase::Authenticate | Phase::WillAccess(_));
         if handshake.id.as_str() != id || handshake.wants != wants {
             if asked {
-                out.counts.add(Metric::SnDropped);
+                out.counts.add_own(SnMetric::Dropped);
             } else {
                 self.remove(index);
             }
@@ -270,7 +271,7 @@ impl<A: Address> SnGateway<A> {
         let Some(index) = self.find_handshake(from) else {
             // Sent again, after all was well; or by nobody that is known.
             return match self.find_client(from) {
-                Some(_) => out.counts.add(Metric::SnDropped),
+                Some(_) => out.counts.add_own(SnMetric::Dropped),
                 None => self.on_unknown(from, &message, out),
             };
         };
@@ -301,7 +302,7 @@ impl<A: Address> SnGateway<A> {
             (Phase::WillMsg { .. }, Message::WillMsg(payload)) => {
                 self.on_will_complete(index, &payload, out);
             }
-            _ => out.counts.add(Metric::SnDropped),
+            _ => out.counts.add_own(SnMetric::Dropped),
         }
     }
 
@@ -390,7 +391,7 @@ impl<A: Address> SnGateway<A> {
             let party = self.handshake(index).party.clone();
             self.remove(index);
             self.make_room(&party, out);
-            out.counts.add(Metric::SnMoved);
+            out.counts.add_own(SnMetric::Moved);
             self.move_client(old, party.clone());
             self.on_ping_of_client(old, &sender(&party), now, out);
             return;
@@ -455,7 +456,7 @@ impl<A: Address> SnGateway<A> {
         if let Some(old) = self.find_id(id.as_str())
             && self.client(old).party != party
         {
-            out.counts.add(Metric::SnMoved);
+            out.counts.add_own(SnMetric::Moved);
         }
         self.inherit_credit(index);
         let topics = self.topics_of(&id, anew, out);

@@ -1,6 +1,7 @@
 //! What a client asks for: REGISTER, PUBLISH, SUBSCRIBE, UNSUBSCRIBE, PUBREL, WILLTOPICUPD, WILLMSGUPD. §6.4 to §6.7, §6.10
 
 use crate::client::names_topic;
+use crate::counters::SnMetric;
 use crate::gateway::{Out, SnGateway};
 use crate::handshake::{from_wire, to_wire};
 use crate::outputs::Send;
@@ -85,7 +86,7 @@ impl<A: Address> SnGateway<A> {
         let inbound = self.client_mut(index).inbound.as_deref_mut();
         match inbound.filter(|inbound| inbound.asked.is_some()) {
             Some(inbound) if inbound.held.len() < MAX_HELD => inbound.held.push_back(packet),
-            Some(_) => out.counts.add(Metric::SnDropped),
+            Some(_) => out.counts.add_own(SnMetric::Dropped),
             None => self.on_request_in_turn(index, packet, now, out),
         }
     }
@@ -102,7 +103,7 @@ impl<A: Address> SnGateway<A> {
                 self.change_will(index, WillChange::Payload(payload), Request::WillMsg, out);
             }
             Packet::Disconnect(duration) => self.on_disconnect(index, duration, now, out),
-            _ => out.counts.add(Metric::SnDropped),
+            _ => out.counts.add_own(SnMetric::Dropped),
         }
     }
 
@@ -447,7 +448,7 @@ impl<A: Address> SnGateway<A> {
             return;
         }
         if self.is_busy(index) {
-            return out.counts.add(Metric::SnDropped); // It will ask again.
+            return out.counts.add_own(SnMetric::Dropped); // It will ask again.
         }
         let filter = self.filter_of(index, &unsubscribe.topic);
         let subscription = filter.and_then(|filter| self.gate(index).unsubscribe(&filter).ok());
@@ -498,7 +499,7 @@ impl<A: Address> SnGateway<A> {
 
     fn change_will(&mut self, index: u32, change: WillChange, request: Request, out: &mut Out<A>) {
         if self.is_busy(index) {
-            return out.counts.add(Metric::SnDropped);
+            return out.counts.add_own(SnMetric::Dropped);
         }
         self.start(index, request);
         self.bus(index, BusCommand::ChangeWill(change), out);
@@ -574,7 +575,7 @@ impl<A: Address> SnGateway<A> {
         if wakes && inbound.held.len() < MAX_HELD {
             inbound.held.push_back(packet);
         } else {
-            out.counts.add(Metric::SnDropped);
+            out.counts.add_own(SnMetric::Dropped);
         }
     }
 

@@ -9,6 +9,7 @@
 //! Section numbers are those of the specification, version 1.2. What it leaves open: docs/interpretations.md#sn-gateway-retry and those after it.
 
 mod client;
+mod counters;
 mod credit;
 mod denial;
 mod framer;
@@ -24,6 +25,7 @@ mod settings;
 mod sleep;
 mod topics;
 
+pub use counters::SnMetric;
 pub use framer::{Framing, SnFramer};
 pub use gateway::{SnGateway, SnStats};
 pub use outputs::SnOutputs;

@@ -3,6 +3,7 @@
 //! The bus hands over one delivery for each credit, and gets the next credit when that one is done: so REGISTER and PUBLISH keep the order of the mailbox.
 
 use crate::client::{Client, State};
+use crate::counters::SnMetric;
 use crate::gateway::{Out, Slot, SnGateway};
 use crate::handshake::to_wire;
 use crate::inbound::short_topic;
@@ -209,7 +210,7 @@ impl<A: Address> SnGateway<A> {
                 });
             }
             Known::TooMany => {
-                out.counts.add(Metric::SnRejected);
+                out.counts.add_own(SnMetric::Rejected);
                 self.settle(index, delivery.id, Settlement::Rejected, out);
                 return None;
             }
@@ -303,7 +304,7 @@ impl<A: Address> SnGateway<A> {
         };
         if !self.may_send(index, len, outbound.is_answered()) {
             if outbound.held == 0 {
-                out.counts.add(Metric::SnHeldBack);
+                out.counts.add_own(SnMetric::HeldBack);
             }
             outbound.held = len;
             self.challenge(index, &mut outbound, out);
@@ -441,7 +442,7 @@ impl<A: Address> SnGateway<A> {
         let waits = !outbound.sent && matches!(state, State::Active { .. });
         if outbound.retries < limit || waits {
             outbound.retries += u8::from(!waits);
-            out.counts.add(Metric::SnRetries);
+            out.counts.add_own(SnMetric::Retries);
             return self.send_flow(index, true, now, out);
         }
         match state {
@@ -452,8 +453,7 @@ impl<A: Address> SnGateway<A> {
     }
 
     /// An acknowledgement of nothing that is under way.
-    fn on_wrong_ack(&self, index: u32, metric: Metric, out: &mut Out<A>) {
-        out.counts.add(metric);
+    fn on_wrong_ack(&self, index: u32) {
         self.client(index).party.credit.guessed_wrong();
     }
 
@@ -469,7 +469,8 @@ impl<A: Address> SnGateway<A> {
         };
         let Some(topic_id) = awaited else {
             if !self.on_challenge_answered(index, ack, now, out) {
-                self.on_wrong_ack(index, Metric::SnDropped, out);
+                out.counts.add_own(SnMetric::Dropped);
+                self.on_wrong_ack(index);
             }
             return;
         };
@@ -481,7 +482,7 @@ impl<A: Address> SnGateway<A> {
             return self.on_id_known(index, topic_id, now, out);
         }
         client.topics.remove(topic_id, names);
-        out.counts.add(Metric::SnRejected);
+        out.counts.add_own(SnMetric::Rejected);
         self.finish_flow(index, Settlement::Rejected, now, out);
     }
 
@@ -521,7 +522,8 @@ impl<A: Address> SnGateway<A> {
             if ack.code == ReturnCode::InvalidTopicId {
                 self.on_id_unknown(index, ack);
             }
-            return self.on_wrong_ack(index, Metric::PubackMissed, out);
+            out.counts.add(Metric::PubackMissed);
+            return self.on_wrong_ack(index);
         };
         let (delivery, topic) = (delivery.clone(), *topic);
         if !matches!(topic, TopicRef::Normal(id) if id != ack.topic_id) {
@@ -546,7 +548,7 @@ impl<A: Address> SnGateway<A> {
                 self.send_flow(index, false, now, out);
             }
             _ => {
-                out.counts.add(Metric::SnRejected);
+                out.counts.add_own(SnMetric::Rejected);
                 self.finish_flow(index, Settlement::Rejected, now, out);
             }
         }
@@ -575,7 +577,7 @@ impl<A: Address> SnGateway<A> {
             if let TopicRef::Normal(id) = topic {
                 client.topics.set_known(id, false);
             }
-            out.counts.add(Metric::SnRejected);
+            out.counts.add_own(SnMetric::Rejected);
             return self.finish_flow(index, Settlement::Rejected, now, out);
         };
         client.topics.set_known(topic_id, false);
@@ -646,7 +648,8 @@ impl<A: Address> SnGateway<A> {
             self.client(index).party.credit.prove();
             self.finish_flow(index, Settlement::Done, now, out);
         } else {
-            self.on_wrong_ack(index, Metric::PubcompMissed, out);
+            out.counts.add(Metric::PubcompMissed);
+            self.on_wrong_ack(index);
         }
     }
 

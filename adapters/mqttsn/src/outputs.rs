@@ -1,5 +1,6 @@
 //! What one step of the gateway writes down: messages as datagrams, and what is counted of them.
 
+use crate::counters::SnMetric;
 use crate::party::Party;
 use headgate_model::datagram::Address;
 use headgate_model::{Counts, DatagramOutputs, Destination, Metric};
@@ -21,7 +22,7 @@ impl<A: Address> Send<A> for SnOutputs<A> {
     fn send(&mut self, to: &Party<A>, message: &Message) {
         let credit = &to.credit;
         if credit.is_limited() && !credit.spend(to.overhead() + encoded_len(message)) {
-            return self.counts.add(Metric::SnUnproved);
+            return self.counts.add_own(SnMetric::Unproved);
         }
         let written = self.datagram(Destination::To(to.address), |bytes| match to.encapsulation() {
             None => encode(message, bytes),
@@ -29,14 +30,14 @@ impl<A: Address> Send<A> for SnOutputs<A> {
         });
         if written.is_ok() {
             count_sent(message, &mut self.counts);
-            self.counts.add(Metric::SnDatagramsSent);
+            self.counts.add_own(SnMetric::DatagramsSent);
         }
     }
 
     fn broadcast(&mut self, message: &Message) {
         self.datagram(Destination::Broadcast, |bytes| encode(message, bytes))
             .expect("what is broadcast is short");
-        self.counts.add(Metric::SnDatagramsSent);
+        self.counts.add_own(SnMetric::DatagramsSent);
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! All of it is published under one identity of its own, whose session is opened with the first message, and no faster than the settings say.
 
+use crate::counters::SnMetric;
 use crate::gateway::{Out, PROTOCOL, Slot, SnGateway};
 use crate::handshake::credentials;
 use crate::inbound::short_topic;
@@ -88,7 +89,7 @@ impl<A: Address> SnGateway<A> {
     pub(crate) fn on_unconnected_publish(&mut self, publish: Publish, now: Instant, out: &mut Out<A>) {
         let settings = &self.config.settings.qos_minus_one;
         if !settings.enabled || !self.publisher.take_token(settings, now) {
-            return out.counts.add(Metric::SnDropped);
+            return out.counts.add_own(SnMetric::Dropped);
         }
         let topic = match publish.topic {
             TopicRef::Short(name) => short_topic(name),
@@ -97,10 +98,10 @@ impl<A: Address> SnGateway<A> {
             TopicRef::Normal(_) => None,
         };
         let Some(topic) = topic else {
-            return out.counts.add(Metric::SnDropped);
+            return out.counts.add_own(SnMetric::Dropped);
         };
         if self.publisher.waiting.len() >= MAX_WAITING {
-            return out.counts.add(Metric::SnDropped);
+            return out.counts.add_own(SnMetric::Dropped);
         }
         let retain = publish.retain;
         let message = Message::new(topic, publish.data);
@@ -250,7 +251,7 @@ impl<A: Address> SnGateway<A> {
     fn drop_waiting(&mut self, out: &mut Out<A>) {
         let count = self.publisher.waiting.len();
         out.counts
-            .add_n(Metric::SnDropped, u32::try_from(count).unwrap_or(u32::MAX));
+            .add_own_n(SnMetric::Dropped, u32::try_from(count).unwrap_or(u32::MAX));
         self.publisher.waiting.clear();
     }
 }

@@ -4,6 +4,7 @@
 //! on whether this gateway is still the one that the client said good night to.
 
 use crate::client::{Purpose, State};
+use crate::counters::SnMetric;
 use crate::gateway::{Out, SnGateway};
 use crate::handshake::STALE;
 use crate::outputs::Send;
@@ -48,7 +49,7 @@ impl<A: Address> SnGateway<A> {
             Message::Disconnect(_) => self.wake(index, Purpose::Goodbye, out),
             // Late answers: what they answer is sent again when it wakes.
             Message::RegAck(_) | Message::PubAck(_) | Message::PubRec(_) | Message::PubComp(_) => {
-                out.counts.add(Metric::SnDropped);
+                out.counts.add_own(SnMetric::Dropped);
             }
             Message::Publish(publish) if self.config.settings.publish_wakes => {
                 self.hold_publish(index, Message::Publish(publish.clone()), out);

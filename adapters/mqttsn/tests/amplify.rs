@@ -5,8 +5,8 @@
 mod bench;
 
 use bench::*;
-use headgate_model::{Metric, Qos as BusQos};
-use headgate_mqttsn::{PredefinedTopic, SnGateway};
+use headgate_model::Qos as BusQos;
+use headgate_mqttsn::{PredefinedTopic, SnGateway, SnMetric};
 use headgate_mqttsn_codec::{Message, Qos, ReturnCode, TopicRef};
 use std::sync::LazyLock;
 
@@ -120,7 +120,7 @@ fn who_answers_gets_everything() {
     let granted = suback(Qos::AtMostOnce, id, 3, ACCEPTED);
     sn.send(DEVICE, subscribe("t/1", Qos::AtMostOnce, 3));
     assert_eq!(sn.sent(DEVICE), [granted, register_id("t/1", id, 1)]);
-    assert_eq!(sn.counted(Metric::SnHeldBack), 1);
+    assert_eq!(sn.counted(SnMetric::HeldBack), 1);
     sn.send(DEVICE, regack(id, 1, ACCEPTED));
     let long = sn.sent(DEVICE);
     assert!(matches!(&long[..], [Message::Publish(publish)] if publish.data.len() == LONG.len()));
@@ -151,7 +151,7 @@ fn puback_is_a_proof() {
     sn.send(DEVICE, puback(id, 1, ACCEPTED));
     sn.deliver("t/1", *LONG, BusQos::AtMostOnce);
     assert_eq!(sn.sent(DEVICE).len(), 1);
-    assert_eq!(sn.counted(Metric::SnHeldBack), 0);
+    assert_eq!(sn.counted(SnMetric::HeldBack), 0);
 }
 
 /// A client that takes only predefined ids, and refuses REGISTER, has proved as much by that.
@@ -196,7 +196,7 @@ fn what_is_held_back_waits_for_bytes() {
         }
     };
     assert_eq!(long, publish_to(id, Qos::AtMostOnce, 0, &LONG[..100]));
-    assert_eq!(sn.counted(Metric::SnLost), 0);
+    assert_eq!(sn.counted(SnMetric::Lost), 0);
 }
 
 /// §6.14 A sleeper that was lost to the gateway by a restart, or is behind another address, wakes as ever.

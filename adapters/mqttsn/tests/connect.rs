@@ -8,6 +8,7 @@ use headgate_model::DatagramServer;
 use headgate_model::access::AuthRefusal;
 use headgate_model::{AccessDecision, Action, CloseReason, Metric, Qos as BusQos};
 use headgate_mqttsn::SnCredentials;
+use headgate_mqttsn::SnMetric;
 use headgate_mqttsn_codec::{Connect, Message, Qos, ReturnCode};
 
 const NOT_SUPPORTED: Message = Message::ConnAck(ReturnCode::NotSupported);
@@ -58,7 +59,7 @@ fn a_will_is_asked_for() {
     sn.advance(90);
     assert_eq!(sn.watched(), ["gone=c"]);
     assert_eq!(sn.closed, [CloseReason::KeepAlive]);
-    assert_eq!(sn.counted(Metric::SnLost), 1);
+    assert_eq!(sn.counted(SnMetric::Lost), 1);
 }
 
 /// §5.4.7 An empty WILLTOPIC: no will after all.
@@ -247,7 +248,7 @@ fn a_peer_has_one_question_open() {
         sn.exchange(DEVICE, connect(id), &NOTHING);
         sn.exchange(DEVICE, ping(id), &NOTHING);
     }
-    assert_eq!((sn.credentials.len(), sn.counted(Metric::SnDropped)), (1, 5));
+    assert_eq!((sn.credentials.len(), sn.counted(SnMetric::Dropped)), (1, 5));
 }
 
 /// A client that never sends its will keeps no place.
@@ -387,7 +388,7 @@ fn who_is_not_known_is_told_so() {
     ] {
         sn.exchange(DEVICE, message, &[DISCONNECT]);
     }
-    assert_eq!(sn.counted(Metric::SnUnknownSender), 9);
+    assert_eq!(sn.counted(SnMetric::UnknownSender), 9);
     for message in [
         DISCONNECT,
         // It would take the answer for the promise that it may sleep.

@@ -4,6 +4,7 @@ mod bench;
 
 use bench::*;
 use headgate_model::{CloseReason, Metric, Qos as BusQos};
+use headgate_mqttsn::SnMetric;
 use headgate_mqttsn_codec::{Message, Publish, Qos, ReturnCode, TopicRef};
 
 const ACCEPTED: ReturnCode = ReturnCode::Accepted;
@@ -54,7 +55,7 @@ fn a_refused_register_costs_one_message() {
         &[register_id("a/2", 2, 2)],
     );
     sn.exchange(DEVICE, regack(2, 2, ACCEPTED), &[qos1(2, 2, "2")]);
-    assert_eq!(sn.counted(Metric::SnRejected), 1);
+    assert_eq!(sn.counted(SnMetric::Rejected), 1);
 }
 
 /// §6.13 A message that is not answered is repeated N_retry times, T_retry apart; then the client is lost.
@@ -71,7 +72,7 @@ fn unanswered_publish_is_repeated_then_the_client_is_lost() {
     sn.advance(T_RETRY);
     assert_eq!(sn.sent(DEVICE), NOTHING);
     assert_eq!(sn.closed, [CloseReason::Lost]);
-    assert_eq!(sn.counted(Metric::SnRetries), 5);
+    assert_eq!(sn.counted(SnMetric::Retries), 5);
     // Its session is kept, and the message with it.
     sn.send(DEVICE, durable("c"));
     assert_eq!(sn.sent(DEVICE), [CONNACK, register_id("a", 1, 1)]);
@@ -159,7 +160,7 @@ fn a_forgotten_topic_id_is_told_again() {
     sn.exchange(DEVICE, unknown(1), &[register_id("a", id, 1)]);
     sn.exchange(DEVICE, regack(id, 1, ACCEPTED), &[qos1(id, 1, "1")]);
     sn.exchange(DEVICE, unknown(1), &NOTHING);
-    assert_eq!(sn.counted(Metric::SnRejected), 1);
+    assert_eq!(sn.counted(SnMetric::Rejected), 1);
     // At QoS 0 the message is lost, but the next one is preceded by its id.
     sn.deliver("a", "2", BusQos::AtMostOnce);
     assert_eq!(sn.sent(DEVICE), [register_id("a", id, 2)]);
@@ -183,7 +184,7 @@ fn an_id_may_be_forgotten_by_each_connection() {
         sn.exchange(DEVICE, regack(id, 1, ACCEPTED), &[dup(qos1(id, 1, "1"))]);
     }
     sn.exchange(DEVICE, puback(id, 1, ACCEPTED), &NOTHING);
-    assert_eq!(sn.counted(Metric::SnRejected), 0);
+    assert_eq!(sn.counted(SnMetric::Rejected), 0);
 }
 
 /// §5.3.10 A client without room gets the message again in a while; one that cannot take it, never.
@@ -200,7 +201,7 @@ fn puback_says_what_to_do_with_a_message() {
     sn.exchange(DEVICE, refused(1), &[qos1(id, 1, "1")]);
     sn.exchange(DEVICE, refused(1), &[qos1(id, 2, "2")]);
     sn.exchange(DEVICE, refused(2), &NOTHING);
-    assert_eq!(sn.counted(Metric::SnRejected), 2);
+    assert_eq!(sn.counted(SnMetric::Rejected), 2);
 }
 
 /// A message that fits into no datagram is counted, and does not stand in the way of others.

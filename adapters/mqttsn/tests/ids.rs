@@ -3,8 +3,8 @@
 mod bench;
 
 use bench::*;
-use headgate_model::{Metric, Qos as BusQos};
-use headgate_mqttsn::{PredefinedTopic, SnGateway};
+use headgate_model::Qos as BusQos;
+use headgate_mqttsn::{PredefinedTopic, SnGateway, SnMetric};
 use headgate_mqttsn_codec::{Message, Qos, ReturnCode, Subscribe, TopicName, TopicRef};
 
 const ACCEPTED: ReturnCode = ReturnCode::Accepted;
@@ -165,12 +165,12 @@ fn a_refused_predefined_or_short_id_leads_to_register() {
         sn.exchange(DEVICE, puback(1, 1, ACCEPTED), &NOTHING);
         sn.deliver(topic, "2", BusQos::AtLeastOnce);
         assert_eq!(sn.sent(DEVICE), [qos1(1, 2, "2")], "from now on by that");
-        assert_eq!(sn.counted(Metric::SnRejected), 0);
+        assert_eq!(sn.counted(SnMetric::Rejected), 0);
         // What it does not know when it was told is its own fault.
         sn.exchange(DEVICE, puback(1, 2, UNKNOWN), &[register_id(topic, 1, 2)]);
         sn.exchange(DEVICE, regack(1, 2, ACCEPTED), &[qos1(1, 2, "2")]);
         sn.exchange(DEVICE, puback(1, 2, UNKNOWN), &NOTHING);
-        assert_eq!(sn.counted(Metric::SnRejected), 1);
+        assert_eq!(sn.counted(SnMetric::Rejected), 1);
     }
 }
 
@@ -244,6 +244,6 @@ fn a_refused_dup_is_tried_without() {
         assert_eq!(sn.sent(DEVICE), [qos1(id, 1, "1")], "not again with DUP");
         let answer = if accepts { puback(id, 1, ACCEPTED) } else { refused };
         sn.exchange(DEVICE, answer, &[qos1(id, 2, "2")]);
-        assert_eq!(sn.counted(Metric::SnRejected), u32::from(!accepts));
+        assert_eq!(sn.counted(SnMetric::Rejected), u32::from(!accepts));
     }
 }

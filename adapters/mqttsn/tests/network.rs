@@ -6,10 +6,10 @@ use bench::*;
 use bytes::Bytes;
 use headgate_model::access::AuthRefusal;
 use headgate_model::{
-    AccessDecision, Action, Answer, Asked, CloseReason, DatagramServer, Destination, Instant, Metric,
-    Qos as BusQos, Question,
+    AccessDecision, Action, Answer, Asked, CloseReason, DatagramServer, Destination, Instant, Qos as BusQos,
+    Question,
 };
-use headgate_mqttsn::{PredefinedTopic, SnGateway, SnOutputs, SnSettings};
+use headgate_mqttsn::{PredefinedTopic, SnGateway, SnMetric, SnOutputs, SnSettings};
 use headgate_mqttsn_codec::serial::LengthFramer;
 use headgate_mqttsn_codec::{GwInfo, Message, Publish, Qos, ReturnCode, TopicRef};
 use std::time::Duration;
@@ -95,7 +95,7 @@ fn a_sleeper_wakes_somewhere_else() {
     sn.deliver("a", "1", BusQos::AtLeastOnce);
     sn.exchange(OTHER, ping("c"), &[publish_to(id, Qos::AtLeastOnce, 1, "1")]);
     sn.exchange(OTHER, puback(id, 1, ACCEPTED), &[Message::PingResp]);
-    assert_eq!((sn.counted(Metric::SnMoved), sn.credentials.len()), (1, 2));
+    assert_eq!((sn.counted(SnMetric::Moved), sn.credentials.len()), (1, 2));
     sn.exchange(DEVICE, Message::PingReq(None), &[DISCONNECT]);
     assert_eq!(sn.gateway.stats().clients, 1);
 }
@@ -236,7 +236,7 @@ fn publishing_without_a_connection_has_limits() {
     for _ in 0..30 {
         sn.send(DEVICE, unconnected(TopicRef::Short(*b"ab"), "1"));
     }
-    assert_eq!((sn.watched().len(), sn.counted(Metric::SnDropped)), (20, 10));
+    assert_eq!((sn.watched().len(), sn.counted(SnMetric::Dropped)), (20, 10));
     sn.advance(1);
     for _ in 0..30 {
         sn.send(DEVICE, unconnected(TopicRef::Short(*b"ab"), "1"));
@@ -248,7 +248,7 @@ fn publishing_without_a_connection_has_limits() {
     for _ in 0..30 {
         sn.send(DEVICE, unconnected(TopicRef::Short(*b"ab"), "1"));
     }
-    assert_eq!((sn.watched().len(), sn.counted(Metric::SnDropped)), (30, 0));
+    assert_eq!((sn.watched().len(), sn.counted(SnMetric::Dropped)), (30, 0));
 
     let mut sn = with_qos_minus_one();
     sn.rule(Action::Publish, "ab", AccessDecision::Deny(Default::default()));
@@ -299,7 +299,7 @@ fn malformed_datagrams_disturb_nobody() {
         sn.raw(OTHER, bytes);
     }
     assert_eq!((sn.sent(DEVICE), sn.sent(OTHER)), (vec![], vec![]));
-    assert_eq!(sn.counted(Metric::SnMalformed), 16);
+    assert_eq!(sn.counted(SnMetric::Malformed), 16);
     sn.exchange(DEVICE, Message::PingReq(None), &[Message::PingResp]);
 }
 

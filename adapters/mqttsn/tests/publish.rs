@@ -5,7 +5,7 @@ mod bench;
 use bench::*;
 use bytes::Bytes;
 use headgate_model::{AccessDecision, Action, Answer, Metric, Qos as BusQos};
-use headgate_mqttsn::{PredefinedTopic, SnGateway, SnSettings, SnSettingsError};
+use headgate_mqttsn::{PredefinedTopic, SnGateway, SnMetric, SnSettings, SnSettingsError};
 use headgate_mqttsn_codec::{
     Message, Publish, Qos, ReturnCode, Subscribe, TopicName, TopicRef, Unsubscribe, WillTopic,
 };
@@ -74,7 +74,7 @@ fn topic_ids_have_a_limit() {
     sn.subscribed(DEVICE, "a/+", Qos::AtLeastOnce);
     // A message for a topic that the client cannot be told of.
     sn.deliver("a/3", "x", BusQos::AtLeastOnce);
-    assert_eq!((sn.sent(DEVICE), sn.counted(Metric::SnRejected)), (vec![], 1));
+    assert_eq!((sn.sent(DEVICE), sn.counted(SnMetric::Rejected)), (vec![], 1));
 }
 
 /// §5.3.11, §5.4.13: an id that means nothing is answered at every QoS, so that the client registers anew.
@@ -325,7 +325,7 @@ fn little_waits_behind_a_question() {
     for _ in 0..100 {
         sn.exchange(DEVICE, publish_to(id, Qos::AtMostOnce, 0, "x"), &NOTHING);
     }
-    assert_eq!(sn.counted(Metric::SnDropped), 100 - 1 - 16);
+    assert_eq!(sn.counted(SnMetric::Dropped), 100 - 1 - 16);
 }
 
 /// §6.9 A name without wildcards gets an id, a filter with wildcards none; what is not a filter is refused.

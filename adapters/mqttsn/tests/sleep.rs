@@ -4,7 +4,8 @@ mod bench;
 
 use bench::*;
 use headgate_model::access::AuthRefusal;
-use headgate_model::{CloseReason, Metric, Qos as BusQos};
+use headgate_model::{CloseReason, Qos as BusQos};
+use headgate_mqttsn::SnMetric;
 use headgate_mqttsn_codec::{Message, Qos, ReturnCode};
 
 const ACCEPTED: ReturnCode = ReturnCode::Accepted;
@@ -134,7 +135,7 @@ fn a_missed_wake_is_the_loss_of_the_client() {
         assert_eq!(sn.watched(), UNHEARD);
         sn.advance_ms(1);
         assert_eq!(sn.watched(), ["gone=c"]);
-        assert_eq!((sn.gateway.stats().clients, sn.counted(Metric::SnLost)), (0, 1));
+        assert_eq!((sn.gateway.stats().clients, sn.counted(SnMetric::Lost)), (0, 1));
         assert_eq!(sn.bus.stats().sessions, if clean { 1 } else { 2 });
         // Who has a session may still come for it.
         let answer = if clean { DISCONNECT } else { PINGRESP };

@@ -8,7 +8,7 @@
 
 use crate::denials;
 use crate::drive::wait_for_others;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, OwnMetrics};
 use crate::protocols::Serving;
 use bytes::Bytes;
 use headgate_access::ConnectionInfo;
@@ -137,6 +137,7 @@ where
             answering: JoinSet::new(),
         },
         metrics: Arc::clone(&serving.metrics),
+        own: serving.metrics.register(S::COUNTERS),
         out: DatagramOutputs::default(),
         events: VecDeque::new(),
         alarm: None,
@@ -152,6 +153,7 @@ struct Server<S, L: DatagramLink> {
     group: Group,
     conversations: Conversations,
     metrics: Arc<Metrics>,
+    own: Arc<OwnMetrics>,
     out: DatagramOutputs<L::Address>,
     events: VecDeque<(ClientKey, BusEvent)>,
     /// When the alarm rings that was set last, if it has not.
@@ -390,7 +392,7 @@ where
 
     /// What everybody may see of the turns just done.
     fn finish(&mut self) {
-        self.metrics.add(&mut self.out.counts);
+        self.metrics.add(&mut self.out.counts, &self.own);
         if !self.out.denials.is_empty() {
             denials::log(self.link.describe().0, &mut self.out.denials);
         }

@@ -6,7 +6,7 @@
 use crate::buffers;
 use crate::connection::{Connection, ConnectionPermit};
 use crate::denials;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, OwnMetrics};
 use crate::stages::Stages;
 use crate::transport::{Progress, Transport};
 use bytes::BytesMut;
@@ -45,6 +45,7 @@ const SPARE: usize = 64;
 pub struct Connections<F> {
     hub: Hub,
     metrics: Arc<Metrics>,
+    own: Arc<OwnMetrics>,
     /// Links that are open: who stops the gateway waits for them.
     links: TaskTracker,
     /// Lent to a link while it works: an idle one holds none. Boxed, for they are large and move to and fro.
@@ -80,10 +81,16 @@ impl<F> Scratch<F> {
 }
 
 impl<F> Connections<F> {
-    /// For links on this bus, which add what they count to `metrics` and are counted in `links`.
-    pub fn new(hub: Hub, metrics: Arc<Metrics>, links: TaskTracker) -> Self {
+    /// For links on this bus, which add what they count to `metrics`, their protocol's own under the names of `counters`, and are counted in `links`.
+    pub fn new(
+        hub: Hub,
+        metrics: Arc<Metrics>,
+        counters: &'static [&'static str],
+        links: TaskTracker,
+    ) -> Self {
         Self {
             hub,
+            own: metrics.register(counters),
             metrics,
             links,
             spare: Mutex::default(),
@@ -99,7 +106,11 @@ impl<F> Connections<F> {
     pub fn count(&self, metric: Metric) {
         let mut counts = Counts::default();
         counts.add(metric);
-        self.metrics.add(&mut counts);
+        self.add(&mut counts);
+    }
+
+    fn add(&self, counts: &mut Counts) {
+        self.metrics.add(counts, &self.own);
     }
 
     fn lend(&self) -> Box<Scratch<F>> {
@@ -257,7 +268,7 @@ where
         }
         self.work(now, &mut scratch);
         let goes_on = self.unfinished || !std::mem::take(&mut scratch.out.close);
-        self.connections.metrics.add(&mut scratch.out.counts);
+        self.connections.add(&mut scratch.out.counts);
         denials::log(
             self.permit.listener().unwrap_or_default(),
             &mut scratch.out.denials,
@@ -290,7 +301,7 @@ where
         scratch.out.counts.add(Metric::MemoryShed);
         self.step(Input::Closed, now, &mut scratch);
         self.port.submit(&mut scratch.out.bus);
-        self.connections.metrics.add(&mut scratch.out.counts);
+        self.connections.add(&mut scratch.out.counts);
         true
     }
 

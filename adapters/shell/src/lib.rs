@@ -33,7 +33,7 @@ pub use datagram::DatagramStats;
 pub use drive::{Connections, drive};
 pub use limit::ConnectionLimit;
 pub use listener::{ListenError, Listener};
-pub use metrics::Metrics;
+pub use metrics::{Metrics, OwnMetrics};
 pub use protocols::{Protocols, Serving};
 pub use serial::SerialLink;
 pub use settings::{ListenerKind, ListenerSettings};

@@ -48,7 +48,7 @@ impl Protocols {
         let served = Served {
             protocol,
             serving: self.serving.clone(),
-            connections: Arc::new(Connections::new(hub, metrics, open)),
+            connections: Arc::new(Connections::new(hub, metrics, P::COUNTERS, open)),
         };
         self.by_name.insert(P::NAME, Arc::new(served));
     }

@@ -237,8 +237,8 @@ impl Sys {
         self.publish_stats(&stats);
         self.publish_memory(&stats.memory);
         self.publish_store_stats();
-        for metric in Metric::ALL {
-            self.publish_metric(metric.name(), self.metrics.get(*metric));
+        for (name, total) in self.metrics.by_name() {
+            self.publish_metric(name, total);
         }
         let sum = |metrics: [Metric; 3]| metrics.into_iter().map(|m| self.metrics.get(m)).sum::<u64>();
         let received = sum([Metric::Qos0Received, Metric::Qos1Received, Metric::Qos2Received]);

@@ -60,6 +60,9 @@ pub trait DatagramServer {
     /// Where clients are.
     type Address: Address;
 
+    /// Names of what it alone counts: those of its [`Counter`](crate::Counter).
+    const COUNTERS: &'static [&'static str] = &[];
+
     /// A datagram came, or a frame of a serial line.
     fn handle_datagram(
         &mut self,

@@ -35,7 +35,7 @@ pub use gate::{Admitted, Entrant, Gate, NameError, Naming, Refused, Verdict, Wil
 pub use link::{Link, QueueFull, QueueRules};
 pub use memory::MemoryLimit;
 pub use message::{Delivery, DeliveryId, Message, Properties, Qos, SessionId, SubscriptionIds, Will};
-pub use metrics::{Counts, Metric};
+pub use metrics::{Counter, Counts, Metric};
 pub use protocol::{LinkFacts, StreamProtocol};
 pub use rewrite::{RewriteAction, RewriteError, RewriteRule, Rewriter};
 pub use secret::Secret;

@@ -10,11 +10,11 @@ use headgate_model::access::{AuthRefusal, Credentials, Wish};
 use headgate_model::bus::Presence;
 use headgate_model::{
     AccessDecision, AccessPolicy, Action, Admitted, Answer, Asked, BusCommand, BusEvent, ClientKey,
-    CloseReason, DatagramServer, Destination, EndpointId, Entrant, Identity, Instant, Message as BusMessage,
-    Metric, MountPoint, Naming, Open, Qos as BusQos, Question, Settlement, Store, Subscription,
-    SubscriptionOptions, Topic, WallTime,
+    CloseReason, Counter, DatagramServer, Destination, EndpointId, Entrant, Identity, Instant,
+    Message as BusMessage, MountPoint, Naming, Open, Qos as BusQos, Question, Settlement, Store,
+    Subscription, SubscriptionOptions, Topic, WallTime,
 };
-use headgate_mqttsn::{SnGateway, SnOutputs, SnSettings};
+use headgate_mqttsn::{SnGateway, SnMetric, SnOutputs, SnSettings};
 use headgate_mqttsn_codec::{
     Connect, Encapsulation, Message, Publish, Qos, RegAck, Register, ReturnCode, SubAck, Subscribe,
     TopicName, TopicRef, WillTopic, decode, encode, encode_wrapped, unwrap_datagram,
@@ -374,8 +374,8 @@ impl Bench {
         }
     }
 
-    pub(crate) fn counted(&self, metric: Metric) -> u32 {
-        self.counts.get(metric.name()).copied().unwrap_or(0)
+    pub(crate) fn counted<C: Counter>(&self, counter: C) -> u32 {
+        self.counts.get(C::NAMES[counter.number()]).copied().unwrap_or(0)
     }
 
     pub(crate) fn break_disk(&mut self, broken: bool) {
@@ -413,6 +413,8 @@ impl Bench {
             self.out
                 .counts
                 .drain(|metric, n| *counts.entry(metric.name()).or_default() += n);
+            let own = &mut self.out.counts;
+            own.drain_own(|number, n| *counts.entry(SnMetric::NAMES[number]).or_default() += n);
             for Asked { key, question, .. } in std::mem::take(&mut self.out.questions) {
                 busy = true;
                 if let Question::Authenticate(credentials) = &question {
