@@ -340,9 +340,9 @@ mod tests {
     fn mutated_requests_are_answered_without_a_panic() {
         const START: &[u8] =
             b"GET /mqtt?a=b HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n\
-            Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+            Sec-WebSocket-Protocol: mqtt\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
         let heads = [
-            [START, b"Sec-WebSocket-Protocol: mqttv3.1, mqtt\r\n\r\n"].concat(),
+            [START, b"Sec-WebSocket-Protocol: mqttv3.1, mqtt5\r\n\r\n"].concat(),
             [
                 START,
                 b"Origin: http://h\r\nX-Forwarded-For: [::1]:9, 10.0.0.1\r\nX-Forwarded-Port: 7\r\n\r\nrest",
