@@ -3,6 +3,7 @@
 //! `churn` appends and deletes messages, 64 a commit, with 1,000 live in 50 queues, and prints bytes written for each byte of payload, by the
 //! system's own count (`/proc/self/io`). `fill N` queues N messages of 256 bytes for one session that is away, opens the store again, and
 //! drains it, and prints memory, disk and times on the way.
+#![expect(clippy::disallowed_methods, reason = "measures time")]
 #![allow(clippy::print_stdout, reason = "this is where it answers")]
 
 use headgate_model::store::{FetchLimit, MessageId, QueueEntry, SessionRecord, StoredMessage};

@@ -1,5 +1,10 @@
 //! Durable sessions, queues and retained messages: a journal that every commit is appended to, with sled behind it. See [`DiskStore`].
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "waits for the disk, on threads of its own, in real time"
+)]
+
 mod checkpoint;
 mod compaction;
 mod delta;

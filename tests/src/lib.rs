@@ -5,6 +5,7 @@
 //! [`sn_sim`] is the one of MQTT-SN: sensors that sleep, over links that lose, double and reorder.
 //! [`sn_testbed`] is an MQTT-SN gateway for tests of what speaks to one.
 //! [`bus_bench`] is a bus alone, for what needs no endpoint. [`blackbox`] runs the real program, with clients that are not ours.
+//! [`workspace`] finds sources and documents.
 
 mod bench;
 pub mod blackbox;
@@ -15,6 +16,7 @@ mod packets;
 pub mod sim;
 pub mod sn_sim;
 pub mod sn_testbed;
+pub mod workspace;
 
 pub use bench::{Gateway, Settings};
 pub use client::Client;

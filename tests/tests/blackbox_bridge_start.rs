@@ -1,4 +1,4 @@
-//! `uplink.start` of a bridge to Debian's mosquitto: when it comes and goes, and what waits meanwhile. `tests/uplink.rs` of the bridge has the timelines.
+//! `uplink.start` of a bridge to Debian's mosquitto: when it comes and goes, and what waits meanwhile. `adapters/bridge/tests/uplink.rs` has the timelines.
 
 use headgate_mqtt_codec::Qos;
 use headgate_tests::blackbox::{Daemon, Message, Mosquitto, Peer, Setup, Transport};

@@ -1,6 +1,4 @@
-//! Any bytes and any messages, from several peers, in any state, for as long as `HEADGATE_FUZZ_SECONDS` says (2 if it says nothing).
-//!
-//! Each run follows from the seed and its number alone. A failure prints both; `HEADGATE_FUZZ_SEED` and `HEADGATE_FUZZ_CASE` replay it.
+//! Any bytes and any messages, from several peers, in any state. See [`headgate_fuzz`] for how long, and how to replay a failure.
 
 mod bench;
 
@@ -11,35 +9,10 @@ use headgate_model::access::AuthRefusal;
 use headgate_model::{AccessDecision, Action, Answer, Qos as BusQos};
 use headgate_mqttsn::PredefinedTopic;
 use headgate_mqttsn_codec::{Message, Publish, Qos, ReturnCode, Subscribe, TopicName, TopicRef, Unsubscribe};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::{Duration, Instant};
 
 #[test]
 fn whatever_comes_nobody_unknown_gets_more_than_it_sent() {
-    let number = |name: &str| {
-        std::env::var(name)
-            .ok()
-            .and_then(|value| value.parse::<u64>().ok())
-    };
-    let seed = number("HEADGATE_FUZZ_SEED").unwrap_or(0x4845_4144);
-    if let Some(case) = number("HEADGATE_FUZZ_CASE") {
-        return run(seed, case);
-    }
-    let time = Duration::from_secs(number("HEADGATE_FUZZ_SECONDS").unwrap_or(2));
-    let started = Instant::now();
-    let mut case = 0;
-    while started.elapsed() < time {
-        if catch_unwind(AssertUnwindSafe(|| run(seed, case))).is_err() {
-            panic!("HEADGATE_FUZZ_SEED={seed} HEADGATE_FUZZ_CASE={case}");
-        }
-        case += 1;
-    }
-    report(seed, case);
-}
-
-#[allow(clippy::print_stderr, reason = "tells how to run the same again")]
-fn report(seed: u64, cases: u64) {
-    eprintln!("{cases} cases, HEADGATE_FUZZ_SEED={seed}");
+    headgate_fuzz::fuzz(|rng| rng.u64(..), |seed| run(*seed));
 }
 
 const PEERS: [At; 5] = [
@@ -54,8 +27,8 @@ const UNKNOWN: At = At(4, None);
 const IDS: [&str; 3] = ["a", "b", "c"];
 const TOPICS: [&str; 6] = ["a/1", "a/2", "ab", "gone", "secret", "asked"];
 
-fn run(seed: u64, case: u64) {
-    let mut rng = Rng::with_seed(seed ^ case.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+fn run(seed: u64) {
+    let mut rng = Rng::with_seed(seed);
     let mut sn = Bench::with(|settings| {
         settings.max_clients = 4;
         settings.max_handshakes = 3;

@@ -3,6 +3,11 @@
 //! What accepts connections is in [`listener`], what it hands over in [`connection`] and [`transport`]; protocols without connections are driven by [`datagram`], over [`udp`] and [`serial`] lines, which [`supervise`] starts anew after a panic.
 //! Nothing of this knows a protocol above the byte transport.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the shell has the clock, so that what it drives needs none"
+)]
+
 mod buffers;
 pub mod connection;
 pub mod datagram;

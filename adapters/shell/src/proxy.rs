@@ -285,4 +285,50 @@ mod tests {
             prop_assert!(header.is_ok_and(|h| h.addresses.is_some()) || kind == v2::Type::SSL as u8);
         }
     }
+
+    /// Good headers, changed in a few places, as `make fuzz` runs it: an error or a header, and never an address that the bytes do not say.
+    #[test]
+    fn mutated_headers_are_read_without_a_panic() {
+        let ssl = [0x20, 0, 11, 0x07, 0, 0, 0, 0, 0x22, 0, 3, b'j', b'o', b'e'];
+        let authority = [0x02, 0, 1, b'h'];
+        let v2 = |fixed: [u8; 4], addresses: &[u8]| {
+            [v2::PROTOCOL_PREFIX, &fixed, addresses, &ssl, &authority].concat()
+        };
+        let headers = [
+            b"PROXY TCP4 192.168.0.1 192.168.0.11 56324 443\r\n".to_vec(),
+            b"PROXY TCP6 2001:db8::1 ::1 65535 443\r\n".to_vec(),
+            b"PROXY UNKNOWN ff ::1 0 443\r\n".to_vec(),
+            v2([0x21, 0x11, 0, 30], &[1; 12]),
+            v2([0x21, 0x21, 0, 54], &[1; 36]),
+            v2([0x20, 0x00, 0, 18], &[]),
+        ];
+        assert!(headers.iter().all(|bytes| parse(bytes).is_ok()), "they are good");
+        let mutated = |rng: &mut fastrand::Rng| {
+            let mut bytes = headers[rng.usize(..headers.len())].clone();
+            for _ in 0..rng.usize(1..6) {
+                headgate_fuzz::mutate(&mut bytes, b"\x00\x11\x20\x21\xff 0:\r\n", rng);
+            }
+            bytes
+        };
+        headgate_fuzz::fuzz(mutated, |bytes| {
+            let Ok(header) = parse(bytes) else { return };
+            let Some((from, to)) = header.addresses else {
+                return;
+            };
+            assert_eq!(from.is_ipv4(), to.is_ipv4());
+            if bytes.starts_with(b"PROXY TCP4 ") {
+                let (from_ip, from_port, to_ip, to_port) = (from.ip(), from.port(), to.ip(), to.port());
+                let line = format!("PROXY TCP4 {from_ip} {to_ip} {from_port} {to_port}\r\n");
+                assert_eq!(bytes, line.as_bytes(), "there is one way to write it");
+            }
+        });
+    }
+
+    fn parse(bytes: &[u8]) -> Result<ProxyHeader, ProxyError> {
+        if bytes.starts_with(V1_START) {
+            parse_v1(bytes)
+        } else {
+            parse_v2(bytes)
+        }
+    }
 }

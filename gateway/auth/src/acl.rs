@@ -245,9 +245,7 @@ impl AccessPolicy for ClientPolicy {
     fn narrows(&self, filter: &[u8]) -> bool {
         for rule in self.rules.iter().filter(|rule| rule.is_about(Action::Subscribe)) {
             let any = |of: &dyn Fn(&Pattern) -> bool| {
-                rule.topics
-                    .as_ref()
-                    .is_none_or(|topics| topics.iter().any(|topic| of(topic)))
+                rule.topics.as_ref().is_none_or(|topics| topics.iter().any(of))
             };
             if rule.allows() && any(&|topic| topic.covers(filter)) {
                 return false;

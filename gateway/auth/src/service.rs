@@ -106,7 +106,7 @@ impl Access {
     }
 
     /// Other rules from now on: `acl`, `links` and `refuse_with`. Who is connected has them when the bus has
-    /// [asked for them](headgate_bus::Bus::renew_rules); if they are faulty, the old ones stay.
+    /// asked for them (`Hub::renew_rules`); if they are faulty, the old ones stay.
     pub fn set_rules(&self, settings: &AuthSettings) -> Result<(), AclError> {
         self.0.rules.replace(Acl::compile(settings)?);
         Ok(())

@@ -18,14 +18,15 @@ pub struct AuthSettings {
     pub users_file: Option<PathBuf>,
     /// How passwords are checked.
     pub passwords: PasswordSettings,
-    /// Rules, the first that matches decides. Where none does, the answer is no.
+    /// Rules, the first that matches decides. Where none does, the answer is no. They are asked about topics as they are on the bus: with the mount point,
+    /// and rewritten. `headgate reload` takes other rules, and they hold for open connections and sessions at once.
     /// Default: this machine may do everything; a client with a user name everything but `$SYS`.
     pub acl: Vec<AclRule>,
-    /// How a wish that no rule matches is refused.
+    /// How a client is told that no rule allows what it asked for. `headgate reload` takes another value.
     pub refuse_with: RefuseWith,
     /// User names of other brokers that bridge to this one, which may be links: nothing goes back that came from them, and what came by another link
     /// too is not routed again. `*` stands for every client that is let in, with or without a name. Default: nobody. A bridge that is not named here is a
-    /// client like any other.
+    /// client like any other. `headgate reload` takes other names.
     pub links: Vec<String>,
 }
 
@@ -161,8 +162,8 @@ pub struct AclRule {
     pub address: Option<Network>,
     /// Topic filters; `%c` and `%u` stand for client id and user name; `eq a/#` means the very filter `a/#`. Of a message to
     /// `$delayed/{seconds}/a` the topic is `a`. Left out, the rule is for every topic and
-    /// filter: those that begin with `$` and shared subscriptions too, for which `#` does not stand. A rule that denies `a/secret/#` does not narrow a
-    /// subscription to `a/#` that a later rule allows: rules judge a filter as a whole.
+    /// filter: those that begin with `$` and shared subscriptions too, for which `#` does not stand. A rule that denies `a/secret/#` narrows a
+    /// subscription to `a/#` that a later rule allows: it stands, and nothing below `a/secret` is delivered by it.
     #[serde(default)]
     pub topics: Option<Vec<String>>,
     /// How a denied client is told.

@@ -4,6 +4,8 @@
 //! bus behind a bounded channel. Both hand events over through the same kind of mailbox. Loaded: pairs of tasks, batches of 20 messages,
 //! 20 batches under way. Idle: one pair, one message under way. CPU is that of the whole process, from the system.
 
+#![expect(clippy::disallowed_methods, reason = "measures time")]
+
 use bytes::Bytes;
 use headgate_bus::handle::{Clock, Hub};
 use headgate_bus::{Bus, BusOutputs, BusSettings};

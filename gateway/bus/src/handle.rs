@@ -5,6 +5,11 @@
 //! mailbox per endpoint, or to one for a whole [`Group`] of them, whose task is woken after the lock is released. docs/ARCHITECTURE.md has the
 //! measurement by which this was chosen over one thread that owns the bus.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "drives the bus: the clock and its threads are here, so that the bus needs none"
+)]
+
 mod clock;
 mod commits;
 mod group;

@@ -1,5 +1,7 @@
 //! The gateway as a process: configuration, wiring, bridges at run time, the control socket, `$SYS`, and the subcommands of `headgate` that know of these.
 
+#![expect(clippy::disallowed_methods, reason = "runs the gateway in real time")]
+
 mod bridges;
 mod commands;
 mod config;

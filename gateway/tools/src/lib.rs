@@ -1,6 +1,8 @@
 //! The command-line clients: `headgate pub` and `sub` speak MQTT, `sn-pub`, `sn-sub` and `sn-scan` speak MQTT-SN. They know brokers and gateways by the
 //! network only.
 
+#![expect(clippy::disallowed_methods, reason = "runs on the network and in real time")]
+
 mod connection;
 mod format;
 mod publish;

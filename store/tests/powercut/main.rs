@@ -2,6 +2,8 @@
 //! all, runs on a real folder, and this binary sees each of its system calls. Whatever was committed is there afterwards, the store
 //! opens, and has no damage to report.
 
+#![expect(clippy::disallowed_methods, reason = "waits for the store thread")]
+
 #[path = "../conformance/bench.rs"]
 #[allow(dead_code, reason = "the other tests use the rest")]
 mod bench;

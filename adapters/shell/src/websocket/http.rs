@@ -334,4 +334,59 @@ mod tests {
             let _ = forwarded_client(&list, &WebSocketSettings::default());
         }
     }
+
+    /// Good requests, changed in a few places, as `make fuzz` runs it. What is answered is a head of its own lines, whatever the request says.
+    #[test]
+    fn mutated_requests_are_answered_without_a_panic() {
+        const START: &[u8] =
+            b"GET /mqtt?a=b HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n\
+            Sec-WebSocket-Protocol: mqtt\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+        let heads = [
+            [START, b"Sec-WebSocket-Protocol: mqttv3.1, mqtt5\r\n\r\n"].concat(),
+            [
+                START,
+                b"Origin: http://h\r\nX-Forwarded-For: [::1]:9, 10.0.0.1\r\nX-Forwarded-Port: 7\r\n\r\nrest",
+            ]
+            .concat(),
+            [
+                START,
+                b"Cookie: a=b\r\nCookie: c=d\r\nAuthorization: Basic YTpi\r\n\r\n",
+            ]
+            .concat(),
+        ];
+        let settings = WebSocketSettings::default();
+        let read = |bytes: &[u8]| {
+            parse_head(bytes).map(|read| read.map(|(head, size)| (judge(&head, &settings, true), size)))
+        };
+        assert!(
+            heads
+                .iter()
+                .all(|bytes| matches!(read(bytes), Ok(Some((Ok(_), _))))),
+            "they are good"
+        );
+        let mutated = |rng: &mut fastrand::Rng| {
+            let mut bytes = heads[rng.usize(..heads.len())].clone();
+            for _ in 0..rng.usize(1..6) {
+                headgate_fuzz::mutate(&mut bytes, b"\r\n :,;=?\x00\x7f\xff", rng);
+            }
+            (bytes, rng.f32())
+        };
+        headgate_fuzz::fuzz(mutated, |(bytes, cut)| {
+            let answer = match read(bytes) {
+                Ok(None) => return,
+                Ok(Some((judged, size))) => {
+                    assert!(size <= bytes.len());
+                    // The same head is found once all of it is there, and not before.
+                    let early = (size as f32 * cut) as usize;
+                    assert!(matches!(parse_head(&bytes[..early.min(size - 1)]), Ok(None)));
+                    judged.map_or_else(|rejection| rejection.response(), |upgrade| upgrade.response())
+                }
+                Err(rejection) => rejection.response(),
+            };
+            let text = std::str::from_utf8(&answer).expect("we write text");
+            assert!(text.starts_with("HTTP/1.1 "));
+            let (head, _) = text.split_once("\r\n\r\n").expect("a head has an end");
+            assert!(head.lines().count() <= 6, "{head}");
+        });
+    }
 }
