@@ -12,7 +12,7 @@ use headgate_model::LinkFacts;
 use headgate_model::access::{AccessDecision, AccessPolicy, Answer, Identity, Question, Wish};
 use headgate_model::{
     Action, BusCommand, BusEvent, CloseReason, Endpoint, EndpointId, Input, Instant, Metric, MountPoint,
-    Outputs, Rewriter, Store, StoreImage, WallTime, Wire,
+    Outputs, RewriteRule, Rewriter, Store, StoreImage, WallTime, Wire,
 };
 use headgate_mqtt::{MqttEndpoint, MqttSettings, MqttWire, Sent};
 use headgate_mqtt_codec::{Connect, MAX_PACKET_SIZE, Version, encode};
@@ -225,6 +225,23 @@ impl Gateway {
         let mut rules = world.rules.named.lock().expect("no test panics in here");
         rules.retain(|(a, t, _)| *a != action || t != topic);
         rules.push((action, topic.to_owned(), decision));
+    }
+
+    /// Clients that come from now on name their topics so.
+    pub fn name_topics(&self, mount: MountPoint, rewrite: Vec<RewriteRule>) {
+        let mut world = self.0.borrow_mut();
+        world.settings.mount = mount;
+        world.settings.bus.rewrite = rewrite;
+    }
+
+    /// The rules have changed: every session gets its own of those that are valid now.
+    pub fn renew_rules(&self) {
+        let mut world = self.0.borrow_mut();
+        let (now, mut next) = (world.now, Some(0));
+        while let Some(from) = next {
+            world.turn(|bus, out| next = bus.renew_rules(from, now, out));
+        }
+        world.run();
     }
 
     /// From now on nobody may be a link.

@@ -7,8 +7,8 @@ use headgate_model::access::{DenyCode, Identity, Wish};
 use headgate_model::bus::Presence;
 use headgate_model::{
     AccessDecision, AccessPolicy, AckToken, Admitted, Answer, BusCommand, BusEvent, ClientKey,
-    DatagramServer, Destination, EndpointId, Entrant, Instant, Message, MountPoint, Open, Qos, Settlement,
-    Store, Subscription, SubscriptionOptions, Topic, WallTime,
+    DatagramServer, Destination, EndpointId, Entrant, Instant, Message, MountPoint, Naming, Open, Qos,
+    Question, Settlement, Store, Subscription, SubscriptionOptions, Topic, WallTime,
 };
 use headgate_mqtt_codec as mqtt;
 use headgate_mqttsn::{PredefinedTopic, SnGateway, SnOutputs, SnSettings};
@@ -36,6 +36,7 @@ pub struct Testbed {
     datagrams: Vec<(SocketAddr, Bytes)>,
     held: BTreeSet<u16>,
     next_token: u32,
+    access: Box<dyn FnMut(&Question) -> Answer + Send>,
     /// Topic and payload of everything that was published, in order.
     pub published: Vec<(String, Bytes)>,
 }
@@ -68,11 +69,30 @@ pub fn settings() -> SnSettings {
     settings
 }
 
+/// Lets everybody in.
+fn allow_most(_: &Question) -> Answer {
+    let policy = Arc::new(Most);
+    let identity = Identity {
+        username: None,
+        policy,
+    };
+    Answer::Allowed { identity, data: None }
+}
+
 impl Testbed {
     /// A gateway without clients.
     pub fn new(settings: SnSettings) -> Self {
+        Self::with(settings, Arc::default(), allow_most)
+    }
+
+    /// A gateway whose clients name topics so, and are let in by `access`.
+    pub fn with(
+        settings: SnSettings,
+        naming: Arc<Naming>,
+        access: impl FnMut(&Question) -> Answer + Send + 'static,
+    ) -> Self {
         let bus = Bus::new(BusSettings::default(), WallTime(1_700_000_000_000), 1);
-        let mut gateway = SnGateway::new(settings, Arc::default(), Instant::START).unwrap();
+        let mut gateway = SnGateway::new(settings, naming, Instant::START).unwrap();
         gateway.start_ids_at(1);
         let mut testbed = Self {
             gateway,
@@ -84,6 +104,7 @@ impl Testbed {
             datagrams: Vec::new(),
             held: BTreeSet::new(),
             next_token: 0,
+            access: Box::new(access),
             published: Vec::new(),
         };
         let open = Open {
@@ -101,12 +122,15 @@ impl Testbed {
             no_local: true,
             ..SubscriptionOptions::default()
         };
-        let all = Subscription::parse(&Bytes::from_static(b"#"), options, &MountPoint::default());
+        let all = ["#", "$SYS/#"].map(|filter| {
+            let all = Subscription::parse(&Bytes::from(filter), options, &MountPoint::default());
+            all.expect("a good filter")
+        });
         for command in [
             BusCommand::Open(Box::new(open)),
             BusCommand::Subscribe {
                 token: AckToken(u32::MAX),
-                subscriptions: vec![Admitted::of_gateway(all.unwrap())],
+                subscriptions: Admitted::each_of_gateway(all),
             },
         ] {
             testbed.backend_says(command, Instant::START);
@@ -143,13 +167,18 @@ impl Testbed {
 
     /// The backend publishes.
     pub fn publish(&mut self, topic: &str, qos: Qos, payload: Bytes, now: Instant) {
-        self.next_token += 1;
         let message = Message {
             qos,
             ..Message::new(Topic::try_from(topic).unwrap(), payload)
         };
-        let dedup = (qos == Qos::ExactlyOnce).then(|| u16::try_from(self.next_token).unwrap());
-        let ack = (qos > Qos::AtMostOnce).then_some(AckToken(self.next_token));
+        self.publish_message(message, now);
+    }
+
+    /// The backend publishes this message.
+    pub fn publish_message(&mut self, message: Message, now: Instant) {
+        self.next_token += 1;
+        let dedup = (message.qos == Qos::ExactlyOnce).then(|| u16::try_from(self.next_token).unwrap());
+        let ack = (message.qos > Qos::AtMostOnce).then_some(AckToken(self.next_token));
         self.backend_says(
             BusCommand::Publish {
                 message: Admitted::of_gateway(message),
@@ -181,6 +210,15 @@ impl Testbed {
         self.settle_down(now);
     }
 
+    /// The rules have changed: every session gets its own of those that are valid now.
+    pub fn renew_rules(&mut self, now: Instant) {
+        let mut next = Some(0);
+        while let Some(from) = next {
+            next = self.bus.renew_rules(from, now, &mut self.bus_out);
+        }
+        self.settle_down(now);
+    }
+
     /// What the gateway sent.
     pub fn take(&mut self) -> Vec<(SocketAddr, Bytes)> {
         std::mem::take(&mut self.datagrams)
@@ -198,11 +236,7 @@ impl Testbed {
                 self.bus.handle(endpoint(key), command, now, &mut self.bus_out);
             }
             for asked in std::mem::take(&mut self.out.questions) {
-                let identity = Identity {
-                    username: None,
-                    policy: Arc::new(Most),
-                };
-                let answer = Answer::Allowed { identity, data: None };
+                let answer = (self.access)(&asked.question);
                 self.gateway.handle_answer(asked.key, answer, now, &mut self.out);
             }
             for (to, bytes) in self.out.take_datagrams() {

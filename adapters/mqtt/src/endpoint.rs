@@ -375,11 +375,12 @@ impl MqttEndpoint {
             BusEvent::Released { packet, known } => self.on_released(packet, known, out),
             BusEvent::Delivery(delivery) => self.on_delivery(delivery, now, out),
             BusEvent::Received(id) => self.on_received(id, out),
-            BusEvent::RulesChanged(renewed) => {
-                if let Phase::Open(who) = &mut self.phase {
-                    *who = renewed;
-                }
-            }
+            BusEvent::RulesChanged(renewed) => match &mut self.phase {
+                Phase::Open(who) => *who = renewed,
+                Phase::Opening(opening) => opening.who = renewed,
+                Phase::Leaving(leaving) => leaving.who = renewed,
+                Phase::Fresh(_) | Phase::Connecting(_) | Phase::Closed => {}
+            },
             // It never asks for these.
             BusEvent::Drained | BusEvent::Asleep | BusEvent::WillChanged(_) => {}
         }

@@ -208,10 +208,18 @@ impl<A: Address> SnGateway<A> {
             asking: None,
         } = &self.publisher.state
         {
+            if self.publisher.waiting.is_empty() {
+                return;
+            }
+            let name = self.config.settings.qos_minus_one.client_id.as_str().into();
+            if identity.policy.renewed(&name, &Presence::default()).is_some() {
+                // The rules have changed: it is let in under others.
+                self.close(index, CloseReason::Normal, None, out);
+                return self.begin_publisher(out);
+            }
             let Some(message) = self.publisher.waiting.pop_front() else {
                 return;
             };
-            let name = self.config.settings.qos_minus_one.client_id.as_str().into();
             let gate = self.config.naming.gate(&name, Some(&identity.policy));
             match gate.publish(message) {
                 Verdict::Admitted(message) => self.publish_unconnected(index, message, out),

@@ -158,7 +158,11 @@ impl Acl {
             },
             action: rule.action,
             topics: rule.topics.as_ref().map(|topics| {
-                let patterns = topics.iter().map(|topic| Pattern::of(topic, client, user));
+                let denies = rule.effect == AclEffect::Deny;
+                let patterns = topics.iter().map(|topic| {
+                    let pattern = Pattern::of(topic, client, user);
+                    pattern.or_else(|| denies.then(|| Pattern::around(topic, user))?)
+                });
                 patterns.flatten().collect()
             }),
         });
@@ -276,7 +280,7 @@ impl AccessPolicy for ClientPolicy {
             return None;
         }
         let address = match who.peer {
-            PeerName::Ip(address) => address,
+            PeerName::Ip(address) => address.to_canonical(),
             PeerName::Other(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
         };
         Some(book.policy(client.as_str(), who.username.as_deref(), address))
@@ -292,7 +296,7 @@ impl AccessPolicy for ClientPolicy {
 }
 
 impl Pattern {
-    /// A client id or user name that holds `/`, `+` or `#` must not widen a rule: then the topic matches nothing.
+    /// A client id or user name that holds `/`, `+` or `#`, or makes a name of the gateway's own, must not widen a rule: then the topic matches nothing.
     fn of(topic: &str, client: &str, user: Option<&str>) -> Option<Self> {
         let (exact, filter) = match topic.strip_prefix("eq ") {
             Some(filter) => (true, filter),
@@ -306,12 +310,28 @@ impl Pattern {
             let value = value.filter(|value| !value.contains(['/', '+', '#']))?;
             text = text.replace(name, value);
         }
+        if text.starts_with('$') && !filter.starts_with('$') {
+            return None;
+        }
         let filter = TopicFilter::try_from(text.as_str()).ok()?;
         Some(if exact {
             Self::Exactly(filter)
         } else {
             Self::Filter(filter)
         })
+    }
+
+    /// What a rule denies to a client whose name does not fit in: everything below, so that an odd name is no way around it. Who has no user name has
+    /// none that could be meant.
+    fn around(topic: &str, user: Option<&str>) -> Option<Self> {
+        let filter = topic.strip_prefix("eq ").unwrap_or(topic);
+        if user.is_none() && filter.contains("%u") {
+            return None;
+        }
+        let at = filter.find("%c").into_iter().chain(filter.find("%u")).min()?;
+        let level = filter[..at].rfind('/').map_or(0, |slash| slash + 1);
+        let filter = TopicFilter::try_from(format!("{}#", &filter[..level]).as_str());
+        filter.ok().map(Self::Filter)
     }
 
     /// Whether there is a topic that this and `filter` both match.
@@ -494,6 +514,55 @@ mod tests {
         );
         let evil = acl.policy("+", None, ELSEWHERE);
         assert_ne!(ask(&evil, Action::Subscribe, "dev/+/#"), AccessDecision::Allow);
+    }
+
+    /// Who chooses an odd name is not let out of a rule that denies by it. Without a user name there is none that could be meant.
+    #[test]
+    fn an_odd_name_is_no_way_around_a_rule_that_denies() {
+        let acl = compile(vec![
+            rule(AclEffect::Deny, &["inbox/%c/#", "eq user/%u"]),
+            rule(AclEffect::Allow, &["#"]),
+        ]);
+        for (client, user, topic, allowed) in [
+            ("pump", Some("joe"), "inbox/pump/a", false),
+            ("pump", Some("joe"), "inbox/other/a", true),
+            ("a/b", Some("joe"), "inbox/a/b", false),
+            ("#", Some("joe"), "inbox/x/a", false),
+            ("+", Some("joe"), "inbox/x/a", false),
+            ("pump", Some("joe"), "user/joe", false),
+            ("pump", Some("a/b"), "user/a/b", false),
+            ("pump", None, "user/joe", true),
+        ] {
+            let policy = acl.policy(client, user, ELSEWHERE);
+            let decision = ask(&policy, Action::Publish, topic);
+            assert_eq!(
+                decision == AccessDecision::Allow,
+                allowed,
+                "{client} {user:?} {topic}"
+            );
+        }
+    }
+
+    /// A client may call itself `$SYS`.
+    #[test]
+    fn a_name_does_not_make_topics_of_the_gateway() {
+        let acl = compile(vec![rule(AclEffect::Allow, &["%c/#", "%u", "$SYS/of/%c"])]);
+        for name in ["$SYS", "$SYS/#", "$"] {
+            let policy = acl.policy(name, Some(name), ELSEWHERE);
+            for filter in ["$SYS/#", "$SYS/broker/uptime", "$SYS", "$/a", "$"] {
+                assert_ne!(
+                    ask(&policy, Action::Subscribe, filter),
+                    AccessDecision::Allow,
+                    "{name}: {filter}"
+                );
+                assert!(!policy.may_read(filter.as_bytes()), "{name}: {filter}");
+            }
+        }
+        let policy = acl.policy("pump", None, ELSEWHERE);
+        assert_eq!(
+            ask(&policy, Action::Subscribe, "$SYS/of/pump"),
+            AccessDecision::Allow
+        );
     }
 
     #[test]
@@ -683,5 +752,30 @@ mod tests {
         let renewed = policy.renewed(&"pump".into(), &who).expect("others");
         assert!(renewed.may_read(b"other/pump/t") && !renewed.may_read(b"dev/pump/t"));
         assert!(renewed.renewed(&"pump".into(), &who).is_none());
+    }
+
+    /// A socket for both versions of IP shows an IPv4 address as IPv6.
+    #[test]
+    fn renewed_rules_are_those_of_the_address() {
+        let book = compile(vec![]);
+        let policy = book.policy("pump", None, ELSEWHERE);
+        let from_there = AclRule {
+            address: Some("10.0.0.0/8".parse().unwrap()),
+            ..rule(AclEffect::Allow, &["#"])
+        };
+        let changed = AuthSettings {
+            acl: vec![from_there],
+            ..AuthSettings::default()
+        };
+        book.replace(Acl::compile(&changed).unwrap());
+        let mapped: IpAddr = "::ffff:10.0.0.7".parse().unwrap();
+        for (peer, may) in [(ELSEWHERE, true), (mapped, true), (LOOPBACK, false)] {
+            let who = Presence {
+                peer: peer.into(),
+                ..Presence::default()
+            };
+            let renewed = policy.renewed(&"pump".into(), &who).expect("others");
+            assert_eq!(renewed.may_read(b"a"), may, "{peer}");
+        }
     }
 }

@@ -162,8 +162,9 @@ pub struct AclRule {
     pub address: Option<Network>,
     /// Topic filters; `%c` and `%u` stand for client id and user name; `eq a/#` means the very filter `a/#`. Of a message to
     /// `$delayed/{seconds}/a` the topic is `a`. Left out, the rule is for every topic and
-    /// filter: those that begin with `$` and shared subscriptions too, for which `#` does not stand. A rule that denies `a/secret/#` narrows a
-    /// subscription to `a/#` that a later rule allows: it stands, and nothing below `a/secret` is delivered by it.
+    /// filter: those that begin with `$` and shared subscriptions too, for which `#` does not stand. A subscription to `a/#` that a rule allows is
+    /// granted, and what an earlier rule denies of it, such as `a/secret/#`, is not delivered. A name with `/`, `+` or `#` in it, or one that would make
+    /// a topic beginning with `$`, stands for nothing in a rule that allows; in one that denies, for everything below its place.
     #[serde(default)]
     pub topics: Option<Vec<String>>,
     /// How a denied client is told.

@@ -254,7 +254,7 @@ impl Bus {
             BusCommand::ChangeWill(change) => self.change_will(from, slot, change, out),
             BusCommand::ChangeRules(client) => {
                 self.sessions[slot].presence = Arc::clone(client.who());
-                self.look_at_rules(slot);
+                self.look_at_rules(slot, now, out);
             }
         }
     }

@@ -44,7 +44,7 @@ impl Bus {
         };
         let limits = self.send_limits();
         let session = &mut self.sessions[slot];
-        if !session.may_read(&message.topic) {
+        if !copy.readable.by(session, &message.topic) {
             self.counters.drop(DropReason::NotAuthorized);
             return false;
         }
@@ -258,7 +258,9 @@ impl Bus {
             // Sent before, it must be sent again: the receiver may hold its packet identifier. [MQTT-4.4.0-1]
             let rules = session.rules(&self.queue_rules);
             let gone = if next.sent {
-                None
+                // No receiver holds one of QoS 1.
+                let drops = next.qos == Qos::AtLeastOnce && !session.may_read(&next.message.topic);
+                drops.then_some(DropReason::NotAuthorized)
             } else if next.message.is_expired(now) || is_over(rules, next.since, now) {
                 Some(DropReason::Expired) // [MQTT-3.3.2-5]
             } else {

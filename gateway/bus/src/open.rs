@@ -134,7 +134,7 @@ impl Bus {
             let op = StoreOp::PutSession(session.id, Box::new(session.record(epoch)));
             self.pending.push(op);
         }
-        self.look_at_rules(slot);
+        self.look_at_rules(slot, now, out);
         self.auto_subscribe(slot);
         if !wakes {
             out.notices.push(Notice::Connected {

@@ -5,6 +5,7 @@ use crate::bus::{Bus, BusOutputs};
 use crate::clients::make_room;
 use crate::index::{GroupId, Matches};
 use crate::pending::BodyRef;
+use crate::reading::Readable;
 use crate::sessions::Slot;
 use crate::settings::{BusSettings, Overlap};
 use crate::stats::DropReason;
@@ -68,6 +69,8 @@ impl Router {
 pub(crate) struct LastingCopy {
     compact: Option<Arc<Message>>,
     body: Option<BodyRef>,
+    /// Who may read it.
+    pub readable: Readable,
 }
 
 impl LastingCopy {
@@ -75,7 +78,7 @@ impl LastingCopy {
     pub(crate) fn of(message: &Arc<Message>) -> Self {
         Self {
             compact: Some(Arc::clone(message)),
-            body: None,
+            ..Self::default()
         }
     }
 

@@ -4,6 +4,7 @@ use crate::bus::{Bus, BusOutputs};
 use crate::index::{Entry, GroupId};
 use crate::paging::FetchRequest;
 use crate::queue::Queued;
+use crate::reading::Readable;
 use crate::routing::{LastingCopy, Target, identifiers};
 use crate::session::Session;
 use crate::sessions::Slot;
@@ -12,6 +13,7 @@ use crate::stats::DropReason;
 use hashbrown::HashMap;
 use headgate_model::store::{Fetched, LaneImage, SessionRecord};
 use headgate_model::{Instant, Message, Qos, SessionId, StoreOp, WallTime};
+use std::cell::RefCell;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
 /// Members drawn by lot before all are looked at in a row.
@@ -38,10 +40,13 @@ impl Bus {
             && message
                 .publisher
                 .is_some_and(|publisher| self.links.contains(publisher));
+        let readable = RefCell::new(Readable::default());
         let eligible = |at: &usize| {
             let slot = members[*at].session;
             let session = &self.sessions[slot];
-            Some(slot) != except && !(split && session.is_link()) && session.may_read(&message.topic)
+            Some(slot) != except
+                && !(split && session.is_link())
+                && readable.borrow_mut().by(session, &message.topic)
         };
         let online = |at: &usize| eligible(at) && self.sessions[members[*at].session].is_attached();
         let count = members.len();
@@ -57,11 +62,20 @@ impl Bus {
             SharedStrategy::HashClient => hash(&publisher.to_be_bytes()),
             SharedStrategy::HashTopic => hash(message.topic.as_bytes()),
         };
-        let round = || (start..count).chain(0..start);
-        let chosen = round().find(online).or_else(|| round().find(eligible))?;
-        let passed = (chosen + count - start) % count;
-        let member = members[chosen];
-        self.work += passed;
+        let mut away = None;
+        let mut looked_at = 0;
+        let there = (start..count).chain(0..start).find(|at| {
+            looked_at += 1;
+            let eligible = eligible(at);
+            if eligible && away.is_none() {
+                away = Some(*at);
+            }
+            eligible && self.sessions[members[*at].session].is_attached()
+        });
+        let chosen = there.or(away);
+        let member = chosen.map(|chosen| members[chosen]);
+        self.work += looked_at;
+        let (chosen, member) = (chosen?, member?);
         if let Some(group) = self.index.group_mut(id) {
             group.cursor = u32::try_from(chosen + 1).unwrap_or(0);
         }

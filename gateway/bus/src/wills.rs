@@ -107,7 +107,13 @@ impl Bus {
         self.answer(from, BusEvent::WillChanged(changed), needs, out);
     }
 
+    /// A will that the rules of its client allow no more goes nowhere.
     pub(crate) fn publish_will(&mut self, slot: Slot, will: Will, now: Instant, out: &mut BusOutputs) {
+        let rules = &self.sessions[slot].presence.rules;
+        if !is_of_gateway(&will.message) && !rules.may_still_publish(&will.message) {
+            self.counters.drop(DropReason::NotAuthorized);
+            return;
+        }
         let message = Message {
             expires_at: will.message_expiry.map(|interval| now + interval),
             publisher: Some(self.sessions[slot].id),

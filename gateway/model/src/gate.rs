@@ -466,6 +466,12 @@ impl Rules {
         policy.is_none_or(|policy| policy.may_read(topic.as_bytes()))
     }
 
+    /// Whether a message may be published that was admitted at another time. Nobody is asked again.
+    pub fn may_still_publish(&self, message: &Message) -> bool {
+        let policy = self.0.as_ref();
+        policy.is_none_or(|policy| !matches!(policy.check(message.wish()), AccessDecision::Deny(_)))
+    }
+
     /// The rules of `client` as they are now; `None` when they are these.
     pub fn renewed(&self, client: &ClientId, who: &Presence) -> Option<Self> {
         let policy = self.0.as_ref()?.renewed(client, who)?;

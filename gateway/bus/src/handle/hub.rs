@@ -157,7 +157,7 @@ impl Hub {
     pub fn renew_rules(&self) {
         let mut next = Some(0);
         while let Some(from) = next {
-            next = self.turn(|bus, _, out| bus.renew_rules(from, out));
+            next = self.turn(|bus, now, out| bus.renew_rules(from, now, out));
         }
     }
 
