@@ -72,8 +72,7 @@ impl Hub {
     }
 
     /// Reads what was asked about queues.
-    fn answer_questions(&self, committer: &mut Committer) {
-        let questions = std::mem::take(&mut self.0.commits.lock().questions);
+    fn answer_questions(&self, committer: &mut Committer, questions: Vec<Question>) {
         for question in questions {
             if !committer.unwritten.is_empty() || committer.gave_up {
                 question.answer(Err(QueryError::StoreFails));
@@ -117,11 +116,13 @@ impl Hub {
         let mut more = false;
         while let Some(due) = self.wait_for_work(&committer, more) {
             if due {
+                // Before the batch: what a question is about is in this one or in an earlier one.
+                let questions = std::mem::take(&mut self.0.commits.lock().questions);
                 let (batch, fetches) = self.take_work();
                 committer.fetches.extend(fetches);
                 self.commit(&mut committer, batch);
                 self.fetch(&mut committer);
-                self.answer_questions(&mut committer);
+                self.answer_questions(&mut committer, questions);
             } else if !committer.unwritten.is_empty() {
                 self.commit(&mut committer, None);
             }
