@@ -119,7 +119,7 @@ impl DatagramStats {
     }
 }
 
-/// Serves all clients of a link until [`Hub::say_goodbye`].
+/// Serves all clients of a link until [`Hub::say_goodbye`](headgate_bus::handle::Hub::say_goodbye).
 pub fn serve<S, L>(server: S, link: L, serving: &Serving) -> impl Future<Output = ()> + Send + 'static
 where
     S: DatagramServer<Address = L::Address> + Unpin + Send + 'static,
