@@ -13,8 +13,8 @@ use crate::throttle::Throttles;
 use crate::wire::Received;
 use headgate_model::access::Unrestricted;
 use headgate_model::{
-    AccessPolicy, Admitted, BusCommand, BusEvent, CloseReason, Endpoint, Input, Instant, Message, Metric,
-    Naming, Outputs, Verdict,
+    AccessPolicy, Admitted, BusCommand, BusEvent, ClientId, CloseReason, Endpoint, Input, Instant, Message,
+    Metric, Naming, Outputs, Verdict,
 };
 use headgate_mqtt_codec::{
     Ack, AckKind, Disconnect, MAX_PACKET_SIZE, Packet, Publish, Qos, ReasonCode, Version,
@@ -30,8 +30,10 @@ pub struct BridgeEndpoint {
     pub(crate) plan: Arc<BridgePlan>,
     pub(crate) status: Arc<BridgeStatus>,
     pub(crate) credentials: Credentials,
-    /// How topics of what comes in are rewritten.
+    /// How topics of what comes in are rewritten, and what else its messages need to pass the gate.
     naming: Arc<Naming>,
+    local_client_id: ClientId,
+    policy: Arc<dyn AccessPolicy>,
     /// CONNECT has bit 0x80.
     pub(crate) private: bool,
     pub(crate) phase: Phase,
@@ -106,10 +108,12 @@ impl BridgeEndpoint {
             created: now,
             clocks: Clocks::new(settings.keep_alive, settings.stalled_after, now),
             private: private && plan.version() != Version::V5,
+            local_client_id: plan.local_client_id(),
             plan,
             status,
             credentials,
             naming: Arc::default(),
+            policy: Arc::new(Unrestricted),
             phase: Phase::Fresh,
         }
     }
@@ -123,9 +127,8 @@ impl BridgeEndpoint {
 
     /// Takes a message of the remote, with the topic as the bridge's rules have it. What is under `$SYS` is not the remote's.
     pub(crate) fn admit(&self, message: Message) -> Option<Admitted<Message>> {
-        let client = self.plan.local_client_id();
-        let policy: Arc<dyn AccessPolicy> = Arc::new(Unrestricted);
-        match self.naming.gate(&client, Some(&policy)).publish(message) {
+        let gate = self.naming.gate(&self.local_client_id, Some(&self.policy));
+        match gate.publish(message) {
             Verdict::Admitted(message) => Some(message),
             Verdict::Ask(_) | Verdict::Refused(_) => None,
         }

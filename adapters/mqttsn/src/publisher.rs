@@ -13,8 +13,8 @@ use headgate_model::datagram::Address;
 use headgate_model::gate::Waiting;
 use headgate_model::link::RESERVED_CLIENT_ID;
 use headgate_model::{
-    Admitted, Answer, BusCommand, BusEvent, CloseReason, Entrant, Identity, Instant, Message, Metric, Open,
-    Question, Refused, Verdict,
+    Admitted, Answer, BusCommand, BusEvent, ClientId, CloseReason, Entrant, Identity, Instant, Message,
+    Metric, Open, Question, Refused, Verdict,
 };
 use headgate_mqttsn_codec::{Publish, TopicRef};
 use std::collections::VecDeque;
@@ -29,6 +29,8 @@ const PAUSE: Duration = Duration::from_secs(10);
 /// The one who publishes for those without a connection.
 #[derive(Debug)]
 pub(crate) struct Publisher {
+    /// As rules and log know it.
+    name: ClientId,
     /// Its place among the clients, once it was needed.
     index: Option<u32>,
     state: State,
@@ -55,6 +57,7 @@ enum State {
 impl Publisher {
     pub(crate) fn new(settings: &QosMinusOneSettings, now: Instant) -> Self {
         Self {
+            name: settings.client_id.as_str().into(),
             index: None,
             state: State::Closed { not_before: now },
             waiting: VecDeque::new(),
@@ -211,8 +214,8 @@ impl<A: Address> SnGateway<A> {
             if self.publisher.waiting.is_empty() {
                 return;
             }
-            let name = self.config.settings.qos_minus_one.client_id.as_str().into();
-            if identity.policy.renewed(&name, &Presence::default()).is_some() {
+            let name = &self.publisher.name;
+            if identity.policy.renewed(name, &Presence::default()).is_some() {
                 // The rules have changed: it is let in under others.
                 self.close(index, CloseReason::Normal, None, out);
                 return self.begin_publisher(out);
@@ -220,7 +223,7 @@ impl<A: Address> SnGateway<A> {
             let Some(message) = self.publisher.waiting.pop_front() else {
                 return;
             };
-            let gate = self.config.naming.gate(&name, Some(&identity.policy));
+            let gate = self.config.naming.gate(name, Some(&identity.policy));
             match gate.publish(message) {
                 Verdict::Admitted(message) => self.publish_unconnected(index, message, out),
                 Verdict::Refused(refused) => self.refuse_unconnected(&refused, out),
@@ -242,7 +245,7 @@ impl<A: Address> SnGateway<A> {
             _ => None,
         };
         out.denials.tell(|| Denial {
-            client: self.config.settings.qos_minus_one.client_id.as_str().into(),
+            client: self.publisher.name.clone(),
             who: Arc::default(),
             wanted: refused.wanted.clone(),
             why: refused.why(policy),

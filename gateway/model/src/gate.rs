@@ -388,13 +388,14 @@ impl Gate<'_> {
         if let Err(error) = self.naming.place(value.topic_mut()) {
             return refused(value.wanted(), Cause::Name(error));
         }
-        if value.wish().topic.starts_with(SYSTEM) {
+        let wish = value.wish();
+        if wish.topic.starts_with(SYSTEM) {
             return match value.is_own_state(self.client) {
                 true => Verdict::Admitted(Admitted(value)),
                 false => refused(value.wanted(), Cause::Reserved),
             };
         }
-        match self.check(value.wish()) {
+        match self.check(wish) {
             AccessDecision::Allow => Verdict::Admitted(Admitted(value)),
             AccessDecision::Deny(code) => {
                 let request = value.wish().into();
