@@ -15,7 +15,7 @@ use headgate_access::AccessService;
 use headgate_auth::{Access, AuthSettings};
 use headgate_bus::handle::{Clock, Hub};
 use headgate_bus::{Bus, BusOutputs, BusSettings};
-use headgate_model::LinkFacts;
+use headgate_model::PeerFacts;
 use headgate_model::bus::Presence;
 use headgate_model::{
     AckToken, Admitted, BusCommand, BusEvent, EndpointId, Entrant, Instant, Message, MountPoint, Open,
@@ -200,9 +200,9 @@ fn connected(count: usize) -> Value {
     let mqtt = Arc::new(MqttSettings::default());
     let mut ends = Vec::with_capacity(count);
     let before = resident();
-    let facts = LinkFacts {
+    let facts = PeerFacts {
         peer: "memory".into(),
-        ..LinkFacts::default()
+        ..PeerFacts::default()
     };
     runtime.block_on(async {
         for number in 0..count {

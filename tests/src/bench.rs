@@ -8,8 +8,8 @@ use crate::client::Client;
 use crate::packets::ToPacket;
 use bytes::{Bytes, BytesMut};
 use headgate_bus::{Bus, BusOutputs, BusSettings, BusStats, FetchRequest, LinkReport};
-use headgate_model::LinkFacts;
-use headgate_model::access::{AccessDecision, AccessPolicy, Answer, Identity, Question, Wish};
+use headgate_model::PeerFacts;
+use headgate_model::access::{AccessDecision, AccessPolicy, AccessQuery, Answer, Identity, Question};
 use headgate_model::{
     Action, BusCommand, BusEvent, CloseReason, Endpoint, EndpointId, Input, Instant, Metric, MountPoint,
     Outputs, RewriteRule, Rewriter, Store, StoreImage, WallTime, Wire,
@@ -57,11 +57,11 @@ struct Rules {
 }
 
 impl AccessPolicy for Rules {
-    fn check(&self, wish: Wish<'_>) -> AccessDecision {
+    fn check(&self, query: AccessQuery<'_>) -> AccessDecision {
         let rules = self.named.lock().expect("no test panics in here");
         rules
             .iter()
-            .find(|(action, topic, _)| *action == wish.action && topic.as_bytes() == wish.topic)
+            .find(|(action, topic, _)| *action == query.action && topic.as_bytes() == query.topic)
             .map_or(AccessDecision::Allow, |(_, _, decision)| *decision)
     }
 
@@ -377,7 +377,7 @@ impl World {
         let Settings { mqtt, bus, mount, .. } = &self.settings;
         let rewriter = Rewriter::compile(&bus.rewrite).expect("good rules");
         let naming = mqtt.naming(mount.clone(), Arc::new(rewriter));
-        let facts = LinkFacts {
+        let facts = PeerFacts {
             peer: "192.0.2.7".into(),
             peer_port: 50_000,
             naming: Arc::new(naming),

@@ -10,8 +10,8 @@
 use bytes::Bytes;
 use fastrand::Rng;
 use headgate_bus::{Bus, BusOutputs, BusSettings, FetchRequest};
-use headgate_model::LinkFacts;
-use headgate_model::access::{Identity, Wish};
+use headgate_model::PeerFacts;
+use headgate_model::access::{AccessQuery, Identity};
 use headgate_model::store::FetchLimit;
 use headgate_model::{
     AccessDecision, AccessPolicy, Answer, BusCommand, BusEvent, CloseReason, Endpoint, EndpointId, Input,
@@ -125,7 +125,7 @@ pub struct Sim {
 struct AllowAll;
 
 impl AccessPolicy for AllowAll {
-    fn check(&self, _: Wish<'_>) -> AccessDecision {
+    fn check(&self, _: AccessQuery<'_>) -> AccessDecision {
         AccessDecision::Allow
     }
 }
@@ -347,9 +347,9 @@ impl Sim {
     fn connect(&mut self, n: usize) {
         let id = EndpointId(self.next_endpoint);
         self.next_endpoint += 1;
-        let facts = LinkFacts {
+        let facts = PeerFacts {
             nonce: u128::from(id.0),
-            ..LinkFacts::default()
+            ..PeerFacts::default()
         };
         let endpoint = MqttEndpoint::new(Arc::clone(&self.settings), facts, self.now);
         let side = Side {

@@ -14,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use core::net::{Ipv4Addr, SocketAddr};
 use fastrand::Rng;
 use headgate_bus::{Bus, BusOutputs, BusSettings, FetchRequest};
-use headgate_model::access::{Identity, Wish};
+use headgate_model::access::{AccessQuery, Identity};
 use headgate_model::bus::Presence;
 use headgate_model::{
     AccessDecision, AccessPolicy, AckToken, Admitted, Answer, BusCommand, BusEvent, ClientKey,
@@ -146,7 +146,7 @@ pub struct SnSim {
 struct AllowAll;
 
 impl AccessPolicy for AllowAll {
-    fn check(&self, _: Wish<'_>) -> AccessDecision {
+    fn check(&self, _: AccessQuery<'_>) -> AccessDecision {
         AccessDecision::Allow
     }
 }

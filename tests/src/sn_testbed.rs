@@ -3,7 +3,7 @@
 
 use bytes::{Bytes, BytesMut};
 use headgate_bus::{Bus, BusOutputs, BusSettings};
-use headgate_model::access::{DenyCode, Identity, Wish};
+use headgate_model::access::{AccessQuery, DenyCode, Identity};
 use headgate_model::bus::Presence;
 use headgate_model::{
     AccessDecision, AccessPolicy, AckToken, Admitted, Answer, BusCommand, BusEvent, ClientKey,
@@ -45,8 +45,8 @@ pub struct Testbed {
 struct Most;
 
 impl AccessPolicy for Most {
-    fn check(&self, wish: Wish<'_>) -> AccessDecision {
-        if wish.topic.starts_with(FORBIDDEN.as_bytes()) {
+    fn check(&self, query: AccessQuery<'_>) -> AccessDecision {
+        if query.topic.starts_with(FORBIDDEN.as_bytes()) {
             AccessDecision::Deny(DenyCode::NotAuthorized)
         } else {
             AccessDecision::Allow

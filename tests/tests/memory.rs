@@ -14,7 +14,7 @@ use headgate_access::AccessService;
 use headgate_auth::{Access, AuthSettings};
 use headgate_bus::handle::{Clock, Hub};
 use headgate_bus::{Bus, BusSettings};
-use headgate_model::LinkFacts;
+use headgate_model::PeerFacts;
 use headgate_mqtt::{MqttEndpoint, MqttSettings, MqttWire};
 use headgate_shell::{ConnectionLimit, Connections, Listener, ListenerSettings, Metrics, drive};
 use headgate_store::{Disk, SimStore};
@@ -81,9 +81,9 @@ fn gateway(runtime: &tokio::runtime::Runtime) -> SocketAddr {
     let _inside = runtime.enter();
     let listener = Listener::bind(settings, &ConnectionLimit::new(None)).expect("a port is free");
     let address = listener.local_addr().expect("it is TCP");
-    let facts = LinkFacts {
+    let facts = PeerFacts {
         peer: "127.0.0.1".into(),
-        ..LinkFacts::default()
+        ..PeerFacts::default()
     };
     runtime.spawn(listener.run(CancellationToken::new(), move |connection| {
         let facts = facts.clone();

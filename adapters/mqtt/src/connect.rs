@@ -8,7 +8,7 @@ use headgate_model::bus::{NEVER, Presence};
 use headgate_model::gate::{Waiting, is_own_state, is_reserved};
 use headgate_model::link::BRIDGE_PROPERTY;
 use headgate_model::{
-    Admitted, Answer, BusCommand, ClientId, Identity, Instant, LinkFacts, Message, Metric, Open, Question,
+    Admitted, Answer, BusCommand, ClientId, Identity, Instant, Message, Metric, Open, PeerFacts, Question,
     Refused, Topic, Verdict, Will,
 };
 use headgate_mqtt_codec::{
@@ -30,7 +30,7 @@ pub(crate) struct Connecting {
     assigned: bool,
     /// The last word of enhanced authentication, for CONNACK.
     auth_data: Option<Bytes>,
-    pub facts: LinkFacts,
+    pub facts: PeerFacts,
     /// As it was let in.
     pub identity: Option<Identity>,
     /// It must be let in by then.

@@ -11,7 +11,7 @@ use headgate_model::bus::{OpenRefusal, Presence, Protocol};
 use headgate_model::gate::Waiting;
 use headgate_model::{
     AccessPolicy, Answer, BusCommand, BusEvent, ClientId, CloseReason, Endpoint, Gate, Input, Instant,
-    LinkFacts, Metric, Naming, Outputs, Question, Will,
+    Metric, Naming, Outputs, PeerFacts, Question, Will,
 };
 use headgate_mqtt_codec::{
     AckKind, Auth, AuthProperties, DecodeError, Disconnect, DisconnectProperties, Packet, ReasonCode, Utf8,
@@ -101,7 +101,7 @@ pub(crate) struct Leaving {
 pub(crate) struct Fresh {
     /// CONNECT must come by then.
     until: Instant,
-    pub facts: LinkFacts,
+    pub facts: PeerFacts,
 }
 
 /// Enhanced authentication. MQTT 5 §4.12
@@ -126,7 +126,7 @@ pub(crate) enum Held {
 
 impl MqttEndpoint {
     /// A connection that was accepted at `now` and has said nothing yet.
-    pub fn new(settings: Arc<MqttSettings>, facts: LinkFacts, now: Instant) -> Self {
+    pub fn new(settings: Arc<MqttSettings>, facts: PeerFacts, now: Instant) -> Self {
         let until = now + settings.connect_timeout;
         Self {
             settings,

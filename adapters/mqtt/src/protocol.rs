@@ -1,7 +1,7 @@
 //! MQTT as a protocol that listeners speak.
 
 use crate::{MqttEndpoint, MqttSettings, MqttWire};
-use headgate_model::{Fault, Instant, LinkFacts, MountPoint, Naming, Rewriter, StreamProtocol};
+use headgate_model::{Fault, Instant, MountPoint, Naming, PeerFacts, Rewriter, StreamProtocol};
 use std::sync::Arc;
 
 /// MQTT 3.1, 3.1.1 and 5.
@@ -30,7 +30,7 @@ impl StreamProtocol for Mqtt {
         self.0.naming(mount, rewriter)
     }
 
-    fn endpoint(&self, facts: LinkFacts, now: Instant) -> MqttEndpoint {
+    fn endpoint(&self, facts: PeerFacts, now: Instant) -> MqttEndpoint {
         MqttEndpoint::new(Arc::clone(&self.0), facts, now)
     }
 

@@ -635,7 +635,7 @@ impl<A: Address> SnGateway<A> {
         self.timers.insert((wanted, index));
     }
 
-    /// What a client's wishes pass.
+    /// What a client's requests pass.
     pub(crate) fn gate(&self, index: u32) -> Gate<'_> {
         let client = self.client(index);
         self.config.naming.gate(&client.id, Some(&client.identity.policy))

@@ -39,7 +39,7 @@ const EVENTS_AT_ONCE: usize = 256;
 const LINGER: Duration = Duration::from_secs(2);
 
 /// A socket or line: what moves the datagrams.
-pub trait DatagramLink: Unpin + Send + 'static {
+pub trait DatagramTransport: Unpin + Send + 'static {
     /// Where its peers are.
     type Address: Address + Unpin + Send + 'static;
 
@@ -123,7 +123,7 @@ impl DatagramStats {
 pub fn serve<S, L>(server: S, link: L, serving: &Serving) -> impl Future<Output = ()> + Send + 'static
 where
     S: DatagramServer<Address = L::Address> + Unpin + Send + 'static,
-    L: DatagramLink,
+    L: DatagramTransport,
 {
     let (name, address) = link.describe();
     tracing::info!(listener = %name, %address, "listening");
@@ -147,7 +147,7 @@ where
     }
 }
 
-struct Server<S, L: DatagramLink> {
+struct Server<S, L: DatagramTransport> {
     server: S,
     link: L,
     group: Group,
@@ -234,7 +234,7 @@ impl Conversations {
 impl<S, L> Future for Server<S, L>
 where
     S: DatagramServer<Address = L::Address> + Unpin,
-    L: DatagramLink,
+    L: DatagramTransport,
 {
     type Output = ();
 
@@ -260,7 +260,7 @@ where
 impl<S, L> Server<S, L>
 where
     S: DatagramServer<Address = L::Address> + Unpin,
-    L: DatagramLink,
+    L: DatagramTransport,
 {
     /// Does what can be done without waiting, but not all of it. False when there was nothing: then `cx` is woken when there is.
     fn turn(&mut self, last: bool, cx: &mut Context<'_>) -> bool {

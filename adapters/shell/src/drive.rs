@@ -139,7 +139,7 @@ where
     W: Wire<In = E::In, Out = E::Out> + Send + 'static,
 {
     let (transport, _info, permit) = connection.into_parts();
-    Stages::new(Open(Some(Link {
+    Stages::new(Open(Some(Conversation {
         endpoint,
         wire,
         transport,
@@ -158,7 +158,7 @@ where
     })))
 }
 
-struct Link<E: Endpoint, W> {
+struct Conversation<E: Endpoint, W> {
     endpoint: E,
     wire: W,
     transport: Transport,
@@ -169,7 +169,7 @@ struct Link<E: Endpoint, W> {
     scratch: Option<Box<Scratch<E::Out>>>,
     /// When the alarm rings that was set last; [`NO_ALARM`] when it has.
     alarm: Instant,
-    /// See [`Link::takes_last_words`]. A timer of the runtime, for the bus's alarm does not ask the system for what came.
+    /// See [`Conversation::takes_last_words`]. A timer of the runtime, for the bus's alarm does not ask the system for what came.
     last_words_by: Option<Pin<Box<Sleep>>>,
     last_words_taken: bool,
     told_to_leave: bool,
@@ -201,14 +201,14 @@ pub(crate) fn wait_for_others<T>(cx: &mut Context<'_>) -> Poll<T> {
 enum Woken {
     /// There is something to do without it.
     Events,
-    Link(io::Result<Progress>),
+    Transport(io::Result<Progress>),
     Answer(Answer),
     Deadline,
     Leave,
 }
 
 /// The stage in which the endpoint works.
-struct Open<E: Endpoint, W>(Option<Link<E, W>>);
+struct Open<E: Endpoint, W>(Option<Conversation<E, W>>);
 
 // Nothing in a link is pinned.
 impl<E: Endpoint, W> Unpin for Open<E, W> {}
@@ -224,14 +224,14 @@ where
         while let Some(link) = &mut self.0 {
             let woken = ready!(link.poll_wait(cx));
             if !link.turn(woken) {
-                return Poll::Ready(self.0.take().map(Link::close));
+                return Poll::Ready(self.0.take().map(Conversation::close));
             }
         }
         Poll::Ready(None)
     }
 }
 
-impl<E, W> Link<E, W>
+impl<E, W> Conversation<E, W>
 where
     E: Endpoint,
     W: Wire<In = E::In, Out = E::Out>,
@@ -243,7 +243,7 @@ where
         let now = self.port.hub().clock().now();
         match woken {
             Woken::Events => {}
-            Woken::Link(Ok(progress)) => {
+            Woken::Transport(Ok(progress)) => {
                 let written = u32::try_from(progress.written).unwrap_or(u32::MAX);
                 scratch.out.counts.add_n(Metric::BytesSent, written);
                 match progress.read {
@@ -255,7 +255,7 @@ where
                     None => {}
                 }
             }
-            Woken::Link(Err(error)) => {
+            Woken::Transport(Err(error)) => {
                 tracing::debug!(%error, "link broke");
                 self.step(Input::Closed, now, &mut scratch);
             }
@@ -408,7 +408,7 @@ where
         // While the store is behind, publishers are left unread; their silence is then ours.
         let caught_up = self.port.hub().is_caught_up();
         if let Poll::Ready(progress) = self.poll_link(cx, takes_frames && caught_up) {
-            return Poll::Ready(Woken::Link(progress));
+            return Poll::Ready(Woken::Transport(progress));
         }
         if self.unfinished {
             return Poll::Ready(Woken::Events);

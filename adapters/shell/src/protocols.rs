@@ -7,7 +7,7 @@ use crate::stages::Stages;
 use headgate_access::{AccessService, PeerAddr};
 use headgate_bus::handle::Hub;
 use headgate_model::memory::Want;
-use headgate_model::{Endpoint, LinkFacts, Metric, MountPoint, Naming, Rewriter, StreamProtocol};
+use headgate_model::{Endpoint, Metric, MountPoint, Naming, PeerFacts, Rewriter, StreamProtocol};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio_util::task::TaskTracker;
@@ -94,7 +94,7 @@ impl<P: StreamProtocol> Serve for Served<P> {
             PeerAddr::Ip(address) => (address.ip().into(), address.port()),
             other => (other.to_string().as_str().into(), 0),
         };
-        let facts = LinkFacts {
+        let facts = PeerFacts {
             peer,
             peer_port,
             naming: Arc::clone(naming),

@@ -66,7 +66,7 @@ impl AccessSession for Over {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use headgate_model::access::Wish;
+    use headgate_model::access::AccessQuery;
     use headgate_model::{AccessRequest, Qos};
 
     struct Hangs;
@@ -83,11 +83,11 @@ mod tests {
         let (session, answer) = ask(Box::new(Hangs), Question::Continue(None)).await;
         assert!(matches!(answer, Answer::Refused(AuthRefusal::Unavailable)));
 
-        let wishes = [
-            Wish::subscribe(b"a", Qos::AtMostOnce),
-            Wish::subscribe(b"b", Qos::AtMostOnce),
+        let queries = [
+            AccessQuery::subscribe(b"a", Qos::AtMostOnce),
+            AccessQuery::subscribe(b"b", Qos::AtMostOnce),
         ];
-        let requests: Vec<_> = wishes.map(AccessRequest::from).into();
+        let requests: Vec<_> = queries.map(AccessRequest::from).into();
         let (_, answer) = ask(session, Question::Authorize(requests)).await;
         let denied = AccessDecision::Deny(DenyCode::NotAuthorized);
         assert!(matches!(answer, Answer::Authorized(all) if all == [denied; 2]));

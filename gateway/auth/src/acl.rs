@@ -1,7 +1,7 @@
-//! Rules: parsed once, cut down to those that can concern a client when it connects, then asked for every wish.
+//! Rules: parsed once, cut down to those that can concern a client when it connects, then asked for every request.
 
 use crate::settings::{AclAction, AclEffect, AclRule, AuthSettings, RefuseWith};
-use headgate_model::access::{DenyCode, Wish};
+use headgate_model::access::{AccessQuery, DenyCode};
 use headgate_model::bus::{PeerName, Presence};
 use headgate_model::{AccessDecision, AccessPolicy, Action, ClientId, TopicFilter};
 use parking_lot::{Mutex, RwLock};
@@ -211,9 +211,9 @@ impl Rule {
         self.decision == AccessDecision::Allow
     }
 
-    fn covers(&self, wish: Wish<'_>) -> bool {
-        let action = self.is_about(wish.action);
-        let covered = |topics: &Vec<Pattern>| topics.iter().any(|topic| topic.covers(wish.topic));
+    fn covers(&self, query: AccessQuery<'_>) -> bool {
+        let action = self.is_about(query.action);
+        let covered = |topics: &Vec<Pattern>| topics.iter().any(|topic| topic.covers(query.topic));
         action && self.topics.as_ref().is_none_or(covered)
     }
 }
@@ -221,25 +221,25 @@ impl Rule {
 #[derive(Debug)]
 enum Pattern {
     Filter(TopicFilter),
-    /// `eq`: the wish must be this very text.
+    /// `eq`: the topic asked for must be this very text.
     Exactly(TopicFilter),
 }
 
 impl ClientPolicy {
     /// The first rule that matches.
-    fn rule(&self, wish: Wish<'_>) -> Option<&Rule> {
-        self.rules.iter().find(|rule| rule.covers(wish))
+    fn rule(&self, query: AccessQuery<'_>) -> Option<&Rule> {
+        self.rules.iter().find(|rule| rule.covers(query))
     }
 }
 
 impl AccessPolicy for ClientPolicy {
-    fn check(&self, wish: Wish<'_>) -> AccessDecision {
-        let rule = self.rule(wish);
+    fn check(&self, query: AccessQuery<'_>) -> AccessDecision {
+        let rule = self.rule(query);
         rule.map_or(AccessDecision::Deny(self.nomatch), |rule| rule.decision)
     }
 
-    fn why(&self, wish: Wish<'_>) -> Cow<'static, str> {
-        match self.rule(wish) {
+    fn why(&self, query: AccessQuery<'_>) -> Cow<'static, str> {
+        match self.rule(query) {
             Some(rule) => format!("auth.acl[{}]", rule.place).into(),
             None => "no rule of auth.acl allows it".into(),
         }
@@ -344,30 +344,30 @@ impl Pattern {
         }
     }
 
-    fn covers(&self, wish: &[u8]) -> bool {
+    fn covers(&self, query: &[u8]) -> bool {
         match self {
-            Self::Exactly(filter) => filter.as_bytes() == wish,
-            Self::Filter(filter) => covers(filter.as_bytes(), wish),
+            Self::Exactly(filter) => filter.as_bytes() == query,
+            Self::Filter(filter) => covers(filter.as_bytes(), query),
         }
     }
 }
 
-/// Whether every name that `wish`, a name or a filter, stands for matches `filter`.
-fn covers(filter: &[u8], wish: &[u8]) -> bool {
-    if matches!(filter.first(), Some(b'+' | b'#')) && wish.first() == Some(&b'$') {
+/// Whether every name that `query`, a name or a filter, stands for matches `filter`.
+fn covers(filter: &[u8], query: &[u8]) -> bool {
+    if matches!(filter.first(), Some(b'+' | b'#')) && query.first() == Some(&b'$') {
         return false;
     }
-    let mut wished = wish.split(|b| *b == b'/');
+    let mut asked = query.split(|b| *b == b'/');
     for level in filter.split(|b| *b == b'/') {
-        match (level, wished.next()) {
+        match (level, asked.next()) {
             (b"#", _) => return true,
             (_, None | Some(b"#")) => return false,
             (b"+", Some(_)) => {}
-            (level, Some(wished)) if level == wished => {}
+            (level, Some(asked)) if level == asked => {}
             _ => return false,
         }
     }
-    wished.next().is_none()
+    asked.next().is_none()
 }
 
 /// Whether there is a topic that both filters match.
@@ -419,7 +419,7 @@ mod tests {
 
     fn ask(policy: &ClientPolicy, action: Action, topic: &str) -> AccessDecision {
         let topic = Bytes::copy_from_slice(topic.as_bytes());
-        policy.check(Wish {
+        policy.check(AccessQuery {
             action,
             topic: &topic,
             qos: Qos::AtMostOnce,
@@ -597,24 +597,24 @@ mod tests {
             "$queue/#",
             "a",
         ];
-        let wishes = |action| {
+        let queries = |action| {
             let topics = match action {
                 Action::Publish => everything,
                 Action::Subscribe => filters,
             };
             topics.map(|topic| (action, topic))
         };
-        let all = [wishes(Action::Publish), wishes(Action::Subscribe)].concat();
+        let all = [queries(Action::Publish), queries(Action::Subscribe)].concat();
         let anything = |effect, action| AclRule {
             action,
             topics: None,
             ..rule(effect, &[])
         };
         for action in [AclAction::All, AclAction::Publish, AclAction::Subscribe] {
-            let about = |wish: Action| match action {
+            let about = |query: Action| match action {
                 AclAction::All => true,
-                AclAction::Publish => wish == Action::Publish,
-                AclAction::Subscribe => wish == Action::Subscribe,
+                AclAction::Publish => query == Action::Publish,
+                AclAction::Subscribe => query == Action::Subscribe,
             };
             // Alone it allows what it is about, and nothing else.
             let policy = compile(vec![anything(AclEffect::Allow, action)]).policy("c", None, ELSEWHERE);
@@ -625,17 +625,17 @@ mod tests {
                 anything(AclEffect::Allow, AclAction::All),
             ];
             let denied = compile(denying).policy("c", None, ELSEWHERE);
-            for (wish, topic) in &all {
-                let allows = |policy| ask(policy, *wish, topic) == AccessDecision::Allow;
+            for (query, topic) in &all {
+                let allows = |policy| ask(policy, *query, topic) == AccessDecision::Allow;
                 assert_eq!(
                     allows(&policy),
-                    about(*wish),
-                    "allow {action:?}: {wish:?} {topic}"
+                    about(*query),
+                    "allow {action:?}: {query:?} {topic}"
                 );
                 assert_eq!(
                     allows(&denied),
-                    !about(*wish),
-                    "deny {action:?}: {wish:?} {topic}"
+                    !about(*query),
+                    "deny {action:?}: {query:?} {topic}"
                 );
             }
         }

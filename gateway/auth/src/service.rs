@@ -228,7 +228,7 @@ impl AccessSession for Session {
                     self.authenticate(*credentials).await
                 }
                 Question::Continue(data) => self.continue_exchange(data.as_deref().unwrap_or_default()),
-                // Rules decide at once: they never leave a wish to be asked for.
+                // Rules decide at once: they never leave a request to be asked for.
                 Question::Authorize(requests) => {
                     Answer::Authorized(vec![AccessDecision::Deny(Default::default()); requests.len()])
                 }

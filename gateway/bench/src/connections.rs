@@ -1,8 +1,8 @@
 //! Connections as such: many that do nothing, and many that come and go.
 
+use super::client::{Client, Scratch};
 use super::frame::Frame;
 use super::histogram::Histogram;
-use super::link::{Link, Scratch};
 use super::load::run_name;
 use super::network::Ticker;
 use super::process::Mark;
@@ -26,10 +26,10 @@ pub(super) fn idle(plan: &Plan, progress: &mut dyn FnMut(String)) -> Result<Repo
     let run = run_name();
     let before = Mark::now(plan)?;
     let mut ticker = Ticker::new();
-    let mut links = Vec::with_capacity(plan.clients);
+    let mut clients = Vec::with_capacity(plan.clients);
     for number in 0..plan.clients {
         let guest = plan.server.enter(&format!("idle-{run}-{number}"), true, number)?;
-        links.push(guest.into_link()?);
+        clients.push(guest.into_client()?);
         ticker.tell(progress, || {
             format!("idle: {} of {} connected", number + 1, plan.clients)
         });
@@ -42,10 +42,10 @@ pub(super) fn idle(plan: &Plan, progress: &mut dyn FnMut(String)) -> Result<Repo
     std::thread::sleep(hold);
     let after = Mark::now(plan)?;
     let mut scratch = Scratch::new(ROOM);
-    let mut is_open = |link: &mut Link| link.read(&mut scratch, plan.server.version, |_, _| {}).is_ok();
-    let open = links
+    let mut is_open = |client: &mut Client| client.read(&mut scratch, plan.server.version, |_, _| {}).is_ok();
+    let open = clients
         .iter_mut()
-        .filter_map(|link| is_open(link).then_some(()))
+        .filter_map(|client| is_open(client).then_some(()))
         .count();
     let grown = after.broker.zip(before.broker);
     let grown = grown.map(|(after, before)| after.rss_bytes.saturating_sub(before.rss_bytes));
@@ -62,7 +62,7 @@ pub(super) fn idle(plan: &Plan, progress: &mut dyn FnMut(String)) -> Result<Repo
 
 /// One client on its way in and out.
 struct Visit {
-    link: Link,
+    client: Client,
     since: Instant,
     leaving: bool,
 }
@@ -102,7 +102,7 @@ pub(super) fn connect(plan: &Plan, progress: &mut dyn FnMut(String)) -> Result<R
                 let visit = Visit::begin(plan, &run, begun, now)?;
                 let visit = place.insert(visit);
                 poll.registry().register(
-                    &mut visit.link.socket,
+                    &mut visit.client.socket,
                     Token(slot),
                     Interest::READABLE | Interest::WRITABLE,
                 )?;
@@ -149,21 +149,25 @@ pub(super) fn connect(plan: &Plan, progress: &mut dyn FnMut(String)) -> Result<R
 
 impl Visit {
     fn begin(plan: &Plan, run: &str, number: u64, now: Instant) -> Result<Self, BenchError> {
-        let mut link = plan.server.begin((number % 1_000) as usize)?;
-        link.output = plan.server.connect_packet(&format!("visit-{run}-{number}"), true);
+        let mut client = plan.server.begin((number % 1_000) as usize)?;
+        client.output = plan.server.connect_packet(&format!("visit-{run}-{number}"), true);
         Ok(Self {
-            link,
+            client,
             since: now,
             leaving: false,
         })
     }
 
     fn step(&mut self, plan: &Plan, scratch: &mut Scratch, latency: &mut Histogram) -> Step {
-        let Self { link, since, leaving } = self;
+        let Self {
+            client,
+            since,
+            leaving,
+        } = self;
         let mut refused = false;
         let mut turn = || {
-            link.flush()?;
-            link.read(scratch, plan.server.version, |frame, out| match frame {
+            client.flush()?;
+            client.read(scratch, plan.server.version, |frame, out| match frame {
                 Frame::ConnAck(true, _) => {
                     latency.record(u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX));
                     *leaving = true;
@@ -171,7 +175,7 @@ impl Visit {
                 }
                 _ => refused |= !*leaving,
             })?;
-            link.flush()
+            client.flush()
         };
         let result: Result<(), BenchError> = turn();
         match result {

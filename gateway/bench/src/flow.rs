@@ -220,10 +220,10 @@ impl Flow {
 
 impl Traffic for Flow {
     #[inline]
-    fn frame(&mut self, link: usize, frame: Frame, now: u64, out: &mut Vec<u8>) {
-        match link.checked_sub(self.publishers.len()) {
+    fn frame(&mut self, client: usize, frame: Frame, now: u64, out: &mut Vec<u8>) {
+        match client.checked_sub(self.publishers.len()) {
             Some(receiver) => self.received(receiver, frame, now, out),
-            None => self.acknowledged(link, frame, out),
+            None => self.acknowledged(client, frame, out),
         }
     }
 

@@ -9,12 +9,12 @@
 
 #![expect(clippy::disallowed_methods, reason = "measures time")]
 
+mod client;
 mod command;
 mod connections;
 mod flow;
 mod frame;
 mod histogram;
-mod link;
 mod load;
 mod network;
 mod offline;

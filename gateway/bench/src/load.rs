@@ -82,7 +82,7 @@ fn connect(plan: &Plan, run: &str, progress: &mut dyn FnMut(String)) -> Result<(
         } else {
             window = window.min(guest.receive_maximum.into());
         }
-        network.add(guest.into_link()?)?;
+        network.add(guest.into_client()?)?;
         ticker.tell(progress, || {
             format!(
                 "{}: {} of {} connected",

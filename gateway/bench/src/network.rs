@@ -1,8 +1,8 @@
-//! All links on one epoll. Each turn reads what came to all of them, then tops up whoever has room, with one
+//! All clients on one epoll. Each turn reads what came to all of them, then tops up whoever has room, with one
 //! write each.
 
+use super::client::{Client, Scratch};
 use super::frame::Frame;
-use super::link::{Link, Scratch};
 use super::{BenchError, Plan};
 use headgate_mqtt_codec::Version;
 use mio::{Events, Interest, Poll, Token};
@@ -21,10 +21,10 @@ const COARSE: Duration = Duration::from_millis(2);
 /// How often progress is told.
 const TELL: Duration = Duration::from_secs(5);
 
-/// Who sends how much when, and what becomes of it. No socket, no clock. Links are known by their numbers.
+/// Who sends how much when, and what becomes of it. No socket, no clock. Clients are known by their numbers.
 pub(super) trait Traffic {
     /// A frame that came.
-    fn frame(&mut self, link: usize, frame: Frame, now: u64, out: &mut Vec<u8>);
+    fn frame(&mut self, client: usize, frame: Frame, now: u64, out: &mut Vec<u8>);
 
     /// Marks whoever has a message due at `now`.
     fn release(&mut self, _now: u64) {}
@@ -34,11 +34,11 @@ pub(super) trait Traffic {
         None
     }
 
-    /// A link that may have room; [`Traffic::fill`] is next.
+    /// A client that may have room; [`Traffic::fill`] is next.
     fn next_dirty(&mut self) -> Option<usize>;
 
-    /// Appends all that this link may and should send now.
-    fn fill(&mut self, link: usize, now: u64, out: &mut Vec<u8>);
+    /// Appends all that this client may and should send now.
+    fn fill(&mut self, client: usize, now: u64, out: &mut Vec<u8>);
 
     /// What was sent and is still waited for.
     fn outstanding(&self) -> u64;
@@ -47,9 +47,9 @@ pub(super) trait Traffic {
     fn moved(&self) -> u64;
 }
 
-/// The links of a run.
+/// The clients of a run.
 pub(super) struct Network {
-    links: Vec<Link>,
+    clients: Vec<Client>,
     version: Version,
     poll: Poll,
     events: Events,
@@ -61,11 +61,11 @@ pub(super) struct Network {
 }
 
 impl Network {
-    /// Without links.
+    /// Without clients.
     pub(super) fn new(plan: &Plan) -> Result<Self, BenchError> {
         let now = Instant::now();
         Ok(Self {
-            links: Vec::new(),
+            clients: Vec::new(),
             version: plan.server.version,
             poll: Poll::new()?,
             events: Events::with_capacity(4_096),
@@ -76,12 +76,14 @@ impl Network {
         })
     }
 
-    /// The next number is this link's.
-    pub(super) fn add(&mut self, mut link: Link) -> Result<(), BenchError> {
+    /// The next number is this client's.
+    pub(super) fn add(&mut self, mut client: Client) -> Result<(), BenchError> {
         let interest = Interest::READABLE | Interest::WRITABLE;
-        let token = Token(self.links.len());
-        self.poll.registry().register(&mut link.socket, token, interest)?;
-        self.links.push(link);
+        let token = Token(self.clients.len());
+        self.poll
+            .registry()
+            .register(&mut client.socket, token, interest)?;
+        self.clients.push(client);
         Ok(())
     }
 
@@ -140,24 +142,24 @@ impl Network {
         }
         for event in &self.events {
             let number = event.token().0;
-            let link = &mut self.links[number];
+            let client = &mut self.clients[number];
             if event.is_readable() || event.is_read_closed() || event.is_error() {
                 let now = self.epoch.elapsed().as_nanos() as u64;
                 let mut take = |frame, out: &mut Vec<u8>| traffic.frame(number, frame, now, out);
-                link.read(&mut self.scratch, self.version, &mut take)?;
+                client.read(&mut self.scratch, self.version, &mut take)?;
                 if event.is_read_closed() {
                     // Nothing wakes us for the end, which may be behind the last bytes.
-                    link.read(&mut self.scratch, self.version, &mut take)?;
+                    client.read(&mut self.scratch, self.version, &mut take)?;
                 }
             }
-            link.flush()?;
+            client.flush()?;
         }
         let now = self.nanos();
         traffic.release(now);
         while let Some(number) = traffic.next_dirty() {
-            let link = &mut self.links[number];
-            traffic.fill(number, now, &mut link.output);
-            link.flush()?;
+            let client = &mut self.clients[number];
+            traffic.fill(number, now, &mut client.output);
+            client.flush()?;
         }
         Ok(())
     }

@@ -48,7 +48,7 @@ fn measure(
     for number in 0..plan.clients {
         let guest = plan.server.enter(&format!("bench-{run}-{number}"), true, 0)?;
         window = window.min(guest.receive_maximum.into());
-        network.add(guest.into_link()?)?;
+        network.add(guest.into_client()?)?;
     }
     let mut mailboxes = Mailboxes::new(plan, run, messages, window);
     let (before, after, stalled) = spend(plan, &mut network, &mut mailboxes, "offline, stored", progress)?;
@@ -65,12 +65,12 @@ fn measure(
     mailboxes.drain();
     let mut returning = Vec::with_capacity(plan.clients);
     for number in 0..plan.clients {
-        let mut link = plan.server.open(0)?.into_link()?;
-        link.output = plan.server.connect_packet(&session(number), false);
-        returning.push(link);
+        let mut client = plan.server.open(0)?.into_client()?;
+        client.output = plan.server.connect_packet(&session(number), false);
+        returning.push(client);
     }
-    for link in returning {
-        network.add(link)?; // writable at once, and so its CONNECT leaves
+    for client in returning {
+        network.add(client)?; // writable at once, and so its CONNECT leaves
     }
     let (before, after, stalled) = spend(plan, &mut network, &mut mailboxes, "offline, drained", progress)?;
     let (delivered, seconds) = (mailboxes.tally.delivered, after.since(&before));

@@ -12,7 +12,7 @@ use super::sequence::{Arrival, Sequence};
 use super::window::Window;
 use std::collections::BTreeSet;
 
-/// A publisher for each session. The links are the publishers' first, then those of the sessions.
+/// A publisher for each session. The clients are the publishers' first, then those of the sessions.
 pub(super) struct Mailboxes {
     boxes: Vec<Mailbox>,
     dirty: Vec<usize>,
@@ -139,11 +139,11 @@ impl Mailboxes {
 
 impl Traffic for Mailboxes {
     #[inline]
-    fn frame(&mut self, link: usize, frame: Frame, now: u64, out: &mut Vec<u8>) {
-        match link.checked_sub(self.boxes.len()) {
+    fn frame(&mut self, client: usize, frame: Frame, now: u64, out: &mut Vec<u8>) {
+        match client.checked_sub(self.boxes.len()) {
             Some(session) => self.received(session, frame, out),
             None if self.draining => {}
-            None => self.acknowledged(link, frame, now, out),
+            None => self.acknowledged(client, frame, now, out),
         }
     }
 
@@ -153,8 +153,8 @@ impl Traffic for Mailboxes {
         Some(number)
     }
 
-    fn fill(&mut self, link: usize, now: u64, out: &mut Vec<u8>) {
-        let mailbox = &mut self.boxes[link];
+    fn fill(&mut self, client: usize, now: u64, out: &mut Vec<u8>) {
+        let mailbox = &mut self.boxes[client];
         while mailbox.sent < mailbox.quota
             && let Some(id) = mailbox.window.open(mailbox.sent, now)
         {
@@ -190,19 +190,19 @@ mod tests {
     fn filled(qos: Qos) -> (Mailboxes, Vec<Vec<Frame>>) {
         let mut mailboxes = Mailboxes::new(&plan(Case::Offline, qos, 2, 20), "r", 5, 3);
         let mut frames = vec![Vec::new(); 2];
-        while let Some(link) = mailboxes.next_dirty() {
+        while let Some(client) = mailboxes.next_dirty() {
             let mut out = Vec::new();
-            mailboxes.fill(link, 5, &mut out);
-            frames[link] = scanned(&out);
+            mailboxes.fill(client, 5, &mut out);
+            frames[client] = scanned(&out);
         }
         assert_eq!((frames[0].len(), frames[1].len()), (3, 2));
         (mailboxes, frames)
     }
 
-    fn ack(mailboxes: &mut Mailboxes, link: usize, kind: AckKind, ids: &[u16], good: bool) -> Vec<Frame> {
+    fn ack(mailboxes: &mut Mailboxes, client: usize, kind: AckKind, ids: &[u16], good: bool) -> Vec<Frame> {
         let mut out = Vec::new();
         for id in ids {
-            mailboxes.frame(link, Frame::Ack(kind, *id, good), 9, &mut out);
+            mailboxes.frame(client, Frame::Ack(kind, *id, good), 9, &mut out);
         }
         scanned(&out)
     }

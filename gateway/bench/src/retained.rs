@@ -24,7 +24,7 @@ pub(super) fn run(plan: &Plan, progress: &mut dyn FnMut(String)) -> Result<Repor
     for number in 0..=plan.clients {
         let guest = plan.server.enter(&format!("bench-{run}-{number}"), true, 0)?;
         window = window.min(guest.receive_maximum.into());
-        network.add(guest.into_link()?)?;
+        network.add(guest.into_client()?)?;
         ticker.tell(progress, || {
             format!("retained: {number} of {} connected", plan.clients)
         });
@@ -36,7 +36,7 @@ pub(super) fn run(plan: &Plan, progress: &mut dyn FnMut(String)) -> Result<Repor
     shelf.remove();
     let mut network = Network::new(plan)?;
     let guest = plan.server.enter(&format!("bench-{run}"), true, 0)?;
-    network.add(guest.into_link()?)?;
+    network.add(guest.into_client()?)?;
     network.turn_until(&mut shelf, is_done, "retained, removed", progress)?;
     report
 }

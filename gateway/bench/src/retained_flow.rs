@@ -22,7 +22,7 @@ enum Phase {
     Removing,
 }
 
-/// The first link is the publisher's, the others are the subscribers'.
+/// The first client is the publisher's, the others are the subscribers'.
 pub(super) struct Shelf {
     run: String,
     topics: u64,
@@ -84,7 +84,7 @@ impl Shelf {
         (0..at_a_time).for_each(|_| self.begin());
     }
 
-    /// The subscribers are gone, and the first link is a new one; every topic is cleared.
+    /// The subscribers are gone, and the first client is a new one; every topic is cleared.
     pub(super) fn remove(&mut self) {
         self.phase = Phase::Removing;
         self.window = Window::new(self.size);
@@ -170,8 +170,8 @@ impl Shelf {
 
 impl Traffic for Shelf {
     #[inline]
-    fn frame(&mut self, link: usize, frame: Frame, now: u64, out: &mut Vec<u8>) {
-        if let Some(reader) = link.checked_sub(1) {
+    fn frame(&mut self, client: usize, frame: Frame, now: u64, out: &mut Vec<u8>) {
+        if let Some(reader) = client.checked_sub(1) {
             return self.received(reader, frame, now, out);
         }
         let Some((id, good)) = settle(frame, out) else {
@@ -190,8 +190,8 @@ impl Traffic for Shelf {
         self.dirty.pop()
     }
 
-    fn fill(&mut self, link: usize, now: u64, out: &mut Vec<u8>) {
-        let Some(reader) = link.checked_sub(1) else {
+    fn fill(&mut self, client: usize, now: u64, out: &mut Vec<u8>) {
+        let Some(reader) = client.checked_sub(1) else {
             return self.publish(now, out);
         };
         let filter = Utf8::try_from(format!("bench/{}/+", self.run)).unwrap_or_default();
@@ -223,10 +223,10 @@ mod tests {
 
     fn filled(shelf: &mut Shelf) -> Vec<(usize, Vec<Frame>)> {
         let mut frames = Vec::new();
-        while let Some(link) = shelf.next_dirty() {
+        while let Some(client) = shelf.next_dirty() {
             let mut out = Vec::new();
-            shelf.fill(link, 5, &mut out);
-            frames.push((link, scanned(&out)));
+            shelf.fill(client, 5, &mut out);
+            frames.push((client, scanned(&out)));
         }
         frames
     }
@@ -236,8 +236,8 @@ mod tests {
         let mut shelf = Shelf::new(&plan(Case::Retained, Qos::AtMostOnce, 2, 0), "r", 3, 2);
         let mut messages = Vec::new();
         while shelf.outstanding() > 0 {
-            for (link, frames) in filled(&mut shelf) {
-                assert_eq!(link, 0);
+            for (client, frames) in filled(&mut shelf) {
+                assert_eq!(client, 0);
                 assert!(frames.len() <= 2, "the window is 2");
                 for frame in frames {
                     let Frame::Publish(Qos::AtLeastOnce, id, stamp) = frame else {
@@ -254,9 +254,9 @@ mod tests {
         (shelf, messages)
     }
 
-    fn deliver(shelf: &mut Shelf, link: usize, frames: &[Frame]) {
+    fn deliver(shelf: &mut Shelf, client: usize, frames: &[Frame]) {
         for frame in frames {
-            shelf.frame(link, *frame, 20, &mut Vec::new());
+            shelf.frame(client, *frame, 20, &mut Vec::new());
         }
     }
 

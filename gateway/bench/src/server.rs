@@ -2,7 +2,7 @@
 //! load begins.
 
 use super::BenchError;
-use super::link::{Link, Scratch};
+use super::client::{Client, Scratch};
 use super::websocket::WebSocket;
 use bytes::{Buf, Bytes, BytesMut};
 use headgate_mqtt_codec::{
@@ -75,12 +75,12 @@ impl Server {
         Ok(socket)
     }
 
-    fn link(&self, socket: Socket) -> Result<Link, BenchError> {
+    fn client(&self, socket: Socket) -> Result<Client, BenchError> {
         let tls = self.tls.clone();
         let tls = tls.map(|(config, name)| ClientConnection::new(config, name));
         let websocket = self.websocket.as_ref();
         let websocket = websocket.map(|path| WebSocket::new(&self.address.to_string(), path));
-        Ok(Link::new(
+        Ok(Client::new(
             TcpStream::from_std(socket.into()),
             tls.transpose().map_err(BenchError::tls)?,
             websocket,
@@ -103,7 +103,7 @@ impl Server {
     }
 
     /// Begins to connect and does not wait.
-    pub(crate) fn begin(&self, number: usize) -> Result<Link, BenchError> {
+    pub(crate) fn begin(&self, number: usize) -> Result<Client, BenchError> {
         let socket = self.socket(number)?;
         socket.set_nonblocking(true)?;
         // Whether it succeeds is told when the socket is writable.
@@ -113,7 +113,7 @@ impl Server {
             {
                 Err(error.into())
             }
-            _ => self.link(socket),
+            _ => self.client(socket),
         }
     }
 
@@ -130,17 +130,17 @@ impl Server {
         socket.set_read_timeout(Some(PATIENCE))?;
         socket.set_write_timeout(Some(PATIENCE))?;
         let mut guest = Guest {
-            link: self.link(socket)?,
+            client: self.client(socket)?,
             scratch: Scratch::new(HANDSHAKE),
             input: BytesMut::new(),
             decoder: Decoder::client(self.version, MAX_PACKET_SIZE),
             version: self.version,
             receive_maximum: u16::MAX,
         };
-        guest.link.flush()?;
-        while !guest.link.is_open() {
+        guest.client.flush()?;
+        while !guest.client.is_open() {
             guest.read()?;
-            guest.link.flush()?;
+            guest.client.flush()?;
         }
         Ok(guest)
     }
@@ -164,7 +164,7 @@ impl Server {
 
 /// A connection on its way in.
 pub(crate) struct Guest {
-    link: Link,
+    client: Client,
     scratch: Scratch,
     input: BytesMut,
     decoder: Decoder,
@@ -175,8 +175,8 @@ pub(crate) struct Guest {
 
 impl Guest {
     fn send(&mut self, bytes: &[u8]) -> Result<(), BenchError> {
-        self.link.output.extend_from_slice(bytes);
-        self.link.flush()
+        self.client.output.extend_from_slice(bytes);
+        self.client.flush()
     }
 
     fn recv(&mut self) -> Result<Packet, BenchError> {
@@ -189,7 +189,7 @@ impl Guest {
     }
 
     fn read(&mut self) -> Result<(), BenchError> {
-        match self.link.read_bytes(&mut self.scratch)? {
+        match self.client.read_bytes(&mut self.scratch)? {
             Some(bytes) => self.input.extend_from_slice(bytes),
             None => return Err(std::io::Error::from(ErrorKind::TimedOut).into()),
         }
@@ -216,15 +216,15 @@ impl Guest {
     pub(crate) fn leave(mut self) -> Result<(), BenchError> {
         self.send(&DISCONNECT)?;
         // It may send what it had begun to, and close or reset: gone is gone.
-        while let Ok(Some(_)) = self.link.read_bytes(&mut self.scratch) {}
+        while let Ok(Some(_)) = self.client.read_bytes(&mut self.scratch) {}
         Ok(())
     }
 
     /// From now on nobody waits for it.
-    pub(crate) fn into_link(mut self) -> Result<Link, BenchError> {
-        SockRef::from(&self.link.socket).set_nonblocking(true)?;
-        self.link.put_back(self.input.chunk());
-        Ok(self.link)
+    pub(crate) fn into_client(mut self) -> Result<Client, BenchError> {
+        SockRef::from(&self.client.socket).set_nonblocking(true)?;
+        self.client.put_back(self.input.chunk());
+        Ok(self.client)
     }
 }
 

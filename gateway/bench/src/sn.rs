@@ -262,7 +262,7 @@ impl Run<'_> {
             window,
         );
         let mut network = Network::new(&self.mqtt)?;
-        network.add(guest.into_link()?)?;
+        network.add(guest.into_client()?)?;
         let before = Mark::now(&self.mqtt)?;
         let done = |backend: &Backend, _| backend.outstanding() == 0;
         let stalled = network.turn_until(&mut backend, done, "sn, buffer", progress)?;

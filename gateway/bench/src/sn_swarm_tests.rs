@@ -1,4 +1,4 @@
-//! [`Swarm`] against a real gateway, on a pretended clock and links that lose.
+//! [`Swarm`] against a real gateway, on a virtual clock and a network that loses datagrams.
 
 use super::*;
 use fastrand::Rng;

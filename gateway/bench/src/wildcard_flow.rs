@@ -32,7 +32,7 @@ pub(super) fn publishers(sessions: usize) -> usize {
     (sessions / 10).clamp(1, 10)
 }
 
-/// The links are the publishers' first, then those of the sessions.
+/// The clients are the publishers' first, then those of the sessions.
 pub(super) struct Forest {
     sessions: usize,
     topics_each: u64,
@@ -97,7 +97,7 @@ impl Forest {
         }
     }
 
-    /// How many links publish.
+    /// How many clients publish.
     pub(super) fn publishers(&self) -> usize {
         self.publishers.len()
     }
@@ -214,8 +214,8 @@ impl Forest {
 
 impl Traffic for Forest {
     #[inline]
-    fn frame(&mut self, link: usize, frame: Frame, now: u64, out: &mut Vec<u8>) {
-        if let Some(session) = link.checked_sub(self.publishers.len()) {
+    fn frame(&mut self, client: usize, frame: Frame, now: u64, out: &mut Vec<u8>) {
+        if let Some(session) = client.checked_sub(self.publishers.len()) {
             self.received(session, frame, now, out);
         }
     }
@@ -226,13 +226,13 @@ impl Traffic for Forest {
         Some(publisher)
     }
 
-    fn fill(&mut self, link: usize, now: u64, out: &mut Vec<u8>) {
-        while self.publishers[link].open < self.backlog && self.sent < self.limit && self.has_room(link) {
-            let number = self.publishers[link].sent;
-            let topic = self.topic_of(link, number);
+    fn fill(&mut self, client: usize, now: u64, out: &mut Vec<u8>) {
+        while self.publishers[client].open < self.backlog && self.sent < self.limit && self.has_room(client) {
+            let number = self.publishers[client].sent;
+            let topic = self.topic_of(client, number);
             self.templates[topic as usize].append(0, number, now, out);
             self.sent += 1;
-            let p = &mut self.publishers[link];
+            let p = &mut self.publishers[client];
             p.sent += 1;
             p.open += 1;
             let count = receivers(topic, self.sessions).len();
@@ -341,14 +341,14 @@ mod tests {
     /// Every publish that may be sent now, with its receivers.
     fn published(forest: &mut Forest) -> Vec<(Frame, Vec<usize>)> {
         let mut publishes = Vec::new();
-        while let Some(link) = forest.next_dirty() {
+        while let Some(client) = forest.next_dirty() {
             let mut out = Vec::new();
-            forest.fill(link, 5, &mut out);
+            forest.fill(client, 5, &mut out);
             for frame in scanned(&out) {
                 let Frame::Publish(_, _, Some(stamp)) = frame else {
                     panic!("{frame:?}")
                 };
-                let topic = forest.topic_of(link, stamp.sequence);
+                let topic = forest.topic_of(client, stamp.sequence);
                 publishes.push((frame, receivers(topic, forest.sessions).collect()));
             }
         }
@@ -356,8 +356,8 @@ mod tests {
     }
 
     fn deliver(forest: &mut Forest, session: usize, frame: Frame) {
-        let link = forest.publishers() + session;
-        forest.frame(link, frame, 20, &mut Vec::new());
+        let client = forest.publishers() + session;
+        forest.frame(client, frame, 20, &mut Vec::new());
     }
 
     #[test]

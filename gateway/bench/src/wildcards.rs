@@ -22,7 +22,7 @@ pub(super) fn run(plan: &Plan, progress: &mut dyn FnMut(String)) -> Result<Repor
     let mut network = Network::new(plan)?;
     for number in 0..forest.publishers() {
         let guest = plan.server.enter(&format!("bench-{run}-{number}"), true, 0)?;
-        network.add(guest.into_link()?)?;
+        network.add(guest.into_client()?)?;
     }
     let subscriptions = subscribe(plan, &run, &mut network, progress)?;
     let total = match plan.until {
@@ -103,7 +103,7 @@ fn subscribe(
     }
     let after = Mark::now(plan)?;
     for guest in guests {
-        network.add(guest.into_link()?)?;
+        network.add(guest.into_client()?)?;
     }
     Ok(Subscriptions::new(plan.subscriptions, &before, &after))
 }

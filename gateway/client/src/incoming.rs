@@ -1,6 +1,6 @@
 //! Messages we receive, each acknowledged as its QoS asks. MQTT 5 §4.3
 
-use super::Link;
+use super::Client;
 use headgate_mqtt_codec::{Ack, AckKind, Packet, PacketId, Publish, Qos, ReasonCode, Version};
 use std::collections::HashSet;
 
@@ -23,12 +23,12 @@ impl Incoming {
     }
 
     /// The message, if this is one that was not seen before. It is for the caller to [`Incoming::acknowledge`] it.
-    pub fn on_packet(&mut self, packet: Packet, version: Version, link: &mut Link) -> Option<Publish> {
+    pub fn on_packet(&mut self, packet: Packet, version: Version, client: &mut Client) -> Option<Publish> {
         match packet {
             Packet::Publish(publish) => {
                 let again = publish.packet_id.is_some_and(|id| self.received.contains(&id));
                 if again && publish.qos == Qos::ExactlyOnce {
-                    self.acknowledge(&publish, link);
+                    self.acknowledge(&publish, client);
                     return None;
                 }
                 Some(publish)
@@ -40,7 +40,7 @@ impl Incoming {
                 } else {
                     ReasonCode::PacketIdentifierNotFound
                 };
-                link.send(&Packet::Ack(Ack::with_reason(
+                client.send(&Packet::Ack(Ack::with_reason(
                     AckKind::PubComp,
                     ack.packet_id,
                     reason,
@@ -52,7 +52,7 @@ impl Incoming {
     }
 
     /// The message is where it belongs.
-    pub fn acknowledge(&mut self, publish: &Publish, link: &mut Link) {
+    pub fn acknowledge(&mut self, publish: &Publish, client: &mut Client) {
         let Some(id) = publish.packet_id else { return };
         let kind = match publish.qos {
             Qos::ExactlyOnce => {
@@ -61,6 +61,6 @@ impl Incoming {
             }
             _ => AckKind::PubAck,
         };
-        link.send(&Packet::Ack(Ack::success(kind, id)));
+        client.send(&Packet::Ack(Ack::success(kind, id)));
     }
 }

@@ -2,12 +2,12 @@
 //!
 //! Always true: a future that is dropped while it waits for a packet has lost none, and has not written half of one.
 
+mod client;
 mod error;
 mod incoming;
-mod link;
 mod outgoing;
 
+pub use client::Client;
 pub use error::{ClientError, Reason};
 pub use incoming::Incoming;
-pub use link::Link;
 pub use outgoing::Outgoing;

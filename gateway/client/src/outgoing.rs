@@ -1,8 +1,8 @@
 //! Messages we publish, until the server has taken them. MQTT 5 §4.3
 
 use super::ClientError;
+use super::client::{Client, words};
 use super::error::Reason;
-use super::link::{Link, words};
 use headgate_mqtt_codec::{
     Ack, AckKind, ConnAck, Packet, PacketId, Publish, Qos, ReasonCode, Version, encoded_len,
 };
@@ -51,8 +51,8 @@ impl Outgoing {
     }
 
     /// Whether another message may be sent now.
-    pub fn has_room(&self, link: &Link) -> bool {
-        self.in_flight.len() < self.window && link.backlog() < BACKLOG
+    pub fn has_room(&self, client: &Client) -> bool {
+        self.in_flight.len() < self.window && client.backlog() < BACKLOG
     }
 
     /// Whether everything was acknowledged.
@@ -61,13 +61,13 @@ impl Outgoing {
     }
 
     /// Sends a message, under the next free packet identifier.
-    pub fn publish(&mut self, mut publish: Publish, link: &mut Link) -> Result<(), ClientError> {
+    pub fn publish(&mut self, mut publish: Publish, client: &mut Client) -> Result<(), ClientError> {
         if publish.qos > Qos::AtMostOnce {
             publish.packet_id = Some(self.free_id());
         }
         self.check(&publish)?;
         self.in_flight.extend(publish.packet_id);
-        link.send(&Packet::Publish(publish));
+        client.send(&Packet::Publish(publish));
         Ok(())
     }
 
@@ -105,7 +105,7 @@ impl Outgoing {
     }
 
     /// Takes an acknowledgement; other packets are none of ours.
-    pub fn on_packet(&mut self, packet: &Packet, link: &mut Link) {
+    pub fn on_packet(&mut self, packet: &Packet, client: &mut Client) {
         let Packet::Ack(ack) = packet else { return };
         match ack.kind {
             AckKind::PubRec if !ack.reason.is_error() => {
@@ -116,7 +116,7 @@ impl Outgoing {
                 } else {
                     ReasonCode::PacketIdentifierNotFound
                 };
-                link.send(&Packet::Ack(Ack::with_reason(
+                client.send(&Packet::Ack(Ack::with_reason(
                     AckKind::PubRel,
                     ack.packet_id,
                     reason,

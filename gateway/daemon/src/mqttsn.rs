@@ -5,9 +5,9 @@ use headgate_auth::Anonymous;
 use headgate_model::datagram::Address;
 use headgate_model::{Fault, MountPoint, Naming, Rewriter};
 use headgate_mqttsn::{Framing, SnFramer, SnGateway, SnSettings};
-use headgate_shell::datagram::{DatagramLink, serve};
+use headgate_shell::datagram::{DatagramTransport, serve};
 use headgate_shell::settings::{DEFAULT_RECEIVE_BUFFER, MulticastSettings, SerialSettings, UdpSettings};
-use headgate_shell::{DatagramStats, ListenError, SerialLink, Serving, UdpLink, keep_serving};
+use headgate_shell::{DatagramStats, ListenError, SerialTransport, Serving, UdpTransport, keep_serving};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -198,8 +198,8 @@ pub(crate) struct Bound {
 }
 
 enum Link {
-    Udp(Box<UdpLink>),
-    Serial(Box<SerialLink<SnFramer>>),
+    Udp(Box<UdpTransport>),
+    Serial(Box<SerialTransport<SnFramer>>),
 }
 
 impl Bound {
@@ -208,7 +208,7 @@ impl Bound {
         let (name, mount) = (&settings.name, settings.mount_point.as_deref());
         let link = match settings.kind {
             MqttSnKind::Serial => Link::Serial(Box::new(serial_link(settings))),
-            MqttSnKind::Udp => Link::Udp(Box::new(UdpLink::bind(name, mount, &settings.udp())?)),
+            MqttSnKind::Udp => Link::Udp(Box::new(UdpTransport::bind(name, mount, &settings.udp())?)),
         };
         Ok(Self {
             settings: settings.clone(),
@@ -244,7 +244,7 @@ impl Bound {
                 let again = {
                     let (settings, stats) = (settings.clone(), Arc::clone(&stats));
                     move || {
-                        let link = UdpLink::bind(&settings.name, settings.mount_point.as_deref(), &udp)?;
+                        let link = UdpTransport::bind(&settings.name, settings.mount_point.as_deref(), &udp)?;
                         Ok(link.counting_on(Arc::clone(&stats)))
                     }
                 };
@@ -266,7 +266,7 @@ impl Bound {
 }
 
 /// Serves a link, and when that fails the next one.
-async fn keep<L: DatagramLink>(
+async fn keep<L: DatagramTransport>(
     settings: MqttSnSettings,
     naming: Arc<Naming>,
     link: L,
@@ -284,10 +284,10 @@ async fn keep<L: DatagramLink>(
 }
 
 /// For `serial` only: the line of the settings.
-fn serial_link(settings: &MqttSnSettings) -> SerialLink<SnFramer> {
+fn serial_link(settings: &MqttSnSettings) -> SerialTransport<SnFramer> {
     let serial = settings.serial.clone().unwrap_or_default();
     let framer = SnFramer::new(settings.framing, settings.gateway.max_datagram_bytes);
-    SerialLink::new(&settings.name, settings.mount_point.as_deref(), serial, framer)
+    SerialTransport::new(&settings.name, settings.mount_point.as_deref(), serial, framer)
 }
 
 fn gateway<A: Address>(settings: &MqttSnSettings, naming: &Arc<Naming>, parts: &Serving) -> SnGateway<A> {

@@ -19,14 +19,14 @@ pub enum Action {
     Subscribe,
 }
 
-/// One wish of a client.
+/// One request of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessRequest {
     /// Publish or subscribe.
     pub action: Action,
     /// Topic name or topic filter as on the bus: mounted, without `$share/{group}/` and the like.
     pub topic: Bytes,
-    /// The QoS wished for.
+    /// The QoS asked for.
     pub qos: Qos,
     /// Whether the message asks to be retained.
     pub retain: bool,
@@ -34,18 +34,18 @@ pub struct AccessRequest {
 
 /// An [`AccessRequest`] whose topic is borrowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wish<'a> {
+pub struct AccessQuery<'a> {
     /// Publish or subscribe.
     pub action: Action,
     /// As in the request.
     pub topic: &'a [u8],
-    /// The QoS wished for.
+    /// The QoS asked for.
     pub qos: Qos,
     /// Whether the message asks to be retained.
     pub retain: bool,
 }
 
-impl<'a> Wish<'a> {
+impl<'a> AccessQuery<'a> {
     /// To publish to a topic, or to have a will there. Of a delayed message it is about where that goes in the end.
     pub fn publish(topic: &'a [u8], qos: Qos, retain: bool) -> Self {
         Self {
@@ -67,21 +67,21 @@ impl<'a> Wish<'a> {
     }
 }
 
-impl From<Wish<'_>> for AccessRequest {
-    fn from(wish: Wish<'_>) -> Self {
+impl From<AccessQuery<'_>> for AccessRequest {
+    fn from(query: AccessQuery<'_>) -> Self {
         Self {
-            action: wish.action,
-            topic: Bytes::copy_from_slice(wish.topic),
-            qos: wish.qos,
-            retain: wish.retain,
+            action: query.action,
+            topic: Bytes::copy_from_slice(query.topic),
+            qos: query.qos,
+            retain: query.retain,
         }
     }
 }
 
 impl AccessRequest {
     /// The same, borrowed.
-    pub fn wish(&self) -> Wish<'_> {
-        Wish {
+    pub fn query(&self) -> AccessQuery<'_> {
+        AccessQuery {
             action: self.action,
             topic: &self.topic,
             qos: self.qos,
@@ -100,7 +100,7 @@ pub enum DenyCode {
     NotAuthorized,
 }
 
-/// The answer to one wish.
+/// The answer to one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessDecision {
     /// Go on.
@@ -114,11 +114,11 @@ pub enum AccessDecision {
 /// The rules that apply to one authenticated client.
 pub trait AccessPolicy: Send + Sync + fmt::Debug {
     /// Decides, or says [`AccessDecision::Ask`]. Called for every publish: must be quick and must not block.
-    fn check(&self, wish: Wish<'_>) -> AccessDecision;
+    fn check(&self, query: AccessQuery<'_>) -> AccessDecision;
 
-    /// Why it denies this wish, for the log: which rule does.
-    fn why(&self, wish: Wish<'_>) -> Cow<'static, str> {
-        let _ = wish;
+    /// Why it denies this request, for the log: which rule does.
+    fn why(&self, query: AccessQuery<'_>) -> Cow<'static, str> {
+        let _ = query;
         "not allowed".into()
     }
 
@@ -157,7 +157,7 @@ pub trait AccessPolicy: Send + Sync + fmt::Debug {
 pub struct Unrestricted;
 
 impl AccessPolicy for Unrestricted {
-    fn check(&self, _: Wish<'_>) -> AccessDecision {
+    fn check(&self, _: AccessQuery<'_>) -> AccessDecision {
         AccessDecision::Allow
     }
 

@@ -11,7 +11,7 @@
 //! Always true: rules are asked about the topic that is used in the end. That is the one behind `$delayed/{seconds}/`, with mount point, rewritten. The
 //! bus takes [`Admitted`] things only, and nobody but the gate makes them: an adapter that forgets to ask does not compile.
 
-use crate::access::{AccessRequest, DenyCode, Wanted, Wish};
+use crate::access::{AccessQuery, AccessRequest, DenyCode, Wanted};
 use crate::bus::Presence;
 use crate::link::RESERVED_CLIENT_ID;
 use crate::rewrite::{RewriteAction, Rewriter};
@@ -133,7 +133,7 @@ impl<T> std::ops::Deref for Admitted<T> {
     }
 }
 
-/// What becomes of a client's wish.
+/// What becomes of a client's request.
 #[derive(Debug)]
 #[must_use]
 pub enum Verdict<T> {
@@ -145,7 +145,7 @@ pub enum Verdict<T> {
     Refused(Refused),
 }
 
-/// A wish that waits for the access service.
+/// A request that waits for the access service.
 #[derive(Debug)]
 pub struct Waiting<T> {
     value: T,
@@ -181,7 +181,7 @@ impl<T> Waiting<T> {
 /// What a client may not do, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// The wish, with the topic or filter as on the bus; as the client wrote it if it has no place there.
+    /// The request, with the topic or filter as on the bus; as the client wrote it if it has no place there.
     pub wanted: Wanted,
     cause: Cause,
 }
@@ -217,7 +217,7 @@ impl Refused {
             Cause::Name(error) => error.to_string().into(),
             Cause::Reserved => "topics under $SYS are the gateway's".into(),
             Cause::Rules(_, request) => match policy {
-                Some(policy) => policy.why(request.wish()),
+                Some(policy) => policy.why(request.query()),
                 None => "it has no rules".into(),
             },
         }
@@ -238,7 +238,7 @@ pub struct WillTopic {
 /// Something that is published at a topic, now or later.
 trait Published {
     fn topic_mut(&mut self) -> &mut Topic;
-    fn wish(&self) -> Wish<'_>;
+    fn query(&self) -> AccessQuery<'_>;
     fn wanted(&self) -> Wanted;
     /// Whether it may say this about `client`, which needs no rule.
     fn is_own_state(&self, client: &ClientId) -> bool;
@@ -249,8 +249,8 @@ impl Published for Message {
         &mut self.topic
     }
 
-    fn wish(&self) -> Wish<'_> {
-        Wish::publish(self.topic.as_bytes(), self.qos, self.retain)
+    fn query(&self) -> AccessQuery<'_> {
+        AccessQuery::publish(self.topic.as_bytes(), self.qos, self.retain)
     }
 
     fn wanted(&self) -> Wanted {
@@ -267,8 +267,8 @@ impl Published for Will {
         &mut self.message.topic
     }
 
-    fn wish(&self) -> Wish<'_> {
-        self.message.wish()
+    fn query(&self) -> AccessQuery<'_> {
+        self.message.query()
     }
 
     fn wanted(&self) -> Wanted {
@@ -285,8 +285,8 @@ impl Published for WillTopic {
         &mut self.topic
     }
 
-    fn wish(&self) -> Wish<'_> {
-        Wish::publish(self.topic.as_bytes(), self.qos, self.retain)
+    fn query(&self) -> AccessQuery<'_> {
+        AccessQuery::publish(self.topic.as_bytes(), self.qos, self.retain)
     }
 
     fn wanted(&self) -> Wanted {
@@ -309,7 +309,7 @@ pub fn is_own_state(client: &ClientId, message: &Message) -> bool {
 
 /// Whether a message is published under `$SYS/`, at once or later.
 pub fn is_of_gateway(message: &Message) -> bool {
-    message.wish().topic.starts_with(SYSTEM)
+    message.query().topic.starts_with(SYSTEM)
 }
 
 /// Whether no client may have this identifier.
@@ -317,7 +317,7 @@ pub fn is_reserved(client_id: &str) -> bool {
     client_id.starts_with(RESERVED_CLIENT_ID)
 }
 
-/// What one client's wishes pass. Made for the moment: it borrows what it needs to know.
+/// What one client's requests pass. Made for the moment: it borrows what it needs to know.
 #[derive(Clone, Copy, Debug)]
 pub struct Gate<'a> {
     naming: &'a Naming,
@@ -348,18 +348,18 @@ impl Gate<'_> {
             Ok(subscription) => subscription,
             Err(error) => return refused(Wanted::Subscribe(raw.clone()), Cause::Name(error)),
         };
-        let wish = Wish::subscribe(subscription.filter.as_bytes(), options.qos);
-        match self.check(wish) {
+        let query = AccessQuery::subscribe(subscription.filter.as_bytes(), options.qos);
+        match self.check(query) {
             AccessDecision::Allow => Verdict::Admitted(Admitted(subscription)),
             AccessDecision::Deny(code) => {
-                let request = AccessRequest::from(wish);
+                let request = AccessRequest::from(query);
                 refused(
                     Wanted::Subscribe(request.topic.clone()),
                     Cause::Rules(code, request),
                 )
             }
             AccessDecision::Ask => {
-                let request = AccessRequest::from(wish);
+                let request = AccessRequest::from(query);
                 Verdict::Ask(Box::new(Waiting {
                     wanted: Wanted::Subscribe(request.topic.clone()),
                     value: subscription,
@@ -388,21 +388,21 @@ impl Gate<'_> {
         if let Err(error) = self.naming.place(value.topic_mut()) {
             return refused(value.wanted(), Cause::Name(error));
         }
-        let wish = value.wish();
-        if wish.topic.starts_with(SYSTEM) {
+        let query = value.query();
+        if query.topic.starts_with(SYSTEM) {
             return match value.is_own_state(self.client) {
                 true => Verdict::Admitted(Admitted(value)),
                 false => refused(value.wanted(), Cause::Reserved),
             };
         }
-        match self.check(wish) {
+        match self.check(query) {
             AccessDecision::Allow => Verdict::Admitted(Admitted(value)),
             AccessDecision::Deny(code) => {
-                let request = value.wish().into();
+                let request = value.query().into();
                 refused(value.wanted(), Cause::Rules(code, request))
             }
             AccessDecision::Ask => Verdict::Ask(Box::new(Waiting {
-                request: value.wish().into(),
+                request: value.query().into(),
                 wanted: value.wanted(),
                 value,
             })),
@@ -410,9 +410,9 @@ impl Gate<'_> {
     }
 
     /// What the client's rules say; without rules nothing is allowed.
-    fn check(&self, wish: Wish<'_>) -> AccessDecision {
+    fn check(&self, query: AccessQuery<'_>) -> AccessDecision {
         let nothing = AccessDecision::Deny(DenyCode::NotAuthorized);
-        self.policy.map_or(nothing, |policy| policy.check(wish))
+        self.policy.map_or(nothing, |policy| policy.check(query))
     }
 }
 
@@ -470,7 +470,7 @@ impl Rules {
     /// Whether a message may be published that was admitted at another time. Nobody is asked again.
     pub fn may_still_publish(&self, message: &Message) -> bool {
         let policy = self.0.as_ref();
-        policy.is_none_or(|policy| !matches!(policy.check(message.wish()), AccessDecision::Deny(_)))
+        policy.is_none_or(|policy| !matches!(policy.check(message.query()), AccessDecision::Deny(_)))
     }
 
     /// The rules of `client` as they are now; `None` when they are these.

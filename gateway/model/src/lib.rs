@@ -36,7 +36,7 @@ pub use link::{Link, QueueFull, QueueRules};
 pub use memory::MemoryLimit;
 pub use message::{Delivery, DeliveryId, Message, Properties, Qos, SessionId, SubscriptionIds, Will};
 pub use metrics::{Counter, Counts, Metric};
-pub use protocol::{LinkFacts, StreamProtocol};
+pub use protocol::{PeerFacts, StreamProtocol};
 pub use rewrite::{RewriteAction, RewriteError, RewriteRule, Rewriter};
 pub use secret::Secret;
 pub use store::{Store, StoreError, StoreImage, StoreOp};

@@ -31,7 +31,7 @@ pub trait StreamProtocol: Send + Sync + Sized + 'static {
     fn naming(&self, mount: MountPoint, rewriter: Arc<Rewriter>) -> Naming;
 
     /// The endpoint of a connection that was accepted at `now` and has said nothing yet.
-    fn endpoint(&self, facts: LinkFacts, now: Instant) -> Self::Endpoint;
+    fn endpoint(&self, facts: PeerFacts, now: Instant) -> Self::Endpoint;
 
     /// The wire of the same connection.
     fn wire(&self) -> Self::Wire;
@@ -39,7 +39,7 @@ pub trait StreamProtocol: Send + Sync + Sized + 'static {
 
 /// What is known of a connection before the first byte.
 #[derive(Clone, Debug, Default)]
-pub struct LinkFacts {
+pub struct PeerFacts {
     /// Where the peer is, without port.
     pub peer: PeerName,
     /// Peer port; 0 when there is none.

@@ -4,7 +4,7 @@ use super::connection::{self, Connection, ConnectionArgs};
 use bytes::Bytes;
 use clap::Args;
 use headgate_cli::{Outcome, runtime};
-use headgate_client::{ClientError, Link, Outgoing};
+use headgate_client::{Client, ClientError, Outgoing};
 use headgate_model::Topic;
 use headgate_mqtt_codec::{Publish, PublishProperties, Qos, Utf8, Version};
 use std::io::{BufRead, Read};
@@ -111,14 +111,14 @@ impl PublishCommand {
             return Err(ClientError::Usage("properties of messages need MQTT 5".into()));
         }
         let mut payloads = self.payload.start(self.repeat, self.repeat_delay)?;
-        let (mut link, connack) = Link::open(&dial, &connect).await?;
+        let (mut client, connack) = Client::open(&dial, &connect).await?;
         let mut outgoing = Outgoing::new(connect.version, &connack);
         let mut more = true;
         while more || !outgoing.is_done() {
             tokio::select! {
-                payload = payloads.recv(), if more && outgoing.has_room(&link) => match payload {
+                payload = payloads.recv(), if more && outgoing.has_room(&client) => match payload {
                     Some(payload) => {
-                        outgoing.publish(Publish { payload: payload?, ..first.clone() }, &mut link)?;
+                        outgoing.publish(Publish { payload: payload?, ..first.clone() }, &mut client)?;
                         if first_alias.is_some() {
                             // The server knows it by now. §3.3.2.3.4
                             first.topic = Utf8::default();
@@ -126,10 +126,10 @@ impl PublishCommand {
                     }
                     None => more = false,
                 },
-                packet = link.recv() => outgoing.on_packet(&packet?, &mut link),
+                packet = client.recv() => outgoing.on_packet(&packet?, &mut client),
             }
         }
-        link.close().await?;
+        client.close().await?;
         outgoing.finish()
     }
 

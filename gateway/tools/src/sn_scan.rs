@@ -1,7 +1,7 @@
 //! `headgate sn-scan`: asks for MQTT-SN gateways and listens for those that advertise themselves. §6.1
 
 use super::sn_connection::PORT;
-use crate::sn::{SerialTarget, SnLink, SnTarget};
+use crate::sn::{SerialTarget, SnTarget, SnTransport};
 use bytes::{Bytes, BytesMut};
 use clap::{ArgAction, Args};
 use headgate_cli::{Outcome, complain, runtime, say};
@@ -91,7 +91,7 @@ impl SnScanCommand {
             match &self.serial {
                 Some(line) => {
                     let line = SnTarget::Serial(line.clone(), self.hdlc);
-                    self.scan_line(SnLink::open(&line).await?).await
+                    self.scan_line(SnTransport::open(&line).await?).await
                 }
                 None => self.scan().await,
             }
@@ -152,8 +152,8 @@ impl SnScanCommand {
     }
 
     /// The same where there is one gateway at most.
-    async fn scan_line(&self, mut link: SnLink) -> Result<usize, Box<dyn std::error::Error>> {
-        let place = link.place().to_owned();
+    async fn scan_line(&self, mut transport: SnTransport) -> Result<usize, Box<dyn std::error::Error>> {
+        let place = transport.place().to_owned();
         let question = Message::SearchGw { radius: self.radius };
         let end = Instant::now() + Duration::from_secs_f64(self.seconds);
         let mut ask_at = Instant::now();
@@ -163,13 +163,13 @@ impl SnScanCommand {
                 () = tokio::time::sleep_until(end) => return Ok(found.len()),
                 () = tokio::time::sleep_until(ask_at) => {
                     ask_at += AGAIN;
-                    link.push(&question)?;
+                    transport.push(&question)?;
                     // A line that takes nothing must not keep us.
-                    if let Ok(sent) = tokio::time::timeout_at(end, link.flush()).await {
+                    if let Ok(sent) = tokio::time::timeout_at(end, transport.flush()).await {
                         sent?;
                     }
                 }
-                message = link.recv() => self.tell(read(&message?, &place), &mut found)?,
+                message = transport.recv() => self.tell(read(&message?, &place), &mut found)?,
             }
         }
     }
@@ -342,7 +342,7 @@ mod tests {
                 }
                 asked
             };
-            let scan = command.scan_line(SnLink::serial("line".into(), Box::new(here), false));
+            let scan = command.scan_line(SnTransport::serial("line".into(), Box::new(here), false));
             let (found, asked) = tokio::join!(scan, gateway);
             assert_eq!((found.unwrap(), asked), (1, 5));
         });

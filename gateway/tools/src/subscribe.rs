@@ -5,7 +5,7 @@ use super::format::Format;
 use super::publish::seconds;
 use clap::Args;
 use headgate_cli::{Outcome, complain, runtime};
-use headgate_client::{ClientError, Incoming, Link};
+use headgate_client::{Client, ClientError, Incoming};
 use headgate_model::TopicFilter;
 use headgate_mqtt_codec::{
     Packet, PacketId, Publish, Qos, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeFilter,
@@ -136,7 +136,7 @@ struct Session {
     connection: Connection,
     format: Format,
     incoming: Incoming,
-    link: Option<Link>,
+    client: Option<Client>,
     printed: u64,
 }
 
@@ -196,7 +196,7 @@ impl Session {
             connection: command.connection.resolve()?,
             format,
             incoming: Incoming::default(),
-            link: None,
+            client: None,
             printed: 0,
         })
     }
@@ -227,26 +227,26 @@ impl Session {
     }
 
     async fn listen(&mut self, connected: &mut bool, wait: &mut Duration) -> Result<(), ClientError> {
-        self.link = None;
+        self.client = None;
         let Connection { dial, connect } = &self.connection;
-        let (link, connack) = Link::open(dial, connect).await?;
+        let (client, connack) = Client::open(dial, connect).await?;
         let version = connect.version;
         (*connected, *wait) = (true, FIRST_WAIT);
         if !connack.session_present {
             self.incoming.forget();
         }
-        let link = self.link.insert(link);
-        self.subscribe.iter().for_each(|packet| link.send(packet));
-        self.unsubscribe.iter().for_each(|packet| link.send(packet));
+        let client = self.client.insert(client);
+        self.subscribe.iter().for_each(|packet| client.send(packet));
+        self.unsubscribe.iter().for_each(|packet| client.send(packet));
         loop {
-            let packet = link.recv().await?;
+            let packet = client.recv().await?;
             match &packet {
                 Packet::SubAck(suback) => check(suback)?,
                 // Nothing else was asked for.
                 Packet::UnsubAck(_) if self.subscribe.is_none() => return Ok(()),
                 _ => {}
             }
-            let Some(publish) = self.incoming.on_packet(packet, version, link) else {
+            let Some(publish) = self.incoming.on_packet(packet, version, client) else {
                 continue;
             };
             let printed = self
@@ -259,7 +259,7 @@ impl Session {
                 Some(Ok(())) => self.printed += 1,
                 None => {}
             }
-            self.incoming.acknowledge(&publish, link);
+            self.incoming.acknowledge(&publish, client);
             if self.args.count.is_some_and(|count| self.printed >= count) {
                 return Ok(());
             }
@@ -268,20 +268,20 @@ impl Session {
 
     /// Ends the exchange of what was printed, so that it does not come again, and says goodbye.
     async fn leave(&mut self) -> Result<(), ClientError> {
-        let Some(mut link) = self.link.take() else {
+        let Some(mut client) = self.client.take() else {
             return Ok(());
         };
         let version = self.connection.connect.version;
         let exchange = async {
             while !self.incoming.is_done() {
-                let packet = link.recv().await?;
+                let packet = client.recv().await?;
                 // A message that comes now is not acknowledged: a session that stays keeps it.
-                self.incoming.on_packet(packet, version, &mut link);
+                self.incoming.on_packet(packet, version, &mut client);
             }
             Ok::<(), ClientError>(())
         };
         let _ = tokio::time::timeout(LAST_EXCHANGE, exchange).await;
-        link.close().await
+        client.close().await
     }
 
     async fn out_of_time(&mut self, wanted: Option<u64>, within: Duration) -> Result<(), ClientError> {

@@ -1,6 +1,6 @@
 //! What rules cost: how often they are asked. Nobody waits long for what one client, or one change of the rules, makes of them.
 
-use headgate_model::access::Wish;
+use headgate_model::access::AccessQuery;
 use headgate_model::bus::Presence;
 use headgate_model::{AccessDecision, AccessPolicy, ClientId, Naming, Qos, SubscriptionOptions};
 use headgate_tests::bus_bench::{BusBench, message, opening, subscription};
@@ -19,7 +19,7 @@ struct Counting {
 struct Rules(Arc<Counting>);
 
 impl AccessPolicy for Rules {
-    fn check(&self, _: Wish<'_>) -> AccessDecision {
+    fn check(&self, _: AccessQuery<'_>) -> AccessDecision {
         AccessDecision::Allow
     }
 
@@ -76,8 +76,8 @@ fn many_readers_with_the_same_rules_are_one_question() {
 struct Stable(Rules);
 
 impl AccessPolicy for Stable {
-    fn check(&self, wish: Wish<'_>) -> AccessDecision {
-        self.0.check(wish)
+    fn check(&self, query: AccessQuery<'_>) -> AccessDecision {
+        self.0.check(query)
     }
 
     fn narrows(&self, filter: &[u8]) -> bool {

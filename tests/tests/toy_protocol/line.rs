@@ -5,9 +5,9 @@ use bytes::{Bytes, BytesMut};
 use headgate_model::access::{Credentials, Identity};
 use headgate_model::bus::{Presence, Protocol};
 use headgate_model::{
-    AckToken, Answer, BusCommand, BusEvent, ClientId, CloseReason, Endpoint, Fault, Input, Instant,
-    LinkFacts, Message, MountPoint, Naming, Open, Outputs, Qos, Question, Rewriter, Settlement,
-    StreamProtocol, SubscriptionOptions, Topic, Verdict, Wire,
+    AckToken, Answer, BusCommand, BusEvent, ClientId, CloseReason, Endpoint, Fault, Input, Instant, Message,
+    MountPoint, Naming, Open, Outputs, PeerFacts, Qos, Question, Rewriter, Settlement, StreamProtocol,
+    SubscriptionOptions, Topic, Verdict, Wire,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,7 +41,7 @@ impl StreamProtocol for Line {
         }
     }
 
-    fn endpoint(&self, facts: LinkFacts, now: Instant) -> LineEndpoint {
+    fn endpoint(&self, facts: PeerFacts, now: Instant) -> LineEndpoint {
         LineEndpoint {
             facts,
             client: ClientId::from(""),
@@ -85,7 +85,7 @@ impl Wire for LineWire {
 
 /// One client.
 pub(crate) struct LineEndpoint {
-    facts: LinkFacts,
+    facts: PeerFacts,
     client: ClientId,
     state: State,
 }

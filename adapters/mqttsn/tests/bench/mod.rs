@@ -6,7 +6,7 @@
 
 use bytes::{Bytes, BytesMut};
 use headgate_bus::{Bus, BusOutputs, BusSettings};
-use headgate_model::access::{AuthRefusal, Credentials, Wish};
+use headgate_model::access::{AccessQuery, AuthRefusal, Credentials};
 use headgate_model::bus::Presence;
 use headgate_model::{
     AccessDecision, AccessPolicy, Action, Admitted, Answer, Asked, BusCommand, BusEvent, ClientKey,
@@ -40,11 +40,11 @@ const WATCHER: EndpointId = EndpointId(1);
 struct Rules(Mutex<Vec<(Action, String, AccessDecision)>>);
 
 impl AccessPolicy for Rules {
-    fn check(&self, wish: Wish<'_>) -> AccessDecision {
+    fn check(&self, query: AccessQuery<'_>) -> AccessDecision {
         let rules = self.0.lock().unwrap();
         rules
             .iter()
-            .find(|(action, topic, _)| *action == wish.action && topic.as_bytes() == wish.topic)
+            .find(|(action, topic, _)| *action == query.action && topic.as_bytes() == query.topic)
             .map_or(AccessDecision::Allow, |(_, _, decision)| *decision)
     }
 }

@@ -5,7 +5,7 @@
 #[cfg(target_os = "linux")]
 mod rs485;
 
-use crate::datagram::{DatagramLink, DatagramStats};
+use crate::datagram::{DatagramStats, DatagramTransport};
 use crate::settings::{FlowControl, Parity, SerialSettings};
 use bytes::{Buf, Bytes, BytesMut};
 use headgate_access::{ConnectionInfo, PeerAddr};
@@ -60,7 +60,7 @@ const COUNTERS: &[&str] = &[
 ];
 
 /// A serial line and its frames.
-pub struct SerialLink<F> {
+pub struct SerialTransport<F> {
     name: Arc<str>,
     mount_point: Option<Arc<str>>,
     settings: SerialSettings,
@@ -145,7 +145,7 @@ impl SerialSettings {
     }
 }
 
-impl<F: Framer> SerialLink<F> {
+impl<F: Framer> SerialTransport<F> {
     /// A line that is opened as soon as it is served, and tried again until it is there.
     pub fn new(name: &str, mount_point: Option<&str>, settings: SerialSettings, framer: F) -> Self {
         Self {
@@ -295,7 +295,7 @@ impl<F: Framer> SerialLink<F> {
     }
 }
 
-impl<F: Framer + Unpin> DatagramLink for SerialLink<F> {
+impl<F: Framer + Unpin> DatagramTransport for SerialTransport<F> {
     type Address = ();
 
     fn poll_receive(&mut self, cx: &mut Context<'_>, sink: &mut dyn FnMut((), Bytes)) -> Poll<()> {

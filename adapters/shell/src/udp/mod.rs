@@ -13,7 +13,7 @@ use mmsg as system;
 #[cfg(not(target_os = "linux"))]
 use plain as system;
 
-use crate::datagram::{DatagramLink, DatagramStats};
+use crate::datagram::{DatagramStats, DatagramTransport};
 use crate::listener::ListenError;
 use crate::settings::{MulticastSettings, UdpSettings};
 use crate::socket::{canonical, parse_address};
@@ -108,7 +108,7 @@ struct Packet<'a> {
 }
 
 /// A bound socket.
-pub struct UdpLink {
+pub struct UdpTransport {
     name: Arc<str>,
     mount_point: Option<Arc<str>>,
     socket: UdpSocket,
@@ -166,7 +166,7 @@ const COUNTERS: &[&str] = &[
     "errors",
 ];
 
-impl UdpLink {
+impl UdpTransport {
     /// Binds the socket; datagrams wait in the system until it is served. Needs a tokio runtime around it.
     pub fn bind(name: &str, mount_point: Option<&str>, settings: &UdpSettings) -> Result<Self, ListenError> {
         let failed = |source| ListenError::Bind {
@@ -284,7 +284,7 @@ impl UdpLink {
     }
 }
 
-impl DatagramLink for UdpLink {
+impl DatagramTransport for UdpTransport {
     type Address = UdpAddress;
 
     fn poll_receive(&mut self, cx: &mut Context<'_>, sink: &mut dyn FnMut(UdpAddress, Bytes)) -> Poll<()> {

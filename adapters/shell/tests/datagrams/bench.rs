@@ -5,7 +5,7 @@ use headgate_access::Answering;
 use headgate_access::{AccessService, AccessSession, ConnectionInfo};
 use headgate_bus::handle::{Clock, Hub};
 use headgate_bus::{Bus, BusSettings};
-use headgate_model::access::{Credentials, Wish};
+use headgate_model::access::{AccessQuery, Credentials};
 use headgate_model::bus::NEVER;
 use headgate_model::bus::Presence;
 use headgate_model::datagram::Address;
@@ -15,7 +15,7 @@ use headgate_model::{
     DatagramOutputs, DatagramServer, Destination, Entrant, Identity, Instant, Message, MountPoint, Open,
     Question, SessionId, Store, StoreError, StoreImage, StoreOp, Subscription, SubscriptionOptions, Topic,
 };
-use headgate_shell::datagram::{DatagramLink, serve};
+use headgate_shell::datagram::{DatagramTransport, serve};
 use headgate_shell::{DatagramStats, Metrics, Serving, keep_serving};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -254,7 +254,7 @@ impl AccessSession for Porter {
 struct Everything;
 
 impl AccessPolicy for Everything {
-    fn check(&self, _: Wish<'_>) -> AccessDecision {
+    fn check(&self, _: AccessQuery<'_>) -> AccessDecision {
         AccessDecision::Allow
     }
 }
@@ -267,13 +267,13 @@ pub(crate) struct Running {
     pub task: JoinHandle<()>,
 }
 
-pub(crate) fn run<L: DatagramLink>(link: L, access: Porter, gate: Gate) -> Running {
+pub(crate) fn run<L: DatagramTransport>(link: L, access: Porter, gate: Gate) -> Running {
     let mut link = Some(link);
     run_anew(move || link.take().expect("it is served once"), access, gate)
 }
 
 /// Runs a server on each of these links, one after the other, when one fails.
-pub(crate) fn run_anew<L: DatagramLink>(
+pub(crate) fn run_anew<L: DatagramTransport>(
     mut links: impl FnMut() -> L + Send + 'static,
     access: Porter,
     gate: Gate,

@@ -4,8 +4,8 @@ use crate::bench::{Gate, Porter, Running, run, run_anew, within};
 use bytes::{Buf, Bytes, BytesMut};
 use headgate_access::PeerAddr;
 use headgate_model::{Destination, Framer, FramerCounts};
-use headgate_shell::SerialLink;
-use headgate_shell::datagram::DatagramLink;
+use headgate_shell::SerialTransport;
+use headgate_shell::datagram::DatagramTransport;
 use headgate_shell::settings::{Rs485Settings, SerialSettings};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -122,7 +122,7 @@ impl Line {
     }
 
     fn serve(&self) -> Running {
-        let link = SerialLink::new("wire", None, self.settings(), Lines::default());
+        let link = SerialTransport::new("wire", None, self.settings(), Lines::default());
         run(link, Porter::default(), Gate(None))
     }
 }
@@ -214,7 +214,7 @@ async fn a_panic_is_survived() {
     let settings = line.settings();
     let mut stats = None;
     let links = move || {
-        let link = SerialLink::new("wire", None, settings.clone(), Lines::default());
+        let link = SerialTransport::new("wire", None, settings.clone(), Lines::default());
         let stats = stats.get_or_insert_with(|| link.stats());
         link.counting_on(Arc::clone(stats))
     };
@@ -251,7 +251,7 @@ async fn a_driver_without_rs485_is_not_used_as_if_it_had() {
     line.plug_in();
     let mut settings = line.settings();
     settings.rs485 = Some(Rs485Settings::default());
-    let link = SerialLink::new("wire", None, settings, Lines::default());
+    let link = SerialTransport::new("wire", None, settings, Lines::default());
     let running = run(link, Porter::default(), Gate(None));
     line.say("echo one\n").await;
     tokio::time::sleep(Duration::from_millis(200)).await;
@@ -262,7 +262,7 @@ async fn a_driver_without_rs485_is_not_used_as_if_it_had() {
 #[tokio::test]
 async fn a_line_that_takes_nothing_is_not_waited_for_in_memory() {
     let line = Line::new();
-    let mut link = SerialLink::new("wire", None, line.settings(), Lines::default());
+    let mut link = SerialTransport::new("wire", None, line.settings(), Lines::default());
     link.send(Destination::To(()), b"nobody is there");
     assert!(link.has_room());
     assert_eq!(link.stats().get("frames/unsent"), Some(1));
@@ -288,7 +288,7 @@ async fn who_is_at_the_wire_is_known() {
     let porter = Porter::default();
     let mut line = Line::new();
     line.plug_in();
-    let link = SerialLink::new("wire", Some("floor/"), line.settings(), Lines::default());
+    let link = SerialTransport::new("wire", Some("floor/"), line.settings(), Lines::default());
     let _running = run(link, porter.clone(), Gate(None));
     line.say("ask me\n").await;
     assert_eq!(line.hear().await, "answered");

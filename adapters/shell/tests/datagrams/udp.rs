@@ -3,7 +3,7 @@
 use crate::bench::{Gate, Porter, Running, run, run_anew, within};
 use headgate_access::PeerAddr;
 use headgate_model::Metric;
-use headgate_shell::UdpLink;
+use headgate_shell::UdpTransport;
 use headgate_shell::settings::{MulticastSettings, UdpSettings};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -20,7 +20,7 @@ fn settings(bind: &str) -> UdpSettings {
 }
 
 fn serve(settings: &UdpSettings) -> (Running, u16) {
-    let link = UdpLink::bind("words", None, settings).expect("it can be bound");
+    let link = UdpTransport::bind("words", None, settings).expect("it can be bound");
     let port = link.local_addr().port();
     (run(link, Porter::default(), Gate(None)), port)
 }
@@ -63,12 +63,12 @@ fn at(address: &str, port: u16) -> SocketAddr {
 /// A datagram that makes the server panic takes its connections with it, and nothing else: sessions, port and counters are there for the next life.
 #[tokio::test]
 async fn a_panic_is_survived() {
-    let first = UdpLink::bind("words", None, &settings("127.0.0.1:0")).unwrap();
+    let first = UdpTransport::bind("words", None, &settings("127.0.0.1:0")).unwrap();
     let (address, stats) = (first.local_addr(), first.stats());
     let mut first = Some(first);
     let links = move || {
         first.take().unwrap_or_else(|| {
-            let link = UdpLink::bind("words", None, &settings(&address.to_string())).unwrap();
+            let link = UdpTransport::bind("words", None, &settings(&address.to_string())).unwrap();
             link.counting_on(Arc::clone(&stats))
         })
     };
@@ -218,7 +218,7 @@ async fn the_access_service_is_asked() {
             at_once,
             ..Porter::default()
         };
-        let link = UdpLink::bind("words", Some("floor/"), &settings("0.0.0.0:0")).unwrap();
+        let link = UdpTransport::bind("words", Some("floor/"), &settings("0.0.0.0:0")).unwrap();
         let port = link.local_addr().port();
         let _running = run(link, porter.clone(), Gate(None));
         let client = client(at("127.0.0.1", port)).await;
@@ -237,7 +237,7 @@ async fn the_access_service_is_asked() {
 #[tokio::test]
 async fn a_slow_store_stops_the_socket() {
     let (permit, permits) = channel();
-    let link = UdpLink::bind("words", None, &settings("127.0.0.1:0")).unwrap();
+    let link = UdpTransport::bind("words", None, &settings("127.0.0.1:0")).unwrap();
     let port = link.local_addr().port();
     let running = run(link, Porter::default(), Gate(Some(permits)));
     let writer = client(at("127.0.0.1", port)).await;
@@ -352,7 +352,10 @@ async fn settings_that_cannot_be_are_told() {
             "must be bound to 0.0.0.0",
         ),
     ] {
-        let error = UdpLink::bind("words", None, &settings).err().unwrap().to_string();
+        let error = UdpTransport::bind("words", None, &settings)
+            .err()
+            .unwrap()
+            .to_string();
         assert!(error.contains(fault), "{error}");
     }
 }

@@ -3,7 +3,7 @@
 use super::credentials;
 use super::provisioner::{Provisioner, RegisterError};
 use headgate_bridge::BridgePlan;
-use headgate_client::{ClientError, Link};
+use headgate_client::{Client, ClientError};
 use headgate_dial::{Dial, DialError, Step};
 use headgate_mqtt_codec::{Connect, Packet, PacketId, Unsubscribe, Utf8, Utf8Error, Version};
 use serde::Serialize;
@@ -134,15 +134,15 @@ impl Walk {
             password: login.password.map(Into::into),
             ..guest(plan).map_err(|error| self.fail("credentials", error))?
         };
-        let opened = Link::open_telling(dial, &connect, &mut |step| self.tell_step(&step)).await;
-        let (mut link, _) = opened.map_err(|error| self.fail(step_of(&error), error))?;
+        let opened = Client::open_telling(dial, &connect, &mut |step| self.tell_step(&step)).await;
+        let (mut client, _) = opened.map_err(|error| self.fail(step_of(&error), error))?;
         self.tell("login", true, format!("as `{}`", connect.client_id));
-        link.send(&Packet::Unsubscribe(Box::new(Unsubscribe {
+        client.send(&Packet::Unsubscribe(Box::new(Unsubscribe {
             packet_id: PacketId::MIN,
             filters: vec![Utf8::from("headgate/test")],
             user_properties: Vec::new(),
         })));
-        match timeout(PATIENCE, link.recv()).await {
+        match timeout(PATIENCE, client.recv()).await {
             Ok(Ok(packet)) => self.tell(
                 "round_trip",
                 true,
@@ -152,7 +152,7 @@ impl Walk {
             Err(_) => return Err(self.fail("round_trip", format!("no answer within {PATIENCE:?}"))),
         }
         // The answer is known; how it takes its leave does not matter.
-        let _ = link.close().await;
+        let _ = client.close().await;
         Ok(())
     }
 }

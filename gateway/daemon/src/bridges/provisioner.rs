@@ -7,7 +7,7 @@ use headgate_bridge::{
     Assignment, BridgePlan, BridgeSettings, EndReason, Provisioned, Provisioning, ProvisioningInput,
     Registration,
 };
-use headgate_client::{ClientError, Link};
+use headgate_client::{Client, ClientError};
 use headgate_dial::{Dial, Step};
 use headgate_mqtt_codec::{Connect, ReasonCode, Utf8, Version};
 use parking_lot::Mutex;
@@ -224,10 +224,10 @@ async fn register(
 ) -> Result<Assignment, RegisterError> {
     let connect = connect(&service.provisioning).await;
     let connect = connect.map_err(RegisterError::Credentials)?;
-    let (mut link, _) = Link::open_telling(&service.dial, &connect, on_step).await?;
-    let registered = converse(&mut link, &service.provisioning).await;
+    let (mut client, _) = Client::open_telling(&service.dial, &connect, on_step).await?;
+    let registered = converse(&mut client, &service.provisioning).await;
     // The answer is known; how it takes its leave does not matter.
-    let _ = link.close().await;
+    let _ = client.close().await;
     Ok(registered??)
 }
 
@@ -244,7 +244,7 @@ async fn connect(provisioning: &Provisioning) -> Result<Connect, String> {
     })
 }
 
-async fn converse(link: &mut Link, provisioning: &Provisioning) -> Result<Provisioned, ClientError> {
+async fn converse(client: &mut Client, provisioning: &Provisioning) -> Result<Provisioned, ClientError> {
     let began = Instant::now();
     let now = || {
         let passed = began.elapsed().as_millis();
@@ -254,10 +254,10 @@ async fn converse(link: &mut Link, provisioning: &Provisioning) -> Result<Provis
     let mut registration = Registration::new(provisioning, now(), &mut out);
     loop {
         for packet in out.drain(..) {
-            link.send(&packet);
+            client.send(&packet);
         }
         let left = registration.deadline().since(now());
-        let input = match tokio::time::timeout(left, link.recv()).await {
+        let input = match tokio::time::timeout(left, client.recv()).await {
             Ok(packet) => ProvisioningInput::Packet(packet?),
             Err(_) => ProvisioningInput::Timeout,
         };

@@ -534,7 +534,7 @@ fn a_forgotten_sleeper_is_told() {
     assert_eq!(world.ask(Request::Connect), [Event::Connected]);
 }
 
-/// On a bad link, both ways, with everything at once: QoS 2 once, QoS 1 at least once, in order. A failure names its seed.
+/// On a bad network, both ways, with everything at once: QoS 2 once, QoS 1 at least once, in order. A failure names its seed.
 #[test]
 fn a_bad_link_loses_nothing_that_was_acknowledged() {
     for seed in 0..60 {

@@ -1,9 +1,9 @@
-//! The loop around a client and its link.
+//! The loop around a client and its transport.
 //!
 //! Always true: a future that is dropped while it waits has lost nothing.
 
 use super::client::{Outputs, SnClient, State};
-use super::{ClientSettings, Event, Request, SnError, SnLink, SnTarget};
+use super::{ClientSettings, Event, Request, SnError, SnTarget, SnTransport};
 use headgate_model::Instant;
 use headgate_mqttsn_codec::MessageType;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use std::time::Duration;
 /// A client and the way to its gateway.
 pub(crate) struct SnSession {
     client: SnClient,
-    link: SnLink,
+    transport: SnTransport,
     out: Outputs,
     began: tokio::time::Instant,
     /// How often something is sent before the gateway counts as lost.
@@ -19,11 +19,11 @@ pub(crate) struct SnSession {
 }
 
 impl SnSession {
-    /// Opens the link; nothing is sent.
+    /// Opens the transport; nothing is sent.
     pub(crate) async fn open(target: &SnTarget, settings: ClientSettings) -> Result<Self, SnError> {
         Ok(Self {
             times: u32::from(settings.retries) + 1,
-            link: SnLink::open(target).await?,
+            transport: SnTransport::open(target).await?,
             client: SnClient::new(settings),
             out: Outputs::default(),
             began: tokio::time::Instant::now(),
@@ -49,9 +49,9 @@ impl SnSession {
     /// Sends what waits to be sent.
     pub(crate) async fn flush(&mut self) -> Result<(), SnError> {
         while let Some(message) = self.out.messages.pop_front() {
-            self.link.push(&message)?;
+            self.transport.push(&message)?;
         }
-        self.link.flush().await
+        self.transport.flush().await
     }
 
     /// The next thing that happens. That the gateway is lost or ended the connection is an error.
@@ -60,7 +60,7 @@ impl SnSession {
             match self.step().await? {
                 Some(Event::Lost(message)) => {
                     return Err(SnError::Lost {
-                        place: self.link.place().to_owned(),
+                        place: self.transport.place().to_owned(),
                         message,
                         times: self.times,
                     });
@@ -110,7 +110,7 @@ impl SnSession {
             }
         };
         tokio::select! {
-            message = self.link.recv() => match message {
+            message = self.transport.recv() => match message {
                 Err(SnError::NobodyThere(_)) if self.is_known() => {}
                 message => {
                     let (message, now) = (message?, self.now());

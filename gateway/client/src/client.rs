@@ -19,7 +19,7 @@ const CONNECT_TIME: Duration = Duration::from_secs(30);
 const FAREWELL: Duration = Duration::from_secs(3);
 
 /// A connection after CONNACK.
-pub struct Link {
+pub struct Client {
     reader: ReadHalf<Box<dyn Stream>>,
     writer: WriteHalf<Box<dyn Stream>>,
     input: BytesMut,
@@ -34,7 +34,7 @@ pub struct Link {
     pinged: bool,
 }
 
-impl Link {
+impl Client {
     /// Connects and waits to be let in.
     pub async fn open(dial: &Dial, connect: &Connect) -> Result<(Self, ConnAck), ClientError> {
         Self::open_telling(dial, connect, &mut |_| {}).await
@@ -48,9 +48,9 @@ impl Link {
     ) -> Result<(Self, ConnAck), ClientError> {
         let opening = async {
             let stream = dial.connect(on_step).await?.into_stream();
-            let mut link = Self::new(stream, connect);
-            let connack = link.greet(connect).await?;
-            Ok((link, connack))
+            let mut client = Self::new(stream, connect);
+            let connack = client.greet(connect).await?;
+            Ok((client, connack))
         };
         let opened = timeout(CONNECT_TIME, opening).await;
         opened.unwrap_or_else(|_| {
@@ -106,7 +106,7 @@ impl Link {
         Ok(*connack)
     }
 
-    /// Puts a packet on its way; it is written while a packet is awaited, or by [`Link::close`].
+    /// Puts a packet on its way; it is written while a packet is awaited, or by [`Client::close`].
     pub fn send(&mut self, packet: &Packet) {
         encode(packet, self.version, &mut self.output);
         self.unflushed = true;

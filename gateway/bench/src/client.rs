@@ -12,7 +12,7 @@ use std::io::{ErrorKind, Read, Write};
 /// TLS bytes that are read at a time: a few of its records.
 const RAW: usize = 64 * 1024;
 
-/// Where all links read into.
+/// Where all clients read into.
 pub(crate) struct Scratch {
     raw: Vec<u8>,
     plain: Vec<u8>,
@@ -29,7 +29,7 @@ impl Scratch {
 }
 
 /// A connection. What is not a whole frame yet is kept here.
-pub(crate) struct Link {
+pub(crate) struct Client {
     /// The socket.
     pub socket: TcpStream,
     rest: Vec<u8>,
@@ -41,7 +41,7 @@ pub(crate) struct Link {
     closed: bool,
 }
 
-impl Link {
+impl Client {
     /// Nothing read; what the layers say first waits to be written.
     pub(crate) fn new(
         socket: TcpStream,
@@ -122,7 +122,7 @@ impl Link {
         Ok(Some(&scratch.plain[..end]))
     }
 
-    /// What was read by [`Link::read_bytes`] and is no whole frame.
+    /// What was read by [`Client::read_bytes`] and is no whole frame.
     pub(crate) fn put_back(&mut self, bytes: &[u8]) {
         self.rest.extend_from_slice(bytes);
     }

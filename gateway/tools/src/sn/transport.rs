@@ -20,7 +20,7 @@ const CHUNK: usize = 512;
 const SILENCE: Duration = Duration::from_millis(500);
 
 /// The way to one gateway.
-pub(crate) struct SnLink {
+pub(crate) struct SnTransport {
     place: String,
     way: Way,
 }
@@ -50,7 +50,7 @@ enum Framer {
     Hdlc(HdlcFramer),
 }
 
-impl SnLink {
+impl SnTransport {
     /// Opens socket or line. Nothing is sent.
     pub(crate) async fn open(target: &SnTarget) -> Result<Self, SnError> {
         let place = target.to_string();
@@ -245,7 +245,7 @@ mod tests {
         for hdlc in [false, true] {
             runtime().block_on(async {
                 let (here, mut there) = tokio::io::duplex(64);
-                let mut link = SnLink::serial("line".into(), Box::new(here), hdlc);
+                let mut transport = SnTransport::serial("line".into(), Box::new(here), hdlc);
                 let mut bytes = BytesMut::new();
                 encode(&Message::ConnAck(ReturnCode::Congestion), &mut bytes).unwrap();
                 let mut framed = BytesMut::from(&b"\xff\xff"[..]);
@@ -256,11 +256,11 @@ mod tests {
                 }
                 there.write_all(&framed).await.unwrap();
                 assert_eq!(
-                    link.recv().await.unwrap(),
+                    transport.recv().await.unwrap(),
                     Message::ConnAck(ReturnCode::Congestion)
                 );
-                link.push(&Message::PingResp).unwrap();
-                link.flush().await.unwrap();
+                transport.push(&Message::PingResp).unwrap();
+                transport.flush().await.unwrap();
                 let mut raw = [0; 16];
                 let len = there.read(&mut raw).await.unwrap();
                 let mut expected = BytesMut::new();
@@ -271,7 +271,7 @@ mod tests {
                 }
                 assert_eq!(raw[..len], expected[..]);
                 drop(there);
-                assert!(matches!(link.recv().await, Err(SnError::Broken { .. })));
+                assert!(matches!(transport.recv().await, Err(SnError::Broken { .. })));
             });
         }
     }
@@ -281,7 +281,7 @@ mod tests {
     fn a_terminal_is_a_line() {
         runtime().block_on(async {
             let (there, here) = tokio_serial::SerialStream::pair().unwrap();
-            let mut ends = [there, here].map(|end| SnLink::serial("pty".into(), Box::new(end), false));
+            let mut ends = [there, here].map(|end| SnTransport::serial("pty".into(), Box::new(end), false));
             for way in 0..2 {
                 for byte in 0..=255_u8 {
                     let message = Message::WillMsg(vec![byte; 9].into());
@@ -299,12 +299,12 @@ mod tests {
             let taken = UdpSocket::bind("127.0.0.1:0").await.unwrap();
             let port = taken.local_addr().unwrap().port();
             drop(taken);
-            let mut link = SnLink::open(&SnTarget::Udp("127.0.0.1".into(), port))
+            let mut transport = SnTransport::open(&SnTarget::Udp("127.0.0.1".into(), port))
                 .await
                 .unwrap();
-            link.push(&Message::SearchGw { radius: 0 }).unwrap();
-            link.flush().await.unwrap();
-            let error = link.recv().await.unwrap_err().to_string();
+            transport.push(&Message::SearchGw { radius: 0 }).unwrap();
+            transport.flush().await.unwrap();
+            let error = transport.recv().await.unwrap_err().to_string();
             assert_eq!(error, format!("nothing listens at 127.0.0.1:{port}"));
         });
     }
