@@ -190,7 +190,7 @@ fn connected(count: usize) -> Value {
     let hub = Hub::start(bus, clock, store).expect("threads can be started");
     let connections = Arc::new(Connections::new(
         hub.clone(),
-        Arc::new(Metrics::default()),
+        &Arc::new(Metrics::default()),
         &[],
         TaskTracker::new(),
     ));

@@ -17,8 +17,8 @@ use headgate_bus::{Bus, BusOutputs, BusSettings, FetchRequest};
 use headgate_model::access::{AccessQuery, Identity};
 use headgate_model::bus::Presence;
 use headgate_model::{
-    AccessDecision, AccessPolicy, AckToken, Admitted, Answer, BusCommand, BusEvent, ClientKey,
-    DatagramServer, Destination, EndpointId, Entrant, Instant, MountPoint, Open, Qos as BusQos, Settlement,
+    AccessDecision, AccessPolicy, AckToken, Admitted, Answer, BusCommand, BusEvent, DatagramServer,
+    Destination, EndpointId, Entrant, Instant, MountPoint, Open, Qos as BusQos, SessionKey, Settlement,
     Store, StoreOp, Subscription, SubscriptionOptions, WallTime,
 };
 use headgate_mqttsn::{SnGateway, SnOutputs, SnSettings};
@@ -89,7 +89,7 @@ enum Event {
     ToSensor(usize, Bytes),
     /// A sensor's timer, unless it was set anew.
     Timer(usize, u64),
-    Answer(ClientKey),
+    Answer(SessionKey),
     Reading(usize),
     Command,
     /// The batch that was on its way to the disk is there.
@@ -333,7 +333,7 @@ impl SnSim {
 
     fn on_bus_event(&mut self, to: EndpointId, event: BusEvent) {
         if to != BACKEND {
-            let key = ClientKey {
+            let key = SessionKey {
                 index: to.0 as u32,
                 generation: (to.0 >> 32) as u32 & 0x7FFF_FFFF,
             };

@@ -6,9 +6,9 @@ use headgate_bus::{Bus, BusOutputs, BusSettings};
 use headgate_model::access::{AccessQuery, DenyCode, Identity};
 use headgate_model::bus::Presence;
 use headgate_model::{
-    AccessDecision, AccessPolicy, AckToken, Admitted, Answer, BusCommand, BusEvent, ClientKey,
-    DatagramServer, Destination, EndpointId, Entrant, Instant, Message, MountPoint, Naming, Open, Qos,
-    Question, Settlement, Store, Subscription, SubscriptionOptions, Topic, WallTime,
+    AccessDecision, AccessPolicy, AckToken, Admitted, Answer, BusCommand, BusEvent, DatagramServer,
+    Destination, EndpointId, Entrant, Instant, Message, MountPoint, Naming, Open, Qos, Question, SessionKey,
+    Settlement, Store, Subscription, SubscriptionOptions, Topic, WallTime,
 };
 use headgate_mqtt_codec as mqtt;
 use headgate_mqttsn::{PredefinedTopic, SnGateway, SnOutputs, SnSettings};
@@ -274,7 +274,7 @@ impl Testbed {
 
     fn on_event(&mut self, to: EndpointId, event: BusEvent, now: Instant) {
         if to != BACKEND {
-            let key = ClientKey {
+            let key = SessionKey {
                 index: to.0 as u32,
                 generation: (to.0 >> 32) as u32 & 0x7FFF_FFFF,
             };
@@ -309,7 +309,7 @@ impl Testbed {
     }
 }
 
-fn endpoint(key: ClientKey) -> EndpointId {
+fn endpoint(key: SessionKey) -> EndpointId {
     EndpointId(1 << 63 | u64::from(key.generation) << 32 | u64::from(key.index))
 }
 

@@ -67,7 +67,7 @@ fn gateway(runtime: &tokio::runtime::Runtime) -> SocketAddr {
     let hub = Hub::start(bus, clock, store).expect("threads can be started");
     let connections = Arc::new(Connections::new(
         hub.clone(),
-        Arc::new(Metrics::default()),
+        &Arc::new(Metrics::default()),
         &[],
         tokio_util::task::TaskTracker::new(),
     ));

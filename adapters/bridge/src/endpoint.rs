@@ -14,7 +14,7 @@ use crate::wire::Received;
 use headgate_model::access::Unrestricted;
 use headgate_model::{
     AccessPolicy, Admitted, BusCommand, BusEvent, ClientId, CloseReason, Endpoint, Input, Instant, Message,
-    Metric, Naming, Outputs, Verdict,
+    Metric, Naming, One, Outputs, Verdict,
 };
 use headgate_mqtt_codec::{
     Ack, AckKind, Disconnect, MAX_PACKET_SIZE, Packet, Publish, Qos, ReasonCode, Version,
@@ -411,6 +411,7 @@ fn is_about_a_packet(reason: ReasonCode) -> bool {
 }
 
 impl Endpoint for BridgeEndpoint {
+    type Sessions = One;
     type In = Received;
     type Out = Packet;
 

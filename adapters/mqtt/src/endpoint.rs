@@ -11,7 +11,7 @@ use headgate_model::bus::{OpenRefusal, Presence, Protocol};
 use headgate_model::gate::Waiting;
 use headgate_model::{
     AccessPolicy, Answer, BusCommand, BusEvent, ClientId, CloseReason, Endpoint, Gate, Input, Instant,
-    Metric, Naming, Outputs, PeerFacts, Question, Will,
+    Metric, Naming, One, Outputs, PeerFacts, Question, Will,
 };
 use headgate_mqtt_codec::{
     AckKind, Auth, AuthProperties, DecodeError, Disconnect, DisconnectProperties, Packet, ReasonCode, Utf8,
@@ -516,6 +516,7 @@ impl MqttEndpoint {
 }
 
 impl Endpoint for MqttEndpoint {
+    type Sessions = One;
     type In = Received;
     type Out = Sent;
 

@@ -16,8 +16,8 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use headgate_model::bus::Protocol;
 use headgate_model::datagram::Address;
 use headgate_model::{
-    Answer, Asked, BusCommand, BusEvent, ClientKey, CloseReason, Counter, DatagramServer, Gate, Instant,
-    MemoryLimit, Naming, Question,
+    Answer, Asked, BusCommand, BusEvent, CloseReason, Counter, DatagramServer, Gate, Instant, MemoryLimit,
+    Naming, Question, SessionKey,
 };
 use headgate_mqttsn_codec::{DecodeError, GwInfo, Message, Qos, decode, unwrap_datagram};
 use std::collections::BTreeSet;
@@ -160,7 +160,7 @@ impl<A: Address> DatagramServer for SnGateway<A> {
         }
     }
 
-    fn handle_bus(&mut self, key: ClientKey, event: BusEvent, now: Instant, out: &mut Out<A>) {
+    fn handle_bus(&mut self, key: SessionKey, event: BusEvent, now: Instant, out: &mut Out<A>) {
         let Some(index) = self.index(key) else { return };
         match &self.places[index as usize].slot {
             Slot::Client(_) => {
@@ -172,7 +172,7 @@ impl<A: Address> DatagramServer for SnGateway<A> {
         }
     }
 
-    fn handle_answer(&mut self, key: ClientKey, answer: Answer, now: Instant, out: &mut Out<A>) {
+    fn handle_answer(&mut self, key: SessionKey, answer: Answer, now: Instant, out: &mut Out<A>) {
         let Some(index) = self.index(key) else { return };
         match &self.places[index as usize].slot {
             Slot::Handshake(_) => self.on_handshake_answer(index, answer, now, out),
@@ -449,14 +449,14 @@ impl<A: Address> SnGateway<A> {
         }
     }
 
-    pub(crate) fn key(&self, index: u32) -> ClientKey {
-        ClientKey {
+    pub(crate) fn key(&self, index: u32) -> SessionKey {
+        SessionKey {
             index,
             generation: self.places[index as usize].generation,
         }
     }
 
-    fn index(&self, key: ClientKey) -> Option<u32> {
+    fn index(&self, key: SessionKey) -> Option<u32> {
         let place = self.places.get(key.index as usize)?;
         (place.generation == key.generation && !self.stopped).then_some(key.index)
     }

@@ -7,17 +7,15 @@
 //! system, whose room for them has a bound.
 
 use crate::denials;
-use crate::drive::wait_for_others;
-use crate::metrics::{Metrics, OwnMetrics};
 use crate::protocols::Serving;
+use crate::seat::{Seat, Tally, wait_for_others};
 use bytes::Bytes;
 use headgate_access::ConnectionInfo;
 use headgate_access::{AccessService, AccessSession, Answering};
-use headgate_bus::handle::{Call, Group};
 use headgate_model::datagram::Address;
 use headgate_model::{
-    Answer, Asked, BusEvent, ClientKey, DatagramOutputs, DatagramServer, Destination, Instant, Metric,
-    Question,
+    Answer, Asked, BusEvent, DatagramOutputs, DatagramServer, Destination, Instant, Many, Metric, Question,
+    SessionKey,
 };
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
@@ -119,47 +117,39 @@ impl DatagramStats {
     }
 }
 
-/// Serves all clients of a link until [`Hub::say_goodbye`](headgate_bus::handle::Hub::say_goodbye).
-pub fn serve<S, L>(server: S, link: L, serving: &Serving) -> impl Future<Output = ()> + Send + 'static
+/// Serves all clients of a transport until [`Hub::say_goodbye`](headgate_bus::handle::Hub::say_goodbye).
+pub fn serve<S, T>(server: S, transport: T, serving: &Serving) -> impl Future<Output = ()> + Send + 'static
 where
-    S: DatagramServer<Address = L::Address> + Unpin + Send + 'static,
-    L: DatagramTransport,
+    S: DatagramServer<Address = T::Address> + Unpin + Send + 'static,
+    T: DatagramTransport,
 {
-    let (name, address) = link.describe();
+    let (name, address) = transport.describe();
     tracing::info!(listener = %name, %address, "listening");
     Server {
         server,
-        link,
-        group: serving.hub.group(),
+        transport,
+        seat: Seat::new(&serving.hub),
         conversations: Conversations {
             access: Arc::clone(&serving.access),
             idle: HashMap::new(),
             answering: JoinSet::new(),
         },
-        metrics: Arc::clone(&serving.metrics),
-        own: serving.metrics.register(S::COUNTERS),
+        tally: Tally::new(&serving.metrics, S::COUNTERS),
         out: DatagramOutputs::default(),
         events: VecDeque::new(),
-        alarm: None,
-        unfinished: false,
         farewell: None,
         _open: serving.open.token(),
     }
 }
 
-struct Server<S, L: DatagramTransport> {
+struct Server<S, T: DatagramTransport> {
     server: S,
-    link: L,
-    group: Group,
+    transport: T,
+    seat: Seat<Many>,
     conversations: Conversations,
-    metrics: Arc<Metrics>,
-    own: Arc<OwnMetrics>,
-    out: DatagramOutputs<L::Address>,
-    events: VecDeque<(ClientKey, BusEvent)>,
-    /// When the alarm rings that was set last, if it has not.
-    alarm: Option<Instant>,
-    /// The bus has not taken all commands yet.
-    unfinished: bool,
+    tally: Tally,
+    out: DatagramOutputs<T::Address>,
+    events: VecDeque<(SessionKey, BusEvent)>,
     /// The gateway stops: so long our last words may take.
     farewell: Option<Pin<Box<Sleep>>>,
     /// Counts the socket until it is closed.
@@ -171,14 +161,14 @@ struct Conversations {
     access: Arc<dyn AccessService>,
     /// Conversations that may go on, by the index of a client's key: those of clients whose rules may have to be asked for again.
     idle: HashMap<u32, Box<dyn AccessSession>>,
-    answering: JoinSet<(ClientKey, Box<dyn AccessSession>, Answer)>,
+    answering: JoinSet<(SessionKey, Box<dyn AccessSession>, Answer)>,
 }
 
 impl Conversations {
     /// Asks. The answer, if it is known at once.
     fn ask(
         &mut self,
-        key: ClientKey,
+        key: SessionKey,
         question: Question,
         info: impl FnOnce() -> ConnectionInfo,
         cx: &mut Context<'_>,
@@ -205,7 +195,7 @@ impl Conversations {
         }
     }
 
-    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Option<(ClientKey, Answer)>> {
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Option<(SessionKey, Answer)>> {
         while let Some(joined) = ready!(self.answering.poll_join_next(cx)) {
             match joined {
                 Ok((key, session, answer)) => {
@@ -219,7 +209,7 @@ impl Conversations {
         Poll::Ready(None)
     }
 
-    fn keep(&mut self, key: ClientKey, session: Box<dyn AccessSession>, answer: &Answer) {
+    fn keep(&mut self, key: SessionKey, session: Box<dyn AccessSession>, answer: &Answer) {
         let goes_on = match answer {
             Answer::Allowed { identity, .. } => identity.policy.may_ask(),
             Answer::Refused(_) => false,
@@ -231,10 +221,10 @@ impl Conversations {
     }
 }
 
-impl<S, L> Future for Server<S, L>
+impl<S, T> Future for Server<S, T>
 where
-    S: DatagramServer<Address = L::Address> + Unpin,
-    L: DatagramTransport,
+    S: DatagramServer<Address = T::Address> + Unpin,
+    T: DatagramTransport,
 {
     type Output = ();
 
@@ -248,7 +238,7 @@ where
                 serving.finish();
                 return Poll::Pending;
             }
-            if serving.unfinished {
+            if serving.seat.unfinished {
                 break;
             }
         }
@@ -257,40 +247,40 @@ where
     }
 }
 
-impl<S, L> Server<S, L>
+impl<S, T> Server<S, T>
 where
-    S: DatagramServer<Address = L::Address> + Unpin,
-    L: DatagramTransport,
+    S: DatagramServer<Address = T::Address> + Unpin,
+    T: DatagramTransport,
 {
     /// Does what can be done without waiting, but not all of it. False when there was nothing: then `cx` is woken when there is.
     fn turn(&mut self, last: bool, cx: &mut Context<'_>) -> bool {
-        let now = self.group.hub().clock().now();
-        if self.group.hub().says_goodbye() {
+        let now = self.seat.now();
+        if self.seat.hub().says_goodbye() {
             self.server.shutdown(&mut self.out);
             self.settle(now, cx);
-            self.group.submit(&mut self.out.bus);
+            self.seat.submit_all(&mut self.out.bus);
             self.farewell = Some(Box::pin(tokio::time::sleep(LINGER)));
             return true;
         }
         // Whether it is ready or not, what is left wakes us when it can go.
-        let _ = self.link.poll_flush(cx);
-        if self.unfinished {
+        let _ = self.transport.poll_flush(cx);
+        if self.seat.unfinished {
             self.settle(now, cx);
-            if self.unfinished {
+            if self.seat.unfinished {
                 return true;
             }
         }
         let mut busy = self.take_answers(now, cx);
         busy |= self.take_events(now, cx);
         // While the store is behind, clients are left unread; their silence is then ours.
-        let caught_up = self.group.hub().is_caught_up();
+        let caught_up = self.seat.hub().is_caught_up();
         let mut drained = false;
-        if caught_up && self.link.has_room() {
+        if caught_up && self.transport.has_room() {
             let received = self.take_datagrams(now, cx);
             drained = !received;
             busy |= received;
         } else if !caught_up {
-            busy |= self.group.hub().poll_caught_up(cx).is_ready();
+            busy |= self.seat.hub().poll_caught_up(cx).is_ready();
         }
         if caught_up && (drained || last) && self.is_due(now) {
             self.server.handle_timeout(now, &mut self.out);
@@ -302,7 +292,7 @@ where
 
     fn take_answers(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
         let mut busy = false;
-        while self.link.has_room()
+        while self.transport.has_room()
             && let Poll::Ready(Some((key, answer))) = self.conversations.poll_answer(cx)
         {
             self.server.handle_answer(key, answer, now, &mut self.out);
@@ -314,18 +304,13 @@ where
 
     fn take_events(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
         if self.events.is_empty() {
-            let mut called = self.group.poll_call(cx);
-            if called == Poll::Ready(Call::Alarm) {
-                self.alarm = None;
-                called = self.group.poll_call(cx);
-            }
-            if called.is_pending() {
+            if self.seat.poll_events(cx).is_pending() {
                 return false;
             }
-            self.group.take_events(&mut self.events);
+            self.seat.take_events(&mut self.events);
         }
         let mut busy = false;
-        while self.link.has_room() && !self.unfinished && !self.events.is_empty() {
+        while self.transport.has_room() && !self.seat.unfinished && !self.events.is_empty() {
             let count = self.events.len().min(EVENTS_AT_ONCE);
             for (key, event) in self.events.drain(..count) {
                 self.server.handle_bus(key, event, now, &mut self.out);
@@ -338,9 +323,12 @@ where
 
     fn take_datagrams(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
         let Self {
-            server, link, out, ..
+            server,
+            transport,
+            out,
+            ..
         } = self;
-        let received = link.poll_receive(cx, &mut |from, datagram| {
+        let received = transport.poll_receive(cx, &mut |from, datagram| {
             let bytes = u32::try_from(datagram.len()).unwrap_or(u32::MAX);
             out.counts.add_n(Metric::BytesReceived, bytes);
             out.counts.add(Metric::PacketsReceived);
@@ -353,50 +341,41 @@ where
     fn settle(&mut self, now: Instant, cx: &mut Context<'_>) {
         while !self.out.questions.is_empty() {
             for Asked { key, at, question } in std::mem::take(&mut self.out.questions) {
-                let link = &self.link;
-                if let Some(answer) = self.conversations.ask(key, question, || link.info(at), cx) {
+                let transport = &self.transport;
+                if let Some(answer) = self.conversations.ask(key, question, || transport.info(at), cx) {
                     self.server.handle_answer(key, answer, now, &mut self.out);
                 }
             }
         }
-        self.unfinished = !self.group.submit_some(&mut self.out.bus);
-        let Self { link, out, .. } = self;
+        self.seat.submit(&mut self.out.bus);
+        let Self { transport, out, .. } = self;
         if out.datagrams() > 0 {
             let (mut bytes, mut packets) = (0, 0);
             out.drain_datagrams(|to, datagram| {
                 bytes += datagram.len();
                 packets += 1;
-                link.send(to, datagram);
+                transport.send(to, datagram);
             });
             out.counts
                 .add_n(Metric::BytesSent, u32::try_from(bytes).unwrap_or(u32::MAX));
             out.counts.add_n(Metric::PacketsSent, packets);
-            let _ = link.poll_flush(cx);
+            let _ = transport.poll_flush(cx);
         }
     }
 
-    /// Whether something is due. If not, the task will be woken: see [`crate::drive()`].
+    /// Whether something is due. If not, the task will be woken.
     fn is_due(&mut self, now: Instant) -> bool {
-        let Some(at) = self.server.deadline() else {
-            return false;
-        };
-        if at <= now {
-            return true;
-        }
-        if self.alarm.is_none_or(|alarm| alarm > at) {
-            self.alarm = Some(at);
-            self.group.wake_at(at);
-        }
-        false
+        let deadline = self.server.deadline();
+        deadline.is_some_and(|at| at <= now || self.seat.is_due(at))
     }
 
     /// What everybody may see of the turns just done.
     fn finish(&mut self) {
-        self.metrics.add(&mut self.out.counts, &self.own);
+        self.tally.add(&mut self.out.counts);
         if !self.out.denials.is_empty() {
-            denials::log(self.link.describe().0, &mut self.out.denials);
+            denials::log(self.transport.describe().0, &mut self.out.denials);
         }
-        let mut gauges = self.link.stats().gauges.lock();
+        let mut gauges = self.transport.stats().gauges.lock();
         gauges.clear();
         self.server.gauges(&mut |name, n| gauges.push((name, n)));
     }
@@ -407,10 +386,10 @@ where
             .as_mut()
             .is_none_or(|sleep| sleep.as_mut().poll(cx).is_ready());
         if !over {
-            ready!(self.link.poll_flush(cx));
+            ready!(self.transport.poll_flush(cx));
         }
         self.finish();
-        let (name, _) = self.link.describe();
+        let (name, _) = self.transport.describe();
         tracing::info!(listener = %name, "listener stopped");
         Poll::Ready(())
     }

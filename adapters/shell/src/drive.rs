@@ -6,19 +6,20 @@
 use crate::buffers;
 use crate::connection::{Connection, ConnectionPermit};
 use crate::denials;
-use crate::metrics::{Metrics, OwnMetrics};
+use crate::metrics::Metrics;
+use crate::seat::{Seat, Tally, wait_for_others};
 use crate::stages::Stages;
 use crate::transport::{Progress, Transport};
 use bytes::BytesMut;
 use headgate_access::{AccessSession, Answering};
-use headgate_bus::handle::{Call, Hub, Port};
+use headgate_bus::handle::{Attach, Hub};
 use headgate_model::memory::Want;
-use headgate_model::{Answer, BusEvent, Counts, Endpoint, Input, Instant, Metric, Outputs, Wire};
+use headgate_model::{Answer, BusEvent, Counts, Endpoint, Input, Instant, Metric, Outputs, Sessions, Wire};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -32,35 +33,32 @@ const HIGH_WATER: usize = 64 << 10;
 const MAX_COMMANDS: usize = 256;
 /// How long a peer may take to read our last words, and then to close.
 const LINGER: Duration = Duration::from_secs(2);
-/// How long a link is read for what its client had sent before the session was taken over.
+/// How long a connection is read for what its client had sent before the session was taken over.
 const LAST_WORDS: Duration = Duration::from_millis(2);
-/// Later than any deadline.
-const NO_ALARM: Instant = Instant(u64::MAX);
-/// Bytes of buffers that no link has to give up.
+/// Bytes of buffers that no connection has to give up.
 const SMALL_BUFFERS: usize = 4 * buffers::ROOM;
 /// Scratch buffers that wait to be lent, at most.
 const SPARE: usize = 64;
 
-/// What all links of one protocol share.
-pub struct Connections<F> {
+/// What all connections with this kind of endpoint share.
+pub struct Connections<E: Endpoint> {
     hub: Hub,
-    metrics: Arc<Metrics>,
-    own: Arc<OwnMetrics>,
-    /// Links that are open: who stops the gateway waits for them.
-    links: TaskTracker,
-    /// Lent to a link while it works: an idle one holds none. Boxed, for they are large and move to and fro.
-    spare: Mutex<Vec<Box<Scratch<F>>>>,
+    tally: Tally,
+    /// Those that are open: who stops the gateway waits for them.
+    open: TaskTracker,
+    /// Lent to a connection while it works: an idle one holds none. Boxed, for they are large and move to and fro.
+    spare: Mutex<Vec<Box<Scratch<E>>>>,
 }
 
-/// What a link needs only while there is something to do.
-struct Scratch<F> {
-    out: Outputs<F>,
-    events: VecDeque<BusEvent>,
+/// What a connection needs only while there is something to do.
+struct Scratch<E: Endpoint> {
+    out: Outputs<E::Out, E::Sessions>,
+    events: VecDeque<<E::Sessions as Sessions>::Event>,
     reading: BytesMut,
     writing: BytesMut,
 }
 
-impl<F> Default for Scratch<F> {
+impl<E: Endpoint> Default for Scratch<E> {
     fn default() -> Self {
         Self {
             out: Outputs::default(),
@@ -71,7 +69,7 @@ impl<F> Default for Scratch<F> {
     }
 }
 
-impl<F> Scratch<F> {
+impl<E: Endpoint> Scratch<E> {
     fn is_clear(&self) -> bool {
         self.events.is_empty()
             && self.reading.is_empty()
@@ -80,19 +78,18 @@ impl<F> Scratch<F> {
     }
 }
 
-impl<F> Connections<F> {
-    /// For links on this bus, which add what they count to `metrics`, their protocol's own under the names of `counters`, and are counted in `links`.
+impl<E: Endpoint> Connections<E> {
+    /// For connections on this bus, which add what they count to `metrics`, their protocol's own under the names of `counters`, and are counted in `open`.
     pub fn new(
         hub: Hub,
-        metrics: Arc<Metrics>,
+        metrics: &Arc<Metrics>,
         counters: &'static [&'static str],
-        links: TaskTracker,
+        open: TaskTracker,
     ) -> Self {
         Self {
             hub,
-            own: metrics.register(counters),
-            metrics,
-            links,
+            tally: Tally::new(metrics, counters),
+            open,
             spare: Mutex::default(),
         }
     }
@@ -102,22 +99,18 @@ impl<F> Connections<F> {
         &self.hub
     }
 
-    /// Counts something that happened beside the links.
+    /// Counts something that happened beside the connections.
     pub fn count(&self, metric: Metric) {
         let mut counts = Counts::default();
         counts.add(metric);
-        self.add(&mut counts);
+        self.tally.add(&mut counts);
     }
 
-    fn add(&self, counts: &mut Counts) {
-        self.metrics.add(counts, &self.own);
-    }
-
-    fn lend(&self) -> Box<Scratch<F>> {
+    fn lend(&self) -> Box<Scratch<E>> {
         self.spare.lock().pop().unwrap_or_default()
     }
 
-    fn give_back(&self, scratch: Box<Scratch<F>>) {
+    fn give_back(&self, scratch: Box<Scratch<E>>) {
         let mut spare = self.spare.lock();
         if spare.len() < SPARE {
             spare.push(scratch);
@@ -131,10 +124,10 @@ pub fn drive<E, W>(
     wire: W,
     connection: Connection,
     access: Box<dyn AccessSession>,
-    connections: &Arc<Connections<E::Out>>,
+    connections: &Arc<Connections<E>>,
 ) -> Stages
 where
-    E: Endpoint + Send + 'static,
+    E: Endpoint<Sessions: Attach> + Send + 'static,
     E::Out: Send + 'static,
     W: Wire<In = E::In, Out = E::Out> + Send + 'static,
 {
@@ -143,40 +136,34 @@ where
         endpoint,
         wire,
         transport,
-        port: connections.hub.attach(),
+        seat: Seat::new(&connections.hub),
         access: Access::Idle(access),
         connections: Arc::clone(connections),
         scratch: None,
-        alarm: NO_ALARM,
         last_words_by: None,
         last_words_taken: false,
         told_to_leave: false,
         let_others_go: false,
-        unfinished: false,
         permit,
-        _open: connections.links.token(),
+        _open: connections.open.token(),
     })))
 }
 
-struct Conversation<E: Endpoint, W> {
+struct Conversation<E: Endpoint<Sessions: Attach>, W> {
     endpoint: E,
     wire: W,
     transport: Transport,
-    port: Port,
+    seat: Seat<E::Sessions>,
     access: Access,
-    connections: Arc<Connections<E::Out>>,
+    connections: Arc<Connections<E>>,
     /// `None` while nothing is read and not handled, nor to be written.
-    scratch: Option<Box<Scratch<E::Out>>>,
-    /// When the alarm rings that was set last; [`NO_ALARM`] when it has.
-    alarm: Instant,
+    scratch: Option<Box<Scratch<E>>>,
     /// See [`Conversation::takes_last_words`]. A timer of the runtime, for the bus's alarm does not ask the system for what came.
     last_words_by: Option<Pin<Box<Sleep>>>,
     last_words_taken: bool,
     told_to_leave: bool,
-    /// There is something to do, and the link waits for its next turn to do it.
+    /// There is something to do, and the connection waits for its next turn to do it.
     let_others_go: bool,
-    /// The bus has not taken all commands yet.
-    unfinished: bool,
     /// Counts the connection until it ends.
     permit: ConnectionPermit,
     _open: TaskTrackerToken,
@@ -190,13 +177,6 @@ enum Access {
     Moving,
 }
 
-/// The task goes on when everybody else who is ready has had a turn, those included of whom the system has yet to be asked: a task that wakes itself would be
-/// polled dozens of times before.
-pub(crate) fn wait_for_others<T>(cx: &mut Context<'_>) -> Poll<T> {
-    let _ = pin!(tokio::task::yield_now()).poll(cx);
-    Poll::Pending
-}
-
 /// What a wait ended with.
 enum Woken {
     /// There is something to do without it.
@@ -208,22 +188,22 @@ enum Woken {
 }
 
 /// The stage in which the endpoint works.
-struct Open<E: Endpoint, W>(Option<Conversation<E, W>>);
+struct Open<E: Endpoint<Sessions: Attach>, W>(Option<Conversation<E, W>>);
 
-// Nothing in a link is pinned.
-impl<E: Endpoint, W> Unpin for Open<E, W> {}
+// Nothing in a connection is pinned.
+impl<E: Endpoint<Sessions: Attach>, W> Unpin for Open<E, W> {}
 
 impl<E, W> Future for Open<E, W>
 where
-    E: Endpoint,
+    E: Endpoint<Sessions: Attach>,
     W: Wire<In = E::In, Out = E::Out>,
 {
     type Output = Option<Stages>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Stages>> {
-        while let Some(link) = &mut self.0 {
-            let woken = ready!(link.poll_wait(cx));
-            if !link.turn(woken) {
+        while let Some(connection) = &mut self.0 {
+            let woken = ready!(connection.poll_wait(cx));
+            if !connection.turn(woken) {
                 return Poll::Ready(self.0.take().map(Conversation::close));
             }
         }
@@ -233,14 +213,14 @@ where
 
 impl<E, W> Conversation<E, W>
 where
-    E: Endpoint,
+    E: Endpoint<Sessions: Attach>,
     W: Wire<In = E::In, Out = E::Out>,
 {
-    /// Does all that can be done without waiting. False when the link is to be closed.
+    /// Does all that can be done without waiting. False when the connection is to be closed.
     fn turn(&mut self, woken: Woken) -> bool {
         self.let_others_go = false;
         let mut scratch = self.scratch.take().unwrap_or_else(|| self.connections.lend());
-        let now = self.port.hub().clock().now();
+        let now = self.seat.now();
         match woken {
             Woken::Events => {}
             Woken::Transport(Ok(progress)) => {
@@ -256,7 +236,7 @@ where
                 }
             }
             Woken::Transport(Err(error)) => {
-                tracing::debug!(%error, "link broke");
+                tracing::debug!(%error, "connection broke");
                 self.step(Input::Closed, now, &mut scratch);
             }
             Woken::Answer(answer) => self.step(Input::Answer(answer), now, &mut scratch),
@@ -267,8 +247,8 @@ where
             }
         }
         self.work(now, &mut scratch);
-        let goes_on = self.unfinished || !std::mem::take(&mut scratch.out.close);
-        self.connections.add(&mut scratch.out.counts);
+        let goes_on = self.seat.unfinished || !std::mem::take(&mut scratch.out.close);
+        self.connections.tally.add(&mut scratch.out.counts);
         denials::log(
             self.permit.listener().unwrap_or_default(),
             &mut scratch.out.denials,
@@ -282,13 +262,13 @@ where
             held += scratch.reading.capacity() + scratch.writing.capacity();
             self.scratch = Some(scratch);
         }
-        self.port.hold_buffers(held);
+        self.seat.hold_buffers(held);
         goes_on && !self.gives_way(held, now)
     }
 
-    /// Where there is no memory left, links that hold much go: half a packet, a peer that does not read, long topics with aliases.
+    /// Where there is no memory left, connections that hold much go: half a packet, a peer that does not read, long topics with aliases.
     fn gives_way(&mut self, held: usize, now: Instant) -> bool {
-        let memory = self.port.hub().memory();
+        let memory = self.seat.hub().memory();
         if held <= SMALL_BUFFERS || memory.allows(Want::ToWait, memory.used()) {
             return false;
         }
@@ -296,16 +276,16 @@ where
         tracing::info!(
             listener = self.permit.listener(),
             held,
-            "no memory left: a link that holds much is closed"
+            "no memory left: a connection that holds much is closed"
         );
         scratch.out.counts.add(Metric::MemoryShed);
         self.step(Input::Closed, now, &mut scratch);
-        self.port.submit(&mut scratch.out.bus);
-        self.connections.add(&mut scratch.out.counts);
+        self.seat.submit_all(&mut scratch.out.bus);
+        self.connections.tally.add(&mut scratch.out.counts);
         true
     }
 
-    fn step(&mut self, input: Input<E::In>, now: Instant, scratch: &mut Scratch<E::Out>) {
+    fn step(&mut self, input: Input<E::In, E::Sessions>, now: Instant, scratch: &mut Scratch<E>) {
         let Scratch { out, writing, .. } = scratch;
         self.endpoint.handle(input, now, out);
         if out.frames.is_empty() {
@@ -319,8 +299,8 @@ where
         }
     }
 
-    fn work(&mut self, now: Instant, scratch: &mut Scratch<E::Out>) {
-        if self.unfinished && !self.submit(&mut scratch.out) {
+    fn work(&mut self, now: Instant, scratch: &mut Scratch<E>) {
+        if self.seat.unfinished && !self.seat.submit(&mut scratch.out.bus) {
             return;
         }
         loop {
@@ -342,11 +322,11 @@ where
                 self.ask(&mut scratch.out);
             }
             self.ask(&mut scratch.out);
-            if !self.submit(&mut scratch.out) {
+            if !self.seat.submit(&mut scratch.out.bus) {
                 return;
             }
             if scratch.events.is_empty() {
-                self.port.take_events(&mut scratch.events);
+                self.seat.take_events(&mut scratch.events);
             }
             while scratch.writing.len() < HIGH_WATER && !scratch.out.close {
                 if self.takes_last_words(scratch.events.front()) {
@@ -363,33 +343,29 @@ where
             }
         }
         self.ask(&mut scratch.out);
-        self.submit(&mut scratch.out);
-    }
-
-    /// Hands the commands to the bus. False when it has not taken all: the link goes on after everybody else has had a turn.
-    fn submit(&mut self, out: &mut Outputs<E::Out>) -> bool {
-        self.unfinished = !self.port.submit_some(&mut out.bus);
-        !self.unfinished
+        self.seat.submit(&mut scratch.out.bus);
     }
 
     /// What the client sent before another connection took its session over belongs to the session, its goodbye above all. Before the endpoint hears
-    /// of the take-over, the link is read until nothing more is there: a timer that fires shows that the system was asked since.
-    fn takes_last_words(&mut self, next: Option<&BusEvent>) -> bool {
-        if next != Some(&BusEvent::TakenOver) {
+    /// of the take-over, the connection is read until nothing more is there: a timer that fires shows that the system was asked since.
+    fn takes_last_words(&mut self, next: Option<&<E::Sessions as Sessions>::Event>) -> bool {
+        if next.map(E::Sessions::said) != Some(&BusEvent::TakenOver) {
             return false;
         }
-        if !self.last_words_taken {
-            self.last_words_by
-                .get_or_insert_with(|| Box::pin(sleep(LAST_WORDS)));
+        // Of another of its sessions there may be last words later.
+        if std::mem::take(&mut self.last_words_taken) {
+            return false;
         }
-        !self.last_words_taken
+        self.last_words_by
+            .get_or_insert_with(|| Box::pin(sleep(LAST_WORDS)));
+        true
     }
 
     fn takes_frames(&self, unsent: usize) -> bool {
         self.endpoint.ready() && unsent < HIGH_WATER
     }
 
-    fn ask(&mut self, out: &mut Outputs<E::Out>) {
+    fn ask(&mut self, out: &mut Outputs<E::Out, E::Sessions>) {
         let Some(question) = out.question.take() else {
             return;
         };
@@ -400,17 +376,17 @@ where
     }
 
     fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<Woken> {
-        if self.unfinished && !std::mem::replace(&mut self.let_others_go, true) {
+        if self.seat.unfinished && !std::mem::replace(&mut self.let_others_go, true) {
             return wait_for_others(cx);
         }
         let unsent = self.scratch.as_ref().map_or(0, |scratch| scratch.writing.len());
-        let takes_frames = !self.unfinished && self.takes_frames(unsent);
+        let takes_frames = !self.seat.unfinished && self.takes_frames(unsent);
         // While the store is behind, publishers are left unread; their silence is then ours.
-        let caught_up = self.port.hub().is_caught_up();
-        if let Poll::Ready(progress) = self.poll_link(cx, takes_frames && caught_up) {
+        let caught_up = self.seat.hub().is_caught_up();
+        if let Poll::Ready(progress) = self.poll_transport(cx, takes_frames && caught_up) {
             return Poll::Ready(Woken::Transport(progress));
         }
-        if self.unfinished {
+        if self.seat.unfinished {
             return Poll::Ready(Woken::Events);
         }
         if let Some(timer) = &mut self.last_words_by
@@ -421,12 +397,7 @@ where
             return Poll::Ready(Woken::Events);
         }
         let takes_events = unsent < HIGH_WATER && self.last_words_by.is_none();
-        let mut called = self.port.poll_call(cx);
-        if called == Poll::Ready(Call::Alarm) {
-            self.alarm = NO_ALARM;
-            called = self.port.poll_call(cx);
-        }
-        if called.is_ready() && takes_events {
+        if self.seat.poll_events(cx).is_ready() && takes_events {
             // First everybody else who is ready has a turn: then more events leave with one write.
             if self.let_others_go {
                 return Poll::Ready(Woken::Events);
@@ -441,7 +412,7 @@ where
             self.access = Access::Idle(session);
             return Poll::Ready(Woken::Answer(answer));
         }
-        let hub = self.port.hub();
+        let hub = self.seat.hub();
         if takes_frames && !caught_up && hub.poll_caught_up(cx).is_ready() {
             return Poll::Ready(Woken::Events);
         }
@@ -450,13 +421,13 @@ where
         }
         let deadline = self.endpoint.deadline().filter(|_| caught_up || !takes_frames);
         match deadline {
-            Some(at) if self.is_due(at) => Poll::Ready(Woken::Deadline),
+            Some(at) if self.seat.is_due(at) => Poll::Ready(Woken::Deadline),
             _ => Poll::Pending,
         }
     }
 
     /// Reads what is there and writes what can be written.
-    fn poll_link(&mut self, cx: &mut Context<'_>, reads: bool) -> Poll<io::Result<Progress>> {
+    fn poll_transport(&mut self, cx: &mut Context<'_>, reads: bool) -> Poll<io::Result<Progress>> {
         if let Some(scratch) = &mut self.scratch {
             let writes = (!scratch.writing.is_empty()).then_some(&mut scratch.writing);
             return self
@@ -473,21 +444,7 @@ where
         progress
     }
 
-    /// Whether this deadline has come. If not, the link will be woken: a deadline mostly moves on with every packet, so the alarm stays as it is,
-    /// and is set anew when it rings too early.
-    fn is_due(&mut self, at: Instant) -> bool {
-        if self.alarm <= at {
-            return false;
-        }
-        if at <= self.port.hub().clock().now() {
-            return true;
-        }
-        self.alarm = at;
-        self.port.wake_at(at);
-        false
-    }
-
-    /// The endpoint is done: its last words, then the end of the link.
+    /// The endpoint is done: its last words, then the end of the connection.
     fn close(self) -> Stages {
         let Self {
             mut transport,

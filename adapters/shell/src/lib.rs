@@ -19,6 +19,7 @@ pub mod listener;
 pub mod metrics;
 pub mod protocols;
 mod proxy;
+mod seat;
 pub mod serial;
 pub mod settings;
 mod socket;

@@ -5,7 +5,7 @@ use crate::drive::{Connections, drive};
 use crate::metrics::Metrics;
 use crate::stages::Stages;
 use headgate_access::{AccessService, PeerAddr};
-use headgate_bus::handle::Hub;
+use headgate_bus::handle::{Attach, Hub};
 use headgate_model::memory::Want;
 use headgate_model::{Endpoint, Metric, MountPoint, Naming, PeerFacts, Rewriter, StreamProtocol};
 use std::collections::BTreeMap;
@@ -41,14 +41,17 @@ impl Protocols {
     }
 
     /// One more. A name stands for the protocol that was registered last under it.
-    pub fn register<P: StreamProtocol>(&mut self, protocol: P) {
+    pub fn register<P>(&mut self, protocol: P)
+    where
+        P: StreamProtocol<Endpoint: Endpoint<Sessions: Attach>>,
+    {
         let Serving {
             hub, metrics, open, ..
         } = self.serving.clone();
         let served = Served {
             protocol,
             serving: self.serving.clone(),
-            connections: Arc::new(Connections::new(hub, metrics, P::COUNTERS, open)),
+            connections: Arc::new(Connections::new(hub, &metrics, P::COUNTERS, open)),
         };
         self.by_name.insert(P::NAME, Arc::new(served));
     }
@@ -75,10 +78,10 @@ trait Serve: Send + Sync {
 struct Served<P: StreamProtocol> {
     protocol: P,
     serving: Serving,
-    connections: Arc<Connections<<P::Endpoint as Endpoint>::Out>>,
+    connections: Arc<Connections<P::Endpoint>>,
 }
 
-impl<P: StreamProtocol> Serve for Served<P> {
+impl<P: StreamProtocol<Endpoint: Endpoint<Sessions: Attach>>> Serve for Served<P> {
     fn naming(&self, mount: MountPoint, rewriter: Arc<Rewriter>) -> Naming {
         self.protocol.naming(mount, rewriter)
     }

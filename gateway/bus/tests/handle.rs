@@ -7,8 +7,8 @@ use headgate_bus::{Bus, BusSettings, Notice};
 use headgate_model::bus::{NEVER, Outcome, Presence, Refusal};
 use headgate_model::store::{FetchLimit, Fetched};
 use headgate_model::{
-    AckToken, Admitted, BusCommand, BusEvent, ClientKey, CloseReason, Entrant, Message, MountPoint, Open,
-    Qos, SessionId, Store, StoreError, StoreImage, StoreOp, Subscription, SubscriptionOptions, Topic,
+    AckToken, Admitted, BusCommand, BusEvent, CloseReason, Entrant, Message, MountPoint, Open, Qos,
+    SessionId, SessionKey, Store, StoreError, StoreImage, StoreOp, Subscription, SubscriptionOptions, Topic,
 };
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -504,8 +504,8 @@ async fn as_many_wait_for_the_hub_as_may() {
     assert_eq!(late, Err(Refusal::StoreFailed));
 }
 
-fn key(index: u32, generation: u32) -> ClientKey {
-    ClientKey { index, generation }
+fn key(index: u32, generation: u32) -> SessionKey {
+    SessionKey { index, generation }
 }
 
 fn close(reason: CloseReason) -> BusCommand {
@@ -514,7 +514,7 @@ fn close(reason: CloseReason) -> BusCommand {
 }
 
 /// Waits for the next event of a group. A hang is a failure, as in [`next`].
-async fn next_of(group: &Group, events: &mut VecDeque<(ClientKey, BusEvent)>) -> (ClientKey, BusEvent) {
+async fn next_of(group: &Group, events: &mut VecDeque<(SessionKey, BusEvent)>) -> (SessionKey, BusEvent) {
     let wait = async {
         while events.is_empty() {
             poll_fn(|cx| group.poll_call(cx)).await;
@@ -543,7 +543,7 @@ async fn a_group_has_one_mailbox_for_all_its_endpoints() {
     for _ in 0..5 {
         seen.push(next_of(&group, &mut events).await);
     }
-    let of = |who: ClientKey| -> Vec<&BusEvent> {
+    let of = |who: SessionKey| -> Vec<&BusEvent> {
         let events = seen.iter().filter(|(key, _)| *key == who);
         events.map(|(_, event)| event).collect()
     };

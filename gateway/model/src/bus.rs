@@ -225,7 +225,7 @@ pub enum BusCommand {
     Unsubscribe {
         /// Handed back in the answer.
         token: AckToken,
-        /// Options are not looked at.
+        /// Of the options, only what tells one apart from others of its filter is looked at.
         subscriptions: Vec<Admitted<Subscription>>,
     },
     /// A message for everyone who subscribed to it.
@@ -275,6 +275,24 @@ impl BusCommand {
     pub fn credit(deliveries: u32) -> Self {
         let bytes = u32::MAX;
         Self::Credit { deliveries, bytes }
+    }
+
+    /// One more delivery may come instead of one of so many bytes.
+    pub fn credit_of(size: usize) -> Self {
+        Self::Credit {
+            deliveries: 1,
+            bytes: u32::try_from(size).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Lets a grant of credit be for one more delivery of so many bytes. False when this is no such grant.
+    pub fn adds_credit(&mut self, size: usize) -> bool {
+        let Self::Credit { deliveries, bytes } = self else {
+            return false;
+        };
+        *deliveries += 1;
+        *bytes = bytes.saturating_add(u32::try_from(size).unwrap_or(u32::MAX));
+        true
     }
 }
 

@@ -1,11 +1,11 @@
 //! What protocols without connections are: all clients of one socket or line as one plain struct, which is told what happened and writes down what
 //! follows.
 //!
-//! Always true: a client that has an endpoint on the bus has one key from [`BusCommand::Open`] to [`BusCommand::Close`], and never the same key again.
+//! Always true: a session has one key from [`BusCommand::Open`](crate::BusCommand::Open) to [`BusCommand::Close`](crate::BusCommand::Close), and none gets the same key again.
 
 use crate::access::{Answer, Denials, Question};
 use crate::bus::PeerName;
-use crate::{BusCommand, BusEvent, Counts, Instant};
+use crate::{BusEvent, Counts, Instant, Many, SessionKey, Sessions};
 use bytes::{Bytes, BytesMut};
 use core::net::SocketAddr;
 use std::fmt::Debug;
@@ -37,15 +37,6 @@ impl Address for () {
     const FORGEABLE: bool = false;
 }
 
-/// Names one endpoint on the bus, from the question that lets it in to its Close; what comes for one that is gone is not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ClientKey {
-    /// Small numbers, used again.
-    pub index: u32,
-    /// Changes with every use.
-    pub generation: u32,
-}
-
 /// Who gets a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Destination<A> {
@@ -75,7 +66,7 @@ pub trait DatagramServer {
     /// The bus says something to an endpoint.
     fn handle_bus(
         &mut self,
-        key: ClientKey,
+        key: SessionKey,
         event: BusEvent,
         now: Instant,
         out: &mut DatagramOutputs<Self::Address>,
@@ -84,7 +75,7 @@ pub trait DatagramServer {
     /// The access service answers a question.
     fn handle_answer(
         &mut self,
-        key: ClientKey,
+        key: SessionKey,
         answer: Answer,
         now: Instant,
         out: &mut DatagramOutputs<Self::Address>,
@@ -107,7 +98,7 @@ pub trait DatagramServer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked<A> {
     /// Who gets the answer.
-    pub key: ClientKey,
+    pub key: SessionKey,
     /// Where it is; `None` for whoever has no connection.
     pub at: Option<A>,
     /// What is asked.
@@ -120,8 +111,8 @@ pub struct DatagramOutputs<A> {
     /// All datagrams, one behind the other.
     bytes: BytesMut,
     datagrams: Vec<(Destination<A>, Range<usize>)>,
-    /// To the bus, in order. [`BusCommand::Open`] is the first of an endpoint, [`BusCommand::Close`] the last: the loop attaches and frees it.
-    pub bus: Vec<(ClientKey, BusCommand)>,
+    /// To the bus, in order.
+    pub bus: Vec<<Many as Sessions>::Command>,
     /// To the access service.
     pub questions: Vec<Asked<A>>,
     /// What to count.

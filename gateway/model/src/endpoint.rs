@@ -1,7 +1,7 @@
 //! What every protocol adapter is: a plain struct that is told what happened and writes down what follows.
 
 use crate::access::{Answer, Denials, Question};
-use crate::{BusCommand, BusEvent, Counts, Instant};
+use crate::{BusCommand, Counts, Instant, Many, One, SessionKey, Sessions};
 use bytes::BytesMut;
 
 /// One remote party speaking one protocol. No socket, clock, lock or `async`; see [`Input`] and [`Outputs`].
@@ -10,9 +10,16 @@ pub trait Endpoint {
     type In;
     /// What the codec makes bytes of.
     type Out;
+    /// How many sessions it may have: [`One`] or [`Many`].
+    type Sessions: Sessions;
 
     /// Takes one thing that happened and writes everything that follows from it into `out`.
-    fn handle(&mut self, input: Input<Self::In>, now: Instant, out: &mut Outputs<Self::Out>);
+    fn handle(
+        &mut self,
+        input: Input<Self::In, Self::Sessions>,
+        now: Instant,
+        out: &mut Outputs<Self::Out, Self::Sessions>,
+    );
 
     /// When `Input::Timeout` is next wanted; `None` while nothing is pending.
     fn deadline(&self) -> Option<Instant>;
@@ -42,11 +49,11 @@ pub trait Wire {
 
 /// One thing that happened.
 #[derive(Debug)]
-pub enum Input<F> {
+pub enum Input<F, S: Sessions = One> {
     /// The peer sent a frame, or something that is none.
     Frame(F),
     /// The bus says.
-    Bus(BusEvent),
+    Bus(S::Event),
     /// The world outside says.
     Answer(Answer),
     /// The deadline came.
@@ -59,11 +66,11 @@ pub enum Input<F> {
 
 /// Everything that follows from one step. The loop drains it before the next step.
 #[derive(Debug)]
-pub struct Outputs<F> {
+pub struct Outputs<F, S: Sessions = One> {
     /// To the peer, in order.
     pub frames: Vec<F>,
     /// To the bus, in order.
-    pub bus: Vec<BusCommand>,
+    pub bus: Vec<S::Command>,
     /// To the access service: one is open at a time, and no frame is taken until its answer came.
     pub question: Option<Question>,
     /// Shut the link down after `frames` are written.
@@ -74,7 +81,7 @@ pub struct Outputs<F> {
     pub denials: Denials,
 }
 
-impl<F> Default for Outputs<F> {
+impl<F, S: Sessions> Default for Outputs<F, S> {
     fn default() -> Self {
         Self {
             frames: Vec::new(),
@@ -87,12 +94,30 @@ impl<F> Default for Outputs<F> {
     }
 }
 
-impl<F> Outputs<F> {
+impl<F, S: Sessions> Outputs<F, S> {
     /// Sends a frame to the peer.
     pub fn send(&mut self, frame: impl Into<F>) {
         self.frames.push(frame.into());
     }
+}
 
+impl<F> Outputs<F, Many> {
+    /// Writes a command for one of the sessions to the bus.
+    pub fn bus(&mut self, session: SessionKey, command: BusCommand) {
+        self.bus.push((session, command));
+    }
+
+    /// Grants the bus one more delivery of so many bytes for one of the sessions; grants in a row become one command.
+    pub fn grant_credit(&mut self, session: SessionKey, size: usize) {
+        let last = self.bus.last_mut().filter(|(key, _)| *key == session);
+        let granted = last.is_some_and(|(_, last)| last.adds_credit(size));
+        if !granted {
+            self.bus.push((session, BusCommand::credit_of(size)));
+        }
+    }
+}
+
+impl<F> Outputs<F> {
     /// Writes a command to the bus.
     pub fn bus(&mut self, command: BusCommand) {
         self.bus.push(command);
@@ -100,16 +125,9 @@ impl<F> Outputs<F> {
 
     /// Grants the bus one more delivery for one of so many bytes; grants in a row become one command.
     pub fn grant_credit(&mut self, size: usize) {
-        let size = u32::try_from(size).unwrap_or(u32::MAX);
-        match self.bus.last_mut() {
-            Some(BusCommand::Credit { deliveries, bytes }) => {
-                *deliveries += 1;
-                *bytes = bytes.saturating_add(size);
-            }
-            _ => self.bus.push(BusCommand::Credit {
-                deliveries: 1,
-                bytes: size,
-            }),
+        let granted = self.bus.last_mut().is_some_and(|last| last.adds_credit(size));
+        if !granted {
+            self.bus.push(BusCommand::credit_of(size));
         }
     }
 }

@@ -18,6 +18,7 @@ pub mod path;
 mod protocol;
 pub mod rewrite;
 mod secret;
+mod sessions;
 pub mod store;
 pub mod subscription;
 pub mod time;
@@ -27,7 +28,7 @@ pub use access::{AccessDecision, AccessPolicy, AccessRequest, Action, Answer, Id
 pub use bus::{
     AckToken, BusCommand, BusEvent, CloseReason, EndpointId, Open, OpenWill, Settlement, WillChange,
 };
-pub use datagram::{Asked, ClientKey, DatagramOutputs, DatagramServer, Destination};
+pub use datagram::{Asked, DatagramOutputs, DatagramServer, Destination};
 pub use endpoint::{Endpoint, Input, Outputs, Wire};
 pub use fault::Fault;
 pub use framer::{Framer, FramerCounts};
@@ -39,6 +40,7 @@ pub use metrics::{Counter, Counts, Metric};
 pub use protocol::{PeerFacts, StreamProtocol};
 pub use rewrite::{RewriteAction, RewriteError, RewriteRule, Rewriter};
 pub use secret::Secret;
+pub use sessions::{Many, One, SessionKey, Sessions};
 pub use store::{Store, StoreError, StoreImage, StoreOp};
 pub use subscription::{RetainHandling, Share, Subscription, SubscriptionOptions};
 pub use time::{Instant, WallTime};

@@ -1,13 +1,14 @@
 //! A toy: a line of text is a frame. `HELLO name`, then `PUB topic text`, `SUB filter`, `BYE`; answered by `OK`, `ERR why`, and `MSG topic text` for what
-//! is delivered. This file is what the protocol's own crates would hold: codec, endpoint and settings.
+//! is delivered. `KEEP label filter` is a subscription that outlives the connection: it is a session of its own, and its messages come as
+//! `MSG@label topic text`. `FORGET label` ends it. This file is what the protocol's own crates would hold: codec, endpoint and settings.
 
 use bytes::{Bytes, BytesMut};
 use headgate_model::access::{Credentials, Identity};
 use headgate_model::bus::{Presence, Protocol};
 use headgate_model::{
-    AckToken, Answer, BusCommand, BusEvent, ClientId, CloseReason, Endpoint, Fault, Input, Instant, Message,
-    MountPoint, Naming, Open, Outputs, PeerFacts, Qos, Question, Rewriter, Settlement, StreamProtocol,
-    SubscriptionOptions, Topic, Verdict, Wire,
+    AckToken, Answer, BusCommand, BusEvent, ClientId, CloseReason, Endpoint, Fault, Gate, Input, Instant,
+    Many, Message, MountPoint, Naming, Open, Outputs, PeerFacts, Qos, Question, Rewriter, SessionKey,
+    Settlement, StreamProtocol, SubscriptionOptions, Topic, Verdict, Wire,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +46,7 @@ impl StreamProtocol for Line {
         LineEndpoint {
             facts,
             client: ClientId::from(""),
+            kept: Vec::new(),
             state: State::Silent {
                 until: now + Duration::from_secs(10),
             },
@@ -87,8 +89,22 @@ impl Wire for LineWire {
 pub(crate) struct LineEndpoint {
     facts: PeerFacts,
     client: ClientId,
+    /// Its durable subscriptions; the place of each is that of its session, less one.
+    kept: Vec<Option<Kept>>,
     state: State,
 }
+
+/// A subscription that outlives the connection.
+struct Kept {
+    label: String,
+    filter: String,
+}
+
+/// The session of the connection itself.
+const OWN: SessionKey = SessionKey {
+    index: 0,
+    generation: 0,
+};
 
 enum State {
     /// HELLO must come by then.
@@ -103,7 +119,18 @@ enum State {
     Closed,
 }
 
-type Out = Outputs<String>;
+type Out = Outputs<String, Many>;
+
+/// Durable subscriptions of one connection.
+const MOST_KEPT: usize = 8;
+
+/// The session of the durable subscription with this place.
+fn kept_session(place: usize) -> SessionKey {
+    SessionKey {
+        index: place as u32 + 1,
+        generation: 0,
+    }
+}
 
 impl LineEndpoint {
     fn on_line(&mut self, line: &str, out: &mut Out) {
@@ -122,7 +149,9 @@ impl LineEndpoint {
                 })));
             }
             (State::Open(_), "PUB") => self.publish(rest, out),
-            (State::Open(_), "SUB") => self.subscribe(rest, out),
+            (State::Open(_), "SUB") => self.subscribe(OWN, rest, out),
+            (State::Open(_), "KEEP") => self.keep(rest, out),
+            (State::Open(_), "FORGET") => self.forget(rest, out),
             (State::Open(_), "BYE") => self.leave(CloseReason::Normal, out),
             _ => self.fail("not now", out),
         }
@@ -140,24 +169,23 @@ impl LineEndpoint {
         let State::Open(identity) = &self.state else {
             return;
         };
-        match self
-            .facts
-            .naming
-            .gate(&self.client, Some(&identity.policy))
-            .publish(message)
-        {
-            Verdict::Admitted(message) => out.bus(BusCommand::Publish {
-                message,
-                ack: Some(AckToken(0)),
-                dedup: None,
-            }),
+        match self.gate(identity).publish(message) {
+            Verdict::Admitted(message) => {
+                let ack = Some(AckToken(0));
+                let dedup = None;
+                out.bus(OWN, BusCommand::Publish { message, ack, dedup });
+            }
             Verdict::Refused(refused) => out.send(format!("ERR {}", refused.why(Some(&identity.policy)))),
             // A real protocol holds it and asks.
             Verdict::Ask(_) => out.send("ERR nobody is asked here"),
         }
     }
 
-    fn subscribe(&mut self, filter: &str, out: &mut Out) {
+    fn gate<'a>(&'a self, identity: &'a Identity) -> Gate<'a> {
+        self.facts.naming.gate(&self.client, Some(&identity.policy))
+    }
+
+    fn subscribe(&self, session: SessionKey, filter: &str, out: &mut Out) {
         let options = SubscriptionOptions {
             qos: Qos::AtLeastOnce,
             ..SubscriptionOptions::default()
@@ -166,66 +194,115 @@ impl LineEndpoint {
         let State::Open(identity) = &self.state else {
             return;
         };
-        let gate = self.facts.naming.gate(&self.client, Some(&identity.policy));
-        match gate.subscribe(&filter, options) {
-            Verdict::Admitted(subscription) => out.bus(BusCommand::Subscribe {
-                token: AckToken(0),
-                subscriptions: vec![subscription],
-            }),
+        match self.gate(identity).subscribe(&filter, options) {
+            Verdict::Admitted(subscription) => {
+                let token = AckToken(0);
+                let subscriptions = vec![subscription];
+                out.bus(session, BusCommand::Subscribe { token, subscriptions });
+            }
             Verdict::Refused(refused) => out.send(format!("ERR {}", refused.why(Some(&identity.policy)))),
             Verdict::Ask(_) => out.send("ERR nobody is asked here"),
         }
+    }
+
+    /// A subscription with a session of its own, which is there or is made.
+    fn keep(&mut self, rest: &str, out: &mut Out) {
+        let State::Open(identity) = &self.state else {
+            return;
+        };
+        let Some((label, filter)) = rest.split_once(' ') else {
+            return out.send("ERR a label and a filter");
+        };
+        if self.place_of(label).is_some() || self.kept.len() == MOST_KEPT {
+            return out.send("ERR no room for this label");
+        }
+        let session = kept_session(self.kept.len());
+        let name = ClientId::from(&*format!("{}.{label}", self.client));
+        if let Some(open) = self.opening(&name, identity, Duration::MAX) {
+            out.bus(session, BusCommand::Open(open));
+            let (label, filter) = (label.to_owned(), filter.to_owned());
+            self.kept.push(Some(Kept { label, filter }));
+        } else {
+            out.send("ERR nobody may have this name");
+        }
+    }
+
+    fn place_of(&self, label: &str) -> Option<usize> {
+        self.kept
+            .iter()
+            .position(|kept| kept.as_ref().is_some_and(|kept| kept.label == label))
+    }
+
+    fn forget(&mut self, label: &str, out: &mut Out) {
+        let Some(place) = self.place_of(label) else {
+            return out.send("ERR no such label");
+        };
+        self.kept[place] = None;
+        let (reason, expiry) = (CloseReason::Normal, Some(Duration::ZERO));
+        out.bus(kept_session(place), BusCommand::Close { reason, expiry });
+        out.send("OK");
     }
 
     fn on_answer(&mut self, answer: Answer, out: &mut Out) {
         let Answer::Allowed { identity, .. } = answer else {
             return self.fail("you may not come in", out);
         };
+        let Some(open) = self.opening(&self.client, &identity, Duration::ZERO) else {
+            return self.fail("nobody may have this name", out);
+        };
+        out.bus(OWN, BusCommand::Open(open));
+        self.state = State::Opening(identity);
+    }
+
+    /// How a session is opened that outlives the connection by `expiry`.
+    fn opening(&self, name: &ClientId, identity: &Identity, expiry: Duration) -> Option<Box<Open>> {
         let who = Presence {
             username: identity.username.clone(),
             protocol: &PROTOCOL,
             version: 1,
             peer: self.facts.peer.clone(),
             peer_port: self.facts.peer_port,
-            clean_start: true,
+            clean_start: expiry.is_zero(),
             ..Presence::default()
         };
-        let gate = self.facts.naming.gate(&self.client, Some(&identity.policy));
-        let Some(client) = gate.enter(who) else {
-            return self.fail("nobody may have this name", out);
-        };
-        out.bus(BusCommand::Open(Box::new(Open {
-            client,
-            clean_start: true,
-            expiry: Duration::ZERO,
+        let gate = self.facts.naming.gate(name, Some(&identity.policy));
+        Some(Box::new(Open {
+            client: gate.enter(who)?,
+            clean_start: expiry.is_zero(),
+            expiry,
             will: None.into(),
             receive_maximum: 16,
             credit: 16,
             forgeable: false,
             link: None,
-        })));
-        self.state = State::Opening(identity);
+        }))
     }
 
-    fn on_event(&mut self, event: BusEvent, out: &mut Out) {
+    fn on_event(&mut self, session: SessionKey, event: BusEvent, out: &mut Out) {
+        let place = session.index.checked_sub(1);
+        let kept = place.and_then(|place| self.kept[place as usize].as_ref());
         match event {
-            BusEvent::Opened { .. } => {
-                if let State::Opening(identity) = std::mem::replace(&mut self.state, State::Closed) {
-                    self.state = State::Open(identity);
-                    out.send("OK");
+            BusEvent::Opened { .. } => match kept {
+                Some(kept) => self.subscribe(session, &kept.filter, out),
+                None => {
+                    if let State::Opening(identity) = std::mem::replace(&mut self.state, State::Closed) {
+                        self.state = State::Open(identity);
+                        out.send("OK");
+                    }
                 }
-            }
+            },
             BusEvent::OpenRefused(why) => self.fail(&why.to_string(), out),
             BusEvent::Accepted(..) | BusEvent::Subscribed { .. } => out.send("OK"),
             BusEvent::Refused(_, why) => out.send(format!("ERR {why}")),
             BusEvent::Delivery(delivery) => {
                 let topic = self.facts.naming.mount.unmount(&delivery.message.topic);
                 let text = String::from_utf8_lossy(&delivery.message.payload).replace('\n', " ");
-                out.send(format!("MSG {topic} {text}"));
-                out.grant_credit(delivery.message.size());
+                let label = kept.map(|kept| format!("@{}", kept.label)).unwrap_or_default();
+                out.send(format!("MSG{label} {topic} {text}"));
+                out.grant_credit(session, delivery.message.size());
                 // A line has no acknowledgement: it is done when it is written.
                 if let Some(id) = delivery.id {
-                    out.bus(BusCommand::Settle(id, Settlement::Done));
+                    out.bus(session, BusCommand::Settle(id, Settlement::Done));
                 }
             }
             BusEvent::TakenOver => self.leave(CloseReason::TakenOver, out),
@@ -241,8 +318,13 @@ impl LineEndpoint {
 
     fn leave(&mut self, reason: CloseReason, out: &mut Out) {
         if matches!(self.state, State::Opening(_) | State::Open(_)) {
-            let expiry = None;
-            out.bus(BusCommand::Close { reason, expiry });
+            let kept = (0..self.kept.len())
+                .filter(|place| self.kept[*place].is_some())
+                .map(kept_session);
+            for session in kept.chain([OWN]) {
+                let expiry = None;
+                out.bus(session, BusCommand::Close { reason, expiry });
+            }
         }
         self.state = State::Closed;
         out.close = true;
@@ -250,14 +332,15 @@ impl LineEndpoint {
 }
 
 impl Endpoint for LineEndpoint {
+    type Sessions = Many;
     type In = Option<String>;
     type Out = String;
 
-    fn handle(&mut self, input: Input<Option<String>>, now: Instant, out: &mut Out) {
+    fn handle(&mut self, input: Input<Option<String>, Many>, now: Instant, out: &mut Out) {
         match input {
             Input::Frame(Some(line)) => self.on_line(&line, out),
             Input::Frame(None) => self.fail("no line", out),
-            Input::Bus(event) => self.on_event(event, out),
+            Input::Bus((session, event)) => self.on_event(session, event, out),
             Input::Answer(answer) => self.on_answer(answer, out),
             Input::Timeout => {
                 if self.deadline().is_some_and(|at| at <= now) {

@@ -97,6 +97,58 @@ async fn a_new_protocol_speaks_to_the_bus_and_passes_the_gate() {
     .unwrap();
 }
 
+/// One connection has several sessions: one that ends with it, and one for each subscription that outlives it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_durable_subscription_is_a_session_of_its_own() {
+    let at = start(&["line"])[0];
+    tokio::task::spawn_blocking(move || {
+        let mut writer = Client::named("writer", at);
+        let mut reader = Client::named("reader", at);
+        assert_eq!(reader.ask("KEEP log alarm/#"), "OK");
+        assert_eq!(reader.ask("KEEP heat temperature/+"), "OK");
+        assert_eq!(reader.ask("SUB alarm/#"), "OK");
+        assert_eq!(writer.ask("PUB alarm/1 fire"), "OK");
+        let mut heard = [reader.hear(), reader.hear()];
+        heard.sort();
+        assert_eq!(heard, ["MSG alarm/1 fire", "MSG@log alarm/1 fire"]);
+        assert_eq!(reader.ask("FORGET heat"), "OK");
+        assert_eq!(reader.ask("BYE"), "");
+        assert_eq!(writer.ask("PUB alarm/2 smoke"), "OK");
+        assert_eq!(writer.ask("PUB temperature/1 40"), "OK");
+        let mut reader = Client::named("reader", at);
+        assert_eq!(
+            reader.ask("KEEP log alarm/#"),
+            "MSG@log alarm/2 smoke",
+            "it waited, the other did not"
+        );
+        assert_eq!(reader.hear(), "OK");
+        assert_eq!(
+            reader.ask("KEEP heat temperature/+"),
+            "OK",
+            "what is forgotten is made anew"
+        );
+        assert_eq!(writer.ask("PUB temperature/1 41"), "OK");
+        assert_eq!(reader.hear(), "MSG@heat temperature/1 41");
+    })
+    .await
+    .unwrap();
+}
+
+/// Another connection takes over one of the sessions; the connection that had it goes.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_several_sessions_is_taken_over() {
+    let at = start(&["line"])[0];
+    tokio::task::spawn_blocking(move || {
+        let mut first = Client::named("reader", at);
+        assert_eq!(first.ask("KEEP log alarm/#"), "OK");
+        let mut second = Client::named("reader.log", at);
+        assert_eq!(first.hear(), "", "it was closed");
+        assert_eq!(second.ask("PUB alarm/1 fire"), "OK");
+    })
+    .await
+    .unwrap();
+}
+
 /// Who speaks MQTT and who speaks lines meet on the bus.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_protocols_meet_on_the_bus() {

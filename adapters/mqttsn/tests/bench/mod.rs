@@ -9,10 +9,10 @@ use headgate_bus::{Bus, BusOutputs, BusSettings};
 use headgate_model::access::{AccessQuery, AuthRefusal, Credentials};
 use headgate_model::bus::Presence;
 use headgate_model::{
-    AccessDecision, AccessPolicy, Action, Admitted, Answer, Asked, BusCommand, BusEvent, ClientKey,
-    CloseReason, Counter, DatagramServer, Destination, EndpointId, Entrant, Identity, Instant,
-    Message as BusMessage, MountPoint, Naming, Open, Qos as BusQos, Question, Settlement, Store,
-    Subscription, SubscriptionOptions, Topic, WallTime,
+    AccessDecision, AccessPolicy, Action, Admitted, Answer, Asked, BusCommand, BusEvent, CloseReason,
+    Counter, DatagramServer, Destination, EndpointId, Entrant, Identity, Instant, Message as BusMessage,
+    MountPoint, Naming, Open, Qos as BusQos, Question, SessionKey, Settlement, Store, Subscription,
+    SubscriptionOptions, Topic, WallTime,
 };
 use headgate_mqttsn::{SnGateway, SnMetric, SnOutputs, SnSettings};
 use headgate_mqttsn_codec::{
@@ -62,14 +62,14 @@ pub(crate) struct Bench {
     pub now: Instant,
     epoch: WallTime,
     /// Endpoints by the key that opened them.
-    endpoints: BTreeMap<ClientKey, EndpointId>,
+    endpoints: BTreeMap<SessionKey, EndpointId>,
     next_endpoint: u64,
     sent: Vec<(Destination<SocketAddr>, Bytes)>,
     rules: Arc<Rules>,
     pub refusal: Option<AuthRefusal>,
     /// Questions wait for [`Bench::answer`].
     pub questions_wait: bool,
-    questions: VecDeque<(ClientKey, Question)>,
+    questions: VecDeque<(SessionKey, Question)>,
     /// What was shown to the access service.
     pub credentials: Vec<Credentials>,
     pub withheld: bool,
@@ -454,7 +454,7 @@ impl Bench {
         }
     }
 
-    fn command(&mut self, key: ClientKey, command: BusCommand) {
+    fn command(&mut self, key: SessionKey, command: BusCommand) {
         if matches!(command, BusCommand::Open(_)) {
             let earlier = self.endpoints.insert(key, EndpointId(self.next_endpoint));
             assert_eq!(earlier, None, "an endpoint opens once");

@@ -11,9 +11,10 @@ use headgate_model::bus::Presence;
 use headgate_model::datagram::Address;
 use headgate_model::store::{FetchLimit, Fetched};
 use headgate_model::{
-    AccessDecision, AccessPolicy, Admitted, Answer, Asked, BusCommand, BusEvent, ClientKey, CloseReason,
+    AccessDecision, AccessPolicy, Admitted, Answer, Asked, BusCommand, BusEvent, CloseReason,
     DatagramOutputs, DatagramServer, Destination, Entrant, Identity, Instant, Message, MountPoint, Open,
-    Question, SessionId, Store, StoreError, StoreImage, StoreOp, Subscription, SubscriptionOptions, Topic,
+    Question, SessionId, SessionKey, Store, StoreError, StoreImage, StoreOp, Subscription,
+    SubscriptionOptions, Topic,
 };
 use headgate_shell::datagram::{DatagramTransport, serve};
 use headgate_shell::{DatagramStats, Metrics, Serving, keep_serving};
@@ -28,7 +29,7 @@ use tokio_util::task::TaskTracker;
 /// `echo …` is answered with itself; `open`, `ask`, `later`, `all`, `close` do what they say; `publish …` publishes to everybody who is open. At `panic` it does.
 pub(crate) struct Words<A> {
     /// Whom the answers of the bus and the access service go to.
-    clients: BTreeMap<ClientKey, A>,
+    clients: BTreeMap<SessionKey, A>,
     next: u32,
     due: Option<(Instant, A)>,
 }
@@ -44,15 +45,15 @@ impl<A: Address> Default for Words<A> {
 }
 
 impl<A: Address> Words<A> {
-    fn key_of(&self, at: A) -> Option<ClientKey> {
+    fn key_of(&self, at: A) -> Option<SessionKey> {
         let found = self.clients.iter().find(|(_, client)| **client == at);
         found.map(|(key, _)| *key)
     }
 
-    fn enter(&mut self, at: A) -> ClientKey {
+    fn enter(&mut self, at: A) -> SessionKey {
         let index = self.next;
         self.next += 1;
-        let key = ClientKey {
+        let key = SessionKey {
             index,
             generation: index * 3,
         };
@@ -140,7 +141,7 @@ impl<A: Address> DatagramServer for Words<A> {
         }
     }
 
-    fn handle_bus(&mut self, key: ClientKey, event: BusEvent, _: Instant, out: &mut DatagramOutputs<A>) {
+    fn handle_bus(&mut self, key: SessionKey, event: BusEvent, _: Instant, out: &mut DatagramOutputs<A>) {
         let Some(at) = self.clients.get(&key).copied() else {
             return;
         };
@@ -155,7 +156,7 @@ impl<A: Address> DatagramServer for Words<A> {
         }
     }
 
-    fn handle_answer(&mut self, key: ClientKey, answer: Answer, _: Instant, out: &mut DatagramOutputs<A>) {
+    fn handle_answer(&mut self, key: SessionKey, answer: Answer, _: Instant, out: &mut DatagramOutputs<A>) {
         let at = self.clients[&key];
         match answer {
             Answer::Allowed { .. } => {

@@ -7,7 +7,7 @@ use super::hub::{Core, Hub};
 use super::mailbox::{Call, LARGEST_SPARE, Mailbox};
 use super::port::Port;
 use crate::bus::Bus;
-use headgate_model::{BusCommand, BusEvent, ClientKey, CloseReason, EndpointId, Instant};
+use headgate_model::{BusCommand, BusEvent, CloseReason, EndpointId, Instant, SessionKey};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,6 +25,7 @@ const NONE: u32 = u32::MAX;
 #[derive(Default)]
 pub(super) struct Groups {
     boxes: Vec<Option<Arc<GroupBox>>>,
+    free_boxes: Vec<u32>,
     members: Vec<Member>,
     free: Vec<u32>,
 }
@@ -33,13 +34,13 @@ pub(super) struct Groups {
 struct GroupBox {
     /// Wakes the group's task. Its own queue stays empty.
     mailbox: Arc<Mailbox>,
-    events: Mutex<VecDeque<(ClientKey, BusEvent)>>,
+    events: Mutex<VecDeque<(SessionKey, BusEvent)>>,
 }
 
 /// One endpoint of a group.
 #[derive(Clone, Copy)]
 struct Member {
-    key: ClientKey,
+    key: SessionKey,
     group: u32,
     /// The upper half of its number.
     generation: u32,
@@ -78,7 +79,22 @@ impl Groups {
         woken.extend(group.mailbox.inner.lock().waker.take());
     }
 
-    fn attach(&mut self, group: u32, key: ClientKey, generation: u32) -> u32 {
+    /// A number for one more group.
+    fn add(&mut self, shared: Arc<GroupBox>) -> u32 {
+        if let Some(number) = self.free_boxes.pop() {
+            self.boxes[number as usize] = Some(shared);
+            return number;
+        }
+        self.boxes.push(Some(shared));
+        u32::try_from(self.boxes.len() - 1).expect("fewer than four billion groups")
+    }
+
+    fn remove(&mut self, number: u32) {
+        self.boxes[number as usize] = None;
+        self.free_boxes.push(number);
+    }
+
+    fn attach(&mut self, group: u32, key: SessionKey, generation: u32) -> u32 {
         let member = Member {
             key,
             group,
@@ -125,18 +141,11 @@ impl Hub {
             mailbox: Arc::clone(&port.mailbox),
             events: Mutex::default(),
         });
-        let mut core = self.0.core.lock();
-        let boxes = &mut core.groups.boxes;
-        let number = boxes.iter().position(Option::is_none).unwrap_or_else(|| {
-            boxes.push(None);
-            boxes.len() - 1
-        });
-        boxes[number] = Some(Arc::clone(&shared));
-        drop(core);
+        let number = self.0.core.lock().groups.add(Arc::clone(&shared));
         Group {
             port,
             shared,
-            number: u32::try_from(number).expect("fewer than four billion groups"),
+            number,
             seats: Vec::new(),
             under_way: None,
         }
@@ -151,12 +160,12 @@ impl Group {
 
     /// Takes all commands, in one turn if they are not much work. [`BusCommand::Open`] attaches an endpoint for the key, [`BusCommand::Close`] frees it;
     /// other commands of a key without an endpoint are ignored.
-    pub fn submit(&mut self, commands: &mut Vec<(ClientKey, BusCommand)>) {
+    pub fn submit(&mut self, commands: &mut Vec<(SessionKey, BusCommand)>) {
         while !self.submit_some(commands) {}
     }
 
     /// [`Port::submit_some`] for all endpoints of the group.
-    pub fn submit_some(&mut self, commands: &mut Vec<(ClientKey, BusCommand)>) -> bool {
+    pub fn submit_some(&mut self, commands: &mut Vec<(SessionKey, BusCommand)>) -> bool {
         if commands.is_empty() && self.under_way.is_none() {
             return true;
         }
@@ -191,7 +200,7 @@ impl Group {
         }
     }
 
-    fn begin(&mut self, key: ClientKey, command: BusCommand, core: &mut Core, now: Instant) {
+    fn begin(&mut self, key: SessionKey, command: BusCommand, core: &mut Core, now: Instant) {
         let opens = matches!(command, BusCommand::Open(_));
         let closes = matches!(command, BusCommand::Close { .. });
         if opens {
@@ -209,7 +218,7 @@ impl Group {
     }
 
     /// A place for the key. Whoever has its index is lost: the server has forgotten it.
-    fn attach(&mut self, key: ClientKey, core: &mut Core, now: Instant) {
+    fn attach(&mut self, key: SessionKey, core: &mut Core, now: Instant) {
         let index = key.index as usize;
         if index >= self.seats.len() {
             let nobody = Seat {
@@ -239,7 +248,7 @@ impl Group {
         core.groups.detach(member);
     }
 
-    fn member(&self, key: ClientKey) -> Option<u32> {
+    fn member(&self, key: SessionKey) -> Option<u32> {
         let seat = self.seats.get(key.index as usize)?;
         (seat.member != NONE && seat.generation == key.generation).then_some(seat.member)
     }
@@ -253,13 +262,18 @@ impl Group {
         waiting.poll_alarm(cx)
     }
 
+    /// Its connection holds so many bytes in buffers from now on, which count in the ledger of memory.
+    pub fn hold_buffers(&self, bytes: usize) {
+        self.port.hold_buffers(bytes);
+    }
+
     /// Lets [`Group::poll_call`] be ready from then on, once. The alarm that was set before does not ring any more.
     pub fn wake_at(&self, at: Instant) {
         self.port.wake_at(at);
     }
 
     /// Moves all events that are there into `into`, but for those of endpoints that have left since.
-    pub fn take_events(&self, into: &mut VecDeque<(ClientKey, BusEvent)>) {
+    pub fn take_events(&self, into: &mut VecDeque<(SessionKey, BusEvent)>) {
         let mut events = self.shared.events.lock();
         if into.is_empty() {
             std::mem::swap(&mut *events, into);
@@ -290,6 +304,6 @@ impl Drop for Group {
                 }
             });
         }
-        hub.0.core.lock().groups.boxes[self.number as usize] = None;
+        hub.0.core.lock().groups.remove(self.number);
     }
 }

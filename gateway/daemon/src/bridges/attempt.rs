@@ -6,7 +6,6 @@ use headgate_access::{AccessSession, Answering};
 use headgate_bridge::{BridgeEndpoint, BridgePlan, BridgeStatus, BridgeWire, EndReason};
 use headgate_dial::{self as dial, Dial};
 use headgate_model::Naming;
-use headgate_mqtt_codec::Packet;
 use headgate_shell::{Connection, Connections, Transport, drive};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -19,7 +18,7 @@ const DIAL_TIME: Duration = Duration::from_secs(30);
 pub(super) struct Attempt {
     pub plan: Arc<BridgePlan>,
     pub status: Arc<BridgeStatus>,
-    pub connections: Arc<Connections<Packet>>,
+    pub connections: Arc<Connections<BridgeEndpoint>>,
     pub naming: Arc<Naming>,
     pub dial: Dial,
     /// Who knows the remote, if the settings do not say it.

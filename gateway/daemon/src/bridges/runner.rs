@@ -5,11 +5,12 @@ use super::budget::Budget;
 use super::provisioner::Provisioner;
 use super::{bytes_of, credentials};
 use crate::sys::unix_time;
-use headgate_bridge::{BridgePlan, BridgeStatus, EndReason, Start, Uplink, UplinkAction, UplinkInput};
+use headgate_bridge::{
+    BridgeEndpoint, BridgePlan, BridgeStatus, EndReason, Start, Uplink, UplinkAction, UplinkInput,
+};
 use headgate_bus::handle::Hub;
 use headgate_dial::Dial;
 use headgate_model::Naming;
-use headgate_mqtt_codec::Packet;
 use headgate_shell::{Connections, Metrics};
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,7 +44,7 @@ enum Told {
 /// See the module.
 pub(super) struct Runner {
     pub hub: Hub,
-    pub connections: Arc<Connections<Packet>>,
+    pub connections: Arc<Connections<BridgeEndpoint>>,
     /// How topics of what comes in are rewritten.
     pub naming: Arc<Naming>,
     /// What the connections counts.

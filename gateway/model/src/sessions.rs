@@ -1,0 +1,52 @@
+//! How many sessions on the bus an endpoint may have, and so how its commands and the bus's events say which one is meant.
+
+use crate::{BusCommand, BusEvent};
+use std::fmt::Debug;
+
+/// Names one session of an endpoint or a server, from the question that lets its client in to [`BusCommand::Close`]; what comes for one that is gone is not
+/// taken. Chosen by whoever opens it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionKey {
+    /// Small numbers, used again.
+    pub index: u32,
+    /// Changes with every use.
+    pub generation: u32,
+}
+
+/// How many sessions an endpoint may have: [`One`] or [`Many`].
+pub trait Sessions: Debug + 'static {
+    /// What goes to the bus.
+    type Command: Debug + Send;
+    /// What comes from the bus.
+    type Event: Debug + Send;
+
+    /// What the bus says, whichever session it is about.
+    fn said(event: &Self::Event) -> &BusEvent;
+}
+
+/// One session, which need not be named.
+#[derive(Debug)]
+pub enum One {}
+
+impl Sessions for One {
+    type Command = BusCommand;
+    type Event = BusEvent;
+
+    fn said(event: &BusEvent) -> &BusEvent {
+        event
+    }
+}
+
+/// Any number of sessions, each with a key. [`BusCommand::Open`] is the first of a key, [`BusCommand::Close`] the last. All commands are done in their order,
+/// whichever sessions they are for.
+#[derive(Debug)]
+pub enum Many {}
+
+impl Sessions for Many {
+    type Command = (SessionKey, BusCommand);
+    type Event = (SessionKey, BusEvent);
+
+    fn said((_, event): &(SessionKey, BusEvent)) -> &BusEvent {
+        event
+    }
+}
