@@ -918,7 +918,7 @@ impl Plan {
                 }
                 StoreOp::DeleteSession(id) => Record::NoSession(id.0),
                 StoreOp::PutSubscription(id, subscription) => Record::Row(
-                    rows::subscription_key(*id, &subscription.to_text()),
+                    rows::subscription_key(*id, &subscription.stored_name()),
                     rows::write_subscription(subscription),
                 ),
                 StoreOp::DeleteSubscription(id, text) => Record::NoRow(rows::subscription_key(*id, text)),

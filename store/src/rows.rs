@@ -460,8 +460,12 @@ pub(crate) fn read_session(body: &[u8]) -> Result<SessionRecord, RowError> {
     })
 }
 
+/// Set in the byte of retain handling when the identifier tells a subscription apart.
+const BY_IDENTIFIER: u8 = 4;
+
 pub(crate) fn write_subscription(subscription: &Subscription) -> Vec<u8> {
     let options = subscription.options;
+    let by_identifier = if options.by_identifier { BY_IDENTIFIER } else { 0 };
     let mut w = Writer::default();
     w.bytes(subscription.filter.as_bytes());
     match &subscription.share {
@@ -474,31 +478,37 @@ pub(crate) fn write_subscription(subscription: &Subscription) -> Vec<u8> {
         .byte(options.qos as u8)
         .byte(options.no_local.into())
         .byte(options.retain_as_published.into())
-        .byte(options.retain_handling as u8)
+        .byte(options.retain_handling as u8 | by_identifier)
         .number(options.identifier.into());
     w.0
 }
 
 pub(crate) fn read_subscription(body: &[u8]) -> Result<Subscription, RowError> {
-    let retain_handling = |n| match n {
-        0 => Ok(RetainHandling::Send),
-        1 => Ok(RetainHandling::SendIfNew),
-        2 => Ok(RetainHandling::DoNotSend),
+    let retain_handling = |n: u8| match n & !BY_IDENTIFIER {
+        0 => Ok((RetainHandling::Send, n != 0)),
+        1 => Ok((RetainHandling::SendIfNew, n != 1)),
+        2 => Ok((RetainHandling::DoNotSend, n != 2)),
         _ => Err(RowError::Field("retain handling")),
     };
     whole(body, |r| {
+        let filter = TopicFilter::parse(r.bytes()?).map_err(|_| RowError::Field("filter"))?;
+        let (share, local, exclusive) = (r.share()?, r.flag()?, r.flag()?);
+        let (qos, no_local, retain_as_published) = (r.qos()?, r.flag()?, r.flag()?);
+        let (retain_handling, by_identifier) = retain_handling(r.byte()?)?;
+        let options = SubscriptionOptions {
+            qos,
+            no_local,
+            retain_as_published,
+            retain_handling,
+            identifier: identifier(r.number()?)?,
+            by_identifier,
+        };
         Ok(Subscription {
-            filter: TopicFilter::parse(r.bytes()?).map_err(|_| RowError::Field("filter"))?,
-            share: r.share()?,
-            local: r.flag()?,
-            exclusive: r.flag()?,
-            options: SubscriptionOptions {
-                qos: r.qos()?,
-                no_local: r.flag()?,
-                retain_as_published: r.flag()?,
-                retain_handling: retain_handling(r.byte()?)?,
-                identifier: identifier(r.number()?)?,
-            },
+            filter,
+            share,
+            local,
+            exclusive,
+            options,
         })
     })
 }

@@ -185,7 +185,7 @@ impl Tables {
             },
             StoreOp::DeleteSession(id) => drop(self.sessions.remove(&id)),
             StoreOp::PutSubscription(id, subscription) => self.with(id, |s| {
-                s.subscriptions.insert(subscription.to_text(), *subscription);
+                s.subscriptions.insert(subscription.stored_name(), *subscription);
             }),
             StoreOp::DeleteSubscription(id, text) => self.with(id, |s| drop(s.subscriptions.remove(&text))),
             StoreOp::PutQueued(id, seq, entry) => {

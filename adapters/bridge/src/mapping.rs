@@ -124,7 +124,7 @@ impl TopicMap {
                 no_local: true,
                 retain_as_published: true,
                 retain_handling: RetainHandling::SendIfNew,
-                identifier: 0,
+                ..SubscriptionOptions::default()
             },
         };
         highest_qos(outgoing.map(|rule| (&rule.local.filter, rule.qos)))

@@ -54,6 +54,7 @@ pub(crate) fn subscription_options(options: codec::SubscribeOptions, identifier:
             codec::RetainHandling::DoNotSend => RetainHandling::DoNotSend,
         },
         identifier,
+        by_identifier: false,
     }
 }
 

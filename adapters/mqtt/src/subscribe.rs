@@ -8,7 +8,7 @@ use headgate_model::bus::Refusal;
 use headgate_model::gate::Waiting;
 use headgate_model::{
     AckToken, Admitted, Answer, BusCommand, Metric, NameError, Qos, Question, Refused, Subscription,
-    TopicError, Verdict,
+    SubscriptionOptions, TopicError, Verdict,
 };
 use headgate_mqtt_codec::{PacketId, ReasonCode, SubAck, Subscribe, UnsubAck, Unsubscribe, Version};
 
@@ -171,7 +171,10 @@ impl MqttEndpoint {
         let mut codes = vec![None; unsubscribe.filters.len()];
         let mut subscriptions = Vec::with_capacity(codes.len());
         for (code, filter) in codes.iter_mut().zip(unsubscribe.filters) {
-            match self.gate().unsubscribe(&filter.into_bytes()) {
+            match self
+                .gate()
+                .unsubscribe(&filter.into_bytes(), SubscriptionOptions::default())
+            {
                 Ok(subscription) => subscriptions.push(subscription),
                 Err(error) => match BadFilter::from(&error) {
                     BadFilter::Malformed => return self.fail_malformed_filter(out),

@@ -451,7 +451,11 @@ impl<A: Address> SnGateway<A> {
             return out.counts.add_own(SnMetric::Dropped); // It will ask again.
         }
         let filter = self.filter_of(index, &unsubscribe.topic);
-        let subscription = filter.and_then(|filter| self.gate(index).unsubscribe(&filter).ok());
+        let subscription = filter.and_then(|filter| {
+            self.gate(index)
+                .unsubscribe(&filter, SubscriptionOptions::default())
+                .ok()
+        });
         let subscriptions = subscription.into_iter().collect();
         if let Some(token) = self.start(index, request) {
             self.bus(index, BusCommand::Unsubscribe { token, subscriptions }, out);

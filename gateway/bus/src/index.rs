@@ -10,7 +10,9 @@ use crate::sessions::Slot;
 use crate::trie::Trie;
 use bytes::Bytes;
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
-use headgate_model::{MountPoint, Qos, Share, Subscription, SubscriptionOptions, TopicFilter};
+use headgate_model::{
+    MountPoint, Qos, Share, Subscription, SubscriptionName, SubscriptionOptions, TopicFilter,
+};
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
@@ -23,6 +25,8 @@ pub(crate) struct Entry {
     pub qos: Qos,
     pub no_local: bool,
     pub retain_as_published: bool,
+    /// See [`SubscriptionOptions::by_identifier`].
+    by_identifier: bool,
 }
 
 const _: () = assert!(size_of::<Entry>() <= 12, "an index holds a million of these");
@@ -35,7 +39,13 @@ impl Entry {
             qos: options.qos,
             no_local: options.no_local,
             retain_as_published: options.retain_as_published,
+            by_identifier: options.by_identifier,
         }
+    }
+
+    /// What tells it apart from others of its session; zero for the only one.
+    pub(crate) fn label(&self) -> u32 {
+        if self.by_identifier { self.identifier } else { 0 }
     }
 }
 
@@ -59,7 +69,7 @@ pub(crate) struct Group {
     place: usize,
     /// As queue entries name it in the store.
     pub name: Arc<str>,
-    pub members: Members,
+    pub members: Members<(Slot, u32)>,
     /// The place behind the member that got a message last; zero when there is none.
     pub cursor: u32,
 }
@@ -67,13 +77,60 @@ pub(crate) struct Group {
 /// Who subscribed to one filter.
 #[derive(Debug, Default)]
 pub(crate) struct Leaf {
-    plain: Members,
+    plain: Members<Slot>,
+    rest: Option<Box<Rest>>,
+}
+
+/// What few filters have: subscribers that are told apart by a label, and groups.
+#[derive(Debug, Default)]
+struct Rest {
+    labelled: Members<(Slot, u32)>,
     groups: Vec<GroupId>,
+}
+
+impl Rest {
+    fn is_empty(&self) -> bool {
+        self.labelled.is_empty() && self.groups.is_empty()
+    }
 }
 
 impl Leaf {
     pub(crate) fn is_empty(&self) -> bool {
-        self.plain.is_empty() && self.groups.is_empty()
+        self.plain.is_empty() && self.rest.is_none()
+    }
+
+    fn put(&mut self, entry: Entry, known: bool) {
+        match entry.label() {
+            0 => self.plain.put(entry, known),
+            _ => self.rest.get_or_insert_default().labelled.put(entry, known),
+        }
+    }
+
+    /// Whether it was there.
+    fn take(&mut self, session: Slot, label: u32) -> bool {
+        if label == 0 {
+            return self.plain.take(session).is_some();
+        }
+        let rest = self.rest.as_mut();
+        let gone = rest.and_then(|rest| rest.labelled.take((session, label)));
+        self.rest = self.rest.take().filter(|rest| !rest.is_empty());
+        gone.is_some()
+    }
+
+    /// Where it is among the groups.
+    fn add_group(&mut self, id: GroupId) -> usize {
+        let groups = &mut self.rest.get_or_insert_default().groups;
+        groups.push(id);
+        groups.len() - 1
+    }
+
+    /// Which group has this place now.
+    fn remove_group(&mut self, place: usize) -> Option<GroupId> {
+        let groups = &mut self.rest.as_mut()?.groups;
+        groups.swap_remove(place);
+        let moved = groups.get(place).copied();
+        self.rest = self.rest.take().filter(|rest| !rest.is_empty());
+        moved
     }
 }
 
@@ -89,7 +146,10 @@ pub(crate) struct Matches {
 impl Matches {
     pub(crate) fn take(&mut self, leaf: &Leaf) {
         self.plain.extend_from_slice(&leaf.plain);
-        self.groups.extend_from_slice(&leaf.groups);
+        if let Some(rest) = &leaf.rest {
+            self.plain.extend_from_slice(&rest.labelled);
+            self.groups.extend_from_slice(&rest.groups);
+        }
     }
 
     pub(crate) fn clear(&mut self) {
@@ -149,7 +209,7 @@ impl Index {
         let was_empty = self.leaf(filter).is_none_or(Leaf::is_empty);
         self.filters += usize::from(was_empty);
         match share {
-            None => self.leaf_mut(filter).plain.put(entry, known),
+            None => self.leaf_mut(filter).put(entry, known),
             Some(share) => {
                 let id = self
                     .find_group(filter, share)
@@ -161,14 +221,14 @@ impl Index {
     }
 
     /// Takes a subscriber out. Whether it was there.
-    pub(crate) fn remove(&mut self, filter: &TopicFilter, share: Option<&Share>, session: Slot) -> bool {
+    pub(crate) fn remove(&mut self, (filter, share, label): SubscriptionName<'_>, session: Slot) -> bool {
         let gone = match share {
             None => self
                 .existing_leaf_mut(filter)
-                .is_some_and(|leaf| leaf.plain.take(session).is_some()),
+                .is_some_and(|leaf| leaf.take(session, label)),
             Some(share) => self
                 .find_group(filter, share)
-                .is_some_and(|id| self.leave_group(filter, id, session)),
+                .is_some_and(|id| self.leave_group(filter, id, (session, label))),
         };
         if gone && self.leaf(filter).is_none_or(Leaf::is_empty) {
             self.filters -= 1;
@@ -254,9 +314,7 @@ impl Index {
     fn new_group(&mut self, filter: &TopicFilter, share: &Share) -> GroupId {
         let id = self.next_group;
         self.next_group += 1;
-        let leaf = self.leaf_mut(filter);
-        let place = leaf.groups.len();
-        leaf.groups.push(id);
+        let place = self.leaf_mut(filter).add_group(id);
         self.groups.insert(
             id,
             Group {
@@ -283,18 +341,16 @@ impl Index {
         if let Ok(entry) = self.names.find_entry(hash, |other| *other == id) {
             entry.remove();
         }
-        let leaf = self.leaf_mut(filter);
-        leaf.groups.swap_remove(group.place);
-        if let Some(moved) = leaf.groups.get(group.place).copied()
+        if let Some(moved) = self.leaf_mut(filter).remove_group(group.place)
             && let Some(moved) = self.groups.get_mut(&moved)
         {
             moved.place = group.place;
         }
     }
 
-    fn leave_group(&mut self, filter: &TopicFilter, id: GroupId, session: Slot) -> bool {
+    fn leave_group(&mut self, filter: &TopicFilter, id: GroupId, member: (Slot, u32)) -> bool {
         let group = self.groups.get_mut(&id).expect("a leaf names living groups");
-        let gone = group.members.take(session);
+        let gone = group.members.take(member);
         // Where the last one has its place now, the cursor goes with it.
         match (gone, group.cursor as usize) {
             (Some(place), cursor) if place + 1 == cursor => group.cursor = 0,
@@ -364,10 +420,10 @@ mod tests {
         index.insert(&filter("t/+"), None, entry(3), false);
         assert_eq!(matching(&index, "t/x"), [1, 2, 3]);
         assert_eq!(index.filters(), 1);
-        assert!(index.remove(&filter("t/+"), Some(&share), 1));
-        assert!(!index.remove(&filter("t/+"), Some(&share), 1));
-        assert!(index.remove(&filter("t/+"), Some(&share), 2));
-        assert!(index.remove(&filter("t/+"), None, 3));
+        assert!(index.remove((&filter("t/+"), Some(&share), 0), 1));
+        assert!(!index.remove((&filter("t/+"), Some(&share), 0), 1));
+        assert!(index.remove((&filter("t/+"), Some(&share), 0), 2));
+        assert!(index.remove((&filter("t/+"), None, 0), 3));
         assert_eq!((index.filters(), index.groups.len()), (0, 0));
     }
 
@@ -382,7 +438,7 @@ mod tests {
             }
             let mut left = vec![0, 1, 2, 3];
             for gone in order {
-                assert!(index.remove(&filter("t"), Some(&shares[gone as usize]), gone));
+                assert!(index.remove((&filter("t"), Some(&shares[gone as usize]), 0), gone));
                 left.retain(|slot| *slot != gone);
                 assert_eq!(matching(&index, "t"), left);
                 let known = shares
@@ -440,7 +496,7 @@ mod tests {
             }
             for ((slot, text), gone) in (0..).zip(&filters).zip(&removed) {
                 if *gone {
-                    prop_assert!(index.remove(&filter(text), None, slot));
+                    prop_assert!(index.remove((&filter(text), None, 0), slot));
                     model.remove(&(slot, text.clone()));
                 }
             }
@@ -450,7 +506,7 @@ mod tests {
                 prop_assert_eq!(matching(&index, name), expected, "{}", name);
             }
             for (slot, text) in model {
-                prop_assert!(index.remove(&filter(&text), None, slot));
+                prop_assert!(index.remove((&filter(&text), None, 0), slot));
             }
             prop_assert_eq!(index.filters(), 0);
             prop_assert!(index.exact.is_empty());

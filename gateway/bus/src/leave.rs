@@ -207,7 +207,7 @@ impl Bus {
         self.links.forget(session.id);
         self.work += turns::SUBSCRIPTION / 2 * session.subscriptions.len();
         for held in session.subscriptions.iter() {
-            self.index.remove(&held.filter, held.share.as_ref(), slot);
+            self.index.remove(held.name(), slot);
             if held.exclusive {
                 self.index.free_exclusive(&held.filter);
             }
@@ -216,7 +216,7 @@ impl Bus {
         let Deliveries { queue, inflight, .. } = session.deliveries;
         let left = queue.into_entries().into_iter().chain(inflight.into_entries());
         let shared = left.filter(|queued| queued.group != 0).collect();
-        self.redistribute(slot, shared, now, out);
+        self.redistribute(None, shared, now, out);
     }
 
     pub(crate) fn session_may_end(&mut self, named: SessionRef, now: Instant, out: &mut BusOutputs) {

@@ -3,21 +3,50 @@
 use crate::index::Entry;
 use crate::sessions::Slot;
 use hashbrown::HashMap;
+use std::hash::Hash;
 use std::ops::Deref;
 
 /// So many are searched one by one.
 const FEW: usize = 32;
 
-/// In the order in which they came, but the last takes the place of one that leaves.
-///
-/// Always true: a session is in here once, and `places`, if there is one, has the place of each.
-#[derive(Debug, Default)]
-pub(crate) struct Members {
-    entries: Vec<Entry>,
-    places: Option<Box<HashMap<Slot, u32>>>,
+/// How a subscriber of one filter is found among the others.
+pub(crate) trait MemberName: Copy + Eq + Hash {
+    fn of(entry: &Entry) -> Self;
 }
 
-impl Deref for Members {
+/// For those of whom each session has one.
+impl MemberName for Slot {
+    fn of(entry: &Entry) -> Self {
+        entry.session
+    }
+}
+
+/// For those of whom a session may have several, with different labels.
+impl MemberName for (Slot, u32) {
+    fn of(entry: &Entry) -> Self {
+        (entry.session, entry.label())
+    }
+}
+
+/// In the order in which they came, but the last takes the place of one that leaves.
+///
+/// Always true: a name is in here once, and `places`, if there is one, has the place of each.
+#[derive(Debug)]
+pub(crate) struct Members<N> {
+    entries: Vec<Entry>,
+    places: Option<Box<HashMap<N, u32>>>,
+}
+
+impl<N> Default for Members<N> {
+    fn default() -> Self {
+        Self {
+            entries: Vec::new(),
+            places: None,
+        }
+    }
+}
+
+impl<N> Deref for Members<N> {
     type Target = [Entry];
 
     fn deref(&self) -> &[Entry] {
@@ -25,43 +54,43 @@ impl Deref for Members {
     }
 }
 
-impl Members {
+impl<N: MemberName> Members<N> {
     /// Adds a subscriber, or gives one that is `known` to be here other options.
     pub(crate) fn put(&mut self, entry: Entry, known: bool) {
-        if known && let Some(at) = self.place(entry.session) {
+        if known && let Some(at) = self.place(N::of(&entry)) {
             self.entries[at] = entry;
             return;
         }
         let at = self.entries.len() as u32;
         self.entries.push(entry);
         if let Some(places) = &mut self.places {
-            places.insert(entry.session, at);
+            places.insert(N::of(&entry), at);
         } else if self.entries.len() > FEW {
-            let places = (0..).zip(&self.entries).map(|(at, entry)| (entry.session, at));
+            let places = (0..).zip(&self.entries).map(|(at, entry)| (N::of(entry), at));
             self.places = Some(Box::new(places.collect()));
         }
     }
 
     /// Takes a subscriber out. Where it was.
-    pub(crate) fn take(&mut self, session: Slot) -> Option<usize> {
-        let at = self.place(session)?;
+    pub(crate) fn take(&mut self, name: N) -> Option<usize> {
+        let at = self.place(name)?;
         self.entries.swap_remove(at);
         if self.entries.len() < FEW / 2 {
             self.places = None;
             self.entries.shrink_to(FEW);
         } else if let Some(places) = &mut self.places {
-            places.remove(&session);
+            places.remove(&name);
             if let Some(moved) = self.entries.get(at) {
-                places.insert(moved.session, at as u32);
+                places.insert(N::of(moved), at as u32);
             }
         }
         Some(at)
     }
 
-    fn place(&self, session: Slot) -> Option<usize> {
+    fn place(&self, name: N) -> Option<usize> {
         match &self.places {
-            Some(places) => places.get(&session).map(|at| *at as usize),
-            None => self.entries.iter().position(|entry| entry.session == session),
+            Some(places) => places.get(&name).map(|at| *at as usize),
+            None => self.entries.iter().position(|entry| N::of(entry) == name),
         }
     }
 }
@@ -82,7 +111,7 @@ mod tests {
     #[test]
     fn each_is_there_once_however_many_come_and_go() {
         let mut random = fastrand::Rng::with_seed(7);
-        let (mut members, mut model) = (Members::default(), std::collections::BTreeMap::new());
+        let (mut members, mut model) = (Members::<Slot>::default(), std::collections::BTreeMap::new());
         for round in 0..20_000_u32 {
             // It grows to about a hundred, and shrinks to nothing, by turns.
             let session = random.u32(0..120);

@@ -245,7 +245,7 @@ impl Bus {
                 Subscription::parse(&topic.into(), options, &MountPoint::default()).ok()
             })
             .filter(|s| {
-                let known = session.subscriptions.get(&s.filter, s.share.as_ref());
+                let known = session.subscriptions.get(s.name());
                 known.is_none()
             })
             .collect();

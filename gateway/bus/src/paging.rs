@@ -215,7 +215,7 @@ impl Bus {
                 // It waited under other rules: what another member may read is not lost.
                 self.pending.delete(id, queued.seq, now);
                 self.store.free(queued.size());
-                self.redistribute(slot, vec![queued], now, out);
+                self.redistribute(Some(slot), vec![queued], now, out);
                 continue;
             }
             self.enqueue(slot, queued);

@@ -15,8 +15,7 @@ use crate::sessions::SessionRef;
 use headgate_model::bus::Presence;
 use headgate_model::store::Fetched;
 use headgate_model::{
-    ClientId, DeliveryId, Instant, Message, MountPoint, Qos, StoreError, Subscription, SubscriptionOptions,
-    Topic, TopicFilter, Will,
+    ClientId, DeliveryId, Instant, Message, Qos, StoreError, Subscription, Topic, TopicFilter, Will,
 };
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -101,12 +100,12 @@ pub struct SessionInfo {
     pub is_link: bool,
 }
 
-/// A place in the list of all subscriptions: by client id, and for each client by filter and group.
+/// A place in the list of all subscriptions: by client id, and for each client by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubscriptionCursor {
     /// Whose.
     pub client: ClientId,
-    /// A subscription of it, as it would write it; `None` when all of the client's were seen.
+    /// The [stored name](Subscription::stored_name) of a subscription of it; `None` when all of the client's were seen.
     pub text: Option<String>,
 }
 
@@ -203,7 +202,7 @@ impl Bus {
         })
     }
 
-    /// What a client is subscribed to, by filter and group: what is behind the subscription with the text `after`. `None` when it has no session.
+    /// What a client is subscribed to, by filter and group: what is behind the one with the [stored name](Subscription::stored_name) `after`. `None` when it has no session.
     pub fn subscriptions(
         &self,
         client: &str,
@@ -214,7 +213,7 @@ impl Bus {
         let limit = limit.clamp(1, MAX_PAGE);
         let mut held = subscriptions_after(session, after);
         let rows: Vec<Subscription> = held.by_ref().take(limit).cloned().collect();
-        let next = held.next().and(rows.last()).map(Subscription::to_text);
+        let next = held.next().and(rows.last()).map(Subscription::stored_name);
         Some(Page { rows, next })
     }
 
@@ -249,7 +248,7 @@ impl Bus {
                 if rows.len() == limit {
                     let next = rows.last().map(|last| SubscriptionCursor {
                         client: last.client.clone(),
-                        text: Some(last.subscription.to_text()),
+                        text: Some(last.subscription.stored_name()),
                     });
                     return Page { rows, next };
                 }
@@ -410,18 +409,12 @@ fn delivery_info(queued: &Queued, inflight: bool) -> DeliveryInfo {
     }
 }
 
-/// What a session is subscribed to behind the subscription of this text, which may be gone by now.
+/// What a session is subscribed to behind the subscription of this stored name, which may be gone by now.
 fn subscriptions_after<'a>(
     session: &'a Session,
     after: Option<&str>,
 ) -> impl Iterator<Item = &'a Subscription> + use<'a> {
-    let options = SubscriptionOptions::default();
-    let parsed = after.and_then(|text| {
-        let text = bytes::Bytes::copy_from_slice(text.as_bytes());
-        Subscription::parse(&text, options, &MountPoint::default()).ok()
-    });
-    let behind = parsed.map_or(0, |held| {
-        session.subscriptions.behind(&held.filter, held.share.as_ref())
-    });
+    let parsed = after.and_then(|name| Subscription::parse_stored_name(name).ok());
+    let behind = parsed.map_or(0, |held| session.subscriptions.behind(held.name()));
     session.subscriptions.iter().skip(behind)
 }

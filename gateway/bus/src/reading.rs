@@ -66,7 +66,7 @@ impl Bus {
                 let session = &bus.sessions[slot];
                 queued.group != 0 && !queued.sent && !session.may_read(&queued.message.topic)
             };
-            self.redistribute_queued(slot, unreadable, now, out);
+            self.redistribute_queued(slot, Some(slot), unreadable, now, out);
         }
     }
 

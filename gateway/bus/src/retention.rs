@@ -47,29 +47,32 @@ pub(crate) struct Scan {
     pub after: Option<Bytes>,
 }
 
-/// The searches of a session, one for each filter at most: who subscribes again before it is over lets it begin anew. Most sessions have none.
+/// The searches of a session, one for each subscription at most: who subscribes again before it is over lets it begin anew. Most sessions have none.
 #[derive(Debug, Default)]
-pub(crate) struct Scans(Option<Box<BTreeMap<TopicFilter, Scan>>>);
+pub(crate) struct Scans(Option<Box<BTreeMap<ScanName, Scan>>>);
+
+/// The filter and label of the subscription that asked for a search.
+type ScanName = (TopicFilter, u32);
 
 impl Scans {
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_none()
     }
 
-    pub(crate) fn insert(&mut self, filter: TopicFilter, scan: Scan) {
-        self.0.get_or_insert_default().insert(filter, scan);
+    pub(crate) fn insert(&mut self, name: ScanName, scan: Scan) {
+        self.0.get_or_insert_default().insert(name, scan);
     }
 
-    pub(crate) fn pop_first(&mut self) -> Option<(TopicFilter, Scan)> {
+    pub(crate) fn pop_first(&mut self) -> Option<(ScanName, Scan)> {
         let scan = self.0.as_mut()?.pop_first();
         self.0 = self.0.take().filter(|scans| !scans.is_empty());
         scan
     }
 
-    /// What this filter searched for is not wanted any more.
-    pub(crate) fn forget(&mut self, filter: &TopicFilter) {
+    /// What this subscription searched for is not wanted any more.
+    pub(crate) fn forget(&mut self, name: &ScanName) {
         if let Some(scans) = &mut self.0 {
-            scans.remove(filter);
+            scans.remove(name);
         }
         self.0 = self.0.take().filter(|scans| !scans.is_empty());
     }
@@ -149,7 +152,7 @@ impl Bus {
         if !session.takes(limits) || session.answer_waits() {
             return;
         }
-        let (filter, scan) = session.scans.pop_first().expect("just looked at");
+        let (name, scan) = session.scans.pop_first().expect("just looked at");
         let room = SCAN_DELIVERIES.min(session.deliveries.credit as usize);
         let (session_id, is_link) = (session.id, session.link.is_some());
         let split = is_link && !self.settings.links.transit;
@@ -158,7 +161,7 @@ impl Bus {
         let step = self
             .retention
             .messages
-            .scan(&filter, scan.after.as_ref(), SCAN_BUDGET, now, |retained| {
+            .scan(&name.0, scan.after.as_ref(), SCAN_BUDGET, now, |retained| {
                 let publisher = retained.message.publisher;
                 if (scan.options.no_local || is_link) && publisher == Some(session_id) {
                     return ControlFlow::Continue(()); // [MQTT-3.8.3-3]
@@ -175,7 +178,7 @@ impl Bus {
             });
         if let Scanned::Until(topic) = step {
             let after = Some(topic);
-            session.scans.insert(filter, Scan { after, ..scan });
+            session.scans.insert(name, Scan { after, ..scan });
         }
         if !session.scans.is_empty() && !std::mem::replace(&mut session.scan_listed, true) {
             self.retention.searching.push_back(slot);

@@ -103,13 +103,14 @@ impl Bus {
         let movable = |bus: &Self, queued: &Queued| {
             queued.group != 0 && !(queued.qos == Qos::ExactlyOnce && queued.sent) && others(bus, queued.group)
         };
-        self.redistribute_queued(slot, movable, now, out);
+        self.redistribute_queued(slot, Some(slot), movable, now, out);
     }
 
     /// [`Bus::redistribute`] for what is queued and `chosen`.
     pub(crate) fn redistribute_queued(
         &mut self,
         slot: Slot,
+        except: Option<Slot>,
         mut chosen: impl FnMut(&Self, &Queued) -> bool,
         now: Instant,
         out: &mut BusOutputs,
@@ -131,18 +132,24 @@ impl Bus {
             self.pending.delete(session.id, queued.seq, now);
             self.store.free(queued.size());
         }
-        self.redistribute(slot, left, now, out);
+        self.redistribute(except, left, now, out);
     }
 
-    /// Gives what came to a session by shared subscriptions, and was not acknowledged, to other members.
-    pub(crate) fn redistribute(&mut self, slot: Slot, left: Vec<Queued>, now: Instant, out: &mut BusOutputs) {
+    /// Gives what came to a session by shared subscriptions, and was not acknowledged, to other members than `except`.
+    pub(crate) fn redistribute(
+        &mut self,
+        except: Option<Slot>,
+        left: Vec<Queued>,
+        now: Instant,
+        out: &mut BusOutputs,
+    ) {
         for queued in left {
             // What a receiver may already hold as QoS 2 is not given to another. [MQTT-4.8.2-5]
             let in_doubt = queued.qos == Qos::ExactlyOnce && queued.sent;
             let next = if in_doubt {
                 None
             } else {
-                self.choose(queued.group, &queued.message, Some(slot))
+                self.choose(queued.group, &queued.message, except)
             };
             match next {
                 Some(target) => {
@@ -212,7 +219,7 @@ impl Bus {
             let shared = delivery.entry.shared.is_some();
             let queued = self.read_queued(delivery, false);
             if shared && !queued.message.is_expired(now) {
-                self.redistribute(Slot::MAX, vec![queued], now, out);
+                self.redistribute(None, vec![queued], now, out);
             } else {
                 self.counters.drop(DropReason::SessionEnded);
             }

@@ -10,9 +10,9 @@ use crate::sessions::Slot;
 use crate::turns;
 use headgate_model::bus::Refusal;
 use headgate_model::memory::Want;
-use headgate_model::{Instant, Qos, RetainHandling, Share, StoreOp, Subscription, TopicFilter};
+use headgate_model::{Instant, Qos, RetainHandling, StoreOp, Subscription, SubscriptionName};
 
-/// What a session is subscribed to, by filter and group. A sorted list, for most sessions have few.
+/// What a session is subscribed to, by name. A sorted list, for most sessions have few.
 #[derive(Debug, Default)]
 pub(crate) struct Subscriptions(Vec<Box<Subscription>>);
 
@@ -25,20 +25,20 @@ impl Subscriptions {
         self.0.iter().map(|held| &**held)
     }
 
-    pub(crate) fn get(&self, filter: &TopicFilter, share: Option<&Share>) -> Option<&Subscription> {
-        let at = self.find(filter, share).ok()?;
+    pub(crate) fn get(&self, name: SubscriptionName<'_>) -> Option<&Subscription> {
+        let at = self.find(name).ok()?;
         Some(&*self.0[at])
     }
 
     /// How many come before what is behind this one, which need not be there.
-    pub(crate) fn behind(&self, filter: &TopicFilter, share: Option<&Share>) -> usize {
-        self.find(filter, share).map_or_else(|at| at, |at| at + 1)
+    pub(crate) fn behind(&self, name: SubscriptionName<'_>) -> usize {
+        self.find(name).map_or_else(|at| at, |at| at + 1)
     }
 
-    /// Adds one, or puts it in the place of the one with its filter and group.
+    /// Adds one, or puts it in the place of the one with its name.
     pub(crate) fn insert(&mut self, subscription: Subscription, gauges: &mut Gauges) {
         let subscription = Box::new(subscription);
-        match self.find(&subscription.filter, subscription.share.as_ref()) {
+        match self.find(subscription.name()) {
             Ok(at) => self.0[at] = subscription,
             Err(at) => {
                 if self.0.is_empty() {
@@ -53,20 +53,18 @@ impl Subscriptions {
 
     pub(crate) fn remove(
         &mut self,
-        filter: &TopicFilter,
-        share: Option<&Share>,
+        name: SubscriptionName<'_>,
         gauges: &mut Gauges,
     ) -> Option<Box<Subscription>> {
-        let at = self.find(filter, share).ok()?;
+        let at = self.find(name).ok()?;
         let gone = self.0.remove(at);
         gauges.subscriptions -= 1;
         gauges.subscription_bytes -= memory::of_subscription(&gone);
         Some(gone)
     }
 
-    fn find(&self, filter: &TopicFilter, share: Option<&Share>) -> Result<usize, usize> {
-        self.0
-            .binary_search_by(|held| (&held.filter, held.share.as_ref()).cmp(&(filter, share)))
+    fn find(&self, name: SubscriptionName<'_>) -> Result<usize, usize> {
+        self.0.binary_search_by(|held| held.name().cmp(&name))
     }
 }
 
@@ -89,10 +87,7 @@ impl Bus {
         }
         let limit = self.settings.max_subscriptions;
         let session = &mut self.sessions[slot];
-        let known = session
-            .subscriptions
-            .get(&subscription.filter, subscription.share.as_ref())
-            .cloned();
+        let known = session.subscriptions.get(subscription.name()).cloned();
         if known.is_none() && limit > 0 && session.subscriptions.len() >= limit {
             return Err(Refusal::QuotaExceeded);
         }
@@ -117,15 +112,17 @@ impl Bus {
             };
         if wants_retained {
             let scan = Scan { options, after: None };
-            session.scans.insert(subscription.filter.clone(), scan);
+            session
+                .scans
+                .insert((subscription.filter.clone(), options.label()), scan);
         }
         let (id, durable) = (session.id, session.is_durable());
         if durable && known.as_ref() != Some(&subscription) {
             // `$local/t` and `t` are one subscription: the text it was stored under may differ.
             if let Some(text) = known
                 .as_ref()
-                .map(Subscription::to_text)
-                .filter(|t| *t != subscription.to_text())
+                .map(Subscription::stored_name)
+                .filter(|t| *t != subscription.stored_name())
             {
                 self.pending.push(StoreOp::DeleteSubscription(id, text));
             }
@@ -158,15 +155,17 @@ impl Bus {
         out: &mut BusOutputs,
     ) -> bool {
         self.work += turns::SUBSCRIPTION;
-        let filter = subscription.filter;
         let session = &mut self.sessions[slot];
-        let share = subscription.share.as_ref();
-        let Some(held) = session.subscriptions.remove(&filter, share, &mut self.gauges) else {
+        let Some(held) = session
+            .subscriptions
+            .remove(subscription.name(), &mut self.gauges)
+        else {
             return false;
         };
-        session.scans.forget(&filter);
+        let (filter, label) = (subscription.filter, held.options.label());
+        session.scans.forget(&(filter.clone(), label));
         if session.is_durable() {
-            let op = StoreOp::DeleteSubscription(session.id, held.to_text());
+            let op = StoreOp::DeleteSubscription(session.id, held.stored_name());
             self.pending.push(op);
         }
         if held.exclusive {
@@ -176,11 +175,15 @@ impl Bus {
             .share
             .as_ref()
             .and_then(|share| self.index.find_group(&filter, share));
-        self.index.remove(&filter, held.share.as_ref(), slot);
+        self.index.remove(held.name(), slot);
         if let Some(group) = group {
-            // It has left the group: what it was not yet sent goes to those who stay.
-            let unsent = |_: &Self, queued: &Queued| queued.group == group && !queued.sent;
-            self.redistribute_queued(slot, unsent, now, out);
+            // It has left the group: what it was not yet sent goes to those who stay, of its own session too.
+            let unsent = |_: &Self, queued: &Queued| {
+                let ids = queued.subscription_ids.as_deref();
+                let is_of_it = label == 0 || ids.is_some_and(|ids| ids.contains(&label));
+                queued.group == group && !queued.sent && is_of_it
+            };
+            self.redistribute_queued(slot, None, unsent, now, out);
         }
         true
     }

@@ -369,9 +369,13 @@ impl Gate<'_> {
         }
     }
 
-    /// The subscription that a client wants no more. It may always end one.
-    pub fn unsubscribe(&self, raw: &Bytes) -> Result<Admitted<Subscription>, NameError> {
-        let subscription = self.naming.subscription(raw, SubscriptionOptions::default())?;
+    /// The subscription that a client wants no more. It may always end one. Of the options, only what tells it apart from others of its filter is looked at.
+    pub fn unsubscribe(
+        &self,
+        raw: &Bytes,
+        options: SubscriptionOptions,
+    ) -> Result<Admitted<Subscription>, NameError> {
+        let subscription = self.naming.subscription(raw, options)?;
         Ok(Admitted(subscription))
     }
 

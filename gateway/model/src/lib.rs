@@ -42,6 +42,6 @@ pub use rewrite::{RewriteAction, RewriteError, RewriteRule, Rewriter};
 pub use secret::Secret;
 pub use sessions::{Many, One, SessionKey, Sessions};
 pub use store::{Store, StoreError, StoreImage, StoreOp};
-pub use subscription::{RetainHandling, Share, Subscription, SubscriptionOptions};
+pub use subscription::{RetainHandling, Share, Subscription, SubscriptionName, SubscriptionOptions};
 pub use time::{Instant, WallTime};
 pub use topic::{ClientId, MountPoint, Topic, TopicError, TopicFilter, undelayed};

@@ -81,7 +81,7 @@ pub enum StoreOp {
     DeleteSession(SessionId),
     /// A new subscription or new options.
     PutSubscription(SessionId, Box<Subscription>),
-    /// The subscription with this [`Subscription::to_text`].
+    /// The subscription with this [`Subscription::stored_name`].
     DeleteSubscription(SessionId, String),
     /// A new queue entry of a session that is there. The number grows by one for each QoS 1 or 2 delivery of the session.
     PutQueued(SessionId, u64, QueueEntry),

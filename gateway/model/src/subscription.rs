@@ -30,7 +30,20 @@ pub struct SubscriptionOptions {
     pub retain_handling: RetainHandling,
     /// Sent back with every delivery; 1 to 268,435,455, zero for none. MQTT 5 §3.8.2.1.2.
     pub identifier: u32,
+    /// The client may have others of the same filter, and tells them apart by `identifier`, as in STOMP 1.2, SUBSCRIBE: `id`. Otherwise it has one, whatever its
+    /// identifier. \[MQTT-3.8.4-3\]
+    pub by_identifier: bool,
 }
+
+impl SubscriptionOptions {
+    /// What tells a subscription apart from the client's others of its filter; zero for the only one.
+    pub fn label(&self) -> u32 {
+        if self.by_identifier { self.identifier } else { 0 }
+    }
+}
+
+/// What one client calls a subscription: filter, group and [label](SubscriptionOptions::label).
+pub type SubscriptionName<'a> = (&'a TopicFilter, Option<&'a Share>, u32);
 
 /// Several sessions share the messages of one subscription. MQTT 5 §4.8.2.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -74,7 +87,13 @@ impl Subscription {
     /// Reads a filter as it stands in a SUBSCRIBE or UNSUBSCRIBE, in EMQ's order and as often as a prefix comes: `$local/` adds the option
     /// local; `$queue/` adds the unnamed group; `$share/{group}/` adds a group and ends the parsing, as does `$exclusive/`. The same
     /// option twice is an error. MQTT 5 §4.8.2 for `$share`. \[MQTT-4.8.2-1\] \[MQTT-4.8.2-2\]
-    pub fn parse(raw: &Bytes, options: SubscriptionOptions, mount: &MountPoint) -> Result<Self, TopicError> {
+    ///
+    /// An exclusive subscription is the only one of its filter.
+    pub fn parse(
+        raw: &Bytes,
+        mut options: SubscriptionOptions,
+        mount: &MountPoint,
+    ) -> Result<Self, TopicError> {
         let mut rest = raw.clone();
         let (mut share, mut local, mut exclusive) = (None, false, false);
         loop {
@@ -107,6 +126,7 @@ impl Subscription {
                 break;
             }
         }
+        options.by_identifier &= !exclusive;
         let filter = mount.mount_filter(TopicFilter::parse(rest)?)?;
         Ok(Self {
             filter,
@@ -117,7 +137,37 @@ impl Subscription {
         })
     }
 
-    /// The subscription written with its prefixes again, as operators and stores know it.
+    /// What its client calls it.
+    pub fn name(&self) -> SubscriptionName<'_> {
+        (&self.filter, self.share.as_ref(), self.options.label())
+    }
+
+    /// What one client's subscription is called in a store, and in lists as a place to go on: [`Subscription::to_text`], and behind U+0000 its label if it has
+    /// one.
+    pub fn stored_name(&self) -> String {
+        match self.options.label() {
+            0 => self.to_text(),
+            label => format!("{}\0{label}", self.to_text()),
+        }
+    }
+
+    /// Reads a [stored name](Subscription::stored_name).
+    pub fn parse_stored_name(name: &str) -> Result<Self, TopicError> {
+        let (text, label) = name.split_once('\0').unwrap_or((name, ""));
+        let identifier = label.parse().unwrap_or(0);
+        let options = SubscriptionOptions {
+            identifier,
+            by_identifier: identifier != 0,
+            ..SubscriptionOptions::default()
+        };
+        Self::parse(
+            &Bytes::copy_from_slice(text.as_bytes()),
+            options,
+            &MountPoint::default(),
+        )
+    }
+
+    /// The subscription written with its prefixes again, as operators know it.
     pub fn to_text(&self) -> String {
         let local = if self.local { "$local/" } else { "" };
         let share = match &self.share {

@@ -164,7 +164,7 @@ pub(crate) fn shown(store: &mut dyn Store) -> Shown {
 /// Subscriptions come in no particular order.
 pub(crate) fn sorted(mut image: StoreImage) -> StoreImage {
     for session in &mut image.sessions {
-        session.subscriptions.sort_by_key(Subscription::to_text);
+        session.subscriptions.sort_by_key(Subscription::stored_name);
     }
     image
 }
@@ -232,6 +232,14 @@ pub(crate) fn subscription(text: &str, qos: Qos) -> Subscription {
         ..SubscriptionOptions::default()
     };
     Subscription::parse(&Bytes::from(text.to_owned()), options, &MountPoint::default()).unwrap()
+}
+
+/// A subscription that its client tells apart from others of its filter.
+pub(crate) fn one_of_several(text: &str, identifier: u32) -> Subscription {
+    let mut subscription = subscription(text, Qos::AtLeastOnce);
+    subscription.options.identifier = identifier;
+    subscription.options.by_identifier = true;
+    subscription
 }
 
 pub(crate) fn subscribe(session: u64, text: &str, qos: Qos) -> StoreOp {

@@ -1,6 +1,6 @@
 //! Every operation, on both stores.
 
-use crate::bench::{Home, Shown, message, queued, session, subscribe, subscription};
+use crate::bench::{Home, Shown, message, one_of_several, queued, session, subscribe, subscription};
 use headgate_model::store::{LaneImage, MessageId, QueueEntry, StoredMessage};
 use headgate_model::{Qos, SessionId, StoreOp, WallTime};
 
@@ -40,6 +40,8 @@ fn everything() -> Vec<StoreOp> {
         session(7, Some(20)),
         session(8, None),
         subscribe(7, "a/+", Qos::AtMostOnce),
+        StoreOp::PutSubscription(SessionId(7), Box::new(one_of_several("a/+", 7))),
+        StoreOp::PutSubscription(SessionId(7), Box::new(one_of_several("a/+", 8))),
         subscribe(7, "$local/$queue/a/#", Qos::AtLeastOnce),
         subscribe(8, "$share/g/a/#", Qos::ExactlyOnce),
         subscribe(8, "$exclusive/b", Qos::ExactlyOnce),
@@ -90,7 +92,9 @@ fn every_put_is_there_after_a_reopen(home: &Home) {
         seven.subscriptions,
         [
             subscription("$local/$queue/a/#", Qos::AtLeastOnce),
-            subscription("a/+", Qos::AtMostOnce)
+            subscription("a/+", Qos::AtMostOnce),
+            one_of_several("a/+", 7),
+            one_of_several("a/+", 8),
         ]
     );
     assert_eq!(
@@ -121,6 +125,8 @@ fn every_delete_is_gone_after_a_reopen(home: &Home) {
         StoreOp::DeleteQueued(SessionId(7), 5),
         StoreOp::DeleteQueued(SessionId(8), 1),
         StoreOp::DeleteSubscription(SessionId(7), "a/+".into()),
+        StoreOp::DeleteSubscription(SessionId(7), one_of_several("a/+", 7).stored_name()),
+        StoreOp::DeleteSubscription(SessionId(7), one_of_several("a/+", 8).stored_name()),
         StoreOp::DeleteSubscription(SessionId(7), "$local/$queue/a/#".into()),
         StoreOp::DeleteReceived(SessionId(7), 1),
         StoreOp::DeleteReceived(SessionId(7), 65_535),
