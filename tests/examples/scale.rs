@@ -191,7 +191,6 @@ fn connected(count: usize) -> Value {
     let connections = Arc::new(Connections::new(
         hub.clone(),
         &Arc::new(Metrics::default()),
-        &[],
         TaskTracker::new(),
     ));
     let access =

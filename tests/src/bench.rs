@@ -11,10 +11,10 @@ use headgate_bus::{Bus, BusOutputs, BusSettings, BusStats, FetchRequest, LinkRep
 use headgate_model::PeerFacts;
 use headgate_model::access::{AccessDecision, AccessPolicy, AccessQuery, Answer, Identity, Question};
 use headgate_model::{
-    Action, BusCommand, BusEvent, CloseReason, Endpoint, EndpointId, Input, Instant, Metric, MountPoint,
+    Action, BusCommand, BusEvent, CloseReason, Counter, Endpoint, EndpointId, Input, Instant, MountPoint,
     Outputs, RewriteRule, Rewriter, Store, StoreImage, WallTime, Wire,
 };
-use headgate_mqtt::{MqttEndpoint, MqttSettings, MqttWire, Sent};
+use headgate_mqtt::{MqttEndpoint, MqttSettings, MqttWire, PacketMetric, Sent};
 use headgate_mqtt_codec::{Connect, MAX_PACKET_SIZE, Version, encode};
 use headgate_store::{Disk, SimStore};
 use std::cell::RefCell;
@@ -304,8 +304,9 @@ impl Gateway {
     }
 
     /// What the endpoints counted.
-    pub fn counted(&self, metric: Metric) -> u32 {
-        self.0.borrow().counts.get(metric.name()).copied().unwrap_or(0)
+    pub fn counted<C: Counter>(&self, counter: C) -> u32 {
+        let name = C::NAMES[counter.number()];
+        self.0.borrow().counts.get(name).copied().unwrap_or(0)
     }
 
     /// Sessions on the disk.
@@ -511,6 +512,9 @@ impl World {
         link.out
             .counts
             .drain(|metric, n| *counts.entry(metric.name()).or_default() += n);
+        link.out
+            .counts
+            .drain_own(|number, n| *counts.entry(PacketMetric::NAMES[number]).or_default() += n);
         if !commands.is_empty() {
             self.turn(|bus, out| {
                 for command in commands {

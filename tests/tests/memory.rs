@@ -68,7 +68,6 @@ fn gateway(runtime: &tokio::runtime::Runtime) -> SocketAddr {
     let connections = Arc::new(Connections::new(
         hub.clone(),
         &Arc::new(Metrics::default()),
-        &[],
         tokio_util::task::TaskTracker::new(),
     ));
     let access =

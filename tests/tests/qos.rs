@@ -1,6 +1,7 @@
 //! The QoS flows of both directions, over connections and power cuts. MQTT 5 §4.3, §4.4, §4.6
 
-use headgate_model::{AccessDecision, Action, Metric, access::DenyCode};
+use headgate_model::{AccessDecision, Action, access::DenyCode};
+use headgate_mqtt::PacketMetric;
 use headgate_mqtt_codec::{AckKind, Packet, Publish, ReasonCode, Version};
 use headgate_tests::*;
 use std::time::Duration;
@@ -331,7 +332,11 @@ fn unexpected_acknowledgements() {
         assert_eq!(subscriber.received(), [unknown.to_packet()]);
         subscriber.send(pubcomp(9));
         assert!(!subscriber.is_closed());
-        let missed = [Metric::PubackMissed, Metric::PubrecMissed, Metric::PubcompMissed];
+        let missed = [
+            PacketMetric::PubackMissed,
+            PacketMetric::PubrecMissed,
+            PacketMetric::PubcompMissed,
+        ];
         assert_eq!(missed.map(|metric| gw.counted(metric)), [1, 1, 2]);
 
         publisher.deliver(publish("a", "1"), AtLeastOnce);

@@ -74,7 +74,6 @@ impl Inbound {
 impl BridgeEndpoint {
     pub(crate) fn on_publish(&mut self, mut publish: Publish, now: Instant, out: &mut Out) {
         let qos = convert::qos_from_wire(publish.qos);
-        out.counts.add(Metric::PublishReceived);
         out.counts.add(match qos {
             Qos::AtMostOnce => Metric::Qos0Received,
             Qos::AtLeastOnce => Metric::Qos1Received,

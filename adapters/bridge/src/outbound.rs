@@ -191,7 +191,6 @@ impl BridgeEndpoint {
     }
 
     pub(crate) fn count_packet(&self, qos: Qos, out: &mut Out) {
-        out.counts.add(Metric::PublishSent);
         out.counts.add(match qos {
             Qos::AtMostOnce => Metric::Qos0Sent,
             Qos::AtLeastOnce => Metric::Qos1Sent,

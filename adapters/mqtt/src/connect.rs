@@ -1,6 +1,7 @@
 //! From CONNECT to CONNACK. MQTT 5 §3.1, §3.2, §4.12
 
 use crate::convert;
+use crate::counters::PacketMetric;
 use crate::endpoint::{Held, Method, MqttEndpoint, Opening, Out, PROTOCOL, Phase};
 use bytes::Bytes;
 use headgate_model::access::{Credentials, Wanted};
@@ -347,7 +348,7 @@ impl MqttEndpoint {
         }
         self.phase = Phase::Open(who);
         self.silent_since = now;
-        out.counts.add(Metric::ConnackSent);
+        out.counts.add_own(PacketMetric::ConnackSent);
         out.send(packet); // [MQTT-3.2.0-1] [MQTT-3.2.0-2]
     }
 
@@ -360,7 +361,7 @@ impl MqttEndpoint {
     /// CONNACK with the reason, then the link ends. \[MQTT-3.2.2-6\] \[MQTT-3.2.2-7\]
     pub(crate) fn turn_away(&mut self, reason: ReasonCode, out: &mut Out) {
         out.counts.add(Metric::ConnectRefused);
-        out.counts.add(Metric::ConnackSent);
+        out.counts.add_own(PacketMetric::ConnackSent);
         let mut packet = Packet::ConnAck(Box::new(ConnAck {
             code: reason,
             ..ConnAck::default()

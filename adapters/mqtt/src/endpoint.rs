@@ -1,6 +1,7 @@
 //! The endpoint's state, and what happens to each thing that comes in.
 
 use crate::connect::Connecting;
+use crate::counters::PacketMetric;
 use crate::inbound::{HeldPublish, Inbound};
 use crate::outbound::Outbound;
 use crate::settings::MqttSettings;
@@ -10,8 +11,8 @@ use headgate_model::access::Wanted;
 use headgate_model::bus::{OpenRefusal, Presence, Protocol};
 use headgate_model::gate::Waiting;
 use headgate_model::{
-    AccessPolicy, Answer, BusCommand, BusEvent, ClientId, CloseReason, Endpoint, Gate, Input, Instant,
-    Metric, Naming, One, Outputs, PeerFacts, Question, Will,
+    AccessPolicy, Answer, BusCommand, BusEvent, ClientId, CloseReason, Counter, Endpoint, Gate, Input,
+    Instant, Metric, Naming, One, Outputs, PeerFacts, Question, Will,
 };
 use headgate_mqtt_codec::{
     AckKind, Auth, AuthProperties, DecodeError, Disconnect, DisconnectProperties, Packet, ReasonCode, Utf8,
@@ -176,7 +177,7 @@ impl MqttEndpoint {
             Packet::Subscribe(subscribe) => self.on_subscribe(*subscribe, out),
             Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(*unsubscribe, out),
             Packet::PingReq => {
-                out.counts.add(Metric::PingrespSent);
+                out.counts.add_own(PacketMetric::PingrespSent);
                 self.reply(Packet::PingResp, out); // [MQTT-3.12.4-1]
             }
             Packet::Disconnect(disconnect) => self.on_disconnect(&disconnect, now, out),
@@ -318,7 +319,7 @@ impl MqttEndpoint {
     }
 
     pub(crate) fn send_auth(&mut self, reason: ReasonCode, data: Option<bytes::Bytes>, out: &mut Out) {
-        out.counts.add(Metric::AuthSent);
+        out.counts.add_own(PacketMetric::AuthSent);
         // The method goes with every AUTH. [MQTT-4.12.0-5]
         let properties = AuthProperties {
             method: self.method_name().cloned(),
@@ -492,7 +493,7 @@ impl MqttEndpoint {
         if self.version != Version::V5 || !matches!(self.phase, Phase::Open(_)) {
             return;
         }
-        out.counts.add(Metric::DisconnectSent);
+        out.counts.add_own(PacketMetric::DisconnectSent);
         let mut disconnect = Disconnect::with_reason(reason);
         if let Some(what) = what.filter(|_| !self.quiet)
             && let Ok(text) = Utf8::new(bytes::Bytes::copy_from_slice(what.as_bytes()))
@@ -516,6 +517,8 @@ impl MqttEndpoint {
 }
 
 impl Endpoint for MqttEndpoint {
+    const COUNTERS: &'static [&'static str] = PacketMetric::NAMES;
+
     type Sessions = One;
     type In = Received;
     type Out = Sent;
@@ -586,20 +589,20 @@ fn open_refusal_code(why: OpenRefusal, version: Version) -> ReasonCode {
 fn count_received(packet: &Packet, out: &mut Out) {
     out.counts.add(Metric::PacketsReceived);
     let metric = match packet {
-        Packet::Connect(_) => Metric::ConnectReceived,
-        Packet::Publish(_) => Metric::PublishReceived,
+        Packet::Connect(_) => PacketMetric::ConnectReceived,
+        Packet::Publish(_) => PacketMetric::PublishReceived,
         Packet::Ack(ack) => match ack.kind {
-            AckKind::PubAck => Metric::PubackReceived,
-            AckKind::PubRec => Metric::PubrecReceived,
-            AckKind::PubRel => Metric::PubrelReceived,
-            AckKind::PubComp => Metric::PubcompReceived,
+            AckKind::PubAck => PacketMetric::PubackReceived,
+            AckKind::PubRec => PacketMetric::PubrecReceived,
+            AckKind::PubRel => PacketMetric::PubrelReceived,
+            AckKind::PubComp => PacketMetric::PubcompReceived,
         },
-        Packet::Subscribe(_) => Metric::SubscribeReceived,
-        Packet::Unsubscribe(_) => Metric::UnsubscribeReceived,
-        Packet::PingReq => Metric::PingreqReceived,
-        Packet::Disconnect(_) => Metric::DisconnectReceived,
-        Packet::Auth(_) => Metric::AuthReceived,
+        Packet::Subscribe(_) => PacketMetric::SubscribeReceived,
+        Packet::Unsubscribe(_) => PacketMetric::UnsubscribeReceived,
+        Packet::PingReq => PacketMetric::PingreqReceived,
+        Packet::Disconnect(_) => PacketMetric::DisconnectReceived,
+        Packet::Auth(_) => PacketMetric::AuthReceived,
         Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => return,
     };
-    out.counts.add(metric);
+    out.counts.add_own(metric);
 }

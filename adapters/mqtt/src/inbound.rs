@@ -1,6 +1,7 @@
 //! What the client publishes: PUBLISH and PUBREL in, PUBACK, PUBREC and PUBCOMP out. MQTT 5 §3.3, §4.3, §4.9
 
 use crate::convert;
+use crate::counters::PacketMetric;
 use crate::endpoint::{Held, MqttEndpoint, Out};
 use crate::ids::IdMap;
 use bytes::Bytes;
@@ -218,10 +219,10 @@ impl MqttEndpoint {
             return self.fail(ReasonCode::PacketIdentifierInUse, "packet identifier in use", out);
         }
         let (kind, sent) = match qos {
-            Qos::ExactlyOnce => (AckKind::PubRec, Metric::PubrecSent),
-            _ => (AckKind::PubAck, Metric::PubackSent),
+            Qos::ExactlyOnce => (AckKind::PubRec, PacketMetric::PubrecSent),
+            _ => (AckKind::PubAck, PacketMetric::PubackSent),
         };
-        out.counts.add(sent);
+        out.counts.add_own(sent);
         self.reply(
             Ack::with_reason(kind, packet_id, ReasonCode::PacketIdentifierInUse),
             out,
@@ -287,10 +288,10 @@ impl MqttEndpoint {
         if kind == AckKind::PubAck || reason.is_error() {
             self.inbound.under_way.remove(packet_id);
         }
-        out.counts.add(if kind == AckKind::PubRec {
-            Metric::PubrecSent
+        out.counts.add_own(if kind == AckKind::PubRec {
+            PacketMetric::PubrecSent
         } else {
-            Metric::PubackSent
+            PacketMetric::PubackSent
         });
         self.reply(Ack::with_reason(kind, packet_id, reason), out);
     }
@@ -338,9 +339,9 @@ impl MqttEndpoint {
             _ => ReasonCode::Success,
         };
         if !known {
-            out.counts.add(Metric::PubrelMissed);
+            out.counts.add_own(PacketMetric::PubrelMissed);
         }
-        out.counts.add(Metric::PubcompSent);
+        out.counts.add_own(PacketMetric::PubcompSent);
         self.reply(Ack::with_reason(AckKind::PubComp, packet_id, reason), out);
     }
 }

@@ -8,6 +8,7 @@
 
 mod connect;
 mod convert;
+mod counters;
 mod denial;
 mod endpoint;
 mod ids;
@@ -18,6 +19,7 @@ mod settings;
 mod subscribe;
 mod wire;
 
+pub use counters::PacketMetric;
 pub use endpoint::MqttEndpoint;
 pub use protocol::Mqtt;
 pub use settings::MqttSettings;

@@ -1,5 +1,6 @@
 //! What the client receives: PUBLISH and PUBREL out, PUBACK, PUBREC and PUBCOMP in. MQTT 5 §3.3, §4.3
 
+use crate::counters::PacketMetric;
 use crate::endpoint::{MqttEndpoint, Out};
 use crate::ids::IdMap;
 use crate::wire::{Outgoing, Sent};
@@ -127,7 +128,7 @@ impl MqttEndpoint {
             };
             self.outbound.under_way.insert(id, awaiting);
         }
-        out.counts.add(Metric::PublishSent);
+        out.counts.add_own(PacketMetric::PublishSent);
         out.counts.add(match outgoing.delivery.qos {
             Qos::AtMostOnce => Metric::Qos0Sent,
             Qos::AtLeastOnce => Metric::Qos1Sent,
@@ -159,7 +160,7 @@ impl MqttEndpoint {
                 out.bus(BusCommand::Settle(ack.packet_id, settlement)); // [MQTT-4.3.2-3]
             }
             Some(_) => self.fail(ReasonCode::ProtocolError, "PUBACK for a QoS 2 publish", out),
-            None => out.counts.add(Metric::PubackMissed),
+            None => out.counts.add_own(PacketMetric::PubackMissed),
         }
     }
 
@@ -178,7 +179,7 @@ impl MqttEndpoint {
             Some(Awaiting::PubComp) => self.send_pubrel(ack.packet_id, ReasonCode::Success, out),
             Some(Awaiting::PubAck) => self.fail(ReasonCode::ProtocolError, "PUBREC for a QoS 1 publish", out),
             None => {
-                out.counts.add(Metric::PubrecMissed);
+                out.counts.add_own(PacketMetric::PubrecMissed);
                 if ack.reason.is_error() {
                     return; // A refusal ends the flow, whatever it was about.
                 }
@@ -198,7 +199,7 @@ impl MqttEndpoint {
     }
 
     fn send_pubrel(&mut self, id: DeliveryId, reason: ReasonCode, out: &mut Out) {
-        out.counts.add(Metric::PubrelSent);
+        out.counts.add_own(PacketMetric::PubrelSent);
         self.reply(Ack::with_reason(AckKind::PubRel, id, reason), out);
     }
 
@@ -209,7 +210,7 @@ impl MqttEndpoint {
                 out.bus(BusCommand::Settle(ack.packet_id, Settlement::Done));
             }
             Some(_) => self.fail(ReasonCode::ProtocolError, "PUBCOMP before PUBREL", out),
-            None => out.counts.add(Metric::PubcompMissed),
+            None => out.counts.add_own(PacketMetric::PubcompMissed),
         }
     }
 }

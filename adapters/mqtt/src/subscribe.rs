@@ -1,6 +1,7 @@
 //! SUBSCRIBE and UNSUBSCRIBE. MQTT 5 §3.8 to §3.11
 
 use crate::convert;
+use crate::counters::PacketMetric;
 use crate::endpoint::{Held, MqttEndpoint, Out};
 use bytes::Bytes;
 use headgate_model::access::{DenyCode, Wanted};
@@ -157,7 +158,7 @@ impl MqttEndpoint {
                 ReasonCode::UnspecifiedError
             }
         });
-        out.counts.add(Metric::SubackSent);
+        out.counts.add_own(PacketMetric::SubackSent);
         let suback = SubAck {
             packet_id: held.packet_id,
             codes: codes.collect(),
@@ -208,7 +209,7 @@ impl MqttEndpoint {
             .into_iter()
             .map(|code| code.unwrap_or_else(&mut answer))
             .collect();
-        out.counts.add(Metric::UnsubackSent);
+        out.counts.add_own(PacketMetric::UnsubackSent);
         let unsuback = UnsubAck {
             packet_id: held.packet_id,
             codes,

@@ -6,7 +6,7 @@ use crate::outbound::Outbound;
 use crate::party::Party;
 use crate::topics::TopicIds;
 use headgate_model::datagram::Address;
-use headgate_model::{ClientId, Identity, Instant, Metric, TopicFilter};
+use headgate_model::{ClientId, Identity, Instant, TopicFilter};
 use std::time::Duration;
 
 /// A client that is connected, or sleeps. One that is disconnected or lost is here no more, but for a moment after its goodbye.
@@ -140,20 +140,20 @@ pub(crate) fn names_topic(filter: &TopicFilter) -> bool {
 }
 
 /// Which counter a received message belongs to.
-pub(crate) fn received(kind: headgate_mqttsn_codec::MessageType) -> Option<Metric> {
+pub(crate) fn received(kind: headgate_mqttsn_codec::MessageType) -> Option<SnMetric> {
     use headgate_mqttsn_codec::MessageType as Kind;
     Some(match kind {
-        Kind::Connect => Metric::ConnectReceived,
-        Kind::Register => Metric::RegisterReceived,
-        Kind::Publish => Metric::PublishReceived,
-        Kind::PubAck => Metric::PubackReceived,
-        Kind::PubRec => Metric::PubrecReceived,
-        Kind::PubRel => Metric::PubrelReceived,
-        Kind::PubComp => Metric::PubcompReceived,
-        Kind::Subscribe => Metric::SubscribeReceived,
-        Kind::Unsubscribe => Metric::UnsubscribeReceived,
-        Kind::PingReq => Metric::PingreqReceived,
-        Kind::Disconnect => Metric::DisconnectReceived,
+        Kind::Connect => SnMetric::ConnectReceived,
+        Kind::Register => SnMetric::RegisterReceived,
+        Kind::Publish => SnMetric::PublishReceived,
+        Kind::PubAck => SnMetric::PubackReceived,
+        Kind::PubRec => SnMetric::PubrecReceived,
+        Kind::PubRel => SnMetric::PubrelReceived,
+        Kind::PubComp => SnMetric::PubcompReceived,
+        Kind::Subscribe => SnMetric::SubscribeReceived,
+        Kind::Unsubscribe => SnMetric::UnsubscribeReceived,
+        Kind::PingReq => SnMetric::PingreqReceived,
+        Kind::Disconnect => SnMetric::DisconnectReceived,
         _ => return None,
     })
 }

@@ -1,4 +1,4 @@
-//! What the MQTT-SN gateway alone counts.
+//! What MQTT-SN gateways count. Messages that MQTT has too go by the names of its packets, and are told with these as one sum.
 
 headgate_model::counters! {
     /// One counter of the MQTT-SN gateway.
@@ -15,5 +15,30 @@ headgate_model::counters! {
         HeldBack => "mqttsn/messages/held_back",
         Unsent => "mqttsn/messages/unsent",
         Unproved => "mqttsn/datagrams/unproved",
+        ConnectReceived => "packets/connect",
+        ConnackSent => "packets/connack",
+        PublishReceived => "packets/publish/received",
+        PublishSent => "packets/publish/sent",
+        PubackReceived => "packets/puback/received",
+        PubackSent => "packets/puback/sent",
+        PubackMissed => "packets/puback/missed",
+        PubrecReceived => "packets/pubrec/received",
+        PubrecSent => "packets/pubrec/sent",
+        PubrecMissed => "packets/pubrec/missed",
+        PubrelReceived => "packets/pubrel/received",
+        PubrelSent => "packets/pubrel/sent",
+        PubcompReceived => "packets/pubcomp/received",
+        PubcompSent => "packets/pubcomp/sent",
+        PubcompMissed => "packets/pubcomp/missed",
+        SubscribeReceived => "packets/subscribe",
+        SubackSent => "packets/suback",
+        UnsubscribeReceived => "packets/unsubscribe",
+        UnsubackSent => "packets/unsuback",
+        PingreqReceived => "packets/pingreq",
+        PingrespSent => "packets/pingresp",
+        DisconnectReceived => "packets/disconnect",
+        DisconnectSent => "packets/disconnect/sent",
+        RegisterReceived => "packets/register/received",
+        RegisterSent => "packets/register/sent",
     }
 }

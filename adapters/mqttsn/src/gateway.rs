@@ -249,7 +249,7 @@ impl<A: Address> DatagramServer for SnGateway<A> {
 impl<A: Address> SnGateway<A> {
     fn on_message(&mut self, from: &Sender<A>, message: Message, now: Instant, out: &mut Out<A>) {
         if let Some(metric) = received(message.kind()) {
-            out.counts.add(metric);
+            out.counts.add_own(metric);
         }
         match message {
             // What only a gateway says: another one is near, or somebody tries to make two of us talk for ever.

@@ -522,7 +522,7 @@ impl<A: Address> SnGateway<A> {
             if ack.code == ReturnCode::InvalidTopicId {
                 self.on_id_unknown(index, ack);
             }
-            out.counts.add(Metric::PubackMissed);
+            out.counts.add_own(SnMetric::PubackMissed);
             return self.on_wrong_ack(index);
         };
         let (delivery, topic) = (delivery.clone(), *topic);
@@ -534,7 +534,7 @@ impl<A: Address> SnGateway<A> {
                 self.finish_flow(index, Settlement::Done, now, out);
             }
             // PUBREC acknowledges it, nothing else.
-            ReturnCode::Accepted => out.counts.add(Metric::PubackMissed),
+            ReturnCode::Accepted => out.counts.add_own(SnMetric::PubackMissed),
             // What it does not know when it was told it will not know the third time.
             ReturnCode::InvalidTopicId => {
                 let first = !std::mem::replace(told_again, true);
@@ -618,7 +618,7 @@ impl<A: Address> SnGateway<A> {
             .filter(|outbound| outbound.is(msg_id))
         else {
             // Of something long done: the client must hear that it may forget it.
-            out.counts.add(Metric::PubrecMissed);
+            out.counts.add_own(SnMetric::PubrecMissed);
             client.party.credit.guessed_wrong();
             let outbound = client.outbound.as_deref();
             if outbound.is_none_or(|outbound| !outbound.waits_for(msg_id)) {
@@ -636,7 +636,7 @@ impl<A: Address> SnGateway<A> {
             }
             // PUBREL was lost, or is on its way; the timer cares for it.
             Flow::Durable(..) | Flow::Releasing(..) => {}
-            Flow::Publishing { .. } | Flow::Registering { .. } => out.counts.add(Metric::PubrecMissed),
+            Flow::Publishing { .. } | Flow::Registering { .. } => out.counts.add_own(SnMetric::PubrecMissed),
         }
     }
 
@@ -648,7 +648,7 @@ impl<A: Address> SnGateway<A> {
             self.client(index).party.credit.prove();
             self.finish_flow(index, Settlement::Done, now, out);
         } else {
-            out.counts.add(Metric::PubcompMissed);
+            out.counts.add_own(SnMetric::PubcompMissed);
             self.on_wrong_ack(index);
         }
     }

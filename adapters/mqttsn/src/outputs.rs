@@ -3,7 +3,7 @@
 use crate::counters::SnMetric;
 use crate::party::Party;
 use headgate_model::datagram::Address;
-use headgate_model::{Counts, DatagramOutputs, Destination, Metric};
+use headgate_model::{Counts, DatagramOutputs, Destination};
 use headgate_mqttsn_codec::{Message, encode, encode_wrapped, encoded_len};
 
 /// Everything that follows from some steps.
@@ -42,18 +42,18 @@ impl<A: Address> Send<A> for SnOutputs<A> {
 }
 
 fn count_sent(message: &Message, counts: &mut Counts) {
-    counts.add(match message {
-        Message::ConnAck(_) => Metric::ConnackSent,
-        Message::Register(_) => Metric::RegisterSent,
-        Message::Publish(_) => Metric::PublishSent,
-        Message::PubAck(_) => Metric::PubackSent,
-        Message::PubRec(_) => Metric::PubrecSent,
-        Message::PubRel(_) => Metric::PubrelSent,
-        Message::PubComp(_) => Metric::PubcompSent,
-        Message::SubAck(_) => Metric::SubackSent,
-        Message::UnsubAck(_) => Metric::UnsubackSent,
-        Message::PingResp => Metric::PingrespSent,
-        Message::Disconnect(_) => Metric::DisconnectSent,
+    counts.add_own(match message {
+        Message::ConnAck(_) => SnMetric::ConnackSent,
+        Message::Register(_) => SnMetric::RegisterSent,
+        Message::Publish(_) => SnMetric::PublishSent,
+        Message::PubAck(_) => SnMetric::PubackSent,
+        Message::PubRec(_) => SnMetric::PubrecSent,
+        Message::PubRel(_) => SnMetric::PubrelSent,
+        Message::PubComp(_) => SnMetric::PubcompSent,
+        Message::SubAck(_) => SnMetric::SubackSent,
+        Message::UnsubAck(_) => SnMetric::UnsubackSent,
+        Message::PingResp => SnMetric::PingrespSent,
+        Message::Disconnect(_) => SnMetric::DisconnectSent,
         _ => return,
     });
 }

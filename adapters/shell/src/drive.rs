@@ -79,16 +79,11 @@ impl<E: Endpoint> Scratch<E> {
 }
 
 impl<E: Endpoint> Connections<E> {
-    /// For connections on this bus, which add what they count to `metrics`, their protocol's own under the names of `counters`, and are counted in `open`.
-    pub fn new(
-        hub: Hub,
-        metrics: &Arc<Metrics>,
-        counters: &'static [&'static str],
-        open: TaskTracker,
-    ) -> Self {
+    /// For connections on this bus, which add what they count to `metrics`, and are counted in `open`.
+    pub fn new(hub: Hub, metrics: &Arc<Metrics>, open: TaskTracker) -> Self {
         Self {
             hub,
-            tally: Tally::new(metrics, counters),
+            tally: Tally::new(metrics, E::COUNTERS),
             open,
             spare: Mutex::default(),
         }

@@ -47,6 +47,11 @@ impl Metrics {
         self.shared[metric as usize].load(Ordering::Relaxed)
     }
 
+    /// The total that is told under this name.
+    pub fn total(&self, name: &str) -> u64 {
+        self.by_name().get(name).copied().unwrap_or(0)
+    }
+
     /// All totals by name. Where two adapters have a name, it is told once, with the sum.
     pub fn by_name(&self) -> BTreeMap<&'static str, u64> {
         let shared = Metric::ALL

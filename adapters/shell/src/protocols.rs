@@ -51,7 +51,7 @@ impl Protocols {
         let served = Served {
             protocol,
             serving: self.serving.clone(),
-            connections: Arc::new(Connections::new(hub, &metrics, P::COUNTERS, open)),
+            connections: Arc::new(Connections::new(hub, &metrics, open)),
         };
         self.by_name.insert(P::NAME, Arc::new(served));
     }

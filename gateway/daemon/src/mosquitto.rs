@@ -49,7 +49,7 @@ impl Mosquitto {
             metrics.get(Metric::PacketsSent),
         );
         let (bytes_in, bytes_out) = (metrics.get(Metric::BytesReceived), metrics.get(Metric::BytesSent));
-        let connects = metrics.get(Metric::ConnectReceived);
+        let connects = metrics.total("packets/connect");
         let offline = stats.sessions.saturating_sub(stats.clients);
         let mut tree: Vec<(String, String)> = [
             ("clients/connected", stats.clients as u64),

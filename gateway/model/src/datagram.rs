@@ -51,7 +51,7 @@ pub trait DatagramServer {
     /// Where clients are.
     type Address: Address;
 
-    /// Names of what it alone counts: those of its [`Counter`](crate::Counter).
+    /// Names of what it counts beside what all protocols have: those of its [`Counter`](crate::Counter).
     const COUNTERS: &'static [&'static str] = &[];
 
     /// A datagram came, or a frame of a serial line.

@@ -6,6 +6,9 @@ use bytes::BytesMut;
 
 /// One remote party speaking one protocol. No socket, clock, lock or `async`; see [`Input`] and [`Outputs`].
 pub trait Endpoint {
+    /// Names of what it counts beside what all protocols have: those of its [`Counter`](crate::Counter).
+    const COUNTERS: &'static [&'static str] = &[];
+
     /// What the codec makes of bytes: a frame, or the reason why there is none.
     type In;
     /// What the codec makes bytes of.

@@ -48,32 +48,6 @@ counters! {
     BytesSent => "bytes/sent",
     PacketsReceived => "packets/received",
     PacketsSent => "packets/sent",
-    ConnectReceived => "packets/connect",
-    ConnackSent => "packets/connack",
-    PublishReceived => "packets/publish/received",
-    PublishSent => "packets/publish/sent",
-    PubackReceived => "packets/puback/received",
-    PubackSent => "packets/puback/sent",
-    PubackMissed => "packets/puback/missed",
-    PubrecReceived => "packets/pubrec/received",
-    PubrecSent => "packets/pubrec/sent",
-    PubrecMissed => "packets/pubrec/missed",
-    PubrelReceived => "packets/pubrel/received",
-    PubrelSent => "packets/pubrel/sent",
-    PubrelMissed => "packets/pubrel/missed",
-    PubcompReceived => "packets/pubcomp/received",
-    PubcompSent => "packets/pubcomp/sent",
-    PubcompMissed => "packets/pubcomp/missed",
-    SubscribeReceived => "packets/subscribe",
-    SubackSent => "packets/suback",
-    UnsubscribeReceived => "packets/unsubscribe",
-    UnsubackSent => "packets/unsuback",
-    PingreqReceived => "packets/pingreq",
-    PingrespSent => "packets/pingresp",
-    DisconnectReceived => "packets/disconnect",
-    DisconnectSent => "packets/disconnect/sent",
-    AuthReceived => "packets/auth/received",
-    AuthSent => "packets/auth/sent",
     Qos0Received => "messages/qos0/received",
     Qos0Sent => "messages/qos0/sent",
     Qos1Received => "messages/qos1/received",
@@ -89,13 +63,11 @@ counters! {
     DroppedNotAuthorized => "messages/dropped/not_authorized",
     SubscribeNotAuthorized => "subscriptions/refused/not_authorized",
     SubscribeRefused => "subscriptions/refused/limit",
-    RegisterReceived => "packets/register/received",
-    RegisterSent => "packets/register/sent",
     }
 }
 
 /// Counters that an adapter may have of its own.
-const MOST_OWN: usize = 32;
+const MOST_OWN: usize = 48;
 
 /// What one step, or one batch of steps, counted.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,9 +9,6 @@ pub trait StreamProtocol: Send + Sync + Sized + 'static {
     /// As in `protocol` of a listener.
     const NAME: &'static str;
 
-    /// Names of what it alone counts: those of its [`Counter`](crate::Counter).
-    const COUNTERS: &'static [&'static str] = &[];
-
     /// Its section of the configuration.
     type Settings;
     /// One client.

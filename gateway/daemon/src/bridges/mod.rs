@@ -520,7 +520,7 @@ impl Shared {
             Budget::new(budget.bytes_per_month, &lines, counted, unix_time())
         });
         let provisioner = service.map(|service| Arc::new(Provisioner::new(service, self.assignment(&name))));
-        let connections = Connections::new(self.hub.clone(), &metrics, &[], self.links.clone());
+        let connections = Connections::new(self.hub.clone(), &metrics, self.links.clone());
         let (orders, taken) = mpsc::unbounded_channel();
         let runner = Runner {
             hub: self.hub.clone(),
