@@ -7,7 +7,7 @@
 use crate::client::Client;
 use crate::packets::ToPacket;
 use bytes::{Bytes, BytesMut};
-use headgate_bus::{Bus, BusOutputs, BusSettings, BusStats, FetchRequest, LinkReport};
+use headgate_bus::{Bus, BusOutputs, BusSettings, BusStats, FetchRequest, LinkReport, RulesChange};
 use headgate_model::PeerFacts;
 use headgate_model::access::{AccessDecision, AccessPolicy, AccessQuery, Answer, Identity, Question};
 use headgate_model::{
@@ -237,9 +237,9 @@ impl Gateway {
     /// The rules have changed: every session gets its own of those that are valid now.
     pub fn renew_rules(&self) {
         let mut world = self.0.borrow_mut();
-        let (now, mut next) = (world.now, Some(0));
-        while let Some(from) = next {
-            world.turn(|bus, out| next = bus.renew_rules(from, now, out));
+        let (now, mut next) = (world.now, Some(RulesChange::default()));
+        while let Some(change) = next {
+            world.turn(|bus, out| next = bus.renew_rules(change, now, out));
         }
         world.run();
     }

@@ -2,7 +2,7 @@
 //! keeps what is published and publishes what it is told to.
 
 use bytes::{Bytes, BytesMut};
-use headgate_bus::{Bus, BusOutputs, BusSettings};
+use headgate_bus::{Bus, BusOutputs, BusSettings, RulesChange};
 use headgate_model::access::{AccessQuery, DenyCode, Identity};
 use headgate_model::bus::Presence;
 use headgate_model::{
@@ -212,9 +212,9 @@ impl Testbed {
 
     /// The rules have changed: every session gets its own of those that are valid now.
     pub fn renew_rules(&mut self, now: Instant) {
-        let mut next = Some(0);
-        while let Some(from) = next {
-            next = self.bus.renew_rules(from, now, &mut self.bus_out);
+        let mut next = Some(RulesChange::default());
+        while let Some(change) = next {
+            next = self.bus.renew_rules(change, now, &mut self.bus_out);
         }
         self.settle_down(now);
     }

@@ -166,6 +166,29 @@ fn a_bridge_says_whether_it_is_up() {
     }
 }
 
+/// A client that takes the name of one of the gateway's own bridges does not tell its state.
+#[test]
+fn nobody_tells_the_state_of_the_gateways_own_bridges() {
+    use headgate_bus::BusSettings;
+    use headgate_model::{Message, Qos, bus::Refusal};
+    use headgate_tests::bus_bench::{BusBench, message};
+    let topic = "$SYS/broker/connection/cloud.hg/state";
+    let state = |text| Message {
+        retain: true,
+        ..message(topic, text, Qos::AtLeastOnce)
+    };
+    let mut bench = BusBench::new("hg", BusSettings::default());
+    bench.turn(|bus, now, out| bus.publish(state("0"), now, out));
+    bench.connect("watcher");
+    bench.subscribe("watcher", "$SYS/#");
+    assert_eq!(bench.heard("watcher"), [format!("{topic}=0")]);
+    bench.connect("cloud.hg");
+    assert_eq!(bench.publish("cloud.hg", state("1")), Some(Refusal::TopicInvalid));
+    assert_eq!(bench.heard("watcher"), [""; 0]);
+    bench.turn(|bus, now, out| bus.publish(state("1"), now, out));
+    assert_eq!(bench.heard("watcher"), [format!("{topic}=1")]);
+}
+
 /// mosquitto's bridge has no bit in version 5; that its will is on its own state topic shows what it is.
 /// Our reading: docs/interpretations.md#links-and-loops.
 #[test]

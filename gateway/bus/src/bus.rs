@@ -14,7 +14,7 @@ use crate::retention::Retention;
 use crate::routing::Router;
 use crate::sessions::{Sessions, Slot};
 use crate::settings::{BusSettings, SettingsError, filter};
-use crate::shared::Redistribution;
+use crate::shared::{Redistribution, Strays};
 use crate::stats::{BusStats, DropReason};
 use crate::store::StoreUse;
 use crate::sweep::Sweep;
@@ -97,6 +97,7 @@ pub struct Bus {
     pub(crate) under_way: HashMap<EndpointId, UnderWay>,
     pub(crate) index: Index,
     pub(crate) router: Router,
+    pub(crate) strays: Strays,
     pub(crate) retention: Retention,
     pub(crate) delayed: DelayedMessages,
     pub(crate) links: Links,
@@ -172,6 +173,7 @@ impl Bus {
             under_way: HashMap::new(),
             index: Index::default(),
             router: Router::default(),
+            strays: Strays::default(),
             retention: Retention::default(),
             delayed: DelayedMessages::default(),
             links,

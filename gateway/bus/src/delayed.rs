@@ -114,7 +114,8 @@ impl Bus {
         })
     }
 
-    /// Its time has come. What was acknowledged is not refused any more: while there is no room for it, it waits.
+    /// Its time has come. While there is no room for it, it waits, for it was acknowledged. If the session of its client is still there, and its rules deny the
+    /// message by now, it goes nowhere, as a will.
     pub(crate) fn publish_delayed(&mut self, id: MessageId, now: Instant, out: &mut BusOutputs) {
         let Some(Delayed { message, from }) = self.delayed.messages.get(&id).cloned() else {
             return;
@@ -124,8 +125,11 @@ impl Bus {
             session.is_some_and(|session| Some(session.id) == message.publisher)
         };
         let from = from.filter(is_publisher);
+        let may_still = |slot: Slot| self.sessions[slot].presence.rules.may_still_publish(&message);
         if message.is_expired(now) {
             self.counters.drop(DropReason::Expired);
+        } else if !from.is_none_or(may_still) {
+            self.counters.drop(DropReason::NotAuthorized);
         } else {
             let origin = from.map_or(Origin::Gateway, Origin::Session);
             match self.ingest((*message).clone(), origin, now, out) {

@@ -210,6 +210,21 @@ impl Bus {
         }
     }
 
+    /// Drops a delivery that has left its session's queue.
+    pub(crate) fn drop_queued(
+        &mut self,
+        slot: Slot,
+        queued: Queued,
+        reason: DropReason,
+        now: Instant,
+        out: &mut BusOutputs,
+    ) {
+        self.counters.drop(reason);
+        let topic = queued.message.topic.as_bytes();
+        self.sessions[slot].note_drop(reason, queued.qos, topic);
+        self.forget(slot, queued, now, out);
+    }
+
     /// Removes what is in the store of a delivery that has left its session's queue or flight.
     pub(crate) fn forget(&mut self, slot: Slot, queued: Queued, now: Instant, out: &mut BusOutputs) {
         if let Some(entry) = queued.entry {
@@ -249,6 +264,13 @@ impl Bus {
 
     /// Hands over what waits, as far as window and credit allow; then goes on with searches for retained messages.
     pub(crate) fn pump(&mut self, slot: Slot, now: Instant, out: &mut BusOutputs) {
+        self.pump_queue(slot, now, out);
+        if !self.strays.waiting.is_empty() {
+            self.hand_on_strays(now, out);
+        }
+    }
+
+    fn pump_queue(&mut self, slot: Slot, now: Instant, out: &mut BusOutputs) {
         loop {
             let limits = self.send_limits();
             let session = &mut self.sessions[slot];
@@ -275,13 +297,12 @@ impl Bus {
             if gone.is_none() && session.is_link() {
                 self.count_late(slot, &queued, now);
             }
-            if let Some(reason) = gone {
-                self.counters.drop(reason);
-                let topic = queued.message.topic.as_bytes();
-                self.sessions[slot].note_drop(reason, queued.qos, topic);
-                self.forget(slot, queued, now, out);
-            } else {
-                self.send(slot, queued, out);
+            match gone {
+                None => self.send(slot, queued, out),
+                Some(DropReason::NotAuthorized) if queued.may_go_to_another() => {
+                    self.strays.waiting.push_back((slot, queued));
+                }
+                Some(reason) => self.drop_queued(slot, queued, reason, now, out),
             }
         }
         if self.sessions[slot].deliveries.lanes.is_empty() {

@@ -70,6 +70,7 @@ pub use queries::{
     ClientInfo, ClientState, DeliveryInfo, MAX_PAGE, Page, QueryError, QueuePage, SessionInfo, StoredCursor,
     SubscriptionCursor, SubscriptionInfo,
 };
+pub use reading::RulesChange;
 pub use settings::{
     AutoSubscription, BusSettings, DelayedSettings, LinkSettings, Overlap, RetainedSettings, SettingsError,
     SharedStrategy, SleeperSettings, TopicPriority,

@@ -211,16 +211,11 @@ impl Bus {
             let since = link.and_then(|link| link.take(request.lane));
             let mut queued = self.read_queued(delivery, sent);
             queued.since = since.unwrap_or(seconds(now));
-            if queued.group != 0 && !sent && !self.sessions[slot].may_read(&queued.message.topic) {
-                // It waited under other rules: what another member may read is not lost.
-                self.pending.delete(id, queued.seq, now);
-                self.store.free(queued.size());
-                self.redistribute(Some(slot), vec![queued], now, out);
-                continue;
-            }
             self.enqueue(slot, queued);
         }
         self.note_lost(slot, request.lane, left_in_lane, found.lost);
+        // It may have waited under other rules.
+        self.hand_on_unreadable(slot, now, out);
         self.pump(slot, now, out);
     }
 

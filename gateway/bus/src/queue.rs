@@ -72,6 +72,11 @@ impl Queued {
     }
 
     /// When it expires, in seconds, rounded up; `u32::MAX` for never.
+    /// Whether another member of its group may get it. What a receiver may already hold as QoS 2 is not given to another. \[MQTT-4.8.2-5\]
+    pub(crate) fn may_go_to_another(&self) -> bool {
+        self.group != 0 && !(self.qos == Qos::ExactlyOnce && self.sent)
+    }
+
     fn expires(&self) -> u32 {
         self.message.expires_at.map_or(u32::MAX, seconds)
     }

@@ -10,12 +10,29 @@ use crate::sessions::Slot;
 use crate::turns;
 use headgate_model::bus::Presence;
 use headgate_model::{AccessPolicy, BusEvent, Instant, Topic};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Filters of a session that are held against its rules at once; of one that has more, every message is.
 const FILTERS_AT_ONCE: usize = 256;
 /// Sessions that get other rules in one turn, which may have to be made for each.
 const SESSIONS_AT_ONCE: usize = 32;
+
+/// How far a change of rules has come. First all sessions get their new rules, then what some may read no more goes to others: nobody is asked by rules
+/// that are about to go.
+#[derive(Clone, Copy, Debug)]
+pub enum RulesChange {
+    /// Sessions from this place on get the rules.
+    Renew(usize),
+    /// Sessions from this place on hand on what they may not read.
+    HandOn(usize),
+}
+
+impl Default for RulesChange {
+    fn default() -> Self {
+        Self::Renew(0)
+    }
+}
 
 impl Session {
     /// Whether its client may read what has this topic.
@@ -50,6 +67,12 @@ impl Bus {
     /// against all its subscriptions.
     pub(crate) fn look_at_rules(&mut self, slot: Slot, now: Instant, out: &mut BusOutputs) {
         self.take_valid_rules(slot, out);
+        self.narrow(slot);
+        self.hand_on_unreadable(slot, now, out);
+    }
+
+    /// Holds the rules of a session against its subscriptions.
+    fn narrow(&mut self, slot: Slot) {
         let session = &self.sessions[slot];
         let (rules, count) = (&session.presence.rules, session.subscriptions.len());
         let narrowed = rules.policy().is_some()
@@ -60,13 +83,39 @@ impl Bus {
                     .any(|subscription| rules.narrow(&subscription.filter)));
         self.work += turns::SUBSCRIPTION * count.min(FILTERS_AT_ONCE);
         self.sessions[slot].narrowed = narrowed;
-        if narrowed {
-            // What others of its groups may read is not lost.
-            let unreadable = |bus: &Self, queued: &Queued| {
-                let session = &bus.sessions[slot];
-                queued.group != 0 && !queued.sent && !session.may_read(&queued.message.topic)
-            };
-            self.redistribute_queued(slot, Some(slot), unreadable, now, out);
+    }
+
+    /// What waits for a session by a shared subscription, and its client may not read, goes to members who may. What nobody else may read now stays: when its
+    /// turn comes, others are asked once more, see [`Bus::pump`].
+    pub(crate) fn hand_on_unreadable(&mut self, slot: Slot, now: Instant, out: &mut BusOutputs) {
+        let session = &self.sessions[slot];
+        let queue = &session.deliveries.queue;
+        if !session.narrowed || queue.is_empty() {
+            return;
+        }
+        let enough = self.work + Self::steps_of_a_turn();
+        let unreadable =
+            |queued: &Queued| queued.may_go_to_another() && !session.may_read(&queued.message.topic);
+        let wanted = queue.iter().enumerate().filter(|(_, queued)| unreadable(queued));
+        let wanted = wanted.map(|(at, queued)| (at, queued.group, Arc::clone(&queued.message)));
+        let mut targets = VecDeque::new();
+        for (at, group, message) in wanted.collect::<Vec<_>>() {
+            if self.work >= enough {
+                break;
+            }
+            let target = self.choose(group, &message, Some(slot));
+            targets.extend(target.map(|target| (at, target)));
+        }
+        let mut at = 0;
+        let mut next = targets.iter().map(|(at, _)| *at).peekable();
+        let chosen = |_: &Queued| {
+            at += 1;
+            next.next_if_eq(&(at - 1)).is_some()
+        };
+        let queue = &mut self.sessions[slot].deliveries.queue;
+        let left = queue.take(chosen, &mut self.gauges);
+        for (queued, (_, target)) in left.into_iter().zip(targets) {
+            self.hand_on(slot, &queued, target, now, out);
         }
     }
 
@@ -89,19 +138,35 @@ impl Bus {
         true
     }
 
-    /// The rules have changed: some of the sessions, from this place on, get theirs as they are now. Where to go on; `None` at the end.
-    pub fn renew_rules(&mut self, from: usize, now: Instant, out: &mut BusOutputs) -> Option<usize> {
+    /// The rules have changed: one more step on the way to where all sessions have them. How to go on; `None` at the end.
+    pub fn renew_rules(
+        &mut self,
+        change: RulesChange,
+        now: Instant,
+        out: &mut BusOutputs,
+    ) -> Option<RulesChange> {
         let enough = self.work + FILTERS_AT_ONCE * turns::SUBSCRIPTION;
         let places = self.sessions.places();
-        for place in from..places.min(from + SESSIONS_AT_ONCE) {
-            let slot = Slot::try_from(place).expect("fewer than four billion sessions");
-            if self.sessions.get_mut(slot).is_some() && self.take_valid_rules(slot, out) {
-                self.look_at_rules(slot, now, out);
+        let (RulesChange::Renew(from) | RulesChange::HandOn(from)) = change;
+        let until = places.min(from + SESSIONS_AT_ONCE);
+        let mut next = from;
+        while next < until && self.work < enough {
+            let slot = Slot::try_from(next).expect("fewer than four billion sessions");
+            next += 1;
+            self.work += 1;
+            if self.sessions.get(slot).is_none() {
+                continue;
             }
-            if self.work >= enough {
-                return Some(place + 1).filter(|next| *next < places);
+            match change {
+                RulesChange::Renew(_) if self.take_valid_rules(slot, out) => self.narrow(slot),
+                RulesChange::Renew(_) => {}
+                RulesChange::HandOn(_) => self.hand_on_unreadable(slot, now, out),
             }
         }
-        Some(from + SESSIONS_AT_ONCE).filter(|next| *next < places)
+        match change {
+            RulesChange::Renew(_) if next < places => Some(RulesChange::Renew(next)),
+            RulesChange::Renew(_) => Some(RulesChange::HandOn(0)),
+            RulesChange::HandOn(_) => (next < places).then_some(RulesChange::HandOn(next)),
+        }
     }
 }

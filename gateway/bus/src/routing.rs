@@ -153,6 +153,10 @@ impl Bus {
             self.counters.drop(DropReason::MemoryFull);
             return Err(Refusal::NoMemory);
         }
+        if self.is_state_of_gateway(&message) {
+            self.counters.drop(DropReason::NotAuthorized);
+            return Err(Refusal::TopicInvalid);
+        }
         self.counters.published += 1;
         if message.retain
             && let Some(stopped) = self.stop_superseded(&mut message, from)
@@ -206,6 +210,18 @@ impl Bus {
         };
         Message::recycle(message);
         Ok(Ingested { outcome, needs })
+    }
+
+    /// Whether a client would tell the state of one of the gateway's own bridges, whose name it has taken: what the gateway retains below `$SYS/` is its own.
+    fn is_state_of_gateway(&self, message: &Message) -> bool {
+        let topic = message.topic.as_bytes();
+        topic.starts_with(b"$SYS/")
+            && message.publisher.is_some()
+            && self
+                .retention
+                .messages
+                .get(topic)
+                .is_some_and(|own| own.message.publisher.is_none())
     }
 
     /// Whether taking this message for `targets` would write something.

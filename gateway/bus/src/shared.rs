@@ -12,8 +12,9 @@ use crate::settings::SharedStrategy;
 use crate::stats::DropReason;
 use hashbrown::HashMap;
 use headgate_model::store::{Fetched, LaneImage, SessionRecord};
-use headgate_model::{Instant, Message, Qos, SessionId, StoreOp, WallTime};
+use headgate_model::{Instant, Message, SessionId, StoreOp, WallTime};
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
 /// Members drawn by lot before all are looked at in a row.
@@ -27,6 +28,13 @@ pub(crate) const REDISTRIBUTED: WallTime = WallTime(0);
 pub(crate) struct Redistribution {
     lanes: Vec<u8>,
     from: u64,
+}
+
+/// What came by shared subscriptions to sessions whose clients may not read it, and has left their queues.
+#[derive(Debug, Default)]
+pub(crate) struct Strays {
+    pub waiting: VecDeque<(Slot, Queued)>,
+    under_way: bool,
 }
 
 impl Bus {
@@ -100,9 +108,7 @@ impl Bus {
                 group.is_some_and(|group| group.members.iter().any(|member| is_there(bus, member)))
             })
         };
-        let movable = |bus: &Self, queued: &Queued| {
-            queued.group != 0 && !(queued.qos == Qos::ExactlyOnce && queued.sent) && others(bus, queued.group)
-        };
+        let movable = |bus: &Self, queued: &Queued| queued.may_go_to_another() && others(bus, queued.group);
         self.redistribute_queued(slot, Some(slot), movable, now, out);
     }
 
@@ -127,12 +133,51 @@ impl Bus {
         if let Some(link) = session.link.as_deref_mut() {
             left.iter().for_each(|queued| link.handed_on(queued.qos));
         }
-        for queued in left.iter().filter(|queued| queued.entry.is_some()) {
-            // Even if its batch is open: a publisher may wait for that entry, and is answered when the message is safe elsewhere.
-            self.pending.delete(session.id, queued.seq, now);
-            self.store.free(queued.size());
+        for queued in &left {
+            self.delete_entry(slot, queued, now);
         }
         self.redistribute(except, left, now, out);
+    }
+
+    /// A delivery leaves its session for another one. Its entry goes even if its batch is open: a publisher may wait for it, and is answered when the message
+    /// is safe elsewhere.
+    fn delete_entry(&mut self, slot: Slot, queued: &Queued, now: Instant) {
+        if queued.entry.is_some() {
+            self.pending.delete(self.sessions[slot].id, queued.seq, now);
+            self.store.free(queued.size());
+        }
+    }
+
+    /// Another member of its group gets a delivery that has left the queue of a session.
+    pub(crate) fn hand_on(
+        &mut self,
+        slot: Slot,
+        queued: &Queued,
+        to: Target,
+        now: Instant,
+        out: &mut BusOutputs,
+    ) {
+        if let Some(link) = self.sessions[slot].link.as_deref_mut() {
+            link.handed_on(queued.qos);
+        }
+        self.delete_entry(slot, queued, now);
+        let mut copy = LastingCopy::of(&queued.message);
+        self.deliver(&queued.message, to, &mut copy, now, out);
+    }
+
+    /// What came to the head of a queue, and its client may not read, goes to another member of its group, or nowhere. Not in the middle of a delivery, or
+    /// members that hand on to one another would nest.
+    pub(crate) fn hand_on_strays(&mut self, now: Instant, out: &mut BusOutputs) {
+        if std::mem::replace(&mut self.strays.under_way, true) {
+            return;
+        }
+        while let Some((slot, queued)) = self.strays.waiting.pop_front() {
+            match self.choose(queued.group, &queued.message, Some(slot)) {
+                Some(target) => self.hand_on(slot, &queued, target, now, out),
+                None => self.drop_queued(slot, queued, DropReason::NotAuthorized, now, out),
+            }
+        }
+        self.strays.under_way = false;
     }
 
     /// Gives what came to a session by shared subscriptions, and was not acknowledged, to other members than `except`.
@@ -144,12 +189,10 @@ impl Bus {
         out: &mut BusOutputs,
     ) {
         for queued in left {
-            // What a receiver may already hold as QoS 2 is not given to another. [MQTT-4.8.2-5]
-            let in_doubt = queued.qos == Qos::ExactlyOnce && queued.sent;
-            let next = if in_doubt {
-                None
-            } else {
+            let next = if queued.may_go_to_another() {
                 self.choose(queued.group, &queued.message, except)
+            } else {
+                None
             };
             match next {
                 Some(target) => {

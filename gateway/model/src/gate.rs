@@ -25,7 +25,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Topics of the gateway itself. MQTT 5 §4.7.2
-const SYSTEM: &[u8] = b"$SYS/";
+const SYSTEM: &[u8] = b"$SYS";
 
 /// How the clients of one listener name topics. All of them share it.
 #[derive(Debug, Default)]
@@ -307,9 +307,16 @@ pub fn is_own_state(client: &ClientId, message: &Message) -> bool {
     about == Some(client.as_str().as_bytes()) && matches!(&message.payload[..], b"0" | b"1")
 }
 
+/// Whether a topic is `$SYS` or below it.
+fn is_system(topic: &[u8]) -> bool {
+    topic
+        .strip_prefix(SYSTEM)
+        .is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+}
+
 /// Whether a message is published under `$SYS/`, at once or later.
 pub fn is_of_gateway(message: &Message) -> bool {
-    message.query().topic.starts_with(SYSTEM)
+    is_system(message.query().topic)
 }
 
 /// Whether no client may have this identifier.
@@ -393,7 +400,7 @@ impl Gate<'_> {
             return refused(value.wanted(), Cause::Name(error));
         }
         let query = value.query();
-        if query.topic.starts_with(SYSTEM) {
+        if is_system(query.topic) {
             return match value.is_own_state(self.client) {
                 true => Verdict::Admitted(Admitted(value)),
                 false => refused(value.wanted(), Cause::Reserved),

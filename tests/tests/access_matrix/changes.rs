@@ -5,7 +5,7 @@ use crate::mqtt::{QOS, gateway, gateway_with, message, topics};
 use crate::rules::{Door, allow, deny, only};
 use crate::sensor::Bench;
 use headgate_auth::{AclAction, AclRule};
-use headgate_bus::AutoSubscription;
+use headgate_bus::{AutoSubscription, DropReason};
 use headgate_model::Question;
 use headgate_mqtt_codec::{Packet, PacketType, ReasonCode, SubscribeOptions};
 use headgate_mqttsn_codec as sn;
@@ -203,6 +203,112 @@ fn a_shared_message_goes_to_a_member_that_may_read_it() {
             assert_eq!(topics(&mut two), ["deny/x", "deny/x"], "{filter}, stays: {stays}");
             assert!(topics(&mut one).iter().all(|topic| topic == "open/first"));
         }
+    }
+}
+
+/// Two members of a group, in the order in which they came. The rules say which of them may not read `deny/#`.
+fn group() -> (Gateway, Door, Client, [Client; 2]) {
+    let (gw, door, plant) = start();
+    let members = ["one", "two"].map(|id| {
+        let mut client = gw.open(
+            connect(V5, id)
+                .durable()
+                .with(|p| p.receive_maximum = NonZeroU16::new(1)),
+        );
+        client.subscribe("$share/g/#", AtLeastOnce);
+        client
+    });
+    (gw, door, plant, members)
+}
+
+fn denied_to(members: &[&str]) -> Vec<AclRule> {
+    let rule = |id: &&str| AclRule {
+        client: Some((*id).to_owned()),
+        ..deny(&["deny/#"])
+    };
+    members.iter().map(rule).chain(all()).collect()
+}
+
+/// Who may read before and who may read after a change are different members, whichever came first: nobody is asked by rules that are about to go.
+#[test]
+fn rules_that_change_sides_lose_nothing_of_a_group() {
+    for (before, after) in [("one", "two"), ("two", "one")] {
+        let (gw, door, mut plant, mut members) = group();
+        change(&gw, &door, denied_to(&[before]));
+        say(&mut plant, &["deny/x"; 20]);
+        change(&gw, &door, denied_to(&[after]));
+        let [one, two] = members.each_mut().map(|member| topics(member).len());
+        assert_eq!(one + two, 20, "denied to {before}, then to {after}");
+        assert_eq!(
+            if after == "one" { one } else { two },
+            1,
+            "what it was sent before"
+        );
+        assert_eq!(gw.stats().dropped[DropReason::SessionEnded as usize], 0);
+    }
+}
+
+/// What nobody may read waits for rules by which somebody may, as it does for who has a subscription alone; or for a member who may.
+#[test]
+fn what_nobody_of_a_group_may_read_now_waits() {
+    let (gw, door, mut plant, [mut one, mut two]) = group();
+    change(&gw, &door, denied_to(&["two"]));
+    say(&mut plant, &["deny/x"; 20]);
+    change(&gw, &door, denied_to(&["one", "two"]));
+    change(&gw, &door, denied_to(&["two"]));
+    assert_eq!((topics(&mut one).len(), topics(&mut two).len()), (20, 0));
+
+    say(&mut plant, &["deny/x"; 20]);
+    change(&gw, &door, denied_to(&["one", "two"]));
+    let mut three = gw.client(V5, "three");
+    three.subscribe("$share/g/#", AtLeastOnce);
+    let (ones, threes) = (topics(&mut one).len(), topics(&mut three).len());
+    assert_eq!((ones, threes), (1, 19), "one had been sent a message before");
+}
+
+/// When its turn comes and still nobody may read it, it is dropped, and counted as what it is.
+#[test]
+fn what_nobody_may_read_when_its_turn_comes_is_dropped() {
+    let (gw, door, mut plant, [mut one, mut two]) = group();
+    change(&gw, &door, denied_to(&["two"]));
+    say(&mut plant, &["deny/x"; 20]);
+    change(&gw, &door, denied_to(&["one", "two"]));
+    assert_eq!((topics(&mut one).len(), topics(&mut two).len()), (1, 0));
+    let stats = gw.stats();
+    assert_eq!(stats.dropped[DropReason::NotAuthorized as usize], 19);
+    assert_eq!(stats.dropped[DropReason::SessionEnded as usize], 0);
+}
+
+/// What one member was sent and has not acknowledged goes to another at QoS 1, when the first comes back and may not read it any more. \[MQTT-4.8.2-6\]
+#[test]
+fn what_was_sent_to_a_member_goes_to_another_that_may_read_it() {
+    let (gw, door, mut plant, [mut one, mut two]) = group();
+    two.leave();
+    say(&mut plant, &["deny/x"; 5]);
+    assert_eq!(one.messages().len(), 1);
+    one.lose();
+    door.set(denied_to(&["one"]));
+    gw.renew_rules();
+    let mut one = gw.open(connect(V5, "one").durable());
+    let mut two = gw.open(connect(V5, "two").durable());
+    assert_eq!((topics(&mut one).len(), topics(&mut two).len()), (0, 5));
+}
+
+/// A delayed message goes nowhere if the rules of its client deny it when its time comes.
+#[test]
+fn a_delayed_message_is_asked_for_again() {
+    for (acl, heard) in [(all(), 1), (less(), 0)] {
+        let (gw, door, mut plant) = start();
+        plant.subscribe("deny/x", AtMostOnce);
+        let mut client = gw.client(V5, "c");
+        assert!(
+            !client
+                .deliver(publish("$delayed/3/deny/x", "1"), AtLeastOnce)
+                .is_error()
+        );
+        change(&gw, &door, acl);
+        gw.advance(std::time::Duration::from_secs(4));
+        assert_eq!(plant.take().len(), heard);
     }
 }
 

@@ -1,5 +1,6 @@
 //! What rules cost: how often they are asked. Nobody waits long for what one client, or one change of the rules, makes of them.
 
+use headgate_bus::RulesChange;
 use headgate_model::access::AccessQuery;
 use headgate_model::bus::Presence;
 use headgate_model::{AccessDecision, AccessPolicy, ClientId, Naming, Qos, SubscriptionOptions};
@@ -97,11 +98,11 @@ fn rules_are_renewed_in_slices() {
         let policy: Arc<dyn AccessPolicy> = Arc::new(Rules(Arc::clone(&count)));
         let filters: Vec<String> = (0..filters).map(|n| format!("a/{n}")).collect();
         let mut bench = bench(100, &filters, &policy);
-        let mut next = Some(0);
+        let mut next = Some(RulesChange::default());
         let mut renewed = 0;
-        while let Some(from) = next {
+        while let Some(change) = next {
             let before = [&count.renewals, &count.filters].map(|n| n.load(Ordering::Relaxed));
-            bench.turn(|bus, now, out| next = bus.renew_rules(from, now, out));
+            bench.turn(|bus, now, out| next = bus.renew_rules(change, now, out));
             let after = [&count.renewals, &count.filters].map(|n| n.load(Ordering::Relaxed));
             assert!(after[0] - before[0] <= 2 * 32, "sessions at once");
             assert!(after[1] - before[1] <= 2 * 256, "filters at once");

@@ -116,6 +116,7 @@ const TABLE: &[Row] = &[
     (CLIENTS, Plain, Publish("$SYS/y"), Refused),
     (CLIENTS, Plain, Publish("$SYS/broker/connection/c/state"), Reaches("$SYS/broker/connection/c/state")),
     (CLIENTS, Plain, Publish("$SYS/broker/connection/other/state"), Refused),
+    (CLIENTS, Plain, Publish("$SYS"), Refused),
     (CLIENTS, Plain, Publish("$delayed/0/open/y"), Reaches("open/y")),
     (CLIENTS, Plain, Publish("$delayed/0/deny/y"), Refused),
     (CLIENTS, Plain, Publish("$delayed/0/$SYS/y"), Refused),

@@ -11,6 +11,7 @@ use crate::bus::{Bus, BusOutputs};
 use crate::clients::make_room;
 use crate::links::LinkReport;
 use crate::publish::HUB;
+use crate::reading::RulesChange;
 use crate::stats::BusStats;
 use headgate_model::store::StoreStats;
 use headgate_model::{Instant, MemoryLimit, Store};
@@ -155,9 +156,9 @@ impl Hub {
 
     /// The rules of clients have changed: who is connected, or has a session, has the new ones when this returns.
     pub fn renew_rules(&self) {
-        let mut next = Some(0);
-        while let Some(from) = next {
-            next = self.turn(|bus, now, out| bus.renew_rules(from, now, out));
+        let mut next = Some(RulesChange::default());
+        while let Some(change) = next {
+            next = self.turn(|bus, now, out| bus.renew_rules(change, now, out));
         }
     }
 
