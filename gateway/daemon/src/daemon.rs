@@ -251,7 +251,7 @@ async fn reload_when_told(control: Control) {
                     }
                 }
                 Err(error) => {
-                    for fault in error.lines() {
+                    for fault in error.to_string().lines() {
                         tracing::error!(fault, "the configuration cannot be read again, the old one stays");
                     }
                 }
