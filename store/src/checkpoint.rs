@@ -103,10 +103,10 @@ pub(crate) fn begin(store: &mut DiskStore, checkpoint: Checkpoint) -> Result<Flu
 }
 
 /// Takes a checkpoint over that is done, waiting for it if it is not. Bytes that it wrote.
-pub(crate) fn end(store: &mut DiskStore, flushing: Flushing) -> Result<u64, String> {
+pub(crate) fn end(store: &mut DiskStore, flushing: Flushing) -> Result<u64, StoreError> {
     let result = flushing.thread.join();
-    let result = result.map_err(|panic| crate::open::words(&*panic));
-    match result.and_then(|result| result.map_err(|error| error.to_string())) {
+    let result = result.unwrap_or_else(|panic| Err(io::Error::other(crate::open::words(&*panic))));
+    match result.map_err(|error| failed("write a checkpoint", error)) {
         Ok(written) => {
             for (key, version) in flushing.pages {
                 if let Some(version) = version {

@@ -458,14 +458,13 @@ impl DiskStore {
 
     fn end_checkpoint(&mut self, flushing: Flushing) -> Result<(), StoreError> {
         let next = flushing.checkpoint;
-        let written = checkpoint::end(self, flushing).map_err(|e| {
+        let written = checkpoint::end(self, flushing).inspect_err(|_| {
             // Tried again when there is room.
             self.since = self.settings.checkpoint_bytes;
             self.leave_behind = true;
             self.tables_failed = true;
             (self.even, self.queues.note_gone) = (false, true);
             self.drop_ballast();
-            failed("write a checkpoint", e)
         })?;
         self.checkpoint = next;
         (self.even, self.queues.note_gone) = (true, false);

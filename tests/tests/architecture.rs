@@ -447,3 +447,87 @@ fn the_daemon_uses_the_hub_and_not_the_bus_below_it() {
     let faults = faults(&files, &["Bus", "BusOutputs"]);
     assert!(faults.is_empty(), "ask the hub:\n{}", faults.join("\n"));
 }
+
+/// Errors have a type, so that whoever gets one can tell what it was: no text, and no box. A trait object is for the end of a command, which tells its error and exits.
+#[test]
+fn errors_have_a_type() {
+    let exempt = |path: &PathBuf| {
+        path.components()
+            .any(|part| matches!(part.as_os_str().to_str(), Some("tests" | "examples" | "benches")))
+            // Tests in files of their own.
+            || path.to_string_lossy().ends_with("tests.rs")
+            // `Outcome`: what a command ends with.
+            || path.ends_with("gateway/cli/src/lib.rs")
+    };
+    let files: Vec<_> = ["adapters", "codecs", "gateway", "store"]
+        .iter()
+        .flat_map(|folder| workspace::files(folder, "rs"))
+        .filter(|path| !exempt(path))
+        .collect();
+    assert!(files.len() > 100, "the sources were found");
+    let mut faults = Vec::new();
+    for path in &files {
+        let text = workspace::read(path);
+        faults.extend(untyped(&text).map(|(n, line)| format!("{}:{n}: {line}", path.display())));
+    }
+    assert!(faults.is_empty(), "give the error a type:\n{}", faults.join("\n"));
+}
+
+/// Lines of a source that name an error without a type, with their numbers. Tests at its end may.
+fn untyped(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    const TEXT: [&str; 3] = ["String", "&str", "&'static str"];
+    let boxed = |line: &str| line.contains("Box<dyn Error") || line.contains("Box<dyn std::error::Error");
+    let parsed = |line: &str| line.contains("type Err = String;") || line.contains("type Error = String;");
+    (1..)
+        .zip(text.lines())
+        .take_while(|(_, line)| *line != "mod tests {")
+        .filter(|(_, line)| !line.trim_start().starts_with("//"))
+        .filter(move |(_, line)| {
+            boxed(line) || parsed(line) || errors(line).any(|error| TEXT.contains(&error))
+        })
+        .map(|(n, line)| (n, line.trim()))
+}
+
+/// What stands at the place of the error in each `Result<…, …>` of a line.
+fn errors(line: &str) -> impl Iterator<Item = &str> {
+    const RESULT: &str = "Result<";
+    line.match_indices(RESULT).filter_map(|(at, _)| {
+        let inside = &line[at + RESULT.len()..];
+        let (mut depth, mut comma) = (0, None);
+        for (n, c) in inside.char_indices() {
+            match c {
+                '<' | '(' | '[' => depth += 1,
+                '>' if inside[..n].ends_with('-') => {}
+                '>' if depth == 0 => return Some(inside[comma? + 1..n].trim()),
+                '>' | ')' | ']' => depth -= 1,
+                ',' if depth == 0 => comma = Some(n),
+                _ => {}
+            }
+        }
+        None
+    })
+}
+
+#[test]
+fn an_error_without_a_type_is_found() {
+    for line in [
+        "fn a() -> Result<u8, String> {",
+        "    Told(Result<(), String>),",
+        ") -> Result<Vec<u8>, &'static str> {",
+        "    type Err = String;",
+        "fn b() -> Result<(), Box<dyn std::error::Error>> {",
+        "type Outcome = Result<(), Box<dyn Error + Send>>;",
+    ] {
+        assert_eq!(untyped(line).count(), 1, "{line}");
+    }
+    for line in [
+        "fn a() -> Result<String, Fault> {",
+        "/// `Result<u8, String>` says little.",
+        "fn b(names: &BTreeMap<u8, String>) {",
+        "fn c() -> Result<BTreeMap<u8, String>, Fault> {",
+        "fn d() -> Result<impl Fn(u8) -> (u8, String), Fault> {",
+        "mod tests {\nfn e() -> Result<u8, String> {",
+    ] {
+        assert_eq!(untyped(line).count(), 0, "{line}");
+    }
+}

@@ -241,7 +241,7 @@ impl Registration {
                 status: heading.status,
                 words: words(answer.unwrap_or_default().message),
             })),
-            (_, Err(what)) => Some(Err(ProvisioningError::Malformed(what))),
+            (_, Err(error)) => Some(Err(error)),
             (_, Ok(answer)) => self.on_status(answer, &heading, now),
         }
     }
@@ -298,11 +298,12 @@ impl Heading {
     }
 }
 
-fn read(payload: &[u8]) -> Result<Answer, &'static str> {
+fn read(payload: &[u8]) -> Result<Answer, ProvisioningError> {
     if payload.len() > LONGEST_ANSWER {
-        return Err("it is longer than 64 KiB");
+        return Err(ProvisioningError::Malformed("it is longer than 64 KiB"));
     }
-    serde_json::from_slice(payload).map_err(|_| "it is not the JSON that is expected")
+    let answer = serde_json::from_slice(payload);
+    answer.map_err(|_| ProvisioningError::Malformed("it is not the JSON that is expected"))
 }
 
 /// It becomes a host name, a user name and parts of topics.

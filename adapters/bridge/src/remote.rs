@@ -1,5 +1,6 @@
 //! The way to a bridge's remote end: as whom it comes and whom it believes. What is done with it is the daemon's.
 
+use crate::settings::BridgeSettingsError;
 use headgate_model::Secret;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -88,7 +89,7 @@ fn an_hour() -> Duration {
 
 impl Login {
     /// The error names the key.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), BridgeSettingsError> {
         let sources = [
             !self.password.is_empty(),
             self.password_file.is_some(),
@@ -97,25 +98,27 @@ impl Login {
             self.jwt.is_some(),
         ];
         if sources.into_iter().filter(|given| *given).count() > 1 {
-            return Err(
-                "login: one of password, password_file, password_command, sas and jwt is wanted, not several"
-                    .into(),
-            );
+            return Err(BridgeSettingsError::Choice {
+                key: "login",
+                what: "one of password, password_file, password_command, sas and jwt is wanted, not several",
+            });
         }
         if let Some(sas) = &self.sas
             && sas.key.is_empty() == sas.key_file.is_none()
         {
-            return Err("login: sas: one of key and key_file is wanted".into());
+            return Err(BridgeSettingsError::Choice {
+                key: "login.sas",
+                what: "one of key and key_file is wanted",
+            });
         }
         let lifetimes = [
-            self.sas.as_ref().map(|sas| sas.lifetime),
-            self.jwt.as_ref().map(|jwt| jwt.lifetime),
+            ("login.sas.lifetime", self.sas.as_ref().map(|sas| sas.lifetime)),
+            ("login.jwt.lifetime", self.jwt.as_ref().map(|jwt| jwt.lifetime)),
         ];
-        for lifetime in lifetimes.into_iter().flatten() {
-            if lifetime < Duration::from_secs(60) {
-                return Err(format!(
-                    "login: lifetime: {lifetime:?} is out of range, allowed is 60 s and more"
-                ));
+        for (key, lifetime) in lifetimes {
+            if let Some(value) = lifetime.filter(|lifetime| *lifetime < Duration::from_secs(60)) {
+                let allowed = "60s or more";
+                return Err(BridgeSettingsError::Time { key, value, allowed });
             }
         }
         Ok(())

@@ -5,10 +5,12 @@ use crate::presets::Preset;
 use crate::remote::{BridgeTls, Login};
 use crate::topics::{TopicRule, TopicRuleError};
 use crate::uplink_settings::{UplinkSettings, UplinkSettingsError};
-use headgate_model::{QueueFull, Secret};
+use headgate_model::{Fault, QueueFull, Secret};
 use headgate_mqtt_codec::Version;
+use humantime_serde::re::humantime::format_duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::time::Duration;
 
 /// Most rules a bridge may have: each message is compared with them in turn.
@@ -216,7 +218,6 @@ impl Default for BridgeSettings {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BridgeSettingsError {
     /// A number or time is out of range.
-    #[error("{key}: {value} is out of range, allowed is {allowed}")]
     Range {
         /// The setting's name.
         key: &'static str,
@@ -226,7 +227,6 @@ pub enum BridgeSettingsError {
         allowed: &'static str,
     },
     /// A time is out of range.
-    #[error("{key}: {} is out of range, allowed is {allowed}", humantime_serde::re::humantime::format_duration(*.value))]
     Time {
         /// The setting's name.
         key: &'static str,
@@ -236,7 +236,6 @@ pub enum BridgeSettingsError {
         allowed: &'static str,
     },
     /// A text cannot be what it is for.
-    #[error("{key}: `{value}` {what}")]
     Text {
         /// The setting's name.
         key: &'static str,
@@ -246,7 +245,6 @@ pub enum BridgeSettingsError {
         what: String,
     },
     /// A topic rule cannot be.
-    #[error("topics[{at}]: {cause}")]
     Topics {
         /// Its place, from 0.
         at: usize,
@@ -254,8 +252,38 @@ pub enum BridgeSettingsError {
         cause: TopicRuleError,
     },
     /// When to connect cannot be.
-    #[error("uplink.{0}")]
     Uplink(UplinkSettingsError),
+    /// Of several settings there are too many, or none.
+    Choice {
+        /// The section's name.
+        key: &'static str,
+        /// What is wanted.
+        what: &'static str,
+    },
+}
+
+impl BridgeSettingsError {
+    /// The same as operators are told: the key, and what is wrong with it.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Range { key, value, allowed } => out_of_range(key, value, allowed),
+            Self::Time { key, value, allowed } => out_of_range(key, format_duration(*value), allowed),
+            Self::Text { key, value, what } => Fault::new(*key, format!("`{value}` {what}")),
+            Self::Topics { at, cause } => Fault::new("topics", cause.to_string()).of_entry(*at),
+            Self::Uplink(error) => error.fault().below("uplink"),
+            Self::Choice { key, what } => Fault::new(*key, *what),
+        }
+    }
+}
+
+impl fmt::Display for BridgeSettingsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.fault().fmt(f)
+    }
+}
+
+pub(crate) fn out_of_range(key: &str, value: impl fmt::Display, allowed: &str) -> Fault {
+    Fault::new(key, format!("{value} is out of range, allowed is {allowed}"))
 }
 
 impl BridgeSettings {

@@ -24,8 +24,8 @@ pub enum UplinkInput {
     Paused,
     /// An operator lets it go on.
     Resumed,
-    /// What was dialed is connected, or is not, in words.
-    Dialed(Result<(), String>),
+    /// Whether what was dialed is connected.
+    Dialed(bool),
     /// The connection ended.
     Ended(EndReason),
     /// So many messages wait in the queue, those under way among them.
@@ -140,8 +140,8 @@ impl Uplink {
             UplinkInput::Started => self.started = true,
             UplinkInput::Paused => self.paused = true,
             UplinkInput::Resumed => self.resume(now),
-            UplinkInput::Dialed(Ok(())) => self.on_up(now),
-            UplinkInput::Dialed(Err(_)) => self.on_dial_failed(now),
+            UplinkInput::Dialed(true) => self.on_up(now),
+            UplinkInput::Dialed(false) => self.on_dial_failed(now),
             UplinkInput::Ended(reason) => self.on_ended(reason, now),
             UplinkInput::QueueLength(n) => self.on_queue_length(n, now),
             UplinkInput::PrimaryAnswers(answers) => self.on_primary(answers, out),

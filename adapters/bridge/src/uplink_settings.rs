@@ -1,6 +1,8 @@
 //! What an operator may set about when a bridge connects.
 
-use headgate_model::WallTime;
+use crate::settings::out_of_range;
+use headgate_model::{Fault, WallTime};
+use humantime_serde::re::humantime::format_duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -180,10 +182,8 @@ impl fmt::Display for Window {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UplinkSettingsError {
     /// Not a time of the day.
-    #[error("windows: `{0}` is no time of the day such as 22:00-06:00")]
     Window(String),
     /// A number or time is out of range.
-    #[error("{key}: {value} is out of range, allowed is {allowed}")]
     Range {
         /// The setting's name.
         key: &'static str,
@@ -193,7 +193,6 @@ pub enum UplinkSettingsError {
         allowed: &'static str,
     },
     /// A time is out of range.
-    #[error("{key}: {} is out of range, allowed is {allowed}", humantime_serde::re::humantime::format_duration(*.value))]
     Time {
         /// The setting's name.
         key: &'static str,
@@ -202,6 +201,26 @@ pub enum UplinkSettingsError {
         /// What is allowed.
         allowed: &'static str,
     },
+}
+
+impl UplinkSettingsError {
+    /// The same as operators are told: the key, and what is wrong with it.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Window(text) => {
+                let message = format!("`{text}` is no time of the day such as 22:00-06:00");
+                Fault::new("windows", message)
+            }
+            Self::Range { key, value, allowed } => out_of_range(key, value, allowed),
+            Self::Time { key, value, allowed } => out_of_range(key, format_duration(*value), allowed),
+        }
+    }
+}
+
+impl fmt::Display for UplinkSettingsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.fault().fmt(f)
+    }
 }
 
 impl UplinkSettings {

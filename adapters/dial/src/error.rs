@@ -30,7 +30,8 @@ pub enum DialError {
         /// Where we want to go.
         place: String,
         /// What it said.
-        cause: String,
+        #[source]
+        cause: ProxyError,
     },
     /// The handshake failed.
     #[error("TLS with {place} failed: {cause}")]
@@ -59,6 +60,75 @@ pub enum DialError {
     /// There is nobody to believe.
     #[error("there are no certificate authorities on this system; name a file of some")]
     NoAuthorities,
+}
+
+/// Why a proxy does not connect us.
+#[derive(Debug, thiserror::Error)]
+pub enum ProxyError {
+    /// A SOCKS 5 proxy refused, or the connection to it broke.
+    #[error(transparent)]
+    Socks(#[from] tokio_socks::Error),
+    /// The connection to an HTTP proxy broke.
+    #[error(transparent)]
+    Broken(#[from] io::Error),
+    /// An HTTP proxy's answer is longer than we read, or was cut off.
+    #[error("its answer has no end")]
+    Endless,
+    /// What it answered is not HTTP.
+    #[error(transparent)]
+    Malformed(#[from] httparse::Error),
+    /// An HTTP proxy refused.
+    #[error("{code} {reason}")]
+    Refused {
+        /// Status code.
+        code: u16,
+        /// Its words.
+        reason: String,
+    },
+}
+
+/// Why a text is not the address of a server or of a proxy. User names and passwords are never shown.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// There is no scheme.
+    #[error("a URL begins with a scheme and `://`")]
+    NoScheme,
+    /// The scheme is not one that a server is reached by.
+    #[error("`{scheme}` is not one of mqtt, mqtts, ws, wss and unix")]
+    Scheme {
+        /// The scheme.
+        scheme: String,
+    },
+    /// The scheme is not one that a proxy is reached by.
+    #[error("a proxy is `socks5://HOST[:PORT]` or `http://HOST[:PORT]`")]
+    NotAProxy,
+    /// There is a path, and nothing that has one.
+    #[error("`{path}`: only ws and wss have a path; topics are given with -t")]
+    Path {
+        /// The path.
+        path: String,
+    },
+    /// There is no host.
+    #[error("the host is missing")]
+    NoHost,
+    /// An IPv6 address does not end.
+    #[error("`{address}`: a `]` is missing")]
+    Bracket {
+        /// Host and port.
+        address: String,
+    },
+    /// The port is none.
+    #[error("`{address}`: the port is not a number up to 65535")]
+    Port {
+        /// Host and port.
+        address: String,
+    },
+    /// A `%` stands alone in user name or password. RFC 3986 §2.1
+    #[error("user name or password: two hexadecimal digits follow a `%`")]
+    Percent,
+    /// User name or password is not UTF-8 when it is decoded.
+    #[error("user name or password is not UTF-8")]
+    NotUtf8,
 }
 
 impl DialError {

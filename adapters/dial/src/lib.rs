@@ -8,7 +8,7 @@ mod target;
 mod tls;
 mod websocket;
 
-pub use error::DialError;
+pub use error::{AddressError, DialError, ProxyError};
 pub use proxy::Proxy;
 pub use target::{Place, Target};
 pub use tls::{ClientFile, ClientTls, explain};

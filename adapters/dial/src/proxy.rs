@@ -1,12 +1,11 @@
 //! Proxies: SOCKS 5 (RFC 1928, 1929), and HTTP CONNECT (RFC 9110 §9.3.6).
 
-use super::DialError;
 use super::target::{Place, decode, split_port};
+use super::{AddressError, DialError, ProxyError};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::BytesMut;
 use std::fmt;
-use std::io;
 use std::str::FromStr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -38,14 +37,14 @@ pub enum ProxyKind {
 }
 
 impl FromStr for Proxy {
-    type Err = String;
+    type Err = AddressError;
 
-    fn from_str(url: &str) -> Result<Self, String> {
+    fn from_str(url: &str) -> Result<Self, AddressError> {
         let (scheme, rest) = url.split_once("://").unwrap_or((url, ""));
         let (kind, usual) = match scheme {
             "socks5" | "socks5h" => (ProxyKind::Socks5, 1080),
             "http" => (ProxyKind::Http, 3128),
-            _ => return Err("a proxy is `socks5://HOST[:PORT]` or `http://HOST[:PORT]`".into()),
+            _ => return Err(AddressError::NotAProxy),
         };
         let rest = rest.trim_end_matches('/');
         let (user, address) = match rest.rsplit_once('@') {
@@ -53,7 +52,7 @@ impl FromStr for Proxy {
             None => (None, rest),
         };
         let login = user.map(|user| user.split_once(':').unwrap_or((user, "")));
-        let login = login.map(|(name, password)| Ok::<_, String>((decode(name)?, decode(password)?)));
+        let login = login.map(|(name, password)| Ok::<_, AddressError>((decode(name)?, decode(password)?)));
         let (host, port) = split_port(address, usual)?;
         Ok(Self {
             kind,
@@ -91,19 +90,17 @@ impl Proxy {
         })
     }
 
-    async fn socks(&self, tcp: TcpStream, host: &str, port: u16) -> Result<TcpStream, String> {
+    async fn socks(&self, tcp: TcpStream, host: &str, port: u16) -> Result<TcpStream, ProxyError> {
         let opened = match &self.login {
             None => Socks5Stream::connect_with_socket(tcp, (host, port)).await,
             Some((name, password)) => {
                 Socks5Stream::connect_with_password_and_socket(tcp, (host, port), name, password).await
             }
         };
-        opened
-            .map(Socks5Stream::into_inner)
-            .map_err(|error| error.to_string())
+        Ok(opened?.into_inner())
     }
 
-    async fn http(&self, mut tcp: TcpStream, host: &str, port: u16) -> Result<TcpStream, String> {
+    async fn http(&self, mut tcp: TcpStream, host: &str, port: u16) -> Result<TcpStream, ProxyError> {
         let place = Place::Host(host.to_owned(), port);
         let login = self.login.as_ref().map(|(name, password)| {
             let login = STANDARD.encode(format!("{name}:{password}"));
@@ -111,25 +108,23 @@ impl Proxy {
         });
         let login = login.unwrap_or_default();
         let request = format!("CONNECT {place} HTTP/1.1\r\nHost: {place}\r\n{login}\r\n");
-        let words = |error: io::Error| error.to_string();
-        tcp.write_all(request.as_bytes()).await.map_err(words)?;
+        tcp.write_all(request.as_bytes()).await?;
         let mut head = BytesMut::new();
         // The host says nothing before we do, so nothing follows the head that would be lost.
         while !head.ends_with(b"\r\n\r\n") {
-            if head.len() >= HEAD_MAX || tcp.read_buf(&mut head).await.map_err(words)? == 0 {
-                return Err("its answer has no end".into());
+            if head.len() >= HEAD_MAX || tcp.read_buf(&mut head).await? == 0 {
+                return Err(ProxyError::Endless);
             }
         }
         let mut headers = [httparse::EMPTY_HEADER; 64];
         let mut answer = httparse::Response::new(&mut headers);
-        answer.parse(&head).map_err(|error| error.to_string())?;
+        answer.parse(&head)?;
         match answer.code {
             Some(200..=299) => Ok(tcp),
-            code => Err(format!(
-                "{} {}",
-                code.unwrap_or_default(),
-                answer.reason.unwrap_or_default()
-            )),
+            code => Err(ProxyError::Refused {
+                code: code.unwrap_or_default(),
+                reason: answer.reason.unwrap_or_default().to_owned(),
+            }),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Where to connect: from a URL, or from host and port.
 
+use super::AddressError;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -46,9 +47,9 @@ impl Target {
 }
 
 impl FromStr for Target {
-    type Err = String;
+    type Err = AddressError;
 
-    fn from_str(url: &str) -> Result<Self, String> {
+    fn from_str(url: &str) -> Result<Self, AddressError> {
         if let Some(path) = url.strip_prefix("unix:") {
             let path = path.strip_prefix("//").unwrap_or(path);
             let place = Place::Unix(path.into());
@@ -57,22 +58,24 @@ impl FromStr for Target {
                 ..Self::host("", None, false)
             });
         }
-        let (scheme, rest) = url
-            .split_once("://")
-            .ok_or("a URL begins with a scheme and `://`")?;
+        let (scheme, rest) = url.split_once("://").ok_or(AddressError::NoScheme)?;
         let (tls, websocket, usual) = match scheme {
             "mqtt" | "tcp" => (false, false, 1883),
             "mqtts" | "ssl" => (true, false, 8883),
             "ws" => (false, true, 80),
             "wss" => (true, true, 443),
-            _ => return Err(format!("`{scheme}` is not one of mqtt, mqtts, ws, wss and unix")),
+            _ => {
+                return Err(AddressError::Scheme {
+                    scheme: scheme.to_owned(),
+                });
+            }
         };
         let slash = rest.find('/').unwrap_or(rest.len());
         let (authority, path) = rest.split_at(slash);
         if !websocket && path.len() > 1 {
-            return Err(format!(
-                "`{path}`: only ws and wss have a path; topics are given with -t"
-            ));
+            return Err(AddressError::Path {
+                path: path.to_owned(),
+            });
         }
         let (user, address) = match authority.rsplit_once('@') {
             Some((user, address)) => (Some(user), address),
@@ -96,35 +99,39 @@ impl FromStr for Target {
 }
 
 /// An IPv6 address with a port stands in brackets.
-pub(super) fn split_port(address: &str, usual: u16) -> Result<(&str, u16), String> {
+pub(super) fn split_port(address: &str, usual: u16) -> Result<(&str, u16), AddressError> {
     let (host, port) = match address.strip_prefix('[').map(|rest| rest.split_once(']')) {
         Some(Some((host, rest))) => (host, rest.strip_prefix(':')),
-        Some(None) => return Err(format!("`{address}`: a `]` is missing")),
+        Some(None) => {
+            return Err(AddressError::Bracket {
+                address: address.to_owned(),
+            });
+        }
         None => match address.split_once(':') {
             Some((host, port)) => (host, Some(port)),
             None => (address, None),
         },
     };
     if host.is_empty() {
-        return Err("the host is missing".into());
+        return Err(AddressError::NoHost);
     }
     let port = port.map_or(Ok(usual), str::parse);
-    Ok((
-        host,
-        port.map_err(|_| format!("`{address}`: the port is not a number up to 65535"))?,
-    ))
+    let port = port.map_err(|_| AddressError::Port {
+        address: address.to_owned(),
+    })?;
+    Ok((host, port))
 }
 
 /// Takes `%41` for `A`. RFC 3986 §2.1.
-pub(super) fn decode(text: &str) -> Result<String, String> {
+pub(super) fn decode(text: &str) -> Result<String, AddressError> {
     let mut parts = text.split('%');
     let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
     for part in parts {
         let byte = part.get(..2).and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        bytes.push(byte.ok_or_else(|| format!("`{text}`: two hexadecimal digits follow a `%`"))?);
+        bytes.push(byte.ok_or(AddressError::Percent)?);
         bytes.extend_from_slice(&part.as_bytes()[2..]);
     }
-    String::from_utf8(bytes).map_err(|_| format!("`{text}` is not UTF-8"))
+    String::from_utf8(bytes).map_err(|_| AddressError::NotUtf8)
 }
 
 impl fmt::Display for Place {
@@ -180,8 +187,12 @@ mod tests {
             ("mqtt://a%zz@h", "hexadecimal"),
             ("mqtt://a%ä@h", "hexadecimal"),
         ] {
-            let error = url.parse::<Target>().unwrap_err();
+            let error = url.parse::<Target>().unwrap_err().to_string();
             assert!(error.contains(word), "{url}: {error}");
+            assert!(
+                !error.contains("a%"),
+                "what may be a password is never shown: {error}"
+            );
         }
     }
 }

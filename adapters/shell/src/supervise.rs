@@ -36,20 +36,31 @@ where
             pause = FIRST_PAUSE;
         }
         let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
-        tracing::error!(listener = %name, why, pause_ms, "a listener has failed, and is started anew after a pause");
+        tracing::error!(listener = %name, %why, pause_ms, "a listener has failed, and is started anew after a pause");
         sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
+/// Why a life did not end by itself.
+#[derive(Debug, thiserror::Error)]
+enum Failure<E> {
+    /// It did not begin.
+    #[error("{0}")]
+    Start(E),
+    /// It panicked, with these words.
+    #[error("panic: {0}")]
+    Panic(String),
+}
+
 /// One life, and why it ended if not by itself.
-async fn run<F, E>(start: &mut impl FnMut() -> Result<F, E>) -> Result<(), String>
+async fn run<F, E>(start: &mut impl FnMut() -> Result<F, E>) -> Result<(), Failure<E>>
 where
     F: Future<Output = ()>,
     E: Display,
 {
     let started = catch_unwind(AssertUnwindSafe(start)).map_err(|panic| describe(&*panic))?;
-    let task = started.map_err(|error| error.to_string())?;
+    let task = started.map_err(Failure::Start)?;
     let mut task = Box::pin(AssertUnwindSafe(task));
     let ended = AssertUnwindSafe(task.as_mut()).catch_unwind().await;
     // What it leaves behind may be in disorder, too.
@@ -57,10 +68,10 @@ where
     ended.and(left).map_err(|panic| describe(&*panic))
 }
 
-fn describe(panic: &(dyn Any + Send)) -> String {
+fn describe<E>(panic: &(dyn Any + Send)) -> Failure<E> {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("panic: {}", text.unwrap_or("without words"))
+    Failure::Panic(text.unwrap_or("without words").to_owned())
 }
 
 #[cfg(test)]
@@ -152,7 +163,7 @@ mod tests {
             (Box::new("more".to_owned()), "panic: more"),
             (Box::new(7), "panic: without words"),
         ] {
-            assert_eq!(describe(&*panic), told);
+            assert_eq!(describe::<&str>(&*panic).to_string(), told);
         }
     }
 }

@@ -2,16 +2,16 @@
 
 use crate::sn_command::SnBenchCommand;
 use crate::{
-    Case, HEADING, MIN_SESSIONS, MIN_SUBSCRIPTIONS, Plan, STAMP_LEN, Server, Until, connections, usual,
+    BenchError, Case, HEADING, MIN_SESSIONS, MIN_SUBSCRIPTIONS, Plan, STAMP_LEN, Server, Until, connections,
+    usual,
 };
 use clap::{ArgAction, Args, Subcommand};
-use headgate_cli::{Outcome, say};
+use headgate_cli::{Outcome, say, within};
 use headgate_dial::ClientTls;
-use headgate_mqtt_codec::{Qos, Version};
-use headgate_tools::{qos, text, version};
+use headgate_mqtt_codec::{Qos, Utf8, Version};
+use headgate_tools::{qos, version};
 use rustls::client::Resumption;
 use rustls_pki_types::ServerName;
-use std::error::Error;
 use std::net::ToSocketAddrs;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -49,24 +49,24 @@ pub struct BenchCommand {
     #[arg(short, long, value_parser = qos)]
     qos: Vec<Qos>,
     /// Publishers, subscribers, pairs of them, sessions or connections, as the case has it.
-    #[arg(short, long, value_name = "N", default_value_t = 100, value_parser = count)]
+    #[arg(short, long, value_name = "N", default_value_t = 100, value_parser = within(1, MAX_CONNECTIONS))]
     clients: usize,
     /// Bytes of a payload; the first 20 are ours.
-    #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = payload)]
+    #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = within(STAMP_LEN, 16 << 20))]
     payload: usize,
     /// Unacknowledged messages of each publisher at QoS 1 and 2 (20; fan-in 10); clients of `connect` and subscribers of
     /// `retained` that come at a time (8).
-    #[arg(long, value_name = "N", value_parser = window)]
+    #[arg(long, value_name = "N", value_parser = within(1_usize, u16::MAX.into()))]
     window: Option<usize>,
     /// Messages of each publisher that have not come to all its subscribers (QoS 0 200, QoS 1 and 2 20, fan-in 10).
-    #[arg(long, value_name = "N", value_parser = backlog)]
+    #[arg(long, value_name = "N", value_parser = within(1, MAX_BACKLOG))]
     backlog: Option<u64>,
     /// Messages a second that all publishers together publish, however slow the broker is. Latency then counts from when a
     /// message was due. Takes a whole core.
-    #[arg(long, value_name = "N", value_parser = rate)]
+    #[arg(long, value_name = "N", value_parser = within(0.1, 1e7))]
     rate: Option<f64>,
     /// How long to measure, or to hold idle connections.
-    #[arg(long, default_value_t = 5.0, value_parser = seconds)]
+    #[arg(long, default_value_t = 5.0, value_parser = within(0.0, 86_400.0))]
     seconds: f64,
     /// Subscriptions of all sessions of `wildcards` together.
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(MIN_SUBSCRIPTIONS..=MAX_SUBSCRIPTIONS))]
@@ -76,7 +76,7 @@ pub struct BenchCommand {
     #[arg(long, value_name = "N", conflicts_with = "seconds", value_parser = clap::value_parser!(u64).range(1..))]
     messages: Option<u64>,
     /// Load that is not measured, at the beginning.
-    #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = within(0.0, 86_400.0))]
     warm_up: f64,
     /// Subscribers of `pairs`, `fan-in` and `fan-out` have sessions that outlive their connections: what they are sent at
     /// QoS 1 and 2 must be durable, or settled, before it is acknowledged.
@@ -161,11 +161,11 @@ impl BenchCommand {
         if faults.is_empty() {
             Ok(())
         } else {
-            Err(faults.join("; ").into())
+            Err(BenchError::Faults(faults).into())
         }
     }
 
-    fn server(&self) -> Result<Server, Box<dyn Error>> {
+    fn server(&self) -> Result<Server, BenchError> {
         let files = ClientTls {
             cafile: self.cafile.clone(),
             insecure: self.insecure,
@@ -184,19 +184,22 @@ impl BenchCommand {
             (Some(_), None) => 8883,
             (None, None) => 1883,
         };
-        let mut address = (self.host.as_str(), self.port.unwrap_or(usual)).to_socket_addrs()?;
+        let host = &self.host;
+        let found = (host.as_str(), self.port.unwrap_or(usual)).to_socket_addrs();
+        let mut found = found.map_err(BenchError::resolve(host))?;
+        let no_address = || BenchError::NoAddress { host: host.clone() };
         Ok(Server {
-            address: address.next().ok_or("the host has no address")?,
+            address: found.next().ok_or_else(no_address)?,
             tls,
             websocket: self.ws.clone(),
             version: self.version,
-            username: self.username.clone().map(text).transpose()?,
+            username: self.username.clone().map(Utf8::try_from).transpose()?,
             password: self.password.clone().map(Into::into),
         })
     }
 
     /// Those that the case has, of those that are wanted. Connections have no QoS: one run is enough.
-    fn levels(&self, case: Case) -> Result<Vec<Qos>, String> {
+    fn levels(&self, case: Case) -> Result<Vec<Qos>, BenchError> {
         let has: &[Qos] = match case {
             Case::Idle | Case::Connect => return Ok(vec![Qos::AtMostOnce]),
             Case::Offline => &[Qos::AtLeastOnce, Qos::ExactlyOnce],
@@ -209,19 +212,20 @@ impl BenchCommand {
         let wanted = self.qos.iter().copied();
         let levels: Vec<Qos> = wanted.filter(|qos| has.contains(qos)).collect();
         if levels.is_empty() {
-            return Err(format!("{}: there is no such case at this QoS", case.name()));
+            return Err(BenchError::NoSuchQos { case: case.name() });
         }
         Ok(levels)
     }
 
-    fn plan(&self, case: Case, qos: Qos, server: &Server) -> Result<Plan, String> {
+    fn plan(&self, case: Case, qos: Qos, server: &Server) -> Result<Plan, BenchError> {
         let (window, backlog) = usual(case, qos);
         let window = self.window.unwrap_or(window);
         let wanted = connections(case, self.clients, window);
         if wanted > MAX_CONNECTIONS {
-            return Err(format!(
-                "{wanted} connections are wanted, allowed are {MAX_CONNECTIONS}"
-            ));
+            return Err(BenchError::TooManyConnections {
+                wanted,
+                allowed: MAX_CONNECTIONS,
+            });
         }
         let backlog = self.backlog.unwrap_or(backlog);
         let (payload, clients) = (self.payload as u64, self.clients as u64);
@@ -240,12 +244,16 @@ impl BenchCommand {
             _ => backlog.saturating_mul(wanted as u64 * payload),
         };
         if bytes > MAX_BYTES {
-            return Err(format!(
-                "up to {bytes} bytes would be on their way, allowed are {MAX_BYTES}"
-            ));
+            return Err(BenchError::TooManyBytes {
+                bytes,
+                allowed: MAX_BYTES,
+            });
         }
         if case == Case::Wildcards && self.clients < MIN_SESSIONS {
-            return Err(format!("wildcards needs {MIN_SESSIONS} clients at least"));
+            return Err(BenchError::TooFewClients {
+                case: case.name(),
+                least: MIN_SESSIONS,
+            });
         }
         Ok(Plan {
             case,
@@ -269,38 +277,4 @@ impl BenchCommand {
 #[allow(clippy::print_stderr, reason = "to whoever waits")]
 pub(crate) fn tell(line: String) {
     eprintln!("{line}");
-}
-
-/// A number in these bounds.
-pub(crate) fn within<T: std::str::FromStr + PartialOrd + std::fmt::Display>(
-    text: &str,
-    from: T,
-    to: T,
-) -> Result<T, String> {
-    let number = text.parse().ok().filter(|number| (&from..=&to).contains(&number));
-    number.ok_or_else(|| format!("allowed are {from} to {to}"))
-}
-
-fn count(text: &str) -> Result<usize, String> {
-    within(text, 1, MAX_CONNECTIONS)
-}
-
-fn payload(text: &str) -> Result<usize, String> {
-    within(text, STAMP_LEN, 16 << 20)
-}
-
-fn window(text: &str) -> Result<usize, String> {
-    within(text, 1, u16::MAX.into())
-}
-
-fn backlog(text: &str) -> Result<u64, String> {
-    within(text, 1, MAX_BACKLOG)
-}
-
-fn rate(text: &str) -> Result<f64, String> {
-    within(text, 0.1, 1e7)
-}
-
-fn seconds(text: &str) -> Result<f64, String> {
-    within(text, 0.0, 86_400.0)
 }

@@ -12,6 +12,7 @@
 mod client;
 mod command;
 mod connections;
+mod error;
 mod flow;
 mod frame;
 mod histogram;
@@ -35,11 +36,11 @@ mod wildcard_flow;
 mod wildcards;
 mod window;
 
-use headgate_mqtt_codec::{DecodeError, Qos, ReasonCode};
-use std::io;
+use headgate_mqtt_codec::Qos;
 use std::time::Duration;
 
 pub use command::BenchCommand;
+pub(crate) use error::BenchError;
 pub(crate) use frame::STAMP_LEN;
 pub(crate) use load::usual;
 pub(crate) use report::{HEADING, Report, connections};
@@ -138,59 +139,5 @@ impl Plan {
             Case::Pairs | Case::FanIn | Case::FanOut => load::run(self, progress),
         };
         Ok(vec![report?])
-    }
-}
-
-/// Why there is nothing to report.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum BenchError {
-    /// No address, or none that answers.
-    #[error("cannot connect to {address}: {cause}")]
-    Connect {
-        /// Where.
-        address: String,
-        /// Why not.
-        cause: io::Error,
-    },
-    /// The broker does not let us in.
-    #[error("the broker refused a connection: {0:?}")]
-    Refused(ReasonCode),
-    /// The broker does not let us subscribe.
-    #[error("the broker refused a subscription: {0:?}")]
-    NotSubscribed(ReasonCode),
-    /// An answer that is no MQTT.
-    #[error("the broker's answer is malformed")]
-    Malformed,
-    /// An answer that the codec refuses.
-    #[error("the broker's answer is malformed: {0}")]
-    Decode(#[from] DecodeError),
-    /// An answer out of place.
-    #[error("the broker sent {0} out of place")]
-    Unexpected(String),
-    /// The broker went away.
-    #[error("the broker closed a connection{}", .0.map_or(String::new(), |reason| format!(" with reason 0x{reason:02x}")))]
-    Closed(Option<u8>),
-    /// TLS could not be agreed on, or was broken.
-    #[error("TLS failed: {0}")]
-    Tls(String),
-    /// The broker does not speak WebSocket there.
-    #[error("WebSocket failed: {0}")]
-    WebSocket(String),
-    /// The network failed.
-    #[error("a connection broke: {0}")]
-    Io(#[from] io::Error),
-    /// The broker's process is not there.
-    #[error("{path}: {cause}")]
-    Process {
-        /// Where it should be.
-        path: String,
-        /// Why it is not.
-        cause: io::Error,
-    },
-}
-
-impl BenchError {
-    fn tls(error: rustls::Error) -> Self {
-        Self::Tls(headgate_dial::explain(&io::Error::other(error)))
     }
 }

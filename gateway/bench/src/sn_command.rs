@@ -1,12 +1,12 @@
 //! `headgate bench sn`: a million MQTT-SN sensors, and what they cost their gateway.
 
-use crate::command::{tell, within};
+use crate::command::tell;
 use crate::{BenchError, MAX_SENSORS, SN_HEADING, SN_STAMP_LEN, Server, SnPlan, SwarmPlan};
 use clap::{ArgAction, Args};
-use headgate_cli::{Outcome, say};
-use headgate_mqtt_codec::Version;
+use headgate_cli::{Outcome, one_of, say, within};
+use headgate_mqtt_codec::{Utf8, Version};
 use headgate_mqttsn_codec::Qos;
-use headgate_tools::{MQTTSN_PORT, text};
+use headgate_tools::MQTTSN_PORT;
 use std::net::{SocketAddr, SocketAddrV4, ToSocketAddrs};
 use std::time::Duration;
 
@@ -18,25 +18,25 @@ use std::time::Duration;
 #[command(disable_help_flag = true)]
 pub(super) struct SnBenchCommand {
     /// Sensors.
-    #[arg(short, long, value_name = "N", default_value_t = 1_000, value_parser = sensors)]
+    #[arg(short, long, value_name = "N", default_value_t = 1_000, value_parser = within(1, MAX_SENSORS))]
     clients: usize,
     /// QoS of publishing: 0 or 1.
-    #[arg(short, long, default_value = "1", value_parser = qos)]
+    #[arg(short, long, default_value = "1", value_parser = one_of([("0", Qos::AtMostOnce), ("1", Qos::AtLeastOnce)]))]
     qos: Qos,
     /// Messages that each publishes; 0 for none.
     #[arg(long, value_name = "N", default_value_t = 1)]
     messages: u64,
     /// Messages a second that all publish together; without it as many as the window lets through.
-    #[arg(long, value_name = "N", value_parser = rate)]
+    #[arg(long, value_name = "N", value_parser = within(0.1, 1e7))]
     rate: Option<f64>,
     /// Bytes of a payload; the first 12 are ours.
-    #[arg(long, value_name = "BYTES", default_value_t = 20, value_parser = payload)]
+    #[arg(long, value_name = "BYTES", default_value_t = 20, value_parser = within(SN_STAMP_LEN, 1_024))]
     payload: usize,
     /// All publish to one topic instead of each to its own.
     #[arg(long)]
     shared_topic: bool,
     /// Datagrams under way at a time: what does not fit into the socket buffer of the gateway is lost and costs retries.
-    #[arg(long, value_name = "N", default_value_t = 128, value_parser = window)]
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = within(1_usize, 65_536))]
     window: usize,
     /// While they sleep, each gets a message by MQTT, which it must receive when it wakes.
     #[arg(long)]
@@ -51,7 +51,7 @@ pub(super) struct SnBenchCommand {
     #[arg(long, value_name = "SECONDS", default_value_t = 36_000, value_parser = clap::value_parser!(u16).range(1..))]
     sleep: u16,
     /// Seconds to wait for an answer.
-    #[arg(long, value_name = "SECONDS", default_value_t = 5.0, value_parser = retry_interval)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 5.0, value_parser = within(0.01, 3_600.0))]
     retry_interval: f64,
     /// How often to ask again before giving up.
     #[arg(long, value_name = "N", default_value_t = 5)]
@@ -83,7 +83,7 @@ pub(super) struct SnBenchCommand {
     )]
     mqtt: String,
     /// Unacknowledged messages there.
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = mqtt_window, help_heading = "Connection")]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = within(1_usize, u16::MAX.into()), help_heading = "Connection")]
     mqtt_window: usize,
     /// User name there.
     #[arg(short, long, value_name = "NAME", help_heading = "Connection")]
@@ -116,7 +116,7 @@ impl SnBenchCommand {
             &mut |report| {
                 faults.extend(report.fault());
                 if json {
-                    say(serde_json::to_string(&report).map_err(|error| BenchError::Io(error.into()))?);
+                    say(serde_json::to_string(&report)?);
                 } else {
                     say(report.row());
                 }
@@ -127,19 +127,22 @@ impl SnBenchCommand {
         if faults.is_empty() {
             Ok(())
         } else {
-            Err(faults.join("; ").into())
+            Err(BenchError::Faults(faults).into())
         }
     }
 
-    fn plan(&self) -> Result<SnPlan, Box<dyn std::error::Error>> {
+    fn plan(&self) -> Result<SnPlan, BenchError> {
         let buffer = if self.buffer {
-            let mut addresses = self.mqtt.to_socket_addrs()?;
+            let addresses = self.mqtt.to_socket_addrs();
+            let mut addresses = addresses.map_err(BenchError::resolve(&self.mqtt))?;
             let server = Server {
-                address: addresses.next().ok_or("the MQTT host has no address")?,
+                address: addresses.next().ok_or_else(|| BenchError::NoAddress {
+                    host: self.mqtt.clone(),
+                })?,
                 tls: None,
                 websocket: None,
                 version: Version::V311,
-                username: self.username.clone().map(text).transpose()?,
+                username: self.username.clone().map(Utf8::try_from).transpose()?,
                 password: self.password.clone().map(Into::into),
             };
             Some((server, self.mqtt_window))
@@ -172,51 +175,16 @@ impl SnBenchCommand {
     }
 
     /// Only from there the sensors' addresses can be answered.
-    fn gateway(&self) -> Result<SocketAddrV4, Box<dyn std::error::Error>> {
-        let addresses = (self.host.as_str(), self.port).to_socket_addrs()?;
+    fn gateway(&self) -> Result<SocketAddrV4, BenchError> {
+        let addresses = (self.host.as_str(), self.port).to_socket_addrs();
+        let addresses = addresses.map_err(BenchError::resolve(&self.host))?;
         let here = addresses.filter_map(|address| match address {
             SocketAddr::V4(address) if address.ip().is_loopback() => Some(address),
             _ => None,
         });
         let here = here.into_iter().next();
-        here.ok_or_else(|| {
-            let host = &self.host;
-            format!(
-                "{host}: the sensors have addresses in 127/8, which only a gateway on this machine can answer"
-            )
-            .into()
+        here.ok_or_else(|| BenchError::Elsewhere {
+            host: self.host.clone(),
         })
-    }
-}
-
-fn sensors(text: &str) -> Result<usize, String> {
-    within(text, 1, MAX_SENSORS)
-}
-
-fn payload(text: &str) -> Result<usize, String> {
-    within(text, SN_STAMP_LEN, 1_024)
-}
-
-fn window(text: &str) -> Result<usize, String> {
-    within(text, 1, 65_536)
-}
-
-fn mqtt_window(text: &str) -> Result<usize, String> {
-    within(text, 1, u16::MAX.into())
-}
-
-fn rate(text: &str) -> Result<f64, String> {
-    within(text, 0.1, 1e7)
-}
-
-fn retry_interval(text: &str) -> Result<f64, String> {
-    within(text, 0.01, 3_600.0)
-}
-
-fn qos(text: &str) -> Result<Qos, String> {
-    match text {
-        "0" => Ok(Qos::AtMostOnce),
-        "1" => Ok(Qos::AtLeastOnce),
-        _ => Err("allowed are 0 and 1".into()),
     }
 }

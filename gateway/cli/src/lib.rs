@@ -1,4 +1,8 @@
-//! What every subcommand of `headgate` has in common: how it ends, how it answers, how it complains.
+//! What every subcommand of `headgate` has in common: how its arguments are parsed, how it ends, how it answers, how it complains.
+
+mod value;
+
+pub use value::{ValueError, one_of, within};
 
 use std::error::Error;
 

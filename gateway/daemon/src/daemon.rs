@@ -19,7 +19,8 @@ use headgate_model::{MountPoint, Rewriter, Store, StoreError, TopicError};
 use headgate_shell::{ConnectionLimit, Listener, Metrics, Protocols, Serving};
 use headgate_store::{Disk, DiskSettings, DiskStore, SimStore};
 use parking_lot::Mutex;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -49,7 +50,9 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
     let mut store = open_store(&config)?;
     private::close_old_files(&config.data_dir);
     let keeps = config.store.durability != Durability::Memory;
-    let mut image = store.load().map_err(|error| of_store(&config, &error))?;
+    let mut image = store
+        .load()
+        .map_err(|cause| OpenError::of_store(&config, cause))?;
     let timeline = keeps.then(|| {
         let (timeline, ops) = Timeline::start(&config.data_dir, &mut image);
         if let Err(error) = store.commit(&ops) {
@@ -174,14 +177,55 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
     Ok(())
 }
 
-fn open_store(config: &Config) -> Result<Box<dyn Store>, Box<dyn std::error::Error>> {
+/// Why there is no store.
+#[derive(Debug, thiserror::Error)]
+enum OpenError {
+    /// Its folder cannot be made.
+    #[error("data_dir: {folder}: {cause}")]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// What the system said.
+        #[source]
+        cause: io::Error,
+    },
+    /// It cannot be opened or read.
+    #[error("{}", told_with_folder(.folder, .cause))]
+    Store {
+        /// Its folder.
+        folder: PathBuf,
+        /// Why not.
+        #[source]
+        cause: StoreError,
+    },
+}
+
+impl OpenError {
+    fn of_store(config: &Config, cause: StoreError) -> Self {
+        let folder = config.data_dir.join("store");
+        Self::Store { folder, cause }
+    }
+}
+
+/// What the store says, with its folder.
+fn told_with_folder(folder: &Path, cause: &StoreError) -> String {
+    let folder = folder.display().to_string();
+    match cause.to_string() {
+        told if told.contains(&folder) => told,
+        told => format!("data_dir: {folder}: {told}"),
+    }
+}
+
+fn open_store(config: &Config) -> Result<Box<dyn Store>, OpenError> {
     let durability = match config.store.durability {
         Durability::PowerLoss => headgate_store::Durability::PowerLoss,
         Durability::ProcessCrash => headgate_store::Durability::ProcessCrash,
         Durability::Memory => return Ok(Box::new(SimStore::open(&Disk::default()))),
     };
-    std::fs::create_dir_all(&config.data_dir)
-        .map_err(|error| format!("data_dir: {}: {error}", config.data_dir.display()))?;
+    std::fs::create_dir_all(&config.data_dir).map_err(|cause| OpenError::Folder {
+        folder: config.data_dir.clone(),
+        cause,
+    })?;
     let defaults = DiskSettings::default();
     // What was written since the last checkpoint is in memory, too.
     let most = u64::try_from(memory::limit(config.bus.max_memory_bytes) / 8).unwrap_or(u64::MAX);
@@ -193,16 +237,9 @@ fn open_store(config: &Config) -> Result<Box<dyn Store>, Box<dyn std::error::Err
     };
     let folder = config.data_dir.join("store");
     let opened = DiskStore::open(&folder, settings);
-    Ok(Box::new(opened.map_err(|error| of_store(config, &error))?))
-}
-
-/// What the store says, with its folder.
-fn of_store(config: &Config, error: &StoreError) -> String {
-    let folder = config.data_dir.join("store").display().to_string();
-    match error.to_string() {
-        told if told.contains(&folder) => told,
-        told => format!("data_dir: {folder}: {told}"),
-    }
+    Ok(Box::new(
+        opened.map_err(|cause| OpenError::of_store(config, cause))?,
+    ))
 }
 
 fn mount_point(text: Option<&str>) -> Result<MountPoint, TopicError> {
@@ -251,7 +288,7 @@ async fn reload_when_told(control: Control) {
                     }
                 }
                 Err(error) => {
-                    for fault in error.lines() {
+                    for fault in error.to_string().lines() {
                         tracing::error!(fault, "the configuration cannot be read again, the old one stays");
                     }
                 }

@@ -15,7 +15,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber, callsite};
+use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::fmt::format::{self, FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, Layer as FmtLayer};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
@@ -30,10 +32,26 @@ const WINDOW: Duration = Duration::from_secs(10);
 /// Lines of one kind about one client within [`WINDOW`].
 const OF_A_CLIENT: u8 = 3;
 
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LogError {
+    /// The level says nothing.
+    #[error("log.level: `{level}`: {cause}")]
+    Level {
+        /// As written.
+        level: String,
+        /// Why not.
+        #[source]
+        cause: ParseError,
+    },
+}
+
 /// Starts the log of a gateway.
-pub(crate) fn start(settings: &LogSettings) -> Result<Limit, Box<dyn std::error::Error>> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&settings.level)
-        .map_err(|error| format!("log.level: `{}`: {error}", settings.level))?;
+pub(crate) fn start(settings: &LogSettings) -> Result<Limit, LogError> {
+    let filter = EnvFilter::try_new(&settings.level).map_err(|cause| LogError::Level {
+        level: settings.level.clone(),
+        cause,
+    })?;
     let limit = Limit::new(settings.max_repeats);
     let log = tracing_subscriber::registry().with(filter).with(limit.clone());
     let lines = FmtLayer::new()

@@ -1,10 +1,12 @@
 //! What `pub` and `sub` have in common: where to connect, and as whom.
 
+use crate::error::ArgumentError;
 use bytes::Bytes;
 use clap::{ArgAction, Args};
+use headgate_cli::ValueError;
 use headgate_client::ClientError;
 use headgate_dial::{ClientTls, Dial, Target};
-use headgate_mqtt_codec::{Connect, ConnectProperties, Qos, Utf8, Version, Will, WillProperties};
+use headgate_mqtt_codec::{Connect, ConnectProperties, Qos, Utf8, Utf8Error, Version, Will, WillProperties};
 use std::path::PathBuf;
 
 /// For ever. MQTT 5 §3.1.2.11.2
@@ -240,33 +242,36 @@ pub(super) fn read(path: &PathBuf) -> Result<Vec<u8>, ClientError> {
 }
 
 /// Text as MQTT wants it.
-pub fn text(text: String) -> Result<Utf8, ClientError> {
+pub(super) fn text(text: String) -> Result<Utf8, ClientError> {
     Utf8::try_from(text).map_err(|error| ClientError::Usage(error.to_string()))
 }
 
 /// Text of an argument.
-pub(super) fn utf8(text: &str) -> Result<Utf8, String> {
-    Utf8::try_from(text.to_owned()).map_err(|error| error.to_string())
+pub(super) fn utf8(text: &str) -> Result<Utf8, Utf8Error> {
+    Utf8::try_from(text.to_owned())
 }
 
 /// A QoS by its number.
-pub fn qos(text: &str) -> Result<Qos, String> {
+pub fn qos(text: &str) -> Result<Qos, ValueError> {
     let number = text.parse().ok().and_then(Qos::from_bits);
-    number.ok_or_else(|| "allowed are 0, 1 and 2".into())
+    number.ok_or_else(|| ValueError::not_allowed(text, "0, 1 and 2"))
 }
 
 /// A version, as the standard names it or as mosquitto's tools do.
-pub fn version(text: &str) -> Result<Version, String> {
+pub fn version(text: &str) -> Result<Version, ValueError> {
     match text.strip_prefix("mqttv").unwrap_or(text) {
         "3.1" | "31" | "3" => Ok(Version::V31),
         "3.1.1" | "311" | "4" => Ok(Version::V311),
         "5" | "5.0" => Ok(Version::V5),
-        _ => Err("allowed are 3.1, 3.1.1 and 5".into()),
+        _ => Err(ValueError::not_allowed(text, "3.1, 3.1.1 and 5")),
     }
 }
 
 /// A user property as `name=value`.
-pub(super) fn user_property(pair: &str) -> Result<(Utf8, Utf8), String> {
-    let (name, value) = pair.split_once('=').ok_or("a name, `=` and a value are wanted")?;
+pub(super) fn user_property(pair: &str) -> Result<(Utf8, Utf8), ArgumentError> {
+    let halves = pair.split_once('=');
+    let (name, value) = halves.ok_or_else(|| ArgumentError::NoPair {
+        text: pair.to_owned(),
+    })?;
     Ok((utf8(name)?, utf8(value)?))
 }

@@ -1,5 +1,6 @@
 //! How `headgate sub` prints a message.
 
+use crate::error::ArgumentError;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use headgate_mqtt_codec::{Publish, Utf8};
@@ -25,9 +26,9 @@ enum Part {
 }
 
 impl FromStr for Format {
-    type Err = String;
+    type Err = ArgumentError;
 
-    fn from_str(pattern: &str) -> Result<Self, String> {
+    fn from_str(pattern: &str) -> Result<Self, ArgumentError> {
         let mut parts = Vec::new();
         let mut text = String::new();
         let mut chars = pattern.chars();
@@ -51,11 +52,9 @@ impl FromStr for Format {
                 ('\\', Some('n')) => push(&mut text, '\n'),
                 ('\\', Some('t')) => push(&mut text, '\t'),
                 ('\\', Some('\\')) => push(&mut text, '\\'),
-                ('%', Some(other)) => {
-                    return Err(format!("`%{other}` is none of %t %p %x %l %q %r %j %%"));
-                }
-                ('\\', Some(other)) => return Err(format!("`\\{other}` is none of \\n \\t \\\\")),
-                ('%' | '\\', None) => return Err(format!("something must follow the last `{c}`")),
+                ('%', Some(field)) => return Err(ArgumentError::NoField { field }),
+                ('\\', Some(escape)) => return Err(ArgumentError::NoEscape { escape }),
+                ('%' | '\\', None) => return Err(ArgumentError::Unfinished { last: c }),
                 _ => push(&mut text, c),
             };
             if !matches!(part, Part::Text(_)) {

@@ -4,6 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "runs on the network and in real time")]
 
 mod connection;
+mod error;
 mod format;
 mod publish;
 mod sn;
@@ -16,7 +17,7 @@ mod subscribe;
 #[cfg(test)]
 mod sn_tests;
 
-pub use connection::{qos, text, version};
+pub use connection::{qos, version};
 pub use sn_connection::PORT as MQTTSN_PORT;
 
 use clap::Subcommand;

@@ -1,9 +1,10 @@
 //! `headgate pub`: publishes messages and waits until the server has taken them.
 
 use super::connection::{self, Connection, ConnectionArgs};
+use super::error::ArgumentError;
 use bytes::Bytes;
 use clap::Args;
-use headgate_cli::{Outcome, runtime};
+use headgate_cli::{Outcome, ValueError, runtime, within};
 use headgate_client::{Client, ClientError, Outgoing};
 use headgate_model::Topic;
 use headgate_mqtt_codec::{Publish, PublishProperties, Qos, Utf8, Version};
@@ -94,7 +95,7 @@ struct PropertyArgs {
 impl PublishCommand {
     /// Runs the command.
     pub fn run(self) -> Outcome {
-        Topic::parse(self.topic.clone().into_bytes()).map_err(|e| format!("topic `{}`: {e}", self.topic))?;
+        check_topic(&self.topic)?;
         let runtime = runtime()?;
         // A thread may still wait for the next line of standard input.
         let result = runtime.block_on(self.publish());
@@ -217,10 +218,16 @@ fn stdin_failed(cause: &std::io::Error) -> ClientError {
     }
 }
 
+/// Whether messages can be published there.
+pub(crate) fn check_topic(topic: &Utf8) -> Result<(), ArgumentError> {
+    let parsed = Topic::parse(topic.clone().into_bytes());
+    parsed.map(drop).map_err(|cause| ArgumentError::Topic {
+        topic: topic.clone(),
+        cause,
+    })
+}
+
 /// A time that can be waited for.
-pub(crate) fn seconds(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(seconds) if (0.0..=1e9).contains(&seconds) => Ok(seconds),
-        _ => Err("a number of seconds is wanted, such as 0.5".into()),
-    }
+pub(crate) fn seconds(text: &str) -> Result<f64, ValueError> {
+    within(0.0, 1e9)(text)
 }

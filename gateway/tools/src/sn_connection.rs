@@ -4,6 +4,7 @@ use super::connection;
 use crate::sn::{ClientSettings, SerialTarget, SnError, SnTarget, Will};
 use bytes::Bytes;
 use clap::{ArgAction, Args};
+use headgate_cli::{ValueError, one_of, within};
 use headgate_mqtt_codec::Utf8;
 use headgate_mqttsn_codec::{Qos, TopicName, is_reserved};
 use std::time::Duration;
@@ -56,7 +57,7 @@ pub(super) struct SnConnectionArgs {
     #[arg(short = 'c', long, requires = "id", help_heading = "Connection")]
     no_clean: bool,
     /// Seconds to wait for an answer.
-    #[arg(long, value_name = "SECONDS", default_value_t = 5.0, value_parser = retry_interval, help_heading = "Connection")]
+    #[arg(long, value_name = "SECONDS", default_value_t = 5.0, value_parser = within(0.01, 86_400.0), help_heading = "Connection")]
     retry_interval: f64,
     /// How often to ask again before giving up.
     #[arg(long, value_name = "N", default_value_t = 3, help_heading = "Connection")]
@@ -134,35 +135,27 @@ pub(super) fn topic(name: &Utf8) -> TopicName {
 }
 
 /// A predefined topic id. §5.3.11
-pub(super) fn predefined(text: &str) -> Result<u16, String> {
+pub(super) fn predefined(text: &str) -> Result<u16, ValueError> {
     let id = text.parse().ok().filter(|id| !is_reserved(*id));
-    id.ok_or_else(|| "allowed are 1 to 65534".into())
+    id.ok_or_else(|| ValueError::not_allowed(text, "1 to 65534"))
 }
 
 /// A QoS with a connection, by its number.
-pub(super) fn qos(text: &str) -> Result<Qos, String> {
-    match text {
-        "0" => Ok(Qos::AtMostOnce),
-        "1" => Ok(Qos::AtLeastOnce),
-        "2" => Ok(Qos::ExactlyOnce),
-        _ => Err("allowed are 0, 1 and 2".into()),
-    }
+pub(super) fn qos(text: &str) -> Result<Qos, ValueError> {
+    one_of(CONNECTED)(text)
 }
 
 /// A QoS, by its number.
-pub(super) fn any_qos(text: &str) -> Result<Qos, String> {
-    match text {
-        "-1" => Ok(Qos::NoConnection),
-        text => qos(text).map_err(|_| "allowed are -1, 0, 1 and 2".into()),
-    }
+pub(super) fn any_qos(text: &str) -> Result<Qos, ValueError> {
+    let [zero, one, two] = CONNECTED;
+    one_of([("-1", Qos::NoConnection), zero, one, two])(text)
 }
 
-fn retry_interval(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(seconds) if (0.01..=86_400.0).contains(&seconds) => Ok(seconds),
-        _ => Err("allowed are 0.01 to 86400".into()),
-    }
-}
+const CONNECTED: [(&str, Qos); 3] = [
+    ("0", Qos::AtMostOnce),
+    ("1", Qos::AtLeastOnce),
+    ("2", Qos::ExactlyOnce),
+];
 
 #[cfg(test)]
 mod tests {

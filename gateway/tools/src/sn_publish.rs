@@ -1,16 +1,14 @@
 //! `headgate sn-pub`: publishes messages by MQTT-SN and waits until the gateway has taken them.
 
 use super::connection;
-use super::publish::{PayloadArgs, seconds};
+use super::publish::{PayloadArgs, check_topic, seconds};
 use super::sn_connection::{self, SnConnectionArgs};
-use crate::sn::{Event, Outgoing, Request, SnSession};
+use crate::sn::{Event, Outgoing, Request, SnError, SnSession};
 use bytes::Bytes;
 use clap::Args;
 use headgate_cli::{Outcome, runtime};
-use headgate_model::Topic;
 use headgate_mqtt_codec::Utf8;
 use headgate_mqttsn_codec::{Qos, TopicName};
-use std::error::Error;
 
 /// Publish messages by MQTT-SN.
 #[derive(Args)]
@@ -47,13 +45,13 @@ impl SnPublishCommand {
         // A thread may still wait for the next line of standard input.
         let result = runtime.block_on(self.publish());
         runtime.shutdown_background();
-        result
+        Ok(result?)
     }
 
-    async fn publish(self) -> Result<(), Box<dyn Error>> {
+    async fn publish(self) -> Result<(), SnError> {
         let topic = match (&self.topic, self.predefined) {
             (Some(name), _) => {
-                Topic::parse(name.clone().into_bytes()).map_err(|e| format!("topic `{name}`: {e}"))?;
+                check_topic(name)?;
                 sn_connection::topic(name)
             }
             (None, id) => TopicName::Predefined(id.unwrap_or_default()),
@@ -88,7 +86,7 @@ impl SnPublishCommand {
     }
 }
 
-async fn until(session: &mut SnSession, wanted: &Event) -> Result<(), Box<dyn Error>> {
+async fn until(session: &mut SnSession, wanted: &Event) -> Result<(), SnError> {
     while session.answer().await? != *wanted {}
-    Ok(session.flush().await?)
+    session.flush().await
 }

@@ -1,10 +1,10 @@
 //! `headgate sn-scan`: asks for MQTT-SN gateways and listens for those that advertise themselves. §6.1
 
 use super::sn_connection::PORT;
-use crate::sn::{SerialTarget, SnTarget, SnTransport};
+use crate::sn::{SerialTarget, SnError, SnTarget, SnTransport};
 use bytes::{Bytes, BytesMut};
 use clap::{ArgAction, Args};
-use headgate_cli::{Outcome, complain, runtime, say};
+use headgate_cli::{Outcome, ValueError, complain, runtime, say};
 use headgate_mqttsn_codec::{Message, decode, encode};
 use serde::Serialize;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -97,20 +97,30 @@ impl SnScanCommand {
             }
         })?;
         if found == 0 {
-            return Err(format!("no gateway answered within {} seconds", self.seconds).into());
+            return Err(SnError::NoGateway {
+                seconds: self.seconds,
+            }
+            .into());
         }
         Ok(())
     }
 
-    async fn scan(&self) -> Result<usize, Box<dyn std::error::Error>> {
+    async fn scan(&self) -> Result<usize, SnError> {
         let to = match &self.host {
             Some(host) => {
-                let mut addresses = tokio::net::lookup_host((host.as_str(), self.port)).await?;
-                addresses.next().ok_or("the host has no address")?
+                let host = host.as_str();
+                let found = tokio::net::lookup_host((host, self.port)).await;
+                let mut found = found.map_err(|cause| SnError::Resolve {
+                    host: host.into(),
+                    cause,
+                })?;
+                found
+                    .next()
+                    .ok_or_else(|| SnError::NoAddress { host: host.into() })?
             }
             None => SocketAddr::from((self.multicast.unwrap_or(self.broadcast), self.port)),
         };
-        let asker = asker(to).map_err(|error| format!("cannot send to {to}: {error}"))?;
+        let asker = asker(to).map_err(|cause| SnError::Send { to, cause })?;
         let listener = match (&self.host, to) {
             (None, SocketAddr::V4(to)) => listener(to, self.multicast.is_some())
                 .inspect_err(|error| {
@@ -135,7 +145,7 @@ impl SnScanCommand {
                 () = tokio::time::sleep_until(ask_at) => {
                     ask_at += AGAIN;
                     let sent = asker.send_to(&question, to).await;
-                    sent.map_err(|error| format!("cannot send to {to}: {error}"))?;
+                    sent.map_err(|cause| SnError::Send { to, cause })?;
                     continue;
                 }
                 got = asker.recv_from(answer) => got.map(|(len, from)| (&answer[..len], from)),
@@ -152,7 +162,7 @@ impl SnScanCommand {
     }
 
     /// The same where there is one gateway at most.
-    async fn scan_line(&self, mut transport: SnTransport) -> Result<usize, Box<dyn std::error::Error>> {
+    async fn scan_line(&self, mut transport: SnTransport) -> Result<usize, SnError> {
         let place = transport.place().to_owned();
         let question = Message::SearchGw { radius: self.radius };
         let end = Instant::now() + Duration::from_secs_f64(self.seconds);
@@ -276,9 +286,9 @@ fn listener(to: SocketAddrV4, multicast: bool) -> io::Result<UdpSocket> {
     UdpSocket::from_std(socket.into())
 }
 
-fn group(text: &str) -> Result<Ipv4Addr, String> {
+fn group(text: &str) -> Result<Ipv4Addr, ValueError> {
     let group = text.parse().ok().filter(Ipv4Addr::is_multicast);
-    group.ok_or_else(|| "allowed are 224.0.0.0 to 239.255.255.255".into())
+    group.ok_or_else(|| ValueError::not_allowed(text, "224.0.0.0 to 239.255.255.255"))
 }
 
 #[cfg(test)]

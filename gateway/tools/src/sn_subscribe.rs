@@ -3,11 +3,11 @@
 use super::connection;
 use super::publish::seconds;
 use super::sn_connection::{self, SnConnectionArgs};
-use super::subscribe::{FIRST_WAIT, Filters, LAST_EXCHANGE, LONGEST_WAIT, OutputArgs, filter};
+use super::subscribe::{FIRST_WAIT, Filters, LAST_EXCHANGE, LONGEST_WAIT, OutputArgs, check_filters, filter};
 use crate::format::Format;
 use crate::sn::{ClientSettings, Event, Received, Request, SnError, SnSession, SnTarget};
 use clap::Args;
-use headgate_cli::{Outcome, complain, runtime};
+use headgate_cli::{Outcome, ValueError, complain, runtime};
 use headgate_model::TopicFilter;
 use headgate_mqtt_codec::{self as mqtt, Utf8};
 use headgate_mqttsn_codec::{Qos, TopicName};
@@ -56,9 +56,7 @@ pub struct SnSubscribeCommand {
 impl SnSubscribeCommand {
     /// Runs the command.
     pub fn run(self) -> Outcome {
-        for text in self.topic.iter().chain(&self.unsubscribe) {
-            filter(text.as_str()).map_err(|e| format!("filter `{text}`: {e}"))?;
-        }
+        check_filters(self.topic.iter().chain(&self.unsubscribe))?;
         let limit = self.timeout.map(Duration::from_secs_f64);
         let wanted = self.count;
         let mut listener = Listener::new(self)?;
@@ -88,7 +86,7 @@ impl SnSubscribeCommand {
 }
 
 /// Seconds, or a duration with its unit; as long as MQTT-SN can say.
-fn sleep(text: &str) -> Result<u16, String> {
+fn sleep(text: &str) -> Result<u16, ValueError> {
     let seconds = match text.parse() {
         Ok(seconds) => Some(seconds),
         Err(_) => humantime::parse_duration(text).ok().map(|sleep| sleep.as_secs()),
@@ -96,7 +94,7 @@ fn sleep(text: &str) -> Result<u16, String> {
     let seconds = seconds.and_then(|seconds: u64| u16::try_from(seconds).ok());
     seconds
         .filter(|seconds| *seconds > 0)
-        .ok_or_else(|| "allowed are 1 to 65535 seconds, such as 30s or 5m".into())
+        .ok_or_else(|| ValueError::not_allowed(text, "1 to 65535 seconds, such as 30s or 5m"))
 }
 
 /// What outlives a connection.

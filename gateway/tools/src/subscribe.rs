@@ -1,12 +1,13 @@
 //! `headgate sub`: subscribes and prints what comes.
 
 use super::connection::{self, Connection, ConnectionArgs};
+use super::error::ArgumentError;
 use super::format::Format;
 use super::publish::seconds;
 use clap::Args;
 use headgate_cli::{Outcome, complain, runtime};
 use headgate_client::{Client, ClientError, Incoming};
-use headgate_model::TopicFilter;
+use headgate_model::{TopicError, TopicFilter};
 use headgate_mqtt_codec::{
     Packet, PacketId, Publish, Qos, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeFilter,
     SubscribeOptions, Unsubscribe, Utf8,
@@ -101,9 +102,7 @@ impl OutputArgs {
 impl SubscribeCommand {
     /// Runs the command.
     pub fn run(mut self) -> Outcome {
-        for text in self.topic.iter().chain(&self.unsubscribe) {
-            filter(text.as_str()).map_err(|e| format!("filter `{text}`: {e}"))?;
-        }
+        check_filters(self.topic.iter().chain(&self.unsubscribe))?;
         let limit = self.timeout.take().map(Duration::from_secs_f64);
         let format = self.output.format();
         let wanted = self.count;
@@ -124,8 +123,19 @@ impl SubscribeCommand {
 }
 
 /// A topic filter.
-pub(crate) fn filter(text: &str) -> Result<TopicFilter, String> {
-    TopicFilter::try_from(text).map_err(|e| e.to_string())
+pub(crate) fn filter(text: &str) -> Result<TopicFilter, TopicError> {
+    TopicFilter::try_from(text)
+}
+
+/// Whether all of them are topic filters.
+pub(crate) fn check_filters<'a>(filters: impl Iterator<Item = &'a Utf8>) -> Result<(), ArgumentError> {
+    for text in filters {
+        filter(text.as_str()).map_err(|cause| ArgumentError::Filter {
+            filter: text.clone(),
+            cause,
+        })?;
+    }
+    Ok(())
 }
 
 /// What outlives a connection.

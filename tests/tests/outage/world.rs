@@ -274,7 +274,7 @@ impl World {
     fn dial(&mut self) {
         self.dials += 1;
         if !self.reachable {
-            return self.tell_uplink(UplinkInput::Dialed(Err("unreachable".into())));
+            return self.tell_uplink(UplinkInput::Dialed(false));
         }
         self.connections += 1;
         self.next_endpoint += 1;
@@ -283,7 +283,7 @@ impl World {
         let private = plan.settings().try_private && status.may_be_private();
         let endpoint = BridgeEndpoint::new(plan, credentials, status, private, self.now);
         self.link = Some((EndpointId(self.next_endpoint), endpoint));
-        self.tell_uplink(UplinkInput::Dialed(Ok(())));
+        self.tell_uplink(UplinkInput::Dialed(true));
     }
 
     /// Until nothing more follows: commands, events, and the disk.

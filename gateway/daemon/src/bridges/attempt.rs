@@ -1,7 +1,7 @@
 //! One connection of a bridge: from credentials to the end of the link.
 
 use super::provisioner::{Place, Provisioner};
-use super::{credentials, way};
+use super::{BridgeError, credentials, way};
 use headgate_access::{AccessSession, Answering};
 use headgate_bridge::{BridgeEndpoint, BridgePlan, BridgeStatus, BridgeWire, EndReason};
 use headgate_dial::{self as dial, Dial};
@@ -38,7 +38,7 @@ pub(super) struct Dialed {
 
 impl Attempt {
     /// Everything up to CONNECT. The error is for operators.
-    pub(super) async fn dial(&self) -> Result<Dialed, String> {
+    pub(super) async fn dial(&self) -> Result<Dialed, BridgeError> {
         let Place { plan, dial } = match &self.provisioner {
             Some(provisioner) => provisioner.place(&self.dial).await?,
             None => Place {
@@ -47,8 +47,7 @@ impl Attempt {
             },
         };
         let settings = plan.settings();
-        let login = credentials::read(&settings.login, SystemTime::now()).await;
-        let login = login.map_err(|error| format!("login: {error}"))?;
+        let login = credentials::read(&settings.login, SystemTime::now()).await?;
         let credentials = login.credentials(plan.version())?;
         let place = dial.target.place.to_string();
         let mut unheard = |_| {};
@@ -57,8 +56,11 @@ impl Attempt {
         if let Some(provisioner) = &self.provisioner {
             provisioner.reached(matches!(dialed, Ok(Ok(_))));
         }
-        let dialed = dialed.map_err(|_| format!("no answer from {place} within {DIAL_TIME:?}"))?;
-        let dialed = dialed.map_err(|error| error.to_string())?;
+        let Ok(dialed) = dialed else {
+            let within = DIAL_TIME;
+            return Err(BridgeError::Timeout { place, within });
+        };
+        let dialed = dialed?;
         self.status.set_remote(&place);
         let private = settings.try_private && self.status.may_be_private();
         let now = self.connections.hub().clock().now();

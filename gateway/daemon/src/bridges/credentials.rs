@@ -1,5 +1,6 @@
 //! As whom a bridge comes: read anew for every connection, so that renewed passwords and tokens count without a restart.
 
+use super::error::LoginError;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -30,14 +31,14 @@ pub(super) struct Read {
 
 impl Read {
     /// As MQTT carries them.
-    pub(super) fn credentials(&self, version: Version) -> Result<Credentials, String> {
+    pub(super) fn credentials(&self, version: Version) -> Result<Credentials, LoginError> {
         let password = self.password.clone().map(Bytes::from);
-        Credentials::new(self.username.clone(), password, version).map_err(|error| format!("login: {error}"))
+        Ok(Credentials::new(self.username.clone(), password, version)?)
     }
 }
 
 /// What counts now. `now` is the system's time.
-pub(super) async fn read(login: &Login, now: SystemTime) -> Result<Read, String> {
+pub(super) async fn read(login: &Login, now: SystemTime) -> Result<Read, LoginError> {
     let mut read = Read {
         username: login.username.clone(),
         password: (!login.password.is_empty()).then(|| login.password.reveal().to_owned()),
@@ -71,14 +72,17 @@ pub(super) async fn changed_password(login: &Login) -> Option<String> {
 }
 
 /// What a password's source is worth.
-fn trimmed(text: &[u8], source: &str) -> Result<String, String> {
-    let text = std::str::from_utf8(text).map_err(|_| format!("{source}: not UTF-8"))?;
+fn trimmed(text: &[u8], origin: String) -> Result<String, LoginError> {
+    let Ok(text) = std::str::from_utf8(text) else {
+        return Err(LoginError::NotUtf8 { origin });
+    };
     let text = text.trim_end_matches(['\r', '\n']);
     if text.is_empty() || text.len() > LONGEST {
-        return Err(format!(
-            "{source}: a password of 1 to {LONGEST} bytes is wanted, there are {}",
-            text.len()
-        ));
+        return Err(LoginError::Length {
+            origin,
+            len: text.len(),
+            longest: LONGEST,
+        });
     }
     Ok(text.to_owned())
 }
@@ -88,25 +92,38 @@ fn renewal(lifetime: Duration) -> Duration {
     lifetime.mul_f32(0.8)
 }
 
-async fn read_file(path: &Path) -> Result<String, String> {
-    let source = path.display().to_string();
+async fn read_file(path: &Path) -> Result<String, LoginError> {
     let text = tokio::fs::read(path).await;
-    trimmed(&text.map_err(|error| format!("{source}: {error}"))?, &source)
+    let text = text.map_err(|cause| LoginError::File {
+        path: path.to_owned(),
+        cause,
+    })?;
+    trimmed(&text, path.display().to_string())
 }
 
-async fn run(program: &str, arguments: &[String]) -> Result<String, String> {
+async fn run(program: &str, arguments: &[String]) -> Result<String, LoginError> {
+    let name = || program.to_owned();
     let mut command = Command::new(program);
     command
         .args(arguments)
         .kill_on_drop(true)
         .stdin(std::process::Stdio::null());
     let output = timeout(COMMAND_TIME, command.output()).await;
-    let output = output.map_err(|_| format!("`{program}` took more than {COMMAND_TIME:?}"))?;
-    let output = output.map_err(|error| format!("`{program}`: {error}"))?;
+    let output = output.map_err(|_| LoginError::Slow {
+        program: name(),
+        limit: COMMAND_TIME,
+    })?;
+    let output = output.map_err(|cause| LoginError::Command {
+        program: name(),
+        cause,
+    })?;
     if !output.status.success() {
-        return Err(format!("`{program}` failed: {}", output.status));
+        return Err(LoginError::Failed {
+            program: name(),
+            status: output.status,
+        });
     }
-    trimmed(&output.stdout, &format!("`{program}`"))
+    trimmed(&output.stdout, format!("`{program}`"))
 }
 
 fn seconds(time: SystemTime) -> u64 {
@@ -114,15 +131,15 @@ fn seconds(time: SystemTime) -> u64 {
 }
 
 /// `SharedAccessSignature sr=…&sig=…&se=…`, as Azure IoT Hub and DPS want it.
-fn sas_token(sas: &Sas, key: &str, now: SystemTime) -> Result<String, String> {
+fn sas_token(sas: &Sas, key: &str, now: SystemTime) -> Result<String, LoginError> {
     let key = STANDARD.decode(key.trim());
-    let mut key = key.map_err(|_| "sas.key: the key is not base64".to_owned())?;
+    let mut key = key.map_err(|_| LoginError::SasKey)?;
     if let Some(registration_id) = &sas.derive_for {
-        key = sign(&key, registration_id)?;
+        key = sign(&key, registration_id);
     }
     let resource = escape(&sas.resource);
     let expires = seconds(now) + sas.lifetime.as_secs();
-    let signature = sign(&key, &format!("{resource}\n{expires}"))?;
+    let signature = sign(&key, &format!("{resource}\n{expires}"));
     let signature = escape(&STANDARD.encode(signature));
     let policy = sas
         .policy
@@ -135,10 +152,10 @@ fn sas_token(sas: &Sas, key: &str, now: SystemTime) -> Result<String, String> {
 }
 
 /// RFC 2104, with SHA-256. So a device's key is made of its group's, too.
-fn sign(key: &[u8], text: &str) -> Result<Vec<u8>, String> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).map_err(|error| error.to_string())?;
+fn sign(key: &[u8], text: &str) -> Vec<u8> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("a key of any length");
     mac.update(text.as_bytes());
-    Ok(mac.finalize().into_bytes().to_vec())
+    mac.finalize().into_bytes().to_vec()
 }
 
 /// Writes what is not unreserved as `%41`. RFC 3986 §2.1
@@ -154,9 +171,12 @@ pub(crate) fn escape(text: &str) -> String {
 }
 
 /// A JSON Web Token signed with our private key. RFC 7519
-fn jwt_token(jwt: &Jwt, key: &str, now: SystemTime) -> Result<String, String> {
+fn jwt_token(jwt: &Jwt, key: &str, now: SystemTime) -> Result<String, LoginError> {
     use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
-    let wrong = |error: jsonwebtoken::errors::Error| format!("{}: {error}", jwt.key.display());
+    let wrong = |cause| LoginError::Jwt {
+        path: jwt.key.clone(),
+        cause,
+    };
     let (algorithm, key) = match jwt.algorithm {
         JwtAlgorithm::Rs256 => (Algorithm::RS256, EncodingKey::from_rsa_pem(key.as_bytes())),
         JwtAlgorithm::Es256 => (Algorithm::ES256, EncodingKey::from_ec_pem(key.as_bytes())),
@@ -197,7 +217,7 @@ mod tests {
             token,
             "SharedAccessSignature sr=hub.example%2Fdevices%2Fpump-7&sig=0QGzM%2Bf95oT7BxFhArVfynef%2BwkfW9XPCaCFJxMntio%3D&se=1700003600"
         );
-        let error = sas_token(&sas, "no base64!", at(0)).unwrap_err();
+        let error = sas_token(&sas, "no base64!", at(0)).unwrap_err().to_string();
         assert!(!error.contains("no base64!"), "a key is never shown: {error}");
     }
 
@@ -265,13 +285,13 @@ mod tests {
         fn unwrap_err_text(self) -> String;
     }
 
-    impl Texts for Result<Read, String> {
+    impl Texts for Result<Read, LoginError> {
         fn unwrap_text(self) -> String {
             self.map(|read| read.password.unwrap()).unwrap()
         }
 
         fn unwrap_err_text(self) -> String {
-            self.err().unwrap()
+            self.err().unwrap().to_string()
         }
     }
 }

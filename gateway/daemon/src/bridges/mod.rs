@@ -6,6 +6,7 @@
 mod attempt;
 mod budget;
 mod credentials;
+mod error;
 mod ledger;
 mod probe;
 mod provisioner;
@@ -16,6 +17,7 @@ mod view;
 mod way;
 
 pub(crate) use credentials::escape;
+pub(crate) use error::BridgeError;
 pub(crate) use probe::Finding;
 pub(crate) use view::BridgeView;
 pub(crate) use way::{address_faults, tls_faults};
@@ -26,7 +28,7 @@ use budget::Budget;
 use headgate_bridge::{BridgePlan, BridgeSettings, BridgeState, BridgeStatus, Uplink};
 use headgate_bus::handle::Hub;
 use headgate_dial::Dial;
-use headgate_model::{Metric, Naming, Rewriter};
+use headgate_model::{Fault, Metric, Naming, Rewriter};
 use headgate_shell::{Connections, Metrics};
 use ledger::{LedgerFile, Line, Report};
 use parking_lot::Mutex;
@@ -155,28 +157,6 @@ pub(crate) enum Change {
     Gone,
 }
 
-/// Why operators do not get what they want.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum BridgeError {
-    /// There is none of that name.
-    #[error("there is no bridge `{0}`")]
-    Unknown(String),
-    /// The settings cannot be.
-    #[error("{0}")]
-    Settings(String),
-    /// It belongs to the configuration.
-    #[error("the bridge `{0}` stands in the configuration: change it there, then reload")]
-    Configured(String),
-    /// Its files cannot be written.
-    #[error("{path}: {cause}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        cause: std::io::Error,
-    },
-}
-
 /// Settings that can be.
 pub(crate) struct Checked {
     plan: Arc<BridgePlan>,
@@ -186,16 +166,19 @@ pub(crate) struct Checked {
 
 impl Checked {
     /// The error names the key. `node` is this gateway.
-    pub(crate) fn new(settings: &BridgeSettings, node: &str) -> Result<Self, String> {
+    pub(crate) fn new(settings: &BridgeSettings, node: &str) -> Result<Self, Fault> {
         if node == DEFAULT_NODE {
-            return Err(format!(
-                "`node` is still `{node}`: a gateway with bridges needs a name of its own, for messages that come round a ring are known by it"
+            return Err(Fault::new(
+                "",
+                format!(
+                    "`node` is still `{node}`: a gateway with bridges needs a name of its own, for messages that come round a ring are known by it"
+                ),
             ));
         }
         let service = Service::new(settings, node)?;
         let settings = settings.clone().with_preset();
         let dials = way::dials(&settings)?;
-        let plan = BridgePlan::new(settings, node).map_err(|error| error.to_string())?;
+        let plan = BridgePlan::new(settings, node).map_err(|error| error.fault())?;
         Ok(Self {
             plan: Arc::new(plan),
             dials,
@@ -208,8 +191,8 @@ impl Checked {
     }
 }
 
-/// What is wrong with a bridge whose remote a service names. The error names the key.
-pub(crate) fn check_service(settings: &BridgeSettings, node: &str) -> Result<(), String> {
+/// What is wrong with a bridge whose remote a service names.
+pub(crate) fn check_service(settings: &BridgeSettings, node: &str) -> Result<(), Fault> {
     Service::new(settings, node).map(drop)
 }
 
@@ -243,7 +226,10 @@ impl Bridges {
     pub(crate) async fn start(&self, configured: Vec<Checked>) {
         self.configure(configured).await;
         for path in self.0.added_files() {
-            let text = fs::read_to_string(&path).map_err(|error| error.to_string());
+            let text = fs::read_to_string(&path).map_err(|cause| BridgeError::File {
+                path: path.clone(),
+                cause,
+            });
             match text.and_then(|text| self.0.read(&text)) {
                 Ok(added) if self.0.running.lock().contains_key(added.name()) => {
                     tracing::warn!(
@@ -255,7 +241,7 @@ impl Bridges {
                     self.0.put(added, Source::Added).await;
                 }
                 Err(error) => {
-                    tracing::error!(file = %path.display(), error, "an added bridge cannot be used");
+                    tracing::error!(file = %path.display(), %error, "an added bridge cannot be used");
                 }
             }
         }
@@ -296,7 +282,7 @@ impl Bridges {
     /// Adds or changes a bridge at run time; `text` is its settings in TOML, which are kept as they are.
     pub(crate) async fn add(&self, text: &str) -> Result<(String, Change), BridgeError> {
         let _one = self.0.changing.lock().await;
-        let bridge = self.0.read(text).map_err(BridgeError::Settings)?;
+        let bridge = self.0.read(text)?;
         let name = bridge.name().to_owned();
         let running = self.0.running.lock().get(&name).map(|bridge| bridge.source);
         if running == Some(Source::Configuration) {
@@ -415,7 +401,7 @@ impl Bridges {
     /// Walks the way to a bridge's remote end and says how each step went. A bridge that can come under one name only is paused meanwhile.
     pub(crate) fn probe(&self, name: &str) -> Result<mpsc::UnboundedReceiver<Finding>, BridgeError> {
         let plan = self.plan(name)?;
-        let dials = way::dials(plan.settings()).map_err(BridgeError::Settings)?;
+        let dials = way::dials(plan.settings())?;
         let running = self.0.running.lock();
         let bridge = running.get(name);
         let provisioner = bridge.and_then(|bridge| bridge.provisioner.clone());
@@ -471,9 +457,10 @@ impl Bridges {
 }
 
 impl Shared {
-    fn read(&self, text: &str) -> Result<Checked, String> {
-        let settings = toml::from_str(text).map_err(|error| explain_text(text, &error))?;
-        Checked::new(&settings, &self.node)
+    fn read(&self, text: &str) -> Result<Checked, BridgeError> {
+        let settings = toml::from_str(text);
+        let settings = settings.map_err(|error| Fault::new("", explain_text(text, &error)))?;
+        Ok(Checked::new(&settings, &self.node)?)
     }
 
     async fn put(&self, bridge: Checked, source: Source) -> Change {

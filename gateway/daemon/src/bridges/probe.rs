@@ -1,7 +1,8 @@
 //! `headgate bridge test`: the way to a remote, one step after the other, and how each went.
 
 use super::credentials;
-use super::provisioner::{Provisioner, RegisterError};
+use super::error::RegisterError;
+use super::provisioner::Provisioner;
 use headgate_bridge::BridgePlan;
 use headgate_client::{Client, ClientError};
 use headgate_dial::{Dial, DialError, Step};

@@ -2,6 +2,7 @@
 //!
 //! Always true: what was assigned is used until the hub refuses it, or cannot be reached several times in a row; then the service is asked again.
 
+use super::error::{BridgeError, LoginError, RegisterError};
 use super::{credentials, way, write_file};
 use headgate_bridge::{
     Assignment, BridgePlan, BridgeSettings, EndReason, Provisioned, Provisioning, ProvisioningInput,
@@ -9,6 +10,7 @@ use headgate_bridge::{
 };
 use headgate_client::{Client, ClientError};
 use headgate_dial::{Dial, Step};
+use headgate_model::Fault;
 use headgate_mqtt_codec::{Connect, ReasonCode, Utf8, Version};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -34,14 +36,13 @@ pub(super) struct Service {
 
 impl Service {
     /// `None` for a bridge that knows its remote. The error names the key.
-    pub(super) fn new(settings: &BridgeSettings, node: &str) -> Result<Option<Self>, String> {
+    pub(super) fn new(settings: &BridgeSettings, node: &str) -> Result<Option<Self>, Fault> {
         let Some(provisioning) = settings.provisioning() else {
             return Ok(None);
         };
         if provisioning.login.sas.is_none() && settings.tls.certificate.is_none() {
-            return Err(
-                "preset: `azure-iot-dps` needs a key, a group's key, or tls.certificate and tls.key".into(),
-            );
+            let what = "`azure-iot-dps` needs a key, a group's key, or tls.certificate and tls.key";
+            return Err(Fault::new("preset", what));
         }
         let dial = way::service_dial(settings, &provisioning.address)?;
         Ok(Some(Self {
@@ -107,7 +108,7 @@ impl Provisioner {
     }
 
     /// Where to connect. `dial` is one of the bridge's own addresses, which are the hub's if there are any.
-    pub(super) async fn place(&self, dial: &Dial) -> Result<Place, String> {
+    pub(super) async fn place(&self, dial: &Dial) -> Result<Place, BridgeError> {
         let known = self.known();
         let assignment = match known {
             Some(assignment) => assignment,
@@ -123,12 +124,11 @@ impl Provisioner {
         state.assignment.clone().filter(|_| !doubtful)
     }
 
-    async fn ask(&self) -> Result<Assignment, String> {
+    async fn ask(&self) -> Result<Assignment, BridgeError> {
         // Whatever comes of it: without a network the hub is tried again, too.
         self.state.lock().misses = 0;
         let name = &self.service.settings.name;
-        let asked = register(&self.service, &mut |_| {}).await;
-        let assignment = asked.map_err(|error| format!("provisioning: {error}"))?;
+        let assignment = register(&self.service, &mut |_| {}).await?;
         tracing::info!(
             bridge = name,
             hub = assignment.hub,
@@ -158,14 +158,14 @@ impl Provisioner {
     }
 
     /// How `assignment` is reached.
-    pub(super) fn place_of(&self, assignment: &Assignment, dial: &Dial) -> Result<Place, String> {
+    pub(super) fn place_of(&self, assignment: &Assignment, dial: &Dial) -> Result<Place, BridgeError> {
         let settings = &self.service.settings;
         let assigned = settings.clone().with_assignment(assignment);
         let dial = match settings.addresses.is_empty() {
             true => way::dials(&assigned)?.remove(0),
             false => dial.clone(),
         };
-        let plan = BridgePlan::new(assigned, &self.service.node).map_err(|error| error.to_string())?;
+        let plan = BridgePlan::new(assigned, &self.service.node)?;
         let plan = Arc::new(plan);
         Ok(Place { plan, dial })
     }
@@ -204,26 +204,11 @@ impl Provisioner {
     }
 }
 
-/// Why the service said nothing that helps.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum RegisterError {
-    /// What we would show it cannot be made.
-    #[error("{0}")]
-    Credentials(String),
-    /// The way to it.
-    #[error(transparent)]
-    Client(#[from] ClientError),
-    /// Its answer.
-    #[error(transparent)]
-    Answer(#[from] headgate_bridge::ProvisioningError),
-}
-
 async fn register(
     service: &Service,
     on_step: &mut (dyn FnMut(Step) + Send),
 ) -> Result<Assignment, RegisterError> {
-    let connect = connect(&service.provisioning).await;
-    let connect = connect.map_err(RegisterError::Credentials)?;
+    let connect = connect(&service.provisioning).await?;
     let (mut client, _) = Client::open_telling(&service.dial, &connect, on_step).await?;
     let registered = converse(&mut client, &service.provisioning).await;
     // The answer is known; how it takes its leave does not matter.
@@ -232,9 +217,9 @@ async fn register(
 }
 
 /// MQTT 3.1.1, for the service speaks nothing else.
-async fn connect(provisioning: &Provisioning) -> Result<Connect, String> {
+async fn connect(provisioning: &Provisioning) -> Result<Connect, LoginError> {
     let login = credentials::read(&provisioning.login, SystemTime::now()).await?;
-    let text = |text: &str| Utf8::try_from(text.to_owned()).map_err(|error| error.to_string());
+    let text = |text: &str| Utf8::try_from(text.to_owned());
     Ok(Connect {
         clean_start: true,
         keep_alive: KEEP_ALIVE,
@@ -302,7 +287,7 @@ mod tests {
                 "preset = {{ cloud = \"azure-iot-dps\", id_scope = \"0ne1\", registration_id = \"gw-7\"{more} }}"
             );
             let settings: BridgeSettings = toml::from_str(&settings).unwrap();
-            let error = Service::new(&settings, "here").err().unwrap();
+            let error = Service::new(&settings, "here").err().unwrap().to_string();
             assert!(error.contains(words), "{error}");
         }
         assert!(
@@ -341,7 +326,7 @@ mod tests {
             assert_eq!(place.plan.remote_client_id(), "d");
         }
         provisioner.reached(false);
-        let error = provisioner.place(&own).await.err().unwrap();
+        let error = provisioner.place(&own).await.err().unwrap().to_string();
         assert!(
             error.starts_with("provisioning: ") && error.contains(NOWHERE),
             "{error}"

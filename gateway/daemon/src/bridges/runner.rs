@@ -3,7 +3,7 @@
 use super::attempt::Attempt;
 use super::budget::Budget;
 use super::provisioner::Provisioner;
-use super::{bytes_of, credentials};
+use super::{BridgeError, bytes_of, credentials};
 use crate::sys::unix_time;
 use headgate_bridge::{
     BridgeEndpoint, BridgePlan, BridgeStatus, EndReason, Start, Uplink, UplinkAction, UplinkInput,
@@ -37,6 +37,8 @@ pub(super) enum Order {
 /// What a task of a connection tells.
 enum Told {
     Input(UplinkInput),
+    /// Why there is no connection.
+    Unreached(BridgeError),
     /// The connection is there: when to renew it, and the password it was opened with.
     Opened(Option<Duration>, Option<String>),
 }
@@ -114,8 +116,13 @@ impl Runner {
                             open.password = password;
                         }
                     }
+                    Told::Unreached(error) => {
+                        let bridge = &self.plan.settings().name;
+                        self.status.set_error(&error.to_string());
+                        tracing::warn!(bridge, %error, "bridge does not reach its remote");
+                    }
                     Told::Input(input) => {
-                        if matches!(&input, UplinkInput::Ended(_) | UplinkInput::Dialed(Err(_))) {
+                        if matches!(&input, UplinkInput::Ended(_) | UplinkInput::Dialed(false)) {
                             open = None;
                         }
                         self.note(&input);
@@ -152,11 +159,7 @@ impl Runner {
     fn note(&self, input: &UplinkInput) {
         let bridge = &self.plan.settings().name;
         match input {
-            UplinkInput::Dialed(Err(error)) => {
-                self.status.set_error(error);
-                tracing::warn!(bridge, error, "bridge does not reach its remote");
-            }
-            UplinkInput::Dialed(Ok(())) => {
+            UplinkInput::Dialed(true) => {
                 tracing::debug!(bridge, remote = self.status.remote(), "bridge connects");
             }
             UplinkInput::Ended(EndReason::Asked) => tracing::info!(bridge, "bridge disconnected"),
@@ -198,11 +201,14 @@ impl Runner {
         // Nobody hears of it only when the bridge has left.
         let task = tokio::spawn(async move {
             let input = match attempt.dial().await {
-                Err(error) => UplinkInput::Dialed(Err(error)),
+                Err(error) => {
+                    let _ = told.send(Told::Unreached(error));
+                    UplinkInput::Dialed(false)
+                }
                 Ok(dialed) => {
                     let opened = Told::Opened(dialed.renew_after, dialed.password.clone());
                     let _ = told.send(opened);
-                    let _ = told.send(Told::Input(UplinkInput::Dialed(Ok(()))));
+                    let _ = told.send(Told::Input(UplinkInput::Dialed(true)));
                     UplinkInput::Ended(attempt.run(dialed).await)
                 }
             };

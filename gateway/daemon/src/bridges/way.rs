@@ -16,11 +16,11 @@ fn client_tls(tls: &BridgeTls) -> ClientTls {
 }
 
 /// How each address is reached: `mqtt`, `mqtts`, `ws`, `wss` or `unix`. The error names the key.
-pub(super) fn dials(settings: &BridgeSettings) -> Result<Vec<Dial>, String> {
+pub(super) fn dials(settings: &BridgeSettings) -> Result<Vec<Dial>, Fault> {
     if settings.addresses.is_empty() {
-        return Err("addresses: at least one is wanted".into());
+        return Err(Fault::new("addresses", "at least one is wanted"));
     }
-    settings.login.check()?;
+    settings.login.check().map_err(|error| error.fault())?;
     let proxy = (!settings.proxy.is_empty()).then(|| settings.proxy.reveal());
     let bind = settings.bind.as_deref();
     settings
@@ -40,10 +40,9 @@ pub(crate) fn address_faults(settings: &BridgeSettings) -> Vec<Fault> {
     let proxy = (!settings.proxy.is_empty()).then(|| settings.proxy.reveal());
     let mut faults: Vec<Fault> = Vec::new();
     for (n, address) in settings.addresses.iter().enumerate() {
-        let Err(error) = dial(address, &settings.tls, proxy, settings.bind.as_deref()) else {
+        let Err(mut fault) = dial(address, &settings.tls, proxy, settings.bind.as_deref()) else {
             continue;
         };
-        let mut fault = Fault::of(&error);
         if fault.key == "addresses" && n < own {
             fault = fault.of_entry(n);
         }
@@ -78,14 +77,14 @@ pub(crate) fn tls_faults(settings: &BridgeSettings) -> Vec<Fault> {
 }
 
 /// How a service is reached that names the remote: by the same proxy and from the same place, but under its own name.
-pub(super) fn service_dial(settings: &BridgeSettings, address: &str) -> Result<Dial, String> {
+pub(super) fn service_dial(settings: &BridgeSettings, address: &str) -> Result<Dial, Fault> {
     let tls = BridgeTls {
         server_name: None,
         ..settings.tls.clone()
     };
     let proxy = (!settings.proxy.is_empty()).then(|| settings.proxy.reveal());
     let named = dial(address, &tls, proxy, settings.bind.as_deref());
-    named.map_err(|error| format!("preset.endpoint: {error}"))
+    named.map_err(|fault| Fault::new("preset.endpoint", fault.message))
 }
 
 /// The same without what comes after the network.
@@ -100,30 +99,28 @@ pub(super) fn bare(dial: Dial) -> Dial {
     }
 }
 
-fn dial(address: &str, tls: &BridgeTls, proxy: Option<&str>, bind: Option<&str>) -> Result<Dial, String> {
-    let target: Target = address
-        .parse()
-        .map_err(|error| format!("addresses: `{address}`: {error}"))?;
+fn dial(address: &str, tls: &BridgeTls, proxy: Option<&str>, bind: Option<&str>) -> Result<Dial, Fault> {
+    let unfit = |what: String| Fault::new("addresses", what);
+    let target = address.parse::<Target>();
+    let target = target.map_err(|error| unfit(format!("`{address}`: {error}")))?;
     if target.username.is_some() {
-        return Err(format!(
-            "addresses: `{}`: user name and password belong into `login`",
+        return Err(unfit(format!(
+            "`{}`: user name and password belong into `login`",
             target.place
-        ));
+        )));
     }
     if tls.certificate.is_some() != tls.key.is_some() {
-        return Err("tls: certificate and key belong together".into());
+        return Err(Fault::new("tls", "certificate and key belong together"));
     }
     if !target.tls && *tls != BridgeTls::default() {
-        return Err(format!(
-            "addresses: `{address}`: tls is set, but this is not mqtts nor wss"
-        ));
+        return Err(unfit(format!(
+            "`{address}`: tls is set, but this is not mqtts nor wss"
+        )));
     }
     let proxy = proxy.map(str::parse::<Proxy>).transpose();
-    let proxy = proxy.map_err(|error| format!("proxy: {error}"))?;
+    let proxy = proxy.map_err(|error| Fault::new("proxy", error.to_string()))?;
     if proxy.is_some() && matches!(target.place, Place::Unix(_)) {
-        return Err(format!(
-            "addresses: `{address}`: a proxy cannot reach a Unix socket"
-        ));
+        return Err(unfit(format!("`{address}`: a proxy cannot reach a Unix socket")));
     }
     Ok(Dial {
         target,
@@ -156,7 +153,7 @@ mod tests {
             ("mqtts://broker", &plain, Some("ftp://x"), "socks5"),
             ("unix:/run/x", &plain, Some("http://x"), "Unix"),
         ] {
-            let error = dial(address, tls, proxy, None).err().unwrap();
+            let error = dial(address, tls, proxy, None).err().unwrap().to_string();
             assert!(error.contains(word), "{address}: {error}");
             assert!(!error.contains("secret"), "{error}");
         }

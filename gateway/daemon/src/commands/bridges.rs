@@ -1,5 +1,6 @@
 //! `headgate bridges` and `headgate bridge …`: what a running gateway's bridges do, and what they are to do.
 
+use super::error::CommandError;
 use crate::bridges::escape;
 use crate::config::{Config, at_most, environment_variables};
 use crate::control::ControlClient;
@@ -96,17 +97,12 @@ enum Action {
 }
 
 impl Gateway {
-    fn client(&self) -> Result<ControlClient, Box<dyn std::error::Error>> {
+    fn client(&self) -> Result<ControlClient, CommandError> {
         let config = Config::load(self.config.as_deref(), environment_variables())?;
         Ok(ControlClient::new(&config.data_dir))
     }
 
-    fn ask(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<Value>,
-    ) -> Result<Value, Box<dyn std::error::Error>> {
+    fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value, CommandError> {
         let client = self.client()?;
         Ok(runtime()?.block_on(client.ask(method, path, body))?)
     }

@@ -2,6 +2,7 @@
 
 mod bridges;
 mod check;
+mod error;
 mod reference;
 mod store;
 mod users;

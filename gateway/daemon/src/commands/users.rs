@@ -1,10 +1,11 @@
 //! `headgate users`: who may connect with a name and a password. A running gateway takes changes over within a second.
 
+use super::error::CommandError;
 use crate::config::{Config, environment_variables};
 use clap::{Args, Subcommand};
 use headgate_auth::{Access, Users};
 use headgate_cli::{Outcome, say};
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, BufReader, IsTerminal, Write};
 use std::path::PathBuf;
 
 /// Add, remove and list the users who may connect.
@@ -74,12 +75,12 @@ impl UsersCommand {
 }
 
 #[allow(clippy::print_stderr, reason = "a question to whoever sits at the terminal")]
-fn read_password(name: &str, file: Option<PathBuf>) -> Result<String, Box<dyn std::error::Error>> {
+fn read_password(name: &str, file: Option<PathBuf>) -> Result<String, CommandError> {
     let mut line = String::new();
     match file {
         Some(path) => {
-            let file = std::fs::File::open(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-            std::io::BufReader::new(file).read_line(&mut line)?;
+            let read = std::fs::File::open(&path).and_then(|file| BufReader::new(file).read_line(&mut line));
+            read.map_err(|cause| CommandError::File { path, cause })?;
         }
         None if std::io::stdin().is_terminal() => {
             eprint!("Password for {name}: ");

@@ -24,9 +24,9 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
         // In another way than those that were looked for, whatever it is.
         if found.is_empty()
             && config.node != DEFAULT_NODE
-            && let Err(error) = Checked::new(bridge, &config.node)
+            && let Err(fault) = Checked::new(bridge, &config.node)
         {
-            found.push(Fault::of(&error));
+            found.push(fault);
         }
         faults.extend(of_entry("bridges", n, &bridge.name, found));
         let names = config.bridges.iter().map(|other| other.name.as_str());
@@ -51,10 +51,10 @@ fn of_bridge(bridge: &BridgeSettings, node: &str) -> Vec<Fault> {
         }
     };
     if let Err(error) = bridge.login.check() {
-        note(Fault::of(&error));
+        note(error.fault());
     }
-    if let Err(error) = check_service(bridge, node) {
-        note(Fault::of(&error));
+    if let Err(fault) = check_service(bridge, node) {
+        note(fault);
     }
     for fault in of_plan(bridge.clone(), node) {
         note(fault);
@@ -74,7 +74,7 @@ fn of_plan(mut bridge: BridgeSettings, node: &str) -> Vec<Fault> {
         let Err(error) = BridgePlan::new(bridge.clone(), node) else {
             break;
         };
-        let fault = Fault::of(&error);
+        let fault = error.fault();
         let rule = fault
             .key
             .strip_prefix("topics[")

@@ -18,7 +18,7 @@ pub(crate) use environment::all as environment_variables;
 pub(crate) use told::{Place, Told};
 pub(crate) use words::explain_text;
 
-use crate::bridges::Checked;
+use crate::bridges::{BridgeError, Checked};
 use crate::mqttsn::MqttSnSettings;
 use document::{Document, Texts};
 use headgate_auth::AuthSettings;
@@ -298,10 +298,11 @@ impl Config {
         keys.map(|(key, _)| key.clone()).collect()
     }
 
-    /// The bridges, ready to be started. The error names the key.
-    pub(crate) fn checked_bridges(&self) -> Result<Vec<Checked>, String> {
+    /// The bridges, ready to be started.
+    pub(crate) fn checked_bridges(&self) -> Result<Vec<Checked>, BridgeError> {
         let checked = |bridge: &BridgeSettings| {
-            Checked::new(bridge, &self.node).map_err(|error| format!("bridges: `{}`: {error}", bridge.name))
+            let checked = Checked::new(bridge, &self.node);
+            checked.map_err(|fault| Fault::new("bridges", format!("`{}`: {fault}", bridge.name)).into())
         };
         self.bridges.iter().map(checked).collect()
     }

@@ -5,7 +5,7 @@
 mod client;
 mod server;
 
-pub(crate) use client::ControlClient;
+pub(crate) use client::{ControlClient, ControlError};
 pub(crate) use server::{Control, Reloaded};
 
 use std::fs::File;

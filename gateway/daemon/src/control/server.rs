@@ -1,7 +1,7 @@
 //! What a running gateway can be asked. Errors are `{"error": "…"}` with a status that fits.
 
 use crate::bridges::{BridgeError, BridgeView, Bridges, Change};
-use crate::config::{Config, Startable, Told, environment_variables};
+use crate::config::{Config, ConfigError, Startable, Told, environment_variables};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use futures_util::StreamExt;
-use headgate_auth::{Access, AuthSettings};
+use headgate_auth::{Access, AclError, AuthSettings};
 use headgate_bus::handle::Hub;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -50,6 +50,20 @@ pub(crate) struct Reloaded {
     pub warnings: Vec<Told>,
 }
 
+/// Why the configuration of before stays.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReloadError {
+    /// It cannot be read again.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A bridge cannot be.
+    #[error(transparent)]
+    Bridge(#[from] BridgeError),
+    /// The rules cannot be.
+    #[error(transparent)]
+    Rules(#[from] AclError),
+}
+
 type Answer = Result<Json<Value>, Failure>;
 
 /// What could not be done.
@@ -68,6 +82,10 @@ impl From<BridgeError> for Failure {
             BridgeError::Settings(_) => StatusCode::UNPROCESSABLE_ENTITY,
             BridgeError::Configured(_) => StatusCode::CONFLICT,
             BridgeError::File { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+            BridgeError::Login(_)
+            | BridgeError::Timeout { .. }
+            | BridgeError::Dial(_)
+            | BridgeError::Provisioning(_) => StatusCode::BAD_GATEWAY,
         };
         Self(status, error.to_string())
     }
@@ -111,12 +129,12 @@ impl Control {
     }
 
     /// Whether there are other rules than before.
-    fn take_rules(&self, new: &AuthSettings) -> Result<bool, String> {
+    fn take_rules(&self, new: &AuthSettings) -> Result<bool, ReloadError> {
         let mut valid = self.rules.lock();
         if valid.has_rules_of(new) {
             return Ok(false);
         }
-        self.access.set_rules(new).map_err(|error| error.to_string())?;
+        self.access.set_rules(new)?;
         *valid = new.clone();
         drop(valid);
         self.hub.renew_rules();
@@ -124,10 +142,9 @@ impl Control {
     }
 
     /// Reads the configuration again: bridges and rules are what it says from now on. Whatever else changed needs a restart, and is listed.
-    pub(crate) async fn reload(&self) -> Result<Reloaded, String> {
+    pub(crate) async fn reload(&self) -> Result<Reloaded, ReloadError> {
         let path = self.config.as_deref().map(PathBuf::as_path);
-        let loaded = Config::load_to_start(path, environment_variables());
-        let Startable { config, warnings } = loaded.map_err(|error| error.to_string())?;
+        let Startable { config, warnings } = Config::load_to_start(path, environment_variables())?;
         let bridges = self.bridges.configure(config.checked_bridges()?).await;
         Ok(Reloaded {
             bridges,
@@ -142,7 +159,7 @@ async fn reload(State(control): State<Control>) -> Result<Json<Reloaded>, Failur
     let changes = control.reload().await;
     changes
         .map(Json)
-        .map_err(|error| Failure(StatusCode::UNPROCESSABLE_ENTITY, error))
+        .map_err(|error| Failure(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))
 }
 
 async fn list(State(control): State<Control>) -> Json<Vec<BridgeView>> {

@@ -1,7 +1,10 @@
 //! What can go wrong between us and a gateway, in words for whoever typed the command.
 
+use crate::error::ArgumentError;
+use headgate_client::ClientError;
 use headgate_mqttsn_codec::{MessageType, ReturnCode, TooLong};
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Why the client could not go on.
@@ -33,6 +36,20 @@ pub(crate) enum SnError {
         wanted: u64,
         within: Duration,
     },
+    #[error("the host `{host}` has no address")]
+    NoAddress { host: String },
+    #[error("cannot send to {to}: {cause}")]
+    Send { to: SocketAddr, cause: io::Error },
+    #[error("no gateway answered within {seconds} seconds")]
+    NoGateway { seconds: f64 },
+    /// Of something that we would print.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    /// Of something that we would publish.
+    #[error(transparent)]
+    Payload(#[from] ClientError),
+    #[error(transparent)]
+    Argument(#[from] ArgumentError),
     #[error("{0}")]
     Usage(String),
 }

@@ -1,5 +1,6 @@
 //! Where a gateway is: at an address, or at the other end of a serial line.
 
+use crate::error::ArgumentError;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -28,15 +29,13 @@ pub(crate) struct SerialTarget {
 }
 
 impl FromStr for SerialTarget {
-    type Err = String;
+    type Err = ArgumentError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, ArgumentError> {
         let mut parts = text.split(',');
         let path = parts.next().filter(|path| !path.is_empty());
         let mut target = Self {
-            path: path
-                .ok_or("a device is wanted first, such as /dev/ttyUSB0")?
-                .into(),
+            path: path.ok_or(ArgumentError::NoDevice)?.into(),
             baud: BAUD,
             data: DataBits::Eight,
             parity: Parity::None,
@@ -46,8 +45,9 @@ impl FromStr for SerialTarget {
             match part.split_once('=') {
                 Some(("baud", baud)) => {
                     let number = baud.parse().ok().filter(|baud| *baud > 0);
-                    target.baud =
-                        number.ok_or_else(|| format!("baud: `{baud}` is no number of bits a second"))?;
+                    target.baud = number.ok_or_else(|| ArgumentError::Baud {
+                        baud: baud.to_owned(),
+                    })?;
                 }
                 Some(("data", "5")) => target.data = DataBits::Five,
                 Some(("data", "6")) => target.data = DataBits::Six,
@@ -59,9 +59,9 @@ impl FromStr for SerialTarget {
                 Some(("stop", "1")) => target.stop = StopBits::One,
                 Some(("stop", "2")) => target.stop = StopBits::Two,
                 _ => {
-                    return Err(format!(
-                        "`{part}` is none of baud=N, data=5|6|7|8, parity=none|even|odd, stop=1|2"
-                    ));
+                    return Err(ArgumentError::NoLinePart {
+                        part: part.to_owned(),
+                    });
                 }
             }
         }

@@ -1,0 +1,29 @@
+//! What can go wrong before a command has its answer.
+
+use crate::config::ConfigError;
+use crate::control::ControlError;
+use std::io;
+use std::path::PathBuf;
+
+/// Why a command has no answer, or not what it needs.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CommandError {
+    /// The configuration cannot be.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The gateway does not answer, or refuses.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// A file that an argument names cannot be read.
+    #[error("{path}: {cause}")]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        cause: io::Error,
+    },
+    /// The terminal, standard input or the runtime failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
