@@ -448,6 +448,22 @@ fn the_daemon_uses_the_hub_and_not_the_bus_below_it() {
     assert!(faults.is_empty(), "ask the hub:\n{}", faults.join("\n"));
 }
 
+/// The daemon knows protocols by their traits: adapters are named in the registry alone. Bridges are no protocol that listeners speak.
+#[test]
+fn only_the_registry_names_adapters() {
+    let files: Vec<_> = workspace::files("gateway/daemon/src", "rs")
+        .into_iter()
+        .filter(|path| !path.ends_with("gateway/daemon/src/protocols.rs"))
+        .collect();
+    assert!(files.len() > 20, "the sources were found");
+    let faults = faults(&files, &["headgate_mqtt::", "headgate_mqttsn::"]);
+    assert!(
+        faults.is_empty(),
+        "name it in the registry:\n{}",
+        faults.join("\n")
+    );
+}
+
 /// Errors have a type, so that whoever gets one can tell what it was: no text, and no box. A trait object is for the end of a command, which tells its error and exits.
 #[test]
 fn errors_have_a_type() {

@@ -11,6 +11,7 @@
 mod buffers;
 pub mod connection;
 pub mod datagram;
+pub mod datagram_listener;
 mod denials;
 pub mod drive;
 mod handshake;
@@ -36,6 +37,7 @@ pub mod websocket;
 
 pub use connection::{Connection, ConnectionPermit};
 pub use datagram::DatagramStats;
+pub use datagram_listener::{BoundListener, DatagramListener, DatagramPlace, ListenerFor, SettingsOf};
 pub use drive::{Connections, drive};
 pub use limit::ConnectionLimit;
 pub use listener::{ListenError, Listener};

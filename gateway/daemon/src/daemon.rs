@@ -5,9 +5,8 @@ use crate::config::{Config, Durability, Startable, at_most, environment_variable
 use crate::control::{self, Control, Reloaded};
 use crate::log::{self, Limit};
 use crate::memory;
-use crate::mqttsn;
 use crate::private;
-use crate::protocols;
+use crate::protocols::{self, Entry};
 use crate::sys::{self, Sys};
 use crate::timeline::{self, Timeline};
 use headgate_access::AccessService;
@@ -16,7 +15,7 @@ use headgate_bus::Bus;
 use headgate_bus::handle::{Clock, Hub};
 use headgate_cli::Outcome;
 use headgate_model::{MountPoint, Rewriter, Store, StoreError, TopicError};
-use headgate_shell::{ConnectionLimit, Listener, Metrics, Protocols, Serving};
+use headgate_shell::{ConnectionLimit, ListenError, Listener, Metrics, Protocols, Serving};
 use headgate_store::{Disk, DiskSettings, DiskStore, SimStore};
 use parking_lot::Mutex;
 use std::io;
@@ -83,11 +82,9 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
         .iter()
         .map(|l| Listener::bind(l.clone(), &total))
         .collect::<Result<Vec<_>, _>>()?;
-    let gateways = config
-        .mqttsn
-        .iter()
-        .map(mqttsn::Bound::bind)
-        .collect::<Result<Vec<_>, _>>()?;
+    let datagrams = protocols::datagram_listeners(&config)
+        .map(|Entry { list, listener, .. }| Ok((format!("{list}/{}", listener.name()), listener.bind()?)))
+        .collect::<Result<Vec<_>, ListenError>>()?;
     let control = Control::bind(&config.data_dir).map_err(|error| {
         format!(
             "data_dir: {}: {error}",
@@ -129,13 +126,14 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
         let handler = handler.ok_or_else(|| format!("nobody speaks `{}`", settings.protocol))?;
         serving.spawn(listener.run(stop.clone(), handler));
     }
-    let ports = gateways
-        .into_iter()
-        .map(|gateway| gateway.serve(&serve, &rewriter, &mut serving))
-        .collect();
+    let mut counted = Vec::new();
+    for (name, bound) in datagrams {
+        counted.push((name, bound.stats()));
+        serving.spawn(bound.serve(&serve, &rewriter));
+    }
     let sys = Sys::new(hub.clone(), metrics, &config.node, config.sys.clone(), damage);
     let sys = sys
-        .with_mqttsn(ports)
+        .with_datagrams(counted)
         .with_bridges(bridges.clone())
         .with_access(access);
     let sys = tokio::spawn(sys.run(notices));

@@ -10,7 +10,6 @@ mod daemon;
 mod log;
 mod memory;
 mod mosquitto;
-mod mqttsn;
 mod private;
 mod protocols;
 mod sys;

@@ -1,31 +1,83 @@
-//! The protocols over connections that the gateway speaks. Adding one means a line in [`registry!`] and its section in `Config`: docs/adapters.md.
+//! The protocols that the gateway speaks. Adding one means a line in [`with_protocols!`]: docs/adapters.md.
 
 use crate::config::Config;
 use headgate_model::{Fault, StreamProtocol};
-use headgate_shell::Protocols;
+use headgate_shell::{DatagramListener, ListenerFor, Protocols};
 
-/// Lists protocols, each with its section of the configuration.
-macro_rules! registry {
-    ($($protocol:ty => $section:ident,)*) => {
+/// Calls `$then!` with `$args` and the list of all protocols, each with the name of its section of the configuration and what is said of that. Those over
+/// connections have one section, for all listeners that speak it; those over datagrams have a list, with an entry for each socket or line.
+macro_rules! with_protocols {
+    ($then:ident!($($args:tt)*)) => {
+        $then! {
+            ($($args)*)
+            streams {
+                /// MQTT clients.
+                headgate_mqtt::Mqtt => mqtt,
+            }
+            datagrams {
+                /// MQTT-SN gateways. Default: one for UDP on `127.0.0.1:1884`.
+                headgate_mqttsn::MqttSn => mqttsn,
+            }
+        }
+    };
+}
+pub(crate) use with_protocols;
+
+macro_rules! functions {
+    (()
+        streams { $($(#[$about:meta])* $stream:ty => $section:ident,)* }
+        datagrams { $($(#[$told:meta])* $datagram:ty => $list:ident,)* }
+    ) => {
         /// What `protocol` of a listener may be.
-        pub(crate) const NAMES: &[&str] = &[$(<$protocol>::NAME),*];
+        pub(crate) const NAMES: &[&str] = &[$(<$stream>::NAME),*];
 
-        /// Registers all of them.
+        /// Registers all that are spoken over connections.
         pub(crate) fn register(protocols: &mut Protocols, config: &Config) {
-            $(protocols.register(<$protocol>::new(&config.$section, &config.node));)*
+            $(protocols.register(<$stream>::new(&config.$section, &config.node));)*
         }
 
         /// All that is wrong with their sections.
         pub(crate) fn faults(config: &Config) -> Vec<Fault> {
-            let sections = [$((stringify!($section), <$protocol>::faults(&config.$section))),*];
+            let sections = [$((stringify!($section), <$stream>::faults(&config.$section))),*];
             let below = |(section, faults): (&'static str, Vec<Fault>)| {
                 faults.into_iter().map(move |fault| fault.below(section))
             };
             sections.into_iter().flat_map(below).collect()
         }
+
+        /// All sockets and lines for datagrams.
+        pub(crate) fn datagram_listeners(config: &Config) -> impl Iterator<Item = Entry<'_>> {
+            let all: Vec<Entry<'_>> = Vec::new();
+            let all = all.into_iter();
+            $(let all = all.chain(config.$list.iter().enumerate().map(|(n, settings)| Entry {
+                list: stringify!($list),
+                n,
+                listener: Box::new(ListenerFor::<$datagram>(settings)),
+            }));)*
+            all
+        }
+
+        /// What an entry of such a list has that says only what it must.
+        pub(crate) fn defaults_of_entry(list: &str) -> Option<serde_json::Value> {
+            match list {
+                $(stringify!($list) => {
+                    type Settings = headgate_shell::SettingsOf<$datagram>;
+                    Some(crate::config::defaults_of::<Settings>(&["name"]))
+                })*
+                _ => None,
+            }
+        }
     };
 }
 
-registry! {
-    headgate_mqtt::Mqtt => mqtt,
+with_protocols!(functions!());
+
+/// One socket or line for datagrams, and where it stands in the configuration.
+pub(crate) struct Entry<'a> {
+    /// The name of the list.
+    pub list: &'static str,
+    /// Its place there.
+    pub n: usize,
+    /// The listener.
+    pub listener: Box<dyn DatagramListener + 'a>,
 }

@@ -22,7 +22,7 @@ pub(crate) struct Sys {
     peaks: Peaks,
     mosquitto: Mosquitto,
     /// MQTT-SN gateways by name, and what their sockets and lines count.
-    mqttsn: Vec<(String, Arc<DatagramStats>)>,
+    datagrams: Vec<(String, Arc<DatagramStats>)>,
     bridges: Option<Bridges>,
     access: Option<Arc<Access>>,
     /// What of the store could not be read at the start.
@@ -65,7 +65,7 @@ impl Sys {
             settings,
             peaks: Peaks::default(),
             mosquitto: Mosquitto::default(),
-            mqttsn: Vec::new(),
+            datagrams: Vec::new(),
             bridges: None,
             access: None,
             damage,
@@ -74,10 +74,10 @@ impl Sys {
         }
     }
 
-    /// Tells also of these MQTT-SN gateways, under `mqttsn/{name}/`.
+    /// Tells also of these sockets and lines for datagrams, under `{list}/{name}/`.
     #[must_use]
-    pub(crate) fn with_mqttsn(mut self, gateways: Vec<(String, Arc<DatagramStats>)>) -> Self {
-        self.mqttsn = gateways;
+    pub(crate) fn with_datagrams(mut self, datagrams: Vec<(String, Arc<DatagramStats>)>) -> Self {
+        self.datagrams = datagrams;
         self
     }
 
@@ -252,9 +252,9 @@ impl Sys {
             let name = format!("messages/dropped/{}", reason.name());
             self.publish_metric(&name, stats.dropped[reason as usize]);
         }
-        for (name, stats) in &self.mqttsn {
+        for (name, stats) in &self.datagrams {
             stats.each(|counter, value| {
-                let topic = format!("mqttsn/{name}/{counter}");
+                let topic = format!("{name}/{counter}");
                 self.publish(&topic, value.to_string(), Qos::AtMostOnce, false);
             });
         }

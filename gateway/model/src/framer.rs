@@ -20,6 +20,32 @@ pub trait Framer: Send + 'static {
     fn counts(&self) -> FramerCounts;
 }
 
+/// Of protocols that have no serial form.
+#[derive(Clone, Copy, Debug)]
+pub enum NoFramer {}
+
+impl Framer for NoFramer {
+    fn push(&mut self, _: &[u8]) -> usize {
+        match *self {}
+    }
+
+    fn next_frame(&mut self) -> Option<Bytes> {
+        match *self {}
+    }
+
+    fn on_silence(&mut self) -> bool {
+        match *self {}
+    }
+
+    fn encode(&self, _: &[u8], _: &mut BytesMut) {
+        match *self {}
+    }
+
+    fn counts(&self) -> FramerCounts {
+        match *self {}
+    }
+}
+
 /// What a [`Framer`] has seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FramerCounts {

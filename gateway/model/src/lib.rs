@@ -31,13 +31,13 @@ pub use bus::{
 pub use datagram::{Asked, DatagramOutputs, DatagramServer, Destination};
 pub use endpoint::{Endpoint, Input, Outputs, Wire};
 pub use fault::Fault;
-pub use framer::{Framer, FramerCounts};
+pub use framer::{Framer, FramerCounts, NoFramer};
 pub use gate::{Admitted, Entrant, Gate, NameError, Naming, Refused, Verdict, WillTopic};
 pub use link::{Link, QueueFull, QueueRules};
 pub use memory::MemoryLimit;
 pub use message::{Delivery, DeliveryId, Message, Properties, Qos, SessionId, SubscriptionIds, Will};
 pub use metrics::{Counter, Counts, Metric};
-pub use protocol::{PeerFacts, StreamProtocol};
+pub use protocol::{DatagramProtocol, PeerFacts, StreamProtocol};
 pub use rewrite::{RewriteAction, RewriteError, RewriteRule, Rewriter};
 pub use secret::Secret;
 pub use sessions::{Many, One, SessionKey, Sessions};

@@ -1,7 +1,10 @@
-//! What a protocol over connections gives to whoever serves them. docs/adapters.md shows how to add one.
+//! What a protocol gives to whoever serves it, over connections or over datagrams. docs/adapters.md shows how to add one.
 
 use crate::bus::PeerName;
-use crate::{Endpoint, Fault, Instant, MountPoint, Naming, Rewriter, Wire};
+use crate::datagram::Address;
+use crate::{
+    DatagramServer, Endpoint, Fault, Framer, Instant, MemoryLimit, MountPoint, Naming, Rewriter, Wire,
+};
 use std::sync::Arc;
 
 /// One protocol over connections, with its settings: it makes an endpoint and a wire for each of them.
@@ -32,6 +35,46 @@ pub trait StreamProtocol: Send + Sync + Sized + 'static {
 
     /// The wire of the same connection.
     fn wire(&self) -> Self::Wire;
+}
+
+/// One protocol over datagrams: it makes the server of one socket or serial line.
+pub trait DatagramProtocol: 'static {
+    /// As in messages, and in front of what is told of its listeners under `$SYS`.
+    const NAME: &'static str;
+
+    /// Where a gateway without a configuration serves it; `None` for nowhere.
+    const DEFAULT_BIND: Option<&'static str> = None;
+
+    /// Its part of a listener's settings.
+    type Settings: Clone + Send + Sync + 'static;
+    /// How frames are told apart on a serial line; `()` if it has no serial form.
+    type Framing: Clone + Send + Sync + 'static;
+    /// Cuts them; [`NoFramer`](crate::NoFramer) if it has no serial form.
+    type Framer: Framer + Unpin + Send + 'static;
+    /// All clients of one socket or line.
+    type Server<A: Address + Unpin + Send + 'static>: DatagramServer<Address = A> + Unpin + Send + 'static;
+
+    /// All that is wrong with the settings, for clients whose topics have `mount` in front; keys as seen from their section.
+    fn faults(settings: &Self::Settings, mount: &MountPoint) -> Vec<Fault>;
+
+    /// The key of the user name that is missing when the settings publish without one for senders who are never answered: if anonymous clients
+    /// are not let in, that would be dropped without a word. `None` if every client hears that it is refused.
+    fn unanswered_anonymous(settings: &Self::Settings) -> Option<&'static str>;
+
+    /// The server of a socket or line, with settings that have no faults for the mount point of `naming`. What it keeps is counted in `memory`.
+    ///
+    /// # Panics
+    ///
+    /// May panic if they have faults.
+    fn server<A: Address + Unpin + Send + 'static>(
+        settings: &Self::Settings,
+        naming: Arc<Naming>,
+        now: Instant,
+        memory: Arc<MemoryLimit>,
+    ) -> Self::Server<A>;
+
+    /// The framer of a serial line; `None` if the protocol has no serial form.
+    fn framer(settings: &Self::Settings, framing: &Self::Framing) -> Option<Self::Framer>;
 }
 
 /// What is known of a connection before the first byte.

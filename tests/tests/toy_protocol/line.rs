@@ -1,6 +1,7 @@
 //! A toy: a line of text is a frame. `HELLO name`, then `PUB topic text`, `SUB filter`, `BYE`; answered by `OK`, `ERR why`, and `MSG topic text` for what
 //! is delivered. `KEEP label filter` is a subscription that outlives the connection: it is a session of its own, and its messages come as
-//! `MSG@label topic text`. `FORGET label` ends it. This file is what the protocol's own crates would hold: codec, endpoint and settings.
+//! `MSG@label topic text`; `FORGET label` ends it, and `GONE label` says that another connection has it. `SUB filter AS 7` is one of several to a filter, and `7` stands
+//! behind `MSG` when it matches: `MSG#7`. This file is what the protocol's own crates would hold: codec, endpoint and settings.
 
 use bytes::{Bytes, BytesMut};
 use headgate_model::access::{Credentials, Identity};
@@ -10,6 +11,7 @@ use headgate_model::{
     Many, Message, MountPoint, Naming, Open, Outputs, PeerFacts, Qos, Question, Rewriter, SessionKey,
     Settlement, StreamProtocol, SubscriptionOptions, Topic, Verdict, Wire,
 };
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,7 +48,8 @@ impl StreamProtocol for Line {
         LineEndpoint {
             facts,
             client: ClientId::from(""),
-            kept: Vec::new(),
+            kept: BTreeMap::new(),
+            kept_so_far: 0,
             state: State::Silent {
                 until: now + Duration::from_secs(10),
             },
@@ -89,8 +92,10 @@ impl Wire for LineWire {
 pub(crate) struct LineEndpoint {
     facts: PeerFacts,
     client: ClientId,
-    /// Its durable subscriptions; the place of each is that of its session, less one.
-    kept: Vec<Option<Kept>>,
+    /// Its durable subscriptions, by the keys of their sessions.
+    kept: BTreeMap<SessionKey, Kept>,
+    /// How many there have been.
+    kept_so_far: u32,
     state: State,
 }
 
@@ -122,15 +127,7 @@ enum State {
 type Out = Outputs<String, Many>;
 
 /// Durable subscriptions of one connection.
-const MOST_KEPT: usize = 8;
-
-/// The session of the durable subscription with this place.
-fn kept_session(place: usize) -> SessionKey {
-    SessionKey {
-        index: place as u32 + 1,
-        generation: 0,
-    }
-}
+const MOST_KEPT: u32 = 8;
 
 impl LineEndpoint {
     fn on_line(&mut self, line: &str, out: &mut Out) {
@@ -185,9 +182,15 @@ impl LineEndpoint {
         self.facts.naming.gate(&self.client, Some(&identity.policy))
     }
 
-    fn subscribe(&self, session: SessionKey, filter: &str, out: &mut Out) {
+    fn subscribe(&self, session: SessionKey, text: &str, out: &mut Out) {
+        let (filter, number) = text.split_once(" AS ").unwrap_or((text, "0"));
+        let Ok(identifier) = number.parse() else {
+            return out.send("ERR no number");
+        };
         let options = SubscriptionOptions {
             qos: Qos::AtLeastOnce,
+            identifier,
+            by_identifier: identifier > 0,
             ..SubscriptionOptions::default()
         };
         let filter = Bytes::copy_from_slice(filter.as_bytes());
@@ -213,33 +216,36 @@ impl LineEndpoint {
         let Some((label, filter)) = rest.split_once(' ') else {
             return out.send("ERR a label and a filter");
         };
-        if self.place_of(label).is_some() || self.kept.len() == MOST_KEPT {
+        let taken = |index| self.kept.keys().any(|key| key.index == index);
+        let free = (1..=MOST_KEPT).find(|index| !taken(*index));
+        let Some(index) = free.filter(|_| self.session_of(label).is_none()) else {
             return out.send("ERR no room for this label");
-        }
-        let session = kept_session(self.kept.len());
+        };
         let name = ClientId::from(&*format!("{}.{label}", self.client));
-        if let Some(open) = self.opening(&name, identity, Duration::MAX) {
-            out.bus(session, BusCommand::Open(open));
-            let (label, filter) = (label.to_owned(), filter.to_owned());
-            self.kept.push(Some(Kept { label, filter }));
-        } else {
-            out.send("ERR nobody may have this name");
-        }
+        let Some(open) = self.opening(&name, identity, Duration::MAX) else {
+            return out.send("ERR nobody may have this name");
+        };
+        // The index is used again, the two together never.
+        let generation = self.kept_so_far;
+        self.kept_so_far += 1;
+        let session = SessionKey { index, generation };
+        out.bus(session, BusCommand::Open(open));
+        let (label, filter) = (label.to_owned(), filter.to_owned());
+        self.kept.insert(session, Kept { label, filter });
     }
 
-    fn place_of(&self, label: &str) -> Option<usize> {
-        self.kept
-            .iter()
-            .position(|kept| kept.as_ref().is_some_and(|kept| kept.label == label))
+    fn session_of(&self, label: &str) -> Option<SessionKey> {
+        let mut kept = self.kept.iter();
+        kept.find(|(_, kept)| kept.label == label).map(|(key, _)| *key)
     }
 
     fn forget(&mut self, label: &str, out: &mut Out) {
-        let Some(place) = self.place_of(label) else {
+        let Some(session) = self.session_of(label) else {
             return out.send("ERR no such label");
         };
-        self.kept[place] = None;
+        self.kept.remove(&session);
         let (reason, expiry) = (CloseReason::Normal, Some(Duration::ZERO));
-        out.bus(kept_session(place), BusCommand::Close { reason, expiry });
+        out.bus(session, BusCommand::Close { reason, expiry });
         out.send("OK");
     }
 
@@ -279,8 +285,10 @@ impl LineEndpoint {
     }
 
     fn on_event(&mut self, session: SessionKey, event: BusEvent, out: &mut Out) {
-        let place = session.index.checked_sub(1);
-        let kept = place.and_then(|place| self.kept[place as usize].as_ref());
+        let kept = self.kept.get(&session);
+        if session != OWN && kept.is_none() {
+            return; // It was forgotten.
+        }
         match event {
             BusEvent::Opened { .. } => match kept {
                 Some(kept) => self.subscribe(session, &kept.filter, out),
@@ -291,6 +299,17 @@ impl LineEndpoint {
                     }
                 }
             },
+            // Only that one goes, and the connection stays.
+            BusEvent::TakenOver | BusEvent::Kicked | BusEvent::OpenRefused(_) if kept.is_some() => {
+                let opened = !matches!(event, BusEvent::OpenRefused(_));
+                if let Some(kept) = self.kept.remove(&session) {
+                    out.send(format!("GONE {}", kept.label));
+                }
+                if opened {
+                    let (reason, expiry) = (CloseReason::TakenOver, None);
+                    out.bus(session, BusCommand::Close { reason, expiry });
+                }
+            }
             BusEvent::OpenRefused(why) => self.fail(&why.to_string(), out),
             BusEvent::Accepted(..) | BusEvent::Subscribed { .. } => out.send("OK"),
             BusEvent::Refused(_, why) => out.send(format!("ERR {why}")),
@@ -298,7 +317,9 @@ impl LineEndpoint {
                 let topic = self.facts.naming.mount.unmount(&delivery.message.topic);
                 let text = String::from_utf8_lossy(&delivery.message.payload).replace('\n', " ");
                 let label = kept.map(|kept| format!("@{}", kept.label)).unwrap_or_default();
-                out.send(format!("MSG{label} {topic} {text}"));
+                let numbers = delivery.subscription_ids.iter().flat_map(|ids| ids.iter());
+                let numbers: String = numbers.map(|number| format!("#{number}")).collect();
+                out.send(format!("MSG{label}{numbers} {topic} {text}"));
                 out.grant_credit(session, delivery.message.size());
                 // A line has no acknowledgement: it is done when it is written.
                 if let Some(id) = delivery.id {
@@ -318,9 +339,7 @@ impl LineEndpoint {
 
     fn leave(&mut self, reason: CloseReason, out: &mut Out) {
         if matches!(self.state, State::Opening(_) | State::Open(_)) {
-            let kept = (0..self.kept.len())
-                .filter(|place| self.kept[*place].is_some())
-                .map(kept_session);
+            let kept = self.kept.keys().copied();
             for session in kept.chain([OWN]) {
                 let expiry = None;
                 out.bus(session, BusCommand::Close { reason, expiry });

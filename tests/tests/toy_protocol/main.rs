@@ -1,6 +1,8 @@
-//! A protocol that the gateway does not know is added: everything but its own logic (`line.rs`) is in this file. docs/adapters.md shows it.
+//! Protocols that the gateway does not know are added, one over connections and one over datagrams: everything but their own logic (`line.rs`, `notes.rs`) is in this
+//! file. docs/adapters.md shows it.
 
 mod line;
+mod notes;
 
 use headgate_access::AccessService;
 use headgate_auth::{Access, AuthSettings};
@@ -8,29 +10,38 @@ use headgate_bus::handle::{Clock, Hub};
 use headgate_bus::{Bus, BusSettings};
 use headgate_model::{MountPoint, Rewriter, StreamProtocol};
 use headgate_mqtt::{Mqtt, MqttSettings};
-use headgate_shell::{ConnectionLimit, Listener, ListenerSettings, Metrics, Protocols, Serving};
+use headgate_shell::settings::{DatagramKind, DatagramSettings, SerialSettings};
+use headgate_shell::{
+    ConnectionLimit, DatagramListener, Listener, ListenerFor, ListenerSettings, Metrics, Protocols, Serving,
+};
 use headgate_store::{Disk, SimStore};
 use line::Line;
+use notes::Notes;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// A gateway with a listener for each of these protocols, by their names, with the mount point `plant/`.
-fn start(names: &[&'static str]) -> Vec<SocketAddr> {
+/// A gateway that serves nobody yet.
+fn gateway() -> Serving {
     let clock = Clock::start();
     let bus = Bus::new(BusSettings::default(), clock.epoch(), 1).unwrap();
     let store = SimStore::open(&Disk::default());
     let folder = tempfile::tempdir().unwrap();
     let access = Access::load(&AuthSettings::default(), folder.path()).unwrap();
-    let mut protocols = Protocols::new(Serving {
+    Serving {
         hub: Hub::start(bus, clock, Box::new(store)).unwrap(),
         metrics: Arc::new(Metrics::default()),
         access: Arc::new(access) as Arc<dyn AccessService>,
         open: TaskTracker::new(),
-    });
+    }
+}
+
+/// A listener for each of these protocols, by their names, with the mount point `plant/`.
+fn listen(gateway: &Serving, names: &[&'static str]) -> Vec<SocketAddr> {
+    let mut protocols = Protocols::new(gateway.clone());
     protocols.register(Mqtt::new(&MqttSettings::default(), "toy"));
     protocols.register(Line::new(&(), "toy"));
     let listen = |name: &&'static str| {
@@ -47,6 +58,25 @@ fn start(names: &[&'static str]) -> Vec<SocketAddr> {
         address
     };
     names.iter().map(listen).collect()
+}
+
+fn start(names: &[&'static str]) -> Vec<SocketAddr> {
+    listen(&gateway(), names)
+}
+
+/// A socket for notes, with the mount point `plant/`.
+fn listen_for_notes(gateway: &Serving) -> SocketAddr {
+    // The system's choice is not told to the outside: a port that was free a moment ago.
+    let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let settings = DatagramSettings {
+        mount_point: Some("plant/".into()),
+        ..DatagramSettings::udp_at("notes", &free.to_string())
+    };
+    let listener = ListenerFor::<Notes>(&settings);
+    assert_eq!(listener.faults(), []);
+    let bound = listener.bind().expect("the port is free");
+    tokio::spawn(bound.serve(gateway, &Arc::new(Rewriter::default())));
+    free
 }
 
 /// A client that speaks lines.
@@ -116,12 +146,13 @@ async fn a_durable_subscription_is_a_session_of_its_own() {
         assert_eq!(writer.ask("PUB alarm/2 smoke"), "OK");
         assert_eq!(writer.ask("PUB temperature/1 40"), "OK");
         let mut reader = Client::named("reader", at);
+        let mut heard = [reader.ask("KEEP log alarm/#"), reader.hear()];
+        heard.sort();
         assert_eq!(
-            reader.ask("KEEP log alarm/#"),
-            "MSG@log alarm/2 smoke",
+            heard,
+            ["MSG@log alarm/2 smoke", "OK"],
             "it waited, the other did not"
         );
-        assert_eq!(reader.hear(), "OK");
         assert_eq!(
             reader.ask("KEEP heat temperature/+"),
             "OK",
@@ -134,16 +165,40 @@ async fn a_durable_subscription_is_a_session_of_its_own() {
     .unwrap();
 }
 
-/// Another connection takes over one of the sessions; the connection that had it goes.
+/// Another connection takes over one of the sessions; the others stay with the connection that had it.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_of_several_sessions_is_taken_over() {
     let at = start(&["line"])[0];
     tokio::task::spawn_blocking(move || {
         let mut first = Client::named("reader", at);
         assert_eq!(first.ask("KEEP log alarm/#"), "OK");
+        assert_eq!(first.ask("SUB valve/+"), "OK");
         let mut second = Client::named("reader.log", at);
-        assert_eq!(first.hear(), "", "it was closed");
-        assert_eq!(second.ask("PUB alarm/1 fire"), "OK");
+        assert_eq!(first.hear(), "GONE log");
+        assert_eq!(second.ask("PUB valve/7 open"), "OK");
+        assert_eq!(first.hear(), "MSG valve/7 open");
+        // Its place is free again, as often as one likes.
+        for _ in 0..20 {
+            assert_eq!(first.ask("KEEP heat temperature/+"), "OK");
+            assert_eq!(first.ask("FORGET heat"), "OK");
+        }
+    })
+    .await
+    .unwrap();
+}
+
+/// A client tells its subscriptions to one filter apart by numbers of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_numbers_its_subscriptions() {
+    let at = start(&["line"])[0];
+    tokio::task::spawn_blocking(move || {
+        let mut reader = Client::named("reader", at);
+        for subscribe in ["SUB valve/+ AS 7", "SUB valve/+ AS 8", "SUB valve/#"] {
+            assert_eq!(reader.ask(subscribe), "OK");
+        }
+        let mut writer = Client::named("writer", at);
+        assert_eq!(writer.ask("PUB valve/1 open"), "OK");
+        assert_eq!(reader.hear(), "MSG#7#8 valve/1 open");
     })
     .await
     .unwrap();
@@ -169,16 +224,92 @@ async fn two_protocols_meet_on_the_bus() {
 /// A name that nobody registered is no protocol.
 #[tokio::test]
 async fn an_unknown_protocol_is_refused() {
-    let clock = Clock::start();
-    let bus = Bus::new(BusSettings::default(), clock.epoch(), 1).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let access = Access::load(&AuthSettings::default(), folder.path()).unwrap();
-    let protocols = Protocols::new(Serving {
-        hub: Hub::start(bus, clock, Box::new(SimStore::open(&Disk::default()))).unwrap(),
-        metrics: Arc::new(Metrics::default()),
-        access: Arc::new(access) as Arc<dyn AccessService>,
-        open: TaskTracker::new(),
-    });
+    let protocols = Protocols::new(gateway());
     let handler = protocols.handler("stomp", MountPoint::default(), &Arc::new(Rewriter::default()));
     assert!(handler.is_none());
+}
+
+/// A client that sends notes.
+struct Pen(UdpSocket);
+
+impl Pen {
+    fn named(name: &str, at: SocketAddr) -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.connect(at).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let pen = Self(socket);
+        assert_eq!(pen.ask(&format!("HELLO {name}")), "OK");
+        pen
+    }
+
+    fn ask(&self, note: &str) -> String {
+        self.0.send(note.as_bytes()).unwrap();
+        self.hear()
+    }
+
+    fn hear(&self) -> String {
+        let mut bytes = [0; 1_500];
+        let len = self.0.recv(&mut bytes).expect("an answer in time");
+        String::from_utf8_lossy(&bytes[..len]).into_owned()
+    }
+}
+
+/// Who sends notes over UDP and who speaks lines over TCP meet on the bus, and pass the same gate.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_protocol_over_datagrams_passes_the_gate() {
+    let gateway = gateway();
+    let (lines, notes) = (listen(&gateway, &["line"])[0], listen_for_notes(&gateway));
+    tokio::task::spawn_blocking(move || {
+        let mut reader = Client::named("reader", lines);
+        assert_eq!(reader.ask("SUB valve/+"), "OK");
+        let pen = Pen::named("pen", notes);
+        assert_eq!(pen.ask("SUB valve/8"), "OK");
+        assert_eq!(pen.ask("PUB valve/7 open"), "OK");
+        assert_eq!(
+            reader.hear(),
+            "MSG valve/7 open",
+            "the mount point is put on and taken off"
+        );
+        assert_eq!(
+            reader.ask("PUB valve/8 shut"),
+            "MSG valve/8 shut",
+            "to itself it comes first"
+        );
+        assert_eq!(reader.hear(), "OK");
+        assert_eq!(pen.hear(), "MSG valve/8 shut");
+        assert_eq!(
+            pen.ask("PUB $SYS/x 1"),
+            "OK",
+            "below its mount point it is a topic like any other"
+        );
+        assert_eq!(pen.ask("PUB a/# 1"), "ERR no topic");
+        assert_eq!(pen.ask("SUB a/#/b"), "ERR you may not");
+        let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
+        stranger.connect(notes).unwrap();
+        assert_eq!(Pen(stranger).ask("PUB valve/7 open"), "ERR say HELLO");
+    })
+    .await
+    .unwrap();
+}
+
+/// A protocol without a serial form says so where its settings are checked.
+#[test]
+fn a_protocol_may_have_no_serial_form() {
+    let settings = DatagramSettings {
+        kind: DatagramKind::Serial,
+        bind: None,
+        serial: Some(SerialSettings {
+            port: "/dev/ttyUSB0".into(),
+            ..SerialSettings::default()
+        }),
+        ..DatagramSettings::udp_at("notes", "")
+    };
+    let faults = ListenerFor::<Notes>(&settings).faults();
+    let [fault] = &faults[..] else {
+        panic!("{faults:?}")
+    };
+    assert_eq!(
+        fault.to_string(),
+        "kind: notes does not go over serial lines, allowed is `udp`"
+    );
 }

@@ -1,5 +1,6 @@
 //! What a listener is told: where to listen, whom to let in, and how the connection is wrapped.
 
+mod datagram;
 mod faults;
 mod serial;
 mod tls;
@@ -13,6 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use crate::socket::parse_address;
+pub use datagram::{DatagramKind, DatagramSettings};
 pub use serial::{FlowControl, Parity, Rs485Settings, SerialSettings};
 pub use tls::{TlsSettings, TlsVersion, VirtualHost};
 pub use udp::{DEFAULT_RECEIVE_BUFFER, MulticastSettings, UdpSettings};

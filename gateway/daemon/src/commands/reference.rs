@@ -1,10 +1,10 @@
 //! The reference of all settings, made from the schema, so that it cannot be wrong: `docs/configuration.md`.
 
 use crate::config::Config;
-use crate::mqttsn::MqttSnSettings;
+use crate::config::defaults_of;
+use crate::protocols;
+use headgate_bridge::BridgeSettings;
 use headgate_shell::ListenerSettings;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::collections::VecDeque;
 use std::fmt::Write;
@@ -93,8 +93,8 @@ impl Section {
             } else if let Some(item) = item.filter(|item| item.get("properties").is_some()) {
                 let defaults = match key.as_str() {
                     "listeners" => defaults_of::<ListenerSettings>(&["name", "bind"]),
-                    "mqttsn" => defaults_of::<MqttSnSettings>(&["name"]),
-                    _ => Value::Object(Map::new()),
+                    "bridges" => defaults_of::<BridgeSettings>(&["name"]),
+                    list => protocols::defaults_of_entry(list).unwrap_or_else(|| Value::Object(Map::new())),
                 };
                 sections.push_back(Self {
                     path,
@@ -115,14 +115,6 @@ impl Section {
             );
         }
     }
-}
-
-/// What an entry of a list has that says only what it must.
-fn defaults_of<T: Serialize + DeserializeOwned>(required: &[&str]) -> Value {
-    let required = required.iter().map(|key| ((*key).to_owned(), Value::from("")));
-    let entry = serde_json::from_value::<T>(Value::Object(required.collect()));
-    let entry = entry.expect("these are the keys that it must say");
-    serde_json::to_value(entry).expect("settings are plain data")
 }
 
 /// Follows `$ref`, and looks through what schemars wraps around optional values.

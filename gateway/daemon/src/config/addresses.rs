@@ -1,10 +1,10 @@
 //! Addresses that cannot be listened on at the same time.
 
 use super::Config;
-use crate::mqttsn::MqttSnKind;
+use crate::protocols::{self, Entry};
 use headgate_model::Fault;
-use headgate_shell::ListenerKind;
 use headgate_shell::settings::parse_address;
+use headgate_shell::{DatagramPlace, ListenerKind};
 use std::net::SocketAddr;
 use std::path::{Component, Path, PathBuf};
 
@@ -45,20 +45,17 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
             place,
         })
     });
-    let gateways = config.mqttsn.iter().enumerate().filter_map(|(n, gateway)| {
-        let (key, written, place) = match gateway.kind {
-            MqttSnKind::Udp => {
-                let bind = gateway.bind.as_deref()?;
-                ("bind", bind, Place::Udp(Socket::new(bind, gateway.ipv6_only)?))
+    let datagrams: Vec<Entry<'_>> = protocols::datagram_listeners(config).collect();
+    let gateways = datagrams.iter().filter_map(|Entry { list, n, listener }| {
+        let (key, written, place) = match listener.place()? {
+            DatagramPlace::Udp { bind, ipv6_only } => {
+                ("bind", bind, Place::Udp(Socket::new(bind, ipv6_only)?))
             }
-            MqttSnKind::Serial => {
-                let port = gateway.serial.as_ref()?.port.as_str();
-                ("serial.port", port, Place::File(plain(Path::new(port))))
-            }
+            DatagramPlace::Serial(port) => ("serial.port", port, Place::File(plain(Path::new(port)))),
         };
         Some(User {
-            key: format!("mqttsn[{n}].{key}"),
-            name: &gateway.name,
+            key: format!("{list}[{n}].{key}"),
+            name: listener.name(),
             written,
             place,
         })

@@ -1,6 +1,7 @@
 //! What is another in a new configuration.
 
 use super::Config;
+use headgate_model::Secret;
 use serde_json::Value;
 
 /// Changes that are shown.
@@ -25,44 +26,9 @@ impl Config {
             shown
         };
         let mut changes = Vec::new();
-        compare("", &shown(self), &shown(new), &mut changes);
-        self.changed_secrets(new, &mut changes);
+        let (old, new) = Secret::told_apart(|| (shown(self), shown(new)));
+        compare("", &old, &new, &mut changes);
         changes
-    }
-
-    /// Secrets look alike when they are shown.
-    fn changed_secrets(&self, new: &Self, changes: &mut Vec<String>) {
-        for (n, (old, new)) in self.mqttsn.iter().zip(&new.mqttsn).enumerate() {
-            let (old, new) = (&old.gateway, &new.gateway);
-            let mut secrets = vec![
-                (
-                    String::from("default_password"),
-                    &old.default_password,
-                    &new.default_password,
-                ),
-                (
-                    String::from("qos_minus_one.password"),
-                    &old.qos_minus_one.password,
-                    &new.qos_minus_one.password,
-                ),
-            ];
-            for (at, (old, new)) in old.credentials.iter().zip(&new.credentials).enumerate() {
-                // If they are another client's, that is told.
-                if (&old.client_id, &old.username) == (&new.client_id, &new.username) {
-                    secrets.push((
-                        format!("credentials[{at}].password"),
-                        &old.password,
-                        &new.password,
-                    ));
-                }
-            }
-            for (key, old, new) in secrets {
-                // Whether there is one can be seen.
-                if old != new && old.is_empty() == new.is_empty() {
-                    changes.push(format!("mqttsn[{n}].gateway.{key}: another one (hidden)"));
-                }
-            }
-        }
     }
 }
 
@@ -98,6 +64,9 @@ fn compare(path: &str, old: &Value, new: &Value, changes: &mut Vec<String>) {
             changes.extend(entries(path, &before[both..], "gone"));
             changes.extend(entries(path, &after[both..], "new"));
         }
+        (Value::String(old), Value::String(new)) if Secret::is_shown_as(old) && Secret::is_shown_as(new) => {
+            changes.push(format!("{path}: another one (hidden)"));
+        }
         _ => changes.push(format!("{path}: {} → {}", short(old), short(new))),
     }
 }
@@ -123,6 +92,7 @@ fn entries(path: &str, entries: &[Value], what: &str) -> Option<String> {
 fn short(value: &Value) -> String {
     match value {
         Value::Null => "nothing".to_owned(),
+        Value::String(text) if Secret::is_shown_as(text) => "\"(hidden)\"".to_owned(),
         value => cut(&value.to_string()),
     }
 }

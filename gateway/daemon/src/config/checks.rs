@@ -1,8 +1,11 @@
 //! What the types cannot say: all faults of the values, without a look at the system.
 
 use super::{Config, addresses, bridges, system};
-use crate::protocols;
+use crate::protocols::{self, Entry};
+use headgate_auth::Anonymous;
 use headgate_model::{Fault, MountPoint};
+use headgate_shell::{DatagramListener, DatagramPlace};
+use std::net::SocketAddr;
 
 /// All faults, each with its key.
 pub(super) fn faults(config: &Config) -> Vec<Fault> {
@@ -25,7 +28,7 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
     }
     faults.extend(protocols::faults(config));
     faults.extend(listeners(config));
-    faults.extend(mqttsn(config));
+    faults.extend(datagram_listeners(config));
     faults.extend(addresses::faults(config));
     faults.extend(bridges::faults(config));
     faults
@@ -34,8 +37,8 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
 /// What is probably not as it was meant, but no reason not to start.
 pub(super) fn warnings(config: &Config) -> Vec<Fault> {
     let mut warnings = Vec::new();
-    for (n, gateway) in config.mqttsn.iter().enumerate() {
-        warnings.extend(of_entry("mqttsn", n, &gateway.name, gateway.warnings()));
+    for Entry { list, n, listener } in protocols::datagram_listeners(config) {
+        warnings.extend(of_entry(list, n, listener.name(), listener.warnings()));
     }
     warnings.extend(bridges::warnings(config));
     warnings.extend(system::loose_data_dir(&config.data_dir));
@@ -63,16 +66,34 @@ fn listeners(config: &Config) -> Vec<Fault> {
     faults
 }
 
-fn mqttsn(config: &Config) -> Vec<Fault> {
+fn datagram_listeners(config: &Config) -> Vec<Fault> {
     let mut faults = Vec::new();
-    for (n, gateway) in config.mqttsn.iter().enumerate() {
-        let mut found = gateway.faults();
-        found.extend(gateway.anonymous_fault(config.auth.anonymous));
-        faults.extend(of_entry("mqttsn", n, &gateway.name, found));
-        let names = config.mqttsn.iter().map(|other| other.name.as_str());
-        faults.extend(name_twice("mqttsn", n, names));
+    let all: Vec<Entry<'_>> = protocols::datagram_listeners(config).collect();
+    for Entry { list, n, listener } in &all {
+        let mut found = listener.faults();
+        found.extend(nobody_lets_it_in(&**listener, config.auth.anonymous));
+        faults.extend(of_entry(list, *n, listener.name(), found));
+        let names = all.iter().filter(|other| other.list == *list);
+        faults.extend(name_twice(list, *n, names.map(|other| other.listener.name())));
     }
     faults
+}
+
+/// Finds a user name that is missing where nobody would be told that anonymous clients are not let in.
+fn nobody_lets_it_in(listener: &dyn DatagramListener, anonymous: Anonymous) -> Option<Fault> {
+    let key = listener.unanswered_anonymous()?;
+    let address = match listener.place() {
+        // A name is looked up when it is bound.
+        Some(DatagramPlace::Udp { bind, .. }) => bind.parse::<SocketAddr>().ok(),
+        _ => None,
+    };
+    let is_let_in = match anonymous {
+        Anonymous::Nowhere => false,
+        Anonymous::Loopback => address.is_none_or(|address| address.ip().is_loopback()),
+        Anonymous::Everywhere => true,
+    };
+    let what = "without one it is an anonymous client, which `auth.anonymous` does not let in";
+    (!is_let_in).then(|| Fault::new(key, what))
 }
 
 /// The faults of one entry of a list, which is told by its name.

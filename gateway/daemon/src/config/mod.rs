@@ -19,75 +19,101 @@ pub(crate) use told::{Place, Told};
 pub(crate) use words::explain_text;
 
 use crate::bridges::{BridgeError, Checked};
-use crate::mqttsn::MqttSnSettings;
+use crate::protocols::with_protocols;
 use document::{Document, Texts};
 use headgate_auth::AuthSettings;
 use headgate_bridge::BridgeSettings;
 use headgate_bus::BusSettings;
-use headgate_model::Fault;
-use headgate_mqtt::MqttSettings;
-use headgate_shell::{ListenerKind, ListenerSettings};
+use headgate_model::{DatagramProtocol, Fault, StreamProtocol};
+use headgate_shell::settings::DatagramSettings;
+use headgate_shell::{ListenerKind, ListenerSettings, SettingsOf};
 use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The whole configuration.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct Config {
-    /// Where the gateway keeps its data; relative to the folder it is started in.
-    pub data_dir: PathBuf,
-    /// The gateway's name in `$SYS/brokers/{node}/`, and by which other gateways know it. One with bridges needs one of its own.
-    pub node: String,
-    /// Connections open at a time on all listeners together; 0 for no limit.
-    pub max_connections: usize,
-    /// What goes to the log.
-    pub log: LogSettings,
-    /// Where clients connect. Default: MQTT on `127.0.0.1:1883` and MQTT over WebSocket on `127.0.0.1:8083`.
-    pub listeners: Vec<ListenerSettings>,
-    /// MQTT clients.
-    pub mqtt: MqttSettings,
-    /// MQTT-SN gateways. Default: one for UDP on `127.0.0.1:1884`.
-    pub mqttsn: Vec<MqttSnSettings>,
-    /// Routing, sessions, queues and retained messages.
-    pub bus: BusSettings,
-    /// Bridges to other brokers.
-    pub bridges: Vec<BridgeSettings>,
-    /// What survives a restart.
-    pub store: StoreSettings,
-    /// Who may connect and what they may do.
-    pub auth: AuthSettings,
-    /// What is told under `$SYS`.
-    pub sys: SysSettings,
+/// Declares the configuration: its own settings with their defaults, and those of the protocols between the first and the others.
+macro_rules! configuration {
+    ((
+        { $($(#[$first_doc:meta])* $first:ident: $first_type:ty = $first_default:expr,)* }
+        { $($(#[$other_doc:meta])* $other:ident: $other_type:ty = $other_default:expr,)* }
+    )
+        streams { $($(#[$about:meta])* $stream:ty => $section:ident,)* }
+        datagrams { $($(#[$told:meta])* $datagram:ty => $list:ident,)* }
+    ) => {
+        /// The whole configuration.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+        #[serde(default, deny_unknown_fields)]
+        pub(crate) struct Config {
+            $($(#[$first_doc])* pub $first: $first_type,)*
+            $($(#[$about])* pub $section: <$stream as StreamProtocol>::Settings,)*
+            $($(#[$told])* pub $list: Vec<SettingsOf<$datagram>>,)*
+            $($(#[$other_doc])* pub $other: $other_type,)*
+        }
+
+        impl Default for Config {
+            fn default() -> Self {
+                Self {
+                    $($first: $first_default,)*
+                    $($section: Default::default(),)*
+                    $($list: <$datagram as DatagramProtocol>::DEFAULT_BIND
+                        .map(|bind| DatagramSettings::udp_at(<$datagram as DatagramProtocol>::NAME, bind))
+                        .into_iter()
+                        .collect(),)*
+                    $($other: $other_default,)*
+                }
+            }
+        }
+    };
 }
 
-impl Default for Config {
-    fn default() -> Self {
-        let listener = |name: &str, kind, bind: &str| ListenerSettings {
-            name: name.into(),
-            kind,
-            bind: bind.into(),
-            ..ListenerSettings::default()
-        };
-        Self {
-            data_dir: "headgate-data".into(),
-            node: DEFAULT_NODE.into(),
-            max_connections: 0,
-            log: LogSettings::default(),
-            listeners: vec![
-                listener("tcp", ListenerKind::Tcp, "127.0.0.1:1883"),
-                listener("ws", ListenerKind::Ws, "127.0.0.1:8083"),
-            ],
-            mqtt: MqttSettings::default(),
-            mqttsn: vec![MqttSnSettings::default()],
-            bridges: Vec::new(),
-            bus: BusSettings::default(),
-            store: StoreSettings::default(),
-            auth: AuthSettings::default(),
-            sys: SysSettings::default(),
-        }
+with_protocols!(configuration!(
+    {
+        /// Where the gateway keeps its data; relative to the folder it is started in.
+        data_dir: PathBuf = "headgate-data".into(),
+        /// The gateway's name in `$SYS/brokers/{node}/`, and by which other gateways know it. One with bridges needs one of its own.
+        node: String = DEFAULT_NODE.into(),
+        /// Connections open at a time on all listeners together; 0 for no limit.
+        max_connections: usize = 0,
+        /// What goes to the log.
+        log: LogSettings = LogSettings::default(),
+        /// Where clients connect. Default: MQTT on `127.0.0.1:1883` and MQTT over WebSocket on `127.0.0.1:8083`.
+        listeners: Vec<ListenerSettings> = default_listeners(),
     }
+    {
+        /// Routing, sessions, queues and retained messages.
+        bus: BusSettings = BusSettings::default(),
+        /// Bridges to other brokers.
+        bridges: Vec<BridgeSettings> = Vec::new(),
+        /// What survives a restart.
+        store: StoreSettings = StoreSettings::default(),
+        /// Who may connect and what they may do.
+        auth: AuthSettings = AuthSettings::default(),
+        /// What is told under `$SYS`.
+        sys: SysSettings = SysSettings::default(),
+    }
+));
+
+fn default_listeners() -> Vec<ListenerSettings> {
+    let listener = |name: &str, kind, bind: &str| ListenerSettings {
+        name: name.into(),
+        kind,
+        bind: bind.into(),
+        ..ListenerSettings::default()
+    };
+    vec![
+        listener("tcp", ListenerKind::Tcp, "127.0.0.1:1883"),
+        listener("ws", ListenerKind::Ws, "127.0.0.1:8083"),
+    ]
+}
+
+/// What a section has that says only what it must.
+pub(crate) fn defaults_of<T: Serialize + DeserializeOwned>(required: &[&str]) -> serde_json::Value {
+    let required = required.iter().map(|key| ((*key).to_owned(), "".into()));
+    let entry = serde_json::from_value::<T>(serde_json::Value::Object(required.collect()));
+    let entry = entry.expect("these are the keys that it must say");
+    serde_json::to_value(entry).expect("settings are plain data")
 }
 
 /// What goes to the log.

@@ -2,6 +2,7 @@
 
 use super::checks::of_entry;
 use super::{Config, Durability};
+use crate::protocols::{self, Entry};
 use headgate_auth::{Access, Users};
 use headgate_model::Fault;
 use rustix::fs::{Access as Mode, AtFlags, CWD, accessat};
@@ -21,8 +22,8 @@ pub(super) fn obstacles(config: &Config) -> Vec<Fault> {
     for (n, listener) in config.listeners.iter().enumerate() {
         faults.extend(of_entry("listeners", n, &listener.name, listener.obstacles()));
     }
-    for (n, gateway) in config.mqttsn.iter().enumerate() {
-        faults.extend(of_entry("mqttsn", n, &gateway.name, gateway.obstacles()));
+    for Entry { list, n, listener } in protocols::datagram_listeners(config) {
+        faults.extend(of_entry(list, n, listener.name(), listener.obstacles()));
     }
     faults
 }

@@ -1,0 +1,67 @@
+//! MQTT-SN as a protocol that is registered.
+
+use crate::{Framing, SnFramer, SnGateway, SnSettings};
+use headgate_model::datagram::Address;
+use headgate_model::{DatagramProtocol, Fault, Instant, MemoryLimit, MountPoint, Naming};
+use std::sync::Arc;
+
+/// MQTT-SN 1.2.
+#[derive(Debug)]
+pub struct MqttSn;
+
+impl DatagramProtocol for MqttSn {
+    const NAME: &'static str = "mqttsn";
+    const DEFAULT_BIND: Option<&'static str> = Some("127.0.0.1:1884");
+
+    type Settings = SnSettings;
+    type Framing = Framing;
+    type Framer = SnFramer;
+    type Server<A: Address + Unpin + Send + 'static> = SnGateway<A>;
+
+    fn faults(settings: &SnSettings, mount: &MountPoint) -> Vec<Fault> {
+        settings.faults(mount)
+    }
+
+    fn unanswered_anonymous(settings: &SnSettings) -> Option<&'static str> {
+        let publisher = &settings.qos_minus_one;
+        (publisher.enabled && publisher.username.is_empty()).then_some("qos_minus_one.username")
+    }
+
+    fn server<A: Address + Unpin + Send + 'static>(
+        settings: &SnSettings,
+        naming: Arc<Naming>,
+        now: Instant,
+        memory: Arc<MemoryLimit>,
+    ) -> SnGateway<A> {
+        let gateway = SnGateway::new(settings.clone(), naming, now).expect("settings have no faults");
+        gateway.with_memory(memory)
+    }
+
+    fn framer(settings: &SnSettings, framing: &Framing) -> Option<SnFramer> {
+        Some(SnFramer::new(*framing, settings.max_datagram_bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::QosMinusOneSettings;
+
+    /// §6.8: PUBLISH at QoS −1 is never answered.
+    #[test]
+    fn only_qos_minus_one_without_a_user_name_goes_unanswered() {
+        let with = |enabled, username: &str| {
+            MqttSn::unanswered_anonymous(&SnSettings {
+                qos_minus_one: QosMinusOneSettings {
+                    enabled,
+                    username: username.into(),
+                    ..QosMinusOneSettings::default()
+                },
+                ..SnSettings::default()
+            })
+        };
+        assert_eq!(with(true, ""), Some("qos_minus_one.username"));
+        assert_eq!(with(true, "sensors"), None);
+        assert_eq!(with(false, ""), None);
+    }
+}

@@ -1,0 +1,218 @@
+//! What serves a datagram protocol on one socket or serial line, for as long as the gateway runs.
+
+use crate::datagram::{DatagramStats, DatagramTransport, serve};
+use crate::listener::ListenError;
+use crate::protocols::Serving;
+use crate::serial::SerialTransport;
+use crate::settings::{DatagramKind, DatagramSettings, UdpSettings};
+use crate::supervise::keep_serving;
+use crate::udp::UdpTransport;
+use headgate_model::{DatagramProtocol, Fault, MountPoint, Naming, Rewriter};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+/// The settings of a listener for `P`.
+pub type SettingsOf<P> =
+    DatagramSettings<<P as DatagramProtocol>::Settings, <P as DatagramProtocol>::Framing>;
+
+/// One configured socket or line, of whatever protocol.
+pub trait DatagramListener {
+    /// The name in logs and under `$SYS`.
+    fn name(&self) -> &str;
+
+    /// Where it wants to be.
+    fn place(&self) -> Option<DatagramPlace<'_>>;
+
+    /// All that is wrong with its settings, with keys as seen from its entry.
+    fn faults(&self) -> Vec<Fault>;
+
+    /// All that the system has against them.
+    fn obstacles(&self) -> Vec<Fault>;
+
+    /// What is probably not as it was meant.
+    fn warnings(&self) -> Vec<Fault>;
+
+    /// See [`DatagramProtocol::unanswered_anonymous`]; the key as seen from its entry.
+    fn unanswered_anonymous(&self) -> Option<String>;
+
+    /// Binds the socket; what comes waits in the system. A serial line need not be there yet.
+    fn bind(&self) -> Result<Box<dyn BoundListener>, ListenError>;
+}
+
+/// Where a listener wants to be, as it stands in the settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DatagramPlace<'a> {
+    /// This UDP address.
+    Udp {
+        /// With the port.
+        bind: &'a str,
+        /// An IPv6 address takes no IPv4 datagrams.
+        ipv6_only: bool,
+    },
+    /// This serial device.
+    Serial(&'a str),
+}
+
+/// A listener that is bound and not served yet.
+pub trait BoundListener: Send {
+    /// What it counts.
+    fn stats(&self) -> Arc<DatagramStats>;
+
+    /// Serves its clients until the bus says goodbye; anew, with a socket of its own, whenever that fails.
+    fn serve(
+        self: Box<Self>,
+        parts: &Serving,
+        rewriter: &Arc<Rewriter>,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+}
+
+/// A listener for one protocol.
+pub struct ListenerFor<'a, P: DatagramProtocol>(pub &'a SettingsOf<P>);
+
+impl<P: DatagramProtocol> DatagramListener for ListenerFor<'_, P> {
+    fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    fn place(&self) -> Option<DatagramPlace<'_>> {
+        match self.0.kind {
+            DatagramKind::Udp => Some(DatagramPlace::Udp {
+                bind: self.0.bind.as_deref()?,
+                ipv6_only: self.0.ipv6_only,
+            }),
+            DatagramKind::Serial => Some(DatagramPlace::Serial(&self.0.serial.as_ref()?.port)),
+        }
+    }
+
+    fn faults(&self) -> Vec<Fault> {
+        let mut faults = self.0.faults();
+        let mount = self.0.mount().unwrap_or_default();
+        let own = P::faults(&self.0.gateway, &mount).into_iter();
+        faults.extend(own.map(|fault| fault.below("gateway")));
+        let is_serial = self.0.kind == DatagramKind::Serial;
+        if is_serial && P::framer(&self.0.gateway, &self.0.framing).is_none() {
+            let what = format!("{} does not go over serial lines, allowed is `udp`", P::NAME);
+            faults.push(Fault::new("kind", what));
+        }
+        faults
+    }
+
+    fn obstacles(&self) -> Vec<Fault> {
+        self.0.obstacles()
+    }
+
+    fn warnings(&self) -> Vec<Fault> {
+        self.0.warnings()
+    }
+
+    fn unanswered_anonymous(&self) -> Option<String> {
+        let key = P::unanswered_anonymous(&self.0.gateway)?;
+        Some(format!("gateway.{key}"))
+    }
+
+    fn bind(&self) -> Result<Box<dyn BoundListener>, ListenError> {
+        let (name, mount) = (&self.0.name, self.0.mount_point.as_deref());
+        Ok(match self.0.kind {
+            DatagramKind::Serial => Box::new(Bound::<P, _> {
+                transport: serial_transport::<P>(self.0),
+                settings: self.0.clone(),
+            }),
+            DatagramKind::Udp => Box::new(Bound::<P, _> {
+                transport: UdpTransport::bind(name, mount, &self.0.udp())?,
+                settings: self.0.clone(),
+            }),
+        })
+    }
+}
+
+struct Bound<P: DatagramProtocol, T> {
+    settings: SettingsOf<P>,
+    transport: T,
+}
+
+impl<P: DatagramProtocol> BoundListener for Bound<P, UdpTransport> {
+    fn stats(&self) -> Arc<DatagramStats> {
+        Arc::clone(DatagramTransport::stats(&self.transport))
+    }
+
+    fn serve(
+        self: Box<Self>,
+        parts: &Serving,
+        rewriter: &Arc<Rewriter>,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        // Clients look for it where it was, also if the system chose the port.
+        let udp = match self.settings.udp() {
+            udp if udp.bind.ends_with(":0") => UdpSettings {
+                bind: self.transport.local_addr().to_string(),
+                ..udp
+            },
+            udp => udp,
+        };
+        let (settings, stats) = (self.settings.clone(), self.stats());
+        let again = move || {
+            let transport = UdpTransport::bind(&settings.name, settings.mount_point.as_deref(), &udp)?;
+            Ok(transport.counting_on(Arc::clone(&stats)))
+        };
+        Box::pin(keep::<P, _>(
+            self.settings,
+            self.transport,
+            again,
+            parts.clone(),
+            Arc::clone(rewriter),
+        ))
+    }
+}
+
+impl<P: DatagramProtocol> BoundListener for Bound<P, SerialTransport<P::Framer>> {
+    fn stats(&self) -> Arc<DatagramStats> {
+        Arc::clone(DatagramTransport::stats(&self.transport))
+    }
+
+    fn serve(
+        self: Box<Self>,
+        parts: &Serving,
+        rewriter: &Arc<Rewriter>,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let (settings, stats) = (self.settings.clone(), self.stats());
+        let again = move || Ok(serial_transport::<P>(&settings).counting_on(Arc::clone(&stats)));
+        Box::pin(keep::<P, _>(
+            self.settings,
+            self.transport,
+            again,
+            parts.clone(),
+            Arc::clone(rewriter),
+        ))
+    }
+}
+
+/// Serves a transport, and when that fails the next one.
+async fn keep<P: DatagramProtocol, T: DatagramTransport>(
+    settings: SettingsOf<P>,
+    transport: T,
+    mut again: impl FnMut() -> Result<T, ListenError>,
+    parts: Serving,
+    rewriter: Arc<Rewriter>,
+) {
+    let naming = Arc::new(Naming {
+        mount: settings.mount().unwrap_or_else(|_| MountPoint::default()),
+        rewriter,
+        ..Naming::default()
+    });
+    let stats = Arc::clone(transport.stats());
+    let mut first = Some(transport);
+    let start = || {
+        let transport = first.take().map_or_else(&mut again, Ok)?;
+        let (now, memory) = (parts.hub.clock().now(), Arc::clone(parts.hub.memory()));
+        let server = P::server::<T::Address>(&settings.gateway, Arc::clone(&naming), now, memory);
+        Ok::<_, ListenError>(serve(server, transport, &parts))
+    };
+    keep_serving(&settings.name, start, || stats.restarted()).await;
+}
+
+/// For `serial` only: the line of the settings.
+fn serial_transport<P: DatagramProtocol>(settings: &SettingsOf<P>) -> SerialTransport<P::Framer> {
+    let serial = settings.serial.clone().unwrap_or_default();
+    let framer = P::framer(&settings.gateway, &settings.framing).expect("checked with the settings");
+    SerialTransport::new(&settings.name, settings.mount_point.as_deref(), serial, framer)
+}

@@ -1,0 +1,163 @@
+//! What a socket or serial line with all its clients is told.
+
+use super::{AddressRules, DEFAULT_RECEIVE_BUFFER, MulticastSettings, SerialSettings, UdpSettings};
+use headgate_model::{Fault, MountPoint, TopicError};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+
+/// A UDP socket or a serial line, with all its clients.
+//
+// `G`: the protocol's own settings; `F`: how its frames are told apart on a line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(bound = "G: JsonSchema + Default + Serialize, F: JsonSchema + Default + Serialize")]
+pub struct DatagramSettings<G, F> {
+    /// The name in logs and under `$SYS`.
+    pub name: String,
+    /// What the messages go over. Default: `udp`.
+    #[serde(default)]
+    pub kind: DatagramKind,
+    /// For `udp`: where to listen, `0.0.0.0:1884`, `[::]:1884`. Port 0 lets the system choose.
+    #[serde(default)]
+    pub bind: Option<String>,
+    /// For `udp`: an IPv6 address takes no IPv4 datagrams. Default: false, `[::]` takes both.
+    #[serde(default)]
+    pub ipv6_only: bool,
+    /// For `udp`: whose datagrams are taken, as in `listeners`.
+    #[serde(default)]
+    pub access: AddressRules,
+    /// For `udp`: room in the system for datagrams that wait to be read. Without the right to more, the system may give less. 0 for what the system
+    /// gives. Default: 4 MiB.
+    #[serde(default = "default_receive_buffer")]
+    pub receive_buffer_bytes: usize,
+    /// For `udp`: a group by which clients find the gateway.
+    #[serde(default)]
+    pub multicast: Option<MulticastSettings>,
+    /// For `udp`: where what is for everybody goes, such as ADVERTISE of MQTT-SN: an address of everybody with a port. Default: the multicast group; without one
+    /// nothing is advertised.
+    #[serde(default)]
+    pub advertise_to: Option<SocketAddr>,
+    /// For `serial`: the line.
+    #[serde(default)]
+    pub serial: Option<SerialSettings>,
+    /// For `serial`: how frames are told apart.
+    #[serde(default)]
+    pub framing: F,
+    /// Put in front of the topics of this gateway's clients. Default: none.
+    #[serde(default)]
+    pub mount_point: Option<String>,
+    /// Limits and habits of the protocol.
+    #[serde(default)]
+    pub gateway: G,
+}
+
+/// What datagrams go over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum DatagramKind {
+    /// UDP datagrams.
+    #[default]
+    Udp,
+    /// A serial line: RS-232, RS-485, a radio modem.
+    Serial,
+}
+
+fn default_receive_buffer() -> usize {
+    DEFAULT_RECEIVE_BUFFER
+}
+
+impl<G: Default, F: Default> DatagramSettings<G, F> {
+    /// A UDP socket.
+    pub fn udp_at(name: &str, bind: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            kind: DatagramKind::Udp,
+            bind: Some(bind.to_owned()),
+            ipv6_only: false,
+            access: AddressRules::default(),
+            receive_buffer_bytes: DEFAULT_RECEIVE_BUFFER,
+            multicast: None,
+            advertise_to: None,
+            serial: None,
+            framing: F::default(),
+            mount_point: None,
+            gateway: G::default(),
+        }
+    }
+}
+
+impl<G, F> DatagramSettings<G, F> {
+    /// All that is wrong with what every protocol has.
+    pub fn faults(&self) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        let name = &self.name;
+        if name.is_empty() || name.contains(['/', '+', '#']) {
+            faults.push(Fault::new("name", "must not be empty nor hold `/`, `+` or `#`"));
+        }
+        if let Err(error) = self.mount() {
+            let text = self.mount_point.as_deref().unwrap_or_default();
+            faults.push(Fault::new("mount_point", format!("`{text}`: {error}")));
+        }
+        match self.kind {
+            DatagramKind::Udp => {
+                if self.bind.is_none() {
+                    faults.push(Fault::new("bind", "bind is missing"));
+                } else {
+                    faults.extend(self.udp().faults());
+                }
+                if self.serial.is_some() {
+                    faults.push(Fault::new("serial", "serial is set, but kind is `udp`"));
+                }
+            }
+            DatagramKind::Serial => {
+                if self.bind.is_some() {
+                    faults.push(Fault::new("bind", "bind is set, but kind is `serial`"));
+                }
+                match &self.serial {
+                    Some(serial) => {
+                        let found = serial.faults().into_iter();
+                        faults.extend(found.map(|fault| fault.below("serial")));
+                    }
+                    None => faults.push(Fault::new("serial", "serial is missing")),
+                }
+            }
+        }
+        faults
+    }
+
+    /// All that the system has against them.
+    pub fn obstacles(&self) -> Vec<Fault> {
+        match self.kind {
+            DatagramKind::Udp => self.udp().obstacles(),
+            // A line may be plugged in later.
+            DatagramKind::Serial => Vec::new(),
+        }
+    }
+
+    /// What is probably not as it was meant.
+    pub fn warnings(&self) -> Vec<Fault> {
+        let line = self.serial.as_ref().filter(|_| self.kind == DatagramKind::Serial);
+        let warnings = line.map(SerialSettings::warnings).unwrap_or_default();
+        let warnings = warnings.into_iter().map(|warning| warning.below("serial"));
+        warnings.collect()
+    }
+
+    /// What is put in front of the topics of its clients.
+    pub fn mount(&self) -> Result<MountPoint, TopicError> {
+        let text = self.mount_point.as_deref();
+        text.map_or(Ok(MountPoint::default()), MountPoint::parse)
+    }
+
+    /// Its socket.
+    pub fn udp(&self) -> UdpSettings {
+        UdpSettings {
+            bind: self.bind.clone().unwrap_or_default(),
+            ipv6_only: self.ipv6_only,
+            access: self.access.clone(),
+            receive_buffer_bytes: self.receive_buffer_bytes,
+            multicast: self.multicast.clone(),
+            broadcast_to: self.advertise_to,
+        }
+    }
+}
