@@ -258,7 +258,7 @@ impl<A: Address> DatagramServer for NoteServer<A> {
         let at = client.at;
         match event {
             BusEvent::Opened { .. } | BusEvent::Accepted(..) | BusEvent::Subscribed { .. } => {
-                say(at, "OK", out)
+                say(at, "OK", out);
             }
             BusEvent::Refused(_, why) => say(at, &format!("ERR {why}"), out),
             BusEvent::Delivery(delivery) => {
