@@ -171,7 +171,7 @@ fn a_bridge_says_whether_it_is_up() {
 fn nobody_tells_the_state_of_the_gateways_own_bridges() {
     use headgate_bus::BusSettings;
     use headgate_model::{Message, Qos, bus::Refusal};
-    use headgate_tests::bus_bench::{BusBench, message};
+    use headgate_tests::bus_bench::{BusBench, link, message, opening};
     let topic = "$SYS/broker/connection/cloud.hg/state";
     let state = |text| Message {
         retain: true,
@@ -187,6 +187,11 @@ fn nobody_tells_the_state_of_the_gateways_own_bridges() {
     assert_eq!(bench.heard("watcher"), [""; 0]);
     bench.turn(|bus, now, out| bus.publish(state("1"), now, out));
     assert_eq!(bench.heard("watcher"), [format!("{topic}=1")]);
+    // Nor what a bridge of the gateway says by its own session.
+    bench.open(opening("$bridge/cloud", link(|_| {})));
+    assert_eq!(bench.publish("$bridge/cloud", state("0")), None);
+    assert_eq!(bench.publish("cloud.hg", state("1")), Some(Refusal::TopicInvalid));
+    assert_eq!(bench.heard("watcher"), [format!("{topic}=0")]);
 }
 
 /// mosquitto's bridge has no bit in version 5; that its will is on its own state topic shows what it is.

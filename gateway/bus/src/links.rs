@@ -7,6 +7,7 @@ use crate::session::Session;
 use crate::stats::DropReason;
 use bytes::Bytes;
 use hashbrown::HashMap;
+use headgate_model::gate::is_reserved;
 use headgate_model::{Instant, Link, Qos, QueueFull, QueueRules, SessionId, Settlement};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -158,6 +159,8 @@ impl LinkState {
 pub(crate) struct Links {
     /// Sessions that are links.
     ids: BTreeSet<SessionId>,
+    /// Those of them that are the gateway's own bridges.
+    own: BTreeSet<SessionId>,
     /// Some queue refuses its publishers when it is full.
     pub refusing: bool,
     /// Copies that came by one link and may come by another.
@@ -173,6 +176,7 @@ impl Links {
     pub(crate) fn new(duplicates: Duplicates, refusing: bool) -> Self {
         Self {
             ids: BTreeSet::new(),
+            own: BTreeSet::new(),
             refusing,
             duplicates,
             node: Box::default(),
@@ -198,6 +202,12 @@ impl Links {
     /// A session has ended.
     pub(crate) fn forget(&mut self, session: SessionId) {
         self.ids.remove(&session);
+        self.own.remove(&session);
+    }
+
+    /// Whether the gateway said it: itself, or one of its own bridges.
+    pub(crate) fn is_gateway(&self, publisher: Option<SessionId>) -> bool {
+        publisher.is_none_or(|publisher| self.own.contains(&publisher))
     }
 
     /// A session is opened as a link, or as none.
@@ -208,6 +218,9 @@ impl Links {
             return;
         };
         self.ids.insert(session.id);
+        if is_reserved(session.client.as_str()) {
+            self.own.insert(session.id);
+        }
         let next_seq = session.deliveries.next_seq;
         let refuses = |rules: &QueueRules| rules.when_full == QueueFull::Refuse;
         self.refusing |= link.queue.as_ref().is_some_and(refuses);

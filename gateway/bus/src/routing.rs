@@ -216,12 +216,12 @@ impl Bus {
     fn is_state_of_gateway(&self, message: &Message) -> bool {
         let topic = message.topic.as_bytes();
         topic.starts_with(b"$SYS/")
-            && message.publisher.is_some()
+            && !self.links.is_gateway(message.publisher)
             && self
                 .retention
                 .messages
                 .get(topic)
-                .is_some_and(|own| own.message.publisher.is_none())
+                .is_some_and(|own| self.links.is_gateway(own.message.publisher))
     }
 
     /// Whether taking this message for `targets` would write something.
