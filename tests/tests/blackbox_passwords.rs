@@ -175,7 +175,7 @@ async fn connect_from(from: Ipv4Addr, port: u16) -> io::Result<TcpStream> {
 /// Whatever a name says, it is one value of one line in the log, and short.
 #[test]
 fn a_name_writes_no_line_of_its_own() {
-    let setup = Setup::new();
+    let setup = Setup::with("[auth]\nanonymous = \"nowhere\"\n");
     let daemon = setup.start();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let evil = "joe\n2026-11-28T00:00:00.000000Z  INFO headgate::daemon: gateway stops\r\u{1b}[2K";

@@ -33,14 +33,14 @@ pub(crate) struct Rulebook {
 }
 
 impl Rulebook {
-    pub(crate) fn new(acl: Acl) -> Arc<Self> {
-        let current = RwLock::new(Arc::new(acl));
+    pub(crate) fn new(acl: Arc<Acl>) -> Arc<Self> {
+        let current = RwLock::new(acl);
         Arc::new(Self { current })
     }
 
     /// Other rules from now on.
-    pub(crate) fn replace(&self, acl: Acl) {
-        *self.current.write() = Arc::new(acl);
+    pub(crate) fn replace(&self, acl: Arc<Acl>) {
+        *self.current.write() = acl;
     }
 
     /// The rules that can concern this client.
@@ -62,12 +62,14 @@ pub(crate) struct Acl {
     nomatch: DenyCode,
     /// Users whose sessions may be links.
     links: HashSet<String>,
+    /// Users who may do everything but speak for the gateway.
+    superusers: HashSet<String>,
     /// What many clients share.
     shared: Mutex<HashMap<Concerned, Arc<ClientPolicy>>>,
 }
 
-/// The places of the rules that concern a client, and whether it may be a link.
-type Concerned = (Vec<usize>, bool);
+/// The places of the rules that concern a client, whether it may be a link, and whether no rule is asked.
+type Concerned = (Vec<usize>, bool, bool);
 
 /// Sets of rules that are remembered.
 const MAX_SHARED: usize = 1_000;
@@ -81,6 +83,7 @@ impl Acl {
             rules: settings.acl.clone(),
             nomatch: deny_code(settings.refuse_with),
             links: settings.links.iter().cloned().collect(),
+            superusers: settings.superusers.iter().cloned().collect(),
             shared: Mutex::default(),
         })
     }
@@ -124,17 +127,19 @@ impl Acl {
         let chosen = (0..self.rules.len()).filter(|at| concerns(&self.rules[*at]));
         let chosen: Vec<usize> = chosen.collect();
         let may_link = self.links.contains("*") || user.is_some_and(|user| self.links.contains(user));
+        let superuser = user.is_some_and(|user| self.superusers.contains(user));
+        let chosen = if superuser { Vec::new() } else { chosen };
         let topics = chosen.iter().flat_map(|at| &self.rules[*at].topics);
         let personal = topics.flatten().any(|t| t.contains("%c") || t.contains("%u"));
         if personal {
-            return Arc::new(self.cut_down(book, &chosen, may_link, client, user));
+            return Arc::new(self.cut_down(book, &(chosen, may_link, superuser), client, user));
         }
-        let key = (chosen, may_link);
+        let key = (chosen, may_link, superuser);
         let mut shared = self.shared.lock();
         if let Some(policy) = shared.get(&key) {
             return Arc::clone(policy);
         }
-        let policy = Arc::new(self.cut_down(book, &key.0, may_link, client, user));
+        let policy = Arc::new(self.cut_down(book, &key, client, user));
         if shared.len() < MAX_SHARED {
             shared.insert(key, Arc::clone(&policy));
         }
@@ -144,8 +149,7 @@ impl Acl {
     fn cut_down(
         self: &Arc<Self>,
         book: &Arc<Rulebook>,
-        chosen: &[usize],
-        may_link: bool,
+        (chosen, may_link, superuser): &Concerned,
         client: &str,
         user: Option<&str>,
     ) -> ClientPolicy {
@@ -168,8 +172,11 @@ impl Acl {
         });
         ClientPolicy {
             rules: rules.collect(),
-            nomatch: self.nomatch,
-            may_link,
+            nomatch: match superuser {
+                true => AccessDecision::Allow,
+                false => AccessDecision::Deny(self.nomatch),
+            },
+            may_link: *may_link,
             book: Arc::downgrade(book),
             of: Arc::downgrade(self),
         }
@@ -184,7 +191,8 @@ pub(crate) struct ClientPolicy {
     book: Weak<Rulebook>,
     /// and of which rules these are a part.
     of: Weak<Acl>,
-    nomatch: DenyCode,
+    /// Where no rule decides.
+    nomatch: AccessDecision,
     may_link: bool,
 }
 
@@ -235,7 +243,7 @@ impl ClientPolicy {
 impl AccessPolicy for ClientPolicy {
     fn check(&self, query: AccessQuery<'_>) -> AccessDecision {
         let rule = self.rule(query);
-        rule.map_or(AccessDecision::Deny(self.nomatch), |rule| rule.decision)
+        rule.map_or(self.nomatch, |rule| rule.decision)
     }
 
     fn why(&self, query: AccessQuery<'_>) -> Cow<'static, str> {
@@ -258,7 +266,7 @@ impl AccessPolicy for ClientPolicy {
                 return true;
             }
         }
-        true
+        self.nomatch != AccessDecision::Allow
     }
 
     /// The first rule that the topic matches. One that allows the very filter `eq …` allows what that matches.
@@ -271,7 +279,10 @@ impl AccessPolicy for ClientPolicy {
             let topics = rule.topics.as_ref();
             rule.is_about(Action::Subscribe) && topics.is_none_or(|topics| topics.iter().any(matches))
         };
-        self.rules.iter().find(matches).is_some_and(Rule::allows)
+        self.rules
+            .iter()
+            .find(matches)
+            .map_or(self.nomatch == AccessDecision::Allow, Rule::allows)
     }
 
     fn renewed(&self, client: &ClientId, who: &Presence) -> Option<Arc<dyn AccessPolicy>> {
@@ -435,7 +446,7 @@ mod tests {
     }
 
     fn book(settings: &AuthSettings) -> Arc<Rulebook> {
-        Rulebook::new(Acl::compile(settings).unwrap())
+        Rulebook::new(Arc::new(Acl::compile(settings).unwrap()))
     }
 
     #[test]
@@ -747,7 +758,7 @@ mod tests {
             acl: vec![rule(AclEffect::Allow, &["other/%c/#"])],
             ..AuthSettings::default()
         };
-        book.replace(Acl::compile(&changed).unwrap());
+        book.replace(Arc::new(Acl::compile(&changed).unwrap()));
         assert!(policy.may_read(b"dev/pump/t"), "as long as it is not told");
         let renewed = policy.renewed(&"pump".into(), &who).expect("others");
         assert!(renewed.may_read(b"other/pump/t") && !renewed.may_read(b"dev/pump/t"));
@@ -767,7 +778,7 @@ mod tests {
             acl: vec![from_there],
             ..AuthSettings::default()
         };
-        book.replace(Acl::compile(&changed).unwrap());
+        book.replace(Arc::new(Acl::compile(&changed).unwrap()));
         let mapped: IpAddr = "::ffff:10.0.0.7".parse().unwrap();
         for (peer, may) in [(ELSEWHERE, true), (mapped, true), (LOOPBACK, false)] {
             let who = Presence {

@@ -1,7 +1,7 @@
-//! Who may connect, and what they may publish and subscribe to: the first part of the access chain.
+//! Who may connect, and what they may publish and subscribe to.
 //!
-//! Users with argon2id passwords and SCRAM-SHA-256 keys in a file, anonymous clients only where the configuration says so, and a list of
-//! rules. Passwords are checked off the async threads, a few at a time, fair by address; nothing secret is ever logged.
+//! A chain of providers says who a client is: lists of addresses and client ids, certificates, users with argon2id passwords and SCRAM-SHA-256 keys in a file.
+//! Anonymous clients come in only where the configuration says so. A list of rules says what they may do. Passwords are checked off the async threads, a few at a time, fair by address; nothing secret is ever logged.
 
 #![expect(
     clippy::disallowed_methods,
@@ -9,8 +9,10 @@
 )]
 
 mod acl;
+mod chain;
 mod fair;
 mod hashing;
+mod providers;
 mod remembered;
 mod scram;
 mod service;
@@ -18,6 +20,11 @@ mod settings;
 mod users;
 
 pub use acl::AclError;
+pub use chain::{Attempt, Chain, Checking, Provider, Verdict};
 pub use service::{Access, AccessError, LoginStats};
-pub use settings::{AclAction, AclEffect, AclRule, Anonymous, AuthSettings, PasswordSettings, RefuseWith};
+pub use settings::{
+    AclAction, AclEffect, AclRule, AddressLogin, Anonymous, AuthSettings, CertificateClientId,
+    CertificateName, CertificateSettings, ClientIdLogin, ListenerAuth, PasswordSettings, ProviderName,
+    RefuseWith,
+};
 pub use users::{User, Users, UsersError};

@@ -2,7 +2,7 @@
 
 use crate::acl::Acl;
 use headgate_access::Network;
-use headgate_model::Fault;
+use headgate_model::{Fault, Secret};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -12,8 +12,26 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuthSettings {
-    /// Where clients without user name are let in.
+    /// Where clients are let in without being known: without a user name, or with one that nobody in the chain knows. Such a client has no user name for the
+    /// rules.
     pub anonymous: Anonymous,
+    /// Who is asked whether a client may come in, in this order: the first that knows it decides. `addresses`, `certificate`, `client_ids` and `users` are
+    /// the sections of these names and the file of users. Default: all, in this order.
+    pub chain: Vec<ProviderName>,
+    /// How long each of them may take; who is asked about there is refused then.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub answer_in: Duration,
+    /// Clients that are let in, or kept out, by their address. The first entry that has the address decides.
+    pub addresses: Vec<AddressLogin>,
+    /// Clients that are known by their certificate, where a listener asks for one.
+    pub certificate: CertificateSettings,
+    /// Clients that are known by their client id.
+    pub client_ids: Vec<ClientIdLogin>,
+    /// User names whose clients are asked no rule. `$SYS` stays the gateway's.
+    pub superusers: Vec<String>,
+    /// What is different at some listeners.
+    pub listeners: Vec<ListenerAuth>,
     /// The file of users, which `headgate users` keeps. Default: `users.json` in the data folder.
     pub users_file: Option<PathBuf>,
     /// How passwords are checked.
@@ -31,9 +49,17 @@ pub struct AuthSettings {
 }
 
 impl AuthSettings {
-    /// Whether it has the same rules: those that can change while the gateway runs.
-    pub fn has_rules_of(&self, other: &Self) -> bool {
-        self.acl == other.acl && self.links == other.links && self.refuse_with == other.refuse_with
+    /// What can change only with a restart.
+    pub const FIXED: [&'static str; 2] = ["users_file", "passwords"];
+
+    /// Whether all is the same that can change while the gateway runs.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let fixed = |settings: &Self| Self {
+            users_file: None,
+            passwords: PasswordSettings::default(),
+            ..settings.clone()
+        };
+        fixed(self) == fixed(other)
     }
 }
 
@@ -50,6 +76,13 @@ impl Default for AuthSettings {
         };
         Self {
             anonymous: Anonymous::default(),
+            chain: ProviderName::ALL.to_vec(),
+            answer_in: Duration::from_secs(10),
+            addresses: Vec::new(),
+            certificate: CertificateSettings::default(),
+            client_ids: Vec::new(),
+            superusers: Vec::new(),
+            listeners: Vec::new(),
             users_file: None,
             passwords: PasswordSettings::default(),
             acl: vec![
@@ -113,22 +146,178 @@ impl PasswordSettings {
 impl AuthSettings {
     /// All that is wrong, as far as it can be seen without reading a file.
     pub fn faults(&self) -> Vec<Fault> {
-        let rules = Acl::errors(self).into_iter();
-        let rules = rules.map(|(n, at, error)| {
-            let mut fault = Fault::of(&error).of_entry(n);
-            if let Some(at) = at {
-                fault.key.push_str(&format!("[{at}]"));
-            }
-            fault
-        });
+        let mut faults = rule_faults(self);
         let passwords = self.passwords.faults().into_iter();
-        rules
-            .chain(passwords.map(|fault| fault.below("passwords")))
-            .collect()
+        faults.extend(passwords.map(|fault| fault.below("passwords")));
+        if self.answer_in.is_zero() {
+            faults.push(Fault::new(
+                "answer_in",
+                "0s is out of range, allowed is 1ms and more",
+            ));
+        }
+        faults.extend(twice("chain", &self.chain));
+        for (n, login) in self.client_ids.iter().enumerate() {
+            if self.client_ids[..n].iter().any(|other| other.id == login.id) {
+                let what = format!("`{}` stands twice", login.id);
+                faults.push(Fault::new(format!("client_ids[{n}].id"), what));
+            }
+        }
+        for (n, listener) in self.listeners.iter().enumerate() {
+            let below = format!("listeners[{n}]");
+            let mut found: Vec<Fault> = listener
+                .chain
+                .iter()
+                .flat_map(|chain| twice("chain", chain))
+                .collect();
+            if self.listeners[..n]
+                .iter()
+                .any(|other| other.name == listener.name)
+            {
+                found.push(Fault::new("name", format!("`{}` stands twice", listener.name)));
+            }
+            if let Some(acl) = &listener.acl {
+                let acl = acl.clone();
+                found.extend(rule_faults(&Self {
+                    acl,
+                    ..Self::default()
+                }));
+            }
+            faults.extend(found.into_iter().map(|fault| fault.below(&below)));
+        }
+        faults
     }
 }
 
-/// Where clients without user name are let in.
+fn rule_faults(settings: &AuthSettings) -> Vec<Fault> {
+    let rules = Acl::errors(settings).into_iter();
+    let fault = |(n, at, error): (usize, Option<usize>, _)| {
+        let mut fault = Fault::of(&error).of_entry(n);
+        if let Some(at) = at {
+            fault.key.push_str(&format!("[{at}]"));
+        }
+        fault
+    };
+    rules.map(fault).collect()
+}
+
+/// Who stands in a chain twice.
+fn twice<'a>(key: &'a str, chain: &'a [ProviderName]) -> impl Iterator<Item = Fault> + 'a {
+    let again = (0..chain.len()).filter(|n| chain[..*n].contains(&chain[*n]));
+    again.map(move |n| Fault::new(format!("{key}[{n}]"), "it stands there twice"))
+}
+
+/// Who may be asked whether a client may come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ProviderName {
+    /// `auth.addresses`.
+    Addresses,
+    /// `auth.certificate`.
+    Certificate,
+    /// `auth.client_ids`.
+    ClientIds,
+    /// The file of users, and SCRAM.
+    Users,
+}
+
+impl ProviderName {
+    /// All of them, in their usual order.
+    pub const ALL: [Self; 4] = [Self::Addresses, Self::Certificate, Self::ClientIds, Self::Users];
+}
+
+/// Clients that are let in, or kept out, by their address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AddressLogin {
+    /// Address or network, such as `10.0.0.0/8`. A Unix-domain socket counts as `127.0.0.1`.
+    #[schemars(with = "String")]
+    pub network: Network,
+    /// Whether they are let in without a password, or kept out.
+    pub effect: AclEffect,
+    /// The user name they go by. Default: none.
+    #[serde(default)]
+    pub user: Option<String>,
+}
+
+/// Clients that are known by their certificate. Nobody asks for a password.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct CertificateSettings {
+    /// What in the certificate is the user name. Default: nothing, a certificate names nobody.
+    pub user_name: Option<CertificateName>,
+    /// Which client ids the certificate is good for.
+    pub client_id: CertificateClientId,
+}
+
+/// What in a certificate is the user name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CertificateName {
+    /// The (last) common name of the subject, as with mosquitto's `use_identity_as_username`.
+    CommonName,
+    /// The whole subject, `CN=pump-7,O=Plant` (RFC 4514), as with mosquitto's `use_subject_as_username`.
+    Subject,
+    /// The first of the subject's alternative names.
+    San,
+}
+
+impl CertificateName {
+    pub(crate) fn in_words(self) -> &'static str {
+        match self {
+            Self::CommonName => "common name",
+            Self::Subject => "subject",
+            Self::San => "alternative name",
+        }
+    }
+}
+
+/// Which client ids a certificate is good for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CertificateClientId {
+    /// Any.
+    #[default]
+    Any,
+    /// The one that is the user name.
+    UserName,
+}
+
+/// A client that is known by its client id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClientIdLogin {
+    /// The client id.
+    pub id: String,
+    /// Its password. Default: none is asked for, and whoever calls itself so comes in.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub password: Secret,
+    /// The user name it goes by. Default: none.
+    #[serde(default)]
+    pub user: Option<String>,
+}
+
+/// What is different at one listener. What is left out is as for all.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListenerAuth {
+    /// The listener's name, of `listeners` or of a gateway for datagrams.
+    pub name: String,
+    /// As `auth.anonymous`.
+    #[serde(default)]
+    pub anonymous: Option<Anonymous>,
+    /// As `auth.chain`.
+    #[serde(default)]
+    pub chain: Option<Vec<ProviderName>>,
+    /// As `auth.certificate`.
+    #[serde(default)]
+    pub certificate: Option<CertificateSettings>,
+    /// As `auth.acl`, and instead of it.
+    #[serde(default)]
+    pub acl: Option<Vec<AclRule>>,
+}
+
+/// Where clients are let in that nobody knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Anonymous {

@@ -1,6 +1,9 @@
 //! A certificate authority, and a server that it knows as `localhost`.
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
 use std::path::{Path, PathBuf};
 
 /// Certificates in files.
@@ -12,6 +15,10 @@ pub struct Certificates {
     pub certificate: PathBuf,
     /// Its key.
     pub key: PathBuf,
+    /// A client's certificate, with the common name `pump-7`.
+    pub client: PathBuf,
+    /// Its key.
+    pub client_key: PathBuf,
 }
 
 impl Certificates {
@@ -24,6 +31,8 @@ impl Certificates {
             ca: folder.join("ca.pem"),
             certificate: folder.join("server.pem"),
             key: folder.join("server.key"),
+            client: folder.join("client.pem"),
+            client_key: folder.join("client.key"),
         };
         let authority_key = KeyPair::generate().expect("a key");
         let mut authority = CertificateParams::default();
@@ -35,6 +44,13 @@ impl Certificates {
         let key = KeyPair::generate().expect("a key");
         let server = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()]).expect("names");
         let server = server.signed_by(&key, &issuer).expect("a certificate");
+        let mut client = CertificateParams::new(["pump-7.plant.example".to_owned()]).expect("names");
+        client.distinguished_name.push(DnType::CommonName, "pump-7");
+        client.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let client_key = KeyPair::generate().expect("a key");
+        let client = client.signed_by(&client_key, &issuer).expect("a certificate");
+        std::fs::write(&certificates.client, client.pem()).expect("it is written");
+        std::fs::write(&certificates.client_key, client_key.serialize_pem()).expect("it is written");
         std::fs::write(&certificates.ca, authority_certificate.pem()).expect("it is written");
         std::fs::write(&certificates.certificate, server.pem()).expect("it is written");
         std::fs::write(&certificates.key, key.serialize_pem()).expect("it is written");

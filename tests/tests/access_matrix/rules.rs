@@ -66,7 +66,7 @@ impl Door {
 
     /// Other rules. The bus is told by the bench.
     pub(crate) fn set(&self, acl: Vec<AclRule>) {
-        self.access.set_rules(&settings(acl.clone())).unwrap();
+        self.access.set(&settings(acl.clone())).unwrap();
         *self.acl.lock().unwrap() = acl;
     }
 
@@ -93,7 +93,7 @@ impl Door {
         if shown.username.is_some() {
             // The same rules, asked for anew, for this user.
             self.access
-                .set_rules(&settings(self.acl.lock().unwrap().clone()))
+                .set(&settings(self.acl.lock().unwrap().clone()))
                 .unwrap();
             let who = Presence {
                 username: shown.username.clone(),

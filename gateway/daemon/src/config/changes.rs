@@ -1,6 +1,7 @@
 //! What is another in a new configuration.
 
 use super::Config;
+use headgate_auth::AuthSettings;
 use headgate_model::Secret;
 use serde_json::Value;
 
@@ -10,7 +11,7 @@ const MOST: usize = 20;
 const LONGEST: usize = 60;
 
 impl Config {
-    /// What is another in `new` and needs a restart: all but bridges and rules. `key: old → new`, with values as `check --print` shows them, so without secrets; of a
+    /// What is another in `new` and needs a restart: all but bridges, and who may come in and do what. `key: old → new`, with values as `check --print` shows them, so without secrets; of a
     /// secret that is another, only that it is.
     pub(crate) fn changes(&self, new: &Self) -> Vec<String> {
         let shown = |config: &Self| {
@@ -19,9 +20,7 @@ impl Config {
                 table.remove("bridges");
             }
             if let Some(auth) = shown.get_mut("auth").and_then(Value::as_object_mut) {
-                for live in ["acl", "links", "refuse_with"] {
-                    auth.remove(live);
-                }
+                auth.retain(|key, _| AuthSettings::FIXED.contains(&key.as_str()));
             }
             shown
         };

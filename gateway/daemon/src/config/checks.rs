@@ -2,7 +2,7 @@
 
 use super::{Config, addresses, bridges, system};
 use crate::protocols::{self, Entry};
-use headgate_auth::Anonymous;
+use headgate_auth::{Anonymous, ListenerAuth};
 use headgate_model::{Fault, MountPoint};
 use headgate_shell::{DatagramListener, DatagramPlace};
 use std::net::SocketAddr;
@@ -29,6 +29,7 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
     faults.extend(protocols::faults(config));
     faults.extend(listeners(config));
     faults.extend(datagram_listeners(config));
+    faults.extend(auth_listeners(config));
     faults.extend(addresses::faults(config));
     faults.extend(bridges::faults(config));
     faults
@@ -64,6 +65,26 @@ fn listeners(config: &Config) -> Vec<Fault> {
         faults.extend(name_twice("listeners", n, names));
     }
     faults
+}
+
+/// Settings for a listener that is not there.
+fn auth_listeners(config: &Config) -> Vec<Fault> {
+    let datagrams: Vec<Entry<'_>> = protocols::datagram_listeners(config).collect();
+    let streams = config.listeners.iter().map(|listener| listener.name.as_str());
+    let all: Vec<&str> = streams
+        .chain(datagrams.iter().map(|entry| entry.listener.name()))
+        .collect();
+    let entries = config.auth.listeners.iter().enumerate();
+    let unknown = entries.filter(|(_, entry)| !all.contains(&entry.name.as_str()));
+    let fault = |(n, entry): (usize, &ListenerAuth)| {
+        let what = format!(
+            "there is no listener `{}`, allowed is {}",
+            entry.name,
+            all.join(", ")
+        );
+        Fault::new(format!("auth.listeners[{n}].name"), what)
+    };
+    unknown.map(fault).collect()
 }
 
 fn datagram_listeners(config: &Config) -> Vec<Fault> {

@@ -128,13 +128,13 @@ impl Control {
         }
     }
 
-    /// Whether there are other rules than before.
+    /// Whether there are other rules than before, or other ways to come in.
     fn take_rules(&self, new: &AuthSettings) -> Result<bool, ReloadError> {
         let mut valid = self.rules.lock();
-        if valid.has_rules_of(new) {
+        if valid.is_like(new) {
             return Ok(false);
         }
-        self.access.set_rules(new)?;
+        self.access.set(new)?;
         *valid = new.clone();
         drop(valid);
         self.hub.renew_rules();

@@ -1,0 +1,206 @@
+//! Who may come in: providers that are asked one after the other, until one knows.
+
+use headgate_access::ClientCert;
+use headgate_model::ClientId;
+use headgate_model::access::AuthRefusal;
+use std::borrow::Cow;
+use std::fmt::Debug;
+use std::future::{Future, poll_fn};
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// A client that wants to come in, and what is known of it.
+#[derive(Clone)]
+pub struct Attempt {
+    /// As it calls itself; empty while the gateway has yet to give it a name.
+    pub client_id: ClientId,
+    /// The user name, if it sent one.
+    pub username: Option<Arc<str>>,
+    /// The password, if it sent one.
+    pub password: Option<bytes::Bytes>,
+    /// Where it comes from; of what has no address, this machine's.
+    pub address: IpAddr,
+    /// Its certificate, verified.
+    pub certificate: Option<Arc<ClientCert>>,
+    /// Whether it may come in here without a name.
+    pub may_be_anonymous: bool,
+}
+
+/// What a provider says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It may come in, and goes by this user name; `None` for none.
+    Allow(Option<Arc<str>>),
+    /// It may not.
+    Deny {
+        /// For the log.
+        why: Cow<'static, str>,
+        /// For the client.
+        answer: AuthRefusal,
+    },
+    /// Not known here: the next one is asked.
+    Ignore,
+}
+
+impl Verdict {
+    /// It may not come in.
+    pub fn deny(why: impl Into<Cow<'static, str>>, answer: AuthRefusal) -> Self {
+        let why = why.into();
+        Self::Deny { why, answer }
+    }
+}
+
+/// A verdict on its way.
+pub type Checking<'a> = Pin<Box<dyn Future<Output = Verdict> + Send + 'a>>;
+
+/// Knows some clients: a list, a file, a directory somewhere in the network.
+pub trait Provider: Send + Sync + Debug {
+    /// As in `auth.chain`.
+    fn name(&self) -> &'static str;
+
+    /// What it says of this one.
+    fn check<'a>(&'a self, attempt: &'a Attempt) -> Checking<'a>;
+}
+
+/// Providers in the order in which they are asked.
+#[derive(Clone, Debug)]
+pub struct Chain {
+    providers: Vec<Arc<dyn Provider>>,
+    answer_in: Duration,
+}
+
+impl Chain {
+    /// Each has so long to answer: one that is silent refuses the one client that it was asked about.
+    pub fn new(providers: Vec<Arc<dyn Provider>>, answer_in: Duration) -> Self {
+        Self { providers, answer_in }
+    }
+
+    /// What the first says that knows the client; `Ignore` if none does.
+    pub async fn check(&self, attempt: &Attempt) -> Verdict {
+        for provider in &self.providers {
+            let mut checking = provider.check(attempt);
+            // Most know at once, and need no timer.
+            let at_once = poll_fn(|cx| Poll::Ready(checking.as_mut().poll(cx))).await;
+            let answer = match at_once {
+                Poll::Ready(verdict) => Some(verdict),
+                Poll::Pending => timeout(self.answer_in, checking).await.ok(),
+            };
+            match answer {
+                Some(Verdict::Ignore) => {}
+                Some(verdict) => return verdict,
+                None => {
+                    let why = format!("no answer from `{}` in {:?}", provider.name(), self.answer_in);
+                    return Verdict::deny(why, AuthRefusal::Unavailable);
+                }
+            }
+        }
+        Verdict::Ignore
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+    use tokio::time::Instant;
+
+    /// Knows one user name, and answers after a while.
+    #[derive(Debug)]
+    struct Fake {
+        knows: &'static str,
+        after: Duration,
+        says: Verdict,
+    }
+
+    impl Provider for Fake {
+        fn name(&self) -> &'static str {
+            "fake"
+        }
+
+        fn check<'a>(&'a self, attempt: &'a Attempt) -> Checking<'a> {
+            Box::pin(async move {
+                tokio::time::sleep(self.after).await;
+                match attempt.username.as_deref() == Some(self.knows) {
+                    true => self.says.clone(),
+                    false => Verdict::Ignore,
+                }
+            })
+        }
+    }
+
+    fn fake(knows: &'static str, after: u64, says: Verdict) -> Arc<dyn Provider> {
+        let after = Duration::from_secs(after);
+        Arc::new(Fake { knows, after, says })
+    }
+
+    fn attempt(name: &str) -> Attempt {
+        Attempt {
+            client_id: "c".into(),
+            username: Some(name.into()),
+            password: None,
+            address: Ipv4Addr::LOCALHOST.into(),
+            certificate: None,
+            may_be_anonymous: false,
+        }
+    }
+
+    fn no() -> Verdict {
+        Verdict::deny("no", AuthRefusal::NotAuthorized)
+    }
+
+    /// The first that knows a client decides, whatever those behind it would say.
+    #[tokio::test(start_paused = true)]
+    async fn the_first_that_knows_decides() {
+        let as_joe = || Verdict::Allow(Some("joe".into()));
+        let chain = Chain::new(
+            vec![
+                fake("ann", 0, no()),
+                fake("joe", 0, as_joe()),
+                fake("joe", 0, no()),
+            ],
+            Duration::from_secs(5),
+        );
+        assert_eq!(chain.check(&attempt("joe")).await, as_joe());
+        assert_eq!(chain.check(&attempt("ann")).await, no());
+        assert_eq!(chain.check(&attempt("tim")).await, Verdict::Ignore);
+    }
+
+    /// A dead provider refuses who had to be asked about there, after its time; who is known before it does not wait.
+    #[tokio::test(start_paused = true)]
+    async fn a_dead_provider_delays_nobody_else() {
+        let chain = Arc::new(Chain::new(
+            vec![
+                fake("joe", 0, Verdict::Allow(None)),
+                fake("ann", 1_000_000, Verdict::Allow(None)),
+            ],
+            Duration::from_secs(5),
+        ));
+        let begun = Instant::now();
+        let waiting: Vec<_> = (0..1_000)
+            .map(|_| {
+                let chain = Arc::clone(&chain);
+                tokio::spawn(async move { chain.check(&attempt("ann")).await })
+            })
+            .collect();
+        assert_eq!(chain.check(&attempt("joe")).await, Verdict::Allow(None));
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        for waiting in waiting {
+            let refused = waiting.await.unwrap();
+            let unavailable = |verdict: &Verdict| {
+                matches!(
+                    verdict,
+                    Verdict::Deny {
+                        answer: AuthRefusal::Unavailable,
+                        ..
+                    }
+                )
+            };
+            assert!(unavailable(&refused), "{refused:?}");
+        }
+        assert_eq!(begun.elapsed(), Duration::from_secs(5));
+    }
+}

@@ -1,0 +1,34 @@
+//! Clients that are let in, or kept out, by where they come from.
+
+use crate::chain::{Attempt, Checking, Provider, Verdict};
+use crate::settings::{AclEffect, AddressLogin};
+use headgate_model::access::AuthRefusal;
+use std::future::ready;
+
+/// The first entry that has the address decides; addresses that none has are not known here.
+#[derive(Debug)]
+pub(crate) struct Addresses(pub Vec<AddressLogin>);
+
+impl Provider for Addresses {
+    fn name(&self) -> &'static str {
+        "addresses"
+    }
+
+    fn check<'a>(&'a self, attempt: &'a Attempt) -> Checking<'a> {
+        let entry = self
+            .0
+            .iter()
+            .find(|entry| entry.network.contains(attempt.address));
+        let verdict = match entry {
+            None => Verdict::Ignore,
+            Some(entry) if entry.effect == AclEffect::Allow => {
+                Verdict::Allow(entry.user.as_deref().map(Into::into))
+            }
+            Some(_) => Verdict::deny(
+                "nobody is let in from this address (auth.addresses)",
+                AuthRefusal::NotAuthorized,
+            ),
+        };
+        Box::pin(ready(verdict))
+    }
+}
