@@ -1,6 +1,7 @@
 //! Who comes in, at which listener and as whom, with the real binary: certificates, client ids, addresses, users and nobody in particular.
 
-use headgate_tests::blackbox::{Setup, eventually, free_port, headgate};
+use headgate_mqtt_codec::Packet;
+use headgate_tests::blackbox::{Peer, Setup, Transport, eventually, free_port, headgate};
 use std::process::Command;
 
 /// A gateway that lets nobody in without a name, but for what a test adds.
@@ -126,7 +127,7 @@ fn who_is_unknown_is_nobody() {
     ));
     let daemon = setup.start();
     user(&setup, "joe");
-    let open = daemon.port(headgate_tests::blackbox::Transport::Tcp);
+    let open = daemon.port(Transport::Tcp);
     let joe = ["-u", "joe", "-P", "secret"];
     let ann = ["-u", "ann", "-P", "secret"];
     // The file of users is looked at once a second.
@@ -148,13 +149,53 @@ fn who_is_unknown_is_nobody() {
     );
 }
 
+/// An operator keeps somebody out, who is thrown out if it is connected, until the ban is over or lifted; a restart changes nothing. MQTT 5 §3.2.2.2: 0x8A.
+#[test]
+fn an_operator_bans_and_forgives() {
+    let setup = Setup::with("[[auth.acl]]\neffect = \"allow\"\n");
+    let daemon = setup.start();
+    let port = daemon.port(Transport::Tcp);
+    let mut pump = Peer::connect(port, "pump-7", true, 0).unwrap().0;
+    let done = daemon.ask(&["bans", "add", "--client", "pump-7", "--reason", "stolen"]);
+    assert_eq!(done["kicked"], 1, "{done}");
+    assert!(matches!(pump.recv(), Ok(Packet::Disconnect(_)) | Err(_)));
+    let as_pump = ["-i", "pump-7"];
+    assert_refused(publish(&setup, port, "a", &as_pump), "Banned");
+    publish(&setup, port, "a", &["-i", "pump-8"]).unwrap();
+    assert!(setup.log().contains("it is banned: stolen"), "{}", setup.log());
+
+    let daemon = daemon.restart();
+    let port = daemon.port(Transport::Tcp);
+    assert_refused(publish(&setup, port, "a", &as_pump), "Banned");
+    let bans = daemon.ask(&["bans"]);
+    assert_eq!(
+        (&bans[0]["client"], &bans[0]["by"]),
+        (&"pump-7".into(), &"operator".into()),
+        "{bans}"
+    );
+    daemon.ask(&["bans", "remove", "--client", "pump-7"]);
+    publish(&setup, port, "a", &as_pump).unwrap();
+    let (_, told) = setup
+        .command(&["bans", "remove", "--client", "pump-7"])
+        .expect_err("there is none");
+    assert!(told.contains("client pump-7 is not banned"), "{told}");
+
+    daemon.ask(&["bans", "add", "--address", "127.0.0.0/8", "--for", "1s"]);
+    assert_refused(publish(&setup, port, "a", &[]), "Banned");
+    eventually("the ban to be over", || publish(&setup, port, "a", &[]).ok());
+    let (_, told) = setup
+        .command(&["bans", "add", "--address", "here"])
+        .expect_err("no address");
+    assert!(told.contains("`here` is no address and no network"), "{told}");
+}
+
 /// Everything of the chain changes while the gateway runs.
 #[test]
 fn the_chain_is_changed_by_reload() {
     let rules = "[[auth.acl]]\neffect = \"allow\"\nuser = \"meter\"\n";
     let setup = Setup::with(&format!("{STRICT}{rules}"));
     let daemon = setup.start();
-    let port = daemon.port(headgate_tests::blackbox::Transport::Tcp);
+    let port = daemon.port(Transport::Tcp);
     let file = setup.folder().join("headgate.toml");
     let text = std::fs::read_to_string(&file).unwrap();
     let reload = |auth: &str| {

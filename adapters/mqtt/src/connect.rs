@@ -422,6 +422,7 @@ fn refusal_code(why: headgate_model::access::AuthRefusal, version: Version) -> R
     match why {
         Why::BadUserNameOrPassword => ReasonCode::BadUserNameOrPassword,
         Why::NotAuthorized => ReasonCode::NotAuthorized,
+        Why::Banned => ReasonCode::Banned,
         Why::BadMethod => ReasonCode::BadAuthenticationMethod,
         Why::Busy if version == Version::V5 => ReasonCode::ServerBusy,
         Why::Unavailable | Why::Busy => ReasonCode::ServerUnavailable,

@@ -241,6 +241,7 @@ impl<A: Address> SnGateway<A> {
                     AuthRefusal::Unavailable | AuthRefusal::Busy => ReturnCode::Congestion,
                     AuthRefusal::BadUserNameOrPassword
                     | AuthRefusal::NotAuthorized
+                    | AuthRefusal::Banned
                     | AuthRefusal::BadMethod => ReturnCode::NotSupported,
                 };
                 // The access service has written to the log whom it refused, and why.

@@ -9,6 +9,7 @@
 )]
 
 mod acl;
+mod bans;
 mod chain;
 mod fair;
 mod hashing;
@@ -20,10 +21,11 @@ mod settings;
 mod users;
 
 pub use acl::AclError;
+pub use bans::{Ban, BanError, Banned, BannedBy};
 pub use chain::{Attempt, Chain, Checking, Provider, Verdict};
 pub use service::{Access, AccessError, LoginStats};
 pub use settings::{
-    AclAction, AclEffect, AclRule, AddressLogin, Anonymous, AuthSettings, CertificateClientId,
+    AclAction, AclEffect, AclRule, AddressLogin, Anonymous, AuthSettings, BanSettings, CertificateClientId,
     CertificateName, CertificateSettings, ClientIdLogin, ListenerAuth, PasswordSettings, ProviderName,
     RefuseWith,
 };

@@ -1,6 +1,7 @@
 //! The service behind every listener: answers the questions of endpoints.
 
 use crate::acl::{Acl, AclError, Rulebook};
+use crate::bans::{Ban, BanError, Banned, Bans};
 use crate::chain::{Attempt, Chain, Provider, Verdict};
 use crate::providers::{Addresses, Certificates, ClientIds, UserStore};
 use crate::scram::{self, ClientFirst, Exchange};
@@ -24,6 +25,7 @@ pub struct Access(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     users: Arc<UserStore>,
+    bans: Bans,
     doors: RwLock<Doors>,
     /// The rules of each listener, as long as the gateway runs: clients look there when they are told that the rules have changed.
     books: Mutex<HashMap<Box<str>, Arc<Rulebook>>>,
@@ -71,6 +73,9 @@ pub enum AccessError {
     /// The users cannot be read.
     #[error("auth.users_file: {0}")]
     Users(#[from] UsersError),
+    /// The bans cannot be read.
+    #[error("bans: {0}")]
+    Bans(#[from] BanError),
     /// The system has no random numbers.
     #[error("no random numbers: {0}")]
     Random(#[from] getrandom::Error),
@@ -81,9 +86,15 @@ impl Access {
     pub fn load(settings: &AuthSettings, data_dir: &Path) -> Result<Self, AccessError> {
         let path = Self::users_file(settings, data_dir);
         let users = Arc::new(UserStore::load(path, &settings.passwords)?);
+        let bans = Bans::load(data_dir.join("bans.json"), &settings.bans)?;
         let doors = RwLock::new(Doors::new(settings, &users)?);
         let books = Mutex::default();
-        Ok(Self(Arc::new(Shared { users, doors, books })))
+        Ok(Self(Arc::new(Shared {
+            users,
+            bans,
+            doors,
+            books,
+        })))
     }
 
     /// Other settings from now on, all but `users_file` and `passwords`. Who is connected stays, and has the new rules when the bus has asked for them
@@ -95,7 +106,23 @@ impl Access {
             book.replace(Arc::clone(&new.of(listener).acl));
         }
         *doors = new;
+        self.0.bans.set(&settings.bans);
         Ok(())
+    }
+
+    /// Keeps somebody out from now on; who is connected is not thrown out by this. It is on the disk when this returns.
+    pub fn ban(&self, ban: Ban) -> Result<(), BanError> {
+        self.0.bans.add(ban)
+    }
+
+    /// Ends a ban. Whether there was one.
+    pub fn unban(&self, who: &Banned) -> Result<bool, BanError> {
+        self.0.bans.remove(who)
+    }
+
+    /// All bans that are valid, the oldest first.
+    pub fn bans(&self) -> Vec<Ban> {
+        self.0.bans.all()
     }
 
     /// What was counted.
@@ -290,6 +317,9 @@ impl Session {
         self.client = Some(credentials.client_id);
         self.link = credentials.link;
         self.exchange = None;
+        if let Some(refusal) = self.banned(credentials.username.as_deref()) {
+            return refusal;
+        }
         if let Some(method) = credentials.method {
             return self.start_exchange(&method, credentials.data.as_deref().unwrap_or_default());
         }
@@ -360,11 +390,40 @@ impl Session {
     fn refused(&self, user: Option<&str>, why: &str, answer: AuthRefusal) -> Answer {
         let client = self.client.as_ref().map_or("", |client| client.as_str());
         tracing::info!(listener = %self.listener, client, user, peer = %self.peer, why, "client refused");
+        let is_failure = matches!(
+            answer,
+            AuthRefusal::BadUserNameOrPassword | AuthRefusal::NotAuthorized
+        );
+        if is_failure && !self.local {
+            self.tell(self.shared.bans.failed(self.address));
+        }
         Answer::Refused(answer)
     }
 
-    fn allowed(&self, username: Option<Arc<str>>, data: Option<Bytes>) -> Answer {
+    /// The refusal, if the client is banned.
+    fn banned(&self, user: Option<&str>) -> Option<Answer> {
         let client = self.client.as_ref().map_or("", |client| client.as_str());
+        let ban = self.shared.bans.of(client, user, self.address)?;
+        let why = match ban.reason.as_str() {
+            "" => "it is banned".to_owned(),
+            reason => format!("it is banned: {reason}"),
+        };
+        Some(self.refused(user, &why, AuthRefusal::Banned))
+    }
+
+    /// Counts what may lead to a ban, and tells of one.
+    fn tell(&self, ban: Option<Ban>) {
+        let Some(ban) = ban else { return };
+        tracing::warn!(listener = %self.listener, who = ?ban.who, reason = ban.reason, until = ban.until, "banned by itself");
+    }
+
+    fn allowed(&self, username: Option<Arc<str>>, data: Option<Bytes>) -> Answer {
+        // The name may be another than the one it gave.
+        if let Some(refusal) = self.banned(username.as_deref()) {
+            return refusal;
+        }
+        let client = self.client.as_ref().map_or("", |client| client.as_str());
+        self.tell(self.shared.bans.connected(client));
         let policy: Arc<dyn AccessPolicy> =
             self.shared
                 .book(&self.listener)

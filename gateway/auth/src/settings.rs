@@ -32,6 +32,8 @@ pub struct AuthSettings {
     pub superusers: Vec<String>,
     /// What is different at some listeners.
     pub listeners: Vec<ListenerAuth>,
+    /// Who is kept out by itself for a time. `headgate bans` shows all bans, and adds and removes some.
+    pub bans: BanSettings,
     /// The file of users, which `headgate users` keeps. Default: `users.json` in the data folder.
     pub users_file: Option<PathBuf>,
     /// How passwords are checked.
@@ -83,6 +85,7 @@ impl Default for AuthSettings {
             client_ids: Vec::new(),
             superusers: Vec::new(),
             listeners: Vec::new(),
+            bans: BanSettings::default(),
             users_file: None,
             passwords: PasswordSettings::default(),
             acl: vec![
@@ -92,6 +95,36 @@ impl Default for AuthSettings {
             ],
             refuse_with: RefuseWith::default(),
             links: Vec::new(),
+        }
+    }
+}
+
+/// Who is kept out by itself for a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct BanSettings {
+    /// Log-ins that fail from one address within `within` before nobody is let in from there; an IPv6 network of 64 bits counts as one. This machine is never
+    /// banned by itself. 0 for no such ban.
+    pub failures: u32,
+    /// How often one client id may connect within `within` before it is kept out. 0 for no such ban.
+    pub connects: u32,
+    /// See these.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub within: Duration,
+    /// How long such a ban lasts.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub lasts: Duration,
+}
+
+impl Default for BanSettings {
+    fn default() -> Self {
+        Self {
+            failures: 100,
+            connects: 0,
+            within: Duration::from_secs(60),
+            lasts: Duration::from_secs(300),
         }
     }
 }
@@ -149,6 +182,14 @@ impl AuthSettings {
         let mut faults = rule_faults(self);
         let passwords = self.passwords.faults().into_iter();
         faults.extend(passwords.map(|fault| fault.below("passwords")));
+        for (key, value) in [("bans.within", self.bans.within), ("bans.lasts", self.bans.lasts)] {
+            if value < Duration::from_secs(1) {
+                faults.push(Fault::new(
+                    key,
+                    format!("{value:?} is out of range, allowed is 1s and more"),
+                ));
+            }
+        }
         if self.answer_in.is_zero() {
             faults.push(Fault::new(
                 "answer_in",

@@ -229,6 +229,8 @@ pub enum AuthRefusal {
     Unavailable,
     /// Too many wait to be let in. CONNACK 0x89; 3 in version 3.
     Busy,
+    /// It is kept out for a time, or for good. CONNACK 0x8A; 5 in version 3.
+    Banned,
 }
 
 /// What the world outside says.

@@ -102,13 +102,13 @@ impl Gateway {
         Ok(ControlClient::new(&config.data_dir))
     }
 
-    fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value, CommandError> {
+    pub(super) fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value, CommandError> {
         let client = self.client()?;
         Ok(runtime()?.block_on(client.ask(method, path, body))?)
     }
 
     /// JSON for machines, words for people.
-    fn answer(&self, answer: &Value, words: impl FnOnce(&Value) -> String) {
+    pub(super) fn answer(&self, answer: &Value, words: impl FnOnce(&Value) -> String) {
         if self.json {
             say(answer);
         } else {

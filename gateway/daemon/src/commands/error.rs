@@ -23,6 +23,9 @@ pub(crate) enum CommandError {
         #[source]
         cause: io::Error,
     },
+    /// There is no such ban.
+    #[error("{0} is not banned")]
+    NotBanned(String),
     /// The terminal, standard input or the runtime failed.
     #[error(transparent)]
     Io(#[from] io::Error),

@@ -1,5 +1,6 @@
 //! The subcommands that run a gateway, or know its configuration, store or control socket.
 
+mod bans;
 mod bridges;
 mod check;
 mod error;
@@ -7,6 +8,7 @@ mod reference;
 mod store;
 mod users;
 
+use bans::BansCommand;
 use bridges::{BridgeCommand, BridgesCommand, ReloadCommand};
 use check::Check;
 use clap::Subcommand;
@@ -30,6 +32,8 @@ pub enum GatewayCommand {
     Users(UsersCommand),
     /// Check, dump, count or shrink the store of a gateway that does not run.
     Store(StoreCommand),
+    /// Show, add and remove bans of a running gateway.
+    Bans(BansCommand),
     /// Show all bridges of a running gateway.
     Bridges(BridgesCommand),
     /// Show, pause, resume, flush, test, add and remove a bridge of a running gateway.
@@ -46,6 +50,7 @@ impl GatewayCommand {
             Self::Check(check) => check.run(),
             Self::Users(users) => users.run(),
             Self::Store(store) => store.run(),
+            Self::Bans(bans) => bans.run(),
             Self::Bridges(bridges) => bridges.run(),
             Self::Bridge(bridge) => bridge.run(),
             Self::Reload(reload) => reload.run(),

@@ -9,8 +9,10 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use futures_util::StreamExt;
-use headgate_auth::{Access, AclError, AuthSettings};
+use headgate_auth::{Access, AclError, AuthSettings, Ban, BanError, Banned};
+use headgate_bus::MAX_PAGE;
 use headgate_bus::handle::Hub;
+use headgate_model::bus::PeerName;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -18,6 +20,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::UnixListener;
 
 /// What can be asked for, and who answers.
@@ -91,6 +94,16 @@ impl From<BridgeError> for Failure {
     }
 }
 
+impl From<BanError> for Failure {
+    fn from(error: BanError) -> Self {
+        let status = match &error {
+            BanError::Full => StatusCode::CONFLICT,
+            BanError::Io { .. } | BanError::Malformed { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self(status, error.to_string())
+    }
+}
+
 impl Control {
     /// Listens. A socket that a killed gateway left is replaced: the store's lock shows that no other gateway has this folder.
     pub(crate) fn bind(data_dir: &std::path::Path) -> std::io::Result<UnixListener> {
@@ -115,6 +128,7 @@ impl Control {
     pub(crate) async fn serve(self, listener: UnixListener) {
         let routes = Router::new()
             .route("/api/v1/reload", post(reload))
+            .route("/api/v1/bans", get(bans).post(ban).delete(unban))
             .route("/api/v1/bridges", get(list).post(add))
             .route("/api/v1/bridges/{name}", get(show).delete(remove))
             .route("/api/v1/bridges/{name}/pause", post(pause))
@@ -141,6 +155,32 @@ impl Control {
         Ok(true)
     }
 
+    /// Throws out who is banned now. How many.
+    fn kick_banned(&self, who: &Banned) -> usize {
+        if let Banned::Client(id) = who {
+            return usize::from(self.hub.kick(id));
+        }
+        let mut kicked = 0;
+        let mut after = None;
+        loop {
+            let page = self.hub.clients(after.as_deref(), MAX_PAGE);
+            for row in &page.rows {
+                let is_meant = match who {
+                    Banned::Client(id) => row.client.as_str() == id,
+                    Banned::User(name) => row.presence.username.as_deref() == Some(name),
+                    Banned::Address(network) => {
+                        matches!(row.presence.peer, PeerName::Ip(address) if network.contains(address))
+                    }
+                };
+                kicked += usize::from(is_meant && self.hub.kick(row.client.as_str()));
+            }
+            match page.next {
+                Some(next) => after = Some(next.as_str().to_owned()),
+                None => return kicked,
+            }
+        }
+    }
+
     /// Reads the configuration again: bridges and rules are what it says from now on. Whatever else changed needs a restart, and is listed.
     pub(crate) async fn reload(&self) -> Result<Reloaded, ReloadError> {
         let path = self.config.as_deref().map(PathBuf::as_path);
@@ -160,6 +200,38 @@ async fn reload(State(control): State<Control>) -> Result<Json<Reloaded>, Failur
     changes
         .map(Json)
         .map_err(|error| Failure(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))
+}
+
+async fn bans(State(control): State<Control>) -> Json<Vec<Ban>> {
+    Json(control.access.bans())
+}
+
+/// Who is to be kept out, and how long.
+#[derive(Deserialize)]
+struct ToBan {
+    #[serde(flatten)]
+    who: Banned,
+    #[serde(default)]
+    reason: String,
+    /// Seconds; left out for ever.
+    seconds: Option<u64>,
+}
+
+async fn ban(State(control): State<Control>, Json(wanted): Json<ToBan>) -> Answer {
+    let lasts = wanted.seconds.map(Duration::from_secs);
+    let ban = Ban::by_operator(wanted.who, wanted.reason, lasts);
+    control.access.ban(ban.clone())?;
+    let kicked = control.kick_banned(&ban.who);
+    tracing::info!(who = ?ban.who, reason = ban.reason, until = ban.until, kicked, "banned by an operator");
+    Ok(Json(json!({ "ban": ban, "kicked": kicked })))
+}
+
+async fn unban(State(control): State<Control>, Json(who): Json<Banned>) -> Answer {
+    let was_banned = control.access.unban(&who)?;
+    if was_banned {
+        tracing::info!(?who, "a ban was lifted");
+    }
+    Ok(Json(json!({ "was_banned": was_banned })))
 }
 
 async fn list(State(control): State<Control>) -> Json<Vec<BridgeView>> {
