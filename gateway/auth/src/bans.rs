@@ -237,7 +237,7 @@ impl Bans {
         let placed = state.networks.iter().chain(state.addresses.values());
         let all = named.chain(placed).chain(state.flapping.values());
         let mut all: Vec<Ban> = all.filter(|ban| !ban.is_over(now)).cloned().collect();
-        all.sort_by(|one, two| one.since.cmp(&two.since));
+        all.sort_by_key(|ban| ban.since);
         all
     }
 
