@@ -4,6 +4,7 @@ use headgate_access::{ConnectionInfo, PeerAddr};
 use tokio::io::DuplexStream;
 
 use crate::limit::{AddressSlot, Slot};
+use crate::throttle::ClientRate;
 use crate::transport::Transport;
 
 /// One accepted connection, past all handshakes.
@@ -28,6 +29,11 @@ impl ConnectionPermit {
     /// The listener's name; `None` for a connection that came by none.
     pub fn listener(&self) -> Option<&str> {
         self.on_listener.as_ref().map(Slot::name)
+    }
+
+    /// How fast the client may send.
+    pub(crate) fn rate(&self) -> ClientRate {
+        self.on_listener.as_ref().map(Slot::rate).unwrap_or_default()
     }
 }
 

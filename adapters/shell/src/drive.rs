@@ -9,6 +9,7 @@ use crate::denials;
 use crate::metrics::Metrics;
 use crate::seat::{Seat, Tally, wait_for_others};
 use crate::stages::Stages;
+use crate::throttle::Throttle;
 use crate::transport::{Progress, Transport};
 use bytes::BytesMut;
 use headgate_access::{AccessSession, Answering};
@@ -139,6 +140,7 @@ where
         last_words_taken: false,
         told_to_leave: false,
         let_others_go: false,
+        throttle: Throttle::new(permit.rate()),
         permit,
         _open: connections.open.token(),
     })))
@@ -159,6 +161,8 @@ struct Conversation<E: Endpoint<Sessions: Attach>, W> {
     told_to_leave: bool,
     /// There is something to do, and the connection waits for its next turn to do it.
     let_others_go: bool,
+    /// What the client has sent, where that has a limit.
+    throttle: Option<Box<Throttle>>,
     /// Counts the connection until it ends.
     permit: ConnectionPermit,
     _open: TaskTrackerToken,
@@ -224,6 +228,9 @@ where
                 match progress.read {
                     Some(0) => self.step(Input::Closed, now, &mut scratch),
                     Some(n) => {
+                        if let Some(throttle) = &mut self.throttle {
+                            throttle.took_bytes(n, now);
+                        }
                         let n = u32::try_from(n).unwrap_or(u32::MAX);
                         scratch.out.counts.add_n(Metric::BytesReceived, n);
                     }
@@ -242,6 +249,12 @@ where
             }
         }
         self.work(now, &mut scratch);
+        if self.slowed_until(now).is_some() {
+            scratch.out.counts.add(Metric::Slowed);
+            self.throttle
+                .iter_mut()
+                .for_each(|throttle| throttle.waits = true);
+        }
         let goes_on = self.seat.unfinished || !std::mem::take(&mut scratch.out.close);
         self.connections.tally.add(&mut scratch.out.counts);
         denials::log(
@@ -301,6 +314,7 @@ where
         loop {
             let mut idle = true;
             while self.takes_frames(scratch.writing.len())
+                && self.slowed_until(now).is_none()
                 && !scratch.out.close
                 && scratch.out.bus.len() < MAX_COMMANDS
             {
@@ -309,6 +323,9 @@ where
                     break;
                 };
                 idle = false;
+                if let Some(throttle) = &mut self.throttle {
+                    throttle.took_packet(now);
+                }
                 // What is left of a large buffer would keep all of it.
                 if large && scratch.reading.is_empty() {
                     scratch.reading = BytesMut::new();
@@ -356,6 +373,11 @@ where
         true
     }
 
+    /// When the client is read again that has sent too much of late.
+    fn slowed_until(&self, now: Instant) -> Option<Instant> {
+        self.throttle.as_ref()?.until(now)
+    }
+
     fn takes_frames(&self, unsent: usize) -> bool {
         self.endpoint.ready() && unsent < HIGH_WATER
     }
@@ -375,7 +397,14 @@ where
             return wait_for_others(cx);
         }
         let unsent = self.scratch.as_ref().map_or(0, |scratch| scratch.writing.len());
-        let takes_frames = !self.seat.unfinished && self.takes_frames(unsent);
+        let mut slowed_until = None;
+        if let Some(throttle) = &mut self.throttle {
+            slowed_until = throttle.until(self.seat.now());
+            if slowed_until.is_none() && std::mem::take(&mut throttle.waits) {
+                return Poll::Ready(Woken::Events);
+            }
+        }
+        let takes_frames = !self.seat.unfinished && slowed_until.is_none() && self.takes_frames(unsent);
         // While the store is behind, publishers are left unread; their silence is then ours.
         let caught_up = self.seat.hub().is_caught_up();
         if let Poll::Ready(progress) = self.poll_transport(cx, takes_frames && caught_up) {
@@ -413,6 +442,13 @@ where
         }
         if hub.says_goodbye() && !self.told_to_leave {
             return Poll::Ready(Woken::Leave);
+        }
+        // Its silence is ours.
+        if let Some(until) = slowed_until {
+            return match self.seat.is_due(until) {
+                true => Poll::Ready(Woken::Events),
+                false => Poll::Pending,
+            };
         }
         let deadline = self.endpoint.deadline().filter(|_| caught_up || !takes_frames);
         match deadline {

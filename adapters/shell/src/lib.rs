@@ -28,6 +28,7 @@ mod stages;
 pub mod stats;
 mod stream;
 pub mod supervise;
+mod throttle;
 pub mod tls;
 pub mod transport;
 pub mod udp;

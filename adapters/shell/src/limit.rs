@@ -1,5 +1,6 @@
 //! Limits on connections: how many at a time, how many from one address, how many each second.
 
+use crate::throttle::ClientRate;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,6 +17,8 @@ struct LimitState {
     name: String,
     max: AtomicUsize,
     current: AtomicUsize,
+    /// How fast each of its clients may send.
+    rate: ClientRate,
 }
 
 impl Default for LimitState {
@@ -24,6 +27,7 @@ impl Default for LimitState {
             name: String::new(),
             max: AtomicUsize::new(usize::MAX),
             current: AtomicUsize::new(0),
+            rate: ClientRate::default(),
         }
     }
 }
@@ -37,11 +41,12 @@ impl ConnectionLimit {
     }
 
     /// That of a listener.
-    pub(crate) fn of(listener: &str, max: Option<usize>) -> Self {
+    pub(crate) fn of(listener: &str, max: Option<usize>, rate: ClientRate) -> Self {
         Self(Arc::new(LimitState {
             name: listener.to_owned(),
             max: AtomicUsize::new(max.unwrap_or(usize::MAX)),
             current: AtomicUsize::new(0),
+            rate,
         }))
     }
 
@@ -109,6 +114,11 @@ impl Slot {
     /// The name of the listener whose limit it is.
     pub(crate) fn name(&self) -> &str {
         &self.0.0.name
+    }
+
+    /// How fast each client of this listener may send.
+    pub(crate) fn rate(&self) -> ClientRate {
+        self.0.0.rate
     }
 }
 

@@ -17,6 +17,7 @@ use crate::settings::{ListenerKind, ListenerSettings, WebSocketSettings};
 use crate::socket::{Accepted, Socket};
 use crate::stages::Stages;
 use crate::stats::{ListenerStats, RefuseReason};
+use crate::throttle::ClientRate;
 use crate::tls::{ServerTls, TlsError};
 
 /// A bound listener. It accepts once it [runs](Self::run).
@@ -149,6 +150,16 @@ impl ListenerSettings {
     }
 }
 
+/// How fast each client may send.
+fn client_rate(settings: &ListenerSettings) -> ClientRate {
+    ClientRate {
+        bytes_per_second: settings.max_client_bytes_per_second.unwrap_or(0),
+        burst_bytes: settings.client_burst_bytes.unwrap_or(0),
+        packets_per_second: settings.max_client_packets_per_second.unwrap_or(0),
+        burst_packets: settings.client_burst_packets.unwrap_or(0),
+    }
+}
+
 impl Listener {
     /// Binds and listens; connections wait in the system until [`Self::run`]. `total` is the limit over all
     /// listeners that share it. Needs a tokio runtime around it.
@@ -172,7 +183,7 @@ impl Listener {
         };
         let socket = bound.map_err(|source| settings.bind_error(source))?;
 
-        let limit = ConnectionLimit::of(&settings.name, settings.max_connections);
+        let limit = ConnectionLimit::of(&settings.name, settings.max_connections, client_rate(&settings));
         let bucket = settings
             .max_connect_rate
             .map(|rate| TokenBucket::new(rate, settings.connect_burst.unwrap_or(rate)));

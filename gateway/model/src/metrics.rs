@@ -57,6 +57,7 @@ counters! {
     Qos2Dropped => "messages/qos2/dropped",
     ConnectRefused => "clients/refused",
     MemoryShed => "clients/shed",
+    Slowed => "clients/slowed",
     MalformedPackets => "packets/malformed",
     ProtocolErrors => "packets/protocol_errors",
     DroppedTooLarge => "messages/dropped/too_large",

@@ -60,6 +60,18 @@ pub struct ListenerSettings {
     /// New connections at once, where `max_connect_rate` is set, 1 or more. Default: as many as in one second.
     #[serde(default)]
     pub connect_burst: Option<u32>,
+    /// Bytes that one client may send each second in the long run; one that is faster is read more slowly, and nothing of it is dropped. Default: 0, no limit.
+    #[serde(default)]
+    pub max_client_bytes_per_second: Option<u32>,
+    /// Bytes that it may send at once, where that is set. Default: as many as in one second.
+    #[serde(default)]
+    pub client_burst_bytes: Option<u32>,
+    /// Packets that one client may send each second; otherwise as with bytes. Default: 0, no limit.
+    #[serde(default)]
+    pub max_client_packets_per_second: Option<u32>,
+    /// Packets that it may send at once, where that is set. Default: as many as in one second.
+    #[serde(default)]
+    pub client_burst_packets: Option<u32>,
     /// Time for the TLS handshake, and as much again for the WebSocket handshake, 1 ms or more. Default: 10s.
     #[serde(default = "default_handshake_timeout", with = "humantime_serde")]
     #[schemars(with = "String")]
@@ -135,6 +147,10 @@ impl Default for ListenerSettings {
             max_connections_per_ip: None,
             max_connect_rate: None,
             connect_burst: None,
+            max_client_bytes_per_second: None,
+            client_burst_bytes: None,
+            max_client_packets_per_second: None,
+            client_burst_packets: None,
             handshake_timeout: default_handshake_timeout(),
             mount_point: None,
             proxy_protocol: false,

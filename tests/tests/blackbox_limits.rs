@@ -1,0 +1,44 @@
+//! What one client may send at a listener, with the real binary: who is faster is slowed down, loses nothing, and disturbs nobody.
+
+use headgate_mqtt_codec::Qos;
+use headgate_tests::blackbox::{Message, Peer, Setup, Transport, free_port};
+
+/// One client sends forty messages at once where twenty a second are allowed. Another one, which comes later, is heard before the first is through; and all
+/// messages arrive.
+#[test]
+fn a_fast_client_is_slowed_down_and_loses_nothing() {
+    for limit in [
+        "max_client_packets_per_second = 20\nclient_burst_packets = 5",
+        "max_client_bytes_per_second = 2000\nclient_burst_bytes = 500",
+    ] {
+        let port = free_port();
+        let setup = Setup::with(&format!(
+            "[sys]\ninterval = \"1s\"\n[[listeners]]\nname = \"slow\"\nbind = \"127.0.0.1:{port}\"\n{limit}\n"
+        ));
+        let daemon = setup.start();
+        let open = daemon.port(Transport::Tcp);
+        let mut reader = Peer::connect(open, "reader", true, 0).unwrap().0;
+        reader.subscribe("load/#", Qos::AtMostOnce).unwrap();
+        let mut fast = Peer::connect(port, "fast", true, 0).unwrap().0;
+        let messages: Vec<Message> = (0..40)
+            .map(|n| Message::new("load/fast", 0, &format!("{n:0>80}")))
+            .collect();
+        fast.say(&messages);
+        let mut other = Peer::connect(port, "other", true, 0).unwrap().0;
+        other.say(&[Message::new("load/other", 0, "me too")]);
+        let came = reader.until(&messages[39].payload);
+        let of_fast = came.iter().filter(|message| message.topic == "load/fast");
+        assert!(
+            of_fast
+                .map(|message| &message.payload)
+                .eq(messages[..39].iter().map(|message| &message.payload))
+        );
+        assert_eq!(came.len(), 40, "the other was heard before the last of them");
+        // And it is counted.
+        reader
+            .subscribe("$SYS/brokers/+/metrics/clients/slowed", Qos::AtMostOnce)
+            .unwrap();
+        let slowed = std::iter::repeat_with(|| reader.hear()).find(|message| message.payload != "0");
+        assert!(slowed.unwrap().payload.parse::<u32>().unwrap() > 0);
+    }
+}
