@@ -475,6 +475,157 @@ fn a_warning_is_told_by_check_and_in_the_log() {
     drop(daemon);
 }
 
+/// The configuration is good, with these warnings.
+fn warned(folder: &Path, text: &str) -> Vec<String> {
+    std::fs::write(folder.join("headgate.toml"), text).unwrap();
+    let check = in_folder(folder, &["check", "--config", "headgate.toml"], &[]);
+    assert!(check.status.success(), "{:?}\n{text}", complaints(&check));
+    let said = String::from_utf8_lossy(&check.stdout).into_owned();
+    let warnings = said.lines().filter_map(|line| line.strip_prefix("warning: "));
+    warnings.map(str::to_owned).collect()
+}
+
+/// Adds a user; what is said on standard error.
+fn add_user(folder: &Path, name: &str, password: &str) -> Vec<String> {
+    std::fs::write(folder.join("password"), password).unwrap();
+    let args = [
+        "users",
+        "add",
+        "--config",
+        "headgate.toml",
+        name,
+        "--password-file",
+        "password",
+    ];
+    let output = in_folder(folder, &args, &[]);
+    assert!(output.status.success(), "{output:?}");
+    complaints(&output)
+}
+
+/// What a gateway starts with and what does not do what it was written for.
+#[test]
+fn what_does_nothing_is_warned_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let unix = |bind: &str| format!("[[listeners]]\nname = \"a\"\nkind = \"unix\"\nbind = \"{bind}\"\n");
+    let rule = |more: &str| format!("[[auth.acl]]\neffect = \"allow\"\n{more}\n");
+    let cases = [
+        (
+            rule("topics = [\"a\", \"plant/%x/#\"]"),
+            ":3:16: auth.acl.topics: `plant/%x/#`: `%x` stands for itself; placeholders are `%c`",
+        ),
+        (
+            rule("topics = [\"${username}/#\"]"),
+            ":3:11: auth.acl.topics: `${username}/#`: `${username}` stands for itself",
+        ),
+        (
+            unix("127.0.0.1:1883"),
+            ":4:1: listeners.bind: `a`: kind is `unix`: a file called `127.0.0.1:1883` is made",
+        ),
+        (
+            "[auth]\nusers_file = \"nowhere/users.json\"\n".into(),
+            ":2:1: auth.users_file: there is no folder nowhere, so nobody can log in; `headgate users add` makes it",
+        ),
+    ];
+    for (text, told) in &cases {
+        let warnings = warned(folder, text);
+        assert!(
+            warnings.len() == 1 && warnings[0].contains(told),
+            "{told}\n{warnings:#?}"
+        );
+    }
+    for good in [
+        rule("topics = [\"plant/%u/%c/100%\"]"),
+        unix("run:1883/x.sock").replace("run:1883", "."),
+        rule("user = \"ghost\""),
+    ] {
+        assert_eq!(warned(folder, &good), [""; 0], "{good}");
+    }
+}
+
+/// Rules, links and log-ins of sensors for users there are not, or with another password.
+#[test]
+fn users_that_nobody_is_are_warned_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let text = "[auth]\nusers_file = \"new/users.json\"\nlinks = [\"hall\", \"ghost\", \"*\"]\n\
+                [[auth.acl]]\neffect = \"allow\"\nuser = \"ghost\"\n[[auth.acl]]\neffect = \"allow\"\nuser = \"hall\"\n\
+                [[mqttsn]]\nname = \"sn\"\nbind = \"127.0.0.1:0\"\n\
+                [mqttsn.gateway]\ncredentials = [\n\
+                { client_id = \"a\", username = \"hall\", password = \"right\" },\n\
+                { client_id = \"b\", username = \"hall\", password = \"wrong\" },\n\
+                { client_id = \"c\", username = \"pump7\", password = \"right\" },\n]\n";
+    let unknown =
+        "mqttsn.gateway.credentials.username: `sn`: there is no user `hall`; `headgate users add` adds one";
+    assert!(warned(folder, text).iter().any(|told| told.contains(unknown)));
+    assert_eq!(add_user(folder, "hall", "right"), ["made the folder new"]);
+    assert_eq!(add_user(folder, "hall", "right"), [""; 0]);
+    let expected = [
+        ":6:1: auth.acl.user: there is no user `ghost`",
+        ":3:18: auth.links: there is no user `ghost`",
+        ":16:20: mqttsn.gateway.credentials.username: `sn`: the password with it is not that of the user `hall`",
+        ":17:20: mqttsn.gateway.credentials.username: `sn`: there is no user `pump7`",
+    ];
+    let warnings = warned(folder, text);
+    for told in expected {
+        assert!(
+            warnings.iter().any(|line| line.contains(told)),
+            "{told}\n{warnings:#?}"
+        );
+    }
+    assert_eq!(warnings.len(), expected.len(), "{warnings:#?}");
+    assert!(!warnings.concat().contains("wrong"), "{warnings:#?}");
+}
+
+/// Users and the store need little of the configuration: a fault in the rest is a warning there, one in what they need is not.
+#[test]
+fn a_fault_elsewhere_does_not_keep_from_users_and_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let run = |text: &str, args: &[&str]| {
+        std::fs::write(folder.join("headgate.toml"), text).unwrap();
+        in_folder(folder, &[args, &["--config", "headgate.toml"]].concat(), &[])
+    };
+    let fault = "data_dir = \"data\"\n[mqtt]\nmax_qso = 1\nmax_qos = 7\n[[auth.acl]]\neffect = \"perhaps\"\n";
+    std::fs::write(folder.join("headgate.toml"), fault).unwrap();
+    let told = add_user(folder, "joe", "hunter2");
+    assert_eq!(
+        told[..3]
+            .iter()
+            .filter(|line| line.starts_with("warning: headgate.toml:"))
+            .count(),
+        3,
+        "{told:#?}"
+    );
+    assert!(told[0].contains("mqtt.max_qso: unknown key"), "{told:#?}");
+    assert!(folder.join("data/users.json").is_file());
+    let list = run(fault, &["users", "list"]);
+    assert_eq!(String::from_utf8_lossy(&list.stdout), "joe\n", "{list:?}");
+    assert!(run(fault, &["users", "del", "joe"]).status.success());
+    let check = run(fault, &["store", "check"]);
+    assert!(
+        complaints(&check)
+            .iter()
+            .any(|line| line.contains("data/store: there is no store")),
+        "{check:?}"
+    );
+    for needed in [
+        "data_dri = \"data\"\n",
+        "data_dir = 5\n",
+        "[auth]\nuser_file = \"x\"\n",
+        "auth = 5\n",
+        "[auth\n",
+    ] {
+        let add = run(needed, &["users", "list"]);
+        assert!(!add.status.success(), "{needed}: {add:?}");
+    }
+    assert!(
+        !run("[store]\ndurability = \"perhaps\"\n", &["store", "check"])
+            .status
+            .success()
+    );
+}
+
 /// `headgate reload` and SIGHUP say what is another and needs a restart; of a secret only that it is.
 #[test]
 fn reading_again_tells_what_needs_a_restart() {

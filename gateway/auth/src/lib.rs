@@ -17,7 +17,7 @@ mod service;
 mod settings;
 mod users;
 
-pub use acl::AclError;
+pub use acl::{AclError, unknown_placeholders};
 pub use service::{Access, AccessError, LoginStats};
 pub use settings::{AclAction, AclEffect, AclRule, Anonymous, AuthSettings, PasswordSettings, RefuseWith};
-pub use users::{User, Users, UsersError};
+pub use users::{User, Users, UsersError, missing_folder};

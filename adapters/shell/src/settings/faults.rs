@@ -86,6 +86,21 @@ impl ListenerSettings {
         faults
     }
 
+    /// What is probably not as it was meant: a path that reads as an address.
+    pub fn warnings(&self) -> Vec<Fault> {
+        let is_address = self.kind == ListenerKind::Unix && reads_as_address(&self.bind);
+        let what = || {
+            let bind = &self.bind;
+            format!(
+                "kind is `unix`: a file called `{bind}` is made; for an address, kind is `tcp`, `tls`, `ws` or `wss`"
+            )
+        };
+        is_address
+            .then(|| Fault::new("bind", what()))
+            .into_iter()
+            .collect()
+    }
+
     #[cfg(unix)]
     fn unix_faults(&self) -> Vec<Fault> {
         crate::unix::faults(self)
@@ -122,6 +137,12 @@ impl ListenerSettings {
         }
         self
     }
+}
+
+/// `127.0.0.1:1883`, `[::]:1883`, `localhost:1883`.
+fn reads_as_address(text: &str) -> bool {
+    let port = text.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+    !text.contains('/') && matches!(port, Some(Ok(_)))
 }
 
 impl UdpSettings {

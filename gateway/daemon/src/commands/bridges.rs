@@ -1,5 +1,6 @@
 //! `headgate bridges` and `headgate bridge …`: what a running gateway's bridges do, and what they are to do.
 
+use super::config_for;
 use super::error::CommandError;
 use crate::bridges::escape;
 use crate::config::{Config, at_most, environment_variables};
@@ -98,7 +99,7 @@ enum Action {
 
 impl Gateway {
     fn client(&self) -> Result<ControlClient, CommandError> {
-        let config = Config::load(self.config.as_deref(), environment_variables())?;
+        let config = config_for(&["data_dir"], self.config.as_deref())?;
         Ok(ControlClient::new(&config.data_dir))
     }
 
@@ -129,6 +130,8 @@ impl BridgesCommand {
 impl ReloadCommand {
     /// Runs the command.
     pub fn run(self) -> Outcome {
+        // What cannot be need not be asked for.
+        Config::load(self.gateway.config.as_deref(), environment_variables())?;
         let changes = self.gateway.ask(Method::POST, "/api/v1/reload", None)?;
         self.gateway.answer(&changes, |changes| {
             let bridges = changes["bridges"].as_object().cloned().unwrap_or_default();

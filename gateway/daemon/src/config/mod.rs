@@ -11,6 +11,7 @@ mod document;
 mod environment;
 mod system;
 mod told;
+mod users;
 mod words;
 
 pub(crate) use changes::at_most;
@@ -292,6 +293,22 @@ impl Config {
         let texts = read(path, environment)?;
         let reading = Reading::of(&texts)?;
         reading.done().map(|(_, config)| config)
+    }
+
+    /// The same for a command that needs the settings `needed` alone, each with its section: what is wrong with others is told beside it.
+    pub(crate) fn load_for(
+        needed: &[&str],
+        path: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<(Self, Vec<Told>), ConfigError> {
+        let texts = read(path, environment)?;
+        let mut reading = Reading::of(&texts)?;
+        reading.told.sort_by_key(|told| told.place.line());
+        let (faults, others): (Vec<Told>, Vec<Told>) = std::mem::take(&mut reading.told)
+            .into_iter()
+            .partition(|told| needed.iter().any(|needed| told.concerns(needed)));
+        reading.told = faults;
+        reading.done().map(|(_, config)| (config, others))
     }
 
     /// The same, and looks whether this system lets a gateway start with it: at files, folders and addresses. Changes nothing.
