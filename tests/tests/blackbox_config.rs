@@ -57,6 +57,103 @@ fn listener(name: &str, more: &str) -> String {
     format!("[[listeners]]\nname = \"{name}\"\n{more}\n")
 }
 
+/// What a new user writes, and what is said of it. No word of Rust is in it.
+#[test]
+fn slips_of_the_pen_are_told_with_what_is_allowed() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    Certificates::create(folder);
+    let tcp = |more: &str| listener("a", &format!("bind = \"127.0.0.1:0\"\n{more}"));
+    let bridge = |more: &str| format!("node = \"edge\"\n[[bridges]]\nname = \"up\"\n{more}\n");
+    let duration = "allowed is a text of numbers with units, such as \"500ms\", \"10s\"";
+    let cases = [
+        (
+            "[auth]\nanonymous = true\n".into(),
+            ":2:13: auth.anonymous: `true` is not allowed here, allowed is `\"nowhere\"`, `\"loopback\"`",
+        ),
+        (
+            bridge("addresses = [\"mqtt://a\"]\nversion = 5"),
+            ":5:11: bridges.version: `5` is not allowed here, allowed is `\"mqttv31\"`",
+        ),
+        (
+            bridge("preset = \"aws\""),
+            ":4:10: bridges.preset: `\"aws\"` is not allowed here, allowed is a section such as `preset = { cloud = \"aws-iot\", endpoint = …, thing = … }`",
+        ),
+        (
+            bridge("preset = { host = \"a\" }"),
+            ":4:10: bridges.preset: `up`: missing key `cloud`, allowed is a section such as",
+        ),
+        (tcp("handshake_timeout = \"10\""), duration),
+        (tcp("handshake_timeout = 10"), duration),
+        (tcp("handshake_timeout = \"-1s\""), duration),
+        (
+            "[listeners]\nname = \"a\"\n".into(),
+            ":1:1: listeners: a list of sections: write `[[listeners]]`, not `[listeners]`",
+        ),
+        (
+            "[listeners.a]\nbind = \"b\"\n".into(),
+            ": a list of sections: write `[[listeners]]`, not `[listeners]`",
+        ),
+        (
+            tcp("websocket = { path = \"/x\" }"),
+            ":4:1: listeners.websocket: `a`: WebSocket settings are for kind `ws` or `wss`",
+        ),
+        (
+            tcp("unix = { mode = \"0600\" }"),
+            ":4:1: listeners.unix: `a`: these settings are for kind `unix`",
+        ),
+        (
+            tcp("tls = { certificate = \"server.pem\", key = \"server.key\" }"),
+            ":4:1: listeners.tls: `a`: TLS settings are for kind `tls` or `wss`",
+        ),
+        (
+            tcp("kind = \"tls\""),
+            "listeners.tls: `a`: this kind needs `tls = { certificate = ",
+        ),
+        (listener("a", ""), ":1:1: listeners: `a`: missing key `bind`"),
+        (
+            "[[mqttsn]]\nname = \"sn\"\nkind = \"serial\"\n".into(),
+            "mqttsn.serial: `sn`: serial is missing, such as `serial = { port = ",
+        ),
+        (
+            "data_dir = 5\n".into(),
+            ":1:12: data_dir: invalid type: integer `5`, allowed is a path, in quotes",
+        ),
+    ];
+    for (text, told) in &cases {
+        let lines = refused(folder, text, &[]);
+        assert!(
+            lines.len() == 1 && lines[0].contains(told),
+            "{told}\n{lines:#?}\n{text}"
+        );
+    }
+    let tls = |tls: &str| tcp(&format!("kind = \"tls\"\ntls = {{ {tls} }}"));
+    let lines = refused(folder, &tls("cert = \"server.pem\", key = \"server.key\""), &[]);
+    assert!(lines[0].ends_with("did you mean `certificate`?"), "{lines:#?}");
+    let lines = refused(
+        folder,
+        &tls("certificate = \"server.key\", key = \"server.pem\""),
+        &[],
+    );
+    for (line, told) in lines.iter().zip([
+        "server.key: there is no certificate in it, but a private key",
+        "server.pem: there is no private key in it, but a certificate",
+    ]) {
+        assert!(
+            line.contains(told) && line.ends_with(": are `certificate` and `key` swapped?"),
+            "{line}"
+        );
+    }
+    assert_eq!(lines.len(), 2, "{lines:#?}");
+
+    std::fs::write(folder.join("latin1.toml"), b"node = \"a\"\n# K\xfcche\n").unwrap();
+    let check = in_folder(folder, &["check", "--config", "latin1.toml"], &[]);
+    assert_eq!(
+        complaints(&check),
+        ["latin1.toml:2:4: the text is not UTF-8: save the file in this encoding"]
+    );
+}
+
 /// Each class of faults, alone.
 #[test]
 fn check_refuses_what_run_refuses_with_the_same_words() {
@@ -151,12 +248,12 @@ fn check_refuses_what_run_refuses_with_the_same_words() {
         (
             tls("certificate = \"server.pem\", key = \"other/server.key\""),
             ":5:9: listeners.tls.certificate: `a`: server.pem: ",
-            "KeyMismatch",
+            "the certificate is not for the key in other/server.key",
         ),
         (
             tls(&format!("{good}, client_ca = \"file\"")),
             ": listeners.tls.client_ca: `a`: file: ",
-            "nothing of the kind",
+            "there is no certificate in it",
         ),
         (
             tls(&format!("{good}, ciphers = [\"ROT13\"]")),
@@ -534,6 +631,18 @@ fn what_does_nothing_is_warned_of() {
             "{told}\n{warnings:#?}"
         );
     }
+    let own = Certificates::create_self_signed_authority(folder);
+    let tls = format!(
+        "kind = \"tls\"\nbind = \"127.0.0.1:0\"\ntls = {{ certificate = {:?}, key = {:?} }}",
+        own.certificate, own.key
+    );
+    let warnings = warned(folder, &listener("a", &tls));
+    assert!(
+        warnings.len() == 1
+            && warnings[0].contains("listeners.tls.certificate: `a`: ")
+            && warnings[0].contains("a CA's certificate (CA:TRUE)"),
+        "{warnings:#?}"
+    );
     for good in [
         rule("topics = [\"plant/%u/%c/100%\"]"),
         unix("run:1883/x.sock").replace("run:1883", "."),

@@ -86,7 +86,7 @@ impl ListenerSettings {
         faults
     }
 
-    /// What is probably not as it was meant: a path that reads as an address.
+    /// What is probably not as it was meant: a path that reads as an address, a CA's certificate.
     pub fn warnings(&self) -> Vec<Fault> {
         let is_address = self.kind == ListenerKind::Unix && reads_as_address(&self.bind);
         let what = || {
@@ -95,9 +95,10 @@ impl ListenerSettings {
                 "kind is `unix`: a file called `{bind}` is made; for an address, kind is `tcp`, `tls`, `ws` or `wss`"
             )
         };
-        is_address
-            .then(|| Fault::new("bind", what()))
-            .into_iter()
+        let bind = is_address.then(|| Fault::new("bind", what()));
+        let tls = self.tls.as_ref().map(tls::warnings).unwrap_or_default();
+        bind.into_iter()
+            .chain(tls.into_iter().map(|fault| fault.below("tls")))
             .collect()
     }
 

@@ -32,6 +32,11 @@ pub(crate) struct Told {
 }
 
 impl Told {
+    /// Whether it says of the same place what is said already.
+    pub(super) fn repeats(&self, told: &Self) -> bool {
+        self.place == told.place && self.message == told.message
+    }
+
     /// Whether the setting `key` may not be what it was meant to be: it is what is told of, or in it, or may be what an unknown key was meant for.
     pub(super) fn concerns(&self, key: &str) -> bool {
         let (told, unknown) = (self.key.as_str(), self.message.starts_with("unknown key"));
