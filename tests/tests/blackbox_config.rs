@@ -154,6 +154,28 @@ fn slips_of_the_pen_are_told_with_what_is_allowed() {
     );
 }
 
+/// A listener that stands in no file, on an address that somebody has.
+#[test]
+fn a_default_listener_that_is_in_the_way_is_told_as_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    // Whoever has it, it is taken.
+    let _socket = std::net::UdpSocket::bind("127.0.0.1:1884");
+    let hint = "it is a default: sections `[[mqttsn]]` replace it, and `mqttsn = []` switches it off";
+    let sn = "[[mqttsn]]\nname = \"mqttsn\"\nbind = \"127.0.0.1:1884\"\nadvertise_to = \"127.0.0.1:1885\"\n";
+    for (more, is_told) in [("", true), (sn, false)] {
+        let text = listener("a", "bind = \"127.0.0.1:0\"") + more;
+        std::fs::write(folder.join("headgate.toml"), text).unwrap();
+        let run = in_folder(folder, &["run", "--config", "headgate.toml"], &[]);
+        let told = complaints(&run).join("\n");
+        assert!(
+            !run.status.success() && told.contains("cannot listen on 127.0.0.1:1884"),
+            "{told}"
+        );
+        assert_eq!(told.contains(hint), is_told, "{told}");
+    }
+}
+
 /// Each class of faults, alone.
 #[test]
 fn check_refuses_what_run_refuses_with_the_same_words() {

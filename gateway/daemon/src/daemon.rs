@@ -81,10 +81,15 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
         .listeners
         .iter()
         .map(|l| Listener::bind(l.clone(), &total))
-        .collect::<Result<Vec<_>, _>>()?;
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|cause| StartError::of_list(&config, "listeners", cause))?;
     let datagrams = protocols::datagram_listeners(&config)
-        .map(|Entry { list, listener, .. }| Ok((format!("{list}/{}", listener.name()), listener.bind()?)))
-        .collect::<Result<Vec<_>, ListenError>>()?;
+        .map(|Entry { list, listener, .. }| {
+            let bound = listener.bind();
+            let bound = bound.map_err(|cause| StartError::of_list(&config, list, cause))?;
+            Ok((format!("{list}/{}", listener.name()), bound))
+        })
+        .collect::<Result<Vec<_>, StartError>>()?;
     let control = Control::bind(&config.data_dir).map_err(|error| {
         format!(
             "data_dir: {}: {error}",
@@ -173,6 +178,31 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
     }
     tracing::info!("gateway has stopped");
     Ok(())
+}
+
+/// Why a listener is not there.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    /// As it stands in the file.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// It stands in no file.
+    #[error("{cause}; it is a default: sections `[[{list}]]` replace it, and `{list} = []` switches it off")]
+    Default {
+        /// The list of the configuration that is missing.
+        list: &'static str,
+        /// Why not.
+        cause: ListenError,
+    },
+}
+
+impl StartError {
+    fn of_list(config: &Config, list: &'static str, cause: ListenError) -> Self {
+        match config.is_default(list) {
+            true => Self::Default { list, cause },
+            false => Self::Listen(cause),
+        }
+    }
 }
 
 /// Why there is no store.

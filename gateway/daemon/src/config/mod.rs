@@ -343,6 +343,12 @@ impl Config {
         keys.map(|(key, _)| key.clone()).collect()
     }
 
+    /// Whether a section or list is as it is without a file.
+    pub(crate) fn is_default(&self, section: &str) -> bool {
+        let of = |config: &Self| serde_json::to_value(config).map(|shown| shown[section].clone());
+        matches!((of(self), of(&Self::default())), (Ok(mine), Ok(default)) if mine == default)
+    }
+
     /// The bridges, ready to be started.
     pub(crate) fn checked_bridges(&self) -> Result<Vec<Checked>, BridgeError> {
         let checked = |bridge: &BridgeSettings| {
