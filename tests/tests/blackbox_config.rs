@@ -757,7 +757,7 @@ fn a_fault_elsewhere_does_not_keep_from_users_and_store() {
     );
 }
 
-/// `headgate reload` and SIGHUP say what is another and needs a restart; of a secret only that it is.
+/// `headgate reload` and SIGHUP say what has changed and needs a restart; of a secret only that it has.
 #[test]
 fn reading_again_tells_what_needs_a_restart() {
     let sn = |password: &str| {
@@ -777,7 +777,7 @@ fn reading_again_tells_what_needs_a_restart() {
         assert!(told.unwrap().success());
     };
     let output = reload();
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "nothing is another\n");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "nothing has changed\n");
 
     let topics = vec!["\"a/long/topic/filter/#\""; 50].join(", ");
     let rules = format!("[[auth.acl]]\neffect = \"allow\"\ntopics = [{topics}]\n").repeat(30);
@@ -786,7 +786,7 @@ fn reading_again_tells_what_needs_a_restart() {
     std::fs::write(&file, &changed).unwrap();
     let told = [
         "mqtt.max_qos: 2 → 1",
-        "mqttsn[0].gateway.default_password: another one (hidden)",
+        "mqttsn[0].gateway.default_password: changed (hidden)",
         "bus.rewrite: 30 entries are new",
     ];
     let output = reload();

@@ -55,7 +55,7 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
     let timeline = keeps.then(|| {
         let (timeline, ops) = Timeline::start(&config.data_dir, &mut image);
         if let Err(error) = store.commit(&ops) {
-            tracing::error!(%error, "sessions may end early after the next restart");
+            tracing::error!(%error, "the time cannot be stored with the sessions: they may end early after the next restart");
         }
         timeline
     });
@@ -160,7 +160,7 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
     hub.say_goodbye();
     links.close();
     if tokio::time::timeout(FAREWELL, links.wait()).await.is_err() {
-        tracing::warn!(links = links.len(), "links did not close in time");
+        tracing::warn!(links = links.len(), "connections did not close in time");
     }
     serving.shutdown().await;
     sys.abort();

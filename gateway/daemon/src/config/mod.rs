@@ -674,7 +674,7 @@ mod tests {
         );
     }
 
-    /// One line for each setting, and of a secret only that it is another.
+    /// One line for each setting, and of a secret only that it changed.
     /// A listener speaks what is registered.
     #[test]
     fn a_protocol_that_nobody_speaks_is_told_with_those_that_are() {
@@ -711,8 +711,8 @@ mod tests {
         for change in [
             "mqtt.max_qos: 2 → 1",
             "node: \"headgate@127.0.0.1\" → \"edge\"",
-            "mqttsn[0].gateway.default_password: another one (hidden)",
-            "mqttsn[0].gateway.credentials[0].password: another one (hidden)",
+            "mqttsn[0].gateway.default_password: changed (hidden)",
+            "mqttsn[0].gateway.credentials[0].password: changed (hidden)",
         ] {
             assert!(changes.contains(&change.to_owned()), "{change}: {changes:#?}");
         }
