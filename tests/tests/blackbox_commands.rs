@@ -256,7 +256,7 @@ fn failures_are_told_in_clear_words() {
         listener("own", &own.certificate, &own.key)
     ));
     let daemon = setup.start();
-    let of_a_ca = format!("mqtts://127.0.0.1:{}", port);
+    let of_a_ca = format!("mqtts://127.0.0.1:{port}");
     let without_tls = format!("mqtt://127.0.0.1:{}", daemon.port(Transport::Tls));
     let tls = format!("mqtts://127.0.0.1:{}", daemon.port(Transport::Tls));
     let tcp = format!("mqtt://127.0.0.1:{}", daemon.port(Transport::Tcp));
