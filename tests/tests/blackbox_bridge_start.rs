@@ -1,7 +1,8 @@
 //! `uplink.start` of a bridge to Debian's mosquitto: when it comes and goes, and what waits meanwhile. `adapters/bridge/tests/uplink.rs` has the timelines.
 
 use headgate_mqtt_codec::Qos;
-use headgate_tests::blackbox::{Daemon, Message, Mosquitto, Peer, Setup, Transport};
+use headgate_tests::blackbox::{Daemon, Message, Mosquitto, Peer, Setup, Transport, free_port, headgate};
+use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -121,6 +122,73 @@ fn a_bridge_that_connects_once_does_not_come_back_by_itself() {
     let daemon = daemon.restart();
     daemon.until_bridge_is("hall", "connected");
     hears(&mut remote, 4..6);
+}
+
+/// Which addresses failed and why, and when it tries again; and a bridge that stands in the file alone.
+#[test]
+fn a_bridge_that_reaches_nobody_tells_all_of_it() {
+    let ports = [free_port(), free_port()];
+    let file = |name: &str| {
+        let [one, two] = ports;
+        format!(
+            "[[bridges]]\nname = \"{name}\"\naddresses = [\"mqtt://127.0.0.1:{one}\", \"mqtt://127.0.0.1:{two}\"]\n\
+             topics = [\"t/# out 1\"]\nuplink.restart_timeout = {{ base = \"60s\", cap = \"60s\" }}\n"
+        )
+    };
+    let setup = Setup::with(&format!("node = \"start\"\n{}", file("hall")));
+    let daemon = setup.start();
+    let bridge = daemon.until_bridge_is("hall", "backing_off");
+    let failures = bridge["failures"].as_object().unwrap();
+    for port in ports {
+        let error = failures[&format!("127.0.0.1:{port}")].as_str().unwrap();
+        assert!(error.contains("Connection refused"), "{bridge}");
+    }
+    let next = bridge["next_try_seconds"].as_u64().unwrap();
+    assert!((1..=60).contains(&next), "{bridge}");
+    let words = |args: &[&str]| {
+        let mut command = Command::new(headgate());
+        command
+            .args(args)
+            .args(["--config", "headgate.toml"])
+            .current_dir(setup.folder());
+        let output = command.output().unwrap();
+        let both = [output.stdout, output.stderr].concat();
+        String::from_utf8_lossy(&both).into_owned()
+    };
+    let shown = words(&["bridge", "show", "hall"]);
+    assert!(
+        shown.contains(&format!("failures.127.0.0.1:{}: cannot connect", ports[1])),
+        "{shown}"
+    );
+    assert!(words(&["bridges"]).contains("NEXT s"));
+    let report = words(&["bridge", "report", "hall"]);
+    assert!(report.contains("from: 20") && report.contains("Z\n"), "{report}");
+
+    let path = setup.folder().join("headgate.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text + &file("new")).unwrap();
+    for action in ["test", "show", "pause"] {
+        let told = words(&["bridge", action, "new"]);
+        assert!(
+            told.contains("no bridge `new` yet, the configuration has: `headgate reload` first"),
+            "{told}"
+        );
+    }
+    assert!(words(&["bridge", "show", "ghost"]).contains("there is no bridge `ghost`"));
+
+    drop(daemon);
+    // Without a gateway the way is walked from here.
+    let (findings, error) = setup.command(&["bridge", "test", "hall"]).unwrap_err();
+    assert!(
+        findings.iter().filter(|finding| finding["ok"] == false).count() == 2,
+        "{findings:?}"
+    );
+    assert!(
+        error.contains("no gateway runs") && error.contains("the step `network` failed"),
+        "{error}"
+    );
+    let (_, error) = setup.command(&["bridge", "test", "no-such"]).unwrap_err();
+    assert!(error.contains("no gateway answers at"), "{error}");
 }
 
 /// Seconds since midnight, UTC.

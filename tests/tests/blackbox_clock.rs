@@ -62,7 +62,7 @@ fn nothing_ends_by_a_wrong_clock_and_everything_by_the_right_one() {
         eventually("the jump to be told", || {
             let log = setup.log();
             log[logged..]
-                .contains("the system's clock was set: nothing ends by it")
+                .contains("the system's clock was set: nothing expires because of it")
                 .then_some(())
         });
         let (port, _) = restart(0);

@@ -1,9 +1,10 @@
 //! `headgate pub` and `headgate sub`: what they can be told, and what they say.
 
 use headgate_tests::ALL;
-use headgate_tests::blackbox::{Daemon, Setup, Transport, headgate};
+use headgate_tests::blackbox::{Certificates, Daemon, Setup, Transport, free_port, headgate};
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 /// Arguments that lead to the gateway.
@@ -241,8 +242,22 @@ fn sub_comes_back_when_the_gateway_does() {
 #[test]
 fn failures_are_told_in_clear_words() {
     let other = Setup::new();
-    let setup = Setup::with("[auth]\nanonymous = \"nowhere\"\n");
+    let folder = tempfile::tempdir().unwrap();
+    let own = Certificates::create_self_signed_authority(folder.path());
+    let own_ca = own.ca.to_str().unwrap();
+    let port = free_port();
+    let listener = |name: &str, certificate: &Path, key: &Path| {
+        format!(
+            "[[listeners]]\nname = \"{name}\"\nkind = \"tls\"\nbind = \"127.0.0.1:{port}\"\ntls = {{ certificate = {certificate:?}, key = {key:?} }}\n"
+        )
+    };
+    let setup = Setup::with(&format!(
+        "[auth]\nanonymous = \"nowhere\"\n{}",
+        listener("own", &own.certificate, &own.key)
+    ));
     let daemon = setup.start();
+    let of_a_ca = format!("mqtts://127.0.0.1:{port}");
+    let without_tls = format!("mqtt://127.0.0.1:{}", daemon.port(Transport::Tls));
     let tls = format!("mqtts://127.0.0.1:{}", daemon.port(Transport::Tls));
     let tcp = format!("mqtt://127.0.0.1:{}", daemon.port(Transport::Tcp));
     let closed = TcpListener::bind("127.0.0.1:0")
@@ -263,6 +278,13 @@ fn failures_are_told_in_clear_words() {
         ),
         (url(&tls), vec!["--cafile", "/does/not/exist"], "/does/not/exist"),
         (url(&tcp), vec!["--tls", "--cafile", ca], "TLS with"),
+        (url(&without_tls), vec![], "this port speaks TLS: use --cafile"),
+        (url(&without_tls), vec!["-V", "3.1.1"], "this port speaks TLS"),
+        (
+            url(&of_a_ca),
+            vec!["--cafile", own_ca],
+            "its certificate is a CA's (CA:TRUE)",
+        ),
         (url(&ws), vec![], "WebSocket with"),
         (url(&tcp), vec![], "refused the connection: Not authorized"),
         (

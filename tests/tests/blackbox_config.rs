@@ -57,6 +57,125 @@ fn listener(name: &str, more: &str) -> String {
     format!("[[listeners]]\nname = \"{name}\"\n{more}\n")
 }
 
+/// What a new user writes, and what is said of it. No word of Rust is in it.
+#[test]
+fn slips_of_the_pen_are_told_with_what_is_allowed() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    Certificates::create(folder);
+    let tcp = |more: &str| listener("a", &format!("bind = \"127.0.0.1:0\"\n{more}"));
+    let bridge = |more: &str| format!("node = \"edge\"\n[[bridges]]\nname = \"up\"\n{more}\n");
+    let duration = "allowed is a text of numbers with units, such as \"500ms\", \"10s\"";
+    let cases = [
+        (
+            "[auth]\nanonymous = true\n".into(),
+            ":2:13: auth.anonymous: `true` is not allowed here, allowed is `\"nowhere\"`, `\"loopback\"`",
+        ),
+        (
+            bridge("addresses = [\"mqtt://a\"]\nversion = 5"),
+            ":5:11: bridges.version: `5` is not allowed here, allowed is `\"mqttv31\"`",
+        ),
+        (
+            bridge("preset = \"aws\""),
+            ":4:10: bridges.preset: `\"aws\"` is not allowed here, allowed is a section such as `preset = { cloud = \"aws-iot\", endpoint = …, thing = … }`",
+        ),
+        (
+            bridge("preset = { host = \"a\" }"),
+            ":4:10: bridges.preset: `up`: missing key `cloud`, allowed is a section such as",
+        ),
+        (tcp("handshake_timeout = \"10\""), duration),
+        (tcp("handshake_timeout = 10"), duration),
+        (tcp("handshake_timeout = \"-1s\""), duration),
+        (
+            "[listeners]\nname = \"a\"\n".into(),
+            ":1:1: listeners: a list of sections: write `[[listeners]]`, not `[listeners]`",
+        ),
+        (
+            "[listeners.a]\nbind = \"b\"\n".into(),
+            ": a list of sections: write `[[listeners]]`, not `[listeners]`",
+        ),
+        (
+            tcp("websocket = { path = \"/x\" }"),
+            ":4:1: listeners.websocket: `a`: WebSocket settings are for kind `ws` or `wss`",
+        ),
+        (
+            tcp("unix = { mode = \"0600\" }"),
+            ":4:1: listeners.unix: `a`: these settings are for kind `unix`",
+        ),
+        (
+            tcp("tls = { certificate = \"server.pem\", key = \"server.key\" }"),
+            ":4:1: listeners.tls: `a`: TLS settings are for kind `tls` or `wss`",
+        ),
+        (
+            tcp("kind = \"tls\""),
+            "listeners.tls: `a`: this kind needs `tls = { certificate = ",
+        ),
+        (listener("a", ""), ":1:1: listeners: `a`: missing key `bind`"),
+        (
+            "[[mqttsn]]\nname = \"sn\"\nkind = \"serial\"\n".into(),
+            "mqttsn.serial: `sn`: serial is missing, such as `serial = { port = ",
+        ),
+        (
+            "data_dir = 5\n".into(),
+            ":1:12: data_dir: invalid type: integer `5`, allowed is a path, in quotes",
+        ),
+    ];
+    for (text, told) in &cases {
+        let lines = refused(folder, text, &[]);
+        assert!(
+            lines.len() == 1 && lines[0].contains(told),
+            "{told}\n{lines:#?}\n{text}"
+        );
+    }
+    let tls = |tls: &str| tcp(&format!("kind = \"tls\"\ntls = {{ {tls} }}"));
+    let lines = refused(folder, &tls("cert = \"server.pem\", key = \"server.key\""), &[]);
+    assert!(lines[0].ends_with("did you mean `certificate`?"), "{lines:#?}");
+    let lines = refused(
+        folder,
+        &tls("certificate = \"server.key\", key = \"server.pem\""),
+        &[],
+    );
+    for (line, told) in lines.iter().zip([
+        "server.key: there is no certificate in it, but a private key",
+        "server.pem: there is no private key in it, but a certificate",
+    ]) {
+        assert!(
+            line.contains(told) && line.ends_with(": are `certificate` and `key` swapped?"),
+            "{line}"
+        );
+    }
+    assert_eq!(lines.len(), 2, "{lines:#?}");
+
+    std::fs::write(folder.join("latin1.toml"), b"node = \"a\"\n# K\xfcche\n").unwrap();
+    let check = in_folder(folder, &["check", "--config", "latin1.toml"], &[]);
+    assert_eq!(
+        complaints(&check),
+        ["latin1.toml:2:4: the text is not UTF-8: save the file in this encoding"]
+    );
+}
+
+/// A listener that stands in no file, on an address that somebody has.
+#[test]
+fn a_default_listener_that_is_in_the_way_is_told_as_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    // Whoever has it, it is taken.
+    let _socket = std::net::UdpSocket::bind("127.0.0.1:1884");
+    let hint = "it is a default: sections `[[mqttsn]]` replace it, and `mqttsn = []` switches it off";
+    let sn = "[[mqttsn]]\nname = \"mqttsn\"\nbind = \"127.0.0.1:1884\"\nadvertise_to = \"127.0.0.1:1885\"\n";
+    for (more, is_told) in [("", true), (sn, false)] {
+        let text = listener("a", "bind = \"127.0.0.1:0\"") + more;
+        std::fs::write(folder.join("headgate.toml"), text).unwrap();
+        let run = in_folder(folder, &["run", "--config", "headgate.toml"], &[]);
+        let told = complaints(&run).join("\n");
+        assert!(
+            !run.status.success() && told.contains("cannot listen on 127.0.0.1:1884"),
+            "{told}"
+        );
+        assert_eq!(told.contains(hint), is_told, "{told}");
+    }
+}
+
 /// Each class of faults, alone.
 #[test]
 fn check_refuses_what_run_refuses_with_the_same_words() {
@@ -151,12 +270,12 @@ fn check_refuses_what_run_refuses_with_the_same_words() {
         (
             tls("certificate = \"server.pem\", key = \"other/server.key\""),
             ":5:9: listeners.tls.certificate: `a`: server.pem: ",
-            "KeyMismatch",
+            "the certificate is not for the key in other/server.key",
         ),
         (
             tls(&format!("{good}, client_ca = \"file\"")),
             ": listeners.tls.client_ca: `a`: file: ",
-            "nothing of the kind",
+            "there is no certificate in it",
         ),
         (
             tls(&format!("{good}, ciphers = [\"ROT13\"]")),
@@ -475,7 +594,170 @@ fn a_warning_is_told_by_check_and_in_the_log() {
     drop(daemon);
 }
 
-/// `headgate reload` and SIGHUP say what is another and needs a restart; of a secret only that it is.
+/// The configuration is good, with these warnings.
+fn warned(folder: &Path, text: &str) -> Vec<String> {
+    std::fs::write(folder.join("headgate.toml"), text).unwrap();
+    let check = in_folder(folder, &["check", "--config", "headgate.toml"], &[]);
+    assert!(check.status.success(), "{:?}\n{text}", complaints(&check));
+    let said = String::from_utf8_lossy(&check.stdout).into_owned();
+    let warnings = said.lines().filter_map(|line| line.strip_prefix("warning: "));
+    warnings.map(str::to_owned).collect()
+}
+
+/// Adds a user; what is said on standard error.
+fn add_user(folder: &Path, name: &str, password: &str) -> Vec<String> {
+    std::fs::write(folder.join("password"), password).unwrap();
+    let args = [
+        "users",
+        "add",
+        "--config",
+        "headgate.toml",
+        name,
+        "--password-file",
+        "password",
+    ];
+    let output = in_folder(folder, &args, &[]);
+    assert!(output.status.success(), "{output:?}");
+    complaints(&output)
+}
+
+/// What a gateway starts with and what does not do what it was written for.
+#[test]
+fn what_does_nothing_is_warned_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let unix = |bind: &str| format!("[[listeners]]\nname = \"a\"\nkind = \"unix\"\nbind = \"{bind}\"\n");
+    let rule = |more: &str| format!("[[auth.acl]]\neffect = \"allow\"\n{more}\n");
+    let cases = [
+        (
+            rule("topics = [\"a\", \"plant/%x/#\"]"),
+            ":3:16: auth.acl.topics: `plant/%x/#`: `%x` stands for itself; placeholders are `%c`",
+        ),
+        (
+            rule("topics = [\"${username}/#\"]"),
+            ":3:11: auth.acl.topics: `${username}/#`: `${username}` stands for itself",
+        ),
+        (
+            unix("127.0.0.1:1883"),
+            ":4:1: listeners.bind: `a`: kind is `unix`: a file called `127.0.0.1:1883` is made",
+        ),
+        (
+            "[auth]\nusers_file = \"nowhere/users.json\"\n".into(),
+            ":2:1: auth.users_file: there is no folder nowhere, so nobody can log in; `headgate users add` makes it",
+        ),
+    ];
+    for (text, told) in &cases {
+        let warnings = warned(folder, text);
+        assert!(
+            warnings.len() == 1 && warnings[0].contains(told),
+            "{told}\n{warnings:#?}"
+        );
+    }
+    let own = Certificates::create_self_signed_authority(folder);
+    let tls = format!(
+        "kind = \"tls\"\nbind = \"127.0.0.1:0\"\ntls = {{ certificate = {:?}, key = {:?} }}",
+        own.certificate, own.key
+    );
+    let warnings = warned(folder, &listener("a", &tls));
+    assert!(
+        warnings.len() == 1
+            && warnings[0].contains("listeners.tls.certificate: `a`: ")
+            && warnings[0].contains("a CA's certificate (CA:TRUE)"),
+        "{warnings:#?}"
+    );
+    for good in [
+        rule("topics = [\"plant/%u/%c/100%\"]"),
+        unix("run:1883/x.sock").replace("run:1883", "."),
+        rule("user = \"ghost\""),
+    ] {
+        assert_eq!(warned(folder, &good), [""; 0], "{good}");
+    }
+}
+
+/// Rules, links and log-ins of sensors for users there are not, or with another password.
+#[test]
+fn users_that_nobody_is_are_warned_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let text = "[auth]\nusers_file = \"new/users.json\"\nlinks = [\"hall\", \"ghost\", \"*\"]\n\
+                [[auth.acl]]\neffect = \"allow\"\nuser = \"ghost\"\n[[auth.acl]]\neffect = \"allow\"\nuser = \"hall\"\n\
+                [[mqttsn]]\nname = \"sn\"\nbind = \"127.0.0.1:0\"\n\
+                [mqttsn.gateway]\ncredentials = [\n\
+                { client_id = \"a\", username = \"hall\", password = \"right\" },\n\
+                { client_id = \"b\", username = \"hall\", password = \"wrong\" },\n\
+                { client_id = \"c\", username = \"pump7\", password = \"right\" },\n]\n";
+    let unknown =
+        "mqttsn.gateway.credentials.username: `sn`: there is no user `hall`; `headgate users add` adds one";
+    assert!(warned(folder, text).iter().any(|told| told.contains(unknown)));
+    assert_eq!(add_user(folder, "hall", "right"), ["made the folder new"]);
+    assert_eq!(add_user(folder, "hall", "right"), [""; 0]);
+    let expected = [
+        ":6:1: auth.acl.user: there is no user `ghost`",
+        ":3:18: auth.links: there is no user `ghost`",
+        ":16:20: mqttsn.gateway.credentials.username: `sn`: the password with it is not that of the user `hall`",
+        ":17:20: mqttsn.gateway.credentials.username: `sn`: there is no user `pump7`",
+    ];
+    let warnings = warned(folder, text);
+    for told in expected {
+        assert!(
+            warnings.iter().any(|line| line.contains(told)),
+            "{told}\n{warnings:#?}"
+        );
+    }
+    assert_eq!(warnings.len(), expected.len(), "{warnings:#?}");
+    assert!(!warnings.concat().contains("wrong"), "{warnings:#?}");
+}
+
+/// Users and the store need little of the configuration: a fault in the rest is a warning there, one in what they need is not.
+#[test]
+fn a_fault_elsewhere_does_not_keep_from_users_and_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let run = |text: &str, args: &[&str]| {
+        std::fs::write(folder.join("headgate.toml"), text).unwrap();
+        in_folder(folder, &[args, &["--config", "headgate.toml"]].concat(), &[])
+    };
+    let fault = "data_dir = \"data\"\n[mqtt]\nmax_qso = 1\nmax_qos = 7\n[[auth.acl]]\neffect = \"perhaps\"\n";
+    std::fs::write(folder.join("headgate.toml"), fault).unwrap();
+    let told = add_user(folder, "joe", "hunter2");
+    assert_eq!(
+        told[..3]
+            .iter()
+            .filter(|line| line.starts_with("warning: headgate.toml:"))
+            .count(),
+        3,
+        "{told:#?}"
+    );
+    assert!(told[0].contains("mqtt.max_qso: unknown key"), "{told:#?}");
+    assert!(folder.join("data/users.json").is_file());
+    let list = run(fault, &["users", "list"]);
+    assert_eq!(String::from_utf8_lossy(&list.stdout), "joe\n", "{list:?}");
+    assert!(run(fault, &["users", "del", "joe"]).status.success());
+    let check = run(fault, &["store", "check"]);
+    assert!(
+        complaints(&check)
+            .iter()
+            .any(|line| line.contains("data/store: there is no store")),
+        "{check:?}"
+    );
+    for needed in [
+        "data_dri = \"data\"\n",
+        "data_dir = 5\n",
+        "[auth]\nuser_file = \"x\"\n",
+        "auth = 5\n",
+        "[auth\n",
+    ] {
+        let add = run(needed, &["users", "list"]);
+        assert!(!add.status.success(), "{needed}: {add:?}");
+    }
+    assert!(
+        !run("[store]\ndurability = \"perhaps\"\n", &["store", "check"])
+            .status
+            .success()
+    );
+}
+
+/// `headgate reload` and SIGHUP say what has changed and needs a restart; of a secret only that it has.
 #[test]
 fn reading_again_tells_what_needs_a_restart() {
     let sn = |password: &str| {
@@ -495,7 +777,7 @@ fn reading_again_tells_what_needs_a_restart() {
         assert!(told.unwrap().success());
     };
     let output = reload();
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "nothing is another\n");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "nothing has changed\n");
 
     let topics = vec!["\"a/long/topic/filter/#\""; 50].join(", ");
     let rules = format!("[[auth.acl]]\neffect = \"allow\"\ntopics = [{topics}]\n").repeat(30);
@@ -504,7 +786,7 @@ fn reading_again_tells_what_needs_a_restart() {
     std::fs::write(&file, &changed).unwrap();
     let told = [
         "mqtt.max_qos: 2 → 1",
-        "mqttsn[0].gateway.default_password: another one (hidden)",
+        "mqttsn[0].gateway.default_password: changed (hidden)",
         "bus.rewrite: 30 entries are new",
     ];
     let output = reload();

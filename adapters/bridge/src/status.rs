@@ -2,7 +2,7 @@
 
 use crate::reasons::{DeadReason, DropReason, EndReason};
 use headgate_model::{DeliveryId, Instant, Qos, TopicFilter};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
@@ -120,6 +120,9 @@ impl fmt::Debug for Observer {
 struct Texts {
     remote: String,
     last_error: String,
+    /// Addresses that failed since it was connected, and why.
+    failures: BTreeMap<String, String>,
+    next_try: Option<Instant>,
     end: Option<EndReason>,
     refused_subscriptions: Vec<String>,
     /// The remote whose session holds subscriptions of ours, and which.
@@ -193,7 +196,9 @@ impl BridgeStatus {
         }
         self.since.store(now.0, Ordering::Relaxed);
         if state == BridgeState::Connected {
-            self.texts().last_error.clear();
+            let mut texts = self.texts();
+            texts.last_error.clear();
+            texts.failures.clear();
         }
         if let Some(observer) = self.observer.0.get() {
             observer(before, state);
@@ -223,6 +228,28 @@ impl BridgeStatus {
     /// Says what went wrong.
     pub fn set_error(&self, error: &str) {
         error.clone_into(&mut self.texts().last_error);
+    }
+
+    /// Says what went wrong at one of its addresses.
+    pub fn set_failure(&self, address: &str, error: &str) {
+        let mut texts = self.texts();
+        error.clone_into(&mut texts.last_error);
+        texts.failures.insert(address.to_owned(), error.to_owned());
+    }
+
+    /// What went wrong at which of its addresses since it was connected.
+    pub fn failures(&self) -> BTreeMap<String, String> {
+        self.texts().failures.clone()
+    }
+
+    /// Says when it tries again.
+    pub fn set_next_try(&self, at: Option<Instant>) {
+        self.texts().next_try = at;
+    }
+
+    /// When it tries again, if it waits for that.
+    pub fn next_try(&self) -> Option<Instant> {
+        self.texts().next_try
     }
 
     /// Why the connection ended, once; `None` while it is there.

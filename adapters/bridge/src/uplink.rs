@@ -150,11 +150,15 @@ impl Uplink {
         self.act(now, wall, out);
     }
 
+    /// When the first address is tried again, after all of them failed.
+    pub fn next_try(&self) -> Option<Instant> {
+        (self.told == Some(BridgeState::BackingOff)).then_some(self.retry_at)
+    }
+
     /// When [`UplinkInput::Timeout`] is next wanted.
     pub fn deadline(&self) -> Option<Instant> {
-        let retry = (self.told == Some(BridgeState::BackingOff)).then_some(self.retry_at);
         let idle = self.idle_due();
-        [retry, idle, self.clocks.probe, self.clocks.look]
+        [self.next_try(), idle, self.clocks.probe, self.clocks.look]
             .into_iter()
             .flatten()
             .min()

@@ -73,9 +73,9 @@ impl ClientTls {
         if let (Some(cert), Some(key)) = (&self.cert, &self.key) {
             let before = faults.len();
             let chain = certificates(cert).map(drop);
-            let private = PrivateKeyDer::from_pem_file(key).map(drop);
+            let private = private_key(key).map(drop);
             faults.extend(chain.err().map(|error| (ClientFile::Certificate, error)));
-            faults.extend(private.err().map(|error| (ClientFile::Key, file(key, error))));
+            faults.extend(private.err().map(|error| (ClientFile::Key, error)));
             // Whether they belong together.
             let alone = Self {
                 insecure: true,
@@ -105,10 +105,21 @@ impl ClientTls {
         let mut config = match (&self.cert, &self.key) {
             (Some(cert), Some(key)) => {
                 let chain = certificates(cert)?;
-                let private = PrivateKeyDer::from_pem_file(key).map_err(|e| file(key, e))?;
+                let private = private_key(key)?;
                 builder
                     .with_client_auth_cert(chain, private)
-                    .map_err(|e| file(cert, e))?
+                    .map_err(|error| match error {
+                        rustls::Error::InconsistentKeys(_) => {
+                            let key = key.display();
+                            file(
+                                cert,
+                                format!(
+                                    "the certificate is not for the key in {key}: it was made for another one"
+                                ),
+                            )
+                        }
+                        error => file(cert, error),
+                    })?
             }
             _ => builder.with_no_client_auth(),
         };
@@ -161,6 +172,13 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, DialError> 
     Ok(read)
 }
 
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, DialError> {
+    PrivateKeyDer::from_pem_file(path).map_err(|error| match error {
+        rustls_pki_types::pem::Error::NoItemsFound => file(path, "there is no private key in it"),
+        error => file(path, error),
+    })
+}
+
 fn file(path: &Path, cause: impl ToString) -> DialError {
     DialError::File {
         path: path.to_owned(),
@@ -207,6 +225,10 @@ pub fn explain(error: &io::Error) -> String {
                 "its certificate is for another name"
             }
             CertificateError::Revoked => "its certificate was revoked",
+            // webpki's own words, which rustls passes on.
+            cause if format!("{cause:?}").contains("CaUsedAsEndEntity") => {
+                "its certificate is a CA's (CA:TRUE), which is no server's: let that CA sign one for the server (docs/security.md)"
+            }
             _ => return format!("its certificate is not acceptable: {cause:?}"),
         },
         Some(rustls::Error::InvalidMessage(_)) => "it does not speak TLS",

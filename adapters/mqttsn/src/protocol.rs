@@ -2,7 +2,7 @@
 
 use crate::{Framing, SnFramer, SnGateway, SnSettings};
 use headgate_model::datagram::Address;
-use headgate_model::{DatagramProtocol, Fault, Instant, MemoryLimit, MountPoint, Naming};
+use headgate_model::{ConfiguredLogin, DatagramProtocol, Fault, Instant, MemoryLimit, MountPoint, Naming};
 use std::sync::Arc;
 
 /// MQTT-SN 1.2.
@@ -25,6 +25,10 @@ impl DatagramProtocol for MqttSn {
     fn unanswered_anonymous(settings: &SnSettings) -> Option<&'static str> {
         let publisher = &settings.qos_minus_one;
         (publisher.enabled && publisher.username.is_empty()).then_some("qos_minus_one.username")
+    }
+
+    fn logins(settings: &SnSettings) -> Vec<ConfiguredLogin> {
+        settings.logins()
     }
 
     fn server<A: Address + Unpin + Send + 'static>(

@@ -1,6 +1,6 @@
 //! What an operator may set about MQTT-SN.
 
-use headgate_model::{ClientId, Fault, MountPoint, Naming, Secret, Topic};
+use headgate_model::{ClientId, ConfiguredLogin, Fault, MountPoint, Naming, Secret, Topic};
 use headgate_mqttsn_codec::is_reserved;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -207,6 +207,40 @@ impl SnSettings {
             }
         }
         faults
+    }
+
+    /// The log-ins that are shown to the access service for clients; anonymous ones are left out.
+    pub(crate) fn logins(&self) -> Vec<ConfiguredLogin> {
+        let credentials = self.credentials.iter().enumerate().map(|(n, entry)| {
+            let key = format!("credentials[{n}].username");
+            (key, &entry.username, &entry.password)
+        });
+        let unconnected = &self.qos_minus_one;
+        let own = [
+            (
+                true,
+                "default_username",
+                &self.default_username,
+                &self.default_password,
+            ),
+            (
+                unconnected.enabled,
+                "qos_minus_one.username",
+                &unconnected.username,
+                &unconnected.password,
+            ),
+        ];
+        let own = own.into_iter().filter(|(used, ..)| *used);
+        let all = own
+            .map(|(_, key, username, password)| (key.to_owned(), username, password))
+            .chain(credentials);
+        let all = all.filter(|(_, username, _)| !username.is_empty());
+        all.map(|(key, username, password)| ConfiguredLogin {
+            key,
+            username: username.clone(),
+            password: password.clone(),
+        })
+        .collect()
     }
 
     fn out_of_range(&self) -> Vec<SnSettingsError> {

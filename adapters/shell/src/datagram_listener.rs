@@ -7,7 +7,7 @@ use crate::serial::SerialTransport;
 use crate::settings::{DatagramKind, DatagramSettings, UdpSettings};
 use crate::supervise::keep_serving;
 use crate::udp::UdpTransport;
-use headgate_model::{DatagramProtocol, Fault, MountPoint, Naming, Rewriter};
+use headgate_model::{ConfiguredLogin, DatagramProtocol, Fault, MountPoint, Naming, Rewriter};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -35,6 +35,9 @@ pub trait DatagramListener {
 
     /// See [`DatagramProtocol::unanswered_anonymous`]; the key as seen from its entry.
     fn unanswered_anonymous(&self) -> Option<String>;
+
+    /// See [`DatagramProtocol::logins`]; keys as seen from its entry.
+    fn logins(&self) -> Vec<ConfiguredLogin>;
 
     /// Binds the socket; what comes waits in the system. A serial line need not be there yet.
     fn bind(&self) -> Result<Box<dyn BoundListener>, ListenError>;
@@ -109,6 +112,15 @@ impl<P: DatagramProtocol> DatagramListener for ListenerFor<'_, P> {
     fn unanswered_anonymous(&self) -> Option<String> {
         let key = P::unanswered_anonymous(&self.0.gateway)?;
         Some(format!("gateway.{key}"))
+    }
+
+    fn logins(&self) -> Vec<ConfiguredLogin> {
+        let logins = P::logins(&self.0.gateway).into_iter();
+        let below = |login: ConfiguredLogin| ConfiguredLogin {
+            key: format!("gateway.{}", login.key),
+            ..login
+        };
+        logins.map(below).collect()
     }
 
     fn bind(&self) -> Result<Box<dyn BoundListener>, ListenError> {

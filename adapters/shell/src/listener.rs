@@ -100,21 +100,25 @@ impl ListenerSettings {
         let revokes = self.tls.as_ref().is_some_and(|tls| !tls.crl.is_empty());
         let rules = [
             (self.name.is_empty(), "name", "the name is empty"),
-            (wants_tls && !has_tls, "tls", "TLS settings are missing"),
+            (
+                wants_tls && !has_tls,
+                "tls",
+                "this kind needs `tls = { certificate = \"FILE\", key = \"FILE\" }`",
+            ),
             (
                 has_tls && !wants_tls,
                 "tls",
-                "TLS settings, but not the kind for them",
+                "TLS settings are for kind `tls` or `wss`",
             ),
             (
                 self.websocket.is_some() && !self.kind.has_websocket(),
                 "websocket",
-                "WebSocket settings, but not the kind for them",
+                "WebSocket settings are for kind `ws` or `wss`",
             ),
             (
                 self.unix.is_some() && !is_unix,
                 "unix",
-                "Unix settings, but not the kind for them",
+                "these settings are for kind `unix`",
             ),
             (
                 self.proxy_protocol && is_unix,
@@ -437,7 +441,10 @@ mod tests {
             ..ListenerSettings::default()
         };
         let text = wrong.check().unwrap_err().to_string();
-        assert_eq!(text, "listener `tcp` on 127.0.0.1:1883: TLS settings are missing");
+        assert_eq!(
+            text,
+            "listener `tcp` on 127.0.0.1:1883: this kind needs `tls = { certificate = \"FILE\", key = \"FILE\" }`"
+        );
 
         let wrong = ListenerSettings {
             proxy_protocol: true,

@@ -3,7 +3,7 @@
 use crate::settings::{AclAction, AclEffect, AclRule, AuthSettings, RefuseWith};
 use headgate_model::access::{AccessQuery, DenyCode};
 use headgate_model::bus::{PeerName, Presence};
-use headgate_model::{AccessDecision, AccessPolicy, Action, ClientId, TopicFilter};
+use headgate_model::{AccessDecision, AccessPolicy, Action, ClientId, Fault, TopicFilter};
 use parking_lot::{Mutex, RwLock};
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -24,6 +24,39 @@ pub enum AclError {
     /// A list without an entry.
     #[error("acl.topics: an empty list is for no topic at all; leave `topics` out for all topics")]
     NoTopics,
+}
+
+/// Topics of rules with what looks like a placeholder and is none, so that it stands for itself: keys as seen from `auth`.
+pub fn unknown_placeholders(rules: &[AclRule]) -> Vec<Fault> {
+    let mut warnings = Vec::new();
+    for (n, rule) in rules.iter().enumerate() {
+        for (at, topic) in rule.topics.iter().flatten().enumerate() {
+            if let Some(unknown) = unknown_placeholder(topic) {
+                let what = format!(
+                    "`{topic}`: `{unknown}` stands for itself; placeholders are `%c` for the client id and `%u` for the user name"
+                );
+                warnings.push(Fault::new(format!("acl[{n}].topics[{at}]"), what));
+            }
+        }
+    }
+    warnings
+}
+
+/// `%x`, or `${name}` as other brokers write it.
+fn unknown_placeholder(topic: &str) -> Option<&str> {
+    topic.char_indices().find_map(|(at, c)| {
+        let rest = &topic[at..];
+        let end = match c {
+            '%' => match rest.as_bytes().get(1)? {
+                b'c' | b'u' => return None,
+                letter if letter.is_ascii_alphabetic() => 2,
+                _ => return None,
+            },
+            '$' if rest.starts_with("${") => rest.find('}')? + 1,
+            _ => return None,
+        };
+        Some(&rest[..end])
+    })
 }
 
 /// The rules that are valid now. Clients look here when they are told that the rules have changed.
@@ -510,6 +543,22 @@ mod tests {
                 AccessDecision::Allow,
                 "{wider}"
             );
+        }
+    }
+
+    #[test]
+    fn what_looks_like_a_placeholder_and_is_none_is_told() {
+        for (topic, told) in [
+            ("plant/%u/%c/#", None),
+            ("humidity/%", None),
+            ("humidity/%/100%", None),
+            ("a/%7/b", None),
+            ("plant/%x/#", Some("%x")),
+            ("%u/%U", Some("%U")),
+            ("a/${clientid}/b", Some("${clientid}")),
+            ("$share/g/a", None),
+        ] {
+            assert_eq!(unknown_placeholder(topic), told, "{topic}");
         }
     }
 

@@ -20,7 +20,7 @@ mod service;
 mod settings;
 mod users;
 
-pub use acl::AclError;
+pub use acl::{AclError, unknown_placeholders};
 pub use bans::{Ban, BanError, Banned, BannedBy};
 pub use chain::{Attempt, Chain, Checking, Provider, Verdict};
 pub use service::{Access, AccessError, LoginStats};
@@ -29,4 +29,4 @@ pub use settings::{
     CertificateName, CertificateSettings, ClientIdLogin, ListenerAuth, PasswordSettings, ProviderName,
     RefuseWith,
 };
-pub use users::{User, Users, UsersError};
+pub use users::{User, Users, UsersError, missing_folder};

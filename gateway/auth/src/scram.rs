@@ -61,6 +61,13 @@ impl ScramKeys {
         }
     }
 
+    /// Whether they are those of this password.
+    pub(crate) fn are_of(&self, password: &[u8]) -> bool {
+        let salted: Key = pbkdf2::pbkdf2_hmac_array::<Sha256, 32>(password, &self.salt, self.iterations);
+        let stored_key = Sha256::digest(hmac(&salted, b"Client Key"));
+        stored_key.ct_eq(self.stored_key.as_slice()).into()
+    }
+
     /// Keys that no password has, always the same for one name: an unknown name cannot be told from a wrong password.
     pub(crate) fn of_nobody(secret: &[u8], name: &str) -> Self {
         let key = hmac(secret, name.as_bytes());

@@ -90,6 +90,12 @@ fn is_foreign(file: &File) -> bool {
     }
 }
 
+/// The folder of the file, if it is not there: [`Users::save`] makes it.
+pub fn missing_folder(path: &Path) -> Option<&Path> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty())?;
+    (!folder.exists()).then_some(folder)
+}
+
 /// All users.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Users(BTreeMap<String, Arc<User>>);
@@ -136,7 +142,7 @@ impl Users {
             .map(|(name, user)| (name.as_str(), &**user))
             .collect();
         let write = || -> std::io::Result<()> {
-            if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            if let Some(folder) = missing_folder(path) {
                 std::fs::create_dir_all(folder)?;
             }
             let beside = path.with_extension("new");
@@ -191,6 +197,17 @@ impl Users {
     /// All names, in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
+    }
+
+    /// Whether there is such a user.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// Whether this is the user's password, as SCRAM has it; `None` if there is no such user. Takes about a millisecond.
+    pub fn has_password(&self, name: &str, password: &str) -> Option<bool> {
+        let user = self.0.get(name)?;
+        Some(user.scram_sha_256.are_of(password.as_bytes()))
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Arc<User>> {
@@ -281,6 +298,9 @@ mod tests {
         let mut memory = Memory::default();
         assert!(loaded.get("joe").unwrap().verify(b"hunter3", &mut memory));
         assert!(!loaded.get("joe").unwrap().verify(b"hunter2", &mut memory));
+        let passwords = [("joe", "hunter3"), ("joe", "hunter2"), ("ann", "hunter3")];
+        let fit = passwords.map(|(name, password)| loaded.has_password(name, password));
+        assert_eq!(fit, [Some(true), Some(false), None]);
         assert!(
             loaded.get("joe").unwrap().verify(b"hunter3", &mut memory),
             "memory is used again"

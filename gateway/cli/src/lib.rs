@@ -33,6 +33,12 @@ fn causes(error: &dyn Error) -> Vec<String> {
     left
 }
 
+/// Says on standard error what whoever typed the command should know beside its answer.
+#[allow(clippy::print_stderr, reason = "this is where a command speaks to people")]
+pub fn note(line: impl std::fmt::Display) {
+    eprintln!("{line}");
+}
+
 /// Writes a line of a command's answer to standard output.
 #[allow(clippy::print_stdout, reason = "this is where a command answers")]
 pub fn say(line: impl std::fmt::Display) {

@@ -34,6 +34,9 @@ pub struct Client {
     pinged: bool,
 }
 
+/// How an alert of TLS begins: its content type, and the version's first byte. RFC 8446 §5.1
+const TLS_ALERT: [u8; 2] = [0x15, 0x03];
+
 impl Client {
     /// Connects and waits to be let in.
     pub async fn open(dial: &Dial, connect: &Connect) -> Result<(Self, ConnAck), ClientError> {
@@ -79,7 +82,9 @@ impl Client {
 
     async fn greet(&mut self, connect: &Connect) -> Result<ConnAck, ClientError> {
         self.send(&Packet::Connect(Box::new(connect.clone())));
-        let answer = self.recv().await.map_err(|error| match error {
+        let answer = self.recv().await;
+        let answer = answer.map_err(|error| match error {
+            ClientError::Protocol(_) if self.input.starts_with(&TLS_ALERT) => ClientError::SpeaksTls,
             ClientError::Protocol(cause) => ClientError::Greeting {
                 cause,
                 version: self.version,

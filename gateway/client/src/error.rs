@@ -36,6 +36,9 @@ pub enum ClientError {
         /// What we spoke.
         version: Version,
     },
+    /// The first answer is an alert of TLS. RFC 8446 §6
+    #[error("this port speaks TLS: use --cafile FILE, --tls or a URL that begins with mqtts:// or wss://")]
+    SpeaksTls,
     /// CONNACK with a reason to refuse.
     #[error("the server refused the connection: {0}")]
     Refused(Reason),

@@ -55,7 +55,7 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
     let timeline = keeps.then(|| {
         let (timeline, ops) = Timeline::start(&config.data_dir, &mut image);
         if let Err(error) = store.commit(&ops) {
-            tracing::error!(%error, "sessions may end early after the next restart");
+            tracing::error!(%error, "the time cannot be stored with the sessions: they may end early after the next restart");
         }
         timeline
     });
@@ -81,10 +81,15 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
         .listeners
         .iter()
         .map(|l| Listener::bind(l.clone(), &total))
-        .collect::<Result<Vec<_>, _>>()?;
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|cause| StartError::of_list(&config, "listeners", cause))?;
     let datagrams = protocols::datagram_listeners(&config)
-        .map(|Entry { list, listener, .. }| Ok((format!("{list}/{}", listener.name()), listener.bind()?)))
-        .collect::<Result<Vec<_>, ListenError>>()?;
+        .map(|Entry { list, listener, .. }| {
+            let bound = listener.bind();
+            let bound = bound.map_err(|cause| StartError::of_list(&config, list, cause))?;
+            Ok((format!("{list}/{}", listener.name()), bound))
+        })
+        .collect::<Result<Vec<_>, StartError>>()?;
     let control = Control::bind(&config.data_dir).map_err(|error| {
         format!(
             "data_dir: {}: {error}",
@@ -155,7 +160,7 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
     hub.say_goodbye();
     links.close();
     if tokio::time::timeout(FAREWELL, links.wait()).await.is_err() {
-        tracing::warn!(links = links.len(), "links did not close in time");
+        tracing::warn!(links = links.len(), "connections did not close in time");
     }
     serving.shutdown().await;
     sys.abort();
@@ -173,6 +178,31 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
     }
     tracing::info!("gateway has stopped");
     Ok(())
+}
+
+/// Why a listener is not there.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    /// As it stands in the file.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// It stands in no file.
+    #[error("{cause}; it is a default: sections `[[{list}]]` replace it, and `{list} = []` switches it off")]
+    Default {
+        /// The list of the configuration that is missing.
+        list: &'static str,
+        /// Why not.
+        cause: ListenError,
+    },
+}
+
+impl StartError {
+    fn of_list(config: &Config, list: &'static str, cause: ListenError) -> Self {
+        match config.is_default(list) {
+            true => Self::Default { list, cause },
+            false => Self::Listen(cause),
+        }
+    }
 }
 
 /// Why there is no store.

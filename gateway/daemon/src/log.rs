@@ -244,7 +244,7 @@ impl Limit {
     pub(crate) fn begin_window(&self) {
         let kinds = std::mem::take(&mut *self.kinds.lock());
         for kind in kinds.into_values().filter(|kind| kind.left_out > 0) {
-            tracing::warn!(left_out = kind.left_out, kind = %kind.message, "more lines of this kind");
+            tracing::warn!(left_out = kind.left_out, kind = %kind.message, "further lines of this kind were left out");
         }
     }
 
@@ -420,7 +420,7 @@ mod tests {
         assert_eq!(count("wrong password n="), 6);
         assert_eq!(count("another kind round="), 2);
         assert_eq!(
-            count("more lines of this kind left_out=97 kind=wrong password"),
+            count("further lines of this kind were left out left_out=97 kind=wrong password"),
             2
         );
     }

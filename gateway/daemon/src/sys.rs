@@ -130,7 +130,7 @@ impl Sys {
         let ts = unix_time();
         let (client, what, body) = match notice {
             Notice::Loop { client, topic, path } => {
-                tracing::warn!(%client, %topic, path, "a message came round a ring of gateways, or from too far");
+                tracing::warn!(%client, %topic, path, "a message went in a ring of gateways, or through too many of them");
                 let body =
                     json!({ "clientid": client.as_str(), "topic": topic.as_str(), "path": path, "ts": ts });
                 let body = body.to_string();

@@ -188,7 +188,7 @@ impl Timeline {
             let gateway = last_known(image, system)?;
             tracing::warn!(
                 file = %file.display(),
-                "the file with the time is missing or cannot be read: nobody knows for how long the gateway was off, and nothing ends by it"
+                "the file with the time is missing or cannot be read: it is unknown for how long the gateway was off, so nothing expires because of it"
             );
             Some(ClockFile {
                 gateway,
@@ -209,16 +209,16 @@ impl Timeline {
                     wills = ended.wills,
                     retained = ended.retained,
                     delayed = ended.delayed,
-                    "so long ago the time was last written down: so much ended or fell due meanwhile"
+                    "time passed while the gateway was off: these ended or fell due meanwhile"
                 );
             }
             (Found::Behind(behind), _) => tracing::warn!(
                 behind = %words(behind),
-                "the system's clock is behind the last time that was trusted: time goes on from there, nothing ends by it"
+                "the system's clock is behind the last time that was trusted: the gateway's time goes on from there, and nothing expires because of it"
             ),
             (Found::Ahead(ahead), _) => tracing::warn!(
                 ahead = %words(ahead),
-                "the system's clock is too far ahead of the last time that was trusted: time goes on from there, nothing ends by it"
+                "the system's clock is too far ahead of the last time that was trusted: the gateway's time goes on from there, and nothing expires because of it"
             ),
             (Found::First | Found::Passed(_), _) => {}
         }
@@ -264,7 +264,7 @@ impl Timeline {
         let off = now.system.abs_diff(expected);
         if off > DRIFT {
             let forward = now.system > expected;
-            tracing::info!(forward, by = %words(off), "the system's clock was set: nothing ends by it");
+            tracing::info!(forward, by = %words(off), "the system's clock was set: nothing expires because of it");
         }
         self.kept = self.kept.go_on(now);
         self.last = now;
@@ -276,10 +276,10 @@ impl Timeline {
         match write(&self.file, self.kept) {
             Err(error) if !self.unwritten => {
                 self.unwritten = true;
-                tracing::warn!(%file, %error, "the time cannot be written down");
+                tracing::warn!(%file, %error, "the file with the time cannot be written");
             }
             Ok(()) if std::mem::take(&mut self.unwritten) => {
-                tracing::info!(%file, "the time is written down again");
+                tracing::info!(%file, "the file with the time is written again");
             }
             _ => {}
         }

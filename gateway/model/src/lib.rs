@@ -37,7 +37,7 @@ pub use link::{Link, QueueFull, QueueRules};
 pub use memory::MemoryLimit;
 pub use message::{Delivery, DeliveryId, Message, Properties, Qos, SessionId, SubscriptionIds, Will};
 pub use metrics::{Counter, Counts, Metric};
-pub use protocol::{DatagramProtocol, PeerFacts, StreamProtocol};
+pub use protocol::{ConfiguredLogin, DatagramProtocol, PeerFacts, StreamProtocol};
 pub use rewrite::{RewriteAction, RewriteError, RewriteRule, Rewriter};
 pub use secret::Secret;
 pub use sessions::{Many, One, SessionKey, Sessions};

@@ -3,7 +3,7 @@
 use crate::bus::PeerName;
 use crate::datagram::Address;
 use crate::{
-    DatagramServer, Endpoint, Fault, Framer, Instant, MemoryLimit, MountPoint, Naming, Rewriter, Wire,
+    DatagramServer, Endpoint, Fault, Framer, Instant, MemoryLimit, MountPoint, Naming, Rewriter, Secret, Wire,
 };
 use std::sync::Arc;
 
@@ -61,6 +61,11 @@ pub trait DatagramProtocol: 'static {
     /// are not let in, that would be dropped without a word. `None` if every client hears that it is refused.
     fn unanswered_anonymous(settings: &Self::Settings) -> Option<&'static str>;
 
+    /// The log-ins that stand in the settings, for clients that cannot send one. Default: none.
+    fn logins(_settings: &Self::Settings) -> Vec<ConfiguredLogin> {
+        Vec::new()
+    }
+
     /// The server of a socket or line, with settings that have no faults for the mount point of `naming`. What it keeps is counted in `memory`.
     ///
     /// # Panics
@@ -75,6 +80,17 @@ pub trait DatagramProtocol: 'static {
 
     /// The framer of a serial line; `None` if the protocol has no serial form.
     fn framer(settings: &Self::Settings, framing: &Self::Framing) -> Option<Self::Framer>;
+}
+
+/// A user name and a password that stand in the settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfiguredLogin {
+    /// The key of the user name, as seen from the protocol's section.
+    pub key: String,
+    /// The user name; not empty.
+    pub username: String,
+    /// The password.
+    pub password: Secret,
 }
 
 /// What is known of a connection before the first byte.

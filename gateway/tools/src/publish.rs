@@ -4,7 +4,7 @@ use super::connection::{self, Connection, ConnectionArgs};
 use super::error::ArgumentError;
 use bytes::Bytes;
 use clap::Args;
-use headgate_cli::{Outcome, ValueError, runtime, within};
+use headgate_cli::{Outcome, ValueError, runtime};
 use headgate_client::{Client, ClientError, Outgoing};
 use headgate_model::Topic;
 use headgate_mqtt_codec::{Publish, PublishProperties, Qos, Utf8, Version};
@@ -227,7 +227,23 @@ pub(crate) fn check_topic(topic: &Utf8) -> Result<(), ArgumentError> {
     })
 }
 
-/// A time that can be waited for.
+/// A time that can be waited for, in seconds.
 pub(crate) fn seconds(text: &str) -> Result<f64, ValueError> {
-    within(0.0, 1e9)(text)
+    time(0.0, 1e9)(text)
+}
+
+/// Seconds between these bounds, as a number or as a duration: `0.5`, `500ms`.
+pub(crate) fn time(from: f64, to: f64) -> impl Fn(&str) -> Result<f64, ValueError> + Clone {
+    move |text| {
+        let duration = || {
+            humantime::parse_duration(text)
+                .ok()
+                .map(|time| time.as_secs_f64())
+        };
+        let seconds = text.parse().ok().or_else(duration);
+        let allowed = || format!("{from} to {to} seconds, also as 500ms, 10s or 5m");
+        seconds
+            .filter(|seconds| (from..=to).contains(seconds))
+            .ok_or_else(|| ValueError::not_allowed(text, allowed()))
+    }
 }

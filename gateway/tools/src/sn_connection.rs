@@ -1,10 +1,11 @@
 //! What `sn-pub` and `sn-sub` have in common: where the gateway is, and who we are there.
 
 use super::connection;
+use super::publish::time;
 use crate::sn::{ClientSettings, SerialTarget, SnError, SnTarget, Will};
 use bytes::Bytes;
 use clap::{ArgAction, Args};
-use headgate_cli::{ValueError, one_of, within};
+use headgate_cli::{ValueError, one_of};
 use headgate_mqtt_codec::Utf8;
 use headgate_mqttsn_codec::{Qos, TopicName, is_reserved};
 use std::time::Duration;
@@ -56,8 +57,8 @@ pub(super) struct SnConnectionArgs {
     /// Go on with the session of before, and leave one behind.
     #[arg(short = 'c', long, requires = "id", help_heading = "Connection")]
     no_clean: bool,
-    /// Seconds to wait for an answer.
-    #[arg(long, value_name = "SECONDS", default_value_t = 5.0, value_parser = within(0.01, 86_400.0), help_heading = "Connection")]
+    /// How long to wait for an answer: seconds, or a time such as `500ms`.
+    #[arg(long, value_name = "TIME", default_value_t = 5.0, value_parser = time(0.01, 86_400.0), help_heading = "Connection")]
     retry_interval: f64,
     /// How often to ask again before giving up.
     #[arg(long, value_name = "N", default_value_t = 3, help_heading = "Connection")]

@@ -4,7 +4,7 @@ use super::sn_connection::PORT;
 use crate::sn::{SerialTarget, SnError, SnTarget, SnTransport};
 use bytes::{Bytes, BytesMut};
 use clap::{ArgAction, Args};
-use headgate_cli::{Outcome, ValueError, complain, runtime, say};
+use headgate_cli::{Outcome, ValueError, note, runtime, say};
 use headgate_mqttsn_codec::{Message, decode, encode};
 use serde::Serialize;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -52,8 +52,8 @@ pub struct SnScanCommand {
     /// How many hops the question goes in a wireless network; 0 for all.
     #[arg(long, value_name = "HOPS", default_value_t = 0)]
     radius: u8,
-    /// How long to listen.
-    #[arg(long, default_value_t = 5.0, value_parser = super::publish::seconds)]
+    /// How long to listen: seconds, or a time such as `1m`.
+    #[arg(long, value_name = "TIME", default_value_t = 5.0, value_parser = super::publish::seconds)]
     seconds: f64,
     /// Print one JSON object for each answer.
     #[arg(long)]
@@ -99,10 +99,27 @@ impl SnScanCommand {
         if found == 0 {
             return Err(SnError::NoGateway {
                 seconds: self.seconds,
+                hint: self.hint(),
             }
             .into());
         }
         Ok(())
+    }
+
+    /// Why a gateway that is there may not have heard a question to everybody.
+    fn hint(&self) -> &'static str {
+        if self.host.is_some() || self.serial.is_some() {
+            return "";
+        }
+        match self.multicast {
+            None => {
+                "; one that listens on a single address, as the default one does on 127.0.0.1, does not hear a broadcast: \
+                 ask it with -h, or its group with --multicast"
+            }
+            Some(_) => {
+                "; only one with this group in its settings (`[mqttsn.multicast]`) hears it: try without --multicast, or -h"
+            }
+        }
     }
 
     async fn scan(&self) -> Result<usize, SnError> {
@@ -123,12 +140,7 @@ impl SnScanCommand {
         let asker = asker(to).map_err(|cause| SnError::Send { to, cause })?;
         let listener = match (&self.host, to) {
             (None, SocketAddr::V4(to)) => listener(to, self.multicast.is_some())
-                .inspect_err(|error| {
-                    complain(&io::Error::new(
-                        error.kind(),
-                        format!("cannot listen at {to}, so that nobody's ADVERTISE is heard: {error}"),
-                    ));
-                })
+                .inspect_err(|error| note(format!("warning: {}", deaf(to, error))))
                 .ok(),
             _ => None,
         };
@@ -196,6 +208,18 @@ impl SnScanCommand {
         }
         Ok(())
     }
+}
+
+/// That advertisements are not heard, and why. The answers to our question are.
+fn deaf(to: SocketAddrV4, error: &io::Error) -> String {
+    let port = to.port();
+    let why = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("UDP port {port} is taken on this machine, probably by a gateway here")
+        }
+        _ => format!("cannot listen at {to}: {error}"),
+    };
+    format!("{why}; gateways that answer are told, those that only advertise themselves are not")
 }
 
 async fn hear(listener: Option<&UdpSocket>, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
@@ -295,6 +319,16 @@ fn group(text: &str) -> Result<Ipv4Addr, ValueError> {
 mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    #[test]
+    fn a_port_that_is_taken_is_told_in_words() {
+        let to = SocketAddrV4::new(Ipv4Addr::BROADCAST, 1884);
+        let told = deaf(to, &io::ErrorKind::AddrInUse.into());
+        assert!(
+            told.starts_with("UDP port 1884 is taken on this machine"),
+            "{told}"
+        );
+    }
 
     fn heard(bytes: &[u8]) -> Option<String> {
         let message = decode(&Bytes::copy_from_slice(bytes)).ok()?;

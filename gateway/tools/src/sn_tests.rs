@@ -50,6 +50,24 @@ fn messages_are_published_at_every_qos() {
     }
 }
 
+/// A time is in seconds, or has a unit.
+#[test]
+fn a_time_may_have_a_unit() {
+    let served = Served::start(settings());
+    for time in ["500ms", "0.5", "1m"] {
+        run(
+            &served,
+            &format!("sn-pub --retry-interval {time} -t t1 -q 1 -m a"),
+        )
+        .unwrap();
+    }
+    let complaint = complaint(&served, "sn-pub --retry-interval 5x -t t1 -m a");
+    assert!(
+        complaint.contains("allowed are 0.01 to 86400 seconds, also as 500ms"),
+        "{complaint}"
+    );
+}
+
 /// A refusal says what it is about, also at QoS 0, and what to do.
 #[test]
 fn refusals_are_told() {

@@ -22,6 +22,27 @@ pub struct Certificates {
 }
 
 impl Certificates {
+    /// A certificate that is its own authority, the server's and a client's at once; `ca`, `certificate` and `client` are one file.
+    ///
+    /// # Panics
+    /// If it cannot be made or written.
+    pub fn create_self_signed_authority(folder: &Path) -> Self {
+        let both = Self {
+            ca: folder.join("self.pem"),
+            certificate: folder.join("self.pem"),
+            key: folder.join("self.key"),
+            client: folder.join("self.pem"),
+            client_key: folder.join("self.key"),
+        };
+        let key = KeyPair::generate().expect("a key");
+        let mut server = CertificateParams::new(["127.0.0.1".to_owned()]).expect("names");
+        server.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = server.self_signed(&key).expect("a certificate");
+        std::fs::write(&both.certificate, certificate.pem()).expect("it is written");
+        std::fs::write(&both.key, key.serialize_pem()).expect("it is written");
+        both
+    }
+
     /// Makes new ones.
     ///
     /// # Panics

@@ -102,7 +102,10 @@ impl<G, F> DatagramSettings<G, F> {
         match self.kind {
             DatagramKind::Udp => {
                 if self.bind.is_none() {
-                    faults.push(Fault::new("bind", "bind is missing"));
+                    faults.push(Fault::new(
+                        "bind",
+                        "bind is missing, such as `bind = \"0.0.0.0:1884\"`",
+                    ));
                 } else {
                     faults.extend(self.udp().faults());
                 }
@@ -119,7 +122,10 @@ impl<G, F> DatagramSettings<G, F> {
                         let found = serial.faults().into_iter();
                         faults.extend(found.map(|fault| fault.below("serial")));
                     }
-                    None => faults.push(Fault::new("serial", "serial is missing")),
+                    None => faults.push(Fault::new(
+                        "serial",
+                        "serial is missing, such as `serial = { port = \"/dev/ttyUSB0\" }`",
+                    )),
                 }
             }
         }

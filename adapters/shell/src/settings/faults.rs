@@ -86,6 +86,22 @@ impl ListenerSettings {
         faults
     }
 
+    /// What is probably not as it was meant: a path that reads as an address, a CA's certificate.
+    pub fn warnings(&self) -> Vec<Fault> {
+        let is_address = self.kind == ListenerKind::Unix && reads_as_address(&self.bind);
+        let what = || {
+            let bind = &self.bind;
+            format!(
+                "kind is `unix`: a file called `{bind}` is made; for an address, kind is `tcp`, `tls`, `ws` or `wss`"
+            )
+        };
+        let bind = is_address.then(|| Fault::new("bind", what()));
+        let tls = self.tls.as_ref().map(tls::warnings).unwrap_or_default();
+        bind.into_iter()
+            .chain(tls.into_iter().map(|fault| fault.below("tls")))
+            .collect()
+    }
+
     #[cfg(unix)]
     fn unix_faults(&self) -> Vec<Fault> {
         crate::unix::faults(self)
@@ -122,6 +138,12 @@ impl ListenerSettings {
         }
         self
     }
+}
+
+/// `127.0.0.1:1883`, `[::]:1883`, `localhost:1883`.
+fn reads_as_address(text: &str) -> bool {
+    let port = text.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+    !text.contains('/') && matches!(port, Some(Ok(_)))
 }
 
 impl UdpSettings {

@@ -15,7 +15,7 @@ use rustls::{RootCertStore, ServerConfig, SupportedCipherSuite, version};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, DnsName, PrivateKeyDer};
 
-use super::TlsError;
+use super::{TlsError, identity};
 use crate::settings::{TlsSettings, TlsVersion};
 
 /// By what a change of a file is noticed. `None`: it cannot be looked at.
@@ -154,6 +154,22 @@ pub(super) fn faults(settings: &TlsSettings) -> Vec<Fault> {
     faults
 }
 
+/// Certificates that are a CA's, which many clients do not take for a server's.
+pub(super) fn warnings(settings: &TlsSettings) -> Vec<Fault> {
+    let own = std::iter::once(("certificate".to_owned(), &settings.certificate));
+    let hosts = settings.sni.iter().enumerate();
+    let hosts = hosts.map(|(n, host)| (format!("sni[{n}].certificate"), &host.certificate));
+    let of_a_ca = own.chain(hosts).filter(|(_, path)| {
+        let chain = read_certificates(path).unwrap_or_default();
+        chain.first().is_some_and(|own| identity::is_of_a_ca(own))
+    });
+    let what = "it is a CA's certificate (CA:TRUE), which many clients do not take for a server's: docs/security.md \
+                shows how to make a CA and a certificate of it";
+    of_a_ca
+        .map(|(key, path)| Fault::new(key, format!("{}: {what}", path.display())))
+        .collect()
+}
+
 /// What is wrong with each of the files, or with both together.
 fn certificate_faults(certificate: &Path, key: &Path, ocsp: Option<&Path>) -> Vec<(&'static str, TlsError)> {
     let mut faults = Vec::new();
@@ -282,16 +298,22 @@ fn host_certificates(
 
 fn certified_key(
     certificate: &Path,
-    key: &Path,
+    key_file: &Path,
     ocsp: Option<&Path>,
     provider: &CryptoProvider,
 ) -> Result<Arc<CertifiedKey>, TlsError> {
     let chain = read_certificates(certificate)?;
-    let key = read_key(key)?;
+    let key = read_key(key_file)?;
     let certified = CertifiedKey::from_der(chain, key, provider);
-    let mut certified = certified.map_err(|source| TlsError::Unusable {
-        path: certificate.into(),
-        source,
+    let mut certified = certified.map_err(|source| match source {
+        rustls::Error::InconsistentKeys(_) => TlsError::Mismatch {
+            certificate: certificate.into(),
+            key: key_file.into(),
+        },
+        source => TlsError::Unusable {
+            path: certificate.into(),
+            source,
+        },
     })?;
     certified.ocsp = ocsp.map(read_file).transpose()?;
     Ok(Arc::new(certified))
@@ -305,7 +327,7 @@ fn read_file(path: &Path) -> Result<Vec<u8>, TlsError> {
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    pem_items(path, &read_file(path)?)
+    pem_items(path, &read_file(path)?, "certificate")
 }
 
 fn read_roots(path: &Path) -> Result<RootCertStore, TlsError> {
@@ -321,9 +343,12 @@ fn read_roots(path: &Path) -> Result<RootCertStore, TlsError> {
 
 fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let pem = read_file(path)?;
-    PrivateKeyDer::from_pem_slice(&pem).map_err(|source| TlsError::Pem {
-        path: path.into(),
-        source,
+    PrivateKeyDer::from_pem_slice(&pem).map_err(|source| match source {
+        rustls_pki_types::pem::Error::NoItemsFound => empty(path, &pem, "private key"),
+        source => TlsError::Pem {
+            path: path.into(),
+            source,
+        },
     })
 }
 
@@ -339,18 +364,36 @@ fn read_revocation_lists(path: &Path) -> Result<Vec<CertificateRevocationListDer
     if bytes.first() == Some(&0x30) {
         Ok(vec![bytes.into()])
     } else {
-        pem_items(path, &bytes)
+        pem_items(path, &bytes, "revocation list")
     }
 }
 
-fn pem_items<T: PemObject>(path: &Path, bytes: &[u8]) -> Result<Vec<T>, TlsError> {
+/// There is nothing in the file of what is wanted; what it may have been taken for is told.
+fn empty(path: &Path, pem: &[u8], wanted: &'static str) -> TlsError {
+    let found = match wanted {
+        "certificate" => PrivateKeyDer::from_pem_slice(pem)
+            .is_ok()
+            .then_some("private key"),
+        "private key" => CertificateDer::from_pem_slice(pem)
+            .is_ok()
+            .then_some("certificate"),
+        _ => None,
+    };
+    TlsError::Empty {
+        path: path.into(),
+        wanted,
+        found,
+    }
+}
+
+fn pem_items<T: PemObject>(path: &Path, bytes: &[u8], wanted: &'static str) -> Result<Vec<T>, TlsError> {
     let items: Result<Vec<T>, _> = T::pem_slice_iter(bytes).collect();
     let items = items.map_err(|source| TlsError::Pem {
         path: path.into(),
         source,
     })?;
     if items.is_empty() {
-        Err(TlsError::Empty { path: path.into() })
+        Err(empty(path, bytes, wanted))
     } else {
         Ok(items)
     }

@@ -35,6 +35,11 @@ pub(crate) fn agreed(tls: &ServerConnection) -> Option<TlsInfo> {
     })
 }
 
+/// Whether it says of itself that it signs others. RFC 5280 §4.2.1.9
+pub(super) fn is_of_a_ca(der: &[u8]) -> bool {
+    X509Certificate::from_der(der).is_ok_and(|(_, certificate)| certificate.is_ca())
+}
+
 fn certificate_of(der: &[u8]) -> Option<ClientCert> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     let names = certificate.subject_alternative_name().ok()?;

@@ -58,13 +58,25 @@ pub enum TlsError {
         /// What is wrong.
         source: pem::Error,
     },
-    /// A file without a single certificate or list.
-    #[error("{}: nothing of the kind is in it", path.display())]
+    /// A file without a single certificate, key or list.
+    #[error("{}: there is no {wanted} in it{}", path.display(), swapped(*.found))]
     Empty {
         /// The file.
         path: PathBuf,
+        /// What should be in it.
+        wanted: &'static str,
+        /// What is in it.
+        found: Option<&'static str>,
     },
-    /// A certificate, key or CA cannot be used, or key and certificate do not belong together.
+    /// The certificate is that of another key.
+    #[error("{}: the certificate is not for the key in {}: it was made for another one", certificate.display(), key.display())]
+    Mismatch {
+        /// The file of the certificate.
+        certificate: PathBuf,
+        /// The file of the key.
+        key: PathBuf,
+    },
+    /// A certificate, key or CA cannot be used.
     #[error("{}: {source}", path.display())]
     Unusable {
         /// The file.
@@ -92,6 +104,17 @@ pub enum TlsError {
     /// The settings as a whole make no sense to TLS.
     #[error(transparent)]
     Config(#[from] rustls::Error),
+}
+
+fn swapped(found: Option<&'static str>) -> String {
+    found.map_or_else(String::new, |found| {
+        format!(", but a {found}: are `certificate` and `key` swapped?")
+    })
+}
+
+/// What is probably not as it was meant.
+pub(crate) fn warnings(settings: &TlsSettings) -> Vec<Fault> {
+    files::warnings(settings)
 }
 
 /// All that is wrong with settings and their files.

@@ -35,7 +35,8 @@ fn of_alert(alert: AlertDescription) -> Option<&'static str> {
     use AlertDescription as Alert;
     Some(match alert {
         Alert::UnknownCA | Alert::BadCertificate | Alert::CertificateUnknown => {
-            "the client does not trust the gateway's certificate: it needs the CA that signed it, and the name in it"
+            "the client does not trust the gateway's certificate: it needs the CA that signed it, and the name in it; the certificate \
+             itself must not be a CA's (docs/security.md)"
         }
         Alert::CertificateExpired => {
             "the client finds the gateway's certificate expired: look at the certificate and at the client's clock"

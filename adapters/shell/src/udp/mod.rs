@@ -181,7 +181,7 @@ impl UdpTransport {
                 listener = name,
                 wanted = settings.receive_buffer_bytes,
                 got = room,
-                "the system gives less room for datagrams that wait"
+                "the system gives a smaller receive buffer than receive_buffer_bytes asks for"
             );
         }
         let socket = UdpSocket::from_std(socket.into()).map_err(failed)?;

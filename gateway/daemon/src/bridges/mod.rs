@@ -186,6 +186,12 @@ impl Checked {
         })
     }
 
+    /// Walks the way to the remote end, for whoever has no running gateway. `None` where only the gateway knows the remote.
+    pub(crate) fn probe(self) -> Option<mpsc::UnboundedReceiver<Finding>> {
+        let is_known = self.service.is_none();
+        is_known.then(|| probe::start(self.plan, self.dials, None, || {}))
+    }
+
     fn name(&self) -> &str {
         &self.plan.settings().name
     }
@@ -327,7 +333,7 @@ impl Bridges {
         self.0.books.lock().remove(name);
         let _ = fs::remove_file(self.0.ledger(name));
         let _ = fs::remove_file(self.0.assignment(name));
-        tracing::info!(bridge = name, "what a bridge had left behind was removed");
+        tracing::info!(bridge = name, "the queue of a former bridge was removed");
         Ok(report.map_or(0, |report| report.queued + report.in_flight))
     }
 

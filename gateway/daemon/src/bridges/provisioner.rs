@@ -153,7 +153,7 @@ impl Provisioner {
         let bytes = serde_json::to_vec_pretty(&kept).unwrap_or_default();
         if let Err(error) = write_file(&self.path, &bytes) {
             let bridge = &self.service.settings.name;
-            tracing::warn!(bridge, %error, "what was assigned cannot be kept: it will be asked for again");
+            tracing::warn!(bridge, %error, "the assigned hub cannot be stored: the service will be asked again");
         }
     }
 

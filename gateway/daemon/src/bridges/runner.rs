@@ -37,8 +37,8 @@ pub(super) enum Order {
 /// What a task of a connection tells.
 enum Told {
     Input(UplinkInput),
-    /// Why there is no connection.
-    Unreached(BridgeError),
+    /// Why there is no connection to this address.
+    Unreached(String, BridgeError),
     /// The connection is there: when to renew it, and the password it was opened with.
     Opened(Option<Duration>, Option<String>),
 }
@@ -116,9 +116,9 @@ impl Runner {
                             open.password = password;
                         }
                     }
-                    Told::Unreached(error) => {
+                    Told::Unreached(address, error) => {
                         let bridge = &self.plan.settings().name;
-                        self.status.set_error(&error.to_string());
+                        self.status.set_failure(&address, &error.to_string());
                         tracing::warn!(bridge, %error, "bridge does not reach its remote");
                     }
                     Told::Input(input) => {
@@ -163,7 +163,15 @@ impl Runner {
                 tracing::debug!(bridge, remote = self.status.remote(), "bridge connects");
             }
             UplinkInput::Ended(EndReason::Asked) => tracing::info!(bridge, "bridge disconnected"),
-            UplinkInput::Ended(reason) => tracing::warn!(bridge, %reason, "bridge lost its remote"),
+            UplinkInput::Ended(reason) => {
+                tracing::warn!(bridge, %reason, "bridge lost its remote");
+                // What the remote said says more.
+                let error = match self.status.last_error() {
+                    error if error.is_empty() => reason.to_string(),
+                    error => error,
+                };
+                self.status.set_failure(&self.status.remote(), &error);
+            }
             _ => {}
         }
     }
@@ -187,6 +195,7 @@ impl Runner {
                 UplinkAction::SetState(state) => self.status.set_state(state, clock.now()),
             }
         }
+        self.status.set_next_try(self.uplink.next_try());
     }
 
     fn connect(&self, at: usize, told: mpsc::UnboundedSender<Told>) -> Open {
@@ -202,7 +211,8 @@ impl Runner {
         let task = tokio::spawn(async move {
             let input = match attempt.dial().await {
                 Err(error) => {
-                    let _ = told.send(Told::Unreached(error));
+                    let address = attempt.dial.target.place.to_string();
+                    let _ = told.send(Told::Unreached(address, error));
                     UplinkInput::Dialed(false)
                 }
                 Ok(dialed) => {

@@ -28,6 +28,10 @@ pub(crate) struct BridgeView {
     pub addresses: Vec<String>,
     /// What went wrong last, if it has not been connected since.
     pub last_error: Option<String>,
+    /// Addresses that failed since it was connected, and why.
+    pub failures: BTreeMap<String, String>,
+    /// Seconds until it tries again.
+    pub next_try_seconds: Option<u64>,
     /// Seconds since the remote acknowledged something for the last time.
     pub last_acknowledged_seconds: Option<u64>,
     /// What waits.
@@ -140,6 +144,8 @@ impl BridgeView {
             remote: status.remote(),
             addresses: settings.addresses.clone(),
             last_error: (!error.is_empty()).then_some(error),
+            failures: status.failures(),
+            next_try_seconds: status.next_try().map(|at| at.since(now).as_secs()),
             last_acknowledged_seconds: status.last_acknowledged().map(|at| now.since(at).as_secs()),
             queue: QueueView::of(plan, report, rates),
             sent: status.sent.get(),

@@ -1,16 +1,17 @@
 //! `headgate bridges` and `headgate bridge …`: what a running gateway's bridges do, and what they are to do.
 
+use super::config_for;
 use super::error::CommandError;
-use crate::bridges::escape;
+use crate::bridges::{BridgeError, Checked, escape};
 use crate::config::{Config, at_most, environment_variables};
-use crate::control::ControlClient;
+use crate::control::{ControlClient, ControlError};
 use crate::sys::unix_time;
 use clap::{Args, Subcommand};
-use headgate_cli::{Outcome, runtime, say};
+use headgate_cli::{Outcome, note, runtime, say};
 use hyper::Method;
 use serde_json::{Value, json};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 /// What every command of a running gateway needs.
 #[derive(Args)]
@@ -39,7 +40,7 @@ pub struct BridgeCommand {
     action: Action,
 }
 
-/// Let a running gateway read its configuration again. Bridges are changed at once; what else is another is listed, and needs a restart.
+/// Let a running gateway read its configuration again. Bridges are changed at once; what else has changed is listed, and needs a restart.
 #[derive(Args)]
 pub struct ReloadCommand {
     #[command(flatten)]
@@ -68,7 +69,8 @@ enum Action {
         /// Its name.
         name: String,
     },
-    /// Walk the way to the remote: name, network, TLS, clock, login, round trip. Fails with the step that failed.
+    /// Walk the way to the remote: name, network, TLS, clock, login, round trip. Fails with the step that failed. Where no gateway runs, the bridge
+    /// of the configuration is tested from here.
     Test {
         /// Its name.
         name: String,
@@ -98,8 +100,25 @@ enum Action {
 
 impl Gateway {
     fn client(&self) -> Result<ControlClient, CommandError> {
-        let config = Config::load(self.config.as_deref(), environment_variables())?;
+        let config = config_for(&["data_dir"], self.config.as_deref())?;
         Ok(ControlClient::new(&config.data_dir))
+    }
+
+    /// The bridge of this name in the configuration, read as far as it can be.
+    fn configured(&self, name: &str) -> Option<Checked> {
+        let (config, _) =
+            Config::load_for(&["bridges"], self.config.as_deref(), environment_variables()).ok()?;
+        let settings = config.bridges.iter().find(|bridge| bridge.name == name)?;
+        Checked::new(settings, &config.node).ok()
+    }
+
+    /// What the gateway does not know, and the configuration does.
+    fn hint(&self, name: &str, error: CommandError) -> CommandError {
+        let is_unknown = matches!(&error, CommandError::Control(ControlError::Refused(words)) if *words == BridgeError::Unknown(name.to_owned()).to_string());
+        match is_unknown && self.configured(name).is_some() {
+            true => CommandError::NotTaken(name.to_owned()),
+            false => error,
+        }
     }
 
     pub(super) fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value, CommandError> {
@@ -129,6 +148,8 @@ impl BridgesCommand {
 impl ReloadCommand {
     /// Runs the command.
     pub fn run(self) -> Outcome {
+        // What cannot be need not be asked for.
+        Config::load(self.gateway.config.as_deref(), environment_variables())?;
         let changes = self.gateway.ask(Method::POST, "/api/v1/reload", None)?;
         self.gateway.answer(&changes, |changes| {
             let bridges = changes["bridges"].as_object().cloned().unwrap_or_default();
@@ -144,7 +165,7 @@ impl ReloadCommand {
             let warnings = warnings.map(|warning| format!("warning: {}", told(&warning)));
             let lines: Vec<String> = lines.chain(rules).chain(waiting).chain(warnings).collect();
             match lines.is_empty() {
-                true => "nothing is another".to_owned(),
+                true => "nothing has changed".to_owned(),
                 false => lines.join("\n"),
             }
         });
@@ -159,27 +180,37 @@ impl BridgeCommand {
         let gateway = &self.gateway;
         match &self.action {
             Action::Show { name } => {
-                let bridge = gateway.ask(Method::GET, &of(name), None)?;
+                let bridge = gateway
+                    .ask(Method::GET, &of(name), None)
+                    .map_err(|error| gateway.hint(name, error))?;
                 gateway.answer(&bridge, |bridge| lines(bridge, ""));
             }
             Action::Pause { name } => {
-                let done = gateway.ask(Method::POST, &format!("{}/pause", of(name)), None)?;
+                let done = gateway
+                    .ask(Method::POST, &format!("{}/pause", of(name)), None)
+                    .map_err(|error| gateway.hint(name, error))?;
                 gateway.answer(&done, |_| format!("paused {name}"));
             }
             Action::Resume { name } => {
-                let done = gateway.ask(Method::POST, &format!("{}/resume", of(name)), None)?;
+                let done = gateway
+                    .ask(Method::POST, &format!("{}/resume", of(name)), None)
+                    .map_err(|error| gateway.hint(name, error))?;
                 gateway.answer(&done, |_| format!("resumed {name}"));
             }
             Action::Flush { name } => {
-                let done = gateway.ask(Method::POST, &format!("{}/flush", of(name)), None)?;
-                gateway.answer(&done, |done| format!("threw {} messages away", done["flushed"]));
+                let done = gateway
+                    .ask(Method::POST, &format!("{}/flush", of(name)), None)
+                    .map_err(|error| gateway.hint(name, error))?;
+                gateway.answer(&done, |done| format!("discarded {} messages", done["flushed"]));
             }
-            Action::Test { name } => return self.test(&format!("{}/test", of(name))),
+            Action::Test { name } => return self.test(name),
             Action::Report { name, since, until } => {
                 let (from, to) = (ago(*since), ago(*until));
                 let path = format!("{}/report?from={from}&to={to}", of(name));
-                let report = gateway.ask(Method::GET, &path, None)?;
-                gateway.answer(&report, |report| lines(report, ""));
+                let report = gateway
+                    .ask(Method::GET, &path, None)
+                    .map_err(|error| gateway.hint(name, error))?;
+                gateway.answer(&report, |report| lines(&with_dates(report), ""));
             }
             Action::Add { file } => {
                 let toml =
@@ -194,15 +225,16 @@ impl BridgeCommand {
             Action::Remove { name } => {
                 let done = gateway.ask(Method::DELETE, &of(name), None)?;
                 gateway.answer(&done, |done| {
-                    format!("removed {name}, threw {} messages away", done["discarded"])
+                    format!("removed {name}, discarded {} messages", done["discarded"])
                 });
             }
         }
         Ok(())
     }
 
-    fn test(&self, path: &str) -> Outcome {
+    fn test(&self, name: &str) -> Outcome {
         let client = self.gateway.client()?;
+        let path = format!("/api/v1/bridges/{}/test", escape(name));
         let mut failed = None;
         let json = self.gateway.json;
         let mut each = |finding: Value| {
@@ -219,7 +251,23 @@ impl BridgeCommand {
                 finding["milliseconds"]
             ));
         };
-        runtime()?.block_on(client.lines(Method::POST, path, None, &mut each))?;
+        let runtime = runtime()?;
+        match runtime.block_on(client.lines(Method::POST, &path, None, &mut each)) {
+            Err(error @ ControlError::NotRunning { .. }) => {
+                let Some(checked) = self.gateway.configured(name) else {
+                    return Err(error.into());
+                };
+                note("no gateway runs with this configuration: its bridge is tested from here");
+                runtime.block_on(async {
+                    let mut findings = checked.probe().ok_or(error)?;
+                    while let Some(finding) = findings.recv().await {
+                        each(serde_json::to_value(&finding).unwrap_or_default());
+                    }
+                    Ok::<_, ControlError>(())
+                })?;
+            }
+            asked => asked.map_err(|error| self.gateway.hint(name, error.into()))?,
+        }
         match failed {
             Some(step) => Err(format!("the step `{step}` failed").into()),
             None => Ok(()),
@@ -230,6 +278,28 @@ impl BridgeCommand {
 /// Seconds since 1970, so long ago.
 fn ago(time: Duration) -> u64 {
     unix_time().saturating_sub(time.as_secs())
+}
+
+/// A report whose moments are dates.
+fn with_dates(report: &Value) -> Value {
+    let date = |seconds: &Value| {
+        let time = UNIX_EPOCH.checked_add(Duration::from_secs(seconds.as_u64()?))?;
+        Some(humantime::format_rfc3339_seconds(time).to_string())
+    };
+    let mut report = report.clone();
+    for key in ["from", "to"] {
+        if let Some(date) = date(&report[key]) {
+            report[key] = date.into();
+        }
+    }
+    for gap in report["unknown"].as_array_mut().into_iter().flatten() {
+        for key in ["since", "until"] {
+            if let Some(date) = date(&gap[key]) {
+                gap[key] = date.into();
+            }
+        }
+    }
+    report
 }
 
 /// A value as people read it.
@@ -254,7 +324,9 @@ fn text(value: &Value) -> String {
 fn lines(value: &Value, before: &str) -> String {
     let fields = value.as_object().into_iter().flatten();
     let line = |(name, value): (&String, &Value)| match value {
-        Value::Object(_) if name == "queue" => lines(value, "queue."),
+        Value::Object(fields) if name == "queue" || (name == "failures" && !fields.is_empty()) => {
+            lines(value, &format!("{name}."))
+        }
         value => format!("{before}{name}: {}\n", text(value)),
     };
     fields.map(line).collect()
@@ -273,7 +345,8 @@ fn told(warning: &Value) -> String {
 fn table(bridges: &Value) -> String {
     let mut rows = vec![
         [
-            "NAME", "STATE", "REMOTE", "QUEUED", "OLDEST s", "ROOM h", "SENT", "ACKED", "RECEIVED", "ERROR",
+            "NAME", "STATE", "REMOTE", "QUEUED", "OLDEST s", "ROOM h", "SENT", "ACKED", "RECEIVED", "NEXT s",
+            "ERROR",
         ]
         .map(str::to_owned),
     ];
@@ -290,6 +363,7 @@ fn table(bridges: &Value) -> String {
                 &bridge["sent"],
                 &bridge["acknowledged"],
                 &bridge["received"],
+                &bridge["next_try_seconds"],
                 &bridge["last_error"],
             ]
             .map(text),

@@ -14,6 +14,9 @@ pub(crate) enum CommandError {
     /// The gateway does not answer, or refuses.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// A bridge of the configuration that the running gateway has not read.
+    #[error("the running gateway has no bridge `{0}` yet, the configuration has: `headgate reload` first")]
+    NotTaken(String),
     /// A file that an argument names cannot be read.
     #[error("{path}: {cause}")]
     File {

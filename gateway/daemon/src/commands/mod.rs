@@ -8,14 +8,24 @@ mod reference;
 mod store;
 mod users;
 
+use crate::config::{Config, ConfigError, environment_variables};
 use bans::BansCommand;
 use bridges::{BridgeCommand, BridgesCommand, ReloadCommand};
 use check::Check;
 use clap::Subcommand;
-use headgate_cli::Outcome;
-use std::path::PathBuf;
+use headgate_cli::{Outcome, note};
+use std::path::{Path, PathBuf};
 use store::StoreCommand;
 use users::UsersCommand;
+
+/// The configuration for a command that needs the settings `needed` of it. What else is wrong with it is a warning.
+fn config_for(needed: &[&str], path: Option<&Path>) -> Result<Config, ConfigError> {
+    let (config, warnings) = Config::load_for(needed, path, environment_variables())?;
+    for warning in warnings {
+        note(format!("warning: {warning}"));
+    }
+    Ok(config)
+}
 
 /// The commands, as they are typed.
 #[derive(Subcommand)]

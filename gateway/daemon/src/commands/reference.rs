@@ -1,7 +1,6 @@
 //! The reference of all settings, made from the schema, so that it cannot be wrong: `docs/configuration.md`.
 
-use crate::config::Config;
-use crate::config::defaults_of;
+use crate::config::{Config, choices, defaults_of, resolve};
 use crate::protocols;
 use headgate_bridge::BridgeSettings;
 use headgate_shell::ListenerSettings;
@@ -31,7 +30,9 @@ const INTRODUCTION: &str = "# Configuration reference\n\n\
     in the system stands in the way of a start: unreadable files, addresses that are not this machine's, a data folder that cannot be written. Run it \
     as the gateway's user. It changes nothing, and a port that is taken is no fault, for the gateway that runs may have it. A warning is no reason not to start. `--json` answers with `ok`, \
     `faults` and `warnings`, each with `file`, `line` and `column` (or `variable`), `key` and `message`. `headgate check --print` shows the settings in force.\n\n\
-    Unknown keys are refused. Durations are written `500ms`, `10s`, `5m`, `2h`, `1d`. Where a limit may be `0`, that is no limit.\n\n\
+    Unknown keys are refused. Where a limit may be `0`, that is no limit.\n\n\
+    A duration is a text: numbers, each with its unit, such as `\"500ms\"`, `\"10s\"` or `\"1h 30m\"`. Units are `ns`, `us`, `ms`, `s`, `m`, `h`, `d` (also `days`), `w` (`weeks`), \
+    `M` (`months`, of 30.44 days) and `y` (`years`). A number without a unit, or a negative one, is refused; `\"0s\"` is no time at all.\n\n\
     A setting may also come from the environment: `HEADGATE__MQTT__MAX_QOS=1` stands for `max_qos = 1` in `[mqtt]`. Names that are nearly right are told: \
     `HEADGATE_MQTT__MAX_QOS` sets nothing.\n";
 
@@ -117,23 +118,6 @@ impl Section {
     }
 }
 
-/// Follows `$ref`, and looks through what schemars wraps around optional values.
-fn resolve(root: &Value, schema: &Value) -> Value {
-    if let Some(pointer) = schema.get("$ref").and_then(Value::as_str) {
-        return root
-            .pointer(pointer.trim_start_matches('#'))
-            .map_or(Value::Null, |found| resolve(root, found));
-    }
-    let wrapped = schema
-        .get("anyOf")
-        .or_else(|| schema.get("allOf"))
-        .and_then(Value::as_array);
-    match wrapped.and_then(|options| options.iter().find(|option| option.get("$ref").is_some())) {
-        Some(option) => resolve(root, option),
-        None => schema.clone(),
-    }
-}
-
 fn description(schema: &Value) -> Option<String> {
     schema
         .get("description")
@@ -144,7 +128,8 @@ fn description(schema: &Value) -> Option<String> {
 fn kind(root: &Value, property: &Value, target: &Value) -> String {
     let choices = choices(target);
     if !choices.is_empty() {
-        return choices.join(", ");
+        let quoted: Vec<String> = choices.iter().map(|word| format!("`{word}`")).collect();
+        return quoted.join(", ");
     }
     if let Some(items) = target.get("items") {
         return format!("list of {}", kind(root, items, &resolve(root, items)));
@@ -160,21 +145,6 @@ fn kind(root: &Value, property: &Value, target: &Value) -> String {
             .join(" or "),
         _ => "any".to_owned(),
     }
-}
-
-/// The words of an enumeration.
-fn choices(schema: &Value) -> Vec<String> {
-    let word = |value: &Value| value.as_str().map(|word| format!("`{word}`"));
-    if let Some(words) = schema.get("enum").and_then(Value::as_array) {
-        return words.iter().filter_map(word).collect();
-    }
-    let variants = schema.get("oneOf").and_then(Value::as_array);
-    variants.map_or_else(Vec::new, |variants| {
-        variants
-            .iter()
-            .filter_map(|variant| variant.get("const").and_then(word))
-            .collect()
-    })
 }
 
 fn shown(default: &Value) -> String {

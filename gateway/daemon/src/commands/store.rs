@@ -1,9 +1,10 @@
 //! `headgate store`: looks into a store that no gateway has open, and repairs or shrinks it. A running gateway tells the same under
 //! `$SYS/brokers/{node}/stats/store/`.
 
-use crate::config::{Config, Durability, environment_variables};
+use super::config_for;
+use crate::config::Durability;
 use clap::{Args, Subcommand};
-use headgate_cli::{Outcome, say};
+use headgate_cli::{Outcome, note, say};
 use headgate_model::store::{FetchLimit, SessionImage, StoreImage, StoredDelivery, StoredMessage};
 use headgate_model::{Store, StoreError, WallTime};
 use headgate_store::{DiskSettings, DiskStore};
@@ -47,7 +48,7 @@ impl StoreCommand {
     /// Runs the command.
     pub fn run(self) -> Outcome {
         crate::private::make_files_private();
-        let config = Config::load(self.config.as_deref(), environment_variables())?;
+        let config = config_for(&["data_dir", "store.durability"], self.config.as_deref())?;
         let path = config.data_dir.join("store");
         if config.store.durability == Durability::Memory {
             return Err("store.durability: this gateway keeps nothing".into());
@@ -67,7 +68,7 @@ impl StoreCommand {
             }
             Action::Compact => {
                 let before = store.stats().disk_bytes;
-                let compacted = store.compact(&mut |bytes| progress(&format!("{} MB", bytes >> 20)));
+                let compacted = store.compact(&mut |bytes| note(format!("{} MB", bytes >> 20)));
                 compacted.map_err(told)?;
                 drop(store);
                 // sled gives its space back when it is opened.
@@ -90,7 +91,7 @@ impl StoreCommand {
             lost += each_queued(store, session, |_| {
                 read += 1;
                 if read % PROGRESS == 0 {
-                    progress(&format!("{read} of {total} messages read"));
+                    note(format!("{read} of {total} messages read"));
                 }
             })?;
         }
@@ -118,12 +119,6 @@ impl StoreCommand {
             }
         }
     }
-}
-
-/// Long work says on standard error how far it is.
-#[allow(clippy::print_stderr, reason = "this is where a command speaks to people")]
-fn progress(words: &str) {
-    eprintln!("{words}");
 }
 
 fn stats(store: &DiskStore, image: &StoreImage) -> Value {

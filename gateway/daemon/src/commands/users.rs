@@ -1,10 +1,10 @@
 //! `headgate users`: who may connect with a name and a password. A running gateway takes changes over within a second.
 
+use super::config_for;
 use super::error::CommandError;
-use crate::config::{Config, environment_variables};
 use clap::{Args, Subcommand};
-use headgate_auth::{Access, Users};
-use headgate_cli::{Outcome, say};
+use headgate_auth::{Access, Users, missing_folder};
+use headgate_cli::{Outcome, note, say};
 use std::io::{BufRead, BufReader, IsTerminal, Write};
 use std::path::PathBuf;
 
@@ -44,14 +44,19 @@ impl UsersCommand {
     /// Runs the command.
     pub fn run(self) -> Outcome {
         crate::private::make_files_private();
-        let config = Config::load(self.config.as_deref(), environment_variables())?;
+        let config = config_for(&["data_dir", "auth.users_file"], self.config.as_deref())?;
         let path = Access::users_file(&config.auth, &config.data_dir);
         let mut users = Users::load(&path)?;
         let (done, line) = match self.action {
             Action::Add { name, password_file } => {
                 let password = read_password(&name, password_file)?;
                 let new = users.set(&name, &password)?;
+                let made =
+                    missing_folder(&path).map(|folder| format!("made the folder {}", folder.display()));
                 users.save(&path)?;
+                if let Some(made) = made {
+                    note(made);
+                }
                 let done = if new { "added" } else { "changed" };
                 (serde_json::json!({ done: name }), format!("{done} {name}"))
             }

@@ -1,4 +1,4 @@
-//! What is another in a new configuration.
+//! What a new configuration changes.
 
 use super::Config;
 use headgate_auth::AuthSettings;
@@ -11,8 +11,8 @@ const MOST: usize = 20;
 const LONGEST: usize = 60;
 
 impl Config {
-    /// What is another in `new` and needs a restart: all but bridges, and who may come in and do what. `key: old → new`, with values as `check --print` shows them, so without secrets; of a
-    /// secret that is another, only that it is.
+    /// What `new` changes and needs a restart: all but bridges, and who may come in and do what. `key: old → new`, with values as `check --print` shows them, so without secrets; of a
+    /// secret, only that it changed.
     pub(crate) fn changes(&self, new: &Self) -> Vec<String> {
         let shown = |config: &Self| {
             let mut shown = serde_json::to_value(config).unwrap_or_default();
@@ -64,7 +64,7 @@ fn compare(path: &str, old: &Value, new: &Value, changes: &mut Vec<String>) {
             changes.extend(entries(path, &after[both..], "new"));
         }
         (Value::String(old), Value::String(new)) if Secret::is_shown_as(old) && Secret::is_shown_as(new) => {
-            changes.push(format!("{path}: another one (hidden)"));
+            changes.push(format!("{path}: changed (hidden)"));
         }
         _ => changes.push(format!("{path}: {} → {}", short(old), short(new))),
     }

@@ -1,6 +1,6 @@
 //! What the types cannot say: all faults of the values, without a look at the system.
 
-use super::{Config, addresses, bridges, system};
+use super::{Config, addresses, bridges, system, users};
 use crate::protocols::{self, Entry};
 use headgate_auth::{Anonymous, ListenerAuth};
 use headgate_model::{Fault, MountPoint};
@@ -41,7 +41,11 @@ pub(super) fn warnings(config: &Config) -> Vec<Fault> {
     for Entry { list, n, listener } in protocols::datagram_listeners(config) {
         warnings.extend(of_entry(list, n, listener.name(), listener.warnings()));
     }
+    for (n, listener) in config.listeners.iter().enumerate() {
+        warnings.extend(of_entry("listeners", n, &listener.name, listener.warnings()));
+    }
     warnings.extend(bridges::warnings(config));
+    warnings.extend(users::warnings(config));
     warnings.extend(system::loose_data_dir(&config.data_dir));
     warnings
 }

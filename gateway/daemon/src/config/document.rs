@@ -80,11 +80,13 @@ impl<'a> Texts<'a> {
         }
     }
 
-    fn told(&self, at: usize, key: &str, error: &Error) -> Told {
+    fn told(&self, span: Range<usize>, key: &str, error: &Error) -> Told {
+        let place = self.place(span.start);
+        let written = self.text.get(span).unwrap_or_default();
         Told {
-            place: self.place(at),
+            place,
             key: key.to_owned(),
-            message: one_line(&super::words::explain(error.message())),
+            message: one_line(&super::words::explain(error.message(), key, written)),
         }
     }
 }
@@ -93,7 +95,7 @@ impl<'t> Document<'t> {
     /// The document of the texts. What is no TOML is told at its first fault.
     pub(super) fn parse(texts: &'t Texts<'t>) -> Result<(Self, Vec<Told>), Told> {
         let file = DeTable::parse(&texts.text[..texts.file]);
-        let root = file.map_err(|error| texts.told(error.span().map_or(0, |span| span.start), "", &error))?;
+        let root = file.map_err(|error| texts.told(error.span().unwrap_or_default(), "", &error))?;
         let mut document = Self {
             texts,
             root,
@@ -173,11 +175,15 @@ impl<'t> Document<'t> {
                 Err(error) => {
                     let span = error.span().unwrap_or(0..0);
                     let missing = self.missing(&error, &span);
-                    let is_known = missing.is_some_and(|key| self.is_left_out(&key));
+                    let is_known = missing.as_deref().is_some_and(|key| self.is_left_out(key));
+                    let name = self.entry_name(&span).filter(|_| missing.is_some());
                     let left_out = self.leave_out(&span);
                     let key = left_out.as_deref().unwrap_or_default();
-                    let fault = self.texts.told(span.start, &without_places(key), &error);
-                    if !is_known && !told.contains(&fault) {
+                    let mut fault = self.texts.told(span, &without_places(key), &error);
+                    if let Some(name) = name {
+                        fault.message = format!("`{name}`: {}", fault.message);
+                    }
+                    if !is_known && !told.iter().any(|told| fault.repeats(told)) {
                         told.push(fault);
                     }
                     if left_out.is_none() {
@@ -197,6 +203,19 @@ impl<'t> Document<'t> {
             .strip_suffix('`')?;
         let table = written(&find(self.root.get_ref(), span)?);
         Some(format!("{table}.{name}"))
+    }
+
+    /// The name of the listener, bridge or the like in which something stands.
+    fn entry_name(&self, span: &Range<usize>) -> Option<String> {
+        let path = find(self.root.get_ref(), span)?;
+        let (Step::Key(list), Step::Entry(n)) = (path.first()?, path.get(1)?) else {
+            return None;
+        };
+        let DeValue::Array(entries) = self.root.get_ref().get(list.as_str())?.get_ref() else {
+            return None;
+        };
+        let name = entries.get(*n)?.get_ref().get("name")?;
+        name.get_ref().as_str().map(str::to_owned)
     }
 
     /// Takes out what stands there: the key with its value, or the entry of a list. Its place in the document.

@@ -9,12 +9,15 @@ mod changes;
 mod checks;
 mod document;
 mod environment;
+mod schema;
 mod system;
 mod told;
+mod users;
 mod words;
 
 pub(crate) use changes::at_most;
 pub(crate) use environment::all as environment_variables;
+pub(crate) use schema::{choices, resolve};
 pub(crate) use told::{Place, Told};
 pub(crate) use words::explain_text;
 
@@ -294,6 +297,22 @@ impl Config {
         reading.done().map(|(_, config)| config)
     }
 
+    /// The same for a command that needs the settings `needed` alone, each with its section: what is wrong with others is told beside it.
+    pub(crate) fn load_for(
+        needed: &[&str],
+        path: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<(Self, Vec<Told>), ConfigError> {
+        let texts = read(path, environment)?;
+        let mut reading = Reading::of(&texts)?;
+        reading.told.sort_by_key(|told| told.place.line());
+        let (faults, others): (Vec<Told>, Vec<Told>) = std::mem::take(&mut reading.told)
+            .into_iter()
+            .partition(|told| needed.iter().any(|needed| told.concerns(needed)));
+        reading.told = faults;
+        reading.done().map(|(_, config)| (config, others))
+    }
+
     /// The same, and looks whether this system lets a gateway start with it: at files, folders and addresses. Changes nothing.
     pub(crate) fn load_to_start(
         path: Option<&Path>,
@@ -322,6 +341,12 @@ impl Config {
         let shown = serde_json::to_value(Self::default()).unwrap_or_default();
         let keys = shown.as_object().into_iter().flatten();
         keys.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Whether a section or list is as it is without a file.
+    pub(crate) fn is_default(&self, section: &str) -> bool {
+        let of = |config: &Self| serde_json::to_value(config).map(|shown| shown[section].clone());
+        matches!((of(self), of(&Self::default())), (Ok(mine), Ok(default)) if mine == default)
     }
 
     /// The bridges, ready to be started.
@@ -372,7 +397,16 @@ impl<'t> Reading<'t> {
     fn tell(&mut self, faults: Vec<Fault>) {
         let known = self.keys.clone();
         for fault in faults {
-            if known.contains(&fault.key) || self.document.is_left_out(&fault.key) {
+            // A cloud's preset says where it is.
+            let preset = fault
+                .key
+                .strip_suffix(".addresses")
+                .map(|bridge| format!("{bridge}.preset"));
+            let without = [Some(fault.key.as_str()), preset.as_deref()]
+                .into_iter()
+                .flatten();
+            let follows = without.into_iter().any(|key| self.document.is_left_out(key));
+            if known.contains(&fault.key) || follows {
                 continue;
             }
             self.keys.push(fault.key.clone());
@@ -394,17 +428,31 @@ fn read(
     path: Option<&Path>,
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Texts<'_>, ConfigError> {
-    let text = path.map(|path| {
-        std::fs::read_to_string(path).map_err(|cause| ConfigError::Read {
-            path: path.to_owned(),
-            cause,
-        })
-    });
-    Ok(Texts::new(
-        path,
-        text.transpose()?.unwrap_or_default(),
-        environment,
-    ))
+    let text = path.map_or_else(|| Ok(String::new()), text);
+    Ok(Texts::new(path, text?, environment))
+}
+
+fn text(path: &Path) -> Result<String, ConfigError> {
+    let bytes = std::fs::read(path).map_err(|cause| ConfigError::Read {
+        path: path.to_owned(),
+        cause,
+    })?;
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = valid.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+        let place = Place::File {
+            path: Some(path.to_owned()),
+            line: Some(1 + valid.iter().filter(|byte| **byte == b'\n').count()),
+            column: Some(1 + String::from_utf8_lossy(line).chars().count()),
+        };
+        let message = "the text is not UTF-8: save the file in this encoding".to_owned();
+        vec![Told {
+            place,
+            key: String::new(),
+            message,
+        }]
+        .into()
+    })
 }
 
 /// A line for each.
@@ -626,7 +674,7 @@ mod tests {
         );
     }
 
-    /// One line for each setting, and of a secret only that it is another.
+    /// One line for each setting, and of a secret only that it changed.
     /// A listener speaks what is registered.
     #[test]
     fn a_protocol_that_nobody_speaks_is_told_with_those_that_are() {
@@ -663,8 +711,8 @@ mod tests {
         for change in [
             "mqtt.max_qos: 2 → 1",
             "node: \"headgate@127.0.0.1\" → \"edge\"",
-            "mqttsn[0].gateway.default_password: another one (hidden)",
-            "mqttsn[0].gateway.credentials[0].password: another one (hidden)",
+            "mqttsn[0].gateway.default_password: changed (hidden)",
+            "mqttsn[0].gateway.credentials[0].password: changed (hidden)",
         ] {
             assert!(changes.contains(&change.to_owned()), "{change}: {changes:#?}");
         }
@@ -707,12 +755,12 @@ mod tests {
             ":7:1: mqtt.max_packet_size: 1 is out of range, allowed is 64 and more",
             ":8:1: mqtt.connect_timeout: 0s is out of range, allowed is 1ms and more",
             ":9:20: mqtt.max_connect_size: invalid type: string \"big\", allowed is a number from 0 to 4294967295",
-            ":13:1: listeners: missing key `bind`",
+            ":13:1: listeners: `gone`: missing key `bind`",
             ":17:1: listeners.bind: `b` wants 0.0.0.0:1883, which `a` has with 127.0.0.1:1883",
             ":18:1: listeners.handshake_timeout: `b`: 0s is out of range",
             ":19:1: listeners.mount_point: `b`: `a/+`",
             ":24:9: listeners.tls.certificat: unknown key `certificat`",
-            ":24:7: listeners.tls: missing key `certificate`",
+            ":24:7: listeners.tls: `c`: missing key `certificate`",
         ];
         for expected in expected {
             let line = format!("headgate.toml{expected}");

@@ -31,6 +31,32 @@ pub(crate) struct Told {
     pub message: String,
 }
 
+impl Told {
+    /// Whether it says of the same place what is said already.
+    pub(super) fn repeats(&self, told: &Self) -> bool {
+        self.place == told.place && self.message == told.message
+    }
+
+    /// Whether the setting `key` may not be what it was meant to be: it is what is told of, or in it, or may be what an unknown key was meant for.
+    pub(super) fn concerns(&self, key: &str) -> bool {
+        let (told, unknown) = (self.key.as_str(), self.message.starts_with("unknown key"));
+        let (above, last) = told.rsplit_once('.').unwrap_or(("", told));
+        let within = |inner: &str, outer: &str| {
+            let rest = inner.strip_prefix(outer);
+            outer.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        if !unknown {
+            return within(key, told) || within(told, key);
+        }
+        let below = key
+            .strip_prefix(above)
+            .unwrap_or_default()
+            .trim_start_matches('.');
+        let there = below.split('.').next().filter(|_| within(key, above));
+        there.is_some_and(|there| super::words::nearest(last, [there]).is_some())
+    }
+}
+
 impl Place {
     /// The line of the file.
     pub(crate) fn line(&self) -> Option<usize> {
@@ -87,5 +113,40 @@ impl Serialize for Told {
         told.insert("key".into(), self.key.as_str().into());
         told.insert("message".into(), self.message.as_str().into());
         told.serialize(serializer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_concerns_a_setting_that_it_may_change() {
+        for (key, message, concerns) in [
+            ("", "no TOML", true),
+            ("data_dir", "empty", true),
+            ("auth", "not a section", true),
+            ("auth.users_file", "no text", true),
+            ("auth.acl.effect", "missing", false),
+            ("listeners.bind", "no address", false),
+            ("data_dri", "unknown key `data_dri`", true),
+            ("auht", "unknown key `auht`", true),
+            ("auth.user_file", "unknown key `user_file`", true),
+            ("auth.anonym", "unknown key `anonym`", false),
+            ("listners", "unknown key `listners`", false),
+            ("mqtt.users_file", "unknown key `users_file`", false),
+        ] {
+            let told = Told {
+                place: Place::Variable("X".into()),
+                key: key.into(),
+                message: message.into(),
+            };
+            let needed = ["data_dir", "auth.users_file"];
+            assert_eq!(
+                needed.iter().any(|needed| told.concerns(needed)),
+                concerns,
+                "{key}"
+            );
+        }
     }
 }

@@ -47,7 +47,7 @@ pub(crate) struct Reloaded {
     pub bridges: BTreeMap<String, Change>,
     /// Other rules are valid: who is connected has them too.
     pub rules: bool,
-    /// What is another and counts after a restart only.
+    /// What changed and needs a restart.
     pub needs_restart: Vec<String>,
     /// What is probably not as it was meant.
     pub warnings: Vec<Told>,

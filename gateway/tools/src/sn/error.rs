@@ -40,8 +40,8 @@ pub(crate) enum SnError {
     NoAddress { host: String },
     #[error("cannot send to {to}: {cause}")]
     Send { to: SocketAddr, cause: io::Error },
-    #[error("no gateway answered within {seconds} seconds")]
-    NoGateway { seconds: f64 },
+    #[error("no gateway answered within {seconds} seconds{hint}")]
+    NoGateway { seconds: f64, hint: &'static str },
     /// Of something that we would print.
     #[error(transparent)]
     Json(#[from] serde_json::Error),
