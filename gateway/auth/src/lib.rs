@@ -10,14 +10,17 @@
 
 mod acl;
 mod fair;
+mod foreign;
 mod hashing;
 mod remembered;
+mod rules;
 mod scram;
 mod service;
 mod settings;
 mod users;
 
 pub use acl::AclError;
+pub use foreign::{AclFileError, AclFileFault, Misplaced};
 pub use service::{Access, AccessError, LoginStats};
-pub use settings::{AclAction, AclEffect, AclRule, Anonymous, AuthSettings, PasswordSettings, RefuseWith};
+pub use settings::{AclAction, AclEffect, AclFile, AclFormat, AclRule, Anonymous, AuthSettings, PasswordSettings, RefuseWith};
 pub use users::{User, Users, UsersError};

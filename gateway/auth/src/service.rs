@@ -105,11 +105,10 @@ impl Access {
         })))
     }
 
-    /// Other rules from now on: `acl`, `links` and `refuse_with`. Who is connected has them when the bus has
-    /// asked for them (`Hub::renew_rules`); if they are faulty, the old ones stay.
-    pub fn set_rules(&self, settings: &AuthSettings) -> Result<(), AclError> {
-        self.0.rules.replace(Acl::compile(settings)?);
-        Ok(())
+    /// The rules from now on: `acl`, `acl_file`, which is read, `links` and `refuse_with`. Whether they are others: who is connected has them when the bus
+    /// has asked for them (`Hub::renew_rules`). If they are faulty, the old ones stay.
+    pub fn set_rules(&self, settings: &AuthSettings) -> Result<bool, AclError> {
+        Ok(self.0.rules.replace(Acl::compile(settings)?))
     }
 
     /// What was counted.

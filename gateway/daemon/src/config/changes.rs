@@ -19,7 +19,7 @@ impl Config {
                 table.remove("bridges");
             }
             if let Some(auth) = shown.get_mut("auth").and_then(Value::as_object_mut) {
-                for live in ["acl", "links", "refuse_with"] {
+                for live in ["acl", "acl_file", "links", "refuse_with"] {
                     auth.remove(live);
                 }
             }

@@ -131,14 +131,17 @@ impl Control {
     /// Whether there are other rules than before.
     fn take_rules(&self, new: &AuthSettings) -> Result<bool, ReloadError> {
         let mut valid = self.rules.lock();
-        if valid.has_rules_of(new) {
+        // What is in the file shows only when it is read.
+        if new.acl_file.is_none() && valid.has_rules_of(new) {
             return Ok(false);
         }
-        self.access.set_rules(new)?;
+        let are_others = self.access.set_rules(new)?;
         *valid = new.clone();
         drop(valid);
-        self.hub.renew_rules();
-        Ok(true)
+        if are_others {
+            self.hub.renew_rules();
+        }
+        Ok(are_others)
     }
 
     /// Reads the configuration again: bridges and rules are what it says from now on. Whatever else changed needs a restart, and is listed.
