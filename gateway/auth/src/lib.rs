@@ -13,6 +13,7 @@ mod fair;
 mod foreign;
 mod hashing;
 mod remembered;
+mod renewals;
 mod rules;
 mod scram;
 mod service;
@@ -20,7 +21,9 @@ mod settings;
 mod users;
 
 pub use acl::AclError;
+pub use foreign::hash::{HashError, HashMethod};
+pub use foreign::passwords::{ImportError, UserFault, UsersFormat};
 pub use foreign::{AclFileError, AclFileFault, Misplaced};
 pub use service::{Access, AccessError, LoginStats};
 pub use settings::{AclAction, AclEffect, AclFile, AclFormat, AclRule, Anonymous, AuthSettings, PasswordSettings, RefuseWith};
-pub use users::{User, Users, UsersError};
+pub use users::{Imported, User, Users, UsersError};

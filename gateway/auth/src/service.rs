@@ -4,9 +4,10 @@ use crate::acl::{Acl, AclError, Rulebook};
 use crate::fair::Origin;
 use crate::hashing::{Busy, Hashing};
 use crate::remembered::Remembered;
+use crate::renewals::Renewals;
 use crate::scram::{self, ClientFirst, Exchange, ScramKeys};
 use crate::settings::{Anonymous, AuthSettings};
-use crate::users::{LONGEST, User, Users, UsersError};
+use crate::users::{LONGEST, User, Users, UsersError, Verdict};
 use base64::Engine as _;
 use bytes::Bytes;
 use headgate_access::Answering;
@@ -22,6 +23,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// How often the file of users is looked at, at most.
 const RELOAD: Duration = Duration::from_secs(1);
+/// How long renewed hashes wait for others, to be written together.
+const GATHER: Duration = Duration::from_secs(5);
 
 /// Users and rules. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -38,6 +41,7 @@ struct Shared {
     hashing: Hashing,
     remembered: Remembered,
     remembered_count: AtomicU64,
+    renewals: Renewals,
 }
 
 #[derive(Debug)]
@@ -102,6 +106,7 @@ impl Access {
             hashing: Hashing::new(&settings.passwords),
             remembered: Remembered::new(key, settings.passwords.remember),
             remembered_count: AtomicU64::new(0),
+            renewals: Renewals::default(),
         })))
     }
 
@@ -144,10 +149,7 @@ impl Shared {
                 match Users::load(&file.path) {
                     Ok(users) => {
                         tracing::info!(count = users.names().count(), "users read again");
-                        let old = std::mem::replace(&mut file.users, Arc::new(users));
-                        let new = &file.users;
-                        self.remembered
-                            .retain(|name| new.get(name).is_some_and(|user| old.get(name) == Some(user)));
+                        self.take_over(&mut file, users, |_| false);
                     }
                     Err(error) => tracing::error!(%error, "users not read again: the old ones stay"),
                 }
@@ -156,9 +158,20 @@ impl Shared {
         Arc::clone(&file.users)
     }
 
+    /// Who has this name, with a hash that was just renewed too.
+    fn user(&self, name: &str) -> Option<Arc<User>> {
+        let user = Arc::clone(self.users().get(name)?);
+        Some(self.renewals.current(name, user))
+    }
+
     /// Whether this is the password of the user of this name. An unknown name takes as long as a wrong password.
-    async fn password_is_right(&self, name: &str, password: &[u8], from: Origin) -> Result<bool, Busy> {
-        let user = self.users().get(name).cloned();
+    async fn password_is_right(
+        self: &Arc<Self>,
+        name: &str,
+        password: &[u8],
+        from: Origin,
+    ) -> Result<bool, Busy> {
+        let user = self.user(name);
         let known = user.is_some() && password.len() <= LONGEST;
         let user = user.unwrap_or_else(|| Arc::clone(&self.nobody));
         let password = &password[..password.len().min(LONGEST)];
@@ -167,11 +180,68 @@ impl Shared {
             self.remembered_count.fetch_add(1, Ordering::Relaxed);
             return Ok(true);
         }
-        let right = self.hashing.check(from, user, password).await? && known;
-        if right {
-            self.remembered.add(name, tag, Instant::now());
+        let verdict = self.hashing.check(from, Arc::clone(&user), password).await?;
+        if !known {
+            return Ok(false);
         }
-        Ok(right)
+        let tag = match verdict {
+            Verdict::Wrong => return Ok(false),
+            Verdict::Right => tag,
+            Verdict::Renewed(new) => {
+                let tag = self.remembered.tag(name, password, &new);
+                if self.renewals.add(name, user, new) {
+                    tokio::spawn(Arc::clone(self).write_renewals());
+                }
+                tag
+            }
+        };
+        self.remembered.add(name, tag, Instant::now());
+        Ok(true)
+    }
+
+    /// Writes renewed hashes, as long as there are some.
+    async fn write_renewals(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(GATHER).await;
+            let shared = Arc::clone(&self);
+            let are_more = tokio::task::spawn_blocking(move || shared.write_renewed_users()).await;
+            if !are_more.unwrap_or(false) {
+                return;
+            }
+        }
+    }
+
+    /// Whether others have been renewed meanwhile.
+    fn write_renewed_users(&self) -> bool {
+        let (path, renewed) = (self.file.lock().path.clone(), self.renewals.waiting());
+        let written = Users::change(&path, |users| {
+            for (name, (old, new)) in &renewed {
+                users.renew(name, old, new);
+            }
+            Ok(())
+        });
+        match written {
+            Ok(((), users)) => {
+                tracing::info!(count = renewed.len(), "hashes of another broker renewed");
+                self.take_over(&mut self.file.lock(), users, |name| renewed.contains_key(name));
+                self.renewals.written(&renewed)
+            }
+            Err(error) => {
+                tracing::error!(%error, "renewed hashes are not written: the next log-in tries again");
+                self.renewals.failed();
+                false
+            }
+        }
+    }
+
+    /// Other users from now on. Log-ins of who has changed are forgotten, but for these.
+    fn take_over(&self, file: &mut UsersFile, users: Users, is_renewed: impl Fn(&str) -> bool) {
+        let old = std::mem::replace(&mut file.users, Arc::new(users));
+        let new = &file.users;
+        self.remembered.retain(|name| {
+            let user = new.get(name);
+            user.is_some_and(|user| old.get(name) == Some(user) || is_renewed(name))
+        });
     }
 }
 
@@ -300,8 +370,9 @@ impl Session {
         let Some(first) = ClientFirst::parse(data) else {
             return self.refused(None, "malformed SCRAM data", AuthRefusal::NotAuthorized);
         };
-        let keys = match self.shared.users().get(&first.username) {
-            Some(user) => user.scram_sha_256.clone(),
+        let user = self.shared.user(&first.username);
+        let keys = match user.as_ref().and_then(|user| user.scram()) {
+            Some(keys) => keys.clone(),
             None => ScramKeys::of_nobody(&self.shared.secret, &first.username),
         };
         let mut nonce = [0; 18];

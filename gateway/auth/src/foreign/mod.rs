@@ -1,7 +1,9 @@
 //! What was written for other brokers, read as it is.
 
 mod emq_acl;
+pub(crate) mod hash;
 mod mosquitto_acl;
+pub(crate) mod passwords;
 
 use crate::rules::{Entry, Origin};
 use crate::settings::{AclFile, AclFormat};
@@ -12,7 +14,7 @@ use std::sync::Arc;
 /// Bytes of the longest file that is read.
 const LONGEST: u64 = 64 << 20;
 
-/// Why a file of rules cannot be used.
+/// Why a file of another broker cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum AclFileError {
     /// It cannot be read.
@@ -23,7 +25,7 @@ pub enum AclFileError {
         /// What the system said.
         cause: std::io::Error,
     },
-    /// Nobody writes so many rules.
+    /// Nobody writes so much.
     #[error("{path}: it has more than {LONGEST} bytes")]
     TooLong {
         /// The file.
