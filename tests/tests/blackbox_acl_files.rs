@@ -107,11 +107,17 @@ fn heard(port: u16, reader: Who, filters: &[&str], writer: Who) -> BTreeSet<Stri
     for filter in filters {
         command.args(["-t", filter]);
     }
-    let mut child = command.stdout(Stdio::piped()).spawn().expect("mosquitto_sub is there");
+    let mut child = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("mosquitto_sub is there");
     let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
     let mut topics = lines.map(|line| line.expect("topics are text"));
     let is_ready = topics.find(|topic| topic == "ready");
-    assert!(is_ready.is_some(), "{reader:?} does not hear that it is subscribed");
+    assert!(
+        is_ready.is_some(),
+        "{reader:?} does not hear that it is subscribed"
+    );
     publish(port, writer, &TOPICS);
     publish(port, ROOT, &["end"]);
     let heard = topics.take_while(|topic| topic != "end").collect();
@@ -150,10 +156,22 @@ fn mosquitto_and_headgate_agree_about_its_files() {
     let acl = setup.folder().join("acl");
     std::fs::write(&acl, &rules).unwrap();
     let passwords = setup.folder().join("passwords");
-    for (user, how) in [("joe", "sha512"), ("ann", "sha512-pbkdf2"), ("tim", "sha512"), ("root", "sha512-pbkdf2")] {
+    for (user, how) in [
+        ("joe", "sha512"),
+        ("ann", "sha512-pbkdf2"),
+        ("tim", "sha512"),
+        ("root", "sha512-pbkdf2"),
+    ] {
         let mut command = Command::new("mosquitto_passwd");
-        command.args(["-H", how, "-b"]).arg(&passwords).args([user, "secret"]);
-        std::fs::File::options().create(true).append(true).open(&passwords).unwrap();
+        command
+            .args(["-H", how, "-b"])
+            .arg(&passwords)
+            .args([user, "secret"]);
+        std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(&passwords)
+            .unwrap();
         assert!(command.status().expect("mosquitto_passwd is there").success());
     }
     let mosquitto = Mosquitto::start(&format!(
@@ -194,13 +212,21 @@ fn mosquitto_and_headgate_agree_about_its_files() {
     publish(port, ("other", Some("joe")), &["a/secret/x"]);
     let denies = rules.lines().position(|line| line == "topic deny a/secret/#");
     let why = format!("why=\"auth.acl_file acl:{}\"", denies.expect("it is there") + 1);
-    eventually("the line that denies in the log", || setup.log().contains(&why).then_some(()));
+    eventually("the line that denies in the log", || {
+        setup.log().contains(&why).then_some(())
+    });
     std::fs::write(&acl, format!("{rules}topic reed a\n")).unwrap();
     let (_, error) = setup.command(&["reload"]).expect_err("a faulty file");
     let line = rules.lines().count() + 1;
-    let told = format!("auth.acl_file: acl:{line}:7: `reed` is no access, allowed is read, write, readwrite and deny");
+    let told = format!(
+        "auth.acl_file: acl:{line}:7: `reed` is no access, allowed is read, write, readwrite and deny"
+    );
     assert!(error.contains(&told), "{error}");
-    assert_eq!(heard(port, WITNESS, &["#"], TIM), ours[5].2, "the rules of before");
+    assert_eq!(
+        heard(port, WITNESS, &["#"], TIM),
+        ours[5].2,
+        "the rules of before"
+    );
     std::fs::write(&acl, format!("{rules}user tim\ntopic other\n")).unwrap();
     setup.command(&["reload"]).expect("a good file");
     assert!(heard(port, WITNESS, &["#"], TIM).contains("other"));

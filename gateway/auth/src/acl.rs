@@ -43,14 +43,10 @@ impl Rulebook {
         Arc::new(Self { current })
     }
 
-    /// These rules from now on; whether they are others.
+    /// These rules from now on; whether they say something else.
     pub(crate) fn replace(&self, acl: Acl) -> bool {
-        let mut current = self.current.write();
-        let differs = !current.says_the_same(&acl);
-        if differs {
-            *current = Arc::new(acl);
-        }
-        differs
+        let old = std::mem::replace(&mut *self.current.write(), Arc::new(acl));
+        !old.says_the_same(&self.current.read())
     }
 
     /// The rules that can concern this client.
@@ -475,7 +471,11 @@ pub(crate) mod tests {
         action: char,
         topic: &str,
     ) -> bool {
-        let action = if action == 'p' { Action::Publish } else { Action::Subscribe };
+        let action = if action == 'p' {
+            Action::Publish
+        } else {
+            Action::Subscribe
+        };
         ask(&book.policy(client, user, address), action, topic) == AccessDecision::Allow
     }
 

@@ -82,7 +82,12 @@ impl Hashing {
     }
 
     /// Whether this is the user's password. Who drops the future leaves the queue.
-    pub(crate) async fn check(&self, from: Origin, user: Arc<User>, password: &[u8]) -> Result<Verdict, Busy> {
+    pub(crate) async fn check(
+        &self,
+        from: Origin,
+        user: Arc<User>,
+        password: &[u8],
+    ) -> Result<Verdict, Busy> {
         let (answer, answered) = oneshot::channel();
         let job = Job {
             user,
@@ -227,7 +232,11 @@ mod tests {
         let wait = Mutex::new(wait);
         let check = move |_: &User, password: &[u8], _: &mut Memory| {
             let password = String::from_utf8_lossy(password).into_owned();
-            let verdict = if password == "right" { Verdict::Right } else { Verdict::Wrong };
+            let verdict = if password == "right" {
+                Verdict::Right
+            } else {
+                Verdict::Wrong
+            };
             begin.send(password).unwrap();
             wait.lock().recv().unwrap();
             verdict

@@ -23,7 +23,9 @@ mod users;
 pub use acl::AclError;
 pub use foreign::hash::{HashError, HashMethod};
 pub use foreign::passwords::{ImportError, UserFault, UsersFormat};
-pub use foreign::{AclFileError, AclFileFault, Misplaced};
+pub use foreign::{AclFileError, AclFileFault, FileError, Misplaced};
 pub use service::{Access, AccessError, LoginStats};
-pub use settings::{AclAction, AclEffect, AclFile, AclFormat, AclRule, Anonymous, AuthSettings, PasswordSettings, RefuseWith};
+pub use settings::{
+    AclAction, AclEffect, AclFile, AclFormat, AclRule, Anonymous, AuthSettings, PasswordSettings, RefuseWith,
+};
 pub use users::{Imported, User, Users, UsersError};

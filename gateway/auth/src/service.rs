@@ -428,6 +428,7 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::foreign::passwords::UsersFormat;
 
     async fn log_in(access: &Access, name: &str, password: &str) -> bool {
         let origin = IpAddr::V4(Ipv4Addr::LOCALHOST).into();
@@ -481,5 +482,64 @@ mod tests {
         let access = Access::load(&AuthSettings::default(), folder.path()).unwrap();
         assert!(log_in(&access, "joe", &longest).await);
         assert!(!log_in(&access, "joe", &format!("{longest}x")).await);
+    }
+
+    /// A hash of another broker is checked as it is, and replaced at the first right log-in: in memory at once, in the file with others.
+    #[tokio::test]
+    async fn a_hash_of_another_broker_is_renewed_by_the_right_password() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("users.json");
+        let table = folder.path().join("table.csv");
+        // MD5 of `abc`, and of `a` and the salt `bc`.
+        let hash = "900150983cd24fb0d6963f7d28e17f72";
+        std::fs::write(
+            &table,
+            format!("id,username,password,salt\n1,joe,{hash},bc\n2,ann,{hash},bc\n"),
+        )
+        .unwrap();
+        let format = UsersFormat::Csv("md5,salt".parse().unwrap());
+        let (imported, _) = Users::change(&path, |users| users.import(&table, format, false)).unwrap();
+        assert_eq!(imported.added, 2);
+        let access = Access::load(&AuthSettings::default(), folder.path()).unwrap();
+        let scram = |name: &str| access.0.user(name).unwrap().scram().is_some();
+
+        assert!(!log_in(&access, "joe", "abc").await && !log_in(&access, "joe", "").await);
+        assert!(!scram("joe"), "what is wrong renews nothing");
+        assert!(log_in(&access, "joe", "a").await);
+        assert!(scram("joe") && !scram("ann"));
+        assert!(log_in(&access, "joe", "a").await && !log_in(&access, "joe", "abc").await);
+        assert_eq!(access.stats().remembered, 1);
+
+        // Somebody else changes the file meanwhile.
+        set(&path, "tim", "x");
+        assert!(!access.0.write_renewed_users(), "all is written");
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(
+            (
+                text.matches("$argon2id$").count(),
+                text.matches("foreign").count()
+            ),
+            (2, 1),
+            "{text}"
+        );
+        assert!(log_in(&access, "joe", "a").await && log_in(&access, "tim", "x").await);
+        assert_eq!(access.stats().remembered, 2, "a renewed log-in is still known");
+        assert!(!log_in(&access, "ann", "abc").await && log_in(&access, "ann", "a").await);
+    }
+
+    /// Who has another password meanwhile keeps that.
+    #[tokio::test]
+    async fn a_renewed_hash_does_not_undo_a_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("users.json");
+        let table = folder.path().join("table.csv");
+        std::fs::write(&table, "user,password\njoe,900150983cd24fb0d6963f7d28e17f72\n").unwrap();
+        let format = UsersFormat::Csv("md5".parse().unwrap());
+        Users::change(&path, |users| users.import(&table, format, false)).unwrap();
+        let access = Access::load(&AuthSettings::default(), folder.path()).unwrap();
+        assert!(log_in(&access, "joe", "abc").await);
+        set(&path, "joe", "other");
+        access.0.write_renewed_users();
+        assert!(log_in(&access, "joe", "other").await && !log_in(&access, "joe", "abc").await);
     }
 }

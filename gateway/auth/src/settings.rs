@@ -51,7 +51,10 @@ impl AuthSettings {
 
     /// Whether it has the same rules: those that can change while the gateway runs. What a file says may be another all the same.
     pub fn has_rules_of(&self, other: &Self) -> bool {
-        self.acl == other.acl && self.acl_file == other.acl_file && self.links == other.links && self.refuse_with == other.refuse_with
+        self.acl == other.acl
+            && self.acl_file == other.acl_file
+            && self.links == other.links
+            && self.refuse_with == other.refuse_with
     }
 }
 

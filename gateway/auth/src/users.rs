@@ -175,6 +175,16 @@ pub(crate) fn check_name(name: &str) -> Result<(), UsersError> {
     if is_wrong { Err(UsersError::Name) } else { Ok(()) }
 }
 
+/// A password that somebody may have.
+pub(crate) fn check_password(password: &str) -> Result<(), UsersError> {
+    let is_wrong = password.is_empty() || password.len() > LONGEST;
+    if is_wrong {
+        Err(UsersError::Password)
+    } else {
+        Ok(())
+    }
+}
+
 /// All users.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Users(BTreeMap<String, Arc<User>>);
@@ -244,15 +254,18 @@ impl Users {
     /// Adds a user, or gives one a new password. True for a new one.
     pub fn set(&mut self, name: &str, password: &str) -> Result<bool, UsersError> {
         check_name(name)?;
-        if password.is_empty() || password.len() > LONGEST {
-            return Err(UsersError::Password);
-        }
+        check_password(password)?;
         let user = User::with_password(password.as_bytes())?;
         Ok(self.0.insert(name.to_owned(), Arc::new(user)).is_none())
     }
 
     /// Takes over users of another broker with their hashes; who has a name already is kept as it is, unless it shall be replaced. All or none.
-    pub fn import(&mut self, path: &Path, format: UsersFormat, replace: bool) -> Result<Imported, UsersError> {
+    pub fn import(
+        &mut self,
+        path: &Path,
+        format: UsersFormat,
+        replace: bool,
+    ) -> Result<Imported, UsersError> {
         let mut imported = Imported::default();
         let mut users = self.0.clone();
         for (name, known) in passwords::users(path, format).map_err(Box::new)? {
@@ -262,9 +275,6 @@ impl Users {
                 continue;
             }
             let user = match known {
-                Known::Password(password) if password.is_empty() || password.len() > LONGEST => {
-                    return Err(UsersError::Password);
-                }
                 Known::Password(password) => User::with_password(password.as_bytes())?,
                 Known::Hash(hash) => User {
                     password: Password::Foreign(hash),
@@ -467,9 +477,17 @@ mod tests {
         assert!(text.contains("$argon2id$") && !text.contains("hunter"), "{text}");
         let loaded = Users::load(&path).unwrap();
         let mut memory = Memory::default();
-        assert_eq!(loaded.get("joe").unwrap().verify(b"hunter3", &mut memory), Verdict::Right);
-        assert_eq!(loaded.get("joe").unwrap().verify(b"hunter2", &mut memory), Verdict::Wrong);
-        assert_eq!(loaded.get("joe").unwrap().verify(b"hunter3", &mut memory), Verdict::Right,
+        assert_eq!(
+            loaded.get("joe").unwrap().verify(b"hunter3", &mut memory),
+            Verdict::Right
+        );
+        assert_eq!(
+            loaded.get("joe").unwrap().verify(b"hunter2", &mut memory),
+            Verdict::Wrong
+        );
+        assert_eq!(
+            loaded.get("joe").unwrap().verify(b"hunter3", &mut memory),
+            Verdict::Right,
             "memory is used again"
         );
         #[cfg(unix)]
@@ -509,7 +527,10 @@ mod tests {
         };
         let nobody = User::nobody().unwrap();
         assert_eq!(cost(&nobody), cost(users.get("joe").unwrap()));
-        assert_eq!(matches(&nobody.stored(), b"hunter2", &mut Memory::default()), Some(false));
+        assert_eq!(
+            matches(&nobody.stored(), b"hunter2", &mut Memory::default()),
+            Some(false)
+        );
     }
 
     #[test]

@@ -52,11 +52,7 @@ pub(super) fn parse(bytes: &[u8], origin: &dyn Fn(usize) -> Origin) -> Result<Ve
             }
         }
     }
-    if faults.is_empty() {
-        Ok(rules)
-    } else {
-        Err(faults)
-    }
+    if faults.is_empty() { Ok(rules) } else { Err(faults) }
 }
 
 fn misplaced(text: &str, at: usize, fault: AclFileFault) -> Misplaced {
@@ -249,7 +245,9 @@ fn who(term: &Term) -> Result<Who, Faulty> {
         return wrong;
     };
     let [kind, value] = &parts[..] else { return wrong };
-    let What::Atom(kind) = &kind.what else { return wrong };
+    let What::Atom(kind) = &kind.what else {
+        return wrong;
+    };
     let several = |terms: &[Term]| terms.iter().map(who).collect::<Result<Vec<_>, _>>();
     match (kind.as_str(), &value.what) {
         // Whoever it is, with or without a name.
@@ -408,16 +406,40 @@ mod tests {
     fn every_fault_has_its_place_and_says_what_is_allowed() {
         let deep = format!("{}{}.", "{'and',[".repeat(9), "]}".repeat(9));
         for (text, start) in [
-            ("{allow, all}.\n{allow, all}", "2:13: `.` behind the rule is expected"),
-            ("{allow, all}.\n  {permit, all}.", "2:4: allowed is allow and deny"),
-            ("{allow}.", "1:1: this is no rule, allowed is {allow|deny, all} and"),
-            ("{allow, all, read, []}.", "1:14: allowed is subscribe, publish and pubsub"),
-            ("{allow, {username, \"x\"}, publish, []}.", "1:9: allowed is all, {user, \"NAME\"}"),
-            ("{allow, {'or', [{ipaddr, \"10/8\"}]}, publish, []}.", "1:26: `10/8` is no address"),
-            ("{allow, all, publish, [\"a\",\n\"b/#/c\"]}.", "2:1: `b/#/c` is not a topic filter"),
+            (
+                "{allow, all}.\n{allow, all}",
+                "2:13: `.` behind the rule is expected",
+            ),
+            (
+                "{allow, all}.\n  {permit, all}.",
+                "2:4: allowed is allow and deny",
+            ),
+            (
+                "{allow}.",
+                "1:1: this is no rule, allowed is {allow|deny, all} and",
+            ),
+            (
+                "{allow, all, read, []}.",
+                "1:14: allowed is subscribe, publish and pubsub",
+            ),
+            (
+                "{allow, {username, \"x\"}, publish, []}.",
+                "1:9: allowed is all, {user, \"NAME\"}",
+            ),
+            (
+                "{allow, {'or', [{ipaddr, \"10/8\"}]}, publish, []}.",
+                "1:26: `10/8` is no address",
+            ),
+            (
+                "{allow, all, publish, [\"a\",\n\"b/#/c\"]}.",
+                "2:1: `b/#/c` is not a topic filter",
+            ),
             ("{allow, all, publish, [{eq, a}]}.", "1:29: allowed is a list of"),
             ("{allow, all, publish, \"a\"}.", "1:23: allowed is a list of"),
-            ("{allow, all, publish, [\"a\" \"b\"]}.", "1:28: `,` or `]` is expected"),
+            (
+                "{allow, all, publish, [\"a\" \"b\"]}.",
+                "1:28: `,` or `]` is expected",
+            ),
             ("{allow, all, publish, [\"a\",]}.", "1:28: a term is expected"),
             ("{allow, \n'all}.", "2:1: the quote has no end"),
             ("é?", "1:1: a term is expected"),

@@ -19,7 +19,9 @@ const MOST_COST: u32 = 14;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HashError {
     /// Not made by `mosquitto_passwd`.
-    #[error("it is no hash of mosquitto's, allowed is $7$ITERATIONS$SALT$HASH and $6$SALT$HASH (`mosquitto_passwd -U` hashes a file of plain passwords)")]
+    #[error(
+        "it is no hash of mosquitto's, allowed is $7$ITERATIONS$SALT$HASH and $6$SALT$HASH (`mosquitto_passwd -U` hashes a file of plain passwords)"
+    )]
     Mosquitto,
     /// Not the digits of such a hash.
     #[error("it is not {0} hexadecimal digits")]
@@ -28,10 +30,14 @@ pub enum HashError {
     #[error("it is no hash of bcrypt, such as $2b$10$…")]
     Bcrypt,
     /// A check would take too long.
-    #[error("a check would take too long, allowed is at most {MOST_ROUNDS} rounds of PBKDF2, and a cost of {MOST_COST} for bcrypt")]
+    #[error(
+        "a check would take too long, allowed is at most {MOST_ROUNDS} rounds of PBKDF2, and a cost of {MOST_COST} for bcrypt"
+    )]
     TooCostly,
     /// No way to hash.
-    #[error("`{0}` is no way to hash, allowed is plain, md5, sha, sha256 and sha512, each also `salt,…` or `…,salt`, bcrypt, and pbkdf2,DIGEST,ITERATIONS,LENGTH with md5, sha, sha224, sha256, sha384 or sha512")]
+    #[error(
+        "`{0}` is no way to hash, allowed is plain, md5, sha, sha256 and sha512, each also `salt,…` or `…,salt`, bcrypt, and pbkdf2,DIGEST,ITERATIONS,LENGTH with md5, sha, sha224, sha256, sha384 or sha512"
+    )]
     Method(String),
 }
 
@@ -120,7 +126,11 @@ impl ForeignHash {
                 parts.get_cost() <= MOST_COST
             }
         };
-        if is_affordable { Ok(self) } else { Err(HashError::TooCostly) }
+        if is_affordable {
+            Ok(self)
+        } else {
+            Err(HashError::TooCostly)
+        }
     }
 
     /// Whether this is the password.
@@ -174,7 +184,9 @@ impl Digest {
 
     fn of(self, parts: &[&[u8]]) -> Vec<u8> {
         fn made<D: sha2::Digest>(parts: &[&[u8]]) -> Vec<u8> {
-            let digest = parts.iter().fold(D::new(), |digest, part| digest.chain_update(part));
+            let digest = parts
+                .iter()
+                .fold(D::new(), |digest, part| digest.chain_update(part));
             digest.finalize().to_vec()
         }
         match self {
@@ -233,7 +245,8 @@ impl FromStr for HashMethod {
     fn from_str(text: &str) -> Result<Self, HashError> {
         let words: Vec<&str> = text.split(',').map(str::trim).collect();
         // PBKDF2 and the other digests came with it: EMQ has plain digests of these only.
-        let digest = |name: &str| Digest::named(name).filter(|d| !matches!(d, Digest::Sha224 | Digest::Sha384));
+        let digest =
+            |name: &str| Digest::named(name).filter(|d| !matches!(d, Digest::Sha224 | Digest::Sha384));
         let method = match words[..] {
             ["plain"] => Some(Method::Plain),
             ["bcrypt"] | ["salt", "bcrypt"] => Some(Method::Bcrypt),
@@ -243,7 +256,9 @@ impl FromStr for HashMethod {
             ["pbkdf2", name, iterations, length] => {
                 let parsed = (Digest::named(name), iterations.parse(), length.parse());
                 match parsed {
-                    (Some(digest), Ok(iterations), Ok(length)) => Some(Method::Pbkdf2(digest, iterations, length)),
+                    (Some(digest), Ok(iterations), Ok(length)) => {
+                        Some(Method::Pbkdf2(digest, iterations, length))
+                    }
                     _ => None,
                 }
             }
@@ -288,7 +303,8 @@ impl HashMethod {
 /// So many bytes in hexadecimal digits.
 fn digits(text: &str, bytes: usize) -> Result<Vec<u8>, HashError> {
     let wrong = HashError::Digits(bytes.saturating_mul(2));
-    let is_right = text.len() / 2 == bytes && text.len() % 2 == 0 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let is_right =
+        text.len() / 2 == bytes && text.len() % 2 == 0 && text.bytes().all(|b| b.is_ascii_hexdigit());
     if !is_right {
         return Err(wrong);
     }
@@ -305,10 +321,8 @@ mod tests {
     }
 
     /// Made by `mosquitto_passwd` 2.0.11, with and without `-H sha512`.
-    const PBKDF2: &str =
-        "$7$101$KsZX+tJU3Y9ZKTTn$OOwrNtZZjqTd/1FcvJnOF9Fvb2AIUp8+x0ttLETh5vemAfww/5SnkIgrDBV2cP3b9+Xcl7H27+KGx0rtPgKR3g==";
-    const SHA512: &str =
-        "$6$t0i5ITi8siX8eF6z$fpD6jNDvJf3GsGJzp1SvAJf5v2D2AApjCwJPI6OrCD26jVYCAAtucgaO+Jw6DXKilTFXwj0TgWicZFothHg7MA==";
+    const PBKDF2: &str = "$7$101$KsZX+tJU3Y9ZKTTn$OOwrNtZZjqTd/1FcvJnOF9Fvb2AIUp8+x0ttLETh5vemAfww/5SnkIgrDBV2cP3b9+Xcl7H27+KGx0rtPgKR3g==";
+    const SHA512: &str = "$6$t0i5ITi8siX8eF6z$fpD6jNDvJf3GsGJzp1SvAJf5v2D2AApjCwJPI6OrCD26jVYCAAtucgaO+Jw6DXKilTFXwj0TgWicZFothHg7MA==";
 
     #[test]
     fn hashes_of_mosquitto_are_checked() {
@@ -340,8 +354,18 @@ mod tests {
                 "bc",
                 "a",
             ),
-            ("pbkdf2,sha,2,20", "ea6c014dc72d6f8ffd9fed31d0c7d9e2bfe2a7e5", "salt", "wrong"),
-            ("pbkdf2,sha,2,20", "ea6c014dc72d6f8ccd1ed92ace1d41f0d8de8957", "salt", "password"),
+            (
+                "pbkdf2,sha,2,20",
+                "ea6c014dc72d6f8ffd9fed31d0c7d9e2bfe2a7e5",
+                "salt",
+                "wrong",
+            ),
+            (
+                "pbkdf2,sha,2,20",
+                "ea6c014dc72d6f8ccd1ed92ace1d41f0d8de8957",
+                "salt",
+                "password",
+            ),
             (
                 "salt,bcrypt",
                 "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW",
@@ -352,7 +376,11 @@ mod tests {
             let Ok(Known::Hash(found)) = read(method, hash, salt) else {
                 panic!("{method} {hash}")
             };
-            assert_eq!(found.verify(password.as_bytes()), password != "wrong", "{method} {hash}");
+            assert_eq!(
+                found.verify(password.as_bytes()),
+                password != "wrong",
+                "{method} {hash}"
+            );
             assert!(!found.verify(b"other"), "{method}");
         }
         assert!(matches!(read("plain", "abc", ""), Ok(Known::Password(text)) if text == "abc"));

@@ -14,10 +14,10 @@ use std::sync::Arc;
 /// Bytes of the longest file that is read.
 const LONGEST: u64 = 64 << 20;
 
-/// Why a file of another broker cannot be used.
+/// Why a file cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub enum AclFileError {
-    /// It cannot be read.
+pub enum FileError {
+    /// What the system says.
     #[error("{path}: {cause}")]
     Io {
         /// The file.
@@ -31,6 +31,14 @@ pub enum AclFileError {
         /// The file.
         path: PathBuf,
     },
+}
+
+/// Why a file of rules cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum AclFileError {
+    /// It cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// It says something that cannot be.
     #[error("{path}:{place}")]
     Faulty {
@@ -116,7 +124,7 @@ impl AclFile {
     /// Its rules in the order in which they are asked, or all that is wrong.
     pub(crate) fn read(&self) -> Result<Vec<Entry>, Vec<AclFileError>> {
         let path = &self.path;
-        let bytes = read(path).map_err(|error| vec![error])?;
+        let bytes = read(path).map_err(|error| vec![error.into()])?;
         let shared: Arc<Path> = path.as_path().into();
         let origin = |line| Origin::File {
             path: Arc::clone(&shared),
@@ -135,17 +143,17 @@ impl AclFile {
 }
 
 /// The whole file without a byte order mark.
-fn read(path: &Path) -> Result<Vec<u8>, AclFileError> {
+fn read(path: &Path) -> Result<Vec<u8>, FileError> {
     let mut bytes = Vec::new();
     std::fs::File::open(path)
         .and_then(|file| file.take(LONGEST + 1).read_to_end(&mut bytes))
-        .map_err(|cause| AclFileError::Io {
+        .map_err(|cause| FileError::Io {
             path: path.to_owned(),
             cause,
         })?;
     if bytes.len() as u64 > LONGEST {
         let path = path.to_owned();
-        return Err(AclFileError::TooLong { path });
+        return Err(FileError::TooLong { path });
     }
     if bytes.starts_with(b"\xef\xbb\xbf") {
         bytes.drain(..3);

@@ -1,7 +1,8 @@
 //! Users of other brokers: mosquitto's `password_file`, and tables of EMQ as CSV.
 
 use super::hash::{ForeignHash, HashError, HashMethod, Known};
-use super::{AclFileError, read};
+use super::{FileError, read};
+use crate::users::{UsersError, check_name, check_password};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -20,7 +21,7 @@ pub enum UsersFormat {
 pub enum ImportError {
     /// The file cannot be read.
     #[error(transparent)]
-    Io(#[from] AclFileError),
+    File(#[from] FileError),
     /// It says something that cannot be; each fault with its line.
     #[error("{}", faults.iter().map(|(line, fault)| format!("{}:{line}: {fault}", path.display())).collect::<Vec<_>>().join("\n"))]
     Faulty {
@@ -49,9 +50,9 @@ pub enum UserFault {
     /// A second one.
     #[error("`{0}` stands twice")]
     Twice(String),
-    /// A name that nobody may have.
+    /// A name or a password that nobody may have.
     #[error(transparent)]
-    Name(#[from] crate::users::UsersError),
+    User(#[from] UsersError),
     /// A hash that cannot be.
     #[error("`{name}`: {error}")]
     Hash {
@@ -73,7 +74,7 @@ pub(crate) fn users(path: &Path, format: UsersFormat) -> Result<Vec<(String, Kno
     for (line, row) in rows {
         let fault = match row {
             Ok((name, _)) if !names.insert(name.clone()) => UserFault::Twice(name),
-            Ok((name, known)) => match crate::users::check_name(&name) {
+            Ok((name, known)) => match check(&name, &known) {
                 Ok(()) => {
                     users.push((name, known));
                     continue;
@@ -89,6 +90,14 @@ pub(crate) fn users(path: &Path, format: UsersFormat) -> Result<Vec<(String, Kno
     }
     let path = path.to_owned();
     Err(ImportError::Faulty { path, faults })
+}
+
+fn check(name: &str, known: &Known) -> Result<(), UsersError> {
+    check_name(name)?;
+    match known {
+        Known::Password(password) => check_password(password),
+        Known::Hash(_) => Ok(()),
+    }
 }
 
 /// A line, and the user that it names.
@@ -117,7 +126,9 @@ fn of_mosquitto(bytes: &[u8]) -> Vec<Row> {
 }
 
 fn of_csv(bytes: &[u8], method: HashMethod) -> Vec<Row> {
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::Headers).from_reader(bytes);
+    let mut reader = csv::ReaderBuilder::new()
+        .trim(csv::Trim::Headers)
+        .from_reader(bytes);
     let header = match reader.headers() {
         Ok(header) => header.clone(),
         Err(error) => return vec![(1, Err(UserFault::Csv(error.to_string())))],
@@ -151,4 +162,73 @@ fn of_csv(bytes: &[u8], method: HashMethod) -> Vec<Row> {
         }
     };
     reader.records().map(row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &[u8], format: UsersFormat) -> Result<Vec<String>, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, text).unwrap();
+        let users = users(&path, format);
+        let names = users.map(|users| users.into_iter().map(|(name, _)| name).collect());
+        names.map_err(|error| error.to_string().replace(&format!("{}:", path.display()), ""))
+    }
+
+    const HASH: &str = "$6$t0i5ITi8siX8eF6z$fpD6jNDvJf3GsGJzp1SvAJf5v2D2AApjCwJPI6OrCD26jVYCAAtucgaO+Jw6DXKilTFXwj0TgWicZFothHg7MA==";
+
+    #[test]
+    fn a_password_file_is_read_as_mosquitto_does_and_every_fault_is_told() {
+        let good = format!("\u{feff}# users\r\n\r\njoe:{HASH}\r\n ann smith : {HASH} \n");
+        let read = |text: &str| read(text.as_bytes(), UsersFormat::Mosquitto);
+        assert_eq!(read(&good), Ok(vec!["joe".into(), "ann smith".into()]));
+        assert_eq!(read(""), Ok(Vec::new()));
+        let bad = format!("joe\njoe:{HASH}\njoe:{HASH}\n:{HASH}\nann:secret\n");
+        let told = read(&bad).unwrap_err();
+        let lines: Vec<&str> = told.lines().collect();
+        let starts = [
+            "1: allowed is NAME:HASH",
+            "3: `joe` stands twice",
+            "4: a user name must not be empty",
+            "5: `ann`: it is no hash of mosquitto's, allowed is $7$",
+        ];
+        assert_eq!(lines.len(), starts.len(), "{told}");
+        for (line, start) in lines.iter().zip(starts) {
+            assert!(line.starts_with(start), "{line}");
+        }
+        assert!(
+            !told.contains("secret"),
+            "what may be a password is not repeated: {told}"
+        );
+    }
+
+    #[test]
+    fn a_table_is_read_by_the_names_of_its_columns() {
+        let read = |text: &str, method: &str| {
+            let format = UsersFormat::Csv(method.parse().unwrap());
+            read(text.as_bytes(), format)
+        };
+        let two = Ok(vec!["a,b".into(), "c".into()]);
+        assert_eq!(read("id, Password ,User\n1,x,\"a,b\"\n2,y,c\n", "plain"), two);
+        for (text, method, told) in [
+            (
+                "user,password\na,\n",
+                "plain",
+                "2: a password must not be empty or have more than 1024 bytes",
+            ),
+            ("user,salt\n", "plain", "1: the header names no column `password`"),
+            ("", "plain", "1: the header names no column `username`"),
+            (
+                "user,password\na,xyz\n",
+                "md5",
+                "2: `a`: it is not 32 hexadecimal digits",
+            ),
+        ] {
+            assert_eq!(read(text, method), Err(told.to_owned()));
+        }
+        let short = read("user,password\na\n", "plain").unwrap_err();
+        assert!(short.starts_with("2: "), "{short}");
+    }
 }
