@@ -303,8 +303,9 @@ impl HashMethod {
 /// So many bytes in hexadecimal digits.
 fn digits(text: &str, bytes: usize) -> Result<Vec<u8>, HashError> {
     let wrong = HashError::Digits(bytes.saturating_mul(2));
-    let is_right =
-        text.len() / 2 == bytes && text.len() % 2 == 0 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let is_right = text.len() / 2 == bytes
+        && text.len().is_multiple_of(2)
+        && text.bytes().all(|b| b.is_ascii_hexdigit());
     if !is_right {
         return Err(wrong);
     }
