@@ -1,6 +1,8 @@
 //! Rules: parsed once, cut down to those that can concern a client when it connects, then asked for every request.
 
-use crate::settings::{AclAction, AclEffect, AclRule, AuthSettings, RefuseWith};
+use crate::foreign::AclFileError;
+use crate::rules::{Asker, Entry, Names, Origin, Template};
+use crate::settings::{AclAction, AclEffect, AclFormat, AclRule, AuthSettings, RefuseWith};
 use headgate_model::access::{AccessQuery, DenyCode};
 use headgate_model::bus::{PeerName, Presence};
 use headgate_model::{AccessDecision, AccessPolicy, Action, ClientId, Fault, TopicFilter};
@@ -11,7 +13,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Weak};
 
 /// A rule that cannot be.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum AclError {
     /// Not a topic filter.
     #[error("acl.topics: `{topic}` is not a topic filter: {cause}")]
@@ -24,6 +26,9 @@ pub enum AclError {
     /// A list without an entry.
     #[error("acl.topics: an empty list is for no topic at all; leave `topics` out for all topics")]
     NoTopics,
+    /// The file of rules cannot be used.
+    #[error("acl_file: {0}")]
+    File(#[from] AclFileError),
 }
 
 /// Topics of rules with what looks like a placeholder and is none, so that it stands for itself: keys as seen from `auth`.
@@ -71,9 +76,10 @@ impl Rulebook {
         Arc::new(Self { current })
     }
 
-    /// Other rules from now on.
-    pub(crate) fn replace(&self, acl: Arc<Acl>) {
-        *self.current.write() = acl;
+    /// These rules from now on; whether they say something else.
+    pub(crate) fn replace(&self, acl: Arc<Acl>) -> bool {
+        let old = std::mem::replace(&mut *self.current.write(), acl);
+        !old.says_the_same(&self.current.read())
     }
 
     /// The rules that can concern this client.
@@ -84,14 +90,25 @@ impl Rulebook {
         address: IpAddr,
     ) -> Arc<ClientPolicy> {
         let acl = Arc::clone(&self.current.read());
-        acl.policy(self, client, user, address)
+        let asker = Asker {
+            client,
+            user,
+            address,
+        };
+        acl.policy(self, asker)
     }
 }
 
-/// The rules of the configuration.
+/// The rules of the configuration, then those of its file.
 #[derive(Debug)]
 pub(crate) struct Acl {
-    rules: Vec<AclRule>,
+    rules: Vec<Entry>,
+    /// The places of the rules that concern nobody without this user name,
+    by_user: HashMap<String, Vec<usize>>,
+    /// and of all others.
+    for_many: Vec<usize>,
+    /// Whether everybody may subscribe to everything, and gets what may be read.
+    grants_subscriptions: bool,
     nomatch: DenyCode,
     /// Users whose sessions may be links.
     links: HashSet<String>,
@@ -112,13 +129,39 @@ impl Acl {
         if let Some((.., error)) = Self::errors(settings).into_iter().next() {
             return Err(error);
         }
-        Ok(Self {
-            rules: settings.acl.clone(),
+        let settled = settings.rules().iter().enumerate();
+        let mut rules: Vec<Entry> = settled.map(|(n, rule)| Entry::of_setting(n, rule)).collect();
+        if let Some(file) = &settings.acl_file {
+            rules.extend(file.read().map_err(|mut errors| errors.swap_remove(0))?);
+        }
+        Ok(Self::of(rules, settings))
+    }
+
+    fn of(rules: Vec<Entry>, settings: &AuthSettings) -> Self {
+        let mut by_user: HashMap<String, Vec<usize>> = HashMap::new();
+        let mut for_many = Vec::new();
+        for (place, rule) in rules.iter().enumerate() {
+            match rule.who.only_user() {
+                Some(user) => by_user.entry(user.to_owned()).or_default().push(place),
+                None => for_many.push(place),
+            }
+        }
+        let format = settings.acl_file.as_ref().map(|file| file.format);
+        Self {
+            rules,
+            by_user,
+            for_many,
+            grants_subscriptions: format == Some(AclFormat::Mosquitto),
             nomatch: deny_code(settings.refuse_with),
             links: settings.links.iter().cloned().collect(),
             superusers: settings.superusers.iter().cloned().collect(),
             shared: Mutex::default(),
-        })
+        }
+    }
+
+    fn says_the_same(&self, other: &Self) -> bool {
+        let said = |acl: &Self| (acl.grants_subscriptions, acl.nomatch);
+        said(self) == said(other) && self.rules == other.rules && self.links == other.links
     }
 
     /// All that is wrong with the rules, by their places, and by those of their topics.
@@ -141,38 +184,27 @@ impl Acl {
     }
 
     /// The rules that can concern this client. Clients for which they are the same share them.
-    fn policy(
-        self: &Arc<Self>,
-        book: &Arc<Rulebook>,
-        client: &str,
-        user: Option<&str>,
-        address: IpAddr,
-    ) -> Arc<ClientPolicy> {
-        let concerns = |rule: &AclRule| {
-            rule.client.as_deref().is_none_or(|wanted| wanted == client)
-                && match rule.user.as_deref() {
-                    None => true,
-                    Some("*") => user.is_some(),
-                    Some(wanted) => user == Some(wanted),
-                }
-                && rule.address.is_none_or(|net| net.contains(address))
-        };
-        let chosen = (0..self.rules.len()).filter(|at| concerns(&self.rules[*at]));
-        let chosen: Vec<usize> = chosen.collect();
-        let may_link = self.links.contains("*") || user.is_some_and(|user| self.links.contains(user));
-        let superuser = user.is_some_and(|user| self.superusers.contains(user));
-        let chosen = if superuser { Vec::new() } else { chosen };
+    fn policy(self: &Arc<Self>, book: &Arc<Rulebook>, asker: Asker<'_>) -> Arc<ClientPolicy> {
+        let own = asker.user.and_then(|user| self.by_user.get(user));
+        let candidates = self.for_many.iter().chain(own.into_iter().flatten());
+        let concerned = candidates.filter(|at| self.rules[**at].who.includes(&asker));
+        let mut chosen: Vec<usize> = concerned.copied().collect();
+        chosen.sort_unstable();
+        let may_link = self.links.contains("*") || asker.user.is_some_and(|user| self.links.contains(user));
+        let superuser = asker.user.is_some_and(|user| self.superusers.contains(user));
+        if superuser {
+            chosen.clear();
+        }
         let topics = chosen.iter().flat_map(|at| &self.rules[*at].topics);
-        let personal = topics.flatten().any(|t| t.contains("%c") || t.contains("%u"));
-        if personal {
-            return Arc::new(self.cut_down(book, &(chosen, may_link, superuser), client, user));
+        if topics.flatten().any(Template::is_personal) {
+            return Arc::new(self.cut_down(book, &(chosen, may_link, superuser), asker));
         }
         let key = (chosen, may_link, superuser);
         let mut shared = self.shared.lock();
         if let Some(policy) = shared.get(&key) {
             return Arc::clone(policy);
         }
-        let policy = Arc::new(self.cut_down(book, &key, client, user));
+        let policy = Arc::new(self.cut_down(book, &key, asker));
         if shared.len() < MAX_SHARED {
             shared.insert(key, Arc::clone(&policy));
         }
@@ -183,12 +215,11 @@ impl Acl {
         self: &Arc<Self>,
         book: &Arc<Rulebook>,
         (chosen, may_link, superuser): &Concerned,
-        client: &str,
-        user: Option<&str>,
+        asker: Asker<'_>,
     ) -> ClientPolicy {
         let rules = chosen.iter().map(|at| &self.rules[*at]);
-        let rules = rules.zip(chosen).map(|(rule, place)| Rule {
-            place: *place,
+        let rules = rules.map(|rule| Rule {
+            origin: rule.origin.clone(),
             decision: match rule.effect {
                 AclEffect::Allow => AccessDecision::Allow,
                 AclEffect::Deny => AccessDecision::Deny(deny_code(rule.refuse_with)),
@@ -197,14 +228,15 @@ impl Acl {
             topics: rule.topics.as_ref().map(|topics| {
                 let denies = rule.effect == AclEffect::Deny;
                 let patterns = topics.iter().map(|topic| {
-                    let pattern = Pattern::of(topic, client, user);
-                    pattern.or_else(|| denies.then(|| Pattern::around(topic, user))?)
+                    let pattern = Pattern::of(topic, asker);
+                    pattern.or_else(|| denies.then(|| Pattern::around(topic, asker.user))?)
                 });
                 patterns.flatten().collect()
             }),
         });
         ClientPolicy {
             rules: rules.collect(),
+            grants_subscriptions: self.grants_subscriptions,
             nomatch: match superuser {
                 true => AccessDecision::Allow,
                 false => AccessDecision::Deny(self.nomatch),
@@ -224,6 +256,7 @@ pub(crate) struct ClientPolicy {
     book: Weak<Rulebook>,
     /// and of which rules these are a part.
     of: Weak<Acl>,
+    grants_subscriptions: bool,
     /// Where no rule decides.
     nomatch: AccessDecision,
     may_link: bool,
@@ -231,8 +264,7 @@ pub(crate) struct ClientPolicy {
 
 #[derive(Debug)]
 struct Rule {
-    /// Which of the configuration's rules it is, from 0.
-    place: usize,
+    origin: Origin,
     decision: AccessDecision,
     action: AclAction,
     /// `None` for any topic and filter whatsoever, also those with `$` in front, which no wildcard stands for.
@@ -271,18 +303,28 @@ impl ClientPolicy {
     fn rule(&self, query: AccessQuery<'_>) -> Option<&Rule> {
         self.rules.iter().find(|rule| rule.covers(query))
     }
+
+    /// A rule of the configuration refuses a subscription all the same.
+    fn is_granted_anyway(&self, query: AccessQuery<'_>, rule: Option<&Rule>) -> bool {
+        let is_configured = rule.is_some_and(|rule| matches!(rule.origin, Origin::Setting(_)));
+        self.grants_subscriptions && query.action == Action::Subscribe && !is_configured
+    }
 }
 
 impl AccessPolicy for ClientPolicy {
     fn check(&self, query: AccessQuery<'_>) -> AccessDecision {
-        let rule = self.rule(query);
-        rule.map_or(self.nomatch, |rule| rule.decision)
+        match self.rule(query) {
+            Some(rule) if rule.allows() => AccessDecision::Allow,
+            rule if self.is_granted_anyway(query, rule) => AccessDecision::Allow,
+            Some(rule) => rule.decision,
+            None => self.nomatch,
+        }
     }
 
     fn why(&self, query: AccessQuery<'_>) -> Cow<'static, str> {
         match self.rule(query) {
-            Some(rule) => format!("auth.acl[{}]", rule.place).into(),
-            None => "no rule of auth.acl allows it".into(),
+            Some(rule) => rule.origin.to_string().into(),
+            None => "no rule of auth.acl or auth.acl_file allows it".into(),
         }
     }
 
@@ -341,24 +383,13 @@ impl AccessPolicy for ClientPolicy {
 
 impl Pattern {
     /// A client id or user name that holds `/`, `+` or `#`, or makes a name of the gateway's own, must not widen a rule: then the topic matches nothing.
-    fn of(topic: &str, client: &str, user: Option<&str>) -> Option<Self> {
-        let (exact, filter) = match topic.strip_prefix("eq ") {
-            Some(filter) => (true, filter),
-            None => (false, topic),
-        };
-        let mut text = filter.to_owned();
-        for (name, value) in [("%c", Some(client)), ("%u", user)] {
-            if !filter.contains(name) {
-                continue;
-            }
-            let value = value.filter(|value| !value.contains(['/', '+', '#']))?;
-            text = text.replace(name, value);
-        }
-        if text.starts_with('$') && !filter.starts_with('$') {
+    fn of(topic: &Template, asker: Asker<'_>) -> Option<Self> {
+        let text = topic.filled(asker.client, asker.user)?;
+        if text.starts_with('$') && !topic.filter.starts_with('$') {
             return None;
         }
         let filter = TopicFilter::try_from(text.as_str()).ok()?;
-        Some(if exact {
+        Some(if topic.exactly {
             Self::Exactly(filter)
         } else {
             Self::Filter(filter)
@@ -367,9 +398,9 @@ impl Pattern {
 
     /// What a rule denies to a client whose name does not fit in: everything below, so that an odd name is no way around it. Who has no user name has
     /// none that could be meant.
-    fn around(topic: &str, user: Option<&str>) -> Option<Self> {
-        let filter = topic.strip_prefix("eq ").unwrap_or(topic);
-        if user.is_none() && filter.contains("%u") {
+    fn around(topic: &Template, user: Option<&str>) -> Option<Self> {
+        let filter = topic.filter.as_str();
+        if topic.names == Names::Nowhere || user.is_none() && filter.contains("%u") {
             return None;
         }
         let at = filter.find("%c").into_iter().chain(filter.find("%u")).min()?;
@@ -441,8 +472,9 @@ fn deny_code(refuse_with: RefuseWith) -> DenyCode {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use crate::settings::AclRule;
     use bytes::Bytes;
     use headgate_model::Qos;
 
@@ -469,6 +501,28 @@ mod tests {
             qos: Qos::AtMostOnce,
             retain: false,
         })
+    }
+
+    /// These rules, and no others.
+    pub(crate) fn compiled(rules: Vec<Entry>) -> Arc<Rulebook> {
+        Rulebook::new(Arc::new(Acl::of(rules, &AuthSettings::default())))
+    }
+
+    /// Whether a client may publish (`p`) or subscribe (`s`).
+    pub(crate) fn asked(
+        book: &Arc<Rulebook>,
+        client: &str,
+        user: Option<&str>,
+        address: IpAddr,
+        action: char,
+        topic: &str,
+    ) -> bool {
+        let action = if action == 'p' {
+            Action::Publish
+        } else {
+            Action::Subscribe
+        };
+        ask(&book.policy(client, user, address), action, topic) == AccessDecision::Allow
     }
 
     fn compile(acl: Vec<AclRule>) -> Arc<Rulebook> {

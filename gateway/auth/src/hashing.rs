@@ -6,7 +6,7 @@
 
 use crate::fair::{FairQueue, Origin};
 use crate::settings::PasswordSettings;
-use crate::users::{Memory, User};
+use crate::users::{Memory, User, Verdict};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -29,7 +29,7 @@ pub(crate) struct Counts {
     pub(crate) busy: AtomicU64,
 }
 
-type Check = Box<dyn Fn(&User, &[u8], &mut Memory) -> bool + Send + Sync>;
+type Check = Box<dyn Fn(&User, &[u8], &mut Memory) -> Verdict + Send + Sync>;
 
 /// The threads and those who wait for them. Cheap to clone.
 #[derive(Clone)]
@@ -52,7 +52,7 @@ struct State {
 struct Job {
     user: Arc<User>,
     password: Box<[u8]>,
-    answer: oneshot::Sender<bool>,
+    answer: oneshot::Sender<Verdict>,
 }
 
 /// A place in the queue. Whoever drops it has left.
@@ -82,7 +82,12 @@ impl Hashing {
     }
 
     /// Whether this is the user's password. Who drops the future leaves the queue.
-    pub(crate) async fn check(&self, from: Origin, user: Arc<User>, password: &[u8]) -> Result<bool, Busy> {
+    pub(crate) async fn check(
+        &self,
+        from: Origin,
+        user: Arc<User>,
+        password: &[u8],
+    ) -> Result<Verdict, Busy> {
         let (answer, answered) = oneshot::channel();
         let job = Job {
             user,
@@ -166,7 +171,7 @@ impl Desk {
             return;
         }
         let check = AssertUnwindSafe(|| (self.check)(&job.user, &job.password, memory));
-        let right = catch_unwind(check).unwrap_or(false);
+        let right = catch_unwind(check).unwrap_or(Verdict::Wrong);
         self.counts.checked.fetch_add(1, Ordering::Relaxed);
         // Who has gone meanwhile does not hear it.
         let _ = job.answer.send(right);
@@ -227,10 +232,14 @@ mod tests {
         let wait = Mutex::new(wait);
         let check = move |_: &User, password: &[u8], _: &mut Memory| {
             let password = String::from_utf8_lossy(password).into_owned();
-            let right = password == "right";
+            let verdict = if password == "right" {
+                Verdict::Right
+            } else {
+                Verdict::Wrong
+            };
             begin.send(password).unwrap();
             wait.lock().recv().unwrap();
-            right
+            verdict
         };
         Slow {
             hashing: Hashing::with(&settings, Box::new(check)),
@@ -240,7 +249,7 @@ mod tests {
     }
 
     impl Slow {
-        fn ask(&self, from: &str, password: &str) -> tokio::task::JoinHandle<Result<bool, Busy>> {
+        fn ask(&self, from: &str, password: &str) -> tokio::task::JoinHandle<Result<Verdict, Busy>> {
             let (hashing, from, password) = (self.hashing.clone(), at(from), password.to_owned());
             let user = Arc::new(User::nobody().unwrap());
             let mut asked = Box::pin(async move { hashing.check(from, user, password.as_bytes()).await });
@@ -279,7 +288,7 @@ mod tests {
         for _ in 0..3 {
             slow.go_on.send(()).unwrap();
         }
-        assert_eq!(stays.await.unwrap(), Ok(true));
+        assert_eq!(stays.await.unwrap(), Ok(Verdict::Right));
         assert_eq!(
             slow.begun.try_recv().unwrap(),
             "right",
@@ -298,7 +307,7 @@ mod tests {
         for _ in 0..5 {
             slow.go_on.send(()).unwrap();
         }
-        assert_eq!(honest.await.unwrap(), Ok(true));
+        assert_eq!(honest.await.unwrap(), Ok(Verdict::Right));
         let began: Vec<String> = slow.begun.try_iter().collect();
         let turn = began.iter().position(|password| password == "right");
         assert!(turn.is_some_and(|turn| turn <= 6), "{began:?}");

@@ -12,9 +12,12 @@ mod acl;
 mod bans;
 mod chain;
 mod fair;
+mod foreign;
 mod hashing;
 mod providers;
 mod remembered;
+mod renewals;
+mod rules;
 mod scram;
 mod service;
 mod settings;
@@ -23,10 +26,13 @@ mod users;
 pub use acl::{AclError, unknown_placeholders};
 pub use bans::{Ban, BanError, Banned, BannedBy};
 pub use chain::{Attempt, Chain, Checking, Provider, Verdict};
+pub use foreign::hash::{HashError, HashMethod};
+pub use foreign::passwords::{ImportError, UserFault, UsersFormat};
+pub use foreign::{AclFileError, AclFileFault, FileError, Misplaced};
 pub use service::{Access, AccessError, LoginStats};
 pub use settings::{
-    AclAction, AclEffect, AclRule, AddressLogin, Anonymous, AuthSettings, BanSettings, CertificateClientId,
-    CertificateName, CertificateSettings, ClientIdLogin, ListenerAuth, PasswordSettings, ProviderName,
-    RefuseWith,
+    AclAction, AclEffect, AclFile, AclFormat, AclRule, AddressLogin, Anonymous, AuthSettings, BanSettings,
+    CertificateClientId, CertificateName, CertificateSettings, ClientIdLogin, ListenerAuth, PasswordSettings,
+    ProviderName, RefuseWith,
 };
-pub use users::{User, Users, UsersError, missing_folder};
+pub use users::{Imported, User, Users, UsersError, missing_folder};

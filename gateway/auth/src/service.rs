@@ -3,7 +3,7 @@
 use crate::acl::{Acl, AclError, Rulebook};
 use crate::bans::{Ban, BanError, Banned, Bans};
 use crate::chain::{Attempt, Chain, Provider, Verdict};
-use crate::providers::{Addresses, Certificates, ClientIds, UserStore};
+use crate::providers::{Addresses, Certificates, ClientIds, FileUsers, UserStore};
 use crate::scram::{self, ClientFirst, Exchange};
 use crate::settings::{Anonymous, AuthSettings, ListenerAuth, ProviderName};
 use crate::users::UsersError;
@@ -98,16 +98,18 @@ impl Access {
     }
 
     /// Other settings from now on, all but `users_file` and `passwords`. Who is connected stays, and has the new rules when the bus has asked for them
-    /// (`Hub::renew_rules`). If they are faulty, the old ones stay.
-    pub fn set(&self, settings: &AuthSettings) -> Result<(), AclError> {
+    /// (`Hub::renew_rules`). If they are faulty, the old ones stay. Whether
+    /// the rules say something else; `acl_file` is read.
+    pub fn set(&self, settings: &AuthSettings) -> Result<bool, AclError> {
         let new = Doors::new(settings, &self.0.users)?;
         let mut doors = self.0.doors.write();
+        let mut are_others = false;
         for (listener, book) in self.0.books.lock().iter() {
-            book.replace(Arc::clone(&new.of(listener).acl));
+            are_others |= book.replace(Arc::clone(&new.of(listener).acl));
         }
         *doors = new;
         self.0.bans.set(&settings.bans);
-        Ok(())
+        Ok(are_others)
     }
 
     /// Keeps somebody out from now on; who is connected is not thrown out by this. It is on the disk when this returns.
@@ -181,7 +183,7 @@ impl Door {
                 ProviderName::Addresses => Arc::new(Addresses(settings.addresses.clone())),
                 ProviderName::Certificate => Arc::new(Certificates(certificate)),
                 ProviderName::ClientIds => Arc::new(ClientIds::new(&settings.client_ids)),
-                ProviderName::Users => Arc::clone(users) as _,
+                ProviderName::Users => Arc::new(FileUsers(Arc::clone(users))),
             }
         };
         Self {

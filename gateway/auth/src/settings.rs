@@ -42,6 +42,9 @@ pub struct AuthSettings {
     /// and rewritten. `headgate reload` takes other rules, and they hold for open connections and sessions at once.
     /// Default: this machine may do everything; a client with a user name everything but `$SYS`.
     pub acl: Vec<AclRule>,
+    /// A file of rules as another broker has them. They are asked after those of `acl`, or instead of them where `acl` is left out. It is read again with
+    /// `headgate reload`; if it is faulty, the rules of before stay. docs/security.md says what is read how.
+    pub acl_file: Option<AclFile>,
     /// How a client is told that no rule allows what it asked for. `headgate reload` takes another value.
     pub refuse_with: RefuseWith,
     /// User names of other brokers that bridge to this one, which may be links: nothing goes back that came from them, and what came by another link
@@ -51,6 +54,21 @@ pub struct AuthSettings {
 }
 
 impl AuthSettings {
+    /// The rules of `acl`: without those of the default, if a file stands for them.
+    pub(crate) fn rules(&self) -> &[AclRule] {
+        let is_default = self.acl_file.is_some() && self.acl == Self::default().acl;
+        if is_default { &[] } else { &self.acl }
+    }
+
+    /// All that is wrong with the files of other brokers.
+    pub fn obstacles(&self) -> Vec<Fault> {
+        let errors = self.acl_file.as_ref().map(AclFile::read).and_then(Result::err);
+        let errors = errors.into_iter().flatten();
+        errors
+            .map(|error| Fault::new("acl_file", error.to_string()))
+            .collect()
+    }
+
     /// What can change only with a restart.
     pub const FIXED: [&'static str; 2] = ["users_file", "passwords"];
 
@@ -93,6 +111,7 @@ impl Default for AuthSettings {
                 rule(AclEffect::Allow, Some("::1/128"), None, None),
                 rule(AclEffect::Allow, None, Some("*"), Some("#")),
             ],
+            acl_file: None,
             refuse_with: RefuseWith::default(),
             links: Vec::new(),
         }
@@ -400,6 +419,26 @@ pub struct AclRule {
     /// How a denied client is told.
     #[serde(default)]
     pub refuse_with: RefuseWith,
+}
+
+/// A file of rules of another broker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AclFile {
+    /// The file.
+    pub path: PathBuf,
+    /// Whose it is.
+    pub format: AclFormat,
+}
+
+/// Who reads such a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AclFormat {
+    /// `acl_file` of mosquitto. As there, every subscription is granted, and what the rules do not allow to read is not delivered.
+    Mosquitto,
+    /// `acl.conf` of EMQ 2.
+    Emq,
 }
 
 /// What a match means.

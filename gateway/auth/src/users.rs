@@ -1,9 +1,12 @@
-//! The file of users: names, argon2id hashes and SCRAM-SHA-256 keys. Written as a whole, or not at all.
+//! The file of users: names, argon2id hashes and SCRAM-SHA-256 keys, or hashes of other brokers. Written as a whole, or not at all.
 
+use crate::foreign::hash::{ForeignHash, Known};
+use crate::foreign::passwords::{self, ImportError, UsersFormat};
 use crate::scram::ScramKeys;
 use argon2::password_hash::{Output, PasswordHash, PasswordHasher, Salt, SaltString};
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
@@ -16,11 +19,70 @@ pub(crate) const LONGEST: usize = 1_024;
 
 /// A user who may connect.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "Written", into = "Written")]
 pub struct User {
-    /// PHC string.
-    argon2id: String,
-    pub(crate) scram_sha_256: ScramKeys,
+    password: Password,
+}
+
+/// What is kept of a password.
+#[derive(Clone, PartialEq, Eq)]
+enum Password {
+    Own {
+        /// PHC string.
+        argon2id: String,
+        scram_sha_256: ScramKeys,
+    },
+    Foreign(ForeignHash),
+}
+
+/// A user as the file has it.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Written {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    argon2id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scram_sha_256: Option<ScramKeys>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    foreign: Option<ForeignHash>,
+}
+
+impl TryFrom<Written> for User {
+    type Error = UsersError;
+
+    fn try_from(written: Written) -> Result<Self, UsersError> {
+        let password = match (written.argon2id, written.scram_sha_256, written.foreign) {
+            (Some(argon2id), Some(scram_sha_256), None) => Password::Own {
+                argon2id,
+                scram_sha_256,
+            },
+            (None, None, Some(hash)) => {
+                let hash = hash.affordable();
+                Password::Foreign(hash.map_err(|e| UsersError::Hash(e.to_string()))?)
+            }
+            _ => return Err(UsersError::Kept),
+        };
+        Ok(Self { password })
+    }
+}
+
+impl From<User> for Written {
+    fn from(user: User) -> Self {
+        match user.password {
+            Password::Own {
+                argon2id,
+                scram_sha_256,
+            } => Self {
+                argon2id: Some(argon2id),
+                scram_sha_256: Some(scram_sha_256),
+                foreign: None,
+            },
+            Password::Foreign(hash) => Self {
+                foreign: Some(hash),
+                ..Self::default()
+            },
+        }
+    }
 }
 
 impl std::fmt::Debug for User {
@@ -69,6 +131,12 @@ pub enum UsersError {
     /// There is no such user.
     #[error("there is no user `{0}`")]
     Unknown(String),
+    /// The file keeps something else of a user.
+    #[error("a user has `argon2id` and `scram_sha_256`, or `foreign`")]
+    Kept,
+    /// Users of another broker cannot be taken over.
+    #[error(transparent)]
+    Import(#[from] Box<ImportError>),
     /// The system has no random numbers, or no memory for a hash.
     #[error("the password cannot be hashed: {0}")]
     Hash(String),
@@ -94,6 +162,33 @@ fn is_foreign(file: &File) -> bool {
 pub fn missing_folder(path: &Path) -> Option<&Path> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty())?;
     (!folder.exists()).then_some(folder)
+}
+
+/// How many users of another broker were taken over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Imported {
+    /// New ones.
+    pub added: usize,
+    /// Those that were there already, with another password now.
+    pub replaced: usize,
+    /// Those that were there already, and stay as they were.
+    pub kept: usize,
+}
+
+/// A name that somebody may have.
+pub(crate) fn check_name(name: &str) -> Result<(), UsersError> {
+    let is_wrong = name.is_empty() || name.len() > LONGEST || name.chars().any(char::is_control);
+    if is_wrong { Err(UsersError::Name) } else { Ok(()) }
+}
+
+/// A password that somebody may have.
+pub(crate) fn check_password(password: &str) -> Result<(), UsersError> {
+    let is_wrong = password.is_empty() || password.len() > LONGEST;
+    if is_wrong {
+        Err(UsersError::Password)
+    } else {
+        Ok(())
+    }
 }
 
 /// All users.
@@ -164,26 +259,74 @@ impl Users {
 
     /// Adds a user, or gives one a new password. True for a new one.
     pub fn set(&mut self, name: &str, password: &str) -> Result<bool, UsersError> {
-        if name.is_empty() || name.len() > LONGEST || name.chars().any(char::is_control) {
-            return Err(UsersError::Name);
-        }
-        if password.is_empty() || password.len() > LONGEST {
-            return Err(UsersError::Password);
-        }
-        let mut salt = [0; 16];
-        getrandom::fill(&mut salt).map_err(|e| UsersError::Hash(e.to_string()))?;
-        let encoded = SaltString::encode_b64(&salt).map_err(|e| UsersError::Hash(e.to_string()))?;
-        let hash = Argon2::default()
-            .hash_password(password.as_bytes(), &encoded)
-            .map_err(|e| UsersError::Hash(e.to_string()))?;
-        let mut scram_salt = [0; 16];
-        getrandom::fill(&mut scram_salt).map_err(|e| UsersError::Hash(e.to_string()))?;
-        let scram_sha_256 = ScramKeys::derive(password.as_bytes(), &scram_salt);
-        let user = User {
-            argon2id: hash.to_string(),
-            scram_sha_256,
-        };
+        check_name(name)?;
+        check_password(password)?;
+        let user = User::with_password(password.as_bytes())?;
         Ok(self.0.insert(name.to_owned(), Arc::new(user)).is_none())
+    }
+
+    /// Takes over users of another broker with their hashes; who has a name already is kept as it is, unless it shall be replaced. All or none.
+    pub fn import(
+        &mut self,
+        path: &Path,
+        format: UsersFormat,
+        replace: bool,
+    ) -> Result<Imported, UsersError> {
+        let mut imported = Imported::default();
+        let mut users = self.0.clone();
+        for (name, known) in passwords::users(path, format).map_err(Box::new)? {
+            let is_there = users.contains_key(&name);
+            if is_there && !replace {
+                imported.kept += 1;
+                continue;
+            }
+            let user = match known {
+                Known::Password(password) => User::with_password(password.as_bytes())?,
+                Known::Hash(hash) => User {
+                    password: Password::Foreign(hash),
+                },
+            };
+            users.insert(name, Arc::new(user));
+            imported.added += usize::from(!is_there);
+            imported.replaced += usize::from(is_there);
+        }
+        self.0 = users;
+        Ok(imported)
+    }
+
+    /// Reads the file, changes what it says and writes it, while nobody else does: neither a command nor a gateway.
+    pub fn change<T>(
+        path: &Path,
+        change: impl FnOnce(&mut Self) -> Result<T, UsersError>,
+    ) -> Result<(T, Self), UsersError> {
+        let locked = || -> std::io::Result<File> {
+            if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+                std::fs::create_dir_all(folder)?;
+            }
+            let mut options = std::fs::OpenOptions::new();
+            options.write(true).create(true).truncate(false);
+            #[cfg(unix)]
+            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+            let file = options.open(path.with_extension("lock"))?;
+            file.lock()?;
+            Ok(file)
+        };
+        let lock = locked().map_err(|cause| UsersError::Io {
+            path: path.with_extension("lock"),
+            cause,
+        })?;
+        let mut users = Self::load(path)?;
+        let done = change(&mut users)?;
+        users.save(path)?;
+        drop(lock);
+        Ok((done, users))
+    }
+
+    /// Another user in the place of this one, if it is still there.
+    pub(crate) fn renew(&mut self, name: &str, old: &User, new: &Arc<User>) {
+        if let Some(user) = self.0.get_mut(name).filter(|user| ***user == *old) {
+            *user = Arc::clone(new);
+        }
     }
 
     /// Removes a user.
@@ -204,10 +347,12 @@ impl Users {
         self.0.contains_key(name)
     }
 
-    /// Whether this is the user's password, as SCRAM has it; `None` if there is no such user. Takes about a millisecond.
+    /// Whether this is the user's password, as SCRAM has it; `None` if there is no such user. Takes about a millisecond. A hash of another
+    /// broker, which may take longer, is not checked.
     pub fn has_password(&self, name: &str, password: &str) -> Option<bool> {
         let user = self.0.get(name)?;
-        Some(user.scram_sha_256.are_of(password.as_bytes()))
+        let keys = user.scram();
+        Some(keys.is_none_or(|keys| keys.are_of(password.as_bytes())))
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Arc<User>> {
@@ -219,38 +364,69 @@ impl Users {
 #[derive(Debug, Default)]
 pub(crate) struct Memory(Vec<Block>);
 
+/// What came of a check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Wrong,
+    Right,
+    /// Right, and what is kept of it from now on.
+    Renewed(Arc<User>),
+}
+
 impl User {
-    /// Whether this is the password. Takes tens of milliseconds, on purpose.
-    pub(crate) fn verify(&self, password: &[u8], memory: &mut Memory) -> bool {
-        self.matches(password, memory).unwrap_or(false)
+    fn with_password(password: &[u8]) -> Result<Self, UsersError> {
+        let mut salt = [0; 16];
+        getrandom::fill(&mut salt).map_err(|e| UsersError::Hash(e.to_string()))?;
+        let encoded = SaltString::encode_b64(&salt).map_err(|e| UsersError::Hash(e.to_string()))?;
+        let hash = Argon2::default()
+            .hash_password(password, &encoded)
+            .map_err(|e| UsersError::Hash(e.to_string()))?;
+        let mut scram_salt = [0; 16];
+        getrandom::fill(&mut scram_salt).map_err(|e| UsersError::Hash(e.to_string()))?;
+        let password = Password::Own {
+            argon2id: hash.to_string(),
+            scram_sha_256: ScramKeys::derive(password, &scram_salt),
+        };
+        Ok(Self { password })
     }
 
-    fn matches(&self, password: &[u8], memory: &mut Memory) -> Option<bool> {
-        let hash = PasswordHash::new(&self.argon2id).ok()?;
-        let algorithm = Algorithm::try_from(hash.algorithm).ok()?;
-        let version = hash
-            .version
-            .map_or(Ok(Version::default()), Version::try_from)
-            .ok()?;
-        let params = Params::try_from(&hash).ok()?;
-        let mut salt = [0; Salt::MAX_LENGTH];
-        let salt = hash.salt?.decode_b64(&mut salt).ok()?;
-        let expected = hash.hash?;
-        if memory.0.len() < params.block_count() {
-            memory.0.resize(params.block_count(), Block::default());
+    /// Whether this is the password. Takes tens of milliseconds, on purpose: a hash of another broker takes as long as one of ours, and its own time.
+    pub(crate) fn verify(&self, password: &[u8], memory: &mut Memory) -> Verdict {
+        match &self.password {
+            Password::Own { argon2id, .. } => match matches(argon2id, password, memory) {
+                Some(true) => Verdict::Right,
+                Some(false) | None => Verdict::Wrong,
+            },
+            Password::Foreign(hash) if hash.verify(password) => match Self::with_password(password) {
+                Ok(user) => Verdict::Renewed(Arc::new(user)),
+                Err(error) => {
+                    tracing::warn!(%error, "the hash of another broker is not renewed");
+                    Verdict::Right
+                }
+            },
+            Password::Foreign(_) => {
+                if let Ok(Password::Own { argon2id, .. }) = Self::nobody().map(|nobody| nobody.password) {
+                    matches(&argon2id, password, memory);
+                }
+                Verdict::Wrong
+            }
         }
-        let mut found = [0; Output::MAX_LENGTH];
-        let found = &mut found[..expected.len()];
-        let argon2 = Argon2::new(algorithm, version, params);
-        argon2
-            .hash_password_into_with_memory(password, salt, found, &mut memory.0[..])
-            .ok()?;
-        Some(found.ct_eq(expected.as_bytes()).into())
     }
 
-    /// The stored hash: another one after every change.
-    pub(crate) fn stored(&self) -> &str {
-        &self.argon2id
+    /// The keys for SCRAM; `None` until the hash of another broker is renewed.
+    pub(crate) fn scram(&self) -> Option<&ScramKeys> {
+        match &self.password {
+            Password::Own { scram_sha_256, .. } => Some(scram_sha_256),
+            Password::Foreign(_) => None,
+        }
+    }
+
+    /// What is stored: another text after every change.
+    pub(crate) fn stored(&self) -> Cow<'_, str> {
+        match &self.password {
+            Password::Own { argon2id, .. } => argon2id.into(),
+            Password::Foreign(hash) => serde_json::to_string(hash).unwrap_or_default().into(),
+        }
     }
 
     /// Somebody nobody is, with a hash that was drawn and not computed: checking a password against it takes as long as against a real one, so that an
@@ -268,11 +444,35 @@ impl User {
             salt: Some(salt.as_salt()),
             hash: Some(Output::new(hash).map_err(wrong)?),
         };
-        Ok(Self {
+        let password = Password::Own {
             argon2id: hash.to_string(),
             scram_sha_256: ScramKeys::of_nobody(&random, ""),
-        })
+        };
+        Ok(Self { password })
     }
+}
+
+fn matches(argon2id: &str, password: &[u8], memory: &mut Memory) -> Option<bool> {
+    let hash = PasswordHash::new(argon2id).ok()?;
+    let algorithm = Algorithm::try_from(hash.algorithm).ok()?;
+    let version = hash
+        .version
+        .map_or(Ok(Version::default()), Version::try_from)
+        .ok()?;
+    let params = Params::try_from(&hash).ok()?;
+    let mut salt = [0; Salt::MAX_LENGTH];
+    let salt = hash.salt?.decode_b64(&mut salt).ok()?;
+    let expected = hash.hash?;
+    if memory.0.len() < params.block_count() {
+        memory.0.resize(params.block_count(), Block::default());
+    }
+    let mut found = [0; Output::MAX_LENGTH];
+    let found = &mut found[..expected.len()];
+    let argon2 = Argon2::new(algorithm, version, params);
+    argon2
+        .hash_password_into_with_memory(password, salt, found, &mut memory.0[..])
+        .ok()?;
+    Some(found.ct_eq(expected.as_bytes()).into())
 }
 
 #[cfg(test)]
@@ -296,13 +496,20 @@ mod tests {
         assert!(text.contains("$argon2id$") && !text.contains("hunter"), "{text}");
         let loaded = Users::load(&path).unwrap();
         let mut memory = Memory::default();
-        assert!(loaded.get("joe").unwrap().verify(b"hunter3", &mut memory));
-        assert!(!loaded.get("joe").unwrap().verify(b"hunter2", &mut memory));
         let passwords = [("joe", "hunter3"), ("joe", "hunter2"), ("ann", "hunter3")];
         let fit = passwords.map(|(name, password)| loaded.has_password(name, password));
         assert_eq!(fit, [Some(true), Some(false), None]);
-        assert!(
+        assert_eq!(
             loaded.get("joe").unwrap().verify(b"hunter3", &mut memory),
+            Verdict::Right
+        );
+        assert_eq!(
+            loaded.get("joe").unwrap().verify(b"hunter2", &mut memory),
+            Verdict::Wrong
+        );
+        assert_eq!(
+            loaded.get("joe").unwrap().verify(b"hunter3", &mut memory),
+            Verdict::Right,
             "memory is used again"
         );
         #[cfg(unix)]
@@ -330,7 +537,8 @@ mod tests {
         let mut users = Users::default();
         users.set("joe", "hunter2").unwrap();
         let cost = |user: &User| {
-            let hash = PasswordHash::new(user.stored()).unwrap();
+            let hash = user.stored().into_owned();
+            let hash = PasswordHash::new(&hash).unwrap();
             let hash_len = hash.hash.unwrap().len();
             (
                 hash.algorithm.to_string(),
@@ -341,7 +549,10 @@ mod tests {
         };
         let nobody = User::nobody().unwrap();
         assert_eq!(cost(&nobody), cost(users.get("joe").unwrap()));
-        assert_eq!(nobody.matches(b"hunter2", &mut Memory::default()), Some(false));
+        assert_eq!(
+            matches(&nobody.stored(), b"hunter2", &mut Memory::default()),
+            Some(false)
+        );
     }
 
     #[test]

@@ -8,4 +8,4 @@ mod users;
 pub(crate) use addresses::Addresses;
 pub(crate) use certificate::Certificates;
 pub(crate) use client_ids::ClientIds;
-pub(crate) use users::UserStore;
+pub(crate) use users::{FileUsers, UserStore};

@@ -4,10 +4,11 @@ use crate::chain::{Attempt, Checking, Provider, Verdict};
 use crate::fair::Origin;
 use crate::hashing::{Busy, Hashing};
 use crate::remembered::Remembered;
+use crate::renewals::Renewals;
 use crate::scram::ScramKeys;
 use crate::service::{AccessError, LoginStats};
 use crate::settings::PasswordSettings;
-use crate::users::{LONGEST, User, Users};
+use crate::users::{self, LONGEST, User, Users};
 use headgate_model::access::AuthRefusal;
 use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// How often the file of users is looked at, at most.
 const RELOAD: Duration = Duration::from_secs(1);
+/// How long renewed hashes wait for others, to be written together.
+const GATHER: Duration = Duration::from_secs(5);
 
 /// The users, and what it takes to check their passwords.
 #[derive(Debug)]
@@ -28,6 +31,7 @@ pub(crate) struct UserStore {
     hashing: Hashing,
     remembered: Remembered,
     remembered_count: AtomicU64,
+    renewals: Renewals,
 }
 
 #[derive(Debug)]
@@ -60,6 +64,7 @@ impl UserStore {
             hashing: Hashing::new(passwords),
             remembered: Remembered::new(key, passwords.remember),
             remembered_count: AtomicU64::new(0),
+            renewals: Renewals::default(),
         })
     }
 
@@ -77,8 +82,9 @@ impl UserStore {
 
     /// The SCRAM keys of a user; of an unknown name some that nobody has.
     pub(crate) fn scram_keys(&self, name: &str) -> ScramKeys {
-        match self.users().get(name) {
-            Some(user) => user.scram_sha_256.clone(),
+        let user = self.user(name);
+        match user.as_ref().and_then(|user| user.scram()) {
+            Some(keys) => keys.clone(),
             None => ScramKeys::of_nobody(&self.secret, name),
         }
     }
@@ -94,10 +100,7 @@ impl UserStore {
                 match Users::load(&file.path) {
                     Ok(users) => {
                         tracing::info!(count = users.names().count(), "users read again");
-                        let old = std::mem::replace(&mut file.users, Arc::new(users));
-                        let new = &file.users;
-                        self.remembered
-                            .retain(|name| new.get(name).is_some_and(|user| old.get(name) == Some(user)));
+                        self.take_over(&mut file, users, |_| false);
                     }
                     Err(error) => tracing::error!(%error, "users not read again: the old ones stay"),
                 }
@@ -106,9 +109,20 @@ impl UserStore {
         Arc::clone(&file.users)
     }
 
+    /// Who has this name, with a hash that was just renewed too.
+    fn user(&self, name: &str) -> Option<Arc<User>> {
+        let user = Arc::clone(self.users().get(name)?);
+        Some(self.renewals.current(name, user))
+    }
+
     /// Whether this is the password of the user of this name. An unknown name takes as long as a wrong password.
-    async fn password_is_right(&self, name: &str, password: &[u8], from: Origin) -> Result<bool, Busy> {
-        let user = self.users().get(name).cloned();
+    async fn password_is_right(
+        self: &Arc<Self>,
+        name: &str,
+        password: &[u8],
+        from: Origin,
+    ) -> Result<bool, Busy> {
+        let user = self.user(name);
         let known = user.is_some() && password.len() <= LONGEST;
         let user = user.unwrap_or_else(|| Arc::clone(&self.nobody));
         let password = &password[..password.len().min(LONGEST)];
@@ -117,11 +131,68 @@ impl UserStore {
             self.remembered_count.fetch_add(1, Ordering::Relaxed);
             return Ok(true);
         }
-        let right = self.hashing.check(from, user, password).await? && known;
-        if right {
-            self.remembered.add(name, tag, Instant::now());
+        let verdict = self.hashing.check(from, Arc::clone(&user), password).await?;
+        if !known {
+            return Ok(false);
         }
-        Ok(right)
+        let tag = match verdict {
+            users::Verdict::Wrong => return Ok(false),
+            users::Verdict::Right => tag,
+            users::Verdict::Renewed(new) => {
+                let tag = self.remembered.tag(name, password, &new);
+                if self.renewals.add(name, user, new) {
+                    tokio::spawn(Arc::clone(self).write_renewals());
+                }
+                tag
+            }
+        };
+        self.remembered.add(name, tag, Instant::now());
+        Ok(true)
+    }
+
+    /// Writes renewed hashes, as long as there are some.
+    async fn write_renewals(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(GATHER).await;
+            let shared = Arc::clone(&self);
+            let are_more = tokio::task::spawn_blocking(move || shared.write_renewed_users()).await;
+            if !are_more.unwrap_or(false) {
+                return;
+            }
+        }
+    }
+
+    /// Whether others have been renewed meanwhile.
+    fn write_renewed_users(&self) -> bool {
+        let (path, renewed) = (self.file.lock().path.clone(), self.renewals.waiting());
+        let written = Users::change(&path, |users| {
+            for (name, (old, new)) in &renewed {
+                users.renew(name, old, new);
+            }
+            Ok(())
+        });
+        match written {
+            Ok(((), users)) => {
+                tracing::info!(count = renewed.len(), "hashes of another broker renewed");
+                self.take_over(&mut self.file.lock(), users, |name| renewed.contains_key(name));
+                self.renewals.written(&renewed)
+            }
+            Err(error) => {
+                tracing::error!(%error, "renewed hashes are not written: the next log-in tries again");
+                self.renewals.failed();
+                false
+            }
+        }
+    }
+
+    /// Other users from now on. Log-ins of who has changed are forgotten, but for these.
+    fn take_over(&self, file: &mut UsersFile, users: Users, is_renewed: impl Fn(&str) -> bool) {
+        let old = std::mem::replace(&mut file.users, Arc::new(users));
+        let new = &file.users;
+        self.remembered.retain(|name| {
+            let user = new.get(name);
+            user.is_some_and(|user| old.get(name) == Some(user) || is_renewed(name))
+        });
     }
 }
 
@@ -134,7 +205,11 @@ fn version(path: &Path) -> Option<FileVersion> {
     Some((meta.modified().ok()?, meta.len(), inode))
 }
 
-impl Provider for UserStore {
+/// The users as a provider.
+#[derive(Debug)]
+pub(crate) struct FileUsers(pub Arc<UserStore>);
+
+impl Provider for FileUsers {
     fn name(&self) -> &'static str {
         "users"
     }
@@ -144,12 +219,13 @@ impl Provider for UserStore {
             let Some(name) = &attempt.username else {
                 return Verdict::Ignore;
             };
-            let known = self.users().get(name).is_some();
+            let known = self.0.users().get(name).is_some();
             if !known && attempt.may_be_anonymous {
                 return Verdict::Ignore;
             }
             let password = attempt.password.as_deref().unwrap_or_default();
             match self
+                .0
                 .password_is_right(name, password, attempt.address.into())
                 .await
             {
@@ -167,14 +243,19 @@ impl Provider for UserStore {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::foreign::passwords::UsersFormat;
     use std::net::{IpAddr, Ipv4Addr};
 
-    async fn log_in(users: &UserStore, name: &str, password: &str) -> bool {
+    async fn log_in(store: &Arc<UserStore>, name: &str, password: &str) -> bool {
         let origin = IpAddr::V4(Ipv4Addr::LOCALHOST).into();
-        users
+        store
             .password_is_right(name, password.as_bytes(), origin)
             .await
             .unwrap()
+    }
+
+    fn store(folder: &Path) -> Arc<UserStore> {
+        Arc::new(UserStore::load(folder.join("users.json"), &PasswordSettings::default()).unwrap())
     }
 
     fn set(path: &Path, name: &str, password: &str) {
@@ -189,7 +270,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("users.json");
         set(&path, "joe", "one");
-        let store = UserStore::load(folder.path().join("users.json"), &PasswordSettings::default()).unwrap();
+        let store = store(folder.path());
         for _ in 0..3 {
             assert!(log_in(&store, "joe", "one").await);
             assert!(!log_in(&store, "joe", "two").await);
@@ -217,8 +298,67 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let longest = "x".repeat(LONGEST);
         set(&folder.path().join("users.json"), "joe", &longest);
-        let store = UserStore::load(folder.path().join("users.json"), &PasswordSettings::default()).unwrap();
+        let store = store(folder.path());
         assert!(log_in(&store, "joe", &longest).await);
         assert!(!log_in(&store, "joe", &format!("{longest}x")).await);
+    }
+
+    /// A hash of another broker is checked as it is, and replaced at the first right log-in: in memory at once, in the file with others.
+    #[tokio::test]
+    async fn a_hash_of_another_broker_is_renewed_by_the_right_password() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("users.json");
+        let table = folder.path().join("table.csv");
+        // MD5 of `abc`, and of `a` and the salt `bc`.
+        let hash = "900150983cd24fb0d6963f7d28e17f72";
+        std::fs::write(
+            &table,
+            format!("id,username,password,salt\n1,joe,{hash},bc\n2,ann,{hash},bc\n"),
+        )
+        .unwrap();
+        let format = UsersFormat::Csv("md5,salt".parse().unwrap());
+        let (imported, _) = Users::change(&path, |users| users.import(&table, format, false)).unwrap();
+        assert_eq!(imported.added, 2);
+        let store = store(folder.path());
+        let scram = |name: &str| store.user(name).unwrap().scram().is_some();
+
+        assert!(!log_in(&store, "joe", "abc").await && !log_in(&store, "joe", "").await);
+        assert!(!scram("joe"), "what is wrong renews nothing");
+        assert!(log_in(&store, "joe", "a").await);
+        assert!(scram("joe") && !scram("ann"));
+        assert!(log_in(&store, "joe", "a").await && !log_in(&store, "joe", "abc").await);
+        assert_eq!(store.stats().remembered, 1);
+
+        // Somebody else changes the file meanwhile.
+        set(&path, "tim", "x");
+        assert!(!store.write_renewed_users(), "all is written");
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(
+            (
+                text.matches("$argon2id$").count(),
+                text.matches("foreign").count()
+            ),
+            (2, 1),
+            "{text}"
+        );
+        assert!(log_in(&store, "joe", "a").await && log_in(&store, "tim", "x").await);
+        assert_eq!(store.stats().remembered, 2, "a renewed log-in is still known");
+        assert!(!log_in(&store, "ann", "abc").await && log_in(&store, "ann", "a").await);
+    }
+
+    /// Who has another password meanwhile keeps that.
+    #[tokio::test]
+    async fn a_renewed_hash_does_not_undo_a_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("users.json");
+        let table = folder.path().join("table.csv");
+        std::fs::write(&table, "user,password\njoe,900150983cd24fb0d6963f7d28e17f72\n").unwrap();
+        let format = UsersFormat::Csv("md5".parse().unwrap());
+        Users::change(&path, |users| users.import(&table, format, false)).unwrap();
+        let store = store(folder.path());
+        assert!(log_in(&store, "joe", "abc").await);
+        set(&path, "joe", "other");
+        store.write_renewed_users();
+        assert!(log_in(&store, "joe", "other").await && !log_in(&store, "joe", "abc").await);
     }
 }

@@ -2,8 +2,8 @@
 
 use super::config_for;
 use super::error::CommandError;
-use clap::{Args, Subcommand};
-use headgate_auth::{Access, Users, missing_folder};
+use clap::{Args, Subcommand, ValueEnum};
+use headgate_auth::{Access, HashMethod, Users, UsersFormat, missing_folder};
 use headgate_cli::{Outcome, note, say};
 use std::io::{BufRead, BufReader, IsTerminal, Write};
 use std::path::PathBuf;
@@ -38,6 +38,29 @@ enum Action {
     },
     /// List all users.
     List,
+    /// Take over users of another broker with the hashes of their passwords, which the next right log-in of each renews. All or none.
+    Import {
+        /// mosquitto's `password_file`, or CSV with a header and the columns `username`, `password` and, if there is one, `salt`.
+        file: PathBuf,
+        /// Whose file it is.
+        #[arg(long)]
+        format: Format,
+        /// How the passwords in a CSV file are hashed, as EMQ's `password_hash` says it: plain, md5, sha, sha256, `salt,sha256`, `sha256,salt`, bcrypt,
+        /// `pbkdf2,sha256,1000,20`.
+        #[arg(long, value_name = "METHOD", required_if_eq("format", "csv"))]
+        hash: Option<HashMethod>,
+        /// Give users that are there already the password of the file. Without this they stay as they are.
+        #[arg(long)]
+        replace: bool,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    /// `NAME:HASH` in each line, as `mosquitto_passwd` writes it.
+    Mosquitto,
+    /// A table of EMQ's.
+    Csv,
 }
 
 impl UsersCommand {
@@ -46,14 +69,12 @@ impl UsersCommand {
         crate::private::make_files_private();
         let config = config_for(&["data_dir", "auth.users_file"], self.config.as_deref())?;
         let path = Access::users_file(&config.auth, &config.data_dir);
-        let mut users = Users::load(&path)?;
         let (done, line) = match self.action {
             Action::Add { name, password_file } => {
                 let password = read_password(&name, password_file)?;
-                let new = users.set(&name, &password)?;
                 let made =
                     missing_folder(&path).map(|folder| format!("made the folder {}", folder.display()));
-                users.save(&path)?;
+                let (new, _) = Users::change(&path, |users| users.set(&name, &password))?;
                 if let Some(made) = made {
                     note(made);
                 }
@@ -61,13 +82,30 @@ impl UsersCommand {
                 (serde_json::json!({ done: name }), format!("{done} {name}"))
             }
             Action::Del { name } => {
-                users.remove(&name)?;
-                users.save(&path)?;
+                Users::change(&path, |users| users.remove(&name))?;
                 (serde_json::json!({ "removed": name }), format!("removed {name}"))
             }
             Action::List => {
+                let users = Users::load(&path)?;
                 let names: Vec<&str> = users.names().collect();
                 (serde_json::json!({ "users": names }), names.join("\n"))
+            }
+            Action::Import {
+                file,
+                format,
+                hash,
+                replace,
+            } => {
+                let format = match (format, hash) {
+                    (Format::Csv, Some(method)) => UsersFormat::Csv(method),
+                    _ => UsersFormat::Mosquitto,
+                };
+                let (imported, _) = Users::change(&path, |users| users.import(&file, format, replace))?;
+                let line = format!(
+                    "{} added, {} replaced, {} kept as they were",
+                    imported.added, imported.replaced, imported.kept
+                );
+                (serde_json::to_value(imported)?, line)
             }
         };
         if self.json {

@@ -19,6 +19,8 @@ pub(super) fn obstacles(config: &Config) -> Vec<Fault> {
     if has_folder && let Err(error) = Users::load(&users_file) {
         faults.push(Fault::new("auth.users_file", error.to_string()));
     }
+    let rules = config.auth.obstacles().into_iter();
+    faults.extend(rules.map(|fault| fault.below("auth")));
     for (n, listener) in config.listeners.iter().enumerate() {
         faults.extend(of_entry("listeners", n, &listener.name, listener.obstacles()));
     }

@@ -145,14 +145,18 @@ impl Control {
     /// Whether there are other rules than before, or other ways to come in.
     fn take_rules(&self, new: &AuthSettings) -> Result<bool, ReloadError> {
         let mut valid = self.rules.lock();
-        if valid.is_like(new) {
+        // What is in the file shows only when it is read.
+        let is_like = valid.is_like(new);
+        if new.acl_file.is_none() && is_like {
             return Ok(false);
         }
-        self.access.set(new)?;
+        let are_others = self.access.set(new)? || !is_like;
         *valid = new.clone();
         drop(valid);
-        self.hub.renew_rules();
-        Ok(true)
+        if are_others {
+            self.hub.renew_rules();
+        }
+        Ok(are_others)
     }
 
     /// Throws out who is banned now. How many.

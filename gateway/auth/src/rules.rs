@@ -1,0 +1,172 @@
+//! Rules as they are used, wherever they come from: the configuration, or a file of another broker.
+
+use crate::settings::{AclAction, AclEffect, AclRule, RefuseWith};
+use headgate_access::Network;
+use std::fmt;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+/// One rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) origin: Origin,
+    pub(crate) effect: AclEffect,
+    pub(crate) action: AclAction,
+    pub(crate) who: Who,
+    /// `None` for any topic and filter whatsoever.
+    pub(crate) topics: Option<Vec<Template>>,
+    pub(crate) refuse_with: RefuseWith,
+}
+
+/// Where a rule stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// In `auth.acl`, from 0.
+    Setting(usize),
+    /// In `auth.acl_file`; lines from 1.
+    File { path: Arc<Path>, line: usize },
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Setting(n) => write!(f, "auth.acl[{n}]"),
+            Self::File { path, line } => write!(f, "auth.acl_file {}:{line}", path.display()),
+        }
+    }
+}
+
+/// Whom a rule concerns. `All` of nothing is everybody, `Any` of nothing is nobody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Who {
+    /// Who has a user name.
+    Named,
+    /// Who has none.
+    Anonymous,
+    User(String),
+    Client(String),
+    From(Network),
+    /// Who has `+` or `#` in the user name or the client id.
+    WithWildcard,
+    All(Vec<Who>),
+    Any(Vec<Who>),
+}
+
+/// A client that rules may concern.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asker<'a> {
+    pub(crate) client: &'a str,
+    pub(crate) user: Option<&'a str>,
+    pub(crate) address: IpAddr,
+}
+
+impl Who {
+    pub(crate) const EVERYBODY: Self = Self::All(Vec::new());
+
+    pub(crate) fn includes(&self, asker: &Asker<'_>) -> bool {
+        match self {
+            Self::Named => asker.user.is_some(),
+            Self::Anonymous => asker.user.is_none(),
+            Self::User(name) => asker.user == Some(name),
+            Self::Client(id) => asker.client == id,
+            Self::From(network) => network.contains(asker.address),
+            Self::WithWildcard => {
+                let names = [Some(asker.client), asker.user];
+                names.iter().flatten().any(|name| name.contains(['+', '#']))
+            }
+            Self::All(conditions) => conditions.iter().all(|who| who.includes(asker)),
+            Self::Any(conditions) => conditions.iter().any(|who| who.includes(asker)),
+        }
+    }
+
+    /// The user without whose name it concerns nobody.
+    pub(crate) fn only_user(&self) -> Option<&str> {
+        match self {
+            Self::User(name) => Some(name),
+            Self::All(conditions) => conditions.iter().find_map(Self::only_user),
+            _ => None,
+        }
+    }
+}
+
+/// A topic filter with places for names in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Template {
+    pub(crate) filter: String,
+    /// What is asked for must be this very text.
+    pub(crate) exactly: bool,
+    pub(crate) names: Names,
+}
+
+/// Where `%c` and `%u` stand for client id and user name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Names {
+    Anywhere,
+    /// Where they are a whole level.
+    Levels,
+    /// Nowhere: they are text.
+    Nowhere,
+}
+
+impl Template {
+    pub(crate) fn is_personal(&self) -> bool {
+        self.names != Names::Nowhere && (self.filter.contains("%c") || self.filter.contains("%u"))
+    }
+
+    /// With the names in their places; `None` where one is missing, or holds `/`, `+` or `#`.
+    pub(crate) fn filled(&self, client: &str, user: Option<&str>) -> Option<String> {
+        if !self.is_personal() {
+            return Some(self.filter.clone());
+        }
+        let value = |placeholder: &str| {
+            let value = if placeholder == "%c" { Some(client) } else { user };
+            value.filter(|value| !value.contains(['/', '+', '#']))
+        };
+        if self.names == Names::Levels {
+            let levels = self.filter.split('/').map(|level| match level {
+                "%c" | "%u" => value(level),
+                level => Some(level),
+            });
+            return Some(levels.collect::<Option<Vec<_>>>()?.join("/"));
+        }
+        let mut text = self.filter.clone();
+        for placeholder in ["%c", "%u"] {
+            if self.filter.contains(placeholder) {
+                text = text.replace(placeholder, value(placeholder)?);
+            }
+        }
+        Some(text)
+    }
+}
+
+impl Entry {
+    /// The rule that stands at this place of `auth.acl`.
+    pub(crate) fn of_setting(n: usize, rule: &AclRule) -> Self {
+        let user = rule.user.as_ref().map(|name| match name.as_str() {
+            "*" => Who::Named,
+            name => Who::User(name.to_owned()),
+        });
+        let client = rule.client.clone().map(Who::Client);
+        let address = rule.address.map(Who::From);
+        let template = |topic: &String| {
+            let exact = topic.strip_prefix("eq ");
+            Template {
+                filter: exact.unwrap_or(topic).to_owned(),
+                exactly: exact.is_some(),
+                names: Names::Anywhere,
+            }
+        };
+        Self {
+            origin: Origin::Setting(n),
+            effect: rule.effect,
+            action: rule.action,
+            who: Who::All([user, client, address].into_iter().flatten().collect()),
+            topics: rule
+                .topics
+                .as_ref()
+                .map(|topics| topics.iter().map(template).collect()),
+            refuse_with: rule.refuse_with,
+        }
+    }
+}
