@@ -77,7 +77,7 @@ fn slips_of_the_pen_are_told_with_what_is_allowed() {
         ),
         (
             bridge("preset = \"aws\""),
-            ":4:10: bridges.preset: `\"aws\"` is not allowed here, allowed is a section such as `preset = { cloud = \"aws-iot\", endpoint = …, thing = … }`",
+            ":4:10: bridges.preset: a text is not allowed here, allowed is a section such as `preset = { cloud = \"aws-iot\", endpoint = …, thing = … }`",
         ),
         (
             bridge("preset = { host = \"a\" }"),
@@ -127,6 +127,15 @@ fn slips_of_the_pen_are_told_with_what_is_allowed() {
             "{told}\n{lines:#?}\n{text}"
         );
     }
+    let lines = refused(
+        folder,
+        &bridge("addresses = [\"mqtt://a\"]\nlogin = \"joe:hunter2\""),
+        &[],
+    );
+    assert!(
+        lines[0].contains("bridges.login: a text is not allowed here") && !lines[0].contains("hunter2"),
+        "{lines:#?}"
+    );
     let tls = |tls: &str| tcp(&format!("kind = \"tls\"\ntls = {{ {tls} }}"));
     let lines = refused(folder, &tls("cert = \"server.pem\", key = \"server.key\""), &[]);
     assert!(lines[0].ends_with("did you mean `certificate`?"), "{lines:#?}");

@@ -51,6 +51,7 @@ pub(super) fn explain(message: &str, key: &str, written: &str) -> String {
         return suggest(&message);
     }
     let message = message.replacen("missing field", "missing key", 1);
+    // They end with the key that tells them apart.
     match schema::kinds(key, written) {
         Some(kinds) if kinds.ends_with(&message["missing key".len()..]) => {
             format!("{message}, allowed is {kinds}")
@@ -70,11 +71,15 @@ fn without_types(message: &str, key: &str, written: &str) -> String {
     if !(names_a_type || is_enum) {
         return message.to_owned();
     }
-    let first = written.lines().next().unwrap_or_default();
+    let first = match written.lines().next().unwrap_or_default() {
+        // Where a section is wanted, a text may hold a password.
+        text if !is_enum && text.starts_with(['"', '\'']) => "a text".to_owned(),
+        first => format!("`{first}`"),
+    };
     match schema::allowed(key, written) {
-        Some(allowed) => format!("`{first}` is not allowed here, allowed is {allowed}"),
-        None if is_enum => format!("`{first}` is not allowed here, allowed is a word in quotes"),
-        None => format!("`{first}` is not allowed here, allowed is a section"),
+        Some(allowed) => format!("{first} is not allowed here, allowed is {allowed}"),
+        None if is_enum => format!("{first} is not allowed here, allowed is a word in quotes"),
+        None => format!("{first} is not allowed here, allowed is a section"),
     }
 }
 
