@@ -1,4 +1,4 @@
-//! EMQ 2's `acl.conf`: Erlang terms, of which the first that matches decides. emqttd_access_rule.erl of EMQ 2.3
+//! EMQ 2's `acl.conf`: Erlang terms, of which the first that matches decides. emqttd_access_rule.erl
 //!
 //! `{allow|deny, all}.` or `{allow|deny, WHO, subscribe|publish|pubsub, ["FILTER", {eq, "FILTER"}, …]}.` WHO is `all`, `{user, "NAME"|all}`,
 //! `{client, "ID"|all}`, `{ipaddr, "10.0.0.0/8"}`, or `{'and'|'or', [WHO, …]}`. `%u` and `%c` stand for names where they are a whole level.

@@ -10,9 +10,9 @@ use sha2::{Sha224, Sha256, Sha384, Sha512};
 use std::str::FromStr;
 use subtle::ConstantTimeEq;
 
-/// Rounds of PBKDF2, times the blocks of its output, that one check may take: about a second.
+/// Rounds of PBKDF2, times the blocks of its output, that one check may take.
 const MOST_ROUNDS: u64 = 1_000_000;
-/// The highest cost of bcrypt: about a second.
+/// The highest cost of bcrypt that is taken.
 const MOST_COST: u32 = 14;
 
 /// A hash that cannot be taken over.
