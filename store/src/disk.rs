@@ -12,7 +12,7 @@
 use crate::checkpoint::{self, Flushing, Row};
 use crate::compaction::Compaction;
 use crate::delta::Delta;
-use crate::journal::{Journal, JournalError, Known, Place, Position};
+use crate::journal::{Boundary, Journal, JournalError, Known, Position};
 use crate::lanes::{Entry, Extra, Queues};
 use crate::open::{self, failed};
 use crate::records::{self, Record};
@@ -739,8 +739,8 @@ impl State {
     }
 
     /// The tables' sessions and pages. The furthest place of the journal where they say that a body ends.
-    fn read(&mut self, tables: &Tables, damage: &mut Vec<String>) -> Result<Place, StoreError> {
-        let mut upto = Place::default();
+    fn read(&mut self, tables: &Tables, damage: &mut Vec<String>) -> Result<Boundary, StoreError> {
+        let mut upto = Boundary::default();
         for row in tables.rows_in(&[rows::SESSION]) {
             let (key, _) = row.map_err(|e| failed("read the tables", e))?;
             if let Ok((id, _)) = rows::numbers(&key) {
@@ -752,7 +752,7 @@ impl State {
             let Ok(body) = body else { continue };
             let page = rows::page_of(&key).and_then(|page| Ok((page, read_page(&body)?)));
             let entries = page.iter().flat_map(|(_, entries)| entries);
-            upto = entries.map(|entry| entry.at.end()).fold(upto, Place::max);
+            upto = entries.map(|entry| entry.at.end()).fold(upto, Boundary::max);
             match page {
                 Ok((page, entries)) if self.queues.contains(page.session) => self.queues.load(page, entries),
                 Ok((page, _)) => self.dropped.push(page.session),

@@ -43,15 +43,15 @@ pub(crate) struct Position {
 
 /// A place between two frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Place {
+pub(crate) struct Boundary {
     pub segment: u32,
     pub offset: u32,
 }
 
 impl Position {
     /// The place behind it.
-    pub(crate) fn end(self) -> Place {
-        Place {
+    pub(crate) fn end(self) -> Boundary {
+        Boundary {
             segment: self.segment,
             offset: self.offset.saturating_add(self.len),
         }
@@ -87,9 +87,9 @@ pub(crate) struct Journal {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Known {
     /// What lies before it is in the tables.
-    pub from: Place,
+    pub from: Boundary,
     /// The last place that they name.
-    pub upto: Place,
+    pub upto: Boundary,
 }
 
 /// What reading the journal met.
@@ -170,15 +170,15 @@ impl Journal {
     }
 
     /// The frame that is being made, and the place in the journal where it begins.
-    pub(crate) fn frame(&mut self) -> (&mut Vec<u8>, Place) {
+    pub(crate) fn frame(&mut self) -> (&mut Vec<u8>, Boundary) {
         let at = self.end();
         (&mut self.frame, at)
     }
 
     /// Where the next frame will be.
-    pub(crate) fn end(&self) -> Place {
+    pub(crate) fn end(&self) -> Boundary {
         let (number, len) = self.segments.last_key_value().expect("there is always one");
-        Place {
+        Boundary {
             segment: *number,
             offset: u32::try_from(*len).unwrap_or(u32::MAX),
         }
@@ -420,7 +420,7 @@ fn list(folder: &Path) -> io::Result<BTreeMap<u32, u64>> {
 }
 
 /// Segments that a start must find: the one of the checkpoint, or the first of all once there was one, and every one up to the last.
-fn report_missing(segments: &BTreeMap<u32, u64>, from: Place, was_begun: bool, replay: &mut Replay) {
+fn report_missing(segments: &BTreeMap<u32, u64>, from: Boundary, was_begun: bool, replay: &mut Replay) {
     let Some(last) = segments.keys().next_back() else {
         if was_begun || from.segment > 0 {
             replay
@@ -452,7 +452,7 @@ fn append_to(segments: &BTreeMap<u32, u64>, known: Known) -> Result<(u32, bool),
     let Some((last, len)) = segments.last_key_value() else {
         return Ok((next_number(upto.segment)?, true));
     };
-    let end = Place {
+    let end = Boundary {
         segment: *last,
         offset: u32::try_from(*len).unwrap_or(u32::MAX),
     };

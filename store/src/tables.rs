@@ -4,7 +4,7 @@
 //! with a checksum: tables that do not open, or are behind what the export knows, are set aside and made anew from it. sled's flush is not a
 //! sync either: it ends in `sync_file_range`, so an `fdatasync` of our own follows.
 
-use crate::journal::Place;
+use crate::journal::Boundary;
 use crate::lanes::{Entry, PageKey, Pages};
 use crate::open::{self, failed};
 use crate::rows::{self, Key, Reader, RowError, Writer};
@@ -32,7 +32,7 @@ pub(crate) type Change = (Key, Option<Vec<u8>>);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Checkpoint {
     pub number: u64,
-    pub at: Place,
+    pub at: Boundary,
 }
 
 /// The tables, open.
@@ -54,7 +54,7 @@ pub(crate) struct Opened {
     pub tables: Tables,
     pub checkpoint: Checkpoint,
     /// The furthest place in the journal that a checkpoint of either copy names.
-    pub upto: Place,
+    pub upto: Boundary,
     /// The export has the same rows as the tables.
     pub even: bool,
     pub damage: Vec<String>,
@@ -522,7 +522,7 @@ fn read_checkpoint(body: &[u8]) -> Result<Checkpoint, RowError> {
     let mut small = || u32::try_from(r.number()?).map_err(|_| RowError::Field("place"));
     Ok(Checkpoint {
         number,
-        at: Place {
+        at: Boundary {
             segment: small()?,
             offset: small()?,
         },

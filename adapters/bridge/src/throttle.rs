@@ -18,12 +18,12 @@ pub(crate) struct Throttles {
     minutes: BTreeMap<usize, Minute>,
     /// When a topic of a rule may go out again.
     free_at: BTreeMap<(usize, Topic), Instant>,
-    quiet: BTreeSet<Place>,
-    waiting: BTreeMap<Place, (Duration, Delivery)>,
+    quiet: BTreeSet<Turn>,
+    waiting: BTreeMap<Turn, (Duration, Delivery)>,
 }
 
 /// In the order of time.
-type Place = (Instant, usize, Topic);
+type Turn = (Instant, usize, Topic);
 
 /// What becomes of a delivery.
 #[derive(Debug)]

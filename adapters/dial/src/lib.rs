@@ -10,7 +10,7 @@ mod websocket;
 
 pub use error::{AddressError, DialError, ProxyError};
 pub use proxy::Proxy;
-pub use target::{Place, Target};
+pub use target::{RemoteAddress, Target};
 pub use tls::{ClientFile, ClientTls, explain};
 
 use std::fmt;
@@ -114,14 +114,14 @@ impl Dial {
     /// Connects, with all the layers; tells `on_step` how far it is.
     pub async fn connect(&self, on_step: &mut (dyn FnMut(Step) + Send)) -> Result<Dialed, DialError> {
         let (host, port) = match &self.target.place {
-            Place::Host(host, port) => (host.as_str(), *port),
+            RemoteAddress::Host(host, port) => (host.as_str(), *port),
             #[cfg(unix)]
-            Place::Unix(path) => {
+            RemoteAddress::Unix(path) => {
                 let stream = tokio::net::UnixStream::connect(path).await;
                 return stream.map(Dialed::Unix).map_err(|cause| self.unreachable(cause));
             }
             #[cfg(not(unix))]
-            Place::Unix(_) => return Err(self.unreachable(io::ErrorKind::Unsupported.into())),
+            RemoteAddress::Unix(_) => return Err(self.unreachable(io::ErrorKind::Unsupported.into())),
         };
         let tcp = match &self.proxy {
             None => self.socket(host, port, on_step).await?,
@@ -185,7 +185,7 @@ impl Dial {
             }
         }
         Err(DialError::Connect {
-            place: Place::Host(host.to_owned(), port).to_string(),
+            place: RemoteAddress::Host(host.to_owned(), port).to_string(),
             cause: last,
         })
     }

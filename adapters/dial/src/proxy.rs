@@ -1,6 +1,6 @@
 //! Proxies: SOCKS 5 (RFC 1928, 1929), and HTTP CONNECT (RFC 9110 §9.3.6).
 
-use super::target::{Place, decode, split_port};
+use super::target::{RemoteAddress, decode, split_port};
 use super::{AddressError, DialError, ProxyError};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -65,7 +65,7 @@ impl FromStr for Proxy {
 
 impl fmt::Display for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Place::Host(self.host.clone(), self.port).fmt(f)
+        RemoteAddress::Host(self.host.clone(), self.port).fmt(f)
     }
 }
 
@@ -85,7 +85,7 @@ impl Proxy {
         };
         passed.map_err(|cause| DialError::Proxy {
             proxy: self.to_string(),
-            place: Place::Host(host.to_owned(), port).to_string(),
+            place: RemoteAddress::Host(host.to_owned(), port).to_string(),
             cause,
         })
     }
@@ -101,7 +101,7 @@ impl Proxy {
     }
 
     async fn http(&self, mut tcp: TcpStream, host: &str, port: u16) -> Result<TcpStream, ProxyError> {
-        let place = Place::Host(host.to_owned(), port);
+        let place = RemoteAddress::Host(host.to_owned(), port);
         let login = self.login.as_ref().map(|(name, password)| {
             let login = STANDARD.encode(format!("{name}:{password}"));
             format!("Proxy-Authorization: Basic {login}\r\n")

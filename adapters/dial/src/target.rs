@@ -9,7 +9,7 @@ use std::str::FromStr;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// Where it is.
-    pub place: Place,
+    pub place: RemoteAddress,
     /// TLS around it.
     pub tls: bool,
     /// WebSocket around that, with this path.
@@ -22,7 +22,7 @@ pub struct Target {
 
 /// The address of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum RemoteAddress {
     /// Host name or address, and port.
     Host(String, u16),
     /// A Unix socket.
@@ -37,7 +37,7 @@ impl Target {
     pub fn host(host: &str, port: Option<u16>, tls: bool) -> Self {
         let port = port.unwrap_or(if tls { 8883 } else { 1883 });
         Self {
-            place: Place::Host(host.to_owned(), port),
+            place: RemoteAddress::Host(host.to_owned(), port),
             tls,
             websocket: None,
             username: None,
@@ -52,7 +52,7 @@ impl FromStr for Target {
     fn from_str(url: &str) -> Result<Self, AddressError> {
         if let Some(path) = url.strip_prefix("unix:") {
             let path = path.strip_prefix("//").unwrap_or(path);
-            let place = Place::Unix(path.into());
+            let place = RemoteAddress::Unix(path.into());
             return Ok(Self {
                 place,
                 ..Self::host("", None, false)
@@ -89,7 +89,7 @@ impl FromStr for Target {
         };
         let path = if path.is_empty() { WEBSOCKET_PATH } else { path };
         Ok(Self {
-            place: Place::Host(host.to_owned(), port),
+            place: RemoteAddress::Host(host.to_owned(), port),
             tls,
             websocket: websocket.then(|| path.to_owned()),
             username,
@@ -134,7 +134,7 @@ pub(super) fn decode(text: &str) -> Result<String, AddressError> {
     String::from_utf8(bytes).map_err(|_| AddressError::NotUtf8)
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for RemoteAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Host(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),

@@ -47,7 +47,7 @@ pub struct SnStats {
 #[derive(Debug)]
 pub struct SnGateway<A> {
     pub(crate) config: Config,
-    pub(crate) places: Vec<Place<A>>,
+    pub(crate) places: Vec<TableEntry<A>>,
     free: Vec<u32>,
     /// Clients and handshakes by where they are; a place may have one of each.
     parties: HashTable<u32>,
@@ -67,15 +67,15 @@ pub struct SnGateway<A> {
 
 /// Where a client, or one that wants to be one, is kept.
 #[derive(Debug)]
-pub(crate) struct Place<A> {
+pub(crate) struct TableEntry<A> {
     generation: u32,
     /// When its entry among the timers is.
     armed: Option<Instant>,
-    pub slot: Slot<A>,
+    pub slot: Occupant<A>,
 }
 
 #[derive(Debug)]
-pub(crate) enum Slot<A> {
+pub(crate) enum Occupant<A> {
     Free,
     Handshake(Box<Handshake<A>>),
     Client(Client<A>),
@@ -85,7 +85,7 @@ pub(crate) enum Slot<A> {
 
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(
-    size_of::<Place<SocketAddr>>() <= 256,
+    size_of::<TableEntry<SocketAddr>>() <= 256,
     "a gateway has a million of these"
 );
 
@@ -163,22 +163,22 @@ impl<A: Address> DatagramServer for SnGateway<A> {
     fn handle_bus(&mut self, key: SessionKey, event: BusEvent, now: Instant, out: &mut Out<A>) {
         let Some(index) = self.index(key) else { return };
         match &self.places[index as usize].slot {
-            Slot::Client(_) => {
+            Occupant::Client(_) => {
                 self.on_event(index, event, now, out);
                 self.arm(index);
             }
-            Slot::Publisher => self.on_publisher_event(&event, now, out),
-            Slot::Handshake(_) | Slot::Free => {}
+            Occupant::Publisher => self.on_publisher_event(&event, now, out),
+            Occupant::Handshake(_) | Occupant::Free => {}
         }
     }
 
     fn handle_answer(&mut self, key: SessionKey, answer: Answer, now: Instant, out: &mut Out<A>) {
         let Some(index) = self.index(key) else { return };
         match &self.places[index as usize].slot {
-            Slot::Handshake(_) => self.on_handshake_answer(index, answer, now, out),
-            Slot::Client(_) => self.on_client_answer(index, &answer, now, out),
-            Slot::Publisher => self.on_publisher_answer(answer, now, out),
-            Slot::Free => {}
+            Occupant::Handshake(_) => self.on_handshake_answer(index, answer, now, out),
+            Occupant::Client(_) => self.on_client_answer(index, &answer, now, out),
+            Occupant::Publisher => self.on_publisher_answer(answer, now, out),
+            Occupant::Free => {}
         }
         self.arm(index);
     }
@@ -205,8 +205,8 @@ impl<A: Address> DatagramServer for SnGateway<A> {
             let (_, index) = self.timers.pop_first().expect("just looked at");
             self.places[index as usize].armed = None;
             match &self.places[index as usize].slot {
-                Slot::Handshake(handshake) if handshake.until <= now => self.give_up(index, out),
-                Slot::Client(_) => self.on_client_timeout(index, now, out),
+                Occupant::Handshake(handshake) if handshake.until <= now => self.give_up(index, out),
+                Occupant::Client(_) => self.on_client_timeout(index, now, out),
                 _ => {}
             }
             self.arm(index);
@@ -225,13 +225,13 @@ impl<A: Address> DatagramServer for SnGateway<A> {
                 },
             );
             match &self.places[index as usize].slot {
-                Slot::Client(client) if client.has_endpoint() => {
+                Occupant::Client(client) if client.has_endpoint() => {
                     if !matches!(client.state, State::FallingAsleep { .. }) {
                         out.send(&client.party, &Message::Disconnect(None));
                     }
                     out.bus.push(close);
                 }
-                Slot::Publisher if self.publisher.has_endpoint() => out.bus.push(close),
+                Occupant::Publisher if self.publisher.has_endpoint() => out.bus.push(close),
                 _ => {}
             }
         }
@@ -443,7 +443,7 @@ impl<A: Address> SnGateway<A> {
             .push((self.key(index), BusCommand::Close { reason, expiry }));
         let place = &mut self.places[index as usize];
         place.generation = place.generation.wrapping_add(1);
-        if let Slot::Client(client) = &mut place.slot {
+        if let Occupant::Client(client) = &mut place.slot {
             client.inbound = None;
             client.drop_outbound(out);
         }
@@ -467,9 +467,9 @@ impl<A: Address> SnGateway<A> {
 
     pub(crate) fn ask(&self, index: u32, question: Question, out: &mut Out<A>) {
         let at = match &self.places[index as usize].slot {
-            Slot::Client(client) => Some(client.party.address),
-            Slot::Handshake(handshake) => Some(handshake.party.address),
-            Slot::Publisher | Slot::Free => None,
+            Occupant::Client(client) => Some(client.party.address),
+            Occupant::Handshake(handshake) => Some(handshake.party.address),
+            Occupant::Publisher | Occupant::Free => None,
         };
         let key = self.key(index);
         out.questions.push(Asked { key, at, question });
@@ -477,14 +477,14 @@ impl<A: Address> SnGateway<A> {
 
     pub(crate) fn client(&self, index: u32) -> &Client<A> {
         match &self.places[index as usize].slot {
-            Slot::Client(client) => client,
+            Occupant::Client(client) => client,
             _ => unreachable!("the index of a client"),
         }
     }
 
     pub(crate) fn client_mut(&mut self, index: u32) -> &mut Client<A> {
         match &mut self.places[index as usize].slot {
-            Slot::Client(client) => client,
+            Occupant::Client(client) => client,
             _ => unreachable!("the index of a client"),
         }
     }
@@ -492,26 +492,26 @@ impl<A: Address> SnGateway<A> {
     /// A client's table of topic ids, and the names in it.
     pub(crate) fn client_and_names(&mut self, index: u32) -> (&mut Client<A>, &mut Names) {
         match &mut self.places[index as usize].slot {
-            Slot::Client(client) => (client, &mut self.names),
+            Occupant::Client(client) => (client, &mut self.names),
             _ => unreachable!("the index of a client"),
         }
     }
 
     pub(crate) fn find_client(&self, at: &Sender<A>) -> Option<u32> {
         self.find(at, |slot| match slot {
-            Slot::Client(client) => Some(&client.party),
+            Occupant::Client(client) => Some(&client.party),
             _ => None,
         })
     }
 
     pub(crate) fn find_handshake(&self, at: &Sender<A>) -> Option<u32> {
         self.find(at, |slot| match slot {
-            Slot::Handshake(handshake) => Some(&handshake.party),
+            Occupant::Handshake(handshake) => Some(&handshake.party),
             _ => None,
         })
     }
 
-    fn find(&self, at: &Sender<A>, party: impl Fn(&Slot<A>) -> Option<&Party<A>>) -> Option<u32> {
+    fn find(&self, at: &Sender<A>, party: impl Fn(&Occupant<A>) -> Option<&Party<A>>) -> Option<u32> {
         let same = |index: &u32| party(&self.places[*index as usize].slot).is_some_and(|party| party.is(at));
         self.parties.find(self.hasher.hash_one(at), same).copied()
     }
@@ -523,16 +523,16 @@ impl<A: Address> SnGateway<A> {
     }
 
     /// A new place for a handshake, or for the publisher.
-    pub(crate) fn place(&mut self, slot: Slot<A>) -> u32 {
+    pub(crate) fn place(&mut self, slot: Occupant<A>) -> u32 {
         let index = self.free.pop().unwrap_or_else(|| {
-            self.places.push(Place {
+            self.places.push(TableEntry {
                 generation: 0,
                 armed: None,
-                slot: Slot::Free,
+                slot: Occupant::Free,
             });
             u32::try_from(self.places.len() - 1).expect("fewer than four billion clients")
         });
-        self.handshakes += usize::from(matches!(slot, Slot::Handshake(_)));
+        self.handshakes += usize::from(matches!(slot, Occupant::Handshake(_)));
         self.places[index as usize].slot = slot;
         self.list_party(index);
         index
@@ -543,12 +543,12 @@ impl<A: Address> SnGateway<A> {
         self.handshakes -= 1;
         self.clients += 1;
         // Where it is has not changed, so its entry by party stays.
-        self.places[index as usize].slot = Slot::Client(client);
+        self.places[index as usize].slot = Occupant::Client(client);
         let Self {
             ids, places, hasher, ..
         } = self;
         let id_of = |index: &u32| match &places[*index as usize].slot {
-            Slot::Client(client) => client.id.as_str(),
+            Occupant::Client(client) => client.id.as_str(),
             _ => unreachable!("only clients are listed by id"),
         };
         ids.insert_unique(hasher.hash_one(id_of(&index)), index, |index| {
@@ -567,7 +567,7 @@ impl<A: Address> SnGateway<A> {
     pub(crate) fn remove(&mut self, index: u32) {
         self.unlist_party(index);
         let hash = match &self.places[index as usize].slot {
-            Slot::Client(client) => Some(self.hasher.hash_one(client.id.as_str())),
+            Occupant::Client(client) => Some(self.hasher.hash_one(client.id.as_str())),
             _ => None,
         };
         if let Some(entry) = hash.and_then(|hash| self.ids.find_entry(hash, |at| *at == index).ok()) {
@@ -578,8 +578,8 @@ impl<A: Address> SnGateway<A> {
         if let Some(at) = place.armed.take() {
             self.timers.remove(&(at, index));
         }
-        match std::mem::replace(&mut place.slot, Slot::Free) {
-            Slot::Client(mut client) => {
+        match std::mem::replace(&mut place.slot, Occupant::Free) {
+            Occupant::Client(mut client) => {
                 if client.clean {
                     client.topics.clear(&mut self.names);
                 }
@@ -587,8 +587,8 @@ impl<A: Address> SnGateway<A> {
                 self.memory.keep(client.id, client.topics, limit, &mut self.names);
                 self.clients -= 1;
             }
-            Slot::Handshake(_) => self.handshakes -= 1,
-            Slot::Publisher | Slot::Free => {}
+            Occupant::Handshake(_) => self.handshakes -= 1,
+            Occupant::Publisher | Occupant::Free => {}
         }
         self.free.push(index);
     }
@@ -621,9 +621,9 @@ impl<A: Address> SnGateway<A> {
     pub(crate) fn arm(&mut self, index: u32) {
         let place = &mut self.places[index as usize];
         let wanted = match &place.slot {
-            Slot::Handshake(handshake) => Some(handshake.until),
-            Slot::Client(client) => client.deadline(self.config.settings.max_silence),
-            Slot::Publisher | Slot::Free => None,
+            Occupant::Handshake(handshake) => Some(handshake.until),
+            Occupant::Client(client) => client.deadline(self.config.settings.max_silence),
+            Occupant::Publisher | Occupant::Free => None,
         };
         let Some(wanted) = wanted else { return };
         if place.armed.is_some_and(|at| at <= wanted) {
@@ -654,11 +654,11 @@ impl<A: Address> SnGateway<A> {
     }
 }
 
-fn party_of<A>(slot: &Slot<A>) -> Option<&Party<A>> {
+fn party_of<A>(slot: &Occupant<A>) -> Option<&Party<A>> {
     match slot {
-        Slot::Client(client) => Some(&client.party),
-        Slot::Handshake(handshake) => Some(&handshake.party),
-        Slot::Publisher | Slot::Free => None,
+        Occupant::Client(client) => Some(&client.party),
+        Occupant::Handshake(handshake) => Some(&handshake.party),
+        Occupant::Publisher | Occupant::Free => None,
     }
 }
 

@@ -6,7 +6,7 @@ use crate::client::{Client, Purpose, State};
 use crate::counters::SnMetric;
 use crate::credit::Credit;
 use crate::denial;
-use crate::gateway::{Out, PROTOCOL, Slot, SnGateway};
+use crate::gateway::{Occupant, Out, PROTOCOL, SnGateway};
 use crate::outputs::Send;
 use crate::party::{Party, Sender};
 use crate::settings::Login;
@@ -175,7 +175,7 @@ impl<A: Address> SnGateway<A> {
         let Some(index) = self.find_handshake(from) else {
             return false;
         };
-        let Slot::Handshake(handshake) = &self.places[index as usize].slot else {
+        let Occupant::Handshake(handshake) = &self.places[index as usize].slot else {
             unreachable!("the index of a handshake")
         };
         handshake.party.credit.join(&from.credit);
@@ -205,7 +205,7 @@ impl<A: Address> SnGateway<A> {
     }
 
     fn begin(&mut self, from: &Sender<A>, id: &str, wants: Wants, now: Instant, out: &mut Out<A>) {
-        let index = self.place(Slot::Handshake(Box::new(Handshake {
+        let index = self.place(Occupant::Handshake(Box::new(Handshake {
             party: from.party(),
             until: now + self.config.settings.connect_timeout,
             id: id.into(),
@@ -324,7 +324,7 @@ impl<A: Address> SnGateway<A> {
             delay: Duration::ZERO,
             message_expiry: None,
         };
-        let Slot::Handshake(handshake) = &mut self.places[index as usize].slot else {
+        let Occupant::Handshake(handshake) = &mut self.places[index as usize].slot else {
             unreachable!("the index of a handshake")
         };
         let policy = handshake.identity.as_ref().map(|identity| &identity.policy);
@@ -586,7 +586,7 @@ impl<A: Address> SnGateway<A> {
 
     fn handshake(&mut self, index: u32) -> &mut Handshake<A> {
         match &mut self.places[index as usize].slot {
-            Slot::Handshake(handshake) => handshake,
+            Occupant::Handshake(handshake) => handshake,
             _ => unreachable!("the index of a handshake"),
         }
     }

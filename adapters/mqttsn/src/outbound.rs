@@ -4,7 +4,7 @@
 
 use crate::client::{Client, State};
 use crate::counters::SnMetric;
-use crate::gateway::{Out, Slot, SnGateway};
+use crate::gateway::{Occupant, Out, SnGateway};
 use crate::handshake::to_wire;
 use crate::inbound::short_topic;
 use crate::outputs::Send;
@@ -386,7 +386,7 @@ impl<A: Address> SnGateway<A> {
 
     /// Something came from the client: what had to wait for that may go out.
     pub(crate) fn send_held(&mut self, index: u32, now: Instant, out: &mut Out<A>) {
-        let Slot::Client(client) = &self.places[index as usize].slot else {
+        let Occupant::Client(client) = &self.places[index as usize].slot else {
             return;
         };
         let Some(outbound) = client.outbound.as_deref().filter(|outbound| outbound.held > 0) else {

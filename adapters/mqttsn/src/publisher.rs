@@ -3,7 +3,7 @@
 //! All of it is published under one identity of its own, whose session is opened with the first message, and no faster than the settings say.
 
 use crate::counters::SnMetric;
-use crate::gateway::{Out, PROTOCOL, Slot, SnGateway};
+use crate::gateway::{Occupant, Out, PROTOCOL, SnGateway};
 use crate::handshake::credentials;
 use crate::inbound::short_topic;
 use crate::settings::{Login, QosMinusOneSettings};
@@ -120,7 +120,7 @@ impl<A: Address> SnGateway<A> {
     fn begin_publisher(&mut self, out: &mut Out<A>) {
         let index = match self.publisher.index {
             Some(index) => index,
-            None => self.place(Slot::Publisher),
+            None => self.place(Occupant::Publisher),
         };
         self.publisher.index = Some(index);
         self.publisher.state = State::Authenticating;

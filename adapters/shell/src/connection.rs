@@ -3,7 +3,7 @@
 use headgate_access::{ConnectionInfo, PeerAddr};
 use tokio::io::DuplexStream;
 
-use crate::limit::{AddressSlot, Slot};
+use crate::limit::{AddressSlot, ConnectionSlot};
 use crate::throttle::ClientRate;
 use crate::transport::Transport;
 
@@ -20,20 +20,23 @@ pub struct Connection {
 /// Counts a connection against the limits until it is dropped.
 #[derive(Debug, Default)]
 pub struct ConnectionPermit {
-    pub(crate) on_listener: Option<Slot>,
-    pub(crate) in_all: Option<Slot>,
+    pub(crate) on_listener: Option<ConnectionSlot>,
+    pub(crate) in_all: Option<ConnectionSlot>,
     pub(crate) from_address: Option<AddressSlot>,
 }
 
 impl ConnectionPermit {
     /// The listener's name; `None` for a connection that came by none.
     pub fn listener(&self) -> Option<&str> {
-        self.on_listener.as_ref().map(Slot::name)
+        self.on_listener.as_ref().map(ConnectionSlot::name)
     }
 
     /// How fast the client may send.
     pub(crate) fn rate(&self) -> ClientRate {
-        self.on_listener.as_ref().map(Slot::rate).unwrap_or_default()
+        self.on_listener
+            .as_ref()
+            .map(ConnectionSlot::rate)
+            .unwrap_or_default()
     }
 }
 

@@ -12,7 +12,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::connection::{Connection, ConnectionPermit};
-use crate::listener::Shared;
+use crate::listener::ListenerState;
 use crate::proxy;
 use crate::settings::ListenerKind;
 use crate::socket::{Accepted, canonical};
@@ -44,7 +44,7 @@ impl Refusal {
 }
 
 pub(crate) async fn run(
-    shared: &Shared,
+    shared: &ListenerState,
     accepted: Accepted,
     mut permit: ConnectionPermit,
 ) -> Result<Connection, Refusal> {
@@ -96,7 +96,7 @@ async fn limited<T>(
 
 /// Returns who the client is. Where the header does not say, the proxy itself counts as the client.
 async fn take_proxy_header(
-    shared: &Shared,
+    shared: &ListenerState,
     stream: &mut TcpStream,
     source: SocketAddr,
     info: &mut ConnectionInfo,
@@ -118,7 +118,7 @@ async fn take_proxy_header(
 }
 
 async fn accept_tls(
-    shared: &Shared,
+    shared: &ListenerState,
     stream: TcpStream,
     info: &mut ConnectionInfo,
 ) -> Result<TlsStream<TcpStream>, Refusal> {
@@ -141,7 +141,7 @@ async fn accept_tls(
 }
 
 async fn accept_websocket<S: ByteStream>(
-    shared: &Shared,
+    shared: &ListenerState,
     mut stream: S,
     peer: SocketAddr,
     info: &mut ConnectionInfo,

@@ -60,14 +60,14 @@ impl ConnectionLimit {
         self.0.current.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn acquire(&self) -> Option<Slot> {
+    pub(crate) fn acquire(&self) -> Option<ConnectionSlot> {
         let max = self.0.max.load(Ordering::Relaxed);
         let one_more = |current| (current < max).then_some(current + 1);
         self.0
             .current
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
             .ok()?;
-        Some(Slot(self.clone()))
+        Some(ConnectionSlot(self.clone()))
     }
 }
 
@@ -108,9 +108,9 @@ impl AddressLimit {
 
 /// One connection's place under a limit, free again when dropped.
 #[derive(Debug)]
-pub(crate) struct Slot(ConnectionLimit);
+pub(crate) struct ConnectionSlot(ConnectionLimit);
 
-impl Slot {
+impl ConnectionSlot {
     /// The name of the listener whose limit it is.
     pub(crate) fn name(&self) -> &str {
         &self.0.0.name
@@ -122,7 +122,7 @@ impl Slot {
     }
 }
 
-impl Drop for Slot {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.0.0.current.fetch_sub(1, Ordering::Relaxed);
     }

@@ -24,11 +24,11 @@ use crate::tls::{ServerTls, TlsError};
 pub struct Listener {
     socket: Socket,
     bucket: Option<TokenBucket>,
-    shared: Arc<Shared>,
+    shared: Arc<ListenerState>,
 }
 
 /// What the handshakes of a listener share.
-pub(crate) struct Shared {
+pub(crate) struct ListenerState {
     pub(crate) name: Arc<str>,
     pub(crate) mount_point: Option<Arc<str>>,
     pub(crate) settings: ListenerSettings,
@@ -191,7 +191,7 @@ impl Listener {
         let bucket = settings
             .max_connect_rate
             .map(|rate| TokenBucket::new(rate, settings.connect_burst.unwrap_or(rate)));
-        let shared = Shared {
+        let shared = ListenerState {
             name,
             mount_point: settings.mount_point.as_deref().map(Into::into),
             tls,
@@ -329,7 +329,11 @@ impl Listener {
 }
 
 /// Runs the handshakes of one connection.
-async fn shake(shared: Arc<Shared>, accepted: Accepted, permit: ConnectionPermit) -> Option<Connection> {
+async fn shake(
+    shared: Arc<ListenerState>,
+    accepted: Accepted,
+    permit: ConnectionPermit,
+) -> Option<Connection> {
     let peer = accepted.peer();
     match handshake::run(&shared, accepted, permit).await {
         Ok(connection) => {
@@ -343,7 +347,7 @@ async fn shake(shared: Arc<Shared>, accepted: Accepted, permit: ConnectionPermit
     }
 }
 
-impl Shared {
+impl ListenerState {
     /// Applies the address rules, and the limit for one address, to who the client is. For a forwarder, who
     /// speaks for many, only the rules; its clients are counted when they are known.
     pub(crate) fn admit_address(

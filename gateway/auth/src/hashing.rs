@@ -33,9 +33,9 @@ type Check = Box<dyn Fn(&User, &[u8], &mut Memory) -> Verdict + Send + Sync>;
 
 /// The threads and those who wait for them. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Hashing(Arc<Desk>);
+pub(crate) struct Hashing(Arc<Pool>);
 
-struct Desk {
+struct Pool {
     at_once: usize,
     check: Check,
     state: Mutex<State>,
@@ -56,8 +56,8 @@ struct Job {
 }
 
 /// A place in the queue. Whoever drops it has left.
-struct Place {
-    desk: Arc<Desk>,
+struct Ticket {
+    pool: Arc<Pool>,
     from: Origin,
     number: u64,
 }
@@ -68,7 +68,7 @@ impl Hashing {
     }
 
     fn with(settings: &PasswordSettings, check: Check) -> Self {
-        Self(Arc::new(Desk {
+        Self(Arc::new(Pool {
             at_once: settings.at_once,
             check,
             state: Mutex::new(State {
@@ -102,11 +102,11 @@ impl Hashing {
         right.map_err(|_| Busy)
     }
 
-    fn enqueue(&self, from: Origin, job: Job) -> Result<Place, Busy> {
-        let desk = &self.0;
-        let mut state = desk.state.lock();
+    fn enqueue(&self, from: Origin, job: Job) -> Result<Ticket, Busy> {
+        let pool = &self.0;
+        let mut state = pool.state.lock();
         let busy = || {
-            desk.counts.busy.fetch_add(1, Ordering::Relaxed);
+            pool.counts.busy.fetch_add(1, Ordering::Relaxed);
             Busy
         };
         let (number, put_out) = state.waiting.push(from, job).map_err(|_| busy())?;
@@ -114,9 +114,9 @@ impl Hashing {
             busy();
         }
         if state.waiting.len() <= state.idle {
-            desk.work.notify_one();
-        } else if state.threads < desk.at_once {
-            let shared = Arc::clone(desk);
+            pool.work.notify_one();
+        } else if state.threads < pool.at_once {
+            let shared = Arc::clone(pool);
             let thread = std::thread::Builder::new().name("password".into());
             match thread.spawn(move || shared.work()) {
                 Ok(_) => state.threads += 1,
@@ -129,8 +129,8 @@ impl Hashing {
                 Err(_) => {}
             }
         }
-        Ok(Place {
-            desk: Arc::clone(desk),
+        Ok(Ticket {
+            pool: Arc::clone(pool),
             from,
             number,
         })
@@ -145,7 +145,7 @@ impl Hashing {
     }
 }
 
-impl Desk {
+impl Pool {
     fn work(&self) {
         let mut memory = Memory::default();
         let mut state = self.state.lock();
@@ -178,17 +178,17 @@ impl Desk {
     }
 }
 
-impl Drop for Place {
+impl Drop for Ticket {
     fn drop(&mut self) {
         if self
-            .desk
+            .pool
             .state
             .lock()
             .waiting
             .remove(self.from, self.number)
             .is_some()
         {
-            self.desk.counts.left.fetch_add(1, Ordering::Relaxed);
+            self.pool.counts.left.fetch_add(1, Ordering::Relaxed);
         }
     }
 }

@@ -20,10 +20,10 @@ use std::sync::Arc;
 
 /// Users and rules. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Access(Arc<Shared>);
+pub struct Access(Arc<Inner>);
 
 #[derive(Debug)]
-struct Shared {
+struct Inner {
     users: Arc<UserStore>,
     bans: Bans,
     doors: RwLock<Doors>,
@@ -89,7 +89,7 @@ impl Access {
         let bans = Bans::load(data_dir.join("bans.json"), &settings.bans)?;
         let doors = RwLock::new(Doors::new(settings, &users)?);
         let books = Mutex::default();
-        Ok(Self(Arc::new(Shared {
+        Ok(Self(Arc::new(Inner {
             users,
             bans,
             doors,
@@ -206,7 +206,7 @@ impl Door {
     }
 }
 
-impl Shared {
+impl Inner {
     /// The rules of a listener, which are those of its door.
     fn book(&self, listener: &str) -> Arc<Rulebook> {
         let doors = self.doors.read();
@@ -262,7 +262,7 @@ fn certificate(info: &ConnectionInfo) -> Option<Arc<ClientCert>> {
 
 /// One connection's conversation.
 struct Session {
-    shared: Arc<Shared>,
+    shared: Arc<Inner>,
     door: Arc<Door>,
     listener: Arc<str>,
     peer: PeerAddr,

@@ -1,6 +1,6 @@
 //! One connection of a bridge: from credentials to the end of the link.
 
-use super::provisioner::{Place, Provisioner};
+use super::provisioner::{Assigned, Provisioner};
 use super::{BridgeError, credentials, way};
 use headgate_access::{AccessSession, Answering};
 use headgate_bridge::{BridgeEndpoint, BridgePlan, BridgeStatus, BridgeWire, EndReason};
@@ -39,9 +39,9 @@ pub(super) struct Dialed {
 impl Attempt {
     /// Everything up to CONNECT. The error is for operators.
     pub(super) async fn dial(&self) -> Result<Dialed, BridgeError> {
-        let Place { plan, dial } = match &self.provisioner {
+        let Assigned { plan, dial } = match &self.provisioner {
             Some(provisioner) => provisioner.place(&self.dial).await?,
-            None => Place {
+            None => Assigned {
                 plan: Arc::clone(&self.plan),
                 dial: self.dial.clone(),
             },

@@ -55,9 +55,9 @@ const LINE: u64 = 300;
 
 /// All bridges. Clones share them.
 #[derive(Clone)]
-pub(crate) struct Bridges(Arc<Shared>);
+pub(crate) struct Bridges(Arc<Inner>);
 
-struct Shared {
+struct Inner {
     hub: Hub,
     /// Connections, which are waited for when the gateway stops.
     links: TaskTracker,
@@ -216,7 +216,7 @@ impl Bridges {
             rewriter,
             ..Naming::default()
         };
-        Self(Arc::new(Shared {
+        Self(Arc::new(Inner {
             hub: hub.clone(),
             links: links.clone(),
             node: node.to_owned(),
@@ -462,7 +462,7 @@ impl Bridges {
     }
 }
 
-impl Shared {
+impl Inner {
     fn read(&self, text: &str) -> Result<Checked, BridgeError> {
         let settings = toml::from_str(text);
         let settings = settings.map_err(|error| Fault::new("", explain_text(text, &error)))?;

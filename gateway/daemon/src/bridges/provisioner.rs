@@ -81,7 +81,7 @@ struct StoredAssignment {
 }
 
 /// A remote that was assigned.
-pub(super) struct Place {
+pub(super) struct Assigned {
     pub plan: Arc<BridgePlan>,
     pub dial: Dial,
 }
@@ -108,7 +108,7 @@ impl Provisioner {
     }
 
     /// Where to connect. `dial` is one of the bridge's own addresses, which are the hub's if there are any.
-    pub(super) async fn place(&self, dial: &Dial) -> Result<Place, BridgeError> {
+    pub(super) async fn place(&self, dial: &Dial) -> Result<Assigned, BridgeError> {
         let known = self.known();
         let assignment = match known {
             Some(assignment) => assignment,
@@ -158,7 +158,7 @@ impl Provisioner {
     }
 
     /// How `assignment` is reached.
-    pub(super) fn place_of(&self, assignment: &Assignment, dial: &Dial) -> Result<Place, BridgeError> {
+    pub(super) fn place_of(&self, assignment: &Assignment, dial: &Dial) -> Result<Assigned, BridgeError> {
         let settings = &self.service.settings;
         let assigned = settings.clone().with_assignment(assignment);
         let dial = match settings.addresses.is_empty() {
@@ -167,7 +167,7 @@ impl Provisioner {
         };
         let plan = BridgePlan::new(assigned, &self.service.node)?;
         let plan = Arc::new(plan);
-        Ok(Place { plan, dial })
+        Ok(Assigned { plan, dial })
     }
 
     /// Asks the service, and tells how far that is; keeps nothing.

@@ -1,7 +1,7 @@
 //! How the addresses of a bridge are reached.
 
 use headgate_bridge::{BridgeSettings, BridgeTls};
-use headgate_dial::{Bind, ClientFile, ClientTls, Dial, Place, Proxy, Target};
+use headgate_dial::{Bind, ClientFile, ClientTls, Dial, Proxy, RemoteAddress, Target};
 use headgate_model::Fault;
 
 fn client_tls(tls: &BridgeTls) -> ClientTls {
@@ -119,7 +119,7 @@ fn dial(address: &str, tls: &BridgeTls, proxy: Option<&str>, bind: Option<&str>)
     }
     let proxy = proxy.map(str::parse::<Proxy>).transpose();
     let proxy = proxy.map_err(|error| Fault::new("proxy", error.to_string()))?;
-    if proxy.is_some() && matches!(target.place, Place::Unix(_)) {
+    if proxy.is_some() && matches!(target.place, RemoteAddress::Unix(_)) {
         return Err(unfit(format!("`{address}`: a proxy cannot reach a Unix socket")));
     }
     Ok(Dial {

@@ -10,7 +10,7 @@ use std::path::{Component, Path, PathBuf};
 
 /// What somebody listens on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Place {
+enum ListenAddress {
     Tcp(Socket),
     Udp(Socket),
     /// A socket's file, or a serial device.
@@ -28,15 +28,15 @@ struct User<'a> {
     key: String,
     name: &'a str,
     written: &'a str,
-    place: Place,
+    place: ListenAddress,
 }
 
 /// A fault for each that wants what one before it has.
 pub(super) fn faults(config: &Config) -> Vec<Fault> {
     let listeners = config.listeners.iter().enumerate().filter_map(|(n, listener)| {
         let place = match listener.kind {
-            ListenerKind::Unix => Place::File(plain(Path::new(&listener.bind))),
-            _ => Place::Tcp(Socket::new(&listener.bind, listener.ipv6_only)?),
+            ListenerKind::Unix => ListenAddress::File(plain(Path::new(&listener.bind))),
+            _ => ListenAddress::Tcp(Socket::new(&listener.bind, listener.ipv6_only)?),
         };
         Some(User {
             key: format!("listeners[{n}].bind"),
@@ -49,9 +49,9 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
     let gateways = datagrams.iter().filter_map(|Entry { list, n, listener }| {
         let (key, written, place) = match listener.place()? {
             DatagramPlace::Udp { bind, ipv6_only } => {
-                ("bind", bind, Place::Udp(Socket::new(bind, ipv6_only)?))
+                ("bind", bind, ListenAddress::Udp(Socket::new(bind, ipv6_only)?))
             }
-            DatagramPlace::Serial(port) => ("serial.port", port, Place::File(plain(Path::new(port)))),
+            DatagramPlace::Serial(port) => ("serial.port", port, ListenAddress::File(plain(Path::new(port)))),
         };
         Some(User {
             key: format!("{list}[{n}].{key}"),
@@ -71,7 +71,7 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
         };
         let (first, second) = (before.name, user.name);
         let what = match (before.written == user.written, &user.place) {
-            (true, Place::File(_)) => format!("`{first}` and `{second}` both want {}", user.written),
+            (true, ListenAddress::File(_)) => format!("`{first}` and `{second}` both want {}", user.written),
             (true, _) => format!("`{first}` and `{second}` both listen on {}", user.written),
             (false, _) => format!(
                 "`{second}` wants {}, which `{first}` has with {}",
@@ -111,7 +111,7 @@ fn scope(socket: &Socket) -> u32 {
     }
 }
 
-impl Place {
+impl ListenAddress {
     fn collides(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Tcp(one), Self::Tcp(two)) | (Self::Udp(one), Self::Udp(two)) => one.collides(two),
@@ -148,8 +148,8 @@ fn plain(path: &Path) -> PathBuf {
 mod tests {
     use super::*;
 
-    fn tcp(bind: &str) -> Place {
-        Place::Tcp(Socket::new(bind, false).unwrap())
+    fn tcp(bind: &str) -> ListenAddress {
+        ListenAddress::Tcp(Socket::new(bind, false).unwrap())
     }
 
     /// What the system says of two sockets of one program (Linux, ip(7) and ipv6(7)).
@@ -172,9 +172,9 @@ mod tests {
                 assert_eq!(tcp(one).collides(&tcp(two)), collide, "{one} {two}");
             }
         }
-        let only = Place::Tcp(Socket::new("[::]:1883", true).unwrap());
+        let only = ListenAddress::Tcp(Socket::new("[::]:1883", true).unwrap());
         assert!(!only.collides(&tcp("0.0.0.0:1883")) && only.collides(&tcp("[::1]:1883")));
-        let udp = Place::Udp(Socket::new("127.0.0.1:1883", false).unwrap());
+        let udp = ListenAddress::Udp(Socket::new("127.0.0.1:1883", false).unwrap());
         assert!(!udp.collides(&tcp("127.0.0.1:1883")) && udp.collides(&udp));
         assert_eq!(Socket::new("127.0.0.1:0", false), None);
     }

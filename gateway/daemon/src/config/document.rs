@@ -2,7 +2,7 @@
 //!
 //! It is read into settings as far as it can be: what is wrong is told and left out, then the rest is read again, so that all faults are found at once.
 
-use super::told::{Place, Told};
+use super::told::{Location, Told};
 use headgate_model::Fault;
 use serde::de::DeserializeOwned;
 use std::borrow::Cow;
@@ -67,13 +67,13 @@ impl<'a> Texts<'a> {
     }
 
     /// Where the text stands that begins at `at`.
-    fn place(&self, at: usize) -> Place {
+    fn place(&self, at: usize) -> Location {
         let later = self.variables.partition_point(|(_, begins, _)| *begins <= at);
         if let Some((name, ..)) = later.checked_sub(1).map(|n| &self.variables[n]) {
-            return Place::Variable(name.clone());
+            return Location::Variable(name.clone());
         }
         let before = &self.text[..at.min(self.file)];
-        Place::File {
+        Location::File {
             path: self.path.map(Path::to_owned),
             line: Some(1 + before.matches('\n').count()),
             column: Some(1 + before.rsplit('\n').next().unwrap_or("").chars().count()),
@@ -117,7 +117,7 @@ impl<'t> Document<'t> {
             .get(n + 1)
             .map_or(texts.text.len(), |next| next.1 - 1);
         let wrong = |message: String| Told {
-            place: Place::Variable(name.clone()),
+            place: Location::Variable(name.clone()),
             key: String::new(),
             message,
         };
@@ -279,7 +279,7 @@ impl<'t> Document<'t> {
             value = next;
         }
         let place = at.map_or_else(
-            || Place::File {
+            || Location::File {
                 path: self.texts.path.map(Path::to_owned),
                 line: None,
                 column: None,

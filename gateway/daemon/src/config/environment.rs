@@ -1,7 +1,7 @@
 //! Variables of the environment that are nearly ours.
 
 use super::document::ENV_PREFIX;
-use super::told::{Place, Told};
+use super::told::{Location, Told};
 use super::words::nearest;
 
 /// Variables that begin like ours and set nothing: of the command line, of the tests, and what container platforms set for a service called `headgate`.
@@ -37,7 +37,7 @@ pub(super) fn warnings<'a>(names: impl IntoIterator<Item = &'a str>, sections: &
     let mut names: Vec<&str> = names.into_iter().filter(|name| is_nearly_ours(name)).collect();
     names.sort_unstable();
     let warning = |name: &str| Told {
-        place: Place::Variable(name.to_owned()),
+        place: Location::Variable(name.to_owned()),
         key: String::new(),
         message: match meant(name, sections) {
             Some(meant) => format!("it sets nothing; did you mean {meant}?"),

@@ -18,7 +18,7 @@ mod words;
 pub(crate) use changes::at_most;
 pub(crate) use environment::all as environment_variables;
 pub(crate) use schema::{choices, resolve};
-pub(crate) use told::{Place, Told};
+pub(crate) use told::{Location, Told};
 pub(crate) use words::explain_text;
 
 use crate::bridges::{BridgeError, Checked};
@@ -239,7 +239,7 @@ impl ConfigError {
         match self {
             Self::Faults { faults, warnings } => (faults, warnings),
             Self::Read { path, cause } => {
-                let place = Place::File {
+                let place = Location::File {
                     path: Some(path),
                     line: None,
                     column: None,
@@ -440,7 +440,7 @@ fn text(path: &Path) -> Result<String, ConfigError> {
     String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = valid.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
-        let place = Place::File {
+        let place = Location::File {
             path: Some(path.to_owned()),
             line: Some(1 + valid.iter().filter(|byte| **byte == b'\n').count()),
             column: Some(1 + String::from_utf8_lossy(line).chars().count()),

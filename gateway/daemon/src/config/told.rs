@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// Where a setting stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Location {
     /// In the file, or in the defaults if there is none.
     File {
         /// `None` without a file.
@@ -24,7 +24,7 @@ pub(crate) enum Place {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Told {
     /// Where the setting stands.
-    pub place: Place,
+    pub place: Location,
     /// As in the reference: `listeners.tls.key`. Empty for the whole.
     pub key: String,
     /// What is wrong, and what is allowed.
@@ -57,7 +57,7 @@ impl Told {
     }
 }
 
-impl Place {
+impl Location {
     /// The line of the file.
     pub(crate) fn line(&self) -> Option<usize> {
         match self {
@@ -67,7 +67,7 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Variable(name) => write!(f, "environment variable {name}"),
@@ -100,10 +100,10 @@ impl Serialize for Told {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut told = serde_json::Map::new();
         match &self.place {
-            Place::Variable(name) => {
+            Location::Variable(name) => {
                 told.insert("variable".into(), name.as_str().into());
             }
-            Place::File { path, line, column } => {
+            Location::File { path, line, column } => {
                 let path = path.as_ref().map(|path| path.display().to_string());
                 told.insert("file".into(), path.into());
                 told.insert("line".into(), (*line).into());
@@ -137,7 +137,7 @@ mod tests {
             ("mqtt.users_file", "unknown key `users_file`", false),
         ] {
             let told = Told {
-                place: Place::Variable("X".into()),
+                place: Location::Variable("X".into()),
                 key: key.into(),
                 message: message.into(),
             };
