@@ -7,7 +7,7 @@ use crate::serial::SerialTransport;
 use crate::settings::{DatagramKind, DatagramSettings, UdpSettings};
 use crate::supervise::keep_serving;
 use crate::udp::UdpTransport;
-use headgate_model::{ConfiguredLogin, DatagramProtocol, Fault, MountPoint, Naming, Rewriter};
+use headgate_model::{ConfiguredLogin, DatagramProtocol, Fault, Naming, Rewriter};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -124,16 +124,38 @@ impl<P: DatagramProtocol> DatagramListener for ListenerFor<'_, P> {
     }
 
     fn bind(&self) -> Result<Box<dyn BoundListener>, ListenError> {
-        let (name, mount) = (&self.0.name, self.0.mount_point.as_deref());
-        Ok(match self.0.kind {
-            DatagramKind::Serial => Box::new(Bound::<P, _> {
-                transport: serial_transport::<P>(self.0),
-                settings: self.0.clone(),
-            }),
-            DatagramKind::Udp => Box::new(Bound::<P, _> {
-                transport: UdpTransport::bind(name, mount, &self.0.udp())?,
-                settings: self.0.clone(),
-            }),
+        let settings = self.0.clone();
+        if settings.kind == DatagramKind::Serial {
+            let line = move || serial_transport::<P>(&settings);
+            let transport = line();
+            let stats = transport.stats();
+            let again = move || Ok(line().counting_on(Arc::clone(&stats)));
+            return Ok(self.bound(transport, again));
+        }
+        let mut udp = settings.udp();
+        let bind =
+            move |udp: &UdpSettings| UdpTransport::bind(&settings.name, settings.mount_point.as_deref(), udp);
+        let transport = bind(&udp)?;
+        // Clients look for it where it was, also if the system chose the port.
+        if udp.bind.ends_with(":0") {
+            udp.bind = transport.local_addr().to_string();
+        }
+        let stats = Arc::clone(DatagramTransport::stats(&transport));
+        let again = move || Ok(bind(&udp)?.counting_on(Arc::clone(&stats)));
+        Ok(self.bound(transport, again))
+    }
+}
+
+impl<P: DatagramProtocol> ListenerFor<'_, P> {
+    fn bound<T: DatagramTransport>(
+        &self,
+        transport: T,
+        again: impl FnMut() -> Result<T, ListenError> + Send + 'static,
+    ) -> Box<dyn BoundListener> {
+        Box::new(Bound::<P, T> {
+            settings: self.0.clone(),
+            transport,
+            again: Box::new(again),
         })
     }
 }
@@ -141,11 +163,13 @@ impl<P: DatagramProtocol> DatagramListener for ListenerFor<'_, P> {
 struct Bound<P: DatagramProtocol, T> {
     settings: SettingsOf<P>,
     transport: T,
+    /// Another transport at the same place, which counts on.
+    again: Box<dyn FnMut() -> Result<T, ListenError> + Send>,
 }
 
-impl<P: DatagramProtocol> BoundListener for Bound<P, UdpTransport> {
+impl<P: DatagramProtocol, T: DatagramTransport> BoundListener for Bound<P, T> {
     fn stats(&self) -> Arc<DatagramStats> {
-        Arc::clone(DatagramTransport::stats(&self.transport))
+        Arc::clone(self.transport.stats())
     }
 
     fn serve(
@@ -153,61 +177,23 @@ impl<P: DatagramProtocol> BoundListener for Bound<P, UdpTransport> {
         parts: &Serving,
         rewriter: &Arc<Rewriter>,
     ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        // Clients look for it where it was, also if the system chose the port.
-        let udp = match self.settings.udp() {
-            udp if udp.bind.ends_with(":0") => UdpSettings {
-                bind: self.transport.local_addr().to_string(),
-                ..udp
-            },
-            udp => udp,
-        };
-        let (settings, stats) = (self.settings.clone(), self.stats());
-        let again = move || {
-            let transport = UdpTransport::bind(&settings.name, settings.mount_point.as_deref(), &udp)?;
-            Ok(transport.counting_on(Arc::clone(&stats)))
-        };
-        Box::pin(keep::<P, _>(
-            self.settings,
-            self.transport,
-            again,
-            parts.clone(),
-            Arc::clone(rewriter),
-        ))
-    }
-}
-
-impl<P: DatagramProtocol> BoundListener for Bound<P, SerialTransport<P::Framer>> {
-    fn stats(&self) -> Arc<DatagramStats> {
-        Arc::clone(DatagramTransport::stats(&self.transport))
-    }
-
-    fn serve(
-        self: Box<Self>,
-        parts: &Serving,
-        rewriter: &Arc<Rewriter>,
-    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        let (settings, stats) = (self.settings.clone(), self.stats());
-        let again = move || Ok(serial_transport::<P>(&settings).counting_on(Arc::clone(&stats)));
-        Box::pin(keep::<P, _>(
-            self.settings,
-            self.transport,
-            again,
-            parts.clone(),
-            Arc::clone(rewriter),
-        ))
+        Box::pin(keep(*self, parts.clone(), Arc::clone(rewriter)))
     }
 }
 
 /// Serves a transport, and when that fails the next one.
 async fn keep<P: DatagramProtocol, T: DatagramTransport>(
-    settings: SettingsOf<P>,
-    transport: T,
-    mut again: impl FnMut() -> Result<T, ListenError>,
+    bound: Bound<P, T>,
     parts: Serving,
     rewriter: Arc<Rewriter>,
 ) {
+    let Bound {
+        settings,
+        transport,
+        mut again,
+    } = bound;
     let naming = Arc::new(Naming {
-        mount: settings.mount().unwrap_or_else(|_| MountPoint::default()),
+        mount: settings.mount().expect("checked with the settings"),
         rewriter,
         ..Naming::default()
     });

@@ -2,14 +2,14 @@
 //!
 //! What an operator bans is in a file and outlives the gateway. What was banned by itself is in memory, for minutes. All of it has a bound.
 
+use crate::file;
 use crate::settings::BanSettings;
 use headgate_access::Network;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
-use std::io::Write;
 use std::net::{IpAddr, Ipv6Addr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Bans of operators.
@@ -108,6 +108,8 @@ pub enum BanError {
 pub(crate) struct Bans {
     path: PathBuf,
     state: Mutex<State>,
+    /// Held while the file is written: log-ins wait for the state, never for the disk.
+    writing: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -189,7 +191,8 @@ impl Bans {
             }
         }
         let state = Mutex::new(state);
-        Ok(Self { path, state })
+        let writing = Mutex::default();
+        Ok(Self { path, state, writing })
     }
 
     /// Other settings from now on.
@@ -199,9 +202,8 @@ impl Bans {
 
     /// Adds a ban, or puts it in the place of one of the same; it is on the disk when this returns.
     pub(crate) fn add(&self, ban: Ban) -> Result<(), BanError> {
-        let mut state = self.state.lock();
-        state.insert(ban)?;
-        state.save(&self.path)
+        self.state.lock().insert(ban)?;
+        self.save()
     }
 
     /// Ends a ban. Whether there was one.
@@ -226,8 +228,23 @@ impl Bans {
                 listed || !own.is_empty()
             }
         };
-        state.save(&self.path)?;
+        drop(state);
+        self.save()?;
         Ok(found)
+    }
+
+    /// Writes those of operators, as they are when it is this one's turn.
+    fn save(&self) -> Result<(), BanError> {
+        let _turn = self.writing.lock();
+        let bans: Vec<Ban> = {
+            let state = self.state.lock();
+            let named = state.clients.values().chain(state.users.values());
+            named.chain(&state.networks).cloned().collect()
+        };
+        file::replace(&self.path, &bans).map_err(|cause| BanError::Io {
+            path: self.path.clone(),
+            cause,
+        })
     }
 
     /// All that are valid.
@@ -326,23 +343,6 @@ impl State {
             Banned::Address(_) => self.networks.push(ban),
         }
         Ok(())
-    }
-
-    fn save(&self, path: &Path) -> Result<(), BanError> {
-        let named = self.clients.values().chain(self.users.values());
-        let all: Vec<&Ban> = named.chain(&self.networks).collect();
-        let write = || -> std::io::Result<()> {
-            let beside = path.with_extension("new");
-            let mut file = std::fs::File::create(&beside)?;
-            file.write_all(serde_json::to_string_pretty(&all)?.as_bytes())?;
-            file.write_all(b"\n")?;
-            file.sync_all()?;
-            std::fs::rename(&beside, path)
-        };
-        write().map_err(|cause| BanError::Io {
-            path: path.to_owned(),
-            cause,
-        })
     }
 }
 

@@ -12,6 +12,7 @@ mod acl;
 mod bans;
 mod chain;
 mod fair;
+mod file;
 mod foreign;
 mod hashing;
 mod providers;

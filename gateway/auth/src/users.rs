@@ -1,5 +1,6 @@
 //! The file of users: names, argon2id hashes and SCRAM-SHA-256 keys, or hashes of other brokers. Written as a whole, or not at all.
 
+use crate::file;
 use crate::foreign::hash::{ForeignHash, Known};
 use crate::foreign::passwords::{self, ImportError, UsersFormat};
 use crate::scram::ScramKeys;
@@ -9,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
@@ -236,22 +236,7 @@ impl Users {
             .iter()
             .map(|(name, user)| (name.as_str(), &**user))
             .collect();
-        let write = || -> std::io::Result<()> {
-            if let Some(folder) = missing_folder(path) {
-                std::fs::create_dir_all(folder)?;
-            }
-            let beside = path.with_extension("new");
-            let mut options = std::fs::OpenOptions::new();
-            options.write(true).create(true).truncate(true);
-            #[cfg(unix)]
-            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-            let mut file = options.open(&beside)?;
-            file.write_all(serde_json::to_string_pretty(&users)?.as_bytes())?;
-            file.write_all(b"\n")?;
-            file.sync_all()?;
-            std::fs::rename(&beside, path)
-        };
-        write().map_err(|cause| UsersError::Io {
+        file::replace(path, &users).map_err(|cause| UsersError::Io {
             path: path.to_owned(),
             cause,
         })
