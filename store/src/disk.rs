@@ -101,6 +101,8 @@ const REMOVED_AT_ONCE: usize = 1;
 #[derive(Debug)]
 pub struct DiskStore {
     folder: PathBuf,
+    /// As it was told, and as they fit the quota.
+    told: DiskSettings,
     settings: DiskSettings,
     pub(crate) journal: Journal,
     pub(crate) tables: Tables,
@@ -143,7 +145,7 @@ impl DiskStore {
     }
 
     pub(crate) fn open_format_2(folder: PathBuf, settings: DiskSettings) -> Result<Self, StoreError> {
-        let settings = settings.fitted();
+        let (told, settings) = (settings, settings.fitted());
         let lock = open::lock(&folder)?;
         let sync = settings.durability == Durability::PowerLoss;
         let (opened, borrowed) = open_tables(&folder, sync, settings.max_bytes)?;
@@ -182,6 +184,7 @@ impl DiskStore {
             stats: StoreStats::default(),
             table_bytes: tables.bytes(),
             folder,
+            told,
             settings,
             journal,
             tables,
@@ -635,6 +638,13 @@ impl Store for DiskStore {
             };
             Ok(more)
         })
+    }
+
+    fn set_max_bytes(&mut self, bytes: u64) {
+        self.told.max_bytes = bytes;
+        self.settings = self.told.fitted();
+        self.journal.segment_bytes = self.settings.segment_bytes;
+        self.tables.max_bytes = bytes;
     }
 
     fn has_room(&self) -> bool {

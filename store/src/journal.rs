@@ -76,7 +76,7 @@ pub(crate) struct Journal {
     segments: BTreeMap<u32, u64>,
     active: File,
     sync: bool,
-    segment_bytes: u64,
+    pub(crate) segment_bytes: u64,
     /// The frame that is being made.
     frame: Vec<u8>,
     /// Bytes written since it was opened.

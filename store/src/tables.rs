@@ -42,7 +42,7 @@ pub(crate) struct Tables {
     folder: PathBuf,
     sync: bool,
     /// Bytes that the whole store may have; 0 for no limit.
-    max_bytes: u64,
+    pub(crate) max_bytes: u64,
     /// About how many bytes the rows have.
     live: Arc<AtomicU64>,
     /// The rows are the export's, in memory: the disk had no room to open the tables.

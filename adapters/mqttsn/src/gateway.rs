@@ -114,6 +114,24 @@ impl<A: Address> SnGateway<A> {
         })
     }
 
+    /// Other settings from now on, and other names with the same mount point. Clients stay as they are: what was decided when they connected, their log-in
+    /// and the life of their session, holds until they connect again, and a topic id that was given keeps its meaning.
+    pub fn set_settings(
+        &mut self,
+        settings: SnSettings,
+        naming: Arc<Naming>,
+        now: Instant,
+    ) -> Result<(), SnSettingsError> {
+        let config = Config::new(settings, naming)?;
+        let (old, new) = (&self.config.settings, &config.settings);
+        if old.advertise_interval != new.advertise_interval {
+            self.advertise_at = (!new.advertise_interval.is_zero()).then_some(now);
+        }
+        self.publisher.change(&old.qos_minus_one, &new.qos_minus_one);
+        self.config = config;
+        Ok(())
+    }
+
     /// What its clients' topic ids take is counted in this ledger, and asked of it.
     #[must_use]
     pub fn with_memory(mut self, memory: Arc<MemoryLimit>) -> Self {

@@ -41,6 +41,17 @@ impl DatagramProtocol for MqttSn {
         gateway.with_memory(memory)
     }
 
+    fn change<A: Address + Unpin + Send + 'static>(
+        server: &mut SnGateway<A>,
+        settings: &SnSettings,
+        naming: Arc<Naming>,
+        now: Instant,
+    ) {
+        server
+            .set_settings(settings.clone(), naming, now)
+            .expect("settings have no faults");
+    }
+
     fn framer(settings: &SnSettings, framing: &Framing) -> Option<SnFramer> {
         Some(SnFramer::new(*framing, settings.max_datagram_bytes))
     }

@@ -38,6 +38,8 @@ pub(crate) struct Publisher {
     /// Thousandths of messages that may be sent now.
     tokens: u64,
     filled_at: Instant,
+    /// It goes by another identity from the next message on.
+    is_another: bool,
 }
 
 #[derive(Debug)]
@@ -63,7 +65,23 @@ impl Publisher {
             waiting: VecDeque::new(),
             tokens: u64::from(settings.burst) * 1_000,
             filled_at: now,
+            is_another: false,
         }
+    }
+
+    /// Takes over other settings.
+    pub(crate) fn change(&mut self, old: &QosMinusOneSettings, new: &QosMinusOneSettings) {
+        let who = |settings: &QosMinusOneSettings| {
+            let QosMinusOneSettings {
+                client_id,
+                username,
+                password,
+                ..
+            } = settings;
+            (client_id.clone(), username.clone(), password.clone())
+        };
+        self.is_another |= who(old) != who(new);
+        self.tokens = self.tokens.min(u64::from(new.burst) * 1_000);
     }
 
     pub(crate) fn has_endpoint(&self) -> bool {
@@ -122,9 +140,11 @@ impl<A: Address> SnGateway<A> {
             Some(index) => index,
             None => self.place(Occupant::Publisher),
         };
+        let settings = &self.config.settings.qos_minus_one;
         self.publisher.index = Some(index);
         self.publisher.state = State::Authenticating;
-        let settings = &self.config.settings.qos_minus_one;
+        self.publisher.name = settings.client_id.as_str().into();
+        self.publisher.is_another = false;
         let login = Login {
             username: settings.username.clone(),
             password: settings.password.clone(),
@@ -215,8 +235,8 @@ impl<A: Address> SnGateway<A> {
                 return;
             }
             let name = &self.publisher.name;
-            if identity.policy.renewed(name, &Presence::default()).is_some() {
-                // The rules have changed: it is let in under others.
+            if self.publisher.is_another || identity.policy.renewed(name, &Presence::default()).is_some() {
+                // It is let in under the rules and the name of now.
                 self.close(index, CloseReason::Normal, None, out);
                 return self.begin_publisher(out);
             }

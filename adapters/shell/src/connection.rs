@@ -32,6 +32,11 @@ impl ConnectionPermit {
     }
 
     /// How fast the client may send.
+    /// The listener is no more, and its connections have to go.
+    pub(crate) fn is_over(&self) -> bool {
+        self.on_listener.as_ref().is_some_and(ConnectionSlot::is_closed)
+    }
+
     pub(crate) fn rate(&self) -> ClientRate {
         self.on_listener
             .as_ref()

@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Sleep;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -117,8 +118,34 @@ impl DatagramStats {
     }
 }
 
+/// What changes a server and its transport.
+type Alteration<S, T> = Box<dyn FnOnce(&mut S, &mut T, Instant) + Send>;
+
+/// What whoever serves a transport is told while it does.
+pub(crate) enum Told<S, T> {
+    /// To change something.
+    Change(Alteration<S, T>),
+    /// To say goodbye, and end.
+    End,
+}
+
 /// Serves all clients of a transport until [`Hub::say_goodbye`](headgate_bus::handle::Hub::say_goodbye).
 pub fn serve<S, T>(server: S, transport: T, serving: &Serving) -> impl Future<Output = ()> + Send + 'static
+where
+    S: DatagramServer<Address = T::Address> + Unpin + Send + 'static,
+    T: DatagramTransport,
+{
+    let (_, nothing) = mpsc::unbounded_channel();
+    serve_and_listen(server, transport, nothing, serving)
+}
+
+/// The same, and does what it is told meanwhile.
+pub(crate) fn serve_and_listen<S, T>(
+    server: S,
+    transport: T,
+    told: mpsc::UnboundedReceiver<Told<S, T>>,
+    serving: &Serving,
+) -> impl Future<Output = ()> + Send + 'static
 where
     S: DatagramServer<Address = T::Address> + Unpin + Send + 'static,
     T: DatagramTransport,
@@ -137,6 +164,8 @@ where
         tally: Tally::new(&serving.metrics, S::COUNTERS),
         out: DatagramOutputs::default(),
         events: VecDeque::new(),
+        told,
+        ended: false,
         farewell: None,
         _open: serving.open.token(),
     }
@@ -150,7 +179,10 @@ struct Server<S, T: DatagramTransport> {
     tally: Tally,
     out: DatagramOutputs<T::Address>,
     events: VecDeque<(SessionKey, BusEvent)>,
-    /// The gateway stops: so long our last words may take.
+    told: mpsc::UnboundedReceiver<Told<S, T>>,
+    /// It was told to end.
+    ended: bool,
+    /// It ends: so long our last words may take.
     farewell: Option<Pin<Box<Sleep>>>,
     /// Counts the socket until it is closed.
     _open: TaskTrackerToken,
@@ -230,6 +262,15 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let serving = self.get_mut();
+        while let Poll::Ready(Some(told)) = serving.told.poll_recv(cx) {
+            match told {
+                Told::Change(change) => {
+                    let now = serving.seat.now();
+                    change(&mut serving.server, &mut serving.transport, now);
+                }
+                Told::End => serving.ended = true,
+            }
+        }
         for turn in 1..=TURNS {
             if serving.farewell.is_some() {
                 return serving.poll_farewell(cx);
@@ -255,7 +296,7 @@ where
     /// Does what can be done without waiting, but not all of it. False when there was nothing: then `cx` is woken when there is.
     fn turn(&mut self, last: bool, cx: &mut Context<'_>) -> bool {
         let now = self.seat.now();
-        if self.seat.hub().says_goodbye() {
+        if self.ended || self.seat.hub().says_goodbye() {
             self.server.shutdown(&mut self.out);
             self.settle(now, cx);
             self.seat.submit_all(&mut self.out.bus);

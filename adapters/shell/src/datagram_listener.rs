@@ -1,23 +1,27 @@
 //! What serves a datagram protocol on one socket or serial line, for as long as the gateway runs.
 
-use crate::datagram::{DatagramStats, DatagramTransport, serve};
+use crate::datagram::{DatagramStats, DatagramTransport, Told, serve_and_listen};
 use crate::listener::ListenError;
 use crate::protocols::Serving;
 use crate::serial::SerialTransport;
-use crate::settings::{DatagramKind, DatagramSettings, UdpSettings};
+use crate::settings::{DatagramKind, DatagramSettings, SerialSettings};
 use crate::supervise::keep_serving;
 use crate::udp::UdpTransport;
+use futures_util::future::Either;
 use headgate_model::{ConfiguredLogin, DatagramProtocol, Fault, Naming, Rewriter};
+use parking_lot::Mutex;
+use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use tokio::sync::mpsc;
 
 /// The settings of a listener for `P`.
 pub type SettingsOf<P> =
     DatagramSettings<<P as DatagramProtocol>::Settings, <P as DatagramProtocol>::Framing>;
 
 /// One configured socket or line, of whatever protocol.
-pub trait DatagramListener {
+pub trait DatagramListener: Send + Sync {
     /// The name in logs and under `$SYS`.
     fn name(&self) -> &str;
 
@@ -41,6 +45,18 @@ pub trait DatagramListener {
 
     /// Binds the socket; what comes waits in the system. A serial line need not be there yet.
     fn bind(&self) -> Result<Box<dyn BoundListener>, ListenError>;
+
+    /// Whether one that runs is where these settings want it. If not, it is another one: with another address, kind, protocol or mount point.
+    fn stays_at(&self, running: &dyn DatagramHandle) -> bool;
+
+    /// Gives one that [stays](Self::stays_at) these settings and these names. Its clients stay. Whether it had others.
+    fn change(&self, running: &dyn DatagramHandle, rewriter: &Arc<Rewriter>) -> bool;
+}
+
+/// A socket or line, for whoever changes it while it is served.
+pub trait DatagramHandle: Any + Send + Sync {
+    /// Clients are told, and it is served no more.
+    fn end(&self);
 }
 
 /// Where a listener wants to be, as it stands in the settings.
@@ -62,7 +78,10 @@ pub trait BoundListener: Send {
     /// What it counts.
     fn stats(&self) -> Arc<DatagramStats>;
 
-    /// Serves its clients until the bus says goodbye; anew, with a socket of its own, whenever that fails.
+    /// To change it while it is served.
+    fn handle(&self) -> Arc<dyn DatagramHandle>;
+
+    /// Serves its clients until the bus says goodbye or it is told to end; anew, with a socket of its own, whenever that fails.
     fn serve(
         self: Box<Self>,
         parts: &Serving,
@@ -124,52 +143,193 @@ impl<P: DatagramProtocol> DatagramListener for ListenerFor<'_, P> {
     }
 
     fn bind(&self) -> Result<Box<dyn BoundListener>, ListenError> {
-        let settings = self.0.clone();
-        if settings.kind == DatagramKind::Serial {
-            let line = move || serial_transport::<P>(&settings);
-            let transport = line();
-            let stats = transport.stats();
-            let again = move || Ok(line().counting_on(Arc::clone(&stats)));
-            return Ok(self.bound(transport, again));
+        match self.0.kind {
+            DatagramKind::Serial => Bound::<P, SerialTransport<P::Framer>>::new(self.0),
+            DatagramKind::Udp => Bound::<P, UdpTransport>::new(self.0),
         }
-        let mut udp = settings.udp();
-        let bind =
-            move |udp: &UdpSettings| UdpTransport::bind(&settings.name, settings.mount_point.as_deref(), udp);
-        let transport = bind(&udp)?;
-        // Clients look for it where it was, also if the system chose the port.
-        if udp.bind.ends_with(":0") {
-            udp.bind = transport.local_addr().to_string();
+    }
+
+    fn stays_at(&self, running: &dyn DatagramHandle) -> bool {
+        let place = |settings: &SettingsOf<P>| match settings.kind {
+            // Another line is the same one plugged in elsewhere.
+            DatagramKind::Serial => None,
+            DatagramKind::Udp => Some((settings.bind.clone(), settings.ipv6_only)),
+        };
+        let known = match self.0.kind {
+            DatagramKind::Serial => self.settings_of::<SerialTransport<P::Framer>>(running),
+            DatagramKind::Udp => self.settings_of::<UdpTransport>(running),
+        };
+        known.is_some_and(|known| place(&known) == place(self.0) && known.mount_point == self.0.mount_point)
+    }
+
+    fn change(&self, running: &dyn DatagramHandle, rewriter: &Arc<Rewriter>) -> bool {
+        match self.0.kind {
+            DatagramKind::Serial => self.change_one::<SerialTransport<P::Framer>>(running, rewriter),
+            DatagramKind::Udp => self.change_one::<UdpTransport>(running, rewriter),
         }
-        let stats = Arc::clone(DatagramTransport::stats(&transport));
-        let again = move || Ok(bind(&udp)?.counting_on(Arc::clone(&stats)));
-        Ok(self.bound(transport, again))
     }
 }
 
 impl<P: DatagramProtocol> ListenerFor<'_, P> {
-    fn bound<T: DatagramTransport>(
-        &self,
-        transport: T,
-        again: impl FnMut() -> Result<T, ListenError> + Send + 'static,
-    ) -> Box<dyn BoundListener> {
-        Box::new(Bound::<P, T> {
-            settings: self.0.clone(),
-            transport,
-            again: Box::new(again),
+    /// Those of one that serves the same protocol over the same kind of transport.
+    fn settings_of<T: TransportOf<P>>(&self, running: &dyn DatagramHandle) -> Option<SettingsOf<P>> {
+        let running: &dyn Any = running;
+        let running = running.downcast_ref::<Running<P, T>>()?;
+        Some(running.current.lock().settings.clone())
+    }
+
+    fn change_one<T: TransportOf<P>>(&self, running: &dyn DatagramHandle, rewriter: &Arc<Rewriter>) -> bool {
+        let running: &dyn Any = running;
+        let Some(running) = running.downcast_ref::<Running<P, T>>() else {
+            return false;
+        };
+        let settings = self.0.clone();
+        let mut current = running.current.lock();
+        let names_alike = current
+            .rewriter
+            .as_ref()
+            .is_some_and(|known| Arc::ptr_eq(known, rewriter));
+        if current.settings == settings && names_alike {
+            return false;
+        }
+        current.settings = settings.clone();
+        current.rewriter = Some(Arc::clone(rewriter));
+        let naming = current.naming();
+        // While it waits to be started anew, it is started with them.
+        let _ = current
+            .told
+            .send(Told::Change(Box::new(move |server, transport, now| {
+                P::change(server, &settings.gateway, naming, now);
+                transport.renew_with(&settings);
+            })));
+        true
+    }
+}
+
+/// A transport as a listener for `P` makes it.
+trait TransportOf<P: DatagramProtocol>: DatagramTransport {
+    /// `at`: where an earlier one was, if the system has chosen that.
+    fn open(settings: &SettingsOf<P>, at: Option<&str>) -> Result<Self, ListenError>
+    where
+        Self: Sized;
+
+    /// Goes on with what an earlier one has counted.
+    fn count_on(self, stats: Arc<DatagramStats>) -> Self
+    where
+        Self: Sized;
+
+    /// Takes over other settings where it is.
+    fn renew_with(&mut self, settings: &SettingsOf<P>);
+}
+
+impl<P: DatagramProtocol> TransportOf<P> for UdpTransport {
+    fn open(settings: &SettingsOf<P>, at: Option<&str>) -> Result<Self, ListenError> {
+        let mut udp = settings.udp();
+        // Clients look for it where it was.
+        if let Some(at) = at.filter(|_| udp.bind.ends_with(":0")) {
+            udp.bind = at.to_owned();
+        }
+        Self::bind(&settings.name, settings.mount_point.as_deref(), &udp)
+    }
+
+    fn count_on(self, stats: Arc<DatagramStats>) -> Self {
+        self.counting_on(stats)
+    }
+
+    fn renew_with(&mut self, settings: &SettingsOf<P>) {
+        self.renew(&settings.udp());
+    }
+}
+
+impl<P: DatagramProtocol> TransportOf<P> for SerialTransport<P::Framer> {
+    fn open(settings: &SettingsOf<P>, _: Option<&str>) -> Result<Self, ListenError> {
+        let (line, framer) = line::<P>(settings);
+        Ok(Self::new(
+            &settings.name,
+            settings.mount_point.as_deref(),
+            line,
+            framer,
+        ))
+    }
+
+    fn count_on(self, stats: Arc<DatagramStats>) -> Self {
+        self.counting_on(stats)
+    }
+
+    fn renew_with(&mut self, settings: &SettingsOf<P>) {
+        let (line, framer) = line::<P>(settings);
+        self.renew(line, framer);
+    }
+}
+
+/// For `serial` only: the line of the settings, and what cuts its frames.
+fn line<P: DatagramProtocol>(settings: &SettingsOf<P>) -> (SerialSettings, P::Framer) {
+    let framer = P::framer(&settings.gateway, &settings.framing).expect("checked with the settings");
+    (settings.serial.clone().unwrap_or_default(), framer)
+}
+
+/// What is served, as of now.
+struct Current<P: DatagramProtocol, T: DatagramTransport> {
+    settings: SettingsOf<P>,
+    /// `None` until it is served.
+    rewriter: Option<Arc<Rewriter>>,
+    /// To the server that runs.
+    told: mpsc::UnboundedSender<Told<P::Server<T::Address>, T>>,
+    ended: bool,
+}
+
+impl<P: DatagramProtocol, T: DatagramTransport> Current<P, T> {
+    fn naming(&self) -> Arc<Naming> {
+        Arc::new(Naming {
+            mount: self.settings.mount().expect("checked with the settings"),
+            rewriter: self.rewriter.clone().unwrap_or_default(),
+            ..Naming::default()
         })
     }
 }
 
-struct Bound<P: DatagramProtocol, T> {
-    settings: SettingsOf<P>,
-    transport: T,
-    /// Another transport at the same place, which counts on.
-    again: Box<dyn FnMut() -> Result<T, ListenError> + Send>,
+struct Running<P: DatagramProtocol, T: DatagramTransport> {
+    current: Mutex<Current<P, T>>,
 }
 
-impl<P: DatagramProtocol, T: DatagramTransport> BoundListener for Bound<P, T> {
+impl<P: DatagramProtocol, T: DatagramTransport> DatagramHandle for Running<P, T> {
+    fn end(&self) {
+        let mut current = self.current.lock();
+        current.ended = true;
+        let _ = current.told.send(Told::End);
+    }
+}
+
+struct Bound<P: DatagramProtocol, T: DatagramTransport> {
+    transport: T,
+    running: Arc<Running<P, T>>,
+}
+
+impl<P: DatagramProtocol, T: TransportOf<P>> Bound<P, T> {
+    #[expect(clippy::new_ret_no_self, reason = "whoever serves it knows no types")]
+    fn new(settings: &SettingsOf<P>) -> Result<Box<dyn BoundListener>, ListenError> {
+        let current = Current {
+            settings: settings.clone(),
+            rewriter: None,
+            told: mpsc::unbounded_channel().0,
+            ended: false,
+        };
+        Ok(Box::new(Self {
+            transport: T::open(settings, None)?,
+            running: Arc::new(Running {
+                current: Mutex::new(current),
+            }),
+        }))
+    }
+}
+
+impl<P: DatagramProtocol, T: TransportOf<P>> BoundListener for Bound<P, T> {
     fn stats(&self) -> Arc<DatagramStats> {
         Arc::clone(self.transport.stats())
+    }
+
+    fn handle(&self) -> Arc<dyn DatagramHandle> {
+        Arc::clone(&self.running) as Arc<dyn DatagramHandle>
     }
 
     fn serve(
@@ -177,40 +337,30 @@ impl<P: DatagramProtocol, T: DatagramTransport> BoundListener for Bound<P, T> {
         parts: &Serving,
         rewriter: &Arc<Rewriter>,
     ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(keep(*self, parts.clone(), Arc::clone(rewriter)))
+        self.running.current.lock().rewriter = Some(Arc::clone(rewriter));
+        Box::pin(keep(*self, parts.clone()))
     }
 }
 
 /// Serves a transport, and when that fails the next one.
-async fn keep<P: DatagramProtocol, T: DatagramTransport>(
-    bound: Bound<P, T>,
-    parts: Serving,
-    rewriter: Arc<Rewriter>,
-) {
-    let Bound {
-        settings,
-        transport,
-        mut again,
-    } = bound;
-    let naming = Arc::new(Naming {
-        mount: settings.mount().expect("checked with the settings"),
-        rewriter,
-        ..Naming::default()
-    });
-    let stats = Arc::clone(transport.stats());
+async fn keep<P: DatagramProtocol, T: TransportOf<P>>(bound: Bound<P, T>, parts: Serving) {
+    let Bound { transport, running } = bound;
+    let (stats, at) = (Arc::clone(transport.stats()), transport.describe().1);
+    let name = running.current.lock().settings.name.clone();
     let mut first = Some(transport);
     let start = || {
-        let transport = first.take().map_or_else(&mut again, Ok)?;
+        let mut current = running.current.lock();
+        let settings = &current.settings;
+        let again = || Ok(T::open(settings, Some(&at))?.count_on(Arc::clone(&stats)));
+        if current.ended {
+            return Ok(Either::Left(std::future::ready(())));
+        }
+        let transport = first.take().map_or_else(again, Ok)?;
         let (now, memory) = (parts.hub.clock().now(), Arc::clone(parts.hub.memory()));
-        let server = P::server::<T::Address>(&settings.gateway, Arc::clone(&naming), now, memory);
-        Ok::<_, ListenError>(serve(server, transport, &parts))
+        let server = P::server::<T::Address>(&settings.gateway, current.naming(), now, memory);
+        let (tell, told) = mpsc::unbounded_channel();
+        current.told = tell;
+        Ok::<_, ListenError>(Either::Right(serve_and_listen(server, transport, told, &parts)))
     };
-    keep_serving(&settings.name, start, || stats.restarted()).await;
-}
-
-/// For `serial` only: the line of the settings.
-fn serial_transport<P: DatagramProtocol>(settings: &SettingsOf<P>) -> SerialTransport<P::Framer> {
-    let serial = settings.serial.clone().unwrap_or_default();
-    let framer = P::framer(&settings.gateway, &settings.framing).expect("checked with the settings");
-    SerialTransport::new(&settings.name, settings.mount_point.as_deref(), serial, framer)
+    keep_serving(&name, start, || stats.restarted()).await;
 }

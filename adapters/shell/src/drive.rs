@@ -440,7 +440,7 @@ where
         if takes_frames && !caught_up && hub.poll_caught_up(cx).is_ready() {
             return Poll::Ready(Woken::Events);
         }
-        if hub.says_goodbye() && !self.told_to_leave {
+        if !self.told_to_leave && (hub.says_goodbye() || self.permit.is_over()) {
             return Poll::Ready(Woken::Leave);
         }
         // Its silence is ours.

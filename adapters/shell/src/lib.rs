@@ -38,10 +38,12 @@ pub mod websocket;
 
 pub use connection::{Connection, ConnectionPermit};
 pub use datagram::DatagramStats;
-pub use datagram_listener::{BoundListener, DatagramListener, DatagramPlace, ListenerFor, SettingsOf};
+pub use datagram_listener::{
+    BoundListener, DatagramHandle, DatagramListener, DatagramPlace, ListenerFor, SettingsOf,
+};
 pub use drive::{Connections, drive};
 pub use limit::ConnectionLimit;
-pub use listener::{ListenError, Listener};
+pub use listener::{Handler, ListenError, Listener, ListenerHandle, PreparedChange};
 pub use metrics::{Metrics, OwnMetrics};
 pub use protocols::{Protocols, Serving};
 pub use serial::SerialTransport;

@@ -3,7 +3,7 @@
 use crate::throttle::ClientRate;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,9 @@ struct LimitState {
     max: AtomicUsize,
     current: AtomicUsize,
     /// How fast each of its clients may send.
-    rate: ClientRate,
+    rate: Mutex<ClientRate>,
+    /// Those who are under it have to go.
+    closed: AtomicBool,
 }
 
 impl Default for LimitState {
@@ -27,7 +29,8 @@ impl Default for LimitState {
             name: String::new(),
             max: AtomicUsize::new(usize::MAX),
             current: AtomicUsize::new(0),
-            rate: ClientRate::default(),
+            rate: Mutex::default(),
+            closed: AtomicBool::new(false),
         }
     }
 }
@@ -40,19 +43,27 @@ impl ConnectionLimit {
         limit
     }
 
-    /// That of a listener.
-    pub(crate) fn of(listener: &str, max: Option<usize>, rate: ClientRate) -> Self {
+    /// That of a listener, which limits nothing yet.
+    pub(crate) fn of(listener: &str) -> Self {
         Self(Arc::new(LimitState {
             name: listener.to_owned(),
-            max: AtomicUsize::new(max.unwrap_or(usize::MAX)),
-            current: AtomicUsize::new(0),
-            rate,
+            ..LimitState::default()
         }))
     }
 
     /// Changes the limit for connections to come; those open stay.
     pub fn set_max(&self, max: Option<usize>) {
         self.0.max.store(max.unwrap_or(usize::MAX), Ordering::Relaxed);
+    }
+
+    /// How fast a client may send that connects from now on.
+    pub(crate) fn set_rate(&self, rate: ClientRate) {
+        *self.0.rate.lock().unwrap_or_else(PoisonError::into_inner) = rate;
+    }
+
+    /// Who is under it has to go. They see it when they are woken.
+    pub(crate) fn close(&self) {
+        self.0.closed.store(true, Ordering::Release);
     }
 
     /// Connections open now.
@@ -87,6 +98,14 @@ impl AddressLimit {
         }
     }
 
+    /// Another limit for the same connections.
+    pub(crate) fn with_max(&self, max: u32) -> Self {
+        Self {
+            max,
+            counts: Arc::clone(&self.counts),
+        }
+    }
+
     pub(crate) fn acquire(&self, address: IpAddr) -> Option<AddressSlot> {
         let key = match address {
             IpAddr::V4(_) => address,
@@ -118,7 +137,12 @@ impl ConnectionSlot {
 
     /// How fast each client of this listener may send.
     pub(crate) fn rate(&self) -> ClientRate {
-        self.0.0.rate
+        *self.0.0.rate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its listener is no more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.0.closed.load(Ordering::Acquire)
     }
 }
 

@@ -5,15 +5,16 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
 
 use crate::connection::{Connection, ConnectionPermit};
 use crate::handshake::{self, Refusal};
 use crate::limit::{AddressLimit, ConnectionLimit, TokenBucket};
-use crate::settings::{ListenerKind, ListenerSettings, WebSocketSettings};
+use crate::settings::{ListenerKind, ListenerSettings, TlsSettings, WebSocketSettings};
 use crate::socket::{Accepted, Socket};
 use crate::stages::Stages;
 use crate::stats::{ListenerStats, RefuseReason};
@@ -22,10 +23,29 @@ use crate::tls::{ServerTls, TlsError};
 
 /// A bound listener. It accepts once it [runs](Self::run).
 pub struct Listener {
-    socket: Socket,
-    bucket: Option<TokenBucket>,
-    shared: Arc<ListenerState>,
+    front: ListenerHandle,
+    socket: Arc<Socket>,
 }
+
+/// A listener, for whoever asks or changes it while it runs. Clones are the same.
+#[derive(Clone)]
+pub struct ListenerHandle(Arc<Front>);
+
+/// What connections come to.
+struct Front {
+    /// As long as the listener runs.
+    socket: Weak<Socket>,
+    /// As of now. Connections keep what they came to.
+    state: RwLock<Arc<ListenerState>>,
+    /// `None` until it runs.
+    handler: RwLock<Option<Handler>>,
+}
+
+/// Takes a connection that has passed all handshakes.
+pub type Handler = Arc<dyn Fn(Connection) -> Stages + Send + Sync>;
+
+/// Other settings of a listener, ready to be [taken](ListenerHandle::take).
+pub struct PreparedChange(Arc<ListenerState>);
 
 /// What the handshakes of a listener share.
 pub(crate) struct ListenerState {
@@ -38,6 +58,7 @@ pub(crate) struct ListenerState {
     limit: ConnectionLimit,
     total: ConnectionLimit,
     per_address: Option<AddressLimit>,
+    bucket: Option<Arc<Mutex<TokenBucket>>>,
 }
 
 /// Why a listener does not listen.
@@ -145,6 +166,12 @@ impl ListenerSettings {
         broken.map(|(_, key, what)| (key, what)).collect()
     }
 
+    /// Whether the socket of a listener with these settings is right for one with `new`. If not, that listens elsewhere: it is another one.
+    pub fn stays_at(&self, new: &Self) -> bool {
+        let is_unix = |settings: &Self| settings.kind == ListenerKind::Unix;
+        self.bind == new.bind && self.ipv6_only == new.ipv6_only && is_unix(self) == is_unix(new)
+    }
+
     fn bind_error(&self, source: io::Error) -> ListenError {
         ListenError::Bind {
             listener: self.name.clone(),
@@ -168,44 +195,35 @@ impl Listener {
     /// Binds and listens; connections wait in the system until [`Self::run`]. `total` is the limit over all
     /// listeners that share it. Needs a tokio runtime around it.
     pub fn bind(settings: ListenerSettings, total: &ConnectionLimit) -> Result<Self, ListenError> {
-        settings.check()?;
-        let settings = settings.without_zeros();
-        let name: Arc<str> = settings.name.as_str().into();
-        let tls = settings
-            .tls
-            .clone()
-            .map(|tls| ServerTls::load(&name, tls))
-            .transpose();
-        let tls = tls.map_err(|source| ListenError::Tls {
-            listener: settings.name.clone(),
-            address: settings.bind.clone(),
-            source: Box::new(source),
-        })?;
-        let bound = match settings.kind {
-            ListenerKind::Unix => Socket::bind_unix(&settings),
-            _ => Socket::bind_tcp(&settings),
-        };
-        let socket = bound.map_err(|source| settings.bind_error(source))?;
-
-        let limit = ConnectionLimit::of(&settings.name, settings.max_connections, client_rate(&settings));
-        let bucket = settings
-            .max_connect_rate
-            .map(|rate| TokenBucket::new(rate, settings.connect_burst.unwrap_or(rate)));
-        let shared = ListenerState {
-            name,
-            mount_point: settings.mount_point.as_deref().map(Into::into),
-            tls,
-            websocket: settings.websocket.clone().unwrap_or_default(),
+        let limit = ConnectionLimit::of(&settings.name);
+        let fresh = ListenerState {
+            name: settings.name.as_str().into(),
+            mount_point: None,
+            tls: None,
+            websocket: WebSocketSettings::default(),
             stats: Arc::new(ListenerStats::new(limit.clone())),
             limit,
             total: total.clone(),
-            per_address: settings.max_connections_per_ip.map(AddressLimit::new),
-            settings,
+            per_address: None,
+            bucket: None,
+            settings: ListenerSettings::default(),
+        };
+        let state = fresh.with(settings)?;
+        state.set_limits();
+        let settings = &state.settings;
+        let bound = match settings.kind {
+            ListenerKind::Unix => Socket::bind_unix(settings),
+            _ => Socket::bind_tcp(settings),
+        };
+        let socket = Arc::new(bound.map_err(|source| settings.bind_error(source))?);
+        let front = Front {
+            socket: Arc::downgrade(&socket),
+            state: RwLock::new(Arc::new(state)),
+            handler: RwLock::default(),
         };
         Ok(Self {
+            front: ListenerHandle(Arc::new(front)),
             socket,
-            bucket,
-            shared: Arc::new(shared),
         })
     }
 
@@ -214,59 +232,51 @@ impl Listener {
         self.socket.local_addr()
     }
 
-    /// The listener's name.
-    pub fn name(&self) -> &str {
-        &self.shared.name
-    }
-
     /// What it counts; lives on when the listener has stopped.
     pub fn stats(&self) -> Arc<ListenerStats> {
-        self.shared.stats.clone()
+        self.front.stats()
     }
 
-    /// Its own limit, to be changed while it runs.
-    pub fn limit(&self) -> ConnectionLimit {
-        self.shared.limit.clone()
-    }
-
-    /// Its TLS configuration, to have the files looked at without waiting for a client.
-    pub fn tls(&self) -> Option<ServerTls> {
-        self.shared.tls.clone()
+    /// To ask and change it while it runs.
+    pub fn handle(&self) -> ListenerHandle {
+        self.front.clone()
     }
 
     /// Accepts until `shutdown`. Each connection has its own task, in which its handshakes run and then what
     /// `handler` gives. At `shutdown` the socket is closed, handshakes under way are given up, and
     /// this returns; connections already handed over belong to the handler.
-    pub async fn run<H>(mut self, shutdown: CancellationToken, handler: H)
+    pub async fn run<H>(self, shutdown: CancellationToken, handler: H)
     where
         H: Fn(Connection) -> Stages + Send + Sync + 'static,
     {
-        let handler = Arc::new(handler);
+        let Self { front, socket } = self;
+        *front.0.handler.write() = Some(Arc::new(handler));
         let mut trouble = AcceptTrouble::default();
-        let address = self
+        let name = front.name();
+        let address = socket
             .local_addr()
-            .map_or_else(|| self.shared.settings.bind.clone(), |a| a.to_string());
-        tracing::info!(listener = %self.shared.name, %address, "listening");
+            .map_or_else(|| front.state().settings.bind.clone(), |a| a.to_string());
+        tracing::info!(listener = %name, %address, "listening");
         loop {
             let accepted = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
-                accepted = self.socket.accept() => accepted,
+                accepted = socket.accept() => accepted,
             };
             match accepted {
                 Ok(accepted) => {
                     if trouble.over() {
-                        tracing::info!(listener = %self.shared.name, "connections are accepted again");
+                        tracing::info!(listener = %name, "connections are accepted again");
                     }
-                    self.take(accepted, &shutdown, &handler);
+                    front.0.welcome(accepted, &shutdown);
                 }
                 // Of one connection, which is gone; nothing is wrong with us.
                 Err(error) if is_of_the_peer(&error) => {}
                 Err(error) => {
-                    self.shared.stats.count_accept_error();
+                    front.state().stats.count_accept_error();
                     let (pause, tell) = trouble.again(Instant::now());
                     if tell {
-                        tracing::warn!(listener = %self.shared.name, %error, "cannot accept connections for now");
+                        tracing::warn!(listener = %name, %error, "cannot accept connections for now");
                     }
                     tokio::select! {
                         () = shutdown.cancelled() => break,
@@ -275,56 +285,93 @@ impl Listener {
                 }
             }
         }
-        tracing::info!(listener = %self.shared.name, "listener stopped");
+        tracing::info!(listener = %name, "listener stopped");
+    }
+}
+
+impl ListenerHandle {
+    fn state(&self) -> Arc<ListenerState> {
+        Arc::clone(&self.0.state.read())
     }
 
+    /// The listener's name.
+    pub fn name(&self) -> Arc<str> {
+        Arc::clone(&self.state().name)
+    }
+
+    /// What it was told last.
+    pub fn settings(&self) -> ListenerSettings {
+        self.state().settings.clone()
+    }
+
+    /// What it counts.
+    pub fn stats(&self) -> Arc<ListenerStats> {
+        Arc::clone(&self.state().stats)
+    }
+
+    /// The address with the real port; `None` for a Unix-domain socket.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.0.socket.upgrade()?.local_addr()
+    }
+
+    /// Its TLS configuration, to have the files looked at without waiting for a client.
+    pub fn tls(&self) -> Option<ServerTls> {
+        self.state().tls.clone()
+    }
+
+    /// Makes other settings ready: files are read, nothing is changed. They are to be those of a listener that [stays](ListenerSettings::stays_at).
+    pub fn prepare(&self, settings: ListenerSettings) -> Result<PreparedChange, ListenError> {
+        Ok(PreparedChange(Arc::new(self.state().with(settings)?)))
+    }
+
+    /// Other settings from now on, for connections to come; those that are open stay. The limits of connections and addresses count both.
+    pub fn take(&self, change: PreparedChange, handler: Handler) {
+        let PreparedChange(state) = change;
+        if let Some(Err(error)) = self
+            .0
+            .socket
+            .upgrade()
+            .map(|socket| socket.renew(&state.settings))
+        {
+            tracing::warn!(listener = %state.name, %error, "the socket stays as it is");
+        }
+        state.set_limits();
+        self.set_handler(handler);
+        *self.0.state.write() = state;
+    }
+
+    /// What connections to come are given to from now on.
+    pub fn set_handler(&self, handler: Handler) {
+        *self.0.handler.write() = Some(handler);
+    }
+
+    /// The listener is no more: its connections say goodbye when they are woken ([`Hub::wake_all`](headgate_bus::handle::Hub::wake_all)).
+    pub fn close_connections(&self) {
+        self.state().limit.close();
+    }
+}
+
+impl Front {
     /// Checks what can be checked without waiting, then lets the connection have its own task.
-    fn take<H>(&mut self, accepted: Accepted, shutdown: &CancellationToken, handler: &Arc<H>)
-    where
-        H: Fn(Connection) -> Stages + Send + Sync + 'static,
-    {
-        self.shared.stats.count_accepted();
-        let permit = match self.admit(&accepted) {
+    fn welcome(&self, accepted: Accepted, shutdown: &CancellationToken) {
+        let state = Arc::clone(&self.state.read());
+        state.stats.count_accepted();
+        let permit = match state.admit(&accepted) {
             Ok(permit) => permit,
-            Err(refusal) => return self.shared.refused(&accepted.peer(), &refusal),
+            Err(refusal) => return state.refused(&accepted.peer(), &refusal),
         };
-        let (shared, shutdown, handler) = (self.shared.clone(), shutdown.clone(), handler.clone());
+        let Some(handler) = self.handler.read().clone() else {
+            return;
+        };
+        let shutdown = shutdown.clone();
         tokio::spawn(Stages::new(async move {
             let opened = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => None,
-                opened = shake(shared, accepted, permit) => opened,
+                opened = shake(state, accepted, permit) => opened,
             };
             opened.map(|connection| handler(connection))
         }));
-    }
-
-    fn admit(&mut self, accepted: &Accepted) -> Result<ConnectionPermit, Refusal> {
-        let shared = &self.shared;
-        let mut permit = ConnectionPermit::default();
-        if let Accepted::Tcp(_, peer) = accepted {
-            if !shared.settings.proxy_protocol {
-                shared.admit_address(peer.ip(), &mut permit)?;
-            } else if !shared
-                .settings
-                .trusted_proxies
-                .iter()
-                .any(|proxy| proxy.contains(peer.ip()))
-            {
-                return Err(Refusal::new(RefuseReason::Proxy, "not a trusted proxy"));
-            }
-        }
-        if self
-            .bucket
-            .as_mut()
-            .is_some_and(|bucket| !bucket.take(Instant::now()))
-        {
-            return Err(Refusal::new(RefuseReason::Rate, "too many new connections"));
-        }
-        let over = || Refusal::new(RefuseReason::Limit, "too many connections");
-        permit.on_listener = Some(shared.limit.acquire().ok_or_else(over)?);
-        permit.in_all = Some(shared.total.acquire().ok_or_else(over)?);
-        Ok(permit)
     }
 }
 
@@ -348,6 +395,77 @@ async fn shake(
 }
 
 impl ListenerState {
+    /// The same listener with other settings. What it counts, and who counts, stays.
+    fn with(&self, settings: ListenerSettings) -> Result<Self, ListenError> {
+        settings.check()?;
+        let settings = settings.without_zeros();
+        let load = |wanted: &TlsSettings| match &self.tls {
+            // It looks at its files by itself.
+            Some(known) if self.settings.tls.as_ref() == Some(wanted) => Ok(known.clone()),
+            _ => ServerTls::load(&self.name, wanted.clone()),
+        };
+        let tls = settings.tls.as_ref().map(load).transpose();
+        let tls = tls.map_err(|source| ListenError::Tls {
+            listener: settings.name.clone(),
+            address: settings.bind.clone(),
+            source: Box::new(source),
+        })?;
+        let flow = |settings: &ListenerSettings| (settings.max_connect_rate, settings.connect_burst);
+        let bucket = |rate| TokenBucket::new(rate, settings.connect_burst.unwrap_or(rate));
+        let bucket = match flow(&settings) == flow(&self.settings) {
+            true => self.bucket.clone(),
+            false => settings
+                .max_connect_rate
+                .map(|rate| Arc::new(Mutex::new(bucket(rate)))),
+        };
+        let known = self.per_address.clone().unwrap_or_else(|| AddressLimit::new(0));
+        Ok(Self {
+            name: Arc::clone(&self.name),
+            mount_point: settings.mount_point.as_deref().map(Into::into),
+            tls,
+            websocket: settings.websocket.clone().unwrap_or_default(),
+            stats: Arc::clone(&self.stats),
+            limit: self.limit.clone(),
+            total: self.total.clone(),
+            per_address: settings.max_connections_per_ip.map(|max| known.with_max(max)),
+            bucket,
+            settings,
+        })
+    }
+
+    /// Makes its limits those of the settings.
+    fn set_limits(&self) {
+        self.limit.set_max(self.settings.max_connections);
+        self.limit.set_rate(client_rate(&self.settings));
+    }
+
+    fn admit(&self, accepted: &Accepted) -> Result<ConnectionPermit, Refusal> {
+        let mut permit = ConnectionPermit::default();
+        if let Accepted::Tcp(_, peer) = accepted {
+            if !self.settings.proxy_protocol {
+                self.admit_address(peer.ip(), &mut permit)?;
+            } else if !self
+                .settings
+                .trusted_proxies
+                .iter()
+                .any(|proxy| proxy.contains(peer.ip()))
+            {
+                return Err(Refusal::new(RefuseReason::Proxy, "not a trusted proxy"));
+            }
+        }
+        if self
+            .bucket
+            .as_ref()
+            .is_some_and(|bucket| !bucket.lock().take(Instant::now()))
+        {
+            return Err(Refusal::new(RefuseReason::Rate, "too many new connections"));
+        }
+        let over = || Refusal::new(RefuseReason::Limit, "too many connections");
+        permit.on_listener = Some(self.limit.acquire().ok_or_else(over)?);
+        permit.in_all = Some(self.total.acquire().ok_or_else(over)?);
+        Ok(permit)
+    }
+
     /// Applies the address rules, and the limit for one address, to who the client is. For a forwarder, who
     /// speaks for many, only the rules; its clients are counted when they are known.
     pub(crate) fn admit_address(

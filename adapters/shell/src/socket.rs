@@ -78,6 +78,19 @@ impl Socket {
         Err(ErrorKind::Unsupported.into())
     }
 
+    /// Takes over what of the settings the system has to know, for a socket that stays where it is.
+    pub(crate) fn renew(&self, settings: &ListenerSettings) -> io::Result<()> {
+        let backlog = i32::try_from(settings.backlog).unwrap_or(i32::MAX);
+        match self {
+            Self::Tcp(listener) => socket2::SockRef::from(listener).listen(backlog),
+            #[cfg(unix)]
+            Self::Unix { listener, .. } => {
+                unix::permit(settings)?;
+                socket2::SockRef::from(listener).listen(backlog)
+            }
+        }
+    }
+
     pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(listener) => listener.local_addr().ok(),

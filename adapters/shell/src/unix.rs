@@ -39,13 +39,25 @@ pub(crate) fn bind(settings: &ListenerSettings) -> io::Result<(UnixListener, Soc
         path: path.into(),
         device_and_inode: (metadata.dev(), metadata.ino()),
     };
+    give(path, mode, owner, group)?;
+    // Only now: before `listen` every connect is refused.
+    socket.listen(i32::try_from(settings.backlog).unwrap_or(i32::MAX))?;
+    Ok((UnixListener::from_std(socket.into())?, file))
+}
+
+/// Gives the file of a socket that is bound other permissions and another owner. One that the settings leave out stays as it is.
+pub(crate) fn permit(settings: &ListenerSettings) -> io::Result<()> {
+    let unix = settings.unix.clone().unwrap_or_default();
+    let mode = unix.mode.as_deref().map_or(Ok(DEFAULT_MODE), parse_mode)?;
+    give(Path::new(&settings.bind), mode, owner(&unix)?, group(&unix)?)
+}
+
+fn give(path: &Path, mode: u32, owner: Option<u32>, group: Option<u32>) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     if owner.is_some() || group.is_some() {
         os::unix::fs::chown(path, owner, group)?;
     }
-    // Only now: before `listen` every connect is refused.
-    socket.listen(i32::try_from(settings.backlog).unwrap_or(i32::MAX))?;
-    Ok((UnixListener::from_std(socket.into())?, file))
+    Ok(())
 }
 
 /// What is wrong with the settings themselves.

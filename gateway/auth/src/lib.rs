@@ -30,7 +30,7 @@ pub use chain::{Attempt, Chain, Checking, Provider, Verdict};
 pub use foreign::hash::{HashError, HashMethod};
 pub use foreign::passwords::{ImportError, UserFault, UsersFormat};
 pub use foreign::{AclFileError, AclFileFault, FileError, Misplaced};
-pub use service::{Access, AccessError, LoginStats};
+pub use service::{Access, AccessError, LoginStats, PreparedAccess};
 pub use settings::{
     AclAction, AclEffect, AclFile, AclFormat, AclRule, AddressLogin, Anonymous, AuthSettings, BanSettings,
     CertificateClientId, CertificateName, CertificateSettings, ClientIdLogin, ListenerAuth, PasswordSettings,

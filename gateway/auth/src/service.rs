@@ -5,7 +5,7 @@ use crate::bans::{Ban, BanError, Banned, Bans};
 use crate::chain::{Attempt, Chain, Provider, Verdict};
 use crate::providers::{Addresses, Certificates, ClientIds, FileUsers, UserStore};
 use crate::scram::{self, ClientFirst, Exchange};
-use crate::settings::{Anonymous, AuthSettings, ListenerAuth, ProviderName};
+use crate::settings::{Anonymous, AuthSettings, BanSettings, ListenerAuth, ProviderName};
 use crate::users::UsersError;
 use base64::Engine as _;
 use bytes::Bytes;
@@ -29,6 +29,13 @@ struct Inner {
     doors: RwLock<Doors>,
     /// The rules of each listener, as long as the gateway runs: clients look there when they are told that the rules have changed.
     books: Mutex<HashMap<Box<str>, Arc<Rulebook>>>,
+}
+
+/// Settings that [`Access::take`] makes valid.
+#[derive(Debug)]
+pub struct PreparedAccess {
+    doors: Doors,
+    bans: BanSettings,
 }
 
 /// How clients are let in, by listener.
@@ -101,15 +108,28 @@ impl Access {
     /// (`Hub::renew_rules`). If they are faulty, the old ones stay. Whether
     /// the rules say something else; `acl_file` is read.
     pub fn set(&self, settings: &AuthSettings) -> Result<bool, AclError> {
-        let new = Doors::new(settings, &self.0.users)?;
+        Ok(self.take(self.prepare(settings)?))
+    }
+
+    /// Makes other settings ready: `acl_file` is read, nothing is changed.
+    pub fn prepare(&self, settings: &AuthSettings) -> Result<PreparedAccess, AclError> {
+        Ok(PreparedAccess {
+            doors: Doors::new(settings, &self.0.users)?,
+            bans: settings.bans,
+        })
+    }
+
+    /// The second half of [`Self::set`].
+    pub fn take(&self, prepared: PreparedAccess) -> bool {
+        let PreparedAccess { doors: new, bans } = prepared;
         let mut doors = self.0.doors.write();
         let mut are_others = false;
         for (listener, book) in self.0.books.lock().iter() {
             are_others |= book.replace(Arc::clone(&new.of(listener).acl));
         }
         *doors = new;
-        self.0.bans.set(&settings.bans);
-        Ok(are_others)
+        self.0.bans.set(&bans);
+        are_others
     }
 
     /// Keeps somebody out from now on; who is connected is not thrown out by this. It is on the disk when this returns.

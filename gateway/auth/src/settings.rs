@@ -69,17 +69,14 @@ impl AuthSettings {
             .collect()
     }
 
-    /// What can change only with a restart.
-    pub const FIXED: [&'static str; 2] = ["users_file", "passwords"];
-
-    /// Whether all is the same that can change while the gateway runs.
-    pub fn is_like(&self, other: &Self) -> bool {
-        let fixed = |settings: &Self| Self {
-            users_file: None,
-            passwords: PasswordSettings::default(),
-            ..settings.clone()
-        };
-        fixed(self) == fixed(other)
+    /// The same, with what can change only with a restart as in `other`.
+    #[must_use]
+    pub fn with_fixed_of(self, other: Self) -> Self {
+        Self {
+            users_file: other.users_file,
+            passwords: other.passwords,
+            ..self
+        }
     }
 }
 

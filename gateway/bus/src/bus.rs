@@ -138,26 +138,32 @@ impl Counters {
 const TIMERS_PER_TURN: usize = 256;
 const SCANS_PER_TURN: usize = 16;
 
+/// Settings without faults, and the rules of queues that follow from them.
+fn checked(settings: BusSettings) -> Result<(BusSettings, QueueRules), SettingsError> {
+    if let Some((_, error)) = settings.errors().into_iter().next() {
+        return Err(error);
+    }
+    let settings = settings.without_zeros();
+    let priorities = settings
+        .priorities
+        .iter()
+        .map(|p| Ok((filter("priorities.topic", &p.topic)?, p.priority)))
+        .collect::<Result<_, SettingsError>>()?;
+    let queue_rules = QueueRules {
+        max_messages: settings.max_queued_messages,
+        max_bytes: settings.max_queued_bytes,
+        max_age: Duration::ZERO,
+        when_full: settings.when_full,
+        store_qos0: settings.store_qos0,
+        priorities,
+    };
+    Ok((settings, queue_rules))
+}
+
 impl Bus {
     /// An empty bus. `epoch` is the wall time of [`Instant::START`], `seed` makes its random choices repeatable.
     pub fn new(settings: BusSettings, epoch: WallTime, seed: u64) -> Result<Self, SettingsError> {
-        if let Some((_, error)) = settings.errors().into_iter().next() {
-            return Err(error);
-        }
-        let settings = settings.without_zeros();
-        let priorities = settings
-            .priorities
-            .iter()
-            .map(|p| Ok((filter("priorities.topic", &p.topic)?, p.priority)))
-            .collect::<Result<_, SettingsError>>()?;
-        let queue_rules = QueueRules {
-            max_messages: settings.max_queued_messages,
-            max_bytes: settings.max_queued_bytes,
-            max_age: Duration::ZERO,
-            when_full: settings.when_full,
-            store_qos0: settings.store_qos0,
-            priorities,
-        };
+        let (settings, queue_rules) = checked(settings)?;
         let memory = Memory::new(settings.max_memory_bytes.unwrap_or(usize::MAX));
         let duplicates = Duplicates::new(settings.links.duplicate_window, seed);
         let links = Links::new(duplicates, settings.when_full == QueueFull::Refuse);
@@ -188,6 +194,19 @@ impl Bus {
             counters: Counters::default(),
             work: 0,
         })
+    }
+
+    /// Other settings from now on. What is there stays: what is longer than a new limit gets nothing more until it is shorter. How many deliveries may be under
+    /// way to a client, and how long a session lives, is decided when the client connects.
+    pub fn set_settings(&mut self, settings: BusSettings) -> Result<(), SettingsError> {
+        let (settings, queue_rules) = checked(settings)?;
+        self.memory
+            .limit
+            .set_max(settings.max_memory_bytes.unwrap_or(usize::MAX));
+        self.links.duplicates.set_window(settings.links.duplicate_window);
+        self.links.refusing |= settings.when_full == QueueFull::Refuse;
+        (self.settings, self.queue_rules) = (settings, queue_rules);
+        Ok(())
     }
 
     /// The name by which the gateway is known again in the path of a message. Without one no path is a loop, but for its length.

@@ -119,6 +119,15 @@ impl Duplicates {
         }
     }
 
+    /// Zero for nothing that is counted.
+    pub(crate) fn set_window(&mut self, window: Duration) {
+        if window.is_zero() {
+            self.seen.clear();
+            self.first.clear();
+        }
+        self.window = window;
+    }
+
     pub(crate) fn window(&self) -> Duration {
         self.window
     }

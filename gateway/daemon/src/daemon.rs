@@ -1,12 +1,13 @@
 //! Builds the parts of the gateway, wires them, runs them and stops them.
 
 use crate::bridges::Bridges;
-use crate::config::{Config, Durability, Startable, at_most, environment_variables};
-use crate::control::{self, Control, Reloaded};
+use crate::config::{self, Config, Durability, Startable, at_most, environment_variables};
+use crate::control::{self, Control};
+use crate::listeners::Listeners;
+use crate::live::{self, Applied, Live, Parts};
 use crate::log::{self, Limit};
 use crate::memory;
 use crate::private;
-use crate::protocols::{self, Entry};
 use crate::sys::{self, Sys};
 use crate::timeline::{self, Timeline};
 use headgate_access::AccessService;
@@ -14,14 +15,14 @@ use headgate_auth::Access;
 use headgate_bus::Bus;
 use headgate_bus::handle::{Clock, Hub};
 use headgate_cli::Outcome;
-use headgate_model::{MountPoint, Rewriter, Store, StoreError, TopicError};
-use headgate_shell::{ConnectionLimit, ListenError, Listener, Metrics, Protocols, Serving};
+use headgate_model::{Store, StoreError};
+use headgate_shell::{Metrics, Protocols, Serving};
 use headgate_store::{Disk, DiskSettings, DiskStore, SimStore};
-use parking_lot::Mutex;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -33,19 +34,27 @@ const FAREWELL: Duration = Duration::from_secs(5);
 pub(crate) fn run(path: Option<&Path>) -> Outcome {
     private::make_files_private();
     memory::fill_small_holes();
-    let Startable { config, warnings } = Config::load_to_start(path, environment_variables())?;
+    // The log comes after the configuration, so a word on this waits.
+    let undone = path.map(live::undo_unconfirmed).transpose()?;
+    let text = path.map_or_else(|| Ok(String::new()), config::text_of)?;
+    let Startable { config, warnings } = Config::read_to_start(path, text.clone(), environment_variables())?;
     memory::stay_small(memory::limit(config.bus.max_memory_bytes));
     let log = log::start(&config.log)?;
+    if undone == Some(true) {
+        tracing::warn!(
+            "the last configuration was not confirmed before the gateway stopped, the one before it is valid again"
+        );
+    }
     for warning in &warnings {
         tracing::warn!(%warning, "configuration");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let outcome = runtime.block_on(serve(config, path, log.clone()));
+    let outcome = runtime.block_on(serve(config, path, &text, log.clone()));
     log.begin_window();
     outcome
 }
 
-async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
+async fn serve(config: Config, path: Option<&Path>, text: &str, log: Limit) -> Outcome {
     let mut store = open_store(&config)?;
     private::close_old_files(&config.data_dir);
     let keeps = config.store.durability != Durability::Memory;
@@ -60,9 +69,7 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
         timeline
     });
     let clock = timeline.as_ref().map_or_else(Clock::start, Timeline::clock);
-    let mut bus_settings = config.bus.clone();
-    bus_settings.max_memory_bytes = Some(memory::limit(config.bus.max_memory_bytes));
-    let mut bus = Bus::new(bus_settings, clock.epoch(), seed()?)?;
+    let mut bus = Bus::new(live::bus_settings(&config), clock.epoch(), seed()?)?;
     bus.set_node(&config.node);
     bus.number_unpredictably();
     for damage in &image.damage {
@@ -75,70 +82,54 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
     let metrics = Arc::new(Metrics::default());
     let access = Arc::new(Access::load(&config.auth, &config.data_dir)?);
 
+    let config = Arc::new(config);
+    let stop = CancellationToken::new();
+    let links = TaskTracker::new();
+    let serving = Serving {
+        hub: hub.clone(),
+        metrics: Arc::clone(&metrics),
+        access: Arc::clone(&access) as Arc<dyn AccessService>,
+        open: links.clone(),
+    };
+    let spoken = Protocols::new(serving.clone());
+    let listeners = Listeners::new(serving, spoken, stop.clone());
     // All listeners are bound before the first is served: a gateway that lacks one does not start.
-    let total = ConnectionLimit::new((config.max_connections > 0).then_some(config.max_connections));
-    let listeners = config
-        .listeners
-        .iter()
-        .map(|l| Listener::bind(l.clone(), &total))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|cause| StartError::of_list(&config, "listeners", cause))?;
-    let datagrams = protocols::datagram_listeners(&config)
-        .map(|Entry { list, listener, .. }| {
-            let bound = listener.bind();
-            let bound = bound.map_err(|cause| StartError::of_list(&config, list, cause))?;
-            Ok((format!("{list}/{}", listener.name()), bound))
-        })
-        .collect::<Result<Vec<_>, StartError>>()?;
+    let prepared = listeners.prepare(&config).await?;
     let control = Control::bind(&config.data_dir).map_err(|error| {
         format!(
             "data_dir: {}: {error}",
             control::socket(&config.data_dir).display()
         )
     })?;
-    let stop = CancellationToken::new();
-    let links = TaskTracker::new();
-    let rewriter = Arc::new(Rewriter::compile(&config.bus.rewrite)?);
-    let serve = Serving {
-        hub: hub.clone(),
-        metrics: Arc::clone(&metrics),
-        access: Arc::clone(&access) as Arc<dyn AccessService>,
-        open: links.clone(),
-    };
-    let mut spoken = Protocols::new(serve.clone());
-    protocols::register(&mut spoken, &config);
     // Before anybody publishes: what goes out is queued from the first message on.
-    let bridges = Bridges::new(&hub, &links, &config.node, &rewriter, &config.data_dir);
+    let bridges = Bridges::new(&hub, &links, &config.node, prepared.rewriter(), &config.data_dir);
     bridges.start(config.checked_bridges()?).await;
-    let mut serving = JoinSet::new();
+    listeners.take(prepared, &config).await;
+    let (sys_settings, sys_changes) = watch::channel(config.sys.clone());
+    let parts = Parts {
+        hub: hub.clone(),
+        access: Arc::clone(&access),
+        bridges: bridges.clone(),
+        listeners: listeners.clone(),
+        sys: sys_settings,
+    };
+    let live = Live::new(parts, Arc::clone(&config), path, text);
+    let mut tasks = JoinSet::new();
     let answers = Control {
         bridges: bridges.clone(),
         access: Arc::clone(&access),
         hub: hub.clone(),
-        rules: Arc::new(Mutex::new(config.auth.clone())),
-        config: path.map(|path| Arc::new(path.to_owned())),
-        started_with: Arc::new(config.clone()),
+        live: live.clone(),
     };
-    serving.spawn(reload_when_told(answers.clone()));
-    serving.spawn(answers.serve(control));
-    serving.spawn(outlive_user_signals());
-    serving.spawn(bridges.clone().keep_books());
-    serving.spawn(memory::give_back());
-    serving.spawn(log.keep());
-    for (listener, settings) in listeners.into_iter().zip(&config.listeners) {
-        let mount = mount_point(settings.mount_point.as_deref())?;
-        let handler = spoken.handler(&settings.protocol, mount, &rewriter);
-        let handler = handler.ok_or_else(|| format!("nobody speaks `{}`", settings.protocol))?;
-        serving.spawn(listener.run(stop.clone(), handler));
-    }
-    let mut counted = Vec::new();
-    for (name, bound) in datagrams {
-        counted.push((name, bound.stats()));
-        serving.spawn(bound.serve(&serve, &rewriter));
-    }
-    let sys = Sys::new(hub.clone(), metrics, &config.node, config.sys.clone(), damage);
+    tasks.spawn(reload_when_told(live));
+    tasks.spawn(answers.serve(control));
+    tasks.spawn(outlive_user_signals());
+    tasks.spawn(bridges.clone().keep_books());
+    tasks.spawn(memory::give_back());
+    tasks.spawn(log.keep());
+    let sys = Sys::new(hub.clone(), metrics, &config.node, sys_changes, damage);
     let sys = sys
-        .with_datagrams(counted)
+        .with_listeners(listeners.clone())
         .with_bridges(bridges.clone())
         .with_access(access);
     let sys = tokio::spawn(sys.run(notices));
@@ -162,7 +153,8 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
     if tokio::time::timeout(FAREWELL, links.wait()).await.is_err() {
         tracing::warn!(links = links.len(), "connections did not close in time");
     }
-    serving.shutdown().await;
+    tasks.shutdown().await;
+    listeners.abort();
     sys.abort();
     // Whatever was acknowledged is durable already; this waits for the rest.
     tokio::task::spawn_blocking(move || hub.stop()).await?;
@@ -178,31 +170,6 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
     }
     tracing::info!("gateway has stopped");
     Ok(())
-}
-
-/// Why a listener is not there.
-#[derive(Debug, thiserror::Error)]
-enum StartError {
-    /// As it stands in the file.
-    #[error(transparent)]
-    Listen(#[from] ListenError),
-    /// It stands in no file.
-    #[error("{cause}; it is a default: sections `[[{list}]]` replace it, and `{list} = []` switches it off")]
-    Default {
-        /// The list of the configuration that is missing.
-        list: &'static str,
-        /// Why not.
-        cause: ListenError,
-    },
-}
-
-impl StartError {
-    fn of_list(config: &Config, list: &'static str, cause: ListenError) -> Self {
-        match config.is_default(list) {
-            true => Self::Default { list, cause },
-            false => Self::Listen(cause),
-        }
-    }
 }
 
 /// Why there is no store.
@@ -270,10 +237,6 @@ fn open_store(config: &Config) -> Result<Box<dyn Store>, OpenError> {
     ))
 }
 
-fn mount_point(text: Option<&str>) -> Result<MountPoint, TopicError> {
-    text.map_or(Ok(MountPoint::default()), MountPoint::parse)
-}
-
 /// systemd starts what depends on the gateway when it is up (`Type=notify`). Without systemd nobody is told.
 fn tell_service_manager(up: bool) {
     #[cfg(target_os = "linux")]
@@ -292,7 +255,7 @@ fn tell_service_manager(up: bool) {
 }
 
 /// SIGHUP: the configuration is read again, as by `headgate reload`.
-async fn reload_when_told(control: Control) {
+async fn reload_when_told(live: Live) {
     #[cfg(unix)]
     {
         let hangup = tokio::signal::unix::SignalKind::hangup();
@@ -300,14 +263,16 @@ async fn reload_when_told(control: Control) {
             return;
         };
         while hangup.recv().await.is_some() {
-            match control.reload().await {
-                Ok(Reloaded {
+            match live.reload().await {
+                Ok(Applied {
+                    listeners,
                     bridges,
                     rules,
                     needs_restart,
                     warnings,
+                    ..
                 }) => {
-                    tracing::info!(?bridges, rules, "configuration read again");
+                    tracing::info!(?listeners, ?bridges, rules, "configuration read again");
                     for change in at_most(&needs_restart) {
                         tracing::info!(change, "needs a restart");
                     }

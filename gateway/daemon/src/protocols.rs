@@ -36,6 +36,11 @@ macro_rules! functions {
             $(protocols.register(<$stream>::new(&config.$section, &config.node));)*
         }
 
+        /// Whether those over connections are told the same by both.
+        pub(crate) fn are_alike(old: &Config, new: &Config) -> bool {
+            old.node == new.node $(&& old.$section == new.$section)*
+        }
+
         /// All that is wrong with their sections.
         pub(crate) fn faults(config: &Config) -> Vec<Fault> {
             let sections = [$((stringify!($section), <$stream>::faults(&config.$section))),*];

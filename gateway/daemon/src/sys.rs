@@ -2,16 +2,18 @@
 
 use crate::bridges::Bridges;
 use crate::config::SysSettings;
+use crate::listeners::Listeners;
 use crate::mosquitto::Mosquitto;
 use bytes::Bytes;
 use headgate_auth::Access;
 use headgate_bus::handle::{Hub, Notices};
 use headgate_bus::{BusStats, DropReason, MemoryStats, Notice};
 use headgate_model::{ClientId, Message, Metric, Qos, Topic};
-use headgate_shell::{DatagramStats, Metrics};
+use headgate_shell::Metrics;
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// What is published, and how.
 pub(crate) struct Sys {
@@ -19,10 +21,11 @@ pub(crate) struct Sys {
     metrics: Arc<Metrics>,
     node: String,
     settings: SysSettings,
+    /// Other settings, when there are.
+    changes: watch::Receiver<SysSettings>,
     peaks: Peaks,
     mosquitto: Mosquitto,
-    /// MQTT-SN gateways by name, and what their sockets and lines count.
-    datagrams: Vec<(String, Arc<DatagramStats>)>,
+    listeners: Option<Listeners>,
     bridges: Option<Bridges>,
     access: Option<Arc<Access>>,
     /// What of the store could not be read at the start.
@@ -55,17 +58,19 @@ impl Sys {
         hub: Hub,
         metrics: Arc<Metrics>,
         node: &str,
-        settings: SysSettings,
+        changes: watch::Receiver<SysSettings>,
         damage: Vec<String>,
     ) -> Self {
+        let settings = changes.borrow().clone();
         Self {
             hub,
             metrics,
             node: node.to_owned(),
             settings,
+            changes,
             peaks: Peaks::default(),
             mosquitto: Mosquitto::default(),
-            datagrams: Vec::new(),
+            listeners: None,
             bridges: None,
             access: None,
             damage,
@@ -76,8 +81,8 @@ impl Sys {
 
     /// Tells also of these sockets and lines for datagrams, under `{list}/{name}/`.
     #[must_use]
-    pub(crate) fn with_datagrams(mut self, datagrams: Vec<(String, Arc<DatagramStats>)>) -> Self {
-        self.datagrams = datagrams;
+    pub(crate) fn with_listeners(mut self, listeners: Listeners) -> Self {
+        self.listeners = Some(listeners);
         self
     }
 
@@ -97,11 +102,8 @@ impl Sys {
 
     /// Publishes what happens as it comes and the rest in intervals, for ever.
     pub(crate) async fn run(mut self, mut notices: Notices) {
-        let period = if self.settings.interval.is_zero() {
-            Duration::MAX
-        } else {
-            self.settings.interval
-        };
+        let mut period = self.period();
+        let mut changes = self.changes.clone();
         let mut next = tokio::time::Instant::now();
         let mut watch = next + WATCH;
         for (n, damage) in self.damage.iter().enumerate() {
@@ -113,6 +115,11 @@ impl Sys {
                     Some(notice) => self.notice(&notice),
                     None => return,
                 },
+                Ok(()) = changes.changed() => {
+                    self.settings = changes.borrow_and_update().clone();
+                    period = self.period();
+                    next = tokio::time::Instant::now();
+                }
                 () = tokio::time::sleep_until(watch) => {
                     self.watch(watch.elapsed());
                     watch = tokio::time::Instant::now() + WATCH;
@@ -122,6 +129,14 @@ impl Sys {
                     next += period;
                 }
             }
+        }
+    }
+
+    /// How often all is published.
+    fn period(&self) -> Duration {
+        match self.settings.interval {
+            Duration::ZERO => Duration::MAX,
+            interval => interval,
         }
     }
 
@@ -252,7 +267,8 @@ impl Sys {
             let name = format!("messages/dropped/{}", reason.name());
             self.publish_metric(&name, stats.dropped[reason as usize]);
         }
-        for (name, stats) in &self.datagrams {
+        let datagrams = self.listeners.as_ref().map(Listeners::datagram_stats);
+        for (name, stats) in datagrams.into_iter().flatten() {
             stats.each(|counter, value| {
                 let topic = format!("{name}/{counter}");
                 self.publish(&topic, value.to_string(), Qos::AtMostOnce, false);

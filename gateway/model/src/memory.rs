@@ -93,7 +93,7 @@ pub const SMALL: usize = 4 << 10;
 /// How much memory there is for what clients make the gateway keep, and what is used of it. One for a gateway.
 #[derive(Debug)]
 pub struct MemoryLimit {
-    max: usize,
+    max: AtomicUsize,
     /// Bytes in the buffers of connections.
     buffers: AtomicUsize,
     /// What the bus had of all else when it last looked.
@@ -111,7 +111,7 @@ impl MemoryLimit {
     /// So many bytes; `usize::MAX` for no limit.
     pub fn new(max: usize) -> Self {
         Self {
-            max,
+            max: AtomicUsize::new(max),
             buffers: AtomicUsize::new(0),
             bus: AtomicUsize::new(0),
         }
@@ -119,7 +119,12 @@ impl MemoryLimit {
 
     /// The limit.
     pub fn max(&self) -> usize {
-        self.max
+        self.max.load(Ordering::Relaxed)
+    }
+
+    /// Another limit from now on; `usize::MAX` for none.
+    pub fn set_max(&self, max: usize) {
+        self.max.store(max, Ordering::Relaxed);
     }
 
     /// Bytes in the buffers of connections.
@@ -148,7 +153,8 @@ impl MemoryLimit {
 
     /// Whether, where so much is used, there is something for this.
     pub fn allows(&self, want: Want, used: usize) -> bool {
-        self.max == usize::MAX || used <= self.max / 8 * want as usize
+        let max = self.max();
+        max == usize::MAX || used <= max / 8 * want as usize
     }
 }
 

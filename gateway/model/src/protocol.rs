@@ -46,9 +46,9 @@ pub trait DatagramProtocol: 'static {
     const DEFAULT_BIND: Option<&'static str> = None;
 
     /// Its part of a listener's settings.
-    type Settings: Clone + Send + Sync + 'static;
+    type Settings: Clone + PartialEq + Send + Sync + 'static;
     /// How frames are told apart on a serial line; `()` if it has no serial form.
-    type Framing: Clone + Send + Sync + 'static;
+    type Framing: Clone + PartialEq + Send + Sync + 'static;
     /// Cuts them; [`NoFramer`](crate::NoFramer) if it has no serial form.
     type Framer: Framer + Unpin + Send + 'static;
     /// All clients of one socket or line.
@@ -77,6 +77,14 @@ pub trait DatagramProtocol: 'static {
         now: Instant,
         memory: Arc<MemoryLimit>,
     ) -> Self::Server<A>;
+
+    /// Gives a server other settings, that have no faults either, and other names with the same mount point. Clients that are connected stay.
+    fn change<A: Address + Unpin + Send + 'static>(
+        server: &mut Self::Server<A>,
+        settings: &Self::Settings,
+        naming: Arc<Naming>,
+        now: Instant,
+    );
 
     /// The framer of a serial line; `None` if the protocol has no serial form.
     fn framer(settings: &Self::Settings, framing: &Self::Framing) -> Option<Self::Framer>;

@@ -255,6 +255,9 @@ pub trait Store: Send {
         Ok(false)
     }
 
+    /// Bytes that it may have on the disk from now on; 0 for no limit but the disk's own. A store without a quota has none.
+    fn set_max_bytes(&mut self, _bytes: u64) {}
+
     /// Whether there is room for more, by quota and by the disk. When not, only what frees space should be committed.
     fn has_room(&self) -> bool {
         true

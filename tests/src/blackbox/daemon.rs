@@ -177,6 +177,11 @@ impl Setup {
     fn start_at(&self, wanted: BTreeMap<Transport, u16>) -> Daemon<'_> {
         let config = self.folder.path().join("headgate.toml");
         std::fs::write(&config, self.config(&wanted)).expect("it is written");
+        self.run()
+    }
+
+    /// Starts it with the configuration as it stands there.
+    fn run(&self) -> Daemon<'_> {
         let log = self.folder.path().join("log");
         let file = File::options()
             .create(true)
@@ -315,6 +320,17 @@ impl<'a> Daemon<'a> {
         assert!(self.is_alive(), "it ended by itself: {}", self.setup.log());
         self.child.kill().expect("it is killed");
         self.child.wait().expect("it ends");
+    }
+
+    /// Kills it and starts another with the configuration as it is then.
+    ///
+    /// # Panics
+    /// If that one does not start.
+    #[must_use]
+    pub fn restart_as_it_is(self) -> Daemon<'a> {
+        let setup = self.setup;
+        self.kill();
+        setup.run()
     }
 
     /// Kills it and starts another on the same ports.

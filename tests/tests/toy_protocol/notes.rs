@@ -50,6 +50,15 @@ impl DatagramProtocol for Notes {
         }
     }
 
+    fn change<A: Address + Unpin + Send + 'static>(
+        server: &mut NoteServer<A>,
+        (): &(),
+        naming: Arc<Naming>,
+        _: Instant,
+    ) {
+        server.naming = naming;
+    }
+
     fn framer((): &(), (): &()) -> Option<NoFramer> {
         None
     }

@@ -172,6 +172,24 @@ impl<F: Framer> SerialTransport<F> {
         self
     }
 
+    /// Takes over other settings. Where they say another line, or other parameters of it, the line is opened anew; whoever serves it hears nothing of that.
+    pub(crate) fn renew(&mut self, settings: SerialSettings, framer: F) {
+        let line = |settings: &SerialSettings| SerialSettings {
+            frame_timeout: Duration::ZERO,
+            reopen_interval: Duration::ZERO,
+            ..settings.clone()
+        };
+        let is_another = line(&self.settings) != line(&settings);
+        self.settings = settings;
+        (self.framer, self.seen, self.silence) = (framer, FramerCounts::default(), None);
+        if is_another {
+            self.stats.set(Counter::Open as usize, 0);
+            self.writing.clear();
+            (self.pause, self.trouble) = (REOPEN_FIRST, None);
+            self.port = Port::Waiting(Box::pin(tokio::time::sleep(Duration::ZERO)));
+        }
+    }
+
     /// What it counts; lives on when the line is closed.
     pub fn stats(&self) -> Arc<DatagramStats> {
         Arc::clone(&self.stats)

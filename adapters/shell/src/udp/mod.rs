@@ -114,6 +114,7 @@ pub struct UdpTransport {
     socket: UdpSocket,
     address: SocketAddr,
     access: AddressRules,
+    multicast: Option<MulticastSettings>,
     /// Where what is for everybody goes, and through which interface.
     broadcast_to: Vec<(SocketAddr, u32)>,
     inbox: system::Inbox,
@@ -175,15 +176,7 @@ impl UdpTransport {
             source,
         };
         let (socket, broadcast_to) = open(settings).map_err(failed)?;
-        let room = socket.recv_buffer_size().map_err(failed)?;
-        if room < settings.receive_buffer_bytes {
-            tracing::info!(
-                listener = name,
-                wanted = settings.receive_buffer_bytes,
-                got = room,
-                "the system gives a smaller receive buffer than receive_buffer_bytes asks for"
-            );
-        }
+        tell_of_small_room(name, &socket, settings).map_err(failed)?;
         let socket = UdpSocket::from_std(socket.into()).map_err(failed)?;
         Ok(Self {
             name: name.into(),
@@ -191,6 +184,7 @@ impl UdpTransport {
             address: socket.local_addr().map_err(failed)?,
             socket,
             access: settings.access.clone(),
+            multicast: settings.multicast.clone(),
             broadcast_to,
             inbox: system::Inbox::new(),
             outbox: Outbox::default(),
@@ -208,6 +202,34 @@ impl UdpTransport {
         self.unread_before = stats.get(COUNTERS[Counter::Unread as usize]).unwrap_or(0);
         self.stats = stats;
         self
+    }
+
+    /// Takes over other settings for a socket that stays where it is. What the system does not take stays as it was, and is told.
+    pub(crate) fn renew(&mut self, settings: &UdpSettings) {
+        self.access = settings.access.clone();
+        let socket = socket2::SockRef::from(&self.socket);
+        let renewed = || {
+            if settings.receive_buffer_bytes > 0 {
+                system::set_receive_buffer(&socket, settings.receive_buffer_bytes)?;
+                tell_of_small_room(&self.name, &socket, settings)?;
+            }
+            if self.multicast != settings.multicast {
+                self.multicast.iter().for_each(|old| leave(&socket, old));
+            }
+            let interfaces = match &settings.multicast {
+                Some(new) if self.multicast.as_ref() != Some(new) => join(&socket, new, self.address)?,
+                Some(new) => interface_numbers(new)?,
+                None => Vec::new(),
+            };
+            Ok::<_, io::Error>(broadcast_to(settings, self.address.port(), &interfaces))
+        };
+        match renewed() {
+            Ok(broadcast_to) => self.broadcast_to = broadcast_to,
+            Err(error) => {
+                tracing::warn!(listener = %self.name, %error, "the socket does not take all of its settings");
+            }
+        }
+        self.multicast = settings.multicast.clone();
     }
 
     /// The address with the real port.
@@ -427,18 +449,35 @@ fn open(settings: &UdpSettings) -> io::Result<(Socket, Vec<(SocketAddr, u32)>)> 
         Some(multicast) => join(&socket, multicast, address)?,
         None => Vec::new(),
     };
+    Ok((socket, broadcast_to(settings, port, &interfaces)))
+}
+
+/// Where what is for everybody goes, and through which interface.
+fn broadcast_to(settings: &UdpSettings, port: u16, interfaces: &[u32]) -> Vec<(SocketAddr, u32)> {
     let to = settings.broadcast_to.or_else(|| {
         let multicast = settings.multicast.as_ref()?;
         Some(SocketAddr::new(multicast.group, port))
     });
-    let broadcast_to = match to {
+    match to {
         None => Vec::new(),
         Some(to) if to.ip().is_multicast() && !interfaces.is_empty() => {
             interfaces.iter().map(|interface| (to, *interface)).collect()
         }
         Some(to) => vec![(to, 0)],
-    };
-    Ok((socket, broadcast_to))
+    }
+}
+
+fn tell_of_small_room(name: &str, socket: &Socket, settings: &UdpSettings) -> io::Result<()> {
+    let (wanted, got) = (settings.receive_buffer_bytes, socket.recv_buffer_size()?);
+    if got < wanted {
+        tracing::info!(
+            listener = name,
+            wanted,
+            got,
+            "the system gives a smaller receive buffer than receive_buffer_bytes asks for"
+        );
+    }
+    Ok(())
 }
 
 /// Whether the system gives us such a socket. Where somebody has the port already, all but the port is tried.
@@ -458,6 +497,35 @@ pub(crate) fn try_open(settings: &UdpSettings) -> io::Result<()> {
     open(settings).or_else(without_port).map(drop)
 }
 
+fn interface_numbers(settings: &MulticastSettings) -> io::Result<Vec<u32>> {
+    settings
+        .interfaces
+        .iter()
+        .map(|name| interface_number(name))
+        .collect()
+}
+
+/// The one that the system chooses, where none is named.
+fn or_any(interfaces: &[u32]) -> &[u32] {
+    match interfaces {
+        [] => &[0],
+        named => named,
+    }
+}
+
+/// Leaves the group. One that was not joined, for its interface is gone, is left by that.
+fn leave(socket: &Socket, settings: &MulticastSettings) {
+    let interfaces = interface_numbers(settings).unwrap_or_default();
+    for interface in or_any(&interfaces) {
+        let _ = match settings.group {
+            IpAddr::V4(group) => {
+                socket.leave_multicast_v4_n(&group, &InterfaceIndexOrAddress::Index(*interface))
+            }
+            IpAddr::V6(group) => socket.leave_multicast_v6(&group, *interface),
+        };
+    }
+}
+
 /// Joins the group; the numbers of the interfaces on which it is joined.
 fn join(socket: &Socket, settings: &MulticastSettings, bind: SocketAddr) -> io::Result<Vec<u32>> {
     let wrong = |what: &str| io::Error::new(ErrorKind::InvalidInput, what.to_owned());
@@ -469,15 +537,8 @@ fn join(socket: &Socket, settings: &MulticastSettings, bind: SocketAddr) -> io::
             "for a multicast group the socket must be bound to 0.0.0.0, or to [::] for one of IPv6",
         ));
     }
-    let mut interfaces = Vec::new();
-    for name in &settings.interfaces {
-        interfaces.push(interface_number(name)?);
-    }
-    let all = if interfaces.is_empty() {
-        &[0][..]
-    } else {
-        &interfaces
-    };
+    let interfaces = interface_numbers(settings)?;
+    let all = or_any(&interfaces);
     match settings.group {
         IpAddr::V4(group) => {
             for interface in all {

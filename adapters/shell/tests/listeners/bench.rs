@@ -49,7 +49,8 @@ impl Bench {
 
     pub(crate) fn start_sharing(settings: ListenerSettings, total: &ConnectionLimit) -> Self {
         let listener = Listener::bind(settings, total).unwrap();
-        let (address, stats, tls) = (listener.local_addr(), listener.stats(), listener.tls());
+        let handle = listener.handle();
+        let (address, stats, tls) = (handle.local_addr(), handle.stats(), handle.tls());
         let (sender, opened) = mpsc::unbounded_channel();
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(listener.run(shutdown.clone(), move |connection| {

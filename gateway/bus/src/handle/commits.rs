@@ -32,6 +32,8 @@ pub(super) struct Commits {
     pub(super) questions: Vec<Question>,
     /// Tasks that wait until the store has caught up.
     pub(super) stalled: Vec<Waker>,
+    /// Another quota of the store, which has not heard of it.
+    pub(super) max_bytes: Option<u64>,
     pub(super) stop: bool,
     pub(super) stopped: bool,
 }
@@ -52,6 +54,12 @@ impl Question {
 }
 
 impl Hub {
+    /// Bytes that the store may have on the disk from now on; 0 for no limit but the disk's own.
+    pub fn set_max_store_bytes(&self, bytes: u64) {
+        self.0.commits.lock().max_bytes = Some(bytes);
+        self.0.commits_changed.notify_one();
+    }
+
     /// Asks the store's thread.
     pub(super) fn ask_store(&self, request: FetchRequest) -> Result<Arc<Promise<Shown>>, QueryError> {
         let mut commits = self.0.commits.lock();
@@ -115,6 +123,9 @@ impl Hub {
         };
         let mut more = false;
         while let Some(due) = self.wait_for_work(&committer, more) {
+            if let Some(bytes) = self.0.commits.lock().max_bytes.take() {
+                committer.store.set_max_bytes(bytes);
+            }
             if due {
                 // Before the batch: what a question is about is in this one or in an earlier one.
                 let questions = std::mem::take(&mut self.0.commits.lock().questions);
@@ -166,7 +177,7 @@ impl Hub {
                 self.0.next_commit.store(u64::MAX, Ordering::Release);
                 return Some(true);
             }
-            if wakes <= now {
+            if wakes <= now || commits.max_bytes.is_some() {
                 return Some(false);
             }
             self.0

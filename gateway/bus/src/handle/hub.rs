@@ -12,6 +12,7 @@ use crate::clients::make_room;
 use crate::links::LinkReport;
 use crate::publish::HUB;
 use crate::reading::RulesChange;
+use crate::settings::{BusSettings, SettingsError};
 use crate::stats::BusStats;
 use headgate_model::store::StoreStats;
 use headgate_model::{Instant, MemoryLimit, Store};
@@ -162,6 +163,11 @@ impl Hub {
         }
     }
 
+    /// Other settings of the bus from now on: [`Bus::set_settings`].
+    pub fn set_settings(&self, settings: BusSettings) -> Result<(), SettingsError> {
+        self.turn(|bus, _, _| bus.set_settings(settings))
+    }
+
     /// Throws a client out. Whether it was connected.
     pub fn kick(&self, client: &str) -> bool {
         self.turn(|bus, now, out| bus.kick(client, now, out))
@@ -230,6 +236,11 @@ impl Hub {
     /// The gateway stops: every endpoint is woken to say goodbye.
     pub fn say_goodbye(&self) {
         self.0.goodbye.store(true, Ordering::SeqCst);
+        self.wake_all();
+    }
+
+    /// Wakes every endpoint: something has changed that each has to look at by itself.
+    pub fn wake_all(&self) {
         let core = self.0.core.lock();
         for mailbox in core.mailboxes.iter().flatten() {
             if let Some(waker) = mailbox.inner.lock().waker.take() {

@@ -62,7 +62,8 @@ struct Inner {
     /// Connections, which are waited for when the gateway stops.
     links: TaskTracker,
     node: String,
-    naming: Arc<Naming>,
+    /// Of connections to come.
+    naming: Arc<Mutex<Arc<Naming>>>,
     /// Added bridges, ledgers and who is paused.
     folder: PathBuf,
     running: Mutex<BTreeMap<String, Running>>,
@@ -220,12 +221,20 @@ impl Bridges {
             hub: hub.clone(),
             links: links.clone(),
             node: node.to_owned(),
-            naming: Arc::new(naming),
+            naming: Arc::new(Mutex::new(Arc::new(naming))),
             folder: data_dir.join("bridges"),
             running: Mutex::default(),
             books: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
         }))
+    }
+
+    /// What they bring in is rewritten by this from now on; a connection that is there goes on as it was.
+    pub(crate) fn set_rewriter(&self, rewriter: &Arc<Rewriter>) {
+        *self.0.naming.lock() = Arc::new(Naming {
+            rewriter: Arc::clone(rewriter),
+            ..Naming::default()
+        });
     }
 
     /// Starts those of the configuration and those that were added before. What was added and cannot be read is left out, with a word.

@@ -12,6 +12,7 @@ use headgate_bus::handle::Hub;
 use headgate_dial::Dial;
 use headgate_model::Naming;
 use headgate_shell::{Connections, Metrics};
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -47,8 +48,8 @@ enum Told {
 pub(super) struct Runner {
     pub hub: Hub,
     pub connections: Arc<Connections<BridgeEndpoint>>,
-    /// How topics of what comes in are rewritten.
-    pub naming: Arc<Naming>,
+    /// How topics are rewritten of what comes in by the next connection.
+    pub naming: Arc<Mutex<Arc<Naming>>>,
     /// What the connections counts.
     pub metrics: Arc<Metrics>,
     /// What it may move.
@@ -203,7 +204,7 @@ impl Runner {
             plan: Arc::clone(&self.plan),
             status: Arc::clone(&self.status),
             connections: Arc::clone(&self.connections),
-            naming: Arc::clone(&self.naming),
+            naming: Arc::clone(&self.naming.lock()),
             dial: self.dials[at].clone(),
             provisioner: self.provisioner.clone(),
         };

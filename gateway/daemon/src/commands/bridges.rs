@@ -3,14 +3,14 @@
 use super::config_for;
 use super::error::CommandError;
 use crate::bridges::{BridgeError, Checked, escape};
-use crate::config::{Config, at_most, environment_variables};
+use crate::config::{Config, environment_variables};
 use crate::control::{ControlClient, ControlError};
 use crate::sys::unix_time;
 use clap::{Args, Subcommand};
 use headgate_cli::{Outcome, note, runtime, say};
 use hyper::Method;
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 /// What every command of a running gateway needs.
@@ -38,13 +38,6 @@ pub struct BridgeCommand {
     gateway: Gateway,
     #[command(subcommand)]
     action: Action,
-}
-
-/// Let a running gateway read its configuration again. Bridges are changed at once; what else has changed is listed, and needs a restart.
-#[derive(Args)]
-pub struct ReloadCommand {
-    #[command(flatten)]
-    gateway: Gateway,
 }
 
 #[derive(Subcommand)]
@@ -99,6 +92,10 @@ enum Action {
 }
 
 impl Gateway {
+    pub(super) fn config(&self) -> Option<&Path> {
+        self.config.as_deref()
+    }
+
     fn client(&self) -> Result<ControlClient, CommandError> {
         let config = config_for(&["data_dir"], self.config.as_deref())?;
         Ok(ControlClient::new(&config.data_dir))
@@ -141,34 +138,6 @@ impl BridgesCommand {
     pub fn run(self) -> Outcome {
         let bridges = self.gateway.ask(Method::GET, "/api/v1/bridges", None)?;
         self.gateway.answer(&bridges, table);
-        Ok(())
-    }
-}
-
-impl ReloadCommand {
-    /// Runs the command.
-    pub fn run(self) -> Outcome {
-        // What cannot be need not be asked for.
-        Config::load(self.gateway.config.as_deref(), environment_variables())?;
-        let changes = self.gateway.ask(Method::POST, "/api/v1/reload", None)?;
-        self.gateway.answer(&changes, |changes| {
-            let bridges = changes["bridges"].as_object().cloned().unwrap_or_default();
-            let lines = bridges
-                .iter()
-                .map(|(name, change)| format!("{name}: {}", text(change)));
-            let rules = (changes["rules"] == true).then(|| "rules: changed".to_owned());
-            let of = |key: &str| changes[key].as_array().cloned().unwrap_or_default();
-            let waiting: Vec<String> = of("needs_restart").iter().map(text).collect();
-            let waiting = at_most(&waiting).into_iter();
-            let waiting = waiting.map(|change| format!("needs a restart: {change}"));
-            let warnings = of("warnings").into_iter();
-            let warnings = warnings.map(|warning| format!("warning: {}", told(&warning)));
-            let lines: Vec<String> = lines.chain(rules).chain(waiting).chain(warnings).collect();
-            match lines.is_empty() {
-                true => "nothing has changed".to_owned(),
-                false => lines.join("\n"),
-            }
-        });
         Ok(())
     }
 }
@@ -330,15 +299,6 @@ fn lines(value: &Value, before: &str) -> String {
         value => format!("{before}{name}: {}\n", text(value)),
     };
     fields.map(line).collect()
-}
-
-/// A warning of the configuration.
-fn told(warning: &Value) -> String {
-    let place = match &warning["variable"] {
-        Value::String(name) => format!("environment variable {name}"),
-        _ => [&warning["file"], &warning["line"]].map(text).join(":"),
-    };
-    format!("{place}: {}", text(&warning["message"]))
 }
 
 /// One line for each bridge.

@@ -3,16 +3,19 @@
 mod bans;
 mod bridges;
 mod check;
+mod config;
 mod error;
 mod reference;
 mod store;
+mod table;
 mod users;
 
 use crate::config::{Config, ConfigError, environment_variables};
 use bans::BansCommand;
-use bridges::{BridgeCommand, BridgesCommand, ReloadCommand};
+use bridges::{BridgeCommand, BridgesCommand};
 use check::Check;
 use clap::Subcommand;
+use config::{ConfigCommand, ReloadCommand};
 use headgate_cli::{Outcome, note};
 use std::path::{Path, PathBuf};
 use store::StoreCommand;
@@ -50,6 +53,8 @@ pub enum GatewayCommand {
     Bridge(BridgeCommand),
     /// Let a running gateway read its configuration again; tells what needs a restart.
     Reload(ReloadCommand),
+    /// Show, apply, confirm and roll back the configuration of a running gateway.
+    Config(ConfigCommand),
 }
 
 impl GatewayCommand {
@@ -64,6 +69,7 @@ impl GatewayCommand {
             Self::Bridges(bridges) => bridges.run(),
             Self::Bridge(bridge) => bridge.run(),
             Self::Reload(reload) => reload.run(),
+            Self::Config(config) => config.run(),
         }
     }
 }

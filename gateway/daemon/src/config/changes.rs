@@ -1,7 +1,6 @@
 //! What a new configuration changes.
 
 use super::Config;
-use headgate_auth::AuthSettings;
 use headgate_model::Secret;
 use serde_json::Value;
 
@@ -11,23 +10,30 @@ const MOST: usize = 20;
 const LONGEST: usize = 60;
 
 impl Config {
-    /// What `new` changes and needs a restart: all but bridges, and who may come in and do what. `key: old → new`, with values as `check --print` shows them, so without secrets; of a
-    /// secret, only that it changed.
+    /// What `new` changes: `key: old → new`, with values as `check --print` shows them, so without secrets; of a secret, only that it changed.
     pub(crate) fn changes(&self, new: &Self) -> Vec<String> {
-        let shown = |config: &Self| {
-            let mut shown = serde_json::to_value(config).unwrap_or_default();
-            if let Some(table) = shown.as_object_mut() {
-                table.remove("bridges");
-            }
-            if let Some(auth) = shown.get_mut("auth").and_then(Value::as_object_mut) {
-                auth.retain(|key, _| AuthSettings::FIXED.contains(&key.as_str()));
-            }
-            shown
-        };
+        let shown = |config: &Self| serde_json::to_value(config).unwrap_or_default();
         let mut changes = Vec::new();
         let (old, new) = Secret::told_apart(|| (shown(self), shown(new)));
         compare("", &old, &new, &mut changes);
         changes
+    }
+
+    /// What of it a gateway that runs with this configuration cannot take: that needs a restart.
+    pub(crate) fn needs_restart(&self, new: &Self) -> Vec<String> {
+        self.changes(&self.with_fixed_of(new))
+    }
+
+    /// The same, with all that a running gateway cannot change as in `other`.
+    pub(crate) fn with_fixed_of(&self, other: &Self) -> Self {
+        let other = other.clone();
+        let mut config = self.clone();
+        config.data_dir = other.data_dir;
+        config.node = other.node;
+        config.log = other.log;
+        config.store.durability = other.store.durability;
+        config.auth = config.auth.with_fixed_of(other.auth);
+        config
     }
 }
 

@@ -318,10 +318,20 @@ impl Config {
         path: Option<&Path>,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Startable, ConfigError> {
+        let text = path.map_or_else(|| Ok(String::new()), text_of)?;
+        Self::read_to_start(path, text, environment)
+    }
+
+    /// The same with this text, which stands in the file or is to.
+    pub(crate) fn read_to_start(
+        path: Option<&Path>,
+        text: String,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Startable, ConfigError> {
         let environment: Vec<(String, String)> = environment.into_iter().collect();
         let names: Vec<String> = environment.iter().map(|(name, _)| name.clone()).collect();
         let warnings = environment::warnings(names.iter().map(String::as_str), &Self::top_level());
-        let texts = read(path, environment)?;
+        let texts = Texts::new(path, text, environment);
         let read = Reading::of(&texts).and_then(|mut reading| {
             reading.tell(system::obstacles(&reading.config));
             reading.done()
@@ -428,11 +438,12 @@ fn read(
     path: Option<&Path>,
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Texts<'_>, ConfigError> {
-    let text = path.map_or_else(|| Ok(String::new()), text);
+    let text = path.map_or_else(|| Ok(String::new()), text_of);
     Ok(Texts::new(path, text?, environment))
 }
 
-fn text(path: &Path) -> Result<String, ConfigError> {
+/// What stands in a file.
+pub(crate) fn text_of(path: &Path) -> Result<String, ConfigError> {
     let bytes = std::fs::read(path).map_err(|cause| ConfigError::Read {
         path: path.to_owned(),
         cause,
@@ -674,7 +685,6 @@ mod tests {
         );
     }
 
-    /// One line for each setting, and of a secret only that it changed.
     /// A listener speaks what is registered.
     #[test]
     fn a_protocol_that_nobody_speaks_is_told_with_those_that_are() {
@@ -691,8 +701,9 @@ mod tests {
         );
     }
 
+    /// One line for each setting, and of a secret only that it changed.
     #[test]
-    fn what_changed_and_needs_a_restart_is_listed() {
+    fn what_changed_is_listed() {
         let sn = |name: &str, password: &str, more: &str| {
             format!(
                 "[[mqttsn]]\nname = \"{name}\"\nbind = \"127.0.0.1:0\"\ngateway.default_password = \"{password}\"\n\
@@ -701,7 +712,6 @@ mod tests {
         };
         let old = load(&format!("[mqtt]\nmax_qos = 2\n{}", sn("sn", "dumb", ""))).unwrap();
         let long = "long/".repeat(40);
-        // Rules are taken at once.
         let rule = "[[auth.acl]]\neffect = \"allow\"\n";
         let text = format!(
             "node = \"edge\"\n[mqtt]\nmax_qos = 1\nresponse_information = \"{long}\"\n{}{rule}",
@@ -717,7 +727,11 @@ mod tests {
             assert!(changes.contains(&change.to_owned()), "{change}: {changes:#?}");
         }
         let told = changes.join("\n");
-        assert!(!told.contains("auth.acl"), "{told}");
+        assert!(told.contains("auth.acl"), "{told}");
+        assert_eq!(
+            old.needs_restart(&load(&text).unwrap()),
+            ["node: \"headgate@127.0.0.1\" → \"edge\""]
+        );
         assert!(!told.contains("dumb") && !told.contains("silly"), "{told}");
         assert!(
             told.contains("mqtt.response_information: \"\" → \"long/")

@@ -3,10 +3,11 @@
 //! Who may open the socket may do everything: it is for the gateway's own user alone.
 
 mod client;
+mod configuration;
 mod server;
 
 pub(crate) use client::{ControlClient, ControlError};
-pub(crate) use server::{Control, Reloaded};
+pub(crate) use server::Control;
 
 use std::fs::File;
 use std::os::fd::AsRawFd;

@@ -1,7 +1,7 @@
 //! What a running gateway can be asked. Errors are `{"error": "…"}` with a status that fits.
 
-use crate::bridges::{BridgeError, BridgeView, Bridges, Change};
-use crate::config::{Config, ConfigError, Startable, Told, environment_variables};
+use crate::bridges::{BridgeError, BridgeView, Bridges};
+use crate::live::Live;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
@@ -9,16 +9,13 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use futures_util::StreamExt;
-use headgate_auth::{Access, AclError, AuthSettings, Ban, BanError, Banned};
+use headgate_auth::{Access, Ban, BanError, Banned};
 use headgate_bus::MAX_PAGE;
 use headgate_bus::handle::Hub;
 use headgate_model::bus::PeerName;
-use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixListener;
@@ -32,45 +29,14 @@ pub(crate) struct Control {
     pub access: Arc<Access>,
     /// The bus, whose clients are told of other rules.
     pub hub: Hub,
-    /// The configuration's file, to be read again.
-    pub config: Option<Arc<PathBuf>>,
-    /// The rules that are valid.
-    pub rules: Arc<Mutex<AuthSettings>>,
-    /// The configuration that the gateway was started with.
-    pub started_with: Arc<Config>,
+    /// The configuration that is valid.
+    pub live: Live,
 }
 
-/// What came of reading the configuration again.
-#[derive(Debug, Serialize)]
-pub(crate) struct Reloaded {
-    /// What became of each bridge.
-    pub bridges: BTreeMap<String, Change>,
-    /// Other rules are valid: who is connected has them too.
-    pub rules: bool,
-    /// What changed and needs a restart.
-    pub needs_restart: Vec<String>,
-    /// What is probably not as it was meant.
-    pub warnings: Vec<Told>,
-}
-
-/// Why the configuration of before stays.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ReloadError {
-    /// It cannot be read again.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// A bridge cannot be.
-    #[error(transparent)]
-    Bridge(#[from] BridgeError),
-    /// The rules cannot be.
-    #[error(transparent)]
-    Rules(#[from] AclError),
-}
-
-type Answer = Result<Json<Value>, Failure>;
+pub(super) type Answer = Result<Json<Value>, Failure>;
 
 /// What could not be done.
-struct Failure(StatusCode, String);
+pub(super) struct Failure(pub(super) StatusCode, pub(super) String);
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
@@ -127,7 +93,7 @@ impl Control {
     /// Answers for ever.
     pub(crate) async fn serve(self, listener: UnixListener) {
         let routes = Router::new()
-            .route("/api/v1/reload", post(reload))
+            .merge(super::configuration::routes())
             .route("/api/v1/bans", get(bans).post(ban).delete(unban))
             .route("/api/v1/bridges", get(list).post(add))
             .route("/api/v1/bridges/{name}", get(show).delete(remove))
@@ -140,23 +106,6 @@ impl Control {
         if let Err(error) = axum::serve(listener, routes).await {
             tracing::error!(%error, "the control socket is gone");
         }
-    }
-
-    /// Whether there are other rules than before, or other ways to come in.
-    fn take_rules(&self, new: &AuthSettings) -> Result<bool, ReloadError> {
-        let mut valid = self.rules.lock();
-        // What is in the file shows only when it is read.
-        let is_like = valid.is_like(new);
-        if new.acl_file.is_none() && is_like {
-            return Ok(false);
-        }
-        let are_others = self.access.set(new)? || !is_like;
-        *valid = new.clone();
-        drop(valid);
-        if are_others {
-            self.hub.renew_rules();
-        }
-        Ok(are_others)
     }
 
     /// Throws out who is banned now. How many.
@@ -184,26 +133,6 @@ impl Control {
             }
         }
     }
-
-    /// Reads the configuration again: bridges and rules are what it says from now on. Whatever else changed needs a restart, and is listed.
-    pub(crate) async fn reload(&self) -> Result<Reloaded, ReloadError> {
-        let path = self.config.as_deref().map(PathBuf::as_path);
-        let Startable { config, warnings } = Config::load_to_start(path, environment_variables())?;
-        let bridges = self.bridges.configure(config.checked_bridges()?).await;
-        Ok(Reloaded {
-            bridges,
-            rules: self.take_rules(&config.auth)?,
-            needs_restart: self.started_with.changes(&config),
-            warnings,
-        })
-    }
-}
-
-async fn reload(State(control): State<Control>) -> Result<Json<Reloaded>, Failure> {
-    let changes = control.reload().await;
-    changes
-        .map(Json)
-        .map_err(|error| Failure(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))
 }
 
 async fn bans(State(control): State<Control>) -> Json<Vec<Ban>> {

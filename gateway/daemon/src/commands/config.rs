@@ -1,0 +1,227 @@
+//! `headgate reload` and `headgate config …`: the configuration of a running gateway, and those before it.
+
+use super::bridges::Gateway;
+use super::error::CommandError;
+use super::table::{columns, date, text};
+use crate::config::{Config, at_most, environment_variables};
+use clap::{Args, Subcommand};
+use headgate_cli::Outcome;
+use hyper::Method;
+use serde_json::{Value, json};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const PATH: &str = "/api/v1/configuration";
+
+/// Let a running gateway read its configuration again. Nobody is disconnected but clients of a listener that is gone or listens elsewhere; what needs a
+/// restart is listed.
+#[derive(Args)]
+pub struct ReloadCommand {
+    #[command(flatten)]
+    gateway: Gateway,
+}
+
+/// The configuration of a running gateway: show it, change it, go back.
+#[derive(Args)]
+pub struct ConfigCommand {
+    #[command(flatten)]
+    gateway: Gateway,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Show the configuration that is valid, as it was written, or an earlier one.
+    Show {
+        /// The number of an earlier one, as in the history.
+        number: Option<u64>,
+    },
+    /// Show what a file would change, and what of it would need a restart. Nothing is changed.
+    Diff {
+        /// The file; `-` for standard input.
+        file: PathBuf,
+    },
+    /// Make a file the configuration: it replaces the gateway's own file, and is valid at once. One that is faulty changes nothing.
+    Apply {
+        /// The file; `-` for standard input.
+        file: PathBuf,
+        /// Go back after this time unless `headgate config confirm` is called: for changes that may cut you off. Also a restart before that goes back.
+        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+        confirm: Option<Duration>,
+    },
+    /// Let the configuration that was applied with `--confirm` stay.
+    Confirm,
+    /// Go back to an earlier configuration; without a number to the one before.
+    Rollback {
+        /// Its number, as in the history.
+        number: Option<u64>,
+    },
+    /// List the configurations that were valid, the latest first.
+    History,
+}
+
+impl ReloadCommand {
+    /// Runs the command.
+    pub fn run(self) -> Outcome {
+        // What cannot be need not be asked for.
+        Config::load(self.gateway.config(), environment_variables())?;
+        let applied = self.gateway.ask(Method::POST, "/api/v1/reload", None)?;
+        self.gateway.answer(&applied, words);
+        Ok(())
+    }
+}
+
+impl ConfigCommand {
+    /// Runs the command.
+    pub fn run(self) -> Outcome {
+        let gateway = &self.gateway;
+        let post = |what: &str, body| gateway.ask(Method::POST, &format!("{PATH}/{what}"), Some(body));
+        match self.action {
+            Action::Show { number } => {
+                let path = number.map_or(PATH.to_owned(), |number| format!("{PATH}/history/{number}"));
+                let shown = gateway.ask(Method::GET, &path, None)?;
+                gateway.answer(&shown, |shown| text(&shown["toml"]));
+            }
+            Action::Diff { file } => {
+                let preview = post("preview", given(&file)?)?;
+                gateway.answer(&preview, words);
+            }
+            Action::Apply { file, confirm } => {
+                let mut body = given(&file)?;
+                body["confirm_seconds"] = confirm.map_or(Value::Null, |time| time.as_secs().max(1).into());
+                let applied = post("apply", body)?;
+                gateway.answer(&applied, words);
+            }
+            Action::Confirm => {
+                let confirmed = post("confirm", json!({}))?;
+                gateway.answer(&confirmed, |_| "the configuration stays".to_owned());
+            }
+            Action::Rollback { number } => {
+                let applied = post("rollback", json!({ "number": number }))?;
+                gateway.answer(&applied, words);
+            }
+            Action::History => {
+                let history = gateway.ask(Method::GET, &format!("{PATH}/history"), None)?;
+                gateway.answer(&history, table);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A file as the gateway is given it.
+fn given(file: &Path) -> Result<Value, CommandError> {
+    if file == Path::new("-") {
+        let mut toml = String::new();
+        std::io::stdin().read_to_string(&mut toml)?;
+        return Ok(json!({ "toml": toml }));
+    }
+    let toml = std::fs::read_to_string(file).map_err(|cause| CommandError::File {
+        path: file.to_owned(),
+        cause,
+    })?;
+    Ok(json!({ "toml": toml, "name": file }))
+}
+
+/// What came of a configuration, or would.
+fn words(applied: &Value) -> String {
+    let of = |key: &str| applied[key].as_array().cloned().unwrap_or_default();
+    let needs_restart: Vec<String> = of("needs_restart").iter().map(text).collect();
+    let changes: Vec<String> = of("changes").iter().map(text).collect();
+    let now = changes.iter().filter(|change| !needs_restart.contains(change));
+    let mut lines = at_most(&now.cloned().collect::<Vec<_>>());
+    for (kind, key) in [("listener", "listeners"), ("bridge", "bridges")] {
+        let named = applied[key].as_object().into_iter().flatten();
+        let changed = named.filter(|(_, change)| *change != "unchanged");
+        lines.extend(changed.map(|(name, change)| format!("{kind} {name}: {}", text(change))));
+    }
+    if applied["rules"] == true {
+        lines.push("rules: changed".to_owned());
+    }
+    let waiting = at_most(&needs_restart).into_iter();
+    lines.extend(waiting.map(|change| format!("needs a restart: {change}")));
+    lines.extend(
+        of("warnings")
+            .iter()
+            .map(|warning| format!("warning: {}", told(warning))),
+    );
+    if let Some(until) = date(&applied["confirm_until"]) {
+        lines.push(format!(
+            "goes back by itself at {until}: `headgate config confirm` lets it stay"
+        ));
+    }
+    match lines.is_empty() {
+        true => "nothing has changed".to_owned(),
+        false => lines.join("\n"),
+    }
+}
+
+/// A warning of the configuration.
+fn told(warning: &Value) -> String {
+    let place = match &warning["variable"] {
+        Value::String(name) => format!("environment variable {name}"),
+        _ => [&warning["file"], &warning["line"]].map(text).join(":"),
+    };
+    format!("{place}: {}", text(&warning["message"]))
+}
+
+fn table(history: &Value) -> String {
+    let entries = history["configurations"].as_array().cloned().unwrap_or_default();
+    if entries.is_empty() {
+        return "there is no history: the gateway runs without a configuration".to_owned();
+    }
+    let rows = entries.iter().rev().map(|entry| {
+        let changes = entry["changes"].as_array().cloned().unwrap_or_default();
+        let changes: Vec<String> = changes.iter().map(text).collect();
+        let more = changes.len().saturating_sub(1);
+        let first = changes.first().cloned().unwrap_or_default();
+        [
+            text(&entry["number"]),
+            date(&entry["at"]).unwrap_or_default(),
+            text(&entry["by"]).replace('_', " "),
+            match more {
+                0 => first,
+                more => format!("{first}, and {more} more"),
+            },
+        ]
+    });
+    let list = columns(["NUMBER", "SINCE", "BY", "WHAT CHANGED"], rows);
+    match date(&history["confirm_until"]) {
+        Some(until) => format!(
+            "{list}\nthe last one goes back by itself at {until}: `headgate config confirm` lets it stay"
+        ),
+        None => list,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_for_a_restart_is_told_once() {
+        let told = words(&json!({
+            "changes": ["node: \"a\" → \"b\"", "mqtt.max_qos: 2 → 1"],
+            "needs_restart": ["node: \"a\" → \"b\""],
+            "listeners": { "tcp": "moved" },
+            "bridges": { "up": "unchanged", "down": "added" },
+            "rules": true,
+            "warnings": [],
+        }));
+        let lines: Vec<&str> = told.lines().collect();
+        let expected = [
+            "mqtt.max_qos: 2 → 1",
+            "listener tcp: moved",
+            "bridge down: added",
+            "rules: changed",
+            "needs a restart: node: \"a\" → \"b\"",
+        ];
+        assert_eq!(lines, expected);
+        assert_eq!(
+            words(&json!({ "changes": [], "bridges": { "up": "unchanged" } })),
+            "nothing has changed"
+        );
+    }
+}

@@ -1,0 +1,192 @@
+//! The configurations that were valid: a file for each in the data folder, and a list that says when and why.
+//!
+//! Always true: no more than [`KEPT`] are kept, the oldest goes; the same text twice in a row is one entry; what is kept survives a power cut.
+
+use crate::private;
+use crate::sys::unix_time;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Configurations that are kept.
+const KEPT: usize = 50;
+/// Bytes of a configuration; a longer one is not kept, and not applied.
+pub(crate) const LONGEST: usize = 1 << 20;
+
+/// The list, and where it is.
+#[derive(Debug)]
+pub(crate) struct History {
+    folder: PathBuf,
+    entries: Vec<Entry>,
+}
+
+/// One configuration that was valid.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    /// It goes by this; never given twice.
+    pub number: u64,
+    /// Seconds since 1970.
+    pub at: u64,
+    /// How it became valid.
+    pub by: Cause,
+    /// What it changed, as far as that is shown.
+    pub changes: Vec<String>,
+}
+
+/// How a configuration became valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Cause {
+    /// The gateway was started with it.
+    Start,
+    /// The file was changed, and read again.
+    Reload,
+    /// It was applied.
+    Apply,
+    /// An operator went back to it.
+    Rollback,
+    /// The one after it was not confirmed.
+    NotConfirmed,
+}
+
+/// Why there is no such configuration.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HistoryError {
+    /// It was never there, or is not kept any more.
+    #[error("there is no configuration {0}: `headgate config history` lists them")]
+    Unknown(u64),
+    /// There is none before it.
+    #[error("there is no configuration before this one")]
+    First,
+    /// A file cannot be read or written.
+    #[error("{path}: {cause}")]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        cause: io::Error,
+    },
+}
+
+impl History {
+    /// What is in the data folder. A list that cannot be read is begun anew, with a word.
+    pub(crate) fn load(data_dir: &Path) -> Self {
+        let folder = data_dir.join("configurations");
+        let list = folder.join("list.json");
+        let entries = match fs::read(&list) {
+            Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
+                tracing::warn!(file = %list.display(), %error, "the list of earlier configurations cannot be read");
+                Vec::new()
+            }),
+            Err(_) => Vec::new(),
+        };
+        Self { folder, entries }
+    }
+
+    /// All, the oldest first.
+    pub(crate) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// What is valid now.
+    pub(crate) fn last(&self) -> Option<&Entry> {
+        self.entries.last()
+    }
+
+    /// The number of the one before the last.
+    pub(crate) fn before(&self) -> Result<u64, HistoryError> {
+        let before = self.entries.iter().rev().nth(1);
+        before.map(|entry| entry.number).ok_or(HistoryError::First)
+    }
+
+    /// The text of one of them.
+    pub(crate) fn text(&self, number: u64) -> Result<String, HistoryError> {
+        if !self.entries.iter().any(|entry| entry.number == number) {
+            return Err(HistoryError::Unknown(number));
+        }
+        let path = self.file(number);
+        fs::read_to_string(&path).map_err(|cause| HistoryError::File { path, cause })
+    }
+
+    /// One more. Nothing is added where the text is that of the last.
+    pub(crate) fn add(&mut self, text: &str, by: Cause, changes: Vec<String>) -> Result<(), HistoryError> {
+        let last = self.last().map(|entry| entry.number);
+        if last.is_some_and(|last| self.text(last).is_ok_and(|known| known == text)) {
+            return Ok(());
+        }
+        let number = last.unwrap_or(0) + 1;
+        fs::create_dir_all(&self.folder).map_err(|cause| HistoryError::File {
+            path: self.folder.clone(),
+            cause,
+        })?;
+        let path = self.file(number);
+        private::replace(&path, text.as_bytes()).map_err(|cause| HistoryError::File { path, cause })?;
+        self.entries.push(Entry {
+            number,
+            at: unix_time(),
+            by,
+            changes,
+        });
+        let over = self.entries.len().saturating_sub(KEPT);
+        for gone in self.entries.drain(..over) {
+            let _ = fs::remove_file(self.folder.join(format!("{}.toml", gone.number)));
+        }
+        let path = self.folder.join("list.json");
+        let list = serde_json::to_vec_pretty(&self.entries).unwrap_or_default();
+        private::replace(&path, &list).map_err(|cause| HistoryError::File { path, cause })
+    }
+
+    fn file(&self, number: u64) -> PathBuf {
+        self.folder.join(format!("{number}.toml"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_valid_is_kept_over_a_restart_and_the_oldest_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut history = History::load(folder.path());
+        assert!(matches!(history.before(), Err(HistoryError::First)));
+        for n in 1..=KEPT + 5 {
+            let text = format!("# {n}\n");
+            history
+                .add(&text, Cause::Apply, vec![format!("change {n}")])
+                .unwrap();
+            history.add(&text, Cause::Reload, Vec::new()).unwrap();
+        }
+        let mut history = History::load(folder.path());
+        assert_eq!(history.entries().len(), KEPT);
+        let last = history.last().unwrap();
+        assert_eq!((last.number, last.by), (KEPT as u64 + 5, Cause::Apply));
+        assert_eq!(last.changes, ["change 55"]);
+        assert_eq!(history.text(55).unwrap(), "# 55\n");
+        assert!(matches!(history.text(5), Err(HistoryError::Unknown(5))));
+        assert_eq!(history.before().unwrap(), 54);
+        assert_eq!(
+            fs::read_dir(folder.path().join("configurations"))
+                .unwrap()
+                .count(),
+            KEPT + 1
+        );
+
+        // A number is never given twice, also when an earlier text comes again.
+        history.add("# 54\n", Cause::Rollback, Vec::new()).unwrap();
+        assert_eq!(history.last().unwrap().number, 56);
+    }
+
+    #[test]
+    fn a_list_that_cannot_be_read_is_begun_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("configurations")).unwrap();
+        fs::write(folder.path().join("configurations/list.json"), "half a li").unwrap();
+        let mut history = History::load(folder.path());
+        assert_eq!(history.entries(), []);
+        history.add("a = 1\n", Cause::Start, Vec::new()).unwrap();
+        assert_eq!(History::load(folder.path()).entries().len(), 1);
+    }
+}

@@ -1,0 +1,452 @@
+//! Where clients connect, as it runs: what a configuration says of it is made ready first, and then taken as a whole.
+//!
+//! Always true: who is connected stays, unless the listener is gone or is another one, at another address. A configuration that cannot be taken changes
+//! nothing. A listener that needs the address of one that is to go gets it before anybody is cut off; if that fails, the old one accepts again.
+
+use crate::config::Config;
+use crate::protocols::{self, Entry};
+use headgate_model::{MountPoint, RewriteError, Rewriter, TopicError};
+use headgate_shell::{
+    BoundListener, ConnectionLimit, DatagramHandle, DatagramStats, Handler, ListenError, Listener,
+    ListenerHandle, ListenerSettings, PreparedChange, Protocols, Serving,
+};
+use parking_lot::Mutex;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// All listeners. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Listeners(Arc<Inner>);
+
+struct Inner {
+    serving: Serving,
+    /// Over all that accept connections.
+    total: ConnectionLimit,
+    stop: CancellationToken,
+    running: Mutex<Running>,
+    /// One change after the other.
+    changing: tokio::sync::Mutex<()>,
+}
+
+struct Running {
+    spoken: Protocols,
+    rewriter: Arc<Rewriter>,
+    /// As it was taken last.
+    config: Arc<Config>,
+    streams: BTreeMap<String, Stream>,
+    /// By list and name.
+    datagrams: BTreeMap<(&'static str, String), Datagram>,
+}
+
+/// A listener for connections.
+struct Stream {
+    settings: ListenerSettings,
+    handle: ListenerHandle,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// A socket or line for datagrams.
+struct Datagram {
+    handle: Arc<dyn DatagramHandle>,
+    stats: Arc<DatagramStats>,
+    task: JoinHandle<()>,
+}
+
+/// What became of a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ListenerChange {
+    /// It is new.
+    Added,
+    /// It has other settings; its clients stay.
+    Changed,
+    /// It listens elsewhere now; its clients have to connect again.
+    Moved,
+    /// It is gone, with its clients.
+    Removed,
+}
+
+/// Why listeners cannot be as a configuration says.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ListenersError {
+    /// One of them, as it stands in the file.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// One of them, and it stands in no file.
+    #[error("{cause}; it is a default: sections `[[{list}]]` replace it, and `{list} = []` switches it off")]
+    Default {
+        /// The list of the configuration that is missing.
+        list: &'static str,
+        /// Why not.
+        cause: ListenError,
+    },
+    /// Topics cannot be rewritten so.
+    #[error("bus.rewrite: {0}")]
+    Rewrite(#[from] RewriteError),
+    /// Nothing can be put in front of topics so.
+    #[error("mount_point: {0}")]
+    Mount(#[from] TopicError),
+    /// Nobody registered the protocol.
+    #[error("nobody speaks `{0}`")]
+    Protocol(String),
+}
+
+impl ListenersError {
+    fn of_list(config: &Config, list: &'static str, cause: ListenError) -> Self {
+        match config.is_default(list) {
+            true => Self::Default { list, cause },
+            false => Self::Listen(cause),
+        }
+    }
+}
+
+/// Listeners that are ready to be taken.
+pub(crate) struct Prepared {
+    rewriter: Arc<Rewriter>,
+    /// Those that stay where they are and have other settings.
+    changes: Vec<(ListenerSettings, PreparedChange)>,
+    bound: Vec<(ListenerSettings, Listener)>,
+    bound_datagrams: Vec<((&'static str, String), Box<dyn BoundListener>)>,
+    /// Those that go, some of them to another place.
+    leaving: Vec<String>,
+    leaving_datagrams: Vec<(&'static str, String)>,
+    /// Their sockets are closed.
+    vacated: bool,
+}
+
+/// What is to be bound, and what has been.
+#[derive(Default)]
+struct Wanted<'c> {
+    streams: Vec<&'c ListenerSettings>,
+    datagrams: Vec<Entry<'c>>,
+    bound: Vec<(ListenerSettings, Listener)>,
+    bound_datagrams: Vec<((&'static str, String), Box<dyn BoundListener>)>,
+}
+
+impl Prepared {
+    /// How topics will be rewritten.
+    pub(crate) fn rewriter(&self) -> &Arc<Rewriter> {
+        &self.rewriter
+    }
+}
+
+impl Listeners {
+    /// None yet. They speak what is in `spoken` beside the protocols of the configuration, and end with `stop`.
+    pub(crate) fn new(serving: Serving, mut spoken: Protocols, stop: CancellationToken) -> Self {
+        let nowhere = Config {
+            listeners: Vec::new(),
+            ..Config::default()
+        };
+        protocols::register(&mut spoken, &nowhere);
+        Self(Arc::new(Inner {
+            serving,
+            total: ConnectionLimit::default(),
+            stop,
+            running: Mutex::new(Running {
+                spoken,
+                rewriter: Arc::default(),
+                config: Arc::new(nowhere),
+                streams: BTreeMap::new(),
+                datagrams: BTreeMap::new(),
+            }),
+            changing: tokio::sync::Mutex::default(),
+        }))
+    }
+
+    /// What is told of sockets and lines for datagrams, by `{list}/{name}`.
+    pub(crate) fn datagram_stats(&self) -> Vec<(String, Arc<DatagramStats>)> {
+        let running = self.0.running.lock();
+        let named = running.datagrams.iter();
+        let named =
+            named.map(|((list, name), datagram)| (format!("{list}/{name}"), Arc::clone(&datagram.stats)));
+        named.collect()
+    }
+
+    /// How topics are rewritten.
+    pub(crate) fn rewriter(&self) -> Arc<Rewriter> {
+        Arc::clone(&self.0.running.lock().rewriter)
+    }
+
+    /// Binds what is new and reads what has changed, for [`Self::take`]. Nobody is cut off yet.
+    pub(crate) async fn prepare(&self, config: &Config) -> Result<Prepared, ListenersError> {
+        let _one = self.0.changing.lock().await;
+        let mut wanted = Wanted::default();
+        let mut prepared = self.compare(config, &mut wanted)?;
+        for settings in &config.listeners {
+            mount_point(settings)?;
+            if !protocols::NAMES.contains(&settings.protocol.as_str()) {
+                return Err(ListenersError::Protocol(settings.protocol.clone()));
+            }
+        }
+        if let Err(error) = wanted.bind(&self.0.total, config) {
+            if !is_in_use(&error) || prepared.leaving.is_empty() && prepared.leaving_datagrams.is_empty() {
+                return Err(error);
+            }
+            // Perhaps one that is to go has the address.
+            self.vacate(&prepared.leaving, &prepared.leaving_datagrams).await;
+            prepared.vacated = true;
+            if let Err(error) = wanted.bind(&self.0.total, config) {
+                drop(wanted);
+                self.restore(&prepared.leaving, &prepared.leaving_datagrams);
+                return Err(error);
+            }
+        }
+        (prepared.bound, prepared.bound_datagrams) = (wanted.bound, wanted.bound_datagrams);
+        Ok(prepared)
+    }
+
+    /// What changes, goes and is new.
+    fn compare<'c>(&self, config: &'c Config, wanted: &mut Wanted<'c>) -> Result<Prepared, ListenersError> {
+        let running = self.0.running.lock();
+        let rewriter = match running.config.bus.rewrite == config.bus.rewrite {
+            true => Arc::clone(&running.rewriter),
+            false => Arc::new(Rewriter::compile(&config.bus.rewrite)?),
+        };
+        let mut prepared = Prepared {
+            rewriter,
+            changes: Vec::new(),
+            bound: Vec::new(),
+            bound_datagrams: Vec::new(),
+            leaving: running.streams.keys().cloned().collect(),
+            leaving_datagrams: running.datagrams.keys().cloned().collect(),
+            vacated: false,
+        };
+        for settings in &config.listeners {
+            match running.streams.get(&settings.name) {
+                Some(known) if known.settings.stays_at(settings) => {
+                    prepared.leaving.retain(|name| *name != settings.name);
+                    if known.settings != *settings {
+                        let change = known.handle.prepare(settings.clone());
+                        let change =
+                            change.map_err(|cause| ListenersError::of_list(config, "listeners", cause))?;
+                        prepared.changes.push((settings.clone(), change));
+                    }
+                }
+                _ => wanted.streams.push(settings),
+            }
+        }
+        for entry in protocols::datagram_listeners(config) {
+            let key = (entry.list, entry.listener.name().to_owned());
+            match running.datagrams.get(&key) {
+                Some(known) if entry.listener.stays_at(&*known.handle) => {
+                    prepared.leaving_datagrams.retain(|known| *known != key);
+                }
+                _ => wanted.datagrams.push(entry),
+            }
+        }
+        Ok(prepared)
+    }
+
+    /// Closes the sockets of those that go. Their connections stay for now.
+    async fn vacate(&self, leaving: &[String], leaving_datagrams: &[(&'static str, String)]) {
+        let mut tasks = Vec::new();
+        {
+            let mut running = self.0.running.lock();
+            for name in leaving {
+                if let Some(stream) = running.streams.get_mut(name) {
+                    stream.stop.cancel();
+                    tasks.push(std::mem::replace(&mut stream.task, nothing()));
+                }
+            }
+            for key in leaving_datagrams {
+                if let Some(datagram) = running.datagrams.get_mut(key) {
+                    datagram.handle.end();
+                    tasks.push(std::mem::replace(&mut datagram.task, nothing()));
+                }
+            }
+        }
+        for task in tasks {
+            let _ = task.await;
+        }
+    }
+
+    /// Opens again what [`Self::vacate`] has closed.
+    fn restore(&self, leaving: &[String], leaving_datagrams: &[(&'static str, String)]) {
+        let mut running = self.0.running.lock();
+        let config = Arc::clone(&running.config);
+        let mut wanted = Wanted::default();
+        let streams = config.listeners.iter();
+        wanted.streams = streams
+            .filter(|settings| leaving.contains(&settings.name))
+            .collect();
+        let goes =
+            |entry: &Entry<'_>| leaving_datagrams.contains(&(entry.list, entry.listener.name().to_owned()));
+        wanted.datagrams = protocols::datagram_listeners(&config).filter(goes).collect();
+        if let Err(error) = wanted.bind(&self.0.total, &config) {
+            tracing::error!(%error, "a listener that gave its address away for a new one does not get it back");
+        }
+        let (bound, datagrams) = (wanted.bound, wanted.bound_datagrams);
+        self.0.start(&mut running, bound, datagrams);
+    }
+
+    /// Drops what was made ready.
+    pub(crate) async fn give_up(&self, prepared: Prepared) {
+        let _one = self.0.changing.lock().await;
+        let Prepared {
+            vacated,
+            leaving,
+            leaving_datagrams,
+            ..
+        } = prepared;
+        if vacated {
+            self.restore(&leaving, &leaving_datagrams);
+        }
+    }
+
+    /// Makes the listeners those of a configuration. What became of each that is not as before.
+    pub(crate) async fn take(
+        &self,
+        prepared: Prepared,
+        config: &Arc<Config>,
+    ) -> BTreeMap<String, ListenerChange> {
+        let _one = self.0.changing.lock().await;
+        let mut changes = BTreeMap::new();
+        let limit = config.max_connections;
+        self.0.total.set_max((limit > 0).then_some(limit));
+        let mut running = self.0.running.lock();
+        let speaks_as_before = protocols::are_alike(&running.config, config)
+            && Arc::ptr_eq(&running.rewriter, &prepared.rewriter);
+        if !speaks_as_before {
+            protocols::register(&mut running.spoken, config);
+            running.rewriter = Arc::clone(&prepared.rewriter);
+        }
+        for name in &prepared.leaving {
+            if let Some(stream) = running.streams.remove(name) {
+                stream.stop.cancel();
+                stream.handle.close_connections();
+                changes.insert(name.clone(), ListenerChange::Removed);
+            }
+        }
+        for key in &prepared.leaving_datagrams {
+            if let Some(datagram) = running.datagrams.remove(key) {
+                datagram.handle.end();
+                changes.insert(format!("{}/{}", key.0, key.1), ListenerChange::Removed);
+            }
+        }
+        for (settings, change) in prepared.changes {
+            let handler = running.handler(&settings);
+            if let Some(stream) = running.streams.get_mut(&settings.name) {
+                stream.handle.take(change, handler);
+                changes.insert(settings.name.clone(), ListenerChange::Changed);
+                stream.settings = settings;
+            }
+        }
+        if !speaks_as_before {
+            for stream in running.streams.values() {
+                stream.handle.set_handler(running.handler(&stream.settings));
+            }
+        }
+        for entry in protocols::datagram_listeners(config) {
+            let key = (entry.list, entry.listener.name().to_owned());
+            if let Some(datagram) = running.datagrams.get(&key)
+                && entry.listener.change(&*datagram.handle, &running.rewriter)
+            {
+                changes.insert(format!("{}/{}", key.0, key.1), ListenerChange::Changed);
+            }
+        }
+        let new = prepared.bound.iter().map(|(settings, _)| settings.name.clone());
+        let datagrams = prepared.bound_datagrams.iter();
+        for name in new.chain(datagrams.map(|((list, name), _)| format!("{list}/{name}"))) {
+            let before = changes.get(&name);
+            let change = before.map_or(ListenerChange::Added, |_| ListenerChange::Moved);
+            changes.insert(name, change);
+        }
+        self.0
+            .start(&mut running, prepared.bound, prepared.bound_datagrams);
+        running.config = Arc::clone(config);
+        drop(running);
+        self.0.serving.hub.wake_all();
+        changes
+    }
+
+    /// Ends what still runs when the gateway has stopped.
+    pub(crate) fn abort(&self) {
+        let running = self.0.running.lock();
+        let streams = running.streams.values().map(|stream| &stream.task);
+        let datagrams = running.datagrams.values().map(|datagram| &datagram.task);
+        streams.chain(datagrams).for_each(JoinHandle::abort);
+    }
+}
+
+impl Inner {
+    fn start(
+        &self,
+        running: &mut Running,
+        streams: Vec<(ListenerSettings, Listener)>,
+        datagrams: Vec<((&'static str, String), Box<dyn BoundListener>)>,
+    ) {
+        for (settings, listener) in streams {
+            let (handle, stop) = (listener.handle(), self.stop.child_token());
+            let handler = running.handler(&settings);
+            let task = tokio::spawn(listener.run(stop.clone(), move |connection| handler(connection)));
+            let stream = Stream {
+                handle,
+                stop,
+                task,
+                settings,
+            };
+            running.streams.insert(stream.settings.name.clone(), stream);
+        }
+        for (key, bound) in datagrams {
+            let datagram = Datagram {
+                handle: bound.handle(),
+                stats: bound.stats(),
+                task: tokio::spawn(bound.serve(&self.serving, &running.rewriter)),
+            };
+            running.datagrams.insert(key, datagram);
+        }
+    }
+}
+
+impl Running {
+    /// # Panics
+    ///
+    /// If [`Listeners::prepare`] has not seen the settings.
+    fn handler(&self, settings: &ListenerSettings) -> Handler {
+        let mount = mount_point(settings).expect("looked at before");
+        let handler = self.spoken.handler(&settings.protocol, mount, &self.rewriter);
+        Arc::new(handler.expect("looked at before"))
+    }
+}
+
+impl Wanted<'_> {
+    /// Binds what is not bound yet.
+    fn bind(&mut self, total: &ConnectionLimit, config: &Config) -> Result<(), ListenersError> {
+        while let Some(settings) = self.streams.last() {
+            let bound = Listener::bind((*settings).clone(), total);
+            let bound = bound.map_err(|cause| ListenersError::of_list(config, "listeners", cause))?;
+            self.bound.push(((*settings).clone(), bound));
+            self.streams.pop();
+        }
+        while let Some(entry) = self.datagrams.last() {
+            let bound = entry.listener.bind();
+            let bound = bound.map_err(|cause| ListenersError::of_list(config, entry.list, cause))?;
+            self.bound_datagrams
+                .push(((entry.list, entry.listener.name().to_owned()), bound));
+            self.datagrams.pop();
+        }
+        Ok(())
+    }
+}
+
+fn is_in_use(error: &ListenersError) -> bool {
+    let (ListenersError::Listen(cause) | ListenersError::Default { cause, .. }) = error else {
+        return false;
+    };
+    matches!(cause, ListenError::Bind { source, .. } if source.kind() == io::ErrorKind::AddrInUse)
+}
+
+fn mount_point(settings: &ListenerSettings) -> Result<MountPoint, TopicError> {
+    let text = settings.mount_point.as_deref();
+    text.map_or(Ok(MountPoint::default()), MountPoint::parse)
+}
+
+/// A task that is done.
+fn nothing() -> JoinHandle<()> {
+    tokio::spawn(std::future::ready(()))
+}
