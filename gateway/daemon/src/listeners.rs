@@ -38,9 +38,12 @@ struct Running {
     /// As it was taken last.
     config: Arc<Config>,
     streams: BTreeMap<String, Stream>,
-    /// By list and name.
-    datagrams: BTreeMap<(&'static str, String), Datagram>,
+    datagrams: BTreeMap<Key, Datagram>,
 }
+
+/// A socket or line for datagrams: its list in the configuration, and its name.
+type Key = (&'static str, String);
+type BoundDatagram = (Key, Box<dyn BoundListener>);
 
 /// A listener for connections.
 struct Stream {
@@ -111,10 +114,10 @@ pub(crate) struct Prepared {
     /// Those that stay where they are and have other settings.
     changes: Vec<(ListenerSettings, PreparedChange)>,
     bound: Vec<(ListenerSettings, Listener)>,
-    bound_datagrams: Vec<((&'static str, String), Box<dyn BoundListener>)>,
+    bound_datagrams: Vec<BoundDatagram>,
     /// Those that go, some of them to another place.
     leaving: Vec<String>,
-    leaving_datagrams: Vec<(&'static str, String)>,
+    leaving_datagrams: Vec<Key>,
     /// Their sockets are closed.
     vacated: bool,
 }
@@ -125,7 +128,7 @@ struct Wanted<'c> {
     streams: Vec<&'c ListenerSettings>,
     datagrams: Vec<Entry<'c>>,
     bound: Vec<(ListenerSettings, Listener)>,
-    bound_datagrams: Vec<((&'static str, String), Box<dyn BoundListener>)>,
+    bound_datagrams: Vec<BoundDatagram>,
 }
 
 impl Prepared {
@@ -243,7 +246,7 @@ impl Listeners {
     }
 
     /// Closes the sockets of those that go. Their connections stay for now.
-    async fn vacate(&self, leaving: &[String], leaving_datagrams: &[(&'static str, String)]) {
+    async fn vacate(&self, leaving: &[String], leaving_datagrams: &[Key]) {
         let mut tasks = Vec::new();
         {
             let mut running = self.0.running.lock();
@@ -266,7 +269,7 @@ impl Listeners {
     }
 
     /// Opens again what [`Self::vacate`] has closed.
-    fn restore(&self, leaving: &[String], leaving_datagrams: &[(&'static str, String)]) {
+    fn restore(&self, leaving: &[String], leaving_datagrams: &[Key]) {
         let mut running = self.0.running.lock();
         let config = Arc::clone(&running.config);
         let mut wanted = Wanted::default();
@@ -378,7 +381,7 @@ impl Inner {
         &self,
         running: &mut Running,
         streams: Vec<(ListenerSettings, Listener)>,
-        datagrams: Vec<((&'static str, String), Box<dyn BoundListener>)>,
+        datagrams: Vec<BoundDatagram>,
     ) {
         for (settings, listener) in streams {
             let (handle, stop) = (listener.handle(), self.stop.child_token());
