@@ -1,5 +1,6 @@
 //! Builds the parts of the gateway, wires them, runs them and stops them.
 
+use crate::alarms::{Alarms, Severity, Trouble};
 use crate::bridges::Bridges;
 use crate::config::{Config, Durability, Startable, at_most, environment_variables};
 use crate::control::{self, Control, Reloaded};
@@ -9,6 +10,7 @@ use crate::private;
 use crate::protocols::{self, Entry};
 use crate::sys::{self, Sys};
 use crate::timeline::{self, Timeline};
+use crate::watch::{Watch, WatchedTls};
 use headgate_access::AccessService;
 use headgate_auth::Access;
 use headgate_bus::Bus;
@@ -72,6 +74,11 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
     bus.load(image);
     let hub = Hub::start(bus, clock, store)?;
     let notices = hub.notices(sys::MAX_NOTICES);
+    let alarms = Alarms::start(hub.clone(), &config.node, keeps.then_some(&*config.data_dir));
+    for (n, damage) in damage.iter().enumerate() {
+        let trouble = Trouble::new(Severity::Critical, damage.as_str());
+        alarms.set(&format!("store_damaged_{}", n + 1), Some(trouble));
+    }
     let metrics = Arc::new(Metrics::default());
     let access = Arc::new(Access::load(&config.auth, &config.data_dir)?);
 
@@ -118,6 +125,7 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
         rules: Arc::new(Mutex::new(config.auth.clone())),
         config: path.map(|path| Arc::new(path.to_owned())),
         started_with: Arc::new(config.clone()),
+        alarms: alarms.clone(),
     };
     serving.spawn(reload_when_told(answers.clone()));
     serving.spawn(answers.serve(control));
@@ -125,7 +133,9 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
     serving.spawn(bridges.clone().keep_books());
     serving.spawn(memory::give_back());
     serving.spawn(log.keep());
+    let certificates = WatchedTls::default();
     for (listener, settings) in listeners.into_iter().zip(&config.listeners) {
+        certificates.set(&settings.name, listener.tls());
         let mount = mount_point(settings.mount_point.as_deref())?;
         let handler = spoken.handler(&settings.protocol, mount, &rewriter);
         let handler = handler.ok_or_else(|| format!("nobody speaks `{}`", settings.protocol))?;
@@ -136,7 +146,19 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
         counted.push((name, bound.stats()));
         serving.spawn(bound.serve(&serve, &rewriter));
     }
-    let sys = Sys::new(hub.clone(), metrics, &config.node, config.sys.clone(), damage);
+    let watch = Watch {
+        alarms: alarms.clone(),
+        hub: hub.clone(),
+        bridges: bridges.clone(),
+        certificates,
+        clock: timeline.as_ref().map(Timeline::state),
+        data_dir: config.data_dir.clone(),
+        store_max: config.store.max_bytes,
+        settings: Arc::new(Mutex::new(config.alarms.clone())),
+    };
+    serving.spawn(watch.run());
+    serving.spawn(alarms.clone().keep());
+    let sys = Sys::new(hub.clone(), metrics, &config.node, config.sys.clone());
     let sys = sys
         .with_datagrams(counted)
         .with_bridges(bridges.clone())
@@ -164,6 +186,9 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
     }
     serving.shutdown().await;
     sys.abort();
+    if let Err(error) = alarms.save() {
+        tracing::warn!(%error, "the alarms cannot be written down");
+    }
     // Whatever was acknowledged is durable already; this waits for the rest.
     tokio::task::spawn_blocking(move || hub.stop()).await?;
     if let Some(timeline) = timeline {

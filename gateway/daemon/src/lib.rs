@@ -2,6 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "runs the gateway in real time")]
 
+mod alarms;
 mod bridges;
 mod commands;
 mod config;
@@ -14,5 +15,6 @@ mod private;
 mod protocols;
 mod sys;
 mod timeline;
+mod watch;
 
 pub use commands::GatewayCommand;

@@ -1,12 +1,19 @@
 //! What the gateway keeps is for nobody else: files 0600, folders 0700, those of libraries too.
 
 use std::fs::{self, Permissions};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// What is in the data folder that the gateway wrote, and others may have written with another mask.
-const OURS: [&str; 5] = ["store", "store.format-1", "bridges", "clock", "users.json"];
+const OURS: [&str; 6] = [
+    "store",
+    "store.format-1",
+    "bridges",
+    "clock",
+    "alarms.json",
+    "users.json",
+];
 
 /// From now on this process makes files that only their owner can read. Before there are threads.
 pub(crate) fn make_files_private() {
@@ -22,6 +29,15 @@ pub(crate) fn close_old_files(data_dir: &Path) {
             tracing::warn!(path = %path.display(), %error, "others may be able to read what is kept here");
         }
     }
+}
+
+/// Puts a file in the place of another: whoever reads it, also after a power cut, finds the one or the other whole.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut file = fs::File::create(&new)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(new, path)
 }
 
 fn close(path: &Path) -> io::Result<()> {

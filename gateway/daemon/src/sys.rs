@@ -7,7 +7,7 @@ use bytes::Bytes;
 use headgate_auth::Access;
 use headgate_bus::handle::{Hub, Notices};
 use headgate_bus::{BusStats, DropReason, MemoryStats, Notice};
-use headgate_model::{ClientId, Message, Metric, Qos, Topic};
+use headgate_model::{Message, Metric, Qos, Topic};
 use headgate_shell::{DatagramStats, Metrics};
 use serde_json::json;
 use std::sync::Arc;
@@ -25,16 +25,11 @@ pub(crate) struct Sys {
     datagrams: Vec<(String, Arc<DatagramStats>)>,
     bridges: Option<Bridges>,
     access: Option<Arc<Access>>,
-    /// What of the store could not be read at the start.
-    damage: Vec<String>,
-    /// Whether the alarms `store_failed` and `store_full` are raised.
-    store_failed: bool,
-    store_full: bool,
 }
 
 /// What happens and is not told yet, at most: as much as comes when a large fleet loses its network. The rest counts as `notices/dropped`.
 pub(crate) const MAX_NOTICES: usize = 16_384;
-/// How often alarms and the scheduler are looked at.
+/// How often the scheduler is looked at.
 const WATCH: Duration = Duration::from_secs(1);
 /// EMQ's `sysmon.long_schedule`: a task that runs so much later than it should is worth a word.
 const LONG_SCHEDULE: Duration = Duration::from_millis(240);
@@ -51,13 +46,7 @@ struct Peaks {
 
 impl Sys {
     /// Nothing is published before [`Sys::run`].
-    pub(crate) fn new(
-        hub: Hub,
-        metrics: Arc<Metrics>,
-        node: &str,
-        settings: SysSettings,
-        damage: Vec<String>,
-    ) -> Self {
+    pub(crate) fn new(hub: Hub, metrics: Arc<Metrics>, node: &str, settings: SysSettings) -> Self {
         Self {
             hub,
             metrics,
@@ -68,9 +57,6 @@ impl Sys {
             datagrams: Vec::new(),
             bridges: None,
             access: None,
-            damage,
-            store_failed: false,
-            store_full: false,
         }
     }
 
@@ -104,9 +90,6 @@ impl Sys {
         };
         let mut next = tokio::time::Instant::now();
         let mut watch = next + WATCH;
-        for (n, damage) in self.damage.iter().enumerate() {
-            self.alarm(&format!("store_damaged_{}", n + 1), Some(damage));
-        }
         loop {
             tokio::select! {
                 seen = notices.next() => match seen {
@@ -178,45 +161,18 @@ impl Sys {
         };
         let qos = Qos::from_u8(self.settings.presence_qos).unwrap_or_default();
         self.publish(
-            &format!("clients/{}/{what}", topic_level(client)),
+            &format!("clients/{}/{what}", topic_level(client.as_str())),
             body.to_string(),
             qos,
             false,
         );
     }
 
-    /// Raises and clears alarms, and says when the gateway's tasks are held up. EMQ 2: `sysmon/long_schedule`.
-    fn watch(&mut self, late: Duration) {
-        if self.hub.is_failing() != self.store_failed {
-            self.store_failed = !self.store_failed;
-            let text = self
-                .store_failed
-                .then_some("what is published cannot be made durable and is refused");
-            self.alarm("store_failed", text);
-        }
-        if self.hub.is_full() != self.store_full {
-            self.store_full = !self.store_full;
-            let text = self
-                .store_full
-                .then_some("the store has no room: what would have to be kept is refused");
-            self.alarm("store_full", text);
-        }
+    /// Says when the gateway's tasks are held up. EMQ 2: `sysmon/long_schedule`.
+    fn watch(&self, late: Duration) {
         if late >= LONG_SCHEDULE {
             let text = format!("{} ms", late.as_millis());
             self.publish("sysmon/long_schedule", text, Qos::AtMostOnce, false);
-        }
-    }
-
-    /// EMQ 2: `alarms/{id}/alert` when it is raised, `alarms/{id}/clear` when it is over. An alert is retained until then.
-    fn alarm(&self, id: &str, text: Option<&str>) {
-        let ts = unix_time();
-        let alert = text.map(|text| json!({ "id": id, "severity": "critical", "summary": text, "ts": ts }));
-        let cleared = alert.is_none();
-        let body = alert.map_or_else(String::new, |alert| alert.to_string());
-        self.publish(&format!("alarms/{id}/alert"), body, Qos::AtLeastOnce, true);
-        if cleared {
-            let body = json!({ "id": id, "ts": ts }).to_string();
-            self.publish(&format!("alarms/{id}/clear"), body, Qos::AtLeastOnce, false);
         }
     }
 
@@ -388,10 +344,10 @@ impl Sys {
     }
 }
 
-/// A client id as one level of a topic: what would change the topic's shape is written as its code.
-fn topic_level(client: &ClientId) -> String {
-    let mut level = String::with_capacity(client.as_str().len());
-    for c in client.as_str().chars() {
+/// A name as one level of a topic: what would change the topic's shape is written as its code.
+pub(crate) fn topic_level(name: &str) -> String {
+    let mut level = String::with_capacity(name.len());
+    for c in name.chars() {
         match c {
             '/' | '+' | '#' | '%' => level.push_str(&format!("%{:02X}", u32::from(c))),
             c => level.push(c),
@@ -447,6 +403,6 @@ mod tests {
 
     #[test]
     fn a_client_id_stays_one_level() {
-        assert_eq!(topic_level(&ClientId::from("a/b+#%")), "a%2Fb%2B%23%25");
+        assert_eq!(topic_level("a/b+#%"), "a%2Fb%2B%23%25");
     }
 }

@@ -2,6 +2,7 @@
 
 use super::bridges::Gateway;
 use super::error::CommandError;
+use super::table::{columns, date};
 use clap::{Args, Subcommand};
 use headgate_cli::Outcome;
 use hyper::Method;
@@ -108,12 +109,7 @@ fn table(bans: &Value) -> String {
     let Some(bans) = bans.as_array().filter(|bans| !bans.is_empty()) else {
         return "nobody is banned".to_owned();
     };
-    let time = |seconds: &Value| {
-        let seconds = seconds.as_u64().map(Duration::from_secs);
-        seconds.map_or("for ever".to_owned(), |since| {
-            humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + since).to_string()
-        })
-    };
+    let time = |seconds: &Value| date(seconds).unwrap_or_else(|| "for ever".to_owned());
     let rows = bans.iter().map(|ban| {
         [
             subject(ban),
@@ -123,21 +119,6 @@ fn table(bans: &Value) -> String {
             ban["reason"].as_str().unwrap_or_default().to_owned(),
         ]
     });
-    let head = ["WHO", "BY", "SINCE", "UNTIL", "REASON"].map(str::to_owned);
-    let rows: Vec<[String; 5]> = std::iter::once(head).chain(rows).collect();
-    let width = |column: usize| {
-        rows.iter()
-            .map(|row| row[column].chars().count())
-            .max()
-            .unwrap_or(0)
-    };
-    let widths: [usize; 5] = std::array::from_fn(width);
-    let line = |row: &[String; 5]| {
-        let cells = row
-            .iter()
-            .zip(widths)
-            .map(|(cell, width)| format!("{cell:width$}"));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    };
-    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+    let head = ["WHO", "BY", "SINCE", "UNTIL", "REASON"];
+    columns(head, rows)
 }

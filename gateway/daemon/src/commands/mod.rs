@@ -1,14 +1,17 @@
 //! The subcommands that run a gateway, or know its configuration, store or control socket.
 
+mod alarms;
 mod bans;
 mod bridges;
 mod check;
 mod error;
 mod reference;
 mod store;
+mod table;
 mod users;
 
 use crate::config::{Config, ConfigError, environment_variables};
+use alarms::AlarmsCommand;
 use bans::BansCommand;
 use bridges::{BridgeCommand, BridgesCommand, ReloadCommand};
 use check::Check;
@@ -44,6 +47,8 @@ pub enum GatewayCommand {
     Store(StoreCommand),
     /// Show, add and remove bans of a running gateway.
     Bans(BansCommand),
+    /// Show what needs an operator of a running gateway: alarms that stand, and those that are over.
+    Alarms(AlarmsCommand),
     /// Show all bridges of a running gateway.
     Bridges(BridgesCommand),
     /// Show, pause, resume, flush, test, add and remove a bridge of a running gateway.
@@ -61,6 +66,7 @@ impl GatewayCommand {
             Self::Users(users) => users.run(),
             Self::Store(store) => store.run(),
             Self::Bans(bans) => bans.run(),
+            Self::Alarms(alarms) => alarms.run(),
             Self::Bridges(bridges) => bridges.run(),
             Self::Bridge(bridge) => bridge.run(),
             Self::Reload(reload) => reload.run(),

@@ -95,6 +95,8 @@ with_protocols!(configuration!(
         auth: AuthSettings = AuthSettings::default(),
         /// What is told under `$SYS`.
         sys: SysSettings = SysSettings::default(),
+        /// From when on alarms are raised.
+        alarms: AlarmSettings = AlarmSettings::default(),
     }
 ));
 
@@ -208,6 +210,27 @@ impl Default for SysSettings {
             presence: true,
             presence_qos: 1,
             mosquitto: false,
+        }
+    }
+}
+
+/// From when on alarms are raised.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct AlarmSettings {
+    /// How long a bridge may be without its remote before the alarm `bridge_down_{name}` is raised.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub bridge_down_after: Duration,
+    /// Bytes that the disk with `data_dir` must have free, or the alarm `disk_low` is raised; 0 for never. Default: 5 % of the disk, at most 1 GiB.
+    pub min_free_disk_bytes: Option<u64>,
+}
+
+impl Default for AlarmSettings {
+    fn default() -> Self {
+        Self {
+            bridge_down_after: Duration::from_secs(300),
+            min_free_disk_bytes: None,
         }
     }
 }

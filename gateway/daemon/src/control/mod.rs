@@ -2,6 +2,7 @@
 //!
 //! Who may open the socket may do everything: it is for the gateway's own user alone.
 
+mod alarms;
 mod client;
 mod server;
 

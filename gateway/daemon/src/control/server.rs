@@ -1,5 +1,6 @@
 //! What a running gateway can be asked. Errors are `{"error": "…"}` with a status that fits.
 
+use crate::alarms::Alarms;
 use crate::bridges::{BridgeError, BridgeView, Bridges, Change};
 use crate::config::{Config, ConfigError, Startable, Told, environment_variables};
 use axum::Router;
@@ -38,6 +39,8 @@ pub(crate) struct Control {
     pub rules: Arc<Mutex<AuthSettings>>,
     /// The configuration that the gateway was started with.
     pub started_with: Arc<Config>,
+    /// What needs an operator.
+    pub alarms: Alarms,
 }
 
 /// What came of reading the configuration again.
@@ -136,6 +139,7 @@ impl Control {
             .route("/api/v1/bridges/{name}/flush", post(flush))
             .route("/api/v1/bridges/{name}/report", get(report))
             .route("/api/v1/bridges/{name}/test", post(test))
+            .merge(super::alarms::routes())
             .with_state(self);
         if let Err(error) = axum::serve(listener, routes).await {
             tracing::error!(%error, "the control socket is gone");
