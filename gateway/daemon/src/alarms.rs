@@ -39,6 +39,17 @@ pub(crate) enum Severity {
     Critical,
 }
 
+impl Severity {
+    /// The word for operators.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Warning => "warning",
+            Self::Error => "error",
+            Self::Critical => "critical",
+        }
+    }
+}
+
 /// What is wrong now, said by whoever watches it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Trouble {
@@ -281,8 +292,8 @@ impl Alarms {
     fn tell(&self, id: &str, change: &Change) {
         match change {
             Change::Raised(alarm) => {
-                let (severity, summary) = (alarm.severity, alarm.summary.as_str());
-                tracing::warn!(alarm = id, ?severity, summary, "alarm");
+                let (severity, summary) = (alarm.severity.name(), alarm.summary.as_str());
+                tracing::warn!(alarm = id, severity, summary, "alarm");
                 let body = json!({
                     "id": id,
                     "severity": severity,

@@ -4,8 +4,10 @@ use crate::alarms::{Alarms, Severity, Trouble};
 use crate::bridges::Bridges;
 use crate::config::{Config, Durability, Startable, at_most, environment_variables};
 use crate::control::{self, Control, Reloaded};
+use crate::http::Site;
 use crate::log::{self, Limit};
 use crate::memory;
+use crate::metrics::{Counters, Parts, Surveyor};
 use crate::private;
 use crate::protocols::{self, Entry};
 use crate::sys::{self, Sys};
@@ -17,7 +19,7 @@ use headgate_bus::Bus;
 use headgate_bus::handle::{Clock, Hub};
 use headgate_cli::Outcome;
 use headgate_model::{MountPoint, Rewriter, Store, StoreError, TopicError};
-use headgate_shell::{ConnectionLimit, ListenError, Listener, Metrics, Protocols, Serving};
+use headgate_shell::{ConnectionLimit, Http, ListenError, Listener, Metrics, Protocols, Serving};
 use headgate_store::{Disk, DiskSettings, DiskStore, SimStore};
 use parking_lot::Mutex;
 use std::io;
@@ -118,6 +120,19 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
     let bridges = Bridges::new(&hub, &links, &config.node, &rewriter, &config.data_dir);
     bridges.start(config.checked_bridges()?).await;
     let mut serving = JoinSet::new();
+    let surveyor = Surveyor::new(hub.clone(), config.metrics.top_sessions);
+    let counters = Counters::new(Parts {
+        hub: hub.clone(),
+        totals: metrics,
+        bridges: bridges.clone(),
+        access: Arc::clone(&access),
+        alarms: alarms.clone(),
+        surveyor: surveyor.clone(),
+        node: config.node.clone(),
+        data_dir: config.data_dir.clone(),
+    });
+    let site = Site::new(counters.clone(), config.metrics.clone());
+    spoken.register_http(protocols::HTTP, Http::new(site.router(), stop.clone()));
     let answers = Control {
         bridges: bridges.clone(),
         access: Arc::clone(&access),
@@ -126,7 +141,9 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
         config: path.map(|path| Arc::new(path.to_owned())),
         started_with: Arc::new(config.clone()),
         alarms: alarms.clone(),
+        counters: counters.clone(),
     };
+    serving.spawn(surveyor.run());
     serving.spawn(reload_when_told(answers.clone()));
     serving.spawn(answers.serve(control));
     serving.spawn(outlive_user_signals());
@@ -136,14 +153,14 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
     let certificates = WatchedTls::default();
     for (listener, settings) in listeners.into_iter().zip(&config.listeners) {
         certificates.set(&settings.name, listener.tls());
+        counters.set_listener(&settings.name, Some(listener.stats()));
         let mount = mount_point(settings.mount_point.as_deref())?;
         let handler = spoken.handler(&settings.protocol, mount, &rewriter);
         let handler = handler.ok_or_else(|| format!("nobody speaks `{}`", settings.protocol))?;
         serving.spawn(listener.run(stop.clone(), handler));
     }
-    let mut counted = Vec::new();
     for (name, bound) in datagrams {
-        counted.push((name, bound.stats()));
+        counters.set_datagrams(&name, Some(bound.stats()));
         serving.spawn(bound.serve(&serve, &rewriter));
     }
     let watch = Watch {
@@ -158,14 +175,11 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
     };
     serving.spawn(watch.run());
     serving.spawn(alarms.clone().keep());
-    let sys = Sys::new(hub.clone(), metrics, &config.node, config.sys.clone());
-    let sys = sys
-        .with_datagrams(counted)
-        .with_bridges(bridges.clone())
-        .with_access(access);
+    let sys = Sys::new(counters.clone(), config.sys.clone());
     let sys = tokio::spawn(sys.run(notices));
 
     let timeline = timeline.map(|timeline| tokio::spawn(timeline.keep()));
+    counters.set_up();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         config = %path.map_or_else(|| "none, all defaults".into(), |path| path.display().to_string()),

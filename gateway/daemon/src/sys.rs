@@ -1,30 +1,23 @@
 //! `$SYS`: what the gateway tells of itself on the bus, under EMQ 2's names and, if wanted, under mosquitto's.
 
-use crate::bridges::Bridges;
 use crate::config::SysSettings;
+use crate::metrics::{Counters, Snapshot};
 use crate::mosquitto::Mosquitto;
 use bytes::Bytes;
-use headgate_auth::Access;
+use headgate_auth::LoginStats;
 use headgate_bus::handle::{Hub, Notices};
-use headgate_bus::{BusStats, DropReason, MemoryStats, Notice};
-use headgate_model::{Message, Metric, Qos, Topic};
-use headgate_shell::{DatagramStats, Metrics};
+use headgate_bus::{DropReason, MemoryStats, Notice};
+use headgate_model::store::StoreStats;
+use headgate_model::{Message, Qos, Topic};
 use serde_json::json;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// What is published, and how.
 pub(crate) struct Sys {
     hub: Hub,
-    metrics: Arc<Metrics>,
-    node: String,
+    counters: Counters,
     settings: SysSettings,
-    peaks: Peaks,
     mosquitto: Mosquitto,
-    /// MQTT-SN gateways by name, and what their sockets and lines count.
-    datagrams: Vec<(String, Arc<DatagramStats>)>,
-    bridges: Option<Bridges>,
-    access: Option<Arc<Access>>,
 }
 
 /// What happens and is not told yet, at most: as much as comes when a large fleet loses its network. The rest counts as `notices/dropped`.
@@ -34,51 +27,15 @@ const WATCH: Duration = Duration::from_secs(1);
 /// EMQ's `sysmon.long_schedule`: a task that runs so much later than it should is worth a word.
 const LONG_SCHEDULE: Duration = Duration::from_millis(240);
 
-/// The highest gauges so far.
-#[derive(Default)]
-struct Peaks {
-    clients: usize,
-    sessions: usize,
-    subscriptions: usize,
-    filters: usize,
-    retained: usize,
-}
-
 impl Sys {
     /// Nothing is published before [`Sys::run`].
-    pub(crate) fn new(hub: Hub, metrics: Arc<Metrics>, node: &str, settings: SysSettings) -> Self {
+    pub(crate) fn new(counters: Counters, settings: SysSettings) -> Self {
         Self {
-            hub,
-            metrics,
-            node: node.to_owned(),
+            hub: counters.hub().clone(),
+            counters,
             settings,
-            peaks: Peaks::default(),
             mosquitto: Mosquitto::default(),
-            datagrams: Vec::new(),
-            bridges: None,
-            access: None,
         }
-    }
-
-    /// Tells also of these sockets and lines for datagrams, under `{list}/{name}/`.
-    #[must_use]
-    pub(crate) fn with_datagrams(mut self, datagrams: Vec<(String, Arc<DatagramStats>)>) -> Self {
-        self.datagrams = datagrams;
-        self
-    }
-
-    /// Tells also of bridges, under `bridges/{name}/`.
-    #[must_use]
-    pub(crate) fn with_bridges(mut self, bridges: Bridges) -> Self {
-        self.bridges = Some(bridges);
-        self
-    }
-
-    /// Tells also of log-ins with passwords, under `metrics/logins/`.
-    #[must_use]
-    pub(crate) fn with_access(mut self, access: Arc<Access>) -> Self {
-        self.access = Some(access);
-        self
     }
 
     /// Publishes what happens as it comes and the rest in intervals, for ever.
@@ -177,70 +134,62 @@ impl Sys {
     }
 
     fn publish_all(&mut self) {
-        let stats = self.hub.stats();
-        let clock = self.hub.clock();
-        let uptime = clock.now().0 / 1_000;
-        self.send("$SYS/brokers", self.node.clone(), Qos::AtMostOnce, true);
+        let now = self.counters.snapshot();
+        self.send("$SYS/brokers", now.node.clone(), Qos::AtMostOnce, true);
         let version = env!("CARGO_PKG_VERSION");
         for (name, value) in [
             ("version", version.to_owned()),
-            ("uptime", uptime_words(uptime)),
+            ("uptime", uptime_words(now.now.0 / 1_000)),
             ("datetime", datetime(unix_time())),
             ("sysdescr", "Headgate IoT gateway".to_owned()),
         ] {
             self.publish(name, value, Qos::AtMostOnce, true);
         }
-        self.publish_stats(&stats);
-        self.publish_memory(&stats.memory);
-        self.publish_store_stats();
-        for (name, total) in self.metrics.by_name() {
-            self.publish_metric(name, total);
+        self.publish_stats(&now);
+        self.publish_memory(&now.bus.memory);
+        self.publish_store_stats(&now.store);
+        for (name, total) in &now.totals {
+            self.publish_metric(name, *total);
         }
-        let sum = |metrics: [Metric; 3]| metrics.into_iter().map(|m| self.metrics.get(m)).sum::<u64>();
-        let received = sum([Metric::Qos0Received, Metric::Qos1Received, Metric::Qos2Received]);
-        let sent = sum([Metric::Qos0Sent, Metric::Qos1Sent, Metric::Qos2Sent]);
+        let (received, sent) = now.messages();
         self.publish_metric("messages/received", received);
         self.publish_metric("messages/sent", sent);
-        self.publish_metric("messages/retained", stats.retained as u64);
-        self.publish_metric("messages/dropped", stats.dropped.iter().sum());
-        self.publish_metric("notices/dropped", self.hub.dropped_notices());
+        self.publish_metric("messages/retained", now.bus.retained as u64);
+        self.publish_metric("messages/dropped", now.bus.dropped.iter().sum());
+        self.publish_metric("notices/dropped", now.notices_dropped);
         for reason in DropReason::ALL {
             let name = format!("messages/dropped/{}", reason.name());
-            self.publish_metric(&name, stats.dropped[reason as usize]);
+            self.publish_metric(&name, now.bus.dropped[reason as usize]);
         }
-        for (name, stats) in &self.datagrams {
-            stats.each(|counter, value| {
-                let topic = format!("{name}/{counter}");
+        for socket in &now.datagrams {
+            for (counter, value) in socket.counters.iter().chain(&socket.gauges) {
+                let topic = format!("{}/{counter}", socket.name);
                 self.publish(&topic, value.to_string(), Qos::AtMostOnce, false);
-            });
+            }
         }
-        self.publish_logins();
-        self.publish_bridges();
-        if self.settings.mosquitto {
-            self.publish_mosquitto(&stats);
-        }
-    }
-
-    fn publish_logins(&self) {
-        let Some(access) = &self.access else { return };
-        let stats = access.stats();
-        for (name, value) in [
-            ("checked", stats.checked),
-            ("remembered", stats.remembered),
-            ("busy", stats.busy),
-            ("left", stats.left),
-            ("waiting", stats.waiting),
-        ] {
-            self.publish_metric(&format!("logins/{name}"), value);
-        }
-    }
-
-    fn publish_bridges(&self) {
-        for bridge in self.bridges.iter().flat_map(Bridges::views) {
+        self.publish_logins(&now.logins);
+        for bridge in &now.bridges {
             for (name, value) in bridge.counters() {
                 let topic = format!("bridges/{}/{name}", bridge.name);
                 self.publish(&topic, value, Qos::AtMostOnce, false);
             }
+        }
+        if self.settings.mosquitto {
+            for (name, value) in self.mosquitto.tree(&now) {
+                self.send(&format!("$SYS/broker/{name}"), value, Qos::AtMostOnce, true);
+            }
+        }
+    }
+
+    fn publish_logins(&self, logins: &LoginStats) {
+        for (name, value) in [
+            ("checked", logins.checked),
+            ("remembered", logins.remembered),
+            ("busy", logins.busy),
+            ("left", logins.left),
+            ("waiting", logins.waiting),
+        ] {
+            self.publish_metric(&format!("logins/{name}"), value);
         }
     }
 
@@ -260,33 +209,26 @@ impl Sys {
         }
     }
 
-    fn publish_stats(&mut self, stats: &BusStats) {
-        let peaks = &mut self.peaks;
-        let mut lines = Vec::new();
-        let mut gauge = |names: &[&str], now: usize, peak: &mut usize| {
-            *peak = now.max(*peak);
-            for name in names {
-                lines.push((format!("stats/{name}/count"), now));
-                lines.push((format!("stats/{name}/max"), *peak));
+    fn publish_stats(&self, now: &Snapshot) {
+        let (bus, peaks) = (&now.bus, &now.peaks);
+        for (name, count, peak) in [
+            ("clients", bus.clients, peaks.clients),
+            ("sessions", bus.sessions, peaks.sessions),
+            ("topics", bus.filters, peaks.filters),
+            ("routes", bus.filters, peaks.filters),
+            ("subscribers", bus.subscriptions, peaks.subscriptions),
+            ("subscriptions", bus.subscriptions, peaks.subscriptions),
+            ("retained", bus.retained, peaks.retained),
+        ] {
+            for (kind, value) in [("count", count), ("max", peak)] {
+                let topic = format!("stats/{name}/{kind}");
+                self.publish(&topic, value.to_string(), Qos::AtMostOnce, false);
             }
-        };
-        gauge(&["clients"], stats.clients, &mut peaks.clients);
-        gauge(&["sessions"], stats.sessions, &mut peaks.sessions);
-        gauge(&["topics", "routes"], stats.filters, &mut peaks.filters);
-        gauge(
-            &["subscribers", "subscriptions"],
-            stats.subscriptions,
-            &mut peaks.subscriptions,
-        );
-        gauge(&["retained"], stats.retained, &mut peaks.retained);
-        for (name, value) in lines {
-            self.publish(&name, value.to_string(), Qos::AtMostOnce, false);
         }
     }
 
     /// What the store does and holds; what it writes is what the flash must bear.
-    fn publish_store_stats(&self) {
-        let stats = self.hub.store_stats();
+    fn publish_store_stats(&self, stats: &StoreStats) {
         let per_byte = |bytes: u64| {
             let written = bytes as f64 / stats.payload_bytes.max(1) as f64;
             format!("{written:.2}")
@@ -317,17 +259,9 @@ impl Sys {
         );
     }
 
-    fn publish_mosquitto(&mut self, stats: &BusStats) {
-        let now = self.hub.clock().now();
-        let peak = self.peaks.clients;
-        for (name, value) in self.mosquitto.tree(&self.metrics, stats, peak, now) {
-            self.send(&format!("$SYS/broker/{name}"), value, Qos::AtMostOnce, true);
-        }
-    }
-
     fn publish(&self, name: &str, payload: String, qos: Qos, retain: bool) {
         self.send(
-            &format!("$SYS/brokers/{}/{name}", self.node),
+            &format!("$SYS/brokers/{}/{name}", self.counters.node()),
             payload,
             qos,
             retain,

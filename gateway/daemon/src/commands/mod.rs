@@ -5,6 +5,7 @@ mod bans;
 mod bridges;
 mod check;
 mod error;
+mod metrics;
 mod reference;
 mod store;
 mod table;
@@ -17,6 +18,7 @@ use bridges::{BridgeCommand, BridgesCommand, ReloadCommand};
 use check::Check;
 use clap::Subcommand;
 use headgate_cli::{Outcome, note};
+use metrics::{MetricsCommand, StatusCommand};
 use std::path::{Path, PathBuf};
 use store::StoreCommand;
 use users::UsersCommand;
@@ -47,6 +49,10 @@ pub enum GatewayCommand {
     Store(StoreCommand),
     /// Show, add and remove bans of a running gateway.
     Bans(BansCommand),
+    /// Show how a running gateway is.
+    Status(StatusCommand),
+    /// Show what a running gateway counts.
+    Metrics(MetricsCommand),
     /// Show what needs an operator of a running gateway: alarms that stand, and those that are over.
     Alarms(AlarmsCommand),
     /// Show all bridges of a running gateway.
@@ -66,6 +72,8 @@ impl GatewayCommand {
             Self::Users(users) => users.run(),
             Self::Store(store) => store.run(),
             Self::Bans(bans) => bans.run(),
+            Self::Status(status) => status.run(),
+            Self::Metrics(metrics) => metrics.run(),
             Self::Alarms(alarms) => alarms.run(),
             Self::Bridges(bridges) => bridges.run(),
             Self::Bridge(bridge) => bridge.run(),

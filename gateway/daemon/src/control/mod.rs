@@ -4,6 +4,7 @@
 
 mod alarms;
 mod client;
+mod metrics;
 mod server;
 
 pub(crate) use client::{ControlClient, ControlError};

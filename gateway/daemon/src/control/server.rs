@@ -3,6 +3,7 @@
 use crate::alarms::Alarms;
 use crate::bridges::{BridgeError, BridgeView, Bridges, Change};
 use crate::config::{Config, ConfigError, Startable, Told, environment_variables};
+use crate::metrics::Counters;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
@@ -41,6 +42,8 @@ pub(crate) struct Control {
     pub started_with: Arc<Config>,
     /// What needs an operator.
     pub alarms: Alarms,
+    /// What is counted.
+    pub counters: Counters,
 }
 
 /// What came of reading the configuration again.
@@ -140,6 +143,7 @@ impl Control {
             .route("/api/v1/bridges/{name}/report", get(report))
             .route("/api/v1/bridges/{name}/test", post(test))
             .merge(super::alarms::routes())
+            .merge(super::metrics::routes())
             .with_state(self);
         if let Err(error) = axum::serve(listener, routes).await {
             tracing::error!(%error, "the control socket is gone");
