@@ -106,15 +106,22 @@ impl DatagramStats {
         Some(self.counts[index].load(Ordering::Relaxed))
     }
 
-    /// Tells all counters, and the gauges.
-    pub fn each(&self, mut tell: impl FnMut(&'static str, u64)) {
-        for (name, count) in self.names.iter().zip(&self.counts) {
-            tell(name, count.load(Ordering::Relaxed));
-        }
-        tell("restarts", self.restarts.load(Ordering::Relaxed));
-        for (name, gauge) in self.gauges.lock().iter() {
-            tell(name, *gauge as u64);
-        }
+    /// All counters.
+    pub fn counters(&self) -> Vec<(&'static str, u64)> {
+        let counts = self.counts.iter().map(|count| count.load(Ordering::Relaxed));
+        let named = self.names.iter().copied().zip(counts);
+        named
+            .chain([("restarts", self.restarts.load(Ordering::Relaxed))])
+            .collect()
+    }
+
+    /// How many clients there are of each kind.
+    pub fn gauges(&self) -> Vec<(&'static str, u64)> {
+        let gauges = self.gauges.lock();
+        gauges
+            .iter()
+            .map(|(name, gauge)| (*name, *gauge as u64))
+            .collect()
     }
 }
 

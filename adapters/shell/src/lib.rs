@@ -15,6 +15,7 @@ pub mod datagram_listener;
 mod denials;
 pub mod drive;
 mod handshake;
+pub mod http;
 pub mod limit;
 pub mod listener;
 pub mod metrics;
@@ -42,6 +43,7 @@ pub use datagram_listener::{
     BoundListener, DatagramHandle, DatagramListener, DatagramPlace, ListenerFor, SettingsOf,
 };
 pub use drive::{Connections, drive};
+pub use http::Http;
 pub use limit::ConnectionLimit;
 pub use listener::{Handler, ListenError, Listener, ListenerHandle, PreparedChange};
 pub use metrics::{Metrics, OwnMetrics};

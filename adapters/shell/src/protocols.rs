@@ -2,6 +2,7 @@
 
 use crate::connection::Connection;
 use crate::drive::{Connections, drive};
+use crate::http::Http;
 use crate::metrics::Metrics;
 use crate::stages::Stages;
 use headgate_access::{AccessService, PeerAddr};
@@ -54,6 +55,12 @@ impl Protocols {
             connections: Arc::new(Connections::new(hub, &metrics, open)),
         };
         self.by_name.insert(P::NAME, Arc::new(served));
+    }
+
+    /// HTTP, under this name.
+    pub fn register_http(&mut self, name: &'static str, http: Http) {
+        let open = self.serving.open.clone();
+        self.by_name.insert(name, Arc::new(ServedHttp { http, open }));
     }
 
     /// What [runs](crate::Listener::run) a listener that speaks this protocol and has this mount point; `None` for a name that nobody registered.
@@ -112,6 +119,25 @@ impl<P: StreamProtocol<Endpoint: Endpoint<Sessions: Attach>>> Serve for Served<P
             access,
             &self.connections,
         )
+    }
+}
+
+struct ServedHttp {
+    http: Http,
+    open: TaskTracker,
+}
+
+impl Serve for ServedHttp {
+    fn naming(&self, mount: MountPoint, rewriter: Arc<Rewriter>) -> Naming {
+        Naming {
+            mount,
+            rewriter,
+            ..Naming::default()
+        }
+    }
+
+    fn serve(&self, connection: Connection, _: &Arc<Naming>) -> Stages {
+        self.http.serve(connection, &self.open)
     }
 }
 

@@ -1,26 +1,32 @@
 //! Builds the parts of the gateway, wires them, runs them and stops them.
 
+use crate::alarms::{Alarms, Severity, Trouble};
 use crate::bridges::Bridges;
 use crate::config::{self, Config, Durability, Startable, at_most, environment_variables};
 use crate::control::{self, Control};
+use crate::http::Site;
 use crate::listeners::Listeners;
 use crate::live::{self, Applied, Live, Parts};
 use crate::log::{self, Limit};
 use crate::memory;
+use crate::metrics::{self, Counters, Surveyor};
 use crate::private;
+use crate::protocols;
 use crate::sys::{self, Sys};
 use crate::timeline::{self, Timeline};
+use crate::watch::{Watch, WatchedTls};
 use headgate_access::AccessService;
 use headgate_auth::Access;
 use headgate_bus::Bus;
 use headgate_bus::handle::{Clock, Hub};
 use headgate_cli::Outcome;
 use headgate_model::{Store, StoreError};
-use headgate_shell::{Metrics, Protocols, Serving};
+use headgate_shell::{Http, Metrics, Protocols, Serving};
 use headgate_store::{Disk, DiskSettings, DiskStore, SimStore};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -55,6 +61,8 @@ pub(crate) fn run(path: Option<&Path>) -> Outcome {
 }
 
 async fn serve(config: Config, path: Option<&Path>, text: &str, log: Limit) -> Outcome {
+    // From here on they do not end the process.
+    let (hangup, user_signals) = (hangup()?, user_signals()?);
     let mut store = open_store(&config)?;
     private::close_old_files(&config.data_dir);
     let keeps = config.store.durability != Durability::Memory;
@@ -79,6 +87,11 @@ async fn serve(config: Config, path: Option<&Path>, text: &str, log: Limit) -> O
     bus.load(image);
     let hub = Hub::start(bus, clock, store)?;
     let notices = hub.notices(sys::MAX_NOTICES);
+    let alarms = Alarms::start(hub.clone(), &config.node, keeps.then_some(&*config.data_dir));
+    for (n, damage) in damage.iter().enumerate() {
+        let trouble = Trouble::new(Severity::Critical, damage.as_str());
+        alarms.set(&format!("store_damaged_{}", n + 1), Some(trouble));
+    }
     let metrics = Arc::new(Metrics::default());
     let access = Arc::new(Access::load(&config.auth, &config.data_dir)?);
 
@@ -91,8 +104,30 @@ async fn serve(config: Config, path: Option<&Path>, text: &str, log: Limit) -> O
         access: Arc::clone(&access) as Arc<dyn AccessService>,
         open: links.clone(),
     };
-    let spoken = Protocols::new(serving.clone());
-    let listeners = Listeners::new(serving, spoken, stop.clone());
+    let (valid, config_changes) = watch::channel(Arc::clone(&config));
+    let bridges = Bridges::new(&hub, &links, &config.node, &config.data_dir);
+    let surveyor = Surveyor::new(hub.clone(), config_changes.clone());
+    let counters = Counters::new(metrics::Parts {
+        hub: hub.clone(),
+        totals: metrics,
+        bridges: bridges.clone(),
+        access: Arc::clone(&access),
+        alarms: alarms.clone(),
+        surveyor: surveyor.clone(),
+        node: config.node.clone(),
+        data_dir: config.data_dir.clone(),
+    });
+    let site = Site::new(counters.clone(), config_changes.clone());
+    let mut spoken = Protocols::new(serving.clone());
+    spoken.register_http(protocols::HTTP, Http::new(site.router(), stop.clone()));
+    let certificates = WatchedTls::default();
+    let listeners = Listeners::new(
+        serving,
+        spoken,
+        counters.clone(),
+        certificates.clone(),
+        stop.clone(),
+    );
     // All listeners are bound before the first is served: a gateway that lacks one does not start.
     let prepared = listeners.prepare(&config).await?;
     let control = Control::bind(&config.data_dir).map_err(|error| {
@@ -102,39 +137,50 @@ async fn serve(config: Config, path: Option<&Path>, text: &str, log: Limit) -> O
         )
     })?;
     // Before anybody publishes: what goes out is queued from the first message on.
-    let bridges = Bridges::new(&hub, &links, &config.node, prepared.rewriter(), &config.data_dir);
+    bridges.set_rewriter(prepared.rewriter());
     bridges.start(config.checked_bridges()?).await;
-    listeners.take(prepared, &config).await;
-    let (sys_settings, sys_changes) = watch::channel(config.sys.clone());
     let parts = Parts {
         hub: hub.clone(),
         access: Arc::clone(&access),
         bridges: bridges.clone(),
         listeners: listeners.clone(),
-        sys: sys_settings,
+        valid,
     };
     let live = Live::new(parts, Arc::clone(&config), path, text);
-    let mut tasks = JoinSet::new();
     let answers = Control {
         bridges: bridges.clone(),
-        access: Arc::clone(&access),
+        access,
         hub: hub.clone(),
         live: live.clone(),
+        alarms: alarms.clone(),
+        counters: counters.clone(),
     };
-    tasks.spawn(reload_when_told(live));
+    let watch = Watch {
+        alarms: alarms.clone(),
+        hub: hub.clone(),
+        bridges: bridges.clone(),
+        certificates,
+        clock: timeline.as_ref().map(Timeline::state),
+        data_dir: config.data_dir.clone(),
+        config: config_changes.clone(),
+    };
+    let mut tasks = JoinSet::new();
+    tasks.spawn(surveyor.run());
+    tasks.spawn(reload_when_told(hangup, live));
     tasks.spawn(answers.serve(control));
-    tasks.spawn(outlive_user_signals());
+    tasks.spawn(outlive(user_signals));
     tasks.spawn(bridges.clone().keep_books());
     tasks.spawn(memory::give_back());
     tasks.spawn(log.keep());
-    let sys = Sys::new(hub.clone(), metrics, &config.node, sys_changes, damage);
-    let sys = sys
-        .with_listeners(listeners.clone())
-        .with_bridges(bridges.clone())
-        .with_access(access);
+    tasks.spawn(watch.run());
+    tasks.spawn(alarms.clone().keep());
+    let sys = Sys::new(counters.clone(), config_changes);
     let sys = tokio::spawn(sys.run(notices));
 
     let timeline = timeline.map(|timeline| tokio::spawn(timeline.keep()));
+    // Nobody is served before all this is there.
+    counters.set_up();
+    listeners.take(prepared, &config).await;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         config = %path.map_or_else(|| "none, all defaults".into(), |path| path.display().to_string()),
@@ -156,6 +202,9 @@ async fn serve(config: Config, path: Option<&Path>, text: &str, log: Limit) -> O
     tasks.shutdown().await;
     listeners.abort();
     sys.abort();
+    if let Err(error) = alarms.save() {
+        tracing::warn!(%error, "the alarms cannot be written down");
+    }
     // Whatever was acknowledged is durable already; this waits for the rest.
     tokio::task::spawn_blocking(move || hub.stop()).await?;
     if let Some(timeline) = timeline {
@@ -254,66 +303,92 @@ fn tell_service_manager(up: bool) {
     let _ = up;
 }
 
-/// SIGHUP: the configuration is read again, as by `headgate reload`.
-async fn reload_when_told(live: Live) {
+/// Signals that come; none ever where the system has no such thing.
+struct Signals {
+    #[cfg(unix)]
+    signals: Vec<(&'static str, tokio::signal::unix::Signal)>,
+}
+
+impl Signals {
+    /// The next one's name.
+    async fn next(&mut self) -> &'static str {
+        #[cfg(unix)]
+        {
+            std::future::poll_fn(|cx| {
+                let mut came = self
+                    .signals
+                    .iter_mut()
+                    .filter_map(|(name, signal)| signal.poll_recv(cx).is_ready().then_some(*name));
+                came.next().map_or(Poll::Pending, Poll::Ready)
+            })
+            .await
+        }
+        #[cfg(not(unix))]
+        std::future::pending().await
+    }
+}
+
+fn hangup() -> io::Result<Signals> {
     #[cfg(unix)]
     {
-        let hangup = tokio::signal::unix::SignalKind::hangup();
-        let Ok(mut hangup) = tokio::signal::unix::signal(hangup) else {
-            return;
-        };
-        while hangup.recv().await.is_some() {
-            match live.reload().await {
-                Ok(Applied {
-                    listeners,
-                    bridges,
-                    rules,
-                    needs_restart,
-                    warnings,
-                    ..
-                }) => {
-                    tracing::info!(?listeners, ?bridges, rules, "configuration read again");
-                    for change in at_most(&needs_restart) {
-                        tracing::info!(change, "needs a restart");
-                    }
-                    for warning in &warnings {
-                        tracing::warn!(%warning, "configuration");
-                    }
+        use tokio::signal::unix::{SignalKind, signal};
+        let signals = vec![("SIGHUP", signal(SignalKind::hangup())?)];
+        Ok(Signals { signals })
+    }
+    #[cfg(not(unix))]
+    Ok(Signals {})
+}
+
+fn user_signals() -> io::Result<Signals> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let signals = vec![
+            ("SIGUSR1", signal(SignalKind::user_defined1())?),
+            ("SIGUSR2", signal(SignalKind::user_defined2())?),
+        ];
+        Ok(Signals { signals })
+    }
+    #[cfg(not(unix))]
+    Ok(Signals {})
+}
+
+/// SIGHUP: the configuration is read again, as by `headgate reload`.
+async fn reload_when_told(mut hangup: Signals, live: Live) {
+    loop {
+        hangup.next().await;
+        match live.reload().await {
+            Ok(Applied {
+                listeners,
+                bridges,
+                rules,
+                needs_restart,
+                warnings,
+                ..
+            }) => {
+                tracing::info!(?listeners, ?bridges, rules, "configuration read again");
+                for change in at_most(&needs_restart) {
+                    tracing::info!(change, "needs a restart");
                 }
-                Err(error) => {
-                    for fault in error.to_string().lines() {
-                        tracing::error!(fault, "the configuration cannot be read again, the old one stays");
-                    }
+                for warning in &warnings {
+                    tracing::warn!(%warning, "configuration");
+                }
+            }
+            Err(error) => {
+                for fault in error.to_string().lines() {
+                    tracing::error!(fault, "the configuration cannot be read again, the old one stays");
                 }
             }
         }
     }
-    #[cfg(not(unix))]
-    std::future::pending::<()>().await;
 }
 
 /// SIGUSR1 and SIGUSR2 have no meaning here, and must not end the gateway, as they would by default.
-async fn outlive_user_signals() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let (one, two) = (
-            signal(SignalKind::user_defined1()),
-            signal(SignalKind::user_defined2()),
-        );
-        let (Ok(mut one), Ok(mut two)) = (one, two) else {
-            return;
-        };
-        loop {
-            let name = tokio::select! {
-                _ = one.recv() => "SIGUSR1",
-                _ = two.recv() => "SIGUSR2",
-            };
-            tracing::info!(signal = name, "a signal without a meaning was ignored");
-        }
+async fn outlive(mut signals: Signals) {
+    loop {
+        let name = signals.next().await;
+        tracing::info!(signal = name, "a signal without a meaning was ignored");
     }
-    #[cfg(not(unix))]
-    std::future::pending::<()>().await;
 }
 
 /// Ctrl-C, or the service manager's SIGTERM.

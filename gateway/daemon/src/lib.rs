@@ -2,20 +2,24 @@
 
 #![expect(clippy::disallowed_methods, reason = "runs the gateway in real time")]
 
+mod alarms;
 mod bridges;
 mod commands;
 mod config;
 mod control;
 mod daemon;
 mod history;
+mod http;
 mod listeners;
 mod live;
 mod log;
 mod memory;
+mod metrics;
 mod mosquitto;
 mod private;
 mod protocols;
 mod sys;
 mod timeline;
+mod watch;
 
 pub use commands::GatewayCommand;

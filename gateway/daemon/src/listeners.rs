@@ -4,11 +4,13 @@
 //! nothing. A listener that needs the address of one that is to go gets it before anybody is cut off; if that fails, the old one accepts again.
 
 use crate::config::Config;
+use crate::metrics::Counters;
 use crate::protocols::{self, Entry};
+use crate::watch::WatchedTls;
 use headgate_model::{MountPoint, RewriteError, Rewriter, TopicError};
 use headgate_shell::{
-    BoundListener, ConnectionLimit, DatagramHandle, DatagramStats, Handler, ListenError, Listener,
-    ListenerHandle, ListenerSettings, PreparedChange, Protocols, Serving,
+    BoundListener, ConnectionLimit, DatagramHandle, Handler, ListenError, Listener, ListenerHandle,
+    ListenerSettings, PreparedChange, Protocols, Serving,
 };
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -26,6 +28,8 @@ struct Inner {
     serving: Serving,
     /// Over all that accept connections.
     total: ConnectionLimit,
+    counters: Counters,
+    certificates: WatchedTls,
     stop: CancellationToken,
     running: Mutex<Running>,
     /// One change after the other.
@@ -56,7 +60,6 @@ struct Stream {
 /// A socket or line for datagrams.
 struct Datagram {
     handle: Arc<dyn DatagramHandle>,
-    stats: Arc<DatagramStats>,
     task: JoinHandle<()>,
 }
 
@@ -140,7 +143,13 @@ impl Prepared {
 
 impl Listeners {
     /// None yet. They speak what is in `spoken` beside the protocols of the configuration, and end with `stop`.
-    pub(crate) fn new(serving: Serving, mut spoken: Protocols, stop: CancellationToken) -> Self {
+    pub(crate) fn new(
+        serving: Serving,
+        mut spoken: Protocols,
+        counters: Counters,
+        certificates: WatchedTls,
+        stop: CancellationToken,
+    ) -> Self {
         let nowhere = Config {
             listeners: Vec::new(),
             ..Config::default()
@@ -149,6 +158,8 @@ impl Listeners {
         Self(Arc::new(Inner {
             serving,
             total: ConnectionLimit::default(),
+            counters,
+            certificates,
             stop,
             running: Mutex::new(Running {
                 spoken,
@@ -159,15 +170,6 @@ impl Listeners {
             }),
             changing: tokio::sync::Mutex::default(),
         }))
-    }
-
-    /// What is told of sockets and lines for datagrams, by `{list}/{name}`.
-    pub(crate) fn datagram_stats(&self) -> Vec<(String, Arc<DatagramStats>)> {
-        let running = self.0.running.lock();
-        let named = running.datagrams.iter();
-        let named =
-            named.map(|((list, name), datagram)| (format!("{list}/{name}"), Arc::clone(&datagram.stats)));
-        named.collect()
     }
 
     /// How topics are rewritten.
@@ -322,19 +324,24 @@ impl Listeners {
             if let Some(stream) = running.streams.remove(name) {
                 stream.stop.cancel();
                 stream.handle.close_connections();
+                self.0.counters.set_listener(name, None);
+                self.0.certificates.set(name, None);
                 changes.insert(name.clone(), ListenerChange::Removed);
             }
         }
         for key in &prepared.leaving_datagrams {
             if let Some(datagram) = running.datagrams.remove(key) {
                 datagram.handle.end();
-                changes.insert(format!("{}/{}", key.0, key.1), ListenerChange::Removed);
+                let name = format!("{}/{}", key.0, key.1);
+                self.0.counters.set_datagrams(&name, None);
+                changes.insert(name, ListenerChange::Removed);
             }
         }
         for (settings, change) in prepared.changes {
             let handler = running.handler(&settings);
             if let Some(stream) = running.streams.get_mut(&settings.name) {
                 stream.handle.take(change, handler);
+                self.0.certificates.set(&settings.name, stream.handle.tls());
                 changes.insert(settings.name.clone(), ListenerChange::Changed);
                 stream.settings = settings;
             }
@@ -385,6 +392,8 @@ impl Inner {
     ) {
         for (settings, listener) in streams {
             let (handle, stop) = (listener.handle(), self.stop.child_token());
+            self.counters.set_listener(&settings.name, Some(handle.stats()));
+            self.certificates.set(&settings.name, handle.tls());
             let handler = running.handler(&settings);
             let task = tokio::spawn(listener.run(stop.clone(), move |connection| handler(connection)));
             let stream = Stream {
@@ -396,9 +405,10 @@ impl Inner {
             running.streams.insert(stream.settings.name.clone(), stream);
         }
         for (key, bound) in datagrams {
+            self.counters
+                .set_datagrams(&format!("{}/{}", key.0, key.1), Some(bound.stats()));
             let datagram = Datagram {
                 handle: bound.handle(),
-                stats: bound.stats(),
                 task: tokio::spawn(bound.serve(&self.serving, &running.rewriter)),
             };
             running.datagrams.insert(key, datagram);

@@ -7,7 +7,7 @@
 //! started anew meanwhile, it takes the file's place again. So a change that cuts off whoever made it, or that keeps the gateway from starting, undoes itself.
 
 use crate::bridges::{BridgeError, Bridges, Change};
-use crate::config::{self, Config, ConfigError, Startable, SysSettings, Told, environment_variables};
+use crate::config::{self, Config, ConfigError, Startable, Told, environment_variables};
 use crate::history::{Cause, Entry, History, HistoryError, LONGEST};
 use crate::listeners::{ListenerChange, Listeners, ListenersError};
 use crate::sys::unix_time;
@@ -50,8 +50,8 @@ pub(crate) struct Parts {
     pub bridges: Bridges,
     /// Where clients connect.
     pub listeners: Listeners,
-    /// `$SYS`.
-    pub sys: watch::Sender<SysSettings>,
+    /// All who look at the configuration by themselves.
+    pub valid: watch::Sender<Arc<Config>>,
 }
 
 struct Valid {
@@ -336,7 +336,7 @@ impl Live {
             access,
             bridges,
             listeners,
-            sys,
+            valid: watchers,
         } = &self.0.parts;
         let path = self.0.path.as_deref();
         let read = Config::read_to_start(path, text.clone(), environment_variables())?;
@@ -373,11 +373,7 @@ impl Live {
         let listener_changes = listeners.take(prepared, &config).await;
         bridges.set_rewriter(&listeners.rewriter());
         let bridge_changes = bridges.configure(wanted_bridges).await;
-        sys.send_if_modified(|valid| {
-            let changed = *valid != config.sys;
-            valid.clone_from(&config.sys);
-            changed
-        });
+        watchers.send_replace(Arc::clone(&config));
         let changes = valid.config.changes(&config);
         valid.config = config;
         if path.is_some()

@@ -1,8 +1,7 @@
 //! mosquitto's tree under `$SYS/broker/`, for the dashboards and exporters that read it.
 
-use headgate_bus::BusStats;
+use crate::metrics::Snapshot;
 use headgate_model::{Instant, Metric};
-use headgate_shell::Metrics;
 
 /// What mosquitto computes from one time to the next.
 #[derive(Debug, Default)]
@@ -32,30 +31,25 @@ const LOADS: [&str; 9] = [
 ];
 
 impl Mosquitto {
-    /// Names and values now. `peak` is the highest number of clients so far.
-    pub(crate) fn tree(
-        &mut self,
-        metrics: &Metrics,
-        stats: &BusStats,
-        peak: usize,
-        now: Instant,
-    ) -> Vec<(String, String)> {
-        let sum = |counters: [Metric; 3]| counters.into_iter().map(|m| metrics.get(m)).sum::<u64>();
-        let received = sum([Metric::Qos0Received, Metric::Qos1Received, Metric::Qos2Received]);
-        let sent = sum([Metric::Qos0Sent, Metric::Qos1Sent, Metric::Qos2Sent]);
+    /// Names and values now.
+    pub(crate) fn tree(&mut self, snapshot: &Snapshot) -> Vec<(String, String)> {
+        let (stats, now) = (&snapshot.bus, snapshot.now);
+        let (received, sent) = snapshot.messages();
         let dropped: u64 = stats.dropped.iter().sum();
-        let (packets_in, packets_out) = (
-            metrics.get(Metric::PacketsReceived),
-            metrics.get(Metric::PacketsSent),
-        );
-        let (bytes_in, bytes_out) = (metrics.get(Metric::BytesReceived), metrics.get(Metric::BytesSent));
-        let connects = metrics.total("packets/connect");
+        let [packets_in, packets_out, bytes_in, bytes_out] = [
+            Metric::PacketsReceived,
+            Metric::PacketsSent,
+            Metric::BytesReceived,
+            Metric::BytesSent,
+        ]
+        .map(|metric| snapshot.total(metric));
+        let connects = snapshot.named("packets/connect");
         let offline = stats.sessions.saturating_sub(stats.clients);
         let mut tree: Vec<(String, String)> = [
             ("clients/connected", stats.clients as u64),
             ("clients/disconnected", offline as u64),
             ("clients/expired", stats.expired_sessions),
-            ("clients/maximum", peak as u64),
+            ("clients/maximum", snapshot.peaks.clients as u64),
             ("clients/total", stats.sessions as u64),
             ("bytes/received", bytes_in),
             ("bytes/sent", bytes_out),

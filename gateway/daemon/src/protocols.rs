@@ -4,6 +4,9 @@ use crate::config::Config;
 use headgate_model::{Fault, StreamProtocol};
 use headgate_shell::{DatagramListener, ListenerFor, Protocols};
 
+/// The protocol of listeners that tell how the gateway is: see [`crate::http`].
+pub(crate) const HTTP: &str = "http";
+
 /// Calls `$then!` with `$args` and the list of all protocols, each with the name of its section of the configuration and what is said of that. Those over
 /// connections have one section, for all listeners that speak it; those over datagrams have a list, with an entry for each socket or line.
 macro_rules! with_protocols {
@@ -29,7 +32,7 @@ macro_rules! functions {
         datagrams { $($(#[$told:meta])* $datagram:ty => $list:ident,)* }
     ) => {
         /// What `protocol` of a listener may be.
-        pub(crate) const NAMES: &[&str] = &[$(<$stream>::NAME),*];
+        pub(crate) const NAMES: &[&str] = &[$(<$stream>::NAME,)* HTTP];
 
         /// Registers all that are spoken over connections.
         pub(crate) fn register(protocols: &mut Protocols, config: &Config) {

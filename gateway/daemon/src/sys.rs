@@ -1,15 +1,14 @@
 //! `$SYS`: what the gateway tells of itself on the bus, under EMQ 2's names and, if wanted, under mosquitto's.
 
-use crate::bridges::Bridges;
-use crate::config::SysSettings;
-use crate::listeners::Listeners;
+use crate::config::{Config, SysSettings};
+use crate::metrics::{Counters, Snapshot};
 use crate::mosquitto::Mosquitto;
 use bytes::Bytes;
-use headgate_auth::Access;
+use headgate_auth::LoginStats;
 use headgate_bus::handle::{Hub, Notices};
-use headgate_bus::{BusStats, DropReason, MemoryStats, Notice};
-use headgate_model::{ClientId, Message, Metric, Qos, Topic};
-use headgate_shell::Metrics;
+use headgate_bus::{DropReason, MemoryStats, Notice};
+use headgate_model::store::StoreStats;
+use headgate_model::{Message, Qos, Topic};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,107 +17,51 @@ use tokio::sync::watch;
 /// What is published, and how.
 pub(crate) struct Sys {
     hub: Hub,
-    metrics: Arc<Metrics>,
-    node: String,
+    counters: Counters,
     settings: SysSettings,
-    /// Other settings, when there are.
-    changes: watch::Receiver<SysSettings>,
-    peaks: Peaks,
+    config: watch::Receiver<Arc<Config>>,
     mosquitto: Mosquitto,
-    listeners: Option<Listeners>,
-    bridges: Option<Bridges>,
-    access: Option<Arc<Access>>,
-    /// What of the store could not be read at the start.
-    damage: Vec<String>,
-    /// Whether the alarms `store_failed` and `store_full` are raised.
-    store_failed: bool,
-    store_full: bool,
 }
 
 /// What happens and is not told yet, at most: as much as comes when a large fleet loses its network. The rest counts as `notices/dropped`.
 pub(crate) const MAX_NOTICES: usize = 16_384;
-/// How often alarms and the scheduler are looked at.
+/// How often the scheduler is looked at.
 const WATCH: Duration = Duration::from_secs(1);
 /// EMQ's `sysmon.long_schedule`: a task that runs so much later than it should is worth a word.
 const LONG_SCHEDULE: Duration = Duration::from_millis(240);
 
-/// The highest gauges so far.
-#[derive(Default)]
-struct Peaks {
-    clients: usize,
-    sessions: usize,
-    subscriptions: usize,
-    filters: usize,
-    retained: usize,
-}
-
 impl Sys {
     /// Nothing is published before [`Sys::run`].
-    pub(crate) fn new(
-        hub: Hub,
-        metrics: Arc<Metrics>,
-        node: &str,
-        changes: watch::Receiver<SysSettings>,
-        damage: Vec<String>,
-    ) -> Self {
-        let settings = changes.borrow().clone();
+    pub(crate) fn new(counters: Counters, config: watch::Receiver<Arc<Config>>) -> Self {
+        let settings = config.borrow().sys.clone();
         Self {
-            hub,
-            metrics,
-            node: node.to_owned(),
+            hub: counters.hub().clone(),
+            counters,
             settings,
-            changes,
-            peaks: Peaks::default(),
+            config,
             mosquitto: Mosquitto::default(),
-            listeners: None,
-            bridges: None,
-            access: None,
-            damage,
-            store_failed: false,
-            store_full: false,
         }
-    }
-
-    /// Tells also of these sockets and lines for datagrams, under `{list}/{name}/`.
-    #[must_use]
-    pub(crate) fn with_listeners(mut self, listeners: Listeners) -> Self {
-        self.listeners = Some(listeners);
-        self
-    }
-
-    /// Tells also of bridges, under `bridges/{name}/`.
-    #[must_use]
-    pub(crate) fn with_bridges(mut self, bridges: Bridges) -> Self {
-        self.bridges = Some(bridges);
-        self
-    }
-
-    /// Tells also of log-ins with passwords, under `metrics/logins/`.
-    #[must_use]
-    pub(crate) fn with_access(mut self, access: Arc<Access>) -> Self {
-        self.access = Some(access);
-        self
     }
 
     /// Publishes what happens as it comes and the rest in intervals, for ever.
     pub(crate) async fn run(mut self, mut notices: Notices) {
         let mut period = self.period();
-        let mut changes = self.changes.clone();
+        let mut config = self.config.clone();
         let mut next = tokio::time::Instant::now();
         let mut watch = next + WATCH;
-        for (n, damage) in self.damage.iter().enumerate() {
-            self.alarm(&format!("store_damaged_{}", n + 1), Some(damage));
-        }
         loop {
             tokio::select! {
                 seen = notices.next() => match seen {
                     Some(notice) => self.notice(&notice),
                     None => return,
                 },
-                Ok(()) = changes.changed() => {
-                    self.settings = changes.borrow_and_update().clone();
-                    period = self.period();
-                    next = tokio::time::Instant::now();
+                Ok(()) = config.changed() => {
+                    let new = config.borrow_and_update().sys.clone();
+                    if new != self.settings {
+                        self.settings = new;
+                        period = self.period();
+                        next = tokio::time::Instant::now();
+                    }
                 }
                 () = tokio::time::sleep_until(watch) => {
                     self.watch(watch.elapsed());
@@ -193,114 +136,78 @@ impl Sys {
         };
         let qos = Qos::from_u8(self.settings.presence_qos).unwrap_or_default();
         self.publish(
-            &format!("clients/{}/{what}", topic_level(client)),
+            &format!("clients/{}/{what}", topic_level(client.as_str())),
             body.to_string(),
             qos,
             false,
         );
     }
 
-    /// Raises and clears alarms, and says when the gateway's tasks are held up. EMQ 2: `sysmon/long_schedule`.
-    fn watch(&mut self, late: Duration) {
-        if self.hub.is_failing() != self.store_failed {
-            self.store_failed = !self.store_failed;
-            let text = self
-                .store_failed
-                .then_some("what is published cannot be made durable and is refused");
-            self.alarm("store_failed", text);
-        }
-        if self.hub.is_full() != self.store_full {
-            self.store_full = !self.store_full;
-            let text = self
-                .store_full
-                .then_some("the store has no room: what would have to be kept is refused");
-            self.alarm("store_full", text);
-        }
+    /// Says when the gateway's tasks are held up. EMQ 2: `sysmon/long_schedule`.
+    fn watch(&self, late: Duration) {
         if late >= LONG_SCHEDULE {
             let text = format!("{} ms", late.as_millis());
             self.publish("sysmon/long_schedule", text, Qos::AtMostOnce, false);
         }
     }
 
-    /// EMQ 2: `alarms/{id}/alert` when it is raised, `alarms/{id}/clear` when it is over. An alert is retained until then.
-    fn alarm(&self, id: &str, text: Option<&str>) {
-        let ts = unix_time();
-        let alert = text.map(|text| json!({ "id": id, "severity": "critical", "summary": text, "ts": ts }));
-        let cleared = alert.is_none();
-        let body = alert.map_or_else(String::new, |alert| alert.to_string());
-        self.publish(&format!("alarms/{id}/alert"), body, Qos::AtLeastOnce, true);
-        if cleared {
-            let body = json!({ "id": id, "ts": ts }).to_string();
-            self.publish(&format!("alarms/{id}/clear"), body, Qos::AtLeastOnce, false);
-        }
-    }
-
     fn publish_all(&mut self) {
-        let stats = self.hub.stats();
-        let clock = self.hub.clock();
-        let uptime = clock.now().0 / 1_000;
-        self.send("$SYS/brokers", self.node.clone(), Qos::AtMostOnce, true);
+        let now = self.counters.snapshot();
+        self.send("$SYS/brokers", now.node.clone(), Qos::AtMostOnce, true);
         let version = env!("CARGO_PKG_VERSION");
         for (name, value) in [
             ("version", version.to_owned()),
-            ("uptime", uptime_words(uptime)),
+            ("uptime", uptime_words(now.now.0 / 1_000)),
             ("datetime", datetime(unix_time())),
             ("sysdescr", "Headgate IoT gateway".to_owned()),
         ] {
             self.publish(name, value, Qos::AtMostOnce, true);
         }
-        self.publish_stats(&stats);
-        self.publish_memory(&stats.memory);
-        self.publish_store_stats();
-        for (name, total) in self.metrics.by_name() {
-            self.publish_metric(name, total);
+        self.publish_stats(&now);
+        self.publish_memory(&now.bus.memory);
+        self.publish_store_stats(&now.store);
+        for (name, total) in &now.totals {
+            self.publish_metric(name, *total);
         }
-        let sum = |metrics: [Metric; 3]| metrics.into_iter().map(|m| self.metrics.get(m)).sum::<u64>();
-        let received = sum([Metric::Qos0Received, Metric::Qos1Received, Metric::Qos2Received]);
-        let sent = sum([Metric::Qos0Sent, Metric::Qos1Sent, Metric::Qos2Sent]);
+        let (received, sent) = now.messages();
         self.publish_metric("messages/received", received);
         self.publish_metric("messages/sent", sent);
-        self.publish_metric("messages/retained", stats.retained as u64);
-        self.publish_metric("messages/dropped", stats.dropped.iter().sum());
-        self.publish_metric("notices/dropped", self.hub.dropped_notices());
+        self.publish_metric("messages/retained", now.bus.retained as u64);
+        self.publish_metric("messages/dropped", now.bus.dropped.iter().sum());
+        self.publish_metric("notices/dropped", now.notices_dropped);
         for reason in DropReason::ALL {
             let name = format!("messages/dropped/{}", reason.name());
-            self.publish_metric(&name, stats.dropped[reason as usize]);
+            self.publish_metric(&name, now.bus.dropped[reason as usize]);
         }
-        let datagrams = self.listeners.as_ref().map(Listeners::datagram_stats);
-        for (name, stats) in datagrams.into_iter().flatten() {
-            stats.each(|counter, value| {
-                let topic = format!("{name}/{counter}");
+        for socket in &now.datagrams {
+            for (counter, value) in socket.counters.iter().chain(&socket.gauges) {
+                let topic = format!("{}/{counter}", socket.name);
                 self.publish(&topic, value.to_string(), Qos::AtMostOnce, false);
-            });
+            }
         }
-        self.publish_logins();
-        self.publish_bridges();
-        if self.settings.mosquitto {
-            self.publish_mosquitto(&stats);
-        }
-    }
-
-    fn publish_logins(&self) {
-        let Some(access) = &self.access else { return };
-        let stats = access.stats();
-        for (name, value) in [
-            ("checked", stats.checked),
-            ("remembered", stats.remembered),
-            ("busy", stats.busy),
-            ("left", stats.left),
-            ("waiting", stats.waiting),
-        ] {
-            self.publish_metric(&format!("logins/{name}"), value);
-        }
-    }
-
-    fn publish_bridges(&self) {
-        for bridge in self.bridges.iter().flat_map(Bridges::views) {
+        self.publish_logins(&now.logins);
+        for bridge in &now.bridges {
             for (name, value) in bridge.counters() {
                 let topic = format!("bridges/{}/{name}", bridge.name);
                 self.publish(&topic, value, Qos::AtMostOnce, false);
             }
+        }
+        if self.settings.mosquitto {
+            for (name, value) in self.mosquitto.tree(&now) {
+                self.send(&format!("$SYS/broker/{name}"), value, Qos::AtMostOnce, true);
+            }
+        }
+    }
+
+    fn publish_logins(&self, logins: &LoginStats) {
+        for (name, value) in [
+            ("checked", logins.checked),
+            ("remembered", logins.remembered),
+            ("busy", logins.busy),
+            ("left", logins.left),
+            ("waiting", logins.waiting),
+        ] {
+            self.publish_metric(&format!("logins/{name}"), value);
         }
     }
 
@@ -320,33 +227,26 @@ impl Sys {
         }
     }
 
-    fn publish_stats(&mut self, stats: &BusStats) {
-        let peaks = &mut self.peaks;
-        let mut lines = Vec::new();
-        let mut gauge = |names: &[&str], now: usize, peak: &mut usize| {
-            *peak = now.max(*peak);
-            for name in names {
-                lines.push((format!("stats/{name}/count"), now));
-                lines.push((format!("stats/{name}/max"), *peak));
+    fn publish_stats(&self, now: &Snapshot) {
+        let (bus, peaks) = (&now.bus, &now.peaks);
+        for (name, count, peak) in [
+            ("clients", bus.clients, peaks.clients),
+            ("sessions", bus.sessions, peaks.sessions),
+            ("topics", bus.filters, peaks.filters),
+            ("routes", bus.filters, peaks.filters),
+            ("subscribers", bus.subscriptions, peaks.subscriptions),
+            ("subscriptions", bus.subscriptions, peaks.subscriptions),
+            ("retained", bus.retained, peaks.retained),
+        ] {
+            for (kind, value) in [("count", count), ("max", peak)] {
+                let topic = format!("stats/{name}/{kind}");
+                self.publish(&topic, value.to_string(), Qos::AtMostOnce, false);
             }
-        };
-        gauge(&["clients"], stats.clients, &mut peaks.clients);
-        gauge(&["sessions"], stats.sessions, &mut peaks.sessions);
-        gauge(&["topics", "routes"], stats.filters, &mut peaks.filters);
-        gauge(
-            &["subscribers", "subscriptions"],
-            stats.subscriptions,
-            &mut peaks.subscriptions,
-        );
-        gauge(&["retained"], stats.retained, &mut peaks.retained);
-        for (name, value) in lines {
-            self.publish(&name, value.to_string(), Qos::AtMostOnce, false);
         }
     }
 
     /// What the store does and holds; what it writes is what the flash must bear.
-    fn publish_store_stats(&self) {
-        let stats = self.hub.store_stats();
+    fn publish_store_stats(&self, stats: &StoreStats) {
         let per_byte = |bytes: u64| {
             let written = bytes as f64 / stats.payload_bytes.max(1) as f64;
             format!("{written:.2}")
@@ -377,17 +277,9 @@ impl Sys {
         );
     }
 
-    fn publish_mosquitto(&mut self, stats: &BusStats) {
-        let now = self.hub.clock().now();
-        let peak = self.peaks.clients;
-        for (name, value) in self.mosquitto.tree(&self.metrics, stats, peak, now) {
-            self.send(&format!("$SYS/broker/{name}"), value, Qos::AtMostOnce, true);
-        }
-    }
-
     fn publish(&self, name: &str, payload: String, qos: Qos, retain: bool) {
         self.send(
-            &format!("$SYS/brokers/{}/{name}", self.node),
+            &format!("$SYS/brokers/{}/{name}", self.counters.node()),
             payload,
             qos,
             retain,
@@ -404,10 +296,10 @@ impl Sys {
     }
 }
 
-/// A client id as one level of a topic: what would change the topic's shape is written as its code.
-fn topic_level(client: &ClientId) -> String {
-    let mut level = String::with_capacity(client.as_str().len());
-    for c in client.as_str().chars() {
+/// A name as one level of a topic: what would change the topic's shape is written as its code.
+pub(crate) fn topic_level(name: &str) -> String {
+    let mut level = String::with_capacity(name.len());
+    for c in name.chars() {
         match c {
             '/' | '+' | '#' | '%' => level.push_str(&format!("%{:02X}", u32::from(c))),
             c => level.push(c),
@@ -463,6 +355,6 @@ mod tests {
 
     #[test]
     fn a_client_id_stays_one_level() {
-        assert_eq!(topic_level(&ClientId::from("a/b+#%")), "a%2Fb%2B%23%25");
+        assert_eq!(topic_level("a/b+#%"), "a%2Fb%2B%23%25");
     }
 }

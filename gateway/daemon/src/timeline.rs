@@ -9,11 +9,14 @@
 //!
 //! The file `clock` in the data folder keeps this; it is written at the start, every ten minutes, when the system's clock was set, and at the end.
 
+use crate::private;
 use headgate_bus::handle::Clock;
 use headgate_model::store::{SessionRecord, StoreImage};
 use headgate_model::{StoreOp, WallTime};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 /// How often the time is written down.
@@ -176,6 +179,31 @@ pub(crate) struct Timeline {
     last: Pair,
     /// The last try to write it down failed.
     unwritten: bool,
+    state: Arc<ClockState>,
+}
+
+/// Whether the system's clock is trusted, for alarms.
+#[derive(Debug, Default)]
+pub(crate) struct ClockState {
+    untrusted: AtomicBool,
+    /// How often it was set, and how far in ms the last time.
+    steps: AtomicU64,
+    last_step: AtomicI64,
+}
+
+impl ClockState {
+    /// Whether it says a time that cannot be, or one that is not to be believed.
+    pub(crate) fn is_untrusted(&self) -> bool {
+        self.untrusted.load(Ordering::Relaxed)
+    }
+
+    /// How often it was set while the gateway ran, and by how many ms the last time.
+    pub(crate) fn steps(&self) -> (u64, i64) {
+        (
+            self.steps.load(Ordering::Acquire),
+            self.last_step.load(Ordering::Relaxed),
+        )
+    }
 }
 
 impl Timeline {
@@ -231,7 +259,9 @@ impl Timeline {
                 gateway: kept.gateway,
             },
             unwritten: false,
+            state: Arc::default(),
         };
+        timeline.tell_trust();
         timeline.save();
         (timeline, ops)
     }
@@ -239,6 +269,16 @@ impl Timeline {
     /// The gateway's clock.
     pub(crate) fn clock(&self) -> Clock {
         self.clock
+    }
+
+    /// Whether the system's clock is trusted, now and later.
+    pub(crate) fn state(&self) -> Arc<ClockState> {
+        Arc::clone(&self.state)
+    }
+
+    fn tell_trust(&self) {
+        let untrusted = self.kept.lost_at.is_some() || self.kept.trusted.is_none();
+        self.state.untrusted.store(untrusted, Ordering::Relaxed);
     }
 
     /// Writes the time down when it is time to, for ever.
@@ -265,8 +305,12 @@ impl Timeline {
         if off > DRIFT {
             let forward = now.system > expected;
             tracing::info!(forward, by = %words(off), "the system's clock was set: nothing expires because of it");
+            let by = now.system.wrapping_sub(expected).cast_signed();
+            self.state.last_step.store(by, Ordering::Relaxed);
+            self.state.steps.fetch_add(1, Ordering::Release);
         }
         self.kept = self.kept.go_on(now);
+        self.tell_trust();
         self.last = now;
         off > DRIFT
     }
@@ -434,11 +478,10 @@ fn write(path: &Path, kept: ClockFile) -> io::Result<()> {
         format!("{} {}", number(system), number(gateway))
     };
     let (trusted, ahead, lost) = (pair(kept.trusted), pair(kept.ahead), number(kept.lost_at));
-    let new = path.with_extension("new");
-    let mut file = std::fs::File::create(&new)?;
-    writeln!(file, "2 {} {trusted} {ahead} {lost}", kept.gateway)?;
-    file.sync_all()?;
-    std::fs::rename(new, path)
+    private::replace(
+        path,
+        format!("2 {} {trusted} {ahead} {lost}\n", kept.gateway).as_bytes(),
+    )
 }
 
 #[cfg(test)]

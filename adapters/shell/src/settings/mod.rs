@@ -26,7 +26,7 @@ pub use websocket::WebSocketSettings;
 pub struct ListenerSettings {
     /// The name in logs, metrics and the API.
     pub name: String,
-    /// What is spoken on them: `mqtt`. Default: `mqtt`.
+    /// What is spoken on them: `mqtt`, or `http` for metrics and health. Default: `mqtt`.
     #[serde(default = "default_protocol")]
     pub protocol: String,
     /// How connections are wrapped. Default: `tcp`.

@@ -15,7 +15,7 @@ use rustls::{RootCertStore, ServerConfig, SupportedCipherSuite, version};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, DnsName, PrivateKeyDer};
 
-use super::{TlsError, identity};
+use super::{ServedCertificate, TlsError, identity};
 use crate::settings::{TlsSettings, TlsVersion};
 
 /// By what a change of a file is noticed. `None`: it cannot be looked at.
@@ -61,6 +61,15 @@ fn file_identity(metadata: &fs::Metadata) -> [i64; 3] {
 #[cfg(not(unix))]
 fn file_identity(_: &fs::Metadata) -> [i64; 3] {
     [0; 3]
+}
+
+/// What the certificates say that a configuration with these files serves: its own first, then those of further host names.
+pub(super) fn served(settings: &TlsSettings) -> Vec<ServedCertificate> {
+    let hosts = settings.sni.iter().map(|host| &host.certificate);
+    let paths = std::iter::once(&settings.certificate).chain(hosts);
+    paths
+        .filter_map(|path| identity::served(path, &read_certificates(path).ok()?))
+        .collect()
 }
 
 pub(super) fn read(settings: &TlsSettings) -> Result<ServerConfig, TlsError> {

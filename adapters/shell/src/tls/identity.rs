@@ -1,6 +1,7 @@
 //! Who the client is, as TLS has verified it.
 
 use std::net::IpAddr;
+use std::path::Path;
 
 use rustls::{ProtocolVersion, ServerConnection};
 use sha2::{Digest, Sha256};
@@ -10,7 +11,9 @@ use x509_parser::objects::{oid_registry, oid2abbrev};
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 
+use super::ServedCertificate;
 use headgate_access::{ClientCert, TlsInfo};
+use rustls_pki_types::CertificateDer;
 
 /// What TLS agreed on. `None`: there is a client certificate that cannot be read.
 pub(crate) fn agreed(tls: &ServerConnection) -> Option<TlsInfo> {
@@ -38,6 +41,34 @@ pub(crate) fn agreed(tls: &ServerConnection) -> Option<TlsInfo> {
 /// Whether it says of itself that it signs others. RFC 5280 §4.2.1.9
 pub(super) fn is_of_a_ca(der: &[u8]) -> bool {
     X509Certificate::from_der(der).is_ok_and(|(_, certificate)| certificate.is_ca())
+}
+
+/// What a chain says of itself; `None` when it cannot be read.
+pub(super) fn served(path: &Path, chain: &[CertificateDer<'_>]) -> Option<ServedCertificate> {
+    let parsed: Vec<X509Certificate<'_>> = chain
+        .iter()
+        .map(|der| X509Certificate::from_der(der).map(|(_, certificate)| certificate))
+        .collect::<Result<_, _>>()
+        .ok()?;
+    let validity = || parsed.iter().map(|certificate| certificate.validity());
+    let broken = parsed.windows(2).enumerate().find_map(|(n, pair)| {
+        let fits = pair[0].issuer() == pair[1].subject();
+        let issuer = distinguished_name(pair[0].issuer());
+        (!fits).then(|| {
+            format!(
+                "certificate {} was issued by `{issuer}`, which certificate {} is not",
+                n + 1,
+                n + 2
+            )
+        })
+    });
+    Some(ServedCertificate {
+        path: path.to_owned(),
+        subject: distinguished_name(parsed.first()?.subject()),
+        not_before: validity().map(|valid| valid.not_before.timestamp()).max()?,
+        not_after: validity().map(|valid| valid.not_after.timestamp()).min()?,
+        chain_fault: broken,
+    })
 }
 
 fn certificate_of(der: &[u8]) -> Option<ClientCert> {

@@ -33,10 +33,35 @@ struct Inner {
     name: Arc<str>,
     settings: TlsSettings,
     config: RwLock<Arc<ServerConfig>>,
+    state: Mutex<TlsState>,
     /// The files as they were before they were last read.
     seen: Mutex<Vec<FileState>>,
     started: Instant,
     looked_at_ms: AtomicU64,
+}
+
+/// What is served, and what keeps the files from being served as they are now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsState {
+    /// The certificates in use.
+    pub certificates: Vec<ServedCertificate>,
+    /// Why files that have changed are not in use.
+    pub fault: Option<String>,
+}
+
+/// A certificate chain in use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServedCertificate {
+    /// Its file.
+    pub path: PathBuf,
+    /// Whose it is. RFC 4514
+    pub subject: String,
+    /// Seconds since 1970 from which on all of the chain are valid.
+    pub not_before: i64,
+    /// Seconds since 1970 up to which all of the chain are valid.
+    pub not_after: i64,
+    /// Where the chain breaks: a certificate that the next one did not issue.
+    pub chain_fault: Option<String>,
 }
 
 /// What is wrong with TLS settings or their files.
@@ -127,10 +152,15 @@ impl ServerTls {
     pub fn load(name: &str, settings: TlsSettings) -> Result<Self, TlsError> {
         let seen = files::look(&settings);
         let config = files::read(&settings)?;
+        let state = TlsState {
+            certificates: files::served(&settings),
+            fault: None,
+        };
         Ok(Self(Arc::new(Inner {
             name: name.into(),
             settings,
             config: RwLock::new(Arc::new(config)),
+            state: Mutex::new(state),
             seen: Mutex::new(seen),
             started: Instant::now(),
             looked_at_ms: AtomicU64::new(0),
@@ -162,8 +192,12 @@ impl ServerTls {
             return Ok(false);
         }
         *seen = now;
-        match files::read(&inner.settings) {
+        let read = files::read(&inner.settings);
+        let mut state = inner.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.fault = read.as_ref().err().map(ToString::to_string);
+        match read {
             Ok(config) => {
+                state.certificates = files::served(&inner.settings);
                 *inner.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
                 tracing::info!(listener = %inner.name, "TLS files reloaded");
                 Ok(true)
@@ -173,6 +207,12 @@ impl ServerTls {
                 Err(error)
             }
         }
+    }
+
+    /// What is served now, as of the last look at the files.
+    pub fn state(&self) -> TlsState {
+        let state = self.0.state.lock();
+        state.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn is_due(&self) -> bool {

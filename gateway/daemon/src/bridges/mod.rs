@@ -204,24 +204,13 @@ pub(crate) fn check_service(settings: &BridgeSettings, node: &str) -> Result<(),
 }
 
 impl Bridges {
-    /// None yet. What they bring in is rewritten by `rewriter`.
-    pub(crate) fn new(
-        hub: &Hub,
-        links: &TaskTracker,
-        node: &str,
-        rewriter: &Arc<Rewriter>,
-        data_dir: &Path,
-    ) -> Self {
-        let rewriter = Arc::clone(rewriter);
-        let naming = Naming {
-            rewriter,
-            ..Naming::default()
-        };
+    /// None yet. What they bring in is rewritten by nothing until [`Self::set_rewriter`].
+    pub(crate) fn new(hub: &Hub, links: &TaskTracker, node: &str, data_dir: &Path) -> Self {
         Self(Arc::new(Inner {
             hub: hub.clone(),
             links: links.clone(),
             node: node.to_owned(),
-            naming: Arc::new(Mutex::new(Arc::new(naming))),
+            naming: Arc::default(),
             folder: data_dir.join("bridges"),
             running: Mutex::default(),
             books: Mutex::default(),

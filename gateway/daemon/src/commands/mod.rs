@@ -1,22 +1,26 @@
 //! The subcommands that run a gateway, or know its configuration, store or control socket.
 
+mod alarms;
 mod bans;
 mod bridges;
 mod check;
 mod config;
 mod error;
+mod metrics;
 mod reference;
 mod store;
 mod table;
 mod users;
 
 use crate::config::{Config, ConfigError, environment_variables};
+use alarms::AlarmsCommand;
 use bans::BansCommand;
 use bridges::{BridgeCommand, BridgesCommand};
 use check::Check;
 use clap::Subcommand;
 use config::{ConfigCommand, ReloadCommand};
 use headgate_cli::{Outcome, note};
+use metrics::{MetricsCommand, StatusCommand};
 use std::path::{Path, PathBuf};
 use store::StoreCommand;
 use users::UsersCommand;
@@ -47,6 +51,12 @@ pub enum GatewayCommand {
     Store(StoreCommand),
     /// Show, add and remove bans of a running gateway.
     Bans(BansCommand),
+    /// Show how a running gateway is.
+    Status(StatusCommand),
+    /// Show what a running gateway counts.
+    Metrics(MetricsCommand),
+    /// Show what needs an operator of a running gateway: alarms that stand, and those that are over.
+    Alarms(AlarmsCommand),
     /// Show all bridges of a running gateway.
     Bridges(BridgesCommand),
     /// Show, pause, resume, flush, test, add and remove a bridge of a running gateway.
@@ -66,6 +76,9 @@ impl GatewayCommand {
             Self::Users(users) => users.run(),
             Self::Store(store) => store.run(),
             Self::Bans(bans) => bans.run(),
+            Self::Status(status) => status.run(),
+            Self::Metrics(metrics) => metrics.run(),
+            Self::Alarms(alarms) => alarms.run(),
             Self::Bridges(bridges) => bridges.run(),
             Self::Bridge(bridge) => bridge.run(),
             Self::Reload(reload) => reload.run(),

@@ -4,7 +4,7 @@ use super::{Config, addresses, bridges, system, users};
 use crate::protocols::{self, Entry};
 use headgate_auth::{Anonymous, ListenerAuth};
 use headgate_model::{Fault, MountPoint};
-use headgate_shell::{DatagramListener, DatagramPlace};
+use headgate_shell::{DatagramListener, DatagramPlace, ListenerSettings};
 use std::net::SocketAddr;
 
 /// All faults, each with its key.
@@ -21,6 +21,13 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
     if config.sys.presence_qos > 2 {
         let what = format!("{} is out of range, allowed is 0 to 2", config.sys.presence_qos);
         faults.push(Fault::new("sys.presence_qos", what));
+    }
+    if config.metrics.top_sessions > 1_000 {
+        let what = format!(
+            "{} is out of range, allowed is 0 to 1000",
+            config.metrics.top_sessions
+        );
+        faults.push(Fault::new("metrics.top_sessions", what));
     }
     let sections = [("bus", config.bus.faults()), ("auth", config.auth.faults())];
     for (section, found) in sections {
@@ -64,11 +71,23 @@ fn listeners(config: &Config) -> Vec<Fault> {
         {
             found.push(Fault::new("mount_point", format!("`{mount}`: {error}")));
         }
+        if listener.protocol == protocols::HTTP {
+            found.extend(http(listener));
+        }
         faults.extend(of_entry("listeners", n, &listener.name, found));
         let names = config.listeners.iter().map(|other| other.name.as_str());
         faults.extend(name_twice("listeners", n, names));
     }
     faults
+}
+
+/// What makes no sense where HTTP is spoken.
+fn http(listener: &ListenerSettings) -> impl Iterator<Item = Fault> {
+    let websocket = listener.kind.has_websocket();
+    let kind = websocket.then(|| Fault::new("kind", "HTTP is spoken plainly, allowed is tcp, tls or unix"));
+    let mount = listener.mount_point.is_some();
+    let mount = mount.then(|| Fault::new("mount_point", "HTTP has no topics"));
+    kind.into_iter().chain(mount)
 }
 
 /// Settings for a listener that is not there.

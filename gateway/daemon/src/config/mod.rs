@@ -22,8 +22,9 @@ pub(crate) use told::{Location, Told};
 pub(crate) use words::explain_text;
 
 use crate::bridges::{BridgeError, Checked};
-use crate::protocols::with_protocols;
+use crate::protocols::{HTTP, with_protocols};
 use document::{Document, Texts};
+use headgate_access::Network;
 use headgate_auth::AuthSettings;
 use headgate_bridge::BridgeSettings;
 use headgate_bus::BusSettings;
@@ -81,7 +82,7 @@ with_protocols!(configuration!(
         max_connections: usize = 0,
         /// What goes to the log.
         log: LogSettings = LogSettings::default(),
-        /// Where clients connect. Default: MQTT on `127.0.0.1:1883` and MQTT over WebSocket on `127.0.0.1:8083`.
+        /// Where clients connect. Default: MQTT on `127.0.0.1:1883`, MQTT over WebSocket on `127.0.0.1:8083`, HTTP on `127.0.0.1:18083`.
         listeners: Vec<ListenerSettings> = default_listeners(),
     }
     {
@@ -95,6 +96,10 @@ with_protocols!(configuration!(
         auth: AuthSettings = AuthSettings::default(),
         /// What is told under `$SYS`.
         sys: SysSettings = SysSettings::default(),
+        /// From when on alarms are raised.
+        alarms: AlarmSettings = AlarmSettings::default(),
+        /// What is told over HTTP, and to whom: listeners with `protocol = "http"` answer `/metrics`, `/status`, `/health/live` and `/health/ready`.
+        metrics: MetricsSettings = MetricsSettings::default(),
     }
 ));
 
@@ -108,6 +113,10 @@ fn default_listeners() -> Vec<ListenerSettings> {
     vec![
         listener("tcp", ListenerKind::Tcp, "127.0.0.1:1883"),
         listener("ws", ListenerKind::Ws, "127.0.0.1:8083"),
+        ListenerSettings {
+            protocol: HTTP.into(),
+            ..listener("http", ListenerKind::Tcp, "127.0.0.1:18083")
+        },
     ]
 }
 
@@ -208,6 +217,46 @@ impl Default for SysSettings {
             presence: true,
             presence_qos: 1,
             mosquitto: false,
+        }
+    }
+}
+
+/// From when on alarms are raised.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct AlarmSettings {
+    /// How long a bridge may be without its remote before the alarm `bridge_down_{name}` is raised.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub bridge_down_after: Duration,
+    /// Bytes that the disk with `data_dir` must have free, or the alarm `disk_low` is raised; 0 for never. Default: 5 % of the disk, at most 1 GiB.
+    pub min_free_disk_bytes: Option<u64>,
+}
+
+impl Default for AlarmSettings {
+    fn default() -> Self {
+        Self {
+            bridge_down_after: Duration::from_secs(300),
+            min_free_disk_bytes: None,
+        }
+    }
+}
+
+/// What is told over HTTP, and to whom.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct MetricsSettings {
+    /// Who may read `/metrics` beside this machine: addresses and networks, such as `["10.1.2.0/24"]`. Client ids, bridges and loads can be read there.
+    pub addresses: Vec<Network>,
+    /// Sessions with the longest queues that are told one by one, up to 1,000; all others are one sum.
+    pub top_sessions: usize,
+}
+
+impl Default for MetricsSettings {
+    fn default() -> Self {
+        Self {
+            addresses: Vec::new(),
+            top_sessions: 20,
         }
     }
 }
@@ -575,6 +624,25 @@ mod tests {
             let error = load(&rule).err();
             assert_eq!(error.is_some(), told.is_some(), "{error:?}");
             assert!(error.is_none_or(|error| told.is_some_and(|told| error.contains(told))));
+        }
+    }
+
+    #[test]
+    fn http_goes_over_plain_connections_and_has_no_topics() {
+        let listener = "[[listeners]]\nname = \"http\"\nprotocol = \"http\"\nbind = \"127.0.0.1:0\"\n";
+        load(listener).unwrap();
+        for (wrong, told) in [
+            (
+                "kind = \"ws\"",
+                "headgate.toml:5:1: listeners.kind: `http`: HTTP is spoken plainly",
+            ),
+            (
+                "mount_point = \"a/\"",
+                "headgate.toml:5:1: listeners.mount_point: `http`: HTTP has no topics",
+            ),
+        ] {
+            let error = load(&format!("{listener}{wrong}\n")).unwrap_err();
+            assert!(error.starts_with(told), "{error}");
         }
     }
 

@@ -2,8 +2,10 @@
 //!
 //! Who may open the socket may do everything: it is for the gateway's own user alone.
 
+mod alarms;
 mod client;
 mod configuration;
+mod metrics;
 mod server;
 
 pub(crate) use client::{ControlClient, ControlError};

@@ -1,7 +1,9 @@
 //! What a running gateway can be asked. Errors are `{"error": "…"}` with a status that fits.
 
+use crate::alarms::Alarms;
 use crate::bridges::{BridgeError, BridgeView, Bridges};
 use crate::live::Live;
+use crate::metrics::Counters;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
@@ -31,6 +33,10 @@ pub(crate) struct Control {
     pub hub: Hub,
     /// The configuration that is valid.
     pub live: Live,
+    /// What needs an operator.
+    pub alarms: Alarms,
+    /// What is counted.
+    pub counters: Counters,
 }
 
 pub(super) type Answer = Result<Json<Value>, Failure>;
@@ -102,6 +108,8 @@ impl Control {
             .route("/api/v1/bridges/{name}/flush", post(flush))
             .route("/api/v1/bridges/{name}/report", get(report))
             .route("/api/v1/bridges/{name}/test", post(test))
+            .merge(super::alarms::routes())
+            .merge(super::metrics::routes())
             .with_state(self);
         if let Err(error) = axum::serve(listener, routes).await {
             tracing::error!(%error, "the control socket is gone");

@@ -1,0 +1,258 @@
+//! HTTP/1.1 over the connections of a listener: who asks gets an answer of a router, within bounds.
+//!
+//! A request's head has a size and a time, its body a size, its answer a time; who takes nothing of the answer, or asks nothing more, is left; and there are
+//! so many connections at a time at most, whatever the listener allows.
+
+use crate::connection::Connection;
+use crate::limit::ConnectionLimit;
+use crate::stages::Stages;
+use crate::transport::Transport;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::DefaultBodyLimit;
+use axum::http::header::{CONNECTION, HeaderValue};
+use axum::http::{Request, Response, StatusCode};
+use bytes::{Buf, BytesMut};
+use headgate_access::ConnectionInfo;
+use hyper::body::Incoming;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioTimer;
+use std::convert::Infallible;
+use std::future::Future;
+use std::io::{self, ErrorKind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::time::{Sleep, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower_service::Service;
+
+/// Connections at a time.
+const MAX_CONNECTIONS: usize = 256;
+/// Bytes of a request's head, and of what is read ahead.
+const MAX_HEAD: usize = 16 << 10;
+/// Fields of a request's head.
+const MAX_FIELDS: usize = 64;
+/// Time for a request's head; so long a connection may also be idle.
+const HEAD_TIME: Duration = Duration::from_secs(10);
+/// Bytes of a request's body.
+const MAX_BODY: usize = 1 << 20;
+/// Time until an answer begins, the reading of the body included.
+const ANSWER_TIME: Duration = Duration::from_secs(30);
+/// So long a peer may take nothing of what waits for it.
+const STALL_TIME: Duration = Duration::from_secs(30);
+/// Requests on one connection; the last answer says that it is the last.
+const MAX_REQUESTS: u32 = 1_000;
+/// What waits to be sent, at most.
+const MAX_WAITING: usize = 64 << 10;
+/// How long a peer may take to close.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Answers for a router. Handlers find an `Extension<Arc<ConnectionInfo>>` that says who asks.
+#[derive(Clone)]
+pub struct Http {
+    router: Router,
+    limit: ConnectionLimit,
+    stop: CancellationToken,
+}
+
+impl Http {
+    /// When `stop` is cancelled, answers that are under way are given, and nothing more is asked.
+    pub fn new(router: Router, stop: CancellationToken) -> Self {
+        Self {
+            router: router.layer(DefaultBodyLimit::max(MAX_BODY)),
+            limit: ConnectionLimit::new(Some(MAX_CONNECTIONS)),
+            stop,
+        }
+    }
+
+    /// Serves one connection, which `open` counts.
+    pub(crate) fn serve(&self, connection: Connection, open: &TaskTracker) -> Stages {
+        let Some(slot) = self.limit.acquire() else {
+            tracing::info!(peer = %connection.info.peer, "too many HTTP connections: one is refused");
+            return Stages::one(async move { drop(connection) });
+        };
+        let (this, token) = (self.clone(), open.token());
+        Stages::one(async move {
+            this.answer(connection).await;
+            drop((slot, token));
+        })
+    }
+
+    async fn answer(self, connection: Connection) {
+        let (transport, info, permit) = connection.into_parts();
+        let info = Arc::new(info);
+        let peer = info.peer;
+        let router = self.router;
+        let asked = AtomicU32::new(0);
+        let service = service_fn(move |request: Request<Incoming>| {
+            let last = asked.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_REQUESTS;
+            respond(router.clone(), request, Arc::clone(&info), last)
+        });
+        let mut serving = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIME)
+            .max_buf_size(MAX_HEAD)
+            .max_headers(MAX_FIELDS)
+            .serve_connection(Io::new(transport), service);
+        let mut serving = Pin::new(&mut serving);
+        let ended = tokio::select! {
+            ended = serving.as_mut() => ended,
+            () = self.stop.cancelled() => {
+                serving.as_mut().graceful_shutdown();
+                // What cannot be answered in time is cut off by who stops the gateway.
+                serving.as_mut().await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%peer, %error, "HTTP connection ended");
+        }
+        drop(permit);
+    }
+}
+
+async fn respond(
+    mut router: Router,
+    mut request: Request<Incoming>,
+    info: Arc<ConnectionInfo>,
+    last: bool,
+) -> Result<Response<Body>, Infallible> {
+    request.extensions_mut().insert(info);
+    let answer = timeout(ANSWER_TIME, router.call(request.map(Body::new))).await;
+    let mut response = match answer {
+        Ok(Ok(response)) => response,
+        Err(_) => {
+            let mut late = Response::new(Body::from("no answer in time\n"));
+            *late.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            late
+        }
+    };
+    if last {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+    }
+    Ok(response)
+}
+
+/// A transport as hyper reads and writes it.
+struct Io {
+    transport: Option<Transport>,
+    reading: BytesMut,
+    writing: BytesMut,
+    /// Since when nothing of `writing` was taken.
+    stalled: Option<Pin<Box<Sleep>>>,
+    closing: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl Io {
+    fn new(transport: Transport) -> Self {
+        Self {
+            transport: Some(transport),
+            reading: BytesMut::new(),
+            writing: BytesMut::new(),
+            stalled: None,
+            closing: None,
+        }
+    }
+
+    fn transport(&mut self) -> io::Result<&mut Transport> {
+        self.transport
+            .as_mut()
+            .ok_or_else(|| ErrorKind::NotConnected.into())
+    }
+
+    /// Ready when all that waits was taken by the peer.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self {
+            transport: Some(transport),
+            writing,
+            stalled,
+            ..
+        } = self
+        else {
+            return Poll::Ready(Err(ErrorKind::NotConnected.into()));
+        };
+        let before = writing.len();
+        let sent = loop {
+            if writing.is_empty() {
+                break transport.poll_flush(cx);
+            }
+            match transport.poll_write(cx, writing) {
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
+                Poll::Pending => break Poll::Pending,
+            }
+        };
+        if sent.is_ready() || writing.len() < before {
+            *stalled = None;
+        }
+        if sent.is_pending() {
+            let since = stalled.get_or_insert_with(|| Box::pin(sleep(STALL_TIME)));
+            ready!(since.as_mut().poll(cx));
+            return Poll::Ready(Err(ErrorKind::TimedOut.into()));
+        }
+        sent
+    }
+}
+
+impl Read for Io {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.reading.is_empty() {
+            // An idle connection holds no buffer.
+            let mut reading = std::mem::take(&mut this.reading);
+            let read = this.transport()?.poll_read(cx, &mut reading);
+            if read.is_ready() {
+                this.reading = reading;
+            }
+            if ready!(read)? == 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let n = this.reading.len().min(buf.remaining());
+        buf.put_slice(&this.reading[..n]);
+        this.reading.advance(n);
+        if this.reading.is_empty() {
+            this.reading = BytesMut::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Write for Io {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.writing.len() >= MAX_WAITING {
+            ready!(this.poll_send(cx))?;
+        }
+        let n = buf.len().min(MAX_WAITING - this.writing.len());
+        this.writing.extend_from_slice(&buf[..n]);
+        Poll::Ready(Ok(n))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().poll_send(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.closing.is_none() {
+            ready!(this.poll_send(cx))?;
+            let transport = this.transport.take();
+            this.closing = transport.map(|transport| Box::pin(transport.close(LINGER)) as _);
+        }
+        if let Some(closing) = &mut this.closing {
+            ready!(closing.as_mut().poll(cx));
+        }
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,133 @@
+//! `headgate metrics` and `headgate status`: what a running gateway counts, and how it is.
+
+use super::bridges::Gateway;
+use super::table::{columns, text};
+use clap::Args;
+use headgate_cli::Outcome;
+use hyper::Method;
+use serde_json::Value;
+use std::time::Duration;
+
+/// Show all counters.
+#[derive(Args)]
+pub struct MetricsCommand {
+    #[command(flatten)]
+    gateway: Gateway,
+    /// Only those whose name holds this.
+    #[arg(value_name = "NAME")]
+    name: Option<String>,
+}
+
+/// Show how the gateway is.
+#[derive(Args)]
+pub struct StatusCommand {
+    #[command(flatten)]
+    gateway: Gateway,
+}
+
+impl MetricsCommand {
+    /// Runs the command.
+    pub fn run(self) -> Outcome {
+        let mut families = self.gateway.ask(Method::GET, "/api/v1/metrics", None)?;
+        if let (Some(wanted), Some(families)) = (&self.name, families.as_array_mut()) {
+            families.retain(|family| text(&family["name"]).contains(wanted.as_str()));
+        }
+        self.gateway.answer(&families, |families| {
+            let families = families.as_array().into_iter().flatten();
+            let rows = families.flat_map(|family| {
+                let samples = family["samples"].as_array().into_iter().flatten();
+                samples.map(|sample| [name(&family["name"], &sample["labels"]), number(&sample["value"])])
+            });
+            columns(["NAME", "VALUE"], rows)
+        });
+        Ok(())
+    }
+}
+
+impl StatusCommand {
+    /// Runs the command.
+    pub fn run(self) -> Outcome {
+        let status = self.gateway.ask(Method::GET, "/api/v1/status", None)?;
+        self.gateway.answer(&status, told);
+        Ok(())
+    }
+}
+
+/// `name{label="value"}`.
+fn name(name: &Value, labels: &Value) -> String {
+    let labels = labels.as_object().into_iter().flatten();
+    let labels: Vec<String> = labels.map(|(label, value)| format!("{label}={value}")).collect();
+    match labels.is_empty() {
+        true => text(name),
+        false => format!("{}{{{}}}", text(name), labels.join(",")),
+    }
+}
+
+/// Whole numbers without a point.
+fn number(value: &Value) -> String {
+    let number = value.as_f64().unwrap_or_default();
+    format!("{number}")
+}
+
+fn told(status: &Value) -> String {
+    let uptime = status["uptime_seconds"].as_u64().unwrap_or_default();
+    let uptime = humantime::format_duration(Duration::from_secs(uptime));
+    let mib = |bytes: &Value| {
+        bytes
+            .as_u64()
+            .map(|bytes| format!("{:.1} MiB", bytes as f64 / 1_048_576.0))
+    };
+    let list = |key: &str, row: fn(&Value) -> String| {
+        let entries = status[key].as_array().into_iter().flatten().map(row);
+        entries.collect::<Vec<_>>().join(", ")
+    };
+    let ready = match status["ready"] == true {
+        true => "yes".to_owned(),
+        false => format!("no: {}", list("not_ready_because", text)),
+    };
+    let memory = &status["memory"];
+    let used = mib(&memory["ledger_bytes"]).unwrap_or_default();
+    let limit = mib(&memory["max_bytes"]).map_or("no limit".to_owned(), |max| format!("of {max}"));
+    let process = mib(&memory["process_bytes"]).unwrap_or_else(|| "?".to_owned());
+    let free = mib(&status["store"]["disk_free_bytes"]).unwrap_or_else(|| "?".to_owned());
+    let rows = [
+        ("node", text(&status["node"])),
+        ("version", text(&status["version"])),
+        ("process", text(&status["pid"])),
+        ("up for", uptime.to_string()),
+        ("ready", ready),
+        ("clients", text(&status["clients"])),
+        ("sessions", text(&status["sessions"])),
+        ("subscriptions", text(&status["subscriptions"])),
+        ("retained", text(&status["retained"])),
+        ("queued", text(&status["queued"])),
+        (
+            "memory",
+            format!("{used} {limit} in the ledger, {process} in all"),
+        ),
+        (
+            "store",
+            format!(
+                "{} on the disk, {free} free",
+                mib(&status["store"]["disk_bytes"]).unwrap_or_default()
+            ),
+        ),
+        (
+            "listeners",
+            list("listeners", |listener| {
+                format!("{} ({})", text(&listener["name"]), text(&listener["connections"]))
+            }),
+        ),
+        (
+            "bridges",
+            list("bridges", |bridge| {
+                let (name, state) = (text(&bridge["name"]), text(&bridge["state"]));
+                format!("{name} ({state}, {} queued)", bridge["queued"])
+            }),
+        ),
+        ("alarms", list("alarms", |alarm| text(&alarm["id"]))),
+    ];
+    let rows = rows.into_iter().filter(|(_, value)| !value.is_empty());
+    let lines = rows.map(|(name, value)| format!("{name:<14}{value}"));
+    lines.collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,101 @@
+//! What the gateway answers over HTTP, on listeners with `protocol = "http"`: `/metrics`, `/status`, `/health/live` and `/health/ready`.
+
+use crate::config::Config;
+use crate::metrics::{Counters, text};
+use axum::extract::{Extension, State};
+use axum::http::StatusCode;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Router, middleware};
+use headgate_access::{ConnectionInfo, PeerAddr};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// What of the text format of Prometheus this is.
+const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Who answers.
+#[derive(Clone)]
+pub(crate) struct Site {
+    counters: Counters,
+    config: watch::Receiver<Arc<Config>>,
+}
+
+impl Site {
+    /// Of these counters.
+    pub(crate) fn new(counters: Counters, config: watch::Receiver<Arc<Config>>) -> Self {
+        Self { counters, config }
+    }
+
+    /// All pages.
+    pub(crate) fn router(self) -> Router {
+        Router::new()
+            .route("/metrics", get(metrics))
+            .route("/status", get(status))
+            .route("/health/live", get(live))
+            .route("/health/ready", get(ready))
+            .layer(middleware::map_response(uncached))
+            .with_state(self)
+    }
+
+    /// This machine may read the metrics, and who is allowed to.
+    fn may_read_metrics(&self, peer: PeerAddr) -> bool {
+        match peer {
+            PeerAddr::Ip(address) => {
+                let address = address.ip();
+                let config = self.config.borrow();
+                let allowed = &config.metrics.addresses;
+                address.is_loopback() || allowed.iter().any(|network| network.contains(address))
+            }
+            // Who may open the socket is said by its permissions.
+            PeerAddr::Unix { .. } | PeerAddr::Serial | PeerAddr::Memory => true,
+        }
+    }
+}
+
+/// All of it is true for a moment only.
+async fn uncached(response: Response) -> Response {
+    ([(CACHE_CONTROL, "no-store")], response).into_response()
+}
+
+async fn metrics(State(site): State<Site>, Extension(peer): Extension<Arc<ConnectionInfo>>) -> Response {
+    if !site.may_read_metrics(peer.peer) {
+        let told = "metrics are for this machine; `metrics.addresses` allows others\n";
+        return (StatusCode::FORBIDDEN, told).into_response();
+    }
+    let survey = site.counters.survey().await;
+    match text(&site.counters.snapshot().families(&survey)) {
+        Ok(text) => ([(CONTENT_TYPE, TEXT_FORMAT)], text).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "the metrics cannot be written");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+/// EMQ 2's words, which load balancers look for.
+async fn status(State(site): State<Site>) -> Response {
+    let node = site.counters.node();
+    match site.counters.obstacles().is_empty() {
+        true => format!("Node {node} is started\nemqttd is running").into_response(),
+        false => {
+            let told = format!("Node {node} is started\nemqttd is not_running");
+            (StatusCode::SERVICE_UNAVAILABLE, told).into_response()
+        }
+    }
+}
+
+/// The process answers: restarting it would help nobody.
+async fn live() -> &'static str {
+    "live\n"
+}
+
+async fn ready(State(site): State<Site>) -> Response {
+    let obstacles = site.counters.obstacles();
+    if obstacles.is_empty() {
+        return "ready\n".into_response();
+    }
+    let told = format!("not ready: {}\n", obstacles.join("; "));
+    (StatusCode::SERVICE_UNAVAILABLE, told).into_response()
+}

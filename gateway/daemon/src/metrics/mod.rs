@@ -1,0 +1,274 @@
+//! What the gateway counts, at one moment: the one source of `$SYS`, `/metrics`, the control socket and the command line.
+//!
+//! Taking a snapshot holds the bus for as long as a handful of numbers take. Lists of sessions are walked page by page, by the [survey](Survey), and only
+//! while somebody asks.
+
+mod families;
+mod process;
+mod survey;
+
+pub(crate) use families::{Family, text};
+pub(crate) use survey::{Survey, Surveyor};
+
+use crate::alarms::Alarms;
+use crate::bridges::{BridgeView, Bridges};
+use headgate_auth::{Access, LoginStats};
+use headgate_bus::BusStats;
+use headgate_bus::handle::Hub;
+use headgate_model::store::StoreStats;
+use headgate_model::{Instant, Metric};
+use headgate_shell::{DatagramStats, ListenerStats, Metrics, RefuseReason};
+use parking_lot::Mutex;
+use process::Process;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Where all counters are. Clones share them.
+#[derive(Clone)]
+pub(crate) struct Counters(Arc<Inner>);
+
+struct Inner {
+    parts: Parts,
+    listeners: Mutex<BTreeMap<String, Arc<ListenerStats>>>,
+    datagrams: Mutex<BTreeMap<String, Arc<DatagramStats>>>,
+    peaks: Mutex<Peaks>,
+    /// All listeners are bound, and clients are served.
+    up: AtomicBool,
+}
+
+/// The parts of the gateway that count.
+pub(crate) struct Parts {
+    /// The bus and the store.
+    pub hub: Hub,
+    /// The adapters.
+    pub totals: Arc<Metrics>,
+    /// Bridges.
+    pub bridges: Bridges,
+    /// Log-ins.
+    pub access: Arc<Access>,
+    /// Alarms.
+    pub alarms: Alarms,
+    /// Sessions, one by one.
+    pub surveyor: Surveyor,
+    /// The gateway's name.
+    pub node: String,
+    /// Whose disk is told.
+    pub data_dir: PathBuf,
+}
+
+/// The highest gauges so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Peaks {
+    pub clients: usize,
+    pub sessions: usize,
+    pub subscriptions: usize,
+    pub filters: usize,
+    pub retained: usize,
+}
+
+/// What one listener counts.
+pub(crate) struct ListenerCounts {
+    pub name: String,
+    pub connections: usize,
+    pub accepted: u64,
+    pub opened: u64,
+    pub accept_errors: u64,
+    /// In the order of [`RefuseReason::ALL`].
+    pub refused: [u64; RefuseReason::ALL.len()],
+}
+
+/// What one socket or line for datagrams counts.
+pub(crate) struct DatagramCounts {
+    /// With its list: `mqttsn/sn`.
+    pub name: String,
+    pub counters: Vec<(&'static str, u64)>,
+    pub gauges: Vec<(&'static str, u64)>,
+}
+
+/// All of it at one moment.
+pub(crate) struct Snapshot {
+    pub node: String,
+    pub now: Instant,
+    pub bus: BusStats,
+    pub peaks: Peaks,
+    pub store: StoreStats,
+    pub store_failing: bool,
+    pub store_full: bool,
+    /// Of the adapters, by EMQ 2's names.
+    pub totals: BTreeMap<&'static str, u64>,
+    pub notices_dropped: u64,
+    pub logins: LoginStats,
+    pub listeners: Vec<ListenerCounts>,
+    pub datagrams: Vec<DatagramCounts>,
+    pub bridges: Vec<BridgeView>,
+    /// Name and severity of each alarm that stands.
+    pub alarms: Vec<(String, &'static str)>,
+    pub process: Process,
+    /// Bytes free for us on the disk with the data, and in all; `None` where the system does not say.
+    pub disk: Option<(u64, u64)>,
+}
+
+impl Counters {
+    /// Of these parts; listeners are added as they are bound.
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self(Arc::new(Inner {
+            parts,
+            listeners: Mutex::default(),
+            datagrams: Mutex::default(),
+            peaks: Mutex::default(),
+            up: AtomicBool::new(false),
+        }))
+    }
+
+    /// Tells of this listener from now on; `None` when it is gone.
+    pub(crate) fn set_listener(&self, name: &str, stats: Option<Arc<ListenerStats>>) {
+        set(&self.0.listeners, name, stats);
+    }
+
+    /// Tells of this socket or line from now on, under `{list}/{name}`; `None` when it is gone.
+    pub(crate) fn set_datagrams(&self, name: &str, stats: Option<Arc<DatagramStats>>) {
+        set(&self.0.datagrams, name, stats);
+    }
+
+    /// All listeners are bound, and clients are served.
+    pub(crate) fn set_up(&self) {
+        self.0.up.store(true, Ordering::Relaxed);
+    }
+
+    /// The bus.
+    pub(crate) fn hub(&self) -> &Hub {
+        &self.0.parts.hub
+    }
+
+    /// The gateway's name.
+    pub(crate) fn node(&self) -> &str {
+        &self.0.parts.node
+    }
+
+    /// Why nobody should be sent here now; nothing when all is well.
+    pub(crate) fn obstacles(&self) -> Vec<&'static str> {
+        let hub = self.hub();
+        let reasons = [
+            (!self.0.up.load(Ordering::Relaxed), "the gateway starts"),
+            (hub.says_goodbye(), "the gateway stops"),
+            (
+                hub.is_failing(),
+                "the store fails: what is published cannot be made durable",
+            ),
+        ];
+        let reasons = reasons.into_iter().filter(|(holds, _)| *holds);
+        reasons.map(|(_, reason)| reason).collect()
+    }
+
+    /// Sessions, one by one, as far as they are worth telling.
+    pub(crate) async fn survey(&self) -> Arc<Survey> {
+        self.0.parts.surveyor.latest().await
+    }
+
+    /// Everything now.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let Parts {
+            hub,
+            totals,
+            bridges,
+            access,
+            alarms,
+            node,
+            data_dir,
+            ..
+        } = &self.0.parts;
+        let bus = hub.stats();
+        let (active, _) = alarms.lists();
+        let listeners = self.0.listeners.lock();
+        let datagrams = self.0.datagrams.lock();
+        Snapshot {
+            node: node.clone(),
+            now: hub.clock().now(),
+            peaks: self.0.peaks.lock().reach(&bus),
+            bus,
+            store: hub.store_stats(),
+            store_failing: hub.is_failing(),
+            store_full: hub.is_full(),
+            totals: totals.by_name(),
+            notices_dropped: hub.dropped_notices(),
+            logins: access.stats(),
+            listeners: listeners.iter().map(listener_counts).collect(),
+            datagrams: datagrams.iter().map(datagram_counts).collect(),
+            bridges: bridges.views(),
+            alarms: active
+                .into_iter()
+                .map(|alarm| (alarm.id, alarm.severity.name()))
+                .collect(),
+            process: Process::now(),
+            disk: rustix::fs::statvfs(data_dir)
+                .ok()
+                .map(|disk| (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize)),
+        }
+    }
+}
+
+fn set<T>(list: &Mutex<BTreeMap<String, T>>, name: &str, stats: Option<T>) {
+    let mut list = list.lock();
+    match stats {
+        Some(stats) => drop(list.insert(name.to_owned(), stats)),
+        None => drop(list.remove(name)),
+    }
+}
+
+fn listener_counts((name, stats): (&String, &Arc<ListenerStats>)) -> ListenerCounts {
+    ListenerCounts {
+        name: name.clone(),
+        connections: stats.current(),
+        accepted: stats.accepted(),
+        opened: stats.opened(),
+        accept_errors: stats.accept_errors(),
+        refused: RefuseReason::ALL.map(|reason| stats.refused(reason)),
+    }
+}
+
+fn datagram_counts((name, stats): (&String, &Arc<DatagramStats>)) -> DatagramCounts {
+    DatagramCounts {
+        name: name.clone(),
+        counters: stats.counters(),
+        gauges: stats.gauges(),
+    }
+}
+
+impl Peaks {
+    fn reach(&mut self, now: &BusStats) -> Self {
+        let peaks = [
+            (&mut self.clients, now.clients),
+            (&mut self.sessions, now.sessions),
+            (&mut self.subscriptions, now.subscriptions),
+            (&mut self.filters, now.filters),
+            (&mut self.retained, now.retained),
+        ];
+        for (peak, now) in peaks {
+            *peak = now.max(*peak);
+        }
+        *self
+    }
+}
+
+impl Snapshot {
+    /// A counter of the adapters.
+    pub(crate) fn total(&self, metric: Metric) -> u64 {
+        self.named(metric.name())
+    }
+
+    /// The same by its name.
+    pub(crate) fn named(&self, name: &str) -> u64 {
+        self.totals.get(name).copied().unwrap_or(0)
+    }
+
+    /// PUBLISH packets that were taken and sent, at any QoS.
+    pub(crate) fn messages(&self) -> (u64, u64) {
+        let sum = |metrics: [Metric; 3]| metrics.into_iter().map(|metric| self.total(metric)).sum();
+        (
+            sum([Metric::Qos0Received, Metric::Qos1Received, Metric::Qos2Received]),
+            sum([Metric::Qos0Sent, Metric::Qos1Sent, Metric::Qos2Sent]),
+        )
+    }
+}

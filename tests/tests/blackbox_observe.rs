@@ -1,0 +1,264 @@
+//! What an operator sees of a running gateway: alarms, metrics, health.
+
+use headgate_mqtt_codec::{Packet, Qos};
+use headgate_tests::blackbox::{Certificates, Daemon, Peer, Setup, Transport, eventually};
+use rcgen::{CertificateParams, KeyPair};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, SystemTime};
+
+/// A certificate in the place of the gateway's own, valid for so many days from now on.
+fn certify(certificates: &Certificates, days: u64) {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+    params.not_after = (SystemTime::now() + Duration::from_secs(days * 86_400)).into();
+    let certificate = params.self_signed(&key).unwrap();
+    fs::write(&certificates.key, key.serialize_pem()).unwrap();
+    fs::write(&certificates.certificate, certificate.pem()).unwrap();
+}
+
+/// The alarm of this name that stands.
+fn standing(daemon: &Daemon<'_>, id: &str) -> Option<Value> {
+    let alarms = daemon.ask(&["alarms"]);
+    let active = alarms["active"].as_array()?.clone();
+    active.into_iter().find(|alarm| alarm["id"] == id)
+}
+
+/// The next message: its topic and payload.
+fn next(peer: &mut Peer) -> (String, Value) {
+    loop {
+        if let Packet::Publish(publish) = peer.recv().unwrap() {
+            let topic = publish.topic.as_str().to_owned();
+            return (
+                topic,
+                serde_json::from_slice(&publish.payload).unwrap_or_default(),
+            );
+        }
+    }
+}
+
+/// N06: a certificate that ends within seven days is an alarm, on the bus as in EMQ 2, at the command line and in the file; after a restart it stands
+/// with its time, and when there is a good certificate it is over.
+#[test]
+fn a_certificate_that_ends_soon_is_an_alarm_until_it_is_replaced() {
+    let setup = Setup::new();
+    certify(setup.certificates(), 5);
+    let daemon = setup.start();
+    let alarm = eventually("the alarm", || standing(&daemon, "certificate_tls"));
+    assert_eq!(alarm["severity"], "error");
+    let summary = alarm["summary"].as_str().unwrap();
+    assert!(
+        summary.contains("server.pem: the certificate ends within 7 days"),
+        "{summary}"
+    );
+
+    let (mut peer, _) = Peer::connect(daemon.port(Transport::Tcp), "watcher", true, 0).unwrap();
+    peer.subscribe("$SYS/brokers/+/alarms/certificate_tls/#", Qos::AtMostOnce)
+        .unwrap();
+    let (topic, told) = next(&mut peer);
+    assert!(topic.ends_with("/alarms/certificate_tls/alert"), "{topic}");
+    assert_eq!(
+        (&told["severity"], &told["ts"]),
+        (&alarm["severity"], &alarm["raised"])
+    );
+
+    let daemon = daemon.restart();
+    let again = eventually("the alarm", || standing(&daemon, "certificate_tls"));
+    assert_eq!(again["raised"], alarm["raised"]);
+    daemon.stop();
+
+    certify(setup.certificates(), 365);
+    let daemon = setup.start();
+    eventually("the end of the alarm", || {
+        standing(&daemon, "certificate_tls").is_none().then_some(())
+    });
+    let history = daemon.ask(&["alarms", "--history"])["history"].clone();
+    let over = history.as_array().unwrap().iter();
+    let over: Vec<_> = over.filter(|alarm| alarm["id"] == "certificate_tls").collect();
+    assert_eq!(over.len(), 1, "{history}");
+    assert!(over[0]["cleared"].as_u64() >= over[0]["raised"].as_u64());
+}
+
+/// The port that the system gave a listener.
+fn port_of(setup: &Setup, listener: &str) -> u16 {
+    let log = setup.log();
+    let name = format!(" listener={listener} ");
+    let mut lines = log.lines().rev();
+    let line = lines.find(|line| line.contains("listening") && line.contains(&name));
+    let port = line.and_then(|line| line.rsplit(':').next()?.trim().parse().ok());
+    port.expect("the log tells it")
+}
+
+/// Status, head and body of the next answer.
+fn answer(stream: &mut impl BufRead) -> (u16, String, String) {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        let before = head.len();
+        stream.read_line(&mut head).unwrap();
+        assert!(head.len() > before, "it ended in the head: {head:?}");
+    }
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    let head = head.to_lowercase();
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "));
+    let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+    stream.read_exact(&mut body).unwrap();
+    (status, head, String::from_utf8(body).unwrap())
+}
+
+fn get(mut stream: impl Read + Write, path: &str) -> (u16, String, String) {
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: gateway\r\n\r\n").unwrap();
+    answer(&mut BufReader::new(stream))
+}
+
+const HTTP: &str = "[[listeners]]\nname = \"http\"\nprotocol = \"http\"\nbind = \"127.0.0.1:0\"\n\
+    [[listeners]]\nname = \"local\"\nprotocol = \"http\"\nkind = \"unix\"\nbind = \"http.sock\"\n";
+
+/// S02: the text format of Prometheus, version 0.0.4. HELP and TYPE come once for a family, in front of its samples, and no sample twice.
+/// <https://prometheus.io/docs/instrumenting/exposition_formats/>
+#[test]
+fn metrics_are_what_prometheus_reads_and_what_sys_and_the_command_line_say() {
+    let setup = Setup::with(HTTP);
+    let daemon = setup.start();
+    let port = port_of(&setup, "http");
+    let (mut reader, _) = Peer::connect(daemon.port(Transport::Tcp), "evil\"\\\n", false, 3600).unwrap();
+    reader.subscribe("plant/#", Qos::AtLeastOnce).unwrap();
+    reader.vanish();
+    let (mut writer, _) = Peer::connect(daemon.port(Transport::Tcp), "writer", true, 0).unwrap();
+    for n in 1..=7 {
+        writer
+            .publish("plant/1", "x", Some((Qos::AtLeastOnce, n)), false)
+            .unwrap();
+        writer.recv().unwrap();
+    }
+
+    let stream = || TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let (status, head, text) = get(stream(), "/metrics");
+    assert_eq!(status, 200, "{text}");
+    assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
+    let sample = regex::Regex::new(
+        r#"^([a-zA-Z_:][a-zA-Z0-9_:]*)(\{([a-z_]+="([^"\\]|\\[\\n"])*",?)*\})? [-+0-9.eE]+$"#,
+    )
+    .unwrap();
+    let (mut families, mut samples, mut family) = (BTreeSet::new(), BTreeSet::new(), String::new());
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            family = rest.split(' ').next().unwrap().to_owned();
+            assert!(families.insert(family.clone()), "twice: {line}");
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').unwrap();
+            assert_eq!(name, family);
+            assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
+        } else {
+            let found = sample
+                .captures(line)
+                .unwrap_or_else(|| panic!("no sample: {line}"));
+            assert_eq!(found[1], family);
+            assert!(
+                samples.insert(line.rsplit_once(' ').unwrap().0.to_owned()),
+                "twice: {line}"
+            );
+        }
+    }
+    for line in [
+        "headgate_clients 1",
+        "headgate_queued_messages 7",
+        r#"headgate_session_queue_messages{client="evil\"\\\n"} 7"#,
+        "headgate_session_queue_messages_others 0",
+        "headgate_packets_publish_received_total 7",
+        r#"headgate_messages_dropped_total{reason="queue_full"} 0"#,
+        r#"headgate_listener_refused_total{listener="tcp",reason="address"} 0"#,
+        r#"headgate_listener_connections{listener="tcp"} 1"#,
+    ] {
+        assert!(
+            text.lines().any(|there| there == line),
+            "{line} is missing in\n{text}"
+        );
+    }
+
+    let told = daemon.ask(&["metrics", "packets_publish_received"]);
+    assert_eq!(told[0]["samples"][0]["value"], 7.0);
+    let status = daemon.ask(&["status"]);
+    assert_eq!((&status["clients"], &status["queued"]), (&1.into(), &7.into()));
+    assert_eq!(status["ready"], true);
+}
+
+/// Q11. EMQ 2's `/status` has two lines. The address that counts is the one that a trusted proxy names.
+#[test]
+fn health_is_told_to_who_asks_and_metrics_to_this_machine_alone() {
+    let proxied = "[[listeners]]\nname = \"proxied\"\nprotocol = \"http\"\nbind = \"127.0.0.1:0\"\n\
+        proxy_protocol = true\ntrusted_proxies = [\"127.0.0.1\"]\n";
+    let setup = Setup::with(&format!(
+        "[metrics]\naddresses = [\"10.1.0.0/16\"]\n{HTTP}{proxied}"
+    ));
+    let daemon = setup.start();
+    let port = port_of(&setup, "http");
+    let (status, head, text) = get(TcpStream::connect(("127.0.0.1", port)).unwrap(), "/status");
+    assert_eq!(
+        (status, &*text),
+        (200, "Node headgate@127.0.0.1 is started\nemqttd is running")
+    );
+    assert!(head.contains("cache-control: no-store"), "{head}");
+
+    let port = port_of(&setup, "proxied");
+    let from = |address: &str| {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        write!(stream, "PROXY TCP4 {address} 10.0.0.1 5000 80\r\n").unwrap();
+        stream
+    };
+    assert_eq!(get(from("10.2.3.4"), "/health/live").0, 200);
+    assert_eq!(get(from("10.2.3.4"), "/health/ready").2, "ready\n");
+    assert_eq!(get(from("10.2.3.4"), "/nothing").0, 404);
+    let (status, _, text) = get(from("10.2.3.4"), "/metrics");
+    assert_eq!(status, 403);
+    assert!(text.contains("metrics.addresses"), "{text}");
+    assert_eq!(get(from("10.1.3.4"), "/metrics").0, 200);
+    assert_eq!(get(from("127.0.0.1"), "/metrics").0, 200);
+    let local = UnixStream::connect(setup.folder().join("http.sock")).unwrap();
+    assert_eq!(get(local, "/metrics").0, 200);
+    daemon.stop();
+}
+
+/// A connection is kept for the next request; a head that is too long or does not come, and a peer that does not speak HTTP, are not waited for.
+#[test]
+fn who_wastes_an_http_connection_loses_it() {
+    let setup = Setup::with(HTTP);
+    let _daemon = setup.start();
+    let port = port_of(&setup, "http");
+    let connect = || TcpStream::connect(("127.0.0.1", port)).unwrap();
+
+    let mut stream = BufReader::new(connect());
+    for _ in 0..3 {
+        let request = "GET /health/live HTTP/1.1\r\nHost: gateway\r\n\r\n";
+        stream.get_mut().write_all(request.as_bytes()).unwrap();
+        assert_eq!(answer(&mut stream).0, 200);
+    }
+    let long = format!("/{}", "x".repeat(100_000));
+    let mut stream = connect();
+    // It may be closed before all is written.
+    let _ = write!(stream, "GET {long} HTTP/1.1\r\nHost: gateway\r\n\r\n");
+    let mut text = Vec::new();
+    let _ = stream.read_to_end(&mut text);
+    let text = String::from_utf8_lossy(&text);
+    assert!(
+        text.is_empty() || text.starts_with("HTTP/1.1 4"),
+        "it was taken: {text}"
+    );
+    // Half a head, nothing at all, another protocol: the gateway ends each by itself.
+    for begun in [
+        "GET /health/live HTTP/1.1\r\nHost:",
+        "",
+        "\u{10}\u{c}\0\u{4}MQTT\u{4}\u{2}\0\u{3c}\0\0",
+    ] {
+        let mut stream = connect();
+        stream.write_all(begun.as_bytes()).unwrap();
+        let mut rest = String::new();
+        stream.read_to_string(&mut rest).unwrap();
+        assert!(!rest.contains("200 OK"), "{begun:?}: {rest}");
+    }
+}
