@@ -147,7 +147,7 @@ impl Control {
         let mut valid = self.rules.lock();
         // What is in the file shows only when it is read.
         let is_like = valid.is_like(new);
-        if new.acl_file.is_none() && is_like {
+        if !new.has_acl_file() && is_like {
             return Ok(false);
         }
         let are_others = self.access.set(new)? || !is_like;
