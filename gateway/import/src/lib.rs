@@ -3,6 +3,8 @@
 //! Reads files by a trait and writes none: what comes out is a text of TOML, users, files with secrets, and the report. What cannot be carried over and decides
 //! who may come in keeps its door shut. Nothing secret is in the report.
 
+#[cfg(test)]
+mod disk;
 mod draft;
 pub mod emq;
 pub mod mosquitto;

@@ -4,6 +4,7 @@ mod bans;
 mod bridges;
 mod check;
 mod error;
+mod import;
 mod reference;
 mod store;
 mod users;
@@ -14,6 +15,7 @@ use bridges::{BridgeCommand, BridgesCommand, ReloadCommand};
 use check::Check;
 use clap::Subcommand;
 use headgate_cli::{Outcome, note};
+use import::ImportCommand;
 use std::path::{Path, PathBuf};
 use store::StoreCommand;
 use users::UsersCommand;
@@ -42,6 +44,8 @@ pub enum GatewayCommand {
     Users(UsersCommand),
     /// Check, dump, count or shrink the store of a gateway that does not run.
     Store(StoreCommand),
+    /// Say the configuration of another broker in Headgate's words, with its users, and tell what was not taken.
+    Import(ImportCommand),
     /// Show, add and remove bans of a running gateway.
     Bans(BansCommand),
     /// Show all bridges of a running gateway.
@@ -60,6 +64,7 @@ impl GatewayCommand {
             Self::Check(check) => check.run(),
             Self::Users(users) => users.run(),
             Self::Store(store) => store.run(),
+            Self::Import(import) => import.run(),
             Self::Bans(bans) => bans.run(),
             Self::Bridges(bridges) => bridges.run(),
             Self::Bridge(bridge) => bridge.run(),

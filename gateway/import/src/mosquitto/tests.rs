@@ -1,85 +1,11 @@
 //! What real files hold, and what breaks importers, each by its name.
 
 use super::*;
-use crate::{Fate, Import};
-use std::collections::BTreeMap;
-use std::io;
+use crate::Fate;
+use crate::disk::{Disk, Imported};
 
 /// `secret`, as `mosquitto_passwd` hashes it.
 const HASH: &str = "$6$t0i5ITi8siX8eF6z$fpD6jNDvJf3GsGJzp1SvAJf5v2D2AApjCwJPI6OrCD26jVYCAAtucgaO+Jw6DXKilTFXwj0TgWicZFothHg7MA==";
-
-#[derive(Default)]
-struct Disk(BTreeMap<PathBuf, Vec<u8>>);
-
-impl Files for Disk {
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        self.0
-            .get(path)
-            .cloned()
-            .ok_or_else(|| io::ErrorKind::NotFound.into())
-    }
-
-    fn exists(&self, path: &Path) -> bool {
-        self.0.contains_key(path)
-    }
-
-    fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
-        let inside = |path: &&PathBuf| path.parent() == Some(folder);
-        let found: Vec<PathBuf> = self.0.keys().filter(inside).cloned().collect();
-        match found.is_empty() {
-            true => Err(io::ErrorKind::NotFound.into()),
-            // A file system has an order of its own.
-            false => Ok(found.into_iter().rev().collect()),
-        }
-    }
-}
-
-struct Imported {
-    import: Import,
-    config: toml::Table,
-}
-
-impl Imported {
-    /// A value by its path, `listeners.0.bind`; empty if there is none.
-    fn at(&self, path: &str) -> String {
-        let mut value = toml::Value::Table(self.config.clone());
-        for step in path.split('.') {
-            let next = match step.parse::<usize>() {
-                Ok(n) => value.get(n).cloned(),
-                Err(_) => value.get(step).cloned(),
-            };
-            let Some(next) = next else { return String::new() };
-            value = next;
-        }
-        value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-    }
-
-    fn count(&self, path: &str) -> usize {
-        let list = self.config.get(path).and_then(toml::Value::as_array);
-        list.map_or(0, Vec::len)
-    }
-
-    /// What became of the directive in this line of the first file.
-    fn line(&self, line: usize) -> String {
-        let mut lines = self.import.report.lines.iter();
-        let found = lines.find(|found| found.line == line && found.file == Path::new("/etc/m/m.conf"));
-        found.expect("it is reported").fate.to_string()
-    }
-
-    fn users(&self) -> Vec<&str> {
-        self.import
-            .users
-            .iter()
-            .map(headgate_auth::ForeignUser::name)
-            .collect()
-    }
-
-    fn not_taken(&self) -> Vec<usize> {
-        let lines = self.import.report.lines.iter();
-        let missing = lines.filter(|line| matches!(line.fate, Fate::NotTaken { .. }));
-        missing.map(|line| line.line).collect()
-    }
-}
 
 fn import_with(text: &str, others: &[(&str, &str)], version: Version) -> Imported {
     let mut disk = Disk::default();
@@ -96,10 +22,6 @@ fn import_with(text: &str, others: &[(&str, &str)], version: Version) -> Importe
         node: "plant-7".into(),
     };
     let import = import(&disk, Path::new("/etc/m/m.conf"), &options, &target).unwrap();
-    let config = import
-        .config
-        .parse()
-        .unwrap_or_else(|error| panic!("{error}: {}", import.config));
     let meaningful =
         |line: &str| !line.trim_start_matches('\u{feff}').trim().is_empty() && !line.trim().starts_with('#');
     let said = text.lines().filter(|line| meaningful(line)).count();
@@ -114,7 +36,7 @@ fn import_with(text: &str, others: &[(&str, &str)], version: Version) -> Importe
         "each directive is told once: {}",
         import.config
     );
-    Imported { import, config }
+    Imported::new(import, "/etc/m/m.conf")
 }
 
 fn read(text: &str) -> Imported {
