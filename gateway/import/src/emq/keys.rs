@@ -22,6 +22,7 @@ const FILES: Known = Missing(
     "no files of a log are written",
     "The log goes to standard error: let the service send it where it belongs.",
 );
+const FILE_PARTS: Known = Nothing("no files of a log are written");
 const TLS: Known = Nothing("TLS has one good way here");
 const API: Known = Missing(
     "there is no HTTP API in the network",
@@ -62,18 +63,18 @@ pub(super) const KEYS: &[(&str, Known)] = &[
     ("node.crash_dump", VM),
     ("sasl", VM),
     ("sysmon.$", VM),
-    ("log.dir", FILES),
+    ("log.dir", FILE_PARTS),
     ("log.console", Read),
     ("log.console.level", Read),
     ("log.console.file", FILES),
-    ("log.console.size", FILES),
-    ("log.console.count", FILES),
+    ("log.console.size", FILE_PARTS),
+    ("log.console.count", FILE_PARTS),
     ("log.info.file", FILES),
-    ("log.info.size", FILES),
-    ("log.info.count", FILES),
+    ("log.info.size", FILE_PARTS),
+    ("log.info.count", FILE_PARTS),
     ("log.error.file", FILES),
-    ("log.error.size", FILES),
-    ("log.error.count", FILES),
+    ("log.error.size", FILE_PARTS),
+    ("log.error.count", FILE_PARTS),
     ("log.error.redirect", VM),
     (
         "log.error.messages_per_second",
@@ -129,9 +130,7 @@ pub(super) const KEYS: &[(&str, Known)] = &[
     ),
     ("mqtt.mqueue.store_qos0", Read),
     ("mqtt.broker.sys_interval", Read),
-    ("mqtt.pubsub.pool_size", POOL),
-    ("mqtt.pubsub.async", POOL),
-    ("mqtt.pubsub.by_clientid", POOL),
+    ("mqtt.pubsub.$", POOL),
     (
         "mqtt.bridge.max_queue_len",
         Missing(
@@ -150,8 +149,11 @@ pub(super) const KEYS: &[(&str, Known)] = &[
     ("listener.ws.$", Read),
     ("listener.wss.$", Read),
     ("listener.api.$", API),
-    ("listener.api.$.$", API),
-    ("listener.api.$.access.$", API),
+    ("listener.api.$.$", Nothing("there is no HTTP API in the network")),
+    (
+        "listener.api.$.access.$",
+        Nothing("there is no HTTP API in the network"),
+    ),
     ("listener.$.$.acceptors", POOL),
     ("listener.$.$.max_clients", Read),
     (
