@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 use headgate_bench::BenchCommand;
-use headgate_cli::{Outcome, complain};
+use headgate_cli::{Outcome, complain, exit_code};
 use headgate_daemon::GatewayCommand;
 use headgate_tools::ClientCommand;
 use std::process::ExitCode;
@@ -55,7 +55,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&*error);
-            ExitCode::FAILURE
+            ExitCode::from(exit_code(&*error))
         }
     }
 }

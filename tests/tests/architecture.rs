@@ -123,6 +123,14 @@ fn rules() -> BTreeMap<&'static str, Rule> {
             },
         ),
         (
+            "headgate-import",
+            Rule {
+                house: &["headgate-auth"],
+                never: &["sled", "rustls", "axum", "headgate-bus", "headgate-shell"],
+                why: "an import is texts to a text: it knows users of others, and no gateway",
+            },
+        ),
+        (
             "headgate-dial",
             Rule {
                 house: &[],
@@ -186,6 +194,7 @@ fn rules() -> BTreeMap<&'static str, Rule> {
                     "headgate-cli",
                     "headgate-client",
                     "headgate-dial",
+                    "headgate-import",
                     "headgate-model",
                     "headgate-mqtt",
                     "headgate-mqtt-codec",
@@ -373,6 +382,7 @@ fn pure_crates_read_no_clock_and_start_no_thread() {
         "codecs/mqttsn/src",
         "gateway/model/src",
         "gateway/bus/src",
+        "gateway/import/src",
         "adapters/bridge/src",
         "adapters/mqtt/src",
         "adapters/mqttsn/src",

@@ -63,6 +63,17 @@ fn fault(documents: &BTreeMap<PathBuf, String>, path: &Path, anchor: Option<&str
     (!known).then_some("no such heading")
 }
 
+/// Who comes from another broker finds each directive there is, and what became of it.
+#[test]
+fn every_directive_of_other_brokers_is_in_its_document() {
+    let mosquitto = headgate_import::mosquitto::directives().map(|name| ("docs/from-mosquitto.md", name));
+    let emq = headgate_import::emq::keys().map(|name| ("docs/from-emq.md", name));
+    for (document, name) in mosquitto.chain(emq) {
+        let row = format!("\n| `{name}` | ");
+        assert!(workspace::read(document).contains(&row), "{document}: `{name}`");
+    }
+}
+
 #[test]
 fn headings_are_anchors() {
     let text = "# `[[auth.acl]]`, a\n```\n# none\n```\n## Bounds\n";

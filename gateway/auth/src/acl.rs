@@ -133,6 +133,9 @@ impl Acl {
         let mut rules: Vec<Entry> = settled.map(|(n, rule)| Entry::of_setting(n, rule)).collect();
         if let Some(file) = &settings.acl_file {
             rules.extend(file.read().map_err(|mut errors| errors.swap_remove(0))?);
+            if file.nomatch == AclEffect::Allow {
+                rules.push(Entry::of_nomatch());
+            }
         }
         Ok(Self::of(rules, settings))
     }
@@ -147,11 +150,12 @@ impl Acl {
             }
         }
         let format = settings.acl_file.as_ref().map(|file| file.format);
+        let as_the_file = format == Some(AclFormat::Mosquitto);
         Self {
             rules,
             by_user,
             for_many,
-            grants_subscriptions: format == Some(AclFormat::Mosquitto),
+            grants_subscriptions: settings.grant_subscriptions.unwrap_or(as_the_file),
             nomatch: deny_code(settings.refuse_with),
             links: settings.links.iter().cloned().collect(),
             superusers: settings.superusers.iter().cloned().collect(),
@@ -474,7 +478,7 @@ fn deny_code(refuse_with: RefuseWith) -> DenyCode {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::settings::AclRule;
+    use crate::settings::{AclFile, AclRule};
     use bytes::Bytes;
     use headgate_model::Qos;
 
@@ -598,6 +602,61 @@ pub(crate) mod tests {
                 "{wider}"
             );
         }
+    }
+
+    /// mosquitto grants every subscription and looks at messages instead; a rule of `acl` that denies refuses all the same.
+    #[test]
+    fn where_subscriptions_are_granted_messages_are_looked_at() {
+        let granted = |grant_subscriptions| {
+            let settings = AuthSettings {
+                acl: vec![
+                    rule(AclEffect::Deny, &["a/secret/#"]),
+                    rule(AclEffect::Allow, &["a/#"]),
+                ],
+                grant_subscriptions,
+                ..AuthSettings::default()
+            };
+            book(&settings).policy("c", None, ELSEWHERE)
+        };
+        let policy = granted(Some(true));
+        for filter in ["#", "b", "a/#", "+/secret/x"] {
+            assert_eq!(
+                ask(&policy, Action::Subscribe, filter),
+                AccessDecision::Allow,
+                "{filter}"
+            );
+        }
+        assert!(policy.narrows(b"#") && policy.narrows(b"b"));
+        assert!(policy.may_read(b"a/b") && !policy.may_read(b"a/secret/x") && !policy.may_read(b"b"));
+        for (action, topic) in [(Action::Subscribe, "a/secret/x"), (Action::Publish, "b")] {
+            assert_ne!(ask(&policy, action, topic), AccessDecision::Allow, "{topic}");
+        }
+        for not in [None, Some(false)] {
+            assert_ne!(ask(&granted(not), Action::Subscribe, "#"), AccessDecision::Allow);
+        }
+    }
+
+    #[test]
+    fn where_no_rule_of_a_file_matches_the_setting_decides() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("acl.conf");
+        std::fs::write(&path, "{deny, all, subscribe, [\"$SYS/#\"]}.\n").unwrap();
+        let policy = |nomatch| {
+            let file = AclFile {
+                path: path.clone(),
+                format: AclFormat::Emq,
+                nomatch,
+            };
+            let settings = AuthSettings {
+                acl_file: Some(file),
+                ..AuthSettings::default()
+            };
+            book(&settings).policy("c", None, ELSEWHERE)
+        };
+        let (allow, deny) = (policy(AclEffect::Allow), policy(AclEffect::Deny));
+        assert_eq!(ask(&allow, Action::Subscribe, "a/#"), AccessDecision::Allow);
+        assert_ne!(ask(&allow, Action::Subscribe, "$SYS/#"), AccessDecision::Allow);
+        assert_ne!(ask(&deny, Action::Subscribe, "a/#"), AccessDecision::Allow);
     }
 
     #[test]

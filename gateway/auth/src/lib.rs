@@ -28,7 +28,7 @@ pub use acl::{AclError, unknown_placeholders};
 pub use bans::{Ban, BanError, Banned, BannedBy};
 pub use chain::{Attempt, Chain, Checking, Provider, Verdict};
 pub use foreign::hash::{HashError, HashMethod};
-pub use foreign::passwords::{ImportError, UserFault, UsersFormat};
+pub use foreign::passwords::{ForeignUser, ImportError, UserFault, UsersFormat, read_users};
 pub use foreign::{AclFileError, AclFileFault, FileError, Misplaced};
 pub use service::{Access, AccessError, LoginStats, PreparedAccess};
 pub use settings::{

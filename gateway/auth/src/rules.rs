@@ -26,6 +26,8 @@ pub(crate) enum Origin {
     Setting(usize),
     /// In `auth.acl_file`; lines from 1.
     File { path: Arc<Path>, line: usize },
+    /// `auth.acl_file.nomatch`.
+    NoMatch,
 }
 
 impl fmt::Display for Origin {
@@ -33,6 +35,7 @@ impl fmt::Display for Origin {
         match self {
             Self::Setting(n) => write!(f, "auth.acl[{n}]"),
             Self::File { path, line } => write!(f, "auth.acl_file {}:{line}", path.display()),
+            Self::NoMatch => f.write_str("auth.acl_file.nomatch"),
         }
     }
 }
@@ -141,6 +144,18 @@ impl Template {
 }
 
 impl Entry {
+    /// Everything is allowed to everybody where no rule of the file matches.
+    pub(crate) fn of_nomatch() -> Self {
+        Self {
+            origin: Origin::NoMatch,
+            effect: AclEffect::Allow,
+            action: AclAction::All,
+            who: Who::EVERYBODY,
+            topics: None,
+            refuse_with: RefuseWith::default(),
+        }
+    }
+
     /// The rule that stands at this place of `auth.acl`.
     pub(crate) fn of_setting(n: usize, rule: &AclRule) -> Self {
         let user = rule.user.as_ref().map(|name| match name.as_str() {

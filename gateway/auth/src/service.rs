@@ -13,7 +13,7 @@ use headgate_access::{AccessService, AccessSession, Answering, ClientCert, Conne
 use headgate_model::access::{AuthRefusal, Credentials};
 use headgate_model::{AccessDecision, AccessPolicy, Answer, ClientId, Identity, Question};
 use parking_lot::{Mutex, RwLock};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -53,6 +53,8 @@ struct Door {
     chain: Chain,
     /// The chain has the users, and so there is SCRAM.
     has_users: bool,
+    /// Users who are known here; `None` for all.
+    of_here: Option<Arc<HashSet<String>>>,
     acl: Arc<Acl>,
 }
 
@@ -165,12 +167,9 @@ impl Doors {
     fn new(settings: &AuthSettings, users: &Arc<UserStore>) -> Result<Self, AclError> {
         let acl = Arc::new(Acl::compile(settings)?);
         let door = |listener: Option<&ListenerAuth>| {
-            let acl = match listener.and_then(|listener| listener.acl.as_ref()) {
+            let acl = match listener.filter(|listener| listener.has_rules()) {
                 None => Arc::clone(&acl),
-                Some(rules) => Arc::new(Acl::compile(&AuthSettings {
-                    acl: rules.clone(),
-                    ..settings.clone()
-                })?),
+                Some(listener) => Arc::new(Acl::compile(&settings.at(listener))?),
             };
             Ok::<_, AclError>(Arc::new(Door::new(settings, listener, acl, users)))
         };
@@ -198,12 +197,18 @@ impl Door {
         let certificate = certificate.unwrap_or(settings.certificate);
         let chain = listener.and_then(|listener| listener.chain.as_ref());
         let chain = chain.unwrap_or(&settings.chain);
+        let of_here = listener.and_then(|listener| listener.users.as_ref());
+        let of_here: Option<Arc<HashSet<String>>> =
+            of_here.map(|names| Arc::new(names.iter().cloned().collect()));
         let provider = |name: &ProviderName| -> Arc<dyn Provider> {
             match name {
                 ProviderName::Addresses => Arc::new(Addresses(settings.addresses.clone())),
                 ProviderName::Certificate => Arc::new(Certificates(certificate)),
                 ProviderName::ClientIds => Arc::new(ClientIds::new(&settings.client_ids)),
-                ProviderName::Users => Arc::new(FileUsers(Arc::clone(users))),
+                ProviderName::Users => Arc::new(FileUsers {
+                    store: Arc::clone(users),
+                    of_here: of_here.clone(),
+                }),
             }
         };
         Self {
@@ -212,6 +217,7 @@ impl Door {
                 .unwrap_or(settings.anonymous),
             chain: Chain::new(chain.iter().map(provider).collect(), settings.answer_in),
             has_users: chain.contains(&ProviderName::Users),
+            of_here,
             acl,
         }
     }
@@ -384,7 +390,8 @@ impl Session {
         let Some(first) = ClientFirst::parse(data) else {
             return self.refused(None, "malformed SCRAM data", AuthRefusal::NotAuthorized);
         };
-        let keys = self.shared.users.scram_keys(&first.username);
+        let of_here = self.door.of_here.as_deref();
+        let keys = self.shared.users.scram_keys(&first.username, of_here);
         let mut nonce = [0; 18];
         if getrandom::fill(&mut nonce).is_err() {
             return self.refused(None, "the system has no random numbers", AuthRefusal::Unavailable);

@@ -45,6 +45,10 @@ pub struct AuthSettings {
     /// A file of rules as another broker has them. They are asked after those of `acl`, or instead of them where `acl` is left out. It is read again with
     /// `headgate reload`; if it is faulty, the rules of before stay. docs/security.md says what is read how.
     pub acl_file: Option<AclFile>,
+    /// Whether every subscription is granted that no rule of `acl` denies, and what the rules do not allow to read is not delivered, as mosquitto does it:
+    /// then a client with narrow rights may subscribe to `#`. Otherwise a subscription needs a rule that allows all of it. Default: as the broker does it whose
+    /// `acl_file` is read; false without one.
+    pub grant_subscriptions: Option<bool>,
     /// How a client is told that no rule allows what it asked for. `headgate reload` takes another value.
     pub refuse_with: RefuseWith,
     /// User names of other brokers that bridge to this one, which may be links: nothing goes back that came from them, and what came by another link
@@ -62,11 +66,36 @@ impl AuthSettings {
 
     /// All that is wrong with the files of other brokers.
     pub fn obstacles(&self) -> Vec<Fault> {
-        let errors = self.acl_file.as_ref().map(AclFile::read).and_then(Result::err);
-        let errors = errors.into_iter().flatten();
-        errors
-            .map(|error| Fault::new("acl_file", error.to_string()))
-            .collect()
+        let own = self.acl_file.iter().map(|file| ("acl_file".to_owned(), file));
+        let listeners = self.listeners.iter().enumerate();
+        let theirs = listeners.filter_map(|(n, listener)| {
+            let file = listener.acl_file.as_ref()?;
+            Some((format!("listeners[{n}].acl_file"), file))
+        });
+        let errors = own.chain(theirs).flat_map(|(key, file)| {
+            let errors = file.read().err().unwrap_or_default().into_iter();
+            errors.map(move |error| Fault::new(key.clone(), error.to_string()))
+        });
+        errors.collect()
+    }
+
+    /// Whether there is a file of rules, for all or for one listener: it may have changed.
+    pub fn has_acl_file(&self) -> bool {
+        let mut listeners = self.listeners.iter();
+        self.acl_file.is_some() || listeners.any(|listener| listener.acl_file.is_some())
+    }
+
+    /// What holds at one listener.
+    pub(crate) fn at(&self, listener: &ListenerAuth) -> Self {
+        let mut settings = self.clone();
+        if let Some(acl) = &listener.acl {
+            settings.acl.clone_from(acl);
+        }
+        if listener.acl_file.is_some() {
+            settings.acl_file.clone_from(&listener.acl_file);
+        }
+        settings.grant_subscriptions = listener.grant_subscriptions.or(self.grant_subscriptions);
+        settings
     }
 
     /// The same, with what can change only with a restart as in `other`.
@@ -109,6 +138,7 @@ impl Default for AuthSettings {
                 rule(AclEffect::Allow, None, Some("*"), Some("#")),
             ],
             acl_file: None,
+            grant_subscriptions: None,
             refuse_with: RefuseWith::default(),
             links: Vec::new(),
         }
@@ -372,6 +402,22 @@ pub struct ListenerAuth {
     /// As `auth.acl`, and instead of it.
     #[serde(default)]
     pub acl: Option<Vec<AclRule>>,
+    /// As `auth.acl_file`, and instead of it.
+    #[serde(default)]
+    pub acl_file: Option<AclFile>,
+    /// As `auth.grant_subscriptions`.
+    #[serde(default)]
+    pub grant_subscriptions: Option<bool>,
+    /// Which users of the file may come in here; all others are unknown at this listener. Default: all users.
+    #[serde(default)]
+    pub users: Option<Vec<String>>,
+}
+
+impl ListenerAuth {
+    /// Whether it has rules of its own.
+    pub(crate) fn has_rules(&self) -> bool {
+        self.acl.is_some() || self.acl_file.is_some() || self.grant_subscriptions.is_some()
+    }
 }
 
 /// Where clients are let in that nobody knows.
@@ -426,6 +472,13 @@ pub struct AclFile {
     pub path: PathBuf,
     /// Whose it is.
     pub format: AclFormat,
+    /// What holds where no rule matches, as EMQ's `acl_nomatch`.
+    #[serde(default = "deny")]
+    pub nomatch: AclEffect,
+}
+
+fn deny() -> AclEffect {
+    AclEffect::Deny
 }
 
 /// Who reads such a file.

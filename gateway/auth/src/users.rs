@@ -2,7 +2,7 @@
 
 use crate::file;
 use crate::foreign::hash::{ForeignHash, Known};
-use crate::foreign::passwords::{self, ImportError, UsersFormat};
+use crate::foreign::passwords::{self, ForeignUser, ImportError, UsersFormat};
 use crate::scram::ScramKeys;
 use argon2::password_hash::{Output, PasswordHash, PasswordHasher, Salt, SaltString};
 use argon2::{Algorithm, Argon2, Block, Params, Version};
@@ -257,15 +257,26 @@ impl Users {
         format: UsersFormat,
         replace: bool,
     ) -> Result<Imported, UsersError> {
+        let users = passwords::users(path, format).map_err(Box::new)?;
+        self.take(users, replace)
+    }
+
+    /// The same with users that were read already. Passwords are hashed now, which takes tens of milliseconds each.
+    pub fn take(
+        &mut self,
+        others: impl IntoIterator<Item = ForeignUser>,
+        replace: bool,
+    ) -> Result<Imported, UsersError> {
         let mut imported = Imported::default();
         let mut users = self.0.clone();
-        for (name, known) in passwords::users(path, format).map_err(Box::new)? {
+        for other in others {
+            let name = other.name().to_owned();
             let is_there = users.contains_key(&name);
             if is_there && !replace {
                 imported.kept += 1;
                 continue;
             }
-            let user = match known {
+            let user = match other.known {
                 Known::Password(password) => User::with_password(password.as_bytes())?,
                 Known::Hash(hash) => User {
                     password: Password::Foreign(hash),

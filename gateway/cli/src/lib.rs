@@ -9,6 +9,16 @@ use std::error::Error;
 /// Whatever went wrong, in words for whoever typed the command.
 pub type Outcome = Result<(), Box<dyn Error>>;
 
+/// The command did what it was asked for, but not all of it: it ends with code 3, where what failed ends with 1 and a line that cannot be with 2.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Incomplete(pub String);
+
+/// The code with which a command ends that fails like this.
+pub fn exit_code(error: &(dyn Error + 'static)) -> u8 {
+    if error.is::<Incomplete>() { 3 } else { 1 }
+}
+
 /// Says on standard error what went wrong, with every cause.
 #[allow(clippy::print_stderr, reason = "this is where a command speaks to people")]
 pub fn complain(error: &dyn Error) {

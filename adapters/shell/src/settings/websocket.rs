@@ -9,7 +9,7 @@ use super::Network;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct WebSocketSettings {
-    /// The path of the request. Default: `/mqtt`.
+    /// The path of the request; `*` for any. Default: `/mqtt`.
     pub path: String,
     /// Subprotocols, best first. Default: `mqtt`, `mqttv3.1`, `mqttv3.1.1`.
     pub subprotocols: Vec<String>,

@@ -166,7 +166,7 @@ pub(crate) fn judge(
         Some((path, query)) => (path, Some(query)),
         None => (head.target.as_str(), None),
     };
-    if path != settings.path {
+    if settings.path != "*" && path != settings.path {
         return Err(Rejection::new("404 Not Found", "no such path"));
     }
     if head.method != "GET" {

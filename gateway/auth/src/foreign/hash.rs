@@ -234,6 +234,7 @@ enum Salt {
 }
 
 /// What is known of a user's password.
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Known {
     Password(String),
     Hash(ForeignHash),

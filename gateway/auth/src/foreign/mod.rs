@@ -155,8 +155,12 @@ fn read(path: &Path) -> Result<Vec<u8>, FileError> {
         let path = path.to_owned();
         return Err(FileError::TooLong { path });
     }
-    if bytes.starts_with(b"\xef\xbb\xbf") {
-        bytes.drain(..3);
-    }
+    let mark = bytes.len() - without_mark(&bytes).len();
+    bytes.drain(..mark);
     Ok(bytes)
+}
+
+/// Bytes without a byte order mark before them.
+fn without_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
 }

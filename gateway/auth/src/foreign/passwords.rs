@@ -1,7 +1,7 @@
 //! Users of other brokers: mosquitto's `password_file`, and tables of EMQ as CSV.
 
 use super::hash::{ForeignHash, HashError, HashMethod, Known};
-use super::{FileError, read};
+use super::{FileError, read, without_mark};
 use crate::users::{UsersError, check_name, check_password};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -63,41 +63,71 @@ pub enum UserFault {
     },
 }
 
-/// Users, or all that is wrong.
-pub(crate) fn users(path: &Path, format: UsersFormat) -> Result<Vec<(String, Known)>, ImportError> {
-    let bytes = read(path)?;
+/// A user of another broker, with what it kept of the password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ForeignUser {
+    name: String,
+    pub(crate) known: Known,
+}
+
+impl ForeignUser {
+    /// One whose password is known.
+    pub fn with_password(name: &str, password: &str) -> Result<Self, UserFault> {
+        Self::checked(name.to_owned(), Known::Password(password.to_owned()))
+    }
+
+    /// The user name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn checked(name: String, known: Known) -> Result<Self, UserFault> {
+        check_name(&name)?;
+        if let Known::Password(password) = &known {
+            check_password(password)?;
+        }
+        Ok(Self { name, known })
+    }
+}
+
+impl std::fmt::Debug for ForeignUser {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("ForeignUser").field(&self.name).finish()
+    }
+}
+
+/// Users of another broker, and what is wrong with others, each with its line from 1.
+pub fn read_users(bytes: &[u8], format: UsersFormat) -> Vec<(u64, Result<ForeignUser, UserFault>)> {
     let rows = match format {
-        UsersFormat::Mosquitto => of_mosquitto(&bytes),
-        UsersFormat::Csv(method) => of_csv(&bytes, method),
+        UsersFormat::Mosquitto => of_mosquitto(without_mark(bytes)),
+        UsersFormat::Csv(method) => of_csv(without_mark(bytes), method),
     };
-    let (mut users, mut faults, mut names) = (Vec::new(), Vec::new(), BTreeSet::new());
-    for (line, row) in rows {
-        let fault = match row {
-            Ok((name, _)) if !names.insert(name.clone()) => UserFault::Twice(name),
-            Ok((name, known)) => match check(&name, &known) {
-                Ok(()) => {
-                    users.push((name, known));
-                    continue;
-                }
-                Err(error) => error.into(),
-            },
-            Err(fault) => fault,
-        };
-        faults.push((line, fault));
+    let mut names = BTreeSet::new();
+    let mut checked = |row: Result<(String, Known), UserFault>| {
+        let (name, known) = row?;
+        if names.insert(name.clone()) {
+            ForeignUser::checked(name, known)
+        } else {
+            Err(UserFault::Twice(name))
+        }
+    };
+    rows.into_iter().map(|(line, row)| (line, checked(row))).collect()
+}
+
+/// Users, or all that is wrong.
+pub(crate) fn users(path: &Path, format: UsersFormat) -> Result<Vec<ForeignUser>, ImportError> {
+    let (mut users, mut faults) = (Vec::new(), Vec::new());
+    for (line, row) in read_users(&read(path)?, format) {
+        match row {
+            Ok(user) => users.push(user),
+            Err(fault) => faults.push((line, fault)),
+        }
     }
     if faults.is_empty() {
         return Ok(users);
     }
     let path = path.to_owned();
     Err(ImportError::Faulty { path, faults })
-}
-
-fn check(name: &str, known: &Known) -> Result<(), UsersError> {
-    check_name(name)?;
-    match known {
-        Known::Password(password) => check_password(password),
-        Known::Hash(_) => Ok(()),
-    }
 }
 
 /// A line, and the user that it names.
@@ -173,7 +203,7 @@ mod tests {
         let path = folder.path().join("file");
         std::fs::write(&path, text).unwrap();
         let users = users(&path, format);
-        let names = users.map(|users| users.into_iter().map(|(name, _)| name).collect());
+        let names = users.map(|users| users.into_iter().map(|user| user.name).collect());
         names.map_err(|error| error.to_string().replace(&format!("{}:", path.display()), ""))
     }
 

@@ -11,6 +11,7 @@ use crate::settings::PasswordSettings;
 use crate::users::{self, LONGEST, User, Users};
 use headgate_model::access::AuthRefusal;
 use parking_lot::Mutex;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -80,9 +81,9 @@ impl UserStore {
         }
     }
 
-    /// The SCRAM keys of a user; of an unknown name some that nobody has.
-    pub(crate) fn scram_keys(&self, name: &str) -> ScramKeys {
-        let user = self.user(name);
+    /// The SCRAM keys of a user of these; of an unknown name some that nobody has.
+    pub(crate) fn scram_keys(&self, name: &str, among: Option<&HashSet<String>>) -> ScramKeys {
+        let user = self.user(name, among);
         match user.as_ref().and_then(|user| user.scram()) {
             Some(keys) => keys.clone(),
             None => ScramKeys::of_nobody(&self.secret, name),
@@ -109,8 +110,11 @@ impl UserStore {
         Arc::clone(&file.users)
     }
 
-    /// Who has this name, with a hash that was just renewed too.
-    fn user(&self, name: &str) -> Option<Arc<User>> {
+    /// Who has this name and is one of these, with a hash that was just renewed too.
+    fn user(&self, name: &str, among: Option<&HashSet<String>>) -> Option<Arc<User>> {
+        if among.is_some_and(|names| !names.contains(name)) {
+            return None;
+        }
         let user = Arc::clone(self.users().get(name)?);
         Some(self.renewals.current(name, user))
     }
@@ -119,10 +123,11 @@ impl UserStore {
     async fn password_is_right(
         self: &Arc<Self>,
         name: &str,
+        among: Option<&HashSet<String>>,
         password: &[u8],
         from: Origin,
     ) -> Result<bool, Busy> {
-        let user = self.user(name);
+        let user = self.user(name, among);
         let known = user.is_some() && password.len() <= LONGEST;
         let user = user.unwrap_or_else(|| Arc::clone(&self.nobody));
         let password = &password[..password.len().min(LONGEST)];
@@ -207,7 +212,11 @@ fn version(path: &Path) -> Option<FileVersion> {
 
 /// The users as a provider.
 #[derive(Debug)]
-pub(crate) struct FileUsers(pub Arc<UserStore>);
+pub(crate) struct FileUsers {
+    pub(crate) store: Arc<UserStore>,
+    /// Users who are known at this listener; `None` for all.
+    pub(crate) of_here: Option<Arc<HashSet<String>>>,
+}
 
 impl Provider for FileUsers {
     fn name(&self) -> &'static str {
@@ -219,14 +228,15 @@ impl Provider for FileUsers {
             let Some(name) = &attempt.username else {
                 return Verdict::Ignore;
             };
-            let known = self.0.users().get(name).is_some();
+            let among = self.of_here.as_deref();
+            let known = self.store.user(name, among).is_some();
             if !known && attempt.may_be_anonymous {
                 return Verdict::Ignore;
             }
             let password = attempt.password.as_deref().unwrap_or_default();
             match self
-                .0
-                .password_is_right(name, password, attempt.address.into())
+                .store
+                .password_is_right(name, among, password, attempt.address.into())
                 .await
             {
                 Ok(true) => Verdict::Allow(Some(Arc::clone(name))),
@@ -249,7 +259,7 @@ mod tests {
     async fn log_in(store: &Arc<UserStore>, name: &str, password: &str) -> bool {
         let origin = IpAddr::V4(Ipv4Addr::LOCALHOST).into();
         store
-            .password_is_right(name, password.as_bytes(), origin)
+            .password_is_right(name, None, password.as_bytes(), origin)
             .await
             .unwrap()
     }
@@ -292,6 +302,39 @@ mod tests {
         assert_eq!(store.remembered.len(), 0);
     }
 
+    /// `auth.listeners.users`: others are as unknown there as those who are nobody.
+    #[tokio::test]
+    async fn a_listener_knows_the_users_it_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("users.json");
+        for name in ["joe", "ann"] {
+            set(&path, name, "one");
+        }
+        let users = FileUsers {
+            store: store(folder.path()),
+            of_here: Some(Arc::new(["ann".to_owned()].into())),
+        };
+        for may_be_anonymous in [true, false] {
+            for (name, verdict) in [
+                ("ann", Verdict::Allow(Some("ann".into()))),
+                ("joe", Verdict::Ignore),
+                ("tim", Verdict::Ignore),
+            ] {
+                let attempt = Attempt {
+                    client_id: "c".into(),
+                    username: Some(name.into()),
+                    password: Some("one".into()),
+                    address: Ipv4Addr::LOCALHOST.into(),
+                    certificate: None,
+                    may_be_anonymous,
+                };
+                assert_eq!(users.check(&attempt).await, verdict, "{name}");
+            }
+        }
+        let of = |among| users.store.scram_keys("joe", among);
+        assert!(of(None) != of(users.of_here.as_deref()));
+    }
+
     /// What is longer than anybody's is wrong, also when its beginning is right.
     #[tokio::test]
     async fn a_longer_password_than_any_is_wrong() {
@@ -320,7 +363,7 @@ mod tests {
         let (imported, _) = Users::change(&path, |users| users.import(&table, format, false)).unwrap();
         assert_eq!(imported.added, 2);
         let store = store(folder.path());
-        let scram = |name: &str| store.user(name).unwrap().scram().is_some();
+        let scram = |name: &str| store.user(name, None).unwrap().scram().is_some();
 
         assert!(!log_in(&store, "joe", "abc").await && !log_in(&store, "joe", "").await);
         assert!(!scram("joe"), "what is wrong renews nothing");

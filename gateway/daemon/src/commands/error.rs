@@ -26,6 +26,12 @@ pub(crate) enum CommandError {
         #[source]
         cause: io::Error,
     },
+    /// What would be written over.
+    #[error("{} is there already: name another file (--output), or write over it (--force)", .0.display())]
+    IsThere(PathBuf),
+    /// Users cannot be written.
+    #[error(transparent)]
+    Users(#[from] headgate_auth::UsersError),
     /// There is no such ban.
     #[error("{0} is not banned")]
     NotBanned(String),

@@ -6,6 +6,7 @@ mod bridges;
 mod check;
 mod config;
 mod error;
+mod import;
 mod metrics;
 mod reference;
 mod store;
@@ -20,6 +21,7 @@ use check::Check;
 use clap::Subcommand;
 use config::{ConfigCommand, ReloadCommand};
 use headgate_cli::{Outcome, note};
+use import::ImportCommand;
 use metrics::{MetricsCommand, StatusCommand};
 use std::path::{Path, PathBuf};
 use store::StoreCommand;
@@ -49,6 +51,8 @@ pub enum GatewayCommand {
     Users(UsersCommand),
     /// Check, dump, count or shrink the store of a gateway that does not run.
     Store(StoreCommand),
+    /// Say the configuration of another broker in Headgate's words, with its users, and tell what was not taken.
+    Import(ImportCommand),
     /// Show, add and remove bans of a running gateway.
     Bans(BansCommand),
     /// Show how a running gateway is.
@@ -75,6 +79,7 @@ impl GatewayCommand {
             Self::Check(check) => check.run(),
             Self::Users(users) => users.run(),
             Self::Store(store) => store.run(),
+            Self::Import(import) => import.run(),
             Self::Bans(bans) => bans.run(),
             Self::Status(status) => status.run(),
             Self::Metrics(metrics) => metrics.run(),
