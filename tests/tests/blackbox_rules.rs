@@ -1,8 +1,12 @@
 //! Rules of the configuration hold for what is read, with the real binary and real clients, and change for whoever is connected.
 
+use headgate_mqtt_codec::{Packet, Publish, Qos, ReasonCode};
 use headgate_tests::V5;
-use headgate_tests::blackbox::{Daemon, Job, Listening, Message, Setup, Tool, Transport};
+use headgate_tests::blackbox::{
+    Daemon, HANG, Job, Listening, Message, Peer, Setup, Tool, Transport, free_port,
+};
 use std::fmt::Write as _;
+use std::net::UdpSocket;
 
 /// Rules that deny this, and allow all else.
 fn rules(denied: &[&str]) -> String {
@@ -70,4 +74,54 @@ fn rules_are_changed_under_a_connected_client() {
     );
     reload(&before).expect("good rules");
     assert_eq!(heard(&daemon, &mut reader, "again"), ["other/x", "open/x"]);
+}
+
+/// `auth.on_deny = "disconnect"`: who publishes or subscribes where it may not is gone, whatever it speaks, and everybody else stays.
+#[test]
+fn who_is_denied_something_may_be_disconnected_for_it() {
+    let sn_port = free_port();
+    let setup = Setup::with(&format!(
+        "[[mqttsn]]\nname = \"sn\"\nbind = \"127.0.0.1:{sn_port}\"\n[auth]\non_deny = \"disconnect\"\n\
+         [[auth.acl]]\neffect = \"deny\"\ntopics = [\"deny/#\"]\n[[auth.acl]]\neffect = \"deny\"\ntopics = [\"retained\"]\nretain = true\n\
+         [[auth.acl]]\neffect = \"allow\"\n"
+    ));
+    let daemon = setup.start();
+    let port = daemon.port(Transport::Tcp);
+    let (mut stays, _) = Peer::connect(port, "stays", true, 0).unwrap();
+    stays.subscribe("#", Qos::AtMostOnce).unwrap();
+    for (topic, retain) in [("deny/x", false), ("retained", true)] {
+        let (mut goes, _) = Peer::connect(port, "goes", true, 0).unwrap();
+        let publish = Publish {
+            topic: topic.into(),
+            retain,
+            ..Publish::default()
+        };
+        goes.send(&Packet::Publish(publish)).unwrap();
+        // MQTT 5 §3.14.2.1: 0x98, administrative action.
+        let Ok(Packet::Disconnect(told)) = goes.recv() else {
+            panic!("{topic}: it stays");
+        };
+        assert_eq!(told.reason, ReasonCode::AdministrativeAction);
+        assert!(goes.recv().is_err());
+    }
+    // MQTT-SN 1.2 §5.4.4, §5.4.15, §5.4.21: CONNECT, SUBSCRIBE to `deny/x`, which is rejected, and DISCONNECT.
+    let sensor = UdpSocket::bind("127.0.0.1:0").unwrap();
+    sensor.connect(("127.0.0.1", sn_port)).unwrap();
+    sensor.set_read_timeout(Some(HANG)).unwrap();
+    let ask = |datagram: &[u8]| sensor.send(datagram).unwrap();
+    let heard = || {
+        let mut answer = [0; 16];
+        let len = sensor.recv(&mut answer).unwrap();
+        answer[..len].to_vec()
+    };
+    ask(b"\x0c\x04\x04\x01\x00\x3csensor");
+    assert_eq!(heard(), [3, 5, 0]);
+    ask(b"\x0b\x12\x00\x00\x01deny/x");
+    assert_eq!(heard(), [8, 0x13, 0, 0, 0, 0, 1, 3]);
+    assert_eq!(heard(), [2, 0x18]);
+    Peer::connect(port, "p", true, 0)
+        .unwrap()
+        .0
+        .say(&[Message::new("open", 1, "1"), Message::new("retained", 1, "2")]);
+    assert_eq!([stays.hear().payload, stays.hear().payload], ["1", "2"]);
 }

@@ -20,6 +20,7 @@ impl MqttEndpoint {
             who: self.who(),
             wanted: wanted(),
             why: why(),
+            disconnects: self.policy().is_some_and(|policy| policy.disconnects()),
         });
     }
 

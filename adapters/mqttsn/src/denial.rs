@@ -32,6 +32,7 @@ pub(crate) fn tell<A: Address>(
             who: Arc::new(who),
             wanted: wanted(),
             why: why(),
+            disconnects: identity.is_some_and(|identity| identity.policy.disconnects()),
         }
     });
 }

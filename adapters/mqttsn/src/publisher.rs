@@ -269,6 +269,7 @@ impl<A: Address> SnGateway<A> {
             who: Arc::default(),
             wanted: refused.wanted.clone(),
             why: refused.why(policy),
+            disconnects: false,
         });
         out.counts.add(Metric::DroppedNotAuthorized);
     }

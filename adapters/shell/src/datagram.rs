@@ -421,7 +421,11 @@ where
     fn finish(&mut self) {
         self.tally.add(&mut self.out.counts);
         if !self.out.denials.is_empty() {
-            denials::log(self.transport.describe().0, &mut self.out.denials);
+            denials::settle(
+                self.transport.describe().0,
+                &mut self.out.denials,
+                self.seat.hub(),
+            );
         }
         let mut gauges = self.transport.stats().gauges.lock();
         gauges.clear();

@@ -1,16 +1,21 @@
-//! What clients were denied, in the log: who, where, what and why. The log limits how many lines there are.
+//! What clients were denied: in the log, who, where, what and why. The log limits how many lines there are.
 
+use headgate_bus::handle::Hub;
 use headgate_model::access::{Denial, Denials, Wanted};
 
-/// Writes what was denied by this listener.
-pub(crate) fn log(listener: &str, denials: &mut Denials) {
+/// Writes what was denied by this listener, and disconnects whom the rules say.
+pub(crate) fn settle(listener: &str, denials: &mut Denials, hub: &Hub) {
     for Denial {
         client,
         who,
         wanted,
         why,
+        disconnects,
     } in denials.drain()
     {
+        if disconnects && matches!(wanted, Wanted::Publish(_) | Wanted::Subscribe(_)) {
+            hub.kick(client.as_str());
+        }
         let (client, user) = (client.as_str(), who.username.as_deref());
         let (peer, why) = (who.address(), &*why);
         // One place for each kind, so that many lines of one do not hide another.

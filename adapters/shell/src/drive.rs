@@ -257,10 +257,10 @@ where
         }
         let goes_on = self.seat.unfinished || !std::mem::take(&mut scratch.out.close);
         self.connections.tally.add(&mut scratch.out.counts);
-        denials::log(
-            self.permit.listener().unwrap_or_default(),
-            &mut scratch.out.denials,
-        );
+        if !scratch.out.denials.is_empty() {
+            let listener = self.permit.listener().unwrap_or_default();
+            denials::settle(listener, &mut scratch.out.denials, self.seat.hub());
+        }
         buffers::rest(&mut scratch.reading);
         buffers::rest(&mut scratch.writing);
         let mut held = self.endpoint.held();

@@ -1,8 +1,8 @@
 //! Rules: parsed once, cut down to those that can concern a client when it connects, then asked for every request.
 
 use crate::foreign::AclFileError;
-use crate::rules::{Asker, Entry, Names, Origin, Template};
-use crate::settings::{AclAction, AclEffect, AclFormat, AclRule, AuthSettings, RefuseWith};
+use crate::rules::{Asker, Condition, Entry, Names, Origin, Template};
+use crate::settings::{AclAction, AclEffect, AclFormat, AclRule, AuthSettings, OnDeny, RefuseWith};
 use headgate_model::access::{AccessQuery, DenyCode};
 use headgate_model::bus::{PeerName, Presence};
 use headgate_model::{AccessDecision, AccessPolicy, Action, ClientId, Fault, TopicFilter};
@@ -109,6 +109,8 @@ pub(crate) struct Acl {
     for_many: Vec<usize>,
     /// Whether everybody may subscribe to everything, and gets what may be read.
     grants_subscriptions: bool,
+    /// Who wants what it may not is disconnected.
+    disconnects: bool,
     nomatch: DenyCode,
     /// Users whose sessions may be links.
     links: HashSet<String>,
@@ -156,6 +158,7 @@ impl Acl {
             by_user,
             for_many,
             grants_subscriptions: settings.grant_subscriptions.unwrap_or(as_the_file),
+            disconnects: settings.on_deny == OnDeny::Disconnect,
             nomatch: deny_code(settings.refuse_with),
             links: settings.links.iter().cloned().collect(),
             superusers: settings.superusers.iter().cloned().collect(),
@@ -164,7 +167,7 @@ impl Acl {
     }
 
     fn says_the_same(&self, other: &Self) -> bool {
-        let said = |acl: &Self| (acl.grants_subscriptions, acl.nomatch);
+        let said = |acl: &Self| (acl.grants_subscriptions, acl.nomatch, acl.disconnects);
         said(self) == said(other) && self.rules == other.rules && self.links == other.links
     }
 
@@ -229,6 +232,7 @@ impl Acl {
                 AclEffect::Deny => AccessDecision::Deny(deny_code(rule.refuse_with)),
             },
             action: rule.action,
+            condition: rule.condition,
             topics: rule.topics.as_ref().map(|topics| {
                 let denies = rule.effect == AclEffect::Deny;
                 let patterns = topics.iter().map(|topic| {
@@ -241,6 +245,7 @@ impl Acl {
         ClientPolicy {
             rules: rules.collect(),
             grants_subscriptions: self.grants_subscriptions,
+            disconnects: self.disconnects,
             nomatch: match superuser {
                 true => AccessDecision::Allow,
                 false => AccessDecision::Deny(self.nomatch),
@@ -261,6 +266,7 @@ pub(crate) struct ClientPolicy {
     /// and of which rules these are a part.
     of: Weak<Acl>,
     grants_subscriptions: bool,
+    disconnects: bool,
     /// Where no rule decides.
     nomatch: AccessDecision,
     may_link: bool,
@@ -271,6 +277,7 @@ struct Rule {
     origin: Origin,
     decision: AccessDecision,
     action: AclAction,
+    condition: Condition,
     /// `None` for any topic and filter whatsoever, also those with `$` in front, which no wildcard stands for.
     topics: Option<Vec<Pattern>>,
 }
@@ -284,12 +291,17 @@ impl Rule {
         }
     }
 
+    /// Whether it says something of what is delivered.
+    fn is_about_reading(&self) -> bool {
+        self.is_about(Action::Subscribe) && self.condition.is_any()
+    }
+
     fn allows(&self) -> bool {
         self.decision == AccessDecision::Allow
     }
 
     fn covers(&self, query: AccessQuery<'_>) -> bool {
-        let action = self.is_about(query.action);
+        let action = self.is_about(query.action) && self.condition.holds(query);
         let covered = |topics: &Vec<Pattern>| topics.iter().any(|topic| topic.covers(query.topic));
         action && self.topics.as_ref().is_none_or(covered)
     }
@@ -334,7 +346,7 @@ impl AccessPolicy for ClientPolicy {
 
     /// The rules are looked through as for a subscription: a rule that denies some of the filter narrows it, if it stands before the one that allows all of it.
     fn narrows(&self, filter: &[u8]) -> bool {
-        for rule in self.rules.iter().filter(|rule| rule.is_about(Action::Subscribe)) {
+        for rule in self.rules.iter().filter(|rule| rule.is_about_reading()) {
             let any = |of: &dyn Fn(&Pattern) -> bool| {
                 rule.topics.as_ref().is_none_or(|topics| topics.iter().any(of))
             };
@@ -356,7 +368,7 @@ impl AccessPolicy for ClientPolicy {
                 pattern => pattern.covers(topic),
             };
             let topics = rule.topics.as_ref();
-            rule.is_about(Action::Subscribe) && topics.is_none_or(|topics| topics.iter().any(matches))
+            rule.is_about_reading() && topics.is_none_or(|topics| topics.iter().any(matches))
         };
         self.rules
             .iter()
@@ -374,6 +386,10 @@ impl AccessPolicy for ClientPolicy {
             PeerName::Other(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
         };
         Some(book.policy(client.as_str(), who.username.as_deref(), address))
+    }
+
+    fn disconnects(&self) -> bool {
+        self.disconnects
     }
 
     fn may_ask(&self) -> bool {
@@ -493,6 +509,8 @@ pub(crate) mod tests {
             client: None,
             address: None,
             topics: Some(topics.iter().map(|t| (*t).to_owned()).collect()),
+            qos: None,
+            retain: None,
             refuse_with: RefuseWith::default(),
         }
     }
@@ -925,6 +943,63 @@ pub(crate) mod tests {
         let renewed = policy.renewed(&"pump".into(), &who).expect("others");
         assert!(renewed.may_read(b"other/pump/t") && !renewed.may_read(b"dev/pump/t"));
         assert!(renewed.renewed(&"pump".into(), &who).is_none());
+    }
+
+    /// EMQX: `{allow, all, {publish, [{qos, 1}, {retain, false}]}, …}`.
+    #[test]
+    fn a_rule_may_be_about_some_qos_and_about_what_is_retained() {
+        let few = AclRule {
+            qos: Some(vec![0, 1]),
+            ..rule(AclEffect::Allow, &["a/#"])
+        };
+        let unretained = AclRule {
+            action: AclAction::Publish,
+            retain: Some(false),
+            ..rule(AclEffect::Allow, &["b/#"])
+        };
+        let both = AclRule {
+            retain: Some(true),
+            ..rule(AclEffect::Allow, &["c"])
+        };
+        let acl = compile(vec![few, unretained, both]);
+        let policy = acl.policy("c", None, ELSEWHERE);
+        let may = |query| policy.check(query) == AccessDecision::Allow;
+        let qos = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce];
+        let published = |topic: &'static str, retain| {
+            qos.map(|qos| may(AccessQuery::publish(topic.as_bytes(), qos, retain)))
+        };
+        let subscribed =
+            |filter: &'static str| qos.map(|qos| may(AccessQuery::subscribe(filter.as_bytes(), qos)));
+        assert_eq!(published("a/x", false), [true, true, false]);
+        assert_eq!(published("a/x", true), [true, true, false]);
+        assert_eq!(subscribed("a/#"), [true, true, false]);
+        assert_eq!(
+            (published("b/x", false), published("b/x", true)),
+            ([true; 3], [false; 3])
+        );
+        assert_eq!(subscribed("b/x"), [false; 3]);
+        assert_eq!(
+            (published("c", false), published("c", true)),
+            ([false; 3], [true; 3])
+        );
+        // A subscription is not retained, so the rule is not about one.
+        assert_eq!(subscribed("c"), [false; 3]);
+    }
+
+    /// What is asked for has a QoS; what is delivered is not held against it.
+    #[test]
+    fn a_rule_about_qos_says_nothing_of_what_is_delivered() {
+        let loud = AclRule {
+            action: AclAction::Subscribe,
+            qos: Some(vec![1, 2]),
+            ..rule(AclEffect::Deny, &["a/loud/#"])
+        };
+        let acl = compile(vec![loud, rule(AclEffect::Allow, &["a/#"])]);
+        let policy = acl.policy("c", None, ELSEWHERE);
+        let at = |filter: &'static str, qos| policy.check(AccessQuery::subscribe(filter.as_bytes(), qos));
+        assert_eq!(at("a/loud/x", Qos::AtMostOnce), AccessDecision::Allow);
+        assert_ne!(at("a/loud/x", Qos::AtLeastOnce), AccessDecision::Allow);
+        assert!(!policy.narrows(b"a/#") && policy.may_read(b"a/loud/x"));
     }
 
     /// A socket for both versions of IP shows an IPv4 address as IPv6.

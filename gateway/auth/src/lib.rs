@@ -33,7 +33,7 @@ pub use foreign::{AclFileError, AclFileFault, FileError, Misplaced};
 pub use service::{Access, AccessError, LoginStats, PreparedAccess};
 pub use settings::{
     AclAction, AclEffect, AclFile, AclFormat, AclRule, AddressLogin, Anonymous, AuthSettings, BanSettings,
-    CertificateClientId, CertificateName, CertificateSettings, ClientIdLogin, ListenerAuth, PasswordSettings,
-    ProviderName, RefuseWith,
+    CertificateClientId, CertificateName, CertificateSettings, ClientIdLogin, ListenerAuth, OnDeny,
+    PasswordSettings, ProviderName, RefuseWith,
 };
 pub use users::{Imported, User, Users, UsersError, missing_folder};

@@ -2,6 +2,7 @@
 
 use crate::settings::{AclAction, AclEffect, AclRule, RefuseWith};
 use headgate_access::Network;
+use headgate_model::access::{AccessQuery, Action};
 use std::fmt;
 use std::net::IpAddr;
 use std::path::Path;
@@ -16,7 +17,49 @@ pub(crate) struct Entry {
     pub(crate) who: Who,
     /// `None` for any topic and filter whatsoever.
     pub(crate) topics: Option<Vec<Template>>,
+    pub(crate) condition: Condition,
     pub(crate) refuse_with: RefuseWith,
+}
+
+/// What else must hold for a rule to be about a wish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Condition {
+    /// By QoS.
+    qos: [bool; 3],
+    retain: Option<bool>,
+}
+
+/// None.
+impl Default for Condition {
+    fn default() -> Self {
+        Self {
+            qos: [true; 3],
+            retain: None,
+        }
+    }
+}
+
+impl Condition {
+    fn of(rule: &AclRule) -> Self {
+        let is_meant = |qos: u8| rule.qos.as_ref().is_none_or(|meant| meant.contains(&qos));
+        Self {
+            qos: [0, 1, 2].map(is_meant),
+            retain: rule.retain,
+        }
+    }
+
+    pub(crate) fn holds(self, query: AccessQuery<'_>) -> bool {
+        let retain = || match query.action {
+            Action::Publish => self.retain.is_none_or(|retain| retain == query.retain),
+            Action::Subscribe => self.retain.is_none(),
+        };
+        self.qos[query.qos as usize] && retain()
+    }
+
+    /// Whether it is about what is published or asked for alone: then it says nothing of what is delivered.
+    pub(crate) fn is_any(self) -> bool {
+        self == Self::default()
+    }
 }
 
 /// Where a rule stands.
@@ -152,6 +195,7 @@ impl Entry {
             action: AclAction::All,
             who: Who::EVERYBODY,
             topics: None,
+            condition: Condition::default(),
             refuse_with: RefuseWith::default(),
         }
     }
@@ -181,6 +225,7 @@ impl Entry {
                 .topics
                 .as_ref()
                 .map(|topics| topics.iter().map(template).collect()),
+            condition: Condition::of(rule),
             refuse_with: rule.refuse_with,
         }
     }

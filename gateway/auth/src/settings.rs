@@ -51,6 +51,8 @@ pub struct AuthSettings {
     pub grant_subscriptions: Option<bool>,
     /// How a client is told that no rule allows what it asked for. `headgate reload` takes another value.
     pub refuse_with: RefuseWith,
+    /// What becomes of a client that publishes or subscribes where it may not. `headgate reload` takes another value.
+    pub on_deny: OnDeny,
     /// User names of other brokers that bridge to this one, which may be links: nothing goes back that came from them, and what came by another link
     /// too is not routed again. `*` stands for every client that is let in, with or without a name. Default: nobody. A bridge that is not named here is a
     /// client like any other. `headgate reload` takes other names.
@@ -118,6 +120,8 @@ impl Default for AuthSettings {
             client: None,
             address: address.map(|net| net.parse().expect("a constant")),
             topics: topic.map(|topic| vec![topic.to_owned()]),
+            qos: None,
+            retain: None,
             refuse_with: RefuseWith::default(),
         };
         Self {
@@ -140,6 +144,7 @@ impl Default for AuthSettings {
             acl_file: None,
             grant_subscriptions: None,
             refuse_with: RefuseWith::default(),
+            on_deny: OnDeny::default(),
             links: Vec::new(),
         }
     }
@@ -284,7 +289,23 @@ fn rule_faults(settings: &AuthSettings) -> Vec<Fault> {
         }
         fault
     };
-    rules.map(fault).collect()
+    let mut faults: Vec<Fault> = rules.map(fault).collect();
+    for (n, rule) in settings.rules().iter().enumerate() {
+        let qos = rule.qos.as_ref();
+        if let Some(wrong) = qos.and_then(|qos| qos.iter().find(|qos| **qos > 2)) {
+            let what = format!("{wrong} is out of range, allowed is 0 to 2");
+            faults.push(Fault::new(format!("acl[{n}].qos"), what));
+        }
+        if qos.is_some_and(Vec::is_empty) {
+            let what = "an empty list is for no QoS at all; leave `qos` out for any";
+            faults.push(Fault::new(format!("acl[{n}].qos"), what));
+        }
+        if rule.retain.is_some() && rule.action == AclAction::Subscribe {
+            let what = "a subscription is not retained: leave it out, or say `action = \"publish\"`";
+            faults.push(Fault::new(format!("acl[{n}].retain"), what));
+        }
+    }
+    faults
 }
 
 /// Who stands in a chain twice.
@@ -459,9 +480,27 @@ pub struct AclRule {
     /// a topic beginning with `$`, stands for nothing in a rule that allows; in one that denies, for everything below its place.
     #[serde(default)]
     pub topics: Option<Vec<String>>,
+    /// The QoS that the rule is about, such as `[1, 2]`: of what is published, or of a subscription as it is asked for. What is delivered is held against no rule
+    /// with `qos`. Default: any.
+    #[serde(default)]
+    pub qos: Option<Vec<u8>>,
+    /// Only what is published to be retained, or not to be. Default: either.
+    #[serde(default)]
+    pub retain: Option<bool>,
     /// How a denied client is told.
     #[serde(default)]
     pub refuse_with: RefuseWith,
+}
+
+/// What becomes of a client that wants what it may not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnDeny {
+    /// It is told, where its protocol can say so, and stays.
+    #[default]
+    Refuse,
+    /// It is disconnected.
+    Disconnect,
 }
 
 /// A file of rules of another broker.

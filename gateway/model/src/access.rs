@@ -141,6 +141,11 @@ pub trait AccessPolicy: Send + Sync + fmt::Debug {
         None
     }
 
+    /// Whether a client that wants what is denied is to be disconnected.
+    fn disconnects(&self) -> bool {
+        false
+    }
+
     /// Whether it may ever say [`AccessDecision::Ask`]. Of clients whose policy never does, nothing has to be remembered for asking.
     fn may_ask(&self) -> bool {
         true
@@ -272,6 +277,8 @@ pub struct Denial {
     pub wanted: Wanted,
     /// The rule, the limit or the fault that denied it.
     pub why: Cow<'static, str>,
+    /// The client is to be disconnected for it.
+    pub disconnects: bool,
 }
 
 /// What a client wanted; with the topic or filter as on the bus, empty where it is not known.

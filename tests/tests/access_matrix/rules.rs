@@ -20,6 +20,8 @@ pub(crate) fn allow(topics: &[&str]) -> AclRule {
         client: None,
         address: None,
         topics: Some(topics.iter().map(|topic| (*topic).to_owned()).collect()),
+        qos: None,
+        retain: None,
         refuse_with: Default::default(),
     }
 }

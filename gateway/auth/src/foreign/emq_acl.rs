@@ -4,7 +4,7 @@
 //! `{client, "ID"|all}`, `{ipaddr, "10.0.0.0/8"}`, or `{'and'|'or', [WHO, …]}`. `%u` and `%c` stand for names where they are a whole level.
 
 use super::{AclFileFault, Misplaced};
-use crate::rules::{Entry, Names, Origin, Template, Who};
+use crate::rules::{Condition, Entry, Names, Origin, Template, Who};
 use crate::settings::{AclAction, AclEffect, RefuseWith};
 use headgate_model::TopicFilter;
 use nom::branch::alt;
@@ -232,6 +232,7 @@ fn rule(term: &Term, origin: &dyn Fn() -> Origin) -> Result<Option<Entry>, Fault
         action,
         who,
         topics,
+        condition: Condition::default(),
         refuse_with: RefuseWith::default(),
     }))
 }

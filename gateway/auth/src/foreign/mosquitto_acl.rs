@@ -7,7 +7,7 @@
 //! without a line allows nothing.
 
 use super::{AclFileFault, Misplaced};
-use crate::rules::{Entry, Names, Origin, Template, Who};
+use crate::rules::{Condition, Entry, Names, Origin, Template, Who};
 use crate::settings::{AclAction, AclEffect, RefuseWith};
 use headgate_model::TopicFilter;
 
@@ -89,6 +89,7 @@ impl File {
             action: AclAction::All,
             who: Who::WithWildcard,
             topics: None,
+            condition: Condition::default(),
             refuse_with: RefuseWith::default(),
         });
         let mut rules = denies_first(self.topics);
@@ -135,6 +136,7 @@ fn rule(rest: &str, origin: Origin, who: Who, names: Names) -> Result<Entry, Wro
         action,
         who,
         topics: Some(vec![template]),
+        condition: Condition::default(),
         refuse_with: RefuseWith::default(),
     })
 }
