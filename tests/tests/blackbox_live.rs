@@ -316,31 +316,25 @@ fn a_thousand_changes_lose_no_connection_and_no_message() {
             n
         });
         for n in 0..1_000 {
-            let mut changed = base.clone();
-            match n % 6 {
-                0 => changed += &listener("extra", extra),
-                1 => {
-                    changed = changed.replace(
-                        "name = \"tcp\"\n",
-                        &format!("name = \"tcp\"\nmax_connections = {}\n", 100 + n),
-                    )
-                }
-                2 => changed += &format!("[[auth.acl]]\neffect = \"allow\"\ntopics = [\"t/{n}\", \"#\"]\n"),
-                3 => changed += &format!("[bus]\nmax_queued_messages = {}\n", 5_000 + n),
-                4 => {
-                    changed = changed.replace(
-                        "name = \"tls\"\n",
-                        &format!("name = \"tls\"\nhandshake_timeout = \"{}ms\"\n", 5_000 + n),
-                    )
-                }
-                _ => {
-                    changed += &format!(
-                        "[mqtt]\nreceive_maximum = {}\n[sys]\ninterval = \"{}s\"\n",
-                        100 + n,
-                        60 + n
-                    )
-                }
-            }
+            let with = |sections: String| base.clone() + &sections;
+            let with_key = |listener: &str, key: String| {
+                let name = format!("name = \"{listener}\"\n");
+                base.replace(&name, &(name.clone() + &key + "\n"))
+            };
+            let changed = match n % 6 {
+                0 => with(listener("extra", extra)),
+                1 => with_key("tcp", format!("max_connections = {}", 100 + n)),
+                2 => with(format!(
+                    "[[auth.acl]]\neffect = \"allow\"\ntopics = [\"t/{n}\", \"#\"]\n"
+                )),
+                3 => with(format!("[bus]\nmax_queued_messages = {}\n", 5_000 + n)),
+                4 => with_key("tls", format!("handshake_timeout = \"{}ms\"", 5_000 + n)),
+                _ => with(format!(
+                    "[mqtt]\nreceive_maximum = {}\n[sys]\ninterval = \"{}s\"\n",
+                    100 + n,
+                    60 + n
+                )),
+            };
             std::fs::write(file(&setup), changed).unwrap();
             let applied = daemon.ask(&["reload"]);
             assert!(
