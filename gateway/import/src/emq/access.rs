@@ -15,7 +15,11 @@ impl Source<'_> {
         match self.last("mqtt.allow_anonymous") {
             Some((of, _)) if self.is_shut => self.draft.meaningless(of, "nobody comes in, see the plugins"),
             Some((of, _)) => match flag(&mut self.draft, of) {
-                Some(true) => self.draft.set(of, "auth.anonymous", "everywhere"),
+                Some(true) => {
+                    self.draft.set(of, "auth.anonymous", "everywhere");
+                    let but = "a name that nobody checks is nobody's: rules for users and %u do not fit it; EMQ believes it";
+                    self.draft.but(of, but);
+                }
                 Some(false) => self.draft.set(of, "auth.anonymous", "nowhere"),
                 None => self.draft.config.set("auth.anonymous", "nowhere"),
             },
@@ -61,7 +65,7 @@ impl Source<'_> {
             }
             Some((of, _)) => {
                 self.draft
-                    .not_taken(of, "allowed is allow and deny", "EMQ does not start with it.")
+                    .not_taken(of, "allowed is allow and deny", "EMQ does not start with it.");
             }
             None => self.draft.remark(
                 "auth.acl_file.nomatch = \"allow\": without mqtt.acl_nomatch EMQ allows what no rule matches",

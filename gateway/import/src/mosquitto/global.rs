@@ -112,7 +112,7 @@ impl Source<'_> {
             self.draft.set(of, "mqtt.max_keep_alive", format!("{seconds}s"));
         }
         if let Some(of) = global.last(&mut self.draft, "sys_interval")
-            && let Some(seconds) = number(&mut self.draft, of, 0, 65_535)
+            && let Some(seconds) = number(&mut self.draft, of, 0, i64::from(u32::MAX))
         {
             self.draft.set(of, "sys.interval", format!("{seconds}s"));
         }
