@@ -449,3 +449,41 @@ fn the_mqtt_sn_gateway_is_taken() {
         ("false".into(), vec![1])
     );
 }
+
+/// Whatever is changed in files that hold everything, they are read, what comes out is TOML, and each line is told.
+#[test]
+fn mutated_files_are_read_without_a_panic() {
+    let mut whole = String::new();
+    for key in keys() {
+        for (name, value) in [
+            ("tcp", "127.0.0.1:1883"),
+            ("1", "10,20"),
+            ("ssl", "{{ platform_etc_dir }}/x"),
+            ("2", "on"),
+        ] {
+            whole += &format!("{} = {value}\n", key.replace('$', name));
+        }
+    }
+    let mutated = |rng: &mut fastrand::Rng| {
+        let mut bytes = whole.clone().into_bytes();
+        for _ in 0..rng.usize(1..30) {
+            headgate_fuzz::mutate(&mut bytes, b"\r\n\t #:,=./0\xff", rng);
+        }
+        bytes
+    };
+    let list = format!("{USUAL}emq_auth_username.\nemq_auth_clientid.\nemq_sn.\n");
+    headgate_fuzz::fuzz(mutated, |bytes| {
+        let text = String::from_utf8_lossy(&bytes).replace('\u{feff}', "");
+        let mut files = vec![(LIST, list.as_str())];
+        for plugin in [
+            "/opt/emq/etc/plugins/emq_auth_username.conf",
+            "/opt/emq/etc/plugins/emq_auth_clientid.conf",
+            "/opt/emq/etc/plugins/emq_retainer.conf",
+            "/opt/emq/etc/plugins/emq_modules.conf",
+            "/opt/emq/etc/plugins/emq_sn.conf",
+        ] {
+            files.push((plugin, &text));
+        }
+        import_with(&text, &files);
+    });
+}

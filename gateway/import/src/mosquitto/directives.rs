@@ -312,13 +312,15 @@ fn find(today: &str) -> Option<(Scope, Known)> {
     found.map(|(_, scope, known)| (*scope, *known))
 }
 
-/// Whether the value is nobody's business. Options of plugins have passwords of data bases.
+/// Whether the value is nobody's business. Options of plugins have passwords of data bases, and a name that is written wrongly may have been meant for one.
 pub(super) fn is_secret(name: &str) -> bool {
+    let today = today(name);
     let secret = [
         "bridge_psk",
         "local_password",
         "remote_password",
         "tls_engine_kpass_sha1",
     ];
-    scope(today(name)) == PluginOption || secret.contains(&today(name))
+    let may_be = ["pas", "psk", "pwd", "secret"].iter().any(|word| name.contains(word));
+    scope(today) == PluginOption || secret.contains(&today) || may_be && known(today).is_none()
 }

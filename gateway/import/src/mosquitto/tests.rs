@@ -539,6 +539,44 @@ fn bridges_are_taken_with_their_old_names() {
 }
 
 #[test]
+fn a_password_with_a_misspelt_name_is_not_shown() {
+    let imported = read("connection b\nremote_pasword hunter2\n");
+    assert!(!format!("{:?}", imported.import.report).contains("hunter2"));
+    assert_eq!(imported.not_taken(), [1, 2]);
+}
+
+#[test]
+fn a_socket_of_this_machine_has_no_tls() {
+    let imported = read("listener 0 /run/m.sock\ncertfile c\nkeyfile k\n");
+    assert_eq!(
+        (imported.at("listeners.0.kind"), imported.at("listeners.0.tls")),
+        ("unix".into(), String::new())
+    );
+    assert!(imported.line(2).contains("the listener has no TLS"));
+}
+
+/// Whatever is changed in a file that holds everything, it is read, what comes out is TOML, and each line is told.
+#[test]
+fn mutated_files_are_read_without_a_panic() {
+    let mut whole = String::new();
+    for (name, ..) in directives::DIRECTIVES {
+        for value in ["true", "1883 127.0.0.1", "a/# out 1 b/ c/", "/x #y"] {
+            whole += &format!("{name} {value}\n");
+        }
+    }
+    let mutated = |rng: &mut fastrand::Rng| {
+        let mut bytes = whole.clone().into_bytes();
+        for _ in 0..rng.usize(1..30) {
+            headgate_fuzz::mutate(&mut bytes, b"\r\n\t #:,$/0\xff", rng);
+        }
+        bytes
+    };
+    headgate_fuzz::fuzz(mutated, |bytes| {
+        read(&String::from_utf8_lossy(&bytes).replace('\u{feff}', ""));
+    });
+}
+
+#[test]
 fn a_bridge_that_would_be_less_safe_is_left_out() {
     let good = "connection b\naddress h\ntopic # out\n";
     for (more, bad) in [
