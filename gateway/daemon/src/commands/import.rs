@@ -183,18 +183,33 @@ impl To {
             }));
         } else {
             report.lines.iter().for_each(say);
-            report.remarks.iter().for_each(|remark| say(format!("note: {remark}")));
+            report
+                .remarks
+                .iter()
+                .for_each(|remark| say(format!("note: {remark}")));
             for file in &import.secrets {
-                say(format!("secret: {} is written, for its owner alone", file.path.display()));
+                say(format!(
+                    "secret: {} is written, for its owner alone",
+                    file.path.display()
+                ));
             }
             if import.has_secrets {
-                say(format!("secret: passwords stand in {}, for its owner alone", output.display()));
+                say(format!(
+                    "secret: passwords stand in {}, for its owner alone",
+                    output.display()
+                ));
             }
-            warnings.iter().for_each(|warning| say(format!("warning: {warning}")));
+            warnings
+                .iter()
+                .for_each(|warning| say(format!("warning: {warning}")));
             faults.iter().for_each(|fault| say(format!("fault: {fault}")));
-            let Imported { added, replaced, kept } = users;
+            let Imported {
+                added,
+                replaced,
+                kept,
+            } = users;
             say(format!(
-                "{} directives, {missing} not taken; users: {added} added, {replaced} replaced, {kept} kept as they were",
+                "directives: {}, of them {missing} not taken; users: {added} added, {replaced} replaced, {kept} kept as they were",
                 report.lines.len()
             ));
             match self.dry_run {
@@ -205,10 +220,12 @@ impl To {
         if is_complete {
             return Ok(());
         }
-        let what = match faults.len() {
-            0 => format!("{missing} directives are not taken"),
-            faults => format!("{missing} directives are not taken, and the new configuration has {faults} faults"),
+        let of = |count: usize, what: &str| {
+            let s = if count == 1 { "" } else { "s" };
+            format!("{count} {what}{s}")
         };
+        let (missing, faults) = (of(missing, "directive"), of(faults.len(), "fault"));
+        let what = format!("not taken: {missing}; the new configuration has {faults}");
         Err(Incomplete(what).into())
     }
 }
@@ -242,7 +259,11 @@ fn write_file(path: &Path, text: &str, mode: u32, force: bool) -> io::Result<()>
     beside.write_all(text.as_bytes())?;
     beside.as_file().set_permissions(Permissions::from_mode(mode))?;
     beside.as_file().sync_all()?;
-    let placed = if force { beside.persist(path) } else { beside.persist_noclobber(path) };
+    let placed = if force {
+        beside.persist(path)
+    } else {
+        beside.persist_noclobber(path)
+    };
     placed.map_err(|error| error.error)?;
     fs::File::open(folder)?.sync_all()
 }

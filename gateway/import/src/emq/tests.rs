@@ -331,6 +331,7 @@ fn a_plugin_that_decides_and_is_none_of_ours_keeps_the_doors_shut() {
             ("nowhere".into(), "[]".into()),
             "{plugin}"
         );
+        assert_eq!(imported.at("auth.acl.0.effect"), "deny", "{plugin}");
         assert!(imported.fate(plugin).contains("NOT TAKEN"), "{plugin}");
         assert!(!format!("{:?}{}", imported.import.report, imported.import.config).contains("hunter2"));
     }

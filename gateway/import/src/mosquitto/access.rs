@@ -67,7 +67,7 @@ impl Source<'_> {
             "plugins of mosquitto are not loaded"
         };
         let todo = if decides {
-            "Add users (`headgate users add`) and rules ([[auth.acl]]), then take `chain = []` and `anonymous` out."
+            "Add users (`headgate users add`) and rules ([[auth.acl]]), in the place of the one that denies, then take `chain = []` and `anonymous` out."
         } else {
             "Nothing need be done: it lets nobody in."
         };
@@ -190,7 +190,7 @@ impl Source<'_> {
             self.anonymous(anonymous, table, place, is_local, has_others);
             self.unchecked_names(anonymous, password_file, acl_file);
         }
-        self.rules(acl_file, table, place);
+        self.rules(acl_file, table, place, is_shut);
         (file, is_shut)
     }
 
@@ -251,7 +251,7 @@ impl Source<'_> {
         }
     }
 
-    fn rules(&mut self, of: Option<Of>, table: &mut Table, place: &str) {
+    fn rules(&mut self, of: Option<Of>, table: &mut Table, place: &str, is_shut: bool) {
         match of {
             Some(of) => {
                 let named = self.path(of);
@@ -273,12 +273,22 @@ impl Source<'_> {
                 }
             }
             None => {
+                let (effect, why) = if is_shut {
+                    (
+                        "deny",
+                        "nothing is allowed until there are rules, for what decided who comes in may have decided that, too",
+                    )
+                } else {
+                    (
+                        "allow",
+                        "without an acl_file everything is allowed to who comes in",
+                    )
+                };
                 let mut rule = Table::default();
-                rule.set("effect", "allow");
+                rule.set("effect", effect);
+                self.draft
+                    .remark(format!("{place}.acl = [{}]: {why}", Value::from(rule.clone())));
                 table.push("acl", rule);
-                self.draft.remark(format!(
-                    "{place}.acl = [{{ effect = \"allow\" }}]: without an acl_file everything is allowed to who comes in"
-                ));
             }
         }
     }

@@ -321,6 +321,8 @@ pub(super) fn is_secret(name: &str) -> bool {
         "remote_password",
         "tls_engine_kpass_sha1",
     ];
-    let may_be = ["pas", "psk", "pwd", "secret"].iter().any(|word| name.contains(word));
+    let may_be = ["pas", "psk", "pwd", "secret"]
+        .iter()
+        .any(|word| name.contains(word));
     scope(today) == PluginOption || secret.contains(&today) || may_be && known(today).is_none()
 }

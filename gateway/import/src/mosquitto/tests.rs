@@ -424,6 +424,11 @@ fn a_plugin_keeps_its_listeners_shut() {
             ("nowhere".into(), "[]".into())
         );
         assert_eq!(imported.not_taken(), [3, 4], "{plugin}");
+        assert_eq!(
+            imported.at("auth.acl.0.effect"),
+            "deny",
+            "it may have decided that, too"
+        );
         assert!(imported.line(3).contains("stay shut"));
         assert!(!format!("{:?}", imported.import.report).contains("hunter2"));
     }
