@@ -17,6 +17,7 @@ fn import_with(text: &str, others: &[(&str, &str)]) -> Imported {
         data_dir: "/data".into(),
         secrets_dir: "/data/secrets".into(),
         node: "plant-7".into(),
+        has_log_sinks: true,
     };
     let import = import(&disk, Path::new("/opt/emq"), None, &target).unwrap();
     let code = |line: &str| line.split('#').next().is_some_and(|code| !code.trim().is_empty());
@@ -212,6 +213,31 @@ fn the_broker_is_taken() {
     }
     assert_eq!(imported.not_taken(), [0; 0]);
     assert!(!format!("{:?}", imported.import.report).contains("hush"));
+}
+
+#[test]
+fn the_log_goes_where_it_went() {
+    let text = "log.console = file\nlog.console.file = log/console.log\nlog.console.size = 100\nlog.console.count = 3\nlog.error.file = log/error.log\n\
+                log.error.size = 10485760\nlog.syslog = on\nlog.syslog.facility = local0\nlog.syslog.identity = emq\n";
+    let imported = read(text);
+    for (path, value) in [
+        ("log.stderr", "false"),
+        ("log.file.path", "/opt/emq/log/console.log"),
+        ("log.file.max_bytes", "4096"),
+        ("log.file.keep", "3"),
+        ("log.syslog.facility", "local0"),
+    ] {
+        assert_eq!(imported.at(path), value, "{path}");
+    }
+    assert_eq!(imported.not_taken(), [5, 9]);
+    let usual = read(
+        "log.console = console\nlog.error.file = {{ platform_log_dir }}/error.log\nlog.error.size = 10485760\n",
+    );
+    assert_eq!(
+        (usual.at("log.file.path"), usual.at("log.stderr")),
+        ("/opt/emq/log/error.log".into(), "true".into())
+    );
+    assert_eq!(usual.not_taken(), [0; 0]);
 }
 
 #[test]
@@ -474,7 +500,7 @@ fn mutated_files_are_read_without_a_panic() {
     };
     let list = format!("{USUAL}emq_auth_username.\nemq_auth_clientid.\nemq_sn.\n");
     headgate_fuzz::fuzz(mutated, |bytes| {
-        let text = String::from_utf8_lossy(&bytes).replace('\u{feff}', "");
+        let text = String::from_utf8_lossy(bytes).replace('\u{feff}', "");
         let mut files = vec![(LIST, list.as_str())];
         for plugin in [
             "/opt/emq/etc/plugins/emq_auth_username.conf",

@@ -79,14 +79,7 @@ pub(super) const DIRECTIVES: &[(&str, Scope, Known)] = &[
     ("global_max_connections", Global, Read),
     ("include_dir", Global, Read),
     ("log_dest", Global, Read),
-    (
-        "log_facility",
-        Global,
-        Missing(
-            "there is no such setting",
-            "The log goes to standard error, and with systemd to its journal.",
-        ),
-    ),
+    ("log_facility", Global, Read),
     ("log_timestamp", Global, Read),
     (
         "log_timestamp_format",

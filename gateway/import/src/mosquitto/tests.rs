@@ -20,6 +20,7 @@ fn import_with(text: &str, others: &[(&str, &str)], version: Version) -> Importe
         data_dir: "/data".into(),
         secrets_dir: "/data/secrets".into(),
         node: "plant-7".into(),
+        has_log_sinks: true,
     };
     let import = import(&disk, Path::new("/etc/m/m.conf"), &options, &target).unwrap();
     let meaningful =
@@ -499,8 +500,28 @@ fn what_is_kept_and_logged() {
     );
     assert_eq!(imported.at("mqtt.v3_session_expiry"), "2M", "months");
     assert_eq!(read("persistence true\n").at("mqtt.v3_session_expiry"), "0s");
+    assert_eq!(
+        (imported.at("log.file.path"), imported.at("log.stderr")),
+        ("/var/log/m.log".into(), "true".into())
+    );
     assert!(imported.line(6).contains("has no meaning"));
-    assert!(imported.not_taken().contains(&8));
+    assert_eq!(imported.not_taken(), [8], "the log is not published");
+    let others = read("log_dest syslog\nlog_dest file m.log # x\nlog_facility 5\n");
+    assert_eq!(
+        (others.at("log.stderr"), others.at("log.file.path")),
+        ("false".into(), "/start/m.log".into())
+    );
+    assert_eq!(
+        (others.at("log.syslog.address"), others.at("log.syslog.facility")),
+        ("unix:/dev/log".into(), "local5".into())
+    );
+    assert_eq!(
+        (
+            read("log_dest none\n").at("log.stderr"),
+            read("log_dest stdout\n").at("log.stderr")
+        ),
+        ("false".into(), "true".into())
+    );
 }
 
 #[test]
@@ -577,7 +598,7 @@ fn mutated_files_are_read_without_a_panic() {
         bytes
     };
     headgate_fuzz::fuzz(mutated, |bytes| {
-        read(&String::from_utf8_lossy(&bytes).replace('\u{feff}', ""));
+        read(&String::from_utf8_lossy(bytes).replace('\u{feff}', ""));
     });
 }
 
