@@ -40,7 +40,7 @@ impl Source<'_> {
         let allows = nomatch.as_ref().is_none_or(|(_, text)| text == "allow");
         // What decided who comes in may have decided that, too.
         let word = if allows && !self.is_shut { "allow" } else { "deny" };
-        let until = "nothing more is allowed until there are rules, for a plugin may have decided that, too";
+        let until = "nothing more is allowed until there are rules in its place, for a plugin may have decided that, too";
         let Some((of, _)) = self.last("mqtt.acl_file") else {
             let effect = if self.is_shut { "deny" } else { "allow" };
             let mut rule = Table::default();

@@ -449,9 +449,17 @@ fn a_plugin_keeps_its_listeners_shut() {
         ),
         (String::new(), "everywhere".into())
     );
+    let named = read(
+        "per_listener_settings true\nlistener 8883\ncertfile c\nkeyfile k\nuse_identity_as_username true\nplugin /lib/auth.so\n",
+    );
+    assert_eq!(named.line(5), "has no meaning here: nobody comes in");
+    assert_eq!(named.at("auth.listeners.0.chain"), "[]");
     // It writes the store, and decides nothing.
     let harmless = read("listener 1883\nallow_anonymous true\nplugin /lib/mosquitto_persist_sqlite.so\n");
     assert_eq!(harmless.at("auth.anonymous"), "everywhere");
+    let in_its_folder =
+        read("listener 1883\nallow_anonymous true\nplugin /mosquitto_persist_sqlite/auth.so\n");
+    assert_eq!(in_its_folder.at("auth.chain"), "[]");
     // So does a condition on client ids, which nothing here stands for.
     assert_eq!(
         read("listener 1883\nallow_anonymous true\nclientid_prefixes a-\n").at("auth.chain"),
