@@ -1,6 +1,6 @@
 //! Configurations of other brokers: imported, and then the gateway does what they promised. mosquitto itself runs the same file where it is asked.
 
-use headgate_tests::blackbox::{Message, Mosquitto, SnPeer, eventually, free_port, headgate};
+use headgate_tests::blackbox::{Certificates, Message, Mosquitto, SnPeer, eventually, free_port, headgate};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -270,6 +270,98 @@ fn an_imported_file_does_what_mosquitto_does_with_it() {
     );
     assert!(speaks_websocket(web, "/mqtt") && speaks_websocket(web, "/any/where"));
     drop(headgate);
+}
+
+/// mosquitto.conf(5), use_identity_as_username: the certificate names the client, for the rules too, and nobody else comes in. A bridge carries what it carried.
+#[test]
+fn imported_certificates_and_bridges_do_what_they_did() {
+    let mut remote = Mosquitto::start("");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    let pki = Certificates::create(folder);
+    let (tls, plain) = (free_port(), free_port());
+    let conf = format!(
+        "user root\nallow_anonymous true\nacl_file acl\nlistener {plain} 127.0.0.1\nlistener {tls} 127.0.0.1\ncafile {}\ncertfile {}\nkeyfile {}\n\
+         require_certificate true\nuse_identity_as_username true\nconnection up\naddress 127.0.0.1:{}\nclientid gate\ntopic # out 1 up/ from/gate/\n\
+         topic down/# in 1\n",
+        pki.ca.display(),
+        pki.certificate.display(),
+        pki.key.display(),
+        remote.port()
+    );
+    fs::write(folder.join("mosquitto.conf"), conf).unwrap();
+    fs::write(folder.join("acl"), "topic read #\nuser pump-7\ntopic #\n").unwrap();
+    let secure = |topic: &str, certificate: bool, more: &[&str]| {
+        let mut command = client(
+            "mosquitto_pub",
+            Who {
+                port: tls,
+                login: None,
+            },
+        );
+        command
+            .arg("--cafile")
+            .arg(&pki.ca)
+            .args(["--insecure", "-t", topic, "-m", "x"])
+            .args(more);
+        if certificate {
+            command
+                .arg("--cert")
+                .arg(&pki.client)
+                .arg("--key")
+                .arg(&pki.client_key);
+        }
+        command.output().expect("mosquitto_pub is there").status.success()
+    };
+    let answers = || {
+        let open = Who {
+            port: plain,
+            login: None,
+        };
+        // Retained, it tells whether it was let in.
+        let came = |topic: &str| {
+            let mut command = client("mosquitto_sub", open);
+            command.args(["-t", topic, "-t", "ready", "-C", "1", "-F", "%t"]);
+            let output = command.output().expect("mosquitto_sub is there");
+            String::from_utf8_lossy(&output.stdout).trim() == topic
+        };
+        let by_name = secure("by/name", true, &["-r"]);
+        let ready = secure("ready", true, &["-r"]);
+        let nameless = secure("by/nobody", false, &["-r"]);
+        publish(open, "by/open", &["-r"]);
+        [by_name, ready, nameless, came("by/name"), came("by/open")]
+    };
+    let mosquitto = run(
+        folder,
+        Path::new("/usr/sbin/mosquitto"),
+        &["-c", "mosquitto.conf"],
+        &[tls, plain],
+    );
+    let theirs = answers();
+    drop(mosquitto);
+    assert_eq!(theirs, [true, true, false, true, false]);
+
+    let (report, code) = import(folder, &["mosquitto", "mosquitto.conf", "--node", "plant-7"]);
+    assert_eq!(code, 0, "{report:#}");
+    let headgate = run_headgate(folder, &[tls, plain]);
+    assert_eq!(answers(), theirs, "ours and mosquitto's");
+    let mut command = client(
+        "mosquitto_sub",
+        Who {
+            port: remote.port(),
+            login: None,
+        },
+    );
+    command.args(["-t", "from/gate/#", "-C", "1", "-F", "%t"]);
+    let waiting = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("mosquitto_sub is there");
+    assert!(secure("up/a", true, &["-r"]));
+    let output = waiting.wait_with_output().expect("it ends");
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "from/gate/a");
+    drop(headgate);
+    remote.stop();
 }
 
 /// emq.conf, its plugins and acl.conf: who comes in, what is denied, what no rule matches, the listeners and the MQTT-SN gateway.

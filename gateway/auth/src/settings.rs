@@ -511,7 +511,7 @@ pub struct AclFile {
     pub path: PathBuf,
     /// Whose it is.
     pub format: AclFormat,
-    /// What holds where no rule matches, as EMQ's `acl_nomatch`.
+    /// What holds where no rule matches, as EMQ's `acl_nomatch`. Default: `deny`.
     #[serde(default = "deny")]
     pub nomatch: AclEffect,
 }

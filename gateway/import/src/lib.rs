@@ -7,6 +7,7 @@
 mod disk;
 mod draft;
 pub mod emq;
+mod log;
 pub mod mosquitto;
 mod report;
 mod tls;
@@ -40,6 +41,8 @@ pub struct Target {
     pub secrets_dir: PathBuf,
     /// Its name, for bridges.
     pub node: String,
+    /// Whether it can write its log to a file, to syslog and not to standard error: `log.file`, `log.syslog`, `log.stderr`.
+    pub has_log_sinks: bool,
 }
 
 /// What an import makes.

@@ -154,6 +154,7 @@ impl To {
             secrets_dir: data_dir.join("secrets"),
             data_dir,
             node: self.node.clone().unwrap_or_else(host),
+            has_log_sinks: Config::has_setting("log", "file"),
         })
     }
 
@@ -209,7 +210,7 @@ impl To {
                 kept,
             } = users;
             say(format!(
-                "{} directives, {missing} not taken; users: {added} added, {replaced} replaced, {kept} kept as they were",
+                "directives: {}, of them {missing} not taken; users: {added} added, {replaced} replaced, {kept} kept as they were",
                 report.lines.len()
             ));
             match self.dry_run {
@@ -220,12 +221,12 @@ impl To {
         if is_complete {
             return Ok(());
         }
-        let what = match faults.len() {
-            0 => format!("{missing} directives are not taken"),
-            faults => {
-                format!("{missing} directives are not taken, and the new configuration has {faults} faults")
-            }
+        let of = |count: usize, what: &str| {
+            let s = if count == 1 { "" } else { "s" };
+            format!("{count} {what}{s}")
         };
+        let (missing, faults) = (of(missing, "directive"), of(faults.len(), "fault"));
+        let what = format!("not taken: {missing}; the new configuration has {faults}");
         Err(Incomplete(what).into())
     }
 }

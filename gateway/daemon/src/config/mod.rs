@@ -402,6 +402,12 @@ impl Config {
         keys.map(|(key, _)| key.clone()).collect()
     }
 
+    /// Whether a section has this setting.
+    pub(crate) fn has_setting(section: &str, key: &str) -> bool {
+        let shown = serde_json::to_value(Self::default()).unwrap_or_default();
+        shown[section].get(key).is_some()
+    }
+
     /// Whether a section or list is as it is without a file.
     pub(crate) fn is_default(&self, section: &str) -> bool {
         let of = |config: &Self| serde_json::to_value(config).map(|shown| shown[section].clone());

@@ -38,14 +38,20 @@ fn folder(config: &Config) -> Option<Fault> {
     (!is_there).then(|| Fault::new("auth.users_file", what()))
 }
 
-/// Rules and links for users that nobody is.
+/// Rules, links and listeners for users that nobody is.
 fn strangers(config: &Config, users: &Users) -> Vec<Fault> {
     let rules = config.auth.acl.iter().enumerate();
     let rules = rules.filter_map(|(n, rule)| Some((format!("auth.acl[{n}].user"), rule.user.as_deref()?)));
     let links = config.auth.links.iter().enumerate();
     let links = links.map(|(n, user)| (format!("auth.links[{n}]"), user.as_str()));
+    let listeners = config.auth.listeners.iter().enumerate();
+    let known = listeners.flat_map(|(n, listener)| {
+        let names = listener.users.iter().flatten().enumerate();
+        names.map(move |(at, user)| (format!("auth.listeners[{n}].users[{at}]"), user.as_str()))
+    });
     rules
         .chain(links)
+        .chain(known)
         .filter(|(_, user)| *user != "*" && !users.has(user))
         .map(|(key, user)| Fault::new(key, unknown(user)))
         .collect()

@@ -15,7 +15,11 @@ impl Source<'_> {
         match self.last("mqtt.allow_anonymous") {
             Some((of, _)) if self.is_shut => self.draft.meaningless(of, "nobody comes in, see the plugins"),
             Some((of, _)) => match flag(&mut self.draft, of) {
-                Some(true) => self.draft.set(of, "auth.anonymous", "everywhere"),
+                Some(true) => {
+                    self.draft.set(of, "auth.anonymous", "everywhere");
+                    let but = "a name that nobody checks is nobody's: rules for users and %u do not fit it; EMQ believes it";
+                    self.draft.but(of, but);
+                }
                 Some(false) => self.draft.set(of, "auth.anonymous", "nowhere"),
                 None => self.draft.config.set("auth.anonymous", "nowhere"),
             },
@@ -34,15 +38,24 @@ impl Source<'_> {
     fn rules(&mut self) {
         let nomatch = self.last("mqtt.acl_nomatch");
         let allows = nomatch.as_ref().is_none_or(|(_, text)| text == "allow");
+        // What decided who comes in may have decided that, too.
+        let word = if allows && !self.is_shut { "allow" } else { "deny" };
+        let until = "nothing more is allowed until there are rules in its place, for a plugin may have decided that, too";
         let Some((of, _)) = self.last("mqtt.acl_file") else {
+            let effect = if self.is_shut { "deny" } else { "allow" };
             let mut rule = Table::default();
-            rule.set("effect", "allow");
+            rule.set("effect", effect);
             self.draft.config.push("auth.acl", rule);
+            let why = if self.is_shut {
+                until
+            } else {
+                "without mqtt.acl_file EMQ allows everything"
+            };
             self.draft
-                .remark("auth.acl = [{ effect = \"allow\" }]: without mqtt.acl_file EMQ allows everything");
+                .remark(format!("auth.acl = [{{ effect = \"{effect}\" }}]: {why}"));
             if let Some((of, _)) = nomatch {
                 self.draft
-                    .meaningless(of, "without mqtt.acl_file everything is allowed");
+                    .meaningless(of, "without mqtt.acl_file no rule is asked");
             }
             return;
         };
@@ -50,7 +63,6 @@ impl Source<'_> {
         let mut file = Table::default();
         file.set("path", path.display().to_string());
         file.set("format", "emq");
-        let word = if allows { "allow" } else { "deny" };
         file.set("nomatch", word);
         self.draft.set(of, "auth.acl_file", file);
         self.is_there(of, &path);
@@ -58,14 +70,23 @@ impl Source<'_> {
             Some((of, text)) if text == "allow" || text == "deny" => {
                 self.draft
                     .taken(of, format!("auth.acl_file.nomatch = \"{word}\""));
+                if text != word {
+                    self.draft.but(of, until);
+                }
             }
             Some((of, _)) => {
                 self.draft
                     .not_taken(of, "allowed is allow and deny", "EMQ does not start with it.");
             }
-            None => self.draft.remark(
-                "auth.acl_file.nomatch = \"allow\": without mqtt.acl_nomatch EMQ allows what no rule matches",
-            ),
+            None => {
+                let why = if self.is_shut {
+                    until
+                } else {
+                    "without mqtt.acl_nomatch EMQ allows what no rule matches"
+                };
+                self.draft
+                    .remark(format!("auth.acl_file.nomatch = \"{word}\": {why}"));
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::Source;
 use super::values::{bytes, flag, number, time};
 use crate::draft::Of;
+use crate::log::Sinks;
 use crate::value::{Table, Value};
 
 impl Source<'_> {
@@ -92,52 +93,104 @@ impl Source<'_> {
     }
 
     fn log(&mut self) {
-        let is_on = match self.last("log.console") {
-            Some((of, text)) => {
-                self.draft.is_so(of);
-                if text != "console" {
-                    self.draft.but(of, "the log goes to standard error");
-                }
-                text == "console" || text == "both"
-            }
-            None => true,
+        let mut sinks = Sinks::new(self.target.has_log_sinks);
+        let console = self.last("log.console");
+        let is = |words: &[&str]| {
+            console
+                .as_ref()
+                .is_none_or(|(_, text)| words.contains(&text.as_str()))
         };
-        if let Some((of, level)) = self.last("log.console.level") {
-            let ours = match level.as_str() {
-                "debug" => "debug",
-                "info" | "notice" => "info",
-                "warning" => "warn",
-                _ => "error",
-            };
-            match is_on {
-                true => self.draft.set(of, "log.level", ours),
-                false => self.draft.meaningless(of, "log.console is off"),
-            }
+        let (to_console, to_file) = (
+            is(&["console", "both"]),
+            console.is_some() && is(&["file", "both"]),
+        );
+        if let Some((of, _)) = &console {
+            sinks.stderr(&mut self.draft, *of, to_console);
         }
-        let on = match self.last("log.syslog") {
+        self.log_level(to_console || to_file);
+        // Of several files the most talkative one.
+        for (part, is_used) in [("console", to_file), ("info", true), ("error", true)] {
+            self.log_file(&mut sinks, part, is_used);
+        }
+        self.syslog(&sinks);
+    }
+
+    fn log_level(&mut self, is_used: bool) {
+        let Some((of, level)) = self.last("log.console.level") else {
+            return;
+        };
+        let ours = match level.as_str() {
+            "debug" => "debug",
+            "info" | "notice" => "info",
+            "warning" => "warn",
+            _ => "error",
+        };
+        match is_used {
+            true => self.draft.set(of, "log.level", ours),
+            false => self.draft.meaningless(of, "log.console is off"),
+        }
+    }
+
+    fn log_file(&mut self, sinks: &mut Sinks, part: &str, is_used: bool) {
+        let file = self.last(&format!("log.{part}.file"));
+        let is_taken = match file {
+            Some((of, _)) if is_used => {
+                let path = self.path(of).display().to_string();
+                sinks.file(&mut self.draft, of, path)
+            }
             Some((of, _)) => {
-                let on = flag(&mut self.draft, of);
-                match on {
-                    Some(true) => {
-                        let because = "nothing is sent to syslog";
-                        let todo =
-                            "The log goes to standard error: let the service send it where it belongs.";
-                        self.draft.not_taken(of, because, todo);
-                    }
-                    _ => self.draft.is_so(of),
-                }
-                on == Some(true)
+                self.draft.meaningless(of, "log.console names no file");
+                false
             }
             None => false,
         };
+        for (key, setting, most) in [
+            ("size", "log.file.max_bytes", i64::MAX),
+            ("count", "log.file.keep", 1_000),
+        ] {
+            let Some((of, _)) = self.last(&format!("log.{part}.{key}")) else {
+                continue;
+            };
+            if !is_taken {
+                self.draft
+                    .meaningless(of, format!("log.{part}.file is not written"));
+            } else if let Some(number) = number(&mut self.draft, of, most) {
+                let least = if key == "size" { 4_096 } else { 0 };
+                self.draft.set(of, setting, number.max(least));
+            }
+        }
+    }
+
+    fn syslog(&mut self, sinks: &Sinks) {
+        let syslog = self.last("log.syslog");
+        let is_on = syslog
+            .as_ref()
+            .is_some_and(|(of, _)| flag(&mut self.draft, *of) == Some(true));
+        let facility = self.last("log.syslog.facility");
+        let usable = |text: &str| {
+            ["user", "daemon"].contains(&text)
+                || text
+                    .strip_prefix("local")
+                    .is_some_and(|n| ["0", "1", "2", "3", "4", "5", "6", "7"].contains(&n))
+        };
+        if let Some((of, _)) = syslog {
+            match is_on {
+                true => sinks.syslog(&mut self.draft, of, facility.filter(|(_, text)| usable(text))),
+                false => self.draft.is_so(of),
+            }
+        }
         for key in ["log.syslog.identity", "log.syslog.facility", "log.syslog.level"] {
-            if let Some((of, _)) = self.last(key) {
-                let because = if on {
-                    "nothing is sent to syslog"
-                } else {
-                    "log.syslog is off"
-                };
-                self.draft.meaningless(of, because);
+            let Some((of, _)) = self.last(key) else { continue };
+            if self.draft.has_fate(of) {
+                continue;
+            }
+            match is_on && sinks.are_there {
+                true => self.draft.not_taken(
+                    of,
+                    "there is no such setting for syslog",
+                    "log.level is for all destinations.",
+                ),
+                false => self.draft.meaningless(of, "nothing is sent to syslog"),
             }
         }
     }

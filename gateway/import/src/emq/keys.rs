@@ -18,11 +18,6 @@ const VM: Known = Nothing("there is no Erlang virtual machine");
 const STATS: Known = Nothing("counters are kept always");
 const POOL: Known = Nothing("there are no pools to be sized");
 const SOCKET: Known = Nothing("buffers of sockets are the system's affair");
-const FILES: Known = Missing(
-    "no files of a log are written",
-    "The log goes to standard error: let the service send it where it belongs.",
-);
-const FILE_PARTS: Known = Nothing("no files of a log are written");
 const TLS: Known = Nothing("TLS has one good way here");
 const API: Known = Missing(
     "there is no HTTP API in the network",
@@ -63,18 +58,18 @@ pub(super) const KEYS: &[(&str, Known)] = &[
     ("node.crash_dump", VM),
     ("sasl", VM),
     ("sysmon.$", VM),
-    ("log.dir", FILE_PARTS),
+    ("log.dir", Nothing("each file has its own path")),
     ("log.console", Read),
     ("log.console.level", Read),
-    ("log.console.file", FILES),
-    ("log.console.size", FILE_PARTS),
-    ("log.console.count", FILE_PARTS),
-    ("log.info.file", FILES),
-    ("log.info.size", FILE_PARTS),
-    ("log.info.count", FILE_PARTS),
-    ("log.error.file", FILES),
-    ("log.error.size", FILE_PARTS),
-    ("log.error.count", FILE_PARTS),
+    ("log.console.file", Read),
+    ("log.console.size", Read),
+    ("log.console.count", Read),
+    ("log.info.file", Read),
+    ("log.info.size", Read),
+    ("log.info.count", Read),
+    ("log.error.file", Read),
+    ("log.error.size", Read),
+    ("log.error.count", Read),
     ("log.error.redirect", VM),
     (
         "log.error.messages_per_second",

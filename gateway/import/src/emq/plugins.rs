@@ -125,7 +125,7 @@ impl Source<'_> {
                 } else {
                     "it is not known, and may decide who comes in, so nobody does (auth.chain = [])"
                 };
-                let todo = "Add users (`headgate users add` or `import --format csv`) and rules, then take `chain = []` and `anonymous` out.";
+                let todo = "Add users (`headgate users add` or `import --format csv`) and rules in auth.acl, then take `chain = []` and `anonymous` out.";
                 self.draft.not_taken(of, because, todo);
                 self.is_shut = true;
             }

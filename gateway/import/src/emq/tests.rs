@@ -17,6 +17,7 @@ fn import_with(text: &str, others: &[(&str, &str)]) -> Imported {
         data_dir: "/data".into(),
         secrets_dir: "/data/secrets".into(),
         node: "plant-7".into(),
+        has_log_sinks: true,
     };
     let import = import(&disk, Path::new("/opt/emq"), None, &target).unwrap();
     let code = |line: &str| line.split('#').next().is_some_and(|code| !code.trim().is_empty());
@@ -215,6 +216,31 @@ fn the_broker_is_taken() {
 }
 
 #[test]
+fn the_log_goes_where_it_went() {
+    let text = "log.console = file\nlog.console.file = log/console.log\nlog.console.size = 100\nlog.console.count = 3\nlog.error.file = log/error.log\n\
+                log.error.size = 10485760\nlog.syslog = on\nlog.syslog.facility = local0\nlog.syslog.identity = emq\n";
+    let imported = read(text);
+    for (path, value) in [
+        ("log.stderr", "false"),
+        ("log.file.path", "/opt/emq/log/console.log"),
+        ("log.file.max_bytes", "4096"),
+        ("log.file.keep", "3"),
+        ("log.syslog.facility", "local0"),
+    ] {
+        assert_eq!(imported.at(path), value, "{path}");
+    }
+    assert_eq!(imported.not_taken(), [5, 9]);
+    let usual = read(
+        "log.console = console\nlog.error.file = {{ platform_log_dir }}/error.log\nlog.error.size = 10485760\n",
+    );
+    assert_eq!(
+        (usual.at("log.file.path"), usual.at("log.stderr")),
+        ("/opt/emq/log/error.log".into(), "true".into())
+    );
+    assert_eq!(usual.not_taken(), [0; 0]);
+}
+
+#[test]
 fn old_names_are_understood() {
     let text = "mqtt.listener.tcp = 1883\nmqtt.listener.tcp.max_clients = 7\nmqtt.listener.http = 8083\nmqtt.client_idle_timeout = 30\n\
                 mqtt.session.expired_after = 1d\nmqtt.queue.max_length = 100\nmqtt.queue.qos0 = false\nmqtt.pubsub.by_clientid = true\n";
@@ -331,6 +357,7 @@ fn a_plugin_that_decides_and_is_none_of_ours_keeps_the_doors_shut() {
             ("nowhere".into(), "[]".into()),
             "{plugin}"
         );
+        assert_eq!(imported.at("auth.acl.0.effect"), "deny", "{plugin}");
         assert!(imported.fate(plugin).contains("NOT TAKEN"), "{plugin}");
         assert!(!format!("{:?}{}", imported.import.report, imported.import.config).contains("hunter2"));
     }
@@ -448,4 +475,42 @@ fn the_mqtt_sn_gateway_is_taken() {
         ),
         ("false".into(), vec![1])
     );
+}
+
+/// Whatever is changed in files that hold everything, they are read, what comes out is TOML, and each line is told.
+#[test]
+fn mutated_files_are_read_without_a_panic() {
+    let mut whole = String::new();
+    for key in keys() {
+        for (name, value) in [
+            ("tcp", "127.0.0.1:1883"),
+            ("1", "10,20"),
+            ("ssl", "{{ platform_etc_dir }}/x"),
+            ("2", "on"),
+        ] {
+            whole += &format!("{} = {value}\n", key.replace('$', name));
+        }
+    }
+    let mutated = |rng: &mut fastrand::Rng| {
+        let mut bytes = whole.clone().into_bytes();
+        for _ in 0..rng.usize(1..30) {
+            headgate_fuzz::mutate(&mut bytes, b"\r\n\t #:,=./0\xff", rng);
+        }
+        bytes
+    };
+    let list = format!("{USUAL}emq_auth_username.\nemq_auth_clientid.\nemq_sn.\n");
+    headgate_fuzz::fuzz(mutated, |bytes| {
+        let text = String::from_utf8_lossy(bytes).replace('\u{feff}', "");
+        let mut files = vec![(LIST, list.as_str())];
+        for plugin in [
+            "/opt/emq/etc/plugins/emq_auth_username.conf",
+            "/opt/emq/etc/plugins/emq_auth_clientid.conf",
+            "/opt/emq/etc/plugins/emq_retainer.conf",
+            "/opt/emq/etc/plugins/emq_modules.conf",
+            "/opt/emq/etc/plugins/emq_sn.conf",
+        ] {
+            files.push((plugin, &text));
+        }
+        import_with(&text, &files);
+    });
 }

@@ -2,13 +2,13 @@
 
 use super::listeners::Listener;
 use super::read::{Lines, Section};
-use super::values::{flag, word};
+use super::values::{flag, word, words};
 use super::{Source, Version};
 use crate::draft::{Of, users};
 use crate::value::{Table, Value};
 use headgate_auth::{UsersFormat, read_users};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Plugins of mosquitto's own that let nobody in and keep nobody out.
 const HARMLESS: [&str; 2] = ["mosquitto_persist_sqlite", "mosquitto_sparkplug_aware"];
@@ -58,8 +58,11 @@ impl Source<'_> {
     /// Whether it decides who may come in. Then nobody comes in.
     fn plugin(&mut self, of: Of) -> bool {
         let text = self.draft.text(of);
-        let decides = !HARMLESS.iter().any(|name| text.contains(name));
-        let because = if text.contains("dynamic_security") {
+        let words = words(&text);
+        let name = words.first().map(Path::new).and_then(Path::file_stem);
+        let name = name.unwrap_or_default().to_string_lossy();
+        let decides = !HARMLESS.contains(&&*name);
+        let because = if name.contains("dynamic_security") {
             "users, groups and roles of dynamic security are not read, so its listeners stay shut"
         } else if decides {
             "plugins of mosquitto are not loaded; it may decide who comes in, so its listeners stay shut"
@@ -67,7 +70,7 @@ impl Source<'_> {
             "plugins of mosquitto are not loaded"
         };
         let todo = if decides {
-            "Add users (`headgate users add`) and rules ([[auth.acl]]), then take `chain = []` and `anonymous` out."
+            "Add users (`headgate users add`) and rules (auth.acl), then take `chain = []` and `anonymous` out."
         } else {
             "Nothing need be done: it lets nobody in."
         };
@@ -96,9 +99,7 @@ impl Source<'_> {
             }
         }
         for listener in listeners.iter().filter(|_| is_shut) {
-            if let Some((of, _)) = listener.user_name {
-                self.draft.meaningless(of, "nobody comes in");
-            }
+            self.nobody_is_named(listener);
         }
         self.draft.config.set("auth", auth);
     }
@@ -111,8 +112,9 @@ impl Source<'_> {
             let place = format!("auth.listeners.{}", listener.name);
             let security = &lines.listeners[listener.n].security;
             let (file, is_shut) = self.door(security, &mut table, &place, listener.is_local, all_shut, names);
-            if !is_shut {
-                self.special(listener, &mut table);
+            match is_shut {
+                true => self.nobody_is_named(listener),
+                false => self.special(listener, &mut table),
             }
             doors.push((table, file));
         }
@@ -129,11 +131,19 @@ impl Source<'_> {
         }
     }
 
+    /// Certificates name nobody where nobody comes in.
+    fn nobody_is_named(&mut self, listener: &Listener) {
+        if let Some((of, _)) = listener.user_name {
+            self.draft.meaningless(of, "nobody comes in");
+        }
+    }
+
     /// What a listener's certificates mean for who comes in.
     fn special(&mut self, listener: &Listener, table: &mut Table) {
         let place = format!("auth.listeners.{}", listener.name);
         if listener.is_shut {
             shut(table);
+            self.nobody_is_named(listener);
         } else if let Some((of, name)) = listener.user_name {
             self.draft
                 .set_in(of, table, &place, "certificate.user_name", name);
@@ -190,7 +200,7 @@ impl Source<'_> {
             self.anonymous(anonymous, table, place, is_local, has_others);
             self.unchecked_names(anonymous, password_file, acl_file);
         }
-        self.rules(acl_file, table, place);
+        self.rules(acl_file, table, place, is_shut);
         (file, is_shut)
     }
 
@@ -251,7 +261,7 @@ impl Source<'_> {
         }
     }
 
-    fn rules(&mut self, of: Option<Of>, table: &mut Table, place: &str) {
+    fn rules(&mut self, of: Option<Of>, table: &mut Table, place: &str, is_shut: bool) {
         match of {
             Some(of) => {
                 let named = self.path(of);
@@ -273,12 +283,22 @@ impl Source<'_> {
                 }
             }
             None => {
+                let (effect, why) = if is_shut {
+                    (
+                        "deny",
+                        "nothing is allowed until there are rules in its place, for what decided who comes in may have decided that, too",
+                    )
+                } else {
+                    (
+                        "allow",
+                        "without an acl_file everything is allowed to who comes in",
+                    )
+                };
                 let mut rule = Table::default();
-                rule.set("effect", "allow");
+                rule.set("effect", effect);
+                self.draft
+                    .remark(format!("{place}.acl = [{}]: {why}", Value::from(rule.clone())));
                 table.push("acl", rule);
-                self.draft.remark(format!(
-                    "{place}.acl = [{{ effect = \"allow\" }}]: without an acl_file everything is allowed to who comes in"
-                ));
             }
         }
     }

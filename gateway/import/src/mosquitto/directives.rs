@@ -79,14 +79,7 @@ pub(super) const DIRECTIVES: &[(&str, Scope, Known)] = &[
     ("global_max_connections", Global, Read),
     ("include_dir", Global, Read),
     ("log_dest", Global, Read),
-    (
-        "log_facility",
-        Global,
-        Missing(
-            "there is no such setting",
-            "The log goes to standard error, and with systemd to its journal.",
-        ),
-    ),
+    ("log_facility", Global, Read),
     ("log_timestamp", Global, Read),
     (
         "log_timestamp_format",
@@ -312,13 +305,17 @@ fn find(today: &str) -> Option<(Scope, Known)> {
     found.map(|(_, scope, known)| (*scope, *known))
 }
 
-/// Whether the value is nobody's business. Options of plugins have passwords of data bases.
+/// Whether the value is nobody's business. Options of plugins have passwords of data bases, and a name that is written wrongly may have been meant for one.
 pub(super) fn is_secret(name: &str) -> bool {
+    let today = today(name);
     let secret = [
         "bridge_psk",
         "local_password",
         "remote_password",
         "tls_engine_kpass_sha1",
     ];
-    scope(today(name)) == PluginOption || secret.contains(&today(name))
+    let may_be = ["pas", "psk", "pwd", "secret"]
+        .iter()
+        .any(|word| name.contains(word));
+    scope(today) == PluginOption || secret.contains(&today) || may_be && known(today).is_none()
 }

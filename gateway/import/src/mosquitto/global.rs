@@ -3,7 +3,8 @@
 use super::Source;
 use super::read::Section;
 use super::values::{flag, number, without_comment, word, words};
-use crate::draft::Of;
+use crate::draft::{Draft, Of};
+use crate::log::Sinks;
 use crate::value::Value;
 
 /// A limit that is none.
@@ -112,7 +113,7 @@ impl Source<'_> {
             self.draft.set(of, "mqtt.max_keep_alive", format!("{seconds}s"));
         }
         if let Some(of) = global.last(&mut self.draft, "sys_interval")
-            && let Some(seconds) = number(&mut self.draft, of, 0, 65_535)
+            && let Some(seconds) = number(&mut self.draft, of, 0, i64::from(u32::MAX))
         {
             self.draft.set(of, "sys.interval", format!("{seconds}s"));
         }
@@ -186,9 +187,7 @@ impl Source<'_> {
     }
 
     fn log(&mut self, global: &Section) {
-        for of in global.all("log_dest") {
-            self.log_destination(of);
-        }
+        self.log_destinations(global);
         if let Some(of) = global.last(&mut self.draft, "log_timestamp") {
             self.draft.meaningless(of, "each line has its time");
         }
@@ -206,42 +205,70 @@ impl Source<'_> {
         self.log_level(&global.all("log_type"));
     }
 
-    fn log_destination(&mut self, of: Of) {
-        let text = without_comment(&self.draft, of);
-        let stderr = "The log goes to standard error: let the service send it where it belongs.";
-        match word(&self.draft, of).as_str() {
-            "stderr" => self.draft.is_so(of),
-            "stdout" => {
-                self.draft.is_so(of);
-                self.draft.but(of, "the log goes to standard error");
-            }
-            "syslog" => self.draft.not_taken(of, "nothing is sent to syslog", stderr),
-            "file" => {
-                let file = text.strip_prefix("file").unwrap_or_default().trim();
-                self.draft
-                    .not_taken(of, format!("nothing is written to {file}"), stderr);
-            }
-            "topic" => {
-                let because = "the log is not published";
-                self.draft
-                    .not_taken(of, because, "What clients should see is below $SYS.");
-            }
-            "none" => {
-                let because = "the log goes to standard error";
-                self.draft
-                    .not_taken(of, because, "Set log.level = \"off\", if it must be.");
-            }
-            other => {
-                let because = format!("there is no destination `{other}`");
-                self.draft.not_taken(of, because, stderr);
+    /// Without a word it is standard error; with one it is that, and no other.
+    fn log_destinations(&mut self, global: &Section) {
+        let mut sinks = Sinks::new(self.target.has_log_sinks);
+        let all = global.all("log_dest");
+        let names = ["stderr", "stdout"];
+        let to_stderr = all
+            .iter()
+            .any(|of| names.contains(&word(&self.draft, *of).as_str()));
+        let facility = global.last(&mut self.draft, "log_facility");
+        for of in &all {
+            match word(&self.draft, *of).as_str() {
+                "stderr" => sinks.stderr(&mut self.draft, *of, true),
+                "stdout" => {
+                    sinks.stderr(&mut self.draft, *of, true);
+                    self.draft.but(*of, "of the two, standard error");
+                }
+                "none" => sinks.stderr(&mut self.draft, *of, to_stderr),
+                "syslog" => {
+                    let facility = facility.and_then(|of| self.facility(of));
+                    sinks.syslog(&mut self.draft, *of, facility);
+                }
+                "file" => {
+                    let text = without_comment(&self.draft, *of);
+                    let file = text.strip_prefix("file").unwrap_or_default().trim();
+                    let path = self.options.start_dir.join(file).display().to_string();
+                    sinks.file(&mut self.draft, *of, path);
+                }
+                "topic" => {
+                    let because = "the log is not published";
+                    self.draft
+                        .not_taken(*of, because, "What clients should see is below $SYS.");
+                }
+                other => {
+                    let because = format!("there is no destination `{other}`");
+                    self.draft.not_taken(
+                        *of,
+                        because,
+                        "docs/configuration.md has those that there are: [log].",
+                    );
+                }
             }
         }
+        if !all.is_empty() && !to_stderr && sinks.are_there {
+            self.draft.config.set("log.stderr", false);
+            self.draft
+                .remark("log.stderr = false: the source names other destinations");
+        }
+        if let Some(of) = facility
+            && !self.draft.has_fate(of)
+        {
+            self.draft.meaningless(of, "nothing is sent to syslog");
+        }
+    }
+
+    /// `0` to `7`.
+    fn facility(&mut self, of: Of) -> Option<(Of, String)> {
+        let number = number(&mut self.draft, of, 0, 7)?;
+        Some((of, format!("local{number}")))
     }
 
     /// The most talkative type decides.
     fn log_level(&mut self, types: &[Of]) {
         const LEVELS: [&str; 4] = ["error", "warn", "info", "debug"];
-        let level = |draft: &crate::draft::Draft, of: Of| {
+        let level = |draft: &Draft, of: Of| {
             let text = draft.text(of);
             let of_word = |word: &&str| match *word {
                 "none" | "error" => Some(0),

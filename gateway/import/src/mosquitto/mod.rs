@@ -7,6 +7,7 @@ mod access;
 mod bridges;
 mod directives;
 mod global;
+mod listener_tls;
 mod listeners;
 mod paths;
 mod read;

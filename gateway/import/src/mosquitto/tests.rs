@@ -20,6 +20,7 @@ fn import_with(text: &str, others: &[(&str, &str)], version: Version) -> Importe
         data_dir: "/data".into(),
         secrets_dir: "/data/secrets".into(),
         node: "plant-7".into(),
+        has_log_sinks: true,
     };
     let import = import(&disk, Path::new("/etc/m/m.conf"), &options, &target).unwrap();
     let meaningful =
@@ -424,6 +425,11 @@ fn a_plugin_keeps_its_listeners_shut() {
             ("nowhere".into(), "[]".into())
         );
         assert_eq!(imported.not_taken(), [3, 4], "{plugin}");
+        assert_eq!(
+            imported.at("auth.acl.0.effect"),
+            "deny",
+            "it may have decided that, too"
+        );
         assert!(imported.line(3).contains("stay shut"));
         assert!(!format!("{:?}", imported.import.report).contains("hunter2"));
     }
@@ -443,9 +449,17 @@ fn a_plugin_keeps_its_listeners_shut() {
         ),
         (String::new(), "everywhere".into())
     );
+    let named = read(
+        "per_listener_settings true\nlistener 8883\ncertfile c\nkeyfile k\nuse_identity_as_username true\nplugin /lib/auth.so\n",
+    );
+    assert_eq!(named.line(5), "has no meaning here: nobody comes in");
+    assert_eq!(named.at("auth.listeners.0.chain"), "[]");
     // It writes the store, and decides nothing.
     let harmless = read("listener 1883\nallow_anonymous true\nplugin /lib/mosquitto_persist_sqlite.so\n");
     assert_eq!(harmless.at("auth.anonymous"), "everywhere");
+    let in_its_folder =
+        read("listener 1883\nallow_anonymous true\nplugin /mosquitto_persist_sqlite/auth.so\n");
+    assert_eq!(in_its_folder.at("auth.chain"), "[]");
     // So does a condition on client ids, which nothing here stands for.
     assert_eq!(
         read("listener 1883\nallow_anonymous true\nclientid_prefixes a-\n").at("auth.chain"),
@@ -494,8 +508,28 @@ fn what_is_kept_and_logged() {
     );
     assert_eq!(imported.at("mqtt.v3_session_expiry"), "2M", "months");
     assert_eq!(read("persistence true\n").at("mqtt.v3_session_expiry"), "0s");
+    assert_eq!(
+        (imported.at("log.file.path"), imported.at("log.stderr")),
+        ("/var/log/m.log".into(), "true".into())
+    );
     assert!(imported.line(6).contains("has no meaning"));
-    assert!(imported.not_taken().contains(&8));
+    assert_eq!(imported.not_taken(), [8], "the log is not published");
+    let others = read("log_dest syslog\nlog_dest file m.log # x\nlog_facility 5\n");
+    assert_eq!(
+        (others.at("log.stderr"), others.at("log.file.path")),
+        ("false".into(), "/start/m.log".into())
+    );
+    assert_eq!(
+        (others.at("log.syslog.address"), others.at("log.syslog.facility")),
+        ("unix:/dev/log".into(), "local5".into())
+    );
+    assert_eq!(
+        (
+            read("log_dest none\n").at("log.stderr"),
+            read("log_dest stdout\n").at("log.stderr")
+        ),
+        ("false".into(), "true".into())
+    );
 }
 
 #[test]
@@ -536,6 +570,44 @@ fn bridges_are_taken_with_their_old_names() {
     );
     assert!(!format!("{:?}", imported.import.report).contains("a #b"));
     assert!(!imported.import.config.contains("a #b"));
+}
+
+#[test]
+fn a_password_with_a_misspelt_name_is_not_shown() {
+    let imported = read("connection b\nremote_pasword hunter2\n");
+    assert!(!format!("{:?}", imported.import.report).contains("hunter2"));
+    assert_eq!(imported.not_taken(), [1, 2]);
+}
+
+#[test]
+fn a_socket_of_this_machine_has_no_tls() {
+    let imported = read("listener 0 /run/m.sock\ncertfile c\nkeyfile k\n");
+    assert_eq!(
+        (imported.at("listeners.0.kind"), imported.at("listeners.0.tls")),
+        ("unix".into(), String::new())
+    );
+    assert!(imported.line(2).contains("the listener has no TLS"));
+}
+
+/// Whatever is changed in a file that holds everything, it is read, what comes out is TOML, and each line is told.
+#[test]
+fn mutated_files_are_read_without_a_panic() {
+    let mut whole = String::new();
+    for (name, ..) in directives::DIRECTIVES {
+        for value in ["true", "1883 127.0.0.1", "a/# out 1 b/ c/", "/x #y"] {
+            whole += &format!("{name} {value}\n");
+        }
+    }
+    let mutated = |rng: &mut fastrand::Rng| {
+        let mut bytes = whole.clone().into_bytes();
+        for _ in 0..rng.usize(1..30) {
+            headgate_fuzz::mutate(&mut bytes, b"\r\n\t #:,$/0\xff", rng);
+        }
+        bytes
+    };
+    headgate_fuzz::fuzz(mutated, |bytes| {
+        read(&String::from_utf8_lossy(bytes).replace('\u{feff}', ""));
+    });
 }
 
 #[test]
