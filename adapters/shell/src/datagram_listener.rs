@@ -28,6 +28,9 @@ pub trait DatagramListener: Send + Sync {
     /// Where it wants to be.
     fn place(&self) -> Option<DatagramPlace<'_>>;
 
+    /// What is put in front of the topics of its clients, as it stands in the settings.
+    fn mount_point(&self) -> Option<&str>;
+
     /// All that is wrong with its settings, with keys as seen from its entry.
     fn faults(&self) -> Vec<Fault>;
 
@@ -55,6 +58,9 @@ pub trait DatagramListener: Send + Sync {
 
 /// A socket or line, for whoever changes it while it is served.
 pub trait DatagramHandle: Any + Send + Sync {
+    /// Where it is, with the real port; of a serial line its device.
+    fn address(&self) -> &str;
+
     /// Clients are told, and it is served no more.
     fn end(&self);
 }
@@ -105,6 +111,10 @@ impl<P: DatagramProtocol> DatagramListener for ListenerFor<'_, P> {
             }),
             DatagramKind::Serial => Some(DatagramPlace::Serial(&self.0.serial.as_ref()?.port)),
         }
+    }
+
+    fn mount_point(&self) -> Option<&str> {
+        self.0.mount_point.as_deref()
     }
 
     fn faults(&self) -> Vec<Fault> {
@@ -289,10 +299,15 @@ impl<P: DatagramProtocol, T: DatagramTransport> Current<P, T> {
 }
 
 struct Running<P: DatagramProtocol, T: DatagramTransport> {
+    address: String,
     current: Mutex<Current<P, T>>,
 }
 
 impl<P: DatagramProtocol, T: DatagramTransport> DatagramHandle for Running<P, T> {
+    fn address(&self) -> &str {
+        &self.address
+    }
+
     fn end(&self) {
         let mut current = self.current.lock();
         current.ended = true;
@@ -314,11 +329,13 @@ impl<P: DatagramProtocol, T: TransportOf<P>> Bound<P, T> {
             told: mpsc::unbounded_channel().0,
             ended: false,
         };
+        let transport = T::open(settings, None)?;
         Ok(Box::new(Self {
-            transport: T::open(settings, None)?,
             running: Arc::new(Running {
+                address: transport.describe().1,
                 current: Mutex::new(current),
             }),
+            transport,
         }))
     }
 }

@@ -63,6 +63,11 @@ impl Protocols {
         self.by_name.insert(name, Arc::new(ServedHttp { http, open }));
     }
 
+    /// How clients of a listener that speaks this protocol name topics; `None` for a name that nobody registered.
+    pub fn naming(&self, name: &str, mount: MountPoint, rewriter: &Arc<Rewriter>) -> Option<Naming> {
+        Some(self.by_name.get(name)?.naming(mount, Arc::clone(rewriter)))
+    }
+
     /// What [runs](crate::Listener::run) a listener that speaks this protocol and has this mount point; `None` for a name that nobody registered.
     pub fn handler(
         &self,

@@ -339,7 +339,10 @@ impl AccessPolicy for ClientPolicy {
 
     fn why(&self, query: AccessQuery<'_>) -> Cow<'static, str> {
         match self.rule(query) {
+            Some(rule) if rule.allows() => rule.origin.to_string().into(),
+            rule if self.is_granted_anyway(query, rule) => "auth.grant_subscriptions".into(),
             Some(rule) => rule.origin.to_string().into(),
+            None if self.nomatch == AccessDecision::Allow => "auth.superusers".into(),
             None => "no rule of auth.acl or auth.acl_file allows it".into(),
         }
     }

@@ -149,6 +149,17 @@ impl Access {
         self.0.bans.all()
     }
 
+    /// The rules of somebody who would be let in at a listener by this client id and name, from this address.
+    pub fn policy(
+        &self,
+        listener: &str,
+        client: &str,
+        user: Option<&str>,
+        address: IpAddr,
+    ) -> Arc<dyn AccessPolicy> {
+        self.0.book(listener).policy(client, user, address)
+    }
+
     /// What was counted.
     pub fn stats(&self) -> LoginStats {
         self.0.users.stats()

@@ -22,10 +22,10 @@ use crate::take_overs::TakeOvers;
 use crate::timers::{Timer, Timers};
 use crate::turns::{self, UnderWay};
 use hashbrown::HashMap;
-use headgate_model::bus::Presence;
+use headgate_model::bus::{Presence, Refusal};
 use headgate_model::{
-    BusCommand, BusEvent, ClientId, CloseReason, EndpointId, Instant, QueueFull, QueueRules, SessionId,
-    StoreOp, Topic, WallTime,
+    Admitted, BusCommand, BusEvent, ClientId, CloseReason, EndpointId, Instant, Qos, QueueFull, QueueRules,
+    SessionId, StoreOp, Subscription, Topic, WallTime,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -291,6 +291,35 @@ impl Bus {
         out.events.push((endpoint, BusEvent::Kicked));
         self.leave(endpoint, CloseReason::Kicked, None, now, out);
         true
+    }
+
+    /// Subscribes a session on behalf of its client, which hears nothing of that. What may not be read by the client's rules is not delivered. `None` when it has
+    /// no session.
+    pub fn subscribe_for(
+        &mut self,
+        client: &str,
+        subscription: Admitted<Subscription>,
+        now: Instant,
+        out: &mut BusOutputs,
+    ) -> Option<Result<Qos, Refusal>> {
+        let slot = self.sessions.of_client(client)?;
+        let granted = self.add_subscription(slot, subscription.into_inner());
+        if self.sessions[slot].is_online() {
+            self.pump(slot, now, out);
+        }
+        Some(granted)
+    }
+
+    /// Ends a subscription of a session on behalf of its client. Whether there was one; `None` when there is no session.
+    pub fn unsubscribe_for(
+        &mut self,
+        client: &str,
+        subscription: Admitted<Subscription>,
+        now: Instant,
+        out: &mut BusOutputs,
+    ) -> Option<bool> {
+        let slot = self.sessions.of_client(client)?;
+        Some(self.remove_subscription(slot, subscription.into_inner(), now, out))
     }
 
     /// Ends a session for good, with all that it holds; its client is thrown out. Whether there was one.

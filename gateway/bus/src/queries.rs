@@ -6,6 +6,7 @@
 use crate::attachment::{Attachment, Stage};
 use crate::bus::Bus;
 use crate::gauges::Load;
+use crate::index::Matches;
 use crate::lanes::Lane;
 use crate::paging::FetchRequest;
 use crate::queue::Queued;
@@ -52,6 +53,21 @@ pub enum ClientState {
     FallingAsleep,
     /// Another connection takes over.
     Leaving,
+}
+
+impl ClientState {
+    /// In a word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Away => "away",
+            Self::Asleep => "asleep",
+            Self::Opening => "opening",
+            Self::Online => "connected",
+            Self::Awake => "awake",
+            Self::FallingAsleep => "falling asleep",
+            Self::Leaving => "leaving",
+        }
+    }
 }
 
 /// A client that has a session.
@@ -116,6 +132,19 @@ pub struct SubscriptionInfo {
     pub client: ClientId,
     /// The subscription.
     pub subscription: Subscription,
+}
+
+/// Whom a message with some topic would go to now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Receivers {
+    /// Sessions, by client id: the first of them.
+    pub clients: Vec<ClientId>,
+    /// How many there are.
+    pub sessions: usize,
+    /// Of others, sessions whose rules do not let them read it.
+    pub kept_from: usize,
+    /// Shared subscriptions, each of which gets one copy.
+    pub groups: usize,
 }
 
 /// A delivery that waits in memory or is under way.
@@ -288,6 +317,27 @@ impl Bus {
             Scanned::Until(topic) => Topic::parse(topic).ok(),
         };
         Page { rows, next }
+    }
+
+    /// Whom a message with this topic would go to now; [`MAX_PAGE`] of them by name at most. It costs as much as a publish does.
+    pub fn receivers(&self, topic: &Topic, limit: usize) -> Receivers {
+        let mut matches = Matches::default();
+        self.index.collect(topic.as_bytes(), &mut matches);
+        let mut slots: Vec<_> = matches.plain.iter().map(|entry| entry.session).collect();
+        slots.sort_unstable();
+        slots.dedup();
+        let sessions = slots.iter().map(|slot| &self.sessions[*slot]);
+        let (may, may_not): (Vec<&Session>, Vec<&Session>) =
+            sessions.partition(|session| session.may_read(topic));
+        let mut clients: Vec<ClientId> = may.iter().map(|session| session.client.clone()).collect();
+        clients.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
+        clients.truncate(limit.clamp(1, MAX_PAGE));
+        Receivers {
+            clients,
+            sessions: may.len(),
+            kept_from: may_not.len(),
+            groups: matches.groups.len(),
+        }
     }
 
     /// What waits for a client and is under way to it, behind so many. `None` when it has no session.

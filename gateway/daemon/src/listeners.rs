@@ -7,10 +7,10 @@ use crate::config::Config;
 use crate::metrics::Counters;
 use crate::protocols::{self, Entry};
 use crate::watch::WatchedTls;
-use headgate_model::{MountPoint, RewriteError, Rewriter, TopicError};
+use headgate_model::{MountPoint, Naming, RewriteError, Rewriter, TopicError};
 use headgate_shell::{
-    BoundListener, ConnectionLimit, DatagramHandle, Handler, ListenError, Listener, ListenerHandle,
-    ListenerSettings, PreparedChange, Protocols, Serving,
+    BoundListener, ConnectionLimit, DatagramHandle, DatagramPlace, Handler, ListenError, Listener,
+    ListenerHandle, ListenerKind, ListenerSettings, PreparedChange, Protocols, RefuseReason, Serving,
 };
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -61,6 +61,29 @@ struct Stream {
 struct Datagram {
     handle: Arc<dyn DatagramHandle>,
     task: JoinHandle<()>,
+}
+
+/// A listener, as it is told.
+#[derive(Debug, Serialize)]
+pub(crate) struct ListenerView {
+    /// Its name; of a socket or line for datagrams with its list in front.
+    pub name: String,
+    /// What is spoken there.
+    pub protocol: String,
+    /// How connections are wrapped, or what datagrams go over.
+    pub kind: &'static str,
+    /// Where it is, with the real port.
+    pub address: String,
+    /// What is put in front of the topics of its clients.
+    pub mount_point: Option<String>,
+    /// Connections open now.
+    pub connections: Option<usize>,
+    /// As many may be open.
+    pub max_connections: Option<usize>,
+    /// Connections that have passed all handshakes.
+    pub opened: Option<u64>,
+    /// Connections that were refused, by reason.
+    pub refused: BTreeMap<&'static str, u64>,
 }
 
 /// What became of a listener.
@@ -170,6 +193,72 @@ impl Listeners {
             }),
             changing: tokio::sync::Mutex::default(),
         }))
+    }
+
+    /// How clients of a listener name topics, or those of an entry of a list for datagrams: `mqttsn/sn`. `None` if there is no such listener.
+    pub(crate) fn naming(&self, name: &str) -> Option<Naming> {
+        let running = self.0.running.lock();
+        if let Some(stream) = running.streams.get(name) {
+            let mount = mount_point(&stream.settings).ok()?;
+            return running
+                .spoken
+                .naming(&stream.settings.protocol, mount, &running.rewriter);
+        }
+        let entry = protocols::datagram_listeners(&running.config)
+            .find(|entry| format!("{}/{}", entry.list, entry.listener.name()) == name)?;
+        let mount = entry.listener.mount_point();
+        Some(Naming {
+            mount: mount.map_or(Ok(MountPoint::default()), MountPoint::parse).ok()?,
+            rewriter: Arc::clone(&running.rewriter),
+            ..Naming::default()
+        })
+    }
+
+    /// All of them, as they are told.
+    pub(crate) fn views(&self) -> Vec<ListenerView> {
+        let running = self.0.running.lock();
+        let streams = running.streams.values().map(|stream| {
+            let (settings, stats) = (&stream.settings, stream.handle.stats());
+            let address = stream.handle.local_addr();
+            let refused = RefuseReason::ALL.map(|reason| (reason.label(), stats.refused(reason)));
+            ListenerView {
+                name: settings.name.clone(),
+                protocol: settings.protocol.clone(),
+                kind: match settings.kind {
+                    ListenerKind::Tcp => "tcp",
+                    ListenerKind::Tls => "tls",
+                    ListenerKind::Ws => "ws",
+                    ListenerKind::Wss => "wss",
+                    ListenerKind::Unix => "unix",
+                },
+                address: address.map_or_else(|| settings.bind.clone(), |address| address.to_string()),
+                mount_point: settings.mount_point.clone(),
+                connections: Some(stats.current()),
+                max_connections: settings.max_connections.filter(|max| *max > 0),
+                opened: Some(stats.opened()),
+                refused: refused.into_iter().filter(|(_, n)| *n > 0).collect(),
+            }
+        });
+        let datagrams = protocols::datagram_listeners(&running.config).filter_map(|entry| {
+            let key = (entry.list, entry.listener.name().to_owned());
+            let datagram = running.datagrams.get(&key)?;
+            let kind = match entry.listener.place()? {
+                DatagramPlace::Udp { .. } => "udp",
+                DatagramPlace::Serial(_) => "serial",
+            };
+            Some(ListenerView {
+                name: format!("{}/{}", key.0, key.1),
+                protocol: key.0.to_owned(),
+                kind,
+                address: datagram.handle.address().to_owned(),
+                mount_point: entry.listener.mount_point().map(str::to_owned),
+                connections: None,
+                max_connections: None,
+                opened: None,
+                refused: BTreeMap::new(),
+            })
+        });
+        streams.chain(datagrams).collect()
     }
 
     /// How topics are rewritten.

@@ -195,6 +195,22 @@ impl Live {
         Ok(valid.history.text(last.number)?)
     }
 
+    /// What is valid.
+    pub(crate) async fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.0.valid.lock().await.config)
+    }
+
+    /// The file, and what stands there as it was taken last; `None` for a gateway that has none.
+    pub(crate) async fn file(&self) -> Option<(PathBuf, String)> {
+        let text = self.text().await.ok()?;
+        Some((self.0.path.clone()?, text))
+    }
+
+    /// Where clients connect.
+    pub(crate) fn listeners(&self) -> &Listeners {
+        &self.0.parts.listeners
+    }
+
     /// The text of an earlier one.
     pub(crate) async fn text_of(&self, number: u64) -> Result<String, ApplyError> {
         Ok(self.0.valid.lock().await.history.text(number)?)

@@ -116,7 +116,7 @@ pub trait AccessPolicy: Send + Sync + fmt::Debug {
     /// Decides, or says [`AccessDecision::Ask`]. Called for every publish: must be quick and must not block.
     fn check(&self, query: AccessQuery<'_>) -> AccessDecision;
 
-    /// Why it denies this request, for the log: which rule does.
+    /// Why it allows or denies this request, for the log and for operators: which rule does.
     fn why(&self, query: AccessQuery<'_>) -> Cow<'static, str> {
         let _ = query;
         "not allowed".into()
@@ -294,6 +294,16 @@ pub enum Wanted {
     Publish(Bytes),
     /// To have its subscription to this filter.
     Subscribe(Bytes),
+}
+
+impl Wanted {
+    /// The topic or filter; nothing of a client itself.
+    pub fn name(&self) -> &[u8] {
+        match self {
+            Self::Connect | Self::Stay => &[],
+            Self::Will(name) | Self::Publish(name) | Self::Subscribe(name) => name,
+        }
+    }
 }
 
 /// The denials of one turn of a loop. Beyond [`Denials::MOST`] they are not told one by one: the log would leave them out.

@@ -14,8 +14,9 @@ use crate::publish::HUB;
 use crate::reading::RulesChange;
 use crate::settings::{BusSettings, SettingsError};
 use crate::stats::BusStats;
+use headgate_model::bus::Refusal;
 use headgate_model::store::StoreStats;
-use headgate_model::{Instant, MemoryLimit, Store};
+use headgate_model::{Admitted, Instant, MemoryLimit, Qos, Store, Subscription};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -171,6 +172,20 @@ impl Hub {
     /// Throws a client out. Whether it was connected.
     pub fn kick(&self, client: &str) -> bool {
         self.turn(|bus, now, out| bus.kick(client, now, out))
+    }
+
+    /// [`Bus::subscribe_for`]
+    pub fn subscribe_for(
+        &self,
+        client: &str,
+        subscription: Admitted<Subscription>,
+    ) -> Option<Result<Qos, Refusal>> {
+        self.turn(|bus, now, out| bus.subscribe_for(client, subscription, now, out))
+    }
+
+    /// [`Bus::unsubscribe_for`]
+    pub fn unsubscribe_for(&self, client: &str, subscription: Admitted<Subscription>) -> Option<bool> {
+        self.turn(|bus, now, out| bus.unsubscribe_for(client, subscription, now, out))
     }
 
     /// The ledger of a link; `None` when there is no such session, or it is none.

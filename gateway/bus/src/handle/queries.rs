@@ -2,8 +2,8 @@
 
 use super::hub::Hub;
 use crate::queries::{
-    ClientInfo, DeliveryInfo, Page, QueryError, QueuePage, SessionInfo, StoredCursor, SubscriptionCursor,
-    SubscriptionInfo,
+    ClientInfo, DeliveryInfo, Page, QueryError, QueuePage, Receivers, SessionInfo, StoredCursor,
+    SubscriptionCursor, SubscriptionInfo,
 };
 use headgate_model::{ClientId, Message, Subscription, Topic, TopicFilter};
 use std::sync::Arc;
@@ -47,6 +47,11 @@ impl Hub {
     ) -> Page<Arc<Message>, Topic> {
         let core = self.0.core.lock();
         core.bus.retained(filter, after, limit, self.clock().now())
+    }
+
+    /// [`Bus::receivers`](crate::Bus::receivers)
+    pub fn receivers(&self, topic: &Topic, limit: usize) -> Receivers {
+        self.0.core.lock().bus.receivers(topic, limit)
     }
 
     /// What waits for a client in the store alone, behind what [`Hub::queue`] shows: by priority, highest first, and there in order. The store reads it when

@@ -4,8 +4,10 @@ mod alarms;
 mod bans;
 mod bridges;
 mod check;
+mod clients;
 mod config;
 mod error;
+mod explain;
 mod import;
 mod metrics;
 mod reference;
@@ -19,7 +21,11 @@ use bans::BansCommand;
 use bridges::{BridgeCommand, BridgesCommand};
 use check::Check;
 use clap::Subcommand;
+use clients::{
+    ClientsCommand, ListenersCommand, RetainedCommand, SessionsCommand, SubscriptionsCommand, TopicsCommand,
+};
 use config::{ConfigCommand, ReloadCommand};
+use explain::ExplainCommand;
 use headgate_cli::{Outcome, note};
 use import::ImportCommand;
 use metrics::{MetricsCommand, StatusCommand};
@@ -53,6 +59,21 @@ pub enum GatewayCommand {
     Store(StoreCommand),
     /// Say the configuration of another broker in Headgate's words, with its users, and tell what was not taken.
     Import(ImportCommand),
+    /// Show clients of a running gateway, disconnect one, subscribe on its behalf.
+    Clients(ClientsCommand),
+    /// Show sessions and what waits in them, empty a queue, remove a session.
+    Sessions(SessionsCommand),
+    /// Show what clients are subscribed to.
+    Subscriptions(SubscriptionsCommand),
+    /// Show the topics and filters that somebody is subscribed to, and how many are.
+    #[command(alias = "routes")]
+    Topics(TopicsCommand),
+    /// Show retained messages, and remove one.
+    Retained(RetainedCommand),
+    /// Show where clients of a running gateway connect.
+    Listeners(ListenersCommand),
+    /// Say which rule lets a client publish or subscribe, or keeps it from it, and whom it would concern.
+    Explain(ExplainCommand),
     /// Show, add and remove bans of a running gateway.
     Bans(BansCommand),
     /// Show how a running gateway is.
@@ -80,6 +101,13 @@ impl GatewayCommand {
             Self::Users(users) => users.run(),
             Self::Store(store) => store.run(),
             Self::Import(import) => import.run(),
+            Self::Clients(clients) => clients.run(),
+            Self::Sessions(sessions) => sessions.run(),
+            Self::Subscriptions(subscriptions) => subscriptions.run(),
+            Self::Topics(topics) => topics.run(),
+            Self::Retained(retained) => retained.run(),
+            Self::Listeners(listeners) => listeners.run(),
+            Self::Explain(explain) => explain.run(),
             Self::Bans(bans) => bans.run(),
             Self::Status(status) => status.run(),
             Self::Metrics(metrics) => metrics.run(),

@@ -497,6 +497,21 @@ fn read(
     Ok(Texts::new(path, text?, environment))
 }
 
+/// `FILE:LINE` of a setting; `None` where the file does not say it.
+pub(crate) fn place_of(path: &Path, text: String, key: &str) -> Option<String> {
+    let texts = Texts::new(Some(path), text, environment_variables());
+    let (document, _) = Document::parse(&texts).ok()?;
+    let Location::File {
+        path: Some(path),
+        line: Some(line),
+        ..
+    } = document.locate(Fault::new(key, "")).place
+    else {
+        return None;
+    };
+    Some(format!("{}:{line}", path.display()))
+}
+
 /// What stands in a file.
 pub(crate) fn text_of(path: &Path) -> Result<String, ConfigError> {
     let bytes = std::fs::read(path).map_err(|cause| ConfigError::Read {

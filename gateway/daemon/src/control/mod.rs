@@ -4,8 +4,11 @@
 
 mod alarms;
 mod client;
+mod clients;
 mod configuration;
+mod explain;
 mod metrics;
+mod retained;
 mod server;
 
 pub(crate) use client::{ControlClient, ControlError};

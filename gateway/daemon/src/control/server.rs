@@ -109,6 +109,9 @@ impl Control {
             .route("/api/v1/bridges/{name}/report", get(report))
             .route("/api/v1/bridges/{name}/test", post(test))
             .merge(super::alarms::routes())
+            .merge(super::clients::routes())
+            .merge(super::explain::routes())
+            .merge(super::retained::routes())
             .merge(super::metrics::routes())
             .with_state(self);
         if let Err(error) = axum::serve(listener, routes).await {

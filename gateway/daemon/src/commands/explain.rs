@@ -1,0 +1,131 @@
+//! `headgate explain`: why a client may do something or not, and whom it would concern.
+
+use super::bridges::Gateway;
+use super::table::text;
+use clap::Args;
+use headgate_cli::Outcome;
+use hyper::Method;
+use serde_json::{Value, json};
+use std::net::IpAddr;
+
+/// Say which rule lets a client publish or subscribe, or keeps it from it, and whom it would concern: sessions, retained messages, bridges.
+#[derive(Args)]
+#[group(id = "wish", required = true, multiple = false, args = ["publish", "subscribe"])]
+pub struct ExplainCommand {
+    #[command(flatten)]
+    gateway: Gateway,
+    /// Client id.
+    #[arg(long, value_name = "ID")]
+    client: String,
+    /// User name. Default: the name by which the client is connected, or none.
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// Where it comes from. Default: where it is connected from, or this machine.
+    #[arg(long)]
+    address: Option<IpAddr>,
+    /// The listener it comes by, with its mount point and rules; of an MQTT-SN gateway with its list: `mqttsn/sn`.
+    #[arg(long, value_name = "NAME")]
+    listener: Option<String>,
+    /// Ask about a publish to this topic.
+    #[arg(long, value_name = "TOPIC")]
+    publish: Option<String>,
+    /// Ask about a subscription to this filter.
+    #[arg(long, value_name = "FILTER")]
+    subscribe: Option<String>,
+    /// At this QoS.
+    #[arg(long, short, default_value_t = 0)]
+    qos: u8,
+    /// To be retained.
+    #[arg(long, short)]
+    retain: bool,
+}
+
+impl ExplainCommand {
+    /// Runs the command.
+    pub fn run(self) -> Outcome {
+        let mut asked = json!({
+            "client": self.client,
+            "user": self.user,
+            "address": self.address,
+            "listener": self.listener,
+            "qos": self.qos,
+            "retain": self.retain,
+        });
+        if let Some(topic) = &self.publish {
+            asked["publish"] = topic.as_str().into();
+        }
+        if let Some(filter) = &self.subscribe {
+            asked["subscribe"] = filter.as_str().into();
+        }
+        let explained = self.gateway.ask(Method::POST, "/api/v1/explain", Some(asked))?;
+        let publishes = self.publish.is_some();
+        self.gateway
+            .answer(&explained, |explained| words(explained, publishes));
+        Ok(())
+    }
+}
+
+fn words(explained: &Value, publishes: bool) -> String {
+    let list = |key: &str| {
+        let items = explained[key].as_array().into_iter().flatten().map(text);
+        items.collect::<Vec<_>>().join(", ")
+    };
+    let count = |key: &str| explained[key].as_u64().unwrap_or(0);
+    let is_allowed = explained["allowed"] == true;
+    let what = if publishes { "publish to" } else { "subscribe to" };
+    let may = if is_allowed { "may" } else { "may not" };
+    let user = match &explained["user"] {
+        Value::String(user) => format!("user {user}"),
+        _ => "without a user name".to_owned(),
+    };
+    let (client, address) = (text(&explained["client"]), text(&explained["address"]));
+    let mut lines = vec![format!(
+        "{client} ({user}, from {address}) {may} {what} {}",
+        text(&explained["topic"])
+    )];
+    let at = text(&explained["at"]);
+    let at = if at.is_empty() { at } else { format!(", {at}") };
+    lines.push(format!("by {}{at}", text(&explained["by"])));
+    if !is_allowed {
+        return lines.join("\n");
+    }
+    if publishes {
+        let sessions = count("sessions");
+        let named = list("first_sessions");
+        lines.push(match sessions {
+            0 => "no session would get it".to_owned(),
+            1 => format!("one session would get it: {named}"),
+            n => format!("{n} sessions would get it: {named}"),
+        });
+        if count("kept_from") > 0 {
+            lines.push(format!("{} that match may not read it", count("kept_from")));
+        }
+        if count("shared_subscriptions") > 0 {
+            lines.push(format!(
+                "{} shared subscriptions would get one copy each",
+                count("shared_subscriptions")
+            ));
+        }
+        let bridges = list("bridges");
+        if !bridges.is_empty() {
+            lines.push(format!("bridges that would carry it: {bridges}"));
+        }
+        if !list("retained").is_empty() {
+            lines.push("it would replace the retained message".to_owned());
+        }
+    } else {
+        if explained["narrowed"] == true {
+            lines.push("rules keep some of what matches from it: that is not delivered".to_owned());
+        }
+        let more = if explained["more_retained"] == true {
+            ", and more"
+        } else {
+            ""
+        };
+        lines.push(match list("retained") {
+            named if named.is_empty() => "nothing retained would be sent".to_owned(),
+            named => format!("retained messages that would be sent: {named}{more}"),
+        });
+    }
+    lines.join("\n")
+}

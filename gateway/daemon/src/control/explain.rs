@@ -1,0 +1,252 @@
+//! Why somebody may do something or not, and whom it would concern.
+
+use super::server::{Control, Failure};
+use crate::config::{self, Config};
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Json;
+use axum::routing::post;
+use bytes::Bytes;
+use headgate_bus::Receivers;
+use headgate_model::access::AccessQuery;
+use headgate_model::bus::PeerName;
+use headgate_model::{
+    AccessPolicy, ClientId, Message, Naming, Qos, SubscriptionOptions, Topic, TopicFilter, Verdict,
+};
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+/// Sessions, retained messages and bridges that are named.
+const NAMED: usize = 20;
+
+pub(super) fn routes() -> Router<Control> {
+    Router::new().route("/api/v1/explain", post(explain))
+}
+
+/// Who wants what.
+#[derive(Deserialize)]
+struct Asked {
+    client: String,
+    /// Left out: as the client is connected, or nobody.
+    user: Option<String>,
+    /// Left out: as the client is connected, or from this machine.
+    address: Option<IpAddr>,
+    /// At which listener; left out, at one of which nothing else is said.
+    listener: Option<String>,
+    #[serde(flatten)]
+    wish: Wish,
+    #[serde(default)]
+    qos: u8,
+    #[serde(default)]
+    retain: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Wish {
+    Publish(String),
+    Subscribe(String),
+}
+
+/// The answer.
+#[derive(Serialize)]
+struct Explained {
+    client: String,
+    user: Option<String>,
+    address: IpAddr,
+    /// The name on the bus: with the mount point, and rewritten.
+    topic: String,
+    allowed: bool,
+    /// The rule that decides, or what else does.
+    by: String,
+    /// Where that rule stands.
+    at: Option<String>,
+    /// Some of what the filter matches is not delivered.
+    narrowed: bool,
+    /// Sessions that would get the message.
+    sessions: usize,
+    first_sessions: Vec<String>,
+    /// Sessions that subscribed to it, and may not read it.
+    kept_from: usize,
+    /// Shared subscriptions that would get it.
+    shared_subscriptions: usize,
+    /// Bridges that would carry it.
+    bridges: Vec<String>,
+    /// Retained messages that it would replace, or that would be sent to the subscriber: the first of them.
+    retained: Vec<String>,
+    /// There are more than that.
+    more_retained: bool,
+}
+
+async fn explain(
+    State(control): State<Control>,
+    Json(asked): Json<Asked>,
+) -> Result<Json<Explained>, Failure> {
+    let wrong = |what: String| Failure(StatusCode::UNPROCESSABLE_ENTITY, what);
+    let qos = Qos::from_u8(asked.qos)
+        .ok_or_else(|| wrong(format!("QoS {} is out of range, allowed is 0 to 2", asked.qos)))?;
+    let naming = match &asked.listener {
+        None => Naming {
+            rewriter: control.live.listeners().rewriter(),
+            ..Naming::default()
+        },
+        Some(name) => control.live.listeners().naming(name).ok_or_else(|| {
+            let what = format!("there is no listener `{name}`: `headgate listeners` shows all");
+            Failure(StatusCode::NOT_FOUND, what)
+        })?,
+    };
+    let (user, address) = who(&control, &asked);
+    let listener = asked.listener.as_deref().unwrap_or_default();
+    // An entry of a list for datagrams goes by its own name among the rules.
+    let listener = listener.rsplit('/').next().unwrap_or_default();
+    let policy = control
+        .access
+        .policy(listener, &asked.client, user.as_deref(), address);
+    let client = ClientId::from(asked.client.as_str());
+    let gate = naming.gate(&client, Some(&policy));
+    let mut explained = Explained {
+        client: asked.client.clone(),
+        user,
+        address,
+        topic: String::new(),
+        allowed: true,
+        by: String::new(),
+        at: None,
+        narrowed: false,
+        sessions: 0,
+        first_sessions: Vec::new(),
+        kept_from: 0,
+        shared_subscriptions: 0,
+        bridges: Vec::new(),
+        retained: Vec::new(),
+        more_retained: false,
+    };
+    let by: Cow<'static, str> = match &asked.wish {
+        Wish::Publish(topic) => {
+            let parsed = Topic::try_from(topic.as_str());
+            let topic = parsed.map_err(|error| wrong(format!("`{topic}` is not a topic name: {error}")))?;
+            let message = Message {
+                qos,
+                retain: asked.retain,
+                ..Message::new(topic, Bytes::new())
+            };
+            match gate.publish(message) {
+                Verdict::Admitted(message) => {
+                    let by = policy.why(AccessQuery::publish(message.topic.as_bytes(), qos, asked.retain));
+                    publish(&control, &message, &mut explained);
+                    by
+                }
+                Verdict::Refused(refused) => {
+                    explained.allowed = false;
+                    explained.topic = String::from_utf8_lossy(refused.wanted.name()).into_owned();
+                    refused.why(Some(&policy))
+                }
+                Verdict::Ask(_) => "the access service is asked".into(),
+            }
+        }
+        Wish::Subscribe(filter) => {
+            let options = SubscriptionOptions {
+                qos,
+                ..SubscriptionOptions::default()
+            };
+            match gate.subscribe(&Bytes::from(filter.clone()), options) {
+                Verdict::Admitted(subscription) => {
+                    let filter = &subscription.filter;
+                    explained.topic = subscription.to_text();
+                    explained.narrowed = policy.narrows(filter.as_bytes());
+                    let shared = subscription.share.is_some();
+                    if !shared {
+                        would_get(&control, filter, policy.as_ref(), &mut explained);
+                    }
+                    policy.why(AccessQuery::subscribe(filter.as_bytes(), qos))
+                }
+                Verdict::Refused(refused) => {
+                    explained.allowed = false;
+                    explained.topic = String::from_utf8_lossy(refused.wanted.name()).into_owned();
+                    refused.why(Some(&policy))
+                }
+                Verdict::Ask(_) => "the access service is asked".into(),
+            }
+        }
+    };
+    explained.at = place(&control, listener, &by).await;
+    explained.by = by.into_owned();
+    Ok(Json(explained))
+}
+
+/// By which name and from where: as it was said, or as the client is connected.
+fn who(control: &Control, asked: &Asked) -> (Option<String>, IpAddr) {
+    let known = control
+        .hub
+        .session(&asked.client)
+        .map(|info| info.client.presence);
+    let known_user = || known.as_ref()?.username.as_deref().map(str::to_owned);
+    let user = asked.user.clone().or_else(known_user);
+    let known_address = || match known.as_ref()?.peer {
+        PeerName::Ip(address) => Some(address.to_canonical()),
+        PeerName::Other(_) => None,
+    };
+    let address = asked.address.or_else(known_address);
+    (user, address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)))
+}
+
+/// Whom a message would go to.
+fn publish(control: &Control, message: &Message, explained: &mut Explained) {
+    explained.topic = message.topic.to_string();
+    let Receivers {
+        clients,
+        sessions,
+        kept_from,
+        groups,
+    } = control.hub.receivers(&message.topic, headgate_bus::MAX_PAGE);
+    let (bridges, others): (Vec<&str>, Vec<&str>) = clients
+        .iter()
+        .map(ClientId::as_str)
+        .partition(|client| client.starts_with("$bridge/"));
+    explained.sessions = sessions - bridges.len();
+    explained.first_sessions = others.into_iter().take(NAMED).map(str::to_owned).collect();
+    explained.kept_from = kept_from;
+    explained.shared_subscriptions = groups;
+    let name = |bridge: &str| bridge.trim_start_matches("$bridge/").to_owned();
+    explained.bridges = bridges.into_iter().map(name).collect();
+    if message.retain {
+        let filter = TopicFilter::try_from(message.topic.as_str()).ok();
+        let page = filter.map(|filter| control.hub.retained(&filter, None, 1));
+        let rows = page.into_iter().flat_map(|page| page.rows);
+        explained.retained = rows.map(|message| message.topic.to_string()).collect();
+    }
+}
+
+/// What a subscriber would get at once.
+fn would_get(control: &Control, filter: &TopicFilter, policy: &dyn AccessPolicy, explained: &mut Explained) {
+    let page = control.hub.retained(filter, None, headgate_bus::MAX_PAGE);
+    let readable = |message: &&Arc<Message>| !explained.narrowed || policy.may_read(message.topic.as_bytes());
+    let mut rows = page.rows.iter().filter(readable);
+    let retained = rows
+        .by_ref()
+        .take(NAMED)
+        .map(|message| message.topic.to_string())
+        .collect();
+    explained.more_retained = rows.next().is_some() || page.next.is_some();
+    explained.retained = retained;
+}
+
+/// `FILE:LINE` of a rule of the configuration. One of another file says it itself.
+async fn place(control: &Control, listener: &str, rule: &str) -> Option<String> {
+    let number = rule.strip_prefix("auth.acl[")?;
+    let config: Arc<Config> = control.live.config().await;
+    let own = config
+        .auth
+        .listeners
+        .iter()
+        .position(|own| own.name == listener && own.acl.is_some());
+    let key = match own {
+        Some(n) => format!("auth.listeners[{n}].acl[{number}"),
+        None => rule.to_owned(),
+    };
+    let (path, text) = control.live.file().await?;
+    config::place_of(&path, text, &key)
+}

@@ -1,0 +1,240 @@
+//! What an operator sees of a running gateway by its command line, and does with clients, sessions and retained messages.
+
+use headgate_mqtt_codec::{Packet, Qos};
+use headgate_tests::blackbox::{
+    Daemon, Message, Mosquitto, Peer, Setup, SnPeer, Transport, eventually, free_port,
+};
+use serde_json::{Value, json};
+
+fn say(daemon: &Daemon<'_>, messages: &[Message]) {
+    let (mut peer, _) = Peer::connect(daemon.port(Transport::Tcp), "plant", true, 0).unwrap();
+    peer.say(messages);
+}
+
+fn connected(daemon: &Daemon<'_>, id: &str, expiry: u32, filter: &str) -> Peer {
+    let (mut peer, _) = Peer::connect(daemon.port(Transport::Tcp), id, false, expiry).unwrap();
+    peer.subscribe(filter, Qos::ExactlyOnce).unwrap();
+    peer
+}
+
+/// The values of one key, row by row.
+fn each<'v>(rows: &'v Value, key: &str) -> Vec<&'v Value> {
+    rows.as_array().unwrap().iter().map(|row| &row[key]).collect()
+}
+
+fn refused(setup: &Setup, words: &[&str]) -> String {
+    let (_, complaint) = setup.command(words).unwrap_err();
+    complaint
+}
+
+#[test]
+fn clients_are_listed_subscribed_and_disconnected() {
+    let sn_port = free_port();
+    let setup = Setup::with(&format!(
+        "[[mqttsn]]\nname = \"sn\"\nbind = \"127.0.0.1:{sn_port}\"\n"
+    ));
+    let daemon = setup.start();
+    let mut hall = connected(&daemon, "hall/1 ü%", 60, "t/#");
+    connected(&daemon, "away", 60, "$share/g/t/#").vanish();
+    let mut sensor = SnPeer::new(format!("127.0.0.1:{sn_port}").parse().unwrap(), "sensor");
+    sensor.connect(true, 60, None);
+    eventually("it to be away", || {
+        let away = daemon.ask(&["sessions", "--state", "away"]);
+        (each(&away, "client") == ["away"]).then_some(())
+    });
+
+    let clients = daemon.ask(&["clients"]);
+    assert_eq!(each(&clients, "client"), ["hall/1 ü%", "sensor"]);
+    assert_eq!(
+        each(&daemon.ask(&["sessions"]), "client"),
+        ["away", "hall/1 ü%", "sensor"]
+    );
+    let protocol = clients[1]["protocol"].as_str().unwrap();
+    assert_eq!(
+        each(&daemon.ask(&["clients", "--protocol", protocol]), "client"),
+        ["sensor"]
+    );
+    let shown = daemon.ask(&["clients", "show", "hall/1 ü%"]);
+    assert_eq!(
+        (
+            &shown["state"],
+            &shown["expiry_seconds"],
+            &shown["subscribed_to"][0]["filter"]
+        ),
+        (&json!("connected"), &json!(60), &json!("t/#"))
+    );
+    let subscriptions = daemon.ask(&["subscriptions"]);
+    assert_eq!(each(&subscriptions, "filter"), ["$share/g/t/#", "t/#"]);
+    let topics = daemon.ask(&["topics"]);
+    assert_eq!(each(&topics, "subscribers"), [1, 1]);
+
+    // What an operator subscribes for a client it gets, of what is retained too.
+    let kept = Message {
+        retain: true,
+        ..Message::new("other/kept", 1, "kept")
+    };
+    say(&daemon, &[kept]);
+    let granted = daemon.ask(&["clients", "subscribe", "hall/1 ü%", "other/#", "-q", "1"]);
+    assert_eq!(granted["qos"], 1);
+    assert_eq!(hall.hear().payload, "kept");
+    say(&daemon, &[Message::new("other/x", 2, "1")]);
+    assert_eq!(hall.hear(), Message::new("other/x", 1, "1"));
+    daemon.ask(&["clients", "unsubscribe", "hall/1 ü%", "other/#"]);
+    say(
+        &daemon,
+        &[Message::new("other/x", 1, "2"), Message::new("t/x", 1, "3")],
+    );
+    assert_eq!(hall.hear().payload, "3");
+
+    daemon.ask(&["clients", "kick", "hall/1 ü%"]);
+    assert!(matches!(hall.recv(), Ok(Packet::Disconnect(_))));
+    daemon.ask(&["clients", "kick", "sensor"]);
+    sensor.expect_goodbye();
+    for (words, told) in [
+        (&["clients", "kick", "nobody"][..], "`nobody` is not connected"),
+        (&["clients", "show", "nobody"], "there is no client `nobody`"),
+        (
+            &["clients", "subscribe", "away", "a/#/b"],
+            "is not a topic filter",
+        ),
+        (
+            &["clients", "subscribe", "away", "a", "-q", "3"],
+            "QoS 3 is out of range",
+        ),
+        (
+            &["clients", "unsubscribe", "away", "a"],
+            "has no subscription to `a`",
+        ),
+    ] {
+        let complaint = refused(&setup, words);
+        assert!(complaint.contains(told), "{words:?}: {complaint}");
+    }
+}
+
+#[test]
+fn a_queue_is_looked_at_and_emptied_and_a_session_removed() {
+    let setup = Setup::with("[bus]\nmax_queued_in_memory = 2\n");
+    let daemon = setup.start();
+    connected(&daemon, "away", 3_600, "t/#").vanish();
+    let messages: Vec<Message> = (0..5).map(|n| Message::new("t/x", 1, &n.to_string())).collect();
+    say(&daemon, &messages);
+    let waiting = daemon.ask(&["sessions", "queue", "away"]);
+    assert_eq!(each(&waiting, "topic"), ["t/x"; 5]);
+    assert_eq!(daemon.ask(&["sessions", "purge", "away"])["purged"], 5);
+    assert_eq!(daemon.ask(&["sessions", "queue", "away"]), json!([]));
+    say(&daemon, &[Message::new("t/x", 1, "last")]);
+    let (mut back, present) = Peer::connect(daemon.port(Transport::Tcp), "away", false, 3_600).unwrap();
+    assert!(present);
+    assert_eq!(back.hear().payload, "last");
+    back.vanish();
+    daemon.ask(&["sessions", "remove", "away"]);
+    let daemon = daemon.restart();
+    assert_eq!(daemon.ask(&["sessions"]), json!([]), "it is gone for good");
+    assert!(refused(&setup, &["sessions", "purge", "away"]).contains("there is no client `away`"));
+}
+
+#[test]
+fn retained_messages_are_listed_shown_and_removed() {
+    let setup = Setup::new();
+    let daemon = setup.start();
+    let retained = ["a/1", "a/2", "b/ü 1"].map(|topic| Message {
+        retain: true,
+        ..Message::new(topic, 1, topic)
+    });
+    say(&daemon, &retained);
+    assert_eq!(each(&daemon.ask(&["retained"]), "topic"), ["a/1", "a/2", "b/ü 1"]);
+    assert_eq!(
+        each(&daemon.ask(&["retained", "--filter", "a/+"]), "topic"),
+        ["a/1", "a/2"]
+    );
+    assert_eq!(daemon.ask(&["retained", "show", "b/ü 1"])["payload"], "b/ü 1");
+    daemon.ask(&["retained", "remove", "a/1"]);
+    let daemon = daemon.restart();
+    assert_eq!(each(&daemon.ask(&["retained"]), "topic"), ["a/2", "b/ü 1"]);
+    assert!(refused(&setup, &["retained", "remove", "a/1"]).contains("nothing is retained under `a/1`"));
+}
+
+/// The rule with its line, and whom it would concern.
+#[test]
+fn why_somebody_may_do_something_is_explained() {
+    let mosquitto = Mosquitto::start("");
+    let setup = Setup::with(&format!(
+        "node = \"why\"\n[auth]\nsuperusers = [\"root\"]\n[[auth.acl]]\neffect = \"deny\"\ntopics = [\"t/secret/#\"]\n\
+         [[auth.acl]]\neffect = \"allow\"\ntopics = [\"t/#\", \"#\"]\n\
+         [[auth.listeners]]\nname = \"tcp\"\nacl = [\n{{ effect = \"allow\", topics = [\"own/%c\"] }},\n]\n\
+         [[bridges]]\nname = \"up\"\naddresses = [\"mqtt://127.0.0.1:{}\"]\ntopics = [\"t/# out 1\"]\n",
+        mosquitto.port()
+    ));
+    let daemon = setup.start();
+    let line_of = |text: &str| {
+        let config = std::fs::read_to_string(setup.folder().join("headgate.toml")).unwrap();
+        let line = config.lines().position(|line| line.contains(text)).unwrap();
+        format!("headgate.toml:{}", line + 1)
+    };
+    let (mut reader, _) = Peer::connect(daemon.port(Transport::Tcp), "reader", true, 0).unwrap();
+    reader.subscribe("own/reader", Qos::AtMostOnce).unwrap();
+    daemon.ask(&["clients", "subscribe", "reader", "t/+", "-q", "1"]);
+    let explain = |words: &[&str]| daemon.ask(&[&["explain", "--client", "c"], words].concat());
+
+    let told = explain(&["--publish", "t/x", "--retain"]);
+    assert_eq!(
+        (&told["allowed"], &told["by"]),
+        (&json!(true), &json!("auth.acl[1]"))
+    );
+    assert_eq!(told["bridges"], json!(["up"]));
+    // Its own rules keep `reader` from it.
+    assert_eq!((&told["sessions"], &told["kept_from"]), (&json!(0), &json!(1)));
+    let told = explain(&["--publish", "t/secret/x"]);
+    assert_eq!(
+        (&told["allowed"], &told["by"]),
+        (&json!(false), &json!("auth.acl[0]"))
+    );
+    let at = told["at"].as_str().unwrap();
+    let line: usize = at.rsplit(':').next().unwrap().parse().unwrap();
+    let first: usize = line_of("topics = [\"t/secret/#\"]")
+        .rsplit(':')
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!((first - 2..=first).contains(&line), "{at}");
+    let told = explain(&["--user", "root", "--publish", "t/secret/x"]);
+    assert_eq!(
+        (&told["allowed"], &told["by"]),
+        (&json!(true), &json!("auth.superusers"))
+    );
+    let told = explain(&["--subscribe", "t/#"]);
+    assert_eq!(
+        (&told["allowed"], &told["narrowed"]),
+        (&json!(true), &json!(true))
+    );
+    let told = explain(&["--listener", "tcp", "--publish", "own/c"]);
+    assert_eq!(
+        (&told["allowed"], &told["at"]),
+        (&json!(true), &json!(line_of("own/%c")))
+    );
+    let told = explain(&["--listener", "tcp", "--publish", "own/other"]);
+    assert_eq!(told["allowed"], json!(false));
+    assert!(
+        refused(
+            &setup,
+            &["explain", "--client", "c", "--listener", "nix", "--publish", "a"]
+        )
+        .contains("there is no listener `nix`")
+    );
+
+    let listeners = daemon.ask(&["listeners"]);
+    let tcp = listeners
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|row| row["name"] == "tcp")
+        .unwrap();
+    assert_eq!((&tcp["kind"], &tcp["connections"]), (&json!("tcp"), &json!(1)));
+    assert!(
+        tcp["address"]
+            .as_str()
+            .unwrap()
+            .ends_with(&format!(":{}", daemon.port(Transport::Tcp)))
+    );
+}
