@@ -1,13 +1,13 @@
-//! What an operator sees of a running gateway: alarms, metrics, health.
+//! What an operator sees of a running gateway: alarms, metrics, health, the log.
 
 use headgate_mqtt_codec::{Packet, Qos};
-use headgate_tests::blackbox::{Certificates, Daemon, Peer, Setup, Transport, eventually};
+use headgate_tests::blackbox::{Certificates, Daemon, HANG, Peer, Setup, Transport, eventually};
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpStream, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, SystemTime};
 
@@ -261,4 +261,64 @@ fn who_wastes_an_http_connection_loses_it() {
         stream.read_to_string(&mut rest).unwrap();
         assert!(!rest.contains("200 OK"), "{begun:?}: {rest}");
     }
+}
+
+/// S06: lines go to a rotating file and to a syslog server, a level is changed for a time, and the last lines are in memory.
+#[test]
+fn the_log_goes_where_it_is_wanted_and_its_level_changes_at_run_time() {
+    let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+    server.set_read_timeout(Some(HANG)).unwrap();
+    let address = server.local_addr().unwrap();
+    let setup = Setup::with(&format!(
+        "[log]\nfile = {{ path = \"logs/gateway.log\", max_bytes = 4096, keep = 1 }}\n\
+         syslog = {{ address = \"udp://{address}\", facility = \"local7\" }}\n{HTTP}"
+    ));
+    let daemon = setup.start();
+    let mut bytes = [0; 4_096];
+    let n = server.recv(&mut bytes).unwrap();
+    let line = String::from_utf8_lossy(&bytes[..n]);
+    // RFC 5424: facility local7 is 23, info is 6.
+    assert!(
+        line.starts_with("<190>1 ") && line.contains(" headgate "),
+        "{line}"
+    );
+
+    let debug_lines = || {
+        let lines = setup.command(&["log", "--last", "1000"]).unwrap();
+        lines.iter().filter(|line| line["level"] == "DEBUG").count()
+    };
+    assert_eq!(debug_lines(), 0);
+    let level = daemon.ask(&["log", "level", "debug", "--for", "1h"]);
+    assert_eq!(
+        (&level["level"], &level["configured"]),
+        (&"debug".into(), &"info".into())
+    );
+    eventually("a line in detail", || {
+        // What is no HTTP is told in detail only.
+        let mut stream = TcpStream::connect(("127.0.0.1", port_of(&setup, "http"))).unwrap();
+        stream.write_all(b"nonsense\r\n\r\n").unwrap();
+        (debug_lines() > 0).then_some(())
+    });
+    daemon.ask(&["log", "level", "debug", "--for", "1s"]);
+    eventually("the configured level", || {
+        let level = daemon.ask(&["log", "level"]);
+        (level["level"] == "info" && level["until"].is_null()).then_some(())
+    });
+    let (_, error) = setup.command(&["log", "level", "loud"]).unwrap_err();
+    assert!(error.contains("allowed is off, error"), "{error}");
+
+    let file = setup.folder().join("logs/gateway.log");
+    eventually("the file to be put aside", || {
+        drop(Peer::connect(daemon.port(Transport::Tcp), "visitor", true, 0).unwrap());
+        daemon.ask(&["log", "level", "default"]);
+        setup.folder().join("logs/gateway.log.1").exists().then_some(())
+    });
+    daemon.stop();
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.len() <= 4_096, "{}", text.len());
+    assert!(
+        text.lines().last().unwrap().ends_with("gateway has stopped"),
+        "the last lines are written: {text}"
+    );
+    assert!(setup.log().contains("gateway has stopped"));
 }

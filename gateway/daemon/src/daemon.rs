@@ -5,7 +5,7 @@ use crate::bridges::Bridges;
 use crate::config::{Config, Durability, Startable, at_most, environment_variables};
 use crate::control::{self, Control, Reloaded};
 use crate::http::Site;
-use crate::log::{self, Limit};
+use crate::log::{self, ClosesLog, LogHandle};
 use crate::memory;
 use crate::metrics::{Counters, Parts, Surveyor};
 use crate::private;
@@ -40,16 +40,15 @@ pub(crate) fn run(path: Option<&Path>) -> Outcome {
     let Startable { config, warnings } = Config::load_to_start(path, environment_variables())?;
     memory::stay_small(memory::limit(config.bus.max_memory_bytes));
     let log = log::start(&config.log)?;
+    let _closes = ClosesLog(log.clone());
     for warning in &warnings {
         tracing::warn!(%warning, "configuration");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let outcome = runtime.block_on(serve(config, path, log.clone()));
-    log.begin_window();
-    outcome
+    runtime.block_on(serve(config, path, log))
 }
 
-async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
+async fn serve(config: Config, path: Option<&Path>, log: LogHandle) -> Outcome {
     let mut store = open_store(&config)?;
     private::close_old_files(&config.data_dir);
     let keeps = config.store.durability != Durability::Memory;
@@ -128,6 +127,7 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
         access: Arc::clone(&access),
         alarms: alarms.clone(),
         surveyor: surveyor.clone(),
+        log: log.clone(),
         node: config.node.clone(),
         data_dir: config.data_dir.clone(),
     });
@@ -142,6 +142,7 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
         started_with: Arc::new(config.clone()),
         alarms: alarms.clone(),
         counters: counters.clone(),
+        log: log.clone(),
     };
     serving.spawn(surveyor.run());
     serving.spawn(reload_when_told(answers.clone()));
@@ -149,7 +150,7 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
     serving.spawn(outlive_user_signals());
     serving.spawn(bridges.clone().keep_books());
     serving.spawn(memory::give_back());
-    serving.spawn(log.keep());
+    serving.spawn(log.clone().keep());
     let certificates = WatchedTls::default();
     for (listener, settings) in listeners.into_iter().zip(&config.listeners) {
         certificates.set(&settings.name, listener.tls());
@@ -168,6 +169,7 @@ async fn serve(config: Config, path: Option<&Path>, log: Limit) -> Outcome {
         hub: hub.clone(),
         bridges: bridges.clone(),
         certificates,
+        log: log.clone(),
         clock: timeline.as_ref().map(Timeline::state),
         data_dir: config.data_dir.clone(),
         store_max: config.store.max_bytes,

@@ -5,6 +5,7 @@ mod bans;
 mod bridges;
 mod check;
 mod error;
+mod log;
 mod metrics;
 mod reference;
 mod store;
@@ -18,6 +19,7 @@ use bridges::{BridgeCommand, BridgesCommand, ReloadCommand};
 use check::Check;
 use clap::Subcommand;
 use headgate_cli::{Outcome, note};
+use log::LogCommand;
 use metrics::{MetricsCommand, StatusCommand};
 use std::path::{Path, PathBuf};
 use store::StoreCommand;
@@ -53,6 +55,8 @@ pub enum GatewayCommand {
     Status(StatusCommand),
     /// Show what a running gateway counts.
     Metrics(MetricsCommand),
+    /// Show the last lines of a running gateway's log, and set its level.
+    Log(LogCommand),
     /// Show what needs an operator of a running gateway: alarms that stand, and those that are over.
     Alarms(AlarmsCommand),
     /// Show all bridges of a running gateway.
@@ -74,6 +78,7 @@ impl GatewayCommand {
             Self::Bans(bans) => bans.run(),
             Self::Status(status) => status.run(),
             Self::Metrics(metrics) => metrics.run(),
+            Self::Log(log) => log.run(),
             Self::Alarms(alarms) => alarms.run(),
             Self::Bridges(bridges) => bridges.run(),
             Self::Bridge(bridge) => bridge.run(),

@@ -11,13 +11,14 @@ const MOST: usize = 20;
 const LONGEST: usize = 60;
 
 impl Config {
-    /// What `new` changes and needs a restart: all but bridges, and who may come in and do what. `key: old → new`, with values as `check --print` shows them, so without secrets; of a
+    /// What `new` changes and needs a restart: all but bridges, the log, and who may come in and do what. `key: old → new`, with values as `check --print` shows them, so without secrets; of a
     /// secret, only that it changed.
     pub(crate) fn changes(&self, new: &Self) -> Vec<String> {
         let shown = |config: &Self| {
             let mut shown = serde_json::to_value(config).unwrap_or_default();
             if let Some(table) = shown.as_object_mut() {
                 table.remove("bridges");
+                table.remove("log");
             }
             if let Some(auth) = shown.get_mut("auth").and_then(Value::as_object_mut) {
                 auth.retain(|key, _| AuthSettings::FIXED.contains(&key.as_str()));

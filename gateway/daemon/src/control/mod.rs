@@ -4,6 +4,7 @@
 
 mod alarms;
 mod client;
+mod log;
 mod metrics;
 mod server;
 

@@ -3,6 +3,7 @@
 use crate::alarms::Alarms;
 use crate::bridges::{BridgeError, BridgeView, Bridges, Change};
 use crate::config::{Config, ConfigError, Startable, Told, environment_variables};
+use crate::log::{LogError, LogHandle};
 use crate::metrics::Counters;
 use axum::Router;
 use axum::body::Body;
@@ -44,6 +45,8 @@ pub(crate) struct Control {
     pub alarms: Alarms,
     /// What is counted.
     pub counters: Counters,
+    /// The log.
+    pub log: LogHandle,
 }
 
 /// What came of reading the configuration again.
@@ -71,12 +74,15 @@ pub(crate) enum ReloadError {
     /// The rules cannot be.
     #[error(transparent)]
     Rules(#[from] AclError),
+    /// The log cannot be.
+    #[error(transparent)]
+    Log(#[from] LogError),
 }
 
 type Answer = Result<Json<Value>, Failure>;
 
 /// What could not be done.
-struct Failure(StatusCode, String);
+pub(super) struct Failure(pub(super) StatusCode, pub(super) String);
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
@@ -144,6 +150,7 @@ impl Control {
             .route("/api/v1/bridges/{name}/test", post(test))
             .merge(super::alarms::routes())
             .merge(super::metrics::routes())
+            .merge(super::log::routes())
             .with_state(self);
         if let Err(error) = axum::serve(listener, routes).await {
             tracing::error!(%error, "the control socket is gone");
@@ -197,7 +204,9 @@ impl Control {
     pub(crate) async fn reload(&self) -> Result<Reloaded, ReloadError> {
         let path = self.config.as_deref().map(PathBuf::as_path);
         let Startable { config, warnings } = Config::load_to_start(path, environment_variables())?;
-        let bridges = self.bridges.configure(config.checked_bridges()?).await;
+        let checked = config.checked_bridges()?;
+        self.log.set(&config.log)?;
+        let bridges = self.bridges.configure(checked).await;
         Ok(Reloaded {
             bridges,
             rules: self.take_rules(&config.auth)?,

@@ -223,6 +223,13 @@ impl Snapshot {
             "Presence and other notices that were not told under $SYS, for there were too many at once.",
             self.notices_dropped,
         );
+        out.counters(
+            "log_lines_lost",
+            "Lines of the log that a destination had no room for.",
+            self.log
+                .iter()
+                .map(|destination| sample([("destination", destination.name)], destination.lost)),
+        );
         let process = &self.process;
         let mut of_process = |name: &str, help: &str, kind, value: Option<f64>| {
             if let Some(value) = value {
