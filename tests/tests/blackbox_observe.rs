@@ -1,7 +1,9 @@
 //! What an operator sees of a running gateway: alarms, metrics, health, the log.
 
 use headgate_mqtt_codec::{Packet, Qos};
-use headgate_tests::blackbox::{Certificates, Daemon, HANG, Peer, Setup, Transport, eventually};
+use headgate_tests::blackbox::{
+    Certificates, Daemon, HANG, Peer, Setup, SnPeer, Transport, eventually, own_address,
+};
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -321,4 +323,156 @@ fn the_log_goes_where_it_is_wanted_and_its_level_changes_at_run_time() {
         "the last lines are written: {text}"
     );
     assert!(setup.log().contains("gateway has stopped"));
+}
+
+/// The records of a trace.
+fn records(daemon: &Daemon<'_>, name: &str) -> Vec<Value> {
+    daemon.setup().command(&["trace", "show", name]).unwrap()
+}
+
+fn has(records: &[Value], what: &str, part: &str) -> bool {
+    let mut records = records.iter();
+    records.any(|record| record["what"] == what && record["text"].as_str().unwrap().contains(part))
+}
+
+/// S05: who was refused what and why, whatever it speaks; packets both ways, and no password.
+#[test]
+fn a_trace_tells_what_a_client_did_and_what_was_done_to_it() {
+    let setup = Setup::with(
+        "[[auth.acl]]\neffect = \"deny\"\ntopics = [\"secret/#\"]\n[[auth.acl]]\neffect = \"allow\"\ntopics = [\"#\"]\n",
+    );
+    let daemon = setup.start();
+    let port = daemon.port(Transport::Tcp);
+    daemon.ask(&["trace", "start", "pump", "--client", "pump-7", "--payload", "4"]);
+    daemon.ask(&[
+        "trace",
+        "start",
+        "plant",
+        "--topic",
+        "plant/+/state",
+        "--for",
+        "1h",
+    ]);
+    daemon.ask(&["trace", "start", "here", "--address", "127.0.0.0/8"]);
+    let (_, error) = setup
+        .command(&["trace", "start", "pump", "--client", "pump-7"])
+        .unwrap_err();
+    assert!(error.contains("`pump` runs: stop it first"), "{error}");
+
+    let (mut other, _) = Peer::connect(port, "other", true, 0).unwrap();
+    other.subscribe("plant/#", Qos::AtMostOnce).unwrap();
+    let (mut pump, _) = Peer::connect(port, "pump-7", true, 0).unwrap();
+    for (n, topic) in [(1, "plant/7/state"), (2, "secret/7")] {
+        pump.publish(topic, "running", Some((Qos::AtLeastOnce, n)), false)
+            .unwrap();
+        pump.recv().unwrap();
+    }
+    assert_eq!(next(&mut other).0, "plant/7/state");
+    drop(pump);
+    for trace in ["pump", "plant", "here"] {
+        eventually("the records", || {
+            let name = if trace == "plant" {
+                "deliver topic=plant/7/state"
+            } else {
+                "leaves: closed"
+            };
+            has(&records(&daemon, trace), "bus", name).then_some(())
+        });
+        daemon.ask(&["trace", "stop", trace]);
+    }
+
+    let pump = records(&daemon, "pump");
+    for (what, part) in [
+        ("session", "none of this client id"),
+        ("in", "CONNECT version=V5 client=pump-7 user=(none)"),
+        ("log-in", "log-in is good, as anonymous client"),
+        ("bus", "session opened"),
+        ("out", "CONNACK 0x00"),
+        (
+            "in",
+            "PUBLISH topic=plant/7/state qos=1 retain=false dup=false id=1 payload=7",
+        ),
+        ("bus", "publish topic=plant/7/state qos=1"),
+        ("out", "PUBACK id=1 0x00"),
+        ("refused", "wanted to publish to secret/7: auth.acl[0]"),
+        ("out", "PUBACK id=2 0x87"),
+    ] {
+        assert!(has(&pump, what, part), "{what}: {part} is missing in {pump:#?}");
+    }
+    assert!(
+        pump.iter()
+            .all(|record| record["client"].is_null() || record["client"] == "pump-7")
+    );
+    assert!(pump.iter().any(|record| record["payload"] == "runn"), "{pump:#?}");
+    let plant = records(&daemon, "plant");
+    assert!(has(&plant, "bus", "publish topic=plant/7/state") && !has(&plant, "in", ""));
+    assert!(plant.iter().any(|record| record["client"] == "other"));
+    assert!(has(
+        &records(&daemon, "here"),
+        "in",
+        "CONNECT version=V5 client=other"
+    ));
+
+    let traces = daemon.ask(&["trace", "list"]);
+    assert_eq!(traces.as_array().unwrap().len(), 3);
+    daemon.ask(&["trace", "delete", "here"]);
+    assert_eq!(daemon.ask(&["trace", "list"]).as_array().unwrap().len(), 2);
+}
+
+/// The same over MQTT-SN: which REGISTER was rejected, and what waits in a sleeper's mailbox. MQTT-SN 1.2 §6.14
+#[test]
+fn a_trace_of_a_sensor_tells_its_mailbox_and_what_was_rejected() {
+    let address = own_address();
+    let setup = Setup::with(&format!("[[mqttsn]]\nname = \"sn\"\nbind = \"{address}\"\n"));
+    let daemon = setup.start();
+    let mut sensor = SnPeer::new(address, "sensor");
+    sensor.connect(true, 60, None);
+    sensor.subscribe("orders/#", 1);
+    sensor.sleep(600);
+    let (mut writer, _) = Peer::connect(daemon.port(Transport::Tcp), "writer", true, 0).unwrap();
+    writer
+        .publish("orders/1", "open", Some((Qos::AtLeastOnce, 1)), false)
+        .unwrap();
+    writer.recv().unwrap();
+
+    daemon.ask(&["trace", "start", "mailbox", "--client", "sensor"]);
+    assert_eq!(sensor.wake().len(), 1);
+    let mut other = SnPeer::new(address, "other");
+    daemon.ask(&["trace", "start", "names", "--client", "other"]);
+    other.connect(true, 60, None);
+    // §5.4.10: a name with a wildcard is none to be registered.
+    other.raw(&[9, 0x0a, 0, 0, 0, 9, b'a', b'/', b'#']);
+    eventually("the rejection", || {
+        has(&records(&daemon, "names"), "out", "REGACK topic_id=").then_some(())
+    });
+    for trace in ["mailbox", "names"] {
+        daemon.ask(&["trace", "stop", trace]);
+    }
+    let mailbox = records(&daemon, "mailbox");
+    for (what, part) in [
+        ("session", "Asleep, speaks mqtt-sn from 127."),
+        ("queue", "topic=orders/1 qos=1 payload=4"),
+        ("in", "PINGREQ client=sensor: a sleeper wakes"),
+        ("bus", "deliver topic=orders/1 qos=1"),
+        ("out", "REGISTER topic=orders/1"),
+        ("in", "REGACK"),
+        ("out", "PUBLISH topic=#"),
+        ("in", "PUBACK"),
+        ("out", "PINGRESP"),
+    ] {
+        assert!(
+            has(&mailbox, what, part),
+            "{what}: {part} is missing in {mailbox:#?}"
+        );
+    }
+    let names = records(&daemon, "names");
+    for (what, part) in [
+        ("in", "CONNECT client=other clean=true"),
+        ("log-in", "log-in is good, as anonymous client"),
+        ("out", "CONNACK Accepted"),
+        ("in", "REGISTER topic=a/# topic_id=0 id=9"),
+        ("out", "id=9 NotSupported"),
+    ] {
+        assert!(has(&names, what, part), "{what}: {part} is missing in {names:#?}");
+    }
 }

@@ -1,16 +1,20 @@
 //! What clients were denied, in the log: who, where, what and why. The log limits how many lines there are.
 
+use crate::trace::Tracer;
 use headgate_model::access::{Denial, Denials, Wanted};
 
-/// Writes what was denied by this listener.
-pub(crate) fn log(listener: &str, denials: &mut Denials) {
-    for Denial {
-        client,
-        who,
-        wanted,
-        why,
-    } in denials.drain()
-    {
+/// Writes what was denied by this listener to the log, and to whoever traces it.
+pub(crate) fn log(listener: &str, denials: &mut Denials, tracer: &Tracer) {
+    for denial in denials.drain() {
+        if tracer.is_on() {
+            tracer.denial(listener, &denial);
+        }
+        let Denial {
+            client,
+            who,
+            wanted,
+            why,
+        } = denial;
         let (client, user) = (client.as_str(), who.username.as_deref());
         let (peer, why) = (who.address(), &*why);
         // One place for each kind, so that many lines of one do not hide another.

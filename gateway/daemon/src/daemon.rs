@@ -12,6 +12,7 @@ use crate::private;
 use crate::protocols::{self, Entry};
 use crate::sys::{self, Sys};
 use crate::timeline::{self, Timeline};
+use crate::traces::Traces;
 use crate::watch::{Watch, WatchedTls};
 use headgate_access::AccessService;
 use headgate_auth::Access;
@@ -19,7 +20,7 @@ use headgate_bus::Bus;
 use headgate_bus::handle::{Clock, Hub};
 use headgate_cli::Outcome;
 use headgate_model::{MountPoint, Rewriter, Store, StoreError, TopicError};
-use headgate_shell::{ConnectionLimit, Http, ListenError, Listener, Metrics, Protocols, Serving};
+use headgate_shell::{ConnectionLimit, Http, ListenError, Listener, Metrics, Protocols, Serving, Tracer};
 use headgate_store::{Disk, DiskSettings, DiskStore, SimStore};
 use parking_lot::Mutex;
 use std::io;
@@ -107,11 +108,14 @@ async fn serve(config: Config, path: Option<&Path>, log: LogHandle) -> Outcome {
     let stop = CancellationToken::new();
     let links = TaskTracker::new();
     let rewriter = Arc::new(Rewriter::compile(&config.bus.rewrite)?);
+    let tracer = Tracer::default();
+    let traces = Traces::new(tracer.clone(), hub.clone(), &config.data_dir);
     let serve = Serving {
         hub: hub.clone(),
         metrics: Arc::clone(&metrics),
         access: Arc::clone(&access) as Arc<dyn AccessService>,
         open: links.clone(),
+        tracer: tracer.clone(),
     };
     let mut spoken = Protocols::new(serve.clone());
     protocols::register(&mut spoken, &config);
@@ -128,6 +132,7 @@ async fn serve(config: Config, path: Option<&Path>, log: LogHandle) -> Outcome {
         alarms: alarms.clone(),
         surveyor: surveyor.clone(),
         log: log.clone(),
+        traces: traces.clone(),
         node: config.node.clone(),
         data_dir: config.data_dir.clone(),
     });
@@ -143,6 +148,7 @@ async fn serve(config: Config, path: Option<&Path>, log: LogHandle) -> Outcome {
         alarms: alarms.clone(),
         counters: counters.clone(),
         log: log.clone(),
+        traces: traces.clone(),
     };
     serving.spawn(surveyor.run());
     serving.spawn(reload_when_told(answers.clone()));
@@ -202,6 +208,7 @@ async fn serve(config: Config, path: Option<&Path>, log: LogHandle) -> Outcome {
     }
     serving.shutdown().await;
     sys.abort();
+    tokio::task::block_in_place(|| traces.stop_all());
     if let Err(error) = alarms.save() {
         tracing::warn!(%error, "the alarms cannot be written down");
     }

@@ -17,6 +17,7 @@ mod private;
 mod protocols;
 mod sys;
 mod timeline;
+mod traces;
 mod watch;
 
 pub use commands::GatewayCommand;

@@ -6,12 +6,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// What is in the data folder that the gateway wrote, and others may have written with another mask.
-const OURS: [&str; 6] = [
+const OURS: [&str; 7] = [
     "store",
     "store.format-1",
     "bridges",
     "clock",
     "alarms.json",
+    "traces",
     "users.json",
 ];
 

@@ -10,6 +10,7 @@ mod metrics;
 mod reference;
 mod store;
 mod table;
+mod traces;
 mod users;
 
 use crate::config::{Config, ConfigError, environment_variables};
@@ -23,6 +24,7 @@ use log::LogCommand;
 use metrics::{MetricsCommand, StatusCommand};
 use std::path::{Path, PathBuf};
 use store::StoreCommand;
+use traces::TraceCommand;
 use users::UsersCommand;
 
 /// The configuration for a command that needs the settings `needed` of it. What else is wrong with it is a warning.
@@ -57,6 +59,8 @@ pub enum GatewayCommand {
     Metrics(MetricsCommand),
     /// Show the last lines of a running gateway's log, and set its level.
     Log(LogCommand),
+    /// Write down what one client, topic or address does at a running gateway.
+    Trace(TraceCommand),
     /// Show what needs an operator of a running gateway: alarms that stand, and those that are over.
     Alarms(AlarmsCommand),
     /// Show all bridges of a running gateway.
@@ -79,6 +83,7 @@ impl GatewayCommand {
             Self::Status(status) => status.run(),
             Self::Metrics(metrics) => metrics.run(),
             Self::Log(log) => log.run(),
+            Self::Trace(trace) => trace.run(),
             Self::Alarms(alarms) => alarms.run(),
             Self::Bridges(bridges) => bridges.run(),
             Self::Bridge(bridge) => bridge.run(),

@@ -7,6 +7,7 @@ mod client;
 mod log;
 mod metrics;
 mod server;
+mod traces;
 
 pub(crate) use client::{ControlClient, ControlError};
 pub(crate) use server::{Control, Reloaded};

@@ -5,6 +5,7 @@ use crate::bridges::{BridgeError, BridgeView, Bridges, Change};
 use crate::config::{Config, ConfigError, Startable, Told, environment_variables};
 use crate::log::{LogError, LogHandle};
 use crate::metrics::Counters;
+use crate::traces::Traces;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
@@ -47,6 +48,8 @@ pub(crate) struct Control {
     pub counters: Counters,
     /// The log.
     pub log: LogHandle,
+    /// Traces.
+    pub traces: Traces,
 }
 
 /// What came of reading the configuration again.
@@ -151,6 +154,7 @@ impl Control {
             .merge(super::alarms::routes())
             .merge(super::metrics::routes())
             .merge(super::log::routes())
+            .merge(super::traces::routes())
             .with_state(self);
         if let Err(error) = axum::serve(listener, routes).await {
             tracing::error!(%error, "the control socket is gone");

@@ -230,6 +230,11 @@ impl Snapshot {
                 .iter()
                 .map(|destination| sample([("destination", destination.name)], destination.lost)),
         );
+        out.gauge(
+            "trace_records_lost",
+            "Records that traces under way had no time for.",
+            self.traces_lost,
+        );
         let process = &self.process;
         let mut of_process = |name: &str, help: &str, kind, value: Option<f64>| {
             if let Some(value) = value {

@@ -13,6 +13,7 @@ pub(crate) use survey::{Survey, Surveyor};
 use crate::alarms::Alarms;
 use crate::bridges::{BridgeView, Bridges};
 use crate::log::{DestinationView, LogHandle};
+use crate::traces::Traces;
 use headgate_auth::{Access, LoginStats};
 use headgate_bus::BusStats;
 use headgate_bus::handle::Hub;
@@ -55,6 +56,8 @@ pub(crate) struct Parts {
     pub surveyor: Surveyor,
     /// The log.
     pub log: LogHandle,
+    /// Traces.
+    pub traces: Traces,
     /// The gateway's name.
     pub node: String,
     /// Whose disk is told.
@@ -109,6 +112,7 @@ pub(crate) struct Snapshot {
     /// Name and severity of each alarm that stands.
     pub alarms: Vec<(String, &'static str)>,
     pub log: Vec<DestinationView>,
+    pub traces_lost: u64,
     pub process: Process,
     /// Bytes free for us on the disk with the data, and in all; `None` where the system does not say.
     pub disk: Option<(u64, u64)>,
@@ -180,6 +184,7 @@ impl Counters {
             access,
             alarms,
             log,
+            traces,
             node,
             data_dir,
             ..
@@ -207,6 +212,7 @@ impl Counters {
                 .map(|alarm| (alarm.id, alarm.severity.name()))
                 .collect(),
             log: log.destinations(),
+            traces_lost: traces.lost(),
             process: Process::now(),
             disk: rustix::fs::statvfs(data_dir)
                 .ok()
