@@ -1,6 +1,6 @@
 //! What an operator sees of a running gateway: alarms, metrics, health, the log.
 
-use headgate_mqtt_codec::{Packet, Qos};
+use headgate_mqtt_codec::{AckKind, Packet, Qos};
 use headgate_tests::blackbox::{
     Certificates, Daemon, HANG, Peer, Setup, SnPeer, Transport, eventually, own_address,
 };
@@ -475,4 +475,52 @@ fn a_trace_of_a_sensor_tells_its_mailbox_and_what_was_rejected() {
     ] {
         assert!(has(&names, what, part), "{what}: {part} is missing in {names:#?}");
     }
+}
+
+/// S08: who does not acknowledge is on the list while that lasts, and who acknowledged late is too. What a client missed while it was away does not count.
+#[test]
+fn who_takes_long_is_on_the_list() {
+    let setup = Setup::new();
+    let daemon = setup.start();
+    let port = daemon.port(Transport::Tcp);
+    let (mut away, _) = Peer::connect(port, "away", false, 3600).unwrap();
+    away.subscribe("plant/#", Qos::AtLeastOnce).unwrap();
+    away.vanish();
+    let (mut stuck, _) = Peer::connect(port, "stuck", true, 0).unwrap();
+    let (mut late, _) = Peer::connect(port, "late", true, 0).unwrap();
+    for peer in [&mut stuck, &mut late] {
+        peer.subscribe("plant/#", Qos::AtLeastOnce).unwrap();
+    }
+    let (mut writer, _) = Peer::connect(port, "writer", true, 0).unwrap();
+    writer
+        .publish("plant/1", "x", Some((Qos::AtLeastOnce, 1)), false)
+        .unwrap();
+    writer.recv().unwrap();
+    let slow = |client: &str| {
+        let list = daemon.ask(&["slow"]);
+        let mut list = list.as_array().unwrap().iter();
+        list.any(|slow| slow["client"] == client && slow["seconds"].as_u64() >= Some(2))
+    };
+    eventually("both on the list", || {
+        (slow("stuck") && slow("late")).then_some(())
+    });
+    let Packet::Publish(publish) = late.recv().unwrap() else {
+        panic!("a message waits");
+    };
+    late.ack(AckKind::PubAck, publish.packet_id.unwrap().get())
+        .unwrap();
+    // Away for longer than that, and quick when it comes.
+    let (mut away, _) = Peer::connect(port, "away", false, 3600).unwrap();
+    let Packet::Publish(publish) = away.recv().unwrap() else {
+        panic!("a message waits");
+    };
+    away.ack(AckKind::PubAck, publish.packet_id.unwrap().get())
+        .unwrap();
+    eventually("a new walk", || {
+        let queued = daemon.ask(&["metrics", "slow_subscriber"]);
+        let samples = queued[0]["samples"].as_array().unwrap().clone();
+        let of = |client: &str| samples.iter().any(|sample| sample["labels"]["client"] == client);
+        assert!(!of("away"), "{samples:?}");
+        (of("stuck") && of("late")).then_some(())
+    });
 }

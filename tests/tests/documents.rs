@@ -363,7 +363,7 @@ const NUMBERS: &[(&str, &str, &[Said])] = &[
         &[("docs/security.md", "messages of more than {} are refused", Bytes)],
     ),
     (
-        "gateway/daemon/src/log.rs",
+        "gateway/daemon/src/log/line.rs",
         "LONGEST",
         &[(
             "docs/security.md",
@@ -372,7 +372,7 @@ const NUMBERS: &[(&str, &str, &[Said])] = &[
         )],
     ),
     (
-        "gateway/daemon/src/log.rs",
+        "gateway/daemon/src/log/limit.rs",
         "WINDOW",
         &[(
             "docs/security.md",

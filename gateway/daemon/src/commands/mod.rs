@@ -21,7 +21,7 @@ use check::Check;
 use clap::Subcommand;
 use headgate_cli::{Outcome, note};
 use log::LogCommand;
-use metrics::{MetricsCommand, StatusCommand};
+use metrics::{MetricsCommand, SlowCommand, StatusCommand};
 use std::path::{Path, PathBuf};
 use store::StoreCommand;
 use traces::TraceCommand;
@@ -57,6 +57,8 @@ pub enum GatewayCommand {
     Status(StatusCommand),
     /// Show what a running gateway counts.
     Metrics(MetricsCommand),
+    /// Show which clients take long to acknowledge what a running gateway delivers.
+    Slow(SlowCommand),
     /// Show the last lines of a running gateway's log, and set its level.
     Log(LogCommand),
     /// Write down what one client, topic or address does at a running gateway.
@@ -82,6 +84,7 @@ impl GatewayCommand {
             Self::Bans(bans) => bans.run(),
             Self::Status(status) => status.run(),
             Self::Metrics(metrics) => metrics.run(),
+            Self::Slow(slow) => slow.run(),
             Self::Log(log) => log.run(),
             Self::Trace(trace) => trace.run(),
             Self::Alarms(alarms) => alarms.run(),

@@ -613,6 +613,12 @@ fn sessions(survey: &Survey, out: &mut Families) {
         "Deliveries that wait in the queues of all other sessions.",
         survey.others,
     );
+    let slow = survey.slow.iter().enumerate();
+    out.gauges(
+        "slow_subscriber_seconds",
+        "The longest wait of a delivery, of the clients that take longest; what is over fades.",
+        slow.map(|(place, (client, wait))| sample([("client", &*label(client, place))], *wait)),
+    );
 }
 
 /// A client id that fits; one that is cut has its place behind, so that two stay two.
@@ -636,6 +642,7 @@ mod tests {
         let survey = Survey {
             queues: vec![(evil.into(), 9), (long.clone(), 8), (long, 7)],
             others: 3,
+            slow: Vec::new(),
         };
         let mut families = Families::default();
         sessions(&survey, &mut families);
