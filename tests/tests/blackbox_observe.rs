@@ -387,15 +387,15 @@ fn a_trace_tells_what_a_client_did_and_what_was_done_to_it() {
         ("in", "CONNECT version=V5 client=pump-7 user=(none)"),
         ("log-in", "log-in is good, as anonymous client"),
         ("bus", "session opened"),
-        ("out", "CONNACK 0x00"),
+        ("out", "CONNACK Success (0x00)"),
         (
             "in",
             "PUBLISH topic=plant/7/state qos=1 retain=false dup=false id=1 payload=7",
         ),
         ("bus", "publish topic=plant/7/state qos=1"),
-        ("out", "PUBACK id=1 0x00"),
+        ("out", "PUBACK id=1 Success (0x00)"),
         ("refused", "wanted to publish to secret/7: auth.acl[0]"),
-        ("out", "PUBACK id=2 0x87"),
+        ("out", "PUBACK id=2 Not authorized (0x87)"),
     ] {
         assert!(has(&pump, what, part), "{what}: {part} is missing in {pump:#?}");
     }
@@ -523,4 +523,30 @@ fn who_takes_long_is_on_the_list() {
         assert!(!of("away"), "{samples:?}");
         (of("stuck") && of("late")).then_some(())
     });
+}
+
+/// P02, P09: who comes and goes is told in EMQ 2's topics, whatever it speaks, with `proto`.
+#[test]
+fn presence_says_what_a_client_speaks() {
+    let address = own_address();
+    let setup = Setup::with(&format!("[[mqttsn]]\nname = \"sn\"\nbind = \"{address}\"\n"));
+    let daemon = setup.start();
+    let (mut watcher, _) = Peer::connect(daemon.port(Transport::Tcp), "watcher", true, 0).unwrap();
+    watcher
+        .subscribe("$SYS/brokers/+/clients/#", Qos::AtMostOnce)
+        .unwrap();
+    let mut sensor = SnPeer::new(address, "sensor");
+    sensor.connect(true, 60, None);
+    sensor.leave();
+    drop(Peer::connect(daemon.port(Transport::Tcp), "pump", true, 0).unwrap());
+    for (client, proto) in [("sensor", "mqtt-sn"), ("pump", "mqtt")] {
+        for what in ["connected", "disconnected"] {
+            let (topic, body) = next(&mut watcher);
+            assert!(topic.ends_with(&format!("/clients/{client}/{what}")), "{topic}");
+            assert_eq!(
+                (&body["clientid"], &body["proto"]),
+                (&client.into(), &proto.into())
+            );
+        }
+    }
 }

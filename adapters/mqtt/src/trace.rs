@@ -14,14 +14,13 @@ pub(crate) fn packet(packet: &Packet) -> PacketTrace {
         Packet::Publish(publish) => self::publish(publish),
         Packet::ConnAck(connack) => PacketTrace::new(format!(
             "CONNACK {} session_present={}",
-            code(connack.code),
-            connack.session_present
+            connack.code, connack.session_present
         )),
         Packet::Ack(ack) => PacketTrace::new(format!(
             "{} id={} {}",
             ack.kind.packet_type(),
             ack.packet_id,
-            code(ack.reason)
+            ack.reason
         )),
         Packet::Subscribe(subscribe) => {
             let mut text = format!("SUBSCRIBE id={}", subscribe.packet_id);
@@ -41,8 +40,8 @@ pub(crate) fn packet(packet: &Packet) -> PacketTrace {
         Packet::UnsubAck(unsuback) => codes("UNSUBACK", unsuback.packet_id.get(), &unsuback.codes),
         Packet::PingReq => PacketTrace::new("PINGREQ"),
         Packet::PingResp => PacketTrace::new("PINGRESP"),
-        Packet::Disconnect(disconnect) => PacketTrace::new(format!("DISCONNECT {}", code(disconnect.reason))),
-        Packet::Auth(auth) => PacketTrace::new(format!("AUTH {}", code(auth.reason))),
+        Packet::Disconnect(disconnect) => PacketTrace::new(format!("DISCONNECT {}", disconnect.reason)),
+        Packet::Auth(auth) => PacketTrace::new(format!("AUTH {}", auth.reason)),
     }
 }
 
@@ -104,15 +103,6 @@ fn publish(publish: &Publish) -> PacketTrace {
 }
 
 fn codes(kind: &str, id: u16, codes: &[ReasonCode]) -> PacketTrace {
-    let told: Vec<String> = codes
-        .iter()
-        .take(MOST_FILTERS)
-        .map(|reason| code(*reason))
-        .collect();
+    let told: Vec<String> = codes.iter().take(MOST_FILTERS).map(ToString::to_string).collect();
     PacketTrace::new(format!("{kind} id={id} {}", told.join(" ")))
-}
-
-/// `0x87 Not authorized`.
-fn code(reason: ReasonCode) -> String {
-    format!("{:#04x} ({reason})", reason as u8)
 }

@@ -209,7 +209,8 @@ impl Control {
         let path = self.config.as_deref().map(PathBuf::as_path);
         let Startable { config, warnings } = Config::load_to_start(path, environment_variables())?;
         let checked = config.checked_bridges()?;
-        self.log.set(&config.log)?;
+        // Destinations that go may write their last lines.
+        tokio::task::block_in_place(|| self.log.set(&config.log))?;
         let bridges = self.bridges.configure(checked).await;
         Ok(Reloaded {
             bridges,
