@@ -1,13 +1,15 @@
-//! What an operator sees of a running gateway: alarms, metrics, health.
+//! What an operator sees of a running gateway: alarms, metrics, health, the log.
 
-use headgate_mqtt_codec::{Packet, Qos};
-use headgate_tests::blackbox::{Certificates, Daemon, Peer, Setup, Transport, eventually};
+use headgate_mqtt_codec::{AckKind, Packet, Qos};
+use headgate_tests::blackbox::{
+    Certificates, Daemon, HANG, Peer, Setup, SnPeer, Transport, eventually, own_address,
+};
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpStream, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, SystemTime};
 
@@ -260,5 +262,291 @@ fn who_wastes_an_http_connection_loses_it() {
         let mut rest = String::new();
         stream.read_to_string(&mut rest).unwrap();
         assert!(!rest.contains("200 OK"), "{begun:?}: {rest}");
+    }
+}
+
+/// S06: lines go to a rotating file and to a syslog server, a level is changed for a time, and the last lines are in memory.
+#[test]
+fn the_log_goes_where_it_is_wanted_and_its_level_changes_at_run_time() {
+    let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+    server.set_read_timeout(Some(HANG)).unwrap();
+    let address = server.local_addr().unwrap();
+    let setup = Setup::with(&format!(
+        "[log]\nfile = {{ path = \"logs/gateway.log\", max_bytes = 4096, keep = 1 }}\n\
+         syslog = {{ address = \"udp://{address}\", facility = \"local7\" }}\n{HTTP}"
+    ));
+    let daemon = setup.start();
+    let mut bytes = [0; 4_096];
+    let n = server.recv(&mut bytes).unwrap();
+    let line = String::from_utf8_lossy(&bytes[..n]);
+    // RFC 5424: facility local7 is 23, info is 6.
+    assert!(
+        line.starts_with("<190>1 ") && line.contains(" headgate "),
+        "{line}"
+    );
+
+    let debug_lines = || {
+        let lines = setup.command(&["log", "--last", "1000"]).unwrap();
+        lines.iter().filter(|line| line["level"] == "DEBUG").count()
+    };
+    assert_eq!(debug_lines(), 0);
+    let level = daemon.ask(&["log", "level", "debug", "--for", "1h"]);
+    assert_eq!(
+        (&level["level"], &level["configured"]),
+        (&"debug".into(), &"info".into())
+    );
+    eventually("a line in detail", || {
+        // What is no HTTP is told in detail only.
+        let mut stream = TcpStream::connect(("127.0.0.1", port_of(&setup, "http"))).unwrap();
+        stream.write_all(b"nonsense\r\n\r\n").unwrap();
+        (debug_lines() > 0).then_some(())
+    });
+    daemon.ask(&["log", "level", "debug", "--for", "1s"]);
+    eventually("the configured level", || {
+        let level = daemon.ask(&["log", "level"]);
+        (level["level"] == "info" && level["until"].is_null()).then_some(())
+    });
+    let (_, error) = setup.command(&["log", "level", "loud"]).unwrap_err();
+    assert!(error.contains("allowed is off, error"), "{error}");
+
+    let file = setup.folder().join("logs/gateway.log");
+    eventually("the file to be put aside", || {
+        drop(Peer::connect(daemon.port(Transport::Tcp), "visitor", true, 0).unwrap());
+        daemon.ask(&["log", "level", "default"]);
+        setup.folder().join("logs/gateway.log.1").exists().then_some(())
+    });
+    daemon.stop();
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.len() <= 4_096, "{}", text.len());
+    assert!(
+        text.lines().last().unwrap().ends_with("gateway has stopped"),
+        "the last lines are written: {text}"
+    );
+    assert!(setup.log().contains("gateway has stopped"));
+}
+
+/// The records of a trace.
+fn records(daemon: &Daemon<'_>, name: &str) -> Vec<Value> {
+    daemon.setup().command(&["trace", "show", name]).unwrap()
+}
+
+fn has(records: &[Value], what: &str, part: &str) -> bool {
+    let mut records = records.iter();
+    records.any(|record| record["what"] == what && record["text"].as_str().unwrap().contains(part))
+}
+
+/// S05: who was refused what and why, whatever it speaks; packets both ways, and no password.
+#[test]
+fn a_trace_tells_what_a_client_did_and_what_was_done_to_it() {
+    let setup = Setup::with(
+        "[[auth.acl]]\neffect = \"deny\"\ntopics = [\"secret/#\"]\n[[auth.acl]]\neffect = \"allow\"\ntopics = [\"#\"]\n",
+    );
+    let daemon = setup.start();
+    let port = daemon.port(Transport::Tcp);
+    daemon.ask(&["trace", "start", "pump", "--client", "pump-7", "--payload", "4"]);
+    daemon.ask(&[
+        "trace",
+        "start",
+        "plant",
+        "--topic",
+        "plant/+/state",
+        "--for",
+        "1h",
+    ]);
+    daemon.ask(&["trace", "start", "here", "--address", "127.0.0.0/8"]);
+    let (_, error) = setup
+        .command(&["trace", "start", "pump", "--client", "pump-7"])
+        .unwrap_err();
+    assert!(error.contains("`pump` runs: stop it first"), "{error}");
+
+    let (mut other, _) = Peer::connect(port, "other", true, 0).unwrap();
+    other.subscribe("plant/#", Qos::AtMostOnce).unwrap();
+    let (mut pump, _) = Peer::connect(port, "pump-7", true, 0).unwrap();
+    for (n, topic) in [(1, "plant/7/state"), (2, "secret/7")] {
+        pump.publish(topic, "running", Some((Qos::AtLeastOnce, n)), false)
+            .unwrap();
+        pump.recv().unwrap();
+    }
+    assert_eq!(next(&mut other).0, "plant/7/state");
+    drop(pump);
+    for trace in ["pump", "plant", "here"] {
+        eventually("the records", || {
+            let name = if trace == "plant" {
+                "deliver topic=plant/7/state"
+            } else {
+                "leaves: closed"
+            };
+            has(&records(&daemon, trace), "bus", name).then_some(())
+        });
+        daemon.ask(&["trace", "stop", trace]);
+    }
+
+    let pump = records(&daemon, "pump");
+    for (what, part) in [
+        ("session", "none of this client id"),
+        ("in", "CONNECT version=V5 client=pump-7 user=(none)"),
+        ("log-in", "log-in is good, as anonymous client"),
+        ("bus", "session opened"),
+        ("out", "CONNACK Success (0x00)"),
+        (
+            "in",
+            "PUBLISH topic=plant/7/state qos=1 retain=false dup=false id=1 payload=7",
+        ),
+        ("bus", "publish topic=plant/7/state qos=1"),
+        ("out", "PUBACK id=1 Success (0x00)"),
+        ("refused", "wanted to publish to secret/7: auth.acl[0]"),
+        ("out", "PUBACK id=2 Not authorized (0x87)"),
+    ] {
+        assert!(has(&pump, what, part), "{what}: {part} is missing in {pump:#?}");
+    }
+    assert!(
+        pump.iter()
+            .all(|record| record["client"].is_null() || record["client"] == "pump-7")
+    );
+    assert!(pump.iter().any(|record| record["payload"] == "runn"), "{pump:#?}");
+    let plant = records(&daemon, "plant");
+    assert!(has(&plant, "bus", "publish topic=plant/7/state") && !has(&plant, "in", ""));
+    assert!(plant.iter().any(|record| record["client"] == "other"));
+    assert!(has(
+        &records(&daemon, "here"),
+        "in",
+        "CONNECT version=V5 client=other"
+    ));
+
+    let traces = daemon.ask(&["trace", "list"]);
+    assert_eq!(traces.as_array().unwrap().len(), 3);
+    daemon.ask(&["trace", "delete", "here"]);
+    assert_eq!(daemon.ask(&["trace", "list"]).as_array().unwrap().len(), 2);
+}
+
+/// The same over MQTT-SN: which REGISTER was rejected, and what waits in a sleeper's mailbox. MQTT-SN 1.2 §6.14
+#[test]
+fn a_trace_of_a_sensor_tells_its_mailbox_and_what_was_rejected() {
+    let address = own_address();
+    let setup = Setup::with(&format!("[[mqttsn]]\nname = \"sn\"\nbind = \"{address}\"\n"));
+    let daemon = setup.start();
+    let mut sensor = SnPeer::new(address, "sensor");
+    sensor.connect(true, 60, None);
+    sensor.subscribe("orders/#", 1);
+    sensor.sleep(600);
+    let (mut writer, _) = Peer::connect(daemon.port(Transport::Tcp), "writer", true, 0).unwrap();
+    writer
+        .publish("orders/1", "open", Some((Qos::AtLeastOnce, 1)), false)
+        .unwrap();
+    writer.recv().unwrap();
+
+    daemon.ask(&["trace", "start", "mailbox", "--client", "sensor"]);
+    assert_eq!(sensor.wake().len(), 1);
+    let mut other = SnPeer::new(address, "other");
+    daemon.ask(&["trace", "start", "names", "--client", "other"]);
+    other.connect(true, 60, None);
+    // §5.4.10: a name with a wildcard is none to be registered.
+    other.raw(&[9, 0x0a, 0, 0, 0, 9, b'a', b'/', b'#']);
+    eventually("the rejection", || {
+        has(&records(&daemon, "names"), "out", "REGACK topic_id=").then_some(())
+    });
+    for trace in ["mailbox", "names"] {
+        daemon.ask(&["trace", "stop", trace]);
+    }
+    let mailbox = records(&daemon, "mailbox");
+    for (what, part) in [
+        ("session", "Asleep, speaks mqtt-sn from 127."),
+        ("queue", "topic=orders/1 qos=1 payload=4"),
+        ("in", "PINGREQ client=sensor: a sleeper wakes"),
+        ("bus", "deliver topic=orders/1 qos=1"),
+        ("out", "REGISTER topic=orders/1"),
+        ("in", "REGACK"),
+        ("out", "PUBLISH topic=#"),
+        ("in", "PUBACK"),
+        ("out", "PINGRESP"),
+    ] {
+        assert!(
+            has(&mailbox, what, part),
+            "{what}: {part} is missing in {mailbox:#?}"
+        );
+    }
+    let names = records(&daemon, "names");
+    for (what, part) in [
+        ("in", "CONNECT client=other clean=true"),
+        ("log-in", "log-in is good, as anonymous client"),
+        ("out", "CONNACK Accepted"),
+        ("in", "REGISTER topic=a/# topic_id=0 id=9"),
+        ("out", "id=9 NotSupported"),
+    ] {
+        assert!(has(&names, what, part), "{what}: {part} is missing in {names:#?}");
+    }
+}
+
+/// S08: who does not acknowledge is on the list while that lasts, and who acknowledged late is too. What a client missed while it was away does not count.
+#[test]
+fn who_takes_long_is_on_the_list() {
+    let setup = Setup::new();
+    let daemon = setup.start();
+    let port = daemon.port(Transport::Tcp);
+    let (mut away, _) = Peer::connect(port, "away", false, 3600).unwrap();
+    away.subscribe("plant/#", Qos::AtLeastOnce).unwrap();
+    away.vanish();
+    let (mut stuck, _) = Peer::connect(port, "stuck", true, 0).unwrap();
+    let (mut late, _) = Peer::connect(port, "late", true, 0).unwrap();
+    for peer in [&mut stuck, &mut late] {
+        peer.subscribe("plant/#", Qos::AtLeastOnce).unwrap();
+    }
+    let (mut writer, _) = Peer::connect(port, "writer", true, 0).unwrap();
+    writer
+        .publish("plant/1", "x", Some((Qos::AtLeastOnce, 1)), false)
+        .unwrap();
+    writer.recv().unwrap();
+    let slow = |client: &str| {
+        let list = daemon.ask(&["slow"]);
+        let mut list = list.as_array().unwrap().iter();
+        list.any(|slow| slow["client"] == client && slow["seconds"].as_u64() >= Some(2))
+    };
+    eventually("both on the list", || {
+        (slow("stuck") && slow("late")).then_some(())
+    });
+    let Packet::Publish(publish) = late.recv().unwrap() else {
+        panic!("a message waits");
+    };
+    late.ack(AckKind::PubAck, publish.packet_id.unwrap().get())
+        .unwrap();
+    // Away for longer than that, and quick when it comes.
+    let (mut away, _) = Peer::connect(port, "away", false, 3600).unwrap();
+    let Packet::Publish(publish) = away.recv().unwrap() else {
+        panic!("a message waits");
+    };
+    away.ack(AckKind::PubAck, publish.packet_id.unwrap().get())
+        .unwrap();
+    eventually("a new walk", || {
+        let queued = daemon.ask(&["metrics", "slow_subscriber"]);
+        let samples = queued[0]["samples"].as_array().unwrap().clone();
+        let of = |client: &str| samples.iter().any(|sample| sample["labels"]["client"] == client);
+        assert!(!of("away"), "{samples:?}");
+        (of("stuck") && of("late")).then_some(())
+    });
+}
+
+/// P02, P09: who comes and goes is told in EMQ 2's topics, whatever it speaks, with `proto`.
+#[test]
+fn presence_says_what_a_client_speaks() {
+    let address = own_address();
+    let setup = Setup::with(&format!("[[mqttsn]]\nname = \"sn\"\nbind = \"{address}\"\n"));
+    let daemon = setup.start();
+    let (mut watcher, _) = Peer::connect(daemon.port(Transport::Tcp), "watcher", true, 0).unwrap();
+    watcher
+        .subscribe("$SYS/brokers/+/clients/#", Qos::AtMostOnce)
+        .unwrap();
+    let mut sensor = SnPeer::new(address, "sensor");
+    sensor.connect(true, 60, None);
+    sensor.leave();
+    drop(Peer::connect(daemon.port(Transport::Tcp), "pump", true, 0).unwrap());
+    for (client, proto) in [("sensor", "mqtt-sn"), ("pump", "mqtt")] {
+        for what in ["connected", "disconnected"] {
+            let (topic, body) = next(&mut watcher);
+            assert!(topic.ends_with(&format!("/clients/{client}/{what}")), "{topic}");
+            assert_eq!(
+                (&body["clientid"], &body["proto"]),
+                (&client.into(), &proto.into())
+            );
+        }
     }
 }

@@ -374,7 +374,7 @@ const NUMBERS: &[(&str, &str, &[Said])] = &[
         &[("docs/security.md", "messages of more than {} are refused", Bytes)],
     ),
     (
-        "gateway/daemon/src/log.rs",
+        "gateway/daemon/src/log/line.rs",
         "LONGEST",
         &[(
             "docs/security.md",
@@ -383,7 +383,7 @@ const NUMBERS: &[(&str, &str, &[Said])] = &[
         )],
     ),
     (
-        "gateway/daemon/src/log.rs",
+        "gateway/daemon/src/log/limit.rs",
         "WINDOW",
         &[(
             "docs/security.md",

@@ -10,6 +10,7 @@ use crate::wire::{Received, Sent};
 use headgate_model::access::Wanted;
 use headgate_model::bus::{OpenRefusal, Presence, Protocol};
 use headgate_model::gate::Waiting;
+use headgate_model::trace::Party;
 use headgate_model::{
     AccessPolicy, Answer, BusCommand, BusEvent, ClientId, CloseReason, Counter, Endpoint, Gate, Input,
     Instant, Metric, Naming, One, Outputs, PeerFacts, Question, Will,
@@ -569,6 +570,22 @@ impl Endpoint for MqttEndpoint {
 
     fn held(&self) -> usize {
         self.inbound.held() + self.outbound.held()
+    }
+
+    fn party(&self) -> Party<'_> {
+        let peer = match &self.phase {
+            Phase::Fresh(fresh) => Some(&fresh.facts.peer),
+            Phase::Connecting(connecting) => Some(&connecting.facts.peer),
+            Phase::Opening(opening) => Some(&opening.who.peer),
+            Phase::Open(who) => Some(&who.peer),
+            Phase::Leaving(leaving) => Some(&leaving.who.peer),
+            Phase::Closed => None,
+        };
+        let client = self.client_id.as_str();
+        Party {
+            client: Some(client).filter(|client| !client.is_empty()),
+            peer,
+        }
     }
 
     fn ready(&self) -> bool {

@@ -17,6 +17,7 @@ mod outbound;
 mod protocol;
 mod settings;
 mod subscribe;
+mod trace;
 mod wire;
 
 pub use counters::PacketMetric;

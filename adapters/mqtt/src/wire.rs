@@ -1,7 +1,9 @@
 //! The codec of one MQTT link, as the shell wants it: bytes in, [`Received`] out; [`Sent`] in, bytes out.
 
 use crate::convert;
+use crate::trace;
 use bytes::BytesMut;
+use headgate_model::trace::PacketTrace;
 use headgate_model::{Delivery, Message, Wire};
 use headgate_mqtt_codec::{
     Ack, Auth, ConnAck, DecodeError, Decoder, Disconnect, Packet, PublishParts, SubAck, UnsubAck, Version,
@@ -120,6 +122,20 @@ impl Wire for MqttWire {
                 })
             }
         }
+    }
+
+    fn trace_in(&self, frame: &Received) -> Option<PacketTrace> {
+        Some(match frame {
+            Received::Packet(packet) => trace::packet(packet),
+            Received::Malformed { error, .. } => PacketTrace::new(format!("malformed: {error}")),
+        })
+    }
+
+    fn trace_out(&self, frame: &Sent) -> Option<PacketTrace> {
+        Some(match frame {
+            Sent::Packet(packet) => trace::packet(packet),
+            Sent::Publish(outgoing) => trace::outgoing(outgoing),
+        })
     }
 
     fn encode(&mut self, frame: Sent, bytes: &mut BytesMut) {

@@ -10,11 +10,13 @@ use crate::party::{Party, Sender};
 use crate::publisher::Publisher;
 use crate::settings::{Config, SnSettings, SnSettingsError};
 use crate::topics::Names;
+use crate::trace;
 use bytes::Bytes;
 use core::net::SocketAddr;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use headgate_model::bus::Protocol;
 use headgate_model::datagram::Address;
+use headgate_model::trace::PacketTrace;
 use headgate_model::{
     Answer, Asked, BusCommand, BusEvent, CloseReason, Counter, DatagramServer, Gate, Instant, MemoryLimit,
     Naming, Question, SessionKey,
@@ -254,6 +256,44 @@ impl<A: Address> DatagramServer for SnGateway<A> {
             }
         }
         self.stopped = true;
+    }
+
+    fn party(&self, key: SessionKey) -> (Option<String>, Option<A>) {
+        let slot = self.index(key).map(|index| &self.places[index as usize].slot);
+        match slot {
+            Some(Occupant::Client(client)) => {
+                (Some(client.id.as_str().to_owned()), Some(client.party.address))
+            }
+            Some(Occupant::Handshake(handshake)) => (
+                Some(handshake.id().as_str().to_owned()),
+                Some(handshake.party.address),
+            ),
+            Some(Occupant::Publisher) => {
+                let id = &self.config.settings.qos_minus_one.client_id;
+                (Some(id.clone()), None)
+            }
+            Some(Occupant::Free) | None => (None, None),
+        }
+    }
+
+    fn trace(&self, at: A, datagram: &[u8]) -> Option<PacketTrace> {
+        let (sender, message) = match read(at, &Bytes::copy_from_slice(datagram), 0) {
+            Ok(read) => read,
+            Err(error) => return Some(PacketTrace::new(format!("malformed: {error}"))),
+        };
+        let mut packet = trace::message(&message);
+        if packet.client.is_none() {
+            let client = self.find_client(&sender).map(|index| &self.client(index).id);
+            let shaking = || {
+                let index = self.find_handshake(&sender)?;
+                match &self.places[index as usize].slot {
+                    Occupant::Handshake(handshake) => Some(handshake.id()),
+                    _ => None,
+                }
+            };
+            packet.client = client.or_else(shaking).map(|id| id.as_str().to_owned());
+        }
+        Some(packet)
     }
 
     fn gauges(&self, tell: &mut dyn FnMut(&'static str, usize)) {

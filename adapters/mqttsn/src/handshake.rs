@@ -66,6 +66,12 @@ enum Phase {
     WillAccess(Box<Waiting<Will>>),
 }
 
+impl<A> Handshake<A> {
+    pub(crate) fn id(&self) -> &ClientId {
+        &self.id
+    }
+}
+
 impl<A: Address> SnGateway<A> {
     pub(crate) fn on_connect(&mut self, from: &Sender<A>, connect: Connect, now: Instant, out: &mut Out<A>) {
         let refuse = |code, why: &'static str, out: &mut Out<A>| {

@@ -25,6 +25,7 @@ mod publisher;
 mod settings;
 mod sleep;
 mod topics;
+mod trace;
 
 pub use counters::SnMetric;
 pub use framer::{Framing, SnFramer};

@@ -9,10 +9,12 @@
 use crate::denials;
 use crate::protocols::Serving;
 use crate::seat::{Seat, Tally, wait_for_others};
+use crate::trace::Tracer;
 use bytes::Bytes;
 use headgate_access::ConnectionInfo;
 use headgate_access::{AccessService, AccessSession, Answering};
 use headgate_model::datagram::Address;
+use headgate_model::trace::{BusTrace, Party};
 use headgate_model::{
     Answer, Asked, BusEvent, DatagramOutputs, DatagramServer, Destination, Instant, Many, Metric, Question,
     SessionKey,
@@ -169,6 +171,7 @@ where
             answering: JoinSet::new(),
         },
         tally: Tally::new(&serving.metrics, S::COUNTERS),
+        tracer: serving.tracer.clone(),
         out: DatagramOutputs::default(),
         events: VecDeque::new(),
         told,
@@ -184,6 +187,7 @@ struct Server<S, T: DatagramTransport> {
     seat: Seat<Many>,
     conversations: Conversations,
     tally: Tally,
+    tracer: Tracer,
     out: DatagramOutputs<T::Address>,
     events: VecDeque<(SessionKey, BusEvent)>,
     told: mpsc::UnboundedReceiver<Told<S, T>>,
@@ -258,6 +262,46 @@ impl Conversations {
             self.idle.insert(key.index, session);
         }
     }
+}
+
+/// Tells whoever traces of a datagram.
+fn trace_datagram<S: DatagramServer>(
+    tracer: &Tracer,
+    server: &S,
+    what: &'static str,
+    listener: &str,
+    at: S::Address,
+    datagram: &[u8],
+) {
+    let Some(packet) = server.trace(at, datagram) else {
+        return;
+    };
+    let (peer, _) = at.presence();
+    let party = Party {
+        client: None,
+        peer: Some(&peer),
+    };
+    tracer.packet(what, listener, party, &packet);
+}
+
+/// Tells whoever traces of a word between a client's endpoint and the bus.
+fn trace_bus<S: DatagramServer>(
+    tracer: &Tracer,
+    server: &S,
+    listener: &str,
+    key: SessionKey,
+    word: Option<BusTrace<'_>>,
+) {
+    if word.is_none() {
+        return;
+    }
+    let (client, at) = server.party(key);
+    let peer = at.map(|at| at.presence().0);
+    let party = Party {
+        client: client.as_deref(),
+        peer: peer.as_ref(),
+    };
+    tracer.bus(listener, party, word);
 }
 
 impl<S, T> Future for Server<S, T>
@@ -343,6 +387,7 @@ where
         while self.transport.has_room()
             && let Poll::Ready(Some((key, answer))) = self.conversations.poll_answer(cx)
         {
+            self.trace_login(key, || answer.traced());
             self.server.handle_answer(key, answer, now, &mut self.out);
             self.settle(now, cx);
             busy = true;
@@ -361,6 +406,15 @@ where
         while self.transport.has_room() && !self.seat.unfinished && !self.events.is_empty() {
             let count = self.events.len().min(EVENTS_AT_ONCE);
             for (key, event) in self.events.drain(..count) {
+                if self.tracer.is_on() {
+                    trace_bus(
+                        &self.tracer,
+                        &self.server,
+                        self.transport.describe().0,
+                        key,
+                        event.traced(),
+                    );
+                }
                 self.server.handle_bus(key, event, now, &mut self.out);
             }
             self.settle(now, cx);
@@ -374,9 +428,15 @@ where
             server,
             transport,
             out,
+            tracer,
             ..
         } = self;
+        // The transport is busy while it hands over.
+        let name = tracer.is_on().then(|| transport.describe().0.to_owned());
         let received = transport.poll_receive(cx, &mut |from, datagram| {
+            if let Some(name) = &name {
+                trace_datagram(tracer, server, "in", name, from, &datagram);
+            }
             let bytes = u32::try_from(datagram.len()).unwrap_or(u32::MAX);
             out.counts.add_n(Metric::BytesReceived, bytes);
             out.counts.add(Metric::PacketsReceived);
@@ -389,25 +449,57 @@ where
     fn settle(&mut self, now: Instant, cx: &mut Context<'_>) {
         while !self.out.questions.is_empty() {
             for Asked { key, at, question } in std::mem::take(&mut self.out.questions) {
+                self.trace_login(key, || question.traced());
                 let transport = &self.transport;
                 if let Some(answer) = self.conversations.ask(key, question, || transport.info(at), cx) {
+                    self.trace_login(key, || answer.traced());
                     self.server.handle_answer(key, answer, now, &mut self.out);
                 }
             }
         }
+        let traced = self.tracer.is_on();
+        // What the bus has not taken yet was told before.
+        if traced && !self.seat.unfinished {
+            let name = self.transport.describe().0;
+            for (key, command) in &self.out.bus {
+                trace_bus(&self.tracer, &self.server, name, *key, command.traced());
+            }
+        }
         self.seat.submit(&mut self.out.bus);
-        let Self { transport, out, .. } = self;
+        let Self {
+            server,
+            transport,
+            out,
+            tracer,
+            ..
+        } = self;
+        let name = traced.then(|| transport.describe().0.to_owned());
         if out.datagrams() > 0 {
             let (mut bytes, mut packets) = (0, 0);
             out.drain_datagrams(|to, datagram| {
                 bytes += datagram.len();
                 packets += 1;
+                if let (Some(name), Destination::To(to)) = (&name, to) {
+                    trace_datagram(tracer, server, "out", name, to, datagram);
+                }
                 transport.send(to, datagram);
             });
             out.counts
                 .add_n(Metric::BytesSent, u32::try_from(bytes).unwrap_or(u32::MAX));
             out.counts.add_n(Metric::PacketsSent, packets);
             let _ = transport.poll_flush(cx);
+        }
+    }
+
+    fn trace_login(&self, key: SessionKey, text: impl Fn() -> String) {
+        if self.tracer.is_on() {
+            let (client, at) = self.server.party(key);
+            let peer = at.map(|at| at.presence().0);
+            let party = Party {
+                client: client.as_deref(),
+                peer: peer.as_ref(),
+            };
+            self.tracer.login(self.transport.describe().0, party, text);
         }
     }
 
@@ -425,6 +517,7 @@ where
                 self.transport.describe().0,
                 &mut self.out.denials,
                 self.seat.hub(),
+                &self.tracer,
             );
         }
         let mut gauges = self.transport.stats().gauges.lock();

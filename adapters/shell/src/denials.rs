@@ -1,18 +1,22 @@
 //! What clients were denied: in the log, who, where, what and why. The log limits how many lines there are.
 
+use crate::trace::Tracer;
 use headgate_bus::handle::Hub;
 use headgate_model::access::{Denial, Denials, Wanted};
 
-/// Writes what was denied by this listener, and disconnects whom the rules say.
-pub(crate) fn settle(listener: &str, denials: &mut Denials, hub: &Hub) {
-    for Denial {
-        client,
-        who,
-        wanted,
-        why,
-        disconnects,
-    } in denials.drain()
-    {
+/// Writes what was denied by this listener to the log, and to whoever traces it, and disconnects whom the rules say.
+pub(crate) fn settle(listener: &str, denials: &mut Denials, hub: &Hub, tracer: &Tracer) {
+    for denial in denials.drain() {
+        if tracer.is_on() {
+            tracer.denial(listener, &denial);
+        }
+        let Denial {
+            client,
+            who,
+            wanted,
+            why,
+            disconnects,
+        } = denial;
         if disconnects && matches!(wanted, Wanted::Publish(_) | Wanted::Subscribe(_)) {
             hub.kick(client.as_str());
         }

@@ -10,11 +10,14 @@ use crate::metrics::Metrics;
 use crate::seat::{Seat, Tally, wait_for_others};
 use crate::stages::Stages;
 use crate::throttle::Throttle;
+use crate::trace::Tracer;
 use crate::transport::{Progress, Transport};
 use bytes::BytesMut;
 use headgate_access::{AccessSession, Answering};
 use headgate_bus::handle::{Attach, Hub};
+use headgate_model::bus::PeerName;
 use headgate_model::memory::Want;
+use headgate_model::trace::Party;
 use headgate_model::{Answer, BusEvent, Counts, Endpoint, Input, Instant, Metric, Outputs, Sessions, Wire};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -47,6 +50,7 @@ pub struct Connections<E: Endpoint> {
     tally: Tally,
     /// Those that are open: who stops the gateway waits for them.
     open: TaskTracker,
+    tracer: Tracer,
     /// Lent to a connection while it works: an idle one holds none. Boxed, for they are large and move to and fro.
     spare: Mutex<Vec<Box<Scratch<E>>>>,
 }
@@ -86,8 +90,15 @@ impl<E: Endpoint> Connections<E> {
             hub,
             tally: Tally::new(metrics, E::COUNTERS),
             open,
+            tracer: Tracer::default(),
             spare: Mutex::default(),
         }
+    }
+
+    /// What these connections do is told to this one.
+    #[must_use]
+    pub fn traced_by(self, tracer: Tracer) -> Self {
+        Self { tracer, ..self }
     }
 
     /// The bus.
@@ -259,7 +270,8 @@ where
         self.connections.tally.add(&mut scratch.out.counts);
         if !scratch.out.denials.is_empty() {
             let listener = self.permit.listener().unwrap_or_default();
-            denials::settle(listener, &mut scratch.out.denials, self.seat.hub());
+            let tracer = &self.connections.tracer;
+            denials::settle(listener, &mut scratch.out.denials, self.seat.hub(), tracer);
         }
         buffers::rest(&mut scratch.reading);
         buffers::rest(&mut scratch.writing);
@@ -294,8 +306,14 @@ where
     }
 
     fn step(&mut self, input: Input<E::In, E::Sessions>, now: Instant, scratch: &mut Scratch<E>) {
+        let traced = self.connections.tracer.is_on();
         let Scratch { out, writing, .. } = scratch;
+        let commands = out.bus.len();
+        let before = traced.then(|| self.trace_input(&input));
         self.endpoint.handle(input, now, out);
+        if let Some(peer) = before {
+            self.trace_outputs(out, commands, peer.as_ref());
+        }
         if out.frames.is_empty() {
             return;
         }
@@ -304,6 +322,45 @@ where
         buffers::lend(writing);
         for frame in out.frames.drain(..) {
             self.wire.encode(frame, writing);
+        }
+    }
+
+    /// What goes into a step. Where the peer is, which the endpoint may not know afterwards.
+    fn trace_input(&self, input: &Input<E::In, E::Sessions>) -> Option<PeerName> {
+        let (tracer, party) = (&self.connections.tracer, self.endpoint.party());
+        let listener = self.permit.listener().unwrap_or_default();
+        match input {
+            Input::Frame(frame) => {
+                if let Some(packet) = self.wire.trace_in(frame) {
+                    tracer.packet("in", listener, party, &packet);
+                }
+            }
+            Input::Bus(event) => tracer.bus(listener, party, E::Sessions::said(event).traced()),
+            Input::Answer(answer) => tracer.login(listener, party, || answer.traced()),
+            Input::Closed => tracer.login(listener, party, || "the connection ended".to_owned()),
+            Input::Timeout | Input::Shutdown => {}
+        }
+        party.peer.cloned()
+    }
+
+    /// What followed from a step, with the commands behind so many.
+    fn trace_outputs(&self, out: &Outputs<E::Out, E::Sessions>, commands: usize, before: Option<&PeerName>) {
+        let (tracer, now) = (&self.connections.tracer, self.endpoint.party());
+        let party = Party {
+            peer: now.peer.or(before),
+            ..now
+        };
+        let listener = self.permit.listener().unwrap_or_default();
+        if let Some(question) = &out.question {
+            tracer.login(listener, party, || question.traced());
+        }
+        for command in &out.bus[commands..] {
+            tracer.bus(listener, party, E::Sessions::command(command).traced());
+        }
+        for frame in &out.frames {
+            if let Some(packet) = self.wire.trace_out(frame) {
+                tracer.packet("out", listener, party, &packet);
+            }
         }
     }
 

@@ -31,6 +31,7 @@ mod stream;
 pub mod supervise;
 mod throttle;
 pub mod tls;
+pub mod trace;
 pub mod transport;
 pub mod udp;
 #[cfg(unix)]
@@ -53,5 +54,6 @@ pub use settings::{ListenerKind, ListenerSettings};
 pub use stages::Stages;
 pub use stats::{ListenerStats, RefuseReason};
 pub use supervise::keep_serving;
+pub use trace::Tracer;
 pub use transport::{Progress, Transport};
 pub use udp::{UdpAddress, UdpTransport};

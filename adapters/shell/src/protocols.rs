@@ -5,6 +5,7 @@ use crate::drive::{Connections, drive};
 use crate::http::Http;
 use crate::metrics::Metrics;
 use crate::stages::Stages;
+use crate::trace::Tracer;
 use headgate_access::{AccessService, PeerAddr};
 use headgate_bus::handle::{Attach, Hub};
 use headgate_model::memory::Want;
@@ -24,6 +25,8 @@ pub struct Serving {
     pub access: Arc<dyn AccessService>,
     /// Counts what is open: who stops the gateway waits for it.
     pub open: TaskTracker,
+    /// Who is traced.
+    pub tracer: Tracer,
 }
 
 /// The protocols by their names.
@@ -47,12 +50,16 @@ impl Protocols {
         P: StreamProtocol<Endpoint: Endpoint<Sessions: Attach>>,
     {
         let Serving {
-            hub, metrics, open, ..
+            hub,
+            metrics,
+            open,
+            tracer,
+            ..
         } = self.serving.clone();
         let served = Served {
             protocol,
             serving: self.serving.clone(),
-            connections: Arc::new(Connections::new(hub, &metrics, open)),
+            connections: Arc::new(Connections::new(hub, &metrics, open).traced_by(tracer)),
         };
         self.by_name.insert(P::NAME, Arc::new(served));
     }

@@ -20,6 +20,8 @@ pub(crate) enum Attachment {
 pub(crate) struct Attached {
     pub endpoint: EndpointId,
     pub stage: Stage,
+    /// When it came, in [`seconds`](crate::ledger::seconds).
+    pub since: u32,
     /// It wants to be told when nothing waits and nothing is under way.
     pub tell_drained: bool,
     /// Answers to it that wait; there since the first that had to.
@@ -48,10 +50,11 @@ pub(crate) enum Stage {
 }
 
 impl Attached {
-    pub(crate) fn new(endpoint: EndpointId, awake: bool, tell_drained: bool) -> Self {
+    pub(crate) fn new(endpoint: EndpointId, awake: bool, tell_drained: bool, since: u32) -> Self {
         Self {
             endpoint,
             stage: Stage::Opening { awake },
+            since,
             tell_drained,
             answers: None,
         }
@@ -142,7 +145,7 @@ mod tests {
     fn attached(stage: Stage) -> Attached {
         Attached {
             stage,
-            ..Attached::new(EndpointId(1), false, true)
+            ..Attached::new(EndpointId(1), false, true, 0)
         }
     }
 

@@ -15,6 +15,7 @@ use crate::routing::Router;
 use crate::sessions::{Sessions, Slot};
 use crate::settings::{BusSettings, SettingsError, filter};
 use crate::shared::{Redistribution, Strays};
+use crate::slow::Slow;
 use crate::stats::{BusStats, DropReason};
 use crate::store::StoreUse;
 use crate::sweep::Sweep;
@@ -115,6 +116,7 @@ pub struct Bus {
     pub(crate) memory: Memory,
     pub(crate) gauges: Gauges,
     pub(crate) counters: Counters,
+    pub(crate) slow: Slow,
     /// Steps done so far: copies made, subscriptions changed, topics looked at.
     pub(crate) work: usize,
 }
@@ -192,6 +194,7 @@ impl Bus {
             memory,
             gauges: Gauges::default(),
             counters: Counters::default(),
+            slow: Slow::default(),
             work: 0,
         })
     }

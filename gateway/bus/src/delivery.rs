@@ -358,6 +358,10 @@ impl Bus {
             return;
         }
         let queued = inflight.remove(at, &mut self.gauges).expect("just found");
+        if let Some(attached) = session.attachment.attached() {
+            let (since, came) = (queued.since, attached.since);
+            self.slow.settled(&session.client, since, came, seconds(now));
+        }
         if let Some(link) = session.link.as_deref_mut() {
             link.settled(settlement);
         }

@@ -50,6 +50,7 @@ mod sessions;
 mod settings;
 mod shared;
 mod sleepers;
+mod slow;
 mod stats;
 mod store;
 mod subscriptions;
@@ -75,4 +76,5 @@ pub use settings::{
     AutoSubscription, BusSettings, DelayedSettings, LinkSettings, Overlap, RetainedSettings, SettingsError,
     SharedStrategy, SleeperSettings, TopicPriority,
 };
+pub use slow::SlowClient;
 pub use stats::{BusStats, DropReason, MemoryStats};

@@ -3,6 +3,7 @@
 use crate::acks::Needs;
 use crate::attachment::Attached;
 use crate::bus::{Bus, BusOutputs, Notice};
+use crate::ledger::seconds;
 use crate::memory;
 use crate::queue::Queued;
 use crate::session::Session;
@@ -126,7 +127,7 @@ impl Bus {
         let receive_maximum = open.receive_maximum.clamp(1, max_inflight);
         session.deliveries.begin_connection(receive_maximum, open.credit);
         session.deliveries.count_slept(0, &mut self.gauges);
-        let attached = Attached::new(endpoint, wakes, session.doubts());
+        let attached = Attached::new(endpoint, wakes, session.doubts(), seconds(now));
         self.sessions.attach(slot, attached);
         let session = &mut self.sessions[slot];
         if !wakes && (session.is_durable() || session.will.is_some() || session.recorded) {

@@ -8,11 +8,13 @@ use crate::bus::Bus;
 use crate::gauges::Load;
 use crate::index::Matches;
 use crate::lanes::Lane;
+use crate::ledger::seconds;
 use crate::paging::FetchRequest;
 use crate::queue::Queued;
 use crate::retained::Scanned;
 use crate::session::Session;
 use crate::sessions::SessionRef;
+use crate::slow::{SlowClient, waiting_since};
 use headgate_model::bus::Presence;
 use headgate_model::store::Fetched;
 use headgate_model::{
@@ -87,6 +89,9 @@ pub struct ClientInfo {
     pub queued: usize,
     /// Deliveries under way.
     pub inflight: usize,
+    /// Since when the oldest of these has waited for a client that is connected; what came while it was away, since it came. `None` when nothing does, or
+    /// since when is not known.
+    pub waiting_since: Option<Instant>,
 }
 
 /// All that is known of one session.
@@ -209,6 +214,11 @@ impl Bus {
         let rows: Vec<_> = sessions.by_ref().take(limit).map(client_info).collect();
         let next = sessions.next().and(rows.last()).map(|last| last.client.clone());
         Page { rows, next }
+    }
+
+    /// Clients whose deliveries were settled late, the slowest first; a few of them.
+    pub fn slow(&self, now: Instant) -> Vec<SlowClient> {
+        self.slow.list(seconds(now))
     }
 
     /// What is known of a client's session.
@@ -444,6 +454,11 @@ fn client_info(session: &Session) -> ClientInfo {
         subscriptions: session.subscriptions.len(),
         queued: session.deliveries.queued().entries,
         inflight: session.deliveries.inflight.len(),
+        waiting_since: session.attachment.attached().and_then(|attached| {
+            let (inflight, queue) = (&session.deliveries.inflight, &session.deliveries.queue);
+            let oldest = inflight.iter().take(1).chain(queue.front());
+            waiting_since(oldest.map(|queued| queued.since), attached.since)
+        }),
     }
 }
 

@@ -7,13 +7,14 @@ use crate::control::{self, Control};
 use crate::http::Site;
 use crate::listeners::Listeners;
 use crate::live::{self, Applied, Live, Parts};
-use crate::log::{self, Limit};
+use crate::log::{self, ClosesLog, LogHandle};
 use crate::memory;
 use crate::metrics::{self, Counters, Surveyor};
 use crate::private;
 use crate::protocols;
 use crate::sys::{self, Sys};
 use crate::timeline::{self, Timeline};
+use crate::traces::Traces;
 use crate::watch::{Watch, WatchedTls};
 use headgate_access::AccessService;
 use headgate_auth::Access;
@@ -21,7 +22,7 @@ use headgate_bus::Bus;
 use headgate_bus::handle::{Clock, Hub};
 use headgate_cli::Outcome;
 use headgate_model::{Store, StoreError};
-use headgate_shell::{Http, Metrics, Protocols, Serving};
+use headgate_shell::{Http, Metrics, Protocols, Serving, Tracer};
 use headgate_store::{Disk, DiskSettings, DiskStore, SimStore};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -46,6 +47,7 @@ pub(crate) fn run(path: Option<&Path>) -> Outcome {
     let Startable { config, warnings } = Config::read_to_start(path, text.clone(), environment_variables())?;
     memory::stay_small(memory::limit(config.bus.max_memory_bytes));
     let log = log::start(&config.log)?;
+    let _closes = ClosesLog(log.clone());
     if undone == Some(true) {
         tracing::warn!(
             "the last configuration was not confirmed before the gateway stopped, the one before it is valid again"
@@ -55,12 +57,10 @@ pub(crate) fn run(path: Option<&Path>) -> Outcome {
         tracing::warn!(%warning, "configuration");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let outcome = runtime.block_on(serve(config, path, &text, log.clone()));
-    log.begin_window();
-    outcome
+    runtime.block_on(serve(config, path, &text, log))
 }
 
-async fn serve(config: Config, path: Option<&Path>, text: &str, log: Limit) -> Outcome {
+async fn serve(config: Config, path: Option<&Path>, text: &str, log: LogHandle) -> Outcome {
     // From here on they do not end the process.
     let (hangup, user_signals) = (hangup()?, user_signals()?);
     let mut store = open_store(&config)?;
@@ -98,11 +98,14 @@ async fn serve(config: Config, path: Option<&Path>, text: &str, log: Limit) -> O
     let config = Arc::new(config);
     let stop = CancellationToken::new();
     let links = TaskTracker::new();
+    let tracer = Tracer::default();
+    let traces = Traces::new(tracer.clone(), hub.clone(), &config.data_dir);
     let serving = Serving {
         hub: hub.clone(),
         metrics: Arc::clone(&metrics),
         access: Arc::clone(&access) as Arc<dyn AccessService>,
         open: links.clone(),
+        tracer: tracer.clone(),
     };
     let (valid, config_changes) = watch::channel(Arc::clone(&config));
     let bridges = Bridges::new(&hub, &links, &config.node, &config.data_dir);
@@ -114,6 +117,8 @@ async fn serve(config: Config, path: Option<&Path>, text: &str, log: Limit) -> O
         access: Arc::clone(&access),
         alarms: alarms.clone(),
         surveyor: surveyor.clone(),
+        log: log.clone(),
+        traces: traces.clone(),
         node: config.node.clone(),
         data_dir: config.data_dir.clone(),
     });
@@ -144,6 +149,7 @@ async fn serve(config: Config, path: Option<&Path>, text: &str, log: Limit) -> O
         access: Arc::clone(&access),
         bridges: bridges.clone(),
         listeners: listeners.clone(),
+        log: log.clone(),
         valid,
     };
     let live = Live::new(parts, Arc::clone(&config), path, text);
@@ -154,12 +160,15 @@ async fn serve(config: Config, path: Option<&Path>, text: &str, log: Limit) -> O
         live: live.clone(),
         alarms: alarms.clone(),
         counters: counters.clone(),
+        log: log.clone(),
+        traces: traces.clone(),
     };
     let watch = Watch {
         alarms: alarms.clone(),
         hub: hub.clone(),
         bridges: bridges.clone(),
         certificates,
+        log: log.clone(),
         clock: timeline.as_ref().map(Timeline::state),
         data_dir: config.data_dir.clone(),
         config: config_changes.clone(),
@@ -202,6 +211,7 @@ async fn serve(config: Config, path: Option<&Path>, text: &str, log: Limit) -> O
     tasks.shutdown().await;
     listeners.abort();
     sys.abort();
+    tokio::task::block_in_place(|| traces.stop_all());
     if let Err(error) = alarms.save() {
         tracing::warn!(%error, "the alarms cannot be written down");
     }

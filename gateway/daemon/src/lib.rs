@@ -20,6 +20,7 @@ mod private;
 mod protocols;
 mod sys;
 mod timeline;
+mod traces;
 mod watch;
 
 pub use commands::GatewayCommand;

@@ -10,6 +10,7 @@ use crate::bridges::{BridgeError, Bridges, Change};
 use crate::config::{self, Config, ConfigError, Startable, Told, environment_variables};
 use crate::history::{Cause, Entry, History, HistoryError, LONGEST};
 use crate::listeners::{ListenerChange, Listeners, ListenersError};
+use crate::log::{LogError, LogHandle};
 use crate::sys::unix_time;
 use crate::{memory, private};
 use headgate_auth::{Access, AclError};
@@ -50,6 +51,8 @@ pub(crate) struct Parts {
     pub bridges: Bridges,
     /// Where clients connect.
     pub listeners: Listeners,
+    /// The log.
+    pub log: LogHandle,
     /// All who look at the configuration by themselves.
     pub valid: watch::Sender<Arc<Config>>,
 }
@@ -115,6 +118,9 @@ pub(crate) enum ApplyError {
     /// A listener cannot be.
     #[error(transparent)]
     Listeners(#[from] ListenersError),
+    /// The log cannot be.
+    #[error(transparent)]
+    Log(#[from] LogError),
     /// There is no such configuration.
     #[error(transparent)]
     History(#[from] HistoryError),
@@ -352,6 +358,7 @@ impl Live {
             access,
             bridges,
             listeners,
+            log,
             valid: watchers,
         } = &self.0.parts;
         let path = self.0.path.as_deref();
@@ -366,12 +373,20 @@ impl Live {
         let wanted_bridges = config.checked_bridges()?;
         let rules = access.prepare(&config.auth)?;
         let prepared = listeners.prepare(&config).await?;
+        // Destinations that go may write their last lines.
+        if let Err(error) = tokio::task::block_in_place(|| log.set(&config.log)) {
+            listeners.give_up(prepared).await;
+            return Err(error.into());
+        }
         if let Some(path) = path
             && by != Cause::Reload
         {
             let written = private::replace_foreign(path, text.as_bytes());
             if let Err(cause) = written {
                 listeners.give_up(prepared).await;
+                if let Err(error) = tokio::task::block_in_place(|| log.set(&valid.config.log)) {
+                    tracing::error!(%error, "the log is not as it was before");
+                }
                 let path = path.to_owned();
                 return Err(ApplyError::File { path, cause });
             }

@@ -6,13 +6,14 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 /// What is in the data folder that the gateway wrote, and others may have written with another mask.
-const OURS: [&str; 7] = [
+const OURS: [&str; 8] = [
     "store",
     "store.format-1",
     "bridges",
     "clock",
     "configurations",
     "alarms.json",
+    "traces",
     "users.json",
 ];
 

@@ -128,6 +128,7 @@ impl Sys {
                 let body = json!({
                     "clientid": client.as_str(),
                     "username": presence.username.as_deref(),
+                    "proto": presence.protocol.name,
                     "reason": reason.as_str(),
                     "ts": ts,
                 });

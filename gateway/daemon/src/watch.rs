@@ -3,6 +3,7 @@
 use crate::alarms::{Alarms, Severity, Trouble};
 use crate::bridges::{BridgeView, Bridges};
 use crate::config::Config;
+use crate::log::LogHandle;
 use crate::sys::unix_time;
 use crate::timeline::ClockState;
 use headgate_bus::handle::Hub;
@@ -43,6 +44,8 @@ pub(crate) struct Watch {
     pub bridges: Bridges,
     /// The certificates of listeners.
     pub certificates: WatchedTls,
+    /// The log, whose destinations may fail.
+    pub log: LogHandle,
     /// Whether the system's clock is trusted; `None` where nothing is kept.
     pub clock: Option<Arc<ClockState>>,
     /// Whose disk is watched.
@@ -75,6 +78,7 @@ struct Known {
     /// Bridges, and since when each is not what it should be.
     bridges: BTreeMap<String, Option<Instant>>,
     listeners: BTreeSet<String>,
+    destinations: BTreeSet<&'static str>,
     steps: u64,
     stepped_at: Option<u64>,
 }
@@ -92,6 +96,7 @@ impl Watch {
             self.alarms
                 .set("memory_low", memory(self.hub.memory(), &mut known.memory));
             if looks.is_multiple_of(LOOKS_AT_STATE) {
+                self.look_at_log(&mut known);
                 self.look_at_disk(&mut known);
                 self.look_at_clock(&mut known);
                 self.look_at_bridges(&mut known);
@@ -118,6 +123,23 @@ impl Watch {
             )
         });
         self.alarms.set("store_full", full);
+    }
+
+    fn look_at_log(&self, known: &mut Known) {
+        let mut before = std::mem::take(&mut known.destinations);
+        for destination in self.log.destinations() {
+            let trouble = destination.failing.map(|error| {
+                let name = destination.name;
+                let summary = format!("the destination `{name}` of the log takes no lines: {error}");
+                Trouble::new(Severity::Warning, summary).with("lost", destination.lost)
+            });
+            before.remove(destination.name);
+            known.destinations.insert(destination.name);
+            self.alarms.set(&format!("log_{}", destination.name), trouble);
+        }
+        for gone in before {
+            self.alarms.set(&format!("log_{gone}"), None);
+        }
     }
 
     fn look_at_disk(&self, known: &mut Known) {

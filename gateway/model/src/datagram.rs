@@ -5,6 +5,7 @@
 
 use crate::access::{Answer, Denials, Question};
 use crate::bus::PeerName;
+use crate::trace::PacketTrace;
 use crate::{BusEvent, Counts, Instant, Many, SessionKey, Sessions};
 use bytes::{Bytes, BytesMut};
 use core::net::SocketAddr;
@@ -89,6 +90,16 @@ pub trait DatagramServer {
 
     /// The gateway stops: clients that are connected are told, sessions stay as the store has them.
     fn shutdown(&mut self, out: &mut DatagramOutputs<Self::Address>);
+
+    /// Who has this session, for a trace. Default: nobody knows.
+    fn party(&self, _key: SessionKey) -> (Option<String>, Option<Self::Address>) {
+        (None, None)
+    }
+
+    /// What a datagram says that came from there, or goes there, for a trace; its client is told if it is known. Default: nothing is told.
+    fn trace(&self, _at: Self::Address, _datagram: &[u8]) -> Option<PacketTrace> {
+        None
+    }
 
     /// Tells how many there are of what operators count, under names as in `clients`.
     fn gauges(&self, tell: &mut dyn FnMut(&'static str, usize));

@@ -1,6 +1,7 @@
 //! What every protocol adapter is: a plain struct that is told what happened and writes down what follows.
 
 use crate::access::{Answer, Denials, Question};
+use crate::trace::{PacketTrace, Party};
 use crate::{BusCommand, Counts, Instant, Many, One, SessionKey, Sessions};
 use bytes::BytesMut;
 
@@ -32,6 +33,11 @@ pub trait Endpoint {
         0
     }
 
+    /// Who is at the other end, for a trace. Default: nobody knows.
+    fn party(&self) -> Party<'_> {
+        Party::default()
+    }
+
     /// False while an answer is awaited and no further frame may be handed over: order is kept by leaving frames unread.
     fn ready(&self) -> bool;
 }
@@ -48,6 +54,16 @@ pub trait Wire {
 
     /// Appends a frame to `bytes`.
     fn encode(&mut self, frame: Self::Out, bytes: &mut BytesMut);
+
+    /// What a frame of the peer says, for a trace. Default: nothing is told.
+    fn trace_in(&self, _frame: &Self::In) -> Option<PacketTrace> {
+        None
+    }
+
+    /// What a frame to the peer says, for a trace. Default: nothing is told.
+    fn trace_out(&self, _frame: &Self::Out) -> Option<PacketTrace> {
+        None
+    }
 }
 
 /// One thing that happened.

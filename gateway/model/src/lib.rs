@@ -23,6 +23,7 @@ pub mod store;
 pub mod subscription;
 pub mod time;
 pub mod topic;
+pub mod trace;
 
 pub use access::{AccessDecision, AccessPolicy, AccessRequest, Action, Answer, Identity, Question};
 pub use bus::{

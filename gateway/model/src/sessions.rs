@@ -22,6 +22,9 @@ pub trait Sessions: Debug + 'static {
 
     /// What the bus says, whichever session it is about.
     fn said(event: &Self::Event) -> &BusEvent;
+
+    /// What is said to the bus, whichever session it is for.
+    fn command(command: &Self::Command) -> &BusCommand;
 }
 
 /// One session, which need not be named.
@@ -34,6 +37,10 @@ impl Sessions for One {
 
     fn said(event: &BusEvent) -> &BusEvent {
         event
+    }
+
+    fn command(command: &BusCommand) -> &BusCommand {
+        command
     }
 }
 
@@ -48,5 +55,9 @@ impl Sessions for Many {
 
     fn said((_, event): &(SessionKey, BusEvent)) -> &BusEvent {
         event
+    }
+
+    fn command((_, command): &(SessionKey, BusCommand)) -> &BusCommand {
+        command
     }
 }

@@ -36,6 +36,7 @@ fn gateway() -> Serving {
         metrics: Arc::new(Metrics::default()),
         access: Arc::new(access) as Arc<dyn AccessService>,
         open: TaskTracker::new(),
+        tracer: headgate_shell::Tracer::default(),
     }
 }
 

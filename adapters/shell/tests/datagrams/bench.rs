@@ -288,6 +288,7 @@ pub(crate) fn run_anew<L: DatagramTransport>(
         metrics: Arc::clone(&metrics),
         access: Arc::new(access),
         open: TaskTracker::new(),
+        tracer: headgate_shell::Tracer::default(),
     };
     let link = links();
     let stats = Arc::clone(link.stats());

@@ -5,6 +5,7 @@ use crate::queries::{
     ClientInfo, DeliveryInfo, Page, QueryError, QueuePage, Receivers, SessionInfo, StoredCursor,
     SubscriptionCursor, SubscriptionInfo,
 };
+use crate::slow::SlowClient;
 use headgate_model::{ClientId, Message, Subscription, Topic, TopicFilter};
 use std::sync::Arc;
 
@@ -12,6 +13,12 @@ impl Hub {
     /// [`Bus::clients`](crate::Bus::clients)
     pub fn clients(&self, after: Option<&str>, limit: usize) -> Page<ClientInfo, ClientId> {
         self.0.core.lock().bus.clients(after, limit)
+    }
+
+    /// [`Bus::slow`](crate::Bus::slow)
+    pub fn slow(&self) -> Vec<SlowClient> {
+        let core = self.0.core.lock();
+        core.bus.slow(self.clock().now())
     }
 
     /// [`Bus::session_info`](crate::Bus::session_info)

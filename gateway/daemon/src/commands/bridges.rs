@@ -123,6 +123,12 @@ impl Gateway {
         Ok(runtime()?.block_on(client.ask(method, path, body))?)
     }
 
+    /// Asks, and takes each line of the answer as it comes.
+    pub(super) fn lines(&self, path: &str, each: &mut dyn FnMut(Value)) -> Result<(), CommandError> {
+        let client = self.client()?;
+        Ok(runtime()?.block_on(client.lines(Method::GET, path, None, each))?)
+    }
+
     /// JSON for machines, words for people.
     pub(super) fn answer(&self, answer: &Value, words: impl FnOnce(&Value) -> String) {
         if self.json {

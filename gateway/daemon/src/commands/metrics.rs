@@ -1,4 +1,4 @@
-//! `headgate metrics` and `headgate status`: what a running gateway counts, and how it is.
+//! `headgate metrics`, `status` and `slow`: what a running gateway counts, how it is, and who takes long.
 
 use super::bridges::Gateway;
 use super::table::{columns, text};
@@ -23,6 +23,30 @@ pub struct MetricsCommand {
 pub struct StatusCommand {
     #[command(flatten)]
     gateway: Gateway,
+}
+
+/// Show who takes long.
+#[derive(Args)]
+pub struct SlowCommand {
+    #[command(flatten)]
+    gateway: Gateway,
+}
+
+impl SlowCommand {
+    /// Runs the command.
+    pub fn run(self) -> Outcome {
+        let slow = self.gateway.ask(Method::GET, "/api/v1/slow", None)?;
+        self.gateway.answer(&slow, |slow| {
+            let Some(slow) = slow.as_array().filter(|slow| !slow.is_empty()) else {
+                return "nobody takes long".to_owned();
+            };
+            let rows = slow
+                .iter()
+                .map(|slow| [text(&slow["client"]), text(&slow["seconds"])]);
+            columns(["CLIENT", "SECONDS"], rows)
+        });
+        Ok(())
+    }
 }
 
 impl MetricsCommand {

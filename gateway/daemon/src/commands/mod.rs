@@ -9,10 +9,12 @@ mod config;
 mod error;
 mod explain;
 mod import;
+mod log;
 mod metrics;
 mod reference;
 mod store;
 mod table;
+mod traces;
 mod users;
 
 use crate::config::{Config, ConfigError, environment_variables};
@@ -28,9 +30,11 @@ use config::{ConfigCommand, ReloadCommand};
 use explain::ExplainCommand;
 use headgate_cli::{Outcome, note};
 use import::ImportCommand;
-use metrics::{MetricsCommand, StatusCommand};
+use log::LogCommand;
+use metrics::{MetricsCommand, SlowCommand, StatusCommand};
 use std::path::{Path, PathBuf};
 use store::StoreCommand;
+use traces::TraceCommand;
 use users::UsersCommand;
 
 /// The configuration for a command that needs the settings `needed` of it. What else is wrong with it is a warning.
@@ -80,6 +84,12 @@ pub enum GatewayCommand {
     Status(StatusCommand),
     /// Show what a running gateway counts.
     Metrics(MetricsCommand),
+    /// Show which clients take long to acknowledge what a running gateway delivers.
+    Slow(SlowCommand),
+    /// Show the last lines of a running gateway's log, and set its level.
+    Log(LogCommand),
+    /// Write down what one client, topic or address does at a running gateway.
+    Trace(TraceCommand),
     /// Show what needs an operator of a running gateway: alarms that stand, and those that are over.
     Alarms(AlarmsCommand),
     /// Show all bridges of a running gateway.
@@ -111,6 +121,9 @@ impl GatewayCommand {
             Self::Bans(bans) => bans.run(),
             Self::Status(status) => status.run(),
             Self::Metrics(metrics) => metrics.run(),
+            Self::Slow(slow) => slow.run(),
+            Self::Log(log) => log.run(),
+            Self::Trace(trace) => trace.run(),
             Self::Alarms(alarms) => alarms.run(),
             Self::Bridges(bridges) => bridges.run(),
             Self::Bridge(bridge) => bridge.run(),

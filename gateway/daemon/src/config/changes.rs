@@ -30,7 +30,6 @@ impl Config {
         let mut config = self.clone();
         config.data_dir = other.data_dir;
         config.node = other.node;
-        config.log = other.log;
         config.store.durability = other.store.durability;
         config.auth = config.auth.with_fixed_of(other.auth);
         config

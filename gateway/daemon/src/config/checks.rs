@@ -1,6 +1,7 @@
 //! What the types cannot say: all faults of the values, without a look at the system.
 
-use super::{Config, addresses, bridges, system, users};
+use super::{Config, LogSettings, addresses, bridges, system, users};
+use crate::log::SyslogAddress;
 use crate::protocols::{self, Entry};
 use headgate_auth::{Anonymous, ListenerAuth};
 use headgate_model::{Fault, MountPoint};
@@ -10,7 +11,7 @@ use std::net::SocketAddr;
 /// All faults, each with its key.
 pub(super) fn faults(config: &Config) -> Vec<Fault> {
     let mut faults = Vec::new();
-    faults.extend(level(&config.log.level));
+    faults.extend(log(&config.log));
     if config.node.is_empty() || config.node.contains(['/', '+', '#']) {
         let what = format!("`{}` must not be empty nor hold `/`, `+` or `#`", config.node);
         faults.push(Fault::new("node", what));
@@ -157,8 +158,47 @@ pub(super) fn name_twice<'a>(list: &str, n: usize, names: impl Iterator<Item = &
     twice.then(|| Fault::new(format!("{list}[{n}].name"), format!("`{name}` stands twice")))
 }
 
-/// A word that is no level would be taken for the name of a module, and silence all others.
-fn level(text: &str) -> Option<Fault> {
+fn log(settings: &LogSettings) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let mut note = |key: &str, what: String| faults.push(Fault::new(key, what));
+    if let Some(what) = level_fault(&settings.level) {
+        note("log.level", what);
+    }
+    if settings.ring > 100_000 {
+        note("log.ring", out_of_range(settings.ring, "0 to 100000"));
+    }
+    if let Some(file) = &settings.file {
+        if file.path.as_os_str().is_empty() {
+            note("log.file.path", "the name of the file is empty".to_owned());
+        }
+        if file.max_bytes < 4_096 {
+            note(
+                "log.file.max_bytes",
+                out_of_range(file.max_bytes, "4096 and more"),
+            );
+        }
+        if file.keep > 1_000 {
+            note("log.file.keep", out_of_range(file.keep, "0 to 1000"));
+        }
+    }
+    if let Some(syslog) = &settings.syslog
+        && SyslogAddress::parse(&syslog.address).is_none()
+    {
+        let what = format!(
+            "`{}` is no address, allowed is udp://HOST[:PORT], tcp://HOST[:PORT] or unix:PATH",
+            syslog.address
+        );
+        note("log.syslog.address", what);
+    }
+    faults
+}
+
+fn out_of_range(value: impl std::fmt::Display, allowed: &str) -> String {
+    format!("{value} is out of range, allowed is {allowed}")
+}
+
+/// What is wrong with a level. A word that is none would be taken for the name of a module, and silence all others.
+pub(crate) fn level_fault(text: &str) -> Option<String> {
     let is_level = |word: &str| {
         let levels = ["off", "error", "warn", "info", "debug", "trace"];
         levels.iter().any(|level| level.eq_ignore_ascii_case(word.trim()))
@@ -176,5 +216,5 @@ fn level(text: &str) -> Option<Fault> {
     };
     let allowed =
         "allowed is off, error, warn, info, debug or trace, also by module: info,headgate_mqtt=debug";
-    Some(Fault::new("log.level", format!("{what}: {allowed}")))
+    Some(format!("{what}: {allowed}"))
 }

@@ -16,6 +16,7 @@ mod users;
 mod words;
 
 pub(crate) use changes::at_most;
+pub(crate) use checks::level_fault;
 pub(crate) use environment::all as environment_variables;
 pub(crate) use schema::{choices, resolve};
 pub(crate) use told::{Location, Told};
@@ -138,6 +139,16 @@ pub(crate) struct LogSettings {
     pub format: LogFormat,
     /// Lines of one kind that are written within ten seconds, at `info` and above; what is more is counted and told by its number. 0 for no limit.
     pub max_repeats: u64,
+    /// Whether lines go to standard error, where a service manager finds them.
+    pub stderr: bool,
+    /// A file for lines. Default: none.
+    pub file: Option<LogFileSettings>,
+    /// Whether lines go to the journal of systemd with their fields, in its own protocol. Set `stderr` to false then, or they are there twice.
+    pub journald: bool,
+    /// A syslog server for lines. Default: none.
+    pub syslog: Option<SyslogSettings>,
+    /// Lines that are kept in memory for `headgate log`, up to 100,000; 0 for none.
+    pub ring: usize,
 }
 
 impl Default for LogSettings {
@@ -146,8 +157,63 @@ impl Default for LogSettings {
             level: "info".into(),
             format: LogFormat::default(),
             max_repeats: 50,
+            stderr: true,
+            file: None,
+            journald: false,
+            syslog: None,
+            ring: 500,
         }
     }
+}
+
+/// A file for the lines of the log, which is put aside when it is large enough: `gateway.log`, then `gateway.log.1` and so on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LogFileSettings {
+    /// The file; its folder is made.
+    pub path: PathBuf,
+    /// Bytes at which it is put aside, 4,096 or more. Default: 10 MiB.
+    #[serde(default = "ten_mib")]
+    pub max_bytes: u64,
+    /// How many that were put aside are kept, up to 1,000. Default: 5.
+    #[serde(default = "five")]
+    pub keep: u32,
+}
+
+fn ten_mib() -> u64 {
+    10 << 20
+}
+
+fn five() -> u32 {
+    5
+}
+
+/// A syslog server for the lines of the log. RFC 5424
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SyslogSettings {
+    /// `udp://HOST[:PORT]`, `tcp://HOST[:PORT]` (each message with its length in front) or `unix:PATH`, such as `unix:/dev/log`. The port is 514 if none is said.
+    pub address: String,
+    /// Under which heading the server files them. Default: `daemon`.
+    #[serde(default)]
+    pub facility: Facility,
+}
+
+/// A heading of syslog, by its number. RFC 5424 §6.2.1
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Facility {
+    User = 1,
+    #[default]
+    Daemon = 3,
+    Local0 = 16,
+    Local1 = 17,
+    Local2 = 18,
+    Local3 = 19,
+    Local4 = 20,
+    Local5 = 21,
+    Local6 = 22,
+    Local7 = 23,
 }
 
 /// How a line of the log looks.

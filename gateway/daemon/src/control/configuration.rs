@@ -32,6 +32,7 @@ impl From<ApplyError> for Failure {
             | ApplyError::Bridge(_)
             | ApplyError::Rules(_)
             | ApplyError::Listeners(_)
+            | ApplyError::Log(_)
             | ApplyError::TooLong(_) => StatusCode::UNPROCESSABLE_ENTITY,
             ApplyError::NoFile | ApplyError::Unconfirmed | ApplyError::NothingToConfirm => {
                 StatusCode::CONFLICT

@@ -12,11 +12,21 @@ pub(super) fn routes() -> Router<Control> {
     Router::new()
         .route("/api/v1/metrics", get(metrics))
         .route("/api/v1/status", get(status))
+        .route("/api/v1/slow", get(slow))
 }
 
 async fn metrics(State(control): State<Control>) -> Json<Vec<Family>> {
     let survey = control.counters.survey().await;
     Json(control.counters.snapshot().families(&survey))
+}
+
+async fn slow(State(control): State<Control>) -> Json<Vec<Value>> {
+    let survey = control.counters.survey().await;
+    let slow = survey.slow.iter();
+    Json(
+        slow.map(|(client, wait)| json!({ "client": client, "seconds": wait }))
+            .collect(),
+    )
 }
 
 async fn status(State(control): State<Control>) -> Json<Value> {

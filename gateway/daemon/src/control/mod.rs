@@ -7,9 +7,11 @@ mod client;
 mod clients;
 mod configuration;
 mod explain;
+mod log;
 mod metrics;
 mod retained;
 mod server;
+mod traces;
 
 pub(crate) use client::{ControlClient, ControlError};
 pub(crate) use server::Control;

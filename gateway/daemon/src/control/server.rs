@@ -3,7 +3,9 @@
 use crate::alarms::Alarms;
 use crate::bridges::{BridgeError, BridgeView, Bridges};
 use crate::live::Live;
+use crate::log::LogHandle;
 use crate::metrics::Counters;
+use crate::traces::Traces;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
@@ -37,6 +39,10 @@ pub(crate) struct Control {
     pub alarms: Alarms,
     /// What is counted.
     pub counters: Counters,
+    /// The log.
+    pub log: LogHandle,
+    /// Traces.
+    pub traces: Traces,
 }
 
 pub(super) type Answer = Result<Json<Value>, Failure>;
@@ -113,6 +119,8 @@ impl Control {
             .merge(super::explain::routes())
             .merge(super::retained::routes())
             .merge(super::metrics::routes())
+            .merge(super::log::routes())
+            .merge(super::traces::routes())
             .with_state(self);
         if let Err(error) = axum::serve(listener, routes).await {
             tracing::error!(%error, "the control socket is gone");

@@ -223,6 +223,18 @@ impl Snapshot {
             "Presence and other notices that were not told under $SYS, for there were too many at once.",
             self.notices_dropped,
         );
+        out.counters(
+            "log_lines_lost",
+            "Lines of the log that a destination had no room for.",
+            self.log
+                .iter()
+                .map(|destination| sample([("destination", destination.name)], destination.lost)),
+        );
+        out.gauge(
+            "trace_records_lost",
+            "Records that traces under way had no time for.",
+            self.traces_lost,
+        );
         let process = &self.process;
         let mut of_process = |name: &str, help: &str, kind, value: Option<f64>| {
             if let Some(value) = value {
@@ -601,6 +613,12 @@ fn sessions(survey: &Survey, out: &mut Families) {
         "Deliveries that wait in the queues of all other sessions.",
         survey.others,
     );
+    let slow = survey.slow.iter().enumerate();
+    out.gauges(
+        "slow_subscriber_seconds",
+        "The longest wait of a delivery, of the clients that take longest; what is over fades.",
+        slow.map(|(place, (client, wait))| sample([("client", &*label(client, place))], *wait)),
+    );
 }
 
 /// A client id that fits; one that is cut has its place behind, so that two stay two.
@@ -624,6 +642,7 @@ mod tests {
         let survey = Survey {
             queues: vec![(evil.into(), 9), (long.clone(), 8), (long, 7)],
             others: 3,
+            slow: Vec::new(),
         };
         let mut families = Families::default();
         sessions(&survey, &mut families);

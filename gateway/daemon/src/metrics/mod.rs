@@ -12,6 +12,8 @@ pub(crate) use survey::{Survey, Surveyor};
 
 use crate::alarms::Alarms;
 use crate::bridges::{BridgeView, Bridges};
+use crate::log::{DestinationView, LogHandle};
+use crate::traces::Traces;
 use headgate_auth::{Access, LoginStats};
 use headgate_bus::BusStats;
 use headgate_bus::handle::Hub;
@@ -52,6 +54,10 @@ pub(crate) struct Parts {
     pub alarms: Alarms,
     /// Sessions, one by one.
     pub surveyor: Surveyor,
+    /// The log.
+    pub log: LogHandle,
+    /// Traces.
+    pub traces: Traces,
     /// The gateway's name.
     pub node: String,
     /// Whose disk is told.
@@ -105,6 +111,8 @@ pub(crate) struct Snapshot {
     pub bridges: Vec<BridgeView>,
     /// Name and severity of each alarm that stands.
     pub alarms: Vec<(String, &'static str)>,
+    pub log: Vec<DestinationView>,
+    pub traces_lost: u64,
     pub process: Process,
     /// Bytes free for us on the disk with the data, and in all; `None` where the system does not say.
     pub disk: Option<(u64, u64)>,
@@ -175,6 +183,8 @@ impl Counters {
             bridges,
             access,
             alarms,
+            log,
+            traces,
             node,
             data_dir,
             ..
@@ -201,6 +211,8 @@ impl Counters {
                 .into_iter()
                 .map(|alarm| (alarm.id, alarm.severity.name()))
                 .collect(),
+            log: log.destinations(),
+            traces_lost: traces.lost(),
             process: Process::now(),
             disk: rustix::fs::statvfs(data_dir)
                 .ok()

@@ -7,7 +7,7 @@ use headgate_bus::MAX_PAGE;
 use headgate_bus::handle::Hub;
 use parking_lot::Mutex;
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
@@ -20,6 +20,8 @@ const EVERY: Duration = Duration::from_secs(10);
 const WANTED: Duration = Duration::from_secs(120);
 /// A survey that is older is not told; a new one is waited for.
 const FRESH: Duration = Duration::from_secs(60);
+/// Seconds from which on a client takes long.
+const SLOW: u64 = 2;
 /// So long whoever asks waits for the first walk.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -30,6 +32,9 @@ pub(crate) struct Survey {
     pub queues: Vec<(String, usize)>,
     /// What waits in all others.
     pub others: usize,
+    /// Clients that take long, the slowest first: who, and the longest time in seconds from when a delivery was queued, or the client came, until it was
+    /// settled, or until now. What is over fades.
+    pub slow: Vec<(String, usize)>,
 }
 
 /// Walks when it is asked. Clones share it.
@@ -103,13 +108,22 @@ impl Surveyor {
     }
 
     async fn walk(&self) -> Survey {
-        let mut top = Top::new(self.0.config.borrow().metrics.top_sessions);
+        let hub = &self.0.hub;
+        let most = self.0.config.borrow().metrics.top_sessions;
+        let (mut top, mut waiting) = (Top::new(most), Top::new(most));
         let (mut all, mut after) = (0, None::<String>);
         loop {
-            let page = self.0.hub.clients(after.as_deref(), MAX_PAGE);
-            for row in page.rows.iter().filter(|row| row.queued > 0) {
-                all += row.queued;
-                top.offer(row.queued, row.client.as_str());
+            let page = hub.clients(after.as_deref(), MAX_PAGE);
+            let now = hub.clock().now();
+            for row in &page.rows {
+                if row.queued > 0 {
+                    all += row.queued;
+                    top.offer(row.queued, row.client.as_str());
+                }
+                let waits = row.waiting_since.map_or(0, |since| now.since(since).as_secs());
+                if waits >= SLOW {
+                    waiting.offer(waits as usize, row.client.as_str());
+                }
             }
             match page.next {
                 Some(next) => after = Some(next.as_str().to_owned()),
@@ -119,11 +133,27 @@ impl Surveyor {
         }
         let queues = top.into_sorted();
         let told: usize = queues.iter().map(|(_, queued)| queued).sum();
+        let settled = hub.slow().into_iter();
+        let settled = settled.map(|slow| (slow.client.as_str().to_owned(), slow.wait.as_secs() as usize));
         Survey {
             queues,
             others: all - told,
+            slow: longest(waiting.into_sorted().into_iter().chain(settled), most),
         }
     }
+}
+
+/// The longest wait of each client, and of so many clients.
+fn longest(waits: impl Iterator<Item = (String, usize)>, most: usize) -> Vec<(String, usize)> {
+    let mut of_each = BTreeMap::new();
+    for (client, wait) in waits {
+        let known = of_each.entry(client).or_insert(0);
+        *known = wait.max(*known);
+    }
+    let mut sorted: Vec<(String, usize)> = of_each.into_iter().collect();
+    sorted.sort_by_key(|(_, wait)| Reverse(*wait));
+    sorted.truncate(most);
+    sorted
 }
 
 /// The highest of many.

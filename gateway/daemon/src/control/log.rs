@@ -1,0 +1,102 @@
+//! `/api/v1/log`: the last lines, those that come, and the level.
+
+use super::Control;
+use super::server::Failure;
+use crate::config::level_fault;
+use crate::log::{DestinationView, LevelView};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::Json;
+use axum::routing::get;
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::time::Duration;
+
+pub(super) fn routes() -> Router<Control> {
+    Router::new()
+        .route("/api/v1/log", get(lines))
+        .route("/api/v1/log/level", get(show).put(set).delete(reset))
+}
+
+/// Which lines.
+#[derive(Deserialize)]
+struct Wanted {
+    /// How many of the last ones.
+    #[serde(default = "all")]
+    last: usize,
+    /// And those that come, until the connection ends.
+    #[serde(default)]
+    follow: bool,
+}
+
+fn all() -> usize {
+    usize::MAX
+}
+
+/// One JSON object a line.
+async fn lines(State(control): State<Control>, Query(wanted): Query<Wanted>) -> Body {
+    let (last, tail) = control.log.ring().last(wanted.last);
+    let begin = (VecDeque::from(last), wanted.follow.then_some(tail));
+    let stream = futures_util::stream::unfold(begin, |(mut last, mut tail)| async {
+        let line = match last.pop_front() {
+            Some(line) => line,
+            None => tail.as_mut()?.next().await?,
+        };
+        Some((Ok::<_, Infallible>(format!("{line}\n")), (last, tail)))
+    });
+    Body::from_stream(stream)
+}
+
+/// The level, and where lines go.
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    level: LevelView,
+    destinations: Vec<DestinationView>,
+}
+
+async fn show(State(control): State<Control>) -> Json<Shown> {
+    Json(shown(&control))
+}
+
+fn shown(control: &Control) -> Shown {
+    Shown {
+        level: control.log.level(),
+        destinations: control.log.destinations(),
+    }
+}
+
+/// A level, and how long.
+#[derive(Deserialize)]
+struct Level {
+    level: String,
+    /// Seconds; left out until the next restart.
+    seconds: Option<u64>,
+}
+
+async fn set(State(control): State<Control>, Json(wanted): Json<Level>) -> Result<Json<Shown>, Failure> {
+    if let Some(fault) = level_fault(&wanted.level) {
+        return Err(Failure(StatusCode::UNPROCESSABLE_ENTITY, fault));
+    }
+    let lasts = wanted.seconds.map(Duration::from_secs);
+    change(&control, Some(wanted.level), lasts)
+}
+
+async fn reset(State(control): State<Control>) -> Result<Json<Shown>, Failure> {
+    change(&control, None, None)
+}
+
+fn change(control: &Control, level: Option<String>, lasts: Option<Duration>) -> Result<Json<Shown>, Failure> {
+    let changed = control.log.set_level(level, lasts);
+    changed.map_err(|error| Failure(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
+    let shown = shown(control);
+    tracing::info!(
+        level = shown.level.level,
+        ?lasts,
+        "the level of the log was set by an operator"
+    );
+    Ok(Json(shown))
+}
