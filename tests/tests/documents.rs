@@ -374,6 +374,38 @@ const NUMBERS: &[(&str, &str, &[Said])] = &[
         &[("docs/security.md", "messages of more than {} are refused", Bytes)],
     ),
     (
+        "adapters/shell/src/http.rs",
+        "MAX_CONNECTIONS",
+        &[(
+            "docs/operations.md",
+            "There are {} HTTP connections at a time at most",
+            Number,
+        )],
+    ),
+    (
+        "adapters/shell/src/http.rs",
+        "MAX_HEAD",
+        &[(
+            "docs/operations.md",
+            "A request's head has {} and ten seconds",
+            Bytes,
+        )],
+    ),
+    (
+        "gateway/daemon/src/log/destination.rs",
+        "MOST_WAITING",
+        &[(
+            "docs/operations.md",
+            "Each destination has a thread and room for {} lines",
+            Number,
+        )],
+    ),
+    (
+        "gateway/daemon/src/alarms.rs",
+        "MOST_HISTORY",
+        &[("docs/operations.md", "also the last {} that are over", Number)],
+    ),
+    (
         "gateway/daemon/src/log/line.rs",
         "LONGEST",
         &[(

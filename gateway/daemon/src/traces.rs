@@ -3,6 +3,7 @@
 //! A trace has a thread of its own and ends by itself: when its time is over, or its file is full. What comes faster than it is written is counted, and
 //! told in the file.
 
+use crate::log::date;
 use crate::sys::unix_time;
 use headgate_access::{Network, ParseRuleError};
 use headgate_bus::DeliveryInfo;
@@ -415,7 +416,7 @@ impl TraceFile {
 
     fn record(&mut self, record: &Record) -> io::Result<bool> {
         let mut value = json!({
-            "time": stamp(record.at),
+            "time": date(record.at),
             "what": record.what,
             "listener": record.listener,
             "client": record.client,
@@ -443,12 +444,8 @@ impl TraceFile {
     }
 }
 
-fn stamp(at: SystemTime) -> String {
-    humantime::format_rfc3339_micros(at).to_string()
-}
-
 fn told(what: &str, text: &str) -> Value {
-    json!({ "time": stamp(SystemTime::now()), "what": what, "text": text })
+    json!({ "time": date(SystemTime::now()), "what": what, "text": text })
 }
 
 /// Writes records until the trace is over. Why it is.

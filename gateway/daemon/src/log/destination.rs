@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
 /// Lines that wait for a destination.
@@ -122,10 +122,15 @@ impl Destination {
 
     /// Takes a line, if there is room.
     pub(super) fn take(&self, line: &Arc<Line>) {
-        let taken = self.lines.as_ref().map(|lines| lines.try_send(Arc::clone(line)));
-        if !matches!(taken, Some(Ok(()))) {
-            self.state.lost.fetch_add(1, Ordering::Relaxed);
+        let Some(lines) = &self.lines else { return };
+        match lines.try_send(Arc::clone(line)) {
+            Ok(()) => return,
+            Err(TrySendError::Full(_)) => {}
+            Err(TrySendError::Disconnected(_)) => {
+                *self.state.failing.lock() = Some("its thread has ended".to_owned());
+            }
         }
+        self.state.lost.fetch_add(1, Ordering::Relaxed);
     }
 
     /// What it does, for operators.

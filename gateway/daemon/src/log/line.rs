@@ -6,7 +6,7 @@
 use crate::config::LogFormat;
 use serde_json::{Map, Value, json};
 use std::fmt::{self, Debug, Write};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level};
 
@@ -77,8 +77,9 @@ impl Line {
         line
     }
 
-    fn stamp(&self) -> humantime::Rfc3339Timestamp {
-        humantime::format_rfc3339_micros(self.time)
+    /// When it happened.
+    pub(super) fn stamp(&self) -> String {
+        date(self.time)
     }
 
     /// Time, level, module, message, `name=value`.
@@ -130,7 +131,7 @@ impl Line {
             .map(|field| (field.name.to_owned(), field.value.clone()))
             .collect();
         json!({
-            "timestamp": self.stamp().to_string(),
+            "timestamp": self.stamp(),
             "level": self.level.as_str(),
             "fields": fields,
             "target": self.target,
@@ -142,11 +143,16 @@ impl Line {
     pub(super) fn fields(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.fields.iter().map(|field| (field.name, field.text.as_str()))
     }
+}
 
-    /// When it happened.
-    pub(super) fn time(&self) -> SystemTime {
-        self.time
-    }
+/// The last moment that has a date: 9999-12-31T23:59:59Z, in seconds since 1970.
+const LAST_DATE: Duration = Duration::from_secs(253_402_300_799);
+
+/// A moment as a date, UTC. A clock may say anything; what has no date is told as the nearest that has one.
+pub(crate) fn date(time: SystemTime) -> String {
+    let since_1970 = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let time = SystemTime::UNIX_EPOCH + since_1970.min(LAST_DATE);
+    humantime::format_rfc3339_micros(time).to_string()
 }
 
 struct Fields(Vec<FieldOf>);
@@ -245,4 +251,20 @@ pub(super) fn is_visible(c: char) -> bool {
                 | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
                 | '\u{e0000}'..='\u{e0fff}'
         )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Boards without a clock say anything.
+    #[test]
+    fn any_time_has_a_date() {
+        let day = Duration::from_secs(86_400);
+        assert_eq!(date(SystemTime::UNIX_EPOCH - day), "1970-01-01T00:00:00.000000Z");
+        assert_eq!(
+            date(SystemTime::UNIX_EPOCH + day * 366 * 9_000),
+            "9999-12-31T23:59:59.000000Z"
+        );
+    }
 }

@@ -12,6 +12,7 @@ mod line;
 mod ring;
 mod syslog;
 
+pub(crate) use line::date;
 use ring::Ring;
 pub(crate) use syslog::SyslogAddress;
 

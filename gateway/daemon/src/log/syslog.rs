@@ -152,7 +152,7 @@ fn counted(stream: &mut impl Write, message: &str) -> io::Result<()> {
 /// RFC 5424 §6: `<PRI>1 TIMESTAMP HOSTNAME APP-NAME PROCID MSGID STRUCTURED-DATA MSG`.
 fn message(line: &Line, facility: u8, host: &str) -> String {
     let priority = facility * 8 + severity(line.level);
-    let stamp = humantime::format_rfc3339_micros(line.time());
+    let stamp = line.stamp();
     let process = std::process::id();
     format!(
         "<{priority}>1 {stamp} {host} headgate {process} - - {}: {}",
