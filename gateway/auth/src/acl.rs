@@ -291,9 +291,10 @@ impl Rule {
         }
     }
 
-    /// Whether it says something of what is delivered.
+    /// Whether it says something of what is delivered. What is delivered is held against no QoS: a rule that allows some of them lets it be read, and one that
+    /// denies some of them keeps nothing back.
     fn is_about_reading(&self) -> bool {
-        self.is_about(Action::Subscribe) && self.condition.is_any()
+        self.is_about(Action::Subscribe) && self.condition.is_about_reading(self.allows())
     }
 
     fn allows(&self) -> bool {

@@ -56,9 +56,9 @@ impl Condition {
         self.qos[query.qos as usize] && retain()
     }
 
-    /// Whether it is about what is published or asked for alone: then it says nothing of what is delivered.
-    pub(crate) fn is_any(self) -> bool {
-        self == Self::default()
+    /// Whether a rule with it, that allows or denies, says something of what is delivered.
+    pub(crate) fn is_about_reading(self, allows: bool) -> bool {
+        self.retain.is_none() && (allows || self.qos == [true; 3])
     }
 }
 

@@ -480,8 +480,8 @@ pub struct AclRule {
     /// a topic beginning with `$`, stands for nothing in a rule that allows; in one that denies, for everything below its place.
     #[serde(default)]
     pub topics: Option<Vec<String>>,
-    /// The QoS that the rule is about, such as `[1, 2]`: of what is published, or of a subscription as it is asked for. What is delivered is held against no rule
-    /// with `qos`. Default: any.
+    /// The QoS that the rule is about, such as `[1, 2]`: of what is published, or of a subscription as it is asked for. Of what is
+    /// delivered a rule that allows allows it at any QoS, and one that denies keeps nothing back. Default: any.
     #[serde(default)]
     pub qos: Option<Vec<u8>>,
     /// Only what is published to be retained, or not to be. Default: either.

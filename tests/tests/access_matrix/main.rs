@@ -5,6 +5,7 @@
 
 mod changes;
 mod cost;
+mod kinds;
 mod mqtt;
 mod rules;
 mod sensor;

@@ -65,7 +65,25 @@ fn aliased(message: Publish) -> Publish {
 }
 
 pub(crate) fn tries(version: Version, detour: Detour, action: Action) -> Seen {
-    let gw = gateway(&Door::with(of_the_table()));
+    tries_by(&Door::with(of_the_table()), None, version, detour, action)
+}
+
+/// The same by other rules, and perhaps under a user name.
+pub(crate) fn tries_by(
+    door: &Door,
+    user: Option<&str>,
+    version: Version,
+    detour: Detour,
+    action: Action,
+) -> Seen {
+    let gw = gateway(door);
+    let connect = |version, id: &str| {
+        let packet = connect(version, id);
+        match user {
+            Some(user) => packet.login(user, "secret"),
+            None => packet,
+        }
+    };
     let mut watcher = gw.client(V5, "watcher");
     for filter in ["#", "$SYS/#"] {
         assert_eq!(watcher.subscribe(filter, AtMostOnce), ReasonCode::Success);
@@ -77,7 +95,7 @@ pub(crate) fn tries(version: Version, detour: Detour, action: Action) -> Seen {
         Action::Publish(topic) => {
             for (qos, retain) in QOS.into_iter().flat_map(|qos| [(qos, false), (qos, true)]) {
                 // A refusal may end the connection before MQTT 5.
-                let mut client = gw.client(version, "c");
+                let mut client = gw.open(connect(version, "c"));
                 if detour == Detour::Alias {
                     client.send(aliased(message(topic, false)));
                     gw.sleep(2);
@@ -101,7 +119,7 @@ pub(crate) fn tries(version: Version, detour: Detour, action: Action) -> Seen {
         Action::WillTopicUpd(_) | Action::WillMsgUpd(_) => unreachable!("there are none in MQTT"),
         Action::Read(filter) => {
             for qos in QOS {
-                let mut client = gw.client(version, "c");
+                let mut client = gw.open(connect(version, "c"));
                 seen.refused |= client.subscribe(filter, qos).is_error();
                 work(&mut plant, qos, false);
                 seen.topics.extend(topics(&mut client));
@@ -122,7 +140,7 @@ pub(crate) fn tries(version: Version, detour: Detour, action: Action) -> Seen {
         Action::ReadRetained(filter) => {
             for qos in QOS {
                 work(&mut plant, qos, true);
-                let mut client = gw.client(version, "c");
+                let mut client = gw.open(connect(version, "c"));
                 seen.refused |= client.subscribe(filter, qos).is_error();
                 seen.topics.extend(topics(&mut client));
                 client.leave();

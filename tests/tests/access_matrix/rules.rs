@@ -53,23 +53,29 @@ pub(crate) fn of_the_table() -> Vec<AclRule> {
 #[derive(Clone)]
 pub(crate) struct Door {
     access: Arc<Access>,
-    acl: Arc<Mutex<Vec<AclRule>>>,
+    settings: Arc<Mutex<AuthSettings>>,
 }
 
 impl Door {
     pub(crate) fn with(acl: Vec<AclRule>) -> Self {
+        Self::of(settings(acl))
+    }
+
+    /// With all that the settings say.
+    pub(crate) fn of(settings: AuthSettings) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let access = Access::load(&settings(acl.clone()), folder.path()).unwrap();
+        let access = Access::load(&settings, folder.path()).unwrap();
         Self {
             access: Arc::new(access),
-            acl: Arc::new(Mutex::new(acl)),
+            settings: Arc::new(Mutex::new(settings)),
         }
     }
 
     /// Other rules. The bus is told by the bench.
     pub(crate) fn set(&self, acl: Vec<AclRule>) {
-        self.access.set(&settings(acl.clone())).unwrap();
-        *self.acl.lock().unwrap() = acl;
+        let settings = settings(acl);
+        self.access.set(&settings).unwrap();
+        *self.settings.lock().unwrap() = settings;
     }
 
     /// Whoever gives a user name is that user: passwords are not what is tested here.
@@ -94,9 +100,7 @@ impl Door {
         };
         if shown.username.is_some() {
             // The same rules, asked for anew, for this user.
-            self.access
-                .set(&settings(self.acl.lock().unwrap().clone()))
-                .unwrap();
+            self.access.set(&self.settings.lock().unwrap()).unwrap();
             let who = Presence {
                 username: shown.username.clone(),
                 peer: PEER.into(),
@@ -112,7 +116,8 @@ impl Door {
     }
 }
 
-fn settings(acl: Vec<AclRule>) -> AuthSettings {
+/// With these rules for all but `plant` and `watcher`.
+pub(crate) fn settings(acl: Vec<AclRule>) -> AuthSettings {
     let free = ["plant", "watcher"].map(|client| AclRule {
         client: Some(client.into()),
         topics: None,

@@ -47,6 +47,11 @@ fn bus_qos(qos: Qos) -> BusQos {
 
 impl Bench {
     pub(crate) fn new(door: &Door, detour: Detour) -> Self {
+        Self::under_name(door, None, detour)
+    }
+
+    /// The sensor goes by a user name.
+    fn under_name(door: &Door, user: Option<&str>, detour: Detour) -> Self {
         let naming = Naming {
             mount: mount(detour),
             rewriter: Arc::new(Rewriter::compile(&rewriting(detour)).expect("good rules")),
@@ -60,6 +65,7 @@ impl Bench {
         });
         settings.predefined = known.collect();
         settings.qos_minus_one.rate = 0;
+        settings.default_username = user.unwrap_or_default().to_owned();
         let door = door.clone();
         Self {
             testbed: Testbed::with(settings, Arc::new(naming), move |question| door.answer(question)),
@@ -324,10 +330,16 @@ fn name(detour: Detour, filter: &str) -> TopicName {
 const QOS: [Qos; 3] = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce];
 
 pub(crate) fn tries(detour: Detour, action: Action) -> Seen {
+    tries_by(&Door::with(of_the_table()), None, detour, action)
+}
+
+/// The same by other rules, and perhaps under a user name.
+pub(crate) fn tries_by(door: &Door, user: Option<&str>, detour: Detour, action: Action) -> Seen {
+    let fresh = || Bench::under_name(door, user, detour);
     let mut seen = Seen::default();
     match action {
         Action::Publish(topic) => {
-            let mut bench = Bench::new(&Door::with(of_the_table()), detour);
+            let mut bench = fresh();
             assert!(bench.connect(true, None));
             for (qos, retain) in QOS.into_iter().flat_map(|qos| [(qos, false), (qos, true)]) {
                 bench.publish(detour, topic, qos, retain);
@@ -335,13 +347,13 @@ pub(crate) fn tries(detour: Detour, action: Action) -> Seen {
             }
         }
         Action::Will(topic, payload) => {
-            let mut bench = Bench::new(&Door::with(of_the_table()), detour);
+            let mut bench = fresh();
             seen.refused = !bench.connect(true, Some((topic, payload)));
             bench.lose();
             seen.topics = bench.published();
         }
         Action::WillTopicUpd(topic) => {
-            let mut bench = Bench::new(&Door::with(of_the_table()), detour);
+            let mut bench = fresh();
             assert!(bench.connect(true, Some(("open/first", "gone"))) || detour != Detour::Plain);
             bench.send(&Message::WillTopicUpd(Some(will_topic(topic))));
             seen.refused = bench.answers() != [Message::WillTopicResp(ReturnCode::Accepted)];
@@ -350,7 +362,7 @@ pub(crate) fn tries(detour: Detour, action: Action) -> Seen {
             seen.topics.retain(|topic| topic != "open/first");
         }
         Action::WillMsgUpd(payload) => {
-            let mut bench = Bench::new(&Door::with(of_the_table()), detour);
+            let mut bench = fresh();
             assert!(bench.connect(true, Some(("$SYS/broker/connection/c/state", "0"))));
             bench.send(&Message::WillMsgUpd(Bytes::copy_from_slice(payload.as_bytes())));
             seen.refused = bench.answers() != [Message::WillMsgResp(ReturnCode::Accepted)];
@@ -361,7 +373,7 @@ pub(crate) fn tries(detour: Detour, action: Action) -> Seen {
         }
         Action::Read(filter) => {
             for qos in QOS {
-                let mut bench = Bench::new(&Door::with(of_the_table()), detour);
+                let mut bench = fresh();
                 assert!(bench.connect(true, None));
                 seen.refused |= !bench.subscribe(name(detour, filter), qos);
                 bench.work(qos, false);
@@ -370,7 +382,7 @@ pub(crate) fn tries(detour: Detour, action: Action) -> Seen {
         }
         Action::ReadLater(filter) => {
             for qos in QOS {
-                let mut bench = Bench::new(&Door::with(of_the_table()), detour);
+                let mut bench = fresh();
                 assert!(bench.connect(false, None));
                 seen.refused |= !bench.subscribe(name(detour, filter), qos);
                 bench.sleep();
@@ -382,7 +394,7 @@ pub(crate) fn tries(detour: Detour, action: Action) -> Seen {
         }
         Action::ReadRetained(filter) => {
             for qos in QOS {
-                let mut bench = Bench::new(&Door::with(of_the_table()), detour);
+                let mut bench = fresh();
                 bench.work(qos, true);
                 assert!(bench.connect(true, None));
                 seen.refused |= !bench.subscribe(name(detour, filter), qos);
