@@ -2,7 +2,7 @@
 
 use headgate_mqtt_codec::{Packet, PacketId, Qos, ReasonCode, Subscribe, SubscribeFilter, SubscribeOptions};
 use headgate_tests::blackbox::{
-    Daemon, HANG, Message, Peer, Setup, SnPeer, Transport, eventually, free_port,
+    Daemon, HANG, Message, Peer, Setup, SnPeer, Transport, eventually, free_port, headgate,
 };
 use serde_json::{Value, json};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
@@ -288,6 +288,133 @@ fn what_is_not_confirmed_goes_back() {
         "{}",
         setup.log()
     );
+}
+
+/// What cannot be taken cuts nobody off, whoever has the address that it wants.
+#[test]
+fn a_refused_change_cuts_nobody_off() {
+    let (sn_port, port) = (free_port(), free_port());
+    let sn = format!("[[mqttsn]]\nname = \"sn\"\nbind = \"127.0.0.1:{sn_port}\"\n");
+    let setup = Setup::with(&sn);
+    let daemon = setup.start();
+    let before = text(&setup) + &listener("own", port) + "max_connections = 1\n";
+    apply(&daemon, &before);
+    let mut sensor = SnPeer::new(format!("127.0.0.1:{sn_port}").parse().unwrap(), "sensor");
+    sensor.connect(true, 60, None);
+    let mut stays = connected(port, "stays");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().port();
+    // `own` and the sensor's gateway would go; another wants the port of `own`, and one more what somebody else has.
+    let wrong = before
+        .replace(&sn, "mqttsn = []\n")
+        .replace("\"own\"", "\"other\"")
+        + &listener("late", taken);
+    let wrong = wrong.replacen("mqttsn = []\n", "", 1);
+    let wrong = format!("mqttsn = []\n{wrong}");
+    for _ in 0..3 {
+        let complaint = refused(&daemon, &["config", "apply", "new.toml"], &wrong);
+        assert!(
+            complaint.contains("listener `late` cannot listen on"),
+            "{complaint}"
+        );
+    }
+    sensor.publish(&Message::new("t/x", 1, "1"));
+    assert_eq!(stays.hear().payload, "1");
+    assert!(
+        Peer::connect(port, "second", true, 0).is_err(),
+        "there is room for one"
+    );
+    // Its connections are still its own.
+    let without = before.replace(&(listener("own", port) + "max_connections = 1\n"), "");
+    apply(&daemon, &without);
+    assert!(matches!(stays.recv(), Ok(Packet::Disconnect(_))));
+}
+
+/// What is kept until a change is confirmed is what was valid, and nobody else's file.
+#[test]
+fn what_goes_back_is_what_was_valid() {
+    let setup = Setup::new();
+    let daemon = setup.start();
+    let valid = text(&setup);
+    let other = format!("{valid}[mqtt]\nmax_qos = 1\n");
+    let before = setup.folder().join("headgate.toml.before");
+    std::fs::write(&before, "# of the operator\n").unwrap();
+    std::fs::write(setup.folder().join("new.toml"), &other).unwrap();
+    let with_time = |time| ["config", "apply", "new.toml", "--confirm", time];
+    let (_, complaint) = setup.command(&with_time("1h")).unwrap_err();
+    assert!(complaint.contains("is not the gateway's"), "{complaint}");
+    let daemon = daemon.restart_as_it_is();
+    assert_eq!(std::fs::read_to_string(&before).unwrap(), "# of the operator\n");
+    std::fs::remove_file(&before).unwrap();
+
+    // The file was edited, wrongly, and nobody has read it. That is kept, and does not come back.
+    let edited = format!("{valid}[mqtt]\nmax_qos = 9\n");
+    std::fs::write(file(&setup), &edited).unwrap();
+    let applied = daemon.ask(&with_time("2s"));
+    let replaced = applied["replaced"].as_str().unwrap();
+    assert_eq!(
+        std::fs::read_to_string(setup.folder().join(replaced)).unwrap(),
+        edited
+    );
+    eventually("it to go back", || (text(&setup) == valid).then_some(()));
+    eventually("it to be settled", || (!before.exists()).then_some(()));
+
+    // Another gateway that is started meanwhile undoes nothing.
+    daemon.ask(&with_time("1h"));
+    let second = std::process::Command::new(headgate())
+        .args(["run", "--config", "headgate.toml"])
+        .current_dir(setup.folder())
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&second.stderr);
+    assert!(
+        !second.status.success() && told.contains("waits for its confirmation"),
+        "{told}"
+    );
+    assert_eq!(text(&setup), other);
+    // What is edited meanwhile waits, too; and one goes back to what was valid.
+    let edited = format!("{other}[bus]\nmax_inflight = 7\n");
+    std::fs::write(file(&setup), &edited).unwrap();
+    let (_, complaint) = setup.command(&["reload"]).unwrap_err();
+    assert!(complaint.contains("waits to be confirmed"), "{complaint}");
+    let back = daemon.ask(&["config", "rollback"]);
+    assert_eq!(back["changes"], json!(["mqtt.max_qos: 1 → 2"]));
+    assert_eq!(text(&setup), valid);
+    // The gateway stays where it can be asked.
+    let moved = valid.replace("data_dir = \"data\"", "data_dir = \"elsewhere\"");
+    let complaint = refused(&daemon, &["config", "apply", "new.toml"], &moved);
+    assert!(
+        complaint.contains("a gateway that runs stays in data"),
+        "{complaint}"
+    );
+    std::fs::write(setup.folder().join("new.toml"), &other).unwrap();
+    // An odd time is no reason to stop half-way.
+    let applied = daemon.ask(&with_time("100000000000years"));
+    assert_eq!(applied["changes"], json!(["mqtt.max_qos: 2 → 1"]));
+    daemon.ask(&["config", "confirm"]);
+    assert_eq!((text(&setup), before.exists()), (other, false));
+}
+
+/// Where nothing more can be written down, what is valid is shown, and one goes back to what was valid before.
+#[test]
+fn a_history_that_cannot_be_written_hides_nothing() {
+    let setup = Setup::new();
+    let daemon = setup.start();
+    let first = text(&setup);
+    let folder = setup.folder().join("data/configurations");
+    let aside = setup.folder().join("data/aside");
+    let other = format!("{first}[mqtt]\nmax_qos = 1\n");
+    apply(&daemon, &other);
+    std::fs::rename(&folder, &aside).unwrap();
+    std::fs::write(&folder, "no folder").unwrap();
+    let last = format!("{first}[mqtt]\nmax_qos = 0\n");
+    let applied = apply(&daemon, &last);
+    assert_eq!(applied["number"], Value::Null);
+    assert_eq!(daemon.ask(&["config", "show"])["toml"], last);
+    std::fs::remove_file(&folder).unwrap();
+    std::fs::rename(&aside, &folder).unwrap();
+    let back = daemon.ask(&["config", "rollback"]);
+    assert_eq!(back["changes"], json!(["mqtt.max_qos: 0 → 1"]));
 }
 
 /// Certificates, rules, users, limits, log levels, listeners: a thousand changes while messages flow.

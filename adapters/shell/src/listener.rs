@@ -34,7 +34,7 @@ pub struct ListenerHandle(Arc<Front>);
 /// What connections come to.
 struct Front {
     /// As long as the listener runs.
-    socket: Weak<Socket>,
+    socket: RwLock<Weak<Socket>>,
     /// As of now. Connections keep what they came to.
     state: RwLock<Arc<ListenerState>>,
     /// `None` until it runs.
@@ -172,6 +172,14 @@ impl ListenerSettings {
         self.bind == new.bind && self.ipv6_only == new.ipv6_only && is_unix(self) == is_unix(new)
     }
 
+    fn open(&self) -> Result<Socket, ListenError> {
+        let bound = match self.kind {
+            ListenerKind::Unix => Socket::bind_unix(self),
+            _ => Socket::bind_tcp(self),
+        };
+        bound.map_err(|source| self.bind_error(source))
+    }
+
     fn bind_error(&self, source: io::Error) -> ListenError {
         ListenError::Bind {
             listener: self.name.clone(),
@@ -210,19 +218,24 @@ impl Listener {
         };
         let state = fresh.with(settings)?;
         state.set_limits();
-        let settings = &state.settings;
-        let bound = match settings.kind {
-            ListenerKind::Unix => Socket::bind_unix(settings),
-            _ => Socket::bind_tcp(settings),
-        };
-        let socket = Arc::new(bound.map_err(|source| settings.bind_error(source))?);
+        let socket = Arc::new(state.settings.open()?);
         let front = Front {
-            socket: Arc::downgrade(&socket),
+            socket: RwLock::new(Arc::downgrade(&socket)),
             state: RwLock::new(Arc::new(state)),
             handler: RwLock::default(),
         };
         Ok(Self {
             front: ListenerHandle(Arc::new(front)),
+            socket,
+        })
+    }
+
+    /// Listens once more where a listener has stopped, as the same: with its settings, its counts and its connections.
+    pub fn bind_again(front: &ListenerHandle) -> Result<Self, ListenError> {
+        let socket = Arc::new(front.state().settings.open()?);
+        *front.0.socket.write() = Arc::downgrade(&socket);
+        Ok(Self {
+            front: front.clone(),
             socket,
         })
     }
@@ -311,7 +324,7 @@ impl ListenerHandle {
 
     /// The address with the real port; `None` for a Unix-domain socket.
     pub fn local_addr(&self) -> Option<SocketAddr> {
-        self.0.socket.upgrade()?.local_addr()
+        self.0.socket.read().upgrade()?.local_addr()
     }
 
     /// Its TLS configuration, to have the files looked at without waiting for a client.
@@ -327,12 +340,8 @@ impl ListenerHandle {
     /// Other settings from now on, for connections to come; those that are open stay. The limits of connections and addresses count both.
     pub fn take(&self, change: PreparedChange, handler: Handler) {
         let PreparedChange(state) = change;
-        if let Some(Err(error)) = self
-            .0
-            .socket
-            .upgrade()
-            .map(|socket| socket.renew(&state.settings))
-        {
+        let socket = self.0.socket.read().upgrade();
+        if let Some(Err(error)) = socket.map(|socket| socket.renew(&state.settings)) {
             tracing::warn!(listener = %state.name, %error, "the socket stays as it is");
         }
         state.set_limits();

@@ -11,6 +11,8 @@ pub struct ConnectionInfo {
     pub listener: Arc<str>,
     /// The client: as a trusted proxy or forwarder says, else the other end of the socket.
     pub peer: PeerAddr,
+    /// Nothing shows that the peer is where it says: anybody can send a datagram under another's address.
+    pub forgeable: bool,
     /// The other end of the socket, where a proxy or forwarder spoke for the client.
     pub via: Option<SocketAddr>,
     /// Our end; through a proxy, the address that the client connected to.
@@ -29,7 +31,7 @@ pub struct ConnectionInfo {
 
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(
-    size_of::<ConnectionInfo>() <= 192,
+    size_of::<ConnectionInfo>() <= 200,
     "there is one for each connection"
 );
 
@@ -114,6 +116,7 @@ impl ConnectionInfo {
         Self {
             listener,
             peer,
+            forgeable: false,
             via: None,
             local: None,
             mount_point: None,

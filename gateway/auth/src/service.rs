@@ -139,6 +139,18 @@ impl Access {
         self.0.bans.add(ban)
     }
 
+    /// A client has been let in and has its session: counts what may lead to a ban of one that comes too often.
+    pub fn note_connected(&self, client: &ClientId) {
+        if let Some(ban) = self.0.bans.connected(client.as_str()) {
+            tracing::warn!(
+                client = client.as_str(),
+                reason = ban.reason,
+                until = ban.until,
+                "banned by itself"
+            );
+        }
+    }
+
     /// Ends a ban. Whether there was one.
     pub fn unban(&self, who: &Banned) -> Result<bool, BanError> {
         self.0.bans.remove(who)
@@ -272,6 +284,7 @@ impl AccessService for Access {
             peer: info.peer,
             address,
             local,
+            forgeable: info.forgeable,
             certificate: certificate(info),
             client: None,
             link: false,
@@ -305,6 +318,8 @@ struct Session {
     peer: PeerAddr,
     address: IpAddr,
     local: bool,
+    /// Others may have sent what is said to come from there.
+    forgeable: bool,
     certificate: Option<Arc<ClientCert>>,
     client: Option<ClientId>,
     /// It says that it is a broker.
@@ -434,7 +449,8 @@ impl Session {
             answer,
             AuthRefusal::BadUserNameOrPassword | AuthRefusal::NotAuthorized
         );
-        if is_failure && !self.local {
+        // Who can forge an address must not have its owner kept out.
+        if is_failure && !self.local && !self.forgeable {
             self.tell(self.shared.bans.failed(self.address));
         }
         Answer::Refused(answer)
@@ -463,7 +479,6 @@ impl Session {
             return refusal;
         }
         let client = self.client.as_ref().map_or("", |client| client.as_str());
-        self.tell(self.shared.bans.connected(client));
         let policy: Arc<dyn AccessPolicy> =
             self.shared
                 .book(&self.listener)
@@ -479,5 +494,69 @@ impl Session {
             identity: Identity { username, policy },
             data,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::SocketAddr;
+    use std::task::{Context, Poll, Waker};
+
+    fn access(bans: BanSettings) -> (tempfile::TempDir, Access) {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = AuthSettings {
+            anonymous: Anonymous::Nowhere,
+            bans,
+            ..AuthSettings::default()
+        };
+        let access = Access::load(&settings, folder.path()).unwrap();
+        (folder, access)
+    }
+
+    /// A log-in without a name, which is let in nowhere.
+    fn knock(access: &Access, forgeable: bool) {
+        let here = SocketAddr::from(([10, 0, 0, 7], 1_883));
+        let info = ConnectionInfo {
+            forgeable,
+            ..ConnectionInfo::new("a".into(), PeerAddr::Ip(here))
+        };
+        let credentials = Credentials {
+            client_id: "c".into(),
+            username: None,
+            password: None,
+            method: None,
+            data: None,
+            link: false,
+        };
+        let session = access.session(&info);
+        let mut answering = session.answer(Question::Authenticate(Box::new(credentials)));
+        let answer = answering.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(answer, Poll::Ready((_, Answer::Refused(_)))));
+    }
+
+    /// Anybody can send datagrams under another's address: they keep nobody out.
+    #[test]
+    fn a_forged_address_is_not_banned() {
+        let (_folder, access) = access(BanSettings {
+            failures: 3,
+            ..BanSettings::default()
+        });
+        (0..100).for_each(|_| knock(&access, true));
+        assert_eq!(access.bans(), []);
+        (0..3).for_each(|_| knock(&access, false));
+        assert_eq!(access.bans().len(), 1);
+    }
+
+    #[test]
+    fn a_client_id_counts_when_its_client_has_its_session() {
+        let (_folder, access) = access(BanSettings {
+            connects: 2,
+            ..BanSettings::default()
+        });
+        (0..9).for_each(|_| knock(&access, false));
+        assert_eq!(access.bans(), []);
+        (0..3).for_each(|_| access.note_connected(&"c".into()));
+        assert_eq!(access.bans()[0].who, Banned::Client("c".into()));
     }
 }

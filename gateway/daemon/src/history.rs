@@ -95,10 +95,10 @@ impl History {
         self.entries.last()
     }
 
-    /// The number of the one before the last.
-    pub(crate) fn before(&self) -> Result<u64, HistoryError> {
-        let before = self.entries.iter().rev().nth(1);
-        before.map(|entry| entry.number).ok_or(HistoryError::First)
+    /// The number of the one before this.
+    pub(crate) fn before(&self, number: u64) -> Option<u64> {
+        let mut before = self.entries.iter().rev().map(|entry| entry.number);
+        before.find(|earlier| *earlier < number)
     }
 
     /// The text of one of them.
@@ -123,19 +123,23 @@ impl History {
         })?;
         let path = self.file(number);
         private::replace(&path, text.as_bytes()).map_err(|cause| HistoryError::File { path, cause })?;
-        self.entries.push(Entry {
+        let mut entries = self.entries.clone();
+        entries.push(Entry {
             number,
             at: unix_time(),
             by,
             changes,
         });
-        let over = self.entries.len().saturating_sub(KEPT);
-        for gone in self.entries.drain(..over) {
-            let _ = fs::remove_file(self.folder.join(format!("{}.toml", gone.number)));
-        }
+        let over = entries.len().saturating_sub(KEPT);
+        let gone: Vec<Entry> = entries.drain(..over).collect();
+        let list = serde_json::to_vec_pretty(&entries).unwrap_or_default();
         let path = self.folder.join("list.json");
-        let list = serde_json::to_vec_pretty(&self.entries).unwrap_or_default();
-        private::replace(&path, &list).map_err(|cause| HistoryError::File { path, cause })
+        private::replace(&path, &list).map_err(|cause| HistoryError::File { path, cause })?;
+        self.entries = entries;
+        for gone in gone {
+            let _ = fs::remove_file(self.file(gone.number));
+        }
+        Ok(())
     }
 
     fn file(&self, number: u64) -> PathBuf {
@@ -151,7 +155,7 @@ mod tests {
     fn what_was_valid_is_kept_over_a_restart_and_the_oldest_goes() {
         let folder = tempfile::tempdir().unwrap();
         let mut history = History::load(folder.path());
-        assert!(matches!(history.before(), Err(HistoryError::First)));
+        assert_eq!(history.before(1), None);
         for n in 1..=KEPT + 5 {
             let text = format!("# {n}\n");
             history
@@ -166,7 +170,7 @@ mod tests {
         assert_eq!(last.changes, ["change 55"]);
         assert_eq!(history.text(55).unwrap(), "# 55\n");
         assert!(matches!(history.text(5), Err(HistoryError::Unknown(5))));
-        assert_eq!(history.before().unwrap(), 54);
+        assert_eq!((history.before(55), history.before(6)), (Some(54), None));
         assert_eq!(
             fs::read_dir(folder.path().join("configurations"))
                 .unwrap()

@@ -8,24 +8,36 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Router, middleware};
+use bytes::Bytes;
 use headgate_access::{ConnectionInfo, PeerAddr};
+use parking_lot::Mutex;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// What of the text format of Prometheus this is.
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The metrics are written no more often than this; who asks in between gets them as they were.
+const WRITTEN_EVERY: Duration = Duration::from_secs(1);
 
 /// Who answers.
 #[derive(Clone)]
 pub(crate) struct Site {
     counters: Counters,
     config: watch::Receiver<Arc<Config>>,
+    /// The metrics as they were last written, and when.
+    written: Arc<Mutex<Option<(Instant, Bytes)>>>,
 }
 
 impl Site {
     /// Of these counters.
     pub(crate) fn new(counters: Counters, config: watch::Receiver<Arc<Config>>) -> Self {
-        Self { counters, config }
+        Self {
+            counters,
+            config,
+            written: Arc::default(),
+        }
     }
 
     /// All pages.
@@ -64,9 +76,19 @@ async fn metrics(State(site): State<Site>, Extension(peer): Extension<Arc<Connec
         let told = "metrics are for this machine; `metrics.addresses` allows others\n";
         return (StatusCode::FORBIDDEN, told).into_response();
     }
+    let answer = |text: Bytes| ([(CONTENT_TYPE, TEXT_FORMAT)], text).into_response();
+    // Writing them takes its time, and anybody on this machine may ask.
+    let fresh = |(at, _): &&(Instant, Bytes)| at.elapsed() < WRITTEN_EVERY;
+    if let Some((_, text)) = site.written.lock().as_ref().filter(fresh) {
+        return answer(text.clone());
+    }
     let survey = site.counters.survey().await;
     match text(&site.counters.snapshot().families(&survey)) {
-        Ok(text) => ([(CONTENT_TYPE, TEXT_FORMAT)], text).into_response(),
+        Ok(text) => {
+            let text = Bytes::from(text);
+            *site.written.lock() = Some((Instant::now(), text.clone()));
+            answer(text)
+        }
         Err(error) => {
             tracing::error!(%error, "the metrics cannot be written");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()

@@ -144,8 +144,9 @@ pub(crate) struct Prepared {
     /// Those that go, some of them to another place.
     leaving: Vec<String>,
     leaving_datagrams: Vec<Key>,
-    /// Their sockets are closed.
-    vacated: bool,
+    /// Those of them whose sockets are closed.
+    vacated: Vec<String>,
+    vacated_datagrams: Vec<Key>,
 }
 
 /// What is to be bound, and what has been.
@@ -278,15 +279,19 @@ impl Listeners {
             }
         }
         if let Err(error) = wanted.bind(&self.0.total, config) {
-            if !is_in_use(&error) || prepared.leaving.is_empty() && prepared.leaving_datagrams.is_empty() {
+            if !is_in_use(&error) {
                 return Err(error);
             }
             // Perhaps one that is to go has the address.
-            self.vacate(&prepared.leaving, &prepared.leaving_datagrams).await;
-            prepared.vacated = true;
+            let (streams, datagrams) = self.in_the_way(&prepared, &wanted);
+            if streams.is_empty() && datagrams.is_empty() {
+                return Err(error);
+            }
+            self.vacate(&streams, &datagrams).await;
+            (prepared.vacated, prepared.vacated_datagrams) = (streams, datagrams);
             if let Err(error) = wanted.bind(&self.0.total, config) {
                 drop(wanted);
-                self.restore(&prepared.leaving, &prepared.leaving_datagrams);
+                self.restore(&prepared.vacated, &prepared.vacated_datagrams);
                 return Err(error);
             }
         }
@@ -308,7 +313,8 @@ impl Listeners {
             bound_datagrams: Vec::new(),
             leaving: running.streams.keys().cloned().collect(),
             leaving_datagrams: running.datagrams.keys().cloned().collect(),
-            vacated: false,
+            vacated: Vec::new(),
+            vacated_datagrams: Vec::new(),
         };
         for settings in &config.listeners {
             match running.streams.get(&settings.name) {
@@ -359,23 +365,69 @@ impl Listeners {
         }
     }
 
-    /// Opens again what [`Self::vacate`] has closed.
-    fn restore(&self, leaving: &[String], leaving_datagrams: &[Key]) {
+    /// Those that go and have a port that is wanted, or the path of a socket.
+    fn in_the_way(&self, prepared: &Prepared, wanted: &Wanted<'_>) -> (Vec<String>, Vec<Key>) {
+        let running = self.0.running.lock();
+        let place = |bind: &str| bind.rsplit(':').next().unwrap_or(bind).to_owned();
+        let ports: Vec<String> = wanted
+            .streams
+            .iter()
+            .map(|settings| place(&settings.bind))
+            .collect();
+        let has_wanted = |name: &&String| {
+            let stream = running.streams.get(*name);
+            stream.is_some_and(|stream| ports.contains(&place(&stream.settings.bind)))
+        };
+        let streams = prepared.leaving.iter().filter(has_wanted).cloned().collect();
+        let ports: Vec<String> = wanted
+            .datagrams
+            .iter()
+            .filter_map(|entry| match entry.listener.place()? {
+                DatagramPlace::Udp { bind, .. } => Some(place(bind)),
+                DatagramPlace::Serial(_) => None,
+            })
+            .collect();
+        let has_wanted = |key: &&Key| {
+            let datagram = running.datagrams.get(*key);
+            datagram.is_some_and(|datagram| ports.contains(&place(datagram.handle.address())))
+        };
+        let datagrams = prepared
+            .leaving_datagrams
+            .iter()
+            .filter(has_wanted)
+            .cloned()
+            .collect();
+        (streams, datagrams)
+    }
+
+    /// Opens again what [`Self::vacate`] has closed. Connections never noticed; clients of datagrams have to connect again.
+    fn restore(&self, streams: &[String], datagrams: &[Key]) {
         let mut running = self.0.running.lock();
+        for name in streams {
+            let Some(stream) = running.streams.get(name) else {
+                continue;
+            };
+            match Listener::bind_again(&stream.handle) {
+                Ok(listener) => {
+                    let handler = running.handler(&stream.settings);
+                    let stop = self.0.stop.child_token();
+                    let task =
+                        tokio::spawn(listener.run(stop.clone(), move |connection| handler(connection)));
+                    if let Some(stream) = running.streams.get_mut(name) {
+                        (stream.stop, stream.task) = (stop, task);
+                    }
+                }
+                Err(error) => told_in_vain(&error),
+            }
+        }
         let config = Arc::clone(&running.config);
         let mut wanted = Wanted::default();
-        let streams = config.listeners.iter();
-        wanted.streams = streams
-            .filter(|settings| leaving.contains(&settings.name))
-            .collect();
-        let goes =
-            |entry: &Entry<'_>| leaving_datagrams.contains(&(entry.list, entry.listener.name().to_owned()));
+        let goes = |entry: &Entry<'_>| datagrams.contains(&(entry.list, entry.listener.name().to_owned()));
         wanted.datagrams = protocols::datagram_listeners(&config).filter(goes).collect();
         if let Err(error) = wanted.bind(&self.0.total, &config) {
-            tracing::error!(%error, "a listener that gave its address away for a new one does not get it back");
+            told_in_vain(&error);
         }
-        let (bound, datagrams) = (wanted.bound, wanted.bound_datagrams);
-        self.0.start(&mut running, bound, datagrams);
+        self.0.start(&mut running, Vec::new(), wanted.bound_datagrams);
     }
 
     /// Drops what was made ready.
@@ -383,13 +435,10 @@ impl Listeners {
         let _one = self.0.changing.lock().await;
         let Prepared {
             vacated,
-            leaving,
-            leaving_datagrams,
+            vacated_datagrams,
             ..
         } = prepared;
-        if vacated {
-            self.restore(&leaving, &leaving_datagrams);
-        }
+        self.restore(&vacated, &vacated_datagrams);
     }
 
     /// Makes the listeners those of a configuration. What became of each that is not as before.
@@ -534,6 +583,10 @@ impl Wanted<'_> {
         }
         Ok(())
     }
+}
+
+fn told_in_vain(error: &dyn std::error::Error) {
+    tracing::error!(%error, "a listener that gave its address away for a new one does not get it back");
 }
 
 fn is_in_use(error: &ListenersError) -> bool {

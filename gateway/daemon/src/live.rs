@@ -3,8 +3,9 @@
 //! Always true: a configuration is taken whole or not at all; what could refuse it is asked first. The file and what is valid say the same when a change is
 //! done. What was valid is kept ([`History`]).
 //!
-//! A change may have to be confirmed. Until then the configuration of before is beside the file, under [`BEFORE`]: when the time is over, or the gateway is
+//! A change may have to be confirmed. Until then what was valid before is beside the file, under [`BEFORE`]: when the time is over, or the gateway is
 //! started anew meanwhile, it takes the file's place again. So a change that cuts off whoever made it, or that keeps the gateway from starting, undoes itself.
+//! The gateway that waits has that file locked: who starts another one meanwhile undoes nothing.
 
 use crate::bridges::{BridgeError, Bridges, Change};
 use crate::config::{self, Config, ConfigError, Startable, Told, environment_variables};
@@ -19,8 +20,8 @@ use headgate_bus::handle::Hub;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs;
-use std::io;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +30,12 @@ use tokio_util::sync::CancellationToken;
 
 /// What the name of the file is followed by for the configuration that an unconfirmed one has replaced.
 const BEFORE: &str = ".before";
+/// With this line it begins: a file of somebody else may have such a name.
+const MARK: &str = "# headgate: valid before a change that is not confirmed yet. It comes back by itself.\n";
+/// What the name of the file is followed by for what stood there and was never taken.
+const REPLACED: &str = ".replaced";
+/// How often going back is tried, if something is in its way.
+const RETRY: Duration = Duration::from_secs(10);
 
 /// All that takes another configuration over. Cheap to clone.
 #[derive(Clone)]
@@ -59,6 +66,10 @@ pub(crate) struct Parts {
 
 struct Valid {
     config: Arc<Config>,
+    /// As it was written.
+    text: String,
+    /// Its number in the history; `None` if it could not be kept there.
+    number: Option<u64>,
     history: History,
     unconfirmed: Option<Unconfirmed>,
 }
@@ -69,6 +80,10 @@ struct Unconfirmed {
     until: u64,
     /// Ends the wait.
     confirmed: CancellationToken,
+    /// What was valid before,
+    before: String,
+    /// and its file, locked.
+    _file: File,
 }
 
 /// What came of a configuration that was taken.
@@ -90,6 +105,8 @@ pub(crate) struct Applied {
     pub warnings: Vec<Told>,
     /// When it goes back by itself unless it is confirmed, in seconds since 1970.
     pub confirm_until: Option<u64>,
+    /// Where that is kept which stood in the file and was never taken.
+    pub replaced: Option<PathBuf>,
 }
 
 /// What would come of a configuration.
@@ -136,9 +153,22 @@ pub(crate) enum ApplyError {
         #[source]
         cause: io::Error,
     },
+    /// Nobody would find the gateway any more.
+    #[error(
+        "data_dir: a gateway that runs stays in {0}: stop it, move the folder, and start it with the new configuration"
+    )]
+    DataDir(PathBuf),
     /// It is longer than is kept.
     #[error("the configuration has {0} bytes, allowed are {LONGEST}")]
     TooLong(usize),
+    /// A gateway runs with this file, and waits.
+    #[error("a gateway runs with this configuration, and waits for its confirmation")]
+    Runs,
+    /// A file has the name under which what is valid would be kept.
+    #[error(
+        "{0}: this name is wanted for the configuration of before, and the file there is not the gateway's"
+    )]
+    InTheWay(PathBuf),
     /// Another change waits.
     #[error(
         "a configuration waits to be confirmed: `headgate config confirm` or `headgate config rollback` first"
@@ -158,36 +188,96 @@ pub(crate) fn bus_settings(config: &Config) -> BusSettings {
 }
 
 /// Before a start: a configuration that was not confirmed gives way to the one before it. Whether there was one.
-pub(crate) fn undo_unconfirmed(path: &Path) -> io::Result<bool> {
-    let before = before(path);
-    match fs::read(&before) {
+pub(crate) fn undo_unconfirmed(path: &Path) -> Result<bool, ApplyError> {
+    let before = beside(path, BEFORE);
+    let failed = |cause| ApplyError::File {
+        path: before.clone(),
+        cause,
+    };
+    let mut file = match File::open(&before) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        text => private::replace_foreign(path, &text?)?,
+        file => file.map_err(failed)?,
+    };
+    let mut text = String::new();
+    file.read_to_string(&mut text).map_err(failed)?;
+    let Some(text) = text.strip_prefix(MARK) else {
+        return Ok(false);
+    };
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => return Err(ApplyError::Runs),
+        locked => locked.map_err(|error| failed(error.into()))?,
     }
-    fs::remove_file(before)?;
+    private::replace_foreign(path, text.as_bytes()).map_err(|cause| ApplyError::File {
+        path: path.to_owned(),
+        cause,
+    })?;
+    fs::remove_file(&before).map_err(failed)?;
     Ok(true)
 }
 
-fn before(path: &Path) -> PathBuf {
+fn beside(path: &Path, end: &str) -> PathBuf {
     let mut name = OsString::from(path);
-    name.push(BEFORE);
+    name.push(end);
     name.into()
+}
+
+/// Writes what is valid beside the file, and locks it.
+fn keep_before(path: &Path, text: &str) -> Result<File, ApplyError> {
+    let before = beside(path, BEFORE);
+    let failed = |cause| ApplyError::File {
+        path: before.clone(),
+        cause,
+    };
+    // It is ours, or there is none.
+    match fs::read_to_string(&before) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Ok(known) if known.starts_with(MARK) => {}
+        _ => return Err(ApplyError::InTheWay(before)),
+    }
+    private::replace(&before, format!("{MARK}{text}").as_bytes()).map_err(failed)?;
+    let file = File::open(&before).map_err(failed)?;
+    file.try_lock().map_err(|error| failed(error.into()))?;
+    Ok(file)
+}
+
+/// Reads a configuration, which may take long, while others go on.
+fn read(name: Option<&Path>, text: String) -> Result<Startable, ConfigError> {
+    tokio::task::block_in_place(|| Config::read_to_start(name, text, environment_variables()))
+}
+
+/// Whether it is in the history now. Where that cannot be written, the configuration is valid all the same.
+fn keep(history: &mut History, text: &str, by: Cause, changes: Vec<String>) -> bool {
+    let added = history.add(text, by, changes);
+    if let Err(error) = &added {
+        tracing::warn!(%error, "the configuration is not kept in the history");
+    }
+    added.is_ok()
+}
+
+/// Keeps what an operator has written into the file, and nobody has read.
+fn keep_replaced(path: &Path, bytes: &[u8]) -> Option<PathBuf> {
+    let replaced = beside(path, REPLACED);
+    match private::replace(&replaced, bytes) {
+        Ok(()) => Some(replaced),
+        Err(error) => {
+            tracing::warn!(path = %replaced.display(), %error, "what stood in the file is not kept");
+            None
+        }
+    }
 }
 
 impl Live {
     /// What the gateway was started with. `text` stands in the file.
     pub(crate) fn new(parts: Parts, config: Arc<Config>, path: Option<&Path>, text: &str) -> Self {
         let mut history = History::load(&config.data_dir);
-        if path.is_some()
-            && let Err(error) = history.add(text, Cause::Start, Vec::new())
-        {
-            tracing::warn!(%error, "the configuration is not kept in the history");
-        }
+        let is_kept = path.is_some() && keep(&mut history, text, Cause::Start, Vec::new());
         Self(Arc::new(Inner {
             parts,
             path: path.map(Path::to_owned),
             valid: Mutex::new(Valid {
                 config,
+                text: text.to_owned(),
+                number: history.last().map(|entry| entry.number).filter(|_| is_kept),
                 history,
                 unconfirmed: None,
             }),
@@ -196,9 +286,8 @@ impl Live {
 
     /// The text of what is valid, as it was taken last.
     pub(crate) async fn text(&self) -> Result<String, ApplyError> {
-        let valid = self.0.valid.lock().await;
-        let last = valid.history.last().ok_or(ApplyError::NoFile)?;
-        Ok(valid.history.text(last.number)?)
+        self.0.path.as_ref().ok_or(ApplyError::NoFile)?;
+        Ok(self.0.valid.lock().await.text.clone())
     }
 
     /// What is valid.
@@ -208,8 +297,7 @@ impl Live {
 
     /// The file, and what stands there as it was taken last; `None` for a gateway that has none.
     pub(crate) async fn file(&self) -> Option<(PathBuf, String)> {
-        let text = self.text().await.ok()?;
-        Some((self.0.path.clone()?, text))
+        Some((self.0.path.clone()?, self.text().await.ok()?))
     }
 
     /// Where clients connect.
@@ -234,13 +322,17 @@ impl Live {
         let mut valid = self.0.valid.lock().await;
         let path = self.0.path.as_deref();
         let text = path.map_or_else(|| Ok(String::new()), config::text_of)?;
+        // It would go back with the change that waits.
+        if valid.unconfirmed.is_some() && text != valid.text {
+            return Err(ApplyError::Unconfirmed);
+        }
         self.change(&mut valid, text, Cause::Reload).await
     }
 
     /// What would come of this text. `name` is where it comes from, for what is told of it.
     pub(crate) async fn preview(&self, name: Option<&Path>, text: String) -> Result<Preview, ApplyError> {
         let valid = self.0.valid.lock().await;
-        let Startable { config, warnings } = Config::read_to_start(name, text, environment_variables())?;
+        let Startable { config, warnings } = read(name, text)?;
         Ok(Preview {
             changes: valid.config.changes(&config),
             needs_restart: valid.config.needs_restart(&config),
@@ -260,31 +352,40 @@ impl Live {
             return Err(ApplyError::Unconfirmed);
         }
         // Faults are told of where it comes from.
-        Config::read_to_start(name, text.clone(), environment_variables())?;
+        read(name, text.clone())?;
         let path = self.0.path.clone().ok_or(ApplyError::NoFile)?;
-        let file = |cause| ApplyError::File {
-            path: path.clone(),
-            cause,
+        let is_other = valid.text != text;
+        let before = match confirm_in.filter(|_| is_other) {
+            Some(wait) => Some((wait, keep_before(&path, &valid.text)?)),
+            None => None,
         };
-        let old = config::text_of(&path)?;
-        if confirm_in.is_some() && old != text {
-            private::replace(&before(&path), old.as_bytes()).map_err(file)?;
-        }
-        let mut applied = match self.change(&mut valid, text.clone(), Cause::Apply).await {
+        let was_valid = valid.text.clone();
+        let stood_there = fs::read(&path).unwrap_or_default();
+        let was_taken = stood_there == valid.text.as_bytes() || stood_there == text.as_bytes();
+        let changed = self.change(&mut valid, text, Cause::Apply).await;
+        let mut applied = match changed {
             Ok(applied) => applied,
             Err(error) => {
-                let _ = fs::remove_file(before(&path));
+                if before.is_some() {
+                    let _ = fs::remove_file(beside(&path, BEFORE));
+                }
                 return Err(error);
             }
         };
-        if old != text
-            && let Some(wait) = confirm_in
-        {
-            let until = unix_time() + wait.as_secs();
+        if !was_taken {
+            applied.replaced = keep_replaced(&path, &stood_there);
+        }
+        if let Some((wait, file)) = before {
+            let until = unix_time().saturating_add(wait.as_secs());
             applied.confirm_until = Some(until);
             let confirmed = CancellationToken::new();
-            tokio::spawn(self.clone().wait_for(confirmed.clone(), wait));
-            valid.unconfirmed = Some(Unconfirmed { until, confirmed });
+            tokio::spawn(self.clone().wait_for(was_valid.clone(), confirmed.clone(), wait));
+            valid.unconfirmed = Some(Unconfirmed {
+                until,
+                confirmed,
+                before: was_valid,
+                _file: file,
+            });
             tracing::info!(
                 seconds = wait.as_secs(),
                 "the configuration goes back by itself unless it is confirmed"
@@ -302,11 +403,19 @@ impl Live {
         Ok(())
     }
 
-    /// Goes back to an earlier configuration; without a number to the one before.
+    /// Goes back to an earlier configuration; without a number to the one before, which is what was valid when a change waits to be confirmed.
     pub(crate) async fn roll_back(&self, number: Option<u64>) -> Result<Applied, ApplyError> {
         let mut valid = self.0.valid.lock().await;
-        let number = number.map_or_else(|| valid.history.before(), Ok)?;
-        let text = valid.history.text(number)?;
+        let before = || match valid.number {
+            Some(number) => valid.history.before(number),
+            // What is valid is not there.
+            None => valid.history.last().map(|entry| entry.number),
+        };
+        let text = match (number, &valid.unconfirmed) {
+            (None, Some(change)) => change.before.clone(),
+            (None, None) => valid.history.text(before().ok_or(HistoryError::First)?)?,
+            (Some(number), _) => valid.history.text(number)?,
+        };
         let applied = self.change(&mut valid, text, Cause::Rollback).await?;
         self.settle(&mut valid)?;
         Ok(applied)
@@ -316,35 +425,36 @@ impl Live {
     fn settle(&self, valid: &mut Valid) -> Result<(), ApplyError> {
         if let (Some(change), Some(path)) = (valid.unconfirmed.take(), &self.0.path) {
             change.confirmed.cancel();
-            let path = before(path);
+            let path = beside(path, BEFORE);
             fs::remove_file(&path).map_err(|cause| ApplyError::File { path, cause })?;
         }
         Ok(())
     }
 
-    /// Goes back when the time is over.
-    async fn wait_for(self, confirmed: CancellationToken, wait: Duration) {
-        tokio::select! {
-            () = confirmed.cancelled() => return,
-            () = tokio::time::sleep(wait) => {}
-        }
-        let mut valid = self.0.valid.lock().await;
-        let Some(path) = self.0.path.as_deref().filter(|_| !confirmed.is_cancelled()) else {
-            return;
-        };
-        tracing::warn!("the configuration was not confirmed in time, and goes back");
-        let text = match config::text_of(&before(path)) {
-            Ok(text) => text,
-            Err(error) => {
-                tracing::error!(%error, "the configuration of before cannot be read, the new one stays");
-                valid.unconfirmed = None;
+    /// Goes back when the time is over, and as soon as nothing is in the way of that.
+    async fn wait_for(self, before: String, confirmed: CancellationToken, wait: Duration) {
+        let mut wait = wait;
+        loop {
+            tokio::select! {
+                () = confirmed.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+            let mut valid = self.0.valid.lock().await;
+            if confirmed.is_cancelled() {
                 return;
             }
-        };
-        let gone_back = self.change(&mut valid, text, Cause::NotConfirmed).await;
-        match gone_back.and_then(|_| self.settle(&mut valid)) {
-            Ok(()) => tracing::warn!("the configuration of before is valid again"),
-            Err(error) => tracing::error!(%error, "the configuration does not go back"),
+            tracing::warn!("the configuration was not confirmed in time, and goes back");
+            let gone_back = self.change(&mut valid, before.clone(), Cause::NotConfirmed).await;
+            match gone_back.and_then(|_| self.settle(&mut valid)) {
+                Ok(()) => {
+                    tracing::warn!("the configuration of before is valid again");
+                    return;
+                }
+                Err(error) => {
+                    tracing::error!(%error, again_in = ?RETRY, "the configuration does not go back");
+                    wait = RETRY;
+                }
+            }
         }
     }
 
@@ -362,11 +472,13 @@ impl Live {
             valid: watchers,
         } = &self.0.parts;
         let path = self.0.path.as_deref();
-        let read = Config::read_to_start(path, text.clone(), environment_variables())?;
         let Startable {
             config: new,
             warnings,
-        } = read;
+        } = read(path, text.clone())?;
+        if new.data_dir != valid.config.data_dir {
+            return Err(ApplyError::DataDir(valid.config.data_dir.clone()));
+        }
         let needs_restart = valid.config.needs_restart(&new);
         let config = Arc::new(new.with_fixed_of(&valid.config));
         // Whoever could say no is asked first.
@@ -407,14 +519,13 @@ impl Live {
         watchers.send_replace(Arc::clone(&config));
         let changes = valid.config.changes(&config);
         valid.config = config;
-        if path.is_some()
-            && let Err(error) = valid.history.add(&text, by, changes.clone())
-        {
-            tracing::warn!(%error, "the configuration is not kept in the history");
-        }
+        valid.text.clone_from(&text);
+        let is_kept = path.is_some() && keep(&mut valid.history, &text, by, changes.clone());
+        let last = valid.history.last().map(|entry| entry.number);
+        valid.number = last.filter(|_| is_kept);
         tracing::info!(changes = changes.len(), rules, ?by, "configuration taken");
         Ok(Applied {
-            number: valid.history.last().map(|entry| entry.number),
+            number: valid.number,
             changes,
             listeners: listener_changes,
             bridges: bridge_changes,
@@ -422,6 +533,7 @@ impl Live {
             needs_restart,
             warnings,
             confirm_until: None,
+            replaced: None,
         })
     }
 }

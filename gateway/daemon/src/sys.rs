@@ -7,6 +7,7 @@ use bytes::Bytes;
 use headgate_auth::LoginStats;
 use headgate_bus::handle::{Hub, Notices};
 use headgate_bus::{DropReason, MemoryStats, Notice};
+use headgate_model::gate::is_reserved;
 use headgate_model::store::StoreStats;
 use headgate_model::{Message, Qos, Topic};
 use serde_json::json;
@@ -86,6 +87,11 @@ impl Sys {
     /// EMQ 2: `clients/{clientid}/connected` and `…/disconnected`; `sysmon/message_loop` in its spirit.
     fn notice(&self, notice: &Notice) {
         let ts = unix_time();
+        if let Notice::Connected { client, .. } = notice
+            && !is_reserved(client.as_str())
+        {
+            self.counters.access().note_connected(client);
+        }
         let (client, what, body) = match notice {
             Notice::Loop { client, topic, path } => {
                 tracing::warn!(%client, %topic, path, "a message went in a ring of gateways, or through too many of them");

@@ -394,6 +394,7 @@ impl DatagramTransport for UdpTransport {
         ConnectionInfo {
             local: Some(local.unwrap_or(self.address)),
             mount_point: self.mount_point.clone(),
+            forgeable: UdpAddress::FORGEABLE,
             ..ConnectionInfo::new(Arc::clone(&self.name), PeerAddr::Ip(canonical(peer)))
         }
     }

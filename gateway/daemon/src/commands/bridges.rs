@@ -2,6 +2,7 @@
 
 use super::config_for;
 use super::error::CommandError;
+use super::table::visible;
 use crate::bridges::{BridgeError, Checked, escape};
 use crate::config::{Config, environment_variables};
 use crate::control::{ControlClient, ControlError};
@@ -280,7 +281,7 @@ fn with_dates(report: &Value) -> Value {
 /// A value as people read it.
 fn text(value: &Value) -> String {
     match value {
-        Value::String(text) => text.clone(),
+        Value::String(text) => visible(text),
         Value::Null => "-".into(),
         Value::Number(number) if number.is_f64() => format!("{:.1}", number.as_f64().unwrap_or_default()),
         Value::Array(items) => items.iter().map(text).collect::<Vec<_>>().join(", "),

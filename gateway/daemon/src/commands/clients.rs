@@ -2,13 +2,14 @@
 
 use super::bridges::Gateway;
 use super::error::CommandError;
-use super::table::{columns, text};
+use super::table::{columns, raw, text, visible};
 use crate::bridges::escape;
 use clap::{Args, Subcommand};
 use headgate_cli::{Outcome, note};
 use hyper::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
 
 /// Show clients, disconnect one, subscribe on its behalf.
 #[derive(Args)]
@@ -183,11 +184,11 @@ fn rows(
                 let parts = place.iter().filter(|(_, value)| !value.is_null());
                 Some(
                     parts
-                        .map(|(key, value)| format!("&{key}={}", escape(&text(value))))
+                        .map(|(key, value)| format!("&{key}={}", escape(&raw(value))))
                         .collect(),
                 )
             }
-            next => Some(format!("&after={}", escape(&text(next)))),
+            next => Some(format!("&after={}", escape(&raw(next)))),
         };
         if rows.len() > limit || next.is_some() && rows.len() == limit {
             rows.truncate(limit);
@@ -436,7 +437,7 @@ impl TopicsCommand {
         let found = rows(&self.gateway, "/api/v1/subscriptions", usize::MAX, |_| true)?;
         let mut topics: BTreeMap<String, u64> = BTreeMap::new();
         for row in &found {
-            *topics.entry(text(&row["filter"])).or_default() += 1;
+            *topics.entry(raw(&row["filter"])).or_default() += 1;
         }
         let topics = topics.into_iter();
         let topics: Vec<Value> = topics
@@ -470,6 +471,10 @@ impl RetainedCommand {
                 let path = format!("/api/v1/retained/message?topic={}", escape(&topic));
                 let found = gateway.ask(Method::GET, &path, None)?;
                 gateway.answer(&found, |found| match &found["payload"] {
+                    // A terminal is told nothing but what can be seen.
+                    Value::String(payload) if std::io::stdout().is_terminal() => {
+                        payload.lines().map(visible).collect::<Vec<_>>().join("\n")
+                    }
                     Value::String(payload) => payload.clone(),
                     _ => format!("base64: {}", text(&found["payload_base64"])),
                 });

@@ -2,7 +2,7 @@
 
 use super::bridges::Gateway;
 use super::error::CommandError;
-use super::table::{columns, date, text};
+use super::table::{columns, date, raw, text};
 use crate::config::{Config, at_most, environment_variables};
 use clap::{Args, Subcommand};
 use headgate_cli::Outcome;
@@ -82,7 +82,7 @@ impl ConfigCommand {
             Action::Show { number } => {
                 let path = number.map_or(PATH.to_owned(), |number| format!("{PATH}/history/{number}"));
                 let shown = gateway.ask(Method::GET, &path, None)?;
-                gateway.answer(&shown, |shown| text(&shown["toml"]));
+                gateway.answer(&shown, |shown| raw(&shown["toml"]));
             }
             Action::Diff { file } => {
                 let preview = post("preview", given(&file)?)?;
@@ -147,6 +147,11 @@ fn words(applied: &Value) -> String {
             .iter()
             .map(|warning| format!("warning: {}", told(warning))),
     );
+    if let Some(replaced) = applied["replaced"].as_str() {
+        lines.push(format!(
+            "the gateway's file had changes that were never taken: they are kept in {replaced}"
+        ));
+    }
     if let Some(until) = date(&applied["confirm_until"]) {
         lines.push(format!(
             "goes back by itself at {until}: `headgate config confirm` lets it stay"

@@ -33,10 +33,13 @@ impl From<ApplyError> for Failure {
             | ApplyError::Rules(_)
             | ApplyError::Listeners(_)
             | ApplyError::Log(_)
+            | ApplyError::DataDir(_)
             | ApplyError::TooLong(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            ApplyError::NoFile | ApplyError::Unconfirmed | ApplyError::NothingToConfirm => {
-                StatusCode::CONFLICT
-            }
+            ApplyError::NoFile
+            | ApplyError::Runs
+            | ApplyError::InTheWay(_)
+            | ApplyError::Unconfirmed
+            | ApplyError::NothingToConfirm => StatusCode::CONFLICT,
             ApplyError::History(_) => StatusCode::NOT_FOUND,
             ApplyError::File { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         };

@@ -242,7 +242,7 @@ impl Write for Cut<'_, '_> {
 
 /// Whether a character shows, and shows where it stands: no control character, no line or paragraph separator, none that turns the direction of writing, joins
 /// or has no width.
-pub(super) fn is_visible(c: char) -> bool {
+pub(crate) fn is_visible(c: char) -> bool {
     !c.is_control()
         && !matches!(
             c,

@@ -12,7 +12,7 @@ mod line;
 mod ring;
 mod syslog;
 
-pub(crate) use line::date;
+pub(crate) use line::{date, is_visible};
 use ring::Ring;
 pub(crate) use syslog::SyslogAddress;
 

@@ -146,6 +146,11 @@ impl Counters {
     }
 
     /// The bus.
+    pub(crate) fn access(&self) -> &Access {
+        &self.0.parts.access
+    }
+
+    /// The bus.
     pub(crate) fn hub(&self) -> &Hub {
         &self.0.parts.hub
     }
