@@ -12,6 +12,7 @@ use crate::memory;
 use crate::metrics::{self, Counters, Surveyor};
 use crate::private;
 use crate::protocols;
+use crate::service::{self, MoreTime};
 use crate::sys::{self, Sys};
 use crate::timeline::{self, Timeline};
 use crate::watch::{Watch, WatchedTls};
@@ -63,6 +64,7 @@ pub(crate) fn run(path: Option<&Path>) -> Outcome {
 async fn serve(config: Config, path: Option<&Path>, text: &str, log: Limit) -> Outcome {
     // From here on they do not end the process.
     let (hangup, user_signals) = (hangup()?, user_signals()?);
+    let more_time = MoreTime::for_work("reading the store");
     let mut store = open_store(&config)?;
     private::close_old_files(&config.data_dir);
     let keeps = config.store.durability != Durability::Memory;
@@ -187,11 +189,14 @@ async fn serve(config: Config, path: Option<&Path>, text: &str, log: Limit) -> O
         data_dir = %config.data_dir.display(),
         "gateway is up"
     );
-    tell_service_manager(true);
+    drop(more_time);
+    service::ready();
+    tasks.spawn(service::keep(hub.clone(), alarms.clone(), config.node.clone()));
     memory::forget_startup_code();
     told_to_stop().await?;
     tracing::info!("gateway stops");
-    tell_service_manager(false);
+    service::stopping();
+    let _more_time = MoreTime::for_work("telling clients and writing what is left");
     stop.cancel();
     bridges.halt();
     hub.say_goodbye();
@@ -286,23 +291,6 @@ fn open_store(config: &Config) -> Result<Box<dyn Store>, OpenError> {
     ))
 }
 
-/// systemd starts what depends on the gateway when it is up (`Type=notify`). Without systemd nobody is told.
-fn tell_service_manager(up: bool) {
-    #[cfg(target_os = "linux")]
-    {
-        let state = if up {
-            sd_notify::NotifyState::Ready
-        } else {
-            sd_notify::NotifyState::Stopping
-        };
-        if let Err(error) = sd_notify::notify(&[state]) {
-            tracing::warn!(%error, "the service manager was not told");
-        }
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = up;
-}
-
 /// Signals that come; none ever where the system has no such thing.
 struct Signals {
     #[cfg(unix)]
@@ -357,7 +345,10 @@ fn user_signals() -> io::Result<Signals> {
 async fn reload_when_told(mut hangup: Signals, live: Live) {
     loop {
         hangup.next().await;
-        match live.reload().await {
+        service::reloading();
+        let reloaded = live.reload().await;
+        service::reloaded(reloaded.is_ok());
+        match reloaded {
             Ok(Applied {
                 listeners,
                 bridges,

@@ -18,6 +18,7 @@ mod metrics;
 mod mosquitto;
 mod private;
 mod protocols;
+mod service;
 mod sys;
 mod timeline;
 mod watch;
