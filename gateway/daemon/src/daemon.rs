@@ -1,6 +1,7 @@
 //! Builds the parts of the gateway, wires them, runs them and stops them.
 
 use crate::alarms::{Alarms, Severity, Trouble};
+use crate::archive::{ArchiveError, Hold};
 use crate::bridges::Bridges;
 use crate::config::{self, Config, Durability, Startable, at_most, environment_variables};
 use crate::control::{self, Control};
@@ -65,6 +66,7 @@ async fn serve(config: Config, path: Option<&Path>, text: &str, log: Limit) -> O
     // From here on they do not end the process.
     let (hangup, user_signals) = (hangup()?, user_signals()?);
     let more_time = MoreTime::for_work("reading the store");
+    let _hold = hold_data(&config)?;
     let mut store = open_store(&config)?;
     private::close_old_files(&config.data_dir);
     let keeps = config.store.durability != Durability::Memory;
@@ -238,6 +240,9 @@ enum OpenError {
         #[source]
         cause: io::Error,
     },
+    /// Its folder is somebody else's at the moment.
+    #[error("data_dir: {0}")]
+    Held(#[from] ArchiveError),
     /// It cannot be opened or read.
     #[error("{}", told_with_folder(.folder, .cause))]
     Store {
@@ -265,16 +270,21 @@ fn told_with_folder(folder: &Path, cause: &StoreError) -> String {
     }
 }
 
+/// Keeps commands from the data that work on all of them, and finishes what one has left.
+fn hold_data(config: &Config) -> Result<Hold, OpenError> {
+    std::fs::create_dir_all(&config.data_dir).map_err(|cause| OpenError::Folder {
+        folder: config.data_dir.clone(),
+        cause,
+    })?;
+    Ok(Hold::for_gateway(&config.data_dir)?)
+}
+
 fn open_store(config: &Config) -> Result<Box<dyn Store>, OpenError> {
     let durability = match config.store.durability {
         Durability::PowerLoss => headgate_store::Durability::PowerLoss,
         Durability::ProcessCrash => headgate_store::Durability::ProcessCrash,
         Durability::Memory => return Ok(Box::new(SimStore::open(&Disk::default()))),
     };
-    std::fs::create_dir_all(&config.data_dir).map_err(|cause| OpenError::Folder {
-        folder: config.data_dir.clone(),
-        cause,
-    })?;
     let defaults = DiskSettings::default();
     // What was written since the last checkpoint is in memory, too.
     let most = u64::try_from(memory::limit(config.bus.max_memory_bytes) / 8).unwrap_or(u64::MAX);

@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "runs the gateway in real time")]
 
 mod alarms;
+mod archive;
 mod bridges;
 mod commands;
 mod config;
