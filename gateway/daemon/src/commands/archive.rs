@@ -1,6 +1,7 @@
 //! `headgate export` and `headgate restore`: all data of a gateway that does not run, in one file.
 
 use super::config_for;
+use super::error::CommandError;
 use super::table::date;
 use crate::archive::{self, ACL, ArchiveError, CONFIGURATION, Hold, Holds, Manifest, Source, USERS};
 use crate::config::{Config, Durability};
@@ -238,7 +239,7 @@ fn acl_files(auth: &AuthSettings) -> Vec<PathBuf> {
 }
 
 /// The configuration that an archive brings.
-fn config_of(text: &str) -> Result<Config, Box<dyn std::error::Error>> {
+fn config_of(text: &str) -> Result<Config, CommandError> {
     let mut file = tempfile::NamedTempFile::new()?;
     file.write_all(text.as_bytes())?;
     Ok(config_for(&NEEDED, Some(file.path()))?)
