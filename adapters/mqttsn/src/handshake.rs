@@ -515,6 +515,7 @@ impl<A: Address> SnGateway<A> {
             clean: false,
             will: false,
             last_msg_id,
+            steady: 0,
             topics,
             outbound: None,
             inbound: None,

@@ -11,6 +11,7 @@ use crate::live::{self, Applied, Live, Parts};
 use crate::log::{self, Limit};
 use crate::memory;
 use crate::metrics::{self, Counters, Surveyor};
+use crate::overload::Overload;
 use crate::private;
 use crate::protocols;
 use crate::service::{self, MoreTime};
@@ -168,7 +169,13 @@ async fn serve(config: Config, path: Option<&Path>, text: &str, log: Limit) -> O
         data_dir: config.data_dir.clone(),
         config: config_changes.clone(),
     };
+    let overload = Overload {
+        total: listeners.total(),
+        alarms: alarms.clone(),
+        config: config_changes.clone(),
+    };
     let mut tasks = JoinSet::new();
+    tasks.spawn(overload.run());
     tasks.spawn(surveyor.run());
     tasks.spawn(reload_when_told(hangup, live));
     tasks.spawn(answers.serve(control));

@@ -17,6 +17,7 @@ mod log;
 mod memory;
 mod metrics;
 mod mosquitto;
+mod overload;
 mod private;
 mod protocols;
 mod service;
