@@ -123,7 +123,11 @@ impl RestoreCommand {
         let _hold = Hold::for_command(data_dir)?;
         let folder = archive::prepare(data_dir, self.force)?;
         let unpacked = self.unpack(&folder, users.as_deref());
-        let outside = unpacked.and_then(|manifest| Ok((manifest, Outside::read(&folder)?)));
+        let outside = unpacked.and_then(|manifest| {
+            let outside = Outside::read(&folder)?;
+            outside.make_folders(users.as_deref(), new.map(|(file, _)| file), &config.auth)?;
+            Ok((manifest, outside))
+        });
         let (manifest, outside) = match outside {
             Ok(unpacked) => unpacked,
             Err(error) => {
@@ -193,6 +197,25 @@ impl Outside {
         }
         let users = read(USERS)?;
         Ok(Self { users, rules })
+    }
+
+    /// So that nothing is missing when all else is done.
+    fn make_folders(
+        &self,
+        users: Option<&Path>,
+        new: Option<&Path>,
+        auth: &AuthSettings,
+    ) -> Result<(), ArchiveError> {
+        let users = users.filter(|_| self.users.is_some()).map(Path::to_owned);
+        let rules = acl_files(auth).into_iter().filter(|_| new.is_some());
+        let files = users.into_iter().chain(new.map(Path::to_owned)).chain(rules);
+        for folder in files.filter_map(|file| Some(file.parent()?.to_owned())) {
+            fs::create_dir_all(&folder).map_err(|cause| ArchiveError::File {
+                path: folder.clone(),
+                cause,
+            })?;
+        }
+        Ok(())
     }
 
     /// Users go to where the configuration has them. A new configuration has its files of rules; those that are there stay.
