@@ -1,10 +1,13 @@
 //! The Headgate gateway: one binary that runs the gateway and speaks to it.
 
-use clap::{Parser, Subcommand};
+mod manual;
+
+use clap::{CommandFactory, Parser, Subcommand};
 use headgate_bench::BenchCommand;
 use headgate_cli::{Outcome, complain, exit_code};
 use headgate_daemon::GatewayCommand;
 use headgate_tools::ClientCommand;
+use manual::{CompletionCommand, ManCommand};
 use std::process::ExitCode;
 
 /// A multi-protocol IoT gateway that loses nothing it acknowledged.
@@ -23,6 +26,10 @@ enum Command {
     Client(ClientCommand),
     /// Put load on an MQTT broker and measure what it costs.
     Bench(Box<BenchCommand>),
+    /// Print what a shell needs to complete the command line of headgate.
+    Completion(CompletionCommand),
+    /// Write the manual pages.
+    Man(ManCommand),
 }
 
 impl Cli {
@@ -31,6 +38,8 @@ impl Cli {
             Command::Gateway(command) => command.run(),
             Command::Client(command) => command.run(),
             Command::Bench(bench) => bench.run(),
+            Command::Completion(completion) => completion.run(Self::command()),
+            Command::Man(man) => man.run(Self::command()),
         }
     }
 }
@@ -63,7 +72,6 @@ fn main() -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn no_two_arguments_have_one_name() {

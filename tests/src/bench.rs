@@ -199,6 +199,17 @@ impl Gateway {
         *world = World::start(settings, disk, epoch, world.next_link);
     }
 
+    /// Other settings of the bus from now on.
+    ///
+    /// # Panics
+    /// If they cannot be.
+    pub fn set_bus(&self, change: impl FnOnce(&mut BusSettings)) {
+        let mut world = self.0.borrow_mut();
+        change(&mut world.settings.bus);
+        let settings = world.settings.bus.clone();
+        world.bus.set_settings(settings).expect("settings that can be");
+    }
+
     /// Lets commits fail, or succeed again.
     pub fn break_disk(&self, broken: bool) {
         self.0.borrow().disk.set_failing(broken);

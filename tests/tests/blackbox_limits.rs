@@ -42,3 +42,44 @@ fn a_fast_client_is_slowed_down_and_loses_nothing() {
         assert!(slowed.unwrap().payload.parse::<u32>().unwrap() > 0);
     }
 }
+
+/// Twenty packets a second for all together: two clients send forty each, nothing is lost, and both were slowed. A reload lets them go.
+#[test]
+fn clients_together_are_slowed_down_and_lose_nothing() {
+    let limits = "[limits]\nmax_packets_per_second = 20\nburst_packets = 5\n";
+    let setup = Setup::with(&format!("[sys]\ninterval = \"1s\"\n{limits}"));
+    let daemon = setup.start();
+    let port = daemon.port(Transport::Tcp);
+    let mut reader = Peer::connect(port, "reader", true, 0).unwrap().0;
+    reader.subscribe("load/#", Qos::AtMostOnce).unwrap();
+    let messages: Vec<Message> = (0..40)
+        .map(|n| Message::new("load/x", 0, &n.to_string()))
+        .collect();
+    let mut clients = ["one", "two"].map(|id| Peer::connect(port, id, true, 0).unwrap().0);
+    clients.iter_mut().for_each(|client| client.say(&messages));
+    let mut came: Vec<String> = (0..80).map(|_| reader.hear().payload).collect();
+    came.sort();
+    let mut expected: Vec<String> = messages
+        .iter()
+        .chain(&messages)
+        .map(|m| m.payload.clone())
+        .collect();
+    expected.sort();
+    assert_eq!(came, expected);
+    reader
+        .subscribe("$SYS/brokers/+/metrics/clients/slowed", Qos::AtMostOnce)
+        .unwrap();
+    let slowed = std::iter::repeat_with(|| reader.hear()).find(|message| message.payload != "0");
+    assert!(slowed.unwrap().payload.parse::<u32>().unwrap() > 0);
+
+    // Twenty thousand would take a thousand seconds.
+    let file = setup.folder().join("headgate.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace(limits, "")).unwrap();
+    daemon.ask(&["reload"]);
+    let many: Vec<Message> = (0..20_000).map(|_| Message::new("load/many", 0, "x")).collect();
+    clients[0].say(&many);
+    clients[0].say(&[Message::new("load/many", 1, "end")]);
+    reader.until("end");
+    daemon.stop();
+}

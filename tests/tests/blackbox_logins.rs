@@ -120,10 +120,14 @@ fn a_certificate_names_its_client() {
 fn who_is_unknown_is_nobody() {
     let rules = "[[auth.acl]]\neffect = \"allow\"\nuser = \"*\"\n\
                  [[auth.acl]]\neffect = \"allow\"\ntopics = [\"open/#\"]\n";
-    let port = free_port();
-    let listener = format!("[[listeners]]\nname = \"strict\"\nkind = \"tcp\"\nbind = \"127.0.0.1:{port}\"\n");
+    let (port, named_port) = (free_port(), free_port());
+    let listener = |name: &str, port| {
+        format!("[[listeners]]\nname = \"{name}\"\nkind = \"tcp\"\nbind = \"127.0.0.1:{port}\"\n")
+    };
+    let listeners = listener("strict", port) + &listener("named", named_port);
     let setup = Setup::with(&format!(
-        "[[auth.listeners]]\nname = \"strict\"\nanonymous = \"nowhere\"\n{rules}{listener}"
+        "[[auth.listeners]]\nname = \"strict\"\nanonymous = \"nowhere\"\n\
+         [[auth.listeners]]\nname = \"named\"\nunknown_users = \"refuse\"\n{rules}{listeners}"
     ));
     let daemon = setup.start();
     user(&setup, "joe");
@@ -142,6 +146,13 @@ fn who_is_unknown_is_nobody() {
     publish(&setup, port, "closed/x", &joe).unwrap();
     assert_refused(publish(&setup, port, "open/x", &ann), "Bad User Name or Password");
     assert_refused(publish(&setup, port, "open/x", &[]), "Not authorized");
+    // As with mosquitto and a file of passwords: without a name it may be anonymous, with a wrong one not.
+    publish(&setup, named_port, "closed/x", &joe).unwrap();
+    publish(&setup, named_port, "open/x", &[]).unwrap();
+    assert_refused(
+        publish(&setup, named_port, "open/x", &ann),
+        "Bad User Name or Password",
+    );
     assert!(
         setup.log().contains("nobody knows this user name"),
         "{}",

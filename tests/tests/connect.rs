@@ -136,11 +136,13 @@ fn refused_connect_closes_and_ignores_the_rest() {
         (AuthRefusal::Unavailable, ReasonCode::ServerUnavailable),
     ];
     for version in NUMBERED {
-        let busy = match version {
-            Version::V5 => ReasonCode::ServerBusy,
-            _ => ReasonCode::ServerUnavailable,
+        // 3.1.1 has no words for these. §3.2.2.3
+        let (busy, banned) = match version {
+            Version::V5 => (ReasonCode::ServerBusy, ReasonCode::Banned),
+            _ => (ReasonCode::ServerUnavailable, ReasonCode::NotAuthorized),
         };
-        for (cause, code) in causes.into_iter().chain([(AuthRefusal::Busy, busy)]) {
+        let causes = causes.into_iter();
+        for (cause, code) in causes.chain([(AuthRefusal::Busy, busy), (AuthRefusal::Banned, banned)]) {
             let gw = Gateway::default();
             let mut earlier = gw.client(version, "c");
             earlier.subscribe("a", AtMostOnce);

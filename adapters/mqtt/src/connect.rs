@@ -422,7 +422,8 @@ fn refusal_code(why: headgate_model::access::AuthRefusal, version: Version) -> R
     match why {
         Why::BadUserNameOrPassword => ReasonCode::BadUserNameOrPassword,
         Why::NotAuthorized => ReasonCode::NotAuthorized,
-        Why::Banned => ReasonCode::Banned,
+        Why::Banned if version == Version::V5 => ReasonCode::Banned,
+        Why::Banned => ReasonCode::NotAuthorized,
         Why::BadMethod => ReasonCode::BadAuthenticationMethod,
         Why::Busy if version == Version::V5 => ReasonCode::ServerBusy,
         Why::Unavailable | Why::Busy => ReasonCode::ServerUnavailable,

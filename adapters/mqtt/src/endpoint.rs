@@ -598,8 +598,10 @@ impl Endpoint for MqttEndpoint {
 fn open_refusal_code(why: OpenRefusal, version: Version) -> ReasonCode {
     match why {
         OpenRefusal::NotOwner => ReasonCode::ClientIdentifierNotValid,
-        OpenRefusal::NoRoom if version == Version::V5 => ReasonCode::QuotaExceeded,
-        OpenRefusal::NoRoom => ReasonCode::ServerUnavailable,
+        OpenRefusal::NoRoom | OpenRefusal::TooManyOfUser if version == Version::V5 => {
+            ReasonCode::QuotaExceeded
+        }
+        OpenRefusal::NoRoom | OpenRefusal::TooManyOfUser => ReasonCode::ServerUnavailable,
     }
 }
 

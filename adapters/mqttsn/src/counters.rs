@@ -8,6 +8,7 @@ headgate_model::counters! {
         Malformed => "mqttsn/datagrams/malformed",
         UnknownSender => "mqttsn/datagrams/unknown_sender",
         Dropped => "mqttsn/datagrams/dropped",
+        TooFast => "mqttsn/datagrams/too_fast",
         Retries => "mqttsn/retries",
         Lost => "mqttsn/clients/lost",
         Moved => "mqttsn/clients/moved",

@@ -347,9 +347,18 @@ impl<A: Address> SnGateway<A> {
         now: Instant,
         out: &mut Out<A>,
     ) {
+        let settings = &self.config.settings;
+        let (per_second, burst) = (
+            settings.max_client_packets_per_second,
+            settings.client_burst_packets,
+        );
         let client = self.client_mut(index);
         client.party.credit.join(&from.credit);
         client.hear(now);
+        if is_request(&message) && !client.may_ask(per_second, burst, now) {
+            out.counts.add_own(SnMetric::TooFast);
+            return self.arm(index);
+        }
         match client.state {
             State::Opening(Purpose::Wake) if matches!(message, Message::Publish(_)) => {
                 self.hold_publish(index, message, out);
@@ -728,4 +737,18 @@ fn read<A>(from: A, datagram: &Bytes, factor: u8) -> Result<(Sender<A>, Message)
         credit: Credit::new(datagram.len(), factor),
     };
     Ok((sender, decode(&inner)?))
+}
+
+/// What makes work by itself. Answers, and what ends a flow or the connection, are taken at any rate.
+fn is_request(message: &Message) -> bool {
+    matches!(
+        message,
+        Message::Publish(_)
+            | Message::Register(_)
+            | Message::Subscribe(_)
+            | Message::Unsubscribe(_)
+            | Message::PingReq(_)
+            | Message::WillTopicUpd(_)
+            | Message::WillMsgUpd(_)
+    )
 }

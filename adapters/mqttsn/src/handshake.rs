@@ -521,6 +521,7 @@ impl<A: Address> SnGateway<A> {
             clean: false,
             will: false,
             last_msg_id,
+            steady: 0,
             topics,
             outbound: None,
             inbound: None,

@@ -33,6 +33,11 @@ pub struct SnSettings {
     pub max_registrations: usize,
     /// Bytes for the topic ids of clients that have gone: who comes back without CleanSession finds them again. The longest gone is forgotten first. 0 for no limit.
     pub max_remembered_bytes: usize,
+    /// Requests (PUBLISH, REGISTER, SUBSCRIBE and so on) that one client may send a second in the long run; 0 for no limit. What comes faster is dropped without an answer, and counts
+    /// as `mqttsn/datagrams/too_fast`: a datagram cannot be left unread, as a connection is that is too fast. At QoS 1 and 2 the client sends it again.
+    pub max_client_packets_per_second: u32,
+    /// Requests that one client may send at once; 0 for as many as in a second.
+    pub client_burst_packets: u32,
     /// PUBLISH of a client that sleeps wakes it, as its PINGREQ would: the message is taken, and what waits for the client is sent, then PINGRESP.
     /// Otherwise it is told to connect. §6.14
     pub publish_wakes: bool,
@@ -82,6 +87,8 @@ impl Default for SnSettings {
             max_client_id_bytes: 128,
             max_registrations: 256,
             max_remembered_bytes: 16 << 20,
+            max_client_packets_per_second: 0,
+            client_burst_packets: 0,
             publish_wakes: false,
             amplification_limit: 3,
             retry_interval: Duration::from_secs(10),

@@ -70,7 +70,7 @@ impl<A: Address> SnGateway<A> {
     pub(crate) fn on_open_refused(&mut self, index: u32, why: OpenRefusal, out: &mut Out<A>) {
         let code = match why {
             OpenRefusal::NotOwner => ReturnCode::NotSupported,
-            OpenRefusal::NoRoom => ReturnCode::Congestion,
+            OpenRefusal::NoRoom | OpenRefusal::TooManyOfUser => ReturnCode::Congestion,
         };
         let answer = match self.client(index).state {
             State::Opening(Purpose::Connect) => Message::ConnAck(code),

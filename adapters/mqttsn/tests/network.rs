@@ -371,3 +371,42 @@ fn the_id_of_qos_minus_one_is_nobody_elses() {
     let refused = Message::ConnAck(ReturnCode::NotSupported);
     sn.exchange(OTHER, connect(&reserved), &[refused]);
 }
+
+/// A datagram cannot be left unread: what is too much is dropped without an answer, and the client's own timer brings it again. Nobody else notices.
+#[test]
+fn who_is_too_fast_is_not_answered() {
+    let mut sn = Bench::with(|settings| {
+        settings.max_client_packets_per_second = 10;
+        settings.client_burst_packets = 3;
+    });
+    sn.watch("t/#");
+    sn.connected(DEVICE, "fast");
+    sn.connected(OTHER, "other");
+    let id = sn.registered(DEVICE, "t/fast");
+    let other = sn.registered(OTHER, "t/other");
+    sn.advance(1);
+    sn.watched();
+    for n in 1..=10 {
+        sn.send(DEVICE, publish_to(id, Qos::AtLeastOnce, n, "x"));
+    }
+    let acks: Vec<Message> = (1..=3).map(|n| puback(id, n, ReturnCode::Accepted)).collect();
+    sn.commit();
+    assert_eq!(sn.sent(DEVICE), acks);
+    assert_eq!((sn.watched().len(), sn.counted(SnMetric::TooFast)), (3, 7));
+    sn.send(OTHER, publish_to(other, Qos::AtLeastOnce, 1, "x"));
+    sn.commit();
+    assert_eq!(sn.sent(OTHER), [puback(other, 1, ReturnCode::Accepted)]);
+    // §6.13: it tries again, at the rate that it may have.
+    for n in 4..=10 {
+        sn.advance_ms(100);
+        sn.send(DEVICE, dup(publish_to(id, Qos::AtLeastOnce, n, "x")));
+        sn.commit();
+        assert_eq!(sn.sent(DEVICE), [puback(id, n, ReturnCode::Accepted)]);
+    }
+    assert_eq!(sn.counted(SnMetric::TooFast), 7);
+    // Goodbye is always taken.
+    for n in 11..=20 {
+        sn.send(DEVICE, publish_to(id, Qos::AtMostOnce, n, "x"));
+    }
+    sn.exchange(DEVICE, Message::Disconnect(None), &[Message::Disconnect(None)]);
+}

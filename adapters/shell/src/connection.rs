@@ -1,9 +1,11 @@
 //! One accepted connection: bytes in, bytes out, and who is there.
 
 use headgate_access::{ConnectionInfo, PeerAddr};
+use std::sync::Arc;
 use tokio::io::DuplexStream;
 
 use crate::limit::{AddressSlot, ConnectionSlot};
+use crate::shared_rate::SharedRates;
 use crate::throttle::ClientRate;
 use crate::transport::Transport;
 
@@ -31,17 +33,22 @@ impl ConnectionPermit {
         self.on_listener.as_ref().map(ConnectionSlot::name)
     }
 
-    /// How fast the client may send.
     /// The listener is no more, and its connections have to go.
     pub(crate) fn is_over(&self) -> bool {
         self.on_listener.as_ref().is_some_and(ConnectionSlot::is_closed)
     }
 
+    /// How fast the client may send.
     pub(crate) fn rate(&self) -> ClientRate {
         self.on_listener
             .as_ref()
             .map(ConnectionSlot::rate)
             .unwrap_or_default()
+    }
+
+    /// How fast all clients may send, and those of one user.
+    pub(crate) fn shared_rates(&self) -> Option<Arc<SharedRates>> {
+        self.in_all.as_ref().map(ConnectionSlot::shared_rates)
     }
 }
 

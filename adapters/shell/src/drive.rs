@@ -8,6 +8,7 @@ use crate::connection::{Connection, ConnectionPermit};
 use crate::denials;
 use crate::metrics::Metrics;
 use crate::seat::{Seat, Tally, wait_for_others};
+use crate::shared_rate::SharedThrottle;
 use crate::stages::Stages;
 use crate::throttle::Throttle;
 use crate::trace::Tracer;
@@ -152,6 +153,8 @@ where
         told_to_leave: false,
         let_others_go: false,
         throttle: Throttle::new(permit.rate()),
+        shared: permit.shared_rates().map(SharedThrottle::new),
+        read_waits: false,
         permit,
         _open: connections.open.token(),
     })))
@@ -174,6 +177,10 @@ struct Conversation<E: Endpoint<Sessions: Attach>, W> {
     let_others_go: bool,
     /// What the client has sent, where that has a limit.
     throttle: Option<Box<Throttle>>,
+    /// What it and others have sent.
+    shared: Option<SharedThrottle>,
+    /// Something that was read may wait to be looked at until the client is read again.
+    read_waits: bool,
     /// Counts the connection until it ends.
     permit: ConnectionPermit,
     _open: TaskTrackerToken,
@@ -242,6 +249,9 @@ where
                         if let Some(throttle) = &mut self.throttle {
                             throttle.took_bytes(n, now);
                         }
+                        if let Some(shared) = &mut self.shared {
+                            shared.took(n, 0, now);
+                        }
                         let n = u32::try_from(n).unwrap_or(u32::MAX);
                         scratch.out.counts.add_n(Metric::BytesReceived, n);
                     }
@@ -252,7 +262,12 @@ where
                 tracing::debug!(%error, "connection broke");
                 self.step(Input::Closed, now, &mut scratch);
             }
-            Woken::Answer(answer) => self.step(Input::Answer(answer), now, &mut scratch),
+            Woken::Answer(answer) => {
+                if let (Some(shared), Answer::Allowed { identity, .. }) = (&mut self.shared, &answer) {
+                    shared.set_user(identity.username.as_ref());
+                }
+                self.step(Input::Answer(answer), now, &mut scratch);
+            }
             Woken::Deadline => self.step(Input::Timeout, now, &mut scratch),
             Woken::Leave => {
                 self.told_to_leave = true;
@@ -262,9 +277,7 @@ where
         self.work(now, &mut scratch);
         if self.slowed_until(now).is_some() {
             scratch.out.counts.add(Metric::Slowed);
-            self.throttle
-                .iter_mut()
-                .for_each(|throttle| throttle.waits = true);
+            self.read_waits = true;
         }
         let goes_on = self.seat.unfinished || !std::mem::take(&mut scratch.out.close);
         self.connections.tally.add(&mut scratch.out.counts);
@@ -383,6 +396,9 @@ where
                 if let Some(throttle) = &mut self.throttle {
                     throttle.took_packet(now);
                 }
+                if let Some(shared) = &mut self.shared {
+                    shared.took(0, 1, now);
+                }
                 // What is left of a large buffer would keep all of it.
                 if large && scratch.reading.is_empty() {
                     scratch.reading = BytesMut::new();
@@ -432,7 +448,8 @@ where
 
     /// When the client is read again that has sent too much of late.
     fn slowed_until(&self, now: Instant) -> Option<Instant> {
-        self.throttle.as_ref()?.until(now)
+        let own = self.throttle.as_ref().and_then(|throttle| throttle.until(now));
+        own.max(self.shared.as_ref().and_then(|shared| shared.until(now)))
     }
 
     fn takes_frames(&self, unsent: usize) -> bool {
@@ -455,9 +472,10 @@ where
         }
         let unsent = self.scratch.as_ref().map_or(0, |scratch| scratch.writing.len());
         let mut slowed_until = None;
-        if let Some(throttle) = &mut self.throttle {
-            slowed_until = throttle.until(self.seat.now());
-            if slowed_until.is_none() && std::mem::take(&mut throttle.waits) {
+        let limits = self.shared.as_ref().is_some_and(SharedThrottle::limits);
+        if limits || self.throttle.is_some() || self.read_waits {
+            slowed_until = self.slowed_until(self.seat.now());
+            if slowed_until.is_none() && std::mem::take(&mut self.read_waits) {
                 return Poll::Ready(Woken::Events);
             }
         }

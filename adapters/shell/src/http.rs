@@ -32,6 +32,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
 
+/// What a listener for it has as its `protocol`.
+pub(crate) const NAME: &str = "http";
 /// Connections at a time.
 const MAX_CONNECTIONS: usize = 256;
 /// Bytes of a request's head, and of what is read ahead.

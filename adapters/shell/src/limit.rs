@@ -1,5 +1,6 @@
 //! Limits on connections: how many at a time, how many from one address, how many each second.
 
+use crate::shared_rate::SharedRates;
 use crate::throttle::ClientRate;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -19,6 +20,10 @@ struct LimitState {
     current: AtomicUsize,
     /// How fast each of its clients may send.
     rate: Mutex<ClientRate>,
+    /// How fast all may send together, and all of one user.
+    shared_rates: Arc<SharedRates>,
+    /// There is more to do than can be done: nobody comes in.
+    overloaded: AtomicBool,
     /// Those who are under it have to go.
     closed: AtomicBool,
 }
@@ -30,6 +35,8 @@ impl Default for LimitState {
             max: AtomicUsize::new(usize::MAX),
             current: AtomicUsize::new(0),
             rate: Mutex::default(),
+            shared_rates: Arc::default(),
+            overloaded: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         }
     }
@@ -59,6 +66,20 @@ impl ConnectionLimit {
     /// How fast a client may send that connects from now on.
     pub(crate) fn set_rate(&self, rate: ClientRate) {
         *self.0.rate.lock().unwrap_or_else(PoisonError::into_inner) = rate;
+    }
+
+    /// How fast all may send together from now on, and all of one user.
+    pub fn set_shared_rates(&self, all: ClientRate, user: ClientRate) {
+        self.0.shared_rates.set(all, user);
+    }
+
+    /// Whether there is more to do than can be done: then nobody comes in.
+    pub fn set_overloaded(&self, overloaded: bool) {
+        self.0.overloaded.store(overloaded, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_overloaded(&self) -> bool {
+        self.0.overloaded.load(Ordering::Relaxed)
     }
 
     /// Who is under it has to go. They see it when they are woken.
@@ -138,6 +159,10 @@ impl ConnectionSlot {
     /// How fast each client of this listener may send.
     pub(crate) fn rate(&self) -> ClientRate {
         *self.0.0.rate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn shared_rates(&self) -> Arc<SharedRates> {
+        Arc::clone(&self.0.0.shared_rates)
     }
 
     /// Its listener is no more.

@@ -450,6 +450,10 @@ impl ListenerState {
 
     fn admit(&self, accepted: &Accepted) -> Result<ConnectionPermit, Refusal> {
         let mut permit = ConnectionPermit::default();
+        // Who asks how the gateway is gets an answer.
+        if self.total.is_overloaded() && self.settings.protocol != crate::http::NAME {
+            return Err(Refusal::new(RefuseReason::Overload, "the gateway is overloaded"));
+        }
         if let Accepted::Tcp(_, peer) = accepted {
             if !self.settings.proxy_protocol {
                 self.admit_address(peer.ip(), &mut permit)?;

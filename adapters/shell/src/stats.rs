@@ -21,11 +21,13 @@ pub enum RefuseReason {
     Http,
     /// A handshake took too long.
     Timeout,
+    /// The gateway has more to do than it can.
+    Overload,
 }
 
 impl RefuseReason {
     /// All reasons.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Address,
         Self::Rate,
         Self::Limit,
@@ -33,6 +35,7 @@ impl RefuseReason {
         Self::Tls,
         Self::Http,
         Self::Timeout,
+        Self::Overload,
     ];
 
     /// The name for logs and metrics.
@@ -45,6 +48,7 @@ impl RefuseReason {
             Self::Tls => "tls",
             Self::Http => "http",
             Self::Timeout => "timeout",
+            Self::Overload => "overload",
         }
     }
 }

@@ -2,12 +2,16 @@
 
 use headgate_model::Instant;
 
-/// What one client of a listener may send in the long run, and at once. Zero: no limit.
+/// What one client of a listener, or several together, may send in the long run, and at once. Zero: no limit; a burst of zero is what may come in a second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ClientRate {
+pub struct ClientRate {
+    /// Bytes a second in the long run.
     pub bytes_per_second: u32,
+    /// Bytes at once.
     pub burst_bytes: u32,
+    /// Packets a second in the long run.
     pub packets_per_second: u32,
+    /// Packets at once.
     pub burst_packets: u32,
 }
 
@@ -16,8 +20,6 @@ pub(crate) struct ClientRate {
 pub(crate) struct Throttle {
     bytes: Flow,
     packets: Flow,
-    /// Something that was read may wait to be looked at until the client is read again.
-    pub waits: bool,
 }
 
 /// A token bucket (the generic cell rate algorithm, ITU-T I.371).
@@ -37,7 +39,6 @@ impl Throttle {
             Box::new(Self {
                 bytes: Flow::new(rate.bytes_per_second, rate.burst_bytes),
                 packets: Flow::new(rate.packets_per_second, rate.burst_packets),
-                waits: false,
             })
         })
     }
@@ -56,6 +57,11 @@ impl Throttle {
     }
 }
 
+/// How long so many take at this rate, in microseconds.
+pub(crate) fn span(n: u64, per_second: u32) -> u64 {
+    n.saturating_mul(1_000_000) / u64::from(per_second.max(1))
+}
+
 impl Flow {
     fn new(per_second: u32, burst: u32) -> Self {
         Self {
@@ -65,19 +71,17 @@ impl Flow {
         }
     }
 
-    fn span(&self, n: u64) -> u64 {
-        n.saturating_mul(1_000_000) / u64::from(self.per_second.max(1))
-    }
-
     fn take(&mut self, n: u64, now: Instant) {
         if self.per_second > 0 {
             let begun = self.steady.max(now.0.saturating_mul(1_000));
-            self.steady = begun.saturating_add(self.span(n));
+            self.steady = begun.saturating_add(span(n, self.per_second));
         }
     }
 
     fn until(&self, now: Instant) -> Option<Instant> {
-        let free = self.steady.saturating_sub(self.span(self.burst.into()));
+        let free = self
+            .steady
+            .saturating_sub(span(self.burst.into(), self.per_second));
         // Not before the whole millisecond is over, or it would be asked again at once.
         let at = Instant(free.div_ceil(1_000));
         (self.per_second > 0 && at > now).then_some(at)

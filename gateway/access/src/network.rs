@@ -68,8 +68,16 @@ impl FromStr for Network {
             .parse::<IpNet>()
             .or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
         let network = network.map_err(|_| ParseRuleError::Network(text.into()))?;
-        Ok(Self(network))
+        Ok(Self(unmapped(network)))
     }
+}
+
+/// Peers are shown by their IPv4 address where that is mapped into IPv6: so are networks. RFC 4291 §2.5.5.2
+fn unmapped(network: IpNet) -> IpNet {
+    let IpNet::V6(v6) = network else { return network };
+    let mapped = v6.addr().to_ipv4_mapped().zip(v6.prefix_len().checked_sub(96));
+    let v4 = mapped.and_then(|(address, prefix)| IpNet::new(address.into(), prefix).ok());
+    v4.unwrap_or(network)
 }
 
 impl FromStr for AddressRule {

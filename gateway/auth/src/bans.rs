@@ -202,34 +202,29 @@ impl Bans {
 
     /// Adds a ban, or puts it in the place of one of the same; it is on the disk when this returns.
     pub(crate) fn add(&self, ban: Ban) -> Result<(), BanError> {
+        let who = ban.who.clone();
         self.state.lock().insert(ban)?;
-        self.save()
+        self.save().inspect_err(|_| {
+            // What is not on the disk is not in force either.
+            let _ = self.state.lock().take_out(&who);
+        })
     }
 
     /// Ends a ban. Whether there was one.
     pub(crate) fn remove(&self, who: &Banned) -> Result<bool, BanError> {
-        let mut state = self.state.lock();
-        let found = match who {
-            Banned::Client(id) => state.clients.remove(id).is_some() | state.flapping.remove(id).is_some(),
-            Banned::User(name) => state.users.remove(name).is_some(),
-            Banned::Address(network) => {
-                let before = state.networks.len();
-                state.networks.retain(|ban| ban.who != *who);
-                let listed = before > state.networks.len();
-                let own: Vec<IpAddr> = state.addresses.keys().copied().collect();
-                let own: Vec<IpAddr> = own
-                    .into_iter()
-                    .filter(|address| network.contains(*address))
-                    .collect();
-                own.iter().for_each(|address| {
-                    state.addresses.remove(address);
-                    state.failures.forget(address);
-                });
-                listed || !own.is_empty()
-            }
+        let (listed, own) = {
+            let mut state = self.state.lock();
+            (state.take_out(who), state.forget(who))
         };
-        drop(state);
-        self.save()?;
+        let found = own || !listed.is_empty();
+        if let Err(error) = self.save() {
+            let mut state = self.state.lock();
+            for ban in listed {
+                // There was room for it.
+                let _ = state.insert(ban);
+            }
+            return Err(error);
+        }
         Ok(found)
     }
 
@@ -330,6 +325,40 @@ impl Bans {
 }
 
 impl State {
+    /// Ends those that an operator has made.
+    fn take_out(&mut self, who: &Banned) -> Vec<Ban> {
+        match who {
+            Banned::Client(id) => self.clients.remove(id).into_iter().collect(),
+            Banned::User(name) => self.users.remove(name).into_iter().collect(),
+            Banned::Address(_) => {
+                let networks = std::mem::take(&mut self.networks).into_iter();
+                let (gone, stay) = networks.partition(|ban| ban.who == *who);
+                self.networks = stay;
+                gone
+            }
+        }
+    }
+
+    /// Ends those that came by themselves. Whether there was one.
+    fn forget(&mut self, who: &Banned) -> bool {
+        match who {
+            Banned::Client(id) => self.flapping.remove(id).is_some(),
+            Banned::User(_) => false,
+            Banned::Address(network) => {
+                let own: Vec<IpAddr> = self.addresses.keys().copied().collect();
+                let own: Vec<IpAddr> = own
+                    .into_iter()
+                    .filter(|address| network.contains(*address))
+                    .collect();
+                own.iter().for_each(|address| {
+                    self.addresses.remove(address);
+                    self.failures.forget(address);
+                });
+                !own.is_empty()
+            }
+        }
+    }
+
     fn insert(&mut self, ban: Ban) -> Result<(), BanError> {
         let known = self.clients.len() + self.users.len() + self.networks.len();
         let is_network = matches!(ban.who, Banned::Address(_));

@@ -34,6 +34,6 @@ pub use service::{Access, AccessError, LoginStats, PreparedAccess};
 pub use settings::{
     AclAction, AclEffect, AclFile, AclFormat, AclRule, AddressLogin, Anonymous, AuthSettings, BanSettings,
     CertificateClientId, CertificateName, CertificateSettings, ClientIdLogin, ListenerAuth, OnDeny,
-    PasswordSettings, ProviderName, RefuseWith,
+    PasswordSettings, ProviderName, RefuseWith, UnknownUsers,
 };
 pub use users::{Imported, User, Users, UsersError, missing_folder};

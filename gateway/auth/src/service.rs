@@ -5,7 +5,7 @@ use crate::bans::{Ban, BanError, Banned, Bans};
 use crate::chain::{Attempt, Chain, Provider, Verdict};
 use crate::providers::{Addresses, Certificates, ClientIds, FileUsers, UserStore};
 use crate::scram::{self, ClientFirst, Exchange};
-use crate::settings::{Anonymous, AuthSettings, BanSettings, ListenerAuth, ProviderName};
+use crate::settings::{Anonymous, AuthSettings, BanSettings, ListenerAuth, ProviderName, UnknownUsers};
 use crate::users::UsersError;
 use base64::Engine as _;
 use bytes::Bytes;
@@ -50,6 +50,7 @@ struct Doors {
 #[derive(Debug)]
 struct Door {
     anonymous: Anonymous,
+    unknown_users: UnknownUsers,
     chain: Chain,
     /// The chain has the users, and so there is SCRAM.
     has_users: bool,
@@ -234,7 +235,9 @@ impl Door {
                 }),
             }
         };
+        let unknown_users = listener.and_then(|listener| listener.unknown_users);
         Self {
+            unknown_users: unknown_users.unwrap_or(settings.unknown_users),
             anonymous: listener
                 .and_then(|listener| listener.anonymous)
                 .unwrap_or(settings.anonymous),
@@ -377,13 +380,14 @@ impl Session {
         if let Some(method) = credentials.method {
             return self.start_exchange(&method, credentials.data.as_deref().unwrap_or_default());
         }
+        let refuses_name = self.door.unknown_users == UnknownUsers::Refuse && credentials.username.is_some();
         let attempt = Attempt {
             client_id: self.client.clone().unwrap_or_else(|| "".into()),
             username: credentials.username,
             password: credentials.password,
             address: self.address,
             certificate: self.certificate.clone(),
-            may_be_anonymous: self.door.lets_in_anonymous(self.local),
+            may_be_anonymous: self.door.lets_in_anonymous(self.local) && !refuses_name,
         };
         let username = attempt.username.as_deref();
         match self.door.chain.check(&attempt).await {

@@ -15,6 +15,8 @@ pub struct AuthSettings {
     /// Where clients are let in without being known: without a user name, or with one that nobody in the chain knows. Such a client has no user name for the
     /// rules.
     pub anonymous: Anonymous,
+    /// What becomes of a client that gives a user name which nobody knows, where anonymous clients are let in.
+    pub unknown_users: UnknownUsers,
     /// Who is asked whether a client may come in, in this order: the first that knows it decides. `addresses`, `certificate`, `client_ids` and `users` are
     /// the sections of these names and the file of users. Default: all, in this order.
     pub chain: Vec<ProviderName>,
@@ -126,6 +128,7 @@ impl Default for AuthSettings {
         };
         Self {
             anonymous: Anonymous::default(),
+            unknown_users: UnknownUsers::default(),
             chain: ProviderName::ALL.to_vec(),
             answer_in: Duration::from_secs(10),
             addresses: Vec::new(),
@@ -414,6 +417,9 @@ pub struct ListenerAuth {
     /// As `auth.anonymous`.
     #[serde(default)]
     pub anonymous: Option<Anonymous>,
+    /// As `auth.unknown_users`.
+    #[serde(default)]
+    pub unknown_users: Option<UnknownUsers>,
     /// As `auth.chain`.
     #[serde(default)]
     pub chain: Option<Vec<ProviderName>>,
@@ -452,6 +458,17 @@ pub enum Anonymous {
     Loopback,
     /// From everywhere. What they may do is up to the rules.
     Everywhere,
+}
+
+/// What becomes of a client with a user name that nobody knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum UnknownUsers {
+    /// The name is ignored: it comes in as an anonymous client, if these are let in, and no rule for a user name fits it. So EMQ does it.
+    #[default]
+    Ignore,
+    /// It is refused as with a wrong password. So mosquitto does it that has a file of passwords.
+    Refuse,
 }
 
 /// One rule. What it leaves out matches all.

@@ -169,13 +169,15 @@ impl Bus {
         let memory = Memory::new(settings.max_memory_bytes.unwrap_or(usize::MAX));
         let duplicates = Duplicates::new(settings.links.duplicate_window, seed);
         let links = Links::new(duplicates, settings.when_full == QueueFull::Refuse);
+        let mut sessions = Sessions::default();
+        sessions.count_users(settings.max_connections_per_user > 0);
         Ok(Self {
             settings,
             queue_rules,
             epoch,
             rng: fastrand::Rng::with_seed(seed),
             numbers: Numbers::default(),
-            sessions: Sessions::default(),
+            sessions,
             timers: Timers::default(),
             take_overs: TakeOvers::default(),
             under_way: HashMap::new(),
@@ -208,6 +210,7 @@ impl Bus {
             .set_max(settings.max_memory_bytes.unwrap_or(usize::MAX));
         self.links.duplicates.set_window(settings.links.duplicate_window);
         self.links.refusing |= settings.when_full == QueueFull::Refuse;
+        self.sessions.count_users(settings.max_connections_per_user > 0);
         (self.settings, self.queue_rules) = (settings, queue_rules);
         Ok(())
     }

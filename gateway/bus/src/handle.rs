@@ -10,6 +10,7 @@
     reason = "drives the bus: the clock and its threads are here, so that the bus needs none"
 )]
 
+mod beat;
 mod clock;
 mod commits;
 mod group;

@@ -59,6 +59,7 @@ mod take_overs;
 mod timers;
 mod trie;
 mod turns;
+mod users;
 mod wills;
 
 pub use bus::{Bus, BusOutputs, Notice};

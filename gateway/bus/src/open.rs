@@ -33,6 +33,10 @@ impl Bus {
             let refused = BusEvent::OpenRefused(OpenRefusal::NoRoom);
             return out.events.push((endpoint, refused));
         }
+        if !self.user_may_connect(slot, &open) {
+            let refused = BusEvent::OpenRefused(OpenRefusal::TooManyOfUser);
+            return out.events.push((endpoint, refused));
+        }
         let old = slot.and_then(|slot| {
             let session = &mut self.sessions[slot];
             let named = session.named(slot);
@@ -69,6 +73,18 @@ impl Bus {
         let is_new = slot.is_none() && !open.expiry.is_zero();
         is_own
             || self.has_memory(Want::ToKeep, session + will) && !(self.store.is_full && (is_new || will > 0))
+    }
+
+    /// Whether its user may have one connection more. Who takes over one of the same user has none more.
+    fn user_may_connect(&self, slot: Option<Slot>, open: &Open) -> bool {
+        let max = self.settings.max_connections_per_user;
+        let Some(user) = open.client.who().username.as_deref().filter(|_| max > 0) else {
+            return true;
+        };
+        let has_one = slot.map(|slot| &self.sessions[slot]).is_some_and(|session| {
+            session.is_attached() && session.presence.username.as_deref() == Some(user)
+        });
+        has_one || open.will == OpenWill::Awake || self.sessions.of_user(user) < max
     }
 
     /// Whether the session is its own: what it was sent, and what waits in it, is for the identity that opened it. A session that is over is nobody's.

@@ -6,6 +6,7 @@ use crate::attachment::{Attached, Attachment};
 use crate::clients::{Clients, Endpoints, make_room};
 use crate::ordered::Ordered;
 use crate::session::Session;
+use crate::users::UserConnections;
 use headgate_model::{EndpointId, SessionId};
 use std::ops::{Index, IndexMut};
 
@@ -27,6 +28,7 @@ pub(crate) struct Sessions {
     by_client: Clients,
     by_endpoint: Endpoints,
     ordered: Ordered,
+    users: UserConnections,
 }
 
 impl Sessions {
@@ -125,12 +127,30 @@ impl Sessions {
     /// An endpoint has the session of `slot` from now on.
     pub(crate) fn attach(&mut self, slot: Slot, attached: Attached) {
         self[slot].attachment = Attachment::Attached(attached);
+        if let Some(session) = &self.table[slot as usize] {
+            self.users.attached(session);
+        }
         self.by_endpoint.insert(slot, &self.table);
     }
 
     /// An endpoint leaves: the session that it had is not found by it any more. It stays in the session until that is told how it is attached now.
     pub(crate) fn detach(&mut self, endpoint: EndpointId) -> Option<Slot> {
-        self.by_endpoint.remove(endpoint, &self.table)
+        let slot = self.by_endpoint.remove(endpoint, &self.table)?;
+        if let Some(session) = &self.table[slot as usize] {
+            self.users.detached(session);
+        }
+        Some(slot)
+    }
+
+    /// Connections of a user are counted from now on, or no more.
+    pub(crate) fn count_users(&mut self, counts: bool) {
+        self.users
+            .set(counts, self.table.iter().flatten().map(|session| &**session));
+    }
+
+    /// Connections of this user, where they are counted.
+    pub(crate) fn of_user(&self, user: &str) -> usize {
+        self.users.of(user)
     }
 }
 

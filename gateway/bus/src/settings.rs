@@ -48,6 +48,9 @@ pub struct BusSettings {
     pub shared_strategy: SharedStrategy,
     /// Subscriptions that one session may hold; 0 for no limit.
     pub max_subscriptions: usize,
+    /// Connections that the clients of one user name may have at a time, whatever they speak; 0 for no limit. One more is refused: CONNACK 0x97, or 3 in version 3,
+    /// congestion in MQTT-SN. A client that takes its own session over, or wakes up, is none more. Clients without a user name, and the gateway's own bridges, have no limit here.
+    pub max_connections_per_user: usize,
     /// Whether a client may resume, take over or end the session of its client id although another user name opened it, or an anonymous client did.
     /// Otherwise it is refused: CONNACK 0x85, or 2 in version 3.
     pub share_sessions: bool,
@@ -92,6 +95,7 @@ impl Default for BusSettings {
             overlap: Overlap::default(),
             shared_strategy: SharedStrategy::default(),
             max_subscriptions: 10_000,
+            max_connections_per_user: 0,
             share_sessions: false,
             max_session_expiry: Duration::ZERO,
             max_anonymous_session_expiry: Duration::from_secs(30 * 24 * 60 * 60),

@@ -1,6 +1,7 @@
 //! Builds the parts of the gateway, wires them, runs them and stops them.
 
 use crate::alarms::{Alarms, Severity, Trouble};
+use crate::archive::{ArchiveError, Hold};
 use crate::bridges::Bridges;
 use crate::config::{self, Config, Durability, Startable, at_most, environment_variables};
 use crate::control::{self, Control};
@@ -10,8 +11,10 @@ use crate::live::{self, Applied, Live, Parts};
 use crate::log::{self, ClosesLog, LogHandle};
 use crate::memory;
 use crate::metrics::{self, Counters, Surveyor};
+use crate::overload::Overload;
 use crate::private;
 use crate::protocols;
+use crate::service::{self, MoreTime};
 use crate::sys::{self, Sys};
 use crate::timeline::{self, Timeline};
 use crate::traces::Traces;
@@ -63,6 +66,8 @@ pub(crate) fn run(path: Option<&Path>) -> Outcome {
 async fn serve(config: Config, path: Option<&Path>, text: &str, log: LogHandle) -> Outcome {
     // From here on they do not end the process.
     let (hangup, user_signals) = (hangup()?, user_signals()?);
+    let more_time = MoreTime::for_work("reading the store");
+    let _hold = hold_data(&config)?;
     let mut store = open_store(&config)?;
     private::close_old_files(&config.data_dir);
     let keeps = config.store.durability != Durability::Memory;
@@ -173,7 +178,13 @@ async fn serve(config: Config, path: Option<&Path>, text: &str, log: LogHandle) 
         data_dir: config.data_dir.clone(),
         config: config_changes.clone(),
     };
+    let overload = Overload {
+        total: listeners.total(),
+        alarms: alarms.clone(),
+        config: config_changes.clone(),
+    };
     let mut tasks = JoinSet::new();
+    tasks.spawn(overload.run());
     tasks.spawn(surveyor.run());
     tasks.spawn(reload_when_told(hangup, live));
     tasks.spawn(answers.serve(control));
@@ -196,11 +207,14 @@ async fn serve(config: Config, path: Option<&Path>, text: &str, log: LogHandle) 
         data_dir = %config.data_dir.display(),
         "gateway is up"
     );
-    tell_service_manager(true);
+    drop(more_time);
+    service::ready();
+    tasks.spawn(service::keep(hub.clone(), alarms.clone(), config.node.clone()));
     memory::forget_startup_code();
     told_to_stop().await?;
     tracing::info!("gateway stops");
-    tell_service_manager(false);
+    service::stopping();
+    let _more_time = MoreTime::for_work("telling clients and writing what is left");
     stop.cancel();
     bridges.halt();
     hub.say_goodbye();
@@ -243,6 +257,9 @@ enum OpenError {
         #[source]
         cause: io::Error,
     },
+    /// Its folder is somebody else's at the moment.
+    #[error("data_dir: {0}")]
+    Held(#[from] ArchiveError),
     /// It cannot be opened or read.
     #[error("{}", told_with_folder(.folder, .cause))]
     Store {
@@ -270,16 +287,21 @@ fn told_with_folder(folder: &Path, cause: &StoreError) -> String {
     }
 }
 
+/// Keeps commands from the data that work on all of them, and finishes what one has left.
+fn hold_data(config: &Config) -> Result<Hold, OpenError> {
+    std::fs::create_dir_all(&config.data_dir).map_err(|cause| OpenError::Folder {
+        folder: config.data_dir.clone(),
+        cause,
+    })?;
+    Ok(Hold::for_gateway(&config.data_dir)?)
+}
+
 fn open_store(config: &Config) -> Result<Box<dyn Store>, OpenError> {
     let durability = match config.store.durability {
         Durability::PowerLoss => headgate_store::Durability::PowerLoss,
         Durability::ProcessCrash => headgate_store::Durability::ProcessCrash,
         Durability::Memory => return Ok(Box::new(SimStore::open(&Disk::default()))),
     };
-    std::fs::create_dir_all(&config.data_dir).map_err(|cause| OpenError::Folder {
-        folder: config.data_dir.clone(),
-        cause,
-    })?;
     let defaults = DiskSettings::default();
     // What was written since the last checkpoint is in memory, too.
     let most = u64::try_from(memory::limit(config.bus.max_memory_bytes) / 8).unwrap_or(u64::MAX);
@@ -294,23 +316,6 @@ fn open_store(config: &Config) -> Result<Box<dyn Store>, OpenError> {
     Ok(Box::new(
         opened.map_err(|cause| OpenError::of_store(config, cause))?,
     ))
-}
-
-/// systemd starts what depends on the gateway when it is up (`Type=notify`). Without systemd nobody is told.
-fn tell_service_manager(up: bool) {
-    #[cfg(target_os = "linux")]
-    {
-        let state = if up {
-            sd_notify::NotifyState::Ready
-        } else {
-            sd_notify::NotifyState::Stopping
-        };
-        if let Err(error) = sd_notify::notify(&[state]) {
-            tracing::warn!(%error, "the service manager was not told");
-        }
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = up;
 }
 
 /// Signals that come; none ever where the system has no such thing.
@@ -367,7 +372,10 @@ fn user_signals() -> io::Result<Signals> {
 async fn reload_when_told(mut hangup: Signals, live: Live) {
     loop {
         hangup.next().await;
-        match live.reload().await {
+        service::reloading();
+        let reloaded = live.reload().await;
+        service::reloaded(reloaded.is_ok());
+        match reloaded {
             Ok(Applied {
                 listeners,
                 bridges,

@@ -50,6 +50,19 @@ pub(crate) enum Cause {
     NotConfirmed,
 }
 
+impl Cause {
+    /// In a word.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Reload => "reload",
+            Self::Apply => "apply",
+            Self::Rollback => "rollback",
+            Self::NotConfirmed => "not confirmed",
+        }
+    }
+}
+
 /// Why there is no such configuration.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HistoryError {

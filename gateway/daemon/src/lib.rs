@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "runs the gateway in real time")]
 
 mod alarms;
+mod archive;
 mod bridges;
 mod commands;
 mod config;
@@ -16,8 +17,10 @@ mod log;
 mod memory;
 mod metrics;
 mod mosquitto;
+mod overload;
 mod private;
 mod protocols;
+mod service;
 mod sys;
 mod timeline;
 mod traces;

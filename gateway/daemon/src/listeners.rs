@@ -262,6 +262,11 @@ impl Listeners {
         streams.chain(datagrams).collect()
     }
 
+    /// All connections together.
+    pub(crate) fn total(&self) -> ConnectionLimit {
+        self.0.total.clone()
+    }
+
     /// How topics are rewritten.
     pub(crate) fn rewriter(&self) -> Arc<Rewriter> {
         Arc::clone(&self.0.running.lock().rewriter)
@@ -451,6 +456,8 @@ impl Listeners {
         let mut changes = BTreeMap::new();
         let limit = config.max_connections;
         self.0.total.set_max((limit > 0).then_some(limit));
+        let limits = &config.limits;
+        self.0.total.set_shared_rates(limits.of_all(), limits.of_user());
         let mut running = self.0.running.lock();
         let speaks_as_before = protocols::are_alike(&running.config, config)
             && Arc::ptr_eq(&running.rewriter, &prepared.rewriter);

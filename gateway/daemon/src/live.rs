@@ -523,7 +523,12 @@ impl Live {
         let is_kept = path.is_some() && keep(&mut valid.history, &text, by, changes.clone());
         let last = valid.history.last().map(|entry| entry.number);
         valid.number = last.filter(|_| is_kept);
-        tracing::info!(changes = changes.len(), rules, ?by, "configuration taken");
+        tracing::info!(
+            changes = changes.len(),
+            rules,
+            by = by.name(),
+            "configuration taken"
+        );
         Ok(Applied {
             number: valid.number,
             changes,

@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-/// What is in the data folder that the gateway wrote, and others may have written with another mask.
-const OURS: [&str; 8] = [
+/// What the gateway keeps in its data folder. Earlier versions may have let others read it; an archive holds all of it.
+pub(crate) const OURS: [&str; 10] = [
     "store",
     "store.format-1",
     "bridges",
@@ -15,6 +15,8 @@ const OURS: [&str; 8] = [
     "alarms.json",
     "traces",
     "users.json",
+    "bans.json",
+    "secrets",
 ];
 
 /// From now on this process makes files that only their owner can read. Before there are threads.

@@ -339,12 +339,17 @@ pub enum OpenRefusal {
     NotOwner,
     /// There is no memory for it, or no room in the store.
     NoRoom,
+    /// Its user has as many connections as it may have.
+    TooManyOfUser,
 }
 
 impl fmt::Display for OpenRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NotOwner => "another user opened the session of this client id (bus.share_sessions)",
+            Self::TooManyOfUser => {
+                "the user has as many connections as it may have (bus.max_connections_per_user)"
+            }
             Self::NoRoom => "no memory left (bus.max_memory_bytes), or no room in the store",
         })
     }

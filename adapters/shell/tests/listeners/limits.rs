@@ -78,6 +78,31 @@ async fn listeners_share_the_limit_over_all() {
     assert_eq!(total.current(), 1);
 }
 
+/// Who is there stays; who asks how the gateway is gets an answer.
+#[tokio::test]
+async fn nobody_comes_in_while_there_is_too_much_to_do() {
+    let total = ConnectionLimit::default();
+    let mut bench = Bench::start_sharing(local(), &total);
+    let settings = ListenerSettings {
+        protocol: "http".into(),
+        ..local()
+    };
+    let mut health = Bench::start_sharing(settings, &total);
+    let _client = bench.connect().await;
+    let _connection = bench.next().await;
+
+    total.set_overloaded(true);
+    is_closed(&mut bench.connect().await).await;
+    bench.refused(RefuseReason::Overload, 1).await;
+    assert_eq!(total.current(), 1);
+    let _asks = health.connect().await;
+    health.next().await;
+
+    total.set_overloaded(false);
+    let _client = bench.connect().await;
+    bench.next().await;
+}
+
 #[tokio::test]
 async fn one_address_has_its_own_limit() {
     let settings = ListenerSettings {

@@ -1,5 +1,6 @@
 //! The thread that writes what the bus has for the store, and reads what it asks for.
 
+use super::beat::Rounds;
 use super::hub::Hub;
 use super::promise::Promise;
 use crate::paging::FetchRequest;
@@ -34,6 +35,7 @@ pub(super) struct Commits {
     pub(super) stalled: Vec<Waker>,
     /// Another quota of the store, which has not heard of it.
     pub(super) max_bytes: Option<u64>,
+    pub(super) rounds: Rounds,
     pub(super) stop: bool,
     pub(super) stopped: bool,
 }
@@ -290,6 +292,7 @@ impl Hub {
         self.tell_of_room(committer);
         let mut commits = self.0.commits.lock();
         commits.stats = committer.store.stats();
+        commits.rounds.end_one();
         self.0.committing_ops.store(0, Ordering::Release);
         self.0.committing_bytes.store(0, Ordering::Release);
         if !committer.fetches.is_empty() {

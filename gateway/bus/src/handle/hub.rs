@@ -273,6 +273,7 @@ impl Hub {
     pub fn stop(&self) {
         let mut commits = self.0.commits.lock();
         commits.stop = true;
+        commits.rounds.wake();
         self.0.commits_changed.notify_all();
         self.0.wakes_earlier.notify_all();
         while !commits.stopped {

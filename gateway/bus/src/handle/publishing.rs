@@ -12,7 +12,7 @@ use std::task::Waker;
 /// Messages whose publishers wait for an answer, at most. One more is refused.
 const MAX_OPEN: usize = 4_096;
 
-type Answer = Result<Outcome, Refusal>;
+pub(super) type Answer = Result<Outcome, Refusal>;
 
 /// Who waits for which answer.
 #[derive(Default)]
@@ -30,13 +30,17 @@ impl Hub {
     /// [`Refusal::QuotaExceeded`]: as many messages wait for their answer as may (4,096). [`Refusal::StoreFailed`]: it is not safe, or the hub has stopped.
     pub async fn publish(&self, message: Admitted<Message>) -> Result<Outcome, Refusal> {
         poll_fn(|cx| self.poll_caught_up(cx)).await;
-        let promise = self.turn_of_core(|core, now| {
-            let (token, promise) = core.publishing.open()?;
-            core.bus
-                .publish_acknowledged(message.into_inner(), token, now, &mut core.out);
-            Ok(promise)
-        })?;
+        let promise = self.publish_at_once(message.into_inner())?;
         promise.wait().await
+    }
+
+    /// The same, whether the store is behind or not.
+    pub(super) fn publish_at_once(&self, message: Message) -> Result<Arc<Promise<Answer>>, Refusal> {
+        self.turn_of_core(|core, now| {
+            let (token, promise) = core.publishing.open()?;
+            core.bus.publish_acknowledged(message, token, now, &mut core.out);
+            Ok(promise)
+        })
     }
 
     /// Publishes a message of the gateway itself, and waits for nothing. It is not refused, unless `$delayed/` has no room.

@@ -4,6 +4,7 @@ use super::bridges::Gateway;
 use super::error::CommandError;
 use super::table::{columns, date};
 use clap::{Args, Subcommand};
+use headgate_access::Network;
 use headgate_cli::Outcome;
 use hyper::Method;
 use serde_json::{Value, json};
@@ -54,7 +55,7 @@ struct Who {
     user: Option<String>,
     /// Who comes from this address or network, such as 10.0.0.0/8.
     #[arg(long, value_name = "NETWORK")]
-    address: Option<String>,
+    address: Option<Network>,
 }
 
 impl Who {

@@ -25,8 +25,8 @@ pub struct ClientsCommand {
 /// Which clients.
 #[derive(Args)]
 struct Which {
-    /// Those in this state: connected, away, asleep, awake.
-    #[arg(long)]
+    /// Those in this state.
+    #[arg(long, value_parser = ["connected", "away", "asleep", "awake", "opening", "leaving"])]
     state: Option<String>,
     /// Those of this user name.
     #[arg(long)]

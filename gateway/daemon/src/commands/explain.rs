@@ -85,7 +85,11 @@ fn words(explained: &Value, publishes: bool) -> String {
     )];
     let at = text(&explained["at"]);
     let at = if at.is_empty() { at } else { format!(", {at}") };
-    lines.push(format!("by {}{at}", text(&explained["by"])));
+    let by = text(&explained["by"]);
+    lines.push(match by.starts_with("auth.") {
+        true => format!("by {by}{at}"),
+        false => format!("because: {by}"),
+    });
     if !is_allowed {
         return lines.join("\n");
     }

@@ -66,7 +66,8 @@ fn written(line: &Value) -> String {
     let fields = line["fields"].as_object().into_iter().flatten();
     let mut message = text(&line["fields"]["message"]);
     for (name, value) in fields.filter(|(name, _)| *name != "message") {
-        message.push_str(&format!(" {name}={}", text(value)));
+        // A text within quotes: a name cannot look like another value.
+        message.push_str(&format!(" {name}={value}"));
     }
     let (time, level, target) = (&line["timestamp"], &line["level"], &line["target"]);
     format!("{} {:>5} {}: {message}", text(time), text(level), text(target))

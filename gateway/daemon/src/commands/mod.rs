@@ -1,6 +1,7 @@
 //! The subcommands that run a gateway, or know its configuration, store or control socket.
 
 mod alarms;
+mod archive;
 mod bans;
 mod bridges;
 mod check;
@@ -19,6 +20,7 @@ mod users;
 
 use crate::config::{Config, ConfigError, environment_variables};
 use alarms::AlarmsCommand;
+use archive::{ExportCommand, RestoreCommand};
 use bans::BansCommand;
 use bridges::{BridgeCommand, BridgesCommand};
 use check::Check;
@@ -61,6 +63,10 @@ pub enum GatewayCommand {
     Users(UsersCommand),
     /// Check, dump, count or shrink the store of a gateway that does not run.
     Store(StoreCommand),
+    /// Write all data of a gateway that does not run to one file.
+    Export(ExportCommand),
+    /// Take over all data of such a file.
+    Restore(RestoreCommand),
     /// Say the configuration of another broker in Headgate's words, with its users, and tell what was not taken.
     Import(ImportCommand),
     /// Show clients of a running gateway, disconnect one, subscribe on its behalf.
@@ -110,6 +116,8 @@ impl GatewayCommand {
             Self::Check(check) => check.run(),
             Self::Users(users) => users.run(),
             Self::Store(store) => store.run(),
+            Self::Export(export) => export.run(),
+            Self::Restore(restore) => restore.run(),
             Self::Import(import) => import.run(),
             Self::Clients(clients) => clients.run(),
             Self::Sessions(sessions) => sessions.run(),

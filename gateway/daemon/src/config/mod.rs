@@ -9,6 +9,7 @@ mod changes;
 mod checks;
 mod document;
 mod environment;
+mod limits;
 mod schema;
 mod system;
 mod told;
@@ -18,6 +19,7 @@ mod words;
 pub(crate) use changes::at_most;
 pub(crate) use checks::level_fault;
 pub(crate) use environment::all as environment_variables;
+pub(crate) use limits::LimitSettings;
 pub(crate) use schema::{choices, resolve};
 pub(crate) use told::{Location, Told};
 pub(crate) use words::explain_text;
@@ -95,6 +97,8 @@ with_protocols!(configuration!(
         store: StoreSettings = StoreSettings::default(),
         /// Who may connect and what they may do.
         auth: AuthSettings = AuthSettings::default(),
+        /// What all clients together may do, and all of one user.
+        limits: LimitSettings = LimitSettings::default(),
         /// What is told under `$SYS`.
         sys: SysSettings = SysSettings::default(),
         /// From when on alarms are raised.

@@ -1,7 +1,7 @@
 //! Why somebody may do something or not, and whom it would concern.
 
 use super::server::{Control, Failure};
-use crate::config::{self, Config};
+use crate::config;
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -102,9 +102,12 @@ async fn explain(
     let listener = asked.listener.as_deref().unwrap_or_default();
     // An entry of a list for datagrams goes by its own name among the rules.
     let listener = listener.rsplit('/').next().unwrap_or_default();
-    let policy = control
-        .access
-        .policy(listener, &asked.client, user.as_deref(), address);
+    let policy = match as_connected(&control, &asked) {
+        Some(policy) => policy,
+        None => control
+            .access
+            .policy(listener, &asked.client, user.as_deref(), address),
+    };
     let client = ClientId::from(asked.client.as_str());
     let gate = naming.gate(&client, Some(&policy));
     let mut explained = Explained {
@@ -172,9 +175,24 @@ async fn explain(
             }
         }
     };
-    explained.at = place(&control, listener, &by).await;
-    explained.by = by.into_owned();
+    let config = control.live.config().await;
+    let own = config.auth.listeners.iter();
+    let own = own
+        .zip(0..)
+        .find(|(own, _)| own.name == listener && own.acl.is_some());
+    explained.by = match own {
+        Some((_, n)) => by.replace("auth.acl[", &format!("auth.listeners[{n}].acl[")),
+        None => by.into_owned(),
+    };
+    explained.at = place(&control, &explained.by).await;
     Ok(Json(explained))
+}
+
+/// The rules of a client that is connected, if it is asked about as it is: those of the listener that it came by.
+fn as_connected(control: &Control, asked: &Asked) -> Option<Arc<dyn AccessPolicy>> {
+    let as_it_is = asked.user.is_none() && asked.address.is_none() && asked.listener.is_none();
+    let known = control.hub.session(&asked.client).filter(|_| as_it_is)?;
+    known.client.presence.rules.policy().cloned()
 }
 
 /// By which name and from where: as it was said, or as the client is connected.
@@ -235,18 +253,10 @@ fn would_get(control: &Control, filter: &TopicFilter, policy: &dyn AccessPolicy,
 }
 
 /// `FILE:LINE` of a rule of the configuration. One of another file says it itself.
-async fn place(control: &Control, listener: &str, rule: &str) -> Option<String> {
-    let number = rule.strip_prefix("auth.acl[")?;
-    let config: Arc<Config> = control.live.config().await;
-    let own = config
-        .auth
-        .listeners
-        .iter()
-        .position(|own| own.name == listener && own.acl.is_some());
-    let key = match own {
-        Some(n) => format!("auth.listeners[{n}].acl[{number}"),
-        None => rule.to_owned(),
-    };
+async fn place(control: &Control, rule: &str) -> Option<String> {
+    if !rule.starts_with("auth.") || !rule.ends_with(']') {
+        return None;
+    }
     let (path, text) = control.live.file().await?;
-    config::place_of(&path, text, &key)
+    config::place_of(&path, text, rule)
 }

@@ -95,7 +95,7 @@ fn change(control: &Control, level: Option<String>, lasts: Option<Duration>) -> 
     let shown = shown(control);
     tracing::info!(
         level = shown.level.level,
-        ?lasts,
+        seconds = lasts.map(|lasts| lasts.as_secs()),
         "the level of the log was set by an operator"
     );
     Ok(Json(shown))

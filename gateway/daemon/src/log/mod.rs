@@ -158,13 +158,16 @@ impl LogHandle {
             return Ok(());
         }
         let filter = filter_of(&settings.level)?;
-        self.0.open(settings)?;
+        let gone = self.0.open(settings)?;
         if state.level.is_none() {
             self.0.filter.reload(filter)?;
         }
         self.0.limit.set(settings.max_repeats);
         self.0.ring.resize(settings.ring);
         state.settings = settings.clone();
+        // They may take their time to write what they have: nobody waits for the log meanwhile.
+        drop(state);
+        drop(gone);
         Ok(())
     }
 
@@ -242,8 +245,8 @@ impl LogHandle {
 }
 
 impl Inner {
-    /// Opens the destinations that are wanted, and closes those that are not.
-    fn open(&self, settings: &LogSettings) -> Result<(), LogError> {
+    /// Opens the destinations that are wanted. Those that are not get no more lines, and wait for their last ones when they are dropped.
+    fn open(&self, settings: &LogSettings) -> Result<Vec<Destination>, LogError> {
         let wanted = Wanted::all(settings);
         let kept = |outputs: &[Destination], wanted: &Wanted| outputs.iter().any(|there| there.is(wanted));
         let there = self.outputs.read();
@@ -259,9 +262,7 @@ impl Inner {
             .partition(|there| wanted.iter().any(|wanted| there.is(wanted)));
         stay.append(&mut opened);
         *outputs = stay;
-        drop(outputs);
-        drop(gone);
-        Ok(())
+        Ok(gone)
     }
 }
 

@@ -21,7 +21,7 @@ use headgate_model::store::StoreStats;
 use headgate_model::{Instant, Metric};
 use headgate_shell::{DatagramStats, ListenerStats, Metrics, RefuseReason};
 use parking_lot::Mutex;
-use process::Process;
+pub(crate) use process::Process;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;

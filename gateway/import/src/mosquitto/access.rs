@@ -198,7 +198,7 @@ impl Source<'_> {
         } else {
             let has_others = password_file.is_some() || security.has("psk_file") || security.has("plugin");
             self.anonymous(anonymous, table, place, is_local, has_others);
-            self.unchecked_names(anonymous, password_file, acl_file);
+            self.unchecked_names(anonymous, password_file, acl_file, table);
         }
         self.rules(acl_file, table, place, is_shut);
         (file, is_shut)
@@ -247,14 +247,19 @@ impl Source<'_> {
         }
     }
 
-    /// Names that nobody checks are nobody's here.
-    fn unchecked_names(&mut self, anonymous: Option<Of>, password_file: Option<Of>, acl_file: Option<Of>) {
+    /// mosquitto refuses a name that its file does not have. Names that nobody checks are nobody's here.
+    fn unchecked_names(
+        &mut self,
+        anonymous: Option<Of>,
+        password_file: Option<Of>,
+        acl_file: Option<Of>,
+        table: &mut Table,
+    ) {
         let Some(of) = anonymous.filter(|of| ["true", "1"].contains(&word(&self.draft, *of).as_str())) else {
             return;
         };
         if password_file.is_some() {
-            let but = "a client whose user name is unknown comes in without a name; mosquitto refuses it";
-            self.draft.but(of, but);
+            table.set("unknown_users", "refuse");
         } else if acl_file.is_some() {
             let but = "there is no password_file, so nobody has a user name: rules for users and %u fit nobody; mosquitto believes any name";
             self.draft.but(of, but);

@@ -232,6 +232,14 @@ fn a_password_file_is_taken_over_user_by_user() {
     let files = [("/start/p", passwords.as_str()), ("/start/acl", "topic #\n")];
     let imported = import_with(text, &files, Version::Two);
     assert_eq!(imported.users(), ["joe", "tim"]);
+    // A wrong name is refused also where clients without one are let in, as mosquitto does it.
+    assert_eq!(imported.at("auth.unknown_users"), "");
+    let both = import_with(&format!("{text}allow_anonymous true\n"), &files, Version::Two);
+    let who = (both.at("auth.anonymous"), both.at("auth.unknown_users"));
+    assert_eq!(who, ("everywhere".into(), "refuse".into()));
+    let one = "per_listener_settings true\nlistener 1883\nallow_anonymous true\npassword_file p\n";
+    let one = import_with(one, &files, Version::Two);
+    assert_eq!(one.at("auth.listeners.0.unknown_users"), "refuse");
     assert_eq!(imported.not_taken(), [2]);
     assert!(
         imported

@@ -1,0 +1,265 @@
+//! How fast all clients together may send, and all clients of one user name. Who is faster is read more slowly; nothing is dropped.
+//!
+//! The rates may change at any time, and hold for who is connected. Where there is none, nothing is kept.
+
+use crate::throttle::{ClientRate, span};
+use headgate_model::Instant;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// Users that are looked through for those who may be forgotten, at the least.
+const FEW: usize = 64;
+
+/// A rate that may change.
+#[derive(Debug, Default)]
+struct LiveRate {
+    bytes_per_second: AtomicU32,
+    burst_bytes: AtomicU32,
+    packets_per_second: AtomicU32,
+    burst_packets: AtomicU32,
+}
+
+/// What a number of clients have sent together: a token bucket for bytes and one for packets (the generic cell rate algorithm, ITU-T I.371). Each says when all
+/// that came would have come at the steady rate, in microseconds.
+#[derive(Debug, Default)]
+struct Sent {
+    bytes: AtomicU64,
+    packets: AtomicU64,
+}
+
+/// The rates of a gateway, and what was sent.
+#[derive(Debug, Default)]
+pub(crate) struct SharedRates {
+    rate: LiveRate,
+    sent: Sent,
+    user_rate: LiveRate,
+    users: Mutex<Users>,
+}
+
+#[derive(Debug, Default)]
+struct Users {
+    sent: HashMap<Arc<str>, Arc<Sent>>,
+    /// With as many, those who may be forgotten are.
+    full_at: usize,
+}
+
+/// The rates as one connection has them.
+#[derive(Debug)]
+pub(crate) struct SharedThrottle {
+    rates: Arc<SharedRates>,
+    /// Whose connection it is, once that is known.
+    user: Option<Arc<str>>,
+    /// What that user has sent; there while there is a rate for users.
+    sent_by_user: Option<Arc<Sent>>,
+}
+
+impl LiveRate {
+    fn set(&self, rate: ClientRate) {
+        let or = |burst, rate| if burst == 0 { rate } else { burst };
+        for (place, value) in [
+            (&self.bytes_per_second, rate.bytes_per_second),
+            (&self.burst_bytes, or(rate.burst_bytes, rate.bytes_per_second)),
+            (&self.packets_per_second, rate.packets_per_second),
+            (
+                &self.burst_packets,
+                or(rate.burst_packets, rate.packets_per_second),
+            ),
+        ] {
+            place.store(value, Ordering::Relaxed);
+        }
+    }
+
+    fn is_set(&self) -> bool {
+        self.bytes_per_second.load(Ordering::Relaxed) > 0
+            || self.packets_per_second.load(Ordering::Relaxed) > 0
+    }
+}
+
+/// `n` more have come.
+fn take(steady: &AtomicU64, per_second: &AtomicU32, n: u64, now: Instant) {
+    let per_second = per_second.load(Ordering::Relaxed);
+    if per_second > 0 && n > 0 {
+        let more = |steady: u64| {
+            let begun = steady.max(now.0.saturating_mul(1_000));
+            Some(begun.saturating_add(span(n, per_second)))
+        };
+        let _ = steady.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+    }
+}
+
+/// When more is read; `None` for now.
+fn until(steady: &AtomicU64, per_second: &AtomicU32, burst: &AtomicU32, now: Instant) -> Option<Instant> {
+    let per_second = per_second.load(Ordering::Relaxed);
+    if per_second == 0 {
+        return None;
+    }
+    let ahead = span(burst.load(Ordering::Relaxed).into(), per_second);
+    let free = steady.load(Ordering::Relaxed).saturating_sub(ahead);
+    let at = Instant(free.div_ceil(1_000));
+    (at > now).then_some(at)
+}
+
+impl Sent {
+    fn take(&self, rate: &LiveRate, bytes: u64, packets: u64, now: Instant) {
+        take(&self.bytes, &rate.bytes_per_second, bytes, now);
+        take(&self.packets, &rate.packets_per_second, packets, now);
+    }
+
+    fn until(&self, rate: &LiveRate, now: Instant) -> Option<Instant> {
+        let bytes = until(&self.bytes, &rate.bytes_per_second, &rate.burst_bytes, now);
+        bytes.max(until(
+            &self.packets,
+            &rate.packets_per_second,
+            &rate.burst_packets,
+            now,
+        ))
+    }
+
+    /// Whether whoever sent it may begin anew: nothing is saved up, nothing is owed.
+    fn is_over(&self, now: Instant) -> bool {
+        let now = now.0.saturating_mul(1_000);
+        [&self.bytes, &self.packets]
+            .into_iter()
+            .all(|steady| steady.load(Ordering::Relaxed) <= now)
+    }
+}
+
+impl SharedRates {
+    /// Other rates from now on.
+    pub(crate) fn set(&self, all: ClientRate, user: ClientRate) {
+        self.rate.set(all);
+        self.user_rate.set(user);
+    }
+
+    /// What this user has sent. Who comes back finds what it owed.
+    fn of_user(&self, user: &Arc<str>, now: Instant) -> Arc<Sent> {
+        let mut users = self.users.lock();
+        if let Some(sent) = users.sent.get(user) {
+            return Arc::clone(sent);
+        }
+        if users.sent.len() >= users.full_at {
+            users
+                .sent
+                .retain(|_, sent| Arc::strong_count(sent) > 1 || !sent.is_over(now));
+            users.full_at = FEW.max(2 * users.sent.len());
+        }
+        let sent = Arc::<Sent>::default();
+        users.sent.insert(Arc::clone(user), Arc::clone(&sent));
+        sent
+    }
+}
+
+impl SharedThrottle {
+    pub(crate) fn new(rates: Arc<SharedRates>) -> Self {
+        Self {
+            rates,
+            user: None,
+            sent_by_user: None,
+        }
+    }
+
+    /// Whether there is a rate that may slow it.
+    pub(crate) fn limits(&self) -> bool {
+        self.rates.rate.is_set() || self.sent_by_user.is_some()
+    }
+
+    /// It is this user's.
+    pub(crate) fn set_user(&mut self, user: Option<&Arc<str>>) {
+        if self.user.as_ref() != user {
+            (self.user, self.sent_by_user) = (user.cloned(), None);
+        }
+    }
+
+    /// So much has come.
+    pub(crate) fn took(&mut self, bytes: usize, packets: u64, now: Instant) {
+        self.rates.sent.take(&self.rates.rate, bytes as u64, packets, now);
+        if !self.rates.user_rate.is_set() {
+            self.sent_by_user = None;
+        } else if let Some(user) = &self.user {
+            let sent = self
+                .sent_by_user
+                .get_or_insert_with(|| self.rates.of_user(user, now));
+            sent.take(&self.rates.user_rate, bytes as u64, packets, now);
+        }
+    }
+
+    /// When the connection is read again; `None` while it is.
+    pub(crate) fn until(&self, now: Instant) -> Option<Instant> {
+        let of_user = self.sent_by_user.as_ref();
+        let of_user = of_user.and_then(|sent| sent.until(&self.rates.user_rate, now));
+        self.rates.sent.until(&self.rates.rate, now).max(of_user)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(per_second: u32, burst: u32) -> ClientRate {
+        ClientRate {
+            bytes_per_second: per_second,
+            burst_bytes: burst,
+            ..ClientRate::default()
+        }
+    }
+
+    fn of(rates: &Arc<SharedRates>, user: &str) -> SharedThrottle {
+        let mut throttle = SharedThrottle::new(Arc::clone(rates));
+        throttle.set_user(Some(&user.into()));
+        throttle
+    }
+
+    /// However many there are, together they send a burst and then the steady rate.
+    #[test]
+    fn all_together_have_one_rate() {
+        let rates = Arc::<SharedRates>::default();
+        rates.set(bytes(10_000, 5_000), ClientRate::default());
+        let mut clients: Vec<SharedThrottle> = ["a", "b", "c"].iter().map(|user| of(&rates, user)).collect();
+        let mut sent = 0;
+        for ms in 0..10_000 {
+            for client in &mut clients {
+                if client.until(Instant(ms)).is_none() {
+                    client.took(100, 1, Instant(ms));
+                    sent += 100;
+                }
+            }
+        }
+        assert!((104_000..=105_500).contains(&sent), "{sent}");
+    }
+
+    #[test]
+    fn a_user_has_one_rate_for_all_its_connections() {
+        let rates = Arc::<SharedRates>::default();
+        rates.set(ClientRate::default(), bytes(1_000, 1_000));
+        let (mut one, mut two, mut other) = (of(&rates, "a"), of(&rates, "a"), of(&rates, "b"));
+        one.took(1_500, 1, Instant(0));
+        two.took(0, 0, Instant(0));
+        assert_eq!(two.until(Instant(0)), Some(Instant(500)));
+        other.took(10, 1, Instant(0));
+        assert_eq!(other.until(Instant(0)), None);
+        // Coming back does not help.
+        drop((one, two));
+        let mut back = of(&rates, "a");
+        back.took(0, 0, Instant(0));
+        assert_eq!(back.until(Instant(0)), Some(Instant(500)));
+        // Other rates hold at once, and none too.
+        rates.set(ClientRate::default(), ClientRate::default());
+        assert_eq!(back.until(Instant(0)), None);
+    }
+
+    /// Who has gone and owes nothing is forgotten.
+    #[test]
+    fn users_who_have_gone_are_forgotten() {
+        let rates = Arc::<SharedRates>::default();
+        rates.set(ClientRate::default(), bytes(1_000, 1_000));
+        let mut stays = of(&rates, "stays");
+        stays.took(1, 1, Instant(0));
+        for n in 0..10_000 {
+            of(&rates, &n.to_string()).took(1, 1, Instant(10 * n));
+        }
+        assert!(rates.users.lock().sent.len() <= 2 * FEW);
+        assert!(rates.users.lock().sent.contains_key("stays"));
+    }
+}

@@ -1,0 +1,195 @@
+//! All that a gateway keeps, in one file: a tar archive, compressed with zstd.
+//!
+//! It begins with `manifest.json`, which says what form the archive has, which gateway made it and what is in it: each file with its length and SHA-256. Then
+//! come the configuration, and what is in the data folder. Another form has another [`FORMAT`].
+//!
+//! What is taken over from an archive is [unpacked](unpack) beside the data, checked, and only then [put in its place](place).
+
+mod pack;
+mod place;
+mod unpack;
+
+pub(crate) use pack::{Source, pack, sources};
+pub(crate) use place::{Hold, place, prepare};
+pub(crate) use unpack::{look_into, unpack};
+
+use crate::private::OURS;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+/// The form of the archives that this gateway makes and reads.
+pub(crate) const FORMAT: u32 = 1;
+/// Names in the archive.
+const MANIFEST: &str = "manifest.json";
+pub(crate) const CONFIGURATION: &str = "configuration/headgate.toml";
+pub(crate) const USERS: &str = "configuration/users.json";
+pub(crate) const ACL: &str = "configuration/acl/";
+const DATA: &str = "data";
+
+/// What is in an archive.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Manifest {
+    /// The form.
+    pub format: u32,
+    /// The version of the gateway that made it.
+    pub gateway: String,
+    /// That gateway's name.
+    pub node: String,
+    /// Seconds since 1970.
+    pub made: u64,
+    /// What its store holds; `None` where it keeps none.
+    pub store: Option<Holds>,
+    /// Users who may connect.
+    pub users: usize,
+    /// All files, in their order.
+    pub files: Vec<Archived>,
+}
+
+/// What a store holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Holds {
+    pub sessions: usize,
+    pub subscriptions: usize,
+    pub queued: u64,
+    pub retained: usize,
+    pub delayed: usize,
+    /// What could not be read when the archive was made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damage: Vec<String>,
+}
+
+/// A file of an archive.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Archived {
+    /// Its name in the archive, `data/users.json`.
+    pub path: String,
+    /// Its length.
+    pub bytes: u64,
+    /// In hexadecimal.
+    pub sha256: String,
+}
+
+/// Why an archive cannot be made, or taken over.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ArchiveError {
+    /// A file or folder cannot be read or written.
+    #[error("{}: {cause}", .path.display())]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        cause: io::Error,
+    },
+    /// A gateway, or another command, has the data.
+    #[error("{}: a gateway runs with this data folder, or another command works on it: stop it first", .0.display())]
+    InUse(PathBuf),
+    /// The target of an export.
+    #[error("{} is there already: name another file, or write over it (--force)", .0.display())]
+    IsThere(PathBuf),
+    /// The target of a restore.
+    #[error("{}: holds data already: with --force they are put aside, into a folder there", .0.display())]
+    HasData(PathBuf),
+    /// A file of users outside the data folder.
+    #[error("{}: there are users already: with --force those of the archive take their place", .0.display())]
+    HasUsers(PathBuf),
+    /// Something wrote to a file meanwhile.
+    #[error("{} was changed while it was read", .0.display())]
+    Changed(PathBuf),
+    /// It is no archive, or cut off.
+    #[error("no archive of `headgate export`, or a damaged one: {0}")]
+    NotAnArchive(io::Error),
+    /// It does not begin with a manifest.
+    #[error("no archive of `headgate export`: it does not begin with {MANIFEST}")]
+    NoManifest,
+    /// The manifest is none.
+    #[error("a damaged archive: {MANIFEST}: {0}")]
+    Manifest(#[source] serde_json::Error),
+    /// Made by a gateway that is newer.
+    #[error(
+        "the archive has format {format} and was made by headgate {gateway}: this one reads format {FORMAT}"
+    )]
+    Format {
+        /// Its form.
+        format: u64,
+        /// Who made it.
+        gateway: String,
+    },
+    /// A name that leads elsewhere, or to what a gateway does not keep.
+    #[error("the archive holds `{0}`, which does not belong into one")]
+    Name(String),
+    /// A file is not what the manifest says.
+    #[error("a damaged archive: {0} is not what the manifest says")]
+    Damaged(String),
+    /// A file that the manifest has is not there.
+    #[error("a damaged archive: {0} is missing")]
+    Missing(String),
+    /// The store does not open.
+    #[error("{}: {cause}", .path.display())]
+    Store {
+        /// Its folder.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        cause: headgate_model::StoreError,
+    },
+}
+
+/// An error with the path that it is about.
+fn at(path: &Path) -> impl FnOnce(io::Error) -> ArchiveError {
+    let path = path.to_owned();
+    |cause| ArchiveError::File { path, cause }
+}
+
+/// Whether a file of this name may be in an archive.
+fn belongs(name: &str) -> bool {
+    let plain = |part: Component<'_>| matches!(part, Component::Normal(_));
+    let path = Path::new(name);
+    if name.contains(['\\', '\0']) || !path.components().all(plain) || name.ends_with('/') {
+        return false;
+    }
+    match name.split_once('/') {
+        Some((DATA, inside)) => OURS.iter().any(|ours| Path::new(inside).starts_with(ours)),
+        _ => name == CONFIGURATION || name == USERS || name.starts_with(ACL),
+    }
+}
+
+/// The SHA-256 of what goes through.
+struct Hashing<T> {
+    inner: T,
+    hash: Sha256,
+    bytes: u64,
+}
+
+impl<T> Hashing<T> {
+    fn new(inner: T) -> Self {
+        Self {
+            inner,
+            hash: Sha256::new(),
+            bytes: 0,
+        }
+    }
+
+    /// What went through.
+    fn end(self) -> (u64, String) {
+        let hash = self.hash.finalize();
+        (
+            self.bytes,
+            hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+        )
+    }
+}
+
+impl<T: io::Read> io::Read for Hashing<T> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buf)?;
+        self.hash.update(&buf[..n]);
+        self.bytes += n as u64;
+        Ok(n)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,279 @@
+//! What comes out is what went in; what is no archive, or a bad one, changes nothing; an interrupted restore is finished.
+
+use super::*;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+/// A data folder with something of everything, and what does not go into an archive.
+fn filled(data_dir: &Path) {
+    for (name, text) in [
+        ("store/journal/0000000001.log", "frames"),
+        ("store/export", ""),
+        ("store/lock", ""),
+        ("store/ballast", "zeros"),
+        ("store/tables.damaged-1/db", "rubbish"),
+        ("users.json", "{}"),
+        ("bridges/cloud.json", "{\"n\":1}"),
+        ("configurations/list.json", "[]"),
+        ("server.key", "the operator's"),
+    ] {
+        let path = data_dir.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+}
+
+fn manifest() -> Manifest {
+    Manifest {
+        format: FORMAT,
+        gateway: "0.1.0".into(),
+        node: "n".into(),
+        made: 1_795_382_257,
+        store: None,
+        users: 1,
+        files: Vec::new(),
+    }
+}
+
+/// An archive of a filled folder, in another.
+fn packed(folder: &Path) -> (PathBuf, Manifest) {
+    let data_dir = folder.join("a");
+    filled(&data_dir);
+    let (file, mut manifest) = (folder.join("a.archive"), manifest());
+    pack(&file, &mut manifest, &sources(&data_dir).unwrap(), false).unwrap();
+    (file, manifest)
+}
+
+fn restored(file: &Path, data_dir: &Path, force: bool) -> Result<Option<PathBuf>, ArchiveError> {
+    fs::create_dir_all(data_dir).unwrap();
+    let folder = prepare(data_dir, force)?;
+    unpack(file, &folder)?;
+    place(data_dir)
+}
+
+fn text(data_dir: &Path, name: &str) -> Option<String> {
+    fs::read_to_string(data_dir.join(name)).ok()
+}
+
+#[test]
+fn what_is_kept_comes_back_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, manifest) = packed(folder.path());
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let names: Vec<&str> = manifest.files.iter().map(|file| file.path.as_str()).collect();
+    let expected = [
+        "data/store/export",
+        "data/store/journal/0000000001.log",
+        "data/bridges/cloud.json",
+        "data/configurations/list.json",
+        "data/users.json",
+    ];
+    assert_eq!(names, expected);
+    let data_dir = folder.path().join("b");
+    assert_eq!(restored(&file, &data_dir, false).unwrap(), None);
+    for name in expected {
+        let name = name.strip_prefix("data/").unwrap();
+        assert_eq!(
+            text(&data_dir, name),
+            text(&folder.path().join("a"), name),
+            "{name}"
+        );
+    }
+    assert!(!data_dir.join("server.key").exists());
+}
+
+#[test]
+fn what_is_there_stays_or_is_put_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, _) = packed(folder.path());
+    let data_dir = folder.path().join("b");
+    fs::create_dir_all(&data_dir).unwrap();
+    fs::write(data_dir.join("bans.json"), "[1]").unwrap();
+    fs::write(data_dir.join("users.json"), "old").unwrap();
+    let refused = restored(&file, &data_dir, false).unwrap_err();
+    assert!(matches!(refused, ArchiveError::HasData(_)), "{refused}");
+    assert_eq!(text(&data_dir, "users.json").unwrap(), "old");
+    let aside = restored(&file, &data_dir, true).unwrap().unwrap();
+    assert_eq!(text(&aside, "users.json").unwrap(), "old");
+    assert_eq!(text(&aside, "bans.json").unwrap(), "[1]");
+    // A ban of before is no ban of the archive's.
+    assert_eq!(text(&data_dir, "bans.json"), None);
+    assert_eq!(text(&data_dir, "users.json").unwrap(), "{}");
+    assert!(matches!(
+        pack(&file, &mut manifest(), &[], false),
+        Err(ArchiveError::IsThere(_))
+    ));
+}
+
+/// Every byte of an archive changed, and every length of it: refused, or the same comes out.
+#[test]
+fn a_damaged_archive_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, _) = packed(folder.path());
+    let good = fs::read(&file).unwrap();
+    let bad = folder.path().join("bad");
+    let cut = (0..good.len()).map(|n| good[..n].to_vec());
+    let changed = (0..good.len()).map(|n| {
+        let mut bytes = good.clone();
+        bytes[n] ^= 0x20;
+        bytes
+    });
+    for (n, bytes) in cut.chain(changed).enumerate() {
+        fs::write(&bad, bytes).unwrap();
+        let into = folder.path().join("into");
+        fs::create_dir(&into).unwrap();
+        if unpack(&bad, &into).is_ok() {
+            assert_eq!(
+                text(&into, "data/bridges/cloud.json").unwrap(),
+                "{\"n\":1}",
+                "{n}"
+            );
+        }
+        let _ = look_into(&bad);
+        fs::remove_dir_all(&into).unwrap();
+    }
+}
+
+/// An archive of these entries, whatever they are.
+fn forged(folder: &Path, manifest: &str, entries: &[(&str, &str, tar::EntryType)]) -> PathBuf {
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut add = |name: &str, text: &str, kind| {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(text.len() as u64);
+        header.set_entry_type(kind);
+        // As the attacker writes it: the library would refuse some names.
+        header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_cksum();
+        archive.append(&header, text.as_bytes()).unwrap();
+    };
+    add(MANIFEST, manifest, tar::EntryType::Regular);
+    for (name, text, kind) in entries {
+        add(name, text, *kind);
+    }
+    let file = folder.join("forged");
+    let bytes = zstd::encode_all(archive.into_inner().unwrap().as_slice(), 1).unwrap();
+    fs::write(&file, bytes).unwrap();
+    file
+}
+
+#[test]
+fn names_that_lead_elsewhere_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let into = folder.path().join("into");
+    for name in [
+        "../evil",
+        "data/../evil",
+        "/etc/evil",
+        "data/evil",
+        "data/store/../../evil",
+        "data/users.json/",
+        "evil",
+        "",
+    ] {
+        let mut listed = manifest();
+        let (bytes, sha256) = {
+            let mut hashing = Hashing::new("x".as_bytes());
+            io::copy(&mut hashing, &mut io::sink()).unwrap();
+            hashing.end()
+        };
+        listed.files.push(Archived {
+            path: name.into(),
+            bytes,
+            sha256,
+        });
+        let listed = serde_json::to_string(&listed).unwrap();
+        let unlisted = serde_json::to_string(&manifest()).unwrap();
+        for text in [listed, unlisted] {
+            let file = forged(folder.path(), &text, &[(name, "x", tar::EntryType::Regular)]);
+            fs::create_dir(&into).unwrap();
+            let refused = unpack(&file, &into).unwrap_err();
+            assert!(matches!(refused, ArchiveError::Name(_)), "{name}: {refused}");
+            assert_eq!(fs::read_dir(&into).unwrap().count(), 0);
+            fs::remove_dir(&into).unwrap();
+        }
+    }
+    // A name that belongs, of what is no file.
+    let mut listed = manifest();
+    listed.files.push(Archived {
+        path: "data/users.json".into(),
+        bytes: 0,
+        sha256: String::new(),
+    });
+    let text = serde_json::to_string(&listed).unwrap();
+    let link = ("data/users.json", "", tar::EntryType::Symlink);
+    fs::create_dir(&into).unwrap();
+    let refused = unpack(&forged(folder.path(), &text, &[link]), &into).unwrap_err();
+    assert!(matches!(refused, ArchiveError::Name(_)), "{refused}");
+}
+
+#[test]
+fn another_form_and_a_missing_file_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let newer = forged(folder.path(), r#"{"format":2,"gateway":"9.9.9"}"#, &[]);
+    let told = look_into(&newer).unwrap_err().to_string();
+    assert!(
+        told.contains("format 2") && told.contains("9.9.9") && told.contains("format 1"),
+        "{told}"
+    );
+    let mut listed = manifest();
+    listed.files.push(Archived {
+        path: "data/clock".into(),
+        bytes: 0,
+        sha256: String::new(),
+    });
+    let cut = forged(folder.path(), &serde_json::to_string(&listed).unwrap(), &[]);
+    let into = folder.path().join("into");
+    fs::create_dir(&into).unwrap();
+    let told = unpack(&cut, &into).unwrap_err().to_string();
+    assert!(told.contains("data/clock is missing"), "{told}");
+    fs::write(folder.path().join("text"), "no archive").unwrap();
+    assert!(look_into(&folder.path().join("text")).is_err());
+}
+
+/// Interrupted behind any of its moves, it is finished by the next start: the new data, and the old ones aside.
+#[test]
+fn an_interrupted_restore_is_finished() {
+    let names = ["store", "bridges", "configurations", "users.json"];
+    // How many of the old were put aside, and then of the new moved in, before the power was cut.
+    for (old_moved, new_moved) in (0..=4).map(|n| (n, None)).chain((0..=4).map(|n| (4, Some(n)))) {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, _) = packed(folder.path());
+        let data_dir = folder.path().join("b");
+        filled(&data_dir);
+        fs::write(data_dir.join("users.json"), "old").unwrap();
+        let unpacked = prepare(&data_dir, true).unwrap();
+        unpack(&file, &unpacked).unwrap();
+        fs::rename(&unpacked, data_dir.join("restored")).unwrap();
+        fs::create_dir(data_dir.join("replaced-1")).unwrap();
+        for name in &names[..old_moved] {
+            fs::rename(data_dir.join(name), data_dir.join("replaced-1").join(name)).unwrap();
+        }
+        if let Some(moved) = new_moved {
+            fs::rename(data_dir.join("restored"), data_dir.join("arriving")).unwrap();
+            for name in &names[..moved] {
+                fs::rename(data_dir.join("arriving/data").join(name), data_dir.join(name)).unwrap();
+            }
+        }
+        drop(Hold::for_gateway(&data_dir).unwrap());
+        assert_eq!(
+            text(&data_dir, "users.json").unwrap(),
+            "{}",
+            "{old_moved} {new_moved:?}"
+        );
+        assert_eq!(text(&data_dir, "store/journal/0000000001.log").unwrap(), "frames");
+        let aside = |n| text(&data_dir, &format!("replaced-{n}/users.json"));
+        assert_eq!(aside(1).or(aside(2)).unwrap(), "old");
+        assert!(!data_dir.join("arriving").exists() && !data_dir.join("restored").exists());
+    }
+}
+
+#[test]
+fn a_gateway_and_a_command_do_not_have_the_data_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = Hold::for_gateway(folder.path()).unwrap();
+    let refused = Hold::for_command(folder.path()).unwrap_err();
+    assert!(matches!(refused, ArchiveError::InUse(_)));
+    drop(gateway);
+    let _command = Hold::for_command(folder.path()).unwrap();
+    assert!(Hold::for_gateway(folder.path()).is_err());
+}

@@ -1,0 +1,124 @@
+//! Reads an archive. Nothing that it says is believed: names are those that a gateway keeps, lengths and sums those of the manifest.
+
+use super::{ArchiveError, Archived, CONFIGURATION, FORMAT, Hashing, MANIFEST, Manifest, at, belongs};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read};
+use std::path::Path;
+
+/// Bytes of a manifest, which has some 150 for each file, and of a configuration.
+const LONGEST: u64 = 64 << 20;
+
+type Files = tar::Archive<zstd::Decoder<'static, BufReader<File>>>;
+
+fn open(file: &Path) -> Result<Files, ArchiveError> {
+    let compressed = File::open(file).map_err(at(file))?;
+    let decoder = zstd::Decoder::new(compressed).map_err(ArchiveError::NotAnArchive)?;
+    Ok(tar::Archive::new(decoder))
+}
+
+/// What the archive says it holds, and its configuration's text.
+pub(crate) fn look_into(file: &Path) -> Result<(Manifest, Option<String>), ArchiveError> {
+    let mut archive = open(file)?;
+    let mut entries = archive.entries().map_err(ArchiveError::NotAnArchive)?;
+    let manifest = manifest(&mut entries)?;
+    // It comes next, if it is there.
+    let Some(archived) = manifest.files.iter().find(|file| file.path == CONFIGURATION) else {
+        return Ok((manifest, None));
+    };
+    let entry = entries
+        .next()
+        .ok_or_else(|| ArchiveError::Missing(CONFIGURATION.into()))?;
+    let entry = entry.map_err(ArchiveError::NotAnArchive)?;
+    let damaged = || ArchiveError::Damaged(CONFIGURATION.into());
+    if entry.path_bytes().as_ref() != CONFIGURATION.as_bytes() || archived.bytes > LONGEST {
+        return Err(damaged());
+    }
+    let (mut text, mut read) = (Vec::new(), Hashing::new(entry.take(LONGEST)));
+    read.read_to_end(&mut text).map_err(ArchiveError::NotAnArchive)?;
+    if read.end() != (archived.bytes, archived.sha256.clone()) {
+        return Err(damaged());
+    }
+    let text = String::from_utf8(text).map_err(|_| damaged())?;
+    Ok((manifest, Some(text)))
+}
+
+fn manifest<R: Read>(entries: &mut tar::Entries<'_, R>) -> Result<Manifest, ArchiveError> {
+    let first = entries.next().ok_or(ArchiveError::NoManifest)?;
+    let first = first.map_err(ArchiveError::NotAnArchive)?;
+    if first.path_bytes().as_ref() != MANIFEST.as_bytes() {
+        return Err(ArchiveError::NoManifest);
+    }
+    let mut text = Vec::new();
+    let mut first = first.take(LONGEST);
+    first.read_to_end(&mut text).map_err(ArchiveError::NotAnArchive)?;
+    // First the form: of another one nothing else is known.
+    let value: Value = serde_json::from_slice(&text).map_err(ArchiveError::Manifest)?;
+    let format = value["format"].as_u64().unwrap_or_default();
+    if format != u64::from(FORMAT) {
+        let gateway = value["gateway"].as_str().unwrap_or("of another kind").to_owned();
+        return Err(ArchiveError::Format { format, gateway });
+    }
+    let manifest: Manifest = serde_json::from_value(value).map_err(ArchiveError::Manifest)?;
+    match manifest.files.iter().find(|file| !belongs(&file.path)) {
+        Some(file) => Err(ArchiveError::Name(file.path.clone())),
+        None => Ok(manifest),
+    }
+}
+
+/// Writes all files into an empty folder, and to the disk.
+pub(crate) fn unpack(file: &Path, into: &Path) -> Result<Manifest, ArchiveError> {
+    let mut archive = open(file)?;
+    let mut entries = archive.entries().map_err(ArchiveError::NotAnArchive)?;
+    let manifest = manifest(&mut entries)?;
+    let mut wanted: BTreeMap<&str, &Archived> = manifest
+        .files
+        .iter()
+        .map(|file| (file.path.as_str(), file))
+        .collect();
+    for entry in entries {
+        let mut entry = entry.map_err(ArchiveError::NotAnArchive)?;
+        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let archived = wanted.remove(name.as_str());
+        let archived = archived.filter(|_| entry.header().entry_type().is_file());
+        let archived = archived.ok_or(ArchiveError::Name(name))?;
+        take(&mut entry, archived, &into.join(&archived.path))?;
+    }
+    if let Some(missing) = wanted.keys().next() {
+        return Err(ArchiveError::Missing((*missing).to_owned()));
+    }
+    sync_folders(into).map_err(at(into))?;
+    Ok(manifest)
+}
+
+fn take(entry: &mut impl Read, archived: &Archived, path: &Path) -> Result<(), ArchiveError> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(at(folder))?;
+    }
+    let mut file = File::create_new(path).map_err(at(path))?;
+    // One byte more than there should be shows that there is more.
+    let mut read = Hashing::new(entry.take(archived.bytes.saturating_add(1)));
+    let mut piece = vec![0; 1 << 16];
+    loop {
+        let n = read.read(&mut piece).map_err(ArchiveError::NotAnArchive)?;
+        if n == 0 {
+            break;
+        }
+        io::Write::write_all(&mut file, &piece[..n]).map_err(at(path))?;
+    }
+    if read.end() != (archived.bytes, archived.sha256.clone()) {
+        return Err(ArchiveError::Damaged(archived.path.clone()));
+    }
+    file.sync_all().map_err(at(path))
+}
+
+fn sync_folders(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sync_folders(&entry.path())?;
+        }
+    }
+    File::open(folder)?.sync_all()
+}

@@ -1,0 +1,72 @@
+//! `[limits]`: what all clients together may do, and all of one user.
+
+use headgate_shell::ClientRate;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// What all clients together may send, and all clients of one user name, over all listeners for connections. Who is faster is read more slowly; nothing of it is dropped.
+/// A rate of 0 is no limit. MQTT-SN clients have limits of their own (`mqttsn.max_client_packets_per_second`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct LimitSettings {
+    /// Bytes a second that all clients together may send in the long run.
+    pub max_bytes_per_second: u32,
+    /// Bytes that all clients together may send at once; 0 for as many as in a second.
+    pub burst_bytes: u32,
+    /// Packets a second that all clients together may send in the long run.
+    pub max_packets_per_second: u32,
+    /// Packets that all clients together may send at once; 0 for as many as in a second.
+    pub burst_packets: u32,
+    /// Bytes a second that the clients of one user name together may send in the long run.
+    pub max_user_bytes_per_second: u32,
+    /// Bytes that the clients of one user name together may send at once; 0 for as many as in a second.
+    pub user_burst_bytes: u32,
+    /// Packets a second that the clients of one user name together may send in the long run.
+    pub max_user_packets_per_second: u32,
+    /// Packets that the clients of one user name together may send at once; 0 for as many as in a second.
+    pub user_burst_packets: u32,
+    /// How late the gateway's tasks may run. When they stay later, there is more to do than the machine can: connections to come are refused (`overload`) until it is better, and the alarm
+    /// `overload` is raised. Who is connected stays, and listeners for HTTP answer. `0s` for never.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub max_delay: Duration,
+}
+
+impl Default for LimitSettings {
+    fn default() -> Self {
+        Self {
+            max_bytes_per_second: 0,
+            burst_bytes: 0,
+            max_packets_per_second: 0,
+            burst_packets: 0,
+            max_user_bytes_per_second: 0,
+            user_burst_bytes: 0,
+            max_user_packets_per_second: 0,
+            user_burst_packets: 0,
+            max_delay: Duration::from_secs(2),
+        }
+    }
+}
+
+impl LimitSettings {
+    /// For all clients together.
+    pub(crate) fn of_all(&self) -> ClientRate {
+        ClientRate {
+            bytes_per_second: self.max_bytes_per_second,
+            burst_bytes: self.burst_bytes,
+            packets_per_second: self.max_packets_per_second,
+            burst_packets: self.burst_packets,
+        }
+    }
+
+    /// For those of one user.
+    pub(crate) fn of_user(&self) -> ClientRate {
+        ClientRate {
+            bytes_per_second: self.max_user_bytes_per_second,
+            burst_bytes: self.user_burst_bytes,
+            packets_per_second: self.max_user_packets_per_second,
+            burst_packets: self.user_burst_packets,
+        }
+    }
+}

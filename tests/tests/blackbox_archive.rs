@@ -1,0 +1,94 @@
+//! `headgate export` and `headgate restore`, with the real binary: a gateway dies, another takes its place, and no client notices.
+
+use headgate_mqtt_codec::Qos;
+use headgate_tests::blackbox::{Message, Peer, Setup, Transport};
+use std::os::unix::fs::PermissionsExt;
+
+fn retained(topic: &str, payload: &str) -> Message {
+    Message {
+        retain: true,
+        ..Message::new(topic, 1, payload)
+    }
+}
+
+#[test]
+fn a_replaced_gateway_goes_on_where_the_old_one_stopped() {
+    let old = Setup::new();
+    let daemon = old.start();
+    let port = daemon.port(Transport::Tcp);
+    let mut keeper = Peer::connect(port, "keeper", true, 3_600).unwrap().0;
+    keeper.subscribe("t/#", Qos::ExactlyOnce).unwrap();
+    keeper.vanish();
+    let mut publisher = Peer::connect(port, "publisher", true, 0).unwrap().0;
+    let messages: Vec<Message> = (0..300)
+        .map(|n| Message::new("t/x", if n % 2 == 0 { 1 } else { 2 }, &n.to_string()))
+        .collect();
+    publisher.say(&messages);
+    publisher.say(&[retained("state/door", "open")]);
+    daemon.ask(&["bans", "add", "--client", "intruder"]);
+
+    // While it runs nobody knows what is in it a moment later.
+    let (_, told) = old.command(&["export", "a.archive"]).unwrap_err();
+    assert!(told.contains("a gateway runs with this data folder"), "{told}");
+    daemon.kill();
+    let answer = old.command(&["export", "a.archive"]).unwrap().remove(0);
+    assert_eq!(answer["format"], 1);
+    assert_eq!(answer["store"]["queued"], 300);
+    // There are some of `$SYS`, too.
+    assert!(answer["store"]["retained"].as_u64().unwrap() >= 1);
+    let archive = old.folder().join("a.archive");
+    assert_eq!(
+        std::fs::metadata(&archive).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+
+    // A folder without anything: the archive brings the configuration.
+    let new = Setup::new();
+    let archive = archive.to_str().unwrap();
+    new.command(&["restore", archive]).unwrap();
+    let brought = std::fs::read_to_string(new.folder().join("headgate.toml")).unwrap();
+    assert_eq!(
+        brought,
+        std::fs::read_to_string(old.folder().join("headgate.toml")).unwrap()
+    );
+    let daemon = new.start();
+    let port = daemon.port(Transport::Tcp);
+    let (mut keeper, present) = Peer::connect(port, "keeper", false, 3_600).unwrap();
+    assert!(present);
+    let came: Vec<Message> = messages.iter().map(|_| keeper.hear()).collect();
+    assert_eq!(came, messages);
+    // And nothing of it twice.
+    let mut other = Peer::connect(port, "other", true, 0).unwrap().0;
+    other.say(&[Message::new("t/end", 1, "end")]);
+    assert_eq!(keeper.hear().payload, "end");
+    other.subscribe("state/#", Qos::AtMostOnce).unwrap();
+    assert_eq!(other.hear().payload, "open");
+    let bans = daemon.ask(&["bans", "list"]);
+    assert!(bans.to_string().contains("intruder"), "{bans}");
+    assert!(Peer::connect(port, "intruder", true, 0).is_err());
+
+    // What is there is not written over by accident, and never by half.
+    daemon.kill();
+    let (_, told) = new.command(&["restore", archive]).unwrap_err();
+    assert!(told.contains("holds data already"), "{told}");
+    let damaged = new.folder().join("damaged");
+    let mut bytes = std::fs::read(archive).unwrap();
+    bytes.truncate(bytes.len() / 2);
+    std::fs::write(&damaged, bytes).unwrap();
+    let (_, told) = new.command(&["restore", "damaged", "--force"]).unwrap_err();
+    assert!(told.contains("archive"), "{told}");
+    let daemon = new.start();
+    let (keeper, present) = Peer::connect(daemon.port(Transport::Tcp), "keeper", false, 3_600).unwrap();
+    assert!(present);
+    drop(keeper);
+    daemon.stop();
+
+    let answer = new.command(&["restore", archive, "--force"]).unwrap().remove(0);
+    let aside = new.folder().join(answer["replaced"].as_str().unwrap());
+    assert!(aside.join("store/journal").is_dir());
+    let daemon = new.start();
+    let (mut keeper, present) = Peer::connect(daemon.port(Transport::Tcp), "keeper", false, 3_600).unwrap();
+    assert!(present);
+    assert_eq!(keeper.hear(), messages[0]);
+    daemon.stop();
+}
