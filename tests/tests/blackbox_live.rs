@@ -424,6 +424,11 @@ fn a_thousand_changes_lose_no_connection_and_no_message() {
     let daemon = setup.start();
     let base = text(&setup);
     let extra = free_port();
+    let (certificate, renewed) = (
+        &setup.certificates().certificate,
+        setup.folder().join("renewed.pem"),
+    );
+    std::fs::copy(certificate, &renewed).unwrap();
     let done = AtomicBool::new(false);
     let sent = std::thread::scope(|scope| {
         let traffic = scope.spawn(|| {
@@ -448,7 +453,7 @@ fn a_thousand_changes_lose_no_connection_and_no_message() {
                 let name = format!("name = \"{listener}\"\n");
                 base.replace(&name, &(name.clone() + &key + "\n"))
             };
-            let changed = match n % 6 {
+            let changed = match n % 9 {
                 0 => with(listener("extra", extra)),
                 1 => with_key("tcp", format!("max_connections = {}", 100 + n)),
                 2 => with(format!(
@@ -456,6 +461,11 @@ fn a_thousand_changes_lose_no_connection_and_no_message() {
                 )),
                 3 => with(format!("[bus]\nmax_queued_messages = {}\n", 5_000 + n)),
                 4 => with_key("tls", format!("handshake_timeout = \"{}ms\"", 5_000 + n)),
+                5 => with("[log]\nlevel = \"info,headgate_mqtt=debug\"\n".to_owned()),
+                6 => with(format!(
+                    "[[auth.client_ids]]\nid = \"c{n}\"\npassword = \"secret\"\n"
+                )),
+                7 => base.replace(&format!("{certificate:?}"), &format!("{renewed:?}")),
                 _ => with(format!(
                     "[mqtt]\nreceive_maximum = {}\n[sys]\ninterval = \"{}s\"\n",
                     100 + n,

@@ -223,6 +223,14 @@ fn why_somebody_may_do_something_is_explained() {
         .contains("there is no listener `nix`")
     );
 
+    let rules = daemon.ask(&["acl"]);
+    assert_eq!(each(&rules, "rule"), ["auth.acl[0]", "auth.acl[1]"]);
+    let rules = daemon.ask(&["acl", "--listener", "tcp"]);
+    assert_eq!(
+        (&rules[0]["rule"], &rules[0]["topics"]),
+        (&json!("auth.listeners[0].acl[0]"), &json!(["own/%c"]))
+    );
+
     let listeners = daemon.ask(&["listeners"]);
     let tcp = listeners
         .as_array()

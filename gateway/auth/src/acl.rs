@@ -1,7 +1,7 @@
 //! Rules: parsed once, cut down to those that can concern a client when it connects, then asked for every request.
 
 use crate::foreign::AclFileError;
-use crate::rules::{Asker, Condition, Entry, Names, Origin, Template};
+use crate::rules::{Asker, Condition, Entry, Names, Origin, RuleView, Template};
 use crate::settings::{AclAction, AclEffect, AclFormat, AclRule, AuthSettings, OnDeny, RefuseWith};
 use headgate_model::access::{AccessQuery, DenyCode};
 use headgate_model::bus::{PeerName, Presence};
@@ -164,6 +164,11 @@ impl Acl {
             superusers: settings.superusers.iter().cloned().collect(),
             shared: Mutex::default(),
         }
+    }
+
+    /// As operators are told.
+    pub(crate) fn views(&self) -> Vec<RuleView> {
+        self.rules.iter().map(Entry::view).collect()
     }
 
     fn says_the_same(&self, other: &Self) -> bool {

@@ -30,6 +30,7 @@ pub use chain::{Attempt, Chain, Checking, Provider, Verdict};
 pub use foreign::hash::{HashError, HashMethod};
 pub use foreign::passwords::{ForeignUser, ImportError, UserFault, UsersFormat, read_users};
 pub use foreign::{AclFileError, AclFileFault, FileError, Misplaced};
+pub use rules::RuleView;
 pub use service::{Access, AccessError, LoginStats, PreparedAccess};
 pub use settings::{
     AclAction, AclEffect, AclFile, AclFormat, AclRule, AddressLogin, Anonymous, AuthSettings, BanSettings,

@@ -3,6 +3,7 @@
 use crate::settings::{AclAction, AclEffect, AclRule, RefuseWith};
 use headgate_access::Network;
 use headgate_model::access::{AccessQuery, Action};
+use serde::Serialize;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::Path;
@@ -105,6 +106,71 @@ pub(crate) struct Asker<'a> {
     pub(crate) client: &'a str,
     pub(crate) user: Option<&'a str>,
     pub(crate) address: IpAddr,
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let joined = |f: &mut fmt::Formatter<'_>, all: &[Self], word: &str, none: &str| match all {
+            [] => f.write_str(none),
+            all => {
+                let all: Vec<String> = all.iter().map(Self::to_string).collect();
+                f.write_str(&all.join(word))
+            }
+        };
+        match self {
+            Self::Named => f.write_str("any user"),
+            Self::Anonymous => f.write_str("who has no user name"),
+            Self::User(name) => write!(f, "user {name}"),
+            Self::Client(id) => write!(f, "client {id}"),
+            Self::From(network) => write!(f, "from {network}"),
+            Self::WithWildcard => f.write_str("who has a wildcard in the name"),
+            Self::All(all) => joined(f, all, " and ", "everybody"),
+            Self::Any(all) => joined(f, all, " or ", "nobody"),
+        }
+    }
+}
+
+impl Entry {
+    /// As operators are told.
+    pub(crate) fn view(&self) -> RuleView {
+        let topic = |template: &Template| match template.exactly {
+            true => format!("eq {}", template.filter),
+            false => template.filter.clone(),
+        };
+        RuleView {
+            rule: self.origin.to_string(),
+            effect: self.effect,
+            action: self.action,
+            who: self.who.to_string(),
+            topics: self
+                .topics
+                .as_ref()
+                .map(|topics| topics.iter().map(topic).collect()),
+            qos: (0..=2)
+                .filter(|qos| self.condition.qos[usize::from(*qos)])
+                .collect(),
+            retain: self.condition.retain,
+        }
+    }
+}
+
+/// A rule, as operators are told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RuleView {
+    /// Where it stands.
+    pub rule: String,
+    /// What a match means.
+    pub effect: AclEffect,
+    /// What it is about.
+    pub action: AclAction,
+    /// Whom it concerns, in words.
+    pub who: String,
+    /// Topics and filters; `None` for all.
+    pub topics: Option<Vec<String>>,
+    /// The QoS that it is about.
+    pub qos: Vec<u8>,
+    /// It is about messages that are to be retained, or not to be.
+    pub retain: Option<bool>,
 }
 
 impl Who {

@@ -4,8 +4,11 @@ use crate::acl::{Acl, AclError, Rulebook};
 use crate::bans::{Ban, BanError, Banned, Bans};
 use crate::chain::{Attempt, Chain, Provider, Verdict};
 use crate::providers::{Addresses, Certificates, ClientIds, FileUsers, UserStore};
+use crate::rules::RuleView;
 use crate::scram::{self, ClientFirst, Exchange};
-use crate::settings::{Anonymous, AuthSettings, BanSettings, ListenerAuth, ProviderName, UnknownUsers};
+use crate::settings::{
+    Anonymous, AuthSettings, BanSettings, ListenerAuth, PasswordSettings, ProviderName, UnknownUsers,
+};
 use crate::users::UsersError;
 use base64::Engine as _;
 use bytes::Bytes;
@@ -24,16 +27,58 @@ pub struct Access(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    users: Arc<UserStore>,
+    data_dir: PathBuf,
+    users: RwLock<KnownUsers>,
     bans: Bans,
     doors: RwLock<Doors>,
     /// The rules of each listener, as long as the gateway runs: clients look there when they are told that the rules have changed.
     books: Mutex<HashMap<Box<str>, Arc<Rulebook>>>,
 }
 
+/// The users, and what they were read with.
+#[derive(Clone, Debug)]
+struct KnownUsers {
+    store: Arc<UserStore>,
+    path: PathBuf,
+    passwords: PasswordSettings,
+    /// What was counted with other settings.
+    before: LoginStats,
+}
+
+impl KnownUsers {
+    /// The same, or others where the settings say so.
+    fn by(&self, settings: &AuthSettings, data_dir: &Path) -> Result<Self, AccessError> {
+        let path = Access::users_file(settings, data_dir);
+        if path == self.path && settings.passwords == self.passwords {
+            return Ok(self.clone());
+        }
+        Ok(Self {
+            store: Arc::new(UserStore::load(path.clone(), &settings.passwords)?),
+            path,
+            passwords: settings.passwords.clone(),
+            before: LoginStats {
+                waiting: 0,
+                ..self.stats()
+            },
+        })
+    }
+
+    fn stats(&self) -> LoginStats {
+        let (now, before) = (self.store.stats(), self.before);
+        LoginStats {
+            checked: before.checked + now.checked,
+            remembered: before.remembered + now.remembered,
+            busy: before.busy + now.busy,
+            left: before.left + now.left,
+            waiting: now.waiting,
+        }
+    }
+}
+
 /// Settings that [`Access::take`] makes valid.
 #[derive(Debug)]
 pub struct PreparedAccess {
+    users: KnownUsers,
     doors: Doors,
     bans: BanSettings,
 }
@@ -54,6 +99,7 @@ struct Door {
     chain: Chain,
     /// The chain has the users, and so there is SCRAM.
     has_users: bool,
+    users: Arc<UserStore>,
     /// Users who are known here; `None` for all.
     of_here: Option<Arc<HashSet<String>>>,
     acl: Arc<Acl>,
@@ -95,36 +141,49 @@ impl Access {
     /// Reads users and rules.
     pub fn load(settings: &AuthSettings, data_dir: &Path) -> Result<Self, AccessError> {
         let path = Self::users_file(settings, data_dir);
-        let users = Arc::new(UserStore::load(path, &settings.passwords)?);
+        let users = KnownUsers {
+            store: Arc::new(UserStore::load(path.clone(), &settings.passwords)?),
+            path,
+            passwords: settings.passwords.clone(),
+            before: LoginStats::default(),
+        };
         let bans = Bans::load(data_dir.join("bans.json"), &settings.bans)?;
-        let doors = RwLock::new(Doors::new(settings, &users)?);
+        let doors = RwLock::new(Doors::new(settings, &users.store)?);
         let books = Mutex::default();
         Ok(Self(Arc::new(Inner {
-            users,
+            data_dir: data_dir.to_owned(),
+            users: RwLock::new(users),
             bans,
             doors,
             books,
         })))
     }
 
-    /// Other settings from now on, all but `users_file` and `passwords`. Who is connected stays, and has the new rules when the bus has asked for them
+    /// Other settings from now on. Who is connected stays, and has the new rules when the bus has asked for them
     /// (`Hub::renew_rules`). If they are faulty, the old ones stay. Whether
     /// the rules say something else; `acl_file` is read.
-    pub fn set(&self, settings: &AuthSettings) -> Result<bool, AclError> {
+    pub fn set(&self, settings: &AuthSettings) -> Result<bool, AccessError> {
         Ok(self.take(self.prepare(settings)?))
     }
 
-    /// Makes other settings ready: `acl_file` is read, nothing is changed.
-    pub fn prepare(&self, settings: &AuthSettings) -> Result<PreparedAccess, AclError> {
+    /// Makes other settings ready: files of rules and users are read, nothing is changed.
+    pub fn prepare(&self, settings: &AuthSettings) -> Result<PreparedAccess, AccessError> {
+        let users = self.0.users.read().by(settings, &self.0.data_dir)?;
         Ok(PreparedAccess {
-            doors: Doors::new(settings, &self.0.users)?,
+            doors: Doors::new(settings, &users.store)?,
+            users,
             bans: settings.bans,
         })
     }
 
     /// The second half of [`Self::set`].
     pub fn take(&self, prepared: PreparedAccess) -> bool {
-        let PreparedAccess { doors: new, bans } = prepared;
+        let PreparedAccess {
+            users,
+            doors: new,
+            bans,
+        } = prepared;
+        *self.0.users.write() = users;
         let mut doors = self.0.doors.write();
         let mut are_others = false;
         for (listener, book) in self.0.books.lock().iter() {
@@ -162,6 +221,12 @@ impl Access {
         self.0.bans.all()
     }
 
+    /// All rules of a listener, in the order in which they are asked.
+    pub fn rules(&self, listener: &str) -> Vec<RuleView> {
+        let door = Arc::clone(self.0.doors.read().of(listener));
+        door.acl.views()
+    }
+
     /// The rules of somebody who would be let in at a listener by this client id and name, from this address.
     pub fn policy(
         &self,
@@ -175,7 +240,13 @@ impl Access {
 
     /// What was counted.
     pub fn stats(&self) -> LoginStats {
-        self.0.users.stats()
+        self.0.users.read().stats()
+    }
+
+    /// The file of users has changed: what it says is valid when this returns. Otherwise it is looked at once a second.
+    pub fn look_at_users(&self) {
+        let store = Arc::clone(&self.0.users.read().store);
+        store.look();
     }
 
     /// Where the users are kept.
@@ -243,6 +314,7 @@ impl Door {
                 .unwrap_or(settings.anonymous),
             chain: Chain::new(chain.iter().map(provider).collect(), settings.answer_in),
             has_users: chain.contains(&ProviderName::Users),
+            users: Arc::clone(users),
             of_here,
             acl,
         }
@@ -421,7 +493,7 @@ impl Session {
             return self.refused(None, "malformed SCRAM data", AuthRefusal::NotAuthorized);
         };
         let of_here = self.door.of_here.as_deref();
-        let keys = self.shared.users.scram_keys(&first.username, of_here);
+        let keys = self.door.users.scram_keys(&first.username, of_here);
         let mut nonce = [0; 18];
         if getrandom::fill(&mut nonce).is_err() {
             return self.refused(None, "the system has no random numbers", AuthRefusal::Unavailable);

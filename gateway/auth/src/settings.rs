@@ -101,16 +101,6 @@ impl AuthSettings {
         settings.grant_subscriptions = listener.grant_subscriptions.or(self.grant_subscriptions);
         settings
     }
-
-    /// The same, with what can change only with a restart as in `other`.
-    #[must_use]
-    pub fn with_fixed_of(self, other: Self) -> Self {
-        Self {
-            users_file: other.users_file,
-            passwords: other.passwords,
-            ..self
-        }
-    }
 }
 
 impl Default for AuthSettings {

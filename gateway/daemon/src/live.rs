@@ -14,7 +14,7 @@ use crate::listeners::{ListenerChange, Listeners, ListenersError};
 use crate::log::{LogError, LogHandle};
 use crate::sys::unix_time;
 use crate::{memory, private};
-use headgate_auth::{Access, AclError};
+use headgate_auth::{Access, AccessError};
 use headgate_bus::BusSettings;
 use headgate_bus::handle::Hub;
 use serde::Serialize;
@@ -129,9 +129,9 @@ pub(crate) enum ApplyError {
     /// A bridge cannot be.
     #[error(transparent)]
     Bridge(#[from] BridgeError),
-    /// The rules cannot be.
-    #[error("auth.{0}")]
-    Rules(#[from] AclError),
+    /// Rules or users cannot be.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// A listener cannot be.
     #[error(transparent)]
     Listeners(#[from] ListenersError),

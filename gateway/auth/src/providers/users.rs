@@ -92,8 +92,17 @@ impl UserStore {
 
     /// The users, as the file has them now. A file that cannot be read keeps the old ones.
     fn users(&self) -> Arc<Users> {
+        self.users_looking_after(RELOAD)
+    }
+
+    /// The file has changed: what it says is valid when this returns.
+    pub(crate) fn look(&self) {
+        self.users_looking_after(Duration::ZERO);
+    }
+
+    fn users_looking_after(&self, pause: Duration) -> Arc<Users> {
         let mut file = self.file.lock();
-        if file.looked.elapsed() >= RELOAD {
+        if file.looked.elapsed() >= pause {
             file.looked = Instant::now();
             let now = version(&file.path);
             if now != file.version {

@@ -1,7 +1,8 @@
 //! `headgate explain`: why a client may do something or not, and whom it would concern.
 
 use super::bridges::Gateway;
-use super::table::text;
+use super::table::{columns, text};
+use crate::bridges::escape;
 use clap::Args;
 use headgate_cli::Outcome;
 use hyper::Method;
@@ -132,4 +133,57 @@ fn words(explained: &Value, publishes: bool) -> String {
         });
     }
     lines.join("\n")
+}
+
+/// Show the rules of publishing and subscribing, in the order in which they are asked.
+#[derive(Args)]
+pub struct AclCommand {
+    #[command(flatten)]
+    gateway: Gateway,
+    /// Those of a listener. Default: those of listeners of which `auth.listeners` says nothing else.
+    #[arg(long, value_name = "NAME")]
+    listener: Option<String>,
+}
+
+impl AclCommand {
+    /// Runs the command.
+    pub fn run(self) -> Outcome {
+        let of = self
+            .listener
+            .as_deref()
+            .map(|name| format!("?listener={}", escape(name)));
+        let path = format!("/api/v1/acl{}", of.unwrap_or_default());
+        let rules = self.gateway.ask(Method::GET, &path, None)?["rows"].take();
+        self.gateway.answer(&rules, |rules| {
+            let rules = rules.as_array().map(Vec::as_slice).unwrap_or_default();
+            let rows = rules.iter().map(|rule| {
+                let list = |key: &str| {
+                    let items = rule[key].as_array()?.iter().map(text);
+                    Some(items.collect::<Vec<_>>().join(", "))
+                };
+                let action = match rule["action"].as_str() {
+                    Some("all") | None => "publish, subscribe".to_owned(),
+                    Some(action) => action.to_owned(),
+                };
+                let qos = list("qos")
+                    .filter(|qos| qos != "0, 1, 2")
+                    .map(|qos| format!("QoS {qos}"));
+                let retain = rule["retain"]
+                    .as_bool()
+                    .map(|retain| if retain { "retained" } else { "not retained" });
+                let conditions = [qos, retain.map(str::to_owned)];
+                [
+                    text(&rule["rule"]),
+                    text(&rule["effect"]),
+                    action,
+                    text(&rule["who"]),
+                    list("topics").unwrap_or_else(|| "all topics".to_owned()),
+                    conditions.into_iter().flatten().collect::<Vec<_>>().join(", "),
+                ]
+            });
+            let table = columns(["RULE", "EFFECT", "ACTION", "WHO", "TOPICS", "ONLY"], rows);
+            format!("{table}\nWhere none of them matches, the answer is no.")
+        });
+        Ok(())
+    }
 }

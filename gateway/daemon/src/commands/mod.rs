@@ -29,7 +29,7 @@ use clients::{
     ClientsCommand, ListenersCommand, RetainedCommand, SessionsCommand, SubscriptionsCommand, TopicsCommand,
 };
 use config::{ConfigCommand, ReloadCommand};
-use explain::ExplainCommand;
+use explain::{AclCommand, ExplainCommand};
 use headgate_cli::{Outcome, note};
 use import::ImportCommand;
 use log::LogCommand;
@@ -82,6 +82,8 @@ pub enum GatewayCommand {
     Retained(RetainedCommand),
     /// Show where clients of a running gateway connect.
     Listeners(ListenersCommand),
+    /// Show the rules of publishing and subscribing, in the order in which they are asked.
+    Acl(AclCommand),
     /// Say which rule lets a client publish or subscribe, or keeps it from it, and whom it would concern.
     Explain(ExplainCommand),
     /// Show, add and remove bans of a running gateway.
@@ -125,6 +127,7 @@ impl GatewayCommand {
             Self::Topics(topics) => topics.run(),
             Self::Retained(retained) => retained.run(),
             Self::Listeners(listeners) => listeners.run(),
+            Self::Acl(acl) => acl.run(),
             Self::Explain(explain) => explain.run(),
             Self::Bans(bans) => bans.run(),
             Self::Status(status) => status.run(),

@@ -1,10 +1,12 @@
-//! `headgate users`: who may connect with a name and a password. A running gateway takes changes over within a second.
+//! `headgate users`: who may connect with a name and a password. A running gateway has taken a change over when the command ends.
 
 use super::config_for;
 use super::error::CommandError;
+use crate::control::ControlClient;
 use clap::{Args, Subcommand, ValueEnum};
 use headgate_auth::{Access, HashMethod, Users, UsersFormat, missing_folder};
-use headgate_cli::{Outcome, note, say};
+use headgate_cli::{Outcome, note, runtime, say};
+use hyper::Method;
 use std::io::{BufRead, BufReader, IsTerminal, Write};
 use std::path::PathBuf;
 
@@ -69,6 +71,7 @@ impl UsersCommand {
         crate::private::make_files_private();
         let config = config_for(&["data_dir", "auth.users_file"], self.config.as_deref())?;
         let path = Access::users_file(&config.auth, &config.data_dir);
+        let changes = !matches!(self.action, Action::List);
         let (done, line) = match self.action {
             Action::Add { name, password_file } => {
                 let password = read_password(&name, password_file)?;
@@ -108,6 +111,11 @@ impl UsersCommand {
                 (serde_json::to_value(imported)?, line)
             }
         };
+        // A gateway that runs knows it when this ends; one that does not reads it when it starts.
+        if changes {
+            let gateway = ControlClient::new(&config.data_dir);
+            let _ = runtime()?.block_on(gateway.ask(Method::POST, "/api/v1/users/look", None));
+        }
         if self.json {
             say(done);
         } else if !line.is_empty() {

@@ -31,7 +31,6 @@ impl Config {
         config.data_dir = other.data_dir;
         config.node = other.node;
         config.store.durability = other.store.durability;
-        config.auth = config.auth.with_fixed_of(other.auth);
         config
     }
 }

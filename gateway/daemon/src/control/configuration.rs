@@ -30,7 +30,7 @@ impl From<ApplyError> for Failure {
         let status = match &error {
             ApplyError::Config(_)
             | ApplyError::Bridge(_)
-            | ApplyError::Rules(_)
+            | ApplyError::Access(_)
             | ApplyError::Listeners(_)
             | ApplyError::Log(_)
             | ApplyError::DataDir(_)

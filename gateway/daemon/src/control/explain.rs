@@ -3,10 +3,10 @@
 use super::server::{Control, Failure};
 use crate::config;
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::Json;
-use axum::routing::post;
+use axum::routing::{get, post};
 use bytes::Bytes;
 use headgate_bus::Receivers;
 use headgate_model::access::AccessQuery;
@@ -23,7 +23,41 @@ use std::sync::Arc;
 const NAMED: usize = 20;
 
 pub(super) fn routes() -> Router<Control> {
-    Router::new().route("/api/v1/explain", post(explain))
+    Router::new()
+        .route("/api/v1/explain", post(explain))
+        .route("/api/v1/acl", get(rules))
+}
+
+/// Of which listener; left out, of one of which nothing else is said.
+#[derive(Deserialize)]
+struct Of {
+    listener: Option<String>,
+}
+
+async fn rules(State(control): State<Control>, Query(of): Query<Of>) -> Json<serde_json::Value> {
+    let listener = of.listener.unwrap_or_default();
+    let own = own_rules(&control, &listener).await;
+    let mut rules = control.access.rules(&listener);
+    for rule in &mut rules {
+        rule.rule = with_listener(&rule.rule, own);
+    }
+    Json(serde_json::json!({ "rows": rules }))
+}
+
+/// The place of a listener in `auth.listeners`, if it has rules of its own.
+async fn own_rules(control: &Control, listener: &str) -> Option<usize> {
+    let config = control.live.config().await;
+    let own = &config.auth.listeners;
+    own.iter()
+        .position(|own| own.name == listener && own.acl.is_some())
+}
+
+/// The name of a rule, of a listener's own if it has some.
+fn with_listener(rule: &str, own: Option<usize>) -> String {
+    match own {
+        Some(n) => rule.replace("auth.acl[", &format!("auth.listeners[{n}].acl[")),
+        None => rule.to_owned(),
+    }
 }
 
 /// Who wants what.
@@ -175,15 +209,7 @@ async fn explain(
             }
         }
     };
-    let config = control.live.config().await;
-    let own = config.auth.listeners.iter();
-    let own = own
-        .zip(0..)
-        .find(|(own, _)| own.name == listener && own.acl.is_some());
-    explained.by = match own {
-        Some((_, n)) => by.replace("auth.acl[", &format!("auth.listeners[{n}].acl[")),
-        None => by.into_owned(),
-    };
+    explained.by = with_listener(&by, own_rules(&control, listener).await);
     explained.at = place(&control, &explained.by).await;
     Ok(Json(explained))
 }

@@ -106,6 +106,7 @@ impl Control {
     pub(crate) async fn serve(self, listener: UnixListener) {
         let routes = Router::new()
             .merge(super::configuration::routes())
+            .route("/api/v1/users/look", post(look_at_users))
             .route("/api/v1/bans", get(bans).post(ban).delete(unban))
             .route("/api/v1/bridges", get(list).post(add))
             .route("/api/v1/bridges/{name}", get(show).delete(remove))
@@ -152,6 +153,11 @@ impl Control {
             }
         }
     }
+}
+
+async fn look_at_users(State(control): State<Control>) -> Json<Value> {
+    tokio::task::block_in_place(|| control.access.look_at_users());
+    Json(json!({}))
 }
 
 async fn bans(State(control): State<Control>) -> Json<Vec<Ban>> {

@@ -209,10 +209,13 @@ impl Source<'_> {
     fn log_destinations(&mut self, global: &Section) {
         let mut sinks = Sinks::new(self.target.has_log_sinks);
         let all = global.all("log_dest");
-        let names = ["stderr", "stdout"];
-        let to_stderr = all
-            .iter()
-            .any(|of| names.contains(&word(&self.draft, *of).as_str()));
+        let has_one_of = |names: &[&str]| {
+            all.iter()
+                .any(|of| names.contains(&word(&self.draft, *of).as_str()))
+        };
+        let to_stderr = has_one_of(&["stderr", "stdout"]);
+        // What is not taken is no reason to write nowhere.
+        let elsewhere = has_one_of(&["syslog", "file", "none"]);
         let facility = global.last(&mut self.draft, "log_facility");
         for of in &all {
             match word(&self.draft, *of).as_str() {
@@ -247,7 +250,7 @@ impl Source<'_> {
                 }
             }
         }
-        if !all.is_empty() && !to_stderr && sinks.are_there {
+        if elsewhere && !to_stderr && sinks.are_there {
             self.draft.config.set("log.stderr", false);
             self.draft
                 .remark("log.stderr = false: the source names other destinations");

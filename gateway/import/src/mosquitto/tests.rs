@@ -538,6 +538,12 @@ fn what_is_kept_and_logged() {
         ),
         ("false".into(), "true".into())
     );
+    let nowhere_else = read("log_dest topic\n");
+    assert!(
+        !nowhere_else.import.config.contains("stderr"),
+        "{}",
+        nowhere_else.import.config
+    );
 }
 
 #[test]
