@@ -319,13 +319,10 @@ where
     }
 
     fn step(&mut self, input: Input<E::In, E::Sessions>, now: Instant, scratch: &mut Scratch<E>) {
-        let traced = self.connections.tracer.is_on();
         let Scratch { out, writing, .. } = scratch;
-        let commands = out.bus.len();
-        let before = traced.then(|| self.trace_input(&input));
-        self.endpoint.handle(input, now, out);
-        if let Some(peer) = before {
-            self.trace_outputs(out, commands, peer.as_ref());
+        match self.connections.tracer.is_on() {
+            false => self.endpoint.handle(input, now, out),
+            true => self.handle_traced(input, now, out),
         }
         if out.frames.is_empty() {
             return;
@@ -336,6 +333,21 @@ where
         for frame in out.frames.drain(..) {
             self.wire.encode(frame, writing);
         }
+    }
+
+    /// A step that somebody traces. Seldom, and kept out of the way of all others.
+    #[cold]
+    #[inline(never)]
+    fn handle_traced(
+        &mut self,
+        input: Input<E::In, E::Sessions>,
+        now: Instant,
+        out: &mut Outputs<E::Out, E::Sessions>,
+    ) {
+        let commands = out.bus.len();
+        let peer = self.trace_input(&input);
+        self.endpoint.handle(input, now, out);
+        self.trace_outputs(out, commands, peer.as_ref());
     }
 
     /// What goes into a step. Where the peer is, which the endpoint may not know afterwards.
