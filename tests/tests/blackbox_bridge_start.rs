@@ -107,6 +107,8 @@ fn a_bridge_that_connects_once_does_not_come_back_by_itself() {
     stays_idle(&daemon, &mosquitto, 2);
     daemon.ask(&["bridge", "resume", "hall"]);
     hears(&mut remote, 2..4);
+    // What is not acknowledged when the remote goes comes once more.
+    daemon.until_bridge("hall", "has sent all", |bridge| bridge["acknowledged"] == 4);
 
     // Nobody is there at the start: that was the one try.
     mosquitto.stop();
