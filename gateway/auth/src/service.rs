@@ -55,7 +55,7 @@ impl KnownUsers {
         Ok(Self {
             store: Arc::new(UserStore::load(path.clone(), &settings.passwords)?),
             path,
-            passwords: settings.passwords.clone(),
+            passwords: settings.passwords,
             before: LoginStats {
                 waiting: 0,
                 ..self.stats()
@@ -144,7 +144,7 @@ impl Access {
         let users = KnownUsers {
             store: Arc::new(UserStore::load(path.clone(), &settings.passwords)?),
             path,
-            passwords: settings.passwords.clone(),
+            passwords: settings.passwords,
             before: LoginStats::default(),
         };
         let bans = Bans::load(data_dir.join("bans.json"), &settings.bans)?;

@@ -31,7 +31,7 @@ struct Which {
     /// Those of this user name.
     #[arg(long)]
     user: Option<String>,
-    /// Those that speak this, as the list shows it.
+    /// Those that speak this: mqtt, mqtt-sn.
     #[arg(long)]
     protocol: Option<String>,
     /// Rows at most.
