@@ -147,6 +147,11 @@ impl Exchange {
         )
     }
 
+    /// Whether the challenge was made with these keys.
+    pub(crate) fn is_with(&self, keys: &ScramKeys) -> bool {
+        self.keys == *keys
+    }
+
     /// Who is logging in.
     pub(crate) fn username(&self) -> &str {
         &self.first.username
@@ -181,8 +186,36 @@ fn hmac(key: &[u8], data: &[u8]) -> Key {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// The client's side: its answer to a challenge. RFC 5802 §3
+    pub(crate) fn client_final(first_bare: &str, challenge: &[u8], password: &str) -> String {
+        let challenge = std::str::from_utf8(challenge).unwrap();
+        let mut attributes = challenge.split(',').map(|attribute| &attribute[2..]);
+        let [nonce, salt, iterations] = std::array::from_fn(|_| attributes.next().unwrap());
+        let salt = BASE64.decode(salt).unwrap();
+        let salted: Key =
+            pbkdf2::pbkdf2_hmac_array::<Sha256, 32>(password.as_bytes(), &salt, iterations.parse().unwrap());
+        let client_key = hmac(&salted, b"Client Key");
+        let without_proof = format!("c=biws,r={nonce}");
+        let signed = format!("{first_bare},{challenge},{without_proof}");
+        let signature = hmac(&Sha256::digest(client_key), signed.as_bytes());
+        let proof: Vec<u8> = client_key.iter().zip(signature).map(|(k, s)| k ^ s).collect();
+        format!("{without_proof},p={}", BASE64.encode(proof))
+    }
+
+    /// The test's client makes the proof of RFC 7677 §3.
+    #[test]
+    fn the_example_of_the_rfc_is_what_the_client_says() {
+        let challenge =
+            b"r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
+        let said = client_final("n=user,r=rOprNGfwEbeRWgbNEkqO", challenge, "pencil");
+        assert!(
+            said.ends_with(",p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="),
+            "{said}"
+        );
+    }
 
     /// The exchange of RFC 7677 §3.
     #[test]

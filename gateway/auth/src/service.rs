@@ -5,7 +5,7 @@ use crate::bans::{Ban, BanError, Banned, Bans};
 use crate::chain::{Attempt, Chain, Provider, Verdict};
 use crate::providers::{Addresses, Certificates, ClientIds, FileUsers, UserStore};
 use crate::rules::RuleView;
-use crate::scram::{self, ClientFirst, Exchange};
+use crate::scram::{self, ClientFirst, Exchange, ScramKeys};
 use crate::settings::{
     Anonymous, AuthSettings, BanSettings, ListenerAuth, PasswordSettings, ProviderName, UnknownUsers,
 };
@@ -97,8 +97,8 @@ struct Door {
     anonymous: Anonymous,
     unknown_users: UnknownUsers,
     chain: Chain,
-    /// The chain has the users, and so there is SCRAM.
-    has_users: bool,
+    /// Who is asked before the users, and so before SCRAM; `None` where the chain has no users.
+    before_users: Option<Chain>,
     users: Arc<UserStore>,
     /// Users who are known here; `None` for all.
     of_here: Option<Arc<HashSet<String>>>,
@@ -223,8 +223,7 @@ impl Access {
 
     /// All rules of a listener, in the order in which they are asked.
     pub fn rules(&self, listener: &str) -> Vec<RuleView> {
-        let door = Arc::clone(self.0.doors.read().of(listener));
-        door.acl.views()
+        self.0.door(listener).acl.views()
     }
 
     /// The rules of somebody who would be let in at a listener by this client id and name, from this address.
@@ -306,18 +305,26 @@ impl Door {
                 }),
             }
         };
+        let providers: Vec<_> = chain.iter().map(provider).collect();
+        let users_stand = chain.iter().position(|name| *name == ProviderName::Users);
+        let before_users = users_stand.map(|at| Chain::new(providers[..at].to_vec(), settings.answer_in));
         let unknown_users = listener.and_then(|listener| listener.unknown_users);
         Self {
             unknown_users: unknown_users.unwrap_or(settings.unknown_users),
             anonymous: listener
                 .and_then(|listener| listener.anonymous)
                 .unwrap_or(settings.anonymous),
-            chain: Chain::new(chain.iter().map(provider).collect(), settings.answer_in),
-            has_users: chain.contains(&ProviderName::Users),
+            chain: Chain::new(providers, settings.answer_in),
+            before_users,
             users: Arc::clone(users),
             of_here,
             acl,
         }
+    }
+
+    /// The SCRAM keys of a user who is known here, as the file has them now.
+    fn scram_keys(&self, name: &str) -> ScramKeys {
+        self.users.scram_keys(name, self.of_here.as_deref())
     }
 
     /// Whether somebody who is there may come in without a name.
@@ -331,6 +338,11 @@ impl Door {
 }
 
 impl Inner {
+    /// How clients are let in at a listener now.
+    fn door(&self, listener: &str) -> Arc<Door> {
+        Arc::clone(self.doors.read().of(listener))
+    }
+
     /// The rules of a listener, which are those of its door.
     fn book(&self, listener: &str) -> Arc<Rulebook> {
         let doors = self.doors.read();
@@ -354,7 +366,6 @@ impl AccessService for Access {
         };
         Box::new(Session {
             shared: Arc::clone(&self.0),
-            door: Arc::clone(self.0.doors.read().of(&info.listener)),
             listener: Arc::clone(&info.listener),
             peer: info.peer,
             address,
@@ -388,7 +399,6 @@ fn certificate(info: &ConnectionInfo) -> Option<Arc<ClientCert>> {
 /// One connection's conversation.
 struct Session {
     shared: Arc<Inner>,
-    door: Arc<Door>,
     listener: Arc<str>,
     peer: PeerAddr,
     address: IpAddr,
@@ -449,20 +459,22 @@ impl Session {
         if let Some(refusal) = self.banned(credentials.username.as_deref()) {
             return refusal;
         }
-        if let Some(method) = credentials.method {
-            return self.start_exchange(&method, credentials.data.as_deref().unwrap_or_default());
-        }
-        let refuses_name = self.door.unknown_users == UnknownUsers::Refuse && credentials.username.is_some();
+        let door = self.shared.door(&self.listener);
+        let refuses_name = door.unknown_users == UnknownUsers::Refuse && credentials.username.is_some();
         let attempt = Attempt {
             client_id: self.client.clone().unwrap_or_else(|| "".into()),
             username: credentials.username,
             password: credentials.password,
             address: self.address,
             certificate: self.certificate.clone(),
-            may_be_anonymous: self.door.lets_in_anonymous(self.local) && !refuses_name,
+            may_be_anonymous: door.lets_in_anonymous(self.local) && !refuses_name,
         };
+        if let Some(method) = credentials.method {
+            let data = credentials.data.as_deref().unwrap_or_default();
+            return self.start_exchange(&door, attempt, &method, data).await;
+        }
         let username = attempt.username.as_deref();
-        match self.door.chain.check(&attempt).await {
+        match door.chain.check(&attempt).await {
             Verdict::Allow(name) => self.allowed(name, None),
             Verdict::Deny { why, answer } => self.refused(username, &why, answer),
             Verdict::Ignore if attempt.may_be_anonymous => {
@@ -484,21 +496,39 @@ impl Session {
         }
     }
 
-    fn start_exchange(&mut self, method: &str, data: &[u8]) -> Answer {
-        if method != scram::METHOD || !self.door.has_users {
+    /// The providers before the users have a say as in any log-in: who is kept out there stays out, and who is known there by a name can be no other.
+    async fn start_exchange(&mut self, door: &Door, attempt: Attempt, method: &str, data: &[u8]) -> Answer {
+        let Some(before_users) = door.before_users.as_ref().filter(|_| method == scram::METHOD) else {
             let why = "an authentication method that is not offered";
             return self.refused(None, why, AuthRefusal::BadMethod);
-        }
+        };
         let Some(first) = ClientFirst::parse(data) else {
             return self.refused(None, "malformed SCRAM data", AuthRefusal::NotAuthorized);
         };
-        let of_here = self.door.of_here.as_deref();
-        let keys = self.door.users.scram_keys(&first.username, of_here);
+        let name = first.username.as_str();
+        if attempt.username.as_deref().is_some_and(|given| given != name) {
+            let why = "its user name is another than that of its SCRAM log-in";
+            return self.refused(Some(name), why, AuthRefusal::NotAuthorized);
+        }
+        let attempt = Attempt {
+            username: Some(name.into()),
+            may_be_anonymous: false,
+            ..attempt
+        };
+        match before_users.check(&attempt).await {
+            Verdict::Deny { why, answer } => return self.refused(Some(name), &why, answer),
+            Verdict::Allow(Some(known)) if *known != *name => {
+                let why = format!("it is known here as `{known}`");
+                return self.refused(Some(name), &why, AuthRefusal::NotAuthorized);
+            }
+            Verdict::Allow(_) | Verdict::Ignore => {}
+        }
         let mut nonce = [0; 18];
         if getrandom::fill(&mut nonce).is_err() {
             return self.refused(None, "the system has no random numbers", AuthRefusal::Unavailable);
         }
         let nonce = base64::engine::general_purpose::STANDARD.encode(nonce);
+        let keys = door.scram_keys(name);
         let (exchange, challenge) = Exchange::start(first, keys, &nonce);
         self.exchange = Some(Box::new(exchange));
         Answer::Challenge(challenge.into())
@@ -508,13 +538,17 @@ impl Session {
         let Some(exchange) = self.exchange.take() else {
             return self.refused(None, "an answer to no challenge", AuthRefusal::NotAuthorized);
         };
-        match exchange.finish(data) {
-            Some(verifier) => self.allowed(Some(exchange.username().into()), Some(verifier.into())),
-            None => {
-                let why = "wrong SCRAM proof";
-                self.refused(Some(exchange.username()), why, AuthRefusal::NotAuthorized)
-            }
+        let name = exchange.username();
+        let Some(verifier) = exchange.finish(data) else {
+            return self.refused(Some(name), "wrong SCRAM proof", AuthRefusal::NotAuthorized);
+        };
+        // Meanwhile the user may be gone, have another password, or not be let in here any more.
+        let door = self.shared.door(&self.listener);
+        if door.before_users.is_none() || !exchange.is_with(&door.scram_keys(name)) {
+            let why = "its user was changed during the log-in";
+            return self.refused(Some(name), why, AuthRefusal::NotAuthorized);
         }
+        self.allowed(Some(name.into()), Some(verifier.into()))
     }
 
     /// Writes to the log who is not let in, and why.
@@ -574,65 +608,4 @@ impl Session {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::net::SocketAddr;
-    use std::task::{Context, Poll, Waker};
-
-    fn access(bans: BanSettings) -> (tempfile::TempDir, Access) {
-        let folder = tempfile::tempdir().unwrap();
-        let settings = AuthSettings {
-            anonymous: Anonymous::Nowhere,
-            bans,
-            ..AuthSettings::default()
-        };
-        let access = Access::load(&settings, folder.path()).unwrap();
-        (folder, access)
-    }
-
-    /// A log-in without a name, which is let in nowhere.
-    fn knock(access: &Access, forgeable: bool) {
-        let here = SocketAddr::from(([10, 0, 0, 7], 1_883));
-        let info = ConnectionInfo {
-            forgeable,
-            ..ConnectionInfo::new("a".into(), PeerAddr::Ip(here))
-        };
-        let credentials = Credentials {
-            client_id: "c".into(),
-            username: None,
-            password: None,
-            method: None,
-            data: None,
-            link: false,
-        };
-        let session = access.session(&info);
-        let mut answering = session.answer(Question::Authenticate(Box::new(credentials)));
-        let answer = answering.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-        assert!(matches!(answer, Poll::Ready((_, Answer::Refused(_)))));
-    }
-
-    /// Anybody can send datagrams under another's address: they keep nobody out.
-    #[test]
-    fn a_forged_address_is_not_banned() {
-        let (_folder, access) = access(BanSettings {
-            failures: 3,
-            ..BanSettings::default()
-        });
-        (0..100).for_each(|_| knock(&access, true));
-        assert_eq!(access.bans(), []);
-        (0..3).for_each(|_| knock(&access, false));
-        assert_eq!(access.bans().len(), 1);
-    }
-
-    #[test]
-    fn a_client_id_counts_when_its_client_has_its_session() {
-        let (_folder, access) = access(BanSettings {
-            connects: 2,
-            ..BanSettings::default()
-        });
-        (0..9).for_each(|_| knock(&access, false));
-        assert_eq!(access.bans(), []);
-        (0..3).for_each(|_| access.note_connected(&"c".into()));
-        assert_eq!(access.bans()[0].who, Banned::Client("c".into()));
-    }
-}
+mod tests;
