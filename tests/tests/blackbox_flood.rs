@@ -5,10 +5,9 @@ use headgate_mqtt_codec::{
     AckKind, Connect, Disconnect, Packet, PacketId, Qos, Subscribe, SubscribeFilter, SubscribeOptions, Utf8,
     Version, encode,
 };
-use headgate_tests::blackbox::{Daemon, HANG, Peer, Setup, Transport};
+use headgate_tests::blackbox::{Daemon, HANG, Peer, Setup, Transport, allow_connections};
 use std::collections::BTreeSet;
 use std::io;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -64,15 +63,6 @@ fn a_thousand_bad_peers_harm_nobody() {
 #[allow(clippy::print_stdout, reason = "a measurement")]
 fn say(text: &str) {
     println!("{text}");
-}
-
-/// A thousand sockets here and a thousand there.
-fn allow_connections() {
-    let script = "prlimit --pid $0 --nofile=$(ulimit -Hn):$(ulimit -Hn)";
-    let raised = Command::new("sh")
-        .args(["-c", script, &std::process::id().to_string()])
-        .status();
-    assert!(raised.unwrap().success());
 }
 
 /// Ten clients publish to ten others at QoS 1; the highest memory of the gateway meanwhile.

@@ -1,9 +1,8 @@
 //! A client that stops reading while a thousand others publish, and a flood beyond the ceiling of memory: the process lives, others are served, and what was dropped is counted.
 
 use headgate_mqtt_codec::Qos;
-use headgate_tests::blackbox::{Daemon, Message, Peer, Setup, Transport, eventually};
+use headgate_tests::blackbox::{Daemon, Message, Peer, Setup, Transport, allow_connections, eventually};
 use serde_json::Value;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 const PUBLISHERS: usize = 1_000;
@@ -11,15 +10,6 @@ const EACH: usize = 40;
 const PAYLOAD: usize = 2_048;
 /// What the process may take beside the ledger of memory: the program, the store, a thousand connections. Unoptimised it takes about half.
 const BESIDE: u64 = 128 << 20;
-
-/// A thousand sockets here and a thousand there.
-fn allow_connections() {
-    let script = "prlimit --pid $0 --nofile=$(ulimit -Hn):$(ulimit -Hn)";
-    let raised = Command::new("sh")
-        .args(["-c", script, &std::process::id().to_string()])
-        .status();
-    assert!(raised.unwrap().success());
-}
 
 /// The sum of a counter's samples, those with this label alone if one is given.
 fn counted(daemon: &Daemon<'_>, name: &str, label: Option<(&str, &str)>) -> u64 {

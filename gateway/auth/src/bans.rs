@@ -236,7 +236,7 @@ impl Bans {
             let named = state.clients.values().chain(state.users.values());
             named.chain(&state.networks).cloned().collect()
         };
-        file::replace(&self.path, &bans).map_err(|cause| BanError::Io {
+        file::replace_with_json(&self.path, &bans).map_err(|cause| BanError::Io {
             path: self.path.clone(),
             cause,
         })

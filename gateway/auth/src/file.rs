@@ -1,24 +1,94 @@
-//! Small files that are replaced as a whole.
+//! Small files that are replaced as a whole: whoever reads one, also after a power cut, finds the old or the new one.
 
 use serde::Serialize;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-/// Writes `value` as JSON in the place of the file, which its owner alone may read. It survives a power cut when this returns; before, the old one does.
-pub(crate) fn replace(path: &Path, value: &impl Serialize) -> io::Result<()> {
+/// Puts a file, which its owner alone may read, in the place of another, or where there was none. It is on the disk when this returns. Meanwhile it
+/// stands beside as `NAME.new`.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_as(path, bytes, None)
+}
+
+/// The same for a file of somebody else, who keeps what others may do with it. A link to it stays one.
+pub fn replace_foreign(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let path = fs::canonicalize(path)?;
+    let known = fs::metadata(&path)?;
+    replace_as(&path, bytes, Some(&known))
+}
+
+/// Removes a file, if there is one: it does not come back by a power cut.
+pub fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        removed => removed?,
+    }
+    File::open(folder_of(path))?.sync_all()
+}
+
+/// [`replace`] with a value as JSON. The folder is made.
+pub(crate) fn replace_with_json(path: &Path, value: &impl Serialize) -> io::Result<()> {
+    fs::create_dir_all(folder_of(path))?;
+    let mut bytes = serde_json::to_vec_pretty(value)?;
+    bytes.push(b'\n');
+    replace(path, &bytes)
+}
+
+fn folder_of(path: &Path) -> &Path {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder)?;
-    let beside = path.with_extension("new");
+    folder.unwrap_or(Path::new("."))
+}
+
+fn replace_as(path: &Path, bytes: &[u8], like: Option<&Metadata>) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let new = path.with_file_name(name);
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(&beside)?;
-    file.write_all(serde_json::to_string_pretty(value)?.as_bytes())?;
-    file.write_all(b"\n")?;
+    let mut file = options
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&new)?;
+    if let Some(known) = like {
+        // Who is not its owner cannot give it away: then it is ours.
+        let _ = std::os::unix::fs::fchown(&file, Some(known.uid()), Some(known.gid()));
+        file.set_permissions(known.permissions())?;
+    }
+    file.write_all(bytes)?;
     file.sync_all()?;
-    std::fs::rename(&beside, path)?;
-    File::open(folder)?.sync_all()
+    fs::rename(new, path)?;
+    File::open(folder_of(path))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    #[test]
+    fn ours_is_private_and_a_foreign_one_stays_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let mode = |name: &str| fs::metadata(path(name)).unwrap().permissions().mode() & 0o777;
+        replace(&path("ours"), b"a").unwrap();
+        replace(&path("ours"), b"b").unwrap();
+        fs::write(path("theirs.toml"), "a").unwrap();
+        fs::set_permissions(path("theirs.toml"), fs::Permissions::from_mode(0o640)).unwrap();
+        symlink(path("theirs.toml"), path("link")).unwrap();
+        replace_foreign(&path("link"), b"b").unwrap();
+        assert_eq!((mode("ours"), mode("theirs.toml")), (0o600, 0o640));
+        for name in ["ours", "theirs.toml", "link"] {
+            assert_eq!(fs::read(path(name)).unwrap(), b"b", "{name}");
+        }
+        assert!(fs::symlink_metadata(path("link")).unwrap().is_symlink());
+
+        for _ in 0..2 {
+            remove(&path("ours")).unwrap();
+        }
+        let left: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
+        assert_eq!(left.len(), 2, "{left:?}");
+    }
 }

@@ -12,7 +12,7 @@ mod acl;
 mod bans;
 mod chain;
 mod fair;
-mod file;
+pub mod file;
 mod foreign;
 mod hashing;
 mod providers;

@@ -236,7 +236,7 @@ impl Users {
             .iter()
             .map(|(name, user)| (name.as_str(), &**user))
             .collect();
-        file::replace(path, &users).map_err(|cause| UsersError::Io {
+        file::replace_with_json(path, &users).map_err(|cause| UsersError::Io {
             path: path.to_owned(),
             cause,
         })

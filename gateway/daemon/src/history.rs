@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// Configurations that are kept.
 const KEPT: usize = 50;
-/// Bytes of a configuration; a longer one is not kept, and not applied.
+/// Bytes of a configuration that can be applied.
 pub(crate) const LONGEST: usize = 1 << 20;
 
 /// The list, and where it is.
@@ -129,7 +129,7 @@ impl History {
         if last.is_some_and(|last| self.text(last).is_ok_and(|known| known == text)) {
             return Ok(());
         }
-        let number = last.unwrap_or(0) + 1;
+        let number = last.max(self.last_file()).unwrap_or(0) + 1;
         fs::create_dir_all(&self.folder).map_err(|cause| HistoryError::File {
             path: self.folder.clone(),
             cause,
@@ -153,6 +153,13 @@ impl History {
             let _ = fs::remove_file(self.file(gone.number));
         }
         Ok(())
+    }
+
+    /// The highest number that has a file: the list may have been lost.
+    fn last_file(&self) -> Option<u64> {
+        let files = fs::read_dir(&self.folder).ok()?.flatten();
+        let numbers = files.filter_map(|file| file.file_name().to_str()?.strip_suffix(".toml")?.parse().ok());
+        numbers.max()
     }
 
     fn file(&self, number: u64) -> PathBuf {
@@ -203,7 +210,12 @@ mod tests {
         fs::write(folder.path().join("configurations/list.json"), "half a li").unwrap();
         let mut history = History::load(folder.path());
         assert_eq!(history.entries(), []);
+        fs::write(folder.path().join("configurations/7.toml"), "of before").unwrap();
         history.add("a = 1\n", Cause::Start, Vec::new()).unwrap();
-        assert_eq!(History::load(folder.path()).entries().len(), 1);
+        let numbers = History::load(folder.path())
+            .entries
+            .into_iter()
+            .map(|entry| entry.number);
+        assert_eq!(numbers.collect::<Vec<_>>(), [8], "a number is never given twice");
     }
 }

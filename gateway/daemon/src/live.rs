@@ -211,7 +211,7 @@ pub(crate) fn undo_unconfirmed(path: &Path) -> Result<bool, ApplyError> {
         path: path.to_owned(),
         cause,
     })?;
-    fs::remove_file(&before).map_err(failed)?;
+    private::remove(&before).map_err(failed)?;
     Ok(true)
 }
 
@@ -240,9 +240,17 @@ fn keep_before(path: &Path, text: &str) -> Result<File, ApplyError> {
     Ok(file)
 }
 
-/// Reads a configuration, which may take long, while others go on.
-fn read(name: Option<&Path>, text: String) -> Result<Startable, ConfigError> {
-    tokio::task::block_in_place(|| Config::read_to_start(name, text, environment_variables()))
+/// Reads a configuration, which may take long, while others go on. `name` is where it comes from, for what is told of it.
+fn read(name: Option<&Path>, text: &str) -> Result<Startable, ConfigError> {
+    tokio::task::block_in_place(|| Config::read_to_start(name, text.to_owned(), environment_variables()))
+}
+
+/// Reads one that somebody wants to be valid.
+fn read_new(name: Option<&Path>, text: &str) -> Result<Startable, ApplyError> {
+    if text.len() > LONGEST {
+        return Err(ApplyError::TooLong(text.len()));
+    }
+    Ok(read(name, text)?)
 }
 
 /// Whether it is in the history now. Where that cannot be written, the configuration is valid all the same.
@@ -326,13 +334,14 @@ impl Live {
         if valid.unconfirmed.is_some() && text != valid.text {
             return Err(ApplyError::Unconfirmed);
         }
-        self.change(&mut valid, text, Cause::Reload).await
+        let read = read_new(path, &text)?;
+        self.change(&mut valid, text, read, Cause::Reload).await
     }
 
-    /// What would come of this text. `name` is where it comes from, for what is told of it.
+    /// What would come of this text.
     pub(crate) async fn preview(&self, name: Option<&Path>, text: String) -> Result<Preview, ApplyError> {
         let valid = self.0.valid.lock().await;
-        let Startable { config, warnings } = read(name, text)?;
+        let Startable { config, warnings } = read_new(name, &text)?;
         Ok(Preview {
             changes: valid.config.changes(&config),
             needs_restart: valid.config.needs_restart(&config),
@@ -351,8 +360,7 @@ impl Live {
         if valid.unconfirmed.is_some() {
             return Err(ApplyError::Unconfirmed);
         }
-        // Faults are told of where it comes from.
-        read(name, text.clone())?;
+        let read = read_new(name, &text)?;
         let path = self.0.path.clone().ok_or(ApplyError::NoFile)?;
         let is_other = valid.text != text;
         let before = match confirm_in.filter(|_| is_other) {
@@ -362,7 +370,7 @@ impl Live {
         let was_valid = valid.text.clone();
         let stood_there = fs::read(&path).unwrap_or_default();
         let was_taken = stood_there == valid.text.as_bytes() || stood_there == text.as_bytes();
-        let changed = self.change(&mut valid, text, Cause::Apply).await;
+        let changed = self.change(&mut valid, text, read, Cause::Apply).await;
         let mut applied = match changed {
             Ok(applied) => applied,
             Err(error) => {
@@ -416,18 +424,20 @@ impl Live {
             (None, None) => valid.history.text(before().ok_or(HistoryError::First)?)?,
             (Some(number), _) => valid.history.text(number)?,
         };
-        let applied = self.change(&mut valid, text, Cause::Rollback).await?;
+        let applied = self.change_back(&mut valid, text, Cause::Rollback).await?;
         self.settle(&mut valid)?;
         Ok(applied)
     }
 
-    /// Nothing waits any more.
+    /// Nothing waits any more: neither here nor, after a restart, on the disk.
     fn settle(&self, valid: &mut Valid) -> Result<(), ApplyError> {
-        if let (Some(change), Some(path)) = (valid.unconfirmed.take(), &self.0.path) {
-            change.confirmed.cancel();
-            let path = beside(path, BEFORE);
-            fs::remove_file(&path).map_err(|cause| ApplyError::File { path, cause })?;
-        }
+        let (Some(change), Some(path)) = (&valid.unconfirmed, &self.0.path) else {
+            return Ok(());
+        };
+        let path = beside(path, BEFORE);
+        private::remove(&path).map_err(|cause| ApplyError::File { path, cause })?;
+        change.confirmed.cancel();
+        valid.unconfirmed = None;
         Ok(())
     }
 
@@ -444,7 +454,8 @@ impl Live {
                 return;
             }
             tracing::warn!("the configuration was not confirmed in time, and goes back");
-            let gone_back = self.change(&mut valid, before.clone(), Cause::NotConfirmed).await;
+            let gone_back = self.change_back(&mut valid, before.clone(), Cause::NotConfirmed);
+            let gone_back = gone_back.await;
             match gone_back.and_then(|_| self.settle(&mut valid)) {
                 Ok(()) => {
                     tracing::warn!("the configuration of before is valid again");
@@ -458,11 +469,20 @@ impl Live {
         }
     }
 
-    /// Takes another configuration, or tells why not and changes nothing.
-    async fn change(&self, valid: &mut Valid, text: String, by: Cause) -> Result<Applied, ApplyError> {
-        if text.len() > LONGEST {
-            return Err(ApplyError::TooLong(text.len()));
-        }
+    /// Takes one that was valid once.
+    async fn change_back(&self, valid: &mut Valid, text: String, by: Cause) -> Result<Applied, ApplyError> {
+        let read = read(self.0.path.as_deref(), &text)?;
+        self.change(valid, text, read, by).await
+    }
+
+    /// Takes another configuration, which was read from `text`, or tells why not and changes nothing.
+    async fn change(
+        &self,
+        valid: &mut Valid,
+        text: String,
+        read: Startable,
+        by: Cause,
+    ) -> Result<Applied, ApplyError> {
         let Parts {
             hub,
             access,
@@ -475,7 +495,7 @@ impl Live {
         let Startable {
             config: new,
             warnings,
-        } = read(path, text.clone())?;
+        } = read;
         if new.data_dir != valid.config.data_dir {
             return Err(ApplyError::DataDir(valid.config.data_dir.clone()));
         }

@@ -1,8 +1,9 @@
 //! What the gateway keeps is for nobody else: files 0600, folders 0700, those of libraries too.
 
+pub(crate) use headgate_auth::file::{remove, replace, replace_foreign};
 use std::fs::{self, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// What the gateway keeps in its data folder. Earlier versions may have let others read it; an archive holds all of it.
@@ -33,35 +34,6 @@ pub(crate) fn close_old_files(data_dir: &Path) {
             tracing::warn!(path = %path.display(), %error, "others may be able to read what is kept here");
         }
     }
-}
-
-/// Puts a file in the place of another: whoever reads it, also after a power cut, finds the one or the other whole.
-pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    replace_as(path, bytes, None)
-}
-
-/// The same for a file of the operator, who keeps what others may do with it.
-pub(crate) fn replace_foreign(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let path = fs::canonicalize(path)?;
-    let known = fs::metadata(&path)?;
-    replace_as(&path, bytes, Some(&known))
-}
-
-fn replace_as(path: &Path, bytes: &[u8], like: Option<&fs::Metadata>) -> io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let new = path.with_file_name(name);
-    let mut file = fs::File::create(&new)?;
-    if let Some(known) = like {
-        // Who is not its owner cannot give it away: then it is ours.
-        let _ = std::os::unix::fs::fchown(&file, Some(known.uid()), Some(known.gid()));
-        file.set_permissions(known.permissions())?;
-    }
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(new, path)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 fn close(path: &Path) -> io::Result<()> {

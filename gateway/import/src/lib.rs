@@ -41,8 +41,6 @@ pub struct Target {
     pub secrets_dir: PathBuf,
     /// Its name, for bridges.
     pub node: String,
-    /// Whether it can write its log to a file, to syslog and not to standard error: `log.file`, `log.syslog`, `log.stderr`.
-    pub has_log_sinks: bool,
 }
 
 /// What an import makes.

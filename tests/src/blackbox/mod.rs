@@ -28,6 +28,15 @@ use std::time::{Duration, Instant};
 /// After so long something hangs.
 pub const HANG: Duration = Duration::from_secs(90);
 
+/// Lets this process have as many sockets as it may: a thousand here and a thousand there are more than at first.
+pub fn allow_connections() {
+    let script = "prlimit --pid $0 --nofile=$(ulimit -Hn):$(ulimit -Hn)";
+    let raised = std::process::Command::new("sh")
+        .args(["-c", script, &std::process::id().to_string()])
+        .status();
+    assert!(raised.unwrap().success());
+}
+
 /// Asks again and again until there is an answer.
 pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();

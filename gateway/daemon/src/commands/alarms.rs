@@ -1,6 +1,6 @@
 //! `headgate alarms`: what needs an operator.
 
-use super::bridges::Gateway;
+use super::gateway::Gateway;
 use super::table::{columns, date, text};
 use clap::Args;
 use headgate_cli::Outcome;

@@ -1,7 +1,7 @@
 //! `headgate bans`: who is kept out of a running gateway.
 
-use super::bridges::Gateway;
 use super::error::CommandError;
+use super::gateway::Gateway;
 use super::table::{columns, date};
 use clap::{Args, Subcommand};
 use headgate_access::Network;

@@ -1,29 +1,18 @@
 //! `headgate bridges` and `headgate bridge …`: what a running gateway's bridges do, and what they are to do.
 
-use super::config_for;
 use super::error::CommandError;
-use super::table::visible;
+use super::gateway::Gateway;
+use super::table::{columns, visible};
 use crate::bridges::{BridgeError, Checked, escape};
 use crate::config::{Config, environment_variables};
-use crate::control::{ControlClient, ControlError};
+use crate::control::ControlError;
 use crate::sys::unix_time;
 use clap::{Args, Subcommand};
 use headgate_cli::{Outcome, note, runtime, say};
 use hyper::Method;
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, UNIX_EPOCH};
-
-/// What every command of a running gateway needs.
-#[derive(Args)]
-pub(crate) struct Gateway {
-    /// The configuration, which says where the gateway has its data.
-    #[arg(long, value_name = "FILE", env = "HEADGATE_CONFIG", global = true)]
-    config: Option<PathBuf>,
-    /// Answer in JSON.
-    #[arg(long, global = true)]
-    json: bool,
-}
 
 /// Show all bridges.
 #[derive(Args)]
@@ -92,54 +81,6 @@ enum Action {
     },
 }
 
-impl Gateway {
-    pub(super) fn config(&self) -> Option<&Path> {
-        self.config.as_deref()
-    }
-
-    fn client(&self) -> Result<ControlClient, CommandError> {
-        let config = config_for(&["data_dir"], self.config.as_deref())?;
-        Ok(ControlClient::new(&config.data_dir))
-    }
-
-    /// The bridge of this name in the configuration, read as far as it can be.
-    fn configured(&self, name: &str) -> Option<Checked> {
-        let (config, _) =
-            Config::load_for(&["bridges"], self.config.as_deref(), environment_variables()).ok()?;
-        let settings = config.bridges.iter().find(|bridge| bridge.name == name)?;
-        Checked::new(settings, &config.node).ok()
-    }
-
-    /// What the gateway does not know, and the configuration does.
-    fn hint(&self, name: &str, error: CommandError) -> CommandError {
-        let is_unknown = matches!(&error, CommandError::Control(ControlError::Refused(words)) if *words == BridgeError::Unknown(name.to_owned()).to_string());
-        match is_unknown && self.configured(name).is_some() {
-            true => CommandError::NotTaken(name.to_owned()),
-            false => error,
-        }
-    }
-
-    pub(super) fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value, CommandError> {
-        let client = self.client()?;
-        Ok(runtime()?.block_on(client.ask(method, path, body))?)
-    }
-
-    /// Asks, and takes each line of the answer as it comes.
-    pub(super) fn lines(&self, path: &str, each: &mut dyn FnMut(Value)) -> Result<(), CommandError> {
-        let client = self.client()?;
-        Ok(runtime()?.block_on(client.lines(Method::GET, path, None, each))?)
-    }
-
-    /// JSON for machines, words for people.
-    pub(super) fn answer(&self, answer: &Value, words: impl FnOnce(&Value) -> String) {
-        if self.json {
-            say(answer);
-        } else {
-            say(words(answer).trim_end());
-        }
-    }
-}
-
 impl BridgesCommand {
     /// Runs the command.
     pub fn run(self) -> Outcome {
@@ -158,25 +99,25 @@ impl BridgeCommand {
             Action::Show { name } => {
                 let bridge = gateway
                     .ask(Method::GET, &of(name), None)
-                    .map_err(|error| gateway.hint(name, error))?;
+                    .map_err(|error| self.hint(name, error))?;
                 gateway.answer(&bridge, |bridge| lines(bridge, ""));
             }
             Action::Pause { name } => {
                 let done = gateway
                     .ask(Method::POST, &format!("{}/pause", of(name)), None)
-                    .map_err(|error| gateway.hint(name, error))?;
+                    .map_err(|error| self.hint(name, error))?;
                 gateway.answer(&done, |_| format!("paused {name}"));
             }
             Action::Resume { name } => {
                 let done = gateway
                     .ask(Method::POST, &format!("{}/resume", of(name)), None)
-                    .map_err(|error| gateway.hint(name, error))?;
+                    .map_err(|error| self.hint(name, error))?;
                 gateway.answer(&done, |_| format!("resumed {name}"));
             }
             Action::Flush { name } => {
                 let done = gateway
                     .ask(Method::POST, &format!("{}/flush", of(name)), None)
-                    .map_err(|error| gateway.hint(name, error))?;
+                    .map_err(|error| self.hint(name, error))?;
                 gateway.answer(&done, |done| format!("discarded {} messages", done["flushed"]));
             }
             Action::Test { name } => return self.test(name),
@@ -185,7 +126,7 @@ impl BridgeCommand {
                 let path = format!("{}/report?from={from}&to={to}", of(name));
                 let report = gateway
                     .ask(Method::GET, &path, None)
-                    .map_err(|error| gateway.hint(name, error))?;
+                    .map_err(|error| self.hint(name, error))?;
                 gateway.answer(&report, |report| lines(&with_dates(report), ""));
             }
             Action::Add { file } => {
@@ -208,11 +149,28 @@ impl BridgeCommand {
         Ok(())
     }
 
+    /// The bridge of this name in the configuration, read as far as it can be.
+    fn configured(&self, name: &str) -> Option<Checked> {
+        let (config, _) =
+            Config::load_for(&["bridges"], self.gateway.config(), environment_variables()).ok()?;
+        let settings = config.bridges.iter().find(|bridge| bridge.name == name)?;
+        Checked::new(settings, &config.node).ok()
+    }
+
+    /// What the gateway does not know, and the configuration does.
+    fn hint(&self, name: &str, error: CommandError) -> CommandError {
+        let is_unknown = matches!(&error, CommandError::Control(ControlError::Refused(words)) if *words == BridgeError::Unknown(name.to_owned()).to_string());
+        match is_unknown && self.configured(name).is_some() {
+            true => CommandError::NotTaken(name.to_owned()),
+            false => error,
+        }
+    }
+
     fn test(&self, name: &str) -> Outcome {
         let client = self.gateway.client()?;
         let path = format!("/api/v1/bridges/{}/test", escape(name));
         let mut failed = None;
-        let json = self.gateway.json;
+        let json = self.gateway.is_json();
         let mut each = |finding: Value| {
             if finding["ok"] == false {
                 failed.get_or_insert_with(|| text(&finding["step"]));
@@ -230,7 +188,7 @@ impl BridgeCommand {
         let runtime = runtime()?;
         match runtime.block_on(client.lines(Method::POST, &path, None, &mut each)) {
             Err(error @ ControlError::NotRunning { .. }) => {
-                let Some(checked) = self.gateway.configured(name) else {
+                let Some(checked) = self.configured(name) else {
                     return Err(error.into());
                 };
                 note("no gateway runs with this configuration: its bridge is tested from here");
@@ -242,7 +200,7 @@ impl BridgeCommand {
                     Ok::<_, ControlError>(())
                 })?;
             }
-            asked => asked.map_err(|error| self.gateway.hint(name, error.into()))?,
+            asked => asked.map_err(|error| self.hint(name, error.into()))?,
         }
         match failed {
             Some(step) => Err(format!("the step `{step}` failed").into()),
@@ -310,45 +268,27 @@ fn lines(value: &Value, before: &str) -> String {
 
 /// One line for each bridge.
 fn table(bridges: &Value) -> String {
-    let mut rows = vec![
-        [
-            "NAME", "STATE", "REMOTE", "QUEUED", "OLDEST s", "ROOM h", "SENT", "ACKED", "RECEIVED", "NEXT s",
-            "ERROR",
-        ]
-        .map(str::to_owned),
+    let head = [
+        "NAME", "STATE", "REMOTE", "QUEUED", "OLDEST s", "ROOM h", "SENT", "ACKED", "RECEIVED", "NEXT s",
+        "ERROR",
     ];
-    for bridge in bridges.as_array().into_iter().flatten() {
+    let bridges = bridges.as_array().into_iter().flatten();
+    let rows = bridges.map(|bridge| {
         let queue = &bridge["queue"];
-        rows.push(
-            [
-                &bridge["name"],
-                &bridge["state"],
-                &bridge["remote"],
-                &queue["messages"],
-                &queue["oldest_seconds"],
-                &queue["capacity_hours"],
-                &bridge["sent"],
-                &bridge["acknowledged"],
-                &bridge["received"],
-                &bridge["next_try_seconds"],
-                &bridge["last_error"],
-            ]
-            .map(text),
-        );
-    }
-    let mut printed = String::new();
-    for row in &rows {
-        let mut line = String::new();
-        for (column, cell) in row.iter().enumerate() {
-            let width = rows
-                .iter()
-                .map(|row| row[column].chars().count())
-                .max()
-                .unwrap_or(0);
-            line.push_str(&format!("{cell:width$}  "));
-        }
-        printed.push_str(line.trim_end());
-        printed.push('\n');
-    }
-    printed
+        [
+            &bridge["name"],
+            &bridge["state"],
+            &bridge["remote"],
+            &queue["messages"],
+            &queue["oldest_seconds"],
+            &queue["capacity_hours"],
+            &bridge["sent"],
+            &bridge["acknowledged"],
+            &bridge["received"],
+            &bridge["next_try_seconds"],
+            &bridge["last_error"],
+        ]
+        .map(text)
+    });
+    columns(head, rows)
 }

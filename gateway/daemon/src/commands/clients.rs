@@ -1,7 +1,7 @@
 //! `headgate clients`, `sessions`, `subscriptions`, `topics`, `retained` and `listeners`: who is there and what waits, and what an operator does about it.
 
-use super::bridges::Gateway;
 use super::error::CommandError;
+use super::gateway::Gateway;
 use super::table::{columns, raw, text, visible};
 use crate::bridges::escape;
 use clap::{Args, Subcommand};

@@ -1,7 +1,7 @@
 //! `headgate reload` and `headgate config …`: the configuration of a running gateway, and those before it.
 
-use super::bridges::Gateway;
 use super::error::CommandError;
+use super::gateway::Gateway;
 use super::table::{columns, date, raw, text};
 use crate::config::{Config, at_most, environment_variables};
 use clap::{Args, Subcommand};

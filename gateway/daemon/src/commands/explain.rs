@@ -1,6 +1,6 @@
 //! `headgate explain`: why a client may do something or not, and whom it would concern.
 
-use super::bridges::Gateway;
+use super::gateway::Gateway;
 use super::table::{columns, text};
 use crate::bridges::escape;
 use clap::Args;

@@ -154,7 +154,6 @@ impl To {
             secrets_dir: data_dir.join("secrets"),
             data_dir,
             node: self.node.clone().unwrap_or_else(host),
-            has_log_sinks: Config::has_setting("log", "file"),
         })
     }
 

@@ -1,6 +1,6 @@
 //! `headgate log`: the last lines of a running gateway, those that come, and its level.
 
-use super::bridges::Gateway;
+use super::gateway::Gateway;
 use super::table::{columns, date, text};
 use clap::{Args, Subcommand};
 use headgate_cli::Outcome;

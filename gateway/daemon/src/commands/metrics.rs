@@ -1,6 +1,6 @@
 //! `headgate metrics`, `status` and `slow`: what a running gateway counts, how it is, and who takes long.
 
-use super::bridges::Gateway;
+use super::gateway::Gateway;
 use super::table::{columns, text};
 use clap::Args;
 use headgate_cli::Outcome;

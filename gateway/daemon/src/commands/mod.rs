@@ -9,6 +9,7 @@ mod clients;
 mod config;
 mod error;
 mod explain;
+mod gateway;
 mod import;
 mod log;
 mod metrics;

@@ -1,6 +1,6 @@
 //! `headgate trace`: what one client, topic or address does at a running gateway.
 
-use super::bridges::Gateway;
+use super::gateway::Gateway;
 use super::table::{columns, date, text};
 use crate::bridges::escape;
 use clap::{Args, Subcommand};

@@ -93,7 +93,7 @@ impl Source<'_> {
     }
 
     fn log(&mut self) {
-        let mut sinks = Sinks::new(self.target.has_log_sinks);
+        let mut sinks = Sinks::default();
         let console = self.last("log.console");
         let is = |words: &[&str]| {
             console
@@ -184,7 +184,7 @@ impl Source<'_> {
             if self.draft.has_fate(of) {
                 continue;
             }
-            match is_on && sinks.are_there {
+            match is_on {
                 true => self.draft.not_taken(
                     of,
                     "there is no such setting for syslog",

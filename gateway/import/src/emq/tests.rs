@@ -17,7 +17,6 @@ fn import_with(text: &str, others: &[(&str, &str)]) -> Imported {
         data_dir: "/data".into(),
         secrets_dir: "/data/secrets".into(),
         node: "plant-7".into(),
-        has_log_sinks: true,
     };
     let import = import(&disk, Path::new("/opt/emq"), None, &target).unwrap();
     let code = |line: &str| line.split('#').next().is_some_and(|code| !code.trim().is_empty());

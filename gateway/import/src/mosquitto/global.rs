@@ -207,7 +207,7 @@ impl Source<'_> {
 
     /// Without a word it is standard error; with one it is that, and no other.
     fn log_destinations(&mut self, global: &Section) {
-        let mut sinks = Sinks::new(self.target.has_log_sinks);
+        let mut sinks = Sinks::default();
         let all = global.all("log_dest");
         let has_one_of = |names: &[&str]| {
             all.iter()
@@ -250,7 +250,7 @@ impl Source<'_> {
                 }
             }
         }
-        if elsewhere && !to_stderr && sinks.are_there {
+        if elsewhere && !to_stderr {
             self.draft.config.set("log.stderr", false);
             self.draft
                 .remark("log.stderr = false: the source names other destinations");

@@ -20,7 +20,6 @@ fn import_with(text: &str, others: &[(&str, &str)], version: Version) -> Importe
         data_dir: "/data".into(),
         secrets_dir: "/data/secrets".into(),
         node: "plant-7".into(),
-        has_log_sinks: true,
     };
     let import = import(&disk, Path::new("/etc/m/m.conf"), &options, &target).unwrap();
     let meaningful =

@@ -1,0 +1,60 @@
+//! The gateway that runs, as the commands about it find and ask it.
+
+use super::config_for;
+use super::error::CommandError;
+use crate::control::ControlClient;
+use clap::Args;
+use headgate_cli::{runtime, say};
+use hyper::Method;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// What every command of a running gateway needs.
+#[derive(Args)]
+pub(crate) struct Gateway {
+    /// The configuration, which says where the gateway has its data.
+    #[arg(long, value_name = "FILE", env = "HEADGATE_CONFIG", global = true)]
+    config: Option<PathBuf>,
+    /// Answer in JSON.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+impl Gateway {
+    /// The file, if one is named.
+    pub(super) fn config(&self) -> Option<&Path> {
+        self.config.as_deref()
+    }
+
+    /// Asks the gateway.
+    pub(super) fn client(&self) -> Result<ControlClient, CommandError> {
+        let config = config_for(&["data_dir"], self.config.as_deref())?;
+        Ok(ControlClient::new(&config.data_dir))
+    }
+
+    /// One question, one answer.
+    pub(super) fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value, CommandError> {
+        let client = self.client()?;
+        Ok(runtime()?.block_on(client.ask(method, path, body))?)
+    }
+
+    /// Asks, and takes each line of the answer as it comes.
+    pub(super) fn lines(&self, path: &str, each: &mut dyn FnMut(Value)) -> Result<(), CommandError> {
+        let client = self.client()?;
+        Ok(runtime()?.block_on(client.lines(Method::GET, path, None, each))?)
+    }
+
+    /// Whether answers are for machines.
+    pub(super) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// JSON for machines, words for people.
+    pub(super) fn answer(&self, answer: &Value, words: impl FnOnce(&Value) -> String) {
+        if self.json {
+            say(answer);
+        } else {
+            say(words(answer).trim_end());
+        }
+    }
+}

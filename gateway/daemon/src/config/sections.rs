@@ -1,0 +1,205 @@
+//! The sections that are settings and nothing else: log, store, `$SYS`, alarms, metrics.
+
+use headgate_access::Network;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What goes to the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct LogSettings {
+    /// `error`, `warn`, `info`, `debug` or `trace`, also by module: `info,headgate_mqtt=debug`.
+    pub level: String,
+    /// How a line looks.
+    pub format: LogFormat,
+    /// Lines of one kind that are written within ten seconds, at `info` and above; what is more is counted and told by its number. 0 for no limit.
+    pub max_repeats: u64,
+    /// Whether lines go to standard error, where a service manager finds them.
+    pub stderr: bool,
+    /// A file for lines. Default: none.
+    pub file: Option<LogFileSettings>,
+    /// Whether lines go to the journal of systemd with their fields, in its own protocol. Set `stderr` to false then, or they are there twice.
+    pub journald: bool,
+    /// A syslog server for lines. Default: none.
+    pub syslog: Option<SyslogSettings>,
+    /// Lines that are kept in memory for `headgate log`, up to 100,000; 0 for none.
+    pub ring: usize,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self {
+            level: "info".into(),
+            format: LogFormat::default(),
+            max_repeats: 50,
+            stderr: true,
+            file: None,
+            journald: false,
+            syslog: None,
+            ring: 500,
+        }
+    }
+}
+
+/// A file for the lines of the log, which is put aside when it is large enough: `gateway.log`, then `gateway.log.1` and so on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LogFileSettings {
+    /// The file; its folder is made.
+    pub path: PathBuf,
+    /// Bytes at which it is put aside, 4,096 or more. Default: 10 MiB.
+    #[serde(default = "ten_mib")]
+    pub max_bytes: u64,
+    /// How many that were put aside are kept, up to 1,000. Default: 5.
+    #[serde(default = "five")]
+    pub keep: u32,
+}
+
+fn ten_mib() -> u64 {
+    10 << 20
+}
+
+fn five() -> u32 {
+    5
+}
+
+/// A syslog server for the lines of the log. RFC 5424
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SyslogSettings {
+    /// `udp://HOST[:PORT]`, `tcp://HOST[:PORT]` (each message with its length in front) or `unix:PATH`, such as `unix:/dev/log`. The port is 514 if none is said.
+    pub address: String,
+    /// Under which heading the server files them. Default: `daemon`.
+    #[serde(default)]
+    pub facility: Facility,
+}
+
+/// A heading of syslog, by its number. RFC 5424 §6.2.1
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Facility {
+    User = 1,
+    #[default]
+    Daemon = 3,
+    Local0 = 16,
+    Local1 = 17,
+    Local2 = 18,
+    Local3 = 19,
+    Local4 = 20,
+    Local5 = 21,
+    Local6 = 22,
+    Local7 = 23,
+}
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What survives a restart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct StoreSettings {
+    /// What an acknowledgement promises.
+    pub durability: Durability,
+    /// Bytes that the store may have on the disk; what would need more is refused (0x97) until there is room again. 0 for no limit but the
+    /// disk's own.
+    pub max_bytes: u64,
+}
+
+impl Default for StoreSettings {
+    fn default() -> Self {
+        Self {
+            durability: Durability::default(),
+            max_bytes: 4 << 30,
+        }
+    }
+}
+
+/// What an acknowledgement promises.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Durability {
+    /// What was acknowledged survives a power cut.
+    #[default]
+    PowerLoss,
+    /// What was acknowledged survives a crash of the gateway, not of the machine.
+    ProcessCrash,
+    /// Nothing is written; a restart begins empty.
+    Memory,
+}
+
+/// What is told under `$SYS`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct SysSettings {
+    /// How often the topics under `$SYS` are published; `0s` for never.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub interval: Duration,
+    /// Whether `clients/{clientid}/connected` and `…/disconnected` are published.
+    pub presence: bool,
+    /// QoS of those, 0 to 2.
+    pub presence_qos: u8,
+    /// Whether mosquitto's tree `$SYS/broker/…` is published too.
+    pub mosquitto: bool,
+}
+
+impl Default for SysSettings {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(60),
+            presence: true,
+            presence_qos: 1,
+            mosquitto: false,
+        }
+    }
+}
+
+/// From when on alarms are raised.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct AlarmSettings {
+    /// How long a bridge may be without its remote before the alarm `bridge_down_{name}` is raised.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub bridge_down_after: Duration,
+    /// Bytes that the disk with `data_dir` must have free, or the alarm `disk_low` is raised; 0 for never. Default: 5 % of the disk, at most 1 GiB.
+    pub min_free_disk_bytes: Option<u64>,
+}
+
+impl Default for AlarmSettings {
+    fn default() -> Self {
+        Self {
+            bridge_down_after: Duration::from_secs(300),
+            min_free_disk_bytes: None,
+        }
+    }
+}
+
+/// What is told over HTTP, and to whom.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct MetricsSettings {
+    /// Who may read `/metrics` beside this machine: addresses and networks, such as `["10.1.2.0/24"]`. Client ids, bridges and loads can be read there.
+    pub addresses: Vec<Network>,
+    /// Sessions with the longest queues that are told one by one, up to 1,000; all others are one sum.
+    pub top_sessions: usize,
+}
+
+impl Default for MetricsSettings {
+    fn default() -> Self {
+        Self {
+            addresses: Vec::new(),
+            top_sessions: 20,
+        }
+    }
+}
