@@ -18,7 +18,9 @@ use crate::open::{self, failed};
 use crate::records::{self, Record};
 use crate::rows::{self, Key};
 use crate::tables::{Checkpoint, Opened, Tables, read_page};
-use headgate_model::store::{FetchLimit, Fetched, MessageId, QueueEntry, StoreStats, StoredDelivery};
+use headgate_model::store::{
+    FetchLimit, Fetched, MessageId, QueueEntry, StoreSettings, StoreStats, StoredDelivery,
+};
 use headgate_model::{Qos, SessionId, Store, StoreError, StoreImage, StoreOp, SubscriptionIds};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
@@ -640,11 +642,26 @@ impl Store for DiskStore {
         })
     }
 
-    fn set_max_bytes(&mut self, bytes: u64) {
-        self.told.max_bytes = bytes;
+    fn set_settings(&mut self, settings: StoreSettings) {
+        let sync = settings.survives_power_loss;
+        self.told.max_bytes = settings.max_bytes;
+        self.told.durability = match sync {
+            true => Durability::PowerLoss,
+            false => Durability::ProcessCrash,
+        };
         self.settings = self.told.fitted();
         self.journal.segment_bytes = self.settings.segment_bytes;
-        self.tables.max_bytes = bytes;
+        self.tables.max_bytes = settings.max_bytes;
+        let was_synced = self.journal.sync;
+        self.journal.sync = sync;
+        self.tables.set_sync(sync);
+        if sync && !was_synced {
+            // What was acknowledged before was promised less. What comes will be promised more, and rests on it.
+            let synced = self.journal.sync_all().and_then(|()| self.tables.sync_all());
+            if let Err(error) = synced {
+                self.broken = Some(format!("a sync failed earlier: {error}"));
+            }
+        }
     }
 
     fn has_room(&self) -> bool {

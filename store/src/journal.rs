@@ -75,7 +75,7 @@ pub(crate) struct Journal {
     /// Length of every segment, the one that is written to last.
     segments: BTreeMap<u32, u64>,
     active: File,
-    sync: bool,
+    pub(crate) sync: bool,
     pub(crate) segment_bytes: u64,
     /// The frame that is being made.
     frame: Vec<u8>,
@@ -208,6 +208,14 @@ impl Journal {
         }
         self.written += self.frame.len() as u64;
         *self.segments.get_mut(&at.segment).expect("it is the last") += self.frame.len() as u64;
+        Ok(())
+    }
+
+    /// Makes all of it durable that was committed without that.
+    pub(crate) fn sync_all(&self) -> io::Result<()> {
+        for number in self.segments.keys() {
+            File::open(path(&self.folder, *number))?.sync_data()?;
+        }
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Rows that one batch of sled, and one group of the export, holds.
 const GROUP: usize = 256;
@@ -40,7 +40,8 @@ pub(crate) struct Checkpoint {
 pub(crate) struct Tables {
     db: sled::Db,
     folder: PathBuf,
-    sync: bool,
+    /// Of all who write the same tables.
+    sync: Arc<AtomicBool>,
     /// Bytes that the whole store may have; 0 for no limit.
     pub(crate) max_bytes: u64,
     /// About how many bytes the rows have.
@@ -166,7 +167,12 @@ impl Tables {
         let path = self.folder.join("tables");
         if self.borrowed {
             let db = open::open(&path).map_err(|trouble| trouble.told(&path))?;
-            let tables = Self::of(db, &self.folder, self.sync, self.max_bytes);
+            let tables = Self::of(
+                db,
+                &self.folder,
+                self.sync.load(Ordering::Relaxed),
+                self.max_bytes,
+            );
             self.give_to(&tables, checkpoint)
                 .map_err(|e| failed("bring the tables up to date", e))?;
             *self = tables;
@@ -239,7 +245,7 @@ impl Tables {
         Self {
             db,
             folder: folder.to_owned(),
-            sync,
+            sync: Arc::new(sync.into()),
             max_bytes,
             live: Arc::default(),
             borrowed: false,
@@ -355,9 +361,20 @@ impl Tables {
         self.flush()
     }
 
+    /// Whether what is written from now on survives a power cut.
+    pub(crate) fn set_sync(&self, sync: bool) {
+        self.sync.store(sync, Ordering::Relaxed);
+    }
+
+    /// Makes all of it durable that was written without that.
+    pub(crate) fn sync_all(&self) -> io::Result<()> {
+        self.flush()?;
+        self.open_export()?.sync_all()
+    }
+
     fn flush(&self) -> io::Result<()> {
         self.db.flush()?;
-        if self.sync {
+        if self.sync.load(Ordering::Relaxed) {
             File::open(self.folder.join("tables/db"))?.sync_data()?;
         }
         Ok(())
@@ -372,11 +389,11 @@ impl Tables {
     pub(crate) fn finish_export(&self, checkpoint: Checkpoint) -> io::Result<()> {
         let mut file = self.open_export()?;
         // The drive must not have the end without what comes before it.
-        if self.sync {
+        if self.sync.load(Ordering::Relaxed) {
             file.sync_all()?;
         }
         append_export(&mut file, &[], Some(checkpoint))?;
-        if self.sync {
+        if self.sync.load(Ordering::Relaxed) {
             file.sync_all()?;
         }
         Ok(())

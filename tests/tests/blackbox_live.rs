@@ -122,6 +122,48 @@ fn nobody_is_disconnected_by_a_change() {
 }
 
 /// A listener that is gone or listens elsewhere takes its clients with it; theirs is the only loss.
+/// What was told under the old name is told under the new one, and who asks under the old name finds nothing.
+#[test]
+fn the_gateway_gets_another_name() {
+    let setup = Setup::with("");
+    let daemon = setup.start();
+    let mut stays = connected(daemon.port(Transport::Tcp), "stays");
+    let base = text(&setup);
+    let renamed = format!("node = \"plant7\"\n{base}[alarms]\nmin_free_disk_bytes = 9000000000000000000\n");
+    let applied = apply(&daemon, &renamed);
+    assert_eq!(applied["needs_restart"], json!([]));
+    let told = |node: &str, what: &str| {
+        let retained = daemon.ask(&["retained", "--filter", &format!("$SYS/brokers/{node}/{what}")]);
+        retained.as_array().is_some_and(|all| !all.is_empty())
+    };
+    let alarm = "alarms/disk_low/alert";
+    eventually("the new name", || {
+        (told("plant7", "version") && told("plant7", alarm)).then_some(())
+    });
+    assert!(!told("headgate@127.0.0.1", "version"));
+    assert_eq!(daemon.ask(&["status"])["node"], "plant7");
+
+    let again = renamed.replace("plant7", "plant8");
+    apply(&daemon, &again);
+    eventually("the newer name", || {
+        (told("plant8", "version") && told("plant8", alarm)).then_some(())
+    });
+    assert!(!told("plant7", "version") && !told("plant7", alarm));
+    round_trip(&mut stays, "still here");
+
+    // It goes by what was told, and what was told before is promised as much.
+    for durability in ["process-crash", "power-loss"] {
+        let text = format!("{again}[store]\ndurability = \"{durability}\"\n");
+        assert_eq!(apply(&daemon, &text)["needs_restart"], json!([]));
+        round_trip(&mut stays, durability);
+    }
+    let text = format!("{again}[store]\ndurability = \"memory\"\n");
+    assert_eq!(
+        apply(&daemon, &text)["needs_restart"],
+        json!(["store.durability: \"power-loss\" → \"memory\""])
+    );
+}
+
 #[test]
 fn a_listener_moves_and_goes_with_its_clients_alone() {
     let setup = Setup::new();
@@ -453,7 +495,7 @@ fn a_thousand_changes_lose_no_connection_and_no_message() {
                 let name = format!("name = \"{listener}\"\n");
                 base.replace(&name, &(name.clone() + &key + "\n"))
             };
-            let changed = match n % 9 {
+            let changed = match n % 10 {
                 0 => with(listener("extra", extra)),
                 1 => with_key("tcp", format!("max_connections = {}", 100 + n)),
                 2 => with(format!(
@@ -466,6 +508,10 @@ fn a_thousand_changes_lose_no_connection_and_no_message() {
                     "[[auth.client_ids]]\nid = \"c{n}\"\npassword = \"secret\"\n"
                 )),
                 7 => base.replace(&format!("{certificate:?}"), &format!("{renewed:?}")),
+                8 => {
+                    format!("node = \"plant{n}\"\n")
+                        + &with("[store]\ndurability = \"process-crash\"\n".to_owned())
+                }
                 _ => with(format!(
                     "[mqtt]\nreceive_maximum = {}\n[sys]\ninterval = \"{}s\"\n",
                     100 + n,

@@ -33,6 +33,11 @@ pub struct BridgePlan {
 }
 
 impl BridgePlan {
+    /// The gateway whose bridge it is.
+    pub fn node(&self) -> &str {
+        self.node.as_str()
+    }
+
     /// Checks settings. `node` is the name of this gateway.
     pub fn new(settings: BridgeSettings, node: &str) -> Result<Self, BridgeSettingsError> {
         settings.check()?;

@@ -65,6 +65,8 @@ pub struct SnGateway<A> {
     advertise_at: Option<Instant>,
     pub(crate) publisher: Publisher,
     pub(crate) stopped: bool,
+    /// Nobody new comes in.
+    pub(crate) overloaded: bool,
 }
 
 /// Where a client, or one that wants to be one, is kept.
@@ -113,6 +115,7 @@ impl<A: Address> SnGateway<A> {
             handshakes: 0,
             timers: BTreeSet::new(),
             stopped: false,
+            overloaded: false,
         })
     }
 
@@ -231,6 +234,10 @@ impl<A: Address> DatagramServer for SnGateway<A> {
             }
             self.arm(index);
         }
+    }
+
+    fn set_overloaded(&mut self, overloaded: bool) {
+        self.overloaded = overloaded;
     }
 
     fn shutdown(&mut self, out: &mut Out<A>) {

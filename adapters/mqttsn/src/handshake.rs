@@ -124,11 +124,11 @@ impl<A: Address> SnGateway<A> {
             return;
         }
         if self.is_full(from, &id) {
-            return refuse(
-                ReturnCode::Congestion,
-                "too many clients (max_clients, max_handshakes)",
-                out,
-            );
+            let why = match self.overloaded {
+                true => "the gateway is overloaded (limits.max_delay)",
+                false => "too many clients (max_clients, max_handshakes)",
+            };
+            return refuse(ReturnCode::Congestion, why, out);
         }
         self.begin(from, &id, wants, now, out);
     }
@@ -207,7 +207,7 @@ impl<A: Address> SnGateway<A> {
         let settings = &self.config.settings;
         let is_new = self.find_client(from).is_none() && self.find_id(id).is_none();
         self.handshakes >= settings.max_handshakes
-            || (is_new && self.clients + self.handshakes >= settings.max_clients)
+            || (is_new && (self.overloaded || self.clients + self.handshakes >= settings.max_clients))
     }
 
     fn begin(&mut self, from: &Sender<A>, id: &str, wants: Wants, now: Instant, out: &mut Out<A>) {

@@ -371,6 +371,20 @@ fn there_is_room_for_so_many() {
     sn.exchange(OTHER, connect("b"), &[CONGESTION]);
 }
 
+/// There is more to do than the machine can: whoever is not there yet is told so, who is there stays, and may come back.
+#[test]
+fn an_overloaded_gateway_takes_nobody_new() {
+    let mut sn = Bench::new();
+    sn.connected(DEVICE, "a");
+    sn.gateway.set_overloaded(true);
+    sn.exchange(OTHER, connect("b"), &[CONGESTION]);
+    sn.exchange(DEVICE, ping("a"), &[Message::PingResp]);
+    sn.advance(20);
+    sn.exchange(DEVICE, connect("a"), &[CONNACK]);
+    sn.gateway.set_overloaded(false);
+    sn.exchange(OTHER, connect("b"), &[CONNACK]);
+}
+
 /// §6.14: a sender that is not known is told that it is not connected; never when it only says goodbye or good night, and never a gateway.
 #[test]
 fn who_is_not_known_is_told_so() {

@@ -3,12 +3,14 @@
 //! One task for a socket, and one place on the bus for all its clients. A wake-up hands over the datagrams that are there, submits what follows to the bus in one
 //! turn, takes the events that are there, and sends all that follows with few calls. A protocol rule that creeps in here has lost its test.
 //!
-//! Always true: nothing is due before what was sent in time is read; while the store is behind, or the peers do not take what is sent, datagrams are left in the
-//! system, whose room for them has a bound.
+//! Always true: nothing is due before what was sent in time is read; while the store is behind, the peers do not take what is sent, or all clients together have sent
+//! more than they may, datagrams are left in the system, whose room for them has a bound.
 
 use crate::denials;
+use crate::limit::ConnectionLimit;
 use crate::protocols::Serving;
 use crate::seat::{Seat, Tally, wait_for_others};
+use crate::shared_rate::SharedThrottle;
 use crate::trace::Tracer;
 use bytes::Bytes;
 use headgate_access::ConnectionInfo;
@@ -24,7 +26,7 @@ use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -36,6 +38,8 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 const TURNS: usize = 16;
 /// Events handled before what follows from them is sent.
 const EVENTS_AT_ONCE: usize = 256;
+/// So long what is due may wait for datagrams that are left unread.
+const LATE: Duration = Duration::from_secs(1);
 /// How long our last words may take to be sent.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -73,6 +77,7 @@ pub struct DatagramStats {
     counts: Box<[AtomicU64]>,
     /// How often the task was started anew.
     restarts: AtomicU64,
+    down: AtomicBool,
     gauges: Mutex<Vec<(&'static str, usize)>>,
 }
 
@@ -82,6 +87,7 @@ impl DatagramStats {
             names,
             counts: names.iter().map(|_| AtomicU64::new(0)).collect(),
             restarts: AtomicU64::new(0),
+            down: AtomicBool::new(false),
             gauges: Mutex::default(),
         }
     }
@@ -89,6 +95,16 @@ impl DatagramStats {
     /// The task that served it has failed: see [`crate::supervise`].
     pub fn restarted(&self) {
         self.restarts.fetch_add(1, Ordering::Relaxed);
+        self.set_down(true);
+    }
+
+    /// Whether nothing is received now: the task that served it has failed, or the system gives us nothing.
+    pub fn is_down(&self) -> bool {
+        self.down.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_down(&self, down: bool) {
+        self.down.store(down, Ordering::Relaxed);
     }
 
     pub(crate) fn add(&self, counter: usize, n: u64) {
@@ -161,6 +177,7 @@ where
 {
     let (name, address) = transport.describe();
     tracing::info!(listener = %name, %address, "listening");
+    transport.stats().set_down(false);
     Server {
         server,
         transport,
@@ -172,6 +189,9 @@ where
         },
         tally: Tally::new(&serving.metrics, S::COUNTERS),
         tracer: serving.tracer.clone(),
+        shared: SharedThrottle::new(serving.total.shared_rates()),
+        total: serving.total.clone(),
+        overloaded: false,
         out: DatagramOutputs::default(),
         events: VecDeque::new(),
         told,
@@ -188,6 +208,11 @@ struct Server<S, T: DatagramTransport> {
     conversations: Conversations,
     tally: Tally,
     tracer: Tracer,
+    /// How fast all clients of the gateway may send.
+    shared: SharedThrottle,
+    total: ConnectionLimit,
+    /// As the server knows it.
+    overloaded: bool,
     out: DatagramOutputs<T::Address>,
     events: VecDeque<(SessionKey, BusEvent)>,
     told: mpsc::UnboundedReceiver<Told<S, T>>,
@@ -367,14 +392,16 @@ where
         // While the store is behind, clients are left unread; their silence is then ours.
         let caught_up = self.seat.hub().is_caught_up();
         let mut drained = false;
-        if caught_up && self.transport.has_room() {
+        let slowed = self.is_slowed(now);
+        if caught_up && !slowed && self.transport.has_room() {
             let received = self.take_datagrams(now, cx);
             drained = !received;
             busy |= received;
         } else if !caught_up {
             busy |= self.seat.hub().poll_caught_up(cx).is_ready();
         }
-        if caught_up && (drained || last) && self.is_due(now) {
+        let in_turn = drained || last || (slowed && self.is_overdue(now));
+        if caught_up && in_turn && self.is_due(now) {
             self.server.handle_timeout(now, &mut self.out);
             busy = true;
         }
@@ -424,15 +451,22 @@ where
     }
 
     fn take_datagrams(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
+        let overloaded = self.total.is_overloaded();
+        if overloaded != self.overloaded {
+            self.overloaded = overloaded;
+            self.server.set_overloaded(overloaded);
+        }
         let Self {
             server,
             transport,
             out,
             tracer,
+            shared,
             ..
         } = self;
         // The transport is busy while it hands over.
         let name = tracer.is_on().then(|| transport.describe().0.to_owned());
+        let (mut sum, mut packets) = (0, 0);
         let received = transport.poll_receive(cx, &mut |from, datagram| {
             if let Some(name) = &name {
                 trace_datagram(tracer, server, "in", name, from, &datagram);
@@ -440,8 +474,11 @@ where
             let bytes = u32::try_from(datagram.len()).unwrap_or(u32::MAX);
             out.counts.add_n(Metric::BytesReceived, bytes);
             out.counts.add(Metric::PacketsReceived);
+            sum += datagram.len();
+            packets += 1;
             server.handle_datagram(from, datagram, now, out);
         });
+        shared.took(sum, packets, now);
         received.is_ready()
     }
 
@@ -501,6 +538,17 @@ where
             };
             self.tracer.login(self.transport.describe().0, party, text);
         }
+    }
+
+    /// Whether all clients together have sent more than they may. Then the task will be woken when it is over.
+    fn is_slowed(&mut self, now: Instant) -> bool {
+        self.shared.until(now).is_some_and(|at| !self.seat.is_due(at))
+    }
+
+    /// Whether what is due has waited for what is unread for long enough.
+    fn is_overdue(&self, now: Instant) -> bool {
+        let deadline = self.server.deadline();
+        deadline.is_some_and(|at| at + LATE <= now)
     }
 
     /// Whether something is due. If not, the task will be woken.

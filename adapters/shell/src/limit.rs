@@ -78,6 +78,11 @@ impl ConnectionLimit {
         self.0.overloaded.store(overloaded, Ordering::Relaxed);
     }
 
+    /// How fast all may send together, and all of one user.
+    pub(crate) fn shared_rates(&self) -> Arc<SharedRates> {
+        Arc::clone(&self.0.shared_rates)
+    }
+
     pub(crate) fn is_overloaded(&self) -> bool {
         self.0.overloaded.load(Ordering::Relaxed)
     }
@@ -162,7 +167,7 @@ impl ConnectionSlot {
     }
 
     pub(crate) fn shared_rates(&self) -> Arc<SharedRates> {
-        Arc::clone(&self.0.0.shared_rates)
+        self.0.shared_rates()
     }
 
     /// Its listener is no more.

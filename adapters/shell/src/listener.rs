@@ -279,14 +279,16 @@ impl Listener {
             match accepted {
                 Ok(accepted) => {
                     if trouble.over() {
+                        front.state().stats.set_down(false);
                         tracing::info!(listener = %name, "connections are accepted again");
                     }
                     front.0.welcome(accepted, &shutdown);
                 }
                 // Of one connection, which is gone; nothing is wrong with us.
-                Err(error) if is_of_the_peer(&error) => {}
+                Err(error) if is_of_the_peer(&error) => front.state().stats.set_down(false),
                 Err(error) => {
                     front.state().stats.count_accept_error();
+                    front.state().stats.set_down(true);
                     let (pause, tell) = trouble.again(Instant::now());
                     if tell {
                         tracing::warn!(listener = %name, %error, "cannot accept connections for now");

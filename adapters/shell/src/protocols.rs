@@ -3,6 +3,7 @@
 use crate::connection::Connection;
 use crate::drive::{Connections, drive};
 use crate::http::Http;
+use crate::limit::ConnectionLimit;
 use crate::metrics::Metrics;
 use crate::stages::Stages;
 use crate::trace::Tracer;
@@ -27,6 +28,8 @@ pub struct Serving {
     pub open: TaskTracker,
     /// Who is traced.
     pub tracer: Tracer,
+    /// What holds for all clients together.
+    pub total: ConnectionLimit,
 }
 
 /// The protocols by their names.

@@ -1,6 +1,6 @@
 //! What a listener counts.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::limit::ConnectionLimit;
 
@@ -60,6 +60,7 @@ pub struct ListenerStats {
     opened: AtomicU64,
     refused: [AtomicU64; RefuseReason::ALL.len()],
     accept_errors: AtomicU64,
+    down: AtomicBool,
     limit: ConnectionLimit,
 }
 
@@ -94,6 +95,15 @@ impl ListenerStats {
     /// Times that the system could not give us a connection (mostly: too many open files).
     pub fn accept_errors(&self) -> u64 {
         self.accept_errors.load(Ordering::Relaxed)
+    }
+
+    /// Whether the system gives us no connection now.
+    pub fn is_down(&self) -> bool {
+        self.down.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_down(&self, down: bool) {
+        self.down.store(down, Ordering::Relaxed);
     }
 
     pub(crate) fn count_accepted(&self) {

@@ -196,7 +196,7 @@ pub(crate) struct Alarms(Arc<Inner>);
 
 struct Inner {
     hub: Hub,
-    node: String,
+    node: Mutex<String>,
     /// Where they are kept; `None` for nowhere.
     file: Option<PathBuf>,
     book: Mutex<Book>,
@@ -217,7 +217,7 @@ impl Alarms {
         });
         let alarms = Self(Arc::new(Inner {
             hub,
-            node: node.to_owned(),
+            node: Mutex::new(node.to_owned()),
             file,
             book: Mutex::new(kept.unwrap_or_default()),
             changed: Notify::new(),
@@ -232,6 +232,21 @@ impl Alarms {
         let mut book = self.0.book.lock();
         let change = book.set(id, trouble, unix_time());
         self.tell(id, &change);
+    }
+
+    /// The gateway has this name from now on: what stands is told under it, and no more under the old one.
+    pub(crate) fn set_node(&self, node: &str) {
+        let book = self.0.book.lock();
+        if *self.0.node.lock() == node {
+            return;
+        }
+        for id in book.active.keys() {
+            self.publish(id, "alert", String::new(), true);
+        }
+        node.clone_into(&mut self.0.node.lock());
+        for alarm in book.active.values() {
+            self.alert(alarm);
+        }
     }
 
     /// Those that stand, and those that are over, the latest first.
@@ -294,14 +309,7 @@ impl Alarms {
             Change::Raised(alarm) => {
                 let (severity, summary) = (alarm.severity.name(), alarm.summary.as_str());
                 tracing::warn!(alarm = id, severity, summary, "alarm");
-                let body = json!({
-                    "id": id,
-                    "severity": severity,
-                    "summary": summary,
-                    "details": alarm.details,
-                    "ts": alarm.raised,
-                });
-                self.publish(id, "alert", body.to_string(), true);
+                self.alert(alarm);
             }
             Change::Cleared(alarm) => {
                 let lasted = alarm.cleared.unwrap_or_default().saturating_sub(alarm.raised);
@@ -319,8 +327,23 @@ impl Alarms {
         self.0.changed.notify_one();
     }
 
+    fn alert(&self, alarm: &Alarm) {
+        let body = json!({
+            "id": alarm.id,
+            "severity": alarm.severity.name(),
+            "summary": alarm.summary,
+            "details": alarm.details,
+            "ts": alarm.raised,
+        });
+        self.publish(&alarm.id, "alert", body.to_string(), true);
+    }
+
     fn publish(&self, id: &str, what: &str, payload: String, retain: bool) {
-        let topic = format!("$SYS/brokers/{}/alarms/{}/{what}", self.0.node, topic_level(id));
+        let topic = format!(
+            "$SYS/brokers/{}/alarms/{}/{what}",
+            self.0.node.lock(),
+            topic_level(id)
+        );
         let Ok(topic) = Topic::try_from(&*topic) else {
             return;
         };
@@ -333,7 +356,7 @@ impl Alarms {
 
     /// The store keeps alerts, and the file with the alarms may be gone.
     fn take_back_old_alerts(&self) {
-        let filter = format!("$SYS/brokers/{}/alarms/+/alert", self.0.node);
+        let filter = format!("$SYS/brokers/{}/alarms/+/alert", self.0.node.lock());
         let Ok(filter) = TopicFilter::try_from(&*filter) else {
             return;
         };

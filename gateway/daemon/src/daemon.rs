@@ -25,7 +25,7 @@ use headgate_bus::Bus;
 use headgate_bus::handle::{Clock, Hub};
 use headgate_cli::Outcome;
 use headgate_model::{Store, StoreError};
-use headgate_shell::{Http, Metrics, Protocols, Serving, Tracer};
+use headgate_shell::{ConnectionLimit, Http, Metrics, Protocols, Serving, Tracer};
 use headgate_store::{Disk, DiskSettings, DiskStore, SimStore};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -111,6 +111,7 @@ async fn serve(config: Config, path: Option<&Path>, text: &str, log: LogHandle) 
         access: Arc::clone(&access) as Arc<dyn AccessService>,
         open: links.clone(),
         tracer: tracer.clone(),
+        total: ConnectionLimit::default(),
     };
     let (valid, config_changes) = watch::channel(Arc::clone(&config));
     let bridges = Bridges::new(&hub, &links, &config.node, &config.data_dir);
@@ -124,7 +125,7 @@ async fn serve(config: Config, path: Option<&Path>, text: &str, log: LogHandle) 
         surveyor: surveyor.clone(),
         log: log.clone(),
         traces: traces.clone(),
-        node: config.node.clone(),
+        config: config_changes.clone(),
         data_dir: config.data_dir.clone(),
     });
     let site = Site::new(counters.clone(), config_changes.clone());
@@ -155,6 +156,7 @@ async fn serve(config: Config, path: Option<&Path>, text: &str, log: LogHandle) 
         bridges: bridges.clone(),
         listeners: listeners.clone(),
         log: log.clone(),
+        alarms: alarms.clone(),
         valid,
     };
     let live = Live::new(parts, Arc::clone(&config), path, text);
@@ -194,7 +196,7 @@ async fn serve(config: Config, path: Option<&Path>, text: &str, log: LogHandle) 
     tasks.spawn(log.keep());
     tasks.spawn(watch.run());
     tasks.spawn(alarms.clone().keep());
-    let sys = Sys::new(counters.clone(), config_changes);
+    let sys = Sys::new(counters.clone(), config_changes.clone());
     let sys = tokio::spawn(sys.run(notices));
 
     let timeline = timeline.map(|timeline| tokio::spawn(timeline.keep()));
@@ -209,7 +211,7 @@ async fn serve(config: Config, path: Option<&Path>, text: &str, log: LogHandle) 
     );
     drop(more_time);
     service::ready();
-    tasks.spawn(service::keep(hub.clone(), alarms.clone(), config.node.clone()));
+    tasks.spawn(service::keep(hub.clone(), alarms.clone(), config_changes));
     memory::forget_startup_code();
     told_to_stop().await?;
     tracing::info!("gateway stops");

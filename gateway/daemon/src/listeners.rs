@@ -26,8 +26,6 @@ pub(crate) struct Listeners(Arc<Inner>);
 
 struct Inner {
     serving: Serving,
-    /// Over all that accept connections.
-    total: ConnectionLimit,
     counters: Counters,
     certificates: WatchedTls,
     stop: CancellationToken,
@@ -181,7 +179,6 @@ impl Listeners {
         protocols::register(&mut spoken, &nowhere);
         Self(Arc::new(Inner {
             serving,
-            total: ConnectionLimit::default(),
             counters,
             certificates,
             stop,
@@ -264,7 +261,7 @@ impl Listeners {
 
     /// All connections together.
     pub(crate) fn total(&self) -> ConnectionLimit {
-        self.0.total.clone()
+        self.0.serving.total.clone()
     }
 
     /// How topics are rewritten.
@@ -283,7 +280,7 @@ impl Listeners {
                 return Err(ListenersError::Protocol(settings.protocol.clone()));
             }
         }
-        if let Err(error) = wanted.bind(&self.0.total, config) {
+        if let Err(error) = wanted.bind(&self.0.serving.total, config) {
             if !is_in_use(&error) {
                 return Err(error);
             }
@@ -294,7 +291,7 @@ impl Listeners {
             }
             self.vacate(&streams, &datagrams).await;
             (prepared.vacated, prepared.vacated_datagrams) = (streams, datagrams);
-            if let Err(error) = wanted.bind(&self.0.total, config) {
+            if let Err(error) = wanted.bind(&self.0.serving.total, config) {
                 drop(wanted);
                 self.restore(&prepared.vacated, &prepared.vacated_datagrams);
                 return Err(error);
@@ -429,7 +426,7 @@ impl Listeners {
         let mut wanted = Wanted::default();
         let goes = |entry: &Entry<'_>| datagrams.contains(&(entry.list, entry.listener.name().to_owned()));
         wanted.datagrams = protocols::datagram_listeners(&config).filter(goes).collect();
-        if let Err(error) = wanted.bind(&self.0.total, &config) {
+        if let Err(error) = wanted.bind(&self.0.serving.total, &config) {
             told_in_vain(&error);
         }
         self.0.start(&mut running, Vec::new(), wanted.bound_datagrams);
@@ -455,9 +452,12 @@ impl Listeners {
         let _one = self.0.changing.lock().await;
         let mut changes = BTreeMap::new();
         let limit = config.max_connections;
-        self.0.total.set_max((limit > 0).then_some(limit));
+        self.0.serving.total.set_max((limit > 0).then_some(limit));
         let limits = &config.limits;
-        self.0.total.set_shared_rates(limits.of_all(), limits.of_user());
+        self.0
+            .serving
+            .total
+            .set_shared_rates(limits.of_all(), limits.of_user());
         let mut running = self.0.running.lock();
         let speaks_as_before = protocols::are_alike(&running.config, config)
             && Arc::ptr_eq(&running.rewriter, &prepared.rewriter);

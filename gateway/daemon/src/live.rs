@@ -7,8 +7,9 @@
 //! started anew meanwhile, it takes the file's place again. So a change that cuts off whoever made it, or that keeps the gateway from starting, undoes itself.
 //! The gateway that waits has that file locked: who starts another one meanwhile undoes nothing.
 
+use crate::alarms::Alarms;
 use crate::bridges::{BridgeError, Bridges, Change};
-use crate::config::{self, Config, ConfigError, Startable, Told, environment_variables};
+use crate::config::{self, Config, ConfigError, Durability, Startable, Told, environment_variables};
 use crate::history::{Cause, Entry, History, HistoryError, LONGEST};
 use crate::listeners::{ListenerChange, Listeners, ListenersError};
 use crate::log::{LogError, LogHandle};
@@ -17,6 +18,7 @@ use crate::{memory, private};
 use headgate_auth::{Access, AccessError};
 use headgate_bus::BusSettings;
 use headgate_bus::handle::Hub;
+use headgate_model::store::StoreSettings;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -60,6 +62,8 @@ pub(crate) struct Parts {
     pub listeners: Listeners,
     /// The log.
     pub log: LogHandle,
+    /// The alarms.
+    pub alarms: Alarms,
     /// All who look at the configuration by themselves.
     pub valid: watch::Sender<Arc<Config>>,
 }
@@ -489,6 +493,7 @@ impl Live {
             bridges,
             listeners,
             log,
+            alarms,
             valid: watchers,
         } = &self.0.parts;
         let path = self.0.path.as_deref();
@@ -503,6 +508,7 @@ impl Live {
         let config = Arc::new(new.with_fixed_of(&valid.config));
         // Whoever could say no is asked first.
         let wanted_bridges = config.checked_bridges()?;
+        bridges.could_be_of(&config.node)?;
         let rules = access.prepare(&config.auth)?;
         let prepared = listeners.prepare(&config).await?;
         // Destinations that go may write their last lines.
@@ -526,8 +532,13 @@ impl Live {
         // Nobody says no from here on.
         hub.set_settings(bus_settings(&config))
             .expect("checked with the configuration");
-        if config.store.max_bytes != valid.config.store.max_bytes {
-            hub.set_max_store_bytes(config.store.max_bytes);
+        hub.set_node(&config.node);
+        alarms.set_node(&config.node);
+        if config.store != valid.config.store {
+            hub.set_store_settings(StoreSettings {
+                max_bytes: config.store.max_bytes,
+                survives_power_loss: config.store.durability == Durability::PowerLoss,
+            });
         }
         let rules = access.take(rules) || config.auth != valid.config.auth;
         if rules {
@@ -535,7 +546,7 @@ impl Live {
         }
         let listener_changes = listeners.take(prepared, &config).await;
         bridges.set_rewriter(&listeners.rewriter());
-        let bridge_changes = bridges.configure(wanted_bridges).await;
+        let bridge_changes = bridges.configure(wanted_bridges, &config.node).await;
         watchers.send_replace(Arc::clone(&config));
         let changes = valid.config.changes(&config);
         valid.config = config;

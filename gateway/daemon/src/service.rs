@@ -4,17 +4,19 @@
 //! ([`Hub::beat`]). So a gateway whose tasks, bus, store or disk hang is started anew.
 
 use crate::alarms::Alarms;
+use crate::config::Config;
 use crate::metrics::Process;
 use bytes::Bytes;
 use headgate_bus::handle::Hub;
 use headgate_model::{Message, Topic};
 use std::borrow::Cow;
 #[cfg(target_os = "linux")]
-use std::sync::OnceLock;
-#[cfg(target_os = "linux")]
 use std::sync::mpsc::SyncSender;
 use std::sync::mpsc::{self, RecvTimeoutError};
+#[cfg(target_os = "linux")]
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// How often the status line is written where there is no watchdog.
 const STATUS_EVERY: Duration = Duration::from_secs(30);
@@ -100,18 +102,18 @@ impl MoreTime {
 }
 
 /// Feeds the watchdog and says how the gateway is, for ever.
-pub(crate) async fn keep(hub: Hub, alarms: Alarms, node: String) {
+pub(crate) async fn keep(hub: Hub, alarms: Alarms, config: watch::Receiver<Arc<Config>>) {
     if !is_there() {
         return;
     }
     let watchdog = watchdog();
     let period = watchdog.map_or(STATUS_EVERY, |limit| limit / 3);
-    let beat = Topic::try_from(format!("$SYS/brokers/{node}/sysmon/watchdog").as_str());
     loop {
+        let beat = format!("$SYS/brokers/{}/sysmon/watchdog", config.borrow().node);
         if watchdog.is_some()
-            && let Ok(topic) = &beat
+            && let Ok(topic) = Topic::try_from(beat.as_str())
         {
-            hub.beat(Message::new(topic.clone(), Bytes::new())).await;
+            hub.beat(Message::new(topic, Bytes::new())).await;
             tell([Word::Watchdog]);
         }
         let (clients, alarms) = (hub.stats().clients, alarms.lists().0.len());

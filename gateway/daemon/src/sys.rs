@@ -19,6 +19,8 @@ use tokio::sync::watch;
 pub(crate) struct Sys {
     hub: Hub,
     counters: Counters,
+    /// The gateway's name, under which it tells.
+    node: String,
     settings: SysSettings,
     config: watch::Receiver<Arc<Config>>,
     mosquitto: Mosquitto,
@@ -31,13 +33,17 @@ const WATCH: Duration = Duration::from_secs(1);
 /// EMQ's `sysmon.long_schedule`: a task that runs so much later than it should is worth a word.
 const LONG_SCHEDULE: Duration = Duration::from_millis(240);
 
+/// What is retained under the gateway's name.
+const ABOUT: [&str; 4] = ["version", "uptime", "datetime", "sysdescr"];
+
 impl Sys {
     /// Nothing is published before [`Sys::run`].
     pub(crate) fn new(counters: Counters, config: watch::Receiver<Arc<Config>>) -> Self {
-        let settings = config.borrow().sys.clone();
+        let (settings, node) = (config.borrow().sys.clone(), config.borrow().node.clone());
         Self {
             hub: counters.hub().clone(),
             counters,
+            node,
             settings,
             config,
             mosquitto: Mosquitto::default(),
@@ -57,7 +63,15 @@ impl Sys {
                     None => return,
                 },
                 Ok(()) = config.changed() => {
-                    let new = config.borrow_and_update().sys.clone();
+                    let (new, node) = {
+                        let config = config.borrow_and_update();
+                        (config.sys.clone(), config.node.clone())
+                    };
+                    if node != self.node {
+                        self.take_back();
+                        self.node = node;
+                        next = tokio::time::Instant::now();
+                    }
                     if new != self.settings {
                         self.settings = new;
                         period = self.period();
@@ -160,14 +174,16 @@ impl Sys {
 
     fn publish_all(&mut self) {
         let now = self.counters.snapshot();
-        self.send("$SYS/brokers", now.node.clone(), Qos::AtMostOnce, true);
-        let version = env!("CARGO_PKG_VERSION");
-        for (name, value) in [
-            ("version", version.to_owned()),
-            ("uptime", uptime_words(now.now.0 / 1_000)),
-            ("datetime", datetime(unix_time())),
-            ("sysdescr", "Headgate IoT gateway".to_owned()),
-        ] {
+        self.send("$SYS/brokers", self.node.clone(), Qos::AtMostOnce, true);
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let uptime = uptime_words(now.now.0 / 1_000);
+        let about = [
+            version,
+            uptime,
+            datetime(unix_time()),
+            "Headgate IoT gateway".to_owned(),
+        ];
+        for (name, value) in ABOUT.into_iter().zip(about) {
             self.publish(name, value, Qos::AtMostOnce, true);
         }
         self.publish_stats(&now);
@@ -203,6 +219,13 @@ impl Sys {
             for (name, value) in self.mosquitto.tree(&now) {
                 self.send(&format!("$SYS/broker/{name}"), value, Qos::AtMostOnce, true);
             }
+        }
+    }
+
+    /// Nothing is retained any more under the gateway's name.
+    fn take_back(&self) {
+        for name in ABOUT {
+            self.publish(name, String::new(), Qos::AtMostOnce, true);
         }
     }
 
@@ -286,7 +309,7 @@ impl Sys {
 
     fn publish(&self, name: &str, payload: String, qos: Qos, retain: bool) {
         self.send(
-            &format!("$SYS/brokers/{}/{name}", self.counters.node()),
+            &format!("$SYS/brokers/{}/{name}", self.node),
             payload,
             qos,
             retain,

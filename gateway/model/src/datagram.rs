@@ -88,6 +88,9 @@ pub trait DatagramServer {
     /// When [`Self::handle_timeout`] is next wanted; `None` while nothing is pending.
     fn deadline(&self) -> Option<Instant>;
 
+    /// Whether there is more to do than the machine can: then no new client may come in. Default: they come in all the same.
+    fn set_overloaded(&mut self, _overloaded: bool) {}
+
     /// The gateway stops: clients that are connected are told, sessions stay as the store has them.
     fn shutdown(&mut self, out: &mut DatagramOutputs<Self::Address>);
 

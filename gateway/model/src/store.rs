@@ -233,6 +233,15 @@ pub enum StoreError {
     },
 }
 
+/// What may change while a store is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreSettings {
+    /// Bytes that it may have on the disk; 0 for no limit but the disk's own.
+    pub max_bytes: u64,
+    /// Whether what is committed survives a power cut, and not only a crash of the process.
+    pub survives_power_loss: bool,
+}
+
 /// What keeps the state of the bus.
 pub trait Store: Send {
     /// Everything that was durable. Called once, before the first commit.
@@ -255,8 +264,8 @@ pub trait Store: Send {
         Ok(false)
     }
 
-    /// Bytes that it may have on the disk from now on; 0 for no limit but the disk's own. A store without a quota has none.
-    fn set_max_bytes(&mut self, _bytes: u64) {}
+    /// Other settings from now on. A store that has none ignores them. Where what was promised before cannot be made as safe, commits fail from now on.
+    fn set_settings(&mut self, _settings: StoreSettings) {}
 
     /// Whether there is room for more, by quota and by the disk. When not, only what frees space should be committed.
     fn has_room(&self) -> bool {

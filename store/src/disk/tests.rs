@@ -1,7 +1,7 @@
 //! What the store keeps in memory until a checkpoint has written it.
 
 use super::*;
-use headgate_model::store::{SessionRecord, StoredMessage};
+use headgate_model::store::{SessionRecord, StoreSettings, StoredMessage};
 use headgate_model::{Message, Topic};
 
 const SESSIONS: u64 = 30;
@@ -30,6 +30,26 @@ fn small() -> (tempfile::TempDir, DiskStore) {
         .commit(&(0..SESSIONS).map(session).collect::<Vec<_>>())
         .unwrap();
     (folder, store)
+}
+
+/// What comes is to survive a power cut: so must all that it rests on, or nothing is promised any more.
+#[test]
+fn what_was_written_before_is_made_as_safe() {
+    let (folder, mut store) = small();
+    let with = |survives_power_loss| StoreSettings {
+        max_bytes: 0,
+        survives_power_loss,
+    };
+    for safe in [true, false, true] {
+        store.set_settings(with(safe));
+        assert!(store.commit(&identifiers(1, StoreOp::PutReceived)).is_ok());
+    }
+    store.set_settings(with(false));
+    let journal = folder.path().join("store/journal");
+    std::fs::rename(&journal, folder.path().join("gone")).unwrap();
+    store.set_settings(with(true));
+    let error = store.commit(&identifiers(2, StoreOp::PutReceived)).unwrap_err();
+    assert!(error.to_string().contains("a sync failed earlier"), "{error}");
 }
 
 fn identifiers(session: u64, op: fn(SessionId, u16) -> StoreOp) -> Vec<StoreOp> {

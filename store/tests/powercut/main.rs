@@ -11,7 +11,7 @@ mod image;
 mod interpose;
 
 use bench::{Home, Shown, message, queued, session, shown, subscribe};
-use headgate_model::store::MessageId;
+use headgate_model::store::{MessageId, StoreSettings};
 use headgate_model::{Qos, SessionId, Store, StoreOp, WallTime};
 use headgate_store::{DiskSettings, DiskStore};
 use image::Rest;
@@ -44,20 +44,35 @@ struct Run {
     states: Vec<Shown>,
     /// When the store was open.
     opened: usize,
+    /// From when on what it took survives a power cut.
+    safe: usize,
 }
 
 /// Random commits, the same for the store and its twin.
 fn run(seed: u64) -> Run {
+    run_from(seed, SETTINGS)
+}
+
+/// The same, by a store that begins so and is told to survive power cuts when half of them are done.
+fn run_from(seed: u64, settings: DiskSettings) -> Run {
     let mut random = fastrand::Rng::with_seed(seed);
     let folder = tempfile::tempdir().unwrap();
     let twin = Home::sim();
     let mut states = vec![twin.image()];
     let mut commits = Vec::new();
     interpose::start(folder.path());
-    let mut store = DiskStore::open(folder.path().join("store"), SETTINGS).unwrap();
+    let mut store = DiskStore::open(folder.path().join("store"), settings).unwrap();
     store.load().unwrap();
     let opened = interpose::len();
+    let mut safe = opened;
     for n in 0..COMMITS {
+        if n == COMMITS / 2 && settings != SETTINGS {
+            store.set_settings(StoreSettings {
+                max_bytes: 0,
+                survives_power_loss: true,
+            });
+            safe = interpose::len();
+        }
         let ops = some_ops(n, &states[states.len() - 1], &mut random);
         let began = interpose::len();
         store.commit(&ops).unwrap();
@@ -76,6 +91,7 @@ fn run(seed: u64) -> Run {
         commits,
         states,
         opened,
+        safe,
     }
 }
 
@@ -195,6 +211,32 @@ fn nothing_committed_is_lost_when_the_power_is_cut() {
         }
     }
     assert!(cuts >= 1_000, "{cuts}");
+}
+
+/// From the moment on that a running store is told to survive power cuts, it does, with all that it took before; and not earlier, or this says nothing.
+#[test]
+fn a_store_that_is_told_to_survive_power_cuts_does() {
+    let _one = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let settings = DiskSettings {
+        durability: headgate_store::Durability::ProcessCrash,
+        ..SETTINGS
+    };
+    let mut lost_before = 0;
+    for seed in 0..10 {
+        let run = run_from(seed, settings);
+        let mut random = fastrand::Rng::with_seed(seed);
+        for _ in 0..CUTS {
+            let cut = random.usize(run.safe..=run.events.len());
+            let rest = any_rest(&mut random);
+            if let Some(wrong) = verdict(&run, cut, rest, &mut random) {
+                panic!("seed {seed}: {wrong}");
+            }
+            let before = random.usize(run.opened..run.safe);
+            let rest = any_rest(&mut random);
+            lost_before += usize::from(verdict(&run, before, rest, &mut random).is_some());
+        }
+    }
+    assert!(lost_before > 50, "{lost_before}");
 }
 
 /// A store whose syncs do nothing, as sled's own flush, must not pass: then the test above says something.

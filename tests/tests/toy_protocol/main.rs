@@ -37,6 +37,7 @@ fn gateway() -> Serving {
         access: Arc::new(access) as Arc<dyn AccessService>,
         open: TaskTracker::new(),
         tracer: headgate_shell::Tracer::default(),
+        total: headgate_shell::ConnectionLimit::default(),
     }
 }
 

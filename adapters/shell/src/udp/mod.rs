@@ -319,6 +319,7 @@ impl DatagramTransport for UdpTransport {
             match ready.and_then(|()| self.receive(sink)) {
                 Ok(()) => {
                     if std::mem::take(&mut self.deaf) {
+                        self.stats.set_down(false);
                         tracing::info!(listener = %self.name, "datagrams are received again");
                     }
                     return Poll::Ready(());
@@ -329,6 +330,7 @@ impl DatagramTransport for UdpTransport {
                 Err(error) => {
                     self.count(Counter::Errors, 1);
                     if !std::mem::replace(&mut self.deaf, true) {
+                        self.stats.set_down(true);
                         tracing::warn!(listener = %self.name, %error, "cannot receive datagrams for now");
                     }
                     let pause = self.pause.insert(Box::pin(tokio::time::sleep(PAUSE)));

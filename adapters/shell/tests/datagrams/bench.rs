@@ -17,7 +17,7 @@ use headgate_model::{
     SubscriptionOptions, Topic,
 };
 use headgate_shell::datagram::{DatagramTransport, serve};
-use headgate_shell::{DatagramStats, Metrics, Serving, keep_serving};
+use headgate_shell::{ConnectionLimit, DatagramStats, Metrics, Serving, keep_serving};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::mpsc::Receiver;
@@ -26,12 +26,13 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
-/// `echo …` is answered with itself; `open`, `ask`, `later`, `all`, `close` do what they say; `publish …` publishes to everybody who is open. At `panic` it does.
+/// `echo …` is answered with itself; `open`, `ask`, `later`, `all`, `close` do what they say; `new` tells whether somebody new may come in; `publish …` publishes to everybody who is open. At `panic` it does.
 pub(crate) struct Words<A> {
     /// Whom the answers of the bus and the access service go to.
     clients: BTreeMap<SessionKey, A>,
     next: u32,
     due: Option<(Instant, A)>,
+    overloaded: bool,
 }
 
 impl<A: Address> Default for Words<A> {
@@ -40,6 +41,7 @@ impl<A: Address> Default for Words<A> {
             clients: BTreeMap::new(),
             next: 0,
             due: None,
+            overloaded: false,
         }
     }
 }
@@ -79,6 +81,11 @@ impl<A: Address> DatagramServer for Words<A> {
         match word {
             "panic" => panic!("as told"),
             "echo" => say(Destination::To(from), &text, out),
+            "new" => say(
+                Destination::To(from),
+                ["yes", "no"][usize::from(self.overloaded)],
+                out,
+            ),
             "all" => say(Destination::Broadcast, &text, out),
             "later" => self.due = Some((now + Duration::from_millis(20), from)),
             "ask" => {
@@ -178,6 +185,10 @@ impl<A: Address> DatagramServer for Words<A> {
         self.due.map(|(due, _)| due)
     }
 
+    fn set_overloaded(&mut self, overloaded: bool) {
+        self.overloaded = overloaded;
+    }
+
     fn shutdown(&mut self, out: &mut DatagramOutputs<A>) {
         for (key, at) in std::mem::take(&mut self.clients) {
             say(Destination::To(at), "goodbye", out);
@@ -265,6 +276,7 @@ pub(crate) struct Running {
     pub hub: Hub,
     pub stats: Arc<DatagramStats>,
     pub metrics: Arc<Metrics>,
+    pub total: ConnectionLimit,
     pub task: JoinHandle<()>,
 }
 
@@ -283,12 +295,14 @@ pub(crate) fn run_anew<L: DatagramTransport>(
     let bus = Bus::new(BusSettings::default(), clock.epoch(), 1).expect("defaults are good");
     let hub = Hub::start(bus, clock, Box::new(gate)).expect("threads start");
     let metrics = Arc::new(Metrics::default());
+    let total = ConnectionLimit::default();
     let parts = Serving {
         hub: hub.clone(),
         metrics: Arc::clone(&metrics),
         access: Arc::new(access),
         open: TaskTracker::new(),
         tracer: headgate_shell::Tracer::default(),
+        total: total.clone(),
     };
     let link = links();
     let stats = Arc::clone(link.stats());
@@ -304,6 +318,7 @@ pub(crate) fn run_anew<L: DatagramTransport>(
         hub,
         stats,
         metrics,
+        total,
         task,
     }
 }

@@ -3,8 +3,8 @@
 use crate::bench::{Gate, Porter, Running, run, run_anew, within};
 use headgate_access::PeerAddr;
 use headgate_model::Metric;
-use headgate_shell::UdpTransport;
 use headgate_shell::settings::{MulticastSettings, UdpSettings};
+use headgate_shell::{ClientRate, UdpTransport};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -113,6 +113,35 @@ async fn every_peer_gets_its_answers() {
     assert_eq!(running.stats.get("datagrams/received"), Some(160));
     assert_eq!(running.stats.get("datagrams/sent"), Some(160));
     assert_eq!(running.metrics.get(Metric::PacketsReceived), 160);
+}
+
+/// What holds for all clients of the gateway holds for these: who comes new when it is overloaded is told, and what is more than all may send waits in the system, to be
+/// read later; what is due then is done meanwhile.
+#[tokio::test]
+async fn all_clients_of_the_gateway_share_its_limits() {
+    let (running, port) = serve(&settings("127.0.0.1:0"));
+    let client = client(at("127.0.0.1", port)).await;
+    for (overloaded, answer) in [(false, "yes"), (true, "no"), (false, "yes")] {
+        running.total.set_overloaded(overloaded);
+        client.send(b"new").await.unwrap();
+        assert_eq!(hear(&client).await, answer);
+    }
+    let rate = ClientRate {
+        packets_per_second: 20,
+        burst_packets: 1,
+        ..ClientRate::default()
+    };
+    running.total.set_shared_rates(rate, ClientRate::default());
+    let clock = running.hub.clock();
+    let start = clock.now();
+    for n in 0..10 {
+        client.send(format!("echo {n}").as_bytes()).await.unwrap();
+        assert_eq!(hear(&client).await, format!("echo {n}"));
+    }
+    // The first is let through, and one more after each 50 ms.
+    assert!(clock.now().since(start) >= Duration::from_millis(8 * 50));
+    client.send(b"later").await.unwrap();
+    assert_eq!(hear(&client).await, "later");
 }
 
 /// A client of UDP that is connected hears nothing from an address that it did not speak to.

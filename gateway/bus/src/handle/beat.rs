@@ -27,7 +27,7 @@ impl Rounds {
 
 impl Hub {
     /// Comes back when this message of the gateway has gone through the bus and has its answer, and the store's thread has done a round since. While the bus, its store or
-    /// the disk hangs, it does not. A store that says no is no store that hangs: that is told by [`Hub::is_failing`], and a restart would not mend it.
+    /// the disk hangs, it does not, nor when too much could not be written: only a restart mends that. A store that says no and is tried again is told by [`Hub::is_failing`].
     ///
     /// It does not wait for its turn behind publishers while the store is behind, and writes nothing if nobody keeps the message.
     pub async fn beat(&self, message: Message) {

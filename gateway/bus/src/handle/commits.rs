@@ -6,7 +6,7 @@ use super::promise::Promise;
 use crate::paging::FetchRequest;
 use crate::queries::{DeliveryInfo, Page, QueryError, StoredCursor};
 use headgate_model::memory::Want;
-use headgate_model::store::{Fetched, StoreStats};
+use headgate_model::store::{Fetched, StoreSettings, StoreStats};
 use headgate_model::{Instant, Store, StoreError, StoreOp};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -33,8 +33,8 @@ pub(super) struct Commits {
     pub(super) questions: Vec<Question>,
     /// Tasks that wait until the store has caught up.
     pub(super) stalled: Vec<Waker>,
-    /// Another quota of the store, which has not heard of it.
-    pub(super) max_bytes: Option<u64>,
+    /// Other settings of the store, which has not heard of them.
+    pub(super) settings: Option<StoreSettings>,
     pub(super) rounds: Rounds,
     pub(super) stop: bool,
     pub(super) stopped: bool,
@@ -56,9 +56,9 @@ impl Question {
 }
 
 impl Hub {
-    /// Bytes that the store may have on the disk from now on; 0 for no limit but the disk's own.
-    pub fn set_max_store_bytes(&self, bytes: u64) {
-        self.0.commits.lock().max_bytes = Some(bytes);
+    /// Other settings of the store from now on: [`Store::set_settings`].
+    pub fn set_store_settings(&self, settings: StoreSettings) {
+        self.0.commits.lock().settings = Some(settings);
         self.0.commits_changed.notify_one();
     }
 
@@ -125,8 +125,9 @@ impl Hub {
         };
         let mut more = false;
         while let Some(due) = self.wait_for_work(&committer, more) {
-            if let Some(bytes) = self.0.commits.lock().max_bytes.take() {
-                committer.store.set_max_bytes(bytes);
+            let settings = self.0.commits.lock().settings.take();
+            if let Some(settings) = settings {
+                committer.store.set_settings(settings);
             }
             if due {
                 // Before the batch: what a question is about is in this one or in an earlier one.
@@ -179,7 +180,7 @@ impl Hub {
                 self.0.next_commit.store(u64::MAX, Ordering::Release);
                 return Some(true);
             }
-            if wakes <= now || commits.max_bytes.is_some() {
+            if wakes <= now || commits.settings.is_some() {
                 return Some(false);
             }
             self.0
@@ -292,7 +293,10 @@ impl Hub {
         self.tell_of_room(committer);
         let mut commits = self.0.commits.lock();
         commits.stats = committer.store.stats();
-        commits.rounds.end_one();
+        // Only a restart mends what was given up: a watchdog is to see to it.
+        if !committer.gave_up {
+            commits.rounds.end_one();
+        }
         self.0.committing_ops.store(0, Ordering::Release);
         self.0.committing_bytes.store(0, Ordering::Release);
         if !committer.fetches.is_empty() {

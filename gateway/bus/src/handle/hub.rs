@@ -169,6 +169,11 @@ impl Hub {
         self.turn(|bus, _, _| bus.set_settings(settings))
     }
 
+    /// The gateway has another name from now on: [`Bus::set_node`].
+    pub fn set_node(&self, node: &str) {
+        self.turn(|bus, _, _| bus.set_node(node));
+    }
+
     /// Throws a client out. Whether it was connected.
     pub fn kick(&self, client: &str) -> bool {
         self.turn(|bus, now, out| bus.kick(client, now, out))

@@ -61,7 +61,7 @@ struct Inner {
     hub: Hub,
     /// Connections, which are waited for when the gateway stops.
     links: TaskTracker,
-    node: String,
+    node: Mutex<String>,
     /// Of connections to come.
     naming: Arc<Mutex<Arc<Naming>>>,
     /// Added bridges, ledgers and who is paused.
@@ -209,7 +209,7 @@ impl Bridges {
         Self(Arc::new(Inner {
             hub: hub.clone(),
             links: links.clone(),
-            node: node.to_owned(),
+            node: Mutex::new(node.to_owned()),
             naming: Arc::default(),
             folder: data_dir.join("bridges"),
             running: Mutex::default(),
@@ -228,14 +228,31 @@ impl Bridges {
 
     /// Starts those of the configuration and those that were added before. What was added and cannot be read is left out, with a word.
     pub(crate) async fn start(&self, configured: Vec<Checked>) {
-        self.configure(configured).await;
+        let node = self.0.node.lock().clone();
+        self.configure(configured, &node).await;
+        self.put_added().await;
+    }
+
+    /// Whether those that were added could be where the gateway has this name.
+    pub(crate) fn could_be_of(&self, node: &str) -> Result<(), BridgeError> {
+        let running = self.0.running.lock();
+        let mut added = running.values().filter(|bridge| bridge.source == Source::Added);
+        added.try_for_each(|bridge| Ok(Checked::new(bridge.plan.settings(), node).map(drop)?))
+    }
+
+    async fn put_added(&self) {
         for path in self.0.added_files() {
             let text = fs::read_to_string(&path).map_err(|cause| BridgeError::File {
                 path: path.clone(),
                 cause,
             });
+            let is_of_file = |name: &str| {
+                let running = self.0.running.lock();
+                let bridge = running.get(name);
+                bridge.is_some_and(|bridge| bridge.source == Source::Configuration)
+            };
             match text.and_then(|text| self.0.read(&text)) {
-                Ok(added) if self.0.running.lock().contains_key(added.name()) => {
+                Ok(added) if is_of_file(added.name()) => {
                     tracing::warn!(
                         bridge = added.name(),
                         "a bridge of the configuration has the name of an added one"
@@ -251,9 +268,11 @@ impl Bridges {
         }
     }
 
-    /// Makes the bridges of the configuration those that it names. One that it names no more is stopped, and its queue kept.
-    pub(crate) async fn configure(&self, configured: Vec<Checked>) -> BTreeMap<String, Change> {
+    /// Makes the bridges of the configuration those that it names. One that it names no more is stopped, and its queue kept. Where the gateway has another name from now on,
+    /// all connect anew.
+    pub(crate) async fn configure(&self, configured: Vec<Checked>, node: &str) -> BTreeMap<String, Change> {
         let _one = self.0.changing.lock().await;
+        let is_renamed = std::mem::replace(&mut *self.0.node.lock(), node.to_owned()) != node;
         let named: BTreeSet<&str> = configured.iter().map(Checked::name).collect();
         let gone: Vec<String> = {
             let running = self.0.running.lock();
@@ -279,6 +298,9 @@ impl Bridges {
         for bridge in configured {
             let name = bridge.name().to_owned();
             changes.insert(name, self.0.put(bridge, Source::Configuration).await);
+        }
+        if is_renamed {
+            self.put_added().await;
         }
         changes
     }
@@ -464,7 +486,7 @@ impl Inner {
     fn read(&self, text: &str) -> Result<Checked, BridgeError> {
         let settings = toml::from_str(text);
         let settings = settings.map_err(|error| Fault::new("", explain_text(text, &error)))?;
-        Ok(Checked::new(&settings, &self.node)?)
+        Ok(Checked::new(&settings, &self.node.lock())?)
     }
 
     async fn put(&self, bridge: Checked, source: Source) -> Change {
@@ -472,7 +494,8 @@ impl Inner {
         let mut change = Change::Added;
         if let Some(running) = self.running.lock().get_mut(&name) {
             running.source = source;
-            if running.plan.settings() == bridge.plan.settings() {
+            if running.plan.settings() == bridge.plan.settings() && running.plan.node() == bridge.plan.node()
+            {
                 return Change::Unchanged;
             }
             change = Change::Changed;

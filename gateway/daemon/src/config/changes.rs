@@ -1,6 +1,6 @@
 //! What a new configuration changes.
 
-use super::Config;
+use super::{Config, Durability};
 use headgate_model::Secret;
 use serde_json::Value;
 
@@ -26,11 +26,13 @@ impl Config {
 
     /// The same, with all that a running gateway cannot change as in `other`.
     pub(crate) fn with_fixed_of(&self, other: &Self) -> Self {
-        let other = other.clone();
         let mut config = self.clone();
-        config.data_dir = other.data_dir;
-        config.node = other.node;
-        config.store.durability = other.store.durability;
+        config.data_dir = other.data_dir.clone();
+        // Where nothing is written there is no store that could begin, and what is written stays where it is.
+        let is_kept = |config: &Self| config.store.durability != Durability::Memory;
+        if is_kept(self) != is_kept(other) {
+            config.store.durability = other.store.durability;
+        }
         config
     }
 }

@@ -5,8 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// What all clients together may send, and all clients of one user name, over all listeners for connections. Who is faster is read more slowly; nothing of it is dropped.
-/// A rate of 0 is no limit. MQTT-SN clients have limits of their own (`mqttsn.max_client_packets_per_second`).
+/// What all clients together may send, and all clients of one user name. Who is faster is read more slowly; nothing of it is dropped, but for datagrams that the system has no
+/// more room for. A rate of 0 is no limit. MQTT-SN clients count for all together, and have a limit each (`mqttsn.max_client_packets_per_second`). Bridges are the gateway's own, and count nowhere.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct LimitSettings {
@@ -26,7 +26,7 @@ pub(crate) struct LimitSettings {
     pub max_user_packets_per_second: u32,
     /// Packets that the clients of one user name together may send at once; 0 for as many as in a second.
     pub user_burst_packets: u32,
-    /// How late the gateway's tasks may run. When they stay later, there is more to do than the machine can: connections to come are refused (`overload`) until it is better, and the alarm
+    /// How late the gateway's tasks may run. When they stay later, there is more to do than the machine can: connections and MQTT-SN clients to come are refused (`overload`) until it is better, and the alarm
     /// `overload` is raised. Who is connected stays, and listeners for HTTP answer. `0s` for never.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]

@@ -268,10 +268,11 @@ fn what_changed_is_listed() {
     }
     let told = changes.join("\n");
     assert!(told.contains("auth.acl"), "{told}");
-    assert_eq!(
-        old.needs_restart(&load(&text).unwrap()),
-        ["node: \"headgate@127.0.0.1\" → \"edge\""]
-    );
+    assert_eq!(old.needs_restart(&load(&text).unwrap()), [""; 0]);
+    for (durability, needs_restart) in [("process-crash", false), ("memory", true)] {
+        let new = load(&format!("{text}[store]\ndurability = \"{durability}\"\n")).unwrap();
+        assert_eq!(!old.needs_restart(&new).is_empty(), needs_restart, "{durability}");
+    }
     assert!(!told.contains("dumb") && !told.contains("silly"), "{told}");
     assert!(
         told.contains("mqtt.response_information: \"\" → \"long/")

@@ -12,6 +12,7 @@ pub(crate) use survey::{Survey, Surveyor};
 
 use crate::alarms::Alarms;
 use crate::bridges::{BridgeView, Bridges};
+use crate::config::Config;
 use crate::log::{DestinationView, LogHandle};
 use crate::traces::Traces;
 use headgate_auth::{Access, LoginStats};
@@ -26,6 +27,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::watch;
 
 /// Where all counters are. Clones share them.
 #[derive(Clone)]
@@ -58,8 +60,8 @@ pub(crate) struct Parts {
     pub log: LogHandle,
     /// Traces.
     pub traces: Traces,
-    /// The gateway's name.
-    pub node: String,
+    /// As of now: it has the gateway's name.
+    pub config: watch::Receiver<Arc<Config>>,
     /// Whose disk is told.
     pub data_dir: PathBuf,
 }
@@ -156,12 +158,12 @@ impl Counters {
     }
 
     /// The gateway's name.
-    pub(crate) fn node(&self) -> &str {
-        &self.0.parts.node
+    pub(crate) fn node(&self) -> String {
+        self.0.parts.config.borrow().node.clone()
     }
 
     /// Why nobody should be sent here now; nothing when all is well.
-    pub(crate) fn obstacles(&self) -> Vec<&'static str> {
+    pub(crate) fn obstacles(&self) -> Vec<String> {
         let hub = self.hub();
         let reasons = [
             (!self.0.up.load(Ordering::Relaxed), "the gateway starts"),
@@ -172,7 +174,14 @@ impl Counters {
             ),
         ];
         let reasons = reasons.into_iter().filter(|(holds, _)| *holds);
-        reasons.map(|(_, reason)| reason).collect()
+        let reasons = reasons.map(|(_, reason)| reason.to_owned());
+        let (streams, datagrams) = (self.0.listeners.lock(), self.0.datagrams.lock());
+        let down = streams.iter().map(|(name, stats)| (name, stats.is_down()));
+        let down = down.chain(datagrams.iter().map(|(name, stats)| (name, stats.is_down())));
+        let down = down.filter(|(_, is_down)| *is_down);
+        reasons
+            .chain(down.map(|(name, _)| format!("the listener `{name}` receives nothing now")))
+            .collect()
     }
 
     /// Sessions, one by one, as far as they are worth telling.
@@ -190,7 +199,6 @@ impl Counters {
             alarms,
             log,
             traces,
-            node,
             data_dir,
             ..
         } = &self.0.parts;
@@ -199,7 +207,7 @@ impl Counters {
         let listeners = self.0.listeners.lock();
         let datagrams = self.0.datagrams.lock();
         Snapshot {
-            node: node.clone(),
+            node: self.node(),
             now: hub.clock().now(),
             peaks: self.0.peaks.lock().reach(&bus),
             bus,
