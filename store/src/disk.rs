@@ -19,7 +19,7 @@ use crate::records::{self, Record};
 use crate::rows::{self, Key};
 use crate::tables::{Checkpoint, Opened, Tables, read_page};
 use headgate_model::store::{
-    FetchLimit, Fetched, MessageId, QueueEntry, StoreSettings, StoreStats, StoredDelivery,
+    FetchLimit, Fetched, MessageId, QueueEntry, SnapshotFile, StoreSettings, StoreStats, StoredDelivery,
 };
 use headgate_model::{Qos, SessionId, Store, StoreError, StoreImage, StoreOp, SubscriptionIds};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -640,6 +640,37 @@ impl Store for DiskStore {
             };
             Ok(more)
         })
+    }
+
+    /// Links to the journal and the export, of which the tables can be made anew. Neither is ever changed but at its end.
+    fn snapshot(&mut self, into: &Path) -> Result<Option<Vec<SnapshotFile>>, StoreError> {
+        if let Some(cause) = &self.broken {
+            return Err(failed("copy the store", cause));
+        }
+        // The export says what belongs to which checkpoint when none is being written.
+        if self.flushing.is_some() || self.tables_failed {
+            return Ok(None);
+        }
+        let mut files = Vec::new();
+        for (number, len) in self.journal.segments() {
+            files.push((format!("journal/{number:010}.log"), *len));
+        }
+        for name in ["export", "journal-begun"] {
+            match std::fs::metadata(self.folder.join(name)) {
+                Ok(metadata) => files.push((name.to_owned(), metadata.len())),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(failed("copy the store", error)),
+            }
+        }
+        std::fs::create_dir(into.join("journal")).map_err(|e| failed("copy the store", e))?;
+        for (name, _) in &files {
+            let linked = std::fs::hard_link(self.folder.join(name), into.join(name));
+            linked.map_err(|e| failed("copy the store", e))?;
+        }
+        let files = files
+            .into_iter()
+            .map(|(name, bytes)| SnapshotFile { name, bytes });
+        Ok(Some(files.collect()))
     }
 
     fn set_settings(&mut self, settings: StoreSettings) {

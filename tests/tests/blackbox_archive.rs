@@ -1,8 +1,9 @@
 //! `headgate export` and `headgate restore`, with the real binary: a gateway dies, another takes its place, and no client notices.
 
 use headgate_mqtt_codec::Qos;
-use headgate_tests::blackbox::{Message, Peer, Setup, Transport};
+use headgate_tests::blackbox::{Message, Peer, Setup, Transport, eventually};
 use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 fn retained(topic: &str, payload: &str) -> Message {
     Message {
@@ -27,9 +28,15 @@ fn a_replaced_gateway_goes_on_where_the_old_one_stopped() {
     publisher.say(&[retained("state/door", "open")]);
     daemon.ask(&["bans", "add", "--client", "intruder"]);
 
-    // While it runs nobody knows what is in it a moment later.
-    let (_, told) = old.command(&["export", "a.archive"]).unwrap_err();
+    // While it runs, and goes on: what comes later is not in it.
+    let answer = daemon.ask(&["export", "running.archive"]);
+    assert_eq!(answer["store"]["queued"], 300, "{answer}");
+    assert!(!old.folder().join("data/exporting").exists());
+    let (_, told) = old
+        .command(&["restore", "running.archive", "--force"])
+        .unwrap_err();
     assert!(told.contains("a gateway runs with this data folder"), "{told}");
+    publisher.say(&[Message::new("u/later", 1, "not for keeper")]);
     daemon.kill();
     let answer = old.command(&["export", "a.archive"]).unwrap().remove(0);
     assert_eq!(answer["format"], 1);
@@ -41,6 +48,21 @@ fn a_replaced_gateway_goes_on_where_the_old_one_stopped() {
         std::fs::metadata(&archive).unwrap().permissions().mode() & 0o777,
         0o600
     );
+
+    let copy = Setup::new();
+    let running = old.folder().join("running.archive");
+    copy.command(&["restore", running.to_str().unwrap()]).unwrap();
+    let daemon = copy.start();
+    assert!(
+        !copy.log().contains("part of the store could not be read"),
+        "{}",
+        copy.log()
+    );
+    let (mut keeper, present) = Peer::connect(daemon.port(Transport::Tcp), "keeper", false, 3_600).unwrap();
+    assert!(present);
+    let came: Vec<Message> = messages.iter().map(|_| keeper.hear()).collect();
+    assert_eq!(came, messages);
+    drop((keeper, daemon));
 
     // A folder without anything: the archive brings the configuration.
     let new = Setup::new();
@@ -91,4 +113,61 @@ fn a_replaced_gateway_goes_on_where_the_old_one_stopped() {
     assert!(present);
     assert_eq!(keeper.hear(), messages[0]);
     daemon.stop();
+}
+
+/// A copy of a gateway that is busy: everything that was acknowledged before it is in it, once and in order, whatever checkpoints and segments come and go meanwhile.
+#[test]
+fn a_busy_gateway_is_exported_without_a_stop() {
+    let old = Setup::new();
+    let daemon = old.start();
+    let port = daemon.port(Transport::Tcp);
+    let mut keeper = Peer::connect(port, "keeper", true, 3_600).unwrap().0;
+    keeper.subscribe("t/#", Qos::AtLeastOnce).unwrap();
+    keeper.vanish();
+    let payload = |n: usize| format!("{n:0>16384}");
+    let acknowledged = AtomicUsize::new(0);
+    let over = AtomicBool::new(false);
+    let exported: Vec<usize> = std::thread::scope(|scope| {
+        let (acknowledged, over) = (&acknowledged, &over);
+        scope.spawn(move || {
+            let mut publisher = Peer::connect(port, "publisher", true, 0).unwrap().0;
+            // Several checkpoints' worth; a queue has room for 64 MiB.
+            for n in 0..3_500 {
+                publisher.say(&[Message::new("t/x", 1, &payload(n))]);
+                acknowledged.store(n + 1, Ordering::SeqCst);
+                if over.load(Ordering::SeqCst) {
+                    return;
+                }
+            }
+        });
+        let exports = (0..4).map(|n| {
+            eventually("messages", || {
+                (acknowledged.load(Ordering::SeqCst) >= 500 * n + 10).then_some(())
+            });
+            let before = acknowledged.load(Ordering::SeqCst);
+            daemon.ask(&["export", &format!("{n}.archive")]);
+            before
+        });
+        let exports = exports.collect();
+        over.store(true, Ordering::SeqCst);
+        exports
+    });
+    daemon.kill();
+    for (n, before) in exported.into_iter().enumerate() {
+        let new = Setup::new();
+        let archive = old.folder().join(format!("{n}.archive"));
+        new.command(&["restore", archive.to_str().unwrap()]).unwrap();
+        let daemon = new.start();
+        assert!(
+            !new.log().contains("part of the store could not be read"),
+            "{}",
+            new.log()
+        );
+        let mut keeper = Peer::connect(daemon.port(Transport::Tcp), "keeper", false, 3_600)
+            .unwrap()
+            .0;
+        for n in 0..before {
+            assert_eq!(keeper.hear().payload, payload(n));
+        }
+    }
 }

@@ -22,6 +22,7 @@ mod port;
 mod promise;
 mod publishing;
 mod queries;
+mod snapshots;
 mod timers;
 
 pub use clock::Clock;

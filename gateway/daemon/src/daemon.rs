@@ -1,7 +1,7 @@
 //! Builds the parts of the gateway, wires them, runs them and stops them.
 
 use crate::alarms::{Alarms, Severity, Trouble};
-use crate::archive::{ArchiveError, Hold};
+use crate::archive::{self, ArchiveError, Hold};
 use crate::bridges::Bridges;
 use crate::config::{self, Config, Durability, Startable, at_most, environment_variables};
 use crate::control::{self, Control};
@@ -295,7 +295,9 @@ fn hold_data(config: &Config) -> Result<Hold, OpenError> {
         folder: config.data_dir.clone(),
         cause,
     })?;
-    Ok(Hold::for_gateway(&config.data_dir)?)
+    let hold = Hold::for_gateway(&config.data_dir)?;
+    archive::forget_snapshot(&config.data_dir)?;
+    Ok(hold)
 }
 
 fn open_store(config: &Config) -> Result<Box<dyn Store>, OpenError> {

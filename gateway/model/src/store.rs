@@ -5,6 +5,7 @@
 //! stay in the store: the image says how long they are, and the bus fetches deliveries when there is somebody to send them to.
 
 use crate::{ClientId, Message, Qos, SessionId, Subscription, SubscriptionIds, WallTime};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -242,6 +243,15 @@ pub struct StoreSettings {
     pub survives_power_loss: bool,
 }
 
+/// A file of a copy of a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotFile {
+    /// Its name in the folder of the store.
+    pub name: String,
+    /// How much of it belongs to the copy.
+    pub bytes: u64,
+}
+
 /// What keeps the state of the bus.
 pub trait Store: Send {
     /// Everything that was durable. Called once, before the first commit.
@@ -262,6 +272,12 @@ pub trait Store: Send {
     /// Does a little of what is due beside the commits: checkpoints, giving back space. Whether there is more to do at once.
     fn maintain(&mut self) -> Result<bool, StoreError> {
         Ok(false)
+    }
+
+    /// Puts its files into an empty folder on the same file system: with the first [`SnapshotFile::bytes`] of each, a store can be opened that has all that is committed
+    /// now. The files may be links to its own, which grow. It is short work; commits wait for it. `None`: not just now, ask again. Nothing of a store without files.
+    fn snapshot(&mut self, _into: &Path) -> Result<Option<Vec<SnapshotFile>>, StoreError> {
+        Ok(Some(Vec::new()))
     }
 
     /// Other settings from now on. A store that has none ignores them. Where what was promised before cannot be made as safe, commits fail from now on.

@@ -8,3 +8,4 @@ mod format;
 mod lost_end;
 mod operations;
 mod random;
+mod snapshot;

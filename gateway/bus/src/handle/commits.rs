@@ -3,6 +3,7 @@
 use super::beat::Rounds;
 use super::hub::Hub;
 use super::promise::Promise;
+use super::snapshots::WantedSnapshot;
 use crate::paging::FetchRequest;
 use crate::queries::{DeliveryInfo, Page, QueryError, StoredCursor};
 use headgate_model::memory::Want;
@@ -36,6 +37,8 @@ pub(super) struct Commits {
     /// Other settings of the store, which has not heard of them.
     pub(super) settings: Option<StoreSettings>,
     pub(super) rounds: Rounds,
+    /// Who wants a copy of the store.
+    pub(super) snapshot: Option<WantedSnapshot>,
     pub(super) stop: bool,
     pub(super) stopped: bool,
 }
@@ -144,6 +147,7 @@ impl Hub {
                 tracing::warn!(%error, "the store could not do its housekeeping");
                 false
             });
+            self.make_snapshot(&mut committer);
             self.after_work(&mut committer);
         }
         // What nobody waited for.
@@ -153,7 +157,11 @@ impl Hub {
         let mut commits = self.0.commits.lock();
         commits.stopped = true;
         let questions = std::mem::take(&mut commits.questions);
+        let snapshot = commits.snapshot.take();
         drop(commits);
+        if let Some(snapshot) = snapshot {
+            snapshot.answer(Err(QueryError::Stopped));
+        }
         self.0.commits_changed.notify_all();
         for question in questions {
             question.answer(Err(QueryError::Stopped));
@@ -310,8 +318,8 @@ impl Hub {
 }
 
 /// The store, and what it could not write: the bus goes on with it in memory, so it must be written before anything that comes later.
-struct Committer {
-    store: Box<dyn Store>,
+pub(super) struct Committer {
+    pub(super) store: Box<dyn Store>,
     unwritten: Vec<StoreOp>,
     /// What is to be read.
     fetches: VecDeque<FetchRequest>,
@@ -325,6 +333,11 @@ struct Committer {
 }
 
 impl Committer {
+    /// Not all that the bus takes for written is.
+    pub(super) fn is_behind(&self) -> bool {
+        !self.unwritten.is_empty() || self.gave_up
+    }
+
     fn read(&mut self, request: &FetchRequest) -> Result<Fetched, StoreError> {
         let FetchRequest {
             session,

@@ -9,7 +9,7 @@ mod pack;
 mod place;
 mod unpack;
 
-pub(crate) use pack::{Source, pack, sources};
+pub(crate) use pack::{Source, empty_snapshot, forget_snapshot, pack, sources, sources_of_running};
 pub(crate) use place::{Hold, place, prepare};
 pub(crate) use unpack::{look_into, unpack};
 

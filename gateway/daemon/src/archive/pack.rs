@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 /// zstd's own default: what is in the store is small already, or no smaller for more work.
 const LEVEL: i32 = 3;
+/// Where a gateway that runs puts a copy of its store.
+const EXPORTING: &str = "exporting";
 
 /// A file that goes into the archive.
 #[derive(Clone, Debug)]
@@ -16,6 +18,8 @@ pub(crate) struct Source {
     pub name: String,
     /// Where it is.
     pub path: PathBuf,
+    /// How much of it belongs to the archive, of a file that grows.
+    pub bytes: Option<u64>,
 }
 
 /// All that a gateway keeps in its data folder, but what a start makes anew, and what was set aside as damaged.
@@ -27,6 +31,40 @@ pub(crate) fn sources(data_dir: &Path) -> Result<Vec<Source>, ArchiveError> {
     Ok(found)
 }
 
+/// The same while a gateway runs, which has put these files of its store into a folder ([`empty_snapshot`]).
+pub(crate) fn sources_of_running(
+    data_dir: &Path,
+    store: Vec<(String, u64)>,
+) -> Result<Vec<Source>, ArchiveError> {
+    let store = store.into_iter().map(|(name, bytes)| Source {
+        path: data_dir.join(EXPORTING).join(&name),
+        name: format!("{DATA}/store/{name}"),
+        bytes: Some(bytes),
+    });
+    let mut found: Vec<Source> = store.collect();
+    for ours in OURS.into_iter().filter(|ours| !ours.starts_with("store")) {
+        walk(&data_dir.join(ours), format!("{DATA}/{ours}"), &mut found)?;
+    }
+    Ok(found)
+}
+
+/// An empty folder for a copy of the store.
+pub(crate) fn empty_snapshot(data_dir: &Path) -> Result<PathBuf, ArchiveError> {
+    forget_snapshot(data_dir)?;
+    let folder = data_dir.join(EXPORTING);
+    fs::create_dir(&folder).map_err(at(&folder))?;
+    Ok(folder)
+}
+
+/// Removes that folder, if it is there.
+pub(crate) fn forget_snapshot(data_dir: &Path) -> Result<(), ArchiveError> {
+    let folder = data_dir.join(EXPORTING);
+    match fs::remove_dir_all(&folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(&folder)(error)),
+        _ => Ok(()),
+    }
+}
+
 fn walk(path: &Path, name: String, found: &mut Vec<Source>) -> Result<(), ArchiveError> {
     let metadata = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -34,7 +72,11 @@ fn walk(path: &Path, name: String, found: &mut Vec<Source>) -> Result<(), Archiv
     };
     if metadata.is_file() {
         let path = path.to_owned();
-        found.push(Source { name, path });
+        found.push(Source {
+            name,
+            path,
+            bytes: None,
+        });
         return Ok(());
     }
     if !metadata.is_dir() {
@@ -88,9 +130,13 @@ pub(crate) fn pack(
 
 fn describe(source: &Source) -> Result<Archived, ArchiveError> {
     let told = || at(&source.path);
-    let mut file = Hashing::new(File::open(&source.path).map_err(told())?);
+    let file = File::open(&source.path).map_err(told())?;
+    let mut file = Hashing::new(file.take(source.bytes.unwrap_or(u64::MAX)));
     io::copy(&mut file, &mut io::sink()).map_err(told())?;
     let (bytes, sha256) = file.end();
+    if source.bytes.is_some_and(|expected| expected != bytes) {
+        return Err(ArchiveError::Changed(source.path.clone()));
+    }
     Ok(Archived {
         path: source.name.clone(),
         bytes,

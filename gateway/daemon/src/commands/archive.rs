@@ -1,17 +1,20 @@
-//! `headgate export` and `headgate restore`: all data of a gateway that does not run, in one file.
+//! `headgate export` and `headgate restore`: all data of a gateway in one file.
 
 use super::config_for;
 use super::error::CommandError;
 use super::table::date;
 use crate::archive::{self, ACL, ArchiveError, CONFIGURATION, Hold, Holds, Manifest, Source, USERS};
 use crate::config::{Config, Durability};
+use crate::control::ControlClient;
 use crate::private;
 use crate::sys::unix_time;
 use clap::Args;
 use headgate_auth::{Access, AuthSettings, Users};
-use headgate_cli::{Outcome, note, say};
+use headgate_cli::{Outcome, note, runtime, say};
 use headgate_model::{Store, StoreError};
 use headgate_store::{DiskSettings, DiskStore};
+use hyper::Method;
+use serde::Deserialize;
 use serde_json::json;
 use std::fs;
 use std::io::Write;
@@ -27,7 +30,7 @@ const NEEDED: [&str; 6] = [
     "auth.listeners",
 ];
 
-/// Write all data of a gateway that does not run to one file: sessions with what waits for them, retained messages, users, bans, bridges, the configuration
+/// Write all data of a gateway to one file, whether it runs or not: sessions with what waits for them, retained messages, users, bans, bridges, the configuration
 /// and its history. Certificates and their keys are left out.
 #[derive(Args)]
 pub struct ExportCommand {
@@ -60,6 +63,17 @@ pub struct RestoreCommand {
     json: bool,
 }
 
+/// How often an export is tried again during which a small file changed.
+const TRIES: u32 = 5;
+
+/// What a gateway answers that has made a copy of its store.
+#[derive(Deserialize)]
+struct Snapshot {
+    /// Names and lengths.
+    files: Vec<(String, u64)>,
+    holds: Holds,
+}
+
 impl ExportCommand {
     /// Runs the command.
     pub fn run(self) -> Outcome {
@@ -68,14 +82,58 @@ impl ExportCommand {
         if !self.force && self.file.exists() {
             return Err(ArchiveError::IsThere(self.file).into());
         }
-        let _hold = Hold::for_command(&config.data_dir)?;
+        match Hold::for_command(&config.data_dir) {
+            Ok(_hold) => {
+                let holds = holds(&config)?;
+                self.pack(&config, holds, || archive::sources(&config.data_dir))
+            }
+            Err(ArchiveError::InUse(_)) => self.export_running(&config),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// While a gateway runs it makes a copy of its store, which costs no more than links to its files.
+    fn export_running(&self, config: &Config) -> Outcome {
+        let data_dir = &config.data_dir;
+        let client = ControlClient::new(data_dir);
+        let ask = |method| {
+            runtime()?
+                .block_on(client.ask(method, "/api/v1/snapshot", None))
+                .map_err(CommandError::from)
+        };
+        let Snapshot { files, holds } = serde_json::from_value(ask(Method::POST)?)?;
+        let store = (config.store.durability != Durability::Memory).then_some(holds);
+        let mut tries = 1..=TRIES;
+        let done = loop {
+            let done = self.pack(config, store.clone(), || {
+                archive::sources_of_running(data_dir, files.clone())
+            });
+            let was_changed = |error: &(dyn std::error::Error + 'static)| {
+                matches!(error.downcast_ref(), Some(ArchiveError::Changed(_)))
+            };
+            // A small file was written anew just then.
+            if !done.as_ref().is_err_and(|error| was_changed(&**error)) || tries.next().is_none() {
+                break done;
+            }
+        };
+        ask(Method::DELETE)?;
+        done
+    }
+
+    /// Writes the archive, and tells of it.
+    fn pack(
+        &self,
+        config: &Config,
+        store: Option<Holds>,
+        data: impl FnOnce() -> Result<Vec<Source>, ArchiveError>,
+    ) -> Outcome {
         let users = Access::users_file(&config.auth, &config.data_dir);
         let mut manifest = Manifest {
             format: archive::FORMAT,
             gateway: env!("CARGO_PKG_VERSION").to_owned(),
             node: config.node.clone(),
             made: unix_time(),
-            store: holds(&config)?,
+            store,
             users: Users::load(&users)?.names().count(),
             files: Vec::new(),
         };
@@ -83,7 +141,7 @@ impl ExportCommand {
         if !users.starts_with(&config.data_dir) && users.exists() {
             sources.push(source(USERS, &users));
         }
-        sources.extend(archive::sources(&config.data_dir)?);
+        sources.extend(data()?);
         archive::pack(&self.file, &mut manifest, &sources, self.force)?;
         for damage in manifest.store.iter().flat_map(|store| &store.damage) {
             note(format!(
@@ -248,6 +306,7 @@ fn source(name: &str, path: &Path) -> Source {
     Source {
         name: name.to_owned(),
         path: path.to_owned(),
+        bytes: None,
     }
 }
 

@@ -64,7 +64,7 @@ pub enum GatewayCommand {
     Users(UsersCommand),
     /// Check, dump, count or shrink the store of a gateway that does not run.
     Store(StoreCommand),
-    /// Write all data of a gateway that does not run to one file.
+    /// Write all data of a gateway to one file.
     Export(ExportCommand),
     /// Take over all data of such a file.
     Restore(RestoreCommand),

@@ -11,6 +11,7 @@ mod log;
 mod metrics;
 mod retained;
 mod server;
+mod snapshot;
 mod traces;
 
 pub(crate) use client::{ControlClient, ControlError};

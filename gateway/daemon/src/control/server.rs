@@ -122,6 +122,7 @@ impl Control {
             .merge(super::metrics::routes())
             .merge(super::log::routes())
             .merge(super::traces::routes())
+            .merge(super::snapshot::routes())
             .with_state(self);
         if let Err(error) = axum::serve(listener, routes).await {
             tracing::error!(%error, "the control socket is gone");

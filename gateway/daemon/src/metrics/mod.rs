@@ -24,7 +24,7 @@ use headgate_shell::{DatagramStats, ListenerStats, Metrics, RefuseReason};
 use parking_lot::Mutex;
 pub(crate) use process::Process;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
@@ -155,6 +155,11 @@ impl Counters {
     /// The bus.
     pub(crate) fn hub(&self) -> &Hub {
         &self.0.parts.hub
+    }
+
+    /// Where the data are.
+    pub(crate) fn data_dir(&self) -> &Path {
+        &self.0.parts.data_dir
     }
 
     /// The gateway's name.
