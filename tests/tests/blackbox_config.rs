@@ -792,7 +792,7 @@ fn reading_again_tells_what_has_changed() {
     let rules = format!("[[auth.acl]]\neffect = \"allow\"\ntopics = [{topics}]\n").repeat(30);
     let rewriting = "[[bus.rewrite]]\nsource = \"a\"\npattern = \"x\"\ntarget = \"b\"\n".repeat(30);
     let changed = text.replace("dumb", "silly") + &format!("[mqtt]\nmax_qos = 1\n{rules}{rewriting}");
-    let changed = format!("node = \"other\"\n{changed}");
+    let changed = format!("{changed}[store]\ndurability = \"memory\"\n");
     std::fs::write(&file, &changed).unwrap();
     let output = reload();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -802,11 +802,11 @@ fn reading_again_tells_what_has_changed() {
         "bus.rewrite: 30 entries are new\n",
         "listener mqttsn/sn: changed\n",
         "rules: changed\n",
-        "needs a restart: node: \"headgate@127.0.0.1\" → \"other\"\n",
+        "needs a restart: store.durability: \"power-loss\" → \"memory\"\n",
     ] {
         assert!(said.contains(told), "{told}\n{said}");
     }
-    assert_eq!(said.matches("other").count(), 1, "{said}");
+    assert_eq!(said.matches("durability").count(), 1, "{said}");
     assert!(
         said.lines().count() <= 26 && said.lines().all(|line| line.chars().count() < 250),
         "{said}"

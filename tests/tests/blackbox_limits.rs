@@ -1,7 +1,10 @@
 //! What one client may send at a listener, with the real binary: who is faster is slowed down, loses nothing, and disturbs nobody.
 
 use headgate_mqtt_codec::Qos;
-use headgate_tests::blackbox::{Message, Peer, Setup, Transport, free_port};
+use headgate_tests::blackbox::{Message, Peer, Setup, Transport, eventually, free_port};
+use std::net::UdpSocket;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// One client sends forty messages at once where twenty a second are allowed. Another one, which comes later, is heard before the first is through; and all
 /// messages arrive.
@@ -82,4 +85,65 @@ fn clients_together_are_slowed_down_and_lose_nothing() {
     clients[0].say(&[Message::new("load/many", 1, "end")]);
     reader.until("end");
     daemon.stop();
+}
+
+/// [O08] A gateway that is held up again and again has more to do than it can: who is there stays, nobody new comes in by TCP or MQTT-SN, and operators are told; until it
+/// is better.
+#[test]
+fn an_overloaded_gateway_takes_nobody_new() {
+    let sn_port = free_port();
+    let setup = Setup::with(&format!(
+        "[limits]\nmax_delay = \"300ms\"\n[[mqttsn]]\nname = \"sn\"\nbind = \"127.0.0.1:{sn_port}\"\n"
+    ));
+    let daemon = setup.start();
+    let port = daemon.port(Transport::Tcp);
+    let mut there = Peer::connect(port, "there", true, 0).unwrap().0;
+    there.subscribe("t", Qos::AtMostOnce).unwrap();
+    let alarm_stands = || {
+        let alarms = daemon.ask(&["alarms"]);
+        let active = alarms["active"].as_array().cloned().unwrap_or_default();
+        active.iter().any(|alarm| alarm["id"] == "overload")
+    };
+    let is_refused = |name: &str| {
+        let listeners = daemon.ask(&["listeners"]);
+        let mut all = listeners.as_array().into_iter().flatten();
+        all.any(|listener| listener["name"] == name && listener["refused"]["overload"].as_u64() > Some(0))
+    };
+    let sensor = UdpSocket::bind("127.0.0.1:0").unwrap();
+    sensor.connect(("127.0.0.1", sn_port)).unwrap();
+    sensor.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    // MQTT-SN 1.2 §5.4.4, §5.4.5: the return code is the last byte.
+    let sensor_is_told = || {
+        sensor.send(b"\x09\x04\x04\x01\x00\x3cnew").unwrap();
+        let mut answer = [0; 16];
+        sensor.recv(&mut answer).map(|n| answer[n - 1])
+    };
+
+    let busy = AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while busy.load(Ordering::Relaxed) {
+                for (name, ms) in [("STOP", 700), ("CONT", 100)] {
+                    daemon.signal(name);
+                    std::thread::sleep(Duration::from_millis(ms));
+                }
+            }
+        });
+        eventually("the alarm", || alarm_stands().then_some(()));
+        eventually("somebody new to be kept out", || {
+            Peer::connect(port, "new", true, 0).err()
+        });
+        eventually("a new sensor to be told", || {
+            sensor_is_told().is_ok_and(|code| code == 1).then_some(())
+        });
+        assert!(is_refused("tcp"));
+        there.say(&[Message::new("t", 0, "still here")]);
+        assert_eq!(there.hear().payload, "still here");
+        busy.store(false, Ordering::Relaxed);
+    });
+    eventually("it to be better", || Peer::connect(port, "new", true, 0).ok());
+    eventually("the sensor to come in", || {
+        sensor_is_told().is_ok_and(|code| code == 0).then_some(())
+    });
+    eventually("the end of the alarm", || (!alarm_stands()).then_some(()));
 }

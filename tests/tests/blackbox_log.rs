@@ -44,13 +44,6 @@ fn expect(setup: &Setup, parts: &[&str]) -> String {
     }
 }
 
-fn signal(daemon: &Daemon<'_>, name: &str) {
-    let told = Command::new("kill")
-        .args(["-s", name, &daemon.pid().to_string()])
-        .status();
-    assert!(told.expect("there is `kill`").success());
-}
-
 #[test]
 fn what_the_rules_deny_is_told_with_client_listener_topic_and_rule() {
     let setup = Setup::with(ACCESS);
@@ -266,7 +259,7 @@ fn user_signals_end_nothing() {
     let setup = Setup::new();
     let mut daemon = setup.start();
     for name in ["USR1", "USR2"] {
-        signal(&daemon, name);
+        daemon.signal(name);
         expect(
             &setup,
             &["a signal without a meaning was ignored", &format!("SIG{name}")],

@@ -232,6 +232,44 @@ fn retained_messages_have_a_limit_in_bytes() {
     assert_eq!(gw.stats().dropped[DropReason::NotRetained as usize], 1);
 }
 
+/// Each client may retain so much: another one may have more, what is replaced or taken back makes room, whoever comes back has what it had, also after a power cut.
+#[test]
+fn what_one_client_retains_has_a_limit() {
+    let gw = Gateway::with(|s| s.bus.retained.max_count_per_client = 2);
+    let retained = |gw: &Gateway| gw.stats().retained;
+    let mut first = gw.open(connect(V5, "first").resume().expiry(60));
+    for topic in ["a", "b", "c", "a"] {
+        first.deliver(publish(topic, "x").retain(), AtLeastOnce);
+    }
+    assert_eq!(retained(&gw), 2);
+    assert_eq!(gw.stats().dropped[DropReason::NotRetained as usize], 1);
+    // It is another's now.
+    let mut second = gw.client(V5, "second");
+    second.deliver(publish("b", "y").retain(), AtLeastOnce);
+    second.deliver(publish("d", "y").retain(), AtLeastOnce);
+    first.deliver(publish("c", "x").retain(), AtLeastOnce);
+    assert_eq!(retained(&gw), 4);
+    first.deliver(publish("b", "x").retain(), AtLeastOnce);
+    assert_eq!(gw.stats().dropped[DropReason::NotRetained as usize], 2);
+
+    gw.crash(Duration::ZERO);
+    let mut first = gw.open(connect(V5, "first").resume().expiry(60));
+    first.deliver(publish("e", "x").retain(), AtLeastOnce);
+    assert_eq!(retained(&gw), 4);
+    first.deliver(publish("c", "").retain(), AtLeastOnce);
+    first.deliver(publish("e", "x").retain(), AtLeastOnce);
+    assert_eq!(retained(&gw), 4);
+    let mut second = gw.client(V5, "second");
+    for topic in ["f", "g", "h"] {
+        second.deliver(publish(topic, "y").retain(), AtLeastOnce);
+    }
+    assert_eq!(
+        retained(&gw),
+        6,
+        "its earlier session is gone, and what it retained by it counts for nobody"
+    );
+}
+
 /// MQTT 5 §4.8.2: What waits for a member of a shared subscription, and is in the store alone, goes to the others when its session ends;
 /// also when the power is cut in between.
 #[test]

@@ -242,6 +242,12 @@ impl AuthSettings {
         }
         faults.extend(twice("chain", &self.chain));
         for (n, login) in self.client_ids.iter().enumerate() {
+            if login.id.is_empty() {
+                faults.push(Fault::new(
+                    format!("client_ids[{n}].id"),
+                    "the client id is empty: nobody has it",
+                ));
+            }
             if self.client_ids[..n].iter().any(|other| other.id == login.id) {
                 let what = format!("`{}` stands twice", login.id);
                 faults.push(Fault::new(format!("client_ids[{n}].id"), what));

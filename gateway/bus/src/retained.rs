@@ -7,7 +7,10 @@
 use bytes::Bytes;
 use headgate_model::store::MessageId;
 use headgate_model::{Instant, Message, TopicFilter};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::hash_map::{DefaultHasher, Entry};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{Hash, Hasher};
+use std::num::NonZeroU64;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -16,12 +19,28 @@ use std::sync::Arc;
 pub(crate) struct RetainedMessage {
     pub message: Arc<Message>,
     pub id: MessageId,
+    /// For whom it counts.
+    pub owner: Option<Owner>,
+}
+
+/// A client, by a number made of its client id: whoever comes back has the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Owner(NonZeroU64);
+
+impl Owner {
+    pub(crate) fn of(client: &str) -> Self {
+        let mut hasher = DefaultHasher::new();
+        client.hash(&mut hasher);
+        Self(NonZeroU64::new(hasher.finish()).unwrap_or(NonZeroU64::MIN))
+    }
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Retained {
     by_topic: BTreeMap<Bytes, RetainedMessage>,
     bytes: usize,
+    /// How many each client has. Looked up, never iterated.
+    owned: HashMap<Owner, u32>,
     expiries: BTreeSet<(Instant, Bytes)>,
 }
 
@@ -49,6 +68,13 @@ impl Retained {
         self.bytes + message.size() - old.map_or(0, |old| old.message.size())
     }
 
+    /// How many this client would have if this topic were among its own.
+    pub(crate) fn owned_with(&self, owner: Owner, topic: &[u8]) -> usize {
+        let has = self.owned.get(&owner).copied().unwrap_or(0) as usize;
+        let is_own = self.get(topic).is_some_and(|known| known.owner == Some(owner));
+        has + usize::from(!is_own)
+    }
+
     pub(crate) fn contains(&self, topic: &[u8]) -> bool {
         self.by_topic.contains_key(topic)
     }
@@ -65,6 +91,9 @@ impl Retained {
         if let Some(at) = retained.message.expires_at {
             self.expiries.insert((at, topic.clone()));
         }
+        if let Some(owner) = retained.owner {
+            *self.owned.entry(owner).or_default() += 1;
+        }
         self.by_topic.insert(topic.clone(), retained);
     }
 
@@ -73,6 +102,14 @@ impl Retained {
         self.bytes -= old.message.size();
         if let Some(at) = old.message.expires_at {
             self.expiries.remove(&(at, old.message.topic.bytes().clone()));
+        }
+        if let Some(owner) = old.owner
+            && let Entry::Occupied(mut count) = self.owned.entry(owner)
+        {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
         }
         Some(old)
     }
@@ -142,6 +179,7 @@ mod tests {
             retained.put(RetainedMessage {
                 message,
                 id: MessageId(n),
+                owner: None,
             });
         }
         retained

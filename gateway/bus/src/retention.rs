@@ -1,15 +1,15 @@
 //! Retaining messages, and finding them again for who subscribes. MQTT 5 §3.3.1.3
 
 use crate::bus::{Bus, BusOutputs};
-use crate::retained::{Retained, RetainedMessage, Scanned};
+use crate::retained::{Owner, Retained, RetainedMessage, Scanned};
 use crate::routing::{LastingCopy, Target, identifiers};
 use crate::sessions::Slot;
 use crate::stats::DropReason;
 use bytes::Bytes;
 use headgate_model::memory::Want;
 use headgate_model::store::{MessageId, StoredMessage};
-use headgate_model::{Instant, Message, StoreOp, SubscriptionOptions, TopicFilter};
-use std::collections::{BTreeMap, VecDeque};
+use headgate_model::{Instant, Message, SessionId, StoreOp, SubscriptionOptions, TopicFilter};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,7 +80,13 @@ impl Scans {
 
 impl Bus {
     /// Sets or removes the retained message of a topic. Whether something was written for the store.
-    pub(crate) fn retain(&mut self, message: &Arc<Message>, copy: &mut LastingCopy, now: Instant) -> bool {
+    pub(crate) fn retain(
+        &mut self,
+        message: &Arc<Message>,
+        from: Option<Slot>,
+        copy: &mut LastingCopy,
+        now: Instant,
+    ) -> bool {
         let topic = message.topic.as_bytes();
         if message.payload.is_empty() {
             return self.drop_retained(topic); // [MQTT-3.3.1-6] [MQTT-3.3.1-7]
@@ -88,9 +94,16 @@ impl Bus {
         let limits = &self.settings.retained;
         let known = &self.retention.messages;
         let is_new = !known.contains(topic);
+        // What a link brings in is not the link's.
+        let publisher = from.map(|slot| &self.sessions[slot]);
+        let owner = publisher.filter(|session| session.link.is_none());
+        let owner = owner.map(|session| Owner::of(session.client.as_str()));
+        let has_too_many =
+            owner.is_some_and(|owner| known.owned_with(owner, topic) > limits.max_count_per_client);
         if !limits.available
             || message.payload.len() > limits.max_payload_bytes
             || (is_new && known.len() >= limits.max_count)
+            || has_too_many
             || known.bytes_with(message) > limits.max_bytes
             || !self.has_memory(Want::ToKeep, message.size())
         {
@@ -115,6 +128,7 @@ impl Bus {
         self.retention.messages.put(RetainedMessage {
             message: retained,
             id: body.id,
+            owner,
         });
         true
     }
@@ -134,11 +148,19 @@ impl Bus {
 
     /// What an earlier run retained.
     pub(crate) fn restore_retained(&mut self, retained: Vec<(MessageId, StoredMessage)>) {
+        let publishers = self.sessions.iter();
+        let owners = publishers.map(|(_, session)| (session.id, Owner::of(session.client.as_str())));
+        let owners: HashMap<SessionId, Owner> = owners.collect();
         for (id, stored) in retained {
             self.numbers.note_message(id);
             let message = self.read_back(stored);
             self.note_publisher(&message);
-            self.retention.messages.put(RetainedMessage { message, id });
+            let owner = message
+                .publisher
+                .and_then(|publisher| owners.get(&publisher).copied());
+            self.retention
+                .messages
+                .put(RetainedMessage { message, id, owner });
         }
     }
 

@@ -188,7 +188,7 @@ impl Bus {
         if let Some(copied) = copied {
             self.links.duplicates.count(copied, now);
         }
-        let retained = message.retain && self.retain(&message, &mut copy, now);
+        let retained = message.retain && self.retain(&message, from, &mut copy, now);
         let outcome = if self.router.targets.is_empty() {
             Outcome::NoSubscribers
         } else {

@@ -181,6 +181,7 @@ impl BusSettings {
             &mut self.max_queued_in_memory,
             &mut self.max_awaiting_release,
             &mut self.retained.max_count,
+            &mut self.retained.max_count_per_client,
             &mut self.retained.max_bytes,
             &mut self.retained.max_payload_bytes,
             &mut self.delayed.max_count,
@@ -240,6 +241,9 @@ pub struct RetainedSettings {
     pub available: bool,
     /// Topics with a retained message; a further one is delivered but not retained. 0 for no limit.
     pub max_count: usize,
+    /// Topics whose retained message one client has published; a further one is delivered but not retained. Bridges bring in as many as come. After a restart what clients have retained
+    /// whose session is gone counts for nobody. 0 for no limit.
+    pub max_count_per_client: usize,
     /// Bytes of all retained messages together; what does not fit is delivered but not retained. 0 for no limit.
     pub max_bytes: usize,
     /// Bytes of payload; a longer message is delivered but not retained. 0 for no limit.
@@ -255,6 +259,7 @@ impl Default for RetainedSettings {
         Self {
             available: true,
             max_count: 1_000_000,
+            max_count_per_client: 0,
             max_bytes: 256 << 20,
             max_payload_bytes: 1 << 20,
             expiry: Duration::ZERO,

@@ -208,6 +208,7 @@ impl Sys {
                 self.publish(&topic, value.to_string(), Qos::AtMostOnce, false);
             }
         }
+        self.publish_machine(&now);
         self.publish_logins(&now.logins);
         for bridge in &now.bridges {
             for (name, value) in bridge.counters() {
@@ -226,6 +227,29 @@ impl Sys {
     fn take_back(&self) {
         for name in ABOUT {
             self.publish(name, String::new(), Qos::AtMostOnce, true);
+        }
+    }
+
+    fn publish_machine(&self, now: &Snapshot) {
+        let tell = |name: &str, value: String| {
+            self.publish(&format!("machine/{name}"), value, Qos::AtMostOnce, false);
+        };
+        for (zone, degrees) in &now.machine.temperatures {
+            tell(
+                &format!("temperature/{}", topic_level(zone)),
+                format!("{degrees:.1}"),
+            );
+        }
+        for (interface, up) in &now.machine.networks {
+            let state = if *up { "up" } else { "down" };
+            tell(&format!("network/{}", topic_level(interface)), state.to_owned());
+        }
+        if let Some(load) = now.machine.load {
+            tell("load", format!("{load:.2}"));
+        }
+        if let Some((free, all)) = now.disk {
+            tell("disk/free", free.to_string());
+            tell("disk/size", all.to_string());
         }
     }
 

@@ -52,15 +52,33 @@ pub enum RewriteError {
         /// What is wrong.
         cause: String,
     },
+    /// `target` wants a group that `pattern` has not.
+    #[error("rewrite.target: `{value}` has no `${group}` to take: the pattern has {groups} groups")]
+    Target {
+        /// As written.
+        value: String,
+        /// The group.
+        group: usize,
+        /// How many there are.
+        groups: usize,
+    },
 }
 
 impl RewriteRule {
     /// All that is wrong with it.
     pub fn errors(&self) -> Vec<RewriteError> {
-        [self.source().err(), self.pattern().err()]
+        [self.source().err(), self.pattern().err(), self.missing_group()]
             .into_iter()
             .flatten()
             .collect()
+    }
+
+    fn missing_group(&self) -> Option<RewriteError> {
+        let groups = self.pattern().ok()?.captures_len() - 1;
+        let wanted = groups_of(&self.target).filter_map(|number| number.parse().ok());
+        let group = wanted.max().filter(|group| *group > groups)?;
+        let value = self.target.clone();
+        Some(RewriteError::Target { value, group, groups })
     }
 
     fn source(&self) -> Result<TopicFilter, RewriteError> {
@@ -118,6 +136,14 @@ impl Rewriter {
     }
 }
 
+/// The numbers behind the `$` of a target.
+fn groups_of(target: &str) -> impl Iterator<Item = &str> {
+    target.split('$').skip(1).map(|rest| {
+        let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        &rest[..end]
+    })
+}
+
 fn compile(rule: &RewriteRule) -> Result<Rule, RewriteError> {
     // `$1` directly before a letter would be read as a longer name: EMQ's destinations mean the number.
     let target = Regex::new(r"\$(\d+)")
@@ -135,6 +161,20 @@ fn compile(rule: &RewriteRule) -> Result<Rule, RewriteError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_target_takes_groups_that_are_there() {
+        let rule = |target: &str| RewriteRule {
+            action: RewriteAction::All,
+            source: "#".into(),
+            pattern: "^a/(.+)/(.+)$".into(),
+            target: target.into(),
+        };
+        assert!(rule("$2/$1/$0 costs 5$ or $x").errors().is_empty());
+        let error = rule("$2/$3").errors().remove(0);
+        let told = "rewrite.target: `$2/$3` has no `$3` to take: the pattern has 2 groups";
+        assert_eq!(error.to_string(), told);
+    }
 
     /// The examples of EMQ's own documentation.
     #[test]

@@ -293,6 +293,14 @@ impl<'a> Daemon<'a> {
         self.child.id()
     }
 
+    /// Sends it a signal by its name: `HUP`.
+    pub fn signal(&self, name: &str) {
+        let told = Command::new("kill")
+            .args(["-s", name, &self.pid().to_string()])
+            .status();
+        assert!(told.expect("there is `kill`").success());
+    }
+
     /// Its memory, in bytes: without the pages of its program, of which a debug build has more than three times as many as a release build.
     ///
     /// # Panics

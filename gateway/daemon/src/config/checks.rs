@@ -7,6 +7,12 @@ use headgate_auth::{Anonymous, ListenerAuth};
 use headgate_model::{Fault, MountPoint};
 use headgate_shell::{DatagramListener, DatagramPlace, ListenerSettings};
 use std::net::SocketAddr;
+use std::time::Duration;
+
+/// A store with less has no room for its own files.
+const LEAST_STORE: u64 = 1 << 20;
+/// Lines of the log that may wait in memory, in bytes.
+const MOST_HELD: usize = 16 << 20;
 
 /// All faults, each with its key.
 pub(super) fn faults(config: &Config) -> Vec<Fault> {
@@ -22,6 +28,20 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
     if config.sys.presence_qos > 2 {
         let what = format!("{} is out of range, allowed is 0 to 2", config.sys.presence_qos);
         faults.push(Fault::new("sys.presence_qos", what));
+    }
+    if !config.sys.interval.is_zero() && config.sys.interval < Duration::from_secs(1) {
+        let what = format!(
+            "{:?} is out of range, allowed is 0s, or 1s and more",
+            config.sys.interval
+        );
+        faults.push(Fault::new("sys.interval", what));
+    }
+    if (1..LEAST_STORE).contains(&config.store.max_bytes) {
+        let what = format!(
+            "{} is out of range, allowed is 0, or {LEAST_STORE} and more",
+            config.store.max_bytes
+        );
+        faults.push(Fault::new("store.max_bytes", what));
     }
     if config.metrics.top_sessions > 1_000 {
         let what = format!(
@@ -179,6 +199,14 @@ fn log(settings: &LogSettings) -> Vec<Fault> {
         }
         if file.keep > 1_000 {
             note("log.file.keep", out_of_range(file.keep, "0 to 1000"));
+        }
+        if file.hold_bytes > MOST_HELD {
+            let allowed = format!("0 to {MOST_HELD}");
+            note("log.file.hold_bytes", out_of_range(file.hold_bytes, &allowed));
+        }
+        if file.hold_for < Duration::from_secs(1) {
+            let what = format!("{:?} is out of range, allowed is 1s and more", file.hold_for);
+            note("log.file.hold_for", what);
         }
     }
     if let Some(syslog) = &settings.syslog

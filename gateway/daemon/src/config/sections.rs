@@ -55,6 +55,18 @@ pub(crate) struct LogFileSettings {
     /// How many that were put aside are kept, up to 1,000. Default: 5.
     #[serde(default = "five")]
     pub keep: u32,
+    /// Bytes of lines that may wait in memory, up to 16 MiB: flash memory bears few writes. They are written together when there are so many, when a line of level `error` comes, after
+    /// `hold_for`, and when the gateway stops; a power cut loses them. `headgate log` shows them all the same. Default: 0, each line is written at once.
+    #[serde(default)]
+    pub hold_bytes: usize,
+    /// How long a line may wait, 1 s or more. Default: 10 minutes.
+    #[serde(default = "ten_minutes", with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub hold_for: Duration,
+}
+
+fn ten_minutes() -> Duration {
+    Duration::from_secs(600)
 }
 
 fn ten_mib() -> u64 {
@@ -111,7 +123,7 @@ pub(crate) struct StoreSettings {
     /// What an acknowledgement promises.
     pub durability: Durability,
     /// Bytes that the store may have on the disk; what would need more is refused (0x97) until there is room again. 0 for no limit but the
-    /// disk's own.
+    /// disk's own, else 1 MiB or more.
     pub max_bytes: u64,
 }
 
@@ -141,7 +153,7 @@ pub(crate) enum Durability {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct SysSettings {
-    /// How often the topics under `$SYS` are published; `0s` for never.
+    /// How often the topics under `$SYS` are published, 1 s or more; `0s` for never.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub interval: Duration,

@@ -33,6 +33,9 @@ const WRONG_TYPE: [&str; 2] = ["wanted string or table", "invalid type"];
 
 /// A parser's message about the setting `key`, as in the reference, where `written` stands.
 pub(super) fn explain(message: &str, key: &str, written: &str) -> String {
+    if message == "duplicate key" && !written.is_empty() {
+        return format!("the key `{written}` stands twice in its section");
+    }
     if message.starts_with("invalid type: map") && message.ends_with("expected a sequence") {
         let list = schema::list_of(key).unwrap_or(key);
         return format!("a list of sections: write `[[{list}]]`, not `[{list}]`");

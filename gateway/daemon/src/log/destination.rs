@@ -11,7 +11,7 @@ use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Lines that wait for a destination.
 const MOST_WAITING: usize = 1_024;
@@ -22,8 +22,18 @@ const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// Takes lines, one at a time. An error says that the same line may be tried again.
 pub(super) trait Sink: Send {
-    /// Writes one line.
+    /// Writes one line, or holds it for a while.
     fn write(&mut self, line: &Line) -> io::Result<()>;
+
+    /// When what it holds is to be written; `None` while it holds nothing.
+    fn due(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Writes what it holds.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// What a destination is to be: another one is another destination.
@@ -154,7 +164,19 @@ impl Drop for Destination {
 
 fn run(mut sink: Box<dyn Sink>, lines: &Receiver<Arc<Line>>, state: &State) {
     let mut told = 0;
-    while let Ok(line) = lines.recv() {
+    loop {
+        let line = match sink.due() {
+            None => lines.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(due) => lines.recv_timeout(due.saturating_duration_since(Instant::now())),
+        };
+        let line = match line {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Timeout) => {
+                flush(&mut *sink, state);
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+        };
         let lost = state.lost.load(Ordering::Relaxed);
         if lost > told {
             write(&mut *sink, &Line::of_loss(lost - told), state);
@@ -162,15 +184,28 @@ fn run(mut sink: Box<dyn Sink>, lines: &Receiver<Arc<Line>>, state: &State) {
         }
         write(&mut *sink, &line, state);
         if state.ends.load(Ordering::Relaxed) {
-            return;
+            break;
         }
     }
+    // The last words: once, for nobody waits for more.
+    if let Err(error) = sink.flush() {
+        *state.failing.lock() = Some(error.to_string());
+    }
+}
+
+/// Writes what is held, again and again until it is written. Lines that come meanwhile wait as long.
+fn flush(sink: &mut dyn Sink, state: &State) {
+    until_done(|| sink.flush(), state);
 }
 
 /// Writes a line, again and again until it is written.
 fn write(sink: &mut dyn Sink, line: &Line, state: &State) {
+    until_done(|| sink.write(line), state);
+}
+
+fn until_done(mut work: impl FnMut() -> io::Result<()>, state: &State) {
     loop {
-        match sink.write(line) {
+        match work() {
             Ok(()) => {
                 if state.failing.lock().take().is_some() {
                     tracing::debug!("a destination of the log takes lines again");

@@ -10,6 +10,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
+use tracing::Level;
 
 /// How often it is looked whether the file was taken away.
 const LOOK: Duration = Duration::from_secs(1);
@@ -19,6 +20,10 @@ pub(super) struct FileSink {
     settings: LogFileSettings,
     format: LogFormat,
     open: Option<Open>,
+    /// Whole lines that are not written yet,
+    held: String,
+    /// and until when they may wait.
+    due: Option<Instant>,
 }
 
 struct Open {
@@ -36,6 +41,8 @@ impl FileSink {
             settings,
             format,
             open: None,
+            held: String::new(),
+            due: None,
         }
     }
 
@@ -109,7 +116,41 @@ fn missing_is_fine(result: io::Result<()>) -> io::Result<()> {
 
 impl Sink for FileSink {
     fn write(&mut self, line: &Line) -> io::Result<()> {
-        let mut text = line.written(self.format, false);
+        let text = line.written(self.format, false);
+        let room = self.settings.hold_bytes;
+        if self.held.len() + text.len() > room {
+            self.flush()?;
+        }
+        if text.len() > room {
+            return self.put(text);
+        }
+        self.held.push_str(&text);
+        let now = Instant::now();
+        match line.level {
+            // What came to it is to be read with it.
+            Level::ERROR => self.due = Some(now),
+            _ => self.due = self.due.or(Some(now + self.settings.hold_for)),
+        }
+        Ok(())
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if !self.held.is_empty() {
+            // A part of it may be there when it fails: as of a line, all of it comes once more.
+            self.put(self.held.clone())?;
+        }
+        self.held = String::new();
+        self.due = None;
+        Ok(())
+    }
+}
+
+impl FileSink {
+    fn put(&mut self, mut text: String) -> io::Result<()> {
         let max = self.settings.max_bytes;
         let open = self.open()?;
         if open.bytes > 0 && open.bytes + text.len() as u64 > max {
@@ -153,13 +194,59 @@ mod tests {
         names
     }
 
+    fn at(path: PathBuf) -> LogFileSettings {
+        LogFileSettings {
+            path,
+            max_bytes: 1 << 20,
+            keep: 1,
+            hold_bytes: 0,
+            hold_for: Duration::from_secs(600),
+        }
+    }
+
+    /// S07: lines wait until there are enough, until one of them is an error, or until they have waited for long enough.
+    #[test]
+    fn lines_may_wait_to_spare_the_flash() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = LogFileSettings {
+            hold_bytes: 1_000,
+            ..at(folder.path().join("gateway.log"))
+        };
+        let mut sink = FileSink::new(settings.clone(), LogFormat::Text);
+        let written = || {
+            let text = fs::read_to_string(&settings.path).unwrap_or_default();
+            assert!(text.is_empty() || text.ends_with('\n'));
+            text.lines().count()
+        };
+        let start = Instant::now();
+        sink.write(&Line::of_loss(0)).unwrap();
+        assert_eq!(written(), 0);
+        let due = sink.due().unwrap();
+        assert!(due >= start + settings.hold_for);
+        let mut n = 1;
+        while written() == 0 {
+            sink.write(&Line::of_loss(n)).unwrap();
+            assert!(sink.held.len() <= 1_000);
+            n += 1;
+        }
+        assert_eq!(written() as u64, n - 1, "the last one waits for others");
+        sink.flush().unwrap();
+        assert_eq!((written() as u64, sink.due()), (n, None));
+        let mut error = Line::of_loss(n);
+        error.level = Level::ERROR;
+        sink.write(&error).unwrap();
+        assert!(sink.due().unwrap() <= Instant::now(), "it is written now");
+        sink.flush().unwrap();
+        assert_eq!(written() as u64, n + 1);
+    }
+
     #[test]
     fn a_file_is_put_aside_when_it_is_large_enough() {
         let folder = tempfile::tempdir().unwrap();
         let settings = LogFileSettings {
-            path: folder.path().join("logs/gateway.log"),
             max_bytes: 1_000,
             keep: 2,
+            ..at(folder.path().join("logs/gateway.log"))
         };
         let mut sink = FileSink::new(settings.clone(), LogFormat::Text);
         for n in 0..100 {
@@ -193,9 +280,8 @@ mod tests {
     fn a_file_that_is_taken_away_is_made_anew() {
         let folder = tempfile::tempdir().unwrap();
         let settings = LogFileSettings {
-            path: folder.path().join("gateway.log"),
-            max_bytes: 1 << 20,
             keep: 0,
+            ..at(folder.path().join("gateway.log"))
         };
         let mut sink = FileSink::new(settings.clone(), LogFormat::Text);
         sink.write(&Line::of_loss(1)).unwrap();
@@ -209,12 +295,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn a_full_disk_is_an_error_and_no_more() {
-        let settings = LogFileSettings {
-            path: "/dev/full".into(),
-            max_bytes: 1 << 20,
-            keep: 1,
-        };
-        let error = FileSink::new(settings, LogFormat::Text)
+        let error = FileSink::new(at("/dev/full".into()), LogFormat::Text)
             .write(&Line::of_loss(1))
             .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::StorageFull);

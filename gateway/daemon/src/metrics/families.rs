@@ -3,7 +3,7 @@
 //! The number of samples is bounded: by what is configured (listeners, bridges), by lists of the program (reasons, parts of memory), and for sessions by
 //! `metrics.top_sessions`.
 
-use super::{ListenerCounts, Snapshot, Survey};
+use super::{ListenerCounts, Machine, Snapshot, Survey};
 use crate::bridges::BridgeView;
 use headgate_bus::DropReason;
 use headgate_shell::RefuseReason;
@@ -196,6 +196,7 @@ impl Snapshot {
         self.logins(&mut families);
         self.memory(&mut families);
         self.store(&mut families);
+        self.machine(&mut families);
         self.listeners(&mut families);
         self.datagrams(&mut families);
         self.bridges(&mut families);
@@ -453,6 +454,35 @@ impl Snapshot {
         if let Some((free, all)) = self.disk {
             out.gauge("disk_free_bytes", "Free on the disk with the data.", free);
             out.gauge("disk_bytes", "Size of the disk with the data.", all);
+        }
+    }
+
+    fn machine(&self, out: &mut Families) {
+        let Machine {
+            temperatures,
+            networks,
+            load,
+        } = &self.machine;
+        out.gauges(
+            "machine_temperature_celsius",
+            "What the machine's sensors say.",
+            temperatures
+                .iter()
+                .map(|(zone, degrees)| sample([("zone", &**zone)], *degrees)),
+        );
+        out.gauges(
+            "machine_network_up",
+            "1 while a network interface carries.",
+            networks
+                .iter()
+                .map(|(name, up)| sample([("interface", &**name)], *up)),
+        );
+        if let Some(load) = load {
+            out.gauge(
+                "machine_load",
+                "Tasks that ran or wanted to, over the last minute.",
+                *load,
+            );
         }
     }
 

@@ -4,10 +4,13 @@
 //! while somebody asks.
 
 mod families;
+mod machine;
 mod process;
 mod survey;
 
 pub(crate) use families::{Family, text};
+pub(crate) use machine::Machine;
+pub(crate) use process::Process;
 pub(crate) use survey::{Survey, Surveyor};
 
 use crate::alarms::Alarms;
@@ -22,7 +25,6 @@ use headgate_model::store::StoreStats;
 use headgate_model::{Instant, Metric};
 use headgate_shell::{DatagramStats, ListenerStats, Metrics, RefuseReason};
 use parking_lot::Mutex;
-pub(crate) use process::Process;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -116,6 +118,7 @@ pub(crate) struct Snapshot {
     pub log: Vec<DestinationView>,
     pub traces_lost: u64,
     pub process: Process,
+    pub machine: Machine,
     /// Bytes free for us on the disk with the data, and in all; `None` where the system does not say.
     pub disk: Option<(u64, u64)>,
 }
@@ -232,6 +235,7 @@ impl Counters {
             log: log.destinations(),
             traces_lost: traces.lost(),
             process: Process::now(),
+            machine: Machine::now(),
             disk: rustix::fs::statvfs(data_dir)
                 .ok()
                 .map(|disk| (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize)),
