@@ -223,6 +223,24 @@ fn health_is_told_to_who_asks_and_metrics_to_this_machine_alone() {
     assert_eq!(get(from("127.0.0.1"), "/metrics").0, 200);
     let local = UnixStream::connect(setup.folder().join("http.sock")).unwrap();
     assert_eq!(get(local, "/metrics").0, 200);
+
+    // A listener that is gone answers once more, and says that it was the last time.
+    let mut kept = BufReader::new(TcpStream::connect(("127.0.0.1", port_of(&setup, "http"))).unwrap());
+    let mut ask = || {
+        let request = b"GET /health/live HTTP/1.1\r\nHost: gateway\r\n\r\n";
+        kept.get_mut().write_all(request).unwrap();
+        answer(&mut kept)
+    };
+    assert!(!ask().1.contains("connection: close"));
+    let file = setup.folder().join("headgate.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let gone = "[[listeners]]\nname = \"http\"\nprotocol = \"http\"\nbind = \"127.0.0.1:0\"\n";
+    assert!(text.contains(gone), "{text}");
+    std::fs::write(file, text.replace(gone, "")).unwrap();
+    daemon.ask(&["reload"]);
+    let (status, head, _) = ask();
+    assert_eq!(status, 200);
+    assert!(head.contains("connection: close"), "{head}");
     daemon.stop();
 }
 

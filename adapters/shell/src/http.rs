@@ -88,12 +88,13 @@ impl Http {
 
     async fn answer(self, connection: Connection) {
         let (transport, info, permit) = connection.into_parts();
-        let info = Arc::new(info);
+        let (info, permit) = (Arc::new(info), Arc::new(permit));
+        let held = Arc::clone(&permit);
         let peer = info.peer;
         let router = self.router;
         let asked = AtomicU32::new(0);
         let service = service_fn(move |request: Request<Incoming>| {
-            let last = asked.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_REQUESTS;
+            let last = asked.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_REQUESTS || held.is_over();
             respond(router.clone(), request, Arc::clone(&info), last)
         });
         let mut serving = http1::Builder::new()
