@@ -51,6 +51,13 @@ fn rules() -> BTreeMap<&'static str, Rule> {
             ),
         ),
         (
+            "headgate-stomp-codec",
+            pure(
+                &[],
+                "a codec is bytes to frames and back: no I/O, no clock, no model types",
+            ),
+        ),
+        (
             "headgate-model",
             pure(
                 &[],
@@ -380,6 +387,7 @@ fn pure_crates_read_no_clock_and_start_no_thread() {
     let pure = [
         "codecs/mqtt/src",
         "codecs/mqttsn/src",
+        "codecs/stomp/src",
         "gateway/model/src",
         "gateway/bus/src",
         "gateway/import/src",

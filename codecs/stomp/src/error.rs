@@ -1,0 +1,45 @@
+//! What is wrong with a frame.
+
+/// Why bytes are no frame. Nothing behind it can be understood.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// STOMP 1.2, Augmented BNF: `command`.
+    #[error("no STOMP command")]
+    UnknownCommand,
+    /// STOMP 1.2, Augmented BNF: `header`.
+    #[error("a header line without a colon")]
+    NoColon,
+    /// STOMP 1.2, Augmented BNF: `header-name` has at least one octet.
+    #[error("a header without a name")]
+    NoName,
+    /// STOMP 1.2, Value Encoding: undefined escape sequences are a fatal protocol error.
+    #[error("an undefined escape sequence in a header")]
+    BadEscape,
+    /// STOMP 1.2, Value Encoding.
+    #[error("a header that is not UTF-8")]
+    NotUtf8,
+    /// The frame ended before its headers did.
+    #[error("a NUL among the headers")]
+    NulInHead,
+    /// STOMP 1.2, Header content-length.
+    #[error("content-length is no number")]
+    BadContentLength,
+    /// STOMP 1.2, Header content-length: the body is followed by NUL.
+    #[error("no NUL behind the {0} bytes of content-length")]
+    MissingNul(usize),
+    /// STOMP 1.2, Body: only SEND, MESSAGE and ERROR may have one.
+    #[error("a body in a frame that has none")]
+    UnexpectedBody,
+    /// STOMP 1.2, Size Limits.
+    #[error("more than {0} headers")]
+    TooManyHeaders(usize),
+    /// STOMP 1.2, Size Limits.
+    #[error("a header line of more than {0} bytes")]
+    LineTooLong(usize),
+    /// STOMP 1.2, Size Limits.
+    #[error("headers of more than {0} bytes together")]
+    HeadTooLarge(usize),
+    /// STOMP 1.2, Size Limits.
+    #[error("a body of more than {0} bytes")]
+    BodyTooLarge(usize),
+}
