@@ -171,6 +171,7 @@ fn rules() -> BTreeMap<&'static str, Rule> {
                     "headgate-model",
                     "headgate-mqtt-codec",
                     "headgate-mqttsn-codec",
+                    "headgate-stomp-codec",
                 ],
                 never: INSIDE,
                 why: "a client knows brokers by the network only",

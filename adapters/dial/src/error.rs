@@ -94,10 +94,12 @@ pub enum AddressError {
     #[error("a URL begins with a scheme and `://`")]
     NoScheme,
     /// The scheme is not one that a server is reached by.
-    #[error("`{scheme}` is not one of mqtt, mqtts, ws, wss and unix")]
+    #[error("`{scheme}` is not one of {allowed}, ws, wss and unix")]
     Scheme {
         /// The scheme.
         scheme: String,
+        /// What it may be.
+        allowed: String,
     },
     /// The scheme is not one that a proxy is reached by.
     #[error("a proxy is `socks5://HOST[:PORT]` or `http://HOST[:PORT]`")]

@@ -10,7 +10,7 @@ mod websocket;
 
 pub use error::{AddressError, DialError, ProxyError};
 pub use proxy::Proxy;
-pub use target::{RemoteAddress, Target};
+pub use target::{RemoteAddress, Schemes, Target};
 pub use tls::{ClientFile, ClientTls, explain};
 
 use std::fmt;

@@ -14,6 +14,8 @@ pub struct Target {
     pub tls: bool,
     /// WebSocket around that, with this path.
     pub websocket: Option<String>,
+    /// Subprotocols that are offered there, the best first. RFC 6455 §4.1
+    pub subprotocols: &'static str,
     /// From the URL.
     pub username: Option<String>,
     /// From the URL.
@@ -29,8 +31,28 @@ pub enum RemoteAddress {
     Unix(PathBuf),
 }
 
-/// MQTT 5 §6 names no path; this is everybody's.
-const WEBSOCKET_PATH: &str = "/mqtt";
+/// How servers of a protocol are written as URLs.
+#[derive(Clone, Copy, Debug)]
+pub struct Schemes {
+    /// Those of plain connections: name, TLS, and the usual port.
+    pub plain: &'static [(&'static str, bool, u16)],
+    /// The path of a WebSocket URL that has none.
+    pub path: &'static str,
+    /// See [`Target::subprotocols`].
+    pub subprotocols: &'static str,
+}
+
+/// Of MQTT. MQTT 5 §6 names no path; this is everybody's. \[MQTT-6.0.0-3\]
+const MQTT: Schemes = Schemes {
+    plain: &[
+        ("mqtt", false, 1883),
+        ("mqtts", true, 8883),
+        ("tcp", false, 1883),
+        ("ssl", true, 8883),
+    ],
+    path: "/mqtt",
+    subprotocols: "mqtt",
+};
 
 impl Target {
     /// MQTT at a host, on its usual port unless told otherwise.
@@ -40,33 +62,35 @@ impl Target {
             place: RemoteAddress::Host(host.to_owned(), port),
             tls,
             websocket: None,
+            subprotocols: MQTT.subprotocols,
             username: None,
             password: None,
         }
     }
-}
 
-impl FromStr for Target {
-    type Err = AddressError;
-
-    fn from_str(url: &str) -> Result<Self, AddressError> {
+    /// Reads a URL: one of the schemes, `ws[s]://HOST[:PORT][/PATH]` or `unix:PATH`.
+    pub fn parse(url: &str, schemes: &Schemes) -> Result<Self, AddressError> {
         if let Some(path) = url.strip_prefix("unix:") {
             let path = path.strip_prefix("//").unwrap_or(path);
             let place = RemoteAddress::Unix(path.into());
             return Ok(Self {
                 place,
+                subprotocols: schemes.subprotocols,
                 ..Self::host("", None, false)
             });
         }
         let (scheme, rest) = url.split_once("://").ok_or(AddressError::NoScheme)?;
-        let (tls, websocket, usual) = match scheme {
-            "mqtt" | "tcp" => (false, false, 1883),
-            "mqtts" | "ssl" => (true, false, 8883),
-            "ws" => (false, true, 80),
-            "wss" => (true, true, 443),
+        let plain = schemes.plain.iter().find(|(name, ..)| *name == scheme);
+        let (tls, websocket, usual) = match (scheme, plain) {
+            (_, Some((_, tls, port))) => (*tls, false, *port),
+            ("ws", None) => (false, true, 80),
+            ("wss", None) => (true, true, 443),
             _ => {
+                // Another name of one that is told already.
+                let names = schemes.plain.iter().take(2).map(|(name, ..)| *name);
                 return Err(AddressError::Scheme {
                     scheme: scheme.to_owned(),
+                    allowed: names.collect::<Vec<_>>().join(", "),
                 });
             }
         };
@@ -87,14 +111,24 @@ impl FromStr for Target {
             Some((name, password)) => (Some(decode(name)?), Some(decode(password)?)),
             None => (None, None),
         };
-        let path = if path.is_empty() { WEBSOCKET_PATH } else { path };
+        let path = if path.is_empty() { schemes.path } else { path };
         Ok(Self {
             place: RemoteAddress::Host(host.to_owned(), port),
             tls,
             websocket: websocket.then(|| path.to_owned()),
+            subprotocols: schemes.subprotocols,
             username,
             password,
         })
+    }
+}
+
+/// Of MQTT.
+impl FromStr for Target {
+    type Err = AddressError;
+
+    fn from_str(url: &str) -> Result<Self, AddressError> {
+        Self::parse(url, &MQTT)
     }
 }
 

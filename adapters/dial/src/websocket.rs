@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::http::HeaderValue;
 /// Bytes between us and the task that speaks WebSocket.
 const PIPE: usize = 64 * 1024;
 
-/// Opens a WebSocket with the subprotocol `mqtt`.
+/// Opens a WebSocket with the subprotocols of the target.
 pub(super) async fn open(
     below: Box<dyn Stream>,
     target: &Target,
@@ -26,8 +26,7 @@ pub(super) async fn open(
     let scheme = if target.tls { "wss" } else { "ws" };
     let url = format!("{scheme}://{}{path}", target.place);
     let mut request = url.into_client_request().map_err(failed)?;
-    // [MQTT-6.0.0-3]
-    let protocol = HeaderValue::from_static("mqtt");
+    let protocol = HeaderValue::from_static(target.subprotocols);
     request.headers_mut().insert("Sec-WebSocket-Protocol", protocol);
     let opened = tokio_tungstenite::client_async(request, below).await;
     let (websocket, _) = opened.map_err(failed)?;
@@ -52,9 +51,13 @@ async fn pump(websocket: WebSocketStream<Box<dyn Stream>>, pipe: DuplexStream) {
     };
     let down = async {
         while let Some(Ok(message)) = from_server.next().await {
-            if let Message::Binary(bytes) = message
-                && to_us.write_all(&bytes).await.is_err()
-            {
+            let bytes = match message {
+                Message::Binary(bytes) => bytes,
+                // As STOMP has it, where servers choose by what is in a message.
+                Message::Text(text) => text.into(),
+                _ => continue,
+            };
+            if to_us.write_all(&bytes).await.is_err() {
                 break;
             }
         }

@@ -79,21 +79,8 @@ pub(super) struct ConnectionArgs {
     /// How long the session outlives the connection (MQTT 5); with --no-clean, for ever unless told.
     #[arg(long, value_name = "SECONDS", help_heading = "Connection")]
     session_expiry: Option<u32>,
-    /// TLS, even if nothing else says so.
-    #[arg(long, help_heading = "TLS")]
-    tls: bool,
-    /// Authorities to believe, as PEM; without it the system's.
-    #[arg(long, value_name = "FILE", help_heading = "TLS")]
-    cafile: Option<PathBuf>,
-    /// Our certificate, as PEM.
-    #[arg(long, value_name = "FILE", requires = "key", help_heading = "TLS")]
-    cert: Option<PathBuf>,
-    /// Its key, as PEM.
-    #[arg(long, value_name = "FILE", requires = "cert", help_heading = "TLS")]
-    key: Option<PathBuf>,
-    /// Believe any server. Anybody in between can read and change everything.
-    #[arg(long, help_heading = "TLS")]
-    insecure: bool,
+    #[command(flatten)]
+    tls: TlsArgs,
     /// Topic of the will.
     #[arg(long, value_name = "TOPIC", help_heading = "Will", value_parser = utf8)]
     will_topic: Option<Utf8>,
@@ -120,6 +107,41 @@ pub(super) struct ConnectionArgs {
     help: Option<bool>,
 }
 
+/// TLS, and what it needs.
+#[derive(Args)]
+pub(super) struct TlsArgs {
+    /// TLS, even if nothing else says so.
+    #[arg(long, help_heading = "TLS")]
+    tls: bool,
+    /// Authorities to believe, as PEM; without it the system's.
+    #[arg(long, value_name = "FILE", help_heading = "TLS")]
+    cafile: Option<PathBuf>,
+    /// Our certificate, as PEM.
+    #[arg(long, value_name = "FILE", requires = "key", help_heading = "TLS")]
+    cert: Option<PathBuf>,
+    /// Its key, as PEM.
+    #[arg(long, value_name = "FILE", requires = "cert", help_heading = "TLS")]
+    key: Option<PathBuf>,
+    /// Believe any server. Anybody in between can read and change everything.
+    #[arg(long, help_heading = "TLS")]
+    insecure: bool,
+}
+
+impl TlsArgs {
+    /// The files, and whether TLS is wanted.
+    pub(super) fn resolve(&self) -> (ClientTls, bool) {
+        let files = ClientTls {
+            cafile: self.cafile.clone(),
+            cert: self.cert.clone(),
+            key: self.key.clone(),
+            insecure: self.insecure,
+            ..ClientTls::default()
+        };
+        let wanted = self.tls || files.any();
+        (files, wanted)
+    }
+}
+
 /// How to connect.
 pub(super) struct Connection {
     /// Where, and with which certificates.
@@ -131,14 +153,7 @@ pub(super) struct Connection {
 impl ConnectionArgs {
     /// What the arguments mean.
     pub(super) fn resolve(self) -> Result<Connection, ClientError> {
-        let files = ClientTls {
-            cafile: self.cafile.clone(),
-            cert: self.cert.clone(),
-            key: self.key.clone(),
-            insecure: self.insecure,
-            ..ClientTls::default()
-        };
-        let tls = self.tls || files.any();
+        let (files, tls) = self.tls.resolve();
         let mut target = match &self.url {
             Some(url) => url.clone(),
             None => Target::host(&self.host, self.port, tls),

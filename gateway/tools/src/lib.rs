@@ -1,4 +1,5 @@
-//! The command-line clients: `headgate pub` and `sub` speak MQTT, `sn-pub`, `sn-sub` and `sn-scan` speak MQTT-SN. They know brokers and gateways by the
+//! The command-line clients: `headgate pub` and `sub` speak MQTT, `sn-pub`, `sn-sub` and `sn-scan` speak MQTT-SN, `stomp-pub` and `stomp-sub`
+//! STOMP. They know brokers and gateways by the
 //! network only.
 
 #![expect(clippy::disallowed_methods, reason = "runs on the network and in real time")]
@@ -12,6 +13,10 @@ mod sn_connection;
 mod sn_publish;
 mod sn_scan;
 mod sn_subscribe;
+mod stomp;
+mod stomp_connection;
+mod stomp_publish;
+mod stomp_subscribe;
 mod subscribe;
 
 #[cfg(test)]
@@ -26,6 +31,8 @@ use publish::PublishCommand;
 use sn_publish::SnPublishCommand;
 use sn_scan::SnScanCommand;
 use sn_subscribe::SnSubscribeCommand;
+use stomp_publish::StompPublishCommand;
+use stomp_subscribe::StompSubscribeCommand;
 use subscribe::SubscribeCommand;
 
 /// The clients, as they are typed.
@@ -41,6 +48,10 @@ pub enum ClientCommand {
     SnSub(Box<SnSubscribeCommand>),
     /// Look for MQTT-SN gateways.
     SnScan(SnScanCommand),
+    /// Publish messages by STOMP.
+    StompPub(Box<StompPublishCommand>),
+    /// Subscribe by STOMP, and print what comes.
+    StompSub(Box<StompSubscribeCommand>),
 }
 
 impl ClientCommand {
@@ -52,6 +63,8 @@ impl ClientCommand {
             Self::SnPub(publish) => publish.run(),
             Self::SnSub(subscribe) => subscribe.run(),
             Self::SnScan(scan) => scan.run(),
+            Self::StompPub(publish) => publish.run(),
+            Self::StompSub(subscribe) => subscribe.run(),
         }
     }
 }

@@ -1,0 +1,134 @@
+//! What `stomp-pub` and `stomp-sub` have in common: where to connect, and as whom.
+
+use super::connection::{TlsArgs, read};
+use crate::error::ArgumentError;
+use crate::stomp::{Login, StompError};
+use clap::{ArgAction, Args};
+use headgate_client::ClientError;
+use headgate_dial::{AddressError, Dial, RemoteAddress, Schemes, Target};
+use headgate_stomp_codec::Text;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Of STOMP. Its WebSocket servers have no path in common; this is ours.
+const STOMP: Schemes = Schemes {
+    plain: &[("stomp", false, 61613), ("stomps", true, 61614)],
+    path: "/stomp",
+    subprotocols: "v12.stomp, v11.stomp, v10.stomp",
+};
+
+/// Where to connect, and as whom.
+#[derive(Args)]
+pub(super) struct StompConnectionArgs {
+    /// Server, by name or address.
+    #[arg(
+        short = 'h',
+        long,
+        value_name = "HOST",
+        default_value = "localhost",
+        help_heading = "Connection"
+    )]
+    host: String,
+    /// Port; without it 61613, with TLS 61614.
+    #[arg(short, long, help_heading = "Connection")]
+    port: Option<u16>,
+    /// Server as `stomp[s]://[USER[:PASSWORD]@]HOST[:PORT]`, `ws[s]://HOST[:PORT][/PATH]` or `unix:PATH`.
+    #[arg(long, value_name = "URL", conflicts_with_all = ["host", "port"], value_parser = target, help_heading = "Connection")]
+    url: Option<Target>,
+    /// Virtual host to ask for; without it the server's name.
+    #[arg(long, value_name = "NAME", help_heading = "Connection")]
+    virtual_host: Option<String>,
+    /// Client identifier, under which durable subscriptions are kept.
+    #[arg(short, long, value_name = "ID", help_heading = "Connection")]
+    id: Option<String>,
+    /// User name (`login`).
+    #[arg(short, long, value_name = "NAME", help_heading = "Connection")]
+    username: Option<String>,
+    /// Password (`passcode`). Others on this machine see it: prefer the file or the environment.
+    #[arg(
+        short = 'P',
+        long,
+        env = "HEADGATE_PASSWORD",
+        hide_env_values = true,
+        help_heading = "Connection"
+    )]
+    password: Option<String>,
+    /// Password in a file, its last end of line left out.
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "password",
+        help_heading = "Connection"
+    )]
+    password_file: Option<PathBuf>,
+    /// Seconds between two heart-beats, each way; 0 for none.
+    #[arg(
+        short = 'k',
+        long,
+        value_name = "SECONDS",
+        default_value_t = 30,
+        help_heading = "Connection"
+    )]
+    heart_beat: u32,
+    #[command(flatten)]
+    tls: TlsArgs,
+    /// Print help.
+    #[arg(long, action = ArgAction::Help)]
+    help: Option<bool>,
+}
+
+impl StompConnectionArgs {
+    /// What the arguments mean.
+    pub(super) fn resolve(self) -> Result<(Dial, Login), StompError> {
+        let passcode = self.passcode()?;
+        let (tls, secure) = self.tls.resolve();
+        let mut target = self.url.unwrap_or_else(|| {
+            let port = self.port.unwrap_or(if secure { 61614 } else { 61613 });
+            Target::host(&self.host, Some(port), secure)
+        });
+        target.tls |= secure;
+        let host = self.virtual_host.unwrap_or_else(|| match &target.place {
+            RemoteAddress::Host(host, _) => host.clone(),
+            RemoteAddress::Unix(_) => "localhost".to_owned(),
+        });
+        let login = Login {
+            host,
+            login: self.username.or_else(|| target.username.clone()),
+            passcode: passcode.or_else(|| target.password.clone()),
+            client_id: self.id,
+            heart_beat: Duration::from_secs(self.heart_beat.into()),
+        };
+        let dial = Dial {
+            target,
+            tls,
+            proxy: None,
+            bind: None,
+        };
+        Ok((dial, login))
+    }
+
+    fn passcode(&self) -> Result<Option<String>, StompError> {
+        let Some(path) = &self.password_file else {
+            return Ok(self.password.clone());
+        };
+        let passcode = String::from_utf8(read(path)?).map_err(|_| ClientError::File {
+            path: path.clone(),
+            cause: "STOMP wants UTF-8".into(),
+        })?;
+        let line = passcode.strip_suffix('\n').unwrap_or(&passcode);
+        Ok(Some(line.strip_suffix('\r').unwrap_or(line).to_owned()))
+    }
+}
+
+fn target(url: &str) -> Result<Target, AddressError> {
+    Target::parse(url, &STOMP)
+}
+
+/// A header as `name=value`.
+pub(super) fn header(pair: &str) -> Result<(Text, Text), ArgumentError> {
+    let halves = pair.split_once('=').filter(|(name, _)| !name.is_empty());
+    let (name, value) = halves.ok_or_else(|| ArgumentError::NoPair {
+        text: pair.to_owned(),
+    })?;
+    Ok((name.to_owned().into(), value.to_owned().into()))
+}
