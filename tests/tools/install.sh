@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs the clients, the broker and the tools of the black-box tests that are not there yet: mosquitto's, faketime, and paho, mqtt-sn-12 and MQTT.js below the folder that is given.
+# Installs the clients, the broker and the tools of the black-box tests that are not there yet: mosquitto's, faketime, a browser, and from Python's and Node's packages
+# paho, mqtt-sn-12, stomp.py, MQTT.js, STOMP.js, SockJS' client and what drives the browser, below the folder that is given.
 set -eu
 dir=$1
 mkdir -p "$dir"
@@ -12,6 +13,7 @@ command -v mosquitto_pub >/dev/null || packages="$packages mosquitto-clients"
 [ -x /usr/sbin/mosquitto ] || packages="$packages mosquitto"
 command -v faketime >/dev/null || packages="$packages faketime"
 command -v npm >/dev/null || packages="$packages nodejs npm"
+command -v chromium >/dev/null || packages="$packages chromium"
 python3 -c 'import venv, ensurepip' 2>/dev/null || packages="$packages python3-venv"
 if [ -n "$packages" ]; then
     sudo=""
@@ -24,5 +26,9 @@ fi
 [ -x "$dir/venv/bin/python" ] || python3 -m venv "$dir/venv"
 "$dir/venv/bin/python" -c 'import paho.mqtt' 2>/dev/null || "$dir/venv/bin/pip" install -q paho-mqtt==2.1.0
 "$dir/venv/bin/python" -c 'import mqttsn12' 2>/dev/null || "$dir/venv/bin/pip" install -q mqtt-sn-12==1.0.9
-[ -d "$dir/node/node_modules/mqtt" ] ||
-    npm install --prefix "$dir/node" --no-audit --no-fund --loglevel=error mqtt@5
+"$dir/venv/bin/python" -c 'import stomp, websocket' 2>/dev/null || "$dir/venv/bin/pip" install -q stomp.py==9.0.0 websocket-client==1.9.0
+for package in mqtt@5 @stomp/stompjs@7 sockjs-client@1 ws@8 playwright-core@1; do
+    [ -d "$dir/node/node_modules/${package%@*}" ] || wanted="${wanted:-} $package"
+done
+# shellcheck disable=SC2086 # several words are meant
+[ -z "${wanted:-}" ] || npm install --prefix "$dir/node" --no-audit --no-fund --loglevel=error $wanted
