@@ -16,6 +16,8 @@ macro_rules! with_protocols {
             streams {
                 /// MQTT clients.
                 headgate_mqtt::Mqtt => mqtt,
+                /// STOMP clients.
+                headgate_stomp::Stomp => stomp,
             }
             datagrams {
                 /// MQTT-SN gateways. Default: one for UDP on `127.0.0.1:1884`.
