@@ -485,7 +485,10 @@ fn only_the_registry_names_adapters() {
         .filter(|path| !path.ends_with("gateway/daemon/src/protocols.rs"))
         .collect();
     assert!(files.len() > 20, "the sources were found");
-    let faults = faults(&files, &["headgate_mqtt::", "headgate_mqttsn::", "headgate_stomp::"]);
+    let faults = faults(
+        &files,
+        &["headgate_mqtt::", "headgate_mqttsn::", "headgate_stomp::"],
+    );
     assert!(
         faults.is_empty(),
         "name it in the registry:\n{}",

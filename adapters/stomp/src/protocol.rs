@@ -11,6 +11,11 @@ pub struct Stomp(Arc<StompSettings>);
 impl StreamProtocol for Stomp {
     const NAME: &'static str = "stomp";
 
+    /// As in the registry of subprotocols of RFC 6455 §11.5.
+    const SUBPROTOCOLS: &'static [&'static str] = &["v12.stomp", "v11.stomp", "v10.stomp"];
+
+    const IS_TEXT: bool = true;
+
     type Settings = StompSettings;
     type Endpoint = StompEndpoint;
     type Wire = StompWire;

@@ -187,7 +187,7 @@ fn a_message_is_not_lost_on_its_way_to_the_dead() {
 #[test]
 fn a_refused_message_may_be_dropped() {
     let mut bench = reading("client", &["1", "2", "3"], |settings| {
-        settings.nack = NackPolicy::Drop
+        settings.nack = NackPolicy::Drop;
     });
     bench.nack("a", "2");
     assert_eq!(
@@ -203,7 +203,7 @@ fn a_refused_message_may_be_dropped() {
 #[test]
 fn acknowledgements_in_a_transaction_count_at_commit() {
     let mut bench = reading("client-individual", &["1", "2"], |settings| {
-        settings.nack = NackPolicy::Drop
+        settings.nack = NackPolicy::Drop;
     });
     bench.send("a", "BEGIN\ntransaction:t\n\n");
     bench.ack_with("a", "ACK", "1", "transaction:t\n");
