@@ -25,6 +25,7 @@ const INSIDE: &[&str] = &[
     "headgate-mqtt",
     "headgate-mqttsn",
     "headgate-shell",
+    "headgate-stomp",
     "headgate-store",
     "sled",
 ];
@@ -86,6 +87,13 @@ fn rules() -> BTreeMap<&'static str, Rule> {
             ),
         ),
         (
+            "headgate-stomp",
+            pure(
+                &["headgate-model", "headgate-stomp-codec"],
+                "an endpoint is told what happens: no bus, no store, no I/O",
+            ),
+        ),
+        (
             "headgate-bus",
             pure(
                 &["headgate-model"],
@@ -109,6 +117,7 @@ fn rules() -> BTreeMap<&'static str, Rule> {
                     "headgate-auth",
                     "headgate-mqtt-codec",
                     "headgate-mqttsn-codec",
+                    "headgate-stomp-codec",
                 ],
                 why: "the shell moves bytes and knows no protocol",
             },
@@ -208,6 +217,7 @@ fn rules() -> BTreeMap<&'static str, Rule> {
                     "headgate-mqtt-codec",
                     "headgate-mqttsn",
                     "headgate-shell",
+                    "headgate-stomp",
                     "headgate-store",
                 ],
                 never: &["headgate-tools", "headgate-bench"],
@@ -395,6 +405,7 @@ fn pure_crates_read_no_clock_and_start_no_thread() {
         "adapters/bridge/src",
         "adapters/mqtt/src",
         "adapters/mqttsn/src",
+        "adapters/stomp/src",
     ];
     // Behind the feature `handle`, the bus is driven by threads and a clock: this module is the shell of a pure core.
     let driver = |path: &PathBuf| {
@@ -475,7 +486,10 @@ fn only_the_registry_names_adapters() {
         .filter(|path| !path.ends_with("gateway/daemon/src/protocols.rs"))
         .collect();
     assert!(files.len() > 20, "the sources were found");
-    let faults = faults(&files, &["headgate_mqtt::", "headgate_mqttsn::"]);
+    let faults = faults(
+        &files,
+        &["headgate_mqtt::", "headgate_mqttsn::", "headgate_stomp::"],
+    );
     assert!(
         faults.is_empty(),
         "name it in the registry:\n{}",

@@ -227,3 +227,50 @@ fn an_exclusive_one_is_alone() {
     bench.send("other", subscription("$exclusive/a", one_of_several(7)));
     assert_eq!(bench.bus.subscriptions("other", None, 10).unwrap().rows.len(), 1);
 }
+
+/// A durable subscription of STOMP is the only one of its session: another destination replaces it, durably, and what is the same finds its retained messages known.
+#[test]
+fn the_only_subscription_replaces_all_others() {
+    let mut bench = BusBench::new("a", BusSettings::default());
+    let open = |clean_start| Open {
+        clean_start,
+        expiry: NEVER,
+        credit: 1_000,
+        ..opening("reader", None)
+    };
+    let only = |filter: &str, identifier| match subscription(filter, one_of_several(identifier)) {
+        BusCommand::Subscribe {
+            token,
+            mut subscriptions,
+        } => BusCommand::SubscribeOnly {
+            token,
+            subscription: Box::new(subscriptions.remove(0)),
+        },
+        other => panic!("{other:?}"),
+    };
+    bench.open(open(true));
+    bench.connect("writer");
+    for filter in ["a", "b/#"] {
+        bench.subscribe("reader", filter);
+    }
+    bench.send("reader", only("c", 7));
+    for topic in ["a", "b/1", "c"] {
+        bench.publish("writer", message(topic, topic, Qos::AtLeastOnce));
+    }
+    assert_eq!(got(&mut bench, "reader"), [("c".to_owned(), vec![7])]);
+    bench.crash();
+    bench.open(open(false));
+    bench.connect("writer");
+    let rows = bench.bus.subscriptions("reader", None, 10).unwrap().rows;
+    assert_eq!(rows.len(), 1, "as it was acknowledged");
+    bench.send("reader", only("$exclusive/c", 7));
+    bench.connect("other");
+    bench.subscribe("other", "b");
+    bench.send("other", only("$exclusive/c", 1));
+    bench.publish("writer", message("b", "still", Qos::AtLeastOnce));
+    assert_eq!(
+        got(&mut bench, "other"),
+        [("still".to_owned(), vec![])],
+        "refused, so nothing changed"
+    );
+}

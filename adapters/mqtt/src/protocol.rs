@@ -11,6 +11,9 @@ pub struct Mqtt(Arc<MqttSettings>);
 impl StreamProtocol for Mqtt {
     const NAME: &'static str = "mqtt";
 
+    /// \[MQTT-6.0.0-3\]; and what clients of 3.1 say.
+    const SUBPROTOCOLS: &'static [&'static str] = &["mqtt", "mqttv3.1", "mqttv3.1.1"];
+
     type Settings = MqttSettings;
     type Endpoint = MqttEndpoint;
     type Wire = MqttWire;

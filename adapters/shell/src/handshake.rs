@@ -176,7 +176,10 @@ async fn accept_websocket<S: ByteStream>(
     )
     .await?;
     match result {
-        Ok(rest) => Ok(WebSocket::new(stream, rest, settings.max_message_bytes)),
+        Ok(rest) => {
+            let is_text = shared.settings.facts.is_text;
+            Ok(WebSocket::new(stream, rest, settings.max_message_bytes, is_text))
+        }
         Err(rejection) => {
             let refusal = Refusal::new(RefuseReason::Http, rejection.cause);
             let farewell = async {

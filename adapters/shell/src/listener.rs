@@ -434,7 +434,7 @@ impl ListenerState {
             name: Arc::clone(&self.name),
             mount_point: settings.mount_point.as_deref().map(Into::into),
             tls,
-            websocket: settings.websocket.clone().unwrap_or_default(),
+            websocket: websocket_of(&settings),
             stats: Arc::clone(&self.stats),
             limit: self.limit.clone(),
             total: self.total.clone(),
@@ -595,4 +595,10 @@ mod tests {
                 .contains("no proxy is trusted")
         );
     }
+}
+
+/// How a listener speaks WebSocket, if it does.
+fn websocket_of(settings: &ListenerSettings) -> WebSocketSettings {
+    let told = settings.websocket.clone().unwrap_or_default();
+    told.of_protocol(&settings.protocol, &settings.facts)
 }

@@ -260,6 +260,9 @@ impl Bus {
             | BusCommand::Close { .. }
             | BusCommand::Subscribe { .. }
             | BusCommand::Unsubscribe { .. } => {}
+            BusCommand::SubscribeOnly { token, subscription } => {
+                self.subscribe_only(from, slot, token, subscription.into_inner(), now, out);
+            }
             BusCommand::Publish { message, ack, dedup } => {
                 self.publish_from(from, slot, message.into_inner(), ack, dedup, now, out);
             }

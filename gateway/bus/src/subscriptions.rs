@@ -10,7 +10,9 @@ use crate::sessions::Slot;
 use crate::turns;
 use headgate_model::bus::Refusal;
 use headgate_model::memory::Want;
-use headgate_model::{Instant, Qos, RetainHandling, StoreOp, Subscription, SubscriptionName};
+use headgate_model::{
+    AckToken, BusEvent, EndpointId, Instant, Qos, RetainHandling, StoreOp, Subscription, SubscriptionName,
+};
 
 /// What a session is subscribed to, by name. A sorted list, for most sessions have few.
 #[derive(Debug, Default)]
@@ -145,6 +147,32 @@ impl Bus {
         session.narrowed |= session.presence.rules.narrow(&subscription.filter);
         session.subscriptions.insert(subscription, &mut self.gauges);
         Ok(options.qos)
+    }
+
+    /// The session has this subscription and no other from now on. All of it is in one batch.
+    pub(crate) fn subscribe_only(
+        &mut self,
+        from: EndpointId,
+        slot: Slot,
+        token: AckToken,
+        subscription: Subscription,
+        now: Instant,
+        out: &mut BusOutputs,
+    ) {
+        let written = self.pending.len();
+        let held = self.sessions[slot].subscriptions.iter();
+        let others = held.filter(|held| held.name() != subscription.name());
+        let others: Vec<_> = others.cloned().collect();
+        let granted = self.add_subscription(slot, subscription);
+        if granted.is_ok() {
+            for other in others {
+                self.remove_subscription(slot, other, now, out);
+            }
+        }
+        let (results, needs) = (vec![granted], self.disk_if_more_than(written));
+        if self.answer(from, BusEvent::Subscribed { token, results }, needs, out) {
+            self.pump(slot, now, out);
+        }
     }
 
     pub(crate) fn remove_subscription(

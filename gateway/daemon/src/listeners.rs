@@ -323,7 +323,7 @@ impl Listeners {
                 Some(known) if known.settings.stays_at(settings) => {
                     prepared.leaving.retain(|name| *name != settings.name);
                     if known.settings != *settings {
-                        let change = known.handle.prepare(settings.clone());
+                        let change = known.handle.prepare(with_facts(settings));
                         let change =
                             change.map_err(|cause| ListenersError::of_list(config, "listeners", cause))?;
                         prepared.changes.push((settings.clone(), change));
@@ -576,7 +576,7 @@ impl Wanted<'_> {
     /// Binds what is not bound yet.
     fn bind(&mut self, total: &ConnectionLimit, config: &Config) -> Result<(), ListenersError> {
         while let Some(settings) = self.streams.last() {
-            let bound = Listener::bind((*settings).clone(), total);
+            let bound = Listener::bind(with_facts(settings), total);
             let bound = bound.map_err(|cause| ListenersError::of_list(config, "listeners", cause))?;
             self.bound.push(((*settings).clone(), bound));
             self.streams.pop();
@@ -601,6 +601,14 @@ fn is_in_use(error: &ListenersError) -> bool {
         return false;
     };
     matches!(cause, ListenError::Bind { source, .. } if source.kind() == io::ErrorKind::AddrInUse)
+}
+
+/// With what its protocol says of itself.
+fn with_facts(settings: &ListenerSettings) -> ListenerSettings {
+    ListenerSettings {
+        facts: protocols::websocket_facts(&settings.protocol),
+        ..settings.clone()
+    }
 }
 
 fn mount_point(settings: &ListenerSettings) -> Result<MountPoint, TopicError> {

@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use headgate_model::{Fault, StreamProtocol};
+use headgate_shell::settings::WebSocketFacts;
 use headgate_shell::{DatagramListener, ListenerFor, Protocols};
 
 /// The protocol of listeners that tell how the gateway is: see [`crate::http`].
@@ -16,6 +17,8 @@ macro_rules! with_protocols {
             streams {
                 /// MQTT clients.
                 headgate_mqtt::Mqtt => mqtt,
+                /// STOMP clients.
+                headgate_stomp::Stomp => stomp,
             }
             datagrams {
                 /// MQTT-SN gateways. Default: one for UDP on `127.0.0.1:1884`.
@@ -42,6 +45,17 @@ macro_rules! functions {
         /// Whether those over connections are told the same by both.
         pub(crate) fn are_alike(old: &Config, new: &Config) -> bool {
             old.node == new.node $(&& old.$section == new.$section)*
+        }
+
+        /// What the protocol of this name says of itself over WebSocket.
+        pub(crate) fn websocket_facts(name: &str) -> WebSocketFacts {
+            match name {
+                $(<$stream>::NAME => WebSocketFacts {
+                    subprotocols: <$stream>::SUBPROTOCOLS,
+                    is_text: <$stream>::IS_TEXT,
+                },)*
+                _ => WebSocketFacts::default(),
+            }
         }
 
         /// All that is wrong with their sections.

@@ -221,6 +221,13 @@ pub enum BusCommand {
         /// In the order of the answer.
         subscriptions: Vec<Admitted<Subscription>>,
     },
+    /// The session has this subscription and no other from now on; if it is refused, everything stays. Answered as `Subscribe`.
+    SubscribeOnly {
+        /// Handed back in the answer.
+        token: AckToken,
+        /// The one.
+        subscription: Box<Admitted<Subscription>>,
+    },
     /// Answered by [`BusEvent::Unsubscribed`] once durable.
     Unsubscribe {
         /// Handed back in the answer.
@@ -382,7 +389,7 @@ pub enum BusEvent {
     Kicked,
     /// The client's rules have changed: these are valid from now on.
     RulesChanged(Arc<Presence>),
-    /// Answers `Subscribe`: granted QoS or refusal, in the order asked.
+    /// Answers `Subscribe` and `SubscribeOnly`: granted QoS or refusal, in the order asked.
     Subscribed {
         /// The endpoint's own.
         token: AckToken,

@@ -12,6 +12,12 @@ pub trait StreamProtocol: Send + Sync + Sized + 'static {
     /// As in `protocol` of a listener.
     const NAME: &'static str;
 
+    /// Its subprotocols of WebSocket, best first. RFC 6455 §1.9
+    const SUBPROTOCOLS: &'static [&'static str] = &[];
+
+    /// It is text as far as its frames are: clients may send text frames of WebSocket, and get some where the bytes are UTF-8. RFC 6455 §5.6
+    const IS_TEXT: bool = false;
+
     /// Its section of the configuration.
     type Settings;
     /// One client.

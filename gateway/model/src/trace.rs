@@ -73,6 +73,11 @@ impl BusCommand {
                 let filters = subscriptions.iter().map(|held| held.filter.as_bytes());
                 (text, filters.collect(), None)
             }
+            Self::SubscribeOnly { subscription, .. } => {
+                let (name, qos) = (subscription.stored_name(), subscription.options.qos as u8);
+                let text = format!("subscribe only {name} (qos={qos})");
+                (text, vec![subscription.filter.as_bytes()], None)
+            }
             Self::Unsubscribe { subscriptions, .. } => {
                 let mut text = "unsubscribe".to_owned();
                 for subscription in subscriptions.iter().take(MOST_FILTERS) {

@@ -18,7 +18,7 @@ pub use datagram::{DatagramKind, DatagramSettings};
 pub use serial::{FlowControl, Parity, Rs485Settings, SerialSettings};
 pub use tls::{TlsSettings, TlsVersion, VirtualHost};
 pub use udp::{DEFAULT_RECEIVE_BUFFER, MulticastSettings, UdpSettings};
-pub use websocket::WebSocketSettings;
+pub use websocket::{WebSocketFacts, WebSocketSettings};
 
 /// One listener.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -26,7 +26,7 @@ pub use websocket::WebSocketSettings;
 pub struct ListenerSettings {
     /// The name in logs, metrics and the API.
     pub name: String,
-    /// What is spoken on them: `mqtt`, or `http` for metrics and health. Default: `mqtt`.
+    /// What is spoken on them: `mqtt`, `stomp`, or `http` for metrics and health. Default: `mqtt`.
     #[serde(default = "default_protocol")]
     pub protocol: String,
     /// How connections are wrapped. Default: `tcp`.
@@ -98,6 +98,9 @@ pub struct ListenerSettings {
     /// For `unix`.
     #[serde(default)]
     pub unix: Option<UnixSettings>,
+    /// What the protocol says of itself over WebSocket: not for the operator to set.
+    #[serde(skip)]
+    pub facts: WebSocketFacts,
 }
 
 /// How the connections of a listener are wrapped.
@@ -159,6 +162,7 @@ impl Default for ListenerSettings {
             tls: None,
             websocket: None,
             unix: None,
+            facts: WebSocketFacts::default(),
         }
     }
 }

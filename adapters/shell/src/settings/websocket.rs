@@ -5,13 +5,22 @@ use serde::{Deserialize, Serialize};
 
 use super::Network;
 
+/// What a protocol says of itself over WebSocket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WebSocketFacts {
+    /// Its subprotocols, best first.
+    pub subprotocols: &'static [&'static str],
+    /// It is spoken in text frames too.
+    pub is_text: bool,
+}
+
 /// WebSocket of one listener.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct WebSocketSettings {
-    /// The path of the request; `*` for any. Default: `/mqtt`.
+    /// The path of the request; `*` for any. Default: `/mqtt`, or `/` and what else `protocol` says.
     pub path: String,
-    /// Subprotocols, best first. Default: `mqtt`, `mqttv3.1`, `mqttv3.1.1`.
+    /// Subprotocols, best first. Default: those of the protocol, such as `mqtt`, `mqttv3.1`, `mqttv3.1.1`, or `v12.stomp`, `v11.stomp`, `v10.stomp`.
     pub subprotocols: Vec<String>,
     /// A client must offer one of the subprotocols. Default: true.
     pub require_subprotocol: bool,
@@ -28,13 +37,26 @@ pub struct WebSocketSettings {
 impl Default for WebSocketSettings {
     fn default() -> Self {
         Self {
-            path: "/mqtt".into(),
-            subprotocols: ["mqtt", "mqttv3.1", "mqttv3.1.1"].map(Into::into).into(),
+            path: String::new(),
+            subprotocols: Vec::new(),
             require_subprotocol: true,
             origins: Vec::new(),
             trusted_forwarders: Vec::new(),
             max_header_bytes: 8 * 1024,
             max_message_bytes: 16 * 1024 * 1024,
         }
+    }
+}
+
+impl WebSocketSettings {
+    /// With what the protocol of this name says where nothing is set.
+    pub(crate) fn of_protocol(mut self, name: &str, facts: &WebSocketFacts) -> Self {
+        if self.path.is_empty() {
+            self.path = format!("/{name}");
+        }
+        if self.subprotocols.is_empty() {
+            self.subprotocols = facts.subprotocols.iter().copied().map(Into::into).collect();
+        }
+        self
     }
 }

@@ -317,6 +317,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::settings::WebSocketFacts;
+
+    /// For MQTT, with nothing else said.
+    fn settings() -> WebSocketSettings {
+        let facts = WebSocketFacts {
+            subprotocols: &["mqtt", "mqttv3.1"],
+            is_text: false,
+        };
+        WebSocketSettings::default().of_protocol("mqtt", &facts)
+    }
 
     proptest! {
         #[test]
@@ -324,14 +334,14 @@ mod tests {
             let request = [b"GET /mqtt HTTP/1.1\r\nX-Forwarded-For: ", &bytes[..], b"\r\n\r\n"].concat();
             for bytes in [&bytes[..], &request] {
                 if let Ok(Some((head, _))) = parse_head(bytes) {
-                    let _ = judge(&head, &WebSocketSettings::default(), true);
+                    let _ = judge(&head, &settings(), true);
                 }
             }
         }
 
         #[test]
         fn any_list_of_addresses_is_read_without_a_panic(list in "[0-9a-f.:, \\[\\]]{0,60}") {
-            let _ = forwarded_client(&list, &WebSocketSettings::default());
+            let _ = forwarded_client(&list, &settings());
         }
     }
 
@@ -354,7 +364,7 @@ mod tests {
             ]
             .concat(),
         ];
-        let settings = WebSocketSettings::default();
+        let settings = settings();
         let read = |bytes: &[u8]| {
             parse_head(bytes).map(|read| read.map(|(head, size)| (judge(&head, &settings, true), size)))
         };

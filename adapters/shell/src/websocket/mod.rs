@@ -1,6 +1,6 @@
 //! WebSocket, the server's side: RFC 6455 frames as a plain stream of bytes.
 //!
-//! The payload of binary frames is passed on as it arrives, without regard to where frames begin and end
+//! The payload of binary frames, and of text frames where the protocol is text, is passed on as it arrives, without regard to where frames begin and end
 //! [MQTT-6.0.0-2], so a large frame needs no buffer of its size. The frame header's coding is tungstenite's;
 //! its message layer is not used, because it keeps a read buffer for every idle connection.
 //!
@@ -37,6 +37,8 @@ pub struct WebSocket<S> {
     /// Payload bytes of the message so far; `None` between messages.
     message: Option<u64>,
     message_limit: u64,
+    /// Text frames are taken, and sent where the bytes are UTF-8.
+    is_text: bool,
     close_sent: bool,
     close_received: bool,
 }
@@ -77,7 +79,7 @@ impl WebSocketError {
 
 impl<S> WebSocket<S> {
     /// Takes over a stream after the handshake; `rest` came behind the request already.
-    pub(crate) fn new(inner: S, rest: BytesMut, message_limit: u64) -> Self {
+    pub(crate) fn new(inner: S, rest: BytesMut, message_limit: u64, is_text: bool) -> Self {
         Self {
             inner,
             raw: rest,
@@ -86,6 +88,7 @@ impl<S> WebSocket<S> {
             frame: None,
             message: None,
             message_limit,
+            is_text,
             close_sent: false,
             close_received: false,
         }
@@ -170,10 +173,12 @@ impl<S> WebSocket<S> {
 
     fn begin_data(&mut self, kind: Data, length: u64) -> Result<(), WebSocketError> {
         let before = match (kind, self.message) {
-            (Data::Text, _) => return Err(WebSocketError::Text),
-            (Data::Binary, None) => 0,
+            (Data::Text, _) if !self.is_text => return Err(WebSocketError::Text),
+            (Data::Text | Data::Binary, None) => 0,
             (Data::Continue, Some(before)) => before,
-            (Data::Binary, Some(_)) => return Err(WebSocketError::Protocol("a message inside a message")),
+            (Data::Text | Data::Binary, Some(_)) => {
+                return Err(WebSocketError::Protocol("a message inside a message"));
+            }
             (Data::Continue, None) => return Err(WebSocketError::Protocol("a continuation of nothing")),
             (Data::Reserved(_), _) => return Err(WebSocketError::Protocol("a reserved opcode")),
         };
@@ -272,7 +277,11 @@ impl<S: ByteStream> ByteStream for WebSocket<S> {
         }
         ready!(self.poll_drain(cx))?;
         let n = src.len().min(WRITE_FRAME);
-        put_frame(&mut self.out, OpCode::Data(Data::Binary), &src[..n]);
+        let (kind, n) = match self.is_text {
+            true => text_of(&src[..n]),
+            false => (Data::Binary, n),
+        };
+        put_frame(&mut self.out, OpCode::Data(kind), &src[..n]);
         src.advance(n);
         let _ = self.poll_drain(cx)?;
         Poll::Ready(Ok(n))
@@ -291,6 +300,16 @@ impl<S: ByteStream> ByteStream for WebSocket<S> {
 
     fn poll_discard(&mut self, cx: &mut Context<'_>, scratch: &mut BytesMut) -> Poll<io::Result<usize>> {
         self.inner.poll_discard(cx, scratch)
+    }
+}
+
+/// How bytes of a protocol that is text are sent, and how many of them: as text up to the last whole character, which is what browsers want; or as they are, if they
+/// are none. RFC 6455 §5.6
+fn text_of(bytes: &[u8]) -> (Data, usize) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => (Data::Text, text.len()),
+        Err(cut) if cut.error_len().is_none() && cut.valid_up_to() > 0 => (Data::Text, cut.valid_up_to()),
+        Err(_) => (Data::Binary, bytes.len()),
     }
 }
 
@@ -351,10 +370,37 @@ mod tests {
         bytes
     }
 
+    /// RFC 6455 §5.6: a text frame is text alone. What is cut inside of a character goes on with the next frame.
+    #[test]
+    fn text_is_sent_as_text_up_to_its_last_whole_character() {
+        let text = "MESSAGE\n\nß";
+        assert_eq!(text_of(text.as_bytes()), (Data::Text, text.len()));
+        let cut = &text.as_bytes()[..text.len() - 1];
+        assert_eq!(text_of(cut), (Data::Text, cut.len() - 1));
+        assert_eq!(text_of(b"MESSAGE\n\n\xFF\0"), (Data::Binary, 11));
+        assert_eq!(text_of(b"\xC3"), (Data::Binary, 1));
+    }
+
+    /// RFC 6455 §5.6, and \[MQTT-6.0.0-1\]: text is for protocols that are text.
+    #[test]
+    fn text_frames_are_taken_where_the_protocol_is_text() {
+        let frames = [
+            client_frame(0x1, false, [1; 4], b"SEND\n"),
+            client_frame(0x0, true, [2; 4], b"\n\0"),
+            client_frame(0x2, true, [3; 4], b"\n"),
+        ];
+        let mut buf = BytesMut::new();
+        let mut socket = WebSocket::new((), frames.concat()[..].into(), LIMIT, true);
+        assert_eq!(socket.take_frames(&mut buf), Ok(()));
+        assert_eq!(&buf[..], b"SEND\n\n\0\n");
+        let mut socket = WebSocket::new((), frames.concat()[..].into(), LIMIT, false);
+        assert_eq!(socket.take_frames(&mut buf), Err(WebSocketError::Text));
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_read_without_a_panic(bytes in vec(any::<u8>(), 0..400)) {
-            let mut socket = WebSocket::new((), bytes[..].into(), LIMIT);
+            let mut socket = WebSocket::new((), bytes[..].into(), LIMIT, false);
             let mut buf = BytesMut::new();
             let _ = socket.take_frames(&mut buf);
             prop_assert!(buf.len() <= bytes.len());
@@ -382,7 +428,7 @@ mod tests {
                 }
                 expected.extend(payload);
             }
-            let mut socket = WebSocket::new((), BytesMut::new(), LIMIT);
+            let mut socket = WebSocket::new((), BytesMut::new(), LIMIT, false);
             let mut buf = BytesMut::new();
             let mut rest = &stream[..];
             for cut in cuts.into_iter().cycle() {

@@ -7,6 +7,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use headgate_shell::settings::WebSocketFacts;
 use headgate_shell::{
     Connection, ConnectionLimit, Listener, ListenerSettings, ListenerStats, RefuseReason, Stages, Transport,
 };
@@ -38,6 +39,10 @@ pub(crate) struct Bench {
 pub(crate) fn local() -> ListenerSettings {
     ListenerSettings {
         bind: "127.0.0.1:0".into(),
+        facts: WebSocketFacts {
+            subprotocols: &["mqtt", "mqttv3.1", "mqttv3.1.1"],
+            is_text: false,
+        },
         ..ListenerSettings::default()
     }
 }

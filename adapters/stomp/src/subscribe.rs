@@ -1,0 +1,372 @@
+//! SUBSCRIBE and UNSUBSCRIBE. STOMP 1.2, SUBSCRIBE, UNSUBSCRIBE
+
+use crate::connect::opening;
+use crate::counters::StompMetric;
+use crate::endpoint::{Held, Out, Phase, StompEndpoint};
+use crate::send::qos_of;
+use crate::subscriptions::{AckMode, OWN, Seat, Subscription};
+use crate::transactions::receipt_of;
+use bytes::Bytes;
+use headgate_model::bus::{NEVER, Presence};
+use headgate_model::gate::Waiting;
+use headgate_model::{
+    AckToken, Admitted, Answer, BusCommand, ClientId, CloseReason, Metric, Qos, Question, Refused,
+    RetainHandling, SessionKey, Subscription as OnBus, SubscriptionOptions, Verdict,
+};
+use headgate_stomp_codec::{Frame, Text, Version};
+use std::time::Duration;
+
+/// A SUBSCRIBE that waits for a decision on access.
+#[derive(Debug)]
+pub(crate) struct HeldSubscribe {
+    waiting: Box<Waiting<OnBus>>,
+    wish: Wish,
+}
+
+/// What a SUBSCRIBE asks for.
+#[derive(Debug)]
+struct Wish {
+    number: u32,
+    id: Option<Text>,
+    name: Text,
+    filter: Bytes,
+    options: SubscriptionOptions,
+    ack: AckMode,
+    durable: Option<Text>,
+    /// Messages that may be under way.
+    prefetch: u16,
+    receipt: Option<Text>,
+}
+
+/// Headers that name a durable subscription, as in ActiveMQ 5 and Artemis.
+const DURABLE_NAMES: [&str; 2] = ["activemq.subscriptionName", "durable-subscription-name"];
+
+/// Headers that bound what is under way, as in RabbitMQ and ActiveMQ.
+const PREFETCH: [&str; 2] = ["prefetch-count", "activemq.prefetchSize"];
+
+impl StompEndpoint {
+    pub(crate) fn on_subscribe(&mut self, frame: &Frame, out: &mut Out) {
+        out.counts.add_own(StompMetric::SubscribeReceived);
+        let Some(wish) = self.read_wish(frame, out) else {
+            return;
+        };
+        match self.gate().subscribe(&wish.filter, wish.options) {
+            Verdict::Admitted(subscription) => self.subscribe(wish, subscription, out),
+            Verdict::Refused(refused) => self.refuse_subscribe(&refused, wish.receipt, out),
+            Verdict::Ask(waiting) => {
+                let question = Question::Authorize(vec![waiting.request()]);
+                self.ask(
+                    Held::Subscribe(Box::new(HeldSubscribe { waiting, wish })),
+                    question,
+                    out,
+                );
+            }
+        }
+    }
+
+    pub(crate) fn on_subscribe_decided(&mut self, held: HeldSubscribe, answer: &Answer, out: &mut Out) {
+        match held.waiting.decide(answer.decision(0)) {
+            Ok(subscription) => self.subscribe(held.wish, subscription, out),
+            Err(refused) => self.refuse_subscribe(&refused, held.wish.receipt, out),
+        }
+    }
+
+    /// What the frame asks for; `None` when it failed.
+    fn read_wish(&mut self, frame: &Frame, out: &mut Out) -> Option<Wish> {
+        let receipt = receipt_of(frame);
+        let (name, destination) = self.subscription_name(frame, out)?;
+        let Some(destination) = destination else {
+            self.required(frame, "destination", out);
+            return None;
+        };
+        let (ack, prefetch) = (AckMode::parse(frame.get("ack")), self.prefetch_of(frame));
+        let qos = qos_of(frame, self.settings.default_subscribe_qos());
+        let (Some(ack), Some(qos), Some(prefetch)) = (ack, qos, prefetch) else {
+            let allowed = "ack is auto, client or client-individual, qos 0 to 2, prefetch-count 1 to 65535";
+            self.fail(receipt, allowed, out);
+            return None;
+        };
+        if self.subscriptions.number_of(&name).is_some() {
+            self.fail(receipt, "a subscription has this id already", out);
+            return None;
+        }
+        let most = self.settings.max_subscriptions;
+        if self.subscriptions.len() >= most {
+            self.fail(
+                receipt,
+                &format!("more than {most} subscriptions (stomp.max_subscriptions)"),
+                out,
+            );
+            return None;
+        }
+        let durable = self.durable_name(frame, &name, out)?;
+        if durable
+            .as_ref()
+            .is_some_and(|durable| self.subscriptions.durable(durable).is_some())
+        {
+            self.fail(receipt, "this durable subscription is in use here", out);
+            return None;
+        }
+        let Some(filter) = self.settings.name_of(&destination) else {
+            self.fail_prefix(receipt, out);
+            return None;
+        };
+        let Some(number) = self.subscriptions.next_number() else {
+            self.fail(receipt, "too many subscriptions so far", out);
+            return None;
+        };
+        let shares_session = ack == AckMode::Auto && durable.is_none();
+        // What is acknowledged, and what is to wait for its client, is not worth less than QoS 1.
+        let least = if shares_session {
+            Qos::AtMostOnce
+        } else {
+            Qos::AtLeastOnce
+        };
+        let options = SubscriptionOptions {
+            qos: qos.max(least),
+            retain_handling: match durable {
+                Some(_) => RetainHandling::SendIfNew,
+                None => RetainHandling::Send,
+            },
+            identifier: if durable.is_some() {
+                fingerprint(&filter)
+            } else {
+                number
+            },
+            by_identifier: shares_session,
+            ..SubscriptionOptions::default()
+        };
+        let id = frame.headers.get("id").map(Text::compact);
+        Some(Wish {
+            number,
+            id,
+            name: name.compact(),
+            filter: Bytes::copy_from_slice(&filter),
+            options,
+            ack,
+            durable,
+            prefetch,
+            receipt,
+        })
+    }
+
+    /// What a subscription is unsubscribed by, and its destination. STOMP 1.0, UNSUBSCRIBE: id, or else destination. Later versions: id.
+    fn subscription_name(&mut self, frame: &Frame, out: &mut Out) -> Option<(Text, Option<Text>)> {
+        let destination = frame.headers.get("destination").cloned();
+        let id = frame.headers.get("id").cloned();
+        let name = match self.version {
+            Version::V10 => id.or_else(|| destination.clone()),
+            Version::V11 | Version::V12 => id,
+        };
+        match name {
+            Some(name) => Some((name, destination)),
+            None => {
+                self.required(frame, "id", out);
+                None
+            }
+        }
+    }
+
+    /// The outer `None` when it failed; the inner one for a subscription that ends with the connection.
+    fn durable_name(&mut self, frame: &Frame, id: &Text, out: &mut Out) -> Option<Option<Text>> {
+        let name = DURABLE_NAMES.iter().find_map(|name| frame.headers.get(name));
+        let says_so = ["durable", "persistent"]
+            .iter()
+            .any(|name| frame.get(name) == Some("true"));
+        if name.is_none() && !says_so {
+            return Some(None);
+        }
+        if !self.is_named {
+            self.fail(
+                receipt_of(frame),
+                "a durable subscription needs a client-id in CONNECT",
+                out,
+            );
+            return None;
+        }
+        let (name, longest) = (name.unwrap_or(id), self.settings.max_client_id_bytes);
+        if name.is_empty() || (longest > 0 && name.len() > longest) {
+            self.fail(receipt_of(frame), "no name for a durable subscription", out);
+            return None;
+        }
+        Some(Some(name.compact()))
+    }
+
+    fn prefetch_of(&self, frame: &Frame) -> Option<u16> {
+        let wished = PREFETCH.iter().find_map(|name| frame.get(name));
+        match wished {
+            None => Some(self.settings.prefetch),
+            Some(text) => text.parse().ok().filter(|prefetch| *prefetch > 0),
+        }
+    }
+
+    fn refuse_subscribe(&mut self, refused: &Refused, receipt: Option<Text>, out: &mut Out) {
+        if let Some(error) = refused.name_error() {
+            return self.fail(receipt, &format!("no destination to subscribe to: {error}"), out);
+        }
+        out.counts.add(Metric::SubscribeNotAuthorized);
+        self.tell_refused(refused, out);
+        self.fail(receipt, "not authorized to subscribe to it", out);
+    }
+
+    fn subscribe(&mut self, wish: Wish, on_bus: Admitted<OnBus>, out: &mut Out) {
+        let step = self.steps.open(wish.receipt);
+        let mut subscription = Subscription {
+            id: wish.id,
+            name: wish.name,
+            session: OWN,
+            identifier: wish.options.identifier,
+            filter: wish.filter,
+            ack: wish.ack,
+            durable: wish.durable,
+            opening: None,
+            unsettled: Default::default(),
+            next: 0,
+        };
+        if wish.options.by_identifier {
+            self.subscriptions.insert(wish.number, subscription);
+            let (token, subscriptions) = (step, vec![on_bus]);
+            return out.bus(OWN, BusCommand::Subscribe { token, subscriptions });
+        }
+        subscription.session = self.subscriptions.take_seat(Seat::Subscription(wish.number));
+        subscription.opening = Some((step, Box::new(on_bus)));
+        let (session, durable) = (subscription.session, subscription.durable.clone());
+        self.subscriptions.insert(wish.number, subscription);
+        let expiry = match durable {
+            None => Duration::ZERO,
+            Some(_) if self.settings.durable_expiry.is_zero() => NEVER,
+            Some(_) => self.settings.durable_expiry,
+        };
+        self.open_seat(session, durable.as_ref(), expiry, wish.prefetch, out);
+    }
+
+    /// Opens a session beside the connection's own: a durable one goes on where it was, if it is to stay.
+    fn open_seat(
+        &self,
+        key: SessionKey,
+        durable: Option<&Text>,
+        expiry: Duration,
+        prefetch: u16,
+        out: &mut Out,
+    ) {
+        let Phase::Open(who) = &self.phase else { return };
+        let client = self.client_id.as_str().replace('%', "%25").replace('/', "%2F");
+        let name = match durable {
+            Some(name) => format!("$stomp/{client}/durable/{}", &**name),
+            None => format!("$stomp/{client}/{}", key.index),
+        };
+        let clean_start = durable.is_none() || expiry.is_zero();
+        let presence = Presence {
+            clean_start,
+            ..(**who).clone()
+        };
+        let name = ClientId::from(&*name);
+        let gate = self.naming.gate(&name, who.rules.policy());
+        let client = gate.enter(presence).expect("$stomp is not reserved");
+        let open = opening(client, clean_start, expiry, prefetch.into());
+        out.bus(key, BusCommand::Open(Box::new(open)));
+    }
+
+    /// A session beside the connection's own is there: it gets its subscription, or is thrown away.
+    pub(crate) fn on_seat_opened(&mut self, session: SessionKey, out: &mut Out) {
+        match self.subscriptions.seat(session) {
+            Some(Seat::Subscription(number)) => {
+                let subscription = self.subscriptions.get_mut(number);
+                let Some((token, subscription)) = subscription.and_then(|found| found.opening.take()) else {
+                    return;
+                };
+                // What the client called by this name before, it does not want any more.
+                out.bus(session, BusCommand::SubscribeOnly { token, subscription });
+            }
+            Some(Seat::Ending(step)) => {
+                self.steps.answered(step);
+                self.close_seat(session, out);
+            }
+            Some(Seat::Leaving) | None => {}
+        }
+    }
+
+    /// Closes a session, once all is answered that the client has acknowledged.
+    pub(crate) fn close_seat(&mut self, session: SessionKey, out: &mut Out) {
+        if self.settling.waits_for(session) {
+            return self.subscriptions.change_seat(session, Seat::Leaving);
+        }
+        self.subscriptions.leave_seat(session);
+        let (reason, expiry) = (CloseReason::Normal, None);
+        out.bus(session, BusCommand::Close { reason, expiry });
+    }
+
+    /// STOMP 1.2, UNSUBSCRIBE. With `durable:true` a durable subscription ends, whether this connection has it or not; without, it waits for its client.
+    pub(crate) fn on_unsubscribe(&mut self, frame: &Frame, out: &mut Out) {
+        out.counts.add_own(StompMetric::UnsubscribeReceived);
+        let receipt = receipt_of(frame);
+        let Some((name, _)) = self.subscription_name(frame, out) else {
+            return;
+        };
+        let Some(ending) = self.durable_name(frame, &name, out) else {
+            return;
+        };
+        let found = self.subscriptions.number_of(&name);
+        let number = found.or_else(|| self.subscriptions.durable(ending.as_ref()?));
+        if number.is_none() && ending.is_none() {
+            return self.fail(receipt, "no such subscription", out);
+        }
+        let step = self.steps.open(receipt);
+        // It has its name from when it was made.
+        let mut durable = ending.clone();
+        if let Some(number) = number {
+            let own_name = self.end_subscription(number, step, out);
+            durable = ending.map(|name| own_name.unwrap_or(name));
+        }
+        if let Some(durable) = durable {
+            self.steps.add(step);
+            let session = self.subscriptions.take_seat(Seat::Ending(step));
+            self.open_seat(session, Some(&durable), Duration::ZERO, 1, out);
+        }
+        self.steps.answered(step);
+    }
+
+    /// Ends one for this connection. What is not acknowledged goes to the others of a shared subscription, or waits with a durable one, whose name is given back.
+    fn end_subscription(&mut self, number: u32, step: AckToken, out: &mut Out) -> Option<Text> {
+        let subscription = self.subscriptions.get(number)?;
+        if subscription.session != OWN {
+            let subscription = self.subscriptions.remove(number)?;
+            if let Some((opening, _)) = subscription.opening {
+                self.steps.answered(opening); // It never came to be.
+            }
+            self.close_seat(subscription.session, out);
+            return subscription.durable;
+        }
+        let options = SubscriptionOptions {
+            identifier: number,
+            by_identifier: true,
+            ..SubscriptionOptions::default()
+        };
+        let (name, filter) = (subscription.name.clone(), subscription.filter.clone());
+        if let Ok(subscription) = self.gate().unsubscribe(&filter, options) {
+            // Until the bus has done it, messages may come.
+            self.subscriptions.forget_name(&name, number);
+            self.steps.add(step);
+            self.subscriptions.ending.insert(step.0, number);
+            let (token, subscriptions) = (step, vec![subscription]);
+            out.bus(OWN, BusCommand::Unsubscribe { token, subscriptions });
+        }
+        None
+    }
+
+    pub(crate) fn on_unsubscribed(&mut self, token: AckToken) {
+        if let Some(number) = self.subscriptions.ending.remove(&token.0) {
+            self.subscriptions.remove(number);
+        }
+        self.steps.answered(token);
+    }
+}
+
+/// A number that stands for a durable subscription's filter, with which its messages are marked: what was queued for another one of the same name is known by
+/// it. FNV-1a, of 28 bits.
+fn fingerprint(filter: &[u8]) -> u32 {
+    let hash = filter.iter().fold(0x811C_9DC5_u32, |hash, byte| {
+        (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
+    });
+    (hash % 268_435_455) + 1
+}

@@ -1,0 +1,237 @@
+//! Durable subscriptions: sessions of their own, that wait for their client. docs/stomp.md, Durable subscriptions
+
+mod bench;
+
+use bench::Bench;
+use headgate_model::Qos;
+use headgate_stomp::StompSettings;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+const DURABLE: &str = "id:0\ndestination:t\ndurable:true\nack:client-individual";
+
+#[test]
+fn a_durable_subscription_keeps_messages_while_its_client_is_away() {
+    for header in ["durable:true", "persistent:true", "activemq.subscriptionName:log"] {
+        let mut bench = Bench::new();
+        bench.connect("a");
+        bench.subscribe("a", &format!("id:0\ndestination:t\n{header}"));
+        bench.send("a", "DISCONNECT\n\n");
+        bench.deliver("t", "x", Qos::AtLeastOnce);
+        bench.restart();
+        bench.connect("a");
+        bench.exchange(
+            "a",
+            &format!("SUBSCRIBE\nid:0\ndestination:t\n{header}\nreceipt:1\n\n"),
+            &["RECEIPT 1", "MESSAGE 0 t x"],
+        );
+    }
+}
+
+/// It is found by the client's id and its own name, so both are needed.
+#[test]
+fn a_durable_subscription_needs_a_client_id() {
+    let mut bench = Bench::new();
+    bench.connect_as("a", "accept-version:1.2\nhost:h");
+    bench.exchange(
+        "a",
+        "SUBSCRIBE\nid:0\ndestination:t\ndurable:true\nreceipt:1\n\n",
+        &["ERROR 1: a durable subscription needs a client-id in CONNECT"],
+    );
+}
+
+/// Another destination replaces it: nothing of the old one comes any more, not even what is queued.
+#[test]
+fn another_destination_replaces_a_durable_subscription() {
+    let mut bench = Bench::new();
+    bench.connect("a");
+    bench.subscribe("a", DURABLE);
+    bench.lose("a");
+    bench.deliver("t", "old", Qos::AtLeastOnce);
+    bench.connect("a");
+    bench.subscribe("a", "id:0\ndestination:u\ndurable:true\nack:client");
+    bench.deliver("t", "old", Qos::AtLeastOnce);
+    bench.deliver("u", "new", Qos::AtLeastOnce);
+    assert_eq!(bench.heard("a"), ["MESSAGE 0 u new"]);
+    bench.restart();
+    bench.connect("a");
+    bench.subscribe("a", "id:0\ndestination:u\ndurable:true\nack:client");
+    bench.deliver("t", "old", Qos::AtLeastOnce);
+    assert_eq!(bench.heard("a"), ["MESSAGE 0 u new redelivered"]);
+}
+
+/// UNSUBSCRIBE with `durable:true` ends it, from any connection of the client; without, it waits.
+#[test]
+fn unsubscribe_ends_a_durable_subscription_if_it_says_so() {
+    let mut bench = Bench::new();
+    bench.connect("a");
+    bench.subscribe("a", DURABLE);
+    bench.exchange("a", "UNSUBSCRIBE\nid:0\nreceipt:1\n\n", &["RECEIPT 1"]);
+    assert!(bench.has_session("$stomp/a/durable/0"), "it waits");
+    bench.exchange(
+        "a",
+        "UNSUBSCRIBE\nid:0\ndurable:true\nreceipt:2\n\n",
+        &["RECEIPT 2"],
+    );
+    assert!(
+        !bench.has_session("$stomp/a/durable/0"),
+        "it was not subscribed here"
+    );
+    bench.subscribe("a", DURABLE);
+    bench.exchange(
+        "a",
+        "UNSUBSCRIBE\nid:0\ndurable:true\nreceipt:3\n\n",
+        &["RECEIPT 3"],
+    );
+    bench.restart();
+    assert!(!bench.has_session("$stomp/a/durable/0"), "durably");
+}
+
+/// STOMP has no word on whose it is: here it is its user's.
+#[test]
+fn a_durable_subscription_belongs_to_its_user() {
+    let mut bench = Bench::new();
+    bench.connect_as("a", "accept-version:1.2\nhost:h\nclient-id:a\nlogin:me");
+    bench.subscribe("a", DURABLE);
+    bench.lose("a");
+    bench.connect_as("thief", "accept-version:1.2\nhost:h\nclient-id:a\nlogin:thief");
+    bench.send("thief", &format!("SUBSCRIBE\n{DURABLE}\nreceipt:1\n\n"));
+    let heard = bench.heard("thief");
+    assert!(
+        heard[0].starts_with("ERROR 1: another user opened the session"),
+        "{heard:?}"
+    );
+    bench.connect_as("thief", "accept-version:1.2\nhost:h\nclient-id:a\nlogin:thief");
+    bench.send("thief", "UNSUBSCRIBE\nid:0\ndurable:true\nreceipt:1\n\n");
+    let heard = bench.heard("thief");
+    assert!(
+        heard[0].starts_with("ERROR 1: another user opened the session"),
+        "{heard:?}"
+    );
+    assert!(bench.has_session("$stomp/a/durable/0"));
+}
+
+/// Names that could be taken for one another are not.
+#[test]
+fn a_client_id_with_a_slash_is_another_client() {
+    let mut bench = Bench::new();
+    bench.connect_as("a", "accept-version:1.2\nhost:h\nclient-id:a/durable");
+    bench.subscribe("a", "id:x\ndestination:t\ndurable:true");
+    assert!(bench.has_session("$stomp/a%2Fdurable/durable/x"));
+}
+
+#[test]
+fn a_durable_subscription_ends_after_its_time() {
+    let mut bench =
+        Bench::with(|settings: &mut StompSettings| settings.durable_expiry = Duration::from_secs(60));
+    bench.connect("a");
+    bench.subscribe("a", DURABLE);
+    bench.lose("a");
+    bench.advance(Duration::from_secs(59));
+    assert!(bench.has_session("$stomp/a/durable/0"));
+    bench.advance(Duration::from_secs(2));
+    assert!(!bench.has_session("$stomp/a/durable/0"));
+}
+
+const MESSAGES: [&str; 5] = ["m0", "m1", "m2", "m3", "m4"];
+
+/// What a run of [`play`] was promised.
+#[derive(Default)]
+struct Promises {
+    /// Messages that have their RECEIPT.
+    sent: BTreeSet<String>,
+    /// Messages whose ACK has its RECEIPT.
+    settled: BTreeSet<String>,
+    /// Messages whose ACK was sent.
+    acknowledged: BTreeSet<String>,
+}
+
+/// A writer sends, one of the messages twice in a transaction; a reader acknowledges most of what comes, some with RECEIPT. The power may go at any moment.
+fn play(bench: &mut Bench) -> Promises {
+    let mut promises = Promises::default();
+    bench.connect("reader");
+    bench.subscribe(
+        "reader",
+        "id:0\ndestination:t\ndurable:true\nqos:2\nack:client-individual",
+    );
+    bench.connect("writer");
+    for (n, message) in MESSAGES.iter().enumerate() {
+        match n {
+            3 => {
+                bench.send("writer", "BEGIN\ntransaction:x\n\n");
+                bench.send(
+                    "writer",
+                    &format!("SEND\ndestination:t\ntransaction:x\n\n{message}"),
+                );
+                bench.send("writer", &format!("COMMIT\ntransaction:x\nreceipt:{message}\n\n"));
+            }
+            _ => {
+                let qos = 1 + n % 2;
+                bench.send(
+                    "writer",
+                    &format!("SEND\ndestination:t\nqos:{qos}\nreceipt:{message}\n\n{message}"),
+                );
+            }
+        }
+        let heard = bench.heard("writer");
+        let receipts = heard.iter().filter_map(|line| line.strip_prefix("RECEIPT "));
+        promises.sent.extend(receipts.map(str::to_owned));
+        for frame in bench.frames("reader") {
+            let body = String::from_utf8(frame.body.to_vec()).unwrap();
+            if bench.is_on() && body != "m2" {
+                bench.ack_with("reader", "ACK", &body, &format!("receipt:{body}\n"));
+                promises.acknowledged.insert(body);
+            }
+        }
+        for line in bench.heard("reader") {
+            match line.strip_prefix("RECEIPT ") {
+                Some(receipt) => promises.settled.insert(receipt.to_owned()),
+                None => panic!("{line}"),
+            };
+        }
+    }
+    promises
+}
+
+/// The power is cut before each step. What has its RECEIPT arrives, and what is acknowledged with RECEIPT does not arrive again.
+#[test]
+fn a_power_cut_at_any_step_breaks_no_promise() {
+    let mut whole = Bench::new();
+    let all = play(&mut whole);
+    assert_eq!(
+        (all.sent.len(), all.settled.len()),
+        (5, 4),
+        "nothing goes wrong without power cuts"
+    );
+    assert!(whole.steps > 60);
+    for power in 0..=whole.steps {
+        let mut bench = Bench::new();
+        bench.power = power;
+        let promises = play(&mut bench);
+        bench.restart();
+        bench.connect("reader");
+        bench.subscribe(
+            "reader",
+            "id:0\ndestination:t\ndurable:true\nqos:2\nack:client-individual",
+        );
+        let again = bench.frames("reader");
+        let bodies = again
+            .iter()
+            .map(|frame| String::from_utf8(frame.body.to_vec()).unwrap());
+        let again: Vec<String> = bodies.collect();
+        let distinct: BTreeSet<_> = again.iter().cloned().collect();
+        assert_eq!(
+            distinct.len(),
+            again.len(),
+            "each comes once, power cut at {power}"
+        );
+        let twice: Vec<_> = distinct.intersection(&promises.settled).collect();
+        assert!(twice.is_empty(), "power cut at {power}: {twice:?} were settled");
+        let lost: Vec<_> = promises
+            .sent
+            .iter()
+            .filter(|sent| !distinct.contains(*sent) && !promises.acknowledged.contains(*sent))
+            .collect();
+        assert!(lost.is_empty(), "power cut at {power}: {lost:?} are lost");
+    }
+}
