@@ -21,7 +21,7 @@ pub use proxy::{Proxy, Weather};
 pub use sn::{SnPeer, own_address};
 pub use sn_frames::SnFraming;
 pub use sn_line::{Noise, SnLine};
-pub use tools::{Job, Listening, Message, Tool, Will, lossless, mqttsn12};
+pub use tools::{Job, Listening, Message, Tool, Will, lossless, mqttsn12, node_client, python_client};
 
 use std::time::{Duration, Instant};
 

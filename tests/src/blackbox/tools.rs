@@ -210,8 +210,7 @@ pub fn mqttsn12(
     // Last: by then the others are subscribed.
     let ready = (!filters.is_empty()).then(|| mark_ready(daemon, id));
     let filters: Vec<&str> = filters.iter().copied().chain(ready.as_deref()).collect();
-    let mut command = Command::new(clients().join("venv/bin/python"));
-    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/mqttsn_client.py"));
+    let mut command = python_client("mqttsn_client.py");
     let job = json!({
         "host": gateway.ip(),
         "port": gateway.port(),
@@ -316,6 +315,25 @@ fn headgate_sub(daemon: &Daemon<'_>, job: &Job, filters: &[&str]) -> Command {
         command.args(["-t", filter]);
     }
     command
+}
+
+/// A script of `tests/tools` that uses Python's packages.
+pub fn python_client(script: &str) -> Command {
+    let mut command = Command::new(clients().join("venv/bin/python"));
+    command.arg(tool(script));
+    command
+}
+
+/// A script of `tests/tools` that uses Node's packages.
+pub fn node_client(script: &str) -> Command {
+    let mut command = Command::new("node");
+    command.env("NODE_PATH", clients().join("node/node_modules"));
+    command.arg(tool(script));
+    command
+}
+
+fn tool(script: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tools").join(script)
 }
 
 /// Where the clients and brokers are that are not ours, installed at need.
