@@ -3,13 +3,14 @@
 use crate::acks::Settling;
 use crate::connect::{Connecting, Fresh, Opening};
 use crate::counters::StompMetric;
+use crate::frames::{header, receipt_of};
 use crate::heartbeat::HeartBeats;
 use crate::receipts::Steps;
 use crate::send::HeldSend;
 use crate::settings::StompSettings;
 use crate::subscribe::HeldSubscribe;
 use crate::subscriptions::{OWN, Seat, Subscriptions};
-use crate::transactions::{Transactions, receipt_of};
+use crate::transactions::Transactions;
 use crate::wire::{Received, Sent};
 use headgate_model::access::Wanted;
 use headgate_model::bus::{Presence, Protocol};
@@ -247,11 +248,10 @@ impl StompEndpoint {
 
     /// The value of a header without which a frame means nothing.
     pub(crate) fn required(&mut self, frame: &Frame, name: &str, out: &mut Out) -> Option<Text> {
-        let value = frame.headers.get(name);
-        if value.is_none() {
-            self.fail(receipt_of(frame), &format!("the header {name} is missing"), out);
-        }
-        value.cloned()
+        let value = header(frame, name);
+        value
+            .map_err(|error| self.fail(receipt_of(frame), error.as_str(), out))
+            .ok()
     }
 
     /// A frame is done that waits for nothing.

@@ -15,6 +15,7 @@ mod counters;
 mod deliveries;
 mod denial;
 mod endpoint;
+mod frames;
 mod headers;
 mod heartbeat;
 mod names;
