@@ -553,6 +553,12 @@ impl AcceptTrouble {
     }
 }
 
+/// How a listener speaks WebSocket, if it does.
+fn websocket_of(settings: &ListenerSettings) -> WebSocketSettings {
+    let told = settings.websocket.clone().unwrap_or_default();
+    told.of_protocol(&settings.protocol, &settings.facts)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -593,10 +599,4 @@ mod tests {
                 .contains("no proxy is trusted")
         );
     }
-}
-
-/// How a listener speaks WebSocket, if it does.
-fn websocket_of(settings: &ListenerSettings) -> WebSocketSettings {
-    let told = settings.websocket.clone().unwrap_or_default();
-    told.of_protocol(&settings.protocol, &settings.facts)
 }

@@ -21,6 +21,7 @@ mod heartbeat;
 mod names;
 mod protocol;
 mod receipts;
+mod rules;
 mod send;
 mod settings;
 mod subscribe;

@@ -4,15 +4,17 @@ use crate::connect::opening;
 use crate::counters::StompMetric;
 use crate::endpoint::{Held, Out, Phase, StompEndpoint};
 use crate::frames::{BadFrame, header, qos_of, receipt_of};
+use crate::rules::RulesOf;
 use crate::subscriptions::{AckMode, OWN, Seat, Subscription};
 use bytes::Bytes;
 use headgate_model::bus::{NEVER, Presence};
 use headgate_model::gate::Waiting;
 use headgate_model::{
-    AckToken, Admitted, Answer, BusCommand, ClientId, CloseReason, Metric, Qos, Question, Refused,
-    RetainHandling, SessionKey, Subscription as OnBus, SubscriptionOptions, Verdict,
+    AccessPolicy, AckToken, Admitted, Answer, BusCommand, ClientId, CloseReason, Metric, Qos, Question,
+    Refused, RetainHandling, SessionKey, Subscription as OnBus, SubscriptionOptions, Verdict,
 };
 use headgate_stomp_codec::{Frame, Text, Version};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A SUBSCRIBE that waits for a decision on access.
@@ -229,7 +231,11 @@ impl StompEndpoint {
             ..(**who).clone()
         };
         let name = ClientId::from(&*name);
-        let gate = self.naming.gate(&name, who.rules.policy());
+        let policy = who.rules.policy().map(|rules| {
+            let (client, rules) = (self.client_id.clone(), Arc::clone(rules));
+            Arc::new(RulesOf { client, rules }) as Arc<dyn AccessPolicy>
+        });
+        let gate = self.naming.gate(&name, policy.as_ref());
         let client = gate.enter(presence).expect("$stomp is not reserved");
         let open = opening(client, clean_start, expiry, prefetch.into());
         out.bus(key, BusCommand::Open(Box::new(open)));
