@@ -186,7 +186,10 @@ impl StompEndpoint {
                     out.counts.add(Metric::SubscribeRefused);
                     self.fail(self.steps.receipt(token), &format!("not subscribed: {why}"), out);
                 }
-                Some(Ok(_)) | None => self.steps.answered(token),
+                Some(Ok(_)) | None => {
+                    self.subscriptions.awaited.take_if(|awaited| *awaited == session);
+                    self.steps.answered(token);
+                }
             },
             BusEvent::Unsubscribed { token, .. } => self.on_unsubscribed(token),
             BusEvent::Accepted(token, _) => self.on_accepted(token, out),
@@ -435,6 +438,7 @@ impl Endpoint for StompEndpoint {
     }
 
     fn ready(&self) -> bool {
-        self.held.is_none() && !self.steps.is_full() && matches!(self.phase, Phase::Fresh(_) | Phase::Open(_))
+        let takes_frames = matches!(self.phase, Phase::Fresh(_) | Phase::Open(_));
+        takes_frames && self.held.is_none() && !self.steps.is_full() && self.subscriptions.awaited.is_none()
     }
 }

@@ -253,6 +253,7 @@ impl StompEndpoint {
                 out.bus(session, BusCommand::SubscribeOnly { token, subscription });
             }
             Some(Seat::Ending(step)) => {
+                self.subscriptions.awaited = None;
                 self.steps.answered(step);
                 self.close_seat(session, out);
             }
@@ -305,9 +306,6 @@ impl StompEndpoint {
         let subscription = self.subscriptions.get(number)?;
         if subscription.session != OWN {
             let subscription = self.subscriptions.remove(number)?;
-            if let Some((opening, _)) = subscription.opening {
-                self.steps.answered(opening); // It never came to be.
-            }
             self.close_seat(subscription.session, out);
             return subscription.durable;
         }

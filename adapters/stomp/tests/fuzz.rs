@@ -41,6 +41,8 @@ enum Happens {
     Said(Vec<u8>),
     Published(Qos),
     Passed(u64),
+    /// Nothing is committed from now on, or everything again.
+    Withheld(bool),
     /// Another connection of the same client.
     Again,
 }
@@ -56,24 +58,34 @@ fn no_conversation_leaves_a_frame_waiting() {
 fn happening(rng: &mut Rng) -> Happens {
     match rng.u8(..24) {
         0 | 1 => Happens::Passed(rng.u64(..3_000)),
+        8 => Happens::Withheld(rng.bool()),
+        kind @ 9..=12 => {
+            let frames = (0..kind - 7).map(|_| said(rng));
+            Happens::Said(frames.collect::<Vec<_>>().concat())
+        }
         2..=5 => Happens::Published(Qos::from_u8(rng.u8(..3)).unwrap_or_default()),
         6 => Happens::Again,
         kind => {
-            let mut frame = FRAMES[rng.usize(..FRAMES.len())].as_bytes().to_vec();
-            frame.push(0);
-            // Numbers of subscriptions and messages are small.
-            if let Some(at) = frame.windows(4).position(|part| part == b"\nid:") {
-                let digit = |rng: &mut Rng| b'1' + rng.u8(..4);
-                if frame.get(at + 5) == Some(&b'-') {
-                    (frame[at + 4], frame[at + 6]) = (digit(rng), digit(rng));
-                }
-            }
+            let mut frame = said(rng);
             if kind == 7 {
                 mutate(&mut frame, b"\0\n:\\r0123", rng);
             }
             Happens::Said(frame)
         }
     }
+}
+
+/// One frame.
+fn said(rng: &mut Rng) -> Vec<u8> {
+    let mut frame = FRAMES[rng.usize(..FRAMES.len())].as_bytes().to_vec();
+    frame.push(0);
+    // Numbers of subscriptions and messages are small.
+    if let Some(at) = frame.windows(4).position(|part| part == b"\nid:")
+        && frame.get(at + 5) == Some(&b'-')
+    {
+        (frame[at + 4], frame[at + 6]) = (b'1' + rng.u8(..4), b'1' + rng.u8(..4));
+    }
+    frame
 }
 
 fn check(happenings: &[Happens]) {
@@ -85,6 +97,7 @@ fn check(happenings: &[Happens]) {
     let mut connections = 0;
     let connect = |bench: &mut Bench, connections: &mut usize| {
         *connections += 1;
+        bench.withheld = false;
         let name = names[*connections % 2];
         bench.connect_as(name, "accept-version:1.2\nhost:h\nclient-id:same");
         name
@@ -95,12 +108,14 @@ fn check(happenings: &[Happens]) {
             Happens::Said(bytes) => bench.raw(client, bytes),
             Happens::Published(qos) => bench.deliver("t", "y", *qos),
             Happens::Passed(ms) => bench.advance_ms(*ms),
+            Happens::Withheld(withheld) => bench.withheld = *withheld,
             Happens::Again => {}
         }
         if bench.is_closed(client) || matches!(happening, Happens::Again) {
             client = connect(&mut bench, &mut connections);
         }
     }
+    bench.withheld = false;
     // What a mutation left unfinished is finished first.
     bench.raw(client, b"\0");
     bench.send(client, "DISCONNECT\nreceipt:last\n\n");
