@@ -4,9 +4,10 @@
 
 use crate::counters::StompMetric;
 use crate::endpoint::{Out, StompEndpoint};
+use crate::frames::receipt_of;
 use crate::settings::NackPolicy;
 use crate::subscriptions::{AckId, Seat, Unsettled};
-use crate::transactions::{Item, receipt_of};
+use crate::transactions::Item;
 use bytes::Bytes;
 use headgate_model::{
     AckToken, BusCommand, Delivery, DeliveryId, Instant, Message, Qos, SessionKey, Settlement, Topic, Verdict,

@@ -3,13 +3,14 @@
 use crate::acks::Settling;
 use crate::connect::{Connecting, Fresh, Opening};
 use crate::counters::StompMetric;
+use crate::frames::{header, receipt_of};
 use crate::heartbeat::HeartBeats;
 use crate::receipts::Steps;
 use crate::send::HeldSend;
 use crate::settings::StompSettings;
 use crate::subscribe::HeldSubscribe;
 use crate::subscriptions::{OWN, Seat, Subscriptions};
-use crate::transactions::{Transactions, receipt_of};
+use crate::transactions::Transactions;
 use crate::wire::{Received, Sent};
 use headgate_model::access::Wanted;
 use headgate_model::bus::{Presence, Protocol};
@@ -185,7 +186,10 @@ impl StompEndpoint {
                     out.counts.add(Metric::SubscribeRefused);
                     self.fail(self.steps.receipt(token), &format!("not subscribed: {why}"), out);
                 }
-                Some(Ok(_)) | None => self.steps.answered(token),
+                Some(Ok(_)) | None => {
+                    self.subscriptions.awaited.take_if(|awaited| *awaited == session);
+                    self.steps.answered(token);
+                }
             },
             BusEvent::Unsubscribed { token, .. } => self.on_unsubscribed(token),
             BusEvent::Accepted(token, _) => self.on_accepted(token, out),
@@ -247,11 +251,10 @@ impl StompEndpoint {
 
     /// The value of a header without which a frame means nothing.
     pub(crate) fn required(&mut self, frame: &Frame, name: &str, out: &mut Out) -> Option<Text> {
-        let value = frame.headers.get(name);
-        if value.is_none() {
-            self.fail(receipt_of(frame), &format!("the header {name} is missing"), out);
-        }
-        value.cloned()
+        let value = header(frame, name);
+        value
+            .map_err(|error| self.fail(receipt_of(frame), error.as_str(), out))
+            .ok()
     }
 
     /// A frame is done that waits for nothing.
@@ -435,6 +438,7 @@ impl Endpoint for StompEndpoint {
     }
 
     fn ready(&self) -> bool {
-        self.held.is_none() && !self.steps.is_full() && matches!(self.phase, Phase::Fresh(_) | Phase::Open(_))
+        let takes_frames = matches!(self.phase, Phase::Fresh(_) | Phase::Open(_));
+        takes_frames && self.held.is_none() && !self.steps.is_full() && self.subscriptions.awaited.is_none()
     }
 }

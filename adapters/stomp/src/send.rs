@@ -2,9 +2,10 @@
 
 use crate::counters::StompMetric;
 use crate::endpoint::{Held, Out, StompEndpoint};
+use crate::frames::{BadFrame, expiry_of, header, qos_of, receipt_of};
 use crate::headers::properties;
 use crate::subscriptions::OWN;
-use crate::transactions::{Item, receipt_of};
+use crate::transactions::Item;
 use headgate_model::bus::Refusal;
 use headgate_model::gate::Waiting;
 use headgate_model::{
@@ -39,26 +40,14 @@ impl StompEndpoint {
         {
             return self.complain(way.receipt, "no such transaction", out);
         }
-        let Some(destination) = self.required(&frame, "destination", out) else {
-            return;
-        };
-        let Some(name) = self.settings.name_of(&destination) else {
-            return self.fail_prefix(way.receipt, out);
-        };
-        let topic = match Topic::parse(name) {
-            Ok(topic) => topic,
-            Err(error) => return self.fail(way.receipt, &format!("no destination to send to: {error}"), out),
-        };
-        let Some(mut qos) = qos_of(&frame, self.settings.default_send_qos()) else {
-            return self.fail(way.receipt, "qos is 0, 1 or 2", out);
+        let (topic, mut qos, expiry) = match self.read_send(&frame) {
+            Ok(read) => read,
+            Err(error) => return self.fail(way.receipt, error.as_str(), out),
         };
         // A RECEIPT is a promise, and nothing is promised at QoS 0.
         if way.receipt.is_some() || way.transaction.is_some() {
             qos = qos.max(Qos::AtLeastOnce);
         }
-        let Some(expiry) = expiry_of(&frame) else {
-            return self.fail(way.receipt, "message-expiry is a number of seconds", out);
-        };
         out.counts.add(match qos {
             Qos::AtMostOnce => Metric::Qos0Received,
             Qos::AtLeastOnce => Metric::Qos1Received,
@@ -82,6 +71,21 @@ impl StompEndpoint {
                 self.ask(Held::Send(Box::new(HeldSend { message, way })), question, out);
             }
         }
+    }
+
+    fn read_send(&self, frame: &Frame) -> Result<(Topic, Qos, Option<Duration>), BadFrame> {
+        let destination = header(frame, "destination")?;
+        let name = self
+            .settings
+            .name_of(&destination)
+            .ok_or_else(|| self.bad_prefix())?;
+        let topic = Topic::parse(name);
+        let topic = topic.map_err(|error| BadFrame::from(format!("no destination to send to: {error}")))?;
+        Ok((
+            topic,
+            qos_of(frame, self.settings.default_send_qos())?,
+            expiry_of(frame)?,
+        ))
     }
 
     pub(crate) fn on_send_decided(&mut self, held: HeldSend, answer: &Answer, out: &mut Out) {
@@ -121,12 +125,12 @@ impl StompEndpoint {
         self.fail(receipt, "not authorized to send there", out);
     }
 
-    pub(crate) fn fail_prefix(&mut self, receipt: Option<Text>, out: &mut Out) {
-        let what = format!(
+    pub(crate) fn bad_prefix(&self) -> BadFrame {
+        format!(
             "destinations begin with {} here",
             self.settings.destination_prefix
-        );
-        self.fail(receipt, &what, out);
+        )
+        .into()
     }
 
     pub(crate) fn on_accepted(&mut self, token: AckToken, out: &mut Out) {
@@ -141,24 +145,4 @@ impl StompEndpoint {
         }
         self.fail(self.steps.receipt(token), &format!("not published: {why}"), out);
     }
-}
-
-/// The header `qos`; `None` if it is none.
-pub(crate) fn qos_of(frame: &Frame, default: Qos) -> Option<Qos> {
-    match frame.get("qos") {
-        None => Some(default),
-        Some("0") => Some(Qos::AtMostOnce),
-        Some("1") => Some(Qos::AtLeastOnce),
-        Some("2") => Some(Qos::ExactlyOnce),
-        Some(_) => None,
-    }
-}
-
-/// The header `message-expiry`, in seconds; the outer `None` if it is none.
-fn expiry_of(frame: &Frame) -> Option<Option<Duration>> {
-    let Some(text) = frame.get("message-expiry") else {
-        return Some(None);
-    };
-    let seconds: u32 = text.parse().ok()?;
-    Some(Some(Duration::from_secs(seconds.into())))
 }

@@ -3,17 +3,18 @@
 use crate::connect::opening;
 use crate::counters::StompMetric;
 use crate::endpoint::{Held, Out, Phase, StompEndpoint};
-use crate::send::qos_of;
+use crate::frames::{BadFrame, header, qos_of, receipt_of};
+use crate::rules::RulesOf;
 use crate::subscriptions::{AckMode, OWN, Seat, Subscription};
-use crate::transactions::receipt_of;
 use bytes::Bytes;
 use headgate_model::bus::{NEVER, Presence};
 use headgate_model::gate::Waiting;
 use headgate_model::{
-    AckToken, Admitted, Answer, BusCommand, ClientId, CloseReason, Metric, Qos, Question, Refused,
-    RetainHandling, SessionKey, Subscription as OnBus, SubscriptionOptions, Verdict,
+    AccessPolicy, AckToken, Admitted, Answer, BusCommand, ClientId, CloseReason, Metric, Qos, Question,
+    Refused, RetainHandling, SessionKey, Subscription as OnBus, SubscriptionOptions, Verdict,
 };
 use headgate_stomp_codec::{Frame, Text, Version};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A SUBSCRIBE that waits for a decision on access.
@@ -47,8 +48,9 @@ const PREFETCH: [&str; 2] = ["prefetch-count", "activemq.prefetchSize"];
 impl StompEndpoint {
     pub(crate) fn on_subscribe(&mut self, frame: &Frame, out: &mut Out) {
         out.counts.add_own(StompMetric::SubscribeReceived);
-        let Some(wish) = self.read_wish(frame, out) else {
-            return;
+        let wish = match self.read_wish(frame) {
+            Ok(wish) => wish,
+            Err(error) => return self.fail(receipt_of(frame), error.as_str(), out),
         };
         match self.gate().subscribe(&wish.filter, wish.options) {
             Verdict::Admitted(subscription) => self.subscribe(wish, subscription, out),
@@ -71,125 +73,93 @@ impl StompEndpoint {
         }
     }
 
-    /// What the frame asks for; `None` when it failed.
-    fn read_wish(&mut self, frame: &Frame, out: &mut Out) -> Option<Wish> {
-        let receipt = receipt_of(frame);
-        let (name, destination) = self.subscription_name(frame, out)?;
-        let Some(destination) = destination else {
-            self.required(frame, "destination", out);
-            return None;
-        };
+    /// What the frame asks for.
+    fn read_wish(&mut self, frame: &Frame) -> Result<Wish, BadFrame> {
+        let name = self.subscription_name(frame)?;
+        let destination = header(frame, "destination")?;
+        let filter = self
+            .settings
+            .name_of(&destination)
+            .ok_or_else(|| self.bad_prefix())?;
         let (ack, prefetch) = (AckMode::parse(frame.get("ack")), self.prefetch_of(frame));
-        let qos = qos_of(frame, self.settings.default_subscribe_qos());
-        let (Some(ack), Some(qos), Some(prefetch)) = (ack, qos, prefetch) else {
-            let allowed = "ack is auto, client or client-individual, qos 0 to 2, prefetch-count 1 to 65535";
-            self.fail(receipt, allowed, out);
-            return None;
-        };
+        let ack = ack.ok_or("ack is auto, client or client-individual")?;
+        let prefetch = prefetch.ok_or("prefetch-count is 1 to 65535")?;
+        let qos = qos_of(frame, self.settings.default_subscribe_qos())?;
         if self.subscriptions.number_of(&name).is_some() {
-            self.fail(receipt, "a subscription has this id already", out);
-            return None;
+            return Err("a subscription has this id already".into());
         }
         let most = self.settings.max_subscriptions;
         if self.subscriptions.len() >= most {
-            self.fail(
-                receipt,
-                &format!("more than {most} subscriptions (stomp.max_subscriptions)"),
-                out,
-            );
-            return None;
+            return Err(format!("more than {most} subscriptions (stomp.max_subscriptions)").into());
         }
-        let durable = self.durable_name(frame, &name, out)?;
+        let durable = self.durable_name(frame, &name)?;
         if durable
             .as_ref()
-            .is_some_and(|durable| self.subscriptions.durable(durable).is_some())
+            .and_then(|name| self.subscriptions.durable(name))
+            .is_some()
         {
-            self.fail(receipt, "this durable subscription is in use here", out);
-            return None;
+            return Err("this durable subscription is in use here".into());
         }
-        let Some(filter) = self.settings.name_of(&destination) else {
-            self.fail_prefix(receipt, out);
-            return None;
-        };
-        let Some(number) = self.subscriptions.next_number() else {
-            self.fail(receipt, "too many subscriptions so far", out);
-            return None;
-        };
-        let shares_session = ack == AckMode::Auto && durable.is_none();
-        // What is acknowledged, and what is to wait for its client, is not worth less than QoS 1.
-        let least = if shares_session {
-            Qos::AtMostOnce
-        } else {
-            Qos::AtLeastOnce
-        };
-        let options = SubscriptionOptions {
-            qos: qos.max(least),
-            retain_handling: match durable {
-                Some(_) => RetainHandling::SendIfNew,
-                None => RetainHandling::Send,
+        let number = self
+            .subscriptions
+            .next_number()
+            .ok_or("too many subscriptions so far")?;
+        let options = match (&durable, ack) {
+            (None, AckMode::Auto) => SubscriptionOptions {
+                qos,
+                identifier: number,
+                by_identifier: true,
+                ..SubscriptionOptions::default()
             },
-            identifier: if durable.is_some() {
-                fingerprint(&filter)
-            } else {
-                number
+            // What is acknowledged, and what is to wait for its client, is not worth less than QoS 1.
+            (None, _) => SubscriptionOptions {
+                qos: qos.max(Qos::AtLeastOnce),
+                identifier: number,
+                ..SubscriptionOptions::default()
             },
-            by_identifier: shares_session,
-            ..SubscriptionOptions::default()
+            (Some(_), _) => SubscriptionOptions {
+                qos: qos.max(Qos::AtLeastOnce),
+                identifier: fingerprint(&filter),
+                retain_handling: RetainHandling::SendIfNew,
+                ..SubscriptionOptions::default()
+            },
         };
-        let id = frame.headers.get("id").map(Text::compact);
-        Some(Wish {
+        Ok(Wish {
             number,
-            id,
+            id: frame.headers.get("id").map(Text::compact),
             name: name.compact(),
             filter: Bytes::copy_from_slice(&filter),
             options,
             ack,
             durable,
             prefetch,
-            receipt,
+            receipt: receipt_of(frame),
         })
     }
 
-    /// What a subscription is unsubscribed by, and its destination. STOMP 1.0, UNSUBSCRIBE: id, or else destination. Later versions: id.
-    fn subscription_name(&mut self, frame: &Frame, out: &mut Out) -> Option<(Text, Option<Text>)> {
-        let destination = frame.headers.get("destination").cloned();
-        let id = frame.headers.get("id").cloned();
-        let name = match self.version {
-            Version::V10 => id.or_else(|| destination.clone()),
-            Version::V11 | Version::V12 => id,
-        };
-        match name {
-            Some(name) => Some((name, destination)),
-            None => {
-                self.required(frame, "id", out);
-                None
-            }
-        }
+    /// What a subscription is unsubscribed by. STOMP 1.0, UNSUBSCRIBE: its id, or else its destination. Later versions: its id.
+    fn subscription_name(&self, frame: &Frame) -> Result<Text, BadFrame> {
+        let by_destination = self.version == Version::V10 && frame.headers.get("id").is_none();
+        header(frame, if by_destination { "destination" } else { "id" })
     }
 
-    /// The outer `None` when it failed; the inner one for a subscription that ends with the connection.
-    fn durable_name(&mut self, frame: &Frame, id: &Text, out: &mut Out) -> Option<Option<Text>> {
+    /// The name of a durable subscription; `None` if it ends with the connection.
+    fn durable_name(&self, frame: &Frame, id: &Text) -> Result<Option<Text>, BadFrame> {
         let name = DURABLE_NAMES.iter().find_map(|name| frame.headers.get(name));
         let says_so = ["durable", "persistent"]
             .iter()
             .any(|name| frame.get(name) == Some("true"));
         if name.is_none() && !says_so {
-            return Some(None);
+            return Ok(None);
         }
         if !self.is_named {
-            self.fail(
-                receipt_of(frame),
-                "a durable subscription needs a client-id in CONNECT",
-                out,
-            );
-            return None;
+            return Err("a durable subscription needs a client-id in CONNECT".into());
         }
         let (name, longest) = (name.unwrap_or(id), self.settings.max_client_id_bytes);
         if name.is_empty() || (longest > 0 && name.len() > longest) {
-            self.fail(receipt_of(frame), "no name for a durable subscription", out);
-            return None;
+            return Err("no name for a durable subscription".into());
         }
-        Some(Some(name.compact()))
+        Ok(Some(name.compact()))
     }
 
     fn prefetch_of(&self, frame: &Frame) -> Option<u16> {
@@ -261,7 +231,11 @@ impl StompEndpoint {
             ..(**who).clone()
         };
         let name = ClientId::from(&*name);
-        let gate = self.naming.gate(&name, who.rules.policy());
+        let policy = who.rules.policy().map(|rules| {
+            let (client, rules) = (self.client_id.clone(), Arc::clone(rules));
+            Arc::new(RulesOf { client, rules }) as Arc<dyn AccessPolicy>
+        });
+        let gate = self.naming.gate(&name, policy.as_ref());
         let client = gate.enter(presence).expect("$stomp is not reserved");
         let open = opening(client, clean_start, expiry, prefetch.into());
         out.bus(key, BusCommand::Open(Box::new(open)));
@@ -279,6 +253,7 @@ impl StompEndpoint {
                 out.bus(session, BusCommand::SubscribeOnly { token, subscription });
             }
             Some(Seat::Ending(step)) => {
+                self.subscriptions.awaited = None;
                 self.steps.answered(step);
                 self.close_seat(session, out);
             }
@@ -300,11 +275,11 @@ impl StompEndpoint {
     pub(crate) fn on_unsubscribe(&mut self, frame: &Frame, out: &mut Out) {
         out.counts.add_own(StompMetric::UnsubscribeReceived);
         let receipt = receipt_of(frame);
-        let Some((name, _)) = self.subscription_name(frame, out) else {
-            return;
-        };
-        let Some(ending) = self.durable_name(frame, &name, out) else {
-            return;
+        let name = self.subscription_name(frame);
+        let named = name.and_then(|name| Ok((self.durable_name(frame, &name)?, name)));
+        let (ending, name) = match named {
+            Ok(named) => named,
+            Err(error) => return self.fail(receipt, error.as_str(), out),
         };
         let found = self.subscriptions.number_of(&name);
         let number = found.or_else(|| self.subscriptions.durable(ending.as_ref()?));
@@ -331,9 +306,6 @@ impl StompEndpoint {
         let subscription = self.subscriptions.get(number)?;
         if subscription.session != OWN {
             let subscription = self.subscriptions.remove(number)?;
-            if let Some((opening, _)) = subscription.opening {
-                self.steps.answered(opening); // It never came to be.
-            }
             self.close_seat(subscription.session, out);
             return subscription.durable;
         }

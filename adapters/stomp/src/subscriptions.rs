@@ -108,6 +108,8 @@ pub(crate) struct Subscriptions {
     returning: BTreeMap<(Instant, u64), (u32, Unsettled)>,
     returned: u64,
     last_number: u32,
+    /// The session that is on its way: no frame is taken meanwhile, so that what follows finds it made, or ended.
+    pub(crate) awaited: Option<SessionKey>,
     /// Sessions so far.
     generation: u32,
     /// Indexes that were used and are free.
@@ -202,7 +204,7 @@ impl Subscriptions {
         found.map(|(number, _)| *number)
     }
 
-    /// The key of a new session. The index is used again, the two together never.
+    /// The key of a new session, which is awaited. The index is used again, the two together never.
     pub(crate) fn take_seat(&mut self, seat: Seat) -> SessionKey {
         self.generation += 1;
         let used = self.seats.len() + self.free.len();
@@ -215,6 +217,7 @@ impl Subscriptions {
             generation: self.generation,
         };
         self.seats.insert(key, seat);
+        self.awaited = Some(key);
         key
     }
 

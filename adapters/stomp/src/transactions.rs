@@ -5,6 +5,7 @@
 
 use crate::counters::StompMetric;
 use crate::endpoint::{Out, StompEndpoint};
+use crate::frames::receipt_of;
 use crate::subscriptions::AckId;
 use headgate_model::{Admitted, Instant, Message};
 use headgate_stomp_codec::{Frame, Text};
@@ -164,9 +165,4 @@ impl StompEndpoint {
             self.complain(None, &why, out);
         }
     }
-}
-
-/// What the frame's RECEIPT is to be called. STOMP 1.2, Header receipt
-pub(crate) fn receipt_of(frame: &Frame) -> Option<Text> {
-    frame.headers.get("receipt").map(Text::compact)
 }

@@ -87,6 +87,24 @@ fn unsubscribe_ends_a_durable_subscription_if_it_says_so() {
     assert!(!bench.has_session("$stomp/a/durable/0"), "durably");
 }
 
+/// Frames that come all at once are done one after the other.
+#[test]
+fn a_durable_subscription_is_made_and_ended_without_waiting() {
+    let mut bench = Bench::new();
+    bench.connect("a");
+    let make = format!("SUBSCRIBE\n{DURABLE}\nreceipt:1\n\n");
+    let end = "UNSUBSCRIBE\nid:0\ndurable:true\nreceipt:2\n\n";
+    let leave = "UNSUBSCRIBE\nid:0\nreceipt:3\n\n";
+    bench.exchange(
+        "a",
+        &[&*make, end, &*make, leave].join("\0"),
+        &["RECEIPT 1", "RECEIPT 2", "RECEIPT 1", "RECEIPT 3"],
+    );
+    bench.deliver("t", "x", Qos::AtLeastOnce);
+    bench.subscribe("a", DURABLE);
+    assert_eq!(bench.heard("a"), ["MESSAGE 0 t x"]);
+}
+
 /// STOMP has no word on whose it is: here it is its user's.
 #[test]
 fn a_durable_subscription_belongs_to_its_user() {

@@ -66,11 +66,12 @@ fn a_bad_subscription_is_refused() {
         ("id:known\ndestination:a", "a subscription has this id already"),
         (
             "id:0\ndestination:a\nack:sometimes",
-            "ack is auto, client or client-individual, qos 0 to 2, prefetch-count 1 to 65535",
+            "ack is auto, client or client-individual",
         ),
+        ("id:0\ndestination:a\nqos:3", "qos is 0, 1 or 2"),
         (
-            "id:0\ndestination:a\nqos:3",
-            "ack is auto, client or client-individual, qos 0 to 2, prefetch-count 1 to 65535",
+            "id:0\ndestination:a\nprefetch-count:0",
+            "prefetch-count is 1 to 65535",
         ),
         ("id:0", "the header destination is missing"),
         (

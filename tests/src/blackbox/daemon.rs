@@ -288,6 +288,17 @@ impl<'a> Daemon<'a> {
         self.ports[&transport]
     }
 
+    /// Where a listener of this name listens, which has a port of the system's choice.
+    pub fn port_of(&self, listener: &str) -> u16 {
+        let name = format!(" listener={listener} ");
+        eventually("the listener", || {
+            let log = self.setup.log();
+            let mut lines = log.lines().rev();
+            let line = lines.find(|line| line.contains("listening") && line.contains(&name))?;
+            line.rsplit(':').next()?.trim().parse().ok()
+        })
+    }
+
     /// Its process.
     pub fn pid(&self) -> u32 {
         self.child.id()

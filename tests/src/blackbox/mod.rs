@@ -11,6 +11,7 @@ mod proxy;
 mod sn;
 mod sn_frames;
 mod sn_line;
+mod stomp;
 mod tools;
 
 pub use daemon::{Daemon, Setup, Transport, headgate};
@@ -21,6 +22,7 @@ pub use proxy::{Proxy, Weather};
 pub use sn::{SnPeer, own_address};
 pub use sn_frames::SnFraming;
 pub use sn_line::{Noise, SnLine};
+pub use stomp::{StompPeer, WsPeer};
 pub use tools::{Job, Listening, Message, Tool, Will, lossless, mqttsn12, node_client, python_client};
 
 use std::time::{Duration, Instant};

@@ -1,0 +1,126 @@
+//! The real gateway between clients of STOMP and of MQTT.
+
+use headgate_mqtt_codec::Qos;
+use headgate_stomp_codec::{Command, Frame, Version};
+use headgate_tests::blackbox::{Message, Peer, Setup, StompPeer, Transport, WsPeer};
+
+const LISTENERS: &str = "[[listeners]]\nname = \"stomp\"\nprotocol = \"stomp\"\nbind = \"127.0.0.1:0\"\n\
+    [[listeners]]\nname = \"stomp-ws\"\nprotocol = \"stomp\"\nkind = \"ws\"\nbind = \"127.0.0.1:0\"\n";
+
+fn body(frame: &Frame) -> &str {
+    std::str::from_utf8(&frame.body).expect("text")
+}
+
+/// At each version, way of acknowledging and QoS; both ways.
+#[test]
+fn stomp_and_mqtt_clients_hear_each_other() {
+    let setup = Setup::with(LISTENERS);
+    let daemon = setup.start();
+    let (mut mqtt, _) = Peer::connect(daemon.port(Transport::Tcp), "mqtt", true, 0).unwrap();
+    mqtt.subscribe("to/mqtt/#", Qos::ExactlyOnce).unwrap();
+    let port = daemon.port_of("stomp");
+    for version in Version::ALL {
+        let mut stomp = StompPeer::connect(port, version, "");
+        for (n, ack) in ["auto", "client", "client-individual"].iter().enumerate() {
+            stomp.done(
+                "SUBSCRIBE",
+                &format!("id:{n}\ndestination:to/stomp/{ack}\nack:{ack}\nqos:2\n"),
+                "",
+            );
+            for qos in 0..=2_u8 {
+                let text = format!("{version:?} {ack} {qos}");
+                mqtt.say(&[Message::new(&format!("to/stomp/{ack}"), qos, &text)]);
+                let message = stomp.recv();
+                assert_eq!((message.command, body(&message)), (Command::Message, &*text));
+                let id = message.get("message-id").unwrap();
+                let named = match version {
+                    Version::V10 => format!("message-id:{id}\n"),
+                    Version::V11 => format!("message-id:{id}\nsubscription:{n}\n"),
+                    Version::V12 => format!("id:{id}\n"),
+                };
+                if *ack != "auto" {
+                    stomp.done("ACK", &named, "");
+                }
+                stomp.done("SEND", &format!("destination:to/mqtt/{ack}\nqos:{qos}\n"), &text);
+                let heard = mqtt.hear();
+                // A SEND with a receipt is at least QoS 1.
+                let expected = Message::new(&format!("to/mqtt/{ack}"), qos.max(1), &text);
+                assert_eq!(heard, expected);
+            }
+        }
+        stomp.done("DISCONNECT", "", "");
+        assert_eq!(stomp.next(), None);
+    }
+    daemon.stop();
+}
+
+/// A RECEIPT outlives `kill -9`: of SEND, of SUBSCRIBE, and of ACK.
+#[test]
+fn receipts_outlive_a_kill() {
+    let setup = Setup::with(LISTENERS);
+    let daemon = setup.start();
+    let subscription = "id:0\ndestination:t\ndurable:true\nack:client-individual\n";
+    let port = daemon.port_of("stomp");
+    let mut reader = StompPeer::connect(port, Version::V12, "client-id:reader\n");
+    reader.done("SUBSCRIBE", subscription, "");
+    let mut writer = StompPeer::connect(port, Version::V12, "");
+    for text in ["1", "2", "3"] {
+        writer.done("SEND", "destination:t\n", text);
+    }
+    let messages = [reader.recv(), reader.recv(), reader.recv()];
+    reader.done("ACK", &format!("id:{}\n", messages[1].get("ack").unwrap()), "");
+    let daemon = daemon.restart();
+    let mut reader = StompPeer::connect(daemon.port_of("stomp"), Version::V12, "client-id:reader\n");
+    reader.done("SUBSCRIBE", subscription, "");
+    let again = [reader.recv(), reader.recv()];
+    assert_eq!([body(&again[0]), body(&again[1])], ["1", "3"]);
+    reader.done("SEND", "destination:elsewhere\n", "nothing else comes");
+    daemon.stop();
+}
+
+/// As browsers do it: in text frames, with STOMP frames that are cut anywhere. What is no text comes in binary frames.
+#[test]
+fn stomp_is_spoken_over_websocket() {
+    let setup = Setup::with(LISTENERS);
+    let daemon = setup.start();
+    let mut browser = WsPeer::open(
+        daemon.port_of("stomp-ws"),
+        "/stomp",
+        "v10.stomp, v11.stomp, v12.stomp",
+    );
+    assert_eq!(browser.subprotocol, "v12.stomp");
+    for part in [
+        "CONNECT\naccept-ver",
+        "sion:1.2\nhost:h\n\n\0\n",
+        "SUBSCRIBE\nid:0\ndestination:t\n\n\0",
+    ] {
+        browser.send(part);
+    }
+    let (is_text, connected) = browser.recv();
+    assert!(is_text && connected.starts_with(b"CONNECTED\n"));
+    browser.send("SEND\ndestination:t\n\ngrün\0");
+    let (is_text, message) = browser.recv();
+    assert!(is_text && message.ends_with("\n\ngrün\0".as_bytes()));
+    let mut stomp = StompPeer::connect(daemon.port_of("stomp"), Version::V12, "");
+    stomp.send(b"SEND\ndestination:t\n\n\xFF");
+    let (is_text, message) = browser.recv();
+    assert!(!is_text && message.ends_with(b"\n\n\xFF\0"));
+    daemon.stop();
+}
+
+/// What is no STOMP is told so, and harms nobody.
+#[test]
+fn strangers_are_sent_away() {
+    let setup = Setup::with(LISTENERS);
+    let daemon = setup.start();
+    let mut stranger = StompPeer::open(daemon.port_of("stomp"));
+    stranger.send("GET / HTTP/1.1\r\n\r\n");
+    let error = stranger.recv();
+    assert_eq!(
+        (error.command, error.get("message")),
+        (Command::Error, Some("no STOMP command"))
+    );
+    assert_eq!(stranger.next(), None);
+    daemon.stop();
+    assert!(!setup.log().contains("panicked"), "{}", setup.log());
+}
