@@ -33,10 +33,7 @@ fn services() -> Result<Router, SettingsFault> {
     };
     Ok(Router::new()
         .merge(SockJs::new(settings.clone(), echo)?.router("/echo"))
-        .nest(
-            "/disabled_websocket_echo",
-            SockJs::new(without_websocket, echo)?.router("/disabled_websocket_echo"),
-        )
+        .merge(SockJs::new(without_websocket, echo)?.router("/disabled_websocket_echo"))
         .merge(SockJs::new(with_cookie, echo)?.router("/cookie_needed_echo"))
         .merge(SockJs::new(settings, close)?.router("/close")))
 }

@@ -104,14 +104,12 @@ fn write_escaped<W: ?Sized + io::Write>(
 }
 
 /// Why what a client sent is no messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MessagesError {
-    /// Nothing, or JSON that is neither a list nor, where one may be, a text.
-    #[error("Payload expected.")]
+    /// There is nothing.
     Empty,
-    #[error("Broken JSON encoding.")]
+    /// No JSON, or none that is a list of texts.
     Broken,
-    #[error("Too many messages.")]
     TooMany,
 }
 

@@ -1,8 +1,9 @@
 //! The URLs below the base: who may ask, what the answers have in common, and those that have to do with no session.
 
 use crate::application::{Service, Session};
+use crate::frame::Frame;
 use crate::live::{Live, Receiving};
-use crate::refusal::{Counts, Refusal};
+use crate::refusal::{Counts, Refusal, Refused};
 use crate::route::{Route, Transport};
 use crate::session::{Bounds, Ended};
 use crate::settings::{SettingsFault, SockJsSettings};
@@ -106,10 +107,10 @@ impl SockJs {
         let is_websocket = |route: &Route<'_>| matches!(route, Route::WebSocket | Route::RawWebSocket);
         let route = Route::parse(path).filter(|route| server.settings.websocket || !is_websocket(route));
         let Some(route) = route else {
-            return server.refuse(Refusal::NotFound, StatusCode::NOT_FOUND, "Not found.");
+            return server.refuse(Refused::NOT_FOUND);
         };
         if !route.allows(&parts.method) {
-            let mut response = server.refuse(Refusal::Method, StatusCode::METHOD_NOT_ALLOWED, "");
+            let mut response = server.refuse(Refused::METHOD);
             response.headers_mut().remove(header::CONTENT_TYPE);
             response
                 .headers_mut()
@@ -117,7 +118,7 @@ impl SockJs {
             return response;
         }
         if !server.admits(route, &parts.headers) {
-            return server.refuse(Refusal::Origin, StatusCode::FORBIDDEN, "Origin not allowed.");
+            return server.refuse(Refused::ORIGIN);
         }
         let common = Common::of(&parts, route, &server.settings);
         let mut response = match route {
@@ -138,7 +139,12 @@ impl SockJs {
 
 impl Server {
     /// An answer that says why there is no other; it is counted.
-    pub(crate) fn refuse(&self, refusal: Refusal, status: StatusCode, text: &'static str) -> Response {
+    pub(crate) fn refuse(&self, refused: Refused) -> Response {
+        let Refused {
+            refusal,
+            status,
+            text,
+        } = refused;
         self.counts.add(refusal, 1);
         tracing::debug!(reason = refusal.name(), "a request was refused");
         let mut response = with_type(TEXT, Body::from(text));
@@ -190,12 +196,12 @@ impl Server {
         session: &str,
         transport: Transport,
         parts: Parts,
-    ) -> Result<Result<Receiving, crate::frame::Frame>, Response> {
+    ) -> Result<Result<Receiving, Frame>, Refused> {
         let key = self.key(session, &parts);
         let found = self.table.get_or_insert(&key, peer(&parts), || self.new_live());
-        let live = match found.map_err(|refusal| self.no_place(refusal))? {
+        let live = match found? {
             Found::Here(live) if live.belongs_to(parts.headers.get(header::ORIGIN)) => live,
-            Found::Here(_) => return Err(self.foreign()),
+            Found::Here(_) => return Err(Refused::FOREIGN_SESSION),
             Found::New(live, place) => {
                 live.belongs_to(parts.headers.get(header::ORIGIN));
                 let (timed, server) = (Arc::clone(&live), Arc::clone(self));
@@ -211,23 +217,11 @@ impl Server {
         let attached = live.attach();
         if attached
             .as_ref()
-            .is_err_and(|frame| *frame == crate::frame::Frame::Close(Ended::ANOTHER_RECEIVER))
+            .is_err_and(|frame| *frame == Frame::Close(Ended::ANOTHER_RECEIVER))
         {
             self.counts.add(Refusal::AnotherReceiver, 1);
         }
         Ok(attached)
-    }
-
-    pub(crate) fn no_place(&self, refusal: Refusal) -> Response {
-        self.refuse(refusal, StatusCode::SERVICE_UNAVAILABLE, "Too many sessions.")
-    }
-
-    pub(crate) fn foreign(&self) -> Response {
-        self.refuse(
-            Refusal::ForeignSession,
-            StatusCode::FORBIDDEN,
-            "The session belongs to another origin.",
-        )
     }
 
     fn info(&self) -> Response {

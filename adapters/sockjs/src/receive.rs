@@ -3,11 +3,10 @@
 use crate::frame::{Frame, script_string};
 use crate::http::{HTML, SCRIPT, Server, not_cached, with_type};
 use crate::live::Receiving;
-use crate::refusal::Refusal;
+use crate::refusal::Refused;
 use crate::route::{CallbackError, Transport, callback};
 use crate::session::Ended;
 use axum::body::Body;
-use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
 use bytes::Bytes;
@@ -106,17 +105,12 @@ pub(crate) async fn receive(
 ) -> Response {
     let encoding = match Encoding::of(transport, parts.uri.query()) {
         Ok(encoding) => encoding,
-        Err(error) => {
-            let text = match error {
-                CallbackError::Missing => "\"callback\" parameter required",
-                CallbackError::Invalid => "invalid \"callback\" parameter",
-            };
-            return server.refuse(Refusal::Callback, StatusCode::INTERNAL_SERVER_ERROR, text);
-        }
+        Err(CallbackError::Missing) => return server.refuse(Refused::NO_CALLBACK),
+        Err(CallbackError::Invalid) => return server.refuse(Refused::CALLBACK),
     };
     let attached = match server.attach(session, transport, parts) {
         Ok(attached) => attached,
-        Err(refused) => return refused,
+        Err(refused) => return server.refuse(refused),
     };
     let content_type = encoding.content_type();
     let body = match transport {

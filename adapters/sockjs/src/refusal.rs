@@ -1,5 +1,6 @@
-//! What is refused, cut off or dropped, counted by reason.
+//! What is refused, cut off or dropped, counted by reason; and what HTTP clients are told.
 
+use axum::http::StatusCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! refusals {
@@ -77,4 +78,95 @@ impl Counts {
     pub(crate) fn get(&self, refusal: Refusal) -> u64 {
         self.0[refusal as usize].load(Ordering::Relaxed)
     }
+}
+
+/// What an HTTP client gets instead of what it asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Refused {
+    pub(crate) refusal: Refusal,
+    pub(crate) status: StatusCode,
+    pub(crate) text: &'static str,
+}
+
+impl Refused {
+    const fn new(refusal: Refusal, status: StatusCode, text: &'static str) -> Self {
+        Self {
+            refusal,
+            status,
+            text,
+        }
+    }
+
+    pub(crate) const NOT_FOUND: Self = Self::new(Refusal::NotFound, StatusCode::NOT_FOUND, "Not found.");
+    pub(crate) const METHOD: Self = Self::new(Refusal::Method, StatusCode::METHOD_NOT_ALLOWED, "");
+    pub(crate) const ORIGIN: Self = Self::new(Refusal::Origin, StatusCode::FORBIDDEN, "Origin not allowed.");
+    pub(crate) const FOREIGN_SESSION: Self = Self::new(
+        Refusal::ForeignSession,
+        StatusCode::FORBIDDEN,
+        "The session belongs to another origin.",
+    );
+    pub(crate) const UNKNOWN_SESSION: Self =
+        Self::new(Refusal::UnknownSession, StatusCode::NOT_FOUND, "Not found.");
+    pub(crate) const SESSIONS: Self = Self::new(
+        Refusal::Sessions,
+        StatusCode::SERVICE_UNAVAILABLE,
+        "Too many sessions.",
+    );
+    pub(crate) const SESSIONS_OF_PEER: Self = Self::new(
+        Refusal::SessionsOfPeer,
+        StatusCode::SERVICE_UNAVAILABLE,
+        "Too many sessions of this address.",
+    );
+    pub(crate) const NO_CALLBACK: Self = Self::new(
+        Refusal::Callback,
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "\"callback\" parameter required",
+    );
+    pub(crate) const CALLBACK: Self = Self::new(
+        Refusal::Callback,
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "invalid \"callback\" parameter",
+    );
+    pub(crate) const TOO_LARGE: Self = Self::new(
+        Refusal::TooLarge,
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "Body too large.",
+    );
+    pub(crate) const TOO_MANY_MESSAGES: Self = Self::new(
+        Refusal::TooManyMessages,
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "Too many messages.",
+    );
+    pub(crate) const NO_PAYLOAD: Self = Self::new(
+        Refusal::Payload,
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "Payload expected.",
+    );
+    pub(crate) const BROKEN_JSON: Self = Self::new(
+        Refusal::Payload,
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "Broken JSON encoding.",
+    );
+    pub(crate) const SLOW_BODY: Self =
+        Self::new(Refusal::SlowBody, StatusCode::REQUEST_TIMEOUT, "No body in time.");
+    pub(crate) const INBOX_FULL: Self = Self::new(
+        Refusal::InboxFull,
+        StatusCode::SERVICE_UNAVAILABLE,
+        "No room for messages.",
+    );
+    pub(crate) const NO_UPGRADE: Self = Self::new(
+        Refusal::Upgrade,
+        StatusCode::BAD_REQUEST,
+        "Can \"Upgrade\" only to \"WebSocket\".",
+    );
+    pub(crate) const NO_CONNECTION_UPGRADE: Self = Self::new(
+        Refusal::Upgrade,
+        StatusCode::BAD_REQUEST,
+        "\"Connection\" must be \"Upgrade\".",
+    );
+    pub(crate) const UPGRADE: Self = Self::new(
+        Refusal::Upgrade,
+        StatusCode::BAD_REQUEST,
+        "Not a valid websocket request.",
+    );
 }

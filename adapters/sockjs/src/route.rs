@@ -148,11 +148,9 @@ fn is_identifier(part: &str) -> bool {
 }
 
 /// Why there is no callback to call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CallbackError {
-    #[error("\"callback\" parameter required")]
     Missing,
-    #[error("invalid \"callback\" parameter")]
     Invalid,
 }
 

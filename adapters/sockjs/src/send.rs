@@ -3,15 +3,15 @@
 use crate::frame::{MessagesError, messages};
 use crate::http::{Server, TEXT, not_cached, with_type};
 use crate::live::Live;
-use crate::refusal::Refusal;
+use crate::refusal::Refused;
 use crate::route::form_value;
 use axum::body::{Body, HttpBody};
 use axum::http::header::{CONTENT_TYPE, ORIGIN};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use bytes::BytesMut;
+use http_body_util::BodyExt;
 use std::sync::Arc;
 use tokio::time::timeout;
 
@@ -29,7 +29,7 @@ pub(crate) async fn xhr_send(server: &Server, session: &str, parts: &Parts, body
             *response.status_mut() = StatusCode::NO_CONTENT;
             response
         }
-        Err(refused) => refused,
+        Err(refused) => server.refuse(refused),
     };
     not_cached(&mut response);
     response
@@ -43,17 +43,17 @@ pub(crate) async fn jsonp_send(server: &Server, session: &str, parts: &Parts, bo
         if !is_form(&parts.headers) {
             return deliver(server, &live, &body).await;
         }
-        let form = std::str::from_utf8(&body).map_err(|_| payload(server, MessagesError::Broken))?;
+        let form = std::str::from_utf8(&body).map_err(|_| Refused::BROKEN_JSON)?;
         match form_value(form, "d") {
-            None => Err(payload(server, MessagesError::Empty)),
-            Some(Err(_)) => Err(payload(server, MessagesError::Broken)),
+            None => Err(Refused::NO_PAYLOAD),
+            Some(Err(_)) => Err(Refused::BROKEN_JSON),
             Some(Ok(json)) => deliver(server, &live, json.as_bytes()).await,
         }
     };
     // Some browsers do weird things on 204.
     let mut response = match accepted.await {
         Ok(()) => with_type(TEXT, Body::from("ok")),
-        Err(refused) => refused,
+        Err(refused) => server.refuse(refused),
     };
     not_cached(&mut response);
     response
@@ -69,61 +69,62 @@ fn is_form(headers: &HeaderMap) -> bool {
         .is_some_and(|start| start.eq_ignore_ascii_case(FORM))
 }
 
-fn find(server: &Server, session: &str, parts: &Parts) -> Result<Arc<Live>, Response> {
+fn find(server: &Server, session: &str, parts: &Parts) -> Result<Arc<Live>, Refused> {
     match server.table.get(&server.key(session, parts)) {
-        None => Err(unknown(server)),
-        Some(live) if !live.belongs_to(parts.headers.get(ORIGIN)) => Err(server.foreign()),
+        None => Err(Refused::UNKNOWN_SESSION),
+        Some(live) if !live.belongs_to(parts.headers.get(ORIGIN)) => Err(Refused::FOREIGN_SESSION),
         Some(live) => Ok(live),
     }
 }
 
-fn unknown(server: &Server) -> Response {
-    server.refuse(Refusal::UnknownSession, StatusCode::NOT_FOUND, "Not found.")
+async fn read(server: &Server, body: Body) -> Result<BytesMut, Refused> {
+    match timeout(
+        server.settings.body_time,
+        collect(body, server.settings.max_body_bytes),
+    )
+    .await
+    {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(BodyError::TooLarge)) => Err(Refused::TOO_LARGE),
+        Ok(Err(BodyError::BrokenOff)) | Err(_) => Err(Refused::SLOW_BODY),
+    }
 }
 
-async fn read(server: &Server, body: Body) -> Result<Bytes, Response> {
-    let limit = server.settings.max_body_bytes;
-    let too_large = || {
-        server.refuse(
-            Refusal::TooLarge,
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "Body too large.",
-        )
-    };
+enum BodyError {
+    TooLarge,
+    BrokenOff,
+}
+
+/// The whole body in one piece: many small chunks cost no more than a large one.
+async fn collect(mut body: Body, limit: usize) -> Result<BytesMut, BodyError> {
     if body.size_hint().lower() > limit as u64 {
-        return Err(too_large());
+        return Err(BodyError::TooLarge);
     }
-    match timeout(server.settings.body_time, Limited::new(body, limit).collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) | Err(_) => {
-            Err(server.refuse(Refusal::SlowBody, StatusCode::REQUEST_TIMEOUT, "No body in time."))
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| BodyError::BrokenOff)?;
+        let chunk = frame.data_ref().map_or(&[][..], |data| data);
+        if bytes.len() + chunk.len() > limit {
+            return Err(BodyError::TooLarge);
         }
+        bytes.extend_from_slice(chunk);
     }
+    Ok(bytes)
 }
 
-async fn deliver(server: &Server, live: &Live, body: &[u8]) -> Result<(), Response> {
-    let messages = messages(body, server.settings.max_messages).map_err(|error| payload(server, error))?;
+async fn deliver(server: &Server, live: &Live, body: &[u8]) -> Result<(), Refused> {
+    let messages = messages(body, server.settings.max_messages).map_err(payload)?;
     match timeout(server.settings.body_time, live.deliver(messages)).await {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) => Err(unknown(server)),
-        Err(_) => Err(server.refuse(
-            Refusal::InboxFull,
-            StatusCode::SERVICE_UNAVAILABLE,
-            "No room for messages.",
-        )),
+        Ok(Err(_)) => Err(Refused::UNKNOWN_SESSION),
+        Err(_) => Err(Refused::INBOX_FULL),
     }
 }
 
-fn payload(server: &Server, error: MessagesError) -> Response {
-    let failed = StatusCode::INTERNAL_SERVER_ERROR;
+fn payload(error: MessagesError) -> Refused {
     match error {
-        MessagesError::Empty => server.refuse(Refusal::Payload, failed, "Payload expected."),
-        MessagesError::Broken => server.refuse(Refusal::Payload, failed, "Broken JSON encoding."),
-        MessagesError::TooMany => server.refuse(
-            Refusal::TooManyMessages,
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "Too many messages.",
-        ),
+        MessagesError::Empty => Refused::NO_PAYLOAD,
+        MessagesError::Broken => Refused::BROKEN_JSON,
+        MessagesError::TooMany => Refused::TOO_MANY_MESSAGES,
     }
 }

@@ -6,7 +6,7 @@
 //! are not compared, for they change while a session lasts.
 
 use crate::live::Live;
-use crate::refusal::Refusal;
+use crate::refusal::Refused;
 use axum::http::HeaderMap;
 use axum::http::header::USER_AGENT;
 use parking_lot::Mutex;
@@ -83,7 +83,7 @@ impl Table {
         key: &Key,
         peer: Option<IpAddr>,
         new: impl FnOnce() -> Arc<Live>,
-    ) -> Result<Found, Refusal> {
+    ) -> Result<Found, Refused> {
         let mut inside = self.inside.lock();
         if let Some(live) = inside.sessions.get(key) {
             return Ok(Found::Here(Arc::clone(live)));
@@ -95,19 +95,19 @@ impl Table {
     }
 
     /// A place for a session that no other request is to find.
-    pub(crate) fn place(self: &Arc<Self>, peer: Option<IpAddr>) -> Result<Place, Refusal> {
+    pub(crate) fn place(self: &Arc<Self>, peer: Option<IpAddr>) -> Result<Place, Refused> {
         self.occupy(&mut self.inside.lock(), peer)
     }
 
-    fn occupy(self: &Arc<Self>, inside: &mut Inside, peer: Option<IpAddr>) -> Result<Place, Refusal> {
+    fn occupy(self: &Arc<Self>, inside: &mut Inside, peer: Option<IpAddr>) -> Result<Place, Refused> {
         if inside.count >= self.max {
-            return Err(Refusal::Sessions);
+            return Err(Refused::SESSIONS);
         }
         let peer = peer.map(network);
         if let Some(peer) = peer {
             let of_peer = inside.peers.entry(peer).or_default();
             if *of_peer >= self.max_per_peer {
-                return Err(Refusal::SessionsOfPeer);
+                return Err(Refused::SESSIONS_OF_PEER);
             }
             *of_peer += 1;
         }
@@ -153,6 +153,7 @@ fn network(address: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::refusal::Refusal;
     use axum::http::HeaderValue;
 
     fn agent(name: &'static str) -> HeaderMap {
@@ -181,9 +182,9 @@ mod tests {
         let place = |peer: &str| table.place(Some(peer.parse().unwrap()));
         let first = place("192.0.2.1").unwrap();
         let second = place("192.0.2.1").unwrap();
-        assert_eq!(place("192.0.2.1").unwrap_err(), Refusal::SessionsOfPeer);
+        assert_eq!(place("192.0.2.1").unwrap_err().refusal, Refusal::SessionsOfPeer);
         let third = place("192.0.2.2").unwrap();
-        assert_eq!(place("192.0.2.3").unwrap_err(), Refusal::Sessions);
+        assert_eq!(place("192.0.2.3").unwrap_err().refusal, Refusal::Sessions);
         drop(first);
         let fourth = place("192.0.2.1").unwrap();
         drop((second, third, fourth));

@@ -3,12 +3,11 @@
 use crate::frame::{Frame, MessagesError, websocket_messages};
 use crate::http::{Server, peer};
 use crate::live::{Live, Receiving};
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, Refused};
 use crate::route::Transport;
 use crate::session::Ended;
 use axum::extract::FromRequestParts;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
-use axum::http::StatusCode;
 use axum::http::header::{CONNECTION, UPGRADE};
 use axum::http::request::Parts;
 use axum::response::Response;
@@ -39,11 +38,11 @@ pub(crate) async fn upgrade(server: &Arc<Server>, transport: Transport, mut part
     let limit = server.settings.max_body_bytes;
     let upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
         Ok(upgrade) => upgrade,
-        Err(_) => return not_websocket(server, &parts),
+        Err(_) => return server.refuse(not_websocket(&parts)),
     };
     let place = match server.table.place(peer(&parts)) {
         Ok(place) => place,
-        Err(refusal) => return server.no_place(refusal),
+        Err(refused) => return server.refuse(refused),
     };
     let server = Arc::clone(server);
     upgrade
@@ -57,19 +56,18 @@ pub(crate) async fn upgrade(server: &Arc<Server>, transport: Transport, mut part
         })
 }
 
-fn not_websocket(server: &Server, parts: &Parts) -> Response {
+fn not_websocket(parts: &Parts) -> Refused {
     let has = |name, word: &str| {
         let value = parts.headers.get(name).and_then(|value| value.to_str().ok());
         value.is_some_and(|value| value.to_ascii_lowercase().contains(word))
     };
-    let text = if !has(UPGRADE, "websocket") {
-        "Can \"Upgrade\" only to \"WebSocket\"."
+    if !has(UPGRADE, "websocket") {
+        Refused::NO_UPGRADE
     } else if !has(CONNECTION, "upgrade") {
-        "\"Connection\" must be \"Upgrade\"."
+        Refused::NO_CONNECTION_UPGRADE
     } else {
-        "Not a valid websocket request."
-    };
-    server.refuse(Refusal::Upgrade, StatusCode::BAD_REQUEST, text)
+        Refused::UPGRADE
+    }
 }
 
 async fn run(server: &Server, transport: Transport, socket: WebSocket, parts: Parts) {
