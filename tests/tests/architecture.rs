@@ -107,6 +107,14 @@ fn rules() -> BTreeMap<&'static str, Rule> {
             },
         ),
         (
+            "headgate-sockjs",
+            Rule {
+                house: &[],
+                never: &["sled", "rustls"],
+                why: "it carries the messages of any protocol, and knows none",
+            },
+        ),
+        (
             "headgate-access",
             Rule {
                 house: &["headgate-model"],
