@@ -96,7 +96,7 @@ fn rules() -> BTreeMap<&'static str, Rule> {
         (
             "headgate-shell",
             Rule {
-                house: &["headgate-access", "headgate-model", "headgate-bus"],
+                house: &["headgate-access", "headgate-bus", "headgate-model", "headgate-sockjs"],
                 never: &[
                     "sled",
                     "headgate-auth",

@@ -26,6 +26,7 @@ pub mod serial;
 pub mod settings;
 mod shared_rate;
 mod socket;
+mod sockjs;
 mod stages;
 pub mod stats;
 mod stream;

@@ -106,9 +106,10 @@ impl Sink<String> for Session {
         Poll::Ready(Ok(()))
     }
 
+    /// Ready when the client was told, or is gone.
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
-        ready!(self.as_mut().poll_flush(cx))?;
         self.close(Ended::GO_AWAY);
+        ready!(self.live.poll_settled(cx));
         Poll::Ready(Ok(()))
     }
 }

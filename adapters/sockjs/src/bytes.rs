@@ -98,12 +98,14 @@ impl AsyncWrite for SessionBytes {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Ready when the client has got everything and was told, or is gone.
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if !this.cut.is_empty() {
             return Poll::Ready(Err(this.refuse()));
         }
-        this.session.close(Ended::GO_AWAY);
+        // It may have ended before.
+        let _ = ready!(Pin::new(&mut this.session).poll_close(cx));
         Poll::Ready(Ok(()))
     }
 }

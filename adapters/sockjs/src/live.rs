@@ -180,6 +180,15 @@ impl Live {
         })
     }
 
+    /// Ready when the client knows of the end, or will never know.
+    pub(crate) fn poll_settled(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.writer.register(cx.waker());
+        match self.step(|state, _| state.is_settled()) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    }
+
     /// A message for the client.
     pub(crate) fn send(&self, message: String) -> Result<(), Ended> {
         self.step(|state, _| state.send(message))?;
@@ -218,7 +227,7 @@ impl Receiving {
             Next::Wait => Poll::Pending,
             Next::Over => Poll::Ready(None),
             Next::Frame(frame) => {
-                if matches!(frame, Frame::Messages(_)) {
+                if matches!(frame, Frame::Messages(_) | Frame::Close(_)) {
                     self.live.writer.wake();
                 }
                 Poll::Ready(Some(frame))

@@ -64,6 +64,8 @@ pub(crate) struct SessionState {
     /// Since when there is no receiver, if there is none.
     alone_since: Duration,
     end: Option<End>,
+    /// A receiver has got the close frame.
+    told: bool,
     is_forgotten: bool,
     undelivered: usize,
 }
@@ -113,6 +115,7 @@ impl SessionState {
             receivers: 0,
             alone_since: now,
             end: None,
+            told: false,
             is_forgotten: false,
             undelivered: 0,
         }
@@ -146,6 +149,7 @@ impl SessionState {
             Frame::Messages(self.outbox.take(FRAME_BYTES))
         } else if let Some(end) = &self.end {
             let frame = Frame::Close(end.ended.clone());
+            self.told = true;
             self.leave(now);
             return Next::Frame(frame);
         } else if receiver.heartbeat_due {
@@ -227,6 +231,11 @@ impl SessionState {
     /// How it ended; `None`: it has not.
     pub(crate) fn ended(&self) -> Option<&Ended> {
         self.end.as_ref().map(|end| &end.ended)
+    }
+
+    /// The client knows of the end, or will never know.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.told || self.is_forgotten
     }
 
     /// Messages for the client that were dropped since this was asked last.

@@ -73,11 +73,22 @@ pub enum SettingsFault {
     )]
     ClientUrl(String),
     /// It is compared with a header, and put in one.
-    #[error("`origins` has `{0}`, which is no origin such as `https://example.org`")]
+    #[error("`{0}` is no origin such as `https://example.org`")]
     Origin(String),
     /// Nothing would work.
-    #[error("`{0}` is zero")]
+    #[error("it is zero")]
     Zero(&'static str),
+}
+
+impl SettingsFault {
+    /// The name of the setting.
+    pub fn key(&self) -> &'static str {
+        match self {
+            Self::ClientUrl(_) => "client_url",
+            Self::Origin(_) => "origins",
+            Self::Zero(key) => key,
+        }
+    }
 }
 
 impl SockJsSettings {

@@ -68,6 +68,8 @@ impl ListenerSettings {
             at_least_a_ms("proxy_timeout", self.proxy_timeout),
         ];
         faults.extend(limits.into_iter().flatten());
+        let sockjs = self.sockjs.iter().flat_map(|settings| settings.faults());
+        faults.extend(sockjs.map(|fault| fault.below("sockjs")));
         faults
     }
 
@@ -92,7 +94,7 @@ impl ListenerSettings {
         let what = || {
             let bind = &self.bind;
             format!(
-                "kind is `unix`: a file called `{bind}` is made; for an address, kind is `tcp`, `tls`, `ws` or `wss`"
+                "kind is `unix`: a file called `{bind}` is made; for an address, kind is `tcp`, `tls`, `ws`, `wss` or `sockjs`"
             )
         };
         let bind = is_address.then(|| Fault::new("bind", what()));
