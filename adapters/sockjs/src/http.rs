@@ -61,7 +61,7 @@ impl SockJs {
             table: Table::new(
                 settings.same_address,
                 settings.max_sessions,
-                settings.max_sessions_per_peer,
+                settings.max_sessions_per_ip,
             ),
             service: Box::new(service),
             began: Instant::now(),

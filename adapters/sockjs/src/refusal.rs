@@ -36,7 +36,7 @@ refusals! {
     UnknownSession => "unknown_session",
     /// `max_sessions`
     Sessions => "sessions",
-    /// `max_sessions_per_peer`
+    /// `max_sessions_per_ip`
     SessionsOfPeer => "sessions_of_peer",
     /// A second receiver of one session.
     AnotherReceiver => "another_receiver",

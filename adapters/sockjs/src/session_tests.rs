@@ -217,8 +217,10 @@ fn a_closed_session_says_so_until_it_is_forgotten() {
     assert_eq!(bench.session.send("late".into()), Err(Ended::GO_AWAY));
     assert_eq!(bench.poll(), Next::Frame(Frame::Open));
     assert_eq!(bench.poll(), messages(&["last words"]));
+    assert!(!bench.session.is_settled());
     for _ in 0..4 {
         assert_eq!(bench.poll(), closed(Ended::GO_AWAY));
+        assert!(bench.session.is_settled());
         bench.advance(SECOND);
     }
     // Asking does not keep it.

@@ -38,7 +38,7 @@ pub struct SockJsSettings {
     /// Sessions at a time, WebSockets included. Default: 10,000.
     pub max_sessions: usize,
     /// Sessions of one peer address (IPv6: of one /64) at a time. Default: 100.
-    pub max_sessions_per_peer: usize,
+    pub max_sessions_per_ip: usize,
 }
 
 impl Default for SockJsSettings {
@@ -59,7 +59,7 @@ impl Default for SockJsSettings {
             max_inbox_bytes: 1 << 20,
             max_outbox_bytes: 1 << 20,
             max_sessions: 10_000,
-            max_sessions_per_peer: 100,
+            max_sessions_per_ip: 100,
         }
     }
 }
@@ -122,7 +122,7 @@ impl SockJsSettings {
             ("max_inbox_bytes", self.max_inbox_bytes == 0),
             ("max_outbox_bytes", self.max_outbox_bytes == 0),
             ("max_sessions", self.max_sessions == 0),
-            ("max_sessions_per_peer", self.max_sessions_per_peer == 0),
+            ("max_sessions_per_ip", self.max_sessions_per_ip == 0),
         ];
         match zeros.iter().find(|(_, is_zero)| *is_zero) {
             Some((key, _)) => Err(SettingsFault::Zero(key)),

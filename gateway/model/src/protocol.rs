@@ -12,6 +12,9 @@ pub trait StreamProtocol: Send + Sync + Sized + 'static {
     /// As in `protocol` of a listener.
     const NAME: &'static str;
 
+    /// Its frames are UTF-8, so that SockJS can carry them.
+    const IS_TEXT: bool = false;
+
     /// Its section of the configuration.
     type Settings;
     /// One client.

@@ -58,7 +58,7 @@ impl Default for SockJsSettings {
             response_limit_bytes: sockjs.response_limit_bytes,
             max_body_bytes: sockjs.max_body_bytes,
             max_sessions: sockjs.max_sessions,
-            max_sessions_per_ip: sockjs.max_sessions_per_peer,
+            max_sessions_per_ip: sockjs.max_sessions_per_ip,
         }
     }
 }
@@ -77,7 +77,7 @@ impl SockJsSettings {
             response_limit_bytes: self.response_limit_bytes,
             max_body_bytes: self.max_body_bytes,
             max_sessions: self.max_sessions,
-            max_sessions_per_peer: self.max_sessions_per_ip,
+            max_sessions_per_ip: self.max_sessions_per_ip,
             ..headgate_sockjs::SockJsSettings::default()
         }
     }
@@ -95,8 +95,7 @@ impl SockJsSettings {
         };
         let path = (!is_base).then(|| Fault::new("path", what()));
         let service = self.of_service().check().err();
-        let service =
-            service.map(|fault| Fault::new(fault.key().replace("_per_peer", "_per_ip"), fault.to_string()));
+        let service = service.map(|fault| Fault::new(fault.key(), fault.to_string()));
         path.into_iter().chain(service)
     }
 }

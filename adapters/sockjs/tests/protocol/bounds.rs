@@ -38,7 +38,7 @@ async fn a_thousand_half_open_sessions_are_bounded_and_go() {
 #[tokio::test]
 async fn a_peer_has_so_many_sessions() {
     let few = SockJsSettings {
-        max_sessions_per_peer: 2,
+        max_sessions_per_ip: 2,
         ..settings()
     };
     let server = Server::new(few, echo).await;

@@ -106,7 +106,7 @@ pub(crate) fn settings() -> SockJsSettings {
     SockJsSettings {
         client_url: "/static/sockjs.js".into(),
         response_limit_bytes: 4096,
-        max_sessions_per_peer: 10_000,
+        max_sessions_per_ip: 10_000,
         ..SockJsSettings::default()
     }
 }
