@@ -96,7 +96,12 @@ fn rules() -> BTreeMap<&'static str, Rule> {
         (
             "headgate-shell",
             Rule {
-                house: &["headgate-access", "headgate-bus", "headgate-model", "headgate-sockjs"],
+                house: &[
+                    "headgate-access",
+                    "headgate-bus",
+                    "headgate-model",
+                    "headgate-sockjs",
+                ],
                 never: &[
                     "sled",
                     "headgate-auth",
