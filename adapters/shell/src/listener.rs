@@ -486,7 +486,8 @@ impl ListenerState {
         };
         let of_sockjs = settings.sockjs.clone().unwrap_or_default();
         let handler = Arc::clone(&self.handler);
-        let front = SockJsFront::new(&of_sockjs, settings.access.clone(), limits, handler);
+        let refusals = self.stats.count_sockjs();
+        let front = SockJsFront::new(&of_sockjs, settings.access.clone(), limits, handler, refusals);
         let front = front.map_err(|source| ListenError::SockJs {
             listener: settings.name.clone(),
             source,

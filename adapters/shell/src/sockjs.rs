@@ -13,7 +13,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::map_request;
 use headgate_access::{AddressRules, ConnectionInfo, HttpInfo, Network, PeerAddr};
-use headgate_sockjs::{Ended, Session, SessionBytes, SettingsFault, SockJs};
+use headgate_sockjs::{Ended, Refusals, Session, SessionBytes, SettingsFault, SockJs};
 use parking_lot::RwLock;
 use std::sync::Arc;
 use tokio_util::task::TaskTracker;
@@ -42,6 +42,7 @@ impl SockJsFront {
         access: AddressRules,
         limits: SessionLimits,
         handler: Arc<RwLock<Option<Handler>>>,
+        refusals: Arc<Refusals>,
     ) -> Result<Self, SettingsFault> {
         let service = move |session, request| {
             let connection = limits.connection(session, &request);
@@ -50,7 +51,7 @@ impl SockJsFront {
                 tokio::spawn(handler(connection));
             }
         };
-        let sockjs = SockJs::new(settings.of_service(), service)?;
+        let sockjs = SockJs::counting(settings.of_service(), service, refusals)?;
         let forwarders: Arc<[Network]> = settings.trusted_forwarders.as_slice().into();
         let announced = move |request| {
             let announced = announce(request, &forwarders, &access);
@@ -72,11 +73,9 @@ impl SockJsFront {
 impl SessionLimits {
     /// The session as a connection; `None`: there are too many, and the client is told.
     fn connection(&self, mut session: Session, request: &Parts) -> Option<Connection> {
-        let slots = self
-            .on_listener
-            .acquire()
-            .filter(|slot| !slot.is_closed())
-            .zip(self.in_all.acquire());
+        let on_listener = self.on_listener.acquire();
+        let on_listener = on_listener.filter(|slot| !slot.is_closed() && !self.in_all.is_overloaded());
+        let slots = on_listener.zip(self.in_all.acquire());
         let Some((on_listener, in_all)) = slots else {
             session.close(TRY_LATER);
             return None;

@@ -1,6 +1,9 @@
 //! What a listener counts.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use headgate_sockjs::Refusals;
 
 use crate::limit::ConnectionLimit;
 
@@ -60,6 +63,7 @@ pub struct ListenerStats {
     opened: AtomicU64,
     refused: [AtomicU64; RefuseReason::ALL.len()],
     accept_errors: AtomicU64,
+    sockjs: OnceLock<Arc<Refusals>>,
     limit: ConnectionLimit,
 }
 
@@ -94,6 +98,15 @@ impl ListenerStats {
     /// Times that the system could not give us a connection (mostly: too many open files).
     pub fn accept_errors(&self) -> u64 {
         self.accept_errors.load(Ordering::Relaxed)
+    }
+
+    /// What SockJS refused; `None`: it was never spoken here.
+    pub fn sockjs(&self) -> Option<&Refusals> {
+        self.sockjs.get().map(|refusals| &**refusals)
+    }
+
+    pub(crate) fn count_sockjs(&self) -> Arc<Refusals> {
+        Arc::clone(self.sockjs.get_or_init(Arc::default))
     }
 
     pub(crate) fn count_accepted(&self) {

@@ -3,7 +3,7 @@
 use crate::application::{Service, Session};
 use crate::frame::Frame;
 use crate::live::{Live, Receiving};
-use crate::refusal::{Counts, Refusal, Refused};
+use crate::refusal::{Refusal, Refusals, Refused};
 use crate::route::{Route, Transport};
 use crate::session::{Bounds, Ended};
 use crate::settings::{SettingsFault, SockJsSettings};
@@ -40,7 +40,7 @@ pub struct SockJs(Arc<Server>);
 
 pub(crate) struct Server {
     pub(crate) settings: SockJsSettings,
-    pub(crate) counts: Arc<Counts>,
+    pub(crate) counts: Arc<Refusals>,
     pub(crate) table: Arc<Table>,
     service: Box<dyn Service>,
     began: Instant,
@@ -51,13 +51,22 @@ pub(crate) struct Server {
 impl SockJs {
     /// A service without sessions. Needs a tokio runtime around its router.
     pub fn new(settings: SockJsSettings, service: impl Service) -> Result<Self, SettingsFault> {
+        Self::counting(settings, service, Arc::default())
+    }
+
+    /// The same; what it refuses is added to what others have.
+    pub fn counting(
+        settings: SockJsSettings,
+        service: impl Service,
+        counts: Arc<Refusals>,
+    ) -> Result<Self, SettingsFault> {
         settings.check()?;
         let iframe = iframe(&settings.client_url);
         let mut hasher = DefaultHasher::new();
         iframe.hash(&mut hasher);
         let etag = format!("\"{:016x}\"", hasher.finish());
         Ok(Self(Arc::new(Server {
-            counts: Arc::new(Counts::new()),
+            counts,
             table: Table::new(
                 settings.same_address,
                 settings.max_sessions,
@@ -73,6 +82,13 @@ impl SockJs {
 
     /// All URLs of the service below `base`, which begins with a slash and ends without one; empty: below the root. Peers are known by
     /// `ConnectInfo<SocketAddr>`; without it all are the same one, of whom there is no limit.
+    ///
+    /// The server around bounds heads, connections, and how long a peer may take nothing of an answer. It must not cut off answers that begin
+    /// after [`heartbeat`](SockJsSettings::heartbeat), and has to let connections be upgraded.
+    ///
+    /// # Panics
+    ///
+    /// If `base` is no path of plain text (no braces).
     pub fn router(&self, base: &str) -> Router {
         let prefix: Arc<str> = base.into();
         let answer = move |State(this): State<Self>, request: Request| async move {

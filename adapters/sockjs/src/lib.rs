@@ -35,7 +35,7 @@ mod websocket;
 pub use application::{Service, Session};
 pub use bytes::SessionBytes;
 pub use http::SockJs;
-pub use refusal::Refusal;
+pub use refusal::{Refusal, Refusals};
 pub use route::Transport;
 pub use session::Ended;
 pub use settings::{SettingsFault, SockJsSettings};

@@ -3,7 +3,7 @@
 //! Always true: the lock is held for a step of [`SessionState`], never while anything waits; whoever waits has left a waker before looking.
 
 use crate::frame::Frame;
-use crate::refusal::{Counts, Refusal};
+use crate::refusal::{Refusal, Refusals};
 use crate::session::{Bounds, Ended, Next, NotTaken, ReceiverId, SessionState};
 use axum::http::HeaderValue;
 use futures_util::task::AtomicWaker;
@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep_until};
 pub(crate) struct Live {
     timed: Mutex<Timed>,
     began: Instant,
-    counts: Arc<Counts>,
+    counts: Arc<Refusals>,
     /// The first origin that a request named.
     origin: OnceLock<HeaderValue>,
     /// Woken: the receiver, for frames.
@@ -46,7 +46,7 @@ struct Timed {
 
 impl Live {
     /// `began` is when the service did.
-    pub(crate) fn new(bounds: Bounds, began: Instant, counts: Arc<Counts>) -> Arc<Self> {
+    pub(crate) fn new(bounds: Bounds, began: Instant, counts: Arc<Refusals>) -> Arc<Self> {
         let state = SessionState::new(bounds, began.elapsed());
         Arc::new(Self {
             timed: Mutex::new(Timed {
@@ -180,7 +180,7 @@ impl Live {
         })
     }
 
-    /// Ready when the client knows of the end, or will never know.
+    /// Ready when the client has got everything and knows of the end, or is gone.
     pub(crate) fn poll_settled(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.writer.register(cx.waker());
         match self.step(|state, _| state.is_settled()) {

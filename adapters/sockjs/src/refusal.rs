@@ -64,18 +64,21 @@ refusals! {
 
 /// How often each happened.
 #[derive(Debug)]
-pub(crate) struct Counts([AtomicU64; Refusal::ALL.len()]);
+pub struct Refusals([AtomicU64; Refusal::ALL.len()]);
 
-impl Counts {
-    pub(crate) fn new() -> Self {
+impl Default for Refusals {
+    fn default() -> Self {
         Self(std::array::from_fn(|_| AtomicU64::new(0)))
     }
+}
 
+impl Refusals {
     pub(crate) fn add(&self, refusal: Refusal, n: usize) {
         self.0[refusal as usize].fetch_add(n as u64, Ordering::Relaxed);
     }
 
-    pub(crate) fn get(&self, refusal: Refusal) -> u64 {
+    /// How often this happened.
+    pub fn get(&self, refusal: Refusal) -> u64 {
         self.0[refusal as usize].load(Ordering::Relaxed)
     }
 }

@@ -64,7 +64,7 @@ pub(crate) struct SessionState {
     /// Since when there is no receiver, if there is none.
     alone_since: Duration,
     end: Option<End>,
-    /// A receiver has got the close frame.
+    /// A receiver has got the close frame, or need not wait for one.
     told: bool,
     is_forgotten: bool,
     undelivered: usize,
@@ -80,7 +80,8 @@ struct Receiver {
 #[derive(Debug)]
 struct End {
     ended: Ended,
-    at: Duration,
+    /// When it ended, or the client took messages last.
+    heard_at: Duration,
 }
 
 /// Names a receiver of one session; used once.
@@ -146,6 +147,9 @@ impl SessionState {
             self.greeted = true;
             Frame::Open
         } else if !self.outbox.is_empty() {
+            if let Some(end) = &mut self.end {
+                end.heard_at = now;
+            }
             Frame::Messages(self.outbox.take(FRAME_BYTES))
         } else if let Some(end) = &self.end {
             let frame = Frame::Close(end.ended.clone());
@@ -210,14 +214,15 @@ impl SessionState {
         Ok(())
     }
 
-    /// Ends it, once. The client gets what waits for it, and then hears so for `session_timeout`.
+    /// Ends it, once. The client gets what waits for it, and hears so until `session_timeout` after the last of it.
     pub(crate) fn close(&mut self, ended: Ended, now: Duration) {
-        self.end.get_or_insert(End { ended, at: now });
+        self.end.get_or_insert(End { ended, heard_at: now });
     }
 
     /// Ends it, once, and drops what waits for the client.
     pub(crate) fn break_off(&mut self, ended: Ended, now: Duration) {
         self.close(ended, now);
+        self.told = true;
         self.undelivered += self.outbox.clear();
     }
 
@@ -233,9 +238,9 @@ impl SessionState {
         self.end.as_ref().map(|end| &end.ended)
     }
 
-    /// The client knows of the end, or will never know.
+    /// The client has got everything and knows of the end, or is gone.
     pub(crate) fn is_settled(&self) -> bool {
-        self.told || self.is_forgotten
+        self.told
     }
 
     /// Messages for the client that were dropped since this was asked last.
@@ -253,8 +258,8 @@ impl SessionState {
             (Some(receiver), None) if !receiver.heartbeat_due => receiver.taken_at + bounds.heartbeat,
             (Some(receiver), _) => receiver.taken_at + bounds.heartbeat + bounds.stall_time,
             (None, None) => self.alone_since + bounds.session_timeout,
-            // Who asks again and again does not keep an ended session alive.
-            (None, Some(end)) => end.at + bounds.session_timeout,
+            // Who asks again and again does not keep an ended session alive: its messages come to an end.
+            (None, Some(end)) => end.heard_at + bounds.session_timeout,
         })
     }
 

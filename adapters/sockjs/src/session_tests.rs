@@ -192,6 +192,7 @@ fn an_interrupted_receiver_ends_the_session() {
     bench.send("a");
     bench.interrupt(receiver);
     assert_eq!(bench.ended(), Some(&Ended::INTERRUPTED));
+    assert!(bench.session.is_settled(), "nobody is to be waited for");
     assert_eq!(bench.session.take_undelivered(), 1);
     assert_eq!(bench.poll(), closed(Ended::INTERRUPTED));
 }
@@ -227,6 +228,24 @@ fn a_closed_session_says_so_until_it_is_forgotten() {
     bench.advance(SECOND);
     assert!(bench.is_forgotten());
     assert_eq!(bench.session.take_undelivered(), 0);
+}
+
+/// A slow client gets all that was sent before the end, as long as it goes on asking.
+#[test]
+fn last_words_are_waited_for_while_they_are_fetched() {
+    let mut bench = Bench::new();
+    bench.poll();
+    let large = "x".repeat(FRAME_BYTES);
+    (0..3).for_each(|_| bench.send(&large));
+    bench.session.close(Ended::GO_AWAY, bench.now);
+    for _ in 0..3 {
+        bench.advance(4 * SECOND);
+        assert_eq!(bench.poll(), messages(&[&large]));
+    }
+    bench.advance(4 * SECOND);
+    assert_eq!(bench.poll(), closed(Ended::GO_AWAY));
+    bench.advance(SECOND);
+    assert!(bench.is_forgotten());
 }
 
 /// `HandlingClose.test_close_frame`: "When server is closing session, it should unlink current request."

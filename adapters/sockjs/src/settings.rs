@@ -31,9 +31,9 @@ pub struct SockJsSettings {
     pub max_body_bytes: usize,
     /// Messages in one body or WebSocket message. Default: 1,000.
     pub max_messages: usize,
-    /// What waits for the application, in bytes of messages and 24 for each; an empty inbox takes any one body. Who sends more waits. Default: 1 MiB.
+    /// What waits for the application, in bytes of messages and 24 for each; an empty inbox takes any one body. Who sends more waits. Default: 64 KiB.
     pub max_inbox_bytes: usize,
-    /// What waits for the client, counted alike; an empty outbox takes any one message. The application waits. Default: 1 MiB.
+    /// What waits for the client, counted alike; the last message may overrun it. The application waits. Default: 128 KiB.
     pub max_outbox_bytes: usize,
     /// Sessions at a time, WebSockets included. Default: 10,000.
     pub max_sessions: usize,
@@ -56,8 +56,8 @@ impl Default for SockJsSettings {
             response_limit_bytes: 128 << 10,
             max_body_bytes: 1 << 20,
             max_messages: 1_000,
-            max_inbox_bytes: 1 << 20,
-            max_outbox_bytes: 1 << 20,
+            max_inbox_bytes: 64 << 10,
+            max_outbox_bytes: 128 << 10,
             max_sessions: 10_000,
             max_sessions_per_ip: 100,
         }

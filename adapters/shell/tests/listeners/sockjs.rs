@@ -5,7 +5,8 @@ use futures_util::{SinkExt, StreamExt};
 use headgate_access::PeerAddr;
 use headgate_shell::settings::SockJsSettings;
 use headgate_shell::{
-    Connection, ConnectionLimit, Handler, Listener, ListenerKind, ListenerSettings, Stages, Transport,
+    Connection, ConnectionLimit, Handler, Listener, ListenerKind, ListenerSettings, SockJsRefusal, Stages,
+    Transport,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -194,6 +195,10 @@ async fn a_forwarder_says_who_the_client_is() {
         .ask("POST", "/sockjs/0/id/xhr", "X-Forwarded-For: nonsense\r\n", "")
         .await;
     assert_eq!(wrong.0, 400);
+    let elsewhere = client.post("/sockjs/0/id/xhr_send", "[]").await;
+    assert_eq!(elsewhere.0, 404, "the forwarder itself has no session");
+    let refusals = bench.stats.sockjs().expect("SockJS is spoken");
+    assert_eq!(refusals.get(SockJsRefusal::UnknownSession), 1);
     bench.stop().await;
 }
 

@@ -184,6 +184,29 @@ async fn the_handshake_is_that_of_rfc_6455() {
     assert_eq!(head.field("sec-websocket-extensions"), None);
 }
 
+/// A client that goes on talking gets the last words all the same.
+#[tokio::test]
+async fn last_words_get_through_while_the_client_talks() {
+    let server = Server::new(settings(), |mut session, _| {
+        tokio::spawn(async move {
+            session.recv().await;
+            session.send("bye").await.unwrap();
+            session.close(Ended::GO_AWAY);
+        });
+    })
+    .await;
+    for _ in 0..50 {
+        let mut socket = Socket::connect(&server, &websocket_path()).await;
+        for _ in 0..20 {
+            socket.0.feed(Message::text("[\"a\"]")).await.unwrap();
+        }
+        socket.0.flush().await.unwrap();
+        assert_eq!(socket.text().await, "o");
+        assert_eq!(socket.text().await, "a[\"bye\"]");
+        assert_eq!(socket.text().await, "c[3000,\"Go away!\"]");
+    }
+}
+
 /// The application learns how the client left.
 #[tokio::test]
 async fn a_clients_goodbye_is_told_to_the_application() {
