@@ -68,9 +68,7 @@ impl Default for SockJsSettings {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsFault {
     /// It stands in a page's `src="…"`.
-    #[error(
-        "`client_url` is `{0}`: it begins with `/` or `http`, and has no quotes, blanks or angle brackets"
-    )]
+    #[error("`{0}` is no URL of a script: it begins with `/` or `http`, and has no quotes, blanks or `<>`")]
     ClientUrl(String),
     /// It is compared with a header, and put in one.
     #[error("`{0}` is no origin such as `https://example.org`")]
