@@ -69,6 +69,10 @@ impl Formatter for Careful {
         fragment: &str,
     ) -> io::Result<()> {
         let is_mangled = |c: char| matches!(c, '\u{200c}'..='\u{200f}' | '\u{2028}'..='\u{202f}' | '\u{2060}'..='\u{206f}' | '\u{fff0}'..='\u{ffff}');
+        // The first bytes of all these in UTF-8: most text has none of them.
+        if !fragment.bytes().any(|b| b == 0xe2 || b == 0xef) {
+            return writer.write_all(fragment.as_bytes());
+        }
         write_escaped(writer, fragment, is_mangled)
     }
 }

@@ -214,12 +214,16 @@ impl Server {
         parts: Parts,
     ) -> Result<Result<Receiving, Frame>, Refused> {
         let key = self.key(session, &parts);
-        let found = self.table.get_or_insert(&key, peer(&parts), || self.new_live());
-        let live = match found? {
-            Found::Here(live) if live.belongs_to(parts.headers.get(header::ORIGIN)) => live,
+        let origin = parts.headers.get(header::ORIGIN);
+        let new = || {
+            let live = self.new_live();
+            live.belongs_to(origin);
+            live
+        };
+        let live = match self.table.get_or_insert(&key, peer(&parts), new)? {
+            Found::Here(live) if live.belongs_to(origin) => live,
             Found::Here(_) => return Err(Refused::FOREIGN_SESSION),
             Found::New(live, place) => {
-                live.belongs_to(parts.headers.get(header::ORIGIN));
                 let (timed, server) = (Arc::clone(&live), Arc::clone(self));
                 tokio::spawn(async move {
                     timed.keep_time().await;

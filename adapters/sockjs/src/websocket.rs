@@ -177,7 +177,7 @@ fn is_too_large(error: &axum::Error) -> bool {
     false
 }
 
-/// Sends a Close frame, then waits for the client's.
+/// Sends a Close frame, or answers the client's, then waits until the client is gone.
 async fn say_goodbye(
     mut sink: SplitSink<WebSocket, Message>,
     mut stream: SplitStream<WebSocket>,
@@ -191,7 +191,7 @@ async fn say_goodbye(
             reason: ended.reason[..end].into(),
         }
     });
-    if sink.send(Message::Close(frame)).await.is_ok() {
-        while let Some(Ok(_)) = stream.next().await {}
-    }
+    // Refused if the client closed first: its answer is ready, and is sent by reading on.
+    let _ = sink.send(Message::Close(frame)).await;
+    while let Some(Ok(_)) = stream.next().await {}
 }

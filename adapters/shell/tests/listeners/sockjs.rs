@@ -1,6 +1,7 @@
 //! Listeners of the kind `sockjs`: each session is a connection.
 
 use crate::bench::{Bench, local, receives, sends, within};
+use crate::pki::{Authority, Files, client, connect_tls, tls_listener};
 use futures_util::{SinkExt, StreamExt};
 use headgate_access::PeerAddr;
 use headgate_shell::settings::SockJsSettings;
@@ -136,6 +137,25 @@ async fn a_websocket_session_is_a_connection() {
         }
     })
     .await;
+    bench.stop().await;
+}
+
+/// With a certificate it is SockJS over TLS.
+#[tokio::test]
+async fn sockjs_is_spoken_over_tls() {
+    const HOST: &str = "gate.example";
+    let ca = Authority::new("ca");
+    let files = Files::with(&ca.server(HOST));
+    let bench = Bench::start(ListenerSettings {
+        kind: ListenerKind::Sockjs,
+        ..tls_listener(files.settings())
+    });
+    let mut stream = connect_tls(&bench, &client(&ca, None), HOST).await.unwrap();
+    let request = b"GET /sockjs HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let mut answer = Vec::new();
+    within(stream.read_to_end(&mut answer)).await.unwrap();
+    assert!(answer.ends_with(b"\r\n\r\nWelcome to SockJS!\n"));
     bench.stop().await;
 }
 

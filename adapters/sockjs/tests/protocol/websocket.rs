@@ -226,6 +226,8 @@ async fn a_clients_goodbye_is_told_to_the_application() {
         reason: "done".into(),
     };
     socket.0.close(Some(frame)).await.unwrap();
+    assert_eq!(socket.text().await, "o");
+    assert_eq!(socket.close_frame().await, (4321, "done".into()));
     assert_eq!(
         told.recv().await.unwrap(),
         Some(Ended {
