@@ -55,7 +55,8 @@ const MAX_WAITING: usize = 64 << 10;
 /// How long a peer may take to close.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// Answers for a router. Handlers find an `Extension<Arc<ConnectionInfo>>` that says who asks, and his address in `ConnectInfo<SocketAddr>`, if there is one.
+/// Answers for a router. Handlers find an `Extension<Arc<ConnectionInfo>>` that says who asks, and the address, if there is one, in
+/// `ConnectInfo<SocketAddr>`.
 #[derive(Clone)]
 pub struct Http {
     router: Router,

@@ -60,7 +60,6 @@ async fn bodies_are_bounded() {
     let small = SockJsSettings {
         max_body_bytes: 100,
         max_messages: 2,
-        body_time: Duration::from_millis(100),
         ..settings()
     };
     let server = Server::new(small, echo).await;
@@ -77,16 +76,25 @@ async fn bodies_are_bounded() {
     chunked.send(format!("{chunk}{chunk}").as_bytes()).await;
     assert_eq!(chunked.head().await.status, 413);
 
+    for (refusal, times) in [(Refusal::TooLarge, 2), (Refusal::TooManyMessages, 1)] {
+        assert_eq!(server.sockjs.refused(refusal), times, "{refusal:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_slow_body_is_not_waited_for() {
+    let hasty = SockJsSettings {
+        body_time: Duration::from_millis(20),
+        ..settings()
+    };
+    let server = Server::new(hasty, echo).await;
+    let path = server.opened().await;
+    let head =
+        format!("POST /sockjs{path}/xhr_send HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n");
     let mut slow = server.raw(&head).await;
     slow.send(b"1\r\n[\r\n").await;
     assert_eq!(slow.head().await.status, 408);
-    for (refusal, times) in [
-        (Refusal::TooLarge, 2),
-        (Refusal::TooManyMessages, 1),
-        (Refusal::SlowBody, 1),
-    ] {
-        assert_eq!(server.sockjs.refused(refusal), times, "{refusal:?}");
-    }
+    assert_eq!(server.sockjs.refused(Refusal::SlowBody), 1);
 }
 
 /// A service whose sessions the test holds.
@@ -96,12 +104,11 @@ async fn held(settings: SockJsSettings) -> (Server, mpsc::UnboundedReceiver<Sess
     (server, given)
 }
 
-/// Who sends faster than the application reads waits for a while, and is told then. Nothing of a refused body is taken.
+/// Who sends faster than the application reads waits until there is room.
 #[tokio::test]
 async fn senders_wait_for_the_application() {
     let small = SockJsSettings {
         max_inbox_bytes: 100,
-        body_time: Duration::from_millis(50),
         ..settings()
     };
     let (server, mut given) = held(small).await;
@@ -109,15 +116,33 @@ async fn senders_wait_for_the_application() {
     let mut held = given.recv().await.unwrap();
     let send = format!("{path}/xhr_send");
     assert_eq!(server.post(&send, "[\"1\",\"2\",\"3\",\"4\"]").await.status, 204);
-    assert_eq!(server.post(&send, "[\"5\",\"6\"]").await.status, 503);
-    assert_eq!(server.sockjs.refused(Refusal::InboxFull), 1);
-
-    let (sent, ()) = tokio::join!(server.post(&send, "[\"7\"]"), async {
-        for expected in ["1", "2", "3", "4", "7"] {
+    let (sent, ()) = tokio::join!(server.post(&send, "[\"5\"]"), async {
+        for expected in ["1", "2", "3", "4", "5"] {
             assert_eq!(held.recv().await.as_deref(), Some(expected));
         }
     });
     assert_eq!(sent.status, 204);
+}
+
+/// They do not wait for ever. Nothing of a refused body is taken.
+#[tokio::test]
+async fn a_sender_that_waited_in_vain_is_told() {
+    let small = SockJsSettings {
+        max_inbox_bytes: 100,
+        body_time: Duration::from_millis(200),
+        ..settings()
+    };
+    let (server, mut given) = held(small).await;
+    let path = server.opened().await;
+    let mut held = given.recv().await.unwrap();
+    let send = format!("{path}/xhr_send");
+    let full = format!("[\"{}\"]", "x".repeat(100));
+    assert_eq!(server.post(&send, &full).await.status, 204);
+    assert_eq!(server.post(&send, "[\"a\",\"b\"]").await.status, 503);
+    assert_eq!(server.sockjs.refused(Refusal::InboxFull), 1);
+    assert_eq!(held.recv().await, Some("x".repeat(100)));
+    assert_eq!(server.post(&send, "[\"c\"]").await.status, 204);
+    assert_eq!(held.recv().await.as_deref(), Some("c"));
 }
 
 /// The application hears what carried the first request, who came, and with which headers.

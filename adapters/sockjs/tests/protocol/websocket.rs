@@ -246,8 +246,8 @@ async fn a_clients_goodbye_is_told_to_the_application() {
 #[tokio::test]
 async fn a_client_that_reads_nothing_is_cut_off() {
     let settings = SockJsSettings {
-        heartbeat: Duration::from_millis(50),
-        stall_time: Duration::from_millis(50),
+        heartbeat: Duration::from_millis(300),
+        stall_time: Duration::from_millis(300),
         max_outbox_bytes: 100_000,
         ..settings()
     };
