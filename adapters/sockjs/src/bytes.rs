@@ -1,7 +1,7 @@
 //! A session as a stream of bytes, for protocols that have frames of their own.
 //!
-//! Messages are text. What is written goes out as one message for each write, so that a frame written at once arrives at once; a character that is cut by the end of a
-//! write waits for its rest. What is no UTF-8 cannot be carried: it ends the session.
+//! Messages are text. What is written goes out as one message for each write, so that a frame written at once arrives at once; a character that is cut by
+//! the end of a write waits for its rest. What is no UTF-8 cannot be carried: it ends the session.
 
 use crate::application::Session;
 use crate::session::Ended;

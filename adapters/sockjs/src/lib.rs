@@ -1,7 +1,7 @@
 //! SockJS 0.3.3, the server's side: sessions of text messages over whatever HTTP a browser gets through.
 //!
-//! The protocol is that of the [sockjs-protocol](https://github.com/sockjs/sockjs-protocol) test file. [`SockJs`] gives an `axum` router to be mounted below any
-//! base path; each new session is handed to a [`Service`] as a [`Session`], which takes and gives messages, or is read and written as [bytes](SessionBytes).
+//! The protocol is that of the [sockjs-protocol](https://github.com/sockjs/sockjs-protocol) test file. [`SockJs`] gives an `axum` router for any base path;
+//! each new session is handed to a [`Service`] as a [`Session`], which takes and gives messages, or is read and written as [bytes](SessionBytes).
 //!
 //! | file | what it is |
 //! |---|---|

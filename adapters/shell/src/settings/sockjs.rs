@@ -38,7 +38,8 @@ pub struct SockJsSettings {
     pub max_body_bytes: usize,
     /// Sessions at a time. Each counts as a connection, beside those that carry it. Default: 10000.
     pub max_sessions: usize,
-    /// Sessions at a time from one IPv4 address or IPv6 /64. A proxy is named in `trusted_forwarders` or `trusted_proxies`, or all its clients are one. Default: 100.
+    /// Sessions at a time from one IPv4 address or IPv6 /64. A proxy is named in `trusted_forwarders` or `trusted_proxies`, or all its clients are one.
+    /// Default: 100.
     pub max_sessions_per_ip: usize,
 }
 
