@@ -111,7 +111,12 @@ fn rules() -> BTreeMap<&'static str, Rule> {
         (
             "headgate-shell",
             Rule {
-                house: &["headgate-access", "headgate-model", "headgate-bus"],
+                house: &[
+                    "headgate-access",
+                    "headgate-bus",
+                    "headgate-model",
+                    "headgate-sockjs",
+                ],
                 never: &[
                     "sled",
                     "headgate-auth",
@@ -120,6 +125,14 @@ fn rules() -> BTreeMap<&'static str, Rule> {
                     "headgate-stomp-codec",
                 ],
                 why: "the shell moves bytes and knows no protocol",
+            },
+        ),
+        (
+            "headgate-sockjs",
+            Rule {
+                house: &[],
+                never: &["sled", "rustls"],
+                why: "it carries the messages of any protocol, and knows none",
             },
         ),
         (

@@ -99,12 +99,16 @@ fn slips_of_the_pen_are_told_with_what_is_allowed() {
             ":4:1: listeners.websocket: `a`: WebSocket settings are for kind `ws` or `wss`",
         ),
         (
+            tcp("sockjs = { path = \"/x\" }"),
+            ":4:1: listeners.sockjs: `a`: SockJS settings are for kind `sockjs`",
+        ),
+        (
             tcp("unix = { mode = \"0600\" }"),
             ":4:1: listeners.unix: `a`: these settings are for kind `unix`",
         ),
         (
             tcp("tls = { certificate = \"server.pem\", key = \"server.key\" }"),
-            ":4:1: listeners.tls: `a`: TLS settings are for kind `tls` or `wss`",
+            ":4:1: listeners.tls: `a`: TLS settings are for kind `tls`, `wss` or `sockjs`",
         ),
         (
             tcp("kind = \"tls\""),

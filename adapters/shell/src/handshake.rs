@@ -69,6 +69,9 @@ pub(crate) async fn run(
 
     let transport = match shared.settings.kind {
         ListenerKind::Tls => Transport::Tls(Box::new(accept_tls(shared, stream, &mut info).await?)),
+        ListenerKind::Sockjs if shared.tls.is_some() => {
+            Transport::Tls(Box::new(accept_tls(shared, stream, &mut info).await?))
+        }
         ListenerKind::Ws => {
             let upgraded = accept_websocket(shared, stream, peer, &mut info, &mut permit).await?;
             Transport::Ws(Box::new(upgraded))
@@ -78,7 +81,7 @@ pub(crate) async fn run(
             let upgraded = accept_websocket(shared, stream, peer, &mut info, &mut permit).await?;
             Transport::Wss(Box::new(upgraded))
         }
-        ListenerKind::Tcp | ListenerKind::Unix => Transport::Tcp(stream),
+        ListenerKind::Tcp | ListenerKind::Sockjs | ListenerKind::Unix => Transport::Tcp(stream),
     };
     Ok(Connection::new(transport, info, permit))
 }

@@ -3,17 +3,17 @@
 //! A request's head has a size and a time, its body a size, its answer a time; who takes nothing of the answer, or asks nothing more, is left; and there are
 //! so many connections at a time at most, whatever the listener allows.
 
-use crate::connection::Connection;
+use crate::connection::{Connection, ConnectionPermit};
 use crate::limit::ConnectionLimit;
 use crate::stages::Stages;
 use crate::transport::Transport;
 use axum::Router;
 use axum::body::Body;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{ConnectInfo, DefaultBodyLimit};
 use axum::http::header::{CONNECTION, HeaderValue};
 use axum::http::{Request, Response, StatusCode};
 use bytes::{Buf, BytesMut};
-use headgate_access::ConnectionInfo;
+use headgate_access::{ConnectionInfo, PeerAddr};
 use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
@@ -55,12 +55,15 @@ const MAX_WAITING: usize = 64 << 10;
 /// How long a peer may take to close.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// Answers for a router. Handlers find an `Extension<Arc<ConnectionInfo>>` that says who asks.
+/// Answers for a router. Handlers find an `Extension<Arc<ConnectionInfo>>` that says who asks, and the address, if there is one, in
+/// `ConnectInfo<SocketAddr>`.
 #[derive(Clone)]
 pub struct Http {
     router: Router,
     limit: ConnectionLimit,
     stop: CancellationToken,
+    /// Time until an answer begins; `None`: the router has bounds of its own.
+    answer_time: Option<Duration>,
 }
 
 impl Http {
@@ -70,6 +73,17 @@ impl Http {
             router: router.layer(DefaultBodyLimit::max(MAX_BODY)),
             limit: ConnectionLimit::new(Some(MAX_CONNECTIONS)),
             stop,
+            answer_time: Some(ANSWER_TIME),
+        }
+    }
+
+    /// For a router that waits on purpose, ends its answers by itself, and bounds what it takes. Connections are limited by the listener alone.
+    pub(crate) fn unhurried(router: Router) -> Self {
+        Self {
+            router,
+            limit: ConnectionLimit::default(),
+            stop: CancellationToken::new(),
+            answer_time: None,
         }
     }
 
@@ -92,17 +106,19 @@ impl Http {
         let held = Arc::clone(&permit);
         let peer = info.peer;
         let router = self.router;
+        let answer_time = self.answer_time;
         let asked = AtomicU32::new(0);
         let service = service_fn(move |request: Request<Incoming>| {
             let last = asked.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_REQUESTS || held.is_over();
-            respond(router.clone(), request, Arc::clone(&info), last)
+            respond(router.clone(), request, Arc::clone(&info), answer_time, last)
         });
         let mut serving = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIME)
             .max_buf_size(MAX_HEAD)
             .max_headers(MAX_FIELDS)
-            .serve_connection(Io::new(transport), service);
+            .serve_connection(Io::new(transport, permit), service)
+            .with_upgrades();
         let mut serving = Pin::new(&mut serving);
         let ended = tokio::select! {
             ended = serving.as_mut() => ended,
@@ -115,7 +131,6 @@ impl Http {
         if let Err(error) = ended {
             tracing::debug!(%peer, %error, "HTTP connection ended");
         }
-        drop(permit);
     }
 }
 
@@ -123,19 +138,26 @@ async fn respond(
     mut router: Router,
     mut request: Request<Incoming>,
     info: Arc<ConnectionInfo>,
+    answer_time: Option<Duration>,
     last: bool,
 ) -> Result<Response<Body>, Infallible> {
+    if let PeerAddr::Ip(address) = info.peer {
+        request.extensions_mut().insert(ConnectInfo(address));
+    }
     request.extensions_mut().insert(info);
-    let answer = timeout(ANSWER_TIME, router.call(request.map(Body::new))).await;
-    let mut response = match answer {
-        Ok(Ok(response)) => response,
-        Err(_) => {
-            let mut late = Response::new(Body::from("no answer in time\n"));
-            *late.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-            late
-        }
+    let answer = router.call(request.map(Body::new));
+    let mut response = match answer_time {
+        None => answer.await?,
+        Some(time) => match timeout(time, answer).await {
+            Ok(answer) => answer?,
+            Err(_) => {
+                let mut late = Response::new(Body::from("no answer in time\n"));
+                *late.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+                late
+            }
+        },
     };
-    if last {
+    if last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(CONNECTION, close);
     }
@@ -145,6 +167,8 @@ async fn respond(
 /// A transport as hyper reads and writes it.
 struct Io {
     transport: Option<Transport>,
+    /// Held as long as the transport, whoever has it after an upgrade.
+    _permit: Arc<ConnectionPermit>,
     reading: BytesMut,
     writing: BytesMut,
     /// Since when nothing of `writing` was taken.
@@ -153,9 +177,10 @@ struct Io {
 }
 
 impl Io {
-    fn new(transport: Transport) -> Self {
+    fn new(transport: Transport, permit: Arc<ConnectionPermit>) -> Self {
         Self {
             transport: Some(transport),
+            _permit: permit,
             reading: BytesMut::new(),
             writing: BytesMut::new(),
             stalled: None,

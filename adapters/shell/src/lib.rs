@@ -26,6 +26,7 @@ pub mod serial;
 pub mod settings;
 mod shared_rate;
 mod socket;
+mod sockjs;
 mod stages;
 pub mod stats;
 mod stream;
@@ -45,6 +46,7 @@ pub use datagram_listener::{
     BoundListener, DatagramHandle, DatagramListener, DatagramPlace, ListenerFor, SettingsOf,
 };
 pub use drive::{Connections, drive};
+pub use headgate_sockjs::{Refusal as SockJsRefusal, Refusals as SockJsRefusals};
 pub use http::Http;
 pub use limit::ConnectionLimit;
 pub use listener::{Handler, ListenError, Listener, ListenerHandle, PreparedChange};

@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use headgate_sockjs::SettingsFault;
 use parking_lot::{Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
 
@@ -16,6 +17,7 @@ use crate::handshake::{self, Refusal};
 use crate::limit::{AddressLimit, ConnectionLimit, TokenBucket};
 use crate::settings::{ListenerKind, ListenerSettings, TlsSettings, WebSocketSettings};
 use crate::socket::{Accepted, Socket};
+use crate::sockjs::{SessionLimits, SockJsFront};
 use crate::stages::Stages;
 use crate::stats::{ListenerStats, RefuseReason};
 use crate::throttle::ClientRate;
@@ -38,7 +40,7 @@ struct Front {
     /// As of now. Connections keep what they came to.
     state: RwLock<Arc<ListenerState>>,
     /// `None` until it runs.
-    handler: RwLock<Option<Handler>>,
+    handler: Arc<RwLock<Option<Handler>>>,
 }
 
 /// Takes a connection that has passed all handshakes.
@@ -54,6 +56,9 @@ pub(crate) struct ListenerState {
     pub(crate) settings: ListenerSettings,
     pub(crate) tls: Option<ServerTls>,
     pub(crate) websocket: WebSocketSettings,
+    sockjs: Option<Arc<SockJsFront>>,
+    /// As in [`Front`].
+    handler: Arc<RwLock<Option<Handler>>>,
     pub(crate) stats: Arc<ListenerStats>,
     limit: ConnectionLimit,
     total: ConnectionLimit,
@@ -83,6 +88,14 @@ pub enum ListenError {
         address: String,
         /// What the system says.
         source: io::Error,
+    },
+    /// SockJS settings that cannot be.
+    #[error("listener `{listener}`: `sockjs.{}`: {source}", source.key())]
+    SockJs {
+        /// The listener's name.
+        listener: String,
+        /// What is wrong.
+        source: SettingsFault,
     },
     /// A certificate, key or list is unusable.
     #[error("listener `{listener}` on {address}: {source}")]
@@ -127,14 +140,19 @@ impl ListenerSettings {
                 "this kind needs `tls = { certificate = \"FILE\", key = \"FILE\" }`",
             ),
             (
-                has_tls && !wants_tls,
+                has_tls && !self.kind.may_have_tls(),
                 "tls",
-                "TLS settings are for kind `tls` or `wss`",
+                "TLS settings are for kind `tls`, `wss` or `sockjs`",
             ),
             (
                 self.websocket.is_some() && !self.kind.has_websocket(),
                 "websocket",
                 "WebSocket settings are for kind `ws` or `wss`",
+            ),
+            (
+                self.sockjs.is_some() && self.kind != ListenerKind::Sockjs,
+                "sockjs",
+                "SockJS settings are for kind `sockjs`",
             ),
             (
                 self.unix.is_some() && !is_unix,
@@ -204,11 +222,14 @@ impl Listener {
     /// listeners that share it. Needs a tokio runtime around it.
     pub fn bind(settings: ListenerSettings, total: &ConnectionLimit) -> Result<Self, ListenError> {
         let limit = ConnectionLimit::of(&settings.name);
+        let handler = Arc::default();
         let fresh = ListenerState {
             name: settings.name.as_str().into(),
             mount_point: None,
             tls: None,
             websocket: WebSocketSettings::default(),
+            sockjs: None,
+            handler: Arc::clone(&handler),
             stats: Arc::new(ListenerStats::new(limit.clone())),
             limit,
             total: total.clone(),
@@ -222,7 +243,7 @@ impl Listener {
         let front = Front {
             socket: RwLock::new(Arc::downgrade(&socket)),
             state: RwLock::new(Arc::new(state)),
-            handler: RwLock::default(),
+            handler,
         };
         Ok(Self {
             front: ListenerHandle(Arc::new(front)),
@@ -374,14 +395,17 @@ impl Front {
         let Some(handler) = self.handler.read().clone() else {
             return;
         };
-        let shutdown = shutdown.clone();
+        let (sockjs, shutdown) = (state.sockjs.clone(), shutdown.clone());
         tokio::spawn(Stages::new(async move {
             let opened = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => None,
                 opened = shake(state, accepted, permit) => opened,
             };
-            opened.map(|connection| handler(connection))
+            opened.map(|connection| match sockjs {
+                Some(sockjs) => sockjs.serve(connection),
+                None => handler(connection),
+            })
         }));
     }
 }
@@ -421,6 +445,7 @@ impl ListenerState {
             address: settings.bind.clone(),
             source: Box::new(source),
         })?;
+        let sockjs = self.sockjs_for(&settings)?;
         let flow = |settings: &ListenerSettings| (settings.max_connect_rate, settings.connect_burst);
         let bucket = |rate| TokenBucket::new(rate, settings.connect_burst.unwrap_or(rate));
         let bucket = match flow(&settings) == flow(&self.settings) {
@@ -435,6 +460,8 @@ impl ListenerState {
             mount_point: settings.mount_point.as_deref().map(Into::into),
             tls,
             websocket: websocket_of(&settings),
+            sockjs,
+            handler: Arc::clone(&self.handler),
             stats: Arc::clone(&self.stats),
             limit: self.limit.clone(),
             total: self.total.clone(),
@@ -442,6 +469,32 @@ impl ListenerState {
             bucket,
             settings,
         })
+    }
+
+    /// Sessions stay where their settings do.
+    fn sockjs_for(&self, settings: &ListenerSettings) -> Result<Option<Arc<SockJsFront>>, ListenError> {
+        if settings.kind != ListenerKind::Sockjs {
+            return Ok(None);
+        }
+        let known = &self.settings;
+        if let Some(sockjs) = &self.sockjs
+            && (&known.sockjs, &known.access) == (&settings.sockjs, &settings.access)
+        {
+            return Ok(Some(Arc::clone(sockjs)));
+        }
+        let limits = SessionLimits {
+            on_listener: self.limit.clone(),
+            in_all: self.total.clone(),
+        };
+        let of_sockjs = settings.sockjs.clone().unwrap_or_default();
+        let handler = Arc::clone(&self.handler);
+        let refusals = self.stats.count_sockjs();
+        let front = SockJsFront::new(&of_sockjs, settings.access.clone(), limits, handler, refusals);
+        let front = front.map_err(|source| ListenError::SockJs {
+            listener: settings.name.clone(),
+            source,
+        })?;
+        Ok(Some(Arc::new(front)))
     }
 
     /// Makes its limits those of the settings.
@@ -505,12 +558,13 @@ impl ListenerState {
     }
 
     pub(crate) fn is_forwarder(&self, address: IpAddr) -> bool {
-        self.settings.kind.has_websocket()
-            && self
-                .websocket
-                .trusted_forwarders
-                .iter()
-                .any(|network| network.contains(address))
+        let sockjs = self.settings.sockjs.as_ref();
+        let trusted = match self.settings.kind {
+            ListenerKind::Ws | ListenerKind::Wss => &self.websocket.trusted_forwarders[..],
+            ListenerKind::Sockjs => sockjs.map_or(&[][..], |sockjs| &sockjs.trusted_forwarders),
+            _ => &[],
+        };
+        trusted.iter().any(|network| network.contains(address))
     }
 
     fn refused(&self, peer: &headgate_access::PeerAddr, refusal: &Refusal) {

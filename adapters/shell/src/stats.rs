@@ -1,6 +1,9 @@
 //! What a listener counts.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use headgate_sockjs::Refusals;
 
 use crate::limit::ConnectionLimit;
 
@@ -61,6 +64,7 @@ pub struct ListenerStats {
     refused: [AtomicU64; RefuseReason::ALL.len()],
     accept_errors: AtomicU64,
     down: AtomicBool,
+    sockjs: OnceLock<Arc<Refusals>>,
     limit: ConnectionLimit,
 }
 
@@ -104,6 +108,15 @@ impl ListenerStats {
 
     pub(crate) fn set_down(&self, down: bool) {
         self.down.store(down, Ordering::Relaxed);
+    }
+
+    /// What SockJS refused; `None`: it was never spoken here.
+    pub fn sockjs(&self) -> Option<&Refusals> {
+        self.sockjs.get().map(|refusals| &**refusals)
+    }
+
+    pub(crate) fn count_sockjs(&self) -> Arc<Refusals> {
+        Arc::clone(self.sockjs.get_or_init(Arc::default))
     }
 
     pub(crate) fn count_accepted(&self) {

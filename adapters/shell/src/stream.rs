@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::buffers;
 use bytes::{Buf, BufMut, BytesMut};
+use headgate_sockjs::SessionBytes;
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::TcpStream;
 #[cfg(unix)]
@@ -168,6 +169,29 @@ macro_rules! tls_byte_stream {
 
 tls_byte_stream!(client::TlsStream<TcpStream>);
 tls_byte_stream!(server::TlsStream<TcpStream>);
+
+impl ByteStream for SessionBytes {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut BytesMut) -> Poll<io::Result<usize>> {
+        let room = reserve(buf);
+        let read = poll_read_buf(Pin::new(self), cx, &mut buf.limit(room));
+        if read.is_pending() {
+            buffers::rest(buf);
+        }
+        read
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, src: &mut BytesMut) -> Poll<io::Result<usize>> {
+        write_some(self, cx, src)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self).poll_flush(cx)
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self).poll_shutdown(cx)
+    }
+}
 
 impl ByteStream for DuplexStream {
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut BytesMut) -> Poll<io::Result<usize>> {

@@ -1,4 +1,4 @@
-//! A byte transport: one type over TCP, TLS, WebSocket, Unix-domain sockets and memory.
+//! A byte transport: one type over TCP, TLS, WebSocket, SockJS, Unix-domain sockets and memory.
 //!
 //! Always true: every method but [`Transport::close`] may be dropped at any await without losing a byte; an
 //! idle transport holds no read buffer.
@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use headgate_sockjs::SessionBytes;
 use tokio::io::DuplexStream;
 use tokio::net::TcpStream;
 #[cfg(unix)]
@@ -32,6 +33,8 @@ pub enum Transport {
     Ws(Box<WebSocket<TcpStream>>),
     /// WebSocket over TLS.
     Wss(Box<WebSocket<TlsStream<TcpStream>>>),
+    /// A session of SockJS, whatever carries it.
+    SockJs(Box<SessionBytes>),
     /// A Unix-domain stream socket.
     #[cfg(unix)]
     Unix(UnixStream),
@@ -180,6 +183,7 @@ impl Transport {
             Self::TlsOut(stream) => &mut **stream,
             Self::Ws(socket) => &mut **socket,
             Self::Wss(socket) => &mut **socket,
+            Self::SockJs(session) => &mut **session,
             #[cfg(unix)]
             Self::Unix(stream) => stream,
             Self::Memory(pipe) => pipe,
@@ -195,6 +199,7 @@ impl fmt::Debug for Transport {
             Self::TlsOut(_) => "TlsOut",
             Self::Ws(_) => "Ws",
             Self::Wss(_) => "Wss",
+            Self::SockJs(_) => "SockJs",
             #[cfg(unix)]
             Self::Unix(_) => "Unix",
             Self::Memory(_) => "Memory",

@@ -227,6 +227,7 @@ impl Listeners {
                     ListenerKind::Tls => "tls",
                     ListenerKind::Ws => "ws",
                     ListenerKind::Wss => "wss",
+                    ListenerKind::Sockjs => "sockjs",
                     ListenerKind::Unix => "unix",
                 },
                 address: address.map_or_else(|| settings.bind.clone(), |address| address.to_string()),

@@ -37,6 +37,11 @@ macro_rules! functions {
         /// What `protocol` of a listener may be.
         pub(crate) const NAMES: &[&str] = &[$(<$stream>::NAME,)* HTTP];
 
+        /// Whether SockJS can carry it.
+        pub(crate) fn is_text(protocol: &str) -> bool {
+            [$((<$stream>::NAME, <$stream>::IS_TEXT)),*].contains(&(protocol, true))
+        }
+
         /// Registers all that are spoken over connections.
         pub(crate) fn register(protocols: &mut Protocols, config: &Config) {
             $(protocols.register(<$stream>::new(&config.$section, &config.node));)*

@@ -15,7 +15,7 @@ pub trait StreamProtocol: Send + Sync + Sized + 'static {
     /// Its subprotocols of WebSocket, best first. RFC 6455 §1.9
     const SUBPROTOCOLS: &'static [&'static str] = &[];
 
-    /// It is text as far as its frames are: clients may send text frames of WebSocket, and get some where the bytes are UTF-8. RFC 6455 §5.6
+    /// It is text as far as its frames are: clients may send text frames of WebSocket, and get some where the bytes are UTF-8; and SockJS can carry it. RFC 6455 §5.6
     const IS_TEXT: bool = false;
 
     /// Its section of the configuration.

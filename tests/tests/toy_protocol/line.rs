@@ -23,6 +23,7 @@ pub(crate) struct Line;
 
 impl StreamProtocol for Line {
     const NAME: &'static str = "line";
+    const IS_TEXT: bool = true;
 
     type Settings = ();
     type Endpoint = LineEndpoint;

@@ -12,12 +12,13 @@ use headgate_model::{MountPoint, Rewriter, StreamProtocol};
 use headgate_mqtt::{Mqtt, MqttSettings};
 use headgate_shell::settings::{DatagramKind, DatagramSettings, SerialSettings};
 use headgate_shell::{
-    ConnectionLimit, DatagramListener, Listener, ListenerFor, ListenerSettings, Metrics, Protocols, Serving,
+    ConnectionLimit, DatagramListener, Listener, ListenerFor, ListenerKind, ListenerSettings, Metrics,
+    Protocols, Serving,
 };
 use headgate_store::{Disk, SimStore};
 use line::Line;
 use notes::Notes;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +44,10 @@ fn gateway() -> Serving {
 
 /// A listener for each of these protocols, by their names, with the mount point `plant/`.
 fn listen(gateway: &Serving, names: &[&'static str]) -> Vec<SocketAddr> {
+    listen_by(gateway, ListenerKind::Tcp, names)
+}
+
+fn listen_by(gateway: &Serving, kind: ListenerKind, names: &[&'static str]) -> Vec<SocketAddr> {
     let mut protocols = Protocols::new(gateway.clone());
     protocols.register(Mqtt::new(&MqttSettings::default(), "toy"));
     protocols.register(Line::new(&(), "toy"));
@@ -50,6 +55,7 @@ fn listen(gateway: &Serving, names: &[&'static str]) -> Vec<SocketAddr> {
         let settings = ListenerSettings {
             bind: "127.0.0.1:0".into(),
             protocol: (*name).to_owned(),
+            kind,
             ..ListenerSettings::default()
         };
         let mount = MountPoint::parse("plant/").unwrap();
@@ -218,6 +224,74 @@ async fn two_protocols_meet_on_the_bus() {
         mqtt.write_all(b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x00\x00\x01m\x30\x05\x00\x01thi")
             .unwrap();
         assert_eq!(reader.hear(), "MSG t hi");
+    })
+    .await
+    .unwrap();
+}
+
+/// A client that asks for what there is, again and again, as a browser behind a bad proxy does.
+struct Browser {
+    at: SocketAddr,
+    session: &'static str,
+    /// Frames that came and were not heard yet.
+    came: String,
+}
+
+impl Browser {
+    fn post(&self, what: &str, body: &str) -> String {
+        let (session, length) = (self.session, body.len());
+        let mut stream = TcpStream::connect(self.at).unwrap();
+        let head = format!("POST /sockjs/0/{session}/{what} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n");
+        let request = format!("{head}Content-Length: {length}\r\n\r\n{body}");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (_, body) = answer.split_once("\r\n\r\n").expect("a head has an end");
+        body.to_owned()
+    }
+
+    /// One line, of whatever messages.
+    fn hear(&mut self) -> String {
+        while !self.came.contains('\n') {
+            let frame = self.post("xhr", "");
+            if let Some(messages) = frame.strip_prefix('a') {
+                self.came += &serde_json::from_str::<Vec<String>>(messages).unwrap().concat();
+            }
+        }
+        let (line, rest) = self.came.split_once('\n').expect("there is one");
+        let (line, rest) = (line.to_owned(), rest.to_owned());
+        self.came = rest;
+        line
+    }
+
+    fn ask(&mut self, line: &str) -> String {
+        let message = serde_json::to_string(&[format!("{line}\n")]).unwrap();
+        assert_eq!(self.post("xhr_send", &message), "");
+        self.hear()
+    }
+}
+
+/// A protocol whose frames are text comes to browsers by SockJS, and meets the others on the bus.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_protocol_is_spoken_over_sockjs() {
+    let gateway = gateway();
+    let web = listen_by(&gateway, ListenerKind::Sockjs, &["line"])[0];
+    let plain = listen(&gateway, &["line"])[0];
+    tokio::task::spawn_blocking(move || {
+        let mut browser = Browser {
+            at: web,
+            session: "reader",
+            came: String::new(),
+        };
+        assert_eq!(browser.post("xhr", ""), "o\n");
+        assert_eq!(browser.ask("HELLO reader"), "OK");
+        assert_eq!(browser.ask("SUB valve/+"), "OK");
+        let mut writer = Client::named("writer", plain);
+        assert_eq!(writer.ask("PUB valve/7 \u{2028}open\u{20ac}"), "OK");
+        assert_eq!(browser.hear(), "MSG valve/7 \u{2028}open\u{20ac}");
+        // The protocol's goodbye ends the session, after its last words.
+        assert_eq!(browser.post("xhr_send", "[\"BYE\\n\"]"), "");
+        assert_eq!(browser.post("xhr", ""), "c[3000,\"Go away!\"]\n");
     })
     .await
     .unwrap();

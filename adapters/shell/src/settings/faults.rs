@@ -73,6 +73,8 @@ impl ListenerSettings {
             let what = format!("`{path}` is no path, allowed is one that begins with `/`, or `*` for any");
             faults.push(Fault::new("websocket.path", what));
         }
+        let sockjs = self.sockjs.iter().flat_map(|settings| settings.faults());
+        faults.extend(sockjs.map(|fault| fault.below("sockjs")));
         faults
     }
 
@@ -97,7 +99,7 @@ impl ListenerSettings {
         let what = || {
             let bind = &self.bind;
             format!(
-                "kind is `unix`: a file called `{bind}` is made; for an address, kind is `tcp`, `tls`, `ws` or `wss`"
+                "kind is `unix`: a file called `{bind}` is made; for an address, kind is `tcp`, `tls`, `ws`, `wss` or `sockjs`"
             )
         };
         let bind = is_address.then(|| Fault::new("bind", what()));

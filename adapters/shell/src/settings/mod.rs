@@ -3,6 +3,7 @@
 mod datagram;
 mod faults;
 mod serial;
+mod sockjs;
 mod tls;
 mod udp;
 mod websocket;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::socket::parse_address;
 pub use datagram::{DatagramKind, DatagramSettings};
 pub use serial::{FlowControl, Parity, Rs485Settings, SerialSettings};
+pub use sockjs::SockJsSettings;
 pub use tls::{TlsSettings, TlsVersion, VirtualHost};
 pub use udp::{DEFAULT_RECEIVE_BUFFER, MulticastSettings, UdpSettings};
 pub use websocket::{WebSocketFacts, WebSocketSettings};
@@ -89,12 +91,15 @@ pub struct ListenerSettings {
     /// Who may send a PROXY header; with `proxy_protocol`, all others are refused. Must not be empty then.
     #[serde(default)]
     pub trusted_proxies: Vec<Network>,
-    /// Needed by `tls` and `wss`.
+    /// Needed by `tls` and `wss`; `sockjs` may have it.
     #[serde(default)]
     pub tls: Option<TlsSettings>,
     /// For `ws` and `wss`.
     #[serde(default)]
     pub websocket: Option<WebSocketSettings>,
+    /// For `sockjs`.
+    #[serde(default)]
+    pub sockjs: Option<SockJsSettings>,
     /// For `unix`.
     #[serde(default)]
     pub unix: Option<UnixSettings>,
@@ -116,6 +121,8 @@ pub enum ListenerKind {
     Ws,
     /// WebSocket over TLS.
     Wss,
+    /// SockJS over TCP, or over TLS if there is `tls`. For protocols whose frames are text.
+    Sockjs,
     /// A Unix-domain stream socket.
     Unix,
 }
@@ -161,6 +168,7 @@ impl Default for ListenerSettings {
             trusted_proxies: Vec::new(),
             tls: None,
             websocket: None,
+            sockjs: None,
             unix: None,
             facts: WebSocketFacts::default(),
         }
@@ -168,9 +176,14 @@ impl Default for ListenerSettings {
 }
 
 impl ListenerKind {
-    /// TLS ends here.
+    /// TLS ends here in any case.
     pub fn has_tls(self) -> bool {
         matches!(self, Self::Tls | Self::Wss)
+    }
+
+    /// TLS ends here if there are settings for it.
+    pub fn may_have_tls(self) -> bool {
+        self.has_tls() || self == Self::Sockjs
     }
 
     /// Bytes come in WebSocket frames.

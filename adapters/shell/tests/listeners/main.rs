@@ -5,6 +5,7 @@ mod limits;
 mod pki;
 mod proxy;
 mod reload;
+mod sockjs;
 mod tcp;
 mod tls;
 mod transport;

@@ -5,7 +5,7 @@ use crate::log::SyslogAddress;
 use crate::protocols::{self, Entry};
 use headgate_auth::{Anonymous, ListenerAuth};
 use headgate_model::{Fault, MountPoint};
-use headgate_shell::{DatagramListener, DatagramPlace, ListenerSettings};
+use headgate_shell::{DatagramListener, DatagramPlace, ListenerKind, ListenerSettings};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -94,6 +94,10 @@ fn listeners(config: &Config) -> Vec<Fault> {
         }
         if listener.protocol == protocols::HTTP {
             found.extend(http(listener));
+        }
+        if listener.kind == ListenerKind::Sockjs && !protocols::is_text(&listener.protocol) {
+            let what = format!("SockJS carries text, and `{}` is none", listener.protocol);
+            found.push(Fault::new("kind", what));
         }
         faults.extend(of_entry("listeners", n, &listener.name, found));
         let names = config.listeners.iter().map(|other| other.name.as_str());

@@ -118,6 +118,35 @@ fn http_goes_over_plain_connections_and_has_no_topics() {
     }
 }
 
+/// MQTT is no text, and a section that is wrong is told with its key.
+#[test]
+fn sockjs_carries_text_and_has_a_base() {
+    let listener = "[[listeners]]\nname = \"web\"\nbind = \"127.0.0.1:0\"\nkind = \"sockjs\"\n";
+    for protocol in ["mqtt", "http"] {
+        let error = load(&format!("{listener}protocol = \"{protocol}\"\n")).unwrap_err();
+        let told = format!("listeners.kind: `web`: SockJS carries text, and `{protocol}` is none");
+        assert!(error.contains(&told), "{error}");
+    }
+    for (wrong, told) in [
+        ("path = \"/\"", "listeners.sockjs.path: `web`: `/` is no base"),
+        (
+            "path = \"/a/{b}\"",
+            "listeners.sockjs.path: `web`: `/a/{b}` is no base",
+        ),
+        (
+            "heartbeat = \"0s\"",
+            "listeners.sockjs.heartbeat: `web`: it is zero",
+        ),
+        (
+            "client_url = \"x\"",
+            "listeners.sockjs.client_url: `web`: `x` is no URL of a script",
+        ),
+    ] {
+        let error = load(&format!("{listener}sockjs = {{ {wrong} }}\n")).unwrap_err();
+        assert!(error.contains(told), "{error}");
+    }
+}
+
 #[test]
 fn a_wrong_mqttsn_gateway_is_refused() {
     for (wrong, told) in [

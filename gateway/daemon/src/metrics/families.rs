@@ -522,6 +522,15 @@ impl Snapshot {
             "Connections that were refused before the protocol, by reason.",
             refused,
         );
+        let sockjs = self.listeners.iter().flat_map(|listener| {
+            let reasons = listener.sockjs_refused.iter();
+            reasons.map(|(reason, count)| sample([("listener", &*listener.name), ("reason", reason)], *count))
+        });
+        out.counters(
+            "sockjs_refused",
+            "What SockJS refused, cut off or dropped, by reason.",
+            sockjs,
+        );
     }
 
     fn datagrams(&self, out: &mut Families) {

@@ -23,7 +23,7 @@ use headgate_bus::BusStats;
 use headgate_bus::handle::Hub;
 use headgate_model::store::StoreStats;
 use headgate_model::{Instant, Metric};
-use headgate_shell::{DatagramStats, ListenerStats, Metrics, RefuseReason};
+use headgate_shell::{DatagramStats, ListenerStats, Metrics, RefuseReason, SockJsRefusal, SockJsRefusals};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -87,6 +87,8 @@ pub(crate) struct ListenerCounts {
     pub accept_errors: u64,
     /// In the order of [`RefuseReason::ALL`].
     pub refused: [u64; RefuseReason::ALL.len()],
+    /// Names and counts, where SockJS is spoken.
+    pub sockjs_refused: Vec<(&'static str, u64)>,
 }
 
 /// What one socket or line for datagrams counts.
@@ -259,7 +261,13 @@ fn listener_counts((name, stats): (&String, &Arc<ListenerStats>)) -> ListenerCou
         opened: stats.opened(),
         accept_errors: stats.accept_errors(),
         refused: RefuseReason::ALL.map(|reason| stats.refused(reason)),
+        sockjs_refused: stats.sockjs().into_iter().flat_map(sockjs_counts).collect(),
     }
+}
+
+fn sockjs_counts(refusals: &SockJsRefusals) -> impl Iterator<Item = (&'static str, u64)> {
+    let all = SockJsRefusal::ALL.iter();
+    all.map(|refusal| (refusal.name(), refusals.get(*refusal)))
 }
 
 fn datagram_counts((name, stats): (&String, &Arc<DatagramStats>)) -> DatagramCounts {
