@@ -31,7 +31,7 @@ fn is_own(name: &[u8]) -> bool {
     OWN.binary_search_by(|own| own.as_bytes().cmp(name)).is_ok()
 }
 
-/// What a SEND says beside destination, body and QoS; `None` for nothing. Copied, so that it does not keep a read buffer, if `compact`.
+/// What a SEND says beside destination, body and QoS; `None` for nothing.
 pub(crate) fn properties(frame: &Frame, settings: &StompSettings) -> Option<Box<Properties>> {
     let value = |name: &str| frame.headers.get(name).map(|text| text.bytes().clone());
     let reply_to = frame.headers.get("reply-to");

@@ -1,7 +1,7 @@
 //! BEGIN, COMMIT and ABORT. STOMP 1.2, BEGIN
 //!
-//! Messages that are sent, and acknowledgements that are given, in a transaction are held until COMMIT. Then they are done one after the other; another client may
-//! see some of them before the others, but ABORT, a lost connection and the time limit undo all.
+//! Messages that are sent, and acknowledgements that are given, in a transaction are held until COMMIT. Then they are done one after the other; another
+//! client may see some of them before the others, but ABORT, a lost connection and the time limit undo all.
 
 use crate::counters::StompMetric;
 use crate::endpoint::{Out, StompEndpoint};

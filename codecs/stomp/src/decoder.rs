@@ -1,6 +1,7 @@
 //! Cuts whole frames off a read buffer.
 //!
-//! The command, each header line and a declared length are judged as soon as they are there: a peer cannot make us wait for, or store, a frame that will be refused.
+//! The command, each header line and a declared length are judged as soon as they are there: a peer cannot make us wait for, or store, a frame that will be
+//! refused.
 
 use crate::escape::Escaping;
 use crate::{Command, DecodeError, Frame, Headers, Text, Version};

@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use common::{LIMITS, decode_all, decode_in};
 use fastrand::Rng;
 use headgate_fuzz::{fuzz, mutate};
-use headgate_stomp_codec::{Frame, Version, encode};
+use headgate_stomp_codec::{Command, Frame, Version, encode};
 
 /// Good frames of all kinds.
 const FRAMES: [&[u8]; 12] = [
@@ -68,24 +68,26 @@ fn check(version: Option<Version>, bytes: &[u8], piece: usize) {
     }
 }
 
+/// In 1.2 all that a frame says is said again. CONNECT and CONNECTED have no escapes: there it is what comes out the second time.
 fn encodes_to_itself(frame: Frame) {
-    let mut out = BytesMut::new();
-    encode(&frame, Version::V12, &mut out);
-    let again = common::decode_one(Some(Version::V12), &out);
+    let again = written_and_read(&frame);
+    let is_handshake = matches!(
+        frame.command,
+        Command::Connect | Command::Stomp | Command::Connected
+    );
+    let frame = if is_handshake { again } else { frame };
+    let again = written_and_read(&frame);
     let said = |frame: &Frame| {
-        let all = frame
-            .headers
-            .iter()
-            .filter(|(name, _)| &**name != "content-length");
-        all.cloned().collect::<Vec<_>>()
+        let all = frame.headers.iter();
+        let others = all.filter(|(name, _)| &**name != "content-length");
+        others.cloned().collect::<Vec<_>>()
     };
-    let has_cr = frame
-        .headers
-        .iter()
-        .any(|(name, value)| name.contains('\r') || value.contains('\r'));
-    if !has_cr && !frame.headers.iter().any(|(name, _)| &**name == "version") {
-        let handshake = matches!(frame.command.as_str(), "CONNECT" | "CONNECTED");
-        assert!(handshake || said(&again) == said(&frame));
-    }
+    assert_eq!(said(&again), said(&frame));
     assert_eq!((again.command, again.body), (frame.command, frame.body));
+}
+
+fn written_and_read(frame: &Frame) -> Frame {
+    let mut out = BytesMut::new();
+    encode(frame, Version::V12, &mut out);
+    common::decode_one(Some(Version::V12), &out)
 }
