@@ -31,7 +31,8 @@ fn a_replaced_gateway_goes_on_where_the_old_one_stopped() {
     // While it runs, and goes on: what comes later is not in it.
     let answer = daemon.ask(&["export", "running.archive"]);
     assert_eq!(answer["store"]["queued"], 300, "{answer}");
-    assert!(!old.folder().join("data/exporting").exists());
+    let left = old.folder().join("data/store/exporting");
+    assert_eq!(std::fs::read_dir(left).unwrap().count(), 0);
     let (_, told) = old
         .command(&["restore", "running.archive", "--force"])
         .unwrap_err();
@@ -113,6 +114,30 @@ fn a_replaced_gateway_goes_on_where_the_old_one_stopped() {
     assert!(present);
     assert_eq!(keeper.hear(), messages[0]);
     daemon.stop();
+}
+
+/// An archive may come from anybody: its configuration writes nothing but beside itself and in its data folder, unless that is wanted.
+#[test]
+fn an_archive_writes_where_it_is_told_and_nowhere_else() {
+    let (setup, elsewhere) = (Setup::new(), tempfile::tempdir().unwrap());
+    let rules = elsewhere.path().join("etc/rules.acl");
+    std::fs::create_dir(elsewhere.path().join("etc")).unwrap();
+    std::fs::write(&rules, "topic read #\n").unwrap();
+    let config = setup.folder().join("headgate.toml");
+    let text = format!("data_dir = \"data\"\n[auth.acl_file]\nformat = \"mosquitto\"\npath = {rules:?}\n");
+    std::fs::write(&config, text).unwrap();
+    let data = setup.folder().join("data");
+    std::fs::create_dir(&data).unwrap();
+    setup.command(&["export", "a.archive"]).unwrap();
+    std::fs::remove_file(&config).unwrap();
+    std::fs::remove_dir_all(elsewhere.path().join("etc")).unwrap();
+    std::fs::remove_dir_all(&data).unwrap();
+    let (_, told) = setup.command(&["restore", "a.archive"]).unwrap_err();
+    assert!(told.contains("rules.acl") && told.contains("--outside"), "{told}");
+    assert!(!elsewhere.path().join("etc").exists() && !config.exists());
+    setup.command(&["restore", "a.archive", "--outside"]).unwrap();
+    assert_eq!(std::fs::read_to_string(&rules).unwrap(), "topic read #\n");
+    assert!(config.exists());
 }
 
 /// A copy of a gateway that is busy: everything that was acknowledged before it is in it, once and in order, whatever checkpoints and segments come and go meanwhile.

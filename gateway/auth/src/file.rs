@@ -45,17 +45,21 @@ fn replace_as(path: &Path, bytes: &[u8], like: Option<&Metadata>) -> io::Result<
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let new = path.with_file_name(name);
+    // What was cut off is begun anew, and nobody has a link waiting there.
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
     let mut options = OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&new)?;
+    let mut file = options.write(true).create_new(true).mode(0o600).open(&new)?;
     if let Some(known) = like {
         // Who is not its owner cannot give it away: then it is ours.
         let _ = std::os::unix::fs::fchown(&file, Some(known.uid()), Some(known.gid()));
         file.set_permissions(known.permissions())?;
+    } else if file.metadata()?.uid() == 0 {
+        // Made by root, for whoever has the folder.
+        let folder = fs::metadata(folder_of(path))?;
+        std::os::unix::fs::fchown(&file, Some(folder.uid()), Some(folder.gid()))?;
     }
     file.write_all(bytes)?;
     file.sync_all()?;

@@ -296,7 +296,7 @@ fn hold_data(config: &Config) -> Result<Hold, OpenError> {
         cause,
     })?;
     let hold = Hold::for_gateway(&config.data_dir)?;
-    archive::forget_snapshot(&config.data_dir)?;
+    archive::forget_snapshots(&config.data_dir)?;
     Ok(hold)
 }
 

@@ -1,9 +1,9 @@
 //! What the gateway keeps is for nobody else: files 0600, folders 0700, those of libraries too.
 
 pub(crate) use headgate_auth::file::{remove, replace, replace_foreign};
-use std::fs::{self, Permissions};
+use std::fs::{self, Metadata, Permissions};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::path::Path;
 
 /// What the gateway keeps in its data folder. Earlier versions may have let others read it; an archive holds all of it.
@@ -33,6 +33,35 @@ pub(crate) fn close_old_files(data_dir: &Path) {
         if let Err(error) = close(&path) {
             tracing::warn!(path = %path.display(), %error, "others may be able to read what is kept here");
         }
+    }
+}
+
+/// Gives what a command made for root to whoever has the data folder: a gateway that does not run as root could not read it.
+pub(crate) fn give_to_owner(data_dir: &Path) -> io::Result<()> {
+    let owner = fs::metadata(data_dir)?;
+    if !rustix::process::geteuid().is_root() || owner.uid() == 0 {
+        return Ok(());
+    }
+    OURS.iter()
+        .try_for_each(|name| give(&data_dir.join(name), &owner))
+}
+
+/// Never through a link, nor a file that has another name elsewhere: only root's own new files.
+fn give(path: &Path, owner: &Metadata) -> io::Result<()> {
+    let metadata = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        metadata => metadata?,
+    };
+    if metadata.is_dir() {
+        for entry in fs::read_dir(path)? {
+            give(&entry?.path(), owner)?;
+        }
+    } else if !metadata.is_file() || metadata.nlink() != 1 {
+        return Ok(());
+    }
+    match metadata.uid() {
+        0 => lchown(path, Some(owner.uid()), Some(owner.gid())),
+        _ => Ok(()),
     }
 }
 

@@ -9,8 +9,10 @@ mod pack;
 mod place;
 mod unpack;
 
-pub(crate) use pack::{Source, empty_snapshot, forget_snapshot, pack, sources, sources_of_running};
-pub(crate) use place::{Hold, place, prepare};
+pub(crate) use pack::{
+    Source, empty_snapshot, forget_snapshot, forget_snapshots, pack, sources, sources_of_running,
+};
+pub(crate) use place::{Hold, Outside, place, prepare};
 pub(crate) use unpack::{look_into, unpack};
 
 use crate::private::OURS;
@@ -41,6 +43,9 @@ pub(crate) struct Manifest {
     pub made: u64,
     /// What its store holds; `None` where it keeps none.
     pub store: Option<Holds>,
+    /// The gateway ran meanwhile: the store holds what it held a moment before or after that was counted.
+    #[serde(default)]
+    pub running: bool,
     /// Users who may connect.
     pub users: usize,
     /// All files, in their order.
@@ -95,6 +100,17 @@ pub(crate) enum ArchiveError {
     /// A file of users outside the data folder.
     #[error("{}: there are users already: with --force those of the archive take their place", .0.display())]
     HasUsers(PathBuf),
+    /// It is no file and no folder.
+    #[error("{}: neither a file nor a folder, so it cannot be put into an archive", .0.display())]
+    Special(PathBuf),
+    /// A store that is to be there.
+    #[error("{}: the store has no file: nothing of it would be in the archive", .0.display())]
+    NoStore(PathBuf),
+    /// A file outside the folders that a restore is about.
+    #[error(
+        "{}: the archive's configuration wants this file, which is neither in the data folder nor beside the configuration: --outside lets it be written", .0.display()
+    )]
+    Outside(PathBuf),
     /// Something wrote to a file meanwhile.
     #[error("{} was changed while it was read", .0.display())]
     Changed(PathBuf),
@@ -151,6 +167,8 @@ fn belongs(name: &str) -> bool {
         return false;
     }
     match name.split_once('/') {
+        // The store is a folder.
+        Some((DATA, "store")) => false,
         Some((DATA, inside)) => OURS.iter().any(|ours| Path::new(inside).starts_with(ours)),
         _ => name == CONFIGURATION || name == USERS || name.starts_with(ACL),
     }

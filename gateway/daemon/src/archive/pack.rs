@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 /// zstd's own default: what is in the store is small already, or no smaller for more work.
 const LEVEL: i32 = 3;
-/// Where a gateway that runs puts a copy of its store.
-const EXPORTING: &str = "exporting";
+/// Where a gateway that runs puts copies of its store, each in a folder of its own: beside the files that they are links to.
+const EXPORTING: &str = "store/exporting";
 
 /// A file that goes into the archive.
 #[derive(Clone, Debug)]
@@ -26,41 +26,71 @@ pub(crate) struct Source {
 pub(crate) fn sources(data_dir: &Path) -> Result<Vec<Source>, ArchiveError> {
     let mut found = Vec::new();
     for ours in OURS.into_iter().filter(|ours| *ours != "store.format-1") {
-        walk(&data_dir.join(ours), format!("{DATA}/{ours}"), &mut found)?;
+        walk_ours(data_dir, ours, &mut found)?;
     }
     Ok(found)
+}
+
+/// What is kept under one of our names, which may be a link to somewhere else.
+fn walk_ours(data_dir: &Path, ours: &str, found: &mut Vec<Source>) -> Result<(), ArchiveError> {
+    let path = data_dir.join(ours);
+    let path = match fs::canonicalize(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(&path).is_err() => {
+            return Ok(());
+        }
+        real => real.map_err(at(&path))?,
+    };
+    walk(&path, format!("{DATA}/{ours}"), found)
 }
 
 /// The same while a gateway runs, which has put these files of its store into a folder ([`empty_snapshot`]).
 pub(crate) fn sources_of_running(
     data_dir: &Path,
+    folder: &Path,
     store: Vec<(String, u64)>,
 ) -> Result<Vec<Source>, ArchiveError> {
     let store = store.into_iter().map(|(name, bytes)| Source {
-        path: data_dir.join(EXPORTING).join(&name),
+        path: folder.join(&name),
         name: format!("{DATA}/store/{name}"),
         bytes: Some(bytes),
     });
     let mut found: Vec<Source> = store.collect();
     for ours in OURS.into_iter().filter(|ours| !ours.starts_with("store")) {
-        walk(&data_dir.join(ours), format!("{DATA}/{ours}"), &mut found)?;
+        walk_ours(data_dir, ours, &mut found)?;
     }
     Ok(found)
 }
 
-/// An empty folder for a copy of the store.
-pub(crate) fn empty_snapshot(data_dir: &Path) -> Result<PathBuf, ArchiveError> {
-    forget_snapshot(data_dir)?;
-    let folder = data_dir.join(EXPORTING);
-    fs::create_dir(&folder).map_err(at(&folder))?;
-    Ok(folder)
+/// An empty folder for a copy of the store, and the name by which it is [forgotten](forget_snapshot).
+pub(crate) fn empty_snapshot(data_dir: &Path) -> Result<(PathBuf, String), ArchiveError> {
+    let all = data_dir.join(EXPORTING);
+    fs::create_dir_all(&all).map_err(at(&all))?;
+    let folder = tempfile::Builder::new().prefix("").tempdir_in(&all);
+    let folder = folder.map_err(at(&all))?.keep();
+    let name = folder
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    Ok((folder, name))
 }
 
-/// Removes that folder, if it is there.
-pub(crate) fn forget_snapshot(data_dir: &Path) -> Result<(), ArchiveError> {
-    let folder = data_dir.join(EXPORTING);
-    match fs::remove_dir_all(&folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(&folder)(error)),
+/// Removes such a folder, if it is there.
+pub(crate) fn forget_snapshot(data_dir: &Path, name: &str) -> Result<(), ArchiveError> {
+    if !name.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return Err(ArchiveError::Name(name.to_owned()));
+    }
+    remove(&data_dir.join(EXPORTING).join(name))
+}
+
+/// Removes all that exports have left which were cut off.
+pub(crate) fn forget_snapshots(data_dir: &Path) -> Result<(), ArchiveError> {
+    remove(&data_dir.join(EXPORTING))
+}
+
+fn remove(folder: &Path) -> Result<(), ArchiveError> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(folder)(error)),
         _ => Ok(()),
     }
 }
@@ -80,7 +110,7 @@ fn walk(path: &Path, name: String, found: &mut Vec<Source>) -> Result<(), Archiv
         return Ok(());
     }
     if !metadata.is_dir() {
-        return Ok(());
+        return Err(ArchiveError::Special(path.to_owned()));
     }
     let entries = fs::read_dir(path).and_then(Iterator::collect::<io::Result<Vec<_>>>);
     let mut entries = entries.map_err(at(path))?;
@@ -89,7 +119,7 @@ fn walk(path: &Path, name: String, found: &mut Vec<Source>) -> Result<(), Archiv
         let Ok(file) = entry.file_name().into_string() else {
             continue;
         };
-        let made_anew = ["lock", "ballast", "tables.new"].contains(&file.as_str());
+        let made_anew = ["lock", "ballast", "tables.new", "exporting"].contains(&file.as_str());
         if !made_anew && !file.contains(".damaged-") && !file.contains(".unreadable-") {
             walk(&entry.path(), format!("{name}/{file}"), found)?;
         }

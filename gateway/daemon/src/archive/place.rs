@@ -6,10 +6,13 @@
 //! 2. When it is complete and on the disk, the folder is called `restored/`: from here on it is valid. Whatever is there besides is moved to `replaced-N/`.
 //! 3. The folder is called `arriving/`, and what it holds is moved to its place.
 //!
-//! A restore that was interrupted behind the first step is [finished](finish) by the next start of the gateway.
+//! Files that belong elsewhere ([`Outside`]) are written beside their places with the first step, and get their names with the last.
+//!
+//! A restore that was interrupted behind the first step is [finished](finish) by the next start of the gateway, or the next command that works on the data.
 
 use super::{ArchiveError, at};
-use crate::private::OURS;
+use crate::private::{self, OURS};
+use serde::{Deserialize, Serialize};
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,6 +20,8 @@ use std::path::{Path, PathBuf};
 const RESTORING: &str = "restoring";
 const RESTORED: &str = "restored";
 const ARRIVING: &str = "arriving";
+/// What is outside, in such a folder.
+const OUTSIDE: &str = "outside.json";
 
 /// The data folder, for a gateway that runs with it, or for one command that no gateway may disturb. It ends with the process.
 #[derive(Debug)]
@@ -26,18 +31,20 @@ impl Hold {
     /// For a gateway. A restore that was interrupted is finished first.
     pub(crate) fn for_gateway(data_dir: &Path) -> Result<Self, ArchiveError> {
         if is_unfinished(data_dir) {
-            let _alone = Self::for_command(data_dir)?;
-            finish(data_dir)?;
+            Self::for_command(data_dir)?;
         }
         let folder = File::open(data_dir).map_err(at(data_dir))?;
         locked(folder.try_lock_shared(), data_dir)?;
         Ok(Self(folder))
     }
 
-    /// For a command, while no gateway runs.
+    /// For a command, while no gateway runs. A restore that was interrupted is finished first.
     pub(crate) fn for_command(data_dir: &Path) -> Result<Self, ArchiveError> {
         let folder = File::open(data_dir).map_err(at(data_dir))?;
         locked(folder.try_lock(), data_dir)?;
+        if is_unfinished(data_dir) {
+            finish(data_dir)?;
+        }
         Ok(Self(folder))
     }
 }
@@ -63,9 +70,6 @@ fn has_data(data_dir: &Path) -> bool {
 
 /// An empty folder to unpack into. With `force` there may be data.
 pub(crate) fn prepare(data_dir: &Path, force: bool) -> Result<PathBuf, ArchiveError> {
-    if is_unfinished(data_dir) {
-        finish(data_dir)?;
-    }
     if !force && has_data(data_dir) {
         return Err(ArchiveError::HasData(data_dir.to_owned()));
     }
@@ -104,9 +108,67 @@ fn finish(data_dir: &Path) -> Result<Option<PathBuf>, ArchiveError> {
     }
     move_ours(&arriving.join(super::DATA), data_dir)?;
     sync(data_dir)?;
+    Outside::finish(&arriving)?;
     fs::remove_dir_all(&arriving).map_err(at(&arriving))?;
     sync(data_dir)?;
     Ok(aside)
+}
+
+/// Files that do not belong into the data folder. They are complete and on the disk, under other names, before the restore is valid.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Outside(Vec<Moved>);
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Moved {
+    from: PathBuf,
+    to: PathBuf,
+}
+
+impl Outside {
+    /// Writes one more, beside its place.
+    pub(crate) fn write(&mut self, to: &Path, bytes: &[u8]) -> Result<(), ArchiveError> {
+        let to = std::path::absolute(to).map_err(at(to))?;
+        let folder = to.parent().unwrap_or(Path::new("/"));
+        fs::create_dir_all(folder).map_err(at(folder))?;
+        let mut from = to.clone().into_os_string();
+        from.push(".restoring");
+        let from = PathBuf::from(from);
+        private::replace(&from, bytes).map_err(at(&from))?;
+        self.0.push(Moved { from, to });
+        Ok(())
+    }
+
+    /// Lets [`place`] know of them.
+    pub(crate) fn note(&self, data_dir: &Path) -> Result<(), ArchiveError> {
+        let path = data_dir.join(RESTORING).join(OUTSIDE);
+        let text = serde_json::to_vec(self).map_err(ArchiveError::Manifest)?;
+        private::replace(&path, &text).map_err(at(&path))
+    }
+
+    /// Nothing comes of it.
+    pub(crate) fn give_up(&self) {
+        for Moved { from, .. } in &self.0 {
+            let _ = fs::remove_file(from);
+        }
+    }
+
+    fn finish(arriving: &Path) -> Result<(), ArchiveError> {
+        let path = arriving.join(OUTSIDE);
+        let text = match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            text => text.map_err(at(&path))?,
+        };
+        let Self(all) = serde_json::from_slice(&text).map_err(ArchiveError::Manifest)?;
+        for Moved { from, to } in all {
+            match fs::rename(&from, &to) {
+                // It has its name already.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                moved => moved.map_err(at(&to))?,
+            }
+            sync(to.parent().unwrap_or(Path::new("/")))?;
+        }
+        Ok(())
+    }
 }
 
 fn move_ours(from: &Path, to: &Path) -> Result<(), ArchiveError> {

@@ -25,6 +25,7 @@ fn filled(data_dir: &Path) {
 
 fn manifest() -> Manifest {
     Manifest {
+        running: false,
         format: FORMAT,
         gateway: "0.1.0".into(),
         node: "n".into(),
@@ -103,6 +104,58 @@ fn what_is_there_stays_or_is_put_aside() {
         pack(&file, &mut manifest(), &[], false),
         Err(ArchiveError::IsThere(_))
     ));
+}
+
+/// The store may be on another disk, by a link: it is taken along. What is neither a file nor a folder is told, for it would be missed.
+#[test]
+fn what_is_kept_elsewhere_is_taken_along() {
+    let folder = tempfile::tempdir().unwrap();
+    let data_dir = folder.path().join("a");
+    filled(&data_dir);
+    fs::rename(data_dir.join("store"), folder.path().join("disk")).unwrap();
+    std::os::unix::fs::symlink(folder.path().join("disk"), data_dir.join("store")).unwrap();
+    let names: Vec<String> = sources(&data_dir)
+        .unwrap()
+        .into_iter()
+        .map(|source| source.name)
+        .collect();
+    assert!(
+        names.contains(&"data/store/journal/0000000001.log".to_owned()),
+        "{names:?}"
+    );
+    fs::remove_dir_all(folder.path().join("disk")).unwrap();
+    assert!(sources(&data_dir).is_err(), "the link leads nowhere");
+    std::os::unix::net::UnixListener::bind(data_dir.join("bridges/socket")).unwrap();
+    fs::remove_file(data_dir.join("store")).unwrap();
+    let refused = sources(&data_dir).unwrap_err();
+    assert!(matches!(refused, ArchiveError::Special(_)), "{refused}");
+}
+
+/// What belongs elsewhere is written before the restore is valid, and gets its name with it, also when that is interrupted.
+#[test]
+fn what_belongs_elsewhere_gets_its_name_with_the_rest() {
+    for interrupted in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, _) = packed(folder.path());
+        let (data_dir, users) = (folder.path().join("b"), folder.path().join("etc/users.json"));
+        fs::create_dir_all(&data_dir).unwrap();
+        let unpacked = prepare(&data_dir, false).unwrap();
+        unpack(&file, &unpacked).unwrap();
+        let mut outside = Outside::default();
+        outside.write(&users, b"theirs").unwrap();
+        outside.note(&data_dir).unwrap();
+        assert!(!users.exists());
+        match interrupted {
+            false => drop(place(&data_dir).unwrap()),
+            true => {
+                fs::rename(&unpacked, data_dir.join("restored")).unwrap();
+                drop(Hold::for_command(&data_dir).unwrap());
+            }
+        }
+        assert_eq!(fs::read(&users).unwrap(), b"theirs");
+        assert_eq!(fs::read_dir(folder.path().join("etc")).unwrap().count(), 1);
+        assert_eq!(text(&data_dir, "users.json").unwrap(), "{}");
+    }
 }
 
 /// Every byte of an archive changed, and every length of it: refused, or the same comes out.
@@ -192,6 +245,20 @@ fn names_that_lead_elsewhere_are_refused() {
             fs::remove_dir(&into).unwrap();
         }
     }
+    // What describes another entry is read as far as a name may go.
+    let long = "x".repeat(5_000);
+    for kind in [
+        tar::EntryType::GNULongName,
+        tar::EntryType::XHeader,
+        tar::EntryType::GNULongLink,
+    ] {
+        let text = serde_json::to_string(&manifest()).unwrap();
+        let file = forged(folder.path(), &text, &[("data/clock", &long, kind)]);
+        fs::create_dir(&into).unwrap();
+        let refused = unpack(&file, &into).unwrap_err();
+        assert!(matches!(refused, ArchiveError::Name(_)), "{kind:?}: {refused}");
+        fs::remove_dir(&into).unwrap();
+    }
     // A name that belongs, of what is no file.
     let mut listed = manifest();
     listed.files.push(Archived {
@@ -254,7 +321,11 @@ fn an_interrupted_restore_is_finished() {
                 fs::rename(data_dir.join("arriving/data").join(name), data_dir.join(name)).unwrap();
             }
         }
-        drop(Hold::for_gateway(&data_dir).unwrap());
+        // By a command as by a start.
+        match old_moved % 2 {
+            0 => drop(Hold::for_gateway(&data_dir).unwrap()),
+            _ => drop(Hold::for_command(&data_dir).unwrap()),
+        }
         assert_eq!(
             text(&data_dir, "users.json").unwrap(),
             "{}",

@@ -18,10 +18,56 @@ fn open(file: &Path) -> Result<Files, ArchiveError> {
     Ok(tar::Archive::new(decoder))
 }
 
+/// Bytes of a name.
+const LONGEST_NAME: u64 = 4_096;
+
+/// A file with its name.
+type Named<'a, R> = (Vec<u8>, tar::Entry<'a, R>);
+
+/// The entries as they stand in the archive: the library would read whatever describes the next one whole, however long it is.
+struct Entries<'a, R: Read>(std::iter::Fuse<tar::Entries<'a, R>>);
+
+impl<'a, R: Read> Entries<'a, R> {
+    fn of(archive: &'a mut tar::Archive<R>) -> Result<Self, ArchiveError> {
+        let entries = archive.entries().map_err(ArchiveError::NotAnArchive)?;
+        Ok(Self(entries.raw(true).fuse()))
+    }
+
+    /// The next file, with its name.
+    fn next(&mut self) -> Option<Result<Named<'a, R>, ArchiveError>> {
+        let mut long_name = None;
+        loop {
+            let mut entry = match self.0.next()? {
+                Ok(entry) => entry,
+                Err(error) => return Some(Err(ArchiveError::NotAnArchive(error))),
+            };
+            let kind = entry.header().entry_type();
+            let name = long_name
+                .take()
+                .unwrap_or_else(|| entry.path_bytes().into_owned());
+            if kind.is_file() {
+                return Some(Ok((name, entry)));
+            }
+            // GNU's way to write a name that is too long for a header.
+            if !kind.is_gnu_longname() || entry.size() > LONGEST_NAME {
+                return Some(Err(ArchiveError::Name(
+                    String::from_utf8_lossy(&name).into_owned(),
+                )));
+            }
+            let mut bytes = Vec::new();
+            if let Err(error) = entry.read_to_end(&mut bytes) {
+                return Some(Err(ArchiveError::NotAnArchive(error)));
+            }
+            bytes.truncate(bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len()));
+            long_name = Some(bytes);
+        }
+    }
+}
+
 /// What the archive says it holds, and its configuration's text.
 pub(crate) fn look_into(file: &Path) -> Result<(Manifest, Option<String>), ArchiveError> {
     let mut archive = open(file)?;
-    let mut entries = archive.entries().map_err(ArchiveError::NotAnArchive)?;
+    let mut entries = Entries::of(&mut archive)?;
     let manifest = manifest(&mut entries)?;
     // It comes next, if it is there.
     let Some(archived) = manifest.files.iter().find(|file| file.path == CONFIGURATION) else {
@@ -30,9 +76,9 @@ pub(crate) fn look_into(file: &Path) -> Result<(Manifest, Option<String>), Archi
     let entry = entries
         .next()
         .ok_or_else(|| ArchiveError::Missing(CONFIGURATION.into()))?;
-    let entry = entry.map_err(ArchiveError::NotAnArchive)?;
+    let (name, entry) = entry?;
     let damaged = || ArchiveError::Damaged(CONFIGURATION.into());
-    if entry.path_bytes().as_ref() != CONFIGURATION.as_bytes() || archived.bytes > LONGEST {
+    if name != CONFIGURATION.as_bytes() || archived.bytes > LONGEST {
         return Err(damaged());
     }
     let (mut text, mut read) = (Vec::new(), Hashing::new(entry.take(LONGEST)));
@@ -44,10 +90,9 @@ pub(crate) fn look_into(file: &Path) -> Result<(Manifest, Option<String>), Archi
     Ok((manifest, Some(text)))
 }
 
-fn manifest<R: Read>(entries: &mut tar::Entries<'_, R>) -> Result<Manifest, ArchiveError> {
-    let first = entries.next().ok_or(ArchiveError::NoManifest)?;
-    let first = first.map_err(ArchiveError::NotAnArchive)?;
-    if first.path_bytes().as_ref() != MANIFEST.as_bytes() {
+fn manifest<R: Read>(entries: &mut Entries<'_, R>) -> Result<Manifest, ArchiveError> {
+    let (name, first) = entries.next().ok_or(ArchiveError::NoManifest)??;
+    if name != MANIFEST.as_bytes() {
         return Err(ArchiveError::NoManifest);
     }
     let mut text = Vec::new();
@@ -70,18 +115,17 @@ fn manifest<R: Read>(entries: &mut tar::Entries<'_, R>) -> Result<Manifest, Arch
 /// Writes all files into an empty folder, and to the disk.
 pub(crate) fn unpack(file: &Path, into: &Path) -> Result<Manifest, ArchiveError> {
     let mut archive = open(file)?;
-    let mut entries = archive.entries().map_err(ArchiveError::NotAnArchive)?;
+    let mut entries = Entries::of(&mut archive)?;
     let manifest = manifest(&mut entries)?;
     let mut wanted: BTreeMap<&str, &Archived> = manifest
         .files
         .iter()
         .map(|file| (file.path.as_str(), file))
         .collect();
-    for entry in entries {
-        let mut entry = entry.map_err(ArchiveError::NotAnArchive)?;
-        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+    while let Some(entry) = entries.next() {
+        let (name, mut entry) = entry?;
+        let name = String::from_utf8_lossy(&name).into_owned();
         let archived = wanted.remove(name.as_str());
-        let archived = archived.filter(|_| entry.header().entry_type().is_file());
         let archived = archived.ok_or(ArchiveError::Name(name))?;
         take(&mut entry, archived, &into.join(&archived.path))?;
     }

@@ -3,7 +3,7 @@
 use super::config_for;
 use super::error::CommandError;
 use super::table::date;
-use crate::archive::{self, ACL, ArchiveError, CONFIGURATION, Hold, Holds, Manifest, Source, USERS};
+use crate::archive::{self, ACL, ArchiveError, CONFIGURATION, Hold, Holds, Manifest, Outside, Source, USERS};
 use crate::config::{Config, Durability};
 use crate::control::ControlClient;
 use crate::private;
@@ -18,7 +18,7 @@ use serde::Deserialize;
 use serde_json::json;
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// What both need of the configuration.
 const NEEDED: [&str; 6] = [
@@ -58,6 +58,9 @@ pub struct RestoreCommand {
     /// Put aside data that are there, into a folder `replaced-1` in the data folder.
     #[arg(long)]
     force: bool,
+    /// Let the archive's configuration have its users and rules written anywhere, not only beside it and in the data folder. Whoever made the archive can write files then.
+    #[arg(long)]
+    outside: bool,
     /// Answer in JSON.
     #[arg(long)]
     json: bool,
@@ -69,6 +72,9 @@ const TRIES: u32 = 5;
 /// What a gateway answers that has made a copy of its store.
 #[derive(Deserialize)]
 struct Snapshot {
+    /// Where it is, and what it is called.
+    folder: PathBuf,
+    name: String,
     /// Names and lengths.
     files: Vec<(String, u64)>,
     holds: Holds,
@@ -85,7 +91,7 @@ impl ExportCommand {
         match Hold::for_command(&config.data_dir) {
             Ok(_hold) => {
                 let holds = holds(&config)?;
-                self.pack(&config, holds, || archive::sources(&config.data_dir))
+                self.pack(&config, holds, false, || archive::sources(&config.data_dir))
             }
             Err(ArchiveError::InUse(_)) => self.export_running(&config),
             Err(error) => Err(error.into()),
@@ -96,17 +102,23 @@ impl ExportCommand {
     fn export_running(&self, config: &Config) -> Outcome {
         let data_dir = &config.data_dir;
         let client = ControlClient::new(data_dir);
-        let ask = |method| {
+        let ask = |method, path: &str| {
             runtime()?
-                .block_on(client.ask(method, "/api/v1/snapshot", None))
+                .block_on(client.ask(method, path, None))
                 .map_err(CommandError::from)
         };
-        let Snapshot { files, holds } = serde_json::from_value(ask(Method::POST)?)?;
+        let made = ask(Method::POST, "/api/v1/snapshot")?;
+        let Snapshot {
+            folder,
+            name,
+            files,
+            holds,
+        } = serde_json::from_value(made)?;
         let store = (config.store.durability != Durability::Memory).then_some(holds);
         let mut tries = 1..=TRIES;
         let done = loop {
-            let done = self.pack(config, store.clone(), || {
-                archive::sources_of_running(data_dir, files.clone())
+            let done = self.pack(config, store.clone(), true, || {
+                archive::sources_of_running(data_dir, &folder, files.clone())
             });
             let was_changed = |error: &(dyn std::error::Error + 'static)| {
                 matches!(error.downcast_ref(), Some(ArchiveError::Changed(_)))
@@ -116,7 +128,7 @@ impl ExportCommand {
                 break done;
             }
         };
-        ask(Method::DELETE)?;
+        ask(Method::DELETE, &format!("/api/v1/snapshot?name={name}"))?;
         done
     }
 
@@ -125,6 +137,7 @@ impl ExportCommand {
         &self,
         config: &Config,
         store: Option<Holds>,
+        running: bool,
         data: impl FnOnce() -> Result<Vec<Source>, ArchiveError>,
     ) -> Outcome {
         let users = Access::users_file(&config.auth, &config.data_dir);
@@ -134,6 +147,7 @@ impl ExportCommand {
             node: config.node.clone(),
             made: unix_time(),
             store,
+            running,
             users: Users::load(&users)?.names().count(),
             files: Vec::new(),
         };
@@ -142,6 +156,10 @@ impl ExportCommand {
             sources.push(source(USERS, &users));
         }
         sources.extend(data()?);
+        let is_of_store = |source: &Source| source.name.starts_with("data/store/");
+        if manifest.store.is_some() && !sources.iter().any(is_of_store) {
+            return Err(ArchiveError::NoStore(config.data_dir.join("store")).into());
+        }
         archive::pack(&self.file, &mut manifest, &sources, self.force)?;
         for damage in manifest.store.iter().flat_map(|store| &store.damage) {
             note(format!(
@@ -180,22 +198,22 @@ impl RestoreCommand {
         let users = (!users.starts_with(data_dir)).then_some(users);
         let _hold = Hold::for_command(data_dir)?;
         let folder = archive::prepare(data_dir, self.force)?;
-        let unpacked = self.unpack(&folder, users.as_deref());
-        let outside = unpacked.and_then(|manifest| {
-            let outside = Outside::read(&folder)?;
-            outside.make_folders(users.as_deref(), new.map(|(file, _)| file), &config.auth)?;
-            Ok((manifest, outside))
+        let mut outside = Outside::default();
+        let unpacked = self.unpack(&folder, users.as_deref()).and_then(|manifest| {
+            self.stage(&folder, users.as_deref(), new, &config, &mut outside)?;
+            outside.note(data_dir)?;
+            Ok(manifest)
         });
-        let (manifest, outside) = match outside {
-            Ok(unpacked) => unpacked,
+        let manifest = match unpacked {
+            Ok(manifest) => manifest,
             Err(error) => {
+                outside.give_up();
                 let _ = fs::remove_dir_all(&folder);
                 return Err(error.into());
             }
         };
         let aside = archive::place(data_dir)?;
-        // The data are in their place; what is left is outside the folder.
-        outside.write(users.as_deref(), new, &config.auth)?;
+        private::give_to_owner(data_dir)?;
         if let Some(aside) = &aside {
             note(format!("what was there is in {}", aside.display()));
         }
@@ -214,92 +232,87 @@ impl RestoreCommand {
         tell(&self.file, &manifest, self.json, "restored", more)
     }
 
-    /// Everything that can fail, before anything is changed.
+    /// Everything that can fail, before anything is changed. The manifest says what the store really holds.
     fn unpack(&self, folder: &Path, users: Option<&Path>) -> Result<Manifest, ArchiveError> {
-        let manifest = archive::unpack(&self.file, folder)?;
+        let mut manifest = archive::unpack(&self.file, folder)?;
         if let Some(users) = users.filter(|users| !self.force && users.exists())
             && folder.join(USERS).exists()
         {
             return Err(ArchiveError::HasUsers(users.to_owned()));
         }
-        let store = folder.join("data/store");
-        if manifest.store.is_some() {
-            let opened = DiskStore::open(&store, DiskSettings::default());
-            let loaded = opened.and_then(|mut store| store.load().map(drop));
-            loaded.map_err(|cause| ArchiveError::Store { path: store, cause })?;
+        for name in [USERS, "data/users.json"] {
+            let path = folder.join(name);
+            if path.exists() && Users::load(&path).is_err() {
+                return Err(ArchiveError::Damaged(name.to_owned()));
+            }
         }
+        let Some(told) = manifest.store.take() else {
+            return Ok(manifest);
+        };
+        let store = folder.join("data/store");
+        if !store.is_dir() {
+            return Err(ArchiveError::Missing("data/store".to_owned()));
+        }
+        let found = holds_in(&store)?;
+        let counts = |holds: &Holds| Holds {
+            damage: Vec::new(),
+            ..holds.clone()
+        };
+        if !manifest.running && counts(&found) != counts(&told) {
+            return Err(ArchiveError::Damaged("data/store".to_owned()));
+        }
+        manifest.store = Some(found);
         Ok(manifest)
     }
-}
 
-/// What an archive holds that is not kept in the data folder.
-struct Outside {
-    users: Option<Vec<u8>>,
-    rules: Vec<Vec<u8>>,
-}
-
-impl Outside {
-    fn read(folder: &Path) -> Result<Self, ArchiveError> {
-        let read = |name: &str| {
-            let path = folder.join(name);
-            match path.exists() {
-                true => fs::read(&path)
-                    .map(Some)
-                    .map_err(|cause| ArchiveError::File { path, cause }),
-                false => Ok(None),
-            }
-        };
-        let mut rules = Vec::new();
-        while let Some(file) = read(&format!("{ACL}{}", rules.len()))? {
-            rules.push(file);
-        }
-        let users = read(USERS)?;
-        Ok(Self { users, rules })
-    }
-
-    /// So that nothing is missing when all else is done.
-    fn make_folders(
+    /// Writes what belongs elsewhere beside its place. Users go to where the configuration has them. A new configuration has its files of rules; those that are there stay.
+    fn stage(
         &self,
-        users: Option<&Path>,
-        new: Option<&Path>,
-        auth: &AuthSettings,
-    ) -> Result<(), ArchiveError> {
-        let users = users.filter(|_| self.users.is_some()).map(Path::to_owned);
-        let rules = acl_files(auth).into_iter().filter(|_| new.is_some());
-        let files = users.into_iter().chain(new.map(Path::to_owned)).chain(rules);
-        for folder in files.filter_map(|file| Some(file.parent()?.to_owned())) {
-            fs::create_dir_all(&folder).map_err(|cause| ArchiveError::File {
-                path: folder.clone(),
-                cause,
-            })?;
-        }
-        Ok(())
-    }
-
-    /// Users go to where the configuration has them. A new configuration has its files of rules; those that are there stay.
-    fn write(
-        &self,
+        folder: &Path,
         users: Option<&Path>,
         new: Option<(&Path, &str)>,
-        auth: &AuthSettings,
+        config: &Config,
+        outside: &mut Outside,
     ) -> Result<(), ArchiveError> {
-        let write = |path: &Path, bytes: &[u8]| {
-            private::replace(path, bytes).map_err(|cause| ArchiveError::File {
-                path: path.to_owned(),
-                cause,
-            })
+        let read = |name: &str| {
+            let path = folder.join(name);
+            let bytes = path.exists().then(|| fs::read(&path)).transpose();
+            bytes.map_err(|cause| ArchiveError::File { path, cause })
         };
-        if let Some((path, users)) = users.zip(self.users.as_deref()) {
-            write(path, users)?;
+        let may_be_written = |path: &Path| {
+            // What the operator's own configuration says is meant so.
+            let Some((file, _)) = new.filter(|_| !self.outside) else {
+                return Ok(());
+            };
+            let beside = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+            let homes = [beside.unwrap_or(Path::new(".")), &config.data_dir];
+            match homes.iter().any(|home| is_below(path, home)) {
+                true => Ok(()),
+                false => Err(ArchiveError::Outside(path.to_owned())),
+            }
+        };
+        if let Some((path, bytes)) = users.zip(read(USERS)?) {
+            may_be_written(path)?;
+            outside.write(path, &bytes)?;
         }
         let Some((file, text)) = new else { return Ok(()) };
-        for (path, rules) in acl_files(auth).iter().zip(&self.rules) {
-            if !path.exists() {
-                write(path, rules)?;
+        for (n, path) in acl_files(&config.auth).iter().enumerate() {
+            if let Some(rules) = read(&format!("{ACL}{n}"))?.filter(|_| !path.exists()) {
+                may_be_written(path)?;
+                outside.write(path, &rules)?;
             }
         }
-        write(file, text.as_bytes())
+        outside.write(file, text.as_bytes())
     }
+}
+
+/// Whether a path leads to somewhere below a folder, by its words alone.
+fn is_below(path: &Path, folder: &Path) -> bool {
+    let (Ok(path), Ok(folder)) = (std::path::absolute(path), std::path::absolute(folder)) else {
+        return false;
+    };
+    let is_plain = !path.components().any(|part| part == Component::ParentDir);
+    is_plain && path.starts_with(folder)
 }
 
 fn source(name: &str, path: &Path) -> Source {
@@ -333,21 +346,31 @@ fn holds(config: &Config) -> Result<Option<Holds>, ArchiveError> {
     if config.store.durability == Durability::Memory || !path.is_dir() {
         return Ok(None);
     }
-    let opened = DiskStore::open(&path, DiskSettings::default());
+    let holds = holds_in(&path)?;
+    // Whoever runs this may be root, and the gateway not.
+    private::give_to_owner(&config.data_dir).map_err(|cause| ArchiveError::File {
+        path: config.data_dir.clone(),
+        cause,
+    })?;
+    Ok(Some(holds))
+}
+
+fn holds_in(path: &Path) -> Result<Holds, ArchiveError> {
+    let opened = DiskStore::open(path, DiskSettings::default());
     let told = |cause: StoreError| ArchiveError::Store {
-        path: path.clone(),
+        path: path.to_owned(),
         cause,
     };
     let mut store = opened.map_err(told)?;
     let image = store.load().map_err(told)?;
-    Ok(Some(Holds {
+    Ok(Holds {
         sessions: image.sessions.len(),
         subscriptions: image.sessions.iter().map(|s| s.subscriptions.len()).sum(),
         queued: store.stats().queued,
         retained: image.retained.len(),
         delayed: image.delayed.len(),
         damage: image.damage,
-    }))
+    })
 }
 
 fn tell(file: &Path, manifest: &Manifest, as_json: bool, done: &str, more: serde_json::Value) -> Outcome {

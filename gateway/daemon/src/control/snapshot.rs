@@ -4,10 +4,11 @@ use super::Control;
 use super::server::{Answer, Failure};
 use crate::archive::{self, Holds};
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::Json;
 use axum::routing::post;
+use serde::Deserialize;
 use serde_json::json;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -26,8 +27,8 @@ fn failed(error: impl std::fmt::Display) -> Failure {
 /// What is in the folder afterwards, and what that holds.
 async fn make(State(control): State<Control>) -> Answer {
     let data_dir = control.counters.data_dir();
-    let folder = archive::empty_snapshot(data_dir).map_err(failed)?;
-    let made = timeout(PATIENCE, control.hub.snapshot_store(folder)).await;
+    let (folder, name) = archive::empty_snapshot(data_dir).map_err(failed)?;
+    let made = timeout(PATIENCE, control.hub.snapshot_store(folder.clone())).await;
     let files = made
         .map_err(|_| failed("the store found no moment to be copied in"))?
         .map_err(failed)?;
@@ -41,10 +42,18 @@ async fn make(State(control): State<Control>) -> Answer {
         damage: Vec::new(),
     };
     let files: Vec<_> = files.iter().map(|file| (&file.name, file.bytes)).collect();
-    Ok(Json(json!({ "files": files, "holds": holds })))
+    Ok(Json(
+        json!({ "folder": folder, "name": name, "files": files, "holds": holds }),
+    ))
 }
 
-async fn forget(State(control): State<Control>) -> Answer {
-    archive::forget_snapshot(control.counters.data_dir()).map_err(failed)?;
+/// Which copy.
+#[derive(Deserialize)]
+struct Which {
+    name: String,
+}
+
+async fn forget(State(control): State<Control>, Query(which): Query<Which>) -> Answer {
+    archive::forget_snapshot(control.counters.data_dir(), &which.name).map_err(failed)?;
     Ok(Json(json!({})))
 }
