@@ -466,9 +466,15 @@ impl<A: Address> SnGateway<A> {
             out.counts.add_own(SnMetric::Moved);
         }
         self.inherit_credit(index);
+        // Coming anew gives no new burst.
+        let known = self
+            .find_id(id.as_str())
+            .or_else(|| self.find_client(&sender(&party)));
+        let steady = known.map_or(0, |known| self.client(known).steady);
         let topics = self.topics_of(&id, anew, out);
         self.make_room(&party, out);
-        self.new_client(index, topics)
+        let client = self.new_client(index, topics)?;
+        Some(Client { steady, ..client })
     }
 
     /// The topic ids of a client that comes; it is nowhere else any more. Without CleanSession they mean what they meant; otherwise none of them means

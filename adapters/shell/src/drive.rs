@@ -155,6 +155,7 @@ where
         throttle: Throttle::new(permit.rate()),
         shared: permit.shared_rates().map(SharedThrottle::new),
         read_waits: false,
+        late: None,
         permit,
         _open: connections.open.token(),
     })))
@@ -181,6 +182,8 @@ struct Conversation<E: Endpoint<Sessions: Attach>, W> {
     shared: Option<SharedThrottle>,
     /// Something that was read may wait to be looked at until the client is read again.
     read_waits: bool,
+    /// It may come in, and its user has sent too much of late: so it waits with the rest.
+    late: Option<Box<Answer>>,
     /// Counts the connection until it ends.
     permit: ConnectionPermit,
     _open: TaskTrackerToken,
@@ -200,6 +203,8 @@ enum Woken {
     Events,
     Transport(io::Result<Progress>),
     Answer(Answer),
+    /// Its time has come.
+    Late(Box<Answer>),
     Deadline,
     Leave,
 }
@@ -263,11 +268,17 @@ where
                 self.step(Input::Closed, now, &mut scratch);
             }
             Woken::Answer(answer) => {
+                let mut waits = false;
                 if let (Some(shared), Answer::Allowed { identity, .. }) = (&mut self.shared, &answer) {
-                    shared.set_user(identity.username.as_ref());
+                    shared.set_user(identity.username.as_ref(), now);
+                    waits = shared.until(now).is_some();
                 }
-                self.step(Input::Answer(answer), now, &mut scratch);
+                match waits {
+                    true => self.late = Some(Box::new(answer)),
+                    false => self.step(Input::Answer(answer), now, &mut scratch),
+                }
             }
+            Woken::Late(answer) => self.step(Input::Answer(*answer), now, &mut scratch),
             Woken::Deadline => self.step(Input::Timeout, now, &mut scratch),
             Woken::Leave => {
                 self.told_to_leave = true;
@@ -485,8 +496,13 @@ where
         let unsent = self.scratch.as_ref().map_or(0, |scratch| scratch.writing.len());
         let mut slowed_until = None;
         let limits = self.shared.as_ref().is_some_and(SharedThrottle::limits);
-        if limits || self.throttle.is_some() || self.read_waits {
+        if limits || self.throttle.is_some() || self.read_waits || self.late.is_some() {
             slowed_until = self.slowed_until(self.seat.now());
+            if slowed_until.is_none()
+                && let Some(answer) = self.late.take()
+            {
+                return Poll::Ready(Woken::Late(answer));
+            }
             if slowed_until.is_none() && std::mem::take(&mut self.read_waits) {
                 return Poll::Ready(Woken::Events);
             }

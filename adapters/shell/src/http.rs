@@ -4,7 +4,7 @@
 //! so many connections at a time at most, whatever the listener allows.
 
 use crate::connection::{Connection, ConnectionPermit};
-use crate::limit::ConnectionLimit;
+use crate::limit::{AddressLimit, ConnectionLimit};
 use crate::stages::Stages;
 use crate::transport::Transport;
 use axum::Router;
@@ -38,6 +38,8 @@ pub(crate) const NAME: &str = "http";
 const MAX_CONNECTIONS: usize = 256;
 /// Bytes of a request's head, and of what is read ahead.
 const MAX_HEAD: usize = 16 << 10;
+/// Of one address.
+const MAX_OF_AN_ADDRESS: u32 = 64;
 /// Fields of a request's head.
 const MAX_FIELDS: usize = 64;
 /// Time for a request's head; so long a connection may also be idle.
@@ -61,6 +63,8 @@ const LINGER: Duration = Duration::from_secs(2);
 pub struct Http {
     router: Router,
     limit: ConnectionLimit,
+    /// `None`: the listener alone limits.
+    per_address: Option<AddressLimit>,
     stop: CancellationToken,
     /// Time until an answer begins; `None`: the router has bounds of its own.
     answer_time: Option<Duration>,
@@ -72,6 +76,7 @@ impl Http {
         Self {
             router: router.layer(DefaultBodyLimit::max(MAX_BODY)),
             limit: ConnectionLimit::new(Some(MAX_CONNECTIONS)),
+            per_address: Some(AddressLimit::new(MAX_OF_AN_ADDRESS)),
             stop,
             answer_time: Some(ANSWER_TIME),
         }
@@ -82,6 +87,7 @@ impl Http {
         Self {
             router,
             limit: ConnectionLimit::default(),
+            per_address: None,
             stop: CancellationToken::new(),
             answer_time: None,
         }
@@ -89,14 +95,18 @@ impl Http {
 
     /// Serves one connection, which `open` counts.
     pub(crate) fn serve(&self, connection: Connection, open: &TaskTracker) -> Stages {
-        let Some(slot) = self.limit.acquire() else {
+        let of_address = match (&self.per_address, connection.info.peer) {
+            (Some(limit), PeerAddr::Ip(address)) => limit.acquire(address.ip()).map(Some),
+            _ => Some(None),
+        };
+        let Some(slots) = self.limit.acquire().zip(of_address) else {
             tracing::info!(peer = %connection.info.peer, "too many HTTP connections: one is refused");
             return Stages::one(async move { drop(connection) });
         };
         let (this, token) = (self.clone(), open.token());
         Stages::one(async move {
             this.answer(connection).await;
-            drop((slot, token));
+            drop((slots, token));
         })
     }
 

@@ -53,11 +53,15 @@ pub(crate) struct SharedThrottle {
     user: Option<Arc<str>>,
     /// What that user has sent; there while there is a rate for users.
     sent_by_user: Option<Arc<Sent>>,
+    /// Bytes and packets that came before.
+    unclaimed: (u64, u64),
 }
 
 impl LiveRate {
-    fn set(&self, rate: ClientRate) {
+    /// Whether it was another one.
+    fn set(&self, rate: ClientRate) -> bool {
         let or = |burst, rate| if burst == 0 { rate } else { burst };
+        let mut differs = false;
         for (place, value) in [
             (&self.bytes_per_second, rate.bytes_per_second),
             (&self.burst_bytes, or(rate.burst_bytes, rate.bytes_per_second)),
@@ -67,8 +71,9 @@ impl LiveRate {
                 or(rate.burst_packets, rate.packets_per_second),
             ),
         ] {
-            place.store(value, Ordering::Relaxed);
+            differs |= place.swap(value, Ordering::Relaxed) != value;
         }
+        differs
     }
 
     fn is_set(&self) -> bool {
@@ -117,6 +122,11 @@ impl Sent {
         ))
     }
 
+    fn forgive(&self) {
+        self.bytes.store(0, Ordering::Relaxed);
+        self.packets.store(0, Ordering::Relaxed);
+    }
+
     /// Whether whoever sent it may begin anew: nothing is saved up, nothing is owed.
     fn is_over(&self, now: Instant) -> bool {
         let now = now.0.saturating_mul(1_000);
@@ -127,10 +137,15 @@ impl Sent {
 }
 
 impl SharedRates {
-    /// Other rates from now on.
+    /// Other rates from now on. What is owed at a rate that was another one is forgiven: it may have been one by mistake.
     pub(crate) fn set(&self, all: ClientRate, user: ClientRate) {
-        self.rate.set(all);
-        self.user_rate.set(user);
+        if self.rate.set(all) {
+            self.sent.forgive();
+        }
+        if self.user_rate.set(user) {
+            let users = self.users.lock();
+            users.sent.values().for_each(|sent| sent.forgive());
+        }
     }
 
     /// What this user has sent. Who comes back finds what it owed.
@@ -157,6 +172,7 @@ impl SharedThrottle {
             rates,
             user: None,
             sent_by_user: None,
+            unclaimed: (0, 0),
         }
     }
 
@@ -165,24 +181,33 @@ impl SharedThrottle {
         self.rates.rate.is_set() || self.sent_by_user.is_some()
     }
 
-    /// It is this user's.
-    pub(crate) fn set_user(&mut self, user: Option<&Arc<str>>) {
+    /// It is this user's, and so is what has come until now.
+    pub(crate) fn set_user(&mut self, user: Option<&Arc<str>>, now: Instant) {
         if self.user.as_ref() != user {
             (self.user, self.sent_by_user) = (user.cloned(), None);
         }
+        let (bytes, packets) = std::mem::take(&mut self.unclaimed);
+        self.charge_user(bytes, packets, now);
     }
 
-    /// So much has come.
-    pub(crate) fn took(&mut self, bytes: usize, packets: u64, now: Instant) {
-        self.rates.sent.take(&self.rates.rate, bytes as u64, packets, now);
+    fn charge_user(&mut self, bytes: u64, packets: u64, now: Instant) {
         if !self.rates.user_rate.is_set() {
             self.sent_by_user = None;
         } else if let Some(user) = &self.user {
             let sent = self
                 .sent_by_user
                 .get_or_insert_with(|| self.rates.of_user(user, now));
-            sent.take(&self.rates.user_rate, bytes as u64, packets, now);
+            sent.take(&self.rates.user_rate, bytes, packets, now);
+        } else {
+            self.unclaimed.0 = self.unclaimed.0.saturating_add(bytes);
+            self.unclaimed.1 = self.unclaimed.1.saturating_add(packets);
         }
+    }
+
+    /// So much has come.
+    pub(crate) fn took(&mut self, bytes: usize, packets: u64, now: Instant) {
+        self.rates.sent.take(&self.rates.rate, bytes as u64, packets, now);
+        self.charge_user(bytes as u64, packets, now);
     }
 
     /// When the connection is read again; `None` while it is.
@@ -206,8 +231,12 @@ mod tests {
     }
 
     fn of(rates: &Arc<SharedRates>, user: &str) -> SharedThrottle {
+        of_at(rates, user, Instant(0))
+    }
+
+    fn of_at(rates: &Arc<SharedRates>, user: &str, now: Instant) -> SharedThrottle {
         let mut throttle = SharedThrottle::new(Arc::clone(rates));
-        throttle.set_user(Some(&user.into()));
+        throttle.set_user(Some(&user.into()), now);
         throttle
     }
 
@@ -249,6 +278,35 @@ mod tests {
         assert_eq!(back.until(Instant(0)), None);
     }
 
+    /// What comes before it is known whose it is, is that user's then: a CONNECT may be long.
+    #[test]
+    fn what_came_before_the_log_in_counts() {
+        let rates = Arc::<SharedRates>::default();
+        rates.set(ClientRate::default(), bytes(1_000, 1_000));
+        for (n, until) in [(0, None), (1, Some(Instant(1_000))), (2, Some(Instant(2_000)))] {
+            let mut connection = SharedThrottle::new(Arc::clone(&rates));
+            connection.took(1_000, 1, Instant(0));
+            assert_eq!(connection.until(Instant(0)), None);
+            connection.set_user(Some(&"a".into()), Instant(0));
+            assert_eq!(connection.until(Instant(0)), until, "{n}");
+        }
+    }
+
+    /// A rate that was too low leaves no debt behind when it is corrected.
+    #[test]
+    fn another_rate_begins_anew() {
+        let rates = Arc::<SharedRates>::default();
+        rates.set(bytes(10, 10), bytes(10, 10));
+        let mut client = of(&rates, "a");
+        client.took(60_000, 1, Instant(0));
+        assert!(client.until(Instant(0)).unwrap() > Instant(5_000_000));
+        rates.set(bytes(10, 10), bytes(10, 10));
+        assert!(client.until(Instant(0)).is_some(), "the same again is no other");
+        rates.set(bytes(10_000_000, 0), bytes(10_000_000, 0));
+        client.took(100, 1, Instant(0));
+        assert_eq!(client.until(Instant(0)), None);
+    }
+
     /// Who has gone and owes nothing is forgotten.
     #[test]
     fn users_who_have_gone_are_forgotten() {
@@ -257,7 +315,8 @@ mod tests {
         let mut stays = of(&rates, "stays");
         stays.took(1, 1, Instant(0));
         for n in 0..10_000 {
-            of(&rates, &n.to_string()).took(1, 1, Instant(10 * n));
+            let now = Instant(10 * n);
+            of_at(&rates, &n.to_string(), now).took(1, 1, now);
         }
         assert!(rates.users.lock().sent.len() <= 2 * FEW);
         assert!(rates.users.lock().sent.contains_key("stays"));

@@ -211,6 +211,8 @@ pub(crate) fn undo_unconfirmed(path: &Path) -> Result<bool, ApplyError> {
         Err(TryLockError::WouldBlock) => return Err(ApplyError::Runs),
         locked => locked.map_err(|error| failed(error.into()))?,
     }
+    // It was not confirmed, or somebody has changed it since.
+    keep_replaced(path, &fs::read(path).unwrap_or_default());
     private::replace_foreign(path, text.as_bytes()).map_err(|cause| ApplyError::File {
         path: path.to_owned(),
         cause,
@@ -372,8 +374,6 @@ impl Live {
             None => None,
         };
         let was_valid = valid.text.clone();
-        let stood_there = fs::read(&path).unwrap_or_default();
-        let was_taken = stood_there == valid.text.as_bytes() || stood_there == text.as_bytes();
         let changed = self.change(&mut valid, text, read, Cause::Apply).await;
         let mut applied = match changed {
             Ok(applied) => applied,
@@ -384,9 +384,6 @@ impl Live {
                 return Err(error);
             }
         };
-        if !was_taken {
-            applied.replaced = keep_replaced(&path, &stood_there);
-        }
         if let Some((wait, file)) = before {
             let until = unix_time().saturating_add(wait.as_secs());
             applied.confirm_until = Some(until);
@@ -516,9 +513,15 @@ impl Live {
             listeners.give_up(prepared).await;
             return Err(error.into());
         }
+        let mut edited = None;
         if let Some(path) = path
             && by != Cause::Reload
         {
+            let stands_there = fs::read(path).unwrap_or_default();
+            let is_known = [&valid.text, &text]
+                .iter()
+                .any(|known| stands_there == known.as_bytes());
+            edited = (!is_known).then_some(stands_there);
             let written = private::replace_foreign(path, text.as_bytes());
             if let Err(cause) = written {
                 listeners.give_up(prepared).await;
@@ -529,6 +532,7 @@ impl Live {
                 return Err(ApplyError::File { path, cause });
             }
         }
+        let replaced = edited.and_then(|edited| keep_replaced(path?, &edited));
         // Nobody says no from here on.
         hub.set_settings(bus_settings(&config))
             .expect("checked with the configuration");
@@ -569,7 +573,7 @@ impl Live {
             needs_restart,
             warnings,
             confirm_until: None,
-            replaced: None,
+            replaced,
         })
     }
 }

@@ -43,6 +43,7 @@ use headgate_shell::{ListenerKind, ListenerSettings, SettingsOf};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 /// Declares the configuration: its own settings with their defaults, and those of the protocols between the first and the others.
@@ -383,9 +384,25 @@ pub(crate) fn place_of(path: &Path, text: String, key: &str) -> Option<String> {
     Some(format!("{}:{line}", path.display()))
 }
 
+/// Bytes of a configuration that are read at all; who wants it to be valid while the gateway runs has less.
+const LONGEST: u64 = 16 << 20;
+
 /// What stands in a file.
 pub(crate) fn text_of(path: &Path) -> Result<String, ConfigError> {
-    let bytes = std::fs::read(path).map_err(|cause| ConfigError::Read {
+    let read = || {
+        let mut bytes = Vec::new();
+        // Somebody may mean another file, or a device.
+        std::fs::File::open(path)?
+            .take(LONGEST + 1)
+            .read_to_end(&mut bytes)?;
+        match bytes.len() as u64 > LONGEST {
+            true => Err(std::io::Error::other(format!(
+                "it has more than {LONGEST} bytes: no configuration has"
+            ))),
+            false => Ok(bytes),
+        }
+    };
+    let bytes = read().map_err(|cause| ConfigError::Read {
         path: path.to_owned(),
         cause,
     })?;

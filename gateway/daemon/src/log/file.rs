@@ -29,6 +29,8 @@ pub(super) struct FileSink {
 struct Open {
     file: File,
     bytes: u64,
+    /// No device or pipe, which is never put aside.
+    is_plain: bool,
     looked: Instant,
     /// The last line is there in part.
     torn: bool,
@@ -66,8 +68,10 @@ impl FileSink {
                     fs::create_dir_all(folder)?;
                 }
                 let file = OpenOptions::new().create(true).append(true).open(path)?;
+                let metadata = file.metadata()?;
                 Open {
-                    bytes: file.metadata()?.len(),
+                    bytes: metadata.len(),
+                    is_plain: metadata.is_file(),
                     file,
                     looked: Instant::now(),
                     torn: false,
@@ -153,7 +157,7 @@ impl FileSink {
     fn put(&mut self, mut text: String) -> io::Result<()> {
         let max = self.settings.max_bytes;
         let open = self.open()?;
-        if open.bytes > 0 && open.bytes + text.len() as u64 > max {
+        if open.is_plain && open.bytes > 0 && open.bytes + text.len() as u64 > max {
             self.rotate()?;
         }
         let open = self.open()?;
@@ -289,6 +293,22 @@ mod tests {
         sink.open.as_mut().unwrap().looked -= LOOK;
         sink.write(&Line::of_loss(2)).unwrap();
         assert!(fs::read_to_string(&settings.path).unwrap().ends_with("lost=2\n"));
+    }
+
+    /// Nobody's device gets another name.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_device_is_not_put_aside() {
+        let settings = LogFileSettings {
+            max_bytes: 1,
+            ..at("/dev/null".into())
+        };
+        let mut sink = FileSink::new(settings, LogFormat::Text);
+        for n in 0..10 {
+            sink.write(&Line::of_loss(n)).unwrap();
+            sink.open.as_mut().unwrap().bytes = 1_000;
+        }
+        assert!(fs::metadata("/dev/null").is_ok_and(|null| !null.is_file()));
     }
 
     /// Linux has a device that is always full.
