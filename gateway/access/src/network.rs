@@ -50,6 +50,11 @@ impl Network {
 }
 
 impl AddressRules {
+    /// Whether it keeps nobody out although there are rules: what no rule is about may come in.
+    pub fn is_vain(&self) -> bool {
+        !self.0.is_empty() && self.0.iter().all(|rule| rule.allow && rule.network.is_some())
+    }
+
     /// Whether `address` may connect.
     pub fn allow(&self, address: IpAddr) -> bool {
         let matching = self

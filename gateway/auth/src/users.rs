@@ -142,18 +142,22 @@ pub enum UsersError {
     Hash(String),
 }
 
-/// Whether others than root and this process's user can change the file.
-fn is_foreign(file: &File) -> bool {
+/// Whether others than root and this process's user can change the file. Root may work on the file of whoever has its folder: that is the gateway's user.
+fn is_foreign(file: &File, path: &Path) -> bool {
     #[cfg(unix)]
     {
         use std::os::unix::fs::MetadataExt;
         let ours = rustix::process::geteuid().as_raw();
-        let is = |data: std::fs::Metadata| ![0, ours].contains(&data.uid()) || data.mode() & 0o002 != 0;
+        let folder = path.parent().and_then(|folder| std::fs::metadata(folder).ok());
+        let of_gateway = folder.filter(|_| ours == 0).map_or(ours, |folder| folder.uid());
+        let is = |data: std::fs::Metadata| {
+            ![0, ours, of_gateway].contains(&data.uid()) || data.mode() & 0o002 != 0
+        };
         file.metadata().is_ok_and(is)
     }
     #[cfg(not(unix))]
     {
-        let _ = file;
+        let _ = (file, path);
         false
     }
 }
@@ -199,7 +203,7 @@ impl Users {
     /// Reads the file; one that does not exist holds nobody.
     pub fn load(path: &Path) -> Result<Self, UsersError> {
         let text = match File::open(path) {
-            Ok(file) if is_foreign(&file) => {
+            Ok(file) if is_foreign(&file, path) => {
                 return Err(UsersError::Foreign {
                     path: path.to_owned(),
                 });

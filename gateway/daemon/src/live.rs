@@ -72,6 +72,8 @@ struct Valid {
     config: Arc<Config>,
     /// As it was written.
     text: String,
+    /// What of it is not so before the next start.
+    needs_restart: Vec<String>,
     /// Its number in the history; `None` if it could not be kept there.
     number: Option<u64>,
     history: History,
@@ -291,6 +293,7 @@ impl Live {
             valid: Mutex::new(Valid {
                 config,
                 text: text.to_owned(),
+                needs_restart: Vec::new(),
                 number: history.last().map(|entry| entry.number).filter(|_| is_kept),
                 history,
                 unconfirmed: None,
@@ -307,6 +310,11 @@ impl Live {
     /// What is valid.
     pub(crate) async fn config(&self) -> Arc<Config> {
         Arc::clone(&self.0.valid.lock().await.config)
+    }
+
+    /// What of it is not so before the next start.
+    pub(crate) async fn needs_restart(&self) -> Vec<String> {
+        self.0.valid.lock().await.needs_restart.clone()
     }
 
     /// The file, and what stands there as it was taken last; `None` for a gateway that has none.
@@ -348,6 +356,9 @@ impl Live {
     pub(crate) async fn preview(&self, name: Option<&Path>, text: String) -> Result<Preview, ApplyError> {
         let valid = self.0.valid.lock().await;
         let Startable { config, warnings } = read_new(name, &text)?;
+        if config.data_dir != valid.config.data_dir {
+            return Err(ApplyError::DataDir(valid.config.data_dir.clone()));
+        }
         Ok(Preview {
             changes: valid.config.changes(&config),
             needs_restart: valid.config.needs_restart(&config),
@@ -553,9 +564,14 @@ impl Live {
         let bridge_changes = bridges.configure(wanted_bridges, &config.node).await;
         watchers.send_replace(Arc::clone(&config));
         let changes = valid.config.changes(&config);
+        valid.needs_restart.clone_from(&needs_restart);
         valid.config = config;
         valid.text.clone_from(&text);
-        let is_kept = path.is_some() && keep(&mut valid.history, &text, by, changes.clone());
+        let waiting = needs_restart
+            .iter()
+            .map(|change| format!("{change} (after a restart)"));
+        let told = changes.iter().cloned().chain(waiting).collect();
+        let is_kept = path.is_some() && keep(&mut valid.history, &text, by, told);
         let last = valid.history.last().map(|entry| entry.number);
         valid.number = last.filter(|_| is_kept);
         tracing::info!(

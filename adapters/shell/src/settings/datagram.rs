@@ -1,5 +1,6 @@
 //! What a socket or serial line with all its clients is told.
 
+use super::faults::vain_rules;
 use super::{AddressRules, DEFAULT_RECEIVE_BUFFER, MulticastSettings, SerialSettings, UdpSettings};
 use headgate_model::{Fault, MountPoint, TopicError};
 use schemars::JsonSchema;
@@ -146,7 +147,7 @@ impl<G, F> DatagramSettings<G, F> {
         let line = self.serial.as_ref().filter(|_| self.kind == DatagramKind::Serial);
         let warnings = line.map(SerialSettings::warnings).unwrap_or_default();
         let warnings = warnings.into_iter().map(|warning| warning.below("serial"));
-        warnings.collect()
+        warnings.chain(vain_rules(&self.access)).collect()
     }
 
     /// What is put in front of the topics of its clients.

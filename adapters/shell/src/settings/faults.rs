@@ -1,7 +1,7 @@
 //! What is wrong with settings: all of it at once. `faults` looks at the settings alone, `obstacles` at the system they are for: files, addresses, folders. Nothing
 //! is changed by either, and an address that is taken is no obstacle: the gateway that runs has it.
 
-use super::{ListenerKind, ListenerSettings, SerialSettings, UdpSettings};
+use super::{AddressRules, ListenerKind, ListenerSettings, SerialSettings, UdpSettings};
 use crate::serial::{NAMED_BAUDS, USUAL_BAUDS, takes_any_baud};
 use crate::socket::parse_address;
 use crate::{socket, tls, udp};
@@ -31,6 +31,12 @@ fn at_least_a_ms(key: &str, value: Duration) -> Option<Fault> {
         )
     };
     (value < MS).then(|| Fault::new(key, what()))
+}
+
+/// Who writes whom to let in mostly means that nobody else may.
+pub(super) fn vain_rules(access: &AddressRules) -> Option<Fault> {
+    let what = "these rules keep nobody out, for where none is about an address it may come in: end them with `deny all`";
+    access.is_vain().then(|| Fault::new("access", what))
 }
 
 impl ListenerSettings {
@@ -109,6 +115,7 @@ impl ListenerSettings {
         let bind = is_address.then(|| Fault::new("bind", what()));
         let tls = self.tls.as_ref().map(tls::warnings).unwrap_or_default();
         bind.into_iter()
+            .chain(vain_rules(&self.access))
             .chain(tls.into_iter().map(|fault| fault.below("tls")))
             .collect()
     }

@@ -120,6 +120,7 @@ fn told(status: &Value) -> String {
         ("process", text(&status["pid"])),
         ("up for", uptime.to_string()),
         ("ready", ready),
+        ("at a restart", list("needs_restart", text)),
         ("clients", text(&status["clients"])),
         ("sessions", text(&status["sessions"])),
         ("subscriptions", text(&status["subscriptions"])),

@@ -82,11 +82,15 @@ impl UsersCommand {
                     note(made);
                 }
                 let done = if new { "added" } else { "changed" };
-                (serde_json::json!({ done: name }), format!("{done} {name}"))
+                let line = format!("{done} {name} in {}", path.display());
+                (serde_json::json!({ done: name }), line)
             }
             Action::Del { name } => {
                 Users::change(&path, |users| users.remove(&name))?;
-                (serde_json::json!({ "removed": name }), format!("removed {name}"))
+                let line = format!(
+                    "removed {name}; connections that are open stay: `headgate clients kick ID` ends one"
+                );
+                (serde_json::json!({ "removed": name }), line)
             }
             Action::List => {
                 let users = Users::load(&path)?;

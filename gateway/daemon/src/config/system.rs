@@ -19,6 +19,11 @@ pub(super) fn obstacles(config: &Config) -> Vec<Fault> {
     if has_folder && let Err(error) = Users::load(&users_file) {
         faults.push(Fault::new("auth.users_file", error.to_string()));
     }
+    if let Some(file) = &config.log.file
+        && let Some(what) = log_file(&file.path)
+    {
+        faults.push(Fault::new("log.file.path", what));
+    }
     let rules = config.auth.obstacles().into_iter();
     faults.extend(rules.map(|fault| fault.below("auth")));
     for (n, listener) in config.listeners.iter().enumerate() {
@@ -44,6 +49,22 @@ fn data_dir(config: &Config) -> Option<String> {
             false => format!("{} cannot be made: {}: {error}", folder.display(), path.display()),
         })
     })
+}
+
+/// Why lines could not be written there.
+fn log_file(path: &Path) -> Option<String> {
+    if path.is_dir() {
+        return Some(format!("{}: it is a folder, not a file", path.display()));
+    }
+    if path.exists() {
+        let access = accessat(CWD, path, Mode::WRITE_OK, AtFlags::EACCESS);
+        return access
+            .err()
+            .map(|error| format!("{}: {}", path.display(), io::Error::from(error)));
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let (path, error) = writable(folder.unwrap_or(Path::new("."))).err()?;
+    Some(format!("{}: {error}", path.display()))
 }
 
 /// Whether the folder can be written, or can be made. The error is of the folder that is in the way.

@@ -34,14 +34,29 @@ struct Of {
     listener: Option<String>,
 }
 
-async fn rules(State(control): State<Control>, Query(of): Query<Of>) -> Json<serde_json::Value> {
+async fn rules(
+    State(control): State<Control>,
+    Query(of): Query<Of>,
+) -> Result<Json<serde_json::Value>, Failure> {
+    if let Some(name) = &of.listener
+        && control.live.listeners().naming(name).is_none()
+    {
+        return Err(no_listener(name));
+    }
+    // An entry of a list for datagrams goes by its own name among the rules.
     let listener = of.listener.unwrap_or_default();
+    let listener = listener.rsplit('/').next().unwrap_or_default().to_owned();
     let own = own_rules(&control, &listener).await;
     let mut rules = control.access.rules(&listener);
     for rule in &mut rules {
         rule.rule = with_listener(&rule.rule, own);
     }
-    Json(serde_json::json!({ "rows": rules }))
+    Ok(Json(serde_json::json!({ "rows": rules })))
+}
+
+fn no_listener(name: &str) -> Failure {
+    let what = format!("there is no listener `{name}` for clients: `headgate listeners` shows all");
+    Failure(StatusCode::NOT_FOUND, what)
 }
 
 /// The place of a listener in `auth.listeners`, if it has rules of its own.
@@ -127,10 +142,10 @@ async fn explain(
             rewriter: control.live.listeners().rewriter(),
             ..Naming::default()
         },
-        Some(name) => control.live.listeners().naming(name).ok_or_else(|| {
-            let what = format!("there is no listener `{name}`: `headgate listeners` shows all");
-            Failure(StatusCode::NOT_FOUND, what)
-        })?,
+        Some(name) => {
+            let naming = control.live.listeners().naming(name);
+            naming.ok_or_else(|| no_listener(name))?
+        }
     };
     let (user, address) = who(&control, &asked);
     let listener = asked.listener.as_deref().unwrap_or_default();

@@ -66,6 +66,7 @@ async fn status(State(control): State<Control>) -> Json<Value> {
         "uptime_seconds": now.0 / 1_000,
         "ready": obstacles.is_empty(),
         "not_ready_because": obstacles,
+        "needs_restart": control.live.needs_restart().await,
         "clients": bus.clients,
         "sessions": bus.sessions,
         "subscriptions": bus.subscriptions,
