@@ -149,10 +149,9 @@ fn is_foreign(file: &File, path: &Path) -> bool {
         use std::os::unix::fs::MetadataExt;
         let ours = rustix::process::geteuid().as_raw();
         let folder = path.parent().and_then(|folder| std::fs::metadata(folder).ok());
-        let of_gateway = folder.filter(|_| ours == 0).map_or(ours, |folder| folder.uid());
-        let is = |data: std::fs::Metadata| {
-            ![0, ours, of_gateway].contains(&data.uid()) || data.mode() & 0o002 != 0
-        };
+        let gateways = folder.filter(|_| ours == 0).map_or(ours, |folder| folder.uid());
+        let is =
+            |data: std::fs::Metadata| ![0, ours, gateways].contains(&data.uid()) || data.mode() & 0o002 != 0;
         file.metadata().is_ok_and(is)
     }
     #[cfg(not(unix))]
