@@ -69,7 +69,8 @@ impl ListenerSettings {
         ];
         faults.extend(limits.into_iter().flatten());
         let path = self.websocket.as_ref().map_or("*", |ws| &ws.path);
-        if path != "*" && !path.starts_with('/') {
+        // Without one it is that of the protocol.
+        if !path.is_empty() && path != "*" && !path.starts_with('/') {
             let what = format!("`{path}` is no path, allowed is one that begins with `/`, or `*` for any");
             faults.push(Fault::new("websocket.path", what));
         }
