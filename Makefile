@@ -3,16 +3,23 @@ CARGO ?= cargo
 FUZZ_SECONDS ?= 60
 ROUNDS ?= 200
 
-.PHONY: run test check fuzz soak attack bench bench-store bench-bridge docs clauses
+.PHONY: run test web check fuzz soak attack bench bench-store bench-bridge docs clauses
 
 ## Build the gateway quickly and start it on its embedded defaults (loopback only). For load, build with --release.
-run:
+run: web
 	$(CARGO) run --profile first-run -p headgate -- run
 
 ## Every test: unit, conformance, simulation, black box. The black-box tests install the clients they need.
-test:
+test: web
 	$(CARGO) build --workspace --all-targets
 	HEADGATE_BINARY=$(abspath $(or $(CARGO_TARGET_DIR),target))/debug/headgate $(CARGO) test --workspace
+
+## The pages for browsers, which the gateway is built with: the demo page and SockJS' client. Without Node the gateway is built without them.
+web:
+	@if command -v npm >/dev/null; then \
+	    cd gateway/web && { [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --loglevel=error; } && npm run --silent build || \
+	    echo "the pages for browsers could not be built: see above; the gateway is built without them, or with what was there"; \
+	else echo "no npm (Debian: apt-get install npm): the gateway is built without its pages for browsers"; fi
 
 ## Formatting, lints, documentation.
 check:

@@ -1,13 +1,19 @@
-// Bundles each page with the packages that it uses, into dist/, where the gateway's build finds it.
+// Bundles each page with the packages that it uses, into dist/, where the gateway's build finds it. Files that stay the same are left alone, so that nothing is built again.
 
 import { build } from "esbuild";
-import { cp, mkdir, rm } from "node:fs/promises";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 
-await rm("dist", { recursive: true, force: true });
+async function put(path, bytes) {
+  const before = await readFile(path).catch(() => null);
+  if (!before?.equals(bytes)) {
+    await writeFile(path, bytes);
+  }
+}
+
 await mkdir("dist/demo", { recursive: true });
-await build({
+const bundled = await build({
   entryPoints: ["src/demo/chat.js"],
-  outfile: "dist/demo/chat.js",
+  write: false,
   bundle: true,
   minify: true,
   format: "iife",
@@ -16,8 +22,9 @@ await build({
   define: { global: "window" },
   legalComments: "eof",
 });
+await put("dist/demo/chat.js", Buffer.from(bundled.outputFiles[0].contents));
 for (const file of ["index.html", "chat.css"]) {
-  await cp(`src/demo/${file}`, `dist/demo/${file}`);
+  await put(`dist/demo/${file}`, await readFile(`src/demo/${file}`));
 }
-// What a browser loads that has no WebSocket and is on another origin than the gateway's SockJS listener.
-await cp("node_modules/sockjs-client/dist/sockjs.min.js", "dist/demo/sockjs.min.js");
+// What a browser loads in the iframe of a SockJS listener.
+await put("dist/demo/sockjs.min.js", await readFile("node_modules/sockjs-client/dist/sockjs.min.js"));

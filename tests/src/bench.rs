@@ -394,6 +394,7 @@ impl World {
             peer_port: 50_000,
             naming: Arc::new(naming),
             nonce: u128::from(id),
+            carries_text_only: false,
         };
         let link = Link {
             endpoint: MqttEndpoint::new(Arc::new(self.settings.mqtt.clone()), facts, self.now),

@@ -136,6 +136,14 @@ fn rules() -> BTreeMap<&'static str, Rule> {
             },
         ),
         (
+            "headgate-web",
+            Rule {
+                house: &[],
+                never: &["sled", "rustls"],
+                why: "it is files for browsers, and knows no gateway",
+            },
+        ),
+        (
             "headgate-access",
             Rule {
                 house: &["headgate-model"],
@@ -232,6 +240,7 @@ fn rules() -> BTreeMap<&'static str, Rule> {
                     "headgate-shell",
                     "headgate-stomp",
                     "headgate-store",
+                    "headgate-web",
                 ],
                 never: &["headgate-tools", "headgate-bench"],
                 why: "the gateway does without the tools",

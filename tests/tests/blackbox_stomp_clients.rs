@@ -6,7 +6,8 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc::{Sender, channel};
 use std::thread::Scope;
 
-/// Answers what is sent to `stomp/{client}/question` with the same properties, until it is told to end.
+/// Answers what is sent to `stomp/{client}/question` with the same properties, until it is told to end. Clients over SockJS, whose names begin with `sockjs`,
+/// are sent before what SockJS cannot carry.
 fn answer<'s>(scope: &'s Scope<'s, '_>, port: u16) -> Sender<()> {
     let (end, ended) = channel();
     let (mut peer, _) = Peer::connect(port, "answers", true, 0).unwrap();
@@ -29,6 +30,11 @@ fn answer<'s>(scope: &'s Scope<'s, '_>, port: u16) -> Sender<()> {
             if let Some(properties) = &mut publish.properties {
                 properties.subscription_identifiers.clear();
             }
+            if publish.topic.as_str().starts_with("stomp/sockjs") {
+                let mut bytes = publish.clone();
+                bytes.payload = b"\xFF"[..].into();
+                peer.send(&Packet::Publish(bytes)).unwrap();
+            }
             peer.send(&Packet::Publish(publish)).unwrap();
         }
     });
@@ -44,9 +50,9 @@ fn answer<'s>(scope: &'s Scope<'s, '_>, port: u16) -> Sender<()> {
     end
 }
 
-/// The ports of listeners for STOMP that the gateway gets while it runs: TCP, TLS, WebSocket.
-fn listen(daemon: &Daemon<'_>) -> [u16; 3] {
-    let ports = [free_port(), free_port(), free_port()];
+/// The ports of listeners for STOMP that the gateway gets while it runs: TCP, TLS, WebSocket, SockJS.
+fn listen(daemon: &Daemon<'_>) -> [u16; 4] {
+    let ports = [free_port(), free_port(), free_port(), free_port()];
     let pki = daemon.setup().certificates();
     let tls = format!(
         "kind = \"tls\"\ntls = {{ certificate = {:?}, key = {:?} }}",
@@ -54,7 +60,7 @@ fn listen(daemon: &Daemon<'_>) -> [u16; 3] {
     );
     let file = daemon.setup().folder().join("headgate.toml");
     let mut text = std::fs::read_to_string(&file).unwrap();
-    for (port, kind) in ports.iter().zip(["", &tls, "kind = \"ws\""]) {
+    for (port, kind) in ports.iter().zip(["", &tls, "kind = \"ws\"", "kind = \"sockjs\""]) {
         text += &format!(
             "[[listeners]]\nname = \"stomp-{port}\"\nprotocol = \"stomp\"\nbind = \"127.0.0.1:{port}\"\n{kind}\n"
         );
@@ -89,7 +95,7 @@ fn with_answers(daemon: &Daemon<'_>, work: impl FnOnce()) {
 fn stomp_py_by_each_version_and_transport() {
     let setup = Setup::with("[stomp]\nredelivery_delay = \"100ms\"\n");
     let daemon = setup.start();
-    let [tcp, tls, ws] = listen(&daemon);
+    let [tcp, tls, ws, _] = listen(&daemon);
     with_answers(&daemon, || {
         for (n, (kind, port, version)) in [
             ("tcp", tcp, "1.0"),
@@ -114,10 +120,30 @@ fn stomp_py_by_each_version_and_transport() {
 fn stomp_js_over_websocket() {
     let setup = Setup::with("[stomp]\nredelivery_delay = \"100ms\"\n");
     let daemon = setup.start();
-    let [_, _, ws] = listen(&daemon);
+    let [_, _, ws, _] = listen(&daemon);
     with_answers(&daemon, || {
         let mut command = node_client("stompjs_client.cjs");
         command.args([&format!("ws://127.0.0.1:{ws}/stomp"), "ws", "js"]);
+        succeed(command);
+    });
+}
+
+/// STOMP.js over SockJS' own client, by each transport that this has outside of browsers; and over SockJS' raw WebSocket.
+#[test]
+fn stomp_js_over_sockjs() {
+    let setup = Setup::with("[stomp]\nredelivery_delay = \"100ms\"\n");
+    let daemon = setup.start();
+    let [_, _, _, sockjs] = listen(&daemon);
+    with_answers(&daemon, || {
+        for transport in ["websocket", "xhr-streaming", "eventsource", "xhr-polling"] {
+            let mut command = node_client("stompjs_client.cjs");
+            let url = format!("http://127.0.0.1:{sockjs}/sockjs");
+            command.args([&url, transport, &format!("sockjs-{transport}")]);
+            succeed(command);
+        }
+        let mut command = node_client("stompjs_client.cjs");
+        let url = format!("ws://127.0.0.1:{sockjs}/sockjs/websocket");
+        command.args([&url, "ws", "sockjs-raw"]);
         succeed(command);
     });
 }

@@ -18,13 +18,13 @@ function client() {
     reconnectTimeMode: ReconnectionTimeMode?.LINEAR,
     onStompError: (frame) => fail(`ERROR: ${frame.headers.message}`),
   });
-  if (transport === "ws") {
-    Object.assign(globalThis, { WebSocket: require("ws") });
-    client.brokerURL = url;
-  } else {
-    const SockJS = require("sockjs-client");
-    client.webSocketFactory = () => new SockJS(url, null, { transports: [transport] });
-  }
+  const [WebSocket, SockJS] = [require("ws"), require("sockjs-client")];
+  client.webSocketFactory = () => {
+    const socket = transport === "ws" ? new WebSocket(url, ["v12.stomp"]) : new SockJS(url, null, { transports: [transport] });
+    // Old clients of STOMP take no frame that is cut.
+    socket.addEventListener("message", ({ data }) => /[\0\n]$/.test(data) || fail("a frame in two messages"));
+    return socket;
+  };
   return client;
 }
 
@@ -84,6 +84,13 @@ async function main() {
   check("colour", answer.headers.colour, headers.colour);
   check("destination", answer.headers.destination, `stomp/${id}/answer`);
   answer.ack();
+
+  // A long one.
+  const long = "\u4e16".repeat(70000);
+  await publish(first, { destination: `stomp/${id}/question`, body: long });
+  const longAnswer = await answers.next();
+  check("a long body", longAnswer.body === long, true);
+  longAnswer.ack();
 
   // What is refused comes again.
   await publish(first, { destination: `stomp/${id}/kept`, body: "one" });

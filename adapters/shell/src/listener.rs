@@ -486,10 +486,9 @@ impl ListenerState {
             on_listener: self.limit.clone(),
             in_all: self.total.clone(),
         };
-        let of_sockjs = settings.sockjs.clone().unwrap_or_default();
         let handler = Arc::clone(&self.handler);
         let refusals = self.stats.count_sockjs();
-        let front = SockJsFront::new(&of_sockjs, settings.access.clone(), limits, handler, refusals);
+        let front = SockJsFront::new(settings, limits, handler, refusals);
         let front = front.map_err(|source| ListenError::SockJs {
             listener: settings.name.clone(),
             source,

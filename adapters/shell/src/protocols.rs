@@ -7,6 +7,7 @@ use crate::limit::ConnectionLimit;
 use crate::metrics::Metrics;
 use crate::stages::Stages;
 use crate::trace::Tracer;
+use crate::transport::Transport;
 use headgate_access::{AccessService, PeerAddr};
 use headgate_bus::handle::{Attach, Hub};
 use headgate_model::memory::Want;
@@ -124,6 +125,7 @@ impl<P: StreamProtocol<Endpoint: Endpoint<Sessions: Attach>>> Serve for Served<P
             peer_port,
             naming: Arc::clone(naming),
             nonce: nonce(),
+            carries_text_only: matches!(connection.transport, Transport::SockJs(_)),
         };
         let endpoint = self.protocol.endpoint(facts, self.serving.hub.clock().now());
         let access = self.serving.access.session(&connection.info);

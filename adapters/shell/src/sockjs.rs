@@ -4,7 +4,7 @@ use crate::connection::{Connection, ConnectionPermit};
 use crate::http::Http;
 use crate::limit::ConnectionLimit;
 use crate::listener::Handler;
-use crate::settings::SockJsSettings;
+use crate::settings::ListenerSettings;
 use crate::stages::Stages;
 use crate::transport::Transport;
 use crate::websocket::http::forwarded_client;
@@ -38,12 +38,20 @@ pub(crate) struct SessionLimits {
 impl SockJsFront {
     /// Sessions are given to what `handler` holds when they are opened.
     pub(crate) fn new(
-        settings: &SockJsSettings,
-        access: AddressRules,
+        settings: &ListenerSettings,
         limits: SessionLimits,
         handler: Arc<RwLock<Option<Handler>>>,
         refusals: Arc<Refusals>,
     ) -> Result<Self, SettingsFault> {
+        let (sockjs, access) = (
+            settings.sockjs.clone().unwrap_or_default(),
+            settings.access.clone(),
+        );
+        let of_service = headgate_sockjs::SockJsSettings {
+            client: settings.sockjs_client.clone(),
+            subprotocols: settings.facts.subprotocols,
+            ..sockjs.of_service()
+        };
         let service = move |session, request| {
             let connection = limits.connection(session, &request);
             let handler = handler.read().clone();
@@ -51,13 +59,13 @@ impl SockJsFront {
                 tokio::spawn(handler(connection));
             }
         };
-        let sockjs = SockJs::counting(settings.of_service(), service, refusals)?;
-        let forwarders: Arc<[Network]> = settings.trusted_forwarders.as_slice().into();
+        let service = SockJs::counting(of_service, service, refusals)?;
+        let forwarders: Arc<[Network]> = sockjs.trusted_forwarders.as_slice().into();
         let announced = move |request| {
             let announced = announce(request, &forwarders, &access);
             async move { announced }
         };
-        let router = sockjs.router(&settings.path).layer(map_request(announced));
+        let router = service.router(&sockjs.path).layer(map_request(announced));
         Ok(Self {
             http: Http::unhurried(router),
             requests: TaskTracker::new(),

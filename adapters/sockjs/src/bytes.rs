@@ -1,7 +1,7 @@
 //! A session as a stream of bytes, for protocols that have frames of their own.
 //!
-//! Messages are text. What is written goes out as one message for each write, so that a frame written at once arrives at once; a character that is cut by
-//! the end of a write waits for its rest. What is no UTF-8 cannot be carried: it ends the session.
+//! Messages are text. What is written goes out as one message for each write, whatever its length: a frame written at once is in one message, where clients look
+//! for it. A character that is cut by the end of a write waits for its rest. What is no UTF-8 cannot be carried: it ends the session.
 
 use crate::application::Session;
 use crate::session::Ended;
@@ -13,8 +13,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Bytes in one message that we write, at most.
-const MAX_MESSAGE: usize = 64 << 10;
 /// Bytes were to be carried that are no text. RFC 6455 §7.4.1
 const NOT_TEXT: Ended = Ended::new(1007, "Not UTF-8");
 
@@ -75,10 +73,9 @@ impl AsyncWrite for SessionBytes {
         let this = self.get_mut();
         let broken = |ended: Ended| io::Error::new(ErrorKind::BrokenPipe, ended.reason);
         ready!(Pin::new(&mut this.session).poll_ready(cx)).map_err(broken)?;
-        let n = buf.len().min(MAX_MESSAGE);
         let bytes = match this.cut.is_empty() {
-            true => Cow::Borrowed(&buf[..n]),
-            false => Cow::Owned([&this.cut, &buf[..n]].concat()),
+            true => Cow::Borrowed(buf),
+            false => Cow::Owned([&this.cut, buf].concat()),
         };
         let whole = match std::str::from_utf8(&bytes) {
             Ok(text) => text.len(),
@@ -91,7 +88,7 @@ impl AsyncWrite for SessionBytes {
         if !text.is_empty() {
             Pin::new(&mut this.session).start_send(text).map_err(broken)?;
         }
-        Poll::Ready(Ok(n))
+        Poll::Ready(Ok(buf.len()))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -17,6 +17,7 @@ use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
 use axum::response::Response;
 use axum::routing::any;
+use bytes::Bytes;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -44,7 +45,14 @@ pub(crate) struct Server {
     pub(crate) table: Arc<Table>,
     service: Box<dyn Service>,
     began: Instant,
-    iframe: String,
+    iframe: Page,
+    client: Option<Page>,
+}
+
+/// What browsers may keep.
+struct Page {
+    content_type: &'static str,
+    body: Bytes,
     etag: HeaderValue,
 }
 
@@ -61,10 +69,6 @@ impl SockJs {
         counts: Arc<Refusals>,
     ) -> Result<Self, SettingsFault> {
         settings.check()?;
-        let iframe = iframe(&settings.client_url);
-        let mut hasher = DefaultHasher::new();
-        iframe.hash(&mut hasher);
-        let etag = format!("\"{:016x}\"", hasher.finish());
         Ok(Self(Arc::new(Server {
             counts,
             table: Table::new(
@@ -74,8 +78,8 @@ impl SockJs {
             ),
             service: Box::new(service),
             began: Instant::now(),
-            iframe,
-            etag: HeaderValue::from_str(&etag).expect("hexadecimal digits"),
+            iframe: Page::new(HTML, iframe(&settings.client_url).into()),
+            client: settings.client.clone().map(|client| Page::new(SCRIPT, client)),
             settings,
         })))
     }
@@ -142,6 +146,7 @@ impl SockJs {
             Route::Greeting => with_type(TEXT, Body::from("Welcome to SockJS!\n")),
             Route::Info => server.info(),
             Route::Iframe => server.iframe(&parts.headers),
+            Route::Client => server.client(&parts.headers),
             Route::WebSocket => websocket::upgrade(server, Transport::WebSocket, parts).await,
             Route::RawWebSocket => websocket::upgrade(server, Transport::RawWebSocket, parts).await,
             Route::Receive(session, transport) => receive::receive(server, session, transport, parts).await,
@@ -171,7 +176,7 @@ impl Server {
     /// Whether the site that caused a request may use the service. A browser that tells no origin tells, since 2020, whether it was another site's.
     fn admits(&self, route: Route<'_>, headers: &HeaderMap) -> bool {
         let origins = &self.settings.origins;
-        if origins.is_empty() || matches!(route, Route::Greeting | Route::Iframe) {
+        if origins.is_empty() || matches!(route, Route::Greeting | Route::Iframe | Route::Client) {
             return true;
         }
         match headers.get(header::ORIGIN) {
@@ -259,6 +264,44 @@ impl Server {
     }
 
     fn iframe(&self, headers: &HeaderMap) -> Response {
+        let mut response = self.iframe.answer(headers);
+        cached(&mut response);
+        let headers = response.headers_mut();
+        // The page speaks to us for the page around it, under our origin.
+        if !self.settings.origins.is_empty() {
+            let policy = format!("frame-ancestors 'self' {}", self.settings.origins.join(" "));
+            let policy = HeaderValue::from_str(&policy).expect("checked with the settings");
+            headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+        }
+        response
+    }
+
+    /// Its URL says no version, so browsers ask whether it is still the same.
+    fn client(&self, headers: &HeaderMap) -> Response {
+        let Some(client) = &self.client else {
+            return self.refuse(Refused::NOT_FOUND);
+        };
+        let mut response = client.answer(headers);
+        let no_cache = HeaderValue::from_static("no-cache");
+        response.headers_mut().insert(header::CACHE_CONTROL, no_cache);
+        response
+    }
+}
+
+impl Page {
+    fn new(content_type: &'static str, body: Bytes) -> Self {
+        let mut hasher = DefaultHasher::new();
+        body.hash(&mut hasher);
+        let etag = format!("\"{:016x}\"", hasher.finish());
+        Self {
+            content_type,
+            body,
+            etag: HeaderValue::from_str(&etag).expect("hexadecimal digits"),
+        }
+    }
+
+    /// The page, or that the browser has it. RFC 9110 §13.1.2
+    fn answer(&self, headers: &HeaderMap) -> Response {
         let known = headers
             .get_all(header::IF_NONE_MATCH)
             .iter()
@@ -270,17 +313,9 @@ impl Server {
                 *response.status_mut() = StatusCode::NOT_MODIFIED;
                 response
             } else {
-                with_type(HTML, Body::from(self.iframe.clone()))
+                with_type(self.content_type, Body::from(self.body.clone()))
             };
-        cached(&mut response);
-        let headers = response.headers_mut();
-        headers.insert(header::ETAG, self.etag.clone());
-        // The page speaks to us for the page around it, under our origin.
-        if !self.settings.origins.is_empty() {
-            let policy = format!("frame-ancestors 'self' {}", self.settings.origins.join(" "));
-            let policy = HeaderValue::from_str(&policy).expect("checked with the settings");
-            headers.insert(header::CONTENT_SECURITY_POLICY, policy);
-        }
+        response.headers_mut().insert(header::ETAG, self.etag.clone());
         response
     }
 }

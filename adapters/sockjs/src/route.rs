@@ -1,5 +1,6 @@
 //! What a request's target asks for: the path below the base, and the callback in its query. Pure.
 
+use crate::settings::SockJsSettings;
 use axum::http::Method;
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
@@ -56,6 +57,8 @@ pub(crate) enum Route<'a> {
     Greeting,
     Info,
     Iframe,
+    /// The SockJS client, for the iframe page.
+    Client,
     RawWebSocket,
     WebSocket,
     /// The frames of this session are asked for.
@@ -76,6 +79,7 @@ impl<'a> Route<'a> {
         };
         match path {
             "" => return Some(Self::Greeting),
+            SockJsSettings::OWN_CLIENT => return Some(Self::Client),
             "info" => return Some(Self::Info),
             "websocket" => return Some(Self::RawWebSocket),
             _ if is_iframe(path) => return Some(Self::Iframe),
@@ -102,7 +106,7 @@ impl<'a> Route<'a> {
     /// The methods of the URL, as `Allow` tells them.
     pub(crate) fn allow(self) -> &'static str {
         match self {
-            Self::Greeting | Self::Iframe => "GET, HEAD",
+            Self::Greeting | Self::Iframe | Self::Client => "GET, HEAD",
             Self::Info => "OPTIONS, GET, HEAD",
             Self::WebSocket | Self::RawWebSocket => "GET",
             Self::Receive(_, Transport::Xhr | Transport::XhrStreaming) | Self::XhrSend(_) => "OPTIONS, POST",

@@ -1,6 +1,7 @@
 //! Settings of one SockJS service, and what cannot be.
 
 use axum::http::HeaderValue;
+use bytes::Bytes;
 use std::time::Duration;
 
 /// One SockJS service: what it offers, how long it waits and how much it holds.
@@ -8,10 +9,14 @@ use std::time::Duration;
 pub struct SockJsSettings {
     /// WebSocket is offered, with SockJS frames and raw. Default: true.
     pub websocket: bool,
+    /// Subprotocols of raw WebSocket, best first. A client that offers none of them gets none. Default: none. RFC 6455 §1.9
+    pub subprotocols: &'static [&'static str],
     /// A load balancer wants the cookie `JSESSIONID`: session URLs set it. Default: false.
     pub cookie_needed: bool,
-    /// Where the iframe page gets the SockJS client from: a URL or an absolute path.
+    /// Where the iframe page gets the SockJS client from: a URL, an absolute path, or [`Self::OWN_CLIENT`], which is the default.
     pub client_url: String,
+    /// The SockJS client, a script: it is served below the base as [`Self::OWN_CLIENT`]. Default: none, and there is no such URL.
+    pub client: Option<Bytes>,
     /// Values of `Origin` that may use the service; requests that no other site caused may, too. Empty, the default: all.
     pub origins: Vec<String>,
     /// A session belongs to the address of its first request: an IPv4 address, or the /64 of an IPv6 address. Default: true. Turn it off where clients
@@ -45,8 +50,10 @@ impl Default for SockJsSettings {
     fn default() -> Self {
         Self {
             websocket: true,
+            subprotocols: &[],
             cookie_needed: false,
-            client_url: "https://cdn.jsdelivr.net/npm/sockjs-client@1/dist/sockjs.min.js".into(),
+            client_url: Self::OWN_CLIENT.into(),
+            client: None,
             origins: Vec::new(),
             same_address: true,
             session_timeout: Duration::from_secs(5),
@@ -90,10 +97,13 @@ impl SettingsFault {
 }
 
 impl SockJsSettings {
+    /// Where the client is below the base, relative to the iframe page.
+    pub const OWN_CLIENT: &str = "sockjs.min.js";
+
     /// The first fault, if there is one.
     pub fn check(&self) -> Result<(), SettingsFault> {
         let url = &self.client_url;
-        let begins = url.starts_with('/') || url.starts_with("http");
+        let begins = url.starts_with('/') || url.starts_with("http") || url == Self::OWN_CLIENT;
         if !begins
             || !url
                 .bytes()

@@ -44,6 +44,10 @@ pub(crate) async fn upgrade(server: &Arc<Server>, transport: Transport, mut part
         Ok(place) => place,
         Err(refused) => return server.refuse(refused),
     };
+    let upgrade = match transport {
+        Transport::RawWebSocket => upgrade.protocols(server.settings.subprotocols.iter().copied()),
+        _ => upgrade,
+    };
     let server = Arc::clone(server);
     upgrade
         .max_message_size(limit)

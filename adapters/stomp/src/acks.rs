@@ -127,17 +127,29 @@ impl StompEndpoint {
                     let at = now + self.settings.redelivery_delay(message.nacks);
                     self.subscriptions.return_at(at, id.number, message);
                 }
-                NackPolicy::Requeue | NackPolicy::DeadLetter => self.bury(session, id.number, message, out),
-                NackPolicy::Drop => self.drop_message(session, &message.delivery, out),
+                NackPolicy::Requeue | NackPolicy::DeadLetter => {
+                    self.bury(session, id.number, message, StompMetric::NackedDropped, out);
+                }
+                NackPolicy::Drop => {
+                    self.drop_message(session, &message.delivery, StompMetric::NackedDropped, out);
+                }
             }
         }
         true
     }
 
-    /// An undeliverable message is published elsewhere, as by the client; then it is done with. Its rules must allow that without being asked.
-    fn bury(&mut self, session: SessionKey, number: u32, message: Unsettled, out: &mut Out) {
+    /// An undeliverable message is published elsewhere, as by the client; then it is done with. Its rules must allow that without being asked, or it is
+    /// dropped and counted as `why`.
+    pub(crate) fn bury(
+        &mut self,
+        session: SessionKey,
+        number: u32,
+        message: Unsettled,
+        why: StompMetric,
+        out: &mut Out,
+    ) {
         let Some(letter) = self.dead_letter(&message.delivery) else {
-            return self.drop_message(session, &message.delivery, out);
+            return self.drop_message(session, &message.delivery, why, out);
         };
         match self.gate().publish(letter) {
             Verdict::Admitted(letter) => {
@@ -148,9 +160,9 @@ impl StompEndpoint {
             }
             Verdict::Refused(refused) => {
                 self.tell_refused(&refused, out);
-                self.drop_message(session, &message.delivery, out);
+                self.drop_message(session, &message.delivery, why, out);
             }
-            Verdict::Ask(_) => self.drop_message(session, &message.delivery, out),
+            Verdict::Ask(_) => self.drop_message(session, &message.delivery, why, out),
         }
     }
 
@@ -160,6 +172,9 @@ impl StompEndpoint {
             return None;
         }
         let topic = self.naming.mount.unmount(&delivery.message.topic);
+        if topic.as_str().starts_with(&**prefix) {
+            return None; // It is one, and its reader cannot have it either.
+        }
         let topic = Topic::parse(Bytes::from(format!("{prefix}{topic}"))).ok()?;
         Some(Message {
             qos: delivery.qos.max(Qos::AtLeastOnce),
@@ -190,8 +205,14 @@ impl StompEndpoint {
         }
     }
 
-    fn drop_message(&mut self, session: SessionKey, delivery: &Delivery, out: &mut Out) {
-        out.counts.add_own(StompMetric::NackedDropped);
+    pub(crate) fn drop_message(
+        &mut self,
+        session: SessionKey,
+        delivery: &Delivery,
+        why: StompMetric,
+        out: &mut Out,
+    ) {
+        out.counts.add_own(why);
         out.grant_credit(session, delivery.message.size());
         if let Some(id) = delivery.id {
             out.bus(session, BusCommand::Settle(id, Settlement::Rejected));

@@ -20,6 +20,7 @@ headgate_model::counters! {
         MessageRedelivered => "stomp/message/redelivered",
         DeadLettered => "stomp/message/dead_lettered",
         NackedDropped => "stomp/message/dropped/nack",
+        NotTextDropped => "stomp/message/dropped/not_text",
         ReceiptSent => "stomp/receipt",
         ErrorSent => "stomp/error",
         HeartBeatSent => "stomp/heart_beat/sent",

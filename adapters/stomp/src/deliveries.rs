@@ -23,6 +23,9 @@ impl StompEndpoint {
         let expired = delivery.message.is_expired(now) && !delivery.redelivered;
         let ids: &[u32] = delivery.subscription_ids.as_ref().map_or(&[], |ids| &ids[..]);
         if session == OWN {
+            if !expired && !self.carries(&delivery) {
+                return self.drop_message(session, &delivery, StompMetric::NotTextDropped, out);
+            }
             for number in ids.iter().filter(|_| !expired) {
                 self.send_message(*number, &delivery, now, out);
             }
@@ -38,12 +41,21 @@ impl StompEndpoint {
         if expired || !ids.contains(&subscription.identifier) {
             return self.done_with(session, &delivery, out);
         }
+        if !self.carries(&delivery) {
+            let message = Unsettled { delivery, nacks: 0 };
+            return self.bury(session, number, message, StompMetric::NotTextDropped, out);
+        }
         let waits = subscription.ack != AckMode::Auto;
         let id = self.send_message(number, &delivery, now, out);
         match id.filter(|_| waits) {
             Some(id) => self.subscriptions.hold(id, Unsettled { delivery, nacks: 0 }),
             None => self.done_with(session, &delivery, out),
         }
+    }
+
+    /// Whether it can be brought to the client: all of a MESSAGE but its body is UTF-8 in any case.
+    fn carries(&self, delivery: &Delivery) -> bool {
+        !self.carries_text_only || std::str::from_utf8(&delivery.message.payload).is_ok()
     }
 
     /// A delivery needs nothing of the client any more: the next one may come.
@@ -95,6 +107,13 @@ impl StompEndpoint {
     pub(crate) fn send_returning(&mut self, now: Instant, out: &mut Out) {
         while let Some((number, mut unsettled)) = self.subscriptions.take_returning(now) {
             unsettled.delivery.redelivered = true;
+            if !self.carries(&unsettled.delivery) {
+                // Its dead letter was refused.
+                if let Some(session) = self.subscriptions.get(number).map(|of| of.session) {
+                    self.bury(session, number, unsettled, StompMetric::NotTextDropped, out);
+                }
+                continue;
+            }
             if let Some(id) = self.send_message(number, &unsettled.delivery, now, out) {
                 self.subscriptions.hold(id, unsettled);
             }

@@ -39,6 +39,8 @@ pub struct StompEndpoint {
     pub(crate) client_id: ClientId,
     /// The client said its id itself, so that durable subscriptions can find it again.
     pub(crate) is_named: bool,
+    /// Nothing but UTF-8 reaches the client.
+    pub(crate) carries_text_only: bool,
     pub(crate) beats: HeartBeats,
     pub(crate) steps: Steps,
     pub(crate) subscriptions: Subscriptions,
@@ -81,6 +83,7 @@ impl StompEndpoint {
         Self {
             settings,
             naming: Arc::clone(&facts.naming),
+            carries_text_only: facts.carries_text_only,
             version: Version::V10,
             phase: Phase::Fresh(Box::new(Fresh { until, facts })),
             held: None,

@@ -3,7 +3,7 @@
 mod bench;
 
 use bench::Bench;
-use headgate_model::Qos;
+use headgate_model::{Message, Qos};
 use headgate_stomp::{NackPolicy, StompSettings};
 use std::time::Duration;
 
@@ -197,6 +197,38 @@ fn a_refused_message_may_be_dropped() {
     let mut bench = reading("client", &["1"], |settings| settings.max_redeliveries = 0);
     bench.nack("a", "1");
     assert_eq!(unsettled(&bench), 0, "without dead letters");
+}
+
+/// SockJS carries text. What is none is undeliverable, and nothing else suffers. docs/stomp.md
+#[test]
+fn what_is_no_text_is_undeliverable_over_sockjs() {
+    let bytes = |message: &mut Message| message.payload = b"\xFF"[..].into();
+    let mut bench = Bench::with(|settings| settings.dead_letter_prefix = "dead/".into());
+    bench.connect("undertaker");
+    bench.subscribe("undertaker", "id:0\ndestination:dead/#");
+    bench.carries_text_only = true;
+    bench.connect("a");
+    bench.subscribe("a", "id:auto\ndestination:t");
+    bench.subscribe("a", "id:acks\ndestination:t\nack:client\ndurable:true");
+    bench.subscribe("a", "id:all\ndestination:dead/#\nack:client");
+    bench.deliver_with("t", "", Qos::AtLeastOnce, bytes);
+    assert_eq!(bench.heard("a"), [""; 0]);
+    let dead = bench.frames("undertaker");
+    assert!(
+        dead.len() == 1 && dead[0].get("destination") == Some("dead/t") && dead[0].body[..] == b"\xFF"[..],
+        "{dead:?}"
+    );
+    assert_eq!(
+        (
+            bench.counts["stomp/message/dropped/not_text"],
+            bench.counts["stomp/message/dead_lettered"]
+        ),
+        (2, 1),
+        "the one without acknowledgements, and the letter itself"
+    );
+    assert_eq!(unsettled(&bench), 0);
+    bench.deliver("t", "text", Qos::AtLeastOnce);
+    assert_eq!(bench.heard("a").len(), 2);
 }
 
 /// STOMP 1.2, ACK transaction: it counts at COMMIT, and not at all after ABORT.

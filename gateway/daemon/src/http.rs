@@ -1,6 +1,7 @@
-//! What the gateway answers over HTTP, on listeners with `protocol = "http"`: `/metrics`, `/status`, `/health/live` and `/health/ready`.
+//! What the gateway answers over HTTP, on listeners with `protocol = "http"`: `/metrics`, `/status`, `/health/live` and `/health/ready`; and `/demo/`.
 
 use crate::config::Config;
+use crate::demo;
 use crate::metrics::{Counters, text};
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
@@ -42,13 +43,20 @@ impl Site {
 
     /// All pages.
     pub(crate) fn router(self) -> Router {
+        let pages = demo::routes(&self);
         Router::new()
             .route("/metrics", get(metrics))
             .route("/status", get(status))
             .route("/health/live", get(live))
             .route("/health/ready", get(ready))
             .layer(middleware::map_response(uncached))
+            .merge(pages)
             .with_state(self)
+    }
+
+    /// As it is valid now.
+    pub(crate) fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.borrow())
     }
 
     /// This machine may read the metrics, and who is allowed to.

@@ -9,6 +9,7 @@ mod commands;
 mod config;
 mod control;
 mod daemon;
+mod demo;
 mod history;
 mod http;
 mod listeners;

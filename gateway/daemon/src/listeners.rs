@@ -604,10 +604,11 @@ fn is_in_use(error: &ListenersError) -> bool {
     matches!(cause, ListenError::Bind { source, .. } if source.kind() == io::ErrorKind::AddrInUse)
 }
 
-/// With what its protocol says of itself.
+/// With what its protocol says of itself, and what browsers load.
 fn with_facts(settings: &ListenerSettings) -> ListenerSettings {
     ListenerSettings {
         facts: protocols::websocket_facts(&settings.protocol),
+        sockjs_client: headgate_web::sockjs_client(),
         ..settings.clone()
     }
 }

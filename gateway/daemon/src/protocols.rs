@@ -7,6 +7,8 @@ use headgate_shell::{DatagramListener, ListenerFor, Protocols};
 
 /// The protocol of listeners that tell how the gateway is: see [`crate::http`].
 pub(crate) const HTTP: &str = "http";
+/// The protocol that the demo page speaks.
+pub(crate) const STOMP: &str = headgate_stomp::Stomp::NAME;
 
 /// Calls `$then!` with `$args` and the list of all protocols, each with the name of its section of the configuration and what is said of that. Those over
 /// connections have one section, for all listeners that speak it; those over datagrams have a list, with an entry for each socket or line.

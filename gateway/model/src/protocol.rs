@@ -118,4 +118,6 @@ pub struct PeerFacts {
     pub naming: Arc<Naming>,
     /// A number nobody else has: the client identifier of a client that sends none is made of it.
     pub nonce: u128,
+    /// Nothing but UTF-8 can be carried to the peer, as by SockJS.
+    pub carries_text_only: bool,
 }

@@ -8,21 +8,32 @@ use axum::http::header::{
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
+use bytes::Bytes;
 use rust_embed::{Embed, EmbeddedFile};
+use std::borrow::Cow;
 
 #[derive(Embed)]
 #[folder = "dist/"]
 #[allow_missing = true]
 struct Files;
 
-/// SockJS loads scripts and frames from where the page is told to connect to, which is another port at least.
-const POLICY: &str = "default-src 'self'; connect-src *; script-src *; frame-src *; object-src 'none'; base-uri 'none'; form-action 'none'";
+/// SockJS loads scripts and frames from where the page is told to connect to, which is another port at least, and sends forms there.
+const POLICY: &str = "default-src 'self'; img-src 'self' data:; connect-src *; script-src *; frame-src *; form-action *; frame-ancestors 'none'; object-src 'none'; base-uri 'none'";
+const SOCKJS_CLIENT: &str = "demo/sockjs.min.js";
 const NOT_BUILT: &str =
     "this gateway was built without its pages: they need Node (`make web`, then build again)\n";
 
 /// Whether the pages are in the program.
 pub fn is_built() -> bool {
     Files::iter().next().is_some()
+}
+
+/// The client of SockJS as browsers load it: what `iframe.html` of SockJS wants.
+pub fn sockjs_client() -> Option<Bytes> {
+    Files::get(SOCKJS_CLIENT).map(|file| match file.data {
+        Cow::Borrowed(script) => Bytes::from_static(script),
+        Cow::Owned(script) => script.into(),
+    })
 }
 
 /// `/demo/` and what it consists of.

@@ -74,12 +74,9 @@ impl ListenerSettings {
             at_least_a_ms("proxy_timeout", self.proxy_timeout),
         ];
         faults.extend(limits.into_iter().flatten());
-        // Without one it is the protocol's.
-        let path = self
-            .websocket
-            .as_ref()
-            .map_or_else(String::new, |ws| ws.path.clone());
-        if !matches!(path.as_str(), "" | "*") && !path.starts_with('/') {
+        let path = self.websocket.as_ref().map_or("*", |ws| &ws.path);
+        // Without one it is that of the protocol.
+        if !path.is_empty() && path != "*" && !path.starts_with('/') {
             let what = format!("`{path}` is no path, allowed is one that begins with `/`, or `*` for any");
             faults.push(Fault::new("websocket.path", what));
         }

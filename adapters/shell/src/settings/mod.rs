@@ -10,6 +10,7 @@ mod websocket;
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use headgate_access::{AddressRules, Network};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -106,6 +107,9 @@ pub struct ListenerSettings {
     /// What the protocol says of itself over WebSocket: not for the operator to set.
     #[serde(skip)]
     pub facts: WebSocketFacts,
+    /// The script of SockJS' client, for browsers: not for the operator to set.
+    #[serde(skip)]
+    pub sockjs_client: Option<Bytes>,
 }
 
 /// How the connections of a listener are wrapped.
@@ -171,6 +175,7 @@ impl Default for ListenerSettings {
             sockjs: None,
             unix: None,
             facts: WebSocketFacts::default(),
+            sockjs_client: None,
         }
     }
 }

@@ -12,7 +12,8 @@ use std::time::Duration;
 pub struct SockJsSettings {
     /// The base of all URLs: what SockJS clients are given. It begins with a slash and does not end with one. Default: `/sockjs`.
     pub path: String,
-    /// Where the page for browsers without CORS gets the SockJS client from: a URL or an absolute path. Default: version 1 at a public CDN.
+    /// Where the page for browsers without CORS gets the SockJS client from: a URL or an absolute path. Default: `sockjs.min.js` below the base, which the
+    /// gateway has if it was built with its pages.
     pub client_url: String,
     /// WebSocket is offered too. Default: true.
     pub websocket: bool,

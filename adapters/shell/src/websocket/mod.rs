@@ -4,9 +4,12 @@
 //! [MQTT-6.0.0-2], so a large frame needs no buffer of its size. The frame header's coding is tungstenite's;
 //! its message layer is not used, because it keeps a read buffer for every idle connection.
 //!
+//! Where the protocol is text, what is handed over for one write is one message, in as many frames as it takes: clients of STOMP look for whole frames of theirs in each.
+//!
 //! Always true: nothing is sent after our Close frame; at most one pong waits to be sent (RFC 6455 §5.5.3).
 
 pub(crate) mod http;
+mod utf8;
 
 use std::io::{self, Cursor, ErrorKind};
 use std::task::{Context, Poll, ready};
@@ -16,6 +19,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 
 use crate::stream::ByteStream;
+use utf8::Utf8;
 
 /// The most payload put in one frame that we send.
 const WRITE_FRAME: usize = 64 * 1024;
@@ -39,6 +43,10 @@ pub struct WebSocket<S> {
     message_limit: u64,
     /// Text frames are taken, and sent where the bytes are UTF-8.
     is_text: bool,
+    /// Whether the text message that is arriving is UTF-8; `None`: it is a binary one.
+    text: Option<Utf8>,
+    /// Bytes of our message that have yet to be put in frames; 0 between messages.
+    sending: usize,
     close_sent: bool,
     close_received: bool,
 }
@@ -55,6 +63,9 @@ pub enum WebSocketError {
     /// [MQTT-6.0.0-1]
     #[error("a text frame where only binary is allowed")]
     Text,
+    /// RFC 6455 §8.1
+    #[error("a text message that is not UTF-8")]
+    NotUtf8,
     /// A frame that RFC 6455 forbids.
     #[error("{0}")]
     Protocol(&'static str),
@@ -71,6 +82,7 @@ impl WebSocketError {
     fn close_code(&self) -> CloseCode {
         match self {
             Self::Text => CloseCode::Unsupported,
+            Self::NotUtf8 => CloseCode::Invalid,
             Self::Protocol(_) => CloseCode::Protocol,
             Self::TooLarge { .. } => CloseCode::Size,
         }
@@ -89,6 +101,8 @@ impl<S> WebSocket<S> {
             message: None,
             message_limit,
             is_text,
+            text: None,
+            sending: 0,
             close_sent: false,
             close_received: false,
         }
@@ -102,6 +116,9 @@ impl<S> WebSocket<S> {
     /// Moves the payload of what has arrived to `buf` and handles control frames on the way.
     fn take_frames(&mut self, buf: &mut BytesMut) -> Result<(), WebSocketError> {
         while !self.close_received {
+            if self.text == Some(Utf8::Broken) {
+                return Err(WebSocketError::NotUtf8);
+            }
             if let Some(frame) = &mut self.frame {
                 let n = self
                     .raw
@@ -112,10 +129,21 @@ impl<S> WebSocket<S> {
                 apply_mask(&mut buf[start..], &mut frame.mask);
                 self.raw.advance(n);
                 frame.left -= n as u64;
-                if frame.left > 0 {
+                let (is_whole, is_last) = (frame.left == 0, frame.left == 0 && frame.is_final);
+                if let Some(text) = &mut self.text {
+                    text.push(&buf[start..]);
+                    if is_last {
+                        text.end();
+                    }
+                    if *text == Utf8::Broken {
+                        buf.truncate(start);
+                        continue;
+                    }
+                }
+                if !is_whole {
                     return Ok(());
                 }
-                if frame.is_final {
+                if is_last {
                     self.message = None;
                 }
                 self.frame = None;
@@ -189,6 +217,11 @@ impl<S> WebSocket<S> {
             });
         }
         self.message = Some(total);
+        match kind {
+            Data::Text => self.text = Some(Utf8::default()),
+            Data::Binary => self.text = None,
+            Data::Continue | Data::Reserved(_) => {}
+        }
         Ok(())
     }
 
@@ -215,9 +248,10 @@ impl<S> WebSocket<S> {
             Some(code) => put_frame(
                 &mut self.out,
                 OpCode::Control(Control::Close),
+                true,
                 &code.to_be_bytes(),
             ),
-            None => put_frame(&mut self.out, OpCode::Control(Control::Close), &[]),
+            None => put_frame(&mut self.out, OpCode::Control(Control::Close), true, &[]),
         }
     }
 }
@@ -230,7 +264,7 @@ impl<S: ByteStream> WebSocket<S> {
                 ready!(self.inner.poll_write(cx, &mut self.out))?;
             }
             let Some(payload) = self.pong.take() else { break };
-            put_frame(&mut self.out, OpCode::Control(Control::Pong), &payload);
+            put_frame(&mut self.out, OpCode::Control(Control::Pong), true, &payload);
         }
         self.out = BytesMut::new();
         Poll::Ready(Ok(()))
@@ -276,12 +310,18 @@ impl<S: ByteStream> ByteStream for WebSocket<S> {
             return Poll::Ready(Err(ErrorKind::BrokenPipe.into()));
         }
         ready!(self.poll_drain(cx))?;
-        let n = src.len().min(WRITE_FRAME);
-        let (kind, n) = match self.is_text {
-            true => text_of(&src[..n]),
-            false => (Data::Binary, n),
-        };
-        put_frame(&mut self.out, OpCode::Data(kind), &src[..n]);
+        let mut kind = Data::Continue;
+        if self.sending == 0 {
+            // A message of text is UTF-8 as a whole, and only one that is text begins as such. RFC 6455 §5.6
+            (kind, self.sending) = match self.is_text {
+                true if std::str::from_utf8(src).is_ok() => (Data::Text, src.len()),
+                true => (Data::Binary, src.len()),
+                false => (Data::Binary, src.len().min(WRITE_FRAME)),
+            };
+        }
+        let n = self.sending.min(WRITE_FRAME);
+        self.sending -= n;
+        put_frame(&mut self.out, OpCode::Data(kind), self.sending == 0, &src[..n]);
         src.advance(n);
         let _ = self.poll_drain(cx)?;
         Poll::Ready(Ok(n))
@@ -303,19 +343,10 @@ impl<S: ByteStream> ByteStream for WebSocket<S> {
     }
 }
 
-/// How bytes of a protocol that is text are sent, and how many of them: as text up to the last whole character, which is what browsers want; or as they are, if they
-/// are none. RFC 6455 §5.6
-fn text_of(bytes: &[u8]) -> (Data, usize) {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => (Data::Text, text.len()),
-        Err(cut) if cut.error_len().is_none() && cut.valid_up_to() > 0 => (Data::Text, cut.valid_up_to()),
-        Err(_) => (Data::Binary, bytes.len()),
-    }
-}
-
-fn put_frame(out: &mut BytesMut, opcode: OpCode, payload: &[u8]) {
+fn put_frame(out: &mut BytesMut, opcode: OpCode, is_final: bool, payload: &[u8]) {
     let header = FrameHeader {
         opcode,
+        is_final,
         ..FrameHeader::default()
     };
     out.reserve(header.len(payload.len() as u64) + payload.len());
@@ -346,6 +377,8 @@ fn apply_mask(bytes: &mut [u8], mask: &mut [u8; 4]) {
 mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
+    use std::future::poll_fn;
+    use tokio::io::AsyncReadExt;
 
     use super::*;
 
@@ -370,15 +403,79 @@ mod tests {
         bytes
     }
 
-    /// RFC 6455 §5.6: a text frame is text alone. What is cut inside of a character goes on with the next frame.
+    /// What a server sends: the payloads of its messages, each with its kind.
+    async fn sent(write: &[u8], is_text: bool) -> Vec<(Data, Vec<u8>)> {
+        let (ours, mut theirs) = tokio::io::duplex(1 << 20);
+        let mut socket = WebSocket::new(ours, BytesMut::new(), LIMIT, is_text);
+        let mut src = BytesMut::from(write);
+        while !src.is_empty() {
+            poll_fn(|cx| socket.poll_write(cx, &mut src)).await.unwrap();
+        }
+        poll_fn(|cx| socket.poll_flush(cx)).await.unwrap();
+        drop(socket);
+        let mut bytes = Vec::new();
+        theirs.read_to_end(&mut bytes).await.unwrap();
+        let (mut rest, mut messages) = (&bytes[..], Vec::new());
+        while !rest.is_empty() {
+            let mut cursor = Cursor::new(rest);
+            let (header, length) = FrameHeader::parse(&mut cursor).unwrap().unwrap();
+            let begin = usize::try_from(cursor.position()).unwrap();
+            let (payload, behind) = rest[begin..].split_at(usize::try_from(length).unwrap());
+            assert!(payload.len() <= WRITE_FRAME);
+            match header.opcode {
+                OpCode::Data(Data::Continue) => messages
+                    .last_mut()
+                    .map(|(_, message): &mut (_, Vec<u8>)| message.extend(payload))
+                    .unwrap(),
+                OpCode::Data(kind) => messages.push((kind, payload.to_vec())),
+                OpCode::Control(_) => panic!("nothing was asked"),
+            }
+            rest = behind;
+        }
+        messages
+    }
+
+    /// RFC 6455 §5.4, §5.6: one message for each write, however long it is; as text if it is text as a whole.
+    #[tokio::test]
+    async fn a_write_is_one_message_where_the_protocol_is_text() {
+        let text = format!("MESSAGE\n\n{}\0", "ß".repeat(100_000));
+        let long = sent(text.as_bytes(), true).await;
+        assert!(long == [(Data::Text, text.clone().into_bytes())]);
+        let broken = b"MESSAGE\n\n\xFF\0";
+        assert_eq!(sent(broken, true).await, [(Data::Binary, broken.to_vec())]);
+        let binary = sent(text.as_bytes(), false).await;
+        assert!(binary.len() == 4 && binary.iter().all(|(kind, _)| *kind == Data::Binary));
+    }
+
+    /// RFC 6455 §8.1: what is no UTF-8 fails the connection; what came before it counts. A binary message may hold anything.
     #[test]
-    fn text_is_sent_as_text_up_to_its_last_whole_character() {
-        let text = "MESSAGE\n\nß";
-        assert_eq!(text_of(text.as_bytes()), (Data::Text, text.len()));
-        let cut = &text.as_bytes()[..text.len() - 1];
-        assert_eq!(text_of(cut), (Data::Text, cut.len() - 1));
-        assert_eq!(text_of(b"MESSAGE\n\n\xFF\0"), (Data::Binary, 11));
-        assert_eq!(text_of(b"\xC3"), (Data::Binary, 1));
+    fn a_text_message_is_utf8() {
+        let mut buf = BytesMut::new();
+        let mut read = |frames: &[Vec<u8>]| {
+            buf.clear();
+            let mut socket = WebSocket::new((), frames.concat()[..].into(), LIMIT, true);
+            let read = socket.take_frames(&mut buf);
+            (read, buf.to_vec())
+        };
+        let parts = [
+            client_frame(0x1, false, [1; 4], b"\xC3"),
+            client_frame(0x9, true, [5; 4], b"ping"),
+            client_frame(0x0, true, [2; 4], b"\x9F\0"),
+        ];
+        assert_eq!(read(&parts), (Ok(()), "ß\0".into()));
+        let cut = [
+            client_frame(0x1, true, [1; 4], b"a"),
+            client_frame(0x1, true, [1; 4], b"\xC3"),
+        ];
+        assert_eq!(read(&cut), (Err(WebSocketError::NotUtf8), b"a".to_vec()));
+        assert_eq!(
+            read(&[client_frame(0x1, false, [1; 4], b"\xFF")]),
+            (Err(WebSocketError::NotUtf8), vec![])
+        );
+        assert_eq!(
+            read(&[client_frame(0x2, true, [1; 4], b"\xFF")]),
+            (Ok(()), vec![0xFF])
+        );
     }
 
     /// RFC 6455 §5.6, and \[MQTT-6.0.0-1\]: text is for protocols that are text.

@@ -96,6 +96,32 @@ async fn the_iframe_page_loads_the_client_and_is_cached() {
     }
 }
 
+/// The client that the page loads may come from the service itself.
+#[tokio::test]
+async fn the_client_is_served_if_there_is_one() {
+    let server = Server::echo().await;
+    assert_eq!(server.get("/sockjs.min.js").await.status, 404);
+    let with_client = SockJsSettings {
+        client_url: SockJsSettings::OWN_CLIENT.into(),
+        client: Some("SockJS={}".into()),
+        ..settings()
+    };
+    let server = Server::new(with_client, echo).await;
+    let page = server.get("/iframe.html").await;
+    assert!(page.body.contains("<script src=\"sockjs.min.js\"></script>"));
+    let client = server.get("/sockjs.min.js").await;
+    assert_eq!((client.status, client.body.as_str()), (200, "SockJS={}"));
+    assert_eq!(
+        client.field("content-type"),
+        Some("application/javascript; charset=UTF-8")
+    );
+    let etag = client.field("etag").expect("a tag");
+    let again = server
+        .ask("GET", "/sockjs.min.js", &[("If-None-Match", etag)], "")
+        .await;
+    assert_eq!((again.status, again.body.as_str()), (304, ""));
+}
+
 /// `InfoTest`
 #[tokio::test]
 async fn info_says_what_the_service_can_and_is_a_source_of_entropy() {

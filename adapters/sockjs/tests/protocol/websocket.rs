@@ -184,6 +184,35 @@ async fn the_handshake_is_that_of_rfc_6455() {
     assert_eq!(head.field("sec-websocket-extensions"), None);
 }
 
+/// RFC 6455 §4.2.2: the server's choice among what the client offers, and nothing else. With SockJS frames it is SockJS that is spoken.
+#[tokio::test]
+async fn a_raw_websocket_has_the_subprotocols_of_its_application() {
+    let with_subprotocols = SockJsSettings {
+        subprotocols: &["v12.stomp", "v11.stomp"],
+        ..settings()
+    };
+    let server = Server::new(with_subprotocols, echo).await;
+    for (path, offered, chosen) in [
+        ("/websocket", "v10.stomp, v11.stomp, v12.stomp", Some("v12.stomp")),
+        ("/websocket", "mqtt", None),
+        ("/0/0/websocket", "v12.stomp", None),
+    ] {
+        let fields = [
+            ("Upgrade", "websocket"),
+            ("Connection", "Upgrade"),
+            ("Sec-WebSocket-Version", "13"),
+            ("Sec-WebSocket-Key", "x3JJHMbDL1EzLkh9GBhXDw=="),
+            ("Sec-WebSocket-Protocol", offered),
+        ];
+        let head = server.begin("GET", path, &fields, "").await.head().await;
+        assert_eq!(
+            (head.status, head.field("sec-websocket-protocol")),
+            (101, chosen),
+            "{path} {offered}"
+        );
+    }
+}
+
 /// A client that goes on talking gets the last words all the same.
 #[tokio::test]
 async fn last_words_get_through_while_the_client_talks() {

@@ -71,6 +71,8 @@ pub(crate) struct Bench {
     pub withheld: bool,
     /// Questions wait for [`Bench::answer`].
     pub questions_wait: bool,
+    /// Clients that connect from now on do so by SockJS.
+    pub carries_text_only: bool,
     /// Steps until the power is cut.
     pub power: usize,
     pub steps: usize,
@@ -131,6 +133,7 @@ impl Bench {
             credentials: Vec::new(),
             withheld: false,
             questions_wait: false,
+            carries_text_only: false,
             power: usize::MAX,
             steps: 0,
             counts: BTreeMap::new(),
@@ -168,6 +171,7 @@ impl Bench {
                 ..Naming::default()
             }),
             nonce: self.next_endpoint.into(),
+            carries_text_only: self.carries_text_only,
             ..PeerFacts::default()
         };
         let opened = Client {

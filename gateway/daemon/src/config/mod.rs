@@ -25,20 +25,20 @@ pub(crate) use schema::{choices, resolve};
 #[cfg(test)]
 pub(crate) use sections::Facility;
 pub(crate) use sections::{
-    AlarmSettings, Durability, LogFileSettings, LogFormat, LogSettings, MetricsSettings, StoreSettings,
-    SysSettings, SyslogSettings,
+    AlarmSettings, Audience, Durability, HttpSettings, LogFileSettings, LogFormat, LogSettings,
+    MetricsSettings, StoreSettings, SysSettings, SyslogSettings,
 };
 pub(crate) use told::{Location, Told};
 pub(crate) use words::explain_text;
 
 use crate::bridges::{BridgeError, Checked};
-use crate::protocols::{HTTP, with_protocols};
+use crate::protocols::{HTTP, STOMP, with_protocols};
 use document::{Document, Texts};
 use headgate_auth::AuthSettings;
 use headgate_bridge::BridgeSettings;
 use headgate_bus::BusSettings;
 use headgate_model::{DatagramProtocol, Fault, StreamProtocol};
-use headgate_shell::settings::DatagramSettings;
+use headgate_shell::settings::{DatagramSettings, SockJsSettings};
 use headgate_shell::{ListenerKind, ListenerSettings, SettingsOf};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -91,7 +91,8 @@ with_protocols!(configuration!(
         max_connections: usize = 0,
         /// What goes to the log.
         log: LogSettings = LogSettings::default(),
-        /// Where clients connect. Default: MQTT on `127.0.0.1:1883`, MQTT over WebSocket on `127.0.0.1:8083`, HTTP on `127.0.0.1:18083`.
+        /// Where clients connect. Default: MQTT on `127.0.0.1:1883`, MQTT over WebSocket on `127.0.0.1:8083`, STOMP on `127.0.0.1:61613`, STOMP over SockJS on
+        /// `127.0.0.1:61616` below `/stomp`, HTTP on `127.0.0.1:18083`.
         listeners: Vec<ListenerSettings> = default_listeners(),
     }
     {
@@ -111,6 +112,8 @@ with_protocols!(configuration!(
         alarms: AlarmSettings = AlarmSettings::default(),
         /// What is told over HTTP, and to whom: listeners with `protocol = "http"` answer `/metrics`, `/status`, `/health/live` and `/health/ready`.
         metrics: MetricsSettings = MetricsSettings::default(),
+        /// What else those listeners have: the demo page.
+        http: HttpSettings = HttpSettings::default(),
     }
 ));
 
@@ -124,6 +127,18 @@ fn default_listeners() -> Vec<ListenerSettings> {
     vec![
         listener("tcp", ListenerKind::Tcp, "127.0.0.1:1883"),
         listener("ws", ListenerKind::Ws, "127.0.0.1:8083"),
+        ListenerSettings {
+            protocol: STOMP.into(),
+            ..listener("stomp", ListenerKind::Tcp, "127.0.0.1:61613")
+        },
+        ListenerSettings {
+            protocol: STOMP.into(),
+            sockjs: Some(SockJsSettings {
+                path: "/stomp".into(),
+                ..SockJsSettings::default()
+            }),
+            ..listener("stomp-sockjs", ListenerKind::Sockjs, "127.0.0.1:61616")
+        },
         ListenerSettings {
             protocol: HTTP.into(),
             ..listener("http", ListenerKind::Tcp, "127.0.0.1:18083")

@@ -207,6 +207,27 @@ pub(crate) struct MetricsSettings {
     pub top_sessions: usize,
 }
 
+/// Pages for browsers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct HttpSettings {
+    /// Who gets the demo page of STOMP at `/demo/`. It tells the ports and paths of the listeners that browsers can use.
+    pub demo: Audience,
+}
+
+/// Who gets an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Audience {
+    /// This machine.
+    #[default]
+    Local,
+    /// Everybody who reaches the listener.
+    All,
+    /// Nobody.
+    Off,
+}
+
 impl Default for MetricsSettings {
     fn default() -> Self {
         Self {

@@ -20,15 +20,17 @@ const MOST = 200;
 
 const at = (id) => document.getElementById(id);
 let client = null;
+let connections = 0;
 
 function show(state) {
   at("state").value = state;
   const connected = state === "connected";
+  at("state").classList.toggle("connected", connected);
   at("send").disabled = !connected;
   at("connect").textContent = client?.active ? "Disconnect" : "Connect";
 }
 
-/** Listeners for STOMP that browsers can use: `[{ kind: "ws" | "wss" | "sockjs", port, path, tls }]`. */
+/** Listeners for STOMP that browsers can use: `[{ kind: "ws" | "sockjs", port, path, tls }]`. */
 async function listeners() {
   const answer = await fetch("listeners.json");
   return answer.ok ? answer.json() : [];
@@ -37,11 +39,12 @@ async function listeners() {
 async function offer() {
   const found = await listeners().catch(() => []);
   const address = (kind, scheme) => {
-    const of = found.find((listener) => listener.kind === kind && listener.tls === scheme.endsWith("s"));
-    return of && `${scheme}://${location.hostname}:${of.port}${of.path}`;
+    // A secure page may use secure listeners alone; any other takes what is there.
+    const of = found.filter((listener) => listener.kind === kind);
+    const best = of.find((listener) => listener.tls === (location.protocol === "https:")) ?? of[0];
+    return best ? `${scheme}${best.tls ? "s" : ""}://${location.hostname}:${best.port}${best.path}` : "";
   };
-  const ws = address("ws", "wss") ?? address("ws", "ws") ?? "";
-  const sockjs = address("sockjs", "https") ?? address("sockjs", "http") ?? "";
+  const [ws, sockjs] = [address("ws", "ws"), address("sockjs", "http")];
   const transports = at("transport");
   transports.add(new Option("WebSocket", "ws"));
   for (const name of SOCKJS) {
@@ -81,6 +84,7 @@ function connect() {
     connectHeaders: { ...credentials },
     reconnectDelay: 2000,
     onConnect: () => {
+      at("state").dataset.connections = connections += 1;
       show("connected");
       client.subscribe(
         at("topic").value,
