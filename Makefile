@@ -34,7 +34,7 @@ fuzz:
 
 ## Rounds of `kill -9` while messages come in and go out: ROUNDS of them, progress on the way.
 soak:
-	HEADGATE_KILL_ROUNDS=$(ROUNDS) $(CARGO) test -p headgate-tests --test blackbox_kill -- --nocapture
+	HEADGATE_KILL_ROUNDS=$(ROUNDS) $(CARGO) test -p headgate-tests --test blackbox_kill --test blackbox_stomp_kill -- --nocapture
 
 ## Floods, full memory, pauses and amplification by anybody who can reach a port, with figures; on loopback, some minutes.
 attack:

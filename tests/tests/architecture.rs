@@ -215,6 +215,7 @@ fn rules() -> BTreeMap<&'static str, Rule> {
                     "headgate-dial",
                     "headgate-mqtt-codec",
                     "headgate-mqttsn-codec",
+                    "headgate-stomp-codec",
                     "headgate-tools",
                 ],
                 never: INSIDE,

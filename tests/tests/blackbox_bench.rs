@@ -300,3 +300,34 @@ fn nobody_there_is_an_error() {
     let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(complaint.contains("cannot connect to 127.0.0.1"), "{complaint}");
 }
+
+/// Each way of acknowledging, with receipts and without; fan-in by a wildcard.
+#[test]
+fn every_message_is_delivered_once_to_stomp_clients() {
+    let setup =
+        Setup::with("[[listeners]]\nname = \"stomp\"\nprotocol = \"stomp\"\nbind = \"127.0.0.1:0\"\n");
+    let daemon = setup.start();
+    let (port, pid) = (daemon.port_of("stomp").to_string(), daemon.pid().to_string());
+    for ack in ["auto", "client", "client-individual"] {
+        for (case, delivered) in [("pairs", 500), ("fan-in", 500), ("fan-out", 1_500)] {
+            for receipts in [&[][..], &["--receipts"]] {
+                let mut command = Command::new(headgate());
+                command
+                    .args(["bench", "stomp", case, "--ack", ack, "--json", "-c", "3"])
+                    .args(["--messages", "500", "--port", &port, "--pid", &pid])
+                    .args(receipts);
+                let output = command.output().unwrap();
+                let line = String::from_utf8(output.stdout).unwrap();
+                let complaint = String::from_utf8_lossy(&output.stderr);
+                assert!(output.status.success(), "{complaint}");
+                for part in [
+                    format!("\"delivered\":{delivered},"),
+                    "\"lost\":0,\"duplicates\":0,\"reordered\":0,\"foreign\":0,\"refused\":0,\"stalled\":false".into(),
+                ] {
+                    assert!(line.contains(&part), "{part} in {line}");
+                }
+            }
+        }
+    }
+    daemon.stop();
+}

@@ -5,7 +5,7 @@ mod bench;
 use bench::Bench;
 use headgate_model::Qos;
 use headgate_stomp::StompSettings;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 const DURABLE: &str = "id:0\ndestination:t\ndurable:true\nack:client-individual";
@@ -153,103 +153,180 @@ fn a_durable_subscription_ends_after_its_time() {
 
 const MESSAGES: [&str; 5] = ["m0", "m1", "m2", "m3", "m4"];
 
+/// How a reader acknowledges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Auto,
+    /// What is ACKed is done with all before it: `m1` and `m3` are.
+    Client,
+    /// All but `m2`.
+    Individual,
+    /// The same, each in a transaction of its own.
+    Transaction,
+}
+
+impl Mode {
+    const ALL: [Self; 4] = [Self::Auto, Self::Client, Self::Individual, Self::Transaction];
+
+    fn subscription(self) -> String {
+        let ack = match self {
+            Self::Auto => "auto",
+            Self::Client => "client",
+            Self::Individual | Self::Transaction => "client-individual",
+        };
+        format!("id:0\ndestination:t\ndurable:true\nqos:2\nack:{ack}")
+    }
+
+    /// Acknowledges what came, if it is to be, with a RECEIPT of its name. What is done with it, if it is all known to have come.
+    fn acknowledge(self, bench: &mut Bench, body: &str) -> Vec<String> {
+        let before = |last: &str| {
+            MESSAGES
+                .into_iter()
+                .filter(|one| *one <= last)
+                .map(str::to_owned)
+                .collect()
+        };
+        let alone = vec![body.to_owned()];
+        let receipt = format!("receipt:{body}\n");
+        match self {
+            // It was written: it is done.
+            Self::Auto => alone,
+            Self::Client if matches!(body, "m1" | "m3") => {
+                bench.ack_with("reader", "ACK", body, &receipt);
+                before(body)
+            }
+            Self::Individual if body != "m2" => {
+                bench.ack_with("reader", "ACK", body, &receipt);
+                alone
+            }
+            Self::Transaction if body != "m2" => {
+                bench.send("reader", &format!("BEGIN\ntransaction:{body}\n\n"));
+                bench.ack_with("reader", "ACK", body, &format!("transaction:{body}\n"));
+                bench.send("reader", &format!("COMMIT\ntransaction:{body}\n{receipt}\n"));
+                alone
+            }
+            Self::Client | Self::Individual | Self::Transaction => Vec::new(),
+        }
+    }
+}
+
 /// What a run of [`play`] was promised.
 #[derive(Default)]
 struct Promises {
-    /// Messages that have their RECEIPT.
+    /// SUBSCRIBE has its RECEIPT.
+    subscribed: bool,
+    /// Messages whose SEND, or COMMIT, has its RECEIPT.
     sent: BTreeSet<String>,
-    /// Messages whose ACK has its RECEIPT.
+    /// Messages whose ACK, or its COMMIT, has its RECEIPT.
     settled: BTreeSet<String>,
-    /// Messages whose ACK was sent.
+    /// Messages that the reader was done with: they may come again or not.
     acknowledged: BTreeSet<String>,
 }
 
-/// A writer sends, one of the messages twice in a transaction; a reader acknowledges most of what comes, some with RECEIPT. The power may go at any moment.
-fn play(bench: &mut Bench) -> Promises {
+/// A writer sends five messages, the last two in a transaction; a reader acknowledges as its mode has it. The power may go at any moment.
+fn play(bench: &mut Bench, mode: Mode) -> Promises {
     let mut promises = Promises::default();
     bench.connect("reader");
-    bench.subscribe(
+    bench.send(
         "reader",
-        "id:0\ndestination:t\ndurable:true\nqos:2\nack:client-individual",
+        &format!("SUBSCRIBE\n{}\nreceipt:sub\n\n", mode.subscription()),
     );
+    promises.subscribed = bench.heard("reader") == ["RECEIPT sub"];
     bench.connect("writer");
-    for (n, message) in MESSAGES.iter().enumerate() {
-        match n {
-            3 => {
-                bench.send("writer", "BEGIN\ntransaction:x\n\n");
+    for round in [&MESSAGES[..1], &MESSAGES[1..2], &MESSAGES[2..3], &MESSAGES[3..]] {
+        if let [message] = round {
+            let qos = if *message == "m1" { 2 } else { 1 };
+            bench.send(
+                "writer",
+                &format!("SEND\ndestination:t\nqos:{qos}\nreceipt:r\n\n{message}"),
+            );
+        } else {
+            bench.send("writer", "BEGIN\ntransaction:x\n\n");
+            for message in round {
                 bench.send(
                     "writer",
                     &format!("SEND\ndestination:t\ntransaction:x\n\n{message}"),
                 );
-                bench.send("writer", &format!("COMMIT\ntransaction:x\nreceipt:{message}\n\n"));
             }
-            _ => {
-                let qos = 1 + n % 2;
-                bench.send(
-                    "writer",
-                    &format!("SEND\ndestination:t\nqos:{qos}\nreceipt:{message}\n\n{message}"),
-                );
-            }
+            bench.send("writer", "COMMIT\ntransaction:x\nreceipt:r\n\n");
         }
-        let heard = bench.heard("writer");
-        let receipts = heard.iter().filter_map(|line| line.strip_prefix("RECEIPT "));
-        promises.sent.extend(receipts.map(str::to_owned));
-        for frame in bench.frames("reader") {
-            let body = String::from_utf8(frame.body.to_vec()).unwrap();
-            if bench.is_on() && body != "m2" {
-                bench.ack_with("reader", "ACK", &body, &format!("receipt:{body}\n"));
-                promises.acknowledged.insert(body);
-            }
+        if bench.heard("writer") == ["RECEIPT r"] {
+            promises
+                .sent
+                .extend(round.iter().map(|message| (*message).to_owned()));
         }
-        for line in bench.heard("reader") {
-            match line.strip_prefix("RECEIPT ") {
-                Some(receipt) => promises.settled.insert(receipt.to_owned()),
-                None => panic!("{line}"),
-            };
-        }
+        take(bench, mode, &mut promises);
     }
     promises
 }
 
-/// The power is cut before each step. What has its RECEIPT arrives, and what is acknowledged with RECEIPT does not arrive again.
+/// The reader takes what came, and its receipts.
+fn take(bench: &mut Bench, mode: Mode, promises: &mut Promises) {
+    let mut waiting = BTreeMap::new();
+    for frame in bench.frames("reader") {
+        let body = String::from_utf8(frame.body.to_vec()).unwrap();
+        if bench.is_on() || mode == Mode::Auto {
+            let done = mode.acknowledge(bench, &body);
+            promises.acknowledged.extend(done.iter().cloned());
+            waiting.insert(format!("RECEIPT {body}"), done);
+        }
+    }
+    for line in bench.heard("reader") {
+        let done = waiting.remove(&line).unwrap_or_else(|| panic!("{line}"));
+        promises.settled.extend(done);
+    }
+}
+
+/// The power is cut before each step, in each mode. What has its RECEIPT arrives, and what is acknowledged with RECEIPT does not arrive again.
 #[test]
 fn a_power_cut_at_any_step_breaks_no_promise() {
-    let mut whole = Bench::new();
-    let all = play(&mut whole);
-    assert_eq!(
-        (all.sent.len(), all.settled.len()),
-        (5, 4),
-        "nothing goes wrong without power cuts"
-    );
-    assert!(whole.steps > 60);
-    for power in 0..=whole.steps {
-        let mut bench = Bench::new();
-        bench.power = power;
-        let promises = play(&mut bench);
-        bench.restart();
-        bench.connect("reader");
-        bench.subscribe(
-            "reader",
-            "id:0\ndestination:t\ndurable:true\nqos:2\nack:client-individual",
-        );
-        let again = bench.frames("reader");
-        let bodies = again
-            .iter()
-            .map(|frame| String::from_utf8(frame.body.to_vec()).unwrap());
-        let again: Vec<String> = bodies.collect();
-        let distinct: BTreeSet<_> = again.iter().cloned().collect();
+    for mode in Mode::ALL {
+        let mut whole = Bench::new();
+        let all = play(&mut whole, mode);
+        let settled = if mode == Mode::Auto { 0 } else { 4 };
         assert_eq!(
-            distinct.len(),
-            again.len(),
-            "each comes once, power cut at {power}"
+            (all.subscribed, all.sent.len(), all.settled.len()),
+            (true, 5, settled),
+            "{mode:?}: nothing goes wrong without power cuts"
         );
-        let twice: Vec<_> = distinct.intersection(&promises.settled).collect();
-        assert!(twice.is_empty(), "power cut at {power}: {twice:?} were settled");
-        let lost: Vec<_> = promises
-            .sent
-            .iter()
-            .filter(|sent| !distinct.contains(*sent) && !promises.acknowledged.contains(*sent))
-            .collect();
-        assert!(lost.is_empty(), "power cut at {power}: {lost:?} are lost");
+        for power in 0..=whole.steps {
+            cut_at(power, mode);
+        }
     }
+}
+
+fn cut_at(power: usize, mode: Mode) {
+    let mut bench = Bench::new();
+    bench.power = power;
+    let promises = play(&mut bench, mode);
+    bench.restart();
+    let is_there = bench.has_session("$stomp/reader/durable/0");
+    assert!(
+        is_there || !promises.subscribed,
+        "{mode:?}, power cut at {power}: the subscription is lost"
+    );
+    bench.connect("reader");
+    bench.subscribe("reader", &mode.subscription());
+    let again = bench.frames("reader");
+    let bodies = again
+        .iter()
+        .map(|frame| String::from_utf8(frame.body.to_vec()).unwrap());
+    let again: Vec<String> = bodies.collect();
+    let distinct: BTreeSet<_> = again.iter().cloned().collect();
+    assert_eq!(
+        distinct.len(),
+        again.len(),
+        "{mode:?}: each comes once, power cut at {power}"
+    );
+    let twice: Vec<_> = distinct.intersection(&promises.settled).collect();
+    assert!(
+        twice.is_empty(),
+        "{mode:?}, power cut at {power}: {twice:?} were settled"
+    );
+    let is_owed = |sent: &&String| !distinct.contains(*sent) && !promises.acknowledged.contains(*sent);
+    let lost: Vec<_> = promises.sent.iter().filter(is_owed).collect();
+    assert!(
+        lost.is_empty(),
+        "{mode:?}, power cut at {power}: {lost:?} are lost"
+    );
 }

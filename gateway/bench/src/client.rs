@@ -2,9 +2,8 @@
 //! the frames and the socket.
 
 use super::BenchError;
-use super::frame::{Frame, scan};
 use super::websocket::WebSocket;
-use headgate_mqtt_codec::Version;
+use super::wire::Wire;
 use mio::net::TcpStream;
 use rustls::ClientConnection;
 use std::io::{ErrorKind, Read, Write};
@@ -33,7 +32,7 @@ pub(crate) struct Client {
     /// The socket.
     pub socket: TcpStream,
     rest: Vec<u8>,
-    /// Bytes of MQTT that wait to be written.
+    /// Bytes that wait to be written.
     pub output: Vec<u8>,
     written: usize,
     tls: Option<Box<ClientConnection>>,
@@ -73,11 +72,11 @@ impl Client {
     }
 
     /// Hands over all whole frames that are there.
-    pub(crate) fn read(
+    pub(super) fn read<W: Wire>(
         &mut self,
         scratch: &mut Scratch,
-        version: Version,
-        mut take: impl FnMut(Frame, &mut Vec<u8>),
+        wire: &W,
+        mut take: impl FnMut(W::Frame, &mut Vec<u8>),
     ) -> Result<(), BenchError> {
         loop {
             let kept = self.rest.len();
@@ -87,10 +86,7 @@ impl Client {
             let bytes = &mut scratch.plain[..];
             bytes[..kept].copy_from_slice(&self.rest);
             let mut at = 0;
-            while let Some((frame, len)) = scan(&bytes[at..end], version)? {
-                if let Frame::Disconnect(reason) = frame {
-                    return Err(BenchError::Closed(Some(reason)));
-                }
+            while let Some((frame, len)) = wire.scan(&bytes[at..end])? {
                 take(frame, &mut self.output);
                 at += len;
             }
@@ -108,7 +104,7 @@ impl Client {
         }
     }
 
-    /// Bytes of MQTT, without regard to frames; `None` if there are none now.
+    /// Bytes of the protocol, without regard to frames; `None` if there are none now.
     pub(crate) fn read_bytes<'a>(
         &mut self,
         scratch: &'a mut Scratch,

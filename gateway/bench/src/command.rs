@@ -1,6 +1,7 @@
 //! `headgate bench`: puts load on an MQTT broker and says what it cost.
 
 use crate::sn_command::SnBenchCommand;
+use crate::stomp_command::StompBenchCommand;
 use crate::{
     BenchError, Case, HEADING, MIN_SESSIONS, MIN_SUBSCRIPTIONS, Plan, STAMP_LEN, Server, Until, connections,
     usual,
@@ -18,8 +19,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Nobody wants more by accident.
-const MAX_CONNECTIONS: usize = 100_000;
-const MAX_BACKLOG: u64 = 1_000_000;
+pub(crate) const MAX_CONNECTIONS: usize = 100_000;
+pub(crate) const MAX_BACKLOG: u64 = 1_000_000;
 const MAX_BYTES: u64 = 4 << 30;
 const MAX_SUBSCRIPTIONS: u64 = 10_000_000;
 
@@ -132,13 +133,17 @@ pub struct BenchCommand {
 enum OtherBench {
     /// Up to a million MQTT-SN sensors: they connect, publish, sleep and wake.
     Sn(Box<SnBenchCommand>),
+    /// Load on a STOMP server.
+    Stomp(Box<StompBenchCommand>),
 }
 
 impl BenchCommand {
     /// Runs the command.
     pub fn run(self) -> Outcome {
-        if let Some(OtherBench::Sn(bench)) = self.other {
-            return bench.run();
+        match self.other {
+            Some(OtherBench::Sn(bench)) => return bench.run(),
+            Some(OtherBench::Stomp(bench)) => return bench.run(),
+            None => {}
         }
         let server = self.server()?;
         let mut faults = Vec::new();

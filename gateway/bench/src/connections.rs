@@ -42,7 +42,8 @@ pub(super) fn idle(plan: &Plan, progress: &mut dyn FnMut(String)) -> Result<Repo
     std::thread::sleep(hold);
     let after = Mark::now(plan)?;
     let mut scratch = Scratch::new(ROOM);
-    let mut is_open = |client: &mut Client| client.read(&mut scratch, plan.server.version, |_, _| {}).is_ok();
+    let mut is_open =
+        |client: &mut Client| client.read(&mut scratch, &plan.server.version, |_, _| {}).is_ok();
     let open = clients
         .iter_mut()
         .filter_map(|client| is_open(client).then_some(()))
@@ -167,7 +168,7 @@ impl Visit {
         let mut refused = false;
         let mut turn = || {
             client.flush()?;
-            client.read(scratch, plan.server.version, |frame, out| match frame {
+            client.read(scratch, &plan.server.version, |frame, out| match frame {
                 Frame::ConnAck(true, _) => {
                     latency.record(u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX));
                     *leaving = true;

@@ -31,6 +31,12 @@ pub(crate) enum BenchError {
     /// An answer out of place.
     #[error("the broker sent {0} out of place")]
     Unexpected(String),
+    /// An answer that is no STOMP.
+    #[error("the broker's answer is malformed: {0}")]
+    Stomp(#[from] headgate_stomp_codec::DecodeError),
+    /// The broker sent ERROR.
+    #[error("the broker complains: {0}")]
+    Complaint(String),
     /// The broker went away.
     #[error("the broker closed a connection{}", .0.map_or(String::new(), |reason| format!(" with reason 0x{reason:02x}")))]
     Closed(Option<u8>),

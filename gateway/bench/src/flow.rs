@@ -4,15 +4,17 @@
 //! Always true: a publisher has at most `backlog` messages that some receiver lacks, and at most `window`
 //! unacknowledged ones; messages count when they arrive, the first time.
 
-use super::frame::{Frame, Template, receive, settle};
+use super::frame::Template;
 use super::histogram::{Histogram, Timetable};
 use super::network::Traffic;
 use super::sequence::{Arrival, Sequence};
+use super::wire::Wire;
 use super::{Case, Plan};
-use headgate_mqtt_codec::{Qos, Utf8};
+use headgate_mqtt_codec::{Qos, Utf8, Version};
 
 /// All publishers and receivers of a run.
-pub(super) struct Flow {
+pub(super) struct Flow<W = Version> {
+    wire: W,
     case: Case,
     qos: Qos,
     backlog: u64,
@@ -57,21 +59,17 @@ struct Publisher {
 /// The first publisher it hears, and what came from that one and the following.
 struct Receiver {
     first: usize,
+    /// Messages that came, again or not.
+    count: u64,
     senders: Vec<Sequence>,
 }
 
-impl Flow {
-    /// Nothing sent yet; `run` goes into the topics, `window` is what the broker allows.
-    pub(super) fn new(plan: &Plan, run: &str, window: usize) -> Self {
+impl<W: Wire> Flow<W> {
+    /// Nothing sent yet; `topics` are those of the publishers, `window` is what the broker allows.
+    pub(super) fn new(wire: W, plan: &Plan, topics: impl Fn(usize) -> Utf8, window: usize) -> Self {
         let (publishers, receivers) = parties(plan);
         let publisher = |number: usize| Publisher {
-            template: Template::new(
-                number as u32,
-                topic(run, number),
-                plan.qos,
-                plan.payload,
-                plan.server.version,
-            ),
+            template: wire.template(number as u32, topics(number), plan.qos, plan.payload),
             sent: 0,
             free: (1..=window.min(usize::from(u16::MAX)) as u16).rev().collect(),
             dirty: false,
@@ -82,13 +80,18 @@ impl Flow {
                 _ => (0, publishers),
             };
             let senders = (0..heard).map(|_| Sequence::default()).collect();
-            Receiver { first, senders }
+            Receiver {
+                first,
+                count: 0,
+                senders,
+            }
         };
         Self {
             case: plan.case,
             qos: plan.qos,
             backlog: plan.backlog,
             publishers: (0..publishers).map(publisher).collect(),
+            wire,
             receivers: (0..receivers).map(receiver).collect(),
             dirty: Vec::new(),
             timetable: None,
@@ -147,8 +150,8 @@ impl Flow {
 
     /// A frame that came to a publisher.
     #[inline]
-    pub(super) fn acknowledged(&mut self, publisher: usize, frame: Frame, out: &mut Vec<u8>) {
-        let Some((id, good)) = settle(frame, out) else {
+    pub(super) fn acknowledged(&mut self, publisher: usize, frame: W::Frame, out: &mut Vec<u8>) {
+        let Some((id, good)) = self.wire.settle(&frame, out) else {
             return;
         };
         self.tally.refused += u64::from(!good);
@@ -158,9 +161,12 @@ impl Flow {
 
     /// A frame that came to a receiver.
     #[inline]
-    pub(super) fn received(&mut self, receiver: usize, frame: Frame, now: u64, out: &mut Vec<u8>) {
-        let Some(stamp) = receive(frame, out) else { return };
+    pub(super) fn received(&mut self, receiver: usize, frame: W::Frame, now: u64, out: &mut Vec<u8>) {
         let r = &mut self.receivers[receiver];
+        let Some(stamp) = self.wire.receive(&frame, r.count, out) else {
+            return;
+        };
+        r.count += 1;
         let sender = stamp.and_then(|stamp| {
             let publisher = stamp.publisher as usize;
             let sequence = r.senders.get_mut(publisher.checked_sub(r.first)?)?;
@@ -218,9 +224,11 @@ impl Flow {
     }
 }
 
-impl Traffic for Flow {
+impl<W: Wire> Traffic for Flow<W> {
+    type Wire = W;
+
     #[inline]
-    fn frame(&mut self, client: usize, frame: Frame, now: u64, out: &mut Vec<u8>) {
+    fn frame(&mut self, client: usize, frame: W::Frame, now: u64, out: &mut Vec<u8>) {
         match client.checked_sub(self.publishers.len()) {
             Some(receiver) => self.received(receiver, frame, now, out),
             None => self.acknowledged(client, frame, out),

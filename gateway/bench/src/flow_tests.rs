@@ -1,7 +1,7 @@
 //! [`Flow`] against a broker of a few lines.
 
 use super::*;
-use crate::frame::scan;
+use crate::frame::{Frame, scan};
 use crate::{Server, Until};
 use headgate_mqtt_codec::{AckKind, Version};
 use std::time::Duration;
@@ -32,6 +32,11 @@ pub(crate) fn plan(case: Case, qos: Qos, clients: usize, backlog: u64) -> Plan {
     }
 }
 
+/// A flow of MQTT.
+fn flow(plan: &Plan) -> Flow {
+    Flow::new(plan.server.version, plan, |number| topic("r", number), 3)
+}
+
 /// Everything that may be published now, as (publisher, frame).
 fn published(flow: &mut Flow, now: u64) -> Vec<(usize, Frame)> {
     let mut frames = Vec::new();
@@ -59,7 +64,7 @@ fn reply(bytes: &[u8]) -> Option<Frame> {
 
 #[test]
 fn the_backlog_bounds_what_the_slowest_receiver_lacks() {
-    let mut flow = Flow::new(&plan(Case::FanOut, Qos::AtMostOnce, 2, 4), "r", 3);
+    let mut flow = flow(&plan(Case::FanOut, Qos::AtMostOnce, 2, 4));
     flow.start(None, u64::MAX);
     let frames = published(&mut flow, 0);
     assert_eq!(frames.len(), 4);
@@ -74,7 +79,7 @@ fn the_backlog_bounds_what_the_slowest_receiver_lacks() {
 
 #[test]
 fn the_window_bounds_what_is_unacknowledged() {
-    let mut flow = Flow::new(&plan(Case::Pairs, Qos::ExactlyOnce, 1, 100), "r", 3);
+    let mut flow = flow(&plan(Case::Pairs, Qos::ExactlyOnce, 1, 100));
     flow.start(None, u64::MAX);
     assert_eq!(published(&mut flow, 0).len(), 3);
     let mut out = Vec::new();
@@ -90,7 +95,7 @@ fn the_window_bounds_what_is_unacknowledged() {
 
 #[test]
 fn a_receiver_acknowledges_as_its_qos_asks() {
-    let mut flow = Flow::new(&plan(Case::Pairs, Qos::ExactlyOnce, 1, 9), "r", 3);
+    let mut flow = flow(&plan(Case::Pairs, Qos::ExactlyOnce, 1, 9));
     for (frame, answer) in [
         (
             Frame::Publish(Qos::AtLeastOnce, 7, None),
@@ -115,7 +120,7 @@ fn a_receiver_acknowledges_as_its_qos_asks() {
 
 #[test]
 fn duplicates_do_not_count_and_gaps_are_lost() {
-    let mut flow = Flow::new(&plan(Case::FanIn, Qos::AtMostOnce, 2, 4), "r", 3);
+    let mut flow = flow(&plan(Case::FanIn, Qos::AtMostOnce, 2, 4));
     flow.start(None, u64::MAX);
     let frames: Vec<_> = published(&mut flow, 0)
         .into_iter()
@@ -140,7 +145,7 @@ fn duplicates_do_not_count_and_gaps_are_lost() {
 /// Sent late because the backlog was full, a message carries the time at which it was due.
 #[test]
 fn an_open_loop_owes_what_is_late_and_stamps_it_with_its_due_time() {
-    let mut flow = Flow::new(&plan(Case::Pairs, Qos::AtMostOnce, 1, 2), "r", 3);
+    let mut flow = flow(&plan(Case::Pairs, Qos::AtMostOnce, 1, 2));
     flow.start(Some(Timetable::new(0, 1e9)), u64::MAX);
     flow.release(9);
     let early = published(&mut flow, 9);
@@ -165,7 +170,7 @@ fn an_open_loop_owes_what_is_late_and_stamps_it_with_its_due_time() {
 
 #[test]
 fn a_limit_ends_the_run() {
-    let mut flow = Flow::new(&plan(Case::Pairs, Qos::AtMostOnce, 2, 10), "r", 3);
+    let mut flow = flow(&plan(Case::Pairs, Qos::AtMostOnce, 2, 10));
     flow.start(None, 13);
     assert_eq!(published(&mut flow, 0).len(), 13);
     assert!(flow.all_sent());

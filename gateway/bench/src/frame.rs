@@ -20,7 +20,7 @@ pub(crate) struct Stamp {
 }
 
 impl Stamp {
-    fn read(payload: &[u8]) -> Option<Self> {
+    pub(super) fn read(payload: &[u8]) -> Option<Self> {
         let payload = payload.first_chunk::<STAMP_LEN>()?;
         Some(Self {
             publisher: u32::from_be_bytes(*payload.first_chunk()?),
@@ -39,11 +39,22 @@ impl Stamp {
     }
 }
 
-/// A PUBLISH, encoded once.
+/// A message, encoded once.
 pub(super) struct Template {
-    bytes: Box<[u8]>,
-    id_at: Option<usize>,
-    stamp_at: usize,
+    /// With the publisher's number in its stamp.
+    pub(super) bytes: Box<[u8]>,
+    /// Where its identifier is, if it has one.
+    pub(super) id: Option<IdAt>,
+    pub(super) stamp_at: usize,
+}
+
+/// Where an identifier is in a message, and how it is written.
+#[derive(Clone, Copy)]
+pub(super) enum IdAt {
+    /// Two bytes, big-endian.
+    Bytes(usize),
+    /// Five decimal digits.
+    Digits(usize),
 }
 
 impl Template {
@@ -67,20 +78,28 @@ impl Template {
             .position(|byte| byte & 0x80 == 0)
             .map_or(0, |at| at + 2);
         Self {
-            id_at: (qos > Qos::AtMostOnce).then_some(header + 2 + topic_len),
+            id: (qos > Qos::AtMostOnce).then_some(IdAt::Bytes(header + 2 + topic_len)),
             stamp_at: bytes.len() - payload_len,
             bytes: bytes[..].into(),
         }
     }
 
-    /// Appends the PUBLISH with this identifier (QoS 1 and 2), sequence number and time.
+    /// Appends the message with this identifier, if it has one, sequence number and time.
     #[inline]
     pub(super) fn append(&self, id: u16, sequence: u64, nanos: u64, out: &mut Vec<u8>) {
         let start = out.len();
         out.extend_from_slice(&self.bytes);
         let frame = &mut out[start..];
-        if let Some(at) = self.id_at {
-            frame[at..at + 2].copy_from_slice(&id.to_be_bytes());
+        match self.id {
+            Some(IdAt::Bytes(at)) => frame[at..at + 2].copy_from_slice(&id.to_be_bytes()),
+            Some(IdAt::Digits(at)) => {
+                let mut rest = id;
+                for digit in frame[at..at + 5].iter_mut().rev() {
+                    *digit = b'0' + (rest % 10) as u8;
+                    rest /= 10;
+                }
+            }
+            None => {}
         }
         let stamp = &mut frame[self.stamp_at + 4..self.stamp_at + STAMP_LEN];
         stamp[..8].copy_from_slice(&sequence.to_be_bytes());

@@ -31,10 +31,14 @@ mod sn_backend;
 mod sn_command;
 mod sn_socket;
 mod sn_swarm;
+mod stomp;
+mod stomp_command;
+mod stomp_wire;
 mod websocket;
 mod wildcard_flow;
 mod wildcards;
 mod window;
+mod wire;
 
 use headgate_mqtt_codec::Qos;
 use std::time::Duration;

@@ -1,10 +1,11 @@
 //! The cases that pass messages on: handshakes, then one loop.
 
-use super::flow::{Flow, filter, parties};
+use super::flow::{Flow, filter, parties, topic};
 use super::histogram::Timetable;
 use super::network::{Network, Ticker, Traffic};
 use super::process::Mark;
 use super::report::{Latency, Messages, Report};
+use super::wire::Wire;
 use super::{BenchError, Case, Plan, Until};
 use headgate_mqtt_codec::Qos;
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// Carries out the plan.
 pub(super) fn run(plan: &Plan, progress: &mut dyn FnMut(String)) -> Result<Report, BenchError> {
     let run = run_name();
-    let report = measure(plan, &run, progress);
+    let report = connect(plan, &run, progress).and_then(|parties| measure(plan, parties, progress));
     if plan.durable {
         let (publishers, receivers) = parties(plan);
         for number in publishers..publishers + receivers {
@@ -25,9 +26,13 @@ pub(super) fn run(plan: &Plan, progress: &mut dyn FnMut(String)) -> Result<Repor
     report
 }
 
-fn measure(plan: &Plan, run: &str, progress: &mut dyn FnMut(String)) -> Result<Report, BenchError> {
+/// Puts the load on those that are connected.
+pub(super) fn measure<W: Wire>(
+    plan: &Plan,
+    (mut network, mut flow): (Network<W>, Flow<W>),
+    progress: &mut dyn FnMut(String),
+) -> Result<Report, BenchError> {
     let what = plan.case.name();
-    let (mut network, mut flow) = connect(plan, run, progress)?;
     let total = match plan.until {
         Until::Elapsed(_) => u64::MAX,
         Until::Count(count) => count,
@@ -35,7 +40,7 @@ fn measure(plan: &Plan, run: &str, progress: &mut dyn FnMut(String)) -> Result<R
     let start = network.nanos();
     flow.start(plan.rate.map(|rate| Timetable::new(start, rate)), total);
     let mut stalled = false;
-    let done = |flow: &Flow| flow.all_sent() && flow.outstanding() == 0;
+    let done = |flow: &Flow<W>| flow.all_sent() && flow.outstanding() == 0;
     if let Until::Elapsed(_) = plan.until {
         let end = Instant::now() + plan.warm_up;
         stalled |= network.turn_until(&mut flow, |_, at| at >= end, what, progress)?;
@@ -92,7 +97,8 @@ fn connect(plan: &Plan, run: &str, progress: &mut dyn FnMut(String)) -> Result<(
             )
         });
     }
-    Ok((network, Flow::new(plan, run, window)))
+    let topics = |number| topic(run, number);
+    Ok((network, Flow::new(plan.server.version, plan, topics, window)))
 }
 
 /// So that two runs do not hear each other.

@@ -2,7 +2,7 @@
 //! write each.
 
 use super::client::{Client, Scratch};
-use super::frame::Frame;
+use super::wire::Wire;
 use super::{BenchError, Plan};
 use headgate_mqtt_codec::Version;
 use mio::{Events, Interest, Poll, Token};
@@ -23,8 +23,11 @@ const TELL: Duration = Duration::from_secs(5);
 
 /// Who sends how much when, and what becomes of it. No socket, no clock. Clients are known by their numbers.
 pub(super) trait Traffic {
+    /// The protocol.
+    type Wire: Wire;
+
     /// A frame that came.
-    fn frame(&mut self, client: usize, frame: Frame, now: u64, out: &mut Vec<u8>);
+    fn frame(&mut self, client: usize, frame: <Self::Wire as Wire>::Frame, now: u64, out: &mut Vec<u8>);
 
     /// Marks whoever has a message due at `now`.
     fn release(&mut self, _now: u64) {}
@@ -48,9 +51,9 @@ pub(super) trait Traffic {
 }
 
 /// The clients of a run.
-pub(super) struct Network {
+pub(super) struct Network<W = Version> {
     clients: Vec<Client>,
-    version: Version,
+    wire: W,
     poll: Poll,
     events: Events,
     scratch: Scratch,
@@ -61,12 +64,19 @@ pub(super) struct Network {
 }
 
 impl Network {
-    /// Without clients.
+    /// Of MQTT, without clients.
     pub(super) fn new(plan: &Plan) -> Result<Self, BenchError> {
+        Self::of(plan.server.version, plan)
+    }
+}
+
+impl<W: Wire> Network<W> {
+    /// Of this protocol, without clients.
+    pub(super) fn of(wire: W, plan: &Plan) -> Result<Self, BenchError> {
         let now = Instant::now();
         Ok(Self {
             clients: Vec::new(),
-            version: plan.server.version,
+            wire,
             poll: Poll::new()?,
             events: Events::with_capacity(4_096),
             scratch: Scratch::new((256 * 1_024).max(2 * plan.payload)),
@@ -94,7 +104,7 @@ impl Network {
     }
 
     /// Until it is `done`, or stalls: then it answers true.
-    pub(super) fn turn_until<T: Traffic>(
+    pub(super) fn turn_until<T: Traffic<Wire = W>>(
         &mut self,
         traffic: &mut T,
         done: impl Fn(&T, Instant) -> bool,
@@ -123,7 +133,11 @@ impl Network {
     }
 
     /// For so long, to see what comes although nothing should.
-    pub(super) fn linger(&mut self, traffic: &mut impl Traffic, time: Duration) -> Result<(), BenchError> {
+    pub(super) fn linger(
+        &mut self,
+        traffic: &mut impl Traffic<Wire = W>,
+        time: Duration,
+    ) -> Result<(), BenchError> {
         let end = Instant::now() + time;
         while self.at < end {
             self.turn(traffic)?;
@@ -131,7 +145,7 @@ impl Network {
         Ok(())
     }
 
-    fn turn(&mut self, traffic: &mut impl Traffic) -> Result<(), BenchError> {
+    fn turn(&mut self, traffic: &mut impl Traffic<Wire = W>) -> Result<(), BenchError> {
         let patience = self.patience(traffic);
         match self.poll.poll(&mut self.events, Some(patience)) {
             Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error.into()),
@@ -146,10 +160,10 @@ impl Network {
             if event.is_readable() || event.is_read_closed() || event.is_error() {
                 let now = self.epoch.elapsed().as_nanos() as u64;
                 let mut take = |frame, out: &mut Vec<u8>| traffic.frame(number, frame, now, out);
-                client.read(&mut self.scratch, self.version, &mut take)?;
+                client.read(&mut self.scratch, &self.wire, &mut take)?;
                 if event.is_read_closed() {
                     // Nothing wakes us for the end, which may be behind the last bytes.
-                    client.read(&mut self.scratch, self.version, &mut take)?;
+                    client.read(&mut self.scratch, &self.wire, &mut take)?;
                 }
             }
             client.flush()?;

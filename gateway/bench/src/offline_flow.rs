@@ -10,6 +10,7 @@ use super::histogram::Histogram;
 use super::network::Traffic;
 use super::sequence::{Arrival, Sequence};
 use super::window::Window;
+use headgate_mqtt_codec::Version;
 use std::collections::BTreeSet;
 
 /// A publisher for each session. The clients are the publishers' first, then those of the sessions.
@@ -138,6 +139,8 @@ impl Mailboxes {
 }
 
 impl Traffic for Mailboxes {
+    type Wire = Version;
+
     #[inline]
     fn frame(&mut self, client: usize, frame: Frame, now: u64, out: &mut Vec<u8>) {
         match client.checked_sub(self.boxes.len()) {

@@ -169,6 +169,8 @@ impl Shelf {
 }
 
 impl Traffic for Shelf {
+    type Wire = Version;
+
     #[inline]
     fn frame(&mut self, client: usize, frame: Frame, now: u64, out: &mut Vec<u8>) {
         if let Some(reader) = client.checked_sub(1) {

@@ -166,7 +166,7 @@ impl Server {
 pub(crate) struct Guest {
     client: Client,
     scratch: Scratch,
-    input: BytesMut,
+    pub(super) input: BytesMut,
     decoder: Decoder,
     version: Version,
     /// QoS 1 and 2 messages that the broker takes at a time. [MQTT-3.3.4-9]
@@ -174,7 +174,7 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
-    fn send(&mut self, bytes: &[u8]) -> Result<(), BenchError> {
+    pub(super) fn send(&mut self, bytes: &[u8]) -> Result<(), BenchError> {
         self.client.output.extend_from_slice(bytes);
         self.client.flush()
     }
@@ -188,7 +188,8 @@ impl Guest {
         }
     }
 
-    fn read(&mut self) -> Result<(), BenchError> {
+    /// More bytes into `input`.
+    pub(super) fn read(&mut self) -> Result<(), BenchError> {
         match self.client.read_bytes(&mut self.scratch)? {
             Some(bytes) => self.input.extend_from_slice(bytes),
             None => return Err(std::io::Error::from(ErrorKind::TimedOut).into()),

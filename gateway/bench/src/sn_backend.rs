@@ -43,6 +43,8 @@ impl Backend {
 }
 
 impl Traffic for Backend {
+    type Wire = Version;
+
     fn frame(&mut self, _link: usize, frame: Frame, _now: u64, _out: &mut Vec<u8>) {
         if let Frame::Ack(AckKind::PubAck, id, good) = frame
             && self.window.close(id).is_some()

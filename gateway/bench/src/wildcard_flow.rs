@@ -12,7 +12,7 @@ use super::flow::Tally;
 use super::frame::{Frame, Template, receive};
 use super::histogram::Histogram;
 use super::network::Traffic;
-use headgate_mqtt_codec::{Qos, Utf8};
+use headgate_mqtt_codec::{Qos, Utf8, Version};
 use std::collections::VecDeque;
 
 /// Filters of a unit.
@@ -213,6 +213,8 @@ impl Forest {
 }
 
 impl Traffic for Forest {
+    type Wire = Version;
+
     #[inline]
     fn frame(&mut self, client: usize, frame: Frame, now: u64, out: &mut Vec<u8>) {
         if let Some(session) = client.checked_sub(self.publishers.len()) {

@@ -3,7 +3,7 @@
 use super::HANG;
 use bytes::BytesMut;
 use headgate_stomp_codec::{Command, Decoder, Frame, Limits, Version};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
 
 const LIMITS: Limits = Limits {
@@ -57,8 +57,13 @@ impl StompPeer {
     /// # Panics
     /// If the connection is gone.
     pub fn send(&mut self, frame: impl AsRef<[u8]>) {
+        self.try_send(frame).expect("the gateway is there");
+    }
+
+    /// The same to a gateway that may be gone.
+    pub fn try_send(&mut self, frame: impl AsRef<[u8]>) -> io::Result<()> {
         let bytes = [frame.as_ref(), &[0]].concat();
-        self.stream.write_all(&bytes).expect("the gateway is there");
+        self.stream.write_all(&bytes)
     }
 
     /// Waits for a frame.

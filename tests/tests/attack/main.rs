@@ -5,6 +5,7 @@
 
 mod memory;
 mod pauses;
+mod stomp;
 mod third;
 
 use headgate_tests::blackbox::Daemon;
