@@ -81,7 +81,7 @@ fn ways_in(listener: &ListenerSettings) -> Vec<BrowserListener> {
                 .as_ref()
                 .map(|websocket| websocket.path.as_str());
             let path = match path {
-                None | Some("") => format!("/{}", STOMP),
+                None | Some("") => format!("/{STOMP}"),
                 Some("*") => "/".to_owned(),
                 Some(path) => path.to_owned(),
             };
