@@ -319,7 +319,7 @@ impl<S: ByteStream> ByteStream for WebSocket<S> {
                 false => (Data::Binary, src.len().min(WRITE_FRAME)),
             };
         }
-        let n = self.sending.min(WRITE_FRAME);
+        let n = self.sending.min(WRITE_FRAME).min(src.len());
         self.sending -= n;
         put_frame(&mut self.out, OpCode::Data(kind), self.sending == 0, &src[..n]);
         src.advance(n);
