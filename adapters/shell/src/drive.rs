@@ -32,6 +32,8 @@ use tokio::time::{Sleep, sleep, timeout};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+/// Bytes to be written from which on no frame is encoded.
+const ENCODED_AHEAD: usize = 1 << 20;
 /// Unsent bytes from which on nothing more is taken from the peer or the bus.
 const HIGH_WATER: usize = 64 << 10;
 /// Commands that go to the bus in one turn at most: the lock is short.
@@ -81,6 +83,7 @@ impl<E: Endpoint> Scratch<E> {
             && self.reading.is_empty()
             && self.writing.is_empty()
             && self.out.bus.is_empty()
+            && self.out.frames.is_empty()
     }
 }
 
@@ -330,20 +333,33 @@ where
     }
 
     fn step(&mut self, input: Input<E::In, E::Sessions>, now: Instant, scratch: &mut Scratch<E>) {
-        let Scratch { out, writing, .. } = scratch;
+        let out = &mut scratch.out;
         match self.connections.tracer.is_on() {
             false => self.endpoint.handle(input, now, out),
             true => self.handle_traced(input, now, out),
         }
+        self.encode(scratch, ENCODED_AHEAD);
+    }
+
+    /// Encodes frames until so many bytes are to be written: a short frame may stand for a long message, and many for the same one.
+    fn encode(&mut self, scratch: &mut Scratch<E>, most: usize) {
+        let Scratch { out, writing, .. } = scratch;
         if out.frames.is_empty() {
             return;
         }
-        let frames = u32::try_from(out.frames.len()).unwrap_or(u32::MAX);
-        out.counts.add_n(Metric::PacketsSent, frames);
         buffers::lend(writing);
-        for frame in out.frames.drain(..) {
+        let (mut encoded, mut frames) = (0, out.frames.drain(..));
+        while writing.len() < most
+            && let Some(frame) = frames.next()
+        {
             self.wire.encode(frame, writing);
+            encoded += 1;
         }
+        let rest: Vec<_> = frames.collect();
+        if !rest.is_empty() {
+            out.frames = rest;
+        }
+        out.counts.add_n(Metric::PacketsSent, encoded);
     }
 
     /// A step that somebody traces. Seldom, and kept out of the way of all others.
@@ -355,10 +371,10 @@ where
         now: Instant,
         out: &mut Outputs<E::Out, E::Sessions>,
     ) {
-        let commands = out.bus.len();
+        let (commands, frames) = (out.bus.len(), out.frames.len());
         let peer = self.trace_input(&input);
         self.endpoint.handle(input, now, out);
-        self.trace_outputs(out, commands, peer.as_ref());
+        self.trace_outputs(out, commands, frames, peer.as_ref());
     }
 
     /// What goes into a step. Where the peer is, which the endpoint may not know afterwards.
@@ -379,8 +395,14 @@ where
         party.peer.cloned()
     }
 
-    /// What followed from a step, with the commands behind so many.
-    fn trace_outputs(&self, out: &Outputs<E::Out, E::Sessions>, commands: usize, before: Option<&PeerName>) {
+    /// What followed from a step, with the commands behind so many, and the frames.
+    fn trace_outputs(
+        &self,
+        out: &Outputs<E::Out, E::Sessions>,
+        commands: usize,
+        frames: usize,
+        before: Option<&PeerName>,
+    ) {
         let (tracer, now) = (&self.connections.tracer, self.endpoint.party());
         let party = Party {
             peer: now.peer.or(before),
@@ -393,7 +415,7 @@ where
         for command in &out.bus[commands..] {
             tracer.bus(listener, party, E::Sessions::command(command).traced());
         }
-        for frame in &out.frames {
+        for frame in &out.frames[frames..] {
             if let Some(packet) = self.wire.trace_out(frame) {
                 tracer.packet("out", listener, party, &packet);
             }
@@ -401,6 +423,7 @@ where
     }
 
     fn work(&mut self, now: Instant, scratch: &mut Scratch<E>) {
+        self.encode(scratch, ENCODED_AHEAD);
         if self.seat.unfinished && !self.seat.submit(&mut scratch.out.bus) {
             return;
         }
@@ -579,7 +602,11 @@ where
     }
 
     /// The endpoint is done: its last words, then the end of the connection.
-    fn close(self) -> Stages {
+    fn close(mut self) -> Stages {
+        if let Some(mut scratch) = self.scratch.take() {
+            self.encode(&mut scratch, usize::MAX);
+            self.scratch = Some(scratch);
+        }
         let Self {
             mut transport,
             scratch,

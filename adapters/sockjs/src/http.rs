@@ -22,8 +22,11 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+/// Bodies that are in memory at a time, of all sessions.
+const MAX_BODIES: usize = 64;
 pub(crate) const TEXT: &str = "text/plain; charset=UTF-8";
 pub(crate) const HTML: &str = "text/html; charset=UTF-8";
 pub(crate) const SCRIPT: &str = "application/javascript; charset=UTF-8";
@@ -47,6 +50,8 @@ pub(crate) struct Server {
     began: Instant,
     iframe: Page,
     client: Option<Page>,
+    /// Bodies that may be read at a time.
+    pub(crate) bodies: Semaphore,
 }
 
 /// What browsers may keep.
@@ -78,6 +83,7 @@ impl SockJs {
             ),
             service: Box::new(service),
             began: Instant::now(),
+            bodies: Semaphore::new(MAX_BODIES),
             iframe: Page::new(HTML, iframe(&settings.client_url).into()),
             client: settings.client.clone().map(|client| Page::new(SCRIPT, client)),
             settings,

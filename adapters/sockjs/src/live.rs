@@ -35,6 +35,8 @@ pub(crate) struct Live {
     timer: Notify,
     /// Woken: who writes to a socket that takes nothing.
     cut_off: Notify,
+    /// One request at a time brings messages.
+    pub(crate) sending: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -62,6 +64,7 @@ impl Live {
             room: Notify::new(),
             timer: Notify::new(),
             cut_off: Notify::new(),
+            sending: tokio::sync::Mutex::default(),
         })
     }
 

@@ -13,12 +13,14 @@ use axum::response::Response;
 use bytes::BytesMut;
 use http_body_util::BodyExt;
 use std::sync::Arc;
+use tokio::sync::{MutexGuard, SemaphorePermit};
 use tokio::time::timeout;
 
 /// A JSON body, whatever its type is said to be.
 pub(crate) async fn xhr_send(server: &Server, session: &str, parts: &Parts, body: Body) -> Response {
     let accepted = async {
         let live = find(server, session, parts)?;
+        let _turn = turn(server, &live).await?;
         let body = read(server, body).await?;
         deliver(server, &live, &body).await
     };
@@ -39,6 +41,7 @@ pub(crate) async fn xhr_send(server: &Server, session: &str, parts: &Parts, body
 pub(crate) async fn jsonp_send(server: &Server, session: &str, parts: &Parts, body: Body) -> Response {
     let accepted = async {
         let live = find(server, session, parts)?;
+        let _turn = turn(server, &live).await?;
         let body = read(server, body).await?;
         if !is_form(&parts.headers) {
             return deliver(server, &live, &body).await;
@@ -74,6 +77,18 @@ fn find(server: &Server, session: &str, parts: &Parts) -> Result<Arc<Live>, Refu
         None => Err(Refused::UNKNOWN_SESSION),
         Some(live) if !live.belongs_to(parts.headers.get(ORIGIN)) => Err(Refused::FOREIGN_SESSION),
         Some(live) => Ok(live),
+    }
+}
+
+/// Whoever sends waits until what came before has been read and taken: a body that is not read costs no memory.
+async fn turn<'s>(
+    server: &'s Server,
+    live: &'s Live,
+) -> Result<(MutexGuard<'s, ()>, SemaphorePermit<'s>), Refused> {
+    let turn = async { (live.sending.lock().await, server.bodies.acquire().await) };
+    match timeout(server.settings.body_time, turn).await {
+        Ok((one, Ok(body))) => Ok((one, body)),
+        Ok((_, Err(_))) | Err(_) => Err(Refused::INBOX_FULL),
     }
 }
 

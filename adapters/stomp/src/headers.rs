@@ -27,7 +27,9 @@ const OWN: [&str; 15] = [
     "transaction",
 ];
 
+/// White space around a name is not looked at: there are clients that take it off.
 fn is_own(name: &[u8]) -> bool {
+    let name = name.trim_ascii();
     OWN.binary_search_by(|own| own.as_bytes().cmp(name)).is_ok()
 }
 
@@ -116,5 +118,6 @@ mod tests {
     fn the_headers_of_the_protocol_are_found() {
         assert!(OWN.is_sorted());
         assert!(is_own(b"message-id") && !is_own(b"message"));
+        assert!(is_own(b" content-length") && is_own(b"content-length\t"));
     }
 }

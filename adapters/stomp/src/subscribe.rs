@@ -9,6 +9,7 @@ use crate::subscriptions::{AckMode, OWN, Seat, Subscription};
 use bytes::Bytes;
 use headgate_model::bus::{NEVER, Presence};
 use headgate_model::gate::Waiting;
+use headgate_model::link::INNER_CLIENT_ID;
 use headgate_model::{
     AccessPolicy, AckToken, Admitted, Answer, BusCommand, ClientId, CloseReason, Metric, Qos, Question,
     Refused, RetainHandling, SessionKey, Subscription as OnBus, SubscriptionOptions, Verdict,
@@ -222,8 +223,8 @@ impl StompEndpoint {
         let Phase::Open(who) = &self.phase else { return };
         let client = self.client_id.as_str().replace('%', "%25").replace('/', "%2F");
         let name = match durable {
-            Some(name) => format!("$stomp/{client}/durable/{}", &**name),
-            None => format!("$stomp/{client}/{}", key.index),
+            Some(name) => format!("{INNER_CLIENT_ID}{client}/durable/{}", &**name),
+            None => format!("{INNER_CLIENT_ID}{client}/{}", key.index),
         };
         let clean_start = durable.is_none() || expiry.is_zero();
         let presence = Presence {
@@ -236,7 +237,7 @@ impl StompEndpoint {
             Arc::new(RulesOf { client, rules }) as Arc<dyn AccessPolicy>
         });
         let gate = self.naming.gate(&name, policy.as_ref());
-        let client = gate.enter(presence).expect("$stomp is not reserved");
+        let client = gate.enter_beside(presence).expect("it has such a name");
         let open = opening(client, clean_start, expiry, prefetch.into());
         out.bus(key, BusCommand::Open(Box::new(open)));
     }

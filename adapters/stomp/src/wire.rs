@@ -91,6 +91,15 @@ impl StompWire {
     }
 }
 
+/// Whether the first frame is CONNECT or STOMP, or may still become one.
+fn may_be_connect(bytes: &[u8]) -> bool {
+    let begins = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n'));
+    let frame = &bytes[begins.unwrap_or(bytes.len())..];
+    [&b"CONNECT"[..], b"STOMP"]
+        .iter()
+        .any(|command| frame.starts_with(command) || command.starts_with(frame))
+}
+
 impl Wire for StompWire {
     type In = Received;
     type Out = Sent;
@@ -102,7 +111,11 @@ impl Wire for StompWire {
         }
         let (before, beats) = (self.seen, self.decoder.heart_beats());
         let came = bytes.len() > before;
-        let decoded = self.decoder.decode(bytes);
+        let decoded = match self.decoder.version().is_some() || may_be_connect(bytes) {
+            true => self.decoder.decode(bytes),
+            // Nothing of it is waited for, and nothing kept.
+            false => Err(DecodeError::NotConnected),
+        };
         self.seen = bytes.len();
         match decoded {
             Ok(Some(frame)) => Some(Received::Frame(frame)),

@@ -77,7 +77,7 @@ fn connect_comes_first_once_and_in_time() {
     bench.exchange(
         "first",
         "SEND\ndestination:a\nreceipt:1\n\n",
-        &["ERROR 1: CONNECT comes first"],
+        &["ERROR CONNECT comes first"],
     );
     bench.connect("once");
     bench.exchange("once", "CONNECT\nhost:h\n\n", &["ERROR CONNECT comes once"]);

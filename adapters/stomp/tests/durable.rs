@@ -28,6 +28,21 @@ fn a_durable_subscription_keeps_messages_while_its_client_is_away() {
     }
 }
 
+/// The sessions of subscriptions are nobody's by name: whoever connects under such a client-id is sent away.
+#[test]
+fn a_subscription_s_session_is_nobody_s_by_name() {
+    let mut bench = Bench::new();
+    bench.connect("a");
+    bench.subscribe("a", DURABLE);
+    bench.send(
+        "b",
+        "CONNECT\naccept-version:1.2\nhost:h\nclient-id:$stomp/a/durable/0\n\n",
+    );
+    assert_eq!(bench.heard("b"), ["ERROR: this client-id is not taken"]);
+    bench.deliver("t", "x", Qos::AtLeastOnce);
+    assert_eq!(bench.heard("a"), ["MESSAGE 0 t x"]);
+}
+
 /// It is found by the client's id and its own name, so both are needed.
 #[test]
 fn a_durable_subscription_needs_a_client_id() {

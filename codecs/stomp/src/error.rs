@@ -6,6 +6,9 @@ pub enum DecodeError {
     /// STOMP 1.2, Augmented BNF: `command`.
     #[error("no STOMP command")]
     UnknownCommand,
+    /// STOMP 1.2, Connecting: no other frame comes before CONNECT.
+    #[error("CONNECT comes first")]
+    NotConnected,
     /// STOMP 1.2, Augmented BNF: `header`.
     #[error("a header line without a colon")]
     NoColon,

@@ -72,7 +72,9 @@ impl Escaping {
     /// Whether a header can be written so that it is read as the same.
     pub(crate) fn can_say(self, name: &[u8], value: &[u8]) -> bool {
         let lines_are_safe = self != Self::Nothing || (!name.contains(&b':') && !has_line_end(name, value));
-        lines_are_safe && !name.is_empty() && !name.contains(&0) && !value.contains(&0)
+        // Of 1.0, spaces around a name are taken off.
+        let is_plain = self != Self::Nothing || name.trim_ascii() == name;
+        lines_are_safe && is_plain && !name.is_empty() && !name.contains(&0) && !value.contains(&0)
     }
 }
 

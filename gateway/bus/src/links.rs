@@ -7,7 +7,7 @@ use crate::session::Session;
 use crate::stats::DropReason;
 use bytes::Bytes;
 use hashbrown::HashMap;
-use headgate_model::gate::is_reserved;
+use headgate_model::link::RESERVED_CLIENT_ID;
 use headgate_model::{Instant, Link, Qos, QueueFull, QueueRules, SessionId, Settlement};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -218,7 +218,7 @@ impl Links {
             return;
         };
         self.ids.insert(session.id);
-        if is_reserved(session.client.as_str()) {
+        if session.client.as_str().starts_with(RESERVED_CLIENT_ID) {
             self.own.insert(session.id);
         }
         let next_seq = session.deliveries.next_seq;

@@ -13,7 +13,7 @@
 
 use crate::access::{AccessQuery, AccessRequest, DenyCode, Wanted};
 use crate::bus::Presence;
-use crate::link::RESERVED_CLIENT_ID;
+use crate::link::{INNER_CLIENT_ID, RESERVED_CLIENT_ID};
 use crate::rewrite::{RewriteAction, Rewriter};
 use crate::topic::delayed_prefix;
 use crate::{
@@ -321,7 +321,7 @@ pub fn is_of_gateway(message: &Message) -> bool {
 
 /// Whether no client may have this identifier.
 pub fn is_reserved(client_id: &str) -> bool {
-    client_id.starts_with(RESERVED_CLIENT_ID)
+    client_id.starts_with(RESERVED_CLIENT_ID) || client_id.starts_with(INNER_CLIENT_ID)
 }
 
 /// What one client's requests pass. Made for the moment: it borrows what it needs to know.
@@ -388,11 +388,21 @@ impl Gate<'_> {
 
     /// The client's way to its session, as `who`; `None` if its identifier is one that no client may have.
     pub fn enter(&self, who: Presence) -> Option<Entrant> {
+        (!is_reserved(self.client.as_str())).then(|| self.entrant(who))
+    }
+
+    /// The way to a session beside that of a client, which its adapter names: the gate is that of the name, which begins with [`INNER_CLIENT_ID`]. `None` if it does not.
+    pub fn enter_beside(&self, who: Presence) -> Option<Entrant> {
+        let is_inner = self.client.as_str().starts_with(INNER_CLIENT_ID);
+        is_inner.then(|| self.entrant(who))
+    }
+
+    fn entrant(&self, who: Presence) -> Entrant {
         let rules = Rules(self.policy.cloned());
-        (!is_reserved(self.client.as_str())).then(|| Entrant {
+        Entrant {
             client_id: self.client.clone(),
             who: Arc::new(Presence { rules, ..who }),
-        })
+        }
     }
 
     fn pass<T: Published>(&self, mut value: T) -> Verdict<T> {
