@@ -3,7 +3,7 @@ CARGO ?= cargo
 FUZZ_SECONDS ?= 60
 ROUNDS ?= 200
 
-.PHONY: run test web check fuzz soak attack bench bench-store bench-bridge docs clauses
+.PHONY: run test web check fuzz soak attack bench bench-store bench-bridge bench-stomp docs clauses
 
 ## Build the gateway quickly and start it on its embedded defaults (loopback only). For load, build with --release.
 run: web
@@ -52,6 +52,11 @@ bench:
 bench-bridge:
 	$(CARGO) build --release -p headgate
 	tests/tools/bench_bridge.sh $${CARGO_TARGET_DIR:-target}/release/headgate
+
+## What a STOMP message costs, beside Debian's RabbitMQ; a few minutes, fewer CASES=regex in less. The table goes into docs/performance.md, if nothing was left out.
+bench-stomp:
+	$(CARGO) build --release -p headgate
+	tests/tools/bench_stomp.sh $(if $(CASES)$(OTHER),,--write) $${CARGO_TARGET_DIR:-target}/release/headgate
 
 ## What it costs to store and drain messages, beside mosquitto; and what the flash bears.
 bench-store:

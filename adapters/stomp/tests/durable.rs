@@ -34,11 +34,12 @@ fn a_subscription_s_session_is_nobody_s_by_name() {
     let mut bench = Bench::new();
     bench.connect("a");
     bench.subscribe("a", DURABLE);
-    bench.send(
+    bench.open("b");
+    bench.exchange(
         "b",
         "CONNECT\naccept-version:1.2\nhost:h\nclient-id:$stomp/a/durable/0\n\n",
+        &["ERROR this client-id is not taken"],
     );
-    assert_eq!(bench.heard("b"), ["ERROR: this client-id is not taken"]);
     bench.deliver("t", "x", Qos::AtLeastOnce);
     assert_eq!(bench.heard("a"), ["MESSAGE 0 t x"]);
 }

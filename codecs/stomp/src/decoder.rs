@@ -88,29 +88,33 @@ impl Decoder {
 
     /// Takes the next frame off `buf`, or what there is of it, or nothing. Never reserves memory for what is not there.
     pub fn decode(&mut self, buf: &mut BytesMut) -> Result<Option<Frame>, DecodeError> {
-        if let State::Head(scan) = self.state {
-            match self.read_head(scan, buf)? {
-                Some(body) => self.state = State::Body(body),
-                None => return Ok(None),
+        let limit = self.limits.body_bytes;
+        match &mut self.state {
+            State::Head(scan) => {
+                let scan = std::mem::take(scan);
+                let Some(mut body) = self.read_head(scan, buf)? else {
+                    return Ok(None);
+                };
+                // Most frames are whole: only a body that is waited for has a place of its own.
+                let frame = body.take(buf, limit)?;
+                self.state = match frame {
+                    Some(_) => State::Head(Scan::default()),
+                    None => State::Body(Box::new(body)),
+                };
+                Ok(frame)
+            }
+            State::Body(body) => {
+                let frame = body.take(buf, limit)?;
+                if frame.is_some() {
+                    self.state = State::Head(Scan::default());
+                }
+                Ok(frame)
             }
         }
-        let State::Body(body) = &mut self.state else {
-            return Ok(None);
-        };
-        let Some(bytes) = body.take(buf, self.limits.body_bytes)? else {
-            return Ok(None);
-        };
-        let frame = Frame {
-            command: body.command,
-            headers: std::mem::take(&mut body.headers),
-            body: bytes,
-        };
-        self.state = State::Head(Scan::default());
-        Ok(Some(frame))
     }
 
     /// Takes the head off the buffer once it is whole.
-    fn read_head(&mut self, mut scan: Scan, buf: &mut BytesMut) -> Result<Option<Box<Body>>, DecodeError> {
+    fn read_head(&mut self, mut scan: Scan, buf: &mut BytesMut) -> Result<Option<Body>, DecodeError> {
         if scan.scanned == 0 {
             self.skip_heart_beats(buf);
             if matches!(buf[..], [] | [b'\r']) {
@@ -134,7 +138,7 @@ impl Decoder {
                 None => scan.command = Some(Command::parse(line).ok_or(DecodeError::UnknownCommand)?),
                 Some(command) if line.is_empty() => {
                     let head = buf.split_to(end + 1).freeze();
-                    return self.parse_head(command, &head).map(Some);
+                    return self.parse_head(command, &head, scan.lines).map(Some);
                 }
                 Some(_) if scan.lines > self.limits.headers => {
                     return Err(DecodeError::TooManyHeaders(self.limits.headers));
@@ -179,16 +183,15 @@ impl Decoder {
         }
     }
 
-    fn parse_head(&self, command: Command, head: &Bytes) -> Result<Box<Body>, DecodeError> {
+    /// `lines` are the command and the headers.
+    fn parse_head(&self, command: Command, head: &Bytes, lines: usize) -> Result<Body, DecodeError> {
         if std::str::from_utf8(head).is_err() {
             return Err(DecodeError::NotUtf8);
         }
         let escaping = Escaping::of(command, self.version);
-        let mut headers = Headers::default();
-        let text = |part: &[u8]| {
-            let plain = escaping.unescape(head.slice_ref(part))?;
-            Text::new(plain).ok_or(DecodeError::NotUtf8)
-        };
+        let mut headers = Headers::with_capacity(lines.saturating_sub(1));
+        // Parts of UTF-8 between ASCII are UTF-8, and stay so when escapes are undone.
+        let text = |part: &[u8]| escaping.unescape(head.slice_ref(part)).map(Text::checked);
         for line in head.split(|byte| *byte == b'\n').skip(1) {
             let line = self.without_cr(line);
             if line.is_empty() {
@@ -216,18 +219,18 @@ impl Decoder {
         if length.is_some_and(|length| length > self.limits.body_bytes) {
             return Err(DecodeError::BodyTooLarge(self.limits.body_bytes));
         }
-        Ok(Box::new(Body {
+        Ok(Body {
             command,
             headers,
             length,
             scanned: 0,
-        }))
+        })
     }
 }
 
 impl Body {
-    /// Takes the body and its NUL off the buffer once they are there.
-    fn take(&mut self, buf: &mut BytesMut, limit: usize) -> Result<Option<Bytes>, DecodeError> {
+    /// The frame, once its body and NUL are there: they are taken off the buffer.
+    fn take(&mut self, buf: &mut BytesMut, limit: usize) -> Result<Option<Frame>, DecodeError> {
         let end = match self.length {
             Some(length) => match buf.get(length) {
                 None => return Ok(None),
@@ -250,7 +253,11 @@ impl Body {
         };
         let body = buf.split_to(end).freeze();
         buf.advance(1);
-        Ok(Some(body))
+        Ok(Some(Frame {
+            command: self.command,
+            headers: std::mem::take(&mut self.headers),
+            body,
+        }))
     }
 }
 

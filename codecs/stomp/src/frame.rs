@@ -103,6 +103,12 @@ impl Text {
         std::str::from_utf8(&bytes).is_ok().then_some(Self(bytes))
     }
 
+    /// What is known to be UTF-8.
+    pub(crate) fn checked(bytes: Bytes) -> Self {
+        debug_assert!(std::str::from_utf8(&bytes).is_ok());
+        Self(bytes)
+    }
+
     /// As text.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("checked by new")
@@ -156,6 +162,11 @@ impl fmt::Debug for Text {
 pub struct Headers(Vec<(Text, Text)>);
 
 impl Headers {
+    /// None yet, with room for so many.
+    pub(crate) fn with_capacity(headers: usize) -> Self {
+        Self(Vec::with_capacity(headers))
+    }
+
     /// The value of the first header of this name. STOMP 1.2, Repeated Header Entries.
     pub fn get(&self, name: &str) -> Option<&Text> {
         let mut all = self.0.iter();

@@ -21,7 +21,7 @@ use std::time::Duration;
 /// Nobody wants more by accident.
 pub(crate) const MAX_CONNECTIONS: usize = 100_000;
 pub(crate) const MAX_BACKLOG: u64 = 1_000_000;
-const MAX_BYTES: u64 = 4 << 30;
+pub(crate) const MAX_BYTES: u64 = 4 << 30;
 const MAX_SUBSCRIPTIONS: u64 = 10_000_000;
 
 /// What is stored, or retained, if nothing is said.

@@ -1,6 +1,6 @@
 //! `headgate bench stomp`: load on a STOMP server, and what it costs.
 
-use crate::command::{MAX_BACKLOG, MAX_CONNECTIONS, tell};
+use crate::command::{MAX_BACKLOG, MAX_BYTES, MAX_CONNECTIONS, tell};
 use crate::stomp::StompPlan;
 use crate::stomp_wire::{AckMode, Stomp};
 use crate::{BenchError, Case, HEADING, Plan, STAMP_LEN, Server, Until, usual};
@@ -35,7 +35,7 @@ pub(super) struct StompBenchCommand {
     /// SENDs of each publisher without their RECEIPT (20; fan-in 10).
     #[arg(long, value_name = "N", value_parser = within(1_usize, u16::MAX.into()))]
     window: Option<usize>,
-    /// Messages of each publisher that have not come to all its subscribers (20; fan-in 10; without receipts 200, fan-in 10).
+    /// Messages of each publisher that have not come to all its subscribers (without receipts 200, with them 20; fan-in 10).
     #[arg(long, value_name = "N", value_parser = within(1, MAX_BACKLOG))]
     backlog: Option<u64>,
     /// How long to measure.
@@ -125,6 +125,15 @@ impl StompBenchCommand {
             Qos::AtMostOnce
         };
         let (window, backlog) = usual(case, qos);
+        let backlog = self.backlog.unwrap_or(backlog);
+        // On their way, or in our memory.
+        let bytes = backlog.saturating_mul(2 * self.clients as u64 * self.payload as u64);
+        if bytes > MAX_BYTES {
+            return Err(BenchError::TooManyBytes {
+                bytes,
+                allowed: MAX_BYTES,
+            });
+        }
         Ok(StompPlan {
             plan: Plan {
                 case,
@@ -133,7 +142,7 @@ impl StompBenchCommand {
                 payload: self.payload,
                 subscriptions: 0,
                 window: self.window.unwrap_or(window),
-                backlog: self.backlog.unwrap_or(backlog),
+                backlog,
                 rate: None,
                 until: match self.messages {
                     Some(count) => Until::Count(count),
