@@ -31,7 +31,7 @@ pub(crate) struct BrowserListener {
 pub(crate) fn routes(site: &Site) -> Router<Site> {
     headgate_web::routes()
         .route("/demo/listeners.json", get(listeners))
-        .layer(from_fn_with_state(site.clone(), for_the_audience))
+        .route_layer(from_fn_with_state(site.clone(), for_the_audience))
 }
 
 async fn for_the_audience(
