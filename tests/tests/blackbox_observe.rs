@@ -85,14 +85,15 @@ fn a_certificate_that_ends_soon_is_an_alarm_until_it_is_replaced() {
     assert!(over[0]["cleared"].as_u64() >= over[0]["raised"].as_u64());
 }
 
-/// The port that the system gave a listener.
+/// The port that the system gave a listener. Lines of the log come a little later than what they tell.
 fn port_of(setup: &Setup, listener: &str) -> u16 {
-    let log = setup.log();
     let name = format!(" listener={listener} ");
-    let mut lines = log.lines().rev();
-    let line = lines.find(|line| line.contains("listening") && line.contains(&name));
-    let port = line.and_then(|line| line.rsplit(':').next()?.trim().parse().ok());
-    port.expect("the log tells it")
+    eventually("the log to tell the port", || {
+        let log = setup.log();
+        let mut lines = log.lines().rev();
+        let line = lines.find(|line| line.contains("listening") && line.contains(&name))?;
+        line.rsplit(':').next()?.trim().parse().ok()
+    })
 }
 
 /// Status, head and body of the next answer.
