@@ -119,7 +119,7 @@ fn strangers_are_sent_away() {
     let error = stranger.recv();
     assert_eq!(
         (error.command, error.get("message")),
-        (Command::Error, Some("no STOMP command"))
+        (Command::Error, Some("CONNECT comes first"))
     );
     assert_eq!(stranger.next(), None);
     daemon.stop();
