@@ -85,17 +85,6 @@ fn a_certificate_that_ends_soon_is_an_alarm_until_it_is_replaced() {
     assert!(over[0]["cleared"].as_u64() >= over[0]["raised"].as_u64());
 }
 
-/// The port that the system gave a listener. Lines of the log come a little later than what they tell.
-fn port_of(setup: &Setup, listener: &str) -> u16 {
-    let name = format!(" listener={listener} ");
-    eventually("the log to tell the port", || {
-        let log = setup.log();
-        let mut lines = log.lines().rev();
-        let line = lines.find(|line| line.contains("listening") && line.contains(&name))?;
-        line.rsplit(':').next()?.trim().parse().ok()
-    })
-}
-
 /// Status, head and body of the next answer.
 fn answer(stream: &mut impl BufRead) -> (u16, String, String) {
     let mut head = String::new();
@@ -128,7 +117,7 @@ const HTTP: &str = "[[listeners]]\nname = \"http\"\nprotocol = \"http\"\nbind = 
 fn metrics_are_what_prometheus_reads_and_what_sys_and_the_command_line_say() {
     let setup = Setup::with(HTTP);
     let daemon = setup.start();
-    let port = port_of(&setup, "http");
+    let port = daemon.port_of("http");
     let (mut reader, _) = Peer::connect(daemon.port(Transport::Tcp), "evil\"\\\n", false, 3600).unwrap();
     reader.subscribe("plant/#", Qos::AtLeastOnce).unwrap();
     reader.vanish();
@@ -200,7 +189,7 @@ fn health_is_told_to_who_asks_and_metrics_to_this_machine_alone() {
         "[metrics]\naddresses = [\"10.1.0.0/16\"]\n{HTTP}{proxied}"
     ));
     let daemon = setup.start();
-    let port = port_of(&setup, "http");
+    let port = daemon.port_of("http");
     let (status, head, text) = get(TcpStream::connect(("127.0.0.1", port)).unwrap(), "/status");
     assert_eq!(
         (status, &*text),
@@ -208,7 +197,7 @@ fn health_is_told_to_who_asks_and_metrics_to_this_machine_alone() {
     );
     assert!(head.contains("cache-control: no-store"), "{head}");
 
-    let port = port_of(&setup, "proxied");
+    let port = daemon.port_of("proxied");
     let from = |address: &str| {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
         write!(stream, "PROXY TCP4 {address} 10.0.0.1 5000 80\r\n").unwrap();
@@ -226,7 +215,7 @@ fn health_is_told_to_who_asks_and_metrics_to_this_machine_alone() {
     assert_eq!(get(local, "/metrics").0, 200);
 
     // A listener that is gone answers once more, and says that it was the last time.
-    let mut kept = BufReader::new(TcpStream::connect(("127.0.0.1", port_of(&setup, "http"))).unwrap());
+    let mut kept = BufReader::new(TcpStream::connect(("127.0.0.1", daemon.port_of("http"))).unwrap());
     let mut ask = || {
         let request = b"GET /health/live HTTP/1.1\r\nHost: gateway\r\n\r\n";
         kept.get_mut().write_all(request).unwrap();
@@ -249,8 +238,8 @@ fn health_is_told_to_who_asks_and_metrics_to_this_machine_alone() {
 #[test]
 fn who_wastes_an_http_connection_loses_it() {
     let setup = Setup::with(HTTP);
-    let _daemon = setup.start();
-    let port = port_of(&setup, "http");
+    let daemon = setup.start();
+    let port = daemon.port_of("http");
     let connect = || TcpStream::connect(("127.0.0.1", port)).unwrap();
 
     let mut stream = BufReader::new(connect());
@@ -316,7 +305,7 @@ fn the_log_goes_where_it_is_wanted_and_its_level_changes_at_run_time() {
     );
     eventually("a line in detail", || {
         // What is no HTTP is told in detail only.
-        let mut stream = TcpStream::connect(("127.0.0.1", port_of(&setup, "http"))).unwrap();
+        let mut stream = TcpStream::connect(("127.0.0.1", daemon.port_of("http"))).unwrap();
         stream.write_all(b"nonsense\r\n\r\n").unwrap();
         (debug_lines() > 0).then_some(())
     });
