@@ -2,7 +2,6 @@
 
 use crate::client::{Client, Purpose, State, received};
 use crate::counters::SnMetric;
-use crate::credit::Credit;
 use crate::handshake::Handshake;
 use crate::memory::Memory;
 use crate::outputs::{Send, SnOutputs};
@@ -15,7 +14,7 @@ use bytes::Bytes;
 use core::net::SocketAddr;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use headgate_model::bus::Protocol;
-use headgate_model::datagram::Address;
+use headgate_model::datagram::{Address, Credit};
 use headgate_model::trace::PacketTrace;
 use headgate_model::{
     Answer, Asked, BusCommand, BusEvent, CloseReason, Counter, DatagramServer, Gate, Instant, MemoryLimit,

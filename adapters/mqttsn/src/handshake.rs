@@ -4,7 +4,6 @@
 
 use crate::client::{Client, Purpose, State};
 use crate::counters::SnMetric;
-use crate::credit::Credit;
 use crate::denial;
 use crate::gateway::{Occupant, Out, PROTOCOL, SnGateway};
 use crate::outputs::Send;
@@ -15,7 +14,7 @@ use bytes::Bytes;
 use headgate_model::Qos;
 use headgate_model::access::{AuthRefusal, Credentials, Wanted};
 use headgate_model::bus::{NEVER, Presence};
-use headgate_model::datagram::Address;
+use headgate_model::datagram::{Address, Credit};
 use headgate_model::gate::{Waiting, is_reserved};
 use headgate_model::{
     Answer, ClientId, CloseReason, Identity, Instant, Metric, Open, OpenWill, Question, Refused, Topic,

@@ -10,7 +10,6 @@
 
 mod client;
 mod counters;
-mod credit;
 mod denial;
 mod framer;
 mod gateway;

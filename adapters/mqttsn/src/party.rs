@@ -1,8 +1,7 @@
 //! Where clients are: an address of the transport, and for those behind a forwarder the wireless node. §5.5
 
-use crate::credit::Credit;
 use bytes::Bytes;
-use headgate_model::datagram::Address;
+use headgate_model::datagram::{Address, Credit};
 use headgate_mqttsn_codec::Encapsulation;
 use std::hash::{Hash, Hasher};
 

@@ -5,6 +5,7 @@
 
 use crate::access::{Answer, Denials, Question};
 use crate::bus::PeerName;
+pub use crate::credit::Credit;
 use crate::trace::PacketTrace;
 use crate::{BusEvent, Counts, Instant, Many, SessionKey, Sessions};
 use bytes::{Bytes, BytesMut};

@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod bus;
+mod credit;
 pub mod datagram;
 pub mod endpoint;
 mod fault;

@@ -10,7 +10,7 @@ const MAX_WRONG: u8 = 8;
 
 /// The credit of one party. It is spent by sending, also where the party is only looked at.
 #[derive(Clone, Debug)]
-pub(crate) struct Credit {
+pub struct Credit {
     bytes: Cell<u32>,
     wrong: Cell<u8>,
 }
@@ -20,7 +20,7 @@ const UNLIMITED: u32 = u32::MAX;
 
 impl Credit {
     /// For `received` bytes, each `factor` times. A factor of 0 is no limit.
-    pub(crate) fn new(received: usize, factor: u8) -> Self {
+    pub fn new(received: usize, factor: u8) -> Self {
         let bytes = match factor {
             0 => UNLIMITED,
             _ => u32::try_from(received.saturating_mul(factor.into()))
@@ -33,16 +33,18 @@ impl Credit {
         }
     }
 
-    pub(crate) fn is_limited(&self) -> bool {
+    /// Whether there is no proof yet.
+    pub fn is_limited(&self) -> bool {
         self.bytes.get() != UNLIMITED
     }
 
-    pub(crate) fn has(&self, bytes: usize) -> bool {
+    /// Whether so many bytes may be sent.
+    pub fn has(&self, bytes: usize) -> bool {
         bytes <= self.bytes.get() as usize || !self.is_limited()
     }
 
     /// Takes the bytes of a datagram. False when there are not so many.
-    pub(crate) fn spend(&self, bytes: usize) -> bool {
+    pub fn spend(&self, bytes: usize) -> bool {
         if !self.has(bytes) {
             return false;
         }
@@ -54,7 +56,7 @@ impl Credit {
     }
 
     /// The same party has this credit too: of another datagram, or of the client that was there before. A proof holds.
-    pub(crate) fn join(&self, other: &Self) {
+    pub fn join(&self, other: &Self) {
         self.wrong.set(self.wrong.get().max(other.wrong.get()));
         if self.is_limited() {
             let most = if other.is_limited() {
@@ -68,14 +70,14 @@ impl Credit {
     }
 
     /// Something came that only a receiver could know.
-    pub(crate) fn prove(&self) {
+    pub fn prove(&self) {
         if self.wrong.get() < MAX_WRONG {
             self.bytes.set(UNLIMITED);
         }
     }
 
     /// An acknowledgement came of nothing that was sent: a late copy, or a guess.
-    pub(crate) fn guessed_wrong(&self) {
+    pub fn guessed_wrong(&self) {
         if self.is_limited() {
             self.wrong.set(self.wrong.get().saturating_add(1));
         }
