@@ -217,6 +217,7 @@ impl BridgeEndpoint {
             BusEvent::Unsubscribed { .. }
             | BusEvent::Asleep
             | BusEvent::WillChanged(_)
+            | BusEvent::Retained(..)
             | BusEvent::RulesChanged(_) => {}
         }
     }

@@ -112,6 +112,11 @@ impl<A: Address> Uploads<A> {
         }
     }
 
+    /// Bytes that are kept.
+    pub fn held(&self) -> usize {
+        self.kept.bytes
+    }
+
     /// A request came. `Ok` when its body is whole, and is its payload from now on; otherwise what is to be answered.
     pub fn take(&mut self, from: A, message: &mut Message, now: Instant) -> Result<(), Message> {
         self.dropped += self.kept.tidy(self.max_bytes, now);
@@ -209,6 +214,11 @@ impl<A: Address> Downloads<A> {
             max_bytes,
             dropped: 0,
         }
+    }
+
+    /// Bytes that are kept.
+    pub fn held(&self) -> usize {
+        self.kept.bytes
     }
 
     /// The block that a request asks for, if it is one of a body that is here; an answer, too, if it can be none.

@@ -123,6 +123,10 @@ impl<A: Address> Exchanges<A> {
         self.unanswered.front().map(|(at, _)| *at)
     }
 
+    pub(crate) fn held(&self) -> usize {
+        self.bytes
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.by_name.len()
     }

@@ -1,11 +1,29 @@
 //! CoAP (RFC 7252) without I/O: the message layer, block-wise transfers, and publish and subscribe over them.
+//!
+//! A client of CoAP publishes and observes topics of the bus. It does so by the paths of EMQ 2 (`/mqtt/{topic}`) and of EMQX 5 (`/ps/{topic}`): docs/coap.md.
 
 pub mod blockwise;
+mod client;
+mod core;
+mod counters;
+mod denial;
 mod exchanges;
 mod messenger;
+mod observation;
+mod observe;
+mod protocol;
+mod requests;
+mod server;
+mod settings;
+mod trace;
 mod transmission;
 mod unguessable;
+mod uri;
 
+pub use counters::CoapMetric;
 pub use messenger::{Messenger, MessengerCounts, Outcome, Received, Requester};
+pub use protocol::Coap;
+pub use server::CoapServer;
+pub use settings::{CoapSettings, NotifyType, QosRule};
 pub use transmission::Transmission;
 pub use unguessable::Unguessable;

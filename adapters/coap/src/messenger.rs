@@ -18,6 +18,8 @@ use std::time::Duration;
 
 /// Messages that want no acknowledgement, and of which is remembered whom a rejection is about.
 const UNCONFIRMED: usize = 8;
+/// What a peer takes, with its places in the tables.
+const EACH_PEER: usize = 320;
 /// Timers handled in one turn; the others wait for the next one.
 const TIMERS_PER_TURN: usize = 256;
 
@@ -164,6 +166,11 @@ impl<A: Address, T: Copy> Messenger<A, T> {
     /// Peers and messages that are remembered.
     pub fn len(&self) -> (usize, usize) {
         (self.by_address.len(), self.exchanges.len())
+    }
+
+    /// Bytes that peers, what waits for them and what is remembered take.
+    pub fn held(&self) -> usize {
+        self.by_address.len() * EACH_PEER + self.waiting_bytes + self.exchanges.held()
     }
 
     /// Whether nothing is remembered.

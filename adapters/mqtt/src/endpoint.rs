@@ -384,7 +384,7 @@ impl MqttEndpoint {
                 Phase::Fresh(_) | Phase::Connecting(_) | Phase::Closed => {}
             },
             // It never asks for these.
-            BusEvent::Drained | BusEvent::Asleep | BusEvent::WillChanged(_) => {}
+            BusEvent::Drained | BusEvent::Asleep | BusEvent::WillChanged(_) | BusEvent::Retained(..) => {}
         }
     }
 

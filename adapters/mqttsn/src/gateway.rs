@@ -474,6 +474,8 @@ impl<A: Address> SnGateway<A> {
             BusEvent::Received(id) => self.on_received(index, id, now, out),
             BusEvent::Drained => self.on_drained(index, now, out),
             BusEvent::Asleep => self.on_asleep(index, now, out),
+            // Nobody asks here.
+            BusEvent::Retained(..) => {}
             BusEvent::WillChanged(changed) => self.on_will_changed(index, changed, now, out),
         }
     }

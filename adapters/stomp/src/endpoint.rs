@@ -209,7 +209,8 @@ impl StompEndpoint {
             | BusEvent::Released { .. }
             | BusEvent::Drained
             | BusEvent::Asleep
-            | BusEvent::WillChanged(_) => {}
+            | BusEvent::WillChanged(_)
+            | BusEvent::Retained(..) => {}
         }
     }
 

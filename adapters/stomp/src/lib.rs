@@ -21,7 +21,6 @@ mod heartbeat;
 mod names;
 mod protocol;
 mod receipts;
-mod rules;
 mod send;
 mod settings;
 mod subscribe;

@@ -4,15 +4,14 @@ use crate::connect::opening;
 use crate::counters::StompMetric;
 use crate::endpoint::{Held, Out, Phase, StompEndpoint};
 use crate::frames::{BadFrame, header, qos_of, receipt_of};
-use crate::rules::RulesOf;
+
 use crate::subscriptions::{AckMode, OWN, Seat, Subscription};
 use bytes::Bytes;
 use headgate_model::bus::{NEVER, Presence};
 use headgate_model::gate::Waiting;
-use headgate_model::link::INNER_CLIENT_ID;
 use headgate_model::{
     AccessPolicy, AckToken, Admitted, Answer, BusCommand, ClientId, CloseReason, Metric, Qos, Question,
-    Refused, RetainHandling, SessionKey, Subscription as OnBus, SubscriptionOptions, Verdict,
+    Refused, RetainHandling, RulesOf, SessionKey, Subscription as OnBus, SubscriptionOptions, Verdict,
 };
 use headgate_stomp_codec::{Frame, Text, Version};
 use std::sync::Arc;
@@ -223,8 +222,8 @@ impl StompEndpoint {
         let Phase::Open(who) = &self.phase else { return };
         let client = self.client_id.as_str().replace('%', "%25").replace('/', "%2F");
         let name = match durable {
-            Some(name) => format!("{INNER_CLIENT_ID}{client}/durable/{}", &**name),
-            None => format!("{INNER_CLIENT_ID}{client}/{}", key.index),
+            Some(name) => format!("$stomp/{client}/durable/{}", &**name),
+            None => format!("$stomp/{client}/{}", key.index),
         };
         let clean_start = durable.is_none() || expiry.is_zero();
         let presence = Presence {

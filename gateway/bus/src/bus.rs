@@ -281,6 +281,7 @@ impl Bus {
             BusCommand::FallAsleep { patience, expiry } => {
                 self.fall_asleep(from, slot, patience, expiry, now, out);
             }
+            BusCommand::Read { token, topic } => self.read_retained(from, slot, token, &topic, now, out),
             BusCommand::ChangeWill(change) => self.change_will(from, slot, change, out),
             BusCommand::ChangeRules(client) => {
                 self.sessions[slot].presence = Arc::clone(client.who());

@@ -1,5 +1,6 @@
 //! Retaining messages, and finding them again for who subscribes. MQTT 5 §3.3.1.3
 
+use crate::acks::Needs;
 use crate::bus::{Bus, BusOutputs};
 use crate::retained::{Owner, Retained, RetainedMessage, Scanned};
 use crate::routing::{LastingCopy, Target, identifiers};
@@ -8,7 +9,10 @@ use crate::stats::DropReason;
 use bytes::Bytes;
 use headgate_model::memory::Want;
 use headgate_model::store::{MessageId, StoredMessage};
-use headgate_model::{Instant, Message, SessionId, StoreOp, SubscriptionOptions, TopicFilter};
+use headgate_model::{
+    AckToken, BusEvent, EndpointId, Instant, Message, SessionId, StoreOp, Subscription, SubscriptionOptions,
+    TopicFilter,
+};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -131,6 +135,30 @@ impl Bus {
             owner,
         });
         true
+    }
+
+    /// What is retained at one topic, for a client that may subscribe to it.
+    pub(crate) fn read_retained(
+        &mut self,
+        from: EndpointId,
+        slot: Slot,
+        token: AckToken,
+        topic: &Subscription,
+        now: Instant,
+        out: &mut BusOutputs,
+    ) {
+        let name = topic.filter.as_bytes();
+        let retained = self
+            .retention
+            .messages
+            .get(name)
+            .filter(|_| !topic.filter.has_wildcard());
+        let rules = self.sessions[slot].presence.rules.policy();
+        let may_read = rules.is_none_or(|rules| rules.may_read(name));
+        let is_over = |message: &Message| message.expires_at.is_some_and(|at| at <= now);
+        let message = retained.map(|retained| Arc::clone(&retained.message));
+        let message = message.filter(|message| may_read && !is_over(message));
+        self.answer(from, BusEvent::Retained(token, message), Needs::Nothing, out);
     }
 
     fn drop_retained(&mut self, topic: &[u8]) -> bool {

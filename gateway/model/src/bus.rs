@@ -257,6 +257,13 @@ pub enum BusCommand {
     },
     /// Answered by [`BusEvent::Drained`] as soon as nothing waits for the client and nothing is under way to it; once.
     TellWhenDrained,
+    /// What is retained at a topic, which a subscription without wildcards names. Answered by [`BusEvent::Retained`].
+    Read {
+        /// Handed back in the answer.
+        token: AckToken,
+        /// Where.
+        topic: Box<Admitted<Subscription>>,
+    },
     /// Answered by [`BusEvent::WillChanged`] once durable.
     ChangeWill(WillChange),
     /// The same client has proved anew who it is: it reads by these rules from now on.
@@ -423,6 +430,8 @@ pub enum BusEvent {
     Drained,
     /// Answers `FallAsleep`: mailbox, will and the hour of its loss survive a power cut.
     Asleep,
+    /// Answers `Read`: what is retained there, if the client may read it.
+    Retained(AckToken, Option<Arc<Message>>),
     /// Answers `ChangeWill`. False when there was no will whose message could be changed.
     WillChanged(bool),
 }

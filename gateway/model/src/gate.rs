@@ -13,7 +13,7 @@
 
 use crate::access::{AccessQuery, AccessRequest, DenyCode, Wanted};
 use crate::bus::Presence;
-use crate::link::{INNER_CLIENT_ID, RESERVED_CLIENT_ID};
+use crate::link::{INNER_CLIENT_IDS, RESERVED_CLIENT_ID};
 use crate::rewrite::{RewriteAction, Rewriter};
 use crate::topic::delayed_prefix;
 use crate::{
@@ -319,9 +319,14 @@ pub fn is_of_gateway(message: &Message) -> bool {
     is_system(message.query().topic)
 }
 
+/// Whether this identifier is one that adapters give.
+fn is_inner(client_id: &str) -> bool {
+    INNER_CLIENT_IDS.iter().any(|inner| client_id.starts_with(inner))
+}
+
 /// Whether no client may have this identifier.
 pub fn is_reserved(client_id: &str) -> bool {
-    client_id.starts_with(RESERVED_CLIENT_ID) || client_id.starts_with(INNER_CLIENT_ID)
+    client_id.starts_with(RESERVED_CLIENT_ID) || is_inner(client_id)
 }
 
 /// What one client's requests pass. Made for the moment: it borrows what it needs to know.
@@ -391,10 +396,9 @@ impl Gate<'_> {
         (!is_reserved(self.client.as_str())).then(|| self.entrant(who))
     }
 
-    /// The way to a session beside that of a client, which its adapter names: the gate is that of the name, which begins with [`INNER_CLIENT_ID`]. `None` if it does not.
+    /// The way to a session beside that of a client, which its adapter names: the gate is that of the name, which begins with one of [`INNER_CLIENT_IDS`]. `None` if it does not.
     pub fn enter_beside(&self, who: Presence) -> Option<Entrant> {
-        let is_inner = self.client.as_str().starts_with(INNER_CLIENT_ID);
-        is_inner.then(|| self.entrant(who))
+        is_inner(self.client.as_str()).then(|| self.entrant(who))
     }
 
     fn entrant(&self, who: Presence) -> Entrant {

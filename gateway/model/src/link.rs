@@ -8,8 +8,9 @@ use std::time::Duration;
 /// Sessions whose client id begins so are the gateway's own, one for each link that it opens itself: nobody from outside may have one.
 pub const RESERVED_CLIENT_ID: &str = "$bridge/";
 
-/// Sessions whose client id begins so are opened by an adapter beside that of a client, such as a durable subscription of STOMP: nobody from outside may have one.
-pub const INNER_CLIENT_ID: &str = "$stomp/";
+/// Sessions whose client id begins with one of these are opened by an adapter beside that of a client, such as a durable subscription of STOMP or an observation of CoAP: nobody
+/// from outside may have one.
+pub const INNER_CLIENT_IDS: [&str; 2] = ["$stomp/", "$coap/"];
 
 /// User property of a CONNECT of MQTT 5 by which a gateway says that it is a broker; its value is the gateway's name.
 pub const BRIDGE_PROPERTY: &str = "headgate-bridge";

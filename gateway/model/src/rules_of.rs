@@ -1,15 +1,17 @@
-//! The rules of a session beside the connection's own: those of its client, whatever the session is called.
+//! The rules of a session that an adapter opens beside that of a client: those of the client, whatever the session is called.
 
-use headgate_model::access::{AccessDecision, AccessQuery};
-use headgate_model::bus::Presence;
-use headgate_model::{AccessPolicy, ClientId};
+use crate::ClientId;
+use crate::access::{AccessDecision, AccessPolicy, AccessQuery};
+use crate::bus::Presence;
 use std::borrow::Cow;
 use std::sync::Arc;
 
 /// The rules of `client`. When they change, they are looked up by its id again, not by that of the session.
 #[derive(Clone, Debug)]
-pub(crate) struct RulesOf {
+pub struct RulesOf {
+    /// Whose.
     pub client: ClientId,
+    /// They.
     pub rules: Arc<dyn AccessPolicy>,
 }
 

@@ -1,0 +1,635 @@
+//! Publish and subscribe over CoAP, whatever carries its messages: clients, what they observe, and who lets them in.
+//!
+//! Requests come in by [`Core::request`], and what is to be sent is written down as [`Effect`]s.
+//!
+//! Always true: a client is let in before anything is done for it; a session has one key from `Open` to `Close`, and none gets the same key again.
+
+use crate::blockwise::{Downloads, Uploads, answer, echo_block1};
+use crate::client::{Awaiting, Client, Name, State};
+use crate::counters::CoapMetric;
+use crate::settings::CoapSettings;
+use crate::unguessable::Unguessable;
+use crate::uri::Query;
+use crate::{Outcome, Requester};
+use bytes::Bytes;
+use headgate_coap_codec::{Block, Code, Message, number};
+use headgate_model::access::{AuthRefusal, Credentials};
+use headgate_model::bus::{OpenRefusal, Presence, Protocol};
+use headgate_model::datagram::Address;
+use headgate_model::{
+    Answer, Asked, BusCommand, BusEvent, ClientId, CloseReason, DatagramOutputs, Gate, Identity, Instant,
+    Metric, Naming, Open, Question, SessionKey,
+};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The word for operators.
+pub(crate) static PROTOCOL: Protocol = Protocol { name: "coap" };
+
+/// Timers handled in one turn; the others wait for the next one.
+const TIMERS_PER_TURN: usize = 256;
+
+/// What a client takes, with its places in the tables.
+const EACH_CLIENT: usize = 768;
+/// What an observation takes, with its place in the table.
+const EACH_OBSERVATION: usize = 640;
+
+pub(crate) type Out<A> = DatagramOutputs<A>;
+
+/// What a message that we sent was about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tag {
+    /// A notification of an observation, with the delivery that it settles.
+    Notification(SessionKey, Option<headgate_model::DeliveryId>, u32),
+    /// Whether a client is there.
+    Alive(SessionKey),
+}
+
+/// What is to be sent.
+#[derive(Debug)]
+pub(crate) enum Effect<A> {
+    /// An answer.
+    Respond(Requester<A>, Message),
+    /// A notification, or a message of our own.
+    Notify(A, Message, Tag),
+    /// Asks whether somebody is there.
+    Ping(A, Tag),
+    /// What is not sent yet of an observation is not wanted any more.
+    Forget(A, SessionKey),
+}
+
+/// Whose session a key is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Occupant {
+    Nobody,
+    /// A client's own.
+    Client(u32),
+    /// Of one of its observations.
+    Observation(u32),
+}
+
+#[derive(Debug)]
+struct Seat {
+    generation: u32,
+    occupant: Occupant,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Core<A> {
+    pub settings: CoapSettings,
+    pub naming: Arc<Naming>,
+    pub unguessable: Unguessable,
+    pub uploads: Uploads<A>,
+    pub downloads: Downloads<A>,
+    /// The exponent of the largest block; `None` where messages may be long.
+    pub szx: Option<u8>,
+    clients: Vec<Option<Client<A>>>,
+    free: Vec<u32>,
+    by_name: HashMap<Name<A>, u32>,
+    by_token: HashMap<String, u32>,
+    seats: Vec<Seat>,
+    free_seats: Vec<u32>,
+    /// When each client would have been silent too long, or earlier: what it says moves that back, and costs nothing here.
+    timers: BTreeSet<(Instant, u32)>,
+    pub effects: VecDeque<Effect<A>>,
+    pub logging_in: usize,
+    pub observations: usize,
+    pub overloaded: bool,
+    /// Whether there is memory for what begins.
+    pub has_memory: bool,
+}
+
+impl<A: Address> Core<A> {
+    pub(crate) fn new(
+        settings: CoapSettings,
+        naming: Arc<Naming>,
+        unguessable: Unguessable,
+        szx: Option<u8>,
+    ) -> Self {
+        Self {
+            uploads: Uploads::new(settings.max_body_bytes, settings.max_transfer_bytes),
+            downloads: Downloads::new(settings.max_transfer_bytes),
+            settings,
+            naming,
+            unguessable,
+            szx,
+            clients: Vec::new(),
+            free: Vec::new(),
+            by_name: HashMap::new(),
+            by_token: HashMap::new(),
+            seats: Vec::new(),
+            free_seats: Vec::new(),
+            timers: BTreeSet::new(),
+            effects: VecDeque::new(),
+            logging_in: 0,
+            observations: 0,
+            overloaded: false,
+            has_memory: true,
+        }
+    }
+
+    /// Other settings from now on; clients stay as they are.
+    pub(crate) fn change(&mut self, settings: CoapSettings, naming: Arc<Naming>) {
+        self.uploads.max_body_bytes = settings.max_body_bytes;
+        self.uploads.max_bytes = settings.max_transfer_bytes;
+        self.downloads.max_bytes = settings.max_transfer_bytes;
+        (self.settings, self.naming) = (settings, naming);
+    }
+
+    pub(crate) fn clients(&self) -> usize {
+        self.by_name.len()
+    }
+
+    /// Bytes that clients, observations and transfers take.
+    pub(crate) fn held(&self) -> usize {
+        let clients = self.clients() * EACH_CLIENT + self.observations * EACH_OBSERVATION;
+        clients + self.uploads.held() + self.downloads.held()
+    }
+
+    /// The client that says so, if it is known.
+    pub(crate) fn find(&self, name: &Name<A>) -> Option<u32> {
+        self.by_name.get(name).copied()
+    }
+
+    /// The client whose connection has this token.
+    pub(crate) fn find_token(&self, token: &str, client_id: &str) -> Option<u32> {
+        let index = *self.by_token.get(token)?;
+        (self.client(index).id.as_str() == client_id).then_some(index)
+    }
+
+    pub(crate) fn client(&self, index: u32) -> &Client<A> {
+        self.clients[index as usize]
+            .as_ref()
+            .expect("the index of a client")
+    }
+
+    pub(crate) fn client_mut(&mut self, index: u32) -> &mut Client<A> {
+        self.clients[index as usize]
+            .as_mut()
+            .expect("the index of a client")
+    }
+
+    /// What it is found by: with a number that nobody can make who does not know the password.
+    pub(crate) fn name(&self, at: A, query: &Query) -> Name<A> {
+        let id = ClientId::from(query.client_id.as_deref().unwrap_or_default());
+        let number = self.unguessable.of((&query.username, &query.password));
+        (at, id, number)
+    }
+
+    /// Somebody wants to be a client: the access service is asked who it is, and the request waits.
+    pub(crate) fn log_in(
+        &mut self,
+        name: Name<A>,
+        query: &Query,
+        request: (Requester<A>, Message),
+        now: Instant,
+        out: &mut Out<A>,
+    ) -> Option<u32> {
+        let (requester, message) = request;
+        let settings = &self.settings;
+        let too_long = name.1.as_str().len() > settings.max_client_id_bytes;
+        if too_long {
+            self.refuse(
+                &requester,
+                &message,
+                Code::BAD_REQUEST,
+                "the client id is too long",
+                out,
+            );
+            return None;
+        }
+        let full = self.clients() >= settings.max_clients || self.logging_in >= settings.max_logins;
+        if full || self.overloaded || !self.has_memory {
+            out.counts.add(Metric::ConnectRefused);
+            self.refuse(
+                &requester,
+                &message,
+                Code::SERVICE_UNAVAILABLE,
+                "too many clients",
+                out,
+            );
+            return None;
+        }
+        let id = match name.1.as_str() {
+            "" => ClientId::from(format!("coap-{:016x}", self.unguessable.number()).as_str()),
+            id => ClientId::from(id),
+        };
+        let default = self.settings.default_username.as_str();
+        let (username, password) = match &query.username {
+            Some(username) => (Some(username.as_str()), query.password.clone()),
+            None if default.is_empty() => (None, query.password.clone()),
+            None => (
+                Some(default),
+                Some(Bytes::copy_from_slice(
+                    self.settings.default_password.reveal().as_bytes(),
+                )),
+            ),
+        };
+        let credentials = Credentials {
+            client_id: id.clone(),
+            username: username.map(Arc::from),
+            password,
+            method: None,
+            data: None,
+            link: false,
+        };
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.clients.push(None);
+            u32::try_from(self.clients.len() - 1).expect("fewer than four billion clients")
+        });
+        let seat = self.take_seat(Occupant::Client(index));
+        let at = name.0;
+        self.by_name.insert(name.clone(), index);
+        self.clients[index as usize] = Some(Client {
+            at,
+            name,
+            id,
+            seat,
+            state: State::LoggingIn,
+            identity: None,
+            who: None,
+            token: None,
+            heard: now,
+            armed: now + self.settings.keep_alive,
+            is_asked: false,
+            waiting: VecDeque::from([(requester, message)]),
+            asking: None,
+            awaiting: HashMap::new(),
+            last_token: 0,
+            pace: Default::default(),
+            observations: Default::default(),
+        });
+        self.logging_in += 1;
+        self.timers.insert((now + self.settings.keep_alive, index));
+        let question = Question::Authenticate(Box::new(credentials));
+        out.questions.push(Asked {
+            key: seat,
+            at: Some(at),
+            question,
+        });
+        Some(index)
+    }
+
+    /// The access service says.
+    pub(crate) fn on_answer(&mut self, key: SessionKey, answer: Answer, now: Instant, out: &mut Out<A>) {
+        let Some(Occupant::Client(index)) = self.occupant(key) else {
+            return;
+        };
+        match (self.client(index).state, answer) {
+            (State::LoggingIn, Answer::Allowed { identity, .. }) => self.on_allowed(index, identity, out),
+            (State::LoggingIn, answer) => {
+                out.counts.add(Metric::ConnectRefused);
+                let (code, why) = match answer {
+                    Answer::Refused(AuthRefusal::Unavailable | AuthRefusal::Busy) => {
+                        (Code::SERVICE_UNAVAILABLE, "nobody can say who you are now")
+                    }
+                    Answer::Refused(AuthRefusal::NotAuthorized) => {
+                        (Code::UNAUTHORIZED, "you may not come in")
+                    }
+                    Answer::Refused(AuthRefusal::Banned) => (Code::FORBIDDEN, "you are banned"),
+                    _ => (Code::UNAUTHORIZED, "wrong user name or password"),
+                };
+                self.remove(index, Some((code, why)), out);
+            }
+            (_, answer) => self.on_authorized(index, &answer, now, out),
+        }
+    }
+
+    fn on_allowed(&mut self, index: u32, identity: Identity, out: &mut Out<A>) {
+        self.logging_in -= 1;
+        let keep_alive = u16::try_from(self.settings.keep_alive.as_secs()).unwrap_or(u16::MAX);
+        let client = self.client_mut(index);
+        let (peer, peer_port) = client.at.presence();
+        let who = Presence {
+            username: identity.username.clone(),
+            protocol: &PROTOCOL,
+            version: 1,
+            peer,
+            peer_port,
+            keep_alive,
+            clean_start: true,
+            ..Presence::default()
+        };
+        client.state = State::Opening;
+        client.identity = Some(identity);
+        let entrant = self.gate(index).enter(who);
+        let Some(entrant) = entrant else {
+            return self.remove(
+                index,
+                Some((Code::FORBIDDEN, "nobody may have this client id")),
+                out,
+            );
+        };
+        let client = self.client_mut(index);
+        client.who = Some(Arc::clone(entrant.who()));
+        let open = Open {
+            client: entrant,
+            clean_start: true,
+            expiry: Duration::ZERO,
+            will: None.into(),
+            receive_maximum: 1,
+            credit: 0,
+            forgeable: A::FORGEABLE,
+            link: None,
+        };
+        out.bus.push((client.seat, BusCommand::Open(Box::new(open))));
+    }
+
+    /// The bus says.
+    pub(crate) fn on_bus(&mut self, key: SessionKey, event: BusEvent, now: Instant, out: &mut Out<A>) {
+        match self.occupant(key) {
+            Some(Occupant::Client(index)) => self.on_client_event(index, event, now, out),
+            Some(Occupant::Observation(index)) => self.on_observation_event(index, key, event, now, out),
+            Some(Occupant::Nobody) | None => {}
+        }
+    }
+
+    fn on_client_event(&mut self, index: u32, event: BusEvent, now: Instant, out: &mut Out<A>) {
+        match event {
+            BusEvent::Opened { .. } => {
+                self.client_mut(index).state = State::Open;
+                self.go_on(index, now, out);
+            }
+            BusEvent::OpenRefused(why) => {
+                let code = match why {
+                    OpenRefusal::NotOwner => Code::FORBIDDEN,
+                    OpenRefusal::NoRoom | OpenRefusal::TooManyOfUser => Code::SERVICE_UNAVAILABLE,
+                };
+                self.tell_refused_open(index, why, out);
+                self.remove(
+                    index,
+                    Some((code, "the session of this client id cannot be opened")),
+                    out,
+                );
+            }
+            BusEvent::RulesChanged(who) => self.on_rules(index, who),
+            BusEvent::Accepted(token, _) => self.on_accepted(index, token, now, out),
+            BusEvent::Refused(token, why) => self.on_refused(index, token, why, out),
+            BusEvent::Retained(token, message) => self.on_retained(index, token, message, now, out),
+            BusEvent::TakenOver => self.lose(index, CloseReason::TakenOver, out),
+            BusEvent::Kicked => self.lose(index, CloseReason::Kicked, out),
+            _ => {}
+        }
+    }
+
+    fn on_rules(&mut self, index: u32, who: Arc<Presence>) {
+        let client = self.client_mut(index);
+        if let (Some(identity), Some(policy)) = (&mut client.identity, who.rules.policy()) {
+            identity.policy = Arc::clone(policy);
+        }
+        client.who = Some(who);
+    }
+
+    /// A client said something.
+    pub(crate) fn hear(&mut self, index: u32, at: A, now: Instant, out: &mut Out<A>) {
+        let client = self.client_mut(index);
+        client.heard = now;
+        if client.at != at {
+            client.at = at;
+            out.counts.add_own(CoapMetric::Moved);
+        }
+    }
+
+    /// Does what is due: who was silent too long is asked whether it is there, or is gone.
+    pub(crate) fn on_timeout(&mut self, now: Instant, out: &mut Out<A>) {
+        let keep_alive = self.settings.keep_alive;
+        for _ in 0..TIMERS_PER_TURN {
+            if self.timers.first().is_none_or(|(at, _)| *at > now) {
+                break;
+            }
+            let (_, index) = self.timers.pop_first().expect("just looked at");
+            let client = self.client_mut(index);
+            let until = client.heard + keep_alive;
+            if until > now {
+                self.arm(index, until);
+            } else if client.state == State::Open && !client.observations.is_empty() {
+                // Its answer, or that there is none, is told.
+                self.arm(index, now + keep_alive);
+                if !std::mem::replace(&mut self.client_mut(index).is_asked, true) {
+                    let (at, seat) = (self.client(index).at, self.client(index).seat);
+                    self.effects.push_back(Effect::Ping(at, Tag::Alive(seat)));
+                }
+            } else if client.state == State::Open {
+                self.lose(index, CloseReason::KeepAlive, out);
+            } else {
+                self.remove(
+                    index,
+                    Some((Code::SERVICE_UNAVAILABLE, "nobody can say who you are now")),
+                    out,
+                );
+            }
+        }
+    }
+
+    fn arm(&mut self, index: u32, at: Instant) {
+        self.client_mut(index).armed = at;
+        self.timers.insert((at, index));
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// What became of a message that we sent.
+    pub(crate) fn on_outcome(&mut self, outcome: Outcome<Tag>, now: Instant, out: &mut Out<A>) {
+        let tag = match outcome {
+            Outcome::Acknowledged(tag) | Outcome::Rejected(tag) | Outcome::Lost(tag) => tag,
+        };
+        match tag {
+            Tag::Notification(key, delivery, size) => {
+                if let Some(Occupant::Observation(index)) = self.occupant(key) {
+                    self.on_notified(index, key, delivery, size, outcome, now, out);
+                }
+            }
+            Tag::Alive(key) => {
+                let Some(Occupant::Client(index)) = self.occupant(key) else {
+                    return;
+                };
+                self.client_mut(index).is_asked = false;
+                match outcome {
+                    Outcome::Acknowledged(_) | Outcome::Rejected(_) => self.client_mut(index).heard = now,
+                    Outcome::Lost(_) if self.client(index).heard + self.settings.keep_alive > now => {}
+                    Outcome::Lost(_) => self.lose(index, CloseReason::KeepAlive, out),
+                }
+            }
+        }
+    }
+
+    /// A client is gone. What waits for its observations waits for it.
+    pub(crate) fn lose(&mut self, index: u32, reason: CloseReason, out: &mut Out<A>) {
+        if reason == CloseReason::KeepAlive {
+            out.counts.add_own(CoapMetric::ClientsLost);
+        }
+        let observed: Vec<u32> = self.client(index).observations.keys().copied().collect();
+        let ends = (reason == CloseReason::Kicked).then_some(Duration::ZERO);
+        for n in observed {
+            self.end_observation(index, n, reason, ends, out);
+        }
+        let expiry = None;
+        out.bus
+            .push((self.client(index).seat, BusCommand::Close { reason, expiry }));
+        self.remove(
+            index,
+            Some((Code::SERVICE_UNAVAILABLE, "the client is gone")),
+            out,
+        );
+    }
+
+    /// Forgets a client that has no session; what it waits for is answered so.
+    fn remove(&mut self, index: u32, answered: Option<(Code, &str)>, out: &mut Out<A>) {
+        let mut client = self.clients[index as usize]
+            .take()
+            .expect("the index of a client");
+        self.logging_in -= usize::from(client.state == State::LoggingIn);
+        self.by_name.remove(&client.name);
+        if let Some(token) = &client.token {
+            self.by_token.remove(token);
+        }
+        self.leave_seat(client.seat);
+        self.timers.remove(&(client.armed, index));
+        self.free.push(index);
+        let Some((code, why)) = answered else { return };
+        let asking = client.asking.take().map(|asking| asking.requester());
+        let awaiting = client.awaiting.drain().map(|(_, awaiting)| awaiting.requester());
+        let open: Vec<_> = client.waiting.drain(..).chain(asking).chain(awaiting).collect();
+        for (requester, request) in open {
+            self.refuse(&requester, &request, code, why, out);
+        }
+    }
+
+    /// A client made a connection, and is found by its token from now on. EMQX 5, connection mode
+    pub(crate) fn give_token(&mut self, index: u32) -> String {
+        if let Some(token) = &self.client(index).token {
+            return token.clone();
+        }
+        let token = format!(
+            "{:016x}{:016x}",
+            self.unguessable.number(),
+            self.unguessable.number()
+        );
+        self.by_token.insert(token.clone(), index);
+        self.client_mut(index).token = Some(token.clone());
+        token
+    }
+
+    /// What a client's requests pass.
+    pub(crate) fn gate(&self, index: u32) -> Gate<'_> {
+        let client = self.client(index);
+        let policy = client.identity.as_ref().map(|identity| &identity.policy);
+        self.naming.gate(&client.id, policy)
+    }
+
+    /// Answers a request, in blocks if the answer is long.
+    pub(crate) fn respond(
+        &mut self,
+        to: &Requester<A>,
+        request: &Message,
+        mut response: Message,
+        now: Instant,
+        out: &mut Out<A>,
+    ) {
+        response.token = to.token;
+        echo_block1(request, &mut response);
+        if let (Some(szx), true) = (self.szx, response.code.is_success()) {
+            response = self.downloads.cut(to.at, request, response, szx, now);
+        }
+        out.counts.add_own(match response.code.class() {
+            4 => CoapMetric::ClientErrorsSent,
+            5 => CoapMetric::ServerErrorsSent,
+            _ => CoapMetric::ResponsesSent,
+        });
+        // RFC 7967 §2.1: what the client does not want to hear; of its request it hears that it came.
+        let unwanted = request.options.uint(number::NO_RESPONSE).unwrap_or(0);
+        if unwanted & 1 << response.code.class() >> 1 != 0 {
+            response = Message::of_stream(Code::EMPTY, to.token);
+        }
+        self.effects.push_back(Effect::Respond(*to, response));
+    }
+
+    /// Answers a request that is not done, and says why in words.
+    pub(crate) fn refuse(
+        &mut self,
+        to: &Requester<A>,
+        request: &Message,
+        code: Code,
+        why: &str,
+        out: &mut Out<A>,
+    ) {
+        let refusal = answer(code, request, why);
+        self.respond(to, request, refusal, Instant::START, out);
+    }
+
+    /// A session of a client's observation, from now on.
+    pub(crate) fn take_observation_seat(&mut self, index: u32) -> SessionKey {
+        self.observations += 1;
+        self.take_seat(Occupant::Observation(index))
+    }
+
+    pub(crate) fn leave_observation_seat(&mut self, key: SessionKey) {
+        self.observations -= 1;
+        self.leave_seat(key);
+    }
+
+    fn take_seat(&mut self, occupant: Occupant) -> SessionKey {
+        let index = self.free_seats.pop().unwrap_or_else(|| {
+            self.seats.push(Seat {
+                generation: 0,
+                occupant: Occupant::Nobody,
+            });
+            u32::try_from(self.seats.len() - 1).expect("fewer than four billion sessions")
+        });
+        let seat = &mut self.seats[index as usize];
+        seat.occupant = occupant;
+        SessionKey {
+            index,
+            generation: seat.generation,
+        }
+    }
+
+    fn leave_seat(&mut self, key: SessionKey) {
+        let seat = &mut self.seats[key.index as usize];
+        seat.generation = seat.generation.wrapping_add(1);
+        seat.occupant = Occupant::Nobody;
+        self.free_seats.push(key.index);
+    }
+
+    fn occupant(&self, key: SessionKey) -> Option<Occupant> {
+        let seat = self.seats.get(key.index as usize)?;
+        (seat.generation == key.generation).then_some(seat.occupant)
+    }
+
+    /// The client that has a session, if it is still there.
+    pub(crate) fn client_of(&self, key: SessionKey) -> Option<u32> {
+        match self.occupant(key)? {
+            Occupant::Client(index) | Occupant::Observation(index) => Some(index),
+            Occupant::Nobody => None,
+        }
+    }
+
+    /// The gateway stops: sessions stay as the store has them.
+    pub(crate) fn shutdown(&mut self, out: &mut Out<A>) {
+        for client in self.clients.iter().flatten() {
+            let seats = client.observations.values().map(|observation| observation.seat);
+            let own = (client.state != State::LoggingIn).then_some(client.seat);
+            for key in seats.chain(own) {
+                let (reason, expiry) = (CloseReason::Shutdown, None);
+                out.bus.push((key, BusCommand::Close { reason, expiry }));
+            }
+        }
+    }
+
+    /// Waits for the bus with a request; how its command is named.
+    pub(crate) fn await_bus(&mut self, index: u32, awaiting: Awaiting<A>) -> headgate_model::AckToken {
+        let client = self.client_mut(index);
+        let token = client.take_token();
+        client.awaiting.insert(token, awaiting);
+        headgate_model::AckToken(token)
+    }
+
+    /// The largest block of an answer, or of what a request asks for.
+    pub(crate) fn block_szx(&self) -> u8 {
+        self.szx.unwrap_or(Block::MAX_SZX)
+    }
+}

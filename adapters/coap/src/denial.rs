@@ -1,0 +1,80 @@
+//! Telling what a client was denied: to the client by a code, and for the log with what is known of it.
+
+use crate::Requester;
+use crate::core::{Core, Out, PROTOCOL};
+use headgate_coap_codec::{Code, Message};
+use headgate_model::access::{Denial, DenyCode, Wanted};
+use headgate_model::bus::{OpenRefusal, Presence};
+use headgate_model::datagram::Address;
+use headgate_model::{CloseReason, Refused};
+use std::borrow::Cow;
+use std::sync::Arc;
+
+impl<A: Address> Core<A> {
+    /// The gate refused this to a client.
+    pub(crate) fn deny(
+        &mut self,
+        index: u32,
+        from: &Requester<A>,
+        request: &Message,
+        refused: &Refused,
+        out: &mut Out<A>,
+    ) {
+        let (code, words) = match (refused.name_error(), refused.code()) {
+            (Some(error), _) => (Code::BAD_REQUEST, error.to_string()),
+            (None, DenyCode::NotAuthorized | DenyCode::Unspecified) => (Code::FORBIDDEN, String::new()),
+        };
+        let policy = self
+            .client(index)
+            .identity
+            .as_ref()
+            .map(|identity| Arc::clone(&identity.policy));
+        let disconnects =
+            policy.as_ref().is_some_and(|policy| policy.disconnects()) && refused.name_error().is_none();
+        self.tell(
+            index,
+            || refused.wanted.clone(),
+            || refused.why(policy.as_ref()),
+            out,
+        );
+        self.refuse(from, request, code, &words, out);
+        if disconnects {
+            self.lose(index, CloseReason::Kicked, out);
+        }
+    }
+
+    /// A client wanted this, and does not get it.
+    pub(crate) fn tell(
+        &self,
+        index: u32,
+        wanted: impl FnOnce() -> Wanted,
+        why: impl FnOnce() -> Cow<'static, str>,
+        out: &mut Out<A>,
+    ) {
+        let client = self.client(index);
+        out.denials.tell(|| {
+            let who = client.who.clone().unwrap_or_else(|| {
+                let (peer, peer_port) = client.at.presence();
+                Arc::new(Presence {
+                    protocol: &PROTOCOL,
+                    version: 1,
+                    peer,
+                    peer_port,
+                    ..Presence::default()
+                })
+            });
+            let identity = client.identity.as_ref();
+            Denial {
+                client: client.id.clone(),
+                who,
+                wanted: wanted(),
+                why: why(),
+                disconnects: identity.is_some_and(|identity| identity.policy.disconnects()),
+            }
+        });
+    }
+
+    pub(crate) fn tell_refused_open(&self, index: u32, why: OpenRefusal, out: &mut Out<A>) {
+        self.tell(index, || Wanted::Connect, || why.to_string().into(), out);
+    }
+}

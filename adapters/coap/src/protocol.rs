@@ -1,0 +1,56 @@
+//! CoAP as a protocol that is registered.
+
+use crate::{CoapServer, CoapSettings};
+use headgate_model::datagram::Address;
+use headgate_model::{
+    ConfiguredLogin, DatagramProtocol, Fault, Instant, MemoryLimit, MountPoint, Naming, NoFramer,
+};
+use std::sync::Arc;
+
+/// CoAP over datagrams.
+#[derive(Debug)]
+pub struct Coap;
+
+impl DatagramProtocol for Coap {
+    const NAME: &'static str = "coap";
+    const DEFAULT_BIND: Option<&'static str> = Some("127.0.0.1:5683");
+
+    type Settings = CoapSettings;
+    type Framing = ();
+    type Framer = NoFramer;
+    type Server<A: Address + Unpin + Send + 'static> = CoapServer<A>;
+
+    fn faults(settings: &CoapSettings, _: &MountPoint) -> Vec<Fault> {
+        settings.faults()
+    }
+
+    fn unanswered_anonymous(_: &CoapSettings) -> Option<&'static str> {
+        None
+    }
+
+    fn logins(settings: &CoapSettings) -> Vec<ConfiguredLogin> {
+        settings.logins()
+    }
+
+    fn server<A: Address + Unpin + Send + 'static>(
+        settings: &CoapSettings,
+        naming: Arc<Naming>,
+        _: Instant,
+        memory: Arc<MemoryLimit>,
+    ) -> CoapServer<A> {
+        CoapServer::new(settings.clone(), naming, memory)
+    }
+
+    fn change<A: Address + Unpin + Send + 'static>(
+        server: &mut CoapServer<A>,
+        settings: &CoapSettings,
+        naming: Arc<Naming>,
+        _: Instant,
+    ) {
+        server.change(settings.clone(), naming);
+    }
+
+    fn framer(_: &CoapSettings, (): &()) -> Option<NoFramer> {
+        None
+    }
+}
