@@ -21,6 +21,7 @@ const INSIDE: &[&str] = &[
     "headgate-auth",
     "headgate-bridge",
     "headgate-bus",
+    "headgate-coap",
     "headgate-daemon",
     "headgate-mqtt",
     "headgate-mqttsn",
@@ -46,6 +47,13 @@ fn rules() -> BTreeMap<&'static str, Rule> {
         ),
         (
             "headgate-mqttsn-codec",
+            pure(
+                &[],
+                "a codec is bytes to frames and back: no I/O, no clock, no model types",
+            ),
+        ),
+        (
+            "headgate-coap-codec",
             pure(
                 &[],
                 "a codec is bytes to frames and back: no I/O, no clock, no model types",
@@ -87,6 +95,13 @@ fn rules() -> BTreeMap<&'static str, Rule> {
             ),
         ),
         (
+            "headgate-coap",
+            pure(
+                &["headgate-coap-codec", "headgate-model"],
+                "an endpoint is told what happens: no bus, no store, no I/O",
+            ),
+        ),
+        (
             "headgate-stomp",
             pure(
                 &["headgate-model", "headgate-stomp-codec"],
@@ -120,6 +135,7 @@ fn rules() -> BTreeMap<&'static str, Rule> {
                 never: &[
                     "sled",
                     "headgate-auth",
+                    "headgate-coap-codec",
                     "headgate-mqtt-codec",
                     "headgate-mqttsn-codec",
                     "headgate-stomp-codec",
@@ -232,6 +248,7 @@ fn rules() -> BTreeMap<&'static str, Rule> {
                     "headgate-bus",
                     "headgate-cli",
                     "headgate-client",
+                    "headgate-coap",
                     "headgate-dial",
                     "headgate-import",
                     "headgate-model",
@@ -419,6 +436,7 @@ fn pure_crates_read_no_clock_and_start_no_thread() {
         "disallowed_methods",
     ];
     let pure = [
+        "codecs/coap/src",
         "codecs/mqtt/src",
         "codecs/mqttsn/src",
         "codecs/stomp/src",
@@ -426,6 +444,7 @@ fn pure_crates_read_no_clock_and_start_no_thread() {
         "gateway/bus/src",
         "gateway/import/src",
         "adapters/bridge/src",
+        "adapters/coap/src",
         "adapters/mqtt/src",
         "adapters/mqttsn/src",
         "adapters/stomp/src",
@@ -511,7 +530,12 @@ fn only_the_registry_names_adapters() {
     assert!(files.len() > 20, "the sources were found");
     let faults = faults(
         &files,
-        &["headgate_mqtt::", "headgate_mqttsn::", "headgate_stomp::"],
+        &[
+            "headgate_coap::",
+            "headgate_mqtt::",
+            "headgate_mqttsn::",
+            "headgate_stomp::",
+        ],
     );
     assert!(
         faults.is_empty(),

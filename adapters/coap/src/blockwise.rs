@@ -403,8 +403,8 @@ mod tests {
     /// Bodies of others, and with another Request-Tag (RFC 9175 §3.3), are others. The oldest gives way.
     #[test]
     fn bodies_that_are_not_finished_have_a_bound() {
-        let mut uploads: Uploads<std::net::SocketAddr> = Uploads::new(64 << 10, 100 << 10);
-        let at = |n: u16| std::net::SocketAddr::from(([127, 0, 0, 1], n));
+        let mut uploads: Uploads<core::net::SocketAddr> = Uploads::new(64 << 10, 100 << 10);
+        let at = |n: u16| core::net::SocketAddr::from(([127, 0, 0, 1], n));
         for n in 0..200 {
             let mut first = put(block(0, true, 6), vec![0; 1_024]);
             assert_eq!(code(uploads.take(at(n), &mut first, NOW)), Code::CONTINUE);

@@ -358,6 +358,24 @@ impl<A: Address, T: Copy> Messenger<A, T> {
         true
     }
 
+    /// Answers a request whose sender will be sent messages of ours, too: what it may be sent is remembered from now on, and it is asked for a proof that it receives, if there is none yet.
+    pub fn respond_and_expect(
+        &mut self,
+        from: &Requester<A>,
+        response: Message,
+        now: Instant,
+        out: &mut Out<A>,
+    ) {
+        let known = self.peer(from.at, from.bytes, now);
+        self.respond(from, response, now, out);
+        let Some(index) = known else { return };
+        let peer = self.at(index);
+        if peer.credit.is_limited() && !peer.waiting.iter().any(|outgoing| outgoing.is_ping) {
+            self.push_ping(index, None, now);
+            self.start(index, now, out);
+        }
+    }
+
     /// Lets go of what is not under way yet and has a tag like this.
     pub fn forget(&mut self, to: A, is_meant: impl Fn(&T) -> bool) {
         let Some(peer) = self.peer_mut(to) else { return };

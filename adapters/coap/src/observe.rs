@@ -135,12 +135,6 @@ impl<A: Address> Core<A> {
                 };
                 let (from, subscription) = (*from, subscription.clone());
                 observation.step = Step::Subscribing(from, subscription.clone());
-                // The first answer says what is retained at a topic; of a filter it comes as notifications.
-                let mut subscription = subscription.into_inner();
-                if !subscription.filter.has_wildcard() && subscription.share.is_none() {
-                    subscription.options.retain_handling = headgate_model::RetainHandling::DoNotSend;
-                }
-                let subscription = Box::new(Admitted::of_gateway(subscription));
                 let token = TOKEN;
                 out.bus
                     .push((key, BusCommand::SubscribeOnly { token, subscription }));

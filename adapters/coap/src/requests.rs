@@ -12,7 +12,7 @@ use headgate_model::bus::Refusal;
 use headgate_model::datagram::Address;
 use headgate_model::{
     AckToken, Answer, Asked, BusCommand, CloseReason, Instant, Metric, Properties, Qos, Question,
-    SubscriptionOptions, Topic, Verdict,
+    RetainHandling, SubscriptionOptions, Topic, Verdict,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,7 +86,7 @@ impl<A: Address> Core<A> {
             Resource::Unknown => self.refuse(&from, &request, Code::NOT_FOUND, "", out),
             Resource::Connection | Resource::Mqtt(_) | Resource::Ps(_) => match uri::query(&request) {
                 Ok(query) => self.on_query(from, request, &query, now, out),
-                Err(why) => self.refuse(&from, &request, Code::BAD_REQUEST, &why, out),
+                Err(error) => self.refuse(&from, &request, Code::BAD_REQUEST, &error.to_string(), out),
             },
         }
     }
@@ -360,14 +360,18 @@ impl<A: Address> Core<A> {
         now: Instant,
         out: &mut Out<A>,
     ) {
+        let (Wish::Read(filter) | Wish::Observe(filter)) = &wish;
+        let confirmable = from.kind == Kind::Confirmable;
+        // What is retained at a topic is in the first answer; of a filter with wildcards it comes as notifications.
+        let retain_handling = match filter.iter().any(|byte| matches!(byte, b'+' | b'#')) {
+            true => RetainHandling::Send,
+            false => RetainHandling::DoNotSend,
+        };
         let options = SubscriptionOptions {
-            qos: self
-                .settings
-                .subscribe_qos
-                .of(query.qos, from.kind == Kind::Confirmable),
+            qos: self.settings.subscribe_qos.of(query.qos, confirmable),
+            retain_handling,
             ..SubscriptionOptions::default()
         };
-        let (Wish::Read(filter) | Wish::Observe(filter)) = &wish;
         match self.gate(index).subscribe(filter, options) {
             Verdict::Admitted(subscription) => self.grant(index, from, request, wish, subscription, now, out),
             Verdict::Refused(refused) => {

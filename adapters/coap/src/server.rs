@@ -4,7 +4,7 @@ use crate::core::{Core, Effect, Tag};
 use crate::counters::CoapMetric;
 use crate::{CoapSettings, Messenger, Outcome, Received, Requester, Unguessable, trace};
 use bytes::Bytes;
-use headgate_coap_codec::{Block, Code, Kind, decode};
+use headgate_coap_codec::{Block, Code, Kind, decode, number};
 use headgate_model::datagram::Address;
 use headgate_model::memory::Want;
 use headgate_model::trace::PacketTrace;
@@ -114,7 +114,10 @@ impl<A: Address> CoapServer<A> {
         out: &mut Out<A>,
     ) {
         if response.code != Code::EMPTY {
-            self.messenger.respond(to, response, now, out);
+            match response.options.has(number::OBSERVE) {
+                true => self.messenger.respond_and_expect(to, response, now, out),
+                false => self.messenger.respond(to, response, now, out),
+            }
         } else if to.kind == Kind::Confirmable {
             self.messenger.acknowledge(to, out); // RFC 7967 §2.1
         }

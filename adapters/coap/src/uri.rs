@@ -65,15 +65,28 @@ fn topic(segments: &[&[u8]]) -> Bytes {
     topic.into()
 }
 
-/// What a query says, or what is wrong with it.
-pub(crate) fn query(message: &Message) -> Result<Query, String> {
+/// What is wrong with a query.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum QueryError {
+    #[error("{0} is no UTF-8")]
+    NotUtf8(String),
+    #[error("qos is 0, 1 or 2")]
+    Qos,
+    #[error("retain is true or false")]
+    Retain,
+    #[error("expiry is a number of seconds")]
+    Expiry,
+}
+
+/// What a query says.
+pub(crate) fn query(message: &Message) -> Result<Query, QueryError> {
     let mut query = Query::default();
     for option in message.options.all(number::URI_QUERY) {
         let at = option.iter().position(|byte| *byte == b'=');
         let (name, value) = option.split_at(at.unwrap_or(option.len()));
         let value: Vec<u8> = percent_decode(value.strip_prefix(b"=").unwrap_or_default()).collect();
-        let text =
-            || String::from_utf8(value.clone()).map_err(|_| format!("{} is no UTF-8", name.escape_ascii()));
+        let not_utf8 = || QueryError::NotUtf8(name.escape_ascii().to_string());
+        let text = || String::from_utf8(value.clone()).map_err(|_| not_utf8());
         match name {
             b"c" | b"clientid" => query.client_id = Some(text()?),
             b"u" | b"username" => query.username = Some(text()?),
@@ -84,19 +97,19 @@ pub(crate) fn query(message: &Message) -> Result<Query, String> {
                     b"0" => Qos::AtMostOnce,
                     b"1" => Qos::AtLeastOnce,
                     b"2" => Qos::ExactlyOnce,
-                    _ => return Err("qos is 0, 1 or 2".into()),
+                    _ => return Err(QueryError::Qos),
                 });
             }
             b"retain" | b"r" => {
                 query.retain = match &value[..] {
                     b"true" | b"1" => true,
                     b"false" | b"0" => false,
-                    _ => return Err("retain is true or false".into()),
+                    _ => return Err(QueryError::Retain),
                 };
             }
             b"expiry" | b"e" => {
                 let seconds = text()?.parse::<u32>();
-                let seconds = seconds.map_err(|_| "expiry is a number of seconds".to_owned())?;
+                let seconds = seconds.map_err(|_| QueryError::Expiry)?;
                 query.expiry = Some(Duration::from_secs(seconds.into()));
             }
             _ => {}
@@ -163,9 +176,9 @@ mod tests {
         assert_eq!(query(&long), Ok(short.clone()));
         assert_eq!(short.password.as_deref(), Some(&b"c d"[..]));
         assert_eq!(short.expiry, Some(Duration::from_secs(60)));
-        assert_eq!(query(&["qos=3"]), Err("qos is 0, 1 or 2".into()));
-        assert_eq!(query(&["retain=yes"]), Err("retain is true or false".into()));
-        assert_eq!(query(&["expiry=-1"]), Err("expiry is a number of seconds".into()));
-        assert_eq!(query(&["c=%FF"]), Err("c is no UTF-8".into()));
+        assert_eq!(query(&["qos=3"]), Err(QueryError::Qos));
+        assert_eq!(query(&["retain=yes"]), Err(QueryError::Retain));
+        assert_eq!(query(&["expiry=-1"]), Err(QueryError::Expiry));
+        assert_eq!(query(&["c=%FF"]), Err(QueryError::NotUtf8("c".into())));
     }
 }

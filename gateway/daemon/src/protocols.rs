@@ -25,6 +25,8 @@ macro_rules! with_protocols {
             datagrams {
                 /// MQTT-SN gateways. Default: one for UDP on `127.0.0.1:1884`.
                 headgate_mqttsn::MqttSn => mqttsn,
+                /// CoAP servers. Default: one for UDP on `127.0.0.1:5683`.
+                headgate_coap::Coap => coap,
             }
         }
     };

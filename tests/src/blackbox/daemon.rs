@@ -248,12 +248,11 @@ impl Setup {
 
     fn config(&self, ports: &BTreeMap<Transport, u16>) -> String {
         // Tests run at the same time: none has the default port.
-        let mqttsn = if self.more.contains("[[mqttsn]]") {
-            ""
-        } else {
-            "mqttsn = []\n"
-        };
-        let mut text = format!("data_dir = \"data\"\n{mqttsn}{}\n", self.more);
+        let sockets = ["mqttsn", "coap"]
+            .iter()
+            .filter(|list| !self.more.contains(&format!("[[{list}]]")));
+        let none: String = sockets.map(|list| format!("{list} = []\n")).collect();
+        let mut text = format!("data_dir = \"data\"\n{none}{}\n", self.more);
         for (transport, port) in ports {
             let name = transport.name();
             text += &format!(

@@ -30,6 +30,8 @@ fn without_a_file_only_loopback_is_served() {
     );
     let mqttsn = config.mqttsn.iter().map(|gateway| gateway.bind.as_deref());
     assert_eq!(mqttsn.collect::<Vec<_>>(), [Some("127.0.0.1:1884")]);
+    let coap = config.coap.iter().map(|server| server.bind.as_deref());
+    assert_eq!(coap.collect::<Vec<_>>(), [Some("127.0.0.1:5683")]);
     assert_eq!(load("").unwrap(), config, "an empty file changes nothing");
 }
 
