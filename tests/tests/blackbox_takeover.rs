@@ -1,7 +1,7 @@
 //! A client that comes back at once, under the same name: what it had sent on the connection before is not lost.
 
 use headgate_mqtt_codec::{Connect, Disconnect, Packet, Publish, Qos, Utf8, Version, Will, encode};
-use headgate_tests::blackbox::{Peer, Setup, Transport};
+use headgate_tests::blackbox::{Peer, Setup, Transport, eventually};
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -72,4 +72,40 @@ fn what_was_sent_before_a_take_over_is_taken() {
     });
     daemon.stop();
     assert!(!setup.log().contains("panicked"), "{}", setup.log());
+}
+
+/// Who does not read is thrown out all the same: by who takes its session over, and by an operator. What it was to be sent is not kept for it on the way out.
+#[test]
+fn who_does_not_read_is_thrown_out_all_the_same() {
+    let setup = Setup::new();
+    let daemon = setup.start();
+    let port = daemon.port(Transport::Tcp);
+    let connections = || {
+        let listeners = daemon.ask(&["listeners"]);
+        let tcp = listeners.as_array().expect("a list").iter();
+        let tcp = tcp.clone().find(|row| row["name"] == "tcp").expect("it listens");
+        tcp["connections"].as_u64().expect("a number")
+    };
+    let (mut publisher, _) = Peer::connect(port, "publisher", true, 0).unwrap();
+    let payload = "x".repeat(60_000);
+    let mut flood = || {
+        for _ in 0..400 {
+            publisher.publish("flood", &payload, None, false).unwrap();
+        }
+    };
+    let mut idle = Vec::new();
+    for _ in 0..4 {
+        let (mut peer, _) = Peer::connect(port, "idle", true, 0).unwrap();
+        peer.subscribe("flood", Qos::AtMostOnce).unwrap();
+        flood();
+        idle.push(peer);
+    }
+    eventually("those taken over to be gone", || {
+        (connections() == 2).then_some(())
+    });
+    daemon.ask(&["clients", "kick", "idle"]);
+    eventually("the one that was kicked to be gone", || {
+        (connections() == 1).then_some(())
+    });
+    drop(idle);
 }

@@ -210,6 +210,8 @@ enum Woken {
     Late(Box<Answer>),
     Deadline,
     Leave,
+    /// Somebody throws the client out, or takes its session over, and it does not read.
+    ThrownOut,
 }
 
 /// The stage in which the endpoint works.
@@ -234,6 +236,11 @@ where
         }
         Poll::Ready(None)
     }
+}
+
+/// Whether nothing more comes for the connection.
+fn ends(event: &BusEvent) -> bool {
+    matches!(event, BusEvent::Kicked | BusEvent::TakenOver)
 }
 
 impl<E, W> Conversation<E, W>
@@ -283,6 +290,15 @@ where
             }
             Woken::Late(answer) => self.step(Input::Answer(*answer), now, &mut scratch),
             Woken::Deadline => self.step(Input::Timeout, now, &mut scratch),
+            Woken::ThrownOut => {
+                let events = &mut scratch.events;
+                let at = events.iter().position(|event| ends(E::Sessions::said(event)));
+                // What was to be sent before it is not acknowledged, and stays in the session.
+                let event = at.and_then(|at| events.drain(..=at).next_back());
+                if let Some(event) = event {
+                    self.step(Input::Bus(event), now, &mut scratch);
+                }
+            }
             Woken::Leave => {
                 self.told_to_leave = true;
                 self.step(Input::Shutdown, now, &mut scratch);
@@ -546,8 +562,12 @@ where
             self.last_words_taken = true;
             return Poll::Ready(Woken::Events);
         }
-        let takes_events = unsent < HIGH_WATER && self.last_words_by.is_none();
-        if self.seat.poll_events(cx).is_ready() && takes_events {
+        let blocked = unsent >= HIGH_WATER;
+        let takes_events = !blocked && self.last_words_by.is_none();
+        if blocked && self.is_thrown_out(cx) {
+            return Poll::Ready(Woken::ThrownOut);
+        }
+        if !blocked && self.seat.poll_events(cx).is_ready() && takes_events {
             // First everybody else who is ready has a turn: then more events leave with one write.
             if self.let_others_go {
                 return Poll::Ready(Woken::Events);
@@ -583,6 +603,16 @@ where
         }
     }
 
+    /// Whether one of the events that wait for a client that does not read ends its connection.
+    fn is_thrown_out(&mut self, cx: &Context<'_>) -> bool {
+        let scratch = self.scratch.as_mut().expect("something is to be written");
+        // They are as many as it was granted credit for.
+        while self.seat.poll_events(cx).is_ready() {
+            self.seat.take_events(&mut scratch.events);
+        }
+        scratch.events.iter().any(|event| ends(E::Sessions::said(event)))
+    }
+
     /// Reads what is there and writes what can be written.
     fn poll_transport(&mut self, cx: &mut Context<'_>, reads: bool) -> Poll<io::Result<Progress>> {
         if let Some(scratch) = &mut self.scratch {
@@ -601,10 +631,14 @@ where
         progress
     }
 
-    /// The endpoint is done: its last words, then the end of the connection.
+    /// The endpoint is done: its last words, then the end of the connection. Of what waits behind [`ENCODED_AHEAD`] only the very last is said: whoever reads so slowly gets the rest on
+    /// another connection, if it was promised.
     fn close(mut self) -> Stages {
         if let Some(mut scratch) = self.scratch.take() {
-            self.encode(&mut scratch, usize::MAX);
+            self.encode(&mut scratch, ENCODED_AHEAD);
+            if let Some(last) = scratch.out.frames.pop() {
+                self.wire.encode(last, &mut scratch.writing);
+            }
             self.scratch = Some(scratch);
         }
         let Self {

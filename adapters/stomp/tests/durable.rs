@@ -103,6 +103,22 @@ fn unsubscribe_ends_a_durable_subscription_if_it_says_so() {
     assert!(!bench.has_session("$stomp/a/durable/0"), "durably");
 }
 
+/// RECEIPT of its end is a promise like any other: no power cut brings it back.
+#[test]
+fn the_end_of_a_durable_subscription_is_durable_before_it_is_told() {
+    let mut bench = Bench::new();
+    bench.connect("a");
+    bench.subscribe("a", DURABLE);
+    bench.withheld = true;
+    bench.send("a", "UNSUBSCRIBE\nid:0\ndurable:true\nreceipt:1\n\n");
+    assert_eq!(bench.heard("a"), [""; 0]);
+    bench.withheld = false;
+    bench.raw("a", b"\n");
+    assert_eq!(bench.heard("a"), ["RECEIPT 1"]);
+    bench.restart();
+    assert!(!bench.has_session("$stomp/a/durable/0"));
+}
+
 /// Frames that come all at once are done one after the other.
 #[test]
 fn a_durable_subscription_is_made_and_ended_without_waiting() {

@@ -99,6 +99,7 @@ impl Bus {
     pub(crate) fn admit(&mut self, endpoint: EndpointId, open: Open, now: Instant, out: &mut BusOutputs) {
         let written = self.pending.len();
         let present = self.resumed(&open, now, out);
+        let ends_one = self.pending.len() > written;
         let slot = match present {
             Some(slot) => slot,
             None => self.new_session(&open),
@@ -159,8 +160,8 @@ impl Bus {
                 presence: Arc::clone(open.client.who()),
             });
         }
-        // CONNACK of a session that shall last promises that it does.
-        let needs = if self.sessions[slot].is_durable() {
+        // CONNACK of a session that shall last promises that it does; that of one in the place of another, that the other is gone for good. [MQTT-3.1.2-4]
+        let needs = if self.sessions[slot].is_durable() || ends_one {
             self.disk_if_more_than(written)
         } else {
             Needs::Nothing
