@@ -111,7 +111,8 @@ impl Wire for StompWire {
         }
         let (before, beats) = (self.seen, self.decoder.heart_beats());
         let came = bytes.len() > before;
-        let decoded = match self.decoder.version().is_some() || may_be_connect(bytes) {
+        let may_come = self.decoder.version().is_some() || self.decoder.awaits_body();
+        let decoded = match may_come || may_be_connect(bytes) {
             true => self.decoder.decode(bytes),
             // Nothing of it is waited for, and nothing kept.
             false => Err(DecodeError::NotConnected),

@@ -204,3 +204,26 @@ fn a_silent_client_is_lost() {
         &["ERROR heart-beat is not two numbers"],
     );
 }
+
+/// A stream has no frames: CONNECT may come in any two pieces, its NUL by itself too.
+#[test]
+fn connect_may_come_in_pieces() {
+    for frame in [
+        "CONNECT\naccept-version:1.2\nhost:h\n\n\0",
+        "\r\n\nSTOMP\r\naccept-version:1.2\r\nhost:h\r\n\r\n\0",
+        "CONNECT\naccept-version:1.2\nhost:h\ncontent-length:0\n\n\0",
+        "CONNECT\n\n\0\n",
+    ] {
+        for at in 1..frame.len() {
+            let mut bench = Bench::new();
+            bench.open("a");
+            bench.raw("a", &frame.as_bytes()[..at]);
+            bench.raw("a", &frame.as_bytes()[at..]);
+            let heard = bench.heard("a");
+            assert!(
+                heard[0].starts_with("CONNECTED"),
+                "{heard:?} of {frame:?} at {at}"
+            );
+        }
+    }
+}

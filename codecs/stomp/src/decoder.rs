@@ -81,6 +81,11 @@ impl Decoder {
         self.version
     }
 
+    /// Whether a frame has begun whose headers are read, and whose body or end is awaited.
+    pub const fn awaits_body(&self) -> bool {
+        matches!(self.state, State::Body(_))
+    }
+
     /// Line ends between frames so far. STOMP 1.2, Heart-beating.
     pub const fn heart_beats(&self) -> u64 {
         self.heart_beats
