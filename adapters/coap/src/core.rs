@@ -532,7 +532,8 @@ impl<A: Address> Core<A> {
     ) {
         response.token = to.token;
         echo_block1(request, &mut response);
-        if let (Some(szx), true) = (self.szx, response.code.is_success()) {
+        let is_part = response.options.has(number::BLOCK2);
+        if let (Some(szx), true) = (self.szx, response.code.is_success() && !is_part) {
             response = self.downloads.cut(to.at, request, response, szx, now);
         }
         out.counts.add_own(match response.code.class() {

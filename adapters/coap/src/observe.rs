@@ -112,7 +112,8 @@ impl<A: Address> Core<A> {
             expiry,
             will: None.into(),
             receive_maximum: u16::from(self.settings.transmission.nstart),
-            credit: CREDIT,
+            // Nothing comes before the answer to its request.
+            credit: 0,
             forgeable: A::FORGEABLE,
             link: None,
         })
@@ -205,6 +206,7 @@ impl<A: Address> Core<A> {
             response
                 .options
                 .push_uint(number::OBSERVE, observation.next_sequence());
+            out.bus.push((key, BusCommand::credit(CREDIT)));
         }
         self.respond(&from, &request, response, now, out);
     }
