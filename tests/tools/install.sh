@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs the clients, the broker and the tools of the black-box tests that are not there yet: mosquitto's, faketime, a browser, and from Python's and Node's packages
-# paho, mqtt-sn-12, stomp.py, MQTT.js, STOMP.js, SockJS' client and what drives the browser, below the folder that is given.
+# Installs the clients, the broker and the tools of the black-box tests that are not there yet: mosquitto's, libcoap's, faketime, a browser, and from Python's and Node's packages
+# paho, mqtt-sn-12, aiocoap, stomp.py, coap, MQTT.js, STOMP.js, SockJS' client and what drives the browser, below the folder that is given.
 set -eu
 dir=$1
 mkdir -p "$dir"
@@ -11,6 +11,7 @@ flock 9
 packages=""
 command -v mosquitto_pub >/dev/null || packages="$packages mosquitto-clients"
 [ -x /usr/sbin/mosquitto ] || packages="$packages mosquitto"
+command -v coap-client-notls >/dev/null || packages="$packages libcoap3-bin"
 command -v faketime >/dev/null || packages="$packages faketime"
 command -v npm >/dev/null || packages="$packages nodejs npm"
 command -v chromium >/dev/null || packages="$packages chromium"
@@ -26,8 +27,9 @@ fi
 [ -x "$dir/venv/bin/python" ] || python3 -m venv "$dir/venv"
 "$dir/venv/bin/python" -c 'import paho.mqtt' 2>/dev/null || "$dir/venv/bin/pip" install -q paho-mqtt==2.1.0
 "$dir/venv/bin/python" -c 'import mqttsn12' 2>/dev/null || "$dir/venv/bin/pip" install -q mqtt-sn-12==1.0.9
+"$dir/venv/bin/python" -c 'import aiocoap' 2>/dev/null || "$dir/venv/bin/pip" install -q aiocoap==0.4.17
 "$dir/venv/bin/python" -c 'import stomp, websocket' 2>/dev/null || "$dir/venv/bin/pip" install -q stomp.py==9.0.0 websocket-client==1.9.0
-for package in mqtt@5 @stomp/stompjs@7 sockjs-client@1 ws@8 playwright-core@1; do
+for package in coap@1 mqtt@5 @stomp/stompjs@7 sockjs-client@1 ws@8 playwright-core@1; do
     [ -d "$dir/node/node_modules/${package%@*}" ] || wanted="${wanted:-} $package"
 done
 # shellcheck disable=SC2086 # several words are meant

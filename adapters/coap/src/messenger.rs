@@ -115,6 +115,8 @@ struct Peer<A, T> {
     /// Those under way.
     under_way: usize,
     unconfirmed: VecDeque<(u16, T)>,
+    /// Answers that wait for a proof, with their bytes.
+    held: Vec<(Requester<A>, Message, usize)>,
     armed: Option<Instant>,
 }
 
@@ -292,14 +294,40 @@ impl<A: Address, T: Copy> Messenger<A, T> {
             self.counts.forgotten += self.exchanges.close(name, kept, max);
             write(to.at, &datagram, out);
         } else {
-            // The acknowledgement, too, is paid for by what came.
-            let known = self.peer(to.at, to.bytes, now).is_some();
-            if piggybacked {
-                self.acknowledge(to, out);
-            }
-            if known {
-                self.enqueue(to.at, to.bytes, response, None, now, out);
-            }
+            self.hold(*to, response, datagram.len(), now, out);
+        }
+    }
+
+    /// Keeps an answer until its requester has proved that it receives, which it is asked for. In time it is still carried by the acknowledgement.
+    fn hold(&mut self, to: Requester<A>, response: Message, bytes: usize, now: Instant, out: &mut Out<A>) {
+        let Some(index) = self.peer(to.at, to.bytes, now) else {
+            return;
+        };
+        if !self.has_room(index, bytes) {
+            self.counts.overflowed += 1;
+            return;
+        }
+        self.waiting_bytes += bytes;
+        self.at(index).held.push((to, response, bytes));
+        self.ask_for_proof(index, now, out);
+    }
+
+    /// Pings a peer, unless it has proved that it receives, or is being asked already.
+    fn ask_for_proof(&mut self, index: u32, now: Instant, out: &mut Out<A>) {
+        let peer = self.at(index);
+        if peer.credit.is_limited() && !peer.waiting.iter().any(|outgoing| outgoing.is_ping) {
+            self.push_ping(index, None, now);
+            self.start(index, now, out);
+        }
+    }
+
+    /// A peer has shown that it receives: what was held back is said.
+    fn proved(&mut self, at: A, now: Instant, out: &mut Out<A>) {
+        let Some(peer) = self.peer_mut(at) else { return };
+        peer.credit.prove();
+        for (to, response, bytes) in std::mem::take(&mut peer.held) {
+            self.waiting_bytes -= bytes;
+            self.respond(&to, response, now, out);
         }
     }
 
@@ -368,11 +396,8 @@ impl<A: Address, T: Copy> Messenger<A, T> {
     ) {
         let known = self.peer(from.at, from.bytes, now);
         self.respond(from, response, now, out);
-        let Some(index) = known else { return };
-        let peer = self.at(index);
-        if peer.credit.is_limited() && !peer.waiting.iter().any(|outgoing| outgoing.is_ping) {
-            self.push_ping(index, None, now);
-            self.start(index, now, out);
+        if let Some(index) = known {
+            self.ask_for_proof(index, now, out);
         }
     }
 
@@ -404,9 +429,9 @@ impl<A: Address, T: Copy> Messenger<A, T> {
     }
 
     /// An address has proved by other means that it receives. RFC 9175 §2.4
-    pub fn prove(&mut self, at: A, now: Instant) {
-        if let Some(index) = self.peer(at, 0, now) {
-            self.at(index).credit.prove();
+    pub fn prove(&mut self, at: A, now: Instant, out: &mut Out<A>) {
+        if self.peer(at, 0, now).is_some() {
+            self.proved(at, now, out);
         }
     }
 
@@ -453,6 +478,9 @@ impl<A: Address, T: Copy> Messenger<A, T> {
             let at = peer.at;
             peer.under_way = 0;
             let waiting = std::mem::take(&mut peer.waiting);
+            let held = std::mem::take(&mut peer.held);
+            self.waiting_bytes -= held.iter().map(|(.., bytes)| bytes).sum::<usize>();
+            self.counts.lost += u32::try_from(held.len()).unwrap_or(u32::MAX);
             self.waiting_bytes -= waiting
                 .iter()
                 .map(|outgoing| outgoing.datagram.len())
@@ -493,7 +521,7 @@ impl<A: Address, T: Copy> Messenger<A, T> {
             return None;
         };
         let (_, tag) = peer.unconfirmed.remove(n).expect("just found");
-        peer.credit.prove();
+        self.proved(from, now, out);
         self.counts.rejected += 1;
         Some(Received::Outcome(Outcome::Rejected(tag)))
     }
@@ -511,10 +539,10 @@ impl<A: Address, T: Copy> Messenger<A, T> {
             peer.credit.guessed_wrong();
             return None;
         };
-        peer.credit.prove();
         let settled = peer.waiting.remove(n).expect("just found");
         peer.under_way -= 1;
         self.waiting_bytes -= settled.datagram.len();
+        self.proved(from, now, out);
         self.start(index, now, out);
         Some(settled.tag)
     }
@@ -566,7 +594,7 @@ impl<A: Address, T: Copy> Messenger<A, T> {
         let waiting = self.waiting_bytes + bytes;
         let peer = self.at(index);
         let max = if peer.credit.is_limited() { max / 2 } else { max };
-        peer.waiting.len() < most && waiting <= max
+        peer.waiting.len() + peer.held.len() < most && waiting <= max
     }
 
     /// A ping goes before what is not under way yet.
@@ -746,6 +774,7 @@ impl<A: Address, T: Copy> Messenger<A, T> {
             waiting: VecDeque::new(),
             under_way: 0,
             unconfirmed: VecDeque::new(),
+            held: Vec::new(),
             armed: None,
         });
         self.by_address.insert(at, index);
@@ -769,7 +798,7 @@ impl<A: Address, T: Copy> Messenger<A, T> {
             };
             let full = self.by_address.len() >= self.transmission.max_peers;
             let is_over = peer.heard + lifetime <= now;
-            if peer.waiting.is_empty() && (is_over || full) {
+            if peer.waiting.is_empty() && peer.held.is_empty() && (is_over || full) {
                 self.by_address.remove(&peer.at);
                 self.peers[index as usize] = None;
                 self.free.push(index);

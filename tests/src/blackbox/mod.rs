@@ -2,6 +2,7 @@
 //!
 //! Time only guards against hanging here: no test passes or fails by how fast something is.
 
+mod coap;
 mod control;
 mod daemon;
 mod mosquitto;
@@ -14,6 +15,7 @@ mod sn_line;
 mod stomp;
 mod tools;
 
+pub use coap::{CoapClient, CoapRequest, Observing};
 pub use daemon::{Daemon, Setup, Transport, headgate};
 pub use mosquitto::{Mosquitto, free_port};
 pub use peer::Peer;

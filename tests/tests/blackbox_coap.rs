@@ -1,0 +1,163 @@
+//! CoAP with clients that are not ours. docs/coap.md
+
+use headgate_mqtt_codec::{Packet, Qos};
+use headgate_tests::blackbox::{CoapClient, CoapRequest, Daemon, Peer, Setup, Transport, eventually};
+use std::process::Command;
+
+/// A gateway with CoAP on a port of the system's choice.
+fn setup(more: &str) -> Setup {
+    Setup::with(&format!(
+        "{more}[[coap]]\nname = \"coap\"\nbind = \"127.0.0.1:0\"\n"
+    ))
+}
+
+fn request<'a>(method: &'a str, uri: &'a str, payload: &'a str) -> CoapRequest<'a> {
+    CoapRequest {
+        method,
+        uri,
+        payload,
+        confirmable: true,
+    }
+}
+
+fn base(daemon: &Daemon<'_>) -> String {
+    format!("coap://127.0.0.1:{}", daemon.port_of("coap"))
+}
+
+fn is_success(code: &str) -> bool {
+    code.starts_with("2.")
+}
+
+/// By the paths of EMQ 2 and EMQX 5, with and without confirmation; what is published reaches MQTT, and what MQTT publishes reaches observers.
+#[test]
+fn foreign_clients_publish_and_observe() {
+    let setup = setup("");
+    let daemon = setup.start();
+    let base = base(&daemon);
+    let (mut mqtt, _) = Peer::connect(daemon.port(Transport::Tcp), "mqtt", true, 0).unwrap();
+    mqtt.subscribe("from/#", Qos::AtLeastOnce).unwrap();
+    for client in CoapClient::ALL {
+        let name = format!("{client:?}");
+        for (n, (method, path)) in [
+            ("PUT", "mqtt/from%2Fcoap"),
+            ("POST", "ps/from/coap"),
+            ("PUT", "ps/from/coap"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let (uri, payload) = (format!("{base}/{path}?c={name}"), format!("{name} {n}"));
+            let asked = CoapRequest {
+                confirmable: n != 1,
+                ..request(method, &uri, &payload)
+            };
+            let (code, said) = client.ask(asked);
+            assert!(is_success(&code), "{client:?} {method} {path}: {code} {said}");
+            let heard = mqtt.hear();
+            assert_eq!((&*heard.topic, &*heard.payload), ("from/coap", &*payload));
+        }
+        let observing = client.observe(&format!("{base}/ps/to/coap?c=o{name}"));
+        for n in 0..3 {
+            mqtt.publish("to/coap", &format!("{n}"), Some((Qos::AtLeastOnce, n + 1)), false)
+                .unwrap();
+            assert!(matches!(mqtt.recv().unwrap(), Packet::Ack(_)));
+            assert_eq!(observing.next(), n.to_string(), "{client:?}");
+        }
+    }
+    let clients = daemon.ask(&["clients"]);
+    let of_coap = clients
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|client| client["protocol"] == "coap");
+    assert!(of_coap.count() >= 3, "{clients}");
+    daemon.stop();
+    assert!(!setup.log().contains("panicked"), "{}", setup.log());
+}
+
+/// RFC 7959: 60 KB in blocks, both ways.
+#[test]
+fn long_payloads_go_in_blocks() {
+    let setup = setup("");
+    let daemon = setup.start();
+    let base = base(&daemon);
+    let long: String = (0..60_000)
+        .map(|n| char::from(b'a' + (n / 1_000 % 26) as u8))
+        .collect();
+    for client in CoapClient::ALL {
+        let uri = format!("{base}/ps/long/{client:?}?retain=true");
+        let (code, said) = client.ask(request("POST", &uri, &long));
+        assert!(is_success(&code), "{client:?}: {code} {said}");
+        for reader in CoapClient::ALL {
+            let (code, read) = reader.ask(request("GET", &format!("{base}/ps/long/{client:?}"), ""));
+            assert!(
+                is_success(&code) && read == long,
+                "{reader:?} reads what {client:?} wrote: {code} {}",
+                read.len()
+            );
+        }
+    }
+}
+
+/// The access chain and the rules hold for CoAP as for all: 4.01 for a wrong password, 4.03 for what is denied, and nothing is published.
+#[test]
+fn who_may_not_is_told_so() {
+    let setup = setup(
+        "[auth]\nanonymous = \"nowhere\"\n[[auth.acl]]\neffect = \"allow\"\nuser = \"pump\"\ntopics = [\"pumps/#\"]\n",
+    );
+    let daemon = setup.start();
+    std::fs::write(setup.folder().join("password"), "secret").unwrap();
+    let added = Command::new(headgate_tests::blackbox::headgate())
+        .args([
+            "users",
+            "add",
+            "pump",
+            "--config",
+            "headgate.toml",
+            "--password-file",
+            "password",
+        ])
+        .current_dir(setup.folder())
+        .output()
+        .unwrap();
+    assert!(added.status.success(), "{added:?}");
+    let base = base(&daemon);
+    for client in CoapClient::ALL {
+        let ask = |path: &str| client.ask(request("PUT", &format!("{base}/{path}"), "x")).0;
+        assert_eq!(ask("mqtt/pumps%2F1?c=p&u=pump&p=wrong"), "4.01", "{client:?}");
+        assert_eq!(ask("mqtt/pumps%2F1?c=p"), "4.01", "{client:?}");
+        assert_eq!(ask("mqtt/other?c=p&u=pump&p=secret"), "4.03", "{client:?}");
+        assert_eq!(ask("mqtt/pumps%2F1"), "4.00", "{client:?}");
+        assert!(
+            is_success(&ask("mqtt/pumps%2F1?c=p&u=pump&p=secret")),
+            "{client:?}"
+        );
+    }
+    let log = setup.log_with(&["publish refused listener=coap client=\"p\" user=\"pump\""]);
+    assert!(!log.contains("secret"), "{log}");
+}
+
+/// 2.04 is a promise: what was published to an observer that is away is there after `kill -9`, and comes when it observes again.
+#[test]
+fn what_was_answered_survives_a_kill() {
+    let setup = setup("");
+    let daemon = setup.start();
+    let uri = base(&daemon);
+    let observing = CoapClient::Aiocoap.observe(&format!("{uri}/ps/kept?c=keeper"));
+    drop(observing);
+    for n in 0..20 {
+        let (code, _) =
+            CoapClient::Libcoap.ask(request("PUT", &format!("{uri}/ps/kept?c=w"), &n.to_string()));
+        assert!(is_success(&code));
+    }
+    let daemon = daemon.restart();
+    let uri = base(&daemon);
+    let observing = CoapClient::Aiocoap.observe(&format!("{uri}/ps/kept?c=keeper"));
+    let heard: Vec<String> = (0..20).map(|_| observing.next()).collect();
+    let all: Vec<String> = (0..20).map(|n| n.to_string()).collect();
+    assert_eq!(heard, all);
+    eventually("all to be settled", || {
+        let session = daemon.ask(&["clients", "show", "$coap/keeper/kept"]);
+        (session["queue"] == 0 || session["queued"] == 0).then_some(())
+    });
+}
