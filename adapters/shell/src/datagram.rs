@@ -166,7 +166,7 @@ where
 
 /// The same, and does what it is told meanwhile.
 pub(crate) fn serve_and_listen<S, T>(
-    server: S,
+    mut server: S,
     transport: T,
     told: mpsc::UnboundedReceiver<Told<S, T>>,
     serving: &Serving,
@@ -178,6 +178,7 @@ where
     let (name, address) = transport.describe();
     tracing::info!(listener = %name, %address, "listening");
     transport.stats().set_down(false);
+    server.set_user_rates(serving.total.shared_rates());
     Server {
         server,
         transport,
