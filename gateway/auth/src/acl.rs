@@ -119,11 +119,14 @@ pub(crate) struct Acl {
     /// Users who may do everything but speak for the gateway.
     superusers: HashSet<String>,
     /// What many clients of one listener share. Those of another may have other rules tomorrow.
-    shared: Mutex<HashMap<(Arc<str>, Concerned), Arc<ClientPolicy>>>,
+    shared: Mutex<HashMap<Shared, Arc<ClientPolicy>>>,
 }
 
 /// The places of the rules that concern a client, whether it may be a link, and whether no rule is asked.
 type Concerned = (Vec<usize>, bool, bool);
+
+/// By which listener, and what of the rules.
+type Shared = (Arc<str>, Concerned);
 
 /// Sets of rules that are remembered.
 const MAX_SHARED: usize = 1_000;

@@ -12,7 +12,7 @@ use headgate_mqtt_codec::{
     Packet, PacketId, Publish, Qos, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeFilter,
     SubscribeOptions, Unsubscribe, Utf8,
 };
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 /// Waits between two tries to come back.
@@ -353,7 +353,8 @@ impl Filters {
     /// Prints it.
     pub(crate) fn print(&self, format: &Format, publish: &Publish) -> std::io::Result<()> {
         let mut out = std::io::stdout().lock();
-        format.write(publish, &mut out)?;
+        let is_terminal = out.is_terminal();
+        format.write(publish, is_terminal, &mut out)?;
         if self.newline {
             out.write_all(b"\n")?;
         }

@@ -246,7 +246,6 @@ pub(crate) fn level_fault(text: &str) -> Option<String> {
             format!("`{text}`: {error}")
         }
     };
-    let allowed =
-        "allowed is off, error, warn, info, debug or trace, also by module: info,headgate_mqtt=debug";
+    let allowed = "allowed is off, error, warn, info, debug or trace, also by module: info,headgate_shell=debug (`headgate log modules`)";
     Some(format!("{what}: {allowed}"))
 }
