@@ -222,7 +222,7 @@ fn an_export_onto_a_full_disk_says_what_to_do() {
         .0;
     for n in 0..64 {
         // What does not get smaller by compression.
-        let noise = std::iter::repeat_with(|| fastrand::alphanumeric()).take(4_096);
+        let noise = std::iter::repeat_with(fastrand::alphanumeric).take(4_096);
         publisher.say(&[retained(&format!("noise/{n}"), &noise.collect::<String>())]);
     }
     let script = format!(

@@ -27,6 +27,7 @@ pub mod subscription;
 pub mod time;
 pub mod topic;
 pub mod trace;
+pub mod traceparent;
 
 pub use access::{AccessDecision, AccessPolicy, AccessRequest, Action, Answer, Identity, Question};
 pub use bus::{

@@ -50,7 +50,11 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
         );
         faults.push(Fault::new("metrics.top_sessions", what));
     }
-    let sections = [("bus", config.bus.faults()), ("auth", config.auth.faults())];
+    let sections = [
+        ("bus", config.bus.faults()),
+        ("auth", config.auth.faults()),
+        ("telemetry", config.telemetry.faults()),
+    ];
     for (section, found) in sections {
         faults.extend(found.into_iter().map(|fault| fault.below(section)));
     }

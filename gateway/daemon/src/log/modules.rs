@@ -1,7 +1,7 @@
 //! The modules that write to the log: their levels may be set by themselves.
 
 /// Names as `log.level` takes them, and what is told there. A name stands for all modules below it too.
-pub(crate) const MODULES: [(&str, &str); 23] = [
+pub(crate) const MODULES: [(&str, &str); 24] = [
     ("headgate_access", "a provider of log-ins that does not answer"),
     ("headgate_auth", "log-ins, bans, and the file of users"),
     (
@@ -38,6 +38,10 @@ pub(crate) const MODULES: [(&str, &str); 23] = [
     ("headgate_daemon::private", "owners and permissions of files"),
     ("headgate_daemon::service", "systemd and its watchdog"),
     ("headgate_daemon::sys", "`$SYS`"),
+    (
+        "headgate_daemon::telemetry",
+        "the collector of spans, when it takes none",
+    ),
     (
         "headgate_daemon::timeline",
         "clocks that jump, and pauses of the machine",
