@@ -161,7 +161,7 @@ fn words(applied: &Value) -> String {
         .iter()
         .any(|change| change.starts_with("store.durability: "))
     {
-        let told = "until then the gateway goes on with the store that it has; the restart takes nothing over from one kind of store to the other (docs/durability.md)";
+        let told = "until then the gateway goes on with the store that it has; the restart takes nothing over from one kind of store to the other";
         lines.push(told.to_owned());
     }
     lines.extend(
