@@ -290,6 +290,48 @@ fn stomp_clients_say_and_hear_it() {
     assert!(told.contains(&on), "{told}");
 }
 
+/// Two gateways with a bridge between them: one trace from the sensor behind the first to the reader at the second.
+#[test]
+fn a_bridge_carries_the_trace_on() {
+    let collector = Collector::start(Vec::new());
+    let cloud = Setup::with(&format!("node = \"cloud\"\n{}", collector.settings("")));
+    let remote = cloud.start();
+    let edge = Setup::with(&format!(
+        "node = \"edge\"\n[[bridges]]\nname = \"up\"\nversion = \"mqttv50\"\naddresses = [\"mqtt://127.0.0.1:{}\"]\ntopics = [\"plant/# out 1\"]\n{}",
+        remote.port(Transport::Tcp),
+        collector.settings("")
+    ));
+    let daemon = edge.start();
+    daemon.until_bridge_is("up", "connected");
+    let parent = format!("traceparent=00-{TRACE}-{PARENT}-01");
+    heard(&remote, "plant/7", "1", || {
+        publish(&daemon, "plant/7", &["--user-property", &parent]);
+    });
+    let spans = collector.take(4);
+    // Each is below the one before it.
+    let mut above = PARENT;
+    for (name, client) in [("receive", "sensor"), ("deliver", "$bridge/up")] {
+        let mut below = spans.iter().filter(|span| span["parentSpanId"] == above);
+        let found =
+            below.find(|span| span["name"] == name && attribute(span, "messaging.client.id") == client);
+        let found = found.unwrap_or_else(|| panic!("{name} {client}: {spans:?}"));
+        if name == "receive" {
+            above = found["spanId"].as_str().unwrap();
+        }
+    }
+    let second = spans
+        .iter()
+        .find(|span| span["parentSpanId"] == above && span["name"] == "receive");
+    let second = second.expect("that of the other gateway");
+    assert_eq!(attribute(second, "messaging.client.id"), "up.edge");
+    let last = spans
+        .iter()
+        .find(|span| span["parentSpanId"] == second["spanId"])
+        .unwrap();
+    assert_eq!(attribute(last, "messaging.client.id"), "reader");
+    assert!(spans.iter().all(|span| span["traceId"] == TRACE));
+}
+
 /// Messages without a word of it are followed by chance, also of clients that cannot say it: MQTT-SN and MQTT 3. A reload begins and ends it, and nobody is disconnected.
 #[test]
 fn chance_follows_what_says_nothing() {

@@ -116,7 +116,7 @@ async fn serve(config: Config, path: Option<&Path>, text: &str, log: LogHandle) 
         total: ConnectionLimit::default(),
     };
     let (valid, config_changes) = watch::channel(Arc::clone(&config));
-    let bridges = Bridges::new(&hub, &links, &config.node, &config.data_dir);
+    let bridges = Bridges::new(&hub, &links, &tracer, &config.node, &config.data_dir);
     let surveyor = Surveyor::new(hub.clone(), config_changes.clone());
     let counters = Counters::new(metrics::Parts {
         hub: hub.clone(),

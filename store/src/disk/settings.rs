@@ -14,7 +14,7 @@ pub enum Durability {
 pub struct DiskSettings {
     /// What a finished commit survives.
     pub durability: Durability,
-    /// Bytes that it may have on the disk before [`Store::has_room`] says no; 0 for no limit but the disk's own.
+    /// Bytes that it may have on the disk before [`has_room`](headgate_model::Store::has_room) says no; 0 for no limit but the disk's own.
     pub max_bytes: u64,
     /// Bytes of a segment of the journal; the frame that reaches them is its last.
     pub segment_bytes: u64,
