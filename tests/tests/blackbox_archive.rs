@@ -1,8 +1,10 @@
 //! `headgate export` and `headgate restore`, with the real binary: a gateway dies, another takes its place, and no client notices.
 
 use headgate_mqtt_codec::Qos;
-use headgate_tests::blackbox::{Message, Peer, Setup, Transport, eventually};
+use headgate_tests::blackbox::{Message, Peer, Setup, Transport, eventually, headgate};
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 fn retained(topic: &str, payload: &str) -> Message {
@@ -195,4 +197,51 @@ fn a_busy_gateway_is_exported_without_a_stop() {
             assert_eq!(keeper.hear().payload, payload(n));
         }
     }
+}
+
+/// The disk for the archive is full: the export says where it wants room, and leaves nothing there. In a namespace of its own, where a test may mount a disk.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_export_onto_a_full_disk_says_what_to_do() {
+    let in_namespace = |script: &str, folder: &Path| {
+        Command::new("unshare")
+            .args(["--user", "--map-root-user", "--mount", "sh", "-ec", script])
+            .current_dir(folder)
+            .stdin(Stdio::null())
+            .output()
+            .expect("unshare runs")
+    };
+    let setup = Setup::new();
+    let mount = "mkdir -p small && mount -t tmpfs -o size=16k tmpfs small";
+    if !in_namespace(mount, setup.folder()).status.success() {
+        return; // This system lets nobody but root mount anything.
+    }
+    let daemon = setup.start();
+    let mut publisher = Peer::connect(daemon.port(Transport::Tcp), "publisher", true, 0)
+        .unwrap()
+        .0;
+    for n in 0..64 {
+        // What does not get smaller by compression.
+        let noise = std::iter::repeat_with(fastrand::alphanumeric).take(4_096);
+        publisher.say(&[retained(&format!("noise/{n}"), &noise.collect::<String>())]);
+    }
+    let script = format!(
+        "{mount}; if {} export small/a.archive --config headgate.toml; then exit 7; fi; ls -A small",
+        headgate().display()
+    );
+    let output = in_namespace(&script, setup.folder());
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    assert!(
+        told.contains("no room in small for the archive") && told.contains("another disk"),
+        "{told}"
+    );
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "", "nothing is left");
+    let left = setup.folder().join("data/store/exporting");
+    assert_eq!(
+        std::fs::read_dir(left).unwrap().count(),
+        0,
+        "nor of the copy of the store"
+    );
+    daemon.ask(&["export", "a.archive"]);
 }

@@ -197,6 +197,51 @@ fn sub_prints_what_is_wanted_and_ends_when_it_is_enough() {
     assert_eq!(run(&["-U", "r/#"]), (true, String::new()));
 }
 
+/// A terminal is told nothing but what can be seen; a pipe gets every byte. util-linux' `script` is the terminal.
+#[test]
+fn a_message_says_nothing_to_a_terminal() {
+    let setup = Setup::new();
+    let daemon = setup.start();
+    let way = way(&daemon, Transport::Tcp);
+    let topic = "r/\u{202e}x";
+    let payload = "evil\u{1b}]0;title\u{7}\ttab";
+    published(&way, &["-t", topic, "-m", payload, "-r", "-q", "1"], "");
+    let args = ["-t", "r/#", "-C", "1", "-v"];
+    let output = command("sub", &way, &args).output().unwrap();
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        format!("{topic} {payload}\n")
+    );
+    let on_terminal = |words: &[&str]| {
+        let program = headgate().display().to_string();
+        let line: Vec<String> = std::iter::once(program.as_str())
+            .chain(words.iter().copied())
+            .map(|word| format!("'{word}'"))
+            .collect();
+        let output = Command::new("script")
+            .args(["-qec", &line.join(" "), "/dev/null"])
+            .current_dir(setup.folder())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let sub: Vec<&str> = std::iter::once("sub")
+        .chain(way.iter().map(String::as_str))
+        .chain(args)
+        .collect();
+    for (words, shown) in [
+        (sub, "r/\\u{202e}x evil\\u{1b}]0;title\\u{7}\ttab\r\n"),
+        (
+            vec!["retained", "show", topic, "--config", "headgate.toml"],
+            "evil\\u{1b}]0;title\\u{7}\ttab\r\n",
+        ),
+    ] {
+        assert_eq!(on_terminal(&words), shown);
+    }
+}
+
 /// A client that acknowledges does not get the last message again.
 #[test]
 fn what_was_printed_does_not_come_again() {

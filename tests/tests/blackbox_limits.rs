@@ -1,5 +1,6 @@
 //! What one client may send at a listener, with the real binary: who is faster is slowed down, loses nothing, and disturbs nobody.
 
+use headgate_auth::Users;
 use headgate_mqtt_codec::Qos;
 use headgate_tests::blackbox::{Message, Peer, Setup, Transport, eventually, free_port};
 use std::net::UdpSocket;
@@ -85,6 +86,90 @@ fn clients_together_are_slowed_down_and_lose_nothing() {
     clients[0].say(&[Message::new("load/many", 1, "end")]);
     reader.until("end");
     daemon.stop();
+}
+
+/// Sensors of one user send more than it may: what is too much is answered with congestion (MQTT-SN 1.2 §5.3.10), what was accepted arrives, and a sensor of another user
+/// notices nothing. A reload lets them go.
+#[test]
+fn sensors_of_one_user_are_told_of_congestion() {
+    let sn_port = free_port();
+    let limits = "[limits]\nmax_user_packets_per_second = 1\nuser_burst_packets = 4\n";
+    let login = |id: &str, user: &str| {
+        format!("{{ client_id = \"{id}\", username = \"{user}\", password = \"secret\" }},\n")
+    };
+    let logins = login("a1", "a") + &login("a2", "a") + &login("b1", "b");
+    let setup = Setup::with(&format!(
+        "[sys]\ninterval = \"1s\"\n{limits}[[mqttsn]]\nname = \"sn\"\nbind = \"127.0.0.1:{sn_port}\"\n\
+         [mqttsn.gateway]\ncredentials = [\n{logins}]\n"
+    ));
+    std::fs::create_dir_all(setup.folder().join("data")).unwrap();
+    let mut users = Users::default();
+    for name in ["a", "b"] {
+        users.set(name, "secret").unwrap();
+    }
+    users.save(&setup.folder().join("data/users.json")).unwrap();
+    let daemon = setup.start();
+    let mut reader = Peer::connect(daemon.port(Transport::Tcp), "reader", true, 0)
+        .unwrap()
+        .0;
+    reader.subscribe("+", Qos::AtMostOnce).unwrap();
+    let [one, two, other] = ["a1", "a2", "b1"].map(|id| sensor(sn_port, id));
+    // §5.4.12: QoS 1, a short topic name.
+    let publish = |socket: &UdpSocket, n: u8| {
+        let sent = [8, 0x0C, 0x22, b's', b'x', 0, n, n];
+        socket.send(&sent).unwrap();
+        let mut answer = [0; 16];
+        let len = socket.recv(&mut answer).expect("an answer");
+        assert_eq!((len, answer[1], answer[5]), (7, 0x0D, n), "PUBACK of it");
+        answer[6]
+    };
+    let mut accepted: Vec<u8> = Vec::new();
+    for n in 1..=10 {
+        for (socket, n) in [(&one, n), (&two, 100 + n)] {
+            match publish(socket, n) {
+                0 => accepted.push(n),
+                code => assert_eq!(code, 1, "congestion"),
+            }
+        }
+    }
+    assert!((5..12).contains(&accepted.len()), "{accepted:?}");
+    assert_eq!(publish(&other, 99), 0);
+    let came: Vec<u8> = (0..=accepted.len())
+        .map(|_| reader.hear().payload.as_bytes()[0])
+        .collect();
+    accepted.push(99);
+    assert_eq!(came, accepted);
+    reader
+        .subscribe(
+            "$SYS/brokers/+/metrics/mqttsn/datagrams/user_too_fast",
+            Qos::AtMostOnce,
+        )
+        .unwrap();
+    let refused = (21 - accepted.len()).to_string();
+    reader.until(&refused);
+
+    let file = setup.folder().join("headgate.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace(limits, "")).unwrap();
+    daemon.ask(&["reload"]);
+    for n in 1..=100 {
+        assert_eq!(publish(&one, n), 0);
+    }
+    daemon.stop();
+}
+
+/// A sensor that is connected. MQTT-SN 1.2 §5.4.4, §5.4.5
+fn sensor(port: u16, id: &str) -> UdpSocket {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(("127.0.0.1", port)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let len = u8::try_from(6 + id.len()).unwrap();
+    let connect = [&[len, 0x04, 0x04, 0x01, 0, 60], id.as_bytes()].concat();
+    socket.send(&connect).unwrap();
+    let mut answer = [0; 16];
+    let len = socket.recv(&mut answer).expect("an answer");
+    assert_eq!(answer[..len], [3, 0x05, 0], "CONNACK");
+    socket
 }
 
 /// [O08] A gateway that is held up again and again has more to do than it can: who is there stays, nobody new comes in by TCP or MQTT-SN, and operators are told; until it

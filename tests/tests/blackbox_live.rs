@@ -269,6 +269,14 @@ fn one_goes_back_to_what_was_valid() {
         json!(["mqtt.max_qos: 1 → 0"])
     );
 
+    // What going back would change is shown before; a file of such a name is meant by its path.
+    let preview = daemon.ask(&["config", "diff", "2"]);
+    assert_eq!(preview["changes"], json!(["mqtt.max_qos: 0 → 1"]));
+    std::fs::write(setup.folder().join("2"), with_qos(0)).unwrap();
+    assert_eq!(daemon.ask(&["config", "diff", "./2"])["changes"], json!([]));
+    let (_, complaint) = setup.command(&["config", "diff", "99"]).unwrap_err();
+    assert!(complaint.contains("there is no configuration 99"), "{complaint}");
+
     let back = daemon.ask(&["config", "rollback"]);
     assert_eq!(back["changes"], json!(["mqtt.max_qos: 0 → 1"]));
     assert_eq!(text(&setup), with_qos(1));
@@ -497,7 +505,7 @@ fn a_thousand_changes_lose_no_connection_and_no_message() {
                 )),
                 3 => with(format!("[bus]\nmax_queued_messages = {}\n", 5_000 + n)),
                 4 => with_key("tls", format!("handshake_timeout = \"{}ms\"", 5_000 + n)),
-                5 => with("[log]\nlevel = \"info,headgate_mqtt=debug\"\n".to_owned()),
+                5 => with("[log]\nlevel = \"info,headgate_shell=debug\"\n".to_owned()),
                 6 => with(format!(
                     "[[auth.client_ids]]\nid = \"c{n}\"\npassword = \"secret\"\n"
                 )),

@@ -295,3 +295,27 @@ fn a_bridge_that_is_lost_and_found_is_told_and_shown_as_it_is() {
     });
     assert_eq!(told("bridge lost its remote"), 1, "{}", setup.log());
 }
+
+/// Which levels can be set is told, and each of them can be set.
+#[test]
+fn the_modules_of_the_log_are_listed() {
+    let setup = Setup::new();
+    assert!(setup.command(&["log", "modules"]).is_ok(), "without a gateway");
+    let daemon = setup.start();
+    let modules = daemon.ask(&["log", "modules"]);
+    let modules: Vec<&str> = modules
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|row| row["module"].as_str())
+        .collect();
+    assert!(modules.contains(&"headgate_shell"), "{modules:?}");
+    let level = modules.iter().map(|module| format!("{module}=debug"));
+    let level = level.collect::<Vec<_>>().join(",");
+    assert_eq!(daemon.ask(&["log", "level", &level])["level"], level.as_str());
+    assert!(
+        setup
+            .said(&["log", "modules"])
+            .contains("headgate_daemon::bridges")
+    );
+}

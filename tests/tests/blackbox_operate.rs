@@ -246,3 +246,80 @@ fn why_somebody_may_do_something_is_explained() {
             .ends_with(&format!(":{}", daemon.port(Transport::Tcp)))
     );
 }
+
+/// Asked without a listener, a client that is connected is explained by its own: its mount point and its rules. Bans and names that nobody has are told in words.
+#[test]
+fn a_connected_client_is_explained_by_its_listener() {
+    let (sn_port, port) = (free_port(), free_port());
+    let rules = |name: &str| {
+        format!(
+            "[[auth.listeners]]\nname = \"{name}\"\nacl = [\n{{ effect = \"allow\", topics = [\"{name}/#\"] }},\n]\n"
+        )
+    };
+    let setup = Setup::with(&format!(
+        "{}{}[[listeners]]\nname = \"hall\"\nbind = \"127.0.0.1:{port}\"\nmount_point = \"hall/\"\n\
+         [[mqttsn]]\nname = \"field\"\nbind = \"127.0.0.1:{sn_port}\"\nmount_point = \"field/\"\n",
+        rules("hall"),
+        rules("field")
+    ));
+    let daemon = setup.start();
+    let _here = Peer::connect(port, "here", true, 0).unwrap().0;
+    let mut sensor = SnPeer::new(format!("127.0.0.1:{sn_port}").parse().unwrap(), "sensor");
+    sensor.connect(true, 60, None);
+    let explain = |words: &[&str]| daemon.ask(&[&["explain", "--client"], words].concat());
+    for (client, listener, topic) in [("here", "hall", "hall/x"), ("sensor", "mqttsn/field", "field/x")] {
+        let told = explain(&[client, "--publish", "x"]);
+        assert_eq!(told["listener"], listener);
+        assert_eq!(
+            (&told["topic"], &told["allowed"]),
+            (&json!(topic), &json!(true)),
+            "{told}"
+        );
+        assert_eq!(told["client_is_known"], true);
+        // Said otherwise, it is otherwise.
+        let told = explain(&[client, "--listener", "tcp", "--publish", "x"]);
+        assert_eq!(told["topic"], "x");
+    }
+
+    let told = explain(&["nobody", "--user", "ghost", "--publish", "x"]);
+    assert_eq!(
+        [&told["client_is_known"], &told["user_is_known"], &told["banned"]],
+        [&json!(false), &json!(false), &Value::Null]
+    );
+    for (kind, who) in [
+        ("--client", "here"),
+        ("--user", "ghost"),
+        ("--address", "127.0.0.0/8"),
+    ] {
+        daemon.ask(&["bans", "add", kind, who, "--reason", "tests"]);
+        let told = explain(&[
+            "here",
+            "--user",
+            "ghost",
+            "--address",
+            "127.0.0.9",
+            "--publish",
+            "x",
+        ]);
+        assert_eq!(told["banned"][kind.trim_start_matches('-')], who, "{told}");
+        daemon.ask(&["bans", "remove", kind, who]);
+    }
+    daemon.ask(&["bans", "add", "--client", "nobody", "--reason", "tests"]);
+    let words = setup.said(&[
+        "explain",
+        "--client",
+        "nobody",
+        "--user",
+        "ghost",
+        "--publish",
+        "x",
+    ]);
+    for part in [
+        "banned, so it is not let in: client nobody, for ever: tests",
+        "nobody has the client id nobody",
+        "nobody is known by the user name ghost",
+        "may publish to x",
+    ] {
+        assert!(words.contains(part), "{words}");
+    }
+}

@@ -272,12 +272,26 @@ const NUMBERS: &[(&str, &str, &[Said])] = &[
         &[("docs/security.md", "a SUBSCRIBE is cut in slices of {},", Number)],
     ),
     (
-        "store/src/disk.rs",
+        "adapters/shell/src/spans.rs",
+        "MOST_PENDING",
+        &[(
+            "docs/operations.md",
+            "| {} messages of a connection, or of a socket for datagrams",
+            Number,
+        )],
+    ),
+    (
+        "gateway/daemon/src/telemetry.rs",
+        "BATCH",
+        &[("docs/operations.md", "| {} spans in a request", Number)],
+    ),
+    (
+        "store/src/disk/checkpoints.rs",
         "MANY",
         &[("docs/durability.md", "or queue entries ({}, or", Number)],
     ),
     (
-        "store/src/disk.rs",
+        "store/src/disk/checkpoints.rs",
         "MOST_MEMORY",
         &[
             ("docs/durability.md", "or {}) take much memory", Bytes),
@@ -285,7 +299,7 @@ const NUMBERS: &[(&str, &str, &[Said])] = &[
         ],
     ),
     (
-        "store/src/disk.rs",
+        "store/src/disk/settings.rs",
         "LEAST_SEGMENT",
         &[(
             "docs/durability.md",

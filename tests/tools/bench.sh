@@ -19,30 +19,12 @@ ulimit -n "$(ulimit -Hn)"
 idle=19000
 [ "$(ulimit -n)" = unlimited ] || [ "$(ulimit -n)" -ge 20000 ] || idle=$(($(ulimit -n) - 1000))
 
-# install PACKAGES...
-install() {
-    sudo=""
-    [ "$(id -u)" = 0 ] || sudo="sudo -n"
-    # The package would start a broker of its own: that is forbidden while it is installed.
-    policy=/usr/sbin/policy-rc.d
-    ours=no
-    if [ ! -e $policy ]; then
-        ours=yes
-        printf '#!/bin/sh\nexit 101\n' | $sudo tee $policy >/dev/null
-        $sudo chmod +x $policy
-        trap '$sudo rm -f $policy' EXIT
-    fi
-    $sudo apt-get update -q
-    DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -q --no-install-recommends "$@"
-    [ $ours = no ] || $sudo rm -f $policy
-    ! command -v systemctl >/dev/null || $sudo systemctl disable mosquitto >/dev/null 2>&1 || true
-}
-
-command -v openssl >/dev/null || install openssl
+. "$(dirname "$0")/debian.sh"
+command -v openssl >/dev/null || install mosquitto openssl
 if [ -n "$baseline" ]; then
     other=baseline version="against $baseline"
 else
-    PATH=$PATH:/usr/sbin command -v mosquitto >/dev/null || install mosquitto
+    PATH=$PATH:/usr/sbin command -v mosquitto >/dev/null || install mosquitto mosquitto
     mosquitto=$(PATH=$PATH:/usr/sbin command -v mosquitto)
     other=mosquitto version="mosquitto $("$mosquitto" -h | sed -n 's/^mosquitto version //p')"
 fi

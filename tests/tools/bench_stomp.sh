@@ -15,24 +15,8 @@ rounds=${ROUNDS:-3} seconds=${SECONDS_EACH:-2} clients=${CLIENTS:-20} wanted=${C
 page=$(dirname "$0")/../../docs/performance.md
 rabbit=/usr/lib/rabbitmq/bin
 
-# The package would start a broker of its own: that is forbidden while it is installed.
-install_rabbitmq() {
-    sudo=""
-    [ "$(id -u)" = 0 ] || sudo="sudo -n"
-    policy=/usr/sbin/policy-rc.d
-    ours=no
-    if [ ! -e $policy ]; then
-        ours=yes
-        printf '#!/bin/sh\nexit 101\n' | $sudo tee $policy >/dev/null
-        $sudo chmod +x $policy
-        trap '$sudo rm -f $policy' EXIT
-    fi
-    $sudo apt-get update -q
-    DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -q --no-install-recommends rabbitmq-server
-    [ $ours = no ] || $sudo rm -f $policy
-    ! command -v systemctl >/dev/null || $sudo systemctl disable rabbitmq-server >/dev/null 2>&1 || true
-}
-[ "$brokers" = headgate ] || [ -x $rabbit/rabbitmq-server ] || install_rabbitmq >&2
+. "$(dirname "$0")/debian.sh"
+[ "$brokers" = headgate ] || [ -x $rabbit/rabbitmq-server ] || install rabbitmq-server rabbitmq-server >&2
 
 mkdir -p target
 dir=$(mktemp -d "$PWD/target/bench.XXXXXX")

@@ -12,6 +12,7 @@ use crate::status::{BridgeState, BridgeStatus};
 use crate::throttle::Throttles;
 use crate::wire::Received;
 use headgate_model::access::Unrestricted;
+use headgate_model::trace::Party;
 use headgate_model::{
     AccessPolicy, Admitted, BusCommand, BusEvent, ClientId, CloseReason, Endpoint, Input, Instant, Message,
     Metric, Naming, One, Outputs, Verdict,
@@ -415,6 +416,13 @@ impl Endpoint for BridgeEndpoint {
     type Sessions = One;
     type In = Received;
     type Out = Packet;
+
+    fn party(&self) -> Party<'_> {
+        Party {
+            client: Some(self.local_client_id.as_str()),
+            peer: None,
+        }
+    }
 
     fn handle(&mut self, input: Input<Received>, now: Instant, out: &mut Out) {
         if matches!(self.phase, Phase::Closed) {

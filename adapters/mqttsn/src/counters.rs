@@ -9,6 +9,7 @@ headgate_model::counters! {
         UnknownSender => "mqttsn/datagrams/unknown_sender",
         Dropped => "mqttsn/datagrams/dropped",
         TooFast => "mqttsn/datagrams/too_fast",
+        UserTooFast => "mqttsn/datagrams/user_too_fast",
         Retries => "mqttsn/retries",
         Lost => "mqttsn/clients/lost",
         Moved => "mqttsn/clients/moved",

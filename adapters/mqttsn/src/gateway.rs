@@ -18,7 +18,7 @@ use headgate_model::datagram::{Address, Credit};
 use headgate_model::trace::PacketTrace;
 use headgate_model::{
     Answer, Asked, BusCommand, BusEvent, CloseReason, Counter, DatagramServer, Gate, Instant, MemoryLimit,
-    Naming, Question, SessionKey,
+    Naming, Question, SessionKey, UserRates,
 };
 use headgate_mqttsn_codec::{DecodeError, GwInfo, Message, Qos, decode, unwrap_datagram};
 use std::collections::BTreeSet;
@@ -66,6 +66,8 @@ pub struct SnGateway<A> {
     pub(crate) stopped: bool,
     /// Nobody new comes in.
     pub(crate) overloaded: bool,
+    /// How fast the clients of a user may send, once that is known.
+    user_rates: Option<Arc<dyn UserRates>>,
 }
 
 /// Where a client, or one that wants to be one, is kept.
@@ -115,6 +117,7 @@ impl<A: Address> SnGateway<A> {
             timers: BTreeSet::new(),
             stopped: false,
             overloaded: false,
+            user_rates: None,
         })
     }
 
@@ -239,6 +242,10 @@ impl<A: Address> DatagramServer for SnGateway<A> {
         self.overloaded = overloaded;
     }
 
+    fn set_user_rates(&mut self, rates: Arc<dyn UserRates>) {
+        self.user_rates = Some(rates);
+    }
+
     fn shutdown(&mut self, out: &mut Out<A>) {
         for index in 0..self.places.len() {
             let index = u32::try_from(index).expect("indices are u32");
@@ -335,7 +342,7 @@ impl<A: Address> SnGateway<A> {
                 Some(index) if self.client(index).is_open() => {
                     self.on_client_message(index, from, Message::Publish(publish), now, out);
                 }
-                _ => self.on_unconnected_publish(publish, now, out),
+                _ => self.on_unconnected_publish(publish, from.bytes, now, out),
             },
             message => match self.find_client(from) {
                 Some(index) => self.on_client_message(index, from, message, now, out),
@@ -365,6 +372,11 @@ impl<A: Address> SnGateway<A> {
             out.counts.add_own(SnMetric::TooFast);
             return self.arm(index);
         }
+        if !self.user_may_send(index, from.bytes, &message, now) {
+            self.refuse_too_fast(index, message, out);
+            return self.arm(index);
+        }
+        let client = self.client(index);
         match client.state {
             State::Opening(Purpose::Wake) if matches!(message, Message::Publish(_)) => {
                 self.hold_publish(index, message, out);
@@ -380,6 +392,26 @@ impl<A: Address> SnGateway<A> {
         }
         self.send_held(index, now, out);
         self.arm(index);
+    }
+
+    /// Whether the user's rate has room for it. Answers have to be taken, and PINGREQ is how others of the user stay connected: they count, and pass.
+    fn user_may_send(&self, index: u32, bytes: usize, message: &Message, now: Instant) -> bool {
+        let (Some(rates), Some(user)) = (&self.user_rates, &self.client(index).identity.username) else {
+            return true;
+        };
+        if is_request(message) && !matches!(message, Message::PingReq(_)) {
+            return rates.admits(user, bytes, now);
+        }
+        rates.took(user, bytes, now);
+        true
+    }
+
+    /// Whether a message of nobody who is connected fits in the rate of the user that it goes by.
+    pub(crate) fn publisher_may_send(&self, user: Option<&Arc<str>>, bytes: usize, now: Instant) -> bool {
+        match (&self.user_rates, user) {
+            (Some(rates), Some(user)) => rates.admits(user, bytes, now),
+            _ => true,
+        }
     }
 
     fn on_open_message(&mut self, index: u32, message: Message, now: Instant, out: &mut Out<A>) {
@@ -743,6 +775,7 @@ fn read<A>(from: A, datagram: &Bytes, factor: u8) -> Result<(Sender<A>, Message)
         address: from,
         node: layer.map(|layer| layer.node),
         credit: Credit::new(datagram.len(), factor),
+        bytes: datagram.len(),
     };
     Ok((sender, decode(&inner)?))
 }

@@ -638,5 +638,6 @@ fn sender<A: Address>(party: &Party<A>) -> Sender<A> {
         address: party.address,
         node: party.node.as_deref().map(Bytes::copy_from_slice),
         credit: Credit::new(0, 1),
+        bytes: 0,
     }
 }

@@ -107,6 +107,54 @@ impl<A: Address> SnGateway<A> {
         }
     }
 
+    /// The clients of its user send more than they may together. What has an answer gets it: congestion, "try again later". The rest is dropped; the client's timer
+    /// brings UNSUBSCRIBE again. §5.3.10
+    pub(crate) fn refuse_too_fast(&mut self, index: u32, packet: Packet, out: &mut Out<A>) {
+        out.counts.add_own(SnMetric::UserTooFast);
+        let congested = ReturnCode::Congestion;
+        let ack = |topic_id, msg_id| RegAck {
+            topic_id,
+            msg_id,
+            code: congested,
+        };
+        let answer = match packet {
+            Packet::Publish(publish) if from_wire(publish.qos) > Qos::AtMostOnce => {
+                let request = Request::Publish {
+                    qos: from_wire(publish.qos),
+                    msg_id: publish.msg_id,
+                    topic_id: 0,
+                };
+                // The first copy is not refused, and its answer is under way.
+                let is_known = self.is_under_way(index, request);
+                (!is_known).then(|| Packet::PubAck(ack(raw_id(publish.topic), publish.msg_id)))
+            }
+            Packet::Register(register) => Some(Packet::RegAck(ack(0, register.msg_id))),
+            Packet::Subscribe(subscribe) => {
+                let request = Request::Subscribe {
+                    msg_id: subscribe.msg_id,
+                    topic_id: 0,
+                    registers: false,
+                };
+                let is_known = self.is_under_way(index, request);
+                (!is_known).then(|| {
+                    Packet::SubAck(SubAck {
+                        qos: codec::Qos::AtMostOnce,
+                        topic_id: 0,
+                        msg_id: subscribe.msg_id,
+                        code: congested,
+                    })
+                })
+            }
+            Packet::WillTopicUpd(_) => Some(Packet::WillTopicResp(congested)),
+            Packet::WillMsgUpd(_) => Some(Packet::WillMsgResp(congested)),
+            _ => None,
+        };
+        // Others are told nothing yet, or that they have to connect.
+        if let Some(answer) = answer.filter(|_| self.client(index).is_open()) {
+            out.send(&self.client(index).party, &answer);
+        }
+    }
+
     /// §6.5
     fn on_register(&mut self, index: u32, register: Register, now: Instant, out: &mut Out<A>) {
         let limit = self.config.settings.max_registrations;

@@ -27,6 +27,8 @@ pub(crate) struct Sender<A> {
     pub node: Option<Bytes>,
     /// What its datagram allows to be sent there.
     pub credit: Credit,
+    /// Bytes of its datagram.
+    pub bytes: usize,
 }
 
 impl<A: Address> Party<A> {

@@ -88,6 +88,14 @@ impl Publisher {
         matches!(self.state, State::Opening(_) | State::Open { .. })
     }
 
+    /// By which user name it publishes, while that is known.
+    fn user(&self) -> Option<&Arc<str>> {
+        match &self.state {
+            State::Opening(identity) | State::Open { identity, .. } => identity.username.as_ref(),
+            State::Closed { .. } | State::Authenticating => None,
+        }
+    }
+
     /// Whether one more message may be taken now.
     fn take_token(&mut self, settings: &QosMinusOneSettings, now: Instant) -> bool {
         if settings.rate == 0 {
@@ -107,10 +115,19 @@ impl Publisher {
 
 impl<A: Address> SnGateway<A> {
     /// Nobody is ever answered: who has no connection would not understand, and whoever it is said to come from has perhaps not sent it.
-    pub(crate) fn on_unconnected_publish(&mut self, publish: Publish, now: Instant, out: &mut Out<A>) {
+    pub(crate) fn on_unconnected_publish(
+        &mut self,
+        publish: Publish,
+        bytes: usize,
+        now: Instant,
+        out: &mut Out<A>,
+    ) {
         let settings = &self.config.settings.qos_minus_one;
         if !settings.enabled || !self.publisher.take_token(settings, now) {
             return out.counts.add_own(SnMetric::Dropped);
+        }
+        if !self.publisher_may_send(self.publisher.user(), bytes, now) {
+            return out.counts.add_own(SnMetric::UserTooFast);
         }
         let topic = match publish.topic {
             TopicRef::Short(name) => short_topic(name),

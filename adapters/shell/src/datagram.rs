@@ -11,6 +11,7 @@ use crate::limit::ConnectionLimit;
 use crate::protocols::Serving;
 use crate::seat::{Seat, Tally, wait_for_others};
 use crate::shared_rate::SharedThrottle;
+use crate::spans::PendingSpans;
 use crate::trace::Tracer;
 use bytes::Bytes;
 use headgate_access::ConnectionInfo;
@@ -166,7 +167,7 @@ where
 
 /// The same, and does what it is told meanwhile.
 pub(crate) fn serve_and_listen<S, T>(
-    server: S,
+    mut server: S,
     transport: T,
     told: mpsc::UnboundedReceiver<Told<S, T>>,
     serving: &Serving,
@@ -178,6 +179,7 @@ where
     let (name, address) = transport.describe();
     tracing::info!(listener = %name, %address, "listening");
     transport.stats().set_down(false);
+    server.set_user_rates(serving.total.shared_rates());
     Server {
         server,
         transport,
@@ -189,6 +191,7 @@ where
         },
         tally: Tally::new(&serving.metrics, S::COUNTERS),
         tracer: serving.tracer.clone(),
+        spans: None,
         shared: SharedThrottle::new(serving.total.shared_rates()),
         total: serving.total.clone(),
         overloaded: false,
@@ -208,6 +211,8 @@ struct Server<S, T: DatagramTransport> {
     conversations: Conversations,
     tally: Tally,
     tracer: Tracer,
+    /// Spans that have begun, while somebody wants some.
+    spans: Option<Box<PendingSpans>>,
     /// How fast all clients of the gateway may send.
     shared: SharedThrottle,
     total: ConnectionLimit,
@@ -442,6 +447,19 @@ where
                         event.traced(),
                     );
                 }
+                if self.tracer.has_spans() {
+                    let Self {
+                        server,
+                        transport,
+                        tracer,
+                        spans,
+                        ..
+                    } = self;
+                    if let Some(spans) = tracer.pending(spans) {
+                        let who = || (transport.describe().0.to_owned(), server.party(key).0);
+                        spans.event(Some(key), &event, &who);
+                    }
+                }
                 self.server.handle_bus(key, event, now, &mut self.out);
             }
             self.settle(now, cx);
@@ -502,6 +520,9 @@ where
                 trace_bus(&self.tracer, &self.server, name, *key, command.traced());
             }
         }
+        if self.tracer.has_spans() && !self.seat.unfinished {
+            self.note_commands();
+        }
         self.seat.submit(&mut self.out.bus);
         let Self {
             server,
@@ -525,6 +546,25 @@ where
                 .add_n(Metric::BytesSent, u32::try_from(bytes).unwrap_or(u32::MAX));
             out.counts.add_n(Metric::PacketsSent, packets);
             let _ = transport.poll_flush(cx);
+        }
+    }
+
+    /// The spans that begin or end with what is said to the bus, which has heard none of it yet.
+    fn note_commands(&mut self) {
+        let Self {
+            server,
+            transport,
+            tracer,
+            spans,
+            out,
+            ..
+        } = self;
+        if let Some(spans) = tracer.pending(spans) {
+            for (key, command) in &mut out.bus {
+                let key = *key;
+                let who = || (transport.describe().0.to_owned(), server.party(key).0);
+                spans.command(Some(key), command, &who);
+            }
         }
     }
 

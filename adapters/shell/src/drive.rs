@@ -9,6 +9,7 @@ use crate::denials;
 use crate::metrics::Metrics;
 use crate::seat::{Seat, Tally, wait_for_others};
 use crate::shared_rate::SharedThrottle;
+use crate::spans::PendingSpans;
 use crate::stages::Stages;
 use crate::throttle::Throttle;
 use crate::trace::Tracer;
@@ -159,6 +160,7 @@ where
         shared: permit.shared_rates().map(SharedThrottle::new),
         read_waits: false,
         late: None,
+        spans: None,
         permit,
         _open: connections.open.token(),
     })))
@@ -187,6 +189,8 @@ struct Conversation<E: Endpoint<Sessions: Attach>, W> {
     read_waits: bool,
     /// It may come in, and its user has sent too much of late: so it waits with the rest.
     late: Option<Box<Answer>>,
+    /// Spans that have begun, while somebody wants some.
+    spans: Option<Box<PendingSpans>>,
     /// Counts the connection until it ends.
     permit: ConnectionPermit,
     _open: TaskTrackerToken,
@@ -212,6 +216,12 @@ enum Woken {
     Leave,
     /// Somebody throws the client out, or takes its session over, and it does not read.
     ThrownOut,
+}
+
+/// Whose connection it is, for spans.
+fn who(permit: &ConnectionPermit, party: Party<'_>) -> (String, Option<String>) {
+    let listener = permit.listener().unwrap_or_default().to_owned();
+    (listener, party.client.map(str::to_owned))
 }
 
 /// The stage in which the endpoint works.
@@ -350,9 +360,9 @@ where
 
     fn step(&mut self, input: Input<E::In, E::Sessions>, now: Instant, scratch: &mut Scratch<E>) {
         let out = &mut scratch.out;
-        match self.connections.tracer.is_on() {
+        match self.connections.tracer.watches() {
             false => self.endpoint.handle(input, now, out),
-            true => self.handle_traced(input, now, out),
+            true => self.handle_watched(input, now, out),
         }
         self.encode(scratch, ENCODED_AHEAD);
     }
@@ -378,19 +388,62 @@ where
         out.counts.add_n(Metric::PacketsSent, encoded);
     }
 
-    /// A step that somebody traces. Seldom, and kept out of the way of all others.
+    /// A step that somebody traces, or wants spans of. Kept out of the way of all others.
     #[cold]
     #[inline(never)]
-    fn handle_traced(
+    fn handle_watched(
         &mut self,
         input: Input<E::In, E::Sessions>,
         now: Instant,
         out: &mut Outputs<E::Out, E::Sessions>,
     ) {
         let (commands, frames) = (out.bus.len(), out.frames.len());
-        let peer = self.trace_input(&input);
+        let traced = self.connections.tracer.is_on();
+        let peer = if traced { self.trace_input(&input) } else { None };
+        if let Input::Bus(event) = &input {
+            self.note_event(event);
+        }
         self.endpoint.handle(input, now, out);
-        self.trace_outputs(out, commands, frames, peer.as_ref());
+        self.note_commands(&mut out.bus[commands..]);
+        if traced {
+            self.trace_outputs(out, commands, frames, peer.as_ref());
+        }
+    }
+
+    /// The spans that begin or end with what the bus says.
+    fn note_event(&mut self, event: &<E::Sessions as Sessions>::Event) {
+        let Self {
+            connections,
+            spans,
+            endpoint,
+            permit,
+            ..
+        } = self;
+        if let Some(spans) = connections.tracer.pending(spans) {
+            let who = || who(permit, endpoint.party());
+            spans.event(E::Sessions::key(event), E::Sessions::said(event), &who);
+        }
+    }
+
+    /// The spans that begin or end with what is said to the bus.
+    fn note_commands(&mut self, commands: &mut [<E::Sessions as Sessions>::Command]) {
+        let Self {
+            connections,
+            spans,
+            endpoint,
+            permit,
+            ..
+        } = self;
+        if commands.is_empty() {
+            return;
+        }
+        if let Some(spans) = connections.tracer.pending(spans) {
+            let who = || who(permit, endpoint.party());
+            for command in commands {
+                let (key, command) = E::Sessions::command_of(command);
+                spans.command(key, command, &who);
+            }
+        }
     }
 
     /// What goes into a step. Where the peer is, which the endpoint may not know afterwards.

@@ -1,9 +1,9 @@
-//! How fast all clients together may send, and all clients of one user name. Who is faster is read more slowly; nothing is dropped.
+//! How fast all clients together may send, and all clients of one user name. A connection that is faster is read more slowly, and nothing is dropped; a datagram of a user that is faster is refused.
 //!
 //! The rates may change at any time, and hold for who is connected. Where there is none, nothing is kept.
 
 use crate::throttle::{ClientRate, span};
-use headgate_model::Instant;
+use headgate_model::{Instant, UserRates};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -166,6 +166,28 @@ impl SharedRates {
     }
 }
 
+/// Where there is no rate for users, this costs two looks at a number.
+impl UserRates for SharedRates {
+    fn admits(&self, user: &Arc<str>, bytes: usize, now: Instant) -> bool {
+        if !self.user_rate.is_set() {
+            return true;
+        }
+        let sent = self.of_user(user, now);
+        let admits = sent.until(&self.user_rate, now).is_none();
+        if admits {
+            sent.take(&self.user_rate, bytes as u64, 1, now);
+        }
+        admits
+    }
+
+    fn took(&self, user: &Arc<str>, bytes: usize, now: Instant) {
+        if self.user_rate.is_set() {
+            self.of_user(user, now)
+                .take(&self.user_rate, bytes as u64, 1, now);
+        }
+    }
+}
+
 impl SharedThrottle {
     pub(crate) fn new(rates: Arc<SharedRates>) -> Self {
         Self {
@@ -290,6 +312,24 @@ mod tests {
             connection.set_user(Some(&"a".into()), Instant(0));
             assert_eq!(connection.until(Instant(0)), until, "{n}");
         }
+    }
+
+    /// Datagrams and connections of a user share its rate. What is refused costs it nothing: or it would never come through.
+    #[test]
+    fn datagrams_that_are_too_much_are_refused() {
+        let rates = Arc::<SharedRates>::default();
+        let (a, b) = (Arc::from("a"), Arc::from("b"));
+        assert!(rates.admits(&a, usize::MAX, Instant(0)), "there is no rate");
+        rates.set(ClientRate::default(), bytes(1_000, 1_000));
+        of(&rates, "a").took(900, 1, Instant(0));
+        assert!(rates.admits(&a, 600, Instant(0)));
+        for _ in 0..100 {
+            assert!(!rates.admits(&a, 600, Instant(0)));
+        }
+        assert!(rates.admits(&b, 600, Instant(0)));
+        assert!(!rates.admits(&a, 1, Instant(499)) && rates.admits(&a, 1, Instant(500)));
+        rates.took(&a, 500, Instant(500));
+        assert!(!rates.admits(&a, 1, Instant(1_000)) && rates.admits(&a, 1, Instant(1_001)));
     }
 
     /// A rate that was too low leaves no debt behind when it is corrected.

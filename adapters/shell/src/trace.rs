@@ -1,7 +1,8 @@
 //! Traces: what one client, address or topic does, for whoever looks for a fault.
 //!
-//! While nobody traces, each step of a loop costs one relaxed load. A trace has a queue with a bound; what has no room is counted.
+//! While nobody traces, nor wants spans ([`crate::spans`]), each step of a loop costs one relaxed load. A trace has a queue with a bound; what has no room is counted.
 
+use crate::spans::{PendingSpans, Span, SpanSettings, SpanSink};
 use bytes::Bytes;
 use headgate_access::Network;
 use headgate_model::access::{Denial, Wanted};
@@ -10,10 +11,14 @@ use headgate_model::trace::{BusTrace, PacketTrace, Party};
 use headgate_model::{TopicFilter, topic};
 use parking_lot::RwLock;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::time::SystemTime;
+use tokio::sync::mpsc;
 
+/// What is on.
+const TRACES: u8 = 1;
+const SPANS: u8 = 2;
 /// Bytes of a record's text.
 const LONGEST: usize = 1_024;
 
@@ -62,8 +67,11 @@ pub struct Tracer(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    on: AtomicBool,
+    /// [`TRACES`] and [`SPANS`].
+    on: AtomicU8,
     active: RwLock<Vec<Active>>,
+    spans: RwLock<Option<Arc<SpanSink>>>,
+    spans_dropped: Arc<AtomicU64>,
     last: AtomicU64,
 }
 
@@ -79,7 +87,55 @@ struct About<'a> {
 impl Tracer {
     /// Whether there is any trace.
     pub fn is_on(&self) -> bool {
-        self.0.on.load(Ordering::Relaxed)
+        self.0.on.load(Ordering::Relaxed) & TRACES != 0
+    }
+
+    /// Whether somebody wants spans.
+    pub(crate) fn has_spans(&self) -> bool {
+        self.0.on.load(Ordering::Relaxed) & SPANS != 0
+    }
+
+    /// Whether anybody wants to know what happens.
+    pub(crate) fn watches(&self) -> bool {
+        self.0.on.load(Ordering::Relaxed) != 0
+    }
+
+    fn set(&self, what: u8, on: bool) {
+        match on {
+            true => self.0.on.fetch_or(what, Ordering::Relaxed),
+            false => self.0.on.fetch_and(!what, Ordering::Relaxed),
+        };
+    }
+
+    /// From now on spans of such messages go to `out`; of `None`, there are none any more.
+    pub fn set_spans(&self, wanted: Option<(SpanSettings, mpsc::Sender<Span>)>) {
+        let mut spans = self.0.spans.write();
+        *spans = wanted.map(|(settings, out)| {
+            let dropped = Arc::clone(&self.0.spans_dropped);
+            Arc::new(SpanSink::new(settings, out, dropped))
+        });
+        self.set(SPANS, spans.is_some());
+    }
+
+    /// Spans for which the queue had no room.
+    pub fn spans_dropped(&self) -> u64 {
+        self.0.spans_dropped.load(Ordering::Relaxed)
+    }
+
+    /// Where the spans of a connection wait; made when they are first wanted, and anew when they are wanted otherwise.
+    pub(crate) fn pending<'p>(
+        &self,
+        pending: &'p mut Option<Box<PendingSpans>>,
+    ) -> Option<&'p mut PendingSpans> {
+        let spans = self.0.spans.read();
+        let Some(sink) = spans.as_ref() else {
+            *pending = None;
+            return None;
+        };
+        if !pending.as_ref().is_some_and(|pending| pending.goes_to(sink)) {
+            *pending = Some(Box::new(PendingSpans::new(Arc::clone(sink))));
+        }
+        pending.as_deref_mut()
     }
 
     /// Begins a trace: what happens goes to `records`, with so many bytes of payloads; what it has no room for is counted in `lost`. Its number, to end it.
@@ -99,7 +155,7 @@ impl Tracer {
             records,
             lost,
         });
-        self.0.on.store(true, Ordering::Relaxed);
+        self.set(TRACES, true);
         number
     }
 
@@ -107,7 +163,7 @@ impl Tracer {
     pub fn stop(&self, number: u64) {
         let mut active = self.0.active.write();
         active.retain(|trace| trace.number != number);
-        self.0.on.store(!active.is_empty(), Ordering::Relaxed);
+        self.set(TRACES, !active.is_empty());
     }
 
     /// A packet came or goes.

@@ -67,13 +67,15 @@ fn unknown_placeholder(topic: &str) -> Option<&str> {
 /// The rules that are valid now. Clients look here when they are told that the rules have changed.
 #[derive(Debug)]
 pub(crate) struct Rulebook {
+    /// At this listener.
+    listener: Arc<str>,
     current: RwLock<Arc<Acl>>,
 }
 
 impl Rulebook {
-    pub(crate) fn new(acl: Arc<Acl>) -> Arc<Self> {
-        let current = RwLock::new(acl);
-        Arc::new(Self { current })
+    pub(crate) fn new(listener: &str, acl: Arc<Acl>) -> Arc<Self> {
+        let (listener, current) = (listener.into(), RwLock::new(acl));
+        Arc::new(Self { listener, current })
     }
 
     /// These rules from now on; whether they say something else.
@@ -116,12 +118,15 @@ pub(crate) struct Acl {
     links: HashSet<String>,
     /// Users who may do everything but speak for the gateway.
     superusers: HashSet<String>,
-    /// What many clients share.
-    shared: Mutex<HashMap<Concerned, Arc<ClientPolicy>>>,
+    /// What many clients of one listener share. Those of another may have other rules tomorrow.
+    shared: Mutex<HashMap<Shared, Arc<ClientPolicy>>>,
 }
 
 /// The places of the rules that concern a client, whether it may be a link, and whether no rule is asked.
 type Concerned = (Vec<usize>, bool, bool);
+
+/// By which listener, and what of the rules.
+type Shared = (Arc<str>, Concerned);
 
 /// Sets of rules that are remembered.
 const MAX_SHARED: usize = 1_000;
@@ -211,12 +216,12 @@ impl Acl {
         if topics.flatten().any(Template::is_personal) {
             return Arc::new(self.cut_down(book, &(chosen, may_link, superuser), asker));
         }
-        let key = (chosen, may_link, superuser);
+        let key = (Arc::clone(&book.listener), (chosen, may_link, superuser));
         let mut shared = self.shared.lock();
         if let Some(policy) = shared.get(&key) {
             return Arc::clone(policy);
         }
-        let policy = Arc::new(self.cut_down(book, &key, asker));
+        let policy = Arc::new(self.cut_down(book, &key.1, asker));
         if shared.len() < MAX_SHARED {
             shared.insert(key, Arc::clone(&policy));
         }
@@ -395,6 +400,10 @@ impl AccessPolicy for ClientPolicy {
             PeerName::Other(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
         };
         Some(book.policy(client.as_str(), who.username.as_deref(), address))
+    }
+
+    fn listener(&self) -> Option<Arc<str>> {
+        Some(Arc::clone(&self.book.upgrade()?.listener))
     }
 
     fn disconnects(&self) -> bool {

@@ -221,6 +221,17 @@ impl Access {
         self.0.bans.all()
     }
 
+    /// The ban that keeps a client out who comes by this id and name, from this address.
+    pub fn ban_of(&self, client: &str, user: Option<&str>, address: IpAddr) -> Option<Ban> {
+        self.0.bans.of(client, user, address)
+    }
+
+    /// Whether there is a user of this name in the file of users.
+    pub fn has_user(&self, name: &str) -> bool {
+        let store = Arc::clone(&self.0.users.read().store);
+        store.has(name)
+    }
+
     /// All rules of a listener, in the order in which they are asked.
     pub fn rules(&self, listener: &str) -> Vec<RuleView> {
         self.0.door(listener).acl.views()
@@ -350,7 +361,7 @@ impl Inner {
         if let Some(book) = books.get(listener) {
             return Arc::clone(book);
         }
-        let book = Rulebook::new(Arc::clone(&doors.of(listener).acl));
+        let book = Rulebook::new(listener, Arc::clone(&doors.of(listener).acl));
         books.insert(listener.into(), Arc::clone(&book));
         book
     }

@@ -1,5 +1,6 @@
 //! `headgate bench`: puts load on an MQTT broker and says what it cost.
 
+use crate::login::LoginArgs;
 use crate::sn_command::SnBenchCommand;
 use crate::stomp_command::StompBenchCommand;
 use crate::{
@@ -9,7 +10,7 @@ use crate::{
 use clap::{ArgAction, Args, Subcommand};
 use headgate_cli::{Outcome, say, within};
 use headgate_dial::ClientTls;
-use headgate_mqtt_codec::{Qos, Utf8, Version};
+use headgate_mqtt_codec::{Qos, Version};
 use headgate_tools::{qos, version};
 use rustls::client::Resumption;
 use rustls_pki_types::ServerName;
@@ -101,19 +102,8 @@ pub struct BenchCommand {
     /// MQTT version: 3.1, 3.1.1 or 5.
     #[arg(short = 'V', long = "mqtt-version", value_name = "VERSION", default_value = "3.1.1", value_parser = version, help_heading = "Connection")]
     version: Version,
-    /// User name.
-    #[arg(short, long, value_name = "NAME", help_heading = "Connection")]
-    username: Option<String>,
-    /// Password.
-    #[arg(
-        short = 'P',
-        long,
-        env = "HEADGATE_PASSWORD",
-        hide_env_values = true,
-        requires = "username",
-        help_heading = "Connection"
-    )]
-    password: Option<String>,
+    #[command(flatten)]
+    login: LoginArgs,
     /// TLS around everything; each connection makes a whole handshake.
     #[arg(long, help_heading = "TLS")]
     tls: bool,
@@ -198,8 +188,8 @@ impl BenchCommand {
             tls,
             websocket: self.ws.clone(),
             version: self.version,
-            username: self.username.clone().map(Utf8::try_from).transpose()?,
-            password: self.password.clone().map(Into::into),
+            username: self.login.username()?,
+            password: self.login.password(),
         })
     }
 

@@ -17,6 +17,7 @@ mod flow;
 mod frame;
 mod histogram;
 mod load;
+mod login;
 mod network;
 mod offline;
 mod offline_flow;

@@ -1,10 +1,11 @@
 //! `headgate bench sn`: a million MQTT-SN sensors, and what they cost their gateway.
 
 use crate::command::tell;
+use crate::login::LoginArgs;
 use crate::{BenchError, MAX_SENSORS, SN_HEADING, SN_STAMP_LEN, Server, SnPlan, SwarmPlan};
 use clap::{ArgAction, Args};
 use headgate_cli::{Outcome, one_of, say, within};
-use headgate_mqtt_codec::{Utf8, Version};
+use headgate_mqtt_codec::Version;
 use headgate_mqttsn_codec::Qos;
 use headgate_tools::MQTTSN_PORT;
 use std::net::{SocketAddr, SocketAddrV4, ToSocketAddrs};
@@ -85,19 +86,8 @@ pub(super) struct SnBenchCommand {
     /// Unacknowledged messages there.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = within(1_usize, u16::MAX.into()), help_heading = "Connection")]
     mqtt_window: usize,
-    /// User name there.
-    #[arg(short, long, value_name = "NAME", help_heading = "Connection")]
-    username: Option<String>,
-    /// Password there.
-    #[arg(
-        short = 'P',
-        long,
-        env = "HEADGATE_PASSWORD",
-        hide_env_values = true,
-        requires = "username",
-        help_heading = "Connection"
-    )]
-    password: Option<String>,
+    #[command(flatten)]
+    login: LoginArgs,
     /// Print help.
     #[arg(long, action = ArgAction::Help)]
     help: Option<bool>,
@@ -142,8 +132,8 @@ impl SnBenchCommand {
                 tls: None,
                 websocket: None,
                 version: Version::V311,
-                username: self.username.clone().map(Utf8::try_from).transpose()?,
-                password: self.password.clone().map(Into::into),
+                username: self.login.username()?,
+                password: self.login.password(),
             };
             Some((server, self.mqtt_window))
         } else {

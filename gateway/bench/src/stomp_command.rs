@@ -1,12 +1,13 @@
 //! `headgate bench stomp`: load on a STOMP server, and what it costs.
 
 use crate::command::{MAX_BACKLOG, MAX_BYTES, MAX_CONNECTIONS, tell};
+use crate::login::LoginArgs;
 use crate::stomp::StompPlan;
 use crate::stomp_wire::{AckMode, Stomp};
 use crate::{BenchError, Case, HEADING, Plan, STAMP_LEN, Server, Until, usual};
 use clap::{ArgAction, Args, ValueEnum};
 use headgate_cli::{Outcome, say, within};
-use headgate_mqtt_codec::{Qos, Utf8, Version};
+use headgate_mqtt_codec::{Qos, Version};
 use std::net::ToSocketAddrs;
 use std::time::Duration;
 
@@ -68,19 +69,8 @@ pub(super) struct StompBenchCommand {
     /// Virtual host to ask for.
     #[arg(long, value_name = "NAME", default_value = "/", help_heading = "Connection")]
     virtual_host: String,
-    /// User name (`login`).
-    #[arg(short, long, value_name = "NAME", help_heading = "Connection")]
-    username: Option<String>,
-    /// Password (`passcode`).
-    #[arg(
-        short = 'P',
-        long,
-        env = "HEADGATE_PASSWORD",
-        hide_env_values = true,
-        requires = "username",
-        help_heading = "Connection"
-    )]
-    password: Option<String>,
+    #[command(flatten)]
+    login: LoginArgs,
     /// Print help.
     #[arg(long, action = ArgAction::Help)]
     help: Option<bool>,
@@ -170,8 +160,8 @@ impl StompBenchCommand {
             tls: None,
             websocket: None,
             version: Version::V311,
-            username: self.username.clone().map(Utf8::try_from).transpose()?,
-            password: self.password.clone().map(Into::into),
+            username: self.login.username()?,
+            password: self.login.password(),
         })
     }
 }

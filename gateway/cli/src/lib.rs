@@ -1,8 +1,10 @@
 //! What every subcommand of `headgate` has in common: how its arguments are parsed, how it ends, how it answers, how it complains.
 
 mod value;
+mod visible;
 
 pub use value::{ValueError, one_of, within};
+pub use visible::{is_visible, visible, visible_json, visible_lines};
 
 use std::error::Error;
 

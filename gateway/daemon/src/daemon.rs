@@ -16,6 +16,7 @@ use crate::private;
 use crate::protocols;
 use crate::service::{self, MoreTime};
 use crate::sys::{self, Sys};
+use crate::telemetry::{SpanCounts, Telemetry};
 use crate::timeline::{self, Timeline};
 use crate::traces::Traces;
 use crate::watch::{Watch, WatchedTls};
@@ -104,6 +105,7 @@ async fn serve(config: Config, path: Option<&Path>, text: &str, log: LogHandle) 
     let stop = CancellationToken::new();
     let links = TaskTracker::new();
     let tracer = Tracer::default();
+    let spans = Arc::<SpanCounts>::default();
     let traces = Traces::new(tracer.clone(), hub.clone(), &config.data_dir);
     let serving = Serving {
         hub: hub.clone(),
@@ -114,7 +116,7 @@ async fn serve(config: Config, path: Option<&Path>, text: &str, log: LogHandle) 
         total: ConnectionLimit::default(),
     };
     let (valid, config_changes) = watch::channel(Arc::clone(&config));
-    let bridges = Bridges::new(&hub, &links, &config.node, &config.data_dir);
+    let bridges = Bridges::new(&hub, &links, &tracer, &config.node, &config.data_dir);
     let surveyor = Surveyor::new(hub.clone(), config_changes.clone());
     let counters = Counters::new(metrics::Parts {
         hub: hub.clone(),
@@ -125,6 +127,7 @@ async fn serve(config: Config, path: Option<&Path>, text: &str, log: LogHandle) 
         surveyor: surveyor.clone(),
         log: log.clone(),
         traces: traces.clone(),
+        spans: (tracer.clone(), Arc::clone(&spans)),
         config: config_changes.clone(),
         data_dir: config.data_dir.clone(),
     });
@@ -186,7 +189,13 @@ async fn serve(config: Config, path: Option<&Path>, text: &str, log: LogHandle) 
         config: config_changes.clone(),
     };
     let mut tasks = JoinSet::new();
+    let telemetry = Telemetry {
+        tracer,
+        config: config_changes.clone(),
+        counts: spans,
+    };
     tasks.spawn(overload.run());
+    tasks.spawn(telemetry.run());
     tasks.spawn(surveyor.run());
     tasks.spawn(reload_when_told(hangup, live));
     tasks.spawn(answers.serve(control));

@@ -23,6 +23,7 @@ mod private;
 mod protocols;
 mod service;
 mod sys;
+mod telemetry;
 mod timeline;
 mod traces;
 mod watch;

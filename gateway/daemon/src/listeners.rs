@@ -212,6 +212,20 @@ impl Listeners {
         })
     }
 
+    /// The name under which [`Self::naming`] finds a listener that clients came by, with its list if it is one for datagrams: rules know it without. One over connections and one
+    /// for datagrams may share a name; what the client speaks tells them apart.
+    pub(crate) fn full_name(&self, name: &str, protocol: &str) -> Option<String> {
+        let running = self.0.running.lock();
+        let stream = running.streams.get(name);
+        if stream.is_some_and(|stream| stream.settings.protocol == protocol) {
+            return Some(name.to_owned());
+        }
+        let entry =
+            protocols::datagram_listeners(&running.config).find(|entry| entry.listener.name() == name);
+        let of_list = entry.map(|entry| format!("{}/{name}", entry.list));
+        of_list.or_else(|| stream.map(|_| name.to_owned()))
+    }
+
     /// All of them, as they are told.
     pub(crate) fn views(&self) -> Vec<ListenerView> {
         let running = self.0.running.lock();

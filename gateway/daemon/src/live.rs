@@ -161,7 +161,7 @@ pub(crate) enum ApplyError {
     },
     /// Nobody would find the gateway any more.
     #[error(
-        "data_dir: a gateway that runs stays in {0}: stop it, move the folder, and start it with the new configuration"
+        "data_dir: a gateway that runs stays in {0}: stop it, move the folder, and start it with the new configuration; nothing of this one was taken"
     )]
     DataDir(PathBuf),
     /// It is longer than is kept.

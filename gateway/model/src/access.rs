@@ -141,6 +141,11 @@ pub trait AccessPolicy: Send + Sync + fmt::Debug {
         None
     }
 
+    /// The listener that the client came by, for operators; of one for datagrams without its list.
+    fn listener(&self) -> Option<Arc<str>> {
+        None
+    }
+
     /// Whether a client that wants what is denied is to be disconnected.
     fn disconnects(&self) -> bool {
         false

@@ -13,6 +13,7 @@ use core::net::SocketAddr;
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// An address of the transport: a socket's, or `()` on a line with one peer.
 pub trait Address: Copy + Eq + Hash + Debug {
@@ -46,6 +47,16 @@ pub enum Destination<A> {
     To(A),
     /// Everybody who listens.
     Broadcast,
+}
+
+/// How fast all clients of a user name together may send. A datagram of one client cannot be left unread while those of others are read: what is too
+/// much is refused, by the word that the protocol has for that, or dropped.
+pub trait UserRates: Debug + Send + Sync {
+    /// Whether a client of this user may send a datagram of so many bytes now. It counts if so.
+    fn admits(&self, user: &Arc<str>, bytes: usize, now: Instant) -> bool;
+
+    /// Counts a datagram that is taken at any rate.
+    fn took(&self, user: &Arc<str>, bytes: usize, now: Instant);
 }
 
 /// All clients of one socket or line. No clock, lock or `async`, as [`Endpoint`](crate::Endpoint).
@@ -91,6 +102,9 @@ pub trait DatagramServer {
 
     /// Whether there is more to do than the machine can: then no new client may come in. Default: they come in all the same.
     fn set_overloaded(&mut self, _overloaded: bool) {}
+
+    /// How fast the clients of a user may send; said once, before anything comes. Default: as fast as they like.
+    fn set_user_rates(&mut self, _rates: Arc<dyn UserRates>) {}
 
     /// The gateway stops: clients that are connected are told, sessions stay as the store has them.
     fn shutdown(&mut self, out: &mut DatagramOutputs<Self::Address>);

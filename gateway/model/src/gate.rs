@@ -16,6 +16,7 @@ use crate::bus::Presence;
 use crate::link::{INNER_CLIENT_IDS, RESERVED_CLIENT_ID};
 use crate::rewrite::{RewriteAction, Rewriter};
 use crate::topic::delayed_prefix;
+use crate::traceparent::TraceContext;
 use crate::{
     AccessDecision, AccessPolicy, ClientId, Message, MountPoint, Qos, Subscription, SubscriptionOptions,
     Topic, TopicError, TopicFilter, Will, undelayed,
@@ -122,6 +123,13 @@ impl<T> Admitted<T> {
     /// What was admitted.
     pub fn into_inner(self) -> T {
         self.0
+    }
+}
+
+impl Admitted<Message> {
+    /// Says in the message where it stands in a distributed trace. No rule is asked about that.
+    pub fn set_trace(&mut self, at: TraceContext) {
+        at.set(&mut self.0);
     }
 }
 

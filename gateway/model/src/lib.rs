@@ -27,12 +27,13 @@ pub mod subscription;
 pub mod time;
 pub mod topic;
 pub mod trace;
+pub mod traceparent;
 
 pub use access::{AccessDecision, AccessPolicy, AccessRequest, Action, Answer, Identity, Question};
 pub use bus::{
     AckToken, BusCommand, BusEvent, CloseReason, EndpointId, Open, OpenWill, Settlement, WillChange,
 };
-pub use datagram::{Asked, DatagramOutputs, DatagramServer, Destination};
+pub use datagram::{Asked, DatagramOutputs, DatagramServer, Destination, UserRates};
 pub use endpoint::{Endpoint, Input, Outputs, Wire};
 pub use fault::Fault;
 pub use framer::{Framer, FramerCounts, NoFramer};

@@ -25,6 +25,12 @@ pub trait Sessions: Debug + 'static {
 
     /// What is said to the bus, whichever session it is for.
     fn command(command: &Self::Command) -> &BusCommand;
+
+    /// The same, with the session's key where there may be several.
+    fn command_of(command: &mut Self::Command) -> (Option<SessionKey>, &mut BusCommand);
+
+    /// Which session the bus speaks of, where there may be several.
+    fn key(event: &Self::Event) -> Option<SessionKey>;
 }
 
 /// One session, which need not be named.
@@ -41,6 +47,14 @@ impl Sessions for One {
 
     fn command(command: &BusCommand) -> &BusCommand {
         command
+    }
+
+    fn command_of(command: &mut BusCommand) -> (Option<SessionKey>, &mut BusCommand) {
+        (None, command)
+    }
+
+    fn key(_: &BusEvent) -> Option<SessionKey> {
+        None
     }
 }
 
@@ -59,5 +73,13 @@ impl Sessions for Many {
 
     fn command((_, command): &(SessionKey, BusCommand)) -> &BusCommand {
         command
+    }
+
+    fn command_of((key, command): &mut (SessionKey, BusCommand)) -> (Option<SessionKey>, &mut BusCommand) {
+        (Some(*key), command)
+    }
+
+    fn key((key, _): &(SessionKey, BusEvent)) -> Option<SessionKey> {
+        Some(*key)
     }
 }

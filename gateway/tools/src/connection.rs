@@ -1,5 +1,6 @@
 //! What `pub` and `sub` have in common: where to connect, and as whom.
 
+use super::login::LoginArgs;
 use crate::error::ArgumentError;
 use bytes::Bytes;
 use clap::{ArgAction, Args};
@@ -44,26 +45,8 @@ pub(super) struct ConnectionArgs {
         help_heading = "Connection"
     )]
     id_prefix: Option<String>,
-    /// User name.
-    #[arg(short, long, value_name = "NAME", help_heading = "Connection")]
-    username: Option<String>,
-    /// Password. Others on this machine see it: prefer the file or the environment.
-    #[arg(
-        short = 'P',
-        long,
-        env = "HEADGATE_PASSWORD",
-        hide_env_values = true,
-        help_heading = "Connection"
-    )]
-    password: Option<String>,
-    /// Password in a file, its last end of line left out.
-    #[arg(
-        long,
-        value_name = "FILE",
-        conflicts_with = "password",
-        help_heading = "Connection"
-    )]
-    password_file: Option<PathBuf>,
+    #[command(flatten)]
+    login: LoginArgs,
     /// Seconds of silence after which a ping is sent; 0 for none.
     #[arg(
         short,
@@ -179,10 +162,9 @@ impl ConnectionArgs {
         if self.no_clean && self.id.is_none() {
             return usage("--no-clean needs a client identifier to come back as: give one with --id");
         }
-        let username = self.username.clone().or_else(|| target.username.clone());
-        let password = self
-            .password()?
-            .or_else(|| target.password.clone().map(Bytes::from));
+        let username = self.login.username.clone().or_else(|| target.username.clone());
+        let password = self.login.password()?.map(Bytes::from);
+        let password = password.or_else(|| target.password.clone().map(Bytes::from));
         if self.version < Version::V5 && password.is_some() && username.is_none() {
             return usage("before MQTT 5 a password needs a user name: give one with --username");
         }
@@ -215,20 +197,6 @@ impl ConnectionArgs {
         // Also the 23 characters of MQTT 3.1 are enough for it.
         let prefix = self.id_prefix.as_deref().unwrap_or("hg-");
         Ok(format!("{prefix}{:016x}", u64::from_ne_bytes(random)))
-    }
-
-    fn password(&self) -> Result<Option<Bytes>, ClientError> {
-        let Some(path) = &self.password_file else {
-            return Ok(self.password.clone().map(Bytes::from));
-        };
-        let mut password = read(path)?;
-        if password.last() == Some(&b'\n') {
-            password.pop();
-        }
-        if password.last() == Some(&b'\r') {
-            password.pop();
-        }
-        Ok(Some(password.into()))
     }
 
     fn will(&self) -> Result<Option<Will>, ClientError> {

@@ -3,6 +3,7 @@
 use crate::error::ArgumentError;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use headgate_cli::{visible, visible_json, visible_lines};
 use headgate_mqtt_codec::{Publish, Utf8};
 use serde_json::{Map, Value, json};
 use std::io::{self, Write};
@@ -75,18 +76,24 @@ fn push(text: &mut String, c: char) -> Part {
 }
 
 impl Format {
-    /// Writes a message.
-    pub(crate) fn write(&self, publish: &Publish, out: &mut impl Write) -> io::Result<()> {
+    /// Writes a message; for a terminal nothing that would be a word to it, for others every byte as it came.
+    pub(crate) fn write(&self, publish: &Publish, is_terminal: bool, out: &mut impl Write) -> io::Result<()> {
         for part in &self.0 {
             match part {
                 Part::Text(text) => out.write_all(text.as_bytes())?,
+                Part::Topic if is_terminal => out.write_all(visible(publish.topic.as_str()).as_bytes())?,
+                Part::Payload if is_terminal => out.write_all(visible_lines(&publish.payload).as_bytes())?,
                 Part::Topic => out.write_all(publish.topic.as_bytes())?,
                 Part::Payload => out.write_all(&publish.payload)?,
                 Part::Hex => publish.payload.iter().try_for_each(|b| write!(out, "{b:02x}"))?,
                 Part::Length => write!(out, "{}", publish.payload.len())?,
                 Part::Qos => write!(out, "{}", publish.qos as u8)?,
                 Part::Retain => write!(out, "{}", u8::from(publish.retain))?,
-                Part::Json => write!(out, "{}", json_of(publish, SystemTime::now()))?,
+                Part::Json => {
+                    let json = json_of(publish, SystemTime::now()).to_string();
+                    let json = if is_terminal { visible_json(&json) } else { json };
+                    out.write_all(json.as_bytes())?;
+                }
             }
         }
         Ok(())
@@ -170,8 +177,42 @@ mod tests {
     fn written(pattern: &str, publish: &Publish) -> String {
         let mut out = Vec::new();
         let format: Format = pattern.parse().unwrap();
-        format.write(publish, &mut out).unwrap();
+        format.write(publish, false, &mut out).unwrap();
         String::from_utf8(out).unwrap()
+    }
+
+    /// A terminal is told nothing but what can be seen; a file gets what came.
+    #[test]
+    fn a_terminal_is_told_nothing() {
+        let evil = Publish {
+            topic: "a\u{1b}[2J\u{202e}b".into(),
+            ..message(b"x\ty\n\x1b]0;t\x07\xff")
+        };
+        let format: Format = "%t %p %x".parse().unwrap();
+        let mut shown = Vec::new();
+        format.write(&evil, true, &mut shown).unwrap();
+        assert_eq!(
+            String::from_utf8(shown).unwrap(),
+            "a\\u{1b}[2J\\u{202e}b x\ty\n\\u{1b}]0;t\\u{7}\\xff 7809790a1b5d303b7407ff"
+        );
+        let mut raw = Vec::new();
+        format.write(&evil, false, &mut raw).unwrap();
+        assert!(raw.starts_with("a\u{1b}[2J\u{202e}b x\ty\n\u{1b}]0;t\u{7}".as_bytes()));
+        let mut json = Vec::new();
+        let format: Format = "%j".parse().unwrap();
+        format.write(&evil, true, &mut json).unwrap();
+        let value: Value = serde_json::from_slice(&json).unwrap();
+        assert_eq!(
+            value["topic"],
+            evil.topic.as_str(),
+            "it is the same for whoever reads JSON"
+        );
+        assert!(
+            String::from_utf8(json)
+                .unwrap()
+                .chars()
+                .all(headgate_cli::is_visible)
+        );
     }
 
     #[test]

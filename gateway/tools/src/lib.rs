@@ -7,6 +7,8 @@
 mod connection;
 mod error;
 mod format;
+mod listening;
+mod login;
 mod publish;
 mod sn;
 mod sn_connection;

@@ -1,9 +1,10 @@
 //! `headgate sn-sub`: subscribes by MQTT-SN and prints what comes, awake all the time or asleep most of it.
 
 use super::connection;
+use super::listening::{FIRST_WAIT, LAST_EXCHANGE, LONGEST_WAIT};
 use super::publish::seconds;
 use super::sn_connection::{self, SnConnectionArgs};
-use super::subscribe::{FIRST_WAIT, Filters, LAST_EXCHANGE, LONGEST_WAIT, OutputArgs, check_filters, filter};
+use super::subscribe::{Filters, OutputArgs, check_filters, filter};
 use crate::format::Format;
 use crate::sn::{ClientSettings, Event, Received, Request, SnError, SnSession, SnTarget};
 use clap::Args;

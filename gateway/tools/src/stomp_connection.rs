@@ -1,13 +1,14 @@
 //! What `stomp-pub` and `stomp-sub` have in common: where to connect, and as whom.
 
-use super::connection::{TlsArgs, read};
+use super::connection::TlsArgs;
+use super::login::LoginArgs;
 use crate::error::ArgumentError;
 use crate::stomp::{Login, StompError};
 use clap::{ArgAction, Args};
 use headgate_client::ClientError;
 use headgate_dial::{AddressError, Dial, RemoteAddress, Schemes, Target};
 use headgate_stomp_codec::Text;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 /// Of STOMP. Its WebSocket servers have no path in common; this is ours.
@@ -41,26 +42,8 @@ pub(super) struct StompConnectionArgs {
     /// Client identifier, under which durable subscriptions are kept.
     #[arg(short, long, value_name = "ID", help_heading = "Connection")]
     id: Option<String>,
-    /// User name (`login`).
-    #[arg(short, long, value_name = "NAME", help_heading = "Connection")]
-    username: Option<String>,
-    /// Password (`passcode`). Others on this machine see it: prefer the file or the environment.
-    #[arg(
-        short = 'P',
-        long,
-        env = "HEADGATE_PASSWORD",
-        hide_env_values = true,
-        help_heading = "Connection"
-    )]
-    password: Option<String>,
-    /// Password in a file, its last end of line left out.
-    #[arg(
-        long,
-        value_name = "FILE",
-        conflicts_with = "password",
-        help_heading = "Connection"
-    )]
-    password_file: Option<PathBuf>,
+    #[command(flatten)]
+    login: LoginArgs,
     /// Seconds between two heart-beats, each way; 0 for none.
     #[arg(
         short = 'k',
@@ -93,7 +76,7 @@ impl StompConnectionArgs {
         });
         let login = Login {
             host,
-            login: self.username.or_else(|| target.username.clone()),
+            login: self.login.username.or_else(|| target.username.clone()),
             passcode: passcode.or_else(|| target.password.clone()),
             client_id: self.id,
             heart_beat: Duration::from_secs(self.heart_beat.into()),
@@ -108,15 +91,11 @@ impl StompConnectionArgs {
     }
 
     fn passcode(&self) -> Result<Option<String>, StompError> {
-        let Some(path) = &self.password_file else {
-            return Ok(self.password.clone());
-        };
-        let passcode = String::from_utf8(read(path)?).map_err(|_| ClientError::File {
-            path: path.clone(),
+        let passcode = self.login.password()?.map(String::from_utf8).transpose();
+        Ok(passcode.map_err(|_| ClientError::File {
+            path: self.login.file().unwrap_or(Path::new("-")).to_owned(),
             cause: "STOMP wants UTF-8".into(),
-        })?;
-        let line = passcode.strip_suffix('\n').unwrap_or(&passcode);
-        Ok(Some(line.strip_suffix('\r').unwrap_or(line).to_owned()))
+        })?)
     }
 }
 

@@ -2,12 +2,13 @@
 
 use super::connection;
 use super::format::Format;
+use super::listening::{self, LAST_EXCHANGE, ListenError, Listener, Tries};
 use super::publish::seconds;
 use super::stomp_connection::{StompConnectionArgs, header};
-use super::subscribe::{FIRST_WAIT, Filters, LAST_EXCHANGE, LONGEST_WAIT, OutputArgs, filter};
+use super::subscribe::{Filters, OutputArgs, filter};
 use crate::stomp::{Login, StompClient, StompError};
 use clap::{Args, ValueEnum};
-use headgate_cli::{Outcome, complain, runtime};
+use headgate_cli::{Outcome, runtime};
 use headgate_client::ClientError;
 use headgate_dial::Dial;
 use headgate_model::TopicFilter;
@@ -81,14 +82,7 @@ impl StompSubscribeCommand {
         let runtime = runtime()?;
         runtime.block_on(async {
             let mut session = Session::new(self)?;
-            let listening = session.run();
-            let Some(limit) = limit else {
-                return listening.await;
-            };
-            match tokio::time::timeout(limit, listening).await {
-                Ok(result) => result,
-                Err(_) => session.out_of_time(wanted, limit).await,
-            }
+            listening::run(&mut session, wanted, limit).await
         })?;
         Ok(())
     }
@@ -164,36 +158,15 @@ impl Session {
             printed: 0,
         })
     }
+}
 
-    /// Listens until it is enough, or somebody presses Ctrl-C.
-    async fn run(&mut self) -> Result<(), StompError> {
-        tokio::select! {
-            result = self.listen_and_come_back() => result?,
-            _ = tokio::signal::ctrl_c() => {}
-        }
-        self.leave().await
-    }
+impl Listener for Session {
+    type Error = StompError;
 
-    /// Only the first connection must succeed at once.
-    async fn listen_and_come_back(&mut self) -> Result<(), StompError> {
-        let mut wait = FIRST_WAIT;
-        let mut connected = false;
-        loop {
-            match self.listen(&mut connected, &mut wait).await {
-                Err(error) if connected && error.passes() => {
-                    complain(&error);
-                    tokio::time::sleep(wait).await;
-                    wait = LONGEST_WAIT.min(wait * 2);
-                }
-                result => return result,
-            }
-        }
-    }
-
-    async fn listen(&mut self, connected: &mut bool, wait: &mut Duration) -> Result<(), StompError> {
+    async fn listen(&mut self, tries: &mut Tries) -> Result<(), StompError> {
         self.client = None;
         let client = StompClient::open(&self.dial, &self.login).await?;
-        (*connected, *wait) = (true, FIRST_WAIT);
+        tries.succeeded();
         let client = self.client.insert(client);
         self.frames.iter().for_each(|frame| client.send(frame));
         let mut receipts = 0;
@@ -235,16 +208,21 @@ impl Session {
         farewell.await.unwrap_or(Ok(()))
     }
 
-    async fn out_of_time(&mut self, wanted: Option<u64>, within: Duration) -> Result<(), StompError> {
-        // Whether the farewell succeeds does not matter any more.
-        let _ = self.leave().await;
-        match wanted {
-            Some(wanted) if self.printed < wanted => Err(StompError::TooFew {
-                messages: self.printed,
-                wanted,
-                within,
-            }),
-            _ => Ok(()),
+    fn printed(&self) -> u64 {
+        self.printed
+    }
+}
+
+impl ListenError for StompError {
+    fn passes(&self) -> bool {
+        Self::passes(self)
+    }
+
+    fn too_few(messages: u64, wanted: u64, within: Duration) -> Self {
+        Self::TooFew {
+            messages,
+            wanted,
+            within,
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::connection::{self, Connection, ConnectionArgs};
 use super::error::ArgumentError;
 use super::format::Format;
+use super::listening::{self, LAST_EXCHANGE, ListenError, Listener, Tries};
 use super::publish::seconds;
 use clap::Args;
 use headgate_cli::{Outcome, complain, runtime};
@@ -12,15 +13,8 @@ use headgate_mqtt_codec::{
     Packet, PacketId, Publish, Qos, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeFilter,
     SubscribeOptions, Unsubscribe, Utf8,
 };
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::time::Duration;
-
-/// Waits between two tries to come back.
-pub(crate) const FIRST_WAIT: Duration = Duration::from_secs(1);
-pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(30);
-
-/// For the last QoS 2 exchange before we leave.
-pub(crate) const LAST_EXCHANGE: Duration = Duration::from_secs(5);
 
 /// Subscribe, and print what comes.
 #[derive(Args)]
@@ -109,14 +103,7 @@ impl SubscribeCommand {
         let runtime = runtime()?;
         runtime.block_on(async {
             let mut session = Session::new(self, format)?;
-            let listening = session.run();
-            let Some(limit) = limit else {
-                return listening.await;
-            };
-            match tokio::time::timeout(limit, listening).await {
-                Ok(result) => result,
-                Err(_) => session.out_of_time(wanted, limit).await,
-            }
+            listening::run(&mut session, wanted, limit).await
         })?;
         Ok(())
     }
@@ -210,38 +197,17 @@ impl Session {
             printed: 0,
         })
     }
+}
 
-    /// Listens until it is enough, or somebody presses Ctrl-C.
-    async fn run(&mut self) -> Result<(), ClientError> {
-        tokio::select! {
-            result = self.listen_and_come_back() => result?,
-            _ = tokio::signal::ctrl_c() => {}
-        }
-        self.leave().await
-    }
+impl Listener for Session {
+    type Error = ClientError;
 
-    /// Only the first connection must succeed at once.
-    async fn listen_and_come_back(&mut self) -> Result<(), ClientError> {
-        let mut wait = FIRST_WAIT;
-        let mut connected = false;
-        loop {
-            match self.listen(&mut connected, &mut wait).await {
-                Err(error) if connected && error.passes() => {
-                    complain(&error);
-                    tokio::time::sleep(wait).await;
-                    wait = LONGEST_WAIT.min(wait * 2);
-                }
-                result => return result,
-            }
-        }
-    }
-
-    async fn listen(&mut self, connected: &mut bool, wait: &mut Duration) -> Result<(), ClientError> {
+    async fn listen(&mut self, tries: &mut Tries) -> Result<(), ClientError> {
         self.client = None;
         let Connection { dial, connect } = &self.connection;
         let (client, connack) = Client::open(dial, connect).await?;
         let version = connect.version;
-        (*connected, *wait) = (true, FIRST_WAIT);
+        tries.succeeded();
         if !connack.session_present {
             self.incoming.forget();
         }
@@ -294,16 +260,21 @@ impl Session {
         client.close().await
     }
 
-    async fn out_of_time(&mut self, wanted: Option<u64>, within: Duration) -> Result<(), ClientError> {
-        // Whether the farewell succeeds does not matter any more.
-        let _ = self.leave().await;
-        match wanted {
-            Some(wanted) if self.printed < wanted => Err(ClientError::TooFew {
-                messages: self.printed,
-                wanted,
-                within,
-            }),
-            _ => Ok(()),
+    fn printed(&self) -> u64 {
+        self.printed
+    }
+}
+
+impl ListenError for ClientError {
+    fn passes(&self) -> bool {
+        Self::passes(self)
+    }
+
+    fn too_few(messages: u64, wanted: u64, within: Duration) -> Self {
+        Self::TooFew {
+            messages,
+            wanted,
+            within,
         }
     }
 }
@@ -353,7 +324,8 @@ impl Filters {
     /// Prints it.
     pub(crate) fn print(&self, format: &Format, publish: &Publish) -> std::io::Result<()> {
         let mut out = std::io::stdout().lock();
-        format.write(publish, &mut out)?;
+        let is_terminal = out.is_terminal();
+        format.write(publish, is_terminal, &mut out)?;
         if self.newline {
             out.write_all(b"\n")?;
         }

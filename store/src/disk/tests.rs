@@ -3,6 +3,7 @@
 use super::*;
 use headgate_model::store::{SessionRecord, StoreSettings, StoredMessage};
 use headgate_model::{Message, Topic};
+use std::sync::Arc;
 
 const SESSIONS: u64 = 30;
 

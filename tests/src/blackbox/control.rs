@@ -3,7 +3,7 @@
 use super::{Daemon, Setup, eventually, headgate};
 use serde_json::Value;
 use std::cell::RefCell;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 impl Setup {
     /// Runs a command with this gateway's configuration; what it printed, line by line, or what it complained about.
@@ -11,15 +11,7 @@ impl Setup {
     /// # Panics
     /// If it prints what is not JSON.
     pub fn command(&self, words: &[&str]) -> Result<Vec<Value>, (Vec<Value>, String)> {
-        let output = Command::new(headgate())
-            .args(words)
-            .args(["--json", "--config", "headgate.toml"])
-            .current_dir(self.folder())
-            .env_clear()
-            .env("NO_COLOR", "1")
-            .stdin(Stdio::null())
-            .output();
-        let output = output.expect("it runs");
+        let output = self.run_command(&[words, &["--json"]].concat());
         let lines = String::from_utf8_lossy(&output.stdout);
         let lines = lines
             .lines()
@@ -29,6 +21,29 @@ impl Setup {
             true => Ok(lines),
             false => Err((lines, String::from_utf8_lossy(&output.stderr).into_owned())),
         }
+    }
+
+    /// What a command that must succeed prints for people.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn said(&self, words: &[&str]) -> String {
+        let output = self.run_command(words);
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{words:?}: {complaint}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    fn run_command(&self, words: &[&str]) -> Output {
+        Command::new(headgate())
+            .args(words)
+            .args(["--config", "headgate.toml"])
+            .current_dir(self.folder())
+            .env_clear()
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null())
+            .output()
+            .expect("it runs")
     }
 }
 

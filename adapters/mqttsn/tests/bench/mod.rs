@@ -66,6 +66,8 @@ pub(crate) struct Bench {
     next_endpoint: u64,
     sent: Vec<(Destination<SocketAddr>, Bytes)>,
     rules: Arc<Rules>,
+    /// By which name everybody is let in.
+    pub user: Option<Arc<str>>,
     pub refusal: Option<AuthRefusal>,
     /// Questions wait for [`Bench::answer`].
     pub questions_wait: bool,
@@ -135,6 +137,7 @@ impl Bench {
             next_endpoint: 100,
             sent: Vec::new(),
             rules: Arc::default(),
+            user: None,
             refusal: None,
             questions_wait: false,
             questions: VecDeque::new(),
@@ -367,7 +370,7 @@ impl Bench {
     pub(crate) fn allowed(&self) -> Answer {
         Answer::Allowed {
             identity: Identity {
-                username: None,
+                username: self.user.clone(),
                 policy: Arc::clone(&self.rules) as Arc<dyn AccessPolicy>,
             },
             data: None,

@@ -32,7 +32,7 @@ fn ask(policy: &ClientPolicy, action: Action, topic: &str) -> AccessDecision {
 
 /// These rules, and no others.
 pub(crate) fn compiled(rules: Vec<Entry>) -> Arc<Rulebook> {
-    Rulebook::new(Arc::new(Acl::of(rules, &AuthSettings::default())))
+    Rulebook::new("tcp", Arc::new(Acl::of(rules, &AuthSettings::default())))
 }
 
 /// Whether a client may publish (`p`) or subscribe (`s`).
@@ -60,7 +60,7 @@ fn compile(acl: Vec<AclRule>) -> Arc<Rulebook> {
 }
 
 fn book(settings: &AuthSettings) -> Arc<Rulebook> {
-    Rulebook::new(Arc::new(Acl::compile(settings).unwrap()))
+    Rulebook::new("tcp", Arc::new(Acl::compile(settings).unwrap()))
 }
 
 #[test]
@@ -448,6 +448,34 @@ fn rules_are_renewed_for_the_same_client() {
     let renewed = policy.renewed(&"pump".into(), &who).expect("others");
     assert!(renewed.may_read(b"other/pump/t") && !renewed.may_read(b"dev/pump/t"));
     assert!(renewed.renewed(&"pump".into(), &who).is_none());
+}
+
+/// Two listeners have the same rules now: clients of one do not get those that the other has later.
+#[test]
+fn rules_are_renewed_as_those_of_the_listener() {
+    let settings = |topic| AuthSettings {
+        acl: vec![rule(AclEffect::Allow, &[topic])],
+        ..AuthSettings::default()
+    };
+    let same = Arc::new(Acl::compile(&settings("before/#")).unwrap());
+    let books = ["field", "hall"].map(|listener| Rulebook::new(listener, Arc::clone(&same)));
+    let [field, hall] = [&books[0], &books[1]].map(|book| book.policy("pump", None, ELSEWHERE));
+    assert_eq!(
+        [&field, &hall].map(|policy| policy.listener().unwrap()),
+        ["field".into(), "hall".into()]
+    );
+    for (book, topic) in books.iter().zip(["field/#", "hall/#"]) {
+        book.replace(Arc::new(Acl::compile(&settings(topic)).unwrap()));
+    }
+    let renewed = hall
+        .renewed(&"pump".into(), &Presence::default())
+        .expect("others");
+    assert!(renewed.may_read(b"hall/t") && !renewed.may_read(b"field/t"));
+    let again = books[1].policy("other", None, ELSEWHERE);
+    assert!(
+        Arc::ptr_eq(&again, &books[1].policy("third", None, ELSEWHERE)),
+        "shared"
+    );
 }
 
 /// EMQX: `{allow, all, {publish, [{qos, 1}, {retain, false}]}, …}`.

@@ -10,7 +10,8 @@ mod place;
 mod unpack;
 
 pub(crate) use pack::{
-    Source, empty_snapshot, forget_snapshot, forget_snapshots, pack, sources, sources_of_running,
+    Source, empty_snapshot, forget_snapshot, forget_snapshots, hold_snapshot, no_room_for_links, pack,
+    sources, sources_of_running,
 };
 pub(crate) use place::{Hold, Outside, place, prepare};
 pub(crate) use unpack::{look_into, unpack};
@@ -88,6 +89,21 @@ pub(crate) enum ArchiveError {
         #[source]
         cause: io::Error,
     },
+    /// The disk is full onto which an archive is written.
+    #[error(
+        "no room in {} for the archive, which takes up to {bytes} bytes: free some there, or name a file on another disk; nothing was left behind", .folder.display()
+    )]
+    NoRoom {
+        /// Where it was written.
+        folder: PathBuf,
+        /// Bytes of what goes into it.
+        bytes: u64,
+    },
+    /// The disk of the gateway is full.
+    #[error(
+        "no room in {} for links to the files of the store, which take some KiB: the gateway's disk is full; free some there, and export to another disk", .0.display()
+    )]
+    NoRoomForLinks(PathBuf),
     /// A gateway, or another command, has the data.
     #[error("{}: a gateway runs with this data folder, or another command works on it: stop it first", .0.display())]
     InUse(PathBuf),
@@ -157,6 +173,14 @@ pub(crate) enum ArchiveError {
 fn at(path: &Path) -> impl FnOnce(io::Error) -> ArchiveError {
     let path = path.to_owned();
     |cause| ArchiveError::File { path, cause }
+}
+
+/// Whether the system said that the disk is full.
+fn is_full(cause: &io::Error) -> bool {
+    matches!(
+        cause.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }
 
 /// Whether a file of this name may be in an archive.

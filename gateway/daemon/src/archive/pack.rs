@@ -1,15 +1,21 @@
 //! Makes an archive.
 
-use super::{ArchiveError, Archived, DATA, Hashing, MANIFEST, Manifest, at};
+use super::{ArchiveError, Archived, DATA, Hashing, MANIFEST, Manifest, at, is_full};
 use crate::private::OURS;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+use tempfile::NamedTempFile;
 
 /// zstd's own default: what is in the store is small already, or no smaller for more work.
 const LEVEL: i32 = 3;
 /// Where a gateway that runs puts copies of its store, each in a folder of its own: beside the files that they are links to.
 const EXPORTING: &str = "store/exporting";
+/// A copy of the store that nobody holds has so long to be held.
+const UNHELD: Duration = Duration::from_secs(60);
+/// What an archive is called while it is written.
+const UNFINISHED: (&str, &str) = (".headgate-export-", ".tmp");
 
 /// A file that goes into the archive.
 #[derive(Clone, Debug)]
@@ -64,15 +70,47 @@ pub(crate) fn sources_of_running(
 /// An empty folder for a copy of the store, and the name by which it is [forgotten](forget_snapshot).
 pub(crate) fn empty_snapshot(data_dir: &Path) -> Result<(PathBuf, String), ArchiveError> {
     let all = data_dir.join(EXPORTING);
-    fs::create_dir_all(&all).map_err(at(&all))?;
-    let folder = tempfile::Builder::new().prefix("").tempdir_in(&all);
-    let folder = folder.map_err(at(&all))?.keep();
+    forget_unheld(&all);
+    let made = fs::create_dir_all(&all).and_then(|()| tempfile::Builder::new().prefix("").tempdir_in(&all));
+    let folder = match made {
+        Err(error) if is_full(&error) => return Err(ArchiveError::NoRoomForLinks(all)),
+        made => made.map_err(at(&all))?.keep(),
+    };
     let name = folder
         .file_name()
         .unwrap_or_default()
         .to_string_lossy()
         .into_owned();
     Ok((folder, name))
+}
+
+/// Whoever exports holds the copy until this is dropped: a gateway lets go of one that nobody holds when it makes the next.
+pub(crate) fn hold_snapshot(folder: &Path) -> Result<File, ArchiveError> {
+    let held = File::open(folder).map_err(at(folder))?;
+    held.lock_shared().map_err(at(folder))?;
+    Ok(held)
+}
+
+/// Removes copies whose export was killed. What cannot be removed goes at the next start.
+fn forget_unheld(all: &Path) {
+    for entry in fs::read_dir(all).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let made = entry.metadata().and_then(|metadata| metadata.modified());
+        let age = made
+            .ok()
+            .and_then(|made| SystemTime::now().duration_since(made).ok());
+        let is_free = || File::open(&path).is_ok_and(|folder| folder.try_lock().is_ok());
+        if age.is_some_and(|age| age > UNHELD) && is_free() {
+            let _ = fs::remove_dir_all(&path);
+        }
+    }
+}
+
+/// What stands in the way of links in this folder, if it is a full disk.
+pub(crate) fn no_room_for_links(folder: &Path) -> Option<ArchiveError> {
+    let made = tempfile::tempdir_in(folder);
+    let is_full = made.is_err_and(|error| is_full(&error));
+    is_full.then(|| ArchiveError::NoRoomForLinks(folder.to_owned()))
 }
 
 /// Removes such a folder, if it is there.
@@ -137,13 +175,16 @@ pub(crate) fn pack(
     manifest.files = sources.iter().map(describe).collect::<Result<_, _>>()?;
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
-    // Readable for nobody else: so tempfile makes them.
-    let new = tempfile::NamedTempFile::new_in(folder).map_err(at(folder))?;
-    let mut writer = io::BufWriter::with_capacity(1 << 16, new.as_file());
-    write(&mut writer, manifest, sources, file)?;
-    writer.flush().map_err(at(file))?;
-    drop(writer);
-    new.as_file().sync_all().map_err(at(file))?;
+    forget_unfinished(folder);
+    let bytes = manifest.files.iter().map(|file| file.bytes).sum();
+    let written = write_new(folder, manifest, sources, file);
+    let new = written.map_err(|error| match error {
+        ArchiveError::File { cause, .. } if is_full(&cause) => ArchiveError::NoRoom {
+            folder: folder.to_owned(),
+            bytes,
+        },
+        error => error,
+    })?;
     let kept = if force {
         new.persist(file)
     } else {
@@ -156,6 +197,52 @@ pub(crate) fn pack(
     File::open(folder)
         .and_then(|folder| folder.sync_all())
         .map_err(at(folder))
+}
+
+/// The archive under a name of its own, complete and on the disk.
+fn write_new(
+    folder: &Path,
+    manifest: &Manifest,
+    sources: &[Source],
+    file: &Path,
+) -> Result<NamedTempFile, ArchiveError> {
+    let new = unfinished(folder).map_err(at(folder))?;
+    let mut writer = io::BufWriter::with_capacity(1 << 16, new.as_file());
+    write(&mut writer, manifest, sources, file)?;
+    writer.flush().map_err(at(file))?;
+    drop(writer);
+    new.as_file().sync_all().map_err(at(file))?;
+    Ok(new)
+}
+
+/// An empty file for an archive, readable for nobody else: so tempfile makes them. It is locked as long as whoever writes it lives.
+fn unfinished(folder: &Path) -> io::Result<NamedTempFile> {
+    let (prefix, suffix) = UNFINISHED;
+    loop {
+        let new = tempfile::Builder::new()
+            .prefix(prefix)
+            .suffix(suffix)
+            .tempfile_in(folder)?;
+        new.as_file().lock()?;
+        // Another export may have taken it for one that was left.
+        if new.path().exists() {
+            return Ok(new);
+        }
+    }
+}
+
+/// Removes what exports have left here that were killed.
+fn forget_unfinished(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let (name, (prefix, suffix)) = (entry.file_name(), UNFINISHED);
+        let is_ours = name
+            .to_str()
+            .is_some_and(|name| name.starts_with(prefix) && name.ends_with(suffix));
+        let is_left = || File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok());
+        if is_ours && is_left() {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 fn describe(source: &Source) -> Result<Archived, ArchiveError> {

@@ -348,3 +348,34 @@ fn a_gateway_and_a_command_do_not_have_the_data_together() {
     let _command = Hold::for_command(folder.path()).unwrap();
     assert!(Hold::for_gateway(folder.path()).is_err());
 }
+
+/// An export that was killed leaves a file; the next one removes it, but not that of one that is under way.
+#[test]
+fn what_a_killed_export_left_is_removed_by_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let left = folder.path().join(".headgate-export-killed.tmp");
+    let under_way = folder.path().join(".headgate-export-alive.tmp");
+    let others = folder.path().join(".other.tmp");
+    for file in [&left, &under_way, &others] {
+        fs::write(file, "half").unwrap();
+    }
+    let alive = fs::File::open(&under_way).unwrap();
+    alive.lock().unwrap();
+    packed(folder.path());
+    let there = [&left, &under_way, &others].map(|file| file.exists());
+    assert_eq!(there, [false, true, true]);
+}
+
+/// A copy of the store that its export holds stays; one that nobody holds goes after a minute.
+#[test]
+fn a_copy_that_nobody_holds_is_removed_by_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = [0; 3].map(|_| empty_snapshot(folder.path()).unwrap().0);
+    let _held = hold_snapshot(&made[0]).unwrap();
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(120);
+    for old in &made[..2] {
+        fs::File::open(old).unwrap().set_modified(long_ago).unwrap();
+    }
+    empty_snapshot(folder.path()).unwrap();
+    assert_eq!(made.map(|folder| folder.exists()), [true, false, true]);
+}

@@ -29,7 +29,7 @@ use headgate_bridge::{BridgePlan, BridgeSettings, BridgeState, BridgeStatus, Upl
 use headgate_bus::handle::Hub;
 use headgate_dial::Dial;
 use headgate_model::{Fault, Metric, Naming, Rewriter};
-use headgate_shell::{Connections, Metrics};
+use headgate_shell::{Connections, Metrics, Tracer};
 use ledger::{LedgerFile, Line, Report};
 use parking_lot::Mutex;
 use provisioner::{Provisioner, Service};
@@ -61,6 +61,8 @@ struct Inner {
     hub: Hub,
     /// Connections, which are waited for when the gateway stops.
     links: TaskTracker,
+    /// Who wants to know what they do.
+    tracer: Tracer,
     node: Mutex<String>,
     /// Of connections to come.
     naming: Arc<Mutex<Arc<Naming>>>,
@@ -205,10 +207,11 @@ pub(crate) fn check_service(settings: &BridgeSettings, node: &str) -> Result<(),
 
 impl Bridges {
     /// None yet. What they bring in is rewritten by nothing until [`Self::set_rewriter`].
-    pub(crate) fn new(hub: &Hub, links: &TaskTracker, node: &str, data_dir: &Path) -> Self {
+    pub(crate) fn new(hub: &Hub, links: &TaskTracker, tracer: &Tracer, node: &str, data_dir: &Path) -> Self {
         Self(Arc::new(Inner {
             hub: hub.clone(),
             links: links.clone(),
+            tracer: tracer.clone(),
             node: Mutex::new(node.to_owned()),
             naming: Arc::default(),
             folder: data_dir.join("bridges"),
@@ -534,7 +537,8 @@ impl Inner {
             Budget::new(budget.bytes_per_month, &lines, counted, unix_time())
         });
         let provisioner = service.map(|service| Arc::new(Provisioner::new(service, self.assignment(&name))));
-        let connections = Connections::new(self.hub.clone(), &metrics, self.links.clone());
+        let connections =
+            Connections::new(self.hub.clone(), &metrics, self.links.clone()).traced_by(self.tracer.clone());
         let (orders, taken) = mpsc::unbounded_channel();
         let runner = Runner {
             hub: self.hub.clone(),

@@ -114,6 +114,7 @@ impl ExportCommand {
             files,
             holds,
         } = serde_json::from_value(made)?;
+        let _held = archive::hold_snapshot(&folder)?;
         let store = (config.store.durability != Durability::Memory).then_some(holds);
         let mut tries = 1..=TRIES;
         let done = loop {

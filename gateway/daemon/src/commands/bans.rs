@@ -100,7 +100,7 @@ impl BansCommand {
 }
 
 /// `client pump-7`.
-fn subject(ban: &Value) -> String {
+pub(super) fn subject(ban: &Value) -> String {
     let kinds = ["client", "user", "address"].into_iter();
     let mut named = kinds.filter_map(|kind| Some(format!("{kind} {}", ban[kind].as_str()?)));
     named.next().unwrap_or_default()

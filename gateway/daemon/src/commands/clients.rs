@@ -2,10 +2,10 @@
 
 use super::error::CommandError;
 use super::gateway::Gateway;
-use super::table::{columns, raw, text, visible};
+use super::table::{columns, raw, text};
 use crate::bridges::escape;
 use clap::{Args, Subcommand};
-use headgate_cli::{Outcome, note};
+use headgate_cli::{Outcome, note, visible_lines};
 use hyper::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -473,7 +473,7 @@ impl RetainedCommand {
                 gateway.answer(&found, |found| match &found["payload"] {
                     // A terminal is told nothing but what can be seen.
                     Value::String(payload) if std::io::stdout().is_terminal() => {
-                        payload.lines().map(visible).collect::<Vec<_>>().join("\n")
+                        visible_lines(payload.as_bytes())
                     }
                     Value::String(payload) => payload.clone(),
                     _ => format!("base64: {}", text(&found["payload_base64"])),

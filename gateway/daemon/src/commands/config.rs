@@ -38,9 +38,10 @@ enum Action {
         /// The number of an earlier one, as in the history.
         number: Option<u64>,
     },
-    /// Show what a file would change, and what of it would need a restart. Nothing is changed.
+    /// Show what a file, or an earlier configuration, would change, and what of it would need a restart. Nothing is changed.
     Diff {
-        /// The file; `-` for standard input.
+        /// The file; `-` for standard input. Or the number of an earlier configuration, as in the history; a file of such a name is `./3`.
+        #[arg(value_name = "FILE|NUMBER")]
         file: PathBuf,
     },
     /// Make a file the configuration: it replaces the gateway's own file, and is valid at once. One that is faulty changes nothing.
@@ -85,7 +86,14 @@ impl ConfigCommand {
                 gateway.answer(&shown, |shown| raw(&shown["toml"]));
             }
             Action::Diff { file } => {
-                let preview = post("preview", given(&file)?)?;
+                let other = match number(&file) {
+                    Some(number) => {
+                        let earlier = gateway.ask(Method::GET, &format!("{PATH}/history/{number}"), None)?;
+                        json!({ "toml": earlier["toml"], "name": format!("configuration {number}") })
+                    }
+                    None => given(&file)?,
+                };
+                let preview = post("preview", other)?;
                 gateway.answer(&preview, words);
             }
             Action::Apply { file, confirm } => {
@@ -109,6 +117,13 @@ impl ConfigCommand {
         }
         Ok(())
     }
+}
+
+/// The number that was given instead of a file.
+fn number(file: &Path) -> Option<u64> {
+    let text = file.to_str()?;
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| is_number)
 }
 
 /// A file as the gateway is given it.
@@ -142,6 +157,13 @@ fn words(applied: &Value) -> String {
     }
     let waiting = at_most(&needs_restart).into_iter();
     lines.extend(waiting.map(|change| format!("needs a restart: {change}")));
+    if needs_restart
+        .iter()
+        .any(|change| change.starts_with("store.durability: "))
+    {
+        let told = "until then the gateway goes on with the store that it has; the restart takes nothing over from one kind of store to the other";
+        lines.push(told.to_owned());
+    }
     lines.extend(
         of("warnings")
             .iter()
@@ -224,6 +246,14 @@ mod tests {
             "needs a restart: node: \"a\" → \"b\"",
         ];
         assert_eq!(lines, expected);
+        let told = words(&json!({
+            "changes": ["store.durability: \"memory\" → \"power-loss\""],
+            "needs_restart": ["store.durability: \"memory\" → \"power-loss\""],
+        }));
+        assert!(
+            told.contains("takes nothing over from one kind of store to the other"),
+            "{told}"
+        );
         assert_eq!(
             words(&json!({ "changes": [], "bridges": { "up": "unchanged" } })),
             "nothing has changed"

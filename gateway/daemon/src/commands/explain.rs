@@ -1,7 +1,8 @@
 //! `headgate explain`: why a client may do something or not, and whom it would concern.
 
+use super::bans;
 use super::gateway::Gateway;
-use super::table::{columns, text};
+use super::table::{columns, date, text};
 use crate::bridges::escape;
 use clap::Args;
 use headgate_cli::Outcome;
@@ -24,7 +25,7 @@ pub struct ExplainCommand {
     /// Where it comes from. Default: where it is connected from, or this machine.
     #[arg(long)]
     address: Option<IpAddr>,
-    /// The listener it comes by, with its mount point and rules; of an MQTT-SN gateway with its list: `mqttsn/sn`.
+    /// The listener it comes by, with its mount point and rules; of an MQTT-SN gateway with its list: `mqttsn/sn`. Default: the one that the client is connected by.
     #[arg(long, value_name = "NAME")]
     listener: Option<String>,
     /// Ask about a publish to this topic.
@@ -80,10 +81,15 @@ fn words(explained: &Value, publishes: bool) -> String {
         _ => "without a user name".to_owned(),
     };
     let (client, address) = (text(&explained["client"]), text(&explained["address"]));
+    let listener = match &explained["listener"] {
+        Value::String(listener) => format!(", by listener {listener}"),
+        _ => String::new(),
+    };
     let mut lines = vec![format!(
-        "{client} ({user}, from {address}) {may} {what} {}",
+        "{client} ({user}, from {address}{listener}) {may} {what} {}",
         text(&explained["topic"])
     )];
+    lines.splice(0..0, who_it_is(explained));
     let at = text(&explained["at"]);
     let at = if at.is_empty() { at } else { format!(", {at}") };
     let by = text(&explained["by"]);
@@ -133,6 +139,34 @@ fn words(explained: &Value, publishes: bool) -> String {
         });
     }
     lines.join("\n")
+}
+
+/// What is to be said of the client before what it may do.
+fn who_it_is(explained: &Value) -> Vec<String> {
+    let mut lines = Vec::new();
+    if explained["banned"].is_object() {
+        let ban = &explained["banned"];
+        let until = date(&ban["until"]).map_or_else(|| "for ever".to_owned(), |date| format!("until {date}"));
+        let reason = match text(&ban["reason"]) {
+            reason if reason.is_empty() => reason,
+            reason => format!(": {reason}"),
+        };
+        let who = text(&bans::subject(ban).into());
+        lines.push(format!(
+            "banned, so it is not let in: {who}, {until}{reason}; the rest is what would hold without the ban"
+        ));
+    }
+    if explained["client_is_known"] == false {
+        let client = text(&explained["client"]);
+        lines.push(format!(
+            "nobody has the client id {client}: there is no session of it; the rest is what would hold for it"
+        ));
+    }
+    if explained["user_is_known"] == false {
+        let user = text(&explained["user"]);
+        lines.push(format!("nobody is known by the user name {user}: such a client is anonymous or not let in, as auth.anonymous and auth.unknown_users say; the rest is what would hold for it"));
+    }
+    lines
 }
 
 /// Show the rules of publishing and subscribing, in the order in which they are asked.

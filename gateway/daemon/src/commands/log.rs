@@ -2,6 +2,7 @@
 
 use super::gateway::Gateway;
 use super::table::{columns, date, text};
+use crate::log::MODULES;
 use clap::{Args, Subcommand};
 use headgate_cli::Outcome;
 use hyper::Method;
@@ -28,7 +29,7 @@ pub struct LogCommand {
 
 #[derive(Subcommand)]
 enum Action {
-    /// Show the level and where lines go, or set the level: `debug`, `info,headgate_mqtt=debug`; `default` is the configured one.
+    /// Show the level and where lines go, or set the level: `debug`, `info,headgate_shell=debug`; `default` is the configured one.
     Level {
         /// The level.
         level: Option<String>,
@@ -36,16 +37,29 @@ enum Action {
         #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration, requires = "level")]
         lasts: Option<Duration>,
     },
+    /// List the modules whose level may be set by itself, and what they tell of. No gateway has to run.
+    Modules,
 }
 
 impl LogCommand {
     /// Runs the command.
     pub fn run(self) -> Outcome {
         let gateway = &self.gateway;
-        let Some(Action::Level { level, lasts }) = self.action else {
-            let path = format!("/api/v1/log?last={}&follow={}", self.last, self.follow);
-            gateway.lines(&path, &mut |line| gateway.answer(&line, written))?;
-            return Ok(());
+        let (level, lasts) = match self.action {
+            Some(Action::Level { level, lasts }) => (level, lasts),
+            Some(Action::Modules) => {
+                let modules = MODULES.map(|(module, tells)| json!({ "module": module, "tells": tells }));
+                gateway.answer(&modules.as_slice().into(), |_| {
+                    columns(
+                        ["MODULE", "TELLS OF"],
+                        MODULES
+                            .map(|row| <[&str; 2]>::from(row).map(str::to_owned))
+                            .into_iter(),
+                    )
+                });
+                return Ok(());
+            }
+            None => return self.lines(),
         };
         let shown = match level.as_deref() {
             None => gateway.ask(Method::GET, LEVEL, None)?,
@@ -57,6 +71,14 @@ impl LogCommand {
             }
         };
         gateway.answer(&shown, level_told);
+        Ok(())
+    }
+
+    /// Shows lines.
+    fn lines(&self) -> Outcome {
+        let gateway = &self.gateway;
+        let path = format!("/api/v1/log?last={}&follow={}", self.last, self.follow);
+        gateway.lines(&path, &mut |line| gateway.answer(&line, written))?;
         Ok(())
     }
 }

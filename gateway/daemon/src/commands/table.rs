@@ -1,6 +1,6 @@
 //! Tables for people.
 
-use crate::log::is_visible;
+pub(super) use headgate_cli::visible;
 use serde_json::Value;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -38,21 +38,10 @@ pub(super) fn raw(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// What comes from anybody as a terminal may show it: on one line, and without words to the terminal.
-pub(super) fn visible(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        match is_visible(c) {
-            true => shown.push(c),
-            false => shown.extend(c.escape_default()),
-        }
-    }
-    shown
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use headgate_cli::is_visible;
 
     #[test]
     fn a_name_makes_no_row_and_says_nothing_to_the_terminal() {

@@ -50,7 +50,11 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
         );
         faults.push(Fault::new("metrics.top_sessions", what));
     }
-    let sections = [("bus", config.bus.faults()), ("auth", config.auth.faults())];
+    let sections = [
+        ("bus", config.bus.faults()),
+        ("auth", config.auth.faults()),
+        ("telemetry", config.telemetry.faults()),
+    ];
     for (section, found) in sections {
         faults.extend(found.into_iter().map(|fault| fault.below(section)));
     }
@@ -246,7 +250,6 @@ pub(crate) fn level_fault(text: &str) -> Option<String> {
             format!("`{text}`: {error}")
         }
     };
-    let allowed =
-        "allowed is off, error, warn, info, debug or trace, also by module: info,headgate_mqtt=debug";
+    let allowed = "allowed is off, error, warn, info, debug or trace, also by module: info,headgate_shell=debug (`headgate log modules`)";
     Some(format!("{what}: {allowed}"))
 }

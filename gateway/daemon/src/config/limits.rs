@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// What all clients together may send, and all clients of one user name. Who is faster is read more slowly; nothing of it is dropped, but for datagrams that the system has no
-/// more room for. A rate of 0 is no limit. MQTT-SN clients count for all together, and have a limit each (`mqttsn.max_client_packets_per_second`). Bridges are the gateway's own, and count nowhere.
+/// more room for. MQTT-SN clients count for all together and for their user, and have a limit each (`mqttsn.max_client_packets_per_second`). What they send beyond the rate of their user is answered with
+/// return code 0x01, congestion: PUBLISH at QoS 1 and 2, REGISTER, SUBSCRIBE and changes of a will; other requests are dropped. Either counts as `mqttsn/datagrams/user_too_fast`. A rate of 0 is no limit. Bridges
+/// are the gateway's own, and count nowhere.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct LimitSettings {

@@ -13,6 +13,7 @@ mod limits;
 mod schema;
 mod sections;
 mod system;
+mod telemetry;
 mod told;
 mod users;
 mod words;
@@ -28,6 +29,7 @@ pub(crate) use sections::{
     AlarmSettings, Audience, Durability, HttpSettings, LogFileSettings, LogFormat, LogSettings,
     MetricsSettings, StoreSettings, SysSettings, SyslogSettings,
 };
+pub(crate) use telemetry::{OtlpEndpoint, TelemetrySettings};
 pub(crate) use told::{Location, Told};
 pub(crate) use words::explain_text;
 
@@ -114,6 +116,8 @@ with_protocols!(configuration!(
         metrics: MetricsSettings = MetricsSettings::default(),
         /// What else those listeners have: the demo page.
         http: HttpSettings = HttpSettings::default(),
+        /// Traces of messages for OpenTelemetry.
+        telemetry: TelemetrySettings = TelemetrySettings::default(),
     }
 ));
 

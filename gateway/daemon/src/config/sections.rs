@@ -10,7 +10,7 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct LogSettings {
-    /// `error`, `warn`, `info`, `debug` or `trace`, also by module: `info,headgate_mqtt=debug`.
+    /// `error`, `warn`, `info`, `debug` or `trace`, also by module: `info,headgate_shell=debug`. `headgate log modules` lists them.
     pub level: String,
     /// How a line looks.
     pub format: LogFormat,

@@ -356,7 +356,7 @@ fn all_faults_are_told_at_once() {
         );
     }
     assert_eq!(told.len(), expected.len(), "{error}");
-    load("[log]\nlevel = \"info,headgate_mqtt=debug\"\n").unwrap();
+    load("[log]\nlevel = \"info,headgate_shell=debug\"\n").unwrap();
 }
 
 #[test]

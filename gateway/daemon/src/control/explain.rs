@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use axum::response::Json;
 use axum::routing::{get, post};
 use bytes::Bytes;
+use headgate_auth::{AuthSettings, Ban};
 use headgate_bus::Receivers;
 use headgate_model::access::AccessQuery;
 use headgate_model::bus::PeerName;
@@ -83,7 +84,7 @@ struct Asked {
     user: Option<String>,
     /// Left out: as the client is connected, or from this machine.
     address: Option<IpAddr>,
-    /// At which listener; left out, at one of which nothing else is said.
+    /// At which listener; left out, at the one that the client is connected by, or at one of which nothing else is said.
     listener: Option<String>,
     #[serde(flatten)]
     wish: Wish,
@@ -106,6 +107,14 @@ struct Explained {
     client: String,
     user: Option<String>,
     address: IpAddr,
+    /// By which listener it comes, with the list if it is one for datagrams; of one that is not connected, as it was asked.
+    listener: Option<String>,
+    /// What keeps it out altogether.
+    banned: Option<Ban>,
+    /// Whether anything of this gateway's has this client id: a session, or an entry of the configuration.
+    client_is_known: bool,
+    /// Whether anybody can be let in by this user name; also true without one.
+    user_is_known: bool,
     /// The name on the bus: with the mount point, and rewritten.
     topic: String,
     allowed: bool,
@@ -137,7 +146,11 @@ async fn explain(
     let wrong = |what: String| Failure(StatusCode::UNPROCESSABLE_ENTITY, what);
     let qos = Qos::from_u8(asked.qos)
         .ok_or_else(|| wrong(format!("QoS {} is out of range, allowed is 0 to 2", asked.qos)))?;
-    let naming = match &asked.listener {
+    let listener = asked
+        .listener
+        .clone()
+        .or_else(|| listener_of(&control, &asked.client));
+    let naming = match &listener {
         None => Naming {
             rewriter: control.live.listeners().rewriter(),
             ..Naming::default()
@@ -148,7 +161,16 @@ async fn explain(
         }
     };
     let (user, address) = who(&control, &asked);
-    let listener = asked.listener.as_deref().unwrap_or_default();
+    let (client_is_known, user_is_known) = {
+        let config = control.live.config().await;
+        let user = user.as_deref();
+        (
+            knows_client(&control, &config.auth, &asked.client),
+            user.is_none_or(|user| knows_user(&control, &config.auth, user)),
+        )
+    };
+    let full_name = listener;
+    let listener = full_name.as_deref().unwrap_or_default();
     // An entry of a list for datagrams goes by its own name among the rules.
     let listener = listener.rsplit('/').next().unwrap_or_default();
     let policy = match as_connected(&control, &asked) {
@@ -161,6 +183,10 @@ async fn explain(
     let gate = naming.gate(&client, Some(&policy));
     let mut explained = Explained {
         client: asked.client.clone(),
+        banned: control.access.ban_of(&asked.client, user.as_deref(), address),
+        client_is_known,
+        user_is_known,
+        listener: full_name.clone(),
         user,
         address,
         topic: String::new(),
@@ -227,6 +253,33 @@ async fn explain(
     explained.by = with_listener(&by, own_rules(&control, listener).await);
     explained.at = place(&control, &explained.by).await;
     Ok(Json(explained))
+}
+
+/// The listener that a client is connected by.
+fn listener_of(control: &Control, client: &str) -> Option<String> {
+    let presence = control.hub.session(client)?.client.presence;
+    let listener = presence.rules.policy()?.listener()?;
+    control
+        .live
+        .listeners()
+        .full_name(&listener, presence.protocol.name)
+}
+
+/// Whether there is such a client, or could be one by the configuration.
+fn knows_client(control: &Control, auth: &AuthSettings, client: &str) -> bool {
+    let is_configured = auth.client_ids.iter().any(|login| login.id == client);
+    is_configured || control.hub.session(client).is_some()
+}
+
+/// Whether somebody can be let in by this name: one of the file of users, or one that another provider gives. Which names certificates give, they alone know.
+fn knows_user(control: &Control, auth: &AuthSettings, user: &str) -> bool {
+    let of_ids = auth.client_ids.iter().filter_map(|login| login.user.as_deref());
+    let of_addresses = auth.addresses.iter().filter_map(|login| login.user.as_deref());
+    let of_listeners = auth.listeners.iter().filter_map(|own| own.certificate);
+    let mut certificates = of_listeners.chain([auth.certificate]);
+    of_ids.chain(of_addresses).any(|name| name == user)
+        || certificates.any(|certificate| certificate.user_name.is_some())
+        || tokio::task::block_in_place(|| control.access.has_user(user))
 }
 
 /// The rules of a client that is connected, if it is asked about as it is: those of the listener that it came by.

@@ -31,7 +31,10 @@ async fn make(State(control): State<Control>) -> Answer {
     let made = timeout(PATIENCE, control.hub.snapshot_store(folder.clone())).await;
     let files = made
         .map_err(|_| failed("the store found no moment to be copied in"))?
-        .map_err(failed)?;
+        .map_err(|error| match archive::no_room_for_links(&folder) {
+            Some(full) => failed(full),
+            None => failed(error),
+        })?;
     let stats = control.hub.stats();
     let holds = Holds {
         sessions: stats.sessions,

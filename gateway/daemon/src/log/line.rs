@@ -4,6 +4,7 @@
 //! [`LONGEST`].
 
 use crate::config::LogFormat;
+use headgate_cli::is_visible;
 use serde_json::{Map, Value, json};
 use std::fmt::{self, Debug, Write};
 use std::time::{Duration, SystemTime};
@@ -238,19 +239,6 @@ impl Write for Cut<'_, '_> {
         }
         Ok(())
     }
-}
-
-/// Whether a character shows, and shows where it stands: no control character, no line or paragraph separator, none that turns the direction of writing, joins
-/// or has no width.
-pub(crate) fn is_visible(c: char) -> bool {
-    !c.is_control()
-        && !matches!(
-            c,
-            '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
-                | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
-                | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
-                | '\u{e0000}'..='\u{e0fff}'
-        )
 }
 
 #[cfg(test)]

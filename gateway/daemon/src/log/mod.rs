@@ -9,10 +9,12 @@ mod file;
 mod journald;
 mod limit;
 mod line;
+mod modules;
 mod ring;
 mod syslog;
 
-pub(crate) use line::{date, is_visible};
+pub(crate) use line::date;
+pub(crate) use modules::MODULES;
 use ring::Ring;
 pub(crate) use syslog::SyslogAddress;
 
@@ -279,9 +281,10 @@ impl Drop for ClosesLog {
 mod tests {
     use super::destination::Sink;
     use super::limit::OF_A_CLIENT;
-    use super::line::{LONGEST, is_visible};
+    use super::line::LONGEST;
     use super::*;
     use crate::config::LogFormat;
+    use headgate_cli::is_visible;
     use serde_json::{Value, json};
     use std::io;
 

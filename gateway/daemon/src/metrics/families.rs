@@ -236,6 +236,12 @@ impl Snapshot {
             "Records that traces under way had no time for.",
             self.traces_lost,
         );
+        let spans = self.spans.iter();
+        out.counters(
+            "spans",
+            "Spans of messages: sent to the collector, dropped for want of room, or failed, for no collector took them.",
+            spans.map(|(result, n)| sample([("result", *result)], *n)),
+        );
         let process = &self.process;
         let mut of_process = |name: &str, help: &str, kind, value: Option<f64>| {
             if let Some(value) = value {

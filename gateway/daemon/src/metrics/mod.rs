@@ -17,13 +17,16 @@ use crate::alarms::Alarms;
 use crate::bridges::{BridgeView, Bridges};
 use crate::config::Config;
 use crate::log::{DestinationView, LogHandle};
+use crate::telemetry::SpanCounts;
 use crate::traces::Traces;
 use headgate_auth::{Access, LoginStats};
 use headgate_bus::BusStats;
 use headgate_bus::handle::Hub;
 use headgate_model::store::StoreStats;
 use headgate_model::{Instant, Metric};
-use headgate_shell::{DatagramStats, ListenerStats, Metrics, RefuseReason, SockJsRefusal, SockJsRefusals};
+use headgate_shell::{
+    DatagramStats, ListenerStats, Metrics, RefuseReason, SockJsRefusal, SockJsRefusals, Tracer,
+};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -62,6 +65,8 @@ pub(crate) struct Parts {
     pub log: LogHandle,
     /// Traces.
     pub traces: Traces,
+    /// Where spans come from, and what becomes of them.
+    pub spans: (Tracer, Arc<SpanCounts>),
     /// As of now: it has the gateway's name.
     pub config: watch::Receiver<Arc<Config>>,
     /// Whose disk is told.
@@ -119,6 +124,8 @@ pub(crate) struct Snapshot {
     pub alarms: Vec<(String, &'static str)>,
     pub log: Vec<DestinationView>,
     pub traces_lost: u64,
+    /// Spans that were sent, dropped for want of room, and taken by no collector.
+    pub spans: [(&'static str, u64); 3],
     pub process: Process,
     pub machine: Machine,
     /// Bytes free for us on the disk with the data, and in all; `None` where the system does not say.
@@ -209,6 +216,7 @@ impl Counters {
             alarms,
             log,
             traces,
+            spans: (tracer, spans),
             data_dir,
             ..
         } = &self.0.parts;
@@ -236,6 +244,11 @@ impl Counters {
                 .collect(),
             log: log.destinations(),
             traces_lost: traces.lost(),
+            spans: [
+                ("sent", spans.sent()),
+                ("dropped", tracer.spans_dropped()),
+                ("failed", spans.failed()),
+            ],
             process: Process::now(),
             machine: Machine::now(),
             disk: rustix::fs::statvfs(data_dir)
