@@ -75,7 +75,7 @@ fn foreign_clients_publish_and_observe() {
     assert!(!setup.log().contains("panicked"), "{}", setup.log());
 }
 
-/// RFC 7959: 60 KB in blocks, both ways.
+/// RFC 7959: 60 KB in blocks, both ways. Node's client cuts nothing by itself.
 #[test]
 fn long_payloads_go_in_blocks() {
     let setup = setup("");
@@ -84,7 +84,7 @@ fn long_payloads_go_in_blocks() {
     let long: String = (0..60_000)
         .map(|n| char::from(b'a' + (n / 1_000 % 26) as u8))
         .collect();
-    for client in CoapClient::ALL {
+    for client in [CoapClient::Libcoap, CoapClient::Aiocoap] {
         let uri = format!("{base}/ps/long/{client:?}?retain=true");
         let (code, said) = client.ask(request("POST", &uri, &long));
         assert!(is_success(&code), "{client:?}: {code} {said}");

@@ -12,13 +12,13 @@ use crate::unguessable::Unguessable;
 use crate::uri::Query;
 use crate::{Outcome, Requester};
 use bytes::Bytes;
-use headgate_coap_codec::{Block, Code, Message, number};
+use headgate_coap_codec::{Block, Code, Message, encoded_len, number};
 use headgate_model::access::{AuthRefusal, Credentials};
 use headgate_model::bus::{OpenRefusal, Presence, Protocol};
 use headgate_model::datagram::Address;
 use headgate_model::{
     Answer, Asked, BusCommand, BusEvent, ClientId, CloseReason, DatagramOutputs, Gate, Identity, Instant,
-    Metric, Naming, Open, Question, SessionKey,
+    Metric, Naming, Open, Question, SessionKey, UserRates,
 };
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -44,6 +44,16 @@ pub(crate) enum Tag {
     Notification(SessionKey, Option<headgate_model::DeliveryId>, u32),
     /// Whether a client is there.
     Alive(SessionKey),
+}
+
+/// The largest block that may be sent to somebody who has proved nothing. RFC 7252 §11.3: the rest is fetched in small increments.
+fn szx_allowed<A>(to: &Requester<A>, response: &Message) -> u8 {
+    /// Of what a block has beside its bytes: ETag, Block2, Size2, a marker.
+    const MORE: usize = 9 + 4 + 6 + 1;
+    let head = encoded_len(response) - response.payload.len();
+    to.allowed.map_or(Block::MAX_SZX, |bytes| {
+        Block::szx_within(bytes.saturating_sub(head + MORE))
+    })
 }
 
 /// What is to be sent.
@@ -97,6 +107,8 @@ pub(crate) struct Core<A> {
     pub logging_in: usize,
     pub observations: usize,
     pub overloaded: bool,
+    /// How fast all clients of a user may send.
+    pub user_rates: Option<Arc<dyn UserRates>>,
     /// Whether there is memory for what begins.
     pub has_memory: bool,
 }
@@ -126,6 +138,7 @@ impl<A: Address> Core<A> {
             logging_in: 0,
             observations: 0,
             overloaded: false,
+            user_rates: None,
             has_memory: true,
         }
     }
@@ -534,6 +547,7 @@ impl<A: Address> Core<A> {
         echo_block1(request, &mut response);
         let is_part = response.options.has(number::BLOCK2);
         if let (Some(szx), true) = (self.szx, response.code.is_success() && !is_part) {
+            let szx = szx.min(szx_allowed(to, &response));
             response = self.downloads.cut(to.at, request, response, szx, now);
         }
         out.counts.add_own(match response.code.class() {

@@ -36,6 +36,8 @@ pub struct Requester<A> {
     pub token: Token,
     /// Bytes of the datagram that it came in.
     pub bytes: usize,
+    /// Bytes that may be sent there before it has proved that it receives; `None` for any number.
+    pub allowed: Option<usize>,
 }
 
 /// What a datagram turned out to be.
@@ -211,6 +213,7 @@ impl<A: Address, T: Copy> Messenger<A, T> {
             id,
             token: message.token,
             bytes: datagram.len(),
+            allowed: self.allowed(from, datagram.len()),
         };
         match kind {
             Kind::Acknowledgement if code == Code::EMPTY => {
@@ -426,6 +429,15 @@ impl<A: Address, T: Copy> Messenger<A, T> {
         !A::FORGEABLE
             || self.transmission.amplification_limit == 0
             || self.find(at).is_some_and(|peer| !peer.credit.is_limited())
+    }
+
+    /// Bytes that may be sent to an address from which so many have just come; `None` for any number.
+    fn allowed(&self, at: A, received: usize) -> Option<usize> {
+        if self.is_proved(at) {
+            return None;
+        }
+        let now = received * usize::from(self.transmission.amplification_limit);
+        Some(self.find(at).map_or(now, |peer| peer.credit.bytes()))
     }
 
     /// An address has proved by other means that it receives. RFC 9175 §2.4

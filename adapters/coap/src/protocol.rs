@@ -3,7 +3,7 @@
 use crate::{CoapServer, CoapSettings};
 use headgate_model::datagram::Address;
 use headgate_model::{
-    ConfiguredLogin, DatagramProtocol, Fault, Instant, MemoryLimit, MountPoint, Naming, NoFramer,
+    ConfiguredLogin, DatagramProtocol, Fault, Instant, MemoryLimit, MountPoint, Naming, NoFramer, NoFraming,
 };
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ impl DatagramProtocol for Coap {
     const DEFAULT_BIND: Option<&'static str> = Some("127.0.0.1:5683");
 
     type Settings = CoapSettings;
-    type Framing = ();
+    type Framing = NoFraming;
     type Framer = NoFramer;
     type Server<A: Address + Unpin + Send + 'static> = CoapServer<A>;
 
@@ -50,7 +50,7 @@ impl DatagramProtocol for Coap {
         server.change(settings.clone(), naming);
     }
 
-    fn framer(_: &CoapSettings, (): &()) -> Option<NoFramer> {
+    fn framer(_: &CoapSettings, _: &NoFraming) -> Option<NoFramer> {
         None
     }
 }

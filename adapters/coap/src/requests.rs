@@ -12,7 +12,7 @@ use headgate_model::bus::Refusal;
 use headgate_model::datagram::Address;
 use headgate_model::{
     AckToken, Answer, Asked, BusCommand, CloseReason, Instant, Metric, Properties, Qos, Question,
-    RetainHandling, SubscriptionOptions, Topic, Verdict,
+    RetainHandling, SubscriptionOptions, Topic, UserRates, Verdict,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -203,8 +203,14 @@ impl<A: Address> Core<A> {
             self.settings.max_client_requests_per_second,
             self.settings.client_burst_requests,
         );
+        let user_rates = self.user_rates.clone();
         let client = self.client_mut(index);
-        if !client.pace.take(rate, burst, now) {
+        let user = client
+            .identity
+            .as_ref()
+            .and_then(|identity| identity.username.as_ref());
+        let is_over = |(rates, user): (Arc<dyn UserRates>, &Arc<str>)| !rates.admits(user, from.bytes, now);
+        if user_rates.zip(user).is_some_and(is_over) || !client.pace.take(rate, burst, now) {
             out.counts.add_own(CoapMetric::TooFast);
             return self.refuse(&from, &request, Code::TOO_MANY_REQUESTS, "", out);
         }

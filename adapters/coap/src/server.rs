@@ -10,6 +10,7 @@ use headgate_model::memory::Want;
 use headgate_model::trace::PacketTrace;
 use headgate_model::{
     Answer, BusEvent, Counter, DatagramOutputs, DatagramServer, Instant, MemoryLimit, Naming, SessionKey,
+    UserRates,
 };
 use std::sync::Arc;
 
@@ -114,7 +115,8 @@ impl<A: Address> CoapServer<A> {
         out: &mut Out<A>,
     ) {
         if response.code != Code::EMPTY {
-            match response.options.has(number::OBSERVE) {
+            // Who fetches a long body has more to ask, and may have more at once when it has proved that it receives.
+            match response.options.has(number::OBSERVE) || response.options.has(number::SIZE2) {
                 true => self.messenger.respond_and_expect(to, response, now, out),
                 false => self.messenger.respond(to, response, now, out),
             }
@@ -204,6 +206,10 @@ impl<A: Address> DatagramServer for CoapServer<A> {
             .into_iter()
             .chain(self.core.deadline())
             .min()
+    }
+
+    fn set_user_rates(&mut self, rates: Arc<dyn UserRates>) {
+        self.core.user_rates = Some(rates);
     }
 
     fn set_overloaded(&mut self, overloaded: bool) {

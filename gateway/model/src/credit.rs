@@ -38,6 +38,11 @@ impl Credit {
         self.bytes.get() != UNLIMITED
     }
 
+    /// How many bytes may be sent.
+    pub fn bytes(&self) -> usize {
+        self.bytes.get() as usize
+    }
+
     /// Whether so many bytes may be sent.
     pub fn has(&self, bytes: usize) -> bool {
         bytes <= self.bytes.get() as usize || !self.is_limited()

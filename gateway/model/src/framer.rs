@@ -1,6 +1,8 @@
 //! Frames on a serial line.
 
 use bytes::{Bytes, BytesMut};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// Cuts frames out of what comes, and makes frames of what goes.
 pub trait Framer: Send + 'static {
@@ -19,6 +21,11 @@ pub trait Framer: Send + 'static {
     /// What it has seen.
     fn counts(&self) -> FramerCounts;
 }
+
+/// Of protocols that have no serial form: there is nothing to say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NoFraming {}
 
 /// Of protocols that have no serial form.
 #[derive(Clone, Copy, Debug)]

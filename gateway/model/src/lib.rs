@@ -36,7 +36,7 @@ pub use bus::{
 pub use datagram::{Asked, DatagramOutputs, DatagramServer, Destination, UserRates};
 pub use endpoint::{Endpoint, Input, Outputs, Wire};
 pub use fault::Fault;
-pub use framer::{Framer, FramerCounts, NoFramer};
+pub use framer::{Framer, FramerCounts, NoFramer, NoFraming};
 pub use gate::{Admitted, Entrant, Gate, NameError, Naming, Refused, Verdict, WillTopic};
 pub use link::{Link, QueueFull, QueueRules};
 pub use memory::MemoryLimit;

@@ -162,9 +162,9 @@ impl CoapClient {
     }
 }
 
-/// Lines of libcoap at level 6: `v:1 t:CON c:2.05 i:1234 {01} [ Observe:2 ] :: 'payload'`.
+/// Lines of libcoap at level 6: `v:1 t:CON c:2.05 i:1234 {01} [ Observe:2 ] :: 'payload'`, behind the payload of the one before, which has no end of line.
 fn payload_of_libcoap(line: &str) -> Option<String> {
-    let response = line.starts_with("v:1") && line.contains(" c:2.05 ");
+    let response = line.contains("v:1 t:") && line.contains(" c:2.05 ");
     let (_, payload) = line.split_once(" :: '").unwrap_or_default();
     response.then(|| payload.trim_end_matches('\'').to_owned())
 }
