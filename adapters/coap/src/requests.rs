@@ -368,17 +368,23 @@ impl<A: Address> Core<A> {
     ) {
         let (Wish::Read(filter) | Wish::Observe(filter)) = &wish;
         let confirmable = from.kind == Kind::Confirmable;
-        // What is retained at a topic is in the first answer; of a filter with wildcards it comes as notifications.
-        let retain_handling = match filter.iter().any(|byte| matches!(byte, b'+' | b'#')) {
-            true => RetainHandling::Send,
-            false => RetainHandling::DoNotSend,
-        };
-        let options = SubscriptionOptions {
+        let options = |retain_handling| SubscriptionOptions {
             qos: self.settings.subscribe_qos.of(query.qos, confirmable),
             retain_handling,
             ..SubscriptionOptions::default()
         };
-        match self.gate(index).subscribe(filter, options) {
+        let gate = self.gate(index);
+        // What is retained at a topic is in the first answer; of a filter with wildcards, as rewriting may make of a topic, it comes as notifications.
+        let mut verdict = gate.subscribe(filter, options(RetainHandling::DoNotSend));
+        let subscription = match &verdict {
+            Verdict::Admitted(subscription) => Some(&**subscription),
+            Verdict::Ask(waiting) => Some(waiting.value()),
+            Verdict::Refused(_) => None,
+        };
+        if subscription.is_some_and(|subscription| subscription.filter.has_wildcard()) {
+            verdict = gate.subscribe(filter, options(RetainHandling::Send));
+        }
+        match verdict {
             Verdict::Admitted(subscription) => self.grant(index, from, request, wish, subscription, now, out),
             Verdict::Refused(refused) => {
                 out.counts.add(Metric::SubscribeNotAuthorized);

@@ -1,18 +1,19 @@
 //! Every kind of rule, for every adapter, publishing and reading, as one that allows and as one that denies, for whom it is meant and for whom it is not.
 
 use crate::rules::{Door, allow, deny, only, settings};
-use crate::{Action, Detour, Seen, Who, mqtt, sensor, stomp};
+use crate::{Action, Detour, Seen, Who, coap, mqtt, sensor, stomp};
 use headgate_auth::{AclAction, AclEffect, AclFile, AclFormat, AclRule, AuthSettings, ListenerAuth};
 use headgate_tests::{V5, V31, V311};
 use std::path::PathBuf;
 
 /// Who tries.
-const WHO: [Who; 5] = [
+const WHO: [Who; 6] = [
     Who::Mqtt(V31),
     Who::Mqtt(V311),
     Who::Mqtt(V5),
     Who::Sensor,
     Who::Stomp,
+    Who::Coap,
 ];
 
 /// What is published, and what is subscribed to.
@@ -197,6 +198,7 @@ fn tries(door: &Door, who: Who, user: Option<&str>, action: Action) -> Seen {
         Who::Mqtt(version) => mqtt::tries_by(door, user, version, Detour::Plain, action),
         Who::Sensor => sensor::tries_by(door, user, Detour::Plain, action),
         Who::Stomp => stomp::tries_by(door, user, Detour::Plain, action),
+        Who::Coap => coap::tries_by(door, user, Detour::Plain, action),
         Who::Unconnected => unreachable!("it has no name"),
     }
 }

@@ -4,6 +4,7 @@
 //! what its rules deny of it is not delivered. What a bridge takes in has rules of its own: `adapters/bridge/tests/inbound.rs`.
 
 mod changes;
+mod coap;
 mod cost;
 mod kinds;
 mod mqtt;
@@ -21,6 +22,8 @@ enum Who {
     Mqtt(Version),
     /// A client of STOMP 1.2.
     Stomp,
+    /// A client of CoAP.
+    Coap,
     /// A client of MQTT-SN with a connection.
     Sensor,
     /// A sender of MQTT-SN without one. QoS −1
@@ -94,13 +97,14 @@ const MQTT: &[Who] = &[Who::Mqtt(V31), Who::Mqtt(V311), Who::Mqtt(V5)];
 const ONLY_V5: &[Who] = &[Who::Mqtt(V5)];
 const SENSOR: &[Who] = &[Who::Sensor];
 const UNCONNECTED: &[Who] = &[Who::Unconnected];
-/// STOMP has no wills.
+/// STOMP and CoAP have no wills.
 const CLIENTS: &[Who] = &[
     Who::Mqtt(V31),
     Who::Mqtt(V311),
     Who::Mqtt(V5),
     Who::Sensor,
     Who::Stomp,
+    Who::Coap,
 ];
 
 const TO_DENIED: Detour = Rewrite(RewriteAction::All, "in/#", "^in/(.*)$", "deny/$1");
@@ -277,6 +281,8 @@ fn times(who: Who, action: Action) -> usize {
     match action {
         Publish(_) if who == Who::Unconnected => 2,
         Publish(_) => TIMES_PUBLISHED,
+        // An observation of QoS 0 does not wait for its client.
+        ReadLater(_) if who == Who::Coap => TIMES_READ - 1,
         Read(_) | ReadLater(_) | ReadRetained(_) => TIMES_READ,
         Will(..) | WillTopicUpd(_) | WillMsgUpd(_) => 1,
     }
@@ -288,6 +294,7 @@ fn fault(who: Who, detour: Detour, action: Action, expected: Outcome) -> Option<
         Who::Mqtt(version) => mqtt::tries(version, detour, action),
         Who::Sensor => sensor::tries(detour, action),
         Who::Stomp => stomp::tries(detour, action),
+        Who::Coap => coap::tries(detour, action),
         Who::Unconnected => sensor::tries_unconnected(detour, action),
     };
     let reads = matches!(action, Read(_) | ReadLater(_) | ReadRetained(_));
@@ -313,7 +320,8 @@ fn fault(who: Who, detour: Detour, action: Action, expected: Outcome) -> Option<
 #[test]
 fn the_rules_hold_for_every_adapter_action_and_detour() {
     let rows = TABLE.iter().flat_map(|(who, detour, action, expected)| {
-        let has_it = |who: &&Who| **who != Who::Stomp || !matches!(action, Will(..));
+        let has_wills = |who: Who| !matches!(who, Who::Stomp | Who::Coap);
+        let has_it = move |who: &&Who| has_wills(**who) || !matches!(action, Will(..));
         who.iter()
             .filter(has_it)
             .filter_map(|who| fault(*who, *detour, *action, *expected))
