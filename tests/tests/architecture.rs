@@ -213,6 +213,7 @@ fn rules() -> BTreeMap<&'static str, Rule> {
                 house: &[
                     "headgate-cli",
                     "headgate-client",
+                    "headgate-coap-codec",
                     "headgate-dial",
                     "headgate-model",
                     "headgate-mqtt-codec",

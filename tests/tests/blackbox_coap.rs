@@ -2,7 +2,8 @@
 
 use headgate_mqtt_codec::{Packet, Qos};
 use headgate_tests::blackbox::{CoapClient, CoapRequest, Daemon, Peer, Setup, Transport, eventually};
-use std::process::Command;
+use std::net::UdpSocket;
+use std::process::{Child, Command, Output};
 
 /// A gateway with CoAP on a port of the system's choice.
 fn setup(more: &str) -> Setup {
@@ -160,4 +161,139 @@ fn what_was_answered_survives_a_kill() {
         let session = daemon.ask(&["clients", "show", "$coap/keeper/kept"]);
         (session["queue"] == 0 || session["queued"] == 0).then_some(())
     });
+}
+
+fn headgate(words: &[&str]) -> Output {
+    let output = Command::new(headgate_tests::blackbox::headgate())
+        .arg("coap")
+        .args(words)
+        .output();
+    output.expect("it runs")
+}
+
+fn said(words: &[&str]) -> String {
+    let output = headgate(words);
+    assert!(
+        output.status.success(),
+        "{words:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The command line publishes, reads and observes, and says in words what is refused.
+#[test]
+fn the_command_line_speaks_coap() {
+    let setup = setup("");
+    let daemon = setup.start();
+    let base = base(&daemon);
+    let long = "0123456789".repeat(5_000);
+    std::fs::write(setup.folder().join("long"), &long).unwrap();
+    let uri = format!("{base}/ps/plant/long?retain=true");
+    let file = setup.folder().join("long");
+    assert_eq!(
+        said(&[
+            "post",
+            &uri,
+            "-f",
+            file.to_str().unwrap(),
+            "--format",
+            "text/plain"
+        ]),
+        ""
+    );
+    assert_eq!(said(&["get", &format!("{base}/ps/plant/long")]).trim_end(), long);
+    let answer = said(&["get", &format!("{base}/ps/plant/long"), "--json"]);
+    let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!(
+        (&answer["code"], &answer["format"]),
+        (&"2.05".into(), &"text/plain; charset=utf-8".into())
+    );
+    let refused = headgate(&["get", &format!("{base}/ps/nothing")]);
+    assert_eq!(
+        String::from_utf8_lossy(&refused.stderr).trim(),
+        "headgate: 4.04 Not Found: nothing is retained there"
+    );
+    assert!(!refused.status.success());
+    let nobody = headgate(&["get", "coap://127.0.0.1:1/ps/x"]);
+    assert!(
+        String::from_utf8_lossy(&nobody.stderr).contains("nothing listens at 127.0.0.1:1"),
+        "{nobody:?}"
+    );
+    let observed = format!("{base}/ps/plant/%2B?c=o");
+    let observing = Command::new(headgate_tests::blackbox::headgate())
+        .args(["coap", "observe", &observed, "-C", "3", "--json"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    eventually("it to observe", || {
+        let sessions = daemon.ask(&["subscriptions"]);
+        sessions.to_string().contains("$coap/o/").then_some(())
+    });
+    said(&["put", &format!("{base}/mqtt/plant%2Fvalve?c=w"), "-m", "open"]);
+    let output = observing.wait_with_output().unwrap();
+    let lines: Vec<serde_json::Value> = String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(
+        lines.len(),
+        3,
+        "the answer, what is retained, and what was published"
+    );
+    assert_eq!(
+        (&lines[1]["topic"], &lines[1]["payload"]),
+        (&"plant/long".into(), &long.into())
+    );
+    assert_eq!(
+        (&lines[2]["topic"], &lines[2]["payload"]),
+        (&"plant/valve".into(), &"open".into())
+    );
+}
+
+/// Ends it when it is dropped.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The command line with a server that is not ours: separate responses, blocks both ways.
+#[test]
+fn the_command_line_speaks_to_a_foreign_server() {
+    CoapClient::Libcoap.install();
+    let port = UdpSocket::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let server = Command::new("coap-server-notls")
+        .args(["-A", "127.0.0.1", "-p", &port.to_string(), "-d", "10"])
+        .spawn()
+        .expect("libcoap is there");
+    let _server = Server(server);
+    let uri = |path: &str| format!("coap://127.0.0.1:{port}/{path}");
+    eventually("the server", || {
+        headgate(&["get", &uri("")]).status.success().then_some(())
+    });
+    assert!(said(&["get", &uri("")]).contains("test server"));
+    assert!(said(&["get", &uri(".well-known/core"), "--json"]).contains("application/link-format"));
+    assert_eq!(
+        said(&["get", &uri("async?1")]).trim_end(),
+        "done",
+        "it comes as a separate response"
+    );
+    let long = "abcdefghij".repeat(500);
+    said(&["put", &uri("mine"), "-m", &long]);
+    assert_eq!(said(&["get", &uri("mine")]).trim_end(), long);
+    said(&["delete", &uri("mine")]);
+    let gone = headgate(&["get", &uri("mine")]);
+    assert!(
+        String::from_utf8_lossy(&gone.stderr).starts_with("headgate: 4.04 Not Found"),
+        "{gone:?}"
+    );
 }

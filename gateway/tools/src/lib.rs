@@ -1,9 +1,11 @@
 //! The command-line clients: `headgate pub` and `sub` speak MQTT, `sn-pub`, `sn-sub` and `sn-scan` speak MQTT-SN, `stomp-pub` and `stomp-sub`
-//! STOMP. They know brokers and gateways by the
+//! STOMP, `coap` CoAP. They know brokers and gateways by the
 //! network only.
 
 #![expect(clippy::disallowed_methods, reason = "runs on the network and in real time")]
 
+mod coap;
+mod coap_command;
 mod connection;
 mod error;
 mod format;
@@ -28,6 +30,7 @@ pub use connection::{qos, version};
 pub use sn_connection::PORT as MQTTSN_PORT;
 
 use clap::Subcommand;
+use coap_command::CoapCommand;
 use headgate_cli::Outcome;
 use publish::PublishCommand;
 use sn_publish::SnPublishCommand;
@@ -54,6 +57,8 @@ pub enum ClientCommand {
     StompPub(Box<StompPublishCommand>),
     /// Subscribe by STOMP, and print what comes.
     StompSub(Box<StompSubscribeCommand>),
+    /// Ask by CoAP, or observe.
+    Coap(Box<CoapCommand>),
 }
 
 impl ClientCommand {
@@ -67,6 +72,7 @@ impl ClientCommand {
             Self::SnScan(scan) => scan.run(),
             Self::StompPub(publish) => publish.run(),
             Self::StompSub(subscribe) => subscribe.run(),
+            Self::Coap(coap) => coap.run(),
         }
     }
 }

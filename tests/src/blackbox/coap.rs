@@ -32,6 +32,11 @@ impl CoapClient {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Libcoap, Self::Aiocoap, Self::CoapJs];
 
+    /// Installs it, if it is not there.
+    pub fn install(self) {
+        tools::clients();
+    }
+
     fn command(self, request: CoapRequest<'_>, notifications: usize) -> Command {
         let CoapRequest {
             method,
