@@ -816,10 +816,7 @@ fn reading_again_tells_what_has_changed() {
         "{said}"
     );
     hang_up();
-    let log = eventually("the log to tell what needs a restart", || {
-        let log = setup.log();
-        log.contains("needs a restart").then_some(log)
-    });
+    let log = setup.log_with(&["needs a restart"]);
     assert!(
         ![&said, &log]
             .iter()
@@ -833,15 +830,11 @@ fn reading_again_tells_what_has_changed() {
     )
     .unwrap();
     hang_up();
-    let log = eventually("the log to tell the faults", || {
-        let log = setup.log();
-        log.contains("sys.presence_qos: 9").then_some(log)
-    });
-    assert!(
-        log.contains("mqtt.max_qos: 9 is out of range, allowed is 0 to 2"),
-        "{log}"
-    );
-    assert!(log.contains("cannot be read again, the old one stays"), "{log}");
+    setup.log_with(&[
+        "sys.presence_qos: 9",
+        "mqtt.max_qos: 9 is out of range, allowed is 0 to 2",
+        "cannot be read again, the old one stays",
+    ]);
     let output = reload();
     assert!(
         !output.status.success() && complaints(&output).len() == 2,

@@ -323,13 +323,7 @@ fn what_is_not_confirmed_goes_back() {
     let daemon = daemon.restart_as_it_is();
     assert_eq!(text(&setup), first);
     assert_eq!(daemon.ask(&["config", "show"])["toml"], first);
-    assert!(
-        setup
-            .log()
-            .contains("was not confirmed before the gateway stopped"),
-        "{}",
-        setup.log()
-    );
+    setup.log_with(&["was not confirmed before the gateway stopped"]);
 }
 
 /// What cannot be taken cuts nobody off, whoever has the address that it wants.

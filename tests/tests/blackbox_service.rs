@@ -198,9 +198,7 @@ fn a_graceful_stop_says_goodbye_and_keeps_what_was_acknowledged() {
     };
     assert_eq!(goodbye.reason, ReasonCode::ServerShuttingDown);
     assert!(peer.recv().is_err(), "and then the connection is over");
-    let log = eventually("the gateway to stop", || {
-        Some(setup.log()).filter(|log| log.contains("gateway has stopped"))
-    });
+    let log = setup.log_with(&["gateway has stopped"]);
     assert!(!log.contains("did not close in time"), "{log}");
     drop(daemon);
 

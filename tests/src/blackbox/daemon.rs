@@ -1,11 +1,12 @@
 //! The gateway as a process with a folder of its own.
 
-use super::{Certificates, eventually};
+use super::{Certificates, HANG, eventually};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 /// How clients come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -227,6 +228,22 @@ impl Setup {
     pub fn log(&self) -> String {
         let bytes = std::fs::read(self.folder.path().join("log")).expect("a log");
         String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// The log, once it tells all of these: it is written a little after what it tells of.
+    ///
+    /// # Panics
+    /// If it never does.
+    pub fn log_with(&self, told: &[&str]) -> String {
+        let until = Instant::now() + HANG;
+        loop {
+            let log = self.log();
+            let Some(missing) = told.iter().find(|told| !log.contains(**told)) else {
+                return log;
+            };
+            assert!(Instant::now() < until, "the log never tells {missing:?}:\n{log}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     fn config(&self, ports: &BTreeMap<Transport, u16>) -> String {
