@@ -128,6 +128,8 @@ fn rules() -> BTreeMap<&'static str, Rule> {
                 house: &[
                     "headgate-access",
                     "headgate-bus",
+                    "headgate-dtls",
+                    "headgate-dtls-codec",
                     "headgate-model",
                     "headgate-sockjs",
                 ],

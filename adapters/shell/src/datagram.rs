@@ -68,6 +68,12 @@ pub trait DatagramTransport: Unpin + Send + 'static {
 
     /// Its name, and where it is.
     fn describe(&self) -> (&str, String);
+
+    /// Tells how many there are of what it has itself, such as sessions. Default: nothing.
+    fn gauges(&self, _tell: &mut dyn FnMut(&'static str, usize)) {}
+
+    /// The gateway stops: queues its own last words, behind those of the protocol. Default: there are none.
+    fn say_goodbye(&mut self) {}
 }
 
 /// The counters of one socket or line, and how many clients there are.
@@ -375,6 +381,7 @@ where
         if self.ended || self.seat.hub().says_goodbye() {
             self.server.shutdown(&mut self.out);
             self.settle(now, cx);
+            self.transport.say_goodbye();
             self.seat.submit_all(&mut self.out.bus);
             self.farewell = Some(Box::pin(tokio::time::sleep(LINGER)));
             return true;
@@ -571,6 +578,7 @@ where
         let mut gauges = self.transport.stats().gauges.lock();
         gauges.clear();
         self.server.gauges(&mut |name, n| gauges.push((name, n)));
+        self.transport.gauges(&mut |name, n| gauges.push((name, n)));
     }
 
     fn poll_farewell(&mut self, cx: &mut Context<'_>) -> Poll<()> {

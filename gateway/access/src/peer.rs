@@ -60,7 +60,7 @@ pub enum PeerAddr {
 pub struct TlsInfo {
     /// The host name that the client asked for.
     pub sni: Option<String>,
-    /// `TLSv1.2` or `TLSv1.3`.
+    /// `TLSv1.2`, `TLSv1.3` or `DTLSv1.2`.
     pub version: &'static str,
     /// The IANA name of the cipher suite.
     pub cipher: String,
@@ -68,6 +68,8 @@ pub struct TlsInfo {
     pub alpn: Option<String>,
     /// The client's certificate, verified.
     pub client_cert: Option<ClientCert>,
+    /// The name of the key that the client has proved to have: the identity of a shared key (RFC 4279), or that of a raw public key in the settings.
+    pub identity: Option<String>,
 }
 
 /// A verified client certificate. For its DER see the transport.

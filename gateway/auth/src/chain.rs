@@ -26,6 +26,8 @@ pub struct Attempt {
     pub address: IpAddr,
     /// Its certificate, verified.
     pub certificate: Option<Arc<ClientCert>>,
+    /// The name of the key that it has proved to have.
+    pub identity: Option<Arc<str>>,
     /// Whether it may come in here without a name.
     pub may_be_anonymous: bool,
 }
@@ -144,6 +146,7 @@ mod tests {
             password: None,
             address: Ipv4Addr::LOCALHOST.into(),
             certificate: None,
+            identity: None,
             may_be_anonymous: false,
         }
     }

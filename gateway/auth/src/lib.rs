@@ -35,6 +35,6 @@ pub use service::{Access, AccessError, LoginStats, PreparedAccess};
 pub use settings::{
     AclAction, AclEffect, AclFile, AclFormat, AclRule, AddressLogin, Anonymous, AuthSettings, BanSettings,
     CertificateClientId, CertificateName, CertificateSettings, ClientIdLogin, ListenerAuth, OnDeny,
-    PasswordSettings, ProviderName, RefuseWith, UnknownUsers,
+    PasswordSettings, ProviderName, PskClientId, PskSettings, RefuseWith, UnknownUsers,
 };
 pub use users::{Imported, User, Users, UsersError, missing_folder};

@@ -3,7 +3,7 @@
 use crate::acl::{Acl, AclError, Rulebook};
 use crate::bans::{Ban, BanError, Banned, Bans};
 use crate::chain::{Attempt, Chain, Provider, Verdict};
-use crate::providers::{Addresses, Certificates, ClientIds, FileUsers, UserStore};
+use crate::providers::{Addresses, Certificates, ClientIds, FileUsers, Identities, UserStore};
 use crate::rules::RuleView;
 use crate::scram::{self, ClientFirst, Exchange, ScramKeys};
 use crate::settings::{
@@ -289,6 +289,7 @@ impl Door {
     ) -> Self {
         let certificate = listener.and_then(|listener| listener.certificate);
         let certificate = certificate.unwrap_or(settings.certificate);
+        let psk = listener.and_then(|listener| listener.psk).unwrap_or(settings.psk);
         let chain = listener.and_then(|listener| listener.chain.as_ref());
         let chain = chain.unwrap_or(&settings.chain);
         let of_here = listener.and_then(|listener| listener.users.as_ref());
@@ -298,6 +299,7 @@ impl Door {
             match name {
                 ProviderName::Addresses => Arc::new(Addresses(settings.addresses.clone())),
                 ProviderName::Certificate => Arc::new(Certificates(certificate)),
+                ProviderName::Psk => Arc::new(Identities(psk)),
                 ProviderName::ClientIds => Arc::new(ClientIds::new(&settings.client_ids)),
                 ProviderName::Users => Arc::new(FileUsers {
                     store: Arc::clone(users),
@@ -372,6 +374,7 @@ impl AccessService for Access {
             local,
             forgeable: info.forgeable,
             certificate: certificate(info),
+            identity: identity(info),
             client: None,
             link: false,
             exchange: None,
@@ -396,6 +399,12 @@ fn certificate(info: &ConnectionInfo) -> Option<Arc<ClientCert>> {
     own.or_else(of_proxy).map(Arc::new)
 }
 
+/// The name of the key that the client has proved to have.
+fn identity(info: &ConnectionInfo) -> Option<Arc<str>> {
+    let identity = info.tls.as_ref()?.identity.as_deref()?;
+    Some(identity.into())
+}
+
 /// One connection's conversation.
 struct Session {
     shared: Arc<Inner>,
@@ -406,6 +415,7 @@ struct Session {
     /// Others may have sent what is said to come from there.
     forgeable: bool,
     certificate: Option<Arc<ClientCert>>,
+    identity: Option<Arc<str>>,
     client: Option<ClientId>,
     /// It says that it is a broker.
     link: bool,
@@ -467,6 +477,7 @@ impl Session {
             password: credentials.password,
             address: self.address,
             certificate: self.certificate.clone(),
+            identity: self.identity.clone(),
             may_be_anonymous: door.lets_in_anonymous(self.local) && !refuses_name,
         };
         if let Some(method) = credentials.method {

@@ -241,14 +241,10 @@ impl Listeners {
         let datagrams = protocols::datagram_listeners(&running.config).filter_map(|entry| {
             let key = (entry.list, entry.listener.name().to_owned());
             let datagram = running.datagrams.get(&key)?;
-            let kind = match entry.listener.place()? {
-                DatagramPlace::Udp { .. } => "udp",
-                DatagramPlace::Serial(_) => "serial",
-            };
             Some(ListenerView {
                 name: format!("{}/{}", key.0, key.1),
                 protocol: key.0.to_owned(),
-                kind,
+                kind: entry.listener.kind(),
                 address: datagram.handle.address().to_owned(),
                 mount_point: entry.listener.mount_point().map(str::to_owned),
                 connections: None,

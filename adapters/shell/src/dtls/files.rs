@@ -1,0 +1,248 @@
+//! From settings and files to what handshakes are made with.
+
+use super::keys::{KeyFileError, SharedKeys};
+use crate::settings::DtlsSettings;
+use crate::settings::dtls::unhex;
+use crate::tls::TlsError;
+use crate::tls::files::{FileState, certified_key, client_verifier, look_at};
+use headgate_dtls::{ClientVerifier, Credentials, ServerKey, Shown};
+use headgate_dtls_codec::Description;
+use headgate_model::Fault;
+use rustls::crypto::{WebPkiSupportedAlgorithms, ring};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::sign::CertifiedKey;
+use rustls::{CertificateError, SignatureAlgorithm, SignatureScheme};
+use rustls_pki_types::{CertificateDer, SubjectPublicKeyInfoDer, UnixTime};
+use std::sync::Arc;
+use webpki::{EndEntityCert, RawPublicKeyEntity};
+
+/// Signatures of clients that are verified; our own key makes one of them.
+const SCHEMES: [SignatureScheme; 2] = [
+    SignatureScheme::ECDSA_NISTP256_SHA256,
+    SignatureScheme::ECDSA_NISTP384_SHA384,
+];
+
+/// What is wrong with DTLS files.
+#[derive(Debug, thiserror::Error)]
+pub enum DtlsError {
+    /// A certificate, key or list.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The shared keys.
+    #[error(transparent)]
+    Keys(#[from] KeyFileError),
+    /// A key of another kind.
+    #[error("{0}: DTLS needs an ECDSA key, over P-256 or P-384")]
+    NotEcdsa(String),
+}
+
+/// What was read.
+pub(crate) struct Loaded {
+    pub(crate) credentials: Credentials,
+    pub(crate) keys: Arc<SharedKeys>,
+    /// Whose raw public keys are known.
+    pub(crate) raw_keys: Arc<Vec<(String, Vec<u8>)>>,
+    /// The files as they were before they were read.
+    pub(crate) seen: Vec<FileState>,
+}
+
+pub(crate) fn look(settings: &DtlsSettings) -> Vec<FileState> {
+    let files = [
+        &settings.psk_file,
+        &settings.certificate,
+        &settings.key,
+        &settings.client_ca,
+    ];
+    let files = files.into_iter().flatten().chain(&settings.crl);
+    files.map(|path| look_at(path)).collect()
+}
+
+pub(crate) fn load(settings: &DtlsSettings) -> Result<Loaded, DtlsError> {
+    let seen = look(settings);
+    let keys = Arc::new(SharedKeys::load(settings)?);
+    let raw_keys: Vec<_> = settings
+        .raw_keys
+        .iter()
+        .filter_map(|raw| Some((raw.identity.clone(), unhex(&raw.key)?)))
+        .collect();
+    let raw_keys = Arc::new(raw_keys);
+    let mut credentials = Credentials {
+        psk: settings.psk_file.is_some() || !settings.psk.is_empty(),
+        ..Credentials::default()
+    };
+    if let Some(tls) = settings.as_tls() {
+        let provider = Arc::new(ring::default_provider());
+        let key = certified_key(&tls.certificate, &tls.key, None, &provider)?;
+        if key.key.algorithm() != SignatureAlgorithm::ECDSA {
+            return Err(DtlsError::NotEcdsa(tls.key.display().to_string()));
+        }
+        credentials.key = Some(Arc::new(EcdsaKey::new(key)));
+        if settings.client_ca.is_some() || !raw_keys.is_empty() {
+            let chains = settings.client_ca.is_some();
+            let chains = chains.then(|| client_verifier(&tls, &provider)).transpose()?;
+            credentials.clients = Some(Arc::new(Clients {
+                required: settings.require_client_certificate,
+                chains,
+                raw_keys: Arc::clone(&raw_keys),
+                algorithms: provider.signature_verification_algorithms,
+                schemes: SCHEMES.map(u16::from),
+            }));
+        }
+    }
+    Ok(Loaded {
+        credentials,
+        keys,
+        raw_keys,
+        seen,
+    })
+}
+
+/// All that is wrong with the files.
+pub(crate) fn faults(settings: &DtlsSettings) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    if let Err(error) = SharedKeys::load(settings) {
+        faults.push(Fault::new("psk_file", error.to_string()));
+    }
+    if let Some(tls) = settings.as_tls() {
+        faults.extend(crate::tls::faults(&tls));
+    }
+    if faults.is_empty()
+        && let Err(error) = load(settings)
+    {
+        let key = match &error {
+            DtlsError::NotEcdsa(_) => "key",
+            _ => "",
+        };
+        faults.push(Fault::new(key, error.to_string()));
+    }
+    faults
+}
+
+/// The server's key.
+struct EcdsaKey {
+    key: Arc<CertifiedKey>,
+    chain: Vec<Vec<u8>>,
+    public: Vec<u8>,
+}
+
+impl EcdsaKey {
+    fn new(key: Arc<CertifiedKey>) -> Self {
+        let public = key.key.public_key();
+        Self {
+            chain: key.cert.iter().map(|der| der.to_vec()).collect(),
+            public: public.map(|der| der.to_vec()).unwrap_or_default(),
+            key,
+        }
+    }
+}
+
+impl ServerKey for EcdsaKey {
+    fn chain(&self) -> &[Vec<u8>] {
+        &self.chain
+    }
+
+    fn public_key(&self) -> &[u8] {
+        &self.public
+    }
+
+    fn scheme(&self, offered: &[u16]) -> Option<u16> {
+        let ours = SCHEMES
+            .into_iter()
+            .filter(|scheme| offered.contains(&u16::from(*scheme)));
+        let ours: Vec<_> = ours.collect();
+        let signer = self.key.key.choose_scheme(&ours)?;
+        Some(signer.scheme().into())
+    }
+
+    fn sign(&self, scheme: u16, message: &[u8]) -> Option<Vec<u8>> {
+        let signer = self.key.key.choose_scheme(&[SignatureScheme::from(scheme)])?;
+        signer.sign(message).ok()
+    }
+}
+
+/// Looks at what clients show.
+struct Clients {
+    required: bool,
+    /// As for TLS; `None` without a CA.
+    chains: Option<Arc<dyn ClientCertVerifier>>,
+    raw_keys: Arc<Vec<(String, Vec<u8>)>>,
+    algorithms: WebPkiSupportedAlgorithms,
+    schemes: [u16; 2],
+}
+
+impl ClientVerifier for Clients {
+    fn is_required(&self) -> bool {
+        self.required
+    }
+
+    fn takes_certificates(&self) -> bool {
+        self.chains.is_some()
+    }
+
+    fn takes_raw_keys(&self) -> bool {
+        !self.raw_keys.is_empty()
+    }
+
+    fn schemes(&self) -> &[u16] {
+        &self.schemes
+    }
+
+    fn verify(&self, shown: &Shown) -> Result<(), Description> {
+        match shown {
+            Shown::Certificates(chain) => {
+                let verifier = self.chains.as_ref().ok_or(Description::UNKNOWN_CA)?;
+                let chain: Vec<_> = chain.iter().map(|der| CertificateDer::from(&der[..])).collect();
+                let (own, others) = chain.split_first().ok_or(Description::BAD_CERTIFICATE)?;
+                let verified = verifier.verify_client_cert(own, others, UnixTime::now());
+                verified.map(drop).map_err(|error| alert_of(&error))
+            }
+            Shown::RawKey(key) => {
+                let known = self.raw_keys.iter().any(|(_, known)| known == key);
+                known.then_some(()).ok_or(Description::CERTIFICATE_UNKNOWN)
+            }
+        }
+    }
+
+    fn verify_signature(&self, shown: &Shown, scheme: u16, message: &[u8], signature: &[u8]) -> bool {
+        let scheme = SignatureScheme::from(scheme);
+        let known = self.algorithms.mapping.iter();
+        let algorithms = known.filter(|(known, _)| *known == scheme);
+        let mut algorithms = algorithms.flat_map(|(_, algorithms)| algorithms.iter());
+        match shown {
+            Shown::Certificates(chain) => {
+                let Some(der) = chain.first().map(|der| CertificateDer::from(&der[..])) else {
+                    return false;
+                };
+                let Ok(own) = EndEntityCert::try_from(&der) else {
+                    return false;
+                };
+                algorithms.any(|algorithm| own.verify_signature(*algorithm, message, signature).is_ok())
+            }
+            Shown::RawKey(key) => {
+                let der = SubjectPublicKeyInfoDer::from(&key[..]);
+                let Ok(own) = RawPublicKeyEntity::try_from(&der) else {
+                    return false;
+                };
+                algorithms.any(|algorithm| own.verify_signature(*algorithm, message, signature).is_ok())
+            }
+        }
+    }
+}
+
+/// RFC 5246 §7.2.2
+fn alert_of(error: &rustls::Error) -> Description {
+    use CertificateError as Fault;
+    let rustls::Error::InvalidCertificate(fault) = error else {
+        return Description::BAD_CERTIFICATE;
+    };
+    match fault {
+        Fault::Expired
+        | Fault::ExpiredContext { .. }
+        | Fault::NotValidYet
+        | Fault::NotValidYetContext { .. } => Description::CERTIFICATE_EXPIRED,
+        Fault::Revoked => Description::CERTIFICATE_REVOKED,
+        Fault::UnknownIssuer => Description::UNKNOWN_CA,
+        Fault::InvalidPurpose | Fault::InvalidPurposeContext { .. } => Description::UNSUPPORTED_CERTIFICATE,
+        _ => Description::BAD_CERTIFICATE,
+    }
+}
