@@ -140,7 +140,7 @@ pub enum Event<A> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseReason {
     /// The client said close_notify, or a fatal alert.
-    ByClient,
+    ByClient(Description),
     /// It was silent for too long.
     Idle,
     /// Its client has made a new handshake.

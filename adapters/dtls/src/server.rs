@@ -332,11 +332,11 @@ impl<A: Copy + Eq + Hash> DtlsServer<A> {
                 session: number,
                 bytes,
             }),
-            Got::Closed => {
+            Got::Closed(alert) => {
                 // RFC 5246 §7.2.1
                 session.alert(Alert::warning(Description::CLOSE_NOTIFY), out);
                 out.count(Counter::ClosedByClient);
-                self.drop_session(number, CloseReason::ByClient, out);
+                self.drop_session(number, CloseReason::ByClient(alert), out);
             }
             Got::Renegotiation => session.alert(Alert::warning(Description::NO_RENEGOTIATION), out),
             Got::Repeat => session.repeat_last(out),

@@ -34,7 +34,7 @@ pub(crate) struct Session<A> {
 pub(crate) enum Got {
     Data(Vec<u8>),
     /// The client ends the session.
-    Closed,
+    Closed(Description),
     /// The client begins another handshake inside this one. RFC 5246 §7.4.1.1
     Renegotiation,
     /// The client has not got the end of the handshake.
@@ -95,7 +95,9 @@ impl<A: Copy> Session<A> {
                 Got::Data(plaintext)
             }
             ContentType::Alert => match Alert::decode(&plaintext) {
-                Ok(alert) if alert.fatal || alert.description == Description::CLOSE_NOTIFY => Got::Closed,
+                Ok(alert) if alert.fatal || alert.description == Description::CLOSE_NOTIFY => {
+                    Got::Closed(alert.description)
+                }
                 Ok(_) => Got::Nothing,
                 Err(_) => Got::Malformed,
             },

@@ -13,6 +13,8 @@ pub struct ConnectionInfo {
     pub peer: PeerAddr,
     /// Nothing shows that the peer is where it says: anybody can send a datagram under another's address.
     pub forgeable: bool,
+    /// It is gone, and what it had shown with it: it may not come in.
+    pub gone: bool,
     /// The other end of the socket, where a proxy or forwarder spoke for the client.
     pub via: Option<SocketAddr>,
     /// Our end; through a proxy, the address that the client connected to.
@@ -119,6 +121,7 @@ impl ConnectionInfo {
             listener,
             peer,
             forgeable: false,
+            gone: false,
             via: None,
             local: None,
             mount_point: None,

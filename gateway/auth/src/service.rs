@@ -373,6 +373,7 @@ impl AccessService for Access {
             address,
             local,
             forgeable: info.forgeable,
+            gone: info.gone,
             certificate: certificate(info),
             identity: identity(info),
             client: None,
@@ -414,6 +415,8 @@ struct Session {
     local: bool,
     /// Others may have sent what is said to come from there.
     forgeable: bool,
+    /// What it had shown is not known any more.
+    gone: bool,
     certificate: Option<Arc<ClientCert>>,
     identity: Option<Arc<str>>,
     client: Option<ClientId>,
@@ -466,6 +469,10 @@ impl Session {
         self.client = Some(credentials.client_id);
         self.link = credentials.link;
         self.exchange = None;
+        if self.gone {
+            let user = credentials.username.as_deref();
+            return self.refused(user, "its session is over (DTLS)", AuthRefusal::Unavailable);
+        }
         if let Some(refusal) = self.banned(credentials.username.as_deref()) {
             return refusal;
         }

@@ -37,7 +37,10 @@ fn goodbye_is_answered_and_said() {
     let address = bench.clients[0].0;
     bench.client_sent(address, out);
     bench.run(Duration::from_millis(10));
-    assert_eq!(closed(&bench), [(session, CloseReason::ByClient)]);
+    assert_eq!(
+        closed(&bench),
+        [(session, CloseReason::ByClient(Description::CLOSE_NOTIFY))]
+    );
     assert_eq!(bench.clients[0].1.alerts, [bye]);
 
     let session = bench.connected(config());

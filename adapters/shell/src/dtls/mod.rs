@@ -13,7 +13,7 @@ use crate::udp::{UdpAddress, UdpTransport};
 use bytes::Bytes;
 use files::Loaded;
 use headgate_access::{ConnectionInfo, TlsInfo};
-use headgate_dtls::{CloseReason, DtlsServer, Event, Failure, Outputs, Peer, Reason, Shown};
+use headgate_dtls::{CloseReason, Counter, DtlsServer, Event, Failure, Outputs, Peer, Reason, Shown};
 use headgate_model::bus::PeerName;
 use headgate_model::datagram::Address;
 use headgate_model::{Destination, Fault, Instant};
@@ -30,7 +30,7 @@ use tokio::time::Sleep;
 pub use files::DtlsError;
 pub use keys::KeyFileError;
 
-/// How often files are looked at, at most. Only handshakes cause a look.
+/// How often hellos without a cookie, which anybody may send, let the files be looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Handshakes whose key is looked for while the files are read.
 const MAX_WAITING: usize = 1_000;
@@ -81,7 +81,7 @@ struct Known {
     info: TlsInfo,
 }
 
-/// What was read, and when it was looked at.
+/// What was read, and the look at whether it is still so.
 struct Files {
     loaded: Loaded,
     looked_at: Option<tokio::time::Instant>,
@@ -151,6 +151,7 @@ impl DtlsTransport {
         // What is under way was begun with the settings of before.
         self.files.looking = None;
         self.take_files(files::load(settings));
+        self.answer_all();
     }
 
     fn take_files(&mut self, loaded: Result<Loaded, DtlsError>) {
@@ -201,22 +202,18 @@ impl DtlsTransport {
         }
     }
 
-    /// Looks at the files, if the last look was a while ago. Whether a look is under way.
-    fn look(&mut self) -> bool {
+    /// Looks whether the files have changed. There is one look at a time, and each handshake waits for one, whether its identity is known or not: how long
+    /// that takes tells nothing.
+    fn look(&mut self) {
         let files = &mut self.files;
-        if files.looking.is_some() {
-            return true;
+        if files.looking.is_none() {
+            files.looked_at = Some(tokio::time::Instant::now());
+            let (settings, seen) = (self.settings.clone(), files.loaded.seen.clone());
+            // Files can be slow.
+            files.looking = Some(tokio::task::spawn_blocking(move || {
+                (files::look(&settings) != seen).then(|| files::load(&settings))
+            }));
         }
-        if files.looked_at.is_some_and(|at| at.elapsed() < LOOK_EVERY) {
-            return false;
-        }
-        files.looked_at = Some(tokio::time::Instant::now());
-        let (settings, seen) = (self.settings.clone(), files.loaded.seen.clone());
-        // Files can be slow.
-        files.looking = Some(tokio::task::spawn_blocking(move || {
-            (files::look(&settings) != seen).then(|| files::load(&settings))
-        }));
-        true
     }
 
     fn poll_look(&mut self, cx: &mut Context<'_>) {
@@ -230,6 +227,10 @@ impl DtlsTransport {
         if let Ok(Some(loaded)) = looked {
             self.take_files(loaded);
         }
+        self.answer_all();
+    }
+
+    fn answer_all(&mut self) {
         for (handshake, identity) in std::mem::take(&mut self.files.waiting) {
             self.answer(handshake, &identity);
         }
@@ -258,15 +259,24 @@ impl DtlsTransport {
         let Self { udp, out, .. } = self;
         out.drain_datagrams(|to, bytes| udp.send(Destination::To(to), bytes));
         let stats = DatagramTransport::stats(udp);
-        out.drain_counts(|n, count| stats.add(crate::udp::COUNTERS.len() + n, count));
+        let mut has_greeted = false;
+        out.drain_counts(|n, count| {
+            stats.add(crate::udp::COUNTERS.len() + n, count);
+            has_greeted |= n == Counter::Cookies as usize;
+        });
+        // When a client comes back with its cookie, it gets the certificate of now.
+        if has_greeted && self.files.looked_at.is_none_or(|at| at.elapsed() >= LOOK_EVERY) {
+            self.look();
+        }
     }
 
     fn on_event(&mut self, event: Event<UdpAddress>, sink: &mut dyn FnMut(DtlsAddress, Bytes)) {
         match event {
             Event::Psk { handshake, identity } => {
-                // A key may have come into the file since.
-                if self.look() && self.files.waiting.len() < MAX_WAITING {
+                // A key may have come into the file since, or gone from it.
+                if self.files.waiting.len() < MAX_WAITING {
                     self.files.waiting.push((handshake, identity));
+                    self.look();
                 } else {
                     self.answer(handshake, &identity);
                 }
@@ -289,7 +299,7 @@ impl DtlsTransport {
             Event::Closed { session, reason } => {
                 let listener = &self.name;
                 let why = match reason {
-                    CloseReason::ByClient => "its client has ended it",
+                    CloseReason::ByClient(alert) => alert.name(),
                     CloseReason::Idle => "nothing came for too long (idle_timeout)",
                     CloseReason::Replaced => "its client has made a new handshake",
                     CloseReason::Exhausted => "all its record numbers are used",
@@ -419,6 +429,7 @@ impl DatagramTransport for DtlsTransport {
         let address = at.map(|at| self.server.address(at.session).unwrap_or(at.from));
         ConnectionInfo {
             forgeable: DtlsAddress::FORGEABLE,
+            gone: at.is_some() && known.is_none(),
             tls: known.map(|known| Box::new(known.info.clone())),
             ..self.udp.info(address)
         }
