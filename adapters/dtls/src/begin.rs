@@ -3,7 +3,6 @@
 use crate::handshake::{Begin, Handshake};
 use crate::outputs::{Counter, Event, Failure, Outputs, Reason};
 use crate::server::DtlsServer;
-use crate::timers::Timer;
 use headgate_dtls_codec::message::HelloVerifyRequest;
 use headgate_dtls_codec::{
     Alert, ClientHello, ContentType, DTLS_1_0, DTLS_1_2, Description, Fragment, HandshakeType, Record,
@@ -90,10 +89,6 @@ impl<A: Copy + Eq + Hash> DtlsServer<A> {
     }
 
     fn begin(&mut self, begin: &Begin<'_, A>, now: Instant, out: &mut Outputs<A>) {
-        let is_known = self.sessions_at.contains_key(&begin.address);
-        if self.sessions.len() >= self.settings.max_sessions && !is_known {
-            return out.count(Counter::Full);
-        }
         if !self.may_begin(now) {
             return out.count(Counter::TooFast);
         }
@@ -112,7 +107,7 @@ impl<A: Copy + Eq + Hash> DtlsServer<A> {
         handshake.send(now, out);
         let number = self.next_number;
         self.next_number += 1;
-        self.timers.set(handshake.deadline(), Timer::Handshake(number));
+        self.retries.set(handshake.deadline(), number);
         if handshake.has_cid() {
             self.by_cid.insert(handshake.cid, number);
         }

@@ -42,14 +42,14 @@ counters! {
     Superseded = "dtls/handshakes/failed/superseded",
     /// Handshakes that were not begun: too many in this second.
     TooFast = "dtls/handshakes/refused/rate",
-    /// Handshakes that were not begun: there are as many sessions as there may be.
-    Full = "dtls/handshakes/refused/sessions",
     /// Flights that were sent again.
     Resent = "dtls/flights/resent",
     /// Sessions that the client has ended.
     ClosedByClient = "dtls/sessions/closed",
     /// Sessions that ended for their silence.
     Idle = "dtls/sessions/idle",
+    /// Sessions that were silent for the longest time, and gave way to others.
+    SessionCrowded = "dtls/sessions/crowded",
     /// Sessions whose client has made a new handshake.
     Replaced = "dtls/sessions/replaced",
     /// Sessions whose client came with another address. RFC 9146 §6
@@ -143,6 +143,8 @@ pub enum CloseReason {
     ByClient(Description),
     /// It was silent for too long.
     Idle,
+    /// There are as many as there may be, and it was silent for the longest time.
+    Crowded,
     /// Its client has made a new handshake.
     Replaced,
     /// All numbers for records are used.

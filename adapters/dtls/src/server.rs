@@ -10,7 +10,7 @@ use crate::reassembly::Taken;
 use crate::session::{Got, Session};
 use crate::settings::ServerSettings;
 use crate::steps::{Protected, Step};
-use crate::timers::{Timer, Timers};
+use crate::timers::Timers;
 use headgate_dtls_codec::{
     Alert, ContentType, Description, Fragment, HandshakeType, Record, next_fragment, next_record,
 };
@@ -34,7 +34,10 @@ pub struct DtlsServer<A> {
     pub(crate) sessions_at: HashMap<A, u64>,
     /// Handshakes and sessions with Connection IDs.
     pub(crate) by_cid: HashMap<[u8; CID_LEN], u64>,
-    pub(crate) timers: Timers,
+    /// When a handshake's flight is sent again, or it ends.
+    pub(crate) retries: Timers,
+    /// When a session ends, unless it was heard of since.
+    pub(crate) ends: Timers,
     pub(crate) next_number: u64,
     /// Handshakes begun since.
     pub(crate) begun: (Instant, u32),
@@ -74,7 +77,8 @@ impl<A: Copy + Eq + Hash> DtlsServer<A> {
             sessions: HashMap::new(),
             sessions_at: HashMap::new(),
             by_cid: HashMap::new(),
-            timers: Timers::default(),
+            retries: Timers::default(),
+            ends: Timers::default(),
             next_number: 1,
             begun: (now, 0),
         }
@@ -290,8 +294,9 @@ impl<A: Copy + Eq + Hash> DtlsServer<A> {
         }
         self.drop_handshake(number);
         out.count(Counter::Completed);
+        while self.sessions.len() >= self.settings.max_sessions.max(1) && self.crowd_out(out) {}
         session.timer_at = now + self.settings.idle_timeout;
-        self.timers.set(session.timer_at, Timer::Session(number));
+        self.ends.set(session.timer_at, number);
         if let Some(cid) = session.cid {
             self.by_cid.insert(cid, number);
         }
@@ -305,6 +310,28 @@ impl<A: Copy + Eq + Hash> DtlsServer<A> {
                 peer,
             });
         }
+    }
+
+    /// The session that was silent for the longest time gives way. Whether there was one.
+    fn crowd_out(&mut self, out: &mut Outputs<A>) -> bool {
+        // What was heard of since it was set is due later than it says.
+        while let Some((at, number)) = self.ends.first() {
+            let Some(session) = self.sessions.get_mut(&number) else {
+                self.ends.unset(at, number);
+                continue;
+            };
+            let ends = session.heard + self.settings.idle_timeout;
+            if ends <= at {
+                session.alert(Alert::warning(Description::CLOSE_NOTIFY), out);
+                out.count(Counter::SessionCrowded);
+                self.drop_session(number, CloseReason::Crowded, out);
+                return true;
+            }
+            self.ends.unset(at, number);
+            session.timer_at = ends;
+            self.ends.set(ends, number);
+        }
+        false
     }
 
     /// `from`: where a record with our Connection ID came from.
@@ -402,17 +429,23 @@ impl<A: Copy + Eq + Hash> DtlsServer<A> {
 
     /// When [`Self::handle_timeout`] is next wanted.
     pub fn deadline(&self) -> Option<Instant> {
-        self.timers.deadline()
+        let first = |timers: &Timers| timers.first().map(|(at, _)| at);
+        first(&self.retries).into_iter().chain(first(&self.ends)).min()
     }
 
     /// Does what is due, though never much at once.
     pub fn handle_timeout(&mut self, now: Instant, out: &mut Outputs<A>) {
         for _ in 0..AT_ONCE {
-            match self.timers.take(now) {
-                Some(Timer::Handshake(number)) => self.handshake_due(number, now, out),
-                Some(Timer::Session(number)) => self.session_due(number, now, out),
-                None => return,
-            }
+            let Some(number) = self.retries.take(now) else {
+                break;
+            };
+            self.handshake_due(number, now, out);
+        }
+        for _ in 0..AT_ONCE {
+            let Some(number) = self.ends.take(now) else {
+                break;
+            };
+            self.session_due(number, now, out);
         }
     }
 
@@ -424,7 +457,7 @@ impl<A: Copy + Eq + Hash> DtlsServer<A> {
             let failure = handshake.gave_up();
             return self.fail(number, failure, false, out);
         }
-        self.timers.set(handshake.deadline(), Timer::Handshake(number));
+        self.retries.set(handshake.deadline(), number);
     }
 
     fn session_due(&mut self, number: u64, now: Instant, out: &mut Outputs<A>) {
@@ -434,7 +467,7 @@ impl<A: Copy + Eq + Hash> DtlsServer<A> {
         let ends = session.heard + self.settings.idle_timeout;
         if now < ends {
             session.timer_at = ends;
-            return self.timers.set(ends, Timer::Session(number));
+            return self.ends.set(ends, number);
         }
         session.alert(Alert::warning(Description::CLOSE_NOTIFY), out);
         out.count(Counter::Idle);
@@ -463,7 +496,7 @@ impl<A: Copy + Eq + Hash> DtlsServer<A> {
 
     fn drop_handshake(&mut self, number: u64) -> Option<Handshake<A>> {
         let handshake = self.handshakes.remove(&number)?;
-        self.timers.unset(handshake.deadline(), Timer::Handshake(number));
+        self.retries.unset(handshake.deadline(), number);
         if self.handshakes_at.get(&handshake.address) == Some(&number) {
             self.handshakes_at.remove(&handshake.address);
         }
@@ -485,7 +518,7 @@ impl<A: Copy + Eq + Hash> DtlsServer<A> {
         let Some(session) = self.sessions.remove(&number) else {
             return;
         };
-        self.timers.unset(session.timer_at, Timer::Session(number));
+        self.ends.unset(session.timer_at, number);
         if self.sessions_at.get(&session.address) == Some(&number) {
             self.sessions_at.remove(&session.address);
         }

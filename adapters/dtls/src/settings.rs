@@ -10,7 +10,7 @@ pub struct ServerSettings {
     pub suites: Vec<CipherSuite>,
     /// Whether a client that offers it gets a Connection ID. RFC 9146
     pub connection_id: bool,
-    /// Sessions at a time. More handshakes are not begun.
+    /// Sessions at a time. When there is one more, the one that was silent for the longest time gives way.
     pub max_sessions: usize,
     /// Half-open handshakes at a time. When there is one more, the oldest gives way.
     pub max_handshakes: usize,

@@ -41,7 +41,7 @@ fn what_is_no_record_is_dropped_and_counted() {
 }
 
 #[test]
-fn the_oldest_handshake_gives_way_and_sessions_have_a_limit() {
+fn the_oldest_handshake_gives_way_and_the_session_that_was_silent_longest() {
     let settings = ServerSettings {
         max_handshakes: 3,
         max_sessions: 2,
@@ -64,12 +64,21 @@ fn the_oldest_handshake_gives_way_and_sessions_have_a_limit() {
     });
     assert_eq!(crowded.collect::<Vec<_>>(), [1, 2]);
     bench.run(Duration::from_secs(5));
-    // Those that had begun may end.
-    assert_eq!(bench.server.sessions(), 3);
-    bench.client(9, Config::new(CipherSuite::PskCcm8));
-    bench.run(Duration::from_millis(10));
-    assert!(bench.count("refused/sessions") > 0);
-    assert_eq!(bench.server.sessions(), 3);
+    assert_eq!((bench.server.sessions(), bench.count("sessions/crowded")), (2, 1));
+    bench.key_takes = Duration::ZERO;
+    // Not the oldest, but the one that is silent.
+    let (spoke, silent) = (3, 4);
+    bench.say(spoke, b"here");
+    bench.run(Duration::from_secs(10));
+    bench.connected(Config {
+        seed: 99,
+        ..Config::new(CipherSuite::PskCcm8)
+    });
+    bench.say(silent, b"lost");
+    bench.say(spoke, b"here");
+    bench.say(5, b"new");
+    assert_eq!(bench.heard(), [&b"here"[..], b"here", b"new"]);
+    assert_eq!(bench.server.sessions(), 2);
 }
 
 #[test]

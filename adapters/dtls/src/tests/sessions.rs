@@ -174,3 +174,10 @@ fn connection_ids_can_be_switched_off() {
     bench.say(0, b"hello");
     assert_eq!(bench.heard().len(), 1);
 }
+
+/// There may be ten thousand of them, most of which sleep.
+#[test]
+fn a_session_is_small() {
+    let size = size_of::<crate::session::Session<[u64; 3]>>();
+    assert!(size <= 400, "{size} bytes");
+}

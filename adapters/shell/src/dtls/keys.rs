@@ -84,7 +84,7 @@ impl SharedKeys {
             if let Some(what) = identity_fault(identity) {
                 return Err(wrong(&what));
             }
-            let key = shared_key(key).map_err(wrong)?;
+            let key = shared_key(key).map_err(|fault| wrong(&fault.to_string()))?;
             if self.0.insert(identity.as_bytes().to_vec(), key.into()).is_some() {
                 return Err(wrong(&format!("`{identity}` stands twice")));
             }

@@ -301,6 +301,7 @@ impl DtlsTransport {
                 let why = match reason {
                     CloseReason::ByClient(alert) => alert.name(),
                     CloseReason::Idle => "nothing came for too long (idle_timeout)",
+                    CloseReason::Crowded => "too many others, and it was silent longest (max_sessions)",
                     CloseReason::Replaced => "its client has made a new handshake",
                     CloseReason::Exhausted => "all its record numbers are used",
                 };

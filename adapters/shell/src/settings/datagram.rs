@@ -221,3 +221,40 @@ impl<G, F> DatagramSettings<G, F> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    type Settings = DatagramSettings<BTreeMap<String, String>, BTreeMap<String, String>>;
+
+    fn faults(text: &str) -> Vec<(String, String)> {
+        let text = format!("name = \"field\"\n{text}");
+        let settings: Settings = toml::from_str(&text).unwrap();
+        let faults = settings.faults().into_iter();
+        faults.map(|fault| (fault.key, fault.message)).collect()
+    }
+
+    #[test]
+    fn what_does_not_go_with_dtls_is_told() {
+        let dtls = "kind = \"dtls\"\nbind = \"127.0.0.1:8883\"\n";
+        assert_eq!(faults(&format!("{dtls}dtls = {{ psk_file = \"psk\" }}")), []);
+        let keys = |text: &str| -> Vec<String> { faults(text).into_iter().map(|(key, _)| key).collect() };
+        assert_eq!(keys(dtls), ["dtls"]);
+        assert_eq!(
+            keys(&format!("{dtls}dtls = {{ certificate = \"c\" }}")),
+            ["dtls.key"]
+        );
+        assert_eq!(
+            keys(&format!(
+                "{dtls}advertise_to = \"239.1.1.1:1884\"\ndtls = {{ psk_file = \"psk\" }}"
+            )),
+            ["advertise_to"]
+        );
+        assert_eq!(
+            keys("bind = \"127.0.0.1:8883\"\ndtls = { psk_file = \"psk\" }"),
+            ["dtls"]
+        );
+    }
+}

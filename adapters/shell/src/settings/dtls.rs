@@ -53,7 +53,7 @@ pub struct DtlsSettings {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub idle_timeout: Duration,
-    /// Sessions at a time. While there are so many, no new handshake begins.
+    /// Sessions at a time; when there is one more, the one that was silent for the longest time gives way.
     pub max_sessions: usize,
     /// Half-open handshakes at a time; when there is one more, the oldest gives way. Each has 16 KiB at most.
     pub max_handshakes: usize,
@@ -200,8 +200,8 @@ impl DtlsSettings {
                     format!("`{}` stands twice", shared.identity),
                 );
             }
-            if let Err(what) = shared_key(shared.key.reveal()) {
-                note(format!("psk[{n}].key"), what.into());
+            if let Err(fault) = shared_key(shared.key.reveal()) {
+                note(format!("psk[{n}].key"), fault.to_string());
             }
         }
         for (n, raw) in self.raw_keys.iter().enumerate() {
@@ -263,13 +263,27 @@ pub(crate) fn identity_fault(identity: &str) -> Option<String> {
     }
 }
 
-/// A shared key from its text, or what is wrong with it; that says nothing of the key.
-pub(crate) fn shared_key(text: &str) -> Result<Vec<u8>, &'static str> {
-    let key = unhex(text).ok_or("it is not hexadecimal, such as `00112233445566778899aabbccddeeff`")?;
+/// What is wrong with a shared key; that says nothing of the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SharedKeyError {
+    /// There are other characters in it, or an odd number of digits.
+    #[error("it is not hexadecimal, such as `00112233445566778899aabbccddeeff`")]
+    NotHex,
+    /// No bytes.
+    #[error("the key is empty")]
+    Empty,
+    /// Too many bytes.
+    #[error("the key is longer than {MAX_KEY} bytes")]
+    TooLong,
+}
+
+/// A shared key from its text.
+pub(crate) fn shared_key(text: &str) -> Result<Vec<u8>, SharedKeyError> {
+    let key = unhex(text).ok_or(SharedKeyError::NotHex)?;
     match key.len() {
-        0 => Err("the key is empty"),
+        0 => Err(SharedKeyError::Empty),
         1..=MAX_KEY => Ok(key),
-        _ => Err("the key is longer than 64 bytes"),
+        _ => Err(SharedKeyError::TooLong),
     }
 }
 
