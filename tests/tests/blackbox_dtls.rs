@@ -199,6 +199,25 @@ fn unknown_identities_and_wrong_keys_are_refused_until_the_file_knows_them() {
     setup.log_with(&["psk:1: there is no colon"]);
 }
 
+/// The access chain knows keys, too: those of client ids.
+#[test]
+fn a_client_id_may_have_its_key_in_the_access_chain() {
+    let ids = format!("client_ids = [{{ id = \"sensor-9\", psk = \"{KEY}\" }}]\n");
+    let (setup, address) = setup("psk_file = \"psk\", psk_from_auth = true", &ids);
+    let daemon = setup.start();
+    let suite = "PSK-AES128-CCM8";
+    for (login, id) in [(DtlsLogin::Psk("sensor-9", KEY), "sensor-9"), (PUMP, "pump-7")] {
+        let mut device = DtlsClient::start(DtlsStack::OpenSsl, address, suite, &login, false).device(id);
+        device.connect(true, 60, None);
+        device.leave();
+    }
+    for identity in ["sensor-8", "sensor-9"] {
+        let login = DtlsLogin::Psk(identity, "ffffffffffffffffffffffffffffffff");
+        DtlsClient::start(DtlsStack::OpenSsl, address, suite, &login, false).wait_for_its_end();
+    }
+    daemon.stop();
+}
+
 /// RFC 5246 §7.4.6: a certificate may be demanded; of a CA that is not ours it opens nothing.
 #[test]
 fn a_client_without_a_good_certificate_is_refused() {

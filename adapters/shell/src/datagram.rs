@@ -72,6 +72,9 @@ pub trait DatagramTransport: Unpin + Send + 'static {
     /// Tells how many there are of what it has itself, such as sessions. Default: nothing.
     fn gauges(&self, _tell: &mut dyn FnMut(&'static str, usize)) {}
 
+    /// Who may be asked for keys. Default: nobody needs one.
+    fn set_access(&mut self, _access: &Arc<dyn AccessService>) {}
+
     /// The gateway stops: queues its own last words, behind those of the protocol. Default: there are none.
     fn say_goodbye(&mut self) {}
 }
@@ -173,7 +176,7 @@ where
 /// The same, and does what it is told meanwhile.
 pub(crate) fn serve_and_listen<S, T>(
     server: S,
-    transport: T,
+    mut transport: T,
     told: mpsc::UnboundedReceiver<Told<S, T>>,
     serving: &Serving,
 ) -> impl Future<Output = ()> + Send + 'static
@@ -184,6 +187,7 @@ where
     let (name, address) = transport.describe();
     tracing::info!(listener = %name, %address, "listening");
     transport.stats().set_down(false);
+    transport.set_access(&serving.access);
     Server {
         server,
         transport,

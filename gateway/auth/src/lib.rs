@@ -26,7 +26,7 @@ mod users;
 
 pub use acl::{AclError, unknown_placeholders};
 pub use bans::{Ban, BanError, Banned, BannedBy};
-pub use chain::{Attempt, Chain, Checking, Provider, Verdict};
+pub use chain::{Attempt, Chain, Checking, Provider, Searching, Verdict};
 pub use foreign::hash::{HashError, HashMethod};
 pub use foreign::passwords::{ForeignUser, ImportError, UserFault, UsersFormat, read_users};
 pub use foreign::{AclFileError, AclFileFault, FileError, Misplaced};

@@ -12,7 +12,9 @@ use crate::settings::{
 use crate::users::UsersError;
 use base64::Engine as _;
 use bytes::Bytes;
-use headgate_access::{AccessService, AccessSession, Answering, ClientCert, ConnectionInfo, PeerAddr};
+use headgate_access::{
+    AccessService, AccessSession, Answering, ClientCert, ConnectionInfo, Finding, PeerAddr,
+};
 use headgate_model::access::{AuthRefusal, Credentials};
 use headgate_model::{AccessDecision, AccessPolicy, Answer, ClientId, Identity, Question};
 use parking_lot::{Mutex, RwLock};
@@ -380,6 +382,11 @@ impl AccessService for Access {
             link: false,
             exchange: None,
         })
+    }
+
+    fn shared_key(&self, listener: &str, identity: &str) -> Finding {
+        let (door, identity) = (self.0.door(listener), identity.to_owned());
+        Box::pin(async move { door.chain.shared_key(&identity).await })
     }
 }
 

@@ -1,7 +1,7 @@
 //! What an operator may set about access.
 
 use crate::acl::Acl;
-use headgate_access::Network;
+use headgate_access::{Network, SharedKey};
 use headgate_model::{Fault, Secret};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -251,6 +251,11 @@ impl AuthSettings {
                     "the client id is empty: nobody has it",
                 ));
             }
+            if !login.psk.is_empty()
+                && let Err(fault) = SharedKey::parse(login.psk.reveal())
+            {
+                faults.push(Fault::new(format!("client_ids[{n}].psk"), fault.to_string()));
+            }
             if self.client_ids[..n].iter().any(|other| other.id == login.id) {
                 let what = format!("`{}` stands twice", login.id);
                 faults.push(Fault::new(format!("client_ids[{n}].id"), what));
@@ -436,10 +441,14 @@ pub enum PskClientId {
 pub struct ClientIdLogin {
     /// The client id.
     pub id: String,
-    /// Its password. Default: none is asked for, and whoever calls itself so comes in.
+    /// Its password. Default: none is asked for, and whoever calls itself so comes in, unless there is `psk`.
     #[serde(default)]
     #[schemars(with = "String")]
     pub password: Secret,
+    /// Its shared key for DTLS, hexadecimal, 1 to 64 bytes; the identity is the client id. With a key and no password it comes in by DTLS alone. Default: none.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub psk: Secret,
     /// The user name it goes by. Default: none.
     #[serde(default)]
     pub user: Option<String>,

@@ -2,9 +2,9 @@
 
 use super::keys::{KeyFileError, SharedKeys};
 use crate::settings::DtlsSettings;
-use crate::settings::dtls::unhex;
 use crate::tls::TlsError;
 use crate::tls::files::{FileState, certified_key, client_verifier, look_at};
+use headgate_access::unhex;
 use headgate_dtls::{ClientVerifier, Credentials, ServerKey, Shown};
 use headgate_dtls_codec::Description;
 use headgate_model::Fault;
@@ -67,7 +67,7 @@ pub(crate) fn load(settings: &DtlsSettings) -> Result<Loaded, DtlsError> {
         .collect();
     let raw_keys = Arc::new(raw_keys);
     let mut credentials = Credentials {
-        psk: settings.psk_file.is_some() || !settings.psk.is_empty(),
+        psk: settings.has_psk(),
         ..Credentials::default()
     };
     if let Some(tls) = settings.as_tls() {

@@ -1,7 +1,8 @@
 //! Shared keys by identity. Nothing of them is ever written to a log.
 
 use crate::settings::DtlsSettings;
-use crate::settings::dtls::{identity_fault, shared_key};
+use crate::settings::dtls::identity_fault;
+use headgate_access::SharedKey;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
@@ -11,7 +12,7 @@ const MAX_FILE: u64 = 64 << 20;
 
 /// The keys of one listener.
 #[derive(Default)]
-pub(crate) struct SharedKeys(HashMap<Vec<u8>, zeroize::Zeroizing<Vec<u8>>>);
+pub(crate) struct SharedKeys(HashMap<Vec<u8>, SharedKey>);
 
 /// What is wrong with a file of keys.
 #[derive(Debug, thiserror::Error)]
@@ -51,8 +52,8 @@ impl SharedKeys {
         }
         for shared in &settings.psk {
             // Looked at with the settings.
-            if let Ok(key) = shared_key(shared.key.reveal()) {
-                keys.0.insert(shared.identity.clone().into_bytes(), key.into());
+            if let Ok(key) = SharedKey::parse(shared.key.reveal()) {
+                keys.0.insert(shared.identity.clone().into_bytes(), key);
             }
         }
         Ok(keys)
@@ -84,8 +85,8 @@ impl SharedKeys {
             if let Some(what) = identity_fault(identity) {
                 return Err(wrong(&what));
             }
-            let key = shared_key(key).map_err(|fault| wrong(&fault.to_string()))?;
-            if self.0.insert(identity.as_bytes().to_vec(), key.into()).is_some() {
+            let key = SharedKey::parse(key).map_err(|fault| wrong(&fault.to_string()))?;
+            if self.0.insert(identity.as_bytes().to_vec(), key).is_some() {
                 return Err(wrong(&format!("`{identity}` stands twice")));
             }
         }
@@ -94,7 +95,7 @@ impl SharedKeys {
 
     /// The key of an identity.
     pub(crate) fn get(&self, identity: &[u8]) -> Option<&[u8]> {
-        self.0.get(identity).map(|key| key.as_slice())
+        self.0.get(identity).map(SharedKey::reveal)
     }
 }
 
@@ -107,7 +108,7 @@ impl fmt::Debug for SharedKeys {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::dtls::SharedKey;
+    use crate::settings::SharedKeyLogin;
     use std::io::Write;
 
     fn load(text: &str) -> Result<SharedKeys, String> {
@@ -115,7 +116,7 @@ mod tests {
         file.write_all(text.as_bytes()).unwrap();
         let settings = DtlsSettings {
             psk_file: Some(file.path().into()),
-            psk: vec![SharedKey {
+            psk: vec![SharedKeyLogin {
                 identity: "own".into(),
                 key: toml::Value::from("ff").try_into().unwrap(),
             }],

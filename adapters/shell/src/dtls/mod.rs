@@ -7,12 +7,13 @@ mod keys;
 
 use crate::datagram::{DatagramStats, DatagramTransport};
 use crate::listener::ListenError;
+use crate::settings::dtls::MAX_IDENTITY;
 use crate::settings::{DtlsSettings, UdpSettings};
 use crate::tls::identity::certificate_of;
 use crate::udp::{UdpAddress, UdpTransport};
 use bytes::Bytes;
 use files::Loaded;
-use headgate_access::{ConnectionInfo, TlsInfo};
+use headgate_access::{ANSWER_IN, AccessService, ConnectionInfo, SharedKey, TlsInfo};
 use headgate_dtls::{CloseReason, Counter, DtlsServer, Event, Failure, Outputs, Peer, Reason, Shown};
 use headgate_model::bus::PeerName;
 use headgate_model::datagram::Address;
@@ -24,7 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Sleep;
 
 pub use files::DtlsError;
@@ -70,6 +71,9 @@ pub struct DtlsTransport {
     name: Arc<str>,
     settings: DtlsSettings,
     files: Files,
+    /// Knows further shared keys.
+    access: Option<Arc<dyn AccessService>>,
+    asked: JoinSet<(u64, Option<SharedKey>)>,
     /// What is known of the clients of sessions.
     peers: HashMap<u64, Known>,
     began: tokio::time::Instant,
@@ -127,6 +131,8 @@ impl DtlsTransport {
                 looking: None,
                 waiting: Vec::new(),
             },
+            access: None,
+            asked: JoinSet::new(),
             peers: HashMap::new(),
             began: tokio::time::Instant::now(),
             timer: None,
@@ -236,10 +242,33 @@ impl DtlsTransport {
         }
     }
 
+    /// The settings and their file know a key, or else the access service is asked.
     fn answer(&mut self, handshake: u64, identity: &[u8]) {
         let now = self.now();
         let key = self.files.loaded.keys.get(identity);
+        let asks = self.settings.psk_from_auth && key.is_none() && self.asked.len() < MAX_WAITING;
+        let service = self.access.as_ref().filter(|_| asks);
+        if let (Some(service), Ok(text)) = (service, str::from_utf8(identity)) {
+            let finding = service.shared_key(&self.name, text);
+            self.asked.spawn(async move {
+                let found = tokio::time::timeout(ANSWER_IN, finding).await;
+                (handshake, found.ok().flatten())
+            });
+            return;
+        }
         self.server.psk_answer(handshake, key, now, &mut self.out);
+    }
+
+    fn poll_keys(&mut self, cx: &mut Context<'_>) {
+        while let Poll::Ready(Some(found)) = self.asked.poll_join_next(cx) {
+            // Of whoever asked in a task that failed, the handshake ends in time.
+            let Ok((handshake, key)) = found else {
+                continue;
+            };
+            let now = self.now();
+            let key = key.as_ref().map(SharedKey::reveal);
+            self.server.psk_answer(handshake, key, now, &mut self.out);
+        }
     }
 
     /// Lets all that was written down happen; what clients say goes to `sink`. Whether something did.
@@ -352,7 +381,8 @@ impl DtlsTransport {
     }
 
     fn on_failed(&self, from: UdpAddress, identity: Option<&[u8]>, failure: Failure) {
-        let identity = identity.map(String::from_utf8_lossy);
+        // It may be anything, and as long as a message may be.
+        let identity = identity.map(|bytes| String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_IDENTITY)]));
         let identity = identity.as_deref().unwrap_or_default();
         let why = match failure.reason {
             Reason::NothingInCommon => "no version or cipher suite in common (ciphers, psk, certificate)",
@@ -388,6 +418,7 @@ impl DatagramTransport for DtlsTransport {
     fn poll_receive(&mut self, cx: &mut Context<'_>, sink: &mut dyn FnMut(DtlsAddress, Bytes)) -> Poll<()> {
         let mut happened = self.poll_timer(cx);
         self.poll_look(cx);
+        self.poll_keys(cx);
         let now = self.now();
         let Self { udp, server, out, .. } = self;
         let received = udp.poll_receive(cx, &mut |from, bytes| {
@@ -397,6 +428,7 @@ impl DatagramTransport for DtlsTransport {
         // What was begun just now has timers and looks of its own.
         happened |= self.poll_timer(cx);
         self.poll_look(cx);
+        self.poll_keys(cx);
         happened |= self.settle(sink);
         let _ = self.udp.poll_flush(cx);
         match happened || received.is_ready() {
@@ -447,6 +479,10 @@ impl DatagramTransport for DtlsTransport {
     fn gauges(&self, tell: &mut dyn FnMut(&'static str, usize)) {
         tell("dtls/sessions", self.server.sessions());
         tell("dtls/handshakes", self.server.handshakes());
+    }
+
+    fn set_access(&mut self, access: &Arc<dyn AccessService>) {
+        self.access = Some(Arc::clone(access));
     }
 
     fn say_goodbye(&mut self) {

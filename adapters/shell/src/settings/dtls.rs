@@ -1,6 +1,7 @@
 //! DTLS settings.
 
 use super::TlsSettings;
+use headgate_access::{SharedKey, unhex};
 use headgate_dtls::ServerSettings;
 use headgate_dtls_codec::CipherSuite;
 use headgate_model::{Fault, Secret};
@@ -11,8 +12,6 @@ use std::time::Duration;
 
 /// The longest identity of a shared key. RFC 4279 §5.3 wants 128 and more
 pub(crate) const MAX_IDENTITY: usize = 256;
-/// The longest shared key. RFC 4279 §5.3 wants 64 and more
-pub(crate) const MAX_KEY: usize = 64;
 /// The least that a datagram must have room for.
 const MIN_DATAGRAM: usize = 200;
 const MAX_DATAGRAM: usize = 16_384;
@@ -24,7 +23,9 @@ pub struct DtlsSettings {
     /// A file of shared keys, one in a line: `identity:hexkey`, as mosquitto's `psk_file`. The key is behind the last colon. Default: none.
     pub psk_file: Option<PathBuf>,
     /// Further shared keys, before those of the file.
-    pub psk: Vec<SharedKey>,
+    pub psk: Vec<SharedKeyLogin>,
+    /// Whether the providers of `auth.chain` are asked for keys that are not here: those of `auth.client_ids` with `psk`. Default: false.
+    pub psk_from_auth: bool,
     /// The certificate chain, PEM, our own certificate first; its key is an ECDSA key. Default: none, shared keys only.
     pub certificate: Option<PathBuf>,
     /// Its private key, PEM (PKCS#8 or SEC1).
@@ -40,7 +41,7 @@ pub struct DtlsSettings {
     /// With `crl`: a list past its date refuses everyone. Default: false, it still counts.
     pub crl_enforce_expiry: bool,
     /// Raw public keys of clients that have no certificate. RFC 7250
-    pub raw_keys: Vec<RawKey>,
+    pub raw_keys: Vec<RawKeyLogin>,
     /// Cipher suites by their IANA names, best first. Default: all that are built in.
     pub ciphers: Vec<String>,
     /// Whether clients that offer it get a Connection ID, by which they are known when their address changes. RFC 9146
@@ -66,7 +67,7 @@ pub struct DtlsSettings {
 /// A shared key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct SharedKey {
+pub struct SharedKeyLogin {
     /// By which the client names it. It is the client's user name: see `auth.psk`.
     pub identity: String,
     /// The key, hexadecimal: 1 to 64 bytes.
@@ -77,7 +78,7 @@ pub struct SharedKey {
 /// A client's raw public key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct RawKey {
+pub struct RawKeyLogin {
     /// Whose it is. It is the client's user name: see `auth.psk`.
     pub identity: String,
     /// The key's SubjectPublicKeyInfo in DER, hexadecimal.
@@ -90,6 +91,7 @@ impl Default for DtlsSettings {
         Self {
             psk_file: None,
             psk: Vec::new(),
+            psk_from_auth: false,
             certificate: None,
             key: None,
             client_ca: None,
@@ -164,8 +166,8 @@ impl DtlsSettings {
     fn credential_faults(&self) -> Vec<Fault> {
         let mut faults = Vec::new();
         let mut note = |key: String, what: String| faults.push(Fault::new(key, what));
-        if self.psk_file.is_none() && self.psk.is_empty() && self.certificate.is_none() {
-            let what = "there is neither a shared key nor a certificate: it needs `psk_file`, `psk`, or `certificate` and `key`";
+        if !self.has_psk() && self.certificate.is_none() {
+            let what = "there is neither a shared key nor a certificate: it needs `psk_file`, `psk`, `psk_from_auth`, or `certificate` and `key`";
             note(String::new(), what.into());
         }
         match (&self.certificate, &self.key) {
@@ -200,7 +202,7 @@ impl DtlsSettings {
                     format!("`{}` stands twice", shared.identity),
                 );
             }
-            if let Err(fault) = shared_key(shared.key.reveal()) {
+            if let Err(fault) = SharedKey::parse(shared.key.reveal()) {
                 note(format!("psk[{n}].key"), fault.to_string());
             }
         }
@@ -213,6 +215,11 @@ impl DtlsSettings {
             }
         }
         faults
+    }
+
+    /// Whether there may be shared keys.
+    pub(crate) fn has_psk(&self) -> bool {
+        self.psk_file.is_some() || !self.psk.is_empty() || self.psk_from_auth
     }
 
     /// What is read as for TLS; `None` without a certificate.
@@ -263,41 +270,6 @@ pub(crate) fn identity_fault(identity: &str) -> Option<String> {
     }
 }
 
-/// What is wrong with a shared key; that says nothing of the key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum SharedKeyError {
-    /// There are other characters in it, or an odd number of digits.
-    #[error("it is not hexadecimal, such as `00112233445566778899aabbccddeeff`")]
-    NotHex,
-    /// No bytes.
-    #[error("the key is empty")]
-    Empty,
-    /// Too many bytes.
-    #[error("the key is longer than {MAX_KEY} bytes")]
-    TooLong,
-}
-
-/// A shared key from its text.
-pub(crate) fn shared_key(text: &str) -> Result<Vec<u8>, SharedKeyError> {
-    let key = unhex(text).ok_or(SharedKeyError::NotHex)?;
-    match key.len() {
-        0 => Err(SharedKeyError::Empty),
-        1..=MAX_KEY => Ok(key),
-        _ => Err(SharedKeyError::TooLong),
-    }
-}
-
-/// The bytes of hexadecimal digits.
-pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digits = text.as_bytes();
-    if !digits.len().is_multiple_of(2) || !digits.iter().all(u8::is_ascii_hexdigit) {
-        return None;
-    }
-    let value = |digit: u8| char::from(digit).to_digit(16).unwrap_or_default() as u8;
-    let pairs = digits.chunks_exact(2);
-    Some(pairs.map(|pair| value(pair[0]) << 4 | value(pair[1])).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -333,13 +305,5 @@ mod tests {
             ),
             ["ciphers[1]", "idle_timeout", "max_sessions"]
         );
-    }
-
-    #[test]
-    fn keys_are_hexadecimal() {
-        assert_eq!(shared_key("00fF10"), Ok(vec![0, 255, 16]));
-        for wrong in ["", "0", "0g", " 00", &"00".repeat(65)] {
-            assert!(shared_key(wrong).is_err(), "{wrong}");
-        }
     }
 }

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::socket::parse_address;
 pub use datagram::{DatagramKind, DatagramSettings};
-pub use dtls::{DtlsSettings, RawKey, SharedKey};
+pub use dtls::{DtlsSettings, RawKeyLogin, SharedKeyLogin};
 pub use serial::{FlowControl, Parity, Rs485Settings, SerialSettings};
 pub use sockjs::SockJsSettings;
 pub use tls::{TlsSettings, TlsVersion, VirtualHost};
