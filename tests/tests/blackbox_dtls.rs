@@ -243,6 +243,25 @@ fn a_client_without_a_good_certificate_is_refused() {
     assert_eq!(count(&daemon, "dtls/handshakes/failed/certificate"), 2);
 }
 
+/// RFC 5246 §7.3
+#[test]
+fn a_client_with_a_certificate_resumes_its_session() {
+    let (setup, address) = setup(
+        CERTIFICATES,
+        "certificate = { user_name = \"common_name\", client_id = \"user_name\" }\n",
+    );
+    let daemon = setup.start();
+    let (suite, login) = ("ECDHE-ECDSA-AES128-CCM8", certificate(&setup));
+    let session = setup.folder().join("session.pem");
+    for resumed in 0..3 {
+        let mut device = DtlsClient::resuming(address, suite, &login, &session).device("pump-7");
+        device.connect(true, 60, None);
+        device.publish(&Message::new("up", 1, "hello"));
+        device.leave();
+        assert_eq!(count(&daemon, "dtls/handshakes/resumed"), resumed);
+    }
+}
+
 /// Other settings, and sessions stay.
 #[test]
 fn settings_change_while_sessions_stay() {

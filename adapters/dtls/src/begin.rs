@@ -40,7 +40,10 @@ impl<A: Copy + Eq + Hash> DtlsServer<A> {
             let failure = Failure::new(Reason::Superseded, Description::USER_CANCELED);
             self.fail(number, Some(failure), false, out);
         }
+        let (settings, credentials) = (&self.settings, &self.credentials);
+        let resumed = self.memory.find(&hello, settings, credentials, now);
         let begin = Begin {
+            resumed: resumed.filter(|_| settings.resumption),
             address: from,
             hello,
             body: fragment.body,

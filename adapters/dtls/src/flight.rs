@@ -43,7 +43,6 @@ impl Flight {
     }
 
     /// The end of a flight.
-    #[cfg(test)]
     pub(crate) fn and_finished(&mut self, seq: u16, body: [u8; 12]) {
         self.0.push(Part::Finished { seq, body });
     }

@@ -6,12 +6,13 @@ use crate::CID_LEN;
 use crate::credentials::{Credentials, Shown};
 use crate::crypto::Random;
 use crate::crypto::ecdh::Ephemeral;
-use crate::crypto::keys::Keys;
-use crate::crypto::prf::Master;
+use crate::crypto::keys::{Keys, derive};
+use crate::crypto::prf::{Master, hash, verify_data};
 use crate::flight::{Flight, Sizes};
 use crate::negotiate::Agreed;
 use crate::outputs::{Counter, Failure, Outputs, Reason};
 use crate::reassembly::Reassembly;
+use crate::resume::{Resumable, SessionId};
 use crate::settings::ServerSettings;
 use crate::window::Window;
 use crate::writer::Writer;
@@ -57,6 +58,10 @@ pub(crate) struct Handshake<A> {
     pub(crate) address: A,
     pub(crate) client_random: [u8; RANDOM_LEN],
     pub(crate) server_random: [u8; RANDOM_LEN],
+    /// By which its session may be resumed.
+    pub(crate) session_id: Option<SessionId>,
+    /// It resumes an earlier session: the server's Finished is in the first flight.
+    pub(crate) is_resumed: bool,
     /// The Connection ID that we give.
     pub(crate) cid: [u8; CID_LEN],
     pub(crate) agreed: Agreed,
@@ -105,6 +110,8 @@ pub(crate) struct Begin<'a, A> {
     /// The numbers of its message and record, from which ours go on. RFC 6347 §4.2.1, §4.2.2
     pub(crate) message_seq: u16,
     pub(crate) sequence: u64,
+    /// The session that it resumes.
+    pub(crate) resumed: Option<(SessionId, Resumable)>,
 }
 
 impl<A: Copy> Handshake<A> {
@@ -116,7 +123,9 @@ impl<A: Copy> Handshake<A> {
         random: &mut dyn Random,
         now: Instant,
     ) -> Result<Self, Failure> {
-        let agreed = Agreed::find(&begin.hello, settings, credentials)?;
+        let resumed = begin.resumed.as_ref();
+        let suite = resumed.map(|(_, session)| session.suite);
+        let agreed = Agreed::find(&begin.hello, settings, credentials, suite)?;
         let mut server_random = [0; RANDOM_LEN];
         random.fill(&mut server_random);
         let mut cid = [0; CID_LEN];
@@ -129,7 +138,12 @@ impl<A: Copy> Handshake<A> {
             &mut transcript,
         );
         let exchange = agreed.suite.key_exchange();
-        let asks = exchange == KeyExchange::EcdheEcdsa && credentials.clients.is_some();
+        let is_full = resumed.is_none();
+        let signs = exchange == KeyExchange::EcdheEcdsa;
+        let asks = signs && is_full && credentials.clients.is_some();
+        let mut new_id = [0; 32];
+        random.fill(&mut new_id);
+        let may_be_resumed = signs && settings.resumption;
         let mut handshake = Self {
             address: begin.address,
             client_random: begin.hello.random,
@@ -146,7 +160,12 @@ impl<A: Copy> Handshake<A> {
                 true => Stage::Certificate,
                 false => Stage::KeyExchange,
             },
-            ephemeral: exchange.has_ecdhe().then(|| Ephemeral::new(random)),
+            session_id: match resumed {
+                Some((id, _)) => Some(*id),
+                None => may_be_resumed.then_some(new_id),
+            },
+            is_resumed: !is_full,
+            ephemeral: (exchange.has_ecdhe() && is_full).then(|| Ephemeral::new(random)),
             shared: None,
             identity: None,
             shown: None,
@@ -165,23 +184,16 @@ impl<A: Copy> Handshake<A> {
             credentials: credentials.clone(),
             agreed,
         };
-        handshake.prepare(asks)?;
+        match resumed {
+            Some((_, session)) => handshake.prepare_resumed(session),
+            None => handshake.prepare(asks)?,
+        }
         Ok(handshake)
     }
 
     /// The first flight: from ServerHello to ServerHelloDone. RFC 5246 §7.3
     fn prepare(&mut self, asks: bool) -> Result<(), Failure> {
-        let extensions = self.agreed.extensions(&self.cid);
-        let hello = ServerHello {
-            version: DTLS_1_2,
-            random: self.server_random,
-            session_id: &[],
-            suite: self.agreed.suite as u16,
-            extensions: Extensions::decode(&extensions).expect("written by us"),
-        };
-        let mut body = Vec::new();
-        hello.encode(&mut body);
-        self.say(HandshakeType::ServerHello, body);
+        self.say_hello();
         if self.agreed.scheme.is_some() {
             let body = self.certificate();
             self.say(HandshakeType::Certificate, body);
@@ -195,6 +207,44 @@ impl<A: Copy> Handshake<A> {
         }
         self.say(HandshakeType::ServerHelloDone, Vec::new());
         Ok(())
+    }
+
+    /// The first flight of a session that is resumed: ServerHello and Finished. RFC 5246 §7.3
+    fn prepare_resumed(&mut self, session: &Resumable) {
+        self.say_hello();
+        let (random, master) = ((&self.client_random, &self.server_random), &session.master);
+        let (client, server) = derive(session.suite.bulk(), master, random.0, random.1);
+        let ours = verify_data(master, b"server finished", &hash(&self.transcript));
+        write_message(
+            HandshakeType::Finished,
+            self.next_seq,
+            &ours,
+            &mut self.transcript,
+        );
+        self.flight.and_finished(self.next_seq, ours);
+        self.writer.set_keys(server.clone());
+        self.shown.clone_from(&session.shown);
+        self.secrets = Some(Secrets {
+            master: master.clone(),
+            client,
+            server,
+        });
+        self.stage = Stage::Finished;
+    }
+
+    fn say_hello(&mut self) {
+        let session_id = self.session_id;
+        let extensions = self.agreed.extensions(&self.cid);
+        let hello = ServerHello {
+            version: DTLS_1_2,
+            random: self.server_random,
+            session_id: session_id.as_ref().map_or(&[], |id| id),
+            suite: self.agreed.suite as u16,
+            extensions: Extensions::decode(&extensions).expect("written by us"),
+        };
+        let mut body = Vec::new();
+        hello.encode(&mut body);
+        self.say(HandshakeType::ServerHello, body);
     }
 
     fn say(&mut self, kind: HandshakeType, body: Vec<u8>) {

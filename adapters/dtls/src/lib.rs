@@ -3,7 +3,7 @@
 //! [`DtlsServer`] takes datagrams and gives plaintext, and the other way round. It offers the suites of
 //! [`CipherSuite`](headgate_dtls_codec::CipherSuite): a shared key (RFC 4279), one with Diffie-Hellman (RFC 5489), ECDSA (RFC 8422) with certificates or raw
 //! public keys (RFC 7250); and Connection IDs (RFC 9146), the extended master secret (RFC 7627), encrypt-then-MAC (RFC 7366), shorter records (RFC 6066 §4).
-//! There is no renegotiation, no compression and no resumption.
+//! Sessions with certificates can be resumed (RFC 5246 §7.3). There is no renegotiation and no compression.
 //!
 //! Always true:
 //! - nothing is kept of an address, nor more sent to it than came from it, before it has sent back a cookie;
@@ -20,6 +20,7 @@ mod handshake;
 mod negotiate;
 mod outputs;
 mod reassembly;
+mod resume;
 mod server;
 mod session;
 mod settings;

@@ -40,11 +40,12 @@ struct Echoes {
 }
 
 impl Agreed {
-    /// Finds what both can, or says why there is nothing.
+    /// Finds what both can, or says why there is nothing. `resumed`: the suite of a session that is resumed.
     pub(crate) fn find(
         hello: &ClientHello<'_>,
         settings: &ServerSettings,
         credentials: &Credentials,
+        resumed: Option<CipherSuite>,
     ) -> Result<Self, Failure> {
         // Versions of DTLS count down. RFC 6347 §4.1
         if hello.version > DTLS_1_2 {
@@ -57,12 +58,13 @@ impl Agreed {
             return Err(Failure::protocol(Description::ILLEGAL_PARAMETER));
         }
         let offer = Offer::read(hello).map_err(|_| Failure::protocol(Description::DECODE_ERROR))?;
-        let fits = |suite: &&CipherSuite| offer.fits(**suite, hello, credentials);
+        let is_wanted = |suite: CipherSuite| resumed.is_none_or(|wanted| wanted == suite);
+        let fits = |suite: &&CipherSuite| is_wanted(**suite) && offer.fits(**suite, hello, credentials);
         let suite = settings.suites.iter().find(fits).copied().ok_or(Failure::new(
             Reason::NothingInCommon,
             Description::HANDSHAKE_FAILURE,
         ))?;
-        let signs = suite.key_exchange() == KeyExchange::EcdheEcdsa;
+        let signs = suite.key_exchange() == KeyExchange::EcdheEcdsa && resumed.is_none();
         let asks = signs && credentials.clients.is_some();
         let peer_cid = offer.cid.filter(|_| settings.connection_id).map(Into::into);
         Ok(Self {
@@ -76,7 +78,7 @@ impl Agreed {
             server_name: offer.server_name.map(Into::into),
             echoes: Echoes {
                 renegotiation: offer.renegotiation,
-                point_formats: offer.point_formats && suite.key_exchange().has_ecdhe(),
+                point_formats: offer.point_formats && suite.key_exchange().has_ecdhe() && resumed.is_none(),
                 max_fragment_length: offer.max_fragment_length,
                 server_certificate_type: signs && offer.server_types.is_some(),
                 client_certificate_type: asks && offer.client_types.is_some(),

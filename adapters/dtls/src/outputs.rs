@@ -24,6 +24,8 @@ counters! {
     Begun = "dtls/handshakes/begun",
     /// Handshakes that became sessions.
     Completed = "dtls/handshakes/completed",
+    /// Of these, those that resumed an earlier session.
+    Resumed = "dtls/handshakes/resumed",
     /// Handshakes that failed: nothing in common.
     NothingInCommon = "dtls/handshakes/failed/nothing_in_common",
     /// Handshakes that failed: an unknown identity, or another key than ours.

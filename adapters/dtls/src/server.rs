@@ -7,6 +7,7 @@ use crate::crypto::Random;
 use crate::handshake::Handshake;
 use crate::outputs::{CloseReason, Counter, Event, Failure, Outputs, Reason};
 use crate::reassembly::Taken;
+use crate::resume::Memory;
 use crate::session::{Got, Session};
 use crate::settings::ServerSettings;
 use crate::steps::{Protected, Step};
@@ -25,6 +26,7 @@ const AT_ONCE: usize = 256;
 pub struct DtlsServer<A> {
     pub(crate) settings: ServerSettings,
     pub(crate) credentials: Credentials,
+    pub(crate) memory: Memory,
     pub(crate) random: Box<dyn Random>,
     pub(crate) cookies: Cookies,
     /// By number: the first is the oldest.
@@ -70,6 +72,7 @@ impl<A: Copy + Eq + Hash> DtlsServer<A> {
         Self {
             settings,
             credentials,
+            memory: Memory::default(),
             cookies: Cookies::new(&mut *random, now),
             random,
             handshakes: BTreeMap::new(),
@@ -91,6 +94,7 @@ impl<A: Copy + Eq + Hash> DtlsServer<A> {
 
     /// Takes other credentials for the handshakes to come.
     pub fn set_credentials(&mut self, credentials: Credentials) {
+        self.memory.clear();
         self.credentials = credentials;
     }
 
@@ -281,7 +285,14 @@ impl<A: Copy + Eq + Hash> DtlsServer<A> {
                 let says_so = failure.reason != Reason::Alert;
                 self.fail(number, Some(failure), says_so, out);
             }
-            Protected::Done(session) => self.complete(number, *session, now, out),
+            Protected::Done(session, resumable) => {
+                if let Some(resumable) = resumable {
+                    let (id, resumable) = *resumable;
+                    let limit = self.settings.max_sessions;
+                    self.memory.keep(id, resumable, limit, now);
+                }
+                self.complete(number, *session, now, out);
+            }
         }
     }
 
@@ -292,8 +303,11 @@ impl<A: Copy + Eq + Hash> DtlsServer<A> {
             out.count(Counter::Replaced);
             self.drop_session(old, CloseReason::Replaced, out);
         }
-        self.drop_handshake(number);
+        let handshake = self.drop_handshake(number);
         out.count(Counter::Completed);
+        if handshake.is_some_and(|handshake| handshake.is_resumed) {
+            out.count(Counter::Resumed);
+        }
         while self.sessions.len() >= self.settings.max_sessions.max(1) && self.crowd_out(out) {}
         session.timer_at = now + self.settings.idle_timeout;
         self.ends.set(session.timer_at, number);
@@ -360,10 +374,13 @@ impl<A: Copy + Eq + Hash> DtlsServer<A> {
                 bytes,
             }),
             Got::Closed(alert) => {
+                if let Some(id) = session.resumed_by.as_ref().filter(|_| alert.fatal) {
+                    self.memory.forget(id);
+                }
                 // RFC 5246 §7.2.1
                 session.alert(Alert::warning(Description::CLOSE_NOTIFY), out);
                 out.count(Counter::ClosedByClient);
-                self.drop_session(number, CloseReason::ByClient(alert), out);
+                self.drop_session(number, CloseReason::ByClient(alert.description), out);
             }
             Got::Renegotiation => session.alert(Alert::warning(Description::NO_RENEGOTIATION), out),
             Got::Repeat => session.repeat_last(out),

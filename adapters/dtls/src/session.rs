@@ -1,10 +1,12 @@
 //! A session: what is left of a handshake when it is complete.
 
 use crate::CID_LEN;
+use crate::credentials::Shown;
 use crate::crypto::keys::Keys;
 use crate::flight::{Flight, Sizes};
 use crate::handshake::Handshake;
 use crate::outputs::{Counter, Outputs, Peer};
+use crate::resume::SessionId;
 use crate::window::Window;
 use crate::writer::Writer;
 use headgate_dtls_codec::{Alert, ContentType, Description, HandshakeType, Record, next_fragment};
@@ -21,6 +23,8 @@ pub(crate) struct Session<A> {
     pub(crate) heard: Instant,
     /// When its timer is due: not before it ends for its silence.
     pub(crate) timer_at: Instant,
+    /// The name by which it may be resumed.
+    pub(crate) resumed_by: Option<Box<SessionId>>,
     read: Keys,
     writer: Writer,
     window: Window,
@@ -34,7 +38,7 @@ pub(crate) struct Session<A> {
 pub(crate) enum Got {
     Data(Vec<u8>),
     /// The client ends the session.
-    Closed(Description),
+    Closed(Alert),
     /// The client begins another handshake inside this one. RFC 5246 §7.4.1.1
     Renegotiation,
     /// The client has not got the end of the handshake.
@@ -47,7 +51,7 @@ pub(crate) enum Got {
 
 impl<A: Copy> Session<A> {
     /// `last`: the flight that was just sent.
-    pub(crate) fn new(handshake: &mut Handshake<A>, read: Keys, last: Flight, now: Instant) -> Self {
+    pub(crate) fn new(handshake: &mut Handshake<A>, read: Keys, last: Option<Flight>, now: Instant) -> Self {
         let has_cid = handshake.has_cid();
         let writer = Writer::new(0, Box::default());
         Self {
@@ -59,7 +63,8 @@ impl<A: Copy> Session<A> {
             writer: std::mem::replace(&mut handshake.writer, writer),
             window: handshake.window,
             sizes: handshake.sizes,
-            last: Some(Box::new((last, 0))),
+            resumed_by: handshake.session_id.map(Box::new),
+            last: last.map(|last| Box::new((last, 0))),
             peer: Some(Box::new(Peer {
                 identity: handshake.identity.take(),
                 shown: handshake.shown.take(),
@@ -68,6 +73,11 @@ impl<A: Copy> Session<A> {
                 connection_id: has_cid,
             })),
         }
+    }
+
+    /// What its client has shown, until that is told.
+    pub(crate) fn shown(&self) -> Option<&Shown> {
+        self.peer.as_ref()?.shown.as_ref()
     }
 
     /// Who it is; told once.
@@ -96,7 +106,7 @@ impl<A: Copy> Session<A> {
             }
             ContentType::Alert => match Alert::decode(&plaintext) {
                 Ok(alert) if alert.fatal || alert.description == Description::CLOSE_NOTIFY => {
-                    Got::Closed(alert.description)
+                    Got::Closed(alert)
                 }
                 Ok(_) => Got::Nothing,
                 Err(_) => Got::Malformed,

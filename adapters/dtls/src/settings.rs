@@ -10,6 +10,8 @@ pub struct ServerSettings {
     pub suites: Vec<CipherSuite>,
     /// Whether a client that offers it gets a Connection ID. RFC 9146
     pub connection_id: bool,
+    /// Whether sessions with certificates can be resumed. RFC 5246 §7.3
+    pub resumption: bool,
     /// Sessions at a time. When there is one more, the one that was silent for the longest time gives way.
     pub max_sessions: usize,
     /// Half-open handshakes at a time. When there is one more, the oldest gives way.
@@ -31,6 +33,7 @@ impl Default for ServerSettings {
         Self {
             suites: CipherSuite::ALL.to_vec(),
             connection_id: true,
+            resumption: true,
             max_sessions: 10_000,
             max_handshakes: 500,
             max_handshake_bytes: 16 << 10,

@@ -10,6 +10,7 @@ use crate::flight::Flight;
 use crate::handshake::{Handshake, Secrets, Stage};
 use crate::outputs::{Failure, Outputs, Reason};
 use crate::reassembly::Message;
+use crate::resume::{Resumable, SessionId};
 use crate::session::Session;
 use headgate_dtls_codec::message::{ClientKeyExchange, Signed, VERIFY_DATA, certificates, raw_public_key};
 use headgate_dtls_codec::{ContentType, Description, HandshakeType, Record, next_fragment, write_message};
@@ -41,8 +42,8 @@ pub(crate) enum Protected<A> {
     NoRoom,
     /// The client has other keys, or somebody else has sent it.
     Forged,
-    /// The handshake is complete.
-    Done(Box<Session<A>>),
+    /// The handshake is complete, and its session may be resumed.
+    Done(Box<Session<A>>, Option<Box<(SessionId, Resumable)>>),
     /// It cannot be completed.
     Failed(Failure),
 }
@@ -240,10 +241,30 @@ impl<A: Copy> Handshake<A> {
             fragment.body,
             &mut self.transcript,
         );
-        let ours = verify_data(&secrets.master, b"server finished", &hash(&self.transcript));
-        self.writer.set_keys(secrets.server);
-        let flight = Flight::finished(self.next_seq, ours);
-        flight.send(self.address, self.sizes, &mut self.writer, out);
-        Protected::Done(Box::new(Session::new(self, secrets.client, flight, now)))
+        let Secrets {
+            master,
+            client,
+            server,
+        } = secrets;
+        let mut last = None;
+        if !self.is_resumed {
+            let ours = verify_data(&master, b"server finished", &hash(&self.transcript));
+            self.writer.set_keys(server);
+            let flight = Flight::finished(self.next_seq, ours);
+            flight.send(self.address, self.sizes, &mut self.writer, out);
+            last = Some(flight);
+        }
+        let session = Session::new(self, client, last, now);
+        // What was resumed is known already.
+        let resumable = self.session_id.filter(|_| !self.is_resumed).map(|id| {
+            let resumable = Resumable {
+                master,
+                suite: self.agreed.suite,
+                extended_master: self.agreed.extended_master,
+                shown: session.shown().cloned(),
+            };
+            Box::new((id, resumable))
+        });
+        Protected::Done(Box::new(session), resumable)
     }
 }

@@ -51,11 +51,27 @@ impl DtlsClient {
     /// # Panics
     /// If it cannot be had.
     pub fn start(stack: DtlsStack, gateway: SocketAddr, suite: &str, login: &DtlsLogin, cid: bool) -> Self {
-        let mut command = match stack {
+        Self::run(match stack {
             DtlsStack::OpenSsl => openssl(gateway, suite, login),
             DtlsStack::TinyDtls => tinydtls(gateway, login),
             DtlsStack::MbedTls => mbedtls(gateway, suite, login, cid),
-        };
+        })
+    }
+
+    /// OpenSSL's, which writes its session to a file, and resumes the one that is in it.
+    ///
+    /// # Panics
+    /// If it cannot be had.
+    pub fn resuming(gateway: SocketAddr, suite: &str, login: &DtlsLogin, session: &Path) -> Self {
+        let mut command = openssl(gateway, suite, login);
+        if session.exists() {
+            command.arg("-sess_in").arg(session);
+        }
+        command.arg("-sess_out").arg(session);
+        Self::run(command)
+    }
+
+    fn run(mut command: Command) -> Self {
         let child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -37,6 +37,8 @@ pub(super) struct Config {
     pub(super) encrypt_then_mac: bool,
     pub(super) max_fragment_length: Option<u8>,
     pub(super) datagram: usize,
+    /// The session to resume, and its secret.
+    pub(super) resume: Option<(Vec<u8>, Master)>,
     pub(super) seed: u64,
 }
 
@@ -53,6 +55,7 @@ impl Config {
             encrypt_then_mac: true,
             max_fragment_length: None,
             datagram: 1200,
+            resume: None,
             seed: 1,
         }
     }
@@ -64,6 +67,11 @@ pub(super) struct Client {
     pub(super) alerts: Vec<Alert>,
     pub(super) data: Vec<Vec<u8>>,
     pub(super) agreed: Option<CipherSuite>,
+    /// The session's name, with what it takes to resume it.
+    pub(super) session: Vec<u8>,
+    pub(super) was_resumed: bool,
+    /// The server has other keys.
+    pub(super) is_confused: bool,
     pub(super) writer: Writer,
     rng: fastrand::Rng,
     random: [u8; 32],
@@ -81,7 +89,7 @@ pub(super) struct Client {
     server_key: Option<VerifyingKey>,
     asked: bool,
     raw: (bool, bool),
-    master: Option<Master>,
+    pub(super) master: Option<Master>,
     read: Option<Keys>,
     window: Window,
 }
@@ -97,6 +105,9 @@ impl Client {
             alerts: Vec::new(),
             data: Vec::new(),
             agreed: None,
+            session: Vec::new(),
+            was_resumed: false,
+            is_confused: false,
             writer: Writer::new(0, Box::default()),
             rng,
             random,
@@ -129,10 +140,11 @@ impl Client {
             .iter()
             .flat_map(|suite| (*suite as u16).to_be_bytes());
         let suites: Vec<u8> = suites.chain([0x00, 0xFF]).collect();
+        let known = self.config.resume.as_ref();
         let hello = ClientHello {
             version: DTLS_1_2,
             random: self.random,
-            session_id: &[],
+            session_id: known.map_or(&[], |(id, _)| id),
             cookie: &self.cookie,
             suites: &suites,
             compression: &[0],
@@ -229,22 +241,49 @@ impl Client {
                     else {
                         continue;
                     };
-                    let (content, plaintext) = keys.open(&record).expect("the server has our keys");
+                    let Ok((content, plaintext)) = keys.open(&record) else {
+                        self.is_confused = true;
+                        continue;
+                    };
                     self.window.note(record.sequence);
-                    self.take_protected(content, plaintext);
+                    self.take_protected(content, plaintext, now, out);
                 }
                 _ => {}
             }
         }
     }
 
-    fn take_protected(&mut self, content: ContentType, plaintext: Vec<u8>) {
+    fn take_protected(
+        &mut self,
+        content: ContentType,
+        plaintext: Vec<u8>,
+        now: Instant,
+        out: &mut Outputs<()>,
+    ) {
         match content {
             ContentType::Handshake => {
                 let (finished, _) = next_fragment(&plaintext).unwrap();
+                if self.connected {
+                    // The server may not have got ours.
+                    if self.was_resumed {
+                        self.send_flight(now, out);
+                    }
+                    return;
+                }
                 let master = self.master.as_ref().unwrap();
                 let wanted = verify_data(master, b"server finished", &hash(&self.transcript));
                 assert_eq!(finished.body, wanted);
+                if self.was_resumed {
+                    write_message(
+                        HandshakeType::Finished,
+                        finished.message_seq,
+                        finished.body,
+                        &mut self.transcript,
+                    );
+                    let ours = verify_data(master, b"client finished", &hash(&self.transcript));
+                    self.flight = Flight::finished(self.next_seq, ours);
+                    self.send_flight(now, out);
+                }
                 self.connected = true;
             }
             ContentType::Alert => self.alerts.push(Alert::decode(&plaintext).unwrap()),
@@ -313,6 +352,15 @@ impl Client {
         );
         let cid = hello.extensions.get(extension::CONNECTION_ID);
         self.server_cid = cid.map(|body| extension::list8(body).unwrap().to_vec());
+        self.session = hello.session_id.to_vec();
+        let known = self.config.resume.clone();
+        if let Some((_, master)) = known.filter(|(id, _)| !id.is_empty() && *id == self.session) {
+            self.was_resumed = true;
+            let (ours, theirs) = derive(suite.bulk(), &master, &self.random, &self.server_random);
+            (self.master, self.read) = (Some(master), Some(theirs));
+            self.writer
+                .set_peer(ours, self.server_cid.clone().unwrap_or_default().into());
+        }
     }
 
     fn take_key_exchange(&mut self, body: &[u8]) {

@@ -70,7 +70,7 @@ impl Bench {
         let address = 1000 + self.clients.len() as u16;
         self.client(address, config);
         self.run(Duration::from_millis(10));
-        assert!(self.clients.last().unwrap().1.connected);
+        assert!(self.clients.last().unwrap().1.connected, "{:?}", self.events);
         self.events
             .iter()
             .rev()

@@ -4,6 +4,7 @@ mod attacks;
 mod client;
 mod handshakes;
 mod link;
+mod resumption;
 mod sessions;
 
 use crate::credentials::{ClientVerifier, Credentials, ServerKey, Shown};

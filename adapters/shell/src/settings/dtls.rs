@@ -46,6 +46,9 @@ pub struct DtlsSettings {
     pub ciphers: Vec<String>,
     /// Whether clients that offer it get a Connection ID, by which they are known when their address changes. RFC 9146
     pub connection_id: bool,
+    /// Whether a client with a certificate that comes back may resume its session, which spares both the signatures. It is remembered for a day, until files
+    /// or settings change. RFC 5246 §7.3
+    pub resumption: bool,
     /// By when a handshake must be complete.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
@@ -102,6 +105,7 @@ impl Default for DtlsSettings {
             raw_keys: Vec::new(),
             ciphers: Vec::new(),
             connection_id: server.connection_id,
+            resumption: server.resumption,
             handshake_timeout: server.handshake_timeout,
             idle_timeout: server.idle_timeout,
             max_sessions: server.max_sessions,
@@ -249,6 +253,7 @@ impl DtlsSettings {
         ServerSettings {
             suites,
             connection_id: self.connection_id,
+            resumption: self.resumption,
             max_sessions: self.max_sessions,
             max_handshakes: self.max_handshakes,
             max_handshakes_per_second: self.max_handshakes_per_second,
