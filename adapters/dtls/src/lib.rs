@@ -23,6 +23,7 @@ mod reassembly;
 mod resume;
 mod server;
 mod session;
+mod sessions;
 mod settings;
 mod steps;
 #[cfg(test)]
