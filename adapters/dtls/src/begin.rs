@@ -23,7 +23,7 @@ impl<A: Copy + Eq + Hash> DtlsServer<A> {
         out: &mut Outputs<A>,
     ) {
         // Putting fragments together would be keeping something of whoever sends them.
-        if !fragment.is_whole() {
+        if !fragment.is_whole() || fragment.body.len() > self.settings.max_handshake_bytes {
             return out.count(Counter::NoRoom);
         }
         let Ok(hello) = ClientHello::decode(fragment.body) else {

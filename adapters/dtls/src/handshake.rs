@@ -150,7 +150,10 @@ impl<A: Copy> Handshake<A> {
             server_random,
             cid,
             transcript,
-            messages: Reassembly::new(begin.message_seq.wrapping_add(1), settings.max_handshake_bytes),
+            messages: Reassembly::new(
+                begin.message_seq.wrapping_add(1),
+                settings.max_handshake_bytes.saturating_sub(begin.body.len()),
+            ),
             writer: Writer::new(begin.sequence, agreed.peer_cid.clone().unwrap_or_default()),
             sizes: Sizes {
                 datagram: settings.max_datagram_bytes,

@@ -1,6 +1,6 @@
 //! Handshake messages of their fragments, in order. RFC 6347 §4.2.2, §4.2.3
 //!
-//! Always true: what waits has no more bytes than the limit, whatever lengths are told.
+//! Always true: what waits and what was taken together have no more bytes than the limit, whatever lengths are told.
 
 use headgate_dtls_codec::Fragment;
 use std::collections::BTreeMap;
@@ -74,7 +74,7 @@ impl Reassembly {
         }
         let before = known.map_or(0, |known| known.len() + FRAGMENT_COST);
         let cost = fragment.body.len() + FRAGMENT_COST;
-        if self.bytes - before + cost > self.limit {
+        if self.bytes + cost > self.limit + before {
             return Taken::Refused;
         }
         self.bytes = self.bytes - before + cost;
@@ -94,6 +94,8 @@ impl Reassembly {
         let partial = self.partial.remove(&self.next)?;
         let parts = partial.parts.values();
         self.bytes -= parts.map(|part| part.len() + FRAGMENT_COST).sum::<usize>();
+        // What was taken is kept elsewhere: the bound is on all of it together.
+        self.limit = self.limit.saturating_sub(body.len());
         let seq = self.next;
         self.next = self.next.wrapping_add(1);
         Some(Message {
@@ -164,6 +166,17 @@ mod tests {
         let taken = (0..100).filter(|n| all.add(&fragment(0, 200, 2 * n, &[0])) == Taken::Kept);
         assert_eq!(taken.count(), 200 / (1 + FRAGMENT_COST));
         assert_eq!(all.add(&fragment(0, 7, 0, &[0])), Taken::Refused);
+    }
+
+    /// The bound is on all messages of a handshake.
+    #[test]
+    fn what_was_taken_counts_too() {
+        let mut all = Reassembly::new(0, 200);
+        assert_eq!(all.add(&fragment(0, 100, 0, &[0; 100])), Taken::Kept);
+        assert!(all.take().is_some());
+        assert_eq!(all.add(&fragment(1, 101, 0, &[0])), Taken::Refused);
+        assert_eq!(all.add(&fragment(1, 50, 0, &[0; 50])), Taken::Kept);
+        assert!(all.take().is_some());
     }
 
     /// A message without a body is one fragment without bytes.

@@ -7,6 +7,7 @@ use crate::protocols::Serving;
 use crate::serial::SerialTransport;
 use crate::settings::{DatagramKind, DatagramSettings, SerialSettings, UdpSettings};
 use crate::supervise::keep_serving;
+use crate::tls::ServerTls;
 use crate::udp::UdpTransport;
 use futures_util::future::Either;
 use headgate_model::{ConfiguredLogin, DatagramProtocol, Fault, Naming, Rewriter};
@@ -64,6 +65,9 @@ pub trait DatagramListener: Send + Sync {
 pub trait DatagramHandle: Any + Send + Sync {
     /// Where it is, with the real port; of a serial line its device.
     fn address(&self) -> &str;
+
+    /// Its certificates, for whoever watches them; `None` where there are none.
+    fn tls(&self) -> Option<ServerTls>;
 
     /// Clients are told, and it is served no more.
     fn end(&self);
@@ -342,6 +346,14 @@ struct Running<P: DatagramProtocol, T: DatagramTransport> {
 impl<P: DatagramProtocol, T: DatagramTransport> DatagramHandle for Running<P, T> {
     fn address(&self) -> &str {
         &self.address
+    }
+
+    fn tls(&self) -> Option<ServerTls> {
+        let current = self.current.lock();
+        let settings = &current.settings;
+        let dtls = settings.dtls.as_ref();
+        let tls = dtls.filter(|_| settings.kind == DatagramKind::Dtls)?.as_tls()?;
+        ServerTls::load(&settings.name, tls).ok()
     }
 
     fn end(&self) {

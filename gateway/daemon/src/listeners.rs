@@ -476,6 +476,7 @@ impl Listeners {
                 datagram.handle.end();
                 let name = format!("{}/{}", key.0, key.1);
                 self.0.counters.set_datagrams(&name, None);
+                self.0.certificates.set(&name, None);
                 changes.insert(name, ListenerChange::Removed);
             }
         }
@@ -498,7 +499,9 @@ impl Listeners {
             if let Some(datagram) = running.datagrams.get(&key)
                 && entry.listener.change(&*datagram.handle, &running.rewriter)
             {
-                changes.insert(format!("{}/{}", key.0, key.1), ListenerChange::Changed);
+                let name = format!("{}/{}", key.0, key.1);
+                self.0.certificates.set(&name, datagram.handle.tls());
+                changes.insert(name, ListenerChange::Changed);
             }
         }
         let new = prepared.bound.iter().map(|(settings, _)| settings.name.clone());
@@ -549,8 +552,11 @@ impl Inner {
         for (key, bound) in datagrams {
             self.counters
                 .set_datagrams(&format!("{}/{}", key.0, key.1), Some(bound.stats()));
+            let handle = bound.handle();
+            self.certificates
+                .set(&format!("{}/{}", key.0, key.1), handle.tls());
             let datagram = Datagram {
-                handle: bound.handle(),
+                handle,
                 task: tokio::spawn(bound.serve(&self.serving, &running.rewriter)),
             };
             running.datagrams.insert(key, datagram);

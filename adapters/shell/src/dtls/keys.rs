@@ -93,6 +93,12 @@ impl SharedKeys {
         Ok(())
     }
 
+    /// How many are shorter than this.
+    pub(crate) fn shorter_than(&self, bytes: usize) -> usize {
+        let keys = self.0.values();
+        keys.filter(|key| key.reveal().len() < bytes).count()
+    }
+
     /// The key of an identity.
     pub(crate) fn get(&self, identity: &[u8]) -> Option<&[u8]> {
         self.0.get(identity).map(SharedKey::reveal)
@@ -135,6 +141,7 @@ mod tests {
         assert_eq!(keys.get(b"own"), Some(&[0xFF][..]));
         assert_eq!(keys.get(b"urn"), None);
         assert_eq!(format!("{keys:?}"), "SharedKeys(3)");
+        assert_eq!((keys.shorter_than(2), keys.shorter_than(16)), (1, 3));
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub use keys::KeyFileError;
 
 /// How often hellos without a cookie, which anybody may send, let the files be looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Bytes of a key that nobody guesses.
+const STRONG: usize = 16;
 /// Handshakes whose key is looked for while the files are read.
 const MAX_WAITING: usize = 1_000;
 
@@ -43,6 +45,25 @@ static COUNTERS: LazyLock<Vec<&'static str>> =
 /// All that is wrong with the files of DTLS settings.
 pub(crate) fn faults(settings: &DtlsSettings) -> Vec<Fault> {
     files::faults(settings)
+}
+
+/// What is probably not as it was meant: keys that can be guessed.
+pub(crate) fn warnings(settings: &DtlsSettings) -> Vec<Fault> {
+    let keys = keys::SharedKeys::load(settings).unwrap_or_default();
+    let own = settings.as_tls().map(|tls| crate::tls::warnings(&tls));
+    let key = match settings.psk_file {
+        Some(_) => "psk_file",
+        None => "psk",
+    };
+    let short = Some(keys.shorter_than(STRONG)).filter(|count| *count > 0);
+    let short = short.map(|count| {
+        let what = "can be guessed by whoever has seen a handshake: `openssl rand -hex 16` makes a good one";
+        Fault::new(
+            key,
+            format!("{count} of the shared keys have less than {STRONG} bytes: such a key {what}"),
+        )
+    });
+    short.into_iter().chain(own.into_iter().flatten()).collect()
 }
 
 /// A session, and where its client was when it began.

@@ -200,7 +200,10 @@ impl<G, F> DatagramSettings<G, F> {
         let line = self.serial.as_ref().filter(|_| self.kind == DatagramKind::Serial);
         let warnings = line.map(SerialSettings::warnings).unwrap_or_default();
         let warnings = warnings.into_iter().map(|warning| warning.below("serial"));
-        warnings.chain(vain_rules(&self.access)).collect()
+        let dtls = self.dtls.as_ref().filter(|_| self.kind == DatagramKind::Dtls);
+        let dtls = dtls.map(crate::dtls::warnings).unwrap_or_default();
+        let dtls = dtls.into_iter().map(|warning| warning.below("dtls"));
+        warnings.chain(dtls).chain(vain_rules(&self.access)).collect()
     }
 
     /// What is put in front of the topics of its clients.
