@@ -1,5 +1,7 @@
 //! The real gateway with MQTT-SN devices over DTLS 1.2, whose DTLS is not ours; and MQTT clients at the other end of the bus. RFC 6347, RFC 4279, RFC 9146
 
+use headgate_dtls_codec::extension::Extensions;
+use headgate_dtls_codec::{ClientHello, ContentType, DTLS_1_2, HandshakeType, RecordHeader, write_message};
 use headgate_tests::V5;
 use headgate_tests::blackbox::{
     Daemon, DtlsClient, DtlsLogin, DtlsStack, Job, Message, Setup, Tool, Transport, eventually, own_address,
@@ -241,6 +243,74 @@ fn a_client_without_a_good_certificate_is_refused() {
     }
     setup.log_with(&["alert=\"bad_certificate\"", "alert=\"handshake_failure\""]);
     assert_eq!(count(&daemon, "dtls/handshakes/failed/certificate"), 2);
+}
+
+/// RFC 6347 §4.2.1: hellos without a cookie, and noise, from everywhere.
+#[test]
+fn a_flood_of_hellos_costs_nothing_and_disturbs_nobody() {
+    let (setup, address) = setup("psk_file = \"psk\"", "");
+    let daemon = setup.start();
+    let mut device =
+        DtlsClient::start(DtlsStack::OpenSsl, address, "PSK-AES128-CCM8", &PUMP, false).device("device");
+    device.connect(true, 60, None);
+    let sockets: Vec<_> = (0..50)
+        .map(|_| std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket"))
+        .collect();
+    let (mut sent, mut hellos) = (0, 0);
+    for n in 0..10_000u32 {
+        let datagram = match n % 4 {
+            0 => n.to_be_bytes().repeat(20),
+            _ => hello(n),
+        };
+        hellos += usize::from(n % 4 != 0);
+        sent += datagram.len();
+        let socket = &sockets[n as usize % sockets.len()];
+        socket.send_to(&datagram, address).expect("it is sent");
+        if n % 500 == 0 {
+            device.publish(&Message::new("during/flood", 1, &n.to_string()));
+        }
+    }
+    // What came before this was answered before it was.
+    device.publish(&Message::new("after/flood", 1, "here"));
+    let (mut answered, mut answers, mut buffer) = (0, 0, [0; 2048]);
+    for socket in &sockets {
+        socket.set_nonblocking(true).expect("a socket");
+        while let Ok(len) = socket.recv(&mut buffer) {
+            answered += len;
+            answers += 1;
+        }
+    }
+    let told = format!("{answers} answers, {answered} bytes for {sent}");
+    assert!(answers > 0 && answers <= hellos && answered <= sent, "{told}");
+    assert_eq!(count(&daemon, "dtls/handshakes/begun"), 1);
+    daemon.stop();
+}
+
+/// A ClientHello without a cookie.
+fn hello(n: u32) -> Vec<u8> {
+    let mut random = [0; 32];
+    random[..4].copy_from_slice(&n.to_be_bytes());
+    let hello = ClientHello {
+        version: DTLS_1_2,
+        random,
+        session_id: &[],
+        cookie: &[],
+        suites: &[0xC0, 0xA8],
+        compression: &[0],
+        extensions: Extensions::default(),
+    };
+    let (mut body, mut message, mut datagram) = (Vec::new(), Vec::new(), Vec::new());
+    hello.encode(&mut body);
+    write_message(HandshakeType::ClientHello, 0, &body, &mut message);
+    let header = RecordHeader {
+        content: ContentType::Handshake,
+        version: DTLS_1_2,
+        epoch: 0,
+        sequence: 0,
+        cid: &[],
+    };
+    header.write(message.len(), &mut datagram);
+    [datagram, message].concat()
 }
 
 /// RFC 5246 §7.3

@@ -34,6 +34,10 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(60);
 /// A flight that the client asks for is not sent again so soon.
 const NOT_SO_SOON: Duration = Duration::from_millis(200);
+/// After so many the path may be one that our datagrams are too long for. RFC 6347 §4.1.1.1
+const LONG_SENDS: u8 = 2;
+/// How long they are then.
+const SHORT_DATAGRAM: usize = 512;
 /// Flights in all.
 const MAX_SENDS: u8 = 12;
 /// The kind of certificate that a client may show: one with an ECDSA key. RFC 8422 §5.5
@@ -326,6 +330,9 @@ impl<A: Copy> Handshake<A> {
         }
         if self.sends > 0 {
             out.count(Counter::Resent);
+        }
+        if self.sends == LONG_SENDS {
+            self.sizes.datagram = self.sizes.datagram.min(SHORT_DATAGRAM);
         }
         self.sends += 1;
         self.sent_at = now;

@@ -184,6 +184,17 @@ fn the_end_of_a_handshake_is_sent_again() {
     assert!(bench.clients[0].1.connected);
 }
 
+/// RFC 6347 §4.1.1.1: who does not answer long datagrams gets shorter ones.
+#[test]
+fn a_path_that_is_narrow_is_passed_in_the_end() {
+    let mut bench = Bench::new(ServerSettings::default());
+    bench.widest = 600;
+    bench.client(1, Config::new(CipherSuite::EcdheEcdsaCcm8));
+    bench.run(Duration::from_secs(30));
+    assert!(bench.clients[0].1.connected);
+    assert!(bench.count("resent") >= 2);
+}
+
 /// A client that offers nothing of ours hears of it, once its address is proved.
 #[test]
 fn nothing_in_common_is_told() {

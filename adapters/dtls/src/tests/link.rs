@@ -25,6 +25,8 @@ pub(super) struct Bench {
     /// All that went to and came from the server, in order.
     pub(super) seen: Vec<(bool, u16, Vec<u8>)>,
     pub(super) faults: Faults,
+    /// Bytes of the longest datagram that goes through.
+    pub(super) widest: usize,
     /// Keys are given when this is over.
     pub(super) key_takes: Duration,
     counts: Vec<u64>,
@@ -49,6 +51,7 @@ impl Bench {
             events: Vec::new(),
             seen: Vec::new(),
             faults: Faults::default(),
+            widest: usize::MAX,
             key_takes: Duration::ZERO,
             counts: vec![0; COUNTERS.len()],
             rng: fastrand::Rng::with_seed(seed + 1),
@@ -139,7 +142,7 @@ impl Bench {
         let is = |rng: &mut fastrand::Rng, percent| rng.u32(..100) < percent;
         let copies = 1 + u32::from(is(&mut self.rng, self.faults.doubled));
         for _ in 0..copies {
-            if is(&mut self.rng, self.faults.lost) {
+            if is(&mut self.rng, self.faults.lost) || bytes.len() > self.widest {
                 continue;
             }
             let late = match is(&mut self.rng, self.faults.late) {

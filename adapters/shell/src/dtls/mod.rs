@@ -60,7 +60,7 @@ pub(crate) fn warnings(settings: &DtlsSettings) -> Vec<Fault> {
         let what = "can be guessed by whoever has seen a handshake: `openssl rand -hex 16` makes a good one";
         Fault::new(
             key,
-            format!("{count} of the shared keys have less than {STRONG} bytes: such a key {what}"),
+            format!("shared keys shorter than {STRONG} bytes: {count}; such a key {what}"),
         )
     });
     short.into_iter().chain(own.into_iter().flatten()).collect()
@@ -202,17 +202,16 @@ impl DtlsTransport {
 
     /// Lets time go by. Whether something was due.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut was_due = false;
         loop {
             let Some(at) = self.server.deadline() else {
                 self.timer = None;
-                return was_due;
+                return false;
             };
             let now = self.now();
             if at <= now {
+                // Should more be due, the next turn does it.
                 self.server.handle_timeout(now, &mut self.out);
-                was_due = true;
-                continue;
+                return true;
             }
             if self.timer.as_ref().is_none_or(|(set, _)| *set != at) {
                 let sleep = tokio::time::sleep(at.since(now));
@@ -223,7 +222,7 @@ impl DtlsTransport {
                 .as_mut()
                 .is_some_and(|(_, sleep)| sleep.as_mut().poll(cx).is_ready());
             if !ended {
-                return was_due;
+                return false;
             }
             self.timer = None;
         }
