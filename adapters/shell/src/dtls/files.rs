@@ -246,3 +246,87 @@ fn alert_of(error: &rustls::Error) -> Description {
         _ => Description::BAD_CERTIFICATE,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::RawKeyLogin;
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, PublicKeyData};
+    use std::path::Path;
+
+    /// A CA, and a certificate of it with its key, in files; the certificate in DER, and its key as a raw public key.
+    fn write(folder: &Path) -> (Vec<u8>, Vec<u8>) {
+        let (ca_key, key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        let mut ca = CertificateParams::default();
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca_certificate = ca.self_signed(&ca_key).unwrap();
+        let own = CertificateParams::new(["pump-7".to_owned()]).unwrap();
+        let own = own.signed_by(&key, &Issuer::new(ca, ca_key)).unwrap();
+        std::fs::write(folder.join("ca.pem"), ca_certificate.pem()).unwrap();
+        std::fs::write(folder.join("own.pem"), own.pem()).unwrap();
+        std::fs::write(folder.join("own.key"), key.serialize_pem()).unwrap();
+        (own.der().to_vec(), key.subject_public_key_info())
+    }
+
+    fn settings(folder: &Path, raw_key: &[u8]) -> DtlsSettings {
+        DtlsSettings {
+            certificate: Some(folder.join("own.pem")),
+            key: Some(folder.join("own.key")),
+            client_ca: Some(folder.join("ca.pem")),
+            raw_keys: vec![RawKeyLogin {
+                identity: "pump-7".into(),
+                key: raw_key.iter().map(|byte| format!("{byte:02x}")).collect(),
+            }],
+            ..DtlsSettings::default()
+        }
+    }
+
+    /// RFC 5246 §7.4.8, RFC 7250 §4: what our own key signs is verified by its certificate, and by the key itself.
+    #[test]
+    fn signatures_are_those_of_the_certificate_or_raw_key_that_was_shown() {
+        let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (certificate, raw_key) = write(folder.path());
+        let (foreign, foreign_key) = write(elsewhere.path());
+        let credentials = load(&settings(folder.path(), &raw_key)).unwrap().credentials;
+        let (key, clients) = (credentials.key.unwrap(), credentials.clients.unwrap());
+        assert_eq!(key.chain()[0], certificate);
+        assert_eq!(key.public_key(), raw_key);
+        // Of P-256 there is one scheme; whoever offers no other gets no signature.
+        assert_eq!(key.scheme(&[0x0804, 0x0503, 0x0403]), Some(0x0403));
+        assert_eq!(key.scheme(&[0x0804]), None);
+        let signature = key.sign(0x0403, b"message").unwrap();
+        let good = [Shown::Certificates(vec![certificate]), Shown::RawKey(raw_key)];
+        for shown in &good {
+            assert_eq!(clients.verify(shown), Ok(()));
+            assert!(clients.verify_signature(shown, 0x0403, b"message", &signature));
+            assert!(!clients.verify_signature(shown, 0x0403, b"massage", &signature));
+            assert!(!clients.verify_signature(shown, 0x0503, b"message", &signature));
+            assert!(!clients.verify_signature(shown, 0x0403, b"message", b""));
+        }
+        let bad = [Shown::Certificates(vec![foreign]), Shown::RawKey(foreign_key)];
+        for shown in &bad {
+            assert!(clients.verify(shown).is_err());
+            assert!(!clients.verify_signature(shown, 0x0403, b"message", &signature));
+        }
+        // Any bytes at all are no certificate and no key.
+        for shown in [Shown::Certificates(vec![vec![7; 9]]), Shown::RawKey(vec![7; 9])] {
+            assert!(clients.verify(&shown).is_err());
+            assert!(!clients.verify_signature(&shown, 0x0403, b"message", &signature));
+        }
+    }
+
+    #[test]
+    fn faults_of_files_name_their_keys() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_, raw_key) = write(folder.path());
+        let good = settings(folder.path(), &raw_key);
+        assert_eq!(faults(&good), []);
+        let missing = DtlsSettings {
+            psk_file: Some(folder.path().join("psk")),
+            client_ca: Some(folder.path().join("nothing.pem")),
+            ..good
+        };
+        let keys: Vec<_> = faults(&missing).into_iter().map(|fault| fault.key).collect();
+        assert_eq!(keys, ["psk_file", "client_ca"]);
+    }
+}
