@@ -29,8 +29,8 @@ check:
 
 ## Mutated inputs against whatever reads bytes of strangers, each test for FUZZ_SECONDS: codecs, serial lines, the MQTT-SN gateway, the CoAP server, the STOMP endpoint, SockJS requests, HTTP and PROXY heads.
 fuzz:
-	HEADGATE_FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test --release -p headgate-mqtt-codec -p headgate-mqttsn-codec -p headgate-mqttsn -p headgate-coap-codec -p headgate-coap -p headgate-stomp-codec -p headgate-stomp -p headgate-sockjs --test fuzz -- --nocapture
-	HEADGATE_FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test --release -p headgate-shell --lib mutated -- --nocapture
+	HEADGATE_FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test --release -p headgate-dtls-codec -p headgate-mqtt-codec -p headgate-mqttsn-codec -p headgate-mqttsn -p headgate-coap-codec -p headgate-coap -p headgate-stomp-codec -p headgate-stomp -p headgate-sockjs --test fuzz -- --nocapture
+	HEADGATE_FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test --release -p headgate-dtls -p headgate-shell --lib mutated -- --nocapture
 
 ## Rounds of `kill -9` while messages come in and go out: ROUNDS of them, progress on the way.
 soak:

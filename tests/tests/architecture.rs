@@ -46,6 +46,20 @@ fn rules() -> BTreeMap<&'static str, Rule> {
             ),
         ),
         (
+            "headgate-dtls-codec",
+            pure(
+                &[],
+                "a codec is bytes to records and back: no I/O, no clock, no keys",
+            ),
+        ),
+        (
+            "headgate-dtls",
+            pure(
+                &["headgate-dtls-codec", "headgate-model"],
+                "a server is told what happens, time and random bytes too: no I/O, no files",
+            ),
+        ),
+        (
             "headgate-mqttsn-codec",
             pure(
                 &[],
@@ -129,6 +143,8 @@ fn rules() -> BTreeMap<&'static str, Rule> {
                 house: &[
                     "headgate-access",
                     "headgate-bus",
+                    "headgate-dtls",
+                    "headgate-dtls-codec",
                     "headgate-model",
                     "headgate-sockjs",
                 ],

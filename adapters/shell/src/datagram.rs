@@ -69,6 +69,15 @@ pub trait DatagramTransport: Unpin + Send + 'static {
 
     /// Its name, and where it is.
     fn describe(&self) -> (&str, String);
+
+    /// Tells how many there are of what it has itself, such as sessions. Default: nothing.
+    fn gauges(&self, _tell: &mut dyn FnMut(&'static str, usize)) {}
+
+    /// Who may be asked for keys. Default: nobody needs one.
+    fn set_access(&mut self, _access: &Arc<dyn AccessService>) {}
+
+    /// The gateway stops: queues its own last words, behind those of the protocol. Default: there are none.
+    fn say_goodbye(&mut self) {}
 }
 
 /// The counters of one socket or line, and how many clients there are.
@@ -168,7 +177,7 @@ where
 /// The same, and does what it is told meanwhile.
 pub(crate) fn serve_and_listen<S, T>(
     mut server: S,
-    transport: T,
+    mut transport: T,
     told: mpsc::UnboundedReceiver<Told<S, T>>,
     serving: &Serving,
 ) -> impl Future<Output = ()> + Send + 'static
@@ -180,6 +189,7 @@ where
     tracing::info!(listener = %name, %address, "listening");
     transport.stats().set_down(false);
     server.set_user_rates(serving.total.shared_rates());
+    transport.set_access(&serving.access);
     Server {
         server,
         transport,
@@ -380,6 +390,7 @@ where
         if self.ended || self.seat.hub().says_goodbye() {
             self.server.shutdown(&mut self.out);
             self.settle(now, cx);
+            self.transport.say_goodbye();
             self.seat.submit_all(&mut self.out.bus);
             self.farewell = Some(Box::pin(tokio::time::sleep(LINGER)));
             return true;
@@ -611,6 +622,7 @@ where
         let mut gauges = self.transport.stats().gauges.lock();
         gauges.clear();
         self.server.gauges(&mut |name, n| gauges.push((name, n)));
+        self.transport.gauges(&mut |name, n| gauges.push((name, n)));
     }
 
     fn poll_farewell(&mut self, cx: &mut Context<'_>) -> Poll<()> {

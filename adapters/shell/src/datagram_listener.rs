@@ -1,11 +1,13 @@
 //! What serves a datagram protocol on one socket or serial line, for as long as the gateway runs.
 
 use crate::datagram::{DatagramStats, DatagramTransport, Told, serve_and_listen};
+use crate::dtls::DtlsTransport;
 use crate::listener::ListenError;
 use crate::protocols::Serving;
 use crate::serial::SerialTransport;
-use crate::settings::{DatagramKind, DatagramSettings, SerialSettings};
+use crate::settings::{DatagramKind, DatagramSettings, SerialSettings, UdpSettings};
 use crate::supervise::keep_serving;
+use crate::tls::ServerTls;
 use crate::udp::UdpTransport;
 use futures_util::future::Either;
 use headgate_model::{ConfiguredLogin, DatagramProtocol, Fault, Naming, Rewriter};
@@ -24,6 +26,9 @@ pub type SettingsOf<P> =
 pub trait DatagramListener: Send + Sync {
     /// The name in logs and under `$SYS`.
     fn name(&self) -> &str;
+
+    /// What the messages go over: `udp`, `dtls` or `serial`.
+    fn kind(&self) -> &'static str;
 
     /// Where it wants to be.
     fn place(&self) -> Option<DatagramPlace<'_>>;
@@ -60,6 +65,9 @@ pub trait DatagramListener: Send + Sync {
 pub trait DatagramHandle: Any + Send + Sync {
     /// Where it is, with the real port; of a serial line its device.
     fn address(&self) -> &str;
+
+    /// Its certificates, for whoever watches them; `None` where there are none.
+    fn tls(&self) -> Option<ServerTls>;
 
     /// Clients are told, and it is served no more.
     fn end(&self);
@@ -103,9 +111,13 @@ impl<P: DatagramProtocol> DatagramListener for ListenerFor<'_, P> {
         &self.0.name
     }
 
+    fn kind(&self) -> &'static str {
+        self.0.kind.name()
+    }
+
     fn place(&self) -> Option<DatagramPlace<'_>> {
         match self.0.kind {
-            DatagramKind::Udp => Some(DatagramPlace::Udp {
+            DatagramKind::Udp | DatagramKind::Dtls => Some(DatagramPlace::Udp {
                 bind: self.0.bind.as_deref()?,
                 ipv6_only: self.0.ipv6_only,
             }),
@@ -124,7 +136,10 @@ impl<P: DatagramProtocol> DatagramListener for ListenerFor<'_, P> {
         faults.extend(own.map(|fault| fault.below("gateway")));
         let is_serial = self.0.kind == DatagramKind::Serial;
         if is_serial && P::framer(&self.0.gateway, &self.0.framing).is_none() {
-            let what = format!("{} does not go over serial lines, allowed is `udp`", P::NAME);
+            let what = format!(
+                "{} does not go over serial lines, allowed are `udp` and `dtls`",
+                P::NAME
+            );
             faults.push(Fault::new("kind", what));
         }
         faults
@@ -156,6 +171,7 @@ impl<P: DatagramProtocol> DatagramListener for ListenerFor<'_, P> {
         match self.0.kind {
             DatagramKind::Serial => Bound::<P, SerialTransport<P::Framer>>::new(self.0),
             DatagramKind::Udp => Bound::<P, UdpTransport>::new(self.0),
+            DatagramKind::Dtls => Bound::<P, DtlsTransport>::new(self.0),
         }
     }
 
@@ -163,11 +179,12 @@ impl<P: DatagramProtocol> DatagramListener for ListenerFor<'_, P> {
         let place = |settings: &SettingsOf<P>| match settings.kind {
             // Another line is the same one plugged in elsewhere.
             DatagramKind::Serial => None,
-            DatagramKind::Udp => Some((settings.bind.clone(), settings.ipv6_only)),
+            DatagramKind::Udp | DatagramKind::Dtls => Some((settings.bind.clone(), settings.ipv6_only)),
         };
         let known = match self.0.kind {
             DatagramKind::Serial => self.settings_of::<SerialTransport<P::Framer>>(running),
             DatagramKind::Udp => self.settings_of::<UdpTransport>(running),
+            DatagramKind::Dtls => self.settings_of::<DtlsTransport>(running),
         };
         known.is_some_and(|known| place(&known) == place(self.0) && known.mount_point == self.0.mount_point)
     }
@@ -176,6 +193,7 @@ impl<P: DatagramProtocol> DatagramListener for ListenerFor<'_, P> {
         match self.0.kind {
             DatagramKind::Serial => self.change_one::<SerialTransport<P::Framer>>(running, rewriter),
             DatagramKind::Udp => self.change_one::<UdpTransport>(running, rewriter),
+            DatagramKind::Dtls => self.change_one::<DtlsTransport>(running, rewriter),
         }
     }
 }
@@ -234,11 +252,7 @@ trait TransportOf<P: DatagramProtocol>: DatagramTransport {
 
 impl<P: DatagramProtocol> TransportOf<P> for UdpTransport {
     fn open(settings: &SettingsOf<P>, at: Option<&str>) -> Result<Self, ListenError> {
-        let mut udp = settings.udp();
-        // Clients look for it where it was.
-        if let Some(at) = at.filter(|_| udp.bind.ends_with(":0")) {
-            udp.bind = at.to_owned();
-        }
+        let udp = udp_at(settings, at);
         Self::bind(&settings.name, settings.mount_point.as_deref(), &udp)
     }
 
@@ -249,6 +263,32 @@ impl<P: DatagramProtocol> TransportOf<P> for UdpTransport {
     fn renew_with(&mut self, settings: &SettingsOf<P>) {
         self.renew(&settings.udp());
     }
+}
+
+impl<P: DatagramProtocol> TransportOf<P> for DtlsTransport {
+    fn open(settings: &SettingsOf<P>, at: Option<&str>) -> Result<Self, ListenError> {
+        let udp = udp_at(settings, at);
+        let dtls = settings.dtls.clone().unwrap_or_default();
+        Self::bind(&settings.name, settings.mount_point.as_deref(), &udp, &dtls)
+    }
+
+    fn count_on(self, stats: Arc<DatagramStats>) -> Self {
+        self.counting_on(stats)
+    }
+
+    fn renew_with(&mut self, settings: &SettingsOf<P>) {
+        self.renew(&settings.udp(), &settings.dtls.clone().unwrap_or_default());
+    }
+}
+
+/// The socket of the settings.
+fn udp_at<G, F>(settings: &DatagramSettings<G, F>, at: Option<&str>) -> UdpSettings {
+    let mut udp = settings.udp();
+    // Clients look for it where it was.
+    if let Some(at) = at.filter(|_| udp.bind.ends_with(":0")) {
+        udp.bind = at.to_owned();
+    }
+    udp
 }
 
 impl<P: DatagramProtocol> TransportOf<P> for SerialTransport<P::Framer> {
@@ -306,6 +346,14 @@ struct Running<P: DatagramProtocol, T: DatagramTransport> {
 impl<P: DatagramProtocol, T: DatagramTransport> DatagramHandle for Running<P, T> {
     fn address(&self) -> &str {
         &self.address
+    }
+
+    fn tls(&self) -> Option<ServerTls> {
+        let current = self.current.lock();
+        let settings = &current.settings;
+        let dtls = settings.dtls.as_ref();
+        let tls = dtls.filter(|_| settings.kind == DatagramKind::Dtls)?.as_tls()?;
+        ServerTls::load(&settings.name, tls).ok()
     }
 
     fn end(&self) {

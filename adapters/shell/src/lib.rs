@@ -14,6 +14,7 @@ pub mod datagram;
 pub mod datagram_listener;
 mod denials;
 pub mod drive;
+pub mod dtls;
 mod handshake;
 pub mod http;
 pub mod limit;
@@ -47,6 +48,7 @@ pub use datagram_listener::{
     BoundListener, DatagramHandle, DatagramListener, DatagramPlace, ListenerFor, SettingsOf,
 };
 pub use drive::{Connections, drive};
+pub use dtls::{DtlsAddress, DtlsError, DtlsTransport};
 pub use headgate_sockjs::{Refusal as SockJsRefusal, Refusals as SockJsRefusals};
 pub use http::Http;
 pub use limit::ConnectionLimit;

@@ -13,6 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
 
 use crate::connection::{Connection, ConnectionPermit};
+use crate::dtls::DtlsError;
 use crate::handshake::{self, Refusal};
 use crate::limit::{AddressLimit, ConnectionLimit, TokenBucket};
 use crate::settings::{ListenerKind, ListenerSettings, TlsSettings, WebSocketSettings};
@@ -88,6 +89,16 @@ pub enum ListenError {
         address: String,
         /// What the system says.
         source: io::Error,
+    },
+    /// A certificate or key of DTLS is unusable.
+    #[error("listener `{listener}` on {address}: {source}")]
+    Dtls {
+        /// The listener's name.
+        listener: String,
+        /// As in the settings.
+        address: String,
+        /// What is wrong.
+        source: Box<DtlsError>,
     },
     /// SockJS settings that cannot be.
     #[error("listener `{listener}`: `sockjs.{}`: {source}", source.key())]

@@ -6,7 +6,9 @@
 mod network;
 mod peer;
 mod service;
+mod shared_key;
 
 pub use network::{AddressRule, AddressRules, Network, ParseRuleError};
 pub use peer::{ClientCert, ConnectionInfo, HttpInfo, PeerAddr, TlsInfo};
-pub use service::{ANSWER_IN, AccessService, AccessSession, Answering, ask};
+pub use service::{ANSWER_IN, AccessService, AccessSession, Answering, Finding, ask};
+pub use shared_key::{SharedKey, SharedKeyError, unhex};

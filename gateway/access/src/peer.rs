@@ -13,6 +13,8 @@ pub struct ConnectionInfo {
     pub peer: PeerAddr,
     /// Nothing shows that the peer is where it says: anybody can send a datagram under another's address.
     pub forgeable: bool,
+    /// It is gone, and what it had shown with it: it may not come in.
+    pub gone: bool,
     /// The other end of the socket, where a proxy or forwarder spoke for the client.
     pub via: Option<SocketAddr>,
     /// Our end; through a proxy, the address that the client connected to.
@@ -60,7 +62,7 @@ pub enum PeerAddr {
 pub struct TlsInfo {
     /// The host name that the client asked for.
     pub sni: Option<String>,
-    /// `TLSv1.2` or `TLSv1.3`.
+    /// `TLSv1.2`, `TLSv1.3` or `DTLSv1.2`.
     pub version: &'static str,
     /// The IANA name of the cipher suite.
     pub cipher: String,
@@ -68,6 +70,8 @@ pub struct TlsInfo {
     pub alpn: Option<String>,
     /// The client's certificate, verified.
     pub client_cert: Option<ClientCert>,
+    /// The name of the key that the client has proved to have: the identity of a shared key (RFC 4279), or that of a raw public key in the settings.
+    pub identity: Option<String>,
 }
 
 /// A verified client certificate. For its DER see the transport.
@@ -117,6 +121,7 @@ impl ConnectionInfo {
             listener,
             peer,
             forgeable: false,
+            gone: false,
             via: None,
             local: None,
             mount_point: None,

@@ -1,6 +1,7 @@
 //! The seam to whoever knows users and rules.
 
 use crate::peer::ConnectionInfo;
+use crate::shared_key::SharedKey;
 use headgate_model::access::{AuthRefusal, DenyCode};
 use headgate_model::{AccessDecision, Answer, Question};
 use std::fmt;
@@ -13,7 +14,15 @@ use tokio::time::timeout;
 pub trait AccessService: Send + Sync + fmt::Debug {
     /// One connection's conversation with the service.
     fn session(&self, info: &ConnectionInfo) -> Box<dyn AccessSession>;
+
+    /// The key that clients of this identity share with the gateway at a listener. RFC 4279. Default: there is none.
+    fn shared_key(&self, _listener: &str, _identity: &str) -> Finding {
+        Box::pin(std::future::ready(None))
+    }
 }
+
+/// A key that is being looked for.
+pub type Finding = Pin<Box<dyn Future<Output = Option<SharedKey>> + Send>>;
 
 /// The answer to a question, and the conversation handed back.
 pub type Answering = Pin<Box<dyn Future<Output = (Box<dyn AccessSession>, Answer)> + Send>>;

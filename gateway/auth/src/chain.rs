@@ -1,6 +1,6 @@
 //! Who may come in: providers that are asked one after the other, until one knows.
 
-use headgate_access::ClientCert;
+use headgate_access::{ClientCert, SharedKey};
 use headgate_model::ClientId;
 use headgate_model::access::AuthRefusal;
 use std::borrow::Cow;
@@ -26,6 +26,8 @@ pub struct Attempt {
     pub address: IpAddr,
     /// Its certificate, verified.
     pub certificate: Option<Arc<ClientCert>>,
+    /// The name of the key that it has proved to have.
+    pub identity: Option<Arc<str>>,
     /// Whether it may come in here without a name.
     pub may_be_anonymous: bool,
 }
@@ -64,7 +66,15 @@ pub trait Provider: Send + Sync + Debug {
 
     /// What it says of this one.
     fn check<'a>(&'a self, attempt: &'a Attempt) -> Checking<'a>;
+
+    /// The key that clients of this identity share with the gateway. RFC 4279. Default: it knows none.
+    fn shared_key<'a>(&'a self, _identity: &'a str) -> Searching<'a> {
+        Box::pin(std::future::ready(None))
+    }
 }
+
+/// A key that is being looked for.
+pub type Searching<'a> = Pin<Box<dyn Future<Output = Option<SharedKey>> + Send + 'a>>;
 
 /// Providers in the order in which they are asked.
 #[derive(Clone, Debug)]
@@ -99,6 +109,17 @@ impl Chain {
             }
         }
         Verdict::Ignore
+    }
+
+    /// The key of an identity, from the first that knows one. Who is silent is passed over: without a key nobody comes in.
+    pub async fn shared_key(&self, identity: &str) -> Option<SharedKey> {
+        for provider in &self.providers {
+            let found = timeout(self.answer_in, provider.shared_key(identity)).await;
+            if let Ok(Some(key)) = found {
+                return Some(key);
+            }
+        }
+        None
     }
 }
 
@@ -144,6 +165,7 @@ mod tests {
             password: None,
             address: Ipv4Addr::LOCALHOST.into(),
             certificate: None,
+            identity: None,
             may_be_anonymous: false,
         }
     }

@@ -26,7 +26,7 @@ mod users;
 
 pub use acl::{AclError, unknown_placeholders};
 pub use bans::{Ban, BanError, Banned, BannedBy};
-pub use chain::{Attempt, Chain, Checking, Provider, Verdict};
+pub use chain::{Attempt, Chain, Checking, Provider, Searching, Verdict};
 pub use foreign::hash::{HashError, HashMethod};
 pub use foreign::passwords::{ForeignUser, ImportError, UserFault, UsersFormat, read_users};
 pub use foreign::{AclFileError, AclFileFault, FileError, Misplaced};
@@ -35,6 +35,6 @@ pub use service::{Access, AccessError, LoginStats, PreparedAccess};
 pub use settings::{
     AclAction, AclEffect, AclFile, AclFormat, AclRule, AddressLogin, Anonymous, AuthSettings, BanSettings,
     CertificateClientId, CertificateName, CertificateSettings, ClientIdLogin, ListenerAuth, OnDeny,
-    PasswordSettings, ProviderName, RefuseWith, UnknownUsers,
+    PasswordSettings, ProviderName, PskClientId, PskSettings, RefuseWith, UnknownUsers,
 };
 pub use users::{Imported, User, Users, UsersError, missing_folder};

@@ -3,7 +3,7 @@
 use crate::acl::{Acl, AclError, Rulebook};
 use crate::bans::{Ban, BanError, Banned, Bans};
 use crate::chain::{Attempt, Chain, Provider, Verdict};
-use crate::providers::{Addresses, Certificates, ClientIds, FileUsers, UserStore};
+use crate::providers::{Addresses, Certificates, ClientIds, FileUsers, Identities, UserStore};
 use crate::rules::RuleView;
 use crate::scram::{self, ClientFirst, Exchange, ScramKeys};
 use crate::settings::{
@@ -12,7 +12,9 @@ use crate::settings::{
 use crate::users::UsersError;
 use base64::Engine as _;
 use bytes::Bytes;
-use headgate_access::{AccessService, AccessSession, Answering, ClientCert, ConnectionInfo, PeerAddr};
+use headgate_access::{
+    AccessService, AccessSession, Answering, ClientCert, ConnectionInfo, Finding, PeerAddr,
+};
 use headgate_model::access::{AuthRefusal, Credentials};
 use headgate_model::{AccessDecision, AccessPolicy, Answer, ClientId, Identity, Question};
 use parking_lot::{Mutex, RwLock};
@@ -300,6 +302,7 @@ impl Door {
     ) -> Self {
         let certificate = listener.and_then(|listener| listener.certificate);
         let certificate = certificate.unwrap_or(settings.certificate);
+        let psk = listener.and_then(|listener| listener.psk).unwrap_or(settings.psk);
         let chain = listener.and_then(|listener| listener.chain.as_ref());
         let chain = chain.unwrap_or(&settings.chain);
         let of_here = listener.and_then(|listener| listener.users.as_ref());
@@ -309,6 +312,7 @@ impl Door {
             match name {
                 ProviderName::Addresses => Arc::new(Addresses(settings.addresses.clone())),
                 ProviderName::Certificate => Arc::new(Certificates(certificate)),
+                ProviderName::Psk => Arc::new(Identities(psk)),
                 ProviderName::ClientIds => Arc::new(ClientIds::new(&settings.client_ids)),
                 ProviderName::Users => Arc::new(FileUsers {
                     store: Arc::clone(users),
@@ -382,11 +386,18 @@ impl AccessService for Access {
             address,
             local,
             forgeable: info.forgeable,
+            gone: info.gone,
             certificate: certificate(info),
+            identity: identity(info),
             client: None,
             link: false,
             exchange: None,
         })
+    }
+
+    fn shared_key(&self, listener: &str, identity: &str) -> Finding {
+        let (door, identity) = (self.0.door(listener), identity.to_owned());
+        Box::pin(async move { door.chain.shared_key(&identity).await })
     }
 }
 
@@ -407,6 +418,12 @@ fn certificate(info: &ConnectionInfo) -> Option<Arc<ClientCert>> {
     own.or_else(of_proxy).map(Arc::new)
 }
 
+/// The name of the key that the client has proved to have.
+fn identity(info: &ConnectionInfo) -> Option<Arc<str>> {
+    let identity = info.tls.as_ref()?.identity.as_deref()?;
+    Some(identity.into())
+}
+
 /// One connection's conversation.
 struct Session {
     shared: Arc<Inner>,
@@ -416,7 +433,10 @@ struct Session {
     local: bool,
     /// Others may have sent what is said to come from there.
     forgeable: bool,
+    /// What it had shown is not known any more.
+    gone: bool,
     certificate: Option<Arc<ClientCert>>,
+    identity: Option<Arc<str>>,
     client: Option<ClientId>,
     /// It says that it is a broker.
     link: bool,
@@ -467,6 +487,10 @@ impl Session {
         self.client = Some(credentials.client_id);
         self.link = credentials.link;
         self.exchange = None;
+        if self.gone {
+            let user = credentials.username.as_deref();
+            return self.refused(user, "its session is over (DTLS)", AuthRefusal::Unavailable);
+        }
         if let Some(refusal) = self.banned(credentials.username.as_deref()) {
             return refusal;
         }
@@ -478,6 +502,7 @@ impl Session {
             password: credentials.password,
             address: self.address,
             certificate: self.certificate.clone(),
+            identity: self.identity.clone(),
             may_be_anonymous: door.lets_in_anonymous(self.local) && !refuses_name,
         };
         if let Some(method) = credentials.method {

@@ -1,7 +1,7 @@
 //! What an operator may set about access.
 
 use crate::acl::Acl;
-use headgate_access::Network;
+use headgate_access::{Network, SharedKey};
 use headgate_model::{Fault, Secret};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ pub struct AuthSettings {
     pub anonymous: Anonymous,
     /// What becomes of a client that gives a user name which nobody knows, where anonymous clients are let in.
     pub unknown_users: UnknownUsers,
-    /// Who is asked whether a client may come in, in this order: the first that knows it decides. `addresses`, `certificate`, `client_ids` and `users` are
+    /// Who is asked whether a client may come in, in this order: the first that knows it decides. `addresses`, `certificate`, `psk`, `client_ids` and `users` are
     /// the sections of these names and the file of users. Default: all, in this order.
     pub chain: Vec<ProviderName>,
     /// How long each of them may take; who is asked about there is refused then.
@@ -28,6 +28,8 @@ pub struct AuthSettings {
     pub addresses: Vec<AddressLogin>,
     /// Clients that are known by their certificate, where a listener asks for one.
     pub certificate: CertificateSettings,
+    /// Clients that are known by a key of their own: a shared key of DTLS (`psk_file`, `psk`), or a raw public key (`raw_keys`).
+    pub psk: PskSettings,
     /// Clients that are known by their client id.
     pub client_ids: Vec<ClientIdLogin>,
     /// User names whose clients are asked no rule. `$SYS` stays the gateway's.
@@ -123,6 +125,7 @@ impl Default for AuthSettings {
             answer_in: Duration::from_secs(10),
             addresses: Vec::new(),
             certificate: CertificateSettings::default(),
+            psk: PskSettings::default(),
             client_ids: Vec::new(),
             superusers: Vec::new(),
             listeners: Vec::new(),
@@ -248,6 +251,11 @@ impl AuthSettings {
                     "the client id is empty: nobody has it",
                 ));
             }
+            if !login.psk.is_empty()
+                && let Err(fault) = SharedKey::parse(login.psk.reveal())
+            {
+                faults.push(Fault::new(format!("client_ids[{n}].psk"), fault.to_string()));
+            }
             if self.client_ids[..n].iter().any(|other| other.id == login.id) {
                 let what = format!("`{}` stands twice", login.id);
                 faults.push(Fault::new(format!("client_ids[{n}].id"), what));
@@ -321,6 +329,8 @@ pub enum ProviderName {
     Addresses,
     /// `auth.certificate`.
     Certificate,
+    /// `auth.psk`.
+    Psk,
     /// `auth.client_ids`.
     ClientIds,
     /// The file of users, and SCRAM.
@@ -329,7 +339,13 @@ pub enum ProviderName {
 
 impl ProviderName {
     /// All of them, in their usual order.
-    pub const ALL: [Self; 4] = [Self::Addresses, Self::Certificate, Self::ClientIds, Self::Users];
+    pub const ALL: [Self; 5] = [
+        Self::Addresses,
+        Self::Certificate,
+        Self::Psk,
+        Self::ClientIds,
+        Self::Users,
+    ];
 }
 
 /// Clients that are let in, or kept out, by their address.
@@ -389,16 +405,50 @@ pub enum CertificateClientId {
     UserName,
 }
 
+/// Clients that are known by a key of their own. Nobody asks for a password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PskSettings {
+    /// Whether the identity of the key is the user name. Otherwise a key lets a client speak, and says nothing of who it is.
+    pub user_name: bool,
+    /// Which client ids the key is good for.
+    pub client_id: PskClientId,
+}
+
+impl Default for PskSettings {
+    fn default() -> Self {
+        Self {
+            user_name: true,
+            client_id: PskClientId::Any,
+        }
+    }
+}
+
+/// Which client ids a key is good for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PskClientId {
+    /// Any.
+    #[default]
+    Any,
+    /// The one that is the identity.
+    Identity,
+}
+
 /// A client that is known by its client id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClientIdLogin {
     /// The client id.
     pub id: String,
-    /// Its password. Default: none is asked for, and whoever calls itself so comes in.
+    /// Its password. Default: none is asked for, and whoever calls itself so comes in, unless there is `psk`.
     #[serde(default)]
     #[schemars(with = "String")]
     pub password: Secret,
+    /// Its shared key for DTLS, hexadecimal, 1 to 64 bytes; the identity is the client id. With a key and no password it comes in by DTLS alone. Default: none.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub psk: Secret,
     /// The user name it goes by. Default: none.
     #[serde(default)]
     pub user: Option<String>,
@@ -422,6 +472,9 @@ pub struct ListenerAuth {
     /// As `auth.certificate`.
     #[serde(default)]
     pub certificate: Option<CertificateSettings>,
+    /// As `auth.psk`.
+    #[serde(default)]
+    pub psk: Option<PskSettings>,
     /// As `auth.acl`, and instead of it.
     #[serde(default)]
     pub acl: Option<Vec<AclRule>>,

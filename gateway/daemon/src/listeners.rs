@@ -255,14 +255,10 @@ impl Listeners {
         let datagrams = protocols::datagram_listeners(&running.config).filter_map(|entry| {
             let key = (entry.list, entry.listener.name().to_owned());
             let datagram = running.datagrams.get(&key)?;
-            let kind = match entry.listener.place()? {
-                DatagramPlace::Udp { .. } => "udp",
-                DatagramPlace::Serial(_) => "serial",
-            };
             Some(ListenerView {
                 name: format!("{}/{}", key.0, key.1),
                 protocol: key.0.to_owned(),
-                kind,
+                kind: entry.listener.kind(),
                 address: datagram.handle.address().to_owned(),
                 mount_point: entry.listener.mount_point().map(str::to_owned),
                 connections: None,
@@ -494,6 +490,7 @@ impl Listeners {
                 datagram.handle.end();
                 let name = format!("{}/{}", key.0, key.1);
                 self.0.counters.set_datagrams(&name, None);
+                self.0.certificates.set(&name, None);
                 changes.insert(name, ListenerChange::Removed);
             }
         }
@@ -516,7 +513,9 @@ impl Listeners {
             if let Some(datagram) = running.datagrams.get(&key)
                 && entry.listener.change(&*datagram.handle, &running.rewriter)
             {
-                changes.insert(format!("{}/{}", key.0, key.1), ListenerChange::Changed);
+                let name = format!("{}/{}", key.0, key.1);
+                self.0.certificates.set(&name, datagram.handle.tls());
+                changes.insert(name, ListenerChange::Changed);
             }
         }
         let new = prepared.bound.iter().map(|(settings, _)| settings.name.clone());
@@ -567,8 +566,11 @@ impl Inner {
         for (key, bound) in datagrams {
             self.counters
                 .set_datagrams(&format!("{}/{}", key.0, key.1), Some(bound.stats()));
+            let handle = bound.handle();
+            self.certificates
+                .set(&format!("{}/{}", key.0, key.1), handle.tls());
             let datagram = Datagram {
-                handle: bound.handle(),
+                handle,
                 task: tokio::spawn(bound.serve(&self.serving, &running.rewriter)),
             };
             running.datagrams.insert(key, datagram);

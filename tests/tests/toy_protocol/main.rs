@@ -386,6 +386,6 @@ fn a_protocol_may_have_no_serial_form() {
     };
     assert_eq!(
         fault.to_string(),
-        "kind: notes does not go over serial lines, allowed is `udp`"
+        "kind: notes does not go over serial lines, allowed are `udp` and `dtls`"
     );
 }

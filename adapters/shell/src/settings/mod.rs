@@ -1,6 +1,7 @@
 //! What a listener is told: where to listen, whom to let in, and how the connection is wrapped.
 
 mod datagram;
+pub(crate) mod dtls;
 mod faults;
 mod serial;
 mod sockjs;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::socket::parse_address;
 pub use datagram::{DatagramKind, DatagramSettings};
+pub use dtls::{DtlsSettings, RawKeyLogin, SharedKeyLogin};
 pub use serial::{FlowControl, Parity, Rs485Settings, SerialSettings};
 pub use sockjs::SockJsSettings;
 pub use tls::{TlsSettings, TlsVersion, VirtualHost};

@@ -19,7 +19,7 @@ use super::{ServedCertificate, TlsError, identity};
 use crate::settings::{TlsSettings, TlsVersion};
 
 /// By what a change of a file is noticed. `None`: it cannot be looked at.
-pub(super) type FileState = Option<(Option<SystemTime>, u64, [i64; 3])>;
+pub(crate) type FileState = Option<(Option<SystemTime>, u64, [i64; 3])>;
 
 pub(super) fn look(settings: &TlsSettings) -> Vec<FileState> {
     let hosts = settings.sni.iter();
@@ -42,7 +42,7 @@ pub(super) fn look(settings: &TlsSettings) -> Vec<FileState> {
     paths.chain(hosts).flatten().map(|path| look_at(path)).collect()
 }
 
-fn look_at(path: &Path) -> FileState {
+pub(crate) fn look_at(path: &Path) -> FileState {
     let metadata = fs::metadata(path).ok()?;
     Some((metadata.modified().ok(), metadata.len(), file_identity(&metadata)))
 }
@@ -240,7 +240,7 @@ fn pick<T: Copy>(wanted: &[String], known: &[(String, T)]) -> Result<Vec<T>, Tls
     wanted.iter().map(find).collect()
 }
 
-fn client_verifier(
+pub(crate) fn client_verifier(
     settings: &TlsSettings,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
@@ -305,7 +305,7 @@ fn host_certificates(
     Ok(hosts)
 }
 
-fn certified_key(
+pub(crate) fn certified_key(
     certificate: &Path,
     key_file: &Path,
     ocsp: Option<&Path>,

@@ -35,6 +35,7 @@ pub(crate) fn agreed(tls: &ServerConnection) -> Option<TlsInfo> {
             .alpn_protocol()
             .map(|name| String::from_utf8_lossy(name).into_owned()),
         client_cert,
+        identity: None,
     })
 }
 
@@ -71,7 +72,7 @@ pub(super) fn served(path: &Path, chain: &[CertificateDer<'_>]) -> Option<Served
     })
 }
 
-fn certificate_of(der: &[u8]) -> Option<ClientCert> {
+pub(crate) fn certificate_of(der: &[u8]) -> Option<ClientCert> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     let names = certificate.subject_alternative_name().ok()?;
     let names = names.map_or(&[][..], |extension| &extension.value.general_names);

@@ -4,7 +4,7 @@
 //! used leaves the old in place, and is logged once for each change. A new configuration also forgets the
 //! sessions that clients could resume, or a revoked certificate would live on in them.
 
-mod files;
+pub(crate) mod files;
 pub(crate) mod identity;
 pub(crate) mod words;
 

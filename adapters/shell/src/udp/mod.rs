@@ -156,7 +156,7 @@ enum Counter {
     Errors,
 }
 
-const COUNTERS: &[&str] = &[
+pub(crate) const COUNTERS: &[&str] = &[
     "datagrams/received",
     "datagrams/sent",
     "bytes/received",
@@ -194,6 +194,12 @@ impl UdpTransport {
             pause: None,
             deaf: false,
         })
+    }
+
+    /// Counts under these names, which begin with [`COUNTERS`].
+    pub(crate) fn counting_as(mut self, names: &'static [&'static str]) -> Self {
+        self.stats = Arc::new(DatagramStats::new(names));
+        self
     }
 
     /// Goes on with what an earlier socket has counted.

@@ -87,6 +87,7 @@ mod tests {
             password: None,
             address: Ipv4Addr::LOCALHOST.into(),
             certificate: certificate.map(Arc::new),
+            identity: None,
             may_be_anonymous: false,
         })
     }

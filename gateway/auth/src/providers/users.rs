@@ -340,6 +340,7 @@ mod tests {
                     password: Some("one".into()),
                     address: Ipv4Addr::LOCALHOST.into(),
                     certificate: None,
+                    identity: None,
                     may_be_anonymous,
                 };
                 assert_eq!(users.check(&attempt).await, verdict, "{name}");
