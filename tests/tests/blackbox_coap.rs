@@ -297,3 +297,49 @@ fn the_command_line_speaks_to_a_foreign_server() {
         "{gone:?}"
     );
 }
+
+/// RFC 7252 §9: coaps, with a key that both sides have. The identity is the user name, and nothing need be said in the query.
+#[test]
+fn a_foreign_client_speaks_coap_over_dtls() {
+    CoapClient::Libcoap.install();
+    let setup = Setup::with(
+        "[auth]\nanonymous = \"nowhere\"\n[[auth.acl]]\neffect = \"allow\"\nuser = \"pump7\"\ntopics = [\"plant/%u/#\"]\n\
+         [[coap]]\nname = \"coap\"\nkind = \"dtls\"\nbind = \"127.0.0.1:0\"\n\
+         dtls = { psk = [{ identity = \"pump7\", key = \"7365637265742d6f662d70756d702d37\" }] }\n",
+    );
+    let daemon = setup.start();
+    let port = daemon.port_of("coap");
+    let ask = |key: &str, words: &[&str], path: &str| {
+        let output = Command::new("coap-client-openssl")
+            .args(["-u", "pump7", "-k", key, "-B", "5"])
+            .args(words)
+            .arg(format!("coaps://127.0.0.1:{port}/{path}"))
+            .output()
+            .expect("it runs");
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+    };
+    let key = "secret-of-pump-7";
+    let long = "x".repeat(3_000);
+    assert_eq!(
+        ask(
+            key_bytes,
+            &["-m", "post", "-b", "1024", "-e", &long],
+            "ps/plant/pump7/a?retain=1"
+        ),
+        ""
+    );
+    assert_eq!(
+        ask(key, &["-m", "get", "-b", "1024"], "ps/plant/pump7/a").trim_end(),
+        long
+    );
+    assert!(ask(key, &["-m", "post", "-e", "x"], "ps/plant/other/a").contains("4.03"));
+    ask(
+        "0xffffffffffffffffffffffffffffffff",
+        &["-m", "post", "-e", "y"],
+        "ps/plant/pump7/a?retain=1",
+    );
+    assert_eq!(
+        ask(key, &["-m", "get", "-b", "1024"], "ps/plant/pump7/a").trim_end(),
+        long
+    );
+}
