@@ -343,3 +343,38 @@ fn a_foreign_client_speaks_coap_over_dtls() {
         long
     );
 }
+
+/// RFC 8323: the same over TCP.
+#[test]
+fn foreign_clients_speak_coap_over_tcp() {
+    CoapClient::Libcoap.install();
+    let setup = Setup::with("[[listeners]]\nname = \"coap\"\nprotocol = \"coap\"\nbind = \"127.0.0.1:0\"\n");
+    let daemon = setup.start();
+    let base = format!("coap+tcp://127.0.0.1:{}", daemon.port_of("coap"));
+    let long: String = (0..60_000)
+        .map(|n| char::from(b'a' + (n / 1_000 % 26) as u8))
+        .collect();
+    for client in [CoapClient::Libcoap, CoapClient::Aiocoap] {
+        let uri = format!("{base}/ps/tcp/{client:?}?retain=true");
+        let (code, said) = client.ask(request("POST", &uri, &long));
+        assert!(is_success(&code), "{client:?}: {code} {said}");
+        let (code, read) = client.ask(request("GET", &format!("{base}/ps/tcp/{client:?}"), ""));
+        assert!(
+            is_success(&code) && read == long,
+            "{client:?}: {code} {}",
+            read.len()
+        );
+        assert_eq!(
+            client.ask(request("GET", &format!("{base}/ps/none"), "")).0,
+            "4.04",
+            "{client:?}"
+        );
+    }
+    let observing = CoapClient::Aiocoap.observe(&format!("{base}/ps/now?c=o"));
+    let (mut mqtt, _) = Peer::connect(daemon.port(Transport::Tcp), "mqtt", true, 0).unwrap();
+    for n in 1..4 {
+        mqtt.publish("now", &n.to_string(), Some((Qos::AtLeastOnce, n)), false)
+            .unwrap();
+        assert_eq!(observing.next(), n.to_string());
+    }
+}

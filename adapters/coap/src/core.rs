@@ -14,7 +14,7 @@ use crate::{Outcome, Requester};
 use bytes::Bytes;
 use headgate_coap_codec::{Block, Code, Message, encoded_len, number};
 use headgate_model::access::{AuthRefusal, Credentials};
-use headgate_model::bus::{OpenRefusal, Presence, Protocol};
+use headgate_model::bus::{OpenRefusal, PeerName, Presence, Protocol};
 use headgate_model::datagram::Address;
 use headgate_model::{
     Answer, Asked, BusCommand, BusEvent, ClientId, CloseReason, DatagramOutputs, Gate, Identity, Instant,
@@ -95,6 +95,10 @@ pub(crate) struct Core<A> {
     pub downloads: Downloads<A>,
     /// The exponent of the largest block; `None` where messages may be long.
     pub szx: Option<u8>,
+    /// Bytes of a body that need not be cut, whatever the size of blocks.
+    pub max_whole: usize,
+    /// Where all clients are, if their address does not say so.
+    pub place: Option<(PeerName, u16)>,
     clients: Vec<Option<Client<A>>>,
     free: Vec<u32>,
     by_name: HashMap<Name<A>, u32>,
@@ -127,6 +131,8 @@ impl<A: Address> Core<A> {
             naming,
             unguessable,
             szx,
+            max_whole: 0,
+            place: None,
             clients: Vec::new(),
             free: Vec::new(),
             by_name: HashMap::new(),
@@ -313,8 +319,9 @@ impl<A: Address> Core<A> {
     fn on_allowed(&mut self, index: u32, identity: Identity, out: &mut Out<A>) {
         self.logging_in -= 1;
         let keep_alive = u16::try_from(self.settings.keep_alive.as_secs()).unwrap_or(u16::MAX);
+        let place = self.place.clone();
         let client = self.client_mut(index);
-        let (peer, peer_port) = client.at.presence();
+        let (peer, peer_port) = place.unwrap_or_else(|| client.at.presence());
         let who = Presence {
             username: identity.username.clone(),
             protocol: &PROTOCOL,
@@ -490,6 +497,27 @@ impl<A: Address> Core<A> {
         );
     }
 
+    /// All clients of a connection are gone.
+    pub(crate) fn lose_all(&mut self, reason: CloseReason, out: &mut Out<A>) {
+        for index in 0..self.clients.len() {
+            let index = u32::try_from(index).expect("indices are u32");
+            match self.clients[index as usize].as_ref().map(|client| client.state) {
+                Some(State::LoggingIn) => self.remove(index, None, out),
+                Some(State::Opening | State::Open) => self.lose(index, reason, out),
+                None => {}
+            }
+        }
+    }
+
+    /// One of the clients, for a trace.
+    pub(crate) fn first_client(&self) -> Option<&str> {
+        self.clients
+            .iter()
+            .flatten()
+            .next()
+            .map(|client| client.id.as_str())
+    }
+
     /// Forgets a client that has no session; what it waits for is answered so.
     fn remove(&mut self, index: u32, answered: Option<(Code, &str)>, out: &mut Out<A>) {
         let mut client = self.clients[index as usize]
@@ -545,7 +573,9 @@ impl<A: Address> Core<A> {
     ) {
         response.token = to.token;
         echo_block1(request, &mut response);
-        let is_part = response.options.has(number::BLOCK2);
+        // A block of it, or what asks for one, is cut as it says.
+        let is_whole = response.payload.len() <= self.max_whole && !request.options.has(number::BLOCK2);
+        let is_part = is_whole || response.options.has(number::BLOCK2);
         if let (Some(szx), true) = (self.szx, response.code.is_success() && !is_part) {
             let szx = szx.min(szx_allowed(to, &response));
             response = self.downloads.cut(to.at, request, response, szx, now);

@@ -54,7 +54,8 @@ impl<A: Address> Core<A> {
         let client = self.client(index);
         out.denials.tell(|| {
             let who = client.who.clone().unwrap_or_else(|| {
-                let (peer, peer_port) = client.at.presence();
+                let place = self.place.clone();
+                let (peer, peer_port) = place.unwrap_or_else(|| client.at.presence());
                 Arc::new(Presence {
                     protocol: &PROTOCOL,
                     version: 1,

@@ -4,6 +4,7 @@
 
 pub mod blockwise;
 mod client;
+mod connection;
 mod core;
 mod counters;
 mod denial;
@@ -20,9 +21,10 @@ mod transmission;
 mod unguessable;
 mod uri;
 
+pub use connection::{CoapConnection, CoapWire};
 pub use counters::CoapMetric;
 pub use messenger::{Messenger, MessengerCounts, Outcome, Received, Requester};
-pub use protocol::Coap;
+pub use protocol::{Coap, CoapTcp};
 pub use server::CoapServer;
 pub use settings::{CoapSettings, NotifyType, QosRule};
 pub use transmission::Transmission;

@@ -215,6 +215,7 @@ impl<A: Address> Core<A> {
     fn notify(&mut self, index: u32, key: SessionKey, delivery: Delivery, now: Instant, out: &mut Out<A>) {
         let (notify_type, interval) = (self.settings.notify_type, self.settings.confirm_interval);
         let topic = self.naming.mount.unmount(&delivery.message.topic).to_string();
+        let max_whole = self.max_whole;
         let szx = self.block_szx();
         let client = self.client_mut(index);
         let at = client.at;
@@ -239,7 +240,7 @@ impl<A: Address> Core<A> {
         };
         let confirmable = wanted || observation.confirmed + interval <= now;
         let (token, request) = (observation.token, observation.request.clone());
-        let fits = self.szx.is_none() || content.payload.len() <= 16 << szx;
+        let fits = self.szx.is_none() || content.payload.len() <= (16 << szx).max(max_whole);
         if !fits {
             content = self.downloads.cut_notification(at, &request, content, szx, now);
         }

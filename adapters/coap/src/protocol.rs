@@ -1,15 +1,52 @@
 //! CoAP as a protocol that is registered.
 
-use crate::{CoapServer, CoapSettings};
+use crate::{CoapConnection, CoapServer, CoapSettings, CoapWire};
 use headgate_model::datagram::Address;
 use headgate_model::{
     ConfiguredLogin, DatagramProtocol, Fault, Instant, MemoryLimit, MountPoint, Naming, NoFramer, NoFraming,
+    PeerFacts, Rewriter, StreamProtocol,
 };
 use std::sync::Arc;
 
 /// CoAP over datagrams.
 #[derive(Debug)]
 pub struct Coap;
+
+/// CoAP over connections. RFC 8323
+#[derive(Clone, Debug)]
+pub struct CoapTcp(CoapSettings);
+
+impl StreamProtocol for CoapTcp {
+    const NAME: &'static str = "coap";
+
+    type Settings = CoapSettings;
+    type Endpoint = CoapConnection;
+    type Wire = CoapWire;
+
+    fn faults(settings: &CoapSettings) -> Vec<Fault> {
+        settings.faults()
+    }
+
+    fn new(settings: &CoapSettings, _node: &str) -> Self {
+        Self(settings.clone())
+    }
+
+    fn naming(&self, mount: MountPoint, rewriter: Arc<Rewriter>) -> Naming {
+        Naming {
+            mount,
+            rewriter,
+            ..Naming::default()
+        }
+    }
+
+    fn endpoint(&self, facts: PeerFacts, now: Instant) -> CoapConnection {
+        CoapConnection::new(self.0.clone(), facts, now)
+    }
+
+    fn wire(&self) -> CoapWire {
+        CoapWire::new(&self.0)
+    }
+}
 
 impl DatagramProtocol for Coap {
     const NAME: &'static str = "coap";

@@ -21,6 +21,8 @@ macro_rules! with_protocols {
                 headgate_mqtt::Mqtt => mqtt,
                 /// STOMP clients.
                 headgate_stomp::Stomp => stomp,
+                /// CoAP clients on connections. RFC 8323
+                headgate_coap::CoapTcp => coap_tcp,
             }
             datagrams {
                 /// MQTT-SN gateways. Default: one for UDP on `127.0.0.1:1884`.
