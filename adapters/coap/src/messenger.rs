@@ -279,8 +279,8 @@ impl<A: Address, T: Copy> Messenger<A, T> {
         let confirmable = to.kind == Kind::Confirmable;
         let piggybacked = confirmable && self.exchanges.is_unacknowledged(name);
         if confirmable && !piggybacked {
-            // §5.2.2: it was acknowledged already, so its response wants to be.
-            self.enqueue(to.at, to.bytes, response, None, now, out);
+            // §5.2.2: it was acknowledged already, in four bytes, so its response wants to be.
+            self.enqueue(to.at, to.bytes.saturating_sub(4), response, None, now, out);
             return;
         }
         (response.kind, response.id) = if piggybacked {

@@ -441,7 +441,9 @@ impl<A: Address> Core<A> {
 
     /// The access service says whether a request may be done.
     pub(crate) fn on_authorized(&mut self, index: u32, answer: &Answer, now: Instant, out: &mut Out<A>) {
-        let Some(asking) = self.client_mut(index).asking.take() else {
+        let client = self.client_mut(index);
+        let seat = client.seat;
+        let Some(asking) = client.asking.take() else {
             return;
         };
         match *asking {
@@ -460,7 +462,10 @@ impl<A: Address> Core<A> {
                 }
             },
         }
-        self.go_on(index, now, out);
+        // What is denied may end the client.
+        if self.client_of(seat) == Some(index) {
+            self.go_on(index, now, out);
+        }
     }
 
     /// A publish is as safe as it was to be.

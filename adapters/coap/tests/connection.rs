@@ -170,7 +170,7 @@ fn topics_are_published_read_and_observed() {
     let mut bench = Bench::met();
     let long = "x".repeat(50_000);
     let publish = Message {
-        payload: long.clone().into(),
+        payload: long.into(),
         ..request(Code::POST, &["ps", "a"], &["c=w", "retain=1"], 1)
     };
     let sent = bench.say(&publish);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use fastrand::Rng;
 use headgate_coap_codec::decode;
 use headgate_fuzz::{fuzz, mutate};
-use headgate_model::Qos;
+use headgate_model::{AccessDecision, Action, Qos};
 use std::time::Duration;
 
 const DATAGRAMS: [&[u8]; 10] = [
@@ -31,6 +31,9 @@ enum Happens {
     Publish(usize),
     Time(u64),
     Withheld(bool),
+    /// The access service answers nobody meanwhile.
+    Silent(bool),
+    Kick(&'static str),
 }
 
 fn happens(rng: &mut Rng) -> Happens {
@@ -51,7 +54,11 @@ fn happens(rng: &mut Rng) -> Happens {
         }
         12..15 => Happens::Answers(who, rng.u8(..)),
         15..17 => Happens::Publish(rng.usize(..3_000)),
-        17..19 => Happens::Time(rng.u64(..200_000)),
+        17 => Happens::Time(rng.u64(..200_000)),
+        18 => match rng.bool() {
+            true => Happens::Silent(rng.bool()),
+            false => Happens::Kick(["1", "o", "$coap/o/a", "$coap/1/a"][rng.usize(..4)]),
+        },
         _ => Happens::Withheld(rng.bool()),
     }
 }
@@ -62,6 +69,11 @@ fn mutated_datagrams_harm_nobody() {
         |rng| (0..rng.usize(1..40)).map(|_| happens(rng)).collect::<Vec<_>>(),
         |all| {
             let mut bench = Bench::with(|settings| settings.transmission.amplification_limit = 3);
+            bench.rule(Action::Publish, "a/b", AccessDecision::Ask);
+            bench.rule(Action::Publish, "big", AccessDecision::Deny(Default::default()));
+            if all.len() % 2 == 0 {
+                bench.disconnect_the_denied();
+            }
             // Who answers a ping has proved that it receives.
             let mut answered = [false; 4];
             for happening in all {
@@ -78,6 +90,9 @@ fn mutated_datagrams_harm_nobody() {
                     Happens::Publish(bytes) => bench.publish("a", &"x".repeat(*bytes), Qos::AtLeastOnce),
                     Happens::Time(ms) => bench.advance(Duration::from_millis(*ms)),
                     Happens::Withheld(withheld) => bench.withheld = *withheld,
+                    Happens::Silent(silent) => bench.silent = *silent,
+                    Happens::Kick(client) if bench.has_session(client) => bench.try_kick(client),
+                    Happens::Kick(_) => {}
                 }
             }
             for who in 1..4 {

@@ -180,6 +180,42 @@ fn rules_are_asked() {
     assert_eq!(bench.exchange(at(2), put("mqtt/asked?c=v", "x")).0, Code::CHANGED);
 }
 
+/// The action `disconnect`: whoever wants what is denied is gone, with all that it observes; what it still asked is answered.
+#[test]
+fn who_wants_what_is_denied_may_be_thrown_out() {
+    let mut bench = Bench::new();
+    bench.rule(
+        Action::Publish,
+        "secret",
+        AccessDecision::Deny(Default::default()),
+    );
+    bench.rule(Action::Publish, "asked", AccessDecision::Ask);
+    bench.disconnect_the_denied();
+    for topic in ["secret", "asked"] {
+        bench.exchange(at(1), observe("mqtt/a?c=w", 7, 0));
+        assert_eq!(
+            bench.exchange(at(1), put(&format!("mqtt/{topic}?c=w"), "x")).0,
+            Code::FORBIDDEN
+        );
+        assert!(
+            !bench.has_session("w") && !bench.has_session("$coap/w/a"),
+            "{topic}"
+        );
+    }
+    bench.silent = true;
+    let ids: Vec<u16> = (0..3)
+        .map(|_| bench.ask(at(1), put("mqtt/secret?c=w", "x")))
+        .collect();
+    bench.silent = false;
+    bench.advance(121 * SECOND);
+    assert!(bench.sent(at(1)).len() >= ids.len());
+    assert_eq!(
+        bench.exchange(at(1), put("mqtt/b?c=w", "x")).0,
+        Code::CHANGED,
+        "it may come again"
+    );
+}
+
 /// EMQX 5: retained messages, read by GET, with an ETag and for how long they hold.
 #[test]
 fn what_is_retained_is_read() {

@@ -16,6 +16,7 @@ use headgate_model::{
 };
 use headgate_store::{Disk, SimStore};
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ const BACKEND: EndpointId = EndpointId(1);
 
 /// What clients may not do, or what must be asked for; everything else is allowed.
 #[derive(Debug, Default)]
-struct Rules(Mutex<Vec<(Action, String, AccessDecision)>>);
+struct Rules(Mutex<Vec<(Action, String, AccessDecision)>>, AtomicBool);
 
 impl AccessPolicy for Rules {
     fn check(&self, query: AccessQuery<'_>) -> AccessDecision {
@@ -32,6 +33,10 @@ impl AccessPolicy for Rules {
         let rule =
             rules.find(|(action, topic, _)| *action == query.action && topic.as_bytes() == query.topic);
         rule.map_or(AccessDecision::Allow, |(_, _, decision)| *decision)
+    }
+
+    fn disconnects(&self) -> bool {
+        self.1.load(Ordering::Relaxed)
     }
 }
 
@@ -179,6 +184,11 @@ impl Bench {
         *self = Self::start(self.settings.clone(), self.disk.clone(), epoch);
     }
 
+    /// Who wants what is denied is thrown out.
+    pub(crate) fn disconnect_the_denied(&self) {
+        self.rules.1.store(true, Ordering::Relaxed);
+    }
+
     pub(crate) fn rule(&self, action: Action, topic: &str, decision: AccessDecision) {
         let mut rules = self.rules.0.lock().unwrap();
         rules.push((action, topic.to_owned(), decision));
@@ -295,6 +305,12 @@ impl Bench {
         self.run();
     }
 
+    /// The same, if it is connected.
+    pub(crate) fn try_kick(&mut self, client_id: &str) {
+        self.bus.kick(client_id, self.now, &mut self.bus_out);
+        self.run();
+    }
+
     /// Lets time go by, and does what is due when it is due.
     pub(crate) fn advance(&mut self, by: Duration) {
         let end = self.now + by;
@@ -406,7 +422,12 @@ impl Bench {
                 Answer::Allowed { identity, data: None }
             }
             Question::Authorize(requests) => {
-                Answer::Authorized(requests.iter().map(|_| AccessDecision::Allow).collect())
+                let decision = |denies: bool| match denies {
+                    true => AccessDecision::Deny(Default::default()),
+                    false => AccessDecision::Allow,
+                };
+                let denies = self.rules.disconnects();
+                Answer::Authorized(requests.iter().map(|_| decision(denies)).collect())
             }
             Question::Continue(_) | Question::Reauthenticate(_) => panic!("nobody asks so"),
         }
