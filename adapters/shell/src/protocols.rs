@@ -116,6 +116,7 @@ impl<P: StreamProtocol<Endpoint: Endpoint<Sessions: Attach>>> Serve for Served<P
             self.connections.count(Metric::MemoryShed);
             return Stages::one(async move { drop(connection) });
         }
+        connection.transport.count_in(memory);
         let (peer, peer_port) = match connection.info.peer {
             PeerAddr::Ip(address) => (address.ip().into(), address.port()),
             other => (other.to_string().as_str().into(), 0),
