@@ -2,7 +2,7 @@
 
 use headgate_mqtt_codec::Qos;
 use headgate_stomp_codec::{Command, Frame, Version};
-use headgate_tests::blackbox::{Message, Peer, Setup, StompPeer, Transport, WsPeer};
+use headgate_tests::blackbox::{Message, Peer, Setup, StompPeer, Transport, WsPeer, headgate};
 
 const LISTENERS: &str = "[[listeners]]\nname = \"stomp\"\nprotocol = \"stomp\"\nbind = \"127.0.0.1:0\"\n\
     [[listeners]]\nname = \"stomp-ws\"\nprotocol = \"stomp\"\nkind = \"ws\"\nbind = \"127.0.0.1:0\"\n";
@@ -109,6 +109,34 @@ fn stomp_is_spoken_over_websocket() {
     daemon.stop();
 }
 
+/// Servers behind SockJS' WebSocket take text frames alone; and why a server closes is shown.
+#[test]
+fn the_tools_speak_through_sockjs() {
+    let setup = Setup::with(&format!(
+        "{LISTENERS}[[listeners]]\nname = \"sockjs\"\nprotocol = \"stomp\"\nkind = \"sockjs\"\nbind = \"127.0.0.1:0\"\n"
+    ));
+    let daemon = setup.start();
+    let url = format!("ws://127.0.0.1:{}/sockjs/websocket", daemon.port_of("sockjs"));
+    let mut stomp = StompPeer::connect(daemon.port_of("stomp"), Version::V12, "");
+    stomp.done("SUBSCRIBE", "id:0\ndestination:t\n", "");
+    let publish = |file: &std::path::Path| {
+        let mut command = std::process::Command::new(headgate());
+        command
+            .args(["stomp-pub", "--url", &url, "-t", "t", "-f"])
+            .arg(file);
+        command.output().unwrap()
+    };
+    let file = std::env::temp_dir().join(format!("headgate-stomp-{}", std::process::id()));
+    std::fs::write(&file, "grün").unwrap();
+    assert!(publish(&file).status.success());
+    assert_eq!(body(&stomp.recv()), "grün");
+    std::fs::write(&file, b"\xFF").unwrap();
+    let told = String::from_utf8(publish(&file).stderr).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    assert!(told.contains("1003 Only text is accepted"), "{told}");
+    daemon.stop();
+}
+
 /// What is no STOMP is told so, and harms nobody.
 #[test]
 fn strangers_are_sent_away() {
@@ -119,7 +147,10 @@ fn strangers_are_sent_away() {
     let error = stranger.recv();
     assert_eq!(
         (error.command, error.get("message")),
-        (Command::Error, Some("CONNECT comes first"))
+        (
+            Command::Error,
+            Some("this is a port for STOMP, and what came looks like HTTP")
+        )
     );
     assert_eq!(stranger.next(), None);
     daemon.stop();

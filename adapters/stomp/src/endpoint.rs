@@ -18,7 +18,7 @@ use headgate_model::gate::Rules;
 use headgate_model::trace::Party;
 use headgate_model::{
     AccessPolicy, Answer, BusCommand, BusEvent, ClientId, CloseReason, Counter, Endpoint, Gate, Input,
-    Instant, Many, Metric, Naming, Outputs, PeerFacts, Question, SessionKey,
+    Instant, Many, Metric, Naming, Outputs, PeerFacts, Qos, Question, SessionKey,
 };
 use headgate_stomp_codec::{Command, DecodeError, Frame, Text, Version};
 use std::sync::Arc;
@@ -40,6 +40,8 @@ pub struct StompEndpoint {
     pub(crate) client_id: ClientId,
     /// The client said its id itself, so that durable subscriptions can find it again.
     pub(crate) is_named: bool,
+    /// Of the listener, in the place of what the settings say.
+    pub(crate) default_qos: Option<Qos>,
     /// Nothing but UTF-8 reaches the client.
     pub(crate) carries_text_only: bool,
     pub(crate) beats: HeartBeats,
@@ -85,6 +87,7 @@ impl StompEndpoint {
             settings,
             naming: Arc::clone(&facts.naming),
             carries_text_only: facts.carries_text_only,
+            default_qos: facts.default_qos,
             version: Version::V10,
             phase: Phase::Fresh(Box::new(Fresh { until, facts })),
             held: None,

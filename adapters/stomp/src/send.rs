@@ -106,7 +106,10 @@ impl StompEndpoint {
         let topic = topic.map_err(|error| no_destination(&shown(&destination), &error))?;
         Ok(Fields {
             topic,
-            qos: qos_of(frame, self.settings.default_send_qos())?,
+            qos: qos_of(
+                frame,
+                self.default_qos.unwrap_or(self.settings.default_send_qos()),
+            )?,
             retain: flag(frame, "retain")?,
             expiry: expiry_of(frame)?,
             properties: properties(frame, &self.settings)?,

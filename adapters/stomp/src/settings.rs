@@ -39,9 +39,9 @@ pub struct StompSettings {
     pub heart_beat_receive: Duration,
     /// A client that was silent for so many percent of its interval is lost. 100 or more.
     pub heart_beat_tolerance: u32,
-    /// QoS of SEND frames that say none with the header `qos`, 0 to 2. With `receipt`, and in a transaction, it is at least 1.
+    /// QoS of SEND frames that say none with the header `qos`, 0 to 2; `default_qos` of a listener goes before it. With `receipt`, and in a transaction, it is at least 1.
     pub send_qos: u8,
-    /// QoS of subscriptions that say none with the header `qos`, 0 to 2. Where the client acknowledges, it is at least 1.
+    /// QoS of subscriptions that say none with the header `qos`, 0 to 2; `default_qos` of a listener goes before it. Where the client acknowledges, it is at least 1.
     pub subscribe_qos: u8,
     /// Subscriptions of one connection. 1 or more.
     pub max_subscriptions: usize,

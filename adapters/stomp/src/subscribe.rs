@@ -88,7 +88,10 @@ impl StompEndpoint {
             format!("ack is {ack}, allowed are auto, client and client-individual")
         })?;
         let prefetch = prefetch.ok_or("prefetch-count is a number from 1 to 65535")?;
-        let qos = qos_of(frame, self.settings.default_subscribe_qos())?;
+        let qos = qos_of(
+            frame,
+            self.default_qos.unwrap_or(self.settings.default_subscribe_qos()),
+        )?;
         if self.subscriptions.number_of(&name).is_some() {
             return Err(format!("the subscription {} is there already", shown(&name)).into());
         }

@@ -54,6 +54,21 @@ fn a_wildcard_delivers_the_real_topic() {
     assert_eq!(bench.heard("a"), ["MESSAGE 0 /plant/7/valve open"]);
 }
 
+/// `default_qos` of the listener goes before `stomp.send_qos` and `stomp.subscribe_qos`, and the header before both.
+#[test]
+fn a_listener_says_the_qos_of_what_says_none() {
+    let mut bench = Bench::new();
+    bench.default_qos = Some(Qos::AtMostOnce);
+    bench.connect("a");
+    bench.subscribe("a", "id:0\ndestination:t\nqos:2");
+    bench.send("a", "SEND\ndestination:t\n\n0\0SEND\ndestination:t\nqos:1\n\n1");
+    assert_eq!(bench.heard("a"), ["MESSAGE 0 t 0", "MESSAGE 0 t 1"]);
+    assert_eq!(
+        (bench.metrics["Qos0Received"], bench.metrics["Qos1Received"]),
+        (1, 1)
+    );
+}
+
 /// What a client wants that cannot be is told, and ends the connection. STOMP 1.2, ERROR
 #[test]
 fn a_bad_subscription_is_refused() {
