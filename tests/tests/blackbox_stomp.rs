@@ -137,6 +137,36 @@ fn the_tools_speak_through_sockjs() {
     daemon.stop();
 }
 
+/// Operators see versions as STOMP writes them, and the sessions that a client has beside its own.
+#[test]
+fn operators_see_sessions_with_their_client() {
+    let setup = Setup::with(LISTENERS);
+    let daemon = setup.start();
+    let mut stomp = StompPeer::connect(daemon.port_of("stomp"), Version::V11, "client-id:a/b\n");
+    stomp.done("SUBSCRIBE", "id:0\ndestination:own\n", "");
+    stomp.done("SUBSCRIBE", "id:1\ndestination:kept\ndurable:true\n", "");
+    let _other = StompPeer::connect(daemon.port_of("stomp"), Version::V12, "client-id:a/b2\n");
+    let shown = daemon.ask(&["clients", "show", "a/b"]);
+    assert_eq!(
+        (&shown["protocol"], &shown["version"]),
+        (&"stomp".into(), &"1.1".into())
+    );
+    let sessions = shown["sessions"].as_array().unwrap();
+    assert_eq!(sessions.len(), 1, "{shown}");
+    assert_eq!(sessions[0]["client"], "$stomp/a%2Fb/durable/1");
+    let filters = |rows: &serde_json::Value| {
+        let rows = rows.as_array().unwrap().iter();
+        rows.map(|row| row["filter"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(filters(&shown["subscribed_to"]), ["own", "kept"]);
+    assert_eq!(
+        filters(&daemon.ask(&["subscriptions", "--client", "a/b"])),
+        ["own", "kept"]
+    );
+    daemon.stop();
+}
+
 /// What is no STOMP is told so, and harms nobody.
 #[test]
 fn strangers_are_sent_away() {
