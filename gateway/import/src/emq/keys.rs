@@ -20,8 +20,8 @@ const POOL: Known = Nothing("there are no pools to be sized");
 const SOCKET: Known = Nothing("buffers of sockets are the system's affair");
 const TLS: Known = Nothing("TLS has one good way here");
 const DTLS: Known = Missing(
-    "there is no DTLS yet",
-    "Keep CoAP in a network of its own meanwhile.",
+    "what is said of DTLS is not taken over",
+    "Write another [[coap]] for it.",
 );
 const API: Known = Missing(
     "there is no HTTP API in the network",
