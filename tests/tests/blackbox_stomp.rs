@@ -3,6 +3,8 @@
 use headgate_mqtt_codec::Qos;
 use headgate_stomp_codec::{Command, Frame, Version};
 use headgate_tests::blackbox::{Message, Peer, Setup, StompPeer, Transport, WsPeer, headgate};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 
 const LISTENERS: &str = "[[listeners]]\nname = \"stomp\"\nprotocol = \"stomp\"\nbind = \"127.0.0.1:0\"\n\
     [[listeners]]\nname = \"stomp-ws\"\nprotocol = \"stomp\"\nkind = \"ws\"\nbind = \"127.0.0.1:0\"\n";
@@ -165,6 +167,39 @@ fn operators_see_sessions_with_their_client() {
         ["own", "kept"]
     );
     daemon.stop();
+}
+
+/// What a limit or a setting of the operator's refuses stands in the log, with who it was.
+#[test]
+fn refusals_of_sockjs_are_logged() {
+    let setup = Setup::with(
+        "[[listeners]]\nname = \"sockjs\"\nprotocol = \"stomp\"\nkind = \"sockjs\"\nbind = \"127.0.0.1:0\"\n\
+         sockjs = { max_sessions_per_ip = 1, origins = [\"https://good.example\"] }\n",
+    );
+    let daemon = setup.start();
+    let port = daemon.port_of("sockjs");
+    let ask = |session: &str, origin: &str| {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let head =
+            format!("POST /sockjs/0/{session}/xhr HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n{origin}\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).unwrap();
+        String::from_utf8(status[9..].to_vec()).unwrap()
+    };
+    assert_eq!(ask("a", ""), "200");
+    assert_eq!(ask("b", ""), "503");
+    assert_eq!(ask("a", "Origin: https://bad.example\r\n"), "403");
+    daemon.stop();
+    let log = setup.log();
+    for reason in ["sessions_of_peer", "origin"] {
+        let told = |line: &str| {
+            line.contains("SockJS request refused")
+                && line.contains("127.0.0.1")
+                && line.contains(&format!("reason=\"{reason}\""))
+        };
+        assert!(log.lines().any(told), "{reason}: {log}");
+    }
 }
 
 /// What is no STOMP is told so, and harms nobody.
