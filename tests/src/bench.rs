@@ -395,6 +395,7 @@ impl World {
             naming: Arc::new(naming),
             nonce: u128::from(id),
             carries_text_only: false,
+            default_qos: None,
         };
         let link = Link {
             endpoint: MqttEndpoint::new(Arc::new(self.settings.mqtt.clone()), facts, self.now),

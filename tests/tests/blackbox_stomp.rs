@@ -2,7 +2,9 @@
 
 use headgate_mqtt_codec::Qos;
 use headgate_stomp_codec::{Command, Frame, Version};
-use headgate_tests::blackbox::{Message, Peer, Setup, StompPeer, Transport, WsPeer};
+use headgate_tests::blackbox::{Message, Peer, Setup, StompPeer, Transport, WsPeer, headgate};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 
 const LISTENERS: &str = "[[listeners]]\nname = \"stomp\"\nprotocol = \"stomp\"\nbind = \"127.0.0.1:0\"\n\
     [[listeners]]\nname = \"stomp-ws\"\nprotocol = \"stomp\"\nkind = \"ws\"\nbind = \"127.0.0.1:0\"\n";
@@ -109,6 +111,97 @@ fn stomp_is_spoken_over_websocket() {
     daemon.stop();
 }
 
+/// Servers behind SockJS' WebSocket take text frames alone; and why a server closes is shown.
+#[test]
+fn the_tools_speak_through_sockjs() {
+    let setup = Setup::with(&format!(
+        "{LISTENERS}[[listeners]]\nname = \"sockjs\"\nprotocol = \"stomp\"\nkind = \"sockjs\"\nbind = \"127.0.0.1:0\"\n"
+    ));
+    let daemon = setup.start();
+    let url = format!("ws://127.0.0.1:{}/sockjs/websocket", daemon.port_of("sockjs"));
+    let mut stomp = StompPeer::connect(daemon.port_of("stomp"), Version::V12, "");
+    stomp.done("SUBSCRIBE", "id:0\ndestination:t\n", "");
+    let publish = |file: &std::path::Path| {
+        let mut command = std::process::Command::new(headgate());
+        command
+            .args(["stomp-pub", "--url", &url, "-t", "t", "-f"])
+            .arg(file);
+        command.output().unwrap()
+    };
+    let file = std::env::temp_dir().join(format!("headgate-stomp-{}", std::process::id()));
+    std::fs::write(&file, "grün").unwrap();
+    assert!(publish(&file).status.success());
+    assert_eq!(body(&stomp.recv()), "grün");
+    std::fs::write(&file, b"\xFF").unwrap();
+    let told = String::from_utf8(publish(&file).stderr).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    assert!(told.contains("1003 Only text is accepted"), "{told}");
+    daemon.stop();
+}
+
+/// Operators see versions as STOMP writes them, and the sessions that a client has beside its own.
+#[test]
+fn operators_see_sessions_with_their_client() {
+    let setup = Setup::with(LISTENERS);
+    let daemon = setup.start();
+    let mut stomp = StompPeer::connect(daemon.port_of("stomp"), Version::V11, "client-id:a/b\n");
+    stomp.done("SUBSCRIBE", "id:0\ndestination:own\n", "");
+    stomp.done("SUBSCRIBE", "id:1\ndestination:kept\ndurable:true\n", "");
+    let _other = StompPeer::connect(daemon.port_of("stomp"), Version::V12, "client-id:a/b2\n");
+    let shown = daemon.ask(&["clients", "show", "a/b"]);
+    assert_eq!(
+        (&shown["protocol"], &shown["version"]),
+        (&"stomp".into(), &"1.1".into())
+    );
+    let sessions = shown["sessions"].as_array().unwrap();
+    assert_eq!(sessions.len(), 1, "{shown}");
+    assert_eq!(sessions[0]["client"], "$stomp/a%2Fb/durable/1");
+    let filters = |rows: &serde_json::Value| {
+        let rows = rows.as_array().unwrap().iter();
+        rows.map(|row| row["filter"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(filters(&shown["subscribed_to"]), ["own", "kept"]);
+    assert_eq!(
+        filters(&daemon.ask(&["subscriptions", "--client", "a/b"])),
+        ["own", "kept"]
+    );
+    daemon.stop();
+}
+
+/// What a limit or a setting of the operator's refuses stands in the log, with who it was.
+#[test]
+fn refusals_of_sockjs_are_logged() {
+    let setup = Setup::with(
+        "[[listeners]]\nname = \"sockjs\"\nprotocol = \"stomp\"\nkind = \"sockjs\"\nbind = \"127.0.0.1:0\"\n\
+         sockjs = { max_sessions_per_ip = 1, origins = [\"https://good.example\"] }\n",
+    );
+    let daemon = setup.start();
+    let port = daemon.port_of("sockjs");
+    let ask = |session: &str, origin: &str| {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let head =
+            format!("POST /sockjs/0/{session}/xhr HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n{origin}\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).unwrap();
+        String::from_utf8(status[9..].to_vec()).unwrap()
+    };
+    assert_eq!(ask("a", ""), "200");
+    assert_eq!(ask("b", ""), "503");
+    assert_eq!(ask("a", "Origin: https://bad.example\r\n"), "403");
+    daemon.stop();
+    let log = setup.log();
+    for reason in ["sessions_of_peer", "origin"] {
+        let told = |line: &str| {
+            line.contains("SockJS request refused")
+                && line.contains("127.0.0.1")
+                && line.contains(&format!("reason=\"{reason}\""))
+        };
+        assert!(log.lines().any(told), "{reason}: {log}");
+    }
+}
+
 /// What is no STOMP is told so, and harms nobody.
 #[test]
 fn strangers_are_sent_away() {
@@ -119,7 +212,10 @@ fn strangers_are_sent_away() {
     let error = stranger.recv();
     assert_eq!(
         (error.command, error.get("message")),
-        (Command::Error, Some("CONNECT comes first"))
+        (
+            Command::Error,
+            Some("this is a port for STOMP, and what came looks like HTTP")
+        )
     );
     assert_eq!(stranger.next(), None);
     daemon.stop();

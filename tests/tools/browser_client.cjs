@@ -70,6 +70,14 @@ async function main() {
     await say(page, `again ${transport}`);
   }
   await pages[0][1].screenshot({ path: screenshot });
+  // What is refused stays to be read, after the page is disconnected; and the hint is about the topic.
+  const page = pages[0][1];
+  await page.fill("#topic", "$SYS/forged");
+  await page.fill("#text", "refused");
+  await page.click("#send");
+  await page.locator("#error", { hasText: "not authorized to send to `$SYS/forged`" }).waitFor({ timeout: TIME });
+  await page.locator("#state", { hasText: "not connected" }).waitFor({ timeout: TIME });
+  await page.locator("#hint", { hasText: "'$SYS/forged'" }).waitFor({ timeout: TIME });
   await browser.close();
   console.log("done");
   process.exit(0);

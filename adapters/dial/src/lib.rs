@@ -12,11 +12,12 @@ pub use error::{AddressError, DialError, ProxyError};
 pub use proxy::Proxy;
 pub use target::{RemoteAddress, Schemes, Target};
 pub use tls::{ClientFile, ClientTls, explain};
+pub use websocket::Piped;
 
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::client::TlsStream;
 
@@ -91,7 +92,7 @@ pub enum Dialed {
     /// TLS over TCP.
     Tls(Box<TlsStream<TcpStream>>),
     /// A task speaks WebSocket at the other end.
-    WebSocket(DuplexStream),
+    WebSocket(Piped),
     /// A Unix-domain stream socket.
     #[cfg(unix)]
     Unix(tokio::net::UnixStream),

@@ -16,6 +16,8 @@ pub struct Target {
     pub websocket: Option<String>,
     /// Subprotocols that are offered there, the best first. RFC 6455 §4.1
     pub subprotocols: &'static str,
+    /// What is UTF-8 goes there in text frames: there are servers that take no others. RFC 6455 §5.6
+    pub is_text: bool,
     /// From the URL.
     pub username: Option<String>,
     /// From the URL.
@@ -40,6 +42,8 @@ pub struct Schemes {
     pub path: &'static str,
     /// See [`Target::subprotocols`].
     pub subprotocols: &'static str,
+    /// See [`Target::is_text`].
+    pub is_text: bool,
 }
 
 /// Of MQTT. MQTT 5 §6 names no path; this is everybody's. \[MQTT-6.0.0-3\]
@@ -52,6 +56,7 @@ const MQTT: Schemes = Schemes {
     ],
     path: "/mqtt",
     subprotocols: "mqtt",
+    is_text: false,
 };
 
 impl Target {
@@ -63,6 +68,7 @@ impl Target {
             tls,
             websocket: None,
             subprotocols: MQTT.subprotocols,
+            is_text: MQTT.is_text,
             username: None,
             password: None,
         }
@@ -76,6 +82,7 @@ impl Target {
             return Ok(Self {
                 place,
                 subprotocols: schemes.subprotocols,
+                is_text: schemes.is_text,
                 ..Self::host("", None, false)
             });
         }
@@ -117,6 +124,7 @@ impl Target {
             tls,
             websocket: websocket.then(|| path.to_owned()),
             subprotocols: schemes.subprotocols,
+            is_text: schemes.is_text,
             username,
             password,
         })

@@ -289,6 +289,9 @@ where
             }
             Woken::Answer(answer) => {
                 let mut waits = false;
+                if matches!(answer, Answer::Allowed { .. }) {
+                    self.transport.let_in();
+                }
                 if let (Some(shared), Answer::Allowed { identity, .. }) = (&mut self.shared, &answer) {
                     shared.set_user(identity.username.as_ref(), now);
                     waits = shared.until(now).is_some();

@@ -11,7 +11,7 @@ use crate::transport::Transport;
 use headgate_access::{AccessService, PeerAddr};
 use headgate_bus::handle::{Attach, Hub};
 use headgate_model::memory::Want;
-use headgate_model::{Endpoint, Metric, MountPoint, Naming, PeerFacts, Rewriter, StreamProtocol};
+use headgate_model::{Endpoint, Metric, MountPoint, Naming, PeerFacts, Qos, Rewriter, StreamProtocol};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio_util::task::TaskTracker;
@@ -79,23 +79,24 @@ impl Protocols {
         Some(self.by_name.get(name)?.naming(mount, Arc::clone(rewriter)))
     }
 
-    /// What [runs](crate::Listener::run) a listener that speaks this protocol and has this mount point; `None` for a name that nobody registered.
+    /// What [runs](crate::Listener::run) a listener that speaks this protocol and has this mount point, and this QoS for what says none; `None` for a name that nobody registered.
     pub fn handler(
         &self,
         name: &str,
         mount: MountPoint,
         rewriter: &Arc<Rewriter>,
+        default_qos: Option<Qos>,
     ) -> Option<impl Fn(Connection) -> Stages + Send + Sync + 'static> {
         let served = Arc::clone(self.by_name.get(name)?);
         let naming = Arc::new(served.naming(mount, Arc::clone(rewriter)));
-        Some(move |connection| served.serve(connection, &naming))
+        Some(move |connection| served.serve(connection, &naming, default_qos))
     }
 }
 
 /// A protocol without its types.
 trait Serve: Send + Sync {
     fn naming(&self, mount: MountPoint, rewriter: Arc<Rewriter>) -> Naming;
-    fn serve(&self, connection: Connection, naming: &Arc<Naming>) -> Stages;
+    fn serve(&self, connection: Connection, naming: &Arc<Naming>, default_qos: Option<Qos>) -> Stages;
 }
 
 struct Served<P: StreamProtocol> {
@@ -109,13 +110,14 @@ impl<P: StreamProtocol<Endpoint: Endpoint<Sessions: Attach>>> Serve for Served<P
         self.protocol.naming(mount, rewriter)
     }
 
-    fn serve(&self, connection: Connection, naming: &Arc<Naming>) -> Stages {
+    fn serve(&self, connection: Connection, naming: &Arc<Naming>, default_qos: Option<Qos>) -> Stages {
         let memory = self.serving.hub.memory();
         if !memory.allows(Want::ToGoOn, memory.used()) {
             tracing::info!(peer = %connection.info.peer, "no memory left: a connection is refused");
             self.connections.count(Metric::MemoryShed);
             return Stages::one(async move { drop(connection) });
         }
+        connection.transport.count_in(memory);
         let (peer, peer_port) = match connection.info.peer {
             PeerAddr::Ip(address) => (address.ip().into(), address.port()),
             other => (other.to_string().as_str().into(), 0),
@@ -125,6 +127,7 @@ impl<P: StreamProtocol<Endpoint: Endpoint<Sessions: Attach>>> Serve for Served<P
             peer_port,
             naming: Arc::clone(naming),
             nonce: nonce(),
+            default_qos,
             carries_text_only: matches!(connection.transport, Transport::SockJs(_)),
         };
         let endpoint = self.protocol.endpoint(facts, self.serving.hub.clock().now());
@@ -153,7 +156,7 @@ impl Serve for ServedHttp {
         }
     }
 
-    fn serve(&self, connection: Connection, _: &Arc<Naming>) -> Stages {
+    fn serve(&self, connection: Connection, _: &Arc<Naming>, _: Option<Qos>) -> Stages {
         self.http.serve(connection, &self.open)
     }
 }

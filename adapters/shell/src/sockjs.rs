@@ -13,13 +13,29 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::map_request;
 use headgate_access::{AddressRules, ConnectionInfo, HttpInfo, Network, PeerAddr};
-use headgate_sockjs::{Ended, Refusals, Session, SessionBytes, SettingsFault, SockJs};
+use headgate_model::MemoryLimit;
+use headgate_model::memory::Want;
+use headgate_sockjs::{Ended, Memory, Refusals, Session, SessionBytes, SettingsFault, SockJs};
 use parking_lot::RwLock;
 use std::sync::Arc;
 use tokio_util::task::TaskTracker;
 
 /// There is no room for a session. RFC 6455 §7.4.1, and IANA's registry of close codes.
 const TRY_LATER: Ended = Ended::new(1013, "Try again later");
+
+/// The ledger, as sessions see it.
+#[derive(Debug)]
+pub(crate) struct Ledger(pub(crate) Arc<MemoryLimit>);
+
+impl Memory for Ledger {
+    fn change(&self, before: usize, now: usize) {
+        self.0.change_buffers(before, now);
+    }
+
+    fn is_scarce(&self) -> bool {
+        !self.0.allows(Want::ToWait, self.0.used())
+    }
+}
 
 /// The sessions of one listener.
 pub(crate) struct SockJsFront {

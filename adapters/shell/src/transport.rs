@@ -6,10 +6,13 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use crate::sockjs::Ledger;
 use bytes::BytesMut;
+use headgate_model::MemoryLimit;
 use headgate_sockjs::SessionBytes;
 use tokio::io::DuplexStream;
 use tokio::net::TcpStream;
@@ -149,6 +152,20 @@ impl Transport {
     /// keeps the kernel from answering late bytes with a reset, which could destroy our last words.
     pub async fn close(mut self, linger: Duration) {
         say_goodbye(self.stream(), linger).await;
+    }
+
+    /// What it holds by itself is in this ledger from now on.
+    pub(crate) fn count_in(&self, memory: &Arc<MemoryLimit>) {
+        if let Self::SockJs(bytes) = self {
+            bytes.session().count_in(Arc::new(Ledger(Arc::clone(memory))));
+        }
+    }
+
+    /// The client may come in: what holds strangers to little holds it no longer.
+    pub(crate) fn let_in(&self) {
+        if let Self::SockJs(bytes) = self {
+            bytes.session().let_in();
+        }
     }
 
     /// The certificate the client showed in the TLS handshake, DER.

@@ -1,6 +1,7 @@
 //! The side of the application: a session as a stream and a sink of messages.
 
 use crate::live::Live;
+use crate::memory::{Memory, Meter};
 use crate::route::Transport;
 use crate::session::Ended;
 use axum::http::request::Parts;
@@ -52,6 +53,21 @@ impl Session {
     /// Where the first request came from, if the server around says so (`ConnectInfo<SocketAddr>`).
     pub fn peer(&self) -> Option<IpAddr> {
         self.peer
+    }
+
+    /// What the session holds, and will hold, counts there.
+    pub fn count_in(&self, memory: Arc<dyn Memory>) {
+        self.live.meter.count_in(memory);
+    }
+
+    /// Who the client is, is known: from now on it may send as much as the settings allow, and no longer only
+    /// [`max_stranger_bytes`](crate::SockJsSettings::max_stranger_bytes).
+    pub fn let_in(&self) {
+        self.live.let_in();
+    }
+
+    pub(crate) fn meter(&self) -> &Arc<Meter> {
+        &self.live.meter
     }
 
     /// The client's next message; `None`: the session has ended, and [`Self::ended`] says how. Cancel-safe.

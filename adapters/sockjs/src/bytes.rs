@@ -4,6 +4,7 @@
 //! for it. A character that is cut by the end of a write waits for its rest. What is no UTF-8 cannot be carried: it ends the session.
 
 use crate::application::Session;
+use crate::memory::Hold;
 use crate::session::Ended;
 use bytes::{Buf, Bytes};
 use futures_util::{Sink, Stream};
@@ -21,6 +22,8 @@ const NOT_TEXT: Ended = Ended::new(1007, "Not UTF-8");
 pub struct SessionBytes {
     session: Session,
     reading: Bytes,
+    /// What is read and not taken, whole until all of it is.
+    held: Hold,
     /// The beginning of a character.
     cut: Vec<u8>,
 }
@@ -28,8 +31,10 @@ pub struct SessionBytes {
 impl SessionBytes {
     /// On top of a session.
     pub fn new(session: Session) -> Self {
+        let held = Hold::new(session.meter());
         Self {
             session,
+            held,
             reading: Bytes::new(),
             cut: Vec::new(),
         }
@@ -54,7 +59,10 @@ impl AsyncRead for SessionBytes {
         let this = self.get_mut();
         while this.reading.is_empty() {
             match ready!(Pin::new(&mut this.session).poll_next(cx)) {
-                Some(message) => this.reading = Bytes::from(message),
+                Some(message) => {
+                    this.held.set(message.len());
+                    this.reading = Bytes::from(message);
+                }
                 None => return Poll::Ready(Ok(())),
             }
         }
@@ -63,6 +71,7 @@ impl AsyncRead for SessionBytes {
         this.reading.advance(n);
         if this.reading.is_empty() {
             this.reading = Bytes::new();
+            this.held.set(0);
         }
         Poll::Ready(Ok(()))
     }

@@ -1,10 +1,10 @@
 //! Frames to the client, and the messages in what a client sends. sockjs-protocol, "Framing accepted by the client".
 
+#[cfg(test)]
+use crate::encode::{Encoder, Form};
 use crate::session::Ended;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
-use serde_json::ser::{Formatter, Serializer};
 use std::fmt;
-use std::io;
 
 /// What a client gets at a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,90 +21,13 @@ pub(crate) enum Frame {
 
 impl Frame {
     /// As the client reads it.
-    pub(crate) fn text(&self) -> String {
-        match self {
-            Self::Open => "o".to_owned(),
-            Self::Heartbeat => "h".to_owned(),
-            Self::Messages(messages) => {
-                let size: usize = messages.iter().map(|message| message.len() + 3).sum();
-                let mut text = Vec::with_capacity(size + size / 8 + 3);
-                text.push(b'a');
-                json(messages, Careful, &mut text);
-                utf8(text)
-            }
-            Self::Close(Ended { code, reason }) => {
-                let mut text = format!("c[{code},").into_bytes();
-                json(reason, Careful, &mut text);
-                text.push(b']');
-                utf8(text)
-            }
-        }
+    #[cfg(test)]
+    pub(crate) fn text(self) -> String {
+        let mut encoder = Encoder::new(self, Form::Json);
+        let mut text = Vec::new();
+        while !encoder.encode(&mut text, 7) {}
+        String::from_utf8(text).expect("JSON of text is text")
     }
-}
-
-/// `text` as a string of JavaScript that may stand in an HTML page: no message ends the script around it.
-pub(crate) fn script_string(text: &str) -> String {
-    let mut string = Vec::with_capacity(text.len() + text.len() / 4 + 2);
-    json(text, ForPages, &mut string);
-    utf8(string)
-}
-
-fn json<T: serde::Serialize + ?Sized>(value: &T, formatter: impl Formatter, out: &mut Vec<u8>) {
-    value
-        .serialize(&mut Serializer::with_formatter(out, formatter))
-        .expect("memory takes every write");
-}
-
-fn utf8(text: Vec<u8>) -> String {
-    String::from_utf8(text).expect("JSON of text is text")
-}
-
-/// Escapes what browsers mangle on the way. sockjs-protocol, "JSON Unicode Encoding", `escapable_by_server`.
-struct Careful;
-
-impl Formatter for Careful {
-    fn write_string_fragment<W: ?Sized + io::Write>(
-        &mut self,
-        writer: &mut W,
-        fragment: &str,
-    ) -> io::Result<()> {
-        let is_mangled = |c: char| matches!(c, '\u{200c}'..='\u{200f}' | '\u{2028}'..='\u{202f}' | '\u{2060}'..='\u{206f}' | '\u{fff0}'..='\u{ffff}');
-        // The first bytes of all these in UTF-8: most text has none of them.
-        if !fragment.bytes().any(|b| b == 0xe2 || b == 0xef) {
-            return writer.write_all(fragment.as_bytes());
-        }
-        write_escaped(writer, fragment, is_mangled)
-    }
-}
-
-/// Escapes what means something in HTML.
-struct ForPages;
-
-impl Formatter for ForPages {
-    fn write_string_fragment<W: ?Sized + io::Write>(
-        &mut self,
-        writer: &mut W,
-        fragment: &str,
-    ) -> io::Result<()> {
-        write_escaped(writer, fragment, |c| {
-            matches!(c, '<' | '>' | '&' | '\u{2028}' | '\u{2029}')
-        })
-    }
-}
-
-/// Only characters of the basic plane are escaped, so that four digits do.
-fn write_escaped<W: ?Sized + io::Write>(
-    writer: &mut W,
-    text: &str,
-    escaped: impl Fn(char) -> bool,
-) -> io::Result<()> {
-    let mut plain = 0;
-    for (at, c) in text.char_indices().filter(|(_, c)| escaped(*c)) {
-        writer.write_all(&text.as_bytes()[plain..at])?;
-        write!(writer, "\\u{:04x}", u32::from(c))?;
-        plain = at + c.len_utf8();
-    }
-    writer.write_all(&text.as_bytes()[plain..])
 }
 
 /// Why what a client sent is no messages.
@@ -207,15 +130,6 @@ mod tests {
             };
             assert_eq!(text(&[&format!("x{c}y")]), format!("a[\"x{expected}y\"]"));
         }
-    }
-
-    #[test]
-    fn no_message_leaves_the_script_around_it() {
-        let frame = text(&["</script><!--&\u{2028}"]);
-        assert_eq!(
-            script_string(&frame),
-            r#""a[\"\u003c/script\u003e\u003c!--\u0026\\u2028\"]""#
-        );
     }
 
     #[test]

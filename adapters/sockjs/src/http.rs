@@ -1,6 +1,7 @@
 //! The URLs below the base: who may ask, what the answers have in common, and those that have to do with no session.
 
 use crate::application::{Service, Session};
+use crate::bodies::Bodies;
 use crate::frame::Frame;
 use crate::live::{Live, Receiving};
 use crate::refusal::{Refusal, Refusals, Refused};
@@ -22,11 +23,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-/// Bodies that are in memory at a time, of all sessions.
-const MAX_BODIES: usize = 64;
 pub(crate) const TEXT: &str = "text/plain; charset=UTF-8";
 pub(crate) const HTML: &str = "text/html; charset=UTF-8";
 pub(crate) const SCRIPT: &str = "application/javascript; charset=UTF-8";
@@ -50,8 +48,7 @@ pub(crate) struct Server {
     began: Instant,
     iframe: Page,
     client: Option<Page>,
-    /// Bodies that may be read at a time.
-    pub(crate) bodies: Semaphore,
+    pub(crate) bodies: Bodies,
 }
 
 /// What browsers may keep.
@@ -83,7 +80,7 @@ impl SockJs {
             ),
             service: Box::new(service),
             began: Instant::now(),
-            bodies: Semaphore::new(MAX_BODIES),
+            bodies: Bodies::default(),
             iframe: Page::new(HTML, iframe(&settings.client_url).into()),
             client: settings.client.clone().map(|client| Page::new(SCRIPT, client)),
             settings,
@@ -128,8 +125,21 @@ impl SockJs {
     }
 
     async fn answer(&self, path: &str, request: Request) -> Response {
-        let server = &self.0;
         let (parts, body) = request.into_parts();
+        let peer = peer(&parts).map(|peer| peer.to_string());
+        let response = self.answer_to(path, parts, body).await;
+        if let Some(refusal) = response.extensions().get::<Refusal>() {
+            let reason = refusal.name();
+            match refusal.concerns_operators() {
+                true => tracing::info!(peer, reason, "SockJS request refused"),
+                false => tracing::debug!(peer, reason, "SockJS request refused"),
+            }
+        }
+        response
+    }
+
+    async fn answer_to(&self, path: &str, parts: Parts, body: Body) -> Response {
+        let server = &self.0;
         let is_websocket = |route: &Route<'_>| matches!(route, Route::WebSocket | Route::RawWebSocket);
         let route = Route::parse(path).filter(|route| server.settings.websocket || !is_websocket(route));
         let Some(route) = route else {
@@ -173,9 +183,9 @@ impl Server {
             text,
         } = refused;
         self.counts.add(refusal, 1);
-        tracing::debug!(reason = refusal.name(), "a request was refused");
         let mut response = with_type(TEXT, Body::from(text));
         *response.status_mut() = status;
+        response.extensions_mut().insert(refusal);
         response
     }
 
@@ -207,6 +217,8 @@ impl Server {
             stall_time: settings.stall_time,
             inbox_bytes: settings.max_inbox_bytes,
             outbox_bytes: settings.max_outbox_bytes,
+            body_bytes: settings.max_body_bytes,
+            stranger_bytes: settings.max_stranger_bytes,
         };
         Live::new(bounds, self.began, Arc::clone(&self.counts))
     }

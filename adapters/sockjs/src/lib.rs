@@ -8,6 +8,7 @@
 //! | `session.rs` | what a session decides: pure |
 //! | `frame.rs`, `route.rs` | frames, messages, URLs: pure |
 //! | `live.rs`, `table.rs` | sessions while they live, and how many there may be |
+//! | `memory.rs`, `bodies.rs` | what sessions hold, and how many bodies may come in at a time |
 //! | `http.rs`, `receive.rs`, `send.rs`, `websocket.rs` | the URLs |
 //! | `application.rs`, `bytes.rs` | the side of the application |
 //!
@@ -19,10 +20,14 @@
 )]
 
 mod application;
+mod bodies;
 mod bytes;
+mod encode;
 mod frame;
 mod http;
 mod live;
+mod memory;
+mod metered;
 mod receive;
 mod refusal;
 mod route;
@@ -35,6 +40,7 @@ mod websocket;
 pub use application::{Service, Session};
 pub use bytes::SessionBytes;
 pub use http::SockJs;
+pub use memory::Memory;
 pub use refusal::{Refusal, Refusals};
 pub use route::Transport;
 pub use session::Ended;

@@ -3,6 +3,7 @@
 //! Always true: the lock is held for a step of [`SessionState`], never while anything waits; whoever waits has left a waker before looking.
 
 use crate::frame::Frame;
+use crate::memory::{Hold, Meter};
 use crate::refusal::{Refusal, Refusals};
 use crate::session::{Bounds, Ended, Next, NotTaken, ReceiverId, SessionState};
 use axum::http::HeaderValue;
@@ -21,6 +22,8 @@ pub(crate) struct Live {
     timed: Mutex<Timed>,
     began: Instant,
     counts: Arc<Refusals>,
+    /// What the session holds, wherever it is.
+    pub(crate) meter: Arc<Meter>,
     /// The first origin that a request named.
     origin: OnceLock<HeaderValue>,
     /// Woken: the receiver, for frames.
@@ -44,17 +47,22 @@ struct Timed {
     state: SessionState,
     /// When the keeper of time looks next.
     armed: Duration,
+    /// What is in its queues.
+    held: Hold,
 }
 
 impl Live {
     /// `began` is when the service did.
     pub(crate) fn new(bounds: Bounds, began: Instant, counts: Arc<Refusals>) -> Arc<Self> {
         let state = SessionState::new(bounds, began.elapsed());
+        let meter = Arc::<Meter>::default();
         Arc::new(Self {
             timed: Mutex::new(Timed {
                 state,
                 armed: Duration::ZERO,
+                held: Hold::new(&meter),
             }),
+            meter,
             began,
             counts,
             origin: OnceLock::new(),
@@ -79,6 +87,8 @@ impl Live {
         {
             self.timer.notify_one();
         }
+        let held = timed.state.held();
+        timed.held.set(held);
         let undelivered = timed.state.take_undelivered();
         drop(timed);
         if undelivered > 0 {
@@ -116,6 +126,7 @@ impl Live {
     }
 
     fn timeout(&self) {
+        self.shed();
         let was_open = self.ended().is_none();
         self.turn(SessionState::timeout);
         if was_open && self.ended() == Some(Ended::STALLED) {
@@ -156,6 +167,7 @@ impl Live {
             room.await;
         }
         self.reader.wake();
+        self.shed();
         Ok(())
     }
 
@@ -196,6 +208,7 @@ impl Live {
     pub(crate) fn send(&self, message: String) -> Result<(), Ended> {
         self.step(|state, _| state.send(message))?;
         self.receiver.wake();
+        self.shed();
         Ok(())
     }
 
@@ -207,6 +220,29 @@ impl Live {
     /// Ends it, once, for a client that will not ask again.
     pub(crate) fn forget(&self, ended: Ended) {
         self.turn(|state, now| state.forget(ended, now));
+    }
+
+    /// Ends it if it holds much and memory is scarce; true: it has to go.
+    pub(crate) fn shed(&self) -> bool {
+        let sheds = self.meter.is_too_much();
+        if sheds && self.ended().is_none() {
+            self.counts.add(Refusal::Memory, 1);
+            tracing::info!("no memory left: a SockJS session that holds much is closed");
+            self.forget(Ended::NO_MEMORY);
+            self.cut_off.notify_one();
+        }
+        sheds
+    }
+
+    /// The application lets the client in.
+    pub(crate) fn let_in(&self) {
+        self.step(|state, _| state.let_in());
+        self.room.notify_waiters();
+    }
+
+    /// Bytes of a body or a WebSocket message at most.
+    pub(crate) fn max_body_bytes(&self) -> usize {
+        self.timed.lock().state.max_body_bytes()
     }
 
     pub(crate) fn ended(&self) -> Option<Ended> {
@@ -236,6 +272,10 @@ impl Receiving {
                 Poll::Ready(Some(frame))
             }
         }
+    }
+
+    pub(crate) fn live(&self) -> &Arc<Live> {
+        &self.live
     }
 
     /// The form of [`Self::poll_next`] to wait for.

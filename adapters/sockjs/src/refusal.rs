@@ -52,6 +52,12 @@ refusals! {
     SlowBody => "slow_body",
     /// The inbox had no room for `body_time`.
     InboxFull => "inbox_full",
+    /// Too many large bodies were on their way in for `body_time`.
+    Bodies => "bodies",
+    /// Too many large bodies of one address.
+    BodiesOfPeer => "bodies_of_peer",
+    /// The session held much when memory was scarce.
+    Memory => "memory",
     /// No valid WebSocket handshake.
     Upgrade => "upgrade",
     /// A binary WebSocket message.
@@ -60,6 +66,22 @@ refusals! {
     Stalled => "stalled",
     /// A message for a client that is gone: counted for each message.
     Undelivered => "undelivered",
+}
+
+impl Refusal {
+    /// A limit or a setting of the operator's refused it; all else is how clients are.
+    pub(crate) fn concerns_operators(self) -> bool {
+        matches!(
+            self,
+            Self::Origin
+                | Self::ForeignSession
+                | Self::Sessions
+                | Self::SessionsOfPeer
+                | Self::Bodies
+                | Self::BodiesOfPeer
+                | Self::Memory
+        )
+    }
 }
 
 /// How often each happened.
@@ -156,6 +178,21 @@ impl Refused {
         Refusal::InboxFull,
         StatusCode::SERVICE_UNAVAILABLE,
         "No room for messages.",
+    );
+    pub(crate) const BODIES: Self = Self::new(
+        Refusal::Bodies,
+        StatusCode::SERVICE_UNAVAILABLE,
+        "Too many bodies at a time.",
+    );
+    pub(crate) const BODIES_OF_PEER: Self = Self::new(
+        Refusal::BodiesOfPeer,
+        StatusCode::SERVICE_UNAVAILABLE,
+        "Too many bodies of this address at a time.",
+    );
+    pub(crate) const MEMORY: Self = Self::new(
+        Refusal::Memory,
+        StatusCode::SERVICE_UNAVAILABLE,
+        "No memory left.",
     );
     pub(crate) const NO_UPGRADE: Self = Self::new(
         Refusal::Upgrade,

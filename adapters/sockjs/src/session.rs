@@ -26,6 +26,8 @@ impl Ended {
     pub const TIMED_OUT: Self = Self::new(1001, "Session timed out");
     /// The receiver took nothing for too long.
     pub const STALLED: Self = Self::new(1001, "Receiver stalled");
+    /// The session held much when memory was scarce. IANA's registry of close codes.
+    pub const NO_MEMORY: Self = Self::new(1013, "No memory left");
     /// There is a receiver already: this is told to the second one, and ends nothing.
     pub(crate) const ANOTHER_RECEIVER: Self = Self::new(2010, "Another connection still open");
 
@@ -46,6 +48,25 @@ pub(crate) struct Bounds {
     pub(crate) stall_time: Duration,
     pub(crate) inbox_bytes: usize,
     pub(crate) outbox_bytes: usize,
+    /// Of a body, or of a WebSocket message.
+    pub(crate) body_bytes: usize,
+    /// In the place of `inbox_bytes` and `body_bytes` until the application lets the client in.
+    pub(crate) stranger_bytes: Option<usize>,
+}
+
+impl Bounds {
+    /// The client is let in.
+    fn let_in(&mut self) {
+        self.stranger_bytes = None;
+    }
+
+    fn inbox_bytes(&self) -> usize {
+        self.stranger_bytes.unwrap_or(usize::MAX).min(self.inbox_bytes)
+    }
+
+    fn body_bytes(&self) -> usize {
+        self.stranger_bytes.unwrap_or(usize::MAX).min(self.body_bytes)
+    }
 }
 
 /// Encoded messages in one frame, in bytes before encoding; a message alone may be longer.
@@ -188,7 +209,7 @@ impl SessionState {
             return Err(NotTaken::Ended);
         }
         let cost = messages.iter().map(|message| Queue::cost(message)).sum();
-        if !self.inbox.has_room(cost, self.bounds.inbox_bytes) {
+        if !self.inbox.has_room(cost, self.bounds.inbox_bytes()) {
             return Err(NotTaken::Full(messages));
         }
         messages.into_iter().for_each(|message| self.inbox.push(message));
@@ -198,6 +219,21 @@ impl SessionState {
     /// The client's next message.
     pub(crate) fn read(&mut self) -> Option<String> {
         self.inbox.pop()
+    }
+
+    /// The application lets the client in: it may send more from now on.
+    pub(crate) fn let_in(&mut self) {
+        self.bounds.let_in();
+    }
+
+    /// Bytes of a body or a WebSocket message at most.
+    pub(crate) fn max_body_bytes(&self) -> usize {
+        self.bounds.body_bytes()
+    }
+
+    /// Bytes of what waits, either way.
+    pub(crate) fn held(&self) -> usize {
+        self.inbox.bytes + self.outbox.bytes
     }
 
     /// Whether the application may send. It may overrun the bound by one message.

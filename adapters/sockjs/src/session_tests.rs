@@ -4,6 +4,8 @@ use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 const BOUNDS: Bounds = Bounds {
+    body_bytes: 1 << 20,
+    stranger_bytes: None,
     session_timeout: Duration::from_secs(5),
     heartbeat: Duration::from_secs(25),
     stall_time: Duration::from_secs(30),

@@ -40,6 +40,8 @@ pub struct SockJsSettings {
     pub max_inbox_bytes: usize,
     /// What waits for the client, counted alike; the last message may overrun it. The application waits. Default: 128 KiB.
     pub max_outbox_bytes: usize,
+    /// Before [`Session::let_in`](crate::Session::let_in): bytes of a body or WebSocket message, and of what waits for the application. Default: none, the other bounds hold.
+    pub max_stranger_bytes: Option<usize>,
     /// Sessions at a time, WebSockets included. Default: 10,000.
     pub max_sessions: usize,
     /// Sessions of one peer address (IPv6: of one /64) at a time. Default: 100.
@@ -65,6 +67,7 @@ impl Default for SockJsSettings {
             max_messages: 1_000,
             max_inbox_bytes: 64 << 10,
             max_outbox_bytes: 128 << 10,
+            max_stranger_bytes: None,
             max_sessions: 10_000,
             max_sessions_per_ip: 100,
         }

@@ -4,7 +4,7 @@
 
 use crate::counters::StompMetric;
 use crate::endpoint::{Out, StompEndpoint};
-use crate::frames::receipt_of;
+use crate::frames::{receipt_of, shown};
 use crate::settings::NackPolicy;
 use crate::subscriptions::{AckId, Seat, Unsettled};
 use crate::transactions::Item;
@@ -14,6 +14,11 @@ use headgate_model::{
 };
 use headgate_stomp_codec::{Frame, Text, Version};
 use std::collections::BTreeMap;
+
+/// User properties of a dead letter.
+const REASON: &str = "headgate-reason";
+const SUBSCRIPTION: &str = "headgate-subscription";
+const DELIVERIES: &str = "headgate-deliveries";
 
 /// What waits for the bus after the client is done with it.
 #[derive(Debug, Default)]
@@ -49,7 +54,7 @@ impl StompEndpoint {
         }
         let promised = receipt.map(|receipt| self.steps.open(Some(receipt)));
         if !self.acknowledge(id, promised, out) {
-            return self.complain_of_ack(promised, out);
+            return self.complain_of_ack(frame, promised, out);
         }
         if let Some(step) = promised {
             self.steps.answered(step);
@@ -67,17 +72,14 @@ impl StompEndpoint {
             true => self.done(receipt),
             false => {
                 out.counts.add_own(StompMetric::AckMissed);
-                self.complain(receipt, UNKNOWN, out);
+                self.complain_of_id(frame, self.ack_header(), receipt, out);
             }
         }
     }
 
     /// STOMP 1.2: `id` is the `ack` of a MESSAGE. Before that: `message-id`, and in 1.1 `subscription`, which the former holds already.
     fn ack_id(&mut self, frame: &Frame, out: &mut Out) -> Option<AckId> {
-        let header = match self.version {
-            Version::V10 | Version::V11 => "message-id",
-            Version::V12 => "id",
-        };
+        let header = self.ack_header();
         let text = self.required(frame, header, out)?;
         let id = AckId::parse(&text);
         let named = frame
@@ -91,15 +93,28 @@ impl StompEndpoint {
         let id = id.filter(is_of);
         if id.is_none() {
             out.counts.add_own(StompMetric::AckMissed);
-            self.complain(receipt_of(frame), UNKNOWN, out);
+            self.complain_of_id(frame, header, receipt_of(frame), out);
         }
         id
     }
 
-    fn complain_of_ack(&mut self, step: Option<AckToken>, out: &mut Out) {
+    fn ack_header(&self) -> &'static str {
+        match self.version {
+            Version::V10 | Version::V11 => "message-id",
+            Version::V12 => "id",
+        }
+    }
+
+    fn complain_of_id(&mut self, frame: &Frame, header: &str, receipt: Option<Text>, out: &mut Out) {
+        let id = shown(frame.get(header).unwrap_or_default());
+        let why = format!("no message {id} waits for an acknowledgement");
+        self.complain_in(receipt, frame.headers.get("transaction"), &why, out);
+    }
+
+    fn complain_of_ack(&mut self, frame: &Frame, step: Option<AckToken>, out: &mut Out) {
         out.counts.add_own(StompMetric::AckMissed);
         let receipt: Option<Text> = step.and_then(|step| self.steps.withdraw(step));
-        self.complain(receipt, UNKNOWN, out);
+        self.complain_of_id(frame, self.ack_header(), receipt, out);
     }
 
     /// The client is done with a message, or with all up to it. False if there never was such a message.
@@ -148,7 +163,7 @@ impl StompEndpoint {
         why: StompMetric,
         out: &mut Out,
     ) {
-        let Some(letter) = self.dead_letter(&message.delivery) else {
+        let Some(letter) = self.dead_letter(number, &message, why) else {
             return self.drop_message(session, &message.delivery, why, out);
         };
         match self.gate().publish(letter) {
@@ -166,7 +181,9 @@ impl StompEndpoint {
         }
     }
 
-    fn dead_letter(&self, delivery: &Delivery) -> Option<Message> {
+    /// The message with three properties more: why, whose subscription could not have it, and how often it was delivered.
+    fn dead_letter(&self, number: u32, message: &Unsettled, why: StompMetric) -> Option<Message> {
+        let delivery = &message.delivery;
         let prefix = &self.settings.dead_letter_prefix;
         if prefix.is_empty() {
             return None;
@@ -176,9 +193,31 @@ impl StompEndpoint {
             return None; // It is one, and its reader cannot have it either.
         }
         let topic = Topic::parse(Bytes::from(format!("{prefix}{topic}"))).ok()?;
+        let mut properties = delivery
+            .message
+            .properties
+            .as_deref()
+            .cloned()
+            .unwrap_or_default();
+        let reason = if why == StompMetric::NotTextDropped {
+            "not_text"
+        } else {
+            "nack"
+        };
+        let subscription = self.subscriptions.get(number);
+        let subscription = subscription.map(|found| found.durable.as_ref().unwrap_or(&found.name));
+        let subscription = subscription.map(Text::bytes).cloned().unwrap_or_default();
+        let told = [
+            (REASON, Bytes::from_static(reason.as_bytes())),
+            (SUBSCRIPTION, subscription),
+            (DELIVERIES, message.nacks.to_string().into()),
+        ];
+        let user = &mut properties.user_properties;
+        user.retain(|(name, _)| told.iter().all(|(own, _)| own.as_bytes() != name));
+        user.extend(told.map(|(name, value)| (Bytes::from_static(name.as_bytes()), value)));
         Some(Message {
             qos: delivery.qos.max(Qos::AtLeastOnce),
-            properties: delivery.message.properties.clone(),
+            properties: Some(Box::new(properties)),
             ..Message::new(topic, delivery.message.payload.clone())
         })
     }
@@ -251,5 +290,3 @@ impl StompEndpoint {
         }
     }
 }
-
-const UNKNOWN: &str = "no message of this name waits for an acknowledgement";

@@ -3,7 +3,7 @@
 use crate::acks::Settling;
 use crate::connect::{Connecting, Fresh, Opening};
 use crate::counters::StompMetric;
-use crate::frames::{header, receipt_of};
+use crate::frames::{header, receipt_of, shown};
 use crate::heartbeat::HeartBeats;
 use crate::receipts::Steps;
 use crate::send::HeldSend;
@@ -14,10 +14,11 @@ use crate::transactions::Transactions;
 use crate::wire::{Received, Sent};
 use headgate_model::access::Wanted;
 use headgate_model::bus::{Presence, Protocol};
+use headgate_model::gate::Rules;
 use headgate_model::trace::Party;
 use headgate_model::{
     AccessPolicy, Answer, BusCommand, BusEvent, ClientId, CloseReason, Counter, Endpoint, Gate, Input,
-    Instant, Many, Metric, Naming, Outputs, PeerFacts, Question, SessionKey,
+    Instant, Many, Metric, Naming, Outputs, PeerFacts, Qos, Question, SessionKey,
 };
 use headgate_stomp_codec::{Command, DecodeError, Frame, Text, Version};
 use std::sync::Arc;
@@ -39,6 +40,8 @@ pub struct StompEndpoint {
     pub(crate) client_id: ClientId,
     /// The client said its id itself, so that durable subscriptions can find it again.
     pub(crate) is_named: bool,
+    /// Of the listener, in the place of what the settings say.
+    pub(crate) default_qos: Option<Qos>,
     /// Nothing but UTF-8 reaches the client.
     pub(crate) carries_text_only: bool,
     pub(crate) beats: HeartBeats,
@@ -84,6 +87,7 @@ impl StompEndpoint {
             settings,
             naming: Arc::clone(&facts.naming),
             carries_text_only: facts.carries_text_only,
+            default_qos: facts.default_qos,
             version: Version::V10,
             phase: Phase::Fresh(Box::new(Fresh { until, facts })),
             held: None,
@@ -139,7 +143,7 @@ impl StompEndpoint {
         }
     }
 
-    fn on_malformed(&mut self, error: &DecodeError, out: &mut Out) {
+    fn on_malformed(&mut self, error: &DecodeError, receipt: Option<Text>, out: &mut Out) {
         out.counts.add(Metric::MalformedPackets);
         let setting = match error {
             DecodeError::TooManyHeaders(_) => " (stomp.max_headers)",
@@ -148,7 +152,7 @@ impl StompEndpoint {
             DecodeError::BodyTooLarge(_) => " (stomp.max_body_bytes)",
             _ => "",
         };
-        self.fail(None, &format!("{error}{setting}"), out);
+        self.fail(receipt, &format!("{error}{setting}"), out);
     }
 
     fn on_answer(&mut self, answer: Answer, out: &mut Out) {
@@ -253,11 +257,11 @@ impl StompEndpoint {
         }
     }
 
-    /// The value of a header without which a frame means nothing.
+    /// The value of a header without which a frame about a transaction or an acknowledgement means nothing.
     pub(crate) fn required(&mut self, frame: &Frame, name: &str, out: &mut Out) -> Option<Text> {
         let value = header(frame, name);
         value
-            .map_err(|error| self.fail(receipt_of(frame), error.as_str(), out))
+            .map_err(|error| self.complain(receipt_of(frame), error.as_str(), out))
             .ok()
     }
 
@@ -276,6 +280,14 @@ impl StompEndpoint {
 
     pub(crate) fn gate(&self) -> Gate<'_> {
         self.naming.gate(&self.client_id, self.policy())
+    }
+
+    /// The client's rules as they are now, while it is in.
+    pub(crate) fn rules(&self) -> Option<&Rules> {
+        match &self.phase {
+            Phase::Open(who) | Phase::Leaving { who, .. } => Some(&who.rules),
+            Phase::Opening(_) | Phase::Fresh(_) | Phase::Connecting(_) | Phase::Closed => None,
+        }
     }
 
     /// The client's rules, once it is let in.
@@ -308,9 +320,35 @@ impl StompEndpoint {
 
     /// The client is told what is wrong, and the connection goes on: it concerns an acknowledgement or a transaction alone.
     pub(crate) fn complain(&mut self, receipt: Option<Text>, what: &str, out: &mut Out) {
+        self.complain_in(receipt, None, what, out);
+    }
+
+    /// The same of a transaction, which is named: `what` is said of it.
+    pub(crate) fn complain_of_transaction(
+        &mut self,
+        receipt: Option<Text>,
+        name: &Text,
+        what: &str,
+        out: &mut Out,
+    ) {
+        let what = format!("transaction {} {what}", shown(name));
+        self.complain_in(receipt, Some(name), &what, out);
+    }
+
+    /// The same in a transaction, if there is one.
+    pub(crate) fn complain_in(
+        &mut self,
+        receipt: Option<Text>,
+        transaction: Option<&Text>,
+        what: &str,
+        out: &mut Out,
+    ) {
         let mut error = Frame::new(Command::Error).with("message", what.to_owned());
         if let Some(receipt) = receipt {
             error.headers.push("receipt-id", receipt);
+        }
+        if let Some(name) = transaction {
+            error.headers.push("transaction", name.compact());
         }
         self.send_error(
             error
@@ -383,7 +421,7 @@ impl Endpoint for StompEndpoint {
                 match received {
                     Received::Frame(frame) => self.on_frame(frame, now, out),
                     Received::Activity => {}
-                    Received::Malformed(error) => self.on_malformed(&error, out),
+                    Received::Malformed(error, receipt) => self.on_malformed(&error, receipt, out),
                 }
             }
             Input::Bus((session, event)) => self.on_bus(session, event, now, out),

@@ -38,6 +38,23 @@ pub(crate) fn receipt_of(frame: &Frame) -> Option<Text> {
     frame.headers.get("receipt").map(Text::compact)
 }
 
+/// A value of a client's, in an error: in quotes, and not longer than one wants to read.
+pub(crate) fn shown(value: &str) -> String {
+    match value.char_indices().nth(100) {
+        None => format!("`{value}`"),
+        Some((end, _)) => format!("`{}…`", &value[..end]),
+    }
+}
+
+/// A header that says yes or no; no if it is not there.
+pub(crate) fn flag(frame: &Frame, name: &str) -> Result<bool, BadFrame> {
+    match frame.get(name) {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(other) => Err(format!("{name} is {}, allowed are true and false", shown(other)).into()),
+    }
+}
+
 /// The header `qos`.
 pub(crate) fn qos_of(frame: &Frame, default: Qos) -> Result<Qos, BadFrame> {
     match frame.get("qos") {
@@ -45,13 +62,21 @@ pub(crate) fn qos_of(frame: &Frame, default: Qos) -> Result<Qos, BadFrame> {
         Some("0") => Ok(Qos::AtMostOnce),
         Some("1") => Ok(Qos::AtLeastOnce),
         Some("2") => Ok(Qos::ExactlyOnce),
-        Some(_) => Err("qos is 0, 1 or 2".into()),
+        Some(other) => Err(format!("qos is {}, allowed are 0, 1 and 2", shown(other)).into()),
     }
 }
 
 /// The header `message-expiry`, in seconds.
 pub(crate) fn expiry_of(frame: &Frame) -> Result<Option<Duration>, BadFrame> {
-    let seconds = frame.get("message-expiry").map(str::parse::<u32>).transpose();
-    let seconds = seconds.map_err(|_| BadFrame::from("message-expiry is a number of seconds"))?;
-    Ok(seconds.map(|seconds| Duration::from_secs(seconds.into())))
+    let Some(text) = frame.get("message-expiry") else {
+        return Ok(None);
+    };
+    let wrong = |_| {
+        format!(
+            "message-expiry is {}, allowed is a number of seconds",
+            shown(text)
+        )
+    };
+    let seconds = text.parse::<u32>().map_err(wrong)?;
+    Ok(Some(Duration::from_secs(seconds.into())))
 }

@@ -1,5 +1,6 @@
 //! Destinations and topics. STOMP leaves the meaning of a destination to the server: here it is a topic name or filter of MQTT, with what the settings say.
 
+use crate::frames::{BadFrame, shown};
 use crate::settings::StompSettings;
 use bytes::{Bytes, BytesMut};
 use headgate_stomp_codec::Text;
@@ -22,6 +23,16 @@ impl StompSettings {
             };
         }
         Some(name.freeze())
+    }
+
+    /// What is said of a destination that lacks the prefix.
+    pub(crate) fn bad_prefix(&self, header: &str, destination: &Text) -> BadFrame {
+        let prefix = &self.destination_prefix;
+        format!(
+            "{header} {} does not begin with {prefix} (stomp.destination_prefix)",
+            shown(destination)
+        )
+        .into()
     }
 
     /// The destination of a topic name, as the client writes it.

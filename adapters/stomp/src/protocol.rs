@@ -16,6 +16,8 @@ impl StreamProtocol for Stomp {
 
     const IS_TEXT: bool = true;
 
+    const HAS_DEFAULT_QOS: bool = true;
+
     type Settings = StompSettings;
     type Endpoint = StompEndpoint;
     type Wire = StompWire;

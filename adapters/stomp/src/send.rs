@@ -2,14 +2,15 @@
 
 use crate::counters::StompMetric;
 use crate::endpoint::{Held, Out, StompEndpoint};
-use crate::frames::{BadFrame, expiry_of, header, qos_of, receipt_of};
+use crate::frames::{BadFrame, expiry_of, flag, header, qos_of, receipt_of, shown};
 use crate::headers::properties;
 use crate::subscriptions::OWN;
-use crate::transactions::Item;
+use crate::transactions::{Item, NOT_OPEN};
 use headgate_model::bus::Refusal;
 use headgate_model::gate::Waiting;
 use headgate_model::{
-    AckToken, Admitted, Answer, BusCommand, Instant, Message, Metric, Qos, Question, Refused, Topic, Verdict,
+    AckToken, Admitted, Answer, BusCommand, Instant, Message, Metric, Properties, Qos, Question, Refused,
+    Topic, Verdict,
 };
 use headgate_stomp_codec::{Frame, Text};
 use std::time::Duration;
@@ -26,6 +27,21 @@ pub(crate) struct HeldSend {
 struct Way {
     receipt: Option<Text>,
     transaction: Option<Text>,
+    /// For errors, as the client wrote it.
+    destination: String,
+}
+
+/// What a SEND says beside its body.
+struct Fields {
+    topic: Topic,
+    qos: Qos,
+    retain: bool,
+    expiry: Option<Duration>,
+    properties: Option<Box<Properties>>,
+}
+
+fn no_destination(destination: &str, error: &dyn std::fmt::Display) -> String {
+    format!("{destination} is no destination to send to: {error}")
 }
 
 impl StompEndpoint {
@@ -34,13 +50,20 @@ impl StompEndpoint {
         let way = Way {
             receipt: receipt_of(&frame),
             transaction: frame.headers.get("transaction").cloned(),
+            destination: shown(frame.get("destination").unwrap_or_default()),
         };
         if let Some(name) = &way.transaction
             && !self.transactions.contains(name)
         {
-            return self.complain(way.receipt, "no such transaction", out);
+            return self.complain_of_transaction(way.receipt, name, NOT_OPEN, out);
         }
-        let (topic, mut qos, expiry) = match self.read_send(&frame) {
+        let Fields {
+            topic,
+            mut qos,
+            retain,
+            expiry,
+            properties,
+        } = match self.read_send(&frame) {
             Ok(read) => read,
             Err(error) => return self.fail(way.receipt, error.as_str(), out),
         };
@@ -55,9 +78,9 @@ impl StompEndpoint {
         });
         let mut message = Message {
             qos,
-            retain: frame.get("retain") == Some("true"),
+            retain,
             expires_at: expiry.map(|expiry| now + expiry),
-            properties: properties(&frame, &self.settings),
+            properties,
             ..Message::new(topic, frame.body)
         };
         if way.transaction.is_some() {
@@ -65,7 +88,7 @@ impl StompEndpoint {
         }
         match self.gate().publish(message) {
             Verdict::Admitted(message) => self.go(message, way, out),
-            Verdict::Refused(refused) => self.refuse_send(&refused, way.receipt, out),
+            Verdict::Refused(refused) => self.refuse_send(&refused, way, out),
             Verdict::Ask(message) => {
                 let question = Question::Authorize(vec![message.request()]);
                 self.ask(Held::Send(Box::new(HeldSend { message, way })), question, out);
@@ -73,25 +96,30 @@ impl StompEndpoint {
         }
     }
 
-    fn read_send(&self, frame: &Frame) -> Result<(Topic, Qos, Option<Duration>), BadFrame> {
+    fn read_send(&self, frame: &Frame) -> Result<Fields, BadFrame> {
         let destination = header(frame, "destination")?;
         let name = self
             .settings
             .name_of(&destination)
-            .ok_or_else(|| self.bad_prefix())?;
+            .ok_or_else(|| self.settings.bad_prefix("destination", &destination))?;
         let topic = Topic::parse(name);
-        let topic = topic.map_err(|error| BadFrame::from(format!("no destination to send to: {error}")))?;
-        Ok((
+        let topic = topic.map_err(|error| no_destination(&shown(&destination), &error))?;
+        Ok(Fields {
             topic,
-            qos_of(frame, self.settings.default_send_qos())?,
-            expiry_of(frame)?,
-        ))
+            qos: qos_of(
+                frame,
+                self.default_qos.unwrap_or(self.settings.default_send_qos()),
+            )?,
+            retain: flag(frame, "retain")?,
+            expiry: expiry_of(frame)?,
+            properties: properties(frame, &self.settings)?,
+        })
     }
 
     pub(crate) fn on_send_decided(&mut self, held: HeldSend, answer: &Answer, out: &mut Out) {
         match held.message.decide(answer.decision(0)) {
             Ok(message) => self.go(message, held.way, out),
-            Err(refused) => self.refuse_send(&refused, held.way.receipt, out),
+            Err(refused) => self.refuse_send(&refused, held.way, out),
         }
     }
 
@@ -116,21 +144,16 @@ impl StompEndpoint {
         out.bus(OWN, BusCommand::Publish { message, ack, dedup });
     }
 
-    fn refuse_send(&mut self, refused: &Refused, receipt: Option<Text>, out: &mut Out) {
+    fn refuse_send(&mut self, refused: &Refused, way: Way, out: &mut Out) {
+        let Way {
+            receipt, destination, ..
+        } = way;
         if let Some(error) = refused.name_error() {
-            return self.fail(receipt, &format!("no destination to send to: {error}"), out);
+            return self.fail(receipt, &no_destination(&destination, error), out);
         }
         out.counts.add(Metric::DroppedNotAuthorized);
         self.tell_refused(refused, out);
-        self.fail(receipt, "not authorized to send there", out);
-    }
-
-    pub(crate) fn bad_prefix(&self) -> BadFrame {
-        format!(
-            "destinations begin with {} here",
-            self.settings.destination_prefix
-        )
-        .into()
+        self.fail(receipt, &format!("not authorized to send to {destination}"), out);
     }
 
     pub(crate) fn on_accepted(&mut self, token: AckToken, out: &mut Out) {

@@ -39,9 +39,9 @@ pub struct StompSettings {
     pub heart_beat_receive: Duration,
     /// A client that was silent for so many percent of its interval is lost. 100 or more.
     pub heart_beat_tolerance: u32,
-    /// QoS of SEND frames that say none with the header `qos`, 0 to 2. With `receipt`, and in a transaction, it is at least 1.
+    /// QoS of SEND frames that say none with the header `qos`, 0 to 2; `default_qos` of a listener goes before it. With `receipt`, and in a transaction, it is at least 1.
     pub send_qos: u8,
-    /// QoS of subscriptions that say none with the header `qos`, 0 to 2. Where the client acknowledges, it is at least 1.
+    /// QoS of subscriptions that say none with the header `qos`, 0 to 2; `default_qos` of a listener goes before it. Where the client acknowledges, it is at least 1.
     pub subscribe_qos: u8,
     /// Subscriptions of one connection. 1 or more.
     pub max_subscriptions: usize,
@@ -194,6 +194,11 @@ impl StompSettings {
                 a_moment(self.transaction_timeout),
                 "1ms and more",
             ),
+            self.destination_prefix.contains(['+', '#', '\0']).then(|| {
+                let prefix = &self.destination_prefix;
+                let what = format!("`{prefix}` has wildcards, allowed is the beginning of a topic such as `/topic/`, or nothing");
+                Fault::new("destination_prefix", what)
+            }),
             no_topic.then(|| {
                 Fault::new(
                     "dead_letter_prefix",
@@ -239,5 +244,25 @@ impl StompSettings {
         self.redelivery_delay
             .saturating_mul(doubled)
             .min(self.max_redelivery_delay)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_of_destinations_has_no_wildcards() {
+        let faults = |prefix: &str| {
+            let settings = StompSettings {
+                destination_prefix: prefix.into(),
+                ..StompSettings::default()
+            };
+            settings.faults().len()
+        };
+        assert_eq!(
+            [faults(""), faults("/topic/"), faults("a/+/"), faults("#")],
+            [0, 0, 1, 1]
+        );
     }
 }

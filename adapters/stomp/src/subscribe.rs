@@ -3,8 +3,7 @@
 use crate::connect::opening;
 use crate::counters::StompMetric;
 use crate::endpoint::{Held, Out, Phase, StompEndpoint};
-use crate::frames::{BadFrame, header, qos_of, receipt_of};
-
+use crate::frames::{BadFrame, flag, header, qos_of, receipt_of, shown};
 use crate::subscriptions::{AckMode, OWN, Seat, Subscription};
 use bytes::Bytes;
 use headgate_model::bus::{NEVER, Presence};
@@ -31,6 +30,8 @@ struct Wish {
     id: Option<Text>,
     name: Text,
     filter: Bytes,
+    /// For errors, as the client wrote it.
+    destination: String,
     options: SubscriptionOptions,
     ack: AckMode,
     durable: Option<Text>,
@@ -54,7 +55,7 @@ impl StompEndpoint {
         };
         match self.gate().subscribe(&wish.filter, wish.options) {
             Verdict::Admitted(subscription) => self.subscribe(wish, subscription, out),
-            Verdict::Refused(refused) => self.refuse_subscribe(&refused, wish.receipt, out),
+            Verdict::Refused(refused) => self.refuse_subscribe(&refused, wish, out),
             Verdict::Ask(waiting) => {
                 let question = Question::Authorize(vec![waiting.request()]);
                 self.ask(
@@ -69,7 +70,7 @@ impl StompEndpoint {
     pub(crate) fn on_subscribe_decided(&mut self, held: HeldSubscribe, answer: &Answer, out: &mut Out) {
         match held.waiting.decide(answer.decision(0)) {
             Ok(subscription) => self.subscribe(held.wish, subscription, out),
-            Err(refused) => self.refuse_subscribe(&refused, held.wish.receipt, out),
+            Err(refused) => self.refuse_subscribe(&refused, held.wish, out),
         }
     }
 
@@ -80,25 +81,30 @@ impl StompEndpoint {
         let filter = self
             .settings
             .name_of(&destination)
-            .ok_or_else(|| self.bad_prefix())?;
+            .ok_or_else(|| self.settings.bad_prefix("destination", &destination))?;
         let (ack, prefetch) = (AckMode::parse(frame.get("ack")), self.prefetch_of(frame));
-        let ack = ack.ok_or("ack is auto, client or client-individual")?;
-        let prefetch = prefetch.ok_or("prefetch-count is 1 to 65535")?;
-        let qos = qos_of(frame, self.settings.default_subscribe_qos())?;
+        let ack = ack.ok_or_else(|| {
+            let ack = shown(frame.get("ack").unwrap_or_default());
+            format!("ack is {ack}, allowed are auto, client and client-individual")
+        })?;
+        let prefetch = prefetch.ok_or("prefetch-count is a number from 1 to 65535")?;
+        let qos = qos_of(
+            frame,
+            self.default_qos.unwrap_or(self.settings.default_subscribe_qos()),
+        )?;
         if self.subscriptions.number_of(&name).is_some() {
-            return Err("a subscription has this id already".into());
+            return Err(format!("the subscription {} is there already", shown(&name)).into());
         }
         let most = self.settings.max_subscriptions;
         if self.subscriptions.len() >= most {
             return Err(format!("more than {most} subscriptions (stomp.max_subscriptions)").into());
         }
         let durable = self.durable_name(frame, &name)?;
-        if durable
-            .as_ref()
-            .and_then(|name| self.subscriptions.durable(name))
-            .is_some()
+        if let Some(name) = &durable
+            && self.subscriptions.durable(name).is_some()
         {
-            return Err("this durable subscription is in use here".into());
+            let name = shown(name);
+            return Err(format!("the durable subscription {name} is in use on this connection").into());
         }
         let number = self
             .subscriptions
@@ -129,6 +135,7 @@ impl StompEndpoint {
             id: frame.headers.get("id").map(Text::compact),
             name: name.compact(),
             filter: Bytes::copy_from_slice(&filter),
+            destination: shown(&destination),
             options,
             ack,
             durable,
@@ -146,9 +153,7 @@ impl StompEndpoint {
     /// The name of a durable subscription; `None` if it ends with the connection.
     fn durable_name(&self, frame: &Frame, id: &Text) -> Result<Option<Text>, BadFrame> {
         let name = DURABLE_NAMES.iter().find_map(|name| frame.headers.get(name));
-        let says_so = ["durable", "persistent"]
-            .iter()
-            .any(|name| frame.get(name) == Some("true"));
+        let says_so = flag(frame, "durable")? | flag(frame, "persistent")?;
         if name.is_none() && !says_so {
             return Ok(None);
         }
@@ -170,13 +175,21 @@ impl StompEndpoint {
         }
     }
 
-    fn refuse_subscribe(&mut self, refused: &Refused, receipt: Option<Text>, out: &mut Out) {
+    fn refuse_subscribe(&mut self, refused: &Refused, wish: Wish, out: &mut Out) {
+        let Wish {
+            receipt, destination, ..
+        } = wish;
         if let Some(error) = refused.name_error() {
-            return self.fail(receipt, &format!("no destination to subscribe to: {error}"), out);
+            let why = format!("{destination} is no destination to subscribe to: {error}");
+            return self.fail(receipt, &why, out);
         }
         out.counts.add(Metric::SubscribeNotAuthorized);
         self.tell_refused(refused, out);
-        self.fail(receipt, "not authorized to subscribe to it", out);
+        self.fail(
+            receipt,
+            &format!("not authorized to subscribe to {destination}"),
+            out,
+        );
     }
 
     fn subscribe(&mut self, wish: Wish, on_bus: Admitted<OnBus>, out: &mut Out) {
@@ -284,7 +297,11 @@ impl StompEndpoint {
         let found = self.subscriptions.number_of(&name);
         let number = found.or_else(|| self.subscriptions.durable(ending.as_ref()?));
         if number.is_none() && ending.is_none() {
-            return self.fail(receipt, "no such subscription", out);
+            return self.fail(
+                receipt,
+                &format!("there is no subscription {}", shown(&name)),
+                out,
+            );
         }
         let step = self.steps.open(receipt);
         // It has its name from when it was made.

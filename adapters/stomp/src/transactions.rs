@@ -5,11 +5,16 @@
 
 use crate::counters::StompMetric;
 use crate::endpoint::{Out, StompEndpoint};
-use crate::frames::receipt_of;
+use crate::frames::{receipt_of, shown};
 use crate::subscriptions::AckId;
-use headgate_model::{Admitted, Instant, Message};
+use headgate_model::access::Wanted;
+use headgate_model::gate::is_own_state;
+use headgate_model::{Admitted, CloseReason, Instant, Message, Metric};
 use headgate_stomp_codec::{Frame, Text};
 use std::collections::BTreeMap;
+
+/// What is said of a transaction that is not there.
+pub(crate) const NOT_OPEN: &str = "is not open";
 
 /// Open transactions of one connection.
 #[derive(Debug, Default)]
@@ -81,14 +86,14 @@ impl StompEndpoint {
             return;
         };
         if self.transactions.contains(&name) {
-            return self.fail(receipt, "this transaction is open already", out);
+            return self.complain_of_transaction(receipt, &name, "is open already", out);
         }
         if self.transactions.open.len() >= self.settings.max_transactions {
             let why = format!(
                 "more than {} transactions (stomp.max_transactions)",
                 self.settings.max_transactions
             );
-            return self.complain(receipt, &why, out);
+            return self.complain_in(receipt, Some(&name), &why, out);
         }
         let (until, bytes) = (now + self.settings.transaction_timeout, name.len());
         self.transactions.bytes += bytes;
@@ -103,15 +108,14 @@ impl StompEndpoint {
     pub(crate) fn hold(&mut self, name: &Text, item: Item, receipt: Option<Text>, out: &mut Out) {
         let size = item.size();
         let Some(transaction) = self.transactions.open.get_mut(name) else {
-            return self.complain(receipt, "no such transaction", out);
+            return self.complain_of_transaction(receipt, name, NOT_OPEN, out);
         };
         if self.transactions.bytes + size > self.settings.max_transaction_bytes {
             self.transactions.take(name);
             out.counts.add_own(StompMetric::TransactionDropped);
             let most = self.settings.max_transaction_bytes;
-            let why =
-                format!("the transaction is dropped: more than {most} bytes (stomp.max_transaction_bytes)");
-            return self.complain(receipt, &why, out);
+            let why = format!("is dropped: more than {most} bytes (stomp.max_transaction_bytes)");
+            return self.complain_of_transaction(receipt, name, &why, out);
         }
         transaction.bytes += size;
         self.transactions.bytes += size;
@@ -127,8 +131,11 @@ impl StompEndpoint {
             return;
         };
         let Some(items) = self.transactions.take(&name) else {
-            return self.complain(receipt, "no such transaction", out);
+            return self.complain_of_transaction(receipt, &name, NOT_OPEN, out);
         };
+        if self.refuses_commit(&name, &items, receipt.clone(), out) {
+            return;
+        }
         let promised = receipt.is_some();
         let step = self.steps.open(receipt);
         for item in items {
@@ -146,6 +153,38 @@ impl StompEndpoint {
         self.steps.answered(step);
     }
 
+    /// Rules may have changed since the SENDs were let through. What may not be sent any more takes the whole transaction with it. Who had to be asked then
+    /// is not asked again.
+    fn refuses_commit(&mut self, name: &Text, items: &[Item], receipt: Option<Text>, out: &mut Out) -> bool {
+        let Some(rules) = self.rules() else { return false };
+        let is_denied =
+            |message: &&Message| !rules.may_still_publish(message) && !is_own_state(&self.client_id, message);
+        let messages = items.iter().filter_map(|item| match item {
+            Item::Publish(message) => Some(&***message),
+            Item::Ack(_) | Item::Nack(_) => None,
+        });
+        let Some(denied) = messages.into_iter().find(is_denied) else {
+            return false;
+        };
+        let topic = self.naming.mount.unmount(&denied.topic);
+        let destination = self.settings.destination_of(topic.as_bytes());
+        let destination = shown(&String::from_utf8_lossy(&destination));
+        let wanted = Wanted::Publish(denied.topic.bytes().clone());
+        out.counts.add(Metric::DroppedNotAuthorized);
+        out.counts.add_own(StompMetric::TransactionDropped);
+        self.tell(
+            || wanted,
+            || "the rules have changed since it was sent".into(),
+            out,
+        );
+        let why = format!("is dropped: not authorized to send to {destination} any more");
+        self.complain_of_transaction(receipt, name, &why, out);
+        if self.policy().is_some_and(|policy| policy.disconnects()) {
+            self.close(CloseReason::ProtocolError, out);
+        }
+        true
+    }
+
     pub(crate) fn on_abort(&mut self, frame: &Frame, out: &mut Out) {
         out.counts.add_own(StompMetric::AbortReceived);
         let receipt = receipt_of(frame);
@@ -154,15 +193,14 @@ impl StompEndpoint {
         };
         match self.transactions.take(&name) {
             Some(_) => self.done(receipt),
-            None => self.complain(receipt, "no such transaction", out),
+            None => self.complain_of_transaction(receipt, &name, NOT_OPEN, out),
         }
     }
 
     pub(crate) fn drop_overdue_transactions(&mut self, now: Instant, out: &mut Out) {
         while let Some(name) = self.transactions.take_overdue(now) {
             out.counts.add_own(StompMetric::TransactionDropped);
-            let why = format!("transaction {} took too long and is dropped", &*name);
-            self.complain(None, &why, out);
+            self.complain_of_transaction(None, &name, "took too long and is dropped", out);
         }
     }
 }

@@ -17,8 +17,8 @@ pub enum Received {
     Frame(Frame),
     /// Line ends between frames, or a part of a frame: the client is alive. Only where heart-beats were agreed upon. STOMP 1.2, Heart-beating.
     Activity,
-    /// Bytes that are no frame; the last thing that comes.
-    Malformed(DecodeError),
+    /// Bytes that are no frame; the last thing that comes. And what its RECEIPT was to be called, as far as that is known.
+    Malformed(DecodeError, Option<Text>),
 }
 
 /// What goes to the client.
@@ -100,6 +100,19 @@ fn may_be_connect(bytes: &[u8]) -> bool {
         .any(|command| frame.starts_with(command) || command.starts_with(frame))
 }
 
+/// What came in the place of CONNECT: other protocols are told by their first bytes.
+fn what_else(bytes: &[u8]) -> DecodeError {
+    const METHODS: [&[u8]; 6] = [b"GET ", b"POST ", b"PUT ", b"HEAD ", b"OPTIONS ", b"DELETE "];
+    let name = match bytes {
+        _ if METHODS.iter().any(|method| bytes.starts_with(method)) => "HTTP",
+        [0x16, 3, ..] => "TLS",
+        // CONNECT, a length, and the name of the protocol. MQTT 5 §3.1.2.1
+        [0x10, rest @ ..] if rest.windows(2).take(6).any(|name| name == b"MQ") => "MQTT",
+        _ => return DecodeError::NotConnected,
+    };
+    DecodeError::OtherProtocol(name)
+}
+
 impl Wire for StompWire {
     type In = Received;
     type Out = Sent;
@@ -115,7 +128,7 @@ impl Wire for StompWire {
         let decoded = match may_come || may_be_connect(bytes) {
             true => self.decoder.decode(bytes),
             // Nothing of it is waited for, and nothing kept.
-            false => Err(DecodeError::NotConnected),
+            false => Err(what_else(bytes)),
         };
         self.seen = bytes.len();
         match decoded {
@@ -126,7 +139,7 @@ impl Wire for StompWire {
             }
             Err(error) => {
                 self.failed = true;
-                Some(Received::Malformed(error))
+                Some(Received::Malformed(error, self.decoder.receipt().cloned()))
             }
         }
     }
@@ -155,7 +168,7 @@ impl Wire for StompWire {
         match frame {
             Received::Frame(frame) => Some(trace::frame(frame)),
             Received::Activity => None,
-            Received::Malformed(error) => Some(PacketTrace::new(format!("malformed: {error}"))),
+            Received::Malformed(error, _) => Some(PacketTrace::new(format!("malformed: {error}"))),
         }
     }
 

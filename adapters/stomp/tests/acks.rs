@@ -67,16 +67,21 @@ fn each_version_names_the_message_in_its_way() {
 #[test]
 fn an_unknown_acknowledgement_is_told() {
     let mut bench = reading("client-individual", &["1"], |_| {});
-    let unknown = "no message of this name waits for an acknowledgement";
+    let unknown = |id: &str| format!("no message `{id}` waits for an acknowledgement");
     for id in ["1-2", "9-1", "x", ""] {
         for command in ["ACK", "NACK"] {
-            let error = format!("ERROR 1: {unknown}");
+            let error = format!("ERROR 1: {}", unknown(id));
             bench.exchange("a", &format!("{command}\nid:{id}\nreceipt:1\n\n"), &[&error]);
         }
     }
     bench.ack("a", "1");
     bench.ack("a", "1");
-    assert_eq!(bench.heard("a"), [format!("ERROR {unknown}")], "once is enough");
+    let once = format!("ERROR {}", unknown("1-1"));
+    assert_eq!(bench.heard("a"), [once], "once is enough");
+    for command in ["ACK", "NACK"] {
+        let error = "ERROR 1: the header id is missing";
+        bench.exchange("a", &format!("{command}\nreceipt:1\n\n"), &[error]);
+    }
     assert!(!bench.is_closed("a"));
     assert_eq!(bench.counts["stomp/ack/missed"], 9);
 }
@@ -157,7 +162,16 @@ fn a_refused_message_comes_again_and_then_is_a_dead_letter() {
         assert_eq!(unsettled(&bench), 1);
         bench.nack("a", "1");
     }
-    assert_eq!(bench.heard("a"), ["MESSAGE dead dead/t 1"]);
+    let letters = bench.frames("a");
+    let letter = &letters[0];
+    assert_eq!((letters.len(), letter.get("destination")), (1, Some("dead/t")));
+    for (name, value) in [
+        ("headgate-reason", "nack"),
+        ("headgate-subscription", "0"),
+        ("headgate-deliveries", "3"),
+    ] {
+        assert_eq!(letter.get(name), Some(value), "{name}");
+    }
     assert_eq!(
         (unsettled(&bench), bench.counts["stomp/message/dead_lettered"]),
         (0, 1)

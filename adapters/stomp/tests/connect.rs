@@ -92,6 +92,22 @@ fn connect_comes_first_once_and_in_time() {
 }
 
 /// STOMP 1.2, ERROR: what no frame is, or only a server sends, ends the connection.
+/// What comes from clients of other protocols is told so.
+#[test]
+fn another_protocol_is_named() {
+    for (bytes, name) in [
+        (&b"GET /stomp HTTP/1.1\r\n"[..], "HTTP"),
+        (b"\x10\x0c\0\x04MQTT\x05\x02\0\0\0", "MQTT"),
+        (b"\x16\x03\x01\x02\0", "TLS"),
+    ] {
+        let mut bench = Bench::new();
+        bench.open("a");
+        bench.raw("a", bytes);
+        let error = format!("ERROR this is a port for STOMP, and what came looks like {name}");
+        assert_eq!((bench.heard("a"), bench.is_closed("a")), (vec![error], true));
+    }
+}
+
 #[test]
 fn what_is_no_frame_of_a_client_ends_the_connection() {
     for (bytes, error) in [
@@ -103,11 +119,26 @@ fn what_is_no_frame_of_a_client_ends_the_connection() {
         ),
         (
             "SEND\na:\\t\n\n\0",
-            "ERROR an undefined escape sequence in a header",
+            "ERROR an undefined escape sequence in header 1",
         ),
         (
-            "SEND\ncontent-length:1073741824\n\n",
-            "ERROR a body of more than 1048576 bytes (stomp.max_body_bytes)",
+            "SEND\nreceipt:1\ncontent-length:1073741824\n\n",
+            "ERROR 1: a body of more than 1048576 bytes (stomp.max_body_bytes)",
+        ),
+        // `receipt-id` is that of the frame as far as its head was read. STOMP 1.2, ERROR
+        (
+            "SEND\nreceipt:a\\cb\ncontent-length:x\n\n",
+            "ERROR a:b: content-length is no number",
+        ),
+        ("SEND\na:b\nreceipt:1\nc\n\n", "ERROR 1: header 3 has no colon"),
+        ("SEND\nreceipt:1\na\0", "ERROR 1: a NUL among the headers"),
+        (
+            "SEND\nreceipt:1\ncontent-length:1\n\nxy",
+            "ERROR 1: no NUL behind the 1 bytes of content-length",
+        ),
+        (
+            "BEGIN\nreceipt:1\n\nx",
+            "ERROR 1: a body in a frame that has none",
         ),
     ] {
         let mut bench = Bench::new();

@@ -93,15 +93,46 @@ fn an_unknown_transaction_is_told_and_the_connection_goes_on() {
         "NACK\nid:1-1\n",
     ] {
         let frame = format!("{frame}transaction:t\nreceipt:1\n\n");
-        bench.exchange("writer", &frame, &["ERROR 1: no such transaction"]);
+        bench.exchange("writer", &frame, &["ERROR 1: transaction `t` is not open"]);
     }
     assert!(!bench.is_closed("writer"));
     bench.exchange(
         "writer",
         "BEGIN\ntransaction:t\n\n\0BEGIN\ntransaction:t\n\n",
-        &["ERROR this transaction is open already"],
+        &["ERROR transaction `t` is open already"],
     );
-    assert!(bench.is_closed("writer"));
+    for command in ["BEGIN", "COMMIT", "ABORT"] {
+        let error = "ERROR 1: the header transaction is missing";
+        bench.exchange("writer", &format!("{command}\nreceipt:1\n\n"), &[error]);
+    }
+    bench.send("writer", "COMMIT\ntransaction:u\n\n");
+    assert_eq!(bench.frames("writer")[0].get("transaction"), Some("u"));
+    bench.exchange("writer", "COMMIT\ntransaction:t\nreceipt:2\n\n", &["RECEIPT 2"]);
+}
+
+/// Rules that are changed hold for what waits for its COMMIT: it is refused as a whole, and what was acknowledged in it is not.
+#[test]
+fn a_commit_goes_by_the_rules_of_its_time() {
+    let mut bench = bench();
+    for frame in [
+        "BEGIN\ntransaction:t\n\n",
+        "SEND\ndestination:a\ntransaction:t\n\n1",
+        "SEND\ndestination:later\ntransaction:t\n\n2",
+    ] {
+        bench.exchange("writer", frame, &[]);
+    }
+    let denied = AccessDecision::Deny(Default::default());
+    bench.rule(Action::Publish, "later", denied);
+    bench.send("writer", "COMMIT\ntransaction:t\nreceipt:1\n\n");
+    let error = bench.frames("writer").remove(0);
+    let why = "transaction `t` is dropped: not authorized to send to `later` any more";
+    assert_eq!(error.get("message"), Some(why));
+    assert_eq!(
+        (error.get("receipt-id"), error.get("transaction")),
+        (Some("1"), Some("t"))
+    );
+    assert_eq!(bench.heard("reader"), [""; 0]);
+    assert!(!bench.is_closed("writer"));
 }
 
 /// A transaction has bounds: in number, bytes and time. Beyond them it is dropped, and counted.
@@ -124,18 +155,18 @@ fn transactions_are_bounded() {
     bench.exchange(
         "writer",
         &large,
-        &["ERROR 2: the transaction is dropped: more than 1000 bytes (stomp.max_transaction_bytes)"],
+        &["ERROR 2: transaction `t` is dropped: more than 1000 bytes (stomp.max_transaction_bytes)"],
     );
     bench.exchange(
         "writer",
         "COMMIT\ntransaction:t\n\n",
-        &["ERROR no such transaction"],
+        &["ERROR transaction `t` is not open"],
     );
     bench.send("writer", "BEGIN\ntransaction:t\n\n");
     bench.advance(Duration::from_secs(60));
     assert_eq!(
         bench.heard("writer"),
-        ["ERROR transaction t took too long and is dropped"]
+        ["ERROR transaction `t` took too long and is dropped"]
     );
     assert_eq!(bench.counts["stomp/transaction/dropped"], 2);
     assert_eq!(bench.heard("reader"), [""; 0]);
@@ -160,10 +191,16 @@ fn nothing_is_sent_to_a_wildcard() {
         );
         let heard = bench.heard("writer");
         assert!(
-            heard[0].starts_with("ERROR 1: no destination to send to"),
+            heard[0].starts_with(&format!("ERROR 1: `{destination}` is no destination to send to")),
             "{heard:?}"
         );
         assert!(bench.is_closed("writer"));
+        let mut bench = bench_with(|_| {});
+        let frame = format!("SEND\ndestination:a\nreply-to:{destination}\nreceipt:1\n\nx");
+        bench.send("writer", &frame);
+        let heard = bench.heard("writer");
+        let error = format!("ERROR 1: reply-to `{destination}` is no destination to send to");
+        assert!(heard[0].starts_with(&error), "{heard:?}");
     }
 }
 
@@ -188,7 +225,7 @@ fn rules_are_asked_before_anything_is_sent() {
     bench.exchange(
         "writer",
         "SEND\ndestination:secret\nreceipt:3\n\nx",
-        &["ERROR 3: not authorized to send there"],
+        &["ERROR 3: not authorized to send to `secret`"],
     );
     assert_eq!(bench.heard("reader"), ["MESSAGE 0 asked x", "MESSAGE 0 a y"]);
 }
@@ -218,6 +255,38 @@ fn headers_travel_with_the_message() {
     }
     let colours = message.headers.iter().filter(|(name, _)| &**name == "colour");
     assert_eq!(colours.count(), 1, "of repeated headers the first counts");
+}
+
+/// There are clients that take white space of Unicode, or control characters, off names: none finds a header of the protocol there.
+#[test]
+fn no_name_becomes_a_header_of_the_protocol_when_it_is_trimmed() {
+    let mut bench = bench();
+    let pads = [
+        "\u{b}", "\u{1}", "\u{a0}", "\u{feff}", "\u{2028}", "\u{3000}", " ", "\t", "\u{85}",
+    ];
+    let names = pads
+        .iter()
+        .flat_map(|pad| [format!("{pad}content-length:3"), format!("ack{pad}:3")]);
+    let names = names.collect::<Vec<_>>().join("\n");
+    bench.send(
+        "writer",
+        &format!("SEND\ndestination:a\n{names}\ncol our:red\n\n0123456789"),
+    );
+    let message = bench.frames("reader").remove(0);
+    let names: Vec<_> = message.headers.iter().map(|(name, _)| name.as_str()).collect();
+    let own = ["subscription", "message-id", "ack", "destination"];
+    assert_eq!(names, [&own[..], &["col our", "content-length"]].concat());
+}
+
+/// A header that says yes or no says it in one of two words.
+#[test]
+fn a_wrong_flag_is_refused() {
+    let mut bench = bench();
+    bench.exchange(
+        "writer",
+        "SEND\ndestination:a\nretain:yes\nreceipt:1\n\nx",
+        &["ERROR 1: retain is `yes`, allowed are true and false"],
+    );
 }
 
 /// MQTT 5 §3.3.2.3.3
@@ -282,6 +351,6 @@ fn destinations_may_have_dots_and_a_prefix() {
     bench.exchange(
         "a",
         "SEND\ndestination:/queue/a\nreceipt:1\n\n",
-        &["ERROR 1: destinations begin with /topic/ here"],
+        &["ERROR 1: destination `/queue/a` does not begin with /topic/ (stomp.destination_prefix)"],
     );
 }

@@ -54,26 +54,55 @@ fn a_wildcard_delivers_the_real_topic() {
     assert_eq!(bench.heard("a"), ["MESSAGE 0 /plant/7/valve open"]);
 }
 
+/// `default_qos` of the listener goes before `stomp.send_qos` and `stomp.subscribe_qos`, and the header before both.
+#[test]
+fn a_listener_says_the_qos_of_what_says_none() {
+    let mut bench = Bench::new();
+    bench.default_qos = Some(Qos::AtMostOnce);
+    bench.connect("a");
+    bench.subscribe("a", "id:0\ndestination:t\nqos:2");
+    bench.send("a", "SEND\ndestination:t\n\n0\0SEND\ndestination:t\nqos:1\n\n1");
+    assert_eq!(bench.heard("a"), ["MESSAGE 0 t 0", "MESSAGE 0 t 1"]);
+    assert_eq!(
+        (bench.metrics["Qos0Received"], bench.metrics["Qos1Received"]),
+        (1, 1)
+    );
+}
+
 /// What a client wants that cannot be is told, and ends the connection. STOMP 1.2, ERROR
 #[test]
 fn a_bad_subscription_is_refused() {
     for (headers, why) in [
         (
             "id:0\ndestination:a/#/b",
-            "no destination to subscribe to: misplaced `#` at byte 2",
+            "`a/#/b` is no destination to subscribe to: misplaced `#` at byte 2",
         ),
-        ("id:0\ndestination:secret", "not authorized to subscribe to it"),
-        ("id:known\ndestination:a", "a subscription has this id already"),
+        (
+            "id:0\ndestination:secret",
+            "not authorized to subscribe to `secret`",
+        ),
+        (
+            "id:known\ndestination:a",
+            "the subscription `known` is there already",
+        ),
         (
             "id:0\ndestination:a\nack:sometimes",
-            "ack is auto, client or client-individual",
+            "ack is `sometimes`, allowed are auto, client and client-individual",
         ),
-        ("id:0\ndestination:a\nqos:3", "qos is 0, 1 or 2"),
+        ("id:0\ndestination:a\nqos:3", "qos is `3`, allowed are 0, 1 and 2"),
         (
             "id:0\ndestination:a\nprefetch-count:0",
-            "prefetch-count is 1 to 65535",
+            "prefetch-count is a number from 1 to 65535",
         ),
         ("id:0", "the header destination is missing"),
+        (
+            "id:0\ndestination:a\ndurable:yes",
+            "durable is `yes`, allowed are true and false",
+        ),
+        (
+            "id:0\ndestination:a\npersistent:1",
+            "persistent is `1`, allowed are true and false",
+        ),
         (
             "id:third\ndestination:a",
             "more than 2 subscriptions (stomp.max_subscriptions)",
@@ -99,7 +128,11 @@ fn a_bad_subscription_is_refused() {
     }
     let mut bench = Bench::new();
     bench.connect("a");
-    bench.exchange("a", "UNSUBSCRIBE\nid:7\n\n", &["ERROR no such subscription"]);
+    bench.exchange(
+        "a",
+        "UNSUBSCRIBE\nid:7\n\n",
+        &["ERROR there is no subscription `7`"],
+    );
 }
 
 #[test]

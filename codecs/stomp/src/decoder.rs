@@ -29,6 +29,8 @@ pub struct Decoder {
     version: Option<Version>,
     state: State,
     heart_beats: u64,
+    /// Of the frame that was refused.
+    receipt: Option<Text>,
 }
 
 #[derive(Clone, Debug)]
@@ -68,6 +70,7 @@ impl Decoder {
             version: None,
             state: State::Head(Scan::default()),
             heart_beats: 0,
+            receipt: None,
         }
     }
 
@@ -91,6 +94,11 @@ impl Decoder {
         self.heart_beats
     }
 
+    /// After an error: the header `receipt` of the frame, as far as its head was read. STOMP 1.2, ERROR: `receipt-id`
+    pub const fn receipt(&self) -> Option<&Text> {
+        self.receipt.as_ref()
+    }
+
     /// Takes the next frame off `buf`, or what there is of it, or nothing. Never reserves memory for what is not there.
     pub fn decode(&mut self, buf: &mut BytesMut) -> Result<Option<Frame>, DecodeError> {
         let limit = self.limits.body_bytes;
@@ -101,7 +109,8 @@ impl Decoder {
                     return Ok(None);
                 };
                 // Most frames are whole: only a body that is waited for has a place of its own.
-                let frame = body.take(buf, limit)?;
+                let frame = body.take(buf, limit);
+                let frame = frame.inspect_err(|_| self.receipt = body.receipt())?;
                 self.state = match frame {
                     Some(_) => State::Head(Scan::default()),
                     None => State::Body(Box::new(body)),
@@ -109,7 +118,8 @@ impl Decoder {
                 Ok(frame)
             }
             State::Body(body) => {
-                let frame = body.take(buf, limit)?;
+                let frame = body.take(buf, limit);
+                let frame = frame.inspect_err(|_| self.receipt = body.receipt())?;
                 if frame.is_some() {
                     self.state = State::Head(Scan::default());
                 }
@@ -129,13 +139,15 @@ impl Decoder {
         loop {
             let found = memchr2(b'\n', 0, &buf[scan.scanned..]).map(|at| scan.scanned + at);
             let end = found.unwrap_or(buf.len());
-            self.judge_length(&scan, end)?;
+            let judged = self.judge_length(&scan, end);
+            judged.inspect_err(|_| self.note_receipt(&scan, buf))?;
             let Some(end) = found else {
                 scan.scanned = end;
                 self.state = State::Head(scan);
                 return Ok(None);
             };
             if buf[end] == 0 {
+                self.note_receipt(&scan, buf);
                 return Err(DecodeError::NulInHead);
             }
             let line = self.without_cr(&buf[scan.line..end]);
@@ -143,9 +155,11 @@ impl Decoder {
                 None => scan.command = Some(Command::parse(line).ok_or(DecodeError::UnknownCommand)?),
                 Some(command) if line.is_empty() => {
                     let head = buf.split_to(end + 1).freeze();
-                    return self.parse_head(command, &head, scan.lines).map(Some);
+                    let parsed = self.parse_head(command, &head, scan.lines);
+                    return parsed.map(Some).inspect_err(|_| self.note_receipt(&scan, &head));
                 }
                 Some(_) if scan.lines > self.limits.headers => {
+                    self.note_receipt(&scan, &buf[..end + 1]);
                     return Err(DecodeError::TooManyHeaders(self.limits.headers));
                 }
                 Some(_) => {}
@@ -153,6 +167,21 @@ impl Decoder {
             scan.lines += 1;
             (scan.line, scan.scanned) = (end + 1, end + 1);
         }
+    }
+
+    /// The refused frame's `receipt`, if the line is whole. The first one counts, as always.
+    fn note_receipt(&mut self, scan: &Scan, head: &[u8]) {
+        let Some(command) = scan.command else { return };
+        let escaping = Escaping::of(command, self.version);
+        let whole = head[..scan.scanned.min(head.len())].split(|byte| *byte == b'\n');
+        let mut values = whole
+            .skip(1)
+            .filter_map(|line| self.without_cr(line).strip_prefix(b"receipt:"));
+        let value = values
+            .next()
+            .and_then(|value| Text::new(Bytes::copy_from_slice(value)));
+        let value = value.and_then(|value| escaping.unescape(value.into_bytes(), 0).ok());
+        self.receipt = value.map(Text::checked);
     }
 
     /// STOMP 1.2, Heart-beating: a line end between frames. With CR in front in any version, for no frame begins with one.
@@ -196,17 +225,20 @@ impl Decoder {
         let escaping = Escaping::of(command, self.version);
         let mut headers = Headers::with_capacity(lines.saturating_sub(1));
         // Parts of UTF-8 between ASCII are UTF-8, and stay so when escapes are undone.
-        let text = |part: &[u8]| escaping.unescape(head.slice_ref(part)).map(Text::checked);
-        for line in head.split(|byte| *byte == b'\n').skip(1) {
+        let text = |part: &[u8], number| {
+            let part = escaping.unescape(head.slice_ref(part), number);
+            part.map(Text::checked)
+        };
+        for (number, line) in head.split(|byte| *byte == b'\n').enumerate().skip(1) {
             let line = self.without_cr(line);
             if line.is_empty() {
                 break;
             }
-            let colon = memchr(b':', line).ok_or(DecodeError::NoColon)?;
+            let colon = memchr(b':', line).ok_or(DecodeError::NoColon(number))?;
             if colon == 0 {
-                return Err(DecodeError::NoName);
+                return Err(DecodeError::NoName(number));
             }
-            headers.push(text(&line[..colon])?, text(&line[colon + 1..])?);
+            headers.push(text(&line[..colon], number)?, text(&line[colon + 1..], number)?);
         }
         let is_v10 = match command {
             Command::Connect => headers.get("accept-version").is_none(),
@@ -234,6 +266,10 @@ impl Decoder {
 }
 
 impl Body {
+    fn receipt(&self) -> Option<Text> {
+        self.headers.get("receipt").map(Text::compact)
+    }
+
     /// The frame, once its body and NUL are there: they are taken off the buffer.
     fn take(&mut self, buf: &mut BytesMut, limit: usize) -> Result<Option<Frame>, DecodeError> {
         let end = match self.length {

@@ -9,15 +9,18 @@ pub enum DecodeError {
     /// STOMP 1.2, Connecting: no other frame comes before CONNECT.
     #[error("CONNECT comes first")]
     NotConnected,
-    /// STOMP 1.2, Augmented BNF: `header`.
-    #[error("a header line without a colon")]
-    NoColon,
+    /// What came first is of another protocol.
+    #[error("this is a port for STOMP, and what came looks like {0}")]
+    OtherProtocol(&'static str),
+    /// STOMP 1.2, Augmented BNF: `header`. Headers are counted from 1.
+    #[error("header {0} has no colon")]
+    NoColon(usize),
     /// STOMP 1.2, Augmented BNF: `header-name` has at least one octet.
-    #[error("a header without a name")]
-    NoName,
+    #[error("header {0} has no name")]
+    NoName(usize),
     /// STOMP 1.2, Value Encoding: undefined escape sequences are a fatal protocol error.
-    #[error("an undefined escape sequence in a header")]
-    BadEscape,
+    #[error("an undefined escape sequence in header {0}")]
+    BadEscape(usize),
     /// STOMP 1.2, Value Encoding.
     #[error("a header that is not UTF-8")]
     NotUtf8,

@@ -23,8 +23,8 @@ impl Escaping {
         }
     }
 
-    /// The same slice if nothing in it is escaped.
-    pub(crate) fn unescape(self, raw: Bytes) -> Result<Bytes, DecodeError> {
+    /// The same slice if nothing in it is escaped. `header` is its number, for the error.
+    pub(crate) fn unescape(self, raw: Bytes, header: usize) -> Result<Bytes, DecodeError> {
         let Some(first) = memchr::memchr(b'\\', &raw).filter(|_| self != Self::Nothing) else {
             return Ok(raw);
         };
@@ -38,7 +38,7 @@ impl Escaping {
                     Some(b'c') => b':',
                     Some(b'\\') => b'\\',
                     Some(b'r') if self == Self::V12 => b'\r',
-                    _ => return Err(DecodeError::BadEscape),
+                    _ => return Err(DecodeError::BadEscape(header)),
                 },
                 byte => *byte,
             });
@@ -73,8 +73,18 @@ impl Escaping {
     pub(crate) fn can_say(self, name: &[u8], value: &[u8]) -> bool {
         let lines_are_safe = self != Self::Nothing || (!name.contains(&b':') && !has_line_end(name, value));
         // Of 1.0, spaces around a name are taken off.
-        let is_plain = self != Self::Nothing || name.trim_ascii() == name;
+        let is_plain = self != Self::Nothing || !is_padded(name);
         lines_are_safe && is_plain && !name.is_empty() && !name.contains(&0) && !value.contains(&0)
+    }
+}
+
+/// Whether a name begins or ends with what some reader takes off: white space of Unicode, and control characters. Another header could come out of it.
+pub fn is_padded(name: &[u8]) -> bool {
+    let is_space =
+        |c: char| c <= ' ' || c == '\u{7f}' || c == '\u{180e}' || c == '\u{feff}' || c.is_whitespace();
+    match std::str::from_utf8(name) {
+        Ok(name) => name.starts_with(is_space) || name.ends_with(is_space),
+        Err(_) => true,
     }
 }
 

@@ -15,4 +15,5 @@ mod frame;
 pub use decoder::{Decoder, Limits};
 pub use encode::{FrameWriter, encode};
 pub use error::DecodeError;
+pub use escape::is_padded;
 pub use frame::{Command, Frame, Headers, Text, Version};

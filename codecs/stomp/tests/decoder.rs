@@ -56,11 +56,11 @@ fn headers_are_unescaped_as_their_version_says() {
     assert_eq!(decode_one(V12, carriage_return).get("a"), Some("\r"));
     assert_eq!(
         error(V11, carriage_return),
-        DecodeError::BadEscape,
+        DecodeError::BadEscape(1),
         "only 1.2 has this one"
     );
     for undefined in [&b"SEND\na:\\t\n\n\0"[..], b"SEND\na:x\\\n\n\0"] {
-        assert_eq!(error(V12, undefined), DecodeError::BadEscape);
+        assert_eq!(error(V12, undefined), DecodeError::BadEscape(1));
     }
 }
 
@@ -166,8 +166,8 @@ fn what_is_no_frame_is_told_as_soon_as_it_is_seen() {
     );
     assert_eq!(error(V12, b"send\n"), DecodeError::UnknownCommand);
     assert_eq!(error(V12, b"SEND \n"), DecodeError::UnknownCommand);
-    assert_eq!(error(V12, b"SEND\nno colon\n\n"), DecodeError::NoColon);
-    assert_eq!(error(V12, b"SEND\n:value\n\n"), DecodeError::NoName);
+    assert_eq!(error(V12, b"SEND\nno colon\n\n"), DecodeError::NoColon(1));
+    assert_eq!(error(V12, b"SEND\n:value\n\n"), DecodeError::NoName(1));
     assert_eq!(error(V12, b"SEND\na:\xFF\n\n"), DecodeError::NotUtf8);
     assert_eq!(error(V12, b"SEND\na:b\0"), DecodeError::NulInHead);
     assert_eq!(error(V12, b"SEND\0"), DecodeError::NulInHead);

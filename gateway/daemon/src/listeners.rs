@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::metrics::Counters;
 use crate::protocols::{self, Entry};
 use crate::watch::WatchedTls;
-use headgate_model::{MountPoint, Naming, RewriteError, Rewriter, TopicError};
+use headgate_model::{MountPoint, Naming, Qos, RewriteError, Rewriter, TopicError};
 use headgate_shell::{
     BoundListener, ConnectionLimit, DatagramHandle, DatagramPlace, Handler, ListenError, Listener,
     ListenerHandle, ListenerKind, ListenerSettings, PreparedChange, Protocols, RefuseReason, Serving,
@@ -584,7 +584,10 @@ impl Running {
     /// If [`Listeners::prepare`] has not seen the settings.
     fn handler(&self, settings: &ListenerSettings) -> Handler {
         let mount = mount_point(settings).expect("looked at before");
-        let handler = self.spoken.handler(&settings.protocol, mount, &self.rewriter);
+        let default_qos = settings.default_qos.and_then(Qos::from_u8);
+        let handler = self
+            .spoken
+            .handler(&settings.protocol, mount, &self.rewriter, default_qos);
         Arc::new(handler.expect("looked at before"))
     }
 }

@@ -48,6 +48,11 @@ macro_rules! functions {
             [$((<$stream>::NAME, <$stream>::IS_TEXT)),*].contains(&(protocol, true))
         }
 
+        /// Whether its clients need not say a QoS.
+        pub(crate) fn has_default_qos(protocol: &str) -> bool {
+            [$((<$stream>::NAME, <$stream>::HAS_DEFAULT_QOS)),*].contains(&(protocol, true))
+        }
+
         /// Registers all that are spoken over connections.
         pub(crate) fn register(protocols: &mut Protocols, config: &Config) {
             $(protocols.register(<$stream>::new(&config.$section, &config.node));)*

@@ -3,7 +3,8 @@
 use crate::bus::PeerName;
 use crate::datagram::Address;
 use crate::{
-    DatagramServer, Endpoint, Fault, Framer, Instant, MemoryLimit, MountPoint, Naming, Rewriter, Secret, Wire,
+    DatagramServer, Endpoint, Fault, Framer, Instant, MemoryLimit, MountPoint, Naming, Qos, Rewriter, Secret,
+    Wire,
 };
 use std::sync::Arc;
 
@@ -17,6 +18,9 @@ pub trait StreamProtocol: Send + Sync + Sized + 'static {
 
     /// It is text as far as its frames are: clients may send text frames of WebSocket, and get some where the bytes are UTF-8; and SockJS can carry it. RFC 6455 §5.6
     const IS_TEXT: bool = false;
+
+    /// Its clients need not say a QoS: a listener may say one for them ([`PeerFacts::default_qos`]).
+    const HAS_DEFAULT_QOS: bool = false;
 
     /// Its section of the configuration.
     type Settings;
@@ -118,6 +122,8 @@ pub struct PeerFacts {
     pub naming: Arc<Naming>,
     /// A number nobody else has: the client identifier of a client that sends none is made of it.
     pub nonce: u128,
+    /// QoS of what says none, if the listener has one for that.
+    pub default_qos: Option<Qos>,
     /// Nothing but UTF-8 can be carried to the peer, as by SockJS.
     pub carries_text_only: bool,
 }

@@ -16,6 +16,7 @@ const STOMP: Schemes = Schemes {
     plain: &[("stomp", false, 61613), ("stomps", true, 61614)],
     path: "/stomp",
     subprotocols: "v12.stomp, v11.stomp, v10.stomp",
+    is_text: true,
 };
 
 /// Where to connect, and as whom.

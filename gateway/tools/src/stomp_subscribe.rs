@@ -252,6 +252,9 @@ fn publish_of(message: &Frame) -> Result<Publish, ClientError> {
             "retain" => retain = value.as_str() == "true",
             "content-type" => properties.content_type = Some(text(value)?),
             "reply-to" => properties.response_topic = Some(text(value)?),
+            "message-expiry" if value.parse::<u32>().is_ok() => {
+                properties.message_expiry = value.parse().ok();
+            }
             "correlation-id" => properties.correlation_data = Some(value.bytes().clone()),
             "message-id" | "subscription" | "ack" | "content-length" | "redelivered" => {}
             _ => properties.user_properties.push((text(name)?, text(value)?)),
@@ -296,12 +299,14 @@ mod tests {
             .with("message-id", "7")
             .with("retain", "true")
             .with("content-type", "text/plain")
+            .with("message-expiry", "60")
             .with("unit", "°C")
             .with_body("21");
         let publish = publish_of(&message).unwrap();
         assert_eq!((publish.topic.as_str(), publish.retain), ("a/b", true));
         let properties = publish.properties.unwrap();
         assert_eq!(properties.content_type.unwrap().as_str(), "text/plain");
+        assert_eq!(properties.message_expiry, Some(60));
         assert_eq!(properties.user_properties.len(), 1);
     }
 }

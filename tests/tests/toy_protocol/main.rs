@@ -59,7 +59,7 @@ fn listen_by(gateway: &Serving, kind: ListenerKind, names: &[&'static str]) -> V
             ..ListenerSettings::default()
         };
         let mount = MountPoint::parse("plant/").unwrap();
-        let handler = protocols.handler(&settings.protocol, mount, &Arc::new(Rewriter::default()));
+        let handler = protocols.handler(&settings.protocol, mount, &Arc::new(Rewriter::default()), None);
         let listener = Listener::bind(settings, &ConnectionLimit::new(None)).expect("a port is free");
         let address = listener.local_addr().expect("it is TCP");
         tokio::spawn(listener.run(CancellationToken::new(), handler.expect("it is registered")));
@@ -301,7 +301,12 @@ async fn a_text_protocol_is_spoken_over_sockjs() {
 #[tokio::test]
 async fn an_unknown_protocol_is_refused() {
     let protocols = Protocols::new(gateway());
-    let handler = protocols.handler("stomp", MountPoint::default(), &Arc::new(Rewriter::default()));
+    let handler = protocols.handler(
+        "stomp",
+        MountPoint::default(),
+        &Arc::new(Rewriter::default()),
+        None,
+    );
     assert!(handler.is_none());
 }
 

@@ -84,6 +84,9 @@ pub struct ListenerSettings {
     /// Put in front of the topics of this listener's clients. Default: none.
     #[serde(default)]
     pub mount_point: Option<String>,
+    /// QoS of messages and subscriptions that say none, 0 to 2, for `stomp`. Default: `stomp.send_qos` and `stomp.subscribe_qos`.
+    #[serde(default)]
+    pub default_qos: Option<u8>,
     /// Every connection starts with a PROXY header, version 1 or 2. Default: false.
     #[serde(default)]
     pub proxy_protocol: bool,
@@ -169,6 +172,7 @@ impl Default for ListenerSettings {
             client_burst_packets: None,
             handshake_timeout: default_handshake_timeout(),
             mount_point: None,
+            default_qos: None,
             proxy_protocol: false,
             proxy_timeout: default_proxy_timeout(),
             trusted_proxies: Vec::new(),

@@ -6,6 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
+/// Bytes of a body, of a WebSocket message and of what waits, until a client has logged in.
+const STRANGER_BYTES: usize = 64 << 10;
+
 /// SockJS of one listener. A change ends the sessions that are polled for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -80,6 +83,7 @@ impl SockJsSettings {
             max_body_bytes: self.max_body_bytes,
             max_sessions: self.max_sessions,
             max_sessions_per_ip: self.max_sessions_per_ip,
+            max_stranger_bytes: Some(STRANGER_BYTES),
             ..headgate_sockjs::SockJsSettings::default()
         }
     }

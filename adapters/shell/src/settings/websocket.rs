@@ -10,7 +10,7 @@ use super::Network;
 pub struct WebSocketFacts {
     /// Its subprotocols, best first.
     pub subprotocols: &'static [&'static str],
-    /// It is spoken in text frames too.
+    /// It is spoken in text frames too. Its clients need not offer a subprotocol.
     pub is_text: bool,
 }
 
@@ -22,8 +22,8 @@ pub struct WebSocketSettings {
     pub path: String,
     /// Subprotocols, best first. Default: those of the protocol, such as `mqtt`, `mqttv3.1`, `mqttv3.1.1`, or `v12.stomp`, `v11.stomp`, `v10.stomp`.
     pub subprotocols: Vec<String>,
-    /// A client must offer one of the subprotocols. Default: true.
-    pub require_subprotocol: bool,
+    /// A client must offer one of the subprotocols. Default: true for `mqtt` (MQTT 5 §6), false for `stomp`.
+    pub require_subprotocol: Option<bool>,
     /// Values of `Origin` that are accepted; a client that sends none (no browser) always is. Default: all.
     pub origins: Vec<String>,
     /// Whose `X-Forwarded-For` and `X-Forwarded-Port` are believed. Default: nobody's.
@@ -39,7 +39,7 @@ impl Default for WebSocketSettings {
         Self {
             path: String::new(),
             subprotocols: Vec::new(),
-            require_subprotocol: true,
+            require_subprotocol: None,
             origins: Vec::new(),
             trusted_forwarders: Vec::new(),
             max_header_bytes: 8 * 1024,
@@ -57,6 +57,7 @@ impl WebSocketSettings {
         if self.subprotocols.is_empty() {
             self.subprotocols = facts.subprotocols.iter().copied().map(Into::into).collect();
         }
+        self.require_subprotocol.get_or_insert(!facts.is_text);
         self
     }
 }

@@ -35,6 +35,9 @@ pub(crate) struct Rejection {
     headers: &'static str,
 }
 
+const NO_SUBPROTOCOL: &str = "none of websocket.subprotocols is offered in Sec-WebSocket-Protocol, \
+    which websocket.require_subprotocol asks for";
+
 #[derive(Debug)]
 pub(crate) enum HeadError {
     Io(io::Error),
@@ -208,8 +211,8 @@ pub(crate) fn judge(
         .subprotocols
         .iter()
         .find(|known| head.has_exact("sec-websocket-protocol", known));
-    if subprotocol.is_none() && settings.require_subprotocol {
-        return Err(Rejection::bad("no known Sec-WebSocket-Protocol is offered"));
+    if subprotocol.is_none() && settings.require_subprotocol != Some(false) {
+        return Err(Rejection::bad(NO_SUBPROTOCOL));
     }
 
     let text = |name| head.get(name).map(String::from);

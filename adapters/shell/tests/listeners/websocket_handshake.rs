@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use headgate_access::PeerAddr;
-use headgate_shell::settings::WebSocketSettings;
+use headgate_shell::settings::{WebSocketFacts, WebSocketSettings};
 use headgate_shell::{ListenerKind, ListenerSettings, RefuseReason};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -121,10 +121,36 @@ async fn without_a_known_subprotocol_the_request_is_refused() {
     bench.nobody_was_let_in();
 }
 
+/// STOMP's clients need not know its subprotocols, which are younger than it is.
+#[tokio::test]
+async fn a_protocol_of_text_needs_no_subprotocol() {
+    let mut bench = Bench::start(ListenerSettings {
+        kind: ListenerKind::Ws,
+        protocol: "stomp".into(),
+        facts: WebSocketFacts {
+            subprotocols: &["v12.stomp"],
+            is_text: true,
+        },
+        ..local()
+    });
+    let request = REQUEST.replace("/mqtt", "/stomp");
+    for offer in ["", "Sec-WebSocket-Protocol: chat\r\n"] {
+        let answer = ask(&bench, &format!("{request}{offer}\r\n")).await;
+        assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+        assert_eq!(bench.next().await.info.http.unwrap().subprotocol, None);
+    }
+    let answer = ask(
+        &bench,
+        &format!("{request}Sec-WebSocket-Protocol: v12.stomp\r\n\r\n"),
+    )
+    .await;
+    assert!(answer.contains("Sec-WebSocket-Protocol: v12.stomp"), "{answer}");
+}
+
 /// Some platforms cannot send the header.
 #[tokio::test]
 async fn the_subprotocol_may_be_waived() {
-    let mut bench = start(|websocket| websocket.require_subprotocol = false);
+    let mut bench = start(|websocket| websocket.require_subprotocol = Some(false));
     let answer = ask(&bench, &format!("{REQUEST}\r\n")).await;
     assert!(
         answer.starts_with("HTTP/1.1 101 ") && !answer.contains("Sec-WebSocket-Protocol"),

@@ -1,10 +1,14 @@
 //! Bounds, and the side of the application.
 
 use crate::client::{Server, echo, session, settings, until};
-use headgate_sockjs::{Ended, Refusal, Session, SessionBytes, SockJsSettings, Transport};
+use futures_util::{SinkExt, StreamExt};
+use headgate_sockjs::{Ended, Memory, Refusal, Session, SessionBytes, SockJsSettings, Transport};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
+use tokio_tungstenite::tungstenite::Message;
 
 /// Sessions that are opened and left cost a place each, as long as they are waited for; then all is as before.
 #[tokio::test]
@@ -214,4 +218,151 @@ async fn a_session_is_a_stream_of_bytes() {
     assert!(got.contains("x") && got.contains('\u{20ac}'), "{got}");
     assert_eq!(bytes.read(&mut read).await.unwrap(), 0);
     assert_eq!(bytes.session().ended(), Some(Ended::new(1007, "Not UTF-8")));
+}
+
+/// Counts like a ledger, and says what it is told to say.
+#[derive(Debug, Default)]
+struct Ledger {
+    bytes: AtomicUsize,
+    most: AtomicUsize,
+    is_scarce: AtomicBool,
+}
+
+impl Memory for Ledger {
+    fn change(&self, before: usize, now: usize) {
+        let change = now.wrapping_sub(before);
+        let bytes = self
+            .bytes
+            .fetch_add(change, Ordering::SeqCst)
+            .wrapping_add(change);
+        self.most.fetch_max(bytes, Ordering::SeqCst);
+    }
+
+    fn is_scarce(&self) -> bool {
+        self.is_scarce.load(Ordering::SeqCst)
+    }
+}
+
+/// Slow bodies keep nobody's small messages out, and a body that came in keeps no place while it waits for room.
+#[tokio::test]
+async fn slow_bodies_keep_nobody_else_out() {
+    let server = Server::new(settings(), echo).await;
+    let mut slow = Vec::new();
+    for _ in 0..128 {
+        let path = server.opened().await;
+        let head =
+            format!("POST /sockjs{path}/xhr_send HTTP/1.1\r\nHost: test\r\nContent-Length: 9999\r\n\r\n[");
+        slow.push(server.raw(&head).await);
+    }
+    let path = server.opened().await;
+    let send = format!("{path}/xhr_send");
+    // The address has its share in bodies that are large.
+    let large = format!("[\"{}\"]", "x".repeat(5_000));
+    // The last of them may still be on its way.
+    while server.post(&send, &large).await.status != 503 {}
+    assert_eq!(server.sockjs.refused(Refusal::BodiesOfPeer), 1);
+    let small = tokio::time::timeout(Duration::from_secs(5), server.post(&send, "[\"a\"]"));
+    assert_eq!(small.await.expect("it does not wait").status, 204);
+    drop(slow);
+    until(|| server.sockjs.refused(Refusal::SlowBody) == 128).await;
+    assert_eq!(server.post(&send, &large).await.status, 204);
+}
+
+/// Before a client is let in, bodies and WebSocket messages are small; what is sent in pieces too.
+#[tokio::test]
+async fn a_stranger_may_send_little() {
+    let wary = SockJsSettings {
+        max_stranger_bytes: Some(1_000),
+        ..settings()
+    };
+    let (server, mut given) = held(wary).await;
+    let path = server.opened().await;
+    let mut session = given.recv().await.unwrap();
+    let send = format!("{path}/xhr_send");
+    let large = format!("[\"{}\"]", "x".repeat(1_000));
+    assert_eq!(server.post(&send, &large).await.status, 413);
+    assert_eq!(server.post(&send, "[\"a\"]").await.status, 204);
+    session.let_in();
+    assert_eq!(server.post(&send, &large).await.status, 204);
+    assert_eq!(session.recv().await.as_deref(), Some("a"));
+
+    let url = format!("ws://{}/sockjs/websocket", server.address);
+    let (mut socket, _) = tokio_tungstenite::connect_async(&url).await.unwrap();
+    let mut session = given.recv().await.unwrap();
+    socket.send(Message::text("x".repeat(100_000))).await.unwrap();
+    let Some(Ok(Message::Close(Some(close)))) = socket.next().await else {
+        panic!("a Close frame")
+    };
+    assert_eq!(u16::from(close.code), 1009);
+    assert_eq!(session.recv().await, None);
+
+    let (mut socket, _) = tokio_tungstenite::connect_async(&url).await.unwrap();
+    let mut session = given.recv().await.unwrap();
+    session.let_in();
+    socket.send(Message::text("x".repeat(100_000))).await.unwrap();
+    assert_eq!(session.recv().await.map(|message| message.len()), Some(100_000));
+}
+
+/// All that a session holds is in the ledger, in either direction and on the way, and is taken out of it.
+#[tokio::test]
+async fn what_a_session_holds_is_counted_until_it_is_gone() {
+    let (server, mut given) = held(settings()).await;
+    let ledger = Arc::new(Ledger::default());
+    let bytes = || ledger.bytes.load(Ordering::SeqCst);
+    let path = server.opened().await;
+    let mut session = given.recv().await.unwrap();
+    session.count_in(ledger.clone());
+    let large = format!("[\"{}\"]", "x".repeat(100_000));
+    assert_eq!(server.post(&format!("{path}/xhr_send"), &large).await.status, 204);
+    until(|| (100_000..101_000).contains(&bytes())).await;
+    session.recv().await.unwrap();
+    session.send("\u{1}".repeat(500_000)).await.unwrap();
+    assert!((500_000..501_000).contains(&bytes()), "{}", bytes());
+    ledger.most.store(0, Ordering::SeqCst);
+    let got = server.post(&format!("{path}/xhr"), "").await.body;
+    assert!(got.len() > 3_000_000);
+    // The message, while it is brought out in pieces that are escaped.
+    let most = ledger.most.load(Ordering::SeqCst);
+    assert!((500_000..700_000).contains(&most), "{most}");
+    until(|| bytes() == 0).await;
+
+    // A WebSocket message that does not end.
+    let mut socket = server.raw("GET /sockjs/websocket HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n").await;
+    let session = given.recv().await.unwrap();
+    session.count_in(ledger.clone());
+    socket.head().await;
+    socket
+        .send(
+            &[
+                &[0x81, 0xff, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0][..],
+                &[b'x'; 300_000],
+            ]
+            .concat(),
+        )
+        .await;
+    until(|| bytes() > 300_000).await;
+    ledger.is_scarce.store(true, Ordering::SeqCst);
+    socket.send(b"x").await;
+    until(|| bytes() == 0).await;
+    assert_eq!(server.sockjs.refused(Refusal::Memory), 1);
+    assert_eq!(session.ended(), Some(Ended::NO_MEMORY));
+}
+
+/// Where memory is scarce, a session that holds much ends; one that holds little goes on.
+#[tokio::test]
+async fn sessions_that_hold_much_give_way() {
+    let (server, mut given) = held(settings()).await;
+    let ledger = Arc::new(Ledger::default());
+    ledger.is_scarce.store(true, Ordering::SeqCst);
+    let path = server.opened().await;
+    let mut session = given.recv().await.unwrap();
+    session.count_in(ledger.clone());
+    let send = format!("{path}/xhr_send");
+    assert_eq!(server.post(&send, "[\"a\"]").await.status, 204);
+    let large = format!("[\"{}\"]", "x".repeat(100_000));
+    assert_eq!(server.post(&send, &large).await.status, 503);
+    assert_eq!(session.recv().await.as_deref(), Some("a"));
+    assert_eq!(session.recv().await, None);
+    assert_eq!(session.ended(), Some(Ended::NO_MEMORY));
+    until(|| ledger.bytes.load(Ordering::SeqCst) == 0).await;
 }

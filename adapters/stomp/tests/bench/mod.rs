@@ -73,10 +73,14 @@ pub(crate) struct Bench {
     pub questions_wait: bool,
     /// Clients that connect from now on do so by SockJS.
     pub carries_text_only: bool,
+    /// Of their listener.
+    pub default_qos: Option<Qos>,
     /// Steps until the power is cut.
     pub power: usize,
     pub steps: usize,
     pub counts: BTreeMap<&'static str, u32>,
+    /// What all protocols count.
+    pub metrics: BTreeMap<String, u32>,
 }
 
 const LIMITS: Limits = Limits {
@@ -134,9 +138,11 @@ impl Bench {
             withheld: false,
             questions_wait: false,
             carries_text_only: false,
+            default_qos: None,
             power: usize::MAX,
             steps: 0,
             counts: BTreeMap::new(),
+            metrics: BTreeMap::new(),
         };
         bench.run();
         bench
@@ -172,6 +178,7 @@ impl Bench {
             }),
             nonce: self.next_endpoint.into(),
             carries_text_only: self.carries_text_only,
+            default_qos: self.default_qos,
             ..PeerFacts::default()
         };
         let opened = Client {
@@ -479,7 +486,10 @@ impl Bench {
         client.closed |= client.out.close;
         let mut counted = Vec::new();
         client.out.counts.drain_own(|number, n| counted.push((number, n)));
-        client.out.counts.drain(|_, _| {});
+        let metrics = &mut self.metrics;
+        client.out.counts.drain(|metric, n| {
+            *metrics.entry(format!("{metric:?}")).or_default() += n;
+        });
         for (number, n) in counted {
             *self.counts.entry(StompMetric::ALL[number].name()).or_default() += n;
         }

@@ -117,7 +117,7 @@ fn transport(dialed: dial::Dialed) -> Transport {
     match dialed {
         dial::Dialed::Tcp(stream) => Transport::Tcp(stream),
         dial::Dialed::Tls(stream) => Transport::TlsOut(stream),
-        dial::Dialed::WebSocket(pipe) => Transport::Memory(pipe),
+        dial::Dialed::WebSocket(piped) => Transport::Memory(piped.into_pipe()),
         #[cfg(unix)]
         dial::Dialed::Unix(stream) => Transport::Unix(stream),
     }

@@ -31,7 +31,7 @@ struct Which {
     /// Those of this user name.
     #[arg(long)]
     user: Option<String>,
-    /// Those that speak this: mqtt, mqtt-sn.
+    /// Those that speak this: mqtt, mqtt-sn, stomp, coap.
     #[arg(long)]
     protocol: Option<String>,
     /// Rows at most.
@@ -113,7 +113,7 @@ enum SessionsAction {
 pub struct SubscriptionsCommand {
     #[command(flatten)]
     gateway: Gateway,
-    /// Those of one client.
+    /// Those of one client, and of the sessions that it has beside its own.
     #[arg(long, value_name = "ID")]
     client: Option<String>,
     /// Rows at most.
@@ -259,23 +259,48 @@ fn of_session(client: &str) -> String {
 
 fn show(gateway: &Gateway, client: &str) -> Result<(), CommandError> {
     let mut shown = gateway.ask(Method::GET, &of_client(client), None)?;
-    let held = rows(
+    let mut held = rows(
         gateway,
         &format!("{}/subscriptions", of_client(client)),
         usize::MAX,
         |_| true,
     )?;
+    for session in sessions_of(&shown) {
+        held.extend(subscriptions_of(gateway, &session, usize::MAX)?);
+    }
     shown["subscribed_to"] = held.into();
     gateway.answer(&shown, |shown| {
         let mut shown = shown.clone();
+        let sessions = shown["sessions"].take();
+        let sessions = sessions.as_array().into_iter().flatten().map(|session| {
+            let [name, queued, inflight] = ["client", "queued", "inflight"].map(|key| text(&session[key]));
+            format!("\nhas the session {name}: {queued} queued, {inflight} under way")
+        });
+        let sessions = sessions.collect::<String>();
         let held = shown["subscribed_to"].take();
         let held = held.as_array().cloned().unwrap_or_default();
         let held = held
             .iter()
             .map(|held| format!("\nsubscribed to {} at QoS {}", text(&held["filter"]), held["qos"]));
-        lines(&shown) + &held.collect::<String>()
+        lines(&shown) + &held.collect::<String>() + &sessions
     });
     Ok(())
+}
+
+/// Names of the sessions that a client has beside its own.
+fn sessions_of(shown: &Value) -> Vec<String> {
+    let sessions = shown["sessions"].as_array().into_iter().flatten();
+    sessions.map(|session| raw(&session["client"])).collect()
+}
+
+/// Each with the session that has it.
+fn subscriptions_of(gateway: &Gateway, client: &str, limit: usize) -> Result<Vec<Value>, CommandError> {
+    let path = format!("{}/subscriptions", of_client(client));
+    let mut found = rows(gateway, &path, limit, |_| true)?;
+    for row in &mut found {
+        row["client"] = client.into();
+    }
+    Ok(found)
 }
 
 impl ClientsCommand {
@@ -303,7 +328,7 @@ impl ClientsCommand {
                     "QUEUED",
                 ];
                 shown(&gateway, found, "no clients", head, |row| {
-                    let protocol = format!("{} {}", text(&row["protocol"]), row["version"]);
+                    let protocol = format!("{} {}", text(&row["protocol"]), text(&row["version"]));
                     let [client, user, state, address] =
                         ["client", "user", "state", "address"].map(|key| text(&row[key]));
                     let [subscriptions, queued] = ["subscriptions", "queued"].map(|key| text(&row[key]));
@@ -410,16 +435,18 @@ impl SubscriptionsCommand {
             client,
             limit,
         } = self;
-        let path = client
-            .as_deref()
-            .map(|client| format!("{}/subscriptions", of_client(client)));
-        let path = path.unwrap_or_else(|| "/api/v1/subscriptions".to_owned());
-        let mut found = rows(&gateway, &path, limit, |_| true)?;
-        if let Some(client) = &client {
-            found
-                .iter_mut()
-                .for_each(|row| row["client"] = client.as_str().into());
-        }
+        let found = match client {
+            None => rows(&gateway, "/api/v1/subscriptions", limit, |_| true)?,
+            Some(client) => {
+                let mut found = subscriptions_of(&gateway, &client, limit)?;
+                let shown = gateway.ask(Method::GET, &of_client(&client), None)?;
+                for session in sessions_of(&shown) {
+                    let left = limit.saturating_sub(found.len());
+                    found.extend(subscriptions_of(&gateway, &session, left)?);
+                }
+                found
+            }
+        };
         shown(
             &gateway,
             found,

@@ -103,6 +103,17 @@ fn listeners(config: &Config) -> Vec<Fault> {
             let what = format!("SockJS carries text, and `{}` is none", listener.protocol);
             found.push(Fault::new("kind", what));
         }
+        if let Some(qos) = listener.default_qos {
+            let speaks = protocols::has_default_qos(&listener.protocol);
+            let alone = || format!("clients of `{}` always say a QoS", listener.protocol);
+            let range = || format!("{qos} is out of range, allowed is 0 to 2");
+            let what = if speaks {
+                (qos > 2).then(range)
+            } else {
+                Some(alone())
+            };
+            found.extend(what.map(|what| Fault::new("default_qos", what)));
+        }
         faults.extend(of_entry("listeners", n, &listener.name, found));
         let names = config.listeners.iter().map(|other| other.name.as_str());
         faults.extend(name_twice("listeners", n, names));

@@ -120,6 +120,22 @@ fn http_goes_over_plain_connections_and_has_no_topics() {
     }
 }
 
+/// MQTT says a QoS with every message; STOMP has a header for it that may be missing.
+#[test]
+fn a_listener_may_have_a_qos_for_what_says_none() {
+    let listener = "[[listeners]]\nname = \"l\"\nbind = \"127.0.0.1:0\"\n";
+    let with = |rest: &str| load(&format!("{listener}{rest}\n"));
+    with("protocol = \"stomp\"\ndefault_qos = 0").unwrap();
+    let error = with("protocol = \"stomp\"\ndefault_qos = 3").unwrap_err();
+    let told = "headgate.toml:5:1: listeners.default_qos: `l`: 3 is out of range, allowed is 0 to 2";
+    assert!(error.starts_with(told), "{error}");
+    let error = with("default_qos = 0").unwrap_err();
+    assert!(
+        error.contains("listeners.default_qos: `l`: clients of `mqtt` always say"),
+        "{error}"
+    );
+}
+
 /// MQTT is no text, and a section that is wrong is told with its key.
 #[test]
 fn sockjs_carries_text_and_has_a_base() {

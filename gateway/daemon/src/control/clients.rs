@@ -1,13 +1,15 @@
 //! Clients, their sessions and what they are subscribed to: lists by the page, and what an operator does with one of them.
 
 use super::server::{Answer, Control, Failure};
+use crate::protocols;
 use axum::Router;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Json;
 use axum::routing::{delete, get};
 use headgate_bus::{ClientInfo, DeliveryInfo, MAX_PAGE, SessionInfo, SubscriptionCursor, SubscriptionInfo};
-use headgate_model::bus::NEVER;
+use headgate_model::bus::{NEVER, Presence};
+use headgate_model::link::INNER_CLIENT_IDS;
 use headgate_model::{Admitted, MountPoint, Qos, Subscription, SubscriptionOptions, TopicError};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -58,7 +60,7 @@ fn client_row(info: &ClientInfo) -> Value {
         "user": who.username.as_deref(),
         "state": info.state.name(),
         "protocol": who.protocol.name,
-        "version": who.version,
+        "version": version(who),
         "address": who.peer.to_string(),
         "port": who.peer_port,
         "keep_alive_seconds": who.keep_alive,
@@ -68,6 +70,34 @@ fn client_row(info: &ClientInfo) -> Value {
         "queued": info.queued,
         "inflight": info.inflight,
     })
+}
+
+/// As the protocol writes it: MQTT numbers its versions, STOMP has them with a dot.
+fn version(who: &Presence) -> Value {
+    match who.protocol.name {
+        protocols::STOMP => format!("{}.{}", who.version / 10, who.version % 10).into(),
+        _ => who.version.into(),
+    }
+}
+
+/// Sessions that a client has beside its own, by their names: one for each acknowledged subscription of STOMP, and for each observation of CoAP.
+fn beside(control: &Control, client: &str) -> Vec<Value> {
+    let client = client.replace('%', "%25").replace('/', "%2F");
+    let mut found = Vec::new();
+    for inner in INNER_CLIENT_IDS {
+        let prefix = format!("{inner}{client}/");
+        let mut after = Some(prefix.clone());
+        while let Some(from) = after.take() {
+            let page = control.hub.clients(Some(&from), MAX_PAGE);
+            let of_client = |info: &&ClientInfo| info.client.as_str().starts_with(&prefix);
+            let rows = page.rows.iter().take_while(of_client).map(client_row);
+            let before = found.len();
+            found.extend(rows);
+            let all = found.len() - before == page.rows.len();
+            after = page.next.filter(|_| all).map(|next| next.as_str().to_owned());
+        }
+    }
+    found
 }
 
 fn subscription_row(subscription: &Subscription) -> Value {
@@ -115,6 +145,7 @@ async fn show(State(control): State<Control>, Path(client): Path<String>) -> Ans
         "receive_maximum": receive_maximum,
         "awaiting_release": awaiting_release,
         "link": is_link,
+        "sessions": beside(&control, row["client"].as_str().unwrap_or_default()),
     });
     if let (Some(row), Some(more)) = (row.as_object_mut(), more.as_object()) {
         row.extend(more.clone());

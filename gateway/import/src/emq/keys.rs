@@ -19,6 +19,10 @@ const STATS: Known = Nothing("counters are kept always");
 const POOL: Known = Nothing("there are no pools to be sized");
 const SOCKET: Known = Nothing("buffers of sockets are the system's affair");
 const TLS: Known = Nothing("TLS has one good way here");
+const DTLS: Known = Missing(
+    "what is said of DTLS is not taken over",
+    "Write another [[coap]] for it.",
+);
 const API: Known = Missing(
     "there is no HTTP API in the network",
     "`headgate` speaks to the control socket in the data folder.",
@@ -217,6 +221,28 @@ pub(super) const KEYS: &[(&str, Known)] = &[
     ("mqtt.sn.predefined.topic.$", Read),
     ("mqtt.sn.username", Read),
     ("mqtt.sn.password", Read),
+    // emq_stomp
+    ("stomp.listener", Read),
+    ("stomp.listener.acceptors", POOL),
+    ("stomp.listener.max_clients", Read),
+    ("stomp.listener.ssl", Read),
+    ("stomp.listener.certfile", Read),
+    ("stomp.listener.keyfile", Read),
+    ("stomp.listener.cacertfile", Read),
+    ("stomp.listener.verify", Read),
+    ("stomp.listener.fail_if_no_peer_cert", Read),
+    ("stomp.default_user.login", Read),
+    ("stomp.default_user.passcode", Read),
+    ("stomp.allow_anonymous", Read),
+    ("stomp.frame.max_headers", Read),
+    ("stomp.frame.max_header_length", Read),
+    ("stomp.frame.max_body_length", Read),
+    // emq_coap
+    ("coap.port", Read),
+    ("coap.keepalive", Read),
+    ("coap.enable_stats", STATS),
+    ("coap.certfile", DTLS),
+    ("coap.keyfile", DTLS),
 ];
 
 /// Beginnings of names that came before those of today.
@@ -265,7 +291,7 @@ fn fits(pattern: &str, key: &str) -> bool {
 /// Whether the value is nobody's business.
 pub(super) fn is_secret(key: &str) -> bool {
     let last = key.rsplit('.').next().unwrap_or_default();
-    ["password", "passwd", "secret", "cookie", "token"]
+    ["password", "passwd", "passcode", "secret", "cookie", "token"]
         .iter()
         .any(|word| last.contains(word))
         && last != "password_hash"

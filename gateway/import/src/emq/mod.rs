@@ -9,6 +9,7 @@ mod keys;
 mod listeners;
 mod places;
 mod plugins;
+mod protocols;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -74,6 +75,7 @@ impl Source<'_> {
         self.plain();
         self.draft.config.set("listeners", Value::List(Vec::new()));
         self.draft.config.set("mqttsn", Value::List(Vec::new()));
+        self.draft.config.set("coap", Value::List(Vec::new()));
         self.broker();
         self.loaded_plugins();
         self.listeners();

@@ -8,7 +8,7 @@ use crate::value::{Table, Value};
 use headgate_auth::ForeignUser;
 
 /// Plugins that are spoken here.
-const SPOKEN: [&str; 10] = [
+const SPOKEN: [&str; 12] = [
     "emq_auth_username",
     "emq_auth_clientid",
     "emq_retainer",
@@ -18,11 +18,13 @@ const SPOKEN: [&str; 10] = [
     "emq_mod_subscription",
     "emq_mod_rewrite",
     "emq_sn",
+    "emq_stomp",
+    "emq_coap",
     "emq_delayed_publish",
 ];
 
 /// Plugins that let nobody in and keep nobody out, and what becomes of them.
-const HARMLESS: [(&str, &str, &str); 9] = [
+const HARMLESS: [(&str, &str, &str); 7] = [
     ("emq_recon", "", ""),
     ("emq_reloader", "", ""),
     (
@@ -39,16 +41,6 @@ const HARMLESS: [(&str, &str, &str); 9] = [
         "emq_lua_hook",
         "there are no hooks in Lua",
         "bus.rewrite changes topics.",
-    ),
-    (
-        "emq_coap",
-        "CoAP is not spoken yet",
-        "Let its clients use MQTT-SN or MQTT meanwhile.",
-    ),
-    (
-        "emq_stomp",
-        "STOMP is not spoken yet",
-        "Let its clients use MQTT meanwhile.",
     ),
     (
         "emq_kafka_bridge",
@@ -110,6 +102,8 @@ impl Source<'_> {
         self.users();
         self.client_ids();
         self.sn();
+        self.stomp();
+        self.coap();
     }
 
     fn judge(&mut self, name: &str, of: Of) {
@@ -133,7 +127,7 @@ impl Source<'_> {
     }
 
     /// Whether what its file says counts: it is loaded, or nobody knows and every EMQ loads it.
-    fn counts(&self, name: &str) -> bool {
+    pub(super) fn counts(&self, name: &str) -> bool {
         let by_default = ["emq_modules", "emq_retainer"].contains(&name);
         match &self.plugins.loaded {
             Some(loaded) => loaded.contains_key(name),
@@ -155,8 +149,14 @@ impl Source<'_> {
                     format!("{name} is not spoken here"),
                     format!("See {name} in {list}."),
                 );
-            } else if let Some(super::keys::Known::Nothing(because)) = super::keys::known(&key) {
-                self.draft.meaningless(of, because);
+            } else {
+                match super::keys::known(&key) {
+                    Some(super::keys::Known::Nothing(because)) => self.draft.meaningless(of, because),
+                    Some(super::keys::Known::Missing(because, todo)) => {
+                        self.draft.not_taken(of, because, todo);
+                    }
+                    Some(super::keys::Known::Read) | None => {}
+                }
             }
         }
         if is_spoken && self.counts(name) {
@@ -165,7 +165,7 @@ impl Source<'_> {
     }
 
     /// A key in the file of a plugin that counts.
-    fn said(&mut self, plugin: &str, key: &str) -> Option<(Of, String)> {
+    pub(super) fn said(&mut self, plugin: &str, key: &str) -> Option<(Of, String)> {
         let all = self.plugins.files.get(plugin)?.all(key);
         let of = self.draft.last(&all)?;
         Some((of, self.draft.text(of)))

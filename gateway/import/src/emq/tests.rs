@@ -59,6 +59,8 @@ fn every_key_is_known_once_and_has_a_fate() {
             ["retainer", ..] => "emq_retainer",
             ["module", ..] => "emq_modules",
             ["mqtt", "sn", ..] => "emq_sn",
+            ["stomp", ..] => "emq_stomp",
+            ["coap", ..] => "emq_coap",
             _ => "",
         };
         let line = format!("{key} = 1\n");
@@ -360,7 +362,7 @@ fn a_plugin_that_decides_and_is_none_of_ours_keeps_the_doors_shut() {
         assert!(imported.fate(plugin).contains("NOT TAKEN"), "{plugin}");
         assert!(!format!("{:?}{}", imported.import.report, imported.import.config).contains("hunter2"));
     }
-    let list = format!("{USUAL}emq_dashboard.\nemq_coap.\n");
+    let list = format!("{USUAL}emq_dashboard.\nemq_statsd.\n");
     let harmless = import_with("mqtt.allow_anonymous = true\n", &[(LIST, &list)]);
     assert_eq!(
         (harmless.at("auth.anonymous"), harmless.not_taken()),
@@ -474,6 +476,54 @@ fn the_mqtt_sn_gateway_is_taken() {
         ),
         ("false".into(), vec![1])
     );
+}
+
+#[test]
+fn the_stomp_listener_is_taken_with_its_user() {
+    let list = format!("{USUAL}emq_stomp.\n");
+    let conf = "stomp.listener = 61613\nstomp.listener.acceptors = 4\nstomp.listener.max_clients = 512\n\
+                stomp.default_user.login = guest\nstomp.default_user.passcode = hunter2\nstomp.allow_anonymous = true\n\
+                stomp.frame.max_headers = 10\nstomp.frame.max_header_length = 1024\nstomp.frame.max_body_length = 8192\n";
+    let file = "/opt/emq/etc/plugins/emq_stomp.conf";
+    let imported = import_with("", &[(LIST, &list), (file, conf)]);
+    for (path, value) in [
+        ("listeners.0.protocol", "stomp"),
+        ("listeners.0.bind", "0.0.0.0:61613"),
+        ("listeners.0.max_connections", "512"),
+        ("auth.listeners.0.name", "stomp"),
+        ("auth.listeners.0.users", "[\"guest\"]"),
+        ("auth.listeners.0.anonymous", "everywhere"),
+        ("auth.listeners.0.unknown_users", "refuse"),
+        ("stomp.max_headers", "10"),
+        ("stomp.max_header_bytes", "1024"),
+        ("stomp.max_body_bytes", "8192"),
+    ] {
+        assert_eq!(imported.at(path), value, "{path}");
+    }
+    assert!(imported.not_taken().is_empty());
+    assert!(!format!("{:?}{}", imported.import.report, imported.import.config).contains("hunter2"));
+
+    let secure = format!("{conf}stomp.listener.ssl = on\n");
+    let half = import_with("", &[(LIST, &list), (file, &secure)]);
+    assert_eq!(half.not_taken().len(), 1, "TLS without a certificate is none");
+    let files = format!("{secure}stomp.listener.certfile = etc/c.pem\nstomp.listener.keyfile = etc/k.pem\n");
+    let whole = import_with("", &[(LIST, &list), (file, &files)]);
+    assert_eq!(
+        (whole.at("listeners.0.kind"), whole.at("listeners.0.tls.key")),
+        ("tls".into(), "/opt/emq/etc/k.pem".into())
+    );
+}
+
+#[test]
+fn the_coap_server_is_taken() {
+    let list = format!("{USUAL}emq_coap.\n");
+    let file = "/opt/emq/etc/plugins/emq_coap.conf";
+    let conf =
+        "coap.port = 5683\ncoap.keepalive = 3600\ncoap.enable_stats = off\ncoap.certfile = etc/c.pem\n";
+    let imported = import_with("", &[(LIST, &list), (file, conf)]);
+    assert_eq!(imported.at("coap.0.bind"), "0.0.0.0:5683");
+    assert_eq!(imported.at("coap.0.gateway.keep_alive"), "3600s");
+    assert_eq!(imported.not_taken(), [4]);
 }
 
 /// Whatever is changed in files that hold everything, they are read, what comes out is TOML, and each line is told.

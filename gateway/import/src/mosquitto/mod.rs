@@ -99,6 +99,7 @@ impl Source<'_> {
         }
         self.bridge_names(lines);
         self.draft.config.set("mqttsn", Value::List(Vec::new()));
+        self.draft.config.set("coap", Value::List(Vec::new()));
         self.global(&lines.global);
         let listeners = self.listeners(lines);
         self.access(lines, &listeners);

@@ -623,6 +623,13 @@ fn mutated_files_are_read_without_a_panic() {
     });
 }
 
+/// mosquitto speaks neither: nothing else is listened to than it listened to.
+#[test]
+fn nothing_is_served_by_default() {
+    let imported = read("listener 1883\n");
+    assert_eq!([imported.at("mqttsn"), imported.at("coap")], ["[]", "[]"]);
+}
+
 #[test]
 fn a_bridge_that_would_be_less_safe_is_left_out() {
     let good = "connection b\naddress h\ntopic # out\n";

@@ -30,6 +30,17 @@ function show(state) {
   at("connect").textContent = client?.active ? "Disconnect" : "Connect";
 }
 
+/** What the gateway, or the browser, said last that is wrong: it stays until the next try. */
+function complain(text) {
+  at("error").value = text;
+  at("error").hidden = !text;
+}
+
+/** Whether SockJS can use it here. `htmlfile` without an iframe is for pages of the listener itself. */
+function works(transport, sockjs) {
+  return transport !== "htmlfile" || (sockjs && new URL(sockjs).origin === location.origin);
+}
+
 /** Listeners for STOMP that browsers can use: `[{ kind: "ws" | "sockjs", port, path, tls }]`. */
 async function listeners() {
   const answer = await fetch("listeners.json");
@@ -47,7 +58,7 @@ async function offer() {
   const [ws, sockjs] = [address("ws", "ws"), address("sockjs", "http")];
   const transports = at("transport");
   transports.add(new Option("WebSocket", "ws"));
-  for (const name of SOCKJS) {
+  for (const name of SOCKJS.filter((name) => works(name, sockjs))) {
     transports.add(new Option(`SockJS: ${name}`, name));
   }
   const wanted = new URLSearchParams(location.search);
@@ -85,6 +96,7 @@ function connect() {
     reconnectDelay: 2000,
     onConnect: () => {
       at("state").dataset.connections = connections += 1;
+      complain("");
       show("connected");
       client.subscribe(
         at("topic").value,
@@ -96,10 +108,16 @@ function connect() {
       );
     },
     onStompError: (frame) => {
-      show(frame.headers.message ?? "refused");
+      complain(frame.headers.message ?? "refused");
       client.deactivate();
     },
-    onWebSocketClose: () => show(client?.active ? "lost, tries again" : "not connected"),
+    onWebSocketClose: (event) => {
+      // Of an end that has no reason there is nothing to say, and what an ERROR said is better.
+      if (event?.reason && event.code !== 1000 && at("error").hidden) {
+        complain(`${event.code} ${event.reason}`);
+      }
+      show(client?.active ? "lost, tries again" : "not connected");
+    },
   });
   if (transport === "ws") {
     client.brokerURL = address;
@@ -116,9 +134,18 @@ at("connection").onsubmit = async (event) => {
     await client.deactivate();
     show("not connected");
   } else {
+    complain("");
     connect();
   }
 };
+
+const hint = () => {
+  const topic = at("topic").value;
+  // As a shell takes it.
+  at("hint").textContent = /^[\w/.-]+$/.test(topic) ? topic : `'${topic.replaceAll("'", "'\\''")}'`;
+};
+at("topic").oninput = hint;
+hint();
 
 at("say").onsubmit = (event) => {
   event.preventDefault();
