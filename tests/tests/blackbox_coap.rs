@@ -322,7 +322,7 @@ fn a_foreign_client_speaks_coap_over_dtls() {
     let long = "x".repeat(3_000);
     assert_eq!(
         ask(
-            key_bytes,
+            key,
             &["-m", "post", "-b", "1024", "-e", &long],
             "ps/plant/pump7/a?retain=1"
         ),
