@@ -52,8 +52,12 @@ pub enum Destination<A> {
 /// How fast all clients of a user name together may send. A datagram of one client cannot be left unread while those of others are read: what is too
 /// much is refused, by the word that the protocol has for that, or dropped.
 pub trait UserRates: Debug + Send + Sync {
-    /// Whether a client of this user may send a datagram of so many bytes now. It counts if so.
-    fn admits(&self, user: &Arc<str>, bytes: usize, now: Instant) -> bool;
+    /// Takes a datagram of so many bytes of a client of this user, which counts then.
+    ///
+    /// # Errors
+    ///
+    /// The user's datagram clients have sent too much of late: the name of the limit. It does not count.
+    fn admits(&self, user: &Arc<str>, bytes: usize, now: Instant) -> Result<(), &'static str>;
 
     /// Counts a datagram that is taken at any rate.
     fn took(&self, user: &Arc<str>, bytes: usize, now: Instant);
