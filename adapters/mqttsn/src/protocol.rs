@@ -31,6 +31,15 @@ impl DatagramProtocol for MqttSn {
         settings.logins()
     }
 
+    fn user_of(settings: &SnSettings, client_id: &str) -> Option<String> {
+        let own = settings
+            .credentials
+            .iter()
+            .find(|entry| entry.client_id == client_id);
+        let user = own.map_or(&settings.default_username, |entry| &entry.username);
+        (!user.is_empty()).then(|| user.clone())
+    }
+
     fn server<A: Address + Unpin + Send + 'static>(
         settings: &SnSettings,
         naming: Arc<Naming>,

@@ -41,6 +41,9 @@ macro_rules! functions {
         /// What `protocol` of a listener may be.
         pub(crate) const NAMES: &[&str] = &[$(<$stream>::NAME,)* HTTP];
 
+        /// The lists of sockets and lines for datagrams.
+        pub(crate) const DATAGRAM_LISTS: &[&str] = &[$(stringify!($list),)*];
+
         /// Whether SockJS can carry it.
         pub(crate) fn is_text(protocol: &str) -> bool {
             [$((<$stream>::NAME, <$stream>::IS_TEXT)),*].contains(&(protocol, true))

@@ -72,6 +72,11 @@ pub trait DatagramProtocol: 'static {
         Vec::new()
     }
 
+    /// The user name that the settings have for a client of this id, which sends none. Default: none.
+    fn user_of(_settings: &Self::Settings, _client_id: &str) -> Option<String> {
+        None
+    }
+
     /// The server of a socket or line, with settings that have no faults for the mount point of `naming`. What it keeps is counted in `memory`.
     ///
     /// # Panics

@@ -1,6 +1,6 @@
 //! Users of the file that `headgate users` keeps.
 
-use crate::chain::{Attempt, Checking, Provider, Verdict};
+use crate::chain::{Attempt, Checking, Prospect, Provider, Verdict};
 use crate::fair::Origin;
 use crate::hashing::{Busy, Hashing};
 use crate::remembered::Remembered;
@@ -261,6 +261,13 @@ impl Provider for FileUsers {
                 Err(Busy) => Verdict::deny("too many log-ins wait", AuthRefusal::Busy),
             }
         })
+    }
+
+    fn foresee(&self, asked: &Prospect<'_>) -> Verdict {
+        let known = asked
+            .username
+            .filter(|name| self.store.user(name, self.of_here.as_deref()).is_some());
+        known.map_or(Verdict::Ignore, |name| Verdict::Allow(Some(name.into())))
     }
 }
 

@@ -313,7 +313,7 @@ impl ClientsCommand {
             Some(ClientsAction::Show { client }) => show(&gateway, &client)?,
             Some(ClientsAction::Kick { client }) => {
                 let done = gateway.ask(Method::DELETE, &of_client(&client), None)?;
-                gateway.answer(&done, |_| format!("{client} is disconnected"));
+                gateway.answer(&done, |_| format!("{} is disconnected", text(&client.into())));
             }
             Some(ClientsAction::Subscribe { client, filter, qos }) => {
                 let path = format!("{}/subscriptions", of_client(&client));

@@ -2,9 +2,10 @@
 
 use super::error::CommandError;
 use crate::config::{Config, Told};
+use crate::protocols;
 use clap::{Args, Subcommand, ValueEnum};
 use headgate_auth::{Imported, Users};
-use headgate_cli::{Incomplete, Outcome, say};
+use headgate_cli::{Incomplete, Outcome, say, say_json, visible};
 use headgate_import::{Files, Import, Target, emq, mosquitto};
 use serde_json::json;
 use std::ffi::OsStr;
@@ -154,6 +155,7 @@ impl To {
             secrets_dir: data_dir.join("secrets"),
             data_dir,
             node: self.node.clone().unwrap_or_else(host),
+            datagram_lists: protocols::DATAGRAM_LISTS,
         })
     }
 
@@ -170,7 +172,7 @@ impl To {
         let is_complete = missing == 0 && faults.is_empty();
         if self.json {
             let secrets: Vec<&Path> = import.secrets.iter().map(|file| file.path.as_path()).collect();
-            say(json!({
+            say_json(json!({
                 "complete": is_complete,
                 "output": (!self.dry_run).then_some(output),
                 "lines": report.lines,
@@ -182,11 +184,14 @@ impl To {
                 "warnings": warnings,
             }));
         } else {
-            report.lines.iter().for_each(say);
+            report
+                .lines
+                .iter()
+                .for_each(|line| say(visible(&line.to_string())));
             report
                 .remarks
                 .iter()
-                .for_each(|remark| say(format!("note: {remark}")));
+                .for_each(|remark| say(format!("note: {}", visible(remark))));
             for file in &import.secrets {
                 say(format!(
                     "secret: {} is written, for its owner alone",
