@@ -3,7 +3,7 @@
 use headgate_auth::Users;
 use headgate_mqtt_codec::{Packet, Qos};
 use headgate_tests::blackbox::{
-    Daemon, Message, Mosquitto, Peer, Setup, SnPeer, Transport, eventually, free_port,
+    Daemon, Message, Mosquitto, Peer, Setup, SnPeer, Transport, eventually, free_port, headgate,
 };
 use serde_json::{Value, json};
 
@@ -380,6 +380,38 @@ fn who_is_not_let_in_may_not_do_anything() {
     assert!(
         said.contains("because: it is not let in: nobody is known by this user name (auth.unknown_users)"),
         "{said}"
+    );
+    let told = refused(&setup, &["clients", "--protocol", "gopher"]);
+    assert!(told.contains("mqtt, stomp, mqtt-sn, coap"), "{told}");
+    // Who is refused says goodbye all the same.
+    let port = sn_port.to_string();
+    let sent = std::process::Command::new(headgate())
+        .args([
+            "sn-pub",
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &port,
+            "-i",
+            "refused",
+            "-t",
+            "own/x",
+            "-q",
+            "1",
+            "-m",
+            "x",
+        ])
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&sent.stderr).into_owned();
+    assert!(
+        !sent.status.success() && told.contains("the gateway refused "),
+        "{told}"
+    );
+    let clients = daemon.ask(&["clients"]);
+    assert!(
+        !each(&clients, "client").contains(&&json!("refused")),
+        "{clients}"
     );
     // A listener for datagrams goes by its list, too.
     let told = refused(

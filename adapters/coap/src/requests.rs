@@ -12,7 +12,7 @@ use headgate_model::bus::Refusal;
 use headgate_model::datagram::Address;
 use headgate_model::{
     AckToken, Answer, Asked, BusCommand, CloseReason, Instant, Metric, Properties, Qos, Question,
-    RetainHandling, SubscriptionOptions, Topic, Verdict,
+    RetainHandling, SubscriptionOptions, Topic, UserLimit, Verdict,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -212,7 +212,7 @@ impl<A: Address> Core<A> {
         // What is too much for the client itself is not taken from the others of its user.
         let admitted = match (client.pace.take(rate, burst, now), user_rates.zip(user)) {
             (false, _) => Err("max_client_requests_per_second"),
-            (true, Some((rates, user))) => rates.admits(user, from.bytes, now),
+            (true, Some((rates, user))) => rates.admits(user, from.bytes, now).map_err(UserLimit::name),
             (true, None) => Ok(()),
         };
         if let Err(limit) = admitted {

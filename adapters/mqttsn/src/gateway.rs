@@ -18,7 +18,7 @@ use headgate_model::datagram::{Address, Credit};
 use headgate_model::trace::PacketTrace;
 use headgate_model::{
     Answer, Asked, BusCommand, BusEvent, CloseReason, Counter, DatagramServer, Gate, Instant, MemoryLimit,
-    Naming, Question, SessionKey, UserRates,
+    Naming, Question, SessionKey, UserLimit, UserRates,
 };
 use headgate_mqttsn_codec::{DecodeError, GwInfo, Message, Qos, decode, unwrap_datagram};
 use std::collections::BTreeSet;
@@ -27,7 +27,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The word for operators.
-pub(crate) static PROTOCOL: Protocol = Protocol { name: "mqtt-sn" };
+pub(crate) const SPOKEN: &str = "mqtt-sn";
+pub(crate) static PROTOCOL: Protocol = Protocol { name: SPOKEN };
 
 pub(crate) type Out<A> = SnOutputs<A>;
 
@@ -374,7 +375,7 @@ impl<A: Address> SnGateway<A> {
             return self.arm(index);
         }
         if let Err(limit) = self.user_may_send(index, from.bytes, &message, now) {
-            self.tell_too_fast(index, limit, out);
+            self.tell_too_fast(index, limit.name(), out);
             self.refuse_too_fast(index, message, out);
             return self.arm(index);
         }
@@ -403,7 +404,7 @@ impl<A: Address> SnGateway<A> {
         bytes: usize,
         message: &Message,
         now: Instant,
-    ) -> Result<(), &'static str> {
+    ) -> Result<(), UserLimit> {
         let (Some(rates), Some(user)) = (&self.user_rates, &self.client(index).identity.username) else {
             return Ok(());
         };
@@ -420,7 +421,7 @@ impl<A: Address> SnGateway<A> {
         user: Option<&Arc<str>>,
         bytes: usize,
         now: Instant,
-    ) -> Result<(), &'static str> {
+    ) -> Result<(), UserLimit> {
         match (&self.user_rates, user) {
             (Some(rates), Some(user)) => rates.admits(user, bytes, now),
             _ => Ok(()),

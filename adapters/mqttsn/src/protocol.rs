@@ -1,5 +1,6 @@
 //! MQTT-SN as a protocol that is registered.
 
+use crate::gateway::SPOKEN;
 use crate::{Framing, SnFramer, SnGateway, SnSettings};
 use headgate_model::datagram::Address;
 use headgate_model::{ConfiguredLogin, DatagramProtocol, Fault, Instant, MemoryLimit, MountPoint, Naming};
@@ -11,6 +12,7 @@ pub struct MqttSn;
 
 impl DatagramProtocol for MqttSn {
     const NAME: &'static str = "mqttsn";
+    const SPOKEN: &'static str = SPOKEN;
     const DEFAULT_BIND: Option<&'static str> = Some("127.0.0.1:1884");
 
     type Settings = SnSettings;

@@ -129,7 +129,7 @@ impl<A: Address> SnGateway<A> {
         }
         let user = self.publisher.user();
         if let Err(limit) = self.publisher_may_send(user, bytes, now) {
-            self.tell_unconnected(|| Wanted::Send, || limit.into(), out);
+            self.tell_unconnected(|| Wanted::Send, || limit.name().into(), out);
             return out.counts.add_own(SnMetric::UserTooFast);
         }
         let topic = match publish.topic {

@@ -4,7 +4,7 @@ mod bench;
 
 use bench::*;
 use headgate_model::access::Wanted;
-use headgate_model::{DatagramServer, Instant, UserRates};
+use headgate_model::{DatagramServer, Instant, UserLimit, UserRates};
 use headgate_mqttsn::SnMetric;
 use headgate_mqttsn_codec::{Message, Qos, ReturnCode, TopicRef, Unsubscribe};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ struct Room {
 }
 
 impl UserRates for Room {
-    fn admits(&self, user: &Arc<str>, bytes: usize, _: Instant) -> Result<(), &'static str> {
+    fn admits(&self, user: &Arc<str>, bytes: usize, _: Instant) -> Result<(), UserLimit> {
         assert_eq!(&**user, "plant");
         let admits = self
             .left
@@ -31,7 +31,7 @@ impl UserRates for Room {
         if admits {
             self.bytes.fetch_add(bytes, Ordering::Relaxed);
         }
-        admits.then_some(()).ok_or(LIMIT)
+        admits.then_some(()).ok_or(UserLimit::Packets)
     }
 
     fn took(&self, _: &Arc<str>, _: usize, _: Instant) {

@@ -3,7 +3,7 @@
 //! The rates may change at any time, and hold for who is connected. Where there is none, nothing is kept.
 
 use crate::throttle::{ClientRate, span};
-use headgate_model::{Instant, UserRates};
+use headgate_model::{Instant, UserLimit, UserRates};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -176,16 +176,16 @@ impl Users {
 
 /// Where there is no rate for users, this costs two looks at a number.
 impl UserRates for SharedRates {
-    fn admits(&self, user: &Arc<str>, bytes: usize, now: Instant) -> Result<(), &'static str> {
+    fn admits(&self, user: &Arc<str>, bytes: usize, now: Instant) -> Result<(), UserLimit> {
         if !self.user_rate.is_set() {
             return Ok(());
         }
         let sent = self.datagram_users.lock().of(user, now);
         if sent.packets_until(&self.user_rate, now).is_some() {
-            return Err("limits.max_user_packets_per_second");
+            return Err(UserLimit::Packets);
         }
         if sent.bytes_until(&self.user_rate, now).is_some() {
-            return Err("limits.max_user_bytes_per_second");
+            return Err(UserLimit::Bytes);
         }
         sent.take(&self.user_rate, bytes as u64, 1, now);
         Ok(())
@@ -331,7 +331,7 @@ mod tests {
         let rates = Arc::<SharedRates>::default();
         let (a, b) = (Arc::from("a"), Arc::from("b"));
         let admits = |user, bytes, ms| rates.admits(user, bytes, Instant(ms));
-        let refused = Err("limits.max_user_bytes_per_second");
+        let refused = Err(UserLimit::Bytes);
         assert_eq!(admits(&a, usize::MAX, 0), Ok(()), "there is no rate");
         rates.set(ClientRate::default(), bytes(1_000, 1_000));
         rates.took(&a, 900, Instant(0));
@@ -359,10 +359,7 @@ mod tests {
         let owes_until = fast.until(Instant(0));
         let taken = (0..10_000).filter(|ms| rates.admits(&user, 10, Instant(*ms)).is_ok());
         assert!((219..=221).contains(&taken.count()));
-        assert_eq!(
-            rates.admits(&user, 10, Instant(9_999)),
-            Err("limits.max_user_packets_per_second")
-        );
+        assert_eq!(rates.admits(&user, 10, Instant(9_999)), Err(UserLimit::Packets));
         assert_eq!(
             (owes_until, fast.until(Instant(0))),
             (Some(Instant(49_000)), owes_until)

@@ -48,6 +48,9 @@ pub trait DatagramProtocol: 'static {
     /// As in messages, and in front of what is told of its listeners under `$SYS`.
     const NAME: &'static str;
 
+    /// What its clients are said to speak, where they are listed.
+    const SPOKEN: &'static str = Self::NAME;
+
     /// Where a gateway without a configuration serves it; `None` for nowhere.
     const DEFAULT_BIND: Option<&'static str> = None;
 
