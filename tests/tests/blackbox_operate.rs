@@ -439,7 +439,7 @@ fn who_is_not_let_in_may_not_do_anything() {
         ),
     ];
     let file = setup.folder().join("evil.toml");
-    std::fs::write(&file, format!("node = 1\n\"k\\u001b\u{202e}\" = \"v\"\n")).unwrap();
+    std::fs::write(&file, "node = 1\n\"k\\u001b\u{202e}\" = \"v\"\n").unwrap();
     let file = file.to_str().unwrap();
     for command in [["config", "apply", file], ["config", "diff", file]] {
         told.push(refused(&setup, &command));

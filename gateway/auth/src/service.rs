@@ -241,12 +241,6 @@ impl Access {
         self.0.bans.of(client, user, address)
     }
 
-    /// Whether there is a user of this name in the file of users.
-    pub fn has_user(&self, name: &str) -> bool {
-        let store = Arc::clone(&self.0.users.read().store);
-        store.has(name)
-    }
-
     /// What would become of a client at a listener, if it shows what it should: the name by which it is let in, or why it is not. Bans are not asked: see [`Self::ban_of`].
     pub fn foresee(&self, listener: &str, asked: &Prospect<'_>) -> Foreseen {
         let door = self.0.door(listener);

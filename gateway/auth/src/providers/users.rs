@@ -119,11 +119,6 @@ impl UserStore {
         Arc::clone(&file.users)
     }
 
-    /// Whether somebody has this name.
-    pub(crate) fn has(&self, name: &str) -> bool {
-        self.users().has(name)
-    }
-
     /// Who has this name and is one of these, with a hash that was just renewed too.
     fn user(&self, name: &str, among: Option<&HashSet<String>>) -> Option<Arc<User>> {
         if among.is_some_and(|names| !names.contains(name)) {

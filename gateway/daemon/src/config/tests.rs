@@ -501,6 +501,7 @@ fn a_level_is_set_for_modules_that_there_are() {
     for good in [
         "info,headgate_shell::listener=debug",
         "headgate=trace",
+        "headgate_bus=debug",
         "warn,headgate_store=off",
         "info",
     ] {
