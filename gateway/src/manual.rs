@@ -2,7 +2,7 @@
 
 use clap::{Args, Command};
 use clap_complete::Shell;
-use headgate_cli::{Outcome, say};
+use headgate_cli::{Outcome, say_text};
 use std::path::PathBuf;
 
 /// Print what a shell needs to complete the command line of headgate.
@@ -17,7 +17,7 @@ impl CompletionCommand {
     pub(crate) fn run(self, mut cli: Command) -> Outcome {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut cli, "headgate", &mut script);
-        say(String::from_utf8(script)?.trim_end());
+        say_text(String::from_utf8(script)?.trim_end());
         Ok(())
     }
 }

@@ -244,4 +244,17 @@ fn an_export_onto_a_full_disk_says_what_to_do() {
         "nor of the copy of the store"
     );
     daemon.ask(&["export", "a.archive"]);
+    // Nor is there room for what is restored.
+    std::fs::write(setup.folder().join("small.toml"), "data_dir = \"small/data\"\n").unwrap();
+    let script = format!(
+        "{mount}; if {} restore a.archive --config small.toml; then exit 7; fi",
+        headgate().display()
+    );
+    let output = in_namespace(&script, setup.folder());
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    assert!(
+        told.contains("no room in ") && told.contains(" bytes: free some there, or name another data folder"),
+        "{told}"
+    );
 }

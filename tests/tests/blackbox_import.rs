@@ -441,6 +441,19 @@ fn what_is_written_is_whole_and_private_and_what_is_missing_is_told() {
         "listener {port} 127.0.0.1\nallow_anonymous true\nconnection up\naddress 127.0.0.1:1\nusername joe\npassword hunter2\ntopic a/# out 1\n"
     );
     fs::write(folder.join("m.conf"), &conf).unwrap();
+    let dry = Command::new(headgate())
+        .args(["import", "mosquitto", "m.conf", "--dry-run"])
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    let words = String::from_utf8_lossy(&dry.stdout).into_owned();
+    for part in [
+        "bridge-up.password would be written",
+        "users: 0 would be added",
+        "Nothing is written.",
+    ] {
+        assert!(words.contains(part), "{words}");
+    }
     let (report, code) = import(folder, &["mosquitto", "m.conf", "--dry-run"]);
     assert_eq!(
         (code, folder.join("headgate.toml").exists()),

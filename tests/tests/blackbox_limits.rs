@@ -158,6 +158,52 @@ fn sensors_of_one_user_are_told_of_congestion() {
     daemon.stop();
 }
 
+/// However fast a connection of the same user is, its sensors have the rate of a user; who is refused is told of by a trace and in the log.
+#[test]
+fn a_fast_connection_leaves_its_users_sensors_their_rate() {
+    let sn_port = free_port();
+    let login = "{ client_id = \"a1\", username = \"a\", password = \"secret\" }";
+    let setup = Setup::with(&format!(
+        "[limits]\nmax_user_packets_per_second = 5\nuser_burst_packets = 5\n\
+         [[mqttsn]]\nname = \"sn\"\nbind = \"127.0.0.1:{sn_port}\"\n[mqttsn.gateway]\ncredentials = [{login}]\n"
+    ));
+    std::fs::create_dir_all(setup.folder().join("data")).unwrap();
+    let mut users = Users::default();
+    users.set("a", "secret").unwrap();
+    users.save(&setup.folder().join("data/users.json")).unwrap();
+    let daemon = setup.start();
+    let mut fast = Peer::connect_as(daemon.port(Transport::Tcp), "fast", "a", "secret").unwrap();
+    let flood: Vec<Message> = (0..500).map(|_| Message::new("x", 0, "x")).collect();
+    fast.say(&flood);
+    let sensor = sensor(sn_port, "a1");
+    daemon.ask(&["trace", "start", "sensor", "--client", "a1"]);
+    // §5.4.10, §5.4.11: REGISTER and REGACK, whose return code is the last byte.
+    let codes: Vec<u8> = (1..=12)
+        .map(|n| {
+            sensor.send(&[8, 0x0A, 0, 0, 0, n, b't', b'0' + n]).unwrap();
+            let mut answer = [0; 16];
+            let len = sensor.recv(&mut answer).expect("REGACK");
+            answer[len - 1]
+        })
+        .collect();
+    assert_eq!(codes[..5], [0; 5]);
+    assert_eq!(codes[11], 1, "congestion");
+    let told = |text: &str| text.contains("limits.max_user_packets_per_second");
+    eventually("the record", || {
+        let records: Vec<serde_json::Value> = setup.command(&["trace", "show", "sensor"]).unwrap();
+        let mut all = records.iter();
+        let is_it = |record: &serde_json::Value| {
+            record["what"] == "refused" && record["text"].as_str().is_some_and(told)
+        };
+        all.any(is_it).then_some(())
+    });
+    eventually("the line", || {
+        let log = setup.log();
+        let mut lines = log.lines().filter(|line| line.contains("client is too fast"));
+        lines.any(|line| line.contains("a1") && told(line)).then_some(())
+    });
+}
+
 /// A sensor that is connected. MQTT-SN 1.2 §5.4.4, §5.4.5
 fn sensor(port: u16, id: &str) -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();

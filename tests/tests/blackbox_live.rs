@@ -315,6 +315,21 @@ fn what_is_not_confirmed_goes_back() {
         history["confirm_until"].is_null().then_some(())
     });
     assert_eq!(daemon.ask(&["config", "show"])["toml"], first);
+    let went_back = |daemon: &Daemon<'_>| {
+        let history = daemon.ask(&["config", "history"]);
+        let last = history["configurations"]
+            .as_array()
+            .unwrap()
+            .last()
+            .unwrap()
+            .clone();
+        (last["by"].clone(), last["changes"].clone())
+    };
+    let back_to = |number: u64| {
+        let changes = serde_json::json!([format!("back to {number}"), "mqtt.max_qos: 1 → 2"]);
+        ("not_confirmed".into(), changes)
+    };
+    assert_eq!(went_back(&daemon), back_to(1));
 
     apply_for(&daemon, "1h");
     let complaint = refused(&daemon, &["config", "apply", "new.toml"], &first);
@@ -332,6 +347,7 @@ fn what_is_not_confirmed_goes_back() {
     assert_eq!(text(&setup), first);
     assert_eq!(daemon.ask(&["config", "show"])["toml"], first);
     setup.log_with(&["was not confirmed before the gateway stopped"]);
+    assert_eq!(went_back(&daemon), back_to(5));
 }
 
 /// What cannot be taken cuts nobody off, whoever has the address that it wants.

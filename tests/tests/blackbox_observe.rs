@@ -389,6 +389,14 @@ fn a_trace_tells_what_a_client_did_and_what_was_done_to_it() {
         daemon.ask(&["trace", "stop", trace]);
     }
 
+    // What it was about is told of one that is over, too.
+    let list = daemon.ask(&["trace", "list"]);
+    let traces = list.as_array().unwrap();
+    let of_pump = traces.iter().find(|trace| trace["name"] == "pump").unwrap();
+    assert_eq!(
+        (&of_pump["running"], &of_pump["about"]["client"]),
+        (&false.into(), &"pump-7".into())
+    );
     let pump = records(&daemon, "pump");
     for (what, part) in [
         ("session", "none of this client id"),

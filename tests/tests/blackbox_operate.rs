@@ -1,8 +1,9 @@
 //! What an operator sees of a running gateway by its command line, and does with clients, sessions and retained messages.
 
+use headgate_auth::Users;
 use headgate_mqtt_codec::{Packet, Qos};
 use headgate_tests::blackbox::{
-    Daemon, Message, Mosquitto, Peer, Setup, SnPeer, Transport, eventually, free_port,
+    Daemon, Message, Mosquitto, Peer, Setup, SnPeer, Transport, eventually, free_port, headgate,
 };
 use serde_json::{Value, json};
 
@@ -165,6 +166,10 @@ fn why_somebody_may_do_something_is_explained() {
          [[bridges]]\nname = \"up\"\naddresses = [\"mqtt://127.0.0.1:{}\"]\ntopics = [\"t/# out 1\"]\n",
         mosquitto.port()
     ));
+    std::fs::create_dir_all(setup.folder().join("data")).unwrap();
+    let mut users = Users::default();
+    users.set("root", "secret").unwrap();
+    users.save(&setup.folder().join("data/users.json")).unwrap();
     let daemon = setup.start();
     let line_of = |text: &str| {
         let config = std::fs::read_to_string(setup.folder().join("headgate.toml")).unwrap();
@@ -245,6 +250,203 @@ fn why_somebody_may_do_something_is_explained() {
             .unwrap()
             .ends_with(&format!(":{}", daemon.port(Transport::Tcp)))
     );
+}
+
+/// The verdict is that of the client as it would be let in: by the name that its log-in gives it, without one, or not at all.
+#[test]
+fn who_is_not_let_in_may_not_do_anything() {
+    let (shut, strict, sn_port) = (free_port(), free_port(), free_port());
+    let own = ["ann", "plant", "ghost"]
+        .map(|user| format!("[[auth.acl]]\neffect = \"allow\"\nuser = \"{user}\"\ntopics = [\"own/#\"]\n"));
+    let setup = Setup::with(&format!(
+        "[auth]\nclient_ids = [{{ id = \"pump\", password = \"p\", user = \"plant\" }}]\n\
+         certificate = {{ user_name = \"common_name\" }}\n\
+         {}\
+         [[auth.acl]]\neffect = \"allow\"\ntopics = [\"open/#\"]\n\
+         [[auth.listeners]]\nname = \"shut\"\nanonymous = \"nowhere\"\n\
+         [[auth.listeners]]\nname = \"strict\"\nunknown_users = \"refuse\"\n\
+         [[listeners]]\nname = \"shut\"\nbind = \"127.0.0.1:{shut}\"\n\
+         [[listeners]]\nname = \"strict\"\nbind = \"127.0.0.1:{strict}\"\n\
+         [[mqttsn]]\nname = \"sn\"\nbind = \"127.0.0.1:{sn_port}\"\n\
+         [mqttsn.gateway]\ncredentials = [{{ client_id = \"meter\", username = \"ann\", password = \"secret\" }}]\n",
+        own.concat()
+    ));
+    std::fs::create_dir_all(setup.folder().join("data")).unwrap();
+    let mut users = Users::default();
+    users.set("ann", "secret").unwrap();
+    users.save(&setup.folder().join("data/users.json")).unwrap();
+    let daemon = setup.start();
+    let explain = |client: &str, words: &str| {
+        let words: Vec<&str> = words.split(' ').collect();
+        let told = daemon.ask(&[&["explain", "--client", client], &words[..]].concat());
+        let text = |key: &str| told[key].as_str().unwrap_or_default().to_owned();
+        (told["allowed"] == true, text("user"), text("by"))
+    };
+    let not_in = "it is not let in: ";
+    for (client, words, allowed, user, by) in [
+        (
+            "c",
+            "--user ann --listener tcp --publish own/x",
+            true,
+            "ann",
+            "auth.acl[",
+        ),
+        // Nobody is `ghost`: a rule for that name helps nobody, and no listener here verifies certificates.
+        (
+            "c",
+            "--user ghost --listener tcp --publish own/x",
+            false,
+            "",
+            "no rule",
+        ),
+        (
+            "c",
+            "--user ghost --listener tcp --publish open/x",
+            true,
+            "",
+            "auth.acl[",
+        ),
+        (
+            "c",
+            "--user ghost --listener strict --publish open/x",
+            false,
+            "ghost",
+            not_in,
+        ),
+        (
+            "c",
+            "--user ghost --listener shut --publish open/x",
+            false,
+            "ghost",
+            not_in,
+        ),
+        ("c", "--listener shut --publish open/x", false, "", not_in),
+        (
+            "c",
+            "--address 10.0.0.1 --listener tcp --publish open/x",
+            false,
+            "",
+            not_in,
+        ),
+        (
+            "pump",
+            "--listener shut --publish own/x",
+            true,
+            "plant",
+            "auth.acl[",
+        ),
+        (
+            "pump",
+            "--user ghost --listener tcp --publish own/x",
+            true,
+            "plant",
+            "auth.acl[",
+        ),
+        (
+            "meter",
+            "--listener mqttsn/sn --publish own/x",
+            true,
+            "ann",
+            "auth.acl[",
+        ),
+        (
+            "other",
+            "--listener mqttsn/sn --publish own/x",
+            false,
+            "",
+            "no rule",
+        ),
+    ] {
+        let told = explain(client, words);
+        assert_eq!(
+            (told.0, told.1.as_str()),
+            (allowed, user),
+            "{client} {words}: {told:?}"
+        );
+        assert!(told.2.starts_with(by), "{client} {words}: {told:?}");
+    }
+    let said = setup.said(&[
+        "explain",
+        "--client",
+        "c",
+        "--user",
+        "ghost",
+        "--listener",
+        "strict",
+        "--publish",
+        "x",
+    ]);
+    assert!(said.contains("may not publish to x"), "{said}");
+    assert!(
+        said.contains("because: it is not let in: nobody is known by this user name (auth.unknown_users)"),
+        "{said}"
+    );
+    let told = refused(&setup, &["clients", "--protocol", "gopher"]);
+    assert!(told.contains("mqtt, stomp, mqtt-sn, coap"), "{told}");
+    // Who is refused says goodbye all the same.
+    let port = sn_port.to_string();
+    let sent = std::process::Command::new(headgate())
+        .args([
+            "sn-pub",
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &port,
+            "-i",
+            "refused",
+            "-t",
+            "own/x",
+            "-q",
+            "1",
+            "-m",
+            "x",
+        ])
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&sent.stderr).into_owned();
+    assert!(
+        !sent.status.success() && told.contains("the gateway refused "),
+        "{told}"
+    );
+    let clients = daemon.ask(&["clients"]);
+    assert!(
+        !each(&clients, "client").contains(&&json!("refused")),
+        "{clients}"
+    );
+    // A listener for datagrams goes by its list, too.
+    let told = refused(
+        &setup,
+        &["explain", "--client", "c", "--listener", "sn", "--publish", "a"],
+    );
+    assert!(told.contains("that for datagrams is `mqttsn/sn`"), "{told}");
+
+    // Names come from anybody: none speaks to the terminal.
+    let evil = "x\u{1b}]0;title\u{7}\u{202e}\u{200b}y";
+    let is_tame = |text: &str| {
+        text.chars()
+            .all(|c| c == '\n' || !c.is_control() && !matches!(c, '\u{202e}' | '\u{200b}'))
+    };
+    let mut told = vec![
+        setup.said(&["explain", "--client", evil, "--user", evil, "--publish", evil]),
+        setup.said(&["bans", "add", "--user", evil]),
+        setup.said(&["bans", "list", "--json"]),
+        setup.said(&["bans", "remove", "--user", evil]),
+        refused(&setup, &["bans", "remove", "--user", evil]),
+        refused(&setup, &["clients", "kick", evil]),
+        refused(
+            &setup,
+            &["explain", "--client", "c", "--listener", evil, "--publish", "a"],
+        ),
+    ];
+    let file = setup.folder().join("evil.toml");
+    std::fs::write(&file, "node = 1\n\"k\\u001b\u{202e}\" = \"v\"\n").unwrap();
+    let file = file.to_str().unwrap();
+    for command in [["config", "apply", file], ["config", "diff", file]] {
+        told.push(refused(&setup, &command));
+    }
+    for told in told {
+        assert!(is_tame(&told), "{told:?}");
+    }
 }
 
 /// Asked without a listener, a client that is connected is explained by its own: its mount point and its rules. Bans and names that nobody has are told in words.

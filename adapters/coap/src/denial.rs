@@ -75,6 +75,11 @@ impl<A: Address> Core<A> {
         });
     }
 
+    /// A client sends more than this limit lets it.
+    pub(crate) fn tell_too_fast(&self, index: u32, limit: &'static str, out: &mut Out<A>) {
+        self.tell(index, || Wanted::Send, || limit.into(), out);
+    }
+
     pub(crate) fn tell_refused_open(&self, index: u32, why: OpenRefusal, out: &mut Out<A>) {
         self.tell(index, || Wanted::Connect, || why.to_string().into(), out);
     }

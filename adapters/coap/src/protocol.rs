@@ -69,6 +69,11 @@ impl DatagramProtocol for Coap {
         settings.logins()
     }
 
+    fn user_of(settings: &CoapSettings, _: &str) -> Option<String> {
+        let user = &settings.default_username;
+        (!user.is_empty()).then(|| user.clone())
+    }
+
     fn server<A: Address + Unpin + Send + 'static>(
         settings: &CoapSettings,
         naming: Arc<Naming>,

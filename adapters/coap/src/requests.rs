@@ -12,7 +12,7 @@ use headgate_model::bus::Refusal;
 use headgate_model::datagram::Address;
 use headgate_model::{
     AckToken, Answer, Asked, BusCommand, CloseReason, Instant, Metric, Properties, Qos, Question,
-    RetainHandling, SubscriptionOptions, Topic, UserRates, Verdict,
+    RetainHandling, SubscriptionOptions, Topic, UserLimit, Verdict,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -209,9 +209,15 @@ impl<A: Address> Core<A> {
             .identity
             .as_ref()
             .and_then(|identity| identity.username.as_ref());
-        let is_over = |(rates, user): (Arc<dyn UserRates>, &Arc<str>)| !rates.admits(user, from.bytes, now);
-        if user_rates.zip(user).is_some_and(is_over) || !client.pace.take(rate, burst, now) {
+        // What is too much for the client itself is not taken from the others of its user.
+        let admitted = match (client.pace.take(rate, burst, now), user_rates.zip(user)) {
+            (false, _) => Err("max_client_requests_per_second"),
+            (true, Some((rates, user))) => rates.admits(user, from.bytes, now).map_err(UserLimit::name),
+            (true, None) => Ok(()),
+        };
+        if let Err(limit) = admitted {
             out.counts.add_own(CoapMetric::TooFast);
+            self.tell_too_fast(index, limit, out);
             return self.refuse(&from, &request, Code::TOO_MANY_REQUESTS, "", out);
         }
         if client.waiting.len() + client.awaiting.len() >= max.max(1) {

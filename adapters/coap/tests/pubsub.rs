@@ -4,7 +4,7 @@ mod bench;
 
 use bench::{Bench, at, get, non, observe, post, put, request, text, token};
 use headgate_coap_codec::{Block, Code, Kind, Message, number};
-use headgate_model::access::AuthRefusal;
+use headgate_model::access::{AuthRefusal, Wanted};
 use headgate_model::{AccessDecision, Action, Qos};
 use std::time::Duration;
 
@@ -544,6 +544,9 @@ fn requests_that_wait_have_a_bound() {
         [Code::CHANGED, Code::TOO_MANY_REQUESTS],
         "the request that logs in is free"
     );
+    let told = bench.denied.pop().expect("it is told");
+    assert_eq!((told.client.as_str(), told.wanted), ("w", Wanted::Send));
+    assert_eq!(told.why, "max_client_requests_per_second");
 }
 
 /// RFC 9175 §2.3: what changes something must show that it is fresh, where that is wanted.

@@ -51,6 +51,11 @@ impl<A: Address> SnGateway<A> {
         tell(client.party.address, id, identity, wanted, why, out);
     }
 
+    /// A client sends more than this limit lets it.
+    pub(crate) fn tell_too_fast(&self, index: u32, limit: &'static str, out: &mut Out<A>) {
+        self.tell(index, || Wanted::Send, || limit.into(), out);
+    }
+
     /// The gate refused this to a client.
     pub(crate) fn tell_refused(&self, index: u32, refused: &Refused, out: &mut Out<A>) {
         let why = || refused.why(Some(&self.client(index).identity.policy));

@@ -18,7 +18,7 @@ use headgate_model::datagram::{Address, Credit};
 use headgate_model::trace::PacketTrace;
 use headgate_model::{
     Answer, Asked, BusCommand, BusEvent, CloseReason, Counter, DatagramServer, Gate, Instant, MemoryLimit,
-    Naming, Question, SessionKey, UserRates,
+    Naming, Question, SessionKey, UserLimit, UserRates,
 };
 use headgate_mqttsn_codec::{DecodeError, GwInfo, Message, Qos, decode, unwrap_datagram};
 use std::collections::BTreeSet;
@@ -27,7 +27,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The word for operators.
-pub(crate) static PROTOCOL: Protocol = Protocol { name: "mqtt-sn" };
+pub(crate) const SPOKEN: &str = "mqtt-sn";
+pub(crate) static PROTOCOL: Protocol = Protocol { name: SPOKEN };
 
 pub(crate) type Out<A> = SnOutputs<A>;
 
@@ -370,9 +371,11 @@ impl<A: Address> SnGateway<A> {
         client.hear(now);
         if is_request(&message) && !client.may_ask(per_second, burst, now) {
             out.counts.add_own(SnMetric::TooFast);
+            self.tell_too_fast(index, "max_client_packets_per_second", out);
             return self.arm(index);
         }
-        if !self.user_may_send(index, from.bytes, &message, now) {
+        if let Err(limit) = self.user_may_send(index, from.bytes, &message, now) {
+            self.tell_too_fast(index, limit.name(), out);
             self.refuse_too_fast(index, message, out);
             return self.arm(index);
         }
@@ -394,23 +397,34 @@ impl<A: Address> SnGateway<A> {
         self.arm(index);
     }
 
-    /// Whether the user's rate has room for it. Answers have to be taken, and PINGREQ is how others of the user stay connected: they count, and pass.
-    fn user_may_send(&self, index: u32, bytes: usize, message: &Message, now: Instant) -> bool {
+    /// Whether the user's rate has room for it; the limit if not. Answers have to be taken, and PINGREQ is how others of the user stay connected: they count, and pass.
+    fn user_may_send(
+        &self,
+        index: u32,
+        bytes: usize,
+        message: &Message,
+        now: Instant,
+    ) -> Result<(), UserLimit> {
         let (Some(rates), Some(user)) = (&self.user_rates, &self.client(index).identity.username) else {
-            return true;
+            return Ok(());
         };
         if is_request(message) && !matches!(message, Message::PingReq(_)) {
             return rates.admits(user, bytes, now);
         }
         rates.took(user, bytes, now);
-        true
+        Ok(())
     }
 
     /// Whether a message of nobody who is connected fits in the rate of the user that it goes by.
-    pub(crate) fn publisher_may_send(&self, user: Option<&Arc<str>>, bytes: usize, now: Instant) -> bool {
+    pub(crate) fn publisher_may_send(
+        &self,
+        user: Option<&Arc<str>>,
+        bytes: usize,
+        now: Instant,
+    ) -> Result<(), UserLimit> {
         match (&self.user_rates, user) {
             (Some(rates), Some(user)) => rates.admits(user, bytes, now),
-            _ => true,
+            _ => Ok(()),
         }
     }
 

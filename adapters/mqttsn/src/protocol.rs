@@ -1,5 +1,6 @@
 //! MQTT-SN as a protocol that is registered.
 
+use crate::gateway::SPOKEN;
 use crate::{Framing, SnFramer, SnGateway, SnSettings};
 use headgate_model::datagram::Address;
 use headgate_model::{ConfiguredLogin, DatagramProtocol, Fault, Instant, MemoryLimit, MountPoint, Naming};
@@ -11,6 +12,7 @@ pub struct MqttSn;
 
 impl DatagramProtocol for MqttSn {
     const NAME: &'static str = "mqttsn";
+    const SPOKEN: &'static str = SPOKEN;
     const DEFAULT_BIND: Option<&'static str> = Some("127.0.0.1:1884");
 
     type Settings = SnSettings;
@@ -29,6 +31,15 @@ impl DatagramProtocol for MqttSn {
 
     fn logins(settings: &SnSettings) -> Vec<ConfiguredLogin> {
         settings.logins()
+    }
+
+    fn user_of(settings: &SnSettings, client_id: &str) -> Option<String> {
+        let own = settings
+            .credentials
+            .iter()
+            .find(|entry| entry.client_id == client_id);
+        let user = own.map_or(&settings.default_username, |entry| &entry.username);
+        (!user.is_empty()).then(|| user.clone())
     }
 
     fn server<A: Address + Unpin + Send + 'static>(

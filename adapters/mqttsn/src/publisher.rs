@@ -7,7 +7,7 @@ use crate::gateway::{Occupant, Out, PROTOCOL, SnGateway};
 use crate::handshake::credentials;
 use crate::inbound::short_topic;
 use crate::settings::{Login, QosMinusOneSettings};
-use headgate_model::access::Denial;
+use headgate_model::access::{Denial, Wanted};
 use headgate_model::bus::Presence;
 use headgate_model::datagram::Address;
 use headgate_model::gate::Waiting;
@@ -17,6 +17,7 @@ use headgate_model::{
     Metric, Open, Question, Refused, Verdict,
 };
 use headgate_mqttsn_codec::{Publish, TopicRef};
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -126,7 +127,9 @@ impl<A: Address> SnGateway<A> {
         if !settings.enabled || !self.publisher.take_token(settings, now) {
             return out.counts.add_own(SnMetric::Dropped);
         }
-        if !self.publisher_may_send(self.publisher.user(), bytes, now) {
+        let user = self.publisher.user();
+        if let Err(limit) = self.publisher_may_send(user, bytes, now) {
+            self.tell_unconnected(|| Wanted::Send, || limit.name().into(), out);
             return out.counts.add_own(SnMetric::UserTooFast);
         }
         let topic = match publish.topic {
@@ -275,20 +278,32 @@ impl<A: Address> SnGateway<A> {
         }
     }
 
-    /// Who sent it has no name, and its address is not kept.
     fn refuse_unconnected(&self, refused: &Refused, out: &mut Out<A>) {
         let policy = match &self.publisher.state {
             State::Open { identity, .. } => Some(&identity.policy),
             _ => None,
         };
+        self.tell_unconnected(|| refused.wanted.clone(), || refused.why(policy), out);
+        out.counts.add(Metric::DroppedNotAuthorized);
+    }
+
+    /// Somebody without a connection wanted this, and does not get it. Who sent it has no name, and its address is not kept.
+    fn tell_unconnected(
+        &self,
+        wanted: impl FnOnce() -> Wanted,
+        why: impl FnOnce() -> Cow<'static, str>,
+        out: &mut Out<A>,
+    ) {
         out.denials.tell(|| Denial {
             client: self.publisher.name.clone(),
-            who: Arc::default(),
-            wanted: refused.wanted.clone(),
-            why: refused.why(policy),
+            who: Arc::new(Presence {
+                username: self.publisher.user().cloned(),
+                ..Presence::default()
+            }),
+            wanted: wanted(),
+            why: why(),
             disconnects: false,
         });
-        out.counts.add(Metric::DroppedNotAuthorized);
     }
 
     fn publish_unconnected(&self, index: u32, message: Admitted<Message>, out: &mut Out<A>) {

@@ -4,7 +4,7 @@ mod bench;
 
 use bench::*;
 use bytes::Bytes;
-use headgate_model::access::AuthRefusal;
+use headgate_model::access::{AuthRefusal, Denial, Wanted};
 use headgate_model::{
     AccessDecision, Action, Answer, Asked, CloseReason, DatagramServer, Destination, Instant, Qos as BusQos,
     Question,
@@ -393,6 +393,10 @@ fn who_is_too_fast_is_not_answered() {
     sn.commit();
     assert_eq!(sn.sent(DEVICE), acks);
     assert_eq!((sn.watched().len(), sn.counted(SnMetric::TooFast)), (3, 7));
+    let told = std::mem::take(&mut sn.denied);
+    let is_told = |denial: &Denial| denial.client.as_str() == "fast" && denial.wanted == Wanted::Send;
+    assert!(told.len() == 7 && told.iter().all(is_told), "{told:?}");
+    assert_eq!(told[0].why, "max_client_packets_per_second");
     sn.send(OTHER, publish_to(other, Qos::AtLeastOnce, 1, "x"));
     sn.commit();
     assert_eq!(sn.sent(OTHER), [puback(other, 1, ReturnCode::Accepted)]);

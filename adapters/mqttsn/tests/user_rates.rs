@@ -3,12 +3,14 @@
 mod bench;
 
 use bench::*;
-use headgate_model::{DatagramServer, Instant, UserRates};
+use headgate_model::access::Wanted;
+use headgate_model::{DatagramServer, Instant, UserLimit, UserRates};
 use headgate_mqttsn::SnMetric;
 use headgate_mqttsn_codec::{Message, Qos, ReturnCode, TopicRef, Unsubscribe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+const LIMIT: &str = "limits.max_user_packets_per_second";
 const CONGESTED: ReturnCode = ReturnCode::Congestion;
 
 /// A user with room for so many datagrams; those that are taken at any rate are counted.
@@ -20,7 +22,7 @@ struct Room {
 }
 
 impl UserRates for Room {
-    fn admits(&self, user: &Arc<str>, bytes: usize, _: Instant) -> bool {
+    fn admits(&self, user: &Arc<str>, bytes: usize, _: Instant) -> Result<(), UserLimit> {
         assert_eq!(&**user, "plant");
         let admits = self
             .left
@@ -29,7 +31,7 @@ impl UserRates for Room {
         if admits {
             self.bytes.fetch_add(bytes, Ordering::Relaxed);
         }
-        admits
+        admits.then_some(()).ok_or(UserLimit::Packets)
     }
 
     fn took(&self, _: &Arc<str>, _: usize, _: Instant) {
@@ -75,6 +77,13 @@ fn who_is_too_fast_is_told_of_congestion() {
         sn.exchange(DEVICE, unanswered, &[]);
     }
     assert_eq!((sn.watched().len(), sn.counted(SnMetric::UserTooFast)), (0, 8));
+    let told = std::mem::take(&mut sn.denied);
+    assert_eq!(told.len(), 8);
+    for denial in told {
+        assert_eq!((denial.client.as_str(), &*denial.why), ("device", LIMIT));
+        assert_eq!(denial.who.username.as_deref(), Some("plant"));
+        assert_eq!((denial.wanted, denial.disconnects), (Wanted::Send, false));
+    }
     // It may go on as soon as there is room, under the same id.
     room.left.store(1, Ordering::Relaxed);
     sn.send(DEVICE, dup(publish_to(id, Qos::ExactlyOnce, 7, "x")));
@@ -131,6 +140,8 @@ fn qos_minus_one_counts_for_its_user() {
     }
     assert_eq!((sn.watched().len(), sn.counted(SnMetric::UserTooFast)), (2, 1));
     assert_eq!(room.bytes.load(Ordering::Relaxed), 8);
+    let told = sn.denied.pop().expect("it is told");
+    assert_eq!((&*told.why, told.who.username.as_deref()), (LIMIT, Some("plant")));
     sn.user = None;
     sn.connected(OTHER, "other");
     let id = sn.registered(OTHER, "ab");

@@ -5,7 +5,7 @@ use crate::dtls::DtlsTransport;
 use crate::listener::ListenError;
 use crate::protocols::Serving;
 use crate::serial::SerialTransport;
-use crate::settings::{DatagramKind, DatagramSettings, SerialSettings, UdpSettings};
+use crate::settings::{DatagramKind, DatagramSettings, DtlsSettings, SerialSettings, UdpSettings};
 use crate::supervise::keep_serving;
 use crate::tls::ServerTls;
 use crate::udp::UdpTransport;
@@ -50,6 +50,12 @@ pub trait DatagramListener: Send + Sync {
 
     /// See [`DatagramProtocol::logins`]; keys as seen from its entry.
     fn logins(&self) -> Vec<ConfiguredLogin>;
+
+    /// See [`DatagramProtocol::user_of`].
+    fn user_of(&self, client_id: &str) -> Option<String>;
+
+    /// How its clients may show who they are beside a password; nothing without DTLS.
+    fn dtls(&self) -> Option<&DtlsSettings>;
 
     /// Binds the socket; what comes waits in the system. A serial line need not be there yet.
     fn bind(&self) -> Result<Box<dyn BoundListener>, ListenError>;
@@ -165,6 +171,15 @@ impl<P: DatagramProtocol> DatagramListener for ListenerFor<'_, P> {
             ..login
         };
         logins.map(below).collect()
+    }
+
+    fn user_of(&self, client_id: &str) -> Option<String> {
+        P::user_of(&self.0.gateway, client_id)
+    }
+
+    fn dtls(&self) -> Option<&DtlsSettings> {
+        let is_used = self.0.kind == DatagramKind::Dtls;
+        self.0.dtls.as_ref().filter(|_| is_used)
     }
 
     fn bind(&self) -> Result<Box<dyn BoundListener>, ListenError> {

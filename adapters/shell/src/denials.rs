@@ -30,6 +30,9 @@ pub(crate) fn settle(listener: &str, denials: &mut Denials, hub: &Hub, tracer: &
             Wanted::Stay => {
                 tracing::info!(%listener, client, user, %peer, why, "client disconnected by the gateway");
             }
+            Wanted::Send => {
+                tracing::info!(%listener, client, user, %peer, why, "client is too fast");
+            }
             Wanted::Will(topic) => {
                 let topic = text(&topic);
                 tracing::info!(%listener, client, user, %peer, topic, why, "will refused");

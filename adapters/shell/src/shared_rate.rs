@@ -3,7 +3,7 @@
 //! The rates may change at any time, and hold for who is connected. Where there is none, nothing is kept.
 
 use crate::throttle::{ClientRate, span};
-use headgate_model::{Instant, UserRates};
+use headgate_model::{Instant, UserLimit, UserRates};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -35,9 +35,14 @@ pub(crate) struct SharedRates {
     rate: LiveRate,
     sent: Sent,
     user_rate: LiveRate,
+    /// What the connections of each user have sent.
     users: Mutex<Users>,
+    /// What the datagram clients of each user have sent. A connection may go into debt and waits until that is over; a datagram cannot wait. With one account for both, a fast
+    /// connection would leave no room for any datagram.
+    datagram_users: Mutex<Users>,
 }
 
+/// What the clients of each user have sent, as long as that matters.
 #[derive(Debug, Default)]
 struct Users {
     sent: HashMap<Arc<str>, Arc<Sent>>,
@@ -113,13 +118,15 @@ impl Sent {
     }
 
     fn until(&self, rate: &LiveRate, now: Instant) -> Option<Instant> {
-        let bytes = until(&self.bytes, &rate.bytes_per_second, &rate.burst_bytes, now);
-        bytes.max(until(
-            &self.packets,
-            &rate.packets_per_second,
-            &rate.burst_packets,
-            now,
-        ))
+        self.bytes_until(rate, now).max(self.packets_until(rate, now))
+    }
+
+    fn bytes_until(&self, rate: &LiveRate, now: Instant) -> Option<Instant> {
+        until(&self.bytes, &rate.bytes_per_second, &rate.burst_bytes, now)
+    }
+
+    fn packets_until(&self, rate: &LiveRate, now: Instant) -> Option<Instant> {
+        until(&self.packets, &rate.packets_per_second, &rate.burst_packets, now)
     }
 
     fn forgive(&self) {
@@ -143,47 +150,51 @@ impl SharedRates {
             self.sent.forgive();
         }
         if self.user_rate.set(user) {
-            let users = self.users.lock();
-            users.sent.values().for_each(|sent| sent.forgive());
+            for users in [&self.users, &self.datagram_users] {
+                users.lock().sent.values().for_each(|sent| sent.forgive());
+            }
         }
     }
+}
 
+impl Users {
     /// What this user has sent. Who comes back finds what it owed.
-    fn of_user(&self, user: &Arc<str>, now: Instant) -> Arc<Sent> {
-        let mut users = self.users.lock();
-        if let Some(sent) = users.sent.get(user) {
+    fn of(&mut self, user: &Arc<str>, now: Instant) -> Arc<Sent> {
+        if let Some(sent) = self.sent.get(user) {
             return Arc::clone(sent);
         }
-        if users.sent.len() >= users.full_at {
-            users
-                .sent
+        if self.sent.len() >= self.full_at {
+            self.sent
                 .retain(|_, sent| Arc::strong_count(sent) > 1 || !sent.is_over(now));
-            users.full_at = FEW.max(2 * users.sent.len());
+            self.full_at = FEW.max(2 * self.sent.len());
         }
         let sent = Arc::<Sent>::default();
-        users.sent.insert(Arc::clone(user), Arc::clone(&sent));
+        self.sent.insert(Arc::clone(user), Arc::clone(&sent));
         sent
     }
 }
 
 /// Where there is no rate for users, this costs two looks at a number.
 impl UserRates for SharedRates {
-    fn admits(&self, user: &Arc<str>, bytes: usize, now: Instant) -> bool {
+    fn admits(&self, user: &Arc<str>, bytes: usize, now: Instant) -> Result<(), UserLimit> {
         if !self.user_rate.is_set() {
-            return true;
+            return Ok(());
         }
-        let sent = self.of_user(user, now);
-        let admits = sent.until(&self.user_rate, now).is_none();
-        if admits {
-            sent.take(&self.user_rate, bytes as u64, 1, now);
+        let sent = self.datagram_users.lock().of(user, now);
+        if sent.packets_until(&self.user_rate, now).is_some() {
+            return Err(UserLimit::Packets);
         }
-        admits
+        if sent.bytes_until(&self.user_rate, now).is_some() {
+            return Err(UserLimit::Bytes);
+        }
+        sent.take(&self.user_rate, bytes as u64, 1, now);
+        Ok(())
     }
 
     fn took(&self, user: &Arc<str>, bytes: usize, now: Instant) {
         if self.user_rate.is_set() {
-            self.of_user(user, now)
-                .take(&self.user_rate, bytes as u64, 1, now);
+            let sent = self.datagram_users.lock().of(user, now);
+            sent.take(&self.user_rate, bytes as u64, 1, now);
         }
     }
 }
@@ -218,7 +229,7 @@ impl SharedThrottle {
         } else if let Some(user) = &self.user {
             let sent = self
                 .sent_by_user
-                .get_or_insert_with(|| self.rates.of_user(user, now));
+                .get_or_insert_with(|| self.rates.users.lock().of(user, now));
             sent.take(&self.rates.user_rate, bytes, packets, now);
         } else {
             self.unclaimed.0 = self.unclaimed.0.saturating_add(bytes);
@@ -314,22 +325,45 @@ mod tests {
         }
     }
 
-    /// Datagrams and connections of a user share its rate. What is refused costs it nothing: or it would never come through.
+    /// The datagram clients of a user have the rate together. What is refused costs it nothing: or it would never come through.
     #[test]
     fn datagrams_that_are_too_much_are_refused() {
         let rates = Arc::<SharedRates>::default();
         let (a, b) = (Arc::from("a"), Arc::from("b"));
-        assert!(rates.admits(&a, usize::MAX, Instant(0)), "there is no rate");
+        let admits = |user, bytes, ms| rates.admits(user, bytes, Instant(ms));
+        let refused = Err(UserLimit::Bytes);
+        assert_eq!(admits(&a, usize::MAX, 0), Ok(()), "there is no rate");
         rates.set(ClientRate::default(), bytes(1_000, 1_000));
-        of(&rates, "a").took(900, 1, Instant(0));
-        assert!(rates.admits(&a, 600, Instant(0)));
+        rates.took(&a, 900, Instant(0));
+        assert_eq!(admits(&a, 600, 0), Ok(()));
         for _ in 0..100 {
-            assert!(!rates.admits(&a, 600, Instant(0)));
+            assert_eq!(admits(&a, 600, 0), refused);
         }
-        assert!(rates.admits(&b, 600, Instant(0)));
-        assert!(!rates.admits(&a, 1, Instant(499)) && rates.admits(&a, 1, Instant(500)));
+        assert_eq!(admits(&b, 600, 0), Ok(()));
+        assert_eq!((admits(&a, 1, 499), admits(&a, 1, 500)), (refused, Ok(())));
         rates.took(&a, 500, Instant(500));
-        assert!(!rates.admits(&a, 1, Instant(1_000)) && rates.admits(&a, 1, Instant(1_001)));
+        assert_eq!((admits(&a, 1, 1_000), admits(&a, 1, 1_001)), (refused, Ok(())));
+    }
+
+    /// However much a connection of the same user owes, datagrams have their rate; and they do not slow it.
+    #[test]
+    fn a_fast_connection_leaves_datagrams_their_rate() {
+        let rates = Arc::<SharedRates>::default();
+        let rate = ClientRate {
+            packets_per_second: 20,
+            ..ClientRate::default()
+        };
+        rates.set(ClientRate::default(), rate);
+        let (user, mut fast) = (Arc::from("a"), of(&rates, "a"));
+        fast.took(1_000, 1_000, Instant(0));
+        let owes_until = fast.until(Instant(0));
+        let taken = (0..10_000).filter(|ms| rates.admits(&user, 10, Instant(*ms)).is_ok());
+        assert!((219..=221).contains(&taken.count()));
+        assert_eq!(rates.admits(&user, 10, Instant(9_999)), Err(UserLimit::Packets));
+        assert_eq!(
+            (owes_until, fast.until(Instant(0))),
+            (Some(Instant(49_000)), owes_until)
+        );
     }
 
     /// A rate that was too low leaves no debt behind when it is corrected.

@@ -205,6 +205,7 @@ impl Tracer {
         let (wanted, topic) = match &denial.wanted {
             Wanted::Connect => ("to come in", None),
             Wanted::Stay => ("to stay", None),
+            Wanted::Send => ("to send more", None),
             Wanted::Will(topic) => ("a will to", Some(topic)),
             Wanted::Publish(topic) => ("to publish to", Some(topic)),
             Wanted::Subscribe(filter) => ("to subscribe to", Some(filter)),

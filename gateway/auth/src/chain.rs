@@ -32,6 +32,21 @@ pub struct Attempt {
     pub may_be_anonymous: bool,
 }
 
+/// A client that somebody asks about, and that does not want to come in now.
+#[derive(Clone, Copy, Debug)]
+pub struct Prospect<'a> {
+    /// Its client id.
+    pub client_id: &'a str,
+    /// The user name that it would send.
+    pub username: Option<&'a str>,
+    /// Where it would come from.
+    pub address: IpAddr,
+    /// The listener verifies certificates.
+    pub certificates: bool,
+    /// The listener knows keys: shared ones of DTLS, or raw public keys.
+    pub keys: bool,
+}
+
 /// What a provider says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -66,6 +81,9 @@ pub trait Provider: Send + Sync + Debug {
 
     /// What it says of this one.
     fn check<'a>(&'a self, attempt: &'a Attempt) -> Checking<'a>;
+
+    /// What it would say of one that shows what it should: the right password, or a key or certificate of the name, where the listener takes those. For whoever asks why.
+    fn foresee(&self, asked: &Prospect<'_>) -> Verdict;
 
     /// The key that clients of this identity share with the gateway. RFC 4279. Default: it knows none.
     fn shared_key<'a>(&'a self, _identity: &'a str) -> Searching<'a> {
@@ -111,6 +129,13 @@ impl Chain {
         Verdict::Ignore
     }
 
+    /// What the first would say that knows the client; `Ignore` if none does.
+    pub fn foresee(&self, asked: &Prospect<'_>) -> Verdict {
+        let mut verdicts = self.providers.iter().map(|provider| provider.foresee(asked));
+        let known = verdicts.find(|verdict| *verdict != Verdict::Ignore);
+        known.unwrap_or(Verdict::Ignore)
+    }
+
     /// The key of an identity, from the first that knows one. Who is silent is passed over: without a key nobody comes in.
     pub async fn shared_key(&self, identity: &str) -> Option<SharedKey> {
         for provider in &self.providers {
@@ -150,6 +175,13 @@ mod tests {
                     false => Verdict::Ignore,
                 }
             })
+        }
+
+        fn foresee(&self, asked: &Prospect<'_>) -> Verdict {
+            match asked.username == Some(self.knows) {
+                true => self.says.clone(),
+                false => Verdict::Ignore,
+            }
         }
     }
 

@@ -26,12 +26,12 @@ mod users;
 
 pub use acl::{AclError, unknown_placeholders};
 pub use bans::{Ban, BanError, Banned, BannedBy};
-pub use chain::{Attempt, Chain, Checking, Provider, Searching, Verdict};
+pub use chain::{Attempt, Chain, Checking, Prospect, Provider, Searching, Verdict};
 pub use foreign::hash::{HashError, HashMethod};
 pub use foreign::passwords::{ForeignUser, ImportError, UserFault, UsersFormat, read_users};
 pub use foreign::{AclFileError, AclFileFault, FileError, Misplaced};
 pub use rules::RuleView;
-pub use service::{Access, AccessError, LoginStats, PreparedAccess};
+pub use service::{Access, AccessError, Foreseen, LoginStats, PreparedAccess};
 pub use settings::{
     AclAction, AclEffect, AclFile, AclFormat, AclRule, AddressLogin, Anonymous, AuthSettings, BanSettings,
     CertificateClientId, CertificateName, CertificateSettings, ClientIdLogin, ListenerAuth, OnDeny,

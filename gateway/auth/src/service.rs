@@ -2,7 +2,7 @@
 
 use crate::acl::{Acl, AclError, Rulebook};
 use crate::bans::{Ban, BanError, Banned, Bans};
-use crate::chain::{Attempt, Chain, Provider, Verdict};
+use crate::chain::{Attempt, Chain, Prospect, Provider, Verdict};
 use crate::providers::{Addresses, Certificates, ClientIds, FileUsers, Identities, UserStore};
 use crate::rules::RuleView;
 use crate::scram::{self, ClientFirst, Exchange, ScramKeys};
@@ -18,6 +18,7 @@ use headgate_access::{
 use headgate_model::access::{AuthRefusal, Credentials};
 use headgate_model::{AccessDecision, AccessPolicy, Answer, ClientId, Identity, Question};
 use parking_lot::{Mutex, RwLock};
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
@@ -75,6 +76,18 @@ impl KnownUsers {
             waiting: now.waiting,
         }
     }
+}
+
+/// Why a client without a name is not let in.
+const NO_NAME: &str = "no user name, and anonymous clients may not connect from there (auth.anonymous)";
+
+/// What would become of a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Foreseen {
+    /// It is let in, by this name or as an anonymous one.
+    LetIn(Option<Arc<str>>),
+    /// It is not, and why.
+    Refused(Cow<'static, str>),
 }
 
 /// Settings that [`Access::take`] makes valid.
@@ -228,10 +241,14 @@ impl Access {
         self.0.bans.of(client, user, address)
     }
 
-    /// Whether there is a user of this name in the file of users.
-    pub fn has_user(&self, name: &str) -> bool {
-        let store = Arc::clone(&self.0.users.read().store);
-        store.has(name)
+    /// What would become of a client at a listener, if it shows what it should: the name by which it is let in, or why it is not. Bans are not asked: see [`Self::ban_of`].
+    pub fn foresee(&self, listener: &str, asked: &Prospect<'_>) -> Foreseen {
+        let door = self.0.door(listener);
+        match door.chain.foresee(asked) {
+            Verdict::Allow(name) => Foreseen::LetIn(name),
+            Verdict::Deny { why, .. } => Foreseen::Refused(why),
+            Verdict::Ignore => door.foresee_unknown(asked),
+        }
     }
 
     /// All rules of a listener, in the order in which they are asked.
@@ -335,6 +352,24 @@ impl Door {
             of_here,
             acl,
         }
+    }
+
+    /// What becomes of one that no provider knows.
+    fn foresee_unknown(&self, asked: &Prospect<'_>) -> Foreseen {
+        let has_name = asked.username.is_some();
+        if has_name && self.unknown_users == UnknownUsers::Refuse {
+            return Foreseen::Refused("nobody is known by this user name (auth.unknown_users)".into());
+        }
+        if self.lets_in_anonymous(asked.address.is_loopback()) {
+            return Foreseen::LetIn(None);
+        }
+        let why = match has_name {
+            true => {
+                "nobody is known by this user name, and anonymous clients may not connect from there (auth.anonymous)"
+            }
+            false => NO_NAME,
+        };
+        Foreseen::Refused(why.into())
     }
 
     /// The SCRAM keys of a user who is known here, as the file has them now.
@@ -515,9 +550,11 @@ impl Session {
             Verdict::Deny { why, answer } => self.refused(username, &why, answer),
             Verdict::Ignore if attempt.may_be_anonymous => {
                 if username.is_some() {
-                    let why = "nobody knows this user name: the client is let in as an anonymous one";
                     let client = attempt.client_id.as_str();
-                    tracing::info!(listener = %self.listener, client, user = username, peer = %self.peer, why);
+                    tracing::info!(
+                        listener = %self.listener, client, user = username, peer = %self.peer,
+                        "nobody knows this user name: the client is let in as an anonymous one"
+                    );
                 }
                 self.allowed(None, None)
             }
@@ -525,10 +562,7 @@ impl Session {
                 let why = "wrong user name or password";
                 self.refused(username, why, AuthRefusal::BadUserNameOrPassword)
             }
-            Verdict::Ignore => {
-                let why = "no user name, and anonymous clients may not connect from there (auth.anonymous)";
-                self.refused(None, why, AuthRefusal::NotAuthorized)
-            }
+            Verdict::Ignore => self.refused(None, NO_NAME, AuthRefusal::NotAuthorized),
         }
     }
 

@@ -8,7 +8,7 @@ use crate::{
     usual,
 };
 use clap::{ArgAction, Args, Subcommand};
-use headgate_cli::{Outcome, say, within};
+use headgate_cli::{Outcome, say, say_json, within};
 use headgate_dial::ClientTls;
 use headgate_mqtt_codec::{Qos, Version};
 use headgate_tools::{qos, version};
@@ -146,7 +146,7 @@ impl BenchCommand {
                 for report in plan.run(&mut tell)? {
                     faults.extend(report.fault());
                     if self.json {
-                        say(serde_json::to_string(&report)?);
+                        say_json(serde_json::to_string(&report)?);
                     } else {
                         say(report.row());
                     }

@@ -4,7 +4,7 @@ use crate::command::tell;
 use crate::login::LoginArgs;
 use crate::{BenchError, MAX_SENSORS, SN_HEADING, SN_STAMP_LEN, Server, SnPlan, SwarmPlan};
 use clap::{ArgAction, Args};
-use headgate_cli::{Outcome, one_of, say, within};
+use headgate_cli::{Outcome, one_of, say, say_json, within};
 use headgate_mqtt_codec::Version;
 use headgate_mqttsn_codec::Qos;
 use headgate_tools::MQTTSN_PORT;
@@ -106,7 +106,7 @@ impl SnBenchCommand {
             &mut |report| {
                 faults.extend(report.fault());
                 if json {
-                    say(serde_json::to_string(&report)?);
+                    say_json(serde_json::to_string(&report)?);
                 } else {
                     say(report.row());
                 }

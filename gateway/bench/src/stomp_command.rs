@@ -6,7 +6,7 @@ use crate::stomp::StompPlan;
 use crate::stomp_wire::{AckMode, Stomp};
 use crate::{BenchError, Case, HEADING, Plan, STAMP_LEN, Server, Until, usual};
 use clap::{ArgAction, Args, ValueEnum};
-use headgate_cli::{Outcome, say, within};
+use headgate_cli::{Outcome, say, say_json, within};
 use headgate_mqtt_codec::{Qos, Version};
 use std::net::ToSocketAddrs;
 use std::time::Duration;
@@ -92,7 +92,7 @@ impl StompBenchCommand {
     pub(super) fn run(self) -> Outcome {
         let report = self.plan()?.run(&mut tell)?;
         if self.json {
-            say(serde_json::to_string(&report)?);
+            say_json(serde_json::to_string(&report)?);
         } else {
             say(HEADING);
             say(report.row());

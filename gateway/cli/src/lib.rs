@@ -7,6 +7,8 @@ pub use value::{ValueError, one_of, within};
 pub use visible::{is_visible, visible, visible_json, visible_lines};
 
 use std::error::Error;
+use std::fmt::Display;
+use std::io::IsTerminal;
 
 /// Whatever went wrong, in words for whoever typed the command.
 pub type Outcome = Result<(), Box<dyn Error>>;
@@ -24,9 +26,9 @@ pub fn exit_code(error: &(dyn Error + 'static)) -> u8 {
 /// Says on standard error what went wrong, with every cause.
 #[allow(clippy::print_stderr, reason = "this is where a command speaks to people")]
 pub fn complain(error: &dyn Error) {
-    eprintln!("headgate: {error}");
+    eprintln!("headgate: {}", lines(error));
     for cause in causes(error) {
-        eprintln!("  because: {cause}");
+        eprintln!("  because: {}", lines(cause));
     }
 }
 
@@ -47,14 +49,35 @@ fn causes(error: &dyn Error) -> Vec<String> {
 
 /// Says on standard error what whoever typed the command should know beside its answer.
 #[allow(clippy::print_stderr, reason = "this is where a command speaks to people")]
-pub fn note(line: impl std::fmt::Display) {
-    eprintln!("{line}");
+pub fn note(line: impl Display) {
+    eprintln!("{}", lines(line));
 }
 
-/// Writes a line of a command's answer to standard output.
+/// Writes words of a command's answer to standard output. They may repeat what somebody else wrote: what does not show is escaped.
+pub fn say(words: impl Display) {
+    print(lines(words));
+}
+
+/// Writes a command's answer in JSON to standard output; what does not show is escaped as JSON does it.
+pub fn say_json(json: impl Display) {
+    print(visible_json(&json.to_string()));
+}
+
+/// Writes a text to standard output that is meant for a file or a program, such as a configuration or a script: as it is, unless somebody looks at it.
+pub fn say_text(text: impl Display) {
+    match std::io::stdout().is_terminal() {
+        true => say(text),
+        false => print(text),
+    }
+}
+
 #[allow(clippy::print_stdout, reason = "this is where a command answers")]
-pub fn say(line: impl std::fmt::Display) {
-    println!("{line}");
+fn print(text: impl Display) {
+    println!("{text}");
+}
+
+fn lines(words: impl Display) -> String {
+    visible_lines(words.to_string().as_bytes())
 }
 
 /// A runtime of one thread, which is plenty for one connection.

@@ -34,11 +34,11 @@ pub fn visible_lines(bytes: &[u8]) -> String {
     shown
 }
 
-/// JSON that says the same: what does not show is escaped as JSON does it.
+/// JSON that says the same: what does not show is escaped as JSON does it. Ends of lines stay, which JSON has between its values alone.
 pub fn visible_json(json: &str) -> String {
     let mut shown = String::with_capacity(json.len());
     for c in json.chars() {
-        if is_visible(c) {
+        if is_visible(c) || c == '\n' {
             shown.push(c);
         } else {
             let mut units = [0; 2];
@@ -72,8 +72,8 @@ mod tests {
             "x\ny\t\\u{1b}]0;title\\u{7}\\u{202e}ü\\xff\\xc3\\r"
         );
         assert_eq!(
-            visible_json("[\"\u{9b}\u{e0001}ü\"]"),
-            r#"["\u009b\udb40\udc01ü"]"#
+            visible_json("[\n\"\u{9b}\u{7f}\u{202e}\u{200b}\u{e0001}ü\"]"),
+            "[\n\"\\u009b\\u007f\\u202e\\u200b\\udb40\\udc01ü\"]"
         );
     }
 }

@@ -52,7 +52,8 @@ pub(crate) fn run(path: Option<&Path>) -> Outcome {
     memory::stay_small(memory::limit(config.bus.max_memory_bytes));
     let log = log::start(&config.log)?;
     let _closes = ClosesLog(log.clone());
-    if undone == Some(true) {
+    let undone = undone == Some(true);
+    if undone {
         tracing::warn!(
             "the last configuration was not confirmed before the gateway stopped, the one before it is valid again"
         );
@@ -61,10 +62,10 @@ pub(crate) fn run(path: Option<&Path>) -> Outcome {
         tracing::warn!(%warning, "configuration");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(config, path, &text, log))
+    runtime.block_on(serve(config, path, &text, undone, log))
 }
 
-async fn serve(config: Config, path: Option<&Path>, text: &str, log: LogHandle) -> Outcome {
+async fn serve(config: Config, path: Option<&Path>, text: &str, undone: bool, log: LogHandle) -> Outcome {
     // From here on they do not end the process.
     let (hangup, user_signals) = (hangup()?, user_signals()?);
     let more_time = MoreTime::for_work("reading the store");
@@ -162,7 +163,7 @@ async fn serve(config: Config, path: Option<&Path>, text: &str, log: LogHandle) 
         alarms: alarms.clone(),
         valid,
     };
-    let live = Live::new(parts, Arc::clone(&config), path, text);
+    let live = Live::new(parts, Arc::clone(&config), path, text, undone);
     let answers = Control {
         bridges: bridges.clone(),
         access,

@@ -123,6 +123,12 @@ impl History {
         fs::read_to_string(&path).map_err(|cause| HistoryError::File { path, cause })
     }
 
+    /// The number of the latest that says just this.
+    pub(crate) fn number_of(&self, text: &str) -> Option<u64> {
+        let mut numbers = self.entries.iter().rev().map(|entry| entry.number);
+        numbers.find(|number| self.text(*number).is_ok_and(|known| known == text))
+    }
+
     /// One more. Nothing is added where the text is that of the last.
     pub(crate) fn add(&mut self, text: &str, by: Cause, changes: Vec<String>) -> Result<(), HistoryError> {
         let last = self.last().map(|entry| entry.number);

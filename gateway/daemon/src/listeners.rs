@@ -226,6 +226,40 @@ impl Listeners {
         of_list.or_else(|| stream.map(|_| name.to_owned()))
     }
 
+    /// The user name that the settings of a listener for datagrams, with its list in its name, have for a client.
+    pub(crate) fn user_of(&self, name: &str, client: &str) -> Option<String> {
+        let running = self.0.running.lock();
+        let entry = protocols::datagram_listeners(&running.config)
+            .find(|entry| format!("{}/{}", entry.list, entry.listener.name()) == name)?;
+        entry.listener.user_of(client)
+    }
+
+    /// Whether clients of a listener may show a certificate there, and whether a key; of `None`, at any listener.
+    pub(crate) fn takes(&self, name: Option<&str>) -> (bool, bool) {
+        let running = self.0.running.lock();
+        let is_it = |full_name: &str| name.is_none_or(|name| name == full_name);
+        let streams = running.streams.iter().filter(|(name, _)| is_it(name));
+        let of_streams = streams.map(|(_, stream)| {
+            let settings = &stream.settings;
+            let verifies = settings.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+            // A proxy tells the name of a certificate that it has verified.
+            (verifies || settings.proxy_protocol, false)
+        });
+        let entries = protocols::datagram_listeners(&running.config)
+            .filter(|entry| is_it(&format!("{}/{}", entry.list, entry.listener.name())));
+        let of_datagrams = entries.map(|entry| {
+            let dtls = entry.listener.dtls();
+            (dtls.is_some_and(|dtls| dtls.client_ca.is_some()), dtls.is_some())
+        });
+        let all = of_streams.chain(of_datagrams);
+        all.fold(
+            (false, false),
+            |(certificates, keys), (more_certificates, more_keys)| {
+                (certificates || more_certificates, keys || more_keys)
+            },
+        )
+    }
+
     /// All of them, as they are told.
     pub(crate) fn views(&self) -> Vec<ListenerView> {
         let running = self.0.running.lock();

@@ -270,6 +270,19 @@ fn keep(history: &mut History, text: &str, by: Cause, changes: Vec<String>) -> b
     added.is_ok()
 }
 
+/// What going back at a start has changed, against the last one that was valid.
+fn undone_changes(history: &History, config: &Config, path: Option<&Path>, text: &str) -> Vec<String> {
+    let last = history.last().and_then(|last| history.text(last.number).ok());
+    let last = last.and_then(|last| read(path, &last).ok());
+    let changes = last.map(|last| last.config.changes(config)).unwrap_or_default();
+    let back_to = history.number_of(text).map(back_to);
+    back_to.into_iter().chain(changes).collect()
+}
+
+fn back_to(number: u64) -> String {
+    format!("back to {number}")
+}
+
 /// Keeps what an operator has written into the file, and nobody has read.
 fn keep_replaced(path: &Path, bytes: &[u8]) -> Option<PathBuf> {
     let replaced = beside(path, REPLACED);
@@ -283,10 +296,20 @@ fn keep_replaced(path: &Path, bytes: &[u8]) -> Option<PathBuf> {
 }
 
 impl Live {
-    /// What the gateway was started with. `text` stands in the file.
-    pub(crate) fn new(parts: Parts, config: Arc<Config>, path: Option<&Path>, text: &str) -> Self {
+    /// What the gateway was started with. `text` stands in the file; `undone`: it is the one before a change that was not confirmed.
+    pub(crate) fn new(
+        parts: Parts,
+        config: Arc<Config>,
+        path: Option<&Path>,
+        text: &str,
+        undone: bool,
+    ) -> Self {
         let mut history = History::load(&config.data_dir);
-        let is_kept = path.is_some() && keep(&mut history, text, Cause::Start, Vec::new());
+        let (by, changes) = match undone {
+            true => (Cause::NotConfirmed, undone_changes(&history, &config, path, text)),
+            false => (Cause::Start, Vec::new()),
+        };
+        let is_kept = path.is_some() && keep(&mut history, text, by, changes);
         Self(Arc::new(Inner {
             parts,
             path: path.map(Path::to_owned),
@@ -570,7 +593,10 @@ impl Live {
         let waiting = needs_restart
             .iter()
             .map(|change| format!("{change} (after a restart)"));
-        let told = changes.iter().cloned().chain(waiting).collect();
+        let goes_back = by == Cause::NotConfirmed;
+        let back_to = valid.history.number_of(&text).filter(|_| goes_back).map(back_to);
+        let told = back_to.into_iter();
+        let told = told.chain(changes.iter().cloned()).chain(waiting).collect();
         let is_kept = path.is_some() && keep(&mut valid.history, &text, by, told);
         let last = valid.history.last().map(|entry| entry.number);
         valid.number = last.filter(|_| is_kept);

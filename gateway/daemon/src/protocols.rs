@@ -1,7 +1,7 @@
 //! The protocols that the gateway speaks. Adding one means a line in [`with_protocols!`]: docs/adapters.md.
 
 use crate::config::Config;
-use headgate_model::{Fault, StreamProtocol};
+use headgate_model::{DatagramProtocol, Fault, StreamProtocol};
 use headgate_shell::settings::WebSocketFacts;
 use headgate_shell::{DatagramListener, ListenerFor, Protocols};
 
@@ -42,6 +42,13 @@ macro_rules! functions {
     ) => {
         /// What `protocol` of a listener may be.
         pub(crate) const NAMES: &[&str] = &[$(<$stream>::NAME,)* HTTP];
+
+        /// What clients speak, as they are listed.
+        pub(crate) const SPOKEN: [&str; [$(<$stream>::NAME,)* $(<$datagram>::SPOKEN,)*].len()] =
+            [$(<$stream>::NAME,)* $(<$datagram>::SPOKEN,)*];
+
+        /// The lists of sockets and lines for datagrams.
+        pub(crate) const DATAGRAM_LISTS: &[&str] = &[$(stringify!($list),)*];
 
         /// Whether SockJS can carry it.
         pub(crate) fn is_text(protocol: &str) -> bool {

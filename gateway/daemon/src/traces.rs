@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -38,6 +38,10 @@ const LARGEST: u64 = 1 << 30;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How often it is looked whether a trace is over, and what it has is written.
 const LOOK: Duration = Duration::from_millis(500);
+/// How the text of the first record begins; what is traced comes behind it.
+const BEGINS: &str = "begins: ";
+/// Bytes of that record that are read.
+const LONGEST_BEGIN: u64 = 512 << 10;
 
 /// Why there is no such trace.
 #[derive(Debug, thiserror::Error)]
@@ -116,7 +120,7 @@ pub(crate) struct TraceView {
     pub until: Option<u64>,
     /// Records that there was no time for.
     pub lost: u64,
-    /// What it is about; unknown after a restart.
+    /// What it is about; of one that is over, as its file says.
     pub about: Option<Wanted>,
 }
 
@@ -255,7 +259,7 @@ impl Traces {
                     running: false,
                     until: None,
                     lost: 0,
-                    about: None,
+                    about: about_of(&file),
                 };
                 views.insert(name.to_owned(), view);
             }
@@ -374,7 +378,7 @@ struct TraceFile {
 impl TraceFile {
     /// What is traced, and what is known of it now: a client's session, and what waits for it.
     fn begin(&mut self, wanted: &Wanted, hub: &Hub, stored: &[DeliveryInfo]) -> io::Result<()> {
-        self.line(&told("trace", &format!("begins: {}", json!(wanted))))?;
+        self.line(&told("trace", &format!("{BEGINS}{}", json!(wanted))))?;
         let Some(client) = &wanted.client else {
             return self.file.flush();
         };
@@ -442,6 +446,15 @@ impl TraceFile {
         self.file.write_all(line.as_bytes())?;
         Ok(true)
     }
+}
+
+/// What a file was begun for, as its first line says.
+fn about_of(file: &Path) -> Option<Wanted> {
+    let mut line = String::new();
+    let mut file = BufReader::new(File::open(file).ok()?.take(LONGEST_BEGIN));
+    file.read_line(&mut line).ok()?;
+    let first: Value = serde_json::from_str(&line).ok()?;
+    serde_json::from_str(first["text"].as_str()?.strip_prefix(BEGINS)?).ok()
 }
 
 fn told(what: &str, text: &str) -> Value {

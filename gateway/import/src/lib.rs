@@ -41,6 +41,8 @@ pub struct Target {
     pub secrets_dir: PathBuf,
     /// Its name, for bridges.
     pub node: String,
+    /// Its lists of sockets for datagrams: each that the source says nothing of is empty, so that the new gateway opens nothing that the old one did not.
+    pub datagram_lists: &'static [&'static str],
 }
 
 /// What an import makes.

@@ -293,6 +293,8 @@ pub enum Wanted {
     Connect,
     /// To stay connected.
     Stay,
+    /// To send something, whatever it is: it sends too much.
+    Send,
     /// To leave a will to this topic.
     Will(Bytes),
     /// To publish to this topic.
@@ -305,7 +307,7 @@ impl Wanted {
     /// The topic or filter; nothing of a client itself.
     pub fn name(&self) -> &[u8] {
         match self {
-            Self::Connect | Self::Stay => &[],
+            Self::Connect | Self::Stay | Self::Send => &[],
             Self::Will(name) | Self::Publish(name) | Self::Subscribe(name) => name,
         }
     }

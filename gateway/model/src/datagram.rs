@@ -49,11 +49,34 @@ pub enum Destination<A> {
     Broadcast,
 }
 
+/// A limit of what the clients of one user may send together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UserLimit {
+    /// Packets a second.
+    Packets,
+    /// Bytes a second.
+    Bytes,
+}
+
+impl UserLimit {
+    /// Its name in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Packets => "limits.max_user_packets_per_second",
+            Self::Bytes => "limits.max_user_bytes_per_second",
+        }
+    }
+}
+
 /// How fast all clients of a user name together may send. A datagram of one client cannot be left unread while those of others are read: what is too
 /// much is refused, by the word that the protocol has for that, or dropped.
 pub trait UserRates: Debug + Send + Sync {
-    /// Whether a client of this user may send a datagram of so many bytes now. It counts if so.
-    fn admits(&self, user: &Arc<str>, bytes: usize, now: Instant) -> bool;
+    /// Takes a datagram of so many bytes of a client of this user, which counts then.
+    ///
+    /// # Errors
+    ///
+    /// The user's datagram clients have sent too much of late. It does not count.
+    fn admits(&self, user: &Arc<str>, bytes: usize, now: Instant) -> Result<(), UserLimit>;
 
     /// Counts a datagram that is taken at any rate.
     fn took(&self, user: &Arc<str>, bytes: usize, now: Instant);

@@ -33,7 +33,7 @@ pub use access::{AccessDecision, AccessPolicy, AccessRequest, Action, Answer, Id
 pub use bus::{
     AckToken, BusCommand, BusEvent, CloseReason, EndpointId, Open, OpenWill, Settlement, WillChange,
 };
-pub use datagram::{Asked, DatagramOutputs, DatagramServer, Destination, UserRates};
+pub use datagram::{Asked, DatagramOutputs, DatagramServer, Destination, UserLimit, UserRates};
 pub use endpoint::{Endpoint, Input, Outputs, Wire};
 pub use fault::Fault;
 pub use framer::{Framer, FramerCounts, NoFramer, NoFraming};

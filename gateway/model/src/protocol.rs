@@ -52,6 +52,9 @@ pub trait DatagramProtocol: 'static {
     /// As in messages, and in front of what is told of its listeners under `$SYS`.
     const NAME: &'static str;
 
+    /// What its clients are said to speak, where they are listed.
+    const SPOKEN: &'static str = Self::NAME;
+
     /// Where a gateway without a configuration serves it; `None` for nowhere.
     const DEFAULT_BIND: Option<&'static str> = None;
 
@@ -74,6 +77,11 @@ pub trait DatagramProtocol: 'static {
     /// The log-ins that stand in the settings, for clients that cannot send one. Default: none.
     fn logins(_settings: &Self::Settings) -> Vec<ConfiguredLogin> {
         Vec::new()
+    }
+
+    /// The user name that the settings have for a client of this id, which sends none. Default: none.
+    fn user_of(_settings: &Self::Settings, _client_id: &str) -> Option<String> {
+        None
     }
 
     /// The server of a socket or line, with settings that have no faults for the mount point of `naming`. What it keeps is counted in `memory`.

@@ -140,7 +140,7 @@ impl AskArgs {
     /// Prints an answer; one that says no is an error.
     fn tell(&self, answer: &Message) -> Result<(), CoapError> {
         if self.json {
-            headgate_cli::say(json_of(answer));
+            headgate_cli::say_json(json_of(answer));
         }
         if !answer.code.is_success() {
             let words = String::from_utf8_lossy(&answer.payload).into_owned();

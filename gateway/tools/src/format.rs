@@ -91,8 +91,7 @@ impl Format {
                 Part::Retain => write!(out, "{}", u8::from(publish.retain))?,
                 Part::Json => {
                     let json = json_of(publish, SystemTime::now()).to_string();
-                    let json = if is_terminal { visible_json(&json) } else { json };
-                    out.write_all(json.as_bytes())?;
+                    out.write_all(visible_json(&json).as_bytes())?;
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! `headgate sn-pub`: publishes messages by MQTT-SN and waits until the gateway has taken them.
 
 use super::connection;
-use super::publish::{PayloadArgs, check_topic, seconds};
+use super::publish::{PayloadArgs, Payloads, check_topic, seconds};
 use super::sn_connection::{self, SnConnectionArgs};
 use crate::sn::{Event, Outgoing, Request, SnError, SnSession};
 use bytes::Bytes;
@@ -64,25 +64,40 @@ impl SnPublishCommand {
             session.request(Request::Connect);
             until(&mut session, &Event::Connected).await?;
         }
-        loop {
-            // Between messages the connection is kept alive.
-            let payload = tokio::select! {
-                payload = payloads.recv() => payload,
-                event = session.answer(), if connects => { event?; continue }
-            };
-            let Some(payload) = payload else { break };
-            session.request(Request::Publish(Outgoing {
-                topic: topic.clone(),
-                qos: self.qos,
-                retain: self.retain,
-                payload: Bytes::clone(&payload?),
-            }));
-            until(&mut session, &Event::Published).await?;
+        let outgoing = Outgoing {
+            topic,
+            qos: self.qos,
+            retain: self.retain,
+            payload: Bytes::new(),
+        };
+        let published = publish_all(&mut session, &outgoing, &mut payloads).await;
+        match &published {
+            Ok(()) if connects => session.leave().await?,
+            Err(error) if connects => session.leave_after(error).await,
+            _ => {}
         }
-        if connects {
-            session.leave().await?;
-        }
-        Ok(())
+        published
+    }
+}
+
+async fn publish_all(
+    session: &mut SnSession,
+    outgoing: &Outgoing,
+    payloads: &mut Payloads,
+) -> Result<(), SnError> {
+    let connects = outgoing.qos != Qos::NoConnection;
+    loop {
+        // Between messages the connection is kept alive.
+        let payload = tokio::select! {
+            payload = payloads.recv() => payload,
+            event = session.answer(), if connects => { event?; continue }
+        };
+        let Some(payload) = payload else { return Ok(()) };
+        session.request(Request::Publish(Outgoing {
+            payload: Bytes::clone(&payload?),
+            ..outgoing.clone()
+        }));
+        until(session, &Event::Published).await?;
     }
 }
 

@@ -4,7 +4,7 @@ use super::sn_connection::PORT;
 use crate::sn::{SerialTarget, SnError, SnTarget, SnTransport};
 use bytes::{Bytes, BytesMut};
 use clap::{ArgAction, Args};
-use headgate_cli::{Outcome, ValueError, note, runtime, say};
+use headgate_cli::{Outcome, ValueError, note, runtime, say, say_json};
 use headgate_mqttsn_codec::{Message, decode, encode};
 use serde::Serialize;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -201,7 +201,7 @@ impl SnScanCommand {
         let Some(gateway) = gateway else { return Ok(()) };
         if found.len() < MAX_FOUND && found.insert(gateway.clone()) {
             if self.json {
-                say(serde_json::to_string(&gateway)?);
+                say_json(serde_json::to_string(&gateway)?);
             } else {
                 say(&gateway);
             }

@@ -179,7 +179,12 @@ impl Listener {
                     self.connected = true;
                     return Ok(end);
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    if let Some(session) = &mut self.session {
+                        session.leave_after(&error).await;
+                    }
+                    return Err(error);
+                }
             }
         }
     }

@@ -23,6 +23,31 @@ pub struct Peer {
 impl Peer {
     /// Connects; with an expiry the session stays for so many seconds. Says whether there was one.
     pub fn connect(port: u16, id: &str, clean: bool, expiry: u32) -> io::Result<(Self, bool)> {
+        Self::connect_with(
+            port,
+            Connect {
+                clean_start: clean,
+                properties: ConnectProperties {
+                    session_expiry: Some(expiry),
+                    ..ConnectProperties::default()
+                },
+                ..Connect::new(Version::V5, text(id))
+            },
+        )
+    }
+
+    /// Connects as this user, to a session of its own that ends with the connection.
+    pub fn connect_as(port: u16, id: &str, user: &str, password: &str) -> io::Result<Self> {
+        let connect = Connect {
+            clean_start: true,
+            username: Some(text(user)),
+            password: Some(Bytes::copy_from_slice(password.as_bytes())),
+            ..Connect::new(Version::V5, text(id))
+        };
+        Ok(Self::connect_with(port, connect)?.0)
+    }
+
+    fn connect_with(port: u16, connect: Connect) -> io::Result<(Self, bool)> {
         let stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(HANG))?;
@@ -32,14 +57,7 @@ impl Peer {
             decoder: Decoder::client(Version::V5, MAX_PACKET_SIZE),
             next_id: 0,
         };
-        peer.send(&Packet::Connect(Box::new(Connect {
-            clean_start: clean,
-            properties: ConnectProperties {
-                session_expiry: Some(expiry),
-                ..ConnectProperties::default()
-            },
-            ..Connect::new(Version::V5, text(id))
-        })))?;
+        peer.send(&Packet::Connect(Box::new(connect)))?;
         match peer.recv()? {
             Packet::ConnAck(connack) if connack.code == ReasonCode::Success => {
                 Ok((peer, connack.session_present))

@@ -7,7 +7,7 @@ use core::net::SocketAddr;
 use headgate_bus::{Bus, BusOutputs, BusSettings};
 use headgate_coap::{CoapServer, CoapSettings};
 use headgate_coap_codec::{Code, Kind, Message, Token, decode, encode, number};
-use headgate_model::access::{AccessQuery, AuthRefusal, Credentials};
+use headgate_model::access::{AccessQuery, AuthRefusal, Credentials, Denial};
 use headgate_model::bus::Presence;
 use headgate_model::{
     AccessDecision, AccessPolicy, Action, Admitted, Answer, BusCommand, BusEvent, DatagramOutputs,
@@ -65,6 +65,8 @@ pub(crate) struct Bench {
     /// Bytes that came from, and went to, each address.
     pub traffic: BTreeMap<SocketAddr, (usize, usize)>,
     pub counts: BTreeMap<&'static str, u32>,
+    /// What was denied, and was not looked at yet.
+    pub denied: Vec<Denial>,
 }
 
 pub(crate) fn at(n: u16) -> SocketAddr {
@@ -161,6 +163,7 @@ impl Bench {
             next_id: 100,
             traffic: BTreeMap::new(),
             counts: BTreeMap::new(),
+            denied: Vec::new(),
         };
         let open = Open {
             client: Entrant::of_gateway("backend".into(), Presence::default()),
@@ -366,7 +369,7 @@ impl Bench {
                 let name = headgate_coap::CoapMetric::ALL[n].name();
                 *counts.entry(name).or_default() += count;
             });
-            self.out.denials.drain().for_each(drop);
+            self.denied.extend(self.out.denials.drain());
             self.bus_out.notices.clear();
             self.events.extend(self.bus_out.events.drain(..));
             if let Some((to, event)) = self.events.pop_front() {

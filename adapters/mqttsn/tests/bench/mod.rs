@@ -6,7 +6,7 @@
 
 use bytes::{Bytes, BytesMut};
 use headgate_bus::{Bus, BusOutputs, BusSettings};
-use headgate_model::access::{AccessQuery, AuthRefusal, Credentials};
+use headgate_model::access::{AccessQuery, AuthRefusal, Credentials, Denial};
 use headgate_model::bus::Presence;
 use headgate_model::{
     AccessDecision, AccessPolicy, Action, Admitted, Answer, Asked, BusCommand, BusEvent, CloseReason,
@@ -55,6 +55,8 @@ pub(crate) struct Bench {
     mount: MountPoint,
     pub gateway: SnGateway<SocketAddr>,
     out: SnOutputs<SocketAddr>,
+    /// What was denied, and was not looked at yet.
+    pub denied: Vec<Denial>,
     disk: Disk,
     store: SimStore,
     pub bus: Bus,
@@ -127,6 +129,7 @@ impl Bench {
             mount,
             gateway,
             out: SnOutputs::default(),
+            denied: Vec::new(),
             disk,
             store,
             bus,
@@ -412,6 +415,7 @@ impl Bench {
         loop {
             let mut busy = false;
             self.sent.extend(self.out.take_datagrams());
+            self.denied.extend(self.out.denials.drain());
             let counts = &mut self.counts;
             self.out
                 .counts

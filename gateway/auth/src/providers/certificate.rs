@@ -1,6 +1,6 @@
 //! Clients that a certificate names.
 
-use crate::chain::{Attempt, Checking, Provider, Verdict};
+use crate::chain::{Attempt, Checking, Prospect, Provider, Verdict};
 use crate::settings::{CertificateClientId, CertificateName, CertificateSettings};
 use headgate_access::ClientCert;
 use headgate_model::access::AuthRefusal;
@@ -45,6 +45,21 @@ impl Provider for Certificates {
 
     fn check<'a>(&'a self, attempt: &'a Attempt) -> Checking<'a> {
         Box::pin(ready(self.verdict(attempt)))
+    }
+
+    /// Which names there are, the certificates alone know.
+    fn foresee(&self, asked: &Prospect<'_>) -> Verdict {
+        let is_bound = self.0.client_id == CertificateClientId::UserName;
+        match asked.username {
+            Some(name)
+                if asked.certificates
+                    && self.0.user_name.is_some()
+                    && (!is_bound || name == asked.client_id) =>
+            {
+                Verdict::Allow(Some(name.into()))
+            }
+            _ => Verdict::Ignore,
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Clients that are known by their client ids.
 
-use crate::chain::{Attempt, Checking, Provider, Searching, Verdict};
+use crate::chain::{Attempt, Checking, Prospect, Provider, Searching, Verdict};
 use crate::settings::ClientIdLogin;
 use headgate_access::SharedKey;
 use headgate_model::access::AuthRefusal;
@@ -30,8 +30,7 @@ impl ClientIds {
         let has_key = attempt.identity.as_deref() == Some(login.id.as_str());
         if !login.psk.is_empty() && (has_key || login.password.is_empty()) {
             if !has_key {
-                let why = "this client id has a shared key, and comes in by DTLS alone (auth.client_ids)";
-                return Verdict::deny(why, AuthRefusal::NotAuthorized);
+                return by_key_alone();
             }
             return Verdict::Allow(login.user.as_deref().map(Into::into));
         }
@@ -46,6 +45,11 @@ impl ClientIds {
     }
 }
 
+fn by_key_alone() -> Verdict {
+    let why = "this client id has a shared key, and comes in by DTLS alone (auth.client_ids)";
+    Verdict::deny(why, AuthRefusal::NotAuthorized)
+}
+
 impl Provider for ClientIds {
     fn name(&self) -> &'static str {
         "client_ids"
@@ -53,6 +57,16 @@ impl Provider for ClientIds {
 
     fn check<'a>(&'a self, attempt: &'a Attempt) -> Checking<'a> {
         Box::pin(ready(self.verdict(attempt)))
+    }
+
+    fn foresee(&self, asked: &Prospect<'_>) -> Verdict {
+        match self.0.get(asked.client_id) {
+            None => Verdict::Ignore,
+            Some(login) if !login.psk.is_empty() && login.password.is_empty() && !asked.keys => {
+                by_key_alone()
+            }
+            Some(login) => Verdict::Allow(login.user.as_deref().map(Into::into)),
+        }
     }
 
     /// The identity is the client id.

@@ -1,6 +1,6 @@
 //! Clients that have proved by a key of their own who they are: a shared key of DTLS, or a raw public key.
 
-use crate::chain::{Attempt, Checking, Provider, Verdict};
+use crate::chain::{Attempt, Checking, Prospect, Provider, Verdict};
 use crate::settings::{PskClientId, PskSettings};
 use headgate_model::access::AuthRefusal;
 use std::future::ready;
@@ -38,6 +38,17 @@ impl Provider for Identities {
 
     fn check<'a>(&'a self, attempt: &'a Attempt) -> Checking<'a> {
         Box::pin(ready(self.verdict(attempt)))
+    }
+
+    /// Which keys there are, the listener knows.
+    fn foresee(&self, asked: &Prospect<'_>) -> Verdict {
+        let is_bound = self.0.client_id == PskClientId::Identity;
+        match asked.username {
+            Some(name) if asked.keys && self.0.user_name && (!is_bound || name == asked.client_id) => {
+                Verdict::Allow(Some(name.into()))
+            }
+            _ => Verdict::Ignore,
+        }
     }
 }
 

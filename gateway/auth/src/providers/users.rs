@@ -1,6 +1,6 @@
 //! Users of the file that `headgate users` keeps.
 
-use crate::chain::{Attempt, Checking, Provider, Verdict};
+use crate::chain::{Attempt, Checking, Prospect, Provider, Verdict};
 use crate::fair::Origin;
 use crate::hashing::{Busy, Hashing};
 use crate::remembered::Remembered;
@@ -117,11 +117,6 @@ impl UserStore {
             }
         }
         Arc::clone(&file.users)
-    }
-
-    /// Whether somebody has this name.
-    pub(crate) fn has(&self, name: &str) -> bool {
-        self.users().has(name)
     }
 
     /// Who has this name and is one of these, with a hash that was just renewed too.
@@ -261,6 +256,13 @@ impl Provider for FileUsers {
                 Err(Busy) => Verdict::deny("too many log-ins wait", AuthRefusal::Busy),
             }
         })
+    }
+
+    fn foresee(&self, asked: &Prospect<'_>) -> Verdict {
+        let known = asked
+            .username
+            .filter(|name| self.store.user(name, self.of_here.as_deref()).is_some());
+        known.map_or(Verdict::Ignore, |name| Verdict::Allow(Some(name.into())))
     }
 }
 

@@ -99,6 +99,16 @@ pub(crate) enum ArchiveError {
         /// Bytes of what goes into it.
         bytes: u64,
     },
+    /// The disk is full onto which an archive is restored.
+    #[error(
+        "no room in {} for what is in the archive, {bytes} bytes: free some there, or name another data folder (data_dir); nothing was changed", .folder.display()
+    )]
+    NoRoomToRestore {
+        /// Where it was written.
+        folder: PathBuf,
+        /// Bytes of all its files.
+        bytes: u64,
+    },
     /// The disk of the gateway is full.
     #[error(
         "no room in {} for links to the files of the store, which take some KiB: the gateway's disk is full; free some there, and export to another disk", .0.display()

@@ -12,7 +12,7 @@ use tempfile::NamedTempFile;
 const LEVEL: i32 = 3;
 /// Where a gateway that runs puts copies of its store, each in a folder of its own: beside the files that they are links to.
 const EXPORTING: &str = "store/exporting";
-/// A copy of the store that nobody holds has so long to be held.
+/// A copy of the store that nobody has held yet has so long to be held.
 const UNHELD: Duration = Duration::from_secs(60);
 /// What an archive is called while it is written.
 const UNFINISHED: (&str, &str) = (".headgate-export-", ".tmp");
@@ -84,10 +84,12 @@ pub(crate) fn empty_snapshot(data_dir: &Path) -> Result<(PathBuf, String), Archi
     Ok((folder, name))
 }
 
-/// Whoever exports holds the copy until this is dropped: a gateway lets go of one that nobody holds when it makes the next.
+/// Whoever exports holds the copy until this is dropped: a gateway lets go of one that nobody holds any more when it makes the next.
 pub(crate) fn hold_snapshot(folder: &Path) -> Result<File, ArchiveError> {
     let held = File::open(folder).map_err(at(folder))?;
     held.lock_shared().map_err(at(folder))?;
+    // Who was held once waits for nobody: it counts as old. Where that cannot be said, it is as old as it is.
+    let _ = held.set_modified(SystemTime::UNIX_EPOCH);
     Ok(held)
 }
 

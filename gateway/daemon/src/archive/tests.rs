@@ -366,16 +366,17 @@ fn what_a_killed_export_left_is_removed_by_the_next() {
     assert_eq!(there, [false, true, true]);
 }
 
-/// A copy of the store that its export holds stays; one that nobody holds goes after a minute.
+/// A copy of the store that its export holds stays; one that nobody has held yet goes after a minute, one whose export was killed at once.
 #[test]
 fn a_copy_that_nobody_holds_is_removed_by_the_next() {
     let folder = tempfile::tempdir().unwrap();
-    let made = [0; 3].map(|_| empty_snapshot(folder.path()).unwrap().0);
+    let made = [0; 4].map(|_| empty_snapshot(folder.path()).unwrap().0);
     let _held = hold_snapshot(&made[0]).unwrap();
+    drop(hold_snapshot(&made[3]).unwrap());
     let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(120);
     for old in &made[..2] {
         fs::File::open(old).unwrap().set_modified(long_ago).unwrap();
     }
     empty_snapshot(folder.path()).unwrap();
-    assert_eq!(made.map(|folder| folder.exists()), [true, false, true]);
+    assert_eq!(made.map(|folder| folder.exists()), [true, false, true, false]);
 }

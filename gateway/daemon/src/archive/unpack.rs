@@ -1,6 +1,8 @@
 //! Reads an archive. Nothing that it says is believed: names are those that a gateway keeps, lengths and sums those of the manifest.
 
-use super::{ArchiveError, Archived, CONFIGURATION, FORMAT, Hashing, MANIFEST, Manifest, at, belongs};
+use super::{
+    ArchiveError, Archived, CONFIGURATION, FORMAT, Hashing, MANIFEST, Manifest, at, belongs, is_full,
+};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -127,13 +129,27 @@ pub(crate) fn unpack(file: &Path, into: &Path) -> Result<Manifest, ArchiveError>
         let name = String::from_utf8_lossy(&name).into_owned();
         let archived = wanted.remove(name.as_str());
         let archived = archived.ok_or(ArchiveError::Name(name))?;
-        take(&mut entry, archived, &into.join(&archived.path))?;
+        let taken = take(&mut entry, archived, &into.join(&archived.path));
+        taken.map_err(|error| match error {
+            ArchiveError::File { cause, .. } if is_full(&cause) => no_room(into, &manifest),
+            error => error,
+        })?;
     }
     if let Some(missing) = wanted.keys().next() {
         return Err(ArchiveError::Missing((*missing).to_owned()));
     }
     sync_folders(into).map_err(at(into))?;
     Ok(manifest)
+}
+
+fn no_room(into: &Path, manifest: &Manifest) -> ArchiveError {
+    ArchiveError::NoRoomToRestore {
+        folder: into.parent().unwrap_or(into).to_owned(),
+        bytes: manifest
+            .files
+            .iter()
+            .fold(0, |sum, file| sum.saturating_add(file.bytes)),
+    }
 }
 
 fn take(entry: &mut impl Read, archived: &Archived, path: &Path) -> Result<(), ArchiveError> {

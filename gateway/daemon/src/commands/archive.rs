@@ -10,7 +10,7 @@ use crate::private;
 use crate::sys::unix_time;
 use clap::Args;
 use headgate_auth::{Access, AuthSettings, Users};
-use headgate_cli::{Outcome, note, runtime, say};
+use headgate_cli::{Outcome, note, runtime, say, say_json};
 use headgate_model::{Store, StoreError};
 use headgate_store::{DiskSettings, DiskStore};
 use hyper::Method;
@@ -391,7 +391,7 @@ fn tell(file: &Path, manifest: &Manifest, as_json: bool, done: &str, more: serde
         for (key, value) in more.as_object().into_iter().flatten() {
             answer[key] = value.clone();
         }
-        say(answer);
+        say_json(answer);
         return Ok(());
     }
     let Manifest {

@@ -2,7 +2,7 @@
 
 use super::error::CommandError;
 use super::gateway::Gateway;
-use super::table::{columns, date};
+use super::table::{columns, date, visible};
 use clap::{Args, Subcommand};
 use headgate_access::Network;
 use headgate_cli::Outcome;
@@ -102,7 +102,7 @@ impl BansCommand {
 /// `client pump-7`.
 pub(super) fn subject(ban: &Value) -> String {
     let kinds = ["client", "user", "address"].into_iter();
-    let mut named = kinds.filter_map(|kind| Some(format!("{kind} {}", ban[kind].as_str()?)));
+    let mut named = kinds.filter_map(|kind| Some(format!("{kind} {}", visible(ban[kind].as_str()?))));
     named.next().unwrap_or_default()
 }
 

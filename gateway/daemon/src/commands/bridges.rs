@@ -8,7 +8,7 @@ use crate::config::{Config, environment_variables};
 use crate::control::ControlError;
 use crate::sys::unix_time;
 use clap::{Args, Subcommand};
-use headgate_cli::{Outcome, note, runtime, say};
+use headgate_cli::{Outcome, note, runtime, say, say_json};
 use hyper::Method;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -176,7 +176,7 @@ impl BridgeCommand {
                 failed.get_or_insert_with(|| text(&finding["step"]));
             }
             if json {
-                return say(&finding);
+                return say_json(&finding);
             }
             let verdict = if finding["ok"] == true { "ok    " } else { "FAILED" };
             let [address, step, detail] = ["address", "step", "detail"].map(|key| text(&finding[key]));

@@ -3,7 +3,7 @@
 use super::reference;
 use crate::config::{Config, Startable, Told, environment_variables};
 use clap::Args;
-use headgate_cli::{Outcome, say};
+use headgate_cli::{Outcome, say, say_json, say_text};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -31,11 +31,11 @@ impl Check {
     /// Runs the command.
     pub fn run(self) -> Outcome {
         if self.schema {
-            say(serde_json::to_string_pretty(&Config::schema())?);
+            say_json(serde_json::to_string_pretty(&Config::schema())?);
             return Ok(());
         }
         if self.reference {
-            say(reference::markdown().trim_end());
+            say_text(reference::markdown().trim_end());
             return Ok(());
         }
         let loaded = Config::load_to_start(self.config.as_deref(), environment_variables());
@@ -43,7 +43,7 @@ impl Check {
             Ok(loaded) => self.answer(&loaded),
             Err(error) if self.json && !self.print => {
                 let (faults, warnings) = error.told();
-                say(report(&faults, &warnings));
+                say_json(report(&faults, &warnings));
                 Err("the configuration cannot be used".into())
             }
             Err(error) => Err(error.into()),
@@ -52,9 +52,9 @@ impl Check {
 
     fn answer(&self, loaded: &Startable) -> Outcome {
         match (self.print, self.json) {
-            (true, true) => say(serde_json::to_string_pretty(&loaded.config)?),
-            (true, false) => say(toml::to_string(&loaded.config)?.trim_end()),
-            (false, true) => say(report(&[], &loaded.warnings)),
+            (true, true) => say_json(serde_json::to_string_pretty(&loaded.config)?),
+            (true, false) => say_text(toml::to_string(&loaded.config)?.trim_end()),
+            (false, true) => say_json(report(&[], &loaded.warnings)),
             (false, false) => {
                 for warning in &loaded.warnings {
                     say(format!("warning: {warning}"));

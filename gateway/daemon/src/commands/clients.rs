@@ -4,6 +4,7 @@ use super::error::CommandError;
 use super::gateway::Gateway;
 use super::table::{columns, raw, text};
 use crate::bridges::escape;
+use crate::protocols::SPOKEN;
 use clap::{Args, Subcommand};
 use headgate_cli::{Outcome, note, visible_lines};
 use hyper::Method;
@@ -31,8 +32,8 @@ struct Which {
     /// Those of this user name.
     #[arg(long)]
     user: Option<String>,
-    /// Those that speak this: mqtt, mqtt-sn, stomp, coap.
-    #[arg(long)]
+    /// Those that speak this.
+    #[arg(long, value_parser = SPOKEN)]
     protocol: Option<String>,
     /// Rows at most.
     #[arg(long, default_value_t = 1_000)]
@@ -338,7 +339,7 @@ impl ClientsCommand {
             Some(ClientsAction::Show { client }) => show(&gateway, &client)?,
             Some(ClientsAction::Kick { client }) => {
                 let done = gateway.ask(Method::DELETE, &of_client(&client), None)?;
-                gateway.answer(&done, |_| format!("{client} is disconnected"));
+                gateway.answer(&done, |_| format!("{} is disconnected", text(&client.into())));
             }
             Some(ClientsAction::Subscribe { client, filter, qos }) => {
                 let path = format!("{}/subscriptions", of_client(&client));

@@ -2,7 +2,7 @@
 
 use super::error::CommandError;
 use super::gateway::Gateway;
-use super::table::{columns, date, raw, text};
+use super::table::{columns, date, raw, text, visible};
 use crate::config::{Config, at_most, environment_variables};
 use clap::{Args, Subcommand};
 use headgate_cli::Outcome;
@@ -83,7 +83,7 @@ impl ConfigCommand {
             Action::Show { number } => {
                 let path = number.map_or(PATH.to_owned(), |number| format!("{PATH}/history/{number}"));
                 let shown = gateway.ask(Method::GET, &path, None)?;
-                gateway.answer(&shown, |shown| raw(&shown["toml"]));
+                gateway.answer_text(&shown, |shown| raw(&shown["toml"]));
             }
             Action::Diff { file } => {
                 let other = match number(&file) {
@@ -150,7 +150,7 @@ fn words(applied: &Value) -> String {
     for (kind, key) in [("listener", "listeners"), ("bridge", "bridges")] {
         let named = applied[key].as_object().into_iter().flatten();
         let changed = named.filter(|(_, change)| *change != "unchanged");
-        lines.extend(changed.map(|(name, change)| format!("{kind} {name}: {}", text(change))));
+        lines.extend(changed.map(|(name, change)| format!("{kind} {}: {}", visible(name), text(change))));
     }
     if applied["rules"] == true {
         lines.push("rules: changed".to_owned());
@@ -171,7 +171,8 @@ fn words(applied: &Value) -> String {
     );
     if let Some(replaced) = applied["replaced"].as_str() {
         lines.push(format!(
-            "the gateway's file had changes that were never taken: they are kept in {replaced}"
+            "the gateway's file had changes that were never taken: they are kept in {}",
+            visible(replaced)
         ));
     }
     if let Some(until) = date(&applied["confirm_until"]) {

@@ -2,7 +2,7 @@
 
 use super::bans;
 use super::gateway::Gateway;
-use super::table::{columns, date, text};
+use super::table::{columns, date, text, visible};
 use crate::bridges::escape;
 use clap::Args;
 use headgate_cli::Outcome;
@@ -77,12 +77,12 @@ fn words(explained: &Value, publishes: bool) -> String {
     let what = if publishes { "publish to" } else { "subscribe to" };
     let may = if is_allowed { "may" } else { "may not" };
     let user = match &explained["user"] {
-        Value::String(user) => format!("user {user}"),
+        Value::String(user) => format!("user {}", visible(user)),
         _ => "without a user name".to_owned(),
     };
     let (client, address) = (text(&explained["client"]), text(&explained["address"]));
     let listener = match &explained["listener"] {
-        Value::String(listener) => format!(", by listener {listener}"),
+        Value::String(listener) => format!(", by listener {}", visible(listener)),
         _ => String::new(),
     };
     let mut lines = vec![format!(
@@ -162,9 +162,17 @@ fn who_it_is(explained: &Value) -> Vec<String> {
             "nobody has the client id {client}: there is no session of it; the rest is what would hold for it"
         ));
     }
-    if explained["user_is_known"] == false {
-        let user = text(&explained["user"]);
-        lines.push(format!("nobody is known by the user name {user}: such a client is anonymous or not let in, as auth.anonymous and auth.unknown_users say; the rest is what would hold for it"));
+    let said = text(&explained["said_user"]);
+    let user = text(&explained["user"]);
+    let is_let_in = explained["not_let_in"].is_null();
+    if is_let_in && explained["user_is_known"] == false {
+        lines.push(format!(
+            "nobody is known by the user name {said}: the client is let in as an anonymous one, for which no rule for a user name holds"
+        ));
+    } else if is_let_in && !said.is_empty() {
+        lines.push(format!(
+            "it says the user name {said}, and is let in as {user}: so say its client id or its address"
+        ));
     }
     lines
 }

@@ -4,7 +4,7 @@ use super::config_for;
 use super::error::CommandError;
 use crate::control::ControlClient;
 use clap::Args;
-use headgate_cli::{runtime, say};
+use headgate_cli::{runtime, say, say_json, say_text};
 use hyper::Method;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -52,9 +52,18 @@ impl Gateway {
     /// JSON for machines, words for people.
     pub(super) fn answer(&self, answer: &Value, words: impl FnOnce(&Value) -> String) {
         if self.json {
-            say(answer);
+            say_json(answer);
         } else {
             say(words(answer).trim_end());
+        }
+    }
+
+    /// JSON for machines, a text of the answer for files and for people.
+    pub(super) fn answer_text(&self, answer: &Value, text: impl FnOnce(&Value) -> String) {
+        if self.json {
+            say_json(answer);
+        } else {
+            say_text(text(answer).trim_end());
         }
     }
 }

@@ -2,9 +2,10 @@
 
 use super::error::CommandError;
 use crate::config::{Config, Told};
+use crate::protocols;
 use clap::{Args, Subcommand, ValueEnum};
 use headgate_auth::{Imported, Users};
-use headgate_cli::{Incomplete, Outcome, say};
+use headgate_cli::{Incomplete, Outcome, say, say_json, visible};
 use headgate_import::{Files, Import, Target, emq, mosquitto};
 use serde_json::json;
 use std::ffi::OsStr;
@@ -132,7 +133,7 @@ impl ImportCommand {
             }
         };
         let users = match self.to.dry_run {
-            true => Imported::default(),
+            true => would_take(&import, &target, self.to.force)?,
             false => write(&import, &output, &target, self.to.force)?,
         };
         let (faults, warnings) = match self.to.dry_run {
@@ -154,6 +155,7 @@ impl To {
             secrets_dir: data_dir.join("secrets"),
             data_dir,
             node: self.node.clone().unwrap_or_else(host),
+            datagram_lists: protocols::DATAGRAM_LISTS,
         })
     }
 
@@ -170,7 +172,7 @@ impl To {
         let is_complete = missing == 0 && faults.is_empty();
         if self.json {
             let secrets: Vec<&Path> = import.secrets.iter().map(|file| file.path.as_path()).collect();
-            say(json!({
+            say_json(json!({
                 "complete": is_complete,
                 "output": (!self.dry_run).then_some(output),
                 "lines": report.lines,
@@ -182,20 +184,27 @@ impl To {
                 "warnings": warnings,
             }));
         } else {
-            report.lines.iter().for_each(say);
+            report
+                .lines
+                .iter()
+                .for_each(|line| say(visible(&line.to_string())));
             report
                 .remarks
                 .iter()
-                .for_each(|remark| say(format!("note: {remark}")));
+                .for_each(|remark| say(format!("note: {}", visible(remark))));
+            let (is_written, stand, would_be) = match self.dry_run {
+                true => ("would be written", "would stand", "would be "),
+                false => ("is written", "stand", ""),
+            };
             for file in &import.secrets {
                 say(format!(
-                    "secret: {} is written, for its owner alone",
+                    "secret: {} {is_written}, for its owner alone",
                     file.path.display()
                 ));
             }
             if import.has_secrets {
                 say(format!(
-                    "secret: passwords stand in {}, for its owner alone",
+                    "secret: passwords {stand} in {}, for its owner alone",
                     output.display()
                 ));
             }
@@ -209,7 +218,7 @@ impl To {
                 kept,
             } = users;
             say(format!(
-                "directives: {}, of them {missing} not taken; users: {added} added, {replaced} replaced, {kept} kept as they were",
+                "directives: {}, of them {missing} not taken; users: {added} {would_be}added, {replaced} {would_be}replaced, {kept} {would_be}kept as they were",
                 report.lines.len()
             ));
             match self.dry_run {
@@ -231,6 +240,20 @@ impl To {
 }
 
 /// Writes secrets and users first, then the configuration that names them, each as a whole.
+/// What would become of the users.
+fn would_take(import: &Import, target: &Target, force: bool) -> Result<Imported, CommandError> {
+    let known = Users::load(&target.data_dir.join("users.json"))?;
+    let mut imported = Imported::default();
+    for user in &import.users {
+        match (known.has(user.name()), force) {
+            (false, _) => imported.added += 1,
+            (true, true) => imported.replaced += 1,
+            (true, false) => imported.kept += 1,
+        }
+    }
+    Ok(imported)
+}
+
 fn write(import: &Import, output: &Path, target: &Target, force: bool) -> Result<Imported, CommandError> {
     let failed = |path: &Path| {
         let path = path.to_owned();

@@ -4,7 +4,7 @@
 use super::config_for;
 use crate::config::Durability;
 use clap::{Args, Subcommand};
-use headgate_cli::{Outcome, note, say};
+use headgate_cli::{Outcome, note, say, say_json};
 use headgate_model::store::{FetchLimit, SessionImage, StoreImage, StoredDelivery, StoredMessage};
 use headgate_model::{Store, StoreError, WallTime};
 use headgate_store::{DiskSettings, DiskStore};
@@ -110,7 +110,7 @@ impl StoreCommand {
 
     fn answer(&self, answer: Value) {
         if self.json {
-            return say(answer);
+            return say_json(answer);
         }
         for (key, value) in answer.as_object().into_iter().flatten() {
             match value.as_array() {
@@ -161,7 +161,7 @@ fn dump(store: &mut DiskStore, image: &StoreImage) -> Outcome {
     for session in &image.sessions {
         let record = &session.record;
         let client = record.client_id.as_str();
-        say(json!({
+        say_json(json!({
             "session": session.id.0,
             "client": client,
             "username": record.username.as_deref(),
@@ -172,7 +172,7 @@ fn dump(store: &mut DiskStore, image: &StoreImage) -> Outcome {
         }));
         for subscription in &session.subscriptions {
             let qos = subscription.options.qos as u8;
-            say(json!({ "subscription": subscription.to_text(), "client": client, "qos": qos }));
+            say_json(json!({ "subscription": subscription.to_text(), "client": client, "qos": qos }));
         }
         let line = |delivery: &StoredDelivery, received: bool| {
             let mut line = message("queued", &delivery.message);
@@ -180,18 +180,18 @@ fn dump(store: &mut DiskStore, image: &StoreImage) -> Outcome {
             line["number"] = json!(delivery.seq);
             line["qos"] = json!(delivery.entry.qos as u8);
             line["received"] = json!(received);
-            say(line);
+            say_json(line);
         };
         session.held.iter().for_each(|delivery| line(delivery, true));
         each_queued(store, session, |delivery| line(delivery, false))?;
     }
     for (_, stored) in &image.retained {
-        say(message("retained", stored));
+        say_json(message("retained", stored));
     }
     for (_, stored, WallTime(due)) in &image.delayed {
         let mut line = message("delayed", stored);
         line["due_ms"] = json!(due);
-        say(line);
+        say_json(line);
     }
     Ok(())
 }

@@ -155,9 +155,5 @@ fn line(record: &Value) -> String {
     if !payload.is_empty() {
         line.push_str(&format!(" | {payload}"));
     }
-    let shown = line.chars().map(|c| match c.is_control() {
-        true => c.escape_default().to_string(),
-        false => c.to_string(),
-    });
-    shown.collect()
+    line
 }

@@ -5,7 +5,7 @@ use super::error::CommandError;
 use crate::control::ControlClient;
 use clap::{Args, Subcommand, ValueEnum};
 use headgate_auth::{Access, HashMethod, Users, UsersFormat, missing_folder};
-use headgate_cli::{Outcome, note, runtime, say};
+use headgate_cli::{Outcome, note, runtime, say, say_json};
 use hyper::Method;
 use std::io::{BufRead, BufReader, IsTerminal, Write};
 use std::path::PathBuf;
@@ -121,7 +121,7 @@ impl UsersCommand {
             let _ = runtime()?.block_on(gateway.ask(Method::POST, "/api/v1/users/look", None));
         }
         if self.json {
-            say(done);
+            say_json(done);
         } else if !line.is_empty() {
             say(line);
         }

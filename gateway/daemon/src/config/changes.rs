@@ -41,7 +41,8 @@ impl Config {
 pub(crate) fn at_most(changes: &[String]) -> Vec<String> {
     let mut shown: Vec<String> = changes.iter().take(MOST).cloned().collect();
     if let Some(left) = changes.len().checked_sub(MOST).filter(|left| *left > 0) {
-        shown.push(format!("and {left} more settings"));
+        let settings = if left == 1 { "setting" } else { "settings" };
+        shown.push(format!("and {left} more {settings}"));
     }
     shown
 }
@@ -109,5 +110,18 @@ fn cut(text: &str) -> String {
             let left = text[end..].chars().count();
             format!("{}… and {left} more characters", &text[..end])
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_shown_is_counted() {
+        let last = |n| at_most(&vec![String::new(); MOST + n]).pop();
+        assert_eq!(last(0).as_deref(), Some(""));
+        assert_eq!(last(1).as_deref(), Some("and 1 more setting"));
+        assert_eq!(last(2).as_deref(), Some("and 2 more settings"));
     }
 }

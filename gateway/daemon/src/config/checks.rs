@@ -1,7 +1,8 @@
 //! What the types cannot say: all faults of the values, without a look at the system.
 
+use super::words::nearest;
 use super::{Config, LogSettings, addresses, bridges, system, users};
-use crate::log::SyslogAddress;
+use crate::log::{MODULES, SyslogAddress, is_module};
 use crate::protocols::{self, Entry};
 use headgate_auth::{Anonymous, ListenerAuth};
 use headgate_model::{Fault, MountPoint};
@@ -244,12 +245,32 @@ fn out_of_range(value: impl std::fmt::Display, allowed: &str) -> String {
     format!("{value} is out of range, allowed is {allowed}")
 }
 
+/// The module of a part of a level, such as `headgate_shell=debug`; what EnvFilter says of spans and fields is left to it.
+fn module_of(part: &str) -> Option<&str> {
+    let (module, _) = part.rsplit_once('=')?;
+    let module = module.split('[').next().unwrap_or_default().trim();
+    (!module.is_empty()).then_some(module)
+}
+
 /// What is wrong with a level. A word that is none would be taken for the name of a module, and silence all others.
 pub(crate) fn level_fault(text: &str) -> Option<String> {
     let is_level = |word: &str| {
         let levels = ["off", "error", "warn", "info", "debug", "trace"];
         levels.iter().any(|level| level.eq_ignore_ascii_case(word.trim()))
     };
+    if let Some(module) = text
+        .split(',')
+        .filter_map(module_of)
+        .find(|module| !is_module(module))
+    {
+        let near = nearest(module, MODULES.iter().map(|(module, _)| *module));
+        let near = near
+            .map(|near| format!(" (did you mean `{near}`?)"))
+            .unwrap_or_default();
+        return Some(format!(
+            "no module `{module}` writes to the log{near}: `headgate log modules` lists all"
+        ));
+    }
     let wrong = text.split(',').find(|part| {
         let level = part.rsplit_once('=').map_or(*part, |(_, level)| level);
         !is_level(level)

@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// What all clients together may send, and all clients of one user name. Who is faster is read more slowly; nothing of it is dropped, but for datagrams that the system has no
-/// more room for. MQTT-SN clients count for all together and for their user, and have a limit each (`mqttsn.max_client_packets_per_second`). What they send beyond the rate of their user is answered with
-/// return code 0x01, congestion: PUBLISH at QoS 1 and 2, REGISTER, SUBSCRIBE and changes of a will; other requests are dropped. Either counts as `mqttsn/datagrams/user_too_fast`. A rate of 0 is no limit. Bridges
+/// more room for. MQTT-SN and CoAP clients count for all together, and have a limit each (`mqttsn.gateway.max_client_packets_per_second`, `coap.gateway.max_client_requests_per_second`). The connections of a user together have the rate
+/// of a user, and its MQTT-SN and CoAP clients together have it once more: a datagram cannot wait, and would never find room beside a fast connection. What datagram clients send beyond it is refused. MQTT-SN: with
+/// return code 0x01, congestion: PUBLISH at QoS 1 and 2, REGISTER, SUBSCRIBE and changes of a will; other requests are dropped. Either counts as `mqttsn/datagrams/user_too_fast`. CoAP: with 4.29, which counts as `coap/requests/too_fast`. A rate of 0 is no limit. Bridges
 /// are the gateway's own, and count nowhere.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -20,11 +21,11 @@ pub(crate) struct LimitSettings {
     pub max_packets_per_second: u32,
     /// Packets that all clients together may send at once; 0 for as many as in a second.
     pub burst_packets: u32,
-    /// Bytes a second that the clients of one user name together may send in the long run.
+    /// Bytes a second that the connections of one user name together may send in the long run, and as many its datagram clients.
     pub max_user_bytes_per_second: u32,
     /// Bytes that the clients of one user name together may send at once; 0 for as many as in a second.
     pub user_burst_bytes: u32,
-    /// Packets a second that the clients of one user name together may send in the long run.
+    /// Packets a second that the connections of one user name together may send in the long run, and as many its datagram clients.
     pub max_user_packets_per_second: u32,
     /// Packets that the clients of one user name together may send at once; 0 for as many as in a second.
     pub user_burst_packets: u32,

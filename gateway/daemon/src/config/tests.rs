@@ -496,3 +496,39 @@ fn what_is_written_can_be_read_again() {
     let text = toml::to_string(&Config::default()).unwrap();
     assert_eq!(load(&text).unwrap(), Config::default());
 }
+
+/// Keys and values are whatever somebody wrote: a fault is one line, and says nothing to the terminal.
+#[test]
+fn a_fault_says_nothing_to_the_terminal() {
+    let text = "\"k\\u001b\\n\u{202e}\" = 1\nlog = { level = \"x\\u001b\u{200b}\" }\n";
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("headgate.toml");
+    std::fs::write(&path, text).unwrap();
+    let error = Config::load(Some(&path), []).unwrap_err().to_string();
+    assert!(error.contains(r"k\u{1b}\n\u{202e}"), "{error}");
+    for line in error.lines() {
+        assert!(line.chars().all(headgate_cli::is_visible), "{error:?}");
+    }
+}
+
+/// A word that is no module would be taken for one, and nothing would be told.
+#[test]
+fn a_level_is_set_for_modules_that_there_are() {
+    for good in [
+        "info,headgate_shell::listener=debug",
+        "headgate=trace",
+        "headgate_bus=debug",
+        "warn,headgate_store=off",
+        "info",
+    ] {
+        assert!(load(&format!("[log]\nlevel = \"{good}\"\n")).is_ok(), "{good}");
+    }
+    for (bad, near) in [
+        ("headgate_shel", "headgate_shell"),
+        ("headgate_shell::listner", "headgate_shell::listener"),
+    ] {
+        let error = load(&format!("[log]\nlevel = \"info,{bad}=debug\"\n")).unwrap_err();
+        let told = format!("no module `{bad}` writes to the log (did you mean `{near}`?)");
+        assert!(error.contains(&told), "{error}");
+    }
+}

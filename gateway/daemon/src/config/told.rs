@@ -88,10 +88,12 @@ impl fmt::Display for Location {
 impl fmt::Display for Told {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { place, key, message } = self;
-        match key.as_str() {
-            "" => write!(f, "{place}: {message}"),
-            key => write!(f, "{place}: {key}: {message}"),
-        }
+        let told = match key.as_str() {
+            "" => format!("{place}: {message}"),
+            key => format!("{place}: {key}: {message}"),
+        };
+        // Keys and values are whatever somebody wrote: one fault is one line.
+        f.write_str(&headgate_cli::visible(&told))
     }
 }
 

@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::response::Json;
 use axum::routing::{get, post};
 use bytes::Bytes;
-use headgate_auth::{AuthSettings, Ban};
+use headgate_auth::{AuthSettings, Ban, Foreseen, Prospect};
 use headgate_bus::Receivers;
 use headgate_model::access::AccessQuery;
 use headgate_model::bus::PeerName;
@@ -42,7 +42,7 @@ async fn rules(
     if let Some(name) = &of.listener
         && control.live.listeners().naming(name).is_none()
     {
-        return Err(no_listener(name));
+        return Err(no_listener(&control, name));
     }
     // An entry of a list for datagrams goes by its own name among the rules.
     let listener = of.listener.unwrap_or_default();
@@ -55,8 +55,13 @@ async fn rules(
     Ok(Json(serde_json::json!({ "rows": rules })))
 }
 
-fn no_listener(name: &str) -> Failure {
-    let what = format!("there is no listener `{name}` for clients: `headgate listeners` shows all");
+fn no_listener(control: &Control, name: &str) -> Failure {
+    let what = match control.live.listeners().full_name(name, "") {
+        Some(full) if full != name => {
+            format!("there is no listener `{name}` for connections; that for datagrams is `{full}`")
+        }
+        _ => format!("there is no listener `{name}` for clients: `headgate listeners` shows all"),
+    };
     Failure(StatusCode::NOT_FOUND, what)
 }
 
@@ -105,7 +110,12 @@ enum Wish {
 #[derive(Serialize)]
 struct Explained {
     client: String,
+    /// The name by which it is let in.
     user: Option<String>,
+    /// The name that it says, if that is another.
+    said_user: Option<String>,
+    /// Why it would not be let in, whatever it shows; bans are told apart.
+    not_let_in: Option<String>,
     address: IpAddr,
     /// By which listener it comes, with the list if it is one for datagrams; of one that is not connected, as it was asked.
     listener: Option<String>,
@@ -157,37 +167,49 @@ async fn explain(
         },
         Some(name) => {
             let naming = control.live.listeners().naming(name);
-            naming.ok_or_else(|| no_listener(name))?
+            naming.ok_or_else(|| no_listener(&control, name))?
         }
     };
-    let (user, address) = who(&control, &asked);
-    let (client_is_known, user_is_known) = {
-        let config = control.live.config().await;
-        let user = user.as_deref();
-        (
-            knows_client(&control, &config.auth, &asked.client),
-            user.is_none_or(|user| knows_user(&control, &config.auth, user)),
-        )
-    };
     let full_name = listener;
+    let (said, address) = who(&control, &asked, full_name.as_deref());
+    let client_is_known = knows_client(&control, &control.live.config().await.auth, &asked.client);
     let listener = full_name.as_deref().unwrap_or_default();
     // An entry of a list for datagrams goes by its own name among the rules.
     let listener = listener.rsplit('/').next().unwrap_or_default();
-    let policy = match as_connected(&control, &asked) {
-        Some(policy) => policy,
-        None => control
-            .access
-            .policy(listener, &asked.client, user.as_deref(), address),
+    let connected = as_connected(&control, &asked);
+    let foreseen = match has_session_as(&control, &asked.client, said.as_deref()) || connected.is_some() {
+        true => Foreseen::LetIn(said.as_deref().map(Arc::from)),
+        false => foresee(
+            &control,
+            listener,
+            full_name.as_deref(),
+            &asked.client,
+            said.as_deref(),
+            address,
+        ),
     };
+    let (user, not_let_in) = match foreseen {
+        Foreseen::LetIn(user) => (user.as_deref().map(str::to_owned), None),
+        Foreseen::Refused(why) => (said.clone(), Some(why.into_owned())),
+    };
+    let policy = connected.unwrap_or_else(|| {
+        control
+            .access
+            .policy(listener, &asked.client, user.as_deref(), address)
+    });
+    let ban_of = |user: &Option<String>| control.access.ban_of(&asked.client, user.as_deref(), address);
+    let banned = ban_of(&said).or_else(|| ban_of(&user));
     let client = ClientId::from(asked.client.as_str());
     let gate = naming.gate(&client, Some(&policy));
     let mut explained = Explained {
         client: asked.client.clone(),
-        banned: control.access.ban_of(&asked.client, user.as_deref(), address),
+        banned,
         client_is_known,
-        user_is_known,
+        user_is_known: said.is_none() || (user.is_some() && not_let_in.is_none()),
         listener: full_name.clone(),
+        said_user: said.filter(|said| user.as_ref() != Some(said)),
         user,
+        not_let_in,
         address,
         topic: String::new(),
         allowed: true,
@@ -250,7 +272,13 @@ async fn explain(
             }
         }
     };
-    explained.by = with_listener(&by, own_rules(&control, listener).await);
+    explained.by = match &explained.not_let_in {
+        Some(why) => {
+            explained.allowed = false;
+            format!("it is not let in: {why}")
+        }
+        None => with_listener(&by, own_rules(&control, listener).await),
+    };
     explained.at = place(&control, &explained.by).await;
     Ok(Json(explained))
 }
@@ -271,15 +299,30 @@ fn knows_client(control: &Control, auth: &AuthSettings, client: &str) -> bool {
     is_configured || control.hub.session(client).is_some()
 }
 
-/// Whether somebody can be let in by this name: one of the file of users, or one that another provider gives. Which names certificates give, they alone know.
-fn knows_user(control: &Control, auth: &AuthSettings, user: &str) -> bool {
-    let of_ids = auth.client_ids.iter().filter_map(|login| login.user.as_deref());
-    let of_addresses = auth.addresses.iter().filter_map(|login| login.user.as_deref());
-    let of_listeners = auth.listeners.iter().filter_map(|own| own.certificate);
-    let mut certificates = of_listeners.chain([auth.certificate]);
-    of_ids.chain(of_addresses).any(|name| name == user)
-        || certificates.any(|certificate| certificate.user_name.is_some())
-        || tokio::task::block_in_place(|| control.access.has_user(user))
+/// Whether there is a session of this client that was opened by this name: then it was let in by it.
+fn has_session_as(control: &Control, client: &str, user: Option<&str>) -> bool {
+    let known = control.hub.session(client);
+    known.is_some_and(|info| user.is_some() && info.client.presence.username.as_deref() == user)
+}
+
+/// What would become of a client that shows what it should.
+fn foresee(
+    control: &Control,
+    listener: &str,
+    full_name: Option<&str>,
+    client_id: &str,
+    username: Option<&str>,
+    address: IpAddr,
+) -> Foreseen {
+    let (certificates, keys) = control.live.listeners().takes(full_name);
+    let asked = Prospect {
+        client_id,
+        username,
+        address,
+        certificates,
+        keys,
+    };
+    tokio::task::block_in_place(|| control.access.foresee(listener, &asked))
 }
 
 /// The rules of a client that is connected, if it is asked about as it is: those of the listener that it came by.
@@ -289,14 +332,15 @@ fn as_connected(control: &Control, asked: &Asked) -> Option<Arc<dyn AccessPolicy
     known.client.presence.rules.policy().cloned()
 }
 
-/// By which name and from where: as it was said, or as the client is connected.
-fn who(control: &Control, asked: &Asked) -> (Option<String>, IpAddr) {
+/// By which name and from where: as it was said, as the client is connected, or as the listener's settings have it.
+fn who(control: &Control, asked: &Asked, listener: Option<&str>) -> (Option<String>, IpAddr) {
     let known = control
         .hub
         .session(&asked.client)
         .map(|info| info.client.presence);
     let known_user = || known.as_ref()?.username.as_deref().map(str::to_owned);
-    let user = asked.user.clone().or_else(known_user);
+    let configured_user = || control.live.listeners().user_of(listener?, &asked.client);
+    let user = asked.user.clone().or_else(known_user).or_else(configured_user);
     let known_address = || match known.as_ref()?.peer {
         PeerName::Ip(address) => Some(address.to_canonical()),
         PeerName::Other(_) => None,

@@ -14,7 +14,7 @@ mod ring;
 mod syslog;
 
 pub(crate) use line::date;
-pub(crate) use modules::MODULES;
+pub(crate) use modules::{MODULES, is_module};
 use ring::Ring;
 pub(crate) use syslog::SyslogAddress;
 

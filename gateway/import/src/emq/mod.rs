@@ -74,8 +74,9 @@ impl Source<'_> {
     fn whole(&mut self) {
         self.plain();
         self.draft.config.set("listeners", Value::List(Vec::new()));
-        self.draft.config.set("mqttsn", Value::List(Vec::new()));
-        self.draft.config.set("coap", Value::List(Vec::new()));
+        for list in self.target.datagram_lists {
+            self.draft.config.set(list, Value::List(Vec::new()));
+        }
         self.broker();
         self.loaded_plugins();
         self.listeners();

@@ -15,6 +15,7 @@ fn import_with(text: &str, others: &[(&str, &str)]) -> Imported {
     }
     let target = Target {
         data_dir: "/data".into(),
+        datagram_lists: &["mqttsn", "coap"],
         secrets_dir: "/data/secrets".into(),
         node: "plant-7".into(),
     };
@@ -309,7 +310,7 @@ fn a_plugin_on_the_disk_that_is_not_loaded_says_nothing() {
         (
             imported.at("auth.anonymous"),
             imported.at("auth.chain"),
-            imported.count("mqttsn")
+            imported.count("mqttsn") + imported.count("coap")
         ),
         ("everywhere".into(), String::new(), 0)
     );

@@ -98,8 +98,9 @@ impl Source<'_> {
             self.draft.but(of, how);
         }
         self.bridge_names(lines);
-        self.draft.config.set("mqttsn", Value::List(Vec::new()));
-        self.draft.config.set("coap", Value::List(Vec::new()));
+        for list in self.target.datagram_lists {
+            self.draft.config.set(list, Value::List(Vec::new()));
+        }
         self.global(&lines.global);
         let listeners = self.listeners(lines);
         self.access(lines, &listeners);

@@ -18,6 +18,7 @@ fn import_with(text: &str, others: &[(&str, &str)], version: Version) -> Importe
     };
     let target = Target {
         data_dir: "/data".into(),
+        datagram_lists: &["mqttsn", "coap"],
         secrets_dir: "/data/secrets".into(),
         node: "plant-7".into(),
     };

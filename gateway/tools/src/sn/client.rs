@@ -487,6 +487,17 @@ impl SnClient {
     }
 
     fn on_regack(&mut self, ack: RegAck, now: Instant, out: &mut Outputs) {
+        let awaited = self.waits_for(ack.msg_id);
+        // It is sent again in a while, as if nothing had been said.
+        if ack.code == ReturnCode::Congestion
+            && let Some(doing) = self
+                .doing
+                .as_mut()
+                .filter(|doing| awaited && doing.is_registering())
+        {
+            doing.congested = true;
+            return;
+        }
         let Some(Transaction {
             step: Step::Registering(outgoing, id_was_wrong),
             ..
@@ -555,14 +566,19 @@ impl SnClient {
 
     fn on_suback(&mut self, ack: SubAck, now: Instant, out: &mut Outputs) {
         let awaited = self.waits_for(ack.msg_id);
-        let Some(Step::Subscribing(topic)) = self
-            .doing
-            .as_ref()
-            .filter(|_| awaited)
-            .map(|transaction| &transaction.step)
+        let Some(Transaction {
+            step: Step::Subscribing(topic),
+            congested,
+            ..
+        }) = self.doing.as_mut().filter(|_| awaited)
         else {
             return;
         };
+        // It is sent again in a while, as if nothing had been said.
+        if ack.code == ReturnCode::Congestion {
+            *congested = true;
+            return;
+        }
         if ack.code != ReturnCode::Accepted {
             return self.finish(Event::Refused(MessageType::Subscribe, ack.code), now, out);
         }

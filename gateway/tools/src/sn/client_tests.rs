@@ -634,3 +634,52 @@ fn any_messages_are_taken() {
         }
     }
 }
+
+/// REGACK and SUBACK with "congestion" ask for patience as PUBACK does. §5.3.10, §6.13
+#[test]
+fn a_congested_registration_and_subscription_are_tried_again() {
+    let code = ReturnCode::Congestion;
+    let topic = TopicName::Name("plant/7".into());
+    let regack = |msg_id, topic_id, code| {
+        Message::RegAck(RegAck {
+            topic_id,
+            msg_id,
+            code,
+        })
+    };
+    let suback = |msg_id, topic_id, code| {
+        Message::SubAck(SubAck {
+            qos: Qos::AtMostOnce,
+            topic_id,
+            msg_id,
+            code,
+        })
+    };
+    let publish = message(topic.clone(), Qos::AtMostOnce, "x");
+    let subscribe = Request::Subscribe(topic, Qos::AtMostOnce);
+    type Answer<'a> = &'a dyn Fn(u16, u16, ReturnCode) -> Message;
+    let cases: [(Request, Answer<'_>, MessageType, Event); 2] = [
+        (publish, &regack, MessageType::Register, Event::Published),
+        (
+            subscribe,
+            &suback,
+            MessageType::Subscribe,
+            Event::Subscribed(Qos::AtMostOnce),
+        ),
+    ];
+    for (request, answer, kind, done) in cases {
+        let mut client = SnClient::new(client_settings());
+        let mut out = Outputs::default();
+        client.request(Request::Connect, Instant(0), &mut out);
+        client.handle(Message::ConnAck(ReturnCode::Accepted), Instant(0), &mut out);
+        out = Outputs::default();
+        client.request(request, Instant(0), &mut out);
+        client.handle(answer(1, 0, code), Instant(0), &mut out);
+        assert!(out.events.is_empty(), "{:?}", out.events);
+        let again = client.deadline().unwrap();
+        client.handle_timeout(again, &mut out);
+        assert_eq!(out.messages.iter().filter(|sent| sent.kind() == kind).count(), 2);
+        client.handle(answer(1, 9, ReturnCode::Accepted), again, &mut out);
+        assert_eq!(out.events, [done]);
+    }
+}

@@ -62,9 +62,13 @@ fn advice(message: MessageType, code: ReturnCode) -> String {
             "congestion: it has as many clients as it may have, or is overloaded; try again later".into()
         }
         (ReturnCode::Congestion, MessageType::Register | MessageType::Subscribe) => {
-            "congestion: it is overloaded, or we have as many topic ids as a client may have".into()
+            "congestion: it is overloaded, our user sends more than it may (limits.max_user_packets_per_second), or we have as many topic ids as a client may have"
+                .into()
         }
-        (ReturnCode::Congestion, _) => "congestion: it is overloaded, or its store is full; try again later".into(),
+        (ReturnCode::Congestion, _) => {
+            "congestion: it is overloaded, our user sends more than it may (limits.max_user_packets_per_second), or its store is full; try again later"
+                .into()
+        }
         (ReturnCode::InvalidTopicId, _) => {
             "invalid topic id: it knows no such predefined topic; name it in the gateway's settings, or publish and \
              subscribe by the topic's name"

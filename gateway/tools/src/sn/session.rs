@@ -4,6 +4,7 @@
 
 use super::client::{Outputs, SnClient, State};
 use super::{ClientSettings, Event, Request, SnError, SnTarget, SnTransport};
+use crate::listening::LAST_EXCHANGE;
 use headgate_model::Instant;
 use headgate_mqttsn_codec::MessageType;
 use std::time::Duration;
@@ -91,6 +92,15 @@ impl SnSession {
         self.request(Request::Disconnect);
         while self.answer().await? != Event::Left {}
         Ok(())
+    }
+
+    /// Says goodbye after a refusal, of which the caller tells: whether it succeeds does not matter any more.
+    pub(crate) async fn leave_after(&mut self, error: &SnError) {
+        if let SnError::Refused(message, _) = error
+            && *message != MessageType::Connect
+        {
+            let _ = tokio::time::timeout(LAST_EXCHANGE, self.leave()).await;
+        }
     }
 
     async fn step(&mut self) -> Result<Option<Event>, SnError> {
