@@ -258,12 +258,14 @@ pub(crate) fn level_fault(text: &str) -> Option<String> {
         let levels = ["off", "error", "warn", "info", "debug", "trace"];
         levels.iter().any(|level| level.eq_ignore_ascii_case(word.trim()))
     };
-    if let Some(module) = text
-        .split(',')
-        .filter_map(module_of)
-        .find(|module| !is_module(module))
-    {
-        let near = nearest(module, MODULES.iter().map(|(module, _)| *module));
+    fn near(module: &str) -> Option<&'static str> {
+        nearest(module, MODULES.iter().map(|(module, _)| *module))
+    }
+    // A library's module is not ours to know; what looks like one of ours is meant to be one.
+    let is_wrong =
+        |module: &&str| !is_module(module) && (module.starts_with("headgate") || near(module).is_some());
+    if let Some(module) = text.split(',').filter_map(module_of).find(is_wrong) {
+        let near = near(module);
         let near = near
             .map(|near| format!(" (did you mean `{near}`?)"))
             .unwrap_or_default();

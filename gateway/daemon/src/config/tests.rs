@@ -519,6 +519,7 @@ fn a_level_is_set_for_modules_that_there_are() {
         "headgate=trace",
         "headgate_bus=debug",
         "warn,headgate_store=off",
+        "info,hyper=debug",
         "info",
     ] {
         assert!(load(&format!("[log]\nlevel = \"{good}\"\n")).is_ok(), "{good}");

@@ -1,7 +1,7 @@
 //! The modules that write to the log: their levels may be set by themselves.
 
 /// Names as `log.level` takes them, and what is told there. A name stands for all modules below it too; `headgate` for all.
-pub(crate) const MODULES: [(&str, &str); 56] = [
+pub(crate) const MODULES: [(&str, &str); 59] = [
     ("headgate", "all of the following"),
     (
         "headgate_access::service",
@@ -130,7 +130,19 @@ pub(crate) const MODULES: [(&str, &str); 56] = [
     ("headgate_shell::tls", "TLS files that are read again"),
     ("headgate_shell::udp", "UDP sockets: settings, failures"),
     ("headgate_shell::unix", "files of Unix sockets"),
+    (
+        "headgate_sockjs",
+        "SockJS: all of the following `headgate_sockjs::`",
+    ),
     ("headgate_sockjs::http", "requests of SockJS that are refused"),
+    (
+        "headgate_sockjs::live",
+        "sessions of SockJS that end because memory runs short",
+    ),
+    (
+        "headgate_sockjs::websocket",
+        "clients of SockJS that leave before their WebSocket begins",
+    ),
     (
         "headgate_store",
         "the journal, the tables, and what was found damaged: all of the following `headgate_store::`",
