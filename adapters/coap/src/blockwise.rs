@@ -3,7 +3,7 @@
 //! Always true: what is kept has a bound in bytes, whatever a peer says a body will have; the oldest gives way.
 
 use bytes::{Bytes, BytesMut};
-use headgate_coap_codec::{Block, Code, Message, Token, number};
+use headgate_coap_codec::{Block, BlockError, Code, Message, Options, Token, number};
 use headgate_model::Instant;
 use headgate_model::datagram::Address;
 use std::collections::{HashMap, VecDeque};
@@ -33,6 +33,15 @@ fn name_of(message: &Message) -> Box<[u8]> {
         }
     }
     name.into()
+}
+
+/// The option of this number, over a connection (`bert`) or not.
+fn block_of(options: &Options, number: u16, bert: bool) -> Option<Result<Block, BlockError>> {
+    if bert {
+        Block::of_stream(options, number)
+    } else {
+        Block::of(options, number)
+    }
 }
 
 /// Things with a name and a time, with a bound in bytes.
@@ -97,6 +106,8 @@ pub struct Uploads<A> {
     pub max_body_bytes: usize,
     /// Bytes that all together may have.
     pub max_bytes: usize,
+    /// Whether messages may have many blocks, as over a connection. RFC 8323 §6
+    pub bert: bool,
     /// Bodies that were given up for others.
     pub dropped: u32,
 }
@@ -108,6 +119,7 @@ impl<A: Address> Uploads<A> {
             kept: Kept::new(),
             max_body_bytes,
             max_bytes,
+            bert: false,
             dropped: 0,
         }
     }
@@ -120,7 +132,7 @@ impl<A: Address> Uploads<A> {
     /// A request came. `Ok` when its body is whole, and is its payload from now on; otherwise what is to be answered.
     pub fn take(&mut self, from: A, message: &mut Message, now: Instant) -> Result<(), Message> {
         self.dropped += self.kept.tidy(self.max_bytes, now);
-        let block = match Block::of(&message.options, number::BLOCK1) {
+        let block = match block_of(&message.options, number::BLOCK1, self.bert) {
             None => return self.within_limit(message, message.payload.len(), None),
             Some(Ok(block)) => block,
             Some(Err(error)) => return Err(answer(Code::BAD_REQUEST, message, &error.to_string())),
@@ -128,8 +140,7 @@ impl<A: Address> Uploads<A> {
         let said = message.options.uint(number::SIZE1).unwrap_or(0) as usize;
         let so_far = block.offset().saturating_add(message.payload.len());
         self.within_limit(message, said.max(so_far), Some(block))?;
-        let is_short = message.payload.len() != block.size();
-        if block.more && is_short {
+        if block.more && !block.is_filled_by(message.payload.len()) {
             return Err(answer(
                 Code::BAD_REQUEST,
                 message,
@@ -181,7 +192,7 @@ impl<A: Address> Uploads<A> {
 
 /// Says on which block an answer is. RFC 7959 §2.3: the final response has the option of the last request, too.
 pub fn echo_block1(request: &Message, response: &mut Message) {
-    if let Some(Ok(block)) = Block::of(&request.options, number::BLOCK1)
+    if let Some(Ok(block)) = Block::of_stream(&request.options, number::BLOCK1)
         && !response.options.has(number::BLOCK1)
     {
         Block { more: false, ..block }.put(&mut response.options, number::BLOCK1);
@@ -202,6 +213,8 @@ pub struct Downloads<A> {
     kept: Kept<A, Message>,
     /// Bytes that all together may have.
     pub max_bytes: usize,
+    /// Whether peers may ask for many blocks at once, as over a connection. They get one: its number means the same. RFC 8323 §6
+    pub bert: bool,
     /// Bodies that were given up for others.
     pub dropped: u32,
 }
@@ -212,6 +225,7 @@ impl<A: Address> Downloads<A> {
         Self {
             kept: Kept::new(),
             max_bytes,
+            bert: false,
             dropped: 0,
         }
     }
@@ -223,7 +237,7 @@ impl<A: Address> Downloads<A> {
 
     /// The block that a request asks for, if it is one of a body that is here; an answer, too, if it can be none.
     pub fn next(&mut self, from: A, request: &Message, now: Instant) -> Option<Message> {
-        let block = match Block::of(&request.options, number::BLOCK2)? {
+        let block = match block_of(&request.options, number::BLOCK2, self.bert)? {
             Ok(block) => block,
             Err(error) => return Some(answer(Code::BAD_REQUEST, request, &error.to_string())),
         };
@@ -237,7 +251,7 @@ impl<A: Address> Downloads<A> {
 
     /// Cuts a response to what its request asks for, or to `szx` where it asks for nothing or more, and keeps the rest.
     pub fn cut(&mut self, to: A, request: &Message, response: Message, szx: u8, now: Instant) -> Message {
-        let asked = Block::of(&request.options, number::BLOCK2).and_then(Result::ok);
+        let asked = block_of(&request.options, number::BLOCK2, self.bert).and_then(Result::ok);
         let asked = asked.unwrap_or(Block {
             number: 0,
             more: false,
@@ -297,7 +311,8 @@ fn cut(response: &Message, block: Block, token: Token) -> Message {
             .push_uint(number::SIZE2, u32::try_from(body.len()).unwrap_or(u32::MAX));
     }
     let more = to < body.len();
-    Block { more, ..block }.put(&mut part.options, number::BLOCK2);
+    let szx = block.szx.min(Block::MAX_SZX);
+    Block { more, szx, ..block }.put(&mut part.options, number::BLOCK2);
     if !part.options.has(number::ETAG) {
         part.options.push(number::ETAG, etag(body));
     }
@@ -398,6 +413,41 @@ mod tests {
             code(uploads.take((), &mut put(None, vec![0; 5_000]), NOW)),
             Code::REQUEST_ENTITY_TOO_LARGE
         );
+    }
+
+    /// RFC 8323 §6: over a connection a message may have many blocks of 1,024 bytes; the next number counts all of them. An answer in blocks has one in each.
+    #[test]
+    fn a_connection_may_carry_many_blocks_in_a_message() {
+        let mut uploads = Uploads::new(64 << 10, 1 << 20);
+        uploads.bert = true;
+        let mut first = put(block(0, true, Block::BERT), vec![1; 3 << 10]);
+        assert_eq!(code(uploads.take((), &mut first, NOW)), Code::CONTINUE);
+        let mut uneven = put(block(3, true, Block::BERT), vec![2; 1_500]);
+        assert_eq!(code(uploads.take((), &mut uneven, NOW)), Code::BAD_REQUEST);
+        let mut empty = put(block(3, true, Block::BERT), vec![]);
+        assert_eq!(code(uploads.take((), &mut empty, NOW)), Code::BAD_REQUEST);
+        let mut last = put(block(3, false, Block::BERT), vec![2; 1_500]);
+        assert_eq!(uploads.take((), &mut last, NOW), Ok(()));
+        assert_eq!((last.payload.len(), last.payload[3 << 10]), (4_572, 2));
+
+        let mut downloads = Downloads::new(1 << 20);
+        downloads.bert = true;
+        let mut whole = Message::of_stream(Code::CONTENT, token());
+        whole.payload = vec![3; 3_000].into();
+        let asked = |number| get(block(number, false, Block::BERT));
+        for (n, got) in [
+            (0, Some(downloads.cut((), &asked(0), whole, 6, NOW))),
+            (1, downloads.next((), &asked(1), NOW)),
+            (2, downloads.next((), &asked(2), NOW)),
+        ] {
+            let got = got.expect("it is kept");
+            let expected = Block {
+                number: n,
+                more: n < 2,
+                szx: 6,
+            };
+            assert_eq!(Block::of(&got.options, number::BLOCK2), Some(Ok(expected)));
+        }
     }
 
     /// Bodies of others, and with another Request-Tag (RFC 9175 §3.3), are others. The oldest gives way.

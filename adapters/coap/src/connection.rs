@@ -107,6 +107,8 @@ impl CoapConnection {
         let szx = Block::szx_within(BASE_MESSAGE_SIZE - ROOM_FOR_OPTIONS / 8);
         let mut core = Core::new(settings, naming, Unguessable::new(), Some(szx));
         core.place = Some((facts.peer.clone(), facts.peer_port));
+        core.uploads.bert = true;
+        core.downloads.bert = true;
         Self {
             core,
             asked: VecDeque::new(),

@@ -46,7 +46,7 @@ pub(crate) fn message(message: &Message) -> PacketTrace {
         let _ = write!(text, " observe={observe}");
     }
     for (option, name) in [(number::BLOCK1, "block1"), (number::BLOCK2, "block2")] {
-        if let Some(Ok(block)) = Block::of(&message.options, option) {
+        if let Some(Ok(block)) = Block::of_stream(&message.options, option) {
             let _ = write!(
                 text,
                 " {name}={}/{}/{}",

@@ -9,7 +9,7 @@ pub struct Block {
     pub number: u32,
     /// Whether more follow.
     pub more: bool,
-    /// The exponent of the size: 0 for 16 bytes, 6 for 1,024.
+    /// The exponent of the size: 0 for 16 bytes, 6 for 1,024; [`BERT`](Self::BERT) for any number of 1,024 bytes.
     pub szx: u8,
 }
 
@@ -29,9 +29,19 @@ impl Block {
     pub const MAX_NUMBER: u32 = (1 << 20) - 1;
     /// The largest exponent.
     pub const MAX_SZX: u8 = 6;
+    /// Over a reliable transport: the message has one block of 1,024 bytes or many of them. RFC 8323 §6
+    pub const BERT: u8 = 7;
 
     /// The option of this number; `None` if there is none.
     pub fn of(options: &Options, number: u16) -> Option<Result<Self, BlockError>> {
+        Self::of_stream(options, number).map(|block| match block {
+            Ok(block) if block.szx == Self::BERT => Err(BlockError::Reserved),
+            other => other,
+        })
+    }
+
+    /// The same in a message over a reliable transport, where the exponent 7 has a meaning. RFC 8323 §6
+    pub fn of_stream(options: &Options, number: u16) -> Option<Result<Self, BlockError>> {
         options.get(number).map(|value| Self::parse(value))
     }
 
@@ -40,20 +50,24 @@ impl Block {
             return Err(BlockError::TooLong);
         }
         let value = crate::options::uint_of(value).expect("at most three bytes");
-        let szx = (value & 7) as u8;
-        if szx > Self::MAX_SZX {
-            return Err(BlockError::Reserved);
-        }
         Ok(Self {
             number: value >> 4,
             more: value & 8 != 0,
-            szx,
+            szx: (value & 7) as u8,
         })
     }
 
     /// Bytes of each block but the last.
     pub fn size(self) -> usize {
-        16 << self.szx
+        16 << self.szx.min(Self::MAX_SZX)
+    }
+
+    /// Whether a message that is not the last may have so many bytes of the body. RFC 7959 §2.2, RFC 8323 §6
+    pub fn is_filled_by(self, bytes: usize) -> bool {
+        match self.szx {
+            Self::BERT => bytes > 0 && bytes.is_multiple_of(self.size()),
+            _ => bytes == self.size(),
+        }
     }
 
     /// Where it begins in the body.
@@ -144,6 +158,12 @@ mod tests {
         let mut options = Options::default();
         options.push(BLOCK2, &[0x07][..]);
         assert_eq!(Block::of(&options, BLOCK2), Some(Err(BlockError::Reserved)));
+        let bert = Block {
+            number: 0,
+            more: false,
+            szx: Block::BERT,
+        };
+        assert_eq!(Block::of_stream(&options, BLOCK2), Some(Ok(bert)));
         let mut options = Options::default();
         options.push(BLOCK2, &[0; 4][..]);
         assert_eq!(Block::of(&options, BLOCK2), Some(Err(BlockError::TooLong)));
