@@ -4,6 +4,7 @@ use crate::config::Config;
 use headgate_model::{DatagramProtocol, Fault, StreamProtocol};
 use headgate_shell::settings::WebSocketFacts;
 use headgate_shell::{DatagramListener, ListenerFor, Protocols};
+use std::collections::BTreeSet;
 
 /// The protocol of listeners that tell how the gateway is: see [`crate::http`].
 pub(crate) const HTTP: &str = "http";
@@ -43,9 +44,10 @@ macro_rules! functions {
         /// What `protocol` of a listener may be.
         pub(crate) const NAMES: &[&str] = &[$(<$stream>::NAME,)* HTTP];
 
-        /// What clients speak, as they are listed.
-        pub(crate) const SPOKEN: [&str; [$(<$stream>::NAME,)* $(<$datagram>::SPOKEN,)*].len()] =
-            [$(<$stream>::NAME,)* $(<$datagram>::SPOKEN,)*];
+        /// What clients speak, as they are listed: the same over connections and datagrams is one.
+        pub(crate) fn spoken() -> BTreeSet<&'static str> {
+            BTreeSet::from([$(<$stream>::NAME,)* $(<$datagram>::SPOKEN,)*])
+        }
 
         /// The lists of sockets and lines for datagrams.
         pub(crate) const DATAGRAM_LISTS: &[&str] = &[$(stringify!($list),)*];

@@ -4,7 +4,8 @@ use super::error::CommandError;
 use super::gateway::Gateway;
 use super::table::{columns, raw, text};
 use crate::bridges::escape;
-use crate::protocols::SPOKEN;
+use crate::protocols::spoken;
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use headgate_cli::{Outcome, note, visible_lines};
 use hyper::Method;
@@ -33,7 +34,7 @@ struct Which {
     #[arg(long)]
     user: Option<String>,
     /// Those that speak this.
-    #[arg(long, value_parser = SPOKEN)]
+    #[arg(long, value_parser = PossibleValuesParser::new(spoken()))]
     protocol: Option<String>,
     /// Rows at most.
     #[arg(long, default_value_t = 1_000)]
