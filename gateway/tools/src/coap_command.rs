@@ -185,8 +185,14 @@ impl ObserveArgs {
         }
         let mut told = 1;
         while self.count.is_none_or(|count| told < count) {
-            let next = client.notification(ask).await?;
-            self.ask.tell(&next)?;
+            match client.notification(ask).await {
+                Ok(next) => self.ask.tell(&next)?,
+                Err(lost @ CoapError::Superseded) => {
+                    headgate_cli::note(lost);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
             told += 1;
         }
         Ok(())

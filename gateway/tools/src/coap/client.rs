@@ -3,6 +3,7 @@
 use super::{CoapError, Target};
 use bytes::{Bytes, BytesMut};
 use headgate_coap_codec::{Block, Code, Kind, Message, Token, decode, encode, number};
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,6 +18,9 @@ const TIMES: u32 = 5;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Bytes of a block. RFC 7959 §2.2
 const SZX: u8 = Block::MAX_SZX;
+
+/// So many notifications wait while another one is fetched. More are not acknowledged, so that they come again.
+const WAITING: usize = 16;
 
 /// One request.
 #[derive(Clone, Debug)]
@@ -40,6 +44,8 @@ pub(crate) struct CoapClient {
     next_token: u32,
     /// Of the observation, once it has begun.
     observed: Option<Token>,
+    /// Notifications that came while something else was waited for.
+    waiting: VecDeque<Message>,
     buffer: Box<[u8]>,
 }
 
@@ -66,6 +72,7 @@ impl CoapClient {
             next_id: u16::from_be_bytes([a, b]),
             next_token: u32::from_be_bytes(token),
             observed: None,
+            waiting: VecDeque::new(),
             buffer: vec![0; 65_536].into(),
         })
     }
@@ -81,14 +88,23 @@ impl CoapClient {
 
     /// The next notification. RFC 7641 §3.2
     pub(crate) async fn notification(&mut self, ask: &Ask) -> Result<Message, CoapError> {
+        if let Some(message) = self.waiting.pop_front() {
+            return self.fetch_rest(ask, message).await;
+        }
         loop {
             let message = self.receive().await?;
-            if message.code.is_response() && Some(message.token) == self.observed {
+            if self.is_notification(&message) {
                 self.acknowledge(&message).await?;
                 return self.fetch_rest(ask, message).await;
             }
             self.reject(&message).await?;
         }
+    }
+
+    fn is_notification(&self, message: &Message) -> bool {
+        message.kind != Kind::Acknowledgement
+            && message.code.is_response()
+            && Some(message.token) == self.observed
     }
 
     /// A request with everything but payload and blocks.
@@ -166,6 +182,9 @@ impl CoapClient {
             if part.is_none_or(|part| part.offset() != whole.len()) || response.code != first.code {
                 return Err(CoapError::Unexpected("another block"));
             }
+            if response.options.get(number::ETAG) != first.options.get(number::ETAG) {
+                return Err(CoapError::Superseded); // RFC 7959 §2.4
+            }
             whole.extend_from_slice(&response.payload);
         }
         let payload = whole.freeze();
@@ -231,9 +250,12 @@ impl CoapClient {
                     self.acknowledge(&message).await?;
                     return Ok(Some(message));
                 }
-                // What is observed meanwhile is told again, or replaced by what comes next. RFC 7641 §3.4
-                Kind::Confirmable if Some(message.token) == self.observed => {
-                    self.acknowledge(&message).await?;
+                // Another one while the rest of one is fetched.
+                _ if self.is_notification(&message) => {
+                    if self.waiting.len() < WAITING {
+                        self.acknowledge(&message).await?;
+                        self.waiting.push_back(message);
+                    }
                 }
                 _ => self.reject(&message).await?,
             }

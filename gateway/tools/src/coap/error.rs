@@ -31,6 +31,8 @@ pub(crate) enum CoapError {
     Refused { code: Code, words: String },
     #[error("the server answers with {0}, which fits nothing that was asked")]
     Unexpected(&'static str),
+    #[error("another payload came before all blocks of this one had been fetched: the rest is lost")]
+    Superseded,
     #[error("the payload file cannot be read: {0}")]
     Payload(io::Error),
     #[error("the answer cannot be written: {0}")]
