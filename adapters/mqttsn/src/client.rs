@@ -6,7 +6,7 @@ use crate::outbound::Outbound;
 use crate::party::Party;
 use crate::topics::TopicIds;
 use headgate_model::datagram::Address;
-use headgate_model::{ClientId, Identity, Instant, TopicFilter};
+use headgate_model::{ClientId, Identity, Instant, Pace, TopicFilter};
 use std::time::Duration;
 
 /// A client that is connected, or sleeps. One that is disconnected or lost is here no more, but for a moment after its goodbye.
@@ -24,8 +24,8 @@ pub(crate) struct Client<A> {
     /// It said in CONNECT that it has a will.
     pub will: bool,
     pub last_msg_id: u16,
-    /// When all its requests would have come at the rate that it may have, in microseconds.
-    pub steady: u64,
+    /// How fast its requests come.
+    pub pace: Pace,
     pub topics: TopicIds,
     pub outbound: Option<Box<Outbound>>,
     pub inbound: Option<Box<Inbound>>,
@@ -128,21 +128,6 @@ impl<A: Address> Client<A> {
         if let Some(outbound) = self.outbound.take() {
             out.counts.add_own_n(SnMetric::Unsent, outbound.waiting_qos0());
         }
-    }
-
-    /// Takes one request more, or not: so many a second, so many at once. The generic cell rate algorithm, ITU-T I.371.
-    pub(crate) fn may_ask(&mut self, per_second: u32, burst: u32, now: Instant) -> bool {
-        if per_second == 0 {
-            return true;
-        }
-        let burst = if burst == 0 { per_second } else { burst };
-        let (now, span) = (now.0.saturating_mul(1_000), 1_000_000 / u64::from(per_second));
-        let begun = self.steady.max(now);
-        if begun - now > span.saturating_mul(u64::from(burst - 1)) {
-            return false;
-        }
-        self.steady = begun + span;
-        true
     }
 
     pub(crate) fn next_msg_id(&mut self) -> u16 {

@@ -369,7 +369,7 @@ impl<A: Address> SnGateway<A> {
         let client = self.client_mut(index);
         client.party.credit.join(&from.credit);
         client.hear(now);
-        if is_request(&message) && !client.may_ask(per_second, burst, now) {
+        if is_request(&message) && !client.pace.take(per_second, burst, now) {
             out.counts.add_own(SnMetric::TooFast);
             self.tell_too_fast(index, "max_client_packets_per_second", out);
             return self.arm(index);

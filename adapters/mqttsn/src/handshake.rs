@@ -17,7 +17,7 @@ use headgate_model::bus::{NEVER, Presence};
 use headgate_model::datagram::{Address, Credit};
 use headgate_model::gate::{Waiting, is_reserved};
 use headgate_model::{
-    Answer, ClientId, CloseReason, Identity, Instant, Metric, Open, OpenWill, Question, Refused, Topic,
+    Answer, ClientId, CloseReason, Identity, Instant, Metric, Open, OpenWill, Pace, Question, Refused, Topic,
     Verdict, Will,
 };
 use headgate_mqttsn_codec::{self as codec, Connect, Message, ReturnCode};
@@ -469,11 +469,11 @@ impl<A: Address> SnGateway<A> {
         let known = self
             .find_id(id.as_str())
             .or_else(|| self.find_client(&sender(&party)));
-        let steady = known.map_or(0, |known| self.client(known).steady);
+        let pace = known.map_or(Pace::default(), |known| self.client(known).pace);
         let topics = self.topics_of(&id, anew, out);
         self.make_room(&party, out);
         let client = self.new_client(index, topics)?;
-        Some(Client { steady, ..client })
+        Some(Client { pace, ..client })
     }
 
     /// The topic ids of a client that comes; it is nowhere else any more. Without CleanSession they mean what they meant; otherwise none of them means
@@ -526,7 +526,7 @@ impl<A: Address> SnGateway<A> {
             clean: false,
             will: false,
             last_msg_id,
-            steady: 0,
+            pace: Pace::default(),
             topics,
             outbound: None,
             inbound: None,
