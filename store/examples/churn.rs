@@ -45,6 +45,7 @@ fn session(n: u64) -> StoreOp {
         ends: None,
         unsent_from: None,
         will: None,
+        wants_expired: false,
     };
     StoreOp::PutSession(SessionId(n), Box::new(record))
 }

@@ -25,8 +25,9 @@ pub(crate) fn migrate(path: &Path, settings: DiskSettings) -> Result<(), StoreEr
         return Ok(());
     }
     let (old, new) = (path.with_extension("format-1"), path.with_extension("new"));
-    tracing::info!(store = %path.display(), kept = %old.display(), "the store has format 1 and is brought to format 2");
-    let moved = |result: std::io::Result<()>| result.map_err(|e| failed("bring the store to format 2", e));
+    tracing::info!(store = %path.display(), kept = %old.display(), "the store has format 1 and is brought to the present one");
+    let moved =
+        |result: std::io::Result<()>| result.map_err(|e| failed("bring the store to the present format", e));
     if path.exists() {
         moved(std::fs::rename(path, &old))?;
     }

@@ -5,6 +5,7 @@ use crate::disk::DiskStore;
 use crate::lanes::Entry;
 use crate::open::failed;
 use crate::rows::{self, Key, RowError};
+use bytes::Bytes;
 use headgate_model::store::{LaneImage, MessageId, SessionImage, StoredDelivery};
 use headgate_model::{SessionId, StoreError, StoreImage};
 use std::collections::{BTreeMap, HashSet};
@@ -30,6 +31,7 @@ pub(crate) fn read(
     let dropped: HashSet<u64> = store.dropped.iter().copied().collect();
     let tables = [
         rows::SESSION,
+        rows::NOTE,
         rows::SUBSCRIPTION,
         rows::RECEIVED,
         rows::RETAINED,
@@ -119,6 +121,7 @@ impl Building {
                 let session = SessionImage {
                     id: SessionId(first),
                     record: rows::read_session(body)?,
+                    note: Bytes::new(),
                     subscriptions: Vec::new(),
                     next_seq: 0,
                     lanes: Vec::new(),
@@ -127,6 +130,7 @@ impl Building {
                 };
                 self.sessions.insert(first, session);
             }
+            rows::NOTE => self.session(first)?.note = Bytes::copy_from_slice(body),
             rows::SUBSCRIPTION => {
                 let subscription = rows::read_subscription(body)?;
                 self.session(first)?.subscriptions.push(subscription);

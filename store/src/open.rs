@@ -9,8 +9,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Version of the whole store's form; a row has its own.
-pub(crate) const FORMAT: u64 = 2;
+/// Version of the whole store's form; a row has its own. Format 2 is format 3 without notes and without sessions that want what has expired: what was
+/// written in it is read as it is, and the number keeps versions that would lose these from opening it.
+pub(crate) const FORMAT: u64 = 3;
 
 /// sled's threads may hold a closed database a little longer.
 const LOCK_TRIES: u32 = 50;

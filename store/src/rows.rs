@@ -7,6 +7,7 @@
 //! | `s` session | its record, with its will |
 //! | `f` session SHA-256 of the text | the subscription |
 //! | `q` session lane sequence | a page of queue entries, by the number it began with |
+//! | `a` session | its note |
 //! | `i` session packet | nothing: the identifier is taken |
 //! | `r` message | the retained message |
 //! | `d` message | until when it is held back, and the message |
@@ -42,6 +43,7 @@ const FURTHER: usize = ROW - 1 - CRC;
 pub(crate) const SESSION: u8 = b's';
 pub(crate) const SUBSCRIPTION: u8 = b'f';
 pub(crate) const QUEUED: u8 = b'q';
+pub(crate) const NOTE: u8 = b'a';
 pub(crate) const RECEIVED: u8 = b'i';
 pub(crate) const RETAINED: u8 = b'r';
 pub(crate) const DELAYED: u8 = b'd';
@@ -108,7 +110,10 @@ pub(crate) fn page_of(key: &[u8]) -> Result<PageKey, RowError> {
 
 /// Whether it is a row of a session, whose number is its first.
 pub(crate) fn belongs_to_session(key: &[u8]) -> bool {
-    matches!(key.first(), Some(&(SESSION | SUBSCRIPTION | QUEUED | RECEIVED)))
+    matches!(
+        key.first(),
+        Some(&(SESSION | NOTE | SUBSCRIPTION | QUEUED | RECEIVED))
+    )
 }
 
 /// The key of the `n`th further part of a row's body, from 1.
@@ -120,7 +125,7 @@ pub(crate) fn part_key(key: &[u8], n: u32) -> Key {
 pub(crate) fn numbers(key: &[u8]) -> Result<(u64, u64), RowError> {
     let number = |bytes: &[u8]| bytes.iter().fold(0, |n, b| n << 8 | u64::from(*b));
     let second = match key.first() {
-        Some(&(SESSION | RETAINED | DELAYED | NUMBERS)) => 0,
+        Some(&(SESSION | NOTE | RETAINED | DELAYED | NUMBERS)) => 0,
         Some(&QUEUED) => 9,
         Some(&RECEIVED) => 2,
         Some(&SUBSCRIPTION) => 32,
@@ -136,6 +141,7 @@ pub(crate) fn numbers(key: &[u8]) -> Result<(u64, u64), RowError> {
 pub(crate) fn name(key: &[u8]) -> String {
     let what = match key.first() {
         Some(&SESSION) => "session",
+        Some(&NOTE) => "the note of session",
         Some(&SUBSCRIPTION) => "a subscription of session",
         Some(&QUEUED) => "a part of the queue of session",
         Some(&RECEIVED) => "a received packet identifier of session",
@@ -436,6 +442,10 @@ pub(crate) fn write_session(record: &SessionRecord) -> Vec<u8> {
             w.maybe(will.message_expiry, |w, expiry| w.duration(expiry))
                 .time(will.due)
         });
+    // Formats before 3 end here.
+    if record.wants_expired {
+        w.byte(1);
+    }
     w.0
 }
 
@@ -456,6 +466,7 @@ pub(crate) fn read_session(body: &[u8]) -> Result<SessionRecord, RowError> {
             ends: r.time()?,
             unsent_from: r.maybe(Reader::number)?,
             will: r.maybe(will)?,
+            wants_expired: !r.0.is_empty() && r.flag()?,
         })
     })
 }

@@ -2,6 +2,7 @@
 //!
 //! A [`Disk`] outlives the [`SimStore`]s opened on it, as a real disk outlives a process. It holds what was committed and nothing else.
 
+use bytes::Bytes;
 use headgate_model::store::{
     FetchLimit, Fetched, LaneImage, MessageId, QueueEntry, SessionImage, SessionRecord, StoredDelivery,
     StoredMessage,
@@ -27,6 +28,7 @@ struct Tables {
 #[derive(Clone, Debug)]
 struct SessionTable {
     record: SessionRecord,
+    note: Bytes,
     subscriptions: BTreeMap<String, Subscription>,
     queue: BTreeMap<u64, Entry>,
     next_seq: u64,
@@ -147,6 +149,7 @@ impl SessionTable {
     fn new(record: SessionRecord) -> Self {
         Self {
             record,
+            note: Bytes::new(),
             subscriptions: BTreeMap::new(),
             queue: BTreeMap::new(),
             next_seq: 0,
@@ -166,6 +169,7 @@ impl SessionTable {
         SessionImage {
             id,
             record: self.record.clone(),
+            note: self.note.clone(),
             subscriptions: self.subscriptions.values().cloned().collect(),
             next_seq: self.next_seq,
             lanes: lanes.into_values().collect(),
@@ -184,6 +188,7 @@ impl Tables {
                 None => drop(self.sessions.insert(id, SessionTable::new(*record))),
             },
             StoreOp::DeleteSession(id) => drop(self.sessions.remove(&id)),
+            StoreOp::PutNote(id, note) => self.with(id, |s| s.note = note),
             StoreOp::PutSubscription(id, subscription) => self.with(id, |s| {
                 s.subscriptions.insert(subscription.stored_name(), *subscription);
             }),

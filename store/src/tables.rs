@@ -346,7 +346,7 @@ impl Tables {
     /// All rows of a session.
     pub(crate) fn rows_of(&self, session: u64) -> io::Result<Vec<Key>> {
         let mut keys = vec![rows::key(rows::SESSION, session)];
-        for table in [rows::SUBSCRIPTION, rows::QUEUED, rows::RECEIVED] {
+        for table in [rows::NOTE, rows::SUBSCRIPTION, rows::QUEUED, rows::RECEIVED] {
             for key in self.db.scan_prefix(rows::key(table, session)).keys() {
                 keys.push(key?.to_vec());
             }

@@ -174,6 +174,7 @@ fn open(client: &str) -> BusCommand {
         receive_maximum: 20,
         credit: u32::MAX,
         forgeable: false,
+        wants_expired: false,
         link: None,
     }))
 }

@@ -229,6 +229,7 @@ pub fn opening(client: &str, link: Option<Link>) -> Open {
         receive_maximum: 10,
         credit: 10,
         forgeable: false,
+        wants_expired: false,
         link: link.map(Box::new),
     }
 }

@@ -5,7 +5,8 @@
 //! links are reordered against each other at will. The same seed gives the same run, to the last step.
 //!
 //! What must hold is in `Sim::verdict`: every message that was acknowledged arrives at every durable session that it matched, QoS 2 once,
-//! in order; no session is forgotten; nothing is left over.
+//! in order; no session is forgotten; nothing is left over. Adapters write notes down all the time: after a cut, each session has the last that an
+//! acknowledgement promised, or a later one.
 
 use bytes::Bytes;
 use fastrand::Rng;
@@ -14,8 +15,8 @@ use headgate_model::PeerFacts;
 use headgate_model::access::{AccessQuery, Identity};
 use headgate_model::store::FetchLimit;
 use headgate_model::{
-    AccessDecision, AccessPolicy, Answer, BusCommand, BusEvent, CloseReason, Endpoint, EndpointId, Input,
-    Instant, Outputs, Store, StoreOp, TopicFilter, WallTime,
+    AccessDecision, AccessPolicy, AckToken, Answer, BusCommand, BusEvent, CloseReason, Endpoint, EndpointId,
+    Input, Instant, Outputs, Store, StoreOp, TopicFilter, WallTime,
 };
 use headgate_mqtt::{MqttEndpoint, MqttSettings, Received, Sent};
 use headgate_mqtt_codec::{
@@ -98,6 +99,41 @@ struct Side {
     client: usize,
 }
 
+/// Notes that are written down before what is to be acknowledged: each is a number, higher than those before.
+#[derive(Debug, Default)]
+struct Notes {
+    last: u64,
+    /// The note before what an endpoint waits for with this token, and whose session it is.
+    before: BTreeMap<(EndpointId, AckToken), (usize, u64)>,
+    /// What an acknowledgement has promised to each client's session.
+    promised: BTreeMap<usize, u64>,
+}
+
+impl Notes {
+    /// A note to be said before this command, if its answer promises anything.
+    fn before(&mut self, from: EndpointId, client: usize, command: &BusCommand) -> Option<BusCommand> {
+        let token = match command {
+            BusCommand::Publish { ack: Some(token), .. } | BusCommand::Subscribe { token, .. } => *token,
+            _ => return None,
+        };
+        self.last += 1;
+        self.before.insert((from, token), (client, self.last));
+        Some(BusCommand::SetNote(self.last.to_be_bytes().to_vec().into()))
+    }
+
+    /// The bus answers.
+    fn answered(&mut self, to: EndpointId, event: &BusEvent) {
+        let token = match event {
+            BusEvent::Accepted(token, _) | BusEvent::Subscribed { token, .. } => *token,
+            _ => return,
+        };
+        if let Some((client, note)) = self.before.remove(&(to, token)) {
+            let promised = self.promised.entry(client).or_default();
+            *promised = note.max(*promised);
+        }
+    }
+}
+
 /// One run. See the module's documentation.
 pub struct Sim {
     rng: Rng,
@@ -115,6 +151,7 @@ pub struct Sim {
     sides: BTreeMap<EndpointId, Side>,
     clients: Vec<Client>,
     next_endpoint: u64,
+    notes: Notes,
     /// Steps taken.
     pub steps: usize,
     /// What went wrong so far.
@@ -183,6 +220,7 @@ impl Sim {
             sides: BTreeMap::new(),
             clients,
             next_endpoint: 1,
+            notes: Notes::default(),
             steps: 0,
             faults: Vec::new(),
             rng,
@@ -444,7 +482,12 @@ impl Sim {
             link.down.extend(out.frames.drain(..).map(into_packet));
         }
         let commands = std::mem::take(&mut out.bus);
-        self.turn(|bus, now, outputs| commands.into_iter().for_each(|c| bus.handle(id, c, now, outputs)));
+        let mut noted = Vec::new();
+        for command in commands {
+            noted.extend(self.notes.before(id, n, &command));
+            noted.push(command);
+        }
+        self.turn(|bus, now, outputs| noted.into_iter().for_each(|c| bus.handle(id, c, now, outputs)));
         if out.close {
             self.turn(|bus, now, outputs| {
                 bus.handle(
@@ -474,6 +517,7 @@ impl Sim {
             self.fetches.extend(self.bus.take_fetches());
         }
         for (to, event) in self.out.events.drain(..) {
+            self.notes.answered(to, &event);
             if let Some(side) = self.sides.get_mut(&to) {
                 side.events.push_back(event);
             }
@@ -496,10 +540,30 @@ impl Sim {
         self.bus = new_bus(self.epoch, self.plan.seed);
         self.bus.load(self.store.load().expect("memory can be read"));
         self.bus.check_gauges();
+        self.judge_notes();
+    }
+
+    /// Every session has the last note that was promised, or one that was written down later.
+    fn judge_notes(&mut self) {
+        self.notes.before.clear();
+        let page = self.bus.notes("", None, 1_000, self.now);
+        for (n, promised) in &self.notes.promised {
+            let id = &self.clients[*n].id;
+            let found = page.rows.iter().find(|row| row.client_id.as_str() == id);
+            let found = found
+                .and_then(|row| row.note.first_chunk().copied())
+                .map(u64::from_be_bytes);
+            if !found.is_some_and(|found| (*promised..=self.notes.last).contains(&found)) {
+                self.faults.push(format!(
+                    "client {n}: note {promised} was promised, there is {found:?}"
+                ));
+            }
+        }
     }
 
     /// What must hold when all is quiet.
     fn verdict(&mut self) {
+        self.judge_notes();
         let stats = self.bus.stats();
         if (stats.queued, stats.inflight) != (0, 0) {
             self.faults.push(format!(

@@ -602,6 +602,7 @@ impl SnSim {
             receive_maximum: 10,
             credit: 10,
             forgeable: false,
+            wants_expired: false,
             link: None,
         })));
         let options = SubscriptionOptions {

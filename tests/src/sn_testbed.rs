@@ -115,6 +115,7 @@ impl Testbed {
             receive_maximum: 100,
             credit: 100,
             forgeable: false,
+            wants_expired: false,
             link: None,
         };
         let options = SubscriptionOptions {

@@ -207,6 +207,7 @@ fn open(client: &str, clean_start: bool, expiry: Duration, will: OpenWill) -> Bu
         receive_maximum: 1,
         credit: 1,
         forgeable: false,
+        wants_expired: false,
         link: None,
     }))
 }

@@ -53,6 +53,7 @@ fn open(credit: u32) -> BusCommand {
         receive_maximum: 10,
         credit,
         forgeable: false,
+        wants_expired: false,
         link: None,
     }))
 }

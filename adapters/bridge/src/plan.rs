@@ -144,6 +144,7 @@ impl BridgePlan {
                 window: if self.gathers() { window } else { 0 },
             })),
             forgeable: false,
+            wants_expired: false,
         }
     }
 

@@ -352,6 +352,7 @@ impl<A: Address> Core<A> {
             receive_maximum: 1,
             credit: 0,
             forgeable: A::FORGEABLE,
+            wants_expired: false,
             link: None,
         };
         out.bus.push((client.seat, BusCommand::Open(Box::new(open))));

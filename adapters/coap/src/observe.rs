@@ -115,6 +115,7 @@ impl<A: Address> Core<A> {
             // Nothing comes before the answer to its request.
             credit: 0,
             forgeable: A::FORGEABLE,
+            wants_expired: false,
             link: None,
         })
     }

@@ -301,6 +301,7 @@ impl MqttEndpoint {
             receive_maximum,
             credit: CREDIT,
             forgeable: false,
+            wants_expired: false,
             link: link.then(Box::default),
         })));
     }

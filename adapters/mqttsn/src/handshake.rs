@@ -555,6 +555,7 @@ impl<A: Address> SnGateway<A> {
             receive_maximum: 1,
             credit: 1,
             forgeable: true,
+            wants_expired: false,
             link: None,
         }
     }

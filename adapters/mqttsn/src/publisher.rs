@@ -196,6 +196,7 @@ impl<A: Address> SnGateway<A> {
                     receive_maximum: 1,
                     credit: 0,
                     forgeable: false,
+                    wants_expired: false,
                     link: None,
                 };
                 self.bus(index, BusCommand::Open(Box::new(open)), out);

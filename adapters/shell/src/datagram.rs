@@ -3,6 +3,8 @@
 //! One task for a socket, and one place on the bus for all its clients. A wake-up hands over the datagrams that are there, submits what follows to the bus in one
 //! turn, takes the events that are there, and sends all that follows with few calls. A protocol rule that creeps in here has lost its test.
 //!
+//! A server that wants the notes of its sessions gets them first, page by page, as one that was started anew does.
+//!
 //! Always true: nothing is due before what was sent in time is read; while the store is behind, the peers do not take what is sent, or all clients together have sent
 //! more than they may, datagrams are left in the system, whose room for them has a bound.
 
@@ -16,11 +18,11 @@ use crate::trace::Tracer;
 use bytes::Bytes;
 use headgate_access::ConnectionInfo;
 use headgate_access::{AccessService, AccessSession, Answering};
-use headgate_model::datagram::Address;
+use headgate_model::datagram::{Address, Restored};
 use headgate_model::trace::{BusTrace, Party};
 use headgate_model::{
-    Answer, Asked, BusEvent, DatagramOutputs, DatagramServer, Destination, Instant, Many, Metric, Question,
-    SessionKey,
+    Answer, Asked, BusEvent, ClientId, DatagramOutputs, DatagramServer, Destination, Instant, Many, Metric,
+    Question, SessionKey,
 };
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
@@ -202,6 +204,7 @@ where
         tally: Tally::new(&serving.metrics, S::COUNTERS),
         tracer: serving.tracer.clone(),
         spans: None,
+        restoring: S::NOTES.map(|prefix| Restoring { prefix, after: None }),
         shared: SharedThrottle::new(serving.total.shared_rates()),
         total: serving.total.clone(),
         overloaded: false,
@@ -223,6 +226,8 @@ struct Server<S, T: DatagramTransport> {
     tracer: Tracer,
     /// Spans that have begun, while somebody wants some.
     spans: Option<Box<PendingSpans>>,
+    /// The server has not seen all notes of its sessions yet.
+    restoring: Option<Restoring>,
     /// How fast all clients of the gateway may send.
     shared: SharedThrottle,
     total: ConnectionLimit,
@@ -237,6 +242,15 @@ struct Server<S, T: DatagramTransport> {
     farewell: Option<Pin<Box<Sleep>>>,
     /// Counts the socket until it is closed.
     _open: TaskTrackerToken,
+}
+
+/// How far a server is that gets the notes of its sessions back.
+#[derive(Debug)]
+struct Restoring {
+    /// How the client ids of its sessions begin.
+    prefix: &'static str,
+    /// The last that was looked at.
+    after: Option<ClientId>,
 }
 
 /// What the access service is asked, and by whom.
@@ -407,6 +421,10 @@ where
         busy |= self.take_events(now, cx);
         // While the store is behind, clients are left unread; their silence is then ours.
         let caught_up = self.seat.hub().is_caught_up();
+        if self.restoring.is_some() {
+            busy |= self.restore(caught_up, now, cx);
+            return busy;
+        }
         let mut drained = false;
         let slowed = self.is_slowed(now);
         if caught_up && !slowed && self.transport.has_room() {
@@ -423,6 +441,34 @@ where
         }
         self.settle(now, cx);
         busy
+    }
+
+    /// Hands the server the next notes of its sessions, and lets happen what follows. Until it has all, nothing is received and nothing is due. Whether it
+    /// could; if not, `cx` is woken when it can.
+    fn restore(&mut self, caught_up: bool, now: Instant, cx: &mut Context<'_>) -> bool {
+        if !caught_up {
+            return self.seat.hub().poll_caught_up(cx).is_ready();
+        }
+        if !self.transport.has_room() {
+            return false;
+        }
+        let Some(Restoring { prefix, after }) = self.restoring.take() else {
+            return false;
+        };
+        let after = after.as_ref().map(ClientId::as_str);
+        let page = self.seat.hub().notes(prefix, after, Restored::PAGE);
+        if !page.rows.is_empty() {
+            self.server.restore(page.rows, now, &mut self.out);
+        }
+        self.restoring = page.next.map(|next| Restoring {
+            prefix,
+            after: Some(next),
+        });
+        if self.restoring.is_none() {
+            self.server.restored(now, &mut self.out);
+        }
+        self.settle(now, cx);
+        true
     }
 
     fn take_answers(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {

@@ -200,6 +200,7 @@ pub(crate) fn opening(client: Entrant, clean_start: bool, expiry: Duration, cred
         receive_maximum: u16::try_from(credit).unwrap_or(u16::MAX),
         credit,
         forgeable: false,
+        wants_expired: false,
         link: None,
     }
 }

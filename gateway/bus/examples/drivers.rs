@@ -137,6 +137,7 @@ fn open(client: &str) -> BusCommand {
         receive_maximum: 100,
         credit: 10_000,
         forgeable: false,
+        wants_expired: false,
         link: None,
     }))
 }

@@ -36,7 +36,8 @@ pub(crate) struct Answers {
 /// An answer that waits until what it promises is safe.
 #[derive(Debug)]
 struct PendingAnswer {
-    event: BusEvent,
+    /// None for what is not answered, but may not be overtaken.
+    event: Option<BusEvent>,
     /// The QoS 2 identifier that the answer accepts.
     dedup: Option<u16>,
     /// It is safe when this batch is durable,
@@ -172,8 +173,8 @@ impl Bus {
     fn release_answers(&mut self, to: EndpointId, now: Instant, out: &mut BusOutputs) {
         let committed = self.acks.committed();
         while let Some(answer) = self.answers_mut(to).and_then(|answers| answers.pop(committed)) {
-            let opened = matches!(answer.event, BusEvent::Opened { .. });
-            out.events.push((to, answer.event));
+            let opened = matches!(answer.event, Some(BusEvent::Opened { .. }));
+            out.events.extend(answer.event.map(|event| (to, event)));
             let Some(slot) = self.sessions.of_endpoint(to) else {
                 continue;
             };
@@ -205,8 +206,8 @@ impl Bus {
             ..
         } = answer;
         match event {
-            event if unsettled == 0 => out.events.push((to, event)),
-            BusEvent::Accepted(token, _) => {
+            event if unsettled == 0 => out.events.extend(event.map(|event| (to, event))),
+            Some(BusEvent::Accepted(token, _)) => {
                 // What the publisher sends under this identifier from now on is a new message. [MQTT-4.3.3-9]
                 if let Some((packet, slot)) = dedup.zip(self.sessions.of_endpoint(to)) {
                     self.sessions[slot].received.remove(packet);
@@ -248,14 +249,19 @@ impl Bus {
         needs: Needs,
         out: &mut BusOutputs,
     ) -> bool {
-        self.answer_publish(to, event, None, needs, out)
+        self.answer_publish(to, Some(event), None, needs, out)
+    }
+
+    /// What is answered to this endpoint from now on is answered when everything written so far is durable.
+    pub(crate) fn hold_answers(&mut self, to: EndpointId, out: &mut BusOutputs) {
+        self.answer_publish(to, None, None, Needs::Disk, out);
     }
 
     /// [`Bus::answer`] that accepts a QoS 2 publish of this identifier.
     pub(crate) fn answer_publish(
         &mut self,
         to: EndpointId,
-        event: BusEvent,
+        event: Option<BusEvent>,
         dedup: Option<u16>,
         needs: Needs,
         out: &mut BusOutputs,
@@ -277,7 +283,7 @@ impl Bus {
         let batch = self.pending.last();
         let safe = unsettled == 0 || batch <= self.acks.committed;
         if safe && answers.as_deref().is_none_or(Answers::is_empty) {
-            out.events.push((to, event));
+            out.events.extend(event.map(|event| (to, event)));
             return true;
         }
         let answers = answers.get_or_insert_default();

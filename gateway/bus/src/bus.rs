@@ -127,6 +127,7 @@ pub(crate) struct Counters {
     pub unmatched: u64,
     pub delivered: u64,
     pub expired_sessions: u64,
+    pub refused_notes: u64,
     pub dropped: [u64; DropReason::ALL.len()],
 }
 
@@ -283,6 +284,7 @@ impl Bus {
             }
             BusCommand::Read { token, topic } => self.read_retained(from, slot, token, &topic, now, out),
             BusCommand::ChangeWill(change) => self.change_will(from, slot, change, out),
+            BusCommand::SetNote(note) => self.set_note(from, slot, &note, out),
             BusCommand::ChangeRules(client) => {
                 self.sessions[slot].presence = Arc::clone(client.who());
                 self.look_at_rules(slot, now, out);
@@ -429,7 +431,7 @@ impl Bus {
         self.pending.len()
     }
 
-    /// Bytes of the bodies and wills in the open batch.
+    /// Bytes of the bodies, wills and notes in the open batch.
     pub fn pending_bytes(&self) -> usize {
         self.pending.bytes()
     }
@@ -471,6 +473,7 @@ impl Bus {
             memory: self.memory_stats(),
             inflight: gauges.inflight.entries,
             expired_sessions: counters.expired_sessions,
+            refused_notes: counters.refused_notes,
             published: counters.published,
             unmatched: counters.unmatched,
             delivered: counters.delivered,

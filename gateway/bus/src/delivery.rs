@@ -283,7 +283,9 @@ impl Bus {
                 // No receiver holds one of QoS 1.
                 let drops = next.qos == Qos::AtLeastOnce && !session.may_read(&next.message.topic);
                 drops.then_some(DropReason::NotAuthorized)
-            } else if next.message.is_expired(now) || is_over(rules, next.since, now) {
+            } else if next.message.is_expired(now) && session.drops_expired(next.qos)
+                || is_over(rules, next.since, now)
+            {
                 Some(DropReason::Expired) // [MQTT-3.3.2-5]
             } else {
                 // It was queued under other rules, or while none were known.

@@ -19,6 +19,8 @@ pub(crate) struct Gauges {
     pub subscriptions: usize,
     /// As the ledger of memory counts them.
     pub subscription_bytes: usize,
+    /// Of notes, as the ledger of memory counts them.
+    pub note_bytes: usize,
     /// What waits in memory.
     pub queue: Load,
     /// What waits in the store alone.
@@ -85,6 +87,7 @@ impl AddAssign for Gauges {
         self.durable += other.durable;
         self.subscriptions += other.subscriptions;
         self.subscription_bytes += other.subscription_bytes;
+        self.note_bytes += other.note_bytes;
         self.queue += other.queue;
         self.lanes += other.lanes;
         self.inflight += other.inflight;
@@ -97,6 +100,7 @@ impl SubAssign for Gauges {
         self.durable -= other.durable;
         self.subscriptions -= other.subscriptions;
         self.subscription_bytes -= other.subscription_bytes;
+        self.note_bytes -= other.note_bytes;
         self.queue -= other.queue;
         self.lanes -= other.lanes;
         self.inflight -= other.inflight;

@@ -30,6 +30,7 @@ mod links;
 mod loops;
 mod members;
 mod memory;
+mod notes;
 mod numbers;
 mod open;
 mod ordered;

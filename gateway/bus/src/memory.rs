@@ -4,6 +4,7 @@ use crate::bus::Bus;
 use crate::queue::Queued;
 use crate::stats::MemoryStats;
 use crate::trie;
+use bytes::Bytes;
 use headgate_model::memory::Want;
 use headgate_model::{ClientId, MemoryLimit, Share, Subscription, memory};
 use std::sync::Arc;
@@ -14,6 +15,9 @@ const SESSION: usize = 1_000;
 const SUBSCRIPTION: usize = 300;
 /// What a shared subscription takes beside its names.
 const GROUP: usize = 300;
+
+/// What a note takes beside its bytes.
+const NOTE: usize = 100;
 
 /// The limit, and whether it is near.
 #[derive(Debug)]
@@ -35,6 +39,11 @@ impl Memory {
 /// Bytes of a session with this client id.
 pub(crate) fn of_session(client: &ClientId) -> usize {
     SESSION + 3 * client.as_str().len()
+}
+
+/// Bytes of a note, if there is one.
+pub(crate) fn of_note(note: Option<&Bytes>) -> usize {
+    note.map_or(0, |note| NOTE + note.len())
 }
 
 /// Bytes of a subscription, without what the trie takes for it.
@@ -81,9 +90,10 @@ impl Bus {
         }
     }
 
-    /// Client ids are in the endpoint, in the session and in what waits for the store.
+    /// Client ids are in the endpoint, in the session and in what waits for the store. Notes are always taken: they are counted here, so that new sessions
+    /// are refused sooner.
     fn sessions_bytes(&self) -> usize {
-        self.sessions.len() * SESSION + 3 * self.sessions.names()
+        self.sessions.len() * SESSION + 3 * self.sessions.names() + self.gauges.note_bytes
     }
 
     /// Without the buffers of connections.

@@ -122,6 +122,10 @@ impl Bus {
                 session.make_durable(&mut self.gauges);
             }
             session.expiry = expiry;
+            if session.wants_expired && !open.wants_expired {
+                self.sweep.arm(now); // What has expired by now is not wanted any more.
+            }
+            session.wants_expired = open.wants_expired;
             session.ends_at = None;
             session.will_due = None; // It came back in time. [MQTT-3.1.3-9]
         }

@@ -92,7 +92,9 @@ impl Bus {
     /// Drops all deliveries in memory that have expired. Whether there were any.
     fn drop_expired(&mut self, slot: Slot, now: Instant, out: &mut BusOutputs) -> bool {
         let session = &mut self.sessions[slot];
-        let gone = session.deliveries.queue.take_expired(now, &mut self.gauges);
+        let all = !session.wants_expired;
+        let queue = &mut session.deliveries.queue;
+        let gone = queue.take_expired(now, |qos| all || qos == Qos::AtMostOnce, &mut self.gauges);
         let found = !gone.is_empty();
         for queued in gone {
             self.counters.drop(DropReason::Expired);

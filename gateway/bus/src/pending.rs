@@ -48,7 +48,7 @@ pub(crate) struct Pending {
     /// Place of the first write.
     first: u64,
     live: usize,
-    /// Bytes of the bodies and wills in it.
+    /// Bytes of the bodies, wills and notes in it.
     bytes: usize,
     /// Somebody waits for the disk.
     urgent: bool,
@@ -92,7 +92,7 @@ impl Pending {
         self.live + self.deletes.len()
     }
 
-    /// Bytes of the bodies and wills in the open batch.
+    /// Bytes of the bodies, wills and notes in the open batch.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -261,6 +261,7 @@ fn size_of_op(op: &StoreOp) -> usize {
     match op {
         StoreOp::PutMessage(_, stored) => stored.message.size(),
         StoreOp::PutSession(_, record) => record.will.as_ref().map_or(0, |will| will.message.size()),
+        StoreOp::PutNote(_, note) => note.len(),
         _ => 0,
     }
 }

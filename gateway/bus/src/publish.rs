@@ -94,7 +94,7 @@ impl Bus {
                 }
                 if let Some(token) = ack {
                     let event = BusEvent::Accepted(token, outcome);
-                    self.answer_publish(from, event, dedup, needs, out);
+                    self.answer_publish(from, Some(event), dedup, needs, out);
                 }
             }
             Err(refusal) => {

@@ -27,7 +27,7 @@ use std::time::Duration;
 /// Rows of one page at most.
 pub const MAX_PAGE: usize = 1_000;
 /// What one page of a list looks at, at most: sessions without a subscription, topics that do not match.
-const MAX_LOOKS: usize = 4_096;
+pub(crate) const MAX_LOOKS: usize = 4_096;
 
 /// A part of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]

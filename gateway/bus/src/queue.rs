@@ -210,13 +210,19 @@ impl Queue {
         taken
     }
 
-    /// Takes all deliveries out that have expired and were not sent before. MQTT 5 §3.3.2.3.3 Looks at them only if there can be any.
-    pub(crate) fn take_expired(&mut self, now: Instant, gauges: &mut Gauges) -> Vec<Queued> {
+    /// Takes all deliveries of those QoS out that have expired and were not sent before. MQTT 5 §3.3.2.3.3 Looks at them only if there can be any.
+    pub(crate) fn take_expired(
+        &mut self,
+        now: Instant,
+        drops: impl Fn(Qos) -> bool,
+        gauges: &mut Gauges,
+    ) -> Vec<Queued> {
         if now.0 / 1_000 < u64::from(self.expires) {
             return Vec::new();
         }
-        let gone = self.take(|queued| !queued.sent && queued.message.is_expired(now), gauges);
-        let left = self.entries.iter().filter(|queued| !queued.sent);
+        let may_go = |queued: &Queued| !queued.sent && drops(queued.qos);
+        let gone = self.take(|queued| may_go(queued) && queued.message.is_expired(now), gauges);
+        let left = self.entries.iter().filter(|queued| may_go(queued));
         self.expires = left.map(Queued::expires).min().unwrap_or(u32::MAX);
         gone
     }

@@ -45,6 +45,7 @@ impl Bus {
         let SessionImage {
             id,
             record,
+            note,
             subscriptions,
             next_seq,
             lanes,
@@ -70,6 +71,8 @@ impl Bus {
             session.make_durable(&mut self.gauges);
         }
         session.expiry = record.expiry;
+        session.wants_expired = record.wants_expired;
+        session.put_note(&note, &mut self.gauges);
         received
             .into_iter()
             .for_each(|packet| session.received.insert(packet));

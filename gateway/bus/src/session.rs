@@ -13,6 +13,7 @@ use crate::sessions::{SessionRef, Slot};
 use crate::settings::BusSettings;
 use crate::stats::DropReason;
 use crate::subscriptions::Subscriptions;
+use bytes::Bytes;
 use headgate_model::bus::{NEVER, Presence};
 use headgate_model::store::{SessionRecord, StoredWill};
 use headgate_model::{
@@ -52,10 +53,17 @@ pub(crate) struct Session {
     pub link: Option<Box<LinkState>>,
     /// Its client may not read some of what its filters match: see [`crate::reading`].
     pub narrowed: bool,
+    /// What expires while it waits is delivered all the same.
+    pub wants_expired: bool,
+    /// What its adapter must know of it after a restart: see [`crate::notes`].
+    pub note: Option<Box<Bytes>>,
 }
 
 #[cfg(target_pointer_width = "64")]
-const _: () = assert!(size_of::<Session>() <= 320, "there is one for each client");
+const _: () = assert!(
+    size_of::<Session>() <= 328,
+    "there is one for each client, and an allocation is a multiple of 16 and 8 more"
+);
 
 impl Session {
     pub(crate) fn new(id: SessionId, client: ClientId) -> Self {
@@ -77,6 +85,8 @@ impl Session {
             scans: Scans::default(),
             link: None,
             narrowed: false,
+            wants_expired: false,
+            note: None,
         }
     }
 
@@ -91,6 +101,7 @@ impl Session {
             durable: self.durable.into(),
             subscriptions: self.subscriptions.len(),
             subscription_bytes: self.subscriptions.iter().map(memory::of_subscription).sum(),
+            note_bytes: memory::of_note(self.note.as_deref()),
             ..self.deliveries.gauges()
         }
     }
@@ -224,7 +235,14 @@ impl Session {
                     at => WallTime::of(at, epoch),
                 }),
             }),
+            wants_expired: self.wants_expired,
         }
+    }
+
+    /// Whether a delivery that waits is dropped when its message has expired.
+    #[inline]
+    pub(crate) fn drops_expired(&self, qos: Qos) -> bool {
+        !self.wants_expired || qos == Qos::AtMostOnce
     }
 
     /// Nothing waits for the client and nothing is under way to it.

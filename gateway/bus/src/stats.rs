@@ -85,7 +85,7 @@ pub struct MemoryStats {
     pub retained: usize,
     /// Of those, delayed ones.
     pub delayed: usize,
-    /// Sessions.
+    /// Sessions, with their notes.
     pub sessions: usize,
     /// Subscriptions.
     pub subscriptions: usize,
@@ -129,6 +129,8 @@ pub struct BusStats {
     pub inflight: usize,
     /// Sessions that ended by their expiry interval.
     pub expired_sessions: u64,
+    /// Notes that were too long: the fault of an adapter.
+    pub refused_notes: u64,
     /// Messages published to the bus.
     pub published: u64,
     /// Messages that matched no subscription.

@@ -2,7 +2,7 @@
 //!
 //! A lane knows the earliest expiry of what it holds. When that is over, the lane is read through and what has expired is dropped: once a minute at the
 //! latest, and at once when its queue is full. What was sent before stays, for the receiver may hold its packet identifier \[MQTT-4.4.0-1\], and so do
-//! queues of links, whose ledgers know their messages by order; those expire when they would be sent.
+//! queues of links, whose ledgers know their messages by order; those expire when they would be sent. Sessions that want what has expired are left alone.
 
 use crate::bus::{Bus, BusOutputs};
 use crate::gauges::Load;
@@ -60,6 +60,9 @@ impl Bus {
                 return;
             }
             let expires = |session: &Session| {
+                if session.wants_expired {
+                    return false;
+                }
                 let mut lanes = session.deliveries.lanes.iter();
                 lanes.any(|lane| lane.expires < NO_EXPIRY)
             };
@@ -78,7 +81,7 @@ impl Bus {
     /// Has the lanes of a queue read through that may hold something expired. Whether that is under way.
     pub(crate) fn begin_sweep(&mut self, slot: Slot, now: Instant) -> bool {
         let session = &mut self.sessions[slot];
-        if session.is_link() || self.flushing.contains_key(&session.id) {
+        if session.is_link() || session.wants_expired || self.flushing.contains_key(&session.id) {
             return false;
         }
         let named = session.named(slot);

@@ -84,6 +84,7 @@ fn open(client: &str, expiry: Duration) -> BusCommand {
         receive_maximum: 10,
         credit: 10,
         forgeable: false,
+        wants_expired: false,
         link: None,
     }))
 }

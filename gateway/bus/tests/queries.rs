@@ -41,6 +41,7 @@ impl World {
             receive_maximum: 10,
             credit,
             forgeable: false,
+            wants_expired: false,
             link: None,
         };
         self.send(endpoint, BusCommand::Open(Box::new(open)));
@@ -60,6 +61,7 @@ impl World {
             receive_maximum: 10,
             credit: 1,
             forgeable: false,
+            wants_expired: false,
             link: None,
         };
         let open = BusCommand::Open(Box::new(open));
@@ -216,6 +218,7 @@ fn a_list_of_clients_says_how_each_is_connected() {
         receive_maximum: 10,
         credit: 1,
         forgeable: false,
+        wants_expired: false,
         link: None,
     };
     world.send(
@@ -299,6 +302,7 @@ fn a_will_is_told() {
         receive_maximum: 10,
         credit: 1,
         forgeable: false,
+        wants_expired: false,
         link: None,
     };
     world.send(EndpointId(1), BusCommand::Open(Box::new(open)));

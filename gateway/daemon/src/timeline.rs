@@ -616,6 +616,7 @@ mod tests {
             username: None,
             unsent_from: None,
             will: None,
+            wants_expired: false,
         };
         let (mut before, mut after) = (record(NOW), record(NOW + 2 * MINUTE));
         assert!(!postpone_record(&mut before, NOW + MINUTE, 40 * DAY));

@@ -16,6 +16,9 @@ pub struct EndpointId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AckToken(pub u32);
 
+/// A session's note is at most so long: [`BusCommand::SetNote`].
+pub const NOTE_BYTES: usize = 16 << 10;
+
 /// Session expiry interval that never ends. MQTT 5 §3.1.2.11.2.
 pub const NEVER: Duration = Duration::MAX;
 
@@ -37,6 +40,9 @@ pub struct Open {
     /// Its address could be forged: the first delivery of a new session is numbered so that nobody can guess it, and an acknowledgement proves that it
     /// was received.
     pub forgeable: bool,
+    /// What expires while it waits is delivered all the same, for somebody is to be told that it expired: a QoS 1 or 2 message whose `expires_at` is over
+    /// then. A full queue still makes room by its policy. The session keeps this over restarts, until it is opened without.
+    pub wants_expired: bool,
     /// The other side is another broker.
     pub link: Option<Box<Link>>,
 }
@@ -268,6 +274,11 @@ pub enum BusCommand {
     ChangeWill(WillChange),
     /// The same client has proved anew who it is: it reads by these rules from now on.
     ChangeRules(Entrant),
+    /// The session's note is this from now on, none if it is empty: what its adapter must know of it after a restart. Not answered, but whatever is answered
+    /// after it is answered when the note is durable, and a restart finds it, with [`DatagramServer::restore`](crate::DatagramServer::restore) for example. It
+    /// goes when the session does. That of a session that ends with its connection is kept in memory alone. To be said once the session is opened; it is taken
+    /// always, so adapters see to it that it is no longer than [`NOTE_BYTES`]: a longer one is ignored, and counted.
+    SetNote(Bytes),
     /// Answered by [`BusEvent::Asleep`] once it is durable that the client sleeps; nothing is delivered from now on, and [`CloseReason::Asleep`] is to follow.
     FallAsleep {
         /// As in [`CloseReason::Asleep`], which then adds nothing to it.

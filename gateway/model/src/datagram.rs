@@ -7,13 +7,14 @@ use crate::access::{Answer, Denials, Question};
 use crate::bus::PeerName;
 pub use crate::credit::Credit;
 use crate::trace::PacketTrace;
-use crate::{BusEvent, Counts, Instant, Many, SessionKey, Sessions};
+use crate::{BusEvent, ClientId, Counts, Instant, Many, SessionKey, Sessions};
 use bytes::{Bytes, BytesMut};
 use core::net::SocketAddr;
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// An address of the transport: a socket's, or `()` on a line with one peer.
 pub trait Address: Copy + Eq + Hash + Debug {
@@ -90,6 +91,17 @@ pub trait DatagramServer {
     /// Names of what it counts beside what all protocols have: those of its [`Counter`](crate::Counter).
     const COUNTERS: &'static [&'static str] = &[];
 
+    /// How the client ids of those sessions begin whose [notes](crate::BusCommand::SetNote) it gets back at its start; none by default.
+    const NOTES: Option<&'static str> = None;
+
+    /// Some of the sessions whose client ids begin with [`Self::NOTES`] and that have notes: a page of at most [`Restored::PAGE`], by client id. Said before
+    /// anything else, page by page until all were seen, at each start of the server: that of the gateway, and that after a fault. What follows happens
+    /// before the next page comes. Notes of sessions that end or come meanwhile may be seen or not.
+    fn restore(&mut self, _found: Vec<Restored>, _now: Instant, _out: &mut DatagramOutputs<Self::Address>) {}
+
+    /// There are no more pages, or none at all. Said once, before the first datagram; not without [`Self::NOTES`].
+    fn restored(&mut self, _now: Instant, _out: &mut DatagramOutputs<Self::Address>) {}
+
     /// A datagram came, or a frame of a serial line.
     fn handle_datagram(
         &mut self,
@@ -144,6 +156,26 @@ pub trait DatagramServer {
 
     /// Tells how many there are of what operators count, under names as in `clients`.
     fn gauges(&self, tell: &mut dyn FnMut(&'static str, usize));
+}
+
+/// A session that has a note.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// Whose session it is.
+    pub client_id: ClientId,
+    /// Who opened it last: its owner. `None` for an anonymous client.
+    pub username: Option<Arc<str>>,
+    /// What its adapter wrote down.
+    pub note: Bytes,
+    /// When it ends if nobody opens it; `None` when it does not, or somebody has it.
+    pub ends_in: Option<Duration>,
+    /// An endpoint has it, of this server or of another.
+    pub attached: bool,
+}
+
+impl Restored {
+    /// How many there are in one page at most.
+    pub const PAGE: usize = 1_000;
 }
 
 /// A question to the access service. At most one of a client is open at a time.

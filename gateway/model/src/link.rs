@@ -10,7 +10,7 @@ pub const RESERVED_CLIENT_ID: &str = "$bridge/";
 
 /// Sessions whose client id begins with one of these are opened by an adapter beside that of a client, such as a durable subscription of STOMP or an observation of CoAP: nobody
 /// from outside may have one.
-pub const INNER_CLIENT_IDS: [&str; 2] = ["$stomp/", "$coap/"];
+pub const INNER_CLIENT_IDS: [&str; 3] = ["$stomp/", "$coap/", "$lwm2m/"];
 
 /// User property of a CONNECT of MQTT 5 by which a gateway says that it is a broker; its value is the gateway's name.
 pub const BRIDGE_PROPERTY: &str = "headgate-bridge";

@@ -5,6 +5,7 @@
 //! stay in the store: the image says how long they are, and the bus fetches deliveries when there is somebody to send them to.
 
 use crate::{ClientId, Message, Qos, SessionId, Subscription, SubscriptionIds, WallTime};
+use bytes::Bytes;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +38,8 @@ pub struct SessionRecord {
     pub unsent_from: Option<u64>,
     /// Its will, while one is due.
     pub will: Option<StoredWill>,
+    /// What expires while it waits is delivered all the same.
+    pub wants_expired: bool,
 }
 
 /// A will as it is kept.
@@ -78,8 +81,10 @@ pub enum StoreOp {
     PutMessage(MessageId, StoredMessage),
     /// A new session, or a change of its record.
     PutSession(SessionId, Box<SessionRecord>),
-    /// The session with all its subscriptions, queue entries and received packet identifiers. Its number is not given again.
+    /// The session with its note and all its subscriptions, queue entries and received packet identifiers. Its number is not given again.
     DeleteSession(SessionId),
+    /// The note of a session that is there; none if it is empty.
+    PutNote(SessionId, Bytes),
     /// A new subscription or new options.
     PutSubscription(SessionId, Box<Subscription>),
     /// The subscription with this [`Subscription::stored_name`].
@@ -160,6 +165,8 @@ pub struct SessionImage {
     pub id: SessionId,
     /// Its record.
     pub record: SessionRecord,
+    /// Its note; empty when it has none.
+    pub note: Bytes,
     /// Its subscriptions, in no particular order.
     pub subscriptions: Vec<Subscription>,
     /// The number that the next queue entry will have, at least.

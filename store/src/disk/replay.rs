@@ -62,7 +62,7 @@ impl State {
                 let Ok((id, _)) = rows::numbers(&key) else { return };
                 match key[0] {
                     rows::SESSION => self.queues.add_session(id),
-                    rows::SUBSCRIPTION | rows::RECEIVED if !self.queues.contains(id) => return,
+                    rows::NOTE | rows::SUBSCRIPTION | rows::RECEIVED if !self.queues.contains(id) => return,
                     _ => {}
                 }
                 self.rows.insert(key, Row::Bytes(body));
@@ -72,7 +72,7 @@ impl State {
             Record::RowAt(key, beginning, at) => self.rows.insert(key, Row::At(beginning, at)),
             Record::NoSession(id) => {
                 self.queues.remove_session(id);
-                for table in [rows::SESSION, rows::SUBSCRIPTION, rows::RECEIVED] {
+                for table in [rows::SESSION, rows::NOTE, rows::SUBSCRIPTION, rows::RECEIVED] {
                     self.rows.remove_all(&rows::key(table, id));
                 }
                 if !self.is_new(&rows::key(rows::SESSION, id), tables) {

@@ -25,6 +25,7 @@ fn small() -> (tempfile::TempDir, DiskStore) {
         ends: None,
         unsent_from: None,
         will: None,
+        wants_expired: false,
     };
     let session = |n| StoreOp::PutSession(SessionId(n), Box::new(record.clone()));
     store

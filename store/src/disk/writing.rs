@@ -264,6 +264,8 @@ impl Plan {
                     Record::Row(rows::key(rows::SESSION, id.0), rows::write_session(record))
                 }
                 StoreOp::DeleteSession(id) => Record::NoSession(id.0),
+                StoreOp::PutNote(id, note) if note.is_empty() => Record::NoRow(rows::key(rows::NOTE, id.0)),
+                StoreOp::PutNote(id, note) => Record::Row(rows::key(rows::NOTE, id.0), note.to_vec()),
                 StoreOp::PutSubscription(id, subscription) => Record::Row(
                     rows::subscription_key(*id, &subscription.stored_name()),
                     rows::write_subscription(subscription),

@@ -84,9 +84,10 @@ impl std::fmt::Debug for Shown {
             let held: Vec<u64> = session.held.iter().map(|held| held.seq).collect();
             let subscriptions = session.subscriptions.len();
             let will = session.record.will.is_some();
+            let note = session.note.len();
             writeln!(
                 f,
-                "session {} will {will} subscriptions {subscriptions} lanes {:?} held {held:?} received {:?} next {}",
+                "session {} will {will} note {note} subscriptions {subscriptions} lanes {:?} held {held:?} received {:?} next {}",
                 session.id.0, session.lanes, session.received, session.next_seq
             )?;
         }
@@ -220,6 +221,7 @@ pub(crate) fn session(n: u64, will: Option<usize>) -> StoreOp {
         ends: n.is_multiple_of(3).then_some(WallTime(n)),
         unsent_from: n.is_multiple_of(3).then_some(n),
         will,
+        wants_expired: n.is_multiple_of(5),
     };
     StoreOp::PutSession(SessionId(n), Box::new(record))
 }

@@ -19,6 +19,7 @@ on_both! {
     what_is_received_is_held
     the_oldest_is_dropped_from_a_number_on
     a_session_takes_everything_with_it
+    notes_are_kept_with_their_sessions
     a_later_operation_of_a_commit_wins
     nothing_is_kept_for_a_session_that_does_not_exist
     bodies_of_any_size_are_kept_whole
@@ -186,6 +187,35 @@ fn a_session_takes_everything_with_it(home: &Home) {
     assert!(seven.record.will.is_none());
     assert!(seven.subscriptions.is_empty() && seven.lanes.is_empty() && seven.received.is_empty());
     assert_eq!(shown.queue(8).len(), 1, "the other one keeps what it has");
+}
+
+/// A note is there until it is replaced, taken back, or its session ends; neither it nor the session's record rewrites the other.
+fn notes_are_kept_with_their_sessions(home: &Home) {
+    let put = |session, note: &[u8]| StoreOp::PutNote(SessionId(session), note.to_vec().into());
+    let notes = |home: &Home| -> Vec<(u64, usize)> {
+        let sessions = home.image().image.sessions;
+        sessions.iter().map(|s| (s.id.0, s.note.len())).collect()
+    };
+    let sessions: Vec<StoreOp> = (1..=4).map(|n| session(n, None)).collect();
+    home.commit(&[
+        &sessions,
+        &[
+            put(1, b"old"),
+            put(1, b"a new one"),
+            put(2, &[7; 16 << 10]),
+            put(3, b"x"),
+        ],
+        &[put(9, b"of nobody"), session(1, Some(20))],
+    ]);
+    assert_eq!(notes(home), [(1, 9), (2, 16 << 10), (3, 1), (4, 0)]);
+    home.commit(&[
+        &[put(2, b""), StoreOp::DeleteSession(SessionId(3))],
+        &[put(4, b"later")],
+    ]);
+    assert_eq!(notes(home), [(1, 9), (2, 0), (4, 5)]);
+    home.commit(&[&[session(9, None)]]);
+    assert_eq!(notes(home), [(1, 9), (2, 0), (4, 5), (9, 0)]);
+    assert!(home.image().image.damage.is_empty(), "{:?}", home.image());
 }
 
 fn a_later_operation_of_a_commit_wins(home: &Home) {

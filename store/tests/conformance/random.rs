@@ -19,7 +19,7 @@ struct Wish {
 fn wishes() -> impl Strategy<Value = Vec<Wish>> {
     let size = prop_oneof![4 => 0..50usize, 1 => 4_000..4_200usize, 1 => 9_000..20_000usize];
     let wish = (
-        0..18u8,
+        0..20u8,
         1..4u64,
         0..6u64,
         size,
@@ -75,7 +75,11 @@ fn ops(wish: &Wish, unused: u64, now: &Shown) -> Vec<StoreOp> {
             let put = StoreOp::PutDelayed(MessageId(unused), WallTime(n));
             vec![message(unused, wish.size), put]
         }
-        16.. => {
+        16 | 17 => {
+            let note = vec![n as u8; if n == 0 { 0 } else { wish.size }];
+            vec![StoreOp::PutNote(s, note.into())]
+        }
+        18.. => {
             let from = unused.saturating_sub(10 * n);
             vec![StoreOp::DropOldest(s, (n % 2) as u8, from)]
         }

@@ -111,7 +111,7 @@ fn some_ops(n: u64, now: &Shown, random: &mut fastrand::Rng) -> Vec<StoreOp> {
         );
         let waiting: Vec<u64> = now.queue(s).into_iter().map(|(seq, _)| seq).collect();
         let first = waiting.first().copied();
-        match random.u8(..12) {
+        match random.u8(..13) {
             0 => ops.push(subscribe(s, &format!("f/{}", unused % 7), Qos::AtLeastOnce)),
             1 => ops.push(StoreOp::DeleteSubscription(
                 SessionId(s),
@@ -135,6 +135,10 @@ fn some_ops(n: u64, now: &Shown, random: &mut fastrand::Rng) -> Vec<StoreOp> {
             9 if n.is_multiple_of(4) && s != 1 + n / 10 => {
                 ended = Some(s);
                 ops.push(StoreOp::DeleteSession(SessionId(s)));
+            }
+            10 => {
+                let note = vec![n as u8; random.usize(..3) * random.usize(..6_000)];
+                ops.push(StoreOp::PutNote(SessionId(s), note.into()));
             }
             _ => ops.extend([body, queued(s, unused, unused)]),
         }

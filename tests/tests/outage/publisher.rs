@@ -92,6 +92,7 @@ impl Publisher {
             receive_maximum: 10,
             credit: 10,
             forgeable: false,
+            wants_expired: false,
             link: None,
         }))
     }

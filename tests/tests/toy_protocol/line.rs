@@ -281,6 +281,7 @@ impl LineEndpoint {
             receive_maximum: 16,
             credit: 16,
             forgeable: false,
+            wants_expired: false,
             link: None,
         }))
     }

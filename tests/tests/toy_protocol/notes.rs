@@ -254,6 +254,7 @@ impl<A: Address> DatagramServer for NoteServer<A> {
             receive_maximum: 16,
             credit: 16,
             forgeable: A::FORGEABLE,
+            wants_expired: false,
             link: None,
         };
         out.bus.push((key, BusCommand::Open(Box::new(open))));

@@ -297,6 +297,7 @@ impl Bench {
             receive_maximum: 100,
             credit: u32::MAX,
             forgeable: false,
+            wants_expired: false,
         };
         let options = SubscriptionOptions {
             qos: BusQos::ExactlyOnce,

@@ -173,6 +173,7 @@ impl Bench {
             receive_maximum: 100,
             credit: 100,
             forgeable: false,
+            wants_expired: false,
             link: None,
         };
         let open = BusCommand::Open(Box::new(open));

@@ -321,6 +321,7 @@ impl Bench {
             receive_maximum: 100,
             credit: u32::MAX,
             forgeable: false,
+            wants_expired: false,
             link: None,
         };
         let options = SubscriptionOptions {

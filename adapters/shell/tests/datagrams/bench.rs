@@ -8,7 +8,7 @@ use headgate_bus::{Bus, BusSettings};
 use headgate_model::access::{AccessQuery, Credentials};
 use headgate_model::bus::NEVER;
 use headgate_model::bus::Presence;
-use headgate_model::datagram::Address;
+use headgate_model::datagram::{Address, Restored};
 use headgate_model::store::{FetchLimit, Fetched};
 use headgate_model::{
     AccessDecision, AccessPolicy, Admitted, Answer, Asked, BusCommand, BusEvent, CloseReason,
@@ -26,13 +26,17 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
-/// `echo …` is answered with itself; `open`, `ask`, `later`, `all`, `close` do what they say; `new` tells whether somebody new may come in; `publish …` publishes to everybody who is open. At `panic` it does.
+/// `echo …` is answered with itself; `open`, `ask`, `later`, `all`, `close` do what they say; `new` tells whether somebody new may come in; `publish …` publishes to everybody who is open. `remember …` opens a durable session with a note. `pages` tells how many sessions
+/// with notes were in each page at its start, and `restored` which of a short list were. At `panic` it does.
 pub(crate) struct Words<A> {
     /// Whom the answers of the bus and the access service go to.
     clients: BTreeMap<SessionKey, A>,
     next: u32,
     due: Option<(Instant, A)>,
     overloaded: bool,
+    /// What it got back at its start, by page.
+    pages: Vec<Vec<Restored>>,
+    restored: bool,
 }
 
 impl<A: Address> Default for Words<A> {
@@ -42,6 +46,8 @@ impl<A: Address> Default for Words<A> {
             next: 0,
             due: None,
             overloaded: false,
+            pages: Vec::new(),
+            restored: false,
         }
     }
 }
@@ -75,9 +81,24 @@ fn say<A: Copy>(to: Destination<A>, text: &str, out: &mut DatagramOutputs<A>) {
 impl<A: Address> DatagramServer for Words<A> {
     type Address = A;
 
+    const NOTES: Option<&'static str> = Some("durable/");
+
+    fn restore(&mut self, found: Vec<Restored>, _: Instant, out: &mut DatagramOutputs<A>) {
+        assert!(!self.restored);
+        self.pages.push(found);
+        let page = format!("page {}", self.pages.len());
+        say(Destination::Broadcast, &page, out);
+    }
+
+    fn restored(&mut self, _: Instant, _: &mut DatagramOutputs<A>) {
+        assert!(!self.restored, "said once");
+        self.restored = true;
+    }
+
     fn handle_datagram(&mut self, from: A, datagram: Bytes, now: Instant, out: &mut DatagramOutputs<A>) {
         let text = String::from_utf8_lossy(&datagram).into_owned();
         let (word, rest) = text.split_once(' ').unwrap_or((&text, ""));
+        assert!(self.restored, "notes come first");
         match word {
             "panic" => panic!("as told"),
             "echo" => say(Destination::To(from), &text, out),
@@ -101,19 +122,42 @@ impl<A: Address> DatagramServer for Words<A> {
                 let at = Some(from);
                 out.questions.push(Asked { key, at, question });
             }
-            "open" => {
+            "pages" => {
+                let pages: Vec<usize> = self.pages.iter().map(Vec::len).collect();
+                say(Destination::To(from), &format!("{pages:?}"), out);
+            }
+            "restored" => {
+                let all = self.pages.iter().flatten();
+                let all: Vec<String> = all
+                    .map(|found| {
+                        let (client, note) = (found.client_id.as_str(), String::from_utf8_lossy(&found.note));
+                        format!("{client}={note} attached={}", found.attached)
+                    })
+                    .collect();
+                say(Destination::To(from), &all.join(", "), out);
+            }
+            "open" | "remember" => {
                 let key = self.enter(from);
                 let open = Open {
                     client: Entrant::of_gateway(rest.into(), Presence::default()),
                     clean_start: true,
-                    expiry: if rest == "durable" { NEVER } else { Duration::ZERO },
+                    expiry: if rest.starts_with("durable") {
+                        NEVER
+                    } else {
+                        Duration::ZERO
+                    },
                     will: None.into(),
                     receive_maximum: 10,
                     credit: 1_000,
                     forgeable: false,
+                    wants_expired: false,
                     link: None,
                 };
                 out.bus.push((key, BusCommand::Open(Box::new(open))));
+                if word == "remember" {
+                    let note = format!("note of {rest}");
+                    out.bus.push((key, BusCommand::SetNote(note.into())));
+                }
                 let all = Subscription::parse(
                     &"words".into(),
                     SubscriptionOptions::default(),

@@ -2,7 +2,8 @@
 
 use crate::bench::{Gate, Porter, Running, run, run_anew, within};
 use headgate_access::PeerAddr;
-use headgate_model::Metric;
+use headgate_model::bus::{NEVER, Presence};
+use headgate_model::{BusCommand, Entrant, Metric, Open, SessionKey};
 use headgate_shell::settings::{MulticastSettings, UdpSettings};
 use headgate_shell::{ClientRate, UdpTransport};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -90,6 +91,64 @@ async fn a_panic_is_survived() {
     echo_at_last(&client, 4).await;
     let received = running.stats.get("datagrams/received").unwrap();
     assert!(received >= 7, "counted on: {received}");
+}
+
+/// A server that is started anew gets the notes of its sessions back before it sees a datagram, page by page.
+#[tokio::test]
+async fn notes_come_back_before_the_first_datagram() {
+    let first = UdpTransport::bind("words", None, &settings("127.0.0.1:0")).unwrap();
+    let (address, stats) = (first.local_addr(), first.stats());
+    let mut first = Some(first);
+    let links = move || {
+        first.take().unwrap_or_else(|| {
+            let link = UdpTransport::bind("words", None, &settings(&address.to_string())).unwrap();
+            link.counting_on(Arc::clone(&stats))
+        })
+    };
+    let running = run_anew(links, Porter::default(), Gate(None));
+    let client = client(address).await;
+    echo_at_last(&client, 1).await;
+    client.send(b"pages").await.unwrap();
+    assert_eq!(hear(&client).await, "[]", "there are none yet");
+    for name in ["durable/b", "durable/a", "another"] {
+        client.send(format!("remember {name}").as_bytes()).await.unwrap();
+        assert_eq!(hear(&client).await, "opened");
+    }
+    client.send(b"panic").await.unwrap();
+    echo_at_last(&client, 2).await;
+    client.send(b"restored").await.unwrap();
+    let both = ["a", "b"].map(|name| format!("durable/{name}=note of durable/{name} attached=false"));
+    assert_eq!(hear(&client).await, both.join(", "));
+
+    let mut many = running.hub.group();
+    let key = |index| SessionKey { index, generation: 1 };
+    for n in 0..2_100 {
+        let client = format!("durable/c{n}");
+        let mut commands = vec![
+            (key(n), BusCommand::Open(Box::new(kept(&client)))),
+            (key(n), BusCommand::SetNote(client.into())),
+        ];
+        many.submit(&mut commands);
+    }
+    client.send(b"panic").await.unwrap();
+    echo_at_last(&client, 3).await;
+    client.send(b"pages").await.unwrap();
+    assert_eq!(hear(&client).await, "[1000, 1000, 102]");
+}
+
+/// A session that is kept.
+fn kept(client: &str) -> Open {
+    Open {
+        client: Entrant::of_gateway(client.into(), Presence::default()),
+        clean_start: false,
+        expiry: NEVER,
+        will: None.into(),
+        receive_maximum: 1,
+        credit: 1,
+        forgeable: false,
+        wants_expired: false,
+        link: None,
+    }
 }
 
 /// Far more than one batch, from several peers at once: everybody gets its own answers, in order.

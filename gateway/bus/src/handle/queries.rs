@@ -6,6 +6,7 @@ use crate::queries::{
     SubscriptionCursor, SubscriptionInfo,
 };
 use crate::slow::SlowClient;
+use headgate_model::datagram::Restored;
 use headgate_model::{ClientId, Message, Subscription, Topic, TopicFilter};
 use std::sync::Arc;
 
@@ -13,6 +14,12 @@ impl Hub {
     /// [`Bus::clients`](crate::Bus::clients)
     pub fn clients(&self, after: Option<&str>, limit: usize) -> Page<ClientInfo, ClientId> {
         self.0.core.lock().bus.clients(after, limit)
+    }
+
+    /// [`Bus::notes`](crate::Bus::notes)
+    pub fn notes(&self, prefix: &str, after: Option<&str>, limit: usize) -> Page<Restored, ClientId> {
+        let core = self.0.core.lock();
+        core.bus.notes(prefix, after, limit, self.clock().now())
     }
 
     /// [`Bus::slow`](crate::Bus::slow)

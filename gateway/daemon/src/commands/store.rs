@@ -169,6 +169,7 @@ fn dump(store: &mut DiskStore, image: &StoreImage) -> Outcome {
             "ends_ms": record.ends.map(|WallTime(ms)| ms),
             "will": record.will.as_ref().map(|will| will.message.topic.as_str()),
             "awaiting_release": session.received.len(),
+            "note_bytes": session.note.len(),
         }));
         for subscription in &session.subscriptions {
             let qos = subscription.options.qos as u8;

@@ -333,6 +333,11 @@ impl Snapshot {
                 "Sessions that ended by their expiry interval.",
                 bus.expired_sessions,
             ),
+            (
+                "notes_refused",
+                "Notes of sessions that were longer than they may be, by a fault of the gateway.",
+                bus.refused_notes,
+            ),
         ] {
             out.counter(name, help, value);
         }
