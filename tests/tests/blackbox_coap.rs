@@ -100,6 +100,74 @@ fn long_payloads_go_in_blocks() {
     }
 }
 
+/// RFC 7959 §2.6: long messages under one filter, one right behind the other, arrive whole and in order; what is short behind them, too. Nothing is left.
+#[test]
+fn long_notifications_do_not_take_each_others_place() {
+    let setup = setup("");
+    let daemon = setup.start();
+    let base = base(&daemon);
+    let bodies: Vec<(String, String)> = ["one", "two", "one"]
+        .iter()
+        .enumerate()
+        .map(|(n, topic)| {
+            let lines = (0..25_000).map(|line| format!("{n}{line:06} "));
+            (
+                format!("long/{topic}"),
+                lines.collect::<String>()[..200_000].to_owned(),
+            )
+        })
+        .collect();
+    let aiocoap = CoapClient::Aiocoap.observe(&format!("{base}/ps/long/%2B?c=aiocoap"));
+    let ours = Command::new(headgate_tests::blackbox::headgate())
+        .args([
+            "coap",
+            "observe",
+            &format!("{base}/ps/long/%2B?c=ours"),
+            "-C",
+            "5",
+            "--json",
+        ])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    eventually("both to observe", || {
+        let sessions = daemon.ask(&["subscriptions"]).to_string();
+        (sessions.contains("$coap/ours/") && sessions.contains("$coap/aiocoap/")).then_some(())
+    });
+    let file = setup.folder().join("long");
+    for (topic, body) in &bodies {
+        std::fs::write(&file, body).unwrap();
+        said(&[
+            "post",
+            &format!("{base}/ps/{topic}"),
+            "-f",
+            file.to_str().unwrap(),
+        ]);
+    }
+    said(&["post", &format!("{base}/ps/long/one"), "-m", "short"]);
+    for (_, body) in &bodies {
+        assert!(aiocoap.next() == *body);
+    }
+    assert_eq!(aiocoap.next(), "short");
+    let output = ours.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    let lines: Vec<serde_json::Value> = String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    for (line, (topic, body)) in lines[1..].iter().zip(&bodies) {
+        assert!(line["topic"] == *topic && line["payload"] == *body, "{topic}");
+    }
+    assert_eq!(lines[4]["payload"], "short");
+    eventually("all to be settled", || {
+        let session = daemon.ask(&["clients", "show", "$coap/aiocoap/long/+"]);
+        let session = session.to_string();
+        (session.contains("\"queued\":0") && session.contains("\"inflight\":0")).then_some(())
+    });
+}
+
 /// The access chain and the rules hold for CoAP as for all: 4.01 for a wrong password, 4.03 for what is denied, and nothing is published.
 #[test]
 fn who_may_not_is_told_so() {

@@ -4,8 +4,8 @@
 
 use bytes::{Bytes, BytesMut};
 use headgate_coap_codec::{Block, BlockError, Code, Message, Options, Token, number};
-use headgate_model::Instant;
 use headgate_model::datagram::Address;
+use headgate_model::{Instant, SessionKey};
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
@@ -44,14 +44,26 @@ fn block_of(options: &Options, number: u16, bert: bool) -> Option<Result<Block, 
     }
 }
 
+/// What is moved on in time is moved at most so often.
+const TOUCH: Duration = Duration::from_secs(8);
+
 /// Things with a name and a time, with a bound in bytes.
 #[derive(Debug)]
 struct Kept<A, V> {
-    by_name: HashMap<Name<A>, (u64, usize, V)>,
+    by_name: HashMap<Name<A>, Place<V>>,
     /// In the order in which they were put there or touched, with those that are gone among them.
     order: VecDeque<(Instant, u64, Name<A>)>,
     next: u64,
     bytes: usize,
+}
+
+#[derive(Debug)]
+struct Place<V> {
+    /// Its last entry in the order has it.
+    number: u64,
+    touched: Instant,
+    bytes: usize,
+    value: V,
 }
 
 impl<A: Address, V> Kept<A, V> {
@@ -70,20 +82,37 @@ impl<A: Address, V> Kept<A, V> {
         let bytes = EACH + 2 * name.1.len() + bytes;
         self.bytes += bytes;
         self.order.push_back((now + PATIENCE, self.next, name.clone()));
-        self.by_name.insert(name, (self.next, bytes, value));
+        let place = Place {
+            number: self.next,
+            touched: now,
+            bytes,
+            value,
+        };
+        self.by_name.insert(name, place);
+    }
+
+    /// Somebody has use for it: it is kept for as long as a new one.
+    fn touch(&mut self, name: &Name<A>, now: Instant) -> Option<&mut V> {
+        let place = self.by_name.get_mut(name)?;
+        if place.touched + TOUCH <= now {
+            self.next += 1;
+            (place.number, place.touched) = (self.next, now);
+            self.order.push_back((now + PATIENCE, self.next, name.clone()));
+        }
+        Some(&mut place.value)
     }
 
     fn take(&mut self, name: &Name<A>) -> Option<V> {
-        let (_, bytes, value) = self.by_name.remove(name)?;
-        self.bytes -= bytes;
-        Some(value)
+        let place = self.by_name.remove(name)?;
+        self.bytes -= place.bytes;
+        Some(place.value)
     }
 
     /// Lets go of what is over, and of the oldest while there is too much. How many of these.
     fn tidy(&mut self, max_bytes: usize, now: Instant) -> u32 {
         let mut dropped = 0;
         while let Some((until, number, name)) = self.order.front() {
-            let is_gone = self.by_name.get(name).is_none_or(|kept| kept.0 != *number);
+            let is_gone = self.by_name.get(name).is_none_or(|kept| kept.number != *number);
             let is_over = *until <= now;
             if !is_gone && !is_over && self.bytes <= max_bytes {
                 break;
@@ -207,10 +236,31 @@ pub fn answer(code: Code, request: &Message, diagnostic: &str) -> Message {
     }
 }
 
+/// A body that is fetched in blocks.
+#[derive(Debug)]
+struct Body {
+    response: Message,
+    /// The observation that it is a notification of.
+    of: Option<SessionKey>,
+    /// Its last block was fetched.
+    is_fetched: bool,
+}
+
+/// A block of a body, as it was asked for.
+#[derive(Debug)]
+pub struct Part {
+    /// The answer.
+    pub answer: Message,
+    /// The observation that the body is a notification of.
+    pub of: Option<SessionKey>,
+    /// Whether it is the last block.
+    pub is_last: bool,
+}
+
 /// Bodies that are fetched in blocks. RFC 7959 §2.4
 #[derive(Debug)]
 pub struct Downloads<A> {
-    kept: Kept<A, Message>,
+    kept: Kept<A, Body>,
     /// Bytes that all together may have.
     pub max_bytes: usize,
     /// Whether peers may ask for many blocks at once, as over a connection. They get one: its number means the same. RFC 8323 §6
@@ -237,20 +287,50 @@ impl<A: Address> Downloads<A> {
 
     /// The block that a request asks for, if it is one of a body that is here; an answer, too, if it can be none.
     pub fn next(&mut self, from: A, request: &Message, now: Instant) -> Option<Message> {
+        self.fetch(from, request, now).map(|part| part.answer)
+    }
+
+    /// The same, with whose body it is.
+    pub fn fetch(&mut self, from: A, request: &Message, now: Instant) -> Option<Part> {
         let block = match block_of(&request.options, number::BLOCK2, self.bert)? {
             Ok(block) => block,
-            Err(error) => return Some(answer(Code::BAD_REQUEST, request, &error.to_string())),
+            Err(error) => {
+                return Some(Part {
+                    answer: answer(Code::BAD_REQUEST, request, &error.to_string()),
+                    of: None,
+                    is_last: false,
+                });
+            }
         };
         if block.number == 0 {
             return None;
         }
         self.dropped += self.kept.tidy(self.max_bytes, now);
-        let (.., response) = self.kept.by_name.get(&(from, name_of(request)))?;
-        Some(cut(response, block, request.token))
+        let body = self.kept.touch(&(from, name_of(request)), now)?;
+        let (len, from) = (body.response.payload.len(), block.offset());
+        let is_last = from < len && from + block.size() >= len;
+        body.is_fetched |= is_last;
+        Some(Part {
+            answer: cut(&body.response, block, request.token),
+            of: body.of,
+            is_last,
+        })
     }
 
     /// Cuts a response to what its request asks for, or to `szx` where it asks for nothing or more, and keeps the rest.
     pub fn cut(&mut self, to: A, request: &Message, response: Message, szx: u8, now: Instant) -> Message {
+        self.cut_of(to, request, response, szx, None, now)
+    }
+
+    fn cut_of(
+        &mut self,
+        to: A,
+        request: &Message,
+        response: Message,
+        szx: u8,
+        of: Option<SessionKey>,
+        now: Instant,
+    ) -> Message {
         let asked = block_of(&request.options, number::BLOCK2, self.bert).and_then(Result::ok);
         let asked = asked.unwrap_or(Block {
             number: 0,
@@ -270,23 +350,43 @@ impl<A: Address> Downloads<A> {
         }
         let first = cut(&response, block, request.token);
         let bytes = response.payload.len();
-        self.kept.put((to, name_of(request)), bytes, response, now);
+        let body = Body {
+            response,
+            of,
+            is_fetched: false,
+        };
+        self.kept.put((to, name_of(request)), bytes, body, now);
         self.dropped += self.kept.tidy(self.max_bytes, now);
         first
     }
 
-    /// Keeps what a notification said that was too long for one message, and cuts its first block: the peer fetches the rest by the request `as_if`. RFC 7959 §2.6
+    /// Keeps what a notification of an observation said that was too long for one message, and cuts its first block: the peer fetches the rest by the request `as_if`. RFC 7959 §2.6
+    ///
+    /// With whether it takes the place of an earlier one that was not fetched to its end.
     pub fn cut_notification(
         &mut self,
         to: A,
         as_if: &Message,
         response: Message,
         szx: u8,
+        of: SessionKey,
         now: Instant,
-    ) -> Message {
+    ) -> (Message, bool) {
         let mut plain = as_if.clone();
         plain.options.remove(number::BLOCK2);
-        self.cut(to, &plain, response, szx, now)
+        let before = self.kept.by_name.get(&(to, name_of(&plain)));
+        let supersedes = before.is_some_and(|before| before.value.of == Some(of) && !before.value.is_fetched);
+        let first = self.cut_of(to, &plain, response, szx, Some(of), now);
+        (first, supersedes)
+    }
+
+    /// Nobody is to fetch a notification any more.
+    pub fn forget_notification(&mut self, to: A, as_if: &Message, of: SessionKey) {
+        let name = (to, name_of(as_if));
+        let kept = self.kept.by_name.get(&name);
+        if kept.is_some_and(|kept| kept.value.of == Some(of)) {
+            self.kept.take(&name);
+        }
     }
 }
 

@@ -42,6 +42,8 @@ pub(crate) type Out<A> = DatagramOutputs<A>;
 pub(crate) enum Tag {
     /// A notification of an observation, with the delivery that it settles.
     Notification(SessionKey, Option<headgate_model::DeliveryId>, u32),
+    /// The first block of a long one.
+    FirstBlock(SessionKey),
     /// Whether a client is there.
     Alive(SessionKey),
 }
@@ -107,6 +109,8 @@ pub(crate) struct Core<A> {
     free_seats: Vec<u32>,
     /// When each client would have been silent too long, or earlier: what it says moves that back, and costs nothing here.
     timers: BTreeSet<(Instant, u32)>,
+    /// When a block of each notification must have been fetched, or earlier: what is fetched moves that back, and costs nothing here.
+    pub transfers: BTreeSet<(Instant, SessionKey)>,
     pub effects: VecDeque<Effect<A>>,
     pub logging_in: usize,
     pub observations: usize,
@@ -140,6 +144,7 @@ impl<A: Address> Core<A> {
             seats: Vec::new(),
             free_seats: Vec::new(),
             timers: BTreeSet::new(),
+            transfers: BTreeSet::new(),
             effects: VecDeque::new(),
             logging_in: 0,
             observations: 0,
@@ -417,6 +422,15 @@ impl<A: Address> Core<A> {
     pub(crate) fn on_timeout(&mut self, now: Instant, out: &mut Out<A>) {
         let keep_alive = self.settings.keep_alive;
         for _ in 0..TIMERS_PER_TURN {
+            if self.transfers.first().is_none_or(|(at, _)| *at > now) {
+                break;
+            }
+            let (_, key) = self.transfers.pop_first().expect("just looked at");
+            if let Some(Occupant::Observation(index)) = self.occupant(key) {
+                self.on_transfer_due(index, key, now, out);
+            }
+        }
+        for _ in 0..TIMERS_PER_TURN {
             if self.timers.first().is_none_or(|(at, _)| *at > now) {
                 break;
             }
@@ -450,7 +464,9 @@ impl<A: Address> Core<A> {
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.timers.first().map(|(at, _)| *at)
+        let transfer = self.transfers.first().map(|(at, _)| *at);
+        let client = self.timers.first().map(|(at, _)| *at);
+        transfer.into_iter().chain(client).min()
     }
 
     /// What became of a message that we sent.
@@ -462,6 +478,11 @@ impl<A: Address> Core<A> {
             Tag::Notification(key, delivery, size) => {
                 if let Some(Occupant::Observation(index)) = self.occupant(key) {
                     self.on_notified(index, key, delivery, size, outcome, now, out);
+                }
+            }
+            Tag::FirstBlock(key) => {
+                if let Some(Occupant::Observation(index)) = self.occupant(key) {
+                    self.on_first_block(index, key, outcome, now, out);
                 }
             }
             Tag::Alive(key) => {
@@ -644,6 +665,14 @@ impl<A: Address> Core<A> {
     fn occupant(&self, key: SessionKey) -> Option<Occupant> {
         let seat = self.seats.get(key.index as usize)?;
         (seat.generation == key.generation).then_some(seat.occupant)
+    }
+
+    /// The client that has the session of an observation.
+    pub(crate) fn observer(&self, key: SessionKey) -> Option<u32> {
+        match self.occupant(key)? {
+            Occupant::Observation(index) => Some(index),
+            Occupant::Client(_) | Occupant::Nobody => None,
+        }
     }
 
     /// The client that has a session, if it is still there.

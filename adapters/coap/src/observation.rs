@@ -5,7 +5,8 @@
 use crate::Requester;
 use bytes::Bytes;
 use headgate_coap_codec::{Message, Token};
-use headgate_model::{Admitted, Instant, Qos, SessionKey, Subscription};
+use headgate_model::{Admitted, Delivery, Instant, Qos, SessionKey, Subscription};
+use std::collections::VecDeque;
 
 /// See the module.
 #[derive(Debug)]
@@ -26,6 +27,24 @@ pub(crate) struct Observation<A> {
     pub sequence: u32,
     /// When a notification was last acknowledged, or the observation began.
     pub confirmed: Instant,
+    /// A confirmable notification that is fetched in blocks: nothing else is notified meanwhile.
+    pub transfer: Option<Box<Transfer>>,
+    /// What came meanwhile, in order: no more than the credit of the session.
+    pub waiting: VecDeque<Delivery>,
+}
+
+/// A notification in blocks: it is settled when its first block was acknowledged and its last one fetched. RFC 7959 §2.6
+#[derive(Debug)]
+pub(crate) struct Transfer {
+    pub delivery: Delivery,
+    /// How often its first block was sent, as a notification of its own.
+    pub tries: u8,
+    pub is_acknowledged: bool,
+    pub is_fetched: bool,
+    /// So long the next block is waited for, once the first is acknowledged.
+    pub until: Instant,
+    /// When its entry among the timers is.
+    pub armed: Option<Instant>,
 }
 
 /// How far an observation is.

@@ -1,11 +1,12 @@
 //! Observing: a client is notified of what is published. RFC 7641
 //!
-//! Always true: a client has at most one observation of a filter; a message of QoS 1 or 2 is settled when its notification was acknowledged, not when it was sent.
+//! Always true: a client has at most one observation of a filter; a message of QoS 1 or 2 is settled when its notification was acknowledged, not when it was sent, and
+//! one in blocks when its last block was fetched, too. Until then the observation notifies of nothing else.
 
 use crate::client::Awaiting;
 use crate::core::{Core, Effect, Out, Tag};
 use crate::counters::CoapMetric;
-use crate::observation::{Observation, Step};
+use crate::observation::{Observation, Step, Transfer};
 use crate::requests::{content_of, refusal_code};
 use crate::settings::NotifyType;
 use crate::{Outcome, Requester};
@@ -18,11 +19,14 @@ use headgate_model::{
     AccessPolicy, AckToken, Admitted, BusCommand, BusEvent, ClientId, CloseReason, Delivery, DeliveryId,
     Instant, Metric, Open, Qos, RulesOf, SessionKey, Settlement, Subscription,
 };
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Deliveries of QoS 0 and 1 that an observation takes before one is acknowledged: those behind the first wait here for their turn.
 const CREDIT: u32 = 8;
+/// How often a client is notified of what it does not fetch, though it acknowledges that there is something.
+const TRIES: u8 = 3;
 /// Commands of an observation's session are answered in order: one token is enough.
 const TOKEN: AckToken = AckToken(0);
 
@@ -70,6 +74,8 @@ impl<A: Address> Core<A> {
             step: Step::Opening(from, Box::new(subscription)),
             sequence: 0,
             confirmed: now,
+            transfer: None,
+            waiting: VecDeque::new(),
             filter: filter.clone(),
         };
         self.client_mut(index)
@@ -153,7 +159,10 @@ impl<A: Address> Core<A> {
                 Some(Err(why)) => self.on_observation_refused(index, key, *why, out),
                 None => {}
             },
-            BusEvent::Delivery(delivery) => self.notify(index, key, delivery, now, out),
+            BusEvent::Delivery(delivery) => {
+                self.observation(index, key).waiting.push_back(delivery);
+                self.notify_next(index, key, now, out);
+            }
             // QoS 2: the client has it since it acknowledged the notification.
             BusEvent::Received(id) => out.bus.push((key, BusCommand::Settle(id, Settlement::Done))),
             BusEvent::TakenOver => self.end_observation(index, key.index, CloseReason::TakenOver, None, out),
@@ -212,8 +221,30 @@ impl<A: Address> Core<A> {
         self.respond(&from, &request, response, now, out);
     }
 
-    /// A message for an observer. RFC 7641 §4.2
-    fn notify(&mut self, index: u32, key: SessionKey, delivery: Delivery, now: Instant, out: &mut Out<A>) {
+    /// What waits is notified, in order, up to the next one that goes in blocks.
+    fn notify_next(&mut self, index: u32, key: SessionKey, now: Instant, out: &mut Out<A>) {
+        loop {
+            let observation = self.observation(index, key);
+            if observation.transfer.is_some() {
+                return;
+            }
+            let Some(delivery) = observation.waiting.pop_front() else {
+                return;
+            };
+            self.notify(index, key, delivery, 1, now, out);
+        }
+    }
+
+    /// A message for an observer, for the so many-th time. RFC 7641 §4.2
+    fn notify(
+        &mut self,
+        index: u32,
+        key: SessionKey,
+        delivery: Delivery,
+        tries: u8,
+        now: Instant,
+        out: &mut Out<A>,
+    ) {
         let (notify_type, interval) = (self.settings.notify_type, self.settings.confirm_interval);
         let topic = self.naming.mount.unmount(&delivery.message.topic).to_string();
         let max_whole = self.max_whole;
@@ -242,8 +273,11 @@ impl<A: Address> Core<A> {
         let confirmable = wanted || observation.confirmed + interval <= now;
         let (token, request) = (observation.token, observation.request.clone());
         let fits = self.szx.is_none() || content.payload.len() <= (16 << szx).max(max_whole);
+        let mut supersedes = false;
         if !fits {
-            content = self.downloads.cut_notification(at, &request, content, szx, now);
+            (content, supersedes) = self
+                .downloads
+                .cut_notification(at, &request, content, szx, key, now);
         }
         content.token = token;
         content.kind = if confirmable {
@@ -251,24 +285,50 @@ impl<A: Address> Core<A> {
         } else {
             Kind::NonConfirmable
         };
-        out.counts.add(match delivery.qos {
-            Qos::AtMostOnce => Metric::Qos0Sent,
-            Qos::AtLeastOnce => Metric::Qos1Sent,
-            Qos::ExactlyOnce => Metric::Qos2Sent,
-        });
         out.counts.add_own(CoapMetric::Notifications);
-        let size = u32::try_from(delivery.message.size()).unwrap_or(u32::MAX);
+        if supersedes && tries == 1 {
+            // Nothing waits for those that want no acknowledgement: the newest counts. RFC 7641 §1.3
+            out.counts.add_own(CoapMetric::NotificationsDropped);
+        }
+        if tries == 1 {
+            out.counts.add(match delivery.qos {
+                Qos::AtMostOnce => Metric::Qos0Sent,
+                Qos::AtLeastOnce => Metric::Qos1Sent,
+                Qos::ExactlyOnce => Metric::Qos2Sent,
+            });
+        }
+        if !fits && confirmable {
+            self.effects
+                .push_back(Effect::Notify(at, content, Tag::FirstBlock(key)));
+            self.observation(index, key).transfer = Some(Box::new(Transfer {
+                delivery,
+                tries,
+                is_acknowledged: false,
+                is_fetched: false,
+                until: now,
+                armed: None,
+            }));
+            return;
+        }
+        let size = size_of(&delivery);
         let tag = Tag::Notification(key, delivery.id, size);
         self.effects.push_back(Effect::Notify(at, content, tag));
         if !confirmable {
-            self.settle(key, delivery.id, size, out);
+            self.settle(key, delivery.id, size, Settlement::Done, out);
         }
     }
 
-    /// The client has a message: it is done, and another one may come.
-    fn settle(&self, key: SessionKey, delivery: Option<DeliveryId>, size: u32, out: &mut Out<A>) {
+    /// A message is done with, and another one may come.
+    fn settle(
+        &self,
+        key: SessionKey,
+        delivery: Option<DeliveryId>,
+        size: u32,
+        settlement: Settlement,
+        out: &mut Out<A>,
+    ) {
         if let Some(id) = delivery {
-            out.bus.push((key, BusCommand::Settle(id, Settlement::Done)));
+            out.bus.push((key, BusCommand::Settle(id, settlement)));
         }
         out.bus.push((key, BusCommand::credit_of(size as usize)));
     }
@@ -288,8 +348,16 @@ impl<A: Address> Core<A> {
             Outcome::Acknowledged(_) => {
                 self.client_mut(index).heard = now;
                 self.observation(index, key).confirmed = now;
-                self.settle(key, delivery, size, out);
+                self.settle(key, delivery, size, Settlement::Done, out);
             }
+            outcome => self.on_unwanted(index, key, outcome, out),
+        }
+    }
+
+    /// A notification was not acknowledged: the observation is over.
+    fn on_unwanted(&mut self, index: u32, key: SessionKey, outcome: Outcome<Tag>, out: &mut Out<A>) {
+        match outcome {
+            Outcome::Acknowledged(_) => {}
             // RFC 7641 §3.6: the client does not want it any more.
             Outcome::Rejected(_) => {
                 out.counts.add_own(CoapMetric::Cancelled);
@@ -301,6 +369,104 @@ impl<A: Address> Core<A> {
                 self.end_observation(index, key.index, CloseReason::Lost, None, out);
             }
         }
+    }
+
+    /// What became of the first block of a long notification.
+    pub(crate) fn on_first_block(
+        &mut self,
+        index: u32,
+        key: SessionKey,
+        outcome: Outcome<Tag>,
+        now: Instant,
+        out: &mut Out<A>,
+    ) {
+        if !matches!(outcome, Outcome::Acknowledged(_)) {
+            return self.on_unwanted(index, key, outcome, out);
+        }
+        self.client_mut(index).heard = now;
+        let until = now + self.settings.transmission.max_transmit_wait();
+        let observation = self.observation(index, key);
+        observation.confirmed = now;
+        let Some(transfer) = &mut observation.transfer else {
+            return;
+        };
+        transfer.is_acknowledged = true;
+        (transfer.until, transfer.armed) = (until, Some(until));
+        self.transfers.insert((until, key));
+        self.end_transfer_if_done(index, key, now, out);
+    }
+
+    /// A client fetched a block of a long notification.
+    pub(crate) fn on_fetched(&mut self, key: SessionKey, is_last: bool, now: Instant, out: &mut Out<A>) {
+        let Some(index) = self.observer(key) else { return };
+        self.client_mut(index).heard = now;
+        let until = now + self.settings.transmission.max_transmit_wait();
+        if let Some(transfer) = &mut self.observation(index, key).transfer {
+            transfer.until = until;
+            transfer.is_fetched |= is_last;
+            self.end_transfer_if_done(index, key, now, out);
+        }
+    }
+
+    /// A long notification that the client has from its first block to its last is done.
+    fn end_transfer_if_done(&mut self, index: u32, key: SessionKey, now: Instant, out: &mut Out<A>) {
+        let transfer = &mut self.observation(index, key).transfer;
+        let done = transfer.take_if(|transfer| transfer.is_acknowledged && transfer.is_fetched);
+        if let Some(transfer) = done {
+            self.end_transfer(index, key, &transfer, Settlement::Done, now, out);
+        }
+    }
+
+    fn end_transfer(
+        &mut self,
+        index: u32,
+        key: SessionKey,
+        transfer: &Transfer,
+        settlement: Settlement,
+        now: Instant,
+        out: &mut Out<A>,
+    ) {
+        self.disarm(key, transfer);
+        let delivery = &transfer.delivery;
+        self.settle(key, delivery.id, size_of(delivery), settlement, out);
+        self.notify_next(index, key, now, out);
+    }
+
+    fn disarm(&mut self, key: SessionKey, transfer: &Transfer) {
+        if let Some(armed) = transfer.armed {
+            self.transfers.remove(&(armed, key));
+        }
+    }
+
+    /// A block of a long notification was to be fetched by now, unless another one was meanwhile. The client is notified of it again, some times. Then it is as lost
+    /// as one that acknowledges nothing, and the message waits for it; of one that comes back and never fetches it then either, for good.
+    pub(crate) fn on_transfer_due(&mut self, index: u32, key: SessionKey, now: Instant, out: &mut Out<A>) {
+        let observation = self.observation(index, key);
+        let Some(transfer) = &mut observation.transfer else {
+            return;
+        };
+        if transfer.until > now {
+            let until = transfer.until;
+            transfer.armed = Some(until);
+            self.transfers.insert((until, key));
+            return;
+        }
+        transfer.armed = None;
+        let request = observation.request.clone();
+        let Some(transfer) = observation.transfer.take() else {
+            return;
+        };
+        if transfer.tries < TRIES {
+            return self.notify(index, key, transfer.delivery, transfer.tries + 1, now, out);
+        }
+        out.counts.add_own(CoapMetric::NotificationsDropped);
+        self.downloads
+            .forget_notification(self.client(index).at, &request, key);
+        let delivery = &transfer.delivery;
+        if delivery.id.is_some() && !delivery.redelivered {
+            return self.end_observation(index, key.index, CloseReason::Lost, None, out);
+        }
+        self.end_transfer(index, key, &transfer, Settlement::Rejected, now, out);
     }
 
     /// GET with Observe 1. RFC 7641 §3.6
@@ -347,6 +513,9 @@ impl<A: Address> Core<A> {
             return;
         };
         let key = observation.seat;
+        if let Some(transfer) = &observation.transfer {
+            self.disarm(key, transfer);
+        }
         out.bus.push((key, BusCommand::Close { reason, expiry }));
         self.leave_observation_seat(key);
         self.effects.push_back(Effect::Forget(at, key));
@@ -385,4 +554,9 @@ impl<A: Address> Core<A> {
             self.refuse(&from, &observation.request, code, why, out);
         }
     }
+}
+
+/// Bytes that a delivery takes of the credit.
+fn size_of(delivery: &Delivery) -> u32 {
+    u32::try_from(delivery.message.size()).unwrap_or(u32::MAX)
 }

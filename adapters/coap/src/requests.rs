@@ -75,8 +75,12 @@ impl<A: Address> Core<A> {
             challenge.options.push(number::ECHO, self.echo(from.at, now));
             return self.respond(&from, &request, challenge, now, out);
         }
-        if let Some(next) = self.downloads.next(from.at, &request, now) {
-            return self.respond(&from, &request, next, now, out);
+        if let Some(part) = self.downloads.fetch(from.at, &request, now) {
+            self.respond(&from, &request, part.answer, now, out);
+            if let Some(key) = part.of {
+                self.on_fetched(key, part.is_last, now, out);
+            }
+            return;
         }
         if let Err(response) = self.uploads.take(from.at, &mut request, now) {
             return self.respond(&from, &request, response, now, out);

@@ -97,7 +97,7 @@ impl<A: Address> CoapServer<A> {
                     }
                 }
                 Effect::Forget(at, key) => {
-                    let is_meant = |tag: &Tag| matches!(tag, Tag::Notification(of, ..) if *of == key);
+                    let is_meant = |tag: &Tag| matches!(tag, Tag::Notification(of, ..) | Tag::FirstBlock(of) if *of == key);
                     self.messenger.forget(at, is_meant);
                 }
             }

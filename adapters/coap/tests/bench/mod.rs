@@ -300,6 +300,19 @@ impl Bench {
         self.run();
     }
 
+    /// What was sent to an address is to be looked at again.
+    pub(crate) fn put_back(&mut self, to: SocketAddr, message: &Message) {
+        let mut bytes = BytesMut::new();
+        encode(message, &mut bytes).unwrap();
+        self.sent.push_back((to, bytes.freeze()));
+    }
+
+    /// Deliveries that a session has not settled.
+    pub(crate) fn left_of(&self, client_id: &str) -> usize {
+        let client = self.bus.session_info(client_id).expect("it has a session").client;
+        client.queued + client.inflight
+    }
+
     pub(crate) fn has_session(&self, client_id: &str) -> bool {
         self.bus.session_info(client_id).is_some()
     }
