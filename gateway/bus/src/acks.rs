@@ -210,7 +210,7 @@ impl Bus {
             Some(BusEvent::Accepted(token, _)) => {
                 // What the publisher sends under this identifier from now on is a new message. [MQTT-4.3.3-9]
                 if let Some((packet, slot)) = dedup.zip(self.sessions.of_endpoint(to)) {
-                    self.sessions[slot].received.remove(packet);
+                    self.sessions[slot].rare.remove_received(packet);
                 }
                 out.events
                     .push((to, BusEvent::Refused(token, Refusal::StoreFailed)));

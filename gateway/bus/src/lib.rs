@@ -40,6 +40,7 @@ mod pending;
 mod publish;
 mod queries;
 mod queue;
+mod rare;
 mod reading;
 mod received;
 mod restore;

@@ -17,13 +17,13 @@ use headgate_model::{ClientId, EndpointId, Instant, StoreOp};
 impl Session {
     /// This is its note from now on; none if it is empty. Whether that is news.
     pub(crate) fn put_note(&mut self, note: &[u8], gauges: &mut Gauges) -> bool {
-        let before = self.note.as_deref();
+        let before = self.rare.note();
         if before.map_or(&[][..], |note| note) == note {
             return false;
         }
         gauges.note_bytes -= memory::of_note(before);
-        self.note = (!note.is_empty()).then(|| Box::new(Bytes::copy_from_slice(note)));
-        gauges.note_bytes += memory::of_note(self.note.as_deref());
+        self.rare.set_note(Bytes::copy_from_slice(note));
+        gauges.note_bytes += memory::of_note(self.rare.note());
         true
     }
 }
@@ -39,7 +39,7 @@ impl Bus {
         if !session.put_note(note, &mut self.gauges) || !session.is_durable() {
             return;
         }
-        let note = session.note.as_deref().cloned().unwrap_or_default();
+        let note = session.rare.note().cloned().unwrap_or_default();
         self.pending.push(StoreOp::PutNote(session.id, note));
         self.hold_answers(from, out);
     }
@@ -78,7 +78,7 @@ impl Bus {
 
 /// What its adapter is told after a restart; nothing if there is no note, or no session any more.
 fn restored(session: &Session, now: Instant) -> Option<Restored> {
-    let note = session.note.as_deref()?;
+    let note = session.rare.note()?;
     let attached = session.is_attached();
     let ends_at = session.ends_at.filter(|_| !attached);
     if ends_at.is_some_and(|at| at <= now) {

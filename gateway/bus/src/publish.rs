@@ -53,7 +53,7 @@ impl Bus {
         let limit = if session.is_bridge() { usize::MAX } else { limit };
         message.publisher = Some(session.id);
         if let Some(packet) = dedup {
-            if session.received.contains(packet) {
+            if session.rare.has_received(packet) {
                 // Sent again: it was routed when it first came. [MQTT-4.3.3-10]
                 if let Some(token) = ack {
                     self.answer(
@@ -65,7 +65,7 @@ impl Bus {
                 }
                 return;
             }
-            if session.received.len() >= limit {
+            if session.rare.received() >= limit {
                 if let Some(token) = ack {
                     self.answer(
                         from,
@@ -85,7 +85,7 @@ impl Bus {
             Ok(Ingested { outcome, mut needs }) => {
                 if let Some(packet) = dedup {
                     let session = &mut self.sessions[slot];
-                    session.received.insert(packet);
+                    session.rare.put_received(packet);
                     if session.is_durable() {
                         let id = session.id;
                         self.pending.push(StoreOp::PutReceived(id, packet));
@@ -108,7 +108,7 @@ impl Bus {
     /// PUBREL: the packet identifier may be used for another message. \[MQTT-4.3.3-12\]
     pub(crate) fn release(&mut self, from: EndpointId, slot: Slot, packet: u16, out: &mut BusOutputs) {
         let session = &mut self.sessions[slot];
-        let known = session.received.remove(packet);
+        let known = session.rare.remove_received(packet);
         let needs = if known && session.is_durable() {
             let id = session.id;
             self.pending.push(StoreOp::DeleteReceived(id, packet));

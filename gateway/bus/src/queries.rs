@@ -236,7 +236,7 @@ impl Bus {
             stored_bytes: stored.bytes,
             inflight_bytes: deliveries.inflight.load().bytes,
             receive_maximum: deliveries.receive_maximum,
-            awaiting_release: session.received.len(),
+            awaiting_release: session.rare.received(),
             is_link: session.is_link(),
         })
     }

@@ -75,7 +75,7 @@ impl Bus {
         session.put_note(&note, &mut self.gauges);
         received
             .into_iter()
-            .for_each(|packet| session.received.insert(packet));
+            .for_each(|packet| session.rare.put_received(packet));
         session.ends_at = match record.ends {
             Some(wall) => Some(wall.to_instant(self.epoch)),
             // Connected when the gateway stopped: its time begins now. One that was kept for its will alone ends now.

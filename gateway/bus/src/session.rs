@@ -7,13 +7,12 @@ use crate::gauges::Gauges;
 use crate::links::LinkState;
 use crate::memory;
 use crate::queue::Queued;
-use crate::received::Received;
+use crate::rare::Rare;
 use crate::retention::Scans;
 use crate::sessions::{SessionRef, Slot};
 use crate::settings::BusSettings;
 use crate::stats::DropReason;
 use crate::subscriptions::Subscriptions;
-use bytes::Bytes;
 use headgate_model::bus::{NEVER, Presence};
 use headgate_model::store::{SessionRecord, StoredWill};
 use headgate_model::{
@@ -46,8 +45,8 @@ pub(crate) struct Session {
     pub will_due: Option<Instant>,
     pub subscriptions: Subscriptions,
     pub deliveries: Deliveries,
-    /// QoS 2 packet identifiers of this client that are not yet released.
-    pub received: Received,
+    /// QoS 2 packet identifiers of this client that are not yet released, and the note of its adapter.
+    pub rare: Rare,
     pub scans: Scans,
     /// Its other side is another broker.
     pub link: Option<Box<LinkState>>,
@@ -55,15 +54,10 @@ pub(crate) struct Session {
     pub narrowed: bool,
     /// What expires while it waits is delivered all the same.
     pub wants_expired: bool,
-    /// What its adapter must know of it after a restart: see [`crate::notes`].
-    pub note: Option<Box<Bytes>>,
 }
 
 #[cfg(target_pointer_width = "64")]
-const _: () = assert!(
-    size_of::<Session>() <= 328,
-    "there is one for each client, and an allocation is a multiple of 16 and 8 more"
-);
+const _: () = assert!(size_of::<Session>() <= 320, "there is one for each client");
 
 impl Session {
     pub(crate) fn new(id: SessionId, client: ClientId) -> Self {
@@ -81,12 +75,11 @@ impl Session {
             will_due: None,
             subscriptions: Subscriptions::default(),
             deliveries: Deliveries::default(),
-            received: Received::default(),
+            rare: Rare::default(),
             scans: Scans::default(),
             link: None,
             narrowed: false,
             wants_expired: false,
-            note: None,
         }
     }
 
@@ -101,7 +94,7 @@ impl Session {
             durable: self.durable.into(),
             subscriptions: self.subscriptions.len(),
             subscription_bytes: self.subscriptions.iter().map(memory::of_subscription).sum(),
-            note_bytes: memory::of_note(self.note.as_deref()),
+            note_bytes: memory::of_note(self.rare.note()),
             ..self.deliveries.gauges()
         }
     }
