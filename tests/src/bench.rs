@@ -270,7 +270,10 @@ impl Gateway {
         let rules = Arc::clone(&self.0.borrow().rules);
         self.access(move |question| match question {
             Question::Authenticate(shown) => Some(allowed(&rules, shown.username.clone(), None)),
-            Question::Reauthenticate(_) | Question::Continue(_) | Question::Authorize(_) => None,
+            Question::Reauthenticate(_)
+            | Question::Continue(_)
+            | Question::Readmit(_)
+            | Question::Authorize(_) => None,
         });
     }
 
@@ -495,7 +498,7 @@ impl World {
             (None, Question::Authenticate(who) | Question::Reauthenticate(who)) => {
                 Some(allowed(&self.rules, who.username.clone(), None))
             }
-            (None, Question::Continue(_)) => Some(allowed(&self.rules, None, None)),
+            (None, Question::Continue(_) | Question::Readmit(_)) => Some(allowed(&self.rules, None, None)),
             (None, Question::Authorize(requests)) => {
                 Some(Answer::Authorized(vec![AccessDecision::Allow; requests.len()]))
             }

@@ -231,6 +231,74 @@ fn what_was_answered_survives_a_kill() {
     });
 }
 
+/// RFC 7641: an observer of QoS 1 is notified after `kill -9` before it says anything: the gateway asks by a ping whether it is there. Short and long messages.
+#[test]
+fn observers_are_notified_after_a_kill() {
+    let port = UdpSocket::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let setup = Setup::with(&format!(
+        "[auth]\nanonymous = \"loopback\"\n[[coap]]\nname = \"coap\"\nbind = \"0.0.0.0:{port}\"\n"
+    ));
+    let daemon = setup.start();
+    let base = format!("coap://127.0.0.1:{port}");
+    let observing: Vec<_> = [CoapClient::Aiocoap, CoapClient::Libcoap]
+        .iter()
+        .map(|client| client.observe(&format!("{base}/ps/after/kill?c={client:?}")))
+        .collect();
+    let ours = Command::new(headgate_tests::blackbox::headgate())
+        .args([
+            "coap",
+            "observe",
+            &format!("{base}/ps/after/kill?c=ours"),
+            "-C",
+            "4",
+            "--json",
+        ])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    eventually("all to observe", || {
+        let sessions = daemon.ask(&["subscriptions"]).to_string();
+        sessions.contains("$coap/ours/").then_some(())
+    });
+    let publish = |daemon: &Daemon<'_>, payload: &str| {
+        let (mut mqtt, _) = Peer::connect(daemon.port(Transport::Tcp), "mqtt", true, 0).unwrap();
+        mqtt.publish("after/kill", payload, Some((Qos::AtLeastOnce, 1)), false)
+            .unwrap();
+        assert!(matches!(mqtt.recv().unwrap(), Packet::Ack(_)));
+    };
+    publish(&daemon, "before");
+    observing
+        .iter()
+        .for_each(|client| assert_eq!(client.next(), "before"));
+    let long = "0123456789".repeat(5_000);
+    let mut daemon = daemon.restart();
+    publish(&daemon, "after");
+    observing
+        .iter()
+        .for_each(|client| assert_eq!(client.next(), "after"));
+    daemon = daemon.restart();
+    publish(&daemon, &long);
+    assert!(
+        observing[0].next() == long,
+        "libcoap's client tells a body block by block"
+    );
+    let output = ours.wait_with_output().unwrap();
+    let lines: Vec<serde_json::Value> = String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let heard: Vec<&str> = lines
+        .iter()
+        .map(|line| line["payload"].as_str().unwrap())
+        .collect();
+    assert!(heard[..] == ["", "before", "after", &*long], "{}", heard.len());
+}
+
 fn headgate(words: &[&str]) -> Output {
     let output = Command::new(headgate_tests::blackbox::headgate())
         .arg("coap")

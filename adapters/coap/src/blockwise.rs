@@ -380,6 +380,25 @@ impl<A: Address> Downloads<A> {
         (first, supersedes)
     }
 
+    /// A notification that was to be fetched by one request is fetched by another from now on.
+    pub fn rename_notification(
+        &mut self,
+        to: A,
+        as_if: &Message,
+        by: &Message,
+        of: SessionKey,
+        now: Instant,
+    ) {
+        let name = (to, name_of(as_if));
+        let kept = self.kept.by_name.get(&name);
+        if kept.is_some_and(|kept| kept.value.of == Some(of))
+            && let Some(body) = self.kept.take(&name)
+        {
+            let bytes = body.response.payload.len();
+            self.kept.put((to, name_of(by)), bytes, body, now);
+        }
+    }
+
     /// Nobody is to fetch a notification any more.
     pub fn forget_notification(&mut self, to: A, as_if: &Message, of: SessionKey) {
         let name = (to, name_of(as_if));

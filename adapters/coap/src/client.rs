@@ -2,6 +2,7 @@
 
 use crate::Requester;
 use crate::observation::Observation;
+use crate::returning::Return;
 use bytes::Bytes;
 use headgate_coap_codec::Message;
 use headgate_model::bus::Presence;
@@ -30,6 +31,12 @@ pub(crate) struct Client<A> {
     pub who: Option<Arc<Presence>>,
     /// Of its connection, if it made one. EMQX 5, connection mode
     pub token: Option<String>,
+    /// The user name that it said, if it did.
+    pub username: Option<String>,
+    /// It has said something, or acknowledged something, since the gateway has known it.
+    pub spoke: bool,
+    /// What it observed before a restart, while the access service is asked whether it is let in again.
+    pub returning: Option<Box<Return>>,
     pub heard: Instant,
     /// When its entry among the timers is.
     pub armed: Instant,
@@ -56,6 +63,10 @@ pub(crate) enum State {
     Opening,
     /// Its requests are done.
     Open,
+    /// It was there before a restart: the access service is asked whether it is let in again.
+    Returning,
+    /// It is back by what it observes, and has said nothing since: it has no session of its own yet.
+    Dormant,
 }
 
 /// A request whose topic the access service is asked about.

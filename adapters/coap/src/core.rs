@@ -7,6 +7,7 @@
 use crate::blockwise::{Downloads, Uploads, answer, echo_block1};
 use crate::client::{Awaiting, Client, Name, State};
 use crate::counters::CoapMetric;
+use crate::returning::Returns;
 use crate::settings::CoapSettings;
 use crate::unguessable::Unguessable;
 use crate::uri::Query;
@@ -15,7 +16,7 @@ use bytes::Bytes;
 use headgate_coap_codec::{Block, Code, Message, encoded_len, number};
 use headgate_model::access::{AuthRefusal, Credentials};
 use headgate_model::bus::{OpenRefusal, PeerName, Presence, Protocol};
-use headgate_model::datagram::Address;
+use headgate_model::datagram::{Address, Places};
 use headgate_model::{
     Answer, Asked, BusCommand, BusEvent, ClientId, CloseReason, DatagramOutputs, Gate, Identity, Instant,
     Metric, Naming, Open, Question, SessionKey, UserRates,
@@ -69,6 +70,8 @@ pub(crate) enum Effect<A> {
     Ping(A, Tag),
     /// What is not sent yet of an observation is not wanted any more.
     Forget(A, SessionKey),
+    /// Somebody will be notified who has said nothing since the gateway started.
+    Expect(A),
 }
 
 /// Whose session a key is.
@@ -117,6 +120,10 @@ pub(crate) struct Core<A> {
     pub overloaded: bool,
     /// How fast all clients of a user may send.
     pub user_rates: Option<Arc<dyn UserRates>>,
+    /// How places are kept over a restart.
+    pub places: Option<Arc<dyn Places<A>>>,
+    /// Clients that were there before a restart.
+    pub returns: Returns<A>,
     /// Whether there is memory for what begins.
     pub has_memory: bool,
 }
@@ -150,6 +157,8 @@ impl<A: Address> Core<A> {
             observations: 0,
             overloaded: false,
             user_rates: None,
+            places: None,
+            returns: Returns::default(),
             has_memory: true,
         }
     }
@@ -168,7 +177,8 @@ impl<A: Address> Core<A> {
 
     /// Bytes that clients, observations and transfers take.
     pub(crate) fn held(&self) -> usize {
-        let clients = self.clients() * EACH_CLIENT + self.observations * EACH_OBSERVATION;
+        let observations = self.observations + self.returns.observations();
+        let clients = self.clients() * EACH_CLIENT + observations * EACH_OBSERVATION;
         clients + self.uploads.held() + self.downloads.held()
     }
 
@@ -198,8 +208,19 @@ impl<A: Address> Core<A> {
     /// What it is found by: with a number that nobody can make who does not know the password.
     pub(crate) fn name(&self, at: A, query: &Query) -> Name<A> {
         let id = ClientId::from(query.client_id.as_deref().unwrap_or_default());
-        let number = self.unguessable.of((&query.username, &query.password));
+        let number = self.number_of(&query.username, &query.password);
         (at, id, number)
+    }
+
+    pub(crate) fn number_of(&self, username: &Option<String>, password: &Option<Bytes>) -> u64 {
+        self.unguessable.of((username, password))
+    }
+
+    /// The user name of a client that says this one, or none.
+    pub(crate) fn username_of(&self, said: Option<&str>) -> Option<Arc<str>> {
+        let default = self.settings.default_username.as_str();
+        let said = said.or_else(|| (!default.is_empty()).then_some(default));
+        said.map(Arc::from)
     }
 
     /// Somebody wants to be a client: the access service is asked who it is, and the request waits.
@@ -240,53 +261,23 @@ impl<A: Address> Core<A> {
             "" => ClientId::from(format!("coap-{:016x}", self.unguessable.number()).as_str()),
             id => ClientId::from(id),
         };
-        let default = self.settings.default_username.as_str();
-        let (username, password) = match &query.username {
-            Some(username) => (Some(username.as_str()), query.password.clone()),
-            None if default.is_empty() => (None, query.password.clone()),
-            None => (
-                Some(default),
-                Some(Bytes::copy_from_slice(
-                    self.settings.default_password.reveal().as_bytes(),
-                )),
-            ),
-        };
+        let has_default = query.username.is_none() && !self.settings.default_username.is_empty();
+        let default = || Bytes::copy_from_slice(self.settings.default_password.reveal().as_bytes());
         let credentials = Credentials {
             client_id: id.clone(),
-            username: username.map(Arc::from),
-            password,
+            username: self.username_of(query.username.as_deref()),
+            password: match has_default {
+                true => Some(default()),
+                false => query.password.clone(),
+            },
             method: None,
             data: None,
             link: false,
         };
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.clients.push(None);
-            u32::try_from(self.clients.len() - 1).expect("fewer than four billion clients")
-        });
-        let seat = self.take_seat(Occupant::Client(index));
         let at = name.0;
-        self.by_name.insert(name.clone(), index);
-        self.clients[index as usize] = Some(Client {
-            at,
-            name,
-            id,
-            seat,
-            state: State::LoggingIn,
-            identity: None,
-            who: None,
-            token: None,
-            heard: now,
-            armed: now + self.settings.keep_alive,
-            is_asked: false,
-            waiting: VecDeque::from([(requester, message)]),
-            asking: None,
-            awaiting: HashMap::new(),
-            last_token: 0,
-            pace: Default::default(),
-            observations: Default::default(),
-        });
-        self.logging_in += 1;
-        self.timers.insert((now + self.settings.keep_alive, index));
+        let index = self.add_client(name, id, query.username.clone(), State::LoggingIn, now);
+        self.client_mut(index).waiting.push_back((requester, message));
+        let seat = self.client(index).seat;
         let question = Question::Authenticate(Box::new(credentials));
         out.questions.push(Asked {
             key: seat,
@@ -296,14 +287,61 @@ impl<A: Address> Core<A> {
         Some(index)
     }
 
+    /// One client more, which is to be let in.
+    pub(crate) fn add_client(
+        &mut self,
+        name: Name<A>,
+        id: ClientId,
+        username: Option<String>,
+        state: State,
+        now: Instant,
+    ) -> u32 {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.clients.push(None);
+            u32::try_from(self.clients.len() - 1).expect("fewer than four billion clients")
+        });
+        let seat = self.take_seat(Occupant::Client(index));
+        self.by_name.insert(name.clone(), index);
+        self.clients[index as usize] = Some(Client {
+            at: name.0,
+            name,
+            id,
+            seat,
+            state,
+            identity: None,
+            who: None,
+            token: None,
+            username,
+            spoke: state == State::LoggingIn,
+            returning: None,
+            heard: now,
+            armed: now + self.settings.keep_alive,
+            is_asked: false,
+            waiting: VecDeque::new(),
+            asking: None,
+            awaiting: HashMap::new(),
+            last_token: 0,
+            pace: Default::default(),
+            observations: Default::default(),
+        });
+        self.logging_in += 1;
+        self.timers.insert((now + self.settings.keep_alive, index));
+        index
+    }
+
     /// The access service says.
     pub(crate) fn on_answer(&mut self, key: SessionKey, answer: Answer, now: Instant, out: &mut Out<A>) {
         let Some(Occupant::Client(index)) = self.occupant(key) else {
             return;
         };
         match (self.client(index).state, answer) {
-            (State::LoggingIn, Answer::Allowed { identity, .. }) => self.on_allowed(index, identity, out),
-            (State::LoggingIn, answer) => {
+            (State::LoggingIn, Answer::Allowed { identity, .. }) => {
+                self.on_allowed(index, identity, now, out);
+            }
+            (State::Returning, Answer::Allowed { identity, .. }) => {
+                self.on_readmitted(index, identity, now, out);
+            }
+            (State::LoggingIn | State::Returning, answer) => {
                 out.counts.add(Metric::ConnectRefused);
                 let (code, why) = match answer {
                     Answer::Refused(AuthRefusal::Unavailable | AuthRefusal::Busy) => {
@@ -319,10 +357,20 @@ impl<A: Address> Core<A> {
             }
             (_, answer) => self.on_authorized(index, &answer, now, out),
         }
+        self.readmit_some(now, out);
     }
 
-    fn on_allowed(&mut self, index: u32, identity: Identity, out: &mut Out<A>) {
+    fn on_allowed(&mut self, index: u32, identity: Identity, now: Instant, out: &mut Out<A>) {
         self.logging_in -= 1;
+        if !self.let_in(index, identity, out) {
+            return;
+        }
+        self.open_own(index, out);
+        self.take_returns(index, now, out);
+    }
+
+    /// A client may come in: who it is is known from now on. False if nobody may have its client id; then it is gone.
+    pub(crate) fn let_in(&mut self, index: u32, identity: Identity, out: &mut Out<A>) -> bool {
         let keep_alive = u16::try_from(self.settings.keep_alive.as_secs()).unwrap_or(u16::MAX);
         let place = self.place.clone();
         let client = self.client_mut(index);
@@ -337,18 +385,28 @@ impl<A: Address> Core<A> {
             clean_start: true,
             ..Presence::default()
         };
-        client.state = State::Opening;
+        client.state = State::Dormant;
         client.identity = Some(identity);
-        let entrant = self.gate(index).enter(who);
-        let Some(entrant) = entrant else {
-            return self.remove(
+        let Some(entrant) = self.gate(index).enter(who) else {
+            self.remove(
                 index,
                 Some((Code::FORBIDDEN, "nobody may have this client id")),
                 out,
             );
+            return false;
+        };
+        self.client_mut(index).who = Some(Arc::clone(entrant.who()));
+        true
+    }
+
+    /// Opens a client's own session.
+    pub(crate) fn open_own(&mut self, index: u32, out: &mut Out<A>) {
+        let who = self.client(index).who.as_deref().cloned().unwrap_or_default();
+        let Some(entrant) = self.gate(index).enter(who) else {
+            return;
         };
         let client = self.client_mut(index);
-        client.who = Some(Arc::clone(entrant.who()));
+        client.state = State::Opening;
         let open = Open {
             client: entrant,
             clean_start: true,
@@ -411,15 +469,17 @@ impl<A: Address> Core<A> {
     /// A client said something.
     pub(crate) fn hear(&mut self, index: u32, at: A, now: Instant, out: &mut Out<A>) {
         let client = self.client_mut(index);
-        client.heard = now;
+        (client.heard, client.spoke) = (now, true);
         if client.at != at {
             client.at = at;
             out.counts.add_own(CoapMetric::Moved);
+            self.note_all(index, out);
         }
     }
 
     /// Does what is due: who was silent too long is asked whether it is there, or is gone.
     pub(crate) fn on_timeout(&mut self, now: Instant, out: &mut Out<A>) {
+        self.readmit_some(now, out);
         let keep_alive = self.settings.keep_alive;
         for _ in 0..TIMERS_PER_TURN {
             if self.transfers.first().is_none_or(|(at, _)| *at > now) {
@@ -439,7 +499,8 @@ impl<A: Address> Core<A> {
             let until = client.heard + keep_alive;
             if until > now {
                 self.arm(index, until);
-            } else if client.state == State::Open && !client.observations.is_empty() {
+            } else if matches!(client.state, State::Open | State::Dormant) && !client.observations.is_empty()
+            {
                 // Its answer, or that there is none, is told.
                 self.arm(index, now + keep_alive);
                 if !std::mem::replace(&mut self.client_mut(index).is_asked, true) {
@@ -448,6 +509,8 @@ impl<A: Address> Core<A> {
                 }
             } else if client.state == State::Open {
                 self.lose(index, CloseReason::KeepAlive, out);
+            } else if client.state == State::Dormant {
+                self.remove(index, None, out);
             } else {
                 self.remove(
                     index,
@@ -466,7 +529,8 @@ impl<A: Address> Core<A> {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let transfer = self.transfers.first().map(|(at, _)| *at);
         let client = self.timers.first().map(|(at, _)| *at);
-        transfer.into_iter().chain(client).min()
+        let returns = self.returns.due();
+        transfer.into_iter().chain(client).chain(returns).min()
     }
 
     /// What became of a message that we sent.
@@ -491,7 +555,10 @@ impl<A: Address> Core<A> {
                 };
                 self.client_mut(index).is_asked = false;
                 match outcome {
-                    Outcome::Acknowledged(_) | Outcome::Rejected(_) => self.client_mut(index).heard = now,
+                    Outcome::Acknowledged(_) | Outcome::Rejected(_) => {
+                        let client = self.client_mut(index);
+                        (client.heard, client.spoke) = (now, true);
+                    }
                     Outcome::Lost(_) if self.client(index).heard + self.settings.keep_alive > now => {}
                     Outcome::Lost(_) => self.lose(index, CloseReason::KeepAlive, out),
                 }
@@ -524,8 +591,8 @@ impl<A: Address> Core<A> {
         for index in 0..self.clients.len() {
             let index = u32::try_from(index).expect("indices are u32");
             match self.clients[index as usize].as_ref().map(|client| client.state) {
-                Some(State::LoggingIn) => self.remove(index, None, out),
-                Some(State::Opening | State::Open) => self.lose(index, reason, out),
+                Some(State::LoggingIn | State::Returning) => self.remove(index, None, out),
+                Some(State::Opening | State::Open | State::Dormant) => self.lose(index, reason, out),
                 None => {}
             }
         }
@@ -541,12 +608,15 @@ impl<A: Address> Core<A> {
     }
 
     /// Forgets a client that has no session; what it waits for is answered so.
-    fn remove(&mut self, index: u32, answered: Option<(Code, &str)>, out: &mut Out<A>) {
+    pub(crate) fn remove(&mut self, index: u32, answered: Option<(Code, &str)>, out: &mut Out<A>) {
         let mut client = self.clients[index as usize]
             .take()
             .expect("the index of a client");
-        self.logging_in -= usize::from(client.state == State::LoggingIn);
+        let logs_in = matches!(client.state, State::LoggingIn | State::Returning);
+        self.logging_in -= usize::from(logs_in);
         self.by_name.remove(&client.name);
+        self.returns
+            .forget(&(client.name.0, client.name.1.clone()), index);
         if let Some(token) = &client.token {
             self.by_token.remove(token);
         }
@@ -667,6 +737,11 @@ impl<A: Address> Core<A> {
         (seat.generation == key.generation).then_some(seat.occupant)
     }
 
+    /// The session of an observation is that of another client from now on.
+    pub(crate) fn move_seat(&mut self, key: SessionKey, to: u32) {
+        self.seats[key.index as usize].occupant = Occupant::Observation(to);
+    }
+
     /// The client that has the session of an observation.
     pub(crate) fn observer(&self, key: SessionKey) -> Option<u32> {
         match self.occupant(key)? {
@@ -687,7 +762,7 @@ impl<A: Address> Core<A> {
     pub(crate) fn shutdown(&mut self, out: &mut Out<A>) {
         for client in self.clients.iter().flatten() {
             let seats = client.observations.values().map(|observation| observation.seat);
-            let own = (client.state != State::LoggingIn).then_some(client.seat);
+            let own = matches!(client.state, State::Opening | State::Open).then_some(client.seat);
             for key in seats.chain(own) {
                 let (reason, expiry) = (CloseReason::Shutdown, None);
                 out.bus.push((key, BusCommand::Close { reason, expiry }));

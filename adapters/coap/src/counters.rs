@@ -23,6 +23,7 @@ headgate_model::counters! {
         Notifications => "coap/notifications/sent",
         NotificationsDropped => "coap/notifications/dropped",
         Observed => "coap/observations/begun",
+        Restored => "coap/observations/restored",
         Cancelled => "coap/observations/cancelled",
         ClientsLost => "coap/clients/lost",
         Moved => "coap/clients/moved",

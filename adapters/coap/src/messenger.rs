@@ -110,6 +110,8 @@ struct Peer<A, T> {
     /// Which use of its place this is.
     made: u64,
     credit: Credit,
+    /// Its credit is for pings, until it has proved that it receives.
+    pings_only: bool,
     next_id: u16,
     heard: Instant,
     /// The first NSTART are under way.
@@ -389,6 +391,15 @@ impl<A: Address, T: Copy> Messenger<A, T> {
         true
     }
 
+    /// Somebody that was there before a restart will be sent messages: it may be asked by a ping for a proof that it receives, as if it had sent a datagram of a few bytes.
+    pub fn expect(&mut self, at: A, now: Instant) {
+        let pings = usize::from(self.transmission.max_retransmit) + 1;
+        let factor = usize::from(self.transmission.amplification_limit).max(1);
+        if let Some(index) = self.peer(at, (4 * pings).div_ceil(factor), now) {
+            self.at(index).pings_only = true;
+        }
+    }
+
     /// Answers a request whose sender will be sent messages of ours, too: what it may be sent is remembered from now on, and it is asked for a proof that it receives, if there is none yet.
     pub fn respond_and_expect(
         &mut self,
@@ -581,7 +592,8 @@ impl<A: Address, T: Copy> Messenger<A, T> {
             self.counts.overflowed += 1;
             return false;
         }
-        let proves_first = !self.at(index).credit.has(datagram.len());
+        let peer = self.at(index);
+        let proves_first = !peer.credit.has(datagram.len()) || peer.pings_only && peer.credit.is_limited();
         if proves_first && !self.at(index).waiting.iter().any(|outgoing| outgoing.is_ping) {
             self.push_ping(index, None, now);
         }
@@ -667,7 +679,8 @@ impl<A: Address, T: Copy> Messenger<A, T> {
         }
         outgoing.sent = outgoing.sent.saturating_add(1);
         outgoing.due = now + outgoing.timeout;
-        if !peer.credit.is_limited() || peer.credit.spend(outgoing.datagram.len()) {
+        let may_be_sent = outgoing.is_ping || !peer.pings_only;
+        if !peer.credit.is_limited() || may_be_sent && peer.credit.spend(outgoing.datagram.len()) {
             write(peer.at, &outgoing.datagram, out);
         } else {
             *unproved += 1;
@@ -729,6 +742,7 @@ impl<A: Address, T: Copy> Messenger<A, T> {
         let factor = self.factor();
         if let Some(peer) = self.peer_mut(at) {
             peer.credit.join(&Credit::new(bytes, factor));
+            peer.pings_only = false;
             peer.heard = now;
         }
     }
@@ -781,6 +795,7 @@ impl<A: Address, T: Copy> Messenger<A, T> {
             at,
             made: self.made,
             credit: Credit::new(received, self.factor()),
+            pings_only: false,
             next_id: self.unguessable.number() as u16,
             heard: now,
             waiting: VecDeque::new(),

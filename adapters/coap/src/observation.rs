@@ -25,6 +25,8 @@ pub(crate) struct Observation<A> {
     pub step: Step<A>,
     /// Of the last notification. RFC 7641 §3.4
     pub sequence: u32,
+    /// Sequence numbers up to this one may be used before another note is written; none where there is no note.
+    pub reserved: Option<u32>,
     /// When a notification was last acknowledged, or the observation began.
     pub confirmed: Instant,
     /// A confirmable notification that is fetched in blocks: nothing else is notified meanwhile.
@@ -54,17 +56,35 @@ pub(crate) enum Step<A> {
     Opening(Requester<A>, Box<Admitted<Subscription>>),
     /// It subscribes. With what it reads then.
     Subscribing(Requester<A>, Box<Admitted<Subscription>>),
+    /// It goes on after a restart: its session is being opened, and subscribes as before. Nobody waits for an answer.
+    Reopening(Box<Admitted<Subscription>>),
+    /// The session of one that goes on subscribes.
+    Resubscribing,
     /// The client is notified.
     Active,
 }
 
 /// The largest sequence number. RFC 7641 §4.4
 const MAX_SEQUENCE: u32 = (1 << 24) - 1;
+/// So many sequence numbers are reserved with one note.
+const RESERVED: u32 = 1_024;
 
 impl<A> Observation<A> {
     /// The next sequence number. RFC 7641 §4.4
     pub(crate) fn next_sequence(&mut self) -> u32 {
         self.sequence = self.sequence.wrapping_add(1) & MAX_SEQUENCE;
         self.sequence
+    }
+
+    /// Whether a note is to reserve more sequence numbers: half of them are used.
+    pub(crate) fn reserves_more(&self) -> bool {
+        let left = |reserved: u32| reserved.wrapping_sub(self.sequence) & MAX_SEQUENCE;
+        self.reserved
+            .is_some_and(|reserved| left(reserved) < RESERVED / 2)
+    }
+
+    /// The last sequence number that may be used once a note says so.
+    pub(crate) fn to_reserve(&self) -> u32 {
+        self.sequence.wrapping_add(RESERVED) & MAX_SEQUENCE
     }
 }

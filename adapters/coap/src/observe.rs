@@ -73,6 +73,7 @@ impl<A: Address> Core<A> {
             qos: subscription.options.qos,
             step: Step::Opening(from, Box::new(subscription)),
             sequence: 0,
+            reserved: None,
             confirmed: now,
             transfer: None,
             waiting: VecDeque::new(),
@@ -88,18 +89,13 @@ impl<A: Address> Core<A> {
     }
 
     /// The session of an observation: by its name a client finds it again, wherever it is then. It reads by the client's rules.
-    fn opening(&self, index: u32, seat: SessionKey, filter: &Bytes) -> Option<Open> {
+    pub(crate) fn opening(&self, index: u32, seat: SessionKey, filter: &Bytes) -> Option<Open> {
         let client = self.client(index);
-        let observation = &client.observations[&seat.index];
-        let escaped = client.id.as_str().replace('%', "%25").replace('/', "%2F");
-        let name = ClientId::from(format!("$coap/{escaped}/{}", String::from_utf8_lossy(filter)).as_str());
+        let name = session_of(client.id.as_str(), filter);
         let who = client.who.as_ref()?;
-        // Who was given a client id because it had none does not come back under it.
-        let lasts = !client.name.1.as_str().is_empty() && observation.qos > Qos::AtMostOnce;
-        let expiry = if lasts {
-            self.settings.observation_expiry
-        } else {
-            Duration::ZERO
+        let expiry = match self.lasts(index, seat) {
+            true => self.settings.observation_expiry,
+            false => Duration::ZERO,
         };
         let presence = Presence {
             clean_start: expiry.is_zero(),
@@ -126,6 +122,13 @@ impl<A: Address> Core<A> {
         })
     }
 
+    /// Whether an observation outlives its client's silence. Who was given a client id because it had none does not come back under it.
+    pub(crate) fn lasts(&self, index: u32, seat: SessionKey) -> bool {
+        let client = self.client(index);
+        let qos = client.observations[&seat.index].qos;
+        !client.name.1.as_str().is_empty() && qos > Qos::AtMostOnce
+    }
+
     /// The bus says something to the session of an observation.
     pub(crate) fn on_observation_event(
         &mut self,
@@ -136,13 +139,24 @@ impl<A: Address> Core<A> {
         out: &mut Out<A>,
     ) {
         match event {
-            BusEvent::Opened { .. } => {
+            BusEvent::Opened { present, .. } => {
                 let observation = self.observation(index, key);
-                let Step::Opening(from, subscription) = &observation.step else {
-                    return;
+                let (next, subscription) = match &observation.step {
+                    Step::Opening(from, subscription) => (
+                        Step::Subscribing(*from, subscription.clone()),
+                        subscription.clone(),
+                    ),
+                    Step::Reopening(subscription) => (Step::Resubscribing, subscription.clone()),
+                    _ => return,
                 };
-                let (from, subscription) = (*from, subscription.clone());
-                observation.step = Step::Subscribing(from, subscription.clone());
+                if matches!(next, Step::Resubscribing) && !present {
+                    // It ended meanwhile.
+                    let (reason, expiry) = (CloseReason::Normal, Some(Duration::ZERO));
+                    return self.end_observation(index, key.index, reason, expiry, out);
+                }
+                observation.step = next;
+                // Before what is answered: an observation that has begun goes on after a restart.
+                self.note(index, key, out);
                 let token = TOKEN;
                 out.bus
                     .push((key, BusCommand::SubscribeOnly { token, subscription }));
@@ -155,6 +169,10 @@ impl<A: Address> Core<A> {
                 self.refuse_observation(index, key, code, &why.to_string(), out);
             }
             BusEvent::Subscribed { results, .. } => match results.first() {
+                // Whatever is refused to one that goes on, it has its subscription.
+                Some(_) if matches!(self.observation(index, key).step, Step::Resubscribing) => {
+                    self.on_back(index, key, out);
+                }
                 Some(Ok(_)) => self.on_observed(index, key, now, out),
                 Some(Err(why)) => self.on_observation_refused(index, key, *why, out),
                 None => {}
@@ -171,7 +189,28 @@ impl<A: Address> Core<A> {
         }
     }
 
-    fn observation(&mut self, index: u32, key: SessionKey) -> &mut Observation<A> {
+    /// What was observed before a restart is observed again.
+    fn on_back(&mut self, index: u32, key: SessionKey, out: &mut Out<A>) {
+        self.observation(index, key).step = Step::Active;
+        out.counts.add_own(CoapMetric::Restored);
+        let client = self.client(index);
+        if !client.spoke {
+            self.effects.push_back(Effect::Expect(client.at));
+        }
+        out.bus.push((key, BusCommand::credit(CREDIT)));
+    }
+
+    /// The next notification's sequence number; more are reserved in time.
+    fn take_sequence(&mut self, index: u32, key: SessionKey, out: &mut Out<A>) -> u32 {
+        let observation = self.observation(index, key);
+        let sequence = observation.next_sequence();
+        if observation.reserves_more() {
+            self.note(index, key, out);
+        }
+        sequence
+    }
+
+    pub(crate) fn observation(&mut self, index: u32, key: SessionKey) -> &mut Observation<A> {
         let observations = &mut self.client_mut(index).observations;
         observations.get_mut(&key.index).expect("its session has a seat")
     }
@@ -210,12 +249,9 @@ impl<A: Address> Core<A> {
             Some(message) => content_of(&message, from.token, now),
             None => Message::of_stream(Code::CONTENT, from.token),
         };
-        if let Some(observation) = self.client_mut(index).observations.get_mut(&key.index)
-            && observation.seat == key
-        {
-            response
-                .options
-                .push_uint(number::OBSERVE, observation.next_sequence());
+        if self.observer(key) == Some(index) {
+            let sequence = self.take_sequence(index, key, out);
+            response.options.push_uint(number::OBSERVE, sequence);
             out.bus.push((key, BusCommand::credit(CREDIT)));
         }
         self.respond(&from, &request, response, now, out);
@@ -249,16 +285,15 @@ impl<A: Address> Core<A> {
         let topic = self.naming.mount.unmount(&delivery.message.topic).to_string();
         let max_whole = self.max_whole;
         let szx = self.block_szx();
+        let sequence = self.take_sequence(index, key, out);
         let client = self.client_mut(index);
-        let at = client.at;
+        let (at, spoke) = (client.at, client.spoke);
         let observation = client
             .observations
             .get_mut(&key.index)
             .expect("its session has a seat");
         let mut content = content_of(&delivery.message, observation.token, now);
-        content
-            .options
-            .push_uint(number::OBSERVE, observation.next_sequence());
+        content.options.push_uint(number::OBSERVE, sequence);
         if observation.has_wildcard {
             // Which topic it was the client does not know otherwise. The option is elective: who does not expect it ignores it.
             for segment in topic.split('/') {
@@ -270,7 +305,8 @@ impl<A: Address> Core<A> {
             NotifyType::Con => true,
             NotifyType::Non => false,
         };
-        let confirmable = wanted || observation.confirmed + interval <= now;
+        // Who has said nothing since a restart must first show that it is there.
+        let confirmable = wanted || !spoke || observation.confirmed + interval <= now;
         let (token, request) = (observation.token, observation.request.clone());
         let fits = self.szx.is_none() || content.payload.len() <= (16 << szx).max(max_whole);
         let mut supersedes = false;
@@ -346,7 +382,7 @@ impl<A: Address> Core<A> {
     ) {
         match outcome {
             Outcome::Acknowledged(_) => {
-                self.client_mut(index).heard = now;
+                self.hear_of(index, now);
                 self.observation(index, key).confirmed = now;
                 self.settle(key, delivery, size, Settlement::Done, out);
             }
@@ -371,6 +407,11 @@ impl<A: Address> Core<A> {
         }
     }
 
+    fn hear_of(&mut self, index: u32, now: Instant) {
+        let client = self.client_mut(index);
+        (client.heard, client.spoke) = (now, true);
+    }
+
     /// What became of the first block of a long notification.
     pub(crate) fn on_first_block(
         &mut self,
@@ -383,7 +424,7 @@ impl<A: Address> Core<A> {
         if !matches!(outcome, Outcome::Acknowledged(_)) {
             return self.on_unwanted(index, key, outcome, out);
         }
-        self.client_mut(index).heard = now;
+        self.hear_of(index, now);
         let until = now + self.settings.transmission.max_transmit_wait();
         let observation = self.observation(index, key);
         observation.confirmed = now;
@@ -399,7 +440,7 @@ impl<A: Address> Core<A> {
     /// A client fetched a block of a long notification.
     pub(crate) fn on_fetched(&mut self, key: SessionKey, is_last: bool, now: Instant, out: &mut Out<A>) {
         let Some(index) = self.observer(key) else { return };
-        self.client_mut(index).heard = now;
+        self.hear_of(index, now);
         let until = now + self.settings.transmission.max_transmit_wait();
         if let Some(transfer) = &mut self.observation(index, key).transfer {
             transfer.until = until;
@@ -554,6 +595,13 @@ impl<A: Address> Core<A> {
             self.refuse(&from, &observation.request, code, why, out);
         }
     }
+}
+
+/// The session of an observation.
+pub(crate) fn session_of(client_id: &str, filter: &Bytes) -> ClientId {
+    let escaped = client_id.replace('%', "%25").replace('/', "%2F");
+    let name = format!("$coap/{escaped}/{}", String::from_utf8_lossy(filter));
+    ClientId::from(name.as_str())
 }
 
 /// Bytes that a delivery takes of the credit.

@@ -75,11 +75,7 @@ impl<A: Address> Core<A> {
             challenge.options.push(number::ECHO, self.echo(from.at, now));
             return self.respond(&from, &request, challenge, now, out);
         }
-        if let Some(part) = self.downloads.fetch(from.at, &request, now) {
-            self.respond(&from, &request, part.answer, now, out);
-            if let Some(key) = part.of {
-                self.on_fetched(key, part.is_last, now, out);
-            }
+        if self.answer_block(&from, &request, now, out) {
             return;
         }
         if let Err(response) = self.uploads.take(from.at, &mut request, now) {
@@ -93,6 +89,24 @@ impl<A: Address> Core<A> {
                 Err(error) => self.refuse(&from, &request, Code::BAD_REQUEST, &error.to_string(), out),
             },
         }
+    }
+
+    /// Answers a request for a block of what is being fetched. Whether it was one.
+    fn answer_block(
+        &mut self,
+        from: &Requester<A>,
+        request: &Message,
+        now: Instant,
+        out: &mut Out<A>,
+    ) -> bool {
+        let Some(part) = self.downloads.fetch(from.at, request, now) else {
+            return false;
+        };
+        self.respond(from, request, part.answer, now, out);
+        if let Some(key) = part.of {
+            self.on_fetched(key, part.is_last, now, out);
+        }
+        true
     }
 
     /// Whether a request that changes something must first show that it is fresh. RFC 9175 §2.3
@@ -234,6 +248,9 @@ impl<A: Address> Core<A> {
             );
         }
         client.waiting.push_back((from, request));
+        if client.state == State::Dormant {
+            return self.open_own(index, out);
+        }
         self.go_on(index, now, out);
     }
 
@@ -253,6 +270,10 @@ impl<A: Address> Core<A> {
     }
 
     fn process(&mut self, index: u32, from: Requester<A>, request: Message, now: Instant, out: &mut Out<A>) {
+        // Of a client that was there before a restart, the password that is in the name of what it fetches was not known when the request came.
+        if self.answer_block(&from, &request, now, out) {
+            return;
+        }
         let query = uri::query(&request).expect("it was looked at when it came");
         match (uri::resource(&request), request.code) {
             (Resource::Connection, Code::POST) => {

@@ -5,7 +5,7 @@ use crate::counters::CoapMetric;
 use crate::{CoapSettings, Messenger, Outcome, Received, Requester, Unguessable, trace};
 use bytes::Bytes;
 use headgate_coap_codec::{Block, Code, Kind, decode, number};
-use headgate_model::datagram::Address;
+use headgate_model::datagram::{Address, Places, Restored};
 use headgate_model::memory::Want;
 use headgate_model::trace::PacketTrace;
 use headgate_model::{
@@ -96,6 +96,7 @@ impl<A: Address> CoapServer<A> {
                         self.core.on_outcome(Outcome::Lost(tag), now, out);
                     }
                 }
+                Effect::Expect(at) => self.messenger.expect(at, now),
                 Effect::Forget(at, key) => {
                     let is_meant = |tag: &Tag| matches!(tag, Tag::Notification(of, ..) | Tag::FirstBlock(of) if *of == key);
                     self.messenger.forget(at, is_meant);
@@ -151,6 +152,20 @@ impl<A: Address> DatagramServer for CoapServer<A> {
     type Address = A;
 
     const COUNTERS: &'static [&'static str] = CoapMetric::NAMES;
+
+    /// Observations.
+    const NOTES: Option<&'static str> = Some("$coap/");
+
+    fn restore(&mut self, found: Vec<Restored>, _: Instant, _: &mut Out<A>) {
+        for found in found {
+            self.core.restore(found);
+        }
+    }
+
+    fn restored(&mut self, now: Instant, out: &mut Out<A>) {
+        self.core.readmit_some(now, out);
+        self.flush(now, out);
+    }
 
     fn handle_datagram(&mut self, from: A, datagram: Bytes, now: Instant, out: &mut Out<A>) {
         out.counts.add_own(CoapMetric::DatagramsReceived);
@@ -210,6 +225,10 @@ impl<A: Address> DatagramServer for CoapServer<A> {
 
     fn set_user_rates(&mut self, rates: Arc<dyn UserRates>) {
         self.core.user_rates = Some(rates);
+    }
+
+    fn set_places(&mut self, places: Arc<dyn Places<A>>) {
+        self.core.places = Some(places);
     }
 
     fn set_overloaded(&mut self, overloaded: bool) {

@@ -118,6 +118,13 @@ pub(crate) fn query(message: &Message) -> Result<Query, QueryError> {
     Ok(query)
 }
 
+/// The name of a word that is secret: a password, or the token of a connection. With something behind it, or not.
+pub(crate) fn secret(word: &[u8]) -> Option<&[u8]> {
+    let at = word.iter().position(|byte| *byte == b'=')?;
+    let name = &word[..at];
+    matches!(name, b"p" | b"password" | b"t" | b"token").then_some(name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -190,7 +190,6 @@ fn what_was_not_fetched_is_there_after_a_restart() {
     acknowledged(&mut bench);
     fetch_block(&mut bench, 1);
     bench.restart();
-    bench.exchange(at(1), observe("ps/%2B?c=o", 7, 0));
     let first = acknowledged(&mut bench);
     assert!(fetch_rest(&mut bench, &first) == long);
     assert_eq!(bench.left_of("$coap/o/+"), 0);

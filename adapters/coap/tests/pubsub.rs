@@ -60,7 +60,6 @@ fn a_publish_is_answered_when_it_is_safe() {
     assert_eq!((separate.kind, separate.code), (Kind::Confirmable, Code::CHANGED));
     bench.restart();
     assert!(bench.has_session("$coap/reader/a"));
-    bench.exchange(at(1), observe("mqtt/a?c=reader", 9, 0));
     assert_eq!(bench.notified(at(1), 9), ["1"], "it waited for its observer");
 }
 

@@ -18,7 +18,7 @@ use crate::trace::Tracer;
 use bytes::Bytes;
 use headgate_access::ConnectionInfo;
 use headgate_access::{AccessService, AccessSession, Answering};
-use headgate_model::datagram::{Address, Restored};
+use headgate_model::datagram::{Address, Places, Restored};
 use headgate_model::trace::{BusTrace, Party};
 use headgate_model::{
     Answer, Asked, BusEvent, ClientId, DatagramOutputs, DatagramServer, Destination, Instant, Many, Metric,
@@ -74,6 +74,11 @@ pub trait DatagramTransport: Unpin + Send + 'static {
 
     /// Tells how many there are of what it has itself, such as sessions. Default: nothing.
     fn gauges(&self, _tell: &mut dyn FnMut(&'static str, usize)) {}
+
+    /// How its places are kept over a restart. Default: they are not.
+    fn places(&self) -> Option<Arc<dyn Places<Self::Address>>> {
+        None
+    }
 
     /// Who may be asked for keys. Default: nobody needs one.
     fn set_access(&mut self, _access: &Arc<dyn AccessService>) {}
@@ -191,6 +196,9 @@ where
     tracing::info!(listener = %name, %address, "listening");
     transport.stats().set_down(false);
     server.set_user_rates(serving.total.shared_rates());
+    if let Some(places) = transport.places() {
+        server.set_places(places);
+    }
     transport.set_access(&serving.access);
     Server {
         server,
@@ -272,7 +280,7 @@ impl Conversations {
     ) -> Option<Answer> {
         // Another client may have had the place before.
         let known = self.idle.remove(&key.index);
-        let begins = matches!(question, Question::Authenticate(_));
+        let begins = matches!(question, Question::Authenticate(_) | Question::Readmit(_));
         let session = known
             .filter(|_| !begins)
             .unwrap_or_else(|| self.access.session(&info()));

@@ -53,9 +53,10 @@ pub fn ask(session: Box<dyn AccessSession>, question: Question) -> Answering {
 /// How a question is answered when nobody does.
 fn refusal_of(question: &Question) -> Answer {
     match question {
-        Question::Authenticate(_) | Question::Continue(_) | Question::Reauthenticate(_) => {
-            Answer::Refused(AuthRefusal::Unavailable)
-        }
+        Question::Authenticate(_)
+        | Question::Continue(_)
+        | Question::Reauthenticate(_)
+        | Question::Readmit(_) => Answer::Refused(AuthRefusal::Unavailable),
         Question::Authorize(requests) => {
             Answer::Authorized(vec![AccessDecision::Deny(DenyCode::default()); requests.len()])
         }

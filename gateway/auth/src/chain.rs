@@ -82,7 +82,8 @@ pub trait Provider: Send + Sync + Debug {
     /// What it says of this one.
     fn check<'a>(&'a self, attempt: &'a Attempt) -> Checking<'a>;
 
-    /// What it would say of one that shows what it should: the right password, or a key or certificate of the name, where the listener takes those. For whoever asks why.
+    /// What it would say of one that shows what it should: the right password, or a key or certificate of the name, where the listener takes those. For whoever asks why, and
+    /// of clients that were let in before a restart: a provider that cannot tell denies.
     fn foresee(&self, asked: &Prospect<'_>) -> Verdict;
 
     /// The key that clients of this identity share with the gateway. RFC 4279. Default: it knows none.

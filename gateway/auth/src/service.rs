@@ -15,7 +15,7 @@ use bytes::Bytes;
 use headgate_access::{
     AccessService, AccessSession, Answering, ClientCert, ConnectionInfo, Finding, PeerAddr,
 };
-use headgate_model::access::{AuthRefusal, Credentials};
+use headgate_model::access::{AuthRefusal, Credentials, Readmission};
 use headgate_model::{AccessDecision, AccessPolicy, Answer, ClientId, Identity, Question};
 use parking_lot::{Mutex, RwLock};
 use std::borrow::Cow;
@@ -243,12 +243,7 @@ impl Access {
 
     /// What would become of a client at a listener, if it shows what it should: the name by which it is let in, or why it is not. Bans are not asked: see [`Self::ban_of`].
     pub fn foresee(&self, listener: &str, asked: &Prospect<'_>) -> Foreseen {
-        let door = self.0.door(listener);
-        match door.chain.foresee(asked) {
-            Verdict::Allow(name) => Foreseen::LetIn(name),
-            Verdict::Deny { why, .. } => Foreseen::Refused(why),
-            Verdict::Ignore => door.foresee_unknown(asked),
-        }
+        self.0.door(listener).foresee(asked)
     }
 
     /// All rules of a listener, in the order in which they are asked.
@@ -351,6 +346,15 @@ impl Door {
             users: Arc::clone(users),
             of_here,
             acl,
+        }
+    }
+
+    /// What would become of a client that shows what it should.
+    fn foresee(&self, asked: &Prospect<'_>) -> Foreseen {
+        match self.chain.foresee(asked) {
+            Verdict::Allow(name) => Foreseen::LetIn(name),
+            Verdict::Deny { why, .. } => Foreseen::Refused(why),
+            Verdict::Ignore => self.foresee_unknown(asked),
         }
     }
 
@@ -481,12 +485,17 @@ struct Session {
 impl AccessSession for Session {
     fn answer(mut self: Box<Self>, question: Question) -> Answering {
         Box::pin(async move {
-            let plain = matches!(&question, Question::Authenticate(given) if given.method.is_none());
+            let plain = match &question {
+                Question::Authenticate(given) => given.method.is_none(),
+                Question::Readmit(_) => true,
+                _ => false,
+            };
             let answer = match question {
                 Question::Authenticate(credentials) | Question::Reauthenticate(credentials) => {
                     self.authenticate(*credentials).await
                 }
                 Question::Continue(data) => self.continue_exchange(data.as_deref().unwrap_or_default()),
+                Question::Readmit(known) => self.readmit(*known),
                 // Rules decide at once: they never leave a request to be asked for.
                 Question::Authorize(requests) => {
                     Answer::Authorized(vec![AccessDecision::Deny(Default::default()); requests.len()])
@@ -509,9 +518,10 @@ impl AccessSession for Concluded {
             Question::Authorize(requests) => {
                 Answer::Authorized(vec![AccessDecision::Deny(Default::default()); requests.len()])
             }
-            Question::Authenticate(_) | Question::Reauthenticate(_) | Question::Continue(_) => {
-                Answer::Refused(AuthRefusal::NotAuthorized)
-            }
+            Question::Authenticate(_)
+            | Question::Reauthenticate(_)
+            | Question::Continue(_)
+            | Question::Readmit(_) => Answer::Refused(AuthRefusal::NotAuthorized),
         };
         Box::pin(std::future::ready((self as Box<dyn AccessSession>, answer)))
     }
@@ -563,6 +573,40 @@ impl Session {
                 self.refused(username, why, AuthRefusal::BadUserNameOrPassword)
             }
             Verdict::Ignore => self.refused(None, NO_NAME, AuthRefusal::NotAuthorized),
+        }
+    }
+
+    /// Somebody who was let in before a restart: as each provider foresees it of one that shows what it should, but for certificates and keys of a connection,
+    /// which is gone. By another name than before it would have other rights.
+    fn readmit(&mut self, known: Readmission) -> Answer {
+        let Readmission {
+            client_id,
+            username,
+            owner,
+        } = known;
+        self.client = Some(client_id.clone());
+        let user = username.as_deref();
+        if self.gone {
+            return self.refused(user, "its session is over (DTLS)", AuthRefusal::Unavailable);
+        }
+        if let Some(refusal) = self.banned(user) {
+            return refusal;
+        }
+        let asked = Prospect {
+            client_id: client_id.as_str(),
+            username: user,
+            address: self.address,
+            certificates: false,
+            keys: false,
+        };
+        let door = self.shared.door(&self.listener);
+        match door.foresee(&asked) {
+            Foreseen::LetIn(name) if name == owner => self.allowed(name, None),
+            Foreseen::LetIn(_) => {
+                let why = "it would go by another user name than before the restart";
+                self.refused(user, why, AuthRefusal::NotAuthorized)
+            }
+            Foreseen::Refused(why) => self.refused(user, &why, AuthRefusal::NotAuthorized),
         }
     }
 

@@ -213,8 +213,22 @@ pub enum Question {
     Continue(Option<Bytes>),
     /// An authenticated client proves itself again with the same method. MQTT 5 §4.12.1.
     Reauthenticate(Box<Credentials>),
+    /// Somebody was let in before the gateway restarted. Would it be let in again, if it showed the same? Answered by `Allowed`, by the name that it had, or
+    /// by `Refused`.
+    Readmit(Box<Readmission>),
     /// May it? Answered by `Authorized` with one decision for each request.
     Authorize(Vec<AccessRequest>),
+}
+
+/// What is known of a client that was let in before a restart. Nobody keeps its password: who cannot tell without refuses it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Readmission {
+    /// Its identity.
+    pub client_id: ClientId,
+    /// The user name that it sent, if it did.
+    pub username: Option<Arc<str>>,
+    /// The user name that it went by; `None` for an anonymous client.
+    pub owner: Option<Arc<str>>,
 }
 
 /// An authenticated client.

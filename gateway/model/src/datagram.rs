@@ -41,6 +41,15 @@ impl Address for () {
     const FORGEABLE: bool = false;
 }
 
+/// Where the peers of one socket are, in bytes that outlive it: for notes of sessions.
+pub trait Places<A>: Debug + Send + Sync {
+    /// In bytes; `None` where nobody is found again after a restart, as behind keys that are gone then.
+    fn keep(&self, at: A) -> Option<Bytes>;
+
+    /// The place that was kept; `None` for what is none of this socket, but of another one of the same protocol perhaps.
+    fn find(&self, kept: &[u8]) -> Option<A>;
+}
+
 /// Who gets a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Destination<A> {
@@ -140,6 +149,9 @@ pub trait DatagramServer {
 
     /// How fast the clients of a user may send; said once, before anything comes. Default: as fast as they like.
     fn set_user_rates(&mut self, _rates: Arc<dyn UserRates>) {}
+
+    /// How places are kept over a restart; said once, before anything comes. Default, and where it is not said: they are not.
+    fn set_places(&mut self, _places: Arc<dyn Places<Self::Address>>) {}
 
     /// The gateway stops: clients that are connected are told, sessions stay as the store has them.
     fn shutdown(&mut self, out: &mut DatagramOutputs<Self::Address>);

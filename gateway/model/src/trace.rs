@@ -156,6 +156,11 @@ impl Question {
                 who.method.as_deref().unwrap_or("(none)")
             ),
             Self::Continue(_) => "log-in goes on".to_owned(),
+            Self::Readmit(who) => format!(
+                "log-in of before the restart is looked at: client={} user={}",
+                who.client_id.as_str(),
+                who.owner.as_deref().unwrap_or("(none)")
+            ),
             Self::Authorize(requests) => format!("rules are asked about {} requests", requests.len()),
         }
     }

@@ -7,10 +7,11 @@ use core::net::SocketAddr;
 use headgate_bus::{Bus, BusOutputs, BusSettings};
 use headgate_coap::{CoapServer, CoapSettings};
 use headgate_coap_codec::{Code, Kind, Message, Token, decode, encode, number};
-use headgate_model::access::{AccessQuery, AuthRefusal, Credentials, Denial};
+use headgate_model::access::{AccessQuery, AuthRefusal, Credentials, Denial, Readmission};
 use headgate_model::bus::Presence;
+use headgate_model::datagram::Places;
 use headgate_model::{
-    AccessDecision, AccessPolicy, Action, Admitted, Answer, BusCommand, BusEvent, DatagramOutputs,
+    AccessDecision, AccessPolicy, Action, Admitted, Answer, BusCommand, BusEvent, ClientId, DatagramOutputs,
     DatagramServer, Destination, EndpointId, Entrant, Identity, Instant, Naming, Open, Qos, Question,
     SessionKey, Store, Topic, WallTime,
 };
@@ -40,6 +41,20 @@ impl AccessPolicy for Rules {
     }
 }
 
+/// Places that are kept: all, of one socket.
+#[derive(Debug)]
+struct Addresses;
+
+impl Places<SocketAddr> for Addresses {
+    fn keep(&self, at: SocketAddr) -> Option<Bytes> {
+        Some(at.to_string().into())
+    }
+
+    fn find(&self, kept: &[u8]) -> Option<SocketAddr> {
+        std::str::from_utf8(kept).ok()?.parse().ok()
+    }
+}
+
 pub(crate) struct Bench {
     settings: CoapSettings,
     server: CoapServer<SocketAddr>,
@@ -57,6 +72,8 @@ pub(crate) struct Bench {
     pub password: Option<&'static str>,
     pub refusal: Option<AuthRefusal>,
     pub credentials: Vec<Credentials>,
+    /// Who was to be let in again.
+    pub readmitted: Vec<Readmission>,
     /// Questions are not answered.
     pub silent: bool,
     /// Nothing is committed meanwhile.
@@ -142,8 +159,10 @@ impl Bench {
         let mut store = SimStore::open(&disk);
         let mut bus = Bus::new(BusSettings::default(), epoch, 1).unwrap();
         bus.load(store.load().unwrap());
+        let mut server = CoapServer::repeating(settings.clone(), Arc::new(Naming::default()), 7);
+        server.set_places(Arc::new(Addresses));
         let mut bench = Self {
-            server: CoapServer::repeating(settings.clone(), Arc::new(Naming::default()), 7),
+            server,
             settings,
             out: DatagramOutputs::default(),
             bus,
@@ -158,6 +177,7 @@ impl Bench {
             password: None,
             refusal: None,
             credentials: Vec::new(),
+            readmitted: Vec::new(),
             silent: false,
             withheld: false,
             next_id: 100,
@@ -182,10 +202,39 @@ impl Bench {
         bench
     }
 
-    /// The power comes back, at once.
-    pub(crate) fn restart(&mut self) {
+    /// The power comes back, at once. Who may come in is as before; `change` says what is otherwise.
+    pub(crate) fn restart_with(&mut self, change: impl FnOnce(&mut Self)) {
         let epoch = WallTime::of(self.now, self.epoch);
+        let (rules, password) = (Arc::clone(&self.rules), self.password);
         *self = Self::start(self.settings.clone(), self.disk.clone(), epoch);
+        (self.rules, self.password) = (rules, password);
+        change(self);
+        let mut after = None::<ClientId>;
+        let prefix = CoapServer::<SocketAddr>::NOTES.unwrap();
+        loop {
+            let page = self
+                .bus
+                .notes(prefix, after.as_ref().map(ClientId::as_str), 2, self.now);
+            self.server.restore(page.rows, self.now, &mut self.out);
+            self.run();
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        self.server.restored(self.now, &mut self.out);
+        self.run();
+    }
+
+    pub(crate) fn restart(&mut self) {
+        self.restart_with(|_| {});
+    }
+
+    /// Notes of sessions, as they are in the store.
+    pub(crate) fn notes(&mut self) -> Vec<Bytes> {
+        let sessions = self.store.load().unwrap().sessions;
+        let notes = sessions.into_iter().map(|session| session.note);
+        notes.filter(|note| !note.is_empty()).collect()
     }
 
     /// Who wants what is denied is thrown out.
@@ -311,6 +360,17 @@ impl Bench {
     pub(crate) fn left_of(&self, client_id: &str) -> usize {
         let client = self.bus.session_info(client_id).expect("it has a session").client;
         client.queued + client.inflight
+    }
+
+    /// How many there are of something, as operators see it.
+    pub(crate) fn gauge(&self, name: &str) -> usize {
+        let mut found = None;
+        self.server.gauges(&mut |known, n| {
+            if known == name {
+                found = Some(n);
+            }
+        });
+        found.expect("it is counted")
     }
 
     pub(crate) fn has_session(&self, client_id: &str) -> bool {
@@ -445,6 +505,19 @@ impl Bench {
                 };
                 let denies = self.rules.disconnects();
                 Answer::Authorized(requests.iter().map(|_| decision(denies)).collect())
+            }
+            Question::Readmit(known) => {
+                self.readmitted.push((**known).clone());
+                match self.refusal {
+                    Some(refusal) => Answer::Refused(refusal),
+                    None => Answer::Allowed {
+                        identity: Identity {
+                            username: known.owner.clone(),
+                            policy: Arc::clone(&self.rules) as Arc<dyn AccessPolicy>,
+                        },
+                        data: None,
+                    },
+                }
             }
             Question::Continue(_) | Question::Reauthenticate(_) => panic!("nobody asks so"),
         }

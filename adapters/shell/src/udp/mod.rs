@@ -21,7 +21,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use headgate_access::{AddressRules, ConnectionInfo, PeerAddr};
 use headgate_model::Destination;
 use headgate_model::bus::PeerName;
-use headgate_model::datagram::Address;
+use headgate_model::datagram::{Address, Places};
+use parking_lot::RwLock;
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 use std::collections::VecDeque;
 use std::future::Future;
@@ -83,6 +84,92 @@ impl Address for UdpAddress {
     }
 }
 
+/// Addresses of ours that were spoken to, or are remembered of a time before a restart. Their numbers begin with 1.
+#[derive(Debug, Default)]
+struct Locals(RwLock<Vec<IpAddr>>);
+
+impl Locals {
+    /// The number of an address; 0 if there are too many.
+    fn number(&self, ip: IpAddr) -> u16 {
+        let known = self.0.read().iter().position(|known| *known == ip);
+        let index = known.or_else(|| {
+            let mut all = self.0.write();
+            (all.len() < MAX_LOCALS).then(|| {
+                all.push(ip);
+                all.len() - 1
+            })
+        });
+        index.map_or(0, |index| u16::try_from(index + 1).unwrap_or(0))
+    }
+
+    /// The address of a number; `None` for that which the system chooses.
+    fn of(&self, number: u16) -> Option<IpAddr> {
+        let index = usize::from(number.checked_sub(1)?);
+        self.0.read().get(index).copied()
+    }
+}
+
+/// Version of the form in which places are kept.
+const KEPT: u8 = 1;
+
+/// Places of one socket, kept with the name of its listener: version, the name behind its length, address, scope and port of the peer, and the address of ours if
+/// it is known.
+#[derive(Debug)]
+struct UdpPlaces {
+    name: Arc<str>,
+    locals: Arc<Locals>,
+    /// The socket has all addresses of ours.
+    is_for_all: bool,
+    /// Who may speak to it.
+    access: AddressRules,
+}
+
+impl Places<UdpAddress> for UdpPlaces {
+    fn keep(&self, at: UdpAddress) -> Option<Bytes> {
+        let mut kept = vec![KEPT];
+        kept.extend_from_slice(&u16::try_from(self.name.len()).ok()?.to_be_bytes());
+        kept.extend_from_slice(self.name.as_bytes());
+        kept.extend_from_slice(&at.ip.octets());
+        kept.extend_from_slice(&at.scope.to_be_bytes());
+        kept.extend_from_slice(&at.port.to_be_bytes());
+        let local = self.locals.of(at.local).map(|ip| match ip {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+            IpAddr::V6(v6) => v6,
+        });
+        kept.extend(local.iter().flat_map(Ipv6Addr::octets));
+        Some(kept.into())
+    }
+
+    fn find(&self, kept: &[u8]) -> Option<UdpAddress> {
+        let (&[KEPT, a, b], rest) = kept.split_first_chunk()? else {
+            return None;
+        };
+        let (name, rest) = rest.split_at_checked(u16::from_be_bytes([a, b]).into())?;
+        if name != self.name.as_bytes() {
+            return None;
+        }
+        let (ip, rest) = rest.split_first_chunk::<16>()?;
+        let (scope, rest) = rest.split_first_chunk()?;
+        let (port, local) = rest.split_first_chunk()?;
+        let ip = Ipv6Addr::from(*ip);
+        if !self.access.allow(ip.to_canonical()) {
+            return None;
+        }
+        let local = match <[u8; 16]>::try_from(local) {
+            Ok(local) if self.is_for_all => self.locals.number(Ipv6Addr::from(local).to_canonical()),
+            Ok(_) => 0,
+            Err(_) if local.is_empty() => 0,
+            Err(_) => return None,
+        };
+        Some(UdpAddress {
+            ip,
+            scope: u32::from_be_bytes(*scope),
+            port: u16::from_be_bytes(*port),
+            local,
+        })
+    }
+}
+
 /// Whose datagram it is.
 #[derive(Clone, Copy, Debug)]
 struct Origin {
@@ -120,7 +207,7 @@ pub struct UdpTransport {
     inbox: system::Inbox,
     outbox: Outbox,
     /// Addresses of ours that clients speak to; the first has number 1.
-    locals: Vec<IpAddr>,
+    locals: Arc<Locals>,
     stats: Arc<DatagramStats>,
     /// Datagrams that earlier sockets had no room for.
     unread_before: u64,
@@ -188,7 +275,7 @@ impl UdpTransport {
             broadcast_to,
             inbox: system::Inbox::new(),
             outbox: Outbox::default(),
-            locals: Vec::new(),
+            locals: Arc::default(),
             stats: Arc::new(DatagramStats::new(COUNTERS)),
             unread_before: 0,
             pause: None,
@@ -260,14 +347,7 @@ impl UdpTransport {
         if !self.address.ip().is_unspecified() || ip.is_multicast() || is_broadcast(ip) {
             return 0;
         }
-        let known = self.locals.iter().position(|known| *known == ip);
-        let index = known.or_else(|| {
-            (self.locals.len() < MAX_LOCALS).then(|| {
-                self.locals.push(ip);
-                self.locals.len() - 1
-            })
-        });
-        index.map_or(0, |index| u16::try_from(index + 1).unwrap_or(0))
+        self.locals.number(ip)
     }
 
     fn receive(&mut self, sink: &mut dyn FnMut(UdpAddress, Bytes)) -> io::Result<()> {
@@ -350,8 +430,7 @@ impl DatagramTransport for UdpTransport {
     fn send(&mut self, to: Destination<UdpAddress>, bytes: &[u8]) {
         match to {
             Destination::To(address) => {
-                let from = address.local.checked_sub(1);
-                let from = from.map(|index| self.locals[usize::from(index)]);
+                let from = self.locals.of(address.local);
                 self.push(address.peer(), from, 0, bytes);
             }
             Destination::Broadcast => {
@@ -397,14 +476,23 @@ impl DatagramTransport for UdpTransport {
     fn info(&self, at: Option<UdpAddress>) -> ConnectionInfo {
         // Who has no address is as far away as anybody may be that can reach us.
         let peer = at.map_or(self.address, |at| at.peer());
-        let local = at.and_then(|at| at.local.checked_sub(1));
-        let local = local.map(|index| SocketAddr::new(self.locals[usize::from(index)], self.address.port()));
+        let local = at.and_then(|at| self.locals.of(at.local));
+        let local = local.map(|ip| SocketAddr::new(ip, self.address.port()));
         ConnectionInfo {
             local: Some(local.unwrap_or(self.address)),
             mount_point: self.mount_point.clone(),
             forgeable: UdpAddress::FORGEABLE,
             ..ConnectionInfo::new(Arc::clone(&self.name), PeerAddr::Ip(canonical(peer)))
         }
+    }
+
+    fn places(&self) -> Option<Arc<dyn Places<UdpAddress>>> {
+        Some(Arc::new(UdpPlaces {
+            name: Arc::clone(&self.name),
+            locals: Arc::clone(&self.locals),
+            is_for_all: self.address.ip().is_unspecified(),
+            access: self.access.clone(),
+        }))
     }
 
     fn stats(&self) -> &Arc<DatagramStats> {
@@ -607,6 +695,42 @@ fn mapped(address: SocketAddr) -> SocketAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A place is found again by another socket of the same listener, with the address of ours that was spoken to; by that of another listener not.
+    #[test]
+    fn places_are_found_again_after_a_restart() {
+        let places = |name: &str, is_for_all| UdpPlaces {
+            name: name.into(),
+            locals: Arc::default(),
+            is_for_all,
+            access: AddressRules::default(),
+        };
+        let (before, after) = (places("coap", true), places("coap", true));
+        let local: IpAddr = "192.0.2.9".parse().unwrap();
+        before.locals.number("192.0.2.8".parse().unwrap());
+        for (peer, local) in [
+            ("192.0.2.1:5683", Some(local)),
+            ("[fe80::1%3]:4", Some("fe80::2".parse().unwrap())),
+            ("[2001:db8::1]:65535", None),
+        ] {
+            let peer: SocketAddr = peer.parse().unwrap();
+            let number = local.map_or(0, |ip| before.locals.number(ip));
+            let kept = before.keep(UdpAddress::new(peer, number)).unwrap();
+            let found = after.find(&kept).unwrap();
+            assert_eq!((found.peer(), after.locals.of(found.local)), (peer, local));
+            assert_eq!(places("other", true).find(&kept), None);
+            assert_eq!(places("coap", false).find(&kept).unwrap().local, 0);
+            let nobody = UdpPlaces {
+                access: AddressRules(vec!["deny all".parse().unwrap()]),
+                ..places("coap", true)
+            };
+            assert_eq!(nobody.find(&kept), None);
+            for end in 0..kept.len() {
+                let cut = after.find(&kept[..end]);
+                assert!(cut.is_none_or(|cut| cut.local == 0 && end + 16 == kept.len()));
+            }
+        }
+    }
 
     #[test]
     fn an_address_is_what_it_was() {

@@ -215,3 +215,60 @@ async fn a_log_in_is_by_the_settings_of_its_time() {
         assert_eq!(log_in(session(&access), hello(), change).await, refused, "{what}");
     }
 }
+
+/// After a restart: who was let in would be let in again, unless it is banned, its user is gone, its address is refused, or it would be somebody else.
+#[tokio::test]
+async fn who_was_let_in_before_a_restart_is_let_in_again() {
+    let (folder, access) = with_joe(&settings(
+        r#"
+            anonymous = "everywhere"
+            chain = ["addresses", "client_ids", "users"]
+            client_ids = [{ id = "pump", password = "p", user = "pumps" }, { id = "key", psk = "0011" }]
+        "#,
+    ));
+    let ask = async |client: &str, username: Option<&str>, owner: Option<&str>| {
+        let known = Readmission {
+            client_id: client.into(),
+            username: username.map(Into::into),
+            owner: owner.map(Into::into),
+        };
+        let question = Question::Readmit(Box::new(known));
+        match session(&access).answer(question).await.1 {
+            Answer::Allowed { identity, .. } => Ok(identity.username),
+            Answer::Refused(why) => Err(why),
+            answer => panic!("{answer:?}"),
+        }
+    };
+    let (joe, no) = (Some("joe"), Err(AuthRefusal::NotAuthorized));
+    assert_eq!(ask("c", joe, joe).await, Ok(joe.map(Into::into)));
+    assert_eq!(ask("c", None, None).await, Ok(None), "an anonymous one");
+    assert_eq!(ask("pump", None, Some("pumps")).await, Ok(Some("pumps".into())));
+    assert_eq!(ask("c", joe, None).await, no, "it would be joe now");
+    assert_eq!(ask("pump", None, None).await, no);
+    assert_eq!(
+        ask("key", None, None).await,
+        no,
+        "its key is gone with its connection"
+    );
+    assert_eq!(
+        ask("c", Some("ann"), Some("ann")).await,
+        no,
+        "there is no such user"
+    );
+
+    access
+        .ban(Ban::by_operator(Banned::User("joe".into()), String::new(), None))
+        .unwrap();
+    assert_eq!(ask("c", joe, joe).await, Err(AuthRefusal::Banned));
+    access.unban(&Banned::User("joe".into())).unwrap();
+    Users::default().save(&folder.path().join("users.json")).unwrap();
+    access.look_at_users();
+    assert_eq!(ask("c", joe, joe).await, no, "its user is gone");
+    let nobody = r#"
+        anonymous = "everywhere"
+        chain = ["addresses"]
+        addresses = [{ network = "10.0.0.0/8", effect = "deny" }]
+    "#;
+    access.set(&settings(nobody)).unwrap();
+    assert_eq!(ask("c", None, None).await, no, "its address is refused");
+}
