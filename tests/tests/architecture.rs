@@ -74,6 +74,13 @@ fn rules() -> BTreeMap<&'static str, Rule> {
             ),
         ),
         (
+            "headgate-lwm2m-codec",
+            pure(
+                &[],
+                "a codec is bytes to records and back: no I/O, no clock, no model types",
+            ),
+        ),
+        (
             "headgate-stomp-codec",
             pure(
                 &[],
@@ -454,6 +461,7 @@ fn pure_crates_read_no_clock_and_start_no_thread() {
     ];
     let pure = [
         "codecs/coap/src",
+        "codecs/lwm2m/src",
         "codecs/mqtt/src",
         "codecs/mqttsn/src",
         "codecs/stomp/src",
