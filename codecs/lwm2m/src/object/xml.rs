@@ -240,7 +240,10 @@ impl Document {
             }
             ["LWM2M", "Object", "Resources", "Item"] => {
                 self.item = Fields::default();
-                let id = start.try_get_attribute(ID).map_err(|_| XmlFault::Syntax)?;
+                // Without a look for two of the same name, which would compare each with each.
+                let mut attributes = start.attributes();
+                let mut attributes = attributes.with_checks(false).filter_map(Result::ok);
+                let id = attributes.find(|attribute| attribute.key.as_ref() == ID);
                 if let Some(id) = id {
                     self.item.set(ID, &id.value);
                 }
