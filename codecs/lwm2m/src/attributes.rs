@@ -252,7 +252,7 @@ mod tests {
         assert_eq!(unknown, Err(AttributeError::Unknown("dim".into())));
     }
 
-    /// Core 1.2 §7.3.2
+    /// Core 1.2 §7.3.2. Our reading: docs/interpretations.md#lwm2m-write-attributes.
     #[test]
     fn limits_fit_each_other() {
         let check = |query: &[&str]| Attributes::of_query(query.iter().copied()).unwrap().check();

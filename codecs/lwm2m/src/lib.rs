@@ -3,6 +3,16 @@
 //! [`decode`] and [`encode`] are for payloads: whatever the [`Format`], a payload is a list of [`Record`]s, each a path and its value. [`parse_registration`] reads what a
 //! client registers, [`parse_links`] what Discover answers. [`object`] has the definitions, which tell the types of resources.
 //!
+//! ```
+//! use headgate_lwm2m_codec::object::Registry;
+//! use headgate_lwm2m_codec::{Format, Path, Record, Value, decode};
+//!
+//! let battery = Path::of(&[3, 0, 9]).expect("three identifiers");
+//! let records = decode(Format::Tlv, battery, b"\xc1\x09\x64", &Registry::builtin())?;
+//! assert_eq!(records, [Record::new(battery, Value::Integer(100))]);
+//! # Ok::<(), headgate_lwm2m_codec::FormatError>(())
+//! ```
+//!
 //! Always true: no bytes make a decoder panic; nothing is allocated by a number that a peer sent; nothing costs more than n log n; what is decoded encodes to the
 //! same records.
 //!

@@ -15,7 +15,7 @@ pub(crate) fn decode_text(payload: &[u8], records: &mut Records<'_>) -> Result<(
     records.push(Record::new(path, value))
 }
 
-/// A resource that is known to be no opaque one has the bytes that it has in TLV: Core 1.0 §6.4.2 allows the format for opaque resources alone, so this refuses others.
+/// For opaque resources alone, as far as it is known which these are. Core 1.0 §6.4.2
 pub(crate) fn decode_opaque(payload: &[u8], records: &mut Records<'_>) -> Result<(), FormatError> {
     let path = path_of_one(records)?;
     match records.types.of(&path) {

@@ -152,7 +152,7 @@ fn tlv_of_resources_and_their_instances() {
     both_ways(Format::Tlv, "/3/0/6/1", &hex("410105"), &powers[1..]);
 }
 
-/// Clients answer with the levels above what was asked for, or with instances alone.
+/// Clients answer with the levels above what was asked for, or with instances alone. Our reading: docs/interpretations.md#lwm2m-tlv-level.
 #[test]
 fn tlv_may_begin_at_another_level() {
     let battery = [of("/3/0/9", Value::Integer(100))];
@@ -299,7 +299,7 @@ fn senml_base_fields_are_resolved() {
     assert_eq!(untyped(Format::SenmlJson, "/", payload), [record]);
 }
 
-/// A name of nothing is the request's path.
+/// A name of nothing is the request's path. Our reading: docs/interpretations.md#lwm2m-names.
 #[test]
 fn senml_without_names_is_of_the_requests_path() {
     let record = of("/3/0/9", Value::Integer(100));
@@ -322,6 +322,7 @@ fn senml_json_bytes_may_be_of_either_alphabet() {
     assert_eq!(read(Format::SenmlJson, "/5/0", padded).unwrap().len(), 1);
 }
 
+/// Our reading: docs/interpretations.md#lwm2m-types.
 #[test]
 fn senml_of_unknown_resources_has_the_types_that_show() {
     let payload = br#"[{"bn":"/9999/0/","n":"0","v":22},{"n":"1","v":22.5},{"n":"2","v":22.0},{"n":"3","vb":true},{"n":"4","v":18446744073709551615}]"#;
