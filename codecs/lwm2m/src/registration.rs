@@ -41,14 +41,8 @@ pub fn parse_registration(payload: &[u8]) -> Result<Registered, LinkError> {
         .zip(&links)
         .find(|(_, link)| link.get("rt").is_some_and(is_root));
     if let Some((number, link)) = root {
-        let root = link.target.trim_end_matches('/');
-        if !root.is_empty() {
-            registered.root = if root.starts_with('/') {
-                root.to_owned()
-            } else {
-                format!("/{root}")
-            };
-        }
+        // One slash in front, none at the end, however many there are.
+        registered.root = format!("/{}", link.target.trim_matches('/'));
         for format in link.get("ct").unwrap_or_default().split_ascii_whitespace() {
             let format = format.parse();
             registered
@@ -82,7 +76,7 @@ pub fn parse_registration(payload: &[u8]) -> Result<Registered, LinkError> {
 
 fn below(root: &str, target: &str) -> Option<Path> {
     let target = target.strip_prefix('/').unwrap_or(target);
-    let root = root.trim_start_matches('/');
+    let root = root.strip_prefix('/').unwrap_or(root);
     let path = match root {
         "" => target,
         root => target.strip_prefix(root)?.strip_prefix('/')?,
@@ -164,6 +158,18 @@ mod tests {
         assert_eq!(registered.objects, BTreeMap::from(objects));
         let written = "</lwm2m>;rt=\"oma.lwm2m\";ct=11543,</lwm2m/1/0>,</lwm2m/3/0>";
         assert_eq!(write_registration(&registered), written);
+    }
+
+    #[test]
+    fn an_alternate_path_has_one_slash_in_front() {
+        for target in ["lwm2m", "/lwm2m/", "//lwm2m"] {
+            let text = format!("<{target}>;rt=\"oma.lwm2m\",</lwm2m/3/0>");
+            let registered = parse_registration(text.as_bytes()).unwrap();
+            assert_eq!(registered.root, "/lwm2m");
+            assert_eq!(registered.objects[&3], object(None, &[0]));
+            let written = write_registration(&registered);
+            assert_eq!(parse_registration(written.as_bytes()), Ok(registered));
+        }
     }
 
     #[test]

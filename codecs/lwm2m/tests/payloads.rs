@@ -434,6 +434,14 @@ fn senml_cbor_has_links_times_and_bytes() {
     assert_eq!(read(Format::SenmlCbor, "/3303", &payload).unwrap(), [record]);
 }
 
+/// RFC 8428 §6: a number is one, tagged or not.
+#[test]
+fn senml_cbor_has_no_times_among_its_values() {
+    let record = of("/9999/0/1", Value::Integer(125));
+    let payload = hex("81 A2 00 69 2F393939392F302F31 02 C1 187D");
+    assert_eq!(untyped(Format::SenmlCbor, "/9999", &payload), [record]);
+}
+
 #[test]
 fn senml_cbor_that_is_none_is_refused() {
     let read = |payload: &str| read(Format::SenmlCbor, "/3", &hex(payload));

@@ -53,10 +53,10 @@ fn fields(decoder: &mut Decoder<'_>) -> Result<Fields, FormatError> {
             BASE_VERSION => fields.base_version = Some(decoder.i64().map_err(fault)?),
             BASE_NAME => fields.base_name = Some(cbor::text(decoder)?),
             BASE_TIME => fields.base_time = Some(cbor::float(decoder)?),
-            BASE_VALUE => fields.base_value = of_kind(decoder, "bv", is_number)?,
+            BASE_VALUE => fields.base_value = number(decoder, "bv")?,
             NAME => fields.name = Some(cbor::text(decoder)?),
             TIME => fields.time = Some(cbor::float(decoder)?),
-            VALUE => fields.set_value(of_kind(decoder, "v", is_number)?)?,
+            VALUE => fields.set_value(number(decoder, "v")?)?,
             STRING => fields.set_value(of_kind(decoder, "vs", |v| matches!(v, Value::String(_)))?)?,
             BOOLEAN => fields.set_value(of_kind(decoder, "vb", |v| matches!(v, Value::Boolean(_)))?)?,
             DATA => fields.set_value(of_kind(decoder, "vd", |v| matches!(v, Value::Opaque(_)))?)?,
@@ -64,6 +64,15 @@ fn fields(decoder: &mut Decoder<'_>) -> Result<Fields, FormatError> {
         }
     }
     Ok(fields)
+}
+
+/// A number; SenML knows no times among them, so that a tag says nothing.
+fn number(decoder: &mut Decoder<'_>, label: &'static str) -> Result<Option<Value>, FormatError> {
+    let value = of_kind(decoder, label, is_number)?;
+    Ok(value.map(|value| match value {
+        Value::Time(seconds) => Value::Integer(seconds),
+        other => other,
+    }))
 }
 
 fn is_number(value: &Value) -> bool {
