@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the clients, the broker and the tools of the black-box tests that are not there yet: mosquitto's, libcoap's, faketime, a browser, and from Python's and Node's packages
-# paho, mqtt-sn-12, aiocoap, stomp.py, coap, MQTT.js, STOMP.js, SockJS' client and what drives the browser, below the folder that is given.
+# paho, mqtt-sn-12, aiocoap, cbor2, stomp.py, coap, MQTT.js, STOMP.js, SockJS' client and what drives the browser, below the folder that is given.
 set -eu
 dir=$1
 mkdir -p "$dir"
@@ -28,6 +28,7 @@ fi
 "$dir/venv/bin/python" -c 'import paho.mqtt' 2>/dev/null || "$dir/venv/bin/pip" install -q paho-mqtt==2.1.0
 "$dir/venv/bin/python" -c 'import mqttsn12' 2>/dev/null || "$dir/venv/bin/pip" install -q mqtt-sn-12==1.0.9
 "$dir/venv/bin/python" -c 'import aiocoap' 2>/dev/null || "$dir/venv/bin/pip" install -q aiocoap==0.4.17
+"$dir/venv/bin/python" -c 'import cbor2' 2>/dev/null || "$dir/venv/bin/pip" install -q cbor2==6.3.0
 "$dir/venv/bin/python" -c 'import stomp, websocket' 2>/dev/null || "$dir/venv/bin/pip" install -q stomp.py==9.0.0 websocket-client==1.9.0
 for package in coap@1 mqtt@5 @stomp/stompjs@7 sockjs-client@1 ws@8 playwright-core@1; do
     [ -d "$dir/node/node_modules/${package%@*}" ] || wanted="${wanted:-} $package"

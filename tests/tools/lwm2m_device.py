@@ -21,6 +21,8 @@ Commands:
     {"do": "reboot"}                                    rebooted, registered
     {"do": "bootstrap"} / {"do": "bootstrap-pack", "format": "senml-cbor"}   bootstrapping, bootstrapped, registered
     {"do": "quit"}                                      ends; so does the end of stdin
+What exchanges messages (register to deregister, send, wake, move, reboot, bootstrap) is done one after the other,
+all else at once when it is read. Each command that is done tells {"event": "done", "do": ...}.
 
 Events not named above: ready (port), request, answered, block, duplicate, ignored, dropped, stranger, notified,
 notification (outcome acked | reset | timeout), executed, firmware (state, result), package, done, error.
@@ -29,6 +31,7 @@ notification (outcome acked | reset | timeout), executed, firmware (state, resul
 import argparse
 import asyncio
 import json
+import os
 import sys
 
 from lwm2m import coap, formats
@@ -36,8 +39,16 @@ from lwm2m.device import Device, Options
 from lwm2m.model import Refused, path_of
 
 
+# What a wrong command may lead to.
+MISTAKES = (ValueError, KeyError, TypeError, AttributeError, Refused, formats.FormatError, OSError)
+
+
 def tell(**event):
-    print(json.dumps(event), flush=True)
+    try:
+        print(json.dumps(event), flush=True)
+    except BrokenPipeError:
+        # The test has ended.
+        os._exit(0)
 
 
 def arguments():
@@ -92,32 +103,43 @@ def options_of(job):
         updates=not job.no_update,
         notify=job.notify,
         update_seconds=job.update_seconds,
-        coap=coap.Settings(job.ack_timeout, job.max_retransmit, exponent),
+        messages=coap.Settings(job.ack_timeout, job.max_retransmit, exponent),
     )
 
 
 class Commands:
-    """One command after the other: the next one begins when the one before has done its exchange."""
+    """What exchanges messages is done one after the other; all else is done as soon as it is read."""
 
     def __init__(self, device):
         self.device = device
+        self.exchanges = asyncio.Queue()
 
-    async def run(self, line):
+    def run(self, line):
         """False ends the device."""
         try:
             command = json.loads(line)
             name = command.pop("do")
             if name == "quit":
                 return False
-            handler = getattr(self, "do_" + name.replace("-", "_"))
-            result = handler(**command)
-            if asyncio.iscoroutine(result):
-                await result
-        except (ValueError, KeyError, TypeError, AttributeError, Refused, formats.FormatError, OSError) as error:
+            result = getattr(self, "do_" + name.replace("-", "_"))(**command)
+        except MISTAKES as error:
             tell(event="error", what=f"{type(error).__name__}: {error}", command=line.strip())
+            return True
+        if asyncio.iscoroutine(result):
+            self.exchanges.put_nowait((name, result))
         else:
             tell(event="done", do=name)
         return True
+
+    async def work(self):
+        while True:
+            name, exchange = await self.exchanges.get()
+            try:
+                await exchange
+            except MISTAKES as error:
+                tell(event="error", what=f"{type(error).__name__}: {error}", do=name)
+            else:
+                tell(event="done", do=name)
 
     def do_register(self):
         return self.device.register()
@@ -209,8 +231,9 @@ async def main():
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     if job.start:
         device.endpoint.spawn(device.bootstrap() if job.bootstrap else device.register())
+    device.endpoint.spawn(commands.work())
     while line := await reader.readline():
-        if line.strip() and not await commands.run(line.decode()):
+        if line.strip() and not commands.run(line.decode()):
             break
     device.endpoint.close()
 

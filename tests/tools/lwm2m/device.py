@@ -39,7 +39,7 @@ class Options:
     updates: bool = True
     notify: str | None = None
     update_seconds: float = 0.3
-    coap: coap.Settings = dataclasses.field(default_factory=coap.Settings)
+    messages: coap.Settings = dataclasses.field(default_factory=coap.Settings)
 
 
 class Device:
@@ -58,7 +58,7 @@ class Device:
         self.observer = Observer(self)
         notify = options.notify or {"wakaama": "non", "anjay": "con"}.get(options.habit, "con")
         self.confirmable_notifications = notify == "con"
-        self.endpoint = coap.Endpoint(options.coap, self.serve, tell, self._accepts, self._block_began)
+        self.endpoint = coap.Endpoint(options.messages, self.serve, tell, self._accepts, self._block_began)
         self.firmware = Firmware(self)
         self.location = None
         self.server = self.bootstrap_server = None  # addresses
@@ -144,7 +144,8 @@ class Device:
     def links(self):
         """Objects and instances. [1.0.2, 5.3.1] [1.1, 6.2.1]"""
         root = "/" + "/".join(self.root)
-        below = root.rstrip("/")
+        # wakaama names the alternate root but does not put it before the others.
+        below = "" if self.options.habit == "wakaama" else root.rstrip("/")
         found = []
         if self.options.habit != "anjay" or self.root:
             ct = ""
@@ -1000,7 +1001,7 @@ class Firmware:
         if parts.scheme != "coap":
             self.become(self.IDLE, self.PROTOCOL if parts.scheme in ("http", "https", "coaps") else self.URI)
             return
-        settings = dataclasses.replace(self.device.options.coap, max_retransmit=2)
+        settings = dataclasses.replace(self.device.options.messages, max_retransmit=2)
         endpoint = coap.Endpoint(settings, serve=None, tell=self.device.tell, accepts=lambda _address: False)
         try:
             await endpoint.bind()
@@ -1009,7 +1010,7 @@ class Firmware:
             query = tuple(urllib.parse.unquote(each) for each in parts.query.split("&") if each)
             response = await endpoint.request(aiocoap.GET, address, path, query)
         except (coap.NoAnswer, OSError, ValueError) as error:
-            self.device.tell(event="error", what=f"package: {error}")
+            self.device.tell(event="package", failed=str(error))
             self.become(self.IDLE, self.URI)
             return
         finally:
