@@ -16,6 +16,7 @@ Commands:
     {"do": "move", "port": 0}                           another local port; moved
     {"do": "fail", "path": "/3/0/0" or "*", "code": "5.00", "times": 1}   without a code: not any more
     {"do": "separate", "seconds": 0.5, "requests": 1}   empty ACK first; 0 seconds: not any more
+    {"do": "slow", "path": "/3/0/0", "seconds": 2}      its operations take that long; 0 seconds: not any more
     {"do": "silent", "requests": 1} or {"do": "silent", "datagrams": 1}   ignores them
     {"do": "get", "path": "/5/0/3"}                     value
     {"do": "reboot"}                                    rebooted, registered
@@ -206,6 +207,9 @@ class Commands:
     def do_separate(self, seconds, requests=None):
         self.device.endpoint.separate_seconds = seconds or None
         self.device.endpoint.separate_requests = requests
+
+    def do_slow(self, path, seconds):
+        self.device.slowness[path] = seconds
 
     def do_silent(self, requests=0, datagrams=0):
         self.device.endpoint.silent_requests = requests

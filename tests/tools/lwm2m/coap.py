@@ -23,8 +23,14 @@ LARGEST_BODY = 8 << 20
 PATIENCE = 1.0
 
 
+# Options that must be understood, and are. Those of proxies and of OSCORE are not.
+UNDERSTOOD = {1, 3, 5, 7, 11, 15, 17, 23, 27}
+
+
 class NoAnswer(Exception):
-    """Nothing came back, or a Reset."""
+    """Nothing came back, or a Reset. `begun`: some blocks had come."""
+
+    begun = False
 
 
 @dataclasses.dataclass
@@ -180,6 +186,9 @@ class Endpoint(asyncio.DatagramProtocol):
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(host, port, family=self._family, type=socket.SOCK_DGRAM)
         return found[0][4][:2]
+
+    def is_secure(self, address):
+        return address in self._dtls
 
     def secure(self, address, identity, key):
         """All that goes to this address goes through DTLS from now on."""
@@ -380,6 +389,11 @@ class Endpoint(asyncio.DatagramProtocol):
 
     async def _respond(self, request, address):
         """The message of a response, and what is to be done when it is on its way."""
+        unknown = [int(each.number) for each in request.opt.option_list() if each.number.is_critical()]
+        unknown = [each for each in unknown if each not in UNDERSTOOD]
+        if unknown:
+            self.tell(event="error", what=f"critical options {unknown}")
+            return message(aiocoap.BAD_OPTION), None
         key = self.cache_key(request, address)
         block2 = request.opt.block2
         if block2 and block2.block_number > 0 and request.opt.block1 is None:
@@ -504,7 +518,11 @@ class Endpoint(asyncio.DatagramProtocol):
             exponent = response.opt.block2.size_exponent
             following = message(method, uri_path=path, uri_query=query, **options)
             following.opt.block2 = (len(body) >> exponent + 4, False, exponent)
-            response = await self._exchange(following, address)
+            try:
+                response = await self._exchange(following, address)
+            except NoAnswer as error:
+                error.begun = True
+                raise
             if not response.code.is_successful():
                 return response
             body += response.payload

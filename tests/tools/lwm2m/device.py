@@ -2,16 +2,13 @@
 
 import asyncio
 import dataclasses
-import os
-import shlex
-import time
 import urllib.parse
 
 import aiocoap
 
 from . import coap, formats
 from .coap import Response
-from .model import EXECUTABLE, READABLE, Record, Refused, Tree, path_of, text_of
+from .model import EXECUTABLE, WRITABLE, Record, Refused, Tree, path_of, text_of
 from .observe import Observation, Observer, attribute_text, check_thresholds, parse_attributes
 
 MAX_TRANSMIT_WAIT = 93
@@ -64,6 +61,7 @@ class Device:
         self.server = self.bootstrap_server = None  # addresses
         self.bootstrapping = False
         self.failures = {}  # path -> (code, how often or None)
+        self.slowness = {}  # path -> seconds
         self._registering = asyncio.Lock()
         self._update_timer = None
         if options.server:
@@ -90,6 +88,9 @@ class Device:
         await self.endpoint.bind(self.options.local_host, self.options.local_port, family)
         if self.options.server:
             self.server = await self._connect(self.server_account())
+        if self.options.bootstrap and not self.options.key:
+            # It may begin unasked.
+            self.bootstrap_server = await self._connect(self.bootstrap_account())
         self.tell(event="ready", port=self.endpoint.port)
 
     def server_account(self):
@@ -113,7 +114,7 @@ class Device:
         uri = urllib.parse.urlsplit(values[0])
         secure = uri.scheme == "coaps" or values.get(2) == PRE_SHARED_KEY
         address = await self.endpoint.resolve(uri.hostname, uri.port or (5684 if secure else 5683))
-        if secure and (again or address not in self.endpoint._dtls):
+        if secure and (again or not self.endpoint.is_secure(address)):
             self.endpoint.secure(address, values[3], values[5])
         return address
 
@@ -280,6 +281,9 @@ class Device:
 
     async def send(self, records, form=None):
         """Values of now, or those that are given."""
+        if self.tree.instances[1][self.server_instance()].get(23):
+            self.tell(event="error", what="send: muted by the server")
+            return
         form = formats.NAMES.get(form or self.options.format or "", formats.SENML_CBOR)
         if form not in (formats.SENML_JSON, formats.SENML_CBOR, formats.LWM2M_CBOR):
             form = formats.SENML_CBOR
@@ -335,6 +339,8 @@ class Device:
             mid=request.mid,
         )
         try:
+            if path in self.slowness:
+                await asyncio.sleep(self.slowness[path])
             self._fail_if_told(path)
             if address == self.bootstrap_server and (self.bootstrapping or address != self.server):
                 answer = self._serve_bootstrap(request)
@@ -561,7 +567,7 @@ class Device:
         definition = self.tree.definition(path)
         if len(path) > 2 and definition is None:
             raise Refused("4.04", text_of(path))
-        if definition and "W" not in definition.operations:
+        if definition and WRITABLE not in definition.operations:
             raise Refused("4.05", "not writable")
         records = self._content(request, path)
         return self._apply(path, records, replace)
@@ -743,7 +749,8 @@ class Device:
         self.tell(event="awake")
         if update:
             await self.update()
-        self.observer.resume()
+        # Notification Storing
+        self.observer.resume(self.tree.instances[1][self.server_instance()].get(6, True))
         if self.location is not None and not update:
             self._start_timer()
 
@@ -1011,7 +1018,7 @@ class Firmware:
             response = await endpoint.request(aiocoap.GET, address, path, query)
         except (coap.NoAnswer, OSError, ValueError) as error:
             self.device.tell(event="package", failed=str(error))
-            self.become(self.IDLE, self.URI)
+            self.become(self.IDLE, self.LOST if getattr(error, "begun", False) else self.URI)
             return
         finally:
             endpoint.close()

@@ -123,8 +123,11 @@ class Observer:
         for observation in self.observations.values():
             self._arm(observation)
 
-    def resume(self):
+    def resume(self, storing):
+        """What changed meanwhile is told, as it is now, if the server wants it stored."""
         self.paused = False
+        for observation in self.observations.values():
+            observation.changed = observation.changed and storing
         self.rearm()
 
     def _worth_telling(self, observation):
