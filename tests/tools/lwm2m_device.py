@@ -39,7 +39,6 @@ from lwm2m import coap, formats
 from lwm2m.device import Device, Options
 from lwm2m.model import Refused, path_of
 
-
 # What a wrong command may lead to.
 MISTAKES = (ValueError, KeyError, TypeError, AttributeError, Refused, formats.FormatError, OSError)
 
@@ -164,7 +163,9 @@ class Commands:
     def do_get(self, path):
         records = self.device.tree.read(path_of(path), everything=True)
         values = {
-            "/" + "/".join(map(str, each.path)): {"hex": each.value.hex()} if isinstance(each.value, bytes) else each.value
+            "/" + "/".join(map(str, each.path)): {"hex": each.value.hex()}
+            if isinstance(each.value, bytes)
+            else each.value
             for each in records
         }
         tell(event="value", path=path, values=values)
@@ -184,7 +185,7 @@ class Commands:
         finally:
             self.device.confirmable_notifications = usual
 
-    def do_send(self, records, format=None):  # noqa: A002 it is the name of the field
+    def do_send(self, records, format=None):
         return self.device.send(records, format)
 
     def do_sleep(self):
@@ -221,7 +222,7 @@ class Commands:
     def do_bootstrap(self):
         return self.device.bootstrap()
 
-    def do_bootstrap_pack(self, format="senml-cbor"):  # noqa: A002 it is the name of the field
+    def do_bootstrap_pack(self, format="senml-cbor"):
         return self.device.bootstrap_pack(formats.NAMES[format])
 
 

@@ -397,7 +397,10 @@ async def it_discovers_with_attributes(server):
     links = (await server.expect("2.05", "GET", "/3303/0", accept=40)).payload.decode().split(",")
     same(links[0], "</3303/0>;pmin=1;pmax=50")
     assert "</3303/0/5700>;gt=30;lt=10.5;st=2" in links and "</3303/0/5605>" in links, links
-    same((await server.ask("GET", "/3303/0/5700", accept=40)).payload, b"</3303/0/5700>;pmin=1;pmax=50;gt=30;lt=10.5;st=2")
+    same(
+        (await server.ask("GET", "/3303/0/5700", accept=40)).payload,
+        b"</3303/0/5700>;pmin=1;pmax=50;gt=30;lt=10.5;st=2",
+    )
     same((await server.ask("GET", "/3/0/6", accept=40)).payload, b"</3/0/6>;dim=2,</3/0/6/0>,</3/0/6/1>")
     await server.expect("2.04", "PUT", "/3303/0", query=("pmax",))
     same((await server.ask("GET", "/3303/0/5700", accept=40)).payload, b"</3303/0/5700>;pmin=1;gt=30;lt=10.5;st=2")
@@ -619,19 +622,16 @@ async def it_fails_delays_and_ignores(server):
 
 
 async def it_answers_a_repetition_alike(server):
-    """Executed once, however often it comes."""
-    device = await registered(server)
-    host, port = server.device.hostinfo.rsplit(":", 1)
-    del host
-    await device.stop()
-    # Another server, on a plain socket.
+    """Executed once, however often it comes. The server is a plain socket here."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
         udp.bind(("127.0.0.1", 0))
         udp.settimeout(HANG)
         uri = f"coap://127.0.0.1:{udp.getsockname()[1]}"
-        device = await Device.start("--server", uri, "--endpoint", "dev1", "--ack-timeout", "0.2", "--max-retransmit", "1")
-        del port
+        device = await Device.start(
+            "--server", uri, "--endpoint", "dev1", "--ack-timeout", "0.2", "--max-retransmit", "1"
+        )
         where = ("127.0.0.1", device.past[-1]["port"])
+        # POST /32769/0/3
         execute = bytes.fromhex("42021234abcd") + b"\xb5" + b"32769" + b"\x010" + b"\x013"
         loop = asyncio.get_running_loop()
         answers = []
@@ -659,11 +659,60 @@ async def it_answers_a_repetition_alike(server):
         await device.stop()
 
 
+async def who_does_not_acknowledge_is_told_no_more(server):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.bind(("127.0.0.1", 0))
+        udp.settimeout(HANG)
+        uri = f"coap://127.0.0.1:{udp.getsockname()[1]}"
+        device = await Device.start("--server", uri, "--endpoint", "d", "--ack-timeout", "0.1", "--max-retransmit", "2")
+        loop = asyncio.get_running_loop()
+        where = ("127.0.0.1", device.past[-1]["port"])
+        # GET /3/0/9 with Observe 0.
+        udp.sendto(bytes.fromhex("42011234abcd") + b"\x60\x51" + b"3\x010\x019", where)
+        answer = await loop.run_in_executor(None, udp.recv, 2048)
+        same(answer.hex(), "62451234abcd6060ff313030")
+        device.do("set", path="/3/0/9", value=5)
+        told = [await loop.run_in_executor(None, udp.recv, 2048) for _ in range(3)]
+        same((told[0], told[0]), (told[1], told[2]))
+        same((told[0][:2].hex(), told[0][4:].hex()), ("4245", "abcd610160ff35"))
+        await device.event("notification", outcome="timeout")
+        device.do("notify", path="/3/0/9")
+        await device.event("error")
+        # One that is not confirmable ends with a Reset.
+        udp.sendto(bytes.fromhex("42011235abce") + b"\x60\x51" + b"3\x010\x019", where)
+        await loop.run_in_executor(None, udp.recv, 2048)
+        device.do("notify", path="/3/0/9", confirmable=False)
+        told = await loop.run_in_executor(None, udp.recv, 2048)
+        same(told[:2].hex(), "5245")
+        udp.sendto(b"\x70\x00" + told[2:4], where)
+        await device.event("notification", outcome="reset")
+        await device.stop()
+
+
+async def changes_of_its_sleep_are_told_when_it_wakes(server):
+    device = await registered(server, "--queue")
+    asked = server.request("GET", "/3/0/9", observe=0, accept=0)
+    await asked.response
+    notes = aiter(asked.observation)
+    device.do("sleep")
+    for value in (90, 80):
+        device.do("set", path="/3/0/9", value=value)
+    await device.event("done", do="set")
+    await device.event("done", do="set")
+    assert not any(each["event"] == "notified" for each in device.past)
+    device.do("wake", update=True)
+    await server.next("update")
+    same((await asyncio.wait_for(anext(notes), HANG)).payload, b"80")
+    await device.stop()
+
+
 # Firmware.
 
 
 async def state_of(server):
-    return int((await server.ask("GET", "/5/0/3", accept=0)).payload), int((await server.ask("GET", "/5/0/5", accept=0)).payload)
+    return int((await server.ask("GET", "/5/0/3", accept=0)).payload), int(
+        (await server.ask("GET", "/5/0/5", accept=0)).payload
+    )
 
 
 async def firmware_is_pushed(server):
@@ -858,6 +907,8 @@ TESTS = [
     it_sends,
     it_fails_delays_and_ignores,
     it_answers_a_repetition_alike,
+    who_does_not_acknowledge_is_told_no_more,
+    changes_of_its_sleep_are_told_when_it_wakes,
     firmware_is_pushed,
     firmware_is_pulled,
     it_is_bootstrapped,
@@ -876,7 +927,7 @@ async def main():
         try:
             await asyncio.wait_for(test(server), 60)
             print("ok    ", test.__name__, flush=True)
-        except Exception:  # noqa: BLE001 the others are run too
+        except Exception:  # the others are run too
             failed += 1
             print("FAILED", test.__name__, flush=True)
             traceback.print_exc()

@@ -263,7 +263,7 @@ class Endpoint(asyncio.DatagramProtocol):
     def _received(self, data, address):
         try:
             incoming = aiocoap.Message.decode(data)
-        except Exception as error:  # noqa: BLE001 anything can be wrong with bytes from outside
+        except Exception as error:  # anything can be wrong with bytes from outside
             self.tell(event="error", what=f"no message: {error}", payload_hex=data.hex())
             return
         key = (address, incoming.mid)

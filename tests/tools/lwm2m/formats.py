@@ -66,7 +66,16 @@ def decode(form, payload, path, kind_of):
             return [_record(where, value, kind_of) for where, value in decode_lwm2m_cbor(payload)]
     except FormatError:
         raise
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, EOFError, struct.error, cbor2.CBORError) as error:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        IndexError,
+        AttributeError,
+        EOFError,
+        struct.error,
+        cbor2.CBORError,
+    ) as error:
         raise FormatError(f"{type(error).__name__}: {error}") from error
     raise FormatError(f"format {form}")
 
@@ -371,7 +380,9 @@ def senml_pack(form, items):
     def plain(value):
         return base64.urlsafe_b64encode(value).rstrip(b"=").decode() if isinstance(value, bytes) else value
 
-    return json.dumps([{key: plain(value) for key, value in item.items()} for item in items], separators=(",", ":")).encode()
+    return json.dumps(
+        [{key: plain(value) for key, value in item.items()} for item in items], separators=(",", ":")
+    ).encode()
 
 
 def decode_senml(form, payload):
