@@ -5,6 +5,10 @@
 Nothing is sent before a command says so, unless --start is given. A value in a command is a JSON value,
 or {"hex": "00ff"} for an opaque one.
 
+--habit anjay: objects with versions and no root link, b left out when it is U, SenML CBOR with the slash in front of
+the name, Send with a base time, confirmable notifications. --habit wakaama: the root link with ct=112, TLV, text for
+single values, notifications that are not confirmable. Without it: what the specification shows.
+
 Commands:
     {"do": "register"}                                  registered | refused | error
     {"do": "update", "lifetime": 60, "binding": "UQ", "links": true}      updated; on 4.04 registers again
@@ -21,11 +25,11 @@ Commands:
     {"do": "get", "path": "/5/0/3"}                     value
     {"do": "reboot"}                                    rebooted, registered
     {"do": "bootstrap"} / {"do": "bootstrap-pack", "format": "senml-cbor"}   bootstrapping, bootstrapped, registered
-    {"do": "quit"}                                      ends; so does the end of stdin
+    {"do": "quit"}                                      ends at once; so does the end of stdin
 What exchanges messages (register to deregister, send, wake, move, reboot, bootstrap) is done one after the other,
 all else at once when it is read. Each command that is done tells {"event": "done", "do": ...}.
 
-Events not named above: ready (port), request, answered, block, duplicate, ignored, dropped, stranger, notified,
+Events not named above: ready (port), request, answered, block, duplicate, reused (a message id), ignored, dropped, stranger, notified,
 notification (outcome acked | reset | timeout), executed, firmware (state, result), package, done, error.
 """
 
@@ -130,6 +134,11 @@ class Commands:
         else:
             tell(event="done", do=name)
         return True
+
+    def drop(self):
+        """What is not begun is left out."""
+        while not self.exchanges.empty():
+            self.exchanges.get_nowait()[1].close()
 
     async def work(self):
         while True:
@@ -240,6 +249,7 @@ async def main():
     while line := await reader.readline():
         if line.strip() and not commands.run(line.decode()):
             break
+    commands.drop()
     device.endpoint.close()
 
 

@@ -286,8 +286,8 @@ async def versions_bindings_and_habits_show(server):
         (["--binding", "UQ", "--version", "1.2"], ("lwm2m=1.2", "ep=dev1", "b=U", "Q", "lt=300"), b'</>;rt="oma.lwm2m";ct="'),
         (["--habit", "anjay"], ("lwm2m=1.1", "ep=dev1", "lt=300"), b"</1>;ver=1.1,</1/0>,</3>;ver=1.1,</3/0>"),
         (["--habit", "anjay", "--version", "1.0"], ("lwm2m=1.0", "ep=dev1", "lt=300"), b"</1/0>,</3/0>"),
-        (["--habit", "wakaama"], ("lwm2m=1.1", "ep=dev1", "b=U", "lt=300"), b'</>;rt="oma.lwm2m";ct="60 110 112 11542 11543",</1'),
-        (["--alternate-root", "/lwm2m"], ("lwm2m=1.1", "ep=dev1", "b=U", "lt=300"), b'</lwm2m>;rt="oma.lwm2m";ct="'),
+        (["--habit", "wakaama"], ("lwm2m=1.1", "ep=dev1", "b=U", "lt=300"), b'</>;rt="oma.lwm2m";ct=112,</1>;ver=1.1,'),
+        (["--alternate-root", "/lwm2m"], ("lwm2m=1.1", "ep=dev1", "b=U", "lt=300"), b'</lwm2m>;rt="oma.lwm2m";ct="60 110 112 11542 11543",'),
     ):  # fmt: skip
         device = await Device.start("--server", server.uri, "--endpoint", "dev1", "--start", *arguments)
         request = await server.next("register")
@@ -584,6 +584,32 @@ async def what_is_gone_is_not_observed(server):
     await device.stop()
 
 
+async def habits_show_in_what_it_says(server):
+    device = await registered(server, "--habit", "anjay")
+    answer = await server.expect("2.05", "GET", "/32769/0/8")
+    same(
+        (int(answer.opt.content_format), cbor2.loads(answer.payload)[0]), (112, {-2: "/32769/0/8", 0: "/0", 3: "zero"})
+    )
+    same((await server.expect("2.05", "GET", "/3/0/9", accept=112)).payload, cbor2.dumps([{-2: "/3/0/9", 2: 100}]))
+    device.do("send", records=[{"path": "/3/0/9"}, {"path": "/3/0/7/1"}])
+    pack = cbor2.loads((await server.next("send")).payload)
+    assert pack[0].pop(-3) > 1_700_000_000
+    same(pack, [{-2: "/3/0", 0: "/9", 2: 100}, {0: "/7/1", 2: 5000}])
+    await device.event("sent")
+    asked = server.request("GET", "/3/0/9", observe=0)
+    await asked.response
+    device.do("set", path="/3/0/9", value=1)
+    same((await device.event("notified"))["type"], "CON")
+    await device.stop()
+    device = await registered(server, "--habit", "wakaama")
+    same(int((await server.expect("2.05", "GET", "/3/0")).opt.content_format), 11542)
+    asked = server.request("GET", "/3/0/9", observe=0)
+    await asked.response
+    device.do("set", path="/3/0/9", value=1)
+    same((await device.event("notified"))["type"], "NON")
+    await device.stop()
+
+
 # What tests ask of it.
 
 
@@ -642,6 +668,10 @@ async def it_answers_a_repetition_alike(server):
         same(answers[0].hex(), "62441234abcd")
         await device.event("duplicate")
         same(sum(each["event"] == "executed" for each in device.past), 1)
+        # The same message id with another token is another request.
+        udp.sendto(execute[:4] + b"\x01\x02" + execute[6:], where)
+        same((await loop.run_in_executor(None, udp.recv, 2048)).hex(), "624412340102")
+        await device.event("reused")
         # A ping.
         udp.sendto(bytes.fromhex("40000001"), where)
         same((await loop.run_in_executor(None, udp.recv, 2048)).hex(), "70000001")
@@ -905,6 +935,7 @@ TESTS = [
     long_things_go_in_blocks,
     what_is_gone_is_not_observed,
     it_sends,
+    habits_show_in_what_it_says,
     it_fails_delays_and_ignores,
     it_answers_a_repetition_alike,
     who_does_not_acknowledge_is_told_no_more,

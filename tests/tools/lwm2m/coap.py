@@ -157,7 +157,7 @@ class Endpoint(asyncio.DatagramProtocol):
         self._mid = secrets.randbelow(65536)
         self._answers = {}  # token -> future of a response to a request of ours
         self._acks = {}  # (address, message id) -> future: "acked" or "reset"
-        self._seen = collections.OrderedDict()  # (address, message id) -> (time, reply or None)
+        self._seen = collections.OrderedDict()  # (address, message id) -> (time, token, reply or None)
         self._uploads = {}  # Block1 bodies
         self._downloads = collections.OrderedDict()  # Block2 bodies
         self._silenced = collections.OrderedDict()
@@ -309,14 +309,17 @@ class Endpoint(asyncio.DatagramProtocol):
             if request.mtype == CON:
                 self._send_empty(RST, request.mid, address)
             return
-        if key in self._silenced:
+        if self._silenced.get(key) == request.token:
             return
-        if key in self._seen and time.monotonic() - self._seen[key][0] < EXCHANGE_LIFETIME:
-            reply = self._seen[key][1]
-            self.tell(event="duplicate", mid=request.mid)
-            if reply:
-                self._send(reply, address)
-            return
+        seen, token, reply = self._seen.get(key, (-EXCHANGE_LIFETIME, None, None))
+        if time.monotonic() - seen < EXCHANGE_LIFETIME:
+            if token == request.token:
+                self.tell(event="duplicate", mid=request.mid)
+                if reply:
+                    self._send(reply, address)
+                return
+            # Another request: the server has begun again, or gives message ids too early. It is served.
+            self.tell(event="reused", mid=request.mid)
         if self.silent_datagrams:
             self.silent_datagrams -= 1
             self.tell(event="ignored", mid=request.mid)
@@ -324,10 +327,10 @@ class Endpoint(asyncio.DatagramProtocol):
         if self.silent_requests:
             # Repetitions of this request are ignored as well.
             self.silent_requests -= 1
-            self._remember(self._silenced, key, True)
+            self._remember(self._silenced, key, request.token)
             self.tell(event="ignored", mid=request.mid)
             return
-        self._remember(self._seen, key, (time.monotonic(), None))
+        self._remember(self._seen, key, (time.monotonic(), request.token, None))
         self.spawn(self._serve(request, address))
 
     @staticmethod
@@ -384,7 +387,7 @@ class Endpoint(asyncio.DatagramProtocol):
 
     def _reply(self, data, request, address):
         """Sends and keeps it for a repetition of the request."""
-        self._remember(self._seen, (address, request.mid), (time.monotonic(), data))
+        self._remember(self._seen, (address, request.mid), (time.monotonic(), request.token, data))
         self._send(data, address)
 
     async def _respond(self, request, address):

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import time
 import urllib.parse
 
 import aiocoap
@@ -151,9 +152,10 @@ class Device:
         if self.options.habit != "anjay" or self.root:
             ct = ""
             if self.options.habit == "wakaama" and self.version != "1.0":
-                ct = ';ct="60 110 112 11542 11543"'
+                ct = ";ct=112"
             elif self.version != "1.0":
-                ct = ';ct="' + " ".join(str(each) for each in sorted(formats.supported(self.version))) + '"'
+                known = formats.supported(self.version) - {formats.TEXT, formats.OPAQUE}
+                ct = ';ct="' + " ".join(map(str, sorted(known))) + '"'
             elif self.options.habit != "wakaama":
                 ct = ";ct=11543"
             found.append(f'<{root}>;rt="oma.lwm2m"{ct}')
@@ -299,6 +301,10 @@ class Device:
             times += [each.get("time")] * len(read)
         if form == formats.LWM2M_CBOR:
             payload = formats.encode_lwm2m_cbor(found)
+        elif self.options.habit == "anjay" and found and not any(times):
+            # It names what is common, and says when.
+            common = formats.common_path(found) or None
+            payload = formats.encode_senml(form, found, common, base_time=time.time(), slash_leads=True)
         else:
             payload = formats.encode_senml(form, found, times=times)
         try:
@@ -439,9 +445,7 @@ class Device:
     def _read(self, request, path, address):
         records = self.tree.read(path)
         form = self.choose_format(coap.number(request.opt.accept), path, records)
-        definition = self.tree.definition(path)
-        payload = formats.encode(form, path, records, bool(definition and definition.multiple))
-        response = Response("2.05", payload, form)
+        response = Response("2.05", self._encode(form, path, records), form)
         if request.opt.observe == 0:
             own = {}
             if request.opt.uri_query and self.version == "1.2":
@@ -464,8 +468,12 @@ class Device:
             records = self._records_of(observation.paths)
             return self._encode_composite(observation.form, records)
         path = observation.paths[0]
+        return self._encode(observation.form, path, self.tree.read(path))
+
+    def _encode(self, form, path, records):
         definition = self.tree.definition(path)
-        return formats.encode(observation.form, path, self.tree.read(path), bool(definition and definition.multiple))
+        multiple = bool(definition and definition.multiple)
+        return formats.encode(form, path, records, multiple, slash_leads=self.options.habit == "anjay")
 
     def values_of(self, observation):
         return {record.path: record.value for record in self._records_of(observation.paths)}
@@ -669,7 +677,7 @@ class Device:
             raise Refused("4.00", str(error)) from error
 
     def _require_root(self, request):
-        """"/" may come as no segment or as an empty one."""
+        """ "/" may come as no segment or as an empty one."""
         if tuple(part for part in request.opt.uri_path if part) not in ((), self.root):
             raise Refused("4.04", "composite operations are of the root")
 

@@ -36,7 +36,7 @@ def supported(version):
     return known | {LWM2M_CBOR} if version == "1.2" else known
 
 
-def encode(form, path, records, multiple):
+def encode(form, path, records, multiple, slash_leads=False):
     """The payload for an answer to a request for `path`. `multiple`: the resource there has instances."""
     if form in SINGLE:
         return _encode_single(form, records[0])
@@ -45,7 +45,7 @@ def encode(form, path, records, multiple):
     if form == JSON:
         return encode_json(path, records)
     if form in (SENML_JSON, SENML_CBOR):
-        return encode_senml(form, records, base=path)
+        return encode_senml(form, records, base=path, slash_leads=slash_leads)
     if form == LWM2M_CBOR:
         return encode_lwm2m_cbor(records)
     raise FormatError(f"format {form}")
@@ -351,25 +351,41 @@ def _senml_value(record):
     return key, record.value
 
 
-def encode_senml(form, records, base=None, times=None):
-    """A pack. With a `base` names are relative to it. `times` has a time or None for each record."""
+def encode_senml(form, records, base=None, times=None, base_time=None, slash_leads=False):
+    """A pack. With a `base` names are relative to it. `times` has a time or None for each record.
+
+    `slash_leads`: the slash between base and name begins the name, not ends the base; both are allowed.
+    """
     items = []
+    whole = "/" if not base else text_of(base) if slash_leads else _base(base)
     for index, record in enumerate(records):
         item = {}
         if base is not None and index == 0:
             # The base name of a single value is all of its name.
-            item["bn"] = text_of(base) if record.path == base else _base(base)
+            item["bn"] = text_of(base) if record.path == base else whole
+        if base_time is not None and index == 0:
+            item["bt"] = base_time
         name = text_of(record.path) if base is None else "/".join(map(str, record.path[len(base) :]))
         if name:
-            item["n"] = name
+            item["n"] = "/" + name if slash_leads and base else name
         if times and times[index] is not None:
             item["t"] = times[index]
         key, value = _senml_value(record)
         item[key] = value
         items.append(item)
     if not records and base is not None:
-        items.append({"bn": _base(base)})
+        items.append({"bn": whole})
     return senml_pack(form, items)
+
+
+def common_path(records):
+    """What the paths of all records begin with."""
+    first, *others = [record.path for record in records]
+    length = len(first)
+    for path in others:
+        while path[:length] != first[:length]:
+            length -= 1
+    return first[:length]
 
 
 def senml_pack(form, items):
