@@ -23,6 +23,7 @@ const INSIDE: &[&str] = &[
     "headgate-bus",
     "headgate-coap",
     "headgate-daemon",
+    "headgate-lwm2m",
     "headgate-mqtt",
     "headgate-mqttsn",
     "headgate-shell",
@@ -120,6 +121,18 @@ fn rules() -> BTreeMap<&'static str, Rule> {
             pure(
                 &["headgate-coap-codec", "headgate-model"],
                 "an endpoint is told what happens: no bus, no store, no I/O",
+            ),
+        ),
+        (
+            "headgate-lwm2m",
+            pure(
+                &[
+                    "headgate-coap",
+                    "headgate-coap-codec",
+                    "headgate-lwm2m-codec",
+                    "headgate-model",
+                ],
+                "LwM2M is spoken over CoAP, and is told what happens: no bus, no store, no I/O",
             ),
         ),
         (
@@ -275,6 +288,7 @@ fn rules() -> BTreeMap<&'static str, Rule> {
                     "headgate-coap",
                     "headgate-dial",
                     "headgate-import",
+                    "headgate-lwm2m",
                     "headgate-model",
                     "headgate-mqtt",
                     "headgate-mqtt-codec",
@@ -470,6 +484,7 @@ fn pure_crates_read_no_clock_and_start_no_thread() {
         "gateway/import/src",
         "adapters/bridge/src",
         "adapters/coap/src",
+        "adapters/lwm2m/src",
         "adapters/mqtt/src",
         "adapters/mqttsn/src",
         "adapters/stomp/src",
@@ -557,6 +572,7 @@ fn only_the_registry_names_adapters() {
         &files,
         &[
             "headgate_coap::",
+            "headgate_lwm2m::",
             "headgate_mqtt::",
             "headgate_mqttsn::",
             "headgate_stomp::",

@@ -554,7 +554,7 @@ impl<A: Address> Core<A> {
 }
 
 /// How a refusal of the bus looks to a client.
-pub(crate) fn refusal_code(why: Refusal) -> Code {
+pub fn refusal_code(why: Refusal) -> Code {
     match why {
         Refusal::TopicInvalid | Refusal::NotSupported => Code::BAD_REQUEST,
         Refusal::ExclusiveTaken => Code::FORBIDDEN,

@@ -4,8 +4,8 @@ use headgate_coap_codec::{Block, Kind, Message, number};
 use headgate_model::trace::PacketTrace;
 use std::fmt::Write;
 
-/// One line.
-pub(crate) fn message(message: &Message) -> PacketTrace {
+/// What a message says in one line, without passwords; with the client that it names, if it does.
+pub fn message(message: &Message) -> PacketTrace {
     let kind = match message.kind {
         Kind::Confirmable => "CON",
         Kind::NonConfirmable => "NON",

@@ -195,6 +195,7 @@ where
     let (name, address) = transport.describe();
     tracing::info!(listener = %name, %address, "listening");
     transport.stats().set_down(false);
+    server.begin(name, serving.hub.clock().epoch());
     server.set_user_rates(serving.total.shared_rates());
     if let Some(places) = transport.places() {
         server.set_places(places);

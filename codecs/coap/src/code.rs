@@ -51,7 +51,9 @@ impl Code {
 
     pub const INTERNAL_SERVER_ERROR: Self = Self::new(5, 0);
     pub const NOT_IMPLEMENTED: Self = Self::new(5, 1);
+    pub const BAD_GATEWAY: Self = Self::new(5, 2);
     pub const SERVICE_UNAVAILABLE: Self = Self::new(5, 3);
+    pub const GATEWAY_TIMEOUT: Self = Self::new(5, 4);
     pub const PROXYING_NOT_SUPPORTED: Self = Self::new(5, 5);
     /// RFC 8768 §3
     pub const HOP_LIMIT_REACHED: Self = Self::new(5, 8);
@@ -127,7 +129,9 @@ impl Code {
             Self::TOO_MANY_REQUESTS => "Too Many Requests",
             Self::INTERNAL_SERVER_ERROR => "Internal Server Error",
             Self::NOT_IMPLEMENTED => "Not Implemented",
+            Self::BAD_GATEWAY => "Bad Gateway",
             Self::SERVICE_UNAVAILABLE => "Service Unavailable",
+            Self::GATEWAY_TIMEOUT => "Gateway Timeout",
             Self::PROXYING_NOT_SUPPORTED => "Proxying Not Supported",
             Self::HOP_LIMIT_REACHED => "Hop Limit Reached",
             Self::CSM => "CSM",

@@ -15,6 +15,7 @@ use crate::overload::Overload;
 use crate::private;
 use crate::protocols;
 use crate::service::{self, MoreTime};
+use crate::supplies;
 use crate::sys::{self, Sys};
 use crate::telemetry::{SpanCounts, Telemetry};
 use crate::timeline::{self, Timeline};
@@ -198,6 +199,7 @@ async fn serve(config: Config, path: Option<&Path>, text: &str, undone: bool, lo
     tasks.spawn(overload.run());
     tasks.spawn(telemetry.run());
     tasks.spawn(surveyor.run());
+    tasks.spawn(supplies::keep(live.clone()));
     tasks.spawn(reload_when_told(hangup, live));
     tasks.spawn(answers.serve(control));
     tasks.spawn(outlive(user_signals));

@@ -22,6 +22,7 @@ mod overload;
 mod private;
 mod protocols;
 mod service;
+mod supplies;
 mod sys;
 mod telemetry;
 mod timeline;

@@ -14,7 +14,7 @@ use crate::history::{Cause, Entry, History, HistoryError, LONGEST};
 use crate::listeners::{ListenerChange, Listeners, ListenersError};
 use crate::log::{LogError, LogHandle};
 use crate::sys::unix_time;
-use crate::{memory, private};
+use crate::{memory, private, protocols, supplies};
 use headgate_auth::{Access, AccessError};
 use headgate_bus::BusSettings;
 use headgate_bus::handle::Hub;
@@ -508,6 +508,36 @@ impl Live {
     async fn change_back(&self, valid: &mut Valid, text: String, by: Cause) -> Result<Applied, ApplyError> {
         let read = read(self.0.path.as_deref(), &text)?;
         self.change(valid, text, read, by).await
+    }
+
+    /// What servers need from folders is as it is there now.
+    pub(crate) async fn renew_supplies(&self) {
+        let mut valid = self.0.valid.lock().await;
+        let mut config = (*valid.config).clone();
+        let told = tokio::task::block_in_place(|| supplies::load(&mut config));
+        if protocols::datagrams_alike(&config, &valid.config) {
+            return;
+        }
+        for fault in told {
+            tracing::warn!(what = %fault, "left out");
+        }
+        let Parts {
+            listeners,
+            valid: watchers,
+            ..
+        } = &self.0.parts;
+        let config = Arc::new(config);
+        match listeners.prepare(&config).await {
+            Ok(prepared) => {
+                listeners.take(prepared, &config).await;
+                valid.config = config;
+                watchers.send_replace(Arc::clone(&valid.config));
+                tracing::info!("folders that listeners need were read again");
+            }
+            Err(error) => {
+                tracing::warn!(%error, "what was read of folders before stays valid");
+            }
+        }
     }
 
     /// Takes another configuration, which was read from `text`, or tells why not and changes nothing.

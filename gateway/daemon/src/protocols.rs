@@ -1,10 +1,12 @@
 //! The protocols that the gateway speaks. Adding one means a line in [`with_protocols!`]: docs/adapters.md.
 
 use crate::config::Config;
-use headgate_model::{DatagramProtocol, Fault, StreamProtocol};
+use headgate_model::{DatagramProtocol, Fault, Files, StreamProtocol};
 use headgate_shell::settings::WebSocketFacts;
 use headgate_shell::{DatagramListener, ListenerFor, Protocols};
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The protocol of listeners that tell how the gateway is: see [`crate::http`].
 pub(crate) const HTTP: &str = "http";
@@ -30,6 +32,8 @@ macro_rules! with_protocols {
                 headgate_mqttsn::MqttSn => mqttsn,
                 /// CoAP servers. Default: one for UDP on `127.0.0.1:5683`.
                 headgate_coap::Coap => coap,
+                /// LwM2M servers. Default: one for UDP on `127.0.0.1:5783`.
+                headgate_lwm2m::Lwm2m => lwm2m,
             }
         }
     };
@@ -104,6 +108,38 @@ macro_rules! functions {
             all
         }
 
+        /// The folders that sockets and lines need, with their keys.
+        pub(crate) fn folders(config: &Config) -> Vec<(String, PathBuf)> {
+            let mut all = Vec::new();
+            $(for (n, server) in config.$list.iter().enumerate() {
+                for (key, folder) in <$datagram>::folders(&server.gateway) {
+                    all.push((key_of(stringify!($list), n, key), folder.to_owned()));
+                }
+            })*
+            all
+        }
+
+        /// Gives them what is in these folders. What is no good, with its key.
+        pub(crate) fn supply(config: &mut Config, read: &mut dyn FnMut(&Path) -> Read) -> Vec<Fault> {
+            let mut faults = Vec::new();
+            $(for (n, server) in config.$list.iter_mut().enumerate() {
+                let folders = <$datagram>::folders(&server.gateway).into_iter();
+                let folders: Vec<_> = folders.map(|(key, folder)| (key, folder.to_owned())).collect();
+                for (key, folder) in folders {
+                    let (files, mut told) = read(&folder);
+                    told.extend(<$datagram>::supply(&mut server.gateway, key, &files));
+                    let key = key_of(stringify!($list), n, key);
+                    faults.extend(told.into_iter().map(|what| Fault::new(key.clone(), what)));
+                }
+            })*
+            faults
+        }
+
+        /// Whether sockets and lines are told the same by both.
+        pub(crate) fn datagrams_alike(old: &Config, new: &Config) -> bool {
+            true $(&& old.$list == new.$list)*
+        }
+
         /// What an entry of such a list has that says only what it must.
         pub(crate) fn defaults_of_entry(list: &str) -> Option<serde_json::Value> {
             match list {
@@ -118,6 +154,13 @@ macro_rules! functions {
 }
 
 with_protocols!(functions!());
+
+/// The files of a folder, and what was wrong with it.
+pub(crate) type Read = (Arc<Files>, Vec<String>);
+
+fn key_of(list: &str, n: usize, key: &str) -> String {
+    format!("{list}[{n}].gateway.{key}")
+}
 
 /// One socket or line for datagrams, and where it stands in the configuration.
 pub(crate) struct Entry<'a> {

@@ -7,7 +7,7 @@ use crate::access::{Answer, Denials, Question};
 use crate::bus::PeerName;
 pub use crate::credit::Credit;
 use crate::trace::PacketTrace;
-use crate::{BusEvent, ClientId, Counts, Instant, Many, SessionKey, Sessions};
+use crate::{BusEvent, ClientId, Counts, Instant, Many, SessionKey, Sessions, WallTime};
 use bytes::{Bytes, BytesMut};
 use core::net::SocketAddr;
 use std::fmt::Debug;
@@ -21,6 +21,9 @@ pub trait Address: Copy + Eq + Hash + Debug {
     /// As operators see it: without port, and the port.
     fn presence(&self) -> (PeerName, u16);
 
+    /// The address that is seen so; `None` if it is none of this kind.
+    fn of_presence(peer: &str, port: u16) -> Option<Self>;
+
     /// Whether somebody else could send under an address of this kind.
     const FORGEABLE: bool;
 }
@@ -30,12 +33,20 @@ impl Address for SocketAddr {
         (self.ip().into(), self.port())
     }
 
+    fn of_presence(peer: &str, port: u16) -> Option<Self> {
+        Some(Self::new(peer.parse().ok()?, port))
+    }
+
     const FORGEABLE: bool = true;
 }
 
 impl Address for () {
     fn presence(&self) -> (PeerName, u16) {
         ("serial".into(), 0)
+    }
+
+    fn of_presence(peer: &str, _: u16) -> Option<Self> {
+        (peer == "serial").then_some(())
     }
 
     const FORGEABLE: bool = false;
@@ -102,6 +113,9 @@ pub trait DatagramServer {
 
     /// How the client ids of those sessions begin whose [notes](crate::BusCommand::SetNote) it gets back at its start; none by default.
     const NOTES: Option<&'static str> = None;
+
+    /// The server begins: the name of its listener, and the wall time of [`Instant::START`]. Said once, before anything else. Default: it needs neither.
+    fn begin(&mut self, _listener: &str, _epoch: WallTime) {}
 
     /// Some of the sessions whose client ids begin with [`Self::NOTES`] and that have notes: a page of at most [`Restored::PAGE`], by client id. Said before
     /// anything else, page by page until all were seen, at each start of the server: that of the gateway, and that after a fault. What follows happens

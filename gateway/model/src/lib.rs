@@ -43,7 +43,7 @@ pub use memory::MemoryLimit;
 pub use message::{Delivery, DeliveryId, Message, Properties, Qos, SessionId, SubscriptionIds, Will};
 pub use metrics::{Counter, Counts, Metric};
 pub use pace::Pace;
-pub use protocol::{ConfiguredLogin, DatagramProtocol, PeerFacts, StreamProtocol};
+pub use protocol::{ConfiguredLogin, DatagramProtocol, Files, PeerFacts, StreamProtocol};
 pub use rewrite::{RewriteAction, RewriteError, RewriteRule, Rewriter};
 pub use rules_of::RulesOf;
 pub use secret::Secret;

@@ -6,7 +6,13 @@ use crate::{
     DatagramServer, Endpoint, Fault, Framer, Instant, MemoryLimit, MountPoint, Naming, Qos, Rewriter, Secret,
     Wire,
 };
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
+
+/// Files of a folder by their names, whole.
+pub type Files = BTreeMap<String, Bytes>;
 
 /// One protocol over connections, with its settings: it makes an endpoint and a wire for each of them.
 pub trait StreamProtocol: Send + Sync + Sized + 'static {
@@ -82,6 +88,16 @@ pub trait DatagramProtocol: 'static {
     /// The user name that the settings have for a client of this id, which sends none. Default: none.
     fn user_of(_settings: &Self::Settings, _client_id: &str) -> Option<String> {
         None
+    }
+
+    /// Folders that the settings name, by their keys as seen from the section. Whoever serves the protocol reads their files, and gives them to [`Self::supply`]. Default: none.
+    fn folders(_settings: &Self::Settings) -> Vec<(&'static str, &Path)> {
+        Vec::new()
+    }
+
+    /// Puts what is in such a folder into the settings. What of it is no good, in words: that is left out. The same files again are the same settings.
+    fn supply(_settings: &mut Self::Settings, _key: &'static str, _files: &Arc<Files>) -> Vec<String> {
+        Vec::new()
     }
 
     /// The server of a socket or line, with settings that have no faults for the mount point of `naming`. What it keeps is counted in `memory`.

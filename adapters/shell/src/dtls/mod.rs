@@ -82,6 +82,14 @@ impl Address for DtlsAddress {
     fn presence(&self) -> (PeerName, u16) {
         self.from.presence()
     }
+
+    /// Of no session: keys are gone with the process that had them.
+    fn of_presence(peer: &str, port: u16) -> Option<Self> {
+        Some(Self {
+            session: u64::MAX,
+            from: UdpAddress::of_presence(peer, port)?,
+        })
+    }
 }
 
 /// A socket whose peers speak DTLS 1.2.

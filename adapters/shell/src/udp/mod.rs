@@ -82,6 +82,11 @@ impl Address for UdpAddress {
     fn presence(&self) -> (PeerName, u16) {
         self.peer().presence()
     }
+
+    /// By whichever address of ours the system chooses.
+    fn of_presence(peer: &str, port: u16) -> Option<Self> {
+        Some(Self::new(SocketAddr::of_presence(peer, port)?, 0))
+    }
 }
 
 /// Addresses of ours that were spoken to, or are remembered of a time before a restart. Their numbers begin with 1.

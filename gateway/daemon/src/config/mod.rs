@@ -282,11 +282,12 @@ impl Config {
             reading.tell(system::obstacles(&reading.config));
             reading.done()
         });
-        let (document, config) = match read {
+        let (document, mut config) = match read {
             Ok(read) => read,
             Err(error) => return Err(error.with_warnings(warnings)),
         };
-        let found = checks::warnings(&config).into_iter();
+        let unread = crate::supplies::load(&mut config);
+        let found = checks::warnings(&config).into_iter().chain(unread);
         let found = found.map(|fault| document.locate(fault));
         let warnings = warnings.into_iter().chain(found).collect();
         Ok(Startable { config, warnings })

@@ -32,6 +32,7 @@ pub(super) fn obstacles(config: &Config) -> Vec<Fault> {
     for Entry { list, n, listener } in protocols::datagram_listeners(config) {
         faults.extend(of_entry(list, n, listener.name(), listener.obstacles()));
     }
+    faults.extend(crate::supplies::obstacles(config));
     faults
 }
 

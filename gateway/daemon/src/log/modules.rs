@@ -228,6 +228,7 @@ mod tests {
             ("mqttsn", "adapters/mqttsn"),
             ("stomp", "adapters/stomp"),
             ("coap", "adapters/coap"),
+            ("lwm2m", "adapters/lwm2m"),
             ("dtls", "adapters/dtls"),
             ("bridge", "adapters/bridge"),
             ("dial", "adapters/dial"),

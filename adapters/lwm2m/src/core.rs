@@ -1,0 +1,1177 @@
+//! All clients of one socket: who is registered, and who lets them in. LwM2M Core 1.1 §6.2
+//!
+//! Requests come in by [`Core::request`], responses by [`Core::on_response`], and what is to be sent is written down as [`Effect`]s.
+//!
+//! Always true: a client is let in before anything is done for it; a session has one key from `Open` to `Close`, and none gets the same key again; a command is settled when its answer is
+//! published, in the same turn of the bus, so that it gets one answer.
+
+use crate::bootstrap::Bootstraps;
+use crate::counters::Lwm2mMetric;
+use crate::device::{Asking, Device, Job, State, Wanted};
+use crate::note::{Note, Observed};
+use crate::registration::Registration;
+use crate::report;
+use crate::settings::Lwm2mSettings;
+use bytes::Bytes;
+use headgate_coap::blockwise::{Uploads, answer, echo_block1};
+use headgate_coap::{Requester, Unguessable};
+use headgate_coap_codec::{Block, Code, Message, Token, number};
+use headgate_lwm2m_codec::Format;
+use headgate_model::access::{AuthRefusal, Credentials};
+use headgate_model::bus::{NOTE_BYTES, OpenRefusal, Presence, Protocol};
+use headgate_model::datagram::{Address, Restored};
+use headgate_model::{
+    AccessPolicy, AckToken, Answer, Asked, BusCommand, BusEvent, ClientId, CloseReason, DatagramOutputs,
+    Identity, Instant, Metric, Naming, Open, Qos, Question, RetainHandling, RulesOf, SessionKey,
+    SubscriptionOptions, Topic, UserRates, Verdict, WallTime,
+};
+use serde_json::{Map, Value as Json, json};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The word for operators.
+pub(crate) static PROTOCOL: Protocol = Protocol { name: "lwm2m" };
+
+/// What sessions of clients are called.
+pub const SESSIONS: &str = "$lwm2m/";
+/// Timers handled in one turn; the others wait for the next one.
+const TIMERS_PER_TURN: usize = 256;
+/// What a client takes, with its places in the tables.
+const EACH_DEVICE: usize = 1_024;
+/// The token of commands to the bus whose answer nobody waits for.
+const NOBODY: AckToken = AckToken(0);
+
+pub(crate) type Out<A> = DatagramOutputs<A>;
+
+/// What a message that we sent was about: whose it is, and which of its messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tag {
+    pub key: SessionKey,
+    pub number: u32,
+}
+
+/// What is to be sent.
+#[derive(Debug)]
+pub(crate) enum Effect<A> {
+    /// An answer.
+    Respond(Requester<A>, Message),
+    /// Somebody that was there before the start will be sent requests: it may be asked for a proof that it receives.
+    Expect(A),
+    /// A request of ours.
+    Send(A, Message, Tag),
+    /// That a response came.
+    Acknowledge(Requester<A>),
+    /// That a response was not asked for. RFC 7641 §3.6
+    Reject(Requester<A>),
+    /// What is not sent yet of this is not wanted any more.
+    Forget(A, SessionKey),
+}
+
+/// Whose a key is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Occupant {
+    Nobody,
+    Device(u32),
+    Bootstrap(u32),
+}
+
+#[derive(Debug)]
+struct Seat {
+    generation: u32,
+    occupant: Occupant,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Core<A> {
+    pub settings: Lwm2mSettings,
+    pub naming: Arc<Naming>,
+    pub unguessable: Unguessable,
+    pub uploads: Uploads<A>,
+    /// The exponent of the largest block.
+    pub szx: u8,
+    /// The name of the listener.
+    pub listener: String,
+    /// The wall time of the start.
+    pub epoch: WallTime,
+    devices: Vec<Option<Device<A>>>,
+    free: Vec<u32>,
+    by_endpoint: HashMap<String, u32>,
+    by_location: HashMap<String, u32>,
+    pub by_address: HashMap<A, u32>,
+    /// Whose requests and observations tokens are.
+    pub by_token: HashMap<Token, u32>,
+    seats: Vec<Seat>,
+    free_seats: Vec<u32>,
+    timers: BTreeSet<(Instant, u32)>,
+    pub effects: VecDeque<Effect<A>>,
+    pub bootstraps: Bootstraps<A>,
+    pub logging_in: usize,
+    /// Those that registered before the start, and have yet to be let in again.
+    restored: VecDeque<u32>,
+    /// Bytes that all clients hold beside their places.
+    weight: usize,
+    pub observations: usize,
+    pub overloaded: bool,
+    pub user_rates: Option<Arc<dyn UserRates>>,
+    /// Whether there is memory for what begins.
+    pub has_memory: bool,
+}
+
+impl<A: Address> Core<A> {
+    pub(crate) fn new(settings: Lwm2mSettings, naming: Arc<Naming>, unguessable: Unguessable) -> Self {
+        Self {
+            uploads: Uploads::new(settings.max_body_bytes, settings.max_transfer_bytes),
+            szx: Block::szx_within(settings.max_block_bytes),
+            settings,
+            naming,
+            unguessable,
+            listener: String::new(),
+            epoch: WallTime::default(),
+            devices: Vec::new(),
+            free: Vec::new(),
+            by_endpoint: HashMap::new(),
+            by_location: HashMap::new(),
+            by_address: HashMap::new(),
+            by_token: HashMap::new(),
+            seats: Vec::new(),
+            free_seats: Vec::new(),
+            timers: BTreeSet::new(),
+            effects: VecDeque::new(),
+            bootstraps: Bootstraps::new(),
+            logging_in: 0,
+            restored: VecDeque::new(),
+            weight: 0,
+            observations: 0,
+            overloaded: false,
+            user_rates: None,
+            has_memory: true,
+        }
+    }
+
+    /// Other settings from now on; clients stay as they are.
+    pub(crate) fn change(&mut self, settings: Lwm2mSettings, naming: Arc<Naming>) {
+        self.uploads.max_body_bytes = settings.max_body_bytes;
+        self.uploads.max_bytes = settings.max_transfer_bytes;
+        self.szx = Block::szx_within(settings.max_block_bytes);
+        (self.settings, self.naming) = (settings, naming);
+    }
+
+    pub(crate) fn devices(&self) -> usize {
+        self.devices.len() - self.free.len()
+    }
+
+    /// Bytes that clients, bootstraps and transfers take.
+    pub(crate) fn held(&self) -> usize {
+        self.devices() * EACH_DEVICE + self.weight + self.uploads.held() + self.bootstraps.held()
+    }
+
+    pub(crate) fn device(&self, index: u32) -> &Device<A> {
+        self.devices[index as usize]
+            .as_ref()
+            .expect("the index of a client")
+    }
+
+    pub(crate) fn device_mut(&mut self, index: u32) -> &mut Device<A> {
+        self.devices[index as usize]
+            .as_mut()
+            .expect("the index of a client")
+    }
+
+    /// The client at this address. After a restart it is known by less of it: our own address is not in a note.
+    pub(crate) fn find_at(&mut self, at: A) -> Option<u32> {
+        if let Some(index) = self.by_address.get(&at) {
+            return Some(*index);
+        }
+        let (peer, port) = at.presence();
+        let known = A::of_presence(&peer.to_string(), port).filter(|known| *known != at)?;
+        let index = self.by_address.remove(&known)?;
+        self.by_address.insert(at, index);
+        self.device_mut(index).at = at;
+        Some(index)
+    }
+
+    /// The client that has this location.
+    pub(crate) fn at_location(&self, location: &str) -> Option<u32> {
+        self.by_location.get(location).copied()
+    }
+
+    /// Somebody registers: the access service is asked who it is, and the request waits. LwM2M Core 1.1 §6.2.1
+    pub(crate) fn register(&mut self, from: Requester<A>, request: Message, now: Instant, out: &mut Out<A>) {
+        let registration = match Registration::parse(&request, &self.settings) {
+            Ok(registration) => registration,
+            Err((code, why)) => return self.refuse(&from, &request, code, &why, out),
+        };
+        let known = self.by_endpoint.contains_key(&registration.endpoint);
+        let full = !known && self.devices() >= self.settings.max_clients;
+        if full || self.logging_in >= self.settings.max_logins || self.overloaded || !self.has_memory {
+            out.counts.add(Metric::ConnectRefused);
+            let why = "too many clients";
+            return self.refuse(&from, &request, Code::SERVICE_UNAVAILABLE, why, out);
+        }
+        let location = format!("{:016x}", self.unguessable.number());
+        let before = self.by_endpoint.get(&registration.endpoint).copied();
+        let index = self.add(from.at, registration, location, State::LoggingIn, now);
+        // LwM2M Core 1.1 §6.2.1: what was observed before ends with the old registration, and is begun again with the new one.
+        if let Some(before) = before {
+            let old = self.device(before);
+            let wanted: Vec<Wanted> = old
+                .observations
+                .iter()
+                .map(|known| known.wanted.clone())
+                .collect();
+            let waiting: Vec<Wanted> = old.jobs.iter().filter_map(Job::wanted).collect();
+            let firmware = old.firmware_mark.clone();
+            let device = self.device_mut(index);
+            device
+                .jobs
+                .extend(wanted.into_iter().chain(waiting).map(Job::Observe));
+            device.firmware_mark = firmware;
+        }
+        self.device_mut(index).requester = Some((from, request));
+        self.ask_who(index, out);
+    }
+
+    /// A client has its place from now on.
+    fn add(
+        &mut self,
+        at: A,
+        registration: Registration,
+        location: String,
+        state: State,
+        now: Instant,
+    ) -> u32 {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.devices.push(None);
+            u32::try_from(self.devices.len() - 1).expect("fewer than four billion clients")
+        });
+        let seat = self.take_seat(Occupant::Device(index));
+        self.devices[index as usize] = Some(Device {
+            at,
+            id: ClientId::from(registration.endpoint.as_str()),
+            seat,
+            state,
+            identity: None,
+            who: None,
+            registration,
+            location,
+            renewed: now,
+            awake_until: None,
+            requester: None,
+            jobs: VecDeque::new(),
+            commands: VecDeque::new(),
+            exchange: None,
+            observations: Vec::new(),
+            firmware: None,
+            firmware_mark: None,
+            leaving: CloseReason::Normal,
+            asking: None,
+            to_ask: Vec::new(),
+            early: Vec::new(),
+            awaiting: HashMap::new(),
+            last_token: 0,
+            pace: Default::default(),
+            armed: None,
+            weighed: 0,
+        });
+        index
+    }
+
+    pub(crate) fn ask_who(&mut self, index: u32, out: &mut Out<A>) {
+        self.logging_in += 1;
+        let device = self.device_mut(index);
+        let credentials = Credentials {
+            client_id: device.id.clone(),
+            username: None,
+            password: None,
+            method: None,
+            data: None,
+            link: false,
+        };
+        out.questions.push(Asked {
+            key: device.seat,
+            at: Some(device.at),
+            question: Question::Authenticate(Box::new(credentials)),
+        });
+    }
+
+    /// The access service says.
+    pub(crate) fn on_answer(&mut self, key: SessionKey, answer: Answer, now: Instant, out: &mut Out<A>) {
+        let index = match self.occupant(key) {
+            Some(Occupant::Device(index)) => index,
+            Some(Occupant::Bootstrap(index)) => return self.on_bootstrap_answer(index, &answer, now, out),
+            Some(Occupant::Nobody) | None => return,
+        };
+        match (self.device(index).state, answer) {
+            (State::LoggingIn, Answer::Allowed { identity, .. }) => {
+                self.logging_in -= 1;
+                self.open(index, identity, now, out);
+            }
+            (State::Moving, Answer::Allowed { identity, .. }) => {
+                self.logging_in -= 1;
+                self.on_moved(index, &identity, now, out);
+            }
+            (state @ (State::LoggingIn | State::Moving), answer) => {
+                self.logging_in -= 1;
+                out.counts.add(Metric::ConnectRefused);
+                let (code, why) = refusal_of(&answer);
+                self.on_not_let_in(index, state, code, why, out);
+            }
+            (_, answer) => self.on_authorized(index, &answer, now, out),
+        }
+        self.go_on_restoring(out);
+    }
+
+    fn on_not_let_in(&mut self, index: u32, state: State, code: Code, why: &str, out: &mut Out<A>) {
+        let requester = self.device_mut(index).requester.take();
+        match requester {
+            Some((from, request)) => {
+                self.refuse(&from, &request, code, why, out);
+                match state {
+                    State::Moving => self.device_mut(index).state = State::Open,
+                    _ => self.remove(index),
+                }
+            }
+            // It registered before the start. Over DTLS nobody can say who it is until it is back, so it is waited for.
+            None => self.device_mut(index).state = State::Restored,
+        }
+    }
+
+    fn open(&mut self, index: u32, identity: Identity, now: Instant, out: &mut Out<A>) {
+        let settings = &self.settings;
+        let (grace, max_commands) = (settings.lifetime_grace, settings.max_commands);
+        let device = self.device_mut(index);
+        device.state = State::Opening;
+        let (peer, peer_port) = device.at.presence();
+        let lifetime = Duration::from_secs(device.registration.lifetime);
+        let who = Presence {
+            username: identity.username.clone(),
+            protocol: &PROTOCOL,
+            version: match device.registration.version.as_str() {
+                "1.0" => 10,
+                "1.1" => 11,
+                _ => 12,
+            },
+            peer,
+            peer_port,
+            keep_alive: u16::try_from(device.registration.lifetime).unwrap_or(u16::MAX),
+            clean_start: false,
+            ..Presence::default()
+        };
+        device.identity = Some(identity.clone());
+        let escaped = device.id.as_str().replace('%', "%25");
+        let name = ClientId::from(format!("{SESSIONS}{escaped}").as_str());
+        let policy = Arc::new(RulesOf {
+            client: device.id.clone(),
+            rules: Arc::clone(&identity.policy),
+        }) as Arc<dyn AccessPolicy>;
+        let seat = device.seat;
+        let entrant = self.naming.gate(&name, Some(&policy)).enter_beside(who);
+        let Some(entrant) = entrant else {
+            return self.end(
+                index,
+                Code::FORBIDDEN,
+                "nobody may have this endpoint name",
+                now,
+                out,
+            );
+        };
+        self.device_mut(index).who = Some(Arc::clone(entrant.who()));
+        let open = Open {
+            client: entrant,
+            clean_start: false,
+            // It outlives the registration a little, so that commands that wait are answered at the end of it.
+            expiry: lifetime + grace + grace + Duration::from_secs(60),
+            will: None.into(),
+            receive_maximum: max_commands,
+            // No command comes before the client is registered.
+            credit: 0,
+            forgeable: A::FORGEABLE,
+            link: None,
+            wants_expired: true,
+        };
+        out.bus.push((seat, BusCommand::Open(Box::new(open))));
+    }
+
+    /// The bus says.
+    pub(crate) fn on_bus(&mut self, key: SessionKey, event: BusEvent, now: Instant, out: &mut Out<A>) {
+        let Some(Occupant::Device(index)) = self.occupant(key) else {
+            return;
+        };
+        match event {
+            BusEvent::Opened { .. } => self.on_opened(index, now, out),
+            BusEvent::OpenRefused(why) => {
+                let code = match why {
+                    OpenRefusal::NotOwner => Code::FORBIDDEN,
+                    OpenRefusal::NoRoom | OpenRefusal::TooManyOfUser => Code::SERVICE_UNAVAILABLE,
+                };
+                self.tell_refused_open(index, why, out);
+                self.device_mut(index).state = State::LoggingIn;
+                self.end(
+                    index,
+                    code,
+                    "the session of this endpoint cannot be opened",
+                    now,
+                    out,
+                );
+            }
+            BusEvent::Subscribed { results, .. } => match results.first() {
+                Some(Ok(_)) => self.on_subscribed(index, now, out),
+                Some(Err(_)) => self.end(
+                    index,
+                    Code::SERVICE_UNAVAILABLE,
+                    "no commands can be had",
+                    now,
+                    out,
+                ),
+                None => {}
+            },
+            BusEvent::Delivery(delivery) => self.on_command(index, delivery, now, out),
+            BusEvent::Received(id) => {
+                let done = headgate_model::Settlement::Done;
+                out.bus.push((key, BusCommand::Settle(id, done)));
+            }
+            BusEvent::Drained => self.on_drained(index, out),
+            BusEvent::Accepted(token, _) => self.on_accepted(index, token, Code::CHANGED, out),
+            BusEvent::Refused(token, why) => {
+                let code = headgate_coap::refusal_code(why);
+                out.counts.add_own(Lwm2mMetric::ReportsRefused);
+                self.on_accepted(index, token, code, out);
+            }
+            BusEvent::RulesChanged(who) => self.on_rules(index, who),
+            BusEvent::TakenOver => self.close(index, CloseReason::TakenOver, None, out),
+            BusEvent::Kicked => {
+                self.close(index, CloseReason::Kicked, Some(Duration::ZERO), out);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_rules(&mut self, index: u32, who: Arc<Presence>) {
+        let device = self.device_mut(index);
+        if let (Some(identity), Some(policy)) = (&mut device.identity, who.rules.policy()) {
+            identity.policy = Arc::clone(policy);
+        }
+        device.who = Some(who);
+    }
+
+    /// Its session is there: it is noted down, and gets commands.
+    fn on_opened(&mut self, index: u32, now: Instant, out: &mut Out<A>) {
+        self.keep_note(index, out);
+        let device = self.device(index);
+        let filter = self
+            .settings
+            .topics
+            .of(&self.settings.topics.command, device.id.as_str());
+        let options = SubscriptionOptions {
+            qos: Qos::AtLeastOnce,
+            retain_handling: RetainHandling::DoNotSend,
+            ..SubscriptionOptions::default()
+        };
+        let policy = device.identity.as_ref().map(|identity| &identity.policy);
+        let gate = self.naming.gate(&device.id, policy);
+        match gate.subscribe(&Bytes::from(filter), options) {
+            Verdict::Admitted(subscription) => self.subscribe(index, subscription, out),
+            Verdict::Refused(refused) => {
+                out.counts.add(Metric::SubscribeNotAuthorized);
+                self.tell_denied(index, &refused, out);
+                self.end(index, Code::FORBIDDEN, "you may not get commands", now, out);
+            }
+            Verdict::Ask(waiting) => {
+                self.device_mut(index).to_ask.push(Asking::Subscribe(waiting));
+                self.ask(index, out);
+            }
+        }
+    }
+
+    pub(crate) fn subscribe(
+        &mut self,
+        index: u32,
+        subscription: headgate_model::Admitted<headgate_model::Subscription>,
+        out: &mut Out<A>,
+    ) {
+        let (token, subscription) = (NOBODY, Box::new(subscription));
+        let command = BusCommand::SubscribeOnly { token, subscription };
+        out.bus.push((self.device(index).seat, command));
+    }
+
+    /// It is registered, and that is durable.
+    fn on_subscribed(&mut self, index: u32, now: Instant, out: &mut Out<A>) {
+        if self.device(index).state != State::Opening {
+            return;
+        }
+        let device = self.device_mut(index);
+        device.state = State::Open;
+        let (at, seat, credit) = (device.at, device.seat, self.settings.max_commands);
+        let device = self.device(index);
+        let (endpoint, location) = (device.registration.endpoint.clone(), device.location.clone());
+        self.by_endpoint.insert(endpoint, index);
+        self.by_location.insert(location, index);
+        self.by_address.insert(at, index);
+        out.bus.push((seat, BusCommand::credit(credit.into())));
+        if let Some((from, request)) = self.device_mut(index).requester.take() {
+            out.counts.add_own(Lwm2mMetric::Registered);
+            let mut response = Message::of_stream(Code::CREATED, request.token);
+            response.options.push(number::LOCATION_PATH, "rd");
+            let location = self.device(index).location.clone();
+            response.options.push(number::LOCATION_PATH, location);
+            self.respond(&from, &request, response, out);
+            self.observe_at_once(index);
+            let data = self.device(index).registration.to_json();
+            self.tell(index, "register", data, out);
+            self.hear(index, now, out);
+        }
+        self.rearm(index, now);
+        let seat = self.device(index).seat;
+        for (from, response) in std::mem::take(&mut self.device_mut(index).early) {
+            self.on_response(from, response, now, out);
+        }
+        if self.device_of(seat) == Some(index) {
+            self.go_on(index, now, out);
+        }
+    }
+
+    /// What is observed of each client that has it.
+    fn observe_at_once(&mut self, index: u32) {
+        if self.settings.auto_observe.is_empty() {
+            return;
+        }
+        let device = self.device(index);
+        let objects = device.registration.objects().objects;
+        let known: Vec<_> = device.jobs.iter().filter_map(Job::wanted).collect();
+        let paths = self.settings.auto_observe.iter();
+        let paths = paths.filter_map(|path| path.parse::<headgate_lwm2m_codec::Path>().ok());
+        let has = |path: &headgate_lwm2m_codec::Path| {
+            let ids = path.ids();
+            let object = objects.get(&ids[0]);
+            object.is_some_and(|object| {
+                ids.get(1)
+                    .is_none_or(|instance| object.instances.contains(instance))
+            })
+        };
+        let is_new = |path: &headgate_lwm2m_codec::Path| !known.iter().any(|wanted| wanted.paths == [*path]);
+        let format = None;
+        let said = Map::new();
+        let jobs: Vec<Job> = paths
+            .filter(|path| has(path) && is_new(path))
+            .map(|path| {
+                Job::Observe(Wanted {
+                    paths: vec![path],
+                    kind: crate::command::Kind::Single,
+                    format,
+                    said: said.clone(),
+                })
+            })
+            .collect();
+        self.device_mut(index).jobs.extend(jobs);
+    }
+
+    /// Publishes what a client, or its registration, says: `kind` is the msgType.
+    pub(crate) fn tell(&mut self, index: u32, kind: &str, data: Json, out: &mut Out<A>) {
+        let topics = &self.settings.topics;
+        let topic = match kind {
+            "update" => &topics.update,
+            "notify" | "send" | "firmware" => &topics.notify,
+            _ => &topics.register,
+        };
+        let topic = topics.of(topic, self.device(index).id.as_str());
+        let told = json!({"msgType": kind, "data": data});
+        self.publish(index, topic, &told, false, None, Vec::new(), out);
+    }
+
+    /// Publishes for a client, by its rules; `then` goes to the bus behind it. `token`: who waits until it is safe.
+    pub(crate) fn publish(
+        &mut self,
+        index: u32,
+        topic: String,
+        payload: &Json,
+        retain: bool,
+        token: Option<u32>,
+        then: Vec<BusCommand>,
+        out: &mut Out<A>,
+    ) {
+        let Ok(topic) = Topic::try_from(topic.as_str()) else {
+            return self.submit(index, then, out);
+        };
+        let payload = serde_json::to_vec(payload).expect("JSON");
+        let message = headgate_model::Message {
+            qos: self.settings.qos(),
+            retain,
+            ..headgate_model::Message::new(topic, payload)
+        };
+        let device = self.device(index);
+        let policy = device.identity.as_ref().map(|identity| &identity.policy);
+        match self.naming.gate(&device.id, policy).publish(message) {
+            Verdict::Admitted(message) => self.publish_admitted(index, message, token, then, out),
+            Verdict::Refused(refused) => self.deny(index, &refused, token, then, out),
+            Verdict::Ask(waiting) => {
+                self.device_mut(index)
+                    .to_ask
+                    .push(Asking::Publish(waiting, token, then));
+                self.ask(index, out);
+            }
+        }
+    }
+
+    /// What was to be published may not be: who waits for it hears so, and what was to follow does.
+    fn deny(
+        &mut self,
+        index: u32,
+        refused: &headgate_model::Refused,
+        token: Option<u32>,
+        then: Vec<BusCommand>,
+        out: &mut Out<A>,
+    ) {
+        out.counts.add(Metric::DroppedNotAuthorized);
+        self.tell_denied(index, refused, out);
+        if let Some(token) = token {
+            self.on_accepted(index, AckToken(token), Code::FORBIDDEN, out);
+        }
+        self.submit(index, then, out);
+    }
+
+    fn publish_admitted(
+        &mut self,
+        index: u32,
+        message: headgate_model::Admitted<headgate_model::Message>,
+        token: Option<u32>,
+        then: Vec<BusCommand>,
+        out: &mut Out<A>,
+    ) {
+        let seat = self.device(index).seat;
+        let ack = (message.qos > Qos::AtMostOnce).then(|| token.map_or(NOBODY, AckToken));
+        let dedup = None;
+        out.bus.push((seat, BusCommand::Publish { message, ack, dedup }));
+        self.submit(index, then, out);
+    }
+
+    pub(crate) fn submit(&mut self, index: u32, commands: Vec<BusCommand>, out: &mut Out<A>) {
+        let seat = self.device(index).seat;
+        out.bus
+            .extend(commands.into_iter().map(|command| (seat, command)));
+    }
+
+    /// Asks the access service what is to be asked, unless it is being asked already.
+    pub(crate) fn ask(&mut self, index: u32, out: &mut Out<A>) {
+        let device = self.device_mut(index);
+        if device.asking.is_some() || device.to_ask.is_empty() || device.state == State::Moving {
+            return;
+        }
+        let asking = std::mem::take(&mut device.to_ask);
+        let requests = asking.iter().map(|asking| match asking {
+            Asking::Publish(waiting, ..) => waiting.request(),
+            Asking::Subscribe(waiting) => waiting.request(),
+        });
+        let question = Question::Authorize(requests.collect());
+        device.asking = Some(asking);
+        let (key, at) = (device.seat, Some(device.at));
+        out.questions.push(Asked { key, at, question });
+    }
+
+    fn on_authorized(&mut self, index: u32, answer: &Answer, now: Instant, out: &mut Out<A>) {
+        let Some(asked) = self.device_mut(index).asking.take() else {
+            return;
+        };
+        for (n, asking) in asked.into_iter().enumerate() {
+            match asking {
+                Asking::Publish(waiting, token, then) => match waiting.decide(answer.decision(n)) {
+                    Ok(message) => self.publish_admitted(index, message, token, then, out),
+                    Err(refused) => self.deny(index, &refused, token, then, out),
+                },
+                Asking::Subscribe(waiting) => match waiting.decide(answer.decision(n)) {
+                    Ok(subscription) => self.subscribe(index, subscription, out),
+                    Err(refused) => {
+                        out.counts.add(Metric::SubscribeNotAuthorized);
+                        self.tell_denied(index, &refused, out);
+                        return self.end(index, Code::FORBIDDEN, "you may not get commands", now, out);
+                    }
+                },
+            }
+        }
+        self.ask(index, out);
+    }
+
+    /// What a request brought is safe, or was not taken.
+    fn on_accepted(&mut self, index: u32, token: AckToken, code: Code, out: &mut Out<A>) {
+        if let Some((from, request)) = self.device_mut(index).awaiting.remove(&token.0) {
+            let response = Message::of_stream(code, request.token);
+            self.respond(&from, &request, response, out);
+        }
+    }
+
+    /// A client said something: if it sleeps at times, it listens now.
+    pub(crate) fn hear(&mut self, index: u32, now: Instant, out: &mut Out<A>) {
+        let window = self.settings.window_of(&self.device(index).registration.endpoint);
+        let device = self.device_mut(index);
+        if device.registration.queue_mode {
+            device.awake_until = Some(now + window);
+            self.go_on(index, now, out);
+        }
+    }
+
+    /// A client comes from somewhere else, with what it must know for that.
+    pub(crate) fn move_to(&mut self, index: u32, at: A, out: &mut Out<A>) {
+        let device = self.device_mut(index);
+        let before = std::mem::replace(&mut device.at, at);
+        let seat = device.seat;
+        if self.by_address.get(&before) == Some(&index) {
+            self.by_address.remove(&before);
+        }
+        self.by_address.insert(at, index);
+        self.effects.push_back(Effect::Forget(before, seat));
+        out.counts.add_own(Lwm2mMetric::Moved);
+        self.keep_note(index, out);
+    }
+
+    /// An update came from elsewhere: who sends it must be let in there, and be the same.
+    pub(crate) fn ask_again(&mut self, index: u32, from: Requester<A>, request: Message, out: &mut Out<A>) {
+        let device = self.device_mut(index);
+        if device.requester.is_some() || device.asking.is_some() {
+            let why = "one thing after the other";
+            return self.refuse(&from, &request, Code::SERVICE_UNAVAILABLE, why, out);
+        }
+        let is_restored = device.state == State::Restored;
+        device.state = if is_restored {
+            State::LoggingIn
+        } else {
+            State::Moving
+        };
+        device.requester = Some((from, request));
+        if is_restored {
+            device.at = from.at;
+        }
+        let known_at = std::mem::replace(&mut device.at, from.at);
+        self.ask_who(index, out);
+        if !is_restored {
+            self.device_mut(index).at = known_at;
+        }
+    }
+
+    fn on_moved(&mut self, index: u32, identity: &Identity, now: Instant, out: &mut Out<A>) {
+        let device = self.device_mut(index);
+        device.state = State::Open;
+        let Some((from, request)) = device.requester.take() else {
+            return;
+        };
+        let known = device.identity.as_ref().and_then(|known| known.username.clone());
+        if known != identity.username {
+            return self.refuse(
+                &from,
+                &request,
+                Code::UNAUTHORIZED,
+                "this is another's registration",
+                out,
+            );
+        }
+        self.move_to(index, from.at, out);
+        self.update(index, from, request, now, out);
+        self.ask(index, out);
+    }
+
+    /// What the store keeps of it is as it is now.
+    pub(crate) fn keep_note(&mut self, index: u32, out: &mut Out<A>) {
+        let device = self.device(index);
+        if !device.state.has_session() {
+            return;
+        }
+        let (peer, port) = device.at.presence();
+        let observed = device.observations.iter().map(|known| Observed {
+            token: known.token.to_string(),
+            paths: known.wanted.paths.clone(),
+            composite: known.wanted.kind == crate::command::Kind::Composite,
+            format: known.wanted.format.map(Format::number),
+            said: known.wanted.said.clone(),
+        });
+        let note = Note {
+            listener: self.listener.clone(),
+            peer: peer.to_string(),
+            port,
+            location: device.location.clone(),
+            registration: (&device.registration).into(),
+            observed: observed.collect(),
+            firmware: device.firmware_mark.clone(),
+        };
+        let mut note = note.to_bytes();
+        if note.len() > NOTE_BYTES {
+            // Observations are the only part that grows; who loses them observes again.
+            note = Note {
+                observed: Vec::new(),
+                ..Note::parse(&note).expect("just written")
+            }
+            .to_bytes();
+            out.counts.add_own(Lwm2mMetric::NotesCut);
+        }
+        out.bus.push((device.seat, BusCommand::SetNote(note)));
+    }
+
+    /// Clients that registered before the start.
+    pub(crate) fn restore(&mut self, found: Vec<Restored>, now: Instant) {
+        for restored in found {
+            let Some(note) = Note::parse(&restored.note) else {
+                continue;
+            };
+            let is_ours = note.listener == self.listener
+                && !self.by_endpoint.contains_key(&note.registration().endpoint);
+            let Some(at) = A::of_presence(&note.peer, note.port).filter(|_| is_ours) else {
+                continue;
+            };
+            let registration = note.registration();
+            let endpoint = registration.endpoint.clone();
+            let index = self.add(at, registration, note.location.clone(), State::Restored, now);
+            self.by_endpoint.insert(endpoint, index);
+            self.by_location.insert(note.location, index);
+            self.by_address.entry(at).or_insert(index);
+            for observed in note.observed {
+                let Some(token) = token_of(&observed.token) else {
+                    continue;
+                };
+                let wanted = Wanted {
+                    paths: observed.paths,
+                    kind: match observed.composite {
+                        true => crate::command::Kind::Composite,
+                        false => crate::command::Kind::Single,
+                    },
+                    format: observed
+                        .format
+                        .and_then(|number| Format::of_number(number.into())),
+                    said: observed.said,
+                };
+                self.add_observation(index, token, wanted);
+            }
+            self.device_mut(index).firmware_mark = note.firmware;
+            // Who had a name must show it again, which it does when it is back.
+            if restored.username.is_none() && A::FORGEABLE {
+                self.restored.push_back(index);
+            }
+            self.rearm(index, now);
+        }
+    }
+
+    /// Lets clients in that registered before the start, a few at a time.
+    pub(crate) fn go_on_restoring(&mut self, out: &mut Out<A>) {
+        while self.logging_in < self.settings.max_logins {
+            let Some(index) = self.restored.pop_front() else {
+                return;
+            };
+            let device = self.devices[index as usize].as_mut();
+            if let Some(device) = device.filter(|device| device.state == State::Restored) {
+                device.state = State::LoggingIn;
+                let at = device.at;
+                self.effects.push_back(Effect::Expect(at));
+                self.ask_who(index, out);
+            }
+        }
+    }
+
+    pub(crate) fn add_observation(&mut self, index: u32, token: Token, wanted: Wanted) {
+        self.by_token.insert(token, index);
+        self.observations += 1;
+        let last = None;
+        let observation = crate::device::Observation { token, wanted, last };
+        self.device_mut(index).observations.push(observation);
+    }
+
+    /// Does what is due.
+    pub(crate) fn on_timeout(&mut self, now: Instant, out: &mut Out<A>) {
+        self.go_on_restoring(out);
+        for _ in 0..TIMERS_PER_TURN {
+            if self.timers.first().is_none_or(|(at, _)| *at > now) {
+                break;
+            }
+            let (_, index) = self.timers.pop_first().expect("just looked at");
+            self.device_mut(index).armed = None;
+            self.on_due(index, now, out);
+        }
+        self.on_bootstrap_timeout(now, out);
+    }
+
+    fn on_due(&mut self, index: u32, now: Instant, out: &mut Out<A>) {
+        let seat = self.device(index).seat;
+        if self.ends(index) <= now && self.device(index).state != State::Leaving {
+            out.counts.add_own(Lwm2mMetric::RegistrationsExpired);
+            self.leave(index, "lifetime", CloseReason::KeepAlive, now, out);
+        }
+        self.expire_commands(index, now, out);
+        self.expire_exchange(index, now, out);
+        self.firmware_due(index, now, out);
+        if self.occupant(seat) == Some(Occupant::Device(index)) {
+            self.go_on(index, now, out);
+            self.rearm(index, now);
+        }
+    }
+
+    /// When its registration is over. LwM2M Core 1.1 §6.2.1
+    fn ends(&self, index: u32) -> Instant {
+        let device = self.device(index);
+        device.renewed + Duration::from_secs(device.registration.lifetime) + self.settings.lifetime_grace
+    }
+
+    /// Its timer is set to what is due first, and what it holds is weighed.
+    pub(crate) fn rearm(&mut self, index: u32, now: Instant) {
+        let ends = self.ends(index);
+        let device = self.device_mut(index);
+        let weighed = device.held();
+        let before = std::mem::replace(&mut device.weighed, weighed);
+        let end = (device.state != State::Leaving).then_some(ends);
+        let commands = device.commands.iter().map(|pending| pending.expires);
+        let running = device.exchange.iter().map(|running| running.until);
+        let can_go_on = device.exchange.is_none() && device.listens(now);
+        let firmware = device.firmware.iter().map(|firmware| firmware.due(can_go_on));
+        let due = commands.chain(running).chain(firmware).chain(end).min();
+        let due = due.map(|due| due.max(now));
+        let known = std::mem::replace(&mut device.armed, due);
+        self.weight = self.weight + weighed - before;
+        if known != due {
+            if let Some(at) = known {
+                self.timers.remove(&(at, index));
+            }
+            if let Some(at) = due {
+                self.timers.insert((at, index));
+            }
+        }
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let own = self.timers.first().map(|(at, _)| *at);
+        own.into_iter().chain(self.bootstraps.deadline()).min()
+    }
+
+    /// A registration is over: commands that wait are answered so, and then its session ends.
+    pub(crate) fn leave(
+        &mut self,
+        index: u32,
+        why: &str,
+        reason: CloseReason,
+        now: Instant,
+        out: &mut Out<A>,
+    ) {
+        let state = self.device(index).state;
+        if matches!(state, State::Restored | State::LoggingIn) {
+            // Its session is not ours: it ends by itself.
+            return self.remove(index);
+        }
+        let data = json!({"ep": self.device(index).registration.endpoint, "reason": why});
+        self.tell(index, "deregister", data, out);
+        let device = self.device_mut(index);
+        device.state = State::Leaving;
+        device.leaving = reason;
+        let seat = device.seat;
+        self.forget(index);
+        self.fail_all(index, "the client is not registered any more", now, out);
+        out.bus.push((seat, BusCommand::TellWhenDrained));
+        self.rearm(index, now);
+    }
+
+    fn on_drained(&mut self, index: u32, out: &mut Out<A>) {
+        if self.device(index).state == State::Leaving {
+            let reason = self.device(index).leaving;
+            self.close(index, reason, Some(Duration::ZERO), out);
+        }
+    }
+
+    /// A request that began a registration is refused, and nothing is left of it.
+    fn end(&mut self, index: u32, code: Code, why: &str, _: Instant, out: &mut Out<A>) {
+        if let Some((from, request)) = self.device_mut(index).requester.take() {
+            self.refuse(&from, &request, code, why, out);
+        }
+        match self.device(index).state {
+            State::LoggingIn | State::Restored => self.remove(index),
+            _ => self.close(index, CloseReason::Kicked, None, out),
+        }
+    }
+
+    /// Its session is let go.
+    pub(crate) fn close(
+        &mut self,
+        index: u32,
+        reason: CloseReason,
+        expiry: Option<Duration>,
+        out: &mut Out<A>,
+    ) {
+        let device = self.device_mut(index);
+        let waiting = device.awaiting.drain().map(|(_, waiting)| waiting);
+        let waiting: Vec<_> = waiting.chain(device.requester.take()).collect();
+        let seat = device.seat;
+        for (from, request) in waiting {
+            self.refuse(
+                &from,
+                &request,
+                Code::SERVICE_UNAVAILABLE,
+                "the client is gone",
+                out,
+            );
+        }
+        out.bus.push((seat, BusCommand::Close { reason, expiry }));
+        self.remove(index);
+    }
+
+    /// Nobody finds a client any more.
+    fn forget(&mut self, index: u32) {
+        let device = self.devices[index as usize]
+            .as_mut()
+            .expect("the index of a client");
+        if self.by_endpoint.get(&device.registration.endpoint) == Some(&index) {
+            self.by_endpoint.remove(&device.registration.endpoint);
+        }
+        if self.by_location.get(&device.location) == Some(&index) {
+            self.by_location.remove(&device.location);
+        }
+        if self.by_address.get(&device.at) == Some(&index) {
+            self.by_address.remove(&device.at);
+        }
+        for observation in device.observations.drain(..) {
+            self.by_token.remove(&observation.token);
+            self.observations -= 1;
+        }
+        if let Some(running) = &device.exchange {
+            self.by_token.remove(&running.exchange.token());
+            self.by_token.remove(&running.first_token);
+        }
+    }
+
+    fn remove(&mut self, index: u32) {
+        self.forget(index);
+        let device = self.devices[index as usize]
+            .take()
+            .expect("the index of a client");
+        self.effects.push_back(Effect::Forget(device.at, device.seat));
+        self.leave_seat(device.seat);
+        self.weight -= device.weighed;
+        if let Some(at) = device.armed {
+            self.timers.remove(&(at, index));
+        }
+        self.free.push(index);
+    }
+
+    /// The gateway stops: sessions stay as the store has them.
+    pub(crate) fn shutdown(&mut self, out: &mut Out<A>) {
+        for device in self.devices.iter().flatten() {
+            if device.state.has_session() {
+                let (reason, expiry) = (CloseReason::Shutdown, None);
+                out.bus.push((device.seat, BusCommand::Close { reason, expiry }));
+            }
+        }
+    }
+
+    /// Answers a request.
+    pub(crate) fn respond(
+        &mut self,
+        to: &Requester<A>,
+        request: &Message,
+        mut response: Message,
+        out: &mut Out<A>,
+    ) {
+        response.token = to.token;
+        echo_block1(request, &mut response);
+        out.counts.add_own(match response.code.class() {
+            4 => Lwm2mMetric::ClientErrorsSent,
+            5 => Lwm2mMetric::ServerErrorsSent,
+            _ => Lwm2mMetric::ResponsesSent,
+        });
+        self.effects.push_back(Effect::Respond(*to, response));
+    }
+
+    /// Answers a request that is not done, and says why in words.
+    pub(crate) fn refuse(
+        &mut self,
+        to: &Requester<A>,
+        request: &Message,
+        code: Code,
+        why: &str,
+        out: &mut Out<A>,
+    ) {
+        let refusal = answer(code, request, why);
+        self.respond(to, request, refusal, out);
+    }
+
+    /// Milliseconds since 1970.
+    pub(crate) fn wall(&self, now: Instant) -> u64 {
+        WallTime::of(now, self.epoch).0
+    }
+
+    /// A token that nobody can guess.
+    pub(crate) fn new_token(&mut self) -> Token {
+        Token::new(&self.unguessable.number().to_be_bytes()).expect("eight bytes")
+    }
+
+    pub(crate) fn take_seat(&mut self, occupant: Occupant) -> SessionKey {
+        let index = self.free_seats.pop().unwrap_or_else(|| {
+            self.seats.push(Seat {
+                generation: 0,
+                occupant: Occupant::Nobody,
+            });
+            u32::try_from(self.seats.len() - 1).expect("fewer than four billion sessions")
+        });
+        let seat = &mut self.seats[index as usize];
+        seat.occupant = occupant;
+        let generation = seat.generation;
+        SessionKey { index, generation }
+    }
+
+    pub(crate) fn leave_seat(&mut self, key: SessionKey) {
+        let seat = &mut self.seats[key.index as usize];
+        seat.generation = seat.generation.wrapping_add(1);
+        seat.occupant = Occupant::Nobody;
+        self.free_seats.push(key.index);
+    }
+
+    pub(crate) fn occupant(&self, key: SessionKey) -> Option<Occupant> {
+        let seat = self.seats.get(key.index as usize)?;
+        (seat.generation == key.generation).then_some(seat.occupant)
+    }
+
+    /// The client that has a session.
+    pub(crate) fn device_of(&self, key: SessionKey) -> Option<u32> {
+        match self.occupant(key)? {
+            Occupant::Device(index) => Some(index),
+            Occupant::Bootstrap(_) | Occupant::Nobody => None,
+        }
+    }
+
+    /// Publishes the last values of resources, each at its own topic; `token`: who waits until the last one is safe.
+    pub(crate) fn retain(
+        &mut self,
+        index: u32,
+        records: &[headgate_lwm2m_codec::Record],
+        now: Instant,
+        out: &mut Out<A>,
+    ) {
+        if !self.settings.retain_resources {
+            return;
+        }
+        let registry = Arc::clone(&self.settings.supplies.registry);
+        let wall = self.wall(now);
+        for record in records.iter().filter(|record| record.path.depth() >= 3) {
+            let Some(last) = report::resource(record, &registry, wall) else {
+                continue;
+            };
+            let topics = &self.settings.topics;
+            let topic = topics.of(&report::level(&record.path), self.device(index).id.as_str());
+            self.publish(index, topic, &last, true, None, Vec::new(), out);
+        }
+    }
+}
+
+fn refusal_of(answer: &Answer) -> (Code, &'static str) {
+    match answer {
+        Answer::Refused(AuthRefusal::Unavailable | AuthRefusal::Busy) => {
+            (Code::SERVICE_UNAVAILABLE, "nobody can say who you are now")
+        }
+        Answer::Refused(AuthRefusal::NotAuthorized) => (Code::FORBIDDEN, "you may not come in"),
+        Answer::Refused(AuthRefusal::Banned) => (Code::FORBIDDEN, "you are banned"),
+        _ => (Code::FORBIDDEN, "you are not known here"),
+    }
+}
+
+fn token_of(hexadecimal: &str) -> Option<Token> {
+    let digits = hexadecimal.as_bytes();
+    if !digits.len().is_multiple_of(2) || digits.len() > 16 {
+        return None;
+    }
+    let bytes: Option<Vec<u8>> = digits
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+        .collect();
+    Token::new(&bytes?)
+}

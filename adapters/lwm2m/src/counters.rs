@@ -1,0 +1,42 @@
+//! What LwM2M counts.
+
+headgate_model::counters! {
+    /// One counter of LwM2M.
+    pub enum Lwm2mMetric {
+        DatagramsReceived => "lwm2m/datagrams/received",
+        DatagramsSent => "lwm2m/datagrams/sent",
+        Malformed => "lwm2m/datagrams/malformed",
+        Duplicates => "lwm2m/messages/duplicate",
+        Retransmissions => "lwm2m/messages/retransmitted",
+        Lost => "lwm2m/messages/lost",
+        Rejected => "lwm2m/messages/rejected",
+        Unproved => "lwm2m/messages/unproved",
+        Forgotten => "lwm2m/messages/forgotten",
+        Overflowed => "lwm2m/messages/overflowed",
+        TransfersDropped => "lwm2m/transfers/dropped",
+        RequestsReceived => "lwm2m/requests/received",
+        ResponsesSent => "lwm2m/responses/sent",
+        ClientErrorsSent => "lwm2m/responses/client_error",
+        ServerErrorsSent => "lwm2m/responses/server_error",
+        TooFast => "lwm2m/requests/too_fast",
+        Registered => "lwm2m/registrations/begun",
+        Updated => "lwm2m/registrations/updated",
+        Deregistered => "lwm2m/registrations/ended",
+        RegistrationsExpired => "lwm2m/registrations/expired",
+        Moved => "lwm2m/registrations/moved",
+        Commands => "lwm2m/commands/received",
+        CommandsBad => "lwm2m/commands/bad",
+        CommandsDone => "lwm2m/commands/done",
+        CommandsFailed => "lwm2m/commands/failed",
+        CommandsExpired => "lwm2m/commands/expired",
+        Notifications => "lwm2m/notifications/received",
+        NotificationsOld => "lwm2m/notifications/old",
+        NotificationsUnknown => "lwm2m/notifications/unknown",
+        Unreadable => "lwm2m/bodies/unreadable",
+        Sent => "lwm2m/sends/received",
+        ReportsRefused => "lwm2m/reports/refused",
+        NotesCut => "lwm2m/notes/cut",
+        Bootstrapped => "lwm2m/bootstraps/finished",
+        BootstrapsFailed => "lwm2m/bootstraps/failed",
+    }
+}

@@ -1,0 +1,297 @@
+//! Requests of clients: registration, update, its end, and what they send by themselves. LwM2M Core 1.1 §6.2, §6.4.6
+
+use crate::core::{Core, Out};
+use crate::counters::Lwm2mMetric;
+use crate::device::State;
+use crate::report;
+use crate::request;
+use headgate_coap::Requester;
+use headgate_coap_codec::{Block, Code, Kind, Links, Message, Options, encoded_len, format, number};
+use headgate_lwm2m_codec::Path;
+use headgate_model::datagram::Address;
+use headgate_model::{CloseReason, Instant, UserLimit};
+use serde_json::json;
+use std::sync::Arc;
+
+/// Critical options that are understood. RFC 7252 §5.4.1
+fn is_known(option: u16) -> bool {
+    use number::*;
+    matches!(
+        option,
+        URI_HOST | URI_PORT | URI_PATH | URI_QUERY | ACCEPT | BLOCK1 | BLOCK2
+    )
+}
+
+/// The path of a request: its segments as text.
+fn segments(options: &Options) -> Option<Vec<&str>> {
+    let all = options.all(number::URI_PATH);
+    all.map(|segment| std::str::from_utf8(segment).ok()).collect()
+}
+
+impl<A: Address> Core<A> {
+    /// A request came, for the first time.
+    pub(crate) fn request(
+        &mut self,
+        from: Requester<A>,
+        mut request: Message,
+        now: Instant,
+        out: &mut Out<A>,
+    ) {
+        out.counts.add_own(Lwm2mMetric::RequestsReceived);
+        if request.options.first_bad(is_known).is_some() {
+            // RFC 7252 §5.4.1: what wants no confirmation is rejected, here silently.
+            if from.kind == Kind::NonConfirmable {
+                return;
+            }
+            let why = "a critical option is not understood, or stands twice";
+            return self.refuse(&from, &request, Code::BAD_OPTION, why, out);
+        }
+        if let Some(index) = self.find_at(from.at) {
+            if !self.admits(index, &from, now) {
+                out.counts.add_own(Lwm2mMetric::TooFast);
+                return self.refuse(&from, &request, Code::TOO_MANY_REQUESTS, "", out);
+            }
+            self.hear(index, now, out);
+        }
+        if let Err(response) = self.uploads.take(from.at, &mut request, now) {
+            return self.respond(&from, &request, response, out);
+        }
+        let options = request.options.clone();
+        let Some(path) = segments(&options) else {
+            return self.refuse(&from, &request, Code::BAD_REQUEST, "the path is no text", out);
+        };
+        match (&path[..], request.code) {
+            (["rd"], Code::POST) => self.register(from, request, now, out),
+            (["rd", location], Code::POST | Code::PUT) => self.on_update(location, from, request, now, out),
+            (["rd", location], Code::DELETE) => self.on_deregister(location, &from, &request, now, out),
+            (["dp"], Code::POST) => self.on_send(from, request, now, out),
+            (["bs"], Code::POST) => self.on_bootstrap_request(from, request, now, out),
+            (["bspack"], Code::GET) => self.on_pack_request(from, request, now, out),
+            (["fw", location, name], Code::GET) => self.on_download(location, name, &from, &request, out),
+            ([".well-known", "core"], Code::GET) => self.on_discovery(&from, &request, out),
+            (["rd" | "dp" | "bs" | "bspack"] | ["rd", _] | ["fw", _, _] | [".well-known", "core"], _) => {
+                self.refuse(&from, &request, Code::METHOD_NOT_ALLOWED, "", out);
+            }
+            _ => self.refuse(&from, &request, Code::NOT_FOUND, "", out),
+        }
+    }
+
+    /// Whether a client, and all of its user, may send one more request.
+    fn admits(&mut self, index: u32, from: &Requester<A>, now: Instant) -> bool {
+        let settings = &self.settings;
+        let (rate, burst) = (
+            settings.max_client_requests_per_second,
+            settings.client_burst_requests,
+        );
+        let user_rates = self.user_rates.clone();
+        let device = self.device_mut(index);
+        if !device.pace.take(rate, burst, now) {
+            return false;
+        }
+        let user = device
+            .identity
+            .as_ref()
+            .and_then(|identity| identity.username.as_ref());
+        let admitted: Result<(), UserLimit> = match user_rates.zip(user) {
+            Some((rates, user)) => rates.admits(user, from.bytes, now),
+            None => Ok(()),
+        };
+        admitted.is_ok()
+    }
+
+    /// LwM2M Core 1.1 §6.2.2: from another address, too.
+    fn on_update(
+        &mut self,
+        location: &str,
+        from: Requester<A>,
+        request: Message,
+        now: Instant,
+        out: &mut Out<A>,
+    ) {
+        let Some(index) = self.at_location(location) else {
+            // The client registers anew then.
+            return self.refuse(
+                &from,
+                &request,
+                Code::NOT_FOUND,
+                "there is no such registration",
+                out,
+            );
+        };
+        let device = self.device(index);
+        match device.state {
+            State::Open if device.at == from.at => self.update(index, from, request, now, out),
+            State::Open | State::Restored => self.ask_again(index, from, request, out),
+            // Its answer is being waited for: the client asks again.
+            _ => self.refuse(&from, &request, Code::SERVICE_UNAVAILABLE, "one moment", out),
+        }
+    }
+
+    /// An update of a client that is let in where it is.
+    pub(crate) fn update(
+        &mut self,
+        index: u32,
+        from: Requester<A>,
+        request: Message,
+        now: Instant,
+        out: &mut Out<A>,
+    ) {
+        let mut registration = self.device(index).registration.clone();
+        let changed = match registration.update(&request, &self.settings) {
+            Ok(changed) => changed,
+            Err((code, why)) => return self.refuse(&from, &request, code, &why, out),
+        };
+        out.counts.add_own(Lwm2mMetric::Updated);
+        let device = self.device_mut(index);
+        device.registration = registration;
+        device.renewed = now;
+        if changed {
+            self.keep_note(index, out);
+        }
+        self.respond(
+            &from,
+            &request,
+            Message::of_stream(Code::CHANGED, from.token),
+            out,
+        );
+        let data = self.device(index).registration.to_json();
+        self.tell(index, "update", data, out);
+        self.hear(index, now, out);
+        self.rearm(index, now);
+    }
+
+    /// LwM2M Core 1.1 §6.2.3
+    fn on_deregister(
+        &mut self,
+        location: &str,
+        from: &Requester<A>,
+        request: &Message,
+        now: Instant,
+        out: &mut Out<A>,
+    ) {
+        let Some(index) = self.at_location(location) else {
+            return self.refuse(
+                from,
+                request,
+                Code::NOT_FOUND,
+                "there is no such registration",
+                out,
+            );
+        };
+        self.respond(from, request, Message::of_stream(Code::DELETED, from.token), out);
+        out.counts.add_own(Lwm2mMetric::Deregistered);
+        self.leave(index, "client", CloseReason::Normal, now, out);
+    }
+
+    /// LwM2M Core 1.1 §6.4.6.1: a client says values that nobody asked for. 2.04 means that they are safe.
+    fn on_send(&mut self, from: Requester<A>, request: Message, now: Instant, out: &mut Out<A>) {
+        let index = self.find_at(from.at);
+        let Some(index) = index else {
+            let why = "nobody is registered at this address";
+            return self.refuse(&from, &request, Code::NOT_FOUND, why, out);
+        };
+        if self.device(index).state != State::Open {
+            return self.refuse(&from, &request, Code::SERVICE_UNAVAILABLE, "one moment", out);
+        }
+        let registry = Arc::clone(&self.settings.supplies.registry);
+        let values = match request::values(&request, Path::ROOT, &registry) {
+            Ok(values) => values,
+            Err(why) => return self.refuse(&from, &request, Code::BAD_REQUEST, &why, out),
+        };
+        out.counts.add_own(Lwm2mMetric::Sent);
+        self.retain(index, &values, now, out);
+        let data = json!({"reqPath": "/dp", "content": report::content(&values)});
+        let topic = self
+            .settings
+            .topics
+            .of(&self.settings.topics.notify, self.device(index).id.as_str());
+        let told = json!({"msgType": "send", "data": data});
+        if self.settings.publish_qos == 0 {
+            self.publish(index, topic, &told, false, None, Vec::new(), out);
+            return self.respond(
+                &from,
+                &request,
+                Message::of_stream(Code::CHANGED, from.token),
+                out,
+            );
+        }
+        let token = self.device_mut(index).take_token();
+        let waits = (from, Message::of_stream(request.code, request.token));
+        self.device_mut(index).awaiting.insert(token, waits);
+        self.publish(index, topic, &told, false, Some(token), Vec::new(), out);
+    }
+
+    /// A firmware package, block by block. It is never copied, so nothing is kept for who fetches it. RFC 7959 §2.4
+    fn on_download(
+        &mut self,
+        location: &str,
+        name: &str,
+        from: &Requester<A>,
+        request: &Message,
+        out: &mut Out<A>,
+    ) {
+        let package = self.settings.supplies.packages.get(name).cloned();
+        let (Some(package), Some(_)) = (package, self.at_location(location)) else {
+            return self.refuse(from, request, Code::NOT_FOUND, "", out);
+        };
+        let asked = match Block::of(&request.options, number::BLOCK2) {
+            None => None,
+            Some(Ok(block)) => Some(block),
+            Some(Err(error)) => {
+                return self.refuse(from, request, Code::BAD_REQUEST, &error.to_string(), out);
+            }
+        };
+        let mut response = Message::of_stream(Code::CONTENT, request.token);
+        response
+            .options
+            .push_uint(number::CONTENT_FORMAT, format::OCTET_STREAM.into());
+        response.options.push(number::ETAG, package.etag.clone());
+        let head = encoded_len(&response) + 16;
+        let most = from
+            .allowed
+            .map_or(self.szx, |bytes| Block::szx_within(bytes.saturating_sub(head)));
+        let block = match asked {
+            Some(block) if block.number > 0 => block,
+            Some(block) => Block {
+                szx: block.szx.min(self.szx).min(most),
+                ..block
+            },
+            None => Block {
+                number: 0,
+                more: false,
+                szx: self.szx.min(most),
+            },
+        };
+        let start = block.offset();
+        if start > 0 && start >= package.body.len() {
+            return self.refuse(from, request, Code::BAD_OPTION, "there is no such block", out);
+        }
+        let end = package.body.len().min(start + block.size());
+        response.payload = package.body.slice(start..end);
+        let more = end < package.body.len();
+        Block { more, ..block }.put(&mut response.options, number::BLOCK2);
+        if start == 0 {
+            let size = u32::try_from(package.body.len()).unwrap_or(u32::MAX);
+            response.options.push_uint(number::SIZE2, size);
+        }
+        self.respond(from, request, response, out);
+    }
+
+    fn on_discovery(&mut self, from: &Requester<A>, request: &Message, out: &mut Out<A>) {
+        let mut links = Links::default();
+        for (path, attributes) in [
+            ("/rd", ";rt=\"core.rd\""),
+            ("/dp", ""),
+            ("/bs", ""),
+            ("/bspack", ""),
+        ] {
+            links.add(path, attributes);
+        }
+        let mut response = Message::of_stream(Code::CONTENT, request.token);
+        response
+            .options
+            .push_uint(number::CONTENT_FORMAT, format::LINK_FORMAT.into());
+        response.payload = links.finish().into();
+        self.respond(from, request, response, out);
+    }
+}
