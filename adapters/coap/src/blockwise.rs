@@ -261,6 +261,10 @@ pub struct Part {
 #[derive(Debug)]
 pub struct Downloads<A> {
     kept: Kept<A, Body>,
+    /// Bodies of messages that are held, and counted, elsewhere, until they are told to end.
+    held: HashMap<Name<A>, Body>,
+    /// What keeping these takes beside their bytes.
+    held_bytes: usize,
     /// Bytes that all together may have.
     pub max_bytes: usize,
     /// Whether peers may ask for many blocks at once, as over a connection. They get one: its number means the same. RFC 8323 §6
@@ -274,6 +278,8 @@ impl<A: Address> Downloads<A> {
     pub fn new(max_bytes: usize) -> Self {
         Self {
             kept: Kept::new(),
+            held: HashMap::new(),
+            held_bytes: 0,
             max_bytes,
             bert: false,
             dropped: 0,
@@ -282,7 +288,7 @@ impl<A: Address> Downloads<A> {
 
     /// Bytes that are kept.
     pub fn held(&self) -> usize {
-        self.kept.bytes
+        self.kept.bytes + self.held_bytes
     }
 
     /// The block that a request asks for, if it is one of a body that is here; an answer, too, if it can be none.
@@ -306,7 +312,11 @@ impl<A: Address> Downloads<A> {
             return None;
         }
         self.dropped += self.kept.tidy(self.max_bytes, now);
-        let body = self.kept.touch(&(from, name_of(request)), now)?;
+        let name = (from, name_of(request));
+        let body = match self.held.get_mut(&name) {
+            Some(held) => held,
+            None => self.kept.touch(&name, now)?,
+        };
         let (len, from) = (body.response.payload.len(), block.offset());
         let is_last = from < len && from + block.size() >= len;
         body.is_fetched |= is_last;
@@ -319,7 +329,7 @@ impl<A: Address> Downloads<A> {
 
     /// Cuts a response to what its request asks for, or to `szx` where it asks for nothing or more, and keeps the rest.
     pub fn cut(&mut self, to: A, request: &Message, response: Message, szx: u8, now: Instant) -> Message {
-        self.cut_of(to, request, response, szx, None, now)
+        self.cut_of(to, request, response, szx, (None, false), now)
     }
 
     fn cut_of(
@@ -328,7 +338,7 @@ impl<A: Address> Downloads<A> {
         request: &Message,
         response: Message,
         szx: u8,
-        of: Option<SessionKey>,
+        (of, is_held): (Option<SessionKey>, bool),
         now: Instant,
     ) -> Message {
         let asked = block_of(&request.options, number::BLOCK2, self.bert).and_then(Result::ok);
@@ -349,20 +359,24 @@ impl<A: Address> Downloads<A> {
             return response;
         }
         let first = cut(&response, block, request.token);
-        let bytes = response.payload.len();
         let body = Body {
             response,
             of,
             is_fetched: false,
         };
-        self.kept.put((to, name_of(request)), bytes, body, now);
-        self.dropped += self.kept.tidy(self.max_bytes, now);
+        let name = (to, name_of(request));
+        self.take(&name);
+        match is_held {
+            true => self.hold(name, body),
+            false => self.keep(name, body, now),
+        }
         first
     }
 
     /// Keeps what a notification of an observation said that was too long for one message, and cuts its first block: the peer fetches the rest by the request `as_if`. RFC 7959 §2.6
     ///
-    /// With whether it takes the place of an earlier one that was not fetched to its end.
+    /// `is_held`: the message is held until [`Self::end_notification`], so that its bytes do not count here, and no other takes its place. With whether it takes
+    /// the place of an earlier one that was not fetched to its end.
     pub fn cut_notification(
         &mut self,
         to: A,
@@ -370,42 +384,60 @@ impl<A: Address> Downloads<A> {
         response: Message,
         szx: u8,
         of: SessionKey,
+        is_held: bool,
         now: Instant,
     ) -> (Message, bool) {
         let mut plain = as_if.clone();
         plain.options.remove(number::BLOCK2);
-        let before = self.kept.by_name.get(&(to, name_of(&plain)));
-        let supersedes = before.is_some_and(|before| before.value.of == Some(of) && !before.value.is_fetched);
-        let first = self.cut_of(to, &plain, response, szx, Some(of), now);
+        let name = (to, name_of(&plain));
+        let kept = self.kept.by_name.get(&name).map(|kept| &kept.value);
+        let before = self.held.get(&name).or(kept);
+        let supersedes = before.is_some_and(|before| before.of == Some(of) && !before.is_fetched);
+        let first = self.cut_of(to, &plain, response, szx, (Some(of), is_held), now);
         (first, supersedes)
     }
 
-    /// A notification that was to be fetched by one request is fetched by another from now on.
-    pub fn rename_notification(
-        &mut self,
-        to: A,
-        as_if: &Message,
-        by: &Message,
-        of: SessionKey,
-        now: Instant,
-    ) {
-        let name = (to, name_of(as_if));
-        let kept = self.kept.by_name.get(&name);
-        if kept.is_some_and(|kept| kept.value.of == Some(of))
-            && let Some(body) = self.kept.take(&name)
-        {
-            let bytes = body.response.payload.len();
-            self.kept.put((to, name_of(by)), bytes, body, now);
+    /// A message that is held, and was to be fetched from there by that request, is fetched in another way from now on.
+    pub fn move_notification(&mut self, from: (A, &Message), to: (A, &Message), of: SessionKey) {
+        if let Some(body) = self.take_held(from.0, from.1, of) {
+            self.hold((to.0, name_of(to.1)), body);
         }
     }
 
-    /// Nobody is to fetch a notification any more.
-    pub fn forget_notification(&mut self, to: A, as_if: &Message, of: SessionKey) {
-        let name = (to, name_of(as_if));
-        let kept = self.kept.by_name.get(&name);
-        if kept.is_some_and(|kept| kept.value.of == Some(of)) {
-            self.kept.take(&name);
+    /// A message is not held elsewhere any more: its body counts here, for as long as the client may ask for a block of it again.
+    pub fn end_notification(&mut self, to: A, as_if: &Message, of: SessionKey, now: Instant) {
+        if let Some(body) = self.take_held(to, as_if, of) {
+            self.keep((to, name_of(as_if)), body, now);
         }
+    }
+
+    /// A message is not held any more, and nobody is to fetch it.
+    pub fn forget_notification(&mut self, to: A, as_if: &Message, of: SessionKey) {
+        self.take_held(to, as_if, of);
+    }
+
+    fn take_held(&mut self, to: A, as_if: &Message, of: SessionKey) -> Option<Body> {
+        let name = (to, name_of(as_if));
+        self.held.get(&name).filter(|body| body.of == Some(of))?;
+        self.take(&name)
+    }
+
+    fn take(&mut self, name: &Name<A>) -> Option<Body> {
+        let Some(body) = self.held.remove(name) else {
+            return self.kept.take(name);
+        };
+        self.held_bytes -= EACH + name.1.len();
+        Some(body)
+    }
+
+    fn hold(&mut self, name: Name<A>, body: Body) {
+        self.held_bytes += EACH + name.1.len();
+        self.held.insert(name, body);
+    }
+
+    fn keep(&mut self, name: Name<A>, body: Body, now: Instant) {
+        self.kept.put(name, body.response.payload.len(), body, now);
+        self.dropped += self.kept.tidy(self.max_bytes, now);
     }
 }
 

@@ -471,9 +471,9 @@ impl<A: Address> Core<A> {
         let client = self.client_mut(index);
         (client.heard, client.spoke) = (now, true);
         if client.at != at {
-            client.at = at;
+            let from = std::mem::replace(&mut client.at, at);
             out.counts.add_own(CoapMetric::Moved);
-            self.note_all(index, out);
+            self.on_moved(index, from, out);
         }
     }
 

@@ -27,6 +27,8 @@ pub(crate) struct Observation<A> {
     pub sequence: u32,
     /// Sequence numbers up to this one may be used before another note is written; none where there is no note.
     pub reserved: Option<u32>,
+    /// The bus may deliver as many messages as there are to be at once.
+    pub granted: bool,
     /// When a notification was last acknowledged, or the observation began.
     pub confirmed: Instant,
     /// A confirmable notification that is fetched in blocks: nothing else is notified meanwhile.

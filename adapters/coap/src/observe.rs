@@ -42,6 +42,9 @@ impl<A: Address> Core<A> {
         now: Instant,
         out: &mut Out<A>,
     ) {
+        if let Some(key) = self.refreshed(index, &from, &request, &filter, &subscription) {
+            return self.refresh(index, key, from, request, subscription, out);
+        }
         let same = |known: &&Observation<A>| known.filter == filter || known.token == from.token;
         let before: Vec<(u32, bool)> = self
             .client(index)
@@ -60,11 +63,7 @@ impl<A: Address> Core<A> {
             return self.refuse(&from, &request, Code::SERVICE_UNAVAILABLE, why, out);
         }
         let seat = self.take_observation_seat(index);
-        let mut kept = Message {
-            payload: Bytes::new(),
-            ..request
-        };
-        kept.options.remove(number::OBSERVE);
+        let kept = without_observe(request);
         let observation = Observation {
             seat,
             token: from.token,
@@ -74,6 +73,7 @@ impl<A: Address> Core<A> {
             step: Step::Opening(from, Box::new(subscription)),
             sequence: 0,
             reserved: None,
+            granted: false,
             confirmed: now,
             transfer: None,
             waiting: VecDeque::new(),
@@ -86,6 +86,42 @@ impl<A: Address> Core<A> {
             return self.refuse_observation(index, seat, Code::FORBIDDEN, "you may not come in", out);
         };
         out.bus.push((seat, BusCommand::Open(Box::new(open))));
+    }
+
+    /// The observation that a request only refreshes: it is the same, to the token. RFC 7641 §3.3.1
+    fn refreshed(
+        &self,
+        index: u32,
+        from: &Requester<A>,
+        request: &Message,
+        filter: &Bytes,
+        subscription: &Subscription,
+    ) -> Option<SessionKey> {
+        let known = self.client(index).observations.values().find(|known| {
+            known.filter == *filter && known.token == from.token && known.qos == subscription.options.qos
+        })?;
+        let is_active = matches!(known.step, Step::Active);
+        let is_same = is_active && known.request.options == without_observe(request.clone()).options;
+        is_same.then_some(known.seat)
+    }
+
+    /// An observation goes on as it is, with all that is under way: the client is answered as if it had begun.
+    fn refresh(
+        &mut self,
+        index: u32,
+        key: SessionKey,
+        from: Requester<A>,
+        request: Message,
+        subscription: Admitted<Subscription>,
+        out: &mut Out<A>,
+    ) {
+        let observation = self.observation(index, key);
+        observation.request = without_observe(request);
+        let subscription = Box::new(subscription);
+        observation.step = Step::Subscribing(from, subscription.clone());
+        let token = TOKEN;
+        out.bus
+            .push((key, BusCommand::SubscribeOnly { token, subscription }));
     }
 
     /// The session of an observation: by its name a client finds it again, wherever it is then. It reads by the client's rules.
@@ -197,7 +233,14 @@ impl<A: Address> Core<A> {
         if !client.spoke {
             self.effects.push_back(Effect::Expect(client.at));
         }
-        out.bus.push((key, BusCommand::credit(CREDIT)));
+        self.grant_credit(index, key, out);
+    }
+
+    /// Messages may come from now on.
+    fn grant_credit(&mut self, index: u32, key: SessionKey, out: &mut Out<A>) {
+        if !std::mem::replace(&mut self.observation(index, key).granted, true) {
+            out.bus.push((key, BusCommand::credit(CREDIT)));
+        }
     }
 
     /// The next notification's sequence number; more are reserved in time.
@@ -252,7 +295,7 @@ impl<A: Address> Core<A> {
         if self.observer(key) == Some(index) {
             let sequence = self.take_sequence(index, key, out);
             response.options.push_uint(number::OBSERVE, sequence);
-            out.bus.push((key, BusCommand::credit(CREDIT)));
+            self.grant_credit(index, key, out);
         }
         self.respond(&from, &request, response, now, out);
     }
@@ -311,9 +354,9 @@ impl<A: Address> Core<A> {
         let fits = self.szx.is_none() || content.payload.len() <= (16 << szx).max(max_whole);
         let mut supersedes = false;
         if !fits {
-            (content, supersedes) = self
-                .downloads
-                .cut_notification(at, &request, content, szx, key, now);
+            (content, supersedes) =
+                self.downloads
+                    .cut_notification(at, &request, content, szx, key, confirmable, now);
         }
         content.token = token;
         content.kind = if confirmable {
@@ -468,6 +511,11 @@ impl<A: Address> Core<A> {
         out: &mut Out<A>,
     ) {
         self.disarm(key, transfer);
+        let (at, request) = (
+            self.client(index).at,
+            self.observation(index, key).request.clone(),
+        );
+        self.downloads.end_notification(at, &request, key, now);
         let delivery = &transfer.delivery;
         self.settle(key, delivery.id, size_of(delivery), settlement, out);
         self.notify_next(index, key, now, out);
@@ -497,12 +545,12 @@ impl<A: Address> Core<A> {
         let Some(transfer) = observation.transfer.take() else {
             return;
         };
+        self.downloads
+            .forget_notification(self.client(index).at, &request, key);
         if transfer.tries < TRIES {
             return self.notify(index, key, transfer.delivery, transfer.tries + 1, now, out);
         }
         out.counts.add_own(CoapMetric::NotificationsDropped);
-        self.downloads
-            .forget_notification(self.client(index).at, &request, key);
         let delivery = &transfer.delivery;
         if delivery.id.is_some() && !delivery.redelivered {
             return self.end_observation(index, key.index, CloseReason::Lost, None, out);
@@ -556,6 +604,7 @@ impl<A: Address> Core<A> {
         let key = observation.seat;
         if let Some(transfer) = &observation.transfer {
             self.disarm(key, transfer);
+            self.downloads.forget_notification(at, &observation.request, key);
         }
         out.bus.push((key, BusCommand::Close { reason, expiry }));
         self.leave_observation_seat(key);
@@ -595,6 +644,16 @@ impl<A: Address> Core<A> {
             self.refuse(&from, &observation.request, code, why, out);
         }
     }
+}
+
+/// The request by which the rest of a notification is fetched. RFC 7959 §2.6
+fn without_observe(request: Message) -> Message {
+    let mut plain = Message {
+        payload: Bytes::new(),
+        ..request
+    };
+    plain.options.remove(number::OBSERVE);
+    plain
 }
 
 /// The session of an observation.

@@ -115,7 +115,20 @@ impl<A: Address> Core<A> {
     }
 
     /// A client is somewhere else from now on.
-    pub(crate) fn note_all(&mut self, index: u32, out: &mut Out<A>) {
+    pub(crate) fn on_moved(&mut self, index: u32, from: A, out: &mut Out<A>) {
+        let client = self.client(index);
+        let to = client.at;
+        let under_way = client
+            .observations
+            .values()
+            .filter(|known| known.transfer.is_some());
+        let under_way: Vec<(SessionKey, Message)> = under_way
+            .map(|known| (known.seat, known.request.clone()))
+            .collect();
+        for (key, request) in under_way {
+            self.downloads
+                .move_notification((from, &request), (to, &request), key);
+        }
         let observed = self.client(index).observations.values();
         let active = observed.filter(|known| matches!(known.step, Step::Active));
         let keys: Vec<SessionKey> = active.map(|known| known.seat).collect();
@@ -297,8 +310,8 @@ impl<A: Address> Core<A> {
                     token: observation.request.token,
                     ..with_secrets_of(&observation.request, said)
                 };
-                self.downloads
-                    .rename_notification(at, &observation.request, &full, key, now);
+                let before = (at, &observation.request);
+                self.downloads.move_notification(before, (at, &full), key);
                 observation.request = full;
             }
             self.move_seat(key, index);
@@ -354,6 +367,7 @@ impl<A: Address> Core<A> {
             step: Step::Reopening(Box::new(subscription)),
             sequence,
             reserved: None,
+            granted: false,
             confirmed: now,
             transfer: None,
             waiting: VecDeque::new(),

@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use headgate_bus::{Bus, BusOutputs, BusSettings};
 use headgate_coap::{CoapConnection, CoapSettings, CoapWire};
-use headgate_coap_codec::{Code, Message, Token, encode_stream, number};
+use headgate_coap_codec::{Block, Code, Message, Token, encode_stream, number};
 use headgate_model::access::Unrestricted;
 use headgate_model::{
     Answer, BusCommand, BusEvent, Endpoint, EndpointId, Identity, Input, Instant, Many, Outputs, PeerFacts,
@@ -220,6 +220,43 @@ fn who_takes_little_gets_blocks() {
     assert_eq!(bench.say(&publish)[0].code, Code::CHANGED);
     let sent = bench.say(&request(Code::GET, &["ps", "a"], &[], 2));
     assert!(sent[0].options.has(number::BLOCK2) && sent[0].payload.len() <= 1_024);
+}
+
+/// Its notifications, too: one after the other, each when the one before was fetched to its end. RFC 7959 §2.6
+#[test]
+fn who_takes_little_fetches_long_notifications_one_by_one() {
+    let mut bench = Bench::new();
+    bench.say(&csm(1_152));
+    let mut observe = request(Code::GET, &["ps", "a"], &["c=o"], 2);
+    observe.options.push_uint(number::OBSERVE, 0);
+    bench.say(&observe);
+    let bodies = [b'x', b'y'].map(|byte| vec![byte; 2_500]);
+    let mut heard = Vec::new();
+    for body in &bodies {
+        let publish = Message {
+            payload: body.clone().into(),
+            ..request(Code::PUT, &["mqtt", "a"], &["c=w"], 3)
+        };
+        let sent = bench.say(&publish);
+        heard.extend(sent.into_iter().filter(|message| message.token == token(2)));
+    }
+    for body in bodies {
+        assert_eq!(heard.len(), 1, "{heard:?}");
+        let mut all = heard.remove(0).payload.to_vec();
+        for number in 1..3 {
+            let mut next = request(Code::GET, &["ps", "a"], &["c=o"], 4);
+            let (more, szx) = (false, 6);
+            Block { number, more, szx }.put(&mut next.options, number::BLOCK2);
+            for message in bench.say(&next) {
+                match message.token == token(4) {
+                    true => all.extend_from_slice(&message.payload),
+                    false => heard.push(message),
+                }
+            }
+        }
+        assert!(all == body);
+    }
+    assert_eq!(heard, []);
 }
 
 /// A client that only listens is pinged; without a Pong it is gone.

@@ -2,7 +2,7 @@
 
 mod bench;
 
-use bench::{Bench, at, get, observe, text, token};
+use bench::{Bench, at, get, observe, post, put, text, token};
 use headgate_coap_codec::{Block, Code, Kind, Message, number};
 use headgate_model::Qos;
 use std::collections::{BTreeSet, VecDeque};
@@ -179,6 +179,75 @@ fn what_is_not_fetched_is_sent_again_and_blocks_nobody_for_ever() {
     assert_eq!(bench.notified(at(1), 7), ["next"]);
     assert_eq!(bench.left_of("$coap/o/+"), 0);
     assert_eq!(bench.counts["coap/notifications/dropped"], 2);
+}
+
+/// RFC 7641 §3.3.1: a client may say again that it observes, at any time. What is under way goes on.
+#[test]
+fn who_observes_again_in_the_middle_goes_on() {
+    let mut bench = observing("");
+    let long = body('a', 6);
+    bench.publish("t", &long, Qos::AtLeastOnce);
+    bench.publish("t", "next", Qos::AtLeastOnce);
+    let first = acknowledged(&mut bench);
+    let mut all = text(&first);
+    for number in 1..6 {
+        let (code, _) = bench.exchange(at(1), observe("ps/%2B?c=o", 7, 0));
+        assert_eq!(code, Code::CONTENT);
+        bench.advance(50 * SECOND);
+        all += &fetch_block(&mut bench, number).0;
+    }
+    assert!(all == long);
+    assert_eq!(bench.notified(at(1), 7), ["next"]);
+    for n in 0..20 {
+        bench.publish("t", &n.to_string(), Qos::AtMostOnce);
+        assert_eq!(bench.notified(at(1), 7), [n.to_string()], "with credit for more");
+    }
+    assert_eq!((bench.left_of("$coap/o/+"), bench.gauge("observations")), (0, 1));
+}
+
+/// A client with a connection may be somewhere else by the next block.
+#[test]
+fn who_moves_in_the_middle_goes_on() {
+    let mut bench = Bench::new();
+    let (_, token) = bench.exchange(at(1), post("mqtt/connection?c=o", ""));
+    let uri = format!("ps/%2B?c=o&t={token}");
+    bench.exchange(at(1), observe(&uri, 7, 0));
+    let (long, next) = (body('a', 4), body('b', 2));
+    bench.publish("t", &long, Qos::AtLeastOnce);
+    bench.publish("t", &next, Qos::AtLeastOnce);
+    let mut all = text(&acknowledged(&mut bench));
+    all += &bench.exchange(at(1), ask_for(1, &uri)).1;
+    bench.exchange(at(2), put(&format!("ps/x?c=o&t={token}"), "moved"));
+    for number in 2..4 {
+        all += &bench.exchange(at(2), ask_for(number, &uri)).1;
+    }
+    assert!(all == long);
+    let first = bench.sent(at(2)).remove(0);
+    assert!(text(&first) == next[..1_024]);
+}
+
+/// One long message for many observers has room, whatever `max_transfer_bytes` is: they hold the same bytes.
+#[test]
+fn many_fetch_the_same_message() {
+    let mut bench = Bench::with(|settings| settings.max_transfer_bytes = 1 << 20);
+    let long = body('a', 200);
+    for n in 1..40 {
+        bench.exchange(at(n), observe(&format!("ps/%2B?c=o{n}"), 7, 0));
+    }
+    bench.publish("t", &long, Qos::AtLeastOnce);
+    for n in 1..40 {
+        let first = bench.sent(at(n)).remove(0);
+        bench.answer(at(n), Kind::Acknowledgement, first.id);
+        let mut all = text(&first);
+        for number in 1..200 {
+            all += &bench
+                .exchange(at(n), ask_for(number, &format!("ps/%2B?c=o{n}")))
+                .1;
+        }
+        assert!(all == long, "{n}");
+        assert_eq!(bench.left_of(&format!("$coap/o{n}/+")), 0);
+    }
+    assert!(!bench.counts.contains_key("coap/notifications/dropped"));
 }
 
 /// A power cut between the first block and the last: the message was not settled.
