@@ -232,7 +232,7 @@ impl CoapConnection {
                     self.pinged = Some((tag, now + PONG_BY));
                     out.send(Message::of_stream(Code::PING, Token::default()));
                 }
-                Effect::Forget((), _) | Effect::Expect(()) => {}
+                Effect::Forget((), _) => {}
             }
         }
         self.asked.extend(std::mem::take(&mut inner.questions));

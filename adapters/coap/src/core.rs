@@ -45,6 +45,8 @@ pub(crate) enum Tag {
     Notification(SessionKey, Option<headgate_model::DeliveryId>, u32),
     /// The first block of a long one.
     FirstBlock(SessionKey),
+    /// One that is settled, and wants to be acknowledged all the same.
+    Settled(SessionKey),
     /// Whether a client is there.
     Alive(SessionKey),
 }
@@ -70,8 +72,6 @@ pub(crate) enum Effect<A> {
     Ping(A, Tag),
     /// What is not sent yet of an observation is not wanted any more.
     Forget(A, SessionKey),
-    /// Somebody will be notified who has said nothing since the gateway started.
-    Expect(A),
 }
 
 /// Whose session a key is.
@@ -357,7 +357,8 @@ impl<A: Address> Core<A> {
             }
             (_, answer) => self.on_authorized(index, &answer, now, out),
         }
-        self.readmit_some(now, out);
+        // In another turn: answers may come at once, and there may be many.
+        self.returns.hurry(now);
     }
 
     fn on_allowed(&mut self, index: u32, identity: Identity, now: Instant, out: &mut Out<A>) {
@@ -542,6 +543,11 @@ impl<A: Address> Core<A> {
             Tag::Notification(key, delivery, size) => {
                 if let Some(Occupant::Observation(index)) = self.occupant(key) {
                     self.on_notified(index, key, delivery, size, outcome, now, out);
+                }
+            }
+            Tag::Settled(key) => {
+                if let Some(Occupant::Observation(index)) = self.occupant(key) {
+                    self.on_settled(index, key, outcome, now, out);
                 }
             }
             Tag::FirstBlock(key) => {

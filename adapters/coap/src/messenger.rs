@@ -20,6 +20,8 @@ use std::time::Duration;
 const UNCONFIRMED: usize = 8;
 /// What a peer takes, with its places in the tables.
 const EACH_PEER: usize = 320;
+/// Peers that have proved that they receive are remembered for so many lifetimes of an exchange.
+const PROVED: u32 = 8;
 /// Timers handled in one turn; the others wait for the next one.
 const TIMERS_PER_TURN: usize = 256;
 
@@ -391,8 +393,12 @@ impl<A: Address, T: Copy> Messenger<A, T> {
         true
     }
 
-    /// Somebody that was there before a restart will be sent messages: it may be asked by a ping for a proof that it receives, as if it had sent a datagram of a few bytes.
+    /// Somebody will be sent messages who was there before, and may be forgotten since, by a restart for example: then it may be asked by a ping for a proof that it
+    /// receives, as if it had sent a datagram of a few bytes.
     pub fn expect(&mut self, at: A, now: Instant) {
+        if self.by_address.contains_key(&at) {
+            return;
+        }
         let pings = usize::from(self.transmission.max_retransmit) + 1;
         let factor = usize::from(self.transmission.amplification_limit).max(1);
         if let Some(index) = self.peer(at, (4 * pings).div_ceil(factor), now) {
@@ -812,6 +818,8 @@ impl<A: Address, T: Copy> Messenger<A, T> {
     /// Forgets peers of whom nothing need be known any more; and when there are too many, the first for whom nothing waits.
     fn make_room(&mut self, now: Instant) {
         let lifetime = self.transmission.exchange_lifetime();
+        // Who listens says little, and need not prove again that it receives.
+        let of_proved = lifetime * PROVED;
         // Each new peer looks at a few old ones: so there are never many that should be gone.
         for _ in 0..4 {
             let Some((index, made)) = self.order.pop_front() else {
@@ -824,6 +832,10 @@ impl<A: Address, T: Copy> Messenger<A, T> {
                 continue;
             };
             let full = self.by_address.len() >= self.transmission.max_peers;
+            let lifetime = match peer.credit.is_limited() {
+                true => lifetime,
+                false => of_proved,
+            };
             let is_over = peer.heard + lifetime <= now;
             if peer.waiting.is_empty() && peer.held.is_empty() && (is_over || full) {
                 self.by_address.remove(&peer.at);

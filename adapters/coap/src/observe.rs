@@ -229,10 +229,6 @@ impl<A: Address> Core<A> {
     fn on_back(&mut self, index: u32, key: SessionKey, out: &mut Out<A>) {
         self.observation(index, key).step = Step::Active;
         out.counts.add_own(CoapMetric::Restored);
-        let client = self.client(index);
-        if !client.spoke {
-            self.effects.push_back(Effect::Expect(client.at));
-        }
         self.grant_credit(index, key, out);
     }
 
@@ -431,6 +427,22 @@ impl<A: Address> Core<A> {
             }
             outcome => self.on_unwanted(index, key, outcome, out),
         }
+    }
+
+    /// What became of a notification that was settled when it was sent.
+    pub(crate) fn on_settled(
+        &mut self,
+        index: u32,
+        key: SessionKey,
+        outcome: Outcome<Tag>,
+        now: Instant,
+        out: &mut Out<A>,
+    ) {
+        if !matches!(outcome, Outcome::Acknowledged(_)) {
+            return self.on_unwanted(index, key, outcome, out);
+        }
+        self.hear_of(index, now);
+        self.observation(index, key).confirmed = now;
     }
 
     /// A notification was not acknowledged: the observation is over.

@@ -73,6 +73,11 @@ impl<A: Address> Returns<A> {
         (!self.order.is_empty()).then_some(self.due)
     }
 
+    /// There is room for another one.
+    pub(crate) fn hurry(&mut self, now: Instant) {
+        self.due = self.due.min(now);
+    }
+
     /// A client is gone.
     pub(crate) fn forget(&mut self, name: &Name<A>, index: u32) {
         if self.back.get(name) == Some(&index) {
@@ -172,7 +177,7 @@ impl<A: Address> Core<A> {
 
     /// Asks the access service about some of those that wait, half as many as may log in at once.
     pub(crate) fn readmit_some(&mut self, now: Instant, out: &mut Out<A>) {
-        if self.returns.order.is_empty() {
+        if self.returns.due().is_none_or(|due| due > now) {
             return;
         }
         self.returns.due = now + AGAIN;

@@ -86,19 +86,30 @@ impl<A: Address> CoapServer<A> {
         while let Some(effect) = self.core.effects.pop_front() {
             match effect {
                 Effect::Respond(to, response) => self.respond(&to, response, now, out),
-                Effect::Notify(to, message, tag) => {
+                Effect::Notify(to, mut message, mut tag) => {
+                    self.messenger.expect(to, now);
+                    if message.kind == Kind::NonConfirmable && !self.messenger.is_proved(to) {
+                        // It goes when its receiver has shown that it receives.
+                        message.kind = Kind::Confirmable;
+                        if let Tag::Notification(key, ..) = tag {
+                            tag = Tag::Settled(key);
+                        }
+                    }
                     if !self.messenger.send(to, message, tag, now, out) {
                         self.core.on_outcome(Outcome::Lost(tag), now, out);
                     }
                 }
                 Effect::Ping(to, tag) => {
+                    self.messenger.expect(to, now);
                     if !self.messenger.ping(to, tag, now, out) {
                         self.core.on_outcome(Outcome::Lost(tag), now, out);
                     }
                 }
-                Effect::Expect(at) => self.messenger.expect(at, now),
                 Effect::Forget(at, key) => {
-                    let is_meant = |tag: &Tag| matches!(tag, Tag::Notification(of, ..) | Tag::FirstBlock(of) if *of == key);
+                    let is_meant = |tag: &Tag| match tag {
+                        Tag::Notification(of, ..) | Tag::FirstBlock(of) | Tag::Settled(of) => *of == key,
+                        Tag::Alive(_) => false,
+                    };
                     self.messenger.forget(at, is_meant);
                 }
             }

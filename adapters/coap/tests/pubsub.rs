@@ -9,6 +9,7 @@ use headgate_model::{AccessDecision, Action, Qos};
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
+const NOTHING: [&str; 0] = [];
 
 /// EMQ 2: `PUT /mqtt/{topic}?c=&u=&p=`. A confirmable one is answered when it is safe, as PUBACK is.
 #[test]
@@ -619,6 +620,37 @@ impl Bench {
                 }
                 all.push(message);
             }
+        }
+    }
+}
+
+/// A client that only listens is not forgotten, whoever else comes and goes: it is asked whether it is there, and notified.
+#[test]
+fn a_listener_among_many_others_is_not_forgotten() {
+    for (qos, keep_alive) in [(0, 300), (1, 300), (0, 40_000), (1, 40_000)] {
+        let mut bench = Bench::with(|settings| {
+            settings.transmission.amplification_limit = 3;
+            settings.keep_alive = keep_alive * SECOND;
+            settings.confirm_interval = 24 * 3_600 * SECOND;
+        });
+        bench.publish_message(headgate_model::Message {
+            retain: true,
+            ..headgate_model::Message::new("big".try_into().unwrap(), "x".repeat(3_000))
+        });
+        bench.exchange(at(1), observe(&format!("ps/a?c=o&qos={qos}"), 7, 0));
+        assert_eq!(bench.notified(at(1), 7), NOTHING);
+        for hour in 0..30 {
+            for n in 2..100 {
+                bench.ask(at(n + 100 * hour), get("ps/big"));
+                bench.advance(36 * SECOND);
+                assert_eq!(bench.notified(at(1), 7), NOTHING);
+            }
+            bench.publish("a", &hour.to_string(), Qos::AtLeastOnce);
+            assert_eq!(
+                bench.notified(at(1), 7),
+                [hour.to_string()],
+                "QoS {qos}, asked every {keep_alive} s"
+            );
         }
     }
 }

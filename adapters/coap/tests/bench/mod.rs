@@ -224,6 +224,7 @@ impl Bench {
         }
         self.server.restored(self.now, &mut self.out);
         self.run();
+        self.advance(Duration::ZERO);
     }
 
     pub(crate) fn restart(&mut self) {
