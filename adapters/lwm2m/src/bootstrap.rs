@@ -11,7 +11,7 @@ use crate::request;
 use headgate_coap::{Outcome, Requester};
 use headgate_coap_codec::{Code, Kind, Message, Token, number};
 use headgate_lwm2m_codec::object::Registry;
-use headgate_lwm2m_codec::{Format, Path, Record, Types, Value, encode};
+use headgate_lwm2m_codec::{Format, Path, PathError, Record, Types, Value, ValueError, encode};
 use headgate_model::access::Credentials;
 use headgate_model::datagram::Address;
 use headgate_model::{Answer, Asked, ClientId, Fault, Instant, Question, Secret, SessionKey};
@@ -174,7 +174,7 @@ impl BootstrapClient {
                 let what = format!("`{}` is no path such as /3/0/14", resource.path);
                 fault(format!("resources[{n}].path"), what);
             } else if let Err(why) = resource.record(&Registry::builtin()) {
-                fault(format!("resources[{n}].value"), why);
+                fault(format!("resources[{n}].value"), why.to_string());
             }
         }
         let known = self.format.as_deref().map(str::parse::<Format>);
@@ -244,11 +244,20 @@ impl BootstrapServer {
     }
 }
 
+/// Why a resource is none.
+#[derive(Debug, thiserror::Error)]
+enum ResourceError {
+    #[error(transparent)]
+    Path(#[from] PathError),
+    #[error(transparent)]
+    Value(#[from] ValueError),
+}
+
 impl BootstrapResource {
-    fn record(&self, registry: &Registry) -> Result<Record, String> {
-        let path: Path = self.path.parse().map_err(|error| format!("{error}"))?;
+    fn record(&self, registry: &Registry) -> Result<Record, ResourceError> {
+        let path: Path = self.path.parse()?;
         let kind = registry.of(&path).unwrap_or(headgate_lwm2m_codec::Type::String);
-        let value = Value::of_text(&self.value, kind).map_err(|error| error.to_string())?;
+        let value = Value::of_text(&self.value, kind)?;
         Ok(Record::new(path, value))
     }
 }

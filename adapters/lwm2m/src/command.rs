@@ -3,7 +3,9 @@
 //! `{"reqID": 1, "msgType": "read", "data": {"path": "/3/0/0"}}`; whatever else stands beside `data` is said again in the answer.
 
 use headgate_lwm2m_codec::object::Registry;
-use headgate_lwm2m_codec::{Attributes, Format, Path, Record, Type, Types, Value, check_arguments};
+use headgate_lwm2m_codec::{
+    Attribute, AttributeError, Attributes, Format, Path, PathError, Record, Type, Types, Value, ValueError,
+};
 use serde_json::{Map, Value as Json};
 use std::time::Duration;
 
@@ -63,13 +65,44 @@ pub(crate) enum Package {
     Uri(String),
 }
 
+/// Why something is no command.
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub(crate) enum CommandError {
+    #[error("no JSON: {0}")]
+    NoJson(String),
+    #[error("a command is a JSON object")]
+    NoObject,
+    #[error("`{0}` is missing, {1}")]
+    Missing(&'static str, &'static str),
+    #[error("`{0}` is {1}")]
+    Wrong(&'static str, &'static str),
+    #[error("`{0}` is no {1}")]
+    Unknown(String, &'static str),
+    #[error("`{0}`: {1}")]
+    Path(String, PathError),
+    #[error("`{0}`: the path is too long")]
+    Deep(String),
+    #[error("`{0}` is no path for this")]
+    Depth(String),
+    #[error("{0}: `value` is missing")]
+    NoValue(Path),
+    #[error("{0}: {1}")]
+    Value(Path, ValueError),
+    #[error(transparent)]
+    Attribute(#[from] AttributeError),
+    #[error("no attribute is said, allowed are {0}")]
+    NoAttribute(String),
+    #[error("either `package` is missing, the name of one, or `uri`")]
+    NoPackage,
+}
+
 /// A command that is none, and why.
 #[derive(Debug, PartialEq)]
 pub(crate) struct BadCommand {
     /// What there is to say again.
     pub said: Map<String, Json>,
     pub path: String,
-    pub why: String,
+    pub why: CommandError,
 }
 
 impl Command {
@@ -79,52 +112,29 @@ impl Command {
     ///
     /// It says something else than a command does.
     pub(crate) fn parse(payload: &[u8], registry: &Registry) -> Result<Self, BadCommand> {
-        let bad = |said, path, why: String| BadCommand { said, path, why };
+        let bad = |said, path, why| BadCommand { said, path, why };
         let mut said = match serde_json::from_slice(payload) {
             Ok(Json::Object(said)) => said,
-            Ok(_) => {
-                return Err(bad(
-                    Map::new(),
-                    String::new(),
-                    "a command is a JSON object".into(),
-                ));
+            Ok(_) => return Err(bad(Map::new(), String::new(), CommandError::NoObject)),
+            Err(error) => {
+                let why = CommandError::NoJson(error.to_string());
+                return Err(bad(Map::new(), String::new(), why));
             }
-            Err(error) => return Err(bad(Map::new(), String::new(), format!("no JSON: {error}"))),
         };
-        let data = match said.remove("data") {
-            Some(Json::Object(data)) => data,
-            _ => return Err(bad(said, String::new(), "`data` is missing, an object".into())),
+        let Some(Json::Object(data)) = said.remove("data") else {
+            return Err(bad(
+                said,
+                String::new(),
+                CommandError::Missing("data", "an object"),
+            ));
         };
         let path = path_of(&data);
-        let kind = said
-            .get("msgType")
-            .and_then(Json::as_str)
-            .unwrap_or_default()
-            .to_owned();
-        let parsed = Data {
+        let read = Data {
             data: &data,
             registry,
-        };
-        let read = || {
-            let format = match data.get("format").and_then(Json::as_str) {
-                Some(name) => Some(
-                    name.parse::<Format>()
-                        .map_err(|_| format!("`{name}` is no format"))?,
-                ),
-                None => None,
-            };
-            let expiry = match data.get("expiry").or_else(|| said.get("expiry")) {
-                Some(seconds) => Some(
-                    seconds
-                        .as_u64()
-                        .map(Duration::from_secs)
-                        .ok_or("`expiry` is a number of seconds")?,
-                ),
-                None => None,
-            };
-            Ok((parsed.operation(&kind)?, format, expiry))
-        };
-        match read() {
+        }
+        .read(&said);
+        match read {
             Ok((operation, format, expiry)) => Ok(Self {
                 said,
                 path,
@@ -132,7 +142,7 @@ impl Command {
                 format,
                 expiry,
             }),
-            Err(why) => Err(BadCommand { said, path, why }),
+            Err(why) => Err(bad(said, path, why)),
         }
     }
 }
@@ -149,8 +159,27 @@ struct Data<'a> {
     registry: &'a Registry,
 }
 
+/// What a command says: the operation, the form that is wished, and for how long it waits.
+type Read = (Operation, Option<Format>, Option<Duration>);
+
 impl Data<'_> {
-    fn operation(&self, kind: &str) -> Result<Operation, String> {
+    fn read(&self, said: &Map<String, Json>) -> Result<Read, CommandError> {
+        let format = match self.data.get("format").and_then(Json::as_str) {
+            Some(name) => Some(name.parse().map_err(|_| unknown(name, "format"))?),
+            None => None,
+        };
+        let expiry = match self.data.get("expiry").or_else(|| said.get("expiry")) {
+            Some(seconds) => {
+                let seconds = seconds.as_u64().map(Duration::from_secs);
+                Some(seconds.ok_or(CommandError::Wrong("expiry", "a number of seconds"))?)
+            }
+            None => None,
+        };
+        let kind = said.get("msgType").and_then(Json::as_str).unwrap_or_default();
+        Ok((self.operation(kind)?, format, expiry))
+    }
+
+    fn operation(&self, kind: &str) -> Result<Operation, CommandError> {
         Ok(match kind {
             "read" => match self.data.contains_key("paths") {
                 true => Operation::ReadComposite(self.paths()?),
@@ -168,12 +197,9 @@ impl Data<'_> {
                     None | Some(Json::Null) => String::new(),
                     Some(Json::String(text)) if text == "undefined" => String::new(),
                     Some(Json::String(text)) => text.clone(),
-                    Some(_) => return Err("`args` is text".into()),
+                    Some(_) => return Err(CommandError::Wrong("args", "text")),
                 };
-                check_arguments(&arguments)
-                    .map_err(|error| format!("args: {error}"))
-                    .map(|()| arguments)
-                    .and_then(|arguments| Ok(Operation::Execute(self.path("path", 3..=3)?, arguments)))?
+                Operation::Execute(self.path("path", 3..=3)?, arguments)
             }
             "create" => {
                 let path = match self.data.contains_key("basePath") {
@@ -188,52 +214,47 @@ impl Data<'_> {
             "observe-composite" => Operation::Observe(self.paths()?, Kind::Composite),
             "cancel-observe-composite" => Operation::Cancel(self.paths()?, Kind::Composite),
             "update-firmware" => Operation::UpdateFirmware(self.package()?),
-            "" => return Err("`msgType` is missing".into()),
-            other => return Err(format!("`{other}` is no msgType")),
+            "" => return Err(CommandError::Missing("msgType", "such as \"read\"")),
+            other => return Err(unknown(other, "msgType")),
         })
     }
 
-    fn path(&self, key: &str, depths: std::ops::RangeInclusive<usize>) -> Result<Path, String> {
+    fn path(&self, key: &'static str, depths: std::ops::RangeInclusive<usize>) -> Result<Path, CommandError> {
         let Some(text) = self.data.get(key).and_then(Json::as_str) else {
-            return Err(format!("`{key}` is missing, a path such as /3/0/0"));
+            return Err(CommandError::Missing(key, "a path such as /3/0/0"));
         };
         let path = text.split_once('?').map_or(text, |(path, _)| path);
-        let path: Path = trimmed(path)
-            .parse()
-            .map_err(|error| format!("`{text}`: {error}"))?;
+        let path = parsed(trimmed(path), text)?;
         match depths.contains(&path.depth()) {
             true => Ok(path),
-            false => Err(format!("`{text}` is no path for this")),
+            false => Err(CommandError::Depth(text.to_owned())),
         }
     }
 
-    fn paths(&self) -> Result<Vec<Path>, String> {
+    fn paths(&self) -> Result<Vec<Path>, CommandError> {
         let Some(Json::Array(paths)) = self.data.get("paths") else {
-            return Err("`paths` is missing, a list of paths".into());
+            return Err(CommandError::Missing("paths", "a list of paths"));
         };
-        let paths: Result<Vec<Path>, String> = paths
-            .iter()
-            .map(|path| {
-                let text = path.as_str().ok_or("`paths` is a list of paths")?;
-                trimmed(text)
-                    .parse()
-                    .map_err(|error| format!("`{text}`: {error}"))
-            })
-            .collect();
-        match paths {
-            Ok(paths) if paths.is_empty() => Err("`paths` is empty".into()),
-            other => other,
+        if paths.is_empty() {
+            return Err(CommandError::Wrong("paths", "empty"));
         }
+        let path = |path: &Json| {
+            let text = path
+                .as_str()
+                .ok_or(CommandError::Wrong("paths", "a list of paths"))?;
+            parsed(trimmed(text), text)
+        };
+        paths.iter().map(path).collect()
     }
 
     /// A value at `path`, or several below `basePath`.
-    fn write(&self) -> Result<Operation, String> {
+    fn write(&self) -> Result<Operation, CommandError> {
         let base = self.data.get("basePath").and_then(Json::as_str);
         let replaces = match self.data.get("mode").map(Json::as_str) {
             None => None,
             Some(Some("replace")) => Some(true),
             Some(Some("update")) => Some(false),
-            Some(_) => return Err("`mode` is \"replace\" or \"update\"".into()),
+            Some(_) => return Err(CommandError::Wrong("mode", "\"replace\" or \"update\"")),
         };
         if base.is_none_or(|base| base == "/") {
             let path = self.path("path", 3..=4)?;
@@ -257,34 +278,30 @@ impl Data<'_> {
     }
 
     /// What stands in `content`, below `base`.
-    fn content(&self, base: Path, is_good: impl Fn(&Record) -> bool) -> Result<Vec<Record>, String> {
+    fn content(&self, base: Path, is_good: impl Fn(&Record) -> bool) -> Result<Vec<Record>, CommandError> {
+        const LIST: &str = "a list of {path, type, value}";
         let Some(Json::Array(content)) = self.data.get("content") else {
-            return Err("`content` is missing, a list of {path, type, value}".into());
+            return Err(CommandError::Missing("content", LIST));
         };
-        content
-            .iter()
-            .map(|entry| {
-                let entry = entry
-                    .as_object()
-                    .ok_or("`content` is a list of {path, type, value}")?;
-                let below = entry.get("path").and_then(Json::as_str).unwrap_or_default();
-                let path = below_of(base, below)?;
-                let record = self.record(path, entry)?;
-                match is_good(&record) {
-                    true => Ok(record),
-                    false => Err(format!("`{below}` is no path for this")),
-                }
-            })
-            .collect()
+        let record = |entry: &Json| {
+            let entry = entry.as_object().ok_or(CommandError::Wrong("content", LIST))?;
+            let below = entry.get("path").and_then(Json::as_str).unwrap_or_default();
+            let record = self.record(below_of(base, below)?, entry)?;
+            match is_good(&record) {
+                true => Ok(record),
+                false => Err(CommandError::Depth(below.to_owned())),
+            }
+        };
+        content.iter().map(record).collect()
     }
 
     /// A value with the type that it says, or that the resource has, or that it looks like.
-    fn record(&self, path: Path, entry: &Map<String, Json>) -> Result<Record, String> {
+    fn record(&self, path: Path, entry: &Map<String, Json>) -> Result<Record, CommandError> {
         let Some(json) = entry.get("value") else {
-            return Err(format!("{path}: `value` is missing"));
+            return Err(CommandError::NoValue(path));
         };
         let said = match entry.get("type").and_then(Json::as_str) {
-            Some(name) => Some(name.parse::<Type>().map_err(|_| format!("`{name}` is no type"))?),
+            Some(name) => Some(name.parse().map_err(|_| unknown(name, "type"))?),
             None => None,
         };
         let kind = said.or_else(|| self.registry.of(&path)).unwrap_or(match json {
@@ -298,23 +315,16 @@ impl Data<'_> {
             Json::String(text) if !is_text => Value::of_text(text, kind),
             json => Value::of_json(json, kind),
         };
-        let value = value.map_err(|error| format!("{path}: {error}"))?;
-        Ok(Record {
-            path,
-            value: Some(value),
-            time: None,
-        })
+        let value = value.map_err(|error| CommandError::Value(path, error))?;
+        Ok(Record::new(path, value))
     }
 
-    fn attributes(&self) -> Result<Operation, String> {
-        const NAMES: [&str; 10] = [
-            "pmin", "pmax", "epmin", "epmax", "gt", "lt", "st", "edge", "con", "hqmax",
-        ];
+    fn attributes(&self) -> Result<Operation, CommandError> {
         let path = self.path("path", 1..=4)?;
         let mut attributes = Attributes::default();
         let mut set = |name: &str, value: &str| {
             let value = (!value.is_empty()).then_some(value);
-            attributes.set(name, value).map_err(|error| error.to_string())
+            attributes.set(name, value)
         };
         let text = self.data.get("path").and_then(Json::as_str).unwrap_or_default();
         for word in text.split_once('?').map_or("", |(_, query)| query).split('&') {
@@ -323,36 +333,46 @@ impl Data<'_> {
                 set(name, value)?;
             }
         }
-        for name in NAMES {
+        for name in Attribute::ALL.iter().map(|attribute| attribute.name()) {
             match self.data.get(name) {
                 None | Some(Json::Null) => {}
                 Some(Json::String(value)) => set(name, value)?,
                 Some(Json::Number(value)) => set(name, &value.to_string())?,
                 Some(Json::Bool(value)) => set(name, if *value { "1" } else { "0" })?,
-                Some(_) => return Err(format!("`{name}` is a number")),
+                Some(_) => return Err(CommandError::Wrong(name, "a number")),
             }
         }
-        if attributes.query().is_empty() {
-            return Err(format!("no attribute is said, allowed are {}", NAMES.join(", ")));
+        if attributes.is_empty() {
+            let names: Vec<&str> = Attribute::ALL.iter().map(|attribute| attribute.name()).collect();
+            return Err(CommandError::NoAttribute(names.join(", ")));
         }
         Ok(Operation::WriteAttributes(path, attributes))
     }
 
-    fn package(&self) -> Result<Package, String> {
+    fn package(&self) -> Result<Package, CommandError> {
         let text = |key: &str| self.data.get(key).and_then(Json::as_str).map(str::to_owned);
         match (text("package"), text("uri")) {
             (Some(name), None) => {
                 let pull = match self.data.get("pull") {
                     None => None,
                     Some(Json::Bool(pull)) => Some(*pull),
-                    Some(_) => return Err("`pull` is true or false".into()),
+                    Some(_) => return Err(CommandError::Wrong("pull", "true or false")),
                 };
                 Ok(Package::Named { name, pull })
             }
             (None, Some(uri)) => Ok(Package::Uri(uri)),
-            _ => Err("either `package` is missing, the name of one, or `uri`".into()),
+            _ => Err(CommandError::NoPackage),
         }
     }
+}
+
+fn unknown(name: &str, what: &'static str) -> CommandError {
+    CommandError::Unknown(name.to_owned(), what)
+}
+
+fn parsed(path: &str, said: &str) -> Result<Path, CommandError> {
+    path.parse()
+        .map_err(|error| CommandError::Path(said.to_owned(), error))
 }
 
 /// EMQX takes `/3/0/` for `/3/0`.
@@ -364,16 +384,13 @@ fn trimmed(path: &str) -> &str {
 }
 
 /// `1`, `/1` or `/0/1` below a path.
-fn below_of(base: Path, below: &str) -> Result<Path, String> {
-    let wrong = |why: String| format!("`{below}`: {why}");
-    let below_path: Path = match trimmed(below) {
+fn below_of(base: Path, below: &str) -> Result<Path, CommandError> {
+    let path = match trimmed(below) {
         "/" => Path::ROOT,
-        path => path
-            .parse()
-            .map_err(|error: headgate_lwm2m_codec::PathError| wrong(error.to_string()))?,
+        path => parsed(path, below)?,
     };
-    let ids = [base.ids(), below_path.ids()].concat();
-    Path::of(&ids).ok_or_else(|| wrong("the path is too long".into()))
+    let ids = [base.ids(), path.ids()].concat();
+    Path::of(&ids).ok_or_else(|| CommandError::Deep(below.to_owned()))
 }
 
 #[cfg(test)]
@@ -473,19 +490,23 @@ mod tests {
 
     #[test]
     fn what_is_no_command_is_told() {
-        let why = |command: Json| parse(&command).unwrap_err().why;
+        let why = |command: Json| parse(&command).unwrap_err().why.to_string();
         assert_eq!(
-            Command::parse(b"7", &Registry::empty()).unwrap_err().why,
+            Command::parse(b"7", &Registry::empty())
+                .unwrap_err()
+                .why
+                .to_string(),
             "a command is a JSON object"
         );
         assert!(
             Command::parse(b"{", &Registry::empty())
                 .unwrap_err()
                 .why
+                .to_string()
                 .starts_with("no JSON")
         );
         assert_eq!(why(json!({"reqID": 1})), "`data` is missing, an object");
-        assert_eq!(why(json!({"data": {}})), "`msgType` is missing");
+        assert_eq!(why(json!({"data": {}})), "`msgType` is missing, such as \"read\"");
         assert_eq!(
             why(json!({"msgType": "jump", "data": {}})),
             "`jump` is no msgType"
@@ -494,7 +515,7 @@ mod tests {
         assert_eq!(read("/3/0"), "`/3/0` is no path for this");
         assert!(read("/3/0/x").starts_with("`/3/0/x`: "));
         let error = parse(&json!({"reqID": 3, "msgType": "write", "data": {"path": "/3/0/14"}})).unwrap_err();
-        assert_eq!(error.why, "/3/0/14: `value` is missing");
+        assert_eq!(error.why.to_string(), "/3/0/14: `value` is missing");
         assert_eq!(
             (error.said["reqID"].clone(), error.path.as_str()),
             (json!(3), "/3/0/14")

@@ -8,7 +8,7 @@ use crate::counters::Lwm2mMetric;
 use crate::device::{Job, Pending, Running, State, Wanted};
 use crate::exchange::{Exchange, Next};
 use crate::report;
-use crate::request;
+use crate::request::{self, RequestError};
 use headgate_coap::{Outcome, Requester};
 use headgate_coap_codec::{Block, Code, Kind as MessageKind, Message, Token, number};
 use headgate_lwm2m_codec::Path;
@@ -31,7 +31,12 @@ impl<A: Address> Core<A> {
             Ok(command) => command,
             Err(BadCommand { said, path, why }) => {
                 out.counts.add_own(Lwm2mMetric::CommandsBad);
-                let told = report::answer(&said, &path, Code::BAD_REQUEST, &[("reason", why.into())]);
+                let told = report::answer(
+                    &said,
+                    &path,
+                    Code::BAD_REQUEST,
+                    &[("reason", why.to_string().into())],
+                );
                 return self.answer(index, &told, delivery.id, size, out);
             }
         };
@@ -175,7 +180,7 @@ impl<A: Address> Core<A> {
         let mut exchange = match (made, job) {
             (Ok(exchange), job) => (exchange, job),
             (Err(why), Job::Command(pending)) => {
-                let more = [("reason", Json::from(why))];
+                let more = [("reason", Json::from(why.to_string()))];
                 return self.finish(index, &pending, Code::BAD_REQUEST, &more, out);
             }
             (Err(_), _) => return out.counts.add_own(Lwm2mMetric::Unreadable),
@@ -236,10 +241,10 @@ impl<A: Address> Core<A> {
     }
 
     /// To fetch the rest of a notification by the request of its observation. RFC 7959 §2.6
-    fn rest_of(&self, index: u32, token: Token, first: &Message) -> Result<Exchange, String> {
+    fn rest_of(&self, index: u32, token: Token, first: &Message) -> Result<Exchange, RequestError> {
         let device = self.device(index);
         let observation = device.observations.iter().find(|known| known.token == token);
-        let wanted = &observation.ok_or("the observation has ended")?.wanted;
+        let wanted = &observation.ok_or(RequestError::Ended)?.wanted;
         let operation = Operation::Observe(wanted.paths.clone(), wanted.kind);
         let message = request::request(&operation, &device.registration.abilities(), wanted.format)?;
         Ok(Exchange::of_rest(
@@ -472,10 +477,10 @@ impl<A: Address> Core<A> {
                 out.counts.add_own(Lwm2mMetric::Unreadable);
                 match running.job {
                     Job::Command(pending) => {
-                        let more = [("reason", Json::from(why))];
+                        let more = [("reason", Json::from(why.to_string()))];
                         self.finish(index, &pending, Code::BAD_GATEWAY, &more, out);
                     }
-                    Job::Firmware => self.firmware_failed(index, why, now, out),
+                    Job::Firmware => self.firmware_failed(index, &why.to_string(), now, out),
                     Job::Observe(_) | Job::Rest { .. } => {}
                 }
                 self.go_on(index, now, out);
@@ -543,7 +548,7 @@ impl<A: Address> Core<A> {
         if !code.is_success() {
             if !response.payload.is_empty() && response.payload.len() <= 256 {
                 let why = String::from_utf8_lossy(&response.payload).into_owned();
-                more.push(("reason", why.into()));
+                more.push(("reason", why.to_string().into()));
             }
             return self.finish(index, pending, code, &more, out);
         }
@@ -559,7 +564,7 @@ impl<A: Address> Core<A> {
             let root = self.device(index).registration.objects().root;
             match request::discovered(response, &root) {
                 Ok(links) => more.push(("content", report::links(&links))),
-                Err(why) => more.push(("reason", why.into())),
+                Err(why) => more.push(("reason", why.to_string().into())),
             }
         } else if let Operation::Create(..) = operation {
             let segments = response.options.all(number::LOCATION_PATH);
@@ -578,7 +583,7 @@ impl<A: Address> Core<A> {
                 }
                 Err(why) => {
                     out.counts.add_own(Lwm2mMetric::Unreadable);
-                    more.push(("reason", why.into()));
+                    more.push(("reason", why.to_string().into()));
                     return self.finish(index, pending, Code::BAD_GATEWAY, &more, out);
                 }
             }
@@ -698,7 +703,7 @@ impl<A: Address> Core<A> {
                 }
                 Err(why) => {
                     out.counts.add_own(Lwm2mMetric::Unreadable);
-                    more.push(("reason", why.into()));
+                    more.push(("reason", why.to_string().into()));
                 }
             }
         }

@@ -48,7 +48,7 @@ impl Exchange {
         first: Message,
         szx: u8,
         max_body: usize,
-    ) -> Result<Self, &'static str> {
+    ) -> Result<Self, Broken> {
         let mut exchange = Self::new(request, szx);
         match exchange.gather(first, max_body) {
             Ok(_) => Ok(exchange),
@@ -128,11 +128,11 @@ impl Exchange {
         let echoed = Block::of(&response.options, number::BLOCK1).and_then(Result::ok);
         if response.code == Code::CONTINUE {
             if echoed.is_none_or(|block| block.number as usize != self.taken / size) {
-                return Some(Next::Broken("2.31 for another block than was sent"));
+                return Some(Next::Broken(Broken::OtherBlock));
             }
             self.taken = body.min(self.taken + size);
             if self.taken == body {
-                return Some(Next::Broken("2.31 for the last block"));
+                return Some(Next::Broken(Broken::LastBlock));
             }
             // §2.3: the peer wants smaller ones from now on.
             let wished = echoed.map_or(self.szx, |block| block.szx);
@@ -159,31 +159,31 @@ impl Exchange {
     }
 
     /// Puts a response together. `None` while blocks are missing.
-    fn gather(&mut self, mut response: Message, max_body: usize) -> Result<Option<Message>, &'static str> {
+    fn gather(&mut self, mut response: Message, max_body: usize) -> Result<Option<Message>, Broken> {
         let Some(block) = Block::of(&response.options, number::BLOCK2) else {
             return Ok(Some(response));
         };
-        let block = block.map_err(|_| "a block option that can be none")?;
+        let block = block.map_err(|_| Broken::Option)?;
         if !response.code.is_success() {
             return Ok(Some(response));
         }
         if block.offset() != self.gathered.len() {
-            return Err("a block that was not asked for");
+            return Err(Broken::NotAsked);
         }
         let known = self.head.as_ref().and_then(|head| head.options.get(number::ETAG));
         if self.head.is_some() && known != response.options.get(number::ETAG) {
-            return Err("what was being fetched has changed");
+            return Err(Broken::Changed);
         }
         if block.more && response.payload.len() != block.size() {
-            return Err("a block that is not full");
+            return Err(Broken::NotFull);
         }
         if self.gathered.len() + response.payload.len() > max_body {
-            return Err("the response is too long (max_body_bytes)");
+            return Err(Broken::TooLong);
         }
         self.gathered.extend_from_slice(&response.payload);
         if block.more {
             if block.number == Block::MAX_NUMBER {
-                return Err("too many blocks");
+                return Err(Broken::TooLong);
             }
             response.payload = Bytes::new();
             self.head.get_or_insert(response);
@@ -200,6 +200,25 @@ impl Exchange {
     }
 }
 
+/// Why what came cannot be put together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Broken {
+    #[error("a block option that can be none")]
+    Option,
+    #[error("a block that was not asked for")]
+    NotAsked,
+    #[error("what was being fetched has changed")]
+    Changed,
+    #[error("a block that is not full")]
+    NotFull,
+    #[error("the response is too long (max_body_bytes)")]
+    TooLong,
+    #[error("2.31 for another block than was sent")]
+    OtherBlock,
+    #[error("2.31 for the last block")]
+    LastBlock,
+}
+
 /// What follows from a response.
 #[derive(Debug)]
 pub(crate) enum Next {
@@ -208,7 +227,7 @@ pub(crate) enum Next {
     /// That was the response, whole.
     Done(Message),
     /// What came cannot be put together.
-    Broken(&'static str),
+    Broken(Broken),
 }
 
 #[cfg(test)]
@@ -330,14 +349,14 @@ mod tests {
     #[test]
     fn what_cannot_be_put_together_is_told() {
         let bad = [
-            (block(1, false, 0), 3, "a block that was not asked for"),
-            (block(0, true, 0), 15, "a block that is not full"),
+            (block(1, false, 0), 3, Broken::NotAsked),
+            (block(0, true, 0), 15, Broken::NotFull),
             (
                 block(0, true, 6),
                 1_024,
-                "the response is too long (max_body_bytes)",
+                Broken::TooLong,
             ),
-            (block(0, true, 7), 3, "a block option that can be none"),
+            (block(0, true, 7), 3, Broken::Option),
         ];
         for (block, bytes, told) in bad {
             let mut exchange = get();

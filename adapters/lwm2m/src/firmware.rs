@@ -37,6 +37,19 @@ const RESULTS: [&str; 14] = [
     "conflicting state",
 ];
 
+/// Why a package does not come to a client.
+#[derive(Debug, thiserror::Error)]
+enum NoWay {
+    #[error("it has ended")]
+    Ended,
+    #[error("the client does not fetch packages")]
+    NoFetching,
+    #[error("the client takes no packages, it fetches them")]
+    NoTaking,
+    #[error("the client fetches packages, and cannot here (firmware_uri)")]
+    NoUri,
+}
+
 /// A firmware update that is under way.
 #[derive(Debug)]
 pub(crate) struct Firmware {
@@ -216,7 +229,7 @@ impl<A: Address> Core<A> {
             }
             (Step::Method, ok, method) => match self.way(index, method.filter(|_| ok)) {
                 Ok(step) => step,
-                Err(why) => return self.firmware_failed(index, why, now, out),
+                Err(why) => return self.firmware_failed(index, &why.to_string(), now, out),
             },
             (Step::Push | Step::Pull, true, _) => {
                 self.mark(index, "sent", out);
@@ -271,26 +284,24 @@ impl<A: Address> Core<A> {
     }
 
     /// Whether the package is sent or fetched. Resource 9: 0 fetched, 1 sent, 2 both
-    fn way(&self, index: u32, method: Option<i64>) -> Result<Step, &'static str> {
+    fn way(&self, index: u32, method: Option<i64>) -> Result<Step, NoWay> {
         let Some(firmware) = &self.device(index).firmware else {
-            return Err("it has ended");
+            return Err(NoWay::Ended);
         };
         let can_fetch = self.settings.firmware_uri.is_some();
         match (&firmware.package, method) {
-            (Package::Uri(_), Some(1)) => Err("the client does not fetch packages"),
+            (Package::Uri(_), Some(1)) => Err(NoWay::NoFetching),
             (Package::Uri(_), _) => Ok(Step::Pull),
-            (Package::Named { pull: Some(true), .. }, Some(1)) => Err("the client does not fetch packages"),
+            (Package::Named { pull: Some(true), .. }, Some(1)) => Err(NoWay::NoFetching),
             (Package::Named { pull: Some(true), .. }, _) => Ok(Step::Pull),
             (
                 Package::Named {
                     pull: Some(false), ..
                 },
                 Some(0),
-            ) => Err("the client takes no packages, it fetches them"),
+            ) => Err(NoWay::NoTaking),
             (Package::Named { pull: None, .. }, Some(0)) if can_fetch => Ok(Step::Pull),
-            (Package::Named { .. }, Some(0)) => {
-                Err("the client fetches packages, and cannot here (firmware_uri)")
-            }
+            (Package::Named { .. }, Some(0)) => Err(NoWay::NoUri),
             (Package::Named { .. }, _) => Ok(Step::Push),
         }
     }

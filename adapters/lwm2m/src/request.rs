@@ -1,9 +1,10 @@
 //! Operations as requests of CoAP, and what their responses say. LwM2M Transport 1.1 §6.4
 
 use crate::command::{Kind, Operation};
+use crate::exchange::Broken;
 use headgate_coap_codec::{Code, Kind as MessageKind, Message, Token, number};
 use headgate_lwm2m_codec::object::Registry;
-use headgate_lwm2m_codec::{Format, Link, Path, Record, decode, encode, parse_links};
+use headgate_lwm2m_codec::{Format, FormatError, Link, LinkError, Path, Record, decode, encode, parse_links};
 
 /// What is known of a client's abilities.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,6 +53,28 @@ impl Abilities {
     }
 }
 
+/// Why there is no request.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RequestError {
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    #[error(transparent)]
+    Broken(#[from] Broken),
+    #[error("a firmware update has many requests")]
+    Many,
+    #[error("the observation has ended")]
+    Ended,
+}
+
+/// Why a body says nothing.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    #[error("content format {0} is not known")]
+    Unknown(u32),
+    #[error(transparent)]
+    Format(#[from] FormatError),
+}
+
 /// The request for an operation; its kind and token are given later.
 ///
 /// # Errors
@@ -61,15 +84,15 @@ pub(crate) fn request(
     operation: &Operation,
     abilities: &Abilities,
     wished: Option<Format>,
-) -> Result<Message, String> {
+) -> Result<Message, RequestError> {
     let at = |code, path: &Path| to(code, &abilities.root, path);
     let with = |mut message: Message, path: Path, records: &[Record], format: Format| {
-        let payload = encode(format, path, records).map_err(|error| error.to_string())?;
+        let payload = encode(format, path, records)?;
         message
             .options
             .push_uint(number::CONTENT_FORMAT, format.number().into());
         message.payload = payload.into();
-        Ok::<_, String>(message)
+        Ok::<_, RequestError>(message)
     };
     let accept = |mut message: Message, format: Option<Format>| {
         if let Some(format) = format {
@@ -122,7 +145,7 @@ pub(crate) fn request(
         }
         Operation::Observe(paths, kind) => observation(paths, *kind, abilities, wished, 0)?,
         Operation::Cancel(paths, kind) => observation(paths, *kind, abilities, wished, 1)?,
-        Operation::UpdateFirmware(_) => return Err("a firmware update has many requests".into()),
+        Operation::UpdateFirmware(_) => return Err(RequestError::Many),
     })
 }
 
@@ -133,7 +156,7 @@ fn observation(
     abilities: &Abilities,
     wished: Option<Format>,
     observe: u32,
-) -> Result<Message, String> {
+) -> Result<Message, RequestError> {
     let read = match (kind, paths) {
         (Kind::Single, [path]) => Operation::Read(*path),
         _ => Operation::ReadComposite(paths.to_vec()),
@@ -178,28 +201,28 @@ pub(crate) fn format_of(message: &Message) -> Option<Format> {
 /// # Errors
 ///
 /// It is in a form that is not known, or cannot be read.
-pub(crate) fn values(message: &Message, base: Path, registry: &Registry) -> Result<Vec<Record>, String> {
+pub(crate) fn values(message: &Message, base: Path, registry: &Registry) -> Result<Vec<Record>, BodyError> {
     let Some(format) = format_of(message) else {
         let number = message.options.uint(number::CONTENT_FORMAT).unwrap_or_default();
-        return Err(format!("content format {number} is not known"));
+        return Err(BodyError::Unknown(number));
     };
     if message.payload.is_empty() && base.depth() < 3 {
         return Ok(Vec::new());
     }
-    decode(format, base, &message.payload, registry).map_err(|error| error.to_string())
+    Ok(decode(format, base, &message.payload, registry)?)
 }
 
 /// The links of an answer to Discover, without the alternate path of the client.
-pub(crate) fn discovered(message: &Message, root: &str) -> Result<Vec<Link>, String> {
+pub(crate) fn discovered(message: &Message, root: &str) -> Result<Vec<Link>, LinkError> {
     let links = parse_links(&message.payload);
     if links.is_ok() || root == "/" {
-        return links.map_err(|error| error.to_string());
+        return links;
     }
     let text = String::from_utf8_lossy(&message.payload);
     let text = text
         .replace(&format!("<{root}/"), "</")
         .replace(&format!("<{root}>"), "</>");
-    parse_links(text.as_bytes()).map_err(|error| error.to_string())
+    parse_links(text.as_bytes())
 }
 
 #[cfg(test)]

@@ -196,7 +196,7 @@ impl<A: Address> Core<A> {
         let registry = Arc::clone(&self.settings.supplies.registry);
         let values = match request::values(&request, Path::ROOT, &registry) {
             Ok(values) => values,
-            Err(why) => return self.refuse(&from, &request, Code::BAD_REQUEST, &why, out),
+            Err(why) => return self.refuse(&from, &request, Code::BAD_REQUEST, &why.to_string(), out),
         };
         out.counts.add_own(Lwm2mMetric::Sent);
         self.retain(index, &values, now, out);

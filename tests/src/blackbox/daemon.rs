@@ -248,7 +248,7 @@ impl Setup {
 
     fn config(&self, ports: &BTreeMap<Transport, u16>) -> String {
         // Tests run at the same time: none has the default port.
-        let sockets = ["mqttsn", "coap"]
+        let sockets = ["mqttsn", "coap", "lwm2m"]
             .iter()
             .filter(|list| !self.more.contains(&format!("[[{list}]]")));
         let none: String = sockets.map(|list| format!("{list} = []\n")).collect();

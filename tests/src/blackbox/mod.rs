@@ -5,6 +5,7 @@
 mod coap;
 mod control;
 mod daemon;
+mod lwm2m;
 mod mosquitto;
 mod peer;
 mod pki;
@@ -18,6 +19,7 @@ mod tools;
 
 pub use coap::{CoapClient, CoapRequest, Observing};
 pub use daemon::{Daemon, Setup, Transport, headgate};
+pub use lwm2m::Lwm2mDevice;
 pub use mosquitto::{Mosquitto, free_port};
 pub use peer::Peer;
 pub use pki::Certificates;
