@@ -266,12 +266,15 @@ fn commands_to_a_sleeper_survive_a_kill() {
         (&answer["data"]["code"], &answer["data"]["reason"]),
         (&json!("5.04"), &json!("expired"))
     );
+    // Its PUBACK says that all before it is on the disk.
+    let last = app.command("sleeper", "read", json!({"path": "/3/0/2"}));
     let daemon = daemon.restart();
     let mut app = Application::new(&daemon);
     app.asked = 100;
     let second = app.command("sleeper", "read", json!({"path": "/3/0/14"}));
     device.tell("wake", json!({"update": true}));
     assert_eq!(app.answer(first)["data"]["code"], "2.04");
+    assert_eq!(app.answer(last)["data"]["code"], "2.05");
     assert_eq!(app.answer(second)["data"]["content"][0]["value"], "+03:00");
     let third = app.ask("sleeper", "read", json!({"path": "/3/0/0"}));
     assert_eq!(third["code"], "2.05");

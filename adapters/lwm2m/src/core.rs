@@ -720,6 +720,7 @@ impl<A: Address> Core<A> {
         }
         self.by_address.insert(at, index);
         self.effects.push_back(Effect::Forget(before, seat));
+        self.effects.push_back(Effect::Expect(at));
         out.counts.add_own(Lwm2mMetric::Moved);
         self.keep_note(index, out);
     }
