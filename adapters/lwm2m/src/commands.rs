@@ -145,7 +145,10 @@ impl<A: Address> Core<A> {
                 .firmware
                 .as_ref()
                 .is_some_and(|firmware| firmware.is_due(now));
-            let job = match device.jobs.pop_front() {
+            let is_silent = device.is_silent;
+            let next = |job: &Job| !(is_silent && job.wanted().is_some());
+            let next = device.jobs.iter().position(next);
+            let job = match next.and_then(|next| device.jobs.remove(next)) {
                 Some(job) => job,
                 None if due => Job::Firmware,
                 None => match device.commands.pop_front() {
@@ -163,6 +166,9 @@ impl<A: Address> Core<A> {
         let made = match &job {
             Job::Command(pending) => match &pending.command.operation {
                 Operation::UpdateFirmware(_) => return self.begin_firmware(index, job, now, out),
+                Operation::Observe(..) if self.has_too_many(index, &job) => {
+                    Err("too many observations (max_observations)".to_owned())
+                }
                 operation => request::request(operation, &abilities, pending.command.format)
                     .map(|message| Exchange::new(message, szx)),
             },
@@ -174,7 +180,10 @@ impl<A: Address> Core<A> {
             Job::Rest { token, first, .. } => self.rest_of(index, *token, first),
             Job::Firmware => match self.firmware_request(index, &abilities, now) {
                 Some(message) => Ok(Exchange::new(message, szx)),
-                None => return,
+                None => {
+                    let why = "the package is not there any more (firmware)";
+                    return self.firmware_failed(index, why, now, out);
+                }
             },
         };
         let mut exchange = match (made, job) {
@@ -221,6 +230,12 @@ impl<A: Address> Core<A> {
 
     fn patience(&self, now: Instant) -> Instant {
         now + self.settings.transmission.max_transmit_wait() + self.settings.response_timeout
+    }
+
+    /// Whether it would be one observation more than there may be.
+    fn has_too_many(&self, index: u32, job: &Job) -> bool {
+        let observations = self.device(index).observations.len();
+        observations >= self.settings.max_observations && self.known_observation(index, job).is_none()
     }
 
     /// The token of the observation that a job is about.
@@ -337,7 +352,13 @@ impl<A: Address> Core<A> {
                 self.finish(index, &pending, Code::GATEWAY_TIMEOUT, &more, out);
             }
             Job::Firmware => self.firmware_failed(index, why, now, out),
-            Job::Observe(_) | Job::Rest { .. } => {}
+            job @ Job::Observe(_) if kind == "coap_timeout" => {
+                let device = self.device_mut(index);
+                device.jobs.push_front(job);
+                device.is_silent = true;
+            }
+            Job::Observe(_) => self.keep_note(index, out),
+            Job::Rest { .. } => {}
         }
         self.go_on(index, now, out);
     }
@@ -372,7 +393,7 @@ impl<A: Address> Core<A> {
         }
         // After a restart a client may be at an address of which the note knew less.
         let _ = self.find_at(from.at);
-        if self.device(index).state != State::Open {
+        if !matches!(self.device(index).state, State::Open | State::Moving) {
             return self.on_early_response(index, from, response, out);
         }
         let device = self.device(index);
@@ -415,7 +436,7 @@ impl<A: Address> Core<A> {
             if device.at != from.at {
                 self.move_to(index, from.at, out);
             }
-            self.ask_who(index, out);
+            self.ask_who(index, from.at, out);
         }
     }
 
@@ -481,7 +502,8 @@ impl<A: Address> Core<A> {
                         self.finish(index, &pending, Code::BAD_GATEWAY, &more, out);
                     }
                     Job::Firmware => self.firmware_failed(index, &why.to_string(), now, out),
-                    Job::Observe(_) | Job::Rest { .. } => {}
+                    Job::Observe(_) => self.keep_note(index, out),
+                    Job::Rest { .. } => {}
                 }
                 self.go_on(index, now, out);
             }
@@ -540,6 +562,9 @@ impl<A: Address> Core<A> {
                 self.drop_observation(index, |known| {
                     known.wanted.paths == *paths && known.wanted.kind == *kind
                 });
+                let is_meant = |wanted: &Wanted| wanted.paths == *paths && wanted.kind == *kind;
+                let jobs = &mut self.device_mut(index).jobs;
+                jobs.retain(|job| !job.wanted().is_some_and(is_meant));
                 self.keep_note(index, out);
             }
             _ => {}

@@ -17,7 +17,7 @@ use headgate_coap::blockwise::{Uploads, answer, echo_block1};
 use headgate_coap::{Requester, Unguessable};
 use headgate_coap_codec::{Block, Code, Message, Token, number};
 use headgate_lwm2m_codec::Format;
-use headgate_model::access::{AuthRefusal, Credentials};
+use headgate_model::access::{AuthRefusal, Credentials, Readmission};
 use headgate_model::bus::{NOTE_BYTES, OpenRefusal, Presence, Protocol};
 use headgate_model::datagram::{Address, Restored};
 use headgate_model::{
@@ -39,6 +39,8 @@ pub const SESSIONS: &str = "$lwm2m/";
 const TIMERS_PER_TURN: usize = 256;
 /// What a client takes, with its places in the tables.
 const EACH_DEVICE: usize = 1_024;
+/// Reports of one client about which the access service is to be asked, while it is being asked about others.
+const MOST_ASKED: usize = 256;
 /// The token of commands to the bus whose answer nobody waits for.
 const NOBODY: AckToken = AckToken(0);
 
@@ -216,21 +218,16 @@ impl<A: Address> Core<A> {
         // LwM2M Core 1.1 §6.2.1: what was observed before ends with the old registration, and is begun again with the new one.
         if let Some(before) = before {
             let old = self.device(before);
-            let wanted: Vec<Wanted> = old
-                .observations
-                .iter()
-                .map(|known| known.wanted.clone())
-                .collect();
-            let waiting: Vec<Wanted> = old.jobs.iter().filter_map(Job::wanted).collect();
+            let known = old.observations.iter().map(|known| &known.wanted);
+            let wanted: Vec<Wanted> = known.chain(old.to_observe()).cloned().collect();
             let firmware = old.firmware_mark.clone();
             let device = self.device_mut(index);
-            device
-                .jobs
-                .extend(wanted.into_iter().chain(waiting).map(Job::Observe));
+            device.jobs.extend(wanted.into_iter().map(Job::Observe));
             device.firmware_mark = firmware;
         }
+        let at = from.at;
         self.device_mut(index).requester = Some((from, request));
-        self.ask_who(index, out);
+        self.ask_who(index, at, out);
     }
 
     /// A client has its place from now on.
@@ -253,6 +250,7 @@ impl<A: Address> Core<A> {
             seat,
             state,
             identity: None,
+            owner: None,
             who: None,
             registration,
             location,
@@ -260,12 +258,14 @@ impl<A: Address> Core<A> {
             awake_until: None,
             requester: None,
             jobs: VecDeque::new(),
+            is_silent: false,
             commands: VecDeque::new(),
             exchange: None,
             observations: Vec::new(),
             firmware: None,
             firmware_mark: None,
             leaving: CloseReason::Normal,
+            asked: false,
             asking: None,
             to_ask: Vec::new(),
             early: Vec::new(),
@@ -278,9 +278,36 @@ impl<A: Address> Core<A> {
         index
     }
 
-    pub(crate) fn ask_who(&mut self, index: u32, out: &mut Out<A>) {
+    /// The lifetime is over of somebody who registered before the start and was not let in since: it is let in as the one that it was, for what waits for
+    /// it is to be answered.
+    fn ask_about(&mut self, index: u32, now: Instant, out: &mut Out<A>) {
+        let is_busy = self.logging_in >= self.settings.max_logins;
+        let device = self.device_mut(index);
+        if is_busy {
+            device.renewed = device.renewed + Duration::from_secs(1);
+            return self.rearm(index, now);
+        }
+        device.state = State::LoggingIn;
+        device.asked = true;
+        let known = Readmission {
+            client_id: device.id.clone(),
+            username: None,
+            owner: device.owner.clone(),
+        };
+        out.questions.push(Asked {
+            key: device.seat,
+            at: Some(device.at),
+            question: Question::Readmit(Box::new(known)),
+        });
+        self.logging_in += 1;
+        self.rearm(index, now);
+    }
+
+    /// Asks the access service who it is, where it is now.
+    pub(crate) fn ask_who(&mut self, index: u32, at: A, out: &mut Out<A>) {
         self.logging_in += 1;
         let device = self.device_mut(index);
+        device.asked = true;
         let credentials = Credentials {
             client_id: device.id.clone(),
             username: None,
@@ -291,7 +318,7 @@ impl<A: Address> Core<A> {
         };
         out.questions.push(Asked {
             key: device.seat,
-            at: Some(device.at),
+            at: Some(at),
             question: Question::Authenticate(Box::new(credentials)),
         });
     }
@@ -303,39 +330,56 @@ impl<A: Address> Core<A> {
             Some(Occupant::Bootstrap(index)) => return self.on_bootstrap_answer(index, &answer, now, out),
             Some(Occupant::Nobody) | None => return,
         };
-        match (self.device(index).state, answer) {
-            (State::LoggingIn, Answer::Allowed { identity, .. }) => {
-                self.logging_in -= 1;
-                self.open(index, identity, now, out);
+        if std::mem::take(&mut self.device_mut(index).asked) {
+            self.logging_in -= 1;
+            self.on_who(index, answer, now, out);
+            if self.device_of(key) == Some(index) {
+                self.ask(index, out);
             }
-            (State::Moving, Answer::Allowed { identity, .. }) => {
-                self.logging_in -= 1;
-                self.on_moved(index, &identity, now, out);
-            }
-            (state @ (State::LoggingIn | State::Moving), answer) => {
-                self.logging_in -= 1;
-                out.counts.add(Metric::ConnectRefused);
-                let (code, why) = refusal_of(&answer);
-                self.on_not_let_in(index, state, code, why, out);
-            }
-            (_, answer) => self.on_authorized(index, &answer, now, out),
+        } else {
+            self.on_authorized(index, &answer, now, out);
+        }
+        if self.device_of(key) == Some(index) {
+            self.rearm(index, now);
         }
         self.go_on_restoring(out);
     }
 
-    fn on_not_let_in(&mut self, index: u32, state: State, code: Code, why: &str, out: &mut Out<A>) {
-        let requester = self.device_mut(index).requester.take();
-        match requester {
-            Some((from, request)) => {
-                self.refuse(&from, &request, code, why, out);
+    fn on_who(&mut self, index: u32, answer: Answer, now: Instant, out: &mut Out<A>) {
+        match (self.device(index).state, answer) {
+            (State::LoggingIn, Answer::Allowed { identity, .. }) => self.open(index, identity, now, out),
+            (State::Moving, Answer::Allowed { identity, .. }) => self.on_moved(index, &identity, now, out),
+            (state @ (State::LoggingIn | State::Moving), answer) => {
+                out.counts.add(Metric::ConnectRefused);
+                let (code, why) = refusal_of(&answer);
+                if let Some((from, request)) = self.device_mut(index).requester.take() {
+                    self.refuse(&from, &request, code, why, out);
+                }
                 match state {
-                    State::Moving => self.device_mut(index).state = State::Open,
-                    _ => self.remove(index),
+                    State::Moving => self.stays(index, now, out),
+                    _ => self.let_go(index, now),
                 }
             }
-            // It registered before the start. Over DTLS nobody can say who it is until it is back, so it is waited for.
-            None => self.device_mut(index).state = State::Restored,
+            // It left meanwhile.
+            _ => {}
         }
+    }
+
+    /// A client is registered as it was before it came from somewhere else: what waited meanwhile is done.
+    fn stays(&mut self, index: u32, now: Instant, out: &mut Out<A>) {
+        self.device_mut(index).state = State::Open;
+        self.go_on(index, now, out);
+        self.rearm(index, now);
+    }
+
+    /// Somebody is not let in. Who registered before the start is waited for: over DTLS, nobody can say who it is until it is back.
+    fn let_go(&mut self, index: u32, now: Instant) {
+        let is_known = self.at_location(&self.device(index).location) == Some(index);
+        if !is_known || self.ends(index) <= now {
+            return self.remove(index);
+        }
+        self.device_mut(index).state = State::Restored;
+        self.rearm(index, now);
     }
 
     fn open(&mut self, index: u32, identity: Identity, now: Instant, out: &mut Out<A>) {
@@ -343,7 +387,8 @@ impl<A: Address> Core<A> {
         let (grace, max_commands) = (settings.lifetime_grace, settings.max_commands);
         let device = self.device_mut(index);
         device.state = State::Opening;
-        let (peer, peer_port) = device.at.presence();
+        let requester = device.requester.as_ref();
+        let (peer, peer_port) = requester.map_or(device.at, |(from, _)| from.at).presence();
         let lifetime = Duration::from_secs(device.registration.lifetime);
         let who = Presence {
             username: identity.username.clone(),
@@ -458,20 +503,21 @@ impl<A: Address> Core<A> {
 
     /// Its session is there: it is noted down, and gets commands.
     fn on_opened(&mut self, index: u32, now: Instant, out: &mut Out<A>) {
-        self.keep_note(index, out);
+        let requester = self.device(index).requester.as_ref();
+        if requester.is_some_and(|(_, request)| is_registration(request)) {
+            self.observe_at_once(index);
+        }
         let device = self.device(index);
-        let filter = self
-            .settings
-            .topics
-            .of(&self.settings.topics.command, device.id.as_str());
-        let options = SubscriptionOptions {
-            qos: Qos::AtLeastOnce,
-            retain_handling: RetainHandling::DoNotSend,
-            ..SubscriptionOptions::default()
-        };
+        let before = device.at;
+        match device.requester.as_ref().map(|(from, _)| from.at) {
+            Some(at) if at != before => self.move_to(index, at, out),
+            _ => self.keep_note(index, out),
+        }
+        let device = self.device(index);
+        let (filter, options) = self.commands_of(device);
         let policy = device.identity.as_ref().map(|identity| &identity.policy);
         let gate = self.naming.gate(&device.id, policy);
-        match gate.subscribe(&Bytes::from(filter), options) {
+        match gate.subscribe(&filter, options) {
             Verdict::Admitted(subscription) => self.subscribe(index, subscription, out),
             Verdict::Refused(refused) => {
                 out.counts.add(Metric::SubscribeNotAuthorized);
@@ -483,6 +529,18 @@ impl<A: Address> Core<A> {
                 self.ask(index, out);
             }
         }
+    }
+
+    /// What a client subscribes to.
+    fn commands_of(&self, device: &Device<A>) -> (Bytes, SubscriptionOptions) {
+        let topics = &self.settings.topics;
+        let filter = topics.of(&topics.command, device.id.as_str());
+        let options = SubscriptionOptions {
+            qos: Qos::AtLeastOnce,
+            retain_handling: RetainHandling::DoNotSend,
+            ..SubscriptionOptions::default()
+        };
+        (filter.into(), options)
     }
 
     pub(crate) fn subscribe(
@@ -506,30 +564,53 @@ impl<A: Address> Core<A> {
         let (at, seat, credit) = (device.at, device.seat, self.settings.max_commands);
         let device = self.device(index);
         let (endpoint, location) = (device.registration.endpoint.clone(), device.location.clone());
-        self.by_endpoint.insert(endpoint, index);
+        let before = self.by_endpoint.insert(endpoint, index);
+        if let Some(before) = before.filter(|before| *before != index) {
+            // From before the start, and not let in yet: it must not be, for it would take the session.
+            if !self.device(before).state.has_session() {
+                self.remove(before);
+            }
+        }
         self.by_location.insert(location, index);
         self.by_address.insert(at, index);
         out.bus.push((seat, BusCommand::credit(credit.into())));
-        if let Some((from, request)) = self.device_mut(index).requester.take() {
-            out.counts.add_own(Lwm2mMetric::Registered);
-            let mut response = Message::of_stream(Code::CREATED, request.token);
-            response.options.push(number::LOCATION_PATH, "rd");
-            let location = self.device(index).location.clone();
-            response.options.push(number::LOCATION_PATH, location);
-            self.respond(&from, &request, response, out);
-            self.observe_at_once(index);
-            let data = self.device(index).registration.to_json();
-            self.tell(index, "register", data, out);
-            self.hear(index, now, out);
+        match self.device_mut(index).requester.take() {
+            Some((from, request)) if is_registration(&request) => {
+                self.on_registered(index, &from, &request, now, out);
+            }
+            // It registered before the start.
+            Some((from, request)) => self.on_known(index, from, request, now, out),
+            None => {}
+        }
+        if self.device_of(seat) != Some(index) {
+            return;
         }
         self.rearm(index, now);
-        let seat = self.device(index).seat;
         for (from, response) in std::mem::take(&mut self.device_mut(index).early) {
             self.on_response(from, response, now, out);
         }
         if self.device_of(seat) == Some(index) {
             self.go_on(index, now, out);
         }
+    }
+
+    fn on_registered(
+        &mut self,
+        index: u32,
+        from: &Requester<A>,
+        request: &Message,
+        now: Instant,
+        out: &mut Out<A>,
+    ) {
+        out.counts.add_own(Lwm2mMetric::Registered);
+        let mut response = Message::of_stream(Code::CREATED, request.token);
+        response.options.push(number::LOCATION_PATH, "rd");
+        let location = self.device(index).location.clone();
+        response.options.push(number::LOCATION_PATH, location);
+        self.respond(from, request, response, out);
+        let data = self.device(index).registration.to_json();
+        self.tell(index, "register", data, out);
+        self.hear(index, now, out);
     }
 
     /// What is observed of each client that has it.
@@ -539,7 +620,7 @@ impl<A: Address> Core<A> {
         }
         let device = self.device(index);
         let objects = device.registration.objects().objects;
-        let known: Vec<_> = device.jobs.iter().filter_map(Job::wanted).collect();
+        let known: Vec<_> = device.to_observe().collect();
         let paths = self.settings.auto_observe.iter();
         let paths = paths.filter_map(|path| path.parse::<headgate_lwm2m_codec::Path>().ok());
         let has = |path: &headgate_lwm2m_codec::Path| {
@@ -606,9 +687,12 @@ impl<A: Address> Core<A> {
             Verdict::Admitted(message) => self.publish_admitted(index, message, token, then, out),
             Verdict::Refused(refused) => self.deny(index, &refused, token, then, out),
             Verdict::Ask(waiting) => {
-                self.device_mut(index)
-                    .to_ask
-                    .push(Asking::Publish(waiting, token, then));
+                let to_ask = &mut self.device_mut(index).to_ask;
+                // Answers to commands and what is waited for are few.
+                if to_ask.len() >= MOST_ASKED && token.is_none() && then.is_empty() {
+                    return out.counts.add_own(Lwm2mMetric::ReportsRefused);
+                }
+                to_ask.push(Asking::Publish(waiting, token, then));
                 self.ask(index, out);
             }
         }
@@ -655,7 +739,7 @@ impl<A: Address> Core<A> {
     /// Asks the access service what is to be asked, unless it is being asked already.
     pub(crate) fn ask(&mut self, index: u32, out: &mut Out<A>) {
         let device = self.device_mut(index);
-        if device.asking.is_some() || device.to_ask.is_empty() || device.state == State::Moving {
+        if device.asked || device.asking.is_some() || device.to_ask.is_empty() {
             return;
         }
         let asking = std::mem::take(&mut device.to_ask);
@@ -704,10 +788,14 @@ impl<A: Address> Core<A> {
     pub(crate) fn hear(&mut self, index: u32, now: Instant, out: &mut Out<A>) {
         let window = self.settings.window_of(&self.device(index).registration.endpoint);
         let device = self.device_mut(index);
+        let was_silent = std::mem::take(&mut device.is_silent);
         if device.registration.queue_mode {
             device.awake_until = Some(now + window);
-            self.go_on(index, now, out);
+        } else if !was_silent {
+            return;
         }
+        self.go_on(index, now, out);
+        self.rearm(index, now);
     }
 
     /// A client comes from somewhere else, with what it must know for that.
@@ -728,46 +816,39 @@ impl<A: Address> Core<A> {
     /// An update came from elsewhere: who sends it must be let in there, and be the same.
     pub(crate) fn ask_again(&mut self, index: u32, from: Requester<A>, request: Message, out: &mut Out<A>) {
         let device = self.device_mut(index);
-        if device.requester.is_some() || device.asking.is_some() {
+        if device.asked || device.requester.is_some() || device.asking.is_some() {
             let why = "one thing after the other";
             return self.refuse(&from, &request, Code::SERVICE_UNAVAILABLE, why, out);
         }
-        let is_restored = device.state == State::Restored;
-        device.state = if is_restored {
-            State::LoggingIn
-        } else {
-            State::Moving
+        device.state = match device.state {
+            State::Restored => State::LoggingIn,
+            _ => State::Moving,
         };
+        let at = from.at;
         device.requester = Some((from, request));
-        if is_restored {
-            device.at = from.at;
-        }
-        let known_at = std::mem::replace(&mut device.at, from.at);
-        self.ask_who(index, out);
-        if !is_restored {
-            self.device_mut(index).at = known_at;
-        }
+        self.ask_who(index, at, out);
     }
 
     fn on_moved(&mut self, index: u32, identity: &Identity, now: Instant, out: &mut Out<A>) {
         let device = self.device_mut(index);
         device.state = State::Open;
-        let Some((from, request)) = device.requester.take() else {
-            return;
-        };
-        let known = device.identity.as_ref().and_then(|known| known.username.clone());
-        if known != identity.username {
-            return self.refuse(
-                &from,
-                &request,
-                Code::UNAUTHORIZED,
-                "this is another's registration",
-                out,
-            );
+        let (seat, requester) = (device.seat, device.requester.take());
+        let known = device.identity.as_ref().and_then(|known| known.username.as_ref());
+        let is_same = known == identity.username.as_ref();
+        match requester {
+            Some((from, request)) if is_same => {
+                self.move_to(index, from.at, out);
+                self.on_known(index, from, request, now, out);
+            }
+            Some((from, request)) => {
+                let why = "this is another's registration";
+                self.refuse(&from, &request, Code::UNAUTHORIZED, why, out);
+            }
+            None => {}
         }
-        self.move_to(index, from.at, out);
-        self.update(index, from, request, now, out);
-        self.ask(index, out);
+        if self.device_of(seat) == Some(index) && self.device(index).state == State::Open {
+            self.stays(index, now, out);
+        }
     }
 
     /// What the store keeps of it is as it is now.
@@ -777,12 +858,15 @@ impl<A: Address> Core<A> {
             return;
         }
         let (peer, port) = device.at.presence();
-        let observed = device.observations.iter().map(|known| Observed {
-            token: known.token.to_string(),
-            paths: known.wanted.paths.clone(),
-            composite: known.wanted.kind == crate::command::Kind::Composite,
-            format: known.wanted.format.map(Format::number),
-            said: known.wanted.said.clone(),
+        let known = device.observations.iter();
+        let known = known.map(|known| (known.token.to_string(), &known.wanted));
+        let to_observe = device.to_observe().map(|wanted| (String::new(), wanted));
+        let observed = known.chain(to_observe).map(|(token, wanted)| Observed {
+            token,
+            paths: wanted.paths.clone(),
+            composite: wanted.kind == crate::command::Kind::Composite,
+            format: wanted.format.map(Format::number),
+            said: wanted.said.clone(),
         });
         let note = Note {
             listener: self.listener.clone(),
@@ -838,9 +922,14 @@ impl<A: Address> Core<A> {
                         .and_then(|number| Format::of_number(number.into())),
                     said: observed.said,
                 };
-                self.add_observation(index, token, wanted);
+                if token.as_bytes().is_empty() {
+                    self.device_mut(index).jobs.push_back(Job::Observe(wanted));
+                } else {
+                    self.add_observation(index, token, wanted);
+                }
             }
-            self.device_mut(index).firmware_mark = note.firmware;
+            let device = self.device_mut(index);
+            (device.firmware_mark, device.owner) = (note.firmware, restored.username.clone());
             // Who had a name must show it again, which it does when it is back.
             if restored.username.is_none() && A::FORGEABLE {
                 self.restored.push_back(index);
@@ -849,9 +938,9 @@ impl<A: Address> Core<A> {
         }
     }
 
-    /// Lets clients in that registered before the start, a few at a time.
+    /// Lets clients in that registered before the start, a few at a time: half of the room is for those who register.
     pub(crate) fn go_on_restoring(&mut self, out: &mut Out<A>) {
-        while self.logging_in < self.settings.max_logins {
+        while self.logging_in < self.settings.max_logins.div_ceil(2) {
             let Some(index) = self.restored.pop_front() else {
                 return;
             };
@@ -860,7 +949,7 @@ impl<A: Address> Core<A> {
                 device.state = State::LoggingIn;
                 let at = device.at;
                 self.effects.push_back(Effect::Expect(at));
-                self.ask_who(index, out);
+                self.ask_who(index, at, out);
             }
         }
     }
@@ -889,7 +978,11 @@ impl<A: Address> Core<A> {
 
     fn on_due(&mut self, index: u32, now: Instant, out: &mut Out<A>) {
         let seat = self.device(index).seat;
-        if self.ends(index) <= now && self.device(index).state != State::Leaving {
+        let state = self.device(index).state;
+        if self.ends(index) <= now && state == State::Restored {
+            return self.ask_about(index, now, out);
+        }
+        if self.ends(index) <= now && state == State::Open {
             out.counts.add_own(Lwm2mMetric::RegistrationsExpired);
             self.leave(index, "lifetime", CloseReason::KeepAlive, now, out);
         }
@@ -914,10 +1007,11 @@ impl<A: Address> Core<A> {
         let device = self.device_mut(index);
         let weighed = device.held();
         let before = std::mem::replace(&mut device.weighed, weighed);
-        let end = (device.state != State::Leaving).then_some(ends);
+        let end = device.state.can_end().then_some(ends);
         let commands = device.commands.iter().map(|pending| pending.expires);
         let running = device.exchange.iter().map(|running| running.until);
-        let can_go_on = device.exchange.is_none() && device.listens(now);
+        let is_free = device.state == State::Open && device.exchange.is_none();
+        let can_go_on = is_free && device.listens(now);
         let firmware = device.firmware.iter().map(|firmware| firmware.due(can_go_on));
         let due = commands.chain(running).chain(firmware).chain(end).min();
         let due = due.map(|due| due.max(now));
@@ -947,11 +1041,6 @@ impl<A: Address> Core<A> {
         now: Instant,
         out: &mut Out<A>,
     ) {
-        let state = self.device(index).state;
-        if matches!(state, State::Restored | State::LoggingIn) {
-            // Its session is not ours: it ends by itself.
-            return self.remove(index);
-        }
         let data = json!({"ep": self.device(index).registration.endpoint, "reason": why});
         self.tell(index, "deregister", data, out);
         let device = self.device_mut(index);
@@ -960,6 +1049,14 @@ impl<A: Address> Core<A> {
         let seat = device.seat;
         self.forget(index);
         self.fail_all(index, "the client is not registered any more", now, out);
+        // What is published from now on is for nobody: it would go with the session, unanswered.
+        let device = self.device(index);
+        let (filter, options) = self.commands_of(device);
+        if let Ok(subscription) = self.naming.gate(&device.id, None).unsubscribe(&filter, options) {
+            let (token, subscriptions) = (NOBODY, vec![subscription]);
+            out.bus
+                .push((seat, BusCommand::Unsubscribe { token, subscriptions }));
+        }
         out.bus.push((seat, BusCommand::TellWhenDrained));
         self.rearm(index, now);
     }
@@ -972,14 +1069,17 @@ impl<A: Address> Core<A> {
     }
 
     /// A request that began a registration is refused, and nothing is left of it.
-    fn end(&mut self, index: u32, code: Code, why: &str, _: Instant, out: &mut Out<A>) {
+    fn end(&mut self, index: u32, code: Code, why: &str, now: Instant, out: &mut Out<A>) {
         if let Some((from, request)) = self.device_mut(index).requester.take() {
             self.refuse(&from, &request, code, why, out);
         }
-        match self.device(index).state {
-            State::LoggingIn | State::Restored => self.remove(index),
-            _ => self.close(index, CloseReason::Kicked, None, out),
+        let device = self.device(index);
+        if !device.state.has_session() {
+            return self.let_go(index, now);
         }
+        // It is not registered, so a restart must not find that it is.
+        out.bus.push((device.seat, BusCommand::SetNote(Bytes::new())));
+        self.close(index, CloseReason::Kicked, None, out);
     }
 
     /// Its session is let go.
@@ -1038,6 +1138,7 @@ impl<A: Address> Core<A> {
             .expect("the index of a client");
         self.effects.push_back(Effect::Forget(device.at, device.seat));
         self.leave_seat(device.seat);
+        self.logging_in -= usize::from(device.asked);
         self.weight -= device.weighed;
         if let Some(at) = device.armed {
             self.timers.remove(&(at, index));
@@ -1130,6 +1231,71 @@ impl<A: Address> Core<A> {
         }
     }
 
+    /// Entries of all tables.
+    pub(crate) fn tables(&self) -> [(&'static str, usize); 7] {
+        [
+            ("endpoints", self.by_endpoint.len()),
+            ("locations", self.by_location.len()),
+            ("addresses", self.by_address.len()),
+            ("tokens", self.by_token.len()),
+            ("timers", self.timers.len()),
+            ("weight", self.weight),
+            ("seats", self.seats.len() - self.free_seats.len()),
+        ]
+    }
+
+    /// Panics unless all tables agree.
+    pub(crate) fn check(&self) {
+        let devices = self.devices.iter().enumerate();
+        let devices: Vec<_> = devices
+            .filter_map(|(n, device)| Some((n as u32, device.as_ref()?)))
+            .collect();
+        assert_eq!(devices.len(), self.devices());
+        assert_eq!(
+            self.logging_in,
+            devices.iter().filter(|(_, device)| device.asked).count()
+        );
+        let observations = devices.iter().map(|(_, device)| device.observations.len());
+        assert_eq!(self.observations, observations.sum::<usize>());
+        assert_eq!(
+            self.weight,
+            devices.iter().map(|(_, device)| device.weighed).sum::<usize>()
+        );
+        let armed = devices
+            .iter()
+            .filter_map(|(index, device)| Some((device.armed?, *index)));
+        assert_eq!(self.timers, armed.collect());
+        for (endpoint, index) in &self.by_endpoint {
+            assert_eq!(*endpoint, self.device(*index).registration.endpoint);
+        }
+        for (location, index) in &self.by_location {
+            assert_eq!(*location, self.device(*index).location);
+        }
+        for (at, index) in &self.by_address {
+            assert_eq!(*at, self.device(*index).at);
+        }
+        for (token, index) in &self.by_token {
+            let device = self.device(*index);
+            let is_observed = device.observations.iter().any(|known| known.token == *token);
+            let is_asked = device
+                .exchange
+                .as_ref()
+                .is_some_and(|running| running.exchange.token() == *token || running.first_token == *token);
+            assert!(is_observed || is_asked, "{token} is nobody's");
+        }
+        for (index, device) in devices {
+            assert_eq!(self.device_of(device.seat), Some(index));
+            for observation in &device.observations {
+                assert_eq!(self.by_token.get(&observation.token), Some(&index));
+            }
+            if device.state == State::Open {
+                assert_eq!(self.by_endpoint.get(&device.registration.endpoint), Some(&index));
+                assert_eq!(self.by_location.get(&device.location), Some(&index));
+                assert!(device.armed.is_some(), "an end is due");
+            }
+        }
+    }
+
     /// Publishes the last values of resources, each at its own topic; `token`: who waits until the last one is safe.
     pub(crate) fn retain(
         &mut self,
@@ -1152,6 +1318,11 @@ impl<A: Address> Core<A> {
             self.publish(index, topic, &last, true, None, Vec::new(), out);
         }
     }
+}
+
+/// Whether a request is to `/rd`, and not to what somebody registered there.
+fn is_registration(request: &Message) -> bool {
+    request.options.all(number::URI_PATH).count() == 1
 }
 
 fn refusal_of(answer: &Answer) -> (Code, &'static str) {

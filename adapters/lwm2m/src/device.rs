@@ -27,6 +27,8 @@ pub(crate) struct Device<A> {
     pub seat: SessionKey,
     pub state: State,
     pub identity: Option<Identity>,
+    /// Who it was before the start.
+    pub owner: Option<Arc<str>>,
     pub who: Option<Arc<Presence>>,
     pub registration: Registration,
     /// The name of its registration, which only it knows: `/rd/{location}`.
@@ -39,6 +41,8 @@ pub(crate) struct Device<A> {
     pub requester: Option<(Requester<A>, Message)>,
     /// What is to be done of our own accord, before commands.
     pub jobs: VecDeque<Job>,
+    /// It did not answer when it was to be observed: that waits until it is heard of again.
+    pub is_silent: bool,
     /// Commands that wait, in order.
     pub commands: VecDeque<Pending>,
     /// What is being done.
@@ -49,6 +53,8 @@ pub(crate) struct Device<A> {
     pub firmware_mark: Option<String>,
     /// Why it leaves, once it does.
     pub leaving: CloseReason,
+    /// The access service is asked who it is.
+    pub asked: bool,
     /// What the access service is asked about.
     pub asking: Option<Vec<Asking>>,
     /// What it is asked about next.
@@ -87,6 +93,11 @@ impl State {
     pub(crate) fn has_session(self) -> bool {
         !matches!(self, Self::Restored | Self::LoggingIn)
     }
+
+    /// Whether its lifetime can end now. While somebody is being let in, that is waited for.
+    pub(crate) fn can_end(self) -> bool {
+        matches!(self, Self::Restored | Self::Open)
+    }
 }
 
 /// A command that waits, or is being done.
@@ -119,9 +130,9 @@ pub(crate) enum Job {
 
 impl Job {
     /// What it is to observe, if that is what it is for.
-    pub(crate) fn wanted(&self) -> Option<Wanted> {
+    pub(crate) fn wanted(&self) -> Option<&Wanted> {
         match self {
-            Self::Observe(wanted) => Some(wanted.clone()),
+            Self::Observe(wanted) => Some(wanted),
             _ => None,
         }
     }
@@ -190,6 +201,12 @@ impl<A> Device<A> {
         !self.registration.queue_mode || self.awake_until.is_some_and(|until| until > now)
     }
 
+    /// What it is observed for, and is to be as soon as it listens.
+    pub(crate) fn to_observe(&self) -> impl Iterator<Item = &Wanted> {
+        let running = self.exchange.iter().map(|running| &running.job);
+        running.chain(&self.jobs).filter_map(Job::wanted)
+    }
+
     /// A number for a command whose answer is awaited; never 0.
     pub(crate) fn take_token(&mut self) -> u32 {
         self.last_token = self.last_token.wrapping_add(1).max(1);
@@ -205,6 +222,23 @@ impl<A> Device<A> {
             .exchange
             .as_ref()
             .map_or(0, |running| running.exchange.held());
-        registration + commands + running + self.observations.len() * size_of::<Observation>()
+        let jobs = self.jobs.iter().map(|job| match job {
+            Job::Rest { first, .. } => size_of::<Job>() + first.payload.len(),
+            _ => size_of::<Job>(),
+        });
+        let early = self
+            .early
+            .iter()
+            .map(|(_, response)| size_of::<Message>() + response.payload.len());
+        let asked = self.asking.iter().flatten().chain(&self.to_ask).map(|asking| {
+            size_of::<Asking>()
+                + match asking {
+                    Asking::Publish(waiting, ..) => waiting.value().size(),
+                    Asking::Subscribe(_) => 0,
+                }
+        });
+        let waiting = jobs.chain(early).chain(asked).sum::<usize>();
+        let observations = self.observations.len() * size_of::<Observation>();
+        registration + commands + running + waiting + observations
     }
 }

@@ -351,11 +351,7 @@ mod tests {
         let bad = [
             (block(1, false, 0), 3, Broken::NotAsked),
             (block(0, true, 0), 15, Broken::NotFull),
-            (
-                block(0, true, 6),
-                1_024,
-                Broken::TooLong,
-            ),
+            (block(0, true, 6), 1_024, Broken::TooLong),
             (block(0, true, 7), 3, Broken::Option),
         ];
         for (block, bytes, told) in bad {

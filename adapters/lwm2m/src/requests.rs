@@ -13,6 +13,9 @@ use headgate_model::{CloseReason, Instant, UserLimit};
 use serde_json::json;
 use std::sync::Arc;
 
+/// What one client sends and is not safe yet: so many wait for that at once.
+const MOST_AWAITED: usize = 32;
+
 /// Critical options that are understood. RFC 7252 §5.4.1
 fn is_known(option: u16) -> bool {
     use number::*;
@@ -62,8 +65,9 @@ impl<A: Address> Core<A> {
         };
         match (&path[..], request.code) {
             (["rd"], Code::POST) => self.register(from, request, now, out),
-            (["rd", location], Code::POST | Code::PUT) => self.on_update(location, from, request, now, out),
-            (["rd", location], Code::DELETE) => self.on_deregister(location, &from, &request, now, out),
+            (["rd", location], Code::POST | Code::PUT | Code::DELETE) => {
+                self.on_registration(location, from, request, now, out);
+            }
             (["dp"], Code::POST) => self.on_send(from, request, now, out),
             (["bs"], Code::POST) => self.on_bootstrap_request(from, request, now, out),
             (["bspack"], Code::GET) => self.on_pack_request(from, request, now, out),
@@ -99,8 +103,8 @@ impl<A: Address> Core<A> {
         admitted.is_ok()
     }
 
-    /// LwM2M Core 1.1 §6.2.2: from another address, too.
-    fn on_update(
+    /// An update, or the end of a registration: from another address, too. LwM2M Core 1.1 §6.2.2, §6.2.3
+    fn on_registration(
         &mut self,
         location: &str,
         from: Requester<A>,
@@ -120,15 +124,15 @@ impl<A: Address> Core<A> {
         };
         let device = self.device(index);
         match device.state {
-            State::Open if device.at == from.at => self.update(index, from, request, now, out),
+            State::Open if device.at == from.at => self.on_known(index, from, request, now, out),
             State::Open | State::Restored => self.ask_again(index, from, request, out),
             // Its answer is being waited for: the client asks again.
             _ => self.refuse(&from, &request, Code::SERVICE_UNAVAILABLE, "one moment", out),
         }
     }
 
-    /// An update of a client that is let in where it is.
-    pub(crate) fn update(
+    /// A client that is let in where it is updates its registration, or ends it.
+    pub(crate) fn on_known(
         &mut self,
         index: u32,
         from: Requester<A>,
@@ -136,6 +140,20 @@ impl<A: Address> Core<A> {
         now: Instant,
         out: &mut Out<A>,
     ) {
+        if request.code != Code::DELETE {
+            return self.update(index, from, request, now, out);
+        }
+        self.respond(
+            &from,
+            &request,
+            Message::of_stream(Code::DELETED, from.token),
+            out,
+        );
+        out.counts.add_own(Lwm2mMetric::Deregistered);
+        self.leave(index, "client", CloseReason::Normal, now, out);
+    }
+
+    fn update(&mut self, index: u32, from: Requester<A>, request: Message, now: Instant, out: &mut Out<A>) {
         let mut registration = self.device(index).registration.clone();
         let changed = match registration.update(&request, &self.settings) {
             Ok(changed) => changed,
@@ -160,29 +178,6 @@ impl<A: Address> Core<A> {
         self.rearm(index, now);
     }
 
-    /// LwM2M Core 1.1 §6.2.3
-    fn on_deregister(
-        &mut self,
-        location: &str,
-        from: &Requester<A>,
-        request: &Message,
-        now: Instant,
-        out: &mut Out<A>,
-    ) {
-        let Some(index) = self.at_location(location) else {
-            return self.refuse(
-                from,
-                request,
-                Code::NOT_FOUND,
-                "there is no such registration",
-                out,
-            );
-        };
-        self.respond(from, request, Message::of_stream(Code::DELETED, from.token), out);
-        out.counts.add_own(Lwm2mMetric::Deregistered);
-        self.leave(index, "client", CloseReason::Normal, now, out);
-    }
-
     /// LwM2M Core 1.1 §6.4.6.1: a client says values that nobody asked for. 2.04 means that they are safe.
     fn on_send(&mut self, from: Requester<A>, request: Message, now: Instant, out: &mut Out<A>) {
         let index = self.find_at(from.at);
@@ -190,7 +185,8 @@ impl<A: Address> Core<A> {
             let why = "nobody is registered at this address";
             return self.refuse(&from, &request, Code::NOT_FOUND, why, out);
         };
-        if self.device(index).state != State::Open {
+        let device = self.device(index);
+        if device.state != State::Open || device.awaiting.len() >= MOST_AWAITED {
             return self.refuse(&from, &request, Code::SERVICE_UNAVAILABLE, "one moment", out);
         }
         let registry = Arc::clone(&self.settings.supplies.registry);

@@ -76,6 +76,18 @@ impl<A: Address> Lwm2mServer<A> {
         self.core.change(settings, naming);
     }
 
+    /// Entries of all tables but those of messages, for tests: none when nobody is there.
+    #[doc(hidden)]
+    pub fn tables(&self) -> [(&'static str, usize); 7] {
+        self.core.tables()
+    }
+
+    /// Panics unless all tables agree, for tests.
+    #[doc(hidden)]
+    pub fn check(&self) {
+        self.core.check();
+    }
+
     /// Sends what the core wants to be sent, and tells it what becomes of that, until nothing is left.
     fn flush(&mut self, now: Instant, out: &mut Out<A>) {
         while let Some(effect) = self.core.effects.pop_front() {
