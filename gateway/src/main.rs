@@ -1,5 +1,6 @@
 //! The Headgate gateway: one binary that runs the gateway and speaks to it.
 
+mod lwm2m;
 mod manual;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -7,6 +8,7 @@ use headgate_bench::BenchCommand;
 use headgate_cli::{Outcome, complain, exit_code};
 use headgate_daemon::GatewayCommand;
 use headgate_tools::ClientCommand;
+use lwm2m::Lwm2mCommand;
 use manual::{CompletionCommand, ManCommand};
 use std::process::ExitCode;
 
@@ -24,6 +26,8 @@ enum Command {
     Gateway(GatewayCommand),
     #[command(flatten)]
     Client(ClientCommand),
+    /// Show which clients of LwM2M are registered, and command them.
+    Lwm2m(Lwm2mCommand),
     /// Put load on an MQTT broker and measure what it costs.
     Bench(Box<BenchCommand>),
     /// Print what a shell needs to complete the command line of headgate.
@@ -37,6 +41,7 @@ impl Cli {
         match self.command {
             Command::Gateway(command) => command.run(),
             Command::Client(command) => command.run(),
+            Command::Lwm2m(lwm2m) => lwm2m.run(),
             Command::Bench(bench) => bench.run(),
             Command::Completion(completion) => completion.run(Self::command()),
             Command::Man(man) => man.run(Self::command()),

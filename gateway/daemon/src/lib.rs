@@ -29,4 +29,4 @@ mod timeline;
 mod traces;
 mod watch;
 
-pub use commands::GatewayCommand;
+pub use commands::{GatewayCommand, Lwm2mClients};

@@ -1,4 +1,4 @@
-//! What `pub` and `sub` have in common: where to connect, and as whom.
+//! What `pub`, `sub` and `lwm2m` have in common: where to connect, and as whom.
 
 use super::login::LoginArgs;
 use crate::error::ArgumentError;
@@ -13,30 +13,17 @@ use std::path::PathBuf;
 /// For ever. MQTT 5 §3.1.2.11.2
 const NEVER: u32 = u32::MAX;
 
+/// Seconds of silence after which a ping is sent.
+const KEEP_ALIVE: u16 = 60;
+
+/// How the client identifiers begin of those who give none.
+const ID_PREFIX: &str = "hg-";
+
 /// Where to connect, and as whom.
 #[derive(Args)]
 pub(super) struct ConnectionArgs {
-    /// Server, by name or address.
-    #[arg(
-        short = 'h',
-        long,
-        value_name = "HOST",
-        default_value = "localhost",
-        help_heading = "Connection"
-    )]
-    host: String,
-    /// Port; without it 1883, with TLS 8883.
-    #[arg(short, long, help_heading = "Connection")]
-    port: Option<u16>,
-    /// Server as `mqtt[s]://[USER[:PASSWORD]@]HOST[:PORT]`, `ws[s]://HOST[:PORT][/PATH]` or `unix:PATH`.
-    #[arg(long, value_name = "URL", conflicts_with_all = ["host", "port"], help_heading = "Connection")]
-    url: Option<Target>,
-    /// MQTT version: 3.1, 3.1.1 or 5.
-    #[arg(short = 'V', long = "mqtt-version", value_name = "VERSION", default_value = "5", value_parser = version, help_heading = "Connection")]
-    version: Version,
-    /// Client identifier; without it a random one.
-    #[arg(short, long, value_name = "ID", help_heading = "Connection")]
-    id: Option<String>,
+    #[command(flatten)]
+    server: ServerArgs,
     /// Client identifier with a random end.
     #[arg(
         long,
@@ -45,14 +32,12 @@ pub(super) struct ConnectionArgs {
         help_heading = "Connection"
     )]
     id_prefix: Option<String>,
-    #[command(flatten)]
-    login: LoginArgs,
     /// Seconds of silence after which a ping is sent; 0 for none.
     #[arg(
         short,
         long,
         value_name = "SECONDS",
-        default_value_t = 60,
+        default_value_t = KEEP_ALIVE,
         help_heading = "Connection"
     )]
     keep_alive: u16,
@@ -62,8 +47,6 @@ pub(super) struct ConnectionArgs {
     /// How long the session outlives the connection (MQTT 5); with --no-clean, for ever unless told.
     #[arg(long, value_name = "SECONDS", help_heading = "Connection")]
     session_expiry: Option<u32>,
-    #[command(flatten)]
-    tls: TlsArgs,
     /// Topic of the will.
     #[arg(long, value_name = "TOPIC", help_heading = "Will", value_parser = utf8)]
     will_topic: Option<Utf8>,
@@ -85,6 +68,36 @@ pub(super) struct ConnectionArgs {
     /// How long the will waits (MQTT 5).
     #[arg(long, value_name = "SECONDS", requires = "will_topic", help_heading = "Will")]
     will_delay: Option<u32>,
+}
+
+/// Where a server is, and how it is spoken to: what every client of MQTT must know.
+#[derive(Args)]
+pub(super) struct ServerArgs {
+    /// Server, by name or address.
+    #[arg(
+        short = 'h',
+        long,
+        value_name = "HOST",
+        default_value = "localhost",
+        help_heading = "Connection"
+    )]
+    host: String,
+    /// Port; without it 1883, with TLS 8883.
+    #[arg(short, long, help_heading = "Connection")]
+    port: Option<u16>,
+    /// Server as `mqtt[s]://[USER[:PASSWORD]@]HOST[:PORT]`, `ws[s]://HOST[:PORT][/PATH]` or `unix:PATH`.
+    #[arg(long, value_name = "URL", conflicts_with_all = ["host", "port"], help_heading = "Connection")]
+    url: Option<Target>,
+    /// MQTT version: 3.1, 3.1.1 or 5.
+    #[arg(short = 'V', long = "mqtt-version", value_name = "VERSION", default_value = "5", value_parser = version, help_heading = "Connection")]
+    version: Version,
+    /// Client identifier; without it a random one.
+    #[arg(short, long, value_name = "ID", help_heading = "Connection")]
+    id: Option<String>,
+    #[command(flatten)]
+    login: LoginArgs,
+    #[command(flatten)]
+    tls: TlsArgs,
     /// Print help.
     #[arg(long, action = ArgAction::Help)]
     help: Option<bool>,
@@ -136,67 +149,31 @@ pub(super) struct Connection {
 impl ConnectionArgs {
     /// What the arguments mean.
     pub(super) fn resolve(self) -> Result<Connection, ClientError> {
-        let (files, tls) = self.tls.resolve();
-        let mut target = match &self.url {
-            Some(url) => url.clone(),
-            None => Target::host(&self.host, self.port, tls),
-        };
-        target.tls |= tls;
-        let connect = self.connect(&target)?;
-        let dial = Dial {
-            target,
-            tls: files,
-            proxy: None,
-            bind: None,
-        };
-        Ok(Connection { dial, connect })
-    }
-
-    fn connect(&self, target: &Target) -> Result<Connect, ClientError> {
         let usage = |text: &str| Err(ClientError::Usage(text.into()));
         let session_expiry = match (self.session_expiry, self.no_clean) {
-            (Some(_), _) if self.version < Version::V5 => return usage("--session-expiry needs MQTT 5"),
+            (Some(_), _) if self.server.version < Version::V5 => {
+                return usage("--session-expiry needs MQTT 5");
+            }
             (None, true) => Some(NEVER),
             (expiry, _) => expiry,
         };
-        if self.no_clean && self.id.is_none() {
+        if self.no_clean && self.server.id.is_none() {
             return usage("--no-clean needs a client identifier to come back as: give one with --id");
         }
-        let username = self.login.username.clone().or_else(|| target.username.clone());
-        let password = self.login.password()?.map(Bytes::from);
-        let password = password.or_else(|| target.password.clone().map(Bytes::from));
-        if self.version < Version::V5 && password.is_some() && username.is_none() {
-            return usage("before MQTT 5 a password needs a user name: give one with --username");
-        }
-        if password
-            .as_ref()
-            .is_some_and(|password| password.len() > usize::from(u16::MAX))
-        {
-            return usage("the password is longer than 65535 bytes");
-        }
-        Ok(Connect {
+        let will = self.will()?;
+        let prefix = self.id_prefix.as_deref().unwrap_or(ID_PREFIX);
+        let Connection { dial, connect } = self.server.resolve_with(prefix)?;
+        let connect = Connect {
             clean_start: !self.no_clean,
             keep_alive: self.keep_alive,
-            will: self.will()?,
-            username: username.map(text).transpose()?,
-            password,
+            will,
             properties: ConnectProperties {
                 session_expiry,
-                ..ConnectProperties::default()
+                ..connect.properties
             },
-            ..Connect::new(self.version, text(self.client_id()?)?)
-        })
-    }
-
-    fn client_id(&self) -> Result<String, ClientError> {
-        if let Some(id) = &self.id {
-            return Ok(id.clone());
-        }
-        let mut random = [0; 8];
-        getrandom::fill(&mut random).map_err(|e| ClientError::Usage(e.to_string()))?;
-        // Also the 23 characters of MQTT 3.1 are enough for it.
-        let prefix = self.id_prefix.as_deref().unwrap_or("hg-");
-        Ok(format!("{prefix}{:016x}", u64::from_ne_bytes(random)))
+            ..connect
+        };
+        Ok(Connection { dial, connect })
     }
 
     fn will(&self) -> Result<Option<Will>, ClientError> {
@@ -213,6 +190,63 @@ impl ConnectionArgs {
                 ..WillProperties::default()
             },
         }))
+    }
+}
+
+impl ServerArgs {
+    /// What the arguments mean, for a client whose session ends with its connection.
+    pub(super) fn resolve(self) -> Result<Connection, ClientError> {
+        self.resolve_with(ID_PREFIX)
+    }
+
+    /// Where nothing else is said, the client identifier begins like this.
+    fn resolve_with(self, id_prefix: &str) -> Result<Connection, ClientError> {
+        let (files, tls) = self.tls.resolve();
+        let mut target = match &self.url {
+            Some(url) => url.clone(),
+            None => Target::host(&self.host, self.port, tls),
+        };
+        target.tls |= tls;
+        let connect = self.connect(&target, id_prefix)?;
+        let dial = Dial {
+            target,
+            tls: files,
+            proxy: None,
+            bind: None,
+        };
+        Ok(Connection { dial, connect })
+    }
+
+    fn connect(&self, target: &Target, id_prefix: &str) -> Result<Connect, ClientError> {
+        let usage = |text: &str| Err(ClientError::Usage(text.into()));
+        let username = self.login.username.clone().or_else(|| target.username.clone());
+        let password = self.login.password()?.map(Bytes::from);
+        let password = password.or_else(|| target.password.clone().map(Bytes::from));
+        if self.version < Version::V5 && password.is_some() && username.is_none() {
+            return usage("before MQTT 5 a password needs a user name: give one with --username");
+        }
+        if password
+            .as_ref()
+            .is_some_and(|password| password.len() > usize::from(u16::MAX))
+        {
+            return usage("the password is longer than 65535 bytes");
+        }
+        Ok(Connect {
+            keep_alive: KEEP_ALIVE,
+            username: username.map(text).transpose()?,
+            password,
+            ..Connect::new(self.version, text(self.client_id(id_prefix)?)?)
+        })
+    }
+
+    fn client_id(&self, prefix: &str) -> Result<String, ClientError> {
+        if let Some(id) = &self.id {
+            return Ok(id.clone());
+        }
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).map_err(|e| ClientError::Usage(e.to_string()))?;
+        // Also the 23 characters of MQTT 3.1 are enough for it.
+        Ok(format!("{prefix}{:016x}", u64::from_ne_bytes(random)))
     }
 }
 

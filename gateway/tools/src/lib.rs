@@ -1,5 +1,5 @@
 //! The command-line clients: `headgate pub` and `sub` speak MQTT, `sn-pub`, `sn-sub` and `sn-scan` speak MQTT-SN, `stomp-pub` and `stomp-sub`
-//! STOMP, `coap` CoAP. They know brokers and gateways by the
+//! STOMP, `coap` CoAP, and `lwm2m` commands clients of LwM2M by MQTT. They know brokers and gateways by the
 //! network only.
 
 #![expect(clippy::disallowed_methods, reason = "runs on the network and in real time")]
@@ -11,6 +11,8 @@ mod error;
 mod format;
 mod listening;
 mod login;
+mod lwm2m;
+mod lwm2m_command;
 mod publish;
 mod sn;
 mod sn_connection;
@@ -27,6 +29,7 @@ mod subscribe;
 mod sn_tests;
 
 pub use connection::{qos, version};
+pub use lwm2m_command::Lwm2mRequest;
 pub use sn_connection::PORT as MQTTSN_PORT;
 
 use clap::Subcommand;

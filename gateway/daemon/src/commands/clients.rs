@@ -167,7 +167,7 @@ pub struct ListenersCommand {
 }
 
 /// All rows of a list that are wanted, page by page.
-fn rows(
+pub(super) fn rows(
     gateway: &Gateway,
     path: &str,
     limit: usize,
@@ -205,7 +205,7 @@ fn rows(
 }
 
 /// A table, or a word where there is nothing.
-fn shown<const N: usize>(
+pub(super) fn shown<const N: usize>(
     gateway: &Gateway,
     rows: Vec<Value>,
     nothing: &str,

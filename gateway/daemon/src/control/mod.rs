@@ -8,6 +8,7 @@ mod clients;
 mod configuration;
 mod explain;
 mod log;
+mod lwm2m;
 mod metrics;
 mod retained;
 mod server;

@@ -121,6 +121,7 @@ impl Control {
             .merge(super::retained::routes())
             .merge(super::metrics::routes())
             .merge(super::log::routes())
+            .merge(super::lwm2m::routes())
             .merge(super::traces::routes())
             .merge(super::snapshot::routes())
             .with_state(self);
