@@ -251,6 +251,7 @@ fn rules() -> BTreeMap<&'static str, Rule> {
                     "headgate-client",
                     "headgate-coap-codec",
                     "headgate-dial",
+                    "headgate-lwm2m-codec",
                     "headgate-model",
                     "headgate-mqtt-codec",
                     "headgate-mqttsn-codec",

@@ -493,7 +493,7 @@ fn tell(answer: &Json, json: bool, registry: &Registry) -> Result<(), Lwm2mError
     if !code.starts_with("2.") {
         let why = word("reason");
         let hint = match why.as_str() {
-            "expired" => "the client was not there in time: with --expiry a command waits longer",
+            "expired" => "its time was over: --expiry gives it more",
             _ => "",
         };
         let name = word("codeMsg");

@@ -185,7 +185,12 @@ impl Commander {
                 Event::Acknowledged(ack) => self.check(&ack)?,
                 Event::Told(_, told) if told["reqID"] == id && told["msgType"] == "ack" => doubt = None,
                 Event::Told(false, told) if told["reqID"] == id => return Ok(told),
-                Event::Told(_, told) => watch(&told),
+                Event::Told(_, told) => {
+                    if told["msgType"] == "firmware" {
+                        doubt = None;
+                    }
+                    watch(&told);
+                }
             }
         }
     }

@@ -51,8 +51,10 @@ fn values(content: &[Json], registry: &Registry) -> String {
             if let (Some(Type::Time), Some(seconds)) = (known.kind, entry["value"].as_u64()) {
                 value += &date(seconds).map_or_else(String::new, |date| format!(" ({date})"));
             }
-            if !known.units.is_empty() {
-                value = format!("{value} {}", known.units);
+            match known.units.as_str() {
+                "" => {}
+                "/100" => value += " %",
+                unit => value = format!("{value} {unit}"),
             }
         }
         let name = known.map_or_else(String::new, |known| known.name.clone());
@@ -105,13 +107,15 @@ mod tests {
             {"path": "/3/0/13", "value": 1_700_000_000},
             {"path": "/40000/0/1", "value": "a\u{1b}b", "time": 1_700_000_000.5},
             {"path": "/3/0/0", "value": null},
+            {"path": "/3/0/9", "value": 95},
         ]);
         assert_eq!(
             of(json!({"code": "2.05", "content": content})),
             "/4/0/2      -71 dBm                            Radio Signal Strength\n\
              /3/0/13     1700000000 (2023-11-14T22:13:20Z)  Current Time\n\
              /40000/0/1  a\\u{1b}b                                                  2023-11-14T22:13:20Z\n\
-             /3/0/0                                         Manufacturer"
+             /3/0/0                                         Manufacturer\n\
+             /3/0/9      95 %                               Battery Level"
         );
         assert_eq!(
             of(json!({"content": [{"path": "/3/0/13", "value": u64::MAX}]})),
