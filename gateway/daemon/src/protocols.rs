@@ -13,6 +13,9 @@ pub(crate) const HTTP: &str = "http";
 /// The protocol that the demo page speaks.
 pub(crate) const STOMP: &str = headgate_stomp::Stomp::NAME;
 
+/// What is written down of clients of LwM2M, where, and what their objects are called: `headgate lwm2m list`.
+pub(crate) use headgate_lwm2m::{Note as Lwm2mNote, SESSIONS as LWM2M_SESSIONS, Supplies as Lwm2mSupplies};
+
 /// Calls `$then!` with `$args` and the list of all protocols, each with the name of its section of the configuration and what is said of that. Those over
 /// connections have one section, for all listeners that speak it; those over datagrams have a list, with an entry for each socket or line.
 macro_rules! with_protocols {

@@ -2,12 +2,12 @@
 
 use super::clients::Part;
 use super::server::{Answer, Control, Failure};
+use crate::protocols::{LWM2M_SESSIONS, Lwm2mNote, Lwm2mSupplies};
 use axum::Router;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Json;
 use axum::routing::get;
-use headgate_lwm2m::{Note, SESSIONS, Supplies};
 use headgate_model::datagram::Restored;
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ pub(super) fn routes() -> Router<Control> {
 
 /// What a client said of itself; nothing of a note of a later version.
 fn row(restored: &Restored) -> Option<Value> {
-    let note = Note::parse(&restored.note)?;
+    let note = Lwm2mNote::parse(&restored.note)?;
     let registration = note.registration();
     let observed = note.observed.iter().map(|observed| {
         let paths = observed.paths.iter().map(ToString::to_string);
@@ -47,13 +47,15 @@ fn row(restored: &Restored) -> Option<Value> {
 }
 
 async fn list(State(control): State<Control>, Query(part): Query<Part>) -> Json<Value> {
-    let page = control.hub.notes(SESSIONS, part.after.as_deref(), part.limit());
+    let page = control
+        .hub
+        .notes(LWM2M_SESSIONS, part.after.as_deref(), part.limit());
     let rows: Vec<Value> = page.rows.iter().filter_map(row).collect();
     Json(json!({ "rows": rows, "next": page.next.as_ref().map(|next| next.as_str()) }))
 }
 
 async fn show(State(control): State<Control>, Path(endpoint): Path<String>) -> Answer {
-    let session = format!("{SESSIONS}{}", endpoint.replace('%', "%25"));
+    let session = format!("{LWM2M_SESSIONS}{}", endpoint.replace('%', "%25"));
     // It is the first that begins like this.
     let page = control.hub.notes(&session, None, 1);
     let found = page
@@ -74,7 +76,7 @@ async fn show(State(control): State<Control>, Path(endpoint): Path<String>) -> A
 
 /// What the objects of a client are called, as far as it is known.
 fn names(objects: &Value) -> Value {
-    let registry = Supplies::default().registry;
+    let registry = Lwm2mSupplies::default().registry;
     let objects = objects.as_array().into_iter().flatten().filter_map(Value::as_str);
     let names = objects.filter_map(|path| {
         let id = path.trim_start_matches('/').split('/').next()?;
