@@ -382,7 +382,7 @@ fn who_is_not_let_in_may_not_do_anything() {
         "{said}"
     );
     let told = refused(&setup, &["clients", "--protocol", "gopher"]);
-    assert!(told.contains("coap, mqtt, mqtt-sn, stomp"), "{told}");
+    assert!(told.contains("coap, lwm2m, mqtt, mqtt-sn, stomp"), "{told}");
     // Who is refused says goodbye all the same.
     let port = sn_port.to_string();
     let sent = std::process::Command::new(headgate())

@@ -166,9 +166,7 @@ impl<A: Address> Core<A> {
         let made = match &job {
             Job::Command(pending) => match &pending.command.operation {
                 Operation::UpdateFirmware(_) => return self.begin_firmware(index, job, now, out),
-                Operation::Observe(..) if self.has_too_many(index, &job) => {
-                    Err("too many observations (max_observations)".to_owned())
-                }
+                Operation::Observe(..) if self.has_too_many(index, &job) => Err(RequestError::TooMany),
                 operation => request::request(operation, &abilities, pending.command.format)
                     .map(|message| Exchange::new(message, szx)),
             },
@@ -573,7 +571,7 @@ impl<A: Address> Core<A> {
         if !code.is_success() {
             if !response.payload.is_empty() && response.payload.len() <= 256 {
                 let why = String::from_utf8_lossy(&response.payload).into_owned();
-                more.push(("reason", why.to_string().into()));
+                more.push(("reason", why.into()));
             }
             return self.finish(index, pending, code, &more, out);
         }

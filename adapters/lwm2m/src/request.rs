@@ -64,6 +64,8 @@ pub(crate) enum RequestError {
     Many,
     #[error("the observation has ended")]
     Ended,
+    #[error("too many observations (max_observations)")]
+    TooMany,
 }
 
 /// Why a body says nothing.
