@@ -505,7 +505,7 @@ mod tests {
         result.expect_err("an answer").code
     }
 
-    /// RFC 7959 §3.2, figure 7: 2.31 for each block but the last.
+    /// RFC 7959 §3.2, figure 7: 2.31 for each block but the last. \[RFC7959-2.1-1\] \[RFC7959-2.3-3\]
     #[test]
     fn a_body_is_put_together_from_its_blocks() {
         let mut uploads = Uploads::new(200 << 10, 1 << 20);
@@ -517,6 +517,7 @@ mod tests {
                 Ok(()) => assert_eq!((n + 1, &message.payload[..]), (blocks, &body[..])),
                 Err(go_on) => {
                     assert_eq!(go_on.code, Code::CONTINUE);
+                    assert!(!go_on.options.has(number::BLOCK2));
                     let echoed = Block::of(&go_on.options, number::BLOCK1).unwrap().unwrap();
                     assert_eq!((echoed.number, echoed.more), (n as u32, true));
                 }
@@ -526,6 +527,7 @@ mod tests {
     }
 
     /// §2.9.2: 4.08 when a block before it is missing; §2.9.3: 4.13, at once when Size1 says so; §2.2: no size 7; 4.00 for a short block in the middle.
+    /// \[RFC7252-5.9.2.9-1\] \[RFC7959-2.2-2\] \[RFC7959-2.3-1\] \[RFC7959-2.5-2\] \[RFC7959-2.9.3-1\]
     #[test]
     fn what_cannot_be_put_together_is_refused() {
         let mut uploads = Uploads::new(4_096, 1 << 20);
@@ -567,6 +569,7 @@ mod tests {
     }
 
     /// RFC 8323 §6: over a connection a message may have many blocks of 1,024 bytes; the next number counts all of them. An answer in blocks has one in each.
+    /// \[RFC8323-6-1\]
     #[test]
     fn a_connection_may_carry_many_blocks_in_a_message() {
         let mut uploads = Uploads::new(64 << 10, 1 << 20);
@@ -602,6 +605,7 @@ mod tests {
     }
 
     /// Bodies of others, and with another Request-Tag (RFC 9175 §3.3), are others. The oldest gives way.
+    /// \[RFC7959-7-1\] \[RFC7959-7.1-1\] \[RFC9175-3.3-1\]
     #[test]
     fn bodies_that_are_not_finished_have_a_bound() {
         let mut uploads: Uploads<core::net::SocketAddr> = Uploads::new(64 << 10, 100 << 10);
@@ -636,6 +640,7 @@ mod tests {
     }
 
     /// RFC 7959 §3.1, figures 2 and 3: the client fetches what is left, and may ask for smaller blocks.
+    /// \[RFC7959-2.1-1\] \[RFC7959-2.2-2\] \[RFC7959-2.4-2\] \[RFC7959-2.4-4\]
     #[test]
     fn a_long_response_is_fetched_in_blocks() {
         let mut downloads = Downloads::new(1 << 20);
@@ -683,5 +688,60 @@ mod tests {
             downloads.next((), &reserved, NOW).unwrap().code,
             Code::BAD_REQUEST
         );
+    }
+    /// §2.2, §2.4: in a request for a block it is ignored. \[RFC7959-2.2-4\]
+    #[test]
+    fn the_more_bit_of_who_asks_means_nothing() {
+        let mut downloads = Downloads::new(1 << 20);
+        let whole = Message {
+            payload: vec![1; 3_000].into(),
+            ..Message::of_stream(Code::CONTENT, token())
+        };
+        downloads.cut((), &get(None), whole, 6, NOW);
+        let plain = downloads.next((), &get(block(1, false, 6)), NOW);
+        assert_eq!(downloads.next((), &get(block(1, true, 6)), NOW), plain);
+        assert_eq!(plain.expect("it is kept").payload.len(), 1_024);
+    }
+
+    /// §2.3, §2.4, RFC 9175 §3.8: blocks have the content format and the tag of their body; those of another format are of another body.
+    /// \[RFC7959-2.3-5\] \[RFC7959-2.3-6\] \[RFC7959-2.4-5\] \[RFC9175-3.8-1\]
+    #[test]
+    fn blocks_are_of_one_body() {
+        let mut uploads = Uploads::new(4_096, 1 << 20);
+        let part = |n, more, format| {
+            let mut message = put(block(n, more, 0), vec![0; 16]);
+            message.options.push_uint(number::CONTENT_FORMAT, format);
+            message
+        };
+        assert_eq!(
+            code(uploads.take((), &mut part(0, true, 50), NOW)),
+            Code::CONTINUE
+        );
+        assert_eq!(
+            code(uploads.take((), &mut part(1, false, 0), NOW)),
+            Code::REQUEST_ENTITY_INCOMPLETE
+        );
+        assert_eq!(uploads.take((), &mut part(1, false, 50), NOW), Ok(()));
+
+        let mut downloads = Downloads::new(1 << 20);
+        let mut whole = Message::of_stream(Code::CONTENT, token());
+        whole.options.push_uint(number::CONTENT_FORMAT, 50);
+        whole.payload = vec![1; 3_000].into();
+        let other = Message {
+            payload: vec![2; 3_000].into(),
+            ..whole.clone()
+        };
+        let first = downloads.cut((), &get(None), whole, 6, NOW);
+        let tag = first.options.get(number::ETAG).cloned();
+        assert!(tag.is_some());
+        for n in 1..3 {
+            let next = downloads
+                .next((), &get(block(n, false, 6)), NOW)
+                .expect("it is kept");
+            assert_eq!(next.options.uint(number::CONTENT_FORMAT), Some(50));
+            assert_eq!(next.options.get(number::ETAG).cloned(), tag);
+        }
+        let first = downloads.cut((), &get(None), other, 6, NOW);
+        assert_ne!(first.options.get(number::ETAG).cloned(), tag);
     }
 }

@@ -90,3 +90,34 @@ impl<A> Observation<A> {
         self.sequence.wrapping_add(RESERVED) & MAX_SEQUENCE
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use headgate_coap_codec::Code;
+
+    /// RFC 7641 §4.4 \[RFC7641-4.4-1\]
+    #[test]
+    fn sequence_numbers_have_24_bits() {
+        let seat = SessionKey {
+            index: 0,
+            generation: 0,
+        };
+        let mut observation = Observation::<()> {
+            seat,
+            token: Token::default(),
+            request: Message::of_stream(Code::GET, Token::default()),
+            filter: Bytes::new(),
+            qos: Qos::AtMostOnce,
+            has_wildcard: false,
+            step: Step::Active,
+            sequence: MAX_SEQUENCE - 2,
+            reserved: None,
+            confirmed: Instant::START,
+            transfer: None,
+            waiting: VecDeque::new(),
+        };
+        let next = [(); 3].map(|()| observation.next_sequence());
+        assert_eq!(next, [MAX_SEQUENCE - 1, MAX_SEQUENCE, 0]);
+    }
+}

@@ -134,7 +134,7 @@ impl Transmission {
 mod tests {
     use super::*;
 
-    /// RFC 7252 §4.8.2, table 3
+    /// RFC 7252 §4.8.2, table 3 \[RFC7252-4.8.1-3\]
     #[test]
     fn times_of_the_specification() {
         let transmission = Transmission::default();
@@ -143,6 +143,7 @@ mod tests {
         assert_eq!(transmission.exchange_lifetime(), Duration::from_secs(247));
     }
 
+    /// \[RFC7252-4.8.1-2\]
     #[test]
     fn what_is_out_of_range_is_told() {
         let transmission = Transmission {

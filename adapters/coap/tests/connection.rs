@@ -122,6 +122,7 @@ impl Bench {
 }
 
 /// §3.4, §5.3: both begin with a CSM; who does not, or says one that cannot be understood, is sent away.
+/// \[RFC8323-3.3-1\] \[RFC8323-3.3-3\] \[RFC8323-5.2-1\] \[RFC8323-5.3-1\] \[RFC8323-5.6-3\]
 #[test]
 fn a_connection_begins_with_a_csm() {
     let mut bench = Bench::new();
@@ -144,7 +145,7 @@ fn a_connection_begins_with_a_csm() {
     );
 }
 
-/// §5.4, §5.5: Ping is answered by Pong with its token; Release ends the connection.
+/// §5.4, §5.5: Ping is answered by Pong with its token; Release ends the connection. \[RFC8323-3.4-1\] \[RFC8323-5.4-1\] \[RFC8323-5.4-2\]
 #[test]
 fn signals_are_answered() {
     let mut bench = Bench::met();
@@ -165,6 +166,7 @@ fn signals_are_answered() {
 }
 
 /// Publish, retain, read and observe are those of datagrams; a long answer needs no blocks where the peer takes it whole.
+/// \[RFC8323-3.3-4\] \[RFC8323-7.4-2\]
 #[test]
 fn topics_are_published_read_and_observed() {
     let mut bench = Bench::met();
@@ -208,7 +210,7 @@ fn topics_are_published_read_and_observed() {
     );
 }
 
-/// A peer that takes little gets blocks.
+/// A peer that takes little gets blocks. \[RFC8323-5.3.1-1\]
 #[test]
 fn who_takes_little_gets_blocks() {
     let mut bench = Bench::new();
@@ -278,7 +280,7 @@ fn who_is_silent_is_pinged() {
     assert!(bench.bus.session_info("o").is_none());
 }
 
-/// §5.6: what is too long, or means nothing, ends the connection at once, whatever it says will follow.
+/// §5.6: what is too long, or means nothing, ends the connection at once, whatever it says will follow. \[RFC8323-3.2-2\] \[RFC8323-5.6-2\]
 #[test]
 fn nonsense_ends_a_connection() {
     for bytes in [
@@ -296,4 +298,20 @@ fn nonsense_ends_a_connection() {
     let key = *bench.sessions.keys().next().unwrap();
     bench.step(Input::Bus((key, event)));
     assert!(!bench.closed, "others of the connection go on");
+}
+
+/// §5.4, §5.6: elective options of a signal that are not known are ignored; Abort says why. \[RFC8323-5.4-3\] \[RFC8323-5.6-1\]
+#[test]
+fn a_signal_may_say_more_and_an_abort_says_why() {
+    let mut bench = Bench::met();
+    let mut ping = Message::of_stream(Code::PING, token(3));
+    ping.options.push(40, "?");
+    let pong = bench.say(&ping).remove(0);
+    assert_eq!(
+        (pong.code, pong.token, pong.options.is_empty()),
+        (Code::PONG, token(3), true)
+    );
+    let sent = bench.bytes(BytesMut::from(&b"\x09\x01"[..]));
+    assert_eq!(sent[0].code, Code::ABORT);
+    assert!(!sent[0].payload.is_empty());
 }

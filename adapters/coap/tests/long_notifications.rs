@@ -85,7 +85,7 @@ fn fetch_rest(bench: &mut Bench, first: &Message) -> String {
     all
 }
 
-/// The second message waits until the first was fetched to its end, whatever its topic.
+/// The second message waits until the first was fetched to its end, whatever its topic. \[RFC7641-4.5.1-2\]
 #[test]
 fn long_messages_come_one_after_the_other() {
     let mut bench = observing("");

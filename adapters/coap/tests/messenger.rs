@@ -104,6 +104,7 @@ impl Bench {
 }
 
 /// §5.2.1: the response is carried in the acknowledgement; §4.5: the same acknowledgement answers each copy of the request.
+/// \[RFC7252-4.2-1\] \[RFC7252-4.2-3\] \[RFC7252-4.4-1\] \[RFC7252-4.5-1\] \[RFC7252-4.5-2\] \[RFC7252-5.3.1-1\] \[RFC7252-5.3.1-5\]
 #[test]
 fn a_request_that_comes_again_gets_the_same_answer() {
     let mut bench = Bench::new();
@@ -126,6 +127,7 @@ fn a_request_that_comes_again_gets_the_same_answer() {
 }
 
 /// §5.2.2: what takes its time is acknowledged first, and answered by a message of its own.
+/// \[RFC7252-4.2-1\] \[RFC7252-4.2-3\] \[RFC7252-4.2-9\] \[RFC7252-4.5-2\] \[RFC7252-5.2.2-1\] \[RFC7252-5.2.2-2\] \[RFC7252-5.2.2-4\] \[RFC7252-5.3.1-1\]
 #[test]
 fn a_late_response_is_separate() {
     let mut bench = Bench::new();
@@ -161,6 +163,7 @@ fn a_late_response_is_separate() {
 }
 
 /// §5.2.3, §4.5: NON is answered by NON, and a copy is not answered again.
+/// \[RFC7252-4.3-2\] \[RFC7252-4.5-3\] \[RFC7252-5.2.3-1\] \[RFC7252-5.3.1-1\]
 #[test]
 fn a_request_without_confirmation_is_answered_once() {
     let mut bench = Bench::new();
@@ -175,6 +178,7 @@ fn a_request_without_confirmation_is_answered_once() {
 }
 
 /// §4.2, figure 3 and §4.8: sent again MAX_RETRANSMIT times, after 2, 4, 8 and 16 times a random factor; lost after MAX_TRANSMIT_WAIT.
+/// \[RFC7252-4.2-7\] \[RFC7252-4.2-8\]
 #[test]
 fn what_is_not_acknowledged_is_sent_again_and_then_lost() {
     let mut bench = Bench::new();
@@ -203,6 +207,7 @@ fn what_is_not_acknowledged_is_sent_again_and_then_lost() {
 }
 
 /// §4.7: NSTART is 1. The next message goes when the one before is acknowledged, or rejected.
+/// \[RFC7252-4.2-9\] \[RFC7252-4.4-3\] \[RFC7252-4.7-1\] \[RFC7252-5.2.2-4\] \[RFC7641-4.5.1-2\]
 #[test]
 fn one_message_is_under_way_at_a_time() {
     let mut bench = Bench::new();
@@ -227,6 +232,7 @@ fn one_message_is_under_way_at_a_time() {
 }
 
 /// §4.3, §4.2: a ping is answered by a reset, and so is what has no meaning. What is neither is ignored.
+/// \[RFC7252-4.1-1\] \[RFC7252-4.2-1\] \[RFC7252-4.2-2\] \[RFC7252-4.2-4\] \[RFC7252-4.2-5\] \[RFC7252-4.3-3\] \[RFC7252-4.4-1\]
 #[test]
 fn pings_and_nonsense() {
     let mut bench = Bench::new();
@@ -254,6 +260,107 @@ fn pings_and_nonsense() {
     assert_eq!(bench.sent(), [Message::empty(Kind::Reset, 17)]);
 }
 
+/// §3, §4.3: another version of CoAP, and what is malformed and wants no confirmation, is ignored. \[RFC7252-3-2\] \[RFC7252-4.3-3\]
+#[test]
+fn what_cannot_be_answered_is_ignored() {
+    let mut bench = Bench::new();
+    for ignored in [
+        &b"\x80\x01\x00\x11"[..],
+        b"\x00\x01\x00\x11",
+        b"\x50\x01\x00\x11\xff",
+        b"\x59\x01\x00\x11123456789",
+    ] {
+        let got = bench
+            .messenger
+            .receive(peer(), ignored, bench.now, &mut bench.out);
+        assert!(got.is_none());
+        assert_eq!(bench.sent(), [], "{ignored:?}");
+    }
+}
+
+/// §4.2: the state for an acknowledgement stays, though the separate response was acknowledged. \[RFC7252-4.2-10\]
+#[test]
+fn a_request_that_was_answered_apart_is_acknowledged_again() {
+    let mut bench = Bench::new();
+    let get = request(Kind::Confirmable, 7);
+    let requester = bench.asked(&get);
+    bench.advance(SECOND);
+    assert_eq!(bench.sent().len(), 1);
+    bench.respond(&requester, content(3));
+    let separate = bench.sent().remove(0);
+    bench.receive(&Message::empty(Kind::Acknowledgement, separate.id));
+    assert!(bench.receive(&get).is_none());
+    assert_eq!(bench.sent(), [Message::empty(Kind::Acknowledgement, 7)]);
+}
+
+/// §5.2: whoever asks takes a response in an acknowledgement, or apart from it with or without confirmation; each copy is acknowledged in the same way.
+/// \[RFC7252-4.5-1\] \[RFC7252-5.2.1-1\] \[RFC7252-5.2.2-3\] \[RFC7252-5.2.3-2\]
+#[test]
+fn a_response_may_come_in_any_message() {
+    let mut bench = Bench::new();
+    assert!(bench.send(request(Kind::Confirmable, 0), 1));
+    let asked = bench.sent().remove(0);
+    let unconfirmed = Message {
+        kind: Kind::NonConfirmable,
+        id: 900,
+        ..content(3)
+    };
+    let got = bench.receive(&unconfirmed);
+    assert!(matches!(got, Some(Received::Response(_, message, None)) if message == unconfirmed));
+    let separate = Message {
+        id: 901,
+        ..content(3)
+    };
+    let Some(Received::Response(from, message, None)) = bench.receive(&separate) else {
+        panic!("it is a response");
+    };
+    assert_eq!(message, separate);
+    bench.messenger.acknowledge(&from, &mut bench.out);
+    let acknowledgement = Message::empty(Kind::Acknowledgement, 901);
+    assert_eq!(bench.sent(), std::slice::from_ref(&acknowledgement));
+    assert!(bench.receive(&separate).is_none());
+    assert_eq!(bench.sent(), [acknowledgement]);
+    let piggybacked = Message {
+        kind: Kind::Acknowledgement,
+        id: asked.id,
+        ..content(3)
+    };
+    let got = bench.receive(&piggybacked);
+    assert!(matches!(got, Some(Received::Response(_, _, Some(1)))));
+}
+
+/// §5.2.2: a response is not sent again after an acknowledgement, whatever else that says. \[RFC7252-5.2.2-4\]
+#[test]
+fn an_acknowledgement_with_something_in_it_is_one() {
+    let mut bench = Bench::new();
+    assert!(bench.send(content(3), 1));
+    let sent = bench.sent().remove(0);
+    let odd = Message {
+        kind: Kind::Acknowledgement,
+        id: sent.id,
+        ..content(2)
+    };
+    let got = bench.receive(&odd);
+    assert!(matches!(got, Some(Received::Response(_, _, Some(1)))));
+    bench.advance(200 * SECOND);
+    assert_eq!((bench.sent(), bench.outcomes), (vec![], vec![]));
+}
+
+/// §4.4: an acknowledgement from another address is of nothing. \[RFC7252-4.4-3\]
+#[test]
+fn an_acknowledgement_from_elsewhere_is_none() {
+    let mut bench = Bench::new();
+    assert!(bench.send(content(3), 1));
+    let sent = bench.sent().remove(0);
+    let mut bytes = BytesMut::new();
+    encode(&Message::empty(Kind::Acknowledgement, sent.id), &mut bytes).unwrap();
+    let other = "192.0.2.2:5683".parse().unwrap();
+    let got = bench.messenger.receive(other, &bytes, bench.now, &mut bench.out);
+    assert!(got.is_none());
+    bench.advance(4 * SECOND);
+    assert_eq!(bench.sent(), [sent], "it is sent again");
+}
+
 /// We ping, too: a reset says that the peer is there.
 #[test]
 fn a_ping_of_ours_tells_whether_a_peer_is_there() {
@@ -268,7 +375,7 @@ fn a_ping_of_ours_tells_whether_a_peer_is_there() {
     assert_eq!(bench.outcomes, [Outcome::Lost(6)]);
 }
 
-/// §4.2: a notification that a peer does not know is rejected, also one that wanted no confirmation.
+/// §4.2: a notification that a peer does not know is rejected, also one that wanted no confirmation. \[RFC7252-4.4-3\]
 #[test]
 fn a_rejection_finds_what_it_is_about() {
     let mut bench = Bench::new();
@@ -291,6 +398,7 @@ fn a_rejection_finds_what_it_is_about() {
 }
 
 /// RFC 7252 §11.3: an address that has proved nothing gets no more than three times what came from it. The proof is the answer to a ping.
+/// \[RFC7252-4.4-3\] \[RFC7252-11.3-1\]
 #[test]
 fn what_is_long_waits_for_a_proof() {
     let mut bench = Bench::with(Transmission::default());
@@ -329,7 +437,7 @@ fn what_is_long_waits_for_a_proof() {
     );
 }
 
-/// The same when nothing ever comes back, and when requests go on coming under the victim's address.
+/// The same when nothing ever comes back, and when requests go on coming under the victim's address. \[RFC7252-11.3-1\]
 #[test]
 fn a_forged_address_gets_three_times_what_came_at_most() {
     let mut bench = Bench::with(Transmission::default());

@@ -11,7 +11,7 @@ use std::time::Duration;
 const SECOND: Duration = Duration::from_secs(1);
 const NOTHING: [&str; 0] = [];
 
-/// EMQ 2: `PUT /mqtt/{topic}?c=&u=&p=`. A confirmable one is answered when it is safe, as PUBACK is.
+/// EMQ 2: `PUT /mqtt/{topic}?c=&u=&p=`. A confirmable one is answered when it is safe, as PUBACK is. \[RFC7252-5.8.3-1\]
 #[test]
 fn put_publishes() {
     let mut bench = Bench::new();
@@ -40,7 +40,7 @@ fn put_publishes() {
     assert_eq!(bench.credentials.len(), 3, "who is known is not asked again");
 }
 
-/// 2.04 is a promise: it comes when the message is safe for every durable session that it matched.
+/// 2.04 is a promise: it comes when the message is safe for every durable session that it matched. \[RFC7252-5.2.2-1\]
 #[test]
 fn a_publish_is_answered_when_it_is_safe() {
     let mut bench = Bench::new();
@@ -65,6 +65,7 @@ fn a_publish_is_answered_when_it_is_safe() {
 }
 
 /// EMQ 2: 4.00 without a client id, 4.01 for a wrong login, 4.05 for POST and DELETE. 4.04 for what is not there.
+/// \[RFC7252-5.8-1\] \[RFC7252-5.8.3-2\]
 #[test]
 fn errors_of_requests() {
     let mut bench = Bench::new();
@@ -107,6 +108,8 @@ fn errors_of_requests() {
 }
 
 /// Options that must be understood and are not; proxies; Hop-Limit. RFC 7252 §5.4.1, §5.7.2; RFC 8768 §3
+/// \[RFC7252-4.3-1\] \[RFC7252-5.4.1-1\] \[RFC7252-5.4.1-2\] \[RFC7252-5.4.1-5\] \[RFC7252-5.7.2-1\] \[RFC7252-5.10.2-1\] \[RFC7252-5.10.2-3\] \[RFC8768-3-1\]
+/// \[RFC7967-2.1-1\]
 #[test]
 fn options_that_cannot_be() {
     let mut bench = Bench::new();
@@ -145,7 +148,7 @@ fn options_that_cannot_be() {
     assert_eq!(bench.sent(at(1)), [], "RFC 7967: no 4.xx is wanted");
 }
 
-/// What the rules deny is 4.03, never a silent 2.04.
+/// What the rules deny is 4.03, never a silent 2.04. \[RFC7252-5.8.3-2\]
 #[test]
 fn rules_are_asked() {
     let mut bench = Bench::new();
@@ -217,6 +220,7 @@ fn who_wants_what_is_denied_may_be_thrown_out() {
 }
 
 /// EMQX 5: retained messages, read by GET, with an ETag and for how long they hold.
+/// \[RFC7252-5.1-1\] \[RFC7252-5.5-1\] \[RFC7252-5.8.1-1\] \[RFC7252-5.8.2-3\] \[RFC7252-5.10.4-1\]
 #[test]
 fn what_is_retained_is_read() {
     let mut bench = Bench::new();
@@ -249,6 +253,7 @@ fn what_is_retained_is_read() {
 }
 
 /// RFC 7641 §3.1, §3.2, §3.4: the first answer says what is there; notifications have its token, and rising numbers.
+/// \[RFC7641-2-1\] \[RFC7641-3.2-1\] \[RFC7641-4.1-1\] \[RFC7641-4.2-1\] \[RFC7641-4.2-2\] \[RFC7641-4.4-1\]
 #[test]
 fn an_observer_is_notified() {
     let mut bench = Bench::new();
@@ -304,6 +309,7 @@ fn a_filter_is_observed_and_topics_are_told() {
 }
 
 /// RFC 7641 §3.6: a GET with Observe 1, or a rejected notification, ends it; 2.05 for EMQ 2, 2.07 for EMQX 5.
+/// \[RFC7641-2-1\] \[RFC7641-4.1-4\] \[RFC7641-4.5-2\]
 #[test]
 fn an_observation_is_cancelled() {
     for (path, code) in [("mqtt/a?c=o", Code::CONTENT), ("ps/a?c=o", Code::NO_CONTENT)] {
@@ -326,6 +332,7 @@ fn an_observation_is_cancelled() {
 }
 
 /// RFC 7641 §4.5: who does not acknowledge is an observer no more. What was not acknowledged waits, and comes when it observes again from somewhere else.
+/// \[RFC7641-4.5-3\]
 #[test]
 fn what_an_observer_did_not_get_waits_for_it() {
     let mut bench = Bench::new();
@@ -401,7 +408,7 @@ fn who_is_kicked_observes_no_more() {
     assert!(!bench.has_session("$coap/o/a"));
 }
 
-/// EMQX 5, connection mode: a token for who has logged in, from wherever it comes then.
+/// EMQX 5, connection mode: a token for who has logged in, from wherever it comes then. \[RFC7252-5.8.2-1\] \[RFC7252-5.8.4-1\]
 #[test]
 fn a_connection_has_a_token() {
     let mut bench = Bench::with(|settings| settings.connection_required = true);
@@ -436,7 +443,7 @@ fn a_connection_has_a_token() {
     assert!(!bench.has_session("w"));
 }
 
-/// RFC 6690 §4
+/// RFC 6690 §4 \[RFC7252-7.2-1\] \[RFC7641-6-1\]
 #[test]
 fn resources_are_discovered() {
     let mut bench = Bench::new();
@@ -456,7 +463,7 @@ fn resources_are_discovered() {
     );
 }
 
-/// RFC 7959: 60 KiB in blocks, both ways, and as a notification whose rest is fetched. §2.6
+/// RFC 7959: 60 KiB in blocks, both ways, and as a notification whose rest is fetched. §2.6 \[RFC7252-4.6-1\] \[RFC7959-2.1-1\] \[RFC7959-2.4-4\]
 #[test]
 fn long_payloads_go_in_blocks() {
     let mut bench = Bench::new();
@@ -507,7 +514,7 @@ fn long_payloads_go_in_blocks() {
     assert!(fetch(&mut bench, at(3), notification) == body);
 }
 
-/// Requests of one client are done in order, and while it is being let in so many wait.
+/// Requests of one client are done in order, and while it is being let in so many wait. \[RFC7252-4.7-3\]
 #[test]
 fn requests_that_wait_have_a_bound() {
     let mut bench = Bench::with(|settings| settings.max_waiting_requests = 3);
@@ -549,7 +556,7 @@ fn requests_that_wait_have_a_bound() {
     assert_eq!(told.why, "max_client_requests_per_second");
 }
 
-/// RFC 9175 §2.3: what changes something must show that it is fresh, where that is wanted.
+/// RFC 9175 §2.3: what changes something must show that it is fresh, where that is wanted. \[RFC9175-2.2.1-2\] \[RFC9175-2.3-1\] \[RFC9175-2.3-4\]
 #[test]
 fn echo_shows_that_a_request_is_fresh() {
     let mut bench = Bench::with(|settings| settings.require_echo = true);
@@ -576,7 +583,7 @@ fn echo_shows_that_a_request_is_fresh() {
     );
 }
 
-/// An address that proves nothing gets no more than three times what came from it, whatever is observed under it.
+/// An address that proves nothing gets no more than three times what came from it, whatever is observed under it. \[RFC7252-11.3-1\]
 #[test]
 fn nothing_is_won_by_a_forged_address() {
     let mut bench = Bench::with(|settings| settings.transmission.amplification_limit = 3);

@@ -25,7 +25,7 @@ fn notification(bench: &mut Bench) -> Message {
     found
 }
 
-/// RFC 7641 §3.4: the token is that of the request, the numbers go on growing, over any number of restarts.
+/// RFC 7641 §3.4: the token is that of the request, the numbers go on growing, over any number of restarts. \[RFC7641-3.2-1\] \[RFC7641-4.4-1\]
 #[test]
 fn an_observer_is_notified_after_a_restart() {
     let mut bench = Bench::new();
@@ -65,6 +65,7 @@ fn what_waited_comes_after_a_restart() {
 }
 
 /// RFC 7252 §11.3: an address that has said nothing since the start is asked by a ping whether it is there. Who does not answer is lost, and its messages wait.
+/// \[RFC7252-11.3-1\]
 #[test]
 fn an_address_must_show_first_that_it_receives() {
     let with_limit = || {

@@ -420,7 +420,7 @@ mod tests {
         records.into_iter().map(record).collect()
     }
 
-    /// The commands of EMQX's documentation.
+    /// The commands of EMQX's documentation. \[LWM2M-6.3.3-UPDATE\] \[LWM2M-6.3.6-CREATE\]
     #[test]
     fn commands_as_emqx_has_them() {
         let Operation::Read(read) = operation("read", json!({"path": "/3/0/0"})) else {

@@ -1347,3 +1347,20 @@ fn token_of(hexadecimal: &str) -> Option<Token> {
         .collect();
     Token::new(&bytes?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ::core::net::SocketAddr;
+
+    /// RFC 7252 §5.3.1 \[RFC7252-5.3.1-2\] \[RFC7252-5.3.1-3\] \[RFC7252-5.3.1-4\] \[RFC9175-4.2-1\]
+    #[test]
+    fn tokens_are_long_and_none_is_there_twice() {
+        let new = || Core::<SocketAddr>::new(Lwm2mSettings::default(), Arc::default(), Unguessable::new());
+        let (mut one, mut other) = (new(), new());
+        let tokens = (0..1_000).flat_map(|_| [one.new_token(), other.new_token()]);
+        let tokens: BTreeSet<Token> = tokens.collect();
+        assert_eq!(tokens.len(), 2_000);
+        assert!(tokens.iter().all(|token| token.as_bytes().len() == Token::MOST));
+    }
+}

@@ -242,3 +242,30 @@ impl<A> Device<A> {
         registration + commands + running + waiting + observations
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 7641 §3.4: by its number, which goes round; after 128 s any notification is newer. \[RFC7641-3.4-1\] \[LWM2M-6.4.2-ORDER\]
+    #[test]
+    fn a_notification_is_newer_or_not() {
+        let is_newer = |last: u32, sequence: u32, seconds: u64| {
+            let wanted = Wanted {
+                paths: Vec::new(),
+                kind: Kind::Single,
+                format: None,
+                said: Map::new(),
+            };
+            let observation = Observation {
+                token: Token::default(),
+                wanted,
+                last: Some((last, Instant(0))),
+            };
+            observation.is_newer(sequence, Instant(seconds * 1_000))
+        };
+        assert!(is_newer(1, 2, 0) && !is_newer(2, 2, 0) && !is_newer(2, 1, 0));
+        assert!(is_newer((1 << 24) - 1, 0, 0) && !is_newer(0, (1 << 24) - 1, 0));
+        assert!(!is_newer(2, 1, 128) && is_newer(2, 1, 129));
+    }
+}

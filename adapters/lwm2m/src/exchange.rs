@@ -272,6 +272,7 @@ mod tests {
     }
 
     /// RFC 7959 §3.2, figures 7 and 8: block by block, and smaller ones when the peer wishes.
+    /// \[RFC7959-2.3-4\] \[RFC7959-2.5-1\] \[RFC7959-2.5-3\] \[RFC7959-3.2-1\] \[LWM2M-6.3.3-BLOCKS\]
     #[test]
     fn a_body_goes_in_blocks() {
         let body: Vec<u8> = (0..150).collect();
@@ -300,7 +301,7 @@ mod tests {
         assert_eq!(exchange.progress(), (150, 150));
     }
 
-    /// §2.9.3: 4.13 with a smaller size is a wish; without one it is the answer.
+    /// §2.9.3: 4.13 with a smaller size is a wish; without one it is the answer. \[RFC7959-2.5-1\]
     #[test]
     fn a_peer_may_want_smaller_blocks_at_once() {
         let body = [7; 100];
@@ -320,7 +321,7 @@ mod tests {
         );
     }
 
-    /// RFC 7959 §3.1, figure 2
+    /// RFC 7959 §3.1, figure 2 \[RFC7959-2.2-3\] \[RFC7959-2.3-2\] \[RFC7959-2.4-1\] \[RFC7959-2.4-3\] \[RFC7959-2.7-1\]
     #[test]
     fn a_response_comes_in_blocks() {
         let mut exchange = get();
@@ -332,8 +333,8 @@ mod tests {
         assert!(matches!(next, Next::Send));
         let asked = exchange.message(token(2));
         assert_eq!(
-            Block::of(&asked.options, number::BLOCK2).unwrap().unwrap().number,
-            1
+            Block::of(&asked.options, number::BLOCK2).unwrap().ok(),
+            block(1, false, 0)
         );
         let next = exchange.on_response(
             response(Code::CONTENT, number::BLOCK2, block(1, false, 0), &[2; 3]),
@@ -345,7 +346,7 @@ mod tests {
         );
     }
 
-    /// What a peer may not do.
+    /// What a peer may not do. \[RFC7959-2.3-1\]
     #[test]
     fn what_cannot_be_put_together_is_told() {
         let bad = [
@@ -364,5 +365,21 @@ mod tests {
         exchange.message(token(1));
         let skipped = response(Code::CONTINUE, number::BLOCK1, block(5, true, SZX), b"");
         assert!(matches!(exchange.on_response(skipped, 99), Next::Broken(_)));
+    }
+    /// RFC 7959 §2.4: blocks with another ETag are of another body. \[RFC7959-2.4-6\] \[RFC7959-2.6-3\]
+    #[test]
+    fn what_has_changed_meanwhile_is_told() {
+        let part = |n, more, bytes: &[u8], tag: &'static str| {
+            let mut part = response(Code::CONTENT, number::BLOCK2, block(n, more, 0), bytes);
+            part.options.push(number::ETAG, tag);
+            part
+        };
+        let mut exchange = get();
+        exchange.message(token(1));
+        let next = exchange.on_response(part(0, true, &[1; 16], "a"), 99);
+        assert!(matches!(next, Next::Send));
+        exchange.message(token(2));
+        let next = exchange.on_response(part(1, false, &[2; 3], "b"), 99);
+        assert!(matches!(next, Next::Broken(Broken::Changed)));
     }
 }

@@ -247,6 +247,8 @@ mod tests {
     }
 
     /// LwM2M Core 1.1, table 6.2.1.-1 and the example of §6.2.1
+    /// \[LWM2M-6.2.1-LIFETIME\] \[LWM2M-6.2.1-VERSION\] \[LWM2M-6.2.1-BINDING\] \[LWM2M-6.2.1-QUEUE\] \[LWM2M-6.2.1-OBJECTS\] \[LWM2M-6.2.1-ALTERNATE-PATH\]
+    /// \[LWM2M-6.2.1-FORMATS\]
     #[test]
     fn what_a_registration_says() {
         let got = parse(
@@ -280,6 +282,7 @@ mod tests {
         );
     }
 
+    /// \[LWM2M-6.2.1-ENDPOINT\] \[LWM2M-6.2.1-VERSION\] \[LWM2M-6.2.1-BINDING\] \[LWM2M-6.2.1-MALFORMED\]
     #[test]
     fn what_is_refused() {
         let code = |query, links| parse(query, links).unwrap_err().0;
@@ -294,7 +297,7 @@ mod tests {
         assert_eq!(code("ep=a", &long), Code::REQUEST_ENTITY_TOO_LARGE);
     }
 
-    /// LwM2M Core 1.1 §6.2.2: what is not said stays.
+    /// LwM2M Core 1.1 §6.2.2: what is not said stays. \[LWM2M-6.2.2-PARTS\] \[LWM2M-6.2.2-OBJECTS\]
     #[test]
     fn an_update_changes_what_it_says() {
         let settings = Lwm2mSettings::default();
@@ -308,5 +311,14 @@ mod tests {
         assert_eq!((known.queue_mode, &known.links[..]), (false, &b"</5/0>"[..]));
         assert!(known.update(&register("lt=", ""), &settings).is_err());
         assert_eq!(known.lifetime, 90);
+    }
+    /// LwM2M Core 1.1 §6.2.1: other words are ignored; the objects are links. \[LWM2M-6.2.1-OTHER-WORDS\] \[LWM2M-6.2.1-CONTENT-FORMAT\]
+    #[test]
+    fn what_is_not_known_is_ignored_and_other_formats_are_refused() {
+        assert_eq!(parse("ep=a&pid=7&x", "</3/0>"), parse("ep=a", "</3/0>"));
+        let mut other = register("ep=a", "</3/0>");
+        other.options.push_uint(number::CONTENT_FORMAT, 50);
+        let refused = Registration::parse(&other, &Lwm2mSettings::default());
+        assert_eq!(refused.unwrap_err().0, Code::UNSUPPORTED_CONTENT_FORMAT);
     }
 }

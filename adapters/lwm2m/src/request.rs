@@ -230,7 +230,7 @@ pub(crate) fn discovered(message: &Message, root: &str) -> Result<Vec<Link>, Lin
 #[cfg(test)]
 mod tests {
     use super::*;
-    use headgate_lwm2m_codec::Value;
+    use headgate_lwm2m_codec::{Attributes, Value};
 
     fn path(text: &str) -> Path {
         text.parse().unwrap()
@@ -250,7 +250,7 @@ mod tests {
         }
     }
 
-    /// LwM2M Core 1.1 §7.4, and clients that say `ct`.
+    /// LwM2M Core 1.1 §7.4, and clients that say `ct`. \[LWM2M-6.3.1-ACCEPT\] \[LWM2M-7.4-CHOICE\]
     #[test]
     fn the_form_is_what_the_client_knows() {
         let write = |abilities: &Abilities, wished| {
@@ -285,6 +285,8 @@ mod tests {
     }
 
     /// LwM2M Core 1.1 §6.4.1: an alternate path goes in front.
+    /// \[RFC8132-2.3.1-1\] \[LWM2M-6.2.1-ALTERNATE-PATH\] \[LWM2M-6.3.1-READ\] \[LWM2M-6.3.2-DISCOVER\] \[LWM2M-6.3.5-EXECUTE\] \[LWM2M-6.3.7-DELETE\]
+    /// \[LWM2M-6.3.8-FORMAT\] \[LWM2M-6.4.4-OBSERVE-COMPOSITE\] \[LWM2M-6.4.5-CANCEL-COMPOSITE\]
     #[test]
     fn requests_of_the_specification() {
         let client = Abilities {
@@ -309,5 +311,34 @@ mod tests {
         let cancel = of(Operation::Cancel(both, Kind::Composite));
         assert_eq!(cancel.options.uint(number::OBSERVE), Some(1));
         assert_eq!(of(Operation::Delete(path("/5/0"))).code, Code::DELETE);
+    }
+    /// LwM2M Core 1.1 §6.3: what each operation is in CoAP.
+    /// \[LWM2M-6.3.3-REPLACE\] \[LWM2M-6.3.3-UPDATE\] \[LWM2M-6.3.4-WRITE-ATTRIBUTES\] \[LWM2M-6.3.6-CREATE\] \[LWM2M-6.3.8-READ-COMPOSITE\]
+    /// \[LWM2M-6.3.9-WRITE-COMPOSITE\] \[LWM2M-6.3.8-FORMAT\] \[LWM2M-7.3.2-REMOVE\]
+    #[test]
+    fn each_operation_has_its_method() {
+        let client = new_client(&[]);
+        let of = |operation: Operation| request(&operation, &client, None).unwrap();
+        let record = |at: &str| Record::new(path(at), Value::Integer(1));
+        let write = |replace| {
+            of(Operation::Write {
+                path: path("/3303/0/5700"),
+                records: vec![record("/3303/0/5700")],
+                replace,
+            })
+        };
+        assert_eq!([write(true).code, write(false).code], [Code::PUT, Code::POST]);
+        let create = of(Operation::Create(path("/3303"), vec![record("/3303/7/5700")]));
+        assert_eq!((create.code, segments(&create).as_str()), (Code::POST, "/3303"));
+        let read = of(Operation::ReadComposite(vec![path("/3/0/9")]));
+        assert_eq!((read.code, segments(&read).as_str()), (Code::FETCH, ""));
+        assert_eq!(read.options.uint(number::CONTENT_FORMAT), Some(110));
+        let write = of(Operation::WriteComposite(vec![record("/3303/0/5700")]));
+        assert_eq!((write.code, segments(&write).as_str()), (Code::IPATCH, ""));
+        let attributes = Attributes::of_query(["pmin=5", "gt"]).unwrap();
+        let write = of(Operation::WriteAttributes(path("/3/0/9"), attributes));
+        let words: Vec<_> = write.options.all(number::URI_QUERY).collect();
+        assert_eq!((write.code, write.payload.len()), (Code::PUT, 0));
+        assert_eq!(words, ["pmin=5", "gt"]);
     }
 }

@@ -336,6 +336,7 @@ mod tests {
         assert!(Lwm2mSettings::default().faults().is_empty());
     }
 
+    /// \[LWM2M-6.5-AWAKE\]
     #[test]
     fn the_longest_name_that_fits_says_how_long_a_client_listens() {
         let windows = [("meter*", 30), ("meter-7", 5), ("m*", 60)];

@@ -95,7 +95,7 @@ mod tests {
     use super::*;
     use crate::number::BLOCK2;
 
-    /// RFC 7959 §2.2
+    /// RFC 7959 §2.2 \[RFC7959-2.2-1\]
     #[test]
     fn a_block_is_a_number_a_flag_and_a_size() {
         for (block, bytes) in [
@@ -152,7 +152,7 @@ mod tests {
         );
     }
 
-    /// RFC 7959 §2.2: "The value 7 for SZX (which would indicate a block size of 2048) is reserved, i.e., MUST NOT be sent"
+    /// RFC 7959 §2.2: "The value 7 for SZX (which would indicate a block size of 2048) is reserved, i.e., MUST NOT be sent" \[RFC7959-2.2-2\]
     #[test]
     fn the_reserved_size_and_long_values_are_refused() {
         let mut options = Options::default();

@@ -181,6 +181,7 @@ pub(crate) fn uint_of(value: &[u8]) -> Option<u32> {
 mod tests {
     use super::*;
 
+    /// \[RFC7252-3.1-1\]
     #[test]
     fn options_stay_in_the_order_of_their_numbers() {
         let mut options = Options::default();
@@ -197,7 +198,7 @@ mod tests {
         assert!(!options.has(number::URI_PATH) && options.has(number::OBSERVE));
     }
 
-    /// RFC 7252 §3.2
+    /// RFC 7252 §3.2 \[RFC7252-3.2-1\] \[RFC7252-3.2-2\]
     #[test]
     fn integers_have_no_leading_zeros() {
         for (value, bytes) in [(0, &[][..]), (1, &[1]), (256, &[1, 0]), (u32::MAX, &[255; 4])] {
@@ -214,6 +215,7 @@ mod tests {
     }
 
     /// RFC 7252 §5.4.1 and §5.4.5: a critical option that is not understood, or that is given too often, is a bad option; an elective one is ignored.
+    /// \[RFC7252-5.4.1-1\] \[RFC7252-5.4.5-2\]
     #[test]
     fn critical_options_must_be_known() {
         let known = |number: u16| number == 11 || number == 17;

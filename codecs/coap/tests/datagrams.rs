@@ -13,7 +13,7 @@ fn encoded(message: &Message) -> BytesMut {
     bytes
 }
 
-/// RFC 7252 appendix A, figure 16: a confirmable request with its piggybacked response.
+/// RFC 7252 appendix A, figure 16: a confirmable request with its piggybacked response. \[RFC7252-3-1\]
 #[test]
 fn the_first_example_of_the_specification() {
     let mut get = Message::new(Kind::Confirmable, Code::GET, 0x7d34, Token::default());
@@ -30,6 +30,7 @@ fn the_first_example_of_the_specification() {
 }
 
 /// What RFC 7252 calls a message format error, and what is no CoAP at all.
+/// \[RFC7252-3-2\] \[RFC7252-3-4\] \[RFC7252-3-5\] \[RFC7252-3.1-2\] \[RFC7252-3.1-3\] \[RFC7252-4.1-2\]
 #[test]
 fn what_is_no_message() {
     let malformed = |bytes: &[u8]| match decode(bytes) {
@@ -102,7 +103,14 @@ fn what_is_no_message() {
     );
 }
 
-/// RFC 8323 §3.2, figures 5 and 6: the length counts options and payload.
+/// RFC 7252 §3 \[RFC7252-3-3\]
+#[test]
+fn a_token_has_eight_bytes_at_most() {
+    assert_eq!(Token::new(&[7; 8]).map(|token| token.as_bytes().len()), Some(8));
+    assert_eq!(Token::new(&[7; 9]), None);
+}
+
+/// RFC 8323 §3.2, figures 5 and 6: the length counts options and payload. \[RFC8323-3.2-1\]
 #[test]
 fn messages_on_a_connection() {
     let mut get = Message::of_stream(Code::GET, Token::new(b"\x20").unwrap());
@@ -128,7 +136,7 @@ fn messages_on_a_connection() {
     }
 }
 
-/// A declared gigabyte is refused when its length is read, not when it is there.
+/// A declared gigabyte is refused when its length is read, not when it is there. \[RFC8323-3.2-2\]
 #[test]
 fn a_long_message_is_refused_at_once() {
     let mut bytes = BytesMut::from(&b"\xf0\x40\x00\x00\x00"[..]);
@@ -177,6 +185,7 @@ fn messages() -> impl Strategy<Value = Message> {
 }
 
 proptest! {
+    /// \[RFC7252-3.1-1\] \[RFC7252-5.3.1-5\]
     #[test]
     fn decoding_what_was_encoded_gives_the_same(message in messages()) {
         let bytes = encoded(&message);
@@ -184,6 +193,7 @@ proptest! {
         prop_assert_eq!(decode(&bytes), Ok(message));
     }
 
+    /// \[RFC8323-3.2-1\]
     #[test]
     fn every_split_of_a_stream_gives_the_same(message in messages(), at in 0_usize..2_000) {
         let message = Message { kind: Kind::Confirmable, id: 0, ..message };

@@ -42,6 +42,7 @@ fn is_of_text(byte: u8) -> bool {
 mod tests {
     use super::*;
 
+    /// \[LWM2M-6.3.5-ARGUMENTS\]
     #[test]
     fn arguments_are_digits_with_texts() {
         for text in [
@@ -56,6 +57,7 @@ mod tests {
         }
     }
 
+    /// \[LWM2M-6.3.5-ARGUMENTS\]
     #[test]
     fn what_is_no_list_is_refused_where_it_stands() {
         for (text, at) in [

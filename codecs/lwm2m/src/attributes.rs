@@ -207,6 +207,7 @@ fn number(attribute: Attribute, text: &str) -> Result<f64, AttributeError> {
 mod tests {
     use super::*;
 
+    /// \[LWM2M-7.3.2-PERIODS\] \[LWM2M-7.3.2-LIMITS\] \[LWM2M-7.3.2-REMOVE\] \[LWM2M-7.3.2-NEW\]
     #[test]
     fn queries_are_written_as_they_are_read() {
         let query = [
@@ -228,6 +229,7 @@ mod tests {
         assert_eq!(attributes.iter().count(), 10);
     }
 
+    /// \[LWM2M-7.3.2-PERIODS\] \[LWM2M-7.3.2-LIMITS\] \[LWM2M-7.3.2-NEW\]
     #[test]
     fn values_that_an_attribute_cannot_have_are_refused() {
         for item in [
@@ -252,7 +254,7 @@ mod tests {
         assert_eq!(unknown, Err(AttributeError::Unknown("dim".into())));
     }
 
-    /// Core 1.2 §7.3.2. Our reading: docs/interpretations.md#lwm2m-write-attributes.
+    /// Core 1.2 §7.3.2. Our reading: docs/interpretations.md#lwm2m-write-attributes. \[LWM2M-7.3.2-LIMITS\] \[LWM2M-7.3.2-PMAX-IGNORED\]
     #[test]
     fn limits_fit_each_other() {
         let check = |query: &[&str]| Attributes::of_query(query.iter().copied()).unwrap().check();
@@ -270,6 +272,7 @@ mod tests {
         );
     }
 
+    /// \[LWM2M-7.3.1-PROPERTIES\]
     #[test]
     fn links_have_attributes_among_others() {
         let link = &crate::parse_links(b"</3/0/7>;dim=8;gt=50;pmin=5").unwrap()[0];

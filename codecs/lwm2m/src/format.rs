@@ -330,6 +330,7 @@ pub(crate) fn path_of(name: &str) -> Result<Path, FormatError> {
 mod tests {
     use super::*;
 
+    /// \[LWM2M-7.4-NUMBERS\]
     #[test]
     fn formats_are_found_by_number_and_name() {
         for format in Format::ALL {

@@ -258,7 +258,7 @@ mod tests {
         (name.to_owned(), value.map(str::to_owned))
     }
 
-    /// The shape of the examples in Core 1.2 §6.3.2.
+    /// The shape of the examples in Core 1.2 §6.3.2. \[LWM2M-6.3.2-DISCOVER\] \[LWM2M-7.3.1-PROPERTIES\] \[LWM2M-7.4-LINKS\]
     #[test]
     fn discover_answers_are_links_with_attributes() {
         let text = "</3/0>;pmin=10;pmax=60,</3/0/1>,</3/0/6>;dim=8,</3/0/7>;dim=8;gt=50;lt=42.2,</3/0/8>;title=\"a \\\"b\\\\\"";
@@ -283,6 +283,7 @@ mod tests {
         assert_eq!(links[1].path.object(), Some(4));
     }
 
+    /// \[LWM2M-7.4-LINKS\]
     #[test]
     fn what_is_no_link_is_refused_where_it_stands() {
         for (text, at) in [

@@ -123,6 +123,7 @@ mod tests {
         Path::of(ids).unwrap()
     }
 
+    /// \[LWM2M-6.3-NAMES\]
     #[test]
     fn paths_are_written_as_they_are_read() {
         for (text, ids) in [
@@ -138,6 +139,7 @@ mod tests {
         }
     }
 
+    /// \[LWM2M-6.3-NAMES\]
     #[test]
     fn what_is_no_path_is_refused() {
         for (text, error) in [

@@ -130,6 +130,7 @@ mod tests {
         }
     }
 
+    /// \[LWM2M-6.2.1-OBJECTS\] \[LWM2M-6.2.1-FORMATS\] \[LWM2M-6.2.1-OBJECT-VERSION\]
     #[test]
     fn a_registration_has_objects_versions_and_instances() {
         let text =
@@ -147,7 +148,7 @@ mod tests {
         assert_eq!(write_registration(&registered), text);
     }
 
-    /// Transport 1.2, "Alternate Path": the paths of LwM2M may begin elsewhere.
+    /// Transport 1.2, "Alternate Path": the paths of LwM2M may begin elsewhere. \[LWM2M-6.2.1-ALTERNATE-PATH\]
     #[test]
     fn an_alternate_path_stands_before_all_others() {
         let text = "</lwm2m/1/0>,</lwm2m>;rt=\"oma.lwm2m\";ct=11543,</lwm2m/3/0>,</3/1>,</lwm2mx/4/0>";
@@ -160,6 +161,7 @@ mod tests {
         assert_eq!(write_registration(&registered), written);
     }
 
+    /// \[LWM2M-6.2.1-ALTERNATE-PATH\]
     #[test]
     fn an_alternate_path_has_one_slash_in_front() {
         for target in ["lwm2m", "/lwm2m/", "//lwm2m"] {
@@ -172,6 +174,7 @@ mod tests {
         }
     }
 
+    /// \[LWM2M-6.2.1-OBJECT-VERSION\]
     #[test]
     fn the_objects_version_is_more_than_its_instances() {
         let text = "</3/0>;ver=\"1.0\",</3>;ver=1.2,</3/1>;ver=1.1,</4/0>;ver=1.3";
@@ -186,6 +189,7 @@ mod tests {
         assert!(parse_registration(text.as_bytes()).unwrap().objects.is_empty());
     }
 
+    /// \[LWM2M-6.2.1-MALFORMED\]
     #[test]
     fn versions_and_formats_that_are_none_are_refused() {
         let parse = |text: &str| parse_registration(text.as_bytes());

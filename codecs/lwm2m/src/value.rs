@@ -347,6 +347,7 @@ mod tests {
         ]
     }
 
+    /// \[LWM2M-C-DATA-TYPES\]
     #[test]
     fn values_come_back_from_json_and_text() {
         for value in values() {
@@ -431,6 +432,7 @@ mod tests {
         assert_eq!(above, Err(ValueError::Range(Type::Integer)));
     }
 
+    /// \[LWM2M-C-DATA-TYPES\]
     #[test]
     fn types_have_the_names_of_definitions() {
         for known in Type::ALL {

@@ -59,13 +59,13 @@ const DEVICE_TLV: &str = "C80014 4F70656E204D6F62696C6520416C6C69616E6365 C80116
     C80209 333435303030313233 C303 312E30 8606 410001 410105 880708 42000ED8 42011388 8708 41007D 42010384 C10964 C10A0F
     830B 410000 C40D 5182428F C60E 2B30323A3030 C110 55";
 
-/// Core 1.0 §6.4.3.1
+/// Core 1.0 §6.4.3.1 \[LWM2M-7.4-TLV\]
 #[test]
 fn tlv_of_an_instance_has_its_resources() {
     both_ways(Format::Tlv, "/3/0", &hex(DEVICE_TLV), &device());
 }
 
-/// Core 1.0 §6.4.3.2 A
+/// Core 1.0 §6.4.3.2 A \[LWM2M-7.4-TLV\]
 #[test]
 fn tlv_of_an_object_has_its_instances() {
     both_ways(
@@ -136,6 +136,7 @@ fn tlv_of_object_links() {
     both_ways(Format::Tlv, "/66", &payload, &records);
 }
 
+/// \[LWM2M-7.4-TLV\]
 #[test]
 fn tlv_of_resources_and_their_instances() {
     both_ways(
@@ -153,6 +154,7 @@ fn tlv_of_resources_and_their_instances() {
 }
 
 /// Clients answer with the levels above what was asked for, or with instances alone. Our reading: docs/interpretations.md#lwm2m-tlv-level.
+/// \[LWM2M-7.4-TLV\]
 #[test]
 fn tlv_may_begin_at_another_level() {
     let battery = [of("/3/0/9", Value::Integer(100))];
@@ -213,7 +215,7 @@ fn tlv_of_numbers_of_every_size() {
     assert_eq!(read("/1/0/6", "C106 02"), Err(FormatError::Value { path, error }));
 }
 
-/// Core 1.0 §6.4.3: which entries stand in which.
+/// Core 1.0 §6.4.3: which entries stand in which. \[LWM2M-7.4-TLV-MALFORMED\]
 #[test]
 fn tlv_that_is_cut_off_or_at_a_wrong_level_is_refused() {
     for (base, payload, at) in [
@@ -258,13 +260,13 @@ fn tlv_that_is_cut_off_or_at_a_wrong_level_is_refused() {
 
 const DEVICE_SENML: &str = r#"[{"bn":"/3/0/","n":"0","vs":"Open Mobile Alliance"},{"n":"1","vs":"Lightweight M2M Client"},{"n":"2","vs":"345000123"},{"n":"3","vs":"1.0"},{"n":"6/0","v":1},{"n":"6/1","v":5},{"n":"7/0","v":3800},{"n":"7/1","v":5000},{"n":"8/0","v":125},{"n":"8/1","v":900},{"n":"9","v":100},{"n":"10","v":15},{"n":"11/0","v":0},{"n":"13","v":1367491215},{"n":"14","vs":"+02:00"},{"n":"16","vs":"U"}]"#;
 
-/// Core 1.1 §7.4, SenML JSON
+/// Core 1.1 §7.4, SenML JSON \[LWM2M-7.4-SENML-JSON\]
 #[test]
 fn senml_json_of_an_instance() {
     both_ways(Format::SenmlJson, "/3/0", DEVICE_SENML.as_bytes(), &device());
 }
 
-/// Core 1.1 §7.4, SenML JSON: links, and what Read-Composite asks for.
+/// Core 1.1 §7.4, SenML JSON: links, and what Read-Composite asks for. \[LWM2M-7.4-SENML-JSON\]
 #[test]
 fn senml_json_of_links_and_of_paths() {
     let payload = r#"[{"n":"/65/0/0/0","vlo":"66:0"},{"n":"/65/0/1","vs":"8613800755500"}]"#;
@@ -281,7 +283,7 @@ fn senml_json_of_links_and_of_paths() {
     assert_eq!(read(Format::SenmlJson, "/", mixed).unwrap(), paths);
 }
 
-/// RFC 8428 §4.1, §4.6: base fields hold until there are others.
+/// RFC 8428 §4.1, §4.6: base fields hold until there are others. \[LWM2M-7.4-SENML-JSON\]
 #[test]
 fn senml_base_fields_are_resolved() {
     let payload =
@@ -340,6 +342,7 @@ fn senml_of_unknown_resources_has_the_types_that_show() {
     assert_eq!(values, wanted);
 }
 
+/// \[LWM2M-7.4-SENML-JSON-MALFORMED\]
 #[test]
 fn senml_json_that_is_none_is_refused() {
     let read = |payload: &str| read(Format::SenmlJson, "/3", payload.as_bytes());
@@ -397,7 +400,7 @@ fn senml_json_that_is_none_is_refused() {
     );
 }
 
-/// Core 1.1 §7.4, SenML CBOR: the same device.
+/// Core 1.1 §7.4, SenML CBOR: the same device. \[LWM2M-7.4-SENML-CBOR\]
 #[test]
 fn senml_cbor_of_an_instance() {
     let payload = hex(
@@ -411,6 +414,7 @@ fn senml_cbor_of_an_instance() {
     both_ways(Format::SenmlCbor, "/3/0", &payload, &device());
 }
 
+/// \[LWM2M-7.4-SENML-CBOR\]
 #[test]
 fn senml_cbor_has_links_times_and_bytes() {
     let records = [
@@ -442,6 +446,7 @@ fn senml_cbor_has_no_times_among_its_values() {
     assert_eq!(untyped(Format::SenmlCbor, "/9999", &payload), [record]);
 }
 
+/// \[LWM2M-7.4-SENML-CBOR-MALFORMED\]
 #[test]
 fn senml_cbor_that_is_none_is_refused() {
     let read = |payload: &str| read(Format::SenmlCbor, "/3", &hex(payload));
@@ -461,13 +466,13 @@ fn senml_cbor_that_is_none_is_refused() {
 
 const DEVICE_JSON: &str = r#"{"bn":"/3/0/","e":[{"n":"0","sv":"Open Mobile Alliance"},{"n":"1","sv":"Lightweight M2M Client"},{"n":"2","sv":"345000123"},{"n":"3","sv":"1.0"},{"n":"6/0","v":1},{"n":"6/1","v":5},{"n":"7/0","v":3800},{"n":"7/1","v":5000},{"n":"8/0","v":125},{"n":"8/1","v":900},{"n":"9","v":100},{"n":"10","v":15},{"n":"11/0","v":0},{"n":"13","v":1367491215},{"n":"14","sv":"+02:00"},{"n":"16","sv":"U"}]}"#;
 
-/// Core 1.0 §6.4.4
+/// Core 1.0 §6.4.4 \[LWM2M-7.4-JSON\]
 #[test]
 fn json_of_an_instance() {
     both_ways(Format::Json, "/3/0", DEVICE_JSON.as_bytes(), &device());
 }
 
-/// Core 1.0 §6.4.4: a notification of several moments, and links.
+/// Core 1.0 §6.4.4: a notification of several moments, and links. \[LWM2M-7.4-JSON\]
 #[test]
 fn json_has_times_and_links() {
     let payload = br#"{"e":[{"n":"1/2","v":"22.4","t":"-5"},{"n":"1/2","v":"22.9","t":"-30"},{"n":"1/2","v":24,"t":-50}],"bt":"25462634"}"#;
@@ -485,6 +490,7 @@ fn json_has_times_and_links() {
     both_ways(Format::Json, "/", payload, &records);
 }
 
+/// \[LWM2M-7.4-JSON\]
 #[test]
 fn json_of_one_resource_has_its_path_in_the_base_name() {
     let battery = [of("/3/0/9", Value::Integer(100))];
@@ -516,6 +522,7 @@ fn json_of_one_resource_has_its_path_in_the_base_name() {
     );
 }
 
+/// \[LWM2M-7.4-JSON-MALFORMED\]
 #[test]
 fn json_that_is_none_is_refused() {
     let read = |payload: &str| read(Format::Json, "/3/0", payload.as_bytes());
@@ -544,7 +551,7 @@ fn json_that_is_none_is_refused() {
     assert_eq!(read(r#"{"e":[{"n":"9","v":"many"}]}"#), Err(refused));
 }
 
-/// Core 1.2 §7.4, LwM2M CBOR
+/// Core 1.2 §7.4, LwM2M CBOR \[LWM2M-7.4-LWM2M-CBOR\]
 #[test]
 fn lwm2m_cbor_is_maps_in_maps() {
     let payload = hex(
@@ -564,6 +571,7 @@ fn lwm2m_cbor_is_maps_in_maps() {
     both_ways(Format::Lwm2mCbor, "/", &hex("A2 01 F6 03 A1 00 A1 09 F6"), &paths);
 }
 
+/// \[LWM2M-7.4-LWM2M-CBOR\]
 #[test]
 fn lwm2m_cbor_keys_may_be_parts_of_paths() {
     let resources = [
@@ -595,6 +603,7 @@ fn lwm2m_cbor_keys_may_be_parts_of_paths() {
     assert_eq!(untyped(Format::Lwm2mCbor, "/", &hex("A0")), []);
 }
 
+/// \[LWM2M-7.4-LWM2M-CBOR-MALFORMED\]
 #[test]
 fn lwm2m_cbor_that_is_none_is_refused() {
     let read = |payload: &str| read(Format::Lwm2mCbor, "/13", &hex(payload));
@@ -634,7 +643,7 @@ fn lwm2m_cbor_that_is_none_is_refused() {
     assert_eq!(read("A1 83 030009 05"), Err(outside));
 }
 
-/// Core 1.2 §7.4: plain text, opaque, CBOR
+/// Core 1.2 §7.4: plain text, opaque, CBOR \[LWM2M-7.4-TEXT\] \[LWM2M-7.4-OPAQUE\] \[LWM2M-7.4-CBOR\]
 #[test]
 fn one_value_is_text_bytes_or_cbor() {
     both_ways(Format::Text, "/3/0/0", b"Open Mobile Alliance", &device()[..1]);
@@ -674,6 +683,7 @@ fn one_value_is_text_bytes_or_cbor() {
     );
 }
 
+/// \[LWM2M-7.4-TEXT\] \[LWM2M-7.4-OPAQUE\] \[LWM2M-7.4-CBOR\]
 #[test]
 fn what_is_not_one_value_is_refused() {
     for format in [Format::Text, Format::Opaque, Format::Cbor] {
@@ -700,6 +710,7 @@ fn what_is_not_one_value_is_refused() {
     assert_eq!(bytes, refused("/3/0/9", ValueError::Type { wanted, given }));
 }
 
+/// \[LWM2M-7.4-LINKS\]
 #[test]
 fn links_are_paths() {
     let paths = ["/3/0", "/3/0/9"].map(|at| Record::of_path(path(at)));

@@ -138,6 +138,7 @@ fn parts(records: &[Record]) -> Vec<(Path, Vec<Record>)> {
 }
 
 proptest! {
+    /// \[LWM2M-7.4-TLV\] \[LWM2M-7.4-SENML-CBOR\] \[LWM2M-7.4-LWM2M-CBOR\]
     #[test]
     fn trees_come_back(records in records(false)) {
         for format in [Format::Tlv, Format::Lwm2mCbor, Format::SenmlCbor] {
@@ -149,6 +150,7 @@ proptest! {
         comes_back(Format::Lwm2mCbor, Path::ROOT, &records)?;
     }
 
+    /// \[LWM2M-7.4-SENML-JSON\] \[LWM2M-7.4-JSON\]
     #[test]
     fn lists_with_times_come_back(mut records in records(true), times in times()) {
         for (record, time) in records.iter_mut().zip(times) {
@@ -163,6 +165,7 @@ proptest! {
         }
     }
 
+    /// \[LWM2M-7.4-TEXT\] \[LWM2M-7.4-OPAQUE\] \[LWM2M-7.4-CBOR\]
     #[test]
     fn single_values_come_back(records in records(false)) {
         for record in &records {
@@ -175,6 +178,7 @@ proptest! {
         }
     }
 
+    /// \[LWM2M-C-DATA-TYPES\]
     #[test]
     fn values_come_back_from_json_and_text(records in records(false)) {
         for value in records.into_iter().filter_map(|record| record.value) {

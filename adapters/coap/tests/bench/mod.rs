@@ -434,6 +434,7 @@ impl Bench {
                     panic!("to everybody")
                 };
                 self.traffic.entry(to).or_default().1 += bytes.len();
+                check_sent(&bytes);
                 self.sent.push_back((to, bytes));
             }
             let counts = &mut self.counts;
@@ -531,4 +532,19 @@ pub(crate) fn text(message: &Message) -> String {
 
 fn endpoint(key: SessionKey) -> EndpointId {
     EndpointId(1 << 63 | u64::from(key.generation) << 32 | u64::from(key.index))
+}
+
+/// What holds for each message that a server sends, in every test that has a bench.
+/// \[RFC7252-4.3-1\] \[RFC7252-4.6-1\] \[RFC7252-5.4.5-1\] \[RFC7252-5.10.6.1-1\] \[RFC7959-2.1-2\] \[RFC7959-4-3\] \[RFC9175-3.4-3\]
+fn check_sent(bytes: &Bytes) {
+    let message = decode(bytes).expect("a message");
+    let numbers: Vec<u16> = message.options.iter().map(|(number, _)| number).collect();
+    let twice = numbers
+        .windows(2)
+        .find(|pair| pair[0] == pair[1] && pair[0] != number::LOCATION_PATH);
+    assert_eq!(twice, None, "{message:?}");
+    assert!(!message.options.has(number::REQUEST_TAG), "{message:?}");
+    assert!(message.payload.len() <= 1_024, "{message:?}");
+    let is_empty = message.code == Code::EMPTY;
+    assert!(!is_empty || message.kind != Kind::NonConfirmable, "{message:?}");
 }

@@ -51,7 +51,7 @@ fn every_suite_carries_words_both_ways() {
     }
 }
 
-/// RFC 5246 §7.4.6, §7.4.8; RFC 7250 §4
+/// RFC 5246 §7.4.6, §7.4.8; RFC 7250 §4 \[RFC7252-9.1.3.2-1\]
 #[test]
 fn a_client_shows_a_certificate_or_a_raw_key_that_is_known() {
     for raw_keys in [false, true] {

@@ -85,6 +85,7 @@ impl Target {
 mod tests {
     use super::*;
 
+    /// \[RFC7252-6.1-1\] \[RFC7252-6.1-2\] \[RFC7252-6.4-1\]
     #[test]
     fn addresses_as_they_are_written() {
         let parsed = |uri: &str| {
