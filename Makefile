@@ -70,6 +70,6 @@ docs:
 	$(CARGO) run -q -p headgate -- check --reference > docs/configuration.md.new
 	mv docs/configuration.md.new docs/configuration.md
 
-## The matrix of MQTT's normative statements and their tests.
+## The matrices of the statements of MQTT, CoAP and LwM2M, and their tests.
 clauses:
 	$(CARGO) run -q -p headgate-tests --bin clauses

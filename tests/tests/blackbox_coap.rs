@@ -398,7 +398,7 @@ impl Drop for Server {
     }
 }
 
-/// The command line with a server that is not ours: separate responses, blocks both ways.
+/// The command line with a server that is not ours: separate responses, blocks both ways. \[RFC7252-5.2.1-1\] \[RFC7252-5.3.2-3\]
 #[test]
 fn the_command_line_speaks_to_a_foreign_server() {
     CoapClient::Libcoap.install();
@@ -435,6 +435,7 @@ fn the_command_line_speaks_to_a_foreign_server() {
 }
 
 /// RFC 7252 §9: coaps, with a key that both sides have. The identity is the user name, and nothing need be said in the query.
+/// \[RFC7252-6.2-1\] \[RFC7252-9.1.1-1\]
 #[test]
 fn a_foreign_client_speaks_coap_over_dtls() {
     CoapClient::Libcoap.install();

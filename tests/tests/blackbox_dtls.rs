@@ -56,6 +56,7 @@ fn count(daemon: &Daemon<'_>, name: &str) -> u64 {
 }
 
 /// RFC 4279, RFC 5489, RFC 6655, RFC 7251: whoever's DTLS it is, messages go through at every QoS both ways.
+/// \[RFC7252-9.1.3.1-1\] \[RFC7252-9.1.3.2-1\] \[RFC7252-9.1.3.3-1\]
 #[test]
 fn devices_speak_through_every_stack_and_suite() {
     use DtlsStack::{MbedTls, OpenSsl, TinyDtls};
@@ -220,7 +221,7 @@ fn a_client_id_may_have_its_key_in_the_access_chain() {
     daemon.stop();
 }
 
-/// RFC 5246 §7.4.6: a certificate may be demanded; of a CA that is not ours it opens nothing.
+/// RFC 5246 §7.4.6: a certificate may be demanded; of a CA that is not ours it opens nothing. \[RFC7252-9.1.3.3-2\]
 #[test]
 fn a_client_without_a_good_certificate_is_refused() {
     let (setup, address) = setup(

@@ -111,6 +111,10 @@ impl Application {
 }
 
 /// LwM2M Core 1.1 §6.3, §6.4 by all versions and formats: a device with the habits of Wakaama, and one with those of Anjay.
+/// \[LWM2M-6.2.1-REGISTER\] \[LWM2M-6.2.1-OBJECTS\] \[LWM2M-6.2.1-ALTERNATE-PATH\] \[LWM2M-6.2.2-UPDATE\] \[LWM2M-6.2.3-DEREGISTER\] \[LWM2M-6.3.1-READ\]
+/// \[LWM2M-6.3.2-DISCOVER\] \[LWM2M-6.3.3-REPLACE\] \[LWM2M-6.3.3-UPDATE\] \[LWM2M-6.3.4-WRITE-ATTRIBUTES\] \[LWM2M-6.3.5-EXECUTE\] \[LWM2M-6.3.6-CREATE\]
+/// \[LWM2M-6.3.7-DELETE\] \[LWM2M-6.3.8-READ-COMPOSITE\] \[LWM2M-6.3.9-WRITE-COMPOSITE\] \[LWM2M-6.3-ERRORS\] \[LWM2M-6.4.1-OBSERVE\] \[LWM2M-6.4.2-NOTIFY\]
+/// \[LWM2M-6.4.3-CANCEL\] \[LWM2M-6.4.4-OBSERVE-COMPOSITE\] \[LWM2M-6.4.5-CANCEL-COMPOSITE\] \[LWM2M-6.4.6-SEND\] \[LWM2M-6.2.1-VERSIONS\] \[LWM2M-6.2.1.2-UDP\]
 #[test]
 fn a_device_is_read_written_executed_and_observed() {
     let port = free_udp_port();
@@ -244,6 +248,7 @@ fn a_device_is_read_written_executed_and_observed() {
 }
 
 /// LwM2M Core 1.1 §6.5: commands to a client that sleeps wait on the disk, in order; each has one answer; one that is over before is answered so.
+/// \[LWM2M-6.5-AWAY\] \[LWM2M-6.5-UPDATE\] \[LWM2M-6.5-ORDER\]
 #[test]
 fn commands_to_a_sleeper_survive_a_kill() {
     let port = free_udp_port();
@@ -287,6 +292,7 @@ fn commands_to_a_sleeper_survive_a_kill() {
 }
 
 /// A registration and its observations survive `kill -9`: the device does nothing for it. It may come from elsewhere, as behind a NAT.
+/// \[LWM2M-6.2.1-AGAIN\] \[LWM2M-6.2.2-ADDRESS\]
 #[test]
 fn registrations_and_observations_survive_a_kill() {
     let port = free_udp_port();
@@ -318,6 +324,7 @@ fn registrations_and_observations_survive_a_kill() {
 }
 
 /// LwM2M Core 1.1 appendix E.6: a package is sent in blocks, or fetched; what goes wrong is told.
+/// \[LWM2M-6.3.3-BLOCKS\] \[LWM2M-E.6-FIRMWARE-PUSH\] \[LWM2M-E.6-FIRMWARE-PULL\] \[LWM2M-E.6-FIRMWARE-STATES\] \[LWM2M-E.6-FIRMWARE-RESULTS\]
 #[test]
 fn firmware_is_updated() {
     let port = free_udp_port();
@@ -362,6 +369,7 @@ fn firmware_is_updated() {
 }
 
 /// LwM2M Core 1.1 §6.1: a device that knows this server alone is told where it belongs.
+/// \[LWM2M-6.1.7-REQUEST\] \[LWM2M-6.1.7-FINISH\] \[LWM2M-6.1.7-WRITE\] \[LWM2M-E.1-SECURITY-OBJECT\] \[LWM2M-E.2-SERVER-OBJECT\]
 #[test]
 fn a_device_is_bootstrapped() {
     let port = free_udp_port();
