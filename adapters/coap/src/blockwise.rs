@@ -15,24 +15,31 @@ const PATIENCE: Duration = Duration::from_secs(247);
 /// What keeping one takes beside its bytes and its name.
 const EACH: usize = 192;
 
-/// Whose body it is, and of which request: method, and all options that make a difference. RFC 7959 §2.5, RFC 9175 §3.3
-type Name<A> = (A, Box<[u8]>);
+/// Whose body it is, and of which request: a number made of method and all options that make a difference. RFC 7959 §2.5, RFC 9175 §3.3
+type Name<A> = (A, u128);
 
-/// The part of a request that its blocks have in common.
-fn name_of(message: &Message) -> Box<[u8]> {
-    let mut name = vec![message.code.0];
-    for (option, value) in message.options.iter() {
-        let differs = matches!(
-            option,
-            number::BLOCK1 | number::BLOCK2 | number::SIZE1 | number::SIZE2 | number::OBSERVE | number::ECHO
-        );
-        if !differs {
-            name.extend_from_slice(&option.to_be_bytes());
-            name.extend_from_slice(&(value.len() as u16).to_be_bytes());
-            name.extend_from_slice(value);
+/// A number for the part of a request that its blocks have in common. Who finds two requests with the same mixes up bodies of his own.
+fn name_of(message: &Message) -> u128 {
+    let mut halves = [DefaultHasher::new(), DefaultHasher::new()];
+    for (n, half) in halves.iter_mut().enumerate() {
+        (n, message.code.0).hash(half);
+        for (option, value) in message.options.iter() {
+            let differs = matches!(
+                option,
+                number::BLOCK1
+                    | number::BLOCK2
+                    | number::SIZE1
+                    | number::SIZE2
+                    | number::OBSERVE
+                    | number::ECHO
+            );
+            if !differs {
+                (option, &value[..]).hash(half);
+            }
         }
     }
-    name.into()
+    let [high, low] = halves.map(|half| u128::from(half.finish()));
+    high << 64 | low
 }
 
 /// The option of this number, over a connection (`bert`) or not.
@@ -79,9 +86,10 @@ impl<A: Address, V> Kept<A, V> {
     fn put(&mut self, name: Name<A>, bytes: usize, value: V, now: Instant) {
         self.take(&name);
         self.next += 1;
-        let bytes = EACH + 2 * name.1.len() + bytes;
+        let bytes = EACH + bytes;
         self.bytes += bytes;
-        self.order.push_back((now + PATIENCE, self.next, name.clone()));
+        self.order.push_back((now + PATIENCE, self.next, name));
+        self.compact();
         let place = Place {
             number: self.next,
             touched: now,
@@ -97,9 +105,19 @@ impl<A: Address, V> Kept<A, V> {
         if place.touched + TOUCH <= now {
             self.next += 1;
             (place.number, place.touched) = (self.next, now);
-            self.order.push_back((now + PATIENCE, self.next, name.clone()));
+            self.order.push_back((now + PATIENCE, self.next, *name));
         }
-        Some(&mut place.value)
+        self.compact();
+        self.by_name.get_mut(name).map(|place| &mut place.value)
+    }
+
+    /// Those that are gone are never more than those that are there, and a few.
+    fn compact(&mut self) {
+        if self.order.len() > 2 * self.by_name.len() + 64 {
+            let by_name = &self.by_name;
+            self.order
+                .retain(|(_, number, name)| by_name.get(name).is_some_and(|kept| kept.number == *number));
+        }
     }
 
     fn take(&mut self, name: &Name<A>) -> Option<V> {
@@ -426,12 +444,12 @@ impl<A: Address> Downloads<A> {
         let Some(body) = self.held.remove(name) else {
             return self.kept.take(name);
         };
-        self.held_bytes -= EACH + name.1.len();
+        self.held_bytes -= EACH;
         Some(body)
     }
 
     fn hold(&mut self, name: Name<A>, body: Body) {
-        self.held_bytes += EACH + name.1.len();
+        self.held_bytes += EACH;
         self.held.insert(name, body);
     }
 
@@ -629,6 +647,22 @@ mod tests {
             Code::REQUEST_ENTITY_INCOMPLETE
         );
         assert_eq!((uploads.kept.bytes, uploads.kept.order.len()), (0, 0));
+    }
+
+    /// The first block again and again costs one place, whatever options it has.
+    #[test]
+    fn beginning_again_costs_nothing_more() {
+        let mut uploads = Uploads::new(64 << 10, 1 << 20);
+        for n in 0..10_000_u64 {
+            let mut first = put(block(0, true, 0), vec![0; 16]);
+            first.options.push(2_048, vec![7; 50_000]);
+            assert_eq!(code(uploads.take((), &mut first, Instant(n))), Code::CONTINUE);
+        }
+        assert!(
+            uploads.kept.order.len() < 100 && uploads.held() < 1_000,
+            "{}",
+            uploads.held()
+        );
     }
 
     fn get(block: Option<Block>) -> Message {

@@ -21,6 +21,8 @@ pub(crate) struct Exchanges<A> {
     /// Confirmable ones in the order in which they came, with when each is to be acknowledged if it is not answered by then.
     unanswered: VecDeque<(Instant, Name<A>)>,
     bytes: usize,
+    /// Those that were forgotten before their time, since it was last asked.
+    pub forgotten: u32,
 }
 
 #[derive(Debug)]
@@ -49,6 +51,7 @@ impl<A> Default for Exchanges<A> {
             order: VecDeque::new(),
             unanswered: VecDeque::new(),
             bytes: 0,
+            forgotten: 0,
         }
     }
 }
@@ -61,6 +64,7 @@ impl<A: Address> Exchanges<A> {
         acknowledge_at: Option<Instant>,
         now: Instant,
         lifetime: Duration,
+        max_bytes: usize,
     ) -> Seen<'_> {
         self.expire(now);
         if self.by_name.contains_key(&name) {
@@ -77,6 +81,7 @@ impl<A: Address> Exchanges<A> {
             self.unanswered.push_back((at, name));
         }
         self.bytes += EACH;
+        self.make_room(max_bytes);
         Seen::Never
     }
 
@@ -88,8 +93,8 @@ impl<A: Address> Exchanges<A> {
         )
     }
 
-    /// This was sent for it, and is sent again if it comes again. How many others were forgotten for it.
-    pub(crate) fn close(&mut self, name: Name<A>, answer: &[u8], max_bytes: usize) -> u32 {
+    /// This was sent for it, and is sent again if it comes again.
+    pub(crate) fn close(&mut self, name: Name<A>, answer: &[u8], max_bytes: usize) {
         if let Some(exchange) = self.by_name.get_mut(&name) {
             if let Exchange::Closed(before) = exchange {
                 self.bytes -= before.len();
@@ -97,11 +102,13 @@ impl<A: Address> Exchanges<A> {
             *exchange = Exchange::Closed(answer.into());
             self.bytes += answer.len();
         }
-        let mut forgotten = 0;
+        self.make_room(max_bytes);
+    }
+
+    fn make_room(&mut self, max_bytes: usize) {
         while self.bytes > max_bytes && self.forget_oldest() {
-            forgotten += 1;
+            self.forgotten += 1;
         }
-        forgotten
     }
 
     /// The next one that has waited long enough for its answer; it counts as acknowledged from now on.
@@ -161,39 +168,55 @@ mod tests {
         let mut exchanges = Exchanges::default();
         let name = ((), 7);
         assert_eq!(
-            exchanges.begin(name, Some(Instant(500)), Instant(0), LIFE),
+            exchanges.begin(name, Some(Instant(500)), Instant(0), LIFE, 1_000),
             Seen::Never
         );
         assert_eq!(
-            exchanges.begin(name, Some(Instant(510)), Instant(10), LIFE),
+            exchanges.begin(name, Some(Instant(510)), Instant(10), LIFE, 1_000),
             Seen::Open { acknowledged: false }
         );
         assert_eq!(exchanges.pop_unanswered(Instant(499)), None);
         assert_eq!(exchanges.pop_unanswered(Instant(500)), Some(name));
         assert_eq!(exchanges.pop_unanswered(Instant(500)), None);
         assert_eq!(
-            exchanges.begin(name, None, Instant(600), LIFE),
+            exchanges.begin(name, None, Instant(600), LIFE, 1_000),
             Seen::Open { acknowledged: true }
         );
         exchanges.close(name, b"answer", 1_000);
         assert_eq!(
-            exchanges.begin(name, None, Instant(600), LIFE),
+            exchanges.begin(name, None, Instant(600), LIFE, 1_000),
             Seen::Closed(b"answer")
         );
-        assert_eq!(exchanges.begin(name, None, Instant(247_000), LIFE), Seen::Never);
+        assert_eq!(
+            exchanges.begin(name, None, Instant(247_000), LIFE, 1_000),
+            Seen::Never
+        );
+    }
+
+    /// Those that are never answered, too.
+    #[test]
+    fn what_is_remembered_has_a_bound() {
+        let mut exchanges = Exchanges::default();
+        for id in 0..1_000 {
+            exchanges.begin(((), id), None, Instant(0), LIFE, 1_000);
+        }
+        assert_eq!((exchanges.len(), exchanges.forgotten), (6, 994));
     }
 
     #[test]
     fn the_oldest_is_forgotten_first() {
         let mut exchanges = Exchanges::default();
         for id in 0..10 {
-            exchanges.begin(((), id), None, Instant(0), LIFE);
+            exchanges.begin(((), id), None, Instant(0), LIFE, 1_000);
             exchanges.close(((), id), &[0; 40], 1_000);
         }
         assert_eq!((exchanges.len(), exchanges.bytes), (5, 1_000));
-        assert_eq!(exchanges.begin(((), 4), None, Instant(1), LIFE), Seen::Never);
+        assert_eq!(
+            exchanges.begin(((), 4), None, Instant(1), LIFE, 1_000),
+            Seen::Never
+        );
         assert!(matches!(
-            exchanges.begin(((), 9), None, Instant(1), LIFE),
+            exchanges.begin(((), 9), None, Instant(1), LIFE, 1_000),
             Seen::Closed(_)
         ));
     }

@@ -194,6 +194,7 @@ impl<A: Address, T: Copy> Messenger<A, T> {
         now: Instant,
         out: &mut Out<A>,
     ) -> Option<Received<A, T>> {
+        self.counts.forgotten += std::mem::take(&mut self.exchanges.forgotten);
         let message = match decode(datagram) {
             Ok(message) => message,
             Err(error) => {
@@ -255,9 +256,10 @@ impl<A: Address, T: Copy> Messenger<A, T> {
         let lifetime = self.transmission.exchange_lifetime();
         let confirmable = from.kind == Kind::Confirmable;
         let acknowledge_at = confirmable.then(|| now + self.transmission.ack_delay());
+        let max = self.transmission.max_exchange_bytes;
         let again = match self
             .exchanges
-            .begin((from.at, from.id), acknowledge_at, now, lifetime)
+            .begin((from.at, from.id), acknowledge_at, now, lifetime, max)
         {
             Seen::Never => return true,
             Seen::Open { acknowledged } => {
@@ -298,7 +300,8 @@ impl<A: Address, T: Copy> Messenger<A, T> {
         if self.may_send(to.at, datagram.len(), to.bytes) {
             let max = self.transmission.max_exchange_bytes;
             let kept: &[u8] = if piggybacked { &datagram } else { &[] };
-            self.counts.forgotten += self.exchanges.close(name, kept, max);
+            self.exchanges.close(name, kept, max);
+            self.counts.forgotten += std::mem::take(&mut self.exchanges.forgotten);
             write(to.at, &datagram, out);
         } else {
             self.hold(*to, response, datagram.len(), now, out);
@@ -351,7 +354,7 @@ impl<A: Address, T: Copy> Messenger<A, T> {
     fn close_with(&mut self, to: &Requester<A>, kind: Kind, out: &mut Out<A>) {
         let empty = self.encoded(&Message::empty(kind, to.id)).expect("four bytes");
         let max = self.transmission.max_exchange_bytes;
-        self.counts.forgotten += self.exchanges.close((to.at, to.id), &empty, max);
+        self.exchanges.close((to.at, to.id), &empty, max);
         self.send_within(to.at, &empty, to.bytes, out);
     }
 
@@ -421,24 +424,23 @@ impl<A: Address, T: Copy> Messenger<A, T> {
         }
     }
 
-    /// Lets go of what is not under way yet and has a tag like this.
-    pub fn forget(&mut self, to: A, is_meant: impl Fn(&T) -> bool) {
-        let Some(peer) = self.peer_mut(to) else { return };
-        let under_way = peer.under_way;
+    /// Lets go of what has a tag like this: it is not sent again, and what waits behind it goes. RFC 7252 §4.2: whoever sends may give up at any time.
+    pub fn forget(&mut self, to: A, is_meant: impl Fn(&T) -> bool, now: Instant, out: &mut Out<A>) {
+        let Some(index) = self.by_address.get(&to).copied() else {
+            return;
+        };
+        let peer = self.at(index);
         let mut gone = 0;
         for n in (0..peer.waiting.len()).rev() {
-            let outgoing = &mut peer.waiting[n];
-            if !outgoing.tag.as_ref().is_some_and(&is_meant) {
-                continue;
-            }
-            outgoing.tag = None;
-            if n >= under_way {
-                gone += outgoing.datagram.len();
+            if peer.waiting[n].tag.as_ref().is_some_and(&is_meant) {
+                gone += peer.waiting[n].datagram.len();
                 peer.waiting.remove(n);
+                peer.under_way -= usize::from(n < peer.under_way);
             }
         }
         peer.unconfirmed.retain(|(_, tag)| !is_meant(tag));
         self.waiting_bytes -= gone;
+        self.start(index, now, out);
     }
 
     /// Whether an address has proved that it receives, or need not.

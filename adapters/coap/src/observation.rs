@@ -111,6 +111,7 @@ mod tests {
             qos: Qos::AtMostOnce,
             has_wildcard: false,
             step: Step::Active,
+            granted: true,
             sequence: MAX_SEQUENCE - 2,
             reserved: None,
             confirmed: Instant::START,

@@ -110,7 +110,7 @@ impl<A: Address> CoapServer<A> {
                         Tag::Notification(of, ..) | Tag::FirstBlock(of) | Tag::Settled(of) => *of == key,
                         Tag::Alive(_) => false,
                     };
-                    self.messenger.forget(at, is_meant);
+                    self.messenger.forget(at, is_meant, now, out);
                 }
             }
         }
@@ -186,6 +186,10 @@ impl<A: Address> DatagramServer for CoapServer<A> {
         match self.messenger.receive(from, &datagram, now, out) {
             Some(Received::Request(requester, request)) => self.core.request(requester, request, now, out),
             Some(Received::Outcome(outcome)) => self.core.on_outcome(outcome, now, out),
+            // Whoever puts a response into its acknowledgement has acknowledged all the same. RFC 7252 §4.2
+            Some(Received::Response(_, _, Some(tag))) => {
+                self.core.on_outcome(Outcome::Acknowledged(tag), now, out);
+            }
             // Nobody was asked anything. RFC 7252 §4.2
             Some(Received::Response(requester, ..)) if requester.kind == Kind::Confirmable => {
                 self.messenger.reject(&requester, out);

@@ -1,6 +1,6 @@
 //! Bootstrapping: a client that knows this server alone is told which servers it belongs to. LwM2M Core 1.1 §6.1
 //!
-//! Client-initiated: it asks (`/bs`), and is then discovered, cleared and written, object by object, and told that this was all. Server-initiated: whoever may execute `/1/x/9` of a
+//! Client-initiated: it asks (`/bs`), and is then cleared and written, object by object, and told that this was all. Server-initiated: whoever may execute `/1/x/9` of a
 //! registered client makes it ask. A client of 1.2 may fetch all at once (`/bspack`).
 
 use crate::core::{Core, Effect, Occupant, Out, Tag};
@@ -320,6 +320,13 @@ impl<A: Address> Bootstraps<A> {
         self.all.iter().flatten().map(|bootstrap| bootstrap.until).min()
     }
 
+    /// The one that was silent longest.
+    fn oldest(&self) -> Option<u32> {
+        let all = self.all.iter().zip(0..);
+        let open = all.filter_map(|(one, index)| Some((one.as_ref()?.until, index)));
+        open.min().map(|(_, index)| index)
+    }
+
     fn get(&mut self, index: u32) -> &mut Bootstrap<A> {
         self.all[index as usize].as_mut().expect("its index is known")
     }
@@ -349,7 +356,13 @@ impl<A: Address> Core<A> {
         if let Some(before) = self.bootstraps.by_address.get(&from.at).copied() {
             self.end_bootstrap(before);
         }
-        if self.bootstraps.len() >= AT_ONCE || !self.has_memory || self.overloaded {
+        if self.bootstraps.len() >= AT_ONCE
+            && let Some(oldest) = self.bootstraps.oldest()
+        {
+            // Who goes on is never the oldest for long.
+            self.fail_bootstrap(oldest, out);
+        }
+        if !self.has_memory || self.overloaded {
             let why = "too many clients are being bootstrapped";
             return self.refuse(&from, &request, Code::SERVICE_UNAVAILABLE, why, out);
         }

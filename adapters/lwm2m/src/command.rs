@@ -9,6 +9,11 @@ use headgate_lwm2m_codec::{
 use serde_json::{Map, Value as Json};
 use std::time::Duration;
 
+/// Paths of one composite operation.
+const MOST_PATHS: usize = 256;
+/// Bytes of what a command says beside `data`: all of it is said again.
+const MOST_SAID: usize = 4_096;
+
 /// One command.
 #[derive(Debug)]
 pub(crate) struct Command {
@@ -72,6 +77,8 @@ pub(crate) enum CommandError {
     NoJson(String),
     #[error("a command is a JSON object")]
     NoObject,
+    #[error("what stands beside `data` is longer than 4096 bytes")]
+    TooLong,
     #[error("`{0}` is missing, {1}")]
     Missing(&'static str, &'static str),
     #[error("`{0}` is {1}")]
@@ -129,6 +136,10 @@ impl Command {
             ));
         };
         let path = path_of(&data);
+        if serde_json::to_vec(&said).map_or(0, |json| json.len()) > MOST_SAID {
+            said.retain(|key, value| key == "reqID" && value.is_number());
+            return Err(bad(said, path, CommandError::TooLong));
+        }
         let read = Data {
             data: &data,
             registry,
@@ -237,6 +248,9 @@ impl Data<'_> {
         };
         if paths.is_empty() {
             return Err(CommandError::Wrong("paths", "empty"));
+        }
+        if paths.len() > MOST_PATHS {
+            return Err(CommandError::Wrong("paths", "longer than 256"));
         }
         let path = |path: &Json| {
             let text = path
@@ -360,6 +374,8 @@ impl Data<'_> {
                 };
                 Ok(Package::Named { name, pull })
             }
+            // OMA-TS-LWM2M_Core 1.1 appendix E.6, resource 1
+            (None, Some(uri)) if uri.len() > 255 => Err(CommandError::Wrong("uri", "longer than 255 bytes")),
             (None, Some(uri)) => Ok(Package::Uri(uri)),
             _ => Err(CommandError::NoPackage),
         }

@@ -9,6 +9,7 @@ use crate::device::{Job, Pending, Running, State, Wanted};
 use crate::exchange::{Exchange, Next};
 use crate::report;
 use crate::request::{self, RequestError};
+use crate::requests;
 use headgate_coap::{Outcome, Requester};
 use headgate_coap_codec::{Block, Code, Kind as MessageKind, Message, Token, number};
 use headgate_lwm2m_codec::Path;
@@ -47,6 +48,7 @@ impl<A: Address> Core<A> {
             delivery: delivery.id,
             size,
             expires,
+            acknowledged: false,
         };
         if self.device(index).state == State::Leaving {
             return self.fail(index, pending, "the client is not registered any more", now, out);
@@ -285,8 +287,14 @@ impl<A: Address> Core<A> {
         match outcome {
             // RFC 7252 §5.2.2: the response comes later.
             Outcome::Acknowledged(_) => {
-                if let Job::Command(pending) = &running.job {
-                    let mut told = pending.command.said.clone();
+                let first = match &mut running.job {
+                    Job::Command(pending) => {
+                        let told = std::mem::replace(&mut pending.acknowledged, true);
+                        (!told).then(|| pending.command.said.clone())
+                    }
+                    _ => None,
+                };
+                if let Some(mut told) = first {
                     told.insert("msgType".into(), "ack".into());
                     let topics = &self.settings.topics;
                     let topic = topics.of(&topics.response, self.device(index).id.as_str());
@@ -336,6 +344,44 @@ impl<A: Address> Core<A> {
         self.firmware_waits(index, now);
     }
 
+    /// A client registers anew before it has answered: what must not be done twice is not asked for again.
+    pub(crate) fn give_up_unrepeatable(&mut self, index: u32, out: &mut Out<A>) {
+        let is_meant = |running: &mut Running| match &running.job {
+            Job::Command(pending) => {
+                matches!(
+                    pending.command.operation,
+                    Operation::Execute(..) | Operation::Create(..)
+                )
+            }
+            _ => false,
+        };
+        let Some(running) = self.device_mut(index).exchange.take_if(is_meant) else {
+            return;
+        };
+        self.release(index, &running);
+        if let Job::Command(pending) = running.job {
+            let more = [(
+                "reason",
+                Json::from("the client registered anew before it answered"),
+            )];
+            self.finish(index, &pending, Code::GATEWAY_TIMEOUT, &more, out);
+        }
+    }
+
+    /// A client is somewhere else: what was under way to where it was waits for its turn again.
+    pub(crate) fn ask_anew(&mut self, index: u32) {
+        let Some(running) = self.device_mut(index).exchange.take() else {
+            return;
+        };
+        self.release(index, &running);
+        let device = self.device_mut(index);
+        match running.job {
+            Job::Command(pending) => device.commands.push_front(pending),
+            Job::Firmware => {}
+            job => device.jobs.push_front(job),
+        }
+    }
+
     /// What is being done ends without an answer of the client.
     fn give_up(&mut self, index: u32, kind: &str, why: &str, now: Instant, out: &mut Out<A>) {
         let Some(running) = self.device_mut(index).exchange.take() else {
@@ -383,6 +429,14 @@ impl<A: Address> Core<A> {
         now: Instant,
         out: &mut Out<A>,
     ) {
+        // RFC 7252 §5.4.1: a response with a critical option that is not known is rejected.
+        if response.options.first_bad(requests::is_known).is_some() {
+            out.counts.add_own(Lwm2mMetric::Unreadable);
+            if from.kind == MessageKind::Confirmable {
+                self.effects.push_back(Effect::Reject(from));
+            }
+            return;
+        }
         let Some(index) = self.by_token.get(&response.token).copied() else {
             return self.on_unknown_response(from, response, now, out);
         };
@@ -397,6 +451,10 @@ impl<A: Address> Core<A> {
         let device = self.device(index);
         // Only the client knows its tokens: who has one is the client, wherever it is now, as behind a NAT.
         if device.at != from.at {
+            let asked = device.exchange.as_ref().map(|running| running.exchange.token());
+            if asked != Some(response.token) {
+                self.ask_anew(index);
+            }
             self.move_to(index, from.at, out);
         }
         let seat = self.device(index).seat;
@@ -412,6 +470,9 @@ impl<A: Address> Core<A> {
                 .any(|known| known.token == response.token);
         if is_answer && !(is_notification && self.is_late_notification(index)) {
             self.on_answer_of(index, response, now, out);
+        } else if !self.admits(index, &from, now) {
+            // Nobody asked for it just now: it counts as what a client sends.
+            out.counts.add_own(Lwm2mMetric::TooFast);
         } else {
             self.on_notification(index, response, now, out);
         }
@@ -452,7 +513,9 @@ impl<A: Address> Core<A> {
             return;
         }
         // RFC 7641 §3.6: nobody observes that any more, and its sender is to know.
-        if from.kind == MessageKind::Confirmable || response.options.has(number::OBSERVE) {
+        let is_notification =
+            from.kind == MessageKind::NonConfirmable && response.options.has(number::OBSERVE);
+        if from.kind == MessageKind::Confirmable || is_notification {
             out.counts.add_own(Lwm2mMetric::NotificationsUnknown);
             self.effects.push_back(Effect::Reject(from));
         }
@@ -574,6 +637,11 @@ impl<A: Address> Core<A> {
                 more.push(("reason", why.into()));
             }
             return self.finish(index, pending, code, &more, out);
+        }
+        if matches!(operation, Operation::Observe(..)) && !response.options.has(number::OBSERVE) {
+            // RFC 7641 §3.1: the value is there, but nothing will be notified.
+            more.push(("reason", "the client does not observe this".into()));
+            return self.finish(index, pending, Code::NOT_IMPLEMENTED, &more, out);
         }
         let base = match operation {
             Operation::Read(path) => Some(*path),

@@ -66,7 +66,7 @@ pub(crate) enum Effect<A> {
     Acknowledge(Requester<A>),
     /// That a response was not asked for. RFC 7641 §3.6
     Reject(Requester<A>),
-    /// What is not sent yet of this is not wanted any more.
+    /// What was sent of this, or is to be, is not wanted any more.
     Forget(A, SessionKey),
 }
 
@@ -97,6 +97,8 @@ pub(crate) struct Core<A> {
     pub listener: String,
     /// The wall time of the start.
     pub epoch: WallTime,
+    /// How often the topics have changed: clients that know others get their commands by these with their next update.
+    pub topics: u32,
     devices: Vec<Option<Device<A>>>,
     free: Vec<u32>,
     by_endpoint: HashMap<String, u32>,
@@ -131,6 +133,7 @@ impl<A: Address> Core<A> {
             unguessable,
             listener: String::new(),
             epoch: WallTime::default(),
+            topics: 0,
             devices: Vec::new(),
             free: Vec::new(),
             by_endpoint: HashMap::new(),
@@ -157,6 +160,9 @@ impl<A: Address> Core<A> {
         self.uploads.max_body_bytes = settings.max_body_bytes;
         self.uploads.max_bytes = settings.max_transfer_bytes;
         self.szx = Block::szx_within(settings.max_block_bytes);
+        if settings.topics != self.settings.topics {
+            self.topics += 1;
+        }
         (self.settings, self.naming) = (settings, naming);
     }
 
@@ -185,6 +191,10 @@ impl<A: Address> Core<A> {
     pub(crate) fn find_at(&mut self, at: A) -> Option<u32> {
         if let Some(index) = self.by_address.get(&at) {
             return Some(*index);
+        }
+        // Over DTLS another's session may begin at the same address.
+        if !A::FORGEABLE {
+            return None;
         }
         let (peer, port) = at.presence();
         let known = A::of_presence(&peer.to_string(), port).filter(|known| *known != at)?;
@@ -272,6 +282,8 @@ impl<A: Address> Core<A> {
             awaiting: HashMap::new(),
             last_token: 0,
             pace: Default::default(),
+            retained: Vec::new(),
+            topics: self.topics,
             armed: None,
             weighed: 0,
         });
@@ -485,7 +497,10 @@ impl<A: Address> Core<A> {
                 self.on_accepted(index, token, code, out);
             }
             BusEvent::RulesChanged(who) => self.on_rules(index, who),
-            BusEvent::TakenOver => self.close(index, CloseReason::TakenOver, None, out),
+            BusEvent::TakenOver => {
+                self.give_up_unrepeatable(index, out);
+                self.close(index, CloseReason::TakenOver, None, out);
+            }
             BusEvent::Kicked => {
                 self.close(index, CloseReason::Kicked, Some(Duration::ZERO), out);
             }
@@ -513,6 +528,18 @@ impl<A: Address> Core<A> {
             Some(at) if at != before => self.move_to(index, at, out),
             _ => self.keep_note(index, out),
         }
+        self.hear_commands(index, now, out);
+    }
+
+    /// Topics have other names since the client registered: it gets its commands by these from now on.
+    pub(crate) fn follow_topics(&mut self, index: u32, now: Instant, out: &mut Out<A>) {
+        let topics = self.topics;
+        if std::mem::replace(&mut self.device_mut(index).topics, topics) != topics {
+            self.hear_commands(index, now, out);
+        }
+    }
+
+    fn hear_commands(&mut self, index: u32, now: Instant, out: &mut Out<A>) {
         let device = self.device(index);
         let (filter, options) = self.commands_of(device);
         let policy = device.identity.as_ref().map(|identity| &identity.policy);
@@ -837,6 +864,7 @@ impl<A: Address> Core<A> {
         let is_same = known == identity.username.as_ref();
         match requester {
             Some((from, request)) if is_same => {
+                self.ask_anew(index);
                 self.move_to(index, from.at, out);
                 self.on_known(index, from, request, now, out);
             }
@@ -1313,6 +1341,11 @@ impl<A: Address> Core<A> {
             let Some(last) = report::resource(record, &registry, wall) else {
                 continue;
             };
+            let most = self.settings.max_retained_resources;
+            if !self.device_mut(index).may_retain(record.path, most) {
+                out.counts.add_own(Lwm2mMetric::NotRetained);
+                continue;
+            }
             let topics = &self.settings.topics;
             let topic = topics.of(&report::level(&record.path), self.device(index).id.as_str());
             self.publish(index, topic, &last, true, None, Vec::new(), out);

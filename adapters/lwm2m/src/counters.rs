@@ -34,6 +34,7 @@ headgate_model::counters! {
         NotificationsUnknown => "lwm2m/notifications/unknown",
         Unreadable => "lwm2m/bodies/unreadable",
         Sent => "lwm2m/sends/received",
+        NotRetained => "lwm2m/resources/not_retained",
         ReportsRefused => "lwm2m/reports/refused",
         NotesCut => "lwm2m/notes/cut",
         Bootstrapped => "lwm2m/bootstraps/finished",

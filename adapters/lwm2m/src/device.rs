@@ -65,6 +65,10 @@ pub(crate) struct Device<A> {
     pub awaiting: HashMap<u32, (Requester<A>, Message)>,
     pub last_token: u32,
     pub pace: Pace,
+    /// Resources whose last value is retained, in order.
+    pub retained: Vec<Path>,
+    /// Which topics its commands come by: see [`Core::topics`](crate::core::Core).
+    pub topics: u32,
     /// Its entry among the timers.
     pub armed: Option<Instant>,
     /// Bytes that it was last found to hold.
@@ -109,6 +113,8 @@ pub(crate) struct Pending {
     /// Bytes of its message.
     pub size: u32,
     pub expires: Instant,
+    /// The client has acknowledged it, and that was told.
+    pub acknowledged: bool,
 }
 
 /// What a client is asked for.
@@ -211,6 +217,18 @@ impl<A> Device<A> {
     pub(crate) fn take_token(&mut self) -> u32 {
         self.last_token = self.last_token.wrapping_add(1).max(1);
         self.last_token
+    }
+
+    /// Whether the last value of a resource may be retained: there are so many at most.
+    pub(crate) fn may_retain(&mut self, path: Path, most: usize) -> bool {
+        match self.retained.binary_search(&path) {
+            Ok(_) => true,
+            Err(at) if self.retained.len() < most => {
+                self.retained.insert(at, path);
+                true
+            }
+            Err(_) => false,
+        }
     }
 
     /// Bytes that it holds beside its place.

@@ -11,6 +11,8 @@ use headgate_coap_codec::{Block, Code, Kind, Message, Token, number};
 pub(crate) struct Exchange {
     /// The request, whole: it is cut when it is sent.
     request: Message,
+    /// Of its body, if that goes in blocks: another one for every other body. RFC 9175 §3.3
+    tag: Bytes,
     token: Token,
     /// Bytes of the request's body that the peer has.
     taken: usize,
@@ -27,8 +29,15 @@ pub(crate) struct Exchange {
 impl Exchange {
     /// Of a request with its whole body, in blocks of this exponent at most.
     pub(crate) fn new(request: Message, szx: u8) -> Self {
+        let is_cut = request.payload.len() > 16 << szx;
+        let tag = if is_cut {
+            etag(&request.payload)
+        } else {
+            Bytes::new()
+        };
         Self {
             request,
+            tag,
             token: Token::default(),
             taken: 0,
             szx,
@@ -61,9 +70,9 @@ impl Exchange {
         self.token
     }
 
-    /// Bytes that it holds.
+    /// Bytes that it holds of its own. Its request is counted where it came from.
     pub(crate) fn held(&self) -> usize {
-        self.request.payload.len() + self.gathered.capacity()
+        self.gathered.capacity()
     }
 
     /// Bytes of the request's body that the peer has, and of how many.
@@ -82,9 +91,15 @@ impl Exchange {
         let body = &self.request.payload;
         let size = 16_usize << self.szx;
         if let Some(block) = self.wanted {
-            message.payload = Bytes::new();
             message.options.remove(number::OBSERVE);
-            message.options.remove(number::CONTENT_FORMAT);
+            // RFC 8132 §2: what a FETCH asks for is in its body, so it is said again; if that is long, by its format alone.
+            let is_fetch = message.code == Code::FETCH;
+            if !is_fetch || body.len() > size {
+                message.payload = Bytes::new();
+            }
+            if !is_fetch {
+                message.options.remove(number::CONTENT_FORMAT);
+            }
             block.put(&mut message.options, number::BLOCK2);
         } else if body.len() > size {
             let to = body.len().min(self.taken + size);
@@ -100,7 +115,7 @@ impl Exchange {
                 message.options.push_uint(number::SIZE1, size);
             }
             // RFC 9175 §3.3: blocks of this body, and of no other.
-            message.options.push(number::REQUEST_TAG, etag(body));
+            message.options.push(number::REQUEST_TAG, self.tag.clone());
         }
         message
     }
@@ -137,6 +152,9 @@ impl Exchange {
             // §2.3: the peer wants smaller ones from now on.
             let wished = echoed.map_or(self.szx, |block| block.szx);
             self.szx = self.szx.min(wished);
+            if self.taken >> (4 + self.szx) > Block::MAX_NUMBER as usize {
+                return Some(Next::Broken(Broken::TooLong));
+            }
             return Some(Next::Send);
         }
         self.shrinks(response).or_else(|| {
@@ -211,7 +229,7 @@ pub(crate) enum Broken {
     Changed,
     #[error("a block that is not full")]
     NotFull,
-    #[error("the response is too long (max_body_bytes)")]
+    #[error("too long, or too many blocks (max_body_bytes)")]
     TooLong,
     #[error("2.31 for another block than was sent")]
     OtherBlock,
@@ -344,6 +362,21 @@ mod tests {
             done(next),
             (Code::CONTENT, [[1; 16].as_slice(), &[2; 3]].concat())
         );
+    }
+
+    /// RFC 8132 §2: a FETCH says with each block what it asks for.
+    #[test]
+    fn the_rest_of_a_fetch_is_asked_for_by_its_body() {
+        let mut message = Message::of_stream(Code::FETCH, Token::default());
+        message.options.push_uint(number::CONTENT_FORMAT, 110);
+        message.payload = Bytes::from_static(b"[{\"n\":\"/\"}]");
+        let mut exchange = Exchange::new(message, SZX);
+        exchange.message(token(1));
+        let first = response(Code::CONTENT, number::BLOCK2, block(0, true, 0), &[1; 16]);
+        assert!(matches!(exchange.on_response(first, 99), Next::Send));
+        let asked = exchange.message(token(2));
+        assert_eq!(asked.options.uint(number::CONTENT_FORMAT), Some(110));
+        assert_eq!(asked.payload, &b"[{\"n\":\"/\"}]"[..]);
     }
 
     /// What a peer may not do. \[RFC7959-2.3-1\]

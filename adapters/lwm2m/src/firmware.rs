@@ -212,6 +212,10 @@ impl<A: Address> Core<A> {
         let Some(step) = self.device(index).firmware.as_ref().map(|firmware| firmware.step) else {
             return;
         };
+        // RFC 7252 §5.9.3.4, RFC 8516: later, perhaps; the command has its time.
+        if matches!(response.code, Code::SERVICE_UNAVAILABLE | Code::TOO_MANY_REQUESTS) {
+            return self.firmware_waits(index, now);
+        }
         let number = self.number_of(step, response);
         let failed = |what: &str| {
             let code = response.code;

@@ -17,7 +17,7 @@ use std::sync::Arc;
 const MOST_AWAITED: usize = 32;
 
 /// Critical options that are understood. RFC 7252 §5.4.1
-fn is_known(option: u16) -> bool {
+pub(crate) fn is_known(option: u16) -> bool {
     use number::*;
     matches!(
         option,
@@ -33,14 +33,17 @@ fn segments(options: &Options) -> Option<Vec<&str>> {
 
 impl<A: Address> Core<A> {
     /// A request came, for the first time.
-    pub(crate) fn request(
-        &mut self,
-        from: Requester<A>,
-        mut request: Message,
-        now: Instant,
-        out: &mut Out<A>,
-    ) {
+    pub(crate) fn request(&mut self, from: Requester<A>, request: Message, now: Instant, out: &mut Out<A>) {
         out.counts.add_own(Lwm2mMetric::RequestsReceived);
+        if request.options.has(number::PROXY_URI) || request.options.has(number::PROXY_SCHEME) {
+            return self.refuse(
+                &from,
+                &request,
+                Code::PROXYING_NOT_SUPPORTED,
+                "this is no proxy",
+                out,
+            );
+        }
         if request.options.first_bad(is_known).is_some() {
             // RFC 7252 §5.4.1: what wants no confirmation is rejected, here silently.
             if from.kind == Kind::NonConfirmable {
@@ -54,8 +57,18 @@ impl<A: Address> Core<A> {
                 out.counts.add_own(Lwm2mMetric::TooFast);
                 return self.refuse(&from, &request, Code::TOO_MANY_REQUESTS, "", out);
             }
+        }
+        let registers =
+            request.code == Code::POST && segments(&request.options).is_some_and(|path| path == ["rd"]);
+        self.dispatch(from, request, now, out);
+        // What waits for the client goes behind the answer; to one that registers anew, when it has.
+        let known = self.find_at(from.at).filter(|_| !registers);
+        if let Some(index) = known.filter(|index| self.device(*index).state == State::Open) {
             self.hear(index, now, out);
         }
+    }
+
+    fn dispatch(&mut self, from: Requester<A>, mut request: Message, now: Instant, out: &mut Out<A>) {
         if let Err(response) = self.uploads.take(from.at, &mut request, now) {
             return self.respond(&from, &request, response, out);
         }
@@ -81,7 +94,7 @@ impl<A: Address> Core<A> {
     }
 
     /// Whether a client, and all of its user, may send one more request.
-    fn admits(&mut self, index: u32, from: &Requester<A>, now: Instant) -> bool {
+    pub(crate) fn admits(&mut self, index: u32, from: &Requester<A>, now: Instant) -> bool {
         let settings = &self.settings;
         let (rate, burst) = (
             settings.max_client_requests_per_second,
@@ -126,7 +139,10 @@ impl<A: Address> Core<A> {
         match device.state {
             State::Open if device.at == from.at => self.on_known(index, from, request, now, out),
             State::Open | State::Restored => self.ask_again(index, from, request, out),
-            // Its answer is being waited for: the client asks again.
+            // It is being let in again: it is answered then.
+            State::LoggingIn | State::Opening if device.requester.is_none() => {
+                self.device_mut(index).requester = Some((from, request));
+            }
             _ => self.refuse(&from, &request, Code::SERVICE_UNAVAILABLE, "one moment", out),
         }
     }
@@ -163,6 +179,10 @@ impl<A: Address> Core<A> {
         let device = self.device_mut(index);
         device.registration = registration;
         device.renewed = now;
+        // Another one may have registered at the same address since.
+        let at = device.at;
+        self.by_address.insert(at, index);
+        self.follow_topics(index, now, out);
         if changed {
             self.keep_note(index, out);
         }

@@ -105,7 +105,7 @@ impl<A: Address> Lwm2mServer<A> {
                 }
                 Effect::Acknowledge(to) => self.messenger.acknowledge(&to, out),
                 Effect::Reject(to) => self.messenger.reject(&to, out),
-                Effect::Forget(at, key) => self.messenger.forget(at, |tag: &Tag| tag.key == key),
+                Effect::Forget(at, key) => self.messenger.forget(at, |tag: &Tag| tag.key == key, now, out),
             }
         }
         self.held.set(self.messenger.held() + self.core.held());
@@ -159,6 +159,10 @@ impl<A: Address> DatagramServer for Lwm2mServer<A> {
         match self.messenger.receive(from, &datagram, now, out) {
             Some(Received::Request(requester, request)) => self.core.request(requester, request, now, out),
             Some(Received::Outcome(outcome)) => self.core.on_outcome(outcome, now, out),
+            // §5.3.2: an acknowledgement carries the response of the message that it acknowledges, and of no other.
+            Some(Received::Response(requester, _, None)) if requester.kind == Kind::Acknowledgement => {
+                out.counts.add_own(Lwm2mMetric::Malformed);
+            }
             Some(Received::Response(requester, response, _)) => {
                 self.core.on_response(requester, response, now, out);
             }

@@ -62,6 +62,8 @@ pub struct Lwm2mSettings {
     pub format: Option<String>,
     /// The last value of each resource is retained at `lwm2m/{ep}/{object}/{instance}/{resource}`.
     pub retain_resources: bool,
+    /// Resources of one client whose last value is retained, 0 or more. Others are counted and not retained.
+    pub max_retained_resources: usize,
     /// QoS of what is published, 0 or 1.
     pub publish_qos: u8,
     /// Topics.
@@ -150,6 +152,7 @@ impl Default for Lwm2mSettings {
             auto_observe: Vec::new(),
             format: None,
             retain_resources: true,
+            max_retained_resources: 1_000,
             publish_qos: 1,
             topics: Topics::default(),
             max_client_requests_per_second: 0,

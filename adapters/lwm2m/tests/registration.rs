@@ -272,7 +272,8 @@ fn an_observation_that_is_being_begun_is_not_forgotten() {
     for _ in 0..3 {
         bench.register(at(1), "ep=dev&lt=600");
     }
-    bench.asked(at(1));
+    // Each registration begins it anew, and nothing goes on to be asked for the one before.
+    assert_eq!(bench.sent(at(1)).len(), 3);
     bench.restart();
     bench.observed(at(1), 1, "20.5");
     assert_eq!(bench.gauge("observations"), 1, "over a restart, too");

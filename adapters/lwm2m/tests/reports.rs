@@ -122,7 +122,7 @@ fn an_answer_without_the_option_is_no_observation() {
     let number = bench.command("dev", "observe", json!({"path": "/3303/0/5700"}));
     let asked = bench.asked(at(1));
     bench.answer(at(1), &asked, Code::CONTENT, "20.5");
-    assert_eq!(bench.results(), [(number, "2.05".into())]);
+    assert_eq!(bench.results(), [(number, "5.01".into())]);
     assert_eq!(bench.gauge("observations"), 0);
 }
 
