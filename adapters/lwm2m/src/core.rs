@@ -275,6 +275,7 @@ impl<A: Address> Core<A> {
             firmware: None,
             firmware_mark: None,
             leaving: CloseReason::Normal,
+            is_drained: false,
             asked: false,
             asking: None,
             to_ask: Vec::new(),
@@ -353,6 +354,7 @@ impl<A: Address> Core<A> {
         }
         if self.device_of(key) == Some(index) {
             self.rearm(index, now);
+            self.end_if_done(index, out);
         }
         self.go_on_restoring(out);
     }
@@ -1090,9 +1092,16 @@ impl<A: Address> Core<A> {
     }
 
     fn on_drained(&mut self, index: u32, out: &mut Out<A>) {
-        if self.device(index).state == State::Leaving {
-            let reason = self.device(index).leaving;
-            self.close(index, reason, Some(Duration::ZERO), out);
+        self.device_mut(index).is_drained = true;
+        self.end_if_done(index, out);
+    }
+
+    /// The session of a client that leaves ends when nothing waits for it, and all that is told of it was.
+    fn end_if_done(&mut self, index: u32, out: &mut Out<A>) {
+        let device = self.device(index);
+        let asks = device.asking.is_some() || !device.to_ask.is_empty();
+        if device.state == State::Leaving && device.is_drained && !asks {
+            self.close(index, device.leaving, Some(Duration::ZERO), out);
         }
     }
 

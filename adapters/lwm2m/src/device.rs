@@ -53,6 +53,8 @@ pub(crate) struct Device<A> {
     pub firmware_mark: Option<String>,
     /// Why it leaves, once it does.
     pub leaving: CloseReason,
+    /// The bus has nothing for it any more, once it leaves.
+    pub is_drained: bool,
     /// The access service is asked who it is.
     pub asked: bool,
     /// What the access service is asked about.

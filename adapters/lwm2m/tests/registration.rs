@@ -183,6 +183,23 @@ fn what_waits_at_the_end_of_a_lifetime_is_answered() {
     assert_eq!(bench.counts["lwm2m/registrations/expired"], 1);
 }
 
+/// Rules that want to be asked: that a registration has ended is told all the same.
+#[test]
+fn the_end_may_have_to_be_asked_for() {
+    let mut bench = Bench::new();
+    let location = bench.register(at(1), "ep=dev&lt=60");
+    bench.rule(Action::Publish, "lwm2m/dev/up/resp", AccessDecision::Ask);
+    bench.told("");
+    bench.access.silent = true;
+    assert_eq!(
+        bench.code(at(1), request(Code::DELETE, &location, "")),
+        Code::DELETED
+    );
+    bench.speak();
+    assert_eq!(bench.told("up/resp")[0]["msgType"], "deregister");
+    bench.is_empty();
+}
+
 /// A command that comes while the session ends is answered, or reaches nobody.
 #[test]
 fn no_command_goes_with_the_session() {

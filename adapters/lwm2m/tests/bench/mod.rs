@@ -148,7 +148,7 @@ impl Bench {
         let mut store = SimStore::open(&disk);
         let mut bus = Bus::new(BusSettings::default(), epoch, 1).unwrap();
         bus.load(store.load().unwrap());
-        let mut server = Lwm2mServer::repeating(settings.clone(), Arc::new(Naming::default()), lives);
+        let mut server = Lwm2mServer::repeating(settings.clone(), Arc::new(Naming::default()), lives << 32);
         server.begin("lwm2m", epoch);
         let mut bench = Self {
             settings,
