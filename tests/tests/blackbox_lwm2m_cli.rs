@@ -263,6 +263,9 @@ fn a_command_waits_for_a_client_that_sleeps() {
     .unwrap_err();
     assert!(error.contains("The command waits for it 3599s longer"), "{error}");
 
+    let shown = daemon.ask(&["lwm2m", "show", "dev"]);
+    assert_eq!(shown["commands_waiting"], 1, "{shown}");
+
     let mut reading = start(&daemon, &["read", "dev", "/3/0/1", "--expiry", "1h"]);
     let mut told = BufReader::new(reading.stderr.take().unwrap());
     let mut line = String::new();

@@ -130,10 +130,6 @@ fn words(client: &Value) -> String {
         ["sms".to_owned(), text(&client["sms"])],
         ["firmware update".to_owned(), text(&client["firmware"])],
         ["commands waiting".to_owned(), text(&client["commands_waiting"])],
-        [
-            "commands under way".to_owned(),
-            text(&client["commands_under_way"]),
-        ],
     ];
     if client["alternate_path"] != "/" {
         rows.push(["objects below".to_owned(), text(&client["alternate_path"])]);
@@ -177,7 +173,7 @@ mod tests {
             "lifetime_seconds": 60, "version": "1.1", "binding": "U", "queue_mode": true, "sms": null, "alternate_path": "/",
             "objects": ["/1/0", "/3/0", "/3303/0", "/3303/1", "/40000"], "names": {"1": "Server", "3": "Device", "3303": "Temperature"},
             "observations": [{"paths": ["/3/0/9", "/4/0/2"], "composite": true}], "firmware": null,
-            "ends_in_seconds": null, "commands_waiting": 2, "commands_under_way": 0,
+            "ends_in_seconds": null, "commands_waiting": 2,
         })
     }
 
@@ -188,21 +184,20 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "endpoint            dev",
-                "connected           yes",
-                "address             [2001:db8::1]:5683",
-                "listener            lwm2m",
-                "version             1.1",
-                "lifetime            60 s",
-                "binding             U, queue mode",
-                "commands waiting    2",
-                "commands under way  0",
-                "object              /1/0 Server",
-                "object              /3/0 Device",
-                "object              /3303/0 Temperature",
-                "object              /3303/1 Temperature",
-                "object              /40000",
-                "observed            /3/0/9 /4/0/2",
+                "endpoint          dev",
+                "connected         yes",
+                "address           [2001:db8::1]:5683",
+                "listener          lwm2m",
+                "version           1.1",
+                "lifetime          60 s",
+                "binding           U, queue mode",
+                "commands waiting  2",
+                "object            /1/0 Server",
+                "object            /3/0 Device",
+                "object            /3303/0 Temperature",
+                "object            /3303/1 Temperature",
+                "object            /40000",
+                "observed          /3/0/9 /4/0/2",
             ]
         );
     }

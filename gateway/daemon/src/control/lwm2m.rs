@@ -67,8 +67,8 @@ async fn show(State(control): State<Control>, Path(endpoint): Path<String>) -> A
         return Err(Failure(StatusCode::NOT_FOUND, what));
     };
     if let Some(info) = control.hub.session(&session) {
-        row["commands_waiting"] = info.client.queued.into();
-        row["commands_under_way"] = info.client.inflight.into();
+        // For the bus what the server has in memory is under way, also while its client sleeps.
+        row["commands_waiting"] = (info.client.queued + info.client.inflight).into();
     }
     row["names"] = names(&row["objects"]);
     Ok(Json(row))
