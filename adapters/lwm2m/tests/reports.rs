@@ -337,3 +337,44 @@ fn nothing_is_left_of_who_is_gone() {
     assert_eq!(bench.answers(), [gone(running), gone(waiting)]);
     bench.is_empty();
 }
+
+/// An acknowledgement is never answered, whatever it carries; and it carries the response of the message that it acknowledges, and of no other. \[RFC7252-4.2-6\] \[RFC7252-5.3.2-2\]
+#[test]
+fn an_acknowledgement_fits_its_message() {
+    let (mut bench, _) = observed();
+    let mut stray = Message::new(
+        Kind::Acknowledgement,
+        Code::CONTENT,
+        7,
+        Token::new(b"stray").unwrap(),
+    );
+    stray.options.push_uint(number::OBSERVE, 3);
+    bench.receive(at(1), &stray);
+    assert_eq!(bench.sent(at(1)), []);
+    let number = bench.read("dev", "/3/0/0");
+    let asked = bench.asked(at(1));
+    let other = Message::new(
+        Kind::Acknowledgement,
+        Code::CONTENT,
+        asked.id.wrapping_add(9),
+        asked.token,
+    );
+    bench.receive(at(1), &other);
+    assert_eq!(bench.results(), []);
+    bench.answer(at(1), &asked, Code::CONTENT, "x");
+    assert_eq!(bench.results(), [(number, "2.05".into())]);
+}
+
+/// A response with a critical option that is not known is rejected, RFC 7252 §5.4.1; and this is no proxy. \[RFC7252-5.10.2-2\]
+#[test]
+fn what_is_not_understood_is_rejected() {
+    let (mut bench, token) = observed();
+    let mut strange = Message::new(Kind::Confirmable, Code::CONTENT, 0, token);
+    strange.options.push_uint(number::OBSERVE, 11);
+    strange.options.push(9, "x");
+    assert_eq!(bench.say(at(1), strange), Kind::Reset);
+    assert_eq!(values(&mut bench), [] as [Json; 0]);
+    let mut proxied = post("rd?ep=other", "");
+    proxied.options.push(number::PROXY_URI, "coap://other/");
+    assert_eq!(bench.code(at(2), proxied), Code::PROXYING_NOT_SUPPORTED);
+}
