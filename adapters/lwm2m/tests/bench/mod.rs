@@ -254,8 +254,12 @@ impl Bench {
     pub(crate) fn receive(&mut self, from: SocketAddr, message: &Message) {
         let mut bytes = BytesMut::new();
         encode(message, &mut bytes).unwrap();
-        self.server
-            .handle_datagram(from, bytes.freeze(), self.now, &mut self.out);
+        self.datagram(from, bytes.freeze());
+    }
+
+    /// Bytes come as they are.
+    pub(crate) fn datagram(&mut self, from: SocketAddr, bytes: Bytes) {
+        self.server.handle_datagram(from, bytes, self.now, &mut self.out);
         self.run();
     }
 
@@ -481,12 +485,16 @@ impl Bench {
         self.bus.session_info(&format!("{SESSIONS}{endpoint}")).is_some()
     }
 
-    pub(crate) fn kick(&mut self, endpoint: &str) {
-        assert!(
-            self.bus
-                .kick(&format!("{SESSIONS}{endpoint}"), self.now, &mut self.bus_out)
-        );
+    /// The same, if it is connected.
+    pub(crate) fn try_kick(&mut self, endpoint: &str) -> bool {
+        let client = format!("{SESSIONS}{endpoint}");
+        let was_there = self.bus.kick(&client, self.now, &mut self.bus_out);
         self.run();
+        was_there
+    }
+
+    pub(crate) fn kick(&mut self, endpoint: &str) {
+        assert!(self.try_kick(endpoint));
     }
 
     /// Nothing is left of anybody.
