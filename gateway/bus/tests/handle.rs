@@ -8,7 +8,8 @@ use headgate_model::bus::{NEVER, Outcome, Presence, Refusal};
 use headgate_model::store::{FetchLimit, Fetched};
 use headgate_model::{
     AckToken, Admitted, BusCommand, BusEvent, CloseReason, Entrant, Message, MountPoint, Open, Qos,
-    SessionId, SessionKey, Store, StoreError, StoreImage, StoreOp, Subscription, SubscriptionOptions, Topic,
+    SessionId, SessionKey, Settlement, Store, StoreError, StoreImage, StoreOp, Subscription,
+    SubscriptionOptions, Topic,
 };
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -569,6 +570,29 @@ async fn a_group_has_one_mailbox_for_all_its_endpoints() {
         ),
         "{seen:?}"
     );
+    hub.stop();
+}
+
+/// An answer and the settlement of what it answers are in one commit, so no turn ends between the two.
+#[test]
+fn a_turn_does_not_end_between_an_answer_and_its_settlement() {
+    let hub = hub(Gate::default());
+    let mut group = hub.group();
+    let who = key(0, 0);
+    group.submit(&mut vec![(who, open("who", Duration::ZERO))]);
+    let settled = || BusCommand::Settle(std::num::NonZeroU16::MIN, Settlement::Done);
+    let mut commands = Vec::new();
+    for n in 0..100_000 {
+        commands.extend([publish("t", Qos::AtMostOnce), settled()].map(|command| (who, command)));
+        // Turns end in all places.
+        commands.extend((0..n % 7 % 3).map(|_| (who, BusCommand::credit(1))));
+    }
+    let mut turns = 1;
+    while !group.submit_some(&mut commands) {
+        assert!(!matches!(commands[0].1, BusCommand::Settle(..)), "turn {turns}");
+        turns += 1;
+    }
+    assert!(turns > 3, "{turns} turns");
     hub.stop();
 }
 

@@ -164,20 +164,26 @@ impl Group {
         while !self.submit_some(commands) {}
     }
 
-    /// [`Port::submit_some`] for all endpoints of the group.
+    /// [`Port::submit_some`] for all endpoints of the group. What one publishes and settles directly behind that is taken in the same turn.
     pub fn submit_some(&mut self, commands: &mut Vec<(SessionKey, BusCommand)>) -> bool {
         if commands.is_empty() && self.under_way.is_none() {
             return true;
         }
         let hub = self.port.hub.clone();
         let mut left = Vec::new();
+        // Who has just published.
+        let mut published = None;
         let done = hub.turn_of_core(|core, now| {
             let enough = core.bus.work() + Bus::steps_of_a_turn();
             self.go_on(core, now, enough);
             for (key, command) in commands.drain(..) {
-                if self.under_way.is_some() || core.bus.work() >= enough {
+                // A delivery that is settled behind a publish has that as its answer: a commit has both, or neither.
+                let is_tied = matches!(command, BusCommand::Settle(..)) && published == Some(key);
+                if self.under_way.is_some() || core.bus.work() >= enough && !is_tied {
+                    published = None;
                     left.push((key, command));
                 } else {
+                    published = matches!(command, BusCommand::Publish { .. }).then_some(key);
                     self.begin(key, command, core, now);
                 }
             }
