@@ -37,6 +37,8 @@ pub(crate) static PROTOCOL: Protocol = Protocol { name: "lwm2m" };
 pub const SESSIONS: &str = "$lwm2m/";
 /// Timers handled in one turn; the others wait for the next one.
 const TIMERS_PER_TURN: usize = 256;
+/// So long before a session ends that is not open, its registration does.
+const BEFORE_THE_END: Duration = Duration::from_secs(30);
 /// What a client takes, with its places in the tables.
 const EACH_DEVICE: usize = 1_024;
 /// Reports of one client about which the access service is to be asked, while it is being asked about others.
@@ -265,6 +267,7 @@ impl<A: Address> Core<A> {
             registration,
             location,
             renewed: now,
+            ends_by: None,
             awake_until: None,
             requester: None,
             jobs: VecDeque::new(),
@@ -297,7 +300,9 @@ impl<A: Address> Core<A> {
         let is_busy = self.logging_in >= self.settings.max_logins;
         let device = self.device_mut(index);
         if is_busy {
-            device.renewed = device.renewed + Duration::from_secs(1);
+            let soon = Duration::from_secs(1);
+            device.renewed = device.renewed + soon;
+            device.ends_by = device.ends_by.map(|by| by + soon);
             return self.rearm(index, now);
         }
         device.state = State::LoggingIn;
@@ -590,6 +595,8 @@ impl<A: Address> Core<A> {
         }
         let device = self.device_mut(index);
         device.state = State::Open;
+        // Now its session ends when we say so.
+        device.ends_by = device.ends_by.filter(|by| *by <= now);
         let (at, seat, credit) = (device.at, device.seat, self.settings.max_commands);
         let device = self.device(index);
         let (endpoint, location) = (device.registration.endpoint.clone(), device.location.clone());
@@ -960,6 +967,9 @@ impl<A: Address> Core<A> {
             }
             let device = self.device_mut(index);
             (device.firmware_mark, device.owner) = (note.firmware, restored.username.clone());
+            // Several starts may have come since it was heard of.
+            let ends_in = restored.ends_in.map(|left| left.saturating_sub(BEFORE_THE_END));
+            device.ends_by = ends_in.map(|left| now + left);
             // Who had a name must show it again, which it does when it is back.
             if restored.username.is_none() && A::FORGEABLE {
                 self.restored.push_back(index);
@@ -1028,7 +1038,9 @@ impl<A: Address> Core<A> {
     /// When its registration is over. LwM2M Core 1.1 §6.2.1
     fn ends(&self, index: u32) -> Instant {
         let device = self.device(index);
-        device.renewed + Duration::from_secs(device.registration.lifetime) + self.settings.lifetime_grace
+        let lifetime = Duration::from_secs(device.registration.lifetime);
+        let ends = device.renewed + lifetime + self.settings.lifetime_grace;
+        device.ends_by.map_or(ends, |by| by.min(ends))
     }
 
     /// Its timer is set to what is due first, and what it holds is weighed.

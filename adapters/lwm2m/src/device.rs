@@ -35,6 +35,8 @@ pub(crate) struct Device<A> {
     pub location: String,
     /// When it registered, or updated that, for the last time.
     pub renewed: Instant,
+    /// It registered before the start, and its session ends soon after this: the registration ends first, so that what waits is answered.
+    pub ends_by: Option<Instant>,
     /// Until then it listens; `None` for ever, unless it sleeps now.
     pub awake_until: Option<Instant>,
     /// A registration or an update that is not answered yet.

@@ -178,7 +178,7 @@ impl<A: Address> Core<A> {
         out.counts.add_own(Lwm2mMetric::Updated);
         let device = self.device_mut(index);
         device.registration = registration;
-        device.renewed = now;
+        (device.renewed, device.ends_by) = (now, None);
         // Another one may have registered at the same address since.
         let at = device.at;
         self.by_address.insert(at, index);

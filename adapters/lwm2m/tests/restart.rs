@@ -154,6 +154,25 @@ fn a_lifetime_ends_after_a_restart() {
     }
 }
 
+/// Over any number of restarts, a registration ends before its session does: what waits is answered.
+#[test]
+fn many_restarts_do_not_make_a_lifetime_longer() {
+    let mut bench = Bench::new();
+    bench.access.users = [(at(1), "ann")].into();
+    let location = bench.register(at(1), "ep=dev&lt=60&b=UQ");
+    bench.advance(80 * SECOND);
+    // A longer lifetime than its session knows.
+    bench.exchange(at(1), post(&format!("{location}?lt=6000"), ""));
+    bench.advance(100 * SECOND);
+    let number = bench.read("dev", "/3/0/0");
+    for _ in 0..5 {
+        bench.restart();
+        bench.advance(40 * SECOND);
+    }
+    assert_eq!(bench.results(), [(number, "4.04".into())]);
+    bench.is_empty();
+}
+
 /// Nobody lets it in: it is let go, and its session ends by itself.
 #[test]
 fn who_is_not_let_in_any_more_is_let_go() {

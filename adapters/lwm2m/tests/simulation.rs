@@ -32,11 +32,13 @@ fn seeds(what: &str, default: u64) -> u64 {
         .unwrap_or(default)
 }
 
-/// Half an hour; the power is cut four times.
+/// Half an hour; the power is cut a few times, or many, and as much befalls the devices.
 fn with_crashes(seed: u64) -> Plan {
     let mut rng = fastrand::Rng::with_seed(seed);
+    let (crashes, mishaps) = [(4, 3), (12, 10)][usize::from(seed % 3 == 2)];
     Plan {
-        crash_seconds: (0..4).map(|_| rng.u64(..1_800)).collect(),
+        crash_seconds: (0..crashes).map(|_| rng.u64(..1_800)).collect(),
+        mishaps,
         ..plan(seed)
     }
 }
