@@ -14,7 +14,7 @@ use headgate_coap::{Outcome, Requester};
 use headgate_coap_codec::{Block, Code, Kind as MessageKind, Message, Token, number};
 use headgate_lwm2m_codec::Path;
 use headgate_model::datagram::Address;
-use headgate_model::{BusCommand, Delivery, DeliveryId, Instant, Settlement};
+use headgate_model::{BusCommand, Delivery, DeliveryId, Instant, Settlement, WillChange};
 use serde_json::{Map, Value as Json, json};
 use std::sync::Arc;
 
@@ -92,7 +92,25 @@ impl<A: Address> Core<A> {
             false => Lwm2mMetric::CommandsFailed,
         });
         let told = report::answer(&pending.command.said, &pending.command.path, code, more);
-        self.answer(index, &told, pending.delivery, pending.size, out);
+        let is_noted = matches!(
+            pending.command.operation,
+            Operation::Observe(..) | Operation::Cancel(..)
+        );
+        if !(is_noted && code.is_success()) {
+            return self.answer(index, &told, pending.delivery, pending.size, out);
+        }
+        // What is observed now is in the note. Its answer waits until a restart would find that: an answer of the bus does not come before.
+        let device = self.device_mut(index);
+        device.noted.push_back((told, pending.delivery, pending.size));
+        let asked = BusCommand::ChangeWill(WillChange::Remove);
+        out.bus.push((device.seat, asked));
+    }
+
+    /// The note of a client is durable.
+    pub(crate) fn on_noted(&mut self, index: u32, out: &mut Out<A>) {
+        if let Some((told, delivery, size)) = self.device_mut(index).noted.pop_front() {
+            self.answer(index, &told, delivery, size, out);
+        }
     }
 
     fn expire(&mut self, index: u32, pending: Pending, out: &mut Out<A>) {
@@ -110,6 +128,9 @@ impl<A: Address> Core<A> {
 
     /// All commands that wait, and the one that is being done, are answered so.
     pub(crate) fn fail_all(&mut self, index: u32, why: &str, now: Instant, out: &mut Out<A>) {
+        while !self.device(index).noted.is_empty() {
+            self.on_noted(index, out);
+        }
         let device = self.device_mut(index);
         let running = device.exchange.take().and_then(|running| match running.job {
             Job::Command(pending) => Some(pending),

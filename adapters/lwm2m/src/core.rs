@@ -273,6 +273,7 @@ impl<A: Address> Core<A> {
             jobs: VecDeque::new(),
             is_silent: false,
             commands: VecDeque::new(),
+            noted: VecDeque::new(),
             exchange: None,
             observations: Vec::new(),
             firmware: None,
@@ -496,6 +497,7 @@ impl<A: Address> Core<A> {
                 let done = headgate_model::Settlement::Done;
                 out.bus.push((key, BusCommand::Settle(id, done)));
             }
+            BusEvent::WillChanged(_) => self.on_noted(index, out),
             BusEvent::Drained => self.on_drained(index, out),
             BusEvent::Accepted(token, _) => self.on_accepted(index, token, Code::CHANGED, out),
             BusEvent::Refused(token, why) => {

@@ -47,6 +47,8 @@ pub(crate) struct Device<A> {
     pub is_silent: bool,
     /// Commands that wait, in order.
     pub commands: VecDeque<Pending>,
+    /// Answers that wait until a note is durable, with what they settle and how long it is.
+    pub noted: VecDeque<(Json, Option<DeliveryId>, u32)>,
     /// What is being done.
     pub exchange: Option<Running>,
     pub observations: Vec<Observation>,
