@@ -308,6 +308,8 @@ fn registrations_and_observations_survive_a_kill() {
     );
     let daemon = daemon.restart();
     let mut app = Application::new(&daemon);
+    // A command whose end was not on the disk yet is done, and answered, again.
+    app.asked = 100;
     device.tell("set", json!({"path": "/3303/0/5700", "value": 31.5}));
     assert_eq!(app.notification()["data"]["content"][0]["value"], 31.5);
     assert_eq!(app.ask("kept", "read", json!({"path": "/3/0/0"}))["code"], "2.05");
