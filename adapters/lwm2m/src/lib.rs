@@ -3,6 +3,7 @@
 //! Clients register, and are then read, written, executed, observed and updated by commands from the bus: JSON as EMQX has it. What they say goes to the bus, and the last value of each
 //! resource is retained there. docs/lwm2m.md
 
+mod asking;
 mod bootstrap;
 mod command;
 mod commands;
@@ -12,12 +13,17 @@ mod denial;
 mod device;
 mod exchange;
 mod firmware;
+mod lifetime;
+mod login;
 mod note;
+mod observing;
 mod protocol;
+mod publishing;
 mod registration;
 mod report;
 mod request;
 mod requests;
+mod restoring;
 mod server;
 mod settings;
 mod supplies;

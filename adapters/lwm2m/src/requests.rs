@@ -52,11 +52,11 @@ impl<A: Address> Core<A> {
             let why = "a critical option is not understood, or stands twice";
             return self.refuse(&from, &request, Code::BAD_OPTION, why, out);
         }
-        if let Some(index) = self.find_at(from.at) {
-            if !self.admits(index, &from, now) {
-                out.counts.add_own(Lwm2mMetric::TooFast);
-                return self.refuse(&from, &request, Code::TOO_MANY_REQUESTS, "", out);
-            }
+        if let Some(index) = self.find_at(from.at)
+            && !self.admits(index, &from, now)
+        {
+            out.counts.add_own(Lwm2mMetric::TooFast);
+            return self.refuse(&from, &request, Code::TOO_MANY_REQUESTS, "", out);
         }
         let registers =
             request.code == Code::POST && segments(&request.options).is_some_and(|path| path == ["rd"]);
