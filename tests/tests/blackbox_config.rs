@@ -177,7 +177,8 @@ fn a_default_listener_that_is_in_the_way_is_told_as_one() {
     let hint = "it is a default: sections `[[mqttsn]]` replace it, and `mqttsn = []` switches it off";
     let sn = "[[mqttsn]]\nname = \"mqttsn\"\nbind = \"127.0.0.1:1884\"\nadvertise_to = \"127.0.0.1:1885\"\n";
     for (more, is_told) in [("", true), (sn, false)] {
-        let text = listener("a", "bind = \"127.0.0.1:0\"") + more;
+        let others = "coap = []\nlwm2m = []\n";
+        let text = others.to_owned() + &listener("a", "bind = \"127.0.0.1:0\"") + more;
         std::fs::write(folder.join("headgate.toml"), text).unwrap();
         let run = in_folder(folder, &["run", "--config", "headgate.toml"], &[]);
         let told = complaints(&run).join("\n");

@@ -518,7 +518,7 @@ fn subscriptions_are_granted_and_messages_are_looked_at() {
                  [[auth.acl]]\neffect = \"allow\"\naction = \"publish\"\n\
                  [[auth.acl]]\neffect = \"allow\"\ntopics = [\"ready/#\", \"news/#\", \"end\"]\n";
     let config = format!(
-        "mqttsn = []\n[auth]\nanonymous = \"everywhere\"\n{rules}[[auth.listeners]]\nname = \"granting\"\ngrant_subscriptions = true\n\
+        "mqttsn = []\ncoap = []\nlwm2m = []\n[auth]\nanonymous = \"everywhere\"\n{rules}[[auth.listeners]]\nname = \"granting\"\ngrant_subscriptions = true\n\
          [[listeners]]\nname = \"granting\"\nbind = \"127.0.0.1:{granting}\"\n[[listeners]]\nname = \"strict\"\nbind = \"127.0.0.1:{strict}\"\n"
     );
     fs::write(folder.join("headgate.toml"), config).unwrap();
