@@ -215,7 +215,6 @@ impl<A: Address> Core<A> {
 
     /// A request of a client that is known: it waits for those before it.
     fn push(&mut self, index: u32, from: Requester<A>, request: Message, now: Instant, out: &mut Out<A>) {
-        self.hear(index, from.at, now, out);
         let max = self.settings.max_waiting_requests;
         let (rate, burst) = (
             self.settings.max_client_requests_per_second,
@@ -223,6 +222,7 @@ impl<A: Address> Core<A> {
         );
         let user_rates = self.user_rates.clone();
         let client = self.client_mut(index);
+        client.heard = now;
         let user = client
             .identity
             .as_ref()
@@ -238,6 +238,9 @@ impl<A: Address> Core<A> {
             self.tell_too_fast(index, limit, out);
             return self.refuse(&from, &request, Code::TOO_MANY_REQUESTS, "", out);
         }
+        // Who sends too much does not move, for that is written down.
+        self.hear(index, from.at, now, out);
+        let client = self.client_mut(index);
         if client.waiting.len() + client.awaiting.len() >= max.max(1) {
             return self.refuse(
                 &from,

@@ -59,7 +59,10 @@ impl<A: Address> Core<A> {
             }
             Job::Rest { token, first, .. } => self.rest_of(index, *token, first),
             Job::Firmware => match self.firmware_request(index, &abilities, now) {
-                Some(message) => Ok(Exchange::new(message, szx)),
+                Some(message) => Ok(match self.package_tag(index) {
+                    Some(tag) => Exchange::tagged(message, szx, tag),
+                    None => Exchange::new(message, szx),
+                }),
                 None => {
                     let why = "the package is not there any more (firmware)";
                     return self.firmware_failed(index, why, now, out);
@@ -288,33 +291,25 @@ impl<A: Address> Core<A> {
         // After a restart a client may be at an address of which the note knew less.
         let _ = self.find_at(from.at);
         if !matches!(self.device(index).state, State::Open | State::Moving) {
-            return self.on_early_response(index, from, response, out);
+            return self.on_early_response(index, from, response, now, out);
         }
         let device = self.device(index);
+        let asked = device.exchange.as_ref().map(|running| running.exchange.token());
+        let is_answer = asked == Some(response.token) && !self.is_late_notification(index, &response);
+        // What nobody asked for just now counts as what a client sends.
+        if !is_answer && !self.admits(index, &from, now) {
+            return out.counts.add_own(Lwm2mMetric::TooFast);
+        }
         // Only the client knows its tokens: who has one is the client, wherever it is now, as behind a NAT.
-        if device.at != from.at {
-            let asked = device.exchange.as_ref().map(|running| running.exchange.token());
+        if self.device(index).at != from.at {
             if asked != Some(response.token) {
                 self.ask_anew(index);
             }
-            self.move_to(index, from.at, out);
+            self.move_to(index, from.at, now, out);
         }
         let seat = self.device(index).seat;
-        let device = self.device_mut(index);
-        let is_answer = device
-            .exchange
-            .as_ref()
-            .is_some_and(|running| running.exchange.token() == response.token);
-        let is_notification = response.options.has(number::OBSERVE)
-            && device
-                .observations
-                .iter()
-                .any(|known| known.token == response.token);
-        if is_answer && !(is_notification && self.is_late_notification(index)) {
+        if is_answer {
             self.on_answer_of(index, response, now, out);
-        } else if !self.admits(index, &from, now) {
-            // Nobody asked for it just now: it counts as what a client sends.
-            out.counts.add_own(Lwm2mMetric::TooFast);
         } else {
             self.on_notification(index, response, now, out);
         }
@@ -330,6 +325,7 @@ impl<A: Address> Core<A> {
         index: u32,
         from: Requester<A>,
         response: Message,
+        now: Instant,
         out: &mut Out<A>,
     ) {
         /// So many wait for one client.
@@ -341,7 +337,7 @@ impl<A: Address> Core<A> {
         if device.state == State::Restored {
             device.state = State::LoggingIn;
             if device.at != from.at {
-                self.move_to(index, from.at, out);
+                self.move_to(index, from.at, now, out);
             }
             self.ask_who(index, from.at, out);
         }

@@ -249,6 +249,8 @@ impl<A: Address> Core<A> {
             awaiting: HashMap::new(),
             last_token: 0,
             pace: Default::default(),
+            place_due: None,
+            place_is_old: false,
             retained: Vec::new(),
             topics: self.topics,
             armed: None,

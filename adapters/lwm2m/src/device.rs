@@ -71,6 +71,9 @@ pub(crate) struct Device<A> {
     pub awaiting: HashMap<u32, (Requester<A>, Message)>,
     pub last_token: u32,
     pub pace: Pace,
+    /// When its place may be written down again, and whether another one is to be.
+    pub place_due: Option<Instant>,
+    pub place_is_old: bool,
     /// Resources whose last value is retained, in order.
     pub retained: Vec<Path>,
     /// Which topics its commands come by: see [`Core::topics`](crate::core::Core).

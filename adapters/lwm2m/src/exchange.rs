@@ -47,6 +47,18 @@ impl Exchange {
         }
     }
 
+    /// The same, with the tag of a body that is known already: making one looks at the whole body.
+    pub(crate) fn tagged(request: Message, szx: u8, tag: Bytes) -> Self {
+        let payload = request.payload.clone();
+        let head = Message {
+            payload: Bytes::new(),
+            ..request
+        };
+        let mut exchange = Self::new(head, szx);
+        (exchange.request.payload, exchange.tag) = (payload, tag);
+        exchange
+    }
+
     /// To fetch the rest of a message that came with its first block, such as a notification. RFC 7959 §2.6
     ///
     /// # Errors

@@ -15,6 +15,8 @@ use std::time::Duration;
 
 /// How often the state is asked for while the client is busy.
 const PAUSE: Duration = Duration::from_secs(5);
+/// How seldom, when it cannot be asked.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// The states of object 5, resource 3.
 const STATES: [&str; 4] = ["idle", "downloading", "downloaded", "updating"];
@@ -60,6 +62,8 @@ pub(crate) struct Firmware {
     told: Option<i64>,
     /// When the next request goes.
     next: Instant,
+    /// How long is waited if the client cannot be asked: longer each time.
+    pause: Duration,
 }
 
 /// What is asked, or said, next.
@@ -147,6 +151,7 @@ impl<A: Address> Core<A> {
             step,
             told: None,
             next: now,
+            pause: PAUSE,
         });
         self.rearm(index, now);
     }
@@ -201,6 +206,13 @@ impl<A: Address> Core<A> {
         Some(message)
     }
 
+    /// The tag of the package that the next step sends, if it does.
+    pub(crate) fn package_tag(&self, index: u32) -> Option<bytes::Bytes> {
+        let firmware = self.device(index).firmware.as_ref()?;
+        let package = self.settings.supplies.packages.get(firmware.package.name())?;
+        (firmware.step == Step::Push).then(|| package.etag.clone())
+    }
+
     /// The client has answered a step.
     pub(crate) fn firmware_answered(
         &mut self,
@@ -215,6 +227,9 @@ impl<A: Address> Core<A> {
         // RFC 7252 §5.9.3.4, RFC 8516: later, perhaps; the command has its time.
         if matches!(response.code, Code::SERVICE_UNAVAILABLE | Code::TOO_MANY_REQUESTS) {
             return self.firmware_waits(index, now);
+        }
+        if let Some(firmware) = &mut self.device_mut(index).firmware {
+            firmware.pause = PAUSE;
         }
         let number = self.number_of(step, response);
         let failed = |what: &str| {
@@ -400,7 +415,8 @@ impl<A: Address> Core<A> {
     /// The client did not answer a step: it is asked again later.
     pub(crate) fn firmware_waits(&mut self, index: u32, now: Instant) {
         if let Some(firmware) = &mut self.device_mut(index).firmware {
-            firmware.next = now + PAUSE;
+            firmware.next = now + firmware.pause;
+            firmware.pause = (firmware.pause * 2).min(LONGEST_PAUSE);
         }
     }
 

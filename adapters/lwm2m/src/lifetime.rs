@@ -9,23 +9,25 @@ use headgate_model::{BusCommand, CloseReason, Instant};
 use serde_json::json;
 use std::time::Duration;
 
+/// The place of a client is written down at most so often.
+const PLACE_INTERVAL: Duration = Duration::from_secs(5);
+
 impl<A: Address> Core<A> {
     /// A client said something: if it sleeps at times, it listens now.
     pub(crate) fn hear(&mut self, index: u32, now: Instant, out: &mut Out<A>) {
         let window = self.settings.window_of(&self.device(index).registration.endpoint);
         let device = self.device_mut(index);
-        let was_silent = std::mem::take(&mut device.is_silent);
+        device.is_silent = false;
         if device.registration.queue_mode {
             device.awake_until = Some(now + window);
-        } else if !was_silent {
-            return;
         }
+        // What was asked for where the client was before waits again.
         self.go_on(index, now, out);
         self.rearm(index, now);
     }
 
     /// A client comes from somewhere else, with what it must know for that.
-    pub(crate) fn move_to(&mut self, index: u32, at: A, out: &mut Out<A>) {
+    pub(crate) fn move_to(&mut self, index: u32, at: A, now: Instant, out: &mut Out<A>) {
         let device = self.device_mut(index);
         let before = std::mem::replace(&mut device.at, at);
         let seat = device.seat;
@@ -36,7 +38,25 @@ impl<A: Address> Core<A> {
         self.effects.push_back(Effect::Forget(before, seat));
         self.effects.push_back(Effect::Expect(at));
         out.counts.add_own(Lwm2mMetric::Moved);
-        self.keep_note(index, out);
+        // Who moves with each message does not have each place written down.
+        let device = self.device_mut(index);
+        match device.place_due {
+            Some(due) if due > now => device.place_is_old = true,
+            _ => {
+                device.place_due = Some(now + PLACE_INTERVAL);
+                self.keep_note(index, out);
+            }
+        }
+    }
+
+    /// A place that was not written down is.
+    fn keep_place(&mut self, index: u32, now: Instant, out: &mut Out<A>) {
+        let device = self.device_mut(index);
+        if device.place_is_old && device.place_due.is_none_or(|due| due <= now) {
+            device.place_is_old = false;
+            device.place_due = Some(now + PLACE_INTERVAL);
+            self.keep_note(index, out);
+        }
     }
 
     /// Does what is due.
@@ -67,6 +87,7 @@ impl<A: Address> Core<A> {
         self.expire_exchange(index, now, out);
         self.firmware_due(index, now, out);
         if self.occupant(seat) == Some(Occupant::Device(index)) {
+            self.keep_place(index, now, out);
             self.go_on(index, now, out);
             self.rearm(index, now);
         }
@@ -92,7 +113,13 @@ impl<A: Address> Core<A> {
         let is_free = device.state == State::Open && device.exchange.is_none();
         let can_go_on = is_free && device.listens(now);
         let firmware = device.firmware.iter().map(|firmware| firmware.due(can_go_on));
-        let due = commands.chain(running).chain(firmware).chain(end).min();
+        let place = device.place_due.filter(|_| device.place_is_old);
+        let due = commands
+            .chain(running)
+            .chain(firmware)
+            .chain(end)
+            .chain(place)
+            .min();
         let due = due.map(|due| due.max(now));
         let known = std::mem::replace(&mut device.armed, due);
         self.weight = self.weight + weighed - before;

@@ -40,8 +40,9 @@ impl<A: Address> Core<A> {
             let old = self.device(before);
             let known = old.observations.iter().map(|known| &known.wanted);
             let wanted: Vec<Wanted> = known.chain(old.to_observe()).cloned().collect();
-            let firmware = old.firmware_mark.clone();
+            let (firmware, retained) = (old.firmware_mark.clone(), old.retained.clone());
             let device = self.device_mut(index);
+            device.retained = retained;
             device.jobs.extend(wanted.into_iter().map(Job::Observe));
             device.firmware_mark = firmware;
         }
@@ -231,7 +232,7 @@ impl<A: Address> Core<A> {
         let device = self.device(index);
         let before = device.at;
         match device.requester.as_ref().map(|(from, _)| from.at) {
-            Some(at) if at != before => self.move_to(index, at, out),
+            Some(at) if at != before => self.move_to(index, at, now, out),
             _ => self.keep_note(index, out),
         }
         self.hear_commands(index, now, out);
@@ -408,7 +409,7 @@ impl<A: Address> Core<A> {
         match requester {
             Some((from, request)) if is_same => {
                 self.ask_anew(index);
-                self.move_to(index, from.at, out);
+                self.move_to(index, from.at, now, out);
                 self.on_known(index, from, request, now, out);
             }
             Some((from, request)) => {

@@ -69,13 +69,21 @@ impl<A: Address> Core<A> {
         )?)
     }
 
-    /// Whether what is under way under the token of an observation is to end it: then a notification is not its answer.
-    pub(crate) fn is_late_notification(&self, index: u32) -> bool {
-        let running = self.device(index).exchange.as_ref();
-        running.is_some_and(|running| match &running.job {
-            Job::Command(pending) => matches!(pending.command.operation, Operation::Cancel(..)),
-            _ => false,
-        })
+    /// Whether a message with the token of what is under way is a notification all the same: of an observation that is being ended.
+    pub(crate) fn is_late_notification(&self, index: u32, response: &Message) -> bool {
+        let device = self.device(index);
+        let ends = device
+            .exchange
+            .as_ref()
+            .is_some_and(|running| match &running.job {
+                Job::Command(pending) => matches!(pending.command.operation, Operation::Cancel(..)),
+                _ => false,
+            });
+        let observed = device
+            .observations
+            .iter()
+            .any(|known| known.token == response.token);
+        ends && observed && response.options.has(number::OBSERVE)
     }
 
     /// The answer to a request that begins an observation. RFC 7641 §3.1: without the option there is none.

@@ -136,6 +136,12 @@ impl<A: Address> Core<A> {
             );
         };
         let device = self.device(index);
+        // At its own address it was asked already.
+        if device.at != from.at && !self.admits(index, &from, now) {
+            out.counts.add_own(Lwm2mMetric::TooFast);
+            return self.refuse(&from, &request, Code::TOO_MANY_REQUESTS, "", out);
+        }
+        let device = self.device(index);
         match device.state {
             State::Open if device.at == from.at => self.on_known(index, from, request, now, out),
             State::Open | State::Restored => self.ask_again(index, from, request, out),

@@ -76,3 +76,43 @@ fn an_update_takes_its_address_back() {
     assert_eq!(bench.code(at(1), send("/3303/0/5700", 1.0)), Code::CHANGED);
     assert!(bench.retained("lwm2m/first/3303/0/5700").is_some());
 }
+
+/// What was asked for where a client was is asked for where it is, as soon as it says something there.
+#[test]
+fn what_was_asked_goes_where_the_client_is() {
+    let mut bench = Bench::new();
+    bench.register(at(1), "ep=dev&lt=600");
+    bench.command("dev", "observe", json!({"path": "/3303/0/5700"}));
+    let token = bench.observed(at(1), 1, "20");
+    let number = bench.command("dev", "read", json!({"path": "/3/0/0"}));
+    bench.sent(at(1));
+    bench.notify(at(2), token, 2, "21");
+    let asked = bench.asked(at(2));
+    bench.answer(at(2), &asked, Code::CONTENT, "x");
+    assert!(bench.results().contains(&(number, "2.05".into())));
+}
+
+/// Two addresses are no way around the rate of a client, and it does not have each of its places written down.
+#[test]
+fn who_comes_from_everywhere_has_one_rate() {
+    let mut bench = Bench::with(|settings| settings.max_client_requests_per_second = 5);
+    let location = bench.register(at(1), "ep=dev&lt=600");
+    let refused =
+        (0..50).filter(|n| bench.code(at(1 + n % 2), post(&location, "")) == Code::TOO_MANY_REQUESTS);
+    assert!(refused.count() > 30);
+}
+
+/// Who registers again and again has no more retained values than before.
+#[test]
+fn registering_anew_retains_nothing_more() {
+    let mut bench = Bench::with(|settings| settings.max_retained_resources = 2);
+    for n in 0..4 {
+        bench.register(at(1), "ep=dev&lt=60&lwm2m=1.1");
+        assert_eq!(
+            bench.code(at(1), send(&format!("/3303/{n}/5700"), 1.0)),
+            Code::CHANGED
+        );
+    }
+    let retained = (0..4).filter(|n| bench.retained(&format!("lwm2m/dev/3303/{n}/5700")).is_some());
+    assert_eq!(retained.count(), 2);
+}
