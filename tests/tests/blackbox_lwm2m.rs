@@ -296,7 +296,10 @@ fn commands_to_a_sleeper_survive_a_kill() {
 #[test]
 fn registrations_and_observations_survive_a_kill() {
     let port = free_udp_port();
-    let setup = setup(port, "");
+    // At all addresses: which of ours the device speaks to is remembered, too.
+    let setup = Setup::with(&format!(
+        "[auth]\nanonymous = \"loopback\"\n[[lwm2m]]\nname = \"lwm2m\"\nbind = \"0.0.0.0:{port}\"\n"
+    ));
     let daemon = setup.start();
     let server = format!("coap://127.0.0.1:{port}");
     let mut device = Lwm2mDevice::start("kept", &["--server", &server, "--version", "1.1", "--no-update"]);
@@ -310,6 +313,11 @@ fn registrations_and_observations_survive_a_kill() {
     let mut app = Application::new(&daemon);
     // A command whose end was not on the disk yet is done, and answered, again.
     app.asked = 100;
+    assert_eq!(
+        app.ask("kept", "read", json!({"path": "/3/0/0"}))["code"],
+        "2.05",
+        "it says nothing first"
+    );
     device.tell("set", json!({"path": "/3303/0/5700", "value": 31.5}));
     assert_eq!(app.notification()["data"]["content"][0]["value"], 31.5);
     assert_eq!(app.ask("kept", "read", json!({"path": "/3/0/0"}))["code"], "2.05");

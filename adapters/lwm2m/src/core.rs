@@ -14,7 +14,7 @@ use headgate_coap::blockwise::{Uploads, answer, echo_block1};
 use headgate_coap::{Requester, Unguessable};
 use headgate_coap_codec::{Block, Code, Message, Token};
 use headgate_model::bus::{OpenRefusal, Protocol};
-use headgate_model::datagram::Address;
+use headgate_model::datagram::{Address, Places};
 use headgate_model::{
     AckToken, BusCommand, BusEvent, ClientId, CloseReason, DatagramOutputs, Instant, Naming, SessionKey,
     UserRates, WallTime,
@@ -92,6 +92,8 @@ pub(crate) struct Core<A> {
     pub listener: String,
     /// The wall time of the start.
     pub epoch: WallTime,
+    /// How places are kept over a restart, if they are.
+    pub places: Option<Arc<dyn Places<A>>>,
     /// How often the topics have changed: clients that know others get their commands by these with their next update.
     pub topics: u32,
     pub devices: Vec<Option<Device<A>>>,
@@ -128,6 +130,7 @@ impl<A: Address> Core<A> {
             unguessable,
             listener: String::new(),
             epoch: WallTime::default(),
+            places: None,
             topics: 0,
             devices: Vec::new(),
             free: Vec::new(),

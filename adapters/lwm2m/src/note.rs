@@ -15,6 +15,9 @@ pub struct Note {
     pub peer: String,
     /// Its port.
     pub port: u16,
+    /// The same as the socket knows it, in base64: with our own address that it speaks to. `None` behind keys that are gone with the process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
     /// The name of its registration: `/rd/{location}`.
     pub location: String,
     /// What it said of itself.
@@ -139,6 +142,7 @@ mod tests {
             listener: "lwm2m".into(),
             peer: "192.0.2.1".into(),
             port: 5_683,
+            place: None,
             location: "00ff".into(),
             registration: (&registration).into(),
             observed: vec![Observed {

@@ -4,6 +4,7 @@ use crate::core::{BEFORE_THE_END, Core, Effect, Out};
 use crate::counters::Lwm2mMetric;
 use crate::device::{Job, State, Wanted};
 use crate::note::{Note, Observed};
+use base64::prelude::{BASE64_STANDARD, Engine};
 use headgate_coap_codec::Token;
 use headgate_lwm2m_codec::Format;
 use headgate_model::bus::NOTE_BYTES;
@@ -28,10 +29,12 @@ impl<A: Address> Core<A> {
             format: wanted.format.map(Format::number),
             said: wanted.said.clone(),
         });
+        let place = self.places.as_ref().and_then(|places| places.keep(device.at));
         let note = Note {
             listener: self.listener.clone(),
             peer: peer.to_string(),
             port,
+            place: place.map(|place| BASE64_STANDARD.encode(place)),
             location: device.location.clone(),
             registration: (&device.registration).into(),
             observed: observed.collect(),
@@ -58,7 +61,7 @@ impl<A: Address> Core<A> {
             };
             let is_ours = note.listener == self.listener
                 && !self.by_endpoint.contains_key(&note.registration().endpoint);
-            let Some(at) = A::of_presence(&note.peer, note.port).filter(|_| is_ours) else {
+            let Some(at) = self.place_of(&note).filter(|_| is_ours) else {
                 continue;
             };
             let registration = note.registration();
@@ -98,6 +101,14 @@ impl<A: Address> Core<A> {
                 self.restored.push_back(index);
             }
             self.rearm(index, now);
+        }
+    }
+
+    /// Where a client was: as its socket knew it, or as it is seen.
+    fn place_of(&self, note: &Note) -> Option<A> {
+        match (&self.places, &note.place) {
+            (Some(places), Some(place)) => places.find(&BASE64_STANDARD.decode(place).ok()?),
+            _ => A::of_presence(&note.peer, note.port),
         }
     }
 

@@ -6,7 +6,7 @@ use crate::settings::Lwm2mSettings;
 use bytes::Bytes;
 use headgate_coap::{Messenger, Outcome, Received, Unguessable, trace_message};
 use headgate_coap_codec::{Kind, decode, number};
-use headgate_model::datagram::{Address, Restored};
+use headgate_model::datagram::{Address, Places, Restored};
 use headgate_model::memory::Want;
 use headgate_model::trace::PacketTrace;
 use headgate_model::{
@@ -143,6 +143,10 @@ impl<A: Address> DatagramServer for Lwm2mServer<A> {
     fn begin(&mut self, listener: &str, epoch: WallTime) {
         listener.clone_into(&mut self.core.listener);
         self.core.epoch = epoch;
+    }
+
+    fn set_places(&mut self, places: Arc<dyn Places<A>>) {
+        self.core.places = Some(places);
     }
 
     fn restore(&mut self, found: Vec<Restored>, now: Instant, out: &mut Out<A>) {

@@ -82,6 +82,22 @@ fn version(who: &Presence) -> Value {
 
 /// Sessions that a client has beside its own, by their names: one for each acknowledged subscription of STOMP, and for each observation of CoAP.
 fn beside(control: &Control, client: &str) -> Vec<Value> {
+    let beside = rows_beside(control, client);
+    beside.iter().map(client_row).collect()
+}
+
+/// Throws a client out, by its client id or by the endpoint name that it has, with the sessions beside its own. How many sessions that were.
+pub(super) fn throw_out(control: &Control, client: &str) -> usize {
+    let escaped = client.replace('%', "%25").replace('/', "%2F");
+    let inner = INNER_CLIENT_IDS.iter().map(|inner| format!("{inner}{escaped}"));
+    let own = [client.to_owned()].into_iter().chain(inner);
+    let own = own.filter(|id| control.hub.kick(id)).count();
+    let beside = rows_beside(control, client);
+    let beside = beside.iter().filter(|row| control.hub.kick(row.client.as_str()));
+    own + beside.count()
+}
+
+fn rows_beside(control: &Control, client: &str) -> Vec<ClientInfo> {
     let client = client.replace('%', "%25").replace('/', "%2F");
     let mut found = Vec::new();
     for inner in INNER_CLIENT_IDS {
@@ -90,10 +106,9 @@ fn beside(control: &Control, client: &str) -> Vec<Value> {
         while let Some(from) = after.take() {
             let page = control.hub.clients(Some(&from), MAX_PAGE);
             let of_client = |info: &&ClientInfo| info.client.as_str().starts_with(&prefix);
-            let rows = page.rows.iter().take_while(of_client).map(client_row);
-            let before = found.len();
-            found.extend(rows);
-            let all = found.len() - before == page.rows.len();
+            let count = page.rows.iter().take_while(of_client).count();
+            let all = count == page.rows.len();
+            found.extend(page.rows.into_iter().take(count));
             after = page.next.filter(|_| all).map(|next| next.as_str().to_owned());
         }
     }
@@ -154,7 +169,7 @@ async fn show(State(control): State<Control>, Path(client): Path<String>) -> Ans
 }
 
 async fn kick(State(control): State<Control>, Path(client): Path<String>) -> Answer {
-    if !control.hub.kick(&client) {
+    if throw_out(&control, &client) == 0 {
         let what = format!("`{client}` is not connected");
         return Err(Failure(StatusCode::NOT_FOUND, what));
     }

@@ -133,7 +133,7 @@ impl Control {
     /// Throws out who is banned now. How many.
     fn kick_banned(&self, who: &Banned) -> usize {
         if let Banned::Client(id) = who {
-            return usize::from(self.hub.kick(id));
+            return super::clients::throw_out(self, id);
         }
         let mut kicked = 0;
         let mut after = None;
