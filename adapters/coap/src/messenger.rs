@@ -67,6 +67,8 @@ pub enum Outcome<T> {
 /// How much of what happened, since it was last asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MessengerCounts {
+    /// Datagrams sent.
+    pub sent: u32,
     /// Datagrams that are no messages.
     pub malformed: u32,
     /// Messages that came again.
@@ -302,6 +304,7 @@ impl<A: Address, T: Copy> Messenger<A, T> {
             let kept: &[u8] = if piggybacked { &datagram } else { &[] };
             self.exchanges.close(name, kept, max);
             self.counts.forgotten += std::mem::take(&mut self.exchanges.forgotten);
+            self.counts.sent += 1;
             write(to.at, &datagram, out);
         } else {
             self.hold(*to, response, datagram.len(), now, out);
@@ -382,6 +385,7 @@ impl<A: Address, T: Copy> Messenger<A, T> {
             peer.unconfirmed.pop_front();
         }
         peer.unconfirmed.push_back((id, tag));
+        self.counts.sent += 1;
         write(to, &datagram, out);
         true
     }
@@ -677,8 +681,8 @@ impl<A: Address, T: Copy> Messenger<A, T> {
 
     /// Sends one of those under way, if its receiver may be sent as much, and notes when it is next due.
     fn transmit(&mut self, index: u32, n: usize, now: Instant, out: &mut Out<A>) {
-        let (unproved, peer) = (
-            &mut self.counts.unproved,
+        let (counts, peer) = (
+            &mut self.counts,
             self.peers[index as usize].as_mut().expect("in use"),
         );
         let outgoing = &mut peer.waiting[n];
@@ -689,9 +693,10 @@ impl<A: Address, T: Copy> Messenger<A, T> {
         outgoing.due = now + outgoing.timeout;
         let may_be_sent = outgoing.is_ping || !peer.pings_only;
         if !peer.credit.is_limited() || may_be_sent && peer.credit.spend(outgoing.datagram.len()) {
+            counts.sent += 1;
             write(peer.at, &outgoing.datagram, out);
         } else {
-            *unproved += 1;
+            counts.unproved += 1;
         }
     }
 
@@ -721,6 +726,7 @@ impl<A: Address, T: Copy> Messenger<A, T> {
 
     fn send_within(&mut self, to: A, datagram: &[u8], received: usize, out: &mut Out<A>) {
         if self.may_send(to, datagram.len(), received) {
+            self.counts.sent += 1;
             write(to, datagram, out);
         } else {
             self.counts.unproved += 1;

@@ -142,6 +142,7 @@ impl<A: Address> CoapServer<A> {
         let dropped = [&mut self.core.uploads.dropped, &mut self.core.downloads.dropped];
         let dropped: u32 = dropped.into_iter().map(std::mem::take).sum();
         for (metric, n) in [
+            (CoapMetric::DatagramsSent, counts.sent),
             (CoapMetric::Malformed, counts.malformed),
             (CoapMetric::Duplicates, counts.duplicates),
             (CoapMetric::Retransmissions, counts.retransmissions),

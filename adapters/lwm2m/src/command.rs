@@ -161,7 +161,9 @@ impl Command {
 /// The path of a command as it stands there, without a query.
 fn path_of(data: &Map<String, Json>) -> String {
     let path = data.get("path").or_else(|| data.get("basePath"));
-    let path = path.and_then(Json::as_str).unwrap_or_default();
+    // Of a composite operation it is the root, as in its notifications.
+    let root = if data.contains_key("paths") { "/" } else { "" };
+    let path = path.and_then(Json::as_str).unwrap_or(root);
     path.split_once('?').map_or(path, |(path, _)| path).to_owned()
 }
 

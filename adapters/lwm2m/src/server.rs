@@ -117,6 +117,7 @@ impl<A: Address> Lwm2mServer<A> {
         let counts = std::mem::take(&mut self.messenger.counts);
         let dropped = std::mem::take(&mut self.core.uploads.dropped);
         for (metric, n) in [
+            (Lwm2mMetric::DatagramsSent, counts.sent),
             (Lwm2mMetric::Malformed, counts.malformed),
             (Lwm2mMetric::Duplicates, counts.duplicates),
             (Lwm2mMetric::Retransmissions, counts.retransmissions),
