@@ -155,12 +155,33 @@ impl BootstrapClient {
                     "is out of range, allowed is 1 to 65534".into(),
                 );
             }
-            if server.psk_identity.is_some()
-                && unhex(server.psk_key.reveal()).is_none_or(|key| key.is_empty())
-            {
-                fault(
+            let key = server.psk_key.reveal();
+            match (&server.psk_identity, unhex(key)) {
+                (_, None) => fault(
+                    format!("servers[{n}].psk_key"),
+                    "must be hexadecimal digits, two for each byte".into(),
+                ),
+                (Some(_), Some(bytes)) if bytes.is_empty() => fault(
                     format!("servers[{n}].psk_key"),
                     "is missing: hexadecimal digits".into(),
+                ),
+                (None, Some(bytes)) if !bytes.is_empty() => fault(
+                    format!("servers[{n}].psk_identity"),
+                    "is missing: psk_key has an identity".into(),
+                ),
+                (None, _) if server.uri.starts_with("coaps://") => fault(
+                    format!("servers[{n}].uri"),
+                    "coaps:// needs psk_identity and psk_key".into(),
+                ),
+                _ => {}
+            }
+            if self.servers[..n]
+                .iter()
+                .any(|other| other.short_id == server.short_id)
+            {
+                fault(
+                    format!("servers[{n}].short_id"),
+                    format!("{} is another server's", server.short_id),
                 );
             }
         }
@@ -629,4 +650,46 @@ fn words(request: &Message) -> HashMap<String, String> {
         Some((name.to_owned(), value.to_owned()))
     })
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_that_cannot_be_are_told() {
+        let server = |uri: &str, short_id, identity: Option<&str>, key: &str| BootstrapServer {
+            uri: uri.into(),
+            short_id,
+            lifetime: hour(),
+            binding: udp(),
+            psk_identity: identity.map(Into::into),
+            psk_key: key.into(),
+            instance: None,
+        };
+        let client = BootstrapClient {
+            endpoint: "*".into(),
+            delete: all(),
+            servers: vec![
+                server("coaps://a", 1, None, ""),
+                server("coaps://a", 2, Some("me"), "zz"),
+                server("coaps://a", 3, Some("me"), ""),
+                server("coap://a", 3, None, "00ff"),
+                server("coaps://a", 4, Some("me"), "00ff"),
+            ],
+            resources: Vec::new(),
+            format: None,
+        };
+        let told: Vec<String> = client.faults().iter().map(ToString::to_string).collect();
+        assert_eq!(
+            told,
+            [
+                "servers[0].uri: coaps:// needs psk_identity and psk_key",
+                "servers[1].psk_key: must be hexadecimal digits, two for each byte",
+                "servers[2].psk_key: is missing: hexadecimal digits",
+                "servers[3].psk_identity: is missing: psk_key has an identity",
+                "servers[3].short_id: 3 is another server's",
+            ]
+        );
+    }
 }
