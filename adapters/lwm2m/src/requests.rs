@@ -176,19 +176,17 @@ impl<A: Address> Core<A> {
     }
 
     fn update(&mut self, index: u32, from: Requester<A>, request: Message, now: Instant, out: &mut Out<A>) {
-        let mut registration = self.device(index).registration.clone();
-        let changed = match registration.update(&request, &self.settings) {
+        let device = self.devices[index as usize]
+            .as_mut()
+            .expect("the index of a client");
+        let changed = match device.registration.update(&request, &self.settings) {
             Ok(changed) => changed,
             Err((code, why)) => return self.refuse(&from, &request, code, &why, out),
         };
         out.counts.add_own(Lwm2mMetric::Updated);
-        let device = self.device_mut(index);
-        device.registration = registration;
         (device.renewed, device.ends_by) = (now, None);
         // Another one may have registered at the same address since.
-        let at = device.at;
-        self.by_address.insert(at, index);
-        self.follow_topics(index, now, out);
+        self.by_address.insert(device.at, index);
         if changed {
             self.keep_note(index, out);
         }
@@ -201,7 +199,8 @@ impl<A: Address> Core<A> {
         let data = self.device(index).registration.to_json();
         self.tell(index, "update", data, out);
         self.hear(index, now, out);
-        self.rearm(index, now);
+        // Last of all: who may not have its commands by their new topics is gone then.
+        self.follow_topics(index, now, out);
     }
 
     /// LwM2M Core 1.1 §6.4.6.1: a client says values that nobody asked for. 2.04 means that they are safe.

@@ -5,7 +5,7 @@ mod bench;
 use bench::{Bench, LINKS, SECOND, at, location, post, request, send, text};
 use headgate_coap_codec::{Block, Code, Message, number};
 use headgate_model::access::AuthRefusal;
-use headgate_model::{AccessDecision, Action};
+use headgate_model::{AccessDecision, Action, Qos};
 use serde_json::json;
 
 /// §6.2.1: the answer has the location, and it is told what was said.
@@ -546,4 +546,29 @@ fn an_address_may_have_another_client_later() {
     );
     assert_eq!(bench.code(at(1), send("/3303/0/5700", 1.0)), Code::NOT_FOUND);
     bench.is_empty();
+}
+
+/// Topics that get other names are followed with the next update; who may not have its commands there is not registered any more, and hears so at the one after.
+#[test]
+fn other_topics_are_followed_with_an_update() {
+    for denied in [false, true] {
+        let mut bench = Bench::new();
+        let location = bench.register(at(1), "ep=dev&lt=600");
+        bench.register(at(2), "ep=other&lt=600");
+        if denied {
+            bench.deny(Action::Subscribe, "v2/dev/dn/#");
+        }
+        bench.change(|settings| settings.topics.prefix = "v2/{ep}".into());
+        assert_eq!(
+            bench.code(at(1), post(&format!("{location}?lt=900"), "")),
+            Code::CHANGED
+        );
+        let command = json!({"reqID": 1, "msgType": "read", "data": {"path": "/3/0/0"}}).to_string();
+        bench.publish("v2/dev/dn/x", &command, Qos::AtLeastOnce);
+        match denied {
+            false => drop(bench.asked(at(1))),
+            true => assert_eq!(bench.code(at(1), post(&location, "")), Code::NOT_FOUND),
+        }
+        assert_eq!(bench.gauge("clients"), if denied { 1 } else { 2 }, "others stay");
+    }
 }

@@ -230,6 +230,13 @@ impl Bench {
         self.restart_with(|_| {});
     }
 
+    /// Other settings while clients are registered.
+    pub(crate) fn change(&mut self, change: impl FnOnce(&mut Lwm2mSettings)) {
+        change(&mut self.settings);
+        self.server
+            .change(self.settings.clone(), Arc::new(Naming::default()));
+    }
+
     pub(crate) fn rule(&self, action: Action, topic: &str, decision: AccessDecision) {
         let mut rules = self.rules.0.lock().unwrap();
         rules.push((action, topic.to_owned(), decision));
