@@ -69,19 +69,18 @@ impl<A: Address> Core<A> {
                 }
             },
         };
-        let mut exchange = match (made, job) {
-            (Ok(exchange), job) => (exchange, job),
+        let mut exchange = match (made, &job) {
+            (Ok(exchange), _) => exchange,
             (Err(why), Job::Command(pending)) => {
                 let more = [("reason", Json::from(why.to_string()))];
-                return self.finish(index, &pending, Code::BAD_REQUEST, &more, out);
+                return self.finish(index, pending, Code::BAD_REQUEST, &more, out);
             }
             (Err(_), _) => return out.counts.add_own(Lwm2mMetric::Unreadable),
         };
         // An observation that is there is asked for by its token. RFC 7641 §3.3.1, §3.6
-        let known = self.known_observation(index, &exchange.1);
+        let known = self.known_observation(index, &job);
         let token = known.unwrap_or_else(|| self.new_token());
-        let message = exchange.0.message(token);
-        let (exchange, job) = exchange;
+        let message = exchange.message(token);
         self.run(index, job, exchange, message, token, now);
     }
 
@@ -176,16 +175,7 @@ impl<A: Address> Core<A> {
             return self.give_up(index, "coap_timeout", "the client does not answer", now, out);
         }
         device.awake_until = None;
-        let Some(running) = device.exchange.take() else {
-            return;
-        };
-        self.release(index, &running);
-        let device = self.device_mut(index);
-        match running.job {
-            Job::Command(pending) => device.commands.push_front(pending),
-            job @ Job::Observe(_) => device.jobs.push_front(job),
-            Job::Rest { .. } | Job::Firmware => {}
-        }
+        self.ask_anew(index);
         self.firmware_waits(index, now);
     }
 
@@ -213,7 +203,7 @@ impl<A: Address> Core<A> {
         }
     }
 
-    /// A client is somewhere else: what was under way to where it was waits for its turn again.
+    /// A client sleeps, or is somewhere else: what was under way waits for its turn again.
     pub(crate) fn ask_anew(&mut self, index: u32) {
         let Some(running) = self.device_mut(index).exchange.take() else {
             return;
@@ -315,7 +305,6 @@ impl<A: Address> Core<A> {
         }
         if self.device_of(seat) == Some(index) {
             self.hear(index, now, out);
-            self.rearm(index, now);
         }
     }
 

@@ -7,7 +7,7 @@ use crate::core::{Core, Out};
 use crate::counters::Lwm2mMetric;
 use crate::device::{Job, Pending, State, Wanted};
 use crate::report;
-use crate::request::{self};
+use crate::request;
 use headgate_coap_codec::{Code, Message, Token, number};
 use headgate_lwm2m_codec::Path;
 use headgate_model::datagram::Address;
@@ -45,10 +45,10 @@ impl<A: Address> Core<A> {
             acknowledged: false,
         };
         if self.device(index).state == State::Leaving {
-            return self.fail(index, pending, "the client is not registered any more", now, out);
+            return self.fail(index, &pending, "the client is not registered any more", out);
         }
         if expires <= now {
-            return self.expire(index, pending, out);
+            return self.expire(index, &pending, out);
         }
         self.device_mut(index).commands.push_back(pending);
         self.go_on(index, now, out);
@@ -107,7 +107,7 @@ impl<A: Address> Core<A> {
         }
     }
 
-    pub(crate) fn expire(&mut self, index: u32, pending: Pending, out: &mut Out<A>) {
+    pub(crate) fn expire(&mut self, index: u32, pending: &Pending, out: &mut Out<A>) {
         out.counts.add_own(Lwm2mMetric::CommandsExpired);
         let more = [("reason", Json::from("expired"))];
         let said = &pending.command.said;
@@ -115,13 +115,13 @@ impl<A: Address> Core<A> {
         self.answer(index, &told, pending.delivery, pending.size, out);
     }
 
-    pub(crate) fn fail(&mut self, index: u32, pending: Pending, why: &str, _: Instant, out: &mut Out<A>) {
+    pub(crate) fn fail(&mut self, index: u32, pending: &Pending, why: &str, out: &mut Out<A>) {
         let more = [("reason", Json::from(why))];
-        self.finish(index, &pending, Code::NOT_FOUND, &more, out);
+        self.finish(index, pending, Code::NOT_FOUND, &more, out);
     }
 
     /// All commands that wait, and the one that is being done, are answered so.
-    pub(crate) fn fail_all(&mut self, index: u32, why: &str, now: Instant, out: &mut Out<A>) {
+    pub(crate) fn fail_all(&mut self, index: u32, why: &str, out: &mut Out<A>) {
         while !self.device(index).noted.is_empty() {
             self.on_noted(index, out);
         }
@@ -133,7 +133,7 @@ impl<A: Address> Core<A> {
         let firmware = device.firmware.take().map(|firmware| firmware.pending);
         let waiting = std::mem::take(&mut device.commands);
         for pending in firmware.into_iter().chain(running).chain(waiting) {
-            self.fail(index, pending, why, now, out);
+            self.fail(index, &pending, why, out);
         }
     }
 
@@ -147,7 +147,7 @@ impl<A: Address> Core<A> {
         let (over, left): (Vec<_>, Vec<_>) = all.into_iter().partition(|pending| pending.expires <= now);
         device.commands = left.into();
         for pending in over {
-            self.expire(index, pending, out);
+            self.expire(index, &pending, out);
         }
     }
 

@@ -15,10 +15,12 @@ const PLACE_INTERVAL: Duration = Duration::from_secs(5);
 impl<A: Address> Core<A> {
     /// A client said something: if it sleeps at times, it listens now.
     pub(crate) fn hear(&mut self, index: u32, now: Instant, out: &mut Out<A>) {
-        let window = self.settings.window_of(&self.device(index).registration.endpoint);
-        let device = self.device_mut(index);
+        let device = self.devices[index as usize]
+            .as_mut()
+            .expect("the index of a client");
         device.is_silent = false;
         if device.registration.queue_mode {
+            let window = self.settings.window_of(&device.registration.endpoint);
             device.awake_until = Some(now + window);
         }
         // What was asked for where the client was before waits again.
@@ -154,7 +156,7 @@ impl<A: Address> Core<A> {
         device.leaving = reason;
         let seat = device.seat;
         self.forget(index);
-        self.fail_all(index, "the client is not registered any more", now, out);
+        self.fail_all(index, "the client is not registered any more", out);
         // What is published from now on is for nobody: it would go with the session, unanswered.
         let device = self.device(index);
         let (filter, options) = self.commands_of(device);

@@ -11,7 +11,7 @@ use headgate_coap_codec::{Block, Message, Token, number};
 use headgate_lwm2m_codec::Path;
 use headgate_model::Instant;
 use headgate_model::datagram::Address;
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Map, Value as Json};
 use std::sync::Arc;
 
 /// What an answer says of its words that the bus must not carry for ever: more than this of a command is not kept for notifications.
@@ -194,10 +194,14 @@ impl<A: Address> Core<A> {
         let Some(observation) = device.observations.iter().find(|known| known.token == token) else {
             return;
         };
-        let wanted = observation.wanted.clone();
-        let base = match (wanted.kind, &wanted.paths[..]) {
-            (Kind::Single, [path]) => *path,
-            _ => Path::ROOT,
+        let wanted = &observation.wanted;
+        let mut said = wanted.said.clone();
+        let (base, paths) = match (wanted.kind, &wanted.paths[..]) {
+            (Kind::Single, [path]) => (*path, None),
+            (_, paths) => (
+                Path::ROOT,
+                Some(paths.iter().map(ToString::to_string).collect::<Json>()),
+            ),
         };
         let registry = Arc::clone(&self.settings.supplies.registry);
         let mut more: Vec<(&str, Json)> = Vec::new();
@@ -213,21 +217,12 @@ impl<A: Address> Core<A> {
                 }
             }
         }
-        let mut said = wanted.said;
         said.insert("msgType".into(), "notify".into());
         if let Some(sequence) = message.options.uint(number::OBSERVE) {
             said.insert("seqNum".into(), sequence.into());
         }
-        let paths: Vec<String> = wanted.paths.iter().map(ToString::to_string).collect();
-        if wanted.kind == Kind::Composite {
-            more.push(("paths", json!(paths)));
-        }
-        let path = if wanted.kind == Kind::Single {
-            paths[0].as_str()
-        } else {
-            "/"
-        };
-        let told = report::answer(&said, path, message.code, &more);
+        more.extend(paths.map(|paths| ("paths", paths)));
+        let told = report::answer(&said, &base.to_string(), message.code, &more);
         let topics = &self.settings.topics;
         let topic = topics.of(&topics.notify, self.device(index).id.as_str());
         self.publish(index, topic, &told, false, None, Vec::new(), out);

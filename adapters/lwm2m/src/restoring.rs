@@ -1,5 +1,6 @@
 //! What the store keeps of clients, and how they are there again after a restart.
 
+use crate::bootstrap::unhex;
 use crate::core::{BEFORE_THE_END, Core, Effect, Out};
 use crate::counters::Lwm2mMetric;
 use crate::device::{Job, State, Wanted};
@@ -30,7 +31,7 @@ impl<A: Address> Core<A> {
             said: wanted.said.clone(),
         });
         let place = self.places.as_ref().and_then(|places| places.keep(device.at));
-        let note = Note {
+        let mut note = Note {
             listener: self.listener.clone(),
             peer: peer.to_string(),
             port,
@@ -40,17 +41,14 @@ impl<A: Address> Core<A> {
             observed: observed.collect(),
             firmware: device.firmware_mark.clone(),
         };
-        let mut note = note.to_bytes();
-        if note.len() > NOTE_BYTES {
-            // Observations are the only part that grows; who loses them observes again.
-            note = Note {
-                observed: Vec::new(),
-                ..Note::parse(&note).expect("just written")
-            }
-            .to_bytes();
+        let mut bytes = note.to_bytes();
+        while bytes.len() > NOTE_BYTES && !note.observed.is_empty() {
+            // Observations are the only part that grows. Those that began last are not there after a restart; their client hears so when it notifies.
+            note.observed.truncate(note.observed.len() / 2);
+            bytes = note.to_bytes();
             out.counts.add_own(Lwm2mMetric::NotesCut);
         }
-        out.bus.push((device.seat, BusCommand::SetNote(note)));
+        out.bus.push((device.seat, BusCommand::SetNote(bytes)));
     }
 
     /// Clients that registered before the start.
@@ -130,15 +128,7 @@ impl<A: Address> Core<A> {
 }
 
 fn token_of(hexadecimal: &str) -> Option<Token> {
-    let digits = hexadecimal.as_bytes();
-    if !digits.len().is_multiple_of(2) || digits.len() > 16 {
-        return None;
-    }
-    let bytes: Option<Vec<u8>> = digits
-        .chunks(2)
-        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
-        .collect();
-    Token::new(&bytes?)
+    Token::new(&unhex(hexadecimal)?)
 }
 
 #[cfg(test)]

@@ -513,6 +513,9 @@ impl Live {
     /// What servers need from folders is as it is there now.
     pub(crate) async fn renew_supplies(&self) {
         let mut valid = self.0.valid.lock().await;
+        if protocols::folders(&valid.config).is_empty() {
+            return;
+        }
         let mut config = (*valid.config).clone();
         let told = tokio::task::block_in_place(|| supplies::load(&mut config));
         if protocols::datagrams_alike(&config, &valid.config) {
