@@ -459,8 +459,8 @@ impl<A: Address> Downloads<A> {
     }
 }
 
-/// One block of a response.
-fn cut(response: &Message, block: Block, token: Token) -> Message {
+/// One block of a response; 4.02 if there is no such block.
+pub fn cut(response: &Message, block: Block, token: Token) -> Message {
     let (body, from) = (&response.payload, block.offset());
     if from > 0 && from >= body.len() {
         let mut refused = Message::of_stream(Code::BAD_OPTION, token);

@@ -19,7 +19,7 @@ use headgate_model::bus::{OpenRefusal, PeerName, Presence, Protocol};
 use headgate_model::datagram::{Address, Places};
 use headgate_model::{
     Answer, Asked, BusCommand, BusEvent, ClientId, CloseReason, DatagramOutputs, Gate, Identity, Instant,
-    Metric, Naming, Open, Question, SessionKey, UserRates,
+    Metric, Naming, Open, Question, Seats, SessionKey, UserRates,
 };
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -52,7 +52,7 @@ pub(crate) enum Tag {
 }
 
 /// The largest block that may be sent to somebody who has proved nothing. RFC 7252 §11.3: the rest is fetched in small increments.
-fn szx_allowed<A>(to: &Requester<A>, response: &Message) -> u8 {
+pub fn szx_allowed<A>(to: &Requester<A>, response: &Message) -> u8 {
     /// Of what a block has beside its bytes: ETag, Block2, Size2, a marker.
     const MORE: usize = 9 + 4 + 6 + 1;
     let head = encoded_len(response) - response.payload.len();
@@ -77,17 +77,10 @@ pub(crate) enum Effect<A> {
 /// Whose session a key is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Occupant {
-    Nobody,
     /// A client's own.
     Client(u32),
     /// Of one of its observations.
     Observation(u32),
-}
-
-#[derive(Debug)]
-struct Seat {
-    generation: u32,
-    occupant: Occupant,
 }
 
 /// See the module.
@@ -108,8 +101,7 @@ pub(crate) struct Core<A> {
     free: Vec<u32>,
     by_name: HashMap<Name<A>, u32>,
     by_token: HashMap<String, u32>,
-    seats: Vec<Seat>,
-    free_seats: Vec<u32>,
+    seats: Seats<Occupant>,
     /// When each client would have been silent too long, or earlier: what it says moves that back, and costs nothing here.
     timers: BTreeSet<(Instant, u32)>,
     /// When a block of each notification must have been fetched, or earlier: what is fetched moves that back, and costs nothing here.
@@ -148,8 +140,7 @@ impl<A: Address> Core<A> {
             free: Vec::new(),
             by_name: HashMap::new(),
             by_token: HashMap::new(),
-            seats: Vec::new(),
-            free_seats: Vec::new(),
+            seats: Seats::default(),
             timers: BTreeSet::new(),
             transfers: BTreeSet::new(),
             effects: VecDeque::new(),
@@ -300,7 +291,7 @@ impl<A: Address> Core<A> {
             self.clients.push(None);
             u32::try_from(self.clients.len() - 1).expect("fewer than four billion clients")
         });
-        let seat = self.take_seat(Occupant::Client(index));
+        let seat = self.seats.take(Occupant::Client(index));
         self.by_name.insert(name.clone(), index);
         self.clients[index as usize] = Some(Client {
             at: name.0,
@@ -331,7 +322,7 @@ impl<A: Address> Core<A> {
 
     /// The access service says.
     pub(crate) fn on_answer(&mut self, key: SessionKey, answer: Answer, now: Instant, out: &mut Out<A>) {
-        let Some(Occupant::Client(index)) = self.occupant(key) else {
+        let Some(Occupant::Client(index)) = self.seats.occupant(key) else {
             return;
         };
         match (self.client(index).state, answer) {
@@ -424,10 +415,10 @@ impl<A: Address> Core<A> {
 
     /// The bus says.
     pub(crate) fn on_bus(&mut self, key: SessionKey, event: BusEvent, now: Instant, out: &mut Out<A>) {
-        match self.occupant(key) {
+        match self.seats.occupant(key) {
             Some(Occupant::Client(index)) => self.on_client_event(index, event, now, out),
             Some(Occupant::Observation(index)) => self.on_observation_event(index, key, event, now, out),
-            Some(Occupant::Nobody) | None => {}
+            None => {}
         }
     }
 
@@ -487,7 +478,7 @@ impl<A: Address> Core<A> {
                 break;
             }
             let (_, key) = self.transfers.pop_first().expect("just looked at");
-            if let Some(Occupant::Observation(index)) = self.occupant(key) {
+            if let Some(Occupant::Observation(index)) = self.seats.occupant(key) {
                 self.on_transfer_due(index, key, now, out);
             }
         }
@@ -541,22 +532,22 @@ impl<A: Address> Core<A> {
         };
         match tag {
             Tag::Notification(key, delivery, size) => {
-                if let Some(Occupant::Observation(index)) = self.occupant(key) {
+                if let Some(Occupant::Observation(index)) = self.seats.occupant(key) {
                     self.on_notified(index, key, delivery, size, outcome, now, out);
                 }
             }
             Tag::Settled(key) => {
-                if let Some(Occupant::Observation(index)) = self.occupant(key) {
+                if let Some(Occupant::Observation(index)) = self.seats.occupant(key) {
                     self.on_settled(index, key, outcome, now, out);
                 }
             }
             Tag::FirstBlock(key) => {
-                if let Some(Occupant::Observation(index)) = self.occupant(key) {
+                if let Some(Occupant::Observation(index)) = self.seats.occupant(key) {
                     self.on_first_block(index, key, outcome, now, out);
                 }
             }
             Tag::Alive(key) => {
-                let Some(Occupant::Client(index)) = self.occupant(key) else {
+                let Some(Occupant::Client(index)) = self.seats.occupant(key) else {
                     return;
                 };
                 self.client_mut(index).is_asked = false;
@@ -626,7 +617,7 @@ impl<A: Address> Core<A> {
         if let Some(token) = &client.token {
             self.by_token.remove(token);
         }
-        self.leave_seat(client.seat);
+        self.seats.leave(client.seat);
         self.timers.remove(&(client.armed, index));
         self.free.push(index);
         let Some((code, why)) = answered else { return };
@@ -707,61 +698,31 @@ impl<A: Address> Core<A> {
     /// A session of a client's observation, from now on.
     pub(crate) fn take_observation_seat(&mut self, index: u32) -> SessionKey {
         self.observations += 1;
-        self.take_seat(Occupant::Observation(index))
+        self.seats.take(Occupant::Observation(index))
     }
 
     pub(crate) fn leave_observation_seat(&mut self, key: SessionKey) {
         self.observations -= 1;
-        self.leave_seat(key);
-    }
-
-    fn take_seat(&mut self, occupant: Occupant) -> SessionKey {
-        let index = self.free_seats.pop().unwrap_or_else(|| {
-            self.seats.push(Seat {
-                generation: 0,
-                occupant: Occupant::Nobody,
-            });
-            u32::try_from(self.seats.len() - 1).expect("fewer than four billion sessions")
-        });
-        let seat = &mut self.seats[index as usize];
-        seat.occupant = occupant;
-        SessionKey {
-            index,
-            generation: seat.generation,
-        }
-    }
-
-    fn leave_seat(&mut self, key: SessionKey) {
-        let seat = &mut self.seats[key.index as usize];
-        seat.generation = seat.generation.wrapping_add(1);
-        seat.occupant = Occupant::Nobody;
-        self.free_seats.push(key.index);
-    }
-
-    fn occupant(&self, key: SessionKey) -> Option<Occupant> {
-        let seat = self.seats.get(key.index as usize)?;
-        (seat.generation == key.generation).then_some(seat.occupant)
+        self.seats.leave(key);
     }
 
     /// The session of an observation is that of another client from now on.
     pub(crate) fn move_seat(&mut self, key: SessionKey, to: u32) {
-        self.seats[key.index as usize].occupant = Occupant::Observation(to);
+        self.seats.change(key, Occupant::Observation(to));
     }
 
     /// The client that has the session of an observation.
     pub(crate) fn observer(&self, key: SessionKey) -> Option<u32> {
-        match self.occupant(key)? {
+        match self.seats.occupant(key)? {
             Occupant::Observation(index) => Some(index),
-            Occupant::Client(_) | Occupant::Nobody => None,
+            Occupant::Client(_) => None,
         }
     }
 
     /// The client that has a session, if it is still there.
     pub(crate) fn client_of(&self, key: SessionKey) -> Option<u32> {
-        match self.occupant(key)? {
-            Occupant::Client(index) | Occupant::Observation(index) => Some(index),
-            Occupant::Nobody => None,
-        }
+        let (Occupant::Client(index) | Occupant::Observation(index)) = self.seats.occupant(key)?;
+        Some(index)
     }
 
     /// The gateway stops: sessions stay as the store has them.

@@ -24,6 +24,7 @@ mod unguessable;
 mod uri;
 
 pub use connection::{CoapConnection, CoapWire};
+pub use core::szx_allowed;
 pub use counters::CoapMetric;
 pub use messenger::{Messenger, MessengerCounts, Outcome, Received, Requester};
 pub use protocol::{Coap, CoapTcp};

@@ -6,7 +6,7 @@ use crate::{CoapSettings, Messenger, Outcome, Received, Requester, Unguessable, 
 use bytes::Bytes;
 use headgate_coap_codec::{Block, Code, Kind, decode, number};
 use headgate_model::datagram::{Address, Places, Restored};
-use headgate_model::memory::Want;
+use headgate_model::memory::Held;
 use headgate_model::trace::PacketTrace;
 use headgate_model::{
     Answer, BusEvent, Counter, DatagramOutputs, DatagramServer, Instant, MemoryLimit, Naming, SessionKey,
@@ -24,26 +24,6 @@ pub struct CoapServer<A> {
 }
 
 type Out<A> = DatagramOutputs<A>;
-
-/// What a server holds, as the ledger of memory knows it.
-#[derive(Debug)]
-struct Held {
-    memory: Arc<MemoryLimit>,
-    bytes: usize,
-}
-
-impl Held {
-    fn set(&mut self, bytes: usize) {
-        self.memory.change_buffers(self.bytes, bytes);
-        self.bytes = bytes;
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.set(0);
-    }
-}
 
 impl<A: Address> CoapServer<A> {
     /// A server without clients.
@@ -69,7 +49,7 @@ impl<A: Address> CoapServer<A> {
         Self {
             messenger: Messenger::new(settings.transmission.clone(), first),
             core: Core::new(settings, naming, second, Some(szx)),
-            held: Held { memory, bytes: 0 },
+            held: Held::new(memory),
             stopped: false,
         }
     }
@@ -114,8 +94,8 @@ impl<A: Address> CoapServer<A> {
                 }
             }
         }
-        self.held.set(self.messenger.held() + self.core.held());
-        self.core.has_memory = self.held.memory.allows(Want::ToGoOn, self.held.memory.used());
+        let bytes = self.messenger.held() + self.core.held();
+        self.core.has_memory = self.held.set(bytes);
         self.count(out);
     }
 

@@ -17,7 +17,7 @@ use headgate_model::datagram::Address;
 use headgate_model::{Answer, Asked, ClientId, Fault, Instant, Question, Secret, SessionKey};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 /// Clients that are bootstrapped at once.
@@ -300,6 +300,8 @@ pub(crate) struct Bootstraps<A> {
     free: Vec<u32>,
     by_address: HashMap<A, u32>,
     by_token: HashMap<Token, u32>,
+    /// When each is over.
+    timers: BTreeSet<(Instant, u32)>,
 }
 
 #[derive(Debug)]
@@ -325,6 +327,7 @@ impl<A: Address> Bootstraps<A> {
             free: Vec::new(),
             by_address: HashMap::new(),
             by_token: HashMap::new(),
+            timers: BTreeSet::new(),
         }
     }
 
@@ -337,16 +340,21 @@ impl<A: Address> Bootstraps<A> {
         self.len() * EACH
     }
 
-    /// When the first of them is over: they are few.
+    /// When the first of them is over.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.all.iter().flatten().map(|bootstrap| bootstrap.until).min()
+        self.timers.first().map(|(until, _)| *until)
     }
 
     /// The one that was silent longest.
     fn oldest(&self) -> Option<u32> {
-        let all = self.all.iter().zip(0..);
-        let open = all.filter_map(|(one, index)| Some((one.as_ref()?.until, index)));
-        open.min().map(|(_, index)| index)
+        self.timers.first().map(|(_, index)| *index)
+    }
+
+    /// One of them has more time.
+    fn wait_until(&mut self, index: u32, until: Instant) {
+        let before = std::mem::replace(&mut self.get(index).until, until);
+        self.timers.remove(&(before, index));
+        self.timers.insert((until, index));
     }
 
     fn get(&mut self, index: u32) -> &mut Bootstrap<A> {
@@ -393,7 +401,7 @@ impl<A: Address> Core<A> {
             bootstraps.all.push(None);
             u32::try_from(bootstraps.all.len() - 1).expect("few")
         });
-        let seat = self.take_seat(Occupant::Bootstrap(index));
+        let seat = self.seats.take(Occupant::Bootstrap(index));
         let at = from.at;
         let credentials = Credentials {
             client_id: ClientId::from(endpoint.as_str()),
@@ -415,6 +423,7 @@ impl<A: Address> Core<A> {
             until: now + PATIENCE,
         });
         self.bootstraps.by_address.insert(at, index);
+        self.bootstraps.timers.insert((now + PATIENCE, index));
         let question = Question::Authenticate(Box::new(credentials));
         out.questions.push(Asked {
             key: seat,
@@ -521,13 +530,13 @@ impl<A: Address> Core<A> {
     fn send_step(&mut self, index: u32, message: Message, token: Token, now: Instant) {
         let bootstrap = self.bootstraps.get(index);
         bootstrap.number = bootstrap.number.wrapping_add(1);
-        bootstrap.until = now + PATIENCE;
         let tag = Tag {
             key: bootstrap.seat,
             number: bootstrap.number,
         };
         let at = bootstrap.at;
         self.bootstraps.by_token.insert(token, index);
+        self.bootstraps.wait_until(index, now + PATIENCE);
         self.effects.push_back(Effect::Send(at, message, tag));
     }
 
@@ -577,22 +586,20 @@ impl<A: Address> Core<A> {
 
     pub(crate) fn on_bootstrap_outcome(&mut self, outcome: Outcome<Tag>, now: Instant, out: &mut Out<A>) {
         let (Outcome::Acknowledged(tag) | Outcome::Rejected(tag) | Outcome::Lost(tag)) = outcome;
-        let Some(Occupant::Bootstrap(index)) = self.occupant(tag.key) else {
+        let Some(Occupant::Bootstrap(index)) = self.seats.occupant(tag.key) else {
             return;
         };
         match outcome {
-            Outcome::Acknowledged(_) => self.bootstraps.get(index).until = now + PATIENCE,
+            Outcome::Acknowledged(_) => self.bootstraps.wait_until(index, now + PATIENCE),
             Outcome::Rejected(_) | Outcome::Lost(_) => self.fail_bootstrap(index, out),
         }
     }
 
     pub(crate) fn on_bootstrap_timeout(&mut self, now: Instant, out: &mut Out<A>) {
-        let all = self.bootstraps.all.iter().flatten();
-        let over: Vec<A> = all.filter(|one| one.until <= now).map(|one| one.at).collect();
-        for at in over {
-            if let Some(index) = self.bootstraps.by_address.get(&at).copied() {
-                self.fail_bootstrap(index, out);
-            }
+        while let Some((until, index)) = self.bootstraps.timers.first().copied()
+            && until <= now
+        {
+            self.fail_bootstrap(index, out);
         }
     }
 
@@ -606,13 +613,14 @@ impl<A: Address> Core<A> {
             return;
         };
         self.bootstraps.free.push(index);
+        self.bootstraps.timers.remove(&(bootstrap.until, index));
         self.bootstraps.by_address.remove(&bootstrap.at);
         if let Some(running) = &bootstrap.running {
             self.bootstraps.by_token.remove(&running.token());
         }
         self.effects
             .push_back(Effect::Forget(bootstrap.at, bootstrap.seat));
-        self.leave_seat(bootstrap.seat);
+        self.seats.leave(bootstrap.seat);
     }
 }
 

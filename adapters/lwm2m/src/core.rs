@@ -16,8 +16,8 @@ use headgate_coap_codec::{Block, Code, Message, Token};
 use headgate_model::bus::{OpenRefusal, Protocol};
 use headgate_model::datagram::{Address, Places};
 use headgate_model::{
-    AckToken, BusCommand, BusEvent, ClientId, CloseReason, DatagramOutputs, Instant, Naming, SessionKey,
-    UserRates, WallTime,
+    AckToken, BusCommand, BusEvent, ClientId, CloseReason, DatagramOutputs, Instant, Naming, Seats,
+    SessionKey, UserRates, WallTime,
 };
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -68,15 +68,8 @@ pub(crate) enum Effect<A> {
 /// Whose a key is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Occupant {
-    Nobody,
     Device(u32),
     Bootstrap(u32),
-}
-
-#[derive(Debug)]
-struct Seat {
-    generation: u32,
-    occupant: Occupant,
 }
 
 /// See the module.
@@ -103,8 +96,7 @@ pub(crate) struct Core<A> {
     pub by_address: HashMap<A, u32>,
     /// Whose requests and observations tokens are.
     pub by_token: HashMap<Token, u32>,
-    seats: Vec<Seat>,
-    pub free_seats: Vec<u32>,
+    pub seats: Seats<Occupant>,
     pub timers: BTreeSet<(Instant, u32)>,
     pub effects: VecDeque<Effect<A>>,
     pub bootstraps: Bootstraps<A>,
@@ -138,8 +130,7 @@ impl<A: Address> Core<A> {
             by_location: HashMap::new(),
             by_address: HashMap::new(),
             by_token: HashMap::new(),
-            seats: Vec::new(),
-            free_seats: Vec::new(),
+            seats: Seats::default(),
             timers: BTreeSet::new(),
             effects: VecDeque::new(),
             bootstraps: Bootstraps::new(),
@@ -185,18 +176,12 @@ impl<A: Address> Core<A> {
             .expect("the index of a client")
     }
 
-    /// The client at this address. After a restart it is known by less of it: our own address is not in a note.
+    /// The client at this address. After a restart that gave the socket other addresses, the one of ours that it speaks to is not known.
     pub(crate) fn find_at(&mut self, at: A) -> Option<u32> {
         if let Some(index) = self.by_address.get(&at) {
             return Some(*index);
         }
-        // Over DTLS another's session may begin at the same address.
-        if !A::FORGEABLE {
-            return None;
-        }
-        let (peer, port) = at.presence();
-        let known = A::of_presence(&peer.to_string(), port).filter(|known| *known != at)?;
-        let index = self.by_address.remove(&known)?;
+        let index = self.by_address.remove(&at.by_any_of_ours())?;
         self.by_address.insert(at, index);
         self.device_mut(index).at = at;
         Some(index)
@@ -220,7 +205,7 @@ impl<A: Address> Core<A> {
             self.devices.push(None);
             u32::try_from(self.devices.len() - 1).expect("fewer than four billion clients")
         });
-        let seat = self.take_seat(Occupant::Device(index));
+        let seat = self.seats.take(Occupant::Device(index));
         self.devices[index as usize] = Some(Device {
             at,
             id: ClientId::from(registration.endpoint.as_str()),
@@ -264,7 +249,7 @@ impl<A: Address> Core<A> {
 
     /// The bus says.
     pub(crate) fn on_bus(&mut self, key: SessionKey, event: BusEvent, now: Instant, out: &mut Out<A>) {
-        let Some(Occupant::Device(index)) = self.occupant(key) else {
+        let Some(Occupant::Device(index)) = self.seats.occupant(key) else {
             return;
         };
         match event {
@@ -350,7 +335,7 @@ impl<A: Address> Core<A> {
             .take()
             .expect("the index of a client");
         self.effects.push_back(Effect::Forget(device.at, device.seat));
-        self.leave_seat(device.seat);
+        self.seats.leave(device.seat);
         self.logging_in -= usize::from(device.asked);
         self.weight -= device.weighed;
         if let Some(at) = device.armed {
@@ -410,37 +395,11 @@ impl<A: Address> Core<A> {
         Token::new(&self.unguessable.number().to_be_bytes()).expect("eight bytes")
     }
 
-    pub(crate) fn take_seat(&mut self, occupant: Occupant) -> SessionKey {
-        let index = self.free_seats.pop().unwrap_or_else(|| {
-            self.seats.push(Seat {
-                generation: 0,
-                occupant: Occupant::Nobody,
-            });
-            u32::try_from(self.seats.len() - 1).expect("fewer than four billion sessions")
-        });
-        let seat = &mut self.seats[index as usize];
-        seat.occupant = occupant;
-        let generation = seat.generation;
-        SessionKey { index, generation }
-    }
-
-    pub(crate) fn leave_seat(&mut self, key: SessionKey) {
-        let seat = &mut self.seats[key.index as usize];
-        seat.generation = seat.generation.wrapping_add(1);
-        seat.occupant = Occupant::Nobody;
-        self.free_seats.push(key.index);
-    }
-
-    pub(crate) fn occupant(&self, key: SessionKey) -> Option<Occupant> {
-        let seat = self.seats.get(key.index as usize)?;
-        (seat.generation == key.generation).then_some(seat.occupant)
-    }
-
     /// The client that has a session.
     pub(crate) fn device_of(&self, key: SessionKey) -> Option<u32> {
-        match self.occupant(key)? {
+        match self.seats.occupant(key)? {
             Occupant::Device(index) => Some(index),
-            Occupant::Bootstrap(_) | Occupant::Nobody => None,
+            Occupant::Bootstrap(_) => None,
         }
     }
 
@@ -453,7 +412,7 @@ impl<A: Address> Core<A> {
             ("tokens", self.by_token.len()),
             ("timers", self.timers.len()),
             ("weight", self.weight),
-            ("seats", self.seats.len() - self.free_seats.len()),
+            ("seats", self.seats.len()),
         ]
     }
 

@@ -88,7 +88,7 @@ impl<A: Address> Core<A> {
         self.expire_commands(index, now, out);
         self.expire_exchange(index, now, out);
         self.firmware_due(index, now, out);
-        if self.occupant(seat) == Some(Occupant::Device(index)) {
+        if self.seats.occupant(seat) == Some(Occupant::Device(index)) {
             self.keep_place(index, now, out);
             self.go_on(index, now, out);
             self.rearm(index, now);

@@ -100,10 +100,10 @@ impl<A: Address> Core<A> {
 
     /// The access service says.
     pub(crate) fn on_answer(&mut self, key: SessionKey, answer: Answer, now: Instant, out: &mut Out<A>) {
-        let index = match self.occupant(key) {
+        let index = match self.seats.occupant(key) {
             Some(Occupant::Device(index)) => index,
             Some(Occupant::Bootstrap(index)) => return self.on_bootstrap_answer(index, &answer, now, out),
-            Some(Occupant::Nobody) | None => return,
+            None => return,
         };
         if std::mem::take(&mut self.device_mut(index).asked) {
             self.logging_in -= 1;

@@ -5,8 +5,9 @@ use crate::counters::Lwm2mMetric;
 use crate::device::State;
 use crate::report;
 use crate::request;
-use headgate_coap::Requester;
-use headgate_coap_codec::{Block, Code, Kind, Links, Message, Options, encoded_len, format, number};
+use headgate_coap::blockwise::cut;
+use headgate_coap::{Requester, szx_allowed};
+use headgate_coap_codec::{Block, Code, Kind, Links, Message, Options, format, number};
 use headgate_lwm2m_codec::Path;
 use headgate_model::datagram::Address;
 use headgate_model::{CloseReason, Instant, UserLimit};
@@ -262,40 +263,25 @@ impl<A: Address> Core<A> {
                 return self.refuse(from, request, Code::BAD_REQUEST, &error.to_string(), out);
             }
         };
-        let mut response = Message::of_stream(Code::CONTENT, request.token);
-        response
+        let mut whole = Message::of_stream(Code::CONTENT, request.token);
+        whole
             .options
             .push_uint(number::CONTENT_FORMAT, format::OCTET_STREAM.into());
-        response.options.push(number::ETAG, package.etag.clone());
-        let head = encoded_len(&response) + 16;
-        let most = from
-            .allowed
-            .map_or(self.szx, |bytes| Block::szx_within(bytes.saturating_sub(head)));
+        whole.options.push(number::ETAG, package.etag);
+        whole.payload = package.body;
+        let most = self.szx.min(szx_allowed(from, &whole));
+        let first = |szx| Block {
+            number: 0,
+            more: false,
+            szx,
+        };
+        // A smaller size than was asked for changes what the number means, so that is for the first block only.
         let block = match asked {
             Some(block) if block.number > 0 => block,
-            Some(block) => Block {
-                szx: block.szx.min(self.szx).min(most),
-                ..block
-            },
-            None => Block {
-                number: 0,
-                more: false,
-                szx: self.szx.min(most),
-            },
+            Some(block) => first(block.szx.min(most)),
+            None => first(most),
         };
-        let start = block.offset();
-        if start > 0 && start >= package.body.len() {
-            return self.refuse(from, request, Code::BAD_OPTION, "there is no such block", out);
-        }
-        let end = package.body.len().min(start + block.size());
-        response.payload = package.body.slice(start..end);
-        let more = end < package.body.len();
-        Block { more, ..block }.put(&mut response.options, number::BLOCK2);
-        if start == 0 {
-            let size = u32::try_from(package.body.len()).unwrap_or(u32::MAX);
-            response.options.push_uint(number::SIZE2, size);
-        }
-        self.respond(from, request, response, out);
+        self.respond(from, request, cut(&whole, block, request.token), out);
     }
 
     fn on_discovery(&mut self, from: &Requester<A>, request: &Message, out: &mut Out<A>) {

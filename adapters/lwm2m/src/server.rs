@@ -7,7 +7,7 @@ use bytes::Bytes;
 use headgate_coap::{Messenger, Outcome, Received, Unguessable, trace_message};
 use headgate_coap_codec::{Kind, decode, number};
 use headgate_model::datagram::{Address, Places, Restored};
-use headgate_model::memory::Want;
+use headgate_model::memory::Held;
 use headgate_model::trace::PacketTrace;
 use headgate_model::{
     Answer, BusEvent, Counter, DatagramServer, Instant, MemoryLimit, Naming, SessionKey, UserRates, WallTime,
@@ -21,26 +21,6 @@ pub struct Lwm2mServer<A> {
     core: Core<A>,
     held: Held,
     stopped: bool,
-}
-
-/// What a server holds, as the ledger of memory knows it.
-#[derive(Debug)]
-struct Held {
-    memory: Arc<MemoryLimit>,
-    bytes: usize,
-}
-
-impl Held {
-    fn set(&mut self, bytes: usize) {
-        self.memory.change_buffers(self.bytes, bytes);
-        self.bytes = bytes;
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.set(0);
-    }
 }
 
 impl<A: Address> Lwm2mServer<A> {
@@ -65,7 +45,7 @@ impl<A: Address> Lwm2mServer<A> {
         Self {
             messenger: Messenger::new(settings.transmission.clone(), first),
             core: Core::new(settings, naming, second),
-            held: Held { memory, bytes: 0 },
+            held: Held::new(memory),
             stopped: false,
         }
     }
@@ -108,8 +88,8 @@ impl<A: Address> Lwm2mServer<A> {
                 Effect::Forget(at, key) => self.messenger.forget(at, |tag: &Tag| tag.key == key, now, out),
             }
         }
-        self.held.set(self.messenger.held() + self.core.held());
-        self.core.has_memory = self.held.memory.allows(Want::ToGoOn, self.held.memory.used());
+        let bytes = self.messenger.held() + self.core.held();
+        self.core.has_memory = self.held.set(bytes);
         self.count(out);
     }
 

@@ -24,6 +24,12 @@ pub trait Address: Copy + Eq + Hash + Debug {
     /// The address that is seen so; `None` if it is none of this kind.
     fn of_presence(peer: &str, port: u16) -> Option<Self>;
 
+    /// The same peer, by whichever address of ours the system chooses. Default: ours is no part of it.
+    #[must_use]
+    fn by_any_of_ours(self) -> Self {
+        self
+    }
+
     /// Whether somebody else could send under an address of this kind.
     const FORGEABLE: bool;
 }

@@ -5,6 +5,7 @@
 //! not one bus's. Everything else is counted by who holds it.
 
 use std::cell::Cell;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 
 /// Each thread reports what it made and dropped when it comes to so many bytes: a counter that all threads write with each message would be dear.
@@ -71,6 +72,33 @@ impl Drop for Charge {
         if self.0 > 0 {
             count(-(self.0 as isize));
         }
+    }
+}
+
+/// Bytes that a server of many clients holds, as the ledger knows them.
+#[derive(Debug)]
+pub struct Held {
+    memory: Arc<MemoryLimit>,
+    bytes: usize,
+}
+
+impl Held {
+    /// None yet.
+    pub fn new(memory: Arc<MemoryLimit>) -> Self {
+        Self { memory, bytes: 0 }
+    }
+
+    /// So many from now on. Whether there is memory for more.
+    pub fn set(&mut self, bytes: usize) -> bool {
+        self.memory.change_buffers(self.bytes, bytes);
+        self.bytes = bytes;
+        self.memory.allows(Want::ToGoOn, self.memory.used())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.memory.change_buffers(self.bytes, 0);
     }
 }
 

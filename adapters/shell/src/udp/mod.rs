@@ -83,9 +83,12 @@ impl Address for UdpAddress {
         self.peer().presence()
     }
 
-    /// By whichever address of ours the system chooses.
     fn of_presence(peer: &str, port: u16) -> Option<Self> {
         Some(Self::new(SocketAddr::of_presence(peer, port)?, 0))
+    }
+
+    fn by_any_of_ours(self) -> Self {
+        Self { local: 0, ..self }
     }
 }
 
