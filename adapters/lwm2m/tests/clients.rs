@@ -2,15 +2,90 @@
 
 mod bench;
 
-use bench::{Bench, content, path, request};
+use bench::{LINKS, SECOND, at, path, post, send};
 use bytes::Bytes;
 use headgate_coap_codec::{Code, Kind, Message, Token, number};
-use headgate_lwm2m::{BootstrapClient, BootstrapServer};
+use headgate_lwm2m::{BootstrapClient, BootstrapServer, Lwm2mSettings};
 use headgate_model::Secret;
 use headgate_model::access::AuthRefusal;
+use serde_json::json;
 use std::time::Duration;
 
-const SECOND: Duration = Duration::from_secs(1);
+/// One client alone, message by message.
+struct Client(bench::Bench);
+
+impl Client {
+    fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    fn with(change: impl FnOnce(&mut Lwm2mSettings)) -> Self {
+        Self(bench::Bench::with(change))
+    }
+
+    /// It says something as it is.
+    fn receive(&mut self, message: &Message) {
+        self.0.receive(at(1), message);
+    }
+
+    /// The same under a message ID of its own.
+    fn say(&mut self, message: Message) -> u16 {
+        self.0.ask(at(1), message)
+    }
+
+    /// It asks, and has its answer at once.
+    fn ask(&mut self, message: Message) -> Message {
+        self.0.exchange(at(1), message)
+    }
+
+    /// It registers: where its registration is.
+    fn register(&mut self, query: &str) -> String {
+        format!("/{}", self.0.register(at(1), query))
+    }
+
+    /// What it was sent since it was last asked.
+    fn sent(&mut self) -> Vec<Message> {
+        self.0.sent(at(1))
+    }
+
+    /// The only thing that it was sent: a request.
+    fn asked(&mut self) -> Message {
+        let asked = self.0.asked(at(1));
+        assert_eq!(asked.kind, Kind::Confirmable);
+        asked
+    }
+
+    /// It answers a request in its acknowledgement.
+    fn answer(&mut self, to: &Message, answer: Message) {
+        self.receive(&Message {
+            kind: Kind::Acknowledgement,
+            id: to.id,
+            token: to.token,
+            ..answer
+        });
+    }
+
+    /// An application has a command for it.
+    fn command(&mut self, kind: &str, path: &str) {
+        self.0.command("dev", kind, json!({"path": path}));
+    }
+
+    fn advance(&mut self, by: Duration) {
+        self.0.advance(by);
+    }
+}
+
+fn request(code: Code, uri: &str) -> Message {
+    bench::request(code, uri, "")
+}
+
+/// A value in plain text.
+fn content(text: &str) -> Message {
+    let mut message = Message::new(Kind::Confirmable, Code::CONTENT, 0, Token::default());
+    message.options.push_uint(number::CONTENT_FORMAT, 0);
+    message.payload = Bytes::copy_from_slice(text.as_bytes());
+    message
+}
 
 fn of(code: Code) -> Message {
     Message::of_stream(code, Token::default())
@@ -32,7 +107,7 @@ fn notification(token: Token, sequence: u32, text: &str) -> Message {
 /// \[LWM2M-6.2.1-REGISTER\] \[LWM2M-6.2.2-UPDATE\] \[LWM2M-6.2.2-NOT-FOUND\] \[LWM2M-6.2.3-DEREGISTER\] \[LWM2M-6.2.3-NOT-FOUND\]
 #[test]
 fn a_registration_begins_goes_on_and_ends() {
-    let mut bench = Bench::new();
+    let mut bench = Client::new();
     let location = bench.register("ep=dev&lt=300&lwm2m=1.1&b=U");
     assert!(location.starts_with("/rd/"), "{location}");
     assert_eq!(bench.ask(request(Code::POST, &location)).code, Code::CHANGED);
@@ -48,7 +123,7 @@ fn a_registration_begins_goes_on_and_ends() {
 /// §6.2.1: a registration is over when its lifetime is, with a grace, unless an update renews it. \[LWM2M-6.2.1-EXPIRES\] \[LWM2M-6.2.2-UPDATE\]
 #[test]
 fn a_registration_ends_with_its_lifetime() {
-    let mut bench = Bench::with(|settings| settings.lifetime_grace = 30 * SECOND);
+    let mut bench = Client::with(|settings| settings.lifetime_grace = 30 * SECOND);
     let location = bench.register("ep=dev&lt=60");
     for _ in 0..3 {
         bench.advance(89 * SECOND);
@@ -61,7 +136,7 @@ fn a_registration_ends_with_its_lifetime() {
 /// §6.2.1: who registers again has one registration, the new one. \[LWM2M-6.2.1-AGAIN\]
 #[test]
 fn who_registers_again_has_one_registration() {
-    let mut bench = Bench::new();
+    let mut bench = Client::new();
     let first = bench.register("ep=dev&lt=300");
     let second = bench.register("ep=dev&lt=300");
     assert_ne!(first, second);
@@ -73,12 +148,9 @@ fn who_registers_again_has_one_registration() {
 /// \[RFC7252-5.4.1-2\] \[RFC7252-7.2-1\] \[LWM2M-6.2.1-ENDPOINT\] \[LWM2M-6.2.1-VERSION\] \[LWM2M-6.4.6-NOT-REGISTERED\]
 #[test]
 fn what_is_refused_has_its_code() {
-    let mut bench = Bench::new();
+    let mut bench = Client::new();
     let mut critical = request(Code::POST, "rd?ep=dev");
     critical.options.push(9, &b"x"[..]);
-    let mut send = request(Code::POST, "dp");
-    send.options.push_uint(number::CONTENT_FORMAT, 110);
-    send.payload = Bytes::from_static(br#"[{"n":"/3/0/9","v":77}]"#);
     for (message, code) in [
         (request(Code::POST, "rd"), Code::BAD_REQUEST),
         (
@@ -86,7 +158,7 @@ fn what_is_refused_has_its_code() {
             Code::PRECONDITION_FAILED,
         ),
         (critical, Code::BAD_OPTION),
-        (send, Code::NOT_FOUND),
+        (send("/3/0/9", 77.0), Code::NOT_FOUND),
         (request(Code::GET, "rd"), Code::METHOD_NOT_ALLOWED),
         (request(Code::DELETE, "dp"), Code::METHOD_NOT_ALLOWED),
         (request(Code::GET, "3/0/0"), Code::NOT_FOUND),
@@ -103,12 +175,10 @@ fn what_is_refused_has_its_code() {
 /// §6.2.1: who may not come in is 4.03. \[LWM2M-6.2.1-FORBIDDEN\]
 #[test]
 fn who_may_not_register_is_told_so() {
-    let mut bench = Bench::new();
-    bench.refusal = Some(AuthRefusal::NotAuthorized);
-    let mut register = request(Code::POST, "rd?ep=dev");
-    register.payload = Bytes::from_static(b"</3/0>");
-    assert_eq!(bench.ask(register).code, Code::FORBIDDEN);
-    bench.refusal = None;
+    let mut bench = Client::new();
+    bench.0.access.refusal = Some(AuthRefusal::NotAuthorized);
+    assert_eq!(bench.ask(post("rd?ep=dev", LINKS)).code, Code::FORBIDDEN);
+    bench.0.access.refusal = None;
     bench.register("ep=dev");
 }
 
@@ -116,14 +186,14 @@ fn who_may_not_register_is_told_so() {
 /// \[RFC7252-5.2.1-1\] \[RFC7252-5.2.2-3\] \[RFC7252-5.3.2-3\] \[LWM2M-6.3.1-READ\] \[LWM2M-6.5-ORDER\] \[LWM2M-6.5-ACKNOWLEDGED\]
 #[test]
 fn a_response_may_come_late() {
-    let mut bench = Bench::new();
+    let mut bench = Client::new();
     bench.register("ep=dev&lt=300");
     bench.sent();
-    bench.command("dev", "read", "/3/0/0");
+    bench.command("read", "/3/0/0");
     let first = bench.asked();
     assert_eq!((first.code, path(&first).as_str()), (Code::GET, "/3/0/0"));
     bench.receive(&acknowledgement(first.id));
-    bench.command("dev", "read", "/3/0/1");
+    bench.command("read", "/3/0/1");
     bench.advance(10 * SECOND);
     assert_eq!(bench.sent(), [], "one thing after the other");
     let id = bench.say(Message {
@@ -139,16 +209,16 @@ fn a_response_may_come_late() {
 /// \[RFC7641-3.1-1\] \[RFC7641-3.1-2\] \[RFC7641-3.5-1\] \[RFC7641-3.5-2\] \[LWM2M-6.4.1-OBSERVE\] \[LWM2M-6.4.2-NOTIFY\] \[LWM2M-6.4.2-UNKNOWN\] \[LWM2M-6.4.3-CANCEL-RESET\]
 #[test]
 fn notifications_are_acknowledged_or_rejected() {
-    let mut bench = Bench::new();
+    let mut bench = Client::new();
     bench.register("ep=dev&lt=300");
     bench.sent();
-    bench.command("dev", "observe", "/3303/0/5700");
+    bench.command("observe", "/3303/0/5700");
     let asked = bench.asked();
     assert_eq!(asked.options.uint(number::OBSERVE), Some(0));
     bench.answer(&asked, notification(asked.token, 1, "21.5"));
     let id = bench.say(notification(asked.token, 2, "22.5"));
     assert_eq!(bench.sent(), [acknowledgement(id)]);
-    bench.command("dev", "observe", "/3303/0/5700");
+    bench.command("observe", "/3303/0/5700");
     let again = bench.asked();
     assert_eq!(again.token, asked.token, "it is observed once");
     bench.answer(&again, notification(asked.token, 3, "22.5"));
@@ -156,7 +226,7 @@ fn notifications_are_acknowledged_or_rejected() {
     let id = bench.say(notification(other, 2, "22.5"));
     assert_eq!(bench.sent(), [Message::empty(Kind::Reset, id)]);
 
-    bench.command("dev", "observe", "/3/0/9");
+    bench.command("observe", "/3/0/9");
     let asked = bench.asked();
     bench.answer(&asked, content("77"));
     let id = bench.say(notification(asked.token, 2, "78"));
@@ -171,26 +241,23 @@ fn notifications_are_acknowledged_or_rejected() {
 /// \[LWM2M-6.2.1-QUEUE\] \[LWM2M-6.4.6-SEND\] \[LWM2M-6.5-AWAY\] \[LWM2M-6.5-ANY-MESSAGE\] \[LWM2M-6.5-AWAKE\]
 #[test]
 fn who_sleeps_is_left_alone_until_it_says_something() {
-    let mut bench = Bench::new();
+    let mut bench = Client::new();
     bench.register("ep=dev&lt=3600&lwm2m=1.1&b=U&Q");
     bench.sent();
     bench.advance(92 * SECOND);
-    bench.command("dev", "read", "/3/0/0");
+    bench.command("read", "/3/0/0");
     let asked = bench.asked();
     bench.answer(&asked, content("Headgate"));
     bench.advance(94 * SECOND);
-    bench.command("dev", "read", "/3/0/1");
+    bench.command("read", "/3/0/1");
     bench.advance(600 * SECOND);
     assert_eq!(bench.sent(), []);
-    let mut send = request(Code::POST, "dp");
-    send.options.push_uint(number::CONTENT_FORMAT, 110);
-    send.payload = Bytes::from_static(br#"[{"n":"/3/0/9","v":77}]"#);
-    assert_eq!(bench.ask(send).code, Code::CHANGED);
+    assert_eq!(bench.ask(send("/3/0/9", 77.0)).code, Code::CHANGED);
     assert_eq!(path(&bench.asked()), "/3/0/1");
 }
 
-fn with_bootstrap() -> Bench {
-    Bench::with(|settings| {
+fn with_bootstrap() -> Client {
+    Client::with(|settings| {
         let server = BootstrapServer {
             uri: "coap://192.0.2.9".into(),
             short_id: 7,
@@ -212,7 +279,6 @@ fn with_bootstrap() -> Bench {
 
 /// §6.1.7: what is there is deleted, the accounts are written in the form that the client prefers, and it is told that this was all. What is not there need not be deleted.
 /// \[LWM2M-6.1.7-REQUEST\] \[LWM2M-6.1.7-PCT\] \[LWM2M-6.1.7-FINISH\] \[LWM2M-6.1.7-WRITE\] \[LWM2M-6.1.7-DELETE\]
-///
 #[test]
 fn a_client_is_bootstrapped_step_by_step() {
     for (query, format) in [("ep=new-1", 11_542), ("ep=new-1&pct=112", 112)] {
