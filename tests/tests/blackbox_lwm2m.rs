@@ -1,7 +1,9 @@
 //! LwM2M with a device that is not ours. docs/lwm2m.md
 
 use headgate_mqtt_codec::{Packet, Qos};
-use headgate_tests::blackbox::{Daemon, Lwm2mDevice, Message, Peer, Setup, Transport};
+use headgate_tests::blackbox::{
+    CoapClient, Daemon, Lwm2mDevice, Message, Peer, Setup, Transport, python_client,
+};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::UdpSocket;
@@ -404,4 +406,17 @@ fn a_device_is_bootstrapped() {
             (&json!(ep), &json!(90))
         );
     }
+}
+
+/// The device of these tests does what the specification says, as a server of aiocoap's sees it: what it shows of ours rests on that.
+#[test]
+fn the_device_itself_is_sound() {
+    CoapClient::Aiocoap.install();
+    let output = python_client("lwm2m_device_selftest.py").output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && told.contains("ok "),
+        "{told}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
