@@ -189,7 +189,7 @@ impl Setup {
             .append(true)
             .open(&log)
             .expect("a log");
-        let before = file.metadata().expect("a log").len();
+        let earlier = file.metadata().expect("a log").len();
         // As many connections as the system allows.
         let child = Command::new("sh")
             .args([
@@ -210,12 +210,12 @@ impl Setup {
             setup: self,
             child: child.expect("it starts"),
             ports: BTreeMap::new(),
+            earlier: usize::try_from(earlier).expect("a short log"),
         };
         daemon.ports = eventually("the gateway to listen", || {
             let ended = daemon.child.try_wait().expect("it can be asked");
-            let log = self.log();
-            assert!(ended.is_none(), "the gateway ended: {log}");
-            let ports = ports(&log[usize::try_from(before).expect("a short log")..]);
+            assert!(ended.is_none(), "the gateway ended: {}", self.log());
+            let ports = ports(&daemon.log());
             (ports.len() == Transport::ALL.len()).then_some(ports)
         });
         daemon
@@ -291,12 +291,19 @@ pub struct Daemon<'a> {
     setup: &'a Setup,
     child: Child,
     ports: BTreeMap<Transport, u16>,
+    /// The length of the log of earlier lives, in bytes.
+    earlier: usize,
 }
 
 impl<'a> Daemon<'a> {
     /// What it is made of.
     pub fn setup(&self) -> &Setup {
         self.setup
+    }
+
+    /// What it logged itself, without earlier lives.
+    fn log(&self) -> String {
+        self.setup.log().split_off(self.earlier)
     }
 
     /// Where it listens.
@@ -308,7 +315,7 @@ impl<'a> Daemon<'a> {
     pub fn port_of(&self, listener: &str) -> u16 {
         let name = format!(" listener={listener} ");
         eventually("the listener", || {
-            let log = self.setup.log();
+            let log = self.log();
             let mut lines = log.lines().rev();
             let line = lines.find(|line| line.contains("listening") && line.contains(&name))?;
             line.rsplit(':').next()?.trim().parse().ok()
