@@ -76,7 +76,7 @@ struct State {
 }
 
 /// What one destination does, for operators.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, serde::Serialize, schemars::JsonSchema)]
 pub(crate) struct DestinationView {
     /// `stderr`, `file`, `journald` or `syslog`.
     pub name: &'static str,
@@ -87,7 +87,7 @@ pub(crate) struct DestinationView {
 }
 
 /// The level in force.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, serde::Serialize, schemars::JsonSchema)]
 pub(crate) struct LevelView {
     /// In force.
     pub level: String,
