@@ -1,7 +1,7 @@
 //! Builds the parts of the gateway, wires them, runs them and stops them.
 
 use crate::alarms::{Alarms, Severity, Trouble};
-use crate::api::{self, Control, Logins};
+use crate::api::{self, Control, Logins, Streams};
 use crate::archive::{self, ArchiveError, Hold};
 use crate::bridges::Bridges;
 use crate::config::{self, Config, Durability, Startable, at_most, environment_variables};
@@ -176,6 +176,7 @@ async fn serve(config: Config, path: Option<&Path>, text: &str, undone: bool, lo
         traces: traces.clone(),
         admin: admin.clone(),
         audit: AuditLog::open(&config.data_dir),
+        streams: Streams::default(),
         logins: Logins::default(),
     };
     site.set_api(answers.clone().router());

@@ -381,6 +381,7 @@ async fn show(State(control): State<Control>, Path(client): Path<String>) -> Ans
         receive_maximum,
         awaiting_release,
         is_link,
+        ..
     } = info;
     let row = client_row(&control, &client);
     let sessions = beside(&control, &row.client);

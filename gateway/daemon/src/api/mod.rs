@@ -21,12 +21,16 @@ mod retained;
 mod routes;
 mod server;
 mod snapshot;
+mod streams;
+mod tail;
 mod traces;
 mod users;
 
 pub(crate) use client::{ControlClient, ControlError};
 pub(crate) use login::Logins;
 pub(crate) use server::Control;
+pub(crate) use streams::Streams;
+pub(crate) use tail::is_ours as is_tail;
 
 use std::fs::File;
 use std::os::fd::AsRawFd;

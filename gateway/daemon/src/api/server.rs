@@ -2,6 +2,7 @@
 
 use super::login::Logins;
 use super::routes::Routes;
+use super::streams::Streams;
 use super::{guard, openapi};
 use crate::alarms::Alarms;
 use crate::bridges::{BridgeError, Bridges};
@@ -47,6 +48,8 @@ pub(crate) struct Control {
     pub admin: Admin,
     /// Who changed what.
     pub audit: AuditLog,
+    /// Places for streams of events.
+    pub streams: Streams,
     /// Places for those who log in.
     pub logins: Logins,
 }
@@ -160,6 +163,7 @@ pub(super) fn table() -> Routes {
         .merge(super::lwm2m::routes())
         .merge(super::traces::routes())
         .merge(super::snapshot::routes())
+        .merge(super::streams::routes())
         .merge(super::users::routes())
 }
 
