@@ -51,11 +51,15 @@ pub(crate) enum Tag {
     Alive(SessionKey),
 }
 
-/// The largest block that may be sent to somebody who has proved nothing. RFC 7252 §11.3: the rest is fetched in small increments.
+/// The largest block that may be sent to somebody who has proved nothing: any, if the whole response may. RFC 7252 §11.3: the rest is fetched in small increments.
 pub fn szx_allowed<A>(to: &Requester<A>, response: &Message) -> u8 {
     /// Of what a block has beside its bytes: ETag, Block2, Size2, a marker.
     const MORE: usize = 9 + 4 + 6 + 1;
-    let head = encoded_len(response) - response.payload.len();
+    let whole = encoded_len(response);
+    if to.allowed.is_some_and(|bytes| whole <= bytes) {
+        return Block::MAX_SZX;
+    }
+    let head = whole - response.payload.len();
     to.allowed.map_or(Block::MAX_SZX, |bytes| {
         Block::szx_within(bytes.saturating_sub(head + MORE))
     })
