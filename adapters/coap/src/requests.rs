@@ -9,6 +9,7 @@ use crate::discovery::{self, Offer};
 use crate::uri::{self, Query, Resource};
 use bytes::Bytes;
 use headgate_coap_codec::{Code, Kind, Message, format, number};
+use headgate_model::access::Wanted;
 use headgate_model::bus::Refusal;
 use headgate_model::datagram::Address;
 use headgate_model::{
@@ -85,7 +86,10 @@ impl<A: Address> Core<A> {
                     return;
                 }
             }
-            return self.refuse(&from, &request, code, why, out);
+            return match code {
+                Code::BAD_REQUEST => self.refuse_stranger(&from, &request, "", (code, why), out),
+                _ => self.refuse(&from, &request, code, why, out),
+            };
         }
         if self.asks_for_echo(&from, &request, now) {
             let mut challenge =
@@ -104,7 +108,10 @@ impl<A: Address> Core<A> {
             Resource::Unknown => self.refuse(&from, &request, Code::NOT_FOUND, "", out),
             Resource::Connection | Resource::Mqtt(_) | Resource::Ps(_) => match uri::query(&request) {
                 Ok(query) => self.on_query(from, request, &query, now, out),
-                Err(error) => self.refuse(&from, &request, Code::BAD_REQUEST, &error.to_string(), out),
+                Err(error) => {
+                    let why = error.to_string();
+                    self.refuse_stranger(&from, &request, "", (Code::BAD_REQUEST, &why), out);
+                }
             },
         }
     }
@@ -196,13 +203,8 @@ impl<A: Address> Core<A> {
         }
         let wants_client = matches!(resource, Resource::Mqtt(_) | Resource::Connection);
         if wants_client && id.is_none_or(str::is_empty) {
-            return self.refuse(
-                &from,
-                &request,
-                Code::BAD_REQUEST,
-                "the client id is missing: c=",
-                out,
-            );
+            let why = (Code::BAD_REQUEST, "the client id is missing: c=");
+            return self.refuse_stranger(&from, &request, "", why, out);
         }
         let by_token = match resource {
             Resource::Connection => request.code != Code::POST,
@@ -211,7 +213,8 @@ impl<A: Address> Core<A> {
         };
         if by_token {
             let why = "there is no connection of this client id with this token";
-            return self.refuse(&from, &request, Code::UNAUTHORIZED, why, out);
+            let why = (Code::UNAUTHORIZED, why);
+            return self.refuse_stranger(&from, &request, id.unwrap_or_default(), why, out);
         }
         let name = self.name(from.at, query);
         match self.find(&name) {
@@ -330,9 +333,13 @@ impl<A: Address> Core<A> {
         now: Instant,
         out: &mut Out<A>,
     ) {
-        let topic = match Topic::parse(topic) {
+        let topic = match Topic::parse(topic.clone()) {
             Ok(topic) => topic,
-            Err(error) => return self.refuse(&from, &request, Code::BAD_REQUEST, &error.to_string(), out),
+            Err(error) => {
+                let why = error.to_string();
+                self.tell(index, || Wanted::Publish(topic), || why.clone().into(), out);
+                return self.refuse(&from, &request, Code::BAD_REQUEST, &why, out);
+            }
         };
         let content = request.options.uint(number::CONTENT_FORMAT);
         let media_type = content.and_then(|content| format::media_type(content.try_into().ok()?));
@@ -453,6 +460,8 @@ impl<A: Address> Core<A> {
             Wish::Observe(filter) => self.observe(index, from, request, filter, subscription, now, out),
             Wish::Read(_) if subscription.filter.has_wildcard() => {
                 let why = "what is retained is read topic by topic";
+                let filter = Bytes::copy_from_slice(subscription.filter.as_str().as_bytes());
+                self.tell(index, || Wanted::Subscribe(filter), || why.into(), out);
                 self.refuse(&from, &request, Code::BAD_REQUEST, why, out);
             }
             Wish::Read(_) => {

@@ -7,7 +7,7 @@ use crate::registration::Registration;
 use bytes::Bytes;
 use headgate_coap::Requester;
 use headgate_coap_codec::{Code, Message, number};
-use headgate_model::access::{AuthRefusal, Credentials, Readmission};
+use headgate_model::access::{AuthRefusal, Credentials, Readmission, Wanted as Wished};
 use headgate_model::bus::Presence;
 use headgate_model::datagram::Address;
 use headgate_model::{
@@ -23,7 +23,7 @@ impl<A: Address> Core<A> {
     pub(crate) fn register(&mut self, from: Requester<A>, request: Message, now: Instant, out: &mut Out<A>) {
         let registration = match Registration::parse(&request, &self.settings) {
             Ok(registration) => registration,
-            Err((code, why)) => return self.refuse(&from, &request, code, &why, out),
+            Err((code, why)) => return self.refuse_stranger(&from, &request, code, &why, out),
         };
         let known = self.by_endpoint.contains_key(&registration.endpoint);
         let full = !known && self.devices() >= self.settings.max_clients;
@@ -190,13 +190,9 @@ impl<A: Address> Core<A> {
         let seat = device.seat;
         let entrant = self.naming.gate(&name, Some(&policy)).enter_beside(who);
         let Some(entrant) = entrant else {
-            return self.end(
-                index,
-                Code::FORBIDDEN,
-                "nobody may have this endpoint name",
-                now,
-                out,
-            );
+            let why = "nobody may have this endpoint name";
+            self.tell_denial(index, || Wished::Connect, || why.into(), out);
+            return self.end(index, Code::FORBIDDEN, why, now, out);
         };
         self.device_mut(index).who = Some(Arc::clone(entrant.who()));
         let open = Open {
@@ -414,6 +410,7 @@ impl<A: Address> Core<A> {
             }
             Some((from, request)) => {
                 let why = "this is another's registration";
+                self.tell_stranger(from.at, self.device(index).id.as_str(), why, out);
                 self.refuse(&from, &request, Code::UNAUTHORIZED, why, out);
             }
             None => {}

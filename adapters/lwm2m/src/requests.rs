@@ -5,11 +5,13 @@ use crate::counters::Lwm2mMetric;
 use crate::device::State;
 use crate::report;
 use crate::request;
+use bytes::Bytes;
 use headgate_coap::blockwise::cut;
 use headgate_coap::discovery::{self, Offer};
 use headgate_coap::{Requester, szx_allowed};
 use headgate_coap_codec::{Block, Code, Kind, Message, Options, format, number};
 use headgate_lwm2m_codec::Path;
+use headgate_model::access::Wanted;
 use headgate_model::datagram::Address;
 use headgate_model::{CloseReason, Instant, UserLimit};
 use serde_json::json;
@@ -213,7 +215,10 @@ impl<A: Address> Core<A> {
             .expect("the index of a client");
         let changed = match device.registration.update(&request, &self.settings) {
             Ok(changed) => changed,
-            Err((code, why)) => return self.refuse(&from, &request, code, &why, out),
+            Err((code, why)) => {
+                self.tell_denial(index, || Wanted::Connect, || format!("update: {why}").into(), out);
+                return self.refuse(&from, &request, code, &why, out);
+            }
         };
         out.counts.add_own(Lwm2mMetric::Updated);
         (device.renewed, device.ends_by) = (now, None);
@@ -249,7 +254,11 @@ impl<A: Address> Core<A> {
         let registry = Arc::clone(&self.settings.supplies.registry);
         let values = match request::values(&request, Path::ROOT, &registry) {
             Ok(values) => values,
-            Err(why) => return self.refuse(&from, &request, Code::BAD_REQUEST, &why.to_string(), out),
+            Err(why) => {
+                let (wanted, why) = (|| Wanted::Publish(Bytes::new()), why.to_string());
+                self.tell_denial(index, wanted, || why.clone().into(), out);
+                return self.refuse(&from, &request, Code::BAD_REQUEST, &why, out);
+            }
         };
         out.counts.add_own(Lwm2mMetric::Sent);
         self.retain(index, &values, now, out);
