@@ -428,3 +428,46 @@ fn a_foreign_client_is_known_by_its_raw_public_key() {
         daemon.stop();
     }
 }
+
+/// LwM2M Core 1.1 §6.2.1: a device that registers over DTLS without an endpoint name has the identity of its key; over UDP alone it is refused. The rule that binds names to keys holds.
+/// \[LWM2M-6.2.1-ENDPOINT-OF-SECURITY\]
+#[test]
+fn a_device_without_an_endpoint_name_has_that_of_its_key() {
+    CoapClient::Libcoap.install();
+    let setup = Setup::with(
+        "[[auth.listeners]]\nname = \"field\"\nanonymous = \"nowhere\"\npsk = { client_id = \"identity\" }\n\
+         [[lwm2m]]\nname = \"field\"\nkind = \"dtls\"\nbind = \"127.0.0.1:0\"\n\
+         dtls = { psk = [{ identity = \"pump-7\", key = \"7365637265742d6f662d70756d702d37\" }] }\n\
+         [[lwm2m]]\nname = \"plain\"\nbind = \"127.0.0.1:0\"\n",
+    );
+    let daemon = setup.start();
+    let register = |client: &str, login: &[&str], uri: &str| {
+        let output = Command::new(client)
+            .args(login)
+            .args(["-B", "5", "-m", "post", "-t", "40", "-e", "</1/0>,</3/0>", uri])
+            .output()
+            .expect("it runs");
+        String::from_utf8_lossy(&output.stderr).trim().to_owned()
+    };
+    let uri = |scheme: &str, listener: &str, query: &str| {
+        let port = daemon.port_of(listener);
+        format!("{scheme}://127.0.0.1:{port}/rd?lt=300&lwm2m=1.1{query}")
+    };
+    let login = ["-u", "pump-7", "-k", "secret-of-pump-7"];
+    let refused = register("coap-client-notls", &[], &uri("coap", "plain", ""));
+    assert!(refused.contains("4.00 the endpoint name is missing"), "{refused}");
+    let refused = register("coap-client-openssl", &login, &uri("coaps", "field", "&ep=other"));
+    assert!(refused.starts_with("4.03"), "{refused}");
+    let taken = register("coap-client-openssl", &login, &uri("coaps", "field", ""));
+    assert_eq!(taken, "", "{}", setup.log());
+    let clients = daemon.ask(&["lwm2m", "list"]).to_string();
+    assert!(
+        clients.contains("\"pump-7\"") && !clients.contains("other"),
+        "{clients}"
+    );
+    assert!(
+        setup.log().contains("the endpoint name is missing: ep="),
+        "{}",
+        setup.log()
+    );
+}
