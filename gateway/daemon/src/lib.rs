@@ -29,4 +29,4 @@ mod timeline;
 mod traces;
 mod watch;
 
-pub use commands::{GatewayCommand, Lwm2mClients};
+pub use commands::{GatewayCommand, Lwm2mClients, lwm2m_definitions};
