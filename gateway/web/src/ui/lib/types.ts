@@ -534,11 +534,8 @@ export interface ConfigurationHistory {
   confirm_until: number | null;
 }
 
-/** A change of one setting: `null` takes it out. Entries of lists go by their names: `listeners[tcp].bind`. */
-export interface Edit {
-  path: string;
-  value: unknown;
-}
+/** A change of one setting: `null` takes it out. Entries of lists go by their names: `listeners[tcp].bind`. A section may be given as text. */
+export type Edit = { path: string; value: unknown } | { path: string; toml: string };
 
 export interface Backup {
   name: string;
