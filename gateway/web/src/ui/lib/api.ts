@@ -68,11 +68,22 @@ export class ApiError extends Error {
 }
 
 let csrf = "";
+let isBackground = false;
 let onRefusal: (error: ApiError) => void = () => {};
 
 /** By which changes prove that they come from this page. */
 export function setCsrf(token: string): void {
   csrf = token;
+}
+
+/** What is asked for meanwhile is the page's own wish: it does not keep an idle session open. */
+export function inBackground<T>(ask: () => T): T {
+  isBackground = true;
+  try {
+    return ask();
+  } finally {
+    isBackground = false;
+  }
 }
 
 /** Who is told that nobody is logged in any more, or that the gateway wants to be set up. */
@@ -89,9 +100,15 @@ export function url(path: string, query: Query = {}): string {
 /** A name as one segment of a path. */
 const seg = encodeURIComponent;
 
+/** A client's place. Browsers take `.` and `..` out of a path, however they are written: such a client goes by a query. */
+function client(kind: "clients" | "sessions", id: string, below = ""): [path: string, query: Query] {
+  return id === "." || id === ".." ? [`${kind}/by-id${below}`, { client: id }] : [`${kind}/${seg(id)}${below}`, {}];
+}
+
 async function send(method: Method, path: string, query?: Query, body?: unknown, signal?: AbortSignal): Promise<Response> {
   const headers: Record<string, string> = { accept: "application/json" };
   if (method !== "GET") headers["x-csrf-token"] = csrf;
+  if (isBackground) headers["x-background"] = "1";
   const raw = body instanceof Blob;
   if (body !== undefined) headers["content-type"] = raw ? "application/octet-stream" : "application/json";
   let answer: Response;
@@ -192,17 +209,23 @@ export const gateway = {
 
 export const clients = {
   list: (query: ClientQuery) => get<Page<Client>>("clients", { limit: 50, ...query }),
-  show: (client: string) => get<ClientDetails>(`clients/${seg(client)}`),
-  kick: (client: string) => remove(`clients/${seg(client)}`),
-  subscriptions: (client: string, after?: string) =>
-    get<Page<Subscription>>(`clients/${seg(client)}/subscriptions`, { after, limit: 100 }),
-  subscribe: (client: string, filter: string, qos: number) =>
-    post(`clients/${seg(client)}/subscriptions`, { filter, qos }),
-  unsubscribe: (client: string, filter: string) =>
-    remove(`clients/${seg(client)}/subscriptions`, undefined, { filter }),
-  removeSession: (client: string) => remove(`sessions/${seg(client)}`),
-  queue: (client: string, after?: number) => get<QueuePage>(`sessions/${seg(client)}/queue`, { after, limit: 50 }),
-  purge: (client: string) => remove<{ purged: number }>(`sessions/${seg(client)}/queue`),
+  show: (id: string) => get<ClientDetails>(...client("clients", id)),
+  kick: (id: string) => remove(...client("clients", id)),
+  subscriptions: (id: string, after?: string) => {
+    const [path, query] = client("clients", id, "/subscriptions");
+    return get<Page<Subscription>>(path, { ...query, after, limit: 100 });
+  },
+  subscribe: (id: string, filter: string, qos: number) => {
+    const [path, query] = client("clients", id, "/subscriptions");
+    return post(path, { filter, qos }, query);
+  },
+  unsubscribe: (id: string, filter: string) => remove(...client("clients", id, "/subscriptions"), { filter }),
+  removeSession: (id: string) => remove(...client("sessions", id)),
+  queue: (id: string, after?: number) => {
+    const [path, query] = client("sessions", id, "/queue");
+    return get<QueuePage>(path, { ...query, after, limit: 50 });
+  },
+  purge: (id: string) => remove<{ purged: number }>(...client("sessions", id, "/queue")),
   lwm2m: (endpoint: string) => get<Lwm2mClient>(`lwm2m/clients/${seg(endpoint)}`),
 };
 

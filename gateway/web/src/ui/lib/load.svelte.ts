@@ -1,6 +1,6 @@
 // What a page shows of the gateway: asked for, asked for again, with what went wrong.
 
-import { ApiError } from "./api.ts";
+import { ApiError, inBackground } from "./api.ts";
 import { t } from "./i18n.svelte.ts";
 
 export function problem(error: unknown): string {
@@ -40,7 +40,7 @@ export function load<T>(ask: () => Promise<T>, everySeconds?: number): Loaded<T>
     void loaded.reload();
     if (!everySeconds) return;
     const timer = setInterval(() => {
-      if (!document.hidden) void loaded.reload();
+      if (!document.hidden) void inBackground(loaded.reload);
     }, everySeconds * 1000);
     return () => clearInterval(timer);
   });

@@ -1,6 +1,6 @@
 // Who is logged in, and what that allows.
 
-import { ApiError, session as api, setCsrf, setRefusalHandler, setup } from "./api.ts";
+import { ApiError, gateway, session as api, setCsrf, setRefusalHandler, setup } from "./api.ts";
 import { setTimeZone } from "./format.svelte.ts";
 import type { Role, Session } from "./types.ts";
 
@@ -27,6 +27,13 @@ export function begin(session: Session): void {
   state.session = session;
   state.stage = "in";
   state.ended = false;
+  void gateway.system().then(
+    ({ node, time_zone }) => {
+      state.node = node;
+      setTimeZone(time_zone);
+    },
+    () => {},
+  );
 }
 
 export async function start(): Promise<void> {
