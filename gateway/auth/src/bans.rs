@@ -6,6 +6,7 @@ use crate::file;
 use crate::settings::BanSettings;
 use headgate_access::Network;
 use parking_lot::Mutex;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -20,7 +21,7 @@ const MAX_NETWORKS: usize = 1_000;
 const MAX_COUNTED: usize = 10_000;
 
 /// Who is meant by a ban.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Banned {
     /// Who has this client id.
@@ -32,7 +33,7 @@ pub enum Banned {
 }
 
 /// Why somebody is banned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BannedBy {
     /// Somebody decided so.
@@ -44,7 +45,7 @@ pub enum BannedBy {
 }
 
 /// A ban.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Ban {
     /// Who.
     #[serde(flatten)]

@@ -3,6 +3,7 @@
 use crate::settings::{AclAction, AclEffect, AclRule, RefuseWith};
 use headgate_access::Network;
 use headgate_model::access::{AccessQuery, Action};
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::fmt;
 use std::net::IpAddr;
@@ -155,7 +156,7 @@ impl Entry {
 }
 
 /// A rule, as operators are told.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct RuleView {
     /// Where it stands.
     pub rule: String,

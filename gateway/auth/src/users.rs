@@ -6,6 +6,7 @@ use crate::foreign::passwords::{self, ForeignUser, ImportError, UsersFormat};
 use crate::scram::ScramKeys;
 use argon2::password_hash::{Output, PasswordHash, PasswordHasher, Salt, SaltString};
 use argon2::{Algorithm, Argon2, Block, Params, Version};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -168,7 +169,7 @@ pub fn missing_folder(path: &Path) -> Option<&Path> {
 }
 
 /// How many users of another broker were taken over.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Imported {
     /// New ones.
     pub added: usize,

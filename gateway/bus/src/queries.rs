@@ -18,7 +18,8 @@ use crate::slow::{SlowClient, waiting_since};
 use headgate_model::bus::Presence;
 use headgate_model::store::Fetched;
 use headgate_model::{
-    ClientId, DeliveryId, Instant, Message, Qos, StoreError, Subscription, Topic, TopicFilter, Will,
+    ClientId, DeliveryId, Instant, Message, Qos, SessionId, StoreError, Subscription, Topic, TopicFilter,
+    Will,
 };
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -97,6 +98,8 @@ pub struct ClientInfo {
 /// All that is known of one session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionInfo {
+    /// Its number, which its messages have.
+    pub id: SessionId,
     /// What a list of clients says.
     pub client: ClientInfo,
     /// How long it lasts without a connection; [`NEVER`](headgate_model::bus::NEVER) for ever.
@@ -227,6 +230,7 @@ impl Bus {
         let deliveries = &session.deliveries;
         let stored = deliveries.lanes.load();
         Some(SessionInfo {
+            id: session.id,
             client: client_info(session),
             expiry: session.expiry,
             ends_at: session.ends_at,

@@ -1,10 +1,10 @@
 //! Builds the parts of the gateway, wires them, runs them and stops them.
 
 use crate::alarms::{Alarms, Severity, Trouble};
+use crate::api::{self, Control, Logins, Streams};
 use crate::archive::{self, ArchiveError, Hold};
 use crate::bridges::Bridges;
 use crate::config::{self, Config, Durability, Startable, at_most, environment_variables};
-use crate::control::{self, Control};
 use crate::http::Site;
 use crate::listeners::Listeners;
 use crate::live::{self, Applied, Live, Parts};
@@ -22,12 +22,13 @@ use crate::timeline::{self, Timeline};
 use crate::traces::Traces;
 use crate::watch::{Watch, WatchedTls};
 use headgate_access::AccessService;
+use headgate_admin::{Admin, AuditLog};
 use headgate_auth::Access;
 use headgate_bus::Bus;
 use headgate_bus::handle::{Clock, Hub};
 use headgate_cli::Outcome;
 use headgate_model::{Store, StoreError};
-use headgate_shell::{ConnectionLimit, Http, Metrics, Protocols, Serving, Tracer};
+use headgate_shell::{ConnectionLimit, Http, ListenerSettings, Metrics, Protocols, Serving, Tracer};
 use headgate_store::{Disk, DiskSettings, DiskStore, SimStore};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -103,6 +104,8 @@ async fn serve(config: Config, path: Option<&Path>, text: &str, undone: bool, lo
     let metrics = Arc::new(Metrics::default());
     let access = Arc::new(Access::load(&config.auth, &config.data_dir)?);
 
+    let admin = Admin::load(&config.data_dir, config.http.session_idle)?;
+
     let config = Arc::new(config);
     let stop = CancellationToken::new();
     let links = TaskTracker::new();
@@ -135,7 +138,7 @@ async fn serve(config: Config, path: Option<&Path>, text: &str, undone: bool, lo
     });
     let site = Site::new(counters.clone(), config_changes.clone());
     let mut spoken = Protocols::new(serving.clone());
-    spoken.register_http(protocols::HTTP, Http::new(site.router(), stop.clone()));
+    spoken.register_http(protocols::HTTP, Http::new(site.clone().router(), stop.clone()));
     let certificates = WatchedTls::default();
     let listeners = Listeners::new(
         serving,
@@ -146,12 +149,8 @@ async fn serve(config: Config, path: Option<&Path>, text: &str, undone: bool, lo
     );
     // All listeners are bound before the first is served: a gateway that lacks one does not start.
     let prepared = listeners.prepare(&config).await?;
-    let control = Control::bind(&config.data_dir).map_err(|error| {
-        format!(
-            "data_dir: {}: {error}",
-            control::socket(&config.data_dir).display()
-        )
-    })?;
+    let control = Control::bind(&config.data_dir)
+        .map_err(|error| format!("data_dir: {}: {error}", api::socket(&config.data_dir).display()))?;
     // Before anybody publishes: what goes out is queued from the first message on.
     bridges.set_rewriter(prepared.rewriter());
     bridges.start(config.checked_bridges()?).await;
@@ -162,6 +161,7 @@ async fn serve(config: Config, path: Option<&Path>, text: &str, undone: bool, lo
         listeners: listeners.clone(),
         log: log.clone(),
         alarms: alarms.clone(),
+        admin: admin.clone(),
         valid,
     };
     let live = Live::new(parts, Arc::clone(&config), path, text, undone);
@@ -174,7 +174,12 @@ async fn serve(config: Config, path: Option<&Path>, text: &str, undone: bool, lo
         counters: counters.clone(),
         log: log.clone(),
         traces: traces.clone(),
+        admin: admin.clone(),
+        audit: AuditLog::open(&config.data_dir),
+        streams: Streams::default(),
+        logins: Logins::default(),
     };
+    site.set_api(answers.clone().router());
     let watch = Watch {
         alarms: alarms.clone(),
         hub: hub.clone(),
@@ -221,6 +226,7 @@ async fn serve(config: Config, path: Option<&Path>, text: &str, undone: bool, lo
         data_dir = %config.data_dir.display(),
         "gateway is up"
     );
+    tell_code(&admin, &config);
     drop(more_time);
     service::ready();
     tasks.spawn(service::keep(hub.clone(), alarms.clone(), config_changes));
@@ -257,6 +263,20 @@ async fn serve(config: Config, path: Option<&Path>, text: &str, undone: bool, lo
     }
     tracing::info!("gateway has stopped");
     Ok(())
+}
+
+/// How a gateway that nobody runs yet is set up.
+fn tell_code(admin: &Admin, config: &Config) {
+    let Some(code) = admin.setup_code() else { return };
+    let listeners = config.listeners.iter();
+    let pages = listeners.filter(|listener| listener.protocol == protocols::HTTP);
+    let page = |listener: &ListenerSettings| {
+        let scheme = if listener.kind.has_tls() { "https" } else { "http" };
+        format!("{scheme}://{}/", listener.bind)
+    };
+    let pages: Vec<String> = pages.map(page).collect();
+    let (pages, file) = (pages.join(" "), admin.code_file());
+    tracing::warn!(code, pages, file = %file.display(), "no administrator yet: open the page and enter the code");
 }
 
 /// Why there is no store.

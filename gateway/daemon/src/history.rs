@@ -4,6 +4,7 @@
 
 use crate::private;
 use crate::sys::unix_time;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
@@ -22,7 +23,7 @@ pub(crate) struct History {
 }
 
 /// One configuration that was valid.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Entry {
     /// It goes by this; never given twice.
     pub number: u64,
@@ -35,7 +36,7 @@ pub(crate) struct Entry {
 }
 
 /// How a configuration became valid.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Cause {
     /// The gateway was started with it.

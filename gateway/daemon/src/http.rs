@@ -1,20 +1,22 @@
-//! What the gateway answers over HTTP, on listeners with `protocol = "http"`: `/metrics`, `/status`, `/health/live` and `/health/ready`; and `/demo/`.
+//! What the gateway answers over HTTP, on listeners with `protocol = "http"`: the web UI and the API below `/api/`; `/metrics`, `/status`, `/health/live` and
+//! `/health/ready`; and `/demo/`.
 
-use crate::config::Config;
+use crate::config::{Audience, Config};
 use crate::demo;
 use crate::metrics::{Counters, text};
-use axum::extract::{Extension, State};
+use axum::extract::{Extension, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{any, get};
 use axum::{Router, middleware};
 use bytes::Bytes;
 use headgate_access::{ConnectionInfo, PeerAddr};
 use parking_lot::Mutex;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
+use tower_service::Service;
 
 /// What of the text format of Prometheus this is.
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -29,6 +31,8 @@ pub(crate) struct Site {
     config: watch::Receiver<Arc<Config>>,
     /// The metrics as they were last written, and when.
     written: Arc<Mutex<Option<(Instant, Bytes)>>>,
+    /// The API, when the gateway is up.
+    api: Arc<OnceLock<Router>>,
 }
 
 impl Site {
@@ -38,7 +42,13 @@ impl Site {
             counters,
             config,
             written: Arc::default(),
+            api: Arc::default(),
         }
+    }
+
+    /// From now on this answers below `/api/`.
+    pub(crate) fn set_api(&self, api: Router) {
+        let _ = self.api.set(api);
     }
 
     /// All pages.
@@ -51,12 +61,26 @@ impl Site {
             .route("/health/ready", get(ready))
             .layer(middleware::map_response(uncached))
             .merge(pages)
+            .route("/api/{*path}", any(api))
+            .merge(headgate_web::ui())
             .with_state(self)
     }
 
     /// As it is valid now.
     pub(crate) fn config(&self) -> Arc<Config> {
         Arc::clone(&self.config.borrow())
+    }
+
+    /// Whether somebody there gets the UI and the API at all.
+    fn is_for(&self, peer: PeerAddr) -> bool {
+        match self.config.borrow().http.api {
+            Audience::All => true,
+            Audience::Off => false,
+            Audience::Local => match peer {
+                PeerAddr::Ip(address) => address.ip().to_canonical().is_loopback(),
+                PeerAddr::Unix { .. } | PeerAddr::Serial | PeerAddr::Memory => true,
+            },
+        }
     }
 
     /// This machine may read the metrics, and who is allowed to.
@@ -71,6 +95,25 @@ impl Site {
             // Who may open the socket is said by its permissions.
             PeerAddr::Unix { .. } | PeerAddr::Serial | PeerAddr::Memory => true,
         }
+    }
+}
+
+/// The API, for whom it is.
+async fn api(
+    State(site): State<Site>,
+    Extension(peer): Extension<Arc<ConnectionInfo>>,
+    request: Request,
+) -> Response {
+    if !site.is_for(peer.peer) {
+        let told = "the API is not for this address: see `http.api`\n";
+        return (StatusCode::FORBIDDEN, told).into_response();
+    }
+    match site.api.get() {
+        Some(api) => match api.clone().call(request).await {
+            Ok(answer) => answer,
+            Err(never) => match never {},
+        },
+        None => (StatusCode::SERVICE_UNAVAILABLE, "the gateway starts\n").into_response(),
     }
 }
 

@@ -3,11 +3,11 @@
 #![expect(clippy::disallowed_methods, reason = "runs the gateway in real time")]
 
 mod alarms;
+mod api;
 mod archive;
 mod bridges;
 mod commands;
 mod config;
-mod control;
 mod daemon;
 mod demo;
 mod history;

@@ -13,6 +13,7 @@ use headgate_shell::{
     ListenerHandle, ListenerKind, ListenerSettings, PreparedChange, Protocols, RefuseReason, Serving,
 };
 use parking_lot::Mutex;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io;
@@ -62,7 +63,7 @@ struct Datagram {
 }
 
 /// A listener, as it is told.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct ListenerView {
     /// Its name; of a socket or line for datagrams with its list in front.
     pub name: String,
@@ -85,7 +86,7 @@ pub(crate) struct ListenerView {
 }
 
 /// What became of a listener.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ListenerChange {
     /// It is new.

@@ -15,10 +15,12 @@ use crate::listeners::{ListenerChange, Listeners, ListenersError};
 use crate::log::{LogError, LogHandle};
 use crate::sys::unix_time;
 use crate::{memory, private, protocols, supplies};
+use headgate_admin::Admin;
 use headgate_auth::{Access, AccessError};
 use headgate_bus::BusSettings;
 use headgate_bus::handle::Hub;
 use headgate_model::store::StoreSettings;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -64,6 +66,8 @@ pub(crate) struct Parts {
     pub log: LogHandle,
     /// The alarms.
     pub alarms: Alarms,
+    /// Who runs the gateway.
+    pub admin: Admin,
     /// All who look at the configuration by themselves.
     pub valid: watch::Sender<Arc<Config>>,
 }
@@ -93,7 +97,7 @@ struct Unconfirmed {
 }
 
 /// What came of a configuration that was taken.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Applied {
     /// Its number in the history.
     pub number: Option<u64>,
@@ -116,7 +120,7 @@ pub(crate) struct Applied {
 }
 
 /// What would come of a configuration.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Preview {
     /// `key: old → new`.
     pub changes: Vec<String>,
@@ -558,6 +562,7 @@ impl Live {
             listeners,
             log,
             alarms,
+            admin,
             valid: watchers,
         } = &self.0.parts;
         let path = self.0.path.as_deref();
@@ -605,6 +610,7 @@ impl Live {
             .expect("checked with the configuration");
         hub.set_node(&config.node);
         alarms.set_node(&config.node);
+        admin.set_idle(config.http.session_idle);
         if config.store != valid.config.store {
             hub.set_store_settings(StoreSettings {
                 max_bytes: config.store.max_bytes,

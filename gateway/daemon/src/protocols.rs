@@ -174,3 +174,8 @@ pub(crate) struct Entry<'a> {
     /// The listener.
     pub listener: Box<dyn DatagramListener + 'a>,
 }
+
+/// The session of an LwM2M client, by its endpoint name.
+pub(crate) fn lwm2m_session(endpoint: &str) -> String {
+    format!("{LWM2M_SESSIONS}{}", endpoint.replace('%', "%25"))
+}

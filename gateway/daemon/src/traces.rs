@@ -12,6 +12,7 @@ use headgate_model::{TopicError, TopicFilter};
 use headgate_shell::Tracer;
 use headgate_shell::trace::{Record, Subject};
 use parking_lot::Mutex;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -82,7 +83,7 @@ pub(crate) enum TraceError {
 }
 
 /// What is to be traced.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Wanted {
     /// Its name, and that of its file.
@@ -106,7 +107,7 @@ pub(crate) struct Wanted {
 }
 
 /// A trace as operators see it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct TraceView {
     /// Its name.
     pub name: String,

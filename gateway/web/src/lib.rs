@@ -3,7 +3,8 @@
 use axum::Router;
 use axum::extract::Path;
 use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
+    HeaderValue, IF_NONE_MATCH, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
@@ -19,6 +20,8 @@ struct Files;
 
 /// SockJS loads scripts and frames from where the page is told to connect to, which is another port at least, and sends forms there.
 const POLICY: &str = "default-src 'self'; img-src 'self' data:; connect-src *; script-src *; frame-src *; form-action *; frame-ancestors 'none'; object-src 'none'; base-uri 'none'";
+/// Nothing but its own parts; MQTT over WebSocket goes to other ports of whatever host the page came from.
+const UI_POLICY: &str = "default-src 'self'; img-src 'self' data:; connect-src 'self' ws: wss:; frame-ancestors 'none'; object-src 'none'; base-uri 'none'; form-action 'self'";
 const SOCKJS_CLIENT: &str = "demo/sockjs.min.js";
 const NOT_BUILT: &str =
     "this gateway was built without its pages: they need Node (`make web`, then build again)\n";
@@ -52,8 +55,58 @@ pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
         )
 }
 
+/// The web UI at `/`, whose parts are below `/assets/`.
+pub fn ui<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    Router::new()
+        .route(
+            "/",
+            get(|headers: HeaderMap| async move { page("ui/index.html", UI_POLICY, &headers) }),
+        )
+        .route(
+            "/assets/{name}",
+            get(|Path(name): Path<String>, headers: HeaderMap| async move {
+                let mut response = page(&format!("ui/assets/{name}"), UI_POLICY, &headers);
+                if response.status().is_success() {
+                    // Its name has a hash of what it is.
+                    let forever = HeaderValue::from_static("public, max-age=31536000, immutable");
+                    response.headers_mut().insert(CACHE_CONTROL, forever);
+                }
+                response
+            }),
+        )
+}
+
 fn file(path: &str, asked: &HeaderMap) -> Response {
-    let Some(EmbeddedFile { data, metadata }) = Files::get(path) else {
+    page(path, POLICY, asked)
+}
+
+/// How a file was compressed ahead, best first, and what its name ends with then.
+const CODINGS: [(&str, &str); 2] = [("br", ".br"), ("gzip", ".gz")];
+
+/// The file as the browser takes it.
+fn coded(path: &str, asked: &HeaderMap) -> Option<(EmbeddedFile, Option<&'static str>)> {
+    let accepted = asked.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
+    let accepts = |coding: &str| {
+        let mut codings = accepted
+            .unwrap_or_default()
+            .split(',')
+            .map(|coding| coding.split(';'));
+        codings.any(|mut parts| {
+            let is_it = parts
+                .next()
+                .is_some_and(|name| name.trim().eq_ignore_ascii_case(coding));
+            // RFC 9110 §12.4.2: a weight of 0 means that it is not acceptable.
+            is_it && !parts.any(|weight| matches!(weight.trim(), "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
+        })
+    };
+    let coded = CODINGS.into_iter().filter(|(coding, _)| accepts(coding));
+    let mut coded =
+        coded.filter_map(|(coding, end)| Some((Files::get(&format!("{path}{end}"))?, Some(coding))));
+    coded.next().or_else(|| Some((Files::get(path)?, None)))
+}
+
+fn page(path: &str, policy: &'static str, asked: &HeaderMap) -> Response {
+    let Some((EmbeddedFile { data, metadata }, coding)) = coded(path, asked) else {
         let told = if is_built() {
             "there is no such page\n"
         } else {
@@ -67,14 +120,20 @@ fn file(path: &str, asked: &HeaderMap) -> Response {
     let headers = [
         (CONTENT_TYPE, content_type(path)),
         (CACHE_CONTROL, "no-cache"),
-        (CONTENT_SECURITY_POLICY, POLICY),
+        (CONTENT_SECURITY_POLICY, policy),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (REFERRER_POLICY, "no-referrer"),
+        (VARY, "accept-encoding"),
         (ETAG, &*tag),
     ];
     if asked.get(IF_NONE_MATCH).is_some_and(|known| *known == *tag) {
         return (StatusCode::NOT_MODIFIED, headers).into_response();
     }
-    (headers, data).into_response()
+    let coding = coding.map(|coding| [(CONTENT_ENCODING, coding)]);
+    match coding {
+        Some(coding) => (headers, coding, data).into_response(),
+        None => (headers, data).into_response(),
+    }
 }
 
 fn content_type(path: &str) -> &'static str {
@@ -82,6 +141,8 @@ fn content_type(path: &str) -> &'static str {
         Some("html") => "text/html; charset=utf-8",
         Some("js") => "text/javascript; charset=utf-8",
         Some("css") => "text/css; charset=utf-8",
+        Some("svg") => "image/svg+xml",
+        Some("json" | "webmanifest") => "application/json",
         _ => "application/octet-stream",
     }
 }

@@ -17,6 +17,7 @@ pub(crate) use place::{Hold, Outside, place, prepare};
 pub(crate) use unpack::{look_into, unpack};
 
 use crate::private::OURS;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::io;
@@ -54,7 +55,7 @@ pub(crate) struct Manifest {
 }
 
 /// What a store holds.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Holds {
     pub sessions: usize,
     pub subscriptions: usize,

@@ -4,6 +4,7 @@
 //! store beyond what the last line said, for the lines since then died with the gateway; it is negative when more was acknowledged than came.
 //! How much came and went in that time nobody knows: the report names it, and does not claim to add up.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 const MAX_BYTES: u64 = 4 << 20;
 
 /// What was counted since the line before.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct Line {
     /// End of the time it is about, in seconds since 1970.
@@ -56,7 +57,7 @@ fn is_false(flag: &bool) -> bool {
 }
 
 /// A time of which nobody knows what was counted in it, in seconds since 1970.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct Gap {
     /// The last thing that is known before.
     pub since: u64,
@@ -105,7 +106,7 @@ impl Line {
 }
 
 /// What became of the messages between two moments.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct Report {
     /// First moment, in seconds since 1970.
     pub from: u64,

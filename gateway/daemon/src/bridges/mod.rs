@@ -18,6 +18,7 @@ mod way;
 
 pub(crate) use credentials::escape;
 pub(crate) use error::BridgeError;
+pub(crate) use ledger::Report;
 pub(crate) use probe::Finding;
 pub(crate) use view::BridgeView;
 pub(crate) use way::{address_faults, tls_faults};
@@ -30,11 +31,12 @@ use headgate_bus::handle::Hub;
 use headgate_dial::Dial;
 use headgate_model::{Fault, Metric, Naming, Rewriter};
 use headgate_shell::{Connections, Metrics, Tracer};
-use ledger::{LedgerFile, Line, Report};
+use ledger::{LedgerFile, Line};
 use parking_lot::Mutex;
 use provisioner::{Provisioner, Service};
 use rates::Rates;
 use runner::{Order, Runner};
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -137,7 +139,7 @@ struct Books {
 }
 
 /// Where a bridge's settings are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Source {
     /// In the configuration.
@@ -147,7 +149,7 @@ pub(crate) enum Source {
 }
 
 /// What came of a change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Change {
     /// It was not there.

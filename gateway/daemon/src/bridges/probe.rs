@@ -7,6 +7,7 @@ use headgate_bridge::BridgePlan;
 use headgate_client::{Client, ClientError};
 use headgate_dial::{Dial, DialError, Step};
 use headgate_mqtt_codec::{Connect, Packet, PacketId, Unsubscribe, Utf8, Utf8Error, Version};
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -19,7 +20,7 @@ const CLOCK_IS_SET: Duration = Duration::from_secs(1_704_067_200);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How one step went.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct Finding {
     /// The address that was tried.
     pub address: String,

@@ -6,11 +6,12 @@ use super::rates::Rates;
 use headgate_bridge::{BridgePlan, BridgeStatus, DeadLetter, DeadReason, DropReason as BridgeDrop};
 use headgate_bus::{DropReason, LinkReport};
 use headgate_model::Instant;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// What one bridge is and does.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub(crate) struct BridgeView {
     /// Its name.
     pub name: String,
@@ -65,7 +66,7 @@ pub(crate) struct BridgeView {
 }
 
 /// What waits for a bridge's remote.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub(crate) struct QueueView {
     /// Messages of QoS 1 and 2 that wait.
     pub messages: u64,
@@ -92,7 +93,7 @@ pub(crate) struct QueueView {
 }
 
 /// A message that the remote will never take.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub(crate) struct DeadView {
     /// Its topic here.
     pub topic: String,
@@ -113,7 +114,7 @@ impl From<DeadLetter> for DeadView {
 }
 
 /// Drops of one topic.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub(crate) struct TopicView {
     /// Its name.
     pub topic: String,

@@ -3,9 +3,9 @@
 use super::config_for;
 use super::error::CommandError;
 use super::table::date;
+use crate::api::ControlClient;
 use crate::archive::{self, ACL, ArchiveError, CONFIGURATION, Hold, Holds, Manifest, Outside, Source, USERS};
 use crate::config::{Config, Durability};
-use crate::control::ControlClient;
 use crate::private;
 use crate::sys::unix_time;
 use clap::Args;

@@ -3,9 +3,9 @@
 use super::error::CommandError;
 use super::gateway::Gateway;
 use super::table::{columns, visible};
+use crate::api::ControlError;
 use crate::bridges::{BridgeError, Checked, escape};
 use crate::config::{Config, environment_variables};
-use crate::control::ControlError;
 use crate::sys::unix_time;
 use clap::{Args, Subcommand};
 use headgate_cli::{Outcome, note, runtime, say, say_json};

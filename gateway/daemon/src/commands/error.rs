@@ -1,7 +1,7 @@
 //! What can go wrong before a command has its answer.
 
+use crate::api::ControlError;
 use crate::config::ConfigError;
-use crate::control::ControlError;
 use std::io;
 use std::path::PathBuf;
 

@@ -2,7 +2,7 @@
 
 use super::config_for;
 use super::error::CommandError;
-use crate::control::ControlClient;
+use crate::api::ControlClient;
 use clap::Args;
 use headgate_cli::{runtime, say, say_json, say_text};
 use hyper::Method;

@@ -2,7 +2,7 @@
 
 use super::config_for;
 use super::error::CommandError;
-use crate::control::ControlClient;
+use crate::api::ControlClient;
 use clap::{Args, Subcommand, ValueEnum};
 use headgate_auth::{Access, HashMethod, Users, UsersFormat, missing_folder};
 use headgate_cli::{Outcome, note, runtime, say, say_json};

@@ -1,7 +1,7 @@
 //! What the types cannot say: all faults of the values, without a look at the system.
 
 use super::words::nearest;
-use super::{Config, LogSettings, addresses, bridges, system, users};
+use super::{Config, HttpSettings, LogSettings, addresses, bridges, system, users};
 use crate::log::{MODULES, SyslogAddress, is_module};
 use crate::protocols::{self, Entry};
 use headgate_auth::{Anonymous, ListenerAuth};
@@ -59,6 +59,7 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
     for (section, found) in sections {
         faults.extend(found.into_iter().map(|fault| fault.below(section)));
     }
+    faults.extend(session_idle(config));
     faults.extend(protocols::faults(config));
     faults.extend(listeners(config));
     faults.extend(datagram_listeners(config));
@@ -98,7 +99,7 @@ fn listeners(config: &Config) -> Vec<Fault> {
             found.push(Fault::new("mount_point", format!("`{mount}`: {error}")));
         }
         if listener.protocol == protocols::HTTP {
-            found.extend(http(listener));
+            found.extend(http(listener, &config.http));
         }
         if listener.kind == ListenerKind::Sockjs && !protocols::is_text(&listener.protocol) {
             let what = format!("SockJS carries text, and `{}` is none", listener.protocol);
@@ -123,12 +124,38 @@ fn listeners(config: &Config) -> Vec<Fault> {
 }
 
 /// What makes no sense where HTTP is spoken.
-fn http(listener: &ListenerSettings) -> impl Iterator<Item = Fault> {
+fn http(listener: &ListenerSettings, settings: &HttpSettings) -> impl Iterator<Item = Fault> {
     let websocket = listener.kind.has_websocket();
     let kind = websocket.then(|| Fault::new("kind", "HTTP is spoken plainly, allowed is tcp, tls or unix"));
     let mount = listener.mount_point.is_some();
     let mount = mount.then(|| Fault::new("mount_point", "HTTP has no topics"));
-    kind.into_iter().chain(mount)
+    let is_open = listener.kind == ListenerKind::Tcp && !is_loopback(&listener.bind);
+    let open = is_open && !settings.plain_beyond_loopback;
+    let open = open.then(|| {
+        let what = "HTTP without TLS is for this machine: allowed is a loopback address, or `kind = \"tls\"`, or `plain_beyond_loopback = true` in `[http]`";
+        Fault::new("bind", what)
+    });
+    kind.into_iter().chain(mount).chain(open)
+}
+
+/// Whether nobody but this machine reaches an address, as it is written.
+fn is_loopback(bind: &str) -> bool {
+    let host = bind.rsplit_once(':').map_or(bind, |(host, _)| host);
+    let address: Result<SocketAddr, _> = bind.parse();
+    host == "localhost" || address.is_ok_and(|address| address.ip().to_canonical().is_loopback())
+}
+
+/// How long a session may be idle.
+fn session_idle(config: &Config) -> Option<Fault> {
+    let allowed = Duration::from_secs(60)..=Duration::from_secs(12 * 3_600);
+    let is_wrong = !allowed.contains(&config.http.session_idle);
+    is_wrong.then(|| {
+        let what = format!(
+            "{:?} is out of range, allowed is 1m to 12h",
+            config.http.session_idle
+        );
+        Fault::new("http.session_idle", what)
+    })
 }
 
 /// Settings for a listener that is not there.

@@ -207,12 +207,31 @@ pub(crate) struct MetricsSettings {
     pub top_sessions: usize,
 }
 
-/// Pages for browsers.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// The web UI and the HTTP API, and other pages for browsers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct HttpSettings {
+    /// Who gets the web UI and the HTTP API, and may try to log in.
+    pub api: Audience,
+    /// Whether listeners of HTTP without TLS may be reached from other machines: whoever is on the way reads passwords and sessions there.
+    pub plain_beyond_loopback: bool,
+    /// How long a session of an administrator may be idle, from 1 minute to 12 hours.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub session_idle: Duration,
     /// Who gets the demo page of STOMP at `/demo/`. It tells the ports and paths of the listeners that browsers can use.
     pub demo: Audience,
+}
+
+impl Default for HttpSettings {
+    fn default() -> Self {
+        Self {
+            api: Audience::All,
+            plain_beyond_loopback: false,
+            session_idle: Duration::from_secs(1_800),
+            demo: Audience::Local,
+        }
+    }
 }
 
 /// Who gets an answer.

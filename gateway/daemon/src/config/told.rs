@@ -98,6 +98,28 @@ impl fmt::Display for Told {
 }
 
 /// `file`, `line` and `column`, or `variable`; then `key` and `message`.
+impl schemars::JsonSchema for Told {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Told".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "One fault, or one warning: where the setting stands, and what is wrong.",
+            "type": "object",
+            "properties": {
+                "variable": { "type": "string" },
+                "file": { "type": ["string", "null"] },
+                "line": { "type": ["integer", "null"] },
+                "column": { "type": ["integer", "null"] },
+                "key": { "type": "string" },
+                "message": { "type": "string" },
+            },
+            "required": ["key", "message"],
+        })
+    }
+}
+
 impl Serialize for Told {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut told = serde_json::Map::new();

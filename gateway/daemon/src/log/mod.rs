@@ -16,6 +16,7 @@ mod syslog;
 pub(crate) use line::date;
 pub(crate) use modules::{MODULES, is_module};
 use ring::Ring;
+pub(crate) use ring::Tail;
 pub(crate) use syslog::SyslogAddress;
 
 use crate::config::LogSettings;
@@ -76,7 +77,7 @@ struct State {
 }
 
 /// What one destination does, for operators.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, serde::Serialize, schemars::JsonSchema)]
 pub(crate) struct DestinationView {
     /// `stderr`, `file`, `journald` or `syslog`.
     pub name: &'static str,
@@ -87,7 +88,7 @@ pub(crate) struct DestinationView {
 }
 
 /// The level in force.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, serde::Serialize, schemars::JsonSchema)]
 pub(crate) struct LevelView {
     /// In force.
     pub level: String,

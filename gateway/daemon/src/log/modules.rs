@@ -1,7 +1,7 @@
 //! The modules that write to the log: their levels may be set by themselves.
 
 /// Names as `log.level` takes them, and what is told there. A name stands for all modules below it too; `headgate` for all.
-pub(crate) const MODULES: [(&str, &str); 59] = [
+pub(crate) const MODULES: [(&str, &str); 62] = [
     ("headgate", "all of the following"),
     (
         "headgate_access::service",
@@ -31,6 +31,29 @@ pub(crate) const MODULES: [(&str, &str); 59] = [
     ("headgate_daemon", "all of the following `headgate_daemon::`"),
     ("headgate_daemon::alarms", "alarms that are raised and lifted"),
     (
+        "headgate_daemon::api",
+        "what operators do by the command line and over HTTP: all of the following `headgate_daemon::api::`",
+    ),
+    ("headgate_daemon::api::bans", "bans of operators"),
+    (
+        "headgate_daemon::api::clients",
+        "clients, sessions and queues that operators change",
+    ),
+    (
+        "headgate_daemon::api::guard",
+        "changes that could not be written into the audit log",
+    ),
+    (
+        "headgate_daemon::api::log",
+        "levels of the log that operators set",
+    ),
+    ("headgate_daemon::api::login", "administrators who log in and out"),
+    (
+        "headgate_daemon::api::retained",
+        "retained messages that operators remove",
+    ),
+    ("headgate_daemon::api::server", "the control socket"),
+    (
         "headgate_daemon::bridges",
         "bridges: connections, refusals, queues; all of the following `headgate_daemon::bridges::`",
     ),
@@ -41,26 +64,6 @@ pub(crate) const MODULES: [(&str, &str); 59] = [
     (
         "headgate_daemon::bridges::runner",
         "connections of bridges: attempts, losses, ends",
-    ),
-    (
-        "headgate_daemon::control",
-        "what operators do by the command line: all of the following `headgate_daemon::control::`",
-    ),
-    (
-        "headgate_daemon::control::clients",
-        "clients, sessions and queues that operators change",
-    ),
-    (
-        "headgate_daemon::control::log",
-        "levels of the log that operators set",
-    ),
-    (
-        "headgate_daemon::control::retained",
-        "retained messages that operators remove",
-    ),
-    (
-        "headgate_daemon::control::server",
-        "the control socket, and bans of operators",
     ),
     ("headgate_daemon::daemon", "start and stop"),
     ("headgate_daemon::history", "the history of the configuration"),

@@ -9,6 +9,7 @@ use headgate_bus::DropReason;
 use headgate_shell::RefuseReason;
 use prometheus::TextEncoder;
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+use schemars::JsonSchema;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
@@ -17,7 +18,7 @@ use std::collections::BTreeMap;
 const LONGEST: usize = 128;
 
 /// Samples of one name.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub(crate) struct Family {
     /// As Prometheus wants it.
     pub name: String,
@@ -30,7 +31,7 @@ pub(crate) struct Family {
 }
 
 /// Whether a value only grows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Kind {
     /// It does, but for restarts.
@@ -40,7 +41,7 @@ pub(crate) enum Kind {
 }
 
 /// One value.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub(crate) struct Sample {
     /// By what it is told apart.
     #[serde(serialize_with = "as_map")]

@@ -1,20 +1,21 @@
 //! Why somebody may do something or not, and whom it would concern.
 
+use super::routes::Routes;
 use super::server::{Control, Failure};
 use crate::config;
-use axum::Router;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::Json;
-use axum::routing::{get, post};
 use bytes::Bytes;
-use headgate_auth::{AuthSettings, Ban, Foreseen, Prospect};
+use headgate_admin::Role::Viewer;
+use headgate_auth::{AuthSettings, Ban, Foreseen, Prospect, RuleView};
 use headgate_bus::Receivers;
 use headgate_model::access::AccessQuery;
 use headgate_model::bus::PeerName;
 use headgate_model::{
     AccessPolicy, ClientId, Message, Naming, Qos, SubscriptionOptions, Topic, TopicFilter, Verdict,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr};
@@ -23,22 +24,29 @@ use std::sync::Arc;
 /// Sessions, retained messages and bridges that are named.
 const NAMED: usize = 20;
 
-pub(super) fn routes() -> Router<Control> {
-    Router::new()
-        .route("/api/v1/explain", post(explain))
-        .route("/api/v1/acl", get(rules))
+pub(super) fn routes() -> Routes {
+    Routes::default()
+        .ask(
+            Viewer,
+            "/explain",
+            "Says which rule lets a client publish or subscribe, or keeps it from it.",
+            explain,
+        )
+        .get(
+            Viewer,
+            "/acl",
+            "Lists the rules in the order in which they are asked.",
+            rules,
+        )
 }
 
 /// Of which listener; left out, of one of which nothing else is said.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct Of {
     listener: Option<String>,
 }
 
-async fn rules(
-    State(control): State<Control>,
-    Query(of): Query<Of>,
-) -> Result<Json<serde_json::Value>, Failure> {
+async fn rules(State(control): State<Control>, Query(of): Query<Of>) -> Result<Json<RuleRows>, Failure> {
     if let Some(name) = &of.listener
         && control.live.listeners().naming(name).is_none()
     {
@@ -52,7 +60,13 @@ async fn rules(
     for rule in &mut rules {
         rule.rule = with_listener(&rule.rule, own);
     }
-    Ok(Json(serde_json::json!({ "rows": rules })))
+    Ok(Json(RuleRows { rows: rules }))
+}
+
+/// Rules, the first first.
+#[derive(Serialize, JsonSchema)]
+struct RuleRows {
+    rows: Vec<RuleView>,
 }
 
 fn no_listener(control: &Control, name: &str) -> Failure {
@@ -82,7 +96,7 @@ fn with_listener(rule: &str, own: Option<usize>) -> String {
 }
 
 /// Who wants what.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct Asked {
     client: String,
     /// Left out: as the client is connected, or nobody.
@@ -99,7 +113,7 @@ struct Asked {
     retain: bool,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum Wish {
     Publish(String),
@@ -107,7 +121,7 @@ enum Wish {
 }
 
 /// The answer.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Explained {
     client: String,
     /// The name by which it is let in.
@@ -286,11 +300,7 @@ async fn explain(
 /// The listener that a client is connected by.
 fn listener_of(control: &Control, client: &str) -> Option<String> {
     let presence = control.hub.session(client)?.client.presence;
-    let listener = presence.rules.policy()?.listener()?;
-    control
-        .live
-        .listeners()
-        .full_name(&listener, presence.protocol.name)
+    super::clients::listener_of(control, &presence)
 }
 
 /// Whether there is such a client, or could be one by the configuration.

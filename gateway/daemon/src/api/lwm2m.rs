@@ -1,20 +1,30 @@
 //! Clients of LwM2M as they registered. What is known of one is the note of its session, so that it is known also while the client is away.
 
 use super::clients::Part;
+use super::routes::Routes;
 use super::server::{Answer, Control, Failure};
 use crate::protocols::{LWM2M_SESSIONS, Lwm2mNote, Lwm2mSupplies};
-use axum::Router;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Json;
-use axum::routing::get;
+use headgate_admin::Role::Viewer;
 use headgate_model::datagram::Restored;
 use serde_json::{Value, json};
 
-pub(super) fn routes() -> Router<Control> {
-    Router::new()
-        .route("/api/v1/lwm2m/clients", get(list))
-        .route("/api/v1/lwm2m/clients/{endpoint}", get(show))
+pub(super) fn routes() -> Routes {
+    Routes::default()
+        .get(
+            Viewer,
+            "/lwm2m/clients",
+            "Lists registered LwM2M clients, by endpoint name.",
+            list,
+        )
+        .get(
+            Viewer,
+            "/lwm2m/clients/{endpoint}",
+            "Shows a registered LwM2M client.",
+            show,
+        )
 }
 
 /// What a client said of itself; nothing of a note of a later version.
@@ -54,7 +64,7 @@ async fn list(State(control): State<Control>, Query(part): Query<Part>) -> Json<
     Json(json!({ "rows": rows, "next": page.next.as_ref().map(|next| next.as_str()) }))
 }
 
-async fn show(State(control): State<Control>, Path(endpoint): Path<String>) -> Answer {
+async fn show(State(control): State<Control>, Path(endpoint): Path<String>) -> Answer<Value> {
     let session = format!("{LWM2M_SESSIONS}{}", endpoint.replace('%', "%25"));
     // It is the first that begins like this.
     let page = control.hub.notes(&session, None, 1);

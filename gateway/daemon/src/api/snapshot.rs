@@ -1,31 +1,56 @@
 //! `/api/v1/snapshot`: a copy of the store for `headgate export`, made while the gateway runs.
 
 use super::Control;
-use super::server::{Answer, Failure};
+use super::routes::Routes;
+use super::server::{Answer, Done, Failure};
 use crate::archive::{self, Holds};
-use axum::Router;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::Json;
-use axum::routing::post;
-use serde::Deserialize;
-use serde_json::json;
+use headgate_admin::Role::Administrator;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 use std::time::Duration;
 use tokio::time::timeout;
 
 /// How long the store may take to find a moment for it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-pub(super) fn routes() -> Router<Control> {
-    Router::new().route("/api/v1/snapshot", post(make).delete(forget))
+pub(super) fn routes() -> Routes {
+    Routes::default()
+        .post(
+            Administrator,
+            "/snapshot",
+            "Makes a copy of the store in the data folder.",
+            make,
+        )
+        .delete(
+            Administrator,
+            "/snapshot",
+            "Throws a copy of the store away.",
+            forget,
+        )
 }
 
 fn failed(error: impl std::fmt::Display) -> Failure {
     Failure(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
 }
 
-/// What is in the folder afterwards, and what that holds.
-async fn make(State(control): State<Control>) -> Answer {
+/// A copy of the store.
+#[derive(Serialize, JsonSchema)]
+struct SnapshotView {
+    /// On the gateway.
+    folder: PathBuf,
+    /// By which it is thrown away.
+    name: String,
+    /// Names and bytes.
+    files: Vec<(String, u64)>,
+    /// What is in them.
+    holds: Holds,
+}
+
+async fn make(State(control): State<Control>) -> Answer<SnapshotView> {
     let data_dir = control.counters.data_dir();
     let (folder, name) = archive::empty_snapshot(data_dir).map_err(failed)?;
     let made = timeout(PATIENCE, control.hub.snapshot_store(folder.clone())).await;
@@ -44,19 +69,22 @@ async fn make(State(control): State<Control>) -> Answer {
         delayed: stats.delayed,
         damage: Vec::new(),
     };
-    let files: Vec<_> = files.iter().map(|file| (&file.name, file.bytes)).collect();
-    Ok(Json(
-        json!({ "folder": folder, "name": name, "files": files, "holds": holds }),
-    ))
+    let files = files.into_iter().map(|file| (file.name, file.bytes)).collect();
+    Ok(Json(SnapshotView {
+        folder,
+        name,
+        files,
+        holds,
+    }))
 }
 
 /// Which copy.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct Which {
     name: String,
 }
 
-async fn forget(State(control): State<Control>, Query(which): Query<Which>) -> Answer {
+async fn forget(State(control): State<Control>, Query(which): Query<Which>) -> Answer<Done> {
     archive::forget_snapshot(control.counters.data_dir(), &which.name).map_err(failed)?;
-    Ok(Json(json!({})))
+    Ok(Json(Done {}))
 }

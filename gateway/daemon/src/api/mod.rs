@@ -1,22 +1,36 @@
-//! The control socket: HTTP and JSON over a Unix-domain socket in the data folder, for the command line on this machine.
+//! What a running gateway can be asked, in HTTP and JSON: over the control socket, a Unix-domain socket in the data folder, for the command line on this
+//! machine; and over listeners that speak HTTP, for who has logged in or has an API key.
 //!
-//! Who may open the socket may do everything: it is for the gateway's own user alone.
+//! There is one table of questions ([`routes`]) for both. Who may open the socket may do everything: it is for the gateway's own user alone.
 
+mod administrators;
 mod alarms;
+mod bans;
+mod bridges;
 mod client;
 mod clients;
 mod configuration;
 mod explain;
+mod guard;
 mod log;
+mod login;
 mod lwm2m;
 mod metrics;
+mod openapi;
 mod retained;
+mod routes;
 mod server;
 mod snapshot;
+mod streams;
+mod tail;
 mod traces;
+mod users;
 
 pub(crate) use client::{ControlClient, ControlError};
+pub(crate) use login::Logins;
 pub(crate) use server::Control;
+pub(crate) use streams::Streams;
+pub(crate) use tail::is_ours as is_tail;
 
 use std::fs::File;
 use std::os::fd::AsRawFd;

@@ -1,29 +1,47 @@
 //! `/api/v1/log`: the last lines, those that come, and the level.
 
 use super::Control;
+use super::routes::{Changed, Lines, Routes};
 use super::server::Failure;
 use crate::config::level_fault;
 use crate::log::{DestinationView, LevelView};
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::Json;
-use axum::routing::get;
+use headgate_admin::Role::{Operator, Viewer};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::time::Duration;
 
-pub(super) fn routes() -> Router<Control> {
-    Router::new()
-        .route("/api/v1/log", get(lines))
-        .route("/api/v1/log/level", get(show).put(set).delete(reset))
+pub(super) fn routes() -> Routes {
+    Routes::default()
+        .get(
+            Viewer,
+            "/log",
+            "Gives the last lines of the log, and those that come.",
+            lines,
+        )
+        .get(
+            Viewer,
+            "/log/level",
+            "Says the log's level, and where its lines go.",
+            show,
+        )
+        .put(Operator, "/log/level", "Sets the log's level.", set)
+        .delete(
+            Operator,
+            "/log/level",
+            "Sets the log's level back to the configured one.",
+            reset,
+        )
 }
 
 /// Which lines.
-#[derive(Deserialize)]
-struct Wanted {
+#[derive(Deserialize, JsonSchema)]
+struct WantedLines {
     /// How many of the last ones.
     #[serde(default = "all")]
     last: usize,
@@ -37,7 +55,10 @@ fn all() -> usize {
 }
 
 /// One JSON object a line.
-async fn lines(State(control): State<Control>, Query(wanted): Query<Wanted>) -> Body {
+async fn lines(
+    State(control): State<Control>,
+    Query(wanted): Query<WantedLines>,
+) -> Lines<serde_json::Value> {
     let (last, tail) = control.log.ring().last(wanted.last);
     let begin = (VecDeque::from(last), wanted.follow.then_some(tail));
     let stream = futures_util::stream::unfold(begin, |(mut last, mut tail)| async {
@@ -47,37 +68,40 @@ async fn lines(State(control): State<Control>, Query(wanted): Query<Wanted>) -> 
         };
         Some((Ok::<_, Infallible>(format!("{line}\n")), (last, tail)))
     });
-    Body::from_stream(stream)
+    Lines::new(Body::from_stream(stream))
 }
 
 /// The level, and where lines go.
-#[derive(Serialize)]
-struct Shown {
+#[derive(Serialize, JsonSchema)]
+struct LogState {
     #[serde(flatten)]
     level: LevelView,
     destinations: Vec<DestinationView>,
 }
 
-async fn show(State(control): State<Control>) -> Json<Shown> {
+async fn show(State(control): State<Control>) -> Json<LogState> {
     Json(shown(&control))
 }
 
-fn shown(control: &Control) -> Shown {
-    Shown {
+fn shown(control: &Control) -> LogState {
+    LogState {
         level: control.log.level(),
         destinations: control.log.destinations(),
     }
 }
 
 /// A level, and how long.
-#[derive(Deserialize)]
-struct Level {
+#[derive(Deserialize, JsonSchema)]
+struct WantedLevel {
     level: String,
     /// Seconds; left out until the next restart.
     seconds: Option<u64>,
 }
 
-async fn set(State(control): State<Control>, Json(wanted): Json<Level>) -> Result<Json<Shown>, Failure> {
+async fn set(
+    State(control): State<Control>,
+    Json(wanted): Json<WantedLevel>,
+) -> Result<Changed<Json<LogState>>, Failure> {
     if let Some(fault) = level_fault(&wanted.level) {
         return Err(Failure(StatusCode::UNPROCESSABLE_ENTITY, fault));
     }
@@ -85,11 +109,16 @@ async fn set(State(control): State<Control>, Json(wanted): Json<Level>) -> Resul
     change(&control, Some(wanted.level), lasts)
 }
 
-async fn reset(State(control): State<Control>) -> Result<Json<Shown>, Failure> {
+async fn reset(State(control): State<Control>) -> Result<Changed<Json<LogState>>, Failure> {
     change(&control, None, None)
 }
 
-fn change(control: &Control, level: Option<String>, lasts: Option<Duration>) -> Result<Json<Shown>, Failure> {
+fn change(
+    control: &Control,
+    level: Option<String>,
+    lasts: Option<Duration>,
+) -> Result<Changed<Json<LogState>>, Failure> {
+    let before = control.log.level();
     let changed = control.log.set_level(level, lasts);
     changed.map_err(|error| Failure(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
     let shown = shown(control);
@@ -98,5 +127,6 @@ fn change(control: &Control, level: Option<String>, lasts: Option<Duration>) -> 
         seconds = lasts.map(|lasts| lasts.as_secs()),
         "the level of the log was set by an operator"
     );
-    Ok(Json(shown))
+    let after = shown.level.clone();
+    Ok(Changed::new(Json(shown), Some(before), Some(after)))
 }

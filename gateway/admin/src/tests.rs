@@ -1,0 +1,304 @@
+use super::*;
+use serde_json::json;
+use std::net::Ipv4Addr;
+
+const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const THERE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
+const IDLE: Duration = Duration::from_secs(1_800);
+const PASSWORD: &str = "correct horse";
+
+struct Bench {
+    folder: tempfile::TempDir,
+    admin: Admin,
+    start: Instant,
+}
+
+impl Bench {
+    #[expect(clippy::disallowed_methods, reason = "where the time of the test begins")]
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let admin = Admin::load(folder.path(), IDLE).unwrap();
+        Self {
+            folder,
+            admin,
+            start: Instant::now(),
+        }
+    }
+
+    fn set_up() -> (Self, Login) {
+        let bench = Self::new();
+        let code = bench.admin.setup_code().unwrap();
+        let login = bench
+            .admin
+            .set_up(&code, "root", PASSWORD, HERE, bench.at(0))
+            .unwrap();
+        (bench, login)
+    }
+
+    fn at(&self, seconds: u64) -> Moment {
+        Moment {
+            steady: self.start + Duration::from_secs(seconds),
+            unix: 1_000_000 + seconds,
+        }
+    }
+
+    fn restarted(&self) -> Admin {
+        Admin::load(self.folder.path(), IDLE).unwrap()
+    }
+}
+
+/// No default password: the first administrator is made with a code that whoever has the data folder can read, once.
+#[test]
+fn the_code_makes_the_first_administrator_once() {
+    let bench = Bench::new();
+    let code = bench.admin.setup_code().unwrap();
+    let written = std::fs::read_to_string(bench.admin.code_file()).unwrap();
+    assert_eq!(written.trim(), code);
+    assert_eq!(
+        bench.restarted().setup_code().as_ref(),
+        Some(&code),
+        "it stays until it is used"
+    );
+    let wrong = bench
+        .admin
+        .set_up("0000-0000-0000", "root", PASSWORD, HERE, bench.at(0));
+    assert!(matches!(wrong, Err(AdminError::Wrong(_))));
+    let short = bench.admin.set_up(&code, "root", "too short", HERE, bench.at(0));
+    assert!(matches!(short, Err(AdminError::Password)));
+    let typed = format!(" {} ", code.to_lowercase());
+    bench
+        .admin
+        .set_up(&typed, "root", PASSWORD, HERE, bench.at(0))
+        .unwrap();
+    assert!(!bench.admin.code_file().exists());
+    let again = bench.admin.set_up(&code, "eve", PASSWORD, HERE, bench.at(0));
+    assert!(matches!(again, Err(AdminError::SetUp)));
+    let restarted = bench.restarted();
+    assert_eq!(restarted.setup_code(), None);
+    assert!(restarted.log_in("root", PASSWORD, HERE, bench.at(1)).is_ok());
+}
+
+#[test]
+fn the_code_cannot_be_guessed() {
+    let bench = Bench::new();
+    let code = bench.admin.setup_code().unwrap();
+    for _ in 0..5 {
+        let wrong = bench
+            .admin
+            .set_up("0000-0000-0000", "root", PASSWORD, THERE, bench.at(0));
+        assert!(matches!(wrong, Err(AdminError::Wrong(_))));
+    }
+    let locked = bench.admin.set_up(&code, "root", PASSWORD, THERE, bench.at(0));
+    assert!(matches!(locked, Err(AdminError::Locked(_))));
+    assert!(
+        bench
+            .admin
+            .set_up(&code, "root", PASSWORD, HERE, bench.at(0))
+            .is_ok(),
+        "others may"
+    );
+}
+
+#[test]
+fn a_session_ends_idle_and_after_half_a_day() {
+    let (bench, login) = Bench::set_up();
+    let (who, csrf) = bench.admin.session(&login.token, true, bench.at(1_799)).unwrap();
+    assert_eq!((who.role, &*who.name), (Role::Administrator, "root"));
+    assert_eq!(csrf, login.csrf);
+    assert!(
+        bench
+            .admin
+            .session(&login.token, true, bench.at(1_799 + 1_800))
+            .is_none()
+    );
+    let login = bench.admin.log_in("root", PASSWORD, HERE, bench.at(0)).unwrap();
+    assert!(
+        bench
+            .admin
+            .session(&login.token, false, bench.at(1_000))
+            .is_some()
+    );
+    assert!(
+        bench.admin.session(&login.token, true, bench.at(1_800)).is_none(),
+        "a look is no use"
+    );
+    let login = bench.admin.log_in("root", PASSWORD, HERE, bench.at(0)).unwrap();
+    let busy = (0..12 * 3_600)
+        .step_by(1_000)
+        .all(|at| bench.admin.session(&login.token, true, bench.at(at)).is_some());
+    assert!(busy);
+    assert!(
+        bench
+            .admin
+            .session(&login.token, true, bench.at(12 * 3_600))
+            .is_none()
+    );
+    assert!(
+        bench
+            .restarted()
+            .session(&login.token, true, bench.at(1))
+            .is_none()
+    );
+}
+
+#[test]
+fn who_has_too_many_sessions_loses_the_idlest() {
+    let (bench, first) = Bench::set_up();
+    for n in 0..SESSIONS_OF_ONE as u64 {
+        bench.admin.log_in("root", PASSWORD, HERE, bench.at(n)).unwrap();
+    }
+    assert!(bench.admin.session(&first.token, true, bench.at(20)).is_none());
+}
+
+#[test]
+fn wrong_passwords_lock_the_name_for_this_address() {
+    let (bench, _) = Bench::set_up();
+    let fails = |at| {
+        bench
+            .admin
+            .log_in("root", "wrong wrong wrong", THERE, bench.at(at))
+    };
+    for _ in 0..5 {
+        assert!(matches!(fails(0), Err(AdminError::Wrong(_))));
+    }
+    let locked = bench.admin.log_in("root", PASSWORD, THERE, bench.at(1));
+    assert!(matches!(locked, Err(AdminError::Locked(Locked(left))) if left <= Duration::from_secs(30)));
+    assert!(
+        bench.admin.log_in("root", PASSWORD, HERE, bench.at(1)).is_ok(),
+        "elsewhere it is open"
+    );
+    assert!(matches!(fails(31), Err(AdminError::Wrong(_))));
+    let locked = bench.admin.log_in("root", PASSWORD, THERE, bench.at(32));
+    assert!(matches!(locked, Err(AdminError::Locked(Locked(left))) if left > Duration::from_secs(30)));
+    assert!(bench.admin.log_in("root", PASSWORD, THERE, bench.at(200)).is_ok());
+}
+
+#[test]
+fn an_address_that_tries_many_names_is_locked() {
+    let (bench, _) = Bench::set_up();
+    for n in 0..20 {
+        let wrong = bench
+            .admin
+            .log_in(&format!("name{n}"), PASSWORD, THERE, bench.at(0));
+        assert!(matches!(wrong, Err(AdminError::Wrong(_))));
+    }
+    let locked = bench.admin.log_in("root", PASSWORD, THERE, bench.at(0));
+    assert!(matches!(locked, Err(AdminError::Locked(_))));
+}
+
+#[test]
+fn somebody_must_be_able_to_run_the_gateway() {
+    let (bench, login) = Bench::set_up();
+    let admin = &bench.admin;
+    assert!(matches!(admin.remove("root"), Err(AdminError::Last(_))));
+    assert!(matches!(
+        admin.alter("root", None, Some(Role::Viewer)),
+        Err(AdminError::Last(_))
+    ));
+    admin
+        .add("other", PASSWORD, Role::Administrator, bench.at(0))
+        .unwrap();
+    assert!(matches!(
+        admin.add("other", PASSWORD, Role::Viewer, bench.at(0)),
+        Err(AdminError::Exists(_))
+    ));
+    assert!(admin.session(&login.token, true, bench.at(1)).is_some());
+    admin.remove("root").unwrap();
+    assert!(
+        admin.session(&login.token, true, bench.at(1)).is_none(),
+        "its sessions ended"
+    );
+    for name in ["", "a:b", "a\u{1}", &"x".repeat(65)] {
+        assert!(
+            matches!(
+                admin.add(name, PASSWORD, Role::Viewer, bench.at(0)),
+                Err(AdminError::Name)
+            ),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn a_key_has_a_role_and_an_end() {
+    let (bench, _) = Bench::set_up();
+    let lasts = Some(Duration::from_secs(60));
+    let new = bench
+        .admin
+        .add_key("scada", Role::Operator, lasts, bench.at(0))
+        .unwrap();
+    let id = new.key.id.clone();
+    let key = bench.admin.key(&id, &new.secret, bench.at(59)).unwrap();
+    assert_eq!((key.role, &*key.name), (Role::Operator, "key scada"));
+    assert!(bench.admin.key(&id, &new.secret, bench.at(60)).is_none());
+    assert!(bench.admin.key(&id, "wrong", bench.at(0)).is_none());
+    let file = std::fs::read_to_string(bench.folder.path().join(FILE)).unwrap();
+    assert!(!file.contains(&new.secret), "the secret is not kept");
+    assert!(bench.restarted().key(&id, &new.secret, bench.at(1)).is_some());
+    bench.admin.remove_key(&id).unwrap();
+    assert!(bench.admin.key(&id, &new.secret, bench.at(1)).is_none());
+    assert!(matches!(
+        bench.admin.remove_key(&id),
+        Err(AdminError::UnknownKey(_))
+    ));
+}
+
+fn entry(text: &str) -> AuditEntry {
+    AuditEntry {
+        number: 0,
+        at: 1,
+        who: "root".into(),
+        from: "127.0.0.1".into(),
+        request: "POST /x".into(),
+        action: text.into(),
+        status: 200,
+        before: None,
+        after: Some(json!({ "a": 1 })),
+    }
+}
+
+#[test]
+fn the_audit_log_is_paged_and_bounded_and_outlives_a_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = AuditLog::open(folder.path());
+    for n in 1..=5 {
+        log.write(entry(&n.to_string())).unwrap();
+    }
+    let page = log.page(None, 2);
+    assert_eq!(page.rows.iter().map(|row| row.number).collect::<Vec<_>>(), [5, 4]);
+    let page = log.page(page.next, 10);
+    assert_eq!(
+        page.rows.iter().map(|row| row.number).collect::<Vec<_>>(),
+        [3, 2, 1]
+    );
+    assert_eq!(page.next, None);
+    drop(log);
+
+    let path = folder.path().join("audit.log");
+    let text = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &text[..text.len() - 5]).unwrap();
+    let log = AuditLog::open(folder.path());
+    log.write(entry("after the cut")).unwrap();
+    let rows = log.page(None, 10).rows;
+    assert_eq!((&*rows[0].action, rows.len()), ("after the cut", 5));
+
+    let long = "x".repeat(15 << 10);
+    for _ in 0..400 {
+        log.write(entry(&long)).unwrap();
+    }
+    let bytes: u64 = std::fs::read_dir(folder.path())
+        .unwrap()
+        .map(|file| file.unwrap().metadata().unwrap().len())
+        .sum();
+    assert!(bytes < 5 << 20, "{bytes}");
+    assert_eq!(log.page(None, 1).rows[0].action, long);
+    log.write(AuditEntry {
+        after: Some("y".repeat(20 << 10).into()),
+        ..entry("z")
+    })
+    .unwrap();
+    assert_eq!(
+        log.page(None, 1).rows[0].after,
+        Some("too long to be kept".into())
+    );
+}

@@ -1,0 +1,201 @@
+//! What a running gateway can be asked about its configuration.
+
+use super::routes::{Changed, Routes};
+use super::server::{Answer, Control, Failure};
+use crate::history::Entry;
+use crate::live::{Applied, ApplyError, Live, Preview};
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::Json;
+use headgate_admin::Role::{Administrator, Viewer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::future::Future;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub(super) fn routes() -> Routes {
+    Routes::default()
+        .post(
+            Administrator,
+            "/reload",
+            "Reads the configuration's file again.",
+            reload,
+        )
+        .get(
+            Administrator,
+            "/configuration",
+            "Shows the configuration as it was taken last.",
+            show,
+        )
+        .ask(
+            Administrator,
+            "/configuration/preview",
+            "Says what would come of a configuration.",
+            preview,
+        )
+        .post(
+            Administrator,
+            "/configuration/apply",
+            "Makes a text the configuration, whole or not at all.",
+            apply,
+        )
+        .post(
+            Administrator,
+            "/configuration/confirm",
+            "Lets the last change stay.",
+            confirm,
+        )
+        .post(
+            Administrator,
+            "/configuration/rollback",
+            "Goes back to an earlier configuration.",
+            roll_back,
+        )
+        .get(
+            Viewer,
+            "/configuration/history",
+            "Lists the configurations that were valid.",
+            history,
+        )
+        .get(
+            Administrator,
+            "/configuration/history/{number}",
+            "Shows an earlier configuration.",
+            show_earlier,
+        )
+}
+
+impl From<ApplyError> for Failure {
+    fn from(error: ApplyError) -> Self {
+        let status = match &error {
+            ApplyError::Config(_)
+            | ApplyError::Bridge(_)
+            | ApplyError::Access(_)
+            | ApplyError::Listeners(_)
+            | ApplyError::Log(_)
+            | ApplyError::DataDir(_)
+            | ApplyError::TooLong(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            ApplyError::NoFile
+            | ApplyError::Runs
+            | ApplyError::InTheWay(_)
+            | ApplyError::Unconfirmed
+            | ApplyError::NothingToConfirm => StatusCode::CONFLICT,
+            ApplyError::History(_) => StatusCode::NOT_FOUND,
+            ApplyError::File { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self(status, error.to_string())
+    }
+}
+
+/// Goes on although whoever asked has gone: a change is never left half done.
+async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, ApplyError>> + Send + 'static,
+) -> Result<T, Failure> {
+    match tokio::spawn(work).await {
+        Ok(done) => Ok(done?),
+        Err(error) => Err(Failure(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
+    }
+}
+
+async fn reload(State(Control { live, .. }): State<Control>) -> Result<Changed<Json<Applied>>, Failure> {
+    let applied = to_the_end(async move { live.reload().await }).await?;
+    Ok(with_changes(applied))
+}
+
+/// The audit log has what changed.
+fn with_changes(applied: Applied) -> Changed<Json<Applied>> {
+    let changes = applied.changes.clone();
+    Changed::new(Json(applied), None::<()>, Some(changes))
+}
+
+/// A configuration in TOML.
+#[derive(Deserialize, JsonSchema)]
+struct Given {
+    toml: String,
+    /// Where it comes from, for what is told of it.
+    name: Option<PathBuf>,
+    /// It goes back by itself after so many seconds unless it is confirmed.
+    confirm_seconds: Option<u64>,
+}
+
+async fn preview(
+    State(Control { live, .. }): State<Control>,
+    Json(given): Json<Given>,
+) -> Result<Json<Preview>, Failure> {
+    Ok(Json(live.preview(given.name.as_deref(), given.toml).await?))
+}
+
+async fn apply(
+    State(Control { live, .. }): State<Control>,
+    Json(given): Json<Given>,
+) -> Result<Changed<Json<Applied>>, Failure> {
+    let wait = given.confirm_seconds.map(Duration::from_secs);
+    let work = async move { live.apply(given.name.as_deref(), given.toml, wait).await };
+    to_the_end(work).await.map(with_changes)
+}
+
+/// That it stays.
+#[derive(Serialize, JsonSchema)]
+struct Confirmed {
+    confirmed: bool,
+}
+
+async fn confirm(State(Control { live, .. }): State<Control>) -> Answer<Confirmed> {
+    to_the_end(async move { live.confirm().await }).await?;
+    Ok(Json(Confirmed { confirmed: true }))
+}
+
+/// Which one; without a number the one before.
+#[derive(Deserialize, JsonSchema)]
+struct Earlier {
+    number: Option<u64>,
+}
+
+async fn roll_back(
+    State(Control { live, .. }): State<Control>,
+    Json(Earlier { number }): Json<Earlier>,
+) -> Result<Changed<Json<Applied>>, Failure> {
+    let applied = to_the_end(async move { live.roll_back(number).await }).await?;
+    Ok(with_changes(applied))
+}
+
+/// A configuration.
+#[derive(Serialize, JsonSchema)]
+struct Text {
+    /// Its number in the history, of an earlier one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    number: Option<u64>,
+    toml: String,
+}
+
+async fn show(State(Control { live, .. }): State<Control>) -> Answer<Text> {
+    Ok(Json(Text {
+        number: None,
+        toml: live.text().await?,
+    }))
+}
+
+async fn show_earlier(State(Control { live, .. }): State<Control>, Path(number): Path<u64>) -> Answer<Text> {
+    Ok(Json(Text {
+        number: Some(number),
+        toml: live.text_of(number).await?,
+    }))
+}
+
+/// What was valid.
+#[derive(Serialize, JsonSchema)]
+struct Earliers {
+    /// The oldest first.
+    configurations: Vec<Entry>,
+    /// When the last of them goes back by itself, in seconds since 1970.
+    confirm_until: Option<u64>,
+}
+
+async fn history(State(Control { live, .. }): State<Control>) -> Answer<Earliers> {
+    let (configurations, confirm_until) = Live::history(&live).await;
+    Ok(Json(Earliers {
+        configurations,
+        confirm_until,
+    }))
+}

@@ -1,0 +1,296 @@
+//! Who asks: the control socket, a session or an API key; whether it may; and what it changed, for the audit log.
+//!
+//! A session is a cookie, which browsers send by themselves. So what changes something must show a second token in a header, which no other page can, and
+//! must come from a page of this gateway, as far as the browser says from where.
+
+use super::Control;
+use super::server::Failure;
+use crate::sys::unix_time;
+use axum::extract::{Request, State};
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, COOKIE as COOKIE_HEADER, HOST, HeaderMap, ORIGIN};
+use axum::http::{Method, StatusCode, Uri};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use headgate_access::{ConnectionInfo, PeerAddr};
+use headgate_admin::{AuditEntry, Identity, Moment, Role};
+use serde_json::{Value, json};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The cookie of a session.
+pub(super) const COOKIE: &str = "headgate_session";
+/// What changes of a session must show.
+pub(super) const CSRF: &str = "x-csrf-token";
+
+/// With this a page asks by itself: nobody uses the session by that.
+const BACKGROUND: &str = "x-background";
+
+/// Who asks.
+#[derive(Clone, Debug)]
+pub(super) struct Asking {
+    /// Its name and role.
+    pub(super) who: Identity,
+    /// Where from, in words.
+    pub(super) from: String,
+    /// By what it came.
+    pub(super) by: By,
+}
+
+/// By what somebody came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    /// The control socket.
+    Socket,
+    /// A session, by its cookie.
+    Session {
+        /// The cookie.
+        token: String,
+        /// What its changes must show.
+        csrf: String,
+    },
+    /// An API key.
+    Key {
+        /// Its id.
+        id: String,
+    },
+}
+
+/// What an entry of the table wants.
+#[derive(Clone, Copy)]
+pub(super) struct Guard {
+    /// The least role.
+    pub(super) role: Role,
+    /// What is done, in words, if it changes something.
+    pub(super) action: Option<&'static str>,
+}
+
+/// What a change has changed.
+#[derive(Clone)]
+pub(super) struct Difference {
+    pub(super) before: Option<Value>,
+    pub(super) after: Option<Value>,
+}
+
+/// Now.
+pub(super) fn moment() -> Moment {
+    Moment {
+        steady: Instant::now(),
+        unix: unix_time(),
+    }
+}
+
+/// The address that somebody asks from.
+pub(super) fn address(peer: PeerAddr) -> IpAddr {
+    match peer {
+        PeerAddr::Ip(address) => address.ip(),
+        _ => Ipv4Addr::LOCALHOST.into(),
+    }
+}
+
+/// Lets somebody ask who may, and writes changes down.
+pub(super) async fn pass(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+    let Some(asking) = request.extensions().get::<Asking>().cloned() else {
+        return unknown().into_response();
+    };
+    let control = request.extensions().get::<Control>().cloned();
+    let asked = format!("{} {}", request.method(), shown(request.uri()));
+    let response = if asking.who.role < guard.role {
+        let (has, wants) = (asking.who.role.name(), guard.role.name());
+        let what = format!("`{}` is {has}, this is for {wants}s", asking.who.name);
+        Failure(StatusCode::FORBIDDEN, what).into_response()
+    } else {
+        next.run(request).await
+    };
+    if let Some((action, control)) = guard.action.zip(control) {
+        let status = response.status();
+        let difference = response.extensions().get::<Difference>().cloned();
+        write_down(&control, &asking, asked, action, status, difference);
+    }
+    response
+}
+
+/// One entry of the audit log.
+pub(super) fn write_down(
+    control: &Control,
+    asking: &Asking,
+    request: String,
+    action: &str,
+    status: StatusCode,
+    difference: Option<Difference>,
+) {
+    let (before, after) = difference.map_or((None, None), |known| (known.before, known.after));
+    let entry = AuditEntry {
+        number: 0,
+        at: unix_time(),
+        who: asking.who.name.clone(),
+        from: asking.from.clone(),
+        request,
+        action: action.to_owned(),
+        status: status.as_u16(),
+        before,
+        after,
+    };
+    let written = tokio::task::block_in_place(|| control.audit.write(entry));
+    if let Err(error) = written {
+        tracing::error!(%error, who = asking.who.name, action, "a change is not in the audit log");
+    }
+}
+
+/// A path may hold secrets only by mistake; a query is cut.
+fn shown(uri: &Uri) -> String {
+    let text = uri
+        .path_and_query()
+        .map_or_else(|| uri.path().to_owned(), ToString::to_string);
+    text.chars().take(256).collect()
+}
+
+/// The control socket: whoever could open it.
+pub(super) async fn local(
+    State(control): State<Control>,
+    axum::extract::ConnectInfo(peer): axum::extract::ConnectInfo<super::server::LocalPeer>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let asking = Asking {
+        who: Identity {
+            name: peer.name(),
+            role: Role::Administrator,
+        },
+        from: "control socket".into(),
+        by: By::Socket,
+    };
+    request.extensions_mut().insert(asking);
+    request.extensions_mut().insert(control);
+    next.run(request).await
+}
+
+/// A listener: who shows a session or a key; nobody else, and nobody at all before there is an administrator.
+pub(super) async fn remote(State(control): State<Control>, mut request: Request, next: Next) -> Response {
+    let info = request.extensions().get::<Arc<ConnectionInfo>>().cloned();
+    let peer = info.map_or(PeerAddr::Memory, |info| info.peer);
+    let response = match identify(&control, &request, peer) {
+        Ok(asking) => {
+            if let Some(asking) = asking {
+                request.extensions_mut().insert(asking);
+            }
+            request.extensions_mut().insert(control);
+            next.run(request).await
+        }
+        Err(refusal) => refusal.into_response(),
+    };
+    with_no_store(response)
+}
+
+fn with_no_store(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers
+        .entry(CACHE_CONTROL)
+        .or_insert(axum::http::HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Who asks; `None` for nobody in particular.
+fn identify(control: &Control, request: &Request, peer: PeerAddr) -> Result<Option<Asking>, Failure> {
+    let headers = request.headers();
+    let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
+    if changes && is_foreign_page(headers) {
+        let what = "a page of another server may not ask for this";
+        return Err(Failure(StatusCode::FORBIDDEN, what.into()));
+    }
+    let from = peer.to_string();
+    if let Some((id, secret)) = basic(headers) {
+        let known = control.admin.key(&id, &secret, moment());
+        let asking = |who| Asking {
+            who,
+            from,
+            by: By::Key { id },
+        };
+        return known.map(|who| Some(asking(who))).ok_or_else(unknown);
+    }
+    let Some(token) = cookie(headers) else {
+        return Ok(None);
+    };
+    let uses = !headers.contains_key(BACKGROUND);
+    let Some((who, csrf)) = control.admin.session(&token, uses, moment()) else {
+        return Ok(None);
+    };
+    let shown = headers.get(CSRF).and_then(|shown| shown.to_str().ok());
+    if changes && shown != Some(&csrf) && !is_open(request.uri().path()) {
+        let what = format!("a change by a session must show its token in the header `{CSRF}`");
+        return Err(Failure(StatusCode::FORBIDDEN, what));
+    }
+    Ok(Some(Asking {
+        who,
+        from,
+        by: By::Session { token, csrf },
+    }))
+}
+
+/// What begins a session needs none.
+fn is_open(path: &str) -> bool {
+    let open = ["/session", "/setup"];
+    path.strip_prefix(super::routes::PREFIX)
+        .is_some_and(|path| open.contains(&path))
+}
+
+/// Whether a browser says that a page of another server asks.
+fn is_foreign_page(headers: &HeaderMap) -> bool {
+    let text = |name| {
+        headers
+            .get(name)
+            .and_then(|value: &axum::http::HeaderValue| value.to_str().ok())
+    };
+    match headers.get(ORIGIN) {
+        None => false,
+        Some(_) => {
+            let origin = text(ORIGIN).and_then(|origin| origin.split_once("://"));
+            let origin = origin.map(|(_, host)| host);
+            origin.is_none() || origin != text(HOST)
+        }
+    }
+}
+
+/// Name and password of HTTP's Basic authentication. RFC 7617
+pub(super) fn basic(headers: &HeaderMap) -> Option<(String, String)> {
+    let given = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, given) = given.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let given = base64::engine::general_purpose::STANDARD
+        .decode(given.trim())
+        .ok()?;
+    let given = String::from_utf8(given).ok()?;
+    let (name, password) = given.split_once(':')?;
+    Some((name.to_owned(), password.to_owned()))
+}
+
+/// RFC 6265 §4.2
+pub(super) fn cookie(headers: &HeaderMap) -> Option<String> {
+    let all = headers.get_all(COOKIE_HEADER).iter();
+    let pairs = all
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(';'));
+    let mut named = pairs.filter_map(|pair| pair.trim().split_once('='));
+    named.find_map(|(name, value)| (name == COOKIE).then(|| value.to_owned()))
+}
+
+/// Whoever is nobody. It goes without `WWW-Authenticate`: a browser would ask for a name of its own accord.
+fn unknown() -> Failure {
+    Failure(StatusCode::UNAUTHORIZED, "log in first".into())
+}
+
+/// Nobody is asked anything but for the set-up before there is an administrator.
+pub(super) async fn set_up_first(State(control): State<Control>, request: Request, next: Next) -> Response {
+    let is_setup = request.uri().path() == format!("{}/setup", super::routes::PREFIX);
+    if is_setup || control.admin.setup_code().is_none() {
+        return next.run(request).await;
+    }
+    let told = json!({
+        "error": "this gateway has no administrator yet: open it in a browser, or see `headgate administrators add`",
+        "setup": true,
+    });
+    with_no_store((StatusCode::FORBIDDEN, axum::Json(told)).into_response())
+}

@@ -1,0 +1,187 @@
+//! What a running gateway can be asked, and by whom. Errors are `{"error": "…"}` with a status that fits.
+
+use super::login::Logins;
+use super::routes::Routes;
+use super::streams::Streams;
+use super::{guard, openapi};
+use crate::alarms::Alarms;
+use crate::bridges::{BridgeError, Bridges};
+use crate::live::Live;
+use crate::log::LogHandle;
+use crate::metrics::Counters;
+use crate::traces::Traces;
+use axum::Router;
+use axum::extract::connect_info::Connected;
+use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::get;
+use axum::serve::IncomingStream;
+use headgate_admin::{Admin, AuditLog};
+use headgate_auth::{Access, BanError};
+use headgate_bus::handle::Hub;
+use serde::Serialize;
+use serde_json::json;
+use std::sync::Arc;
+use tokio::net::UnixListener;
+
+/// What can be asked for, and who answers.
+#[derive(Clone)]
+pub(crate) struct Control {
+    /// The bridges.
+    pub bridges: Bridges,
+    /// Who may do what.
+    pub access: Arc<Access>,
+    /// The bus, whose clients are told of other rules.
+    pub hub: Hub,
+    /// The configuration that is valid.
+    pub live: Live,
+    /// What needs an operator.
+    pub alarms: Alarms,
+    /// What is counted.
+    pub counters: Counters,
+    /// The log.
+    pub log: LogHandle,
+    /// Traces.
+    pub traces: Traces,
+    /// Who runs the gateway.
+    pub admin: Admin,
+    /// Who changed what.
+    pub audit: AuditLog,
+    /// Places for streams of events.
+    pub streams: Streams,
+    /// Places for those who log in.
+    pub logins: Logins,
+}
+
+pub(super) type Answer<T> = Result<Json<T>, Failure>;
+
+/// Nothing more is to be told.
+#[derive(Serialize, schemars::JsonSchema)]
+pub(super) struct Done {}
+
+/// What could not be done.
+pub(super) struct Failure(pub(super) StatusCode, pub(super) String);
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        (self.0, Json(json!({ "error": self.1 }))).into_response()
+    }
+}
+
+impl From<BridgeError> for Failure {
+    fn from(error: BridgeError) -> Self {
+        let status = match &error {
+            BridgeError::Unknown(_) => StatusCode::NOT_FOUND,
+            BridgeError::Settings(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            BridgeError::Configured(_) => StatusCode::CONFLICT,
+            BridgeError::File { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+            BridgeError::Login(_)
+            | BridgeError::Timeout { .. }
+            | BridgeError::Dial(_)
+            | BridgeError::Provisioning(_) => StatusCode::BAD_GATEWAY,
+        };
+        Self(status, error.to_string())
+    }
+}
+
+impl From<BanError> for Failure {
+    fn from(error: BanError) -> Self {
+        let status = match &error {
+            BanError::Full => StatusCode::CONFLICT,
+            BanError::Io { .. } | BanError::Malformed { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self(status, error.to_string())
+    }
+}
+
+impl Control {
+    /// Listens. A socket that a killed gateway left is replaced: the store's lock shows that no other gateway has this folder.
+    pub(crate) fn bind(data_dir: &std::path::Path) -> std::io::Result<UnixListener> {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::create_dir_all(data_dir)?;
+        let short = super::ShortName::of(data_dir)?;
+        let path = super::socket(&short.name);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        // Nobody connects before the permissions are right: the name is given last.
+        let beside = path.with_extension("new");
+        let _ = std::fs::remove_file(&beside);
+        let listener = UnixListener::bind(&beside)?;
+        std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(0o600))?;
+        std::fs::rename(&beside, &path)?;
+        Ok(listener)
+    }
+
+    /// Answers at the control socket for ever.
+    pub(crate) async fn serve(self, listener: UnixListener) {
+        let routes = api()
+            .layer(from_fn_with_state(self.clone(), guard::local))
+            .with_state(self);
+        let routes = routes.into_make_service_with_connect_info::<LocalPeer>();
+        if let Err(error) = axum::serve(listener, routes).await {
+            tracing::error!(%error, "the control socket is gone");
+        }
+    }
+
+    /// What listeners answer, to who may ask.
+    pub(crate) fn router(self) -> Router {
+        api()
+            .layer(from_fn_with_state(self.clone(), guard::set_up_first))
+            .layer(from_fn_with_state(self.clone(), guard::remote))
+            .with_state(self)
+    }
+}
+
+/// All that can be asked, by whatever way.
+fn api() -> Router<Control> {
+    let (routes, operations) = table().into_parts();
+    let document = openapi::document(&operations).to_string();
+    let json = [(axum::http::header::CONTENT_TYPE, "application/json")];
+    let document = get(move || async move { (json, document) });
+    routes
+        .route("/api/v1/openapi.json", document)
+        .fallback(|| async { Failure(StatusCode::NOT_FOUND, "there is nothing of this name".into()) })
+}
+
+/// The table of all that can be asked.
+pub(super) fn table() -> Routes {
+    Routes::default()
+        .merge(super::login::routes())
+        .merge(super::administrators::routes())
+        .merge(super::configuration::routes())
+        .merge(super::bans::routes())
+        .merge(super::bridges::routes())
+        .merge(super::alarms::routes())
+        .merge(super::clients::routes())
+        .merge(super::explain::routes())
+        .merge(super::retained::routes())
+        .merge(super::metrics::routes())
+        .merge(super::log::routes())
+        .merge(super::lwm2m::routes())
+        .merge(super::traces::routes())
+        .merge(super::snapshot::routes())
+        .merge(super::streams::routes())
+        .merge(super::users::routes())
+}
+
+/// Who has opened the control socket.
+#[derive(Clone, Debug)]
+pub(super) struct LocalPeer(Option<u32>);
+
+impl LocalPeer {
+    pub(super) fn name(&self) -> String {
+        match self.0 {
+            Some(user) => format!("local user {user}"),
+            None => "local user".into(),
+        }
+    }
+}
+
+impl Connected<IncomingStream<'_, UnixListener>> for LocalPeer {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        Self(stream.io().peer_cred().ok().map(|peer| peer.uid()))
+    }
+}
