@@ -196,7 +196,7 @@ export const keys = {
   remove: (id: string) => remove(`keys/${seg(id)}`),
 };
 
-export const audit = (after?: string) => get<Page<AuditEntry>>("audit", { after, limit: 100 });
+export const audit = (after?: number) => get<Page<AuditEntry, number>>("audit", { after, limit: 100 });
 
 export const gateway = {
   status: () => get<Status>("status"),

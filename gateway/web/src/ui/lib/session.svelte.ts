@@ -7,12 +7,13 @@ import type { Role, Session } from "./types.ts";
 type Stage = "loading" | "unreachable" | "setup" | "login" | "in";
 const RANKS: Record<Role, number> = { viewer: 0, operator: 1, administrator: 2 };
 
-const state = $state<{ stage: Stage; session: Session | null; node: string; version: string; ended: boolean }>({
+const state = $state<{ stage: Stage; session: Session | null; node: string; version: string; ended: boolean; codeFile: string }>({
   stage: "loading",
   session: null,
   node: "",
   version: "",
   ended: false,
+  codeFile: "",
 });
 
 export { state as session };
@@ -44,8 +45,8 @@ export async function start(): Promise<void> {
   });
   state.stage = "loading";
   try {
-    const { needed, node, version } = await setup.state();
-    Object.assign(state, { node, version });
+    const { needed, node, version, code_file } = await setup.state();
+    Object.assign(state, { node, version, codeFile: code_file ?? "" });
     if (needed) {
       state.stage = "setup";
       return;

@@ -11,6 +11,8 @@ export interface Page<Row, Cursor = string> {
 
 export interface SetupState {
   needed: boolean;
+  /** Where the one-time code stands. */
+  code_file?: string | null;
   node: string;
   version: string;
 }
@@ -44,13 +46,14 @@ export interface NewApiKey extends ApiKey {
 }
 
 export interface AuditEntry {
+  number: number;
   at: number;
   who: string;
-  role: string | null;
-  from: string | null;
-  method: string;
-  path: string;
-  action: string | null;
+  from: string;
+  /** Method and path. */
+  request: string;
+  /** What was done, in words. */
+  action: string;
   status: number;
   before?: unknown;
   after?: unknown;
@@ -234,6 +237,8 @@ export interface RetainedMessage {
   qos: number;
   payload: string | null;
   payload_base64: string;
+  content_type?: string | null;
+  user_properties?: [string, string][];
 }
 
 export interface TailMessage {
