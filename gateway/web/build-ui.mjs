@@ -67,7 +67,7 @@ function firstLoad(output) {
   };
   const of = (ending) => [...chunks.values()].find((chunk) => chunk.facadeModuleId?.endsWith(ending))?.fileName;
   add([...chunks.values()].find((chunk) => chunk.isEntry)?.fileName);
-  ["pages/Overview.svelte", "components/Chart.svelte", "messages/zh-CN.json"].map(of).forEach(add);
+  ["pages/Overview.svelte", "lib/uplot.ts", "messages/zh-CN.json"].map(of).forEach(add);
   return [...wanted];
 }
 

@@ -6,6 +6,7 @@ import { bridgeToml } from "./bridgetoml.ts";
 import { diff } from "./diff.ts";
 import { faults } from "./faults.ts";
 import { hex, pretty } from "./payload.ts";
+import { countRules, insertRule, raiseRule, removeRule } from "./ruletext.ts";
 import { quoted } from "./toml.ts";
 import { TopicTree } from "./topictree.ts";
 import { cut, visible, visibleLines } from "./visible.ts";
@@ -70,6 +71,23 @@ test("a bridge of the form is a section", () => {
     toml,
     'name = "cloud"\naddresses = ["mqtts://a:8883", "mqtts://b"]\nversion = "mqttv50"\ntopics = [\n  "sensors/# out 1 \\"\\" plant/",\n]\nlogin = { username = "u", password = "p\\"" }\n',
   );
+});
+
+test("rules change in the text, and nothing else does", () => {
+  const rule = { effect: "deny", action: "publish", user: "u", client: "", address: "", topics: ["a/#"] } as const;
+  const text = 'node = "a"\n\n[[auth.acl]]\neffect = "allow" # one\n\n[[auth.acl]]\neffect = "deny"\n\n[store]\nx = 1\n';
+  assert.equal(countRules(text), 2);
+  const first = insertRule(text, { ...rule, topics: ["a/#"] }, 0);
+  const written = '[[auth.acl]]\neffect = "deny"\naction = "publish"\nuser = "u"\ntopics = ["a/#"]\n\n';
+  assert.equal(first, text.replace("[[auth.acl]]", `${written}[[auth.acl]]`));
+  assert.equal(removeRule(first, 0), text);
+  assert.equal(countRules(insertRule(text, { ...rule, topics: [] }, 2)), 3);
+  assert.equal(
+    raiseRule(text, 1),
+    'node = "a"\n\n[[auth.acl]]\neffect = "deny"\n\n[[auth.acl]]\neffect = "allow" # one\n\n[store]\nx = 1\n',
+  );
+  // Where there is none, the rules that were valid by default go along.
+  assert.equal(countRules(insertRule('node = "a"\n', { ...rule, topics: [] }, 0)), 4);
 });
 
 test("topics become a tree, also those with empty levels", () => {
