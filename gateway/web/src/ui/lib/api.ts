@@ -128,7 +128,9 @@ async function send(method: Method, path: string, query?: Query, body?: unknown,
   if (answer.ok) return answer;
   const told = await answer.json().catch(() => ({}));
   const refusal = new ApiError(answer.status, String(told?.error ?? answer.statusText), told ?? {});
-  if (answer.status === 401 || refusal.body.setup) onRefusal(refusal);
+  // A password or code that is wrong is the affair of who typed it.
+  const isLogin = method !== "GET" && /^(setup|session)\b/.test(path);
+  if ((answer.status === 401 && !isLogin) || refusal.body.setup) onRefusal(refusal);
   throw refusal;
 }
 
