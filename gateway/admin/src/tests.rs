@@ -145,7 +145,10 @@ fn a_session_ends_idle_and_after_half_a_day() {
 fn who_has_too_many_sessions_loses_the_idlest() {
     let (bench, first) = Bench::set_up();
     for n in 0..SESSIONS_OF_ONE as u64 {
-        bench.admin.log_in("root", PASSWORD, HERE, bench.at(n)).unwrap();
+        bench
+            .admin
+            .log_in("root", PASSWORD, HERE, bench.at(1 + n))
+            .unwrap();
     }
     assert!(bench.admin.session(&first.token, true, bench.at(20)).is_none());
 }

@@ -27,6 +27,7 @@ mod sys;
 mod telemetry;
 mod timeline;
 mod traces;
+mod trends;
 mod watch;
 
 pub use commands::{GatewayCommand, Lwm2mClients};

@@ -2,7 +2,6 @@
 
 use super::routes::Routes;
 use super::server::{Answer, Control, Failure};
-use crate::listeners::ListenerView;
 use crate::protocols;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
@@ -18,7 +17,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Clients that one question looks at, at most: who looks for something rare goes on with the cursor.
-const LOOKED_AT: usize = 20_000;
+pub(super) const LOOKED_AT: usize = 20_000;
 
 pub(super) fn routes() -> Routes {
     Routes::default()
@@ -77,7 +76,6 @@ pub(super) fn routes() -> Routes {
             "Lists all subscriptions, by client id.",
             all_subscriptions,
         )
-        .get(Viewer, "/listeners", "Lists where clients connect.", listeners)
 }
 
 /// Which part of a list.
@@ -651,15 +649,4 @@ async fn purge(State(control): State<Control>, Path(client): Path<String>) -> An
     let purged = control.hub.flush(&client).ok_or_else(|| unknown(&client))?;
     tracing::info!(client, purged, "queue emptied by an operator");
     Ok(Json(Purged { client, purged }))
-}
-
-/// All listeners.
-#[derive(Serialize, JsonSchema)]
-struct ListenerRows {
-    rows: Vec<ListenerView>,
-}
-
-async fn listeners(State(control): State<Control>) -> Json<ListenerRows> {
-    let rows = control.live.listeners().views();
-    Json(ListenerRows { rows })
 }

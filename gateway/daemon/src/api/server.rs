@@ -10,6 +10,7 @@ use crate::live::Live;
 use crate::log::LogHandle;
 use crate::metrics::Counters;
 use crate::traces::Traces;
+use crate::trends::Trends;
 use axum::Router;
 use axum::extract::connect_info::Connected;
 use axum::http::StatusCode;
@@ -48,6 +49,8 @@ pub(crate) struct Control {
     pub admin: Admin,
     /// Who changed what.
     pub audit: AuditLog,
+    /// What the gateway was like lately.
+    pub trends: Trends,
     /// Places for streams of events.
     pub streams: Streams,
     /// Places for those who log in.
@@ -156,6 +159,7 @@ pub(super) fn table() -> Routes {
         .merge(super::bridges::routes())
         .merge(super::alarms::routes())
         .merge(super::clients::routes())
+        .merge(super::listeners::routes())
         .merge(super::explain::routes())
         .merge(super::retained::routes())
         .merge(super::metrics::routes())
@@ -164,6 +168,7 @@ pub(super) fn table() -> Routes {
         .merge(super::traces::routes())
         .merge(super::snapshot::routes())
         .merge(super::streams::routes())
+        .merge(super::system::routes())
         .merge(super::users::routes())
 }
 

@@ -1,7 +1,7 @@
 //! The modules that write to the log: their levels may be set by themselves.
 
 /// Names as `log.level` takes them, and what is told there. A name stands for all modules below it too; `headgate` for all.
-pub(crate) const MODULES: [(&str, &str); 62] = [
+pub(crate) const MODULES: [(&str, &str); 63] = [
     ("headgate", "all of the following"),
     (
         "headgate_access::service",
