@@ -36,11 +36,22 @@ export class Outside {
   }
 
   subscribe(filter, qos = 1) {
-    return this.client.subscribeAsync(filter, { qos });
+    return this.#inTime(`subscribes to ${filter}`, this.client.subscribeAsync(filter, { qos }));
   }
 
   publish(topic, payload, options = { qos: 1 }) {
-    return this.client.publishAsync(topic, payload, options);
+    return this.#inTime(`publishes to ${topic}`, this.client.publishAsync(topic, payload, options));
+  }
+
+  /** MQTT.js waits for ever for the answer to what it has said, also when the connection is gone. */
+  #inTime(what, answer) {
+    let timer;
+    const late = new Promise((_, reject) => {
+      const why = () => reject(new Error(`${this.clientId.slice(0, 40)} ${what.slice(0, 80)}: no answer`));
+      timer = setTimeout(why, PATIENCE);
+      this.closed.then(why);
+    });
+    return Promise.race([answer, late]).finally(() => clearTimeout(timer));
   }
 
   /** Waits for a message. */

@@ -244,8 +244,8 @@ async function users(world) {
   await change.waitFor({ state: "hidden" });
   assert.equal(await isLetIn("valve", "second password"), true);
   await page.button("Import").click();
-  const csv = { name: "users.csv", mimeType: "text/csv", buffer: Buffer.from("one,password one\ntwo,password two\n") };
-  await page.page.getByLabel("File (CSV)").setInputFiles(csv);
+  const csv = { name: "users.csv", mimeType: "text/csv", buffer: Buffer.from("username,password\none,password one\ntwo,password two\n") };
+  await page.field("File", page.dialog("Import")).setInputFiles(csv);
   await page.button("Import", page.dialog("Import")).click();
   await page.told("2 added");
   assert.equal(await isLetIn("two", "password two"), true);

@@ -245,8 +245,9 @@ export const users = {
   add: (name: string, password: string) => post("users", { name, password }),
   setPassword: (name: string, password: string) => put(`users/${seg(name)}`, { password }),
   remove: (name: string) => remove(`users/${seg(name)}`),
-  import: (csv: string, replace: boolean) =>
-    post<{ added: number; replaced: number; kept: number }>("users/import", { csv, replace }),
+  /** Without `hash` it is a password file of mosquitto. */
+  import: (text: string, replace: boolean, hash?: string) =>
+    post<{ added: number; replaced: number; kept: number }>("users/import", { text, hash, replace }),
 };
 
 export const access = {

@@ -7,7 +7,7 @@ const zone = $state<{ name: string | null }>({ name: localStorage.getItem(STORED
 
 /** The time zone of the gateway; `null` for the browser's. */
 export function setTimeZone(name: string | null): void {
-  const valid = name !== null && isTimeZone(name);
+  const valid = name !== null && name !== "" && isTimeZone(name);
   zone.name = valid ? name : null;
   if (valid) localStorage.setItem(STORED, name);
   else localStorage.removeItem(STORED);

@@ -85,32 +85,54 @@ export interface System {
   version: string;
   uptime_seconds: number;
   now: number;
-  time_zone: string | null;
-  clock: Record<string, unknown> | null;
-  cpu: { load_1m: number | null; cores: number | null };
-  memory: { total_bytes: number | null; available_bytes: number | null; process_bytes: number };
-  disk: { total_bytes: number | null; free_bytes: number | null; written_bytes?: number | null };
-  temperature_celsius: { name: string; celsius: number }[];
+  /** Empty: that of the browser. */
+  time_zone: string;
+  clock: { believed: boolean };
+  cpu: { load_1m: number | null; cores: number; process_seconds: number | null };
+  memory: {
+    total_bytes: number | null;
+    available_bytes: number | null;
+    process_bytes: number | null;
+    ledger_bytes: number;
+    max_bytes: number | null;
+  };
+  disk: {
+    total_bytes: number | null;
+    free_bytes: number | null;
+    store_bytes: number;
+    /** By the store, since the start. */
+    written_bytes: number;
+    /** Of an eMMC that says so. */
+    life_used_tenths: number | null;
+  };
+  temperatures: { name: string; celsius: number }[];
+  networks: { name: string; up: boolean }[];
   ports: Port[];
   data_dir: string;
+  configuration: string;
 }
 
 export interface Port {
   listener: string;
   protocol: string;
-  transport: string;
-  bind: string;
+  kind: string;
+  address: string;
   tls: boolean;
+  /** Nobody but this machine reaches it. */
   loopback: boolean;
 }
 
 export interface Overview {
   clients_by_protocol: Record<string, number>;
+  asleep: number;
+  away: number;
   rates: {
-    received_per_second?: number | null;
-    sent_per_second?: number | null;
-    received_bytes_per_second?: number | null;
-    sent_bytes_per_second?: number | null;
+    received_per_second: number | null;
+    sent_per_second: number | null;
+    received_bytes_per_second: number | null;
+    sent_bytes_per_second: number | null;
+    dropped_per_second: number | null;
+    store_bytes_per_second: number | null;
   };
 }
 
