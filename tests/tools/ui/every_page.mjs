@@ -107,10 +107,12 @@ export async function hostileNames(world) {
   const view = new Ui(page, world.url);
   const clients = [];
   for (const [at, name] of HOSTILE.entries()) {
-    const id = `${at}${name.replaceAll("\u0007", "").replaceAll("\u001b", "").replaceAll("\t", "")}`;
+    // Longer ids are refused, unless `mqtt.max_client_id_bytes` allows them.
+    const id = `${at}${name.replace(/[\u0000-\u001f]/g, "")}`.slice(0, 1000);
     const client = await Outside.connect(world.mqtt, id, world.device);
     await client.subscribe(`hostile/${at}`, 0);
-    await client.publish(`hostile/${at}/${name.replace(/[\u0000-\u001f]/g, "")}`, name, { qos: 1, retain: true });
+    // What a topic name may not have is left out.
+    await client.publish(`hostile/${at}/${name.replace(/[\u0000-\u001f#+]/g, "")}`, name, { qos: 1, retain: true });
     clients.push(client);
   }
   const notText = Buffer.from([0xff, 0xfe, 0x00, 0x80, 0xc3, 0x28]);
