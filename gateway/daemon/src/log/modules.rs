@@ -96,6 +96,10 @@ pub(crate) const MODULES: [(&str, &str); 63] = [
     ),
     ("headgate_daemon::traces", "traces that are begun and ended"),
     (
+        "headgate_daemon::trends",
+        "what the gateway was like, where it cannot be written down",
+    ),
+    (
         "headgate_shell",
         "listeners and clients of every protocol: all of the following `headgate_shell::`",
     ),
