@@ -1,6 +1,6 @@
 // The UI: built by Vite, compressed ahead, and held to its sizes.
 
-import { mkdir, readdir, rm } from "node:fs/promises";
+import { mkdir, readdir, readFile, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { brotliCompress, constants, gzip } from "node:zlib";
@@ -24,7 +24,8 @@ export async function buildUi(put) {
   }
   const { build } = await import("vite");
   const { output } = await build({ configFile: "vite.config.ts", logLevel: "warn", build: { write: false } });
-  const files = output.map((file) => ({ ...file, bytes: Buffer.from(file.type === "chunk" ? file.code : file.source) }));
+  const licenses = { type: "asset", fileName: "assets/licenses.txt", source: await licensesOf(output) };
+  const files = [...output, licenses].map((file) => ({ ...file, bytes: Buffer.from(file.type === "chunk" ? file.code : file.source) }));
 
   let all = 0;
   const gzipped = new Map();
@@ -52,6 +53,34 @@ export async function buildUi(put) {
   const first = firstLoad(output).reduce((sum, name) => sum + gzipped.get(name), 0);
   console.log(`UI: ${kib(first)} for the first load (at most ${kib(FIRST_LOAD)}), ${kib(all)} in all (at most ${kib(ALL)})`);
   if (first > FIRST_LOAD || all > ALL) throw new Error("the UI is larger than it may be");
+}
+
+/** What the authors of the packages in the UI want told. MQTT.js comes with its own packages in it. */
+async function licensesOf(output) {
+  const used = new Set();
+  const modules = output.flatMap((file) => (file.type === "chunk" ? file.moduleIds : []));
+  for (const id of modules) {
+    const name = /node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(id)?.[1];
+    if (name) await addPackage(name, used, name === "mqtt");
+  }
+  const texts = [];
+  for (const name of [...used].sort()) {
+    const file = (await readdir(join("node_modules", name))).find((entry) => /^licen[cs]e/i.test(entry));
+    const { version, license } = await packageOf(name);
+    texts.push(`${name} ${version}, ${license}\n\n${file ? await readFile(join("node_modules", name, file), "utf8") : ""}`);
+  }
+  return texts.join(`\n${"-".repeat(80)}\n\n`);
+}
+
+async function addPackage(name, used, withDependencies) {
+  if (used.has(name)) return;
+  used.add(name);
+  const { dependencies = {} } = withDependencies ? await packageOf(name) : {};
+  for (const below of Object.keys(dependencies)) if (!below.startsWith("@types/")) await addPackage(below, used, true);
+}
+
+async function packageOf(name) {
+  return JSON.parse(await readFile(join("node_modules", name, "package.json"), "utf8"));
 }
 
 /** The document, what it names, what that imports statically, the first page, and the largest language. */

@@ -347,7 +347,7 @@ async function logAndTraces(world) {
   const page = ui(world);
   await page.load(hash("log"));
   await page.told("Live");
-  await page.field("Level").fill("info,headgate_mqtt=debug");
+  await page.field("Level").fill("info,headgate_shell=debug");
   await page.button("Set").click();
   await page.told("The level is set");
   await page.field("Words").fill("level of the log was set");
