@@ -186,6 +186,7 @@ async fn serve(config: Config, file: ConfigFile, text: &str, undone: bool, log: 
         admin: admin.clone(),
         audit: AuditLog::open(&config.data_dir),
         trends: trends.clone(),
+        certificates: certificates.clone(),
         streams: Streams::default(),
         logins: Logins::default(),
     };

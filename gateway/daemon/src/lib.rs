@@ -6,6 +6,7 @@ mod alarms;
 mod api;
 mod archive;
 mod bridges;
+mod certificates;
 mod commands;
 mod config;
 mod daemon;

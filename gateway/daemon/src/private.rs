@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::path::Path;
 
 /// What the gateway keeps in its data folder. Earlier versions may have let others read it; an archive holds all of it.
-pub(crate) const OURS: [&str; 16] = [
+pub(crate) const OURS: [&str; 17] = [
     "store",
     "store.format-1",
     "bridges",
@@ -24,6 +24,7 @@ pub(crate) const OURS: [&str; 16] = [
     "audit.log.2",
     "audit.log.3",
     "history",
+    "certificates",
 ];
 
 /// From now on this process makes files that only their owner can read. Before there are threads.

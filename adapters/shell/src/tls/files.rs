@@ -15,7 +15,7 @@ use rustls::{RootCertStore, ServerConfig, SupportedCipherSuite, version};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, DnsName, PrivateKeyDer};
 
-use super::{ServedCertificate, TlsError, identity};
+use super::{CertificateView, ServedCertificate, TlsError, identity};
 use crate::settings::{TlsSettings, TlsVersion};
 
 /// By what a change of a file is noticed. `None`: it cannot be looked at.
@@ -177,6 +177,16 @@ pub(super) fn warnings(settings: &TlsSettings) -> Vec<Fault> {
     of_a_ca
         .map(|(key, path)| Fault::new(key, format!("{}: {what}", path.display())))
         .collect()
+}
+
+/// What the certificate in a file says.
+pub(super) fn view(path: &Path) -> Option<CertificateView> {
+    identity::view(path, &read_certificates(path).ok()?)
+}
+
+/// Whether a certificate and a key can be served.
+pub(super) fn check(certificate: &Path, key: &Path) -> Result<(), TlsError> {
+    certified_key(certificate, key, None, &ring::default_provider()).map(drop)
 }
 
 /// What is wrong with each of the files, or with both together.

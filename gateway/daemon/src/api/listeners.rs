@@ -71,6 +71,7 @@ async fn enable(control: Control, name: String, enabled: bool) -> Result<Changed
         } else {
             false.into()
         },
+        toml: None,
     };
     let text = edited(&control.live.text().await, &[edit]).map_err(Failure::from)?;
     let live = control.live.clone();

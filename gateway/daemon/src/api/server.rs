@@ -11,6 +11,7 @@ use crate::log::LogHandle;
 use crate::metrics::Counters;
 use crate::traces::Traces;
 use crate::trends::Trends;
+use crate::watch::WatchedTls;
 use axum::Router;
 use axum::extract::connect_info::Connected;
 use axum::http::StatusCode;
@@ -51,6 +52,8 @@ pub(crate) struct Control {
     pub audit: AuditLog,
     /// What the gateway was like lately.
     pub trends: Trends,
+    /// Certificates that listeners serve.
+    pub certificates: WatchedTls,
     /// Places for streams of events.
     pub streams: Streams,
     /// Places for those who log in.
@@ -158,13 +161,16 @@ pub(super) fn table() -> Routes {
         .merge(super::bans::routes())
         .merge(super::bridges::routes())
         .merge(super::alarms::routes())
+        .merge(super::certificates::routes())
         .merge(super::clients::routes())
+        .merge(super::lines::routes())
         .merge(super::listeners::routes())
         .merge(super::explain::routes())
         .merge(super::retained::routes())
         .merge(super::metrics::routes())
         .merge(super::log::routes())
         .merge(super::lwm2m::routes())
+        .merge(super::topics::routes())
         .merge(super::traces::routes())
         .merge(super::snapshot::routes())
         .merge(super::streams::routes())

@@ -17,7 +17,11 @@ pub(crate) struct Edit {
     /// `node`, `auth.anonymous`, `listeners[tcp].bind`, `bridges[cloud]`.
     pub path: String,
     /// What it is to be; `null`: it is left out, or the entry goes.
+    #[serde(default)]
     pub value: Value,
+    /// Instead of a value, of an entry: what stands below `[[bridges]]`.
+    #[serde(default)]
+    pub toml: Option<String>,
 }
 
 /// Why a text cannot be changed so.
@@ -46,9 +50,35 @@ pub(crate) fn edited(text: &str, edits: &[Edit]) -> Result<String, EditError> {
     let mut document = document.map_err(|error| EditError::Syntax(error.to_string()))?;
     for edit in edits {
         let steps = steps(&edit.path).ok_or_else(|| EditError::Path(edit.path.clone()))?;
+        let written = edit
+            .toml
+            .as_deref()
+            .map(|toml| toml.parse::<DocumentMut>())
+            .transpose();
+        let written = written.map_err(|error| EditError::Syntax(error.to_string()))?;
+        if let Some(mut written) = written {
+            set_entry(document.as_table_mut(), &steps, edit, written.as_table_mut())?;
+            continue;
+        }
         set(document.as_table_mut(), &steps, edit, true)?;
     }
     Ok(document.to_string())
+}
+
+/// What stands below the section of an entry, with its sections as sections of their own: `[bridges.tls]` is `[tls]`.
+pub(crate) fn entry_text(text: &str, list: &str, name: &str) -> Option<String> {
+    let mut document = text.parse::<DocumentMut>().ok()?;
+    let item = document.get_mut(list)?;
+    make_sections(item);
+    let list = item.as_array_of_tables()?;
+    let mut entries = list.iter();
+    let entry = entries.find(|table| table.get("name").and_then(Item::as_str) == Some(name))?;
+    let mut alone = DocumentMut::new();
+    for (key, item) in entry.iter() {
+        let key = entry.key(key).cloned().unwrap_or_else(|| key.into());
+        alone.insert_formatted(&key, item.clone());
+    }
+    Some(alone.to_string().trim_start().to_owned())
 }
 
 /// A key, and the name of an entry if it is a list.
@@ -141,6 +171,62 @@ fn set(table: &mut dyn TableLike, steps: &[Step<'_>], edit: &Edit, top: bool) ->
             let entry = list.get_mut(at).expect("it is there");
             set(entry, rest, edit, false)
         }
+    }
+}
+
+/// Puts an entry as it was written in the place of the one of its name, or behind all others.
+fn set_entry(
+    document: &mut Table,
+    steps: &[Step<'_>],
+    edit: &Edit,
+    written: &mut Table,
+) -> Result<(), EditError> {
+    let [
+        Step {
+            key,
+            entry: Some(name),
+        },
+    ] = steps
+    else {
+        return Err(EditError::NoEntry(edit.path.clone()));
+    };
+    let known = Edit {
+        path: edit.path.clone(),
+        value: Value::Object(Map::new()),
+        toml: None,
+    };
+    set(document, steps, &known, true)?;
+    let list = document.get_mut(key).and_then(Item::as_array_of_tables_mut);
+    let is_it = |table: &&mut Table| table.get("name").and_then(Item::as_str) == Some(name);
+    let mut entries = list.into_iter().flat_map(ArrayOfTables::iter_mut);
+    let entry = entries
+        .find(is_it)
+        .ok_or_else(|| EditError::NoEntry(edit.path.clone()))?;
+    let position = entry.position();
+    for (_, item) in written.iter_mut() {
+        place(item, position);
+    }
+    for (key, item) in written.iter() {
+        let key = written.key(key).cloned().unwrap_or_else(|| key.into());
+        entry.insert_formatted(&key, item.clone());
+    }
+    Ok(())
+}
+
+/// Sections of an entry stand behind it, wherever they stood before.
+fn place(item: &mut Item, position: Option<isize>) {
+    match item {
+        Item::Table(table) => {
+            table.set_position(position);
+            table.iter_mut().for_each(|(_, item)| place(item, position));
+        }
+        Item::ArrayOfTables(tables) => {
+            for table in tables.iter_mut() {
+                table.set_position(position);
+                table.iter_mut().for_each(|(_, item)| place(item, position));
+            }
+        }
+        Item::None | Item::Value(_) => {}
     }
 }
 
@@ -265,6 +351,7 @@ mod tests {
             .map(|(path, value)| Edit {
                 path: (*path).to_owned(),
                 value: value.clone(),
+                toml: None,
             })
             .collect();
         edited(text, &edits)
@@ -320,6 +407,43 @@ mod tests {
         )
         .unwrap();
         assert_eq!(edited, "[[bridges]]\nname = \"a\"\nx = 2\n");
+    }
+
+    #[test]
+    fn an_entry_may_be_written_as_it_stands_there() {
+        let edit = |text: &str, toml: &str| {
+            let edit = Edit {
+                path: "bridges[b]".into(),
+                value: Value::Null,
+                toml: Some(toml.into()),
+            };
+            edited(text, &[edit])
+        };
+        let text =
+            "[[bridges]]\nname = \"a\"\n[bridges.tls]\nca = \"x\"\n\n[auth]\nanonymous = \"nowhere\"\n";
+        let new = "name = \"b\"\n# where\naddresses = [\"mqtt://x\"]\n[[topics]]\nfilter = \"a/#\"\n[tls]\nca = \"y\"\n";
+        let once = edit(text, new).unwrap();
+        let parsed: Value = toml::from_str::<toml::Value>(&once)
+            .map(|value| serde_json::to_value(value).unwrap())
+            .unwrap();
+        assert_eq!(
+            parsed["bridges"][1],
+            json!({ "name": "b", "addresses": ["mqtt://x"], "topics": [{ "filter": "a/#" }], "tls": { "ca": "y" } }),
+            "{once}"
+        );
+        assert_eq!(parsed["bridges"][0]["tls"]["ca"], "x");
+        assert!(once.contains("# where"), "{once}");
+        assert_eq!(
+            toml::from_str::<toml::Value>(&entry_text(&once, "bridges", "b").unwrap()).unwrap(),
+            toml::from_str(new).unwrap()
+        );
+        assert_eq!(entry_text(&once, "bridges", "c"), None);
+        let twice = edit(&once, new).unwrap();
+        assert_eq!(
+            toml::from_str::<toml::Value>(&twice).unwrap(),
+            toml::from_str::<toml::Value>(&once).unwrap()
+        );
+        assert!(matches!(edit(text, "x = "), Err(EditError::Syntax(_))));
     }
 
     /// Who adds a listener to a file without any would lose the defaults.

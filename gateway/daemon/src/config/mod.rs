@@ -21,7 +21,7 @@ mod words;
 
 pub(crate) use changes::at_most;
 pub(crate) use checks::level_fault;
-pub(crate) use edit::{Edit, EditError, edited};
+pub(crate) use edit::{Edit, EditError, edited, entry_text};
 pub(crate) use environment::all as environment_variables;
 pub(crate) use limits::LimitSettings;
 pub(crate) use schema::{choices, resolve};
