@@ -198,7 +198,7 @@ async function bridge(world) {
   await page.load();
   await page.add({ name: "second", address: world.remote, filter: "alarms/#" });
   await page.field("Topics to try").fill("alarms/fire\nother/topic");
-  await page.row("alarms/fire").getByText("out").waitFor();
+  await page.row("alarms/fire").getByText("out", { exact: true }).waitFor();
   await page.row("other/topic").getByText("not carried").waitFor();
   await page.button("Test").click();
   await page.shows("Everything is as it should be.");

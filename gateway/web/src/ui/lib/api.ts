@@ -286,6 +286,7 @@ export const certificates = {
     post<{ csr: string; key_file: string }>("certificates/csr", { name, common_name, names }),
   upload: (name: string, certificate: string, key?: string) =>
     put<Certificate>(`certificates/${seg(name)}`, { certificate, key }),
+  remove: (name: string) => remove(`certificates/${seg(name)}`),
 };
 
 export const log = {

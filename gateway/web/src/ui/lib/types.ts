@@ -168,6 +168,8 @@ export interface Client {
   port: number;
   listener?: string | null;
   connected_at?: number | null;
+  /** Since when it is away or asleep. */
+  last_seen?: number | null;
   keep_alive_seconds: number;
   clean_start: boolean;
   durable: boolean;
@@ -430,7 +432,10 @@ export interface Renamed {
   topic: string;
   direction: "out" | "in";
   becomes: string | null;
-  mapping: number | null;
+  /** The place of the rule. */
+  rule: number | null;
+  /** Why the new name would be none. */
+  fault: string | null;
 }
 
 // Listeners, lines, certificates
@@ -451,31 +456,40 @@ export interface Listener {
 }
 
 export interface SerialLine {
+  port: string;
+  /** Other names of the same device. */
+  also: string[];
+  present: boolean;
   listener: string | null;
-  path: string;
+  settings: LineSettings | null;
+  counters: Record<string, number>;
+}
+
+export interface LineSettings {
   baud?: number | null;
   parity?: string | null;
   data_bits?: number | null;
   stop_bits?: number | null;
+  flow_control?: string | null;
   rs485?: unknown;
-  present: boolean;
-  owner: string | null;
-  counters?: Record<string, number>;
 }
 
 export interface Certificate {
-  name?: string;
-  listener: string | null;
+  /** By which it is kept in the data folder. */
+  name: string | null;
+  listeners: string[];
   file: string;
-  subject: string;
-  issuer: string;
+  key_file: string | null;
+  subject: string | null;
+  issuer: string | null;
   names: string[];
-  not_before: number;
-  not_after: number;
-  days_left: number;
+  not_before: number | null;
+  not_after: number | null;
+  days_left: number | null;
+  chain: string[];
+  chain_fault: string | null;
   key_matches: boolean | null;
-  chain_ok: boolean | null;
-  faults: string[];
+  fault: string | null;
 }
 
 // Log, alarms, traces
