@@ -192,6 +192,11 @@ impl Admin {
         self.0.state.lock().code.clone()
     }
 
+    /// Where administrators and keys are kept.
+    pub fn file(&self) -> PathBuf {
+        self.0.data_dir.join(FILE)
+    }
+
     /// Where the code stands.
     pub fn code_file(&self) -> PathBuf {
         self.0.data_dir.join(CODE_FILE)

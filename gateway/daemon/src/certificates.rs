@@ -252,7 +252,7 @@ mod tests {
         assert_eq!(pair.fault, None);
         let view = pair.view.unwrap();
         assert_eq!((&*view.subject, &*view.issuer), ("CN=gate-1", "CN=a CA"));
-        assert_eq!(view.names, ["gate-1.local", "192.0.2.1"]);
+        assert_eq!(view.names, ["DNS:gate-1.local", "IP:192.0.2.1"]);
         assert_eq!(certificates.list().len(), 1);
         certificates.remove("gate").unwrap();
         assert!(matches!(

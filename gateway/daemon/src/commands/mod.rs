@@ -1,7 +1,10 @@
 //! The subcommands that run a gateway, or know its configuration, store or control socket.
 
+mod administrators;
 mod alarms;
+mod api;
 mod archive;
+mod audit;
 mod bans;
 mod bridges;
 mod check;
@@ -11,6 +14,7 @@ mod error;
 mod explain;
 mod gateway;
 mod import;
+mod keys;
 mod log;
 mod lwm2m;
 mod metrics;
@@ -21,8 +25,11 @@ mod traces;
 mod users;
 
 use crate::config::{Config, ConfigError, environment_variables, given_or_own};
+use administrators::AdministratorsCommand;
 use alarms::AlarmsCommand;
+use api::ApiCommand;
 use archive::{ExportCommand, RestoreCommand};
+use audit::AuditCommand;
 use bans::BansCommand;
 use bridges::{BridgeCommand, BridgesCommand};
 use check::Check;
@@ -34,6 +41,7 @@ use config::{ConfigCommand, ReloadCommand};
 use explain::{AclCommand, ExplainCommand};
 use headgate_cli::{Outcome, note};
 use import::ImportCommand;
+use keys::KeysCommand;
 use log::LogCommand;
 pub use lwm2m::{Lwm2mClients, lwm2m_definitions};
 use metrics::{MetricsCommand, SlowCommand, StatusCommand};
@@ -66,6 +74,14 @@ pub enum GatewayCommand {
     Check(Check),
     /// Add, remove and list the users who may connect.
     Users(UsersCommand),
+    /// Add, remove and list administrators, who use the web UI and the HTTP API.
+    Administrators(AdministratorsCommand),
+    /// Make, remove and list API keys of a running gateway.
+    Keys(KeysCommand),
+    /// Show who changed what at a running gateway.
+    Audit(AuditCommand),
+    /// Ask a running gateway anything that its HTTP API answers.
+    Api(ApiCommand),
     /// Check, dump, count or shrink the store of a gateway that does not run.
     Store(StoreCommand),
     /// Write all data of a gateway to one file.
@@ -122,6 +138,10 @@ impl GatewayCommand {
             Self::Run { config } => crate::daemon::run(config.as_deref()),
             Self::Check(check) => check.run(),
             Self::Users(users) => users.run(),
+            Self::Administrators(administrators) => administrators.run(),
+            Self::Keys(keys) => keys.run(),
+            Self::Audit(audit) => audit.run(),
+            Self::Api(api) => api.run(),
             Self::Store(store) => store.run(),
             Self::Export(export) => export.run(),
             Self::Restore(restore) => restore.run(),

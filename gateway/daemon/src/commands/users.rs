@@ -130,7 +130,7 @@ impl UsersCommand {
 }
 
 #[allow(clippy::print_stderr, reason = "a question to whoever sits at the terminal")]
-fn read_password(name: &str, file: Option<PathBuf>) -> Result<String, CommandError> {
+pub(super) fn read_password(name: &str, file: Option<PathBuf>) -> Result<String, CommandError> {
     let mut line = String::new();
     match file {
         Some(path) => {

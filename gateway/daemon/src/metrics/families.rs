@@ -45,6 +45,7 @@ pub(crate) enum Kind {
 pub(crate) struct Sample {
     /// By what it is told apart.
     #[serde(serialize_with = "as_map")]
+    #[schemars(with = "std::collections::BTreeMap<String, String>")]
     pub labels: Vec<(&'static str, String)>,
     /// The value.
     pub value: f64,
