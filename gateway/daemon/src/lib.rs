@@ -31,4 +31,4 @@ mod traces;
 mod trends;
 mod watch;
 
-pub use commands::{GatewayCommand, Lwm2mClients};
+pub use commands::{GatewayCommand, Lwm2mClients, lwm2m_definitions};

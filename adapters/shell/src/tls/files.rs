@@ -338,6 +338,16 @@ pub(crate) fn certified_key(
     Ok(Arc::new(certified))
 }
 
+/// A key without a certificate, which is shown as a raw public key. RFC 7250
+pub(crate) fn bare_key(key_file: &Path, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, TlsError> {
+    let key = provider.key_provider.load_private_key(read_key(key_file)?);
+    let key = key.map_err(|source| TlsError::Unusable {
+        path: key_file.into(),
+        source,
+    })?;
+    Ok(Arc::new(CertifiedKey::new(Vec::new(), key)))
+}
+
 fn read_file(path: &Path) -> Result<Vec<u8>, TlsError> {
     fs::read(path).map_err(|source| TlsError::Read {
         path: path.into(),

@@ -35,7 +35,7 @@ use explain::{AclCommand, ExplainCommand};
 use headgate_cli::{Outcome, note};
 use import::ImportCommand;
 use log::LogCommand;
-pub use lwm2m::Lwm2mClients;
+pub use lwm2m::{Lwm2mClients, lwm2m_definitions};
 use metrics::{MetricsCommand, SlowCommand, StatusCommand};
 use std::path::{Path, PathBuf};
 use store::StoreCommand;
