@@ -101,11 +101,13 @@ async function overview(world) {
 }
 
 async function device(world) {
-  const pump = await asPump(world, "pump-7");
   const page = ui(world, Devices);
   await page.load();
-  await page.find("pump-7");
+  await page.go("Devices");
+  const pump = await asPump(world, "pump-7");
+  // The list hears of it by itself.
   await page.row("pump-7").getByText("Online").waitFor();
+  await page.find("pump-7");
   await page.open("pump-7");
   await page.subscribe("orders/#");
   const publisher = await asPump(world, "publisher");
@@ -292,7 +294,10 @@ async function listener(world) {
   await page.field("Address", dialog).fill("127.0.0.1");
   await page.field("Port", dialog).fill(String(world.freePort));
   await page.button("Next", dialog).click();
-  await page.apply();
+  await page.apply("5 min");
+  await page.button("Confirm").click();
+  await page.told("The configuration is confirmed");
+  await page.page.getByRole("timer").waitFor({ state: "hidden" });
   await page.row("field").getByText("Running").waitFor();
   assert.equal(await Outside.isLetIn(url, "by-field", world.device), true);
   await page.confirm("Stop", page.row("field"));
