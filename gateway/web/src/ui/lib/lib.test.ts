@@ -59,6 +59,7 @@ test("faults have their lines, from the list or from the words", () => {
   assert.deepEqual(faults("", [{ place: { line: 3, column: 1 }, key: "foo", message: "unknown" }]), [
     { line: 3, column: 1, key: "foo", message: "unknown" },
   ]);
+  assert.equal(faults("data_dir: stays", []).length, 1);
 });
 
 test("texts of TOML are escaped", () => {
