@@ -29,7 +29,30 @@ export function diff(before: string, after: string): DiffLine[] {
     ...middle(old.slice(start, old.length - end), fresh.slice(start, fresh.length - end)),
     ...old.slice(old.length - end).map(same),
   ];
-  return shortened(whole);
+  return shortened(slid(whole));
+}
+
+/** Of the places where a run of changed lines may be said to be, takes the one where it begins with a section, as people see it. */
+function slid(lines: DiffLine[]): DiffLine[] {
+  const out = [...lines];
+  for (let start = 0; start < out.length; start += 1) {
+    const { kind } = out[start]!;
+    if (kind === "same") continue;
+    let end = start;
+    while (out[end + 1]?.kind === kind) end += 1;
+    let up = 0;
+    while (out[start - up - 1]?.kind === "same" && out[start - up - 1]?.text === out[end - up]?.text) {
+      up += 1;
+      if (!out[start - up]!.text.startsWith("[")) continue;
+      for (let moved = 0; moved < up; moved += 1) {
+        out[start - 1 - moved] = { kind, text: out[start - 1 - moved]!.text };
+        out[end - moved] = { kind: "same", text: out[end - moved]!.text };
+      }
+      break;
+    }
+    start = end;
+  }
+  return out;
 }
 
 /** By the longest common subsequence. */

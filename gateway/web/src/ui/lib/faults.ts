@@ -13,9 +13,9 @@ interface TypedFault {
   message?: string;
 }
 
-/** As the gateway lists them, or out of its words: each line is `FILE:LINE:COLUMN: KEY: what is wrong`. */
+/** As the gateway lists them, or, of what has no place, out of its words: each line is `FILE:LINE:COLUMN: KEY: what is wrong`. */
 export function faults(error: string, listed?: unknown): Told[] {
-  if (Array.isArray(listed)) return listed.map(told);
+  if (Array.isArray(listed) && listed.length > 0) return listed.map(told);
   return error.split("\n").filter(Boolean).map(parse);
 }
 

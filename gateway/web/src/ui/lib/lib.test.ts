@@ -40,6 +40,16 @@ test("a difference shows what changed and what is near", () => {
   assert.deepEqual(diff(before, before), []);
 });
 
+test("a section that is added is shown from its beginning", () => {
+  const section = "[[a]]\nx = 1\n\n";
+  const added = "[[a]]\nx = 1\ny = 2\n\n";
+  const shown = diff(`n = 1\n${section}`, `n = 1\n${added}${section}`).filter(({ kind }) => kind === "added");
+  assert.deepEqual(
+    shown.map(({ text }) => text),
+    ["[[a]]", "x = 1", "y = 2", ""],
+  );
+});
+
 test("faults have their lines, from the list or from the words", () => {
   const words = "/etc/headgate.toml:1:8: node: invalid type\nlisteners[a]: the address is taken";
   assert.deepEqual(faults(words), [
@@ -49,6 +59,7 @@ test("faults have their lines, from the list or from the words", () => {
   assert.deepEqual(faults("", [{ place: { line: 3, column: 1 }, key: "foo", message: "unknown" }]), [
     { line: 3, column: 1, key: "foo", message: "unknown" },
   ]);
+  assert.equal(faults("data_dir: stays", []).length, 1);
 });
 
 test("texts of TOML are escaped", () => {

@@ -9,6 +9,8 @@ export class Paged<Row, Cursor = string> {
   busy = $state(false);
   loaded = $state(false);
   error = $state<string | null>(null);
+  /** How many pages are shown. */
+  pages = $state(0);
   #asked = 0;
 
   constructor(private readonly ask: (after?: Cursor) => Promise<Page<Row, Cursor>>) {}
@@ -24,6 +26,7 @@ export class Paged<Row, Cursor = string> {
       const page = await this.ask(after);
       if (asked !== this.#asked) return;
       this.rows = after === undefined ? page.rows : [...this.rows, ...page.rows];
+      this.pages = after === undefined ? 1 : this.pages + 1;
       this.next = page.next;
       this.error = null;
     } catch (error) {
