@@ -269,7 +269,10 @@ fn what_handlers_give_is_what_the_document_says() {
     let asked = gets.iter().map(|path| ("get", *path, None));
     let posts = [
         ("/explain", json!({ "client": "pump/7", "publish": "a/b" })),
-        ("/configuration/preview", json!({ "toml": "node = \"x\"\ndata_dir = \"data\"\n" })),
+        (
+            "/configuration/preview",
+            json!({ "toml": "node = \"x\"\ndata_dir = \"data\"\n" }),
+        ),
         (
             "/configuration/edit",
             json!({ "toml": "", "changes": [{ "path": "node", "value": "x" }] }),

@@ -35,3 +35,10 @@ for package in coap@1 mqtt@5 @stomp/stompjs@7 sockjs-client@1 ws@8 playwright-co
 done
 # shellcheck disable=SC2086 # several words are meant
 [ -z "${wanted:-}" ] || npm install --prefix "$dir/node" --no-audit --no-fund --loglevel=error $wanted
+
+# The test of the web UI has a lock of its own packages.
+mkdir -p "$dir/ui"
+for file in package.json package-lock.json .npmrc; do
+    cmp -s "$(dirname "$0")/ui/$file" "$dir/ui/$file" || { cp "$(dirname "$0")/ui/$file" "$dir/ui/$file"; rm -rf "$dir/ui/node_modules"; }
+done
+[ -d "$dir/ui/node_modules" ] || npm ci --prefix "$dir/ui" --loglevel=error

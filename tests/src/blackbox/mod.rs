@@ -31,7 +31,9 @@ pub use sn_dtls::{DtlsClient, DtlsLogin, DtlsStack};
 pub use sn_frames::SnFraming;
 pub use sn_line::{Noise, SnLine};
 pub use stomp::{StompPeer, WsPeer};
-pub use tools::{Job, Listening, Message, Tool, Will, lossless, mqttsn12, node_client, python_client};
+pub use tools::{
+    Job, Listening, Message, Tool, Will, lossless, mqttsn12, node_client, python_client, ui_client,
+};
 
 use std::time::{Duration, Instant};
 

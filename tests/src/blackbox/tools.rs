@@ -332,6 +332,23 @@ pub fn node_client(script: &str) -> Command {
     command
 }
 
+/// The script that drives the web UI in a browser, beside the packages that it needs.
+///
+/// # Panics
+/// If it cannot be put there.
+pub fn ui_client() -> Command {
+    let folder = clients().join("ui");
+    for entry in std::fs::read_dir(tool("ui")).expect("it has a folder").flatten() {
+        let path = entry.path();
+        if path.extension().is_some_and(|end| end == "mjs") {
+            std::fs::copy(&path, folder.join(entry.file_name())).expect("there is room");
+        }
+    }
+    let mut command = Command::new("node");
+    command.arg(folder.join("ui.mjs")).current_dir(folder);
+    command
+}
+
 fn tool(script: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tools").join(script)
 }
