@@ -81,6 +81,8 @@ pub struct ClientInfo {
     pub presence: Arc<Presence>,
     /// How it is connected.
     pub state: ClientState,
+    /// Since when, to the second; `None` when no connection has the session.
+    pub connected_since: Option<Instant>,
     /// Whether its session outlives its connection.
     pub durable: bool,
     /// Subscriptions.
@@ -329,6 +331,11 @@ impl Bus {
         Page { rows, next }
     }
 
+    /// Whether anybody has subscribed to this very filter, alone or in a group.
+    pub fn has_filter(&self, filter: &TopicFilter) -> bool {
+        self.index.has(filter)
+    }
+
     /// Whom a message with this topic would go to now; [`MAX_PAGE`] of them by name at most. It costs as much as a publish does.
     pub fn receivers(&self, topic: &Topic, limit: usize) -> Receivers {
         let mut matches = Matches::default();
@@ -450,6 +457,10 @@ fn client_info(session: &Session) -> ClientInfo {
         client: session.client.clone(),
         presence: Arc::clone(&session.presence),
         state,
+        connected_since: session
+            .attachment
+            .attached()
+            .map(|attached| Instant(u64::from(attached.since) * 1_000)),
         durable: session.is_durable(),
         subscriptions: session.subscriptions.len(),
         queued: session.deliveries.queued().entries,
