@@ -5,6 +5,7 @@
 mod coap;
 mod control;
 mod daemon;
+mod http;
 mod lwm2m;
 mod mosquitto;
 mod peer;
@@ -19,6 +20,7 @@ mod tools;
 
 pub use coap::{CoapClient, CoapRequest, Observing};
 pub use daemon::{Daemon, Setup, Transport, headgate};
+pub use http::{HttpAnswer, HttpClient};
 pub use lwm2m::Lwm2mDevice;
 pub use mosquitto::{Mosquitto, free_port};
 pub use peer::Peer;

@@ -17,6 +17,7 @@ mod login;
 mod lwm2m;
 mod metrics;
 mod openapi;
+mod publish;
 mod retained;
 mod routes;
 mod server;

@@ -155,6 +155,7 @@ pub(super) fn table() -> Routes {
         .merge(super::clients::routes())
         .merge(super::explain::routes())
         .merge(super::retained::routes())
+        .merge(super::publish::routes())
         .merge(super::metrics::routes())
         .merge(super::log::routes())
         .merge(super::lwm2m::routes())

@@ -1,0 +1,4 @@
+//! Messages and questions over HTTP, by the APIs of other brokers: each endpoint with its request and the exact answer.
+
+mod bench;
+mod publish;
