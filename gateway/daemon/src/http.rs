@@ -1,4 +1,4 @@
-//! What the gateway answers over HTTP, on listeners with `protocol = "http"`: the web UI and the API below `/api/`; `/metrics`, `/status`, `/health/live` and
+//! What the gateway answers over HTTP, on listeners with `protocol = "http"`: the web UI, the API below `/api/`, and those of other brokers; `/metrics`, `/status`, `/health/live` and
 //! `/health/ready`; and `/demo/`.
 
 use crate::config::{Audience, Config};
@@ -62,6 +62,7 @@ impl Site {
             .layer(middleware::map_response(uncached))
             .merge(pages)
             .route("/api/{*path}", any(api))
+            .route("/mqtt/publish", any(api))
             .merge(headgate_web::ui())
             .with_state(self)
     }

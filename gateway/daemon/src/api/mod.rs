@@ -9,6 +9,7 @@ mod bans;
 mod bridges;
 mod client;
 mod clients;
+mod compat;
 mod configuration;
 mod explain;
 mod guard;

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use headgate_access::{ConnectionInfo, PeerAddr};
 use headgate_admin::Role;
 use headgate_model::access::Unrestricted;
-use headgate_model::bus::Refusal;
+use headgate_model::bus::{Outcome, Refusal};
 use headgate_model::gate::is_reserved;
 use headgate_model::message::Properties;
 use headgate_model::{
@@ -156,6 +156,23 @@ impl Author {
         })
     }
 
+    /// A user of devices who was let in.
+    pub(super) fn of_user(
+        client: ClientId,
+        user: Option<Arc<str>>,
+        policy: Arc<dyn AccessPolicy>,
+        info: &ConnectionInfo,
+    ) -> Self {
+        Self {
+            client,
+            account: user.clone(),
+            user,
+            policy,
+            listener: Arc::clone(&info.listener),
+            peer: info.peer,
+        }
+    }
+
     /// Takes a message through the gate. Nothing is published yet.
     pub(super) async fn admit(
         &self,
@@ -201,6 +218,12 @@ impl Author {
         let (client, user) = (self.client.as_str(), self.user.as_deref());
         tracing::info!(listener = %self.listener, client, user, peer = %self.peer, topic, why, "publish refused");
         Err(Unpublished::Denied { topic, why })
+    }
+
+    /// Publishes one. Comes back when it is as safe as a PUBACK promises.
+    pub(super) async fn publish(&self, control: &Control, letter: Letter) -> Result<Outcome, Unpublished> {
+        let message = self.admit(control, letter).await?;
+        control.hub.publish(message).await.map_err(Unpublished::Refused)
     }
 }
 

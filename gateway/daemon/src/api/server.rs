@@ -125,10 +125,12 @@ impl Control {
 
     /// What listeners answer, to who may ask.
     pub(crate) fn router(self) -> Router {
+        let compatible = super::compat::router(&self);
         api()
             .layer(from_fn_with_state(self.clone(), guard::set_up_first))
             .layer(from_fn_with_state(self.clone(), guard::remote))
             .with_state(self)
+            .merge(compatible)
     }
 }
 
