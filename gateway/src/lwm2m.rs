@@ -1,8 +1,9 @@
-//! `headgate lwm2m`: one command for people, of two kinds. Who is registered the gateway on this machine says; what a client is told to do goes over MQTT, from anywhere.
+//! `headgate lwm2m`: one command for people, of two kinds. Who is registered the gateway on this machine says; what a client is told to do goes over MQTT, from anywhere; how its
+//! objects are called a gateway on this machine is asked, too.
 
 use clap::{Args, Subcommand};
 use headgate_cli::Outcome;
-use headgate_daemon::Lwm2mClients;
+use headgate_daemon::{Lwm2mClients, lwm2m_definitions};
 use headgate_tools::Lwm2mRequest;
 
 /// See the module.
@@ -25,7 +26,7 @@ impl Lwm2mCommand {
     pub(crate) fn run(self) -> Outcome {
         match self.action {
             Action::Clients(clients) => clients.run(),
-            Action::Request(request) => request.run(),
+            Action::Request(request) => request.run(lwm2m_definitions),
         }
     }
 }

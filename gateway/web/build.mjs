@@ -2,6 +2,7 @@
 
 import { build } from "esbuild";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { buildUi } from "./build-ui.mjs";
 
 async function put(path, bytes) {
   const before = await readFile(path).catch(() => null);
@@ -28,3 +29,5 @@ for (const file of ["index.html", "chat.css"]) {
 }
 // What a browser loads in the iframe of a SockJS listener.
 await put("dist/demo/sockjs.min.js", await readFile("node_modules/sockjs-client/dist/sockjs.min.js"));
+
+await buildUi(put);

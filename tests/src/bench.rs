@@ -273,6 +273,7 @@ impl Gateway {
             Question::Reauthenticate(_)
             | Question::Continue(_)
             | Question::Readmit(_)
+            | Question::Identify
             | Question::Authorize(_) => None,
         });
     }
@@ -498,6 +499,7 @@ impl World {
             (None, Question::Authenticate(who) | Question::Reauthenticate(who)) => {
                 Some(allowed(&self.rules, who.username.clone(), None))
             }
+            (None, Question::Identify) => Some(Answer::Identified(None)),
             (None, Question::Continue(_) | Question::Readmit(_)) => Some(allowed(&self.rules, None, None)),
             (None, Question::Authorize(requests)) => {
                 Some(Answer::Authorized(vec![AccessDecision::Allow; requests.len()]))

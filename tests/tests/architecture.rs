@@ -204,6 +204,14 @@ fn rules() -> BTreeMap<&'static str, Rule> {
             },
         ),
         (
+            "headgate-admin",
+            Rule {
+                house: &["headgate-auth"],
+                never: &["sled", "axum", "hyper", "headgate-bus", "headgate-shell"],
+                why: "who runs the gateway is known without a network and without a clock",
+            },
+        ),
+        (
             "headgate-auth",
             Rule {
                 house: &["headgate-access", "headgate-model"],
@@ -281,6 +289,7 @@ fn rules() -> BTreeMap<&'static str, Rule> {
             Rule {
                 house: &[
                     "headgate-access",
+                    "headgate-admin",
                     "headgate-auth",
                     "headgate-bridge",
                     "headgate-bus",

@@ -471,6 +471,39 @@ fn a_foreign_client_speaks_coap_over_dtls() {
     assert_eq!(ask(key, &["-m", "get"], "ps/plant/pump7/a").trim_end(), text);
 }
 
+/// RFC 7252 §8: who does not know where the gateway is asks the group, and is answered by itself; nobody is told of errors there.
+/// \[RFC7252-8.1-2\] \[RFC7252-8.2-1\] \[RFC7252-8.2-3\]
+#[test]
+fn a_foreign_client_finds_the_gateway_by_multicast() {
+    CoapClient::Libcoap.install();
+    let setup = Setup::with(
+        "[[coap]]\nname = \"coap\"\nbind = \"0.0.0.0:0\"\nmulticast = { group = \"224.0.1.187\", interfaces = [\"lo\"] }\n\
+         [coap.gateway.transmission]\nleisure = \"2s\"\n",
+    );
+    let daemon = setup.start();
+    let port = daemon.port_of("coap");
+    let ask = |words: &[&str], path: &str| {
+        let output = Command::new("coap-client-notls")
+            .args(["-N", "-a", "127.0.0.1", "-B", "3"])
+            .args(words)
+            .arg(format!("coap://224.0.1.187:{port}/{path}"))
+            .output()
+            .expect("it runs");
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+    };
+    let found = ask(&["-m", "get"], ".well-known/core?rt=core.ps");
+    assert_eq!(found.trim(), "</ps>;rt=\"core.ps\";obs");
+    for (words, path) in [
+        (&["-m", "get"][..], ".well-known/core?rt=nothing"),
+        (&["-m", "get"], "ps/a"),
+        (&["-m", "put", "-e", "x"], "ps/a?retain=true"),
+    ] {
+        assert!(!ask(words, path).contains("4.0"), "{path}");
+    }
+    let retained = CoapClient::Libcoap.ask(request("GET", &format!("{}/ps/a", base(&daemon)), ""));
+    assert_eq!(retained.0, "4.04", "{}", retained.1);
+}
+
 /// RFC 8323: the same over TCP.
 #[test]
 fn foreign_clients_speak_coap_over_tcp() {

@@ -4,9 +4,11 @@ use headgate_dtls_codec::extension::Extensions;
 use headgate_dtls_codec::{ClientHello, ContentType, DTLS_1_2, HandshakeType, RecordHeader, write_message};
 use headgate_tests::V5;
 use headgate_tests::blackbox::{
-    Daemon, DtlsClient, DtlsLogin, DtlsStack, Job, Message, Setup, Tool, Transport, eventually, own_address,
+    CoapClient, Daemon, DtlsClient, DtlsLogin, DtlsStack, Job, Message, Setup, Tool, Transport, eventually,
+    own_address,
 };
 use std::net::SocketAddr;
+use std::process::Command;
 
 const KEY: &str = "00112233445566778899aabbccddeeff";
 const PUMP: DtlsLogin = DtlsLogin::Psk("pump-7", KEY);
@@ -363,4 +365,109 @@ fn settings_change_while_sessions_stay() {
     assert!(!error.contains("xx11"), "{error}");
     device.publish(&Message::new("still", 1, "here"));
     daemon.stop();
+}
+
+/// RFC 7250, RFC 7252 §9.1.3.2: a client of GnuTLS, by libcoap, that shows a raw public key is let in as the identity of that key, whether the gateway shows a certificate or its own raw
+/// key. Who has another key, or none, is refused. \[RFC7252-9.1.3.2-1\]
+#[test]
+fn a_foreign_client_is_known_by_its_raw_public_key() {
+    CoapClient::Libcoap.install();
+    let folder = tempfile::tempdir().expect("it is made");
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let openssl = |words: &[&str]| {
+        let output = Command::new("openssl").args(words).output().expect("it runs");
+        assert!(output.status.success(), "{output:?}");
+        output.stdout
+    };
+    for name in ["gateway", "pump-7", "another"] {
+        openssl(&[
+            "ecparam",
+            "-name",
+            "prime256v1",
+            "-genkey",
+            "-noout",
+            "-out",
+            &file(name),
+        ]);
+    }
+    let known = openssl(&["ec", "-in", &file("pump-7"), "-pubout", "-outform", "DER"]);
+    let known: String = known.iter().map(|byte| format!("{byte:02x}")).collect();
+    let bare = format!("key = \"{}\"", file("gateway"));
+    for shown in [&bare, "certificate = \"server.pem\", key = \"server.key\""] {
+        let setup = Setup::with(&format!(
+            "[auth]\nanonymous = \"nowhere\"\n[[auth.acl]]\neffect = \"allow\"\nuser = \"pump-7\"\ntopics = [\"plant/%u/#\"]\n\
+             [[coap]]\nname = \"coap\"\nkind = \"dtls\"\nbind = \"127.0.0.1:0\"\n\
+             dtls = {{ {shown}, raw_keys = [{{ identity = \"pump-7\", key = \"{known}\" }}], require_client_certificate = true }}\n",
+        ));
+        let daemon = setup.start();
+        let port = daemon.port_of("coap");
+        let ca = setup.certificates().ca.display().to_string();
+        let ask = |key: Option<&str>, words: &[&str], topic: &str| {
+            let key = key.map(file);
+            let output = Command::new("coap-client-gnutls")
+                .args(["-B", "5", "-R", &ca])
+                .args(key.iter().flat_map(|key| ["-M", key]))
+                .args(words)
+                .arg(format!("coaps://127.0.0.1:{port}/ps/{topic}"))
+                .output()
+                .expect("it runs");
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+        };
+        let (topic, text) = ("plant/pump-7/a", "x".repeat(500));
+        let put = ["-m", "put", "-e", &text, "-O", "15,retain=true"];
+        assert_eq!(ask(Some("pump-7"), &put, topic), "", "{shown}");
+        let read = ask(Some("pump-7"), &["-m", "get"], topic);
+        assert_eq!(read.trim_end(), text, "{shown}: {}", setup.log());
+        assert!(ask(Some("pump-7"), &put, "plant/other/a").contains("4.03"));
+        for stranger in [Some("another"), None] {
+            let said = ask(stranger, &["-m", "get"], topic);
+            assert!(!said.contains("xxx") && !said.is_empty(), "{stranger:?}: {said}");
+        }
+        let failed = count(&daemon, "dtls/handshakes/failed/certificate");
+        assert!(failed >= 1, "{failed}");
+        daemon.stop();
+    }
+}
+
+/// LwM2M Core 1.1 §6.2.1: a device that registers over DTLS without an endpoint name has the identity of its key; over UDP alone it is refused. The rule that binds names to keys holds.
+/// \[LWM2M-6.2.1-ENDPOINT-OF-SECURITY\]
+#[test]
+fn a_device_without_an_endpoint_name_has_that_of_its_key() {
+    CoapClient::Libcoap.install();
+    let setup = Setup::with(
+        "[[auth.listeners]]\nname = \"field\"\nanonymous = \"nowhere\"\npsk = { client_id = \"identity\" }\n\
+         [[lwm2m]]\nname = \"field\"\nkind = \"dtls\"\nbind = \"127.0.0.1:0\"\n\
+         dtls = { psk = [{ identity = \"pump-7\", key = \"7365637265742d6f662d70756d702d37\" }] }\n\
+         [[lwm2m]]\nname = \"plain\"\nbind = \"127.0.0.1:0\"\n",
+    );
+    let daemon = setup.start();
+    let register = |client: &str, login: &[&str], uri: &str| {
+        let output = Command::new(client)
+            .args(login)
+            .args(["-B", "5", "-m", "post", "-t", "40", "-e", "</1/0>,</3/0>", uri])
+            .output()
+            .expect("it runs");
+        String::from_utf8_lossy(&output.stderr).trim().to_owned()
+    };
+    let uri = |scheme: &str, listener: &str, query: &str| {
+        let port = daemon.port_of(listener);
+        format!("{scheme}://127.0.0.1:{port}/rd?lt=300&lwm2m=1.1{query}")
+    };
+    let login = ["-u", "pump-7", "-k", "secret-of-pump-7"];
+    let refused = register("coap-client-notls", &[], &uri("coap", "plain", ""));
+    assert!(refused.contains("4.00 the endpoint name is missing"), "{refused}");
+    let refused = register("coap-client-openssl", &login, &uri("coaps", "field", "&ep=other"));
+    assert!(refused.starts_with("4.03"), "{refused}");
+    let taken = register("coap-client-openssl", &login, &uri("coaps", "field", ""));
+    assert_eq!(taken, "", "{}", setup.log());
+    let clients = daemon.ask(&["lwm2m", "list"]).to_string();
+    assert!(
+        clients.contains("\"pump-7\"") && !clients.contains("other"),
+        "{clients}"
+    );
+    assert!(
+        setup.log().contains("the endpoint name is missing: ep="),
+        "{}",
+        setup.log()
+    );
 }

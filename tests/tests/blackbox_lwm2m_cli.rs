@@ -185,6 +185,46 @@ fn a_client_is_read_written_and_told_to_act() {
     );
 }
 
+/// Definitions from the gateway's folder: `show` and what is printed of values have their names and units, `write` their types. Without the gateway's configuration
+/// the program has its own alone.
+#[test]
+fn objects_are_called_as_the_gateway_has_them() {
+    let setup = setup("objects = \"objects\"");
+    let folder = setup.folder().join("objects");
+    std::fs::create_dir(&folder).unwrap();
+    let boiler = r#"<LWM2M><Object ObjectType="MODefinition"><Name>Boiler</Name><ObjectID>3303</ObjectID>
+        <ObjectURN>urn:oma:lwm2m:x:3303:9.0</ObjectURN><ObjectVersion>9.0</ObjectVersion><MultipleInstances>Multiple</MultipleInstances>
+        <Mandatory>Optional</Mandatory><Resources><Item ID="5700"><Name>Heat</Name><Operations>R</Operations>
+        <MultipleInstances>Single</MultipleInstances><Mandatory>Mandatory</Mandatory><Type>Float</Type><Units>K</Units></Item></Resources>
+        </Object></LWM2M>"#;
+    std::fs::write(folder.join("boiler.xml"), boiler).unwrap();
+    let daemon = setup.start();
+    let _device = device(&daemon, "dev", &[]);
+    let shown = daemon.ask(&["lwm2m", "show", "dev"]);
+    assert_eq!(
+        (&shown["names"]["3303"], &shown["names"]["3"]),
+        (&json!("Boiler"), &json!("Device"))
+    );
+
+    let port = daemon.port(Transport::Tcp).to_string();
+    let read = |path: &str, more: &[&str]| {
+        let output = Command::new(headgate())
+            .args(["lwm2m", "read", "dev", path, "--port", &port])
+            .args(more)
+            .current_dir(setup.folder())
+            .env_remove("HEADGATE_CONFIG")
+            .output();
+        outcome(&output.expect("it runs")).unwrap()
+    };
+    let with = ["--config", "headgate.toml"];
+    let told = read("/3303/0/5700", &with);
+    assert!(told.ends_with(" K  Heat"), "{told}");
+    let told = read("/4/0/2", &with);
+    assert!(told.ends_with(" dBm  Radio Signal Strength"), "{told}");
+    let told = read("/3303/0/5700", &[]);
+    assert!(told.ends_with("  Sensor Value"), "{told}");
+}
+
 /// Nothing is commanded whose answer nobody would hear.
 #[test]
 fn who_may_not_hear_answers_is_told_so() {

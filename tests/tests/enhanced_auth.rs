@@ -25,7 +25,7 @@ fn says(question: &Question, expected: &str) -> bool {
             data
         }
         Question::Continue(data) => data,
-        Question::Authorize(_) | Question::Readmit(_) => panic!("not about access"),
+        Question::Authorize(_) | Question::Readmit(_) | Question::Identify => panic!("not about access"),
     };
     data.as_deref() == Some(expected.as_bytes())
 }

@@ -14,7 +14,7 @@ use crate::uri::Query;
 use crate::{Outcome, Requester};
 use bytes::Bytes;
 use headgate_coap_codec::{Block, Code, Message, encoded_len, number};
-use headgate_model::access::{AuthRefusal, Credentials};
+use headgate_model::access::{AuthRefusal, Credentials, Wanted};
 use headgate_model::bus::{OpenRefusal, PeerName, Presence, Protocol};
 use headgate_model::datagram::{Address, Places};
 use headgate_model::{
@@ -51,11 +51,15 @@ pub(crate) enum Tag {
     Alive(SessionKey),
 }
 
-/// The largest block that may be sent to somebody who has proved nothing. RFC 7252 §11.3: the rest is fetched in small increments.
+/// The largest block that may be sent to somebody who has proved nothing: any, if the whole response may. RFC 7252 §11.3: the rest is fetched in small increments.
 pub fn szx_allowed<A>(to: &Requester<A>, response: &Message) -> u8 {
     /// Of what a block has beside its bytes: ETag, Block2, Size2, a marker.
     const MORE: usize = 9 + 4 + 6 + 1;
-    let head = encoded_len(response) - response.payload.len();
+    let whole = encoded_len(response);
+    if to.allowed.is_some_and(|bytes| whole <= bytes) {
+        return Block::MAX_SZX;
+    }
+    let head = whole - response.payload.len();
     to.allowed.map_or(Block::MAX_SZX, |bytes| {
         Block::szx_within(bytes.saturating_sub(head + MORE))
     })
@@ -227,13 +231,8 @@ impl<A: Address> Core<A> {
         let settings = &self.settings;
         let too_long = name.1.as_str().len() > settings.max_client_id_bytes;
         if too_long {
-            self.refuse(
-                &requester,
-                &message,
-                Code::BAD_REQUEST,
-                "the client id is too long",
-                out,
-            );
+            let why = (Code::BAD_REQUEST, "the client id is too long");
+            self.refuse_stranger(&requester, &message, "", why, out);
             return None;
         }
         let full = self.clients() >= settings.max_clients || self.logging_in >= settings.max_logins;
@@ -380,11 +379,9 @@ impl<A: Address> Core<A> {
         client.state = State::Dormant;
         client.identity = Some(identity);
         let Some(entrant) = self.gate(index).enter(who) else {
-            self.remove(
-                index,
-                Some((Code::FORBIDDEN, "nobody may have this client id")),
-                out,
-            );
+            let why = "nobody may have this client id";
+            self.tell(index, || Wanted::Connect, || why.into(), out);
+            self.remove(index, Some((Code::FORBIDDEN, why)), out);
             return false;
         };
         self.client_mut(index).who = Some(Arc::clone(entrant.who()));

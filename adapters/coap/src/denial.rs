@@ -6,7 +6,7 @@ use headgate_coap_codec::{Code, Message};
 use headgate_model::access::{Denial, DenyCode, Wanted};
 use headgate_model::bus::{OpenRefusal, Presence};
 use headgate_model::datagram::Address;
-use headgate_model::{CloseReason, Refused};
+use headgate_model::{ClientId, CloseReason, Refused};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -41,6 +41,36 @@ impl<A: Address> Core<A> {
         if disconnects {
             self.lose(index, CloseReason::Kicked, out);
         }
+    }
+
+    /// Refuses a request of somebody who is not let in, under the client id that it says, and tells so.
+    pub(crate) fn refuse_stranger(
+        &mut self,
+        from: &Requester<A>,
+        request: &Message,
+        client_id: &str,
+        (code, why): (Code, &str),
+        out: &mut Out<A>,
+    ) {
+        let place = self.place.clone();
+        let is_id = client_id.len() <= self.settings.max_client_id_bytes;
+        out.denials.tell(|| {
+            let (peer, peer_port) = place.unwrap_or_else(|| from.at.presence());
+            Denial {
+                client: ClientId::from(if is_id { client_id } else { "" }),
+                who: Arc::new(Presence {
+                    protocol: &PROTOCOL,
+                    version: 1,
+                    peer,
+                    peer_port,
+                    ..Presence::default()
+                }),
+                wanted: Wanted::Connect,
+                why: why.to_owned().into(),
+                disconnects: false,
+            }
+        });
+        self.refuse(from, request, code, why, out);
     }
 
     /// A client wanted this, and does not get it.

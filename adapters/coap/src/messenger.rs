@@ -5,8 +5,10 @@
 //!
 //! Always true: at most NSTART confirmable messages of a peer are under way; an address that has not proved that it receives gets no more than a few times what came from it. The proof is
 //! the acknowledgement, or the rejection, of a message whose ID nobody can guess. What does not fit before waits behind a ping, four bytes that every peer must answer. §4.3
+//! What came to a group gets one message at most, which is not confirmable and no error, some time later. §8
 
 use crate::exchanges::{Exchanges, Seen};
+use crate::leisure::Leisure;
 use crate::transmission::Transmission;
 use crate::unguessable::Unguessable;
 use bytes::BytesMut;
@@ -103,6 +105,8 @@ pub struct Messenger<A, T> {
     made: u64,
     /// Bytes that wait for all peers together.
     waiting_bytes: usize,
+    /// Answers to what came to a group.
+    leisure: Leisure<A>,
     /// What has happened since it was last asked.
     pub counts: MessengerCounts,
     scratch: BytesMut,
@@ -158,6 +162,7 @@ impl<A: Address, T: Copy> Messenger<A, T> {
             order: VecDeque::new(),
             made: 0,
             waiting_bytes: 0,
+            leisure: Leisure::default(),
             counts: MessengerCounts::default(),
             scratch: BytesMut::new(),
         }
@@ -180,7 +185,7 @@ impl<A: Address, T: Copy> Messenger<A, T> {
 
     /// Bytes that peers, what waits for them and what is remembered take.
     pub fn held(&self) -> usize {
-        self.by_address.len() * EACH_PEER + self.waiting_bytes + self.exchanges.held()
+        self.by_address.len() * EACH_PEER + self.waiting_bytes + self.exchanges.held() + self.leisure.held()
     }
 
     /// Whether nothing is remembered.
@@ -206,6 +211,7 @@ impl<A: Address, T: Copy> Messenger<A, T> {
                     id,
                     ..
                 } = error
+                    && !from.is_by_group()
                 {
                     self.send_empty(from, Kind::Reset, id, datagram.len(), out);
                 }
@@ -222,6 +228,12 @@ impl<A: Address, T: Copy> Messenger<A, T> {
             bytes: datagram.len(),
             allowed: self.allowed(from, datagram.len()),
         };
+        if from.is_by_group() {
+            // §8.1: such requests are not confirmable, and nothing else has a meaning there.
+            let is_request = kind == Kind::NonConfirmable && code.is_request();
+            let is_new = is_request && self.is_new(&requester, now, out);
+            return is_new.then_some(Received::Request(requester, message));
+        }
         match kind {
             Kind::Acknowledgement if code == Code::EMPTY => {
                 let tag = self.settle(from, id, now, out).flatten()?;
@@ -280,9 +292,13 @@ impl<A: Address, T: Copy> Messenger<A, T> {
         false
     }
 
-    /// Answers a request. What does not fit into what the requester may be sent waits until it has proved that it receives.
+    /// Answers a request. What does not fit into what the requester may be sent waits until it has proved that it receives. An answer to what came to a group
+    /// waits for its time, and an error is no answer there.
     pub fn respond(&mut self, to: &Requester<A>, mut response: Message, now: Instant, out: &mut Out<A>) {
         response.token = to.token;
+        if to.at.is_by_group() {
+            return self.respond_at_leisure(to, response, now);
+        }
         let name = (to.at, to.id);
         let confirmable = to.kind == Kind::Confirmable;
         let piggybacked = confirmable && self.exchanges.is_unacknowledged(name);
@@ -308,6 +324,25 @@ impl<A: Address, T: Copy> Messenger<A, T> {
             write(to.at, &datagram, out);
         } else {
             self.hold(*to, response, datagram.len(), now, out);
+        }
+    }
+
+    /// §8.2: not at once, and never with an error.
+    fn respond_at_leisure(&mut self, to: &Requester<A>, response: Message, now: Instant) {
+        if !response.code.is_success() {
+            return;
+        }
+        let by = (self.transmission.leisure, self.unguessable.number());
+        if !self.leisure.put(*to, response, by, now) {
+            self.counts.overflowed += 1;
+        }
+    }
+
+    /// The time has come of an answer to what came to a group.
+    fn respond_late(&mut self, to: &Requester<A>, mut response: Message, out: &mut Out<A>) {
+        (response.kind, response.id) = (Kind::NonConfirmable, self.next_id(to.at));
+        if let Some(datagram) = self.encoded(&response) {
+            self.send_within(to.at, &datagram, to.bytes, out);
         }
     }
 
@@ -421,6 +456,9 @@ impl<A: Address, T: Copy> Messenger<A, T> {
         now: Instant,
         out: &mut Out<A>,
     ) {
+        if from.at.is_by_group() {
+            return self.respond(from, response, now, out);
+        }
         let known = self.peer(from.at, from.bytes, now);
         self.respond(from, response, now, out);
         if let Some(index) = known {
@@ -473,7 +511,12 @@ impl<A: Address, T: Copy> Messenger<A, T> {
     /// When [`Self::handle_timeout`] is next wanted.
     pub fn deadline(&self) -> Option<Instant> {
         let first = self.timers.first().map(|(at, _)| *at);
-        first.into_iter().chain(self.exchanges.deadline()).min()
+        let others = self
+            .exchanges
+            .deadline()
+            .into_iter()
+            .chain(self.leisure.deadline());
+        first.into_iter().chain(others).min()
     }
 
     /// Does what is due, never much at once. Tells what became of messages.
@@ -484,6 +527,9 @@ impl<A: Address, T: Copy> Messenger<A, T> {
             };
             // What came was at least as long.
             self.send_empty(at, Kind::Acknowledgement, id, 4, out);
+        }
+        while let Some((to, response)) = self.leisure.pop(now) {
+            self.respond_late(&to, response, out);
         }
         for _ in 0..TIMERS_PER_TURN {
             if self.timers.first().is_none_or(|(at, _)| *at > now) {

@@ -5,9 +5,11 @@ use crate::blockwise::etag;
 use crate::client::{Asking, Awaiting, State, Wish};
 use crate::core::{Core, Out};
 use crate::counters::CoapMetric;
+use crate::discovery::{self, Offer};
 use crate::uri::{self, Query, Resource};
 use bytes::Bytes;
-use headgate_coap_codec::{Code, Kind, Links, Message, format, number};
+use headgate_coap_codec::{Code, Kind, Message, format, number};
+use headgate_model::access::Wanted;
 use headgate_model::bus::Refusal;
 use headgate_model::datagram::Address;
 use headgate_model::{
@@ -19,6 +21,20 @@ use std::time::Duration;
 
 /// So long an Echo value is fresh. RFC 9175 §2.3
 const FRESH: Duration = Duration::from_secs(60);
+
+/// What can be found here.
+const OFFERS: [Offer; 2] = [
+    Offer {
+        path: "/mqtt",
+        kind: "mqtt",
+        attributes: ";obs",
+    },
+    Offer {
+        path: "/ps",
+        kind: "core.ps",
+        attributes: ";obs",
+    },
+];
 
 /// Critical options that are understood. RFC 7252 §5.4.1
 fn is_known(option: u16) -> bool {
@@ -59,6 +75,9 @@ impl<A: Address> Core<A> {
         out: &mut Out<A>,
     ) {
         out.counts.add_own(CoapMetric::RequestsReceived);
+        if from.at.is_by_group() {
+            return self.by_group(&from, &request, now, out);
+        }
         if let Err((code, why)) = check(&request) {
             if code == Code::BAD_OPTION {
                 out.counts.add_own(CoapMetric::BadOptions);
@@ -67,7 +86,10 @@ impl<A: Address> Core<A> {
                     return;
                 }
             }
-            return self.refuse(&from, &request, code, why, out);
+            return match code {
+                Code::BAD_REQUEST => self.refuse_stranger(&from, &request, "", (code, why), out),
+                _ => self.refuse(&from, &request, code, why, out),
+            };
         }
         if self.asks_for_echo(&from, &request, now) {
             let mut challenge =
@@ -86,8 +108,21 @@ impl<A: Address> Core<A> {
             Resource::Unknown => self.refuse(&from, &request, Code::NOT_FOUND, "", out),
             Resource::Connection | Resource::Mqtt(_) | Resource::Ps(_) => match uri::query(&request) {
                 Ok(query) => self.on_query(from, request, &query, now, out),
-                Err(error) => self.refuse(&from, &request, Code::BAD_REQUEST, &error.to_string(), out),
+                Err(error) => {
+                    let why = error.to_string();
+                    self.refuse_stranger(&from, &request, "", (Code::BAD_REQUEST, &why), out);
+                }
             },
+        }
+    }
+
+    /// A request came to a group: only what there is may be asked there, for nobody knows who asks, and many hear it. §8, §11.3
+    fn by_group(&mut self, from: &Requester<A>, request: &Message, now: Instant, out: &mut Out<A>) {
+        if check(request).is_err() {
+            return;
+        }
+        if let Some(links) = discovery::links_for_group(from, request, &OFFERS) {
+            self.respond(from, request, links, now, out);
         }
     }
 
@@ -132,7 +167,7 @@ impl<A: Address> Core<A> {
         bytes.into()
     }
 
-    /// RFC 6690 §4, with the filters of §4.1 as far as there is something to filter.
+    /// RFC 6690 §4
     fn on_discovery(&mut self, from: &Requester<A>, request: &Message, now: Instant, out: &mut Out<A>) {
         if request.code != Code::GET {
             return self.refuse(from, request, Code::METHOD_NOT_ALLOWED, "", out);
@@ -146,28 +181,7 @@ impl<A: Address> Core<A> {
                 out,
             );
         }
-        let wanted: Vec<&Bytes> = request.options.all(number::URI_QUERY).collect();
-        let mut links = Links::default();
-        for (path, kind) in [("/mqtt", "mqtt"), ("/ps", "core.ps")] {
-            let is_wanted = wanted
-                .iter()
-                .all(|filter| match filter.iter().position(|byte| *byte == b'=') {
-                    Some(at) => match &filter[..at] {
-                        b"rt" => matches(&filter[at + 1..], kind),
-                        b"href" => matches(&filter[at + 1..], path),
-                        _ => false,
-                    },
-                    None => true,
-                });
-            if is_wanted {
-                links.add(path, &format!(";rt=\"{kind}\";obs"));
-            }
-        }
-        let mut response = Message::of_stream(Code::CONTENT, request.token);
-        response
-            .options
-            .push_uint(number::CONTENT_FORMAT, format::LINK_FORMAT.into());
-        response.payload = links.finish().into();
+        let response = discovery::links(request, &OFFERS);
         self.respond(from, request, response, now, out);
     }
 
@@ -189,13 +203,8 @@ impl<A: Address> Core<A> {
         }
         let wants_client = matches!(resource, Resource::Mqtt(_) | Resource::Connection);
         if wants_client && id.is_none_or(str::is_empty) {
-            return self.refuse(
-                &from,
-                &request,
-                Code::BAD_REQUEST,
-                "the client id is missing: c=",
-                out,
-            );
+            let why = (Code::BAD_REQUEST, "the client id is missing: c=");
+            return self.refuse_stranger(&from, &request, "", why, out);
         }
         let by_token = match resource {
             Resource::Connection => request.code != Code::POST,
@@ -204,7 +213,8 @@ impl<A: Address> Core<A> {
         };
         if by_token {
             let why = "there is no connection of this client id with this token";
-            return self.refuse(&from, &request, Code::UNAUTHORIZED, why, out);
+            let why = (Code::UNAUTHORIZED, why);
+            return self.refuse_stranger(&from, &request, id.unwrap_or_default(), why, out);
         }
         let name = self.name(from.at, query);
         match self.find(&name) {
@@ -323,9 +333,13 @@ impl<A: Address> Core<A> {
         now: Instant,
         out: &mut Out<A>,
     ) {
-        let topic = match Topic::parse(topic) {
+        let topic = match Topic::parse(topic.clone()) {
             Ok(topic) => topic,
-            Err(error) => return self.refuse(&from, &request, Code::BAD_REQUEST, &error.to_string(), out),
+            Err(error) => {
+                let why = error.to_string();
+                self.tell(index, || Wanted::Publish(topic), || why.clone().into(), out);
+                return self.refuse(&from, &request, Code::BAD_REQUEST, &why, out);
+            }
         };
         let content = request.options.uint(number::CONTENT_FORMAT);
         let media_type = content.and_then(|content| format::media_type(content.try_into().ok()?));
@@ -446,6 +460,8 @@ impl<A: Address> Core<A> {
             Wish::Observe(filter) => self.observe(index, from, request, filter, subscription, now, out),
             Wish::Read(_) if subscription.filter.has_wildcard() => {
                 let why = "what is retained is read topic by topic";
+                let filter = Bytes::copy_from_slice(subscription.filter.as_str().as_bytes());
+                self.tell(index, || Wanted::Subscribe(filter), || why.into(), out);
                 self.refuse(&from, &request, Code::BAD_REQUEST, why, out);
             }
             Wish::Read(_) => {
@@ -599,17 +615,9 @@ fn content_format(message: &Message) -> Option<u16> {
 }
 
 /// Whether a client takes this format; of a representation whose format is not known, it takes any. RFC 7252 §5.10.4
-fn accepts(request: &Message, format: Option<u16>) -> bool {
+pub(crate) fn accepts(request: &Message, format: Option<u16>) -> bool {
     match (request.options.uint(number::ACCEPT), format) {
         (Some(wanted), Some(format)) => wanted == u32::from(format),
         _ => true,
-    }
-}
-
-/// RFC 6690 §4.1: a `*` at the end matches anything.
-fn matches(pattern: &[u8], value: &str) -> bool {
-    match pattern.strip_suffix(b"*") {
-        Some(beginning) => value.as_bytes().starts_with(beginning),
-        None => value.as_bytes() == pattern,
     }
 }

@@ -32,6 +32,10 @@ pub struct Transmission {
     pub max_exchange_bytes: usize,
     /// Bytes that an address is sent at most for each byte that came from it, until it has proved that it receives: `0` is no limit. RFC 7252 §11.3
     pub amplification_limit: u8,
+    /// Within so long, at a time by chance, what came by multicast is answered: 0 s to 10 min. DEFAULT_LEISURE in RFC 7252 §4.8, §8.2
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub leisure: Duration,
 }
 
 impl Default for Transmission {
@@ -46,6 +50,7 @@ impl Default for Transmission {
             max_peers: 250_000,
             max_exchange_bytes: 16 << 20,
             amplification_limit: 3,
+            leisure: Duration::from_secs(5),
         }
     }
 }
@@ -104,6 +109,13 @@ impl Transmission {
             self.max_peers.to_string(),
             "1 and more",
         );
+        let written = humantime_serde::re::humantime::format_duration(self.leisure).to_string();
+        check(
+            self.leisure <= Duration::from_secs(600),
+            "leisure",
+            written,
+            "0s to 10m",
+        );
         faults
     }
 
@@ -151,6 +163,7 @@ mod tests {
             ack_random_percent: 99,
             nstart: 0,
             max_peers: 0,
+            leisure: Duration::from_secs(601),
             ..Transmission::default()
         };
         let faults = transmission.faults();
@@ -162,6 +175,7 @@ mod tests {
                 "ack_random_percent: 99 is out of range, allowed is 100 to 1000",
                 "nstart: 0 is out of range, allowed is 1 to 64",
                 "max_peers: 0 is out of range, allowed is 1 and more",
+                "leisure: 10m 1s is out of range, allowed is 0s to 10m",
             ]
         );
     }

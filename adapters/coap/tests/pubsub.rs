@@ -556,6 +556,43 @@ fn requests_that_wait_have_a_bound() {
     assert_eq!(told.why, "max_client_requests_per_second");
 }
 
+/// Who is refused with 4.00 or 4.01 is told of in the log: who it says that it is, and the reason that it hears itself. RFC 7252 §5.9.2.1, §5.9.2.2
+#[test]
+fn the_log_tells_who_is_refused_and_why() {
+    let long = format!("mqtt/a?c={}", "x".repeat(129));
+    let token = "there is no connection of this client id with this token";
+    for (request, client, why) in [
+        (put("mqtt/a", "x"), "", "the client id is missing: c="),
+        (put(&long, "x"), "", "the client id is too long"),
+        (put("mqtt/a?c=w&qos=3", "x"), "", "qos is 0, 1 or 2"),
+        (put("ps/a?clientid=w&token=x", "x"), "w", token),
+    ] {
+        let mut bench = Bench::new();
+        assert_eq!(bench.exchange(at(1), request).0.class(), 4);
+        let [told] = &bench.denied[..] else {
+            panic!("{:?}", bench.denied)
+        };
+        assert_eq!((told.client.as_str(), &*told.why), (client, why));
+        assert_eq!((told.wanted.clone(), told.who.peer_port), (Wanted::Connect, 1));
+    }
+    let mut bench = Bench::new();
+    assert_eq!(
+        bench.exchange(at(1), put("ps/a/+?clientid=w", "x")).0,
+        Code::BAD_REQUEST
+    );
+    assert_eq!(
+        bench.exchange(at(1), get("ps/a/+?clientid=w")).0,
+        Code::BAD_REQUEST
+    );
+    let wanted: Vec<_> = bench
+        .denied
+        .iter()
+        .map(|told| (told.client.as_str(), &told.wanted))
+        .collect();
+    let (publish, read) = (Wanted::Publish("a/+".into()), Wanted::Subscribe("a/+".into()));
+    assert_eq!(wanted, [("w", &publish), ("w", &read)]);
+}
+
 /// RFC 9175 §2.3: what changes something must show that it is fresh, where that is wanted. \[RFC9175-2.2.1-2\] \[RFC9175-2.3-1\] \[RFC9175-2.3-4\]
 #[test]
 fn echo_shows_that_a_request_is_fresh() {

@@ -144,7 +144,7 @@ impl<A: Copy> Handshake<A> {
         let exchange = agreed.suite.key_exchange();
         let is_full = resumed.is_none();
         let signs = exchange == KeyExchange::EcdheEcdsa;
-        let asks = signs && is_full && credentials.clients.is_some();
+        let asks = is_full && agreed.asks;
         let mut new_id = [0; 32];
         random.fill(&mut new_id);
         let may_be_resumed = signs && settings.resumption;

@@ -1,13 +1,14 @@
 //! What both will speak, from what the client offers. RFC 5246 §7.4.1
 
 use crate::CID_LEN;
-use crate::credentials::Credentials;
+use crate::credentials::{ClientVerifier, Credentials};
 use crate::outputs::{Failure, Reason};
 use crate::settings::ServerSettings;
 use headgate_dtls_codec::extension::{self, Extensions};
 use headgate_dtls_codec::{
     Bulk, CipherSuite, ClientHello, DTLS_1_2, DecodeError, Description, KeyExchange, RENEGOTIATION_SCSV,
 };
+use std::sync::Arc;
 
 /// What was agreed on.
 #[derive(Clone, Debug)]
@@ -19,7 +20,9 @@ pub(crate) struct Agreed {
     pub(crate) scheme: Option<u16>,
     /// The server shows its raw key. RFC 7250
     pub(crate) raw_server_key: bool,
-    /// The client is to show its raw key, if any.
+    /// The client is asked what it can show of itself.
+    pub(crate) asks: bool,
+    /// That is its raw key.
     pub(crate) raw_client_key: bool,
     /// The client's Connection ID, if it knows of them; empty if it wants none itself.
     pub(crate) peer_cid: Option<Box<[u8]>>,
@@ -65,14 +68,16 @@ impl Agreed {
             Description::HANDSHAKE_FAILURE,
         ))?;
         let signs = suite.key_exchange() == KeyExchange::EcdheEcdsa && resumed.is_none();
-        let asks = signs && credentials.clients.is_some();
+        let server_type = offer.server_type(credentials).filter(|_| signs);
+        let client_type = offer.client_type(credentials).filter(|_| signs);
         let peer_cid = offer.cid.filter(|_| settings.connection_id).map(Into::into);
         Ok(Self {
             suite,
             extended_master: offer.extended_master,
             scheme: offer.scheme(credentials).filter(|_| signs),
-            raw_server_key: signs && offer.shows_raw_key(credentials),
-            raw_client_key: asks && offer.wants_raw_key(credentials),
+            raw_server_key: server_type == Some(extension::RAW_PUBLIC_KEY),
+            asks: client_type.is_some(),
+            raw_client_key: client_type == Some(extension::RAW_PUBLIC_KEY),
             peer_cid,
             max_record: offer.max_fragment_length.map(|n| 1 << (8 + n)),
             server_name: offer.server_name.map(Into::into),
@@ -80,8 +85,8 @@ impl Agreed {
                 renegotiation: offer.renegotiation,
                 point_formats: offer.point_formats && suite.key_exchange().has_ecdhe() && resumed.is_none(),
                 max_fragment_length: offer.max_fragment_length,
-                server_certificate_type: signs && offer.server_types.is_some(),
-                client_certificate_type: asks && offer.client_types.is_some(),
+                server_certificate_type: server_type.is_some() && offer.server_types.is_some(),
+                client_certificate_type: client_type.is_some() && offer.client_types.is_some(),
             },
         })
     }
@@ -194,8 +199,9 @@ impl<'a> Offer<'a> {
         let offered = || hello.suites().any(|number| number == suite as u16);
         let has_key = match exchange {
             KeyExchange::EcdheEcdsa => {
-                let shows = self.shows_certificate(credentials) || self.shows_raw_key(credentials);
-                shows && self.scheme(credentials).is_some() && self.client_can_show(credentials)
+                self.server_type(credentials).is_some()
+                    && self.scheme(credentials).is_some()
+                    && self.client_can_show(credentials)
             }
             _ => credentials.psk,
         };
@@ -208,50 +214,33 @@ impl<'a> Offer<'a> {
         credentials.key.as_ref()?.scheme(&self.schemes)
     }
 
-    /// Who says nothing takes certificates. RFC 7250 §4.1
-    fn shows_certificate(&self, credentials: &Credentials) -> bool {
-        let takes = self
-            .server_types
-            .is_none_or(|types| types.contains(&extension::X509));
-        takes
-            && credentials
-                .key
-                .as_ref()
-                .is_some_and(|key| !key.chain().is_empty())
+    /// What the server shows of itself.
+    fn server_type(&self, credentials: &Credentials) -> Option<u8> {
+        let key = credentials.key.as_ref()?;
+        first(self.server_types, |kind| match kind {
+            extension::X509 => !key.chain().is_empty(),
+            kind => kind == extension::RAW_PUBLIC_KEY,
+        })
     }
 
-    fn shows_raw_key(&self, credentials: &Credentials) -> bool {
-        let takes = self
-            .server_types
-            .is_some_and(|types| types.contains(&extension::RAW_PUBLIC_KEY));
-        takes && credentials.key.is_some() && !self.shows_certificate(credentials)
-    }
-
-    fn wants_raw_key(&self, credentials: &Credentials) -> bool {
-        let has = self
-            .client_types
-            .is_some_and(|types| types.contains(&extension::RAW_PUBLIC_KEY));
-        let has_certificate = self
-            .client_types
-            .is_none_or(|types| types.contains(&extension::X509));
-        let verifier = credentials.clients.as_ref();
-        verifier.is_some_and(|verifier| {
-            has && verifier.takes_raw_keys() && !(has_certificate && verifier.takes_certificates())
+    /// What the client is to show of itself.
+    fn client_type(&self, credentials: &Credentials) -> Option<u8> {
+        let verifier = credentials.clients.as_ref()?;
+        first(self.client_types, |kind| match kind {
+            extension::X509 => verifier.takes_certificates(),
+            kind => kind == extension::RAW_PUBLIC_KEY && verifier.takes_raw_keys(),
         })
     }
 
     /// Whether it can show what it must.
     fn client_can_show(&self, credentials: &Credentials) -> bool {
-        let Some(verifier) = credentials
-            .clients
-            .as_ref()
-            .filter(|verifier| verifier.is_required())
-        else {
-            return true;
-        };
-        let has_certificate = self
-            .client_types
-            .is_none_or(|types| types.contains(&extension::X509));
-        (has_certificate && verifier.takes_certificates()) || self.wants_raw_key(credentials)
+        let is_required = |verifier: &Arc<dyn ClientVerifier>| verifier.is_required();
+        !credentials.clients.as_ref().is_some_and(is_required) || self.client_type(credentials).is_some()
     }
+}
+
+/// The client's favourite among its types that will do; who says nothing has certificates. RFC 7250 §4.1
+fn first(types: Option<&[u8]>, will_do: impl Fn(u8) -> bool) -> Option<u8> {
+    let types = types.unwrap_or(&[extension::X509]);
+    types.iter().copied().find(|kind| will_do(*kind))
 }

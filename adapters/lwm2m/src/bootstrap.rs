@@ -374,11 +374,11 @@ impl<A: Address> Core<A> {
         let words = words(&request);
         let endpoint = words.get("ep").cloned().unwrap_or_default();
         if let Err((code, why)) = check_endpoint(&endpoint, &self.settings) {
-            return self.refuse(&from, &request, code, &why, out);
+            return self.refuse_stranger(&from, &request, code, &why, out);
         }
         if self.settings.bootstrap.of(&endpoint).is_none() {
             let why = "nothing is known of this endpoint";
-            return self.refuse(&from, &request, Code::BAD_REQUEST, why, out);
+            return self.refuse_stranger(&from, &request, Code::BAD_REQUEST, why, out);
         }
         let preferred = words
             .get("pct")

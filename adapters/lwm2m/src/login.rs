@@ -3,11 +3,11 @@
 use crate::core::{Core, NOBODY, Occupant, Out, PROTOCOL, SESSIONS};
 use crate::counters::Lwm2mMetric;
 use crate::device::{Asking, Device, Job, State, Wanted};
-use crate::registration::Registration;
+use crate::registration::{Registration, check_endpoint};
 use bytes::Bytes;
 use headgate_coap::Requester;
 use headgate_coap_codec::{Code, Message, number};
-use headgate_model::access::{AuthRefusal, Credentials, Readmission};
+use headgate_model::access::{AuthRefusal, Credentials, Readmission, Wanted as Wished};
 use headgate_model::bus::Presence;
 use headgate_model::datagram::Address;
 use headgate_model::{
@@ -23,12 +23,85 @@ impl<A: Address> Core<A> {
     pub(crate) fn register(&mut self, from: Requester<A>, request: Message, now: Instant, out: &mut Out<A>) {
         let registration = match Registration::parse(&request, &self.settings) {
             Ok(registration) => registration,
-            Err((code, why)) => return self.refuse(&from, &request, code, &why, out),
+            Err((code, why)) => return self.refuse_stranger(&from, &request, code, &why, out),
         };
-        let known = self.by_endpoint.contains_key(&registration.endpoint);
-        let full = !known && self.devices() >= self.settings.max_clients;
-        if full || self.logging_in >= self.settings.max_logins || self.overloaded || !self.has_memory {
+        if registration.endpoint.is_empty() {
+            return self.identify(from, request, registration, now, out);
+        }
+        self.register_as(from, request, registration, now, out);
+    }
+
+    /// Somebody registers without an endpoint name: it has that by which its keys know it, if they do. LwM2M Core 1.1 §6.2.1
+    fn identify(
+        &mut self,
+        from: Requester<A>,
+        request: Message,
+        registration: Registration,
+        now: Instant,
+        out: &mut Out<A>,
+    ) {
+        // Where somebody else could send, nobody has shown anything.
+        if A::FORGEABLE {
+            return self.on_identified(from, request, registration, None, now, out);
+        }
+        if self.is_full(out) {
+            let why = "too many clients";
+            return self.refuse(&from, &request, Code::SERVICE_UNAVAILABLE, why, out);
+        }
+        let index = self.add(from.at, registration, String::new(), State::LoggingIn, now);
+        let device = self.device_mut(index);
+        (device.asked, device.requester) = (true, Some((from, request)));
+        let (key, at) = (device.seat, Some(from.at));
+        self.logging_in += 1;
+        let question = Question::Identify;
+        out.questions.push(Asked { key, at, question });
+    }
+
+    fn on_identified(
+        &mut self,
+        from: Requester<A>,
+        request: Message,
+        mut registration: Registration,
+        name: Option<&str>,
+        now: Instant,
+        out: &mut Out<A>,
+    ) {
+        registration.endpoint = name.unwrap_or_default().to_owned();
+        match check_endpoint(&registration.endpoint, &self.settings) {
+            Ok(()) => self.register_as(from, request, registration, now, out),
+            Err((code, why)) => {
+                let why = match name {
+                    Some(_) => format!("of its key: {why}"),
+                    None => why,
+                };
+                self.refuse_stranger(&from, &request, code, &why, out);
+            }
+        }
+    }
+
+    /// Whether nobody more can be let in now; that is counted.
+    fn is_full(&mut self, out: &mut Out<A>) -> bool {
+        let is_full = self.logging_in >= self.settings.max_logins || self.overloaded || !self.has_memory;
+        if is_full {
             out.counts.add(Metric::ConnectRefused);
+        }
+        is_full
+    }
+
+    fn register_as(
+        &mut self,
+        from: Requester<A>,
+        request: Message,
+        registration: Registration,
+        now: Instant,
+        out: &mut Out<A>,
+    ) {
+        let known = self.by_endpoint.contains_key(&registration.endpoint);
+        let has_place = known || self.devices() < self.settings.max_clients;
+        if !has_place {
+            out.counts.add(Metric::ConnectRefused);
+        }
+        if !has_place || self.is_full(out) {
             let why = "too many clients";
             return self.refuse(&from, &request, Code::SERVICE_UNAVAILABLE, why, out);
         }
@@ -107,7 +180,17 @@ impl<A: Address> Core<A> {
         };
         if std::mem::take(&mut self.device_mut(index).asked) {
             self.logging_in -= 1;
-            self.on_who(index, answer, now, out);
+            match answer {
+                Answer::Identified(name) => {
+                    let device = self.device_mut(index);
+                    let (asked, registration) = (device.requester.take(), device.registration.clone());
+                    self.remove(index);
+                    if let Some((from, request)) = asked {
+                        self.on_identified(from, request, registration, name.as_deref(), now, out);
+                    }
+                }
+                answer => self.on_who(index, answer, now, out),
+            }
             if self.device_of(key) == Some(index) {
                 self.ask(index, out);
             }
@@ -190,13 +273,9 @@ impl<A: Address> Core<A> {
         let seat = device.seat;
         let entrant = self.naming.gate(&name, Some(&policy)).enter_beside(who);
         let Some(entrant) = entrant else {
-            return self.end(
-                index,
-                Code::FORBIDDEN,
-                "nobody may have this endpoint name",
-                now,
-                out,
-            );
+            let why = "nobody may have this endpoint name";
+            self.tell_denial(index, || Wished::Connect, || why.into(), out);
+            return self.end(index, Code::FORBIDDEN, why, now, out);
         };
         self.device_mut(index).who = Some(Arc::clone(entrant.who()));
         let open = Open {
@@ -414,6 +493,7 @@ impl<A: Address> Core<A> {
             }
             Some((from, request)) => {
                 let why = "this is another's registration";
+                self.tell_stranger(from.at, self.device(index).id.as_str(), why, out);
                 self.refuse(&from, &request, Code::UNAUTHORIZED, why, out);
             }
             None => {}

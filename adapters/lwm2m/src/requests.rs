@@ -5,10 +5,13 @@ use crate::counters::Lwm2mMetric;
 use crate::device::State;
 use crate::report;
 use crate::request;
+use bytes::Bytes;
 use headgate_coap::blockwise::cut;
+use headgate_coap::discovery::{self, Offer};
 use headgate_coap::{Requester, szx_allowed};
-use headgate_coap_codec::{Block, Code, Kind, Links, Message, Options, format, number};
+use headgate_coap_codec::{Block, Code, Kind, Message, Options, format, number};
 use headgate_lwm2m_codec::Path;
+use headgate_model::access::Wanted;
 use headgate_model::datagram::Address;
 use headgate_model::{CloseReason, Instant, UserLimit};
 use serde_json::json;
@@ -16,6 +19,22 @@ use std::sync::Arc;
 
 /// What one client sends and is not safe yet: so many wait for that at once.
 const MOST_AWAITED: usize = 32;
+
+/// What can be found here.
+const OFFERS: [Offer; 4] = [
+    offer("/rd", "core.rd"),
+    offer("/dp", ""),
+    offer("/bs", ""),
+    offer("/bspack", ""),
+];
+
+const fn offer(path: &'static str, kind: &'static str) -> Offer {
+    Offer {
+        path,
+        kind,
+        attributes: "",
+    }
+}
 
 /// Critical options that are understood. RFC 7252 §5.4.1
 pub(crate) fn is_known(option: u16) -> bool {
@@ -36,6 +55,9 @@ impl<A: Address> Core<A> {
     /// A request came, for the first time.
     pub(crate) fn request(&mut self, from: Requester<A>, request: Message, now: Instant, out: &mut Out<A>) {
         out.counts.add_own(Lwm2mMetric::RequestsReceived);
+        if from.at.is_by_group() {
+            return self.by_group(&from, &request, out);
+        }
         if request.options.has(number::PROXY_URI) || request.options.has(number::PROXY_SCHEME) {
             return self.refuse(
                 &from,
@@ -66,6 +88,17 @@ impl<A: Address> Core<A> {
         let known = self.find_at(from.at).filter(|_| !registers);
         if let Some(index) = known.filter(|index| self.device(*index).state == State::Open) {
             self.hear(index, now, out);
+        }
+    }
+
+    /// A request came to a group: only what there is may be asked there. RFC 7252 §8, §11.3
+    fn by_group(&mut self, from: &Requester<A>, request: &Message, out: &mut Out<A>) {
+        // What goes to a proxy is none that is known.
+        if request.options.first_bad(is_known).is_some() {
+            return;
+        }
+        if let Some(links) = discovery::links_for_group(from, request, &OFFERS) {
+            self.respond(from, request, links, out);
         }
     }
 
@@ -182,7 +215,10 @@ impl<A: Address> Core<A> {
             .expect("the index of a client");
         let changed = match device.registration.update(&request, &self.settings) {
             Ok(changed) => changed,
-            Err((code, why)) => return self.refuse(&from, &request, code, &why, out),
+            Err((code, why)) => {
+                self.tell_denial(index, || Wanted::Connect, || format!("update: {why}").into(), out);
+                return self.refuse(&from, &request, code, &why, out);
+            }
         };
         out.counts.add_own(Lwm2mMetric::Updated);
         (device.renewed, device.ends_by) = (now, None);
@@ -218,7 +254,11 @@ impl<A: Address> Core<A> {
         let registry = Arc::clone(&self.settings.supplies.registry);
         let values = match request::values(&request, Path::ROOT, &registry) {
             Ok(values) => values,
-            Err(why) => return self.refuse(&from, &request, Code::BAD_REQUEST, &why.to_string(), out),
+            Err(why) => {
+                let (wanted, why) = (|| Wanted::Publish(Bytes::new()), why.to_string());
+                self.tell_denial(index, wanted, || why.clone().into(), out);
+                return self.refuse(&from, &request, Code::BAD_REQUEST, &why, out);
+            }
         };
         out.counts.add_own(Lwm2mMetric::Sent);
         self.retain(index, &values, now, out);
@@ -285,20 +325,7 @@ impl<A: Address> Core<A> {
     }
 
     fn on_discovery(&mut self, from: &Requester<A>, request: &Message, out: &mut Out<A>) {
-        let mut links = Links::default();
-        for (path, attributes) in [
-            ("/rd", ";rt=\"core.rd\""),
-            ("/dp", ""),
-            ("/bs", ""),
-            ("/bspack", ""),
-        ] {
-            links.add(path, attributes);
-        }
-        let mut response = Message::of_stream(Code::CONTENT, request.token);
-        response
-            .options
-            .push_uint(number::CONTENT_FORMAT, format::LINK_FORMAT.into());
-        response.payload = links.finish().into();
+        let response = discovery::links(request, &OFFERS);
         self.respond(from, request, response, out);
     }
 }

@@ -4,7 +4,7 @@ mod bench;
 
 use bench::{Bench, LINKS, SECOND, at, location, post, request, send, text};
 use headgate_coap_codec::{Block, Code, Message, number};
-use headgate_model::access::AuthRefusal;
+use headgate_model::access::{AuthRefusal, Wanted};
 use headgate_model::{AccessDecision, Action, Qos};
 use serde_json::json;
 
@@ -311,6 +311,80 @@ fn who_is_not_let_in_is_not_registered() {
         assert_eq!(bench.code(at(1), post("rd?ep=dev", LINKS)), code, "{refusal:?}");
         bench.is_empty();
     }
+}
+
+/// Who is refused is told of in the log: under its name, if it says one that can be, and with the reason that it hears itself. LwM2M Core 1.1 §6.2.1, table 6.2.1.-2
+#[test]
+fn the_log_tells_who_is_refused_and_why() {
+    let mut bench = Bench::new();
+    bench.register(at(9), "ep=known");
+    for (uri, links, endpoint, why) in [
+        ("rd?lt=60", LINKS, "", "the endpoint name is missing: ep="),
+        (
+            "rd?ep=a/b",
+            LINKS,
+            "",
+            "an endpoint name has no / + # in it here, and no $ in front",
+        ),
+        ("rd?ep=dev&lt=x", LINKS, "dev", "lt is a number of seconds"),
+        (
+            "rd?ep=dev&lt=99999999999",
+            LINKS,
+            "dev",
+            "a lifetime is 1 to 31622400 s here",
+        ),
+        (
+            "rd?ep=dev&b=X",
+            LINKS,
+            "dev",
+            "a binding has the letters U T S N Q M H",
+        ),
+        (
+            "rd?ep=dev&lwm2m=3.0",
+            LINKS,
+            "dev",
+            "this version of LwM2M is not spoken here: 1.0, 1.1 and 1.2 are",
+        ),
+        ("bs?ep=dev", "", "dev", "nothing is known of this endpoint"),
+        ("bs", "", "", "the endpoint name is missing: ep="),
+    ] {
+        assert_eq!(bench.code(at(1), post(uri, links)).class(), 4, "{uri}");
+        let [told] = &std::mem::take(&mut bench.denied)[..] else {
+            panic!("{uri}: {:?}", bench.denied)
+        };
+        assert_eq!((told.client.as_str(), &*told.why), (endpoint, why), "{uri}");
+        assert_eq!(
+            (told.wanted.clone(), told.who.peer_port),
+            (Wanted::Connect, 1),
+            "{uri}"
+        );
+    }
+    assert_eq!(bench.code(at(1), post("rd?ep=dev", "</3/0")), Code::BAD_REQUEST);
+    let told = bench.denied.pop().expect("it is told");
+    assert!(told.why.starts_with("objects: "), "{}", told.why);
+    assert_eq!(bench.gauge("clients"), 1);
+}
+
+/// What a registered client says that cannot be taken is told of, too.
+#[test]
+fn the_log_tells_of_updates_and_values_that_are_refused() {
+    let mut bench = Bench::new();
+    let location = bench.register(at(1), "ep=dev");
+    assert_eq!(
+        bench.code(at(1), post(&format!("{location}?lt=x"), "")),
+        Code::BAD_REQUEST
+    );
+    let told = bench.denied.pop().expect("it is told");
+    assert_eq!(
+        (told.client.as_str(), &*told.why),
+        ("dev", "update: lt is a number of seconds")
+    );
+    let mut nonsense = send("/3303/0/5700", 1.0);
+    nonsense.payload = "[".into();
+    assert_eq!(bench.code(at(1), nonsense), Code::BAD_REQUEST);
+    let told = bench.denied.pop().expect("it is told");
+    assert_eq!(told.wanted, Wanted::Publish(Default::default()));
+    assert!(bench.denied.is_empty());
 }
 
 /// A session belongs to the user that opened it.

@@ -188,7 +188,9 @@ impl MqttEndpoint {
             }
             // The access service has written to the log whom it refused, and why.
             Answer::Refused(why) => self.turn_away(refusal_code(why, self.version), out),
-            Answer::Authorized(_) => self.refuse(ReasonCode::ImplementationSpecificError, out),
+            Answer::Authorized(_) | Answer::Identified(_) => {
+                self.refuse(ReasonCode::ImplementationSpecificError, out);
+            }
         }
     }
 

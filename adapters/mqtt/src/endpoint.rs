@@ -305,7 +305,7 @@ impl MqttEndpoint {
             }
             Answer::Challenge(data) => self.send_auth(ReasonCode::ContinueAuthentication, Some(data), out),
             // [MQTT-4.12.1-2]
-            Answer::Refused(_) | Answer::Authorized(_) => {
+            Answer::Refused(_) | Answer::Authorized(_) | Answer::Identified(_) => {
                 self.fail(ReasonCode::NotAuthorized, "re-authentication failed", out);
             }
         }

@@ -318,7 +318,7 @@ impl Conversations {
     fn keep(&mut self, key: SessionKey, session: Box<dyn AccessSession>, answer: &Answer) {
         let goes_on = match answer {
             Answer::Allowed { identity, .. } => identity.policy.may_ask(),
-            Answer::Refused(_) => false,
+            Answer::Refused(_) | Answer::Identified(_) => false,
             Answer::Challenge(_) | Answer::Authorized(_) => true,
         };
         if goes_on {

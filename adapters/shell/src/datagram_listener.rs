@@ -27,6 +27,9 @@ pub trait DatagramListener: Send + Sync {
     /// The name in logs and under `$SYS`.
     fn name(&self) -> &str;
 
+    /// Whether it is to listen.
+    fn is_enabled(&self) -> bool;
+
     /// What the messages go over: `udp`, `dtls` or `serial`.
     fn kind(&self) -> &'static str;
 
@@ -115,6 +118,10 @@ pub struct ListenerFor<'a, P: DatagramProtocol>(pub &'a SettingsOf<P>);
 impl<P: DatagramProtocol> DatagramListener for ListenerFor<'_, P> {
     fn name(&self) -> &str {
         &self.0.name
+    }
+
+    fn is_enabled(&self) -> bool {
+        self.0.enabled
     }
 
     fn kind(&self) -> &'static str {

@@ -103,7 +103,9 @@ impl StompEndpoint {
             Answer::Allowed { identity, .. } => self.open(identity, out),
             // The access service has written to the log whom it refused, and why.
             Answer::Refused(why) => self.turn_away(refusal(why), out),
-            Answer::Challenge(_) | Answer::Authorized(_) => self.refuse("not authorized", out),
+            Answer::Challenge(_) | Answer::Authorized(_) | Answer::Identified(_) => {
+                self.refuse("not authorized", out);
+            }
         }
     }
 

@@ -90,13 +90,18 @@ impl Registry {
             version: object.version.clone(),
             name: object.name.clone(),
         };
-        self.add(object);
+        let is_added = self.add(object);
+        debug_assert!(is_added, "its version was looked at where it was read");
         Ok(added)
     }
 
-    fn add(&mut self, object: Object) {
-        let version = version_of(&object.version).expect("checked where it was read");
-        self.0.insert((object.id, version), Arc::new(object));
+    /// Adds an object, or takes it in the place of that with the same identifier and version. False if its version is none; then nothing is added.
+    pub fn add(&mut self, object: Object) -> bool {
+        let version = version_of(&object.version);
+        version.is_some_and(|version| {
+            self.0.insert((object.id, version), Arc::new(object));
+            true
+        })
     }
 
     /// Adds all definitions of another one; those with the same identifier and version are taken from there.
@@ -186,6 +191,7 @@ mod tests {
         assert_eq!(registry.object_of(7, "1.1"), None);
         assert_eq!(registry.object_of(7, "one"), None);
         assert_eq!(registry.object(6), None);
+        assert!(!registry.add(object(9, "one", "no version")));
         assert_eq!(registry.objects().count(), 4);
     }
 

@@ -57,6 +57,7 @@ fn refusal_of(question: &Question) -> Answer {
         | Question::Continue(_)
         | Question::Reauthenticate(_)
         | Question::Readmit(_) => Answer::Refused(AuthRefusal::Unavailable),
+        Question::Identify => Answer::Identified(None),
         Question::Authorize(requests) => {
             Answer::Authorized(vec![AccessDecision::Deny(DenyCode::default()); requests.len()])
         }

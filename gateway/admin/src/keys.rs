@@ -56,8 +56,11 @@ impl Key {
     }
 
     pub(crate) fn is(&self, secret: &str, unix: u64) -> bool {
-        let is_valid = self.expires.is_none_or(|expires| unix < expires);
-        same(STANDARD.encode(digest(secret)).as_bytes(), self.sha256.as_bytes()) && is_valid
+        same(STANDARD.encode(digest(secret)).as_bytes(), self.sha256.as_bytes()) && self.is_valid(unix)
+    }
+
+    pub(crate) fn is_valid(&self, unix: u64) -> bool {
+        self.expires.is_none_or(|expires| unix < expires)
     }
 
     pub(crate) fn view(&self, id: &str, last_used: Option<u64>) -> KeyView {

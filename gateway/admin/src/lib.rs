@@ -317,9 +317,15 @@ impl Admin {
         Ok(Identity { name, role })
     }
 
-    /// Who has this session, and what its changes must show; the session goes on from now. `None`: it is over, or never was.
-    pub fn session(&self, token: &str, now: Moment) -> Option<(Identity, String)> {
-        self.0.state.lock().sessions.touch(token, now)
+    /// Who has this session, and what its changes must show. It is idle from now on if somebody `uses` it, and else as before. `None`: it is over, or never was.
+    pub fn session(&self, token: &str, uses: bool, now: Moment) -> Option<(Identity, String)> {
+        self.0.state.lock().sessions.touch(token, uses, now)
+    }
+
+    /// The same, and the session is as idle as before.
+    pub fn look(&self, token: &str, now: Moment) -> Option<Identity> {
+        let known = self.0.state.lock().sessions.touch(token, false, now);
+        known.map(|(who, _)| who)
     }
 
     /// Ends a session.
@@ -337,6 +343,16 @@ impl Admin {
         };
         state.used.insert(id.to_owned(), now.unix);
         Some(identity)
+    }
+
+    /// Whether there is still such a key.
+    pub fn has_key(&self, id: &str, now: Moment) -> bool {
+        let state = self.0.state.lock();
+        state
+            .people
+            .keys
+            .get(id)
+            .is_some_and(|key| key.is_valid(now.unix))
     }
 
     /// How long a session may be idle.

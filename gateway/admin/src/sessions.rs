@@ -83,8 +83,8 @@ impl Sessions {
         Ok(login)
     }
 
-    /// Who has the session, and what its changes must show.
-    pub(crate) fn touch(&mut self, token: &str, now: Moment) -> Option<(Identity, String)> {
+    /// Who has the session, and what its changes must show. It is idle from now on, if somebody `uses` it.
+    pub(crate) fn touch(&mut self, token: &str, uses: bool, now: Moment) -> Option<(Identity, String)> {
         let digest = digest(token);
         let idle = self.idle;
         let session = self.known.get_mut(&digest)?;
@@ -92,7 +92,9 @@ impl Sessions {
             self.known.remove(&digest);
             return None;
         }
-        session.used = now.steady;
+        if uses {
+            session.used = now.steady;
+        }
         Some((session.identity.clone(), session.csrf.clone()))
     }
 

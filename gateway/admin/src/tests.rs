@@ -102,31 +102,55 @@ fn the_code_cannot_be_guessed() {
 #[test]
 fn a_session_ends_idle_and_after_half_a_day() {
     let (bench, login) = Bench::set_up();
-    let (who, csrf) = bench.admin.session(&login.token, bench.at(1_799)).unwrap();
+    let (who, csrf) = bench.admin.session(&login.token, true, bench.at(1_799)).unwrap();
     assert_eq!((who.role, &*who.name), (Role::Administrator, "root"));
     assert_eq!(csrf, login.csrf);
     assert!(
         bench
             .admin
-            .session(&login.token, bench.at(1_799 + 1_800))
+            .session(&login.token, true, bench.at(1_799 + 1_800))
             .is_none()
+    );
+    let login = bench.admin.log_in("root", PASSWORD, HERE, bench.at(0)).unwrap();
+    assert!(
+        bench
+            .admin
+            .session(&login.token, false, bench.at(1_000))
+            .is_some()
+    );
+    assert!(
+        bench.admin.session(&login.token, true, bench.at(1_800)).is_none(),
+        "a look is no use"
     );
     let login = bench.admin.log_in("root", PASSWORD, HERE, bench.at(0)).unwrap();
     let busy = (0..12 * 3_600)
         .step_by(1_000)
-        .all(|at| bench.admin.session(&login.token, bench.at(at)).is_some());
+        .all(|at| bench.admin.session(&login.token, true, bench.at(at)).is_some());
     assert!(busy);
-    assert!(bench.admin.session(&login.token, bench.at(12 * 3_600)).is_none());
-    assert!(bench.restarted().session(&login.token, bench.at(1)).is_none());
+    assert!(
+        bench
+            .admin
+            .session(&login.token, true, bench.at(12 * 3_600))
+            .is_none()
+    );
+    assert!(
+        bench
+            .restarted()
+            .session(&login.token, true, bench.at(1))
+            .is_none()
+    );
 }
 
 #[test]
 fn who_has_too_many_sessions_loses_the_idlest() {
     let (bench, first) = Bench::set_up();
     for n in 0..SESSIONS_OF_ONE as u64 {
-        bench.admin.log_in("root", PASSWORD, HERE, bench.at(n)).unwrap();
+        bench
+            .admin
+            .log_in("root", PASSWORD, HERE, bench.at(1 + n))
+            .unwrap();
     }
-    assert!(bench.admin.session(&first.token, bench.at(20)).is_none());
+    assert!(bench.admin.session(&first.token, true, bench.at(20)).is_none());
 }
 
 #[test]
@@ -181,10 +205,10 @@ fn somebody_must_be_able_to_run_the_gateway() {
         admin.add("other", PASSWORD, Role::Viewer, bench.at(0)),
         Err(AdminError::Exists(_))
     ));
-    assert!(admin.session(&login.token, bench.at(1)).is_some());
+    assert!(admin.session(&login.token, true, bench.at(1)).is_some());
     admin.remove("root").unwrap();
     assert!(
-        admin.session(&login.token, bench.at(1)).is_none(),
+        admin.session(&login.token, true, bench.at(1)).is_none(),
         "its sessions ended"
     );
     for name in ["", "a:b", "a\u{1}", &"x".repeat(65)] {

@@ -496,6 +496,7 @@ impl AccessSession for Session {
                 }
                 Question::Continue(data) => self.continue_exchange(data.as_deref().unwrap_or_default()),
                 Question::Readmit(known) => self.readmit(*known),
+                Question::Identify => Answer::Identified(self.shown_name()),
                 // Rules decide at once: they never leave a request to be asked for.
                 Question::Authorize(requests) => {
                     Answer::Authorized(vec![AccessDecision::Deny(Default::default()); requests.len()])
@@ -522,12 +523,20 @@ impl AccessSession for Concluded {
             | Question::Reauthenticate(_)
             | Question::Continue(_)
             | Question::Readmit(_) => Answer::Refused(AuthRefusal::NotAuthorized),
+            Question::Identify => Answer::Identified(None),
         };
         Box::pin(std::future::ready((self as Box<dyn AccessSession>, answer)))
     }
 }
 
 impl Session {
+    /// What the client's key or certificate says that it is.
+    fn shown_name(&self) -> Option<Arc<str>> {
+        let certificate = self.certificate.as_ref();
+        let common_name = || certificate?.common_name.as_deref().map(Arc::from);
+        self.identity.clone().or_else(common_name)
+    }
+
     async fn authenticate(&mut self, credentials: Credentials) -> Answer {
         self.client = Some(credentials.client_id);
         self.link = credentials.link;

@@ -4,15 +4,26 @@ use crate::acks::Answers;
 use headgate_model::EndpointId;
 
 /// Whether an endpoint has the session.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) enum Attachment {
     /// No endpoint has it.
-    #[default]
-    Away,
+    Away {
+        /// Since when, in [`seconds`](crate::ledger::seconds); 0 for since before the start.
+        left: u32,
+    },
     /// No endpoint has it, for its client sleeps. Operators see it as connected. MQTT-SN 1.2 §6.14
-    Asleep,
+    Asleep {
+        /// Since when, in [`seconds`](crate::ledger::seconds); 0 for since before the start.
+        left: u32,
+    },
     /// An endpoint has it.
     Attached(Attached),
+}
+
+impl Default for Attachment {
+    fn default() -> Self {
+        Self::Away { left: 0 }
+    }
 }
 
 /// The endpoint that has a session.
@@ -113,7 +124,7 @@ impl Attachment {
     pub(crate) fn attached(&self) -> Option<&Attached> {
         match self {
             Self::Attached(attached) => Some(attached),
-            Self::Away | Self::Asleep => None,
+            Self::Away { .. } | Self::Asleep { .. } => None,
         }
     }
 
@@ -121,7 +132,7 @@ impl Attachment {
     pub(crate) fn attached_mut(&mut self) -> Option<&mut Attached> {
         match self {
             Self::Attached(attached) => Some(attached),
-            Self::Away | Self::Asleep => None,
+            Self::Away { .. } | Self::Asleep { .. } => None,
         }
     }
 

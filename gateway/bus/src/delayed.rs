@@ -11,6 +11,7 @@ use headgate_model::memory::Want;
 use headgate_model::store::{MessageId, StoredMessage};
 use headgate_model::{Instant, Message, StoreOp, Topic, WallTime};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,6 +55,17 @@ impl DelayedMessages {
     /// The first of them that is due is not due any more: [`DelayedMessages::retry`] or [`DelayedMessages::remove`] comes next.
     pub(crate) fn pop_due(&mut self) -> Option<MessageId> {
         self.due.pop_first().map(|(_, id)| id)
+    }
+
+    /// Those that are due behind `after`, in the order in which they are.
+    pub(crate) fn page(
+        &self,
+        after: Option<(Instant, MessageId)>,
+        limit: usize,
+    ) -> impl Iterator<Item = (Instant, MessageId, &Arc<Message>)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let due = self.due.range((from, Bound::Unbounded)).take(limit);
+        due.filter_map(|(at, id)| Some((*at, *id, &self.messages.get(id)?.message)))
     }
 
     fn has_room(&self, size: usize, limits: &DelayedSettings) -> bool {

@@ -4,6 +4,7 @@ use crate::acks::Needs;
 use crate::attachment::{Attached, Attachment, Stage};
 use crate::bus::{Bus, BusOutputs};
 use crate::deliveries::Deliveries;
+use crate::ledger::seconds;
 use crate::session::{NOT_DUE, Session};
 use crate::sessions::{SessionRef, Slot};
 use crate::stats::DropReason;
@@ -107,10 +108,11 @@ impl Bus {
         let store_qos0 = session.rules(&self.queue_rules).store_qos0;
         let sleeps = matches!(reason, CloseReason::Asleep(_));
         let is_written = sleeps && session.attachment.is_falling_asleep();
+        let left = seconds(now);
         session.attachment = if sleeps {
-            Attachment::Asleep
+            Attachment::Asleep { left }
         } else {
-            Attachment::Away
+            Attachment::Away { left }
         };
         session.deliveries.end_connection(&mut self.gauges);
         if let Some(expiry) = expiry {

@@ -71,8 +71,8 @@ pub use links::LinkReport;
 pub use paging::FetchRequest;
 pub use publish::HUB;
 pub use queries::{
-    ClientInfo, ClientState, DeliveryInfo, MAX_PAGE, Page, QueryError, QueuePage, Receivers, SessionInfo,
-    StoredCursor, SubscriptionCursor, SubscriptionInfo,
+    ClientInfo, ClientState, DelayedCursor, DelayedInfo, DeliveryInfo, MAX_PAGE, Page, QueryError, QueuePage,
+    Receivers, SessionInfo, StoredCursor, SubscriptionCursor, SubscriptionInfo,
 };
 pub use reading::RulesChange;
 pub use settings::{

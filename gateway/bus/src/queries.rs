@@ -16,9 +16,10 @@ use crate::session::Session;
 use crate::sessions::SessionRef;
 use crate::slow::{SlowClient, waiting_since};
 use headgate_model::bus::Presence;
-use headgate_model::store::Fetched;
+use headgate_model::store::{Fetched, MessageId};
 use headgate_model::{
-    ClientId, DeliveryId, Instant, Message, Qos, StoreError, Subscription, Topic, TopicFilter, Will,
+    ClientId, DeliveryId, Instant, Message, Qos, SessionId, StoreError, Subscription, Topic, TopicFilter,
+    Will,
 };
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -81,8 +82,10 @@ pub struct ClientInfo {
     pub presence: Arc<Presence>,
     /// How it is connected.
     pub state: ClientState,
-    /// Since when, to the second; `None` when no connection has the session.
-    pub connected_since: Option<Instant>,
+    /// Since when it is connected.
+    pub connected: Option<Instant>,
+    /// Since when it is away or asleep, if it was here since the start.
+    pub left: Option<Instant>,
     /// Whether its session outlives its connection.
     pub durable: bool,
     /// Subscriptions.
@@ -99,6 +102,8 @@ pub struct ClientInfo {
 /// All that is known of one session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionInfo {
+    /// Its number, which its messages have.
+    pub id: SessionId,
     /// What a list of clients says.
     pub client: ClientInfo,
     /// How long it lasts without a connection; [`NEVER`](headgate_model::bus::NEVER) for ever.
@@ -139,6 +144,19 @@ pub struct SubscriptionInfo {
     pub client: ClientId,
     /// The subscription.
     pub subscription: Subscription,
+}
+
+/// A place in the list of delayed messages: when one is due, and which of these it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DelayedCursor(pub Instant, pub MessageId);
+
+/// A message that waits for its time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DelayedInfo {
+    /// When it is published.
+    pub due: Instant,
+    /// What is published.
+    pub message: Arc<Message>,
 }
 
 /// Whom a message with some topic would go to now.
@@ -229,6 +247,7 @@ impl Bus {
         let deliveries = &session.deliveries;
         let stored = deliveries.lanes.load();
         Some(SessionInfo {
+            id: session.id,
             client: client_info(session),
             expiry: session.expiry,
             ends_at: session.ends_at,
@@ -334,6 +353,31 @@ impl Bus {
     /// Whether anybody has subscribed to this very filter, alone or in a group.
     pub fn has_filter(&self, filter: &TopicFilter) -> bool {
         self.index.has(filter)
+    }
+
+    /// Messages that wait for their time, the next first: those behind `after`, [`MAX_PAGE`] at most.
+    pub fn delayed_messages(
+        &self,
+        after: Option<DelayedCursor>,
+        limit: usize,
+    ) -> Page<DelayedInfo, DelayedCursor> {
+        let limit = limit.clamp(1, MAX_PAGE);
+        let after = after.map(|DelayedCursor(at, id)| (at, id));
+        let mut found: Vec<_> = self.delayed.page(after, limit + 1).collect();
+        let more = found.len() > limit;
+        found.truncate(limit);
+        let next = found
+            .last()
+            .filter(|_| more)
+            .map(|(at, id, _)| DelayedCursor(*at, *id));
+        let rows = found.into_iter().map(|(due, _, message)| DelayedInfo {
+            due,
+            message: Arc::clone(message),
+        });
+        Page {
+            rows: rows.collect(),
+            next,
+        }
     }
 
     /// Whom a message with this topic would go to now; [`MAX_PAGE`] of them by name at most. It costs as much as a publish does.
@@ -443,8 +487,8 @@ impl Bus {
 
 fn client_info(session: &Session) -> ClientInfo {
     let state = match &session.attachment {
-        Attachment::Away => ClientState::Away,
-        Attachment::Asleep => ClientState::Asleep,
+        Attachment::Away { .. } => ClientState::Away,
+        Attachment::Asleep { .. } => ClientState::Asleep,
         Attachment::Attached(attached) => match attached.stage {
             Stage::Opening { .. } => ClientState::Opening,
             Stage::Online => ClientState::Online,
@@ -453,14 +497,19 @@ fn client_info(session: &Session) -> ClientInfo {
             Stage::Leaving { .. } => ClientState::Leaving,
         },
     };
+    let at = |seconds: u32| Instant(u64::from(seconds) * 1_000);
+    let attached = session.attachment.attached();
     ClientInfo {
         client: session.client.clone(),
         presence: Arc::clone(&session.presence),
         state,
-        connected_since: session
-            .attachment
-            .attached()
-            .map(|attached| Instant(u64::from(attached.since) * 1_000)),
+        connected: attached.map(|attached| at(attached.since)),
+        left: match session.attachment {
+            Attachment::Away { left } | Attachment::Asleep { left } => {
+                Some(left).filter(|left| *left > 0).map(at)
+            }
+            Attachment::Attached(_) => None,
+        },
         durable: session.is_durable(),
         subscriptions: session.subscriptions.len(),
         queued: session.deliveries.queued().entries,

@@ -65,7 +65,7 @@ impl Session {
             id,
             client,
             presence: Arc::default(),
-            attachment: Attachment::Away,
+            attachment: Attachment::Away { left: 0 },
             durable: false,
             recorded: false,
             scan_listed: false,
@@ -124,7 +124,7 @@ impl Session {
     /// Whether its client sleeps, and no endpoint has it.
     #[inline]
     pub(crate) fn is_asleep(&self) -> bool {
-        matches!(self.attachment, Attachment::Asleep)
+        matches!(self.attachment, Attachment::Asleep { .. })
     }
 
     /// Whether an answer to its endpoint still waits for the store.

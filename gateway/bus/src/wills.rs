@@ -3,6 +3,7 @@
 use crate::acks::Needs;
 use crate::attachment::Attachment;
 use crate::bus::{Bus, BusOutputs};
+use crate::ledger::seconds;
 use crate::routing::Origin;
 use crate::session::Session;
 use crate::sessions::{SessionRef, Slot};
@@ -25,7 +26,7 @@ impl Bus {
         };
         session.will_due = None;
         if session.is_asleep() {
-            session.attachment = Attachment::Away;
+            session.attachment = Attachment::Away { left: seconds(now) };
             out.notices.push(session.disconnected(CloseReason::KeepAlive));
         }
         let Some(will) = session.will.take() else { return };

@@ -1,13 +1,13 @@
 //! Builds the parts of the gateway, wires them, runs them and stops them.
 
 use crate::alarms::{Alarms, Severity, Trouble};
-use crate::api::{self, Control, Logins};
+use crate::api::{self, Control, Logins, Streams};
 use crate::archive::{self, ArchiveError, Hold};
 use crate::bridges::Bridges;
 use crate::config::{self, Config, Durability, Startable, at_most, environment_variables};
 use crate::http::Site;
 use crate::listeners::Listeners;
-use crate::live::{self, Applied, Live, Parts};
+use crate::live::{self, Applied, ConfigFile, Live, Parts};
 use crate::log::{self, ClosesLog, LogHandle};
 use crate::memory;
 use crate::metrics::{self, Counters, Surveyor};
@@ -20,6 +20,7 @@ use crate::sys::{self, Sys};
 use crate::telemetry::{SpanCounts, Telemetry};
 use crate::timeline::{self, Timeline};
 use crate::traces::Traces;
+use crate::trends::Trends;
 use crate::watch::{Watch, WatchedTls};
 use headgate_access::AccessService;
 use headgate_admin::{Admin, AuditLog};
@@ -47,14 +48,18 @@ const FAREWELL: Duration = Duration::from_secs(5);
 pub(crate) fn run(path: Option<&Path>) -> Outcome {
     private::make_files_private();
     memory::fill_small_holes();
+    let file = match path {
+        Some(path) => ConfigFile::Given(path.to_owned()),
+        None => ConfigFile::Own(config::own_file()?),
+    };
     // The log comes after the configuration, so a word on this waits.
-    let undone = path.map(live::undo_unconfirmed).transpose()?;
-    let text = path.map_or_else(|| Ok(String::new()), config::text_of)?;
-    let Startable { config, warnings } = Config::read_to_start(path, text.clone(), environment_variables())?;
+    let undone = live::undo_unconfirmed(file.path())?;
+    let text = file.text()?;
+    let Startable { config, warnings } =
+        Config::read_to_start(file.if_there(), text.clone(), environment_variables())?;
     memory::stay_small(memory::limit(config.bus.max_memory_bytes));
     let log = log::start(&config.log)?;
     let _closes = ClosesLog(log.clone());
-    let undone = undone == Some(true);
     if undone {
         tracing::warn!(
             "the last configuration was not confirmed before the gateway stopped, the one before it is valid again"
@@ -64,10 +69,10 @@ pub(crate) fn run(path: Option<&Path>) -> Outcome {
         tracing::warn!(%warning, "configuration");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(config, path, &text, undone, log))
+    runtime.block_on(serve(config, file, &text, undone, log))
 }
 
-async fn serve(config: Config, path: Option<&Path>, text: &str, undone: bool, log: LogHandle) -> Outcome {
+async fn serve(config: Config, file: ConfigFile, text: &str, undone: bool, log: LogHandle) -> Outcome {
     // From here on they do not end the process.
     let (hangup, user_signals) = (hangup()?, user_signals()?);
     let more_time = MoreTime::for_work("reading the store");
@@ -164,7 +169,11 @@ async fn serve(config: Config, path: Option<&Path>, text: &str, undone: bool, lo
         admin: admin.clone(),
         valid,
     };
-    let live = Live::new(parts, Arc::clone(&config), path, text, undone);
+    let told = file
+        .if_there()
+        .map_or_else(|| "none, all defaults".into(), |path| path.display().to_string());
+    let live = Live::new(parts, Arc::clone(&config), file, text, undone);
+    let trends = Trends::start(counters.clone(), keeps.then_some(&*config.data_dir));
     let answers = Control {
         bridges: bridges.clone(),
         access,
@@ -176,6 +185,9 @@ async fn serve(config: Config, path: Option<&Path>, text: &str, undone: bool, lo
         traces: traces.clone(),
         admin: admin.clone(),
         audit: AuditLog::open(&config.data_dir),
+        trends: trends.clone(),
+        certificates: certificates.clone(),
+        streams: Streams::default(),
         logins: Logins::default(),
     };
     site.set_api(answers.clone().router());
@@ -212,6 +224,7 @@ async fn serve(config: Config, path: Option<&Path>, text: &str, undone: bool, lo
     tasks.spawn(log.keep());
     tasks.spawn(watch.run());
     tasks.spawn(alarms.clone().keep());
+    tasks.spawn(trends.clone().keep());
     let sys = Sys::new(counters.clone(), config_changes.clone());
     let sys = tokio::spawn(sys.run(notices));
 
@@ -221,7 +234,7 @@ async fn serve(config: Config, path: Option<&Path>, text: &str, undone: bool, lo
     listeners.take(prepared, &config).await;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
-        config = %path.map_or_else(|| "none, all defaults".into(), |path| path.display().to_string()),
+        config = told,
         data_dir = %config.data_dir.display(),
         "gateway is up"
     );
@@ -245,6 +258,9 @@ async fn serve(config: Config, path: Option<&Path>, text: &str, undone: bool, lo
     listeners.abort();
     sys.abort();
     tokio::task::block_in_place(|| traces.stop_all());
+    if let Err(error) = trends.save() {
+        tracing::warn!(%error, "what the gateway was like cannot be written down");
+    }
     if let Err(error) = alarms.save() {
         tracing::warn!(%error, "the alarms cannot be written down");
     }

@@ -8,7 +8,7 @@ use axum::extract::{Extension, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get};
+use axum::routing::get;
 use axum::{Router, middleware};
 use bytes::Bytes;
 use headgate_access::{ConnectionInfo, PeerAddr};
@@ -61,9 +61,9 @@ impl Site {
             .route("/health/ready", get(ready))
             .layer(middleware::map_response(uncached))
             .merge(pages)
-            .route("/api/{*path}", any(api))
-            .route("/mqtt/publish", any(api))
             .merge(headgate_web::ui())
+            // No route with a wildcard: what it matches would be among the names that the API's own routes find.
+            .fallback(api)
             .with_state(self)
     }
 
@@ -105,6 +105,9 @@ async fn api(
     Extension(peer): Extension<Arc<ConnectionInfo>>,
     request: Request,
 ) -> Response {
+    if !request.uri().path().starts_with("/api/") {
+        return (StatusCode::NOT_FOUND, "there is no such page\n").into_response();
+    }
     if !site.is_for(peer.peer) {
         let told = "the API is not for this address: see `http.api`\n";
         return (StatusCode::FORBIDDEN, told).into_response();

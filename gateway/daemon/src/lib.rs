@@ -6,6 +6,7 @@ mod alarms;
 mod api;
 mod archive;
 mod bridges;
+mod certificates;
 mod commands;
 mod config;
 mod daemon;
@@ -27,6 +28,7 @@ mod sys;
 mod telemetry;
 mod timeline;
 mod traces;
+mod trends;
 mod watch;
 
-pub use commands::{GatewayCommand, Lwm2mClients};
+pub use commands::{GatewayCommand, Lwm2mClients, lwm2m_definitions};

@@ -67,12 +67,18 @@ struct Datagram {
 pub(crate) struct ListenerView {
     /// Its name; of a socket or line for datagrams with its list in front.
     pub name: String,
+    /// Whether it listens: it is enabled.
+    pub running: bool,
     /// What is spoken there.
     pub protocol: String,
     /// How connections are wrapped, or what datagrams go over.
     pub kind: &'static str,
     /// Where it is, with the real port.
     pub address: String,
+    /// TLS or DTLS ends here.
+    pub tls: bool,
+    /// The path of WebSocket requests, or of SockJS.
+    pub path: Option<String>,
     /// What is put in front of the topics of its clients.
     pub mount_point: Option<String>,
     /// Connections open now.
@@ -130,6 +136,45 @@ impl ListenersError {
             true => Self::Default { list, cause },
             false => Self::Listen(cause),
         }
+    }
+}
+
+fn stream_view(settings: &ListenerSettings, stream: Option<&Stream>) -> ListenerView {
+    let stats = stream.map(|stream| stream.handle.stats());
+    let stats = stats.as_ref();
+    let address = stream.and_then(|stream| stream.handle.local_addr());
+    let refused = stats.map(|stats| RefuseReason::ALL.map(|reason| (reason.label(), stats.refused(reason))));
+    let websocket = settings
+        .websocket
+        .as_ref()
+        .map(|websocket| websocket.path.clone());
+    let websocket = websocket.filter(|path| !path.is_empty() && path != "*");
+    let usual = settings.kind.has_websocket().then(|| match &*settings.protocol {
+        "mqtt" => "/mqtt".to_owned(),
+        _ => "/".to_owned(),
+    });
+    ListenerView {
+        name: settings.name.clone(),
+        running: stream.is_some(),
+        protocol: settings.protocol.clone(),
+        kind: match settings.kind {
+            ListenerKind::Tcp => "tcp",
+            ListenerKind::Tls => "tls",
+            ListenerKind::Ws => "ws",
+            ListenerKind::Wss => "wss",
+            ListenerKind::Sockjs => "sockjs",
+            ListenerKind::Unix => "unix",
+        },
+        address: address.map_or_else(|| settings.bind.clone(), |address| address.to_string()),
+        tls: settings.kind.has_tls() || settings.tls.is_some(),
+        path: websocket
+            .or(usual)
+            .or_else(|| Some(settings.sockjs.as_ref()?.path.clone())),
+        mount_point: settings.mount_point.clone(),
+        connections: stats.map(|stats| stats.current()),
+        max_connections: settings.max_connections.filter(|max| *max > 0),
+        opened: stats.map(|stats| stats.opened()),
+        refused: refused.into_iter().flatten().filter(|(_, n)| *n > 0).collect(),
     }
 }
 
@@ -264,43 +309,33 @@ impl Listeners {
     /// All of them, as they are told.
     pub(crate) fn views(&self) -> Vec<ListenerView> {
         let running = self.0.running.lock();
-        let streams = running.streams.values().map(|stream| {
-            let (settings, stats) = (&stream.settings, stream.handle.stats());
-            let address = stream.handle.local_addr();
-            let refused = RefuseReason::ALL.map(|reason| (reason.label(), stats.refused(reason)));
-            ListenerView {
-                name: settings.name.clone(),
-                protocol: settings.protocol.clone(),
-                kind: match settings.kind {
-                    ListenerKind::Tcp => "tcp",
-                    ListenerKind::Tls => "tls",
-                    ListenerKind::Ws => "ws",
-                    ListenerKind::Wss => "wss",
-                    ListenerKind::Sockjs => "sockjs",
-                    ListenerKind::Unix => "unix",
-                },
-                address: address.map_or_else(|| settings.bind.clone(), |address| address.to_string()),
-                mount_point: settings.mount_point.clone(),
-                connections: Some(stats.current()),
-                max_connections: settings.max_connections.filter(|max| *max > 0),
-                opened: Some(stats.opened()),
-                refused: refused.into_iter().filter(|(_, n)| *n > 0).collect(),
-            }
-        });
-        let datagrams = protocols::datagram_listeners(&running.config).filter_map(|entry| {
+        let mut streams = running.config.listeners.iter().collect::<Vec<_>>();
+        streams.sort_by(|a, b| a.name.cmp(&b.name));
+        let streams = streams
+            .into_iter()
+            .map(|settings| stream_view(settings, running.streams.get(&settings.name)));
+        let datagrams = protocols::datagram_listeners(&running.config).map(|entry| {
             let key = (entry.list, entry.listener.name().to_owned());
-            let datagram = running.datagrams.get(&key)?;
-            Some(ListenerView {
+            let datagram = running.datagrams.get(&key);
+            let place = || match entry.listener.place()? {
+                DatagramPlace::Udp { bind, .. } => Some(bind.to_owned()),
+                DatagramPlace::Serial(path) => Some(path.to_owned()),
+            };
+            let address = datagram.map(|datagram| datagram.handle.address().to_owned());
+            ListenerView {
                 name: format!("{}/{}", key.0, key.1),
+                running: datagram.is_some(),
                 protocol: key.0.to_owned(),
                 kind: entry.listener.kind(),
-                address: datagram.handle.address().to_owned(),
+                address: address.or_else(place).unwrap_or_default(),
+                tls: entry.listener.dtls().is_some(),
+                path: None,
                 mount_point: entry.listener.mount_point().map(str::to_owned),
                 connections: None,
                 max_connections: None,
                 opened: None,
                 refused: BTreeMap::new(),
-            })
+            }
         });
         streams.chain(datagrams).collect()
     }
@@ -364,7 +399,7 @@ impl Listeners {
             vacated: Vec::new(),
             vacated_datagrams: Vec::new(),
         };
-        for settings in &config.listeners {
+        for settings in config.listeners.iter().filter(|settings| settings.enabled) {
             match running.streams.get(&settings.name) {
                 Some(known) if known.settings.stays_at(settings) => {
                     prepared.leaving.retain(|name| *name != settings.name);
@@ -378,7 +413,7 @@ impl Listeners {
                 _ => wanted.streams.push(settings),
             }
         }
-        for entry in protocols::datagram_listeners(config) {
+        for entry in protocols::datagram_listeners(config).filter(|entry| entry.listener.is_enabled()) {
             let key = (entry.list, entry.listener.name().to_owned());
             match running.datagrams.get(&key) {
                 Some(known) if entry.listener.stays_at(&*known.handle) => {

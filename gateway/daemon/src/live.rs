@@ -47,9 +47,51 @@ pub(crate) struct Live(Arc<Inner>);
 
 struct Inner {
     parts: Parts,
-    /// The configuration's file; `None` for a gateway that has none.
-    path: Option<PathBuf>,
+    /// The configuration's file.
+    file: ConfigFile,
     valid: Mutex<Valid>,
+}
+
+/// The configuration's file.
+#[derive(Clone, Debug)]
+pub(crate) enum ConfigFile {
+    /// The gateway was started with it.
+    Given(PathBuf),
+    /// It was started with none: the one in its data folder, which need not be there.
+    Own(PathBuf),
+}
+
+impl ConfigFile {
+    /// Where it is, or would be.
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Self::Given(path) | Self::Own(path) => path,
+        }
+    }
+
+    /// Where it is; `None` for one of its own that is not there.
+    pub(crate) fn if_there(&self) -> Option<&Path> {
+        match self {
+            Self::Given(path) => Some(path),
+            Self::Own(path) => Some(&**path).filter(|path| path.exists()),
+        }
+    }
+
+    /// What stands there.
+    pub(crate) fn text(&self) -> Result<String, ConfigError> {
+        match self {
+            Self::Given(path) => config::text_of(path),
+            Self::Own(path) => config::text_if_any(path),
+        }
+    }
+
+    /// Puts a text there.
+    fn write(&self, text: &str) -> io::Result<()> {
+        match self {
+            Self::Own(path) if !path.exists() => private::replace(path, text.as_bytes()),
+            Self::Given(path) | Self::Own(path) => private::replace_foreign(path, text.as_bytes()),
+        }
+    }
 }
 
 /// Who is told.
@@ -151,9 +193,6 @@ pub(crate) enum ApplyError {
     /// There is no such configuration.
     #[error(transparent)]
     History(#[from] HistoryError),
-    /// There is no file that could hold it.
-    #[error("the gateway runs without a configuration: start it with `--config FILE`")]
-    NoFile,
     /// The file cannot be written.
     #[error("{path}: {cause}")]
     File {
@@ -301,22 +340,19 @@ fn keep_replaced(path: &Path, bytes: &[u8]) -> Option<PathBuf> {
 
 impl Live {
     /// What the gateway was started with. `text` stands in the file; `undone`: it is the one before a change that was not confirmed.
-    pub(crate) fn new(
-        parts: Parts,
-        config: Arc<Config>,
-        path: Option<&Path>,
-        text: &str,
-        undone: bool,
-    ) -> Self {
+    pub(crate) fn new(parts: Parts, config: Arc<Config>, file: ConfigFile, text: &str, undone: bool) -> Self {
         let mut history = History::load(&config.data_dir);
         let (by, changes) = match undone {
-            true => (Cause::NotConfirmed, undone_changes(&history, &config, path, text)),
+            true => (
+                Cause::NotConfirmed,
+                undone_changes(&history, &config, Some(file.path()), text),
+            ),
             false => (Cause::Start, Vec::new()),
         };
-        let is_kept = path.is_some() && keep(&mut history, text, by, changes);
+        let is_kept = keep(&mut history, text, by, changes);
         Self(Arc::new(Inner {
             parts,
-            path: path.map(Path::to_owned),
+            file,
             valid: Mutex::new(Valid {
                 config,
                 text: text.to_owned(),
@@ -329,9 +365,8 @@ impl Live {
     }
 
     /// The text of what is valid, as it was taken last.
-    pub(crate) async fn text(&self) -> Result<String, ApplyError> {
-        self.0.path.as_ref().ok_or(ApplyError::NoFile)?;
-        Ok(self.0.valid.lock().await.text.clone())
+    pub(crate) async fn text(&self) -> String {
+        self.0.valid.lock().await.text.clone()
     }
 
     /// What is valid.
@@ -344,9 +379,9 @@ impl Live {
         self.0.valid.lock().await.needs_restart.clone()
     }
 
-    /// The file, and what stands there as it was taken last; `None` for a gateway that has none.
-    pub(crate) async fn file(&self) -> Option<(PathBuf, String)> {
-        Some((self.0.path.clone()?, self.text().await.ok()?))
+    /// The file, and what stands there as it was taken last.
+    pub(crate) async fn file(&self) -> (PathBuf, String) {
+        (self.0.file.path().to_owned(), self.text().await)
     }
 
     /// Where clients connect.
@@ -369,13 +404,12 @@ impl Live {
     /// Reads the file again.
     pub(crate) async fn reload(&self) -> Result<Applied, ApplyError> {
         let mut valid = self.0.valid.lock().await;
-        let path = self.0.path.as_deref();
-        let text = path.map_or_else(|| Ok(String::new()), config::text_of)?;
+        let text = self.0.file.text()?;
         // It would go back with the change that waits.
         if valid.unconfirmed.is_some() && text != valid.text {
             return Err(ApplyError::Unconfirmed);
         }
-        let read = read_new(path, &text)?;
+        let read = read_new(self.0.file.if_there(), &text)?;
         self.change(&mut valid, text, read, Cause::Reload).await
     }
 
@@ -405,7 +439,7 @@ impl Live {
             return Err(ApplyError::Unconfirmed);
         }
         let read = read_new(name, &text)?;
-        let path = self.0.path.clone().ok_or(ApplyError::NoFile)?;
+        let path = self.0.file.path().to_owned();
         let is_other = valid.text != text;
         let before = match confirm_in.filter(|_| is_other) {
             Some(wait) => Some((wait, keep_before(&path, &valid.text)?)),
@@ -470,10 +504,10 @@ impl Live {
 
     /// Nothing waits any more: neither here nor, after a restart, on the disk.
     fn settle(&self, valid: &mut Valid) -> Result<(), ApplyError> {
-        let (Some(change), Some(path)) = (&valid.unconfirmed, &self.0.path) else {
+        let Some(change) = &valid.unconfirmed else {
             return Ok(());
         };
-        let path = beside(path, BEFORE);
+        let path = beside(self.0.file.path(), BEFORE);
         private::remove(&path).map_err(|cause| ApplyError::File { path, cause })?;
         change.confirmed.cancel();
         valid.unconfirmed = None;
@@ -510,7 +544,7 @@ impl Live {
 
     /// Takes one that was valid once.
     async fn change_back(&self, valid: &mut Valid, text: String, by: Cause) -> Result<Applied, ApplyError> {
-        let read = read(self.0.path.as_deref(), &text)?;
+        let read = read(Some(self.0.file.path()), &text)?;
         self.change(valid, text, read, by).await
     }
 
@@ -565,7 +599,7 @@ impl Live {
             admin,
             valid: watchers,
         } = &self.0.parts;
-        let path = self.0.path.as_deref();
+        let path = self.0.file.path();
         let Startable {
             config: new,
             warnings,
@@ -586,15 +620,14 @@ impl Live {
             return Err(error.into());
         }
         let mut edited = None;
-        if let Some(path) = path
-            && by != Cause::Reload
-        {
+        if by != Cause::Reload {
             let stands_there = fs::read(path).unwrap_or_default();
             let is_known = [&valid.text, &text]
                 .iter()
                 .any(|known| stands_there == known.as_bytes());
-            edited = (!is_known).then_some(stands_there);
-            let written = private::replace_foreign(path, text.as_bytes());
+            let is_there = path.exists();
+            edited = (!is_known && is_there).then_some(stands_there);
+            let written = self.0.file.write(&text);
             if let Err(cause) = written {
                 listeners.give_up(prepared).await;
                 if let Err(error) = tokio::task::block_in_place(|| log.set(&valid.config.log)) {
@@ -604,7 +637,7 @@ impl Live {
                 return Err(ApplyError::File { path, cause });
             }
         }
-        let replaced = edited.and_then(|edited| keep_replaced(path?, &edited));
+        let replaced = edited.and_then(|edited| keep_replaced(path, &edited));
         // Nobody says no from here on.
         hub.set_settings(bus_settings(&config))
             .expect("checked with the configuration");
@@ -636,7 +669,7 @@ impl Live {
         let back_to = valid.history.number_of(&text).filter(|_| goes_back).map(back_to);
         let told = back_to.into_iter();
         let told = told.chain(changes.iter().cloned()).chain(waiting).collect();
-        let is_kept = path.is_some() && keep(&mut valid.history, &text, by, told);
+        let is_kept = keep(&mut valid.history, &text, by, told);
         let last = valid.history.last().map(|entry| entry.number);
         valid.number = last.filter(|_| is_kept);
         tracing::info!(

@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::path::Path;
 
 /// What the gateway keeps in its data folder. Earlier versions may have let others read it; an archive holds all of it.
-pub(crate) const OURS: [&str; 10] = [
+pub(crate) const OURS: [&str; 17] = [
     "store",
     "store.format-1",
     "bridges",
@@ -18,6 +18,13 @@ pub(crate) const OURS: [&str; 10] = [
     "users.json",
     "bans.json",
     "secrets",
+    "administrators.json",
+    "audit.log",
+    "audit.log.1",
+    "audit.log.2",
+    "audit.log.3",
+    "history",
+    "certificates",
 ];
 
 /// From now on this process makes files that only their owner can read. Before there are threads.

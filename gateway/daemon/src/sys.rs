@@ -1,5 +1,6 @@
 //! `$SYS`: what the gateway tells of itself on the bus, under EMQ 2's names and, if wanted, under mosquitto's.
 
+use crate::api::is_tail;
 use crate::config::{Config, SysSettings};
 use crate::metrics::{Counters, Snapshot};
 use crate::mosquitto::Mosquitto;
@@ -125,7 +126,11 @@ impl Sys {
                     "a new connection has this client's session: the client came back, or two have one identifier"
                 );
             }
-            _ if !self.settings.presence => return,
+            Notice::Connected { client, .. } | Notice::Disconnected { client, .. }
+                if !self.settings.presence || is_tail(client.as_str()) =>
+            {
+                return;
+            }
             Notice::Connected { client, presence } => {
                 let body = json!({
                     "clientid": client.as_str(),

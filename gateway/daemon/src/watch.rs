@@ -69,6 +69,17 @@ impl WatchedTls {
     }
 }
 
+impl WatchedTls {
+    /// What each listener serves.
+    pub(crate) fn states(&self) -> Vec<(String, TlsState)> {
+        let watched = self.0.lock();
+        watched
+            .iter()
+            .map(|(name, tls)| (name.clone(), tls.state()))
+            .collect()
+    }
+}
+
 /// What was found before, for alarms whose cause may be gone.
 #[derive(Default)]
 struct Known {

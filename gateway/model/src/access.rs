@@ -211,6 +211,8 @@ pub enum Question {
     Authenticate(Box<Credentials>),
     /// The client's answer to a challenge: its authentication data.
     Continue(Option<Bytes>),
+    /// By which name do the keys of its connection know it? Answered by `Identified`; nobody is let in by that.
+    Identify,
     /// An authenticated client proves itself again with the same method. MQTT 5 §4.12.1.
     Reauthenticate(Box<Credentials>),
     /// Somebody was let in before the gateway restarted. Would it be let in again, if it showed the same? Answered by `Allowed`, by the name that it had, or
@@ -273,6 +275,8 @@ pub enum Answer {
     Challenge(Bytes),
     /// One decision for each request of the question, none of them `Ask`.
     Authorized(Vec<AccessDecision>),
+    /// The identity of its key, or the common name of its certificate; `None` where it has shown neither.
+    Identified(Option<Arc<str>>),
 }
 
 impl Answer {

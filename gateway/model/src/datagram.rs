@@ -30,6 +30,11 @@ pub trait Address: Copy + Eq + Hash + Debug {
         self
     }
 
+    /// Whether what came from there was for a group, or for everybody, and not for us alone. Default: no, or nobody can tell.
+    fn is_by_group(&self) -> bool {
+        false
+    }
+
     /// Whether somebody else could send under an address of this kind.
     const FORGEABLE: bool;
 }

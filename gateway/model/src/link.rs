@@ -8,9 +8,9 @@ use std::time::Duration;
 /// Sessions whose client id begins so are the gateway's own, one for each link that it opens itself: nobody from outside may have one.
 pub const RESERVED_CLIENT_ID: &str = "$bridge/";
 
-/// Sessions whose client id begins with one of these are opened by an adapter beside that of a client, such as a durable subscription of STOMP or an observation of CoAP: nobody
+/// Sessions whose client id begins with one of these are opened by an adapter beside that of a client, such as a durable subscription of STOMP or an observation of CoAP, or for somebody who looks on in the web UI: nobody
 /// from outside may have one.
-pub const INNER_CLIENT_IDS: [&str; 3] = ["$stomp/", "$coap/", "$lwm2m/"];
+pub const INNER_CLIENT_IDS: [&str; 4] = ["$stomp/", "$coap/", "$lwm2m/", "$web/"];
 
 /// User property of a CONNECT of MQTT 5 by which a gateway says that it is a broker; its value is the gateway's name.
 pub const BRIDGE_PROPERTY: &str = "headgate-bridge";

@@ -156,6 +156,7 @@ impl Question {
                 who.method.as_deref().unwrap_or("(none)")
             ),
             Self::Continue(_) => "log-in goes on".to_owned(),
+            Self::Identify => "its keys are asked for its name".to_owned(),
             Self::Readmit(who) => format!(
                 "log-in of before the restart is looked at: client={} user={}",
                 who.client_id.as_str(),
@@ -177,6 +178,7 @@ impl Answer {
             Self::Refused(why) => format!("log-in is refused: {why:?}"),
             Self::Challenge(_) => "log-in wants another step".to_owned(),
             Self::Authorized(decisions) => format!("rules say {decisions:?}"),
+            Self::Identified(name) => format!("its keys say {}", name.as_deref().unwrap_or("(none)")),
         }
     }
 }

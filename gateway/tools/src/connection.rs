@@ -6,7 +6,7 @@ use bytes::Bytes;
 use clap::{ArgAction, Args};
 use headgate_cli::ValueError;
 use headgate_client::ClientError;
-use headgate_dial::{ClientTls, Dial, Target};
+use headgate_dial::{ClientTls, Dial, RemoteAddress, Target};
 use headgate_mqtt_codec::{Connect, ConnectProperties, Qos, Utf8, Utf8Error, Version, Will, WillProperties};
 use std::path::PathBuf;
 
@@ -194,6 +194,19 @@ impl ConnectionArgs {
 }
 
 impl ServerArgs {
+    /// Whether the server is on this machine, as far as its name tells.
+    pub(super) fn is_here(&self) -> bool {
+        let host = match &self.url {
+            Some(url) => match &url.place {
+                RemoteAddress::Host(host, _) => host,
+                RemoteAddress::Unix(_) => return true,
+            },
+            None => &self.host,
+        };
+        let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+        host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+    }
+
     /// What the arguments mean, for a client whose session ends with its connection.
     pub(super) fn resolve(self) -> Result<Connection, ClientError> {
         self.resolve_with(ID_PREFIX)

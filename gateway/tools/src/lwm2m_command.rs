@@ -4,7 +4,7 @@ use super::connection::ServerArgs;
 use super::publish::time;
 use crate::lwm2m::{
     Commander, Lwm2mError, Patience, Place, Written, attributes, data_of_paths, kind, path, path_of_depth,
-    progress_of, shown, written,
+    progress_of, registry_of, shown, written,
 };
 use clap::{Args, Subcommand};
 use headgate_cli::{Outcome, note, runtime, say, say_json};
@@ -12,6 +12,7 @@ use headgate_client::ClientError;
 use headgate_lwm2m_codec::object::Registry;
 use headgate_lwm2m_codec::{Path, Type, check_arguments};
 use serde_json::{Map, Value as Json, json};
+use std::path::{Path as FilePath, PathBuf};
 use std::time::Duration;
 
 /// What a client is told to do.
@@ -57,6 +58,9 @@ struct AskArgs {
         help_heading = "Connection"
     )]
     prefix: String,
+    /// The configuration of a gateway on this machine, which is asked how objects are called that it has definitions of.
+    #[arg(long, value_name = "FILE", env = "HEADGATE_CONFIG")]
+    config: Option<PathBuf>,
     /// Print answers as the gateway publishes them, in JSON.
     #[arg(long)]
     json: bool,
@@ -216,9 +220,14 @@ const USUAL: Duration = Duration::from_secs(120);
 const UPDATE: Duration = Duration::from_secs(3_600);
 
 impl Lwm2mRequest {
-    /// Runs the command.
-    pub fn run(self) -> Outcome {
-        let registry = Registry::builtin();
+    /// Runs the command. `definitions`: those of the objects of a client, by its endpoint name, that the gateway of a configuration has.
+    pub fn run(self, definitions: impl FnOnce(Option<&FilePath>, &str) -> Option<Json>) -> Outcome {
+        let ask = self.ask();
+        let known = ask
+            .server
+            .is_here()
+            .then(|| definitions(ask.config.as_deref(), &ask.endpoint));
+        let registry = registry_of(known.flatten().as_ref());
         let runtime = runtime()?;
         let result = match self {
             Self::Observe(args) if !args.cancel => runtime.block_on(args.observe(&registry)),
@@ -229,6 +238,20 @@ impl Lwm2mRequest {
         };
         runtime.shutdown_background();
         Ok(result?)
+    }
+
+    /// Whom it asks.
+    fn ask(&self) -> &AskArgs {
+        match self {
+            Self::Read(args) => &args.ask,
+            Self::Discover(args) | Self::Delete(args) => &args.ask,
+            Self::Write(args) => &args.ask,
+            Self::Exec(args) => &args.ask,
+            Self::Create(args) => &args.ask,
+            Self::Observe(args) => &args.ask,
+            Self::Attributes(args) => &args.ask,
+            Self::UpdateFirmware(args) => &args.ask,
+        }
     }
 
     /// What has one answer.

@@ -521,7 +521,9 @@ impl Bench {
                     },
                 }
             }
-            Question::Continue(_) | Question::Reauthenticate(_) => panic!("nobody asks so"),
+            Question::Continue(_) | Question::Reauthenticate(_) | Question::Identify => {
+                panic!("nobody asks so")
+            }
         }
     }
 }

@@ -31,7 +31,8 @@ pub(super) struct Config {
     pub(super) identity: Vec<u8>,
     pub(super) key: Vec<u8>,
     pub(super) certificate: Option<SigningKey>,
-    pub(super) raw_keys: bool,
+    /// Types of certificates that it has and takes, its favourite first; nothing is said of none.
+    pub(super) types: &'static [u8],
     pub(super) cid: Option<Vec<u8>>,
     pub(super) extended_master: bool,
     pub(super) encrypt_then_mac: bool,
@@ -49,7 +50,7 @@ impl Config {
             identity: b"pump-7".to_vec(),
             key: b"secret key".to_vec(),
             certificate: None,
-            raw_keys: false,
+            types: &[],
             cid: None,
             extended_master: true,
             encrypt_then_mac: true,
@@ -172,9 +173,11 @@ impl Client {
         if let Some(n) = self.config.max_fragment_length {
             extension::write(extension::MAX_FRAGMENT_LENGTH, &[n], out);
         }
-        if self.config.raw_keys {
-            extension::write(extension::CLIENT_CERTIFICATE_TYPE, &[1, 2], out);
-            extension::write(extension::SERVER_CERTIFICATE_TYPE, &[1, 2], out);
+        if !self.config.types.is_empty() {
+            let mut body = Vec::new();
+            extension::write_list8(self.config.types, &mut body);
+            extension::write(extension::CLIENT_CERTIFICATE_TYPE, &body, out);
+            extension::write(extension::SERVER_CERTIFICATE_TYPE, &body, out);
         }
         if let Some(cid) = &self.config.cid {
             let mut body = Vec::new();

@@ -51,14 +51,20 @@ fn every_suite_carries_words_both_ways() {
     }
 }
 
-/// RFC 5246 §7.4.6, §7.4.8; RFC 7250 §4 \[RFC7252-9.1.3.2-1\]
+/// RFC 5246 §7.4.6, §7.4.8; RFC 7250 §4: what both show is the client's favourite. \[RFC7252-9.1.3.2-1\]
 #[test]
 fn a_client_shows_a_certificate_or_a_raw_key_that_is_known() {
-    for raw_keys in [false, true] {
+    for (types, is_raw) in [
+        (&[][..], false),
+        (&[2], true),
+        (&[2, 0], true),
+        (&[0, 2], false),
+        (&[7, 0], false),
+    ] {
         let mut bench = Bench::with(ServerSettings::default(), credentials(true), 1);
         let config = Config {
             certificate: Some(signing_key(2)),
-            raw_keys,
+            types,
             ..Config::new(CipherSuite::EcdheEcdsaCcm8)
         };
         bench.connected(config);
@@ -67,7 +73,7 @@ fn a_client_shows_a_certificate_or_a_raw_key_that_is_known() {
             _ => None,
         });
         let key = point(&signing_key(2));
-        let wanted = match raw_keys {
+        let wanted = match is_raw {
             true => Shown::RawKey(key),
             false => Shown::Certificates(vec![key]),
         };

@@ -670,7 +670,9 @@ impl Bench {
                 allowed(user.map(|user| Arc::from(*user)))
             }
             (Question::Readmit(known), None) => allowed(known.owner.clone()),
-            (Question::Continue(_) | Question::Reauthenticate(_), None) => panic!("nobody asks so"),
+            (Question::Continue(_) | Question::Reauthenticate(_) | Question::Identify, None) => {
+                panic!("nobody asks so")
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::keys::{KeyFileError, SharedKeys};
 use crate::settings::DtlsSettings;
 use crate::tls::TlsError;
-use crate::tls::files::{FileState, certified_key, client_verifier, look_at};
+use crate::tls::files::{FileState, bare_key, certified_key, client_verifier, look_at};
 use headgate_access::unhex;
 use headgate_dtls::{ClientVerifier, Credentials, ServerKey, Shown};
 use headgate_dtls_codec::Description;
@@ -70,16 +70,20 @@ pub(crate) fn load(settings: &DtlsSettings) -> Result<Loaded, DtlsError> {
         psk: settings.has_psk(),
         ..Credentials::default()
     };
-    if let Some(tls) = settings.as_tls() {
+    if let Some(path) = &settings.key {
         let provider = Arc::new(ring::default_provider());
-        let key = certified_key(&tls.certificate, &tls.key, None, &provider)?;
+        let tls = settings.as_tls();
+        let key = match &tls {
+            Some(tls) => certified_key(&tls.certificate, &tls.key, None, &provider)?,
+            None => bare_key(path, &provider)?,
+        };
         if key.key.algorithm() != SignatureAlgorithm::ECDSA {
-            return Err(DtlsError::NotEcdsa(tls.key.display().to_string()));
+            return Err(DtlsError::NotEcdsa(path.display().to_string()));
         }
         credentials.key = Some(Arc::new(EcdsaKey::new(key)));
-        if settings.client_ca.is_some() || !raw_keys.is_empty() {
-            let chains = settings.client_ca.is_some();
-            let chains = chains.then(|| client_verifier(&tls, &provider)).transpose()?;
+        let tls = tls.filter(|_| settings.client_ca.is_some());
+        if tls.is_some() || !raw_keys.is_empty() {
+            let chains = tls.map(|tls| client_verifier(&tls, &provider)).transpose()?;
             credentials.clients = Some(Arc::new(Clients {
                 required: settings.require_client_certificate,
                 chains,
@@ -111,6 +115,7 @@ pub(crate) fn faults(settings: &DtlsSettings) -> Vec<Fault> {
     {
         let key = match &error {
             DtlsError::NotEcdsa(_) => "key",
+            DtlsError::Tls(_) if settings.certificate.is_none() => "key",
             _ => "",
         };
         faults.push(Fault::new(key, error.to_string()));
@@ -313,6 +318,34 @@ mod tests {
             assert!(clients.verify(&shown).is_err());
             assert!(!clients.verify_signature(&shown, 0x0403, b"message", &signature));
         }
+    }
+
+    /// RFC 7250 §4.2: a server without a certificate shows its key, and takes the keys that it knows.
+    #[test]
+    fn a_key_without_a_certificate_is_a_raw_public_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_, raw_key) = write(folder.path());
+        let bare = DtlsSettings {
+            certificate: None,
+            client_ca: None,
+            ..settings(folder.path(), &raw_key)
+        };
+        assert_eq!((bare.faults(), faults(&bare)), (vec![], vec![]));
+        let credentials = load(&bare).unwrap().credentials;
+        let (key, clients) = (credentials.key.unwrap(), credentials.clients.unwrap());
+        assert!(key.chain().is_empty());
+        assert_eq!(key.public_key(), raw_key);
+        assert!(clients.takes_raw_keys() && !clients.takes_certificates());
+        let with_ca = DtlsSettings {
+            client_ca: Some(folder.path().join("ca.pem")),
+            ..bare.clone()
+        };
+        assert_eq!(with_ca.faults()[0].key, "certificate");
+        let without_file = DtlsSettings {
+            key: Some(folder.path().join("nothing.key")),
+            ..bare
+        };
+        assert_eq!(faults(&without_file)[0].key, "key");
     }
 
     #[test]

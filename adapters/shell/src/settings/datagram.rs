@@ -18,6 +18,9 @@ use std::net::SocketAddr;
 pub struct DatagramSettings<G, F> {
     /// The name in logs and under `$SYS`.
     pub name: String,
+    /// Whether it listens; its settings stay where it does not. Default: true.
+    #[serde(default = "super::yes")]
+    pub enabled: bool,
     /// What the messages go over. Default: `udp`.
     #[serde(default)]
     pub kind: DatagramKind,
@@ -91,6 +94,7 @@ impl<G: Default, F: Default> DatagramSettings<G, F> {
     pub fn udp_at(name: &str, bind: &str) -> Self {
         Self {
             name: name.to_owned(),
+            enabled: true,
             kind: DatagramKind::Udp,
             bind: Some(bind.to_owned()),
             ipv6_only: false,

@@ -26,9 +26,9 @@ pub struct DtlsSettings {
     pub psk: Vec<SharedKeyLogin>,
     /// Whether the providers of `auth.chain` are asked for keys that are not here: those of `auth.client_ids` with `psk`. Default: false.
     pub psk_from_auth: bool,
-    /// The certificate chain, PEM, our own certificate first; its key is an ECDSA key. Default: none, shared keys only.
+    /// The certificate chain, PEM, our own certificate first; its key is an ECDSA key. Default: none: shared keys, and raw public keys with `key` alone.
     pub certificate: Option<PathBuf>,
-    /// Its private key, PEM (PKCS#8 or SEC1).
+    /// Its private key, PEM (PKCS#8 or SEC1). Without `certificate` it is shown as a raw public key, to clients that take one. RFC 7250
     pub key: Option<PathBuf>,
     /// Who signs client certificates, PEM. Without it, and without `raw_keys`, no client certificate is asked for.
     pub client_ca: Option<PathBuf>,
@@ -170,19 +170,19 @@ impl DtlsSettings {
     fn credential_faults(&self) -> Vec<Fault> {
         let mut faults = Vec::new();
         let mut note = |key: String, what: String| faults.push(Fault::new(key, what));
-        if !self.has_psk() && self.certificate.is_none() {
+        if !self.has_psk() && self.certificate.is_none() && self.key.is_none() {
             let what = "there is neither a shared key nor a certificate: it needs `psk_file`, `psk`, `psk_from_auth`, or `certificate` and `key`";
             note(String::new(), what.into());
         }
         match (&self.certificate, &self.key) {
             (Some(_), None) => note("key".into(), "key is missing: that of the certificate".into()),
-            (None, Some(_)) => note(
+            (None, Some(_)) if self.client_ca.is_some() => note(
                 "certificate".into(),
-                "certificate is missing: that of the key".into(),
+                "certificate is missing: clients that have one take no raw public key".into(),
             ),
             (None, None) if self.client_ca.is_some() || !self.raw_keys.is_empty() => note(
                 "certificate".into(),
-                "certificate is missing: without one, clients show none either".into(),
+                "certificate is missing: without one, or a key, clients show nothing either".into(),
             ),
             _ => {}
         }

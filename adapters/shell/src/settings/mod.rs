@@ -31,9 +31,12 @@ pub use websocket::{WebSocketFacts, WebSocketSettings};
 pub struct ListenerSettings {
     /// The name in logs, metrics and the API.
     pub name: String,
-    /// What is spoken on them: `mqtt`, `stomp`, or `http` for metrics and health. Default: `mqtt`.
+    /// What is spoken on them: `mqtt`, `stomp`, or `http` for the web UI, the API, metrics and health. Default: `mqtt`.
     #[serde(default = "default_protocol")]
     pub protocol: String,
+    /// Whether it listens; its settings stay where it does not. Default: true.
+    #[serde(default = "yes")]
+    pub enabled: bool,
     /// How connections are wrapped. Default: `tcp`.
     #[serde(default)]
     pub kind: ListenerKind,
@@ -156,6 +159,7 @@ impl Default for ListenerSettings {
         Self {
             name: "tcp".into(),
             protocol: default_protocol(),
+            enabled: true,
             kind: ListenerKind::default(),
             bind: "127.0.0.1:1883".into(),
             ipv6_only: false,

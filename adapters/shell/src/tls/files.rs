@@ -15,7 +15,7 @@ use rustls::{RootCertStore, ServerConfig, SupportedCipherSuite, version};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, DnsName, PrivateKeyDer};
 
-use super::{ServedCertificate, TlsError, identity};
+use super::{CertificateView, ServedCertificate, TlsError, identity};
 use crate::settings::{TlsSettings, TlsVersion};
 
 /// By what a change of a file is noticed. `None`: it cannot be looked at.
@@ -179,6 +179,16 @@ pub(super) fn warnings(settings: &TlsSettings) -> Vec<Fault> {
         .collect()
 }
 
+/// What the certificate in a file says.
+pub(super) fn view(path: &Path) -> Option<CertificateView> {
+    identity::view(path, &read_certificates(path).ok()?)
+}
+
+/// Whether a certificate and a key can be served.
+pub(super) fn check(certificate: &Path, key: &Path) -> Result<(), TlsError> {
+    certified_key(certificate, key, None, &ring::default_provider()).map(drop)
+}
+
 /// What is wrong with each of the files, or with both together.
 fn certificate_faults(certificate: &Path, key: &Path, ocsp: Option<&Path>) -> Vec<(&'static str, TlsError)> {
     let mut faults = Vec::new();
@@ -326,6 +336,16 @@ pub(crate) fn certified_key(
     })?;
     certified.ocsp = ocsp.map(read_file).transpose()?;
     Ok(Arc::new(certified))
+}
+
+/// A key without a certificate, which is shown as a raw public key. RFC 7250
+pub(crate) fn bare_key(key_file: &Path, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, TlsError> {
+    let key = provider.key_provider.load_private_key(read_key(key_file)?);
+    let key = key.map_err(|source| TlsError::Unusable {
+        path: key_file.into(),
+        source,
+    })?;
+    Ok(Arc::new(CertifiedKey::new(Vec::new(), key)))
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, TlsError> {

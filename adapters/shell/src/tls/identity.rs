@@ -11,7 +11,7 @@ use x509_parser::objects::{oid_registry, oid2abbrev};
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 
-use super::ServedCertificate;
+use super::{CertificateView, ServedCertificate};
 use headgate_access::{ClientCert, TlsInfo};
 use rustls_pki_types::CertificateDer;
 
@@ -69,6 +69,29 @@ pub(super) fn served(path: &Path, chain: &[CertificateDer<'_>]) -> Option<Served
         not_before: validity().map(|valid| valid.not_before.timestamp()).max()?,
         not_after: validity().map(|valid| valid.not_after.timestamp()).min()?,
         chain_fault: broken,
+    })
+}
+
+/// What a certificate says, for operators; `None` when it cannot be read.
+pub(super) fn view(path: &Path, chain: &[CertificateDer<'_>]) -> Option<CertificateView> {
+    let served = served(path, chain)?;
+    let (_, ours) = X509Certificate::from_der(chain.first()?).ok()?;
+    let alternatives = ours.subject_alternative_name().ok().flatten();
+    let names = alternatives
+        .into_iter()
+        .flat_map(|names| &names.value.general_names);
+    let subjects = chain.iter().filter_map(|der| {
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+        Some(distinguished_name(certificate.subject()))
+    });
+    Some(CertificateView {
+        subject: served.subject,
+        issuer: distinguished_name(ours.issuer()),
+        names: names.filter_map(alternative_name).collect(),
+        not_before: served.not_before,
+        not_after: served.not_after,
+        chain: subjects.collect(),
+        chain_fault: served.chain_fault,
     })
 }
 

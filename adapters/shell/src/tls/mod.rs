@@ -8,7 +8,7 @@ pub(crate) mod files;
 pub(crate) mod identity;
 pub(crate) mod words;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -62,6 +62,35 @@ pub struct ServedCertificate {
     pub not_after: i64,
     /// Where the chain breaks: a certificate that the next one did not issue.
     pub chain_fault: Option<String>,
+}
+
+/// What a certificate says, for operators.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateView {
+    /// Whose it is. RFC 4514
+    pub subject: String,
+    /// Who signed it.
+    pub issuer: String,
+    /// Host names, addresses and whatever else it is for. RFC 5280 §4.2.1.6
+    pub names: Vec<String>,
+    /// Seconds since 1970 from which on all of the chain are valid.
+    pub not_before: i64,
+    /// Seconds since 1970 up to which all of the chain are valid.
+    pub not_after: i64,
+    /// Subjects of the chain, our own first.
+    pub chain: Vec<String>,
+    /// Where the chain breaks.
+    pub chain_fault: Option<String>,
+}
+
+/// What the certificate in a file says; `None` when there is none, or it cannot be read.
+pub fn view_certificate(path: &Path) -> Option<CertificateView> {
+    files::view(path)
+}
+
+/// Whether a certificate and a key can be served: both are there, whole, and belong together.
+pub fn check_certificate(certificate: &Path, key: &Path) -> Result<(), TlsError> {
+    files::check(certificate, key)
 }
 
 /// What is wrong with TLS settings or their files.

@@ -165,17 +165,23 @@ fn controls_of(header: &libc::msghdr) -> (Option<Local>, Option<u32>) {
             (libc::IPPROTO_IP, libc::IP_PKTINFO) if len >= size_of::<libc::in_pktinfo>() => {
                 // SAFETY: there are enough bytes, and any are a value.
                 let info: libc::in_pktinfo = unsafe { data.cast::<libc::in_pktinfo>().read_unaligned() };
+                let ip = IpAddr::V4(Ipv4Addr::from(u32::from_be(info.ipi_addr.s_addr)));
+                // Where to answer from is another address only if the datagram was for several: a group, everybody, all of one network.
+                let (to, ours) = (info.ipi_addr.s_addr, info.ipi_spec_dst.s_addr);
                 local = Some(Local {
-                    ip: IpAddr::V4(Ipv4Addr::from(u32::from_be(info.ipi_addr.s_addr))),
+                    ip,
                     interface: info.ipi_ifindex as u32,
+                    is_group: is_for_several(ip) || ours != 0 && ours != to,
                 });
             }
             (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) if len >= size_of::<libc::in6_pktinfo>() => {
                 // SAFETY: there are enough bytes, and any are a value.
                 let info: libc::in6_pktinfo = unsafe { data.cast::<libc::in6_pktinfo>().read_unaligned() };
+                let ip = IpAddr::V6(Ipv6Addr::from(info.ipi6_addr.s6_addr)).to_canonical();
                 local = Some(Local {
-                    ip: IpAddr::V6(Ipv6Addr::from(info.ipi6_addr.s6_addr)).to_canonical(),
+                    ip,
                     interface: info.ipi6_ifindex as u32,
+                    is_group: is_for_several(ip),
                 });
             }
             (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) if len >= size_of::<u32>() => {
@@ -188,6 +194,11 @@ fn controls_of(header: &libc::msghdr) -> (Option<Local>, Option<u32>) {
         next = unsafe { libc::CMSG_NXTHDR(header, next) };
     }
     (local, dropped)
+}
+
+/// Whether the address alone says that it is a group's, or everybody's.
+fn is_for_several(ip: IpAddr) -> bool {
+    ip.is_multicast() || matches!(ip, IpAddr::V4(v4) if v4.is_broadcast())
 }
 
 /// Sends the first of these, up to [`BATCH`]. How many the system took; an error is that of the first one.

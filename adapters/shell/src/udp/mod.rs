@@ -37,6 +37,8 @@ use tokio::time::Sleep;
 
 /// Addresses of ours that are told apart; from others the system chooses what we answer from.
 const MAX_LOCALS: usize = 256;
+/// In place of the number of our address: that of a group, or of everybody. What came there is answered from the address that the system chooses.
+const GROUP: u16 = u16::MAX;
 /// Unsent bytes from which on nothing more is taken.
 const HIGH_WATER: usize = 256 << 10;
 /// How long the socket rests when the system cannot give us datagrams.
@@ -50,7 +52,7 @@ pub struct UdpAddress {
     /// Of a link-local address.
     scope: u32,
     port: u16,
-    /// The number of our address; 0 for the one that the system chooses.
+    /// The number of our address; 0 for the one that the system chooses, [`GROUP`] for none of ours.
     local: u16,
 }
 
@@ -89,6 +91,10 @@ impl Address for UdpAddress {
 
     fn by_any_of_ours(self) -> Self {
         Self { local: 0, ..self }
+    }
+
+    fn is_by_group(&self) -> bool {
+        self.local == GROUP
     }
 }
 
@@ -190,6 +196,8 @@ struct Origin {
 struct Local {
     ip: IpAddr,
     interface: u32,
+    /// It is the address of a group, or of everybody.
+    is_group: bool,
 }
 
 /// A datagram on its way out.
@@ -347,15 +355,13 @@ impl UdpTransport {
         self.stats.add(counter as usize, n as u64);
     }
 
-    /// The number of an address of ours, so that it has two bytes for each client. What came to a group or to all is answered from any.
+    /// The number of an address of ours, so that it has two bytes for each client.
     fn number(&mut self, local: Option<Local>) -> u16 {
-        let Some(ip) = local.map(|local| local.ip) else {
-            return 0;
-        };
-        if !self.address.ip().is_unspecified() || ip.is_multicast() || is_broadcast(ip) {
-            return 0;
+        match local {
+            Some(local) if local.is_group => GROUP,
+            Some(local) if self.address.ip().is_unspecified() => self.locals.number(local.ip),
+            _ => 0,
         }
-        self.locals.number(ip)
     }
 
     fn receive(&mut self, sink: &mut dyn FnMut(UdpAddress, Bytes)) -> io::Result<()> {
@@ -678,10 +684,6 @@ pub(crate) fn interface_number(name: &str) -> io::Result<u32> {
             format!("there is no interface `{name}`"),
         )),
     }
-}
-
-fn is_broadcast(ip: IpAddr) -> bool {
-    matches!(ip, IpAddr::V4(v4) if v4.is_broadcast())
 }
 
 fn is_of_a_peer(error: &io::Error) -> bool {

@@ -102,6 +102,7 @@ impl<A: Address> DatagramServer for Words<A> {
         match word {
             "panic" => panic!("as told"),
             "echo" => say(Destination::To(from), &text, out),
+            "group" => say(Destination::To(from), &format!("{}", from.is_by_group()), out),
             "new" => say(
                 Destination::To(from),
                 ["yes", "no"][usize::from(self.overloaded)],

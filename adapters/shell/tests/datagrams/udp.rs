@@ -386,6 +386,34 @@ async fn a_multicast_group_finds_the_gateway() {
     assert_eq!(from.port(), port);
 }
 
+/// A server knows what came for several and not for it alone: to a group, to everybody, to all of one network. RFC 7252 §8.1
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn it_is_known_what_came_for_several() {
+    let (_running, port) = serve(&UdpSettings {
+        multicast: Some(multicast("lo")),
+        ..settings("0.0.0.0:0")
+    });
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP)).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    socket.bind(&at("127.0.0.1", 0).into()).unwrap();
+    socket.set_multicast_if_v4(&Ipv4Addr::LOCALHOST).unwrap();
+    socket.set_broadcast(true).unwrap();
+    let client = UdpSocket::from_std(socket.into()).unwrap();
+    for (to, is_by_group) in [
+        ("127.0.0.1", "false"),
+        ("127.9.9.9", "false"),
+        ("239.77.8.1", "true"),
+        ("127.255.255.255", "true"),
+    ] {
+        client.send_to(b"group", at(to, port)).await.unwrap();
+        let mut bytes = [0; 64];
+        let (len, from) = within(client.recv_from(&mut bytes)).await.unwrap();
+        assert_eq!(&bytes[..len], is_by_group.as_bytes(), "{to}");
+        assert_eq!(from.ip() == at(to, port).ip(), is_by_group == "false", "{to}");
+    }
+}
+
 fn multicast(interface: &str) -> MulticastSettings {
     MulticastSettings {
         group: "239.77.8.1".parse().unwrap(),

@@ -2,8 +2,8 @@
 
 use super::hub::Hub;
 use crate::queries::{
-    ClientInfo, DeliveryInfo, Page, QueryError, QueuePage, Receivers, SessionInfo, StoredCursor,
-    SubscriptionCursor, SubscriptionInfo,
+    ClientInfo, DelayedCursor, DelayedInfo, DeliveryInfo, Page, QueryError, QueuePage, Receivers,
+    SessionInfo, StoredCursor, SubscriptionCursor, SubscriptionInfo,
 };
 use crate::slow::SlowClient;
 use headgate_model::datagram::Restored;
@@ -14,6 +14,15 @@ impl Hub {
     /// [`Bus::clients`](crate::Bus::clients)
     pub fn clients(&self, after: Option<&str>, limit: usize) -> Page<ClientInfo, ClientId> {
         self.0.core.lock().bus.clients(after, limit)
+    }
+
+    /// [`Bus::delayed_messages`](crate::Bus::delayed_messages)
+    pub fn delayed_messages(
+        &self,
+        after: Option<DelayedCursor>,
+        limit: usize,
+    ) -> Page<DelayedInfo, DelayedCursor> {
+        self.0.core.lock().bus.delayed_messages(after, limit)
     }
 
     /// [`Bus::notes`](crate::Bus::notes)

@@ -2,18 +2,39 @@
 
 use super::routes::{Changed, Lines, Routes};
 use super::server::{Answer, Control, Failure};
-use crate::bridges::{BridgeView, Change, Finding, Report};
+use crate::bridges::{BridgeView, Change, Finding, Renamed, Report};
+use crate::config::entry_text;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
 use axum::response::Json;
 use futures_util::StreamExt;
 use headgate_admin::Role::{Administrator, Operator, Viewer};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
+use tokio::sync::mpsc::UnboundedReceiver;
 
 pub(super) fn routes() -> Routes {
     Routes::default()
+        .ask(
+            Operator,
+            "/bridges/preview",
+            "Says what topics are called on the other side of a bridge.",
+            preview,
+        )
+        .ask(
+            Administrator,
+            "/bridges/test",
+            "Tries the connection of a bridge that need not be there.",
+            test_new,
+        )
+        .get(
+            Administrator,
+            "/bridges/{name}/toml",
+            "Gives a bridge's settings as they were written.",
+            written,
+        )
         .get(Viewer, "/bridges", "Lists all bridges.", list)
         .post(
             Administrator,
@@ -161,7 +182,10 @@ async fn report(
 }
 
 async fn test(State(control): State<Control>, Path(name): Path<String>) -> Result<Lines<Finding>, Failure> {
-    let findings = control.bridges.probe(&name)?;
+    Ok(as_lines(control.bridges.probe(&name)?))
+}
+
+fn as_lines(findings: UnboundedReceiver<Finding>) -> Lines<Finding> {
     let lines = futures_util::stream::unfold(findings, |mut findings| async {
         let finding = findings.recv().await?;
         Some((finding, findings))
@@ -170,5 +194,49 @@ async fn test(State(control): State<Control>, Path(name): Path<String>) -> Resul
         let line = serde_json::to_string(&finding).unwrap_or_default();
         Ok::<_, Infallible>(line + "\n")
     });
-    Ok(Lines::new(Body::from_stream(lines)))
+    Lines::new(Body::from_stream(lines))
+}
+
+async fn test_new(
+    State(control): State<Control>,
+    Json(bridge): Json<NewBridge>,
+) -> Result<Lines<Finding>, Failure> {
+    Ok(as_lines(control.bridges.probe_new(&bridge.toml)?))
+}
+
+/// A bridge, and topics.
+#[derive(Deserialize, JsonSchema)]
+struct WantedPreview {
+    /// As below `[[bridges]]`.
+    toml: String,
+    topics: Vec<String>,
+}
+
+/// Each topic twice: as one of ours, and as one of the remote's.
+#[derive(Serialize, JsonSchema)]
+struct RenamedRows {
+    rows: Vec<Renamed>,
+}
+
+async fn preview(State(control): State<Control>, Json(wanted): Json<WantedPreview>) -> Answer<RenamedRows> {
+    if wanted.topics.len() > 100 {
+        let what = "100 topics at a time are enough";
+        return Err(Failure(StatusCode::UNPROCESSABLE_ENTITY, what.into()));
+    }
+    let rows = control.bridges.preview(&wanted.toml, &wanted.topics)?;
+    Ok(Json(RenamedRows { rows }))
+}
+
+/// Settings as they stand below `[[bridges]]`.
+#[derive(Serialize, JsonSchema)]
+struct WrittenBridge {
+    toml: String,
+}
+
+async fn written(State(control): State<Control>, Path(name): Path<String>) -> Answer<WrittenBridge> {
+    let toml = match control.bridges.text_of(&name)? {
+        Some(text) => text,
+        None => entry_text(&control.live.text().await, "bridges", &name).unwrap_or_default(),
+    };
+    Ok(Json(WrittenBridge { toml }))
 }

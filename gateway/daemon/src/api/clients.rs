@@ -2,7 +2,6 @@
 
 use super::routes::Routes;
 use super::server::{Answer, Control, Failure};
-use crate::listeners::ListenerView;
 use crate::protocols;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
@@ -13,15 +12,33 @@ use headgate_bus::{
 };
 use headgate_model::bus::{NEVER, PeerName, Presence};
 use headgate_model::link::INNER_CLIENT_IDS;
-use headgate_model::{Admitted, MountPoint, Qos, Subscription, SubscriptionOptions, TopicError};
+use headgate_model::{Admitted, MountPoint, Qos, Subscription, SubscriptionOptions, TopicError, WallTime};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Clients that one question looks at, at most: who looks for something rare goes on with the cursor.
-const LOOKED_AT: usize = 20_000;
+pub(super) const LOOKED_AT: usize = 20_000;
 
 pub(super) fn routes() -> Routes {
     Routes::default()
+        .get(
+            Viewer,
+            "/clients/by-id",
+            "Shows a client whose id cannot be part of a path, such as `..`.",
+            show_by_id,
+        )
+        .delete(
+            Operator,
+            "/clients/by-id",
+            "Disconnects such a client.",
+            kick_by_id,
+        )
+        .delete(
+            Operator,
+            "/sessions/by-id",
+            "Ends such a client's session for good.",
+            remove_by_id,
+        )
         .get(
             Viewer,
             "/clients",
@@ -77,7 +94,6 @@ pub(super) fn routes() -> Routes {
             "Lists all subscriptions, by client id.",
             all_subscriptions,
         )
-        .get(Viewer, "/listeners", "Lists where clients connect.", listeners)
 }
 
 /// Which part of a list.
@@ -133,6 +149,10 @@ pub(super) struct ClientRow {
     pub port: u16,
     /// By which listener it came.
     listener: Option<String>,
+    /// Since when it is connected, in seconds since 1970; `null` while it is away or asleep.
+    connected_at: Option<u64>,
+    /// Since when it is away or asleep, if it was here since the gateway was started.
+    last_seen: Option<u64>,
     pub keep_alive_seconds: u16,
     pub clean_start: bool,
     /// Whether its session outlives its connection.
@@ -153,6 +173,8 @@ pub(super) enum Version {
 
 pub(super) fn client_row(control: &Control, info: &ClientInfo) -> ClientRow {
     let who = &info.presence;
+    let epoch = control.hub.clock().epoch();
+    let wall = |at| WallTime::of(at, epoch).0 / 1_000;
     ClientRow {
         client: info.client.as_str().to_owned(),
         user: who.username.as_deref().map(str::to_owned),
@@ -162,6 +184,8 @@ pub(super) fn client_row(control: &Control, info: &ClientInfo) -> ClientRow {
         address: who.peer.to_string(),
         port: who.peer_port,
         listener: listener_of(control, who),
+        connected_at: info.connected.map(wall),
+        last_seen: info.left.map(wall),
         keep_alive_seconds: who.keep_alive,
         clean_start: who.clean_start,
         durable: info.durable,
@@ -381,6 +405,7 @@ async fn show(State(control): State<Control>, Path(client): Path<String>) -> Ans
         receive_maximum,
         awaiting_release,
         is_link,
+        ..
     } = info;
     let row = client_row(&control, &client);
     let sessions = beside(&control, &row.client);
@@ -652,13 +677,20 @@ async fn purge(State(control): State<Control>, Path(client): Path<String>) -> An
     Ok(Json(Purged { client, purged }))
 }
 
-/// All listeners.
-#[derive(Serialize, JsonSchema)]
-struct ListenerRows {
-    rows: Vec<ListenerView>,
+/// A client by its id.
+#[derive(Deserialize, JsonSchema)]
+struct ById {
+    client: String,
 }
 
-async fn listeners(State(control): State<Control>) -> Json<ListenerRows> {
-    let rows = control.live.listeners().views();
-    Json(ListenerRows { rows })
+async fn show_by_id(control: State<Control>, Query(ById { client }): Query<ById>) -> Answer<ClientView> {
+    show(control, Path(client)).await
+}
+
+async fn kick_by_id(control: State<Control>, Query(ById { client }): Query<ById>) -> Answer<Kicked> {
+    kick(control, Path(client)).await
+}
+
+async fn remove_by_id(control: State<Control>, Query(ById { client }): Query<ById>) -> Answer<Removed> {
+    remove(control, Path(client)).await
 }

@@ -2,20 +2,34 @@
 
 use super::routes::{Changed, Routes};
 use super::server::{Answer, Control, Failure};
+use crate::config::{Config, Edit, EditError, Told, edited};
 use crate::history::Entry;
 use crate::live::{Applied, ApplyError, Live, Preview};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use axum::response::Json;
+use axum::response::{IntoResponse, Json, Response};
 use headgate_admin::Role::{Administrator, Viewer};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use std::future::Future;
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub(super) fn routes() -> Routes {
     Routes::default()
+        .get(
+            Viewer,
+            "/configuration/schema",
+            "Gives the JSON schema of the configuration.",
+            schema,
+        )
+        .ask(
+            Administrator,
+            "/configuration/edit",
+            "Changes settings in a text, and gives the text back; nothing becomes valid.",
+            edit,
+        )
         .post(
             Administrator,
             "/reload",
@@ -76,8 +90,7 @@ impl From<ApplyError> for Failure {
             | ApplyError::Log(_)
             | ApplyError::DataDir(_)
             | ApplyError::TooLong(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            ApplyError::NoFile
-            | ApplyError::Runs
+            ApplyError::Runs
             | ApplyError::InTheWay(_)
             | ApplyError::Unconfirmed
             | ApplyError::NothingToConfirm => StatusCode::CONFLICT,
@@ -88,23 +101,58 @@ impl From<ApplyError> for Failure {
     }
 }
 
-/// Goes on although whoever asked has gone: a change is never left half done.
-async fn to_the_end<T: Send + 'static>(
-    work: impl Future<Output = Result<T, ApplyError>> + Send + 'static,
-) -> Result<T, Failure> {
-    match tokio::spawn(work).await {
-        Ok(done) => Ok(done?),
-        Err(error) => Err(Failure(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
+/// Why a configuration is not taken, with each fault by itself.
+pub(super) struct Refused {
+    failure: Failure,
+    faults: Vec<Told>,
+}
+
+impl From<ApplyError> for Refused {
+    fn from(error: ApplyError) -> Self {
+        let words = error.to_string();
+        match error {
+            ApplyError::Config(error) => Self {
+                failure: Failure(StatusCode::UNPROCESSABLE_ENTITY, words),
+                faults: error.told().0,
+            },
+            error => Failure::from(error).into(),
+        }
     }
 }
 
-async fn reload(State(Control { live, .. }): State<Control>) -> Result<Changed<Json<Applied>>, Failure> {
+impl From<Failure> for Refused {
+    fn from(failure: Failure) -> Self {
+        Self {
+            failure,
+            faults: Vec::new(),
+        }
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let Failure(status, error) = self.failure;
+        (status, Json(json!({ "error": error, "faults": self.faults }))).into_response()
+    }
+}
+
+/// Goes on although whoever asked has gone: a change is never left half done.
+pub(super) async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, ApplyError>> + Send + 'static,
+) -> Result<T, Refused> {
+    match tokio::spawn(work).await {
+        Ok(done) => Ok(done?),
+        Err(error) => Err(Failure(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into()),
+    }
+}
+
+async fn reload(State(Control { live, .. }): State<Control>) -> Result<Changed<Json<Applied>>, Refused> {
     let applied = to_the_end(async move { live.reload().await }).await?;
     Ok(with_changes(applied))
 }
 
 /// The audit log has what changed.
-fn with_changes(applied: Applied) -> Changed<Json<Applied>> {
+pub(super) fn with_changes(applied: Applied) -> Changed<Json<Applied>> {
     let changes = applied.changes.clone();
     Changed::new(Json(applied), None::<()>, Some(changes))
 }
@@ -122,14 +170,14 @@ struct Given {
 async fn preview(
     State(Control { live, .. }): State<Control>,
     Json(given): Json<Given>,
-) -> Result<Json<Preview>, Failure> {
+) -> Result<Json<Preview>, Refused> {
     Ok(Json(live.preview(given.name.as_deref(), given.toml).await?))
 }
 
 async fn apply(
     State(Control { live, .. }): State<Control>,
     Json(given): Json<Given>,
-) -> Result<Changed<Json<Applied>>, Failure> {
+) -> Result<Changed<Json<Applied>>, Refused> {
     let wait = given.confirm_seconds.map(Duration::from_secs);
     let work = async move { live.apply(given.name.as_deref(), given.toml, wait).await };
     to_the_end(work).await.map(with_changes)
@@ -141,7 +189,7 @@ struct Confirmed {
     confirmed: bool,
 }
 
-async fn confirm(State(Control { live, .. }): State<Control>) -> Answer<Confirmed> {
+async fn confirm(State(Control { live, .. }): State<Control>) -> Result<Json<Confirmed>, Refused> {
     to_the_end(async move { live.confirm().await }).await?;
     Ok(Json(Confirmed { confirmed: true }))
 }
@@ -155,7 +203,7 @@ struct Earlier {
 async fn roll_back(
     State(Control { live, .. }): State<Control>,
     Json(Earlier { number }): Json<Earlier>,
-) -> Result<Changed<Json<Applied>>, Failure> {
+) -> Result<Changed<Json<Applied>>, Refused> {
     let applied = to_the_end(async move { live.roll_back(number).await }).await?;
     Ok(with_changes(applied))
 }
@@ -167,12 +215,17 @@ struct Text {
     #[serde(skip_serializing_if = "Option::is_none")]
     number: Option<u64>,
     toml: String,
+    /// Its file, of the one that is valid.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<String>,
 }
 
 async fn show(State(Control { live, .. }): State<Control>) -> Answer<Text> {
+    let (file, toml) = live.file().await;
     Ok(Json(Text {
         number: None,
-        toml: live.text().await?,
+        toml,
+        file: Some(file.display().to_string()),
     }))
 }
 
@@ -180,6 +233,7 @@ async fn show_earlier(State(Control { live, .. }): State<Control>, Path(number):
     Ok(Json(Text {
         number: Some(number),
         toml: live.text_of(number).await?,
+        file: None,
     }))
 }
 
@@ -197,5 +251,35 @@ async fn history(State(Control { live, .. }): State<Control>) -> Answer<Earliers
     Ok(Json(Earliers {
         configurations,
         confirm_until,
+    }))
+}
+
+async fn schema() -> Json<Value> {
+    Json(Config::schema())
+}
+
+/// Settings that are to be others.
+#[derive(Deserialize, JsonSchema)]
+struct Edits {
+    /// The text; left out, that of the configuration that is valid.
+    toml: Option<String>,
+    changes: Vec<Edit>,
+}
+
+impl From<EditError> for Failure {
+    fn from(error: EditError) -> Self {
+        Self(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())
+    }
+}
+
+async fn edit(State(Control { live, .. }): State<Control>, Json(edits): Json<Edits>) -> Answer<Text> {
+    let toml = match edits.toml {
+        Some(toml) => toml,
+        None => live.text().await,
+    };
+    Ok(Json(Text {
+        number: None,
+        toml: edited(&toml, &edits.changes)?,
+        file: None,
     }))
 }

@@ -405,6 +405,6 @@ async fn place(control: &Control, rule: &str) -> Option<String> {
     if !rule.starts_with("auth.") || !rule.ends_with(']') {
         return None;
     }
-    let (path, text) = control.live.file().await?;
+    let (path, text) = control.live.file().await;
     config::place_of(&path, text, rule)
 }

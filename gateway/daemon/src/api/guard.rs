@@ -24,6 +24,9 @@ pub(super) const COOKIE: &str = "headgate_session";
 /// What changes of a session must show.
 pub(super) const CSRF: &str = "x-csrf-token";
 
+/// With this a page asks by itself: nobody uses the session by that.
+const BACKGROUND: &str = "x-background";
+
 /// Who asks.
 #[derive(Clone, Debug)]
 pub(super) struct Asking {
@@ -48,7 +51,12 @@ pub(super) enum By {
         csrf: String,
     },
     /// An API key.
-    Key,
+    Key {
+        /// Its id.
+        id: String,
+    },
+    /// An administrator's name and password, with each request, to an API of another broker.
+    Password,
 }
 
 /// What an entry of the table wants.
@@ -199,14 +207,15 @@ fn identify(control: &Control, request: &Request, peer: PeerAddr) -> Result<Opti
         let asking = |who| Asking {
             who,
             from,
-            by: By::Key,
+            by: By::Key { id },
         };
         return known.map(|who| Some(asking(who))).ok_or_else(unknown);
     }
     let Some(token) = cookie(headers) else {
         return Ok(None);
     };
-    let Some((who, csrf)) = control.admin.session(&token, moment()) else {
+    let uses = !headers.contains_key(BACKGROUND);
+    let Some((who, csrf)) = control.admin.session(&token, uses, moment()) else {
         return Ok(None);
     };
     let shown = headers.get(CSRF).and_then(|shown| shown.to_str().ok());

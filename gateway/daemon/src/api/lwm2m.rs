@@ -25,6 +25,12 @@ pub(super) fn routes() -> Routes {
             "Shows a registered LwM2M client.",
             show,
         )
+        .get(
+            Viewer,
+            "/lwm2m/clients/{endpoint}/objects",
+            "Gives the definitions of the objects of a client.",
+            definitions,
+        )
 }
 
 /// What a client said of itself; nothing of a note of a later version.
@@ -64,34 +70,77 @@ async fn list(State(control): State<Control>, Query(part): Query<Part>) -> Json<
     Json(json!({ "rows": rows, "next": page.next.as_ref().map(|next| next.as_str()) }))
 }
 
-async fn show(State(control): State<Control>, Path(endpoint): Path<String>) -> Answer<Value> {
+/// What is known of a client.
+fn find(control: &Control, endpoint: &str) -> Result<Restored, Failure> {
     let session = format!("{LWM2M_SESSIONS}{}", endpoint.replace('%', "%25"));
     // It is the first that begins like this.
-    let page = control.hub.notes(&session, None, 1);
-    let found = page
-        .rows
-        .first()
-        .filter(|found| found.client_id.as_str() == session);
-    let Some(mut row) = found.and_then(row) else {
+    let mut rows = control.hub.notes(&session, None, 1).rows;
+    let found = rows.pop().filter(|found| found.client_id.as_str() == session);
+    found.ok_or_else(|| {
         let what = format!("no client `{endpoint}` is registered: `headgate lwm2m list` shows who is");
+        Failure(StatusCode::NOT_FOUND, what)
+    })
+}
+
+async fn show(State(control): State<Control>, Path(endpoint): Path<String>) -> Answer<Value> {
+    let found = find(&control, &endpoint)?;
+    let (Some(mut row), Some(note)) = (row(&found), Lwm2mNote::parse(&found.note)) else {
+        let what = format!("what `{endpoint}` said was written down by a later version");
         return Err(Failure(StatusCode::NOT_FOUND, what));
     };
-    if let Some(info) = control.hub.session(&session) {
+    if let Some(info) = control.hub.session(found.client_id.as_str()) {
         // For the bus what the server has in memory is under way, also while its client sleeps.
         row["commands_waiting"] = (info.client.queued + info.client.inflight).into();
     }
-    row["names"] = names(&row["objects"]);
+    let supplies = supplies(&control, &note.listener).await;
+    let objects = note.registration().objects().objects;
+    let names = objects.keys().filter_map(|id| {
+        let name = supplies.registry.object(*id)?.name.clone();
+        Some((id.to_string(), Value::from(name)))
+    });
+    row["names"] = names.collect();
     Ok(Json(row))
 }
 
-/// What the objects of a client are called, as far as it is known.
-fn names(objects: &Value) -> Value {
-    let registry = Lwm2mSupplies::default().registry;
-    let objects = objects.as_array().into_iter().flatten().filter_map(Value::as_str);
-    let names = objects.filter_map(|path| {
-        let id = path.trim_start_matches('/').split('/').next()?;
-        let name = registry.object(id.parse().ok()?)?.name.clone();
-        Some((id.to_owned(), Value::from(name)))
+/// The definitions of the objects of a client, as its listener has them.
+async fn definitions(State(control): State<Control>, Path(endpoint): Path<String>) -> Answer<Value> {
+    let found = find(&control, &endpoint)?;
+    let Some(note) = Lwm2mNote::parse(&found.note) else {
+        return Ok(Json(json!({ "rows": [] })));
+    };
+    let supplies = supplies(&control, &note.listener).await;
+    let objects = note.registration().objects().objects;
+    let rows = objects.keys().filter_map(|id| {
+        let object = supplies.registry.object(*id)?;
+        let resources = object.resources.values().map(|resource| {
+            json!({
+                "id": resource.id,
+                "name": resource.name,
+                "type": resource.kind.map(|kind| kind.name()),
+                "read": resource.read,
+                "write": resource.write,
+                "execute": resource.execute,
+                "multiple": resource.multiple,
+                "mandatory": resource.mandatory,
+                "units": resource.units,
+                "range": resource.range,
+            })
+        });
+        Some(json!({
+            "id": object.id,
+            "name": object.name,
+            "version": object.version,
+            "multiple": object.multiple,
+            "mandatory": object.mandatory,
+            "resources": resources.collect::<Vec<_>>(),
+        }))
     });
-    names.collect()
+    Ok(Json(json!({ "rows": rows.collect::<Vec<_>>() })))
+}
+
+/// What a listener knows beside what the gateway does; of one that is gone, that alone.
+async fn supplies(control: &Control, listener: &str) -> Lwm2mSupplies {
+    let config = control.live.config().await;
+    let found = config.lwm2m.iter().find(|known| known.name == listener);
+    found.map_or_else(Lwm2mSupplies::default, |known| known.gateway.supplies.clone())
 }

@@ -2,6 +2,7 @@
 
 use super::login::Logins;
 use super::routes::Routes;
+use super::streams::Streams;
 use super::{guard, openapi};
 use crate::alarms::Alarms;
 use crate::bridges::{BridgeError, Bridges};
@@ -9,6 +10,8 @@ use crate::live::Live;
 use crate::log::LogHandle;
 use crate::metrics::Counters;
 use crate::traces::Traces;
+use crate::trends::Trends;
+use crate::watch::WatchedTls;
 use axum::Router;
 use axum::extract::connect_info::Connected;
 use axum::http::StatusCode;
@@ -47,6 +50,12 @@ pub(crate) struct Control {
     pub admin: Admin,
     /// Who changed what.
     pub audit: AuditLog,
+    /// What the gateway was like lately.
+    pub trends: Trends,
+    /// Certificates that listeners serve.
+    pub certificates: WatchedTls,
+    /// Places for streams of events.
+    pub streams: Streams,
     /// Places for those who log in.
     pub logins: Logins,
 }
@@ -154,15 +163,21 @@ pub(super) fn table() -> Routes {
         .merge(super::bans::routes())
         .merge(super::bridges::routes())
         .merge(super::alarms::routes())
+        .merge(super::certificates::routes())
         .merge(super::clients::routes())
+        .merge(super::lines::routes())
+        .merge(super::listeners::routes())
         .merge(super::explain::routes())
         .merge(super::retained::routes())
         .merge(super::publish::routes())
         .merge(super::metrics::routes())
         .merge(super::log::routes())
         .merge(super::lwm2m::routes())
+        .merge(super::topics::routes())
         .merge(super::traces::routes())
         .merge(super::snapshot::routes())
+        .merge(super::streams::routes())
+        .merge(super::system::routes())
         .merge(super::users::routes())
 }
 

@@ -26,10 +26,10 @@ pub(crate) use way::{address_faults, tls_faults};
 use crate::config::{DEFAULT_NODE, explain_text};
 use crate::sys::unix_time;
 use budget::Budget;
-use headgate_bridge::{BridgePlan, BridgeSettings, BridgeState, BridgeStatus, Uplink};
+use headgate_bridge::{BridgePlan, BridgeSettings, BridgeState, BridgeStatus, Unmapped, Uplink};
 use headgate_bus::handle::Hub;
 use headgate_dial::Dial;
-use headgate_model::{Fault, Metric, Naming, Rewriter};
+use headgate_model::{Fault, Metric, Naming, Rewriter, Topic};
 use headgate_shell::{Connections, Metrics, Tracer};
 use ledger::{LedgerFile, Line};
 use parking_lot::Mutex;
@@ -146,6 +146,21 @@ pub(crate) enum Source {
     Configuration,
     /// It was added at run time.
     Added,
+}
+
+/// What a topic is called on the other side.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub(crate) struct Renamed {
+    /// As it was given.
+    pub topic: String,
+    /// `out`: it is ours; `in`: it is the remote's.
+    pub direction: &'static str,
+    /// `null`: the bridge does not carry it.
+    pub becomes: Option<String>,
+    /// The place of the rule, from 0.
+    pub rule: Option<usize>,
+    /// Why the new name would be none.
+    pub fault: Option<String>,
 }
 
 /// What came of a change.
@@ -417,6 +432,58 @@ impl Bridges {
         bridge
             .map(|bridge| self.0.view(bridge))
             .ok_or_else(|| BridgeError::Unknown(name.to_owned()))
+    }
+
+    /// What topics are called on the other side, by the rules of a bridge that is given in TOML.
+    pub(crate) fn preview(&self, text: &str, topics: &[String]) -> Result<Vec<Renamed>, BridgeError> {
+        let bridge = self.0.read(text)?;
+        let map = bridge.plan.topics();
+        let mut renamed = Vec::new();
+        for topic in topics {
+            let parsed = Topic::try_from(topic.as_str());
+            let parsed = parsed.map_err(|error| Fault::new("topics", format!("`{topic}`: {error}")))?;
+            let ways = [("out", map.outgoing(&parsed)), ("in", map.incoming(&parsed))];
+            for (direction, mapped) in ways {
+                let (becomes, rule, fault) = match mapped {
+                    Ok(mapped) => (Some(mapped.topic.to_string()), Some(mapped.rule), None),
+                    Err(Unmapped::NoRule) => (None, None, None),
+                    Err(Unmapped::Invalid(error)) => (None, None, Some(error.to_string())),
+                };
+                renamed.push(Renamed {
+                    topic: topic.clone(),
+                    direction,
+                    becomes,
+                    rule,
+                    fault,
+                });
+            }
+        }
+        Ok(renamed)
+    }
+
+    /// Walks the way of a bridge that is given in TOML, which need not be there.
+    pub(crate) fn probe_new(&self, text: &str) -> Result<mpsc::UnboundedReceiver<Finding>, BridgeError> {
+        let bridge = self.0.read(text)?;
+        let name = bridge.name().to_owned();
+        bridge.probe().ok_or_else(|| {
+            let what =
+                format!("`{name}`: a service says where its remote is: it can be tested when it is there");
+            Fault::new("addresses", what).into()
+        })
+    }
+
+    /// The settings of a bridge that was added, as they were written.
+    pub(crate) fn text_of(&self, name: &str) -> Result<Option<String>, BridgeError> {
+        let source = self.0.running.lock().get(name).map(|bridge| bridge.source);
+        match source {
+            None => Err(BridgeError::Unknown(name.to_owned())),
+            Some(Source::Configuration) => Ok(None),
+            Some(Source::Added) => {
+                let path = self.0.folder.join(format!("{name}.toml"));
+                let text = std::fs::read_to_string(&path);
+                text.map(Some).map_err(|cause| BridgeError::File { path, cause })
+            }
+        }
     }
 
     /// What became of a bridge's messages from one moment to another, in seconds since 1970.

@@ -21,6 +21,14 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
+    /// The one of this configuration.
+    pub(super) fn of(config: Option<&Path>) -> Self {
+        Self {
+            config: config.map(Path::to_owned),
+            json: false,
+        }
+    }
+
     /// The file, if one is named.
     pub(super) fn config(&self) -> Option<&Path> {
         self.config.as_deref()

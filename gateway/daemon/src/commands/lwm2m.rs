@@ -5,9 +5,10 @@ use super::gateway::Gateway;
 use super::table::{columns, text};
 use crate::bridges::escape;
 use clap::{Args, Subcommand};
-use headgate_cli::Outcome;
+use headgate_cli::{Outcome, note};
 use hyper::Method;
 use serde_json::Value;
+use std::path::Path;
 
 /// What is asked of the gateway on this machine.
 #[derive(Subcommand)]
@@ -73,6 +74,21 @@ impl Lwm2mClients {
             }
         }
         Ok(())
+    }
+}
+
+/// The definitions of the objects of a client, as the gateway of this configuration has them: as rows of JSON. None where there is no such client, or no gateway that could say.
+pub fn lwm2m_definitions(config: Option<&Path>, endpoint: &str) -> Option<Value> {
+    let path = format!("/api/v1/lwm2m/clients/{}/objects", escape(endpoint));
+    match Gateway::of(config).ask(Method::GET, &path, None) {
+        Ok(mut answer) => Some(answer["rows"].take()),
+        Err(error) => {
+            // Who named none need not have one here.
+            if config.is_some() {
+                note(format!("objects are called as this program knows them: {error}"));
+            }
+            None
+        }
     }
 }
 

@@ -20,7 +20,7 @@ mod table;
 mod traces;
 mod users;
 
-use crate::config::{Config, ConfigError, environment_variables};
+use crate::config::{Config, ConfigError, environment_variables, given_or_own};
 use alarms::AlarmsCommand;
 use archive::{ExportCommand, RestoreCommand};
 use bans::BansCommand;
@@ -35,7 +35,7 @@ use explain::{AclCommand, ExplainCommand};
 use headgate_cli::{Outcome, note};
 use import::ImportCommand;
 use log::LogCommand;
-pub use lwm2m::Lwm2mClients;
+pub use lwm2m::{Lwm2mClients, lwm2m_definitions};
 use metrics::{MetricsCommand, SlowCommand, StatusCommand};
 use std::path::{Path, PathBuf};
 use store::StoreCommand;
@@ -44,7 +44,8 @@ use users::UsersCommand;
 
 /// The configuration for a command that needs the settings `needed` of it. What else is wrong with it is a warning.
 fn config_for(needed: &[&str], path: Option<&Path>) -> Result<Config, ConfigError> {
-    let (config, warnings) = Config::load_for(needed, path, environment_variables())?;
+    let path = given_or_own(path)?;
+    let (config, warnings) = Config::load_for(needed, path.as_deref(), environment_variables())?;
     for warning in warnings {
         note(format!("warning: {warning}"));
     }
@@ -56,7 +57,8 @@ fn config_for(needed: &[&str], path: Option<&Path>) -> Result<Config, ConfigErro
 pub enum GatewayCommand {
     /// Run the gateway.
     Run {
-        /// The configuration; without it the gateway serves this machine only, with embedded defaults.
+        /// The configuration. Without it the gateway has that of its data folder, which the web UI writes; without that one it serves this machine only, with
+        /// embedded defaults.
         #[arg(long, value_name = "FILE", env = "HEADGATE_CONFIG")]
         config: Option<PathBuf>,
     },

@@ -23,6 +23,11 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
         let what = format!("`{}` must not be empty nor hold `/`, `+` or `#`", config.node);
         faults.push(Fault::new("node", what));
     }
+    let in_zone = |c: char| c.is_ascii_alphanumeric() || "/_+-".contains(c);
+    if config.time_zone.len() > 64 || !config.time_zone.chars().all(in_zone) {
+        let what = format!("`{}` is no name such as `Europe/Berlin`", config.time_zone);
+        faults.push(Fault::new("time_zone", what));
+    }
     if config.data_dir.as_os_str().is_empty() {
         faults.push(Fault::new("data_dir", "the name of the folder is empty"));
     }

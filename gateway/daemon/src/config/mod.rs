@@ -8,6 +8,7 @@ mod bridges;
 mod changes;
 mod checks;
 mod document;
+mod edit;
 mod environment;
 mod limits;
 mod schema;
@@ -20,6 +21,7 @@ mod words;
 
 pub(crate) use changes::at_most;
 pub(crate) use checks::level_fault;
+pub(crate) use edit::{Edit, EditError, edited, entry_text};
 pub(crate) use environment::all as environment_variables;
 pub(crate) use limits::LimitSettings;
 pub(crate) use schema::{choices, resolve};
@@ -89,6 +91,8 @@ with_protocols!(configuration!(
         data_dir: PathBuf = "headgate-data".into(),
         /// The gateway's name in `$SYS/brokers/{node}/`, and by which other gateways know it. One with bridges needs one of its own.
         node: String = DEFAULT_NODE.into(),
+        /// The time zone in which the web UI shows times, by its IANA name: `Europe/Berlin`. Default: that of the browser.
+        time_zone: String = String::new(),
         /// Connections open at a time on all listeners together; 0 for no limit.
         max_connections: usize = 0,
         /// What goes to the log.
@@ -406,6 +410,30 @@ pub(crate) fn place_of(path: &Path, text: String, key: &str) -> Option<String> {
 
 /// Bytes of a configuration that are read at all; who wants it to be valid while the gateway runs has less.
 const LONGEST: u64 = 16 << 20;
+
+/// The configuration of a gateway that was given none: in its data folder, where the web UI and `headgate config apply` put it.
+pub(crate) fn own_file() -> Result<PathBuf, ConfigError> {
+    let (config, _) = Config::load_for(&["data_dir"], None, environment_variables())?;
+    Ok(config.data_dir.join("headgate.toml"))
+}
+
+/// The configuration that was given, or else the gateway's own, if it has one.
+pub(crate) fn given_or_own(path: Option<&Path>) -> Result<Option<PathBuf>, ConfigError> {
+    match path {
+        Some(path) => Ok(Some(path.to_owned())),
+        None => Ok(Some(own_file()?).filter(|own| own.exists())),
+    }
+}
+
+/// What stands in a file; nothing, where there is none.
+pub(crate) fn text_if_any(path: &Path) -> Result<String, ConfigError> {
+    match text_of(path) {
+        Err(ConfigError::Read { cause, .. }) if cause.kind() == std::io::ErrorKind::NotFound => {
+            Ok(String::new())
+        }
+        text => text,
+    }
+}
 
 /// What stands in a file.
 pub(crate) fn text_of(path: &Path) -> Result<String, ConfigError> {

@@ -16,6 +16,7 @@ mod syslog;
 pub(crate) use line::date;
 pub(crate) use modules::{MODULES, is_module};
 use ring::Ring;
+pub(crate) use ring::Tail;
 pub(crate) use syslog::SyslogAddress;
 
 use crate::config::LogSettings;

@@ -1,7 +1,7 @@
 //! The modules that write to the log: their levels may be set by themselves.
 
 /// Names as `log.level` takes them, and what is told there. A name stands for all modules below it too; `headgate` for all.
-pub(crate) const MODULES: [(&str, &str); 62] = [
+pub(crate) const MODULES: [(&str, &str); 63] = [
     ("headgate", "all of the following"),
     (
         "headgate_access::service",
@@ -95,6 +95,10 @@ pub(crate) const MODULES: [(&str, &str); 62] = [
         "clocks that jump, and pauses of the machine",
     ),
     ("headgate_daemon::traces", "traces that are begun and ended"),
+    (
+        "headgate_daemon::trends",
+        "what the gateway was like, where it cannot be written down",
+    ),
     (
         "headgate_shell",
         "listeners and clients of every protocol: all of the following `headgate_shell::`",

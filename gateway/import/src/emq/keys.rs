@@ -23,6 +23,10 @@ const DTLS: Known = Missing(
     "what is said of DTLS is not taken over",
     "Write another [[coap]] for it.",
 );
+const LWM2M_DTLS: Known = Missing(
+    "what is said of DTLS is not taken over",
+    "Write another [[lwm2m]] for it; EMQ had it one port higher.",
+);
 const API: Known = Missing(
     "there is no HTTP API in the network",
     "`headgate` speaks to the control socket in the data folder.",
@@ -243,6 +247,32 @@ pub(super) const KEYS: &[(&str, Known)] = &[
     ("coap.enable_stats", STATS),
     ("coap.certfile", DTLS),
     ("coap.keyfile", DTLS),
+    // emq_lwm2m, and what it has since 3.0
+    ("lwm2m.port", Read),
+    (
+        "lwm2m.keepalive",
+        Nothing("how long a device may be silent its lifetime says"),
+    ),
+    ("lwm2m.certfile", LWM2M_DTLS),
+    ("lwm2m.keyfile", LWM2M_DTLS),
+    ("lwm2m.xml_dir", Read),
+    ("lwm2m.lifetime_min", Read),
+    ("lwm2m.lifetime_max", Read),
+    ("lwm2m.qmode_time_window", Read),
+    ("lwm2m.auto_observe", Read),
+    (
+        "lwm2m.lb",
+        Missing(
+            "nothing is known of EMQ's proxy for CoAP",
+            "Let devices reach the gateway itself.",
+        ),
+    ),
+    ("lwm2m.mountpoint", Read),
+    ("lwm2m.topics.command", Read),
+    ("lwm2m.topics.response", Read),
+    ("lwm2m.topics.notify", Read),
+    ("lwm2m.topics.register", Read),
+    ("lwm2m.topics.update", Read),
 ];
 
 /// Beginnings of names that came before those of today.

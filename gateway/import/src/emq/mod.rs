@@ -7,6 +7,7 @@ mod broker;
 mod conf;
 mod keys;
 mod listeners;
+mod lwm2m;
 mod places;
 mod plugins;
 mod protocols;

@@ -8,7 +8,7 @@ use crate::value::{Table, Value};
 use headgate_auth::ForeignUser;
 
 /// Plugins that are spoken here.
-const SPOKEN: [&str; 12] = [
+const SPOKEN: [&str; 13] = [
     "emq_auth_username",
     "emq_auth_clientid",
     "emq_retainer",
@@ -20,6 +20,7 @@ const SPOKEN: [&str; 12] = [
     "emq_sn",
     "emq_stomp",
     "emq_coap",
+    "emq_lwm2m",
     "emq_delayed_publish",
 ];
 
@@ -104,6 +105,7 @@ impl Source<'_> {
         self.sn();
         self.stomp();
         self.coap();
+        self.lwm2m();
     }
 
     fn judge(&mut self, name: &str, of: Of) {

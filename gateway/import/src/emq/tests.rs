@@ -15,7 +15,7 @@ fn import_with(text: &str, others: &[(&str, &str)]) -> Imported {
     }
     let target = Target {
         data_dir: "/data".into(),
-        datagram_lists: &["mqttsn", "coap"],
+        datagram_lists: &["mqttsn", "coap", "lwm2m"],
         secrets_dir: "/data/secrets".into(),
         node: "plant-7".into(),
     };
@@ -62,6 +62,7 @@ fn every_key_is_known_once_and_has_a_fate() {
             ["mqtt", "sn", ..] => "emq_sn",
             ["stomp", ..] => "emq_stomp",
             ["coap", ..] => "emq_coap",
+            ["lwm2m", ..] => "emq_lwm2m",
             _ => "",
         };
         let line = format!("{key} = 1\n");
@@ -527,6 +528,65 @@ fn the_coap_server_is_taken() {
     assert_eq!(imported.not_taken(), [4]);
 }
 
+const LWM2M: &str = "/opt/emq/etc/plugins/emq_lwm2m.conf";
+
+fn lwm2m(conf: &str) -> Imported {
+    let list = format!("{USUAL}emq_lwm2m.\n");
+    import_with("", &[(LIST, &list), (LWM2M, conf)])
+}
+
+/// The file as EMQ 2.3 has it: DTLS is told, and that its applications have other words.
+#[test]
+fn the_lwm2m_server_is_taken() {
+    let imported = lwm2m(
+        "lwm2m.port = 5783\nlwm2m.keepalive = 120s\nlwm2m.certfile = etc/certs/cert.pem\nlwm2m.keyfile = etc/certs/key.pem\n\
+         lwm2m.xml_dir = etc/lwm2m_xml\n",
+    );
+    assert_eq!(imported.at("lwm2m.0.bind"), "0.0.0.0:5783");
+    assert_eq!(imported.at("lwm2m.0.gateway.objects"), "/opt/emq/etc/lwm2m_xml");
+    assert_eq!(imported.not_taken(), [3, 4]);
+    let told = format!("{:?}", imported.import.report);
+    assert!(told.contains("lwm2m/{ep}/command"), "{told}");
+    assert_eq!(lwm2m("").at("lwm2m.0.bind"), "0.0.0.0:5783");
+    let none = lwm2m("lwm2m.port = many\nlwm2m.xml_dir = x\n");
+    assert_eq!((none.count("lwm2m"), none.not_taken()), (0, vec![1]));
+}
+
+/// Lifetimes, queue mode and topics as the plugin has them since 3.0.
+#[test]
+fn the_lwm2m_server_keeps_lifetimes_and_topics() {
+    let imported = lwm2m(
+        "lwm2m.lifetime_min = 1s\nlwm2m.lifetime_max = 86400s\nlwm2m.qmode_time_window = 22\nlwm2m.auto_observe = /3/0, /3303\n\
+         lwm2m.mountpoint = fleet/%e/\nlwm2m.topics.command = dn/#\nlwm2m.topics.response = up/resp\nlwm2m.lb = coaproxy\n",
+    );
+    for (path, value) in [
+        ("min_lifetime", "1s"),
+        ("max_lifetime", "86400s"),
+        ("awake_window", "22s"),
+        ("auto_observe", "[\"/3/0\", \"/3303\"]"),
+        ("topics.prefix", "fleet/{ep}"),
+        ("topics.command", "dn/#"),
+        ("topics.response", "up/resp"),
+    ] {
+        assert_eq!(imported.at(&format!("lwm2m.0.gateway.{path}")), value, "{path}");
+    }
+    assert_eq!(imported.not_taken(), [8]);
+
+    let whole = lwm2m(
+        "lwm2m.mountpoint =\nlwm2m.topics.command = lwm2m/%e/dn/#\nlwm2m.topics.notify = lwm2m/%e/up/notify\n",
+    );
+    assert_eq!(whole.at("lwm2m.0.gateway.topics.prefix"), "lwm2m/{ep}");
+    assert_eq!(whole.at("lwm2m.0.gateway.topics.notify"), "up/notify");
+    assert_eq!(whole.not_taken(), [0; 0]);
+
+    let odd = lwm2m(
+        "lwm2m.mountpoint = %a/%e/\nlwm2m.topics.command = dn\nlwm2m.qmode_time_window = 0\nlwm2m.auto_observe = on\nlwm2m.lifetime_max = long\n",
+    );
+    assert_eq!(odd.not_taken(), [1, 2, 3, 4, 5]);
+    let apart = lwm2m("lwm2m.topics.command = a/%e/dn\nlwm2m.topics.response = b/%e/up\n");
+    assert_eq!(apart.not_taken(), [2]);
+}
+
 /// Whatever is changed in files that hold everything, they are read, what comes out is TOML, and each line is told.
 #[test]
 fn mutated_files_are_read_without_a_panic() {
@@ -548,7 +608,7 @@ fn mutated_files_are_read_without_a_panic() {
         }
         bytes
     };
-    let list = format!("{USUAL}emq_auth_username.\nemq_auth_clientid.\nemq_sn.\n");
+    let list = format!("{USUAL}emq_auth_username.\nemq_auth_clientid.\nemq_sn.\nemq_lwm2m.\n");
     headgate_fuzz::fuzz(mutated, |bytes| {
         let text = String::from_utf8_lossy(bytes).replace('\u{feff}', "");
         let mut files = vec![(LIST, list.as_str())];
@@ -558,6 +618,7 @@ fn mutated_files_are_read_without_a_panic() {
             "/opt/emq/etc/plugins/emq_retainer.conf",
             "/opt/emq/etc/plugins/emq_modules.conf",
             "/opt/emq/etc/plugins/emq_sn.conf",
+            LWM2M,
         ] {
             files.push((plugin, &text));
         }

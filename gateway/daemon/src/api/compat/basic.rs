@@ -31,7 +31,7 @@ pub(super) fn key(
     Some(Asking {
         who,
         from: peer(info).to_string(),
-        by: By::Key,
+        by: By::Key { id: id.to_owned() },
     })
 }
 
@@ -61,7 +61,7 @@ pub(super) async fn administrator(
     Ok(Asking {
         who,
         from,
-        by: By::Key,
+        by: By::Password,
     })
 }
 

@@ -153,6 +153,6 @@ async fn author(
             info,
         )),
         Answer::Refused(refusal) => Err(refusal.into()),
-        Answer::Challenge(_) | Answer::Authorized(_) => Err(Told::Unauthorized),
+        Answer::Challenge(_) | Answer::Authorized(_) | Answer::Identified(_) => Err(Told::Unauthorized),
     }
 }

@@ -7,7 +7,9 @@ use crate::sys::{unix_time, uptime_words};
 use axum::http::StatusCode;
 use headgate_bus::{ClientInfo, ClientState, DropReason, SubscriptionCursor, SubscriptionInfo};
 use headgate_model::gate::is_reserved;
-use headgate_model::{Admitted, MountPoint, Subscription, SubscriptionOptions, TopicError, TopicFilter};
+use headgate_model::{
+    Admitted, Instant, MountPoint, Subscription, SubscriptionOptions, TopicError, TopicFilter,
+};
 use percent_encoding::percent_decode;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
@@ -78,9 +80,17 @@ pub(super) fn end(control: &Control, client: &str) -> bool {
 
 /// Seconds since 1970 at which a client connected.
 pub(super) fn connected_at(control: &Control, info: &ClientInfo) -> Option<u64> {
-    let since = info.connected_since?;
-    let ago = control.hub.clock().now().since(since);
-    Some(unix_time().saturating_sub(ago.as_secs()))
+    Some(unix_seconds(control, info.connected?))
+}
+
+/// Seconds since 1970 at which a client left that is not connected.
+pub(super) fn disconnected_at(control: &Control, info: &ClientInfo) -> Option<u64> {
+    Some(unix_seconds(control, info.left?))
+}
+
+fn unix_seconds(control: &Control, at: Instant) -> u64 {
+    let ago = control.hub.clock().now().since(at);
+    unix_time().saturating_sub(ago.as_secs())
 }
 
 /// How MQTT calls what a client speaks.

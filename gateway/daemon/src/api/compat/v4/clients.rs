@@ -3,7 +3,7 @@
 use super::{Answer, Code, Told, Untold, of_this_node, page, span};
 use crate::api::compat::pages::{Span, walk};
 use crate::api::compat::table::Call;
-use crate::api::compat::told::{connected_at, end, is_connected, protocol_name};
+use crate::api::compat::told::{connected_at, disconnected_at, end, is_connected, protocol_name};
 use crate::api::server::Control;
 use crate::sys::datetime;
 use axum::http::StatusCode;
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 fn client_row(control: &Control, session: &SessionInfo) -> Value {
     let (info, who) = (&session.client, &session.client.presence);
     let connected_at = connected_at(control, info).map(datetime);
-    json!({
+    let mut row = json!({
         "node": control.counters.node(),
         "clientid": info.client.as_str(),
         "username": who.username.as_deref(),
@@ -34,7 +34,11 @@ fn client_row(control: &Control, session: &SessionInfo) -> Value {
         "max_inflight": session.receive_maximum,
         "mqueue_len": info.queued,
         "awaiting_rel": session.awaiting_release,
-    })
+    });
+    if let Some(at) = disconnected_at(control, info) {
+        row["disconnected_at"] = datetime(at).into();
+    }
+    row
 }
 
 /// What a list may be filtered by.

@@ -3,7 +3,7 @@
 use super::{Answer, Told, asked_of_this_node, bad_request, list as entries, no_client, page, span, time};
 use crate::api::compat::pages::walk;
 use crate::api::compat::table::Call;
-use crate::api::compat::told::{connected_at, end, is_connected, protocol_name};
+use crate::api::compat::told::{connected_at, disconnected_at, end, is_connected, protocol_name};
 use crate::api::server::Control;
 use headgate_bus::{ClientInfo, SessionInfo};
 use headgate_model::ClientId;
@@ -14,7 +14,7 @@ fn client_row(control: &Control, session: &SessionInfo) -> Value {
     let (info, who) = (&session.client, &session.client.presence);
     let listener = crate::api::clients::listener_of(control, who);
     let expiry = session.expiry;
-    json!({
+    let mut row = json!({
         "node": control.counters.node(),
         "clientid": info.client.as_str(),
         "username": who.username.as_deref(),
@@ -36,7 +36,11 @@ fn client_row(control: &Control, session: &SessionInfo) -> Value {
         "inflight_max": session.receive_maximum,
         "mqueue_len": info.queued,
         "awaiting_rel_cnt": session.awaiting_release,
-    })
+    });
+    if let Some(at) = disconnected_at(control, info) {
+        row["disconnected_at"] = time(at).into();
+    }
+    row
 }
 
 /// What a list may be filtered by.

@@ -160,7 +160,7 @@ impl Dialect for V5 {
         info: Option<&ConnectionInfo>,
     ) -> Result<Asking, Turned> {
         if let Some(token) = bearer(headers) {
-            let known = control.admin.session(token, guard::moment());
+            let known = control.admin.session(token, true, guard::moment());
             let (who, csrf) = known.ok_or(Turned::Unknown(Stranger::Bearer))?;
             return Ok(Asking {
                 who,

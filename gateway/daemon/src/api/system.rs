@@ -1,0 +1,322 @@
+//! The gateway as a machine: what it is, what it has open, and what it was like lately.
+
+use super::clients::LOOKED_AT;
+use super::routes::Routes;
+use super::server::{Answer, Control, Failure};
+use crate::sys::unix_time;
+use crate::trends::{SERIES, Span, TrendView};
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::Json;
+use headgate_admin::Role::Viewer;
+use headgate_bus::{ClientState, MAX_PAGE};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+pub(super) fn routes() -> Routes {
+    Routes::default()
+        .get(
+            Viewer,
+            "/system",
+            "Says what the gateway and its machine are like.",
+            system,
+        )
+        .get(
+            Viewer,
+            "/overview",
+            "Counts who is connected by protocol, and gives rates.",
+            overview,
+        )
+        .get(
+            Viewer,
+            "/history",
+            "Gives what the gateway was like in the last day, or in thirty.",
+            history,
+        )
+}
+
+/// The gateway and its machine.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct System {
+    node: String,
+    version: &'static str,
+    uptime_seconds: u64,
+    /// Seconds since 1970.
+    now: u64,
+    /// In which the web UI shows times; empty: that of the browser.
+    time_zone: String,
+    clock: ClockState,
+    cpu: Cpu,
+    memory: Memory,
+    disk: Disk,
+    temperatures: Vec<Temperature>,
+    networks: Vec<NetworkState>,
+    /// Where somebody can connect.
+    ports: Vec<Port>,
+    data_dir: String,
+    configuration: String,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct ClockState {
+    /// The system's clock says a time that is believed.
+    believed: bool,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Cpu {
+    /// The load of the last minute.
+    load_1m: Option<f64>,
+    cores: usize,
+    /// Seconds of processors that the gateway has used.
+    process_seconds: Option<f64>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Memory {
+    total_bytes: Option<u64>,
+    available_bytes: Option<u64>,
+    process_bytes: Option<u64>,
+    /// What counts in the gateway's ledger, and may.
+    ledger_bytes: usize,
+    max_bytes: Option<usize>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Disk {
+    total_bytes: Option<u64>,
+    free_bytes: Option<u64>,
+    store_bytes: u64,
+    /// Bytes that the store has written since the start: what flash memory must bear.
+    written_bytes: u64,
+    /// How worn the flash memory is, of an eMMC that says so: tenths of its life that are used up.
+    life_used_tenths: Option<u8>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Temperature {
+    name: String,
+    celsius: f64,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct NetworkState {
+    name: String,
+    up: bool,
+}
+
+/// Where somebody can connect.
+#[derive(Serialize, JsonSchema)]
+struct Port {
+    listener: String,
+    protocol: String,
+    kind: &'static str,
+    address: String,
+    tls: bool,
+    /// Nobody but this machine reaches it.
+    loopback: bool,
+}
+
+async fn system(State(control): State<Control>) -> Json<System> {
+    let snapshot = control.counters.snapshot();
+    let config = control.live.config().await;
+    let (file, _) = control.live.file().await;
+    let standing = control.alarms.lists().0;
+    let memory = meminfo();
+    let ports = control.live.listeners().views().into_iter().map(|view| Port {
+        tls: ["tls", "wss", "dtls"].contains(&view.kind) || view.tls,
+        loopback: is_loopback(&view.address),
+        listener: view.name,
+        protocol: view.protocol,
+        kind: view.kind,
+        address: view.address,
+    });
+    Json(System {
+        node: snapshot.node.clone(),
+        version: env!("CARGO_PKG_VERSION"),
+        uptime_seconds: snapshot.now.0 / 1_000,
+        now: unix_time(),
+        time_zone: config.time_zone.clone(),
+        clock: ClockState {
+            believed: !standing.iter().any(|alarm| alarm.id == "clock_unset"),
+        },
+        cpu: Cpu {
+            load_1m: snapshot.machine.load,
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            process_seconds: snapshot.process.cpu_seconds,
+        },
+        memory: Memory {
+            total_bytes: memory.get("MemTotal").copied(),
+            available_bytes: memory.get("MemAvailable").copied(),
+            process_bytes: snapshot.process.resident,
+            ledger_bytes: snapshot.bus.memory.used(),
+            max_bytes: Some(snapshot.bus.memory.max).filter(|max| *max < usize::MAX),
+        },
+        disk: Disk {
+            total_bytes: snapshot.disk.map(|(_, all)| all),
+            free_bytes: snapshot.disk.map(|(free, _)| free),
+            store_bytes: snapshot.store.disk_bytes,
+            written_bytes: snapshot.store.journal_bytes + snapshot.store.checkpoint_bytes,
+            life_used_tenths: life_used(),
+        },
+        temperatures: snapshot
+            .machine
+            .temperatures
+            .into_iter()
+            .map(|(name, celsius)| Temperature { name, celsius })
+            .collect(),
+        networks: snapshot
+            .machine
+            .networks
+            .into_iter()
+            .map(|(name, up)| NetworkState { name, up })
+            .collect(),
+        ports: ports.collect(),
+        data_dir: config.data_dir.display().to_string(),
+        configuration: file.display().to_string(),
+    })
+}
+
+fn is_loopback(address: &str) -> bool {
+    match address.parse::<SocketAddr>() {
+        Ok(address) => address.ip().to_canonical().is_loopback(),
+        // A Unix socket, or a serial line.
+        Err(_) => true,
+    }
+}
+
+/// `/proc/meminfo`, in bytes.
+fn meminfo() -> BTreeMap<String, u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = |line: &str| {
+        let (name, rest) = line.split_once(':')?;
+        let kib: u64 = rest.trim().strip_suffix(" kB")?.trim().parse().ok()?;
+        Some((name.to_owned(), kib * 1_024))
+    };
+    text.lines().filter_map(line).collect()
+}
+
+/// The worse of the two estimates of an eMMC's life, in tenths. JESD84-B51 §7.4.90: 0x01 is the first tenth, 0x0B is more than its life.
+fn life_used() -> Option<u8> {
+    let devices = std::fs::read_dir("/sys/block").ok()?.flatten();
+    let life =
+        devices.filter_map(|device| std::fs::read_to_string(device.path().join("device/life_time")).ok());
+    life.filter_map(|text| worst_of(&text)).max()
+}
+
+fn worst_of(life_time: &str) -> Option<u8> {
+    let values = life_time.split_ascii_whitespace();
+    let values = values.filter_map(|value| u8::from_str_radix(value.trim_start_matches("0x"), 16).ok());
+    values.filter(|value| *value > 0).max()
+}
+
+/// Who is connected, and how much goes through.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Overview {
+    /// Connected clients by what they speak.
+    clients_by_protocol: BTreeMap<&'static str, usize>,
+    /// Sessions whose client sleeps.
+    asleep: usize,
+    /// Sessions whose client is away.
+    away: usize,
+    /// Not all sessions were looked at: there are too many for one question.
+    partial: bool,
+    rates: Rates,
+}
+
+/// A second, in the last minute; `null` in the first.
+#[derive(Serialize, JsonSchema)]
+struct Rates {
+    received_per_second: Option<f32>,
+    sent_per_second: Option<f32>,
+    received_bytes_per_second: Option<f32>,
+    sent_bytes_per_second: Option<f32>,
+    dropped_per_second: Option<f32>,
+    store_bytes_per_second: Option<f32>,
+}
+
+async fn overview(State(control): State<Control>) -> Json<Overview> {
+    let mut overview = Overview {
+        clients_by_protocol: BTreeMap::new(),
+        asleep: 0,
+        away: 0,
+        partial: false,
+        rates: rates(&control),
+    };
+    let (mut after, mut looked_at) = (None::<String>, 0);
+    loop {
+        let page = control.hub.clients(after.as_deref(), MAX_PAGE);
+        looked_at += page.rows.len();
+        for info in &page.rows {
+            match info.state {
+                ClientState::Away => overview.away += 1,
+                ClientState::Asleep | ClientState::Awake | ClientState::FallingAsleep => overview.asleep += 1,
+                ClientState::Opening | ClientState::Online | ClientState::Leaving => {
+                    *overview
+                        .clients_by_protocol
+                        .entry(info.presence.protocol.name)
+                        .or_default() += 1;
+                }
+            }
+        }
+        after = page.next.map(|next| next.as_str().to_owned());
+        if after.is_none() {
+            return Json(overview);
+        }
+        if looked_at >= 10 * LOOKED_AT {
+            overview.partial = true;
+            return Json(overview);
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+fn rates(control: &Control) -> Rates {
+    let rates = control.trends.rates();
+    let rate = |name| rates.get(name).copied().flatten();
+    Rates {
+        received_per_second: rate("messages_received"),
+        sent_per_second: rate("messages_sent"),
+        received_bytes_per_second: rate("bytes_received"),
+        sent_bytes_per_second: rate("bytes_sent"),
+        dropped_per_second: rate("messages_dropped"),
+        store_bytes_per_second: rate("store_written"),
+    }
+}
+
+/// Which part of the past.
+#[derive(Deserialize, JsonSchema)]
+struct Wished {
+    /// `24h` or `30d`.
+    #[serde(default)]
+    span: Span,
+    /// Names with commas; left out, all.
+    series: Option<String>,
+}
+
+async fn history(State(control): State<Control>, Query(wished): Query<Wished>) -> Answer<TrendView> {
+    let series: Vec<&str> = match &wished.series {
+        Some(series) => series.split(',').collect(),
+        None => Vec::new(),
+    };
+    if let Some(unknown) = series.iter().find(|name| !SERIES.contains(name)) {
+        let what = format!("`{unknown}` is not kept, allowed is {}", SERIES.join(", "));
+        return Err(Failure(StatusCode::UNPROCESSABLE_ENTITY, what));
+    }
+    Ok(Json(control.trends.view(wished.span, &series)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_life_of_flash_is_the_worse_of_two_estimates() {
+        assert_eq!(worst_of("0x01 0x03\n"), Some(3));
+        assert_eq!(worst_of("0x0b 0x00\n"), Some(11));
+        assert_eq!(worst_of("0x00 0x00"), None);
+        assert_eq!(worst_of(""), None);
+    }
+}

@@ -1,0 +1,294 @@
+//! Certificates that the gateway keeps in its data folder: keys made on the device, requests for certificates, and what a CA made of them.
+//!
+//! Always true: a private key leaves the device in no answer; a certificate that does not belong to its key takes no place.
+
+use crate::private;
+use headgate_shell::tls::{CertificateView, check_certificate, view_certificate};
+use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The folder.
+const FOLDER: &str = "certificates";
+/// Pairs that are kept.
+const MOST: usize = 256;
+
+/// Why something is not done with a certificate.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CertificateError {
+    /// A name that would be no file of ours.
+    #[error("a name has 1 to 64 letters, digits, `-` and `_`")]
+    Name,
+    /// There is none of this name.
+    #[error("there is no certificate and no key `{0}`")]
+    Unknown(String),
+    /// It has a key.
+    #[error("`{0}` has a key already: delete it, or take another name")]
+    HasKey(String),
+    /// Something of the request is wrong.
+    #[error("the request cannot be made: {0}")]
+    Request(#[from] rcgen::Error),
+    /// Certificate and key do not belong together, or are none.
+    #[error("{0}")]
+    Wrong(String),
+    /// So many are enough.
+    #[error("there are {MOST} already: delete some")]
+    TooMany,
+    /// A file cannot be read or written.
+    #[error("{path}: {cause}")]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        cause: io::Error,
+    },
+}
+
+/// The certificates of one data folder.
+pub(crate) struct Certificates(PathBuf);
+
+/// A key, a certificate, or both.
+pub(crate) struct Pair {
+    pub name: String,
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    /// What the certificate says, if there is one.
+    pub view: Option<CertificateView>,
+    /// What is wrong.
+    pub fault: Option<String>,
+}
+
+/// What a certificate is to be for.
+pub(crate) struct Wanted<'a> {
+    /// Common name.
+    pub common_name: &'a str,
+    /// Host names and addresses.
+    pub names: Vec<String>,
+}
+
+impl Certificates {
+    pub(crate) fn of(data_dir: &Path) -> Self {
+        Self(data_dir.join(FOLDER))
+    }
+
+    fn paths(&self, name: &str) -> Result<(PathBuf, PathBuf), CertificateError> {
+        let is_fine = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        match (1..=64).contains(&name.len()) && name.chars().all(is_fine) {
+            true => Ok((
+                self.0.join(format!("{name}.pem")),
+                self.0.join(format!("{name}.key")),
+            )),
+            false => Err(CertificateError::Name),
+        }
+    }
+
+    /// All, by name.
+    pub(crate) fn list(&self) -> Vec<Pair> {
+        let entries = fs::read_dir(&self.0).into_iter().flatten().flatten();
+        let mut names: Vec<String> = entries
+            .filter_map(|entry| {
+                let path = entry.path();
+                let ours = path.extension().is_some_and(|end| end == "pem" || end == "key");
+                Some(path.file_stem()?.to_str()?.to_owned()).filter(|_| ours)
+            })
+            .collect();
+        names.sort();
+        names.dedup();
+        names
+            .into_iter()
+            .filter_map(|name| self.show(&name).ok())
+            .collect()
+    }
+
+    /// One of them.
+    pub(crate) fn show(&self, name: &str) -> Result<Pair, CertificateError> {
+        let (certificate, key) = self.paths(name)?;
+        if !certificate.exists() && !key.exists() {
+            return Err(CertificateError::Unknown(name.to_owned()));
+        }
+        let has_both = certificate.exists() && key.exists();
+        let fault = match has_both {
+            true => check_certificate(&certificate, &key)
+                .err()
+                .map(|error| error.to_string()),
+            false if key.exists() => Some("waits for its certificate".to_owned()),
+            false => Some("has no key here".to_owned()),
+        };
+        Ok(Pair {
+            name: name.to_owned(),
+            view: view_certificate(&certificate),
+            certificate,
+            key,
+            fault,
+        })
+    }
+
+    /// Makes a key, and the request for a certificate in PEM. PKCS #10, RFC 2986
+    pub(crate) fn request(&self, name: &str, wanted: Wanted<'_>) -> Result<String, CertificateError> {
+        let (_, key_file) = self.paths(name)?;
+        if key_file.exists() {
+            return Err(CertificateError::HasKey(name.to_owned()));
+        }
+        if self.list().len() >= MOST {
+            return Err(CertificateError::TooMany);
+        }
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::new(wanted.names)?;
+        params.distinguished_name = DistinguishedName::new();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, wanted.common_name);
+        let request = params.serialize_request(&key)?.pem()?;
+        self.write(&key_file, key.serialize_pem().as_bytes())?;
+        Ok(request)
+    }
+
+    /// Puts a certificate with its chain in its place, with a key, or for the key that is there.
+    pub(crate) fn put(&self, name: &str, chain: &str, key: Option<&str>) -> Result<Pair, CertificateError> {
+        let (certificate, key_file) = self.paths(name)?;
+        if key.is_none() && !key_file.exists() {
+            return Err(CertificateError::Wrong(format!(
+                "`{name}` has no key here: give one, or have one made with a request"
+            )));
+        }
+        if !certificate.exists() && !key_file.exists() && self.list().len() >= MOST {
+            return Err(CertificateError::TooMany);
+        }
+        // Beside first, so that what is served stays whole.
+        let new = (
+            certificate.with_extension("pem-new"),
+            key_file.with_extension("key-new"),
+        );
+        let given = match key {
+            Some(key) => key.as_bytes().to_vec(),
+            None => fs::read(&key_file).map_err(|cause| CertificateError::File {
+                path: key_file.clone(),
+                cause,
+            })?,
+        };
+        self.write(&new.0, chain.as_bytes())?;
+        self.write(&new.1, &given)?;
+        let checked = check_certificate(&new.0, &new.1).map_err(|error| {
+            let said = error.to_string();
+            let said = said.replace(&new.0.display().to_string(), "the certificate");
+            CertificateError::Wrong(said.replace(&new.1.display().to_string(), "the key"))
+        });
+        let placed = checked.and_then(|()| {
+            if key.is_some() {
+                self.write(&key_file, &given)?;
+            }
+            self.write(&certificate, chain.as_bytes())
+        });
+        for path in [&new.0, &new.1] {
+            let _ = fs::remove_file(path);
+        }
+        placed?;
+        self.show(name)
+    }
+
+    /// Removes certificate and key.
+    pub(crate) fn remove(&self, name: &str) -> Result<(), CertificateError> {
+        self.show(name)?;
+        let (certificate, key) = self.paths(name)?;
+        for path in [certificate, key] {
+            private::remove(&path).map_err(|cause| CertificateError::File { path, cause })?;
+        }
+        Ok(())
+    }
+
+    fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), CertificateError> {
+        let written = fs::create_dir_all(&self.0).and_then(|()| private::replace(path, bytes));
+        written.map_err(|cause| CertificateError::File {
+            path: path.to_owned(),
+            cause,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{BasicConstraints, CertificateSigningRequestParams, IsCa, Issuer};
+
+    fn wanted() -> Wanted<'static> {
+        Wanted {
+            common_name: "gate-1",
+            names: vec!["gate-1.local".into(), "192.0.2.1".into()],
+        }
+    }
+
+    /// What a CA makes of a request.
+    fn signed(request: &str) -> String {
+        let key = KeyPair::generate().unwrap();
+        let mut ca = CertificateParams::new(Vec::new()).unwrap();
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        ca.distinguished_name.push(DnType::CommonName, "a CA");
+        let issuer = Issuer::new(ca.clone(), &key);
+        let request = CertificateSigningRequestParams::from_pem(request).unwrap();
+        let ours = request.signed_by(&issuer).unwrap();
+        format!("{}{}", ours.pem(), ca.self_signed(&key).unwrap().pem())
+    }
+
+    #[test]
+    fn a_key_is_made_here_and_its_certificate_comes_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let certificates = Certificates::of(folder.path());
+        let request = certificates.request("gate", wanted()).unwrap();
+        assert!(
+            request.starts_with("-----BEGIN CERTIFICATE REQUEST-----"),
+            "{request}"
+        );
+        let waiting = certificates.show("gate").unwrap();
+        assert_eq!(waiting.fault.as_deref(), Some("waits for its certificate"));
+        assert!(matches!(
+            certificates.request("gate", wanted()),
+            Err(CertificateError::HasKey(_))
+        ));
+
+        let chain = signed(&request);
+        let pair = certificates.put("gate", &chain, None).unwrap();
+        assert_eq!(pair.fault, None);
+        let view = pair.view.unwrap();
+        assert_eq!((&*view.subject, &*view.issuer), ("CN=gate-1", "CN=a CA"));
+        assert_eq!(view.names, ["gate-1.local", "192.0.2.1"]);
+        assert_eq!(certificates.list().len(), 1);
+        certificates.remove("gate").unwrap();
+        assert!(matches!(
+            certificates.remove("gate"),
+            Err(CertificateError::Unknown(_))
+        ));
+    }
+
+    #[test]
+    fn what_does_not_belong_together_takes_no_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let certificates = Certificates::of(folder.path());
+        let request = certificates.request("gate", wanted()).unwrap();
+        let chain = signed(&request);
+        certificates.put("gate", &chain, None).unwrap();
+        let other = KeyPair::generate().unwrap().serialize_pem();
+        for (chain, key) in [(&*chain, Some(&*other)), ("rubbish", None), ("", Some("rubbish"))] {
+            let error = certificates.put("gate", chain, key).err().unwrap().to_string();
+            assert!(!error.contains(&folder.path().display().to_string()), "{error}");
+        }
+        assert_eq!(
+            certificates.show("gate").unwrap().fault,
+            None,
+            "the old one stays"
+        );
+        assert!(matches!(
+            certificates.put("new", &chain, None),
+            Err(CertificateError::Wrong(_))
+        ));
+        for name in ["", "..", "a/b", "a.b", &"x".repeat(65)] {
+            assert!(
+                matches!(certificates.show(name), Err(CertificateError::Name)),
+                "{name}"
+            );
+        }
+        let left = fs::read_dir(folder.path().join(FOLDER)).unwrap().count();
+        assert_eq!(left, 2);
+    }
+}

@@ -1,0 +1,107 @@
+// Pure functions of the UI, by Node's own test runner.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { bridgeToml } from "./bridgetoml.ts";
+import { diff } from "./diff.ts";
+import { faults } from "./faults.ts";
+import { hex, pretty } from "./payload.ts";
+import { countRules, insertRule, raiseRule, removeRule } from "./ruletext.ts";
+import { quoted } from "./toml.ts";
+import { TopicTree } from "./topictree.ts";
+import { cut, visible, visibleLines } from "./visible.ts";
+
+test("what does not show, or turns the text around it, is written out", () => {
+  assert.equal(visible("a\u202eb"), "a⟨U+202E⟩b");
+  assert.equal(visible("\u0000\n\u007f\u200d\u2066"), "⟨U+0000⟩⟨U+000A⟩⟨U+007F⟩⟨U+200D⟩⟨U+2066⟩");
+  assert.equal(visible("\ud800x"), "⟨U+D800⟩x");
+  assert.equal(visible("<b>温度 🌡</b>"), "<b>温度 🌡</b>");
+  assert.equal(visible("\u{e0041}"), "⟨U+E0041⟩");
+  assert.equal(visibleLines("a\r\n\tb\u202e"), "a\n\tb⟨U+202E⟩");
+});
+
+test("a long name is cut between characters", () => {
+  assert.deepEqual(cut("abc", 3), { shown: "abc", more: false });
+  const { shown, more } = cut("🌡".repeat(100), 5);
+  assert.ok(more && shown.length <= 6);
+});
+
+test("a difference shows what changed and what is near", () => {
+  const before = Array.from({ length: 20 }, (_, at) => `line ${at}`).join("\n");
+  const lines = diff(before, before.replace("line 10", "line ten"));
+  assert.deepEqual(
+    lines.filter(({ kind }) => kind === "added" || kind === "removed"),
+    [
+      { kind: "removed", text: "line 10" },
+      { kind: "added", text: "line ten" },
+    ],
+  );
+  assert.equal(lines.length, 2 + 6 + 2);
+  assert.deepEqual(diff(before, before), []);
+});
+
+test("faults have their lines, from the list or from the words", () => {
+  const words = "/etc/headgate.toml:1:8: node: invalid type\nlisteners[a]: the address is taken";
+  assert.deepEqual(faults(words), [
+    { line: 1, column: 8, key: "node", message: "invalid type" },
+    { line: null, column: null, key: "", message: "listeners[a]: the address is taken" },
+  ]);
+  assert.deepEqual(faults("", [{ place: { line: 3, column: 1 }, key: "foo", message: "unknown" }]), [
+    { line: 3, column: 1, key: "foo", message: "unknown" },
+  ]);
+});
+
+test("texts of TOML are escaped", () => {
+  assert.equal(quoted('a"b\\c\n'), '"a\\"b\\\\c\\u000a"');
+});
+
+test("a bridge of the form is a section", () => {
+  const toml = bridgeToml({
+    name: "cloud",
+    address: "mqtts://a:8883, mqtts://b",
+    version: "mqttv50",
+    username: "u",
+    password: 'p"',
+    ca: "",
+    certificate: "",
+    key: "",
+    topics: [{ filter: "sensors/#", direction: "out", qos: 1, local: "", remote: "plant/" }],
+  });
+  assert.equal(
+    toml,
+    'name = "cloud"\naddresses = ["mqtts://a:8883", "mqtts://b"]\nversion = "mqttv50"\ntopics = [\n  "sensors/# out 1 \\"\\" plant/",\n]\nlogin = { username = "u", password = "p\\"" }\n',
+  );
+});
+
+test("rules change in the text, and nothing else does", () => {
+  const rule = { effect: "deny", action: "publish", user: "u", client: "", address: "", topics: ["a/#"] } as const;
+  const text = 'node = "a"\n\n[[auth.acl]]\neffect = "allow" # one\n\n[[auth.acl]]\neffect = "deny"\n\n[store]\nx = 1\n';
+  assert.equal(countRules(text), 2);
+  const first = insertRule(text, { ...rule, topics: ["a/#"] }, 0);
+  const written = '[[auth.acl]]\neffect = "deny"\naction = "publish"\nuser = "u"\ntopics = ["a/#"]\n\n';
+  assert.equal(first, text.replace("[[auth.acl]]", `${written}[[auth.acl]]`));
+  assert.equal(removeRule(first, 0), text);
+  assert.equal(countRules(insertRule(text, { ...rule, topics: [] }, 2)), 3);
+  assert.equal(
+    raiseRule(text, 1),
+    'node = "a"\n\n[[auth.acl]]\neffect = "deny"\n\n[[auth.acl]]\neffect = "allow" # one\n\n[store]\nx = 1\n',
+  );
+  // Where there is none, the rules that were valid by default go along.
+  assert.equal(countRules(insertRule('node = "a"\n', { ...rule, topics: [] }, 0)), 4);
+});
+
+test("topics become a tree, also those with empty levels", () => {
+  const tree = new TopicTree();
+  const value = { payload: "1", bytes: 1, retain: false, at: 1 };
+  for (const topic of ["a/b", "a//c", "/"]) tree.add(topic, value);
+  assert.equal(tree.topics, 3);
+  assert.equal(tree.find("a")?.seen, 2);
+  assert.equal(tree.find("a//c")?.last, value);
+  assert.equal(tree.find("__proto__"), undefined);
+});
+
+test("payloads as people read them", () => {
+  assert.equal(hex("AAH/"), "00 01 ff");
+  assert.equal(pretty('{"a":1}'), '{\n  "a": 1\n}');
+  assert.equal(pretty("{no"), "{no");
+});

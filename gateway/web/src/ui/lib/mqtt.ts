@@ -1,0 +1,3 @@
+// MQTT.js, in a chunk of its own.
+
+export { default } from "mqtt";

@@ -1,0 +1,42 @@
+// Which colour a state has.
+
+import type { BridgeState, ClientState, Severity } from "./types.ts";
+
+export type Tone = "plain" | "ok" | "warn" | "bad" | "accent";
+
+export function ofClient(state: ClientState): Tone {
+  if (state === "online" || state === "connected" || state === "awake") return "ok";
+  return state.includes("asleep") ? "accent" : "plain";
+}
+
+export function ofBridge(state: BridgeState): Tone {
+  switch (state) {
+    case "connected":
+      return "ok";
+    case "connecting":
+    case "idle":
+      return "accent";
+    case "paused":
+      return "plain";
+    case "stalled":
+    case "waiting_for_time":
+      return "warn";
+    default:
+      return "bad";
+  }
+}
+
+export function ofSeverity(severity: Severity): Tone {
+  return severity === "warning" ? "warn" : "bad";
+}
+
+export function ofLevel(level: string): Tone {
+  if (level === "ERROR") return "bad";
+  if (level === "WARN") return "warn";
+  return level === "INFO" ? "accent" : "plain";
+}
+
+export function ofDaysLeft(days: number): Tone {
+  if (days <= 7) return "bad";
+  return days <= 30 ? "warn" : "ok";
+}
