@@ -131,3 +131,50 @@ async fn what_waits_in_the_store_is_shown_page_by_page() {
     hub.stop();
     assert!(hub.stored_queue("c", None, 1).await.is_err());
 }
+
+/// Several messages are answered one by one and in their order, though there are more than wait at a time.
+#[tokio::test]
+async fn messages_that_are_published_together_keep_their_order() {
+    let hub = hub();
+    let port = hub.attach();
+    ask(&port, open(1_000)).await;
+    ask(&port, subscribe("t/#")).await;
+    let topics: Vec<String> = (0..600).map(|n| format!("t/{n}")).collect();
+    let wrong = message("$delayed/never/t".into());
+    let mut messages: Vec<Message> = topics.iter().map(|topic| message(topic.clone())).collect();
+    messages.insert(300, wrong);
+    let answers = hub
+        .publish_each(messages.into_iter().map(Admitted::of_gateway))
+        .await;
+    assert_eq!(answers.len(), 601);
+    assert!(
+        answers[300].is_err(),
+        "what is wrong with one is told of that one"
+    );
+    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 600);
+    let (mut waiting, mut after) = (Vec::new(), Some(0));
+    while let Some(from) = after {
+        let queue = hub.queue("c", from, MAX_PAGE).expect("it has a session");
+        waiting.extend(queue.page.rows.iter().map(|row| row.message.topic.to_string()));
+        after = queue.page.next;
+    }
+    waiting.extend(stored(&hub, MAX_PAGE).await);
+    assert_eq!(waiting, topics);
+}
+
+#[tokio::test]
+async fn a_filter_is_there_while_somebody_has_it() {
+    let hub = hub();
+    let port = hub.attach();
+    ask(&port, open(1)).await;
+    ask(&port, subscribe("$share/g/t/+")).await;
+    let has =
+        |filter: &str| hub.has_filter(&headgate_model::TopicFilter::try_from(filter).expect("a filter"));
+    assert!(has("t/+"));
+    assert!(
+        !has("t/1") && !has("t/#"),
+        "this very filter is meant, not what it matches"
+    );
+    hub.remove_session("c");
+    assert!(!has("t/+"));
+}

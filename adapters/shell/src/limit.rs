@@ -2,6 +2,7 @@
 
 use crate::shared_rate::SharedRates;
 use crate::throttle::ClientRate;
+use headgate_model::UserRates;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -71,6 +72,11 @@ impl ConnectionLimit {
     /// How fast all may send together from now on, and all of one user.
     pub fn set_shared_rates(&self, all: ClientRate, user: ClientRate) {
         self.0.shared_rates.set(all, user);
+    }
+
+    /// How fast all of one user may send, for what is not sent by a connection that could be read more slowly.
+    pub fn user_rates(&self) -> Arc<dyn UserRates> {
+        self.shared_rates()
     }
 
     /// Whether there is more to do than can be done: then nobody comes in.

@@ -42,6 +42,11 @@ impl Metrics {
         registered
     }
 
+    /// Counts one that no adapter's loop counts.
+    pub fn count(&self, metric: Metric) {
+        self.shared[metric as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
     /// The total.
     pub fn get(&self, metric: Metric) -> u64 {
         self.shared[metric as usize].load(Ordering::Relaxed)

@@ -7,6 +7,7 @@ mod audit;
 mod keys;
 mod lockout;
 mod people;
+mod remembered;
 mod secret;
 mod sessions;
 
@@ -20,6 +21,7 @@ use keys::Key;
 use lockout::Lockout;
 use parking_lot::Mutex;
 use people::{Administrator, Hashed};
+use remembered::Remembered;
 use schemars::JsonSchema;
 use secret::Secret;
 use serde::{Deserialize, Serialize};
@@ -146,6 +148,10 @@ struct State {
     used: BTreeMap<String, u64>,
     /// When each administrator logged in last; since the start.
     seen: BTreeMap<String, u64>,
+    /// Whose password was right lately.
+    remembered: Remembered,
+    /// How often who is there has changed since the start.
+    changes: u64,
 }
 
 /// What the file holds.
@@ -181,6 +187,8 @@ impl Admin {
                 code,
                 used: BTreeMap::new(),
                 seen: BTreeMap::new(),
+                remembered: Remembered::new()?,
+                changes: 0,
             }),
             lockout: Mutex::default(),
             nobody: Hashed::of_nobody()?,
@@ -267,6 +275,51 @@ impl Admin {
         let known = known.filter(|_| is_right).ok_or(WRONG)?;
         self.0.lockout.lock().succeeded(name, from);
         Ok(known.role)
+    }
+
+    /// Who shows a password that was right in the last minutes: it need not be hashed again. `None`: it has to be [checked](Self::check_and_remember). Who is
+    /// locked out stays out either way.
+    pub fn remembered(
+        &self,
+        name: &str,
+        password: &str,
+        from: IpAddr,
+        now: Moment,
+    ) -> Result<Option<Identity>, AdminError> {
+        self.0.lockout.lock().check(name, from, now.steady)?;
+        let mut state = self.0.state.lock();
+        let known = state.people.administrators.get(name);
+        let role = known.map(|known| known.role);
+        let is_known = role.is_some() && state.remembered.knows(name, password, now.steady);
+        let Some(role) = role.filter(|_| is_known) else {
+            return Ok(None);
+        };
+        state.seen.insert(name.to_owned(), now.unix);
+        let name = name.to_owned();
+        Ok(Some(Identity { name, role }))
+    }
+
+    /// As [`Self::check_password`], for who shows it with each request: it is remembered for some minutes, or until administrators change.
+    pub fn check_and_remember(
+        &self,
+        name: &str,
+        password: &str,
+        from: IpAddr,
+        now: Moment,
+    ) -> Result<Identity, AdminError> {
+        if let Some(known) = self.remembered(name, password, from, now)? {
+            return Ok(known);
+        }
+        let changes = self.0.state.lock().changes;
+        let role = self.check_password(name, password, from, now)?;
+        let mut state = self.0.state.lock();
+        // It may have another password by now.
+        if state.changes == changes {
+            state.remembered.keep(name, password, now.steady);
+        }
+        state.seen.insert(name.to_owned(), now.unix);
+        let name = name.to_owned();
+        Ok(Identity { name, role })
     }
 
     /// Who has this session, and what its changes must show. It is idle from now on if somebody `uses` it, and else as before. `None`: it is over, or never was.
@@ -431,6 +484,8 @@ impl Admin {
         change(&mut people)?;
         people.save(&self.0.data_dir.join(FILE))?;
         state.people = people;
+        state.changes += 1;
+        state.remembered.forget_all();
         Ok(())
     }
 }

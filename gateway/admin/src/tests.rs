@@ -305,3 +305,43 @@ fn the_audit_log_is_paged_and_bounded_and_outlives_a_cut() {
         Some("too long to be kept".into())
     );
 }
+
+/// A program that shows its password with each request is not made to wait each time; nor does it come in when the password is another one, or later.
+#[test]
+fn a_right_password_is_remembered_for_minutes_and_not_beyond_a_change() {
+    let (bench, _) = Bench::set_up();
+    let known = |password, seconds| bench.admin.remembered("root", password, HERE, bench.at(seconds));
+    let is_known = |password, seconds| known(password, seconds).unwrap().is_some();
+    assert!(!is_known(PASSWORD, 1), "it is checked first");
+    let checked = bench
+        .admin
+        .check_and_remember("root", PASSWORD, HERE, bench.at(1))
+        .unwrap();
+    assert_eq!(checked.role, Role::Administrator);
+    assert!(is_known(PASSWORD, 300));
+    assert!(!is_known("correct horses", 2));
+    assert!(!is_known(PASSWORD, 301), "not for ever");
+    let again = || {
+        bench
+            .admin
+            .check_and_remember("root", PASSWORD, HERE, bench.at(2))
+            .unwrap()
+    };
+    again();
+    bench
+        .admin
+        .add("anna", PASSWORD, Role::Viewer, bench.at(2))
+        .unwrap();
+    assert!(!is_known(PASSWORD, 3), "administrators have changed");
+    again();
+    for _ in 0..5 {
+        let wrong = bench
+            .admin
+            .check_and_remember("root", "wrong password", HERE, bench.at(3));
+        assert!(matches!(wrong, Err(AdminError::Wrong(_))));
+    }
+    assert!(
+        matches!(known(PASSWORD, 4), Err(AdminError::Locked(_))),
+        "who is locked out stays out"
+    );
+}

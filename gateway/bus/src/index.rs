@@ -238,6 +238,11 @@ impl Index {
     }
 
     /// The session that has this filter for itself.
+    /// Whether anybody has subscribed to this very filter.
+    pub(crate) fn has(&self, filter: &TopicFilter) -> bool {
+        self.leaf(filter).is_some_and(|leaf| !leaf.is_empty())
+    }
+
     pub(crate) fn exclusive_holder(&self, filter: &TopicFilter) -> Option<Slot> {
         self.exclusive.get(filter).copied()
     }

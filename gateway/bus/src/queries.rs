@@ -350,6 +350,11 @@ impl Bus {
         Page { rows, next }
     }
 
+    /// Whether anybody has subscribed to this very filter, alone or in a group.
+    pub fn has_filter(&self, filter: &TopicFilter) -> bool {
+        self.index.has(filter)
+    }
+
     /// Messages that wait for their time, the next first: those behind `after`, [`MAX_PAGE`] at most.
     pub fn delayed_messages(
         &self,

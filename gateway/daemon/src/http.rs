@@ -1,4 +1,4 @@
-//! What the gateway answers over HTTP, on listeners with `protocol = "http"`: the web UI and the API below `/api/`; `/metrics`, `/status`, `/health/live` and
+//! What the gateway answers over HTTP, on listeners with `protocol = "http"`: the web UI, the API below `/api/`, and those of other brokers; `/metrics`, `/status`, `/health/live` and
 //! `/health/ready`; and `/demo/`.
 
 use crate::config::{Audience, Config};

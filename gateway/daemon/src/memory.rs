@@ -49,7 +49,7 @@ pub(crate) fn limit(set: Option<usize>) -> usize {
 }
 
 /// What there is, in bytes: the least of the machine's memory and the limits of the control groups that this process is in.
-fn of_the_machine() -> Option<usize> {
+pub(crate) fn of_the_machine() -> Option<usize> {
     let text = std::fs::read_to_string("/proc/meminfo").ok();
     let total = text.as_deref().and_then(mem_total);
     let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();

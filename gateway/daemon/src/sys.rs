@@ -368,7 +368,7 @@ pub(crate) fn topic_level(name: &str) -> String {
 }
 
 /// EMQ 2's form: `1 days,2 hours, 3 minutes, 4 seconds`.
-fn uptime_words(seconds: u64) -> String {
+pub(crate) fn uptime_words(seconds: u64) -> String {
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
     let mut words = String::new();
     for (n, unit) in [(days, "days"), (hours, "hours"), (minutes, "minutes")] {
@@ -386,7 +386,7 @@ pub(crate) fn unix_time() -> u64 {
 }
 
 /// `2026-11-22 21:17:37`, UTC.
-fn datetime(seconds: u64) -> String {
+pub(crate) fn datetime(seconds: u64) -> String {
     let time = std::time::UNIX_EPOCH + Duration::from_secs(seconds);
     humantime::format_rfc3339_seconds(time)
         .to_string()

@@ -47,6 +47,21 @@ impl Peer {
         Ok(Self::connect_with(port, connect)?.0)
     }
 
+    /// The same, to a session that stays for an hour. Says whether there was one.
+    pub fn connect_durably(port: u16, id: &str, user: &str, password: &str) -> io::Result<(Self, bool)> {
+        let connect = Connect {
+            clean_start: false,
+            username: Some(text(user)),
+            password: Some(Bytes::copy_from_slice(password.as_bytes())),
+            properties: ConnectProperties {
+                session_expiry: Some(3_600),
+                ..ConnectProperties::default()
+            },
+            ..Connect::new(Version::V5, text(id))
+        };
+        Self::connect_with(port, connect)
+    }
+
     fn connect_with(port: u16, connect: Connect) -> io::Result<(Self, bool)> {
         let stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_nodelay(true)?;

@@ -4,13 +4,16 @@ use super::hub::{Core, Hub};
 use super::promise::Promise;
 use headgate_model::bus::{Outcome, Refusal};
 use headgate_model::{AckToken, Admitted, BusEvent, Message};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Waker;
 
 /// Messages whose publishers wait for an answer, at most. One more is refused.
 const MAX_OPEN: usize = 4_096;
+
+/// Messages of one publisher that wait at a time.
+const MAX_OF_ONE: usize = 256;
 
 pub(super) type Answer = Result<Outcome, Refusal>;
 
@@ -34,6 +37,26 @@ impl Hub {
         promise.wait().await
     }
 
+    /// Publishes several, in their order; one commit may serve many. The answers come in the same order.
+    pub async fn publish_each(
+        &self,
+        messages: impl IntoIterator<Item = Admitted<Message>>,
+    ) -> Vec<Result<Outcome, Refusal>> {
+        let mut answers = Vec::new();
+        let mut waiting = VecDeque::new();
+        for message in messages {
+            if waiting.len() >= MAX_OF_ONE {
+                answers.push(first_of(&mut waiting).await);
+            }
+            poll_fn(|cx| self.poll_caught_up(cx)).await;
+            waiting.push_back(self.publish_at_once(message.into_inner()));
+        }
+        while !waiting.is_empty() {
+            answers.push(first_of(&mut waiting).await);
+        }
+        answers
+    }
+
     /// The same, whether the store is behind or not.
     pub(super) fn publish_at_once(&self, message: Message) -> Result<Arc<Promise<Answer>>, Refusal> {
         self.turn_of_core(|core, now| {
@@ -47,6 +70,12 @@ impl Hub {
     pub fn publish_now(&self, message: Message) {
         self.turn(|bus, now, out| bus.publish(message, now, out));
     }
+}
+
+/// The answer to the first message that waits.
+async fn first_of(waiting: &mut VecDeque<Result<Arc<Promise<Answer>>, Refusal>>) -> Answer {
+    let first = waiting.pop_front().unwrap_or(Err(Refusal::StoreFailed));
+    first?.wait().await
 }
 
 impl Publishing {

@@ -72,6 +72,11 @@ impl Hub {
         core.bus.retained(filter, after, limit, self.clock().now())
     }
 
+    /// [`Bus::has_filter`](crate::Bus::has_filter)
+    pub fn has_filter(&self, filter: &TopicFilter) -> bool {
+        self.0.core.lock().bus.has_filter(filter)
+    }
+
     /// [`Bus::receivers`](crate::Bus::receivers)
     pub fn receivers(&self, topic: &Topic, limit: usize) -> Receivers {
         self.0.core.lock().bus.receivers(topic, limit)

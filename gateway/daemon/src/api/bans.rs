@@ -5,7 +5,7 @@ use super::server::{Control, Failure};
 use axum::extract::State;
 use axum::response::Json;
 use headgate_admin::Role::{Operator, Viewer};
-use headgate_auth::{Ban, Banned};
+use headgate_auth::{Ban, BanError, Banned};
 use headgate_bus::MAX_PAGE;
 use headgate_model::bus::PeerName;
 use schemars::JsonSchema;
@@ -25,6 +25,14 @@ pub(super) fn routes() -> Routes {
 }
 
 impl Control {
+    /// Keeps somebody out from now on, and throws out who is meant. How many.
+    pub(super) fn ban(&self, ban: Ban) -> Result<usize, BanError> {
+        self.access.ban(ban.clone())?;
+        let kicked = self.kick_banned(&ban.who);
+        tracing::info!(who = ?ban.who, reason = ban.reason, until = ban.until, kicked, "banned by an operator");
+        Ok(kicked)
+    }
+
     /// Throws out who is banned now. How many.
     fn kick_banned(&self, who: &Banned) -> usize {
         if let Banned::Client(id) = who {
@@ -80,9 +88,7 @@ async fn ban(
 ) -> Result<Changed<Json<NewBan>>, Failure> {
     let lasts = wanted.seconds.map(Duration::from_secs);
     let ban = Ban::by_operator(wanted.who, wanted.reason, lasts);
-    control.access.ban(ban.clone())?;
-    let kicked = control.kick_banned(&ban.who);
-    tracing::info!(who = ?ban.who, reason = ban.reason, until = ban.until, kicked, "banned by an operator");
+    let kicked = control.ban(ban.clone())?;
     let after = Some(ban.clone());
     Ok(Changed::new(Json(NewBan { ban, kicked }), None::<()>, after))
 }

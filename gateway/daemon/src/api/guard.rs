@@ -55,6 +55,8 @@ pub(super) enum By {
         /// Its id.
         id: String,
     },
+    /// An administrator's name and password, with each request, to an API of another broker.
+    Password,
 }
 
 /// What an entry of the table wants.
@@ -139,7 +141,7 @@ pub(super) fn write_down(
 }
 
 /// A path may hold secrets only by mistake; a query is cut.
-fn shown(uri: &Uri) -> String {
+pub(super) fn shown(uri: &Uri) -> String {
     let text = uri
         .path_and_query()
         .map_or_else(|| uri.path().to_owned(), ToString::to_string);
@@ -236,7 +238,7 @@ fn is_open(path: &str) -> bool {
 }
 
 /// Whether a browser says that a page of another server asks.
-fn is_foreign_page(headers: &HeaderMap) -> bool {
+pub(super) fn is_foreign_page(headers: &HeaderMap) -> bool {
     let text = |name| {
         headers
             .get(name)

@@ -258,7 +258,7 @@ fn with_cookie(control: &Control, login: Login, secure: bool) -> WithCookie {
 async fn session(State(control): State<Control>, Extension(asking): Extension<Asking>) -> Json<SessionView> {
     let csrf = match asking.by {
         By::Session { csrf, .. } => Some(csrf),
-        By::Socket | By::Key { .. } => None,
+        By::Socket | By::Key { .. } | By::Password => None,
     };
     Json(SessionView {
         name: asking.who.name,

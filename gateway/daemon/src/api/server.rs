@@ -134,10 +134,12 @@ impl Control {
 
     /// What listeners answer, to who may ask.
     pub(crate) fn router(self) -> Router {
+        let compatible = super::compat::router(&self);
         api()
             .layer(from_fn_with_state(self.clone(), guard::set_up_first))
             .layer(from_fn_with_state(self.clone(), guard::remote))
             .with_state(self)
+            .merge(compatible)
     }
 }
 
@@ -167,6 +169,7 @@ pub(super) fn table() -> Routes {
         .merge(super::listeners::routes())
         .merge(super::explain::routes())
         .merge(super::retained::routes())
+        .merge(super::publish::routes())
         .merge(super::metrics::routes())
         .merge(super::log::routes())
         .merge(super::lwm2m::routes())

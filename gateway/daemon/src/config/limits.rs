@@ -8,7 +8,7 @@ use std::time::Duration;
 /// What all clients together may send, and all clients of one user name. Who is faster is read more slowly; nothing of it is dropped, but for datagrams that the system has no
 /// more room for. MQTT-SN and CoAP clients count for all together, and have a limit each (`mqttsn.gateway.max_client_packets_per_second`, `coap.gateway.max_client_requests_per_second`). The connections of a user together have the rate
 /// of a user, and its MQTT-SN and CoAP clients together have it once more: a datagram cannot wait, and would never find room beside a fast connection. What datagram clients send beyond it is refused. MQTT-SN: with
-/// return code 0x01, congestion: PUBLISH at QoS 1 and 2, REGISTER, SUBSCRIBE and changes of a will; other requests are dropped. Either counts as `mqttsn/datagrams/user_too_fast`. CoAP: with 4.29, which counts as `coap/requests/too_fast`. A rate of 0 is no limit. Bridges
+/// return code 0x01, congestion: PUBLISH at QoS 1 and 2, REGISTER, SUBSCRIBE and changes of a will; other requests are dropped. Either counts as `mqttsn/datagrams/user_too_fast`. CoAP: with 4.29, which counts as `coap/requests/too_fast`. Who publishes over HTTP counts as a datagram client, each administrator and API key by itself, and gets status 429. A rate of 0 is no limit. Bridges
 /// are the gateway's own, and count nowhere.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]

@@ -169,6 +169,11 @@ impl Counters {
         &self.0.parts.hub
     }
 
+    /// Counts what no adapter's loop counts.
+    pub(crate) fn count(&self, metric: Metric) {
+        self.0.parts.totals.count(metric);
+    }
+
     /// Where the data are.
     pub(crate) fn data_dir(&self) -> &Path {
         &self.0.parts.data_dir

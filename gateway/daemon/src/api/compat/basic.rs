@@ -1,0 +1,70 @@
+//! HTTP's Basic authentication, by name and password of an administrator or by an API key.
+
+use super::table::{Stranger, Turned};
+use crate::api::guard::{self, Asking, By};
+use crate::api::login::off_the_threads;
+use crate::api::server::{Control, Failure};
+use axum::http::header::HeaderMap;
+use headgate_access::{ConnectionInfo, PeerAddr};
+
+/// Who asks. A password that was right is remembered for some minutes; otherwise it is hashed, which takes its time, few at a time.
+pub(super) async fn identify(
+    control: &Control,
+    headers: &HeaderMap,
+    info: Option<&ConnectionInfo>,
+) -> Result<Asking, Turned> {
+    let (name, secret) = guard::basic(headers).ok_or(Turned::Unknown(Stranger::Nothing))?;
+    if let Some(asking) = key(control, &name, &secret, info) {
+        return Ok(asking);
+    }
+    administrator(control, &name, &secret, info).await
+}
+
+/// Who has an API key.
+pub(super) fn key(
+    control: &Control,
+    id: &str,
+    secret: &str,
+    info: Option<&ConnectionInfo>,
+) -> Option<Asking> {
+    let who = control.admin.key(id, secret, guard::moment())?;
+    Some(Asking {
+        who,
+        from: peer(info).to_string(),
+        by: By::Key { id: id.to_owned() },
+    })
+}
+
+/// An administrator by name and password.
+pub(super) async fn administrator(
+    control: &Control,
+    name: &str,
+    password: &str,
+    info: Option<&ConnectionInfo>,
+) -> Result<Asking, Turned> {
+    let peer = peer(info);
+    let (address, from) = (guard::address(peer), peer.to_string());
+    let remembered = control.admin.remembered(name, password, address, guard::moment());
+    let who = match remembered.map_err(Failure::from)? {
+        Some(who) => who,
+        None => {
+            let admin = control.admin.clone();
+            let (asked, password) = (name.to_owned(), password.to_owned());
+            let checked = off_the_threads(control, move || {
+                admin.check_and_remember(&asked, &password, address, guard::moment())
+            });
+            checked.await.inspect_err(|Failure(_, why)| {
+                tracing::warn!(name, from, why, "an administrator was not let in");
+            })?
+        }
+    };
+    Ok(Asking {
+        who,
+        from,
+        by: By::Password,
+    })
+}
+
+fn peer(info: Option<&ConnectionInfo>) -> PeerAddr {
+    info.map_or(PeerAddr::Memory, |info| info.peer)
+}
