@@ -10,7 +10,7 @@ export class Ui {
     this.url = url;
   }
 
-  /** Loads a page anew, as if its address were typed. */
+  /** Loads a page anew, as if its address were typed. What the page is asking meanwhile is cut off: wait for its answer before. */
   async load(path = "") {
     await this.page.goto("about:blank");
     await this.page.goto(this.url + path);

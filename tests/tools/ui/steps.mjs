@@ -205,12 +205,14 @@ async function bridge(world) {
   await page.button("Test").click();
   await page.shows("Everything is as it should be.");
   await page.button("Save").click();
+  await page.told("The bridge is saved");
   await page.state("second", "Connected");
   const publisher = await asPump(world, "publisher");
   await publisher.publish("alarms/fire", "hot");
   await there.hears("alarms/fire", "hot");
 
   await page.button("Pause").click();
+  await page.told("The bridge is paused");
   await page.state("second", "Paused");
   await publisher.publish("alarms/fire", "kept");
   await page.load(hash("bridges"));
