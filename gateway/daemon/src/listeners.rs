@@ -459,7 +459,12 @@ impl Listeners {
             .collect();
         let has_wanted = |name: &&String| {
             let stream = running.streams.get(*name);
-            stream.is_some_and(|stream| ports.contains(&place(&stream.settings.bind)))
+            // The system may have chosen its port.
+            let has = |stream: &Stream| {
+                let address = stream.handle.local_addr();
+                address.map_or_else(|| place(&stream.settings.bind), |address| address.port().to_string())
+            };
+            stream.is_some_and(|stream| ports.contains(&has(stream)))
         };
         let streams = prepared.leaving.iter().filter(has_wanted).cloned().collect();
         let ports: Vec<String> = wanted
