@@ -105,7 +105,9 @@ async fn api(
     Extension(peer): Extension<Arc<ConnectionInfo>>,
     request: Request,
 ) -> Response {
-    if !request.uri().path().starts_with("/api/") {
+    let path = request.uri().path();
+    // The second is the one path that EMQ 2.2 had.
+    if !path.starts_with("/api/") && path != "/mqtt/publish" {
         return (StatusCode::NOT_FOUND, "there is no such page\n").into_response();
     }
     if !site.is_for(peer.peer) {
