@@ -4,7 +4,10 @@
 
 use crate::private;
 use headgate_shell::tls::{CertificateView, check_certificate, view_certificate};
-use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, date_time_ymd,
+};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,6 +16,12 @@ use std::path::{Path, PathBuf};
 const FOLDER: &str = "certificates";
 /// Pairs that are kept.
 const MOST: usize = 256;
+/// By which the local CA is kept.
+pub(crate) const CA: &str = "ca";
+/// How long the local CA's own certificate is good.
+const CA_DAYS: u64 = 3_650;
+/// Clocks of devices may be behind: a certificate is good from so many days ago.
+const DAYS_BEFORE: u64 = 1;
 
 /// Why something is not done with a certificate.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +41,12 @@ pub(crate) enum CertificateError {
     /// Certificate and key do not belong together, or are none.
     #[error("{0}")]
     Wrong(String),
+    /// There is no local CA.
+    #[error("there is no local CA yet: make one first")]
+    NoCa,
+    /// A time that no certificate has.
+    #[error("a certificate is good for 1 to 3,650 days")]
+    Days,
     /// So many are enough.
     #[error("there are {MOST} already: delete some")]
     TooMany,
@@ -145,6 +160,50 @@ impl Certificates {
         Ok(request)
     }
 
+    /// Makes the local CA: who trusts it trusts what it signs. Its key stays here.
+    pub(crate) fn make_ca(&self, common_name: &str, now: u64) -> Result<Pair, CertificateError> {
+        let (certificate, key_file) = self.paths(CA)?;
+        if certificate.exists() || key_file.exists() {
+            return Err(CertificateError::HasKey(CA.to_owned()));
+        }
+        let key = KeyPair::generate()?;
+        let mut params = params(common_name, Vec::new(), now, CA_DAYS)?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let signed = params.self_signed(&key)?;
+        self.write(&key_file, key.serialize_pem().as_bytes())?;
+        self.write(&certificate, signed.pem().as_bytes())?;
+        self.show(CA)
+    }
+
+    /// Makes a key and has the local CA sign its certificate: for a server, that is the gateway, or for a client, that is a device. Gives the chain and the key, in PEM; nothing is
+    /// kept.
+    pub(crate) fn issue(
+        &self,
+        wanted: Wanted<'_>,
+        is_server: bool,
+        days: u64,
+        now: u64,
+    ) -> Result<(String, String), CertificateError> {
+        let (certificate, key_file) = self.paths(CA)?;
+        if !(1..=CA_DAYS).contains(&days) {
+            return Err(CertificateError::Days);
+        }
+        let read = |path: &Path| fs::read_to_string(path).map_err(|_| CertificateError::NoCa);
+        let (ca, ca_key) = (read(&certificate)?, KeyPair::from_pem(&read(&key_file)?)?);
+        let issuer = Issuer::from_ca_cert_pem(&ca, ca_key)?;
+        let key = KeyPair::generate()?;
+        let mut params = params(wanted.common_name, wanted.names, now, days)?;
+        params.use_authority_key_identifier_extension = true;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![match is_server {
+            true => ExtendedKeyUsagePurpose::ServerAuth,
+            false => ExtendedKeyUsagePurpose::ClientAuth,
+        }];
+        let signed = params.signed_by(&key, &issuer)?;
+        Ok((format!("{}{ca}", signed.pem()), key.serialize_pem()))
+    }
+
     /// Puts a certificate with its chain in its place, with a key, or for the key that is there.
     pub(crate) fn put(&self, name: &str, chain: &str, key: Option<&str>) -> Result<Pair, CertificateError> {
         let (certificate, key_file) = self.paths(name)?;
@@ -207,10 +266,45 @@ impl Certificates {
     }
 }
 
+/// What a certificate says, from yesterday on for so many days.
+fn params(
+    common_name: &str,
+    names: Vec<String>,
+    now: u64,
+    days: u64,
+) -> Result<CertificateParams, CertificateError> {
+    let mut params = CertificateParams::new(names)?;
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    let today = now / 86_400;
+    let date = |days: u64| {
+        let (year, month, day) = civil(days);
+        date_time_ymd(year, month, day)
+    };
+    params.not_before = date(today.saturating_sub(DAYS_BEFORE));
+    params.not_after = date(today + days + 1);
+    Ok(params)
+}
+
+/// Year, month and day of so many days since 1970, in the Gregorian calendar.
+fn civil(days: u64) -> (i32, u8, u8) {
+    // In eras of 400 years that begin in March, so that a leap day is the last of a year.
+    let days = days + 719_468;
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let shifted = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = year + era * 400 + u64::from(month <= 2);
+    let small = |value: u64| u8::try_from(value).expect("a month or a day");
+    (i32::try_from(year).unwrap_or(9_999), small(month), small(day))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rcgen::{BasicConstraints, CertificateSigningRequestParams, IsCa, Issuer};
+    use rcgen::CertificateSigningRequestParams;
 
     fn wanted() -> Wanted<'static> {
         Wanted {
@@ -259,6 +353,50 @@ mod tests {
             certificates.remove("gate"),
             Err(CertificateError::Unknown(_))
         ));
+    }
+
+    #[test]
+    fn days_have_dates() {
+        let dates = [
+            (0, (1970, 1, 1)),
+            (11_016, (2000, 2, 29)),
+            (20_787, (2026, 11, 30)),
+            (47_540, (2100, 2, 28)),
+            (47_541, (2100, 3, 1)),
+        ];
+        for (days, date) in dates {
+            assert_eq!(civil(days), date);
+        }
+    }
+
+    #[test]
+    fn a_local_ca_signs_for_the_gateway_and_for_devices() {
+        let folder = tempfile::tempdir().unwrap();
+        let certificates = Certificates::of(folder.path());
+        let now = 20_787 * 86_400 + 5;
+        assert!(matches!(
+            certificates.issue(wanted(), true, 30, now),
+            Err(CertificateError::NoCa)
+        ));
+        let ca = certificates.make_ca("plant 7", now).unwrap();
+        assert_eq!(ca.view.unwrap().subject, "CN=plant 7");
+        assert!(matches!(
+            certificates.make_ca("again", now),
+            Err(CertificateError::HasKey(_))
+        ));
+        assert!(matches!(
+            certificates.issue(wanted(), true, 0, now),
+            Err(CertificateError::Days)
+        ));
+        let (chain, key) = certificates.issue(wanted(), true, 30, now).unwrap();
+        let pair = certificates.put("gate", &chain, Some(&key)).unwrap();
+        assert_eq!(pair.fault, None);
+        let view = pair.view.unwrap();
+        assert_eq!((&*view.issuer, view.chain_fault), ("CN=plant 7", None));
+        assert_eq!(
+            (view.not_before, view.not_after),
+            (20_786 * 86_400, 20_818 * 86_400)
+        );
     }
 
     #[test]

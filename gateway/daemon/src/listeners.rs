@@ -462,7 +462,10 @@ impl Listeners {
             // The system may have chosen its port.
             let has = |stream: &Stream| {
                 let address = stream.handle.local_addr();
-                address.map_or_else(|| place(&stream.settings.bind), |address| address.port().to_string())
+                address.map_or_else(
+                    || place(&stream.settings.bind),
+                    |address| address.port().to_string(),
+                )
             };
             stream.is_some_and(|stream| ports.contains(&has(stream)))
         };

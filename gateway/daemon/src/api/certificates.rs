@@ -14,6 +14,18 @@ use serde::{Deserialize, Serialize};
 
 pub(super) fn routes() -> Routes {
     Routes::default()
+        .post(
+            Administrator,
+            "/certificates/ca",
+            "Makes a local CA, whose key stays on the device.",
+            make_ca,
+        )
+        .post(
+            Administrator,
+            "/certificates/issue",
+            "Has the local CA sign a certificate for the gateway or for a device.",
+            issue,
+        )
         .get(
             Viewer,
             "/certificates",
@@ -43,11 +55,14 @@ pub(super) fn routes() -> Routes {
 impl From<CertificateError> for Failure {
     fn from(error: CertificateError) -> Self {
         let status = match &error {
-            CertificateError::Name | CertificateError::Request(_) | CertificateError::Wrong(_) => {
-                StatusCode::UNPROCESSABLE_ENTITY
-            }
+            CertificateError::Name
+            | CertificateError::Request(_)
+            | CertificateError::Wrong(_)
+            | CertificateError::Days => StatusCode::UNPROCESSABLE_ENTITY,
             CertificateError::Unknown(_) => StatusCode::NOT_FOUND,
-            CertificateError::HasKey(_) | CertificateError::TooMany => StatusCode::CONFLICT,
+            CertificateError::HasKey(_) | CertificateError::TooMany | CertificateError::NoCa => {
+                StatusCode::CONFLICT
+            }
             CertificateError::File { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self(status, error.to_string())
@@ -224,4 +239,86 @@ async fn remove(State(control): State<Control>, Path(name): Path<String>) -> Ans
     }
     tokio::task::block_in_place(|| certificates.remove(&name))?;
     Ok(Json(Done {}))
+}
+
+/// The local CA's name.
+#[derive(Deserialize, JsonSchema)]
+struct WantedCa {
+    common_name: String,
+}
+
+async fn make_ca(
+    State(control): State<Control>,
+    Json(wanted): Json<WantedCa>,
+) -> Result<Changed<Json<CertificateRow>>, Failure> {
+    let certificates = Certificates::of(control.counters.data_dir());
+    let pair = tokio::task::block_in_place(|| certificates.make_ca(&wanted.common_name, unix_time()))?;
+    let after = row_of(pair);
+    Ok(Changed::new(Json(after.clone()), None::<()>, Some(after)))
+}
+
+/// Whom a certificate is for.
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum Holder {
+    /// The gateway: it is kept under its name.
+    Gateway,
+    /// A device: certificate and key are told this once, and not kept.
+    Device,
+}
+
+/// A certificate that the local CA is to sign.
+#[derive(Deserialize, JsonSchema)]
+struct WantedIssue {
+    holder: Holder,
+    /// By which it is kept, for the gateway.
+    name: Option<String>,
+    common_name: String,
+    #[serde(default)]
+    names: Vec<String>,
+    /// 1 to 3,650. Default: 365.
+    days: Option<u64>,
+}
+
+/// What was signed.
+#[derive(Serialize, JsonSchema)]
+struct Issued {
+    /// PEM, with that of the CA behind it.
+    certificate: String,
+    /// PEM, of a device.
+    key: Option<String>,
+    /// What is kept, of the gateway.
+    kept: Option<CertificateRow>,
+}
+
+async fn issue(
+    State(control): State<Control>,
+    Json(wanted): Json<WantedIssue>,
+) -> Result<Changed<Json<Issued>>, Failure> {
+    let certificates = Certificates::of(control.counters.data_dir());
+    let is_server = wanted.holder == Holder::Gateway;
+    let name = wanted.name.as_deref().filter(|_| is_server);
+    if is_server && name.is_none_or(|name| name == crate::certificates::CA) {
+        let what = "a certificate for the gateway wants a `name` by which it is kept, other than `ca`";
+        return Err(Failure(StatusCode::UNPROCESSABLE_ENTITY, what.into()));
+    }
+    let asked = Wanted {
+        common_name: &wanted.common_name,
+        names: wanted.names.clone(),
+    };
+    let (chain, key, kept) = tokio::task::block_in_place(|| {
+        let days = wanted.days.unwrap_or(365);
+        let (chain, key) = certificates.issue(asked, is_server, days, unix_time())?;
+        let kept = name
+            .map(|name| certificates.put(name, &chain, Some(&key)))
+            .transpose()?;
+        Ok::<_, CertificateError>((chain, key, kept))
+    })?;
+    let after = serde_json::json!({ "common_name": wanted.common_name, "names": wanted.names, "name": name });
+    let issued = Issued {
+        certificate: chain,
+        key: (!is_server).then_some(key),
+        kept: kept.map(row_of),
+    };
+    Ok(Changed::new(Json(issued), None::<()>, Some(after)))
 }

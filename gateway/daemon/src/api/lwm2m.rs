@@ -71,7 +71,7 @@ async fn list(State(control): State<Control>, Query(part): Query<Part>) -> Json<
 }
 
 /// What is known of a client.
-fn find(control: &Control, endpoint: &str) -> Result<Restored, Failure> {
+pub(super) fn find(control: &Control, endpoint: &str) -> Result<Restored, Failure> {
     let session = format!("{LWM2M_SESSIONS}{}", endpoint.replace('%', "%25"));
     // It is the first that begins like this.
     let mut rows = control.hub.notes(&session, None, 1).rows;

@@ -19,6 +19,7 @@ mod listeners;
 mod log;
 mod login;
 mod lwm2m;
+mod lwm2m_command;
 mod metrics;
 mod openapi;
 mod publish;

@@ -173,6 +173,7 @@ pub(super) fn table() -> Routes {
         .merge(super::metrics::routes())
         .merge(super::log::routes())
         .merge(super::lwm2m::routes())
+        .merge(super::lwm2m_command::routes())
         .merge(super::topics::routes())
         .merge(super::traces::routes())
         .merge(super::snapshot::routes())

@@ -12,8 +12,8 @@ use headgate_bus::handle::Port;
 use headgate_model::access::Unrestricted;
 use headgate_model::bus::{BusEvent, Open, OpenWill, PeerName, Presence, Protocol};
 use headgate_model::{
-    AccessPolicy, AckToken, Admitted, BusCommand, ClientId, CloseReason, Delivery, Naming, SessionId,
-    Subscription, SubscriptionOptions, Verdict,
+    AccessPolicy, AckToken, BusCommand, ClientId, CloseReason, Delivery, Naming, SessionId,
+    SubscriptionOptions, Verdict,
 };
 use serde_json::{Value, json};
 use std::collections::VecDeque;
@@ -65,53 +65,62 @@ impl Control {
     }
 }
 
+/// A session of its own for who looks on, with its rules: what opens it, and subscribes to the filter.
+pub(super) fn session(control: &Control, asking: &Asking, filter: &str) -> Result<Vec<BusCommand>, Failure> {
+    static NUMBER: AtomicU64 = AtomicU64::new(1);
+    let naming = Naming::default();
+    let policy = control.policy_of(asking);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let client: ClientId = format!("{SESSIONS}{}/{number}", asking.who.name).as_str().into();
+    let gate = naming.gate(&client, Some(&policy));
+    let options = SubscriptionOptions::default();
+    let subscription = match gate.subscribe(&Bytes::from(filter.to_owned()), options) {
+        Verdict::Admitted(subscription) => subscription,
+        Verdict::Ask(_) => {
+            let what = "the rules want somebody else to be asked, which nobody waits for here";
+            return Err(Failure(StatusCode::FORBIDDEN, what.into()));
+        }
+        Verdict::Refused(refused) => {
+            let status = match refused.name_error() {
+                None => StatusCode::FORBIDDEN,
+                Some(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            };
+            return Err(Failure(status, refused.why(Some(&policy)).into_owned()));
+        }
+    };
+    if subscription.share.is_some() {
+        let what =
+            "who looks on takes nothing away from the members of a shared subscription: leave `$share/…` out";
+        return Err(Failure(StatusCode::UNPROCESSABLE_ENTITY, what.into()));
+    }
+    let who = Presence {
+        username: Some(asking.who.name.as_str().into()),
+        protocol: &WEB,
+        peer: PeerName::Other("web".into()),
+        ..Presence::default()
+    };
+    let open = Open {
+        client: gate.enter_beside(who).expect("its name is one of those"),
+        clean_start: true,
+        expiry: Duration::ZERO,
+        will: OpenWill::Set(None),
+        receive_maximum: 1,
+        credit: CREDIT,
+        forgeable: false,
+        wants_expired: false,
+        link: None,
+    };
+    let subscribe = BusCommand::Subscribe {
+        token: AckToken(0),
+        subscriptions: vec![subscription],
+    };
+    Ok(vec![BusCommand::Open(Box::new(open)), subscribe])
+}
+
 impl Tail {
     /// Begins, or says why not. It ends when nobody listens any more, or whoever asked may no more.
     pub(super) fn start(self, control: Control, asking: Asking, sink: Sink) -> Result<(), Failure> {
-        static NUMBER: AtomicU64 = AtomicU64::new(1);
-        let naming = Naming::default();
-        let policy = control.policy_of(&asking);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let client: ClientId = format!("{SESSIONS}{}/{number}", asking.who.name).as_str().into();
-        let gate = naming.gate(&client, Some(&policy));
-        let options = SubscriptionOptions::default();
-        let subscription = match gate.subscribe(&Bytes::from(self.filter.clone()), options) {
-            Verdict::Admitted(subscription) => subscription,
-            Verdict::Ask(_) => {
-                let what = "the rules want somebody else to be asked, which a tail cannot wait for";
-                return Err(Failure(StatusCode::FORBIDDEN, what.into()));
-            }
-            Verdict::Refused(refused) => {
-                let status = match refused.name_error() {
-                    None => StatusCode::FORBIDDEN,
-                    Some(_) => StatusCode::UNPROCESSABLE_ENTITY,
-                };
-                return Err(Failure(status, refused.why(Some(&policy)).into_owned()));
-            }
-        };
-        if subscription.share.is_some() {
-            let what =
-                "a tail takes nothing away from the members of a shared subscription: leave `$share/…` out";
-            return Err(Failure(StatusCode::UNPROCESSABLE_ENTITY, what.into()));
-        }
-        let who = Presence {
-            username: Some(asking.who.name.as_str().into()),
-            protocol: &WEB,
-            peer: PeerName::Other("web".into()),
-            ..Presence::default()
-        };
-        let entrant = gate.enter_beside(who).expect("its name is one of those");
-        let open = Open {
-            client: entrant,
-            clean_start: true,
-            expiry: Duration::ZERO,
-            will: OpenWill::Set(None),
-            receive_maximum: 1,
-            credit: CREDIT,
-            forgeable: false,
-            wants_expired: false,
-            link: None,
-        };
+        let commands = session(&control, &asking, &self.filter)?;
         let running = Running {
             port: control.hub.attach(),
             tail: self,
@@ -122,7 +131,7 @@ impl Tail {
             second: Instant::now(),
             publisher: None,
         };
-        tokio::spawn(running.run(open, subscription));
+        tokio::spawn(running.run(commands));
         Ok(())
     }
 }
@@ -142,13 +151,8 @@ struct Running {
 }
 
 impl Running {
-    async fn run(mut self, open: Open, subscription: Admitted<Subscription>) {
-        let subscribe = BusCommand::Subscribe {
-            token: AckToken(0),
-            subscriptions: vec![subscription],
-        };
-        self.port
-            .submit(&mut vec![BusCommand::Open(Box::new(open)), subscribe]);
+    async fn run(mut self, mut commands: Vec<BusCommand>) {
+        self.port.submit(&mut commands);
         let mut events = VecDeque::new();
         let mut look = tokio::time::interval(LOOK_EVERY);
         loop {
