@@ -21,10 +21,14 @@ import type {
   Explained,
   Finding,
   History,
+  Issued,
+  IssueRequest,
   Listener,
   LogLevel,
   LogLine,
   Lwm2mClient,
+  Lwm2mObject,
+  Lwm2mOutcome,
   MetricFamily,
   NewApiKey,
   Overview,
@@ -100,9 +104,12 @@ export function url(path: string, query: Query = {}): string {
 /** A name as one segment of a path. */
 const seg = encodeURIComponent;
 
-/** A client's place. Browsers take `.` and `..` out of a path, however they are written: such a client goes by a query. */
-function client(kind: "clients" | "sessions", id: string, below = ""): [path: string, query: Query] {
-  return id === "." || id === ".." ? [`${kind}/by-id${below}`, { client: id }] : [`${kind}/${seg(id)}${below}`, {}];
+/** Browsers take `.` and `..` out of a path, however they are written. */
+export const isSegment = (name: string) => name !== "." && name !== "..";
+
+/** A client or its session. One whose name is no segment, or that of the place for these, goes by a query; what is below it has no such place. */
+function byId(kind: "clients" | "sessions", id: string): [path: string, query: Query] {
+  return isSegment(id) && id !== "by-id" ? [`${kind}/${seg(id)}`, {}] : [`${kind}/by-id`, { client: id }];
 }
 
 async function send(method: Method, path: string, query?: Query, body?: unknown, signal?: AbortSignal): Promise<Response> {
@@ -132,6 +139,18 @@ async function send(method: Method, path: string, query?: Query, body?: unknown,
   const isLogin = method !== "GET" && /^(setup|session)\b/.test(path);
   if ((answer.status === 401 && !isLogin) || refusal.body.setup) onRefusal(refusal);
   throw refusal;
+}
+
+/** Why a question of a stream is refused, if it is. */
+export async function refusalOf(path: string, query: Query): Promise<string | null> {
+  const stop = new AbortController();
+  try {
+    await send("GET", path, query, undefined, stop.signal);
+    stop.abort();
+  } catch (refusal) {
+    if (refusal instanceof ApiError && refusal.status > 0) return refusal.message;
+  }
+  return null;
 }
 
 async function ask<T>(method: Method, path: string, query?: Query, body?: unknown): Promise<T> {
@@ -211,24 +230,25 @@ export const gateway = {
 
 export const clients = {
   list: (query: ClientQuery) => get<Page<Client>>("clients", { limit: 50, ...query }),
-  show: (id: string) => get<ClientDetails>(...client("clients", id)),
-  kick: (id: string) => remove(...client("clients", id)),
-  subscriptions: (id: string, after?: string) => {
-    const [path, query] = client("clients", id, "/subscriptions");
-    return get<Page<Subscription>>(path, { ...query, after, limit: 100 });
-  },
-  subscribe: (id: string, filter: string, qos: number) => {
-    const [path, query] = client("clients", id, "/subscriptions");
-    return post(path, { filter, qos }, query);
-  },
-  unsubscribe: (id: string, filter: string) => remove(...client("clients", id, "/subscriptions"), { filter }),
-  removeSession: (id: string) => remove(...client("sessions", id)),
-  queue: (id: string, after?: number) => {
-    const [path, query] = client("sessions", id, "/queue");
-    return get<QueuePage>(path, { ...query, after, limit: 50 });
-  },
-  purge: (id: string) => remove<{ purged: number }>(...client("sessions", id, "/queue")),
-  lwm2m: (endpoint: string) => get<Lwm2mClient>(`lwm2m/clients/${seg(endpoint)}`),
+  show: (id: string) => get<ClientDetails>(...byId("clients", id)),
+  kick: (id: string) => remove(...byId("clients", id)),
+  subscriptions: (id: string, after?: string) =>
+    get<Page<Subscription>>(`clients/${seg(id)}/subscriptions`, { after, limit: 100 }),
+  subscribe: (id: string, filter: string, qos: number) => post(`clients/${seg(id)}/subscriptions`, { filter, qos }),
+  unsubscribe: (id: string, filter: string) => remove(`clients/${seg(id)}/subscriptions`, {}, { filter }),
+  removeSession: (id: string) => remove(...byId("sessions", id)),
+  queue: (id: string, after?: number) => get<QueuePage>(`sessions/${seg(id)}/queue`, { after, limit: 50 }),
+  purge: (id: string) => remove<{ purged: number }>(`sessions/${seg(id)}/queue`),
+};
+
+/** As long as the gateway lets somebody wait for an answer. */
+const COMMAND_SECONDS = 25;
+
+export const lwm2m = {
+  show: (endpoint: string) => get<Lwm2mClient>(`lwm2m/clients/${seg(endpoint)}`),
+  objects: (endpoint: string) => rows<Lwm2mObject>(get(`lwm2m/clients/${seg(endpoint)}/objects`)),
+  command: (endpoint: string, msgType: string, data: Record<string, unknown>) =>
+    post<Lwm2mOutcome>(`lwm2m/clients/${seg(endpoint)}/command`, { msgType, data, wait_seconds: COMMAND_SECONDS }),
 };
 
 export const messages = {
@@ -284,6 +304,8 @@ export const certificates = {
   list: () => rows<Certificate>(get("certificates")),
   request: (name: string, common_name: string, names: string[]) =>
     post<{ csr: string; key_file: string }>("certificates/csr", { name, common_name, names }),
+  makeCa: (common_name: string) => post<Certificate>("certificates/ca", { common_name }),
+  issue: (wanted: IssueRequest) => post<Issued>("certificates/issue", wanted),
   upload: (name: string, certificate: string, key?: string) =>
     put<Certificate>(`certificates/${seg(name)}`, { certificate, key }),
   remove: (name: string) => remove(`certificates/${seg(name)}`),

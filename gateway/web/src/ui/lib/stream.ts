@@ -1,6 +1,6 @@
 // Server-sent events. A stream that breaks is opened again, ever more slowly.
 
-import { url } from "./api.ts";
+import { refusalOf, url } from "./api.ts";
 
 type Handlers = Record<string, (data: never) => void>;
 
@@ -11,7 +11,7 @@ export interface Stream {
   close(): void;
 }
 
-/** Calls the handler of each event with its data. `onState` hears whether the stream is open. */
+/** Calls the handler of each event with its data; `denied` hears also why a stream was not even opened. `onState` hears whether it is open. */
 export function open(
   path: string,
   query: Record<string, string | number | undefined>,
@@ -25,12 +25,15 @@ export function open(
 
   function connect(): void {
     source = new EventSource(url(path, query));
-    source.onopen = () => {
+    source.addEventListener("open", (event) => {
       pause = FIRST_PAUSE;
-      onState(true);
-    };
+      // A tail says by an event of this name when it is subscribed: what was published before that it has not seen.
+      if (path !== "tail" || event instanceof MessageEvent) onState(true);
+    });
     source.onerror = () => {
       onState(false);
+      // The browser gives up by itself where the answer was a refusal, and does not say which.
+      if (source?.readyState === EventSource.CLOSED) void askWhy();
       source?.close();
       if (closed) return;
       timer = setTimeout(connect, pause);
@@ -39,6 +42,11 @@ export function open(
     for (const [name, handler] of Object.entries(handlers)) {
       source.addEventListener(name, (event) => handler(JSON.parse((event as MessageEvent<string>).data) as never));
     }
+  }
+
+  async function askWhy(): Promise<void> {
+    const error = await refusalOf(path, query);
+    if (error && !closed) handlers.denied?.({ error } as never);
   }
 
   connect();

@@ -247,6 +247,56 @@ export interface Lwm2mClient {
   names?: Record<string, string>;
 }
 
+export interface Lwm2mObject {
+  id: number;
+  name: string;
+  version: string | null;
+  multiple: boolean;
+  mandatory: boolean;
+  resources: Lwm2mResource[];
+}
+
+export interface Lwm2mResource {
+  id: number;
+  name: string;
+  /** `null` of one that is there to be executed. */
+  type: string | null;
+  read: boolean;
+  write: boolean;
+  execute: boolean;
+  multiple: boolean;
+  mandatory: boolean;
+  units: string;
+  range: string;
+}
+
+/** The last value of a resource, as it is retained. */
+export interface Lwm2mValue {
+  value: unknown;
+  type?: string;
+  unit?: string;
+  name?: string;
+  /** Milliseconds since 1970. */
+  time?: number;
+}
+
+/** As it is on the bus. */
+export interface Lwm2mOutcome {
+  /** `null` if none came in time. */
+  answer: {
+    msgType: string;
+    data: {
+      reqPath: string;
+      code: string;
+      codeMsg?: string;
+      reason?: string;
+      location?: string;
+      /** Values, or links as text. */
+      content?: (string | { path: string; value: unknown; time?: number })[];
+    };
+  } | null;
+}
+
 // Messages
 
 export interface RetainedRow {
@@ -490,6 +540,24 @@ export interface Certificate {
   chain_fault: string | null;
   key_matches: boolean | null;
   fault: string | null;
+}
+
+export interface IssueRequest {
+  holder: "gateway" | "device";
+  /** By which it is kept, for the gateway. */
+  name?: string;
+  common_name: string;
+  names: string[];
+  days: number;
+}
+
+export interface Issued {
+  /** PEM, with that of the CA behind it. */
+  certificate: string;
+  /** PEM, of a device: it is told this once. */
+  key: string | null;
+  /** What is kept, of the gateway. */
+  kept: Certificate | null;
 }
 
 // Log, alarms, traces
