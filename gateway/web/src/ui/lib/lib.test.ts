@@ -5,9 +5,12 @@ import { test } from "node:test";
 import { bridgeToml } from "./bridgetoml.ts";
 import { diff } from "./diff.ts";
 import { faults } from "./faults.ts";
+import { kindOf, lastOf } from "./certificates.ts";
+import { instancesOf, linked, pathOf, rowsOf, withUnit } from "./lwm2m.ts";
 import { hex, pretty } from "./payload.ts";
 import { countRules, insertRule, raiseRule, removeRule } from "./ruletext.ts";
 import { quoted } from "./toml.ts";
+import type { Certificate, Lwm2mObject, Lwm2mResource } from "./types.ts";
 import { TopicTree } from "./topictree.ts";
 import { cut, visible, visibleLines } from "./visible.ts";
 
@@ -109,6 +112,49 @@ test("topics become a tree, also those with empty levels", () => {
   assert.equal(tree.find("a")?.seen, 2);
   assert.equal(tree.find("a//c")?.last, value);
   assert.equal(tree.find("__proto__"), undefined);
+});
+
+test("resources are those that are defined, that were told of, and that have values", () => {
+  const resource = { id: 9, name: "Battery Level" } as Lwm2mResource;
+  const device = { id: 3, name: "Device", resources: [resource] } as Lwm2mObject;
+  const [known, unknown] = instancesOf(["/3/0", "/32769/0"], [device]);
+  assert.equal(known?.definition?.name, "Device");
+  assert.equal(unknown?.definition, undefined);
+  const values = new Map([
+    ["/3/0/7/10", { value: 5 }],
+    ["/3/0/7/2", { value: 3 }],
+    ["/3/01/1", { value: 1 }],
+  ]);
+  const rows = rowsOf(known!, values, new Set(["/3/0/4", "/32769/0/1"]));
+  assert.deepEqual(
+    rows.map(({ path, definition, values }) => [path, definition?.name, values.map(([at]) => at)]),
+    [
+      ["/3/0/4", undefined, []],
+      ["/3/0/7", undefined, ["/3/0/7/2", "/3/0/7/10"]],
+      ["/3/0/9", "Battery Level", []],
+    ],
+  );
+});
+
+test("paths are found in topics and links", () => {
+  assert.equal(pathOf("lwm2m/a/3/0/9", "a"), "/3/0/9");
+  assert.equal(pathOf("lwm2m/a/3/0/7/1", "a"), "/3/0/7/1");
+  assert.equal(pathOf("lwm2m/a/up/resp", "a"), null);
+  assert.equal(pathOf("lwm2m/b/3/0/9", "a"), null);
+  assert.equal(linked("</3/0/9>;pmin=5"), "/3/0/9");
+  assert.equal(linked("</3/0>"), null);
+  assert.equal(withUnit("21.5", "Cel"), "21.5 °C");
+  assert.equal(withUnit("5", ""), "5");
+});
+
+test("certificates are told apart by who has signed them", () => {
+  const ca = { name: "ca", subject: "CN=CA", issuer: "CN=CA" } as Certificate;
+  const issued = { name: "served", subject: "CN=a", issuer: "CN=CA" } as Certificate;
+  const other = { name: null, subject: "CN=b", issuer: "CN=b" } as Certificate;
+  const all = [ca, issued, other];
+  assert.deepEqual(all.map((one) => kindOf(one, all)), ["ca", "issued", "other"]);
+  assert.equal(kindOf(issued, [issued]), "other");
+  assert.equal(lastOf("-----BEGIN A\n-----BEGIN B\n"), "-----BEGIN B\n");
 });
 
 test("payloads as people read them", () => {

@@ -2,10 +2,10 @@
 
 import type { BridgeState, ClientState, Severity } from "./types.ts";
 
-export type Tone = "plain" | "ok" | "warn" | "bad" | "accent";
+export type Tone = "plain" | "ok" | "warn" | "bad" | "urgent" | "accent";
 
 export function ofClient(state: ClientState): Tone {
-  if (state === "online" || state === "connected" || state === "awake") return "ok";
+  if (state === "connected" || state === "awake") return "ok";
   return state.includes("asleep") ? "accent" : "plain";
 }
 
@@ -36,7 +36,9 @@ export function ofLevel(level: string): Tone {
   return level === "INFO" ? "accent" : "plain";
 }
 
+/** A month, a week, and the last day. */
 export function ofDaysLeft(days: number): Tone {
+  if (days <= 1) return "urgent";
   if (days <= 7) return "bad";
   return days <= 30 ? "warn" : "ok";
 }
