@@ -164,11 +164,8 @@ const post = <T>(path: string, body: unknown = {}, query?: Query) => ask<T>("POS
 const put = <T>(path: string, body: unknown) => ask<T>("PUT", path, undefined, body);
 const remove = <T>(path: string, query?: Query, body?: unknown) => ask<T>("DELETE", path, query, body);
 
-/** Some answers are a list, others a page of one. */
-const rows = async <T>(answer: Promise<T[] | Page<T>>): Promise<T[]> => {
-  const got = await answer;
-  return Array.isArray(got) ? got : got.rows;
-};
+/** A list that comes whole. */
+const rows = async <T>(answer: Promise<{ rows: T[] }>): Promise<T[]> => (await answer).rows;
 
 /** Takes the answer line by line, each as soon as it is there. */
 export async function lines<T>(
@@ -225,7 +222,7 @@ export const gateway = {
   overview: () => get<Overview>("overview"),
   history: (series: string[], span: "24h" | "30d") => get<History>("history", { series: series.join(","), span }),
   metrics: () => get<MetricFamily[]>("metrics"),
-  slow: () => rows<SlowClient>(get("slow")),
+  slow: () => get<SlowClient[]>("slow"),
 };
 
 export const clients = {
@@ -255,7 +252,7 @@ export const messages = {
   retained: (filter: string, after?: string) => get<Page<RetainedRow>>("retained", { filter, after, limit: 200 }),
   retainedOf: (topic: string) => get<RetainedMessage>("retained/message", { topic }),
   removeRetained: (topic: string) => remove("retained", { topic }),
-  publish: (request: PublishRequest) => post<{ receivers?: number }>("publish", request),
+  publish: (request: PublishRequest) => post<{ receivers: number }>("publish", request),
   delayed: (after?: string) => get<Page<DelayedRow>>("delayed", { after, limit: 100 }),
   shared: () => rows<SharedRow>(get("shared")),
 };
@@ -273,13 +270,13 @@ export const users = {
 export const access = {
   rules: (listener?: string) => rows<Rule>(get("acl", { listener })),
   explain: (request: ExplainRequest) => post<Explained>("explain", request),
-  bans: () => rows<Ban>(get("bans")),
+  bans: () => get<Ban[]>("bans"),
   ban: (who: Banned, reason: string, seconds?: number) => post<{ kicked: number }>("bans", { ...who, reason, seconds }),
   unban: (who: Banned) => remove("bans", undefined, who),
 };
 
 export const bridges = {
-  list: () => rows<Bridge>(get("bridges")),
+  list: () => get<Bridge[]>("bridges"),
   show: (name: string) => get<Bridge>(`bridges/${seg(name)}`),
   text: (name: string) => get<{ toml: string }>(`bridges/${seg(name)}/toml`),
   add: (toml: string) => post<{ bridge: string; change: string }>("bridges", { toml }),
@@ -325,7 +322,7 @@ export const log = {
 export const alarms = () => get<{ active: Alarm[]; history: Alarm[] }>("alarms");
 
 export const traces = {
-  list: () => rows<Trace>(get("traces")),
+  list: () => get<Trace[]>("traces"),
   start: (wanted: TraceWanted) => post<Trace>("traces", wanted),
   stop: (name: string) => post(`traces/${seg(name)}/stop`),
   remove: (name: string) => remove(`traces/${seg(name)}`),
@@ -337,6 +334,11 @@ export const configuration = {
   edit: (changes: Edit[], toml?: string) => post<{ toml: string }>("configuration/edit", { toml, changes }),
   preview: (toml: string) => post<Preview>("configuration/preview", { toml }),
   apply: (toml: string, confirm_seconds?: number) => post<Applied>("configuration/apply", { toml, confirm_seconds }),
+  /** Changes single settings at once. */
+  set: async (changes: Edit[]) => {
+    const { toml } = await configuration.edit(changes);
+    await configuration.apply(toml);
+  },
   confirm: () => post("configuration/confirm"),
   rollBack: (number?: number) => post<Applied>("configuration/rollback", { number }),
   history: () => get<ConfigurationHistory>("configuration/history"),

@@ -1,6 +1,7 @@
 // A bridge of the form as it would stand below `[[bridges]]`.
 
 import { array, quoted } from "./toml.ts";
+import type { Qos } from "./types.ts";
 
 export interface BridgeFields {
   name: string;
@@ -17,7 +18,7 @@ export interface BridgeFields {
 export interface BridgeTopic {
   filter: string;
   direction: "out" | "in" | "both";
-  qos: number;
+  qos: Qos;
   local: string;
   remote: string;
 }

@@ -4,7 +4,6 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { bridgeToml } from "./bridgetoml.ts";
 import { diff } from "./diff.ts";
-import { faults } from "./faults.ts";
 import { kindOf, lastOf } from "./certificates.ts";
 import { instancesOf, linked, pathOf, rowsOf, withUnit } from "./lwm2m.ts";
 import { hex, pretty } from "./payload.ts";
@@ -51,18 +50,6 @@ test("a section that is added is shown from its beginning", () => {
     shown.map(({ text }) => text),
     ["[[a]]", "x = 1", "y = 2", ""],
   );
-});
-
-test("faults have their lines, from the list or from the words", () => {
-  const words = "/etc/headgate.toml:1:8: node: invalid type\nlisteners[a]: the address is taken";
-  assert.deepEqual(faults(words), [
-    { line: 1, column: 8, key: "node", message: "invalid type" },
-    { line: null, column: null, key: "", message: "listeners[a]: the address is taken" },
-  ]);
-  assert.deepEqual(faults("", [{ place: { line: 3, column: 1 }, key: "foo", message: "unknown" }]), [
-    { line: 3, column: 1, key: "foo", message: "unknown" },
-  ]);
-  assert.equal(faults("data_dir: stays", []).length, 1);
 });
 
 test("texts of TOML are escaped", () => {

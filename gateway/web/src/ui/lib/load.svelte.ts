@@ -11,7 +11,6 @@ export function problem(error: unknown): string {
 export class Loaded<T> {
   data = $state.raw<T | null>(null);
   error = $state<string | null>(null);
-  missing = $state(false);
   #asked = 0;
 
   constructor(private readonly ask: () => Promise<T>) {}
@@ -24,11 +23,9 @@ export class Loaded<T> {
       if (asked !== this.#asked) return;
       this.data = data;
       this.error = null;
-      this.missing = false;
     } catch (error) {
       if (asked !== this.#asked) return;
       this.error = problem(error);
-      this.missing = error instanceof ApiError && error.status === 404;
     }
   };
 }

@@ -47,11 +47,11 @@ export function describe(packet: Packet): { name: string; details: string } {
 
 /** Where a listener for WebSocket is reached from here; one bound to all addresses by the name that the page has. */
 export function webSocketUrl({ protocol, kind, address, path }: Listener, host: string): string | null {
-  if (protocol !== "mqtt" || (kind !== "ws" && kind !== "wss")) return null;
+  if (protocol !== "mqtt" || path === null || (kind !== "ws" && kind !== "wss")) return null;
   const at = address.lastIndexOf(":");
   const bound = address.slice(0, at);
   const isAny = ["0.0.0.0", "[::]", "::", "*"].includes(bound);
   const isLoopback = bound.startsWith("127.") || bound === "[::1]";
   const name = isAny || isLoopback ? (isLoopback && host === "localhost" ? bound : host) : bound;
-  return `${kind}://${name}:${address.slice(at + 1)}${path ?? "/mqtt"}`;
+  return `${kind}://${name}:${address.slice(at + 1)}${path}`;
 }

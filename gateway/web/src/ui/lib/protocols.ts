@@ -6,6 +6,6 @@ const MQTT: Record<string, string> = { 3: "3.1", 4: "3.1.1", 5: "5.0" };
 
 /** MQTT says 4 on the wire where everybody says 3.1.1. */
 export function versionName({ protocol, version }: Pick<Client, "protocol" | "version">): string {
-  const said = version === null ? "" : String(version);
+  const said = String(version);
   return protocol === "mqtt" ? (MQTT[said] ?? said) : said;
 }

@@ -5,6 +5,8 @@ import { setTimeZone } from "./format.svelte.ts";
 import type { Role, Session } from "./types.ts";
 
 type Stage = "loading" | "unreachable" | "setup" | "login" | "in";
+/** Of who may use this UI. */
+export const SHORTEST_PASSWORD = 12;
 const RANKS: Record<Role, number> = { viewer: 0, operator: 1, administrator: 2 };
 
 const state = $state<{ stage: Stage; session: Session | null; node: string; version: string; ended: boolean; codeFile: string }>({

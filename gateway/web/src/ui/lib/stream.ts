@@ -11,7 +11,7 @@ export interface Stream {
   close(): void;
 }
 
-/** Calls the handler of each event with its data; `denied` hears also why a stream was not even opened. `onState` hears whether it is open. */
+/** Calls the handler of each event with its data. A stream is over when it is `denied`, which hears also why one was not even opened. `onState` hears whether it is open. */
 export function open(
   path: string,
   query: Record<string, string | number | undefined>,
@@ -40,21 +40,26 @@ export function open(
       pause = Math.min(pause * 2, LONGEST_PAUSE);
     };
     for (const [name, handler] of Object.entries(handlers)) {
-      source.addEventListener(name, (event) => handler(JSON.parse((event as MessageEvent<string>).data) as never));
+      source.addEventListener(name, (event) => {
+        handler(JSON.parse((event as MessageEvent<string>).data) as never);
+        if (name === "denied") close();
+      });
     }
   }
 
   async function askWhy(): Promise<void> {
     const error = await refusalOf(path, query);
-    if (error && !closed) handlers.denied?.({ error } as never);
+    if (!error || closed) return;
+    handlers.denied?.({ error } as never);
+    close();
+  }
+
+  function close(): void {
+    closed = true;
+    clearTimeout(timer);
+    source?.close();
   }
 
   connect();
-  return {
-    close() {
-      closed = true;
-      clearTimeout(timer);
-      source?.close();
-    },
-  };
+  return { close };
 }

@@ -2,6 +2,8 @@
 
 export type Role = "viewer" | "operator" | "administrator";
 
+export type Qos = 0 | 1 | 2;
+
 export interface Page<Row, Cursor = string> {
   rows: Row[];
   next: Cursor | null;
@@ -12,7 +14,7 @@ export interface Page<Row, Cursor = string> {
 export interface SetupState {
   needed: boolean;
   /** Where the one-time code stands. */
-  code_file?: string | null;
+  code_file: string | null;
   node: string;
   version: string;
 }
@@ -21,7 +23,7 @@ export interface Session {
   name: string;
   role: Role;
   csrf: string;
-  idle_seconds?: number;
+  idle_seconds: number;
 }
 
 export interface Administrator {
@@ -35,7 +37,6 @@ export interface ApiKey {
   id: string;
   name: string;
   role: Role;
-  topics?: string[] | null;
   expires: number | null;
   created: number;
   last_used: number | null;
@@ -73,7 +74,7 @@ export interface Status {
   subscriptions: number;
   retained: number;
   queued: number;
-  memory: { ledger_bytes: number; max_bytes: number | null; process_bytes: number };
+  memory: { ledger_bytes: number; max_bytes: number | null; process_bytes: number | null };
   store: { disk_bytes: number; disk_free_bytes: number | null };
   listeners: { name: string; connections: number | null }[];
   bridges: { name: string; state: BridgeState; queued: number }[];
@@ -126,6 +127,8 @@ export interface Overview {
   clients_by_protocol: Record<string, number>;
   asleep: number;
   away: number;
+  /** Not all sessions were looked at. */
+  partial: boolean;
   rates: {
     received_per_second: number | null;
     sent_per_second: number | null;
@@ -156,20 +159,20 @@ export interface SlowClient {
 
 // Devices
 
-export type ClientState = "connected" | "asleep" | "awake" | "away" | string;
+export type ClientState = "connected" | "away" | "asleep" | "awake" | "opening" | "falling asleep" | "leaving";
 
 export interface Client {
   client: string;
   user: string | null;
   state: ClientState;
   protocol: string;
-  version: number | string | null;
+  version: number | string;
   address: string;
   port: number;
-  listener?: string | null;
-  connected_at?: number | null;
+  listener: string | null;
+  connected_at: number | null;
   /** Since when it is away or asleep. */
-  last_seen?: number | null;
+  last_seen: number | null;
   keep_alive_seconds: number;
   clean_start: boolean;
   durable: boolean;
@@ -186,7 +189,7 @@ export interface ClientDetails extends Client {
   queued_on_disk: number;
   queued_on_disk_bytes: number;
   inflight_bytes: number;
-  receive_maximum: number | null;
+  receive_maximum: number;
   awaiting_release: number;
   link: boolean;
   sessions: Client[];
@@ -203,7 +206,6 @@ export interface ClientQuery {
 }
 
 export interface Subscription {
-  client?: string;
   filter: string;
   qos: number;
   no_local: boolean;
@@ -218,7 +220,7 @@ export interface QueuedMessage {
   bytes: number;
   priority: number;
   inflight: boolean;
-  sent: number | boolean | null;
+  sent: boolean;
 }
 
 export interface QueuePage extends Page<QueuedMessage, number> {
@@ -311,19 +313,19 @@ export interface RetainedMessage {
   qos: number;
   payload: string | null;
   payload_base64: string;
-  content_type?: string | null;
-  user_properties?: [string, string][];
+  content_type: string | null;
+  user_properties: [string, string][];
 }
 
 export interface TailMessage {
   topic: string;
   payload: string | null;
-  payload_base64?: string;
+  payload_base64: string | null;
   qos: number;
   retain: boolean;
   bytes: number;
   cut: boolean;
-  from?: string | null;
+  from: string | null;
   at: number;
 }
 
@@ -425,8 +427,7 @@ export type BridgeState =
   | "backing_off"
   | "waiting_for_time"
   | "paused"
-  | "idle"
-  | string;
+  | "idle";
 
 export interface Bridge {
   name: string;
@@ -500,9 +501,9 @@ export interface Listener {
   max_connections: number | null;
   opened: number | null;
   refused: Record<string, number>;
-  running?: boolean;
-  tls?: boolean;
-  path?: string | null;
+  running: boolean;
+  tls: boolean;
+  path: string | null;
 }
 
 export interface SerialLine {
@@ -516,12 +517,12 @@ export interface SerialLine {
 }
 
 export interface LineSettings {
-  baud?: number | null;
-  parity?: string | null;
-  data_bits?: number | null;
-  stop_bits?: number | null;
-  flow_control?: string | null;
-  rs485?: unknown;
+  baud: number;
+  parity: string;
+  data_bits: number;
+  stop_bits: number;
+  flow_control: string;
+  rs485: unknown;
 }
 
 export interface Certificate {
@@ -582,7 +583,7 @@ export interface Alarm {
   id: string;
   severity: Severity;
   summary: string;
-  details?: Record<string, unknown>;
+  details: Record<string, unknown>;
   raised: number;
   cleared?: number | null;
 }
@@ -610,8 +611,8 @@ export interface Trace {
 // Configuration and backups
 
 export interface Told {
-  line: number | null;
-  column: number | null;
+  line?: number | null;
+  column?: number | null;
   key: string;
   message: string;
 }
@@ -619,7 +620,7 @@ export interface Told {
 export interface Preview {
   changes: string[];
   needs_restart: string[];
-  warnings: unknown[];
+  warnings: Told[];
 }
 
 export interface Applied extends Preview {
