@@ -121,6 +121,9 @@ impl Tail {
     /// Begins, or says why not. It ends when nobody listens any more, or whoever asked may no more.
     pub(super) fn start(self, control: Control, asking: Asking, sink: Sink) -> Result<(), Failure> {
         let commands = session(&control, &asking, &self.filter)?;
+        // Before it is told that the tail is open: what comes right then is seen, too.
+        let session = |client: &String| Some(control.hub.session(client)?.id);
+        let publisher = self.of_client.as_ref().and_then(session);
         let running = Running {
             port: control.hub.attach(),
             tail: self,
@@ -129,7 +132,7 @@ impl Tail {
             sink,
             told: 0,
             second: Instant::now(),
-            publisher: None,
+            publisher,
         };
         tokio::spawn(running.run(commands));
         Ok(())
