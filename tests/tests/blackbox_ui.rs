@@ -1,6 +1,8 @@
 //! The web UI in Chromium, from an empty data folder on: `tests/tools/ui` has the steps, and checks what they did from outside, as clients of MQTT.
 
-use headgate_tests::blackbox::{HttpClient, Mosquitto, Setup, Transport, free_port, ui_client};
+use headgate_tests::blackbox::{
+    HttpClient, Mosquitto, Setup, Transport, free_port, python_client, ui_client,
+};
 use std::process::Stdio;
 
 /// docs/ui.md. A gateway that was built on a machine without Node has no UI to try.
@@ -10,8 +12,9 @@ use std::process::Stdio;
     reason = "who reads the report sees that nothing was tried"
 )]
 fn each_page_does_what_it_says() {
-    let http = "[[listeners]]\nname = \"http\"\nprotocol = \"http\"\nbind = \"127.0.0.1:0\"\n";
-    let setup = Setup::with(http);
+    let more = "[[lwm2m]]\nname = \"lwm2m\"\nbind = \"127.0.0.1:0\"\n\
+        [[listeners]]\nname = \"http\"\nprotocol = \"http\"\nbind = \"127.0.0.1:0\"\n";
+    let setup = Setup::with(more);
     let daemon = setup.start();
     let port = daemon.port_of("http");
     if HttpClient::at(port).get("/").status == 404 {
@@ -26,6 +29,12 @@ fn each_page_does_what_it_says() {
         .arg(format!("mqtt://127.0.0.1:{}", remote.port()))
         .arg(setup.folder().join("data/setup-code"))
         .arg(free_port().to_string());
+    let lwm2m = format!("coap://127.0.0.1:{}", daemon.port_of("lwm2m"));
+    command.args(["--lwm2m", &lwm2m]);
+    let device = python_client("lwm2m_device.py");
+    for part in std::iter::once(device.get_program()).chain(device.get_args()) {
+        command.arg("--device").arg(part);
+    }
     let pictures = setup.folder().join("pictures");
     std::fs::create_dir(&pictures).unwrap();
     command.arg("--pictures").arg(&pictures);

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { writeFile } from "node:fs/promises";
 import { accessibilityFaults, open, overflow } from "./browser.mjs";
-import { Outside, within } from "./outside.mjs";
+import { Lwm2mDevice, Outside, within } from "./outside.mjs";
 import { hash, Ui } from "./pages.mjs";
 
 const PAGES = [
@@ -14,6 +14,7 @@ const PAGES = [
   "device/pump-7?tab=queue",
   "device/pump-7?tab=messages",
   "device/pump-7?tab=explain",
+  "device/%24lwm2m%2Fmeter?tab=lwm2m",
   "topics",
   "topics?tab=tail",
   "topics?tab=publish",
@@ -55,6 +56,10 @@ const SETTLES = 400;
 async function settled(page) {
   await page.locator("main h1").first().waitFor();
   await page.waitForTimeout(SETTLES);
+  // What is folded is looked at, too.
+  const folded = page.locator("main details");
+  await folded.evaluateAll((all) => all.forEach((one) => (one.open = true)));
+  if ((await folded.count()) > 0) await page.waitForTimeout(SETTLES);
 }
 
 /** A browser that is as another one: with its session, but in another language and with another theme. */
@@ -68,6 +73,7 @@ async function as(world, look) {
 export async function everyPage(world) {
   const pump = await Outside.connect(world.mqtt, "pump-7", world.device);
   await pump.subscribe("orders/#");
+  const meter = await Lwm2mDevice.register(world.lwm2mDevice, world.lwm2m, "meter");
   const faults = [];
   for (const look of LOOKS) {
     const { context, page, complaints } = await as(world, look);
@@ -86,6 +92,7 @@ export async function everyPage(world) {
     await context.close();
   }
   await pump.end();
+  meter.end();
   assert.deepEqual(faults, []);
 }
 

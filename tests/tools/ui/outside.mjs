@@ -1,5 +1,7 @@
 // Whoever is no browser: clients of MQTT, by which the effect of what the UI does is seen.
 
+import { spawn } from "node:child_process";
+import { createInterface } from "node:readline";
 import mqtt from "mqtt";
 
 const PATIENCE = 20_000;
@@ -67,6 +69,51 @@ export class Outside {
 
   end() {
     return this.client.endAsync(true);
+  }
+}
+
+/** A device of LwM2M: tests/tools/lwm2m_device.py, which is told what to do, and tells what happens. */
+export class Lwm2mDevice {
+  static async register([program, ...script], server, endpoint, options = []) {
+    const device = new Lwm2mDevice(spawn(program, [...script, "--server", server, "--endpoint", endpoint, ...options]));
+    await device.tells("ready");
+    device.tell({ do: "register" });
+    await device.tells("registered");
+    return device;
+  }
+
+  constructor(child) {
+    this.child = child;
+    this.events = [];
+    createInterface({ input: child.stdout }).on("line", (line) => this.events.push({ ...JSON.parse(line), line }));
+    child.stderr.pipe(process.stderr);
+  }
+
+  tell(command) {
+    this.child.stdin.write(`${JSON.stringify(command)}\n`);
+  }
+
+  /** Waits for an event of this kind, and takes it away. */
+  async tells(kind, path) {
+    let found;
+    const isIt = ({ event, path: at }) => event === kind && (path === undefined || at === path);
+    await within(`the device tells ${kind}`, () => (found = this.events.find(isIt)));
+    this.events = this.events.filter((event) => event !== found);
+    return found;
+  }
+
+  /** What it has at a path, as it writes it down: JavaScript has no numbers of 64 bits. */
+  async written(path) {
+    this.tell({ do: "get", path });
+    return (await this.tells("value", path)).line;
+  }
+
+  async value(path) {
+    return JSON.parse(await this.written(path)).values[path];
+  }
+
+  end() {
+    this.tell({ do: "quit" });
   }
 }
 

@@ -1,5 +1,7 @@
 // The pages of the UI as a person uses them: by what is written on fields and buttons, in English.
 
+import { readFile } from "node:fs/promises";
+
 /** The address of a page, names as segments of it. */
 export const hash = (page, ...names) => `#/${[page, ...names].map(encodeURIComponent).join("/")}`;
 
@@ -78,6 +80,12 @@ export class Ui {
     await this.field("Password").fill(password);
     await this.button("Log in").click();
     await this.page.getByRole("navigation", { name: "Pages" }).waitFor({ state: "attached" });
+  }
+
+  /** What is downloaded by a button, as text. */
+  async download(button) {
+    const [download] = await Promise.all([this.page.waitForEvent("download"), button.click()]);
+    return readFile(await download.path(), "utf8");
   }
 
   /** Looks at a change of the configuration, and applies it. */
@@ -179,6 +187,42 @@ export class Devices extends Ui {
     await this.tab("Rules");
     await this.field("Topic").fill(topic);
     await this.button("Why?").click();
+  }
+}
+
+/** The objects of a device that speaks LwM2M. */
+export class Lwm2m extends Ui {
+  async open(endpoint) {
+    await this.load(`${hash("device", `$lwm2m/${endpoint}`)}?tab=lwm2m`);
+    await this.panel("Objects").waitFor();
+  }
+
+  async unfold(path) {
+    await this.panel("Objects").locator("summary").filter({ hasText: path }).click();
+  }
+
+  /** A resource, by its path: that of others may begin like it. */
+  row(path) {
+    const cell = this.page.getByRole("cell", { name: path, exact: true });
+    return this.page.getByRole("row").filter({ has: cell });
+  }
+
+  async write(path, value, more = {}) {
+    await this.button(`Write ${path}`).click();
+    const dialog = this.dialog(`Write ${path}`);
+    for (const [name, text] of Object.entries(more)) await this.field(name, dialog).fill(text);
+    const field = this.field("Value", dialog);
+    await (typeof value === "string" ? field.fill(value) : field.selectOption(value));
+    await this.button("Write", dialog).click();
+    await dialog.waitFor({ state: "hidden" });
+  }
+
+  async execute(path, args) {
+    await this.button(`Execute ${path}`).click();
+    const dialog = this.dialog(`Execute ${path}`);
+    await this.field("Arguments", dialog).fill(args);
+    await this.button("Execute", dialog).click();
+    await dialog.waitFor({ state: "hidden" });
   }
 }
 

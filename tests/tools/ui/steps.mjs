@@ -1,11 +1,12 @@
 // What is done, in this order: each step leaves the gateway as the next one wants it.
 
 import assert from "node:assert/strict";
+import { createPrivateKey, X509Certificate } from "node:crypto";
 import { readFile, stat } from "node:fs/promises";
 import { open } from "./browser.mjs";
 import { everyPage, hostileNames, pictures } from "./every_page.mjs";
-import { Outside, within } from "./outside.mjs";
-import { Bridges, Devices, hash, Topics, Ui, WebSocketTest, Wizard } from "./pages.mjs";
+import { Lwm2mDevice, Outside, within } from "./outside.mjs";
+import { Bridges, Devices, hash, Lwm2m, Topics, Ui, WebSocketTest, Wizard } from "./pages.mjs";
 
 export const STEPS = [
   ["wizard", wizard],
@@ -15,11 +16,15 @@ export const STEPS = [
   ["device", device],
   ["kick_and_ban", kickAndBan],
   ["queue", queue],
+  ["lwm2m", lwm2m],
+  ["sleeper", sleeper],
   ["topics", topics],
   ["bridge", bridge],
   ["users", users],
   ["rules", rules],
   ["listener", listener],
+  ["certificates", certificates],
+  ["clock", clock],
   ["not_confirmed", notConfirmed],
   ["log_and_traces", logAndTraces],
   ["configuration", configuration],
@@ -108,6 +113,10 @@ async function device(world) {
   // The list hears of it by itself.
   await page.row("pump-7").getByText("Online").waitFor();
   await page.find("pump-7");
+  await page.field("State").selectOption({ label: "Offline" });
+  await page.row("pump-7").waitFor({ state: "hidden" });
+  await page.field("State").selectOption({ label: "Online" });
+  await page.row("pump-7").waitFor();
   await page.open("pump-7");
   await page.subscribe("orders/#");
   const publisher = await asPump(world, "publisher");
@@ -140,6 +149,84 @@ async function kickAndBan(world) {
   await page.confirm("Lift");
   await page.row("pump-7").waitFor({ state: "hidden" });
   assert.equal(await Outside.isLetIn(world.mqtt, "pump-7", world.device), true);
+
+  // A browser would take this name out of an address.
+  const dots = await asPump(world, "..");
+  await page.open("..");
+  assert.equal(await page.page.getByRole("link", { name: "Queue" }).count(), 0);
+  await page.confirm("Disconnect");
+  await dots.isClosed();
+}
+
+/** Commands to a device, each seen at the device. */
+async function lwm2m(world) {
+  const page = ui(world, Lwm2m);
+  const device = await Lwm2mDevice.register(world.lwm2mDevice, world.lwm2m, "meter");
+  const application = await asPump(world, "application");
+  await application.subscribe("lwm2m/meter/up/notify");
+  await page.open("meter");
+  await page.unfold("/3303/0");
+  await page.button("Read /3303/0").click();
+  const sensor = page.row("/3303/0/5700");
+  await sensor.getByText("21.5").waitFor();
+  await page.button("Observe /3303/0/5700").click();
+  await sensor.getByText("observed").waitFor();
+  device.tell({ do: "set", path: "/3303/0/5700", value: 22.5 });
+  await within("the application is notified", () => application.heard.some(({ payload }) => payload.includes("22.5")));
+  await sensor.getByText("22.5").waitFor();
+  await page.button("Cancel observation of /3303/0/5700").click();
+  await sensor.getByText("observed").waitFor({ state: "hidden" });
+  await page.button("Discover /3303/0").click();
+  await page.shows("</3303/0/5605>");
+  await page.execute("/3303/0/5605", "0='on'");
+  assert.equal((await device.tells("executed")).path, "/3303/0/5605");
+  await page.row("/3303/0/5605").getByText("2.04").waitFor();
+  await page.button("Read /3303/0/5518").click();
+  await page.row("/3303/0/5518").getByText("4.04").waitFor();
+  await page.write("/3303/0/5750", "cellar");
+  await page.row("/3303/0/5750").getByText("2.04").waitFor();
+  assert.equal(await device.value("/3303/0/5750"), "cellar");
+  await page.row("/3303/0/5750").getByText("cellar").waitFor();
+
+  // Nobody knows this object: who writes says of which type the value is.
+  await page.unfold("/32769/0");
+  await page.button("Read /32769/0").click();
+  await page.row("/32769/0/8").getByText("three").waitFor();
+  await page.row("/32769/0/2").getByText("00 01 02 ff").waitFor();
+  await page.button("Discover /32769/0").click();
+  await page.execute("/32769/0/3", "");
+  assert.equal((await device.tells("executed")).path, "/32769/0/3");
+  await page.write("/32769/0/5", { label: "false" });
+  await page.row("/32769/0/5").getByText("2.04").waitFor();
+  assert.equal(await device.value("/32769/0/5"), false);
+  // More digits than JavaScript's numbers have.
+  await page.write("/32769/0/1", "9007199254740993");
+  await page.row("/32769/0/1").getByText("2.04").waitFor();
+  assert.match(await device.written("/32769/0/1"), /: 9007199254740993\b/);
+  await page.write("/32769/0/8", "nought", { "Resource instance": "0" });
+  await page.row("/32769/0/8").getByText("2.04").waitFor();
+  assert.equal(await device.value("/32769/0/8/0"), "nought");
+  await application.end();
+  device.tell({ do: "deregister" });
+  await device.tells("deregistered");
+  device.end();
+}
+
+/** A command that has no answer yet is told as waiting. */
+async function sleeper(world) {
+  const page = ui(world, Lwm2m);
+  const device = await Lwm2mDevice.register(world.lwm2mDevice, world.lwm2m, "dozer", ["--queue"]);
+  device.tell({ do: "sleep" });
+  await page.open("dozer");
+  await page.unfold("/3/0");
+  await page.button("Read /3/0/1").click();
+  await page.row("/3/0/1").getByText("as soon as it wakes up").waitFor();
+  device.tell({ do: "wake" });
+  await page.row("/3/0/1").getByText("Simulator").waitFor();
+  await page.row("/3/0/1").getByText("2.05").waitFor();
+  device.tell({ do: "deregister" });
+  await device.tells("deregistered");
+  device.end();
 }
 
 async function queue(world) {
@@ -322,6 +409,78 @@ async function listener(world) {
   await page.button("Close", request).click();
 }
 
+/** A CA of the gateway's own: a listener with its certificate is trusted, and a device gets one. */
+async function certificates(world) {
+  const page = ui(world);
+  await page.load("#/listeners?tab=certificates");
+  await page.button("Make local CA").click();
+  const making = page.dialog("Make local CA");
+  await page.field("Common Name", making).fill("Plant 7 CA");
+  await page.button("Make local CA", making).click();
+  await page.told("The local CA is made");
+  await page.panel("Trusted: the local CA").getByText("CN=Plant 7 CA").first().waitFor();
+
+  await page.button("Issue certificate").click();
+  const issuing = page.dialog("Issue certificate");
+  await page.field("Name", issuing).fill("served");
+  await page.field("Common Name", issuing).fill("plant-7");
+  await page.field("Names and addresses", issuing).fill("localhost, 127.0.0.1");
+  await page.field("Valid for (days)", issuing).fill("5");
+  await page.button("Issue certificate", issuing).click();
+  await page.told("kept on the gateway as served");
+  const ca = await page.download(page.button("Download the CA's certificate", issuing));
+  await page.button("Close", issuing).click();
+  await page.panel("Issued by the local CA").getByText("CN=plant-7").first().waitFor();
+  await page.panel("Issued by the local CA").getByText(/^[56] days left/).waitFor();
+
+  await page.tab("Listeners");
+  await page.button("Add listener").click();
+  const adding = page.dialog("Add listener");
+  await page.field("Listener", adding).fill("secure");
+  await page.field("Kind", adding).selectOption("tls");
+  await page.field("Address", adding).fill("127.0.0.1");
+  await page.field("Port", adding).fill(String(world.freePort));
+  await page.field("Certificate", adding).selectOption("served");
+  await page.button("Next", adding).click();
+  await page.apply();
+  await page.row("secure").getByText("Running").waitFor();
+  const url = `mqtts://127.0.0.1:${world.freePort}`;
+  assert.equal(await Outside.isLetIn(url, "by-tls", { ...world.device, ca }), true);
+  assert.equal(await Outside.isLetIn(url, "by-tls", world.device), false);
+  await page.button("Remove", page.row("secure")).click();
+  await page.apply();
+  await page.row("secure").waitFor({ state: "hidden" });
+
+  await page.tab("Certificates");
+  await page.button("Issue certificate").click();
+  await page.field("For", issuing).selectOption("device");
+  await page.field("Common Name", issuing).fill("valve 3");
+  await page.button("Issue certificate", issuing).click();
+  await page.told("the key is not shown again");
+  const certificate = new X509Certificate(await page.download(page.button("Download certificate", issuing)));
+  const key = createPrivateKey(await page.download(page.button("Download key", issuing)));
+  assert.equal(certificate.subject, "CN=valve 3");
+  assert.ok(certificate.checkPrivateKey(key) && certificate.verify(new X509Certificate(ca).publicKey));
+  await page.button("Close", issuing).click();
+  await page.button("Issue certificate").click();
+  assert.equal(await issuing.getByText("PRIVATE KEY").count(), 0);
+  await page.button("Close", issuing).click();
+}
+
+async function clock(world) {
+  const page = ui(world);
+  const zone = async () => (await page.page.request.get(`${world.url}api/v1/system`)).json().then((told) => told.time_zone);
+  await page.load(hash("system"));
+  await page.panel("Clock").getByText("set", { exact: true }).waitFor();
+  await page.panel("Networks").getByText(/^(up|down)$/).first().waitFor();
+  for (const wanted of ["Asia/Shanghai", "Europe/Berlin"]) {
+    await page.field("Time zone").selectOption(wanted);
+    await page.button("Change").click();
+    await page.apply();
+    assert.equal(await zone(), wanted);
+  }
+}
+
 /** A change that is applied and left alone: other steps go on meanwhile. */
 async function notConfirmed(world) {
   const page = ui(world);
@@ -448,6 +607,13 @@ async function roles(world) {
   assert.equal(await viewer.button("Disconnect").count(), 0);
   const kick = await other.page.evaluate(() => fetch("api/v1/clients/pump-7", { method: "DELETE" }).then((answer) => answer.status));
   assert.equal(kick, 403);
+  const meter = await Lwm2mDevice.register(world.lwm2mDevice, world.lwm2m, "meter");
+  const objects = new Lwm2m(other.page, world.url);
+  await objects.open("meter");
+  await objects.unfold("/3/0");
+  await objects.row("/3/0/0").getByText("Manufacturer").waitFor();
+  assert.equal(await objects.button("Read /3/0").count(), 0);
+  meter.end();
   assert.deepEqual(other.complaints, []);
 
   await page.confirm("Remove", page.row("vera"));

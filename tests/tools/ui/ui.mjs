@@ -1,9 +1,9 @@
 // The web UI in a browser, from an empty data folder on. What it does is checked from outside, by clients of MQTT.
 //
-//     node ui.mjs URL MQTT REMOTE CODE_FILE FREE_PORT [--pictures FOLDER] [--only STEP,...]
+//     node ui.mjs URL MQTT REMOTE CODE_FILE FREE_PORT --lwm2m LWM2M --device PYTHON --device SCRIPT [--pictures FOLDER] [--only STEP,...]
 //
 // URL is the page's, MQTT and REMOTE the addresses (`mqtt://…`) of the gateway and of a broker for its first uplink, CODE_FILE has the one-time code, FREE_PORT
-// is for a listener to come. Each step says a line when it is done; the last line is `done`. What is wrong is on standard error.
+// is for a listener to come. LWM2M is the gateway's address (`coap://…`) for devices, and SCRIPT is one, tests/tools/lwm2m_device.py. Each step says a line when it is done; the last line is `done`. What is wrong is on standard error.
 
 import { parseArgs } from "node:util";
 import { launch, open } from "./browser.mjs";
@@ -12,7 +12,12 @@ import { STEPS } from "./steps.mjs";
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { pictures: { type: "string" }, only: { type: "string" } },
+  options: {
+    pictures: { type: "string" },
+    only: { type: "string" },
+    lwm2m: { type: "string" },
+    device: { type: "string", multiple: true },
+  },
 });
 const [url, mqtt, remote, codeFile, freePort] = positionals;
 const only = values.only?.split(",");
@@ -24,6 +29,8 @@ const world = {
   remote,
   codeFile,
   freePort: Number(freePort),
+  lwm2m: values.lwm2m,
+  lwm2mDevice: values.device,
   pictures: values.pictures,
   browser,
   /** The administrator's browser. */
