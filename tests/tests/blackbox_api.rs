@@ -263,6 +263,8 @@ fn what_handlers_give_is_what_the_document_says() {
         "/history",
         "/history?span=30d&series=clients",
         "/shared",
+        "/topics",
+        "/topics?limit=1",
         "/delayed",
         "/users",
     ];
