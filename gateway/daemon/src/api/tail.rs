@@ -130,6 +130,7 @@ impl Tail {
             told: 0,
             second: Instant::now(),
             publisher: None,
+            looked_up: Instant::now(),
         };
         tokio::spawn(running.run(commands));
         Ok(())
@@ -148,6 +149,7 @@ struct Running {
     second: Instant,
     /// The session of the client whose messages are wanted, as it was looked up last.
     publisher: Option<SessionId>,
+    looked_up: Instant,
 }
 
 impl Running {
@@ -220,6 +222,14 @@ impl Running {
 
     fn tell(&mut self, delivery: &Delivery) -> bool {
         let publisher = delivery.message.publisher;
+        // It may have come since it was looked up last.
+        if let Some(client) = &self.tail.of_client
+            && publisher != self.publisher
+            && self.looked_up.elapsed() >= GATHER
+        {
+            self.looked_up = Instant::now();
+            self.publisher = self.control.hub.session(client).map(|known| known.id);
+        }
         if self.tail.of_client.is_some() && (publisher.is_none() || publisher != self.publisher) {
             return true;
         }
@@ -227,7 +237,7 @@ impl Running {
             self.second = Instant::now();
             self.told = 0;
         }
-        if self.told >= self.tail.per_second {
+        if self.told >= self.tail.per_second || !self.sink.has_room() {
             self.sink.leave_out(1);
             return true;
         }

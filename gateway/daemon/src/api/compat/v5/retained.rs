@@ -46,6 +46,10 @@ pub(super) async fn one(call: Call) -> Answer {
     let rows = |after: Option<&Topic>, limit| call.control.hub.retained(&filter, after, limit);
     let found = walk(first, rows, Some).await;
     let message = found.rows.first().ok_or_else(not_there)?;
+    let policy = call.control.policy_of(call.asking());
+    if !policy.may_read(message.topic.as_bytes()) {
+        return Err(not_there());
+    }
     let mut row = row(message);
     if message.payload.len() <= MAX_PAYLOAD {
         row["payload"] = STANDARD.encode(&message.payload).into();
