@@ -36,6 +36,8 @@ use tower_service::Service;
 pub(crate) const NAME: &str = "http";
 /// Connections at a time.
 const MAX_CONNECTIONS: usize = 256;
+/// More of them for this machine.
+const RESERVE: usize = 64;
 /// Bytes of a request's head, and of what is read ahead.
 const MAX_HEAD: usize = 16 << 10;
 /// Of one address.
@@ -63,6 +65,8 @@ const LINGER: Duration = Duration::from_secs(2);
 pub struct Http {
     router: Router,
     limit: ConnectionLimit,
+    /// Places for this machine when all others are taken: whoever looks after the gateway comes in.
+    reserve: ConnectionLimit,
     /// `None`: the listener alone limits.
     per_address: Option<AddressLimit>,
     stop: CancellationToken,
@@ -76,6 +80,7 @@ impl Http {
         Self {
             router: router.layer(DefaultBodyLimit::max(MAX_BODY)),
             limit: ConnectionLimit::new(Some(MAX_CONNECTIONS)),
+            reserve: ConnectionLimit::new(Some(RESERVE)),
             per_address: Some(AddressLimit::new(MAX_OF_AN_ADDRESS)),
             stop,
             answer_time: Some(ANSWER_TIME),
@@ -87,6 +92,7 @@ impl Http {
         Self {
             router,
             limit: ConnectionLimit::default(),
+            reserve: ConnectionLimit::default(),
             per_address: None,
             stop: CancellationToken::new(),
             answer_time: None,
@@ -99,7 +105,10 @@ impl Http {
             (Some(limit), PeerAddr::Ip(address)) => limit.acquire(address.ip()).map(Some),
             _ => Some(None),
         };
-        let Some(slots) = self.limit.acquire().zip(of_address) else {
+        let is_here = matches!(connection.info.peer, PeerAddr::Ip(address) if address.ip().to_canonical().is_loopback());
+        let slot = self.limit.acquire();
+        let slot = slot.or_else(|| self.reserve.acquire().filter(|_| is_here));
+        let Some(slots) = slot.zip(of_address) else {
             tracing::info!(peer = %connection.info.peer, "too many HTTP connections: one is refused");
             return Stages::one(async move { drop(connection) });
         };

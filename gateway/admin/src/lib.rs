@@ -80,6 +80,9 @@ pub enum AdminError {
     /// There is nobody of this name.
     #[error("there is no administrator `{0}`")]
     Unknown(String),
+    /// There is a key of this name: rules and the audit log go by it.
+    #[error("there is an API key `{0}` already")]
+    KeyExists(String),
     /// There is no such key.
     #[error("there is no API key `{0}`")]
     UnknownKey(String),
@@ -90,7 +93,9 @@ pub enum AdminError {
     #[error("the gateway is set up already: log in")]
     SetUp,
     /// A name that nobody may have.
-    #[error("a name has 1 to 64 characters, and no control characters or `:`")]
+    #[error(
+        "a name has 1 to 64 characters, and no control characters or `:`, and does not begin with `key ` or `local user`; none that cannot be seen"
+    )]
     Name,
     /// A password that nobody may have.
     #[error("a password has {MIN_PASSWORD} characters or more, and 1,024 bytes at most; it is not the name")]
@@ -226,8 +231,7 @@ impl Admin {
     ) -> Result<Login, AdminError> {
         let wanted = self.setup_code().ok_or(AdminError::SetUp)?;
         self.0.lockout.lock().check("", from, now.steady)?;
-        let given = code.trim().to_ascii_uppercase();
-        if !secret::same(given.as_bytes(), wanted.as_bytes()) {
+        if !secret::same(letters(code).as_bytes(), letters(&wanted).as_bytes()) {
             self.0.lockout.lock().failed("", from, now.steady);
             return Err(AdminError::Wrong("the code is wrong"));
         }
@@ -248,13 +252,15 @@ impl Admin {
 
     /// Begins a session. Takes tens of milliseconds, on purpose: off the threads that others wait for.
     pub fn log_in(&self, name: &str, password: &str, from: IpAddr, now: Moment) -> Result<Login, AdminError> {
-        let role = self.check_password(name, password, from, now)?;
+        let checked = self.checked(name, password, from, now)?;
         let mut state = self.0.state.lock();
-        // It may have gone meanwhile.
-        match state.people.administrators.get(name) {
-            Some(known) if known.role == role => {}
-            _ => return Err(WRONG),
-        }
+        // It may have gone meanwhile, or have another password: then a session of the old one would go on.
+        let known = state.people.administrators.get(name);
+        let is_the_same = known.is_some_and(|known| known.password == checked.password);
+        let role = known
+            .filter(|_| is_the_same)
+            .map(|known| known.role)
+            .ok_or(WRONG)?;
         state.seen.insert(name.to_owned(), now.unix);
         state.sessions.begin(name, role, now)
     }
@@ -267,6 +273,17 @@ impl Admin {
         from: IpAddr,
         now: Moment,
     ) -> Result<Role, AdminError> {
+        Ok(self.checked(name, password, from, now)?.role)
+    }
+
+    /// Whose password it is, as that was kept when it was checked.
+    fn checked(
+        &self,
+        name: &str,
+        password: &str,
+        from: IpAddr,
+        now: Moment,
+    ) -> Result<Administrator, AdminError> {
         // Counted before it is checked: who asks many times at once has no more tries.
         self.0.lockout.lock().try_one(name, from, now.steady)?;
         let known = self.0.state.lock().people.administrators.get(name).cloned();
@@ -274,7 +291,7 @@ impl Admin {
         let is_right = is_right.verify(password);
         let known = known.filter(|_| is_right).ok_or(WRONG)?;
         self.0.lockout.lock().succeeded(name, from);
-        Ok(known.role)
+        Ok(known)
     }
 
     /// Who shows a password that was right in the last minutes: it need not be hashed again. `None`: it has to be [checked](Self::check_and_remember). Who is
@@ -343,7 +360,7 @@ impl Admin {
         let mut state = self.0.state.lock();
         let key = state.people.keys.get(id).filter(|key| key.is(secret, now.unix))?;
         let identity = Identity {
-            name: format!("key {}", key.name),
+            name: format!("{}{}", people::KEY, key.name),
             role: key.role,
         };
         state.used.insert(id.to_owned(), now.unix);
@@ -451,6 +468,9 @@ impl Admin {
         let view = key.view(&id, None);
         let mut state = self.0.state.lock();
         self.change(&mut state, |people| {
+            if people.keys.values().any(|known| known.name == name) {
+                return Err(AdminError::KeyExists(name.to_owned()));
+            }
             if people.keys.len() >= MAX_KEYS {
                 return Err(AdminError::TooManyKeys(MAX_KEYS));
             }
@@ -488,6 +508,12 @@ impl Admin {
         state.remembered.forget_all();
         Ok(())
     }
+}
+
+/// A code without what stands between its groups.
+fn letters(code: &str) -> String {
+    let letters = code.chars().filter(char::is_ascii_alphanumeric);
+    letters.map(|letter| letter.to_ascii_uppercase()).collect()
 }
 
 const WRONG: AdminError = AdminError::Wrong("name or password are wrong");

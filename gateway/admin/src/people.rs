@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 pub const MIN_PASSWORD: usize = 12;
 /// Bytes of the longest.
 const MAX_PASSWORD: usize = 1_024;
+/// What the name of an API key begins with, for rules and the audit log.
+pub(crate) const KEY: &str = "key ";
+/// And of who has the control socket.
+const LOCAL: &str = "local user";
 /// Characters of the longest name.
 const MAX_NAME: usize = 64;
 
@@ -24,7 +28,7 @@ pub(crate) struct Administrator {
 }
 
 /// A password's hash, as a PHC string.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Hashed(String);
 
@@ -43,8 +47,12 @@ pub struct AdministratorView {
 
 pub(crate) fn check_name(name: &str) -> Result<(), AdminError> {
     let length = name.chars().count();
-    let is_wrong = |c: char| c.is_control() || c == ':';
-    match (1..=MAX_NAME).contains(&length) && !name.chars().any(is_wrong) {
+    // What turns the direction of a text, or cannot be seen, makes one name look like another.
+    let is_unseen = |c: char| matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    let is_wrong = |c: char| c.is_control() || c == ':' || is_unseen(c);
+    // API keys go by such names.
+    let is_of_key = name.starts_with(KEY) || name.starts_with(LOCAL);
+    match (1..=MAX_NAME).contains(&length) && !name.chars().any(is_wrong) && !is_of_key {
         true => Ok(()),
         false => Err(AdminError::Name),
     }

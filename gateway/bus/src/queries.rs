@@ -209,6 +209,24 @@ pub struct StoredCursor {
     from: u64,
 }
 
+impl std::fmt::Display for StoredCursor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.priority, self.from)
+    }
+}
+
+impl std::str::FromStr for StoredCursor {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (priority, from) = text.split_once('.').unwrap_or((text, ""));
+        Ok(Self {
+            priority: priority.parse()?,
+            from: from.parse()?,
+        })
+    }
+}
+
 /// Why a question was not answered.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {

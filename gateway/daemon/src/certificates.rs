@@ -85,7 +85,9 @@ pub(crate) struct Wanted<'a> {
 
 impl Certificates {
     pub(crate) fn of(data_dir: &Path) -> Self {
-        Self(data_dir.join(FOLDER))
+        // What goes into settings leads there from any folder.
+        let folder = data_dir.join(FOLDER);
+        Self(std::path::absolute(&folder).unwrap_or(folder))
     }
 
     fn paths(&self, name: &str) -> Result<(PathBuf, PathBuf), CertificateError> {

@@ -416,7 +416,7 @@ impl Live {
     /// What would come of this text.
     pub(crate) async fn preview(&self, name: Option<&Path>, text: String) -> Result<Preview, ApplyError> {
         let valid = self.0.valid.lock().await;
-        let Startable { config, warnings } = read_new(name, &text)?;
+        let Startable { config, warnings } = read_new(name.or(Some(self.0.file.path())), &text)?;
         if config.data_dir != valid.config.data_dir {
             return Err(ApplyError::DataDir(valid.config.data_dir.clone()));
         }
@@ -438,7 +438,7 @@ impl Live {
         if valid.unconfirmed.is_some() {
             return Err(ApplyError::Unconfirmed);
         }
-        let read = read_new(name, &text)?;
+        let read = read_new(name.or(Some(self.0.file.path())), &text)?;
         let path = self.0.file.path().to_owned();
         let is_other = valid.text != text;
         let before = match confirm_in.filter(|_| is_other) {

@@ -26,6 +26,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// Traces at a time.
 const MOST: usize = 8;
+/// Traces that are kept, with those that run.
+const MOST_KEPT: usize = 32;
 /// Records that wait for one.
 const MOST_WAITING: usize = 4_096;
 /// What waits for a client is told up to so many.
@@ -66,6 +68,9 @@ pub(crate) enum TraceError {
     #[error("the trace `{0}` runs: stop it first")]
     Runs(String),
     /// Too many.
+    #[error("{MOST_KEPT} traces are kept, which is the most there may be: delete one first")]
+    TooManyKept,
+    /// So many run.
     #[error("{MOST} traces run, which is the most there may be: stop one first")]
     TooMany,
     /// None of this name.
@@ -193,6 +198,10 @@ impl Traces {
         }
         if running.len() >= MOST {
             return Err(TraceError::TooMany);
+        }
+        let kept = fs::read_dir(&self.0.folder).into_iter().flatten().count();
+        if kept >= MOST_KEPT && !self.0.file(&wanted.name).exists() {
+            return Err(TraceError::TooManyKept);
         }
         let path = self.0.file(&wanted.name);
         let of_file = |cause| TraceError::File {

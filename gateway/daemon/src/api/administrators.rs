@@ -64,6 +64,7 @@ async fn list(State(control): State<Control>) -> Json<AdministratorRows> {
 
 /// A new administrator.
 #[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct NewAdministrator {
     name: String,
     /// 12 characters or more.
@@ -86,6 +87,7 @@ async fn add(
 
 /// What is to be another.
 #[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct Altered {
     password: Option<String>,
     role: Option<Role>,
@@ -138,6 +140,7 @@ async fn keys(State(control): State<Control>) -> Json<KeyRows> {
 
 /// A new API key.
 #[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct WantedKey {
     /// What it is for.
     name: String,

@@ -3,7 +3,9 @@
 use super::routes::{Changed, Routes};
 use super::server::{Control, Failure};
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::Json;
+use headgate_access::Network;
 use headgate_admin::Role::{Operator, Viewer};
 use headgate_auth::{Ban, BanError, Banned};
 use headgate_bus::MAX_PAGE;
@@ -11,6 +13,9 @@ use headgate_model::bus::PeerName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
+
+/// A hundred years.
+const MOST_SECONDS: u64 = 36_525 * 86_400;
 
 pub(super) fn routes() -> Routes {
     Routes::default()
@@ -66,9 +71,14 @@ async fn list(State(control): State<Control>) -> Json<Vec<Ban>> {
 
 /// Who is to be kept out, and how long.
 #[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct ToBan {
-    #[serde(flatten)]
-    who: Banned,
+    /// One of these three: who has this client id,
+    client: Option<String>,
+    /// who goes by this user name,
+    user: Option<String>,
+    /// or who comes from this address or network.
+    address: Option<Network>,
     #[serde(default)]
     reason: String,
     /// Left out: for ever.
@@ -86,8 +96,22 @@ async fn ban(
     State(control): State<Control>,
     Json(wanted): Json<ToBan>,
 ) -> Result<Changed<Json<NewBan>>, Failure> {
+    if wanted.seconds.is_some_and(|seconds| seconds > MOST_SECONDS) {
+        let what =
+            format!("`seconds` is out of range, allowed is up to {MOST_SECONDS}; left out, it is for ever");
+        return Err(Failure(StatusCode::UNPROCESSABLE_ENTITY, what));
+    }
     let lasts = wanted.seconds.map(Duration::from_secs);
-    let ban = Ban::by_operator(wanted.who, wanted.reason, lasts);
+    let who = match (wanted.client, wanted.user, wanted.address) {
+        (Some(id), None, None) => Banned::Client(id),
+        (None, Some(name), None) => Banned::User(name),
+        (None, None, Some(network)) => Banned::Address(network),
+        _ => {
+            let what = "one of `client`, `user` and `address` says who is meant";
+            return Err(Failure(StatusCode::UNPROCESSABLE_ENTITY, what.into()));
+        }
+    };
+    let ban = Ban::by_operator(who, wanted.reason, lasts);
     let kicked = control.ban(ban.clone())?;
     let after = Some(ban.clone());
     Ok(Changed::new(Json(NewBan { ban, kicked }), None::<()>, after))

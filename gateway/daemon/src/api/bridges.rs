@@ -4,6 +4,7 @@ use super::routes::{Changed, Lines, Routes};
 use super::server::{Answer, Control, Failure};
 use crate::bridges::{BridgeView, Change, Finding, Renamed, Report};
 use crate::config::entry_text;
+use crate::sys::unix_time;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
@@ -86,6 +87,7 @@ async fn show(State(control): State<Control>, Path(name): Path<String>) -> Answe
 
 /// A new bridge in TOML, as it would stand below `[[bridges]]`.
 #[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct NewBridge {
     toml: String,
 }
@@ -175,7 +177,7 @@ async fn report(
     Path(name): Path<String>,
     Query(span): Query<Span>,
 ) -> Answer<CheckedReport> {
-    let to = span.to.unwrap_or(u64::MAX);
+    let to = span.to.unwrap_or_else(unix_time);
     let report = control.bridges.report(&name, span.from, to)?;
     let adds_up = report.adds_up();
     Ok(Json(CheckedReport { report, adds_up }))
@@ -206,6 +208,7 @@ async fn test_new(
 
 /// A bridge, and topics.
 #[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct WantedPreview {
     /// As below `[[bridges]]`.
     toml: String,

@@ -164,6 +164,7 @@ async fn list(State(control): State<Control>) -> Json<CertificateRows> {
 
 /// What a certificate is to be for.
 #[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct WantedCertificate {
     /// By which it is kept.
     name: String,
@@ -204,6 +205,7 @@ async fn request(
 
 /// A certificate with its chain, and its key if that was not made here.
 #[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct NewCertificate {
     /// PEM, our own first.
     certificate: String,
@@ -243,6 +245,7 @@ async fn remove(State(control): State<Control>, Path(name): Path<String>) -> Ans
 
 /// The local CA's name.
 #[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct WantedCa {
     common_name: String,
 }
@@ -269,6 +272,7 @@ enum Holder {
 
 /// A certificate that the local CA is to sign.
 #[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct WantedIssue {
     holder: Holder,
     /// By which it is kept, for the gateway.

@@ -82,7 +82,11 @@ impl ControlClient {
         }
         take(&text, status, each)?;
         connection.abort();
-        Ok(())
+        match status.is_success() {
+            true => Ok(()),
+            // It said no without a word.
+            false => Err(ControlError::Refused(status.to_string())),
+        }
     }
 
     async fn connect(&self) -> std::io::Result<UnixStream> {
@@ -104,7 +108,10 @@ impl ControlClient {
 }
 
 fn take(line: &[u8], status: StatusCode, each: &mut dyn FnMut(Value)) -> Result<(), ControlError> {
-    if line.trim_ascii().is_empty() {
+    // Of server-sent events, what they are about.
+    let line = line.strip_prefix(b"data: ").unwrap_or(line);
+    let is_frame = line.starts_with(b":") || line.starts_with(b"event: ");
+    if line.trim_ascii().is_empty() || is_frame {
         return Ok(());
     }
     if !status.is_success() {

@@ -1,6 +1,6 @@
 //! Clients, their sessions and what they are subscribed to: lists by the page, and what an operator does with one of them.
 
-use super::routes::Routes;
+use super::routes::{Changed, Routes};
 use super::server::{Answer, Control, Failure};
 use crate::protocols;
 use axum::extract::{Path, Query, State};
@@ -8,10 +8,11 @@ use axum::http::StatusCode;
 use axum::response::Json;
 use headgate_admin::Role::{Operator, Viewer};
 use headgate_bus::{
-    ClientInfo, ClientState, DeliveryInfo, MAX_PAGE, SessionInfo, SubscriptionCursor, SubscriptionInfo,
+    ClientInfo, ClientState, DeliveryInfo, MAX_PAGE, SessionInfo, StoredCursor, SubscriptionCursor,
+    SubscriptionInfo,
 };
 use headgate_model::bus::{NEVER, PeerName, Presence};
-use headgate_model::link::INNER_CLIENT_IDS;
+use headgate_model::link::{INNER_CLIENT_IDS, RESERVED_CLIENT_ID};
 use headgate_model::{Admitted, MountPoint, Qos, Subscription, SubscriptionOptions, TopicError, WallTime};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,13 @@ pub(super) const LOOKED_AT: usize = 20_000;
 
 pub(super) fn routes() -> Routes {
     Routes::default()
+        .get(Viewer, "/sessions", "Lists sessions: the same as clients.", list)
+        .get(
+            Viewer,
+            "/sessions/{client}",
+            "Shows a session: the same as its client.",
+            show,
+        )
         .get(
             Viewer,
             "/clients/by-id",
@@ -120,6 +128,17 @@ fn wrong_filter(filter: &str, error: &TopicError) -> Failure {
     let what = format!("`{filter}` is not a topic filter: {error}");
     Failure(StatusCode::UNPROCESSABLE_ENTITY, what)
 }
+
+/// What a client may be.
+const STATES: [&str; 7] = [
+    "connected",
+    "away",
+    "asleep",
+    "awake",
+    "opening",
+    "falling asleep",
+    "leaving",
+];
 
 /// A part of a list.
 #[derive(Serialize, JsonSchema)]
@@ -332,7 +351,11 @@ async fn list(
     State(control): State<Control>,
     Query(part): Query<Part>,
     Query(wished): Query<Wished>,
-) -> Json<Rows<ClientRow>> {
+) -> Answer<Rows<ClientRow>> {
+    if let Some(unknown) = wished.state.as_deref().filter(|state| !STATES.contains(state)) {
+        let what = format!("`{unknown}` is no state, allowed is {}", STATES.join(", "));
+        return Err(Failure(StatusCode::UNPROCESSABLE_ENTITY, what));
+    }
     let limit = part.limit();
     let mut after = part.after;
     let mut rows = Vec::new();
@@ -355,10 +378,10 @@ async fn list(
         if last.is_some() {
             // There may be more of this page.
             let next = last.filter(|last| next.is_some() || behind.as_ref() != Some(last));
-            return Json(Rows { rows, next });
+            return Ok(Json(Rows { rows, next }));
         }
         if next.is_none() || looked_at >= LOOKED_AT {
-            return Json(Rows { rows, next });
+            return Ok(Json(Rows { rows, next }));
         }
         after = next;
         tokio::task::yield_now().await;
@@ -439,7 +462,18 @@ struct Kicked {
     kicked: String,
 }
 
+/// What the gateway has for itself is run by its own means.
+fn not_ours(client: &str) -> Result<(), Failure> {
+    let what = match client.strip_prefix(RESERVED_CLIENT_ID) {
+        Some(bridge) => format!("`{client}` is the queue of a bridge: see `/bridges/{bridge}`"),
+        None if super::tail::is_ours(client) => format!("`{client}` is a stream of this API"),
+        None => return Ok(()),
+    };
+    Err(Failure(StatusCode::CONFLICT, what))
+}
+
 async fn kick(State(control): State<Control>, Path(client): Path<String>) -> Answer<Kicked> {
+    not_ours(&client)?;
     if throw_out(&control, &client) == 0 {
         let what = format!("`{client}` is not connected");
         return Err(Failure(StatusCode::NOT_FOUND, what));
@@ -455,6 +489,7 @@ struct Removed {
 }
 
 async fn remove(State(control): State<Control>, Path(client): Path<String>) -> Answer<Removed> {
+    not_ours(&client)?;
     if !control.hub.remove_session(&client) {
         return Err(unknown(&client));
     }
@@ -522,6 +557,7 @@ async fn all_subscriptions(
 
 /// A subscription on behalf of a client.
 #[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct Wanted {
     filter: String,
     #[serde(default)]
@@ -545,7 +581,7 @@ fn parsed(wanted: &Wanted) -> Result<Admitted<Subscription>, Failure> {
 }
 
 /// What was granted.
-#[derive(Serialize, JsonSchema)]
+#[derive(Clone, Serialize, JsonSchema)]
 struct Granted {
     client: String,
     filter: String,
@@ -557,7 +593,8 @@ async fn subscribe(
     State(control): State<Control>,
     Path(client): Path<String>,
     Json(wanted): Json<Wanted>,
-) -> Answer<Granted> {
+) -> Result<Changed<Json<Granted>>, Failure> {
+    not_ours(&client)?;
     let granted = control.hub.subscribe_for(&client, parsed(&wanted)?);
     let granted = granted.ok_or_else(|| unknown(&client))?;
     let qos = granted.map_err(|refusal| Failure(StatusCode::CONFLICT, refusal.to_string()))?;
@@ -567,45 +604,45 @@ async fn subscribe(
         qos = qos as u8,
         "subscribed by an operator"
     );
-    Ok(Json(Granted {
+    let granted = Granted {
         client,
         filter: wanted.filter,
         qos: Some(qos as u8),
-    }))
+    };
+    let after = Some(granted.clone());
+    Ok(Changed::new(Json(granted), None::<()>, after))
 }
 
 async fn unsubscribe(
     State(control): State<Control>,
     Path(client): Path<String>,
     Json(wanted): Json<Wanted>,
-) -> Answer<Granted> {
+) -> Result<Changed<Json<Granted>>, Failure> {
+    not_ours(&client)?;
     let existed = control.hub.unsubscribe_for(&client, parsed(&wanted)?);
     if !existed.ok_or_else(|| unknown(&client))? {
         let what = format!("`{client}` has no subscription to `{}`", wanted.filter);
         return Err(Failure(StatusCode::NOT_FOUND, what));
     }
     tracing::info!(client, filter = wanted.filter, "unsubscribed by an operator");
-    Ok(Json(Granted {
+    let ended = Granted {
         client,
         filter: wanted.filter,
         qos: None,
-    }))
+    };
+    let before = Some(ended.clone());
+    Ok(Changed::new(Json(ended), before, None::<()>))
 }
 
-/// Which part of a queue: behind so many.
-#[derive(Deserialize, JsonSchema)]
-struct QueuePart {
-    #[serde(default)]
-    after: usize,
-    limit: Option<usize>,
-}
+/// What `after` is of messages that wait in the store alone.
+const ON_DISK: &str = "disk:";
 
 /// A part of a queue.
 #[derive(Serialize, JsonSchema)]
 struct QueueView {
     rows: Vec<DeliveryRow>,
-    /// What `after` is for the next part.
-    next: Option<usize>,
+    /// What `after` is for the next part; `null` at the end.
+    next: Option<String>,
     /// Messages that wait in the store alone, behind all others.
     on_disk: usize,
     on_disk_bytes: usize,
@@ -630,22 +667,47 @@ struct DeliveryRow {
 async fn queue(
     State(control): State<Control>,
     Path(client): Path<String>,
-    Query(part): Query<QueuePart>,
+    Query(part): Query<Part>,
 ) -> Answer<QueueView> {
-    let limit = part.limit.unwrap_or(MAX_PAGE).clamp(1, MAX_PAGE);
-    let queue = control.hub.queue(&client, part.after, limit);
-    let queue = queue.ok_or_else(|| unknown(&client))?;
-    let mut rows: Vec<DeliveryRow> = queue.page.rows.iter().map(delivery_row).collect();
-    // What waits in the store alone comes behind; the first of it is shown.
+    let limit = part.limit();
+    let after = part.after.as_deref().unwrap_or("0");
+    let wrong = || {
+        Failure(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            format!("`{after}` is no cursor"),
+        )
+    };
+    let (in_memory, mut stored_after) = match after.strip_prefix(ON_DISK) {
+        Some("") => (None, None),
+        Some(cursor) => (None, Some(cursor.parse::<StoredCursor>().map_err(|_| wrong())?)),
+        None => (Some(after.parse::<usize>().map_err(|_| wrong())?), None),
+    };
+    let behind = in_memory.unwrap_or(usize::MAX);
+    let queue = control
+        .hub
+        .queue(&client, behind, limit)
+        .ok_or_else(|| unknown(&client))?;
+    let mut rows = Vec::new();
+    let mut next = None;
+    if in_memory.is_some() {
+        rows.extend(queue.page.rows.iter().map(delivery_row));
+        next = queue.page.next.map(|next| next.to_string());
+    }
+    // What waits in the store alone comes behind.
     let left = limit - rows.len().min(limit);
-    if queue.page.next.is_none() && queue.stored > 0 && left > 0 {
-        let stored = control.hub.stored_queue(&client, None, left).await;
-        let stored = stored.map_err(|error| Failure(StatusCode::SERVICE_UNAVAILABLE, error.to_string()))?;
-        rows.extend(stored.rows.iter().map(delivery_row));
+    if next.is_none() && queue.stored > 0 {
+        next = Some(ON_DISK.to_owned());
+        if left > 0 {
+            let stored = control.hub.stored_queue(&client, stored_after.take(), left).await;
+            let stored =
+                stored.map_err(|error| Failure(StatusCode::SERVICE_UNAVAILABLE, error.to_string()))?;
+            rows.extend(stored.rows.iter().map(delivery_row));
+            next = stored.next.map(|next| format!("{ON_DISK}{next}"));
+        }
     }
     Ok(Json(QueueView {
         rows,
-        next: queue.page.next,
+        next,
         on_disk: queue.stored,
         on_disk_bytes: queue.stored_bytes,
     }))
@@ -672,6 +734,7 @@ struct Purged {
 }
 
 async fn purge(State(control): State<Control>, Path(client): Path<String>) -> Answer<Purged> {
+    not_ours(&client)?;
     let purged = control.hub.flush(&client).ok_or_else(|| unknown(&client))?;
     tracing::info!(client, purged, "queue emptied by an operator");
     Ok(Json(Purged { client, purged }))

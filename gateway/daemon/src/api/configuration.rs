@@ -16,6 +16,9 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// A week: a change that waits longer is forgotten.
+const MOST_TO_CONFIRM: u64 = 7 * 86_400;
+
 pub(super) fn routes() -> Routes {
     Routes::default()
         .get(
@@ -159,6 +162,7 @@ pub(super) fn with_changes(applied: Applied) -> Changed<Json<Applied>> {
 
 /// A configuration in TOML.
 #[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct Given {
     toml: String,
     /// Where it comes from, for what is told of it.
@@ -178,6 +182,13 @@ async fn apply(
     State(Control { live, .. }): State<Control>,
     Json(given): Json<Given>,
 ) -> Result<Changed<Json<Applied>>, Refused> {
+    if given
+        .confirm_seconds
+        .is_some_and(|seconds| seconds > MOST_TO_CONFIRM)
+    {
+        let what = format!("`confirm_seconds` is out of range, allowed is up to {MOST_TO_CONFIRM}");
+        return Err(Failure(StatusCode::UNPROCESSABLE_ENTITY, what).into());
+    }
     let wait = given.confirm_seconds.map(Duration::from_secs);
     let work = async move { live.apply(given.name.as_deref(), given.toml, wait).await };
     to_the_end(work).await.map(with_changes)
@@ -196,6 +207,7 @@ async fn confirm(State(Control { live, .. }): State<Control>) -> Result<Json<Con
 
 /// Which one; without a number the one before.
 #[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct Earlier {
     number: Option<u64>,
 }
@@ -260,6 +272,7 @@ async fn schema() -> Json<Value> {
 
 /// Settings that are to be others.
 #[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct Edits {
     /// The text; left out, that of the configuration that is valid.
     toml: Option<String>,
@@ -277,9 +290,12 @@ async fn edit(State(Control { live, .. }): State<Control>, Json(edits): Json<Edi
         Some(toml) => toml,
         None => live.text().await,
     };
+    // It may take long, and nobody else shall wait for it.
+    let toml = tokio::task::spawn_blocking(move || edited(&toml, &edits.changes)).await;
+    let toml = toml.map_err(|error| Failure(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
     Ok(Json(Text {
         number: None,
-        toml: edited(&toml, &edits.changes)?,
+        toml: toml?,
         file: None,
     }))
 }

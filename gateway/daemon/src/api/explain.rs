@@ -97,6 +97,7 @@ fn with_listener(rule: &str, own: Option<usize>) -> String {
 
 /// Who wants what.
 #[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct Asked {
     client: String,
     /// Left out: as the client is connected, or nobody.
@@ -105,16 +106,16 @@ struct Asked {
     address: Option<IpAddr>,
     /// At which listener; left out, at the one that the client is connected by, or at one of which nothing else is said.
     listener: Option<String>,
-    #[serde(flatten)]
-    wish: Wish,
+    /// This or `subscribe`: the topic that it wants to publish to.
+    publish: Option<String>,
+    /// The filter that it wants to subscribe to.
+    subscribe: Option<String>,
     #[serde(default)]
     qos: u8,
     #[serde(default)]
     retain: bool,
 }
 
-#[derive(Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
 enum Wish {
     Publish(String),
     Subscribe(String),
@@ -168,6 +169,15 @@ async fn explain(
     Json(asked): Json<Asked>,
 ) -> Result<Json<Explained>, Failure> {
     let wrong = |what: String| Failure(StatusCode::UNPROCESSABLE_ENTITY, what);
+    let wish = match (&asked.publish, &asked.subscribe) {
+        (Some(topic), None) => Wish::Publish(topic.clone()),
+        (None, Some(filter)) => Wish::Subscribe(filter.clone()),
+        _ => {
+            return Err(wrong(
+                "one of `publish` and `subscribe` says what is wanted".into(),
+            ));
+        }
+    };
     let qos = Qos::from_u8(asked.qos)
         .ok_or_else(|| wrong(format!("QoS {} is out of range, allowed is 0 to 2", asked.qos)))?;
     let listener = asked
@@ -238,7 +248,7 @@ async fn explain(
         retained: Vec::new(),
         more_retained: false,
     };
-    let by: Cow<'static, str> = match &asked.wish {
+    let by: Cow<'static, str> = match &wish {
         Wish::Publish(topic) => {
             let parsed = Topic::try_from(topic.as_str());
             let topic = parsed.map_err(|error| wrong(format!("`{topic}` is not a topic name: {error}")))?;

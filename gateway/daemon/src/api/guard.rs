@@ -96,21 +96,41 @@ pub(super) async fn pass(State(guard): State<Guard>, request: Request, next: Nex
     let Some(asking) = request.extensions().get::<Asking>().cloned() else {
         return unknown().into_response();
     };
+    if asking.who.role < guard.role {
+        let (name, has, wants) = (&asking.who.name, asking.who.role.name(), guard.role.name());
+        tell_refused(&asking, request.uri());
+        let what = format!("`{name}` is {has}, this is for {wants}s");
+        return Failure(StatusCode::FORBIDDEN, what).into_response();
+    }
     let control = request.extensions().get::<Control>().cloned();
-    let asked = format!("{} {}", request.method(), shown(request.uri()));
-    let response = if asking.who.role < guard.role {
-        let (has, wants) = (asking.who.role.name(), guard.role.name());
-        let what = format!("`{}` is {has}, this is for {wants}s", asking.who.name);
-        Failure(StatusCode::FORBIDDEN, what).into_response()
-    } else {
-        next.run(request).await
+    let Some((action, control)) = guard.action.zip(control) else {
+        return next.run(request).await;
     };
-    if let Some((action, control)) = guard.action.zip(control) {
+    let asked = format!("{} {}", request.method(), shown(request.uri()));
+    // It goes on, and is written down, although whoever asked has gone.
+    let done = tokio::spawn(async move {
+        let response = next.run(request).await;
         let status = response.status();
         let difference = response.extensions().get::<Difference>().cloned();
         write_down(&control, &asking, asked, action, status, difference);
+        response
+    });
+    match done.await {
+        Ok(response) => response,
+        Err(error) => Failure(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
-    response
+}
+
+/// In the log: what is refused changes nothing, and does not push changes out of the audit log.
+pub(super) fn tell_refused(asking: &Asking, asked: &Uri) {
+    let (name, role, path) = (&asking.who.name, asking.who.role.name(), asked.path());
+    tracing::info!(
+        name,
+        role,
+        from = asking.from,
+        path,
+        "an administrator was refused"
+    );
 }
 
 /// One entry of the audit log.
@@ -211,15 +231,18 @@ fn identify(control: &Control, request: &Request, peer: PeerAddr) -> Result<Opti
         };
         return known.map(|who| Some(asking(who))).ok_or_else(unknown);
     }
-    let Some(token) = cookie(headers) else {
-        return Ok(None);
-    };
     let uses = !headers.contains_key(BACKGROUND);
-    let Some((who, csrf)) = control.admin.session(&token, uses, moment()) else {
+    // Another server of this host may have set a cookie of this name, too.
+    let known = cookies(headers).into_iter().find_map(|token| {
+        let (who, csrf) = control.admin.session(&token, uses, moment())?;
+        Some((token, who, csrf))
+    });
+    let Some((token, who, csrf)) = known else {
         return Ok(None);
     };
     let shown = headers.get(CSRF).and_then(|shown| shown.to_str().ok());
-    if changes && shown != Some(&csrf) && !is_open(request.uri().path()) {
+    let is_open = *request.method() == Method::POST && is_open(request.uri().path());
+    if changes && shown != Some(&csrf) && !is_open {
         let what = format!("a change by a session must show its token in the header `{CSRF}`");
         return Err(Failure(StatusCode::FORBIDDEN, what));
     }
@@ -269,14 +292,15 @@ pub(super) fn basic(headers: &HeaderMap) -> Option<(String, String)> {
     Some((name.to_owned(), password.to_owned()))
 }
 
-/// RFC 6265 §4.2
-pub(super) fn cookie(headers: &HeaderMap) -> Option<String> {
+/// Cookies that may be a session, a few at most. RFC 6265 §4.2
+pub(super) fn cookies(headers: &HeaderMap) -> Vec<String> {
     let all = headers.get_all(COOKIE_HEADER).iter();
     let pairs = all
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(';'));
-    let mut named = pairs.filter_map(|pair| pair.trim().split_once('='));
-    named.find_map(|(name, value)| (name == COOKIE).then(|| value.to_owned()))
+    let named = pairs.filter_map(|pair| pair.trim().split_once('='));
+    let named = named.filter(|(name, _)| *name == COOKIE);
+    named.map(|(_, value)| value.to_owned()).take(4).collect()
 }
 
 /// Whoever is nobody. It goes without `WWW-Authenticate`: a browser would ask for a name of its own accord.

@@ -6,12 +6,14 @@ use super::server::{Control, Failure};
 use crate::config::{Edit, edited};
 use crate::listeners::ListenerView;
 use crate::live::Applied;
-use axum::extract::{Path, State};
+use axum::extract::{Extension, Path, State};
 use axum::http::StatusCode;
 use axum::response::Json;
+use headgate_access::ConnectionInfo;
 use headgate_admin::Role::{Administrator, Viewer};
 use schemars::JsonSchema;
 use serde::Serialize;
+use std::sync::Arc;
 
 pub(super) fn routes() -> Routes {
     Routes::default()
@@ -44,7 +46,12 @@ async fn list(State(control): State<Control>) -> Json<ListenerRows> {
 async fn stop(
     State(control): State<Control>,
     Path(name): Path<String>,
+    info: Option<Extension<Arc<ConnectionInfo>>>,
 ) -> Result<Changed<Json<Applied>>, Refused> {
+    if info.is_some_and(|Extension(info)| *info.listener == *name) {
+        let what = "this listener answers you now: stop it from another one, or by the configuration with a time to confirm in";
+        return Err(Failure(StatusCode::CONFLICT, what.into()).into());
+    }
     enable(control, name, false).await
 }
 

@@ -1,12 +1,14 @@
 //! `/api/v1/log`: the last lines, those that come, and the level.
 
 use super::Control;
+use super::guard::Asking;
 use super::routes::{Changed, Lines, Routes};
 use super::server::Failure;
+use super::streams::{LOOK_EVERY, Place};
 use crate::config::level_fault;
-use crate::log::{DestinationView, LevelView};
+use crate::log::{DestinationView, LevelView, Tail};
 use axum::body::Body;
-use axum::extract::{Query, State};
+use axum::extract::{Extension, Query, State};
 use axum::http::StatusCode;
 use axum::response::Json;
 use headgate_admin::Role::{Operator, Viewer};
@@ -14,7 +16,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::timeout;
+
+/// A year.
+const MOST_SECONDS: u64 = 366 * 86_400;
 
 pub(super) fn routes() -> Routes {
     Routes::default()
@@ -57,18 +64,49 @@ fn all() -> usize {
 /// One JSON object a line.
 async fn lines(
     State(control): State<Control>,
+    Extension(asking): Extension<Asking>,
     Query(wanted): Query<WantedLines>,
-) -> Lines<serde_json::Value> {
+) -> Result<Lines<serde_json::Value>, Failure> {
+    let place = wanted.follow.then(|| control.streams.take(&asking.who.name));
+    let place = place.transpose()?;
     let (last, tail) = control.log.ring().last(wanted.last);
-    let begin = (VecDeque::from(last), wanted.follow.then_some(tail));
-    let stream = futures_util::stream::unfold(begin, |(mut last, mut tail)| async {
+    let following = place.map(|place| Following {
+        tail,
+        control,
+        asking,
+        _place: place,
+    });
+    let begin = (VecDeque::from(last), following);
+    let stream = futures_util::stream::unfold(begin, |(mut last, mut following)| async {
         let line = match last.pop_front() {
             Some(line) => line,
-            None => tail.as_mut()?.next().await?,
+            None => following.as_mut()?.next().await?,
         };
-        Some((Ok::<_, Infallible>(format!("{line}\n")), (last, tail)))
+        Some((Ok::<_, Infallible>(format!("{line}\n")), (last, following)))
     });
-    Lines::new(Body::from_stream(stream))
+    Ok(Lines::new(Body::from_stream(stream)))
+}
+
+/// Somebody who follows the log.
+struct Following {
+    tail: Tail,
+    control: Control,
+    asking: Asking,
+    _place: Place,
+}
+
+impl Following {
+    /// The next line; `None` when nothing comes any more, or whoever asked may no more.
+    async fn next(&mut self) -> Option<Arc<str>> {
+        loop {
+            if let Ok(line) = timeout(LOOK_EVERY, self.tail.next()).await {
+                return line.filter(|_| self.asking.still_holds(&self.control));
+            }
+            if !self.asking.still_holds(&self.control) {
+                return None;
+            }
+        }
+    }
 }
 
 /// The level, and where lines go.
@@ -92,6 +130,7 @@ fn shown(control: &Control) -> LogState {
 
 /// A level, and how long.
 #[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct WantedLevel {
     level: String,
     /// Seconds; left out until the next restart.
@@ -104,6 +143,10 @@ async fn set(
 ) -> Result<Changed<Json<LogState>>, Failure> {
     if let Some(fault) = level_fault(&wanted.level) {
         return Err(Failure(StatusCode::UNPROCESSABLE_ENTITY, fault));
+    }
+    if wanted.seconds.is_some_and(|seconds| seconds > MOST_SECONDS) {
+        let what = format!("`seconds` is out of range, allowed is up to {MOST_SECONDS}");
+        return Err(Failure(StatusCode::UNPROCESSABLE_ENTITY, what));
     }
     let lasts = wanted.seconds.map(Duration::from_secs);
     change(&control, Some(wanted.level), lasts)

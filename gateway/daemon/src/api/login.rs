@@ -67,6 +67,7 @@ impl From<AdminError> for Failure {
             AdminError::Wrong(_) => StatusCode::UNAUTHORIZED,
             AdminError::Locked(_) => StatusCode::TOO_MANY_REQUESTS,
             AdminError::Exists(_)
+            | AdminError::KeyExists(_)
             | AdminError::Last(_)
             | AdminError::SetUp
             | AdminError::TooMany(_)
@@ -104,6 +105,7 @@ async fn setup(State(control): State<Control>) -> Json<Setup> {
 
 /// The first administrator.
 #[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct First {
     code: String,
     name: String,
@@ -185,6 +187,7 @@ async fn set_up(
 
 /// A name and a password.
 #[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct Credentials {
     name: String,
     password: String,
@@ -278,6 +281,7 @@ async fn log_out(State(control): State<Control>, Extension(asking): Extension<As
 
 /// The password that one has, and that one wants.
 #[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct NewPassword {
     old: String,
     new: String,

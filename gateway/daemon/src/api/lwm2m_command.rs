@@ -38,6 +38,7 @@ pub(super) fn routes() -> Routes {
 
 /// A command in the words of the bus: docs/lwm2m.md.
 #[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct Command {
     /// `read`, `discover`, `write`, `write-attr`, `execute`, `create`, `delete`, `observe`, `cancel-observe` …
     #[serde(rename = "msgType")]

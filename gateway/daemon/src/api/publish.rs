@@ -75,8 +75,8 @@ pub(super) enum Unpublished {
     /// Nothing is retained here.
     #[error("nothing is retained here (mqtt.retain_available)")]
     Retain,
-    /// Nobody may have this client id.
-    #[error("`{0}` is a client id that nobody may have")]
+    /// Nobody may have this client id, or somebody else has.
+    #[error("`{0}` is a client id that nobody may have, or another user's")]
     ClientId(String),
     /// It is larger than a client may send.
     #[error("a message of {size} bytes, limit {limit} (mqtt.max_packet_size)")]
@@ -134,6 +134,9 @@ impl Author {
     ) -> Result<Self, Unpublished> {
         let client = client_id(client)?;
         let user: Arc<str> = asking.who.name.as_str().into();
+        if asking.who.role < Role::Administrator {
+            not_of_others(control, &client, Some(&user))?;
+        }
         let listener = info.map_or_else(|| "".into(), |info| Arc::clone(&info.listener));
         let peer = info.map_or(PeerAddr::Memory, |info| info.peer);
         let policy = match asking.who.role {
@@ -227,6 +230,20 @@ impl Author {
     }
 }
 
+/// A client id is its owner's while there is a session of it: nobody else has its rules.
+pub(super) fn not_of_others(
+    control: &Control,
+    client: &ClientId,
+    user: Option<&str>,
+) -> Result<(), Unpublished> {
+    let known = control.hub.session(client.as_str());
+    let is_of_others = known.is_some_and(|known| known.client.presence.username.as_deref() != user);
+    match is_of_others {
+        true => Err(Unpublished::ClientId(client.to_string())),
+        false => Ok(()),
+    }
+}
+
 /// The client id that a request names.
 pub(super) fn client_id(named: Option<&str>) -> Result<ClientId, Unpublished> {
     let named = named.unwrap_or(CLIENT_ID);
@@ -302,6 +319,7 @@ fn check(properties: &Properties, payload: &[u8]) -> Result<(), Unpublished> {
 
 /// A message. One of `payload` and `payload_base64`; without them it is empty.
 #[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct Wanted {
     topic: String,
     payload: Option<String>,

@@ -1,9 +1,10 @@
 //! Retained messages: listed by filter, shown, removed.
 
 use super::clients::{Part, Rows};
+use super::guard::Asking;
 use super::routes::Routes;
 use super::server::{Answer, Control, Failure};
-use axum::extract::{Query, State};
+use axum::extract::{Extension, Query, State};
 use axum::http::StatusCode;
 use axum::response::Json;
 use base64::Engine as _;
@@ -91,7 +92,15 @@ struct RetainedView {
     user_properties: Vec<(String, String)>,
 }
 
-async fn show(State(control): State<Control>, Query(Named { topic }): Query<Named>) -> Answer<RetainedView> {
+async fn show(
+    State(control): State<Control>,
+    Extension(asking): Extension<Asking>,
+    Query(Named { topic }): Query<Named>,
+) -> Answer<RetainedView> {
+    if !control.policy_of(&asking).may_read(topic.as_bytes()) {
+        let what = format!("the access rules keep `{topic}` from `{}`", asking.who.name);
+        return Err(Failure(StatusCode::FORBIDDEN, what));
+    }
     let message = retained(&control, &topic)?;
     let base64 = base64::engine::general_purpose::STANDARD.encode(&message.payload);
     let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();

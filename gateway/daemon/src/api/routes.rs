@@ -7,6 +7,7 @@ use super::Control;
 use super::guard::{self, Guard};
 use super::openapi::{Schemas, Shape};
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::handler::Handler;
 use axum::http::{HeaderMap, Method};
 use axum::middleware::from_fn_with_state;
@@ -18,6 +19,9 @@ use std::future::Future;
 
 /// What all paths begin with.
 pub(super) const PREFIX: &str = "/api/v1";
+
+/// Bytes of a body that anybody may send.
+const SMALL_BODY: usize = 8 << 10;
 
 /// One entry.
 pub(super) struct Operation {
@@ -139,7 +143,9 @@ impl Routes {
         T: 'static,
     {
         let filter = filter(&method);
-        self.router = self.router.route(&format!("{PREFIX}{path}"), on(filter, handler));
+        // Nobody is known yet who sends a body.
+        let handler = on(filter, handler).layer(DefaultBodyLimit::max(SMALL_BODY));
+        self.router = self.router.route(&format!("{PREFIX}{path}"), handler);
         self.note::<H, D>(method, path, summary, None)
     }
 

@@ -13,9 +13,11 @@ use crate::traces::Traces;
 use crate::trends::Trends;
 use crate::watch::WatchedTls;
 use axum::Router;
+use axum::body::to_bytes;
 use axum::extract::connect_info::Connected;
 use axum::http::StatusCode;
-use axum::middleware::from_fn_with_state;
+use axum::http::header::CONTENT_TYPE;
+use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use axum::serve::IncomingStream;
@@ -124,6 +126,7 @@ impl Control {
     /// Answers at the control socket for ever.
     pub(crate) async fn serve(self, listener: UnixListener) {
         let routes = api()
+            .layer(map_response(in_json))
             .layer(from_fn_with_state(self.clone(), guard::local))
             .with_state(self);
         let routes = routes.into_make_service_with_connect_info::<LocalPeer>();
@@ -136,8 +139,9 @@ impl Control {
     pub(crate) fn router(self) -> Router {
         let compatible = super::compat::router(&self);
         api()
-            .layer(from_fn_with_state(self.clone(), guard::set_up_first))
+            .layer(map_response(in_json))
             .layer(from_fn_with_state(self.clone(), guard::remote))
+            .layer(from_fn_with_state(self.clone(), guard::set_up_first))
             .with_state(self)
             .merge(compatible)
     }
@@ -151,7 +155,23 @@ fn api() -> Router<Control> {
     let document = get(move || async move { (json, document) });
     routes
         .route("/api/v1/openapi.json", document)
+        .method_not_allowed_fallback(|| async {
+            let what = "this is not asked by this method: see /api/v1/openapi.json";
+            Failure(StatusCode::METHOD_NOT_ALLOWED, what.into())
+        })
         .fallback(|| async { Failure(StatusCode::NOT_FOUND, "there is nothing of this name".into()) })
+}
+
+/// What the framework says of a request that cannot be understood, as an error of ours.
+async fn in_json(response: Response) -> Response {
+    let kind = response.headers().get(CONTENT_TYPE);
+    let is_text = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    if !response.status().is_client_error() || !is_text {
+        return response;
+    }
+    let (head, body) = response.into_parts();
+    let text = to_bytes(body, 64 << 10).await.unwrap_or_default();
+    Failure(head.status, String::from_utf8_lossy(&text).into_owned()).into_response()
 }
 
 /// The table of all that can be asked.

@@ -17,34 +17,68 @@ use futures_util::Stream;
 use headgate_admin::Role::Viewer;
 use headgate_bus::Notice;
 use headgate_model::bus::CloseReason;
+use headgate_model::memory::MemoryLimit;
+use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
 /// Streams at a time.
 const MAX_STREAMS: usize = 64;
-/// Events of a stream that wait to be sent.
+/// Streams of one administrator or key.
+const MAX_OF_ONE: usize = 12;
+/// Events of a stream that wait to be sent,
 const MAX_WAITING: usize = 256;
+/// and bytes of them.
+const MAX_BYTES: usize = 256 << 10;
 /// Notices of the bus that wait for a stream.
 const MAX_NOTICES: usize = 1_024;
 /// How often alarms and bridges are looked at, and whether whoever asked still may.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// An empty comment goes out after so long without an event, so that both sides know that the other is there.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// Places for streams. Clones share them.
-#[derive(Clone)]
-pub(crate) struct Streams(Arc<Semaphore>);
+#[derive(Clone, Default)]
+pub(crate) struct Streams(Arc<Mutex<BTreeMap<String, usize>>>);
 
-impl Default for Streams {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(MAX_STREAMS)))
+/// A place of somebody.
+pub(super) struct Place {
+    streams: Streams,
+    name: String,
+}
+
+impl Streams {
+    pub(super) fn take(&self, name: &str) -> Result<Place, Failure> {
+        let mut open = self.0.lock();
+        let all: usize = open.values().sum();
+        let of_one = open.get(name).copied().unwrap_or(0);
+        if all >= MAX_STREAMS || of_one >= MAX_OF_ONE {
+            let what = format!("{all} streams are open, {of_one} of them yours: close one");
+            return Err(Failure(StatusCode::TOO_MANY_REQUESTS, what));
+        }
+        *open.entry(name.to_owned()).or_default() += 1;
+        Ok(Place {
+            streams: self.clone(),
+            name: name.to_owned(),
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = self.streams.0.lock();
+        if let Some(count) = open.get_mut(&self.name) {
+            *count -= 1;
+        }
+        open.retain(|_, count| *count > 0);
     }
 }
 
@@ -66,9 +100,36 @@ pub(super) fn routes() -> Routes {
 
 /// A stream of events.
 pub(super) struct Events {
-    /// Where they come from.
-    events: mpsc::Receiver<Event>,
-    _place: OwnedSemaphorePermit,
+    /// Where they come from, each with its bytes.
+    events: mpsc::Receiver<(Event, usize)>,
+    waiting: Waiting,
+    _place: Place,
+}
+
+/// Bytes of events that wait, which count in the ledger of memory.
+#[derive(Clone)]
+struct Waiting {
+    bytes: Arc<AtomicUsize>,
+    memory: Arc<MemoryLimit>,
+}
+
+impl Waiting {
+    fn change(&self, change: impl Fn(usize) -> usize) {
+        let changed = self
+            .bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| Some(change(now)));
+        let before = changed.unwrap_or_default();
+        self.memory.change_buffers(before, change(before));
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        self.events.close();
+        while let Ok((_, bytes)) = self.events.try_recv() {
+            self.waiting.change(|now| now.saturating_sub(bytes));
+        }
+    }
 }
 
 impl Stream for Events {
@@ -78,7 +139,12 @@ impl Stream for Events {
         self: std::pin::Pin<&mut Self>,
         cx: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Self::Item>> {
-        self.get_mut().events.poll_recv(cx).map(|event| event.map(Ok))
+        let this = self.get_mut();
+        this.events.poll_recv(cx).map(|event| {
+            let (event, bytes) = event?;
+            this.waiting.change(|now| now.saturating_sub(bytes));
+            Some(Ok(event))
+        })
     }
 }
 
@@ -97,49 +163,88 @@ impl Given for Events {
 
 /// Where the events of a stream go.
 pub(super) struct Sink {
-    events: mpsc::Sender<Event>,
+    events: mpsc::Sender<(Event, usize)>,
+    waiting: Waiting,
     left_out: u64,
+}
+
+/// What became of an event.
+enum Sent {
+    Yes,
+    NoRoom,
+    /// Nobody is there any more.
+    Over,
 }
 
 impl Sink {
     /// A stream, and where its events go.
-    fn open(control: &Control) -> Result<(Self, Events), Failure> {
-        let place = Arc::clone(&control.streams.0).try_acquire_owned().map_err(|_| {
-            let what = format!("{MAX_STREAMS} streams are open: close one");
-            Failure(StatusCode::TOO_MANY_REQUESTS, what)
-        })?;
+    fn open(control: &Control, asking: &Asking) -> Result<(Self, Events), Failure> {
+        let place = control.streams.take(&asking.who.name)?;
         let (events, taken) = mpsc::channel(MAX_WAITING);
+        let waiting = Waiting {
+            bytes: Arc::default(),
+            memory: Arc::clone(control.hub.memory()),
+        };
         let stream = Events {
             events: taken,
+            waiting: waiting.clone(),
             _place: place,
         };
-        Ok((Self { events, left_out: 0 }, stream))
+        let sink = Self {
+            events,
+            waiting,
+            left_out: 0,
+        };
+        Ok((sink, stream))
+    }
+
+    fn send(&self, kind: &str, data: String) -> Sent {
+        let bytes = data.len() + kind.len();
+        if self.waiting.bytes.load(Ordering::Relaxed) + bytes > MAX_BYTES {
+            return if self.events.is_closed() {
+                Sent::Over
+            } else {
+                Sent::NoRoom
+            };
+        }
+        // Counted first: whoever takes it counts it off.
+        self.waiting.change(|now| now + bytes);
+        let sent = self
+            .events
+            .try_send((Event::default().event(kind).data(data), bytes));
+        let Err(error) = sent else { return Sent::Yes };
+        self.waiting.change(|now| now.saturating_sub(bytes));
+        match error {
+            mpsc::error::TrySendError::Full(_) => Sent::NoRoom,
+            mpsc::error::TrySendError::Closed(_) => Sent::Over,
+        }
     }
 
     /// Says something, if there is room. Whether anybody is there.
     pub(super) fn say(&mut self, kind: &str, data: &impl Serialize) -> bool {
         if self.left_out > 0 {
-            let told = Event::default()
-                .event("left_out")
-                .data(json!({ "count": self.left_out }).to_string());
-            match self.events.try_send(told) {
-                Ok(()) => self.left_out = 0,
-                Err(mpsc::error::TrySendError::Full(_)) => {
+            match self.send("left_out", json!({ "count": self.left_out }).to_string()) {
+                Sent::Yes => self.left_out = 0,
+                Sent::NoRoom => {
                     self.left_out += 1;
                     return true;
                 }
-                Err(mpsc::error::TrySendError::Closed(_)) => return false,
+                Sent::Over => return false,
             }
         }
-        let data = serde_json::to_string(data).unwrap_or_default();
-        match self.events.try_send(Event::default().event(kind).data(data)) {
-            Ok(()) => true,
-            Err(mpsc::error::TrySendError::Full(_)) => {
+        match self.send(kind, serde_json::to_string(data).unwrap_or_default()) {
+            Sent::Yes => true,
+            Sent::NoRoom => {
                 self.left_out += 1;
                 true
             }
-            Err(mpsc::error::TrySendError::Closed(_)) => false,
+            Sent::Over => false,
         }
+    }
+
+    /// Whether there is room for anything.
+    pub(super) fn has_room(&self) -> bool {
+        self.waiting.bytes.load(Ordering::Relaxed) < MAX_BYTES
     }
 
     /// Something was left out before it came here.
@@ -149,17 +254,15 @@ impl Sink {
 
     /// Says how much was left out, if there is room and anything to say. Whether anybody is there.
     pub(super) fn settle(&mut self) -> bool {
-        let count = std::mem::take(&mut self.left_out);
-        if count == 0 {
+        if self.left_out == 0 {
             return !self.events.is_closed();
         }
-        let told = json!({ "count": count });
-        let before = self.say("left_out", &told);
-        // It counted itself if there was no room.
-        if self.left_out > 0 {
-            self.left_out = count;
+        match self.send("left_out", json!({ "count": self.left_out }).to_string()) {
+            Sent::Yes => self.left_out = 0,
+            Sent::NoRoom => {}
+            Sent::Over => return false,
         }
-        before
+        true
     }
 
     /// Comes back when nobody is there any more.
@@ -205,7 +308,7 @@ async fn events(
         return Err(Failure(StatusCode::UNPROCESSABLE_ENTITY, what));
     }
     let wants = |kind| wanted.contains(&kind);
-    let (sink, events) = Sink::open(&control)?;
+    let (sink, events) = Sink::open(&control, &asking)?;
     let watch = Watch {
         notices: wants("presence").then(|| control.hub.notices(MAX_NOTICES)),
         log: wants("log").then(|| control.log.ring().last(0).1),
@@ -371,7 +474,7 @@ async fn tail(
     Extension(asking): Extension<Asking>,
     Query(wanted): Query<Tailed>,
 ) -> Result<Events, Failure> {
-    let (sink, events) = Sink::open(&control)?;
+    let (sink, events) = Sink::open(&control, &asking)?;
     let tail = Tail {
         filter: wanted.filter,
         of_client: wanted.client,

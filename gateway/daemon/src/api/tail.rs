@@ -121,9 +121,6 @@ impl Tail {
     /// Begins, or says why not. It ends when nobody listens any more, or whoever asked may no more.
     pub(super) fn start(self, control: Control, asking: Asking, sink: Sink) -> Result<(), Failure> {
         let commands = session(&control, &asking, &self.filter)?;
-        // Before it is told that the tail is open: what comes right then is seen, too.
-        let session = |client: &String| Some(control.hub.session(client)?.id);
-        let publisher = self.of_client.as_ref().and_then(session);
         let running = Running {
             port: control.hub.attach(),
             tail: self,
@@ -132,7 +129,8 @@ impl Tail {
             sink,
             told: 0,
             second: Instant::now(),
-            publisher,
+            publisher: None,
+            looked_up: Instant::now(),
         };
         tokio::spawn(running.run(commands));
         Ok(())
@@ -151,6 +149,7 @@ struct Running {
     second: Instant,
     /// The session of the client whose messages are wanted, as it was looked up last.
     publisher: Option<SessionId>,
+    looked_up: Instant,
 }
 
 impl Running {
@@ -223,6 +222,14 @@ impl Running {
 
     fn tell(&mut self, delivery: &Delivery) -> bool {
         let publisher = delivery.message.publisher;
+        // It may have come since it was looked up last.
+        if let Some(client) = &self.tail.of_client
+            && publisher != self.publisher
+            && self.looked_up.elapsed() >= GATHER
+        {
+            self.looked_up = Instant::now();
+            self.publisher = self.control.hub.session(client).map(|known| known.id);
+        }
         if self.tail.of_client.is_some() && (publisher.is_none() || publisher != self.publisher) {
             return true;
         }
@@ -230,7 +237,7 @@ impl Running {
             self.second = Instant::now();
             self.told = 0;
         }
-        if self.told >= self.tail.per_second {
+        if self.told >= self.tail.per_second || !self.sink.has_room() {
             self.sink.leave_out(1);
             return true;
         }

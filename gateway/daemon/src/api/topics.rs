@@ -1,4 +1,4 @@
-//! What is between clients: shared subscriptions, and messages that wait for their time.
+//! What is between clients: filters that are subscribed to, shared subscriptions, and messages that wait for their time.
 
 use super::clients::{LOOKED_AT, Part, Rows};
 use super::routes::Routes;
@@ -19,6 +19,12 @@ pub(super) fn routes() -> Routes {
     Routes::default()
         .get(
             Viewer,
+            "/topics",
+            "Lists filters that somebody has subscribed to, in order, with how many have.",
+            topics,
+        )
+        .get(
+            Viewer,
             "/shared",
             "Lists shared subscriptions, with how many members each has.",
             shared,
@@ -29,6 +35,54 @@ pub(super) fn routes() -> Routes {
             "Lists messages that wait for their time, the next first.",
             delayed,
         )
+}
+
+/// A filter that somebody has subscribed to.
+#[derive(Serialize, JsonSchema)]
+struct TopicRow {
+    filter: String,
+    subscriptions: usize,
+}
+
+/// The first `limit` filters behind `after`. It walks through all subscriptions and keeps no more than the page needs.
+async fn topics(State(control): State<Control>, Query(part): Query<Part>) -> Json<Rows<TopicRow>> {
+    let limit = part.limit();
+    let mut first: BTreeMap<String, usize> = BTreeMap::new();
+    let mut cursor = None;
+    loop {
+        let page = control.hub.all_subscriptions(cursor.as_ref(), MAX_PAGE);
+        for row in &page.rows {
+            let filter = row.subscription.filter.as_str();
+            if part.after.as_deref().is_some_and(|after| filter <= after) {
+                continue;
+            }
+            match first.get_mut(filter) {
+                Some(count) => *count += 1,
+                None => {
+                    first.insert(filter.to_owned(), 1);
+                    // Another one is behind the page.
+                    if first.len() > limit + 1 {
+                        first.pop_last();
+                    }
+                }
+            }
+        }
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    let more = first.len() > limit;
+    let rows = first.into_iter().take(limit);
+    let rows: Vec<TopicRow> = rows
+        .map(|(filter, subscriptions)| TopicRow {
+            filter,
+            subscriptions,
+        })
+        .collect();
+    let next = rows.last().filter(|_| more).map(|last| last.filter.clone());
+    Json(Rows { rows, next })
 }
 
 /// A shared subscription.

@@ -36,7 +36,7 @@ impl From<TraceError> for Failure {
     fn from(error: TraceError) -> Self {
         let status = match &error {
             TraceError::Unknown(_) => StatusCode::NOT_FOUND,
-            TraceError::Runs(_) | TraceError::TooMany => StatusCode::CONFLICT,
+            TraceError::Runs(_) | TraceError::TooMany | TraceError::TooManyKept => StatusCode::CONFLICT,
             TraceError::File { .. } => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::UNPROCESSABLE_ENTITY,
         };

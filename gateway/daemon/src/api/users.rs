@@ -109,6 +109,7 @@ async fn list(
 
 /// A new user.
 #[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct NewUser {
     name: String,
     password: String,
@@ -135,6 +136,7 @@ async fn add(
 
 /// Another password.
 #[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct OtherPassword {
     password: String,
 }
@@ -159,6 +161,7 @@ async fn remove(State(control): State<Control>, Path(name): Path<String>) -> Res
 
 /// A table of users.
 #[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct Table {
     /// CSV with a header and the columns `username`, `password` and, if there is one, `salt`; or, without `hash`, mosquitto's `password_file`.
     text: String,

@@ -13,6 +13,7 @@ use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, Tab
 
 /// One setting that is to be another.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Edit {
     /// `node`, `auth.anonymous`, `listeners[tcp].bind`, `bridges[cloud]`.
     pub path: String,
@@ -30,6 +31,9 @@ pub(crate) enum EditError {
     /// The text is no TOML.
     #[error("the configuration is no TOML: {0}")]
     Syntax(String),
+    /// One after the other, perhaps.
+    #[error("{MOST} changes at a time are enough")]
+    TooMany,
     /// The path is no path.
     #[error("`{0}` is no key such as `auth.anonymous` or `listeners[tcp].bind`")]
     Path(String),
@@ -44,8 +48,16 @@ pub(crate) enum EditError {
     Value(String),
 }
 
+/// Changes at a time: each looks through the text.
+const MOST: usize = 200;
+/// Names of a path: no setting is deeper.
+const DEEPEST: usize = 8;
+
 /// The text with these changes.
 pub(crate) fn edited(text: &str, edits: &[Edit]) -> Result<String, EditError> {
+    if edits.len() > MOST {
+        return Err(EditError::TooMany);
+    }
     let document = text.parse::<DocumentMut>();
     let mut document = document.map_err(|error| EditError::Syntax(error.to_string()))?;
     for edit in edits {
@@ -112,7 +124,7 @@ fn steps(path: &str) -> Option<Vec<Step<'_>>> {
             None => return None,
         };
     }
-    (!steps.is_empty()).then_some(steps)
+    (1..=DEEPEST).contains(&steps.len()).then_some(steps)
 }
 
 fn set(table: &mut dyn TableLike, steps: &[Step<'_>], edit: &Edit, top: bool) -> Result<(), EditError> {
@@ -468,7 +480,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_told() {
-        for path in ["", ".", "a.", ".a", "a[b", "a b", "a[b]c", "a..b"] {
+        let deep = ["a"; 9].join(".");
+        for path in [&*deep, "", ".", "a.", ".a", "a[b", "a b", "a[b]c", "a..b"] {
             assert_eq!(
                 edit("", &[(path, json!(1))]),
                 Err(EditError::Path(path.into())),

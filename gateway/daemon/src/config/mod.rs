@@ -260,7 +260,9 @@ impl Config {
             .into_iter()
             .partition(|told| needed.iter().any(|needed| told.concerns(needed)));
         reading.told = faults;
-        reading.done().map(|(_, config)| (config, others))
+        let (_, mut config) = reading.done()?;
+        settle(path, &mut config);
+        Ok((config, others))
     }
 
     /// The same, and looks whether this system lets a gateway start with it: at files, folders and addresses. Changes nothing.
@@ -290,6 +292,7 @@ impl Config {
             Ok(read) => read,
             Err(error) => return Err(error.with_warnings(warnings)),
         };
+        settle(path, &mut config);
         let unread = crate::supplies::load(&mut config);
         let found = checks::warnings(&config).into_iter().chain(unread);
         let found = found.map(|fault| document.locate(fault));
@@ -411,10 +414,29 @@ pub(crate) fn place_of(path: &Path, text: String, key: &str) -> Option<String> {
 /// Bytes of a configuration that are read at all; who wants it to be valid while the gateway runs has less.
 const LONGEST: u64 = 16 << 20;
 
+/// What that is called.
+const OWN: &str = "headgate.toml";
+
 /// The configuration of a gateway that was given none: in its data folder, where the web UI and `headgate config apply` put it.
 pub(crate) fn own_file() -> Result<PathBuf, ConfigError> {
     let (config, _) = Config::load_for(&["data_dir"], None, environment_variables())?;
-    Ok(config.data_dir.join("headgate.toml"))
+    Ok(config.data_dir.join(OWN))
+}
+
+/// A configuration that lies in a data folder and names none is that folder's own: it may be read from anywhere.
+fn settle(path: Option<&Path>, config: &mut Config) {
+    let folder = path
+        .filter(|path| path.file_name().is_some_and(|name| name == OWN))
+        .and_then(Path::parent)
+        .filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder
+        && config.data_dir == Config::default().data_dir
+        && ["configurations", "administrators.json", "setup-code", "store"]
+            .iter()
+            .any(|ours| folder.join(ours).exists())
+    {
+        folder.clone_into(&mut config.data_dir);
+    }
 }
 
 /// The configuration that was given, or else the gateway's own, if it has one.

@@ -1,7 +1,7 @@
 //! The modules that write to the log: their levels may be set by themselves.
 
 /// Names as `log.level` takes them, and what is told there. A name stands for all modules below it too; `headgate` for all.
-pub(crate) const MODULES: [(&str, &str); 63] = [
+pub(crate) const MODULES: [(&str, &str); 66] = [
     ("headgate", "all of the following"),
     (
         "headgate_access::service",
@@ -40,6 +40,14 @@ pub(crate) const MODULES: [(&str, &str); 63] = [
         "clients, sessions and queues that operators change",
     ),
     (
+        "headgate_daemon::api::compat::basic",
+        "administrators who log in by APIs of other brokers",
+    ),
+    (
+        "headgate_daemon::api::compat::deeds",
+        "clients and retained messages that operators change by APIs of other brokers",
+    ),
+    (
         "headgate_daemon::api::guard",
         "changes that could not be written into the audit log",
     ),
@@ -48,6 +56,10 @@ pub(crate) const MODULES: [(&str, &str); 63] = [
         "levels of the log that operators set",
     ),
     ("headgate_daemon::api::login", "administrators who log in and out"),
+    (
+        "headgate_daemon::api::publish",
+        "messages over HTTP that rules do not let pass",
+    ),
     (
         "headgate_daemon::api::retained",
         "retained messages that operators remove",

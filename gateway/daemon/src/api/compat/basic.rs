@@ -1,4 +1,4 @@
-//! HTTP's Basic authentication, by name and password of an administrator or by an API key.
+//! Who asks: by HTTP's Basic authentication, with name and password of an administrator or with an API key, or by the token of a session.
 
 use super::table::{Stranger, Turned};
 use crate::api::guard::{self, Asking, By};
@@ -6,6 +6,7 @@ use crate::api::login::off_the_threads;
 use crate::api::server::{Control, Failure};
 use axum::http::header::HeaderMap;
 use headgate_access::{ConnectionInfo, PeerAddr};
+use headgate_admin::Login;
 
 /// Who asks. A password that was right is remembered for some minutes; otherwise it is hashed, which takes its time, few at a time.
 pub(super) async fn identify(
@@ -63,6 +64,33 @@ pub(super) async fn administrator(
         from,
         by: By::Password,
     })
+}
+
+/// Begins a session of an administrator: its token is shown with each request.
+pub(super) async fn log_in(
+    control: &Control,
+    name: &str,
+    password: &str,
+    info: Option<&ConnectionInfo>,
+) -> Result<Login, Failure> {
+    let peer = peer(info);
+    let (admin, address) = (control.admin.clone(), guard::address(peer));
+    let (asked, password) = (name.to_owned(), password.to_owned());
+    let login = off_the_threads(control, move || {
+        admin.log_in(&asked, &password, address, guard::moment())
+    });
+    let login = login.await.inspect_err(|Failure(_, why)| {
+        tracing::warn!(name, from = %peer, why, "an administrator was not let in");
+    })?;
+    let role = login.identity.role.name();
+    tracing::info!(name, from = %peer, role, "an administrator logged in");
+    Ok(login)
+}
+
+/// Ends it.
+pub(super) fn log_out(control: &Control, name: &str, token: &str) {
+    control.admin.log_out(token);
+    tracing::info!(name, "an administrator logged out");
 }
 
 fn peer(info: Option<&ConnectionInfo>) -> PeerAddr {

@@ -146,12 +146,15 @@ async fn author(
     let session = control.access.session(info);
     let (_, answer) = ask(session, Question::Authenticate(Box::new(credentials))).await;
     match answer {
-        Answer::Allowed { identity, .. } => Ok(Author::of_user(
-            client_id,
-            identity.username,
-            identity.policy,
-            info,
-        )),
+        Answer::Allowed { identity, .. } => {
+            publish::not_of_others(control, &client_id, identity.username.as_deref())?;
+            Ok(Author::of_user(
+                client_id,
+                identity.username,
+                identity.policy,
+                info,
+            ))
+        }
         Answer::Refused(refusal) => Err(refusal.into()),
         Answer::Challenge(_) | Answer::Authorized(_) | Answer::Identified(_) => Err(Told::Unauthorized),
     }

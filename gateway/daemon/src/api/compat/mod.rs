@@ -6,6 +6,7 @@
 
 mod bans;
 mod basic;
+mod deeds;
 mod form;
 mod pages;
 mod table;

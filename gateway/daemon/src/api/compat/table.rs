@@ -252,28 +252,33 @@ impl<D: Dialect> Table<D> {
             path,
             body: Bytes::new(),
         };
-        let may = |asking: &Asking| entry.role.is_none_or(|role| asking.who.role >= role);
-        let response = match asking.as_ref().is_none_or(may) {
-            false => {
-                let who = asking.as_ref().map(|asking| asking.who.clone());
-                let turned = who.zip(entry.role).map(|(who, role)| Turned::Role(who, role));
-                D::turned(&turned.unwrap_or(Turned::NoPath))
-            }
-            true => {
-                let body = Bytes::from_request(request, &()).await;
-                let body = body.map_err(|error| Turned::Body(error.status()))?;
-                (entry.answer)(Call { body, ..call }).await
-            }
+        if let Some((asking, role)) = asking.as_ref().zip(entry.role)
+            && asking.who.role < role
+        {
+            guard::tell_refused(asking, request.uri());
+            return Err(Turned::Role(asking.who.clone(), role));
+        }
+        let body = Bytes::from_request(request, &()).await;
+        let body = body.map_err(|error| Turned::Body(error.status()))?;
+        let answer = (entry.answer)(Call { body, ..call });
+        let Some((action, asking)) = entry.action.zip(asking) else {
+            return Ok(answer.await);
         };
-        if let Some((action, asking)) = entry.action.zip(asking) {
+        // It goes on, and is written down, although whoever asked has gone.
+        let done = tokio::spawn(async move {
+            let response = answer.await;
             let status = match response.extensions().get::<Undone>() {
                 Some(Undone) => StatusCode::BAD_REQUEST,
                 None => response.status(),
             };
             let difference = response.extensions().get::<Difference>().cloned();
             guard::write_down(&control, &asking, asked, action, status, difference);
-        }
-        Ok(response)
+            response
+        });
+        let failed = |error: tokio::task::JoinError| {
+            Turned::Later(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+        };
+        done.await.map_err(failed)
     }
 
     /// The first entry of this path, with what stands there for its names.

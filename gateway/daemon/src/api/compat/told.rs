@@ -1,12 +1,10 @@
 //! What these APIs tell of the gateway: the same under other names. And how a query and a path are read.
 
-use crate::api::clients::throw_out;
 use crate::api::server::{Control, Failure};
 use crate::metrics::{Machine, Process, Snapshot};
 use crate::sys::{unix_time, uptime_words};
 use axum::http::StatusCode;
 use headgate_bus::{ClientInfo, ClientState, DropReason, SubscriptionCursor, SubscriptionInfo};
-use headgate_model::gate::is_reserved;
 use headgate_model::{
     Admitted, Instant, MountPoint, Subscription, SubscriptionOptions, TopicError, TopicFilter,
 };
@@ -66,16 +64,6 @@ pub(super) fn subscription(
 /// Whether a connection has the client's session.
 pub(super) fn is_connected(info: &ClientInfo) -> bool {
     !matches!(info.state, ClientState::Away | ClientState::Asleep)
-}
-
-/// Throws a client out and ends its session, as EMQX does, unless an adapter or a bridge has the session. Whether there was any.
-pub(super) fn end(control: &Control, client: &str) -> bool {
-    let thrown_out = throw_out(control, client) > 0;
-    let ended = !is_reserved(client) && control.hub.remove_session(client);
-    if thrown_out || ended {
-        tracing::info!(client, "disconnected by an operator, and its session ended");
-    }
-    thrown_out || ended
 }
 
 /// Seconds since 1970 at which a client connected.

@@ -234,7 +234,7 @@ export const clients = {
   subscribe: (id: string, filter: string, qos: number) => post(`clients/${seg(id)}/subscriptions`, { filter, qos }),
   unsubscribe: (id: string, filter: string) => remove(`clients/${seg(id)}/subscriptions`, {}, { filter }),
   removeSession: (id: string) => remove(...byId("sessions", id)),
-  queue: (id: string, after?: number) => get<QueuePage>(`sessions/${seg(id)}/queue`, { after, limit: 50 }),
+  queue: (id: string, after?: string) => get<QueuePage>(`sessions/${seg(id)}/queue`, { after, limit: 50 }),
   purge: (id: string) => remove<{ purged: number }>(`sessions/${seg(id)}/queue`),
 };
 

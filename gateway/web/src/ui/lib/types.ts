@@ -223,7 +223,7 @@ export interface QueuedMessage {
   sent: boolean;
 }
 
-export interface QueuePage extends Page<QueuedMessage, number> {
+export interface QueuePage extends Page<QueuedMessage> {
   on_disk: number;
   on_disk_bytes: number;
 }

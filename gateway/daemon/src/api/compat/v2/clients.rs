@@ -1,7 +1,7 @@
 //! Clients, sessions, subscriptions and routes. Who is connected is a client; who has a session is listed among the sessions.
 
 use super::{Answer, Code, Kind, Params, Untold, done, objects, of_this_node, page, rows_of, span};
-use crate::api::clients::throw_out;
+use crate::api::compat::deeds;
 use crate::api::compat::pages::{Span, walk};
 use crate::api::compat::table::Call;
 use crate::api::compat::told::{connected_at, filters, has_filter, is_connected};
@@ -51,12 +51,10 @@ fn one_of(control: &Control, client: &str) -> Answer {
 }
 
 pub(super) async fn kick(call: Call) -> Answer {
-    let client = &call.path[0];
-    if throw_out(&call.control, client) == 0 {
-        return Err(Untold::Code(Code::Offline, None));
+    match deeds::disconnect(&call.control, &call.path[0]) {
+        true => done(),
+        false => Err(Untold::Code(Code::Offline, None)),
     }
-    tracing::info!(client, "disconnected by an operator");
-    done()
 }
 
 /// There is no such cache here: rules are cut down to each client's, and changed where they are.

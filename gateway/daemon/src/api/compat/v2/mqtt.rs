@@ -1,6 +1,7 @@
 //! Messages, and subscriptions on behalf of clients. Filters with wildcards are refused there, as EMQ does.
 
 use super::{Answer, Code, Kind, Params, Untold, done};
+use crate::api::compat::deeds;
 use crate::api::compat::table::Call;
 use crate::api::compat::told::subscription;
 use crate::api::publish::{Author, Letter, Unpublished};
@@ -64,11 +65,10 @@ pub(super) async fn subscribe(call: Call) -> Answer {
         ..SubscriptionOptions::default()
     };
     let wanted = subscription(topic, options).map_err(|_| wrong_topic(topic))?;
-    let granted = call.control.hub.subscribe_for(client, wanted);
+    let granted = deeds::subscribe(&call.control, client, wanted);
     granted
         .ok_or_else(|| unknown(client))?
         .map_err(|refusal| Untold::code(Code::Unknown, refusal.to_string()))?;
-    tracing::info!(client, filter = topic, "subscribed by an operator");
     done()
 }
 
@@ -78,8 +78,7 @@ pub(super) async fn unsubscribe(call: Call) -> Answer {
     let (client, topic) = (params.text("client_id"), params.text("topic"));
     Topic::try_from(topic).map_err(|_| wrong_topic(topic))?;
     let wanted = subscription(topic, SubscriptionOptions::default()).map_err(|_| wrong_topic(topic))?;
-    let existed = call.control.hub.unsubscribe_for(client, wanted);
+    let existed = deeds::unsubscribe(&call.control, client, wanted);
     existed.ok_or_else(|| unknown(client))?;
-    tracing::info!(client, filter = topic, "unsubscribed by an operator");
     done()
 }

@@ -1,9 +1,10 @@
 //! Clients, connected or not, and what they are subscribed to.
 
 use super::{Answer, Code, Told, Untold, of_this_node, page, span};
+use crate::api::compat::deeds;
 use crate::api::compat::pages::{Span, walk};
 use crate::api::compat::table::Call;
-use crate::api::compat::told::{connected_at, disconnected_at, end, is_connected, protocol_name};
+use crate::api::compat::told::{connected_at, disconnected_at, is_connected, protocol_name};
 use crate::api::server::Control;
 use crate::sys::datetime;
 use axum::http::StatusCode;
@@ -138,7 +139,7 @@ pub(super) async fn of_user(call: Call) -> Answer {
 }
 
 pub(super) async fn kick(call: Call) -> Answer {
-    match end(&call.control, &call.path[0]) {
+    match deeds::end(&call.control, &call.path[0]) {
         true => Ok(Told::Done),
         false => Err(Untold::code(Code::Offline, "not_found")),
     }

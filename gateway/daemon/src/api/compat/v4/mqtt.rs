@@ -1,6 +1,7 @@
 //! Messages, and subscriptions on behalf of clients; each also as a batch, whose entries stand for themselves: what is wrong with one keeps no other back.
 
 use super::{Answer, Code, Told, Untold, body};
+use crate::api::compat::deeds;
 use crate::api::compat::table::Call;
 use crate::api::compat::told::subscription;
 use crate::api::publish::{Author, Letter, Unpublished};
@@ -209,10 +210,9 @@ fn subscribe_one(control: &Control, entry: &Value) -> Result<(), Untold> {
     };
     for filter in filters {
         let wanted = subscription(filter, options).map_err(|_| bad_topic())?;
-        let granted = control.hub.subscribe_for(client, wanted);
+        let granted = deeds::subscribe(control, client, wanted);
         let granted = granted.ok_or_else(|| Untold::code(Code::Offline, "channel_not_found"))?;
         granted.map_err(|refusal| Untold::code(Code::Unknown, refusal.to_string()))?;
-        tracing::info!(client, filter, "subscribed by an operator");
     }
     Ok(())
 }
@@ -225,9 +225,8 @@ fn unsubscribe_one(control: &Control, entry: &Value) -> Result<(), Untold> {
         .ok_or_else(bad_client)?;
     let filter = entry.get("topic").and_then(Value::as_str).ok_or_else(bad_topic)?;
     let wanted = subscription(filter, SubscriptionOptions::default()).map_err(|_| bad_topic())?;
-    let existed = control.hub.unsubscribe_for(client, wanted);
+    let existed = deeds::unsubscribe(control, client, wanted);
     existed.ok_or_else(|| Untold::code(Code::Offline, "channel_not_found"))?;
-    tracing::info!(client, filter, "unsubscribed by an operator");
     Ok(())
 }
 

@@ -35,6 +35,8 @@ pub(super) fn unix_seconds(text: &str) -> Option<u64> {
 
 /// `2021-10-25T21:48:47+00:00`
 fn time(seconds: u64) -> Value {
+    // The last that is written with four digits for the year.
+    let seconds = seconds.min(253_402_300_799);
     let time = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds));
     time.to_string().replace('Z', "+00:00").into()
 }

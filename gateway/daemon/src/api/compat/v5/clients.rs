@@ -1,9 +1,10 @@
 //! Clients, connected or not.
 
 use super::{Answer, Told, asked_of_this_node, bad_request, list as entries, no_client, page, span, time};
+use crate::api::compat::deeds;
 use crate::api::compat::pages::walk;
 use crate::api::compat::table::Call;
-use crate::api::compat::told::{connected_at, disconnected_at, end, is_connected, protocol_name};
+use crate::api::compat::told::{connected_at, disconnected_at, is_connected, protocol_name};
 use crate::api::server::Control;
 use headgate_bus::{ClientInfo, SessionInfo};
 use headgate_model::ClientId;
@@ -121,7 +122,7 @@ pub(super) async fn one(call: Call) -> Answer {
 }
 
 pub(super) async fn kick(call: Call) -> Answer {
-    match end(&call.control, &call.path[0]) {
+    match deeds::end(&call.control, &call.path[0]) {
         true => Ok(Told::Done),
         false => Err(no_client()),
     }
@@ -131,7 +132,7 @@ pub(super) async fn kick(call: Call) -> Answer {
 pub(super) async fn kick_all(call: Call) -> Answer {
     for client in entries(&call)? {
         let client = client.as_str().ok_or_else(|| bad_request("texts are expected"))?;
-        end(&call.control, client);
+        deeds::end(&call.control, client);
         tokio::task::yield_now().await;
     }
     Ok(Told::Done)

@@ -38,8 +38,7 @@ impl From<Unpublished> for Unsent {
             Unpublished::TooFast(_) => {
                 Self::Untold(Untold(error.status(), "TOO_MANY_REQUESTS", error.to_string()))
             }
-            Unpublished::Refused(refusal) => {
-                tracing::warn!(%refusal, "a message of the HTTP API was refused");
+            Unpublished::Refused(_) => {
                 Self::Reason(StatusCode::SERVICE_UNAVAILABLE, 131, "failed_to_dispatch".into())
             }
             _ => bad(131, &error.to_string()),

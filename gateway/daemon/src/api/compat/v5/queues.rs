@@ -7,7 +7,9 @@ use axum::http::StatusCode;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use headgate_bus::{DeliveryInfo, MAX_PAGE};
+use headgate_model::AccessPolicy;
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// Bytes of all payloads of an answer, unless it is said otherwise. A first message that is larger is shown all the same.
 const MAX_BYTES: usize = 1 << 20;
@@ -83,6 +85,8 @@ pub(super) async fn inflight(call: Call) -> Answer {
 /// What was found so far.
 struct Shown {
     part: Part,
+    /// Payloads that the rules keep from whoever asks are left out.
+    policy: Arc<dyn AccessPolicy>,
     rows: Vec<Value>,
     bytes: usize,
     start: Option<usize>,
@@ -101,7 +105,9 @@ impl Shown {
         }
         self.start.get_or_insert(place);
         self.bytes = bytes;
-        self.rows.push(row(delivery, self.part.written)?);
+        let may_read = self.policy.may_read(delivery.message.topic.as_bytes());
+        let written = if may_read { self.part.written } else { Written::Not };
+        self.rows.push(row(delivery, written)?);
         Ok(true)
     }
 }
@@ -112,6 +118,7 @@ async fn messages(call: &Call, inflight: bool) -> Answer {
     let mut after = Some(part.after);
     let mut shown = Shown {
         part,
+        policy: call.control.policy_of(call.asking()),
         rows: Vec::new(),
         bytes: 0,
         start: None,

@@ -1,17 +1,15 @@
 //! Retained messages: listed, shown, removed.
 
 use super::{Answer, Told, Untold, bad_request, page, span};
+use crate::api::compat::deeds;
 use crate::api::compat::pages::{Span, walk};
 use crate::api::compat::table::Call;
-use crate::api::publish::Unpublished;
 use crate::api::routes::Changed;
-use crate::api::server::{Control, Failure};
+use crate::api::server::Failure;
 use axum::http::StatusCode;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
-use headgate_bus::MAX_PAGE;
-use headgate_model::{Admitted, Message, Topic, TopicFilter};
+use headgate_model::{Message, Topic, TopicFilter};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -48,6 +46,10 @@ pub(super) async fn one(call: Call) -> Answer {
     let rows = |after: Option<&Topic>, limit| call.control.hub.retained(&filter, after, limit);
     let found = walk(first, rows, Some).await;
     let message = found.rows.first().ok_or_else(not_there)?;
+    let policy = call.control.policy_of(call.asking());
+    if !policy.may_read(message.topic.as_bytes()) {
+        return Err(not_there());
+    }
     let mut row = row(message);
     if message.payload.len() <= MAX_PAYLOAD {
         row["payload"] = STANDARD.encode(&message.payload).into();
@@ -55,37 +57,16 @@ pub(super) async fn one(call: Call) -> Answer {
     Ok(Told::Json(row))
 }
 
-/// As a client does it: by empty messages that are retained. MQTT 5 §3.3.1.3. They are gone for good when this is answered. How many.
-async fn remove_all(control: &Control, filter: &TopicFilter) -> Result<usize, Untold> {
-    let (mut removed, mut after) = (0, None);
-    loop {
-        let page = control.hub.retained(filter, after.as_ref(), MAX_PAGE);
-        let empty = page.rows.iter().map(|known| {
-            Admitted::of_gateway(Message {
-                retain: true,
-                ..Message::new(known.topic.clone(), Bytes::new())
-            })
-        });
-        let empty: Vec<_> = empty.collect();
-        removed += empty.len();
-        for published in control.hub.publish_each(empty).await {
-            let refused = published.map_err(Unpublished::Refused);
-            refused.map_err(Failure::from)?;
-        }
-        after = page.next;
-        if after.is_none() {
-            return Ok(removed);
-        }
-    }
+async fn removed(call: &Call, filter: &str) -> Result<usize, Untold> {
+    let removed = deeds::remove_retained(&call.control, &filter_of(filter)?).await;
+    Ok(removed.map_err(Failure::from)?)
 }
 
 pub(super) async fn remove(call: Call) -> Result<Changed<Told>, Untold> {
-    let filter = filter_of(&call.path[0])?;
-    let removed = remove_all(&call.control, &filter).await?;
+    let removed = removed(&call, &call.path[0]).await?;
     if removed == 0 {
         return Err(not_there());
     }
-    tracing::info!(filter = %filter.as_str(), removed, "retained messages removed by an operator");
     Ok(Changed::new(
         Told::Done,
         Some(json!({ "messages": removed })),
@@ -94,8 +75,7 @@ pub(super) async fn remove(call: Call) -> Result<Changed<Told>, Untold> {
 }
 
 pub(super) async fn clear(call: Call) -> Result<Changed<Told>, Untold> {
-    let removed = remove_all(&call.control, &filter_of("#")?).await?;
-    tracing::info!(removed, "all retained messages removed by an operator");
+    let removed = removed(&call, "#").await?;
     Ok(Changed::new(
         Told::Done,
         Some(json!({ "messages": removed })),

@@ -1,33 +1,22 @@
 //! Tokens: a session of an administrator, which ends when it is idle for too long (`http.session_idle`).
 
 use super::{Answer, Told, Untold, body, text};
+use crate::api::compat::basic;
 use crate::api::compat::table::Call;
 use crate::api::compat::told::VERSION;
-use crate::api::guard::{self, By};
-use crate::api::login::off_the_threads;
+use crate::api::guard::By;
 use crate::api::server::Failure;
 use axum::http::StatusCode;
-use headgate_access::PeerAddr;
 use serde_json::json;
 
 pub(super) async fn log_in(call: Call) -> Answer {
     let given = body(&call)?;
-    let name = text(&given, "username")?.to_owned();
-    let password = text(&given, "password")?.to_owned();
-    let peer = call.info.as_ref().map_or(PeerAddr::Memory, |info| info.peer);
-    let (admin, address) = (call.control.admin.clone(), guard::address(peer));
-    let asked = name.clone();
-    let login = off_the_threads(&call.control, move || {
-        admin.log_in(&asked, &password, address, guard::moment())
-    });
-    let login = login.await.map_err(|Failure(status, why)| {
-        tracing::warn!(name, from = %peer, why, "an administrator was not let in");
-        match status {
-            StatusCode::UNAUTHORIZED => Untold(status, "BAD_USERNAME_OR_PWD", "Auth failed".into()),
-            _ => Failure(status, why).into(),
-        }
+    let (name, password) = (text(&given, "username")?, text(&given, "password")?);
+    let login = basic::log_in(&call.control, name, password, call.info.as_deref());
+    let login = login.await.map_err(|Failure(status, why)| match status {
+        StatusCode::UNAUTHORIZED => Untold(status, "BAD_USERNAME_OR_PWD", "Auth failed".into()),
+        _ => Failure(status, why).into(),
     })?;
-    tracing::info!(name, from = %peer, role = login.identity.role.name(), "an administrator logged in");
     Ok(Told::Json(json!({
         "token": login.token,
         "role": login.identity.role,
@@ -56,7 +45,6 @@ pub(super) async fn log_out(call: Call) -> Answer {
             message.into(),
         ));
     }
-    call.control.admin.log_out(token);
-    tracing::info!(name = asking.who.name, "an administrator logged out");
+    basic::log_out(&call.control, &asking.who.name, token);
     Ok(Told::Done)
 }

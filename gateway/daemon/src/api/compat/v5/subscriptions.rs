@@ -4,6 +4,7 @@ use super::{
     Answer, Told, Untold, asked_of_this_node, bad_request, body, invalid, list as entries, no_client, number,
     page, span, text,
 };
+use crate::api::compat::deeds;
 use crate::api::compat::pages::{Found, walk};
 use crate::api::compat::table::Call;
 use crate::api::compat::told::{filters, has_filter, subscription};
@@ -105,7 +106,7 @@ fn subscribe_one(call: &Call, wanted: &Value) -> Result<Value, Untold> {
         let message = "Invalid Subscribe options: `no_local` not allowed for shared-sub. See [MQTT-3.8.3-4]";
         return Err(invalid(message));
     }
-    let granted = call.control.hub.subscribe_for(client, parsed);
+    let granted = deeds::subscribe(&call.control, client, parsed);
     granted.ok_or_else(no_client)?.map_err(|refusal| {
         Untold(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -113,7 +114,6 @@ fn subscribe_one(call: &Call, wanted: &Value) -> Result<Value, Untold> {
             refusal.to_string(),
         )
     })?;
-    tracing::info!(client, filter = topic, "subscribed by an operator");
     Ok(json!({
         "node": call.control.counters.node(),
         "clientid": client,
@@ -152,9 +152,8 @@ fn unsubscribe_one(call: &Call, wanted: &Value) -> Result<(), Untold> {
     let (client, topic) = (call.path[0].as_str(), text(wanted, "topic")?);
     let parsed = subscription(topic, SubscriptionOptions::default());
     let parsed = parsed.map_err(|error| invalid(error.to_string()))?;
-    let existed = call.control.hub.unsubscribe_for(client, parsed);
+    let existed = deeds::unsubscribe(&call.control, client, parsed);
     existed.ok_or_else(no_client)?;
-    tracing::info!(client, filter = topic, "unsubscribed by an operator");
     Ok(())
 }
 
