@@ -864,6 +864,10 @@ fn settings_change_one_at_a_time() {
     let applied = control.post("/api/v1/configuration/apply", &edited);
     assert_eq!(applied.status, 200, "{}", applied.text());
     assert_eq!(control.get("/api/v1/system").json()["time_zone"], "Europe/Berlin");
+    // Whoever looked before that undoes nothing by mistake.
+    let late = json!({ "toml": shown["toml"], "instead_of": shown["toml"] });
+    let late = control.post("/api/v1/configuration/apply", &late);
+    assert_eq!(late.status, 409, "{}", late.text());
     let stopped = control.post("/api/v1/listeners/http/stop", &json!({}));
     assert_eq!(
         stopped.json()["listeners"]["http"],

@@ -169,6 +169,8 @@ struct Given {
     name: Option<PathBuf>,
     /// It goes back by itself after so many seconds unless it is confirmed.
     confirm_seconds: Option<u64>,
+    /// The text that it was made of: if another one is valid by now, nothing is applied (409).
+    instead_of: Option<String>,
 }
 
 async fn preview(
@@ -188,6 +190,12 @@ async fn apply(
     {
         let what = format!("`confirm_seconds` is out of range, allowed is up to {MOST_TO_CONFIRM}");
         return Err(Failure(StatusCode::UNPROCESSABLE_ENTITY, what).into());
+    }
+    if let Some(known) = &given.instead_of
+        && *known != live.text().await
+    {
+        let what = "the configuration was changed meanwhile: look at it again";
+        return Err(Failure(StatusCode::CONFLICT, what.into()).into());
     }
     let wait = given.confirm_seconds.map(Duration::from_secs);
     let work = async move { live.apply(given.name.as_deref(), given.toml, wait).await };
