@@ -32,7 +32,7 @@ class Mqtt:
         self.socket = socket.create_connection(("127.0.0.1", port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         name = client.encode()
-        body = b"\x00\x04MQTT\x04\x02\x00\x3c" + struct.pack(">H", len(name)) + name
+        body = b"\x00\x04MQTT\x04\x02\x00\x00" + struct.pack(">H", len(name)) + name
         self.socket.sendall(bytes([0x10, len(body)]) + body)
         assert self.read()[0] == 0x20
 
@@ -145,6 +145,7 @@ def main():
             pages[path] += taken
         print(f"round {number + 1} of {given.rounds}", flush=True)
     # A page that is asked again and again, for its own percentiles.
+    connection = http.client.HTTPConnection("127.0.0.1", given.http)
     for _ in range(300):
         begun = time.perf_counter()
         connection.request("GET", "/api/v1/clients?limit=100", headers={"Cookie": cookie})
