@@ -5,6 +5,7 @@
 mod alarms;
 mod api;
 mod archive;
+mod backups;
 mod bridges;
 mod certificates;
 mod commands;

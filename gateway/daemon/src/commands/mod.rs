@@ -5,6 +5,7 @@ mod alarms;
 mod api;
 mod archive;
 mod audit;
+mod backups;
 mod bans;
 mod bridges;
 mod check;
@@ -30,6 +31,7 @@ use alarms::AlarmsCommand;
 use api::ApiCommand;
 use archive::{ExportCommand, RestoreCommand};
 use audit::AuditCommand;
+use backups::BackupsCommand;
 use bans::BansCommand;
 use bridges::{BridgeCommand, BridgesCommand};
 use check::Check;
@@ -88,6 +90,8 @@ pub enum GatewayCommand {
     Export(ExportCommand),
     /// Take over all data of such a file.
     Restore(RestoreCommand),
+    /// Show backups on a running gateway, make one, take one back.
+    Backups(BackupsCommand),
     /// Say the configuration of another broker in Headgate's words, with its users, and tell what was not taken.
     Import(ImportCommand),
     /// Show clients of a running gateway, disconnect one, subscribe on its behalf.
@@ -145,6 +149,7 @@ impl GatewayCommand {
             Self::Store(store) => store.run(),
             Self::Export(export) => export.run(),
             Self::Restore(restore) => restore.run(),
+            Self::Backups(backups) => backups.run(),
             Self::Import(import) => import.run(),
             Self::Clients(clients) => clients.run(),
             Self::Sessions(sessions) => sessions.run(),
