@@ -372,6 +372,88 @@ fn backups_are_made_by_themselves() {
     daemon.stop();
 }
 
+/// Secrets everywhere that they can be, and none of them in the bundle; nor who connects.
+#[test]
+fn diagnostics_have_no_secrets() {
+    let mut sections = format!(
+        "# planted-comment
+node = \"plant\"
+{HTTP}"
+    );
+    sections += r#"
+[backups]
+passphrase_file = "passphrase"
+[[auth.client_ids]]
+id = "c7"
+psk = "706c616e746564"
+[[bridges]]
+name = "cloud"
+addresses = ["mqtt://127.0.0.1:1"]
+login = { username = "bridge-user", password = "planted-bridge" }
+proxy = "http://u:planted-proxy@127.0.0.1:1"
+"#;
+    let setup = Setup::with(&sections);
+    std::fs::write(setup.folder().join("passphrase"), "planted-passphrase\n").unwrap();
+    let daemon = setup.start();
+    let admin = administrator(&daemon, "root");
+    let control = HttpClient::control(&daemon);
+    let user = json!({ "name": "user", "password": "planted-user" });
+    done(&control.post("/api/v1/users", &user));
+    let bridge = "name = \"second\"\naddresses = [\"mqtt://127.0.0.1:1\"]\nlogin = { username = \"b\", password = \"planted-second\" } # planted-note\n";
+    done(&control.post("/api/v1/bridges", &json!({ "toml": bridge })));
+    let port = daemon.port(Transport::Tcp);
+    assert!(Peer::connect_as(port, "someone-7", "user", "planted-wrong").is_err());
+    let mut peer = Peer::connect_as(port, "someone-8", "user", "planted-user").unwrap();
+    peer.subscribe("a/#", Qos::AtLeastOnce).unwrap();
+    done(&control.post(BACKUPS, &json!({ "passphrase": "planted-by-hand" })));
+    assert_eq!(key(&daemon, "operator").get("/api/v1/diagnostics").status, 403);
+
+    let bundle = admin.get("/api/v1/diagnostics");
+    assert_eq!(bundle.status, 200);
+    let name = bundle.header("content-disposition").unwrap().to_owned();
+    assert!(
+        name.contains("headgate-diagnostics-20") && name.contains(".tar.zst"),
+        "{name}"
+    );
+    daemon.ask(&["diagnostics", "bundle.tar.zst"]);
+    let by_command = std::fs::read(setup.folder().join("bundle.tar.zst")).unwrap();
+    for bytes in [&bundle.body, &by_command] {
+        let texts = unpacked(bytes);
+        let names: Vec<&str> = texts
+            .iter()
+            .map(|(name, _)| name.rsplit('/').next().unwrap())
+            .collect();
+        for name in [
+            "status.json",
+            "headgate.toml",
+            "second.toml",
+            "log.jsonl",
+            "files.txt",
+            "certificates.json",
+        ] {
+            assert!(names.contains(&name), "{names:?}");
+        }
+        let key = std::fs::read_to_string(&setup.certificates().key).unwrap();
+        let code = "706c616e746564";
+        for (name, text) in &texts {
+            for secret in ["planted", code, PASSWORD, "$argon2", key.lines().nth(1).unwrap()] {
+                assert!(!text.contains(secret), "{name} has {secret}: {text}");
+            }
+        }
+        let all: String = texts.into_iter().map(|(_, text)| text).collect();
+        for known in [
+            "bridge-user",
+            "\"plant\"",
+            "password = \"***\"",
+            "users.json",
+            "127.0.0.1:1",
+        ] {
+            assert!(all.contains(known), "{known}");
+        }
+    }
+    daemon.stop();
+}
+
 /// The files of a tar archive that is compressed with zstd.
 fn unpacked(bytes: &[u8]) -> Vec<(String, String)> {
     let mut archive = tar::Archive::new(zstd::Decoder::new(bytes).unwrap());

@@ -12,6 +12,7 @@ mod commands;
 mod config;
 mod daemon;
 mod demo;
+mod diagnostics;
 mod history;
 mod http;
 mod listeners;

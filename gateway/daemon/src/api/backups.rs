@@ -79,7 +79,7 @@ fn status_of(error: &ArchiveError) -> StatusCode {
 }
 
 /// It has bounds of its own.
-fn take_time(patience: Option<Extension<Patience>>) {
+pub(super) fn take_time(patience: Option<Extension<Patience>>) {
     if let Some(Extension(patience)) = patience {
         patience.ask();
     }

@@ -13,6 +13,7 @@ mod client;
 mod clients;
 mod compat;
 mod configuration;
+mod diagnostics;
 mod explain;
 mod guard;
 mod lines;

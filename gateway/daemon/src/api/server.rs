@@ -191,6 +191,7 @@ pub(super) fn table() -> Routes {
         .merge(super::clients::routes())
         .merge(super::lines::routes())
         .merge(super::listeners::routes())
+        .merge(super::diagnostics::routes())
         .merge(super::explain::routes())
         .merge(super::retained::routes())
         .merge(super::publish::routes())

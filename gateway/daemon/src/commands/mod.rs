@@ -11,6 +11,7 @@ mod bridges;
 mod check;
 mod clients;
 mod config;
+mod diagnostics;
 mod error;
 mod explain;
 mod gateway;
@@ -40,6 +41,7 @@ use clients::{
     ClientsCommand, ListenersCommand, RetainedCommand, SessionsCommand, SubscriptionsCommand, TopicsCommand,
 };
 use config::{ConfigCommand, ReloadCommand};
+use diagnostics::DiagnosticsCommand;
 use explain::{AclCommand, ExplainCommand};
 use headgate_cli::{Outcome, note};
 use import::ImportCommand;
@@ -123,6 +125,8 @@ pub enum GatewayCommand {
     Log(LogCommand),
     /// Write down what one client, topic or address does at a running gateway.
     Trace(TraceCommand),
+    /// Write a bundle of a running gateway for whoever helps, with secrets taken out.
+    Diagnostics(DiagnosticsCommand),
     /// Show what needs an operator of a running gateway: alarms that stand, and those that are over.
     Alarms(AlarmsCommand),
     /// Show all bridges of a running gateway.
@@ -165,6 +169,7 @@ impl GatewayCommand {
             Self::Slow(slow) => slow.run(),
             Self::Log(log) => log.run(),
             Self::Trace(trace) => trace.run(),
+            Self::Diagnostics(diagnostics) => diagnostics.run(),
             Self::Alarms(alarms) => alarms.run(),
             Self::Bridges(bridges) => bridges.run(),
             Self::Bridge(bridge) => bridge.run(),
