@@ -22,9 +22,9 @@ use hyper_util::rt::TokioTimer;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io::{self, ErrorKind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Sleep, sleep, timeout};
@@ -153,6 +153,21 @@ impl Http {
     }
 }
 
+/// By this a handler asks for more time until its answer begins, for what has bounds of its own: it is an extension of the request.
+#[derive(Clone, Debug, Default)]
+pub struct Patience(Arc<AtomicBool>);
+
+impl Patience {
+    /// Asks for it.
+    pub fn ask(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_asked_for(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 async fn respond(
     mut router: Router,
     mut request: Request<Incoming>,
@@ -164,11 +179,14 @@ async fn respond(
         request.extensions_mut().insert(ConnectInfo(address));
     }
     request.extensions_mut().insert(info);
-    let answer = router.call(request.map(Body::new));
+    let patience = Patience::default();
+    request.extensions_mut().insert(patience.clone());
+    let mut answer = pin!(router.call(request.map(Body::new)));
     let mut response = match answer_time {
         None => answer.await?,
-        Some(time) => match timeout(time, answer).await {
+        Some(time) => match timeout(time, answer.as_mut()).await {
             Ok(answer) => answer?,
+            Err(_) if patience.is_asked_for() => answer.await?,
             Err(_) => {
                 let mut late = Response::new(Body::from("no answer in time\n"));
                 *late.status_mut() = StatusCode::SERVICE_UNAVAILABLE;

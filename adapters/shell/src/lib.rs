@@ -50,7 +50,7 @@ pub use datagram_listener::{
 pub use drive::{Connections, drive};
 pub use dtls::{DtlsAddress, DtlsError, DtlsTransport};
 pub use headgate_sockjs::{Refusal as SockJsRefusal, Refusals as SockJsRefusals};
-pub use http::Http;
+pub use http::{Http, Patience};
 pub use limit::ConnectionLimit;
 pub use listener::{Handler, ListenError, Listener, ListenerHandle, PreparedChange};
 pub use metrics::{Metrics, OwnMetrics};

@@ -3,6 +3,7 @@
 use crate::alarms::{Alarms, Severity, Trouble};
 use crate::api::{self, Control, Logins, Streams};
 use crate::archive::{self, ArchiveError, Hold};
+use crate::backups::Backups;
 use crate::bridges::Bridges;
 use crate::config::{self, Config, Durability, Startable, at_most, environment_variables};
 use crate::http::Site;
@@ -54,6 +55,9 @@ pub(crate) fn run(path: Option<&Path>) -> Outcome {
     };
     // The log comes after the configuration, so a word on this waits.
     let undone = live::undo_unconfirmed(file.path())?;
+    // It brings the configuration, too, so it comes before all others look.
+    let restored = finish_restore(&file)?;
+    let undone = undone && restored.is_none();
     let text = file.text()?;
     let Startable { config, warnings } =
         Config::read_to_start(file.if_there(), text.clone(), environment_variables())?;
@@ -67,6 +71,9 @@ pub(crate) fn run(path: Option<&Path>) -> Outcome {
     }
     for warning in &warnings {
         tracing::warn!(%warning, "configuration");
+    }
+    if let Some(aside) = restored {
+        tracing::warn!(before = %aside.display(), "a backup has taken the place of all data");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(serve(config, file, &text, undone, log))
@@ -174,6 +181,7 @@ async fn serve(config: Config, file: ConfigFile, text: &str, undone: bool, log: 
         .map_or_else(|| "none, all defaults".into(), |path| path.display().to_string());
     let live = Live::new(parts, Arc::clone(&config), file, text, undone);
     let trends = Trends::start(counters.clone(), keeps.then_some(&*config.data_dir));
+    let backups = Backups::new(hub.clone(), live.clone(), alarms.clone(), &config.data_dir);
     let answers = Control {
         bridges: bridges.clone(),
         access,
@@ -187,6 +195,7 @@ async fn serve(config: Config, file: ConfigFile, text: &str, undone: bool, log: 
         audit: AuditLog::open(&config.data_dir),
         trends: trends.clone(),
         certificates: certificates.clone(),
+        backups: backups.clone(),
         streams: Streams::default(),
         logins: Logins::default(),
     };
@@ -225,6 +234,7 @@ async fn serve(config: Config, file: ConfigFile, text: &str, undone: bool, log: 
     tasks.spawn(watch.run());
     tasks.spawn(alarms.clone().keep());
     tasks.spawn(trends.clone().keep());
+    tasks.spawn(backups.keep());
     let sys = Sys::new(counters.clone(), config_changes.clone());
     let sys = tokio::spawn(sys.run(notices));
 
@@ -278,6 +288,16 @@ async fn serve(config: Config, file: ConfigFile, text: &str, undone: bool, log: 
     }
     tracing::info!("gateway has stopped");
     Ok(())
+}
+
+/// Takes a backup that waits for this start. Where the data of before are now.
+fn finish_restore(file: &ConfigFile) -> Result<Option<PathBuf>, ArchiveError> {
+    // What is wrong with the rest is told when all of it is read.
+    let read = Config::load_for(&["data_dir"], file.if_there(), environment_variables());
+    match read {
+        Ok((config, _)) => archive::finish_waiting(&config.data_dir),
+        Err(_) => Ok(None),
+    }
 }
 
 /// How a gateway that nobody runs yet is set up.

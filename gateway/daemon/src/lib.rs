@@ -5,12 +5,14 @@
 mod alarms;
 mod api;
 mod archive;
+mod backups;
 mod bridges;
 mod certificates;
 mod commands;
 mod config;
 mod daemon;
 mod demo;
+mod diagnostics;
 mod history;
 mod http;
 mod listeners;

@@ -181,6 +181,14 @@ impl Setup {
         self.run()
     }
 
+    /// Starts the gateway with the configuration as it stands there.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn start_as_it_is(&self) -> Daemon<'_> {
+        self.run()
+    }
+
     /// Starts it with the configuration as it stands there.
     fn run(&self) -> Daemon<'_> {
         let log = self.folder.path().join("log");

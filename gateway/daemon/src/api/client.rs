@@ -2,7 +2,8 @@
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
-use hyper::{Method, Request, StatusCode};
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -48,7 +49,43 @@ impl ControlClient {
         body: Option<Value>,
         each: &mut dyn FnMut(Value),
     ) -> Result<(), ControlError> {
-        let strange = |error: &dyn std::fmt::Display| ControlError::Answer(error.to_string());
+        let answer = self.send(method, path, body).await?;
+        let status = answer.status();
+        let mut body = answer.into_body();
+        let mut text = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(strange)?;
+            text.extend_from_slice(frame.data_ref().map_or(&[][..], |data| &data[..]));
+            while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
+                take(&text.split_to(end + 1), status, each)?;
+            }
+        }
+        take(&text, status, each)?;
+        said_yes(status)
+    }
+
+    /// Asks for a file, and takes it as it comes.
+    pub(crate) async fn download(&self, path: &str, each: &mut dyn FnMut(&[u8])) -> Result<(), ControlError> {
+        let answer = self.send(Method::GET, path, None).await?;
+        let status = answer.status();
+        let mut body = answer.into_body();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(strange)?;
+            let bytes = frame.data_ref().map_or(&[][..], |data| &data[..]);
+            match status.is_success() {
+                true => each(bytes),
+                false => take(bytes, status, &mut |_| ())?,
+            }
+        }
+        said_yes(status)
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<Response<Incoming>, ControlError> {
         let stream = self.connect().await;
         let stream = stream.map_err(|cause| ControlError::NotRunning {
             socket: super::socket(&self.data_dir),
@@ -56,8 +93,8 @@ impl ControlClient {
         })?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
-            .map_err(|error| strange(&error))?;
-        let connection = tokio::spawn(connection);
+            .map_err(strange)?;
+        tokio::spawn(connection);
         let bytes = body.map_or_else(Bytes::new, |body| body.to_string().into());
         let request = Request::builder()
             .method(method)
@@ -65,28 +102,8 @@ impl ControlClient {
             .header("host", "headgate")
             .header("content-type", "application/json")
             .body(Full::new(bytes))
-            .map_err(|error| strange(&error))?;
-        let answer = sender
-            .send_request(request)
-            .await
-            .map_err(|error| strange(&error))?;
-        let status = answer.status();
-        let mut body = answer.into_body();
-        let mut text = BytesMut::new();
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| strange(&error))?;
-            text.extend_from_slice(frame.data_ref().map_or(&[][..], |data| &data[..]));
-            while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
-                take(&text.split_to(end + 1), status, each)?;
-            }
-        }
-        take(&text, status, each)?;
-        connection.abort();
-        match status.is_success() {
-            true => Ok(()),
-            // It said no without a word.
-            false => Err(ControlError::Refused(status.to_string())),
-        }
+            .map_err(strange)?;
+        sender.send_request(request).await.map_err(strange)
     }
 
     async fn connect(&self) -> std::io::Result<UnixStream> {
@@ -104,6 +121,18 @@ impl ControlClient {
         let mut answer = Value::Null;
         self.lines(method, path, body, &mut |line| answer = line).await?;
         Ok(answer)
+    }
+}
+
+fn strange(error: impl std::fmt::Display) -> ControlError {
+    ControlError::Answer(error.to_string())
+}
+
+/// Behind an answer that held no words of a refusal.
+fn said_yes(status: StatusCode) -> Result<(), ControlError> {
+    match status.is_success() {
+        true => Ok(()),
+        false => Err(ControlError::Refused(status.to_string())),
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod administrators;
 mod alarms;
+mod backups;
 mod bans;
 mod bridges;
 mod certificates;
@@ -12,6 +13,7 @@ mod client;
 mod clients;
 mod compat;
 mod configuration;
+mod diagnostics;
 mod explain;
 mod guard;
 mod lines;
@@ -37,6 +39,7 @@ mod users;
 pub(crate) use client::{ControlClient, ControlError};
 pub(crate) use login::Logins;
 pub(crate) use server::Control;
+pub(crate) use snapshot::{SnapshotError, snapshot};
 pub(crate) use streams::Streams;
 pub(crate) use tail::is_ours as is_tail;
 

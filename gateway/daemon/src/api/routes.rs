@@ -57,6 +57,21 @@ impl Routes {
         self.guarded(Method::GET, role, false, path, summary, handler)
     }
 
+    /// Gives a file that is worth a line in the audit log.
+    pub(super) fn fetch<H, T, D>(
+        self,
+        role: Role,
+        path: &'static str,
+        summary: &'static str,
+        handler: H,
+    ) -> Self
+    where
+        H: Handler<T, Control> + Described<D>,
+        T: 'static,
+    {
+        self.guarded(Method::GET, role, true, path, summary, handler)
+    }
+
     /// Asks with a body, and changes nothing that lasts.
     pub(super) fn ask<H, T, D>(
         self,

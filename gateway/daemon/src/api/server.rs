@@ -5,6 +5,7 @@ use super::routes::Routes;
 use super::streams::Streams;
 use super::{guard, openapi};
 use crate::alarms::Alarms;
+use crate::backups::Backups;
 use crate::bridges::{BridgeError, Bridges};
 use crate::live::Live;
 use crate::log::LogHandle;
@@ -56,6 +57,8 @@ pub(crate) struct Control {
     pub trends: Trends,
     /// Certificates that listeners serve.
     pub certificates: WatchedTls,
+    /// Backups on the gateway.
+    pub backups: Backups,
     /// Places for streams of events.
     pub streams: Streams,
     /// Places for those who log in.
@@ -180,6 +183,7 @@ pub(super) fn table() -> Routes {
         .merge(super::login::routes())
         .merge(super::administrators::routes())
         .merge(super::configuration::routes())
+        .merge(super::backups::routes())
         .merge(super::bans::routes())
         .merge(super::bridges::routes())
         .merge(super::alarms::routes())
@@ -187,6 +191,7 @@ pub(super) fn table() -> Routes {
         .merge(super::clients::routes())
         .merge(super::lines::routes())
         .merge(super::listeners::routes())
+        .merge(super::diagnostics::routes())
         .merge(super::explain::routes())
         .merge(super::retained::routes())
         .merge(super::publish::routes())

@@ -3,14 +3,15 @@
 use super::Control;
 use super::routes::Routes;
 use super::server::{Answer, Done, Failure};
-use crate::archive::{self, Holds};
+use crate::archive::{self, ArchiveError, Holds, Snapshot};
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::Json;
 use headgate_admin::Role::Administrator;
+use headgate_bus::handle::Hub;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use serde::Deserialize;
+use std::path::Path;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -37,45 +38,49 @@ fn failed(error: impl std::fmt::Display) -> Failure {
     Failure(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
 }
 
-/// A copy of the store.
-#[derive(Serialize, JsonSchema)]
-struct SnapshotView {
-    /// On the gateway.
-    folder: PathBuf,
-    /// By which it is thrown away.
-    name: String,
-    /// Names and bytes.
-    files: Vec<(String, u64)>,
-    /// What is in them.
-    holds: Holds,
+async fn make(State(control): State<Control>) -> Answer<Snapshot> {
+    let made = snapshot(control.counters.data_dir(), &control.hub).await;
+    Ok(Json(made.map_err(failed)?))
 }
 
-async fn make(State(control): State<Control>) -> Answer<SnapshotView> {
-    let data_dir = control.counters.data_dir();
-    let (folder, name) = archive::empty_snapshot(data_dir).map_err(failed)?;
-    let made = timeout(PATIENCE, control.hub.snapshot_store(folder.clone())).await;
-    let files = made
-        .map_err(|_| failed("the store found no moment to be copied in"))?
-        .map_err(|error| match archive::no_room_for_links(&folder) {
-            Some(full) => failed(full),
-            None => failed(error),
-        })?;
-    let stats = control.hub.stats();
+/// Why there is no copy.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SnapshotError {
+    /// The folder, or the disk.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// The store works on something.
+    #[error("the store found no moment to be copied in")]
+    Late,
+    /// The store refused.
+    #[error(transparent)]
+    Store(#[from] headgate_bus::QueryError),
+}
+
+/// Makes a copy of the store.
+pub(crate) async fn snapshot(data_dir: &Path, hub: &Hub) -> Result<Snapshot, SnapshotError> {
+    let (folder, name) = archive::empty_snapshot(data_dir)?;
+    let made = timeout(PATIENCE, hub.snapshot_store(folder.clone())).await;
+    let files = made.map_err(|_| SnapshotError::Late)?;
+    let files = files.map_err(|error| match archive::no_room_for_links(&folder) {
+        Some(full) => SnapshotError::Archive(full),
+        None => error.into(),
+    })?;
+    let stats = hub.stats();
     let holds = Holds {
         sessions: stats.sessions,
         subscriptions: stats.subscriptions,
-        queued: control.hub.store_stats().queued,
+        queued: hub.store_stats().queued,
         retained: stats.retained,
         delayed: stats.delayed,
         damage: Vec::new(),
     };
-    let files = files.into_iter().map(|file| (file.name, file.bytes)).collect();
-    Ok(Json(SnapshotView {
+    Ok(Snapshot {
         folder,
         name,
-        files,
+        files: files.into_iter().map(|file| (file.name, file.bytes)).collect(),
         holds,
-    }))
+    })
 }
 
 /// Which copy.

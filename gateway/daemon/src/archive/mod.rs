@@ -1,20 +1,25 @@
 //! All that a gateway keeps, in one file: a tar archive, compressed with zstd.
 //!
 //! It begins with `manifest.json`, which says what form the archive has, which gateway made it and what is in it: each file with its length and SHA-256. Then
-//! come the configuration, and what is in the data folder. Another form has another [`FORMAT`].
+//! come the configuration, and what is in the data folder. Another form has another [`FORMAT`]. With a passphrase all of that is [encrypted](sealed).
 //!
 //! What is taken over from an archive is [unpacked](unpack) beside the data, checked, and only then [put in its place](place).
 
+mod make;
 mod pack;
 mod place;
+mod sealed;
+mod take;
 mod unpack;
 
-pub(crate) use pack::{
-    Source, empty_snapshot, forget_snapshot, forget_snapshots, hold_snapshot, no_room_for_links, pack,
-    sources, sources_of_running,
+pub(crate) use make::{Making, Snapshot};
+pub(crate) use pack::{empty_snapshot, forget_snapshot, forget_snapshots, free_bytes, no_room_for_links};
+pub(crate) use place::{
+    Hold, finish_waiting, forget_restoring, place, replaced_by_restore, wait_for_start, withdraw,
 };
-pub(crate) use place::{Hold, Outside, place, prepare};
-pub(crate) use unpack::{look_into, unpack};
+pub(crate) use sealed::{Passphrase, is_sealed, look_at_header};
+pub(crate) use take::{Outward, Taking, brought};
+pub(crate) use unpack::look_into;
 
 use crate::private::OURS;
 use schemars::JsonSchema;
@@ -24,12 +29,12 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 /// The form of the archives that this gateway makes and reads.
-pub(crate) const FORMAT: u32 = 1;
+const FORMAT: u32 = 1;
 /// Names in the archive.
 const MANIFEST: &str = "manifest.json";
-pub(crate) const CONFIGURATION: &str = "configuration/headgate.toml";
-pub(crate) const USERS: &str = "configuration/users.json";
-pub(crate) const ACL: &str = "configuration/acl/";
+const CONFIGURATION: &str = "configuration/headgate.toml";
+const USERS: &str = "configuration/users.json";
+const ACL: &str = "configuration/acl/";
 const DATA: &str = "data";
 
 /// What is in an archive.
@@ -169,6 +174,26 @@ pub(crate) enum ArchiveError {
     /// A file that the manifest has is not there.
     #[error("a damaged archive: {0} is missing")]
     Missing(String),
+    /// It is encrypted.
+    #[error("the archive is encrypted: it takes its passphrase to read it")]
+    Sealed,
+    /// It is not, though whoever reads it says so.
+    #[error("the archive is not encrypted: leave the passphrase out, if you trust who gave it to you")]
+    NotSealed,
+    /// It is another one.
+    #[error("the passphrase is not that of the archive")]
+    WrongPassphrase,
+    /// Anybody would find it.
+    #[error("a passphrase has {0} characters at least")]
+    ShortPassphrase(usize),
+    /// Trying the passphrase would take all memory.
+    #[error(
+        "the archive's passphrase takes 2^{0} rounds of scrypt, which is more than is done here: decrypt it with `age` on a larger machine"
+    )]
+    Work(u8),
+    /// Users cannot be read.
+    #[error(transparent)]
+    Users(#[from] headgate_auth::UsersError),
     /// The store does not open.
     #[error("{}: {cause}", .path.display())]
     Store {

@@ -1,5 +1,6 @@
 //! Makes an archive.
 
+use super::sealed::{Passphrase, Sealing};
 use super::{ArchiveError, Archived, DATA, Hashing, MANIFEST, Manifest, at, is_full};
 use crate::private::OURS;
 use std::fs::{self, File};
@@ -14,12 +15,14 @@ const LEVEL: i32 = 3;
 const EXPORTING: &str = "store/exporting";
 /// A copy of the store that nobody has held yet has so long to be held.
 const UNHELD: Duration = Duration::from_secs(60);
+/// How often it is looked whether the disk has room, in bytes.
+const LOOK_EVERY: u64 = 4 << 20;
 /// What an archive is called while it is written.
 const UNFINISHED: (&str, &str) = (".headgate-export-", ".tmp");
 
 /// A file that goes into the archive.
 #[derive(Clone, Debug)]
-pub(crate) struct Source {
+pub(super) struct Source {
     /// Its name there.
     pub name: String,
     /// Where it is.
@@ -29,7 +32,7 @@ pub(crate) struct Source {
 }
 
 /// All that a gateway keeps in its data folder, but what a start makes anew, and what was set aside as damaged.
-pub(crate) fn sources(data_dir: &Path) -> Result<Vec<Source>, ArchiveError> {
+pub(super) fn sources(data_dir: &Path) -> Result<Vec<Source>, ArchiveError> {
     let mut found = Vec::new();
     for ours in OURS.into_iter().filter(|ours| *ours != "store.format-1") {
         walk_ours(data_dir, ours, &mut found)?;
@@ -50,7 +53,7 @@ fn walk_ours(data_dir: &Path, ours: &str, found: &mut Vec<Source>) -> Result<(),
 }
 
 /// The same while a gateway runs, which has put these files of its store into a folder ([`empty_snapshot`]).
-pub(crate) fn sources_of_running(
+pub(super) fn sources_of_running(
     data_dir: &Path,
     folder: &Path,
     store: Vec<(String, u64)>,
@@ -85,7 +88,7 @@ pub(crate) fn empty_snapshot(data_dir: &Path) -> Result<(PathBuf, String), Archi
 }
 
 /// Whoever exports holds the copy until this is dropped: a gateway lets go of one that nobody holds any more when it makes the next.
-pub(crate) fn hold_snapshot(folder: &Path) -> Result<File, ArchiveError> {
+pub(super) fn hold_snapshot(folder: &Path) -> Result<File, ArchiveError> {
     let held = File::open(folder).map_err(at(folder))?;
     held.lock_shared().map_err(at(folder))?;
     // Who was held once waits for nobody: it counts as old. Where that cannot be said, it is as old as it is.
@@ -167,19 +170,30 @@ fn walk(path: &Path, name: String, found: &mut Vec<Source>) -> Result<(), Archiv
     Ok(())
 }
 
+/// How an archive is written.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Packing<'a> {
+    /// Over one that is there.
+    pub force: bool,
+    /// Encrypted.
+    pub passphrase: Option<&'a Passphrase>,
+    /// Bytes that stay free on its disk.
+    pub reserve: u64,
+}
+
 /// Writes the archive; `manifest` gets the files. It is there whole or not at all, and for its owner alone.
-pub(crate) fn pack(
+pub(super) fn pack(
     file: &Path,
     manifest: &mut Manifest,
     sources: &[Source],
-    force: bool,
+    how: Packing<'_>,
 ) -> Result<(), ArchiveError> {
     manifest.files = sources.iter().map(describe).collect::<Result<_, _>>()?;
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
     forget_unfinished(folder);
     let bytes = manifest.files.iter().map(|file| file.bytes).sum();
-    let written = write_new(folder, manifest, sources, file);
+    let written = write_new(folder, manifest, sources, file, how);
     let new = written.map_err(|error| match error {
         ArchiveError::File { cause, .. } if is_full(&cause) => ArchiveError::NoRoom {
             folder: folder.to_owned(),
@@ -187,7 +201,7 @@ pub(crate) fn pack(
         },
         error => error,
     })?;
-    let kept = if force {
+    let kept = if how.force {
         new.persist(file)
     } else {
         new.persist_noclobber(file)
@@ -207,14 +221,66 @@ fn write_new(
     manifest: &Manifest,
     sources: &[Source],
     file: &Path,
+    how: Packing<'_>,
 ) -> Result<NamedTempFile, ArchiveError> {
     let new = unfinished(folder).map_err(at(folder))?;
-    let mut writer = io::BufWriter::with_capacity(1 << 16, new.as_file());
-    write(&mut writer, manifest, sources, file)?;
+    let mut writer = io::BufWriter::with_capacity(1 << 16, Sparing::new(new.as_file(), folder, how.reserve));
+    match how.passphrase {
+        None => write(&mut writer, manifest, sources, file)?,
+        Some(passphrase) => {
+            let mut sealing = Sealing::new(&mut writer, passphrase, file)?;
+            write(&mut sealing, manifest, sources, file)?;
+            sealing.finish().map_err(at(file))?;
+        }
+    }
     writer.flush().map_err(at(file))?;
     drop(writer);
     new.as_file().sync_all().map_err(at(file))?;
     Ok(new)
+}
+
+/// Bytes that are free for us on the disk of a folder; as many as one likes where the system does not say.
+pub(crate) fn free_bytes(folder: &Path) -> u64 {
+    let disk = rustix::fs::statvfs(folder);
+    disk.map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+/// What is written is so only while the disk keeps a reserve for others.
+struct Sparing<'a, W> {
+    inner: W,
+    folder: &'a Path,
+    reserve: u64,
+    /// Bytes until it is looked again.
+    unlooked: u64,
+}
+
+impl<'a, W> Sparing<'a, W> {
+    fn new(inner: W, folder: &'a Path, reserve: u64) -> Self {
+        Self {
+            inner,
+            folder,
+            reserve,
+            unlooked: 0,
+        }
+    }
+}
+
+impl<W: Write> Write for Sparing<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.reserve > 0 && self.unlooked == 0 {
+            if free_bytes(self.folder) < self.reserve.saturating_add(LOOK_EVERY) {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.unlooked = LOOK_EVERY;
+        }
+        let n = self.inner.write(bytes)?;
+        self.unlooked = self.unlooked.saturating_sub(n as u64);
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
 }
 
 /// An empty file for an archive, readable for nobody else: so tempfile makes them. It is locked as long as whoever writes it lives.

@@ -1,5 +1,8 @@
 //! What comes out is what went in; what is no archive, or a bad one, changes nothing; an interrupted restore is finished.
 
+use super::pack::{Packing, hold_snapshot, pack, sources};
+use super::place::{Outside, prepare};
+use super::unpack::unpack;
 use super::*;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -41,14 +44,20 @@ fn packed(folder: &Path) -> (PathBuf, Manifest) {
     let data_dir = folder.join("a");
     filled(&data_dir);
     let (file, mut manifest) = (folder.join("a.archive"), manifest());
-    pack(&file, &mut manifest, &sources(&data_dir).unwrap(), false).unwrap();
+    pack(
+        &file,
+        &mut manifest,
+        &sources(&data_dir).unwrap(),
+        Packing::default(),
+    )
+    .unwrap();
     (file, manifest)
 }
 
 fn restored(file: &Path, data_dir: &Path, force: bool) -> Result<Option<PathBuf>, ArchiveError> {
     fs::create_dir_all(data_dir).unwrap();
     let folder = prepare(data_dir, force)?;
-    unpack(file, &folder)?;
+    unpack(file, None, &folder)?;
     place(data_dir)
 }
 
@@ -101,7 +110,7 @@ fn what_is_there_stays_or_is_put_aside() {
     assert_eq!(text(&data_dir, "bans.json"), None);
     assert_eq!(text(&data_dir, "users.json").unwrap(), "{}");
     assert!(matches!(
-        pack(&file, &mut manifest(), &[], false),
+        pack(&file, &mut manifest(), &[], Packing::default()),
         Err(ArchiveError::IsThere(_))
     ));
 }
@@ -140,7 +149,7 @@ fn what_belongs_elsewhere_gets_its_name_with_the_rest() {
         let (data_dir, users) = (folder.path().join("b"), folder.path().join("etc/users.json"));
         fs::create_dir_all(&data_dir).unwrap();
         let unpacked = prepare(&data_dir, false).unwrap();
-        unpack(&file, &unpacked).unwrap();
+        unpack(&file, None, &unpacked).unwrap();
         let mut outside = Outside::default();
         outside.write(&users, b"theirs").unwrap();
         outside.note(&data_dir).unwrap();
@@ -175,16 +184,69 @@ fn a_damaged_archive_is_refused() {
         fs::write(&bad, bytes).unwrap();
         let into = folder.path().join("into");
         fs::create_dir(&into).unwrap();
-        if unpack(&bad, &into).is_ok() {
+        if unpack(&bad, None, &into).is_ok() {
             assert_eq!(
                 text(&into, "data/bridges/cloud.json").unwrap(),
                 "{\"n\":1}",
                 "{n}"
             );
         }
-        let _ = look_into(&bad);
+        let _ = look_into(&bad, None);
         fs::remove_dir_all(&into).unwrap();
     }
+}
+
+/// Nothing can be read of it without its passphrase; whoever means an encrypted archive is given no other.
+#[test]
+fn an_encrypted_archive_takes_its_passphrase() {
+    let folder = tempfile::tempdir().unwrap();
+    let (plain, mut manifest) = packed(folder.path());
+    let passphrase = Passphrase::to_seal("correct horse battery").unwrap();
+    let how = Packing {
+        passphrase: Some(&passphrase),
+        ..Packing::default()
+    };
+    let file = folder.path().join("sealed");
+    let sources = sources(&folder.path().join("a")).unwrap();
+    pack(&file, &mut manifest, &sources, how).unwrap();
+    assert!(is_sealed(&file).unwrap() && !is_sealed(&plain).unwrap());
+    look_at_header(&file).unwrap();
+    let wrong = Passphrase::new("incorrect horse battery");
+    for (file, passphrase, told) in [
+        (&file, None, "it takes its passphrase"),
+        (&file, Some(&wrong), "not that of the archive"),
+        (&plain, Some(&passphrase), "not encrypted"),
+    ] {
+        let refused = look_into(file, passphrase).unwrap_err().to_string();
+        assert!(refused.contains(told), "{refused}");
+    }
+    let into = folder.path().join("into");
+    fs::create_dir(&into).unwrap();
+    assert_eq!(unpack(&file, Some(&passphrase), &into).unwrap(), manifest);
+    assert_eq!(text(&into, "data/bridges/cloud.json").unwrap(), "{\"n\":1}");
+    // Of which nothing is to be seen in the file.
+    let bytes = fs::read(&file).unwrap();
+    assert!(
+        !bytes
+            .windows(MANIFEST.len())
+            .any(|window| window == MANIFEST.as_bytes())
+    );
+}
+
+/// The disk keeps what others need.
+#[test]
+fn an_archive_leaves_the_reserve() {
+    let folder = tempfile::tempdir().unwrap();
+    let data_dir = folder.path().join("a");
+    filled(&data_dir);
+    let how = Packing {
+        reserve: u64::MAX,
+        ..Packing::default()
+    };
+    let file = folder.path().join("a.archive");
+    let refused = pack(&file, &mut manifest(), &sources(&data_dir).unwrap(), how).unwrap_err();
+    assert!(matches!(refused, ArchiveError::NoRoom { .. }), "{refused}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 
 /// An archive of these entries, whatever they are.
@@ -239,7 +301,7 @@ fn names_that_lead_elsewhere_are_refused() {
         for text in [listed, unlisted] {
             let file = forged(folder.path(), &text, &[(name, "x", tar::EntryType::Regular)]);
             fs::create_dir(&into).unwrap();
-            let refused = unpack(&file, &into).unwrap_err();
+            let refused = unpack(&file, None, &into).unwrap_err();
             assert!(matches!(refused, ArchiveError::Name(_)), "{name}: {refused}");
             assert_eq!(fs::read_dir(&into).unwrap().count(), 0);
             fs::remove_dir(&into).unwrap();
@@ -255,7 +317,7 @@ fn names_that_lead_elsewhere_are_refused() {
         let text = serde_json::to_string(&manifest()).unwrap();
         let file = forged(folder.path(), &text, &[("data/clock", &long, kind)]);
         fs::create_dir(&into).unwrap();
-        let refused = unpack(&file, &into).unwrap_err();
+        let refused = unpack(&file, None, &into).unwrap_err();
         assert!(matches!(refused, ArchiveError::Name(_)), "{kind:?}: {refused}");
         fs::remove_dir(&into).unwrap();
     }
@@ -269,7 +331,7 @@ fn names_that_lead_elsewhere_are_refused() {
     let text = serde_json::to_string(&listed).unwrap();
     let link = ("data/users.json", "", tar::EntryType::Symlink);
     fs::create_dir(&into).unwrap();
-    let refused = unpack(&forged(folder.path(), &text, &[link]), &into).unwrap_err();
+    let refused = unpack(&forged(folder.path(), &text, &[link]), None, &into).unwrap_err();
     assert!(matches!(refused, ArchiveError::Name(_)), "{refused}");
 }
 
@@ -277,7 +339,7 @@ fn names_that_lead_elsewhere_are_refused() {
 fn another_form_and_a_missing_file_are_told() {
     let folder = tempfile::tempdir().unwrap();
     let newer = forged(folder.path(), r#"{"format":2,"gateway":"9.9.9"}"#, &[]);
-    let told = look_into(&newer).unwrap_err().to_string();
+    let told = look_into(&newer, None).unwrap_err().to_string();
     assert!(
         told.contains("format 2") && told.contains("9.9.9") && told.contains("format 1"),
         "{told}"
@@ -291,10 +353,10 @@ fn another_form_and_a_missing_file_are_told() {
     let cut = forged(folder.path(), &serde_json::to_string(&listed).unwrap(), &[]);
     let into = folder.path().join("into");
     fs::create_dir(&into).unwrap();
-    let told = unpack(&cut, &into).unwrap_err().to_string();
+    let told = unpack(&cut, None, &into).unwrap_err().to_string();
     assert!(told.contains("data/clock is missing"), "{told}");
     fs::write(folder.path().join("text"), "no archive").unwrap();
-    assert!(look_into(&folder.path().join("text")).is_err());
+    assert!(look_into(&folder.path().join("text"), None).is_err());
 }
 
 /// Interrupted behind any of its moves, it is finished by the next start: the new data, and the old ones aside.
@@ -309,7 +371,7 @@ fn an_interrupted_restore_is_finished() {
         filled(&data_dir);
         fs::write(data_dir.join("users.json"), "old").unwrap();
         let unpacked = prepare(&data_dir, true).unwrap();
-        unpack(&file, &unpacked).unwrap();
+        unpack(&file, None, &unpacked).unwrap();
         fs::rename(&unpacked, data_dir.join("restored")).unwrap();
         fs::create_dir(data_dir.join("replaced-1")).unwrap();
         for name in &names[..old_moved] {
@@ -335,6 +397,122 @@ fn an_interrupted_restore_is_finished() {
         let aside = |n| text(&data_dir, &format!("replaced-{n}/users.json"));
         assert_eq!(aside(1).or(aside(2)).unwrap(), "old");
         assert!(!data_dir.join("arriving").exists() && !data_dir.join("restored").exists());
+    }
+}
+
+/// A gateway that runs has made a restore ready: it keeps its data as long as it runs, and whatever step the next start is cut off at, the start after it
+/// has the new data as a whole, with their configuration.
+#[test]
+fn what_waits_for_the_next_start_is_taken_by_it_whole() {
+    let names = ["store", "bridges", "configurations", "users.json"];
+    // As it waits; then as many of the old put aside, of the new moved in, and of the files outside renamed, before the power was cut.
+    let cuts = (0..=4).map(|n| (n, None, 0));
+    let cuts = cuts
+        .chain((0..=4).map(|n| (4, Some(n), 0)))
+        .chain([(4, Some(4), 1), (4, Some(4), 2)]);
+    for (old_moved, new_moved, renamed) in cuts {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, _) = packed(folder.path());
+        let (data_dir, etc) = (folder.path().join("b"), folder.path().join("etc"));
+        filled(&data_dir);
+        fs::write(data_dir.join("users.json"), "old").unwrap();
+        fs::create_dir(&etc).unwrap();
+        fs::write(etc.join("headgate.toml"), "old").unwrap();
+        fs::set_permissions(etc.join("headgate.toml"), fs::Permissions::from_mode(0o640)).unwrap();
+        let gateway = Hold::for_gateway(&data_dir).unwrap();
+        let unpacked = prepare(&data_dir, true).unwrap();
+        unpack(&file, None, &unpacked).unwrap();
+        let mut outside = Outside::default();
+        outside.write(&etc.join("headgate.toml"), b"new").unwrap();
+        outside.write(&etc.join("rules"), b"new").unwrap();
+        outside.note(&data_dir).unwrap();
+        wait_for_start(&data_dir).unwrap();
+        assert_eq!(text(&data_dir, "users.json").unwrap(), "old");
+        assert_eq!(text(&etc, "headgate.toml").unwrap(), "old");
+        assert!(finish_waiting(&data_dir).is_err(), "the gateway has the data");
+        drop(gateway);
+
+        let (restored, arriving) = (data_dir.join("restored"), data_dir.join("arriving"));
+        if old_moved > 0 {
+            fs::create_dir(data_dir.join("replaced-1")).unwrap();
+        }
+        for name in &names[..old_moved] {
+            fs::rename(data_dir.join(name), data_dir.join("replaced-1").join(name)).unwrap();
+        }
+        if let Some(moved) = new_moved {
+            fs::rename(&restored, &arriving).unwrap();
+            for name in &names[..moved] {
+                fs::rename(arriving.join("data").join(name), data_dir.join(name)).unwrap();
+            }
+        }
+        for name in &["headgate.toml", "rules"][..renamed] {
+            let (from, to) = (etc.join(format!("{name}.restoring")), etc.join(name));
+            if to.exists() {
+                fs::copy(&to, etc.join(format!("{name}.replaced"))).unwrap();
+            }
+            fs::rename(from, to).unwrap();
+        }
+
+        let at = format!("{old_moved} {new_moved:?} {renamed}");
+        assert!(finish_waiting(&data_dir).unwrap().is_some(), "{at}");
+        assert_eq!(finish_waiting(&data_dir).unwrap(), None, "{at}");
+        assert_eq!(text(&data_dir, "users.json").unwrap(), "{}", "{at}");
+        assert_eq!(
+            text(&data_dir, "store/journal/0000000001.log").unwrap(),
+            "frames",
+            "{at}"
+        );
+        let aside = |n| text(&data_dir, &format!("replaced-{n}/users.json"));
+        assert_eq!(aside(1).or(aside(2)).unwrap(), "old", "{at}");
+        for (name, expected) in [
+            ("headgate.toml", Some("new")),
+            ("headgate.toml.replaced", Some("old")),
+            ("rules", Some("new")),
+            ("rules.replaced", None),
+            ("rules.restoring", None),
+        ] {
+            assert_eq!(text(&etc, name).as_deref(), expected, "{at}: {name}");
+        }
+        let mode = fs::metadata(etc.join("headgate.toml"))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o640, "{at}");
+        let _gateway = Hold::for_gateway(&data_dir).unwrap();
+    }
+}
+
+/// Before the restore is valid, whatever was written of it is rubbish, and so it is when it is withdrawn.
+#[test]
+fn what_is_not_ready_or_withdrawn_leaves_the_old_data() {
+    for withdrawn in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, _) = packed(folder.path());
+        let (data_dir, rules) = (folder.path().join("b"), folder.path().join("rules"));
+        filled(&data_dir);
+        fs::write(data_dir.join("users.json"), "old").unwrap();
+        let _gateway = Hold::for_gateway(&data_dir).unwrap();
+        let unpacked = prepare(&data_dir, true).unwrap();
+        unpack(&file, None, &unpacked).unwrap();
+        let mut outside = Outside::default();
+        outside.write(&rules, b"new").unwrap();
+        outside.note(&data_dir).unwrap();
+        if withdrawn {
+            wait_for_start(&data_dir).unwrap();
+            assert!(withdraw(&data_dir).unwrap());
+            assert!(!withdraw(&data_dir).unwrap());
+        } else {
+            forget_restoring(&data_dir).unwrap();
+        }
+        drop(_gateway);
+        assert_eq!(finish_waiting(&data_dir).unwrap(), None);
+        assert_eq!(text(&data_dir, "users.json").unwrap(), "old");
+        assert_eq!(
+            fs::read_dir(folder.path()).unwrap().count(),
+            3,
+            "a, a.archive and b"
+        );
+        assert!(!data_dir.join("restoring").exists() && !data_dir.join("restored").exists());
     }
 }
 

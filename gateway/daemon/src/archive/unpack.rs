@@ -1,5 +1,6 @@
 //! Reads an archive. Nothing that it says is believed: names are those that a gateway keeps, lengths and sums those of the manifest.
 
+use super::sealed::{Opened, Passphrase, is_sealed};
 use super::{
     ArchiveError, Archived, CONFIGURATION, FORMAT, Hashing, MANIFEST, Manifest, at, belongs, is_full,
 };
@@ -12,10 +13,17 @@ use std::path::Path;
 /// Bytes of a manifest, which has some 150 for each file, and of a configuration.
 const LONGEST: u64 = 64 << 20;
 
-type Files = tar::Archive<zstd::Decoder<'static, BufReader<File>>>;
+type Files = tar::Archive<zstd::Decoder<'static, BufReader<Box<dyn Read>>>>;
 
-fn open(file: &Path) -> Result<Files, ArchiveError> {
-    let compressed = File::open(file).map_err(at(file))?;
+fn open(file: &Path, passphrase: Option<&Passphrase>) -> Result<Files, ArchiveError> {
+    let is_sealed = is_sealed(file)?;
+    let read = File::open(file).map_err(at(file))?;
+    let compressed: Box<dyn Read> = match (is_sealed, passphrase) {
+        (true, Some(passphrase)) => Box::new(Opened::new(BufReader::new(read), passphrase)?),
+        (true, None) => return Err(ArchiveError::Sealed),
+        (false, Some(_)) => return Err(ArchiveError::NotSealed),
+        (false, None) => Box::new(read),
+    };
     let decoder = zstd::Decoder::new(compressed).map_err(ArchiveError::NotAnArchive)?;
     Ok(tar::Archive::new(decoder))
 }
@@ -67,8 +75,11 @@ impl<'a, R: Read> Entries<'a, R> {
 }
 
 /// What the archive says it holds, and its configuration's text.
-pub(crate) fn look_into(file: &Path) -> Result<(Manifest, Option<String>), ArchiveError> {
-    let mut archive = open(file)?;
+pub(crate) fn look_into(
+    file: &Path,
+    passphrase: Option<&Passphrase>,
+) -> Result<(Manifest, Option<String>), ArchiveError> {
+    let mut archive = open(file, passphrase)?;
     let mut entries = Entries::of(&mut archive)?;
     let manifest = manifest(&mut entries)?;
     // It comes next, if it is there.
@@ -115,8 +126,12 @@ fn manifest<R: Read>(entries: &mut Entries<'_, R>) -> Result<Manifest, ArchiveEr
 }
 
 /// Writes all files into an empty folder, and to the disk.
-pub(crate) fn unpack(file: &Path, into: &Path) -> Result<Manifest, ArchiveError> {
-    let mut archive = open(file)?;
+pub(super) fn unpack(
+    file: &Path,
+    passphrase: Option<&Passphrase>,
+    into: &Path,
+) -> Result<Manifest, ArchiveError> {
+    let mut archive = open(file, passphrase)?;
     let mut entries = Entries::of(&mut archive)?;
     let manifest = manifest(&mut entries)?;
     let mut wanted: BTreeMap<&str, &Archived> = manifest

@@ -1,6 +1,7 @@
 //! What can go wrong before a command has its answer.
 
 use crate::api::ControlError;
+use crate::archive::ArchiveError;
 use crate::config::ConfigError;
 use std::io;
 use std::path::PathBuf;
@@ -14,6 +15,9 @@ pub(crate) enum CommandError {
     /// The gateway does not answer, or refuses.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// An archive cannot be made or read.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
     /// A bridge of the configuration that the running gateway has not read.
     #[error("the running gateway has no bridge `{0}` yet, the configuration has: `headgate reload` first")]
     NotTaken(String),

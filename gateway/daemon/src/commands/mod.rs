@@ -5,11 +5,13 @@ mod alarms;
 mod api;
 mod archive;
 mod audit;
+mod backups;
 mod bans;
 mod bridges;
 mod check;
 mod clients;
 mod config;
+mod diagnostics;
 mod error;
 mod explain;
 mod gateway;
@@ -30,6 +32,7 @@ use alarms::AlarmsCommand;
 use api::ApiCommand;
 use archive::{ExportCommand, RestoreCommand};
 use audit::AuditCommand;
+use backups::BackupsCommand;
 use bans::BansCommand;
 use bridges::{BridgeCommand, BridgesCommand};
 use check::Check;
@@ -38,6 +41,7 @@ use clients::{
     ClientsCommand, ListenersCommand, RetainedCommand, SessionsCommand, SubscriptionsCommand, TopicsCommand,
 };
 use config::{ConfigCommand, ReloadCommand};
+use diagnostics::DiagnosticsCommand;
 use explain::{AclCommand, ExplainCommand};
 use headgate_cli::{Outcome, note};
 use import::ImportCommand;
@@ -88,6 +92,8 @@ pub enum GatewayCommand {
     Export(ExportCommand),
     /// Take over all data of such a file.
     Restore(RestoreCommand),
+    /// Show backups on a running gateway, make one, take one back.
+    Backups(BackupsCommand),
     /// Say the configuration of another broker in Headgate's words, with its users, and tell what was not taken.
     Import(ImportCommand),
     /// Show clients of a running gateway, disconnect one, subscribe on its behalf.
@@ -119,6 +125,8 @@ pub enum GatewayCommand {
     Log(LogCommand),
     /// Write down what one client, topic or address does at a running gateway.
     Trace(TraceCommand),
+    /// Write a bundle of a running gateway for whoever helps, with secrets taken out.
+    Diagnostics(DiagnosticsCommand),
     /// Show what needs an operator of a running gateway: alarms that stand, and those that are over.
     Alarms(AlarmsCommand),
     /// Show all bridges of a running gateway.
@@ -145,6 +153,7 @@ impl GatewayCommand {
             Self::Store(store) => store.run(),
             Self::Export(export) => export.run(),
             Self::Restore(restore) => restore.run(),
+            Self::Backups(backups) => backups.run(),
             Self::Import(import) => import.run(),
             Self::Clients(clients) => clients.run(),
             Self::Sessions(sessions) => sessions.run(),
@@ -160,6 +169,7 @@ impl GatewayCommand {
             Self::Slow(slow) => slow.run(),
             Self::Log(log) => log.run(),
             Self::Trace(trace) => trace.run(),
+            Self::Diagnostics(diagnostics) => diagnostics.run(),
             Self::Alarms(alarms) => alarms.run(),
             Self::Bridges(bridges) => bridges.run(),
             Self::Bridge(bridge) => bridge.run(),

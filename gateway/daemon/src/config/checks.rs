@@ -56,6 +56,17 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
         );
         faults.push(Fault::new("metrics.top_sessions", what));
     }
+    if !(1..=1_000).contains(&config.backups.keep) {
+        let what = out_of_range(config.backups.keep, "1 to 1000");
+        faults.push(Fault::new("backups.keep", what));
+    }
+    if !config.backups.every.is_zero() && config.backups.every < Duration::from_secs(60) {
+        let what = format!(
+            "{:?} is out of range, allowed is 0s, or 1m and more",
+            config.backups.every
+        );
+        faults.push(Fault::new("backups.every", what));
+    }
     let sections = [
         ("bus", config.bus.faults()),
         ("auth", config.auth.faults()),

@@ -28,8 +28,8 @@ pub(crate) use schema::{choices, resolve};
 #[cfg(test)]
 pub(crate) use sections::Facility;
 pub(crate) use sections::{
-    AlarmSettings, Audience, Durability, HttpSettings, LogFileSettings, LogFormat, LogSettings,
-    MetricsSettings, StoreSettings, SysSettings, SyslogSettings,
+    AlarmSettings, Audience, BackupSettings, Durability, HttpSettings, LogFileSettings, LogFormat,
+    LogSettings, MetricsSettings, StoreSettings, SysSettings, SyslogSettings,
 };
 pub(crate) use telemetry::{OtlpEndpoint, TelemetrySettings};
 pub(crate) use told::{Location, Told};
@@ -120,6 +120,8 @@ with_protocols!(configuration!(
         metrics: MetricsSettings = MetricsSettings::default(),
         /// What else those listeners have: the demo page.
         http: HttpSettings = HttpSettings::default(),
+        /// Backups that are kept in the data folder.
+        backups: BackupSettings = BackupSettings::default(),
         /// Traces of messages for OpenTelemetry.
         telemetry: TelemetrySettings = TelemetrySettings::default(),
     }
@@ -245,6 +247,20 @@ impl Config {
         let texts = read(path, environment)?;
         let reading = Reading::of(&texts)?;
         reading.done().map(|(_, config)| config)
+    }
+
+    /// The same of a text that stands in no file yet.
+    pub(crate) fn of_text(
+        text: String,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let texts = Texts::new(None, text, environment);
+        Reading::of(&texts)?.done().map(|(_, config)| config)
+    }
+
+    /// What this system has against a start with it.
+    pub(crate) fn obstacles(&self) -> Vec<Fault> {
+        system::obstacles(self)
     }
 
     /// The same for a command that needs the settings `needed` alone, each with its section: what is wrong with others is told beside it.

@@ -234,6 +234,31 @@ impl Default for HttpSettings {
     }
 }
 
+/// Backups that are kept in the data folder: archives as those of `headgate export`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct BackupSettings {
+    /// How many are kept, 1 to 1,000: of those that were made by hand or uploaded, beyond which one more is refused; and again of those that were made by
+    /// `every`, of which the newest stay.
+    pub keep: usize,
+    /// How often one is made by itself, 1 minute or more; `0s` for never.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub every: Duration,
+    /// Those are encrypted by the passphrase in the first line of this file, 12 characters at least. Default: they are not encrypted.
+    pub passphrase_file: Option<PathBuf>,
+}
+
+impl Default for BackupSettings {
+    fn default() -> Self {
+        Self {
+            keep: 5,
+            every: Duration::ZERO,
+            passphrase_file: None,
+        }
+    }
+}
+
 /// Who gets an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

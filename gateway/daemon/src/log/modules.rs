@@ -1,7 +1,7 @@
 //! The modules that write to the log: their levels may be set by themselves.
 
 /// Names as `log.level` takes them, and what is told there. A name stands for all modules below it too; `headgate` for all.
-pub(crate) const MODULES: [(&str, &str); 66] = [
+pub(crate) const MODULES: [(&str, &str); 67] = [
     ("headgate", "all of the following"),
     (
         "headgate_access::service",
@@ -65,6 +65,10 @@ pub(crate) const MODULES: [(&str, &str); 66] = [
         "retained messages that operators remove",
     ),
     ("headgate_daemon::api::server", "the control socket"),
+    (
+        "headgate_daemon::backups",
+        "backups that are made, and taken back",
+    ),
     (
         "headgate_daemon::bridges",
         "bridges: connections, refusals, queues; all of the following `headgate_daemon::bridges::`",
