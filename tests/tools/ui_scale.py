@@ -90,14 +90,16 @@ class Page:
             self.over.wait(0.1)
 
     def listen(self):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=1)
-        connection.request("GET", "/api/v1/events?kinds=presence,alarm,bridge", headers={"Cookie": self.cookie})
-        answer = connection.getresponse()
+        stream = socket.create_connection(("127.0.0.1", self.port))
+        stream.settimeout(0.5)
+        request = f"GET /api/v1/events?kinds=presence,alarm,bridge HTTP/1.1\r\nHost: here\r\nCookie: {self.cookie}\r\n\r\n"
+        stream.sendall(request.encode())
         while not self.over.is_set():
             try:
-                answer.read1(4096)
+                assert stream.recv(4096), "the stream ended"
             except TimeoutError:
                 pass
+        stream.close()
 
     def close(self):
         self.over.set()
