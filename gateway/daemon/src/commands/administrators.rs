@@ -13,7 +13,6 @@ use headgate_admin::{Admin, Moment, Role};
 use headgate_cli::Outcome;
 use hyper::Method;
 use serde_json::{Value, json};
-use std::error::Error;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -137,7 +136,7 @@ impl AdministratorsCommand {
 
 impl Change {
     /// By the gateway, if it runs; else in its file, which is told.
-    fn make(self, gateway: &Gateway) -> Result<Option<PathBuf>, Box<dyn Error>> {
+    fn make(self, gateway: &Gateway) -> Result<Option<PathBuf>, CommandError> {
         let asked = match &self {
             Self::Add(name, password, role) => {
                 let body = json!({ "name": name, "password": password, "role": role });
@@ -155,7 +154,7 @@ impl Change {
         }
     }
 
-    fn make_in_file(self, gateway: &Gateway) -> Result<Option<PathBuf>, Box<dyn Error>> {
+    fn make_in_file(self, gateway: &Gateway) -> Result<Option<PathBuf>, CommandError> {
         let admin = admin(gateway)?;
         let now = Moment {
             steady: Instant::now(),
@@ -171,7 +170,7 @@ impl Change {
 }
 
 /// Those of a gateway that does not run.
-fn admin(gateway: &Gateway) -> Result<Admin, Box<dyn Error>> {
+fn admin(gateway: &Gateway) -> Result<Admin, CommandError> {
     let config = config_for(&["data_dir"], gateway.config())?;
     std::fs::create_dir_all(&config.data_dir)?;
     let admin = Admin::load(&config.data_dir, Duration::ZERO)?;

@@ -36,6 +36,9 @@ pub(crate) enum CommandError {
     /// Users cannot be written.
     #[error(transparent)]
     Users(#[from] headgate_auth::UsersError),
+    /// Administrators cannot be read or changed.
+    #[error(transparent)]
+    Admin(#[from] headgate_admin::AdminError),
     /// There is no such ban.
     #[error("{0} is not banned")]
     NotBanned(String),
