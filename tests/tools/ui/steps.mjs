@@ -551,11 +551,62 @@ async function configuration(world) {
   assert.equal(await page.button("Review and apply").isDisabled(), true);
   await page.button(`Line ${line}`).click();
   assert.equal(await editor.evaluate((area) => area.value.slice(0, area.selectionStart).split("\n").length), line);
+  await isAsked(page, text);
   await page.button("Discard").click();
+  await isNotOverwritten(page, editor, text);
   await page.tab("History");
   await page.button("Compare").first().click();
   await page.page.getByRole("group", { name: "Differences" }).waitFor();
-  await page.button("Close").click();
+  await page.button("Close", page.dialog("What going back")).click();
+}
+
+/** Who leaves the page with edits that are not applied is asked. */
+async function isAsked(page, text) {
+  const editor = page.page.getByRole("textbox", { name: "File" });
+  const edited = await editor.inputValue();
+  assert.notEqual(edited, text);
+  const mayLoad = () => page.page.evaluate(() => dispatchEvent(new Event("beforeunload", { cancelable: true })));
+  assert.equal(await mayLoad(), false);
+  const leaving = page.dialog("Leave without applying?");
+  await page.page.evaluate(() => (location.hash = "#/alarms"));
+  await page.button("Stay", leaving).click();
+  await leaving.waitFor({ state: "hidden" });
+  assert.equal(await editor.inputValue(), edited);
+  assert.match(page.page.url(), /#\/configuration$/);
+  await page.page.evaluate(() => (location.hash = "#/alarms"));
+  await page.button("Leave and lose it", leaving).click();
+  await page.heading("Alarms");
+  await page.go("Configuration");
+  assert.equal(await editor.inputValue(), text);
+  assert.equal(await mayLoad(), true);
+  await editor.fill(edited);
+}
+
+/** What somebody else has applied meanwhile is shown beside one's own text, and not overwritten. */
+async function isNotOverwritten(page, editor, text) {
+  const applyElsewhere = (toml) =>
+    page.page.evaluate(async (toml) => {
+      const { csrf } = await (await fetch("api/v1/session")).json();
+      const headers = { "content-type": "application/json", "x-csrf-token": csrf };
+      return (await fetch("api/v1/configuration/apply", { method: "POST", headers, body: JSON.stringify({ toml }) })).status;
+    }, toml);
+  await editor.fill(`# mine\n${text}`);
+  await page.told("No fault");
+  await page.button("Review and apply").click();
+  assert.equal(await applyElsewhere(`# theirs\n${text}`), 200);
+  const panel = page.panel("Apply this change?");
+  await panel.getByRole("group", { name: "Differences" }).waitFor();
+  await page.button("Apply", panel).click();
+  await page.alert("changed meanwhile");
+  await page.button("Load the new text beside mine").click();
+  const theirs = page.page.getByRole("textbox", { name: "The valid text" });
+  assert.equal(await theirs.inputValue(), `# theirs\n${text}`);
+  assert.equal(await editor.inputValue(), `# mine\n${text}`);
+  await editor.fill(text);
+  await page.told("No fault");
+  await page.button("Review and apply").click();
+  await page.apply();
+  assert.equal(await editor.inputValue(), text);
 }
 
 async function backup(world) {

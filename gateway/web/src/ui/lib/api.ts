@@ -34,6 +34,7 @@ import type {
   Overview,
   Page,
   Preview,
+  Proposal,
   PublishRequest,
   QueuePage,
   Renamed,
@@ -73,11 +74,18 @@ export class ApiError extends Error {
 
 let csrf = "";
 let isBackground = false;
+/** By how many milliseconds the gateway's clock is ahead of this one. */
+let ahead = 0;
 let onRefusal: (error: ApiError) => void = () => {};
 
 /** By which changes prove that they come from this page. */
 export function setCsrf(token: string): void {
   csrf = token;
+}
+
+/** What the gateway's clock says by its last answer, in milliseconds since 1970. */
+export function gatewayNow(): number {
+  return Date.now() + ahead;
 }
 
 /** What is asked for meanwhile is the page's own wish: it does not keep an idle session open. */
@@ -132,6 +140,9 @@ async function send(method: Method, path: string, query?: Query, body?: unknown,
     if (signal?.aborted) throw error;
     throw new ApiError(0, "");
   }
+  const date = Date.parse(answer.headers.get("date") ?? "");
+  // A header has whole seconds: less than one of difference is none.
+  if (!Number.isNaN(date)) ahead = Math.abs(date - Date.now()) < 1_500 ? 0 : date + 500 - Date.now();
   if (answer.ok) return answer;
   const told = await answer.json().catch(() => ({}));
   const refusal = new ApiError(answer.status, String(told?.error ?? answer.statusText), told ?? {});
@@ -333,11 +344,18 @@ export const configuration = {
   show: () => get<{ toml: string; file?: string }>("configuration"),
   edit: (changes: Edit[], toml?: string) => post<{ toml: string }>("configuration/edit", { toml, changes }),
   preview: (toml: string) => post<Preview>("configuration/preview", { toml }),
-  apply: (toml: string, confirm_seconds?: number) => post<Applied>("configuration/apply", { toml, confirm_seconds }),
+  /** Only if `instead_of`, of which the text was made, is still valid: otherwise it is refused with 409. */
+  apply: (toml: string, instead_of: string, confirm_seconds?: number) =>
+    post<Applied>("configuration/apply", { toml, instead_of, confirm_seconds }),
+  /** The valid text, and what the changes make of it. */
+  change: async (changes: Edit[]): Promise<Proposal> => {
+    const { toml: before } = await configuration.show();
+    return { before, toml: (await configuration.edit(changes, before)).toml };
+  },
   /** Changes single settings at once. */
   set: async (changes: Edit[]) => {
-    const { toml } = await configuration.edit(changes);
-    await configuration.apply(toml);
+    const { toml, before } = await configuration.change(changes);
+    await configuration.apply(toml, before);
   },
   confirm: () => post("configuration/confirm"),
   rollBack: (number?: number) => post<Applied>("configuration/rollback", { number }),

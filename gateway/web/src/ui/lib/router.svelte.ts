@@ -26,11 +26,48 @@ export function href(page: string, args: string[] = [], query: Record<string, st
   return `#/${path}${text && `?${text}`}`;
 }
 
-const state = $state<{ route: Route }>({ route: parse(location.hash) });
+const state = $state<{ route: Route; wanted: string | null }>({ route: parse(location.hash), wanted: null });
+let shown = location.hash;
+let isHeld: () => boolean = () => false;
+
+const place = ({ page, args }: Route) => href(page, args);
 
 addEventListener("hashchange", () => {
-  state.route = parse(location.hash);
+  const wanted = location.hash;
+  const next = parse(wanted);
+  if (place(next) !== place(state.route) && isHeld()) {
+    history.replaceState(null, "", shown || "#");
+    state.wanted = wanted;
+    return;
+  }
+  shown = wanted;
+  state.route = next;
 });
+
+/** As long as this holds, the page is not left without a question. Gives back how it is let go. */
+export function hold(while_: () => boolean): () => void {
+  isHeld = while_;
+  return () => {
+    isHeld = () => false;
+    state.wanted = null;
+  };
+}
+
+/** Whether somebody wants to leave a page that is held. */
+export function wantsToLeave(): boolean {
+  return state.wanted !== null;
+}
+
+export function stay(): void {
+  state.wanted = null;
+}
+
+export function leave(): void {
+  const wanted = state.wanted;
+  isHeld = () => false;
+  state.wanted = null;
+  if (wanted !== null) location.hash = wanted || href("overview");
+}
 
 export function route(): Route {
   return state.route;
@@ -44,5 +81,6 @@ export function go(page: string, args: string[] = [], query: Record<string, stri
 export function setQuery(query: Record<string, string | undefined>): void {
   const { page, args } = state.route;
   history.replaceState(null, "", href(page, args, query));
-  state.route = parse(location.hash);
+  shown = location.hash;
+  state.route = parse(shown);
 }

@@ -623,6 +623,12 @@ export interface Preview {
   warnings: Told[];
 }
 
+/** A configuration to be applied, and the one that it was made of. */
+export interface Proposal {
+  before: string;
+  toml: string;
+}
+
 export interface Applied extends Preview {
   number: number | null;
   listeners: Record<string, string>;
