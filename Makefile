@@ -27,9 +27,9 @@ check:
 	$(CARGO) clippy --workspace --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
 
-## Mutated inputs against whatever reads bytes of strangers, each test for FUZZ_SECONDS: codecs, serial lines, the MQTT-SN gateway, the CoAP server, the STOMP endpoint, SockJS requests, HTTP and PROXY heads.
+## Mutated inputs against whatever reads bytes of strangers, each test for FUZZ_SECONDS: codecs, serial lines, the MQTT-SN gateway, the CoAP and LwM2M servers, the STOMP endpoint, SockJS requests, HTTP and PROXY heads.
 fuzz:
-	HEADGATE_FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test --release -p headgate-dtls-codec -p headgate-mqtt-codec -p headgate-mqttsn-codec -p headgate-mqttsn -p headgate-coap-codec -p headgate-coap -p headgate-stomp-codec -p headgate-stomp -p headgate-sockjs --test fuzz -- --nocapture
+	HEADGATE_FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test --release -p headgate-dtls-codec -p headgate-mqtt-codec -p headgate-mqttsn-codec -p headgate-mqttsn -p headgate-coap-codec -p headgate-coap -p headgate-lwm2m-codec -p headgate-lwm2m -p headgate-stomp-codec -p headgate-stomp -p headgate-sockjs --test fuzz -- --nocapture
 	HEADGATE_FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test --release -p headgate-dtls -p headgate-shell --lib mutated -- --nocapture
 
 ## Rounds of `kill -9` while messages come in and go out: ROUNDS of them, progress on the way.
