@@ -144,7 +144,8 @@ static ALONE: Mutex<()> = Mutex::new(());
 #[test]
 fn an_idle_connection_keeps_little() {
     const N: usize = 1_000;
-    const MOST: i64 = 1_440;
+    // 1,429, and a little of whatever the runtime has under way when it is counted.
+    const MOST: i64 = 1_456;
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let runtime = runtime(2);
     let address = gateway(&runtime);

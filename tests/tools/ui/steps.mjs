@@ -27,7 +27,6 @@ export const STEPS = [
   ["clock", clock],
   ["not_confirmed", notConfirmed],
   ["log_and_traces", logAndTraces],
-  ["configuration", configuration],
   ["backup", backup],
   ["roles", roles],
   ["keys", keys],
@@ -35,6 +34,8 @@ export const STEPS = [
   ["hostile_names", hostileNames],
   ["every_page", everyPage],
   ["rolled_back", rolledBack],
+  // Nothing waits to be confirmed any more.
+  ["configuration", configuration],
   ["pictures", pictures],
 ];
 
