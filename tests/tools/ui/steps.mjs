@@ -714,4 +714,7 @@ async function system(world) {
   await page.button("Change password").click();
   await page.told("The password is set");
   world.administrator.password = fresh;
+  // All sessions of the old password are over, also this one.
+  await page.load();
+  await page.logIn(world.administrator.name, fresh);
 }
