@@ -3,6 +3,7 @@
 //! Always true: a private key leaves the device in no answer; a certificate that does not belong to its key takes no place.
 
 use crate::private;
+use crate::sys::datetime;
 use headgate_shell::tls::{CertificateView, check_certificate, view_certificate};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
@@ -288,19 +289,14 @@ fn params(
     Ok(params)
 }
 
-/// Year, month and day of so many days since 1970, in the Gregorian calendar.
+/// Year, month and day of so many days since 1970.
 fn civil(days: u64) -> (i32, u8, u8) {
-    // In eras of 400 years that begin in March, so that a leap day is the last of a year.
-    let days = days + 719_468;
-    let (era, of_era) = (days / 146_097, days % 146_097);
-    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let shifted = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = year + era * 400 + u64::from(month <= 2);
-    let small = |value: u64| u8::try_from(value).expect("a month or a day");
-    (i32::try_from(year).unwrap_or(9_999), small(month), small(day))
+    let date = datetime(days.saturating_mul(86_400));
+    let mut parts = date[..10].split('-');
+    let mut part = || parts.next().unwrap_or_default();
+    let (year, month, day) = (part(), part(), part());
+    let small = |text: &str| text.parse().unwrap_or(1);
+    (year.parse().unwrap_or(9_999), small(month), small(day))
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ use headgate_auth::{Access, BanError};
 use headgate_bus::handle::Hub;
 use serde::Serialize;
 use serde_json::json;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use tokio::net::UnixListener;
 
 /// What can be asked for, and who answers.
@@ -152,17 +152,23 @@ impl Control {
 
 /// All that can be asked, by whatever way.
 fn api() -> Router<Control> {
-    let (routes, operations) = table().into_parts();
-    let document = openapi::document(&operations).to_string();
-    let json = [(axum::http::header::CONTENT_TYPE, "application/json")];
-    let document = get(move || async move { (json, document) });
+    let (routes, _) = table().into_parts();
     routes
-        .route("/api/v1/openapi.json", document)
+        .route("/api/v1/openapi.json", get(document))
         .method_not_allowed_fallback(|| async {
             let what = "this is not asked by this method: see /api/v1/openapi.json";
             Failure(StatusCode::METHOD_NOT_ALLOWED, what.into())
         })
         .fallback(|| async { Failure(StatusCode::NOT_FOUND, "there is nothing of this name".into()) })
+}
+
+/// The OpenAPI document: made when it is first asked for, for all ways alike.
+async fn document() -> impl IntoResponse {
+    static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
+        let (_, operations) = table().into_parts();
+        openapi::document(&operations).to_string()
+    });
+    ([(CONTENT_TYPE, "application/json")], DOCUMENT.as_str())
 }
 
 /// What the framework says of a request that cannot be understood, as an error of ours.

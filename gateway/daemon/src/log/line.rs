@@ -147,7 +147,7 @@ impl Line {
 }
 
 /// The last moment that has a date: 9999-12-31T23:59:59Z, in seconds since 1970.
-const LAST_DATE: Duration = Duration::from_secs(253_402_300_799);
+pub(crate) const LAST_DATE: Duration = Duration::from_secs(253_402_300_799);
 
 /// A moment as a date, UTC. A clock may say anything; what has no date is told as the nearest that has one.
 pub(crate) fn date(time: SystemTime) -> String {

@@ -13,7 +13,7 @@ mod modules;
 mod ring;
 mod syslog;
 
-pub(crate) use line::date;
+pub(crate) use line::{LAST_DATE, date};
 pub(crate) use modules::{MODULES, is_module};
 use ring::Ring;
 pub(crate) use ring::Tail;
@@ -179,7 +179,8 @@ impl LogHandle {
         let mut state = self.0.state.lock();
         let wanted = level.as_deref().unwrap_or(&state.settings.level);
         self.0.filter.reload(filter_of(wanted)?)?;
-        let until = lasts.map(|lasts| SystemTime::now() + lasts);
+        // What no clock can say lasts until the next restart.
+        let until = lasts.and_then(|lasts| SystemTime::now().checked_add(lasts));
         state.level = level.map(|level| (level, until));
         Ok(())
     }

@@ -4,6 +4,7 @@ use super::{Told, Untold, bad_request, body, page, span, text};
 use crate::api::compat::bans::{names_of, row_of, who_of};
 use crate::api::compat::table::Call;
 use crate::api::routes::Changed;
+use crate::log::LAST_DATE;
 use crate::sys::unix_time;
 use axum::http::StatusCode;
 use headgate_auth::Ban;
@@ -35,9 +36,8 @@ pub(super) fn unix_seconds(text: &str) -> Option<u64> {
 
 /// `2021-10-25T21:48:47+00:00`
 fn time(seconds: u64) -> Value {
-    // The last that is written with four digits for the year.
-    let seconds = seconds.min(253_402_300_799);
-    let time = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds));
+    let since_1970 = Duration::from_secs(seconds).min(LAST_DATE);
+    let time = humantime::format_rfc3339_seconds(UNIX_EPOCH + since_1970);
     time.to_string().replace('Z', "+00:00").into()
 }
 
