@@ -9,6 +9,7 @@ use headgate_dtls_codec::{
     RecordHeader, write_message,
 };
 use headgate_model::Instant;
+use headgate_model::memory::Want;
 use std::hash::Hash;
 use std::time::Duration;
 
@@ -94,6 +95,12 @@ impl<A: Copy + Eq + Hash> DtlsServer<A> {
     fn begin(&mut self, begin: &Begin<'_, A>, now: Instant, out: &mut Outputs<A>) {
         if !self.may_begin(now) {
             return out.count(Counter::TooFast);
+        }
+        if !self
+            .ledger
+            .has_room(Want::ToGoOn, size_of::<Handshake<A>>() + begin.body.len())
+        {
+            return out.count(Counter::NoMemory);
         }
         if self.handshakes.len() >= self.settings.max_handshakes.max(1)
             && let Some(oldest) = self.handshakes.keys().next().copied()

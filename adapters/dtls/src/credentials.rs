@@ -38,6 +38,19 @@ pub enum Shown {
     RawKey(Vec<u8>),
 }
 
+impl Shown {
+    /// Bytes of memory that it takes beside itself.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Certificates(chain) => chain
+                .iter()
+                .map(|der| size_of::<Vec<u8>>() + der.capacity())
+                .sum(),
+            Self::RawKey(key) => key.capacity(),
+        }
+    }
+}
+
 /// Who knows which clients' certificates are good.
 pub trait ClientVerifier: Send + Sync {
     /// Whether a client must show something.

@@ -42,6 +42,15 @@ impl Flight {
         Self(vec![Part::Finished { seq, body }])
     }
 
+    /// Bytes of memory that it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        let bodies = self.0.iter().map(|part| match part {
+            Part::Message { body, .. } => body.capacity(),
+            Part::Finished { .. } => 0,
+        });
+        self.0.capacity() * size_of::<Part>() + bodies.sum::<usize>()
+    }
+
     /// The end of a flight.
     pub(crate) fn and_finished(&mut self, seq: u16, body: [u8; 12]) {
         self.0.push(Part::Finished { seq, body });

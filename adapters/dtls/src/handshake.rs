@@ -9,6 +9,7 @@ use crate::crypto::ecdh::Ephemeral;
 use crate::crypto::keys::{Keys, derive};
 use crate::crypto::prf::{Master, hash, verify_data};
 use crate::flight::{Flight, Sizes};
+use crate::ledger::PLACES;
 use crate::negotiate::Agreed;
 use crate::outputs::{Counter, Failure, Outputs, Reason};
 use crate::reassembly::Reassembly;
@@ -85,6 +86,8 @@ pub(crate) struct Handshake<A> {
     pub(crate) window: Window,
     /// Protected records that came before there were keys, with their headers.
     pub(crate) early: Vec<Vec<u8>>,
+    /// Bytes that the ledger knows of.
+    pub(crate) counted: usize,
     /// The number of our next message.
     pub(crate) next_seq: u16,
     flight: Flight,
@@ -179,6 +182,7 @@ impl<A: Copy> Handshake<A> {
             secrets: None,
             window: Window::default(),
             early: Vec::new(),
+            counted: 0,
             next_seq: begin.message_seq,
             flight: Flight::default(),
             gives_up_at: now + settings.handshake_timeout,
@@ -316,6 +320,16 @@ impl<A: Copy> Handshake<A> {
         let mut body = Vec::new();
         request.encode(&mut body);
         body
+    }
+
+    /// Bytes of memory that it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        let early: usize = self.early.iter().map(Vec::capacity).sum();
+        // Whoever looks for the key has a copy.
+        let identity = 2 * self.identity.as_ref().map_or(0, Vec::capacity);
+        let shown = self.shown.as_ref().map_or(0, Shown::bytes);
+        let said = self.transcript.capacity() + self.messages.bytes() + self.flight.bytes();
+        size_of::<Self>() + PLACES + said + early + identity + shown
     }
 
     /// Whether both have Connection IDs, so that protected records of the client have ours.

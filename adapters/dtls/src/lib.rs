@@ -17,6 +17,7 @@ mod credentials;
 mod crypto;
 mod flight;
 mod handshake;
+mod ledger;
 mod negotiate;
 mod outputs;
 mod reassembly;

@@ -44,6 +44,8 @@ counters! {
     Superseded = "dtls/handshakes/failed/superseded",
     /// Handshakes that were not begun: too many in this second.
     TooFast = "dtls/handshakes/refused/rate",
+    /// Handshakes that were not begun: there is no memory (`max_memory_bytes`).
+    NoMemory = "dtls/handshakes/refused/memory",
     /// Flights that were sent again.
     Resent = "dtls/flights/resent",
     /// Sessions that the client has ended.

@@ -56,6 +56,11 @@ impl Reassembly {
         }
     }
 
+    /// Bytes of what waits.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(crate) fn add(&mut self, fragment: &Fragment<'_>) -> Taken {
         let ahead = fragment.message_seq.wrapping_sub(self.next);
         if ahead >= u16::MAX / 2 {

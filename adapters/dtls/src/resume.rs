@@ -28,21 +28,36 @@ pub(crate) struct Resumable {
     pub(crate) shown: Option<Shown>,
 }
 
+impl Resumable {
+    /// Bytes of memory that it takes, with its places.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of::<Self>() + 4 * size_of::<SessionId>() + self.shown.as_ref().map_or(0, Shown::bytes)
+    }
+}
+
 #[derive(Default)]
 pub(crate) struct Memory {
     by_id: HashMap<SessionId, (Resumable, Instant)>,
     /// The oldest first; some may be gone.
     order: VecDeque<SessionId>,
+    /// Bytes of all in `by_id`.
+    bytes: usize,
 }
 
 impl Memory {
+    /// Bytes of memory that all sessions take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Keeps a session; the oldest gives way.
     pub(crate) fn keep(&mut self, id: SessionId, session: Resumable, limit: usize, now: Instant) {
         while self.order.len() >= limit.max(1)
             && let Some(oldest) = self.order.pop_front()
         {
-            self.by_id.remove(&oldest);
+            self.forget(&oldest);
         }
+        self.bytes += session.bytes();
         self.order.push_back(id);
         self.by_id.insert(id, (session, now + GOOD_FOR));
     }
@@ -72,7 +87,9 @@ impl Memory {
 
     /// A session ended in a way after which it must not be resumed. RFC 5246 §7.2.2
     pub(crate) fn forget(&mut self, id: &SessionId) {
-        self.by_id.remove(id);
+        if let Some((session, _)) = self.by_id.remove(id) {
+            self.bytes -= session.bytes();
+        }
     }
 
     /// Other credentials: all that was proved is to be proved anew.

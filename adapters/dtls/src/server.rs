@@ -5,17 +5,20 @@ use crate::cookie::Cookies;
 use crate::credentials::Credentials;
 use crate::crypto::Random;
 use crate::handshake::Handshake;
+use crate::ledger::Ledger;
 use crate::outputs::{Counter, Event, Failure, Outputs, Reason};
 use crate::reassembly::Taken;
-use crate::resume::Memory;
+use crate::resume::{Memory, Resumable, SessionId};
 use crate::session::Session;
 use crate::settings::ServerSettings;
 use crate::steps::{Protected, Step};
 use crate::timers::Timers;
 use headgate_dtls_codec::{Alert, ContentType, Fragment, HandshakeType, Record, next_fragment, next_record};
-use headgate_model::Instant;
+use headgate_model::memory::Want;
+use headgate_model::{Instant, MemoryLimit};
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
+use std::sync::Arc;
 
 /// Timers that are looked at in one go.
 const AT_ONCE: usize = 256;
@@ -41,6 +44,7 @@ pub struct DtlsServer<A> {
     pub(crate) next_number: u64,
     /// Handshakes begun since.
     pub(crate) begun: (Instant, u32),
+    pub(crate) ledger: Ledger,
 }
 
 /// Why something was not sent.
@@ -82,7 +86,13 @@ impl<A: Copy + Eq + Hash> DtlsServer<A> {
             ends: Timers::default(),
             next_number: 1,
             begun: (now, 0),
+            ledger: Ledger::default(),
         }
+    }
+
+    /// Counts what its peers hold in this limit, and begins nothing that there is no memory for.
+    pub fn count_in(&mut self, memory: Arc<MemoryLimit>) {
+        self.ledger.count_in(memory);
     }
 
     /// Takes other settings; handshakes and sessions stay.
@@ -92,7 +102,9 @@ impl<A: Copy + Eq + Hash> DtlsServer<A> {
 
     /// Takes other credentials for the handshakes to come.
     pub fn set_credentials(&mut self, credentials: Credentials) {
+        let held = self.memory.bytes();
         self.memory.clear();
+        self.ledger.change(held, 0);
         self.credentials = credentials;
     }
 
@@ -118,6 +130,22 @@ impl<A: Copy + Eq + Hash> DtlsServer<A> {
 
     /// Takes a datagram. RFC 6347 §4.1
     pub fn handle_datagram(&mut self, from: A, datagram: &[u8], now: Instant, out: &mut Outputs<A>) {
+        self.take_records(from, datagram, now, out);
+        if let Some(number) = self.handshakes_at.get(&from).copied() {
+            self.recount(number);
+        }
+    }
+
+    /// A handshake holds something else than it did.
+    fn recount(&mut self, number: u64) {
+        if let Some(handshake) = self.handshakes.get_mut(&number) {
+            let bytes = handshake.bytes();
+            let before = std::mem::replace(&mut handshake.counted, bytes);
+            self.ledger.change(before, bytes);
+        }
+    }
+
+    fn take_records(&mut self, from: A, datagram: &[u8], now: Instant, out: &mut Outputs<A>) {
         let mut rest = datagram;
         while !rest.is_empty() {
             let Ok((record, behind)) = next_record(rest, CID_LEN) else {
@@ -164,6 +192,9 @@ impl<A: Copy + Eq + Hash> DtlsServer<A> {
         if fragment.kind == HandshakeType::Finished as u8 {
             return out.count(Counter::Unprotected);
         }
+        if !self.ledger.has_room(Want::ToGoOn, fragment.body.len()) {
+            return out.count(Counter::NoRoom);
+        }
         match handshake.messages.add(fragment) {
             Taken::Kept => self.advance(number, now, out),
             Taken::Again => handshake.send_again(now, out),
@@ -190,6 +221,7 @@ impl<A: Copy + Eq + Hash> DtlsServer<A> {
         if let Some(waiting) = self.handshakes.get_mut(&handshake) {
             waiting.take_key(key, &mut *self.random);
             self.advance(handshake, now, out);
+            self.recount(handshake);
         }
     }
 
@@ -286,12 +318,21 @@ impl<A: Copy + Eq + Hash> DtlsServer<A> {
             Protected::Done(session, resumable) => {
                 if let Some(resumable) = resumable {
                     let (id, resumable) = *resumable;
-                    let limit = self.settings.max_sessions;
-                    self.memory.keep(id, resumable, limit, now);
+                    self.keep(id, resumable, now);
                 }
                 self.complete(number, *session, now, out);
             }
         }
+    }
+
+    /// Keeps what a session can be resumed with, if there is memory for it: without it the client makes a full handshake.
+    fn keep(&mut self, id: SessionId, resumable: Resumable, now: Instant) {
+        let before = self.memory.bytes();
+        if self.ledger.has_room(Want::ToKeep, resumable.bytes()) {
+            let limit = self.settings.max_sessions;
+            self.memory.keep(id, resumable, limit, now);
+        }
+        self.ledger.change(before, self.memory.bytes());
     }
 
     /// When [`Self::handle_timeout`] is next wanted.
@@ -349,6 +390,7 @@ impl<A: Copy + Eq + Hash> DtlsServer<A> {
 
     pub(crate) fn drop_handshake(&mut self, number: u64) -> Option<Handshake<A>> {
         let handshake = self.handshakes.remove(&number)?;
+        self.ledger.change(handshake.counted, 0);
         self.retries.unset(handshake.deadline(), number);
         if self.handshakes_at.get(&handshake.address) == Some(&number) {
             self.handshakes_at.remove(&handshake.address);

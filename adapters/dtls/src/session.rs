@@ -5,6 +5,7 @@ use crate::credentials::Shown;
 use crate::crypto::keys::Keys;
 use crate::flight::{Flight, Sizes};
 use crate::handshake::Handshake;
+use crate::ledger::PLACES;
 use crate::outputs::{Counter, Outputs, Peer};
 use crate::resume::SessionId;
 use crate::window::Window;
@@ -23,6 +24,8 @@ pub(crate) struct Session<A> {
     pub(crate) heard: Instant,
     /// When its timer is due: not before it ends for its silence.
     pub(crate) timer_at: Instant,
+    /// Bytes that the ledger knows of.
+    pub(crate) counted: usize,
     /// The name by which it may be resumed.
     pub(crate) resumed_by: Option<Box<SessionId>>,
     read: Keys,
@@ -59,6 +62,7 @@ impl<A: Copy> Session<A> {
             cid: has_cid.then_some(handshake.cid),
             heard: now,
             timer_at: now,
+            counted: 0,
             read,
             writer: std::mem::replace(&mut handshake.writer, writer),
             window: handshake.window,
@@ -73,6 +77,16 @@ impl<A: Copy> Session<A> {
                 connection_id: has_cid,
             })),
         }
+    }
+
+    /// Bytes of memory that it takes, as long as it has the end of its handshake.
+    pub(crate) fn bytes(&self) -> usize {
+        let last = self
+            .last
+            .as_ref()
+            .map_or(0, |last| size_of_val(&**last) + last.0.bytes());
+        let id = self.resumed_by.as_ref().map_or(0, |id| size_of_val(&**id));
+        size_of::<Self>() + PLACES + last + id
     }
 
     /// What its client has shown, until that is told.

@@ -34,6 +34,8 @@ impl<A: Copy + Eq + Hash> DtlsServer<A> {
         }
         self.sessions_at.insert(address, number);
         let peer = session.take_peer();
+        session.counted = session.bytes();
+        self.ledger.change(0, session.counted);
         self.sessions.insert(number, session);
         if let Some(peer) = peer {
             out.events.push(Event::Opened {
@@ -93,7 +95,9 @@ impl<A: Copy + Eq + Hash> DtlsServer<A> {
             }),
             Got::Closed(alert) => {
                 if let Some(id) = session.resumed_by.as_ref().filter(|_| alert.fatal) {
+                    let before = self.memory.bytes();
                     self.memory.forget(id);
+                    self.ledger.change(before, self.memory.bytes());
                 }
                 // RFC 5246 §7.2.1
                 session.alert(Alert::warning(Description::CLOSE_NOTIFY), out);
@@ -188,6 +192,7 @@ impl<A: Copy + Eq + Hash> DtlsServer<A> {
         let Some(session) = self.sessions.remove(&number) else {
             return;
         };
+        self.ledger.change(session.counted, 0);
         self.ends.unset(session.timer_at, number);
         if self.sessions_at.get(&session.address) == Some(&number) {
             self.sessions_at.remove(&session.address);

@@ -21,8 +21,8 @@ use headgate_access::{AccessService, AccessSession, Answering};
 use headgate_model::datagram::{Address, Places, Restored};
 use headgate_model::trace::{BusTrace, Party};
 use headgate_model::{
-    Answer, Asked, BusEvent, ClientId, DatagramOutputs, DatagramServer, Destination, Instant, Many, Metric,
-    Question, SessionKey,
+    Answer, Asked, BusEvent, ClientId, DatagramOutputs, DatagramServer, Destination, Instant, Many,
+    MemoryLimit, Metric, Question, SessionKey,
 };
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
@@ -82,6 +82,9 @@ pub trait DatagramTransport: Unpin + Send + 'static {
 
     /// Who may be asked for keys. Default: nobody needs one.
     fn set_access(&mut self, _access: &Arc<dyn AccessService>) {}
+
+    /// Where what it holds of its peers counts. Default: it holds nothing.
+    fn count_in(&mut self, _memory: &Arc<MemoryLimit>) {}
 
     /// The gateway stops: queues its own last words, behind those of the protocol. Default: there are none.
     fn say_goodbye(&mut self) {}
@@ -201,6 +204,7 @@ where
         server.set_places(places);
     }
     transport.set_access(&serving.access);
+    transport.count_in(serving.hub.memory());
     Server {
         server,
         transport,

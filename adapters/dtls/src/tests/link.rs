@@ -128,6 +128,7 @@ impl Bench {
     }
 
     fn keep(&mut self, out: &mut Outputs<u16>) {
+        super::ledger::check(&self.server);
         out.drain_counts(|n, count| self.counts[n] += count);
         for event in std::mem::take(&mut out.events) {
             if let Event::Psk { handshake, identity } = &event {

@@ -3,6 +3,7 @@
 mod attacks;
 mod client;
 mod handshakes;
+mod ledger;
 mod link;
 mod resumption;
 mod sessions;

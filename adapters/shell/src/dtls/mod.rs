@@ -4,6 +4,7 @@
 
 mod files;
 mod keys;
+mod peers;
 
 use crate::datagram::{DatagramStats, DatagramTransport};
 use crate::listener::ListenError;
@@ -17,8 +18,8 @@ use headgate_access::{ANSWER_IN, AccessService, ConnectionInfo, SharedKey, TlsIn
 use headgate_dtls::{CloseReason, Counter, DtlsServer, Event, Failure, Outputs, Peer, Reason, Shown};
 use headgate_model::bus::PeerName;
 use headgate_model::datagram::Address;
-use headgate_model::{Destination, Fault, Instant};
-use std::collections::HashMap;
+use headgate_model::{Destination, Fault, Instant, MemoryLimit};
+use peers::{Known, Peers};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -104,14 +105,9 @@ pub struct DtlsTransport {
     access: Option<Arc<dyn AccessService>>,
     asked: JoinSet<(u64, Option<SharedKey>)>,
     /// What is known of the clients of sessions.
-    peers: HashMap<u64, Known>,
+    peers: Peers,
     began: tokio::time::Instant,
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
-}
-
-struct Known {
-    from: UdpAddress,
-    info: TlsInfo,
 }
 
 /// What was read, and the look at whether it is still so.
@@ -162,7 +158,7 @@ impl DtlsTransport {
             },
             access: None,
             asked: JoinSet::new(),
-            peers: HashMap::new(),
+            peers: Peers::default(),
             began: tokio::time::Instant::now(),
             timer: None,
         })
@@ -344,7 +340,7 @@ impl DtlsTransport {
                 peer,
             } => self.on_opened(session, address, *peer),
             Event::Data { session, bytes } => {
-                if let Some(known) = self.peers.get(&session) {
+                if let Some(known) = self.peers.get(session) {
                     let from = known.from;
                     sink(DtlsAddress { session, from }, bytes.into());
                 }
@@ -363,7 +359,7 @@ impl DtlsTransport {
                     CloseReason::Exhausted => "all its record numbers are used",
                 };
                 tracing::debug!(%listener, session, why, "DTLS session ended");
-                self.peers.remove(&session);
+                self.peers.remove(session);
             }
             Event::Failed {
                 address,
@@ -485,7 +481,7 @@ impl DatagramTransport for DtlsTransport {
     }
 
     fn info(&self, at: Option<DtlsAddress>) -> ConnectionInfo {
-        let known = at.and_then(|at| self.peers.get(&at.session));
+        let known = at.and_then(|at| self.peers.get(at.session));
         // Where it is now, which is not where it began.
         let address = at.map(|at| self.server.address(at.session).unwrap_or(at.from));
         ConnectionInfo {
@@ -511,6 +507,11 @@ impl DatagramTransport for DtlsTransport {
 
     fn set_access(&mut self, access: &Arc<dyn AccessService>) {
         self.access = Some(Arc::clone(access));
+    }
+
+    fn count_in(&mut self, memory: &Arc<MemoryLimit>) {
+        self.server.count_in(Arc::clone(memory));
+        self.peers.count_in(memory);
     }
 
     fn say_goodbye(&mut self) {
