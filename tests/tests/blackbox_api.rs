@@ -627,6 +627,41 @@ fn a_bad_request_disturbs_nobody() {
     });
 }
 
+/// Ten machines hold all the connections that they get: who comes from another is answered all the same.
+#[test]
+fn whoever_holds_connections_keeps_nobody_out() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let setup = setup();
+    let daemon = setup.start();
+    set_up(&daemon);
+    let port = daemon.port_of("http");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let from = |last: u8| async move {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind(([127, 0, 1, last], 0).into()).unwrap();
+            socket.connect(([127, 0, 0, 1], port).into()).await.unwrap()
+        };
+        let mut held = Vec::new();
+        for last in 1..=10 {
+            for _ in 0..64 {
+                held.push(from(last).await);
+            }
+        }
+        // Each has begun a request that it does not finish.
+        for stream in &mut held {
+            let half = b"POST /api/v1/session HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n{";
+            let _ = stream.write_all(half).await;
+        }
+        let mut honest = from(99).await;
+        let asked = b"GET /api/v1/status HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+        honest.write_all(asked).await.unwrap();
+        let mut answer = String::new();
+        honest.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+    });
+}
+
 /// What an attacker found once: each of these did more harm than an error.
 #[test]
 fn what_cannot_be_is_refused() {

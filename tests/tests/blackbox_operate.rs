@@ -1,9 +1,9 @@
 //! What an operator sees of a running gateway by its command line, and does with clients, sessions and retained messages.
 
 use headgate_auth::Users;
-use headgate_mqtt_codec::{Packet, Qos};
+use headgate_mqtt_codec::{Packet, Qos, ReasonCode};
 use headgate_tests::blackbox::{
-    Daemon, Message, Mosquitto, Peer, Setup, SnPeer, Transport, eventually, free_port, headgate,
+    Daemon, HttpClient, Message, Mosquitto, Peer, Setup, SnPeer, Transport, eventually, free_port, headgate,
 };
 use serde_json::{Value, json};
 
@@ -524,4 +524,57 @@ fn a_connected_client_is_explained_by_its_listener() {
     ] {
         assert!(words.contains(part), "{words}");
     }
+}
+
+/// What waits for a start needs no hand on the machine: the same process begins anew, and nothing that was acknowledged is lost.
+#[test]
+fn a_gateway_begins_anew_when_it_is_told_to() {
+    let setup = Setup::new();
+    let daemon = setup.start();
+    let port = daemon.port(Transport::Tcp);
+    let mut keeper = Peer::connect(port, "keeper", true, 3_600).unwrap().0;
+    keeper.subscribe("t/#", Qos::AtLeastOnce).unwrap();
+    keeper.vanish();
+    let mut publisher = Peer::connect(port, "publisher", true, 0).unwrap().0;
+    publisher.say(&[Message::new("t/x", 1, "before")]);
+    let mut connected = Peer::connect(port, "connected", true, 0).unwrap().0;
+    let control = HttpClient::control(&daemon);
+    let run = || control.get("/api/v1/system").json()["run"].clone();
+    let before = run();
+
+    let said = setup.said(&["restart"]);
+    assert_eq!(said.trim(), "the gateway serves again");
+    assert_ne!(run(), before);
+    // MQTT 5 §4.13: its clients were told.
+    let Packet::Disconnect(goodbye) = connected.recv().unwrap() else {
+        panic!("no goodbye");
+    };
+    assert_eq!(goodbye.reason, ReasonCode::ServerShuttingDown);
+    assert!(setup.log().contains("gateway stops, and begins anew"));
+    let rows = control.get("/api/v1/listeners").json()["rows"].clone();
+    let tcp = rows
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|row| row["name"] == "tcp")
+        .unwrap();
+    let port = tcp["address"]
+        .as_str()
+        .unwrap()
+        .rsplit(':')
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap();
+    let (mut keeper, present) = Peer::connect(port, "keeper", false, 3_600).unwrap();
+    assert!(present);
+    assert_eq!(keeper.hear().payload, "before");
+
+    // Not into something that cannot be started.
+    std::fs::write(setup.folder().join("headgate.toml"), "colour = \"red\"\n").unwrap();
+    let refused = control.send("POST", "/api/v1/restart", &json!({}));
+    assert_eq!(refused.status, 409, "{}", refused.text());
+    assert!(refused.text().contains("colour"), "{}", refused.text());
+    assert_eq!(control.get("/api/v1/status").status, 200);
+    daemon.stop();
 }

@@ -1,11 +1,13 @@
-//! The audit log: who changed what, before and after; a line of JSON for each change, in files that are put aside when they are large.
+//! The audit log: who changed what, before and after; a line of JSON when a change begins and one with the same number when it has ended, in files that
+//! are put aside when they are large.
 //!
-//! Always true: an entry is on the disk when [`AuditLog::write`] comes back; no more than [`KEPT`] files of [`FILE_BYTES`] are kept, the oldest goes.
+//! Always true: an entry is on the disk when [`AuditLog::write`] comes back; of one number the last line counts; no more than [`KEPT`] files of [`FILE_BYTES`] are kept, the oldest goes.
 
 use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -22,7 +24,7 @@ const LONGEST: usize = 16 << 10;
 /// A change, or that somebody tried one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AuditEntry {
-    /// Its number; never given twice.
+    /// Its number; no other change gets it.
     #[serde(default)]
     pub number: u64,
     /// Seconds since 1970.
@@ -35,8 +37,9 @@ pub struct AuditEntry {
     pub request: String,
     /// In words.
     pub action: String,
-    /// The status of the answer.
-    pub status: u16,
+    /// The status of the answer; none while the change is under way, or for ever if the gateway ended meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
     /// What was there before, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Value>,
@@ -76,15 +79,15 @@ impl AuditLog {
         let last = inner
             .files()
             .iter()
-            .find_map(|file| entries(file).last().map(|last| last.number));
+            .find_map(|file| entries(file).iter().map(|entry| entry.number).max());
         Self(Arc::new(Mutex::new(Inner {
             last: last.unwrap_or(0),
             ..inner
         })))
     }
 
-    /// Writes an entry down, and waits for the disk.
-    pub fn write(&self, mut entry: AuditEntry) -> io::Result<()> {
+    /// Writes an entry down, and waits for the disk. Its number: one that it has is kept, 0 is replaced by the next.
+    pub fn write(&self, mut entry: AuditEntry) -> io::Result<u64> {
         for value in [&mut entry.before, &mut entry.after] {
             if value
                 .as_ref()
@@ -94,8 +97,10 @@ impl AuditLog {
             }
         }
         let mut inner = self.0.lock();
-        inner.last += 1;
-        entry.number = inner.last;
+        if entry.number == 0 {
+            inner.last += 1;
+            entry.number = inner.last;
+        }
         let mut line = serde_json::to_vec(&entry)?;
         line.push(b'\n');
         let file = inner.file()?;
@@ -104,20 +109,16 @@ impl AuditLog {
             // What came of it is not known: the next entry begins with a look.
             inner.file = None;
         }
-        written
+        written.map(|()| entry.number)
     }
 
     /// `limit` entries before the number `after`, the latest first.
     pub fn page(&self, after: Option<u64>, limit: usize) -> AuditPage {
         let files = self.0.lock().files();
-        let mut rows = Vec::new();
-        for file in files {
-            let wanted = entries(&file).into_iter().rev();
-            rows.extend(wanted.filter(|entry| after.is_none_or(|after| entry.number < after)));
-            if rows.len() > limit {
-                break;
-            }
-        }
+        let oldest_first = files.iter().rev().flat_map(|file| entries(file));
+        let wanted = oldest_first.filter(|entry| after.is_none_or(|after| entry.number < after));
+        let by_number: BTreeMap<u64, AuditEntry> = wanted.map(|entry| (entry.number, entry)).collect();
+        let mut rows: Vec<_> = by_number.into_values().rev().take(limit + 1).collect();
         let more = rows.len() > limit;
         rows.truncate(limit);
         let next = rows.last().filter(|_| more).map(|last| last.number);

@@ -262,7 +262,7 @@ fn entry(text: &str) -> AuditEntry {
         from: "127.0.0.1".into(),
         request: "POST /x".into(),
         action: text.into(),
-        status: 200,
+        status: Some(200),
         before: None,
         after: Some(json!({ "a": 1 })),
     }
@@ -312,6 +312,32 @@ fn the_audit_log_is_paged_and_bounded_and_outlives_a_cut() {
         log.page(None, 1).rows[0].after,
         Some("too long to be kept".into())
     );
+}
+
+/// What a `kill -9` interrupts has a line; what came of it is not known.
+#[test]
+fn a_change_that_began_is_an_entry_and_becomes_what_it_was_when_it_has_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = AuditLog::open(folder.path());
+    let begun = |text: &str| AuditEntry {
+        status: None,
+        after: None,
+        ..entry(text)
+    };
+    let (first, second) = (log.write(begun("1")).unwrap(), log.write(begun("2")).unwrap());
+    let ended = |number, text: &str| AuditEntry {
+        number,
+        ..entry(text)
+    };
+    assert_eq!(log.write(ended(second, "2")).unwrap(), second);
+    assert_eq!(log.write(ended(first, "1")).unwrap(), first);
+    log.write(begun("3")).unwrap();
+
+    let log = AuditLog::open(folder.path());
+    log.write(entry("4")).unwrap();
+    let page = log.page(None, 10);
+    let rows: Vec<_> = page.rows.iter().map(|row| (row.number, row.status)).collect();
+    assert_eq!(rows, [(4, Some(200)), (3, None), (2, Some(200)), (1, Some(200))]);
 }
 
 /// A program that shows its password with each request is not made to wait each time; nor does it come in when the password is another one, or later.

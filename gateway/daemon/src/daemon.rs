@@ -15,6 +15,7 @@ use crate::metrics::{self, Counters, Surveyor};
 use crate::overload::Overload;
 use crate::private;
 use crate::protocols;
+use crate::restart::{Begun, Restart};
 use crate::service::{self, MoreTime};
 use crate::supplies;
 use crate::sys::{self, Sys};
@@ -47,6 +48,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Runs the gateway until it is told to stop.
 pub(crate) fn run(path: Option<&Path>) -> Outcome {
+    let begun = Begun::now();
     private::make_files_private();
     memory::fill_small_holes();
     let file = match path {
@@ -63,7 +65,7 @@ pub(crate) fn run(path: Option<&Path>) -> Outcome {
         Config::read_to_start(file.if_there(), text.clone(), environment_variables())?;
     memory::stay_small(memory::limit(config.bus.max_memory_bytes));
     let log = log::start(&config.log)?;
-    let _closes = ClosesLog(log.clone());
+    let closes = ClosesLog(log.clone());
     if undone {
         tracing::warn!(
             "the last configuration was not confirmed before the gateway stopped, the one before it is valid again"
@@ -76,10 +78,28 @@ pub(crate) fn run(path: Option<&Path>) -> Outcome {
         tracing::warn!(before = %aside.display(), "a backup has taken the place of all data");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(config, file, &text, undone, log))
+    let ended = runtime.block_on(serve(config, file, &text, undone, log))?;
+    drop((runtime, closes));
+    match ended {
+        Ended::Stopped => Ok(()),
+        Ended::Again => Err(format!("the gateway cannot begin anew: {}", begun.again()).into()),
+    }
 }
 
-async fn serve(config: Config, file: ConfigFile, text: &str, undone: bool, log: LogHandle) -> Outcome {
+/// Why the gateway has stopped.
+enum Ended {
+    Stopped,
+    /// It is to begin anew.
+    Again,
+}
+
+async fn serve(
+    config: Config,
+    file: ConfigFile,
+    text: &str,
+    undone: bool,
+    log: LogHandle,
+) -> Result<Ended, Box<dyn std::error::Error>> {
     // From here on they do not end the process.
     let (hangup, user_signals) = (hangup()?, user_signals()?);
     let more_time = MoreTime::for_work("reading the store");
@@ -119,7 +139,7 @@ async fn serve(config: Config, file: ConfigFile, text: &str, undone: bool, log: 
     let admin = Admin::load(&config.data_dir, config.http.session_idle)?;
 
     let config = Arc::new(config);
-    let stop = CancellationToken::new();
+    let (stop, restart) = (CancellationToken::new(), Restart::new(random()?));
     let links = TaskTracker::new();
     let tracer = Tracer::default();
     let spans = Arc::<SpanCounts>::default();
@@ -193,6 +213,7 @@ async fn serve(config: Config, file: ConfigFile, text: &str, undone: bool, log: 
         traces: traces.clone(),
         admin: admin.clone(),
         audit: AuditLog::open(&config.data_dir),
+        restart: restart.clone(),
         trends: trends.clone(),
         certificates: certificates.clone(),
         backups: backups.clone(),
@@ -253,9 +274,23 @@ async fn serve(config: Config, file: ConfigFile, text: &str, undone: bool, log: 
     service::ready();
     tasks.spawn(service::keep(hub.clone(), alarms.clone(), config_changes));
     memory::forget_startup_code();
-    told_to_stop().await?;
-    tracing::info!("gateway stops");
-    service::stopping();
+    let ended = tokio::select! {
+        told = told_to_stop() => {
+            told?;
+            Ended::Stopped
+        }
+        () = restart.asked() => Ended::Again,
+    };
+    match ended {
+        Ended::Stopped => {
+            tracing::info!("gateway stops");
+            service::stopping();
+        }
+        Ended::Again => {
+            tracing::info!("gateway stops, and begins anew");
+            service::reloading();
+        }
+    }
     let _more_time = MoreTime::for_work("telling clients and writing what is left");
     stop.cancel();
     bridges.halt();
@@ -287,7 +322,7 @@ async fn serve(config: Config, file: ConfigFile, text: &str, undone: bool, log: 
         })?;
     }
     tracing::info!("gateway has stopped");
-    Ok(())
+    Ok(ended)
 }
 
 /// Takes a backup that waits for this start. Where the data of before are now.

@@ -384,6 +384,12 @@ impl Live {
         (self.0.file.path().to_owned(), self.text().await)
     }
 
+    /// Whether the gateway could be started with what stands in the file now, which somebody may have changed by hand.
+    pub(crate) fn can_start(&self) -> Result<(), ConfigError> {
+        let text = self.0.file.text()?;
+        Config::read_to_start(self.0.file.if_there(), text, environment_variables()).map(drop)
+    }
+
     /// Where clients connect.
     pub(crate) fn listeners(&self) -> &Listeners {
         &self.0.parts.listeners

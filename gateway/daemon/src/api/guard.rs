@@ -13,7 +13,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use headgate_access::{ConnectionInfo, PeerAddr};
-use headgate_admin::{AuditEntry, Identity, Moment, Role};
+use headgate_admin::{AuditEntry, AuditLog, Identity, Moment, Role};
 use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -109,10 +109,10 @@ pub(super) async fn pass(State(guard): State<Guard>, request: Request, next: Nex
     let asked = format!("{} {}", request.method(), shown(request.uri()));
     // It goes on, and is written down, although whoever asked has gone.
     let done = tokio::spawn(async move {
+        let change = Change::begin(&control, &asking, asked, action);
         let response = next.run(request).await;
-        let status = response.status();
         let difference = response.extensions().get::<Difference>().cloned();
-        write_down(&control, &asking, asked, action, status, difference);
+        change.end(response.status(), difference);
         response
     });
     match done.await {
@@ -133,30 +133,46 @@ pub(super) fn tell_refused(asking: &Asking, asked: &Uri) {
     );
 }
 
-/// One entry of the audit log.
-pub(super) fn write_down(
-    control: &Control,
-    asking: &Asking,
-    request: String,
-    action: &str,
-    status: StatusCode,
-    difference: Option<Difference>,
-) {
-    let (before, after) = difference.map_or((None, None), |known| (known.before, known.after));
-    let entry = AuditEntry {
-        number: 0,
-        at: unix_time(),
-        who: asking.who.name.clone(),
-        from: asking.from.clone(),
-        request,
-        action: action.to_owned(),
-        status: status.as_u16(),
-        before,
-        after,
-    };
-    let written = tokio::task::block_in_place(|| control.audit.write(entry));
-    if let Err(error) = written {
-        tracing::error!(%error, who = asking.who.name, action, "a change is not in the audit log");
+/// One entry of the audit log: written when the change begins, and again when it has ended.
+pub(super) struct Change {
+    audit: AuditLog,
+    entry: AuditEntry,
+}
+
+impl Change {
+    pub(super) fn begin(control: &Control, asking: &Asking, request: String, action: &str) -> Self {
+        let entry = AuditEntry {
+            number: 0,
+            at: unix_time(),
+            who: asking.who.name.clone(),
+            from: asking.from.clone(),
+            request,
+            action: action.to_owned(),
+            status: None,
+            before: None,
+            after: None,
+        };
+        let audit = control.audit.clone();
+        let mut change = Self { audit, entry };
+        change.entry.number = change.write().unwrap_or(0);
+        change
+    }
+
+    pub(super) fn end(mut self, status: StatusCode, difference: Option<Difference>) {
+        self.entry.status = Some(status.as_u16());
+        if let Some(Difference { before, after }) = difference {
+            (self.entry.before, self.entry.after) = (before, after);
+        }
+        self.write();
+    }
+
+    /// On a full disk changes go on: they may be what makes room.
+    fn write(&self) -> Option<u64> {
+        let written = tokio::task::block_in_place(|| self.audit.write(self.entry.clone()));
+        let AuditEntry { who, action, .. } = &self.entry;
+        written
+            .inspect_err(|error| tracing::error!(%error, who, action, "a change is not in the audit log"))
+            .ok()
     }
 }
 

@@ -181,7 +181,7 @@ async fn set_up(
         by: By::Socket,
     };
     let (request, action) = ("POST /api/v1/setup", "Makes the first administrator.");
-    guard::write_down(&control, &asking, request.into(), action, StatusCode::OK, None);
+    guard::Change::begin(&control, &asking, request.into(), action).end(StatusCode::OK, None);
     Ok(with_cookie(&control, login, secure))
 }
 

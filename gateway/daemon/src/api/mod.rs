@@ -11,6 +11,7 @@ mod bridges;
 mod certificates;
 mod client;
 mod clients;
+mod clock;
 mod compat;
 mod configuration;
 mod diagnostics;

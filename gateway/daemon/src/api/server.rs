@@ -10,6 +10,7 @@ use crate::bridges::{BridgeError, Bridges};
 use crate::live::Live;
 use crate::log::LogHandle;
 use crate::metrics::Counters;
+use crate::restart::Restart;
 use crate::traces::Traces;
 use crate::trends::Trends;
 use crate::watch::WatchedTls;
@@ -59,6 +60,8 @@ pub(crate) struct Control {
     pub certificates: WatchedTls,
     /// Backups on the gateway.
     pub backups: Backups,
+    /// Lets the gateway begin anew.
+    pub restart: Restart,
     /// Places for streams of events.
     pub streams: Streams,
     /// Places for those who log in.
@@ -194,6 +197,7 @@ pub(super) fn table() -> Routes {
         .merge(super::bridges::routes())
         .merge(super::alarms::routes())
         .merge(super::certificates::routes())
+        .merge(super::clock::routes())
         .merge(super::clients::routes())
         .merge(super::lines::routes())
         .merge(super::listeners::routes())

@@ -2,18 +2,20 @@
 
 use super::clients::LOOKED_AT;
 use super::routes::Routes;
-use super::server::{Answer, Control, Failure};
+use super::server::{Answer, Control, Done, Failure};
 use crate::sys::unix_time;
+use crate::timekeeping::Timekeeping;
 use crate::trends::{SERIES, Span, TrendView};
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::Json;
-use headgate_admin::Role::Viewer;
+use headgate_admin::Role::{Administrator, Viewer};
 use headgate_bus::{ClientState, MAX_PAGE};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 pub(super) fn routes() -> Routes {
     Routes::default()
@@ -35,6 +37,12 @@ pub(super) fn routes() -> Routes {
             "Gives what the gateway was like in the last day, or in thirty.",
             history,
         )
+        .post(
+            Administrator,
+            "/restart",
+            "Stops the gateway as its service manager would, and begins anew.",
+            restart,
+        )
 }
 
 /// The gateway and its machine.
@@ -43,6 +51,8 @@ pub(super) struct System {
     node: String,
     version: &'static str,
     uptime_seconds: u64,
+    /// Another one after each start.
+    run: String,
     /// Seconds since 1970.
     now: u64,
     /// In which the web UI shows times; empty: that of the browser.
@@ -63,6 +73,8 @@ pub(super) struct System {
 struct ClockState {
     /// The system's clock says a time that is believed.
     believed: bool,
+    #[serde(flatten)]
+    kept: Timekeeping,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -119,6 +131,22 @@ struct Port {
     loopback: bool,
 }
 
+/// Time for the answer to go out.
+const BEFORE_RESTART: Duration = Duration::from_millis(200);
+
+async fn restart(State(control): State<Control>) -> Answer<Done> {
+    let could = tokio::task::block_in_place(|| control.live.can_start());
+    could.map_err(|fault| {
+        let what = format!("the gateway could not be started again: {fault}");
+        Failure(StatusCode::CONFLICT, what)
+    })?;
+    tokio::spawn(async move {
+        tokio::time::sleep(BEFORE_RESTART).await;
+        control.restart.ask();
+    });
+    Ok(Json(Done {}))
+}
+
 async fn system(State(control): State<Control>) -> Json<System> {
     let snapshot = control.counters.snapshot();
     let config = control.live.config().await;
@@ -137,10 +165,12 @@ async fn system(State(control): State<Control>) -> Json<System> {
         node: snapshot.node.clone(),
         version: env!("CARGO_PKG_VERSION"),
         uptime_seconds: snapshot.now.0 / 1_000,
+        run: control.restart.run().to_owned(),
         now: unix_time(),
         time_zone: config.time_zone.clone(),
         clock: ClockState {
             believed: !standing.iter().any(|alarm| alarm.id == "clock_unset"),
+            kept: Timekeeping::look(),
         },
         cpu: Cpu {
             load_1m: snapshot.machine.load,

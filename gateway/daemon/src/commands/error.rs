@@ -39,6 +39,9 @@ pub(crate) enum CommandError {
     /// Administrators cannot be read or changed.
     #[error(transparent)]
     Admin(#[from] headgate_admin::AdminError),
+    /// It was told to begin anew.
+    #[error("the gateway does not serve again after {0} s: see its log")]
+    NotAgain(u64),
     /// There is no such ban.
     #[error("{0} is not banned")]
     NotBanned(String),

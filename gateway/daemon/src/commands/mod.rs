@@ -21,6 +21,7 @@ mod log;
 mod lwm2m;
 mod metrics;
 mod reference;
+mod restart;
 mod store;
 mod table;
 mod traces;
@@ -49,6 +50,7 @@ use keys::KeysCommand;
 use log::LogCommand;
 pub use lwm2m::{Lwm2mClients, lwm2m_definitions};
 use metrics::{MetricsCommand, SlowCommand, StatusCommand};
+use restart::RestartCommand;
 use std::path::{Path, PathBuf};
 use store::StoreCommand;
 use traces::TraceCommand;
@@ -137,6 +139,8 @@ pub enum GatewayCommand {
     Reload(ReloadCommand),
     /// Show, apply, confirm and roll back the configuration of a running gateway.
     Config(ConfigCommand),
+    /// Let a running gateway stop and begin anew.
+    Restart(RestartCommand),
 }
 
 impl GatewayCommand {
@@ -175,6 +179,7 @@ impl GatewayCommand {
             Self::Bridge(bridge) => bridge.run(),
             Self::Reload(reload) => reload.run(),
             Self::Config(config) => config.run(),
+            Self::Restart(restart) => restart.run(),
         }
     }
 }

@@ -266,13 +266,14 @@ impl<D: Dialect> Table<D> {
         };
         // It goes on, and is written down, although whoever asked has gone.
         let done = tokio::spawn(async move {
+            let change = guard::Change::begin(&control, &asking, asked, action);
             let response = answer.await;
             let status = match response.extensions().get::<Undone>() {
                 Some(Undone) => StatusCode::BAD_REQUEST,
                 None => response.status(),
             };
             let difference = response.extensions().get::<Difference>().cloned();
-            guard::write_down(&control, &asking, asked, action, status, difference);
+            change.end(status, difference);
             response
         });
         let failed = |error: tokio::task::JoinError| {

@@ -234,6 +234,22 @@ export const gateway = {
   history: (series: string[], span: "24h" | "30d") => get<History>("history", { series: series.join(","), span }),
   metrics: () => get<MetricFamily[]>("metrics"),
   slow: () => get<SlowClient[]>("slow"),
+  setClock: (now: number) => put("system/clock", { now }),
+  /** Comes back when it serves again. Nobody is logged in then. */
+  restart: async () => {
+    const { run } = await get<System>("system");
+    await post("restart");
+    for (const end = Date.now() + 120_000; Date.now() < end; ) {
+      await new Promise((wake) => setTimeout(wake, 500));
+      try {
+        if ((await get<System>("system")).run !== run) return;
+      } catch (refusal) {
+        const isGone = refusal instanceof ApiError && (refusal.status === 0 || refusal.status >= 500);
+        if (!isGone) return;
+      }
+    }
+    throw new ApiError(0, "");
+  },
 };
 
 export const clients = {
@@ -369,5 +385,6 @@ export const backups = {
   upload: (name: string, file: Blob) => ask("PUT", `backups/${seg(name)}`, undefined, file),
   remove: (name: string) => remove(`backups/${seg(name)}`),
   restore: (name: string, passphrase?: string) => post(`backups/${seg(name)}/restore`, { passphrase }),
+  withdraw: (name: string) => remove(`backups/${seg(name)}/restore`),
   address: (name: string) => url(`backups/${seg(name)}`),
 };

@@ -55,7 +55,8 @@ export interface AuditEntry {
   request: string;
   /** What was done, in words. */
   action: string;
-  status: number;
+  /** None while it is under way, or for ever if the gateway ended meanwhile. */
+  status?: number | null;
   before?: unknown;
   after?: unknown;
 }
@@ -85,10 +86,21 @@ export interface System {
   node: string;
   version: string;
   uptime_seconds: number;
+  /** Another one after each start. */
+  run: string;
   now: number;
   /** Empty: that of the browser. */
   time_zone: string;
-  clock: { believed: boolean };
+  clock: {
+    believed: boolean;
+    synchronized: boolean | null;
+    max_error_seconds: number | null;
+    offset_seconds: number | null;
+    service: string | null;
+    servers: string[];
+    /** What a clock chip says, in seconds since 1970. */
+    chip: number | null;
+  };
   cpu: { load_1m: number | null; cores: number; process_seconds: number | null };
   memory: {
     total_bytes: number | null;
@@ -658,4 +670,6 @@ export interface Backup {
   bytes: number;
   made_at: number;
   encrypted: boolean;
+  /** The next start takes it. */
+  waits: boolean;
 }

@@ -1,10 +1,12 @@
 //! HTTP/1.1 over the connections of a listener: who asks gets an answer of a router, within bounds.
 //!
 //! A request's head has a size and a time, its body a size, its answer a time; who takes nothing of the answer, or asks nothing more, is left; and there are
-//! so many connections at a time at most, whatever the listener allows.
+//! so many connections at a time at most, whatever the listener allows ([`places`]).
+
+mod places;
 
 use crate::connection::{Connection, ConnectionPermit};
-use crate::limit::{AddressLimit, ConnectionLimit};
+use crate::limit::AddressLimit;
 use crate::stages::Stages;
 use crate::transport::Transport;
 use axum::Router;
@@ -19,9 +21,11 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
+use places::{Answered, Place, Places};
 use std::convert::Infallible;
 use std::future::Future;
 use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -64,11 +68,8 @@ const LINGER: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub struct Http {
     router: Router,
-    limit: ConnectionLimit,
-    /// Places for this machine when all others are taken: whoever looks after the gateway comes in.
-    reserve: ConnectionLimit,
     /// `None`: the listener alone limits.
-    per_address: Option<AddressLimit>,
+    limits: Option<(Places, AddressLimit)>,
     stop: CancellationToken,
     /// Time until an answer begins; `None`: the router has bounds of its own.
     answer_time: Option<Duration>,
@@ -79,9 +80,10 @@ impl Http {
     pub fn new(router: Router, stop: CancellationToken) -> Self {
         Self {
             router: router.layer(DefaultBodyLimit::max(MAX_BODY)),
-            limit: ConnectionLimit::new(Some(MAX_CONNECTIONS)),
-            reserve: ConnectionLimit::new(Some(RESERVE)),
-            per_address: Some(AddressLimit::new(MAX_OF_AN_ADDRESS)),
+            limits: Some((
+                Places::new(MAX_CONNECTIONS, RESERVE),
+                AddressLimit::new(MAX_OF_AN_ADDRESS),
+            )),
             stop,
             answer_time: Some(ANSWER_TIME),
         }
@@ -91,9 +93,7 @@ impl Http {
     pub(crate) fn unhurried(router: Router) -> Self {
         Self {
             router,
-            limit: ConnectionLimit::default(),
-            reserve: ConnectionLimit::default(),
-            per_address: None,
+            limits: None,
             stop: CancellationToken::new(),
             answer_time: None,
         }
@@ -101,25 +101,29 @@ impl Http {
 
     /// Serves one connection, which `open` counts.
     pub(crate) fn serve(&self, connection: Connection, open: &TaskTracker) -> Stages {
-        let of_address = match (&self.per_address, connection.info.peer) {
-            (Some(limit), PeerAddr::Ip(address)) => limit.acquire(address.ip()).map(Some),
-            _ => Some(None),
+        let address = match connection.info.peer {
+            PeerAddr::Ip(address) => address.ip(),
+            _ => IpAddr::V4(Ipv4Addr::LOCALHOST),
         };
-        let is_here = matches!(connection.info.peer, PeerAddr::Ip(address) if address.ip().to_canonical().is_loopback());
-        let slot = self.limit.acquire();
-        let slot = slot.or_else(|| self.reserve.acquire().filter(|_| is_here));
-        let Some(slots) = slot.zip(of_address) else {
+        let held = match &self.limits {
+            None => Some((None, None)),
+            Some((places, of_address)) => of_address
+                .acquire(address)
+                .and_then(|slot| Some((places.take(address)?, slot)))
+                .map(|(place, slot)| (Some(Arc::new(place)), Some(slot))),
+        };
+        let Some((place, slot)) = held else {
             tracing::info!(peer = %connection.info.peer, "too many HTTP connections: one is refused");
             return Stages::one(async move { drop(connection) });
         };
         let (this, token) = (self.clone(), open.token());
         Stages::one(async move {
-            this.answer(connection).await;
-            drop((slots, token));
+            this.answer(connection, place).await;
+            drop((slot, token));
         })
     }
 
-    async fn answer(self, connection: Connection) {
+    async fn answer(self, connection: Connection, place: Option<Arc<Place>>) {
         let (transport, info, permit) = connection.into_parts();
         let (info, permit) = (Arc::new(info), Arc::new(permit));
         let held = Arc::clone(&permit);
@@ -127,9 +131,18 @@ impl Http {
         let router = self.router;
         let answer_time = self.answer_time;
         let asked = AtomicU32::new(0);
+        let asks_at = place.clone();
         let service = service_fn(move |request: Request<Incoming>| {
+            let of_place = asks_at.as_ref().map(|place| place.ask());
             let last = asked.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_REQUESTS || held.is_over();
-            respond(router.clone(), request, Arc::clone(&info), answer_time, last)
+            let answer = respond(router.clone(), request, Arc::clone(&info), answer_time, last);
+            async move {
+                let answer = answer.await?;
+                Ok::<_, Infallible>(match of_place {
+                    Some(asked) => answer.map(|body| Answered::body(body, asked)),
+                    None => answer,
+                })
+            }
         });
         let mut serving = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -141,6 +154,10 @@ impl Http {
         let mut serving = Pin::new(&mut serving);
         let ended = tokio::select! {
             ended = serving.as_mut() => ended,
+            () = given_away(place.as_deref()) => {
+                tracing::debug!(%peer, "HTTP connection gives way to another");
+                return;
+            }
             () = self.stop.cancelled() => {
                 serving.as_mut().graceful_shutdown();
                 // What cannot be answered in time is cut off by who stops the gateway.
@@ -150,6 +167,13 @@ impl Http {
         if let Err(error) = ended {
             tracing::debug!(%peer, %error, "HTTP connection ended");
         }
+    }
+}
+
+async fn given_away(place: Option<&Place>) {
+    match place {
+        Some(place) => place.given_away().await,
+        None => std::future::pending().await,
     }
 }
 
