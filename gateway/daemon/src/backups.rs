@@ -8,14 +8,15 @@
 use crate::alarms::{Alarms, Severity, Trouble};
 use crate::api::{SnapshotError, snapshot};
 use crate::archive::{
-    self, ArchiveError, Holds, Making, Manifest, Outward, Passphrase, Taking, free_bytes, is_sealed,
-    look_at_header, look_into,
+    self, ArchiveError, Holds, Making, Manifest, Outward, Passphrase, Taking, is_sealed, look_at_header,
+    look_into,
 };
 use crate::config::{Config, ConfigError, environment_variables};
+use crate::incoming::{IncomingError, RESERVE, write_body};
 use crate::live::Live;
 use crate::sys::unix_time;
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt};
+use futures_util::Stream;
 use headgate_bus::handle::Hub;
 use parking_lot::Mutex;
 use schemars::JsonSchema;
@@ -24,12 +25,10 @@ use std::fmt::Display;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::io::AsyncWriteExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 const FOLDER: &str = "backups";
 /// How those begin that the gateway makes by itself.
@@ -41,14 +40,6 @@ const COMING: &str = ".headgate-upload-";
 const LONGEST_NAME: usize = 128;
 /// Bytes of a file that comes from elsewhere.
 const MOST_BYTES: u64 = 4 << 30;
-/// Bytes that stay free on the disk: the gateway goes on writing there.
-const RESERVE: u64 = 64 << 20;
-/// How often it is looked whether the disk has room, in bytes.
-const LOOK_EVERY: u64 = 4 << 20;
-/// So long nothing of a file may come.
-const STALL: Duration = Duration::from_secs(30);
-/// And so long all of it may take.
-const LONGEST: Duration = Duration::from_secs(2 * 3_600);
 /// How often it is looked whether one is due.
 const LOOK: Duration = Duration::from_secs(5);
 /// One that failed is tried again after this, or when the next is due.
@@ -134,20 +125,9 @@ pub(crate) enum BackupError {
     /// One at a time.
     #[error("another backup is being made, taken back or received: try again when that is done")]
     Busy,
-    /// It is too long.
-    #[error("a backup has {MOST_BYTES} bytes at most")]
-    TooLong,
-    /// The disk would be full.
-    #[error(
-        "no room for the backup: {RESERVE} bytes of the disk stay free for the gateway itself; remove a backup, or free some elsewhere"
-    )]
-    NoRoom,
-    /// Nothing came any more.
-    #[error("the backup did not come in time")]
-    Late,
-    /// It broke off.
-    #[error("the backup did not come: {0}")]
-    Broken(String),
+    /// It did not come.
+    #[error(transparent)]
+    Incoming(#[from] IncomingError),
     /// It cannot be made or read.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
@@ -406,8 +386,8 @@ impl Backups {
             let new = tempfile::Builder::new().prefix(COMING).tempfile_in(&folder);
             new.map_err(at(&folder))
         })?;
-        let written = timeout(LONGEST, write_body(&folder, new.reopen(), told, body));
-        written.await.map_err(|_| BackupError::Late)??;
+        let file = new.reopen().map_err(at(&folder))?;
+        write_body(&folder, file, told, MOST_BYTES, body).await?;
         tokio::task::block_in_place(|| {
             match is_sealed(new.path())? {
                 true => look_at_header(new.path())?,
@@ -604,42 +584,4 @@ impl Backups {
         let made = UNIX_EPOCH + Duration::from_secs(last.made_at);
         Some(SystemTime::now().duration_since(made).unwrap_or_default())
     }
-}
-
-async fn write_body<E: Display>(
-    folder: &Path,
-    file: io::Result<File>,
-    told: Option<u64>,
-    body: impl Stream<Item = Result<Bytes, E>>,
-) -> Result<(), BackupError> {
-    let room = || free_bytes(folder).saturating_sub(RESERVE);
-    if told.is_some_and(|told| told > MOST_BYTES) {
-        return Err(BackupError::TooLong);
-    }
-    if told.unwrap_or(0) > room() {
-        return Err(BackupError::NoRoom);
-    }
-    let mut file = tokio::fs::File::from_std(file.map_err(at(folder))?);
-    let (mut bytes, mut looked_at) = (0_u64, None);
-    let mut body = pin!(body);
-    loop {
-        let next = timeout(STALL, body.next()).await;
-        let Some(piece) = next.map_err(|_| BackupError::Late)? else {
-            break;
-        };
-        let piece = piece.map_err(|error| BackupError::Broken(error.to_string()))?;
-        bytes += piece.len() as u64;
-        if bytes > MOST_BYTES {
-            return Err(BackupError::TooLong);
-        }
-        if looked_at.is_none_or(|at| bytes - at >= LOOK_EVERY) {
-            looked_at = Some(bytes);
-            if room() < LOOK_EVERY {
-                return Err(BackupError::NoRoom);
-            }
-        }
-        file.write_all(&piece).await.map_err(at(folder))?;
-    }
-    file.flush().await.map_err(at(folder))?;
-    file.sync_all().await.map_err(at(folder))
 }

@@ -6,6 +6,7 @@ use crate::archive::{self, ArchiveError, Hold};
 use crate::backups::Backups;
 use crate::bridges::Bridges;
 use crate::config::{self, Config, Durability, Startable, at_most, environment_variables};
+use crate::firmware::{self, Firmware};
 use crate::http::Site;
 use crate::listeners::Listeners;
 use crate::live::{self, Applied, ConfigFile, Live, Parts};
@@ -155,6 +156,7 @@ async fn serve(
     let (valid, config_changes) = watch::channel(Arc::clone(&config));
     let bridges = Bridges::new(&hub, &links, &tracer, &config.node, &config.data_dir);
     let surveyor = Surveyor::new(hub.clone(), config_changes.clone());
+    let running = firmware::Running::default();
     let counters = Counters::new(metrics::Parts {
         hub: hub.clone(),
         totals: metrics,
@@ -167,6 +169,7 @@ async fn serve(
         spans: (tracer.clone(), Arc::clone(&spans)),
         config: config_changes.clone(),
         data_dir: config.data_dir.clone(),
+        running: running.clone(),
     });
     let site = Site::new(counters.clone(), config_changes.clone());
     let mut spoken = Protocols::new(serving.clone());
@@ -202,6 +205,15 @@ async fn serve(
     let live = Live::new(parts, Arc::clone(&config), file, text, undone);
     let trends = Trends::start(counters.clone(), keeps.then_some(&*config.data_dir));
     let backups = Backups::new(hub.clone(), live.clone(), alarms.clone(), &config.data_dir);
+    let firmware = Firmware::new(firmware::Parts {
+        hub: hub.clone(),
+        live: live.clone(),
+        bridges: bridges.clone(),
+        alarms: alarms.clone(),
+        data_dir: config.data_dir.clone(),
+        running,
+        config: config_changes.clone(),
+    });
     let answers = Control {
         bridges: bridges.clone(),
         access,
@@ -214,6 +226,7 @@ async fn serve(
         admin: admin.clone(),
         audit: AuditLog::open(&config.data_dir),
         restart: restart.clone(),
+        firmware: firmware.clone(),
         trends: trends.clone(),
         certificates: certificates.clone(),
         backups: backups.clone(),
@@ -256,6 +269,7 @@ async fn serve(
     tasks.spawn(alarms.clone().keep());
     tasks.spawn(trends.clone().keep());
     tasks.spawn(backups.keep());
+    tasks.spawn(firmware.clone().keep());
     let sys = Sys::new(counters.clone(), config_changes.clone());
     let sys = tokio::spawn(sys.run(notices));
 

@@ -237,7 +237,7 @@ impl Sys {
 
     fn publish_machine(&self, now: &Snapshot) {
         let tell = |name: &str, value: String| {
-            self.publish(&format!("machine/{name}"), value, Qos::AtMostOnce, false);
+            self.publish(&format!("system/{name}"), value, Qos::AtMostOnce, false);
         };
         for (zone, degrees) in &now.machine.temperatures {
             tell(
@@ -255,6 +255,36 @@ impl Sys {
         if let Some((free, all)) = now.disk {
             tell("disk/free", free.to_string());
             tell("disk/size", all.to_string());
+        }
+        tell(
+            "disk/written",
+            (now.store.journal_bytes + now.store.checkpoint_bytes).to_string(),
+        );
+        if let Some(tenths) = now.machine.flash_life_used {
+            tell("disk/life_used", format!("{}", f64::from(tenths) / 10.0));
+        }
+        if let Some((total, available)) = now.machine.memory_total.zip(now.machine.memory_available) {
+            tell("memory/total", total.to_string());
+            tell("memory/available", available.to_string());
+        }
+        if let Some(resident) = now.process.resident {
+            tell("memory/gateway", resident.to_string());
+        }
+        if let Some(synchronized) = now.timekeeping.synchronized {
+            tell("clock/synchronized", synchronized.to_string());
+        }
+        if let Some(error) = now.timekeeping.max_error_seconds {
+            tell("clock/max_error", format!("{error:.3}"));
+        }
+        let believed = !now.alarms.iter().any(|(id, _)| id == "clock_unset");
+        tell("clock/believed", believed.to_string());
+        for bridge in &now.bridges {
+            tell(&format!("uplink/{}", bridge.name), bridge.state.to_owned());
+        }
+        if let Some(system) = &now.system {
+            tell("slot", system.slot.clone());
+            tell("slot/version", system.version.clone());
+            tell("slot/state", system.state.name().to_owned());
         }
     }
 

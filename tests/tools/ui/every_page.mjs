@@ -40,6 +40,7 @@ const PAGES = [
   "administrators",
   "administrators?tab=keys",
   "administrators?tab=audit",
+  "firmware",
   "system",
   "account",
   "wizard",

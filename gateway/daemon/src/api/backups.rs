@@ -4,6 +4,7 @@ use super::routes::{Changed, Routes};
 use super::server::{Answer, Control, Done, Failure};
 use crate::archive::{ArchiveError, Passphrase};
 use crate::backups::{Backup, BackupError, By, Prepared};
+use crate::incoming::IncomingError;
 use axum::body::Body;
 use axum::extract::{Extension, Path, State};
 use axum::http::StatusCode;
@@ -55,15 +56,23 @@ impl From<BackupError> for Failure {
             | BackupError::DataDir(..) => StatusCode::UNPROCESSABLE_ENTITY,
             BackupError::Unknown(_) => StatusCode::NOT_FOUND,
             BackupError::IsThere(_) | BackupError::Full(_) | BackupError::Busy => StatusCode::CONFLICT,
-            BackupError::TooLong => StatusCode::PAYLOAD_TOO_LARGE,
-            BackupError::NoRoom => StatusCode::INSUFFICIENT_STORAGE,
-            BackupError::Late => StatusCode::REQUEST_TIMEOUT,
-            BackupError::Broken(_) => StatusCode::BAD_REQUEST,
+            BackupError::Incoming(error) => status_of_incoming(error),
             BackupError::Archive(error) => status_of(error),
             BackupError::Snapshot(_) => StatusCode::SERVICE_UNAVAILABLE,
             BackupError::File { .. } | BackupError::Lost(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self(status, error.to_string())
+    }
+}
+
+/// Of a file that did not come.
+pub(super) fn status_of_incoming(error: &IncomingError) -> StatusCode {
+    match error {
+        IncomingError::TooLong(_) => StatusCode::PAYLOAD_TOO_LARGE,
+        IncomingError::NoRoom => StatusCode::INSUFFICIENT_STORAGE,
+        IncomingError::Late => StatusCode::REQUEST_TIMEOUT,
+        IncomingError::Broken(_) => StatusCode::BAD_REQUEST,
+        IncomingError::Io(_) => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 

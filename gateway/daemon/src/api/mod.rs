@@ -16,6 +16,7 @@ mod compat;
 mod configuration;
 mod diagnostics;
 mod explain;
+mod firmware;
 mod guard;
 mod lines;
 mod listeners;

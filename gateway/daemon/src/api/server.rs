@@ -7,6 +7,7 @@ use super::{guard, openapi};
 use crate::alarms::Alarms;
 use crate::backups::Backups;
 use crate::bridges::{BridgeError, Bridges};
+use crate::firmware::Firmware;
 use crate::live::Live;
 use crate::log::LogHandle;
 use crate::metrics::Counters;
@@ -60,6 +61,8 @@ pub(crate) struct Control {
     pub certificates: WatchedTls,
     /// Backups on the gateway.
     pub backups: Backups,
+    /// Updates of the system.
+    pub firmware: Firmware,
     /// Lets the gateway begin anew.
     pub restart: Restart,
     /// Places for streams of events.
@@ -203,6 +206,7 @@ pub(super) fn table() -> Routes {
         .merge(super::listeners::routes())
         .merge(super::diagnostics::routes())
         .merge(super::explain::routes())
+        .merge(super::firmware::routes())
         .merge(super::retained::routes())
         .merge(super::publish::routes())
         .merge(super::metrics::routes())

@@ -152,7 +152,6 @@ async fn system(State(control): State<Control>) -> Json<System> {
     let config = control.live.config().await;
     let (file, _) = control.live.file().await;
     let standing = control.alarms.lists().0;
-    let memory = meminfo();
     let ports = control.live.listeners().views().into_iter().map(|view| Port {
         tls: ["tls", "wss", "dtls"].contains(&view.kind) || view.tls,
         loopback: is_loopback(&view.address),
@@ -170,7 +169,7 @@ async fn system(State(control): State<Control>) -> Json<System> {
         time_zone: config.time_zone.clone(),
         clock: ClockState {
             believed: !standing.iter().any(|alarm| alarm.id == "clock_unset"),
-            kept: Timekeeping::look(),
+            kept: snapshot.timekeeping,
         },
         cpu: Cpu {
             load_1m: snapshot.machine.load,
@@ -178,8 +177,8 @@ async fn system(State(control): State<Control>) -> Json<System> {
             process_seconds: snapshot.process.cpu_seconds,
         },
         memory: Memory {
-            total_bytes: memory.get("MemTotal").copied(),
-            available_bytes: memory.get("MemAvailable").copied(),
+            total_bytes: snapshot.machine.memory_total,
+            available_bytes: snapshot.machine.memory_available,
             process_bytes: snapshot.process.resident,
             ledger_bytes: snapshot.bus.memory.used(),
             max_bytes: Some(snapshot.bus.memory.max).filter(|max| *max < usize::MAX),
@@ -189,7 +188,7 @@ async fn system(State(control): State<Control>) -> Json<System> {
             free_bytes: snapshot.disk.map(|(free, _)| free),
             store_bytes: snapshot.store.disk_bytes,
             written_bytes: snapshot.store.journal_bytes + snapshot.store.checkpoint_bytes,
-            life_used_tenths: life_used(),
+            life_used_tenths: snapshot.machine.flash_life_used,
         },
         temperatures: snapshot
             .machine
@@ -215,31 +214,6 @@ fn is_loopback(address: &str) -> bool {
         // A Unix socket, or a serial line.
         Err(_) => true,
     }
-}
-
-/// `/proc/meminfo`, in bytes.
-fn meminfo() -> BTreeMap<String, u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = |line: &str| {
-        let (name, rest) = line.split_once(':')?;
-        let kib: u64 = rest.trim().strip_suffix(" kB")?.trim().parse().ok()?;
-        Some((name.to_owned(), kib * 1_024))
-    };
-    text.lines().filter_map(line).collect()
-}
-
-/// The worse of the two estimates of an eMMC's life, in tenths. JESD84-B51 §7.4.90: 0x01 is the first tenth, 0x0B is more than its life.
-fn life_used() -> Option<u8> {
-    let devices = std::fs::read_dir("/sys/block").ok()?.flatten();
-    let life =
-        devices.filter_map(|device| std::fs::read_to_string(device.path().join("device/life_time")).ok());
-    life.filter_map(|text| worst_of(&text)).max()
-}
-
-fn worst_of(life_time: &str) -> Option<u8> {
-    let values = life_time.split_ascii_whitespace();
-    let values = values.filter_map(|value| u8::from_str_radix(value.trim_start_matches("0x"), 16).ok());
-    values.filter(|value| *value > 0).max()
 }
 
 /// Who is connected, and how much goes through.
@@ -336,17 +310,4 @@ async fn history(State(control): State<Control>, Query(wished): Query<Wished>) -
         return Err(Failure(StatusCode::UNPROCESSABLE_ENTITY, what));
     }
     Ok(Json(control.trends.view(wished.span, &series)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_life_of_flash_is_the_worse_of_two_estimates() {
-        assert_eq!(worst_of("0x01 0x03\n"), Some(3));
-        assert_eq!(worst_of("0x0b 0x00\n"), Some(11));
-        assert_eq!(worst_of("0x00 0x00"), None);
-        assert_eq!(worst_of(""), None);
-    }
 }

@@ -42,6 +42,9 @@ pub(crate) enum CommandError {
     /// It was told to begin anew.
     #[error("the gateway does not serve again after {0} s: see its log")]
     NotAgain(u64),
+    /// RAUC or the gateway refused it.
+    #[error("the update is not installed: {0}")]
+    NotInstalled(String),
     /// There is no such ban.
     #[error("{0} is not banned")]
     NotBanned(String),

@@ -25,6 +25,7 @@ mod restart;
 mod store;
 mod table;
 mod traces;
+mod update;
 mod users;
 
 use crate::config::{Config, ConfigError, environment_variables, given_or_own};
@@ -54,6 +55,7 @@ use restart::RestartCommand;
 use std::path::{Path, PathBuf};
 use store::StoreCommand;
 use traces::TraceCommand;
+use update::UpdateCommand;
 use users::UsersCommand;
 
 /// The configuration for a command that needs the settings `needed` of it. What else is wrong with it is a warning.
@@ -141,6 +143,8 @@ pub enum GatewayCommand {
     Config(ConfigCommand),
     /// Let a running gateway stop and begin anew.
     Restart(RestartCommand),
+    /// Show, check and install updates of the system that a running gateway runs on, and go back to the one before.
+    Update(UpdateCommand),
 }
 
 impl GatewayCommand {
@@ -180,6 +184,7 @@ impl GatewayCommand {
             Self::Reload(reload) => reload.run(),
             Self::Config(config) => config.run(),
             Self::Restart(restart) => restart.run(),
+            Self::Update(update) => update.run(),
         }
     }
 }

@@ -60,6 +60,18 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
         let what = out_of_range(config.backups.keep, "1 to 1000");
         faults.push(Fault::new("backups.keep", what));
     }
+    if config.firmware.trial_time < Duration::from_secs(10) {
+        faults.push(Fault::new(
+            "firmware.trial_time",
+            "10s or more: a gateway takes its time to start",
+        ));
+    }
+    if config.firmware.reboot.is_empty() {
+        faults.push(Fault::new(
+            "firmware.reboot",
+            "a program, and its arguments: [\"systemctl\", \"reboot\"]",
+        ));
+    }
     if !config.backups.every.is_zero() && config.backups.every < Duration::from_secs(60) {
         let what = format!(
             "{:?} is out of range, allowed is 0s, or 1m and more",

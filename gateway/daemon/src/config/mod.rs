@@ -28,8 +28,8 @@ pub(crate) use schema::{choices, resolve};
 #[cfg(test)]
 pub(crate) use sections::Facility;
 pub(crate) use sections::{
-    AlarmSettings, Audience, BackupSettings, Durability, HttpSettings, LogFileSettings, LogFormat,
-    LogSettings, MetricsSettings, StoreSettings, SysSettings, SyslogSettings,
+    AlarmSettings, Audience, BackupSettings, Durability, FirmwareSettings, HttpSettings, LogFileSettings,
+    LogFormat, LogSettings, MetricsSettings, StoreSettings, SysSettings, SyslogSettings,
 };
 pub(crate) use telemetry::{OtlpEndpoint, TelemetrySettings};
 pub(crate) use told::{Location, Told};
@@ -122,6 +122,8 @@ with_protocols!(configuration!(
         http: HttpSettings = HttpSettings::default(),
         /// Backups that are kept in the data folder.
         backups: BackupSettings = BackupSettings::default(),
+        /// Updates of the system that the gateway runs on.
+        firmware: FirmwareSettings = FirmwareSettings::default(),
         /// Traces of messages for OpenTelemetry.
         telemetry: TelemetrySettings = TelemetrySettings::default(),
     }

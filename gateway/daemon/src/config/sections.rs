@@ -259,6 +259,34 @@ impl Default for BackupSettings {
     }
 }
 
+/// Updates of the system that the gateway runs on, where RAUC writes them: see docs/appliance.md.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct FirmwareSettings {
+    /// RAUC's program; empty: there are no updates. Default: `rauc` where there is a `system.conf` of RAUC.
+    pub program: Option<String>,
+    /// How long a system may take until it serves and, the first time, reaches all bridges that the one before reached; otherwise the machine falls back.
+    /// 10 seconds or more.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub trial_time: Duration,
+    /// The program that starts the machine anew, and its arguments.
+    pub reboot: Vec<String>,
+    /// Bytes that an uploaded bundle may have.
+    pub max_bundle_bytes: u64,
+}
+
+impl Default for FirmwareSettings {
+    fn default() -> Self {
+        Self {
+            program: None,
+            trial_time: Duration::from_secs(600),
+            reboot: vec!["systemctl".into(), "reboot".into()],
+            max_bundle_bytes: 1 << 30,
+        }
+    }
+}
+
 /// Who gets an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -475,6 +475,9 @@ impl Snapshot {
             temperatures,
             networks,
             load,
+            memory_total,
+            memory_available,
+            flash_life_used,
         } = &self.machine;
         out.gauges(
             "machine_temperature_celsius",
@@ -495,6 +498,40 @@ impl Snapshot {
                 "machine_load",
                 "Tasks that ran or wanted to, over the last minute.",
                 *load,
+            );
+        }
+        if let Some((total, available)) = memory_total.zip(*memory_available) {
+            out.gauge("machine_memory_bytes", "Memory of the machine.", total);
+            out.gauge(
+                "machine_memory_available_bytes",
+                "Memory that could be had.",
+                available,
+            );
+        }
+        if let Some(tenths) = flash_life_used {
+            out.gauge(
+                "machine_flash_life_used_ratio",
+                "How much of its life the flash memory has used up, by its own estimate.",
+                f64::from(*tenths) / 10.0,
+            );
+        }
+        if let Some(synchronized) = self.timekeeping.synchronized {
+            out.gauge(
+                "machine_clock_synchronized",
+                "1 while a time service keeps the clock right.",
+                synchronized,
+            );
+        }
+        if let Some(system) = &self.system {
+            let labels = [
+                ("slot", &*system.slot),
+                ("version", &*system.version),
+                ("state", system.state.name()),
+            ];
+            out.gauges(
+                "machine_system_info",
+                "1; the system that runs, and whether it is good.",
+                [sample(labels, true)],
             );
         }
     }

@@ -16,8 +16,10 @@ pub(crate) use survey::{Survey, Surveyor};
 use crate::alarms::Alarms;
 use crate::bridges::{BridgeView, Bridges};
 use crate::config::Config;
+use crate::firmware::{Running, RunningSystem};
 use crate::log::{DestinationView, LogHandle};
 use crate::telemetry::SpanCounts;
+use crate::timekeeping::Timekeeping;
 use crate::traces::Traces;
 use headgate_auth::{Access, LoginStats};
 use headgate_bus::BusStats;
@@ -71,6 +73,8 @@ pub(crate) struct Parts {
     pub config: watch::Receiver<Arc<Config>>,
     /// Whose disk is told.
     pub data_dir: PathBuf,
+    /// The system that runs.
+    pub running: Running,
 }
 
 /// The highest gauges so far.
@@ -128,6 +132,9 @@ pub(crate) struct Snapshot {
     pub spans: [(&'static str, u64); 3],
     pub process: Process,
     pub machine: Machine,
+    pub timekeeping: Timekeeping,
+    /// The system that runs, where RAUC updates it.
+    pub system: Option<RunningSystem>,
     /// Bytes free for us on the disk with the data, and in all; `None` where the system does not say.
     pub disk: Option<(u64, u64)>,
 }
@@ -223,6 +230,7 @@ impl Counters {
             traces,
             spans: (tracer, spans),
             data_dir,
+            running,
             ..
         } = &self.0.parts;
         let bus = hub.stats();
@@ -256,6 +264,8 @@ impl Counters {
             ],
             process: Process::now(),
             machine: Machine::now(),
+            timekeeping: Timekeeping::look(),
+            system: running.now(),
             disk: rustix::fs::statvfs(data_dir)
                 .ok()
                 .map(|disk| (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize)),

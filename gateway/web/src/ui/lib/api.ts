@@ -10,6 +10,7 @@ import type {
   Ban,
   Banned,
   Bridge,
+  BundleInfo,
   Certificate,
   Client,
   ClientDetails,
@@ -17,9 +18,10 @@ import type {
   ConfigurationHistory,
   DelayedRow,
   Edit,
-  ExplainRequest,
   Explained,
+  ExplainRequest,
   Finding,
+  Firmware,
   History,
   Issued,
   IssueRequest,
@@ -377,6 +379,16 @@ export const configuration = {
   rollBack: (number?: number) => post<Applied>("configuration/rollback", { number }),
   history: () => get<ConfigurationHistory>("configuration/history"),
   earlier: (number: number) => get<{ number: number; toml: string }>(`configuration/history/${number}`),
+};
+
+/** `bundle`: an address; left out, the one that was uploaded. */
+export const firmware = {
+  view: () => get<Firmware>("firmware"),
+  upload: (file: Blob) => ask("PUT", "firmware/bundle", undefined, file),
+  check: (bundle?: string) => post<BundleInfo>("firmware/check", { bundle }),
+  install: (bundle?: string) => post("firmware/install", { bundle }),
+  bootOther: () => post("firmware/boot-other"),
+  reboot: () => post("reboot"),
 };
 
 export const backups = {

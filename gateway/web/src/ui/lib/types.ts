@@ -673,3 +673,35 @@ export interface Backup {
   /** The next start takes it. */
   waits: boolean;
 }
+
+// The system below the gateway
+
+export type FirmwareState = "none" | "trial" | "good" | "bad";
+
+export interface Slot {
+  name: string;
+  boot_name: string;
+  booted: boolean;
+  first: boolean;
+  good: boolean;
+  version: string | null;
+  installed: string | null;
+}
+
+export interface Firmware {
+  available: boolean;
+  why_not: string | null;
+  compatible: string;
+  slots: Slot[];
+  state: FirmwareState;
+  missing: string[];
+  fell_back: { slot: string; version: string | null; missing: string[]; at: number } | null;
+  installation: { bundle: string; began: number; percent: number; step: string; ended: boolean; error: string | null } | null;
+  uploaded: { bytes: number; at: number } | null;
+}
+
+export interface BundleInfo {
+  compatible: string;
+  version: string | null;
+  description: string | null;
+}

@@ -54,6 +54,7 @@ export const SECTIONS: { title: MessageKey; pages: PageEntry[] }[] = [
         role: "administrator",
         load: () => import("./Administrators.svelte"),
       },
+      { id: "firmware", title: "page.firmware", role: "viewer", load: () => import("./Firmware.svelte") },
       { id: "system", title: "page.system", role: "viewer", load: () => import("./System.svelte") },
     ],
   },
