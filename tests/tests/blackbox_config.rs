@@ -803,7 +803,7 @@ fn reading_again_tells_what_has_changed() {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     for told in [
         "mqtt.max_qos: 2 → 1\n",
-        "mqttsn[0].gateway.default_password: changed (hidden)\n",
+        "mqttsn[sn].gateway.default_password: changed (hidden)\n",
         "bus.rewrite: 30 entries are new\n",
         "listener mqttsn/sn: changed\n",
         "rules: changed\n",

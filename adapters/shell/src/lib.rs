@@ -20,6 +20,7 @@ pub mod http;
 pub mod limit;
 pub mod listener;
 pub mod metrics;
+mod origin;
 pub mod protocols;
 mod proxy;
 mod seat;
@@ -50,7 +51,7 @@ pub use datagram_listener::{
 pub use drive::{Connections, drive};
 pub use dtls::{DtlsAddress, DtlsError, DtlsTransport};
 pub use headgate_sockjs::{Refusal as SockJsRefusal, Refusals as SockJsRefusals};
-pub use http::{Http, Patience};
+pub use http::{Caller, Http, Patience};
 pub use limit::ConnectionLimit;
 pub use listener::{Handler, ListenError, Listener, ListenerHandle, PreparedChange};
 pub use metrics::{Metrics, OwnMetrics};

@@ -4,6 +4,7 @@ use crate::connection::{Connection, ConnectionPermit};
 use crate::http::Http;
 use crate::limit::ConnectionLimit;
 use crate::listener::Handler;
+use crate::origin::is_from_elsewhere;
 use crate::settings::ListenerSettings;
 use crate::stages::Stages;
 use crate::transport::Transport;
@@ -77,8 +78,15 @@ impl SockJsFront {
         };
         let service = SockJs::counting(of_service, service, refusals)?;
         let forwarders: Arc<[Network]> = sockjs.trusted_forwarders.as_slice().into();
-        let announced = move |request| {
-            let announced = announce(request, &forwarders, &access);
+        let all_origins = sockjs.origins.is_empty();
+        let announced = move |request: Request| {
+            let field = |name| text(request.headers(), name);
+            let announced = match all_origins
+                && is_from_elsewhere(field("host").as_deref(), field("origin").as_deref())
+            {
+                true => Err(StatusCode::FORBIDDEN),
+                false => announce(request, &forwarders, &access),
+            };
             async move { announced }
         };
         let router = service.router(&sockjs.path).layer(map_request(announced));

@@ -1,8 +1,13 @@
-//! The audit log: who changed what, before and after; a line of JSON when a change begins and one with the same number when it has ended, in files that
-//! are put aside when they are large.
+//! The audit log: who changed what, before and after; a line of JSON for each change, in files that are put aside when they are large.
 //!
-//! Always true: an entry is on the disk when [`AuditLog::write`] comes back; of one number the last line counts; no more than [`KEPT`] files of [`FILE_BYTES`] are kept, the oldest goes.
+//! A change that begins stands in a file of its own until it has ended: what a `kill -9` interrupts is an entry whose outcome is not known. What was refused
+//! is no entry. Changes of administrators and those of others have files of their own, so that whoever may do less pushes nothing out that was done by who
+//! may do more.
+//!
+//! Always true: a change is on the disk before it begins and when [`AuditLog::end`] comes back; no number is given twice; no more than [`KEPT`] files of
+//! [`FILE_BYTES`] of each kind are kept, the oldest goes.
 
+use crate::Role;
 use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -16,10 +21,14 @@ use std::sync::Arc;
 
 /// Bytes at which a file is put aside.
 const FILE_BYTES: u64 = 1 << 20;
-/// Files that are kept.
+/// Files that are kept of each kind.
 const KEPT: usize = 4;
 /// Bytes of what was there before or after that an entry has at most.
 const LONGEST: usize = 16 << 10;
+/// Bytes of the file of changes that are under way, above which it is written anew.
+const BEGUN_BYTES: u64 = 256 << 10;
+/// No number is above this: it counts one by one.
+const LAST: u64 = 1 << 53;
 
 /// A change, or that somebody tried one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -62,32 +71,76 @@ pub struct AuditPage {
 pub struct AuditLog(Arc<Mutex<Inner>>);
 
 struct Inner {
-    path: PathBuf,
-    file: Option<File>,
+    /// Of administrators, and of others.
+    kinds: [Files; 2],
+    begun: Begun,
     last: u64,
 }
 
+/// The files of one kind.
+struct Files {
+    path: PathBuf,
+    file: Option<File>,
+}
+
+/// Changes that are under way.
+struct Begun {
+    path: PathBuf,
+    file: Option<File>,
+    entries: BTreeMap<u64, (Role, AuditEntry)>,
+}
+
+/// A line of the file of changes that are under way.
+#[derive(Serialize, Deserialize)]
+struct BegunLine {
+    role: Role,
+    entry: AuditEntry,
+}
+
 impl AuditLog {
-    /// In the data folder.
+    /// In the data folder. What was under way when the gateway ended becomes an entry.
     pub fn open(data_dir: &Path) -> Self {
-        let path = data_dir.join("audit.log");
-        let inner = Inner {
-            last: 0,
-            path,
+        let kinds = ["audit.log", "audit-others.log"].map(|name| Files {
+            path: data_dir.join(name),
             file: None,
+        });
+        let begun = Begun {
+            path: data_dir.join("audit.begun"),
+            file: None,
+            entries: BTreeMap::new(),
         };
-        let last = inner
-            .files()
-            .iter()
-            .find_map(|file| entries(file).iter().map(|entry| entry.number).max());
-        Self(Arc::new(Mutex::new(Inner {
-            last: last.unwrap_or(0),
-            ..inner
-        })))
+        let left: Vec<BegunLine> = lines(&begun.path).collect();
+        let ended: BTreeMap<u64, AuditEntry> = kinds.iter().flat_map(Files::entries).collect();
+        let numbers = left.iter().map(|line| line.entry.number);
+        let numbers = numbers
+            .filter(|number| *number < LAST)
+            .chain(ended.keys().copied());
+        let mut inner = Inner {
+            last: numbers.max().unwrap_or(0),
+            kinds,
+            begun,
+        };
+        for BegunLine { role, entry } in left {
+            if entry.number < LAST && !ended.contains_key(&entry.number) {
+                // It stands in the other file until this is done.
+                let _ = inner.kinds[kind(role)].write(&entry);
+            }
+        }
+        let _ = inner.begun.empty();
+        Self(Arc::new(Mutex::new(inner)))
     }
 
-    /// Writes an entry down, and waits for the disk. Its number: one that it has is kept, 0 is replaced by the next.
-    pub fn write(&self, mut entry: AuditEntry) -> io::Result<u64> {
+    /// Writes down that a change begins, and waits for the disk. Its number; also where it could not be written.
+    pub fn begin(&self, role: Role, mut entry: AuditEntry) -> (u64, io::Result<()>) {
+        let mut inner = self.0.lock();
+        inner.last = (inner.last + 1).min(LAST);
+        entry.number = inner.last;
+        let number = entry.number;
+        (number, inner.begun.add(role, entry))
+    }
+
+    /// Writes down what became of a change, and waits for the disk.
+    pub fn end(&self, role: Role, mut entry: AuditEntry) -> io::Result<()> {
         for value in [&mut entry.before, &mut entry.after] {
             if value
                 .as_ref()
@@ -97,28 +150,31 @@ impl AuditLog {
             }
         }
         let mut inner = self.0.lock();
-        if entry.number == 0 {
-            inner.last += 1;
-            entry.number = inner.last;
-        }
-        let mut line = serde_json::to_vec(&entry)?;
-        line.push(b'\n');
-        let file = inner.file()?;
-        let written = file.write_all(&line).and_then(|()| file.sync_data());
-        if written.is_err() {
-            // What came of it is not known: the next entry begins with a look.
-            inner.file = None;
-        }
-        written.map(|()| entry.number)
+        let written = inner.kinds[kind(role)].write(&entry);
+        inner.begun.remove(entry.number);
+        written
+    }
+
+    /// A change came to nothing: it is no entry.
+    pub fn forget(&self, number: u64) {
+        self.0.lock().begun.remove(number);
     }
 
     /// `limit` entries before the number `after`, the latest first.
     pub fn page(&self, after: Option<u64>, limit: usize) -> AuditPage {
-        let files = self.0.lock().files();
-        let oldest_first = files.iter().rev().flat_map(|file| entries(file));
-        let wanted = oldest_first.filter(|entry| after.is_none_or(|after| entry.number < after));
-        let by_number: BTreeMap<u64, AuditEntry> = wanted.map(|entry| (entry.number, entry)).collect();
-        let mut rows: Vec<_> = by_number.into_values().rev().take(limit + 1).collect();
+        let inner = self.0.lock();
+        let begun = inner.begun.entries.values();
+        let begun: Vec<_> = begun.map(|(_, entry)| (entry.number, entry.clone())).collect();
+        let paths: Vec<PathBuf> = inner.kinds.iter().flat_map(Files::paths).collect();
+        drop(inner);
+        let kept = paths.iter().flat_map(|path| entries(path));
+        // What has ended counts, and not that it began.
+        let all: BTreeMap<u64, AuditEntry> = begun.into_iter().chain(kept).collect();
+        let before = all
+            .into_iter()
+            .filter(|(number, _)| after.is_none_or(|after| *number < after));
+        let mut rows: Vec<_> = before.map(|(_, entry)| entry).collect();
+        rows.reverse();
         let more = rows.len() > limit;
         rows.truncate(limit);
         let next = rows.last().filter(|_| more).map(|last| last.number);
@@ -126,16 +182,50 @@ impl AuditLog {
     }
 }
 
-/// What stands in a file; a line that was cut off by a power cut is left out.
-fn entries(path: &Path) -> Vec<AuditEntry> {
-    let text = fs::read(path).unwrap_or_default();
-    let lines = text.split(|byte| *byte == b'\n');
-    lines
-        .filter_map(|line| serde_json::from_slice(line).ok())
-        .collect()
+/// Whose files.
+fn kind(role: Role) -> usize {
+    usize::from(role != Role::Administrator)
 }
 
-impl Inner {
+/// The lines of a file that can be read; one that was cut off by a power cut is left out.
+fn lines<T: serde::de::DeserializeOwned>(path: &Path) -> impl Iterator<Item = T> {
+    let text = fs::read(path).unwrap_or_default();
+    let lines: Vec<T> = text
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| serde_json::from_slice(line).ok())
+        .collect();
+    lines.into_iter()
+}
+
+/// What stands in a file, by numbers.
+fn entries(path: &Path) -> impl Iterator<Item = (u64, AuditEntry)> {
+    let entries = lines::<AuditEntry>(path).filter(|entry| entry.number < LAST);
+    entries.map(|entry| (entry.number, entry))
+}
+
+/// Appends a line, and waits for the disk.
+fn append(file: &mut File, line: &impl Serialize) -> io::Result<()> {
+    let mut text = serde_json::to_vec(line)?;
+    text.push(b'\n');
+    file.write_all(&text)?;
+    file.sync_data()
+}
+
+/// To be appended to. A line that a power cut has cut off ends here.
+fn opened(path: &Path) -> io::Result<File> {
+    let mut file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)?;
+    let text = fs::read(path)?;
+    if !text.is_empty() && !text.ends_with(b"\n") {
+        file.write_all(b"\n")?;
+    }
+    Ok(file)
+}
+
+impl Files {
     fn aside(&self, n: usize) -> PathBuf {
         match n {
             0 => self.path.clone(),
@@ -144,8 +234,21 @@ impl Inner {
     }
 
     /// The latest first.
-    fn files(&self) -> Vec<PathBuf> {
+    fn paths(&self) -> Vec<PathBuf> {
         (0..KEPT).map(|n| self.aside(n)).collect()
+    }
+
+    fn entries(&self) -> Vec<(u64, AuditEntry)> {
+        self.paths().iter().flat_map(|path| entries(path)).collect()
+    }
+
+    fn write(&mut self, entry: &AuditEntry) -> io::Result<()> {
+        let written = self.file().and_then(|file| append(file, entry));
+        if written.is_err() {
+            // What came of it is not known: the next entry begins with a look.
+            self.file = None;
+        }
+        written
     }
 
     fn file(&mut self) -> io::Result<&mut File> {
@@ -159,15 +262,58 @@ impl Inner {
                 }
             }
         }
-        if self.file.is_none() {
-            let mut options = OpenOptions::new();
-            let mut file = options.append(true).create(true).mode(0o600).open(&self.path)?;
-            // A line that a power cut has cut off ends here.
-            if !fs::read(&self.path)?.ends_with(b"\n") && length > 0 && length < FILE_BYTES {
-                file.write_all(b"\n")?;
-            }
-            self.file = Some(file);
+        match &mut self.file {
+            Some(file) => Ok(file),
+            none => Ok(none.insert(opened(&self.path)?)),
         }
-        Ok(self.file.as_mut().expect("it was opened"))
+    }
+}
+
+impl Begun {
+    fn add(&mut self, role: Role, entry: AuditEntry) -> io::Result<()> {
+        let line = BegunLine { role, entry };
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(opened(&self.path)?),
+        };
+        let written = append(file, &line);
+        self.entries.insert(line.entry.number, (role, line.entry));
+        written
+    }
+
+    /// A failure is mended at the next start: the entry that ended has its own line.
+    fn remove(&mut self, number: u64) {
+        self.entries.remove(&number);
+        let length = fs::metadata(&self.path).map_or(0, |data| data.len());
+        if self.entries.is_empty() {
+            let _ = self.empty();
+        } else if length > BEGUN_BYTES {
+            let _ = self.write_anew();
+        }
+    }
+
+    fn empty(&mut self) -> io::Result<()> {
+        match &self.file {
+            Some(file) => file.set_len(0),
+            None => match fs::remove_file(&self.path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            },
+        }
+    }
+
+    fn write_anew(&mut self) -> io::Result<()> {
+        let mut text = Vec::new();
+        for (role, entry) in self.entries.values() {
+            let line = BegunLine {
+                role: *role,
+                entry: entry.clone(),
+            };
+            text.extend(serde_json::to_vec(&line)?);
+            text.push(b'\n');
+        }
+        headgate_auth::file::replace(&self.path, &text)?;
+        self.file = Some(opened(&self.path)?);
+        Ok(())
     }
 }

@@ -14,6 +14,8 @@ const MAX_PASSWORD: usize = 1_024;
 pub(crate) const KEY: &str = "key ";
 /// And of who has the control socket.
 const LOCAL: &str = "local user";
+/// And of the gateway itself.
+const GATEWAY: &str = "the gateway";
 /// Characters of the longest name.
 const MAX_NAME: usize = 64;
 
@@ -48,11 +50,13 @@ pub struct AdministratorView {
 pub(crate) fn check_name(name: &str) -> Result<(), AdminError> {
     let length = name.chars().count();
     // What turns the direction of a text, or cannot be seen, makes one name look like another.
-    let is_unseen = |c: char| matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    let is_unseen = |c: char| matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
     let is_wrong = |c: char| c.is_control() || c == ':' || is_unseen(c);
     // API keys go by such names.
-    let is_of_key = name.starts_with(KEY) || name.starts_with(LOCAL);
-    match (1..=MAX_NAME).contains(&length) && !name.chars().any(is_wrong) && !is_of_key {
+    let small = name.to_lowercase();
+    let is_of_key = [KEY, LOCAL, GATEWAY].iter().any(|begin| small.starts_with(begin));
+    let is_trimmed = name.trim() == name;
+    match (1..=MAX_NAME).contains(&length) && !name.chars().any(is_wrong) && is_trimmed && !is_of_key {
         true => Ok(()),
         false => Err(AdminError::Name),
     }

@@ -268,12 +268,34 @@ fn entry(text: &str) -> AuditEntry {
     }
 }
 
+/// A change that has begun and ended.
+fn change(log: &AuditLog, role: Role, what: AuditEntry) -> u64 {
+    let begun = AuditEntry {
+        status: None,
+        after: None,
+        ..what.clone()
+    };
+    let (number, written) = log.begin(role, begun);
+    written.unwrap();
+    log.end(role, AuditEntry { number, ..what }).unwrap();
+    number
+}
+
+fn numbers(log: &AuditLog) -> Vec<u64> {
+    log.page(None, 100_000)
+        .rows
+        .iter()
+        .map(|row| row.number)
+        .collect()
+}
+
 #[test]
 fn the_audit_log_is_paged_and_bounded_and_outlives_a_cut() {
+    const ADMIN: Role = Role::Administrator;
     let folder = tempfile::tempdir().unwrap();
     let log = AuditLog::open(folder.path());
     for n in 1..=5 {
-        log.write(entry(&n.to_string())).unwrap();
+        change(&log, ADMIN, entry(&n.to_string()));
     }
     let page = log.page(None, 2);
     assert_eq!(page.rows.iter().map(|row| row.number).collect::<Vec<_>>(), [5, 4]);
@@ -289,55 +311,101 @@ fn the_audit_log_is_paged_and_bounded_and_outlives_a_cut() {
     let text = std::fs::read(&path).unwrap();
     std::fs::write(&path, &text[..text.len() - 5]).unwrap();
     let log = AuditLog::open(folder.path());
-    log.write(entry("after the cut")).unwrap();
+    change(&log, ADMIN, entry("after the cut"));
     let rows = log.page(None, 10).rows;
     assert_eq!((&*rows[0].action, rows.len()), ("after the cut", 5));
 
     let long = "x".repeat(15 << 10);
-    for _ in 0..400 {
-        log.write(entry(&long)).unwrap();
+    for role in [ADMIN, Role::Operator] {
+        for _ in 0..400 {
+            change(&log, role, entry(&long));
+        }
     }
     let bytes: u64 = std::fs::read_dir(folder.path())
         .unwrap()
         .map(|file| file.unwrap().metadata().unwrap().len())
         .sum();
-    assert!(bytes < 5 << 20, "{bytes}");
+    assert!(bytes < 9 << 20, "{bytes}");
     assert_eq!(log.page(None, 1).rows[0].action, long);
-    log.write(AuditEntry {
-        after: Some("y".repeat(20 << 10).into()),
-        ..entry("z")
-    })
-    .unwrap();
+    let after = Some("y".repeat(20 << 10).into());
+    change(&log, ADMIN, AuditEntry { after, ..entry("z") });
     assert_eq!(
         log.page(None, 1).rows[0].after,
         Some("too long to be kept".into())
     );
 }
 
-/// What a `kill -9` interrupts has a line; what came of it is not known.
+/// What a `kill -9` interrupts has an entry; what came of it is not known.
 #[test]
 fn a_change_that_began_is_an_entry_and_becomes_what_it_was_when_it_has_ended() {
     let folder = tempfile::tempdir().unwrap();
     let log = AuditLog::open(folder.path());
-    let begun = |text: &str| AuditEntry {
-        status: None,
-        after: None,
-        ..entry(text)
+    let begin = |text: &str| {
+        let begun = AuditEntry {
+            status: None,
+            ..entry(text)
+        };
+        log.begin(Role::Operator, begun).0
     };
-    let (first, second) = (log.write(begun("1")).unwrap(), log.write(begun("2")).unwrap());
-    let ended = |number, text: &str| AuditEntry {
-        number,
-        ..entry(text)
+    let (first, second, third) = (begin("1"), begin("2"), begin("3"));
+    let end = |number, text: &str| {
+        let ended = AuditEntry {
+            number,
+            ..entry(text)
+        };
+        log.end(Role::Operator, ended).unwrap();
     };
-    assert_eq!(log.write(ended(second, "2")).unwrap(), second);
-    assert_eq!(log.write(ended(first, "1")).unwrap(), first);
-    log.write(begun("3")).unwrap();
-
+    let rows = || {
+        let rows = AuditLog::open(folder.path()).page(None, 10).rows;
+        rows.iter()
+            .map(|row| (row.number, row.status))
+            .collect::<Vec<_>>()
+    };
+    end(second, "2");
+    end(first, "1");
+    assert_eq!(log.page(None, 10).rows[0].status, None, "it is under way");
+    assert_eq!(rows(), [(third, None), (second, Some(200)), (first, Some(200))]);
+    // It is one at the next start, too, and its number is given to no other.
     let log = AuditLog::open(folder.path());
-    log.write(entry("4")).unwrap();
-    let page = log.page(None, 10);
-    let rows: Vec<_> = page.rows.iter().map(|row| (row.number, row.status)).collect();
-    assert_eq!(rows, [(4, Some(200)), (3, None), (2, Some(200)), (1, Some(200))]);
+    assert_eq!(change(&log, Role::Operator, entry("4")), third + 1);
+    assert_eq!(rows()[1], (third, None));
+}
+
+/// Refused changes, and those of who may do less, push nothing out; whatever stands in the files.
+#[test]
+fn nobody_pushes_out_or_hides_what_administrators_did() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = AuditLog::open(folder.path());
+    let first = change(&log, Role::Administrator, entry("add an administrator"));
+    for _ in 0..2_000 {
+        let (number, _) = log.begin(Role::Viewer, entry(&"x".repeat(2_000)));
+        log.forget(number);
+    }
+    assert_eq!(numbers(&log), [first]);
+    for _ in 0..400 {
+        change(&log, Role::Operator, entry(&"x".repeat(15 << 10)));
+    }
+    assert!(numbers(&log).contains(&first));
+    // The file of those that are under way does not grow either.
+    let (under_way, _) = log.begin(Role::Operator, entry("slow"));
+    for _ in 0..2_000 {
+        let (number, _) = log.begin(Role::Viewer, entry(&"x".repeat(2_000)));
+        log.forget(number);
+    }
+    let begun = std::fs::metadata(folder.path().join("audit.begun")).unwrap();
+    assert!(begun.len() < 300 << 10, "{}", begun.len());
+
+    // A number that cannot be, by whoever brought the file.
+    let mut forged = entry("forged");
+    forged.number = u64::MAX;
+    let path = folder.path().join("audit.log");
+    let mut text = std::fs::read_to_string(&path).unwrap();
+    text += &serde_json::to_string(&forged).unwrap();
+    std::fs::write(&path, text).unwrap();
+    let log = AuditLog::open(folder.path());
+    assert!(numbers(&log).contains(&under_way));
+    assert!(change(&log, Role::Administrator, entry("goes on")) > under_way);
+    assert!(!numbers(&log).contains(&u64::MAX));
 }
 
 /// A program that shows its password with each request is not made to wait each time; nor does it come in when the password is another one, or later.

@@ -17,6 +17,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 const MAX_BANS: usize = 10_000;
 /// Bans of networks, which are looked through one by one.
 const MAX_NETWORKS: usize = 1_000;
+/// Bytes of the client id or user name, and of the reason, of a ban.
+const MAX_NAME: usize = 1_024;
+const MAX_REASON: usize = 1_024;
 /// Addresses and client ids that are counted, and those that are banned by themselves. What is more is not counted.
 const MAX_COUNTED: usize = 10_000;
 
@@ -86,6 +89,9 @@ pub enum BanError {
     /// There are as many as there may be.
     #[error("there are as many bans as there may be ({MAX_BANS}, of networks {MAX_NETWORKS})")]
     Full,
+    /// The name or the reason is too long.
+    #[error("who is banned has {MAX_NAME} bytes at most, the reason {MAX_REASON}")]
+    TooLong,
     /// The file cannot be read or written.
     #[error("{path}: {cause}")]
     Io {
@@ -361,6 +367,13 @@ impl State {
     }
 
     fn insert(&mut self, ban: Ban) -> Result<(), BanError> {
+        let name = match &ban.who {
+            Banned::Client(name) | Banned::User(name) => name.len(),
+            Banned::Address(_) => 0,
+        };
+        if name > MAX_NAME || ban.reason.len() > MAX_REASON {
+            return Err(BanError::TooLong);
+        }
         let known = self.clients.len() + self.users.len() + self.networks.len();
         let is_network = matches!(ban.who, Banned::Address(_));
         self.networks.retain(|other| other.who != ban.who);

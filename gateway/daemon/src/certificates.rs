@@ -84,6 +84,9 @@ pub(crate) struct Wanted<'a> {
     pub names: Vec<String>,
 }
 
+/// How the file of a request ends.
+const REQUEST: &str = "csr";
+
 impl Certificates {
     pub(crate) fn of(data_dir: &Path) -> Self {
         // What goes into settings leads there from any folder.
@@ -143,6 +146,14 @@ impl Certificates {
         })
     }
 
+    /// What of it is no secret, in PEM: the certificate with its chain, and the request for one.
+    pub(crate) fn texts(&self, name: &str) -> Result<(Option<String>, Option<String>), CertificateError> {
+        self.show(name)?;
+        let (certificate, key) = self.paths(name)?;
+        let text = |path: &Path| fs::read_to_string(path).ok();
+        Ok((text(&certificate), text(&key.with_extension(REQUEST))))
+    }
+
     /// Makes a key, and the request for a certificate in PEM. PKCS #10, RFC 2986
     pub(crate) fn request(&self, name: &str, wanted: Wanted<'_>) -> Result<String, CertificateError> {
         let (_, key_file) = self.paths(name)?;
@@ -160,6 +171,7 @@ impl Certificates {
             .push(DnType::CommonName, wanted.common_name);
         let request = params.serialize_request(&key)?.pem()?;
         self.write(&key_file, key.serialize_pem().as_bytes())?;
+        self.write(&key_file.with_extension(REQUEST), request.as_bytes())?;
         Ok(request)
     }
 
@@ -218,6 +230,9 @@ impl Certificates {
         if !certificate.exists() && !key_file.exists() && self.list().len() >= MOST {
             return Err(CertificateError::TooMany);
         }
+        // One at a time: they have the same places beside.
+        static ONE: parking_lot::Mutex<()> = parking_lot::Mutex::new(());
+        let _one = ONE.lock();
         // Beside first, so that what is served stays whole.
         let new = (
             certificate.with_extension("pem-new"),
@@ -254,7 +269,8 @@ impl Certificates {
     pub(crate) fn remove(&self, name: &str) -> Result<(), CertificateError> {
         self.show(name)?;
         let (certificate, key) = self.paths(name)?;
-        for path in [certificate, key] {
+        let request = key.with_extension(REQUEST);
+        for path in [certificate, request, key] {
             private::remove(&path).map_err(|cause| CertificateError::File { path, cause })?;
         }
         Ok(())

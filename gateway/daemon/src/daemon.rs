@@ -1,7 +1,7 @@
 //! Builds the parts of the gateway, wires them, runs them and stops them.
 
 use crate::alarms::{Alarms, Severity, Trouble};
-use crate::api::{self, Control, Logins, Streams};
+use crate::api::{self, Control, Logins, Pace, Streams};
 use crate::archive::{self, ArchiveError, Hold};
 use crate::backups::Backups;
 use crate::bridges::Bridges;
@@ -232,6 +232,7 @@ async fn serve(
         backups: backups.clone(),
         streams: Streams::default(),
         logins: Logins::default(),
+        pace: Pace::default(),
     };
     site.set_api(answers.clone().router());
     let watch = Watch {

@@ -54,10 +54,10 @@ fn names_a_file(name: &str) -> bool {
 impl Secrets {
     /// Takes secrets out of settings, and remembers them.
     pub(crate) fn take_out(&mut self, settings: &mut Value) {
-        self.walk(settings, false);
+        self.walk(settings, false, false);
     }
 
-    fn walk(&mut self, value: &mut Value, hide: bool) {
+    fn walk(&mut self, value: &mut Value, hide: bool, name_of_user: bool) {
         match value {
             Value::Object(fields) => {
                 for (name, value) in fields {
@@ -70,10 +70,12 @@ impl Secrets {
                     }
                     // Any header may be one by which somebody logs in.
                     let hide = hide || name == "headers" || (is_secret(name) && !is_file);
-                    self.walk(value, hide);
+                    self.walk(value, hide, name.contains("user"));
                 }
             }
-            Value::Array(values) => values.iter_mut().for_each(|value| self.walk(value, hide)),
+            Value::Array(values) => values
+                .iter_mut()
+                .for_each(|value| self.walk(value, hide, name_of_user)),
             Value::String(text) if hide => {
                 if !text.is_empty() && !text.starts_with("(hidden)") {
                     self.remember(text);
@@ -85,12 +87,19 @@ impl Secrets {
                 };
             }
             Value::Number(_) if hide => *value = HIDDEN.into(),
+            // Clouds take signatures there.
+            Value::String(text) if name_of_user && text.contains('?') => {
+                let (name, query) = text.split_once('?').unwrap_or((text, ""));
+                self.remember(query);
+                *text = format!("{name}?{HIDDEN}");
+            }
             Value::String(text) if text.starts_with("(hidden)") => *text = HIDDEN.to_owned(),
             _ => {}
         }
     }
 
-    fn remember(&mut self, text: &str) {
+    /// Hides this, too.
+    pub(crate) fn remember(&mut self, text: &str) {
         if text.chars().count() >= SHORTEST {
             self.0.insert(text.to_owned());
         }
@@ -148,6 +157,7 @@ fn without_passwords(text: &str) -> String {
         clean.push_str("://");
         let ends = |c: char| c.is_whitespace() || "/\"'<>\\".contains(c);
         let (authority, rest) = part.split_at(part.find(ends).unwrap_or(part.len()));
+        let rest = without_query(rest);
         match authority.rsplit_once('@') {
             Some((_, host)) => {
                 clean.push_str(HIDDEN);
@@ -156,9 +166,19 @@ fn without_passwords(text: &str) -> String {
             }
             None => clean.push_str(authority),
         }
-        clean.push_str(rest);
+        clean.push_str(&rest);
     }
     clean
+}
+
+/// `/path?token=x` is `/path?***`, as far as the address goes.
+fn without_query(rest: &str) -> String {
+    let ends = |c: char| c.is_whitespace() || "\"'<>\\".contains(c);
+    let (address, behind) = rest.split_at(rest.find(ends).unwrap_or(rest.len()));
+    match address.split_once('?') {
+        Some((path, _)) => format!("{path}?{HIDDEN}{behind}"),
+        None => rest.to_owned(),
+    }
 }
 
 /// Private keys in PEM. RFC 7468
@@ -241,6 +261,9 @@ mod tests {
             name = "cloud"
             addresses = ["mqtts://me:planted-1@cloud.example:8883"]
             username = "me"
+            login.username = "me?signature=planted-7"
+            endpoint = "https://otlp.example?api-key=planted-8"
+            socket = "wss://b.example/mqtt?x=1&token=planted-9"
             password = "planted-2"
             proxy = "http://me:planted-3@proxy"
             [bridges.preset]
@@ -266,6 +289,7 @@ mod tests {
             "{shown}"
         );
         assert!(shown.contains("mqtts://***@cloud.example:8883"), "{shown}");
+        assert!(shown.contains("wss://b.example/mqtt?***"), "{shown}");
         // What is known is found elsewhere, too.
         let log = "no login with planted-2, key c0ffeec0ffee, at http://a:b@c/d";
         assert_eq!(

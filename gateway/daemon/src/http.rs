@@ -6,13 +6,15 @@ use crate::demo;
 use crate::metrics::{Counters, text};
 use axum::extract::{Extension, Request, State};
 use axum::http::StatusCode;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap};
+use axum::http::uri::Authority;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Router, middleware};
 use bytes::Bytes;
 use headgate_access::{ConnectionInfo, PeerAddr};
 use parking_lot::Mutex;
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -73,30 +75,51 @@ impl Site {
     }
 
     /// Whether somebody there gets the UI and the API at all.
-    fn is_for(&self, peer: PeerAddr) -> bool {
+    fn is_for(&self, peer: PeerAddr, headers: &HeaderMap) -> bool {
         match self.config.borrow().http.api {
             Audience::All => true,
             Audience::Off => false,
             Audience::Local => match peer {
-                PeerAddr::Ip(address) => address.ip().to_canonical().is_loopback(),
+                PeerAddr::Ip(address) => address.ip().to_canonical().is_loopback() && is_of_here(headers),
                 PeerAddr::Unix { .. } | PeerAddr::Serial | PeerAddr::Memory => true,
             },
         }
     }
 
     /// This machine may read the metrics, and who is allowed to.
-    fn may_read_metrics(&self, peer: PeerAddr) -> bool {
+    fn may_read_metrics(&self, peer: PeerAddr, headers: &HeaderMap) -> bool {
         match peer {
             PeerAddr::Ip(address) => {
                 let address = address.ip();
                 let config = self.config.borrow();
                 let allowed = &config.metrics.addresses;
-                address.is_loopback() || allowed.iter().any(|network| network.contains(address))
+                let here = address.is_loopback() && is_of_here(headers);
+                here || allowed.iter().any(|network| network.contains(address))
             }
             // Who may open the socket is said by its permissions.
             PeerAddr::Unix { .. } | PeerAddr::Serial | PeerAddr::Memory => true,
         }
     }
+}
+
+/// Whether a request means this machine by a name that is its own: a page of the world can have a name of its own lead here (DNS rebinding), and is a page
+/// of this machine then for a browser on it.
+fn is_of_here(headers: &HeaderMap) -> bool {
+    let Some(host) = headers.get(HOST).and_then(|host| host.to_str().ok()) else {
+        return true;
+    };
+    let host = host.parse::<Authority>();
+    host.is_ok_and(|host| {
+        let name = host
+            .host()
+            .trim_matches(['[', ']'])
+            .trim_end_matches('.')
+            .to_ascii_lowercase();
+        let own = rustix::system::uname();
+        let own = own.nodename().to_string_lossy().to_ascii_lowercase();
+        let is_own = name == own || own.split('.').next() == Some(&name);
+        name.parse::<IpAddr>().is_ok() || name == "localhost" || name.ends_with(".localhost") || is_own
+    })
 }
 
 /// The API, for whom it is.
@@ -110,7 +133,7 @@ async fn api(
     if !path.starts_with("/api/") && path != "/mqtt/publish" {
         return (StatusCode::NOT_FOUND, "there is no such page\n").into_response();
     }
-    if !site.is_for(peer.peer) {
+    if !site.is_for(peer.peer, request.headers()) {
         let told = "the API is not for this address: see `http.api`\n";
         return (StatusCode::FORBIDDEN, told).into_response();
     }
@@ -128,8 +151,12 @@ async fn uncached(response: Response) -> Response {
     ([(CACHE_CONTROL, "no-store")], response).into_response()
 }
 
-async fn metrics(State(site): State<Site>, Extension(peer): Extension<Arc<ConnectionInfo>>) -> Response {
-    if !site.may_read_metrics(peer.peer) {
+async fn metrics(
+    State(site): State<Site>,
+    Extension(peer): Extension<Arc<ConnectionInfo>>,
+    headers: HeaderMap,
+) -> Response {
+    if !site.may_read_metrics(peer.peer, &headers) {
         let told = "metrics are for this machine; `metrics.addresses` allows others\n";
         return (StatusCode::FORBIDDEN, told).into_response();
     }

@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::path::Path;
 
 /// What the gateway keeps in its data folder. Earlier versions may have let others read it; an archive holds all of it.
-pub(crate) const OURS: [&str; 17] = [
+pub(crate) const OURS: [&str; 22] = [
     "store",
     "store.format-1",
     "bridges",
@@ -23,6 +23,11 @@ pub(crate) const OURS: [&str; 17] = [
     "audit.log.1",
     "audit.log.2",
     "audit.log.3",
+    "audit-others.log",
+    "audit-others.log.1",
+    "audit-others.log.2",
+    "audit-others.log.3",
+    "audit.begun",
     "history",
     "certificates",
 ];

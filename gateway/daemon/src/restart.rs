@@ -14,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 pub(crate) struct Restart {
     wanted: CancellationToken,
     run: Arc<str>,
+    /// As it was at the start: an update may have put another one there since.
+    program: Option<PathBuf>,
 }
 
 impl Restart {
@@ -22,12 +24,18 @@ impl Restart {
         Self {
             wanted: CancellationToken::new(),
             run: format!("{run:032x}").into(),
+            program: std::env::current_exe().ok(),
         }
     }
 
     /// What tells this run from the one before.
     pub(crate) fn run(&self) -> &str {
         &self.run
+    }
+
+    /// Whether there is a program to begin anew with.
+    pub(crate) fn can_be(&self) -> bool {
+        self.program.as_ref().is_some_and(|program| program.exists())
     }
 
     /// The gateway stops soon, and begins anew.

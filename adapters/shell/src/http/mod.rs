@@ -16,12 +16,13 @@ use axum::http::header::{CONNECTION, HeaderValue};
 use axum::http::{Request, Response, StatusCode};
 use bytes::{Buf, BytesMut};
 use headgate_access::{ConnectionInfo, PeerAddr};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
-use places::{Answered, Place, Places};
+pub use places::Caller;
+use places::{Answer, Place, Places, Question};
 use std::convert::Infallible;
 use std::future::Future;
 use std::io::{self, ErrorKind};
@@ -130,16 +131,22 @@ impl Http {
         let peer = info.peer;
         let router = self.router;
         let answer_time = self.answer_time;
-        let asked = AtomicU32::new(0);
+        let requests = AtomicU32::new(0);
         let asks_at = place.clone();
-        let service = service_fn(move |request: Request<Incoming>| {
-            let of_place = asks_at.as_ref().map(|place| place.ask());
-            let last = asked.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_REQUESTS || held.is_over();
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            let whole = request.body().is_end_stream();
+            let asked = asks_at.as_ref().map(|place| Arc::new(place.ask(whole)));
+            request.extensions_mut().insert(Caller(asks_at.clone()));
+            let request = match &asked {
+                Some(asked) => request.map(|body| Question::body(body, asked)),
+                None => request.map(Body::new),
+            };
+            let last = requests.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_REQUESTS || held.is_over();
             let answer = respond(router.clone(), request, Arc::clone(&info), answer_time, last);
             async move {
                 let answer = answer.await?;
-                Ok::<_, Infallible>(match of_place {
-                    Some(asked) => answer.map(|body| Answered::body(body, asked)),
+                Ok::<_, Infallible>(match asked {
+                    Some(asked) => answer.map(|body| Answer::body(body, asked)),
                     None => answer,
                 })
             }
@@ -194,7 +201,7 @@ impl Patience {
 
 async fn respond(
     mut router: Router,
-    mut request: Request<Incoming>,
+    mut request: Request<Body>,
     info: Arc<ConnectionInfo>,
     answer_time: Option<Duration>,
     last: bool,
@@ -205,7 +212,7 @@ async fn respond(
     request.extensions_mut().insert(info);
     let patience = Patience::default();
     request.extensions_mut().insert(patience.clone());
-    let mut answer = pin!(router.call(request.map(Body::new)));
+    let mut answer = pin!(router.call(request));
     let mut response = match answer_time {
         None => answer.await?,
         Some(time) => match timeout(time, answer.as_mut()).await {

@@ -1,17 +1,16 @@
-//! Places for HTTP connections. When all are taken, a newcomer gets that of a connection on which nothing is asked, or else one of the address that has
-//! the most: so whoever holds connections, from however many addresses, keeps nobody out.
+//! Places for HTTP connections. When all are taken, a newcomer gets that of a connection whose peer is not known, or on which nothing is asked: so whoever
+//! holds connections, from however many addresses and with whatever half requests, keeps nobody out, and takes nothing from who has logged in.
 //!
-//! Always true: there are no more places than `max`, and `reserve` more for this machine.
+//! Always true: there are no more places than `max`, and `reserve` more for this machine; an answer to a peer that is known is cut off for nobody.
 
+use axum::body::{Body, Bytes, HttpBody};
+use hyper::body::{Frame, Incoming, SizeHint};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-
-use axum::body::{Body, Bytes, HttpBody};
-use hyper::body::{Frame, SizeHint};
+use std::task::{Context, Poll, ready};
 use tokio_util::sync::CancellationToken;
 
 /// The places. Clones share them.
@@ -31,11 +30,36 @@ struct Taken {
 #[derive(Debug)]
 struct Holder {
     address: IpAddr,
-    /// Requests that are answered, one at most; while there is none it may have to go.
-    asked: usize,
-    /// Counts up: who asked longest ago has the lowest.
+    /// Its peer has shown who it is.
+    known: bool,
+    doing: Doing,
+    /// Counts up: who did something longest ago has the lowest.
     since: u64,
     leave: CancellationToken,
+}
+
+/// What a connection does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doing {
+    /// Nothing is asked.
+    Nothing,
+    /// A request is under way whose end has not come.
+    Asking,
+    /// An answer is under way.
+    Answering,
+}
+
+impl Holder {
+    /// Who makes room first; `None`: never.
+    fn rank(&self) -> Option<u8> {
+        match (self.known, self.doing) {
+            (false, Doing::Nothing) => Some(0),
+            (false, Doing::Asking) => Some(1),
+            (true, Doing::Nothing) => Some(2),
+            (false, Doing::Answering) => Some(3),
+            (true, Doing::Asking | Doing::Answering) => None,
+        }
+    }
 }
 
 /// One place, free again when dropped.
@@ -46,11 +70,24 @@ pub(super) struct Place {
     places: Places,
 }
 
-/// A request is being answered as long as this lives.
+/// A request, and then its answer, is under way as long as this lives.
 #[derive(Debug)]
 pub(super) struct Asked {
     number: u64,
     places: Places,
+}
+
+/// By this a handler says that it knows who asks: it is an extension of the request.
+#[derive(Clone, Debug)]
+pub struct Caller(pub(super) Option<Arc<Place>>);
+
+impl Caller {
+    /// The peer of this connection has shown who it is: what is answered to it is not cut off for strangers.
+    pub fn is_known(&self) {
+        if let Some(place) = &self.0 {
+            place.places.change(place.number, |holder| holder.known = true);
+        }
+    }
 }
 
 impl Places {
@@ -62,13 +99,12 @@ impl Places {
         }
     }
 
-    /// A place for somebody at this address; `None` if all are taken by others with no more than one each.
+    /// A place for somebody at this address; `None` if those who are known have all of them.
     pub(super) fn take(&self, address: IpAddr) -> Option<Place> {
         let (address, mut taken) = (network(address), self.taken.lock());
-        let is_here = address.is_loopback();
-        let room = self.max + if is_here { self.reserve } else { 0 };
+        let room = self.max + if address.is_loopback() { self.reserve } else { 0 };
         if taken.by_number.len() >= room {
-            let number = taken.to_leave(address)?;
+            let number = taken.to_leave()?;
             let holder = taken.by_number.remove(&number)?;
             holder.leave.cancel();
         }
@@ -76,7 +112,8 @@ impl Places {
         let leave = CancellationToken::new();
         let holder = Holder {
             address,
-            asked: 0,
+            known: false,
+            doing: Doing::Nothing,
             since: number,
             leave: leave.clone(),
         };
@@ -88,11 +125,11 @@ impl Places {
         })
     }
 
-    fn change(&self, number: u64, asked: impl FnOnce(usize) -> usize) {
+    fn change(&self, number: u64, change: impl FnOnce(&mut Holder)) {
         let mut taken = self.taken.lock();
         let since = taken.number();
         if let Some(holder) = taken.by_number.get_mut(&number) {
-            holder.asked = asked(holder.asked);
+            change(holder);
             holder.since = since;
         }
     }
@@ -104,21 +141,17 @@ impl Taken {
         self.next
     }
 
-    /// Who makes room: of the connections on which nothing is asked, or else of all, one of the address that has the most, and there the one that has been
-    /// silent, or asking, for longest. One that asks gives way only to an address that has fewer.
-    fn to_leave(&self, newcomer: IpAddr) -> Option<u64> {
+    /// Who makes room: by rank, then one of the address that has the most, and there the one that did nothing for longest.
+    fn to_leave(&self) -> Option<u64> {
         let mut of_address: HashMap<IpAddr, usize> = HashMap::new();
         for holder in self.by_number.values() {
             *of_address.entry(holder.address).or_default() += 1;
         }
-        let here = of_address.get(&newcomer).copied().unwrap_or(0);
-        let may_leave = |holder: &Holder| holder.asked == 0 || of_address[&holder.address] > here + 1;
-        let leaving = self.by_number.iter().filter(|(_, holder)| may_leave(holder));
-        let first = leaving.min_by_key(|(_, holder)| {
+        let leaving = self.by_number.iter().filter_map(|(number, holder)| {
             let most = usize::MAX - of_address[&holder.address];
-            (holder.asked > 0, most, holder.since)
+            Some(((holder.rank()?, most, holder.since), *number))
         });
-        first.map(|(number, _)| *number)
+        leaving.min().map(|(_, number)| number)
     }
 }
 
@@ -136,9 +169,10 @@ impl Place {
         self.leave.cancelled().await;
     }
 
-    /// A request has come.
-    pub(super) fn ask(&self) -> Asked {
-        self.places.change(self.number, |asked| asked + 1);
+    /// A request has come; `whole`: nothing more belongs to it.
+    pub(super) fn ask(&self, whole: bool) -> Asked {
+        let doing = if whole { Doing::Answering } else { Doing::Asking };
+        self.places.change(self.number, |holder| holder.doing = doing);
         Asked {
             number: self.number,
             places: self.places.clone(),
@@ -152,25 +186,71 @@ impl Drop for Place {
     }
 }
 
+impl Asked {
+    /// All of the request is here.
+    fn whole(&self) {
+        self.places
+            .change(self.number, |holder| holder.doing = Doing::Answering);
+    }
+}
+
 impl Drop for Asked {
     fn drop(&mut self) {
-        self.places.change(self.number, |asked| asked.saturating_sub(1));
+        self.places
+            .change(self.number, |holder| holder.doing = Doing::Nothing);
+    }
+}
+
+/// The body of a request, whose end is noted.
+pub(super) struct Question {
+    body: Incoming,
+    asked: Arc<Asked>,
+}
+
+impl Question {
+    pub(super) fn body(body: Incoming, asked: &Arc<Asked>) -> Body {
+        let asked = Arc::clone(asked);
+        Body::new(Self { body, asked })
+    }
+}
+
+impl HttpBody for Question {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if frame.is_none() || self.body.is_end_stream() {
+            self.asked.whole();
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
 /// The body of an answer, which is under way until it ends.
-pub(super) struct Answered {
+pub(super) struct Answer {
     body: Body,
-    _asked: Asked,
+    _asked: Arc<Asked>,
 }
 
-impl Answered {
-    pub(super) fn body(body: Body, asked: Asked) -> Body {
+impl Answer {
+    pub(super) fn body(body: Body, asked: Arc<Asked>) -> Body {
         Body::new(Self { body, _asked: asked })
     }
 }
 
-impl HttpBody for Answered {
+impl HttpBody for Answer {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -202,12 +282,16 @@ mod tests {
         place.leave.is_cancelled()
     }
 
+    fn known(place: &Arc<Place>) {
+        Caller(Some(Arc::clone(place))).is_known();
+    }
+
     #[test]
     fn a_newcomer_gets_the_place_of_who_is_silent_longest_where_there_are_most() {
         let places = Places::new(4, 0);
         let one = places.take(at("10.0.0.1")).unwrap();
         let two: Vec<_> = (0..3).map(|_| places.take(at("10.0.0.2")).unwrap()).collect();
-        let asked = two[0].ask();
+        let asked = two[0].ask(true);
         let new = places.take(at("10.0.0.3")).unwrap();
         let all = [&one, &two[0], &two[1], &two[2], &new];
         assert_eq!(all.map(left), [false, false, true, false, false]);
@@ -218,32 +302,44 @@ mod tests {
         assert_eq!([left(&two[0]), left(&two[2])], [false, true]);
     }
 
+    /// However many addresses there are, each with a request that does not end: a newcomer comes in, and who has logged in is not disturbed.
     #[test]
-    fn who_asks_gives_way_to_an_address_that_has_fewer_and_to_no_other() {
-        let places = Places::new(4, 0);
-        let many: Vec<_> = (0..4).map(|_| places.take(at("2001:db8::1")).unwrap()).collect();
-        let asked: Vec<_> = many.iter().map(Place::ask).collect();
-        assert!(places.take(at("2001:db8::2")).is_none(), "of the same network");
-        let new = places.take(at("2001:db8:0:1::1")).unwrap();
+    fn half_requests_of_strangers_keep_nobody_out_and_end_no_stream() {
+        let places = Places::new(256, 0);
+        let admin: Vec<_> = (0..3)
+            .map(|_| Arc::new(places.take(at("10.9.9.9")).unwrap()))
+            .collect();
+        admin.iter().for_each(known);
+        let _streams = [admin[0].ask(true), admin[1].ask(true)];
+        let mut held = Vec::new();
+        for n in 0..1_000_u32 {
+            let place = places.take(IpAddr::from(n.to_be_bytes())).unwrap();
+            let asked = place.ask(false);
+            held.push((place, asked));
+        }
+        let new = places.take(at("10.8.8.8")).unwrap();
+        assert!(!left(&new));
         assert_eq!(
-            many.iter().map(left).collect::<Vec<_>>(),
-            [true, false, false, false]
+            admin.iter().map(|place| left(place)).collect::<Vec<_>>(),
+            [false; 3]
         );
-        drop((asked, many));
-        assert_eq!(places.taken.lock().by_number.len(), 1);
-        drop(new);
-        assert_eq!(places.taken.lock().by_number.len(), 0);
+        assert_eq!(places.taken.lock().by_number.len(), 256);
     }
 
     #[test]
-    fn one_each_and_all_asking_nobody_gives_way_but_this_machine_has_a_reserve() {
+    fn of_known_peers_those_that_do_nothing_make_room_and_the_reserve_is_for_this_machine() {
         let places = Places::new(4, 1);
         let all: Vec<_> = (1..=4)
-            .map(|n| places.take(at(&format!("10.0.0.{n}"))).unwrap())
+            .map(|n| Arc::new(places.take(at(&format!("2001:db8:0:{n}::1"))).unwrap()))
             .collect();
-        let _asked: Vec<_> = all.iter().map(Place::ask).collect();
+        all.iter().for_each(known);
+        let asked: Vec<_> = all.iter().map(|place| place.ask(false)).collect();
+        asked[3].whole();
         assert!(places.take(at("10.0.0.9")).is_none());
-        assert!(places.take(at("::ffff:127.0.0.1")).is_some());
-        assert!(places.take(at("::1")).is_some());
+        let here = places.take(at("::ffff:127.0.0.1")).unwrap();
+        assert!(places.take(at("::1")).is_some(), "it gives way to another");
+        assert!(left(&here));
+        drop(asked);
+        assert!(places.take(at("10.0.0.9")).is_some());
     }
 }

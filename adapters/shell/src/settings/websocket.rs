@@ -24,7 +24,8 @@ pub struct WebSocketSettings {
     pub subprotocols: Vec<String>,
     /// A client must offer one of the subprotocols. Default: true for `mqtt` (MQTT 5 §6), false for `stomp`.
     pub require_subprotocol: Option<bool>,
-    /// Values of `Origin` that are accepted; a client that sends none (no browser) always is. Default: all.
+    /// Values of `Origin` that are accepted, `*` for all; a client that sends none (no browser) always is. Default: all, but to a `localhost` address pages of
+    /// this machine alone.
     pub origins: Vec<String>,
     /// Whose `X-Forwarded-For` and `X-Forwarded-Port` are believed. Default: nobody's.
     pub trusted_forwarders: Vec<Network>,

@@ -2,6 +2,7 @@
 //!
 //! [`judge`] decides and is pure; [`read_head`] waits for the bytes.
 
+use crate::origin::is_from_elsewhere;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
@@ -198,14 +199,17 @@ pub(crate) fn judge(
         return Err(Rejection::bad("Sec-WebSocket-Key is missing or wrong"));
     }
     let origin = head.get("origin");
-    if let Some(origin) = origin
-        && !settings.origins.is_empty()
-        && !settings
+    let may_connect = match origin {
+        None => true,
+        Some(origin) if settings.origins.is_empty() => !is_from_elsewhere(head.get("host"), Some(origin)),
+        Some(origin) => settings
             .origins
             .iter()
-            .any(|allowed| allowed.eq_ignore_ascii_case(origin))
-    {
-        return Err(Rejection::new("403 Forbidden", "this origin may not connect"));
+            .any(|allowed| allowed == "*" || allowed.eq_ignore_ascii_case(origin)),
+    };
+    if !may_connect {
+        let why = "pages of this origin may not connect: see `websocket.origins`";
+        return Err(Rejection::new("403 Forbidden", why));
     }
     let subprotocol = settings
         .subprotocols

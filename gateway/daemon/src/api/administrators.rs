@@ -78,7 +78,7 @@ async fn add(
 ) -> Result<Changed<Json<Done>>, Failure> {
     let admin = control.admin.clone();
     let after = json!({ "name": new.name, "role": new.role });
-    off_the_threads(&control, move || {
+    off_the_threads(&control, None, move || {
         admin.add(&new.name, &new.password, new.role, guard::moment())
     })
     .await?;
@@ -101,7 +101,7 @@ async fn alter(
     let before = shown(&control, &name);
     let (admin, of) = (control.admin.clone(), name.clone());
     let other_password = altered.password.is_some();
-    off_the_threads(&control, move || {
+    off_the_threads(&control, None, move || {
         admin.alter(&of, altered.password.as_deref(), altered.role)
     })
     .await?;

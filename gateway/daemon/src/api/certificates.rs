@@ -38,6 +38,12 @@ pub(super) fn routes() -> Routes {
             "Makes a key on the device, and a request for its certificate.",
             request,
         )
+        .get(
+            Viewer,
+            "/certificates/{name}",
+            "Gives a certificate that is kept here with its chain, and the request for one.",
+            texts,
+        )
         .put(
             Administrator,
             "/certificates/{name}",
@@ -50,6 +56,19 @@ pub(super) fn routes() -> Routes {
             "Removes a certificate and its key.",
             remove,
         )
+}
+
+/// In PEM; never a key.
+#[derive(Serialize, JsonSchema)]
+struct Texts {
+    certificate: Option<String>,
+    request: Option<String>,
+}
+
+async fn texts(State(control): State<Control>, Path(name): Path<String>) -> Answer<Texts> {
+    let kept = Certificates::of(control.counters.data_dir());
+    let (certificate, request) = tokio::task::block_in_place(|| kept.texts(&name))?;
+    Ok(Json(Texts { certificate, request }))
 }
 
 impl From<CertificateError> for Failure {

@@ -224,6 +224,8 @@ pub(super) fn listener_of(control: &Control, who: &Presence) -> Option<String> {
 fn version(who: &Presence) -> Version {
     match who.protocol.name {
         protocols::STOMP => Version::Text(format!("{}.{}", who.version / 10, who.version % 10)),
+        // Of a session whose client was not here since the start it is not known.
+        _ if who.version == 0 => Version::Text(String::new()),
         _ => Version::Number(who.version),
     }
 }
@@ -354,6 +356,14 @@ async fn list(
 ) -> Answer<Rows<ClientRow>> {
     if let Some(unknown) = wished.state.as_deref().filter(|state| !STATES.contains(state)) {
         let what = format!("`{unknown}` is no state, allowed is {}", STATES.join(", "));
+        return Err(Failure(StatusCode::UNPROCESSABLE_ENTITY, what));
+    }
+    let spoken = protocols::spoken();
+    if let Some(unknown) = wished.protocol.as_deref().filter(|name| !spoken.contains(name)) {
+        let what = format!(
+            "`{unknown}` is no protocol, allowed is {}",
+            spoken.into_iter().collect::<Vec<_>>().join(", ")
+        );
         return Err(Failure(StatusCode::UNPROCESSABLE_ENTITY, what));
     }
     let limit = part.limit();

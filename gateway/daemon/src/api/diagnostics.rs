@@ -70,12 +70,16 @@ async fn give(
     views.push(("configurations.json".into(), json!(earlier)));
     let (lines, _) = control.log.ring().last(LINES);
     let data_dir = control.counters.data_dir().to_owned();
+    let code = control.admin.setup_code();
     let made = unix_time();
     let day = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(made)).to_string();
     let name = format!("headgate-diagnostics-{}", &day[..10]);
     let folder = name.clone();
     let bundle = tokio::task::spawn_blocking(move || {
         let mut secrets = Secrets::default();
+        if let Some(code) = &code {
+            secrets.remember(code);
+        }
         let mut files = vec![(
             "configuration/headgate.toml".to_owned(),
             secrets.take_out_of_toml(&text),

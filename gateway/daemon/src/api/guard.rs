@@ -14,7 +14,10 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use headgate_access::{ConnectionInfo, PeerAddr};
 use headgate_admin::{AuditEntry, AuditLog, Identity, Moment, Role};
+use headgate_shell::Caller;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Instant;
@@ -26,6 +29,9 @@ pub(super) const CSRF: &str = "x-csrf-token";
 
 /// With this a page asks by itself: nobody uses the session by that.
 const BACKGROUND: &str = "x-background";
+
+/// Characters of a request that the audit log has: more than any name of ours.
+const LONGEST_REQUEST: usize = 2_048;
 
 /// Who asks.
 #[derive(Clone, Debug)]
@@ -75,6 +81,31 @@ pub(super) struct Difference {
     pub(super) after: Option<Value>,
 }
 
+/// How many changes each of those who are no administrators has made in this second: each costs the disk two writes. Clones share it.
+#[derive(Clone, Default)]
+pub(crate) struct Pace(Arc<Mutex<HashMap<String, (u64, u32)>>>);
+
+impl Pace {
+    /// Changes a second.
+    const MOST: u32 = 20;
+
+    /// Whether one more may be made. Names are those of people and keys, of which there are few.
+    pub(super) fn check(&self, asking: &Asking) -> Result<(), Failure> {
+        if asking.who.role == Role::Administrator {
+            return Ok(());
+        }
+        let (now, mut made) = (unix_time(), self.0.lock());
+        made.retain(|_, (second, _)| *second == now);
+        let (_, count) = made.entry(asking.who.name.clone()).or_insert((now, 0));
+        *count += 1;
+        if *count <= Self::MOST {
+            return Ok(());
+        }
+        let what = format!("more than {} changes in a second: wait", Self::MOST);
+        Err(Failure(StatusCode::TOO_MANY_REQUESTS, what))
+    }
+}
+
 /// Now.
 pub(super) fn moment() -> Moment {
     Moment {
@@ -106,6 +137,9 @@ pub(super) async fn pass(State(guard): State<Guard>, request: Request, next: Nex
     let Some((action, control)) = guard.action.zip(control) else {
         return next.run(request).await;
     };
+    if let Err(refusal) = control.pace.check(&asking) {
+        return refusal.into_response();
+    }
     let asked = format!("{} {}", request.method(), shown(request.uri()));
     // It goes on, and is written down, although whoever asked has gone.
     let done = tokio::spawn(async move {
@@ -133,9 +167,10 @@ pub(super) fn tell_refused(asking: &Asking, asked: &Uri) {
     );
 }
 
-/// One entry of the audit log: written when the change begins, and again when it has ended.
+/// One entry of the audit log: written down when the change begins, and when it has ended.
 pub(super) struct Change {
     audit: AuditLog,
+    role: Role,
     entry: AuditEntry,
 }
 
@@ -152,27 +187,52 @@ impl Change {
             before: None,
             after: None,
         };
-        let audit = control.audit.clone();
-        let mut change = Self { audit, entry };
-        change.entry.number = change.write().unwrap_or(0);
+        let mut change = Self {
+            audit: control.audit.clone(),
+            role: asking.who.role,
+            entry,
+        };
+        let begun = || change.audit.begin(change.role, change.entry.clone());
+        let (number, written) = tokio::task::block_in_place(begun);
+        change.tell(written);
+        change.entry.number = number;
         change
     }
 
     pub(super) fn end(mut self, status: StatusCode, difference: Option<Difference>) {
+        let AuditEntry {
+            number,
+            who,
+            from,
+            request,
+            ..
+        } = &self.entry;
+        if self.role != Role::Administrator && status.is_client_error() {
+            // It changed nothing, and pushes nothing out.
+            tracing::info!(
+                who,
+                from,
+                request,
+                status = status.as_u16(),
+                "a change was refused"
+            );
+            return tokio::task::block_in_place(|| self.audit.forget(*number));
+        }
         self.entry.status = Some(status.as_u16());
         if let Some(Difference { before, after }) = difference {
             (self.entry.before, self.entry.after) = (before, after);
         }
-        self.write();
+        let ended = || self.audit.end(self.role, self.entry.clone());
+        let written = tokio::task::block_in_place(ended);
+        self.tell(written);
     }
 
     /// On a full disk changes go on: they may be what makes room.
-    fn write(&self) -> Option<u64> {
-        let written = tokio::task::block_in_place(|| self.audit.write(self.entry.clone()));
+    fn tell(&self, written: std::io::Result<()>) {
         let AuditEntry { who, action, .. } = &self.entry;
-        written
-            .inspect_err(|error| tracing::error!(%error, who, action, "a change is not in the audit log"))
-            .ok()
+        if let Err(error) = written {
+            tracing::error!(%error, who, action, "a change is not in the audit log");
+        }
     }
 }
 
@@ -181,7 +241,7 @@ pub(super) fn shown(uri: &Uri) -> String {
     let text = uri
         .path_and_query()
         .map_or_else(|| uri.path().to_owned(), ToString::to_string);
-    text.chars().take(256).collect()
+    text.chars().take(LONGEST_REQUEST).collect()
 }
 
 /// The control socket: whoever could open it.
@@ -211,6 +271,10 @@ pub(super) async fn remote(State(control): State<Control>, mut request: Request,
     let response = match identify(&control, &request, peer) {
         Ok(asking) => {
             if let Some(asking) = asking {
+                // A limit of connections is for strangers.
+                if let Some(caller) = request.extensions().get::<Caller>() {
+                    caller.is_known();
+                }
                 request.extensions_mut().insert(asking);
             }
             request.extensions_mut().insert(control);
@@ -316,7 +380,7 @@ pub(super) fn cookies(headers: &HeaderMap) -> Vec<String> {
         .flat_map(|value| value.split(';'));
     let named = pairs.filter_map(|pair| pair.trim().split_once('='));
     let named = named.filter(|(name, _)| *name == COOKIE);
-    named.map(|(_, value)| value.to_owned()).take(4).collect()
+    named.map(|(_, value)| value.to_owned()).take(16).collect()
 }
 
 /// Whoever is nobody. It goes without `WWW-Authenticate`: a browser would ask for a name of its own accord.

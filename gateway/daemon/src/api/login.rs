@@ -9,29 +9,66 @@ use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Json, Response};
 use headgate_access::{ConnectionInfo, PeerAddr};
 use headgate_admin::{AdminError, Login, Role};
+use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::net::IpAddr;
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 /// Passwords of administrators that are checked at a time: each takes a core for tens of milliseconds, and 19 MiB.
 const AT_ONCE: usize = 2;
-/// So many wait, with those that are checked; who comes then is told to come later.
-const MAX_WAITING: usize = 16;
+/// So many of one address wait, with those that are checked; who comes then is told to come later. They are served as they come, so that nobody waits for
+/// more than a few of each address.
+const MAX_OF_AN_ADDRESS: usize = 2;
 
 /// Places for those who log in. Clones share them.
 #[derive(Clone)]
 pub(crate) struct Logins {
-    waiting: Arc<Semaphore>,
+    waiting: Arc<Mutex<HashMap<IpAddr, usize>>>,
     checking: Arc<Semaphore>,
 }
 
 impl Default for Logins {
     fn default() -> Self {
         Self {
-            waiting: Arc::new(Semaphore::new(MAX_WAITING)),
+            waiting: Arc::default(),
             checking: Arc::new(Semaphore::new(AT_ONCE)),
+        }
+    }
+}
+
+impl Logins {
+    /// A place for somebody at this address.
+    fn place(&self, address: IpAddr) -> Option<Waiting> {
+        // Who has one IPv6 address has its /64.
+        let network = match address.to_canonical() {
+            IpAddr::V6(v6) if !v6.is_loopback() => {
+                Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)).into()
+            }
+            other => other,
+        };
+        let mut waiting = self.waiting.lock();
+        let here = waiting.entry(network).or_default();
+        (*here < MAX_OF_AN_ADDRESS).then(|| {
+            *here += 1;
+            Waiting(self.clone(), network)
+        })
+    }
+}
+
+/// A place of an address, free again when dropped.
+struct Waiting(Logins, IpAddr);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let mut waiting = self.0.waiting.lock();
+        if let Some(here) = waiting.get_mut(&self.1) {
+            *here -= 1;
+            if *here == 0 {
+                waiting.remove(&self.1);
+            }
         }
     }
 }
@@ -162,7 +199,7 @@ async fn set_up(
     let (address, from, secure) = peer(info);
     let admin = control.admin.clone();
     let name = first.name.clone();
-    let login = off_the_threads(&control, move || {
+    let login = off_the_threads(&control, Some(address), move || {
         admin.set_up(
             &first.code,
             &first.name,
@@ -201,7 +238,7 @@ async fn log_in(
     let (address, from, secure) = peer(info);
     let admin = control.admin.clone();
     let name = given.name.clone();
-    let login = off_the_threads(&control, move || {
+    let login = off_the_threads(&control, Some(address), move || {
         admin.log_in(&given.name, &given.password, address, guard::moment())
     });
     let login = login.await.inspect_err(|Failure(_, why)| {
@@ -216,18 +253,21 @@ async fn log_in(
     Ok(with_cookie(&control, login, secure))
 }
 
-/// Runs what takes long on purpose, few at a time.
+/// Runs what takes long on purpose, few at a time. `stranger`: where somebody asks who is not known yet.
 pub(super) async fn off_the_threads<T: Send + 'static>(
     control: &Control,
+    stranger: Option<IpAddr>,
     work: impl FnOnce() -> Result<T, AdminError> + Send + 'static,
 ) -> Result<T, Failure> {
-    let Logins { waiting, checking } = control.logins.clone();
-    let busy = |_| {
-        let what = "too many log in at the moment: try again";
+    let logins = &control.logins;
+    let busy = || {
+        let what = "too many log in from your address at the moment: try again";
         Failure(StatusCode::TOO_MANY_REQUESTS, what.into())
     };
-    let _place = waiting.try_acquire_owned().map_err(busy)?;
-    let slot = checking.acquire_owned().await;
+    let _place = stranger
+        .map(|address| logins.place(address).ok_or_else(busy))
+        .transpose()?;
+    let slot = Arc::clone(&logins.checking).acquire_owned().await;
     let slot = slot.map_err(|_| Failure(StatusCode::SERVICE_UNAVAILABLE, "the gateway stops".into()))?;
     // It goes on although whoever asked has gone: the slot is held until it is done.
     let done = tokio::task::spawn_blocking(move || {
@@ -301,7 +341,7 @@ async fn change_password(
     let (address, ..) = peer(info);
     let admin = control.admin.clone();
     let name = asking.who.name;
-    off_the_threads(&control, move || {
+    off_the_threads(&control, None, move || {
         admin.check_password(&name, &wanted.old, address, guard::moment())?;
         admin.alter(&name, Some(&wanted.new), None)
     })

@@ -39,6 +39,7 @@ mod traces;
 mod users;
 
 pub(crate) use client::{ControlClient, ControlError};
+pub(crate) use guard::Pace;
 pub(crate) use login::Logins;
 pub(crate) use server::Control;
 pub(crate) use snapshot::{SnapshotError, snapshot};

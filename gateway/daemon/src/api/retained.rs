@@ -2,7 +2,7 @@
 
 use super::clients::{Part, Rows};
 use super::guard::Asking;
-use super::routes::Routes;
+use super::routes::{Changed, Routes};
 use super::server::{Answer, Control, Failure};
 use axum::extract::{Extension, Query, State};
 use axum::http::StatusCode;
@@ -136,7 +136,7 @@ fn retained(control: &Control, topic: &str) -> Result<Arc<Message>, Failure> {
 async fn remove(
     State(control): State<Control>,
     Query(Named { topic }): Query<Named>,
-) -> Answer<RemovedTopic> {
+) -> Result<Changed<Json<RemovedTopic>>, Failure> {
     let known = retained(&control, &topic)?;
     let message = Message {
         retain: true,
@@ -145,7 +145,9 @@ async fn remove(
     let removed = control.hub.publish(Admitted::of_gateway(message)).await;
     removed.map_err(|refusal| Failure(StatusCode::SERVICE_UNAVAILABLE, refusal.to_string()))?;
     tracing::info!(topic, "retained message removed by an operator");
-    Ok(Json(RemovedTopic { removed: topic }))
+    let before = serde_json::json!({ "topic": topic, "bytes": known.payload.len() });
+    let removed = Json(RemovedTopic { removed: topic });
+    Ok(Changed::new(removed, Some(before), None::<()>))
 }
 
 /// Whose message is gone.

@@ -1,5 +1,6 @@
 //! What a running gateway can be asked, and by whom. Errors are `{"error": "…"}` with a status that fits.
 
+use super::guard::Pace;
 use super::login::Logins;
 use super::routes::Routes;
 use super::streams::Streams;
@@ -18,8 +19,8 @@ use crate::watch::WatchedTls;
 use axum::Router;
 use axum::body::to_bytes;
 use axum::extract::connect_info::Connected;
-use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::{StatusCode, Uri};
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
@@ -67,6 +68,8 @@ pub(crate) struct Control {
     pub restart: Restart,
     /// Places for streams of events.
     pub streams: Streams,
+    /// How many changes are made.
+    pub pace: Pace,
     /// Places for those who log in.
     pub logins: Logins,
 }
@@ -106,6 +109,7 @@ impl From<BanError> for Failure {
     fn from(error: BanError) -> Self {
         let status = match &error {
             BanError::Full => StatusCode::CONFLICT,
+            BanError::TooLong => StatusCode::UNPROCESSABLE_ENTITY,
             BanError::Io { .. } | BanError::Malformed { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self(status, error.to_string())
@@ -165,7 +169,10 @@ fn api() -> Router<Control> {
             let what = "this is not asked by this method: see /api/v1/openapi.json";
             Failure(StatusCode::METHOD_NOT_ALLOWED, what.into())
         })
-        .fallback(|| async { Failure(StatusCode::NOT_FOUND, "there is nothing of this name".into()) })
+        .fallback(|uri: Uri| async move {
+            let what = format!("there is no `{}`: see /api/v1/openapi.json", uri.path());
+            Failure(StatusCode::NOT_FOUND, what)
+        })
 }
 
 /// The OpenAPI document: made when it is first asked for, for all ways alike.

@@ -140,6 +140,10 @@ async fn restart(State(control): State<Control>) -> Answer<Done> {
         let what = format!("the gateway could not be started again: {fault}");
         Failure(StatusCode::CONFLICT, what)
     })?;
+    if !control.restart.can_be() {
+        let what = "the program of the gateway is not where it was: it could not be started again";
+        return Err(Failure(StatusCode::CONFLICT, what.into()));
+    }
     tokio::spawn(async move {
         tokio::time::sleep(BEFORE_RESTART).await;
         control.restart.ask();

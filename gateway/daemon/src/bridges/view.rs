@@ -122,6 +122,14 @@ pub(crate) struct TopicView {
     pub count: u64,
 }
 
+/// A query may hold a token.
+fn without_query(address: &str) -> String {
+    match address.split_once('?') {
+        Some((place, _)) => format!("{place}?…"),
+        None => address.to_owned(),
+    }
+}
+
 impl BridgeView {
     /// Source, pause and bytes are the caller's to fill in.
     pub(crate) fn of(
@@ -142,8 +150,12 @@ impl BridgeView {
             state: state.as_str(),
             state_seconds: now.since(since).as_secs(),
             paused: false,
-            remote: status.remote(),
-            addresses: settings.addresses.clone(),
+            remote: without_query(&status.remote()),
+            addresses: settings
+                .addresses
+                .iter()
+                .map(|address| without_query(address))
+                .collect(),
             last_error: (!error.is_empty()).then_some(error),
             failures: status.failures(),
             next_try_seconds: status.next_try().map(|at| at.since(now).as_secs()),

@@ -34,6 +34,7 @@ enum Action {
         password_file: Option<PathBuf>,
     },
     /// Remove a user. Connections that are open stay open.
+    #[command(visible_alias = "remove")]
     Del {
         /// User name.
         name: String,

@@ -3,6 +3,7 @@
 use super::{Config, Durability};
 use headgate_model::Secret;
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// Changes that are shown.
 const MOST: usize = 20;
@@ -63,18 +64,59 @@ fn compare(path: &str, old: &Value, new: &Value, changes: &mut Vec<String>) {
             }
         }
         (Value::Array(before), Value::Array(after)) if before.iter().chain(after).any(Value::is_object) => {
-            for (n, (old, new)) in before.iter().zip(after).enumerate() {
-                compare(&format!("{path}[{n}]"), old, new, changes);
+            match names(before).zip(names(after)) {
+                Some((old, new)) => compare_named(path, &old, &new, changes),
+                None => compare_lists(path, before, after, changes),
             }
-            let both = before.len().min(after.len());
-            changes.extend(entries(path, &before[both..], "gone"));
-            changes.extend(entries(path, &after[both..], "new"));
         }
         (Value::String(old), Value::String(new)) if Secret::is_shown_as(old) && Secret::is_shown_as(new) => {
             changes.push(format!("{path}: changed (hidden)"));
         }
         _ => changes.push(format!("{path}: {} → {}", short(old), short(new))),
     }
+}
+
+/// The entries of a list by their names, if each has one of its own.
+fn names(list: &[Value]) -> Option<Vec<(&str, &Value)>> {
+    let named = list.iter().map(|entry| Some((entry["name"].as_str()?, entry)));
+    let named: Vec<_> = named.collect::<Option<_>>()?;
+    let different: BTreeSet<&str> = named.iter().map(|(name, _)| *name).collect();
+    (different.len() == named.len()).then_some(named)
+}
+
+fn compare_named(path: &str, old: &[(&str, &Value)], new: &[(&str, &Value)], changes: &mut Vec<String>) {
+    let among = |list: &[(&str, &Value)], name: &str| list.iter().any(|(other, _)| *other == name);
+    for (name, before) in old {
+        if let Some((_, after)) = new.iter().find(|(other, _)| other == name) {
+            compare(&format!("{path}[{name}]"), before, after, changes);
+        }
+    }
+    let left = |list: &[(&str, &Value)], other: &[(&str, &Value)]| {
+        let left = list.iter().filter(|(name, _)| !among(other, name));
+        left.map(|(_, entry)| (*entry).clone()).collect::<Vec<_>>()
+    };
+    changes.extend(entries(path, &left(old, new), "gone"));
+    changes.extend(entries(path, &left(new, old), "new"));
+}
+
+/// Entries without names: what is alike at the beginning and at the end is the same.
+fn compare_lists(path: &str, before: &[Value], after: &[Value], changes: &mut Vec<String>) {
+    let alike = |(old, new): &(&Value, &Value)| old == new;
+    let first = before.iter().zip(after).take_while(alike).count();
+    let (before, after) = (&before[first..], &after[first..]);
+    let last = before
+        .iter()
+        .rev()
+        .zip(after.iter().rev())
+        .take_while(alike)
+        .count();
+    let (before, after) = (&before[..before.len() - last], &after[..after.len() - last]);
+    for (n, (old, new)) in before.iter().zip(after).enumerate() {
+        compare(&format!("{path}[{}]", first + n), old, new, changes);
+    }
+    let both = before.len().min(after.len());
+    changes.extend(entries(path, &before[both..], "gone"));
+    changes.extend(entries(path, &after[both..], "new"));
 }
 
 /// What became of entries of a list, which are told by their names if they have some.
@@ -116,6 +158,42 @@ fn cut(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    /// What was taken away is named, wherever it stood; what is the same is no change.
+    #[test]
+    fn entries_of_lists_are_told_by_their_names_or_by_what_is_new() {
+        let told = |old: Value, new: Value| {
+            let mut changes = Vec::new();
+            compare("l", &old, &new, &mut changes);
+            changes
+        };
+        let entry = |name: &str, port: u16| json!({ "name": name, "port": port });
+        let three = json!([entry("a", 1), entry("b", 2), entry("c", 3)]);
+        assert_eq!(
+            told(three.clone(), json!([entry("a", 1), entry("c", 3)])),
+            ["l: an entry is gone: b"]
+        );
+        let changed = json!([entry("c", 9), entry("d", 4), entry("a", 1), entry("b", 2)]);
+        assert_eq!(
+            told(three, changed),
+            ["l[c].port: 3 → 9", "l: an entry is new: d"]
+        );
+        let rules = |effects: &[&str]| {
+            effects
+                .iter()
+                .map(|effect| json!({ "effect": effect }))
+                .collect::<Value>()
+        };
+        assert_eq!(
+            told(rules(&["x", "y"]), rules(&["new", "x", "y"])),
+            ["l: an entry is new"]
+        );
+        assert_eq!(
+            told(rules(&["x", "y", "z"]), rules(&["x", "w", "z"])),
+            ["l[1].effect: \"y\" → \"w\""]
+        );
+    }
 
     #[test]
     fn what_is_not_shown_is_counted() {

@@ -308,8 +308,8 @@ fn what_changed_is_listed() {
     for change in [
         "mqtt.max_qos: 2 → 1",
         "node: \"headgate@127.0.0.1\" → \"edge\"",
-        "mqttsn[0].gateway.default_password: changed (hidden)",
-        "mqttsn[0].gateway.credentials[0].password: changed (hidden)",
+        "mqttsn[sn].gateway.default_password: changed (hidden)",
+        "mqttsn[sn].gateway.credentials[0].password: changed (hidden)",
     ] {
         assert!(changes.contains(&change.to_owned()), "{change}: {changes:#?}");
     }

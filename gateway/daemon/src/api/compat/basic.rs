@@ -51,7 +51,7 @@ pub(super) async fn administrator(
         None => {
             let admin = control.admin.clone();
             let (asked, password) = (name.to_owned(), password.to_owned());
-            let checked = off_the_threads(control, move || {
+            let checked = off_the_threads(control, Some(address), move || {
                 admin.check_and_remember(&asked, &password, address, guard::moment())
             });
             checked.await.inspect_err(|Failure(_, why)| {
@@ -76,7 +76,7 @@ pub(super) async fn log_in(
     let peer = peer(info);
     let (admin, address) = (control.admin.clone(), guard::address(peer));
     let (asked, password) = (name.to_owned(), password.to_owned());
-    let login = off_the_threads(control, move || {
+    let login = off_the_threads(control, Some(address), move || {
         admin.log_in(&asked, &password, address, guard::moment())
     });
     let login = login.await.inspect_err(|Failure(_, why)| {

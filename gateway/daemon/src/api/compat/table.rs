@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any};
 use headgate_access::ConnectionInfo;
 use headgate_admin::{Identity, Role};
+use headgate_shell::Caller;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -132,6 +133,19 @@ struct Entry {
     answer: Box<dyn Fn(Call) -> Answering + Send + Sync>,
 }
 
+impl Entry {
+    /// Which clients and topics are meant stands in the body alone; no password does.
+    fn tells_all_in_its_body(&self) -> bool {
+        self.path.contains("subscribe") || self.path.contains("kickout")
+    }
+}
+
+/// The beginning of a body, for the audit log.
+fn excerpt(body: &[u8]) -> serde_json::Value {
+    const MOST: usize = 2_048;
+    String::from_utf8_lossy(&body[..body.len().min(MOST)]).into()
+}
+
 /// All that one API can be asked.
 pub(super) struct Table<D> {
     prefix: &'static str,
@@ -242,6 +256,11 @@ impl<D: Dialect> Table<D> {
             true => None,
             false => Some(D::identify(&control, &headers, info.as_deref()).await?),
         };
+        if asking.is_some()
+            && let Some(caller) = request.extensions().get::<Caller>()
+        {
+            caller.is_known();
+        }
         let (entry, path) = found?;
         let asked = format!("{} {}", entry.method, guard::shown(request.uri()));
         let call = Call {
@@ -260,10 +279,15 @@ impl<D: Dialect> Table<D> {
         }
         let body = Bytes::from_request(request, &()).await;
         let body = body.map_err(|error| Turned::Body(error.status()))?;
+        let told = entry.tells_all_in_its_body().then(|| excerpt(&body));
         let answer = (entry.answer)(Call { body, ..call });
         let Some((action, asking)) = entry.action.zip(asking) else {
             return Ok(answer.await);
         };
+        control
+            .pace
+            .check(&asking)
+            .map_err(|Failure(status, what)| Turned::Later(status, what))?;
         // It goes on, and is written down, although whoever asked has gone.
         let done = tokio::spawn(async move {
             let change = guard::Change::begin(&control, &asking, asked, action);
@@ -273,6 +297,10 @@ impl<D: Dialect> Table<D> {
                 None => response.status(),
             };
             let difference = response.extensions().get::<Difference>().cloned();
+            let difference = difference.or(told.map(|told| Difference {
+                before: None,
+                after: Some(told),
+            }));
             change.end(status, difference);
             response
         });

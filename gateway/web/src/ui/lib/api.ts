@@ -328,6 +328,7 @@ export const listeners = {
 
 export const certificates = {
   list: () => rows<Certificate>(get("certificates")),
+  texts: (name: string) => get<{ certificate: string | null; request: string | null }>(`certificates/${seg(name)}`),
   request: (name: string, common_name: string, names: string[]) =>
     post<{ csr: string; key_file: string }>("certificates/csr", { name, common_name, names }),
   makeCa: (common_name: string) => post<Certificate>("certificates/ca", { common_name }),

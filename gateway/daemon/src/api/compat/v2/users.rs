@@ -77,7 +77,7 @@ pub(super) async fn add(call: Call) -> Change {
     }
     let after = json!({ "name": name, "role": role });
     let admin = call.control.admin.clone();
-    let adding = off_the_threads(&call.control, move || {
+    let adding = off_the_threads(&call.control, None, move || {
         admin.add(&name, &password, role, guard::moment())
     });
     adding.await.map_err(|Failure(status, what)| match status {
@@ -140,7 +140,7 @@ pub(super) async fn change_password(call: Call) -> Change {
     known(&call.control, &name).ok_or_else(no_user)?;
     let peer = call.info.as_ref().map_or(PeerAddr::Memory, |info| info.peer);
     let (admin, address) = (call.control.admin.clone(), guard::address(peer));
-    let changing = off_the_threads(&call.control, move || {
+    let changing = off_the_threads(&call.control, None, move || {
         admin.check_password(&name, &old, address, guard::moment())?;
         admin.alter(&name, Some(&new), None)
     });
