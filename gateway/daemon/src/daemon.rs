@@ -79,19 +79,13 @@ pub(crate) fn run(path: Option<&Path>) -> Outcome {
         tracing::warn!(before = %aside.display(), "a backup has taken the place of all data");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let ended = runtime.block_on(serve(config, file, &text, undone, log))?;
+    let restart = Restart::new(random()?);
+    runtime.block_on(serve(config, file, &text, undone, log, restart.clone()))?;
     drop((runtime, closes));
-    match ended {
-        Ended::Stopped => Ok(()),
-        Ended::Again => Err(format!("the gateway cannot begin anew: {}", begun.again()).into()),
+    match restart.is_asked() {
+        false => Ok(()),
+        true => Err(format!("the gateway cannot begin anew: {}", begun.again()).into()),
     }
-}
-
-/// Why the gateway has stopped.
-enum Ended {
-    Stopped,
-    /// It is to begin anew.
-    Again,
 }
 
 async fn serve(
@@ -100,7 +94,8 @@ async fn serve(
     text: &str,
     undone: bool,
     log: LogHandle,
-) -> Result<Ended, Box<dyn std::error::Error>> {
+    restart: Restart,
+) -> Outcome {
     // From here on they do not end the process.
     let (hangup, user_signals) = (hangup()?, user_signals()?);
     let more_time = MoreTime::for_work("reading the store");
@@ -140,7 +135,7 @@ async fn serve(
     let admin = Admin::load(&config.data_dir, config.http.session_idle)?;
 
     let config = Arc::new(config);
-    let (stop, restart) = (CancellationToken::new(), Restart::new(random()?));
+    let stop = CancellationToken::new();
     let links = TaskTracker::new();
     let tracer = Tracer::default();
     let spans = Arc::<SpanCounts>::default();
@@ -289,19 +284,13 @@ async fn serve(
     service::ready();
     tasks.spawn(service::keep(hub.clone(), alarms.clone(), config_changes));
     memory::forget_startup_code();
-    let ended = tokio::select! {
+    tokio::select! {
         told = told_to_stop() => {
             told?;
-            Ended::Stopped
-        }
-        () = restart.asked() => Ended::Again,
-    };
-    match ended {
-        Ended::Stopped => {
             tracing::info!("gateway stops");
             service::stopping();
         }
-        Ended::Again => {
+        () = restart.asked() => {
             tracing::info!("gateway stops, and begins anew");
             service::reloading();
         }
@@ -337,7 +326,7 @@ async fn serve(
         })?;
     }
     tracing::info!("gateway has stopped");
-    Ok(ended)
+    Ok(())
 }
 
 /// Takes a backup that waits for this start. Where the data of before are now.

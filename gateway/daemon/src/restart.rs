@@ -43,6 +43,11 @@ impl Restart {
         self.wanted.cancel();
     }
 
+    /// Whether somebody has asked.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.wanted.is_cancelled()
+    }
+
     /// Ready when somebody has asked.
     pub(crate) async fn asked(&self) {
         self.wanted.cancelled().await;
