@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks meta-headgate without building anything: bitbake parses it, fetches and unpacks the gateway and its crates without a network, and plans the
-# image and the bundle; oelint and the schema of kas find no fault. Minutes, and 1.5 GB below target/yocto.
+# Checks meta-headgate without building anything: bitbake parses it, plans the image and the bundle, fetches and unpacks the gateway and its crates
+# without a network, and goes as far as it gets without a compiler; oelint and kas find no fault. Minutes, and 1 GB below target/yocto.
 #
 #   YOCTO_LAYERS=DIR     a folder with bitbake, openembedded-core and meta-rauc as git clones. Without it they are cloned, as kas-headgate.yml has them.
 #   YOCTO_MACHINES="…"   machines to plan images for. Default: qemuarm64.
@@ -165,6 +165,17 @@ crates() {
     CRATES=$(wc -w <<<"$wanted")
 }
 
+# pseudo, which pretends to be root while files are installed, would have to be built.
+without_fakeroot() {
+    mkdir -p "$WORK/extra/classes"
+    cat >"$WORK/extra/classes/without-fakeroot.bbclass" <<'END'
+python () {
+    d.delVarFlag('do_install', 'fakeroot')
+}
+END
+    echo 'INHERIT += "without-fakeroot"' >"$WORK/extra/without-fakeroot.conf"
+}
+
 # A key of this run, so that there is something to sign and to check bundles with.
 keys() {
     [ -e "$WORK/keys/ca.pem" ] || {
@@ -175,8 +186,10 @@ keys() {
 }
 
 configuration() {
+    # What was done before is done again; what was parsed before is kept.
+    [ ! -d "$WORK/build/tmp" ] || find "$WORK/build/tmp" -mindepth 1 -maxdepth 1 ! -name cache -exec rm -rf {} +
     cat >"$WORK/build/conf/bblayers.conf" <<END
-BBPATH = "\${TOPDIR}"
+BBPATH = "\${TOPDIR}:$WORK/extra"
 BBFILES = ""
 BBLAYERS = "$LAYERS/openembedded-core/meta $LAYERS/meta-rauc $WORK/meta-headgate"
 END
@@ -230,9 +243,9 @@ plan() {
 }
 
 fetch_and_unpack() {
-    step "fetch" in_build bitbake -b "$WORK/meta-headgate/recipes-connectivity/headgate/headgate_git.bb" -f -c fetch
+    step "fetch" in_build bitbake -b "$WORK/meta-headgate/recipes-connectivity/headgate/headgate_git.bb" -c fetch
     row "bitbake -c fetch, no network" "sources, pages, $CRATES crates by their sha256, ${took} s"
-    step "unpack" in_build bitbake -b "$WORK/meta-headgate/recipes-connectivity/headgate/headgate_git.bb" -f -c unpack
+    step "unpack" in_build bitbake -b "$WORK/meta-headgate/recipes-connectivity/headgate/headgate_git.bb" -c unpack
     local tree unpacked
     tree=$(find "$WORK/build/tmp/work" -maxdepth 4 -type d -path '*/headgate/*/sources' | head -1)
     unpacked=$(find "$tree/cargo_home/bitbake" -mindepth 1 -maxdepth 1 | wc -l)
@@ -248,6 +261,26 @@ fetch_and_unpack() {
 # Not asked for: addresses of a project page, and a place in a database of faults for what is configuration alone; native and nativesdk variants.
 readonly OELINT_LEAVES_OUT="oelint.var.mandatoryvar.HOMEPAGE oelint.var.suggestedvar.BUGTRACKER oelint.var.suggestedvar.CVE_PRODUCT oelint.var.bbclassextend"
 
+# How far it gets without a compiler: the gateway is configured, and what is not compiled is installed.
+configure_and_install() {
+    local headgate=$WORK/meta-headgate/recipes-connectivity/headgate/headgate_git.bb recipe units
+    step "configure" in_build bitbake -b "$headgate" -c configure
+    if grep -q 'pages are not those' "$WORK/logs/configure.log"; then
+        row "bitbake -c configure" "gateway, for $MACHINE; its pages are of another commit: make web-dist" old
+    else
+        row "bitbake -c configure" "gateway, for $MACHINE, ${took} s"
+    fi
+    for recipe in recipes-core/headgate-appliance/headgate-appliance_1.0.bb dynamic-layers/rauc/recipes-core/headgate-update/headgate-rauc-conf_1.0.bb; do
+        step "install $(basename "$recipe" _1.0.bb)" in_build bitbake -R "$WORK/extra/without-fakeroot.conf" -b "$WORK/meta-headgate/$recipe" -c install
+        row "bitbake -c install" "$(basename "$recipe" _1.0.bb), ${took} s"
+    done
+    command -v systemd-analyze >/dev/null || return 0
+    units=$WORK/build/tmp/work/all-oe-linux/headgate-appliance/1.0/image/usr/lib/systemd/system
+    step "units" systemd-analyze verify --man=no "$units"/*
+    [ ! -s "$WORK/logs/units.log" ] || fail "systemd complains: $(cat "$WORK/logs/units.log")"
+    row "systemd-analyze verify" "$(find "$units" -type f | wc -l) units"
+}
+
 oelint() {
     local files rule leave_out=()
     for rule in $OELINT_LEAVES_OUT; do leave_out+=(--suppress "$rule"); done
@@ -262,7 +295,27 @@ import json, pathlib, sys, jsonschema, kas, yaml
 schema = json.loads((pathlib.Path(kas.__file__).parent / "schema-kas.json").read_text())
 jsonschema.validate(yaml.safe_load(open(sys.argv[1])), schema)
 PYTHON
-    row "schema of kas" "$KAS_FILE"
+    row "kas, schema" "$KAS_FILE"
+}
+
+# kas itself, with clones of here in the place of those in the net: commits, layers and settings as it takes them.
+kas_checkout() {
+    local name url branch commit dir=$WORK/kas
+    rm -rf "$dir"
+    mkdir -p "$dir"
+    while read -r name url branch commit; do
+        [ "$(git -C "$LAYERS/$name" rev-parse HEAD)" = "$commit" ] || {
+            row "kas checkout" "$name is not at the commit of $KAS_FILE" skipped
+            return
+        }
+        printf '[url "%s"]\n\tinsteadOf = %s\n' "$LAYERS/$name" "$url" >>"$dir/gitconfig"
+    done < <(repositories)
+    step "kas checkout" env KAS_WORK_DIR="$dir" GITCONFIG_FILE="$dir/gitconfig" "$TOOLS/bin/kas" checkout "$KAS_FILE"
+    local layers
+    layers=$(grep -oE '(meta|meta-headgate|meta-rauc)( |"|$)' "$dir/build/conf/bblayers.conf" | tr -dc 'a-z\n-' | sort | xargs)
+    [ "$layers" = "meta meta-headgate meta-rauc" ] || fail "kas takes these layers: $layers"
+    row "kas checkout" "layers $layers, ${took} s"
+    rm -rf "$dir"
 }
 
 install_missing
@@ -270,11 +323,13 @@ install_tools
 step "crates of Cargo.lock" yocto/crates.py --check
 layers
 kas_schema
+kas_checkout
 oelint
 step "sources" sources
 crates
 row "headgate-crates.inc" "$CRATES crates, those of Cargo.lock"
 keys
+without_fakeroot
 configuration
 for MACHINE in $MACHINES; do
     parse
@@ -282,6 +337,7 @@ for MACHINE in $MACHINES; do
 done
 MACHINE=${MACHINES%% *}
 fetch_and_unpack
+configure_and_install
 in_build bitbake -m >/dev/null 2>&1 || true
 
 echo
