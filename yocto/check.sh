@@ -100,10 +100,12 @@ PYTHON
 }
 
 layers() {
-    local name url branch commit found
+    local repository name url branch commit found
     LAYERS=$WORK/layers
     mkdir -p "$LAYERS"
-    while read -r name url branch commit; do
+    mapfile -t REPOSITORIES < <(repositories)
+    for repository in "${REPOSITORIES[@]}"; do
+        read -r name url branch commit <<<"$repository"
         local layer=$LAYERS/$name
         if [ -n "${YOCTO_LAYERS:-}" ]; then
             [ -d "$YOCTO_LAYERS/$name" ] || skip "no $name in YOCTO_LAYERS=$YOCTO_LAYERS; wanted is branch $branch of $url"
@@ -128,7 +130,7 @@ layers() {
         else
             row "layer $name" "${found:0:10}, and not ${commit:0:10} of $branch as in $KAS_FILE" other
         fi
-    done < <(repositories)
+    done
 }
 
 ## What bitbake gets: the layer and the pages as they are here, the gateway's sources as they were committed, crates from cargo's own cache.
@@ -216,6 +218,7 @@ END
 
 # bitbake COMMAND ARGUMENTS…: in the build folder, with the environment that it wants.
 in_build() {
+    # shellcheck disable=SC2016 # the inner shell expands it
     as_user env -i HOME="$WORK/home" USER="$(id -un)" LANG=en_US.UTF-8 PATH="$LAYERS/bitbake/bin:$LAYERS/openembedded-core/scripts:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin" \
         BB_ENV_PASSTHROUGH_ADDITIONS=MACHINE MACHINE="${MACHINE:-qemuarm64}" PYTHONDONTWRITEBYTECODE=1 \
         sh -c 'cd "$0" && exec "$@"' "$WORK/build" "$@"
@@ -300,16 +303,17 @@ PYTHON
 
 # kas itself, with clones of here in the place of those in the net: commits, layers and settings as it takes them.
 kas_checkout() {
-    local name url branch commit dir=$WORK/kas
+    local repository name url branch commit dir=$WORK/kas
     rm -rf "$dir"
     mkdir -p "$dir"
-    while read -r name url branch commit; do
+    for repository in "${REPOSITORIES[@]}"; do
+        read -r name url branch commit <<<"$repository"
         [ "$(git -C "$LAYERS/$name" rev-parse HEAD)" = "$commit" ] || {
             row "kas checkout" "$name is not at the commit of $KAS_FILE" skipped
             return
         }
         printf '[url "%s"]\n\tinsteadOf = %s\n' "$LAYERS/$name" "$url" >>"$dir/gitconfig"
-    done < <(repositories)
+    done
     step "kas checkout" env KAS_WORK_DIR="$dir" GITCONFIG_FILE="$dir/gitconfig" "$TOOLS/bin/kas" checkout "$KAS_FILE"
     local layers
     layers=$(grep -oE '(meta|meta-headgate|meta-rauc)( |"|$)' "$dir/build/conf/bblayers.conf" | tr -dc 'a-z\n-' | sort | xargs)
