@@ -75,7 +75,7 @@ def sbom():
         told = {"type": "library", "bom-ref": reference(package), "name": p["name"], "version": p["version"]}
         if p["license"]:
             # "MIT/Apache-2.0" is how it was written once.
-            told["licenses"] = [{"expression": p["license"].replace("/", " OR ")}]
+            told["licenses"] = [{"expression": " ".join(p["license"].replace("/", " OR ").split())}]
         if p["source"]:
             told["hashes"] = [{"alg": "SHA-256", "content": checksums[p["name"], p["version"]]}]
             told["purl"] = reference(package)

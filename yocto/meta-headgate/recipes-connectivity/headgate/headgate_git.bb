@@ -20,6 +20,7 @@ HEADGATE_REVISION ?= "${AUTOREV}"
 # The pages of the web UI, as `make web-dist` builds them, are the same for every machine. Built here they would need nodejs of
 # meta-oe, and programs of Node packages (esbuild, rolldown) that are there as binaries only.
 HEADGATE_PAGES ?= "file://${HEADGATE_REPOSITORY}/target/web-dist/headgate-pages.tar.gz"
+
 # The unit, below the gateway's sources.
 HEADGATE_UNIT ?= "docs/headgate.service"
 
@@ -52,14 +53,17 @@ CONFFILES:${PN} = "${sysconfdir}/headgate/headgate.toml"
 
 # nooelint: oelint.task.noanonpython
 python () {
-    """A gateway without its pages is not what users expect, so it is not built by accident."""
+    """What is missing is told before anything is built; a gateway without its pages is not what users expect, and not built by accident."""
+    def wants(path, remedy):
+        bb.parse.mark_dependency(d, path)
+        if not os.path.exists(path):
+            raise bb.parse.SkipRecipe(f"{path} is not there: {remedy}")
+
+    if d.getVar("HEADGATE_GIT").startswith("git://" + d.getVar("HEADGATE_REPOSITORY") + ";"):
+        wants(d.getVar("HEADGATE_REPOSITORY") + "/.git", "set HEADGATE_GIT and HEADGATE_REVISION")
     pages = d.getVar("HEADGATE_PAGES")
-    if "pages" not in d.getVar("PACKAGECONFIG").split() or not pages.startswith("file:///"):
-        return
-    path = pages.removeprefix("file://").split(";")[0]
-    bb.parse.mark_dependency(d, path)
-    if not os.path.exists(path):
-        raise bb.parse.SkipRecipe(f"{path} is not there: run `make web-dist`, set HEADGATE_PAGES, or take `pages` out of PACKAGECONFIG")
+    if "pages" in d.getVar("PACKAGECONFIG").split() and pages.startswith("file:///"):
+        wants(pages.removeprefix("file://").split(";")[0], "run `make web-dist`, set HEADGATE_PAGES, or take `pages` out of PACKAGECONFIG")
 }
 
 # The pages say of which state of gateway/web they are.

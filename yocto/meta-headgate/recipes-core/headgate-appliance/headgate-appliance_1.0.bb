@@ -40,4 +40,4 @@ FILES:${PN} += "\
     ${systemd_unitdir}/system.conf.d \
 "
 
-RDEPENDS:${PN} = "headgate"
+RDEPENDS:${PN} = "e2fsprogs-e2fsck headgate util-linux-fsck"
