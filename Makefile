@@ -3,7 +3,7 @@ CARGO ?= cargo
 FUZZ_SECONDS ?= 60
 ROUNDS ?= 200
 
-.PHONY: run test web check fuzz soak attack bench bench-store bench-bridge bench-stomp docs clauses
+.PHONY: run test web web-dist check fuzz soak attack bench bench-store bench-bridge bench-stomp docs clauses yocto-check yocto-crates
 
 ## Build the gateway quickly and start it on its embedded defaults (loopback only). For load, build with --release.
 run: web
@@ -20,6 +20,14 @@ web:
 	    cd gateway/web && { [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --loglevel=error; } && npm run --silent build || \
 	    echo "the pages for browsers could not be built: see above; the gateway is built without them, or with what was there"; \
 	else echo "no npm (Debian: apt-get install npm): the gateway is built without its pages for browsers"; fi
+
+## The pages as an archive, for builds that have no Node: target/web-dist/headgate-pages.tar.gz, the same bytes for the same commit and packages.
+web-dist:
+	cd gateway/web && npm ci --loglevel=error && npm run --silent build
+	mkdir -p target/web-dist
+	git rev-parse HEAD:gateway/web > gateway/web/dist.commit
+	tar --sort=name --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX --mtime=@$$(git log -1 --format=%ct) -c gateway/web/dist gateway/web/dist.commit | gzip -9n > target/web-dist/headgate-pages.tar.gz
+	ls -l target/web-dist/headgate-pages.tar.gz
 
 ## Formatting, lints, documentation.
 check:
@@ -73,3 +81,11 @@ docs:
 ## The matrices of the statements of MQTT, CoAP and LwM2M, and their tests.
 clauses:
 	$(CARGO) run -q -p headgate-tests --bin clauses
+
+## The Yocto layer, without a build: parsed, fetched and unpacked without a network, planned, linted. YOCTO_LAYERS=DIR has bitbake, openembedded-core and meta-rauc; or they are cloned.
+yocto-check:
+	yocto/check.sh
+
+## The list of crates that the Yocto recipe fetches, from Cargo.lock.
+yocto-crates:
+	yocto/crates.py

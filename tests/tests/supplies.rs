@@ -2,6 +2,8 @@
 //! than Headgate; `cargo deny check advisories` is left to whoever has it, and a network.
 
 use cargo_metadata::{MetadataCommand, Package};
+use headgate_tests::workspace::read;
+use regex::Regex;
 use serde::Deserialize;
 use spdx::{Expression, ParseMode};
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,7 +53,7 @@ struct Sources {
 }
 
 fn deny() -> Deny {
-    toml::from_str(&headgate_tests::workspace::read("deny.toml")).expect("deny.toml is as it was")
+    toml::from_str(&read("deny.toml")).expect("deny.toml is as it was")
 }
 
 /// Every package of every feature and platform.
@@ -119,6 +121,50 @@ fn every_package_comes_from_the_registry() {
 }
 
 /// A crate that is banned, or is there twice, says who brings it with `cargo tree -i NAME`.
+/// A crate of Cargo.lock.
+#[derive(Deserialize)]
+struct Locked {
+    name: String,
+    version: String,
+    checksum: Option<String>,
+}
+
+/// The Yocto recipe fetches what Cargo.lock says, and has our version: `make yocto-crates` writes both files.
+#[test]
+fn the_yocto_recipe_has_the_crates_of_the_lock() {
+    const RECIPE: &str = "yocto/meta-headgate/recipes-connectivity/headgate";
+    #[derive(Deserialize)]
+    struct Lock {
+        package: Vec<Locked>,
+    }
+    let lock: Lock = toml::from_str(&read("Cargo.lock")).expect("cargo wrote it");
+    let locked: BTreeMap<String, String> = lock
+        .package
+        .into_iter()
+        .filter_map(|package| Some((format!("{}-{}", package.name, package.version), package.checksum?)))
+        .collect();
+
+    let list = read(format!("{RECIPE}/headgate-crates.inc"));
+    let uri = Regex::new(r"(?m)^    crate://crates\.io/(\S+)/(\S+) \\$").expect("a constant");
+    let sum = Regex::new(r#"(?m)^SRC_URI\[(\S+)\.sha256sum\] = "(\w+)"$"#).expect("a constant");
+    let fetched: BTreeSet<String> = uri
+        .captures_iter(&list)
+        .map(|found| format!("{}-{}", &found[1], &found[2]))
+        .collect();
+    let sums: BTreeMap<String, String> = sum
+        .captures_iter(&list)
+        .map(|found| (found[1].to_owned(), found[2].to_owned()))
+        .collect();
+
+    assert_eq!(sums, locked, "make yocto-crates");
+    assert_eq!(fetched, locked.into_keys().collect(), "make yocto-crates");
+    let version = format!("HEADGATE_VERSION = \"{}\"\n", env!("CARGO_PKG_VERSION"));
+    assert!(
+        read(format!("{RECIPE}/headgate-version.inc")).ends_with(&version),
+        "make yocto-crates"
+    );
+}
+
 #[test]
 fn nothing_is_banned_and_nothing_new_is_there_twice() {
     let bans = deny().bans;

@@ -1,0 +1,81 @@
+SUMMARY = "Multi-protocol IoT gateway: MQTT, MQTT-SN, CoAP, LwM2M, STOMP"
+DESCRIPTION = "Sensors, machines and clouds meet on one publish/subscribe bus that keeps what it acknowledged."
+SECTION = "network"
+CVE_PRODUCT = "headgate"
+# The crates are linked into the program; theirs are the licences after the first.
+LICENSE = "Apache-2.0 & BSD-2-Clause & BSD-3-Clause & BlueOak-1.0.0 & ISC & MIT & MPL-2.0 & Unicode-3.0 & Zlib"
+LIC_FILES_CHKSUM = "file://LICENSE;md5=3b83ef96387f14655fc854ddc3c6bd57"
+
+require headgate-crates.inc
+require headgate-version.inc
+
+PV = "${HEADGATE_VERSION}+git"
+
+# The layer is a folder of the gateway's repository, and what is built is the commit that is checked out there: the list of crates
+# and Cargo.lock are of one commit. A layer that was copied elsewhere names a repository and a revision.
+HEADGATE_REPOSITORY ?= "${@os.path.abspath(d.getVar('THISDIR') + '/../../../..')}"
+HEADGATE_GIT ?= "git://${HEADGATE_REPOSITORY};protocol=file;nobranch=1;usehead=1"
+HEADGATE_REVISION ?= "${AUTOREV}"
+
+# The pages of the web UI, as `make web-dist` builds them, are the same for every machine. Built here they would need nodejs of
+# meta-oe, and programs of Node packages (esbuild, rolldown) that are there as binaries only.
+HEADGATE_PAGES ?= "file://${HEADGATE_REPOSITORY}/target/web-dist/headgate-pages.tar.gz"
+
+# The unit, below the gateway's sources.
+HEADGATE_UNIT ?= "docs/headgate.service"
+
+SRC_URI += "\
+    ${HEADGATE_GIT} \
+    file://headgate.toml \
+"
+SRC_URI:append = " ${@bb.utils.contains('PACKAGECONFIG', 'pages', '${HEADGATE_PAGES};subdir=${BP}', '', d)}"
+SRCREV = "${HEADGATE_REVISION}"
+
+inherit cargo features_check systemd useradd
+
+REQUIRED_DISTRO_FEATURES = "systemd"
+
+PACKAGECONFIG ??= "pages"
+PACKAGECONFIG[pages] = ""
+
+# The program, without what the workspace has for tests.
+CARGO_BUILD_FLAGS:append = " --package headgate"
+
+SYSTEMD_SERVICE:${PN} = "headgate.service"
+
+USERADD_PACKAGES = "${PN}"
+USERADD_PARAM:${PN} = "--system --user-group --home-dir ${localstatedir}/lib/headgate --no-create-home --shell ${base_sbindir}/nologin headgate"
+
+# CA certificates for uplinks with TLS.
+RRECOMMENDS:${PN} = "ca-certificates"
+
+CONFFILES:${PN} = "${sysconfdir}/headgate/headgate.toml"
+
+# nooelint: oelint.task.noanonpython
+python () {
+    """What is missing is told before anything is built; a gateway without its pages is not what users expect, and not built by accident."""
+    def wants(path, remedy):
+        bb.parse.mark_dependency(d, path)
+        if not os.path.exists(path):
+            raise bb.parse.SkipRecipe(f"{path} is not there: {remedy}")
+
+    if d.getVar("HEADGATE_GIT").startswith("git://" + d.getVar("HEADGATE_REPOSITORY") + ";"):
+        wants(d.getVar("HEADGATE_REPOSITORY") + "/.git", "set HEADGATE_GIT and HEADGATE_REVISION")
+    pages = d.getVar("HEADGATE_PAGES")
+    if "pages" in d.getVar("PACKAGECONFIG").split() and pages.startswith("file:///"):
+        wants(pages.removeprefix("file://").split(";")[0], "run `make web-dist`, set HEADGATE_PAGES, or take `pages` out of PACKAGECONFIG")
+}
+
+# The pages say of which state of gateway/web they are.
+do_configure:append () {
+    if ${@bb.utils.contains('PACKAGECONFIG', 'pages', 'true', 'false', d)}; then
+        expected=$(git -C ${S} rev-parse HEAD:gateway/web)
+        [ "$(cat ${S}/gateway/web/dist.commit)" = "$expected" ] || bbwarn "the pages are not those of this commit: make web-dist"
+    fi
+}
+
+do_install:append () {
+    install -D -m 0644 ${S}/${HEADGATE_UNIT} ${D}${systemd_system_unitdir}/headgate.service
+    install -d -m 0750 -o headgate -g headgate ${D}${sysconfdir}/headgate
+    install -m 0640 -o headgate -g headgate ${UNPACKDIR}/headgate.toml ${D}${sysconfdir}/headgate/headgate.toml
+}
