@@ -576,13 +576,14 @@ fn a_tail_shows_what_its_rules_let_it() {
     for n in 0..20 {
         publish(&mut peer, "a/b", &n.to_string(), false);
     }
-    let (mut seen, mut left_out) = (0, 0);
+    let (mut seen, mut left_out, mut last) = (0, 0, String::new());
     while seen + left_out < 20 {
         let (event, data) = tail.next().expect("the stream goes on");
         match &*event {
             "message" => {
                 assert_eq!(data["topic"], "a/b", "{data}");
                 seen += 1;
+                data["payload"].as_str().unwrap_or_default().clone_into(&mut last);
             }
             "left_out" => left_out += data["count"].as_u64().unwrap(),
             _ => {}
@@ -590,6 +591,7 @@ fn a_tail_shows_what_its_rules_let_it() {
     }
     assert_eq!(seen + left_out, 20);
     assert!(left_out > 0);
+    assert_eq!(last, "19", "the last message of a topic is told, if late");
 }
 
 /// One huge body, one slow body, many idle connections: nobody else is disturbed.

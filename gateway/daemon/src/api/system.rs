@@ -11,6 +11,7 @@ use axum::http::StatusCode;
 use axum::response::Json;
 use headgate_admin::Role::{Administrator, Viewer};
 use headgate_bus::{ClientState, MAX_PAGE};
+use headgate_model::gate::is_reserved;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -257,7 +258,9 @@ async fn overview(State(control): State<Control>) -> Json<Overview> {
     loop {
         let page = control.hub.clients(after.as_deref(), MAX_PAGE);
         looked_at += page.rows.len();
-        for info in &page.rows {
+        // What the gateway keeps for bridges, observations and subscriptions is no client of its own.
+        let clients = page.rows.iter().filter(|info| !is_reserved(info.client.as_str()));
+        for info in clients {
             match info.state {
                 ClientState::Away => overview.away += 1,
                 ClientState::Asleep | ClientState::Awake | ClientState::FallingAsleep => overview.asleep += 1,

@@ -1,4 +1,5 @@
 //! A live tail of messages: a session of its own on the bus, with the rules of who has logged in, that takes everything at once and tells as much as is wanted.
+//! Where that is not all, the last message of each topic is told, if late.
 
 use super::guard::Asking;
 use super::server::{Control, Failure};
@@ -13,10 +14,10 @@ use headgate_model::access::Unrestricted;
 use headgate_model::bus::{BusEvent, Open, OpenWill, PeerName, Presence, Protocol};
 use headgate_model::{
     AccessPolicy, AckToken, BusCommand, ClientId, CloseReason, Delivery, Naming, SessionId,
-    SubscriptionOptions, Verdict,
+    SubscriptionOptions, Topic, Verdict,
 };
 use serde_json::{Value, json};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -30,6 +31,8 @@ const SESSIONS: &str = "$web/";
 const CREDIT: u32 = 4_096;
 /// So long messages gather before they are told: a busy tail wakes seldom.
 const GATHER: Duration = Duration::from_millis(20);
+/// Topics whose last message is held while there are more than may be told.
+const MOST_HELD: usize = 256;
 /// How often it is looked whether whoever asked still may.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -131,6 +134,7 @@ impl Tail {
             second: Instant::now(),
             publisher: None,
             looked_up: Instant::now(),
+            held: HashMap::new(),
         };
         tokio::spawn(running.run(commands));
         Ok(())
@@ -150,6 +154,8 @@ struct Running {
     /// The session of the client whose messages are wanted, as it was looked up last.
     publisher: Option<SessionId>,
     looked_up: Instant,
+    /// The last messages of topics that were too many to be told.
+    held: HashMap<Topic, Delivery>,
 }
 
 impl Running {
@@ -166,6 +172,9 @@ impl Running {
                     }
                     let session = |client: &String| Some(self.control.hub.session(client)?.id);
                     self.publisher = self.tail.of_client.as_ref().and_then(session);
+                    if !self.tell_held() {
+                        break;
+                    }
                     continue;
                 }
                 _ = poll_fn(|cx| self.port.poll_call(cx)) => {}
@@ -237,13 +246,42 @@ impl Running {
             self.second = Instant::now();
             self.told = 0;
         }
-        if self.told >= self.tail.per_second || !self.sink.has_room() {
-            self.sink.leave_out(1);
+        let is_full = self.told >= self.tail.per_second || !self.sink.has_room();
+        let topic = &delivery.message.topic;
+        let is_held = self.held.contains_key(topic);
+        if is_full || is_held {
+            if is_held || self.held.len() >= MOST_HELD {
+                self.sink.leave_out(1);
+            }
+            if is_held || self.held.len() < MOST_HELD {
+                self.held.insert(topic.clone(), delivery.clone());
+            }
             return true;
         }
         self.told += 1;
         let told = self.told_of(delivery);
         self.sink.say("message", &told)
+    }
+
+    /// Tells what was held, as far as it may be told in this second. Whether it goes on.
+    fn tell_held(&mut self) -> bool {
+        if self.held.is_empty() {
+            return true;
+        }
+        (self.second, self.told) = (Instant::now(), 0);
+        let mut left = std::mem::take(&mut self.held).into_iter();
+        while self.told < self.tail.per_second && self.sink.has_room() {
+            let Some((_, delivery)) = left.next() else {
+                return true;
+            };
+            self.told += 1;
+            let told = self.told_of(&delivery);
+            if !self.sink.say("message", &told) {
+                return false;
+            }
+        }
+        self.held.extend(left);
+        true
     }
 
     fn told_of(&self, delivery: &Delivery) -> Value {
