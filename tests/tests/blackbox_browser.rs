@@ -38,7 +38,7 @@ fn ask(port: u16, before: &str, path: &str) -> (String, String) {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     write!(
         stream,
-        "{before}GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+        "{before}GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     )
     .unwrap();
     let mut answer = String::new();

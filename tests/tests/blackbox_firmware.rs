@@ -41,7 +41,7 @@ impl Machine {
     /// One whose gateway has these sections, and runs in slot B with an installation that was never found good.
     fn new(sections: &str) -> Self {
         let setup = Setup::with(&format!(
-            "{sections}\n[firmware]\nprogram = \"./rauc/rauc\"\nreboot = [\"touch\", \"rauc/rebooted\"]\ntrial_time = \"10s\"\n"
+            "{sections}\n[firmware]\nprogram = \"./rauc/rauc\"\nreboot = [\"touch\", \"rauc/rebooted\"]\nfactory_reset = [\"touch\", \"rauc/wiped\"]\ntrial_time = \"10s\"\n"
         ));
         let machine = Self { setup };
         fs::create_dir(machine.folder()).unwrap();
@@ -253,6 +253,18 @@ fn bundles_are_uploaded_checked_and_installed_and_bad_ones_refused() {
     assert!(machine.has_rebooted());
     machine.write("other", "bad");
     assert_eq!(post("boot-other", &json!({})).status, 409);
+
+    // All data goes only if the right gateway is meant.
+    let wipe = |name: &str| {
+        control
+            .post("/api/v1/factory-reset", &json!({ "confirm": name }))
+            .status
+    };
+    let node = control.get("/api/v1/system").json()["node"].clone();
+    assert_eq!(wipe("another"), 422);
+    assert!(!machine.folder().join("wiped").exists());
+    assert_eq!(wipe(node.as_str().unwrap()), 200);
+    assert!(machine.folder().join("wiped").exists());
     daemon.stop();
 }
 

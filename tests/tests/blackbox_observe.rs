@@ -104,7 +104,7 @@ fn answer(stream: &mut impl BufRead) -> (u16, String, String) {
 }
 
 fn get(mut stream: impl Read + Write, path: &str) -> (u16, String, String) {
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: gateway\r\n\r\n").unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     answer(&mut BufReader::new(stream))
 }
 

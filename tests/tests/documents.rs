@@ -388,7 +388,7 @@ const NUMBERS: &[(&str, &str, &[Said])] = &[
         &[("docs/security.md", "messages of more than {} are refused", Bytes)],
     ),
     (
-        "adapters/shell/src/http.rs",
+        "adapters/shell/src/http/mod.rs",
         "MAX_CONNECTIONS",
         &[(
             "docs/operations.md",
@@ -397,7 +397,7 @@ const NUMBERS: &[(&str, &str, &[Said])] = &[
         )],
     ),
     (
-        "adapters/shell/src/http.rs",
+        "adapters/shell/src/http/mod.rs",
         "MAX_HEAD",
         &[(
             "docs/operations.md",

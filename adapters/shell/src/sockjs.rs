@@ -81,9 +81,9 @@ impl SockJsFront {
         let all_origins = sockjs.origins.is_empty();
         let announced = move |request: Request| {
             let field = |name| text(request.headers(), name);
-            let announced = match all_origins
-                && is_from_elsewhere(field("host").as_deref(), field("origin").as_deref())
-            {
+            let [host, origin, site] = ["host", "origin", "sec-fetch-site"].map(field);
+            let is_elsewhere = || is_from_elsewhere(host.as_deref(), origin.as_deref(), site.as_deref());
+            let announced = match all_origins && is_elsewhere() {
                 true => Err(StatusCode::FORBIDDEN),
                 false => announce(request, &forwarders, &access),
             };

@@ -201,7 +201,9 @@ pub(crate) fn judge(
     let origin = head.get("origin");
     let may_connect = match origin {
         None => true,
-        Some(origin) if settings.origins.is_empty() => !is_from_elsewhere(head.get("host"), Some(origin)),
+        Some(origin) if settings.origins.is_empty() => {
+            !is_from_elsewhere(head.get("host"), Some(origin), head.get("sec-fetch-site"))
+        }
         Some(origin) => settings
             .origins
             .iter()

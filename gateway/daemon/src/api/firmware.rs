@@ -53,19 +53,28 @@ pub(super) fn routes() -> Routes {
             boot_other,
         )
         .post(Administrator, "/reboot", "Starts the machine anew.", reboot)
+        .post(
+            Administrator,
+            "/factory-reset",
+            "Wipes all data, and starts the machine anew as from the factory.",
+            factory_reset,
+        )
 }
 
 impl From<FirmwareError> for Failure {
     fn from(error: FirmwareError) -> Self {
         let status = match &error {
-            FirmwareError::NotHere(_) | FirmwareError::Busy | FirmwareError::NoOther => StatusCode::CONFLICT,
+            FirmwareError::NotHere(_)
+            | FirmwareError::Busy
+            | FirmwareError::NoOther
+            | FirmwareError::NoReset => StatusCode::CONFLICT,
             FirmwareError::Bundle(_) | FirmwareError::Rauc(RaucError::Refused(_)) => {
                 StatusCode::UNPROCESSABLE_ENTITY
             }
             FirmwareError::Nothing => StatusCode::NOT_FOUND,
             FirmwareError::Incoming(error) => status_of_incoming(error),
             FirmwareError::Rauc(RaucError::Late) => StatusCode::GATEWAY_TIMEOUT,
-            FirmwareError::Rauc(_) | FirmwareError::Reboot { .. } => StatusCode::BAD_GATEWAY,
+            FirmwareError::Rauc(_) | FirmwareError::Program { .. } => StatusCode::BAD_GATEWAY,
             FirmwareError::File { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self(status, error.to_string())
@@ -144,6 +153,23 @@ async fn mark(State(control): State<Control>, Json(mark): Json<Mark>) -> Answer<
 
 async fn boot_other(State(control): State<Control>) -> Answer<Done> {
     control.firmware.boot_other().await?;
+    Ok(Json(Done {}))
+}
+
+/// That it is meant.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Wipe {
+    /// The name of the gateway.
+    confirm: String,
+}
+
+async fn factory_reset(State(control): State<Control>, Json(wipe): Json<Wipe>) -> Answer<Done> {
+    if wipe.confirm != control.live.config().await.node {
+        let what = "`confirm` is not the name of this gateway: nothing was wiped";
+        return Err(Failure(StatusCode::UNPROCESSABLE_ENTITY, what.into()));
+    }
+    control.firmware.factory_reset().await?;
     Ok(Json(Done {}))
 }
 

@@ -48,6 +48,12 @@ enum Action {
     BootOther,
     /// Start the machine anew.
     Reboot,
+    /// Wipe all data (sessions, messages, users, certificates, configuration), and start the machine anew as from the factory.
+    FactoryReset {
+        /// The name of the gateway, so that no other is meant.
+        #[arg(long, value_name = "NAME")]
+        confirm: String,
+    },
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -90,6 +96,11 @@ impl UpdateCommand {
                 &format!("{PATH}/boot-other"),
                 json!({}),
                 "the machine starts anew with the system of the other slot",
+            )?,
+            Action::FactoryReset { confirm } => done(
+                "/api/v1/factory-reset",
+                json!({ "confirm": confirm }),
+                "all data is wiped, and the machine starts anew as from the factory",
             )?,
             Action::Reboot => done("/api/v1/reboot", json!({}), "the machine starts anew")?,
         }

@@ -272,6 +272,8 @@ pub(crate) struct FirmwareSettings {
     pub trial_time: Duration,
     /// The program that starts the machine anew, and its arguments.
     pub reboot: Vec<String>,
+    /// The program that wipes all data and starts the machine anew as from the factory, and its arguments; empty: there is no factory reset.
+    pub factory_reset: Vec<String>,
     /// Bytes that an uploaded bundle may have.
     pub max_bundle_bytes: u64,
 }
@@ -282,6 +284,7 @@ impl Default for FirmwareSettings {
             program: None,
             trial_time: Duration::from_secs(600),
             reboot: vec!["systemctl".into(), "reboot".into()],
+            factory_reset: Vec::new(),
             max_bundle_bytes: 1 << 30,
         }
     }

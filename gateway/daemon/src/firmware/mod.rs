@@ -44,6 +44,8 @@ const LOOK_LATER: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_secs(10);
 /// How long a message may take round the bus.
 const BEAT: Duration = Duration::from_secs(10);
+/// How long a program of the settings may take.
+const PROGRAM: Duration = Duration::from_secs(30);
 /// How long a listener may take to accept.
 const ACCEPT: Duration = Duration::from_secs(5);
 /// Where an uploaded bundle is, below the data folder.
@@ -83,10 +85,13 @@ pub(crate) enum FirmwareError {
     /// RAUC did not do it.
     #[error(transparent)]
     Rauc(#[from] RaucError),
+    /// Nothing is set for it.
+    #[error("there is no factory reset here: `firmware.factory_reset` is empty")]
+    NoReset,
     /// The machine is not started anew.
-    #[error("the machine cannot be started anew by `{program}`: {why}")]
-    Reboot {
-        /// `firmware.reboot`
+    #[error("the machine is not started anew: `{program}`: {why}")]
+    Program {
+        /// `firmware.reboot` or `firmware.factory_reset`
         program: String,
         /// What it or the system said.
         why: String,
@@ -149,6 +154,8 @@ pub(crate) struct FirmwareView {
     pub available: bool,
     /// Why not.
     pub why_not: Option<String>,
+    /// Whether all data can be wiped.
+    pub has_factory_reset: bool,
     /// Bundles must be for this board.
     pub compatible: String,
     pub slots: Vec<Slot>,
@@ -457,6 +464,7 @@ impl Firmware {
         FirmwareView {
             available: status.is_some(),
             why_not: known.why_not.clone(),
+            has_factory_reset: !self.settings().factory_reset.is_empty(),
             compatible: status.map(|status| status.compatible.clone()).unwrap_or_default(),
             slots: status.map(|status| status.slots.clone()).unwrap_or_default(),
             state: known.state,
@@ -616,28 +624,43 @@ impl Firmware {
 
     /// Starts the machine anew.
     pub(crate) async fn reboot(&self) -> Result<(), FirmwareError> {
-        let words = self.settings().reboot;
-        let (program, arguments) = words.split_first().ok_or_else(|| FirmwareError::Reboot {
-            program: String::new(),
-            why: "`firmware.reboot` is empty".into(),
-        })?;
-        let failed = |why: String| FirmwareError::Reboot {
-            program: words.join(" "),
-            why,
-        };
         tracing::warn!("the machine is started anew");
-        let ended = Command::new(program)
-            .args(arguments)
-            .stdin(std::process::Stdio::null())
-            .output()
-            .await
-            .map_err(|error| failed(error.to_string()))?;
-        match ended.status.success() {
-            true => Ok(()),
-            false => {
-                let told = String::from_utf8_lossy(&ended.stderr);
-                Err(failed(told.trim().chars().take(300).collect()))
-            }
+        run(&self.settings().reboot).await
+    }
+
+    /// Wipes all data, and starts the machine anew as from the factory.
+    pub(crate) async fn factory_reset(&self) -> Result<(), FirmwareError> {
+        let words = self.settings().factory_reset;
+        if words.is_empty() {
+            return Err(FirmwareError::NoReset);
+        }
+        tracing::warn!("all data is wiped, and the machine is started anew as from the factory");
+        run(&words).await
+    }
+}
+
+/// A program and its arguments, of the settings.
+async fn run(words: &[String]) -> Result<(), FirmwareError> {
+    let failed = |why: String| FirmwareError::Program {
+        program: words.join(" "),
+        why,
+    };
+    let Some((program, arguments)) = words.split_first() else {
+        return Err(failed("there is none".into()));
+    };
+    let running = Command::new(program)
+        .args(arguments)
+        .stdin(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let ended = timeout(PROGRAM, running).await;
+    let ended = ended.map_err(|_| failed("it does not end".into()))?;
+    let ended = ended.map_err(|error| failed(error.to_string()))?;
+    match ended.status.success() {
+        true => Ok(()),
+        false => {
+            let told = String::from_utf8_lossy(&ended.stderr);
+            Err(failed(told.trim().chars().take(300).collect()))
         }
     }
 }

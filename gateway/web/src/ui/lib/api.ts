@@ -390,6 +390,7 @@ export const firmware = {
   install: (bundle?: string) => post("firmware/install", { bundle }),
   bootOther: () => post("firmware/boot-other"),
   reboot: () => post("reboot"),
+  factoryReset: (confirm: string) => post("factory-reset", { confirm }),
 };
 
 export const backups = {

@@ -691,6 +691,7 @@ export interface Slot {
 export interface Firmware {
   available: boolean;
   why_not: string | null;
+  has_factory_reset: boolean;
   compatible: string;
   slots: Slot[];
   state: FirmwareState;
