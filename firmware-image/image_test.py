@@ -222,6 +222,11 @@ class Test:
             time.sleep(0.5)
         wall, self.emulated = time.monotonic() - machine.on_since, machine.emulated()
         say(f"the wizard and MQTT answer {wall:.1f} s after power-on; QEMU was given {self.emulated:.1f} s of processor time for it")
+        ports = machine.hears(r"headgate: open to the network: tcp ([\d ]*)udp ([\d ]*)")
+        tcp, udp = ({int(port) for port in ports.group(at).split()} for at in (1, 2))
+        if tcp != {1883, 8883, 18083} or udp - {68, 546}:  # DHCP's client
+            raise Failed(f"not only the gateway listens: {ports.group(0)}")
+        say(ports.group(0).removeprefix("headgate: "))
         version, slot = machine.is_good()
         code = machine.hears(r"headgate: set-up code (\S+?):? ").group(1)
         if (version, slot) != (VERSION, "A"):
