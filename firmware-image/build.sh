@@ -11,6 +11,11 @@ readonly LIMIT=$((16 * 1000 * 1000)) # bytes, stripped
 need crossbuild-essential-arm64 crossbuild-essential-armhf lld
 
 [ $# -gt 0 ] || set -- "${ARCHES[@]}"
+# Cross compilers look for the linker in folders of their own, and here.
+mkdir -p "$WORK/linker"
+ln -sf "$(command -v ld.lld)" "$WORK/linker/ld.lld"
+export COMPILER_PATH=$WORK/linker
+
 for arch; do
     triple=$(rust_triple "$arch")
     gnu=$(gnu_triple "$arch")
@@ -22,7 +27,7 @@ for arch; do
         export RUSTC
     fi
     say "building for $arch; minutes, many on a busy machine"
-    # No path of the machine that builds in what is given away; functions that are the same, once (a twelfth less).
+    # No path of the machine that builds in what is given away; functions that are the same, once.
     flags="--remap-path-prefix=$ROOT=. --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo -C link-arg=-fuse-ld=lld -C link-arg=-Wl,--icf=all"
     (cd "$ROOT" && RUSTFLAGS=$flags \
         cargo build --locked --profile packaged -p headgate --target "$triple" --target-dir "$target")
