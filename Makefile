@@ -3,7 +3,7 @@ CARGO ?= cargo
 FUZZ_SECONDS ?= 60
 ROUNDS ?= 200
 
-.PHONY: run test web web-dist check fuzz soak attack bench bench-store bench-bridge bench-stomp docs clauses yocto-check yocto-crates
+.PHONY: run test web web-dist check fuzz soak attack bench bench-store bench-bridge bench-stomp docs clauses yocto-check yocto-crates packages packages-test image bundle image-test
 
 ## Build the gateway quickly and start it on its embedded defaults (loopback only). For load, build with --release.
 run: web
@@ -89,3 +89,30 @@ yocto-check:
 ## The list of crates that the Yocto recipe fetches, from Cargo.lock.
 yocto-crates:
 	yocto/crates.py
+
+## Packages for amd64, arm64 and armhf, or ARCHES=arm64: deb, rpm, tar, an OCI image layout. Debian 12, as root where tools are missing; an hour of one core for all. docs/appliance.md
+packages: web
+	firmware-image/build.sh $(ARCHES)
+	firmware-image/self-check.sh $(ARCHES)
+	firmware-image/unit-check.sh
+	firmware-image/deb.sh $(ARCHES)
+	firmware-image/rpm.sh $(ARCHES)
+	firmware-image/tar.sh $(ARCHES)
+	firmware-image/oci.sh $(ARCHES)
+
+## The Debian package installed, upgraded, removed and purged in clean root file systems, that of arm64 in emulation.
+packages-test:
+	firmware-image/packages-test.sh
+
+## The image to flash for BOARD=qemu-virt or another one of firmware-image/boards, from the program for arm64 that `make packages` has left; as root.
+image:
+	[ -x "$${CARGO_TARGET_DIR:-target}/firmware-image/bin/arm64/headgate" ] || { $(MAKE) web && firmware-image/build.sh arm64; }
+	firmware-image/image.sh
+
+## A signed update of what `make image` has left, for the same BOARD.
+bundle:
+	firmware-image/bundle.sh
+
+## The image in emulation: boot, updates that work, break or are refused, power cuts at each step and at ROUNDS random moments, with figures. Half an hour or more; CASES=boot,refuse,update,fallback,cut.
+image-test:
+	ROUNDS=$(if $(filter file,$(origin ROUNDS)),2,$(ROUNDS)) firmware-image/image-test.sh

@@ -110,7 +110,8 @@ fn every_mention_of_a_file_names_one() {
     let mention =
         Regex::new(r"(?:docs/)?([a-zA-Z-]+\.md)#([\w-]+)|docs/([a-zA-Z-]+\.(?:md|svg))").expect("a constant");
     let path_of_ours =
-        Regex::new(r"`((?:adapters|codecs|docs|gateway|store|tests)/[\w./-]+)`").expect("a constant");
+        Regex::new(r"`((?:adapters|codecs|docs|firmware-image|gateway|store|tests)/[\w./-]+)`")
+            .expect("a constant");
     let documents = documents();
     let mut files = workspace::files(".", "rs");
     files.extend(documents.keys().cloned());

@@ -22,7 +22,7 @@ HEADGATE_REVISION ?= "${AUTOREV}"
 HEADGATE_PAGES ?= "file://${HEADGATE_REPOSITORY}/target/web-dist/headgate-pages.tar.gz"
 
 # The unit, below the gateway's sources.
-HEADGATE_UNIT ?= "docs/headgate.service"
+HEADGATE_UNIT ?= "firmware-image/packages/headgate.service"
 
 SRC_URI += "\
     ${HEADGATE_GIT} \

@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Builds `headgate` for Debian architectures: amd64 with the toolchain that is there, arm64 and armhf with Debian's.
+# For each there are bin/ARCH/headgate, stripped, and bin/ARCH/headgate.debug, which debuggers find by its build id.
+set -euo pipefail
+cd "$(dirname "$0")"
+. ./common.sh
+
+readonly LIMIT=$((16 * 1000 * 1000)) # bytes, stripped
+
+[ -e "$ROOT/gateway/web/dist/ui/index.html" ] || fail "the web UI is not built: make web"
+need crossbuild-essential-arm64 crossbuild-essential-armhf lld
+
+[ $# -gt 0 ] || set -- "${ARCHES[@]}"
+# Cross compilers look for the linker in folders of their own, and here.
+mkdir -p "$WORK/linker"
+ln -sf "$(command -v ld.lld)" "$WORK/linker/ld.lld"
+export COMPILER_PATH=$WORK/linker
+
+for arch; do
+    triple=$(rust_triple "$arch")
+    gnu=$(gnu_triple "$arch")
+    variable=${triple//-/_}
+    target=$WORK/build/$arch
+    export "CARGO_TARGET_${variable^^}_LINKER=$gnu-gcc" "CC_$variable=$gnu-gcc" "AR_$variable=$gnu-ar"
+    if [ "$arch" != amd64 ]; then
+        RUSTC=$(./toolchain.sh)
+        export RUSTC
+    fi
+    say "building for $arch; minutes, many on a busy machine"
+    # No path of the machine that builds in what is given away; functions that are the same, once.
+    flags="--remap-path-prefix=$ROOT=. --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo -C link-arg=-fuse-ld=lld -C link-arg=-Wl,--icf=all"
+    (cd "$ROOT" && RUSTFLAGS=$flags \
+        cargo build --locked --profile packaged -p headgate --target "$triple" --target-dir "$target")
+    mkdir -p "$BIN/$arch"
+    built=$target/$triple/packaged/headgate
+    "$gnu-objcopy" --only-keep-debug --compress-debug-sections "$built" "$BIN/$arch/headgate.debug"
+    "$gnu-objcopy" --strip-all --add-gnu-debuglink="$BIN/$arch/headgate.debug" "$built" "$BIN/$arch/headgate"
+    size=$(stat -c %s "$BIN/$arch/headgate")
+    say "$arch: $size bytes stripped, $(stat -c %s "$BIN/$arch/headgate.debug") bytes of debug information"
+    [ "$size" -le $LIMIT ] || fail "the program for $arch has $size bytes, and $LIMIT are allowed"
+    unset RUSTC
+done

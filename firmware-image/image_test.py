@@ -1,0 +1,387 @@
+"""Boots the appliance in QEMU and updates it by sticks, and looks from outside whether the gateway keeps what it promised.
+
+    image_test.py IMAGE U-BOOT FOLDER VERSION ROUNDS CASES
+
+QEMU is killed for a power cut: what the guest has written is on its disk, and what it has not is lost.
+"""
+
+import http.client
+import json
+import os
+import pathlib
+import random
+import re
+import socket
+import ssl
+import subprocess
+import sys
+import time
+
+IMAGE, UBOOT, FOLDER = (pathlib.Path(path) for path in sys.argv[1:4])
+VERSION, ROUNDS, CASES = sys.argv[4], int(sys.argv[5]), sys.argv[6].split(",")
+DISK_BYTES = 1 << 30
+PATIENCE = 900  # seconds: emulation on a busy machine
+USER, PASSWORD = "plant", "a password of this test"
+BEGAN = time.monotonic()
+
+
+def say(text: str) -> None:
+    print(f"[{time.monotonic() - BEGAN:6.0f} s] {text}")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Failed(Exception):
+    pass
+
+
+class Machine:
+    """The board: a disk that stays, and power."""
+
+    def __init__(self, disk: pathlib.Path):
+        self.disk = disk
+        self.console = FOLDER / "console.log"
+        self.console.write_text("")
+        self.mqtt, self.ui = free_port(), free_port()
+        self.qemu = None
+        self.seen = 0  # of the console
+        self.sticks = 0
+
+    def power_on(self) -> None:
+        self.on_since = time.monotonic()
+        monitor = FOLDER / "qmp"
+        monitor.unlink(missing_ok=True)
+        net = f"user,id=n,restrict=on,hostfwd=tcp:127.0.0.1:{self.mqtt}-:1883,hostfwd=tcp:127.0.0.1:{self.ui}-:18083"
+        self.qemu = subprocess.Popen(
+            ["qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a53", "-smp", "2", "-m", "512", "-display", "none", "-monitor", "none",
+             "-bios", str(UBOOT), "-chardev", f"file,id=c,path={self.console},append=on", "-serial", "chardev:c",
+             "-qmp", f"unix:{monitor},server=on,wait=off", "-device", "qemu-xhci,id=usb", "-device", "i6300esb",
+             "-drive", f"if=none,id=d,file={self.disk},format=raw", "-device", "virtio-blk-device,drive=d",
+             "-netdev", net, "-device", "virtio-net-device,netdev=n", "-device", "virtio-rng-device"],
+            stderr=(FOLDER / "qemu.log").open("a"),
+        )  # fmt: skip
+        deadline = time.monotonic() + 20
+        self.control = socket.socket(socket.AF_UNIX)
+        while True:
+            try:
+                self.control.connect(str(monitor))
+                break
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise Failed(f"QEMU does not start: {(FOLDER / 'qemu.log').read_text()}") from None
+                time.sleep(0.1)
+        self.lines = self.control.makefile("rw")
+        self.lines.readline()
+        self.ask("qmp_capabilities")
+
+    def ask(self, command: str, **arguments) -> None:
+        self.lines.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
+        self.lines.flush()
+        while True:
+            answer = json.loads(self.lines.readline())
+            if "error" in answer:
+                raise Failed(f"QEMU: {command}: {answer['error']}")
+            if "return" in answer:
+                return
+
+    def emulated(self) -> float:
+        """Seconds of processor time that QEMU had: on a busy machine fewer than have gone by."""
+        fields = pathlib.Path(f"/proc/{self.qemu.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def cut(self) -> None:
+        """The power, at once."""
+        if self.qemu:
+            self.qemu.kill()
+            self.qemu.wait()
+            self.lines.close()
+            self.control.close()
+            self.qemu = None
+
+    def plug_in(self, bundle: str) -> None:
+        """A stick with this bundle."""
+        stick = FOLDER / "stick.img"
+        stick.unlink(missing_ok=True)
+        source = FOLDER / "bundles" / f"{bundle}.raucb"
+        megabytes = source.stat().st_size // (1 << 20) + 8
+        subprocess.run(["truncate", "-s", f"{megabytes}M", stick], check=True)
+        subprocess.run(["mkfs.vfat", "-n", "HEADGATE", stick], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(["mcopy", "-i", stick, source, "::"], check=True)
+        self.sticks += 1
+        self.stick = f"s{self.sticks}"
+        self.ask("blockdev-add", **{"driver": "raw", "node-name": self.stick, "read-only": True, "file": {"driver": "file", "filename": str(stick)}})
+        self.ask("device_add", driver="usb-storage", id=f"d{self.stick}", drive=self.stick, bus="usb.0")
+
+    def pull_out(self) -> None:
+        self.ask("device_del", id=f"d{self.stick}")
+
+    def text(self) -> str:
+        return self.console.read_bytes().decode(errors="replace").replace("\r", "")
+
+    def hears(self, *patterns: str, patience: float = PATIENCE) -> re.Match:
+        """Waits for a line on the console, from where the last one was, that has one of these."""
+        deadline = time.monotonic() + patience
+        wanted = re.compile("|".join(f"(?:{pattern})" for pattern in patterns))
+        while time.monotonic() < deadline:
+            text = self.text()
+            found = wanted.search(text, self.seen)
+            if found and "\n" in text[found.end() :]:
+                self.seen = found.end()
+                return found
+            if self.qemu.poll() is not None:
+                raise Failed("QEMU ended by itself")
+            time.sleep(0.2)
+        raise Failed(f"nothing of {patterns} on the console within {patience:.0f} s")
+
+    def is_good(self) -> tuple[str, str]:
+        """Version and slot, once this system calls itself good."""
+        found = self.hears(r"headgate: (\S+) in slot ([AB]) is good", r"headgate: \S+ in slot . is not well.*")
+        if not found.group(1):
+            raise Failed(found.group(0))
+        return found.group(1), found.group(2)
+
+
+class Plant:
+    """What lives beside the gateway: a client with a durable session that is away, and one that speaks."""
+
+    def __init__(self, machine: Machine):
+        self.machine = machine
+        self.sent: list[str] = []
+        self.had: set[str] = set()
+
+    def client(self, name: str, *arguments: str, login: bool = True) -> subprocess.CompletedProcess:
+        who = ("-u", USER, "-P", PASSWORD) if login else ()
+        command = [f"mosquitto_{name}", "-h", "127.0.0.1", "-p", str(self.machine.mqtt), *who, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+    def ask(self, method: str, path: str, body: dict, headers: dict) -> tuple[dict, str]:
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE  # a new gateway has a certificate of its own
+        connection = http.client.HTTPSConnection("127.0.0.1", self.machine.ui, context=context, timeout=60)
+        connection.request(method, f"/api/v1/{path}", json.dumps(body), {"content-type": "application/json", **headers})
+        answer = connection.getresponse()
+        text = answer.read().decode()
+        if answer.status >= 300:
+            raise Failed(f"{method} {path}: {answer.status} {text}")
+        return json.loads(text or "{}"), (answer.getheader("set-cookie") or "").partition(";")[0]
+
+    def set_up(self, code: str) -> None:
+        """As the wizard does: the first administrator, and a client with a password."""
+        session, cookie = self.ask("POST", "setup", {"code": code, "name": "root", "password": "an administrator's password"}, {})
+        login = {"cookie": cookie, "x-csrf-token": session["csrf"]}
+        self.ask("POST", "users", {"name": USER, "password": PASSWORD}, login)
+
+    def subscribe(self) -> None:
+        done = self.client("sub", "-i", "away", "-c", "-q", "1", "-t", "plant/#", "-E")
+        if done.returncode:
+            raise Failed(f"no durable session: {done.stderr}")
+
+    def publish(self, count: int) -> None:
+        for _ in range(count):
+            text = f"message {len(self.had) + len(self.sent)}"
+            done = self.client("pub", "-q", "1", "-t", "plant/line", "-m", text)
+            if done.returncode:
+                raise Failed(f"a publish was refused: {done.stderr}")
+            self.sent.append(text)
+
+    def has_all(self) -> None:
+        """The session has every message that was acknowledged, in its order, and nothing that was never sent.
+
+        What the client had before may come again after a power cut: QoS 1 is at least once, and its acknowledgement may not have been on the disk.
+        """
+        who = ("-h", "127.0.0.1", "-p", str(self.machine.mqtt), "-u", USER, "-P", PASSWORD)
+        session = ("-i", "away", "-c", "-q", "1", "-t", "plant/#", "-W", "90")
+        heard: list[str] = []
+        with subprocess.Popen(["mosquitto_sub", *who, *session], stdout=subprocess.PIPE, text=True) as client:
+            for line in client.stdout:
+                heard.append(line.rstrip("\n"))
+                if set(self.sent) <= set(heard):
+                    break
+            time.sleep(1)  # its last acknowledgement is on its way
+            client.terminate()
+        new = list(dict.fromkeys(text for text in heard if text in self.sent))
+        strange = [text for text in heard if text not in self.sent and text not in self.had]
+        if new != self.sent or strange:
+            raise Failed(f"of {self.sent} the session has {new}, and {strange}")
+        say(f"the durable session had all {len(new)} messages, in order; {len(heard) - len(new)} came again")
+        self.had.update(new)
+        self.sent.clear()
+
+
+class Test:
+    def __init__(self):
+        FOLDER.mkdir(exist_ok=True)
+        disk = FOLDER / "disk.img"
+        say("unpacking the image")
+        disk.unlink(missing_ok=True)
+        subprocess.run(["zstd", "-q", "-d", "-f", "--sparse", IMAGE, "-o", disk], check=True)
+        subprocess.run(["truncate", "-s", str(DISK_BYTES), disk], check=True)
+        self.machine = Machine(disk)
+        self.plant = Plant(self.machine)
+
+    def boots(self) -> None:
+        machine = self.machine
+        machine.power_on()
+        machine.hears("headgate: slot A")
+        say(f"U-Boot took slot A {time.monotonic() - machine.on_since:.1f} s after power-on")
+        deadline = time.monotonic() + PATIENCE
+        while not self.answers():
+            if time.monotonic() > deadline:
+                raise Failed("the web UI and MQTT do not answer")
+            time.sleep(0.5)
+        wall, self.emulated = time.monotonic() - machine.on_since, machine.emulated()
+        say(f"the wizard and MQTT answer {wall:.1f} s after power-on; QEMU was given {self.emulated:.1f} s of processor time for it")
+        ports = machine.hears(r"headgate: open to the network: tcp ([\d ]*)udp ([\d ]*)")
+        tcp, udp = ({int(port) for port in ports.group(at).split()} for at in (1, 2))
+        if tcp != {1883, 8883, 18083} or udp - {68, 546}:  # DHCP's client
+            raise Failed(f"not only the gateway listens: {ports.group(0)}")
+        say(ports.group(0).removeprefix("headgate: "))
+        version, slot = machine.is_good()
+        code = machine.hears(r"headgate: set-up code (\S+?):? ").group(1)
+        if (version, slot) != (VERSION, "A"):
+            raise Failed(f"{version} in slot {slot} runs")
+        say(f"{version} in slot {slot} was marked good {time.monotonic() - machine.on_since:.1f} s after power-on")
+        stranger = self.plant.client("pub", "-t", "plant/line", "-m", "hello", "-q", "1", login=False)
+        if stranger.returncode == 0:
+            raise Failed("a stranger may publish")
+        self.plant.set_up(code)
+        self.plant.subscribe()
+        self.plant.publish(10)
+        say("set up by the wizard's API; a durable session has 10 messages")
+
+    def answers(self) -> bool:
+        """The wizard's page, and an MQTT answer of any kind."""
+        try:
+            self.plant.ask("GET", "setup", {}, {})
+        except (OSError, http.client.HTTPException, Failed):
+            return False
+        refused = self.plant.client("pub", "-t", "x", "-n", login=False)
+        return "not authori" in refused.stderr.lower() or refused.returncode == 0
+
+    def refuses(self) -> None:
+        for bundle, why in (("foreign", "signature"), ("other-board", "ompatible"), ("older", "(?i)older|handler")):
+            self.machine.plug_in(bundle)
+            refusal = self.machine.hears(r"headgate: stick: refused: .*", r"headgate: stick: \S+ is installed.*").group(0)
+            if not re.search(why, refusal) or "refused" not in refusal:
+                raise Failed(f"the {bundle} bundle: {refusal}")
+            say(f"the {bundle} bundle: {refusal.removeprefix('headgate: stick: ')}")
+            self.machine.pull_out()
+
+    def installs(self, bundle: str) -> None:
+        began = time.monotonic()
+        self.machine.plug_in(bundle)
+        self.machine.hears(r"headgate: stick: \S+ is installed; restarting")
+        say(f"the {bundle} bundle is installed after {time.monotonic() - began:.0f} s")
+        self.rebooting_since = time.monotonic()
+
+    def updates(self) -> None:
+        self.plant.publish(10)
+        self.installs("good")
+        version, slot = self.machine.is_good()
+        say(f"{version} in slot {slot} is good {time.monotonic() - self.rebooting_since:.0f} s after the restart")
+        if (version, slot) != (f"{VERSION}.1", "B"):
+            raise Failed("that is not the update")
+        self.machine.pull_out()
+        self.plant.has_all()
+
+    def falls_back(self) -> None:
+        machine = self.machine
+        self.plant.publish(10)
+        before = self.slot_now()
+        self.installs("broken")
+        other = "A" if before == "B" else "B"
+        for attempt in range(1, 4):
+            taken = machine.hears(r"headgate: slot ([AB])").group(1)
+            if taken != other:
+                raise Failed(f"try {attempt} is in slot {taken}")
+            say(f"try {attempt} of the broken system, {time.monotonic() - self.rebooting_since:.0f} s after the restart")
+        taken = machine.hears(r"headgate: slot ([AB])").group(1)
+        if taken != before:
+            raise Failed(f"after three tries slot {taken} was taken")
+        version, slot = machine.is_good()
+        say(f"{version} in slot {slot} is back and good {time.monotonic() - self.rebooting_since:.0f} s after the restart")
+        machine.pull_out()
+        self.plant.has_all()
+
+    def slot_now(self) -> str:
+        return re.findall(r"headgate: \S+ in slot ([AB]) is good", self.machine.text())[-1]
+
+    def comes_back(self, what: str) -> str:
+        """The power is cut, and is there again, without the stick."""
+        self.machine.cut()
+        self.machine.seen = len(self.machine.text())
+        self.machine.power_on()
+        version, slot = self.machine.is_good()
+        say(f"power cut {what}: {version} in slot {slot} is good {time.monotonic() - self.machine.on_since:.0f} s after power-on")
+        self.plant.has_all()
+        return version
+
+    def survives_cuts(self) -> None:
+        """At each step of an install, and at random moments of it. Each begins with the system of before."""
+        machine = self.machine
+        machine.cut()
+        saved = FOLDER / "disk.saved"
+        self.copy(machine.disk, saved)
+        machine.seen = len(machine.text())
+        machine.power_on()
+        machine.is_good()
+        steps = 0
+        while True:
+            self.plant.publish(5)
+            machine.plug_in("next")
+            for _ in range(steps + 1):
+                line = machine.hears(r"headgate: stick: (\d+% .*)", r"headgate: stick: (\S+ is installed); restarting").group(0)
+            what = line.removeprefix("headgate: stick: ")
+            version = self.comes_back(f"at '{what}'")
+            steps += 1
+            if "is installed" in what:
+                break
+            self.begin_again(version, saved)
+        say(f"{steps} steps of an install")
+        seed = random.SystemRandom().randrange(1 << 32)
+        chance = random.Random(seed)
+        for at in range(ROUNDS):
+            self.begin_again(version, saved)
+            self.plant.publish(5)
+            machine.plug_in("next")
+            wait = chance.uniform(0, 90)
+            time.sleep(wait)
+            version = self.comes_back(f"{wait:.1f} s after the stick came, round {at + 1} of {ROUNDS}, seed {seed}")
+        saved.unlink()
+
+    def begin_again(self, version: str, saved: pathlib.Path) -> None:
+        """If the update runs already, the disk of before takes its place: all queues were empty then, too."""
+        if version == f"{VERSION}.3":
+            self.machine.cut()
+            self.copy(saved, self.machine.disk)
+            self.machine.seen = len(self.machine.text())
+            self.machine.power_on()
+            self.machine.is_good()
+
+    @staticmethod
+    def copy(source: pathlib.Path, to: pathlib.Path) -> None:
+        subprocess.run(["cp", "--sparse=always", source, to], check=True)
+
+    def run(self) -> None:
+        steps = {"boot": self.boots, "refuse": self.refuses, "update": self.updates, "fallback": self.falls_back, "cut": self.survives_cuts}
+        try:
+            for name, step in steps.items():
+                if name in CASES or name == "boot":
+                    step()
+        except Failed as failure:
+            print("\n".join(self.machine.text().splitlines()[-40:]))
+            raise SystemExit(f"FAILED: {failure}; the whole console is in {self.machine.console}") from None
+        finally:
+            self.machine.cut()
+        if self.emulated > 60:
+            raise SystemExit(f"FAILED: it took {self.emulated:.1f} s of emulation until the gateway answered, and 60 s are allowed")
+        say("all well")
+
+
+if __name__ == "__main__":
+    Test().run()
