@@ -252,6 +252,29 @@ fn a_backup_of_one_gateway_becomes_another() {
         files(&new.folder().join("data/backups")),
         ["from old (1).archive"]
     );
+    // The audit log is the gateway's own: it goes on, and says what has become of the data, once.
+    let audited = |daemon: &Daemon<'_>| {
+        let rows = HttpClient::control(daemon).get("/api/v1/audit").json()["rows"].clone();
+        let rows = rows.as_array().cloned().unwrap();
+        let of = |request: &str| {
+            let rows = rows.iter().filter(|row| row["request"] == request);
+            rows.cloned().collect::<Vec<_>>()
+        };
+        (of("start"), of(&format!("POST {restore}")))
+    };
+    let (starts, restores) = audited(&daemon);
+    assert_eq!((starts.len(), restores.len()), (1, 5), "{starts:?} {restores:?}");
+    for (key, value) in [
+        ("who", json!("the gateway itself")),
+        ("action", json!("A backup has taken the place of all data.")),
+        ("status", json!(200)),
+        ("after", json!("replaced-1")),
+    ] {
+        assert_eq!(starts[0][key], value, "{key}");
+    }
+    assert!(starts[0]["number"].as_u64() > restores[0]["number"].as_u64());
+    let daemon = daemon.restart_as_it_is();
+    assert_eq!(audited(&daemon), (starts, restores));
     daemon.stop();
 
     // Nothing secret was written down.
@@ -328,6 +351,37 @@ fn bounds_and_foreign_configurations_are_refused_in_words() {
     assert!(text.contains("keep = 2"), "{text}");
     assert!(setup.folder().join("data/replaced-1").is_dir());
     daemon.kill();
+}
+
+/// A backup with which the gateway would not start is refused by a gateway that runs, and by the command for one that does not.
+#[test]
+fn a_backup_that_keeps_the_gateway_from_starting_is_refused() {
+    let bad = Setup::with(HTTP);
+    std::fs::write(bad.folder().join("headgate.toml"), "data_dir = \"data\"\n").unwrap();
+    std::fs::create_dir(bad.folder().join("data")).unwrap();
+    for name in ["administrators.json", "bans.json"] {
+        let file = bad.folder().join("data").join(name);
+        std::fs::write(&file, "{\"x\":").unwrap();
+        bad.command(&["export", name]).unwrap();
+        std::fs::remove_file(file).unwrap();
+        let archive = bad.folder().join(name);
+        let new = Setup::with(HTTP);
+        let (_, told) = new.command(&["restore", archive.to_str().unwrap()]).unwrap_err();
+        assert!(told.contains("would not start") && told.contains(name), "{told}");
+        assert!(!new.folder().join("data/users.json").exists());
+        let daemon = new.start();
+        let control = HttpClient::control(&daemon);
+        done(&upload(&control, "bad", &std::fs::read(archive).unwrap()));
+        let refused = control.post(
+            &format!("{BACKUPS}/bad/restore"),
+            &json!({ "configuration": false }),
+        );
+        assert_eq!(refused.status, 422);
+        let told = refused.text();
+        assert!(told.contains("would not start") && told.contains(name), "{told}");
+        let daemon = daemon.restart_as_it_is();
+        daemon.stop();
+    }
 }
 
 /// `backups.every`: the newest stay, encrypted by the passphrase of a file.
@@ -488,8 +542,8 @@ fn a_kill_leaves_the_old_data_or_the_new() {
         administrator(&daemon, "new");
         fill(&daemon, "new");
         done(&upload(&HttpClient::control(&daemon), "old", &file));
-        // A round later each, until it is done before the kill.
-        let after = Duration::from_millis(round * 12);
+        // A round later each; the last one is ready before the kill.
+        let after = Duration::from_millis(round * 30);
         let control = new.folder().join("data/control.sock");
         let asking = Command::new(headgate())
             .args(["backups", "restore", "old", "--config", "headgate.toml"])
@@ -507,6 +561,10 @@ fn a_kill_leaves_the_old_data_or_the_new() {
             (begun || ended).then_some(())
         });
         std::thread::sleep(after);
+        if round == 11 {
+            let restored = new.folder().join("data/restored");
+            eventually("the restore to be ready", || restored.exists().then_some(()));
+        }
         daemon.kill();
         asking.wait().unwrap();
         assert!(control.exists());
@@ -533,6 +591,11 @@ fn a_kill_leaves_the_old_data_or_the_new() {
         for left in ["restoring", "restored", "arriving"] {
             assert!(!new.folder().join("data").join(left).exists(), "{left}");
         }
+        let beside = files(new.folder());
+        assert!(
+            !beside.iter().any(|name| name.contains(".restoring")),
+            "{beside:?}"
+        );
         daemon.stop();
     }
     assert!(outcomes[1] > 0, "some were ready: {outcomes:?}");

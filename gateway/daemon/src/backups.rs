@@ -4,6 +4,7 @@
 //! elsewhere are removed by nobody else, and there are no more than `backups.keep` of them; of those that the gateway makes by itself the newest stay.
 //!
 //! To take one back changes nothing while the gateway runs: all is made ready beside the data, and the next start puts it in its place.
+//! A gateway that stops ends whatever is done with them, and nothing of that stays.
 
 use crate::alarms::{Alarms, Severity, Trouble};
 use crate::api::{SnapshotError, snapshot};
@@ -29,6 +30,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
 const FOLDER: &str = "backups";
 /// How those begin that the gateway makes by itself.
@@ -54,6 +56,8 @@ struct Inner {
     live: Live,
     alarms: Alarms,
     data_dir: PathBuf,
+    /// The gateway stops.
+    stop: CancellationToken,
     /// For one that makes or takes back,
     work: Arc<Semaphore>,
     /// and one that brings.
@@ -170,7 +174,13 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> BackupError {
 
 impl Backups {
     /// Those of a gateway. What came by half, and what was not made ready, is removed.
-    pub(crate) fn new(hub: Hub, live: Live, alarms: Alarms, data_dir: &Path) -> Self {
+    pub(crate) fn new(
+        hub: Hub,
+        live: Live,
+        alarms: Alarms,
+        data_dir: &Path,
+        stop: CancellationToken,
+    ) -> Self {
         if let Err(error) = archive::forget_restoring(data_dir) {
             tracing::warn!(%error, "what an interrupted restore has left is not removed");
         }
@@ -188,6 +198,7 @@ impl Backups {
             live,
             alarms,
             data_dir: data_dir.to_owned(),
+            stop,
             work: Arc::new(Semaphore::new(1)),
             coming: Arc::new(Semaphore::new(1)),
             waits: Mutex::default(),
@@ -292,6 +303,7 @@ impl Backups {
                 passphrase: passphrase.as_ref(),
                 force: false,
                 reserve: RESERVE,
+                stop: &this.0.stop,
             };
             let made = this.write(&making, &copy, by);
             if let Err(error) = archive::forget_snapshot(&this.0.data_dir, &copy.name) {
@@ -460,6 +472,8 @@ impl Backups {
             force: true,
             rules: true,
             outside: Outward::AsNow(config),
+            reserve: RESERVE,
+            stop: &self.0.stop,
         };
         let manifest = taking.ready()?;
         Ok(Prepared {

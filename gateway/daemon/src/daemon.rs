@@ -26,7 +26,7 @@ use crate::traces::Traces;
 use crate::trends::Trends;
 use crate::watch::{Watch, WatchedTls};
 use headgate_access::AccessService;
-use headgate_admin::{Admin, AuditLog};
+use headgate_admin::{Admin, AuditEntry, AuditLog};
 use headgate_auth::Access;
 use headgate_bus::Bus;
 use headgate_bus::handle::{Clock, Hub};
@@ -204,7 +204,13 @@ async fn serve(
         .map_or_else(|| "none, all defaults".into(), |path| path.display().to_string());
     let live = Live::new(parts, Arc::clone(&config), file, text, undone);
     let trends = Trends::start(counters.clone(), keeps.then_some(&*config.data_dir));
-    let backups = Backups::new(hub.clone(), live.clone(), alarms.clone(), &config.data_dir);
+    let backups = Backups::new(
+        hub.clone(),
+        live.clone(),
+        alarms.clone(),
+        &config.data_dir,
+        stop.clone(),
+    );
     let firmware = Firmware::new(firmware::Parts {
         hub: hub.clone(),
         live: live.clone(),
@@ -214,6 +220,8 @@ async fn serve(
         running,
         config: config_changes.clone(),
     });
+    let audit = AuditLog::open(&config.data_dir);
+    tell_restore(&audit, &config.data_dir);
     let answers = Control {
         bridges: bridges.clone(),
         access,
@@ -224,7 +232,7 @@ async fn serve(
         log: log.clone(),
         traces: traces.clone(),
         admin: admin.clone(),
-        audit: AuditLog::open(&config.data_dir),
+        audit,
         restart: restart.clone(),
         firmware: firmware.clone(),
         trends: trends.clone(),
@@ -346,6 +354,30 @@ fn finish_restore(file: &ConfigFile) -> Result<Option<PathBuf>, ArchiveError> {
     match read {
         Ok((config, _)) => archive::finish_waiting(&config.data_dir),
         Err(_) => Ok(None),
+    }
+}
+
+/// Says in the audit log that a backup has taken the place of all data: it is this gateway's own, and the only one of its data that goes on.
+fn tell_restore(audit: &AuditLog, data_dir: &Path) {
+    let Some(before) = archive::taken(data_dir) else {
+        return;
+    };
+    let told = AuditEntry {
+        number: 0,
+        at: sys::unix_time(),
+        who: "the gateway itself".into(),
+        from: "this machine".into(),
+        request: "start".into(),
+        action: "A backup has taken the place of all data.".into(),
+        status: Some(200),
+        before: None,
+        after: before.map(Into::into),
+    };
+    // What fails is tried again at the next start.
+    if let Err(error) = audit.write(told) {
+        tracing::error!(%error, "the audit log does not say that a backup has taken the place of all data");
+    } else if let Err(error) = archive::forget_taken(data_dir) {
+        tracing::warn!(%error, "the audit log will say again that a backup has taken the place of all data");
     }
 }
 

@@ -82,6 +82,7 @@ fn status_of(error: &ArchiveError) -> StatusCode {
         | ArchiveError::NoRoomToRestore { .. }
         | ArchiveError::NoRoomForLinks(_) => StatusCode::INSUFFICIENT_STORAGE,
         ArchiveError::File { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        ArchiveError::Stopped => StatusCode::SERVICE_UNAVAILABLE,
         // It is the archive's fault, or that of its passphrase.
         _ => StatusCode::UNPROCESSABLE_ENTITY,
     }
