@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const PASSWORD: &str = "correct horse battery";
 const PASSPHRASE: &str = "seven brave tortoises";
@@ -351,6 +351,66 @@ fn bounds_and_foreign_configurations_are_refused_in_words() {
     assert!(text.contains("keep = 2"), "{text}");
     assert!(setup.folder().join("data/replaced-1").is_dir());
     daemon.kill();
+}
+
+/// A gateway that is to stop does not wait for a backup that is taken back, and nothing has changed; a restart waits for whoever wants it.
+#[test]
+fn a_gateway_stops_while_a_backup_is_taken_back() {
+    let setup = Setup::with(HTTP);
+    let daemon = setup.start();
+    let control = HttpClient::control(&daemon);
+    // Long enough for what follows; its sum is wrong, but nobody comes so far.
+    let bytes = 4_u64 << 30;
+    let file = "data/traces/a.jsonl";
+    let manifest = json!({
+        "format": 1, "gateway": "0.1.0", "node": "n", "made": 1, "store": null, "users": 0,
+        "files": [{ "path": file, "bytes": bytes, "sha256": "" }],
+    });
+    let manifest = manifest.to_string();
+    let mut archive = tar::Builder::new(zstd::Encoder::new(Vec::new(), 1).unwrap());
+    let header = |bytes| {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes);
+        header
+    };
+    archive
+        .append_data(
+            &mut header(manifest.len() as u64),
+            "manifest.json",
+            manifest.as_bytes(),
+        )
+        .unwrap();
+    archive
+        .append_data(&mut header(bytes), file, std::io::repeat(0).take(bytes))
+        .unwrap();
+    let archive = archive.into_inner().unwrap().finish().unwrap();
+    done(&upload(&control, "long", &archive));
+    let asking = Command::new(headgate())
+        .args(["backups", "restore", "long", "--config", "headgate.toml"])
+        .current_dir(setup.folder())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let mut asking = asking.unwrap();
+    let data = setup.folder().join("data");
+    eventually("the restore to begin", || {
+        let written = std::fs::metadata(data.join("restoring").join(file));
+        written.is_ok_and(|file| file.len() > 0).then_some(())
+    });
+    let refused = control.post("/api/v1/restart", &json!({}));
+    assert_eq!(refused.status, 409, "{}", refused.text());
+    assert!(refused.text().contains("taken back"), "{}", refused.text());
+    let asked = Instant::now();
+    daemon.stop();
+    assert!(asked.elapsed() < Duration::from_secs(6), "{:?}", asked.elapsed());
+    for left in ["restoring", "restored"] {
+        assert!(!data.join(left).exists(), "{left}");
+    }
+    assert!(!asking.wait().unwrap().success());
+    let daemon = setup.start_as_it_is();
+    assert!(!data.join("replaced-1").exists());
+    daemon.stop();
 }
 
 /// A backup with which the gateway would not start is refused by a gateway that runs, and by the command for one that does not.

@@ -126,6 +126,9 @@ pub(crate) enum BackupError {
     /// There are enough.
     #[error("there are {0} backups, which is as many as are kept: remove one, or set `backups.keep`")]
     Full(usize),
+    /// Something is done with them that a restart would end.
+    #[error("a backup is being made, taken back or received: try again when that is done")]
+    Underway,
     /// One at a time.
     #[error("another backup is being made, taken back or received: try again when that is done")]
     Busy,
@@ -525,6 +528,15 @@ impl Backups {
     pub(crate) fn withdraw_now(&self) -> Result<bool, BackupError> {
         let _begun = self.begin()?;
         self.withdraw()
+    }
+
+    /// Nothing is done with them as long as this is held; an error, if something is being done.
+    pub(crate) fn rest(&self) -> Result<[OwnedSemaphorePermit; 2], BackupError> {
+        let one = |of: &Arc<Semaphore>| {
+            let held = Arc::clone(of).try_acquire_owned();
+            held.map_err(|_| BackupError::Underway)
+        };
+        Ok([one(&self.0.work)?, one(&self.0.coming)?])
     }
 
     /// Makes backups by `backups.every`, for ever.

@@ -78,9 +78,12 @@ pub(crate) fn run(path: Option<&Path>) -> Outcome {
     if let Some(aside) = restored {
         tracing::warn!(before = %aside.display(), "a backup has taken the place of all data");
     }
+    // The data are held until the runtime is gone: what it has begun it may still write.
+    let mut hold = None;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let ended = runtime.block_on(serve(config, file, &text, undone, log))?;
+    let ended = runtime.block_on(serve(config, file, &text, undone, log, &mut hold))?;
     drop((runtime, closes));
+    drop(hold);
     match ended {
         Ended::Stopped => Ok(()),
         Ended::Again => Err(format!("the gateway cannot begin anew: {}", begun.again()).into()),
@@ -100,11 +103,12 @@ async fn serve(
     text: &str,
     undone: bool,
     log: LogHandle,
+    hold: &mut Option<Hold>,
 ) -> Result<Ended, Box<dyn std::error::Error>> {
     // From here on they do not end the process.
     let (hangup, user_signals) = (hangup()?, user_signals()?);
     let more_time = MoreTime::for_work("reading the store");
-    let _hold = hold_data(&config)?;
+    *hold = Some(hold_data(&config)?);
     let mut store = open_store(&config)?;
     private::close_old_files(&config.data_dir);
     let keeps = config.store.durability != Durability::Memory;
@@ -282,7 +286,8 @@ async fn serve(
     let sys = tokio::spawn(sys.run(notices));
 
     let timeline = timeline.map(|timeline| tokio::spawn(timeline.keep()));
-    // Nobody is served before all this is there.
+    // A stop may come as soon as somebody is served, and nobody is before all this is there.
+    let mut ends = end_signals()?;
     counters.set_up();
     listeners.take(prepared, &config).await;
     tracing::info!(
@@ -297,7 +302,7 @@ async fn serve(
     tasks.spawn(service::keep(hub.clone(), alarms.clone(), config_changes));
     memory::forget_startup_code();
     let ended = tokio::select! {
-        told = told_to_stop() => {
+        told = told_to_stop(&mut ends) => {
             told?;
             Ended::Stopped
         }
@@ -520,6 +525,21 @@ fn user_signals() -> io::Result<Signals> {
     Ok(Signals {})
 }
 
+/// Ctrl-C, or the service manager's SIGTERM.
+fn end_signals() -> io::Result<Signals> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let signals = vec![
+            ("SIGTERM", signal(SignalKind::terminate())?),
+            ("SIGINT", signal(SignalKind::interrupt())?),
+        ];
+        Ok(Signals { signals })
+    }
+    #[cfg(not(unix))]
+    Ok(Signals {})
+}
+
 /// SIGHUP: the configuration is read again, as by `headgate reload`.
 async fn reload_when_told(mut hangup: Signals, live: Live) {
     loop {
@@ -561,18 +581,18 @@ async fn outlive(mut signals: Signals) {
     }
 }
 
-/// Ctrl-C, or the service manager's SIGTERM.
-async fn told_to_stop() -> std::io::Result<()> {
+/// Ready when one of them has come.
+async fn told_to_stop(ends: &mut Signals) -> io::Result<()> {
     #[cfg(unix)]
     {
-        let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-        tokio::select! {
-            done = tokio::signal::ctrl_c() => done,
-            _ = term.recv() => Ok(()),
-        }
+        ends.next().await;
+        Ok(())
     }
     #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await
+    {
+        let _ = ends;
+        tokio::signal::ctrl_c().await
+    }
 }
 
 /// A number nobody can guess.

@@ -55,7 +55,10 @@ impl From<BackupError> for Failure {
             | BackupError::Obstacles(_)
             | BackupError::DataDir(..) => StatusCode::UNPROCESSABLE_ENTITY,
             BackupError::Unknown(_) => StatusCode::NOT_FOUND,
-            BackupError::IsThere(_) | BackupError::Full(_) | BackupError::Busy => StatusCode::CONFLICT,
+            BackupError::IsThere(_)
+            | BackupError::Full(_)
+            | BackupError::Underway
+            | BackupError::Busy => StatusCode::CONFLICT,
             BackupError::Incoming(error) => status_of_incoming(error),
             BackupError::Archive(error) => status_of(error),
             BackupError::Snapshot(_) => StatusCode::SERVICE_UNAVAILABLE,

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
 
 pub(super) fn routes() -> Routes {
     Routes::default()
@@ -140,9 +141,12 @@ async fn restart(State(control): State<Control>) -> Answer<Done> {
         let what = format!("the gateway could not be started again: {fault}");
         Failure(StatusCode::CONFLICT, what)
     })?;
+    let rest = control.backups.rest()?;
     tokio::spawn(async move {
         tokio::time::sleep(BEFORE_RESTART).await;
         control.restart.ask();
+        // None begins any more.
+        rest.into_iter().for_each(OwnedSemaphorePermit::forget);
     });
     Ok(Json(Done {}))
 }
