@@ -353,6 +353,67 @@ fn bounds_and_foreign_configurations_are_refused_in_words() {
     daemon.kill();
 }
 
+/// What waits for the next start is seen, and stays until that one is withdrawn.
+#[test]
+fn a_backup_that_waits_is_seen_and_stays() {
+    let setup = Setup::with(HTTP);
+    let daemon = setup.start();
+    let control = HttpClient::control(&daemon);
+    let made = |_| {
+        done(&control.post(BACKUPS, &json!({})))["name"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    let [first, second] = [(); 2].map(made);
+    let path = |name: &str| format!("{BACKUPS}/{name}");
+    let restore = |name: &str| format!("{BACKUPS}/{name}/restore");
+    let seen = || {
+        let needs_restart = done(&control.get("/api/v1/status"))["needs_restart"].clone();
+        let alarms = done(&control.get("/api/v1/alarms"))["active"].clone();
+        let alarms = alarms.as_array().cloned().unwrap();
+        let waits = alarms.into_iter().find(|alarm| alarm["id"] == "restore_waits");
+        (needs_restart, waits)
+    };
+    assert_eq!(seen(), (json!([]), None));
+    done(&control.post(&restore(&first), &json!({})));
+    let is_seen = |name: &str| {
+        let told = format!("the backup `{name}` takes the place of all data with the next start");
+        let (needs_restart, waits) = seen();
+        let waits = waits.expect("the alarm");
+        assert_eq!(needs_restart, json!([told]));
+        assert_eq!(
+            (&waits["severity"], &waits["summary"]),
+            (&json!("warning"), &json!(told))
+        );
+    };
+    is_seen(&first);
+    let refused = control.delete(&path(&first));
+    assert_eq!(refused.status, 409);
+    assert!(refused.text().contains("withdraw it first"), "{}", refused.text());
+    let refused = control.delete(&restore(&second));
+    assert_eq!(refused.status, 404, "{}", refused.text());
+    assert_eq!(control.delete(&restore("nothing")).status, 404);
+    is_seen(&first);
+    assert!(setup.folder().join("data/restored").is_dir());
+    // Another one may wait instead.
+    done(&control.post(&restore(&second), &json!({})));
+    is_seen(&second);
+    done(&control.delete(&path(&first)));
+    assert_eq!(done(&control.delete(&restore(&second)))["waited"], true);
+    assert_eq!(seen(), (json!([]), None));
+    assert_eq!(done(&control.delete(&restore(&second)))["waited"], false);
+    // It is over with the start that takes it, though it stood when the backup was made.
+    done(&control.post(&restore(&second), &json!({})));
+    let daemon = daemon.restart_as_it_is();
+    let status = done(&HttpClient::control(&daemon).get("/api/v1/status"));
+    assert_eq!(
+        (&status["needs_restart"], &status["alarms"]),
+        (&json!([]), &json!([]))
+    );
+    daemon.stop();
+}
+
 /// A gateway that is to stop does not wait for a backup that is taken back, and nothing has changed; a restart waits for whoever wants it.
 #[test]
 fn a_gateway_stops_while_a_backup_is_taken_back() {

@@ -54,9 +54,10 @@ impl From<BackupError> for Failure {
             | BackupError::Config(_)
             | BackupError::Obstacles(_)
             | BackupError::DataDir(..) => StatusCode::UNPROCESSABLE_ENTITY,
-            BackupError::Unknown(_) => StatusCode::NOT_FOUND,
+            BackupError::Unknown(_) | BackupError::WaitsNot(..) => StatusCode::NOT_FOUND,
             BackupError::IsThere(_)
             | BackupError::Full(_)
+            | BackupError::Waits(_)
             | BackupError::Underway
             | BackupError::Busy => StatusCode::CONFLICT,
             BackupError::Incoming(error) => status_of_incoming(error),
@@ -200,7 +201,7 @@ struct Withdrawn {
     waited: bool,
 }
 
-async fn withdraw(State(control): State<Control>, Path(_): Path<String>) -> Answer<Withdrawn> {
-    let waited = tokio::task::block_in_place(|| control.backups.withdraw_now())?;
+async fn withdraw(State(control): State<Control>, Path(name): Path<String>) -> Answer<Withdrawn> {
+    let waited = tokio::task::block_in_place(|| control.backups.withdraw_now(&name))?;
     Ok(Json(Withdrawn { waited }))
 }
