@@ -3,7 +3,8 @@
 //! Always true: one is made, or taken back, at a time; a file stands under its name whole and checked, or not at all; those that were made by hand or came from
 //! elsewhere are removed by nobody else, and there are no more than `backups.keep` of them; of those that the gateway makes by itself the newest stay.
 //!
-//! To take one back changes nothing while the gateway runs: all is made ready beside the data, and the next start puts it in its place.
+//! To take one back changes nothing while the gateway runs: all is made ready beside the data, and the next start puts it in its place. Until then it is told that
+//! one waits: by an alarm, and by what needs a restart. A gateway that stops ends whatever is done with them, and nothing of that stays.
 
 use crate::alarms::{Alarms, Severity, Trouble};
 use crate::api::{SnapshotError, snapshot};
@@ -29,6 +30,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
 const FOLDER: &str = "backups";
 /// How those begin that the gateway makes by itself.
@@ -40,6 +42,8 @@ const COMING: &str = ".headgate-upload-";
 const LONGEST_NAME: usize = 128;
 /// Bytes of a file that comes from elsewhere.
 const MOST_BYTES: u64 = 4 << 30;
+/// The alarm that stands while one waits for the next start.
+const WAITS: &str = "restore_waits";
 /// How often it is looked whether one is due.
 const LOOK: Duration = Duration::from_secs(5);
 /// One that failed is tried again after this, or when the next is due.
@@ -54,6 +58,8 @@ struct Inner {
     live: Live,
     alarms: Alarms,
     data_dir: PathBuf,
+    /// The gateway stops.
+    stop: CancellationToken,
     /// For one that makes or takes back,
     work: Arc<Semaphore>,
     /// and one that brings.
@@ -122,6 +128,15 @@ pub(crate) enum BackupError {
     /// There are enough.
     #[error("there are {0} backups, which is as many as are kept: remove one, or set `backups.keep`")]
     Full(usize),
+    /// It would take what was made ready with it.
+    #[error("`{0}` waits for the next start: withdraw it first")]
+    Waits(String),
+    /// Another one does.
+    #[error("`{0}` does not wait for the next start: `{1}` does")]
+    WaitsNot(String, String),
+    /// Something is done with them that a restart would end.
+    #[error("a backup is being made, taken back or received: try again when that is done")]
+    Underway,
     /// One at a time.
     #[error("another backup is being made, taken back or received: try again when that is done")]
     Busy,
@@ -163,6 +178,10 @@ pub(crate) enum BackupError {
     Lost(#[from] tokio::task::JoinError),
 }
 
+fn takes_place(name: &str) -> String {
+    format!("the backup `{name}` takes the place of all data with the next start")
+}
+
 fn at(path: &Path) -> impl FnOnce(io::Error) -> BackupError {
     let path = path.to_owned();
     |cause| BackupError::File { path, cause }
@@ -170,7 +189,13 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> BackupError {
 
 impl Backups {
     /// Those of a gateway. What came by half, and what was not made ready, is removed.
-    pub(crate) fn new(hub: Hub, live: Live, alarms: Alarms, data_dir: &Path) -> Self {
+    pub(crate) fn new(
+        hub: Hub,
+        live: Live,
+        alarms: Alarms,
+        data_dir: &Path,
+        stop: CancellationToken,
+    ) -> Self {
         if let Err(error) = archive::forget_restoring(data_dir) {
             tracing::warn!(%error, "what an interrupted restore has left is not removed");
         }
@@ -183,11 +208,14 @@ impl Backups {
                 let _ = fs::remove_file(entry.path());
             }
         }
+        // It may have come with a backup that was made while one waited.
+        alarms.set(WAITS, None);
         Self(Arc::new(Inner {
             hub,
             live,
             alarms,
             data_dir: data_dir.to_owned(),
+            stop,
             work: Arc::new(Semaphore::new(1)),
             coming: Arc::new(Semaphore::new(1)),
             waits: Mutex::default(),
@@ -292,6 +320,7 @@ impl Backups {
                 passphrase: passphrase.as_ref(),
                 force: false,
                 reserve: RESERVE,
+                stop: &this.0.stop,
             };
             let made = this.write(&making, &copy, by);
             if let Err(error) = archive::forget_snapshot(&this.0.data_dir, &copy.name) {
@@ -354,6 +383,11 @@ impl Backups {
     /// Removes one.
     pub(crate) fn remove(&self, name: &str) -> Result<(), BackupError> {
         let path = self.existing(name)?;
+        // Held, so that none begins to wait meanwhile.
+        let waits = self.0.waits.lock();
+        if waits.as_deref() == Some(name) {
+            return Err(BackupError::Waits(name.to_owned()));
+        }
         crate::private::remove(&path).map_err(at(&path))
     }
 
@@ -423,12 +457,11 @@ impl Backups {
                 &config,
                 configuration.then_some(&*file),
             )?;
-            archive::wait_for_start(&this.0.data_dir)?;
+            this.let_wait(&name)?;
             tracing::warn!(
                 name,
                 "a backup takes the place of all data when the gateway is started next"
             );
-            *this.0.waits.lock() = Some(name);
             drop(begun);
             Ok(prepared)
         });
@@ -460,6 +493,8 @@ impl Backups {
             force: true,
             rules: true,
             outside: Outward::AsNow(config),
+            reserve: RESERVE,
+            stop: &self.0.stop,
         };
         let manifest = taking.ready()?;
         Ok(Prepared {
@@ -500,17 +535,58 @@ impl Backups {
         }
     }
 
+    /// What was made ready waits from now on. It is known before it is so: what nobody knows of, nobody withdraws.
+    fn let_wait(&self, name: &str) -> Result<(), BackupError> {
+        let mut waits = self.0.waits.lock();
+        *waits = Some(name.to_owned());
+        let trouble = Trouble::new(Severity::Warning, takes_place(name)).with("name", name);
+        self.0.alarms.set(WAITS, Some(trouble));
+        drop(waits);
+        archive::wait_for_start(&self.0.data_dir)
+            .map_err(BackupError::from)
+            .inspect_err(|_| {
+                if let Err(error) = self.withdraw() {
+                    tracing::error!(name, %error, "a backup that is not ready may wait for the next start");
+                }
+            })
+    }
+
     /// Nothing comes of what waits for the next start. Whether there was something.
-    pub(crate) fn withdraw(&self) -> Result<bool, BackupError> {
+    fn withdraw(&self) -> Result<bool, BackupError> {
         let was_there = archive::withdraw(&self.0.data_dir)?;
         *self.0.waits.lock() = None;
+        self.0.alarms.set(WAITS, None);
         Ok(was_there)
     }
 
-    /// The same while nothing else is done with them.
-    pub(crate) fn withdraw_now(&self) -> Result<bool, BackupError> {
+    /// The same with one, while nothing else is done with them.
+    pub(crate) fn withdraw_now(&self, name: &str) -> Result<bool, BackupError> {
+        self.path(name)?;
         let _begun = self.begin()?;
+        let waits = self.waits();
+        if let Some(waits) = waits.filter(|waits| waits != name) {
+            return Err(BackupError::WaitsNot(name.to_owned(), waits));
+        }
         self.withdraw()
+    }
+
+    /// The name of the one that the next start takes.
+    fn waits(&self) -> Option<String> {
+        self.0.waits.lock().clone()
+    }
+
+    /// What of them needs a restart, in words.
+    pub(crate) fn needs_restart(&self) -> Option<String> {
+        self.waits().map(|name| takes_place(&name))
+    }
+
+    /// Nothing is done with them as long as this is held; an error, if something is being done.
+    pub(crate) fn rest(&self) -> Result<[OwnedSemaphorePermit; 2], BackupError> {
+        let one = |of: &Arc<Semaphore>| {
+            let held = Arc::clone(of).try_acquire_owned();
+            held.map_err(|_| BackupError::Underway)
+        };
+        Ok([one(&self.0.work)?, one(&self.0.coming)?])
     }
 
     /// Makes backups by `backups.every`, for ever.

@@ -262,6 +262,8 @@ impl Certificates {
             let _ = fs::remove_file(path);
         }
         placed?;
+        // What it asked for is here.
+        let _ = fs::remove_file(key_file.with_extension(REQUEST));
         self.show(name)
     }
 

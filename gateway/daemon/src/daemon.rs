@@ -26,7 +26,7 @@ use crate::traces::Traces;
 use crate::trends::Trends;
 use crate::watch::{Watch, WatchedTls};
 use headgate_access::AccessService;
-use headgate_admin::{Admin, AuditLog};
+use headgate_admin::{Admin, AuditEntry, AuditLog, Role};
 use headgate_auth::Access;
 use headgate_bus::Bus;
 use headgate_bus::handle::{Clock, Hub};
@@ -78,10 +78,21 @@ pub(crate) fn run(path: Option<&Path>) -> Outcome {
     if let Some(aside) = restored {
         tracing::warn!(before = %aside.display(), "a backup has taken the place of all data");
     }
+    // The data are held until the runtime is gone: what it has begun it may still write.
+    let mut hold = None;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let restart = Restart::new(random()?);
-    runtime.block_on(serve(config, file, &text, undone, log, restart.clone()))?;
+    runtime.block_on(serve(
+        config,
+        file,
+        &text,
+        undone,
+        log,
+        restart.clone(),
+        &mut hold,
+    ))?;
     drop((runtime, closes));
+    drop(hold);
     match restart.is_asked() {
         false => Ok(()),
         true => Err(format!("the gateway cannot begin anew: {}", begun.again()).into()),
@@ -95,11 +106,12 @@ async fn serve(
     undone: bool,
     log: LogHandle,
     restart: Restart,
+    hold: &mut Option<Hold>,
 ) -> Outcome {
     // From here on they do not end the process.
     let (hangup, user_signals) = (hangup()?, user_signals()?);
     let more_time = MoreTime::for_work("reading the store");
-    let _hold = hold_data(&config)?;
+    *hold = Some(hold_data(&config)?);
     let mut store = open_store(&config)?;
     private::close_old_files(&config.data_dir);
     let keeps = config.store.durability != Durability::Memory;
@@ -199,7 +211,13 @@ async fn serve(
         .map_or_else(|| "none, all defaults".into(), |path| path.display().to_string());
     let live = Live::new(parts, Arc::clone(&config), file, text, undone);
     let trends = Trends::start(counters.clone(), keeps.then_some(&*config.data_dir));
-    let backups = Backups::new(hub.clone(), live.clone(), alarms.clone(), &config.data_dir);
+    let backups = Backups::new(
+        hub.clone(),
+        live.clone(),
+        alarms.clone(),
+        &config.data_dir,
+        stop.clone(),
+    );
     let firmware = Firmware::new(firmware::Parts {
         hub: hub.clone(),
         live: live.clone(),
@@ -209,6 +227,8 @@ async fn serve(
         running,
         config: config_changes.clone(),
     });
+    let audit = AuditLog::open(&config.data_dir);
+    tell_restore(&audit, &config.data_dir);
     let answers = Control {
         bridges: bridges.clone(),
         access,
@@ -219,7 +239,7 @@ async fn serve(
         log: log.clone(),
         traces: traces.clone(),
         admin: admin.clone(),
-        audit: AuditLog::open(&config.data_dir),
+        audit,
         restart: restart.clone(),
         firmware: firmware.clone(),
         trends: trends.clone(),
@@ -270,7 +290,8 @@ async fn serve(
     let sys = tokio::spawn(sys.run(notices));
 
     let timeline = timeline.map(|timeline| tokio::spawn(timeline.keep()));
-    // Nobody is served before all this is there.
+    // A stop may come as soon as somebody is served, and nobody is before all this is there.
+    let mut ends = end_signals()?;
     counters.set_up();
     listeners.take(prepared, &config).await;
     tracing::info!(
@@ -285,7 +306,7 @@ async fn serve(
     tasks.spawn(service::keep(hub.clone(), alarms.clone(), config_changes));
     memory::forget_startup_code();
     tokio::select! {
-        told = told_to_stop() => {
+        told = told_to_stop(&mut ends) => {
             told?;
             tracing::info!("gateway stops");
             service::stopping();
@@ -336,6 +357,32 @@ fn finish_restore(file: &ConfigFile) -> Result<Option<PathBuf>, ArchiveError> {
     match read {
         Ok((config, _)) => archive::finish_waiting(&config.data_dir),
         Err(_) => Ok(None),
+    }
+}
+
+/// Says in the audit log that a backup has taken the place of all data: it is this gateway's own, and the only one of its data that goes on.
+fn tell_restore(audit: &AuditLog, data_dir: &Path) {
+    let Some(before) = archive::taken(data_dir) else {
+        return;
+    };
+    let told = AuditEntry {
+        number: 0,
+        at: sys::unix_time(),
+        who: "the gateway itself".into(),
+        from: "this machine".into(),
+        request: "start".into(),
+        action: "A backup has taken the place of all data.".into(),
+        status: Some(200),
+        before: None,
+        after: before.map(Into::into),
+    };
+    // What fails is tried again at the next start.
+    let (number, _) = audit.begin(Role::Administrator, told.clone());
+    let told = AuditEntry { number, ..told };
+    if let Err(error) = audit.end(Role::Administrator, told) {
+        tracing::error!(%error, "the audit log does not say that a backup has taken the place of all data");
+    } else if let Err(error) = archive::forget_taken(data_dir) {
+        tracing::warn!(%error, "the audit log will say again that a backup has taken the place of all data");
     }
 }
 
@@ -478,6 +525,21 @@ fn user_signals() -> io::Result<Signals> {
     Ok(Signals {})
 }
 
+/// Ctrl-C, or the service manager's SIGTERM.
+fn end_signals() -> io::Result<Signals> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let signals = vec![
+            ("SIGTERM", signal(SignalKind::terminate())?),
+            ("SIGINT", signal(SignalKind::interrupt())?),
+        ];
+        Ok(Signals { signals })
+    }
+    #[cfg(not(unix))]
+    Ok(Signals {})
+}
+
 /// SIGHUP: the configuration is read again, as by `headgate reload`.
 async fn reload_when_told(mut hangup: Signals, live: Live) {
     loop {
@@ -519,18 +581,18 @@ async fn outlive(mut signals: Signals) {
     }
 }
 
-/// Ctrl-C, or the service manager's SIGTERM.
-async fn told_to_stop() -> std::io::Result<()> {
+/// Ready when one of them has come.
+async fn told_to_stop(ends: &mut Signals) -> io::Result<()> {
     #[cfg(unix)]
     {
-        let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-        tokio::select! {
-            done = tokio::signal::ctrl_c() => done,
-            _ = term.recv() => Ok(()),
-        }
+        ends.next().await;
+        Ok(())
     }
     #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await
+    {
+        let _ = ends;
+        tokio::signal::ctrl_c().await
+    }
 }
 
 /// A number nobody can guess.

@@ -155,7 +155,7 @@ fn without_passwords(text: &str) -> String {
     let mut clean = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         clean.push_str("://");
-        let ends = |c: char| c.is_whitespace() || "/\"'<>\\".contains(c);
+        let ends = |c: char| c.is_whitespace() || "/?\"'<>\\".contains(c);
         let (authority, rest) = part.split_at(part.find(ends).unwrap_or(part.len()));
         let rest = without_query(rest);
         match authority.rsplit_once('@') {

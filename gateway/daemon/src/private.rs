@@ -6,19 +6,29 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::path::Path;
 
-/// What the gateway keeps in its data folder. Earlier versions may have let others read it; an archive holds all of it.
-pub(crate) const OURS: [&str; 22] = [
+/// Folders that the gateway keeps in its data folder. An archive holds all of it, and a backup that is taken back takes the place of all.
+pub(crate) const FOLDERS: [&str; 7] = [
     "store",
     "store.format-1",
     "bridges",
-    "clock",
     "configurations",
-    "alarms.json",
     "traces",
+    "secrets",
+    "certificates",
+];
+
+/// Files of the same kind.
+pub(crate) const FILES: [&str; 6] = [
+    "clock",
+    "alarms.json",
     "users.json",
     "bans.json",
-    "secrets",
     "administrators.json",
+    "history",
+];
+
+/// The audit log. It belongs to the gateway that has written it: a backup that is taken back leaves it where it is.
+pub(crate) const AUDIT: [&str; 9] = [
     "audit.log",
     "audit.log.1",
     "audit.log.2",
@@ -28,9 +38,17 @@ pub(crate) const OURS: [&str; 22] = [
     "audit-others.log.2",
     "audit-others.log.3",
     "audit.begun",
-    "history",
-    "certificates",
 ];
+
+/// All of which a backup takes the place.
+pub(crate) fn ours() -> impl Iterator<Item = &'static str> {
+    FOLDERS.into_iter().chain(FILES)
+}
+
+/// All that the gateway keeps in its data folder. Earlier versions may have let others read it.
+pub(crate) fn all_ours() -> impl Iterator<Item = &'static str> {
+    ours().chain(AUDIT)
+}
 
 /// From now on this process makes files that only their owner can read. Before there are threads.
 pub(crate) fn make_files_private() {
@@ -40,7 +58,7 @@ pub(crate) fn make_files_private() {
 
 /// Takes from others what earlier versions gave them. Folders above are the operator's.
 pub(crate) fn close_old_files(data_dir: &Path) {
-    for name in OURS {
+    for name in all_ours() {
         let path = data_dir.join(name);
         if let Err(error) = close(&path) {
             tracing::warn!(path = %path.display(), %error, "others may be able to read what is kept here");
@@ -54,8 +72,7 @@ pub(crate) fn give_to_owner(data_dir: &Path) -> io::Result<()> {
     if !rustix::process::geteuid().is_root() || owner.uid() == 0 {
         return Ok(());
     }
-    OURS.iter()
-        .try_for_each(|name| give(&data_dir.join(name), &owner))
+    all_ours().try_for_each(|name| give(&data_dir.join(name), &owner))
 }
 
 /// Never through a link, nor a file that has another name elsewhere: only root's own new files.

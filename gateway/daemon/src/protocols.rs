@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use headgate_model::{DatagramProtocol, Fault, Files, StreamProtocol};
-use headgate_shell::settings::WebSocketFacts;
+use headgate_shell::settings::{DtlsSettings, WebSocketFacts};
 use headgate_shell::{DatagramListener, ListenerFor, Protocols};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -108,6 +108,13 @@ macro_rules! functions {
                 n,
                 listener: Box::new(ListenerFor::<$datagram>(settings)),
             }));)*
+            all
+        }
+
+        /// What sockets for datagrams have for DTLS, of all lists.
+        pub(crate) fn dtls_of(config: &mut Config) -> Vec<&mut DtlsSettings> {
+            let mut all = Vec::new();
+            $(all.extend(config.$list.iter_mut().filter_map(|settings| settings.dtls.as_mut()));)*
             all
         }
 

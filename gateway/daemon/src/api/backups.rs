@@ -54,8 +54,12 @@ impl From<BackupError> for Failure {
             | BackupError::Config(_)
             | BackupError::Obstacles(_)
             | BackupError::DataDir(..) => StatusCode::UNPROCESSABLE_ENTITY,
-            BackupError::Unknown(_) => StatusCode::NOT_FOUND,
-            BackupError::IsThere(_) | BackupError::Full(_) | BackupError::Busy => StatusCode::CONFLICT,
+            BackupError::Unknown(_) | BackupError::WaitsNot(..) => StatusCode::NOT_FOUND,
+            BackupError::IsThere(_)
+            | BackupError::Full(_)
+            | BackupError::Waits(_)
+            | BackupError::Underway
+            | BackupError::Busy => StatusCode::CONFLICT,
             BackupError::Incoming(error) => status_of_incoming(error),
             BackupError::Archive(error) => status_of(error),
             BackupError::Snapshot(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -82,6 +86,7 @@ fn status_of(error: &ArchiveError) -> StatusCode {
         | ArchiveError::NoRoomToRestore { .. }
         | ArchiveError::NoRoomForLinks(_) => StatusCode::INSUFFICIENT_STORAGE,
         ArchiveError::File { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        ArchiveError::Stopped => StatusCode::SERVICE_UNAVAILABLE,
         // It is the archive's fault, or that of its passphrase.
         _ => StatusCode::UNPROCESSABLE_ENTITY,
     }
@@ -196,7 +201,7 @@ struct Withdrawn {
     waited: bool,
 }
 
-async fn withdraw(State(control): State<Control>, Path(_): Path<String>) -> Answer<Withdrawn> {
-    let waited = tokio::task::block_in_place(|| control.backups.withdraw_now())?;
+async fn withdraw(State(control): State<Control>, Path(name): Path<String>) -> Answer<Withdrawn> {
+    let waited = tokio::task::block_in_place(|| control.backups.withdraw_now(&name))?;
     Ok(Json(Withdrawn { waited }))
 }

@@ -52,7 +52,7 @@ struct Status {
     uptime_seconds: u64,
     ready: bool,
     not_ready_because: Vec<String>,
-    /// What of the configuration is not so before the next start.
+    /// What of the configuration is not so before the next start, and a backup that waits for it.
     needs_restart: Vec<String>,
     clients: usize,
     sessions: usize,
@@ -141,6 +141,8 @@ async fn status(State(control): State<Control>) -> Json<Status> {
         state: bridge.state.to_owned(),
         queued: bridge.queue.messages,
     });
+    let mut needs_restart = control.live.needs_restart().await;
+    needs_restart.extend(control.backups.needs_restart());
     let alarms = alarms.iter().map(|(id, severity)| AlarmStatus {
         id: id.clone(),
         severity,
@@ -152,7 +154,7 @@ async fn status(State(control): State<Control>) -> Json<Status> {
         uptime_seconds: now.0 / 1_000,
         ready: obstacles.is_empty(),
         not_ready_because: obstacles.iter().map(ToString::to_string).collect(),
-        needs_restart: control.live.needs_restart().await,
+        needs_restart,
         clients: bus.clients,
         sessions: bus.sessions,
         subscriptions: bus.subscriptions,

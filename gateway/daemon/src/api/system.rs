@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
 
 pub(super) fn routes() -> Routes {
     Routes::default()
@@ -145,9 +146,12 @@ async fn restart(State(control): State<Control>) -> Answer<Done> {
         let what = "the program of the gateway is not where it was: it could not be started again";
         return Err(Failure(StatusCode::CONFLICT, what.into()));
     }
+    let rest = control.backups.rest()?;
     tokio::spawn(async move {
         tokio::time::sleep(BEFORE_RESTART).await;
         control.restart.ask();
+        // None begins any more.
+        rest.into_iter().for_each(OwnedSemaphorePermit::forget);
     });
     Ok(Json(Done {}))
 }

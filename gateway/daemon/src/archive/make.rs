@@ -1,7 +1,9 @@
 //! Puts all that a gateway keeps into an archive, whether it runs or not: for `headgate export`, and for backups that a gateway makes by itself.
 
 use super::pack::{Packing, Source, hold_snapshot, pack, sources, sources_of_running};
-use super::{ACL, ArchiveError, CONFIGURATION, FORMAT, Holds, Manifest, Passphrase, USERS, at};
+use super::{
+    ACL, ArchiveError, CONFIGURATION, FORMAT, Holds, Manifest, Passphrase, USERS, at, unless_stopped,
+};
 use crate::config::{Config, Durability};
 use crate::private;
 use crate::sys::unix_time;
@@ -11,6 +13,7 @@ use headgate_store::{DiskSettings, DiskStore};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use tokio_util::sync::CancellationToken;
 
 /// How often it is tried again when a small file changed meanwhile.
 const TRIES: u32 = 5;
@@ -28,6 +31,8 @@ pub(crate) struct Making<'a> {
     pub force: bool,
     /// Bytes that stay free on its disk.
     pub reserve: u64,
+    /// Whether it is to end early.
+    pub stop: &'a CancellationToken,
 }
 
 /// A copy of the store of a gateway that runs: no more than links to its files.
@@ -63,7 +68,7 @@ impl Making<'_> {
             // A small file was written anew just then.
             let was_changed = matches!(done, Err(ArchiveError::Changed(_)));
             if !was_changed || tries.next().is_none() {
-                return done;
+                return unless_stopped(done, self.stop);
             }
         }
     }
@@ -100,6 +105,7 @@ impl Making<'_> {
             force: self.force,
             passphrase: self.passphrase,
             reserve: self.reserve,
+            stop: self.stop,
         };
         pack(file, &mut manifest, &sources, how)?;
         Ok(manifest)

@@ -15,18 +15,20 @@ mod unpack;
 pub(crate) use make::{Making, Snapshot};
 pub(crate) use pack::{empty_snapshot, forget_snapshot, forget_snapshots, free_bytes, no_room_for_links};
 pub(crate) use place::{
-    Hold, finish_waiting, forget_restoring, place, replaced_by_restore, wait_for_start, withdraw,
+    Hold, finish_waiting, forget_restoring, forget_taken, place, replaced_by_restore, taken, wait_for_start,
+    withdraw,
 };
 pub(crate) use sealed::{Passphrase, is_sealed, look_at_header};
 pub(crate) use take::{Outward, Taking, brought};
 pub(crate) use unpack::look_into;
 
-use crate::private::OURS;
+use crate::private::{AUDIT, FILES, FOLDERS};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::io;
 use std::path::{Component, Path, PathBuf};
+use tokio_util::sync::CancellationToken;
 
 /// The form of the archives that this gateway makes and reads.
 const FORMAT: u32 = 1;
@@ -149,6 +151,25 @@ pub(crate) enum ArchiveError {
     /// It is no archive, or cut off.
     #[error("no archive of `headgate export`, or a damaged one: {0}")]
     NotAnArchive(io::Error),
+    /// Nobody has so many files.
+    #[error("a damaged archive: {MANIFEST} has more than {0} bytes")]
+    LongManifest(u64),
+    /// Files that are read whole have an end.
+    #[error("the archive holds `{name}` with {bytes} bytes: no gateway has one of more than {most}")]
+    LongFile {
+        /// Its name.
+        name: String,
+        /// Its length.
+        bytes: u64,
+        /// What it may have.
+        most: u64,
+    },
+    /// Read by the code that the next start reads it with.
+    #[error("the gateway would not start with what is in the archive: {0}")]
+    Unfit(String),
+    /// The gateway stops.
+    #[error("the gateway stops, so this was not done, and nothing was changed")]
+    Stopped,
     /// It does not begin with a manifest.
     #[error("no archive of `headgate export`: it does not begin with {MANIFEST}")]
     NoManifest,
@@ -219,7 +240,7 @@ fn is_full(cause: &io::Error) -> bool {
     )
 }
 
-/// Whether a file of this name may be in an archive.
+/// Whether a file of this name may be in an archive: there are none but files, so its name says of which kind all above it are.
 fn belongs(name: &str) -> bool {
     let plain = |part: Component<'_>| matches!(part, Component::Normal(_));
     let path = Path::new(name);
@@ -227,9 +248,11 @@ fn belongs(name: &str) -> bool {
         return false;
     }
     match name.split_once('/') {
-        // The store is a folder.
-        Some((DATA, "store")) => false,
-        Some((DATA, inside)) => OURS.iter().any(|ours| Path::new(inside).starts_with(ours)),
+        // A file where a folder belongs, or a folder where a file does, would keep the gateway from starting.
+        Some((DATA, inside)) => match inside.split_once('/') {
+            Some((folder, _)) => FOLDERS.contains(&folder),
+            None => FILES.contains(&inside) || AUDIT.contains(&inside),
+        },
         _ => name == CONFIGURATION || name == USERS || name.starts_with(ACL),
     }
 }
@@ -257,6 +280,30 @@ impl<T> Hashing<T> {
             self.bytes,
             hash.iter().map(|byte| format!("{byte:02x}")).collect(),
         )
+    }
+}
+
+/// Reads until the gateway stops.
+struct Stoppable<T> {
+    inner: T,
+    stop: CancellationToken,
+}
+
+impl<T: io::Read> io::Read for Stoppable<T> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self.stop.is_cancelled() {
+            // Whoever has the token says it in its own words.
+            true => Err(io::Error::other("the gateway stops")),
+            false => self.inner.read(buf),
+        }
+    }
+}
+
+/// What has failed because the gateway stops has no other cause.
+fn unless_stopped<T>(done: Result<T, ArchiveError>, stop: &CancellationToken) -> Result<T, ArchiveError> {
+    match stop.is_cancelled() {
+        true => done.map_err(|_| ArchiveError::Stopped),
+        false => done,
     }
 }
 

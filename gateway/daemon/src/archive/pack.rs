@@ -1,13 +1,15 @@
 //! Makes an archive.
 
 use super::sealed::{Passphrase, Sealing};
-use super::{ArchiveError, Archived, DATA, Hashing, MANIFEST, Manifest, at, is_full};
-use crate::private::OURS;
+use super::unpack::LONGEST_MANIFEST;
+use super::{ArchiveError, Archived, DATA, Hashing, MANIFEST, Manifest, Stoppable, at, is_full};
+use crate::private::all_ours;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use tempfile::NamedTempFile;
+use tokio_util::sync::CancellationToken;
 
 /// zstd's own default: what is in the store is small already, or no smaller for more work.
 const LEVEL: i32 = 3;
@@ -34,7 +36,7 @@ pub(super) struct Source {
 /// All that a gateway keeps in its data folder, but what a start makes anew, and what was set aside as damaged.
 pub(super) fn sources(data_dir: &Path) -> Result<Vec<Source>, ArchiveError> {
     let mut found = Vec::new();
-    for ours in OURS.into_iter().filter(|ours| *ours != "store.format-1") {
+    for ours in all_ours().filter(|ours| *ours != "store.format-1") {
         walk_ours(data_dir, ours, &mut found)?;
     }
     Ok(found)
@@ -64,7 +66,7 @@ pub(super) fn sources_of_running(
         bytes: Some(bytes),
     });
     let mut found: Vec<Source> = store.collect();
-    for ours in OURS.into_iter().filter(|ours| !ours.starts_with("store")) {
+    for ours in all_ours().filter(|ours| !ours.starts_with("store")) {
         walk_ours(data_dir, ours, &mut found)?;
     }
     Ok(found)
@@ -171,7 +173,7 @@ fn walk(path: &Path, name: String, found: &mut Vec<Source>) -> Result<(), Archiv
 }
 
 /// How an archive is written.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Packing<'a> {
     /// Over one that is there.
     pub force: bool,
@@ -179,6 +181,8 @@ pub(super) struct Packing<'a> {
     pub passphrase: Option<&'a Passphrase>,
     /// Bytes that stay free on its disk.
     pub reserve: u64,
+    /// Whether it is to end early.
+    pub stop: &'a CancellationToken,
 }
 
 /// Writes the archive; `manifest` gets the files. It is there whole or not at all, and for its owner alone.
@@ -188,7 +192,10 @@ pub(super) fn pack(
     sources: &[Source],
     how: Packing<'_>,
 ) -> Result<(), ArchiveError> {
-    manifest.files = sources.iter().map(describe).collect::<Result<_, _>>()?;
+    manifest.files = sources
+        .iter()
+        .map(|source| describe(source, how.stop))
+        .collect::<Result<_, _>>()?;
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
     forget_unfinished(folder);
@@ -226,10 +233,10 @@ fn write_new(
     let new = unfinished(folder).map_err(at(folder))?;
     let mut writer = io::BufWriter::with_capacity(1 << 16, Sparing::new(new.as_file(), folder, how.reserve));
     match how.passphrase {
-        None => write(&mut writer, manifest, sources, file)?,
+        None => write(&mut writer, manifest, sources, file, how.stop)?,
         Some(passphrase) => {
             let mut sealing = Sealing::new(&mut writer, passphrase, file)?;
-            write(&mut sealing, manifest, sources, file)?;
+            write(&mut sealing, manifest, sources, file, how.stop)?;
             sealing.finish().map_err(at(file))?;
         }
     }
@@ -246,7 +253,7 @@ pub(crate) fn free_bytes(folder: &Path) -> u64 {
 }
 
 /// What is written is so only while the disk keeps a reserve for others.
-struct Sparing<'a, W> {
+pub(super) struct Sparing<'a, W> {
     inner: W,
     folder: &'a Path,
     reserve: u64,
@@ -255,7 +262,7 @@ struct Sparing<'a, W> {
 }
 
 impl<'a, W> Sparing<'a, W> {
-    fn new(inner: W, folder: &'a Path, reserve: u64) -> Self {
+    pub(super) fn new(inner: W, folder: &'a Path, reserve: u64) -> Self {
         Self {
             inner,
             folder,
@@ -313,10 +320,14 @@ fn forget_unfinished(folder: &Path) {
     }
 }
 
-fn describe(source: &Source) -> Result<Archived, ArchiveError> {
+fn describe(source: &Source, stop: &CancellationToken) -> Result<Archived, ArchiveError> {
     let told = || at(&source.path);
     let file = File::open(&source.path).map_err(told())?;
-    let mut file = Hashing::new(file.take(source.bytes.unwrap_or(u64::MAX)));
+    let file = Stoppable {
+        inner: file.take(source.bytes.unwrap_or(u64::MAX)),
+        stop: stop.clone(),
+    };
+    let mut file = Hashing::new(file);
     io::copy(&mut file, &mut io::sink()).map_err(told())?;
     let (bytes, sha256) = file.end();
     if source.bytes.is_some_and(|expected| expected != bytes) {
@@ -329,17 +340,30 @@ fn describe(source: &Source) -> Result<Archived, ArchiveError> {
     })
 }
 
-fn write(into: impl Write, manifest: &Manifest, sources: &[Source], file: &Path) -> Result<(), ArchiveError> {
+fn write(
+    into: impl Write,
+    manifest: &Manifest,
+    sources: &[Source],
+    file: &Path,
+    stop: &CancellationToken,
+) -> Result<(), ArchiveError> {
     let mut compressed = zstd::Encoder::new(into, LEVEL).map_err(at(file))?;
     let mut archive = tar::Builder::new(&mut compressed);
     let text = serde_json::to_vec_pretty(manifest).map_err(ArchiveError::Manifest)?;
+    if text.len() as u64 > LONGEST_MANIFEST {
+        return Err(ArchiveError::LongManifest(LONGEST_MANIFEST));
+    }
     let mut header = header(text.len() as u64, manifest.made);
     archive
         .append_data(&mut header, MANIFEST, text.as_slice())
         .map_err(at(file))?;
     for (source, archived) in sources.iter().zip(&manifest.files) {
         let open = File::open(&source.path).map_err(at(&source.path))?;
-        let mut read = Hashing::new(open.take(archived.bytes));
+        let read = Stoppable {
+            inner: open.take(archived.bytes),
+            stop: stop.clone(),
+        };
+        let mut read = Hashing::new(read);
         let mut header = self::header(archived.bytes, manifest.made);
         archive
             .append_data(&mut header, &archived.path, &mut read)

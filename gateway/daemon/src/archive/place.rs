@@ -8,11 +8,14 @@
 //!
 //! Files that belong elsewhere ([`Outside`]) are written beside their places with the first step, and get their names with the last.
 //!
+//! What a step is about to write stands written down before it: what is outside ([`Outside`]), and where what was before is put aside. So whatever comes next
+//! knows what to remove, and what to go on with. The audit log is the gateway's own, and stays where it is; that its data are others now is [noted](taken) for it.
+//!
 //! A restore that was interrupted behind the first step is [finished](finish) by the next start of the gateway, or the next command that works on the data.
 //! One that a gateway has [made ready](wait_for_start) while it runs is just that: nothing moves as long as the gateway holds the data.
 
 use super::{ArchiveError, at};
-use crate::private::{self, OURS};
+use crate::private::{self, AUDIT, ours};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -23,6 +26,10 @@ const RESTORED: &str = "restored";
 const ARRIVING: &str = "arriving";
 /// What is outside, in such a folder.
 const OUTSIDE: &str = "outside.json";
+/// The name of the folder with what was before, in such a folder.
+const ASIDE: &str = "aside";
+/// The same in the data folder, from when a backup has taken the place of all data to when the audit log says so.
+const TAKEN: &str = "taken-back";
 
 /// The data folder, for a gateway that runs with it, or for one command that no gateway may disturb. It ends with the process.
 #[derive(Debug)]
@@ -76,15 +83,41 @@ fn is_unfinished(data_dir: &Path) -> bool {
 
 /// What a restore would put aside.
 pub(crate) fn replaced_by_restore(data_dir: &Path) -> Vec<String> {
-    let paths = OURS.iter().map(|ours| data_dir.join(ours));
-    let there = paths.filter(|path| fs::symlink_metadata(path).is_ok());
+    let paths = ours().map(|ours| data_dir.join(ours));
+    let there = paths.filter(|path| is_there(path));
     there.map(|path| path.display().to_string()).collect()
 }
 
 /// Whether there is what would have to be replaced.
 fn has_data(data_dir: &Path) -> bool {
-    OURS.iter()
-        .any(|ours| fs::symlink_metadata(data_dir.join(ours)).is_ok())
+    ours().any(|ours| is_there(&data_dir.join(ours)))
+}
+
+/// Whether there is something of this name, if only a link.
+fn is_there(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
+}
+
+/// Of what was unpacked the audit log is left out, unless this gateway has kept nothing yet.
+pub(super) fn leave_out_audit(data_dir: &Path, unpacked: &Path) -> Result<(), ArchiveError> {
+    let is_new = !has_data(data_dir) && !AUDIT.iter().any(|name| is_there(&data_dir.join(name)));
+    let theirs = AUDIT.iter().map(|name| unpacked.join(super::DATA).join(name));
+    for path in theirs.filter(|path| !is_new && path.exists()) {
+        fs::remove_file(&path).map_err(at(&path))?;
+    }
+    Ok(())
+}
+
+/// Whether a backup has taken the place of all data, and the audit log does not say so yet; with the name of the folder that has what was before.
+pub(crate) fn taken(data_dir: &Path) -> Option<Option<String>> {
+    let name = fs::read_to_string(data_dir.join(TAKEN)).ok()?;
+    Some(Some(name).filter(|name| !name.is_empty()))
+}
+
+/// The audit log says so.
+pub(crate) fn forget_taken(data_dir: &Path) -> Result<(), ArchiveError> {
+    let path = data_dir.join(TAKEN);
+    private::remove(&path).map_err(at(&path))
 }
 
 /// An empty folder to unpack into. With `force` there may be data.
@@ -139,38 +172,74 @@ pub(crate) fn place(data_dir: &Path) -> Result<Option<PathBuf>, ArchiveError> {
 /// Goes on with a restore whose data are complete.
 fn finish(data_dir: &Path) -> Result<Option<PathBuf>, ArchiveError> {
     let (restored, arriving) = (data_dir.join(RESTORED), data_dir.join(ARRIVING));
-    let mut aside = None;
     if restored.exists() {
         if has_data(data_dir) {
-            let folder = free(data_dir);
-            fs::create_dir(&folder).map_err(at(&folder))?;
+            let folder = aside(data_dir, &restored)?;
+            match fs::create_dir(&folder) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(at(&folder)(error)),
+                _ => {}
+            }
             move_ours(data_dir, &folder)?;
             sync(&folder)?;
             sync(data_dir)?;
-            aside = Some(folder);
         }
         fs::rename(&restored, &arriving).map_err(at(&restored))?;
         sync(data_dir)?;
     }
-    move_ours(&arriving.join(super::DATA), data_dir)?;
+    let arrived = arriving.join(super::DATA);
+    move_ours(&arrived, data_dir)?;
+    move_audit(&arrived, data_dir)?;
     sync(data_dir)?;
     Outside::finish(&arriving)?;
+    let aside = noted_aside(&arriving);
+    let taken = data_dir.join(TAKEN);
+    // The note goes with the folder, so it may have said so before.
+    if aside.is_some() || !taken.exists() {
+        private::replace(&taken, aside.as_deref().unwrap_or_default().as_bytes()).map_err(at(&taken))?;
+    }
     fs::remove_dir_all(&arriving).map_err(at(&arriving))?;
     sync(data_dir)?;
-    Ok(aside)
+    Ok(aside.map(|name| data_dir.join(name)))
+}
+
+/// Where what is there is put, noted before anything is.
+fn aside(data_dir: &Path, restored: &Path) -> Result<PathBuf, ArchiveError> {
+    if let Some(name) = noted_aside(restored) {
+        return Ok(data_dir.join(name));
+    }
+    let (note, name) = (restored.join(ASIDE), free(data_dir));
+    private::replace(&note, name.as_bytes()).map_err(at(&note))?;
+    Ok(data_dir.join(name))
+}
+
+fn noted_aside(folder: &Path) -> Option<String> {
+    let name = fs::read_to_string(folder.join(ASIDE)).ok()?;
+    Some(name).filter(|name| !name.is_empty())
 }
 
 /// Files that do not belong into the data folder. They are complete and on the disk, under other names, before the restore is valid.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct Outside(Vec<Moved>);
+#[derive(Debug)]
+pub(super) struct Outside {
+    /// Where they are written down.
+    note: PathBuf,
+    moved: Vec<Moved>,
+}
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Moved {
     from: PathBuf,
     to: PathBuf,
 }
 
 impl Outside {
+    /// None yet, of what is unpacked in this data folder.
+    pub(super) fn new(data_dir: &Path) -> Self {
+        Self {
+            note: data_dir.join(RESTORING).join(OUTSIDE),
+            moved: Vec::new(),
+        }
+    }
+
     /// Writes one more, beside its place. What is there keeps who may read it, and a link to it stays one.
     pub(super) fn write(&mut self, to: &Path, bytes: &[u8]) -> Result<(), ArchiveError> {
         let to = match fs::canonicalize(to) {
@@ -179,41 +248,47 @@ impl Outside {
         };
         let folder = to.parent().unwrap_or(Path::new("/"));
         fs::create_dir_all(folder).map_err(at(folder))?;
+        let there = fs::metadata(&to);
         let from = beside(&to, ".restoring");
+        self.moved.push(Moved {
+            from: from.clone(),
+            to,
+        });
+        self.write_note()?;
         private::replace(&from, bytes).map_err(at(&from))?;
-        if let Ok(there) = fs::metadata(&to) {
+        if let Ok(there) = there {
             fs::set_permissions(&from, there.permissions()).map_err(at(&from))?;
         }
-        self.0.push(Moved { from, to });
         Ok(())
     }
 
-    /// Lets [`place`] know of them.
-    pub(super) fn note(&self, data_dir: &Path) -> Result<(), ArchiveError> {
-        let path = data_dir.join(RESTORING).join(OUTSIDE);
-        let text = serde_json::to_vec(self).map_err(ArchiveError::Manifest)?;
-        private::replace(&path, &text).map_err(at(&path))
+    /// Lets whoever comes next know of them, before they are there.
+    fn write_note(&self) -> Result<(), ArchiveError> {
+        let text = serde_json::to_vec(&self.moved).map_err(ArchiveError::Manifest)?;
+        private::replace(&self.note, &text).map_err(at(&self.note))
     }
 
     /// Those of a folder that was unpacked.
     fn of(folder: &Path) -> Result<Self, ArchiveError> {
-        let path = folder.join(OUTSIDE);
-        match fs::read(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
-            text => serde_json::from_slice(&text.map_err(at(&path))?).map_err(ArchiveError::Manifest),
-        }
+        let note = folder.join(OUTSIDE);
+        let moved = match fs::read(&note) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            text => serde_json::from_slice(&text.map_err(at(&note))?).map_err(ArchiveError::Manifest)?,
+        };
+        Ok(Self { note, moved })
     }
 
-    /// Nothing comes of it.
-    pub(super) fn give_up(&self) {
-        for Moved { from, .. } in &self.0 {
+    /// Nothing comes of it, nor of one that was being written.
+    fn give_up(&self) {
+        for Moved { from, .. } in &self.moved {
             let _ = fs::remove_file(from);
+            let _ = fs::remove_file(beside(from, ".new"));
         }
     }
 
     /// What was there is kept beside it.
     fn finish(arriving: &Path) -> Result<(), ArchiveError> {
-        for Moved { from, to } in Self::of(arriving)?.0 {
+        for Moved { from, to } in Self::of(arriving)?.moved {
             if from.exists() {
                 keep_replaced(&to)?;
             }
@@ -246,20 +321,27 @@ fn beside(path: &Path, end: &str) -> PathBuf {
 }
 
 fn move_ours(from: &Path, to: &Path) -> Result<(), ArchiveError> {
-    for ours in OURS {
-        match fs::rename(from.join(ours), to.join(ours)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&to.join(ours))(error)),
-            _ => {}
-        }
+    ours().try_for_each(|ours| move_one(from, to, ours))
+}
+
+/// An audit log that is there stays.
+fn move_audit(from: &Path, to: &Path) -> Result<(), ArchiveError> {
+    let mut new = AUDIT.into_iter().filter(|name| !is_there(&to.join(name)));
+    new.try_for_each(|name| move_one(from, to, name))
+}
+
+fn move_one(from: &Path, to: &Path, name: &str) -> Result<(), ArchiveError> {
+    match fs::rename(from.join(name), to.join(name)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(&to.join(name))(error)),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// `replaced-1` and so on.
-fn free(data_dir: &Path) -> PathBuf {
-    let names = (1..).map(|n| data_dir.join(format!("replaced-{n}")));
-    let mut free = names.filter(|path| !path.exists());
-    free.next().unwrap_or_else(|| data_dir.join("replaced"))
+fn free(data_dir: &Path) -> String {
+    let mut names = (1..).map(|n| format!("replaced-{n}"));
+    let free = names.find(|name| !is_there(&data_dir.join(name)));
+    free.unwrap_or_else(|| "replaced".to_owned())
 }
 
 fn sync(folder: &Path) -> Result<(), ArchiveError> {

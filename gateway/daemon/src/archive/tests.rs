@@ -2,10 +2,34 @@
 
 use super::pack::{Packing, hold_snapshot, pack, sources};
 use super::place::{Outside, prepare};
-use super::unpack::unpack;
+use super::unpack::Unpacking;
 use super::*;
+use crate::config::Config;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::LazyLock;
+
+/// Of a gateway that does not stop.
+static RUNS: LazyLock<CancellationToken> = LazyLock::new(CancellationToken::new);
+
+fn packing() -> Packing<'static> {
+    Packing {
+        force: false,
+        passphrase: None,
+        reserve: 0,
+        stop: &RUNS,
+    }
+}
+
+fn unpack(file: &Path, passphrase: Option<&Passphrase>, into: &Path) -> Result<Manifest, ArchiveError> {
+    let how = Unpacking {
+        file,
+        passphrase,
+        reserve: 0,
+        stop: &RUNS,
+    };
+    super::unpack::unpack(how, into)
+}
 
 /// A data folder with something of everything, and what does not go into an archive.
 fn filled(data_dir: &Path) {
@@ -44,13 +68,7 @@ fn packed(folder: &Path) -> (PathBuf, Manifest) {
     let data_dir = folder.join("a");
     filled(&data_dir);
     let (file, mut manifest) = (folder.join("a.archive"), manifest());
-    pack(
-        &file,
-        &mut manifest,
-        &sources(&data_dir).unwrap(),
-        Packing::default(),
-    )
-    .unwrap();
+    pack(&file, &mut manifest, &sources(&data_dir).unwrap(), packing()).unwrap();
     (file, manifest)
 }
 
@@ -110,7 +128,7 @@ fn what_is_there_stays_or_is_put_aside() {
     assert_eq!(text(&data_dir, "bans.json"), None);
     assert_eq!(text(&data_dir, "users.json").unwrap(), "{}");
     assert!(matches!(
-        pack(&file, &mut manifest(), &[], Packing::default()),
+        pack(&file, &mut manifest(), &[], packing()),
         Err(ArchiveError::IsThere(_))
     ));
 }
@@ -150,9 +168,8 @@ fn what_belongs_elsewhere_gets_its_name_with_the_rest() {
         fs::create_dir_all(&data_dir).unwrap();
         let unpacked = prepare(&data_dir, false).unwrap();
         unpack(&file, None, &unpacked).unwrap();
-        let mut outside = Outside::default();
+        let mut outside = Outside::new(&data_dir);
         outside.write(&users, b"theirs").unwrap();
-        outside.note(&data_dir).unwrap();
         assert!(!users.exists());
         match interrupted {
             false => drop(place(&data_dir).unwrap()),
@@ -204,7 +221,7 @@ fn an_encrypted_archive_takes_its_passphrase() {
     let passphrase = Passphrase::to_seal("correct horse battery").unwrap();
     let how = Packing {
         passphrase: Some(&passphrase),
-        ..Packing::default()
+        ..packing()
     };
     let file = folder.path().join("sealed");
     let sources = sources(&folder.path().join("a")).unwrap();
@@ -241,7 +258,7 @@ fn an_archive_leaves_the_reserve() {
     filled(&data_dir);
     let how = Packing {
         reserve: u64::MAX,
-        ..Packing::default()
+        ..packing()
     };
     let file = folder.path().join("a.archive");
     let refused = pack(&file, &mut manifest(), &sources(&data_dir).unwrap(), how).unwrap_err();
@@ -422,10 +439,9 @@ fn what_waits_for_the_next_start_is_taken_by_it_whole() {
         let gateway = Hold::for_gateway(&data_dir).unwrap();
         let unpacked = prepare(&data_dir, true).unwrap();
         unpack(&file, None, &unpacked).unwrap();
-        let mut outside = Outside::default();
+        let mut outside = Outside::new(&data_dir);
         outside.write(&etc.join("headgate.toml"), b"new").unwrap();
         outside.write(&etc.join("rules"), b"new").unwrap();
-        outside.note(&data_dir).unwrap();
         wait_for_start(&data_dir).unwrap();
         assert_eq!(text(&data_dir, "users.json").unwrap(), "old");
         assert_eq!(text(&etc, "headgate.toml").unwrap(), "old");
@@ -494,9 +510,8 @@ fn what_is_not_ready_or_withdrawn_leaves_the_old_data() {
         let _gateway = Hold::for_gateway(&data_dir).unwrap();
         let unpacked = prepare(&data_dir, true).unwrap();
         unpack(&file, None, &unpacked).unwrap();
-        let mut outside = Outside::default();
+        let mut outside = Outside::new(&data_dir);
         outside.write(&rules, b"new").unwrap();
-        outside.note(&data_dir).unwrap();
         if withdrawn {
             wait_for_start(&data_dir).unwrap();
             assert!(withdraw(&data_dir).unwrap());
@@ -557,4 +572,308 @@ fn a_copy_that_nobody_holds_is_removed_by_the_next() {
     }
     empty_snapshot(folder.path()).unwrap();
     assert_eq!(made.map(|folder| folder.exists()), [true, false, true, false]);
+}
+
+/// Takes an archive over as a gateway that runs does, up to the moment at which it waits for the next start.
+fn taken_over(file: &Path, data_dir: &Path) -> Result<Manifest, ArchiveError> {
+    taken_over_by(file, data_dir, None, 0, &RUNS)
+}
+
+fn taken_over_by(
+    file: &Path,
+    data_dir: &Path,
+    new: Option<(&Path, &str)>,
+    reserve: u64,
+    stop: &CancellationToken,
+) -> Result<Manifest, ArchiveError> {
+    fs::create_dir_all(data_dir).unwrap();
+    let text = new.map_or(String::new(), |(_, text)| text.to_owned());
+    let mut config = Config::of_text(text, []).unwrap();
+    data_dir.clone_into(&mut config.data_dir);
+    let taking = Taking {
+        file,
+        passphrase: None,
+        config: &config,
+        new,
+        force: true,
+        rules: true,
+        outside: Outward::AsNow(&config),
+        reserve,
+        stop,
+    };
+    taking.ready()
+}
+
+/// An archive of these files, as its manifest has them.
+fn made_of(folder: &Path, files: &[(&str, &str)]) -> PathBuf {
+    let mut listed = manifest();
+    listed.files = files.iter().map(|(name, text)| described(name, text)).collect();
+    let entries: Vec<_> = files
+        .iter()
+        .map(|(name, text)| (*name, *text, tar::EntryType::Regular))
+        .collect();
+    forged(folder, &serde_json::to_string(&listed).unwrap(), &entries)
+}
+
+fn described(name: &str, text: &str) -> Archived {
+    let mut hashing = Hashing::new(text.as_bytes());
+    io::copy(&mut hashing, &mut io::sink()).unwrap();
+    let (bytes, sha256) = hashing.end();
+    Archived {
+        path: name.into(),
+        bytes,
+        sha256,
+    }
+}
+
+/// Nothing of a restore is there, and the old data are.
+fn is_as_before(data_dir: &Path) {
+    for left in ["restoring", "restored", "arriving", "taken-back"] {
+        assert!(!data_dir.join(left).exists(), "{left}");
+    }
+    assert_eq!(text(data_dir, "users.json").unwrap(), "old");
+}
+
+/// A data folder with users, and no more.
+fn old_data(folder: &Path) -> PathBuf {
+    let data_dir = folder.join("b");
+    fs::create_dir_all(&data_dir).unwrap();
+    fs::write(data_dir.join("users.json"), "old").unwrap();
+    data_dir
+}
+
+/// Whoever takes a backup back leaves a trace: the audit log is that of the gateway, and says so later. On a new machine that of the archive goes on.
+#[test]
+fn the_audit_log_stays_where_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let theirs = ["audit.log", "audit.log.2", "audit-others.log", "audit.begun"];
+    let names = theirs.map(|name| format!("data/{name}"));
+    let mut files: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "theirs")).collect();
+    files.push(("data/users.json", "{}"));
+    let file = made_of(folder.path(), &files);
+
+    let data_dir = old_data(folder.path());
+    fs::write(data_dir.join("audit.log"), "ours").unwrap();
+    fs::write(data_dir.join("audit.log.1"), "ours").unwrap();
+    assert_eq!(taken(&data_dir), None);
+    taken_over(&file, &data_dir).unwrap();
+    let replaced = replaced_by_restore(&data_dir);
+    assert_eq!(replaced, [data_dir.join("users.json").display().to_string()]);
+    let aside = place(&data_dir).unwrap().unwrap();
+    assert_eq!(text(&data_dir, "users.json").unwrap(), "{}");
+    for (name, expected) in [
+        ("audit.log", Some("ours")),
+        ("audit.log.1", Some("ours")),
+        ("audit.log.2", None),
+        ("audit-others.log", None),
+        ("audit.begun", None),
+    ] {
+        assert_eq!(text(&data_dir, name).as_deref(), expected, "{name}");
+        assert!(!aside.join(name).exists(), "{name}");
+    }
+    assert_eq!(taken(&data_dir), Some(Some("replaced-1".to_owned())));
+    forget_taken(&data_dir).unwrap();
+    assert_eq!(taken(&data_dir), None);
+
+    let new = folder.path().join("new");
+    taken_over(&file, &new).unwrap();
+    assert_eq!(place(&new).unwrap(), None);
+    for name in theirs {
+        assert_eq!(text(&new, name).unwrap(), "theirs", "{name}");
+    }
+    assert_eq!(taken(&new), Some(None));
+}
+
+/// Cut off between its moves, a restore goes on with the folder that it has begun to put things aside into, and names it at the end.
+#[test]
+fn what_was_before_is_in_one_folder_however_often_the_start_is_cut_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, _) = packed(folder.path());
+    let data_dir = folder.path().join("b");
+    filled(&data_dir);
+    let unpacked = prepare(&data_dir, true).unwrap();
+    unpack(&file, None, &unpacked).unwrap();
+    wait_for_start(&data_dir).unwrap();
+    fs::write(data_dir.join("restored/aside"), "replaced-1").unwrap();
+    fs::create_dir(data_dir.join("replaced-1")).unwrap();
+    fs::rename(data_dir.join("store"), data_dir.join("replaced-1/store")).unwrap();
+    let aside = finish_waiting(&data_dir).unwrap().unwrap();
+    assert_eq!(aside, data_dir.join("replaced-1"));
+    assert!(aside.join("store").exists() && aside.join("users.json").exists());
+    assert!(!data_dir.join("replaced-2").exists());
+    assert_eq!(taken(&data_dir), Some(Some("replaced-1".to_owned())));
+}
+
+/// Of some KiB that become a manifest without an end nothing is made.
+#[test]
+fn a_manifest_has_an_end_and_is_read_as_what_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = serde_json::to_value(manifest()).unwrap();
+    let with = |key: &str, value: serde_json::Value| {
+        let mut manifest = good.clone();
+        manifest[key] = value;
+        look_into(&forged(folder.path(), &manifest.to_string(), &[]), None)
+    };
+    let long = serde_json::Value::Array(vec![serde_json::json!([]); 1_500_000]);
+    let refused = with("more", long).unwrap_err();
+    assert!(matches!(refused, ArchiveError::LongManifest(_)), "{refused}");
+    let known = with("more", serde_json::json!([[], { "a": [1] }])).unwrap().0;
+    assert_eq!(known, manifest());
+    for (key, value) in [
+        ("format", serde_json::json!("1")),
+        ("format", serde_json::json!([1])),
+        ("gateway", serde_json::json!(1)),
+        ("files", serde_json::json!({})),
+        (
+            "files",
+            serde_json::json!([{ "path": "data/clock", "bytes": -1, "sha256": "" }]),
+        ),
+        ("users", serde_json::json!([])),
+    ] {
+        let refused = with(key, value.clone()).unwrap_err();
+        assert!(
+            matches!(refused, ArchiveError::Manifest(_)),
+            "{key} {value}: {refused}"
+        );
+    }
+}
+
+/// What an archive says of itself is held against the disk before anything is written; and while it is written the reserve is kept.
+#[test]
+fn a_restore_leaves_the_reserve() {
+    let folder = tempfile::tempdir().unwrap();
+    let data_dir = old_data(folder.path());
+    let mut listed = manifest();
+    listed.files.push(Archived {
+        path: "data/store/journal/1".into(),
+        bytes: 1 << 60,
+        sha256: String::new(),
+    });
+    let zeros = "0".repeat(1 << 20);
+    let entry = ("data/store/journal/1", &*zeros, tar::EntryType::Regular);
+    let file = forged(folder.path(), &serde_json::to_string(&listed).unwrap(), &[entry]);
+    let refused = taken_over(&file, &data_dir).unwrap_err();
+    assert!(matches!(refused, ArchiveError::NoRoomToRestore { bytes, .. } if bytes == 1 << 60));
+    is_as_before(&data_dir);
+
+    let file = made_of(
+        folder.path(),
+        &[("data/traces/a.jsonl", "{}"), ("data/users.json", "{}")],
+    );
+    let refused = taken_over_by(&file, &data_dir, None, u64::MAX, &RUNS).unwrap_err();
+    assert!(
+        matches!(refused, ArchiveError::NoRoomToRestore { .. }),
+        "{refused}"
+    );
+    // Others fill the disk meanwhile: looked at before a file is written.
+    let reserve = free_bytes(&data_dir) - (2 << 20);
+    let refused = taken_over_by(&file, &data_dir, None, reserve, &RUNS).unwrap_err();
+    assert!(
+        matches!(refused, ArchiveError::NoRoomToRestore { .. }),
+        "{refused}"
+    );
+    is_as_before(&data_dir);
+    // A file that is read whole has no such length, wherever it is said.
+    listed.files[0].path = "data/users.json".into();
+    let file = forged(folder.path(), &serde_json::to_string(&listed).unwrap(), &[]);
+    let refused = look_into(&file, None).unwrap_err();
+    assert!(matches!(refused, ArchiveError::LongFile { .. }), "{refused}");
+}
+
+/// A gateway that stops ends what is done with backups, and nothing of it stays.
+#[test]
+fn a_gateway_that_stops_makes_and_takes_no_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let stopped = CancellationToken::new();
+    stopped.cancel();
+    let data_dir = old_data(folder.path());
+    let file = made_of(folder.path(), &[("data/users.json", "{}")]);
+    let refused = taken_over_by(&file, &data_dir, None, 0, &stopped).unwrap_err();
+    assert!(matches!(refused, ArchiveError::Stopped), "{refused}");
+    is_as_before(&data_dir);
+    let how = Packing {
+        stop: &stopped,
+        ..packing()
+    };
+    let sources = sources(&data_dir).unwrap();
+    pack(&folder.path().join("new"), &mut manifest(), &sources, how).unwrap_err();
+    assert_eq!(
+        fs::read_dir(folder.path()).unwrap().count(),
+        2,
+        "b and the archive"
+    );
+}
+
+/// What the next start would not read is refused by the words with which it would fail, and nothing has changed.
+#[test]
+fn what_keeps_a_gateway_from_starting_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let data_dir = old_data(folder.path());
+    for (name, told) in [
+        ("data/administrators.json", "administrators.json: unknown field"),
+        ("data/bans.json", "bans.json: "),
+        ("data/users.json", "users.json:1:5"),
+        ("data/administrators.json/x", "does not belong"),
+        ("data/users.json/x", "does not belong"),
+        ("data/bans.json/x", "does not belong"),
+        ("data/history/x", "does not belong"),
+        ("data/audit.log/x", "does not belong"),
+        ("data/clock/x", "does not belong"),
+        ("data/certificates", "does not belong"),
+        ("data/secrets", "does not belong"),
+        ("data/bridges", "does not belong"),
+        ("data/configurations", "does not belong"),
+        ("data/traces", "does not belong"),
+        ("data/store/journal", "store"),
+    ] {
+        let file = made_of(folder.path(), &[(name, "{\"x\":")]);
+        let refused = taken_over(&file, &data_dir).unwrap_err().to_string();
+        assert!(refused.contains(told), "{name}: {refused}");
+        assert!(!refused.contains("restoring"), "{name}: {refused}");
+        is_as_before(&data_dir);
+    }
+    // Files that the configuration wants in there, of the archive and of the gateway alike.
+    let config = folder.path().join("headgate.toml");
+    let certificate = data_dir.join("certificates/a/a.pem");
+    fs::create_dir_all(certificate.parent().unwrap()).unwrap();
+    fs::write(&certificate, "good enough").unwrap();
+    let text = format!(
+        "[[listeners]]\nname = \"tls\"\nkind = \"tls\"\nbind = \"127.0.0.1:0\"\n[listeners.tls]\ncertificate = {certificate:?}\nkey = {certificate:?}\n"
+    );
+    let none: &[(&str, &str)] = &[("data/users.json", "{}")];
+    let garbage: &[(&str, &str)] = &[("data/certificates/a/a.pem", "garbage")];
+    for (files, told) in [(none, "No such file"), (garbage, "there is no")] {
+        let file = made_of(folder.path(), files);
+        let taken = taken_over_by(&file, &data_dir, Some((&config, &text)), 0, &RUNS);
+        let refused = taken.unwrap_err().to_string();
+        let wanted = format!("{}: ", certificate.display());
+        assert!(refused.contains(told) && refused.contains(&wanted), "{refused}");
+        is_as_before(&data_dir);
+    }
+    // What a start does not mind is taken.
+    let file = made_of(
+        folder.path(),
+        &[("data/clock", "garbage"), ("data/alarms.json", "garbage")],
+    );
+    taken_over(&file, &data_dir).unwrap();
+    place(&data_dir).unwrap();
+    assert!(!data_dir.join("setup-code").exists());
+}
+
+/// Killed while what belongs elsewhere is written, or just before: whoever comes next knows of it.
+#[test]
+fn what_a_killed_restore_left_elsewhere_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data_dir, etc) = (folder.path().join("b"), folder.path().join("etc"));
+    filled(&data_dir);
+    prepare(&data_dir, true).unwrap();
+    let mut outside = Outside::new(&data_dir);
+    outside.write(&etc.join("headgate.toml"), b"new").unwrap();
+    outside.write(&etc.join("rules"), b"new").unwrap();
+    fs::rename(etc.join("rules.restoring"), etc.join("rules.restoring.new")).unwrap();
+    drop(outside);
+    assert_eq!(fs::read_dir(&etc).unwrap().count(), 2);
+    forget_restoring(&data_dir).unwrap();
+    assert_eq!(fs::read_dir(&etc).unwrap().count(), 0);
+    assert!(!data_dir.join("restoring").exists());
 }

@@ -16,6 +16,7 @@ use serde_json::json;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use tokio_util::sync::CancellationToken;
 
 /// What both need of the configuration.
 const NEEDED: [&str; 6] = [
@@ -91,6 +92,7 @@ impl ExportCommand {
             passphrase: passphrase.as_ref(),
             force: self.force,
             reserve: 0,
+            stop: &CancellationToken::new(),
         };
         let manifest = match Hold::for_command(&config.data_dir) {
             Ok(_hold) => making.of_stopped(&self.file)?,
@@ -155,6 +157,8 @@ impl RestoreCommand {
             } else {
                 Outward::Nowhere
             },
+            reserve: 0,
+            stop: &CancellationToken::new(),
         };
         let manifest = taking.ready()?;
         let aside = archive::place(data_dir)?;

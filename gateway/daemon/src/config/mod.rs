@@ -9,6 +9,7 @@ mod changes;
 mod checks;
 mod document;
 mod edit;
+mod elsewhere;
 mod environment;
 mod limits;
 mod schema;

@@ -227,6 +227,7 @@ struct Known {
     state: State,
     missing: Vec<String>,
     installation: Option<Installation>,
+    looked_at: Option<Instant>,
 }
 
 /// What updates are made of.
@@ -301,6 +302,7 @@ impl Firmware {
     }
 
     async fn look(&self) -> Result<Status, FirmwareError> {
+        self.0.known.lock().looked_at = Some(Instant::now());
         let looked = match self.rauc() {
             Ok(rauc) => rauc.status().await.map_err(FirmwareError::from),
             Err(error) => Err(error),
@@ -454,9 +456,12 @@ impl Firmware {
         }
     }
 
-    /// All that is known; RAUC is asked again.
+    /// All that is known; RAUC is asked again, though not more often than every two seconds, however many ask.
     pub(crate) async fn view(&self) -> FirmwareView {
-        let _ = self.look().await;
+        let looked_at = self.0.known.lock().looked_at;
+        if looked_at.is_none_or(|at| at.elapsed() >= LOOK) {
+            let _ = self.look().await;
+        }
         let (kept, uploaded) =
             tokio::task::block_in_place(|| (Kept::load(&self.0.data_dir), self.uploaded()));
         let known = self.0.known.lock();

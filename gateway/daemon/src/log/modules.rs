@@ -1,7 +1,7 @@
 //! The modules that write to the log: their levels may be set by themselves.
 
 /// Names as `log.level` takes them, and what is told there. A name stands for all modules below it too; `headgate` for all.
-pub(crate) const MODULES: [(&str, &str); 67] = [
+pub(crate) const MODULES: [(&str, &str); 69] = [
     ("headgate", "all of the following"),
     (
         "headgate_access::service",
@@ -38,6 +38,10 @@ pub(crate) const MODULES: [(&str, &str); 67] = [
     (
         "headgate_daemon::api::clients",
         "clients, sessions and queues that operators change",
+    ),
+    (
+        "headgate_daemon::api::clock",
+        "the machine's clock that administrators set",
     ),
     (
         "headgate_daemon::api::compat::basic",
@@ -82,6 +86,10 @@ pub(crate) const MODULES: [(&str, &str); 67] = [
         "connections of bridges: attempts, losses, ends",
     ),
     ("headgate_daemon::daemon", "start and stop"),
+    (
+        "headgate_daemon::firmware",
+        "updates of the system, and whether it is good",
+    ),
     ("headgate_daemon::history", "the history of the configuration"),
     ("headgate_daemon::http", "pages for browsers"),
     (
