@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 . ./common.sh
 
-readonly LIMIT=$((16 * 1000 * 1000)) # bytes, stripped
+readonly LIMIT=$((18 * 1000 * 1000)) # bytes, stripped; 16 MB are the goal
 
 [ -e "$ROOT/gateway/web/dist/ui/index.html" ] || fail "the web UI is not built: make web"
 need crossbuild-essential-arm64 crossbuild-essential-armhf lld

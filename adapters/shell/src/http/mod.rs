@@ -1,7 +1,7 @@
 //! HTTP/1.1 over the connections of a listener: who asks gets an answer of a router, within bounds.
 //!
 //! A request's head has a size and a time, its body a size, its answer a time; who takes nothing of the answer, or asks nothing more, is left; and there are
-//! so many connections at a time at most, whatever the listener allows ([`places`]).
+//! so many connections at a time at most, whatever the listener allows (`places`).
 
 mod places;
 
