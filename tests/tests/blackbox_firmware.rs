@@ -219,6 +219,12 @@ fn bundles_are_uploaded_checked_and_installed_and_bad_ones_refused() {
         refused.text()
     );
     assert_eq!(post("install", &json!({ "reboot": true })).status, 200);
+    let change = control.get("/api/v1/audit?limit=1").json()["rows"][0].clone();
+    let bundle = change["after"]["bundle"].as_str().unwrap_or_default();
+    assert!(
+        bundle.ends_with("bundle.raucb"),
+        "what was done is told: {change}"
+    );
     let ended = || {
         eventually("the installation has ended", || {
             let view = view(&daemon);

@@ -5,9 +5,13 @@
 
 use super::Control;
 use super::server::Failure;
+use crate::diagnostics::Secrets;
 use crate::sys::unix_time;
+use axum::body::{Body, HttpBody as _, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, COOKIE as COOKIE_HEADER, HOST, HeaderMap, ORIGIN};
+use axum::http::header::{
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, COOKIE as COOKIE_HEADER, HOST, HeaderMap, ORIGIN,
+};
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -144,8 +148,9 @@ pub(super) async fn pass(State(guard): State<Guard>, request: Request, next: Nex
     // It goes on, and is written down, although whoever asked has gone.
     let done = tokio::spawn(async move {
         let change = Change::begin(&control, &asking, asked, action);
-        let response = next.run(request).await;
+        let (response, answer) = answered(next.run(request).await).await;
         let difference = response.extensions().get::<Difference>().cloned();
+        let difference = difference.or(answer);
         change.end(response.status(), difference);
         response
     });
@@ -153,6 +158,33 @@ pub(super) async fn pass(State(guard): State<Guard>, request: Request, next: Nex
         Ok(response) => response,
         Err(error) => Failure(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
+}
+
+/// What a change has come to as its answer says it, where nothing else does: without secrets, and if it is short.
+async fn answered(response: Response) -> (Response, Option<Difference>) {
+    const MOST: usize = 4 << 10;
+    let kind = response.headers().get(CONTENT_TYPE);
+    let is_json = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    let is_short = response
+        .body()
+        .size_hint()
+        .exact()
+        .is_some_and(|bytes| bytes <= MOST as u64);
+    if !(response.status().is_success() && is_json && is_short) {
+        return (response, None);
+    }
+    let (head, body) = response.into_parts();
+    let bytes = to_bytes(body, MOST).await.unwrap_or_default();
+    let told = serde_json::from_slice::<Value>(&bytes).ok();
+    let told = told.filter(|told| told.as_object().is_some_and(|fields| !fields.is_empty()));
+    let after = told.map(|mut told| {
+        Secrets::default().take_out(&mut told);
+        Difference {
+            before: None,
+            after: Some(told),
+        }
+    });
+    (Response::from_parts(head, Body::from(bytes)), after)
 }
 
 /// In the log: what is refused changes nothing, and does not push changes out of the audit log.

@@ -39,7 +39,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 /// How often it is looked whether the system is good, and afterwards what it reaches.
 const LOOK: Duration = Duration::from_secs(2);
-const LOOK_LATER: Duration = Duration::from_secs(60);
+const LOOK_LATER: Duration = Duration::from_secs(30);
 /// RAUC may start after the gateway.
 const RETRY: Duration = Duration::from_secs(10);
 /// How long a message may take round the bus.
@@ -287,6 +287,9 @@ impl Firmware {
             self.on_trial(booted, &status, &mut kept, began).await;
         }
         loop {
+            // What has just started has not reached anything yet.
+            sleep(LOOK_LATER).await;
+            let _ = self.look().await;
             let reached = self.seen().await.connected;
             let is_good = self.0.known.lock().state == State::Good;
             if is_good && reached != kept.uplinks {
@@ -296,8 +299,6 @@ impl Firmware {
                 };
                 self.save(&kept);
             }
-            sleep(LOOK_LATER).await;
-            let _ = self.look().await;
         }
     }
 
