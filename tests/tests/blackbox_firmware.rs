@@ -187,6 +187,12 @@ fn a_bad_system_with_nothing_to_fall_back_to_stays_and_says_so() {
     until_state(&daemon, "bad");
     assert!(!machine.has_rebooted());
     assert!(!machine.asked().contains("mark-bad"));
+
+    // Unless somebody knows better.
+    machine.setup.said(&["update", "mark", "good"]);
+    assert_eq!(view(&daemon)["state"], "good");
+    let alarms = HttpClient::control(&daemon).get("/api/v1/alarms").json();
+    assert!(!alarms["active"].to_string().contains("firmware_bad"), "{alarms}");
     daemon.stop();
 }
 

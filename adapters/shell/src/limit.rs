@@ -2,9 +2,10 @@
 
 use crate::shared_rate::SharedRates;
 use crate::throttle::ClientRate;
+use headgate_access::subscriber;
 use headgate_model::UserRates;
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -139,10 +140,7 @@ impl AddressLimit {
     }
 
     pub(crate) fn acquire(&self, address: IpAddr) -> Option<AddressSlot> {
-        let key = match address {
-            IpAddr::V4(_) => address,
-            IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)).into(),
-        };
+        let key = subscriber(address);
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(key).or_default();
         if *count >= self.max {

@@ -8,7 +8,7 @@ mod peer;
 mod service;
 mod shared_key;
 
-pub use network::{AddressRule, AddressRules, Network, ParseRuleError};
+pub use network::{AddressRule, AddressRules, Network, ParseRuleError, subscriber};
 pub use peer::{ClientCert, ConnectionInfo, HttpInfo, PeerAddr, TlsInfo};
 pub use service::{ANSWER_IN, AccessService, AccessSession, Answering, Finding, ask};
 pub use shared_key::{SharedKey, SharedKeyError, unhex};

@@ -3,7 +3,7 @@
 //! Always true: IPv4-mapped IPv6 addresses are looked at as the IPv4 addresses that they are.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 use ipnet::IpNet;
@@ -40,6 +40,14 @@ pub enum ParseRuleError {
     /// Neither `allow` nor `deny` in front.
     #[error("`{0}` is no rule such as \"allow 10.0.0.0/8\" or \"deny all\"")]
     Rule(String),
+}
+
+/// Who counts as one where addresses are counted: an IPv4 address, however it is written, or the IPv6 /64 that one subscriber gets; `::1` is itself.
+pub fn subscriber(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) if !v6.is_loopback() => Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)).into(),
+        other => other,
+    }
 }
 
 impl Network {

@@ -3,8 +3,9 @@
 //! Always true: an address is in the round exactly when somebody waits there; nobody is let in beyond the two bounds, and who is put out for
 //! another is handed back.
 
+use headgate_access::subscriber;
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 /// Who counts as one address: an IPv4 address, or an IPv6 network of 64 bits, which is what one subscriber gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -12,10 +13,7 @@ pub(crate) struct Origin(IpAddr);
 
 impl From<IpAddr> for Origin {
     fn from(address: IpAddr) -> Self {
-        Self(match address.to_canonical() {
-            IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)).into(),
-            v4 => v4,
-        })
+        Self(subscriber(address))
     }
 }
 

@@ -49,45 +49,37 @@ pub(crate) async fn write_body<E: Display>(
     most: u64,
     body: impl Stream<Item = Result<Bytes, E>>,
 ) -> Result<(), IncomingError> {
-    let writing = write(folder, file, told, most, body);
-    timeout(LONGEST, writing).await.map_err(|_| IncomingError::Late)?
-}
-
-async fn write<E: Display>(
-    folder: &Path,
-    file: File,
-    told: Option<u64>,
-    most: u64,
-    body: impl Stream<Item = Result<Bytes, E>>,
-) -> Result<(), IncomingError> {
-    let room = || free_bytes(folder).saturating_sub(RESERVE);
-    if told.is_some_and(|told| told > most) {
-        return Err(IncomingError::TooLong(most));
-    }
-    if told.unwrap_or(0) > room() {
-        return Err(IncomingError::NoRoom);
-    }
-    let mut file = tokio::fs::File::from_std(file);
-    let (mut bytes, mut looked_at) = (0_u64, None);
-    let mut body = pin!(body);
-    loop {
-        let next = timeout(STALL, body.next()).await;
-        let Some(piece) = next.map_err(|_| IncomingError::Late)? else {
-            break;
-        };
-        let piece = piece.map_err(|error| IncomingError::Broken(error.to_string()))?;
-        bytes += piece.len() as u64;
-        if bytes > most {
+    let writing = async {
+        let room = || free_bytes(folder).saturating_sub(RESERVE);
+        if told.is_some_and(|told| told > most) {
             return Err(IncomingError::TooLong(most));
         }
-        if looked_at.is_none_or(|at| bytes - at >= LOOK_EVERY) {
-            looked_at = Some(bytes);
-            if room() < LOOK_EVERY {
-                return Err(IncomingError::NoRoom);
-            }
+        if told.unwrap_or(0) > room() {
+            return Err(IncomingError::NoRoom);
         }
-        file.write_all(&piece).await?;
-    }
-    file.flush().await?;
-    Ok(file.sync_all().await?)
+        let mut file = tokio::fs::File::from_std(file);
+        let (mut bytes, mut looked_at) = (0_u64, None);
+        let mut body = pin!(body);
+        loop {
+            let next = timeout(STALL, body.next()).await;
+            let Some(piece) = next.map_err(|_| IncomingError::Late)? else {
+                break;
+            };
+            let piece = piece.map_err(|error| IncomingError::Broken(error.to_string()))?;
+            bytes += piece.len() as u64;
+            if bytes > most {
+                return Err(IncomingError::TooLong(most));
+            }
+            if looked_at.is_none_or(|at| bytes - at >= LOOK_EVERY) {
+                looked_at = Some(bytes);
+                if room() < LOOK_EVERY {
+                    return Err(IncomingError::NoRoom);
+                }
+            }
+            file.write_all(&piece).await?;
+        }
+        file.flush().await?;
+        Ok(file.sync_all().await?)
+    };
+    timeout(LONGEST, writing).await.map_err(|_| IncomingError::Late)?
 }

@@ -4,10 +4,11 @@
 //! Always true: there are no more places than `max`, and `reserve` more for this machine; an answer to a peer that is known is cut off for nobody.
 
 use axum::body::{Body, Bytes, HttpBody};
+use headgate_access::subscriber;
 use hyper::body::{Frame, Incoming, SizeHint};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -101,7 +102,7 @@ impl Places {
 
     /// A place for somebody at this address; `None` if those who are known have all of them.
     pub(super) fn take(&self, address: IpAddr) -> Option<Place> {
-        let (address, mut taken) = (network(address), self.taken.lock());
+        let (address, mut taken) = (subscriber(address), self.taken.lock());
         let room = self.max + if address.is_loopback() { self.reserve } else { 0 };
         if taken.by_number.len() >= room {
             let number = taken.to_leave()?;
@@ -152,14 +153,6 @@ impl Taken {
             Some(((holder.rank()?, most, holder.since), *number))
         });
         leaving.min().map(|(_, number)| number)
-    }
-}
-
-/// Who has one IPv6 address has its /64.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) if !v6.is_loopback() => Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)).into(),
-        other => other,
     }
 }
 

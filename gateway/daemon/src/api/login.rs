@@ -7,13 +7,13 @@ use axum::extract::{Extension, State};
 use axum::http::header::{HeaderValue, SET_COOKIE};
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Json, Response};
-use headgate_access::{ConnectionInfo, PeerAddr};
+use headgate_access::{ConnectionInfo, PeerAddr, subscriber};
 use headgate_admin::{AdminError, Login, Role};
 use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
@@ -42,13 +42,7 @@ impl Default for Logins {
 impl Logins {
     /// A place for somebody at this address.
     fn place(&self, address: IpAddr) -> Option<Waiting> {
-        // Who has one IPv6 address has its /64.
-        let network = match address.to_canonical() {
-            IpAddr::V6(v6) if !v6.is_loopback() => {
-                Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)).into()
-            }
-            other => other,
-        };
+        let network = subscriber(address);
         let mut waiting = self.waiting.lock();
         let here = waiting.entry(network).or_default();
         (*here < MAX_OF_AN_ADDRESS).then(|| {

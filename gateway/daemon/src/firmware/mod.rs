@@ -326,16 +326,26 @@ impl Firmware {
         };
         let (slot, version) = (&booted.boot_name, booted.version.as_deref().unwrap_or("factory"));
         self.set_state(State::Trial, Vec::new());
+        let mut is_told = false;
         loop {
+            // An operator has said so meanwhile.
+            if self.0.known.lock().state == State::Good {
+                return;
+            }
             let seen = Seen {
                 listeners_down: self.deaf().await,
                 ..self.seen().await
             };
             match judge.judge(&seen, began.elapsed()) {
                 Verdict::Wait(missing) => self.set_state(State::Trial, missing),
+                // What has nothing to fall back to may become good late.
+                Verdict::Bad(missing) if is_told => self.set_state(State::Bad, missing),
                 Verdict::Bad(missing) => {
                     tracing::error!(slot, version, ?missing, "this system is not good");
-                    return self.fall_back(booted, status, kept, missing).await;
+                    is_told = true;
+                    if self.fall_back(booted, status, kept, missing).await {
+                        return;
+                    }
                 }
                 Verdict::Good => {
                     let marked = match self.rauc() {
@@ -360,11 +370,17 @@ impl Firmware {
             kept.good.insert(booted.name.clone(), booted.mark.clone());
             self.save(kept);
         }
-        self.set_state(State::Good, Vec::new());
+        self.is_good();
         let _ = self.look().await;
     }
 
-    async fn fall_back(&self, booted: &Slot, status: &Status, kept: &mut Kept, missing: Vec<String>) {
+    fn is_good(&self) {
+        self.set_state(State::Good, Vec::new());
+        self.0.alarms.set("firmware_bad", None);
+    }
+
+    /// Whether the machine falls back.
+    async fn fall_back(&self, booted: &Slot, status: &Status, kept: &mut Kept, missing: Vec<String>) -> bool {
         self.set_state(State::Bad, missing.clone());
         let summary = format!(
             "the system in slot {} is not good: {}",
@@ -377,7 +393,8 @@ impl Firmware {
         let is_new = kept.good.get(&booted.name) != Some(&booted.mark);
         let there = status.other().is_some_and(|other| other.good);
         if !(is_new && there) {
-            return tracing::error!("there is no other system to fall back to");
+            tracing::error!("there is no other system to fall back to");
+            return false;
         }
         kept.fell_back = Some(FellBack {
             slot: booted.boot_name.clone(),
@@ -394,6 +411,7 @@ impl Firmware {
             Ok(()) => tracing::warn!("the machine falls back to the system before"),
             Err(error) => tracing::error!(%error, "the machine does not fall back"),
         }
+        true
     }
 
     async fn seen(&self) -> Seen {
@@ -615,6 +633,7 @@ impl Firmware {
                 kept.good.insert(booted.name.clone(), booted.mark.clone());
                 self.save(&kept);
             }
+            self.is_good();
         }
         Ok(())
     }
