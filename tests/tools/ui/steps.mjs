@@ -575,6 +575,12 @@ async function isAsked(page, text) {
   assert.equal(await editor.inputValue(), edited);
   assert.match(page.page.url(), /#\/configuration$/);
   await page.page.evaluate(() => (location.hash = "#/alarms"));
+  // The next question is asked before the browser has told that the one before is closed.
+  await page.button("Stay", leaving).evaluate((stay) => {
+    stay.click();
+    location.hash = "#/alarms";
+  });
+  await page.page.evaluate(() => new Promise((told) => requestAnimationFrame(() => requestAnimationFrame(told))));
   await page.button("Leave and lose it", leaving).click();
   await page.heading("Alarms");
   await page.go("Configuration");
