@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Keys that bundles are signed with, made when there are none. KEYS=folder keeps them elsewhere: whoever loses them can update no gateway in the field,
-# and whoever else has them, every one. Prints the folder: ca.pem goes into images; signer.key and signer.pem sign; ca.key belongs in a safe.
+# Keys that bundles and provisioning files are signed with, made when there are none. KEYS=folder keeps them elsewhere: whoever loses them can update no
+# gateway in the field, and whoever else has them, every one. Prints the folder: ca.pem goes into images; signer.key and signer.pem sign; ca.key belongs in a
+# safe. provisioning.pem goes into images, too, and provisioning.key signs what `headgate provision` takes.
 set -euo pipefail
 cd "$(dirname "$0")"
 . ./common.sh
@@ -19,5 +20,11 @@ if [ ! -e "$keys/signer.pem" ]; then
     openssl req -new -key "$keys/signer.key" -subj "/O=Headgate/CN=Signer of bundles" |
         openssl x509 -req -CA "$keys/ca.pem" -CAkey "$keys/ca.key" -CAcreateserial -days 7300 -out "$keys/signer.pem" \
             -extfile <(printf 'basicConstraints=CA:FALSE\nkeyUsage=critical,digitalSignature\nextendedKeyUsage=emailProtection,codeSigning\n') 2>/dev/null
+fi
+if [ ! -e "$keys/provisioning.pem" ]; then
+    say "making keys for provisioning files in $keys"
+    umask 077
+    openssl genpkey -algorithm ed25519 -out "$keys/provisioning.key"
+    openssl pkey -in "$keys/provisioning.key" -pubout -out "$keys/provisioning.pem"
 fi
 echo "$keys"

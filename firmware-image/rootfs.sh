@@ -32,6 +32,7 @@ fi
 
 sed -i "s/@COMPATIBLE@/$BOARD_COMPATIBLE/" "$root/etc/rauc/system.conf"
 install -m 644 "$keys/ca.pem" "$root/etc/rauc/keyring.pem"
+install -D -m 644 "$keys/provisioning.pem" "$root/etc/headgate/provisioning.pem"
 {
     grep -v '^IMAGE_' "$root/usr/lib/os-release"
     echo "IMAGE_ID=headgate"

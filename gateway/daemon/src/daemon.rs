@@ -16,8 +16,11 @@ use crate::metrics::{self, Counters, Surveyor};
 use crate::overload::Overload;
 use crate::private;
 use crate::protocols;
+use crate::provisioning::{self, ProvisioningError, Taken};
+use crate::recovery::Recovery;
 use crate::restart::{Begun, Restart};
 use crate::service::{self, MoreTime};
+use crate::starts::{Machine, Starts, Why};
 use crate::supplies;
 use crate::sys::{self, Sys};
 use crate::telemetry::{SpanCounts, Telemetry};
@@ -61,6 +64,7 @@ pub(crate) fn run(path: Option<&Path>) -> Outcome {
     // It brings the configuration, too, so it comes before all others look.
     let restored = finish_restore(&file)?;
     let undone = undone && restored.is_none();
+    let provisioned = finish_provisioning(&file);
     let text = file.text()?;
     let Startable { config, warnings } =
         Config::read_to_start(file.if_there(), text.clone(), environment_variables())?;
@@ -77,6 +81,14 @@ pub(crate) fn run(path: Option<&Path>) -> Outcome {
     }
     if let Some(aside) = restored {
         tracing::warn!(before = %aside.display(), "a backup has taken the place of all data");
+    }
+    match &provisioned {
+        Some(Ok(taken)) => tracing::warn!(
+            number = taken.number,
+            "a provisioning file has changed this gateway"
+        ),
+        Some(Err(error)) => tracing::error!(%error, "the provisioning file that waited is not taken"),
+        None => {}
     }
     // The data are held until the runtime is gone: what it has begun it may still write.
     let mut hold = None;
@@ -141,6 +153,14 @@ async fn serve(
         let trouble = Trouble::new(Severity::Critical, damage.as_str());
         alarms.set(&format!("store_damaged_{}", n + 1), Some(trouble));
     }
+    if let Some(why) = provisioning::refused(&config.data_dir) {
+        let summary = format!("the provisioning file is not taken: {why}");
+        alarms.set(
+            "provisioning_refused",
+            Some(Trouble::new(Severity::Error, summary)),
+        );
+    }
+    let starts = Starts::begin(keeps.then_some(&*config.data_dir), Machine::look());
     let metrics = Arc::new(Metrics::default());
     let access = Arc::new(Access::load(&config.auth, &config.data_dir)?);
 
@@ -225,10 +245,12 @@ async fn serve(
         alarms: alarms.clone(),
         data_dir: config.data_dir.clone(),
         running,
+        starts: starts.clone(),
         config: config_changes.clone(),
     });
     let audit = AuditLog::open(&config.data_dir);
     tell_restore(&audit, &config.data_dir);
+    tell_provisioning(&audit, &config.data_dir);
     let answers = Control {
         bridges: bridges.clone(),
         access,
@@ -242,6 +264,7 @@ async fn serve(
         audit,
         restart: restart.clone(),
         firmware: firmware.clone(),
+        starts: starts.clone(),
         trends: trends.clone(),
         certificates: certificates.clone(),
         backups: backups.clone(),
@@ -285,7 +308,14 @@ async fn serve(
     tasks.spawn(alarms.clone().keep());
     tasks.spawn(trends.clone().keep());
     tasks.spawn(backups.keep());
-    tasks.spawn(firmware.clone().keep());
+    let recovery = Recovery {
+        bridges: bridges.clone(),
+        firmware: firmware.clone(),
+        data_dir: config.data_dir.clone(),
+        config: config_changes.clone(),
+    };
+    tasks.spawn(recovery.keep());
+    tasks.spawn(firmware.keep());
     let sys = Sys::new(counters.clone(), config_changes.clone());
     let sys = tokio::spawn(sys.run(notices));
 
@@ -310,6 +340,7 @@ async fn serve(
             told?;
             tracing::info!("gateway stops");
             service::stopping();
+            starts.expect(Why::Stopped);
         }
         () = restart.asked() => {
             tracing::info!("gateway stops, and begins anew");
@@ -360,30 +391,58 @@ fn finish_restore(file: &ConfigFile) -> Result<Option<PathBuf>, ArchiveError> {
     }
 }
 
+/// Does what a provisioning file says that waits for this start.
+fn finish_provisioning(file: &ConfigFile) -> Option<Result<Taken, ProvisioningError>> {
+    let read = Config::load_for(&["data_dir"], file.if_there(), environment_variables());
+    let data_dir = read.ok()?.0.data_dir;
+    // Another gateway that has the data folder does it itself.
+    let _hold = provisioning::waits(&data_dir).then(|| Hold::for_command(&data_dir).ok())??;
+    provisioning::finish_waiting(&data_dir, file)
+}
+
 /// Says in the audit log that a backup has taken the place of all data: it is this gateway's own, and the only one of its data that goes on.
 fn tell_restore(audit: &AuditLog, data_dir: &Path) {
     let Some(before) = archive::taken(data_dir) else {
         return;
     };
+    // What fails is tried again at the next start.
+    let action = "A backup has taken the place of all data.";
+    if tell_start(audit, action, before.map(Into::into))
+        && let Err(error) = archive::forget_taken(data_dir)
+    {
+        tracing::warn!(%error, "the audit log will say again that a backup has taken the place of all data");
+    }
+}
+
+/// The same of a provisioning file.
+fn tell_provisioning(audit: &AuditLog, data_dir: &Path) {
+    let untold = provisioning::taken(data_dir).filter(|taken| !taken.is_told);
+    let Some(taken) = untold else { return };
+    let action = "A provisioning file has changed this gateway.";
+    if tell_start(audit, action, Some(taken.number.into())) {
+        provisioning::was_told(data_dir);
+    }
+}
+
+/// Whether the audit log says now what the start has done.
+fn tell_start(audit: &AuditLog, action: &str, after: Option<serde_json::Value>) -> bool {
     let told = AuditEntry {
         number: 0,
         at: sys::unix_time(),
         who: "the gateway itself".into(),
         from: "this machine".into(),
         request: "start".into(),
-        action: "A backup has taken the place of all data.".into(),
+        action: action.into(),
         status: Some(200),
         before: None,
-        after: before.map(Into::into),
+        after,
     };
-    // What fails is tried again at the next start.
     let (number, _) = audit.begin(Role::Administrator, told.clone());
-    let told = AuditEntry { number, ..told };
-    if let Err(error) = audit.end(Role::Administrator, told) {
-        tracing::error!(%error, "the audit log does not say that a backup has taken the place of all data");
-    } else if let Err(error) = archive::forget_taken(data_dir) {
-        tracing::warn!(%error, "the audit log will say again that a backup has taken the place of all data");
+    let ended = audit.end(Role::Administrator, AuditEntry { number, ..told });
+    if let Err(error) = &ended {
+        tracing::error!(%error, action, "the audit log does not say it");
     }
+    ended.is_ok()
 }
 
 /// How a gateway that nobody runs yet is set up.

@@ -86,7 +86,7 @@ impl ConfigFile {
     }
 
     /// Puts a text there.
-    fn write(&self, text: &str) -> io::Result<()> {
+    pub(crate) fn write(&self, text: &str) -> io::Result<()> {
         match self {
             Self::Own(path) if !path.exists() => private::replace(path, text.as_bytes()),
             Self::Given(path) | Self::Own(path) => private::replace_foreign(path, text.as_bytes()),
@@ -382,6 +382,11 @@ impl Live {
     /// The file, and what stands there as it was taken last.
     pub(crate) async fn file(&self) -> (PathBuf, String) {
         (self.0.file.path().to_owned(), self.text().await)
+    }
+
+    /// Where the file is, and whether the gateway was given it.
+    pub(crate) fn config_file(&self) -> &ConfigFile {
+        &self.0.file
     }
 
     /// Whether the gateway could be started with what stands in the file now, which somebody may have changed by hand.

@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::path::Path;
 
 /// Folders that the gateway keeps in its data folder. An archive holds all of it, and a backup that is taken back takes the place of all.
-pub(crate) const FOLDERS: [&str; 7] = [
+pub(crate) const FOLDERS: [&str; 8] = [
     "store",
     "store.format-1",
     "bridges",
@@ -15,16 +15,18 @@ pub(crate) const FOLDERS: [&str; 7] = [
     "traces",
     "secrets",
     "certificates",
+    "provisioned",
 ];
 
 /// Files of the same kind.
-pub(crate) const FILES: [&str; 6] = [
+pub(crate) const FILES: [&str; 7] = [
     "clock",
     "alarms.json",
     "users.json",
     "bans.json",
     "administrators.json",
     "history",
+    "provisioning.json",
 ];
 
 /// The audit log. It belongs to the gateway that has written it: a backup that is taken back leaves it where it is.

@@ -4,6 +4,7 @@ use super::backups::{status_of_incoming, take_time};
 use super::routes::Routes;
 use super::server::{Answer, Control, Done, Failure};
 use crate::firmware::{BundleInfo, FirmwareError, FirmwareView, Installation, RaucError, Uploaded};
+use crate::starts::Why;
 use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
@@ -174,6 +175,6 @@ async fn factory_reset(State(control): State<Control>, Json(wipe): Json<Wipe>) -
 }
 
 async fn reboot(State(control): State<Control>) -> Answer<Done> {
-    control.firmware.reboot().await?;
+    control.firmware.reboot(Why::Reboot).await?;
     Ok(Json(Done {}))
 }

@@ -26,6 +26,7 @@ mod lwm2m;
 mod lwm2m_command;
 mod metrics;
 mod openapi;
+mod provisioning;
 mod publish;
 mod retained;
 mod routes;

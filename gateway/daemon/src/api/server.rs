@@ -13,6 +13,7 @@ use crate::live::Live;
 use crate::log::LogHandle;
 use crate::metrics::Counters;
 use crate::restart::Restart;
+use crate::starts::Starts;
 use crate::traces::Traces;
 use crate::trends::Trends;
 use crate::watch::WatchedTls;
@@ -64,6 +65,8 @@ pub(crate) struct Control {
     pub backups: Backups,
     /// Updates of the system.
     pub firmware: Firmware,
+    /// Why it was started.
+    pub starts: Starts,
     /// Lets the gateway begin anew.
     pub restart: Restart,
     /// Places for streams of events.
@@ -214,6 +217,7 @@ pub(super) fn table() -> Routes {
         .merge(super::diagnostics::routes())
         .merge(super::explain::routes())
         .merge(super::firmware::routes())
+        .merge(super::provisioning::routes())
         .merge(super::retained::routes())
         .merge(super::publish::routes())
         .merge(super::metrics::routes())

@@ -3,6 +3,7 @@
 use super::clients::LOOKED_AT;
 use super::routes::Routes;
 use super::server::{Answer, Control, Done, Failure};
+use crate::starts::{Start, Why};
 use crate::sys::unix_time;
 use crate::timekeeping::Timekeeping;
 use crate::trends::{SERIES, Span, TrendView};
@@ -38,6 +39,12 @@ pub(super) fn routes() -> Routes {
             "/history",
             "Gives what the gateway was like in the last day, or in thirty.",
             history,
+        )
+        .get(
+            Viewer,
+            "/system/starts",
+            "Says why the machine, or the gateway alone, was started, the newest start first.",
+            starts,
         )
         .post(
             Administrator,
@@ -149,11 +156,24 @@ async fn restart(State(control): State<Control>) -> Answer<Done> {
     let rest = control.backups.rest()?;
     tokio::spawn(async move {
         tokio::time::sleep(BEFORE_RESTART).await;
+        control.starts.expect(Why::Restart);
         control.restart.ask();
         // None begins any more.
         rest.into_iter().for_each(OwnedSemaphorePermit::forget);
     });
     Ok(Json(Done {}))
+}
+
+/// Starts that are known.
+#[derive(Serialize, JsonSchema)]
+struct StartList {
+    rows: Vec<Start>,
+}
+
+async fn starts(State(control): State<Control>) -> Json<StartList> {
+    Json(StartList {
+        rows: control.starts.all(),
+    })
 }
 
 async fn system(State(control): State<Control>) -> Json<System> {

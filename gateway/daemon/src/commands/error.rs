@@ -45,6 +45,12 @@ pub(crate) enum CommandError {
     /// RAUC or the gateway refused it.
     #[error("the update is not installed: {0}")]
     NotInstalled(String),
+    /// A provisioning file is not taken.
+    #[error(transparent)]
+    Provisioning(#[from] crate::provisioning::ProvisioningError),
+    /// It was accepted, and could not be done.
+    #[error("the gateway has begun anew without the provisioning file: {0}")]
+    NotProvisioned(String),
     /// There is no such ban.
     #[error("{0} is not banned")]
     NotBanned(String),

@@ -20,8 +20,10 @@ mod keys;
 mod log;
 mod lwm2m;
 mod metrics;
+mod provision;
 mod reference;
 mod restart;
+mod starts;
 mod store;
 mod table;
 mod traces;
@@ -51,7 +53,9 @@ use keys::KeysCommand;
 use log::LogCommand;
 pub use lwm2m::{Lwm2mClients, lwm2m_definitions};
 use metrics::{MetricsCommand, SlowCommand, StatusCommand};
+use provision::ProvisionCommand;
 use restart::RestartCommand;
+use starts::StartsCommand;
 use std::path::{Path, PathBuf};
 use store::StoreCommand;
 use traces::TraceCommand;
@@ -143,8 +147,12 @@ pub enum GatewayCommand {
     Config(ConfigCommand),
     /// Let a running gateway stop and begin anew.
     Restart(RestartCommand),
+    /// Show why the machine, or the gateway alone, was started.
+    Starts(StartsCommand),
     /// Show, check and install updates of the system that a running gateway runs on, and go back to the one before.
     Update(UpdateCommand),
+    /// Give a gateway its name, settings, users, certificates and uplinks by one signed file.
+    Provision(ProvisionCommand),
 }
 
 impl GatewayCommand {
@@ -184,7 +192,9 @@ impl GatewayCommand {
             Self::Reload(reload) => reload.run(),
             Self::Config(config) => config.run(),
             Self::Restart(restart) => restart.run(),
+            Self::Starts(starts) => starts.run(),
             Self::Update(update) => update.run(),
+            Self::Provision(provision) => provision.run(),
         }
     }
 }

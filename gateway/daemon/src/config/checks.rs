@@ -72,6 +72,28 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
             "a program, and its arguments: [\"systemctl\", \"reboot\"]",
         ));
     }
+    let recovery = &config.recovery;
+    if !recovery.after.is_zero() && recovery.after < Duration::from_secs(10) {
+        let what = format!(
+            "{:?} is out of range, allowed is 0s, or 10s and more",
+            recovery.after
+        );
+        faults.push(Fault::new("recovery.after", what));
+    }
+    if recovery.longest < recovery.after {
+        let what = format!("{:?} is less than `recovery.after`", recovery.longest);
+        faults.push(Fault::new("recovery.longest", what));
+    }
+    if let Some(unknown) = recovery
+        .uplinks
+        .iter()
+        .find(|name| !config.bridges.iter().any(|bridge| bridge.name == **name))
+    {
+        faults.push(Fault::new(
+            "recovery.uplinks",
+            format!("there is no bridge `{unknown}`"),
+        ));
+    }
     if !config.backups.every.is_zero() && config.backups.every < Duration::from_secs(60) {
         let what = format!(
             "{:?} is out of range, allowed is 0s, or 1m and more",

@@ -30,7 +30,7 @@ pub(crate) use schema::{choices, resolve};
 pub(crate) use sections::Facility;
 pub(crate) use sections::{
     AlarmSettings, Audience, BackupSettings, Durability, FirmwareSettings, HttpSettings, LogFileSettings,
-    LogFormat, LogSettings, MetricsSettings, StoreSettings, SysSettings, SyslogSettings,
+    LogFormat, LogSettings, MetricsSettings, RecoverySettings, StoreSettings, SysSettings, SyslogSettings,
 };
 pub(crate) use telemetry::{OtlpEndpoint, TelemetrySettings};
 pub(crate) use told::{Location, Told};
@@ -125,6 +125,8 @@ with_protocols!(configuration!(
         backups: BackupSettings = BackupSettings::default(),
         /// Updates of the system that the gateway runs on.
         firmware: FirmwareSettings = FirmwareSettings::default(),
+        /// What is done when no bridge is connected for long.
+        recovery: RecoverySettings = RecoverySettings::default(),
         /// Traces of messages for OpenTelemetry.
         telemetry: TelemetrySettings = TelemetrySettings::default(),
     }

@@ -276,6 +276,8 @@ pub(crate) struct FirmwareSettings {
     pub factory_reset: Vec<String>,
     /// Bytes that an uploaded bundle may have.
     pub max_bundle_bytes: u64,
+    /// Public keys (Ed25519, PEM): a provisioning file that was signed by one of them is taken.
+    pub provisioning_key: PathBuf,
 }
 
 impl Default for FirmwareSettings {
@@ -286,6 +288,40 @@ impl Default for FirmwareSettings {
             reboot: vec!["systemctl".into(), "reboot".into()],
             factory_reset: Vec::new(),
             max_bundle_bytes: 1 << 30,
+            provisioning_key: "/etc/headgate/provisioning.pem".into(),
+        }
+    }
+}
+
+/// What is done when no bridge is connected for long: all try at once, then a program resets what makes the connection, then the machine is started anew. Each
+/// round has twice the patience of the one before, also over starts of the machine: see docs/appliance.md.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct RecoverySettings {
+    /// How long none may be connected before the first step, and between two steps: 10 seconds or more; `0s`: nothing is done.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub after: Duration,
+    /// The program that resets a modem, for example, and its arguments; empty: there is no such step.
+    pub reset: Vec<String>,
+    /// Whether the machine is started anew, by `firmware.reboot`.
+    pub reboot: bool,
+    /// The most that `after` grows to.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub longest: Duration,
+    /// Bridges of which one at least should be connected. Default: all that are not paused.
+    pub uplinks: Vec<String>,
+}
+
+impl Default for RecoverySettings {
+    fn default() -> Self {
+        Self {
+            after: Duration::ZERO,
+            reset: Vec::new(),
+            reboot: false,
+            longest: Duration::from_secs(24 * 60 * 60),
+            uplinks: Vec::new(),
         }
     }
 }

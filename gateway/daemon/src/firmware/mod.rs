@@ -13,6 +13,7 @@ use crate::bridges::Bridges;
 use crate::config::{Config, FirmwareSettings};
 use crate::incoming::{IncomingError, write_body};
 use crate::live::Live;
+use crate::starts::{Starts, Why};
 use crate::sys::unix_time;
 use bytes::Bytes;
 use futures_util::Stream;
@@ -216,6 +217,7 @@ struct Inner {
     config: watch::Receiver<Arc<Config>>,
     known: Mutex<Known>,
     running: Running,
+    starts: Starts,
     /// For one that comes, or is installed.
     work: Arc<Semaphore>,
 }
@@ -238,6 +240,7 @@ pub(crate) struct Parts {
     pub(crate) alarms: Alarms,
     pub(crate) data_dir: PathBuf,
     pub(crate) running: Running,
+    pub(crate) starts: Starts,
     pub(crate) config: watch::Receiver<Arc<Config>>,
 }
 
@@ -253,6 +256,7 @@ impl Firmware {
             config: parts.config,
             known: Mutex::default(),
             running: parts.running,
+            starts: parts.starts,
             work: Arc::new(Semaphore::new(1)),
         }))
     }
@@ -405,7 +409,7 @@ impl Firmware {
         self.save(kept);
         let fallen = async {
             self.rauc()?.mark("bad", "booted").await?;
-            self.reboot().await
+            self.reboot(Why::FallBack).await
         };
         match fallen.await {
             Ok(()) => tracing::warn!("the machine falls back to the system before"),
@@ -614,7 +618,7 @@ impl Firmware {
             let _ = this.look().await;
             if installed.is_ok()
                 && reboot
-                && let Err(error) = this.reboot().await
+                && let Err(error) = this.reboot(Why::Update).await
             {
                 tracing::error!(%error, "the machine is not started anew");
             }
@@ -644,13 +648,28 @@ impl Firmware {
         let other = status.other().filter(|other| other.good);
         other.ok_or(FirmwareError::NoOther)?;
         self.rauc()?.mark("active", "other").await?;
-        self.reboot().await
+        self.reboot(Why::OtherSlot).await
     }
 
     /// Starts the machine anew.
-    pub(crate) async fn reboot(&self) -> Result<(), FirmwareError> {
-        tracing::warn!("the machine is started anew");
-        run(&self.settings().reboot).await
+    pub(crate) async fn reboot(&self, why: Why) -> Result<(), FirmwareError> {
+        tracing::warn!(why = why.name(), "the machine is started anew");
+        self.0.starts.expect(why);
+        let asked = run_program(&self.settings().reboot).await;
+        if asked.is_err() {
+            self.0.starts.expect_nothing();
+        }
+        asked
+    }
+
+    /// Whether the system that runs is good.
+    pub(crate) fn state(&self) -> State {
+        self.0.known.lock().state
+    }
+
+    /// A bundle is being received or installed.
+    pub(crate) fn is_at_work(&self) -> bool {
+        self.0.work.available_permits() == 0
     }
 
     /// Wipes all data, and starts the machine anew as from the factory.
@@ -660,12 +679,12 @@ impl Firmware {
             return Err(FirmwareError::NoReset);
         }
         tracing::warn!("all data is wiped, and the machine is started anew as from the factory");
-        run(&words).await
+        run_program(&words).await
     }
 }
 
 /// A program and its arguments, of the settings.
-async fn run(words: &[String]) -> Result<(), FirmwareError> {
+pub(crate) async fn run_program(words: &[String]) -> Result<(), FirmwareError> {
     let failed = |why: String| FirmwareError::Program {
         program: words.join(" "),
         why,

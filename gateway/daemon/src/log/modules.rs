@@ -1,7 +1,7 @@
 //! The modules that write to the log: their levels may be set by themselves.
 
 /// Names as `log.level` takes them, and what is told there. A name stands for all modules below it too; `headgate` for all.
-pub(crate) const MODULES: [(&str, &str); 69] = [
+pub(crate) const MODULES: [(&str, &str); 73] = [
     ("headgate", "all of the following"),
     (
         "headgate_access::service",
@@ -61,6 +61,10 @@ pub(crate) const MODULES: [(&str, &str); 69] = [
     ),
     ("headgate_daemon::api::login", "administrators who log in and out"),
     (
+        "headgate_daemon::api::provisioning",
+        "provisioning files that wait for the next start",
+    ),
+    (
         "headgate_daemon::api::publish",
         "messages over HTTP that rules do not let pass",
     ),
@@ -108,7 +112,19 @@ pub(crate) const MODULES: [(&str, &str); 69] = [
     ("headgate_daemon::log::limit", "lines that are left out"),
     ("headgate_daemon::memory", "the limit of memory"),
     ("headgate_daemon::private", "owners and permissions of files"),
+    (
+        "headgate_daemon::provisioning",
+        "provisioning files that were taken",
+    ),
+    (
+        "headgate_daemon::recovery",
+        "what is done when no uplink is connected for long",
+    ),
     ("headgate_daemon::service", "systemd and its watchdog"),
+    (
+        "headgate_daemon::starts",
+        "why the machine or the gateway was started",
+    ),
     ("headgate_daemon::sys", "`$SYS`"),
     (
         "headgate_daemon::telemetry",

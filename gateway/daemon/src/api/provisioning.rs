@@ -1,0 +1,84 @@
+//! The signed file that makes the gateway one of a certain plant.
+
+use super::routes::Routes;
+use super::server::{Answer, Control, Failure};
+use crate::provisioning::{self, Accepted, Keys, ProvisioningError, Taken};
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Json;
+use headgate_admin::Role::{Administrator, Viewer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub(super) fn routes() -> Routes {
+    Routes::default()
+        .get(
+            Viewer,
+            "/provisioning",
+            "Says which provisioning file was taken last, and whether one waits for the next start.",
+            view,
+        )
+        .post(
+            Administrator,
+            "/provisioning",
+            "Accepts a signed provisioning file; the next start of the gateway does what it says.",
+            accept,
+        )
+}
+
+impl From<ProvisioningError> for Failure {
+    fn from(error: ProvisioningError) -> Self {
+        let status = match &error {
+            ProvisioningError::File { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+            ProvisioningError::NotNewer { .. } => StatusCode::CONFLICT,
+            _ => StatusCode::UNPROCESSABLE_ENTITY,
+        };
+        Self(status, error.to_string())
+    }
+}
+
+/// Provisioning as it is.
+#[derive(Serialize, JsonSchema)]
+struct Provisioning {
+    /// The last file that was taken.
+    taken: Option<Taken>,
+    /// One waits for the next start of the gateway.
+    waits: bool,
+}
+
+async fn view(State(control): State<Control>) -> Json<Provisioning> {
+    let data_dir = control.live.config().await.data_dir.clone();
+    Json(tokio::task::block_in_place(|| Provisioning {
+        taken: provisioning::taken(&data_dir),
+        waits: provisioning::waits(&data_dir),
+    }))
+}
+
+/// A file.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct File {
+    /// What stands in it, with the signature.
+    text: String,
+}
+
+/// A file that was accepted.
+#[derive(Serialize, JsonSchema)]
+struct AcceptedFile {
+    number: u64,
+}
+
+async fn accept(State(control): State<Control>, Json(file): Json<File>) -> Answer<AcceptedFile> {
+    let config = control.live.config().await;
+    let number = tokio::task::block_in_place(|| {
+        let keys = Keys::load(&config.firmware.provisioning_key)?;
+        let accepted = Accepted::check(file.text, &keys, &config.data_dir, control.live.config_file())?;
+        accepted.wait_for_start(&config.data_dir)?;
+        Ok::<_, ProvisioningError>(accepted.document().number)
+    })?;
+    tracing::info!(
+        number,
+        "a provisioning file waits for the next start of the gateway"
+    );
+    Ok(Json(AcceptedFile { number }))
+}

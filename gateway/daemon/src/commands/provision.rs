@@ -1,0 +1,269 @@
+//! `headgate provision`: a signed file that makes a gateway one of a certain plant.
+
+use super::config_for;
+use super::error::CommandError;
+use super::gateway::Gateway;
+use super::restart::{WAIT, begin_anew};
+use super::table::date;
+use crate::archive::{ArchiveError, Hold};
+use crate::config::{given_or_own, own_file};
+use crate::live::ConfigFile;
+use crate::private;
+use crate::provisioning::{self, Accepted, Document, Keys, ProvisioningError, sign};
+use clap::{Args, Subcommand};
+use headgate_cli::Outcome;
+use hyper::Method;
+use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const PATH: &str = "/api/v1/provisioning";
+/// What the command needs of the configuration.
+const NEEDED: [&str; 3] = ["data_dir", "auth.users_file", "firmware.provisioning_key"];
+/// Files of this beginning are the command's own.
+const NETWORK: &str = "10-headgate-";
+
+/// Give a gateway its name, settings, users, certificates and uplinks by one signed file; sign such a file.
+#[derive(Args)]
+pub struct ProvisionCommand {
+    #[command(flatten)]
+    gateway: Gateway,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Show which file was taken last.
+    Status,
+    /// Sign a file, so that gateways take it that know the key.
+    Sign {
+        /// The file, in TOML; docs/appliance.md says what it may hold.
+        file: PathBuf,
+        /// The private key: Ed25519 in PEM, as `openssl genpkey -algorithm ed25519` makes it.
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// Where the signed file is written; left out, over the file itself.
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Verify a file's signature and show what it is for. Changes nothing.
+    Check {
+        /// The signed file.
+        file: PathBuf,
+        /// The public keys, instead of those that the configuration names.
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
+    },
+    /// Take a file: a gateway that runs begins anew with it, one that does not is changed in its data folder.
+    Take {
+        /// The signed file.
+        file: PathBuf,
+        /// The public keys, instead of those that the configuration names; of a gateway that runs its own count.
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
+    },
+    /// Write a file's network for systemd-networkd.
+    Network {
+        /// The signed file.
+        file: PathBuf,
+        /// The public keys, instead of those that the configuration names.
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
+        /// The folder, such as /run/systemd/network. What an earlier file has left there goes.
+        #[arg(long, value_name = "FOLDER")]
+        to: PathBuf,
+    },
+}
+
+impl ProvisionCommand {
+    /// Runs the command.
+    pub fn run(self) -> Outcome {
+        private::make_files_private();
+        let gateway = &self.gateway;
+        match self.action {
+            Action::Status => {
+                let config = config_for(&NEEDED, gateway.config())?;
+                let taken = provisioning::taken(&config.data_dir);
+                let waits = provisioning::waits(&config.data_dir);
+                let taken = json!({ "taken": taken, "waits": waits });
+                gateway.answer(&taken, status);
+            }
+            Action::Sign { file, key, output } => {
+                let text = read(&file)?;
+                let number = Document::parse(&text).map_err(ProvisioningError::from)?.number;
+                let signed = sign(&text, &key).map_err(ProvisioningError::from)?;
+                let output = output.unwrap_or(file);
+                fs::write(&output, signed).map_err(|cause| CommandError::File {
+                    path: output.clone(),
+                    cause,
+                })?;
+                let done = json!({ "number": number, "file": output });
+                gateway.answer(&done, |_| {
+                    format!("signed number {number} in {}", output.display())
+                });
+            }
+            Action::Check { file, key } => {
+                let document = verified(gateway, &file, key)?;
+                gateway.answer(&contents(&document), words);
+            }
+            Action::Take { file, key } => take(gateway, &file, key)?,
+            Action::Network { file, key, to } => {
+                let files = verified(gateway, &file, key)?.network_files();
+                write_network(&to, &files).map_err(|cause| CommandError::File { path: to, cause })?;
+                let names: Vec<&String> = files.iter().map(|(name, _)| name).collect();
+                gateway.answer(&json!({ "files": names }), |_| {
+                    format!("{} interfaces", names.len())
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read(file: &Path) -> Result<String, CommandError> {
+    let text = provisioning::read(file).map_err(|cause| CommandError::File {
+        path: file.to_owned(),
+        cause,
+    })?;
+    Ok(text.map_err(ProvisioningError::from)?)
+}
+
+fn keys(gateway: &Gateway, key: Option<PathBuf>) -> Result<Keys, CommandError> {
+    let key = match key {
+        Some(key) => key,
+        None => config_for(&NEEDED, gateway.config())?.firmware.provisioning_key,
+    };
+    Ok(Keys::load(&key).map_err(ProvisioningError::from)?)
+}
+
+fn verified(gateway: &Gateway, file: &Path, key: Option<PathBuf>) -> Result<Document, CommandError> {
+    let (text, keys) = (read(file)?, keys(gateway, key)?);
+    let text = keys.verify(&text).map_err(ProvisioningError::from)?;
+    Ok(Document::parse(text).map_err(ProvisioningError::from)?)
+}
+
+fn take(gateway: &Gateway, file: &Path, key: Option<PathBuf>) -> Result<(), CommandError> {
+    let config = config_for(&NEEDED, gateway.config())?;
+    let data_dir = &config.data_dir;
+    let text = read(file)?;
+    fs::create_dir_all(data_dir).map_err(|cause| CommandError::File {
+        path: data_dir.clone(),
+        cause,
+    })?;
+    let _hold = match Hold::for_command(data_dir) {
+        Ok(hold) => hold,
+        Err(ArchiveError::InUse(_)) => {
+            let taken = gateway.ask(Method::POST, PATH, Some(json!({ "text": text })))?;
+            begin_anew(gateway, WAIT)?;
+            let now = provisioning::taken(data_dir).filter(|now| taken["number"] == now.number);
+            if now.is_none() {
+                let why = provisioning::refused(data_dir).unwrap_or_else(|| "see its log".to_owned());
+                return Err(CommandError::NotProvisioned(why));
+            }
+            gateway.answer(&taken, |taken| {
+                format!(
+                    "number {} is taken, and the gateway serves again",
+                    taken["number"]
+                )
+            });
+            return Ok(());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let config_file = match given_or_own(gateway.config())? {
+        Some(path) => ConfigFile::Given(path),
+        None => ConfigFile::Own(own_file()?),
+    };
+    let accepted = Accepted::check(text, &keys(gateway, key)?, data_dir, &config_file)?;
+    accepted.wait_for_start(data_dir)?;
+    let done = provisioning::finish_waiting(data_dir, &config_file);
+    private::give_to_owner(data_dir)?;
+    let Some(taken) = done.transpose()? else {
+        return Ok(());
+    };
+    gateway.answer(&json!({ "number": taken.number }), |_| {
+        format!(
+            "number {} is taken: the next start of the gateway has it",
+            taken.number
+        )
+    });
+    Ok(())
+}
+
+/// What the file is about, without what is secret.
+fn contents(document: &Document) -> Value {
+    let names = |names: Vec<&str>| names.join(", ");
+    json!({
+        "number": document.number,
+        "devices": document.devices,
+        "network": document.network.iter().map(|network| &network.interface.0).collect::<Vec<_>>(),
+        "settings": document.edits().into_iter().map(|edit| edit.path).collect::<Vec<_>>(),
+        "users": names(document.users.iter().map(|user| &*user.name).collect()),
+        "administrators": names(document.administrators.iter().map(|new| &*new.name).collect()),
+        "files": names(document.files.iter().map(|file| &*file.name.0).collect()),
+    })
+}
+
+fn words(contents: &Value) -> String {
+    let list = |value: &Value| match value {
+        Value::Array(values) => values
+            .iter()
+            .filter_map(Value::as_str)
+            .collect::<Vec<_>>()
+            .join(", "),
+        value => value.as_str().unwrap_or_default().to_owned(),
+    };
+    let mut said = format!("number {}; its signature is good", contents["number"]);
+    for (key, what) in [
+        ("devices", "for"),
+        ("network", "network"),
+        ("settings", "settings"),
+        ("users", "users"),
+        ("administrators", "administrators"),
+        ("files", "files"),
+    ] {
+        let list = list(&contents[key]);
+        if !list.is_empty() {
+            said += &format!("\n{what}: {}", super::table::visible(&list));
+        }
+    }
+    said
+}
+
+fn status(status: &Value) -> String {
+    let taken = &status["taken"];
+    let mut said = match taken["number"].as_u64() {
+        Some(number) => format!(
+            "number {number} was taken at {}",
+            date(&taken["at"]).unwrap_or_default()
+        ),
+        None => "no provisioning file was taken".to_owned(),
+    };
+    if status["waits"] == true {
+        said += "\none waits for the next start of the gateway";
+    }
+    said
+}
+
+/// Others' files in the folder stay.
+fn write_network(folder: &Path, files: &[(String, String)]) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    // networkd reads them as a user of its own.
+    let readable = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode));
+    if !folder.exists() {
+        fs::create_dir_all(folder)?;
+        readable(folder, 0o755)?;
+    }
+    for entry in fs::read_dir(folder)?.flatten() {
+        if entry.file_name().to_string_lossy().starts_with(NETWORK) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    for (name, text) in files {
+        let path = folder.join(name);
+        fs::write(&path, text)?;
+        readable(&path, 0o644)?;
+    }
+    Ok(())
+}

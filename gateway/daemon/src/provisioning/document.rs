@@ -1,0 +1,379 @@
+//! What a provisioning file says, checked as far as it can be without a gateway.
+
+use crate::config::Edit;
+use headgate_admin::Role;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use std::net::IpAddr;
+use std::str::FromStr;
+
+/// Entries of any list: passwords are hashed at the start, which takes tens of milliseconds each.
+const MOST: usize = 200;
+
+/// The content of the file, in TOML.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Document {
+    /// Which one it is: a gateway takes none that has a lower number than the one it took last, or the same.
+    pub(crate) number: u64,
+    /// For which machines: addresses of network interfaces (`52:54:00:12:34:56`) or serial numbers. None: for all.
+    #[serde(default)]
+    pub(crate) devices: Vec<String>,
+    /// Wired interfaces. None: an address by DHCP, as without the file.
+    #[serde(default)]
+    pub(crate) network: Vec<Network>,
+    /// Settings as in `headgate.toml`. Sections and entries with a name go into what is there, all else takes its place.
+    #[serde(default)]
+    pub(crate) configuration: Map<String, Value>,
+    /// Devices and programs that connect.
+    #[serde(default)]
+    pub(crate) users: Vec<NewUser>,
+    /// Who runs the gateway.
+    #[serde(default)]
+    pub(crate) administrators: Vec<NewAdministrator>,
+    /// Certificates and keys, to be named in `configuration` as `provisioned/NAME` below the data folder.
+    #[serde(default)]
+    pub(crate) files: Vec<NewFile>,
+}
+
+/// An interface.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Network {
+    /// `eth0`, `en*`
+    pub(crate) interface: Interface,
+    /// None: by DHCP.
+    #[serde(default)]
+    pub(crate) addresses: Vec<Subnet>,
+    pub(crate) gateway: Option<IpAddr>,
+    #[serde(default)]
+    pub(crate) dns: Vec<IpAddr>,
+    /// Time servers.
+    #[serde(default)]
+    pub(crate) ntp: Vec<Host>,
+}
+
+/// A user.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewUser {
+    pub(crate) name: String,
+    pub(crate) password: String,
+}
+
+/// An administrator.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewAdministrator {
+    pub(crate) name: String,
+    pub(crate) password: String,
+    #[serde(default = "administrator")]
+    pub(crate) role: Role,
+}
+
+fn administrator() -> Role {
+    Role::Administrator
+}
+
+/// A file.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewFile {
+    pub(crate) name: FileName,
+    pub(crate) text: String,
+}
+
+// What is secret is not told.
+impl std::fmt::Debug for NewUser {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+impl std::fmt::Debug for NewAdministrator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+impl std::fmt::Debug for NewFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.name.0)
+    }
+}
+
+/// Another kind of text.
+#[derive(Debug, thiserror::Error)]
+#[error("`{}` is not {wanted}", .text.escape_debug())]
+pub(crate) struct WrongText {
+    text: String,
+    wanted: &'static str,
+}
+
+/// A text of one of a few kinds.
+macro_rules! text {
+    ($name:ident, $what:literal, $is:expr) => {
+        #[doc = $what]
+        #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+        #[serde(try_from = "String")]
+        pub(crate) struct $name(pub(crate) String);
+
+        impl TryFrom<String> for $name {
+            type Error = WrongText;
+            fn try_from(text: String) -> Result<Self, WrongText> {
+                let is: fn(&str) -> bool = $is;
+                match is(&text) {
+                    true => Ok(Self(text)),
+                    false => Err(WrongText {
+                        text,
+                        wanted: $what,
+                    }),
+                }
+            }
+        }
+    };
+}
+
+text!(
+    Interface,
+    "the name of a network interface, such as `eth0` or `en*`",
+    |text| (1..=15).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"_.-*".contains(&b))
+);
+text!(Host, "an address or a host name", |text| (1..=253)
+    .contains(&text.len())
+    && text
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b".-:".contains(&b)));
+text!(
+    FileName,
+    "a name of letters, digits, dots, dashes and underscores that begins with none of these",
+    |text| (1..=64).contains(&text.len())
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+);
+text!(
+    Subnet,
+    "an address with its network, such as `192.0.2.7/24`",
+    |text| {
+        let parsed = text.split_once('/').and_then(|(address, bits)| {
+            let address = IpAddr::from_str(address).ok()?;
+            let bits = bits.parse::<u8>().ok()?;
+            Some(bits <= if address.is_ipv4() { 32 } else { 128 })
+        });
+        parsed == Some(true)
+    }
+);
+
+/// Why it says nothing that can be done.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DocumentError {
+    /// It is no such document.
+    #[error("line {line}: {what}")]
+    Content {
+        /// From 1.
+        line: usize,
+        /// What is wrong there.
+        what: String,
+    },
+    /// A list is longer than it may be.
+    #[error("{list}: {MOST} entries are the most")]
+    TooMany {
+        /// Which one.
+        list: &'static str,
+    },
+    /// The data folder is where it is.
+    #[error("configuration.data_dir: a provisioning file does not move the data folder")]
+    DataDir,
+}
+
+impl Document {
+    /// Reads it. Errors name the line, and never what stands there.
+    pub(crate) fn parse(text: &str) -> Result<Self, DocumentError> {
+        let document: Self = toml::from_str(text).map_err(|error| DocumentError::Content {
+            line: error
+                .span()
+                .map_or(1, |span| text[..span.start].matches('\n').count() + 1),
+            what: error.message().to_owned(),
+        })?;
+        for (list, entries) in [
+            ("devices", document.devices.len()),
+            ("network", document.network.len()),
+            ("users", document.users.len()),
+            ("administrators", document.administrators.len()),
+            ("files", document.files.len()),
+        ] {
+            if entries > MOST {
+                return Err(DocumentError::TooMany { list });
+            }
+        }
+        match document.configuration.contains_key("data_dir") {
+            true => Err(DocumentError::DataDir),
+            false => Ok(document),
+        }
+    }
+
+    /// Whether it is for a machine of these names.
+    pub(crate) fn is_for(&self, machine: &[String]) -> bool {
+        let is = |device: &String| machine.iter().any(|name| name.eq_ignore_ascii_case(device));
+        self.devices.is_empty() || self.devices.iter().any(is)
+    }
+
+    /// The settings as changes of a configuration's text.
+    pub(crate) fn edits(&self) -> Vec<Edit> {
+        let mut edits = Vec::new();
+        section(String::new(), &self.configuration, &mut edits);
+        edits
+    }
+
+    /// The interfaces as systemd-networkd reads them: the name of a file and its text. systemd.network(5)
+    pub(crate) fn network_files(&self) -> Vec<(String, String)> {
+        let file = |(n, network): (usize, &Network)| (format!("10-headgate-{n:03}.network"), network.text());
+        self.network.iter().enumerate().map(file).collect()
+    }
+}
+
+/// A section goes key by key into the one that is there, a list whose entries have names entry by entry.
+fn section(above: String, table: &Map<String, Value>, edits: &mut Vec<Edit>) {
+    for (key, value) in table {
+        let path = if above.is_empty() {
+            key.clone()
+        } else {
+            format!("{above}.{key}")
+        };
+        let mut edit = |path, value| {
+            edits.push(Edit {
+                path,
+                value,
+                toml: None,
+            })
+        };
+        match value {
+            Value::Object(table) => section(path, table, edits),
+            Value::Array(list) => match list.iter().map(named).collect::<Option<Vec<_>>>() {
+                Some(named) if !named.is_empty() => named.into_iter().for_each(|(name, entry)| {
+                    edit(format!("{path}[{name}]"), Value::Object(entry));
+                }),
+                _ => edit(path, value.clone()),
+            },
+            value => edit(path, value.clone()),
+        }
+    }
+}
+
+/// An entry of a list that goes by its name, and what else it says.
+fn named(entry: &Value) -> Option<(&str, Map<String, Value>)> {
+    let entry = entry.as_object()?;
+    let name = entry.get("name")?.as_str()?;
+    let others = entry.iter().filter(|(key, _)| *key != "name");
+    Some((
+        name,
+        others.map(|(key, value)| (key.clone(), value.clone())).collect(),
+    ))
+}
+
+impl Network {
+    fn text(&self) -> String {
+        let mut text = format!(
+            "# Of the provisioning file.\n[Match]\nName={}\n\n[Network]\nLLMNR=no\nMulticastDNS=no\nLLDP=no\n",
+            self.interface.0
+        );
+        let mut line = |key: &str, value: &str| text += &format!("{key}={value}\n");
+        for Subnet(address) in &self.addresses {
+            line("Address", address);
+        }
+        if self.addresses.is_empty() {
+            line("DHCP", "yes");
+        }
+        if let Some(gateway) = self.gateway {
+            line("Gateway", &gateway.to_string());
+        }
+        for server in &self.dns {
+            line("DNS", &server.to_string());
+        }
+        for Host(server) in &self.ntp {
+            line("NTP", server);
+        }
+        // The root file system has no machine id of its own.
+        text += "\n[DHCPv4]\nClientIdentifier=mac\n\n[DHCPv6]\nDUIDType=link-layer\n";
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn edits(text: &str) -> Vec<(String, String)> {
+        let edits = Document::parse(text).unwrap().edits();
+        edits
+            .into_iter()
+            .map(|edit| (edit.path, edit.value.to_string()))
+            .collect()
+    }
+
+    #[test]
+    fn settings_go_into_what_is_there_key_by_key_and_entry_by_entry() {
+        let text = "number = 1\n[configuration]\nnode = \"plant-7\"\n[configuration.auth]\nanonymous = false\n\
+            [[configuration.bridges]]\nname = \"cloud\"\naddresses = [\"cloud:8883\"]\n";
+        let wanted = [
+            ("auth.anonymous", "false"),
+            ("bridges[cloud]", "{\"addresses\":[\"cloud:8883\"]}"),
+            ("node", "\"plant-7\""),
+        ];
+        let edits = edits(text);
+        let edits: Vec<_> = edits.iter().map(|(path, value)| (&**path, &**value)).collect();
+        assert_eq!(edits, wanted);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_by_its_line_and_secrets_are_not_told() {
+        let told = |text: &str| Document::parse(text).unwrap_err().to_string();
+        let text = "number = 1\n[[users]]\nname = \"a\"\npasword = \"SECRET\"\n";
+        let told_of = told(text);
+        assert!(
+            told_of.starts_with("line 4: unknown field `pasword`") && !told_of.contains("SECRET"),
+            "{told_of}"
+        );
+        assert!(told("").contains("number"));
+        assert!(told("number = 1\n[configuration]\ndata_dir = \"/\"\n").contains("data_dir"));
+        for wrong in ["../x", "", ".hidden", "a/b", "a b"] {
+            let text = format!("number = 1\n[[files]]\nname = \"{wrong}\"\ntext = \"\"\n");
+            assert!(told(&text).starts_with("line 3"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_network_says_one_thing_by_line_and_nothing_that_was_not_meant() {
+        let text = "number = 1\n[[network]]\ninterface = \"eth0\"\naddresses = [\"192.0.2.7/24\"]\ngateway = \"192.0.2.1\"\n\
+            dns = [\"192.0.2.2\"]\nntp = [\"ntp.plant\"]\n[[network]]\ninterface = \"en*\"\n";
+        let files = Document::parse(text).unwrap().network_files();
+        assert_eq!(files.len(), 2);
+        assert_eq!(files[0].0, "10-headgate-000.network");
+        for line in [
+            "Name=eth0",
+            "Address=192.0.2.7/24",
+            "Gateway=192.0.2.1",
+            "DNS=192.0.2.2",
+            "NTP=ntp.plant",
+        ] {
+            assert!(files[0].1.lines().any(|there| there == line), "{line}");
+        }
+        assert!(!files[0].1.contains("DHCP=yes") && files[1].1.contains("DHCP=yes"));
+        for wrong in ["192.0.2.7", "192.0.2.7/33", "x/24", "192.0.2.7/24\\nDHCP=yes"] {
+            let text = format!("number = 1\n[[network]]\ninterface = \"eth0\"\naddresses = [\"{wrong}\"]\n");
+            assert!(Document::parse(&text).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_for_the_machines_that_it_names() {
+        let document =
+            |devices: &str| Document::parse(&format!("number = 1\ndevices = [{devices}]\n")).unwrap();
+        let machine = ["52:54:00:12:34:56".to_owned(), "SN7".to_owned()];
+        assert!(document("").is_for(&machine) && document("\"52:54:00:12:34:56\"").is_for(&machine));
+        assert!(document("\"x\", \"sn7\"").is_for(&machine) && !document("\"x\"").is_for(&machine));
+    }
+}

@@ -1,0 +1,418 @@
+//! One signed file makes a gateway of a certain plant out of one as it comes from the factory: its name and settings, certificates, users and administrators.
+//! The system beside it reads the network from the same file.
+//!
+//! A file that is accepted lies in the data folder until all of it is done, before the gateway's parts are made: by the start of the gateway, or by a command
+//! where none runs. Each step may be done twice, so a power cut in between loses nothing. A file is taken once: its number must be higher than the one before.
+
+mod document;
+mod signed;
+
+use crate::config::{Config, ConfigError, EditError, edited, environment_variables};
+use crate::live::ConfigFile;
+use crate::private;
+use crate::sys::unix_time;
+pub(crate) use document::{Document, DocumentError};
+use headgate_admin::{Admin, AdminError, Moment};
+use headgate_auth::{Access, Users, UsersError};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+pub(crate) use signed::{Keys, SignedError, read, sign};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// The file that is accepted and not done, in the data folder.
+const WAITS: &str = "provisioning.toml";
+/// What could not be done.
+const REFUSED: &str = "provisioning.refused";
+/// What its first line begins with.
+const WHY: &str = "# refused: ";
+/// What was done last.
+const TAKEN: &str = "provisioning.json";
+/// Certificates and keys of the file.
+const FOLDER: &str = "provisioned";
+
+/// Why a provisioning file is not taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProvisioningError {
+    /// Nobody who may has signed it.
+    #[error(transparent)]
+    Signed(#[from] SignedError),
+    /// It says nothing that can be done.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+    /// It was taken before, or another one after it.
+    #[error("it has number {number}, and number {taken} was taken already: a new one needs a higher number")]
+    NotNewer {
+        /// Its own.
+        number: u64,
+        /// The one before.
+        taken: u64,
+    },
+    /// Another machine is meant.
+    #[error("it is for other machines; this one is known as {}", .0.join(", "))]
+    Others(Vec<String>),
+    /// Its settings do not go into the configuration.
+    #[error("configuration: {0}")]
+    Edit(#[from] EditError),
+    /// No gateway could run with them.
+    #[error("with its settings the gateway could not be started: {0}")]
+    Config(#[from] ConfigError),
+    /// A user cannot be.
+    #[error("users: {0}")]
+    Users(#[from] UsersError),
+    /// An administrator cannot be.
+    #[error("administrators: {0}")]
+    Admin(#[from] AdminError),
+    /// The disk.
+    #[error("{}: {cause}", .path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        cause: io::Error,
+    },
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> ProvisioningError {
+    let path = path.to_owned();
+    move |cause| ProvisioningError::File { path, cause }
+}
+
+/// A file that was taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Taken {
+    /// Its number.
+    pub(crate) number: u64,
+    /// When, in seconds since 1970.
+    pub(crate) at: u64,
+    /// Whether the audit log says so.
+    #[serde(default)]
+    pub(crate) is_told: bool,
+}
+
+/// The last file that was taken.
+pub(crate) fn taken(data_dir: &Path) -> Option<Taken> {
+    let text = fs::read(data_dir.join(TAKEN)).ok()?;
+    serde_json::from_slice(&text).ok()
+}
+
+/// Whether one waits for the next start of the gateway.
+pub(crate) fn waits(data_dir: &Path) -> bool {
+    data_dir.join(WAITS).exists()
+}
+
+/// The audit log says so now.
+pub(crate) fn was_told(data_dir: &Path) {
+    if let Some(taken) = taken(data_dir) {
+        let told = note(
+            data_dir,
+            &Taken {
+                is_told: true,
+                ..taken
+            },
+        );
+        if let Err(error) = told {
+            tracing::warn!(%error, "the audit log will say again that a provisioning file was taken");
+        }
+    }
+}
+
+fn note(data_dir: &Path, taken: &Taken) -> Result<(), ProvisioningError> {
+    let path = data_dir.join(TAKEN);
+    let text = serde_json::to_vec(taken).map_err(io::Error::from);
+    text.and_then(|text| private::replace(&path, &text))
+        .map_err(at(&path))
+}
+
+/// Names of this machine, by which a file can be for it alone: addresses of its interfaces, and serial numbers.
+pub(crate) fn machine() -> Vec<String> {
+    let interfaces = fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
+    let addresses = interfaces.map(|interface| interface.path().join("address"));
+    let serials = [
+        "/proc/device-tree/serial-number",
+        "/sys/class/dmi/id/product_serial",
+    ]
+    .map(PathBuf::from);
+    let texts = addresses
+        .chain(serials)
+        .filter_map(|path| fs::read_to_string(path).ok());
+    let mut names: Vec<String> = texts
+        .map(|text| {
+            text.trim_matches(|c: char| c == '\0' || c.is_whitespace())
+                .to_owned()
+        })
+        .filter(|name| !name.is_empty() && name != "00:00:00:00:00:00")
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// A file that may be taken by a gateway.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    text: String,
+    document: Document,
+}
+
+impl Accepted {
+    /// Checks all that can be checked without changing anything.
+    pub(crate) fn check(
+        text: String,
+        keys: &Keys,
+        data_dir: &Path,
+        file: &ConfigFile,
+    ) -> Result<Self, ProvisioningError> {
+        let document = Document::parse(keys.verify(&text)?)?;
+        let machine = machine();
+        if !document.is_for(&machine) {
+            return Err(ProvisioningError::Others(machine));
+        }
+        if let Some(Taken { number: taken, .. }) =
+            taken(data_dir).filter(|taken| document.number <= taken.number)
+        {
+            let number = document.number;
+            return Err(ProvisioningError::NotNewer { number, taken });
+        }
+        let accepted = Self { text, document };
+        Config::of_text(accepted.configuration(file)?, environment_variables())?;
+        Ok(accepted)
+    }
+
+    pub(crate) fn document(&self) -> &Document {
+        &self.document
+    }
+
+    /// The next start of the gateway does what it says. From here on no power cut takes it away.
+    pub(crate) fn wait_for_start(&self, data_dir: &Path) -> Result<(), ProvisioningError> {
+        let path = data_dir.join(WAITS);
+        private::replace(&path, self.text.as_bytes()).map_err(at(&path))
+    }
+
+    fn configuration(&self, file: &ConfigFile) -> Result<String, ProvisioningError> {
+        Ok(edited(&file.text()?, &self.document.edits())?)
+    }
+
+    /// What it says is done, in this order, so that it can be done again from the beginning.
+    fn carry_out(&self, data_dir: &Path, file: &ConfigFile) -> Result<Taken, ProvisioningError> {
+        let document = &self.document;
+        let folder = data_dir.join(FOLDER);
+        for new in &document.files {
+            fs::create_dir_all(&folder).map_err(at(&folder))?;
+            let path = folder.join(&new.name.0);
+            private::replace(&path, new.text.as_bytes()).map_err(at(&path))?;
+        }
+        let text = self.configuration(file)?;
+        let started = Config::read_to_start(Some(file.path()), text.clone(), environment_variables())?;
+        let users_file = Access::users_file(&started.config.auth, data_dir);
+        if !document.users.is_empty() {
+            Users::change(&users_file, |users| {
+                let mut each = document.users.iter();
+                each.try_for_each(|user| users.set(&user.name, &user.password).map(drop))
+            })?;
+        }
+        self.add_administrators(data_dir, started.config.http.session_idle)?;
+        if !document.configuration.is_empty() {
+            file.write(&text).map_err(at(file.path()))?;
+        }
+        let done = Taken {
+            number: document.number,
+            at: unix_time(),
+            is_told: false,
+        };
+        note(data_dir, &done)?;
+        Ok(done)
+    }
+
+    fn add_administrators(
+        &self,
+        data_dir: &Path,
+        idle: std::time::Duration,
+    ) -> Result<(), ProvisioningError> {
+        if self.document.administrators.is_empty() {
+            return Ok(());
+        }
+        let admin = Admin::load(data_dir, idle)?;
+        for new in &self.document.administrators {
+            let now = Moment {
+                steady: Instant::now(),
+                unix: unix_time(),
+            };
+            match admin.add(&new.name, &new.password, new.role, now) {
+                Err(AdminError::Exists(_)) => admin.alter(&new.name, Some(&new.password), Some(new.role))?,
+                added => added?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Before a gateway starts, or where none runs: does what a file says that waits for that. `None`: none waits. What cannot be done is put aside, so that it
+/// is in no later start's way.
+pub(crate) fn finish_waiting(data_dir: &Path, file: &ConfigFile) -> Option<Result<Taken, ProvisioningError>> {
+    let path = data_dir.join(WAITS);
+    let text = match fs::read_to_string(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        text => text.unwrap_or_default(),
+    };
+    // It was verified before it was put there.
+    let done = Document::parse(&text)
+        .map_err(ProvisioningError::from)
+        .and_then(|document| {
+            let text = text.clone();
+            Accepted { text, document }.carry_out(data_dir, file)
+        });
+    let refused = data_dir.join(REFUSED);
+    let noted = match &done {
+        Ok(_) => private::remove(&refused),
+        Err(error) => private::replace(&refused, format!("{WHY}{}\n{text}", one_line(error)).as_bytes()),
+    };
+    let gone = noted.and_then(|()| private::remove(&path));
+    Some(done.and_then(|done| gone.map(|()| done).map_err(at(&path))))
+}
+
+/// Why the last file could not be done, if it could not.
+pub(crate) fn refused(data_dir: &Path) -> Option<String> {
+    let text = fs::read_to_string(data_dir.join(REFUSED)).ok()?;
+    let why = text.lines().next()?.strip_prefix(WHY)?;
+    Some(why.to_owned())
+}
+
+fn one_line(error: &ProvisioningError) -> String {
+    error.to_string().replace('\n', "; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use headgate_admin::Role;
+
+    struct Gateway(tempfile::TempDir);
+
+    impl Gateway {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let text = format!(
+                "# of the plant\nnode = \"new\"\ndata_dir = \"{}\"\n",
+                folder.path().display()
+            );
+            fs::write(folder.path().join("headgate.toml"), text).unwrap();
+            Self(folder)
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.0.path().join(name)
+        }
+
+        fn file(&self) -> ConfigFile {
+            ConfigFile::Given(self.path("headgate.toml"))
+        }
+
+        fn accepted(&self, text: &str) -> Result<Accepted, ProvisioningError> {
+            let (private, public) = signed::tests::files(self.0.path(), 0, &[0]);
+            let text = sign(text, &private).unwrap();
+            Accepted::check(text, &Keys::load(&public).unwrap(), self.0.path(), &self.file())
+        }
+
+        fn finish(&self) -> Option<Result<Taken, ProvisioningError>> {
+            finish_waiting(self.0.path(), &self.file())
+        }
+    }
+
+    const PLANT: &str = "number = 7\n[configuration]\nnode = \"plant-7\"\n\
+        [[configuration.bridges]]\nname = \"cloud\"\naddresses = [\"mqtts://cloud.plant\"]\n\
+        [[users]]\nname = \"pump\"\npassword = \"pump password\"\n\
+        [[administrators]]\nname = \"anna\"\npassword = \"correct horse battery\"\n\
+        [[files]]\nname = \"ca.pem\"\ntext = \"CERTIFICATE\"\n";
+
+    #[test]
+    fn all_that_the_file_says_is_done_and_what_else_was_there_stays() {
+        let gateway = Gateway::new();
+        gateway
+            .accepted(PLANT)
+            .unwrap()
+            .wait_for_start(gateway.0.path())
+            .unwrap();
+        assert!(waits(gateway.0.path()));
+        let taken = gateway.finish().unwrap().unwrap();
+        assert_eq!(taken.number, 7);
+        assert!(!waits(gateway.0.path()) && gateway.finish().is_none());
+
+        let text = fs::read_to_string(gateway.path("headgate.toml")).unwrap();
+        assert!(
+            text.starts_with("# of the plant\nnode = \"plant-7\"\n")
+                && text.contains("data_dir")
+                && text.contains("cloud.plant"),
+            "{text}"
+        );
+        assert_eq!(
+            fs::read_to_string(gateway.path("provisioned/ca.pem")).unwrap(),
+            "CERTIFICATE"
+        );
+        assert_eq!(
+            Users::load(&gateway.path("users.json"))
+                .unwrap()
+                .has_password("pump", "pump password"),
+            Some(true)
+        );
+        let admin = Admin::load(gateway.0.path(), std::time::Duration::from_secs(60)).unwrap();
+        assert_eq!(admin.administrators()[0].role, Role::Administrator);
+        assert!(
+            admin.setup_code().is_none(),
+            "nobody else is to make the first one"
+        );
+    }
+
+    /// What is accepted is done, and done twice changes nothing: a power cut after any step leaves the file waiting.
+    #[test]
+    fn a_file_is_taken_once_and_a_power_cut_in_between_changes_nothing() {
+        let gateway = Gateway::new();
+        let accepted = gateway.accepted(PLANT).unwrap();
+        accepted.wait_for_start(gateway.0.path()).unwrap();
+        accepted.carry_out(gateway.0.path(), &gateway.file()).unwrap();
+        let once = fs::read_to_string(gateway.path("headgate.toml")).unwrap();
+        gateway.finish().unwrap().unwrap();
+        assert_eq!(fs::read_to_string(gateway.path("headgate.toml")).unwrap(), once);
+
+        for (number, is_taken) in [(6, false), (7, false), (8, true)] {
+            let accepted = gateway.accepted(&format!("number = {number}\n"));
+            assert_eq!(accepted.is_ok(), is_taken, "{number}");
+        }
+    }
+
+    #[test]
+    fn what_the_gateway_could_not_run_with_is_refused_before_anything_is_changed() {
+        let gateway = Gateway::new();
+        let wrong = gateway
+            .accepted("number = 1\n[configuration]\nnod = \"x\"\n")
+            .unwrap_err()
+            .to_string();
+        assert!(wrong.contains("unknown key `nod`"), "{wrong}");
+        let others = gateway.accepted("number = 1\ndevices = [\"no such machine\"]\n");
+        assert!(matches!(others, Err(ProvisioningError::Others(_))));
+
+        // A certificate that is not there is seen only at the start.
+        let before = fs::read_to_string(gateway.path("headgate.toml")).unwrap();
+        let tls = "number = 1\n[[configuration.listeners]]\nname = \"tls\"\nbind = \"127.0.0.1:0\"\nkind = \"tls\"\n\
+            tls = { certificate = \"/nowhere.pem\", key = \"/nowhere.key\" }\n";
+        gateway
+            .accepted(tls)
+            .unwrap()
+            .wait_for_start(gateway.0.path())
+            .unwrap();
+        assert!(gateway.finish().unwrap().is_err());
+        assert_eq!(fs::read_to_string(gateway.path("headgate.toml")).unwrap(), before);
+        assert!(gateway.finish().is_none(), "it is in nobody's way");
+        assert!(refused(gateway.0.path()).unwrap().contains("/nowhere.pem"));
+        gateway
+            .accepted("number = 1\n")
+            .unwrap()
+            .wait_for_start(gateway.0.path())
+            .unwrap();
+        gateway.finish().unwrap().unwrap();
+        assert_eq!(refused(gateway.0.path()), None, "a good one makes up for it");
+    }
+}

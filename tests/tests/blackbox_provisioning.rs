@@ -1,0 +1,189 @@
+//! A signed provisioning file: docs/appliance.md. One file makes a gateway of a plant out of a new one, before it runs and while it does.
+
+use headgate_tests::blackbox::{HttpClient, Mosquitto, Setup};
+use serde_json::json;
+use std::fs;
+
+/// Two pairs as `openssl genpkey -algorithm ed25519` and `openssl pkey -pubout` make them.
+const OURS: [&str; 2] = [
+    "MC4CAQAwBQYDK2VwBCIEIADQzNrF9bO8rH4qMC9Xf09QlWTgkmM1yTP0pvcwoC7o",
+    "MCowBQYDK2VwAyEARsQAHmK4CYteAUR1u/NX1GU3C2Iw892f+FzV8Gppa1Q=",
+];
+const THEIRS: &str = "MC4CAQAwBQYDK2VwBCIEIAKrcEJcvuvGMd15llXbW9GOxjyvLQLEMDhksfFm85Oq";
+
+/// A gateway that was given no name, users or uplinks yet, and takes what the plant's key has signed.
+fn new_gateway() -> Setup {
+    let http = "[[listeners]]\nname = \"http\"\nprotocol = \"http\"\nbind = \"127.0.0.1:0\"\n";
+    let setup = Setup::with(&format!(
+        "node = \"new\"\n{http}[firmware]\nprovisioning_key = \"plant.pem\"\n"
+    ));
+    let pem =
+        |kind: &str, key: &str| format!("-----BEGIN {kind} KEY-----\n{key}\n-----END {kind} KEY-----\n");
+    for (file, text) in [
+        ("plant.key", pem("PRIVATE", OURS[0])),
+        ("plant.pem", pem("PUBLIC", OURS[1])),
+        ("foreign.key", pem("PRIVATE", THEIRS)),
+    ] {
+        fs::write(setup.folder().join(file), text).unwrap();
+    }
+    setup
+}
+
+/// Writes a file and has it signed.
+fn signed(setup: &Setup, name: &str, text: &str, key: &str) {
+    fs::write(setup.folder().join(name), text).unwrap();
+    setup.said(&["provision", "sign", name, "--key", key]);
+}
+
+fn plant(number: u64, node: &str, password: &str, remote: &Mosquitto) -> String {
+    let port = remote.port();
+    format!(
+        "number = {number}\n[configuration]\nnode = \"{node}\"\n\
+         [[configuration.bridges]]\nname = \"cloud\"\naddresses = [\"mqtt://127.0.0.1:{port}\"]\ntopics = [\"up/# out 1\"]\n\
+         [[users]]\nname = \"pump\"\npassword = \"{password}\"\n\
+         [[administrators]]\nname = \"anna\"\npassword = \"correct horse {password}\"\n\
+         [[files]]\nname = \"ca.pem\"\ntext = \"certificate {number}\"\n\
+         [[network]]\ninterface = \"eth0\"\naddresses = [\"192.0.2.7/24\"]\n"
+    )
+}
+
+fn log_in(client: &HttpClient, password: &str) -> u16 {
+    let who = json!({ "name": "anna", "password": format!("correct horse {password}") });
+    client.post("/api/v1/session", &who).status
+}
+
+#[test]
+fn one_file_makes_a_gateway_of_the_plant_before_its_first_start_and_later() {
+    let remote = Mosquitto::start("");
+    let setup = new_gateway();
+    // It has its configuration now.
+    setup.start().stop();
+    signed(
+        &setup,
+        "plant.toml",
+        &plant(1, "plant-7", "first password", &remote),
+        "plant.key",
+    );
+    let shown = setup.said(&["provision", "check", "plant.toml"]);
+    assert!(
+        shown.contains("number 1; its signature is good") && shown.contains("bridges[cloud]"),
+        "{shown}"
+    );
+    assert!(!shown.contains("first password"), "{shown}");
+    let said = setup.said(&["provision", "take", "plant.toml"]);
+    assert!(said.starts_with("number 1 is taken"), "{said}");
+
+    let daemon = setup.start_as_it_is();
+    daemon.until_bridge_is("cloud", "connected");
+    let control = HttpClient::control(&daemon);
+    assert_eq!(control.get("/api/v1/system").json()["node"], "plant-7");
+    let users = setup.said(&["users", "list"]);
+    assert!(users.contains("pump"), "{users}");
+    let page = HttpClient::at(daemon.port_of("http"));
+    assert_eq!(log_in(&page, "first password"), 200, "no code is wanted");
+    let audit = control.get("/api/v1/audit?limit=5").text();
+    assert!(
+        audit.contains("A provisioning file has changed this gateway."),
+        "{audit}"
+    );
+
+    // While it runs: it begins anew, and the file of before is taken no more.
+    signed(
+        &setup,
+        "next.toml",
+        &plant(2, "plant-8", "second password", &remote),
+        "plant.key",
+    );
+    let said = setup.said(&["provision", "take", "next.toml"]);
+    assert!(said.contains("the gateway serves again"), "{said}");
+    assert_eq!(control.get("/api/v1/system").json()["node"], "plant-8");
+    let file = fs::read_to_string(setup.folder().join("data/provisioned/ca.pem")).unwrap();
+    assert_eq!(file, "certificate 2");
+    let audit = control.get("/api/v1/audit?limit=5").text();
+    assert!(!audit.contains("second password"), "{audit}");
+    let (_, told) = setup.command(&["provision", "take", "plant.toml"]).unwrap_err();
+    assert!(told.contains("number 2 was taken already"), "{told}");
+    let status = setup.said(&["provision", "status"]);
+    assert!(status.starts_with("number 2 was taken at"), "{status}");
+    daemon.stop();
+}
+
+#[test]
+fn what_others_signed_or_changed_is_refused_and_changes_nothing() {
+    let remote = Mosquitto::start("");
+    let setup = new_gateway();
+    let daemon = setup.start();
+    let text = plant(9, "theirs", "their password", &remote);
+    signed(&setup, "foreign.toml", &text, "foreign.key");
+    signed(&setup, "changed.toml", &text, "plant.key");
+    let changed = fs::read_to_string(setup.folder().join("changed.toml")).unwrap();
+    fs::write(
+        setup.folder().join("changed.toml"),
+        changed.replace("their password", "other password"),
+    )
+    .unwrap();
+    fs::write(
+        setup.folder().join("unsigned.toml"),
+        format!("# headgate provisioning 1\n{text}"),
+    )
+    .unwrap();
+    signed(
+        &setup,
+        "wrong.toml",
+        "number = 9\n[configuration]\nnod = \"x\"\n",
+        "plant.key",
+    );
+    signed(
+        &setup,
+        "others.toml",
+        "number = 9\ndevices = [\"02:00:00:00:00:01\"]\n",
+        "plant.key",
+    );
+    for (file, why) in [
+        ("foreign.toml", "its signature is not of this key"),
+        ("changed.toml", "or it was changed since it was signed"),
+        ("unsigned.toml", "it is not signed"),
+        ("wrong.toml", "unknown key `nod`"),
+        ("others.toml", "it is for other machines"),
+    ] {
+        let (_, told) = setup.command(&["provision", "take", file]).unwrap_err();
+        assert!(told.contains(why), "{file}: {told}");
+    }
+    let control = HttpClient::control(&daemon);
+    assert_eq!(
+        control.get("/api/v1/provisioning").json(),
+        json!({ "taken": null, "waits": false })
+    );
+    assert_eq!(control.get("/api/v1/system").json()["node"], "new");
+    daemon.stop();
+}
+
+#[test]
+fn its_network_is_written_for_systemd() {
+    let remote = Mosquitto::start("");
+    let setup = new_gateway();
+    // It has its configuration now.
+    setup.start().stop();
+    signed(
+        &setup,
+        "plant.toml",
+        &plant(1, "plant-7", "a password", &remote),
+        "plant.key",
+    );
+    fs::create_dir(setup.folder().join("network")).unwrap();
+    for old in ["80-wired.network", "10-headgate-009.network"] {
+        fs::write(setup.folder().join("network").join(old), "").unwrap();
+    }
+    setup.said(&["provision", "network", "plant.toml", "--to", "network"]);
+    let mut there: Vec<_> = fs::read_dir(setup.folder().join("network"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    there.sort();
+    assert_eq!(there, ["10-headgate-000.network", "80-wired.network"]);
+    let text = fs::read_to_string(setup.folder().join("network/10-headgate-000.network")).unwrap();
+    assert!(
+        text.contains("Name=eth0\n") && text.contains("Address=192.0.2.7/24\n"),
+        "{text}"
+    );
+}
