@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use headgate_mqtt_codec::{Disconnect, Packet, PacketId, Publish, PublishProperties, Qos};
-use headgate_tests::blackbox::{Daemon, Peer, Setup, Transport, eventually};
+use headgate_tests::blackbox::{Daemon, Mosquitto, Peer, Setup, Transport, eventually, free_port};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const DAY: u32 = 86_400;
@@ -160,4 +160,27 @@ fn a_clock_file_that_is_lost_ends_nothing() {
         assert!(visit(&gateway), "its session is there: {damage:?}");
     }
     hear_messages(gateway.port(Transport::Tcp));
+}
+
+/// A board without a clock starts days back. What is certified for a time is not judged by another: such uplinks wait, by name, and go on when the time comes.
+#[test]
+fn an_uplink_with_tls_waits_for_the_time_and_one_without_does_not() {
+    let remote = Mosquitto::start("");
+    let (plain, nobody) = (remote.port(), free_port());
+    let setup = Setup::with(&format!(
+        "node = \"gate\"\n[[bridges]]\nname = \"cloud\"\naddresses = [\"mqtts://127.0.0.1:{nobody}\"]\ntopics = [\"up/# out 1\"]\n\
+         [[bridges]]\nname = \"plant\"\naddresses = [\"mqtt://127.0.0.1:{plain}\"]\ntopics = [\"up/# out 1\"]\n"
+    ))
+    .with_clock();
+    let gateway = setup.start();
+    gateway.until_bridge_is("cloud", "backing_off");
+    gateway.stop();
+
+    setup.shift_clock(-5 * i64::from(DAY));
+    let gateway = setup.start();
+    gateway.until_bridge_is("cloud", "waiting_for_time");
+    gateway.until_bridge_is("plant", "connected");
+    setup.shift_clock(0);
+    gateway.until_bridge_is("cloud", "backing_off");
+    gateway.stop();
 }

@@ -181,7 +181,14 @@ async fn serve(
         total: ConnectionLimit::default(),
     };
     let (valid, config_changes) = watch::channel(Arc::clone(&config));
-    let bridges = Bridges::new(&hub, &links, &tracer, &config.node, &config.data_dir);
+    let bridges = Bridges::new(
+        &hub,
+        &links,
+        &tracer,
+        &config.node,
+        &config.data_dir,
+        timeline.as_ref().map(Timeline::state),
+    );
     let surveyor = Surveyor::new(hub.clone(), config_changes.clone());
     let running = firmware::Running::default();
     let counters = Counters::new(metrics::Parts {

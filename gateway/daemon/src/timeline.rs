@@ -114,6 +114,14 @@ impl ClockFile {
         }
     }
 
+    /// Whether the next start would trust a clock that says this.
+    fn could_be(self, system: u64) -> bool {
+        let goes_on = self
+            .trusted
+            .is_none_or(|trusted| trusted.carried_on(system).is_some());
+        system >= EARLIEST && goes_on
+    }
+
     fn without_trust(self) -> Self {
         Self {
             lost_at: self.lost_at.or(Some(self.gateway)),
@@ -261,7 +269,7 @@ impl Timeline {
             unwritten: false,
             state: Arc::default(),
         };
-        timeline.tell_trust();
+        timeline.tell_trust(system);
         timeline.save();
         (timeline, ops)
     }
@@ -276,8 +284,10 @@ impl Timeline {
         Arc::clone(&self.state)
     }
 
-    fn tell_trust(&self) {
-        let untrusted = self.kept.lost_at.is_some() || self.kept.trusted.is_none();
+    /// A clock that was set right while the gateway runs is trusted from then on; what has passed is found by the next start.
+    fn tell_trust(&self, system: u64) {
+        let was_lost = self.kept.lost_at.is_some() || self.kept.trusted.is_none();
+        let untrusted = was_lost && !self.kept.could_be(system);
         self.state.untrusted.store(untrusted, Ordering::Relaxed);
     }
 
@@ -310,7 +320,7 @@ impl Timeline {
             self.state.steps.fetch_add(1, Ordering::Release);
         }
         self.kept = self.kept.go_on(now);
-        self.tell_trust();
+        self.tell_trust(now.system);
         self.last = now;
         off > DRIFT
     }

@@ -699,16 +699,29 @@ async function keys(world) {
   await page.row("/api/v1/keys").first().waitFor();
 }
 
+/** This gateway knows no key, so nobody has signed a file for it. */
+async function isProvisionedByNobody(page) {
+  await page.load(hash("firmware"));
+  const panel = page.panel("Provisioning file");
+  const file = { name: "plant.toml", mimeType: "text/plain", buffer: Buffer.from("number = 1\n") };
+  await panel.locator("input[type=file]").setInputFiles(file);
+  await page.button("Take this file", panel).click();
+  await page.alert("/etc/headgate/provisioning.pem");
+  await page.load(hash("system"));
+}
+
 async function system(world) {
   const page = ui(world);
   await page.load(hash("system"));
   await page.panel("Open ports").getByText("This machine alone").first().waitFor();
+  await page.panel("Starts").getByText("the first start with these data").waitFor();
   await page.field("Search counters").fill("clients_refused");
   await page.row("headgate_clients_refused_total").waitFor();
   const [download] = await Promise.all([
     page.page.waitForEvent("download"),
     page.page.getByRole("link", { name: "Diagnostics" }).click(),
   ]);
+  await isProvisionedByNobody(page);
   assert.ok((await stat(await download.path())).size > 0);
 
   await page.page.getByRole("link", { name: world.administrator.name, exact: true }).click();

@@ -25,6 +25,7 @@ pub(crate) use way::{address_faults, tls_faults};
 
 use crate::config::{DEFAULT_NODE, explain_text};
 use crate::sys::unix_time;
+use crate::timeline::ClockState;
 use budget::Budget;
 use headgate_bridge::{BridgePlan, BridgeSettings, BridgeState, BridgeStatus, Unmapped, Uplink};
 use headgate_bus::handle::Hub;
@@ -60,6 +61,8 @@ const LINE: u64 = 300;
 pub(crate) struct Bridges(Arc<Inner>);
 
 struct Inner {
+    /// Whether the system's clock is trusted.
+    clock: Option<Arc<ClockState>>,
     hub: Hub,
     /// Connections, which are waited for when the gateway stops.
     links: TaskTracker,
@@ -224,8 +227,17 @@ pub(crate) fn check_service(settings: &BridgeSettings, node: &str) -> Result<(),
 
 impl Bridges {
     /// None yet. What they bring in is rewritten by nothing until [`Self::set_rewriter`].
-    pub(crate) fn new(hub: &Hub, links: &TaskTracker, tracer: &Tracer, node: &str, data_dir: &Path) -> Self {
+    /// `clock`: whether the system's clock is trusted; `None` where nobody knows.
+    pub(crate) fn new(
+        hub: &Hub,
+        links: &TaskTracker,
+        tracer: &Tracer,
+        node: &str,
+        data_dir: &Path,
+        clock: Option<Arc<ClockState>>,
+    ) -> Self {
         Self(Arc::new(Inner {
+            clock,
             hub: hub.clone(),
             links: links.clone(),
             tracer: tracer.clone(),
@@ -610,6 +622,7 @@ impl Inner {
             Connections::new(self.hub.clone(), &metrics, self.links.clone()).traced_by(self.tracer.clone());
         let (orders, taken) = mpsc::unbounded_channel();
         let runner = Runner {
+            clock: self.clock.clone(),
             hub: self.hub.clone(),
             connections: Arc::new(connections),
             naming: Arc::clone(&self.naming),

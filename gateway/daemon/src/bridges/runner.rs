@@ -5,6 +5,7 @@ use super::budget::Budget;
 use super::provisioner::Provisioner;
 use super::{BridgeError, bytes_of, credentials};
 use crate::sys::unix_time;
+use crate::timeline::ClockState;
 use headgate_bridge::{
     BridgeEndpoint, BridgePlan, BridgeStatus, EndReason, Start, Uplink, UplinkAction, UplinkInput,
 };
@@ -46,6 +47,8 @@ enum Told {
 
 /// See the module.
 pub(super) struct Runner {
+    /// Whether the system's clock is trusted; `None` where nobody knows.
+    pub clock: Option<Arc<ClockState>>,
     pub hub: Hub,
     pub connections: Arc<Connections<BridgeEndpoint>>,
     /// How topics are rewritten of what comes in by the next connection.
@@ -181,7 +184,7 @@ impl Runner {
         let clock = self.hub.clock();
         let mut actions = Vec::new();
         self.uplink
-            .handle(input, clock.now(), system_time(), &mut actions);
+            .handle(input, clock.now(), self.wall_time(), &mut actions);
         for action in actions {
             match action {
                 UplinkAction::Dial(at) => *open = Some(self.connect(at, told.clone())),
@@ -197,6 +200,14 @@ impl Runner {
             }
         }
         self.status.set_next_try(self.uplink.next_try());
+    }
+
+    /// What the system's clock says, by which certificates and windows are judged; 1970 as long as it is not trusted.
+    fn wall_time(&self) -> headgate_model::WallTime {
+        match &self.clock {
+            Some(clock) if clock.is_untrusted() => headgate_model::WallTime(0),
+            _ => system_time(),
+        }
     }
 
     fn connect(&self, at: usize, told: mpsc::UnboundedSender<Told>) -> Open {

@@ -243,22 +243,23 @@ fn section(above: String, table: &Map<String, Value>, edits: &mut Vec<Edit>) {
         } else {
             format!("{above}.{key}")
         };
-        let mut edit = |path, value| {
-            edits.push(Edit {
-                path,
-                value,
-                toml: None,
-            })
+        let edit = |path, value| Edit {
+            path,
+            value,
+            toml: None,
         };
         match value {
             Value::Object(table) => section(path, table, edits),
             Value::Array(list) => match list.iter().map(named).collect::<Option<Vec<_>>>() {
-                Some(named) if !named.is_empty() => named.into_iter().for_each(|(name, entry)| {
-                    edit(format!("{path}[{name}]"), Value::Object(entry));
-                }),
-                _ => edit(path, value.clone()),
+                Some(named) if !named.is_empty() => {
+                    let entries = named.into_iter();
+                    edits.extend(
+                        entries.map(|(name, entry)| edit(format!("{path}[{name}]"), Value::Object(entry))),
+                    );
+                }
+                _ => edits.push(edit(path, value.clone())),
             },
-            value => edit(path, value.clone()),
+            value => edits.push(edit(path, value.clone())),
         }
     }
 }

@@ -51,6 +51,8 @@ import type {
   SlowClient,
   Status,
   Subscription,
+  Provisioning,
+  Start,
   System,
   Trace,
   TraceWanted,
@@ -232,6 +234,7 @@ export const audit = (after?: number) => get<Page<AuditEntry, number>>("audit", 
 export const gateway = {
   status: () => get<Status>("status"),
   system: () => get<System>("system"),
+  starts: async () => (await get<{ rows: Start[] }>("system/starts")).rows,
   overview: () => get<Overview>("overview"),
   history: (series: string[], span: "24h" | "30d") => get<History>("history", { series: series.join(","), span }),
   metrics: () => get<MetricFamily[]>("metrics"),
@@ -383,6 +386,11 @@ export const configuration = {
 };
 
 /** `bundle`: an address; left out, the one that was uploaded. */
+export const provisioning = {
+  view: () => get<Provisioning>("provisioning"),
+  accept: (text: string) => post("provisioning", { text }),
+};
+
 export const firmware = {
   view: () => get<Firmware>("firmware"),
   upload: (file: Blob) => ask("PUT", "firmware/bundle", undefined, file),

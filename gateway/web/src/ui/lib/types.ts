@@ -678,6 +678,20 @@ export interface Backup {
 
 export type FirmwareState = "none" | "trial" | "good" | "bad";
 
+/** A start of the machine, or of the gateway alone. */
+export interface Start {
+  at: number;
+  what: string;
+  why: string;
+  version: string;
+}
+
+/** The signed file that was taken last, and whether one waits for the next start. */
+export interface Provisioning {
+  taken: { number: number; at: number } | null;
+  waits: boolean;
+}
+
 export interface Slot {
   name: string;
   boot_name: string;
