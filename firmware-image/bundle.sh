@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes a signed bundle of the root file system that image.sh or rootfs.sh has left. COMPATIBLE, KEYS and OUTPUT stand in for what is usual, for tests.
+# Makes a signed bundle of the root file system that image.sh or rootfs.sh has left. NOTES, one line, is told to who looks into the bundle before it is
+# installed. COMPATIBLE, KEYS and OUTPUT stand in for what is usual, for tests.
 set -euo pipefail
 cd "$(dirname "$0")"
 . ./common.sh
@@ -7,6 +8,7 @@ cd "$(dirname "$0")"
 
 need rauc squashfs-tools
 keys=$(./keys.sh)
+[[ ${NOTES:-} != *$'\n'* ]] || fail "NOTES is one line"
 [ -e "$STAGE/rootfs.squashfs" ] || fail "no root file system for $BOARD: make image BOARD=$BOARD"
 content=$STAGE/bundle-content
 bundle=${OUTPUT:-$OUT/headgate-$PACKAGE_VERSION-$BOARD.raucb}
@@ -17,7 +19,7 @@ cat > "$content/manifest.raucm" <<MANIFEST
 [update]
 compatible=${COMPATIBLE:-$BOARD_COMPATIBLE}
 version=$PACKAGE_VERSION
-description=Headgate $PACKAGE_VERSION for $BOARD_NAME
+description=Headgate $PACKAGE_VERSION for $BOARD_NAME${NOTES:+: $NOTES}
 build=$(git -C "$ROOT" rev-parse --short HEAD)
 
 [bundle]
