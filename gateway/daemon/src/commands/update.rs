@@ -81,7 +81,10 @@ impl UpdateCommand {
                 let info = gateway.ask(Method::POST, &format!("{PATH}/check"), Some(wanted))?;
                 gateway.answer(&info, |info| {
                     let (version, board) = (text(&info["version"]), text(&info["compatible"]));
-                    format!("version {version} for {board}; its signature is good")
+                    let notes = info["description"]
+                        .as_str()
+                        .map_or_else(String::new, |notes| format!("\n{}", visible(notes)));
+                    format!("version {version} for {board}; its signature is good{notes}")
                 });
             }
             Action::Install { bundle, reboot } => install(gateway, bundle, reboot)?,

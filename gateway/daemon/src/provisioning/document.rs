@@ -51,6 +51,8 @@ pub(crate) struct Network {
     /// Time servers.
     #[serde(default)]
     pub(crate) ntp: Vec<Host>,
+    /// Of several interfaces that have a link the one with the lowest metric is the way out.
+    pub(crate) metric: Option<u32>,
 }
 
 /// A user.
@@ -288,17 +290,24 @@ impl Network {
         if self.addresses.is_empty() {
             line("DHCP", "yes");
         }
-        if let Some(gateway) = self.gateway {
-            line("Gateway", &gateway.to_string());
-        }
         for server in &self.dns {
             line("DNS", &server.to_string());
         }
         for Host(server) in &self.ntp {
             line("NTP", server);
         }
+        let metric = |key: &str| {
+            self.metric
+                .map_or_else(String::new, |metric| format!("{key}={metric}\n"))
+        };
+        if let Some(gateway) = self.gateway {
+            text += &format!("\n[Route]\nGateway={gateway}\n{}", metric("Metric"));
+        }
         // The root file system has no machine id of its own.
-        text += "\n[DHCPv4]\nClientIdentifier=mac\n\n[DHCPv6]\nDUIDType=link-layer\n";
+        let route = metric("RouteMetric");
+        text += &format!(
+            "\n[DHCPv4]\nClientIdentifier=mac\n{route}\n[DHCPv6]\nDUIDType=link-layer\n\n[IPv6AcceptRA]\n{route}"
+        );
         text
     }
 }
@@ -349,7 +358,7 @@ mod tests {
     #[test]
     fn a_network_says_one_thing_by_line_and_nothing_that_was_not_meant() {
         let text = "number = 1\n[[network]]\ninterface = \"eth0\"\naddresses = [\"192.0.2.7/24\"]\ngateway = \"192.0.2.1\"\n\
-            dns = [\"192.0.2.2\"]\nntp = [\"ntp.plant\"]\n[[network]]\ninterface = \"en*\"\n";
+            dns = [\"192.0.2.2\"]\nntp = [\"ntp.plant\"]\nmetric = 10\n[[network]]\ninterface = \"en*\"\nmetric = 20\n";
         let files = Document::parse(text).unwrap().network_files();
         assert_eq!(files.len(), 2);
         assert_eq!(files[0].0, "10-headgate-000.network");
@@ -363,6 +372,10 @@ mod tests {
             assert!(files[0].1.lines().any(|there| there == line), "{line}");
         }
         assert!(!files[0].1.contains("DHCP=yes") && files[1].1.contains("DHCP=yes"));
+        assert!(
+            files[0].1.contains("[Route]\nGateway=192.0.2.1\nMetric=10\n")
+                && files[1].1.contains("RouteMetric=20\n")
+        );
         for wrong in ["192.0.2.7", "192.0.2.7/33", "x/24", "192.0.2.7/24\\nDHCP=yes"] {
             let text = format!("number = 1\n[[network]]\ninterface = \"eth0\"\naddresses = [\"{wrong}\"]\n");
             assert!(Document::parse(&text).is_err(), "{wrong}");
