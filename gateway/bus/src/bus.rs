@@ -10,6 +10,7 @@ use crate::links::{LinkReport, Links};
 use crate::memory::Memory;
 use crate::numbers::Numbers;
 use crate::pending::Pending;
+use crate::requests::Request;
 use crate::retention::Retention;
 use crate::routing::Router;
 use crate::sessions::{Sessions, Slot};
@@ -39,6 +40,8 @@ pub struct BusOutputs {
     pub events: Vec<(EndpointId, BusEvent)>,
     /// For those who watch.
     pub notices: Vec<Notice>,
+    /// For the gateway itself: [`Bus::take_requests`].
+    pub requests: Vec<Request>,
 }
 
 /// Something operators watch.
@@ -102,6 +105,8 @@ pub struct Bus {
     pub(crate) retention: Retention,
     pub(crate) delayed: DelayedMessages,
     pub(crate) links: Links,
+    /// Where requests to the gateway itself are published.
+    pub(crate) requested: Option<Topic>,
 
     /// The open batch.
     pub(crate) pending: Pending,
@@ -188,6 +193,7 @@ impl Bus {
             retention: Retention::default(),
             delayed: DelayedMessages::default(),
             links,
+            requested: None,
             pending: Pending::default(),
             acks: Acks::default(),
             store: StoreUse::default(),

@@ -43,6 +43,7 @@ mod queue;
 mod rare;
 mod reading;
 mod received;
+mod requests;
 mod restore;
 mod retained;
 mod retention;
@@ -75,6 +76,7 @@ pub use queries::{
     Receivers, SessionInfo, StoredCursor, SubscriptionCursor, SubscriptionInfo,
 };
 pub use reading::RulesChange;
+pub use requests::{MAX_REQUEST, Request};
 pub use settings::{
     AutoSubscription, BusSettings, DelayedSettings, LinkSettings, Overlap, RetainedSettings, SettingsError,
     SharedStrategy, SleeperSettings, TopicPriority,

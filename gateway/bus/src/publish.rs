@@ -79,7 +79,14 @@ impl Bus {
         }
         let ingested = match self.stop_loop(slot, &message, now, out) {
             Some(stopped) => Ok(stopped),
-            None => self.ingest(message, Origin::Session(slot), now, out),
+            None => {
+                let request = self.request_in(slot, &message);
+                let mut ingested = self.ingest(message, Origin::Session(slot), now, out);
+                if let (Some(request), Ok(taken)) = (request, &mut ingested) {
+                    self.tell_request(request, taken, out);
+                }
+                ingested
+            }
         };
         match ingested {
             Ok(Ingested { outcome, mut needs }) => {

@@ -276,6 +276,7 @@ async fn serve(
     tasks.spawn(surveyor.run());
     tasks.spawn(supplies::keep(live.clone()));
     tasks.spawn(reload_when_told(hangup, live));
+    tasks.spawn(firmware.clone().answer(answers.audit.clone()));
     tasks.spawn(answers.serve(control));
     tasks.spawn(outlive(user_signals));
     tasks.spawn(bridges.clone().keep_books());

@@ -30,7 +30,7 @@ pub(crate) use schema::{choices, resolve};
 pub(crate) use sections::Facility;
 pub(crate) use sections::{
     AlarmSettings, Audience, BackupSettings, Durability, FirmwareSettings, HttpSettings, LogFileSettings,
-    LogFormat, LogSettings, MetricsSettings, StoreSettings, SysSettings, SyslogSettings,
+    LogFormat, LogSettings, MetricsSettings, StoreSettings, SysSettings, SyslogSettings, UpdateCommands,
 };
 pub(crate) use telemetry::{OtlpEndpoint, TelemetrySettings};
 pub(crate) use told::{Location, Told};
