@@ -17,6 +17,7 @@ use crate::sessions::{Sessions, Slot};
 use crate::settings::{BusSettings, SettingsError, filter};
 use crate::shared::{Redistribution, Strays};
 use crate::slow::Slow;
+use crate::stamp::Stamps;
 use crate::stats::{BusStats, DropReason};
 use crate::store::StoreUse;
 use crate::sweep::Sweep;
@@ -122,6 +123,7 @@ pub struct Bus {
     pub(crate) gauges: Gauges,
     pub(crate) counters: Counters,
     pub(crate) slow: Slow,
+    pub(crate) stamps: Stamps,
     /// Steps done so far: copies made, subscriptions changed, topics looked at.
     pub(crate) work: usize,
 }
@@ -204,6 +206,7 @@ impl Bus {
             gauges: Gauges::default(),
             counters: Counters::default(),
             slow: Slow::default(),
+            stamps: Stamps::default(),
             work: 0,
         })
     }

@@ -54,6 +54,7 @@ mod settings;
 mod shared;
 mod sleepers;
 mod slow;
+mod stamp;
 mod stats;
 mod store;
 mod subscriptions;
@@ -82,4 +83,5 @@ pub use settings::{
     SharedStrategy, SleeperSettings, TopicPriority,
 };
 pub use slow::SlowClient;
+pub use stamp::{ClockQuality, StampClock};
 pub use stats::{BusStats, DropReason, MemoryStats};

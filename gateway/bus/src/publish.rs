@@ -22,13 +22,14 @@ impl Bus {
     /// which they were published.
     pub fn publish_acknowledged(
         &mut self,
-        message: Message,
+        mut message: Message,
         token: AckToken,
         now: Instant,
         out: &mut BusOutputs,
     ) {
         self.work += turns::COMMAND;
         self.look_at_memory();
+        self.stamp(&mut message, false, now);
         let (event, needs) = match self.ingest(message, Origin::Hub, now, out) {
             Ok(Ingested { outcome, needs }) => (BusEvent::Accepted(token, outcome), needs),
             Err(refusal) => (BusEvent::Refused(token, refusal), Needs::Nothing),
@@ -77,6 +78,8 @@ impl Bus {
                 return;
             }
         }
+        let is_link = session.link.is_some();
+        self.stamp(&mut message, is_link, now);
         let ingested = match self.stop_loop(slot, &message, now, out) {
             Some(stopped) => Ok(stopped),
             None => {

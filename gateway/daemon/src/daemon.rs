@@ -18,6 +18,7 @@ use crate::private;
 use crate::protocols;
 use crate::restart::{Begun, Restart};
 use crate::service::{self, MoreTime};
+use crate::stamps::Stamps;
 use crate::supplies;
 use crate::sys::{self, Sys};
 use crate::telemetry::{SpanCounts, Telemetry};
@@ -260,6 +261,13 @@ async fn serve(
         data_dir: config.data_dir.clone(),
         config: config_changes.clone(),
     };
+    let stamps = Stamps {
+        hub: hub.clone(),
+        clock: timeline.as_ref().map(Timeline::state),
+        config: config_changes.clone(),
+    };
+    // Before anybody publishes.
+    stamps.look();
     let overload = Overload {
         total: listeners.total(),
         alarms: alarms.clone(),
@@ -283,6 +291,7 @@ async fn serve(
     tasks.spawn(memory::give_back());
     tasks.spawn(log.keep());
     tasks.spawn(watch.run());
+    tasks.spawn(stamps.keep());
     tasks.spawn(alarms.clone().keep());
     tasks.spawn(trends.clone().keep());
     tasks.spawn(backups.keep());

@@ -28,6 +28,7 @@ mod private;
 mod protocols;
 mod restart;
 mod service;
+mod stamps;
 mod supplies;
 mod sys;
 mod telemetry;

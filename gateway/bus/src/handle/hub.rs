@@ -14,6 +14,7 @@ use crate::links::LinkReport;
 use crate::publish::HUB;
 use crate::reading::RulesChange;
 use crate::settings::{BusSettings, SettingsError};
+use crate::stamp::StampClock;
 use crate::stats::BusStats;
 use headgate_model::bus::Refusal;
 use headgate_model::store::StoreStats;
@@ -176,6 +177,11 @@ impl Hub {
     /// The gateway has another name from now on: [`Bus::set_node`].
     pub fn set_node(&self, node: &str) {
         self.turn(|bus, _, _| bus.set_node(node));
+    }
+
+    /// [`Bus::set_stamp_clock`]
+    pub fn set_stamp_clock(&self, clock: Option<StampClock>) {
+        self.turn(|bus, _, _| bus.set_stamp_clock(clock));
     }
 
     /// Throws a client out. Whether it was connected.
