@@ -3,7 +3,11 @@
 
 use bytes::Bytes;
 use headgate_mqtt_codec::{Disconnect, Packet, PacketId, Publish, PublishProperties, Qos};
-use headgate_tests::blackbox::{Daemon, Mosquitto, Peer, Setup, Transport, eventually, free_port};
+use headgate_stomp_codec::Version;
+use headgate_tests::blackbox::{
+    Daemon, HttpClient, Mosquitto, Peer, Setup, StompPeer, Transport, eventually, free_port,
+};
+use serde_json::json;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const DAY: u32 = 86_400;
@@ -182,5 +186,100 @@ fn an_uplink_with_tls_waits_for_the_time_and_one_without_does_not() {
     gateway.until_bridge_is("plant", "connected");
     setup.shift_clock(0);
     gateway.until_bridge_is("cloud", "backing_off");
+    gateway.stop();
+}
+
+/// What a message is stamped with: time and quality. It has both once, behind what its publisher said.
+fn stamp_of(peer: &mut Peer) -> (String, String) {
+    loop {
+        let Packet::Publish(publish) = peer.recv().unwrap() else {
+            continue;
+        };
+        let pairs = publish.properties.unwrap_or_default().user_properties;
+        let pairs: Vec<(String, String)> = pairs
+            .iter()
+            .map(|(name, value)| (name.as_str().to_owned(), value.as_str().to_owned()))
+            .collect();
+        let [.., (received, time), (clock, quality)] = &pairs[..] else {
+            panic!("no stamp: {pairs:?}");
+        };
+        assert_eq!(
+            (received.as_str(), clock.as_str()),
+            ("headgate-received", "headgate-clock")
+        );
+        let stamps = pairs.iter().filter(|(name, _)| name.starts_with("headgate-"));
+        assert_eq!(stamps.count(), 2, "{pairs:?}");
+        return (time.clone(), quality.clone());
+    }
+}
+
+/// Messages of all protocols say when they came, and a clock that is not believed says so: then time goes on from the last that was.
+#[test]
+fn messages_are_stamped_with_the_time_and_how_good_it_is() {
+    let stomp = "[[listeners]]\nname = \"stomp\"\nprotocol = \"stomp\"\nbind = \"127.0.0.1:0\"\n";
+    let setup = Setup::with(&format!("[bus]\nstamp = true\n{stomp}")).with_clock();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let year = |stamp: &(String, String)| stamp.0[..4].parse::<u64>().unwrap();
+    let this_year = 1970 + now / 31_556_952;
+
+    let gateway = setup.start();
+    let system = HttpClient::control(&gateway).get("/api/v1/system").json();
+    let expected = match system["clock"]["synchronized"].as_bool() {
+        Some(true) => "synchronized",
+        _ => "set",
+    };
+    let (mut reader, _) = Peer::connect(gateway.port(Transport::Tcp), "reader", true, 0).unwrap();
+    reader.subscribe("t/#", Qos::AtMostOnce).unwrap();
+    let mut stomp = StompPeer::connect(gateway.port_of("stomp"), Version::V12, "");
+    stomp.done("SUBSCRIBE", "id:1\ndestination:t/s\n", "");
+    // Whoever says a stamp itself has none.
+    stomp.send("SEND\ndestination:t/s\nheadgate-clock:forged\n\nx");
+    let first = stamp_of(&mut reader);
+    assert_eq!(
+        (year(&first), first.1.as_str()),
+        (this_year, expected),
+        "{first:?}"
+    );
+    let message = stomp.recv();
+    assert_eq!(message.get("headgate-received"), Some(first.0.as_str()));
+    assert_eq!(message.get("headgate-clock"), Some(expected));
+    let published = json!({ "topic": "t/http", "payload": "x" });
+    assert_eq!(
+        HttpClient::control(&gateway)
+            .post("/api/v1/publish", &published)
+            .status,
+        200
+    );
+    let second = stamp_of(&mut reader);
+    assert!(second.0 >= first.0, "{second:?} after {first:?}");
+
+    // The clock is set while it runs, by a day.
+    setup.shift_clock(DAY.into());
+    let next_day = eventually("the clock to be looked at", || {
+        reader.publish("t/m", "x", None, false).unwrap();
+        let stamp = stamp_of(&mut reader);
+        (stamp.0[..10] != first.0[..10]).then_some(stamp)
+    });
+    assert!(next_day.0 > first.0);
+    setup.shift_clock(0);
+    drop(reader);
+    gateway.stop();
+
+    // No clock in the machine, and no network yet.
+    setup.shift_clock(10 - i64::try_from(now).unwrap());
+    let gateway = setup.start();
+    let (mut reader, _) = Peer::connect(gateway.port(Transport::Tcp), "reader", true, 0).unwrap();
+    reader.subscribe("t/#", Qos::AtMostOnce).unwrap();
+    reader.publish("t/m", "x", None, false).unwrap();
+    let floor = stamp_of(&mut reader);
+    assert_eq!(
+        (year(&floor), floor.1.as_str()),
+        (this_year, "floor"),
+        "{floor:?}"
+    );
+    assert!(
+        floor.0 > first.0,
+        "time does not go back: {floor:?} after {first:?}"
+    );
     gateway.stop();
 }

@@ -1,6 +1,8 @@
 //! Updates of the system, with a stand-in for RAUC that says and does what RAUC 1.8 says and does; the real one is in `make image-test`.
 
-use headgate_tests::blackbox::{Daemon, HttpClient, Mosquitto, Setup, eventually};
+use bytes::Bytes;
+use headgate_mqtt_codec::{Packet, Publish, PublishProperties, Qos};
+use headgate_tests::blackbox::{Daemon, HttpClient, Mosquitto, Peer, Setup, Transport, eventually};
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -40,8 +42,13 @@ struct Machine {
 impl Machine {
     /// One whose gateway has these sections, and runs in slot B with an installation that was never found good.
     fn new(sections: &str) -> Self {
+        Self::with_commands(sections, "")
+    }
+
+    /// The same, and these settings for commands by the bus.
+    fn with_commands(sections: &str, commands: &str) -> Self {
         let setup = Setup::with(&format!(
-            "{sections}\n[firmware]\nprogram = \"./rauc/rauc\"\nreboot = [\"touch\", \"rauc/rebooted\"]\nfactory_reset = [\"touch\", \"rauc/wiped\"]\ntrial_time = \"10s\"\n"
+            "{sections}\n[firmware]\ncommands = {{ {commands} }}\nprogram = \"./rauc/rauc\"\nreboot = [\"touch\", \"rauc/rebooted\"]\nfactory_reset = [\"touch\", \"rauc/wiped\"]\ntrial_time = \"10s\"\n"
         ));
         let machine = Self { setup };
         fs::create_dir(machine.folder()).unwrap();
@@ -275,6 +282,302 @@ fn bundles_are_uploaded_checked_and_installed_and_bad_ones_refused() {
     assert!(!machine.folder().join("wiped").exists());
     assert_eq!(wipe(node.as_str().unwrap()), 200);
     assert!(machine.folder().join("wiped").exists());
+    daemon.stop();
+}
+
+/// What a client published, as somebody or nobody.
+struct Asker {
+    peer: Peer,
+    packet: u16,
+}
+
+const REQUEST: &str = "fleet/gate/update/request";
+
+impl Asker {
+    fn of(daemon: &Daemon<'_>, id: &str, user: Option<&str>) -> Self {
+        let port = daemon.port(Transport::Tcp);
+        let mut peer = match user {
+            Some(user) => Peer::connect_as(port, id, user, "correct horse").unwrap(),
+            None => Peer::connect(port, id, true, 0).unwrap().0,
+        };
+        for level in ["reply", "progress"] {
+            let filter = format!("fleet/gate/update/{level}");
+            peer.subscribe(&filter, Qos::AtLeastOnce).unwrap();
+        }
+        Self { peer, packet: 0 }
+    }
+
+    fn says(&mut self, request: &Value) {
+        self.publish(&request.to_string(), false, None);
+    }
+
+    fn publish(&mut self, payload: &str, retain: bool, properties: Option<PublishProperties>) {
+        self.packet += 1;
+        let publish = Publish {
+            retain,
+            qos: Qos::AtMostOnce,
+            topic: REQUEST.to_owned().try_into().unwrap(),
+            payload: Bytes::from(payload.to_owned()),
+            properties: properties.map(Box::new),
+            ..Publish::default()
+        };
+        self.peer.send(&Packet::Publish(publish)).unwrap();
+    }
+
+    /// The next message, with the last level of its topic.
+    fn hears(&mut self) -> (String, Value) {
+        let message = self.peer.hear();
+        let level = message.topic.rsplit('/').next().unwrap().to_owned();
+        (level, serde_json::from_str(&message.payload).unwrap())
+    }
+
+    /// The next answer. What is told meanwhile of an installation is left out.
+    fn answer(&mut self) -> Value {
+        loop {
+            let (level, answer) = self.hears();
+            if level != "progress" {
+                return answer;
+            }
+        }
+    }
+
+    fn asks(&mut self, request: &Value) -> Value {
+        self.says(request);
+        self.answer()
+    }
+}
+
+const COMMANDS: &str = "topic = \"fleet/{node}/update\", users = [\"fleet\"], bridges = [\"cloud\"]";
+
+fn add_users(daemon: &Daemon<'_>, names: &[&str]) {
+    for name in names {
+        let user = json!({ "name": name, "password": "correct horse" });
+        let added = HttpClient::control(daemon).post("/api/v1/users", &user);
+        assert_eq!(added.status, 200, "{}", added.text());
+    }
+}
+
+#[test]
+fn commands_by_the_bus_do_what_the_api_does() {
+    let machine = Machine::with_commands("node = \"gate\"", COMMANDS);
+    let bundle = |name: &str, text: &str| {
+        fs::write(machine.folder().join(name), text).unwrap();
+        json!(machine.folder().join(name))
+    };
+    let (forged, signed) = (bundle("forged.raucb", "forged"), bundle("next.raucb", "signed"));
+    let daemon = machine.setup.start();
+    until_state(&daemon, "good");
+    add_users(&daemon, &["fleet"]);
+    let mut fleet = Asker::of(&daemon, "backend", Some("fleet"));
+
+    let status = fleet.asks(&json!({ "id": "1", "command": "status" }));
+    assert_eq!((&status["id"], &status["status"]), (&json!("1"), &json!(200)));
+    assert_eq!(status["result"]["compatible"], "test");
+    assert_eq!(status["result"]["commands"], "fleet/gate/update/request");
+    let unknown = fleet.asks(&json!({ "id": "2", "command": "format" }));
+    assert_eq!((&unknown["id"], &unknown["status"]), (&json!("2"), &json!(422)));
+    assert!(
+        unknown["error"].as_str().unwrap().contains("boot-other"),
+        "{unknown}"
+    );
+    fleet.publish("reboot!", false, None);
+    assert_eq!(fleet.answer()["status"], 422);
+    fleet.publish(&"x".repeat(10_000), false, None);
+    assert_eq!(fleet.answer()["status"], 413);
+
+    let check = |bundle: &Value| json!({ "id": "3", "command": "check", "bundle": bundle });
+    let refused = fleet.asks(&check(&forged));
+    assert_eq!(refused["status"], 422);
+    assert!(
+        refused["error"].as_str().unwrap().contains("self-signed"),
+        "{refused}"
+    );
+    assert_eq!(fleet.asks(&check(&signed))["result"]["version"], "1.2");
+    let missing = fleet.asks(&json!({ "id": "4", "command": "install" }));
+    assert_eq!(missing["status"], 404, "nothing was uploaded");
+
+    let install = json!({ "id": "5", "command": "install", "bundle": signed, "reboot": true });
+    fleet.says(&install);
+    let (mut answers, mut progress) = (Vec::new(), Vec::new());
+    while answers.is_empty() || progress.last().is_none_or(|told: &Value| told["ended"] != true) {
+        match fleet.hears() {
+            (level, told) if level == "progress" => progress.push(told),
+            (_, answer) => answers.push(answer),
+        }
+    }
+    assert_eq!(answers.len(), 1, "{answers:?}");
+    assert_eq!(answers[0]["result"]["bundle"], signed);
+    let end = progress.last().unwrap();
+    assert_eq!(
+        (&end["id"], &end["percent"], &end["error"]),
+        (&json!("5"), &json!(100), &Value::Null)
+    );
+    eventually("the machine is started anew", || {
+        machine.has_rebooted().then_some(())
+    });
+    // It comes again, as QoS 1 may, and is not done again.
+    assert_eq!(fleet.asks(&install), answers[0]);
+    let installs = machine
+        .asked()
+        .lines()
+        .filter(|line| line.starts_with("install "))
+        .count();
+    assert_eq!(installs, 1);
+
+    assert_eq!(
+        fleet.asks(&json!({ "id": "6", "command": "mark", "state": "good" }))["status"],
+        200
+    );
+    assert_eq!(
+        fleet.asks(&json!({ "id": "7", "command": "boot-other" }))["result"],
+        json!({})
+    );
+    assert!(machine.has_rebooted());
+    let audit = HttpClient::control(&daemon).get("/api/v1/audit?limit=10").json();
+    let told: Vec<_> = audit["rows"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|row| row["who"] == "fleet")
+        .map(|row| (row["request"].as_str().unwrap(), row["status"].as_u64().unwrap()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("fleet/gate/update/request boot-other", 200),
+            ("fleet/gate/update/request mark", 200),
+            ("fleet/gate/update/request install", 200),
+        ]
+    );
+    let from = audit["rows"].to_string();
+    assert!(from.contains("client backend at 127.0.0.1"), "{from}");
+    daemon.stop();
+
+    // The command that started the machine anew may come again when it is up again.
+    let daemon = machine.setup.start();
+    let mut fleet = Asker::of(&daemon, "backend", Some("fleet"));
+    let again = fleet.asks(&json!({ "id": "7", "command": "boot-other" }));
+    assert_eq!(again["status"], 409, "{again}");
+    assert!(!machine.has_rebooted());
+    daemon.stop();
+}
+
+/// Rules alone let nobody in: anonymous clients and users that are not named are refused, and what nobody answers for is no request.
+#[test]
+fn commands_by_the_bus_are_for_who_is_named() {
+    let rules = "[[auth.acl]]\neffect = \"deny\"\naction = \"publish\"\nuser = \"fleet\"\ntopics = [\"valves/#\"]\n[[auth.acl]]\neffect = \"allow\"\n";
+    let machine = Machine::with_commands(&format!("node = \"gate\"\n{rules}"), COMMANDS);
+    let daemon = machine.setup.start();
+    until_state(&daemon, "good");
+    add_users(&daemon, &["fleet", "sensor"]);
+    let boot_other = |id: &str| json!({ "id": id, "command": "boot-other" });
+    let mut nobody = Asker::of(&daemon, "a", None);
+    let refused = nobody.asks(&boot_other("1"));
+    assert_eq!(refused["status"], 403);
+    assert!(
+        refused["error"].as_str().unwrap().contains("anonymous"),
+        "{refused}"
+    );
+    drop(nobody);
+    let mut sensor = Asker::of(&daemon, "b", Some("sensor"));
+    assert_eq!(sensor.asks(&boot_other("2"))["status"], 403);
+    drop(sensor);
+
+    let mut fleet = Asker::of(&daemon, "backend", Some("fleet"));
+    fleet.publish(&boot_other("3").to_string(), true, None);
+    let refused = fleet.answer();
+    assert!(
+        refused["error"].as_str().unwrap().contains("retained"),
+        "{refused}"
+    );
+    let message = json!({ "topic": REQUEST, "payload": boot_other("4").to_string() });
+    assert_eq!(
+        HttpClient::control(&daemon)
+            .post("/api/v1/publish", &message)
+            .status,
+        200
+    );
+    fleet
+        .peer
+        .publish(
+            &format!("$delayed/0/{REQUEST}"),
+            &boot_other("5").to_string(),
+            None,
+            false,
+        )
+        .unwrap();
+
+    // The answer goes where it is wanted, if whoever asks may publish there.
+    for filter in ["inbox", "valves/7"] {
+        fleet.peer.subscribe(filter, Qos::AtMostOnce).unwrap();
+    }
+    for (wanted, goes_to) in [("inbox", "inbox"), ("valves/7", "fleet/gate/update/reply")] {
+        let properties = PublishProperties {
+            response_topic: Some(wanted.to_owned().try_into().unwrap()),
+            correlation_data: Some(Bytes::from_static(b"\x00\x01")),
+            ..PublishProperties::default()
+        };
+        fleet.publish(
+            &json!({ "id": wanted, "command": "status" }).to_string(),
+            false,
+            Some(properties),
+        );
+        let answer = loop {
+            match fleet.peer.recv().unwrap() {
+                Packet::Publish(publish) => break publish,
+                _ => continue,
+            }
+        };
+        assert_eq!(answer.topic.as_str(), goes_to);
+        let told: Value = serde_json::from_slice(&answer.payload).unwrap();
+        assert_eq!((&told["id"], &told["status"]), (&json!(wanted), &json!(200)));
+        assert_eq!(
+            answer.properties.unwrap().correlation_data.as_deref(),
+            Some(&b"\x00\x01"[..])
+        );
+        if let Some(id) = answer.packet_id {
+            fleet
+                .peer
+                .ack(headgate_mqtt_codec::AckKind::PubAck, id.get())
+                .unwrap();
+        }
+    }
+    assert!(!machine.has_rebooted(), "nothing of all this was done");
+    assert!(!machine.asked().contains("mark-active"));
+
+    // Who asks too often has to wait.
+    let status = json!({ "id": "many", "command": "status" });
+    (0..30).for_each(|_| fleet.says(&status));
+    let statuses: Vec<_> = (0..30).map(|_| fleet.answer()["status"].clone()).collect();
+    assert!(statuses.contains(&json!(429)), "{statuses:?}");
+    daemon.stop();
+}
+
+#[test]
+fn a_bridge_brings_commands_from_a_cloud() {
+    let remote = Mosquitto::start("");
+    let bridge = bridge_to(&remote).replace(
+        "topics = [",
+        "topics = [\"fleet/gate/update/request in 1\", \"fleet/gate/update/reply out 1\", \"fleet/gate/update/progress out 1\", ",
+    );
+    let machine = Machine::with_commands(&bridge, COMMANDS);
+    let daemon = machine.setup.start();
+    daemon.until_bridge_is("cloud", "connected");
+    until_state(&daemon, "good");
+    let (mut cloud, _) = Peer::connect(remote.port(), "cloud", true, 0).unwrap();
+    cloud
+        .subscribe("fleet/gate/update/reply", Qos::AtLeastOnce)
+        .unwrap();
+    let request = json!({ "id": "c-1", "command": "boot-other" }).to_string();
+    cloud.publish(REQUEST, &request, None, false).unwrap();
+    let answer: Value = serde_json::from_str(&cloud.hear().payload).unwrap();
+    assert_eq!(
+        answer,
+        json!({ "id": "c-1", "command": "boot-other", "status": 200, "result": {} })
+    );
+    assert!(machine.has_rebooted());
+    let audit = HttpClient::control(&daemon).get("/api/v1/audit?limit=1").json();
+    assert_eq!(audit["rows"][0]["who"], "bridge cloud");
     daemon.stop();
 }
 

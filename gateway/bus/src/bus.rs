@@ -10,12 +10,14 @@ use crate::links::{LinkReport, Links};
 use crate::memory::Memory;
 use crate::numbers::Numbers;
 use crate::pending::Pending;
+use crate::requests::Request;
 use crate::retention::Retention;
 use crate::routing::Router;
 use crate::sessions::{Sessions, Slot};
 use crate::settings::{BusSettings, SettingsError, filter};
 use crate::shared::{Redistribution, Strays};
 use crate::slow::Slow;
+use crate::stamp::Stamps;
 use crate::stats::{BusStats, DropReason};
 use crate::store::StoreUse;
 use crate::sweep::Sweep;
@@ -39,6 +41,8 @@ pub struct BusOutputs {
     pub events: Vec<(EndpointId, BusEvent)>,
     /// For those who watch.
     pub notices: Vec<Notice>,
+    /// For the gateway itself: [`Bus::take_requests`].
+    pub requests: Vec<Request>,
 }
 
 /// Something operators watch.
@@ -102,6 +106,8 @@ pub struct Bus {
     pub(crate) retention: Retention,
     pub(crate) delayed: DelayedMessages,
     pub(crate) links: Links,
+    /// Where requests to the gateway itself are published.
+    pub(crate) requested: Option<Topic>,
 
     /// The open batch.
     pub(crate) pending: Pending,
@@ -117,6 +123,7 @@ pub struct Bus {
     pub(crate) gauges: Gauges,
     pub(crate) counters: Counters,
     pub(crate) slow: Slow,
+    pub(crate) stamps: Stamps,
     /// Steps done so far: copies made, subscriptions changed, topics looked at.
     pub(crate) work: usize,
 }
@@ -188,6 +195,7 @@ impl Bus {
             retention: Retention::default(),
             delayed: DelayedMessages::default(),
             links,
+            requested: None,
             pending: Pending::default(),
             acks: Acks::default(),
             store: StoreUse::default(),
@@ -198,6 +206,7 @@ impl Bus {
             gauges: Gauges::default(),
             counters: Counters::default(),
             slow: Slow::default(),
+            stamps: Stamps::default(),
             work: 0,
         })
     }

@@ -22,6 +22,7 @@ mod port;
 mod promise;
 mod publishing;
 mod queries;
+mod requests;
 mod snapshots;
 mod timers;
 
@@ -32,3 +33,4 @@ pub use mailbox::Call;
 pub use notices::Notices;
 pub use place::{Attach, Place};
 pub use port::Port;
+pub use requests::Requests;

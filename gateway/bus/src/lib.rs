@@ -43,6 +43,7 @@ mod queue;
 mod rare;
 mod reading;
 mod received;
+mod requests;
 mod restore;
 mod retained;
 mod retention;
@@ -53,6 +54,7 @@ mod settings;
 mod shared;
 mod sleepers;
 mod slow;
+mod stamp;
 mod stats;
 mod store;
 mod subscriptions;
@@ -75,9 +77,11 @@ pub use queries::{
     Receivers, SessionInfo, StoredCursor, SubscriptionCursor, SubscriptionInfo,
 };
 pub use reading::RulesChange;
+pub use requests::{MAX_REQUEST, Request};
 pub use settings::{
     AutoSubscription, BusSettings, DelayedSettings, LinkSettings, Overlap, RetainedSettings, SettingsError,
     SharedStrategy, SleeperSettings, TopicPriority,
 };
 pub use slow::SlowClient;
+pub use stamp::{ClockQuality, StampClock};
 pub use stats::{BusStats, DropReason, MemoryStats};

@@ -22,13 +22,14 @@ impl Bus {
     /// which they were published.
     pub fn publish_acknowledged(
         &mut self,
-        message: Message,
+        mut message: Message,
         token: AckToken,
         now: Instant,
         out: &mut BusOutputs,
     ) {
         self.work += turns::COMMAND;
         self.look_at_memory();
+        self.stamp(&mut message, false, now);
         let (event, needs) = match self.ingest(message, Origin::Hub, now, out) {
             Ok(Ingested { outcome, needs }) => (BusEvent::Accepted(token, outcome), needs),
             Err(refusal) => (BusEvent::Refused(token, refusal), Needs::Nothing),
@@ -77,9 +78,18 @@ impl Bus {
                 return;
             }
         }
+        let is_link = session.link.is_some();
+        self.stamp(&mut message, is_link, now);
         let ingested = match self.stop_loop(slot, &message, now, out) {
             Some(stopped) => Ok(stopped),
-            None => self.ingest(message, Origin::Session(slot), now, out),
+            None => {
+                let request = self.request_in(slot, &message);
+                let mut ingested = self.ingest(message, Origin::Session(slot), now, out);
+                if let (Some(request), Ok(taken)) = (request, &mut ingested) {
+                    self.tell_request(request, taken, out);
+                }
+                ingested
+            }
         };
         match ingested {
             Ok(Ingested { outcome, mut needs }) => {

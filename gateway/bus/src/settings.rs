@@ -74,6 +74,9 @@ pub struct BusSettings {
     pub auto_subscribe: Vec<AutoSubscription>,
     /// What comes from other brokers and goes to them.
     pub links: LinkSettings,
+    /// Stamps each message of a client with user properties of MQTT 5: `headgate-received`, when it came, and `headgate-clock`, how good the clock was that
+    /// says so: `synchronized`, `set` or `floor`. See docs/operations.md.
+    pub stamp: bool,
 }
 
 impl Default for BusSettings {
@@ -105,6 +108,7 @@ impl Default for BusSettings {
             rewrite: Vec::new(),
             auto_subscribe: Vec::new(),
             links: LinkSettings::default(),
+            stamp: false,
         }
     }
 }

@@ -115,11 +115,12 @@ impl Bus {
             self.counters.drop(DropReason::NotAuthorized);
             return;
         }
-        let message = Message {
+        let mut message = Message {
             expires_at: will.message_expiry.map(|interval| now + interval),
             publisher: Some(self.sessions[slot].id),
             ..will.message
         };
+        self.stamp(&mut message, false, now);
         // There is nobody to tell of a refusal; drops are counted where they happen.
         let _ = self.ingest(message, Origin::Session(slot), now, out);
     }

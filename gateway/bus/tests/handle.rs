@@ -3,8 +3,9 @@
 #![cfg(feature = "handle")]
 
 use headgate_bus::handle::{Call, Clock, Group, Hub, Port};
-use headgate_bus::{Bus, BusSettings, Notice};
+use headgate_bus::{Bus, BusSettings, MAX_REQUEST, Notice};
 use headgate_model::bus::{NEVER, Outcome, Presence, Refusal};
+use headgate_model::message::Properties;
 use headgate_model::store::{FetchLimit, Fetched};
 use headgate_model::{
     AckToken, Admitted, BusCommand, BusEvent, CloseReason, Entrant, Message, MountPoint, Open, Qos,
@@ -112,6 +113,105 @@ fn publish(topic: &str, qos: Qos) -> BusCommand {
         ack: (qos > Qos::AtMostOnce).then_some(AckToken(7)),
         dedup: None,
     }
+}
+
+/// Who asks is known when it asks; what is retained, delayed or published by a program was asked by nobody.
+#[tokio::test]
+async fn requests_are_told_with_who_published_them() {
+    let hub = hub(Gate::default());
+    let requests = hub.requests(Topic::try_from("gate/request").unwrap());
+    let client = hub.attach();
+    let mut events = VecDeque::new();
+    let BusCommand::Open(mut opened) = open("c", Duration::ZERO) else {
+        unreachable!()
+    };
+    opened.client = Entrant::of_gateway(
+        "c".into(),
+        Presence {
+            username: Some("fleet".into()),
+            ..Presence::default()
+        },
+    );
+    client.submit(&mut vec![
+        BusCommand::Open(opened),
+        publish("$delayed/0/gate/request", Qos::AtMostOnce),
+        publish("gate/other", Qos::AtMostOnce),
+        publish("gate/request", Qos::AtLeastOnce),
+    ]);
+    assert!(matches!(
+        next(&client, &mut events).await,
+        BusEvent::Opened { .. }
+    ));
+    assert_eq!(
+        next(&client, &mut events).await,
+        BusEvent::Accepted(AckToken(7), Outcome::Matched),
+        "somebody has it"
+    );
+    let message = Message::new(Topic::try_from("gate/request").unwrap(), "of a program");
+    let _ = within(hub.publish(Admitted::of_gateway(message))).await;
+    // It is told who it was, although it has gone.
+    client.submit(&mut vec![close(CloseReason::Normal)]);
+    let request = within(requests.next()).await;
+    assert_eq!(request.client.as_str(), "c");
+    assert_eq!(request.who.username.as_deref(), Some("fleet"));
+    assert_eq!((&request.payload[..], request.is_bridge), (&b"x"[..], false));
+    client.submit(&mut vec![
+        open("c", Duration::ZERO),
+        publish("gate/request", Qos::AtMostOnce),
+    ]);
+    let request = within(requests.next()).await;
+    assert_eq!(request.who.username, None, "nothing came in between");
+
+    // The next one who takes them has them alone, and then nobody.
+    let others = hub.requests(Topic::try_from("gate/other").unwrap());
+    drop(requests);
+    client.submit(&mut vec![publish("gate/other", Qos::AtMostOnce)]);
+    assert_eq!(&within(others.next()).await.payload[..], b"x");
+    client.submit(&mut (0..40).map(|_| publish("gate/other", Qos::AtMostOnce)).collect());
+    assert_eq!(others.dropped(), 8, "more than may wait");
+    drop(others);
+    client.submit(&mut vec![publish("gate/other", Qos::AtLeastOnce)]);
+    let told = loop {
+        match next(&client, &mut events).await {
+            BusEvent::Accepted(_, outcome) => break outcome,
+            _ => continue,
+        }
+    };
+    assert_eq!(told, Outcome::NoSubscribers);
+}
+
+/// What is longer than a request may be comes without what was said, so that it can be answered and takes no room.
+#[tokio::test]
+async fn a_request_that_is_too_long_comes_without_its_words() {
+    let hub = hub(Gate::default());
+    let requests = hub.requests(Topic::try_from("gate/request").unwrap());
+    let client = hub.attach();
+    let said = |length: usize| BusCommand::Publish {
+        message: Admitted::of_gateway(Message {
+            retain: true,
+            properties: Some(Box::new(Properties {
+                response_topic: Some("mine".into()),
+                ..Properties::default()
+            })),
+            ..Message::new(Topic::try_from("gate/request").unwrap(), vec![b'x'; length])
+        }),
+        ack: None,
+        dedup: None,
+    };
+    client.submit(&mut vec![
+        open("c", Duration::ZERO),
+        said(MAX_REQUEST - 4),
+        said(MAX_REQUEST),
+    ]);
+    let request = within(requests.next()).await;
+    assert_eq!(
+        (request.payload.len(), request.is_too_long),
+        (MAX_REQUEST - 4, false)
+    );
+    assert!(request.retain);
+    let request = within(requests.next()).await;
+    assert_eq!((request.payload.len(), request.is_too_long), (0, true));
+    assert_eq!(request.response_topic.as_deref(), Some(&b"mine"[..]));
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ use crate::provisioning::{self, ProvisioningError, Taken};
 use crate::recovery::Recovery;
 use crate::restart::{Begun, Restart};
 use crate::service::{self, MoreTime};
+use crate::stamps::Stamps;
 use crate::starts::{Machine, Starts, Why};
 use crate::supplies;
 use crate::sys::{self, Sys};
@@ -290,6 +291,13 @@ async fn serve(
         data_dir: config.data_dir.clone(),
         config: config_changes.clone(),
     };
+    let stamps = Stamps {
+        hub: hub.clone(),
+        clock: timeline.as_ref().map(Timeline::state),
+        config: config_changes.clone(),
+    };
+    // Before anybody publishes.
+    stamps.look();
     let overload = Overload {
         total: listeners.total(),
         alarms: alarms.clone(),
@@ -306,12 +314,14 @@ async fn serve(
     tasks.spawn(surveyor.run());
     tasks.spawn(supplies::keep(live.clone()));
     tasks.spawn(reload_when_told(hangup, live));
+    tasks.spawn(firmware.clone().answer(answers.audit.clone()));
     tasks.spawn(answers.serve(control));
     tasks.spawn(outlive(user_signals));
     tasks.spawn(bridges.clone().keep_books());
     tasks.spawn(memory::give_back());
     tasks.spawn(log.keep());
     tasks.spawn(watch.run());
+    tasks.spawn(stamps.keep());
     tasks.spawn(alarms.clone().keep());
     tasks.spawn(trends.clone().keep());
     tasks.spawn(backups.keep());

@@ -30,6 +30,7 @@ mod provisioning;
 mod recovery;
 mod restart;
 mod service;
+mod stamps;
 mod starts;
 mod supplies;
 mod sys;

@@ -43,6 +43,11 @@ impl Timekeeping {
     }
 }
 
+/// Whether somebody keeps the clock right: the kernel was told so in the last hours. adjtimex(2)
+pub(crate) fn is_synchronized() -> bool {
+    kernel().is_some_and(|kernel| kernel.synchronized)
+}
+
 /// Services: a name, what is there while they run, and where their servers stand.
 const SERVICES: &[(&str, &str, &[&str])] = &[
     (

@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_secs(10);
 /// So far, in ms, the two may drift apart unnoticed.
 const DRIFT: u64 = 2_000;
 /// No clock that is right says less: 2026-01-01, ms since 1970.
-const EARLIEST: u64 = 1_767_225_600_000;
+pub(crate) const EARLIEST: u64 = 1_767_225_600_000;
 /// More than this, in ms, no gateway is believed to have been off.
 const LONGEST_OFF: u64 = 366 * 86_400_000;
 

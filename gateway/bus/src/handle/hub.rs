@@ -7,12 +7,14 @@ use super::mailbox::{Mailbox, Spare, mailbox};
 use super::notices::Watchers;
 use super::port::Port;
 use super::publishing::Publishing;
+use super::requests::Taker;
 use crate::bus::{Bus, BusOutputs};
 use crate::clients::make_room;
 use crate::links::LinkReport;
 use crate::publish::HUB;
 use crate::reading::RulesChange;
 use crate::settings::{BusSettings, SettingsError};
+use crate::stamp::StampClock;
 use crate::stats::BusStats;
 use headgate_model::bus::Refusal;
 use headgate_model::store::StoreStats;
@@ -71,6 +73,8 @@ pub(super) struct Core {
     pub(super) publishing: Publishing,
     /// Who watches.
     pub(super) watchers: Watchers,
+    /// Who takes requests to the gateway itself.
+    pub(super) requests: Taker,
     /// Whose tasks are to be woken.
     pub(super) woken: Vec<Waker>,
     /// A turn ended before all was done: whoever waits for the lock has it next.
@@ -94,6 +98,7 @@ impl Hub {
                 groups: Groups::default(),
                 publishing: Publishing::default(),
                 watchers: Watchers::default(),
+                requests: Taker::default(),
                 woken: Vec::new(),
                 gives_way: false,
                 alarms: BinaryHeap::new(),
@@ -172,6 +177,11 @@ impl Hub {
     /// The gateway has another name from now on: [`Bus::set_node`].
     pub fn set_node(&self, node: &str) {
         self.turn(|bus, _, _| bus.set_node(node));
+    }
+
+    /// [`Bus::set_stamp_clock`]
+    pub fn set_stamp_clock(&self, clock: Option<StampClock>) {
+        self.turn(|bus, _, _| bus.set_stamp_clock(clock));
     }
 
     /// Throws a client out. Whether it was connected.
@@ -304,6 +314,7 @@ impl Hub {
         let mut woken = std::mem::take(&mut core.woken);
         core.sort_events(&mut woken, &self.0.spare);
         core.watchers.tell(&mut core.out.notices, &mut woken);
+        core.requests.tell(&mut core.out.requests, &mut woken);
         self.note_open(&core.bus);
         let commit_due = core.bus.commit_due();
         let deadline = core.bus.deadline();

@@ -62,23 +62,24 @@ pub(super) fn routes() -> Routes {
         )
 }
 
+impl FirmwareError {
+    /// What HTTP has for it.
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Self::NotHere(_) | Self::Busy | Self::NoOther | Self::NoReset => StatusCode::CONFLICT,
+            Self::Bundle(_) | Self::Rauc(RaucError::Refused(_)) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Nothing => StatusCode::NOT_FOUND,
+            Self::Incoming(error) => status_of_incoming(error),
+            Self::Rauc(RaucError::Late) => StatusCode::GATEWAY_TIMEOUT,
+            Self::Rauc(_) | Self::Program { .. } => StatusCode::BAD_GATEWAY,
+            Self::File { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
 impl From<FirmwareError> for Failure {
     fn from(error: FirmwareError) -> Self {
-        let status = match &error {
-            FirmwareError::NotHere(_)
-            | FirmwareError::Busy
-            | FirmwareError::NoOther
-            | FirmwareError::NoReset => StatusCode::CONFLICT,
-            FirmwareError::Bundle(_) | FirmwareError::Rauc(RaucError::Refused(_)) => {
-                StatusCode::UNPROCESSABLE_ENTITY
-            }
-            FirmwareError::Nothing => StatusCode::NOT_FOUND,
-            FirmwareError::Incoming(error) => status_of_incoming(error),
-            FirmwareError::Rauc(RaucError::Late) => StatusCode::GATEWAY_TIMEOUT,
-            FirmwareError::Rauc(_) | FirmwareError::Program { .. } => StatusCode::BAD_GATEWAY,
-            FirmwareError::File { .. } => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        Self(status, error.to_string())
+        Self(error.status(), error.to_string())
     }
 }
 

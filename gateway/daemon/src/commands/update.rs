@@ -190,6 +190,9 @@ fn words(status: &Value) -> String {
     if !missing.is_empty() {
         said += &format!(" ({missing})");
     }
+    if status["commands"].is_string() {
+        said += &format!("\ncommands by the bus: {}", text(&status["commands"]));
+    }
     if let Some(fell) = status["fell_back"].as_object() {
         let (slot, why) = (text(&fell["slot"]), list(&fell["missing"]));
         said += &format!(

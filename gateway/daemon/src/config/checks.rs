@@ -5,7 +5,7 @@ use super::{Config, HttpSettings, LogSettings, addresses, bridges, system, users
 use crate::log::{MODULES, SyslogAddress, is_module};
 use crate::protocols::{self, Entry};
 use headgate_auth::{Anonymous, ListenerAuth};
-use headgate_model::{Fault, MountPoint};
+use headgate_model::{Fault, MountPoint, Topic};
 use headgate_shell::{DatagramListener, DatagramPlace, ListenerKind, ListenerSettings};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -94,6 +94,7 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
             format!("there is no bridge `{unknown}`"),
         ));
     }
+    faults.extend(update_commands(config));
     if !config.backups.every.is_zero() && config.backups.every < Duration::from_secs(60) {
         let what = format!(
             "{:?} is out of range, allowed is 0s, or 1m and more",
@@ -129,9 +130,50 @@ pub(super) fn warnings(config: &Config) -> Vec<Fault> {
         warnings.extend(of_entry("listeners", n, &listener.name, listener.warnings()));
     }
     warnings.extend(bridges::warnings(config));
+    warnings.extend(nobody_commands(config));
     warnings.extend(users::warnings(config));
     warnings.extend(system::loose_data_dir(&config.data_dir));
     warnings
+}
+
+/// The topics of commands about updates. They are made of `topic` and a level more.
+fn update_commands(config: &Config) -> Vec<Fault> {
+    /// Bytes, so that a level more has room.
+    const LONGEST: usize = 1_024;
+    let commands = &config.firmware.commands;
+    let fault = |what: String| vec![Fault::new("firmware.commands.topic", what)];
+    let Some(prefix) = commands.prefix(&config.node) else {
+        return Vec::new();
+    };
+    let topic = &commands.topic;
+    if let Err(error) = Topic::try_from(prefix.as_str()) {
+        return fault(format!("`{topic}`: {error}"));
+    }
+    if prefix.contains(['{', '}']) {
+        return fault(format!("`{topic}`: the only placeholder is {{node}}"));
+    }
+    if prefix.starts_with('/') || prefix.ends_with('/') || prefix.len() > LONGEST {
+        return fault(format!(
+            "`{topic}` must not begin or end with `/`, nor be longer than {LONGEST} bytes"
+        ));
+    }
+    let reserved = ["$SYS", "$delayed", "$share", "$queue", "$exclusive"];
+    if reserved.contains(&prefix.split('/').next().unwrap_or_default()) {
+        return fault(format!("`{topic}`: what begins so has a meaning of its own"));
+    }
+    Vec::new()
+}
+
+/// Commands that nobody may give.
+fn nobody_commands(config: &Config) -> Vec<Fault> {
+    let commands = &config.firmware.commands;
+    if commands.topic.is_empty() || !(commands.users.is_empty() && commands.bridges.is_empty()) {
+        return Vec::new();
+    }
+    vec![Fault::new(
+        "firmware.commands",
+        "nobody may ask: name users in `users`, or bridges in `bridges`",
+    )]
 }
 
 fn listeners(config: &Config) -> Vec<Fault> {

@@ -31,6 +31,7 @@ pub(crate) use sections::Facility;
 pub(crate) use sections::{
     AlarmSettings, Audience, BackupSettings, Durability, FirmwareSettings, HttpSettings, LogFileSettings,
     LogFormat, LogSettings, MetricsSettings, RecoverySettings, StoreSettings, SysSettings, SyslogSettings,
+    UpdateCommands,
 };
 pub(crate) use telemetry::{OtlpEndpoint, TelemetrySettings};
 pub(crate) use told::{Location, Told};

@@ -278,6 +278,28 @@ pub(crate) struct FirmwareSettings {
     pub max_bundle_bytes: u64,
     /// Public keys (Ed25519, PEM): a provisioning file that was signed by one of them is taken.
     pub provisioning_key: PathBuf,
+    /// Commands about updates by messages on the bus.
+    pub commands: UpdateCommands,
+}
+
+/// Commands about updates by messages on the bus: at `{topic}/request`, answered at `{topic}/reply`; `{topic}/progress` says how far an installation is. Who may
+/// ask may install any signed bundle and start the machine anew: see docs/appliance.md.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct UpdateCommands {
+    /// What the topics begin with, such as `headgate/{node}/update`; `{node}` is the name of the gateway. Empty: there are no commands by the bus.
+    pub topic: String,
+    /// User names whose clients may ask, besides that the rules must let them publish there. Anonymous clients never may. Default: nobody.
+    pub users: Vec<String>,
+    /// Names of bridges whose remote may ask: whoever may publish there at the topics that come in from it. Default: none.
+    pub bridges: Vec<String>,
+}
+
+impl UpdateCommands {
+    /// What the topics begin with; `None` if there are none.
+    pub(crate) fn prefix(&self, node: &str) -> Option<String> {
+        (!self.topic.is_empty()).then(|| self.topic.replace("{node}", node))
+    }
 }
 
 impl Default for FirmwareSettings {
@@ -288,6 +310,7 @@ impl Default for FirmwareSettings {
             reboot: vec!["systemctl".into(), "reboot".into()],
             factory_reset: Vec::new(),
             max_bundle_bytes: 1 << 30,
+            commands: UpdateCommands::default(),
             provisioning_key: "/etc/headgate/provisioning.pem".into(),
         }
     }

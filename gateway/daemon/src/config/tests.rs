@@ -165,6 +165,30 @@ fn sockjs_carries_text_and_has_a_base() {
     }
 }
 
+/// Topics that would never be met, or mean something else.
+#[test]
+fn wrong_topics_of_update_commands_are_refused() {
+    for (wrong, told) in [
+        ("fleet/+", "`fleet/+`: "),
+        ("fleet/{client}", "the only placeholder is {node}"),
+        ("fleet/", "must not begin or end with `/`"),
+        ("$SYS/update", "has a meaning of its own"),
+        ("$delayed/5/update", "has a meaning of its own"),
+    ] {
+        let error = load(&format!("[firmware.commands]\ntopic = \"{wrong}\"\n")).unwrap_err();
+        assert!(
+            error.starts_with("headgate.toml:2:1: firmware.commands.topic: ") && error.contains(told),
+            "{error}"
+        );
+    }
+    for right in ["fleet/{node}/update", "$update"] {
+        load(&format!(
+            "[firmware.commands]\ntopic = \"{right}\"\nusers = [\"fleet\"]\n"
+        ))
+        .unwrap();
+    }
+}
+
 #[test]
 fn a_wrong_mqttsn_gateway_is_refused() {
     for (wrong, told) in [

@@ -4,6 +4,8 @@
 //! Always true: a slot is marked good only when the store is open, the listeners accept and a message went round the bus, and, the first time, what was
 //! connected before is connected again; one system is installed at a time; where there is no RAUC nothing of this happens.
 
+mod asked;
+mod bus;
 mod judge;
 mod kept;
 mod rauc;
@@ -124,7 +126,7 @@ pub(crate) enum State {
 }
 
 /// An installation.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct Installation {
     /// Which bundle.
     pub bundle: String,
@@ -170,6 +172,8 @@ pub(crate) struct FirmwareView {
     pub installation: Option<Installation>,
     /// The bundle that was uploaded.
     pub uploaded: Option<Uploaded>,
+    /// The topic where commands are taken by the bus, too.
+    pub commands: Option<String>,
 }
 
 /// The system that runs, as others tell of it. Clones share it.
@@ -216,6 +220,8 @@ struct Inner {
     data_dir: PathBuf,
     config: watch::Receiver<Arc<Config>>,
     known: Mutex<Known>,
+    /// The last installation, for those who watch it.
+    installations: watch::Sender<Option<Installation>>,
     running: Running,
     starts: Starts,
     /// For one that comes, or is installed.
@@ -228,7 +234,6 @@ struct Known {
     why_not: Option<String>,
     state: State,
     missing: Vec<String>,
-    installation: Option<Installation>,
     looked_at: Option<Instant>,
 }
 
@@ -255,6 +260,7 @@ impl Firmware {
             data_dir: parts.data_dir,
             config: parts.config,
             known: Mutex::default(),
+            installations: watch::Sender::default(),
             running: parts.running,
             starts: parts.starts,
             work: Arc::new(Semaphore::new(1)),
@@ -498,8 +504,9 @@ impl Firmware {
             state: known.state,
             missing: known.missing.clone(),
             fell_back: kept.fell_back,
-            installation: known.installation.clone(),
+            installation: self.0.installations.borrow().clone(),
             uploaded,
+            commands: self.commands_topic(),
         }
     }
 
@@ -590,14 +597,14 @@ impl Firmware {
             ended: false,
             error: None,
         };
-        self.0.known.lock().installation = Some(begun.clone());
+        self.0.installations.send_replace(Some(begun.clone()));
         tracing::info!(bundle, "an update is installed");
         let this = self.clone();
         tokio::spawn(async move {
             let progress = |percent, step: &str| {
-                if let Some(now) = &mut this.0.known.lock().installation {
-                    (now.percent, now.step) = (percent, step.chars().take(200).collect());
-                }
+                this.on_installation(|now| {
+                    (now.percent, now.step) = (percent, step.chars().take(200).collect())
+                });
             };
             let installed = rauc.install(&bundle, progress).await;
             match &installed {
@@ -607,10 +614,8 @@ impl Firmware {
                 ),
                 Err(error) => tracing::error!(bundle, %error, "the update is not installed"),
             }
-            if let Some(now) = &mut this.0.known.lock().installation {
-                now.ended = true;
-                now.error = installed.as_ref().err().map(ToString::to_string);
-            }
+            let error = installed.as_ref().err().map(ToString::to_string);
+            this.on_installation(|now| (now.ended, now.error) = (true, error));
             if installed.is_ok() {
                 let _ = tokio::task::block_in_place(|| fs::remove_file(this.bundle()));
             }
@@ -624,6 +629,14 @@ impl Firmware {
             }
         });
         Ok(begun)
+    }
+
+    fn on_installation(&self, change: impl FnOnce(&mut Installation)) {
+        self.0.installations.send_modify(|now| {
+            if let Some(now) = now {
+                change(now);
+            }
+        });
     }
 
     /// Says of the system that runs that it is good, or is not; the boot loader goes by it at the next start.

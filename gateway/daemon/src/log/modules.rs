@@ -1,7 +1,7 @@
 //! The modules that write to the log: their levels may be set by themselves.
 
 /// Names as `log.level` takes them, and what is told there. A name stands for all modules below it too; `headgate` for all.
-pub(crate) const MODULES: [(&str, &str); 73] = [
+pub(crate) const MODULES: [(&str, &str); 74] = [
     ("headgate", "all of the following"),
     (
         "headgate_access::service",
@@ -92,7 +92,11 @@ pub(crate) const MODULES: [(&str, &str); 73] = [
     ("headgate_daemon::daemon", "start and stop"),
     (
         "headgate_daemon::firmware",
-        "updates of the system, and whether it is good",
+        "updates of the system, and whether it is good: all of the following `headgate_daemon::firmware::`",
+    ),
+    (
+        "headgate_daemon::firmware::bus",
+        "commands about updates by messages on the bus",
     ),
     ("headgate_daemon::history", "the history of the configuration"),
     ("headgate_daemon::http", "pages for browsers"),

@@ -713,6 +713,7 @@ export interface Firmware {
   fell_back: { slot: string; version: string | null; missing: string[]; at: number } | null;
   installation: { bundle: string; began: number; percent: number; step: string; ended: boolean; error: string | null } | null;
   uploaded: { bytes: number; at: number } | null;
+  commands: string | null;
 }
 
 export interface BundleInfo {
