@@ -390,6 +390,12 @@ impl Admin {
             .collect()
     }
 
+    /// Whether an administrator may have this name and this password.
+    pub fn check(name: &str, password: &str) -> Result<(), AdminError> {
+        people::check_name(name)?;
+        people::check_password(name, password)
+    }
+
     /// One more.
     pub fn add(&self, name: &str, password: &str, role: Role, now: Moment) -> Result<(), AdminError> {
         let administrator = Administrator::new(name, password, role, now.unix)?;

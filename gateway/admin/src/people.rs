@@ -62,6 +62,15 @@ pub(crate) fn check_name(name: &str) -> Result<(), AdminError> {
     }
 }
 
+/// Whether somebody of this name may have this password.
+pub(crate) fn check_password(name: &str, password: &str) -> Result<(), AdminError> {
+    let is_short = password.chars().count() < MIN_PASSWORD;
+    match is_short || password.len() > MAX_PASSWORD || password.eq_ignore_ascii_case(name) {
+        true => Err(AdminError::Password),
+        false => Ok(()),
+    }
+}
+
 impl Administrator {
     pub(crate) fn new(name: &str, password: &str, role: Role, created: u64) -> Result<Self, AdminError> {
         check_name(name)?;
@@ -84,10 +93,7 @@ impl Administrator {
 
 impl Hashed {
     pub(crate) fn new(name: &str, password: &str) -> Result<Self, AdminError> {
-        let is_short = password.chars().count() < MIN_PASSWORD;
-        if is_short || password.len() > MAX_PASSWORD || password.eq_ignore_ascii_case(name) {
-            return Err(AdminError::Password);
-        }
+        check_password(name, password)?;
         Self::of(password.as_bytes())
     }
 

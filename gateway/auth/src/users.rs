@@ -246,6 +246,12 @@ impl Users {
         })
     }
 
+    /// Whether somebody may have this name and this password.
+    pub fn check(name: &str, password: &str) -> Result<(), UsersError> {
+        check_name(name)?;
+        check_password(password)
+    }
+
     /// Adds a user, or gives one a new password. True for a new one.
     pub fn set(&mut self, name: &str, password: &str) -> Result<bool, UsersError> {
         check_name(name)?;

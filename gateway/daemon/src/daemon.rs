@@ -273,6 +273,7 @@ async fn serve(
         restart: restart.clone(),
         firmware: firmware.clone(),
         starts: starts.clone(),
+        clock: timeline.as_ref().map(Timeline::state),
         trends: trends.clone(),
         certificates: certificates.clone(),
         backups: backups.clone(),
@@ -414,6 +415,7 @@ fn finish_provisioning(file: &ConfigFile) -> Option<Result<Taken, ProvisioningEr
     let data_dir = read.ok()?.0.data_dir;
     // Another gateway that has the data folder does it itself.
     let _hold = provisioning::waits(&data_dir).then(|| Hold::for_command(&data_dir).ok())??;
+    let _more_time = MoreTime::for_work("taking a provisioning file");
     provisioning::finish_waiting(&data_dir, file)
 }
 

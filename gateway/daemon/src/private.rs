@@ -19,14 +19,24 @@ pub(crate) const FOLDERS: [&str; 8] = [
 ];
 
 /// Files of the same kind.
-pub(crate) const FILES: [&str; 7] = [
+pub(crate) const FILES: [&str; 6] = [
     "clock",
     "alarms.json",
     "users.json",
     "bans.json",
     "administrators.json",
     "history",
+];
+
+/// What belongs to this machine, and to no backup.
+const OF_MACHINE: [&str; 7] = [
     "provisioning.json",
+    "provisioning.toml",
+    "provisioning.taken",
+    "provisioning.refused",
+    "starts.json",
+    "recovery",
+    "users.lock",
 ];
 
 /// The audit log. It belongs to the gateway that has written it: a backup that is taken back leaves it where it is.
@@ -74,7 +84,10 @@ pub(crate) fn give_to_owner(data_dir: &Path) -> io::Result<()> {
     if !rustix::process::geteuid().is_root() || owner.uid() == 0 {
         return Ok(());
     }
-    all_ours().try_for_each(|name| give(&data_dir.join(name), &owner))
+    let names = all_ours().chain(OF_MACHINE);
+    names
+        .map(|name| data_dir.join(name))
+        .try_for_each(|path| give(&path, &owner))
 }
 
 /// Never through a link, nor a file that has another name elsewhere: only root's own new files.

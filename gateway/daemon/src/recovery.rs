@@ -73,7 +73,7 @@ impl Ladder {
             self.waits = None;
             let since = *self.connected.get_or_insert(now);
             // What comes and goes is no better than before.
-            if now.duration_since(since) >= self.settings.after {
+            if now.duration_since(since) >= self.patience() {
                 self.rounds = 0;
             }
             return None;
@@ -241,13 +241,14 @@ mod tests {
     #[test]
     fn a_connection_that_holds_begins_anew_and_one_that_flickers_does_not() {
         let now = Instant::now();
-        let mut ladder = Ladder::new(settings(), 3);
+        let mut ladder = Ladder::new(settings(), 1);
         assert_eq!(ladder.look(Some(true), now), None);
         assert_eq!(ladder.look(Some(false), now + MINUTE), None);
         assert_eq!(ladder.look(Some(true), now + 2 * MINUTE), None);
-        assert_eq!(ladder.look(Some(true), now + 11 * MINUTE), None);
-        assert_eq!(ladder.rounds, 3);
-        assert_eq!(ladder.look(Some(true), now + 12 * MINUTE), None);
+        assert_eq!(ladder.look(Some(true), now + 21 * MINUTE), None);
+        assert_eq!(ladder.rounds, 1);
+        // As long as the next step would have waited.
+        assert_eq!(ladder.look(Some(true), now + 22 * MINUTE), None);
         assert_eq!(ladder.rounds, 0);
         // Where nothing should be connected nothing is missed.
         assert_eq!(ladder.look(None, now + 600 * MINUTE), None);

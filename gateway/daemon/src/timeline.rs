@@ -10,6 +10,7 @@
 //! The file `clock` in the data folder keeps this; it is written at the start, every ten minutes, when the system's clock was set, and at the end.
 
 use crate::private;
+use crate::timekeeping::is_synchronized;
 use headgate_bus::handle::Clock;
 use headgate_model::store::{SessionRecord, StoreImage};
 use headgate_model::{StoreOp, WallTime};
@@ -122,6 +123,13 @@ impl ClockFile {
         system >= EARLIEST && goes_on
     }
 
+    /// A clock that would not be believed, and is right: an earlier one was wrong, and is the reference no more. Nothing has passed by that. `None`: nothing of
+    /// what was trusted is against it.
+    fn confirmed(self, now: Pair) -> Option<Self> {
+        let is_new = now.system >= EARLIEST && !self.could_be(now.system);
+        is_new.then(|| self.anchored(now.system, now.gateway))
+    }
+
     fn without_trust(self) -> Self {
         Self {
             lost_at: self.lost_at.or(Some(self.gateway)),
@@ -194,6 +202,8 @@ pub(crate) struct Timeline {
 #[derive(Debug, Default)]
 pub(crate) struct ClockState {
     untrusted: AtomicBool,
+    /// Somebody has set it since the last look.
+    set_by_hand: AtomicBool,
     /// How often it was set, and how far in ms the last time.
     steps: AtomicU64,
     last_step: AtomicI64,
@@ -203,6 +213,11 @@ impl ClockState {
     /// Whether it says a time that cannot be, or one that is not to be believed.
     pub(crate) fn is_untrusted(&self) -> bool {
         self.untrusted.load(Ordering::Relaxed)
+    }
+
+    /// Somebody has set it, and says that it is right.
+    pub(crate) fn confirm(&self) {
+        self.set_by_hand.store(true, Ordering::Relaxed);
     }
 
     /// How often it was set while the gateway ran, and by how many ms the last time.
@@ -286,9 +301,20 @@ impl Timeline {
 
     /// A clock that was set right while the gateway runs is trusted from then on; what has passed is found by the next start.
     fn tell_trust(&self, system: u64) {
-        let was_lost = self.kept.lost_at.is_some() || self.kept.trusted.is_none();
-        let untrusted = was_lost && !self.kept.could_be(system);
-        self.state.untrusted.store(untrusted, Ordering::Relaxed);
+        self.state
+            .untrusted
+            .store(!self.kept.could_be(system), Ordering::Relaxed);
+    }
+
+    /// A time service says that the clock is right, or somebody who has set it.
+    fn confirm(&mut self, now: Pair) {
+        let is_confirmed = self.state.set_by_hand.swap(false, Ordering::Relaxed) || is_synchronized();
+        if let Some(kept) = self.kept.confirmed(now).filter(|_| is_confirmed) {
+            tracing::warn!(
+                "the clock that was trusted before was wrong, and this one is confirmed: nothing expires because of it"
+            );
+            self.kept = kept;
+        }
     }
 
     /// Writes the time down when it is time to, for ever.
@@ -320,6 +346,7 @@ impl Timeline {
             self.state.steps.fetch_add(1, Ordering::Release);
         }
         self.kept = self.kept.go_on(now);
+        self.confirm(now);
         self.tell_trust(now.system);
         self.last = now;
         off > DRIFT
@@ -554,6 +581,34 @@ mod tests {
         }
         assert_eq!(life.start(NOW + 10 * MINUTE), Found::Passed(6 * MINUTE));
         assert_eq!(life.time(), NOW + 10 * MINUTE, "not 56 years");
+    }
+
+    /// A clock that lied for years, and then said the truth: who confirms that ends the wait for the lie's time, and nothing has passed.
+    #[test]
+    fn a_clock_that_is_confirmed_makes_up_for_an_earlier_lie() {
+        let mut life = life();
+        life.start(NOW + MINUTE);
+        for years in 1..=3 {
+            life.run(MINUTE, NOW + years * 360 * DAY);
+        }
+        assert!(matches!(life.start(NOW + DAY), Found::Behind(_)));
+        let here = Pair {
+            system: NOW + DAY,
+            gateway: life.time(),
+        };
+        let kept = life.0.unwrap();
+        assert!(!kept.could_be(here.system));
+        let confirmed = kept.confirmed(here).unwrap();
+        assert!(confirmed.could_be(here.system) && confirmed.gateway == here.gateway);
+        assert_eq!(confirmed.confirmed(here), None, "once is enough");
+        life.0 = Some(confirmed);
+        assert_eq!(life.start(NOW + 2 * DAY), Found::Passed(DAY));
+        // Nobody can confirm a time that cannot be.
+        let in_1970 = Pair {
+            system: 10_000,
+            ..here
+        };
+        assert_eq!(confirmed.confirmed(in_1970), None);
     }
 
     /// The time is set while the gateway runs: that is no time that passed.

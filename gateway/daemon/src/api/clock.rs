@@ -1,9 +1,10 @@
 //! The machine's clock, set by hand where no time service keeps it.
 
 use super::routes::{Changed, Routes};
-use super::server::{Done, Failure};
+use super::server::{Control, Done, Failure};
 use crate::sys::unix_time;
 use crate::timekeeping::{self, Timekeeping};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Json;
 use headgate_admin::Role::Administrator;
@@ -31,7 +32,10 @@ struct NewTime {
     now: f64,
 }
 
-async fn set(Json(wanted): Json<NewTime>) -> Result<Changed<Json<Done>>, Failure> {
+async fn set(
+    State(control): State<Control>,
+    Json(wanted): Json<NewTime>,
+) -> Result<Changed<Json<Done>>, Failure> {
     let since = Duration::try_from_secs_f64(wanted.now).ok();
     let since = since.filter(|since| since.as_secs() >= EARLIEST);
     let Some(to) = since.and_then(|since| UNIX_EPOCH.checked_add(since)) else {
@@ -46,6 +50,9 @@ async fn set(Json(wanted): Json<NewTime>) -> Result<Changed<Json<Done>>, Failure
     let before = unix_time();
     if let Err(error) = timekeeping::set_clock(to) {
         return refused(format!("the gateway may not set the clock: {error}"));
+    }
+    if let Some(clock) = &control.clock {
+        clock.confirm();
     }
     tracing::warn!(before, now = unix_time(), "the clock was set by hand");
     Ok(Changed::new(Json(Done {}), Some(before), Some(unix_time())))

@@ -14,6 +14,7 @@ use crate::log::LogHandle;
 use crate::metrics::Counters;
 use crate::restart::Restart;
 use crate::starts::Starts;
+use crate::timeline::ClockState;
 use crate::traces::Traces;
 use crate::trends::Trends;
 use crate::watch::WatchedTls;
@@ -67,6 +68,8 @@ pub(crate) struct Control {
     pub firmware: Firmware,
     /// Why it was started.
     pub starts: Starts,
+    /// Whether the system's clock is trusted; `None` where nothing is kept.
+    pub clock: Option<Arc<ClockState>>,
     /// Lets the gateway begin anew.
     pub restart: Restart,
     /// Places for streams of events.

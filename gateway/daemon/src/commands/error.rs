@@ -48,6 +48,9 @@ pub(crate) enum CommandError {
     /// A provisioning file is not taken.
     #[error(transparent)]
     Provisioning(#[from] crate::provisioning::ProvisioningError),
+    /// A configuration that waits cannot be taken back.
+    #[error(transparent)]
+    Apply(#[from] crate::live::ApplyError),
     /// It was accepted, and could not be done.
     #[error("the gateway has begun anew without the provisioning file: {0}")]
     NotProvisioned(String),

@@ -7,7 +7,7 @@ use super::restart::{WAIT, begin_anew};
 use super::table::date;
 use crate::archive::{ArchiveError, Hold};
 use crate::config::{given_or_own, own_file};
-use crate::live::ConfigFile;
+use crate::live::{self, ConfigFile};
 use crate::private;
 use crate::provisioning::{self, Accepted, Document, Keys, ProvisioningError, sign};
 use clap::{Args, Subcommand};
@@ -109,7 +109,12 @@ impl ProvisionCommand {
             }
             Action::Take { file, key } => take(gateway, &file, key)?,
             Action::Network { file, key, to } => {
-                let files = verified(gateway, &file, key)?.network_files();
+                let document = verified(gateway, &file, key)?;
+                let machine = provisioning::machine();
+                if !document.is_for(&machine) {
+                    return Err(CommandError::from(ProvisioningError::Others(machine)).into());
+                }
+                let files = document.network_files();
                 write_network(&to, &files).map_err(|cause| CommandError::File { path: to, cause })?;
                 let names: Vec<&String> = files.iter().map(|(name, _)| name).collect();
                 gateway.answer(&json!({ "files": names }), |_| {
@@ -175,6 +180,8 @@ fn take(gateway: &Gateway, file: &Path, key: Option<PathBuf>) -> Result<(), Comm
         Some(path) => ConfigFile::Given(path),
         None => ConfigFile::Own(own_file()?),
     };
+    // As a start would do, which would take the settings of the file back otherwise.
+    live::undo_unconfirmed(config_file.path())?;
     let accepted = Accepted::check(text, &keys(gateway, key)?, data_dir, &config_file)?;
     accepted.wait_for_start(data_dir)?;
     let done = provisioning::finish_waiting(data_dir, &config_file);

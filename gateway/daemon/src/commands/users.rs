@@ -118,6 +118,7 @@ impl UsersCommand {
         };
         // A gateway that runs knows it when this ends; one that does not reads it when it starts.
         if changes {
+            crate::private::give_to_owner(&config.data_dir)?;
             let gateway = ControlClient::new(&config.data_dir);
             let _ = runtime()?.block_on(gateway.ask(Method::POST, "/api/v1/users/look", None));
         }

@@ -84,6 +84,10 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
         let what = format!("{:?} is less than `recovery.after`", recovery.longest);
         faults.push(Fault::new("recovery.longest", what));
     }
+    if recovery.reboot && !recovery.after.is_zero() && recovery.longest < Duration::from_secs(3_600) {
+        let what = "1h or more where `recovery.reboot` is set: a machine that is started anew every few minutes serves nobody";
+        faults.push(Fault::new("recovery.longest", what));
+    }
     if let Some(unknown) = recovery
         .uplinks
         .iter()

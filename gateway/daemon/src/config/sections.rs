@@ -329,7 +329,7 @@ pub(crate) struct RecoverySettings {
     pub reset: Vec<String>,
     /// Whether the machine is started anew, by `firmware.reboot`.
     pub reboot: bool,
-    /// The most that `after` grows to.
+    /// The most that `after` grows to: 1 hour or more where `reboot` is set.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub longest: Duration,

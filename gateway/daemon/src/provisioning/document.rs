@@ -16,7 +16,7 @@ const MOST: usize = 200;
 pub(crate) struct Document {
     /// Which one it is: a gateway takes none that has a lower number than the one it took last, or the same.
     pub(crate) number: u64,
-    /// For which machines: addresses of network interfaces (`52:54:00:12:34:56`) or serial numbers. None: for all.
+    /// For which machines: addresses of network interfaces (`52:54:00:12:34:56`) or the serial number of the device tree. None: for all.
     #[serde(default)]
     pub(crate) devices: Vec<String>,
     /// Wired interfaces. None: an address by DHCP, as without the file.

@@ -30,6 +30,8 @@ const REFUSED: &str = "provisioning.refused";
 const WHY: &str = "# refused: ";
 /// What was done last.
 const TAKEN: &str = "provisioning.json";
+/// The file that was done last, as it was signed: the system reads its network from it, and looks at the signature again.
+const KEPT: &str = "provisioning.taken";
 /// Certificates and keys of the file.
 const FOLDER: &str = "provisioned";
 
@@ -104,6 +106,12 @@ pub(crate) fn waits(data_dir: &Path) -> bool {
     data_dir.join(WAITS).exists()
 }
 
+/// The number of the one that waits.
+fn waiting(data_dir: &Path) -> Option<u64> {
+    let text = fs::read_to_string(data_dir.join(WAITS)).ok()?;
+    Some(Document::parse(&text).ok()?.number)
+}
+
 /// The audit log says so now.
 pub(crate) fn was_told(data_dir: &Path) {
     if let Some(taken) = taken(data_dir) {
@@ -131,13 +139,9 @@ fn note(data_dir: &Path, taken: &Taken) -> Result<(), ProvisioningError> {
 pub(crate) fn machine() -> Vec<String> {
     let interfaces = fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
     let addresses = interfaces.map(|interface| interface.path().join("address"));
-    let serials = [
-        "/proc/device-tree/serial-number",
-        "/sys/class/dmi/id/product_serial",
-    ]
-    .map(PathBuf::from);
+    let serial = PathBuf::from("/proc/device-tree/serial-number");
     let texts = addresses
-        .chain(serials)
+        .chain([serial])
         .filter_map(|path| fs::read_to_string(path).ok());
     let mut names: Vec<String> = texts
         .map(|text| {
@@ -149,6 +153,21 @@ pub(crate) fn machine() -> Vec<String> {
     names.sort();
     names.dedup();
     names
+}
+
+/// A file, and what stood there, if there was one.
+type Before = (PathBuf, Option<Vec<u8>>);
+
+fn put_back(before: &[Before]) {
+    for (path, bytes) in before.iter().rev() {
+        let put = match bytes {
+            Some(bytes) => private::replace(path, bytes),
+            None => private::remove(path),
+        };
+        if let Err(error) = put {
+            tracing::error!(path = %path.display(), %error, "the file of before is not put back");
+        }
+    }
 }
 
 /// A file that may be taken by a gateway.
@@ -171,11 +190,16 @@ impl Accepted {
         if !document.is_for(&machine) {
             return Err(ProvisioningError::Others(machine));
         }
-        if let Some(Taken { number: taken, .. }) =
-            taken(data_dir).filter(|taken| document.number <= taken.number)
-        {
+        let before = taken(data_dir).map(|taken| taken.number).max(waiting(data_dir));
+        if let Some(taken) = before.filter(|taken| document.number <= *taken) {
             let number = document.number;
             return Err(ProvisioningError::NotNewer { number, taken });
+        }
+        for user in &document.users {
+            Users::check(&user.name, &user.password)?;
+        }
+        for new in &document.administrators {
+            Admin::check(&new.name, &new.password)?;
         }
         let accepted = Self { text, document };
         Config::of_text(accepted.configuration(file)?, environment_variables())?;
@@ -199,14 +223,10 @@ impl Accepted {
     /// What it says is done, in this order, so that it can be done again from the beginning.
     fn carry_out(&self, data_dir: &Path, file: &ConfigFile) -> Result<Taken, ProvisioningError> {
         let document = &self.document;
-        let folder = data_dir.join(FOLDER);
-        for new in &document.files {
-            fs::create_dir_all(&folder).map_err(at(&folder))?;
-            let path = folder.join(&new.name.0);
-            private::replace(&path, new.text.as_bytes()).map_err(at(&path))?;
-        }
         let text = self.configuration(file)?;
-        let started = Config::read_to_start(Some(file.path()), text.clone(), environment_variables())?;
+        let before = self.write_files(data_dir)?;
+        let started = Config::read_to_start(Some(file.path()), text.clone(), environment_variables());
+        let started = started.inspect_err(|_| put_back(&before))?;
         let users_file = Access::users_file(&started.config.auth, data_dir);
         if !document.users.is_empty() {
             Users::change(&users_file, |users| {
@@ -218,6 +238,8 @@ impl Accepted {
         if !document.configuration.is_empty() {
             file.write(&text).map_err(at(file.path()))?;
         }
+        let kept = data_dir.join(KEPT);
+        private::replace(&kept, self.text.as_bytes()).map_err(at(&kept))?;
         let done = Taken {
             number: document.number,
             at: unix_time(),
@@ -225,6 +247,22 @@ impl Accepted {
         };
         note(data_dir, &done)?;
         Ok(done)
+    }
+
+    /// Puts certificates and keys into their places; what was there before, to be put back.
+    fn write_files(&self, data_dir: &Path) -> Result<Vec<Before>, ProvisioningError> {
+        let folder = data_dir.join(FOLDER);
+        let mut before = Vec::new();
+        for new in &self.document.files {
+            fs::create_dir_all(&folder).map_err(at(&folder))?;
+            let path = folder.join(&new.name.0);
+            before.push((path.clone(), fs::read(&path).ok()));
+            if let Err(error) = private::replace(&path, new.text.as_bytes()) {
+                put_back(&before);
+                return Err(at(&path)(error));
+            }
+        }
+        Ok(before)
     }
 
     fn add_administrators(
@@ -256,7 +294,9 @@ pub(crate) fn finish_waiting(data_dir: &Path, file: &ConfigFile) -> Option<Resul
     let path = data_dir.join(WAITS);
     let text = match fs::read_to_string(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-        text => text.unwrap_or_default(),
+        Ok(text) => text,
+        // It may be readable the next time.
+        Err(error) => return Some(Err(at(&path)(error))),
     };
     // It was verified before it was put there.
     let done = Document::parse(&text)
@@ -381,6 +421,18 @@ mod tests {
             let accepted = gateway.accepted(&format!("number = {number}\n"));
             assert_eq!(accepted.is_ok(), is_taken, "{number}");
         }
+        // One that waits is not put aside by an older one.
+        gateway
+            .accepted("number = 20\n")
+            .unwrap()
+            .wait_for_start(gateway.0.path())
+            .unwrap();
+        assert!(gateway.accepted("number = 15\n").is_err());
+
+        // What cannot be read now is left for the next start.
+        fs::remove_file(gateway.path(WAITS)).unwrap();
+        fs::create_dir(gateway.path(WAITS)).unwrap();
+        assert!(gateway.finish().unwrap().is_err() && gateway.path(WAITS).exists());
     }
 
     #[test]
@@ -394,10 +446,19 @@ mod tests {
         let others = gateway.accepted("number = 1\ndevices = [\"no such machine\"]\n");
         assert!(matches!(others, Err(ProvisioningError::Others(_))));
 
+        let short = "number = 1\n[[administrators]]\nname = \"anna\"\npassword = \"short\"\n";
+        assert!(matches!(
+            gateway.accepted(short),
+            Err(ProvisioningError::Admin(_))
+        ));
+
         // A certificate that is not there is seen only at the start.
+        fs::create_dir(gateway.path("provisioned")).unwrap();
+        fs::write(gateway.path("provisioned/ca.pem"), "of before").unwrap();
         let before = fs::read_to_string(gateway.path("headgate.toml")).unwrap();
         let tls = "number = 1\n[[configuration.listeners]]\nname = \"tls\"\nbind = \"127.0.0.1:0\"\nkind = \"tls\"\n\
-            tls = { certificate = \"/nowhere.pem\", key = \"/nowhere.key\" }\n";
+            tls = { certificate = \"/nowhere.pem\", key = \"/nowhere.key\" }\n\
+            [[files]]\nname = \"ca.pem\"\ntext = \"new\"\n[[files]]\nname = \"more.pem\"\ntext = \"new\"\n";
         gateway
             .accepted(tls)
             .unwrap()
@@ -406,6 +467,8 @@ mod tests {
         assert!(gateway.finish().unwrap().is_err());
         assert_eq!(fs::read_to_string(gateway.path("headgate.toml")).unwrap(), before);
         assert!(gateway.finish().is_none(), "it is in nobody's way");
+        let ca = fs::read_to_string(gateway.path("provisioned/ca.pem")).unwrap();
+        assert!(ca == "of before" && !gateway.path("provisioned/more.pem").exists());
         assert!(refused(gateway.0.path()).unwrap().contains("/nowhere.pem"));
         gateway
             .accepted("number = 1\n")

@@ -125,10 +125,15 @@ fn unsigned(text: &str) -> &str {
 /// What stands in the file. It may be on a stick: it is read no further than such a file is long.
 pub(crate) fn read(path: &Path) -> io::Result<Result<String, SignedError>> {
     use io::Read as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
     let mut bytes = Vec::new();
-    std::fs::File::open(path)?
-        .take(LONGEST as u64 + 1)
-        .read_to_end(&mut bytes)?;
+    let mut options = std::fs::OpenOptions::new();
+    // A pipe would be waited for.
+    let file = options.read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
+    file.take(LONGEST as u64 + 1).read_to_end(&mut bytes)?;
     Ok(match bytes.len() > LONGEST {
         true => Err(SignedError::TooLong),
         false => String::from_utf8(bytes).map_err(|_| SignedError::NoText),
