@@ -3,7 +3,9 @@ CARGO ?= cargo
 FUZZ_SECONDS ?= 60
 ROUNDS ?= 200
 
-.PHONY: run test web web-dist check fuzz soak attack bench bench-store bench-bridge bench-stomp docs clauses yocto-check yocto-crates packages packages-test image bundle image-test
+PREVIOUS ?=
+
+.PHONY: run test previous-test web web-dist check fuzz soak attack bench bench-store bench-bridge bench-stomp docs clauses yocto-check yocto-crates packages packages-test image bundle image-test
 
 ## Build the gateway quickly and start it on its embedded defaults (loopback only). For load, build with --release.
 run: web
@@ -13,6 +15,12 @@ run: web
 test: web
 	$(CARGO) build --workspace --all-targets
 	HEADGATE_BINARY=$(abspath $(or $(CARGO_TARGET_DIR),target))/debug/headgate $(CARGO) test --workspace
+
+## Falling back: an earlier gateway opens what this one has written, and then this one again. PREVIOUS=a tag or commit; else the newest tag, or the first commit with today's store.
+previous-test:
+	$(CARGO) build -p headgate
+	previous=$$(tests/tools/previous.sh $(PREVIOUS)) && \
+	HEADGATE_PREVIOUS=$$previous HEADGATE_BINARY=$(abspath $(or $(CARGO_TARGET_DIR),target))/debug/headgate $(CARGO) test -p headgate-tests --test blackbox_previous -- --include-ignored --nocapture
 
 ## The pages for browsers, which the gateway is built with: the demo page and SockJS' client. Without Node the gateway is built without them.
 web:

@@ -165,6 +165,32 @@ struct State {
 struct People {
     administrators: BTreeMap<String, Administrator>,
     keys: BTreeMap<String, Key>,
+    #[serde(skip)]
+    later: Later,
+}
+
+/// What a later version has written that this one cannot read. A machine may fall back to this version: it lets none of these in, for it does not know what
+/// that says, leaves them as they are, and works with all others.
+#[derive(Clone, Default)]
+struct Later {
+    administrators: Fields,
+    keys: Fields,
+    /// Beside these two.
+    more: Fields,
+}
+
+type Fields = serde_json::Map<String, serde_json::Value>;
+
+/// Those that this version can read, and the others.
+fn apart<T: serde::de::DeserializeOwned>(all: Fields) -> (BTreeMap<String, T>, Fields) {
+    let (mut known, mut later) = (BTreeMap::new(), Fields::new());
+    for (name, value) in all {
+        match T::deserialize(&value) {
+            Ok(read) => drop(known.insert(name, read)),
+            Err(_) => drop(later.insert(name, value)),
+        }
+    }
+    (known, later)
 }
 
 /// Who asks, when that is an API key or a session.
@@ -203,6 +229,12 @@ impl Admin {
     /// The code that the first administrator is made with; `None` when there is one.
     pub fn setup_code(&self) -> Option<String> {
         self.0.state.lock().code.clone()
+    }
+
+    /// Administrators and keys that a later version has written, and this one cannot read: nobody is let in by them.
+    pub fn of_later_version(&self) -> usize {
+        let later = &self.0.state.lock().people.later;
+        later.administrators.len() + later.keys.len()
     }
 
     /// Where administrators and keys are kept.
@@ -534,12 +566,12 @@ impl People {
         match std::fs::read(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
             Err(error) => Err(failed(error)),
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| failed(error.into())),
+            Ok(bytes) => Self::read(&bytes).map_err(|error| failed(error.into())),
         }
     }
 
     fn save(&self, path: &Path) -> Result<(), AdminError> {
-        let written = serde_json::to_vec_pretty(self).map_err(io::Error::from);
+        let written = self.written().map_err(io::Error::from);
         let written = written.and_then(|bytes| headgate_auth::file::replace(path, &bytes));
         written.map_err(|cause| AdminError::File {
             path: path.to_owned(),
@@ -547,9 +579,50 @@ impl People {
         })
     }
 
+    fn read(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        let error = match serde_json::from_slice(bytes) {
+            Ok(people) => return Ok(people),
+            Err(error) => error,
+        };
+        // It is of a later version, or broken.
+        let mut more: Fields = serde_json::from_slice(bytes).map_err(|_| error)?;
+        let mut fields = |name: &str| match more.remove(name) {
+            Some(serde_json::Value::Object(fields)) => fields,
+            _ => Fields::new(),
+        };
+        let (administrators, later_administrators) = apart(fields("administrators"));
+        let (keys, later_keys) = apart(fields("keys"));
+        Ok(Self {
+            administrators,
+            keys,
+            later: Later {
+                administrators: later_administrators,
+                keys: later_keys,
+                more,
+            },
+        })
+    }
+
+    fn written(&self) -> Result<Vec<u8>, serde_json::Error> {
+        let mut all = self.later.more.clone();
+        // Who was made by this version is one of this version.
+        let mut administrators = self.later.administrators.clone();
+        for (name, known) in &self.administrators {
+            administrators.insert(name.clone(), serde_json::to_value(known)?);
+        }
+        let mut keys = self.later.keys.clone();
+        for (id, known) in &self.keys {
+            keys.insert(id.clone(), serde_json::to_value(known)?);
+        }
+        all.insert("administrators".into(), administrators.into());
+        all.insert("keys".into(), keys.into());
+        serde_json::to_vec_pretty(&all)
+    }
+
+    /// Whether somebody runs the gateway. One of a later version counts, too: who has the code of a new gateway shall not take this one.
     fn has_administrator(&self) -> bool {
         let mut roles = self.administrators.values().map(|known| known.role);
-        roles.any(|role| role == Role::Administrator)
+        roles.any(|role| role == Role::Administrator) || !self.later.administrators.is_empty()
     }
 }
 

@@ -447,3 +447,40 @@ fn a_right_password_is_remembered_for_minutes_and_not_beyond_a_change() {
         "who is locked out stays out"
     );
 }
+
+/// A machine may fall back to this version: nobody is lost by that, nobody is let in who has more to show by now, and the code of a new gateway opens nothing.
+#[test]
+fn administrators_of_a_later_version_are_kept_and_not_let_in() {
+    let (bench, _) = Bench::set_up();
+    bench
+        .admin
+        .add("ann", PASSWORD, Role::Administrator, bench.at(1))
+        .unwrap();
+    let path = bench.admin.file();
+    let read = || -> serde_json::Value { serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap() };
+    let mut text = read();
+    text["administrators"]["root"]["second_factor"] = "totp".into();
+    text["tokens"] = json!({ "7": "of a later version" });
+    std::fs::write(&path, text.to_string()).unwrap();
+    let admin = bench.restarted();
+    assert_eq!(admin.of_later_version(), 1);
+    let names: Vec<String> = admin
+        .administrators()
+        .into_iter()
+        .map(|known| known.name)
+        .collect();
+    assert_eq!(names, ["ann"]);
+    admin.add("eve", PASSWORD, Role::Viewer, bench.at(2)).unwrap();
+    let now = read();
+    assert_eq!(now["administrators"]["root"], text["administrators"]["root"]);
+    assert_eq!(now["tokens"], text["tokens"]);
+    assert!(now["administrators"].get("eve").is_some());
+
+    // All of them are of a later version: it is no new gateway.
+    text["administrators"]["ann"]["second_factor"] = "totp".into();
+    std::fs::write(&path, text.to_string()).unwrap();
+    assert_eq!(bench.restarted().setup_code(), None);
+    // What is no such file is refused, as ever.
+    std::fs::write(&path, "half a fi").unwrap();
+    assert!(Admin::load(bench.folder.path(), IDLE).is_err());
+}

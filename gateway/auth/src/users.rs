@@ -197,7 +197,44 @@ pub(crate) fn check_password(password: &str) -> Result<(), UsersError> {
 
 /// All users.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Users(BTreeMap<String, Arc<User>>);
+pub struct Users(BTreeMap<String, Arc<User>>, Later);
+
+/// What a later version keeps of users beside what this one knows. A machine may fall back to this version: it lets none of these in, for it does not know
+/// what that says, leaves them as they are, and works with all others.
+type Later = BTreeMap<String, serde_json::Value>;
+
+/// What this version knows of a user.
+const KNOWN: [&str; 3] = ["argon2id", "scram_sha_256", "foreign"];
+
+/// The users of a text, and those of a later version.
+fn users_in(text: &str) -> Result<Users, serde_json::Error> {
+    let shared = |users: BTreeMap<String, User>| {
+        let users = users.into_iter();
+        users.map(|(name, user)| (name, Arc::new(user))).collect()
+    };
+    let error = match serde_json::from_str(text) {
+        Ok(users) => return Ok(Users(shared(users), Later::new())),
+        Err(error) => error,
+    };
+    let Ok(all) = serde_json::from_str::<Later>(text) else {
+        return Err(error);
+    };
+    let is_later = |user: &serde_json::Value| {
+        let keys = user.as_object().map(|user| user.keys());
+        keys.is_some_and(|mut keys| keys.any(|key| !KNOWN.contains(&key.as_str())))
+    };
+    let (later, known): (Later, Later) = all.into_iter().partition(|(_, user)| is_later(user));
+    let known = serde_json::from_value(serde_json::Value::Object(known.into_iter().collect()));
+    // What is wrong with the others was said with its place.
+    let known = known.map_err(|_| error)?;
+    let names: Vec<&str> = later.keys().map(String::as_str).take(10).collect();
+    tracing::warn!(
+        users = later.len(),
+        ?names,
+        "a later version has written these users: nobody is let in by them"
+    );
+    Ok(Users(shared(known), later))
+}
 
 impl Users {
     /// Reads the file; one that does not exist holds nobody.
@@ -216,30 +253,26 @@ impl Users {
             path: path.to_owned(),
             cause,
         })?;
-        serde_json::from_str::<BTreeMap<String, User>>(&text)
-            .map(|users| {
-                Self(
-                    users
-                        .into_iter()
-                        .map(|(name, user)| (name, Arc::new(user)))
-                        .collect(),
-                )
-            })
-            .map_err(|cause| UsersError::Format {
-                path: path.to_owned(),
-                line: cause.line(),
-                column: cause.column(),
-                cause,
-            })
+        users_in(&text).map_err(|cause| UsersError::Format {
+            path: path.to_owned(),
+            line: cause.line(),
+            column: cause.column(),
+            cause,
+        })
     }
 
     /// Writes the file: beside it first, then over it, readable by its owner alone.
     pub fn save(&self, path: &Path) -> Result<(), UsersError> {
-        let users: BTreeMap<&str, &User> = self
-            .0
-            .iter()
-            .map(|(name, user)| (name.as_str(), &**user))
-            .collect();
+        #[derive(Serialize)]
+        #[serde(untagged)]
+        enum Kept<'a> {
+            Known(&'a User),
+            Later(&'a serde_json::Value),
+        }
+        let known = self.0.iter().map(|(name, user)| (name, Kept::Known(user)));
+        let later = self.1.iter().map(|(name, user)| (name, Kept::Later(user)));
+        // Who was given a password by this version is one of this version.
+        let users: BTreeMap<&String, Kept<'_>> = later.chain(known).collect();
         file::replace_with_json(path, &users).map_err(|cause| UsersError::Io {
             path: path.to_owned(),
             cause,
@@ -257,6 +290,7 @@ impl Users {
         check_name(name)?;
         check_password(password)?;
         let user = User::with_password(password.as_bytes())?;
+        self.1.remove(name);
         Ok(self.0.insert(name.to_owned(), Arc::new(user)).is_none())
     }
 
@@ -340,6 +374,7 @@ impl Users {
         self.0
             .remove(name)
             .map(drop)
+            .or_else(|| self.1.remove(name).map(drop))
             .ok_or_else(|| UsersError::Unknown(name.to_owned()))
     }
 
@@ -484,6 +519,51 @@ fn matches(argon2id: &str, password: &[u8], memory: &mut Memory) -> Option<bool>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A machine may fall back to this version: nobody is lost by that, and nobody is let in who has more to show by now.
+    #[test]
+    fn users_of_a_later_version_are_kept_and_not_let_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("users.json");
+        let mut users = Users::default();
+        users.set("joe", "hunter2").unwrap();
+        users.set("ann", "hunter2").unwrap();
+        users.save(&path).unwrap();
+        let mut text: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        text["ann"]["second_factor"] = "totp".into();
+        std::fs::write(&path, text.to_string()).unwrap();
+        let read =
+            || -> serde_json::Value { serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap() };
+
+        let mut users = Users::load(&path).unwrap();
+        assert_eq!(users.names().collect::<Vec<_>>(), ["joe"]);
+        assert_eq!(users.has_password("ann", "hunter2"), None);
+        users.set("eve", "hunter2").unwrap();
+        users.save(&path).unwrap();
+        assert_eq!(read()["ann"], text["ann"], "as the later version left it");
+        assert_eq!(
+            Users::load(&path).unwrap().names().collect::<Vec<_>>(),
+            ["eve", "joe"]
+        );
+
+        // Who is removed or gets a password here is this version's.
+        users.set("ann", "hunter3").unwrap();
+        users.save(&path).unwrap();
+        assert_eq!(
+            Users::load(&path).unwrap().has_password("ann", "hunter3"),
+            Some(true)
+        );
+        std::fs::write(&path, text.to_string()).unwrap();
+        let mut users = Users::load(&path).unwrap();
+        users.remove("ann").unwrap();
+        users.save(&path).unwrap();
+        assert_eq!(read().get("ann"), None);
+
+        // What is wrong otherwise is wrong as ever.
+        text["joe"]["argon2id"] = 7.into();
+        std::fs::write(&path, text.to_string()).unwrap();
+        assert!(matches!(Users::load(&path), Err(UsersError::Format { .. })));
+    }
 
     #[test]
     fn users_are_kept_as_hashes_and_found_again() {

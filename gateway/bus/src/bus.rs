@@ -108,6 +108,7 @@ pub struct Bus {
     pub(crate) links: Links,
     /// Where requests to the gateway itself are published.
     pub(crate) requested: Option<Topic>,
+    pub(crate) looks_closer: bool,
 
     /// The open batch.
     pub(crate) pending: Pending,
@@ -179,6 +180,7 @@ impl Bus {
         let links = Links::new(duplicates, settings.when_full == QueueFull::Refuse);
         let mut sessions = Sessions::default();
         sessions.count_users(settings.max_connections_per_user > 0);
+        let looks_closer = settings.stamp;
         Ok(Self {
             settings,
             queue_rules,
@@ -196,6 +198,7 @@ impl Bus {
             delayed: DelayedMessages::default(),
             links,
             requested: None,
+            looks_closer,
             pending: Pending::default(),
             acks: Acks::default(),
             store: StoreUse::default(),
@@ -222,6 +225,7 @@ impl Bus {
         self.links.refusing |= settings.when_full == QueueFull::Refuse;
         self.sessions.count_users(settings.max_connections_per_user > 0);
         (self.settings, self.queue_rules) = (settings, queue_rules);
+        self.set_looks_closer();
         Ok(())
     }
 

@@ -78,18 +78,10 @@ impl Bus {
                 return;
             }
         }
-        let is_link = session.link.is_some();
-        self.stamp(&mut message, is_link, now);
         let ingested = match self.stop_loop(slot, &message, now, out) {
             Some(stopped) => Ok(stopped),
-            None => {
-                let request = self.request_in(slot, &message);
-                let mut ingested = self.ingest(message, Origin::Session(slot), now, out);
-                if let (Some(request), Ok(taken)) = (request, &mut ingested) {
-                    self.tell_request(request, taken, out);
-                }
-                ingested
-            }
+            None if self.looks_closer => self.ingest_closely(slot, message, now, out),
+            None => self.ingest(message, Origin::Session(slot), now, out),
         };
         match ingested {
             Ok(Ingested { outcome, mut needs }) => {
@@ -113,6 +105,32 @@ impl Bus {
                 }
             }
         }
+    }
+
+    /// The same for a message that is to be stamped, or may be a request to the gateway itself.
+    #[inline(never)]
+    fn ingest_closely(
+        &mut self,
+        slot: Slot,
+        mut message: Message,
+        now: Instant,
+        out: &mut BusOutputs,
+    ) -> Result<Ingested, Refusal> {
+        let is_link = self.sessions[slot].link.is_some();
+        self.stamp(&mut message, is_link, now);
+        let request = self.request_in(slot, &message);
+        let mut ingested = self.ingest(message, Origin::Session(slot), now, out);
+        if let (Some(request), Ok(taken)) = (request, &mut ingested) {
+            // Somebody has it, whoever else subscribed.
+            taken.outcome = Outcome::Matched;
+            out.requests.push(*request);
+        }
+        ingested
+    }
+
+    /// Whether messages of clients need more than to be routed: most gateways are asked for neither, and pay one look at a flag.
+    pub(crate) fn set_looks_closer(&mut self) {
+        self.looks_closer = self.settings.stamp || self.requested.is_some();
     }
 
     /// PUBREL: the packet identifier may be used for another message. \[MQTT-4.3.3-12\]

@@ -3,11 +3,10 @@
 //! Always true: only what a client publishes now is a request. What is retained, delayed, a will, or published by a program of the gateway is none, whoever
 //! caused it: nobody answers for it when it comes.
 
-use crate::bus::{Bus, BusOutputs};
-use crate::routing::Ingested;
+use crate::bus::Bus;
 use crate::sessions::Slot;
 use bytes::Bytes;
-use headgate_model::bus::{Outcome, Presence};
+use headgate_model::bus::Presence;
 use headgate_model::{ClientId, Message, Topic};
 use std::sync::Arc;
 
@@ -36,13 +35,13 @@ pub struct Request {
 }
 
 impl Bus {
-    /// What clients publish there is told in [`BusOutputs::requests`] from now on, and goes to who subscribed all the same.
+    /// What clients publish there is told in [`BusOutputs::requests`](crate::BusOutputs::requests) from now on, and goes to who subscribed all the same.
     pub fn take_requests(&mut self, at: Option<Topic>) {
         self.requested = at;
+        self.set_looks_closer();
     }
 
     /// The request that a message is, if it is one: with bytes of its own, for it may wait.
-    #[inline]
     pub(crate) fn request_in(&self, slot: Slot, message: &Message) -> Option<Box<Request>> {
         let at = self.requested.as_ref()?;
         (message.topic == *at).then(|| self.request_of(slot, message))
@@ -68,11 +67,5 @@ impl Bus {
             response_topic: own(response_topic.filter(|_| fits)),
             correlation_data: own(correlation_data.filter(|_| fits)),
         })
-    }
-
-    /// It was taken: somebody has it, whoever else subscribed.
-    pub(crate) fn tell_request(&self, request: Box<Request>, taken: &mut Ingested, out: &mut BusOutputs) {
-        taken.outcome = Outcome::Matched;
-        out.requests.push(*request);
     }
 }

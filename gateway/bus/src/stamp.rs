@@ -72,7 +72,6 @@ impl Bus {
     }
 
     /// Somebody publishes a message: `is_link` if it is another broker.
-    #[inline]
     pub(crate) fn stamp(&mut self, message: &mut Message, is_link: bool, now: Instant) {
         if self.settings.stamp
             && let Some(clock) = self.stamps.clock

@@ -6,6 +6,7 @@ use crate::archive::{self, ArchiveError, Hold};
 use crate::backups::Backups;
 use crate::bridges::Bridges;
 use crate::config::{self, Config, Durability, Startable, at_most, environment_variables};
+use crate::earlier::{self, Instead, Started};
 use crate::firmware::{self, Firmware};
 use crate::http::Site;
 use crate::listeners::Listeners;
@@ -66,15 +67,24 @@ pub(crate) fn run(path: Option<&Path>) -> Outcome {
     let restored = finish_restore(&file)?;
     let undone = undone && restored.is_none();
     let provisioned = finish_provisioning(&file);
-    let text = file.text()?;
-    let Startable { config, warnings } =
-        Config::read_to_start(file.if_there(), text.clone(), environment_variables())?;
+    let Started {
+        startable: Startable { config, warnings },
+        text,
+        instead,
+    } = earlier::start(&file)?;
     memory::stay_small(memory::limit(config.bus.max_memory_bytes));
     let log = log::start(&config.log)?;
     let closes = ClosesLog(log.clone());
     if undone {
         tracing::warn!(
             "the last configuration was not confirmed before the gateway stopped, the one before it is valid again"
+        );
+    }
+    if let Some(Instead { name, why }) = &instead {
+        tracing::error!(
+            why,
+            name,
+            "the configuration was taken by a later version, and this one cannot read it: an earlier one of the history is valid, and the file stays"
         );
     }
     for warning in &warnings {
@@ -97,9 +107,12 @@ pub(crate) fn run(path: Option<&Path>) -> Outcome {
     let restart = Restart::new(random()?);
     runtime.block_on(serve(
         config,
-        file,
-        &text,
-        undone,
+        Written {
+            file,
+            text,
+            undone,
+            instead,
+        },
         log,
         restart.clone(),
         &mut hold,
@@ -112,11 +125,19 @@ pub(crate) fn run(path: Option<&Path>) -> Outcome {
     }
 }
 
+/// Where the configuration comes from.
+struct Written {
+    file: ConfigFile,
+    text: String,
+    /// It is the one before a change that was not confirmed.
+    undone: bool,
+    /// It is not the one in the file.
+    instead: Option<Instead>,
+}
+
 async fn serve(
     config: Config,
-    file: ConfigFile,
-    text: &str,
-    undone: bool,
+    written: Written,
     log: LogHandle,
     restart: Restart,
     hold: &mut Option<Hold>,
@@ -166,6 +187,12 @@ async fn serve(
     let access = Arc::new(Access::load(&config.auth, &config.data_dir)?);
 
     let admin = Admin::load(&config.data_dir, config.http.session_idle)?;
+    if admin.of_later_version() > 0 {
+        tracing::warn!(
+            count = admin.of_later_version(),
+            "a later version has written some administrators or keys: nobody is let in by them"
+        );
+    }
 
     let config = Arc::new(config);
     let stop = CancellationToken::new();
@@ -234,10 +261,16 @@ async fn serve(
         admin: admin.clone(),
         valid,
     };
+    let Written {
+        file,
+        text,
+        undone,
+        instead,
+    } = written;
     let told = file
         .if_there()
         .map_or_else(|| "none, all defaults".into(), |path| path.display().to_string());
-    let live = Live::new(parts, Arc::clone(&config), file, text, undone);
+    let live = Live::new(parts, Arc::clone(&config), file, &text, undone, instead.as_ref());
     let trends = Trends::start(counters.clone(), keeps.then_some(&*config.data_dir));
     let backups = Backups::new(
         hub.clone(),

@@ -1,6 +1,7 @@
 //! The configurations that were valid: a file for each in the data folder, and a list that says when and why.
 //!
-//! Always true: no more than [`KEPT`] are kept, the oldest goes; the same text twice in a row is one entry; what is kept survives a power cut.
+//! Always true: no more than [`KEPT`] are kept, the oldest goes; the same text twice in a row is one entry; what is kept survives a power cut. Of each version
+//! of the gateway that was here lately, the last configuration that it had is kept besides, so that it finds one that it can read when the machine falls back.
 
 use crate::private;
 use crate::sys::unix_time;
@@ -12,6 +13,10 @@ use std::path::{Path, PathBuf};
 
 /// Configurations that are kept.
 const KEPT: usize = 50;
+/// Versions of which the last one is kept.
+const VERSIONS: usize = 4;
+/// What the names of these begin with.
+const OF_VERSION: &str = "of-";
 /// Bytes of a configuration that can be applied.
 pub(crate) const LONGEST: usize = 1 << 20;
 
@@ -49,6 +54,9 @@ pub(crate) enum Cause {
     Rollback,
     /// The one after it was not confirmed.
     NotConfirmed,
+    /// In a way that a later version knows.
+    #[serde(other)]
+    Other,
 }
 
 impl Cause {
@@ -60,6 +68,7 @@ impl Cause {
             Self::Apply => "apply",
             Self::Rollback => "rollback",
             Self::NotConfirmed => "not confirmed",
+            Self::Other => "a later version",
         }
     }
 }
@@ -162,6 +171,37 @@ impl History {
         Ok(())
     }
 
+    /// This is what the gateway of this version has now.
+    pub(crate) fn keep_for(&self, version: &str, text: &str) -> io::Result<()> {
+        let path = self.folder.join(format!("{OF_VERSION}{version}.toml"));
+        if fs::read_to_string(&path).is_ok_and(|known| known == text) {
+            return Ok(());
+        }
+        private::replace(&path, text.as_bytes())?;
+        for gone in of_versions(&self.folder).into_iter().skip(VERSIONS) {
+            let _ = fs::remove_file(gone);
+        }
+        Ok(())
+    }
+
+    /// The files of all that are kept, whatever the list says: the latest first, and then those of versions.
+    pub(crate) fn kept(data_dir: &Path) -> Vec<PathBuf> {
+        let folder = data_dir.join("configurations");
+        let files = fs::read_dir(&folder).into_iter().flatten().flatten();
+        let number = |path: &PathBuf| {
+            path.file_name()?
+                .to_str()?
+                .strip_suffix(".toml")?
+                .parse::<u64>()
+                .ok()
+        };
+        let numbered = files.filter_map(|file| Some((number(&file.path())?, file.path())));
+        let mut numbered: Vec<_> = numbered.collect();
+        numbered.sort_by(|one, other| other.cmp(one));
+        let numbered = numbered.into_iter().map(|(_, path)| path);
+        numbered.chain(of_versions(&folder)).collect()
+    }
+
     /// The highest number that has a file: the list may have been lost.
     fn last_file(&self) -> Option<u64> {
         let files = fs::read_dir(&self.folder).ok()?.flatten();
@@ -172,6 +212,17 @@ impl History {
     fn file(&self, number: u64) -> PathBuf {
         self.folder.join(format!("{number}.toml"))
     }
+}
+
+/// The files of versions, the latest first.
+fn of_versions(folder: &Path) -> Vec<PathBuf> {
+    let is_one = |name: &str| name.starts_with(OF_VERSION) && name.ends_with(".toml");
+    let files = fs::read_dir(folder).into_iter().flatten().flatten();
+    let files = files.filter(|file| file.file_name().to_str().is_some_and(is_one));
+    let at = |file: &fs::DirEntry| file.metadata().and_then(|known| known.modified()).ok();
+    let mut files: Vec<_> = files.map(|file| (at(&file), file.path())).collect();
+    files.sort_by(|one, other| other.cmp(one));
+    files.into_iter().map(|(_, path)| path).collect()
 }
 
 #[cfg(test)]

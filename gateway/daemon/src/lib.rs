@@ -13,6 +13,7 @@ mod config;
 mod daemon;
 mod demo;
 mod diagnostics;
+mod earlier;
 mod firmware;
 mod history;
 mod http;

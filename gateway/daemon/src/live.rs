@@ -7,9 +7,10 @@
 //! started anew meanwhile, it takes the file's place again. So a change that cuts off whoever made it, or that keeps the gateway from starting, undoes itself.
 //! The gateway that waits has that file locked: who starts another one meanwhile undoes nothing.
 
-use crate::alarms::Alarms;
+use crate::alarms::{Alarms, Severity, Trouble};
 use crate::bridges::{BridgeError, Bridges, Change};
 use crate::config::{self, Config, ConfigError, Durability, Startable, Told, environment_variables};
+use crate::earlier::{self, Instead};
 use crate::history::{Cause, Entry, History, HistoryError, LONGEST};
 use crate::listeners::{ListenerChange, Listeners, ListenersError};
 use crate::log::{LogError, LogHandle};
@@ -307,6 +308,9 @@ fn read_new(name: Option<&Path>, text: &str) -> Result<Startable, ApplyError> {
 /// Whether it is in the history now. Where that cannot be written, the configuration is valid all the same.
 fn keep(history: &mut History, text: &str, by: Cause, changes: Vec<String>) -> bool {
     let added = history.add(text, by, changes);
+    if let Err(error) = history.keep_for(env!("CARGO_PKG_VERSION"), text) {
+        tracing::warn!(%error, "the configuration is not kept for this version");
+    }
     if let Err(error) = &added {
         tracing::warn!(%error, "the configuration is not kept in the history");
     }
@@ -338,17 +342,38 @@ fn keep_replaced(path: &Path, bytes: &[u8]) -> Option<PathBuf> {
     }
 }
 
+/// Says that an earlier configuration is valid, or no more.
+fn tell_instead(alarms: &Alarms, instead: Option<&Instead>) {
+    let trouble = instead.map(|Instead { name, why }| {
+        let summary = format!(
+            "a later version has taken the configuration, and this one cannot read it; what is valid is {name}.toml of the history: {why}"
+        );
+        Trouble::new(Severity::Critical, summary)
+    });
+    alarms.set("configuration_of_later_version", trouble);
+}
+
 impl Live {
-    /// What the gateway was started with. `text` stands in the file; `undone`: it is the one before a change that was not confirmed.
-    pub(crate) fn new(parts: Parts, config: Arc<Config>, file: ConfigFile, text: &str, undone: bool) -> Self {
+    /// What the gateway was started with. `text` stands in the file, unless there is another one `instead`; `undone`: it is the one before a change that
+    /// was not confirmed.
+    pub(crate) fn new(
+        parts: Parts,
+        config: Arc<Config>,
+        file: ConfigFile,
+        text: &str,
+        undone: bool,
+        instead: Option<&Instead>,
+    ) -> Self {
         let mut history = History::load(&config.data_dir);
-        let (by, changes) = match undone {
-            true => (
+        let (by, changes) = match (undone, instead) {
+            (true, _) => (
                 Cause::NotConfirmed,
                 undone_changes(&history, &config, Some(file.path()), text),
             ),
-            false => (Cause::Start, Vec::new()),
+            (false, Some(instead)) => (Cause::Start, vec![format!("back to {}", instead.name)]),
+            (false, None) => (Cause::Start, Vec::new()),
         };
+        tell_instead(&parts.alarms, instead);
         let is_kept = keep(&mut history, text, by, changes);
         Self(Arc::new(Inner {
             parts,
@@ -391,8 +416,7 @@ impl Live {
 
     /// Whether the gateway could be started with what stands in the file now, which somebody may have changed by hand.
     pub(crate) fn can_start(&self) -> Result<(), ConfigError> {
-        let text = self.0.file.text()?;
-        Config::read_to_start(self.0.file.if_there(), text, environment_variables()).map(drop)
+        earlier::start(&self.0.file).map(drop)
     }
 
     /// Where clients connect.
@@ -669,6 +693,7 @@ impl Live {
         bridges.set_rewriter(&listeners.rewriter());
         let bridge_changes = bridges.configure(wanted_bridges, &config.node).await;
         watchers.send_replace(Arc::clone(&config));
+        tell_instead(alarms, None);
         let changes = valid.config.changes(&config);
         valid.needs_restart.clone_from(&needs_restart);
         valid.config = config;

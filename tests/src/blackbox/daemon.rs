@@ -166,6 +166,15 @@ impl Setup {
         self.folder.path()
     }
 
+    /// Starts another gateway's program with the same configuration and data, and these variables in its environment.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn start_program(&self, program: &Path, variables: &[(&str, &str)]) -> Daemon<'_> {
+        self.write_config(&Transport::ALL.map(|transport| (transport, 0)).into());
+        self.run_program(program, variables)
+    }
+
     /// Starts the gateway and waits until it listens.
     ///
     /// # Panics
@@ -176,9 +185,13 @@ impl Setup {
     }
 
     fn start_at(&self, wanted: BTreeMap<Transport, u16>) -> Daemon<'_> {
-        let config = self.folder.path().join("headgate.toml");
-        std::fs::write(&config, self.config(&wanted)).expect("it is written");
+        self.write_config(&wanted);
         self.run()
+    }
+
+    fn write_config(&self, wanted: &BTreeMap<Transport, u16>) {
+        let config = self.folder.path().join("headgate.toml");
+        std::fs::write(&config, self.config(wanted)).expect("it is written");
     }
 
     /// Starts the gateway with the configuration as it stands there.
@@ -191,6 +204,10 @@ impl Setup {
 
     /// Starts it with the configuration as it stands there.
     fn run(&self) -> Daemon<'_> {
+        self.run_program(headgate(), &[])
+    }
+
+    fn run_program(&self, program: &Path, variables: &[(&str, &str)]) -> Daemon<'_> {
         let log = self.folder.path().join("log");
         let file = File::options()
             .create(true)
@@ -204,12 +221,13 @@ impl Setup {
                 "-c",
                 "ulimit -n $(ulimit -Hn); exec \"$0\" run --config headgate.toml",
             ])
-            .arg(headgate())
+            .arg(program)
             .current_dir(self.folder.path())
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
             .env("NO_COLOR", "1")
             .envs(&self.environment)
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(file)

@@ -296,6 +296,16 @@ impl Config {
         Self::read_to_start(path, text, environment)
     }
 
+    /// Whether this version can read a text at all, whatever the system says to it.
+    pub(crate) fn is_readable(
+        path: Option<&Path>,
+        text: String,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> bool {
+        let texts = Texts::new(path, text, environment);
+        Reading::of(&texts).and_then(Reading::done).is_ok()
+    }
+
     /// The same with this text, which stands in the file or is to.
     pub(crate) fn read_to_start(
         path: Option<&Path>,

@@ -607,7 +607,7 @@ impl Firmware {
         tokio::spawn(async move {
             let progress = |percent, step: &str| {
                 this.on_installation(|now| {
-                    (now.percent, now.step) = (percent, step.chars().take(200).collect())
+                    (now.percent, now.step) = (percent, step.chars().take(200).collect());
                 });
             };
             let installed = rauc.install(&bundle, progress).await;
