@@ -31,7 +31,7 @@ for arch; do
     say "building for $arch; minutes, many on a busy machine"
     # Of the program alone, where all of it is optimised at once. What LLVM takes out of several functions becomes a function that unwinding must know,
     # which takes 28 bytes: less than that is no gain.
-    of_program=(-C link-arg=-Wl,-z,pack-relative-relocs -C llvm-args=-outliner-benefit-threshold=28 -C llvm-args=-machine-outliner-reruns=1)
+    of_program=(-C "link-arg=-Wl,-z,pack-relative-relocs" -C llvm-args=-outliner-benefit-threshold=28 -C llvm-args=-machine-outliner-reruns=1)
     # No path of the machine that builds in what is given away; functions that are the same, once.
     flags="--remap-path-prefix=$ROOT=. --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo -C link-arg=-fuse-ld=lld -C link-arg=-Wl,--icf=all -C link-arg=-Wl,--pack-dyn-relocs=relr"
     (cd "$ROOT" && RUSTFLAGS=$flags \
