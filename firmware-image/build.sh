@@ -5,7 +5,8 @@ set -euo pipefail
 cd "$(dirname "$0")"
 . ./common.sh
 
-readonly LIMIT=$((18 * 1000 * 1000)) # bytes, stripped; 16 MB are the goal
+# Bytes, stripped; 16 MB are the goal. Code for amd64 is larger: LLVM finds little there that it can take out of several functions.
+limit_of() { case $1 in amd64) echo 22000000 ;; *) echo 18000000 ;; esac; }
 # Older ones do not tell the C library of packed relocations (GLIBC_ABI_DT_RELR), which it wants to be told of.
 readonly LINKER=lld-16
 
@@ -42,6 +43,7 @@ for arch; do
     "$gnu-objcopy" --strip-all --add-gnu-debuglink="$BIN/$arch/headgate.debug" "$built" "$BIN/$arch/headgate"
     size=$(stat -c %s "$BIN/$arch/headgate")
     say "$arch: $size bytes stripped, $(stat -c %s "$BIN/$arch/headgate.debug") bytes of debug information"
-    [ "$size" -le $LIMIT ] || fail "the program for $arch has $size bytes, and $LIMIT are allowed"
+    limit=$(limit_of "$arch")
+    [ "$size" -le "$limit" ] || fail "the program for $arch has $size bytes, and $limit are allowed"
     unset RUSTC
 done
