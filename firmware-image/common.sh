@@ -34,7 +34,7 @@ private_apt() { APT_CONFIG=$WORK/apt/apt.conf "$@"; }
 mirror_of() {
     local mirror
     # shellcheck disable=SC2016
-    mirror=$(apt-get indextargets --format '$(RELEASE) $(REPO_URI)' 'Created-By: Packages' | awk -v suite="$1" '$1 == suite { print $2; exit }')
+    mirror=$(apt-get indextargets --format '$(RELEASE) $(REPO_URI)' 'Created-By: Packages' | awk -v suite="$1" '$1 == suite && !found++ { print $2 }')
     [ -n "$mirror" ] || fail "apt of this machine has no source for $1: this is made on Debian 12 (bookworm)"
     echo "$mirror"
 }

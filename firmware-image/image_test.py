@@ -2,7 +2,8 @@
 
     image_test.py IMAGE U-BOOT FOLDER VERSION ROUNDS CASES
 
-QEMU is killed for a power cut: what the guest has written is on its disk, and what it has not is lost.
+QEMU is killed for a power cut: what the guest has written is on its disk (image_disk.py), and what it has not is lost. In some rounds of the case `random`
+the disk also forgets, by chance, what was not flushed.
 """
 
 import http.client
@@ -17,11 +18,16 @@ import subprocess
 import sys
 import time
 
+from image_disk import SECTOR, Disk, Write
+
 IMAGE, UBOOT, FOLDER = (pathlib.Path(path) for path in sys.argv[1:4])
 VERSION, ROUNDS, CASES = sys.argv[4], int(sys.argv[5]), sys.argv[6].split(",")
 DISK_BYTES = 1 << 30
 PATIENCE = 900  # seconds: emulation on a busy machine
 USER, PASSWORD = "plant", "a password of this test"
+ENVIRONMENT_BYTES = 0x4000  # of each copy
+IDLE_SECONDS = 600
+IDLE_BYTES = 128 * 1024  # the time, once, with ext4's journal
 BEGAN = time.monotonic()
 
 
@@ -42,8 +48,9 @@ class Failed(Exception):
 class Machine:
     """The board: a disk that stays, and power."""
 
-    def __init__(self, disk: pathlib.Path):
-        self.disk = disk
+    def __init__(self, image: pathlib.Path):
+        self.image = image
+        self.disk = Disk(image, FOLDER / "nbd")
         self.console = FOLDER / "console.log"
         self.console.write_text("")
         self.mqtt, self.ui = free_port(), free_port()
@@ -51,7 +58,8 @@ class Machine:
         self.seen = 0  # of the console
         self.sticks = 0
 
-    def power_on(self) -> None:
+    def power_on(self, *more: str) -> None:
+        self.disk.power_on()
         self.on_since = time.monotonic()
         monitor = FOLDER / "qmp"
         monitor.unlink(missing_ok=True)
@@ -60,8 +68,8 @@ class Machine:
             ["qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a53", "-smp", "2", "-m", "512", "-display", "none", "-monitor", "none",
              "-bios", str(UBOOT), "-chardev", f"file,id=c,path={self.console},append=on", "-serial", "chardev:c",
              "-qmp", f"unix:{monitor},server=on,wait=off", "-device", "qemu-xhci,id=usb", "-device", "i6300esb",
-             "-drive", f"if=none,id=d,file={self.disk},format=raw", "-device", "virtio-blk-device,drive=d",
-             "-netdev", net, "-device", "virtio-net-device,netdev=n", "-device", "virtio-rng-device"],
+             "-drive", f"if=none,id=d,file=nbd:unix:{self.disk.path},format=raw", "-device", "virtio-blk-device,drive=d",
+             "-netdev", net, "-device", "virtio-net-device,netdev=n", "-device", "virtio-rng-device", *more],
             stderr=(FOLDER / "qemu.log").open("a"),
         )  # fmt: skip
         deadline = time.monotonic() + 20
@@ -93,14 +101,16 @@ class Machine:
         fields = pathlib.Path(f"/proc/{self.qemu.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    def cut(self) -> None:
-        """The power, at once."""
-        if self.qemu:
-            self.qemu.kill()
-            self.qemu.wait()
-            self.lines.close()
-            self.control.close()
-            self.qemu = None
+    def cut(self) -> int:
+        """The power, at once. How many writes the disk has forgotten."""
+        if not self.qemu:
+            return 0
+        self.qemu.kill()
+        self.qemu.wait()
+        self.lines.close()
+        self.control.close()
+        self.qemu = None
+        return self.disk.power_off()
 
     def plug_in(self, bundle: str) -> None:
         """A stick with this bundle."""
@@ -176,15 +186,19 @@ class Plant:
         login = {"cookie": cookie, "x-csrf-token": session["csrf"]}
         self.ask("POST", "users", {"name": USER, "password": PASSWORD}, login)
 
+    def login(self) -> dict:
+        session, cookie = self.ask("POST", "session", {"name": "root", "password": "an administrator's password"}, {})
+        return {"cookie": cookie, "x-csrf-token": session["csrf"]}
+
     def subscribe(self) -> None:
         done = self.client("sub", "-i", "away", "-c", "-q", "1", "-t", "plant/#", "-E")
         if done.returncode:
             raise Failed(f"no durable session: {done.stderr}")
 
-    def publish(self, count: int) -> None:
+    def publish(self, count: int, *arguments: str) -> None:
         for _ in range(count):
             text = f"message {len(self.had) + len(self.sent)}"
-            done = self.client("pub", "-q", "1", "-t", "plant/line", "-m", text)
+            done = self.client("pub", "-q", "1", "-t", "plant/line", "-m", text, *arguments)
             if done.returncode:
                 raise Failed(f"a publish was refused: {done.stderr}")
             self.sent.append(text)
@@ -311,22 +325,26 @@ class Test:
     def slot_now(self) -> str:
         return re.findall(r"headgate: \S+ in slot ([AB]) is good", self.machine.text())[-1]
 
+    def version_now(self) -> str:
+        return re.findall(r"headgate: (\S+) in slot [AB] is good", self.machine.text())[-1]
+
     def comes_back(self, what: str) -> str:
         """The power is cut, and is there again, without the stick."""
         self.machine.cut()
         self.machine.seen = len(self.machine.text())
         self.machine.power_on()
         version, slot = self.machine.is_good()
-        say(f"power cut {what}: {version} in slot {slot} is good {time.monotonic() - self.machine.on_since:.0f} s after power-on")
+        self.good_after = time.monotonic() - self.machine.on_since
+        say(f"power cut {what}: {version} in slot {slot} is good {self.good_after:.0f} s after power-on")
         self.plant.has_all()
         return version
 
     def survives_cuts(self) -> None:
-        """At each step of an install, and at random moments of it. Each begins with the system of before."""
+        """At each step of an install. Each begins with the system of before."""
         machine = self.machine
         machine.cut()
         saved = FOLDER / "disk.saved"
-        self.copy(machine.disk, saved)
+        self.copy(machine.image, saved)
         machine.seen = len(machine.text())
         machine.power_on()
         machine.is_good()
@@ -343,32 +361,239 @@ class Test:
                 break
             self.begin_again(version, saved)
         say(f"{steps} steps of an install")
-        seed = random.SystemRandom().randrange(1 << 32)
-        chance = random.Random(seed)
-        for at in range(ROUNDS):
-            self.begin_again(version, saved)
-            self.plant.publish(5)
-            machine.plug_in("next")
-            wait = chance.uniform(0, 90)
-            time.sleep(wait)
-            version = self.comes_back(f"{wait:.1f} s after the stick came, round {at + 1} of {ROUNDS}, seed {seed}")
         saved.unlink()
 
     def begin_again(self, version: str, saved: pathlib.Path) -> None:
         """If the update runs already, the disk of before takes its place: all queues were empty then, too."""
         if version == f"{VERSION}.3":
             self.machine.cut()
-            self.copy(saved, self.machine.disk)
+            self.copy(saved, self.machine.image)
+            self.machine.disk.replaced()
             self.machine.seen = len(self.machine.text())
             self.machine.power_on()
             self.machine.is_good()
+
+    def survives_random_cuts(self) -> None:
+        """ROUNDS installations, each cut at a random moment of it or of the restart behind it. What boots then begins the next one.
+
+        Each second round has a disk that forgets. A line for each round comes into random-cuts.csv.
+        """
+        machine, disk = self.machine, self.machine.disk
+        seed = random.SystemRandom().randrange(1 << 32)
+        chance = random.Random(seed)
+        results = FOLDER / "random-cuts.csv"
+        if not results.exists():
+            results.write_text("seed,round,seconds,of,forgets,lost,step,version,slot,good after\n")
+        version = self.version_now()
+        # How long one takes, until the restart.
+        began = time.monotonic()
+        self.goes_on(version)
+        machine.hears(r"headgate: stick: \S+ is installed; restarting")
+        length = time.monotonic() - began
+        version, _ = machine.is_good()
+        machine.pull_out()
+        say(f"an installation takes {length:.1f} s; seed {seed}")
+        tally: dict[str, int] = {}
+        for at in range(ROUNDS):
+            self.plant.publish(2)
+            began, heard = time.monotonic(), len(machine.text())
+            self.goes_on(version)
+            wait = chance.uniform(0, 1.5 * length)
+            disk.forgets = chance if at % 2 else None
+            time.sleep(max(0, began + wait - time.monotonic()))
+            steps = re.findall(r"headgate: stick: (?:(\d+)%.*|(\S+ is installed); restarting)\n", machine.text()[heard:])
+            step = next((word for word in reversed(steps[-1]) if word), "") if steps else "nothing yet"
+            lost = machine.cut()
+            forgot, disk.forgets = disk.forgets is not None, None
+            version = self.comes_back(f"{wait:.1f} s after the stick came ({step}{f', {lost} writes forgotten' if forgot else ''}), round {at + 1} of {ROUNDS}")
+            tally[version] = tally.get(version, 0) + 1
+            row = (seed, at + 1, f"{wait:.1f}", f"{length:.1f}", int(forgot), lost, step, version, self.slot_now(), f"{self.good_after:.0f}")
+            with results.open("a") as file:
+                file.write(",".join(map(str, row)) + "\n")
+        say(f"{ROUNDS} cuts at random moments: " + ", ".join(f"{version} {count} times" for version, count in tally.items()))
+
+    def goes_on(self, version: str) -> None:
+        """The bundle that does not run comes on a stick."""
+        self.machine.plug_in("one" if version == f"{VERSION}.3" else "other")
+
+    def survives_torn_environments(self) -> None:
+        """The power is cut within writes of the boot environment: U-Boot's, that of `mark good`, and those of an installation."""
+        self.tears_u_boots()
+        self.tears_mark_good()
+        self.tears_an_install()
+
+    def tears_u_boots(self) -> None:
+        """U-Boot's write, after each of its sectors: the next start has one whole copy, and takes the same slot."""
+        machine, disk = self.machine, self.machine.disk
+        slot = self.slot_now()
+        machine.cut()
+        before = disk.content("env")
+        said = set()
+        for sectors in range(ENVIRONMENT_BYTES // SECTOR + 1):
+            done = 0
+
+            def watch(write: Write, sectors: int = sectors) -> int | None:
+                nonlocal done
+                if write.partition != "env":
+                    return None
+                done += write.size
+                return sectors * SECTOR - (done - write.size) if done >= sectors * SECTOR else None
+
+            disk.watch = watch
+            machine.seen = len(machine.text())
+            machine.power_on()
+            if not disk.cut.wait(PATIENCE):
+                raise Failed("U-Boot does not write its environment")
+            machine.cut()
+            machine.seen = len(machine.text())
+            machine.power_on()
+            line = machine.hears(r"headgate: environment (\w+), order (.*), tries .*")
+            taken = machine.hears(r"headgate: slot ([AB])").group(1)
+            if line.group(1) == "none" or taken != slot:
+                raise Failed(f"after {sectors} sectors of the environment: {line.group(0)}, and slot {taken} was taken")
+            said.add(line.group(0).removeprefix("headgate: "))
+            machine.cut()
+            disk.put("env", before)
+        say(f"U-Boot's write was cut after each of 0 to {sectors} sectors: {' / '.join(sorted(said))}; slot {slot} each time")
+        machine.seen = len(machine.text())
+        machine.power_on()
+        machine.is_good()
+
+    def tears_mark_good(self) -> None:
+        """Each write from the kernel's start until the system is good: before it, in the middle of it, behind it."""
+        machine, disk = self.machine, self.machine.disk
+        at, part, cuts = 0, 0, 0
+        while True:
+            self.plant.publish(1)
+            machine.cut()
+            count = 0
+
+            def watch(write: Write, at: int = at, part: int = part) -> int | None:
+                nonlocal count
+                if write.partition != "env" or not machine.text()[machine.seen :].count("headgate: slot"):
+                    return None
+                count += 1
+                return write.size * part // 2 // SECTOR * SECTOR if count > at else None
+
+            disk.watch = watch
+            machine.seen = len(machine.text())
+            machine.power_on()
+            if not self.is_cut_or_good():
+                disk.watch = None
+                self.plant.has_all()
+                break
+            self.comes_back(f"with {part} of 2 halves of write {at + 1} of `mark good`")
+            cuts += 1
+            at, part = (at, part + 1) if part < 2 else (at + 1, 0)
+        if not cuts:
+            raise Failed("`mark good` writes nothing")
+        say(f"{cuts} cuts in the {at} writes of `mark good`")
+
+    def is_cut_or_good(self) -> bool:
+        """Whether the disk's watch cuts the power, before this system is good and a while after."""
+        good_at = None
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            if self.machine.disk.cut.wait(0.2):
+                return True
+            if good_at is None and " is good\n" in self.machine.text()[self.machine.seen :]:
+                good_at = time.monotonic()
+            if good_at is not None and time.monotonic() > good_at + 15:
+                return False
+        raise Failed("this system is not good, and its power was not cut")
+
+    def tears_an_install(self) -> None:
+        """Each write of the environment that an installation makes, in its middle."""
+        machine, disk = self.machine, self.machine.disk
+        version = self.version_now()
+        cuts = 0
+        while True:
+            count = 0
+
+            def watch(write: Write, at: int = cuts) -> int | None:
+                nonlocal count
+                if write.partition != "env":
+                    return None
+                count += 1
+                return write.size // 2 // SECTOR * SECTOR if count > at else None
+
+            self.plant.publish(2)
+            heard = len(machine.text())
+            disk.watch = watch
+            self.goes_on(version)
+            deadline = time.monotonic() + PATIENCE
+            while not disk.cut.wait(0.1) and "is installed; restarting" not in machine.text()[heard:]:
+                if time.monotonic() > deadline:
+                    raise Failed("the installation does not end")
+            if not disk.cut.is_set():
+                disk.watch = None
+                machine.is_good()
+                machine.pull_out()
+                self.plant.has_all()
+                break
+            cuts += 1
+            version = self.comes_back(f"in the middle of write {cuts} of the environment in an installation")
+        say(f"an installation writes the environment {cuts} times: it was cut in each")
+
+    def keeps_time(self) -> None:
+        """A clock that says 1970, and no network that knows better: nothing expires, it is said, and it goes on when somebody sets the clock."""
+        machine, plant = self.machine, self.plant
+        plant.publish(5, "-V", "5", "-D", "publish", "message-expiry-interval", "3600")
+        machine.cut()
+        machine.seen = len(machine.text())
+        machine.power_on("-rtc", "base=1970-01-01T00:00:00")
+        machine.is_good()
+        login = plant.login()
+        system, _ = plant.ask("GET", "system", {}, login)
+        clock = system["clock"]
+        behind = time.time() - system["now"]
+        say(f"with a clock chip at 1970 the gateway's clock is {behind:.0f} s behind; {json.dumps(clock)}")
+        if behind > 30 * 86400 or behind < 0 or clock["believed"] or clock["synchronized"]:
+            raise Failed(f"the clock: {system['now']}, {clock}")
+        alarms = json.dumps(plant.ask("GET", "alarms", {}, login)[0])
+        if "clock_unset" not in alarms:
+            raise Failed(f"no alarm tells of the clock: {alarms}")
+        plant.publish(5, "-V", "5", "-D", "publish", "message-expiry-interval", "3600")
+        plant.ask("PUT", "system/clock", {"now": time.time()}, login)
+        deadline = time.monotonic() + 60
+        while True:
+            system, _ = plant.ask("GET", "system", {}, login)
+            if abs(time.time() - system["now"]) < 30 and system["clock"]["believed"]:
+                break
+            if time.monotonic() > deadline:
+                raise Failed(f"the clock was set, and it is not believed: {system['now']}, {system['clock']}")
+            time.sleep(2)
+        say("the clock was set by the API, and it is believed")
+        plant.has_all()
+
+    def idles(self) -> None:
+        """What an idle gateway writes in ten minutes, and what it takes of memory and disk."""
+        machine, disk = self.machine, self.machine.disk
+        machine.cut()
+        machine.seen = len(machine.text())
+        machine.power_on()
+        machine.is_good()
+        time.sleep(60)
+        before, writes, emulated = dict(disk.written), len(disk.writes), machine.emulated()
+        time.sleep(IDLE_SECONDS)
+        emulated = machine.emulated() - emulated
+        written = {name: size - before.get(name, 0) for name, size in disk.written.items() if size != before.get(name, 0)}
+        say(f"written in {IDLE_SECONDS} idle seconds: {written or 'nothing'}, in {len(disk.writes) - writes} writes; QEMU had {emulated:.1f} s of processor time")
+        (FOLDER / "idle-writes.txt").write_text("".join(f"{write.partition} {write.at} {write.size}\n" for write in disk.writes[writes:]))
+        system, _ = self.plant.ask("GET", "system", {}, self.plant.login())
+        memory, space = system["memory"], system["disk"]
+        say(f"memory of the gateway {memory['process_bytes'] / (1 << 20):.1f} MiB; of the machine {memory['available_bytes'] >> 20} of {memory['total_bytes'] >> 20} MiB are free")
+        say(f"/data: {(space['total_bytes'] - space['free_bytes']) / 1e6:.1f} of {space['total_bytes'] / 1e6:.0f} MB are used")
+        if any(size > IDLE_BYTES for size in written.values()) or set(written) - {"data"}:
+            raise Failed(f"{written} in {IDLE_SECONDS} idle seconds, and {IDLE_BYTES} bytes of /data are allowed")
 
     @staticmethod
     def copy(source: pathlib.Path, to: pathlib.Path) -> None:
         subprocess.run(["cp", "--sparse=always", source, to], check=True)
 
     def run(self) -> None:
-        steps = {"boot": self.boots, "refuse": self.refuses, "update": self.updates, "fallback": self.falls_back, "cut": self.survives_cuts}
+        steps = {"boot": self.boots, "refuse": self.refuses, "update": self.updates, "fallback": self.falls_back, "clock": self.keeps_time,
+                 "idle": self.idles, "cut": self.survives_cuts, "environment": self.survives_torn_environments, "random": self.survives_random_cuts}  # fmt: skip
         try:
             for name, step in steps.items():
                 if name in CASES or name == "boot":

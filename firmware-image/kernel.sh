@@ -13,7 +13,7 @@ private_apt_update
 rm -rf "$KERNEL"
 mkdir -p "$KERNEL/debs"
 cd "$KERNEL/debs"
-image=$(private_apt apt-cache depends linux-image-arm64:arm64 | awk '/Depends: linux-image/ { print $2; exit }')
+image=$(private_apt apt-cache depends linux-image-arm64:arm64 | awk '/Depends: linux-image/ && !found++ { print $2 }')
 private_apt apt-get -q -q download "${image%:arm64}:arm64" busybox-static:arm64
 for deb in *.deb; do dpkg -x "$deb" ../unpacked; done
 cd ..

@@ -36,7 +36,10 @@ for arch; do
     say "$arch: $step, upgrading, removing, purging"
     run dpkg -i /this.deb
     expect test "$(inside headgate --version)" = "headgate $VERSION_OF_HEADGATE"
-    run headgate check --config $config
+    cp "$root$config" "$root/check.toml"
+    # Emulation of programs does not know SO_RXQ_OVFL, which sockets for datagrams ask for.
+    [ "$arch" = amd64 ] || printf 'mqttsn = []\ncoap = []\nlwm2m = []\n' >> "$root/check.toml"
+    run headgate check --config /check.toml
     expect test "$(owner_of $config)" = "headgate:headgate 640"
     expect test "$(owner_of /var/lib/headgate)" = "headgate:headgate 700"
     expect test -L "$root/etc/systemd/system/multi-user.target.wants/headgate.service"

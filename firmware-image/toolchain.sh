@@ -14,7 +14,7 @@ readonly TREE=$WORK/rust-$VERSION
 # Downloads one package, by its architecture and Debian version, of the first release that has it.
 get() { # NAME[:ARCH] VERSION-PATTERN
     local version
-    version=$(private_apt apt-cache madison "$1" | awk -F'|' -v want="$2" '{ gsub(/ /, "", $2) } index($2, want) == 1 { print $2; exit }')
+    version=$(private_apt apt-cache madison "$1" | awk -F'|' -v want="$2" '{ gsub(/ /, "", $2) } index($2, want) == 1 && !found++ { print $2 }')
     [ -n "$version" ] || fail "Debian has no $1 of version $2 any more: set VERSION in firmware-image/toolchain.sh to one that $1 and rustc-web share"
     private_apt apt-get -q -q download "$1=$version"
 }
