@@ -175,13 +175,11 @@ async fn serve(
         let trouble = Trouble::new(Severity::Critical, damage.as_str());
         alarms.set(&format!("store_damaged_{}", n + 1), Some(trouble));
     }
-    if let Some(why) = provisioning::refused(&config.data_dir) {
+    let refused = provisioning::refused(&config.data_dir).map(|why| {
         let summary = format!("the provisioning file is not taken: {why}");
-        alarms.set(
-            "provisioning_refused",
-            Some(Trouble::new(Severity::Error, summary)),
-        );
-    }
+        Trouble::new(Severity::Error, summary)
+    });
+    alarms.set("provisioning_refused", refused);
     let starts = Starts::begin(keeps.then_some(&*config.data_dir), Machine::look());
     let metrics = Arc::new(Metrics::default());
     let access = Arc::new(Access::load(&config.auth, &config.data_dir)?);

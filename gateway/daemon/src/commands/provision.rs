@@ -91,7 +91,10 @@ impl ProvisionCommand {
             }
             Action::Sign { file, key, output } => {
                 let text = read(&file)?;
-                let number = Document::parse(&text).map_err(ProvisioningError::from)?.number;
+                let document =
+                    Document::parse(text.trim_start_matches('\u{feff}')).map_err(ProvisioningError::from)?;
+                provisioning::check_people(&document).map_err(CommandError::from)?;
+                let number = document.number;
                 let signed = sign(&text, &key).map_err(ProvisioningError::from)?;
                 let output = output.unwrap_or(file);
                 fs::write(&output, signed).map_err(|cause| CommandError::File {

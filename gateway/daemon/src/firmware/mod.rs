@@ -92,7 +92,7 @@ pub(crate) enum FirmwareError {
     #[error("there is no factory reset here: `firmware.factory_reset` is empty")]
     NoReset,
     /// The machine is not started anew.
-    #[error("the machine is not started anew: `{program}`: {why}")]
+    #[error("`{program}` does not do it: {why}")]
     Program {
         /// `firmware.reboot` or `firmware.factory_reset`
         program: String,
@@ -728,7 +728,8 @@ pub(crate) async fn run_program(words: &[String]) -> Result<(), FirmwareError> {
         true => Ok(()),
         false => {
             let told = String::from_utf8_lossy(&ended.stderr);
-            Err(failed(told.trim().chars().take(300).collect()))
+            let told: String = told.trim().chars().take(300).collect();
+            Err(failed(format!("{}: {told}", ended.status)))
         }
     }
 }

@@ -155,6 +155,17 @@ pub(crate) fn machine() -> Vec<String> {
     names
 }
 
+/// Whether somebody may have these names and passwords.
+pub(crate) fn check_people(document: &Document) -> Result<(), ProvisioningError> {
+    for user in &document.users {
+        Users::check(&user.name, &user.password)?;
+    }
+    for new in &document.administrators {
+        Admin::check(&new.name, &new.password)?;
+    }
+    Ok(())
+}
+
 /// A file, and what stood there, if there was one.
 type Before = (PathBuf, Option<Vec<u8>>);
 
@@ -195,12 +206,7 @@ impl Accepted {
             let number = document.number;
             return Err(ProvisioningError::NotNewer { number, taken });
         }
-        for user in &document.users {
-            Users::check(&user.name, &user.password)?;
-        }
-        for new in &document.administrators {
-            Admin::check(&new.name, &new.password)?;
-        }
+        check_people(&document)?;
         let accepted = Self { text, document };
         Config::of_text(accepted.configuration(file)?, environment_variables())?;
         Ok(accepted)

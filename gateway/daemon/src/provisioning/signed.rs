@@ -24,7 +24,7 @@ const SPKI: [u8; 12] = [48, 42, 48, 5, 6, 3, 43, 101, 112, 3, 33, 0];
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SignedError {
     /// Another kind of file.
-    #[error("it is no provisioning file: its first line is not `{}`", HEAD.trim_end())]
+    #[error("it is no provisioning file that was signed (`headgate provision sign`), or its line ends were changed since: its first line is not `{}`", HEAD.trim_end())]
     Head,
     /// Nobody has signed it.
     #[error("it is not signed: its last line is not `{TAIL}…`; `headgate provision sign` signs it")]
@@ -103,8 +103,10 @@ pub(crate) fn sign(text: &str, key: &Path) -> Result<String, SignedError> {
     let der = PrivatePkcs8KeyDer::from_pem_file(key).map_err(|error| wrong(&error))?;
     let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der.secret_pkcs8_der());
     let pair = pair.map_err(|error| wrong(&error))?;
+    // As editors of Windows write it.
+    let text = text.trim_start_matches('\u{feff}').replace("\r\n", "\n");
     let head = if text.starts_with(HEAD) { "" } else { HEAD };
-    let mut signed = format!("{head}{}\n", unsigned(text));
+    let mut signed = format!("{head}{}\n", unsigned(&text));
     let signature = BASE64.encode(pair.sign(signed.as_bytes()));
     signed += &format!("{TAIL}{signature}\n");
     match signed.len() > LONGEST {
@@ -182,6 +184,12 @@ pub(super) mod tests {
             sign(&signed, &private).unwrap(),
             signed,
             "signed twice, it has one signature"
+        );
+
+        assert_eq!(
+            sign("\u{feff}number = 1\r\n", &private).unwrap(),
+            signed,
+            "as Windows writes it"
         );
 
         let (_, others) = files(folder.path(), 0, &[1]);
