@@ -112,7 +112,9 @@ fn kernel() -> Option<Kernel> {
     };
     // A process may be told another time than the kernel has, and what is said here is not about that one.
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let is_ours = since.as_secs().cast_signed().abs_diff(told.time.tv_sec.into()) < 60;
+    #[allow(clippy::useless_conversion, reason = "it has 32 bits on machines of 32 bits")]
+    let kernels: i64 = told.time.tv_sec.into();
+    let is_ours = since.as_secs().cast_signed().abs_diff(kernels) < 60;
     (state >= 0).then_some(Kernel {
         synchronized: is_ours && state != libc::TIME_ERROR && told.status & libc::STA_UNSYNC == 0,
         max_error_seconds: told.maxerror as f64 * MICRO,
