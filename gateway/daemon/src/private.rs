@@ -80,7 +80,10 @@ pub(crate) fn close_old_files(data_dir: &Path) {
 
 /// Gives what a command made for root to whoever has the data folder: a gateway that does not run as root could not read it.
 pub(crate) fn give_to_owner(data_dir: &Path) -> io::Result<()> {
-    let owner = fs::metadata(data_dir)?;
+    let owner = match fs::metadata(data_dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        owner => owner?,
+    };
     if !rustix::process::geteuid().is_root() || owner.uid() == 0 {
         return Ok(());
     }
