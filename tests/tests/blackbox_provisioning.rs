@@ -47,6 +47,15 @@ fn plant(number: u64, node: &str, password: &str, remote: &Mosquitto) -> String 
     )
 }
 
+/// A gateway that has its configuration and does not run, and `plant.toml` for it.
+fn with_a_file(remote: &Mosquitto, password: &str) -> Setup {
+    let setup = new_gateway();
+    setup.start().stop();
+    let plant = plant(1, "plant-7", password, remote);
+    signed(&setup, "plant.toml", &plant, "plant.key");
+    setup
+}
+
 fn log_in(client: &HttpClient, password: &str) -> u16 {
     let who = json!({ "name": "anna", "password": format!("correct horse {password}") });
     client.post("/api/v1/session", &who).status
@@ -55,15 +64,7 @@ fn log_in(client: &HttpClient, password: &str) -> u16 {
 #[test]
 fn one_file_makes_a_gateway_of_the_plant_before_its_first_start_and_later() {
     let remote = Mosquitto::start("");
-    let setup = new_gateway();
-    // It has its configuration now.
-    setup.start().stop();
-    signed(
-        &setup,
-        "plant.toml",
-        &plant(1, "plant-7", "first password", &remote),
-        "plant.key",
-    );
+    let setup = with_a_file(&remote, "first password");
     let shown = setup.said(&["provision", "check", "plant.toml"]);
     assert!(
         shown.contains("number 1; its signature is good") && shown.contains("bridges[cloud]"),
@@ -161,15 +162,7 @@ fn what_others_signed_or_changed_is_refused_and_changes_nothing() {
 #[test]
 fn its_network_is_written_for_systemd() {
     let remote = Mosquitto::start("");
-    let setup = new_gateway();
-    // It has its configuration now.
-    setup.start().stop();
-    signed(
-        &setup,
-        "plant.toml",
-        &plant(1, "plant-7", "a password", &remote),
-        "plant.key",
-    );
+    let setup = with_a_file(&remote, "a password");
     fs::create_dir(setup.folder().join("network")).unwrap();
     for old in ["80-wired.network", "10-headgate-009.network"] {
         fs::write(setup.folder().join("network").join(old), "").unwrap();

@@ -432,18 +432,21 @@ async fn serve(
 
 /// Takes a backup that waits for this start. Where the data of before are now.
 fn finish_restore(file: &ConfigFile) -> Result<Option<PathBuf>, ArchiveError> {
-    // What is wrong with the rest is told when all of it is read.
-    let read = Config::load_for(&["data_dir"], file.if_there(), environment_variables());
-    match read {
-        Ok((config, _)) => archive::finish_waiting(&config.data_dir),
-        Err(_) => Ok(None),
+    match data_dir_of(file) {
+        Some(data_dir) => archive::finish_waiting(&data_dir),
+        None => Ok(None),
     }
+}
+
+/// The data folder that the configuration names. What is wrong with the rest is told when all of it is read.
+fn data_dir_of(file: &ConfigFile) -> Option<PathBuf> {
+    let read = Config::load_for(&["data_dir"], file.if_there(), environment_variables());
+    Some(read.ok()?.0.data_dir)
 }
 
 /// Does what a provisioning file says that waits for this start.
 fn finish_provisioning(file: &ConfigFile) -> Option<Result<Taken, ProvisioningError>> {
-    let read = Config::load_for(&["data_dir"], file.if_there(), environment_variables());
-    let data_dir = read.ok()?.0.data_dir;
+    let data_dir = data_dir_of(file)?;
     // Another gateway that has the data folder does it itself.
     let _hold = provisioning::waits(&data_dir).then(|| Hold::for_command(&data_dir).ok())??;
     let _more_time = MoreTime::for_work("taking a provisioning file");

@@ -1,6 +1,7 @@
 //! What the gateway keeps is for nobody else: files 0600, folders 0700, those of libraries too.
 
 pub(crate) use headgate_auth::file::{remove, replace, replace_foreign};
+use serde::de::DeserializeOwned;
 use std::fs::{self, Metadata, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
@@ -60,6 +61,13 @@ pub(crate) fn ours() -> impl Iterator<Item = &'static str> {
 /// All that the gateway keeps in its data folder. Earlier versions may have let others read it.
 pub(crate) fn all_ours() -> impl Iterator<Item = &'static str> {
     ours().chain(AUDIT)
+}
+
+/// What a file says in JSON that the gateway has written for itself; `None` if there is none of at most so many bytes that can be read.
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path, longest: u64) -> Option<T> {
+    let is_short = fs::metadata(path).is_ok_and(|data| data.len() <= longest);
+    let text = is_short.then(|| fs::read(path).ok()).flatten()?;
+    serde_json::from_slice(&text).ok()
 }
 
 /// From now on this process makes files that only their owner can read. Before there are threads.

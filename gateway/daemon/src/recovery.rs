@@ -138,11 +138,9 @@ impl Recovery {
         let is_named =
             |view: &BridgeView| settings.uplinks.is_empty() || settings.uplinks.contains(&view.name);
         let views = self.bridges.views();
-        // No reset brings the time, and what is idle has nothing to carry.
-        let is_wanted = |view: &BridgeView| !["paused", "idle", "waiting_for_time"].contains(&view.state);
         let wanted: Vec<_> = views
             .iter()
-            .filter(|view| is_named(view) && is_wanted(view))
+            .filter(|view| is_named(view) && view.should_be_connected())
             .collect();
         (!wanted.is_empty()).then(|| wanted.iter().any(|view| view.state == "connected"))
     }

@@ -207,10 +207,7 @@ impl Starts {
 
 impl Kept {
     fn load(path: &Path) -> Self {
-        let short = fs::metadata(path).is_ok_and(|data| data.len() <= LONGEST);
-        let text = short.then(|| fs::read(path).ok()).flatten();
-        text.and_then(|text| serde_json::from_slice(&text).ok())
-            .unwrap_or_default()
+        private::read_json(path, LONGEST).unwrap_or_default()
     }
 
     fn begin(&mut self, machine: Machine, at: u64) -> Start {

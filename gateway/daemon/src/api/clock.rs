@@ -4,6 +4,7 @@ use super::routes::{Changed, Routes};
 use super::server::{Control, Done, Failure};
 use crate::sys::unix_time;
 use crate::timekeeping::{self, Timekeeping};
+use crate::timeline;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Json;
@@ -13,7 +14,7 @@ use serde::Deserialize;
 use std::time::{Duration, UNIX_EPOCH};
 
 /// No clock that is right says less: 2026-01-01, seconds since 1970.
-const EARLIEST: u64 = 1_767_225_600;
+const EARLIEST: u64 = timeline::EARLIEST / 1_000;
 
 pub(super) fn routes() -> Routes {
     Routes::default().put(

@@ -3,7 +3,9 @@
 use super::Source;
 use super::ledger::Line;
 use super::rates::Rates;
-use headgate_bridge::{BridgePlan, BridgeStatus, DeadLetter, DeadReason, DropReason as BridgeDrop};
+use headgate_bridge::{
+    BridgePlan, BridgeState, BridgeStatus, DeadLetter, DeadReason, DropReason as BridgeDrop,
+};
 use headgate_bus::{DropReason, LinkReport};
 use headgate_model::Instant;
 use schemars::JsonSchema;
@@ -131,6 +133,14 @@ fn without_query(address: &str) -> String {
 }
 
 impl BridgeView {
+    /// Whether it is missed where it is not connected: not if it has nothing to carry, is paused, or waits for the time.
+    pub(crate) fn should_be_connected(&self) -> bool {
+        // At the start all are idle for a moment.
+        let is_idle = self.state == BridgeState::Idle.as_str() && self.state_seconds >= 2;
+        let waits = [BridgeState::Paused, BridgeState::WaitingForTime].map(BridgeState::as_str);
+        !is_idle && !waits.contains(&self.state)
+    }
+
     /// Source, pause and bytes are the caller's to fill in.
     pub(crate) fn of(
         plan: &BridgePlan,

@@ -203,26 +203,21 @@ fn take(gateway: &Gateway, file: &Path, key: Option<PathBuf>) -> Result<(), Comm
 
 /// What the file is about, without what is secret.
 fn contents(document: &Document) -> Value {
-    let names = |names: Vec<&str>| names.join(", ");
     json!({
         "number": document.number,
         "devices": document.devices,
-        "network": document.network.iter().map(|network| &network.interface.0).collect::<Vec<_>>(),
+        "network": Vec::<&str>::from_iter(document.network.iter().map(|network| &*network.interface.0)),
         "settings": document.edits().into_iter().map(|edit| edit.path).collect::<Vec<_>>(),
-        "users": names(document.users.iter().map(|user| &*user.name).collect()),
-        "administrators": names(document.administrators.iter().map(|new| &*new.name).collect()),
-        "files": names(document.files.iter().map(|file| &*file.name.0).collect()),
+        "users": Vec::<&str>::from_iter(document.users.iter().map(|user| &*user.name)),
+        "administrators": Vec::<&str>::from_iter(document.administrators.iter().map(|new| &*new.name)),
+        "files": Vec::<&str>::from_iter(document.files.iter().map(|file| &*file.name.0)),
     })
 }
 
 fn words(contents: &Value) -> String {
-    let list = |value: &Value| match value {
-        Value::Array(values) => values
-            .iter()
-            .filter_map(Value::as_str)
-            .collect::<Vec<_>>()
-            .join(", "),
-        value => value.as_str().unwrap_or_default().to_owned(),
+    let list = |value: &Value| {
+        let values = value.as_array().into_iter().flatten();
+        values.filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
     };
     let mut said = format!("number {}; its signature is good", contents["number"]);
     for (key, what) in [

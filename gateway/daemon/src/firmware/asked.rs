@@ -281,13 +281,8 @@ impl Known {
     /// Those of the data folder. What cannot be read is none.
     pub(super) fn load(data_dir: &Path) -> Self {
         let path = data_dir.join(FILE);
-        let short = std::fs::metadata(&path).is_ok_and(|data| data.len() <= LONGEST_FILE);
-        let text = short.then(|| std::fs::read(&path).ok()).flatten();
-        let begun = text.and_then(|text| serde_json::from_slice(&text).ok());
-        Self {
-            path,
-            begun: begun.unwrap_or_default(),
-        }
+        let begun = private::read_json(&path, LONGEST_FILE).unwrap_or_default();
+        Self { path, begun }
     }
 
     /// A command comes. One that is to be done is on the disk when this comes back.

@@ -39,11 +39,7 @@ pub(crate) struct FellBack {
 
 impl Kept {
     pub(super) fn load(data_dir: &Path) -> Self {
-        let path = file(data_dir);
-        let short = std::fs::metadata(&path).is_ok_and(|data| data.len() <= MOST);
-        let text = short.then(|| std::fs::read(&path).ok()).flatten();
-        text.and_then(|text| serde_json::from_slice(&text).ok())
-            .unwrap_or_default()
+        private::read_json(&file(data_dir), MOST).unwrap_or_default()
     }
 
     pub(super) fn save(&self, data_dir: &Path) -> io::Result<()> {

@@ -11,7 +11,7 @@ mod kept;
 mod rauc;
 
 use crate::alarms::{Alarms, Severity, Trouble};
-use crate::bridges::{BridgeView, Bridges};
+use crate::bridges::Bridges;
 use crate::config::{Config, FirmwareSettings};
 use crate::incoming::{IncomingError, write_body};
 use crate::live::Live;
@@ -439,7 +439,7 @@ impl Firmware {
             connected: connected.map(|view| view.name.clone()).collect(),
             bridges: views
                 .iter()
-                .filter(|view| is_wanted(view))
+                .filter(|view| view.should_be_connected())
                 .map(|view| view.name.clone())
                 .collect(),
         }
@@ -698,13 +698,6 @@ impl Firmware {
         tracing::warn!("all data is wiped, and the machine is started anew as from the factory");
         run_program(&words).await
     }
-}
-
-/// Whether a bridge should be connected: it is not what the system is judged by if it has nothing to carry, is paused, or waits for the time.
-fn is_wanted(view: &BridgeView) -> bool {
-    // At the start all are idle for a moment.
-    let is_idle = view.state == "idle" && view.state_seconds >= LOOK.as_secs();
-    !(is_idle || ["paused", "waiting_for_time"].contains(&view.state))
 }
 
 /// A program and its arguments, of the settings.

@@ -97,8 +97,7 @@ pub(crate) struct Taken {
 
 /// The last file that was taken.
 pub(crate) fn taken(data_dir: &Path) -> Option<Taken> {
-    let text = fs::read(data_dir.join(TAKEN)).ok()?;
-    serde_json::from_slice(&text).ok()
+    private::read_json(&data_dir.join(TAKEN), 4_096)
 }
 
 /// Whether one waits for the next start of the gateway.
