@@ -3,7 +3,7 @@
 import { mkdir, readdir, readFile, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
-import { brotliCompress, constants, gzip } from "node:zlib";
+import { gzip } from "node:zlib";
 
 const DIST = "dist/ui";
 const KIB = 1024;
@@ -33,17 +33,13 @@ export async function buildUi(put) {
   for (const { fileName, bytes } of files) {
     all += bytes.length;
     const small = await promisify(gzip)(bytes, { level: 9 });
-    const smaller = await promisify(brotliCompress)(bytes, {
-      params: { [constants.BROTLI_PARAM_QUALITY]: 11, [constants.BROTLI_PARAM_SIZE_HINT]: bytes.length },
-    });
     gzipped.set(fileName, small.length);
-    const beside = bytes.length < WORTH_IT ? [] : [[".gz", small], [".br", smaller]];
-    for (const [ending, content] of [["", bytes], ...beside]) {
-      const path = join(DIST, fileName + ending);
-      await mkdir(dirname(path), { recursive: true });
-      await put(path, content);
-      kept.add(path);
-    }
+    // Each once: who does not take gzip gets it unpacked by the gateway.
+    const [ending, content] = bytes.length < WORTH_IT || fileName.endsWith(".html") ? ["", bytes] : [".gz", small];
+    const path = join(DIST, fileName + ending);
+    await mkdir(dirname(path), { recursive: true });
+    await put(path, content);
+    kept.add(path);
   }
   for (const entry of await readdir(DIST, { recursive: true, withFileTypes: true })) {
     const path = join(entry.parentPath ?? entry.path, entry.name);

@@ -11,8 +11,8 @@ use headgate_bus::{Bus, BusOutputs, BusSettings, BusStats, FetchRequest, LinkRep
 use headgate_model::PeerFacts;
 use headgate_model::access::{AccessDecision, AccessPolicy, AccessQuery, Answer, Identity, Question};
 use headgate_model::{
-    Action, BusCommand, BusEvent, CloseReason, Counter, Endpoint, EndpointId, Input, Instant, MountPoint,
-    Outputs, RewriteRule, Rewriter, Store, StoreImage, WallTime, Wire,
+    Action, BusCommand, BusEvent, CloseReason, Counter, Endpoint, EndpointId, Input, Instant, Message,
+    MountPoint, Outputs, RewriteRule, Rewriter, Store, StoreImage, WallTime, Wire,
 };
 use headgate_mqtt::{MqttEndpoint, MqttSettings, MqttWire, PacketMetric, Sent};
 use headgate_mqtt_codec::{Connect, MAX_PACKET_SIZE, Version, encode};
@@ -188,6 +188,14 @@ impl Gateway {
     pub fn commit(&self) {
         let mut world = self.0.borrow_mut();
         world.commit();
+        world.run();
+    }
+
+    /// The gateway itself publishes a message, as it does below `$SYS/`.
+    pub fn tell(&self, message: Message) {
+        let mut world = self.0.borrow_mut();
+        let now = world.now;
+        world.turn(|bus, out| bus.publish(message, now, out));
         world.run();
     }
 

@@ -1,5 +1,6 @@
 //! Retained messages. MQTT 5 §3.3.1.3; 3.1.1 the same section
 
+use headgate_model::{Message, Qos, Topic};
 use headgate_mqtt_codec::{Publish, RetainHandling, SubscribeOptions};
 use headgate_tests::*;
 use std::time::Duration;
@@ -271,4 +272,41 @@ fn retained_messages_can_be_given_an_end() {
     assert_eq!(found(&gw, "a"), ["a=x"]);
     gw.sleep(1);
     assert_eq!(found(&gw, "a"), Vec::<String>::new());
+}
+
+/// The gateway's own news, at QoS 0, are the same or better a moment after a start: an idle gateway writes nothing. What it says with a promise is written.
+#[test]
+fn news_of_the_gateway_are_retained_in_memory_alone() {
+    let gw = Gateway::default();
+    let tell = |topic: &str, payload: &'static str, qos| {
+        let topic = Topic::try_from(topic).unwrap();
+        gw.tell(Message {
+            qos,
+            retain: true,
+            ..Message::new(topic, payload)
+        });
+    };
+
+    gw.withhold_commits();
+    tell("$SYS/brokers/n/uptime", "1 s", Qos::AtMostOnce);
+    tell("$SYS/brokers/n/uptime", "2 s", Qos::AtMostOnce);
+    assert_eq!(gw.pending_ops(), 0);
+    assert_eq!(found(&gw, "$SYS/#"), ["$SYS/brokers/n/uptime=2 s"]);
+    gw.crash(Duration::ZERO); // Which ends the withholding.
+    assert_eq!(found(&gw, "#"), Vec::<String>::new());
+    tell("$SYS/brokers/n/alarms/hot/alert", "80", Qos::AtLeastOnce);
+    tell("state", "on", Qos::AtMostOnce);
+    gw.crash(Duration::ZERO);
+    assert_eq!(found(&gw, "$SYS/#"), ["$SYS/brokers/n/alarms/hot/alert=80"]);
+    assert_eq!(found(&gw, "#"), ["state=on"]);
+
+    // What a version before this had written goes with the next news.
+    tell("$SYS/brokers/n/uptime", "3 s", Qos::AtLeastOnce);
+    tell("$SYS/brokers/n/uptime", "4 s", Qos::AtMostOnce);
+    assert_eq!(found(&gw, "$SYS/+/+/uptime"), ["$SYS/brokers/n/uptime=4 s"]);
+    gw.crash(Duration::ZERO);
+    assert_eq!(found(&gw, "$SYS/+/+/uptime"), Vec::<String>::new());
+    tell("$SYS/brokers/n/uptime", "5 s", Qos::AtMostOnce);
+    tell("$SYS/brokers/n/uptime", "", Qos::AtMostOnce);
+    assert_eq!(found(&gw, "$SYS/+/+/uptime"), Vec::<String>::new());
 }

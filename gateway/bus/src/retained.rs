@@ -14,11 +14,12 @@ use std::num::NonZeroU64;
 use std::ops::Bound;
 use std::sync::Arc;
 
-/// A retained message, and its body's number in the store.
+/// A retained message.
 #[derive(Debug, Clone)]
 pub(crate) struct RetainedMessage {
     pub message: Arc<Message>,
-    pub id: MessageId,
+    /// Its body's number in the store; nothing when it is in memory alone.
+    pub id: Option<MessageId>,
     /// For whom it counts.
     pub owner: Option<Owner>,
 }
@@ -178,7 +179,7 @@ mod tests {
             let message = Arc::new(Message::new(Topic::try_from(*topic).unwrap(), "x"));
             retained.put(RetainedMessage {
                 message,
-                id: MessageId(n),
+                id: Some(MessageId(n)),
                 owner: None,
             });
         }

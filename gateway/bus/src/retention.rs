@@ -10,8 +10,8 @@ use bytes::Bytes;
 use headgate_model::memory::Want;
 use headgate_model::store::{MessageId, StoredMessage};
 use headgate_model::{
-    AckToken, BusEvent, EndpointId, Instant, Message, SessionId, StoreOp, Subscription, SubscriptionOptions,
-    TopicFilter,
+    AckToken, BusEvent, EndpointId, Instant, Message, Qos, SessionId, StoreOp, Subscription,
+    SubscriptionOptions, TopicFilter,
 };
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::ControlFlow;
@@ -82,6 +82,14 @@ impl Scans {
     }
 }
 
+/// Whether this is the gateway's own news, at QoS 0 below `$SYS/`: it says the same again, and better, a moment after a start. So it is retained in memory
+/// alone, and an idle gateway writes nothing to its flash.
+pub(crate) fn is_news_of_gateway(message: &Message) -> bool {
+    message.publisher.is_none()
+        && message.qos == Qos::AtMostOnce
+        && message.topic.as_bytes().starts_with(b"$SYS/")
+}
+
 impl Bus {
     /// Sets or removes the retained message of a topic. Whether something was written for the store.
     pub(crate) fn retain(
@@ -122,19 +130,23 @@ impl Bus {
             });
         }
         self.drop_retained(topic);
-        // A body of its own when its expiry differs from the message's.
-        let body = if retained.expires_at == message.expires_at {
-            self.body_of(message, copy)
-        } else {
-            self.new_body(&retained)
-        };
-        self.pending.keep(body, StoreOp::PutRetained(body.id));
+        let is_durable = !is_news_of_gateway(message);
+        let id = is_durable.then(|| {
+            // A body of its own when its expiry differs from the message's.
+            let body = if retained.expires_at == message.expires_at {
+                self.body_of(message, copy)
+            } else {
+                self.new_body(&retained)
+            };
+            self.pending.keep(body, StoreOp::PutRetained(body.id));
+            body.id
+        });
         self.retention.messages.put(RetainedMessage {
             message: retained,
-            id: body.id,
+            id,
             owner,
         });
-        true
+        is_durable
     }
 
     /// What is retained at one topic, for a client that may subscribe to it.
@@ -163,14 +175,16 @@ impl Bus {
 
     fn drop_retained(&mut self, topic: &[u8]) -> bool {
         let old = self.retention.messages.remove(topic);
-        let dropped = old.map(|old| self.pending.push(StoreOp::DeleteRetained(old.id)));
-        dropped.is_some()
+        let id = old.and_then(|old| old.id);
+        id.map(|id| self.pending.push(StoreOp::DeleteRetained(id)))
+            .is_some()
     }
 
     /// The retained message that expires first has expired.
     pub(crate) fn expire_retained(&mut self) {
-        if let Some(old) = self.retention.messages.pop_expired() {
-            self.pending.push(StoreOp::DeleteRetained(old.id));
+        let old = self.retention.messages.pop_expired();
+        if let Some(id) = old.and_then(|old| old.id) {
+            self.pending.push(StoreOp::DeleteRetained(id));
         }
     }
 
@@ -186,6 +200,7 @@ impl Bus {
             let owner = message
                 .publisher
                 .and_then(|publisher| owners.get(&publisher).copied());
+            let id = Some(id);
             self.retention
                 .messages
                 .put(RetainedMessage { message, id, owner });

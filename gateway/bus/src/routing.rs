@@ -6,6 +6,7 @@ use crate::clients::make_room;
 use crate::index::{GroupId, Matches};
 use crate::pending::BodyRef;
 use crate::reading::Readable;
+use crate::retention::is_news_of_gateway;
 use crate::sessions::Slot;
 use crate::settings::{BusSettings, Overlap};
 use crate::stats::DropReason;
@@ -226,7 +227,7 @@ impl Bus {
 
     /// Whether taking this message for `targets` would write something.
     fn wants_store(&self, message: &Message) -> bool {
-        let retains = message.retain && !message.payload.is_empty();
+        let retains = message.retain && !message.payload.is_empty() && !is_news_of_gateway(message);
         retains
             || self
                 .router

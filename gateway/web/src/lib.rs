@@ -10,8 +10,10 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use bytes::Bytes;
+use flate2::read::GzDecoder;
 use rust_embed::{Embed, EmbeddedFile};
 use std::borrow::Cow;
+use std::io::Read;
 
 #[derive(Embed)]
 #[folder = "dist/"]
@@ -80,29 +82,34 @@ fn file(path: &str, asked: &HeaderMap) -> Response {
     page(path, POLICY, asked)
 }
 
-/// How a file was compressed ahead, best first, and what its name ends with then.
-const CODINGS: [(&str, &str); 2] = [("br", ".br"), ("gzip", ".gz")];
+/// What the name of a file ends with that is kept compressed with gzip, and only so.
+const PACKED: &str = ".gz";
 
-/// The file as the browser takes it.
+/// The file as the browser takes it, and how it is compressed then. All browsers take gzip; for anything else it is unpacked.
 fn coded(path: &str, asked: &HeaderMap) -> Option<(EmbeddedFile, Option<&'static str>)> {
+    if let Some(file) = Files::get(path) {
+        return Some((file, None));
+    }
+    let mut file = Files::get(&format!("{path}{PACKED}"))?;
+    if takes_gzip(asked) {
+        return Some((file, Some("gzip")));
+    }
+    let mut plain = Vec::new();
+    GzDecoder::new(&*file.data).read_to_end(&mut plain).ok()?;
+    file.data = Cow::Owned(plain);
+    Some((file, None))
+}
+
+fn takes_gzip(asked: &HeaderMap) -> bool {
     let accepted = asked.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
-    let accepts = |coding: &str| {
-        let mut codings = accepted
-            .unwrap_or_default()
-            .split(',')
-            .map(|coding| coding.split(';'));
-        codings.any(|mut parts| {
-            let is_it = parts
-                .next()
-                .is_some_and(|name| name.trim().eq_ignore_ascii_case(coding));
-            // RFC 9110 §12.4.2: a weight of 0 means that it is not acceptable.
-            is_it && !parts.any(|weight| matches!(weight.trim(), "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
-        })
-    };
-    let coded = CODINGS.into_iter().filter(|(coding, _)| accepts(coding));
-    let mut coded =
-        coded.filter_map(|(coding, end)| Some((Files::get(&format!("{path}{end}"))?, Some(coding))));
-    coded.next().or_else(|| Some((Files::get(path)?, None)))
+    let codings = accepted.unwrap_or_default().split(',');
+    codings.map(|coding| coding.split(';')).any(|mut parts| {
+        let is_gzip = parts
+            .next()
+            .is_some_and(|name| name.trim().eq_ignore_ascii_case("gzip"));
+        // RFC 9110 §12.4.2: a weight of 0 means that it is not acceptable.
+        is_gzip && !parts.any(|weight| matches!(weight.trim(), "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
+    })
 }
 
 fn page(path: &str, policy: &'static str, asked: &HeaderMap) -> Response {
@@ -116,7 +123,10 @@ fn page(path: &str, policy: &'static str, asked: &HeaderMap) -> Response {
     };
     let hash = metadata.sha256_hash();
     let tag = u64::from_be_bytes(hash[..8].try_into().expect("it has 32 bytes"));
-    let tag = format!("\"{tag:016x}\"");
+    let tag = match coding {
+        Some(coding) => format!("\"{tag:016x}-{coding}\""),
+        None => format!("\"{tag:016x}\""),
+    };
     let headers = [
         (CONTENT_TYPE, content_type(path)),
         (CACHE_CONTROL, "no-cache"),
@@ -169,6 +179,25 @@ mod tests {
             head.headers,
             String::from_utf8_lossy(&body).into_owned(),
         )
+    }
+
+    /// What is kept compressed is the same for who takes it so and for who does not.
+    #[test]
+    fn a_packed_file_is_unpacked_for_who_does_not_take_gzip() {
+        let Some(packed) = Files::iter().find(|name| name.ends_with(PACKED)) else {
+            assert!(!is_built(), "the UI has no file that is kept compressed");
+            return;
+        };
+        let path = packed.trim_end_matches(PACKED);
+        let asked = |coding| HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static(coding))]);
+        let (small, coding) = coded(path, &asked("br, gzip;q=0.5")).unwrap();
+        assert_eq!(coding, Some("gzip"));
+        let (plain, coding) = coded(path, &asked("gzip;q=0, br")).unwrap();
+        assert_eq!(coding, None);
+        let mut unpacked = Vec::new();
+        GzDecoder::new(&*small.data).read_to_end(&mut unpacked).unwrap();
+        assert!(unpacked == *plain.data);
+        assert!(plain.data.len() > small.data.len());
     }
 
     #[tokio::test]
