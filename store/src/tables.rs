@@ -377,7 +377,6 @@ impl Tables {
         if self.sync.load(Ordering::Relaxed) {
             File::open(self.folder.join("tables/db"))?.sync_data()?;
         }
-        give_up_unused();
         Ok(())
     }
 
@@ -551,15 +550,6 @@ fn checkpoint_of(db: &sled::Db) -> Option<Checkpoint> {
     let value = db.get(rows::CHECKPOINT_KEY).ok()??;
     let body = rows::join(rows::CHECKPOINT_KEY, &value, |_| None).ok()?;
     read_checkpoint(&body).ok()
-}
-
-/// Frees what sled has put aside until no thread looks at it any more, its buffers of half a MiB above all. It would do so as its threads go on, and in a gateway
-/// that has little to do they do not: it kept some 40 buffers.
-fn give_up_unused() {
-    // What this thread has put aside; the next steps of the epoch, after which nobody can look at it.
-    for _ in 0..4 {
-        crossbeam_epoch::pin().flush();
-    }
 }
 
 /// A database that is nowhere: it takes the place of one that is to be closed.
