@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Boots the image in QEMU and updates it: good, broken, foreign and older bundles, and power cuts, ROUNDS of them at random moments (2).
-# CASES=boot,refuse,update,fallback,clock,idle,cut,environment,random chooses. The disk stays in $WORK/image-test when something fails.
+# CASES=boot,refuse,update,fallback,watchdog,provision,clock,idle,cut,environment,random chooses. The disk stays in $WORK/image-test when something fails.
 set -euo pipefail
 cd "$(dirname "$0")"
 . ./common.sh
@@ -35,8 +35,10 @@ if [ ! "$test/bundles/done" -nt "$image" ]; then
     make_bundle older 0.0.1
     make_bundle foreign "$V.9" KEYS="$test/rogue-keys"
     make_bundle other-board "$V.9" COMPATIBLE=headgate-other-board
-    PACKAGE_VERSION=$V.2 LEVEL=1 BREAK=1 ./rootfs.sh
+    PACKAGE_VERSION=$V.2 LEVEL=1 BREAK=ended ./rootfs.sh
     make_bundle broken "$V.2"
+    PACKAGE_VERSION=$V.4 LEVEL=1 BREAK=frozen ./rootfs.sh
+    make_bundle frozen "$V.4"
     PACKAGE_VERSION=$V.3 LEVEL=1 ./rootfs.sh
     make_bundle next "$V.3"
     make_bundle other "$V.9"
@@ -44,4 +46,4 @@ if [ ! "$test/bundles/done" -nt "$image" ]; then
     touch "$test/bundles/done"
 fi
 
-exec python3 -u image_test.py "$image" "$UBOOT/u-boot.bin" "$test" "$V" "${ROUNDS:-2}" "${CASES:-boot,refuse,update,fallback,clock,idle,cut,environment,random}"
+exec python3 -u image_test.py "$image" "$UBOOT/u-boot.bin" "$test" "$V" "${ROUNDS:-2}" "${CASES:-boot,refuse,update,fallback,watchdog,provision,clock,idle,cut,environment,random}" "$(./keys.sh)"

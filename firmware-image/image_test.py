@@ -1,11 +1,12 @@
 """Boots the appliance in QEMU and updates it by sticks, and looks from outside whether the gateway keeps what it promised.
 
-    image_test.py IMAGE U-BOOT FOLDER VERSION ROUNDS CASES
+    image_test.py IMAGE U-BOOT FOLDER VERSION ROUNDS CASES KEYS
 
 QEMU is killed for a power cut: what the guest has written is on its disk (image_disk.py), and what it has not is lost. In some rounds of the case `random`
 the disk also forgets, by chance, what was not flushed.
 """
 
+import base64
 import http.client
 import json
 import os
@@ -18,10 +19,10 @@ import subprocess
 import sys
 import time
 
-from image_disk import SECTOR, Disk, Write
+from image_disk import SECTOR, Disk, Write, partitions
 
 IMAGE, UBOOT, FOLDER = (pathlib.Path(path) for path in sys.argv[1:4])
-VERSION, ROUNDS, CASES = sys.argv[4], int(sys.argv[5]), sys.argv[6].split(",")
+VERSION, ROUNDS, CASES, KEYS = sys.argv[4], int(sys.argv[5]), sys.argv[6].split(","), pathlib.Path(sys.argv[7])
 DISK_BYTES = 1 << 30
 PATIENCE = 900  # seconds: emulation on a busy machine
 USER, PASSWORD = "plant", "a password of this test"
@@ -57,6 +58,7 @@ class Machine:
         self.qemu = None
         self.seen = 0  # of the console
         self.sticks = 0
+        self.events: list[str] = []  # QEMU's
 
     def power_on(self, *more: str) -> None:
         self.disk.power_on()
@@ -91,6 +93,8 @@ class Machine:
         self.lines.flush()
         while True:
             answer = json.loads(self.lines.readline())
+            if "event" in answer:
+                self.events.append(answer["event"])
             if "error" in answer:
                 raise Failed(f"QEMU: {command}: {answer['error']}")
             if "return" in answer:
@@ -114,9 +118,11 @@ class Machine:
 
     def plug_in(self, bundle: str) -> None:
         """A stick with this bundle."""
+        self.plug_in_file(FOLDER / "bundles" / f"{bundle}.raucb")
+
+    def plug_in_file(self, source: pathlib.Path) -> None:
         stick = FOLDER / "stick.img"
         stick.unlink(missing_ok=True)
-        source = FOLDER / "bundles" / f"{bundle}.raucb"
         megabytes = source.stat().st_size // (1 << 20) + 8
         subprocess.run(["truncate", "-s", f"{megabytes}M", stick], check=True)
         subprocess.run(["mkfs.vfat", "-n", "HEADGATE", stick], check=True, stdout=subprocess.DEVNULL)
@@ -153,6 +159,16 @@ class Machine:
         if not found.group(1):
             raise Failed(found.group(0))
         return found.group(1), found.group(2)
+
+
+def sign(text: str, key: pathlib.Path) -> pathlib.Path:
+    """A provisioning file as `headgate provision sign` makes it, by another program: docs/appliance.md."""
+    content, signature = FOLDER / "provisioning.content", FOLDER / "provisioning.signature"
+    content.write_text(f"# headgate provisioning 1\n{text}")
+    subprocess.run(["openssl", "pkeyutl", "-sign", "-rawin", "-inkey", key, "-in", content, "-out", signature], check=True)
+    signed = FOLDER / "headgate-provisioning.toml"
+    signed.write_text(f"{content.read_text()}# signature {base64.b64encode(signature.read_bytes()).decode()}\n")
+    return signed
 
 
 class Plant:
@@ -535,6 +551,75 @@ class Test:
             version = self.comes_back(f"in the middle of write {cuts} of the environment in an installation")
         say(f"an installation writes the environment {cuts} times: it was cut in each")
 
+    def is_provisioned(self) -> None:
+        """By a stick while it runs, and by the boot partition before it does; not by what somebody else has signed."""
+        machine, plant = self.machine, self.plant
+        plant.publish(5)
+        static = '[[network]]\ninterface = "e*"\naddresses = ["10.0.2.15/24"]\ngateway = "10.0.2.2"\n'
+        person = '[[users]]\nname = "line 7"\npassword = "a password of the plant"\n'
+        text = f'number = %d\ndevices = ["52:54:00:12:34:56"]\nconfiguration.node = "plant@%d"\n{person}'
+        rogue = FOLDER / "rogue-provisioning.key"
+        subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", rogue], check=True)
+        for key, number, answer in (
+            (rogue, 9, "its signature is not of this key"),
+            (KEYS / "provisioning.key", 7, "number 7 is taken"),
+        ):
+            machine.plug_in_file(sign(text % (number, number) + static, key))
+            told = machine.hears(r"headgate: provisioning: .*").group(0)
+            if answer not in told:
+                raise Failed(f"a provisioning file on a stick: {told}")
+            say(told.removeprefix("headgate: "))
+            machine.pull_out()
+        self.is_of_the_plant("plant@7")
+        self.comes_back("behind provisioning by a stick")
+        self.has_address_by("10.0.2.15/24 of the file", dhcp=False)
+        machine.cut()
+        begin = partitions(machine.image)["boot"][0]
+        signed = sign(text % (8, 8), KEYS / "provisioning.key")
+        subprocess.run(["mcopy", "-o", "-i", f"{machine.image}@@{begin}", signed, "::headgate-provisioning.toml"], check=True)
+        self.comes_back("with a file in the boot partition")
+        self.is_of_the_plant("plant@8")
+        self.has_address_by("DHCP again", dhcp=True)
+
+    def is_of_the_plant(self, node: str) -> None:
+        name = self.plant.ask("GET", "system", {}, self.plant.login())[0]["node"]
+        known = self.plant.client("pub", "-q", "1", "-t", "line/7", "-m", "x", "-u", "line 7", "-P", "a password of the plant", login=False)
+        if name != node or known.returncode:
+            raise Failed(f"the gateway is {name}, and a user of the file hears {known.stderr}")
+        say(f"it is {node}, and knows the users of the file")
+
+    def has_address_by(self, what: str, *, dhcp: bool) -> None:
+        """Whether DHCP's client listens, as the system itself says."""
+        udp = re.findall(r"headgate: open to the network: tcp [\d ]*udp ([\d ]*)", self.machine.text())[-1].split()
+        if ("68" in udp) != dhcp:
+            raise Failed(f"the network is not by {what}: UDP {udp}")
+        say(f"the network is by {what}")
+
+    def is_woken(self) -> None:
+        """A system that hangs, here its first process, is reset by the hardware's watchdog, and left after its tries."""
+        machine = self.machine
+        self.plant.publish(5)
+        before = self.slot_now()
+        other = "A" if before == "B" else "B"
+        self.installs("frozen")
+        machine.events.clear()
+        for attempt in range(1, 4):
+            taken = machine.hears(r"headgate: slot ([AB])").group(1)
+            if taken != other:
+                raise Failed(f"try {attempt} is in slot {taken}")
+            say(f"try {attempt} of the system that hangs, {time.monotonic() - self.rebooting_since:.0f} s after the restart")
+        if machine.hears(r"headgate: slot ([AB])").group(1) != before:
+            raise Failed("the system that hangs was taken again")
+        version, slot = machine.is_good()
+        machine.pull_out()
+        resets = machine.events.count("WATCHDOG")
+        say(f"the watchdog reset the machine {resets} times; {version} in slot {slot} is back and good {time.monotonic() - self.rebooting_since:.0f} s after the restart")
+        starts = self.plant.ask("GET", "system/starts", {}, self.plant.login())[0]
+        say(f"the last start: {json.dumps(starts['rows'][0])}")
+        if resets != 3:
+            raise Failed("a reset by the watchdog was expected for each try")
+        self.plant.has_all()
+
     def keeps_time(self) -> None:
         """A clock that says 1970, and no network that knows better: nothing expires, it is said, and it goes on when somebody sets the clock."""
         machine, plant = self.machine, self.plant
@@ -592,7 +677,7 @@ class Test:
         subprocess.run(["cp", "--sparse=always", source, to], check=True)
 
     def run(self) -> None:
-        steps = {"boot": self.boots, "refuse": self.refuses, "update": self.updates, "fallback": self.falls_back, "clock": self.keeps_time,
+        steps = {"boot": self.boots, "refuse": self.refuses, "update": self.updates, "fallback": self.falls_back, "watchdog": self.is_woken, "provision": self.is_provisioned, "clock": self.keeps_time,
                  "idle": self.idles, "cut": self.survives_cuts, "environment": self.survives_torn_environments, "random": self.survives_random_cuts}  # fmt: skip
         try:
             for name, step in steps.items():

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes the root file system of a slot, $STAGE/rootfs.squashfs: Debian's base, the gateway, what this folder's root/ has, kernel and initramfs.
-# VERSION of the image: PACKAGE_VERSION. BREAK=1 makes one whose gateway ends at once, for tests.
+# VERSION of the image: PACKAGE_VERSION. For tests, BREAK=ended makes one whose gateway ends at once, and BREAK=frozen one whose
+# first process hangs.
 set -euo pipefail
 cd "$(dirname "$0")"
 . ./common.sh
@@ -26,7 +27,7 @@ install -m 644 "$stage/usr/lib/systemd/system/headgate.service" "$root/usr/lib/s
 install -D -m 644 "$stage/usr/lib/sysusers.d/headgate.conf" "$root/usr/lib/sysusers.d/headgate.conf"
 cp -r --no-preserve=ownership root/. "$root/"
 chmod 755 "$root"/usr/lib/headgate/*
-if [ -n "${BREAK:-}" ]; then
+if [ "${BREAK:-}" = ended ]; then
     printf '#!/bin/sh\nexit 1\n' > "$root/usr/bin/headgate"
 fi
 
@@ -65,6 +66,11 @@ for service in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2sc
     dev-mqueue.mount sys-fs-fuse-connections.mount systemd-rfkill.socket systemd-rfkill.service systemd-fsckd.socket systemd-initctl.socket; do
     systemctl --root="$root" --quiet mask "$service"
 done
+if [ "${BREAK:-}" = frozen ]; then
+    # systemd freezes when it has crashed.
+    printf '[Service]\nType=oneshot\nExecStart=/bin/sh -c "kill -SEGV 1"\n' > "$root/etc/systemd/system/frozen.service"
+    unit ../frozen.service multi-user.target.wants/frozen.service
+fi
 install -d "$root/etc/systemd/system-generators"
 ln -sf /dev/null "$root/etc/systemd/system-generators/systemd-getty-generator"
 

@@ -162,6 +162,7 @@ fn why_somebody_may_do_something_is_explained() {
     let setup = Setup::with(&format!(
         "node = \"why\"\n[auth]\nsuperusers = [\"root\"]\n[[auth.acl]]\neffect = \"deny\"\ntopics = [\"t/secret/#\"]\n\
          [[auth.acl]]\neffect = \"allow\"\ntopics = [\"t/#\", \"#\"]\n\
+         [firmware.commands]\ntopic = \"t/update\"\nusers = [\"root\"]\n\
          [[auth.listeners]]\nname = \"tcp\"\nacl = [\n{{ effect = \"allow\", topics = [\"own/%c\"] }},\n]\n\
          [[bridges]]\nname = \"up\"\naddresses = [\"mqtt://127.0.0.1:{}\"]\ntopics = [\"t/# out 1\"]\n",
         mosquitto.port()
@@ -189,6 +190,17 @@ fn why_somebody_may_do_something_is_explained() {
     assert_eq!(told["bridges"], json!(["up"]));
     // Its own rules keep `reader` from it.
     assert_eq!((&told["sessions"], &told["kept_from"]), (&json!(0), &json!(1)));
+    // Rules let it, and the settings do not.
+    assert_eq!(told["against_command"], json!(null));
+    let told = explain(&["--publish", "t/update/request"]);
+    assert_eq!(told["allowed"], json!(true));
+    let against = told["against_command"].as_str().unwrap();
+    assert!(
+        against.contains("an anonymous client has no commands"),
+        "{against}"
+    );
+    let told = explain(&["--publish", "t/update/request", "--user", "root"]);
+    assert_eq!(told["against_command"], json!(""));
     let told = explain(&["--publish", "t/secret/x"]);
     assert_eq!(
         (&told["allowed"], &told["by"]),

@@ -131,7 +131,7 @@ fn what_others_signed_or_changed_is_refused_and_changes_nothing() {
     signed(
         &setup,
         "wrong.toml",
-        "number = 9\n[configuration]\nnod = \"x\"\n",
+        "number = 9\n[[configuration.bridges]]\nname = \"cloud\"\n",
         "plant.key",
     );
     signed(
@@ -144,7 +144,7 @@ fn what_others_signed_or_changed_is_refused_and_changes_nothing() {
         ("foreign.toml", "its signature is not of this key"),
         ("changed.toml", "or it was changed since it was signed"),
         ("unsigned.toml", "it is not signed"),
-        ("wrong.toml", "unknown key `nod`"),
+        ("wrong.toml", "bridges.addresses: `cloud`: at least one is wanted"),
         ("others.toml", "it is for other machines"),
     ] {
         let (_, told) = setup.command(&["provision", "take", file]).unwrap_err();
@@ -157,6 +157,32 @@ fn what_others_signed_or_changed_is_refused_and_changes_nothing() {
     );
     assert_eq!(control.get("/api/v1/system").json()["node"], "new");
     daemon.stop();
+}
+
+/// Faults are found where the file is written, not in the plant, and name its lines. What may stand on the gateway is missed only where nothing else stands.
+#[test]
+fn settings_are_judged_when_the_file_is_signed() {
+    let setup = new_gateway();
+    let sign = |text: &str| {
+        fs::write(setup.folder().join("file.toml"), text).unwrap();
+        setup.command(&["provision", "sign", "file.toml", "--key", "plant.key"])
+    };
+    let wrong =
+        "number = 1\n\n[configuration]\nnod = \"x\"\n\n[configuration.bus]\nmax_inflight = \"many\"\n";
+    let (_, told) = sign(wrong).unwrap_err();
+    for fault in [
+        "file.toml:4:1: nod: unknown key `nod`",
+        "file.toml:7:16: bus.max_inflight:",
+    ] {
+        assert!(told.contains(fault), "{told}");
+    }
+    let partly = "number = 1\n[[configuration.bridges]]\nname = \"cloud\"\nmax_inflight = 3\n";
+    let signed = sign(partly).unwrap();
+    let doubts = signed[0]["doubts"][0].as_str().unwrap();
+    assert!(
+        doubts.contains("a gateway with bridges needs a name of its own"),
+        "{doubts}"
+    );
 }
 
 #[test]

@@ -516,7 +516,7 @@ impl Backups {
         valid: &Config,
         manifest: &Manifest,
     ) -> Result<Config, BackupError> {
-        let config = Config::of_text(text.to_owned(), environment_variables())?;
+        let config = Config::of_text(None, text.to_owned(), environment_variables())?;
         let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         if absolute(&config.data_dir) != absolute(&valid.data_dir) {
             return Err(BackupError::DataDir(config.data_dir, valid.data_dir.clone()));

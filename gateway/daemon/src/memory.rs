@@ -22,16 +22,18 @@ pub fn fill_small_holes() {}
 const LITTLE: usize = 256 << 20;
 
 /// Where there is little memory, large pieces come from the system and go back to it at once, and two arenas serve all threads: freed memory is memory
-/// again. Before there are other threads.
+/// again. And nothing is in huge pages, which fill what was never touched. Before there are other threads.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[allow(unsafe_code, reason = "the allocator of the C library has no other face")]
 pub(crate) fn stay_small(limit: usize) {
     if limit < LITTLE {
-        // SAFETY: sets numbers of the allocator, before there are threads; what they may not be is refused and changes nothing.
+        // SAFETY: sets numbers of the allocator, before there are threads; what they may not be is refused and changes nothing. So it is with what
+        // the process says of its pages.
         unsafe {
             libc::mallopt(libc::M_ARENA_MAX, 2);
             libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 10);
             libc::mallopt(libc::M_TRIM_THRESHOLD, 256 << 10);
+            libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0);
         }
     }
 }

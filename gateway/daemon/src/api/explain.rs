@@ -3,6 +3,7 @@
 use super::routes::Routes;
 use super::server::{Control, Failure};
 use crate::config;
+use crate::firmware::against_command;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::Json;
@@ -156,6 +157,8 @@ struct Explained {
     kept_from: usize,
     /// Shared subscriptions that would get it.
     shared_subscriptions: usize,
+    /// At the topic of commands about updates: why its commands are not done, or an empty text where they are.
+    against_command: Option<String>,
     /// Bridges that would carry it.
     bridges: Vec<String>,
     /// Retained messages that it would replace, or that would be sent to the subscriber: the first of them.
@@ -244,6 +247,7 @@ async fn explain(
         first_sessions: Vec::new(),
         kept_from: 0,
         shared_subscriptions: 0,
+        against_command: None,
         bridges: Vec::new(),
         retained: Vec::new(),
         more_retained: false,
@@ -261,6 +265,10 @@ async fn explain(
                 Verdict::Admitted(message) => {
                     let by = policy.why(AccessQuery::publish(message.topic.as_bytes(), qos, asked.retain));
                     publish(&control, &message, &mut explained);
+                    let config = control.live.config().await;
+                    let user = explained.user.as_deref();
+                    let commands = &config.firmware.commands;
+                    explained.against_command = against_command(commands, &config.node, &message.topic, user);
                     by
                 }
                 Verdict::Refused(refused) => {

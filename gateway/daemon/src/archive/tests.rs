@@ -588,7 +588,7 @@ fn taken_over_by(
 ) -> Result<Manifest, ArchiveError> {
     fs::create_dir_all(data_dir).unwrap();
     let text = new.map_or(String::new(), |(_, text)| text.to_owned());
-    let mut config = Config::of_text(text, []).unwrap();
+    let mut config = Config::of_text(None, text, []).unwrap();
     data_dir.clone_into(&mut config.data_dir);
     let taking = Taking {
         file,

@@ -117,6 +117,14 @@ fn words(explained: &Value, publishes: bool) -> String {
                 count("shared_subscriptions")
             ));
         }
+        match explained["against_command"].as_str() {
+            None => {}
+            Some("") => lines.push("it would be taken as a command about updates".to_owned()),
+            Some(why) => lines.push(format!(
+                "as a command about updates it would be refused: {}",
+                visible(why)
+            )),
+        }
         let bridges = list("bridges");
         if !bridges.is_empty() {
             lines.push(format!("bridges that would carry it: {bridges}"));

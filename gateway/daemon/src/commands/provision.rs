@@ -6,7 +6,7 @@ use super::gateway::Gateway;
 use super::restart::{WAIT, begin_anew};
 use super::table::date;
 use crate::archive::{ArchiveError, Hold};
-use crate::config::{given_or_own, own_file};
+use crate::config::{ConfigError, given_or_own, own_file};
 use crate::live::{self, ConfigFile};
 use crate::private;
 use crate::provisioning::{self, Accepted, Document, Keys, ProvisioningError, sign};
@@ -91,9 +91,9 @@ impl ProvisionCommand {
             }
             Action::Sign { file, key, output } => {
                 let text = read(&file)?;
-                let document =
-                    Document::parse(text.trim_start_matches('\u{feff}')).map_err(ProvisioningError::from)?;
-                provisioning::check_people(&document).map_err(CommandError::from)?;
+                let content = text.trim_start_matches('\u{feff}');
+                let document = Document::parse(content).map_err(ProvisioningError::from)?;
+                let doubts = doubts(&file, content, &document)?;
                 let number = document.number;
                 let signed = sign(&text, &key).map_err(ProvisioningError::from)?;
                 let output = output.unwrap_or(file);
@@ -101,18 +101,23 @@ impl ProvisionCommand {
                     path: output.clone(),
                     cause,
                 })?;
-                let done = json!({ "number": number, "file": output });
+                let done = json!({ "number": number, "file": output, "doubts": doubts });
                 gateway.answer(&done, |_| {
                     format!("signed number {number} in {}", output.display())
                 });
             }
             Action::Check { file, key } => {
-                let document = verified(gateway, &file, key)?;
-                gateway.answer(&contents(&document), words);
+                let text = read(&file)?;
+                let content = verified(gateway, &text, key)?;
+                let document = Document::parse(content).map_err(ProvisioningError::from)?;
+                let doubts = doubts(&file, content, &document)?;
+                gateway.answer(&contents(&document, &doubts), words);
             }
             Action::Take { file, key } => take(gateway, &file, key)?,
             Action::Network { file, key, to } => {
-                let document = verified(gateway, &file, key)?;
+                let text = read(&file)?;
+                let content = verified(gateway, &text, key)?;
+                let document = Document::parse(content).map_err(ProvisioningError::from)?;
                 let machine = provisioning::machine();
                 if !document.is_for(&machine) {
                     return Err(CommandError::from(ProvisioningError::Others(machine)).into());
@@ -145,10 +150,20 @@ fn keys(gateway: &Gateway, key: Option<PathBuf>) -> Result<Keys, CommandError> {
     Ok(Keys::load(&key).map_err(ProvisioningError::from)?)
 }
 
-fn verified(gateway: &Gateway, file: &Path, key: Option<PathBuf>) -> Result<Document, CommandError> {
-    let (text, keys) = (read(file)?, keys(gateway, key)?);
-    let text = keys.verify(&text).map_err(ProvisioningError::from)?;
-    Ok(Document::parse(text).map_err(ProvisioningError::from)?)
+fn verified<'t>(gateway: &Gateway, text: &'t str, key: Option<PathBuf>) -> Result<&'t str, CommandError> {
+    let keys = keys(gateway, key)?;
+    Ok(keys.verify(text).map_err(ProvisioningError::from)?)
+}
+
+/// What speaks against the file on a gateway that has its defaults beside it. A file that no gateway could take is an error.
+fn doubts(file: &Path, content: &str, document: &Document) -> Result<Vec<String>, CommandError> {
+    let against = provisioning::judge(file, content, document)?;
+    let (faults, _) = against.map(ConfigError::told).unwrap_or_default();
+    let doubts: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    for doubt in &doubts {
+        headgate_cli::note(format!("warning: {doubt}"));
+    }
+    Ok(doubts)
 }
 
 fn take(gateway: &Gateway, file: &Path, key: Option<PathBuf>) -> Result<(), CommandError> {
@@ -202,7 +217,7 @@ fn take(gateway: &Gateway, file: &Path, key: Option<PathBuf>) -> Result<(), Comm
 }
 
 /// What the file is about, without what is secret.
-fn contents(document: &Document) -> Value {
+fn contents(document: &Document, doubts: &[String]) -> Value {
     json!({
         "number": document.number,
         "devices": document.devices,
@@ -211,6 +226,7 @@ fn contents(document: &Document) -> Value {
         "users": Vec::<&str>::from_iter(document.users.iter().map(|user| &*user.name)),
         "administrators": Vec::<&str>::from_iter(document.administrators.iter().map(|new| &*new.name)),
         "files": Vec::<&str>::from_iter(document.files.iter().map(|file| &*file.name.0)),
+        "doubts": doubts,
     })
 }
 

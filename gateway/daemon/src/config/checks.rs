@@ -135,8 +135,10 @@ pub(super) fn warnings(config: &Config) -> Vec<Fault> {
     }
     warnings.extend(bridges::warnings(config));
     warnings.extend(nobody_commands(config));
+    warnings.extend(unknown_commanders(config));
     warnings.extend(users::warnings(config));
     warnings.extend(system::loose_data_dir(&config.data_dir));
+    warnings.extend(system::missing_reset(config));
     warnings
 }
 
@@ -178,6 +180,20 @@ fn nobody_commands(config: &Config) -> Vec<Fault> {
         "firmware.commands",
         "nobody may ask: name users in `users`, or bridges in `bridges`",
     )]
+}
+
+/// Bridges that may command and that there are not.
+fn unknown_commanders(config: &Config) -> Vec<Fault> {
+    let is_known = |name: &String| config.bridges.iter().any(|bridge| bridge.name == *name);
+    let names = config.firmware.commands.bridges.iter().enumerate();
+    let unknown = names.filter(|(_, name)| !is_known(name));
+    let fault = |(n, name)| {
+        Fault::new(
+            format!("firmware.commands.bridges[{n}]"),
+            format!("there is no bridge `{name}`"),
+        )
+    };
+    unknown.map(fault).collect()
 }
 
 fn listeners(config: &Config) -> Vec<Fault> {

@@ -33,6 +33,8 @@ pub(super) struct Document<'t> {
     root: Spanned<DeTable<'t>>,
     /// Keys whose values were left out.
     left_out: Vec<String>,
+    /// What it does not say stands elsewhere.
+    is_part: bool,
 }
 
 impl<'a> Texts<'a> {
@@ -100,12 +102,24 @@ impl<'t> Document<'t> {
             texts,
             root,
             left_out: Vec::new(),
+            is_part: false,
         };
         let mut told = Vec::new();
         for n in 0..texts.variables.len() {
             told.extend(document.set(n).err());
         }
         Ok((document, told))
+    }
+
+    /// What stands in one section, as a part of a document: what it must say beside that stands elsewhere.
+    pub(super) fn part(mut self, section: &str) -> Self {
+        let part = self.root.get_mut().remove(section);
+        self.root = match part.map(|part| (part.span(), part.into_inner())) {
+            Some((span, DeValue::Table(table))) => Spanned::new(span, table),
+            _ => Spanned::new(0..0, DeTable::new()),
+        };
+        self.is_part = true;
+        self
     }
 
     /// Puts in what a variable says.
@@ -175,7 +189,9 @@ impl<'t> Document<'t> {
                 Err(error) => {
                     let span = error.span().unwrap_or(0..0);
                     let missing = self.missing(&error, &span);
-                    let is_known = missing.as_deref().is_some_and(|key| self.is_left_out(key));
+                    let is_known = missing
+                        .as_deref()
+                        .is_some_and(|key| self.is_part || self.is_left_out(key));
                     let name = self.entry_name(&span).filter(|_| missing.is_some());
                     let left_out = self.leave_out(&span);
                     let key = left_out.as_deref().unwrap_or_default();

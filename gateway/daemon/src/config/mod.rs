@@ -255,13 +255,23 @@ impl Config {
         reading.done().map(|(_, config)| config)
     }
 
-    /// The same of a text that stands in no file yet.
+    /// The same of a text that stands in no file yet; `name` is what faults call it.
     pub(crate) fn of_text(
+        name: Option<&Path>,
         text: String,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let texts = Texts::new(None, text, environment);
+        let texts = Texts::new(name, text, environment);
         Reading::of(&texts)?.done().map(|(_, config)| config)
+    }
+
+    /// What is wrong with settings that go into a configuration and stand in a section of another text: keys that there are not, and values that cannot be.
+    pub(crate) fn faults_of_part(path: Option<&Path>, text: &str, section: &str) -> Vec<Told> {
+        let texts = Texts::new(path, text.to_owned(), []);
+        match Document::parse(&texts) {
+            Ok((document, _)) => document.part(section).read::<Self>().1,
+            Err(told) => vec![told],
+        }
     }
 
     /// What this system has against a start with it.

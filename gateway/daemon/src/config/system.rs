@@ -96,3 +96,22 @@ pub(super) fn loose_data_dir(folder: &Path) -> Option<Fault> {
         Fault::new("data_dir", format!("{}: {what}", folder.display()))
     })
 }
+
+/// The program of `recovery.reset` may come later, but it is better to hear now that it is not there than in a plant without an uplink.
+pub(super) fn missing_reset(config: &Config) -> Option<Fault> {
+    let program = config.recovery.reset.first()?;
+    let is_program =
+        |path: &Path| path.is_file() && accessat(CWD, path, Mode::EXEC_OK, AtFlags::EACCESS).is_ok();
+    let is_there = if program.contains('/') {
+        is_program(Path::new(program))
+    } else {
+        let folders = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&folders).any(|folder| is_program(&folder.join(program)))
+    };
+    (!is_there).then(|| {
+        Fault::new(
+            "recovery.reset",
+            format!("{program}: there is no such program here"),
+        )
+    })
+}

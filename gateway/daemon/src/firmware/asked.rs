@@ -184,11 +184,27 @@ pub(super) fn who(request: &Request, settings: &UpdateCommands) -> Result<String
             false => Err(Stranger::Bridge(name.to_owned())),
         };
     }
-    match request.who.username.as_deref() {
+    of_client(request.who.username.as_deref(), settings).map(str::to_owned)
+}
+
+fn of_client<'u>(user: Option<&'u str>, settings: &UpdateCommands) -> Result<&'u str, Stranger> {
+    match user {
         None => Err(Stranger::Anonymous),
-        Some(user) if settings.users.iter().any(|known| known == user) => Ok(user.to_owned()),
+        Some(user) if settings.users.iter().any(|known| known == user) => Ok(user),
         Some(user) => Err(Stranger::User(user.to_owned())),
     }
+}
+
+/// What speaks against a command of this client at this topic, whatever the rules say; `None` where none are taken. An empty text: nothing does.
+pub(crate) fn against_command(
+    settings: &UpdateCommands,
+    node: &str,
+    topic: &Topic,
+    user: Option<&str>,
+) -> Option<String> {
+    Places::of(settings, node).filter(|places| places.request == *topic)?;
+    let against = of_client(user, settings).err();
+    Some(against.map(|stranger| stranger.to_string()).unwrap_or_default())
 }
 
 /// The topics of commands, with the gateway's name in them.

@@ -17,6 +17,7 @@ use crate::incoming::{IncomingError, write_body};
 use crate::live::Live;
 use crate::starts::{Starts, Why};
 use crate::sys::unix_time;
+pub(crate) use asked::against_command;
 use bytes::Bytes;
 use futures_util::Stream;
 use headgate_bus::handle::Hub;

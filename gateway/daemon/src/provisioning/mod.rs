@@ -7,7 +7,7 @@
 mod document;
 mod signed;
 
-use crate::config::{Config, ConfigError, EditError, edited, environment_variables};
+use crate::config::{Config, ConfigError, EditError, Told, edited, environment_variables};
 use crate::live::ConfigFile;
 use crate::private;
 use crate::sys::unix_time;
@@ -58,6 +58,9 @@ pub(crate) enum ProvisioningError {
     /// Its settings do not go into the configuration.
     #[error("configuration: {0}")]
     Edit(#[from] EditError),
+    /// Its settings are none.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Settings(Vec<Told>),
     /// No gateway could run with them.
     #[error("with its settings the gateway could not be started: {0}")]
     Config(#[from] ConfigError),
@@ -155,7 +158,7 @@ pub(crate) fn machine() -> Vec<String> {
 }
 
 /// Whether somebody may have these names and passwords.
-pub(crate) fn check_people(document: &Document) -> Result<(), ProvisioningError> {
+fn check_people(document: &Document) -> Result<(), ProvisioningError> {
     for user in &document.users {
         Users::check(&user.name, &user.password)?;
     }
@@ -163,6 +166,29 @@ pub(crate) fn check_people(document: &Document) -> Result<(), ProvisioningError>
         Admin::check(&new.name, &new.password)?;
     }
     Ok(())
+}
+
+/// Whether these are settings, each by itself. Faults name the line of the file.
+fn check_settings(path: &Path, text: &str) -> Result<(), ProvisioningError> {
+    let mut faults = Config::faults_of_part(Some(path), text, "configuration");
+    if faults.is_empty() {
+        return Ok(());
+    }
+    faults.sort_by_key(|fault| fault.place.line());
+    Err(ProvisioningError::Settings(faults))
+}
+
+/// Whether the file is one that some gateway could take; and what one that has its defaults beside it would have against it, for another may say more.
+pub(crate) fn judge(
+    path: &Path,
+    text: &str,
+    document: &Document,
+) -> Result<Option<ConfigError>, ProvisioningError> {
+    check_settings(path, text)?;
+    check_people(document)?;
+    let merged = edited("", &document.edits())?;
+    let name = Path::new("the defaults with it");
+    Ok(Config::of_text(Some(name), merged, []).err())
 }
 
 /// A file, and what stood there, if there was one.
@@ -205,9 +231,15 @@ impl Accepted {
             let number = document.number;
             return Err(ProvisioningError::NotNewer { number, taken });
         }
+        check_settings(Path::new("the file"), &text)?;
         check_people(&document)?;
         let accepted = Self { text, document };
-        Config::of_text(accepted.configuration(file)?, environment_variables())?;
+        let merged = Path::new("the configuration with it");
+        Config::of_text(
+            Some(merged),
+            accepted.configuration(file)?,
+            environment_variables(),
+        )?;
         Ok(accepted)
     }
 
