@@ -615,9 +615,8 @@ class Test:
         resets = machine.events.count("WATCHDOG")
         say(f"the watchdog reset the machine {resets} times; {version} in slot {slot} is back and good {time.monotonic() - self.rebooting_since:.0f} s after the restart")
         starts = self.plant.ask("GET", "system/starts", {}, self.plant.login())[0]
-        say(f"the last start: {json.dumps(starts['rows'][0])}")
-        if resets != 3:
-            raise Failed("a reset by the watchdog was expected for each try")
+        if resets != 3 or starts["rows"][0]["why"] != "watchdog":
+            raise Failed(f"a reset by the watchdog was expected for each try, and that it is told: {starts['rows'][0]}")
         self.plant.has_all()
 
     def keeps_time(self) -> None:

@@ -214,10 +214,11 @@ impl Kept {
         let (what, why) = match self.running.take() {
             None => (What::Machine, Why::First),
             Some(before) if before.boot == machine.boot => (What::Gateway, before.ends.unwrap_or(Why::Lost)),
-            // A machine that was asked and hung on its way down was asked all the same.
+            // A machine that was asked and hung on its way down was asked all the same. That the gateway was stopped says less than the watchdog does.
             Some(before) => {
-                let unasked = machine.reset.unwrap_or(Why::Lost);
-                (What::Machine, before.ends.unwrap_or(unasked))
+                let stopped = before.ends == Some(Why::Stopped);
+                let asked = before.ends.filter(|_| !stopped || machine.reset.is_none());
+                (What::Machine, asked.or(machine.reset).unwrap_or(Why::Lost))
             }
         };
         let version = env!("CARGO_PKG_VERSION").to_owned();
@@ -280,6 +281,11 @@ mod tests {
                 &[Why::Recovery],
                 machine("7", 0x20),
                 (What::Machine, Why::Recovery),
+            ),
+            (
+                &[Why::Stopped],
+                machine("8", 0x20),
+                (What::Machine, Why::Watchdog),
             ),
         ] {
             // The run goes on where the last line has left it.

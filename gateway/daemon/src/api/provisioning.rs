@@ -44,6 +44,8 @@ struct Provisioning {
     taken: Option<Taken>,
     /// One waits for the next start of the gateway.
     waits: bool,
+    /// Names of this machine, by which a file can be for it alone: addresses of its interfaces, and its serial number.
+    devices: Vec<String>,
 }
 
 async fn view(State(control): State<Control>) -> Json<Provisioning> {
@@ -51,6 +53,7 @@ async fn view(State(control): State<Control>) -> Json<Provisioning> {
     Json(tokio::task::block_in_place(|| Provisioning {
         taken: provisioning::taken(&data_dir),
         waits: provisioning::waits(&data_dir),
+        devices: provisioning::machine(),
     }))
 }
 

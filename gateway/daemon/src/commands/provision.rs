@@ -34,7 +34,7 @@ pub struct ProvisionCommand {
 
 #[derive(Subcommand)]
 enum Action {
-    /// Show which file was taken last.
+    /// Show which file was taken last, and by which names a file can be for this machine alone.
     Status,
     /// Sign a file, so that gateways take it that know the key.
     Sign {
@@ -86,7 +86,7 @@ impl ProvisionCommand {
                 let config = config_for(&NEEDED, gateway.config())?;
                 let taken = provisioning::taken(&config.data_dir);
                 let waits = provisioning::waits(&config.data_dir);
-                let taken = json!({ "taken": taken, "waits": waits });
+                let taken = json!({ "taken": taken, "waits": waits, "devices": provisioning::machine() });
                 gateway.answer(&taken, status);
             }
             Action::Sign { file, key, output } => {
@@ -230,11 +230,12 @@ fn contents(document: &Document, doubts: &[String]) -> Value {
     })
 }
 
+fn list(value: &Value) -> String {
+    let values = value.as_array().into_iter().flatten();
+    values.filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
+}
+
 fn words(contents: &Value) -> String {
-    let list = |value: &Value| {
-        let values = value.as_array().into_iter().flatten();
-        values.filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
-    };
     let mut said = format!("number {}; its signature is good", contents["number"]);
     for (key, what) in [
         ("devices", "for"),
@@ -263,6 +264,10 @@ fn status(status: &Value) -> String {
     };
     if status["waits"] == true {
         said += "\none waits for the next start of the gateway";
+    }
+    let devices = list(&status["devices"]);
+    if !devices.is_empty() {
+        said += &format!("\nfor files, this machine is {}", super::table::visible(&devices));
     }
     said
 }

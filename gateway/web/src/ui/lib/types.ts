@@ -690,6 +690,8 @@ export interface Start {
 export interface Provisioning {
   taken: { number: number; at: number } | null;
   waits: boolean;
+  /** Names of this machine, by which a file can be for it alone. */
+  devices: string[];
 }
 
 export interface Slot {
