@@ -573,6 +573,7 @@ class Test:
         self.is_of_the_plant("plant@7")
         self.comes_back("behind provisioning by a stick")
         self.has_address_by("10.0.2.15/24 of the file", dhcp=False)
+        plant.publish(3)
         machine.cut()
         begin = partitions(machine.image)["boot"][0]
         signed = sign(text % (8, 8), KEYS / "provisioning.key")

@@ -189,7 +189,7 @@ fn an_uplink_with_tls_waits_for_the_time_and_one_without_does_not() {
     gateway.stop();
 }
 
-/// What a message is stamped with: time and quality. It has both once, behind what its publisher said.
+/// What a message is stamped with: time and quality. It has both once, behind what its publisher said, and before what a bridge adds.
 fn stamp_of(peer: &mut Peer) -> (String, String) {
     loop {
         let Packet::Publish(publish) = peer.recv().unwrap() else {
@@ -199,6 +199,7 @@ fn stamp_of(peer: &mut Peer) -> (String, String) {
         let pairs: Vec<(String, String)> = pairs
             .iter()
             .map(|(name, value)| (name.as_str().to_owned(), value.as_str().to_owned()))
+            .filter(|(name, _)| name != "headgate-path")
             .collect();
         let [.., (received, time), (clock, quality)] = &pairs[..] else {
             panic!("no stamp: {pairs:?}");
@@ -211,6 +212,47 @@ fn stamp_of(peer: &mut Peer) -> (String, String) {
         assert_eq!(stamps.count(), 2, "{pairs:?}");
         return (time.clone(), quality.clone());
     }
+}
+
+/// A bridge of MQTT 5 carries stamps on, and what comes by one keeps the stamp of where it first came.
+#[test]
+fn a_bridge_carries_stamps_on() {
+    let mosquitto = Mosquitto::start("");
+    let setup = Setup::with(&format!(
+        "node = \"stamped\"\nbus.stamp = true\n[[bridges]]\nname = \"hall\"\naddresses = [\"mqtt://127.0.0.1:{}\"]\n\
+         version = \"mqttv50\"\ntopics = [\"out/# out 1\", \"in/# in 1\"]\n",
+        mosquitto.port()
+    ));
+    let gateway = setup.start();
+    gateway.until_bridge_is("hall", "connected");
+    let (mut remote, _) = Peer::connect(mosquitto.port(), "remote", true, 0).unwrap();
+    remote.subscribe("out/#", Qos::AtLeastOnce).unwrap();
+    let (mut local, _) = Peer::connect(gateway.port(Transport::Tcp), "local", true, 0).unwrap();
+    local.subscribe("#", Qos::AtLeastOnce).unwrap();
+
+    local
+        .publish("out/1", "x", Some((Qos::AtLeastOnce, 1)), false)
+        .unwrap();
+    let there = stamp_of(&mut remote);
+    assert_eq!(stamp_of(&mut local), there);
+    // Where nobody has stamped it before, it is stamped here.
+    remote.publish("in/1", "y", None, false).unwrap();
+    assert!(stamp_of(&mut local).0 >= there.0);
+    let stamp = [("headgate-received", "earlier"), ("headgate-clock", "set")];
+    let text = |text: &str| text.to_owned().try_into().unwrap();
+    remote
+        .send(&Packet::Publish(Publish {
+            topic: text("in/2"),
+            payload: Bytes::from_static(b"z"),
+            properties: Some(Box::new(PublishProperties {
+                user_properties: stamp.map(|(name, value)| (text(name), text(value))).to_vec(),
+                ..PublishProperties::default()
+            })),
+            ..Publish::default()
+        }))
+        .unwrap();
+    assert_eq!(stamp_of(&mut local), ("earlier".to_owned(), "set".to_owned()));
+    gateway.stop();
 }
 
 /// Messages of all protocols say when they came, and a clock that is not believed says so: then time goes on from the last that was.
