@@ -11,7 +11,7 @@ command -v qemu-system-aarch64 > /dev/null || [ -n "${INSTALL_QEMU:-}" ] || {
     say "SKIPPED: no qemu-system-aarch64 here (Debian: apt-get install qemu-system-arm, or INSTALL_QEMU=1)"
     exit 0
 }
-need qemu-system-arm mosquitto-clients mtools dosfstools zstd
+need qemu-system-arm mosquitto-clients mtools dosfstools zstd fdisk openssl
 
 test=$WORK/image-test
 mkdir -p "$test/bundles"

@@ -120,6 +120,23 @@ class Machine:
         """A stick with this bundle."""
         self.plug_in_file(FOLDER / "bundles" / f"{bundle}.raucb")
 
+    def plug_in_impostor(self) -> None:
+        """A stick whose partitions are called like those of the disk."""
+        stick = FOLDER / "impostor.img"
+        stick.unlink(missing_ok=True)
+        subprocess.run(["truncate", "-s", "400M", stick], check=True)
+        names = {"boot": 16, "env": 1, "rootfs-A": 112, "rootfs-B": 112, "data": 64}
+        table = "label: gpt\n" + "".join(f"size={size}M, name={name}\n" for name, size in names.items())
+        subprocess.run(["sfdisk", "-q", stick], check=True, input=table, text=True)
+        self.ask("blockdev-add", **{"driver": "raw", "node-name": "impostor", "file": {"driver": "file", "filename": str(stick)}})
+        self.ask("device_add", driver="usb-storage", id="dimpostor", drive="impostor", bus="usb.0")
+        self.impostor, self.blank = stick, stick.read_bytes()
+
+    def pull_out_impostor(self) -> None:
+        self.ask("device_del", id="dimpostor")
+        if self.impostor.read_bytes() != self.blank:
+            raise Failed("the system has written to a stick whose partitions are called like its own")
+
     def plug_in_file(self, source: pathlib.Path) -> None:
         stick = FOLDER / "stick.img"
         stick.unlink(missing_ok=True)
@@ -310,13 +327,17 @@ class Test:
         self.rebooting_since = time.monotonic()
 
     def updates(self) -> None:
+        """Also with a disk beside it whose partitions have the same names."""
         self.plant.publish(10)
+        self.machine.plug_in_impostor()
+        time.sleep(20)
         self.installs("good")
         version, slot = self.machine.is_good()
         say(f"{version} in slot {slot} is good {time.monotonic() - self.rebooting_since:.0f} s after the restart")
         if (version, slot) != (f"{VERSION}.1", "B"):
             raise Failed("that is not the update")
         self.machine.pull_out()
+        self.machine.pull_out_impostor()
         self.plant.has_all()
 
     def falls_back(self) -> None:
