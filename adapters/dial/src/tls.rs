@@ -1,6 +1,7 @@
 //! TLS, the client's side.
 
 use super::DialError;
+use super::time::Now;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
@@ -93,7 +94,7 @@ impl ClientTls {
     /// The configuration that they say.
     pub fn config(&self) -> Result<ClientConfig, DialError> {
         let provider = Arc::new(ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider.clone())
+        let builder = ClientConfig::builder_with_details(provider.clone(), Arc::new(Now))
             .with_safe_default_protocol_versions()
             .expect("ring has suites for the default versions");
         let builder = if self.insecure {

@@ -26,7 +26,7 @@ use crate::starts::{Machine, Starts, Why};
 use crate::supplies;
 use crate::sys::{self, Sys};
 use crate::telemetry::{SpanCounts, Telemetry};
-use crate::timeline::{self, Timeline};
+use crate::timeline::{self, ClockState, Timeline};
 use crate::traces::Traces;
 use crate::trends::Trends;
 use crate::watch::{Watch, WatchedTls};
@@ -39,6 +39,7 @@ use headgate_cli::Outcome;
 use headgate_model::{Store, StoreError};
 use headgate_shell::{ConnectionLimit, Http, ListenerSettings, Metrics, Protocols, Serving, Tracer};
 use headgate_store::{Disk, DiskSettings, DiskStore, SimStore};
+use rustls_pki_types::UnixTime;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -160,6 +161,9 @@ async fn serve(
         timeline
     });
     let clock = timeline.as_ref().map_or_else(Clock::start, Timeline::clock);
+    if let Some(state) = timeline.as_ref().map(Timeline::state) {
+        judge_certificates_by(&state);
+    }
     let mut bus = Bus::new(live::bus_settings(&config), clock.epoch(), seed()?)?;
     bus.set_node(&config.node);
     bus.number_unpredictably();
@@ -712,6 +716,16 @@ fn random() -> Result<u128, getrandom::Error> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes)?;
     Ok(u128::from_ne_bytes(bytes))
+}
+
+/// Certificates of both sides are judged by the system's clock while it is trusted.
+fn judge_certificates_by(state: &Arc<ClockState>) {
+    let now = || {
+        let state = Arc::clone(state);
+        move || UnixTime::since_unix_epoch(Duration::from_millis(state.for_certificates()))
+    };
+    headgate_shell::tls::judge_certificates_by(now());
+    headgate_dial::judge_certificates_by(now());
 }
 
 /// For the choices of the bus that shall differ from run to run.

@@ -7,6 +7,8 @@
 //!
 //! A clock that is far ahead and stays so is right after all, or wrong for good. Either way its own differences count: it has a reference beside.
 //!
+//! Certificates are judged by the system's clock while it is trusted, and else by the gateway's time from the trusted moment on.
+//!
 //! The file `clock` in the data folder keeps this; it is written at the start, every ten minutes, when the system's clock was set, and at the end.
 
 use crate::private;
@@ -14,6 +16,7 @@ use crate::timekeeping::is_synchronized;
 use headgate_bus::handle::Clock;
 use headgate_model::store::{SessionRecord, StoreImage};
 use headgate_model::{StoreOp, WallTime};
+use parking_lot::Mutex;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -117,10 +120,7 @@ impl ClockFile {
 
     /// Whether the next start would trust a clock that says this.
     fn could_be(self, system: u64) -> bool {
-        let goes_on = self
-            .trusted
-            .is_none_or(|trusted| trusted.carried_on(system).is_some());
-        system >= EARLIEST && goes_on
+        could_be(self.trusted, system)
     }
 
     /// A clock that would not be believed, and is right: an earlier one was wrong, and is the reference no more. Nothing has passed by that. `None`: nothing of
@@ -186,6 +186,11 @@ impl ClockFile {
     }
 }
 
+/// Whether a clock that says this is believed after that trusted moment.
+fn could_be(trusted: Option<Pair>, system: u64) -> bool {
+    system >= EARLIEST && trusted.is_none_or(|trusted| trusted.carried_on(system).is_some())
+}
+
 /// Keeps the file.
 #[derive(Debug)]
 pub(crate) struct Timeline {
@@ -198,10 +203,11 @@ pub(crate) struct Timeline {
     state: Arc<ClockState>,
 }
 
-/// Whether the system's clock is trusted, for alarms.
-#[derive(Debug, Default)]
+/// Whether the system's clock is trusted, at the moment of the question: it may have been set since the last look.
+#[derive(Debug)]
 pub(crate) struct ClockState {
-    untrusted: AtomicBool,
+    clock: Clock,
+    trusted: Mutex<Option<Pair>>,
     /// Somebody has set it since the last look.
     set_by_hand: AtomicBool,
     /// How often it was set, and how far in ms the last time.
@@ -210,9 +216,25 @@ pub(crate) struct ClockState {
 }
 
 impl ClockState {
+    fn new(clock: Clock, trusted: Option<Pair>) -> Self {
+        Self {
+            clock,
+            trusted: Mutex::new(trusted),
+            set_by_hand: AtomicBool::default(),
+            steps: AtomicU64::default(),
+            last_step: AtomicI64::default(),
+        }
+    }
+
     /// Whether it says a time that cannot be, or one that is not to be believed.
     pub(crate) fn is_untrusted(&self) -> bool {
-        self.untrusted.load(Ordering::Relaxed)
+        !could_be(*self.trusted.lock(), system_time())
+    }
+
+    /// The time by which certificates are judged, ms since 1970: what the system's clock says if it is trusted, and else what it would say if nobody had set it
+    /// since it was.
+    pub(crate) fn for_certificates(&self) -> u64 {
+        judged_by(*self.trusted.lock(), system_time(), self.clock.wall().0)
     }
 
     /// Somebody has set it, and says that it is right.
@@ -273,18 +295,18 @@ impl Timeline {
             ),
             (Found::First | Found::Passed(_), _) => {}
         }
+        let clock = Clock::start_at(WallTime(kept.gateway));
         let mut timeline = Self {
             file,
-            clock: Clock::start_at(WallTime(kept.gateway)),
+            clock,
             kept,
             last: Pair {
                 system,
                 gateway: kept.gateway,
             },
             unwritten: false,
-            state: Arc::default(),
+            state: Arc::new(ClockState::new(clock, kept.trusted)),
         };
-        timeline.tell_trust(system);
         timeline.save();
         (timeline, ops)
     }
@@ -297,13 +319,6 @@ impl Timeline {
     /// Whether the system's clock is trusted, now and later.
     pub(crate) fn state(&self) -> Arc<ClockState> {
         Arc::clone(&self.state)
-    }
-
-    /// A clock that was set right while the gateway runs is trusted from then on; what has passed is found by the next start.
-    fn tell_trust(&self, system: u64) {
-        self.state
-            .untrusted
-            .store(!self.kept.could_be(system), Ordering::Relaxed);
     }
 
     /// A time service says that the clock is right, or somebody who has set it.
@@ -347,7 +362,8 @@ impl Timeline {
         }
         self.kept = self.kept.go_on(now);
         self.confirm(now);
-        self.tell_trust(now.system);
+        // A clock that was set right while the gateway runs is trusted from then on; what has passed is found by the next start.
+        *self.state.trusted.lock() = self.kept.trusted;
         self.last = now;
         off > DRIFT
     }
@@ -364,6 +380,14 @@ impl Timeline {
             }
             _ => {}
         }
+    }
+}
+
+fn judged_by(trusted: Option<Pair>, system: u64, gateway: u64) -> u64 {
+    match trusted {
+        _ if could_be(trusted, system) => system,
+        Some(trusted) => trusted.system + gateway.saturating_sub(trusted.gateway),
+        None => gateway,
     }
 }
 
@@ -554,6 +578,20 @@ mod tests {
         fn time(&self) -> u64 {
             self.0.expect("it was started").gateway
         }
+    }
+
+    /// Certificates that have expired stay so when the clock is set back, and those that are good stay so when it is far ahead.
+    #[test]
+    fn certificates_are_judged_by_a_time_that_is_believed() {
+        let (system, gateway) = (NOW, 5 * DAY);
+        let trusted = Some(Pair { system, gateway });
+        let judged = |says: u64| judged_by(trusted, says, gateway + MINUTE);
+        assert_eq!(judged(NOW + MINUTE), NOW + MINUTE);
+        assert_eq!(judged(NOW + 3 * DAY), NOW + 3 * DAY);
+        for lie in [0, NOW - DAY, NOW - 1, IN_2090] {
+            assert_eq!(judged(lie), NOW + MINUTE, "{lie}");
+        }
+        assert_eq!(judged_by(None, 0, EARLIEST + MINUTE), EARLIEST + MINUTE);
     }
 
     fn life() -> Life {

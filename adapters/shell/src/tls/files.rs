@@ -15,6 +15,7 @@ use rustls::{RootCertStore, ServerConfig, SupportedCipherSuite, version};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, DnsName, PrivateKeyDer};
 
+use super::time::Now;
 use super::{CertificateView, ServedCertificate, TlsError, identity};
 use crate::settings::{TlsSettings, TlsVersion};
 
@@ -88,7 +89,7 @@ pub(super) fn read(settings: &TlsSettings) -> Result<ServerConfig, TlsError> {
         TlsVersion::Tls13 => &[&version::TLS13],
     };
     let verifier = client_verifier(settings, &provider)?;
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let mut config = ServerConfig::builder_with_details(provider, Arc::new(Now))
         .with_protocol_versions(versions)?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(certificates));
