@@ -5,9 +5,11 @@ use bytes::Bytes;
 use headgate_mqtt_codec::{Disconnect, Packet, PacketId, Publish, PublishProperties, Qos};
 use headgate_stomp_codec::Version;
 use headgate_tests::blackbox::{
-    Daemon, HttpClient, Mosquitto, Peer, Setup, StompPeer, Transport, eventually, free_port,
+    Certificates, Daemon, HttpClient, Mosquitto, Peer, Setup, StompPeer, Transport, eventually, free_port,
+    headgate,
 };
 use serde_json::json;
+use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const DAY: u32 = 86_400;
@@ -187,6 +189,62 @@ fn an_uplink_with_tls_waits_for_the_time_and_one_without_does_not() {
     setup.shift_clock(0);
     gateway.until_bridge_is("cloud", "backing_off");
     gateway.stop();
+}
+
+/// A clock that is set back lets no certificate in that has expired, and keeps none out that is good.
+#[test]
+fn certificates_of_clients_are_judged_by_a_time_that_is_believed() {
+    let setup = Setup::with(
+        "[[listeners]]\nname = \"own\"\nkind = \"tls\"\nbind = \"127.0.0.1:0\"\n\
+         tls = { certificate = \"server.pem\", key = \"server.key\", client_ca = \"both.pem\", require_client_certificate = true }\n",
+    )
+    .with_clock();
+    let old = setup.folder().join("old");
+    std::fs::create_dir(&old).unwrap();
+    let (old, new) = (
+        Certificates::create_until(&old, 1990),
+        Certificates::create(setup.folder()),
+    );
+    let both = [&old.ca, &new.ca].map(|ca| std::fs::read_to_string(ca).unwrap());
+    std::fs::write(setup.folder().join("both.pem"), both.concat()).unwrap();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let in_1985 = 473_385_600;
+    for clock in [now, in_1985] {
+        setup.shift_clock(i64::try_from(clock).unwrap() - i64::try_from(now).unwrap());
+        let gateway = setup.start();
+        let port = gateway.port_of("own").to_string();
+        let publish = |client: &Certificates| {
+            let mut publish = Command::new(headgate());
+            publish.args([
+                "pub",
+                "-h",
+                "localhost",
+                "-p",
+                &port,
+                "-t",
+                "t",
+                "-m",
+                "x",
+                "-q",
+                "1",
+            ]);
+            publish.arg("--cafile").arg(&new.ca);
+            publish
+                .arg("--cert")
+                .arg(&client.client)
+                .arg("--key")
+                .arg(&client.client_key);
+            let done = publish.output().unwrap();
+            (
+                done.status.success(),
+                String::from_utf8_lossy(&done.stderr).to_lowercase(),
+            )
+        };
+        assert_eq!(publish(&new), (true, String::new()), "{clock}");
+        let (is_let_in, told) = publish(&old);
+        assert!(!is_let_in && told.contains("expired"), "{clock}: {told}");
+        gateway.stop();
+    }
 }
 
 /// What a message is stamped with: time and quality. It has both once, behind what its publisher said, and before what a bridge adds.

@@ -2,7 +2,7 @@
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    KeyUsagePurpose, date_time_ymd,
 };
 use std::path::{Path, PathBuf};
 
@@ -48,6 +48,14 @@ impl Certificates {
     /// # Panics
     /// If they cannot be made or written.
     pub fn create(folder: &Path) -> Self {
+        Self::create_until(folder, 4096)
+    }
+
+    /// Makes new ones, of which the client's expires when this year begins.
+    ///
+    /// # Panics
+    /// If they cannot be made or written.
+    pub fn create_until(folder: &Path, year: i32) -> Self {
         let certificates = Self {
             ca: folder.join("ca.pem"),
             certificate: folder.join("server.pem"),
@@ -68,6 +76,7 @@ impl Certificates {
         let mut client = CertificateParams::new(["pump-7.plant.example".to_owned()]).expect("names");
         client.distinguished_name.push(DnType::CommonName, "pump-7");
         client.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        client.not_after = date_time_ymd(year, 1, 1);
         let client_key = KeyPair::generate().expect("a key");
         let client = client.signed_by(&client_key, &issuer).expect("a certificate");
         std::fs::write(&certificates.client, client.pem()).expect("it is written");
