@@ -28,6 +28,7 @@ case "$*" in
         echo '{"compatible":"test","version":"1.2","description":"mends the pump","hooks":[],"images":[]}' ;;
     "install "*)
         echo installing; echo "  0% Installing"; echo " 40% Checking bundle"
+        seq 30
         grep -q signed "$2" || { echo "LastError: signature verification failed: self-signed certificate"; exit 1; }
         echo "100% Installing done."; echo idle ;;
     "status mark-"*) ;;
