@@ -28,6 +28,7 @@ case "$*" in
         echo '{"compatible":"test","version":"1.2","description":"mends the pump","hooks":[],"images":[]}' ;;
     "install "*)
         echo installing; echo "  0% Installing"; echo " 40% Checking bundle"
+        seq 30
         grep -q signed "$2" || { echo "LastError: signature verification failed: self-signed certificate"; exit 1; }
         echo "100% Installing done."; echo idle ;;
     "status mark-"*) ;;
@@ -347,6 +348,14 @@ impl Asker {
     }
 }
 
+fn answered_at(topic: &str) -> Option<PublishProperties> {
+    Some(PublishProperties {
+        response_topic: Some(topic.to_owned().try_into().unwrap()),
+        correlation_data: Some(Bytes::from_static(b"\x00\x01")),
+        ..PublishProperties::default()
+    })
+}
+
 const COMMANDS: &str = "topic = \"fleet/{node}/update\", users = [\"fleet\"], bridges = [\"cloud\"]";
 
 fn add_users(daemon: &Daemon<'_>, names: &[&str]) {
@@ -465,25 +474,34 @@ fn commands_by_the_bus_do_what_the_api_does() {
 /// Rules alone let nobody in: anonymous clients and users that are not named are refused, and what nobody answers for is no request.
 #[test]
 fn commands_by_the_bus_are_for_who_is_named() {
-    let rules = "[[auth.acl]]\neffect = \"deny\"\naction = \"publish\"\nuser = \"fleet\"\ntopics = [\"valves/#\"]\n[[auth.acl]]\neffect = \"allow\"\n";
+    let rules = "[[auth.acl]]\neffect = \"deny\"\naction = \"publish\"\nuser = \"fleet\"\ntopics = [\"valves/#\"]\n[[auth.acl]]\neffect = \"deny\"\naction = \"publish\"\nuser = \"sensor\"\ntopics = [\"wells/#\"]\n[[auth.acl]]\neffect = \"allow\"\n";
     let machine = Machine::with_commands(&format!("node = \"gate\"\n{rules}"), COMMANDS);
     let daemon = machine.setup.start();
     until_state(&daemon, "good");
     add_users(&daemon, &["fleet", "sensor"]);
     let boot_other = |id: &str| json!({ "id": id, "command": "boot-other" });
     let mut nobody = Asker::of(&daemon, "a", None);
-    let refused = nobody.asks(&boot_other("1"));
-    assert_eq!(refused["status"], 403);
+    nobody.peer.subscribe("inbox", Qos::AtMostOnce).unwrap();
+    nobody.publish(&boot_other("1").to_string(), false, answered_at("inbox"));
+    let (level, refused) = nobody.hears();
+    assert_eq!((&*level, &refused["status"]), ("inbox", &json!(403)));
     assert!(
         refused["error"].as_str().unwrap().contains("anonymous"),
         "{refused}"
     );
-    drop(nobody);
+    // Where others listen nobody is refused, whatever id it says.
     let mut sensor = Asker::of(&daemon, "b", Some("sensor"));
-    assert_eq!(sensor.asks(&boot_other("2"))["status"], 403);
-    drop(sensor);
-
     let mut fleet = Asker::of(&daemon, "backend", Some("fleet"));
+    nobody.says(&boot_other("3"));
+    for wanted in ["wells/7", "$delayed/0/fleet/gate/update/reply", "$SYS/x"] {
+        sensor.publish(&boot_other("3").to_string(), false, answered_at(wanted));
+    }
+    sensor.peer.subscribe("inbox", Qos::AtMostOnce).unwrap();
+    sensor.publish(&boot_other("2").to_string(), false, answered_at("inbox"));
+    let (level, refused) = sensor.hears();
+    assert_eq!((&*level, &refused["id"]), ("inbox", &json!("2")));
+    drop((nobody, sensor));
+
     fleet.publish(&boot_other("3").to_string(), true, None);
     let refused = fleet.answer();
     assert!(
@@ -512,16 +530,8 @@ fn commands_by_the_bus_are_for_who_is_named() {
         fleet.peer.subscribe(filter, Qos::AtMostOnce).unwrap();
     }
     for (wanted, goes_to) in [("inbox", "inbox"), ("valves/7", "fleet/gate/update/reply")] {
-        let properties = PublishProperties {
-            response_topic: Some(wanted.to_owned().try_into().unwrap()),
-            correlation_data: Some(Bytes::from_static(b"\x00\x01")),
-            ..PublishProperties::default()
-        };
-        fleet.publish(
-            &json!({ "id": wanted, "command": "status" }).to_string(),
-            false,
-            Some(properties),
-        );
+        let status = json!({ "id": wanted, "command": "status" });
+        fleet.publish(&status.to_string(), false, answered_at(wanted));
         let answer = loop {
             match fleet.peer.recv().unwrap() {
                 Packet::Publish(publish) => break publish,
@@ -550,6 +560,35 @@ fn commands_by_the_bus_are_for_who_is_named() {
     (0..30).for_each(|_| fleet.says(&status));
     let statuses: Vec<_> = (0..30).map(|_| fleet.answer()["status"].clone()).collect();
     assert!(statuses.contains(&json!(429)), "{statuses:?}");
+    daemon.stop();
+}
+
+/// A client knows topics by its listener's names, and its answers stay within the mount point.
+#[test]
+fn answers_go_where_the_client_of_a_mount_point_means() {
+    let mounted = "[[listeners]]\nname = \"mounted\"\nbind = \"127.0.0.1:0\"\nmount_point = \"fleet/\"\n";
+    let machine = Machine::with_commands(&format!("node = \"gate\"\n{mounted}"), COMMANDS);
+    let daemon = machine.setup.start();
+    until_state(&daemon, "good");
+    add_users(&daemon, &["fleet"]);
+    let mut outside = Asker::of(&daemon, "outside", None);
+    outside.peer.subscribe("out/#", Qos::AtMostOnce).unwrap();
+    let port = daemon.port_of("mounted");
+    let mut fleet = Peer::connect_as(port, "inside", "fleet", "correct horse").unwrap();
+    fleet.subscribe("out/x", Qos::AtMostOnce).unwrap();
+    fleet
+        .send(&Packet::Publish(Publish {
+            qos: Qos::AtMostOnce,
+            topic: "gate/update/request".to_owned().try_into().unwrap(),
+            payload: json!({ "id": "1", "command": "status" }).to_string().into(),
+            properties: answered_at("out/x").map(Box::new),
+            ..Publish::default()
+        }))
+        .unwrap();
+    let answer = fleet.hear();
+    assert_eq!(answer.topic, "out/x");
+    outside.peer.publish("out/last", "{}", None, false).unwrap();
+    assert_eq!(outside.hears().0, "last", "nothing left the mount point");
     daemon.stop();
 }
 

@@ -160,6 +160,62 @@ fn what_others_signed_or_changed_is_refused_and_changes_nothing() {
     daemon.stop();
 }
 
+/// Two administrators at once: the newer file stays, whichever comes first, and nobody is told that the disk fails.
+#[test]
+fn of_two_files_at_once_the_newer_one_stays() {
+    let setup = new_gateway();
+    let daemon = setup.start();
+    let file = |number: u64| {
+        let name = format!("{number}.toml");
+        signed(
+            &setup,
+            &name,
+            &format!("number = {number}\n[configuration]\nnode = \"n-{number}\"\n"),
+            "plant.key",
+        );
+        json!({ "text": fs::read_to_string(setup.folder().join(name)).unwrap() })
+    };
+    let waiting = || {
+        let text = fs::read_to_string(setup.folder().join("data/provisioning.toml")).unwrap();
+        let number = text.lines().find_map(|line| line.strip_prefix("number = "));
+        number.unwrap().parse::<u64>().unwrap()
+    };
+    for round in 1..=10 {
+        let files: Vec<_> = (0..4).map(|n| file(round * 10 + n)).collect();
+        let statuses: Vec<u16> = std::thread::scope(|scope| {
+            let post = |file| {
+                HttpClient::control(&daemon)
+                    .post("/api/v1/provisioning", file)
+                    .status
+            };
+            let posts: Vec<_> = files.iter().map(|file| scope.spawn(move || post(file))).collect();
+            posts.into_iter().map(|post| post.join().unwrap()).collect()
+        });
+        assert_eq!(statuses[3], 200, "the newest");
+        assert!(
+            statuses.iter().all(|status| [200, 409].contains(status)),
+            "{statuses:?}"
+        );
+        assert_eq!(waiting(), round * 10 + 3);
+    }
+    daemon.stop();
+}
+
+/// Who can write the data folder alone gives the gateway no settings.
+#[test]
+fn what_waits_unsigned_is_put_aside_at_the_start() {
+    let setup = new_gateway();
+    setup.start().stop();
+    let text = "# headgate provisioning 1\nnumber = 1\n[configuration]\nnode = \"theirs\"\n";
+    fs::write(setup.folder().join("data/provisioning.toml"), text).unwrap();
+    let daemon = setup.start_as_it_is();
+    let control = HttpClient::control(&daemon);
+    assert_eq!(control.get("/api/v1/system").json()["node"], "new");
+    let alarms = control.get("/api/v1/alarms").text();
+    assert!(alarms.contains("it is not signed"), "{alarms}");
+    daemon.stop();
+}
+
 /// Faults are found where the file is written, not in the plant, and name its lines. What may stand on the gateway is missed only where nothing else stands.
 #[test]
 fn settings_are_judged_when_the_file_is_signed() {

@@ -160,12 +160,10 @@ struct State {
 }
 
 /// What the file holds.
-#[derive(Clone, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Clone, Default)]
 struct People {
     administrators: BTreeMap<String, Administrator>,
     keys: BTreeMap<String, Key>,
-    #[serde(skip)]
     later: Later,
 }
 
@@ -579,19 +577,18 @@ impl People {
         })
     }
 
+    /// A file that says nothing of administrators is broken: it makes no new gateway of this one.
     fn read(bytes: &[u8]) -> Result<Self, serde_json::Error> {
-        let error = match serde_json::from_slice(bytes) {
-            Ok(people) => return Ok(people),
-            Err(error) => error,
-        };
-        // It is of a later version, or broken.
-        let mut more: Fields = serde_json::from_slice(bytes).map_err(|_| error)?;
+        let mut more: Fields = serde_json::from_slice(bytes)?;
         let mut fields = |name: &str| match more.remove(name) {
-            Some(serde_json::Value::Object(fields)) => fields,
-            _ => Fields::new(),
+            Some(serde_json::Value::Object(fields)) => Some(fields),
+            _ => None,
         };
-        let (administrators, later_administrators) = apart(fields("administrators"));
-        let (keys, later_keys) = apart(fields("keys"));
+        let administrators = fields("administrators").ok_or_else(|| {
+            <serde_json::Error as serde::de::Error>::custom("there are no `administrators` in it")
+        })?;
+        let (administrators, later_administrators) = apart(administrators);
+        let (keys, later_keys) = apart(fields("keys").unwrap_or_default());
         Ok(Self {
             administrators,
             keys,

@@ -480,7 +480,26 @@ fn administrators_of_a_later_version_are_kept_and_not_let_in() {
     text["administrators"]["ann"]["second_factor"] = "totp".into();
     std::fs::write(&path, text.to_string()).unwrap();
     assert_eq!(bench.restarted().setup_code(), None);
-    // What is no such file is refused, as ever.
-    std::fs::write(&path, "half a fi").unwrap();
-    assert!(Admin::load(bench.folder.path(), IDLE).is_err());
+}
+
+/// Whoever damages the file shall not take the gateway with the code of a new one.
+#[test]
+fn a_file_without_administrators_makes_no_new_gateway() {
+    let (bench, _) = Bench::set_up();
+    let path = bench.admin.file();
+    for text in [
+        "half a fi",
+        "",
+        "[]",
+        "null",
+        "{}",
+        r#"{"v":9}"#,
+        r#"{"keys":{}}"#,
+        r#"{"administrators":[]}"#,
+    ] {
+        std::fs::write(&path, text).unwrap();
+        let refused = Admin::load(bench.folder.path(), IDLE).err();
+        assert!(matches!(refused, Some(AdminError::File { .. })), "{text}");
+        assert!(!bench.admin.code_file().exists(), "{text}");
+    }
 }

@@ -119,7 +119,7 @@ fn publish(topic: &str, qos: Qos) -> BusCommand {
 #[tokio::test]
 async fn requests_are_told_with_who_published_them() {
     let hub = hub(Gate::default());
-    let requests = hub.requests(Topic::try_from("gate/request").unwrap());
+    let requests = hub.requests(Topic::try_from("gate/request").unwrap(), |_| true);
     let client = hub.attach();
     let mut events = VecDeque::new();
     let BusCommand::Open(mut opened) = open("c", Duration::ZERO) else {
@@ -163,7 +163,7 @@ async fn requests_are_told_with_who_published_them() {
     assert_eq!(request.who.username, None, "nothing came in between");
 
     // The next one who takes them has them alone, and then nobody.
-    let others = hub.requests(Topic::try_from("gate/other").unwrap());
+    let others = hub.requests(Topic::try_from("gate/other").unwrap(), |_| true);
     drop(requests);
     client.submit(&mut vec![publish("gate/other", Qos::AtMostOnce)]);
     assert_eq!(&within(others.next()).await.payload[..], b"x");
@@ -180,11 +180,40 @@ async fn requests_are_told_with_who_published_them() {
     assert_eq!(told, Outcome::NoSubscribers);
 }
 
+/// Who is not named takes no place of who is, and waits until all of those are told.
+#[tokio::test]
+async fn strangers_displace_no_request_of_who_is_named() {
+    let hub = hub(Gate::default());
+    let at = Topic::try_from("gate/request").unwrap();
+    let requests = hub.requests(at, |request| request.client.as_str() == "named");
+    let (stranger, named) = (hub.attach(), hub.attach());
+    let many = |n| (0..n).map(|_| publish("gate/request", Qos::AtMostOnce));
+    stranger.submit(
+        &mut [open("stranger", Duration::ZERO)]
+            .into_iter()
+            .chain(many(100))
+            .collect(),
+    );
+    assert_eq!(requests.dropped(), 96, "they have four places");
+    named.submit(
+        &mut [open("named", Duration::ZERO)]
+            .into_iter()
+            .chain(many(32))
+            .collect(),
+    );
+    stranger.submit(&mut many(1).collect());
+    assert_eq!(requests.dropped(), 97);
+    for n in 0..36 {
+        let client = within(requests.next()).await.client;
+        assert_eq!(client.as_str() == "named", n < 32, "{n}");
+    }
+}
+
 /// What is longer than a request may be comes without what was said, so that it can be answered and takes no room.
 #[tokio::test]
 async fn a_request_that_is_too_long_comes_without_its_words() {
     let hub = hub(Gate::default());
-    let requests = hub.requests(Topic::try_from("gate/request").unwrap());
+    let requests = hub.requests(Topic::try_from("gate/request").unwrap(), |_| true);
     let client = hub.attach();
     let said = |length: usize| BusCommand::Publish {
         message: Admitted::of_gateway(Message {

@@ -448,13 +448,21 @@ fn data_dir_of(file: &ConfigFile) -> Option<PathBuf> {
     Some(read.ok()?.0.data_dir)
 }
 
+/// Whose provisioning files are taken. The configuration may be of a later version: where this one cannot read it, the default counts.
+fn provisioning_key_of(file: &ConfigFile) -> PathBuf {
+    let needed = ["firmware.provisioning_key"];
+    let read = Config::load_for(&needed, file.if_there(), environment_variables());
+    let config = read.map(|(config, _)| config).unwrap_or_default();
+    config.firmware.provisioning_key
+}
+
 /// Does what a provisioning file says that waits for this start.
 fn finish_provisioning(file: &ConfigFile) -> Option<Result<Taken, ProvisioningError>> {
     let data_dir = data_dir_of(file)?;
     // Another gateway that has the data folder does it itself.
     let _hold = provisioning::waits(&data_dir).then(|| Hold::for_command(&data_dir).ok())??;
     let _more_time = MoreTime::for_work("taking a provisioning file");
-    provisioning::finish_waiting(&data_dir, file)
+    provisioning::finish_waiting(&data_dir, &provisioning_key_of(file), file)
 }
 
 /// Says in the audit log that a backup has taken the place of all data: it is this gateway's own, and the only one of its data that goes on.

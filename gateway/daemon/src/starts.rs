@@ -133,6 +133,8 @@ struct Inner {
     /// `None`: nothing is kept.
     path: Option<PathBuf>,
     kept: Mutex<Kept>,
+    /// One writes at a time: what is written last is the newest.
+    writing: Mutex<()>,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -163,6 +165,7 @@ impl Starts {
         let starts = Self(Arc::new(Inner {
             path,
             kept: Mutex::new(kept),
+            writing: Mutex::default(),
         }));
         starts.save();
         starts
@@ -196,9 +199,11 @@ impl Starts {
 
     fn save(&self) {
         let Some(path) = &self.0.path else { return };
-        let text = serde_json::to_vec(&*self.0.kept.lock());
-        let text = text.map_err(std::io::Error::from);
-        let saved = tokio::task::block_in_place(|| text.and_then(|text| private::replace(path, &text)));
+        let saved = tokio::task::block_in_place(|| {
+            let _writing = self.0.writing.lock();
+            let text = serde_json::to_vec(&*self.0.kept.lock());
+            private::replace(path, &text?)
+        });
         if let Err(error) = saved {
             tracing::warn!(%error, path = %path.display(), "why it was started cannot be written down");
         }
@@ -292,6 +297,7 @@ mod tests {
             let run = Starts(Arc::new(Inner {
                 path: Some(folder.path().join(FILE)),
                 kept: Mutex::new(Kept::load(&folder.path().join(FILE))),
+                writing: Mutex::default(),
             }));
             asked.iter().for_each(|why| run.expect(*why));
             assert_eq!(newest(&begin(next)), found);

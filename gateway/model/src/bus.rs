@@ -1,6 +1,6 @@
 //! The words between endpoints and the bus. Endpoints never call the bus: they write [`BusCommand`]s and get [`BusEvent`]s.
 
-use crate::gate::{Admitted, Entrant, Rules, WillTopic};
+use crate::gate::{Admitted, Entrant, Names, Rules, WillTopic};
 use crate::{Delivery, DeliveryId, Link, Message, Qos, Subscription, Will};
 use bytes::Bytes;
 use core::net::IpAddr;
@@ -131,6 +131,8 @@ pub struct Presence {
     pub clean_start: bool,
     /// What it may do.
     pub rules: Rules,
+    /// How it names topics.
+    pub names: Names,
 }
 
 /// What a client speaks: each adapter has its own.

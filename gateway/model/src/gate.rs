@@ -29,7 +29,7 @@ use std::sync::Arc;
 const SYSTEM: &[u8] = b"$SYS";
 
 /// How the clients of one listener name topics. All of them share it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Naming {
     /// Goes before all their topics.
     pub mount: MountPoint,
@@ -49,6 +49,12 @@ impl Naming {
             client,
             policy,
         }
+    }
+
+    /// The same, to be kept with a client.
+    fn names(&self) -> Names {
+        let is_plain = self.mount == MountPoint::default() && self.rewriter.is_empty();
+        Names((!is_plain).then(|| Arc::new(self.clone())))
     }
 
     fn within_limits(&self, name: &[u8]) -> Result<(), NameError> {
@@ -87,6 +93,29 @@ impl Naming {
         Ok(subscription)
     }
 }
+
+/// How one client names topics: nothing is kept for those that name them as the bus does.
+#[derive(Clone, Debug, Default)]
+pub struct Names(Option<Arc<Naming>>);
+
+impl Names {
+    /// The name on the bus of a topic that the client has written within a message.
+    pub fn place(&self, mut topic: Topic) -> Result<Topic, NameError> {
+        if let Some(naming) = &self.0 {
+            naming.place(&mut topic)?;
+        }
+        Ok(topic)
+    }
+}
+
+/// Who somebody is does not depend on the names that he uses.
+impl PartialEq for Names {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Names {}
 
 /// Why a name is not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -413,7 +442,11 @@ impl Gate<'_> {
         let rules = Rules(self.policy.cloned());
         Entrant {
             client_id: self.client.clone(),
-            who: Arc::new(Presence { rules, ..who }),
+            who: Arc::new(Presence {
+                rules,
+                names: self.naming.names(),
+                ..who
+            }),
         }
     }
 
@@ -504,6 +537,12 @@ impl Rules {
     pub fn may_still_publish(&self, message: &Message) -> bool {
         let policy = self.0.as_ref();
         policy.is_none_or(|policy| !matches!(policy.check(message.query()), AccessDecision::Deny(_)))
+    }
+
+    /// Whether a message may be published as the rules stand, without asking anybody.
+    pub fn may_publish(&self, message: &Message) -> bool {
+        let policy = self.0.as_ref();
+        policy.is_none_or(|policy| policy.check(message.query()) == AccessDecision::Allow)
     }
 
     /// The rules of `client` as they are now; `None` when they are these.

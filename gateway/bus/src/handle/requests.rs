@@ -1,6 +1,7 @@
 //! The way of requests to who answers them.
 //!
-//! Always true: one takes them at a time, the last who asked for them; what it has no room for is dropped and counted, and nobody waits for it.
+//! Always true: one takes them at a time, the last who asked for them; what it has no room for is dropped and counted, and nobody waits for it. Who is not named
+//! takes no place of who is.
 
 use super::hub::Hub;
 use crate::requests::Request;
@@ -11,21 +12,26 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
-/// Requests that wait to be taken.
+/// Requests of who is named that wait to be taken.
 const MAX_WAITING: usize = 32;
+/// Those of all others: they only hear that they may not.
+const MAX_STRANGERS: usize = 4;
 
 #[derive(Default)]
 struct Contents {
-    requests: VecDeque<Request>,
+    named: VecDeque<Request>,
+    strangers: VecDeque<Request>,
     dropped: u64,
     waker: Option<Waker>,
 }
 
 type Channel = Arc<Mutex<Contents>>;
+/// Says of a request whether who asks is named.
+type IsNamed = dyn Fn(&Request) -> bool + Send;
 
 /// Who takes them.
 #[derive(Default)]
-pub(super) struct Taker(Option<Channel>);
+pub(super) struct Taker(Option<(Channel, Box<IsNamed>)>);
 
 /// Requests: [`Hub::requests`].
 pub struct Requests {
@@ -34,12 +40,13 @@ pub struct Requests {
 }
 
 impl Hub {
-    /// What clients publish there from now on, with who they are: [`Request`]. Whoever took requests before gets none any more.
-    pub fn requests(&self, at: Topic) -> Requests {
+    /// What clients publish there from now on, with who they are: [`Request`]. Whoever took requests before gets none any more. Those that `is_named` knows come
+    /// first, and have places of their own. It is asked within a turn of the bus: it must be quick, and not call the hub.
+    pub fn requests(&self, at: Topic, is_named: impl Fn(&Request) -> bool + Send + 'static) -> Requests {
         let channel = Channel::default();
         self.turn_of_core(|core, _| {
             core.bus.take_requests(Some(at));
-            core.requests.0 = Some(Arc::clone(&channel));
+            core.requests.0 = Some((Arc::clone(&channel), Box::new(is_named)));
         });
         Requests {
             hub: self.clone(),
@@ -53,14 +60,32 @@ impl Taker {
         if requests.is_empty() {
             return;
         }
-        if let Some(channel) = &self.0 {
+        if let Some((channel, is_named)) = &self.0 {
             let mut inner = channel.lock();
-            let room = MAX_WAITING - inner.requests.len();
-            inner.dropped += requests.len().saturating_sub(room) as u64;
-            inner.requests.extend(requests.drain(..).take(room));
+            for request in requests.drain(..) {
+                inner.put(is_named(&request), request);
+            }
             woken.extend(inner.waker.take());
         }
         requests.clear();
+    }
+}
+
+impl Contents {
+    fn put(&mut self, is_named: bool, request: Request) {
+        let (queue, most) = match is_named {
+            true => (&mut self.named, MAX_WAITING),
+            false => (&mut self.strangers, MAX_STRANGERS),
+        };
+        if queue.len() < most {
+            queue.push_back(request);
+        } else {
+            self.dropped += 1;
+        }
+    }
+
+    fn take(&mut self) -> Option<Request> {
+        self.named.pop_front().or_else(|| self.strangers.pop_front())
     }
 }
 
@@ -69,7 +94,7 @@ impl Requests {
     pub async fn next(&self) -> Request {
         poll_fn(|cx| {
             let mut inner = self.channel.lock();
-            match inner.requests.pop_front() {
+            match inner.take() {
                 Some(request) => Poll::Ready(request),
                 None => {
                     inner.waker = Some(cx.waker().clone());
@@ -90,7 +115,7 @@ impl Drop for Requests {
     fn drop(&mut self) {
         self.hub.turn_of_core(|core, _| {
             let is_taker = core.requests.0.as_ref();
-            if is_taker.is_some_and(|taker| Arc::ptr_eq(taker, &self.channel)) {
+            if is_taker.is_some_and(|(taker, _)| Arc::ptr_eq(taker, &self.channel)) {
                 core.requests.0 = None;
                 core.bus.take_requests(None);
             }

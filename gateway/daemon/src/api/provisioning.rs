@@ -2,7 +2,7 @@
 
 use super::routes::Routes;
 use super::server::{Answer, Control, Failure};
-use crate::provisioning::{self, Accepted, Keys, ProvisioningError, Taken};
+use crate::provisioning::{self, Keys, ProvisioningError, Taken};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Json;
@@ -75,9 +75,7 @@ async fn accept(State(control): State<Control>, Json(file): Json<File>) -> Answe
     let config = control.live.config().await;
     let number = tokio::task::block_in_place(|| {
         let keys = Keys::load(&config.firmware.provisioning_key)?;
-        let accepted = Accepted::check(file.text, &keys, &config.data_dir, control.live.config_file())?;
-        accepted.wait_for_start(&config.data_dir)?;
-        Ok::<_, ProvisioningError>(accepted.document().number)
+        provisioning::accept(file.text, &keys, &config.data_dir, control.live.config_file())
     })?;
     tracing::info!(
         number,

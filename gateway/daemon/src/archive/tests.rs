@@ -810,7 +810,10 @@ fn what_keeps_a_gateway_from_starting_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let data_dir = old_data(folder.path());
     for (name, told) in [
-        ("data/administrators.json", "administrators.json: unknown field"),
+        (
+            "data/administrators.json",
+            "administrators.json: EOF while parsing",
+        ),
         ("data/bans.json", "bans.json: "),
         ("data/users.json", "users.json:1:5"),
         ("data/administrators.json/x", "does not belong"),

@@ -9,7 +9,7 @@ use crate::archive::{ArchiveError, Hold};
 use crate::config::{ConfigError, given_or_own, own_file};
 use crate::live::{self, ConfigFile};
 use crate::private;
-use crate::provisioning::{self, Accepted, Document, Keys, ProvisioningError, sign};
+use crate::provisioning::{self, Document, Keys, ProvisioningError, sign};
 use clap::{Args, Subcommand};
 use headgate_cli::Outcome;
 use hyper::Method;
@@ -142,17 +142,16 @@ fn read(file: &Path) -> Result<String, CommandError> {
     Ok(text.map_err(ProvisioningError::from)?)
 }
 
-fn keys(gateway: &Gateway, key: Option<PathBuf>) -> Result<Keys, CommandError> {
+fn keys(key: &Path) -> Result<Keys, CommandError> {
+    Ok(Keys::load(key).map_err(ProvisioningError::from)?)
+}
+
+fn verified<'t>(gateway: &Gateway, text: &'t str, key: Option<PathBuf>) -> Result<&'t str, CommandError> {
     let key = match key {
         Some(key) => key,
         None => config_for(&NEEDED, gateway.config())?.firmware.provisioning_key,
     };
-    Ok(Keys::load(&key).map_err(ProvisioningError::from)?)
-}
-
-fn verified<'t>(gateway: &Gateway, text: &'t str, key: Option<PathBuf>) -> Result<&'t str, CommandError> {
-    let keys = keys(gateway, key)?;
-    Ok(keys.verify(text).map_err(ProvisioningError::from)?)
+    Ok(keys(&key)?.verify(text).map_err(ProvisioningError::from)?)
 }
 
 /// What speaks against the file on a gateway that has its defaults beside it. A file that no gateway could take is an error.
@@ -200,9 +199,9 @@ fn take(gateway: &Gateway, file: &Path, key: Option<PathBuf>) -> Result<(), Comm
     };
     // As a start would do, which would take the settings of the file back otherwise.
     live::undo_unconfirmed(config_file.path())?;
-    let accepted = Accepted::check(text, &keys(gateway, key)?, data_dir, &config_file)?;
-    accepted.wait_for_start(data_dir)?;
-    let done = provisioning::finish_waiting(data_dir, &config_file);
+    let key = key.unwrap_or_else(|| config.firmware.provisioning_key.clone());
+    provisioning::accept(text, &keys(&key)?, data_dir, &config_file)?;
+    let done = provisioning::finish_waiting(data_dir, &key, &config_file);
     private::give_to_owner(data_dir)?;
     let Some(taken) = done.transpose()? else {
         return Ok(());

@@ -241,17 +241,25 @@ impl Pace {
     /// Whether one more of `name` may be looked at.
     pub(super) fn admits(&mut self, name: &str, now: Instant) -> bool {
         if self.0.len() >= Self::MOST && !self.0.contains_key(name) {
-            return false;
+            // Who has all of its requests again is as one who never asked.
+            self.0
+                .retain(|_, (since, spent)| *spent > Self::regained(*since, now));
+            if self.0.len() >= Self::MOST {
+                return false;
+            }
         }
         let (since, spent) = self.0.entry(name.to_owned()).or_insert((now, 0));
-        let passed = now.duration_since(*since).as_secs() / Self::ONE_EACH.as_secs();
-        if passed > 0 {
-            *spent = spent.saturating_sub(u32::try_from(passed).unwrap_or(u32::MAX));
-            *since += Self::ONE_EACH * u32::try_from(passed).unwrap_or(u32::MAX);
-        }
+        let regained = Self::regained(*since, now);
+        *spent = spent.saturating_sub(regained);
+        *since += Self::ONE_EACH * regained;
         let admitted = *spent < Self::AT_ONCE;
         *spent += u32::from(admitted);
         admitted
+    }
+
+    fn regained(since: Instant, now: Instant) -> u32 {
+        let passed = now.duration_since(since).as_secs() / Self::ONE_EACH.as_secs();
+        u32::try_from(passed).unwrap_or(u32::MAX)
     }
 }
 
@@ -466,6 +474,17 @@ mod tests {
         now += Duration::from_secs(3600);
         assert!((0..20).all(|_| pace.admits("fleet", now)));
         assert!(!pace.admits("fleet", now), "what was not used does not add up");
+    }
+
+    #[test]
+    fn who_has_not_asked_for_long_makes_room_for_others() {
+        let (mut pace, mut now) = (Pace::default(), Instant::now());
+        assert!((0..Pace::MOST).all(|n| pace.admits(&n.to_string(), now)));
+        assert!(!pace.admits("fleet", now));
+        assert!(pace.admits("0", now), "it is known");
+        now += Pace::ONE_EACH;
+        assert!(pace.admits("fleet", now));
+        assert_eq!(pace.0.len(), 2, "one has not all of its requests again");
     }
 
     /// A command that comes again, by QoS 1 or after a restart, is not done again.

@@ -1,6 +1,7 @@
 //! Commands about updates by messages on the bus: requests are taken, done and answered, and it is told how far an installation is.
 //!
-//! Always true: each request of who may ask has one answer, unless more came than wait; a change is in the audit log before it begins.
+//! Always true: each request of who may ask has one answer, unless more came than wait; nobody else's is answered where others listen; a change is in the audit
+//! log before it begins.
 
 use super::asked::{Asked, Command, Known, Pace, Places, Refusal, Turn, who};
 use super::{Firmware, FirmwareError, Installation};
@@ -9,6 +10,7 @@ use crate::sys::unix_time;
 use headgate_admin::{AuditEntry, AuditLog, Role};
 use headgate_bus::Request;
 use headgate_bus::handle::Requests;
+use headgate_model::bus::Presence;
 use headgate_model::gate::is_of_gateway;
 use headgate_model::message::Properties;
 use headgate_model::{Message, Qos, Topic};
@@ -32,6 +34,8 @@ const OTHERS: &str = "";
 struct Letter {
     request: Box<Request>,
     places: Places,
+    /// Whoever asks may.
+    is_named: bool,
 }
 
 /// What was done or not: a status as HTTP has it, and what the API would answer.
@@ -79,7 +83,9 @@ impl Firmware {
                     Err(_) => return,
                 }
             };
-            let requests = self.0.hub.requests(places.request.clone());
+            let named = settings.clone();
+            let is_named = move |request: &Request| who(request, &named).is_ok();
+            let requests = self.0.hub.requests(places.request.clone(), is_named);
             let told = Told::new(self.0.installations.subscribe());
             tokio::select! {
                 () = desk.take(&requests, &settings, &places, &mut pace) => {}
@@ -104,11 +110,13 @@ async fn changed(
 impl Desk {
     async fn take(&self, requests: &Requests, settings: &UpdateCommands, places: &Places, pace: &mut Pace) {
         loop {
+            let request = Box::new(requests.next().await);
+            let who = who(&request, settings);
             let letter = Letter {
-                request: Box::new(requests.next().await),
+                request,
                 places: places.clone(),
+                is_named: who.is_ok(),
             };
-            let who = who(&letter.request, settings);
             let name = who.as_deref().unwrap_or(OTHERS);
             let admitted = pace.admits(name, Instant::now());
             // Nobody is answered who may not ask and asks too often.
@@ -284,16 +292,14 @@ impl Desk {
         self.send(letter, answer_of(id, command, done));
     }
 
-    /// Answers where whoever asked wants it, if it may publish there itself: by its answers nobody says anything that it could not say.
+    /// Answers where whoever asked wants it, if it may publish there itself: by its answers nobody says anything that it could not say. Otherwise who is named is
+    /// answered where all are, and nobody else is.
     fn send(&self, letter: &Letter, answer: String) {
-        let Letter { request, places } = letter;
-        let wanted = request.response_topic.clone().filter(|_| !request.is_bridge);
-        let wanted = wanted.and_then(|topic| Topic::parse(topic).ok());
-        let wanted = wanted.filter(|topic| {
-            let message = Message::new(topic.clone(), "");
-            let is_plain = !topic.as_str().starts_with("$delayed/") && !is_of_gateway(&message);
-            is_plain && request.who.rules.may_still_publish(&message)
-        });
+        let Letter { request, places, .. } = letter;
+        let reply = letter.is_named.then(|| places.reply.clone());
+        let Some(topic) = letter.wanted().or(reply) else {
+            return;
+        };
         let properties = Properties {
             payload_is_utf8: Some(true),
             content_type: Some("application/json".into()),
@@ -303,7 +309,7 @@ impl Desk {
         self.firmware.0.hub.publish_now(Message {
             qos: Qos::AtLeastOnce,
             properties: Some(Box::new(properties)),
-            ..Message::new(wanted.unwrap_or_else(|| places.reply.clone()), answer)
+            ..Message::new(topic, answer)
         });
     }
 
@@ -322,6 +328,23 @@ impl Desk {
                 ..Message::new(places.progress.clone(), answer.to_string())
             });
         }
+    }
+}
+
+impl Letter {
+    /// Where whoever asked wants the answer, as the bus names it, if its rules let it publish there.
+    fn wanted(&self) -> Option<Topic> {
+        let Presence { names, rules, .. } = &*self.request.who;
+        let wanted = self.request.response_topic.clone();
+        let wanted = wanted.filter(|_| !self.request.is_bridge)?;
+        let topic = names.place(Topic::parse(wanted).ok()?).ok()?;
+        let message = Message::new(topic.clone(), "");
+        let is_plain = !topic.as_str().starts_with("$delayed/") && !is_of_gateway(&message);
+        let may = match self.is_named {
+            true => rules.may_still_publish(&message),
+            false => rules.may_publish(&message),
+        };
+        (is_plain && may).then_some(topic)
     }
 }
 

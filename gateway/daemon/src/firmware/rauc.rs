@@ -2,7 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::process::Stdio;
 use std::time::Duration;
@@ -137,22 +137,24 @@ impl Rauc {
             .stderr(Stdio::null())
             .spawn()
             .map_err(|cause| self.not_run(cause))?;
-        let mut lines: Vec<String> = Vec::new();
+        let mut lines = VecDeque::new();
         if let Some(out) = child.stdout.take() {
             let mut out = BufReader::new(out);
             while let Some(line) = next_line(&mut out).await {
                 if let Some((percent, words)) = progress_of(&line) {
                     progress(percent, words);
                 } else if !line.trim().is_empty() {
-                    lines.push(line);
-                    lines.truncate(KEPT);
+                    if lines.len() == KEPT {
+                        lines.pop_front();
+                    }
+                    lines.push_back(line);
                 }
             }
         }
         let ended = child.wait().await.map_err(|cause| self.not_run(cause))?;
         match ended.success() {
             true => Ok(()),
-            false => Err(RaucError::Refused(why(&lines.join("\n")))),
+            false => Err(RaucError::Refused(why(&Vec::from(lines).join("\n")))),
         }
     }
 

@@ -4,6 +4,7 @@ use crate::config::Edit;
 use headgate_admin::Role;
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::str::FromStr;
 
@@ -134,27 +135,36 @@ macro_rules! text {
     };
 }
 
+/// Whether it begins with a letter or digit, and has but letters, digits, dots, dashes and underscores.
+fn is_name(text: &str) -> bool {
+    let is_of_name = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.bytes().all(is_of_name)
+}
+
+/// A host name. RFC 952, RFC 1123 section 2.1: the last label of a name is no number, as that of an address is.
+fn is_host_name(text: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let is_number = |label: &str| label.bytes().all(|b| b.is_ascii_digit());
+    text.len() <= 253 && text.split('.').all(is_label) && !text.rsplit('.').next().is_some_and(is_number)
+}
+
 text!(
     Interface,
     "the name of a network interface, such as `eth0` or `en*`",
-    |text| (1..=15).contains(&text.len())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"_.-*".contains(&b))
+    |text| text.len() <= 15 && is_name(text.strip_suffix('*').unwrap_or(text))
 );
-text!(Host, "an address or a host name", |text| (1..=253)
-    .contains(&text.len())
-    && text
-        .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || b".-:".contains(&b)));
+text!(Host, "an address or a host name", |text| {
+    IpAddr::from_str(text).is_ok() || is_host_name(text)
+});
 text!(
     FileName,
-    "a name of letters, digits, dots, dashes and underscores that begins with none of these",
-    |text| (1..=64).contains(&text.len())
-        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+    "a name of letters, digits, dots, dashes and underscores that begins with a letter or digit, and does not end in `.new`",
+    |text| text.len() <= 64 && is_name(text) && !text.ends_with(".new")
 );
 text!(
     Subnet,
@@ -162,8 +172,9 @@ text!(
     |text| {
         let parsed = text.split_once('/').and_then(|(address, bits)| {
             let address = IpAddr::from_str(address).ok()?;
-            let bits = bits.parse::<u8>().ok()?;
-            Some(bits <= if address.is_ipv4() { 32 } else { 128 })
+            let prefix = bits.parse::<u8>().ok()?;
+            let most = if address.is_ipv4() { 32 } else { 128 };
+            Some(prefix <= most && bits == prefix.to_string())
         });
         parsed == Some(true)
     }
@@ -186,6 +197,9 @@ pub(crate) enum DocumentError {
         /// Which one.
         list: &'static str,
     },
+    /// Two files have one name.
+    #[error("files: `{0}` is there twice")]
+    Twice(String),
     /// The data folder is where it is.
     #[error("configuration.data_dir: a provisioning file does not move the data folder")]
     DataDir,
@@ -210,6 +224,10 @@ impl Document {
             if entries > MOST {
                 return Err(DocumentError::TooMany { list });
             }
+        }
+        let mut names = BTreeSet::new();
+        if let Some(twice) = document.files.iter().find(|file| !names.insert(&*file.name.0)) {
+            return Err(DocumentError::Twice(twice.name.0.clone()));
         }
         match document.configuration.contains_key("data_dir") {
             true => Err(DocumentError::DataDir),
@@ -349,6 +367,13 @@ mod tests {
         );
         assert!(told("").contains("number"));
         assert!(told("number = 1\n[configuration]\ndata_dir = \"/\"\n").contains("data_dir"));
+        let files = |second: &str| {
+            told(&format!(
+                "number = 1\n[[files]]\nname = \"a\"\ntext = \"1\"\n[[files]]\nname = \"{second}\"\ntext = \"2\"\n"
+            ))
+        };
+        assert_eq!(files("a"), "files: `a` is there twice");
+        assert!(files("a.new").starts_with("line 6"), "it is how `a` is written");
         for wrong in ["../x", "", ".hidden", "a/b", "a b"] {
             let text = format!("number = 1\n[[files]]\nname = \"{wrong}\"\ntext = \"\"\n");
             assert!(told(&text).starts_with("line 3"), "{wrong}");
@@ -376,9 +401,60 @@ mod tests {
             files[0].1.contains("[Route]\nGateway=192.0.2.1\nMetric=10\n")
                 && files[1].1.contains("RouteMetric=20\n")
         );
-        for wrong in ["192.0.2.7", "192.0.2.7/33", "x/24", "192.0.2.7/24\\nDHCP=yes"] {
-            let text = format!("number = 1\n[[network]]\ninterface = \"eth0\"\naddresses = [\"{wrong}\"]\n");
-            assert!(Document::parse(&text).is_err(), "{wrong}");
+        let interface = |line: &str| Document::parse(&format!("number = 1\n[[network]]\n{line}\n")).is_ok();
+        let good = [
+            ("fe80::1/64", true),
+            ("192.0.2.7/0", true),
+            ("192.0.2.7", false),
+            ("192.0.2.7/33", false),
+            ("192.0.2.7/+24", false),
+            ("192.0.2.7/024", false),
+            ("192.0.2.7/", false),
+            ("x/24", false),
+            ("192.0.2.7/24\\nDHCP=yes", false),
+        ];
+        for (address, is_good) in good {
+            let line = format!("interface = \"eth0\"\naddresses = [\"{address}\"]");
+            assert_eq!(interface(&line), is_good, "{address}");
+        }
+        for name in ["eth0", "en*", "eth0.100", "wan_1"] {
+            assert!(interface(&format!("interface = \"{name}\"")), "{name}");
+        }
+        for name in [
+            "",
+            "*",
+            "-",
+            ".",
+            "..",
+            "e*0",
+            "en**",
+            "!eth0",
+            "sixteen-letters-",
+        ] {
+            assert!(!interface(&format!("interface = \"{name}\"")), "{name}");
+        }
+        for host in ["ntp.plant", "pool-7", "192.0.2.2", "2001:db8::1", "0.pool"] {
+            assert!(
+                interface(&format!("interface = \"e\"\nntp = [\"{host}\"]")),
+                "{host}"
+            );
+        }
+        for host in [
+            "",
+            ".",
+            "...",
+            "-",
+            "a-.b",
+            "-a",
+            "a..b",
+            "a:b",
+            "192.0.2.256",
+            "7",
+        ] {
+            assert!(
+                !interface(&format!("interface = \"e\"\nntp = [\"{host}\"]")),
+                "{host}"
+            );
         }
     }
 

@@ -14,6 +14,7 @@ use crate::sys::unix_time;
 pub(crate) use document::{Document, DocumentError};
 use headgate_admin::{Admin, AdminError, Moment};
 use headgate_auth::{Access, Users, UsersError};
+use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 pub(crate) use signed::{Keys, SignedError, read, sign};
@@ -34,6 +35,9 @@ const TAKEN: &str = "provisioning.json";
 const KEPT: &str = "provisioning.taken";
 /// Certificates and keys of the file.
 const FOLDER: &str = "provisioned";
+
+/// One file at a time is looked at and put where it waits, or done: of two the newer one stays.
+static TURN: Mutex<()> = Mutex::new(());
 
 /// Why a provisioning file is not taken.
 #[derive(Debug, thiserror::Error)]
@@ -108,10 +112,10 @@ pub(crate) fn waits(data_dir: &Path) -> bool {
     data_dir.join(WAITS).exists()
 }
 
-/// The number of the one that waits.
-fn waiting(data_dir: &Path) -> Option<u64> {
+/// The number of the one that waits. One that nobody who may has signed is none.
+fn waiting(data_dir: &Path, keys: &Keys) -> Option<u64> {
     let text = fs::read_to_string(data_dir.join(WAITS)).ok()?;
-    Some(Document::parse(&text).ok()?.number)
+    Some(Document::parse(keys.verify(&text).ok()?).ok()?.number)
 }
 
 /// The audit log says so now.
@@ -191,6 +195,18 @@ pub(crate) fn judge(
     Ok(Config::of_text(Some(name), merged, []).err())
 }
 
+/// A link would lead elsewhere.
+fn make_own_folder(folder: &Path) -> io::Result<()> {
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        made => return made,
+    }
+    match fs::symlink_metadata(folder)?.is_dir() {
+        true => Ok(()),
+        false => Err(io::Error::other("it is no folder of the gateway's own")),
+    }
+}
+
 /// A file, and what stood there, if there was one.
 type Before = (PathBuf, Option<Vec<u8>>);
 
@@ -206,16 +222,35 @@ fn put_back(before: &[Before]) {
     }
 }
 
+/// Checks a file, and has it wait for the next start of the gateway, which does what it says. Its number.
+pub(crate) fn accept(
+    text: String,
+    keys: &Keys,
+    data_dir: &Path,
+    file: &ConfigFile,
+) -> Result<u64, ProvisioningError> {
+    let _turn = TURN.lock();
+    let accepted = Accepted::check(text, keys, data_dir, file)?;
+    accepted.wait_for_start(data_dir)?;
+    Ok(accepted.document.number)
+}
+
 /// A file that may be taken by a gateway.
 #[derive(Debug)]
-pub(crate) struct Accepted {
+struct Accepted {
     text: String,
     document: Document,
 }
 
 impl Accepted {
+    /// One that was checked already: its signature alone is looked at.
+    fn of_signed(text: String, key: &Path) -> Result<Self, ProvisioningError> {
+        let document = Document::parse(Keys::load(key)?.verify(&text)?)?;
+        Ok(Self { text, document })
+    }
+
     /// Checks all that can be checked without changing anything.
-    pub(crate) fn check(
+    fn check(
         text: String,
         keys: &Keys,
         data_dir: &Path,
@@ -226,7 +261,9 @@ impl Accepted {
         if !document.is_for(&machine) {
             return Err(ProvisioningError::Others(machine));
         }
-        let before = taken(data_dir).map(|taken| taken.number).max(waiting(data_dir));
+        let before = taken(data_dir)
+            .map(|taken| taken.number)
+            .max(waiting(data_dir, keys));
         if let Some(taken) = before.filter(|taken| document.number <= *taken) {
             let number = document.number;
             return Err(ProvisioningError::NotNewer { number, taken });
@@ -243,12 +280,8 @@ impl Accepted {
         Ok(accepted)
     }
 
-    pub(crate) fn document(&self) -> &Document {
-        &self.document
-    }
-
-    /// The next start of the gateway does what it says. From here on no power cut takes it away.
-    pub(crate) fn wait_for_start(&self, data_dir: &Path) -> Result<(), ProvisioningError> {
+    /// From here on no power cut takes it away.
+    fn wait_for_start(&self, data_dir: &Path) -> Result<(), ProvisioningError> {
         let path = data_dir.join(WAITS);
         private::replace(&path, self.text.as_bytes()).map_err(at(&path))
     }
@@ -290,8 +323,10 @@ impl Accepted {
     fn write_files(&self, data_dir: &Path) -> Result<Vec<Before>, ProvisioningError> {
         let folder = data_dir.join(FOLDER);
         let mut before = Vec::new();
+        if !self.document.files.is_empty() {
+            make_own_folder(&folder).map_err(at(&folder))?;
+        }
         for new in &self.document.files {
-            fs::create_dir_all(&folder).map_err(at(&folder))?;
             let path = folder.join(&new.name.0);
             before.push((path.clone(), fs::read(&path).ok()));
             if let Err(error) = private::replace(&path, new.text.as_bytes()) {
@@ -326,8 +361,13 @@ impl Accepted {
 }
 
 /// Before a gateway starts, or where none runs: does what a file says that waits for that. `None`: none waits. What cannot be done is put aside, so that it
-/// is in no later start's way.
-pub(crate) fn finish_waiting(data_dir: &Path, file: &ConfigFile) -> Option<Result<Taken, ProvisioningError>> {
+/// is in no later start's way. `key`: whose signature it must have; who can write the data folder alone is not believed.
+pub(crate) fn finish_waiting(
+    data_dir: &Path,
+    key: &Path,
+    file: &ConfigFile,
+) -> Option<Result<Taken, ProvisioningError>> {
+    let _turn = TURN.lock();
     let path = data_dir.join(WAITS);
     let text = match fs::read_to_string(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
@@ -335,13 +375,8 @@ pub(crate) fn finish_waiting(data_dir: &Path, file: &ConfigFile) -> Option<Resul
         // It may be readable the next time.
         Err(error) => return Some(Err(at(&path)(error))),
     };
-    // It was verified before it was put there.
-    let done = Document::parse(&text)
-        .map_err(ProvisioningError::from)
-        .and_then(|document| {
-            let text = text.clone();
-            Accepted { text, document }.carry_out(data_dir, file)
-        });
+    let accepted = Accepted::of_signed(text.clone(), key);
+    let done = accepted.and_then(|accepted| accepted.carry_out(data_dir, file));
     let refused = data_dir.join(REFUSED);
     let noted = match &done {
         Ok(_) => private::remove(&refused),
@@ -395,7 +430,13 @@ mod tests {
         }
 
         fn finish(&self) -> Option<Result<Taken, ProvisioningError>> {
-            finish_waiting(self.0.path(), &self.file())
+            finish_waiting(self.0.path(), &self.path("signer.pem"), &self.file())
+        }
+
+        /// Has a file wait for the next start.
+        fn waits_for(&self, text: &str) {
+            let accepted = self.accepted(text).unwrap();
+            accepted.wait_for_start(self.0.path()).unwrap();
         }
     }
 
@@ -408,11 +449,7 @@ mod tests {
     #[test]
     fn all_that_the_file_says_is_done_and_what_else_was_there_stays() {
         let gateway = Gateway::new();
-        gateway
-            .accepted(PLANT)
-            .unwrap()
-            .wait_for_start(gateway.0.path())
-            .unwrap();
+        gateway.waits_for(PLANT);
         assert!(waits(gateway.0.path()));
         let taken = gateway.finish().unwrap().unwrap();
         assert_eq!(taken.number, 7);
@@ -459,17 +496,51 @@ mod tests {
             assert_eq!(accepted.is_ok(), is_taken, "{number}");
         }
         // One that waits is not put aside by an older one.
-        gateway
-            .accepted("number = 20\n")
-            .unwrap()
-            .wait_for_start(gateway.0.path())
-            .unwrap();
+        gateway.waits_for("number = 20\n");
         assert!(gateway.accepted("number = 15\n").is_err());
 
         // What cannot be read now is left for the next start.
         fs::remove_file(gateway.path(WAITS)).unwrap();
         fs::create_dir(gateway.path(WAITS)).unwrap();
         assert!(gateway.finish().unwrap().is_err() && gateway.path(WAITS).exists());
+    }
+
+    /// Who can write the data folder has nothing done by that.
+    #[test]
+    fn what_waits_and_was_signed_by_nobody_is_put_aside() {
+        let gateway = Gateway::new();
+        let before = fs::read_to_string(gateway.path("headgate.toml")).unwrap();
+        gateway.waits_for(PLANT);
+        let signed = fs::read_to_string(gateway.path(WAITS)).unwrap();
+        for (text, why) in [
+            (PLANT.to_owned(), "its first line is not"),
+            (
+                signed.replace("plant-7", "plant-8"),
+                "its signature is not of this key",
+            ),
+        ] {
+            fs::write(gateway.path(WAITS), text).unwrap();
+            gateway.accepted("number = 1\n").unwrap();
+            assert!(gateway.finish().unwrap().is_err() && gateway.finish().is_none());
+            let told = refused(gateway.0.path()).unwrap();
+            assert!(told.contains(why), "{told}");
+            assert_eq!(fs::read_to_string(gateway.path("headgate.toml")).unwrap(), before);
+        }
+        // Where there is no key, nobody may.
+        fs::write(gateway.path(WAITS), &signed).unwrap();
+        fs::remove_file(gateway.path("signer.pem")).unwrap();
+        assert!(gateway.finish().unwrap().is_err() && taken(gateway.0.path()).is_none());
+    }
+
+    #[test]
+    fn certificates_go_through_no_link() {
+        let gateway = Gateway::new();
+        fs::create_dir(gateway.path("elsewhere")).unwrap();
+        std::os::unix::fs::symlink("elsewhere", gateway.path(FOLDER)).unwrap();
+        gateway.waits_for(PLANT);
+        let error = gateway.finish().unwrap().unwrap_err().to_string();
+        assert!(error.contains("it is no folder of the gateway's own"), "{error}");
+        assert!(!gateway.path("elsewhere/ca.pem").exists());
     }
 
     #[test]
@@ -496,22 +567,14 @@ mod tests {
         let tls = "number = 1\n[[configuration.listeners]]\nname = \"tls\"\nbind = \"127.0.0.1:0\"\nkind = \"tls\"\n\
             tls = { certificate = \"/nowhere.pem\", key = \"/nowhere.key\" }\n\
             [[files]]\nname = \"ca.pem\"\ntext = \"new\"\n[[files]]\nname = \"more.pem\"\ntext = \"new\"\n";
-        gateway
-            .accepted(tls)
-            .unwrap()
-            .wait_for_start(gateway.0.path())
-            .unwrap();
+        gateway.waits_for(tls);
         assert!(gateway.finish().unwrap().is_err());
         assert_eq!(fs::read_to_string(gateway.path("headgate.toml")).unwrap(), before);
         assert!(gateway.finish().is_none(), "it is in nobody's way");
         let ca = fs::read_to_string(gateway.path("provisioned/ca.pem")).unwrap();
         assert!(ca == "of before" && !gateway.path("provisioned/more.pem").exists());
         assert!(refused(gateway.0.path()).unwrap().contains("/nowhere.pem"));
-        gateway
-            .accepted("number = 1\n")
-            .unwrap()
-            .wait_for_start(gateway.0.path())
-            .unwrap();
+        gateway.waits_for("number = 1\n");
         gateway.finish().unwrap().unwrap();
         assert_eq!(refused(gateway.0.path()), None, "a good one makes up for it");
     }
