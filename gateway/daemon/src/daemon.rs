@@ -184,6 +184,8 @@ async fn serve(
         Trouble::new(Severity::Error, summary)
     });
     alarms.set("provisioning_refused", refused);
+    // It is done by now, or refused.
+    alarms.set(provisioning::WAITS_ALARM, None);
     let starts = Starts::begin(keeps.then_some(&*config.data_dir), Machine::look());
     let metrics = Arc::new(Metrics::default());
     let access = Arc::new(Access::load(&config.auth, &config.data_dir)?);

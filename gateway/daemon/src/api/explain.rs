@@ -268,7 +268,7 @@ async fn explain(
                     let config = control.live.config().await;
                     let user = explained.user.as_deref();
                     let commands = &config.firmware.commands;
-                    explained.against_command = against_command(commands, &config.node, &message.topic, user);
+                    explained.against_command = against_command(commands, &config.node, &message, user);
                     by
                 }
                 Verdict::Refused(refused) => {

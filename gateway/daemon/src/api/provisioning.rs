@@ -2,6 +2,7 @@
 
 use super::routes::Routes;
 use super::server::{Answer, Control, Failure};
+use crate::alarms::{Severity, Trouble};
 use crate::provisioning::{self, Keys, ProvisioningError, Taken};
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -30,7 +31,7 @@ impl From<ProvisioningError> for Failure {
     fn from(error: ProvisioningError) -> Self {
         let status = match &error {
             ProvisioningError::File { .. } => StatusCode::INTERNAL_SERVER_ERROR,
-            ProvisioningError::NotNewer { .. } => StatusCode::CONFLICT,
+            ProvisioningError::NotNewer { .. } | ProvisioningError::Waits(_) => StatusCode::CONFLICT,
             _ => StatusCode::UNPROCESSABLE_ENTITY,
         };
         Self(status, error.to_string())
@@ -77,6 +78,9 @@ async fn accept(State(control): State<Control>, Json(file): Json<File>) -> Answe
         let keys = Keys::load(&config.firmware.provisioning_key)?;
         provisioning::accept(file.text, &keys, &config.data_dir, control.live.config_file())
     })?;
+    let summary = format!("provisioning file {number} waits for the next start of the gateway");
+    let trouble = Trouble::new(Severity::Warning, summary);
+    control.alarms.set(provisioning::WAITS_ALARM, Some(trouble));
     tracing::info!(
         number,
         "a provisioning file waits for the next start of the gateway"

@@ -48,6 +48,9 @@ pub(crate) enum CommandError {
     /// A provisioning file is not taken.
     #[error(transparent)]
     Provisioning(#[from] crate::provisioning::ProvisioningError),
+    /// Nothing says which gateway is meant.
+    #[error("there is no gateway in {}: `--config FILE` or HEADGATE_CONFIG says which one is meant", .0.display())]
+    NoGateway(PathBuf),
     /// A configuration that waits cannot be taken back.
     #[error(transparent)]
     Apply(#[from] crate::live::ApplyError),

@@ -6,7 +6,7 @@ use super::gateway::Gateway;
 use super::restart::{WAIT, begin_anew};
 use super::table::date;
 use crate::archive::{ArchiveError, Hold};
-use crate::config::{ConfigError, given_or_own, own_file};
+use crate::config::{given_or_own, own_file};
 use crate::live::{self, ConfigFile};
 use crate::private;
 use crate::provisioning::{self, Document, Keys, ProvisioningError, sign};
@@ -154,11 +154,9 @@ fn verified<'t>(gateway: &Gateway, text: &'t str, key: Option<PathBuf>) -> Resul
     Ok(keys(&key)?.verify(text).map_err(ProvisioningError::from)?)
 }
 
-/// What speaks against the file on a gateway that has its defaults beside it. A file that no gateway could take is an error.
+/// What is probably not as it was meant. A file that no gateway could take is an error.
 fn doubts(file: &Path, content: &str, document: &Document) -> Result<Vec<String>, CommandError> {
-    let against = provisioning::judge(file, content, document)?;
-    let (faults, _) = against.map(ConfigError::told).unwrap_or_default();
-    let doubts: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    let doubts = provisioning::judge(file, content, document)?;
     for doubt in &doubts {
         headgate_cli::note(format!("warning: {doubt}"));
     }
@@ -169,6 +167,9 @@ fn take(gateway: &Gateway, file: &Path, key: Option<PathBuf>) -> Result<(), Comm
     let config = config_for(&NEEDED, gateway.config())?;
     let data_dir = &config.data_dir;
     let text = read(file)?;
+    if gateway.config().is_none() && !data_dir.exists() {
+        return Err(CommandError::NoGateway(data_dir.clone()));
+    }
     fs::create_dir_all(data_dir).map_err(|cause| CommandError::File {
         path: data_dir.clone(),
         cause,
@@ -200,6 +201,8 @@ fn take(gateway: &Gateway, file: &Path, key: Option<PathBuf>) -> Result<(), Comm
     // As a start would do, which would take the settings of the file back otherwise.
     live::undo_unconfirmed(config_file.path())?;
     let key = key.unwrap_or_else(|| config.firmware.provisioning_key.clone());
+    // One that a start was kept from.
+    provisioning::finish_waiting(data_dir, &key, &config_file);
     provisioning::accept(text, &keys(&key)?, data_dir, &config_file)?;
     let done = provisioning::finish_waiting(data_dir, &key, &config_file);
     private::give_to_owner(data_dir)?;
@@ -208,8 +211,9 @@ fn take(gateway: &Gateway, file: &Path, key: Option<PathBuf>) -> Result<(), Comm
     };
     gateway.answer(&json!({ "number": taken.number }), |_| {
         format!(
-            "number {} is taken: the next start of the gateway has it",
-            taken.number
+            "number {} is taken into {}: the next start of the gateway has it",
+            taken.number,
+            data_dir.display()
         )
     });
     Ok(())

@@ -136,6 +136,7 @@ pub(super) fn warnings(config: &Config) -> Vec<Fault> {
     warnings.extend(bridges::warnings(config));
     warnings.extend(nobody_commands(config));
     warnings.extend(unknown_commanders(config));
+    warnings.extend(never_recovers(config));
     warnings.extend(users::warnings(config));
     warnings.extend(system::loose_data_dir(&config.data_dir));
     warnings.extend(system::missing_reset(config));
@@ -173,6 +174,12 @@ fn update_commands(config: &Config) -> Vec<Fault> {
 /// Commands that nobody may give.
 fn nobody_commands(config: &Config) -> Vec<Fault> {
     let commands = &config.firmware.commands;
+    if commands.topic.is_empty() && !commands.users.is_empty() {
+        return vec![Fault::new(
+            "firmware.commands",
+            "no commands are taken without `topic`",
+        )];
+    }
     if commands.topic.is_empty() || !(commands.users.is_empty() && commands.bridges.is_empty()) {
         return Vec::new();
     }
@@ -180,6 +187,14 @@ fn nobody_commands(config: &Config) -> Vec<Fault> {
         "firmware.commands",
         "nobody may ask: name users in `users`, or bridges in `bridges`",
     )]
+}
+
+/// Steps of a recovery that never begins.
+fn never_recovers(config: &Config) -> Option<Fault> {
+    let recovery = &config.recovery;
+    let has_steps = recovery.reboot || !recovery.reset.is_empty();
+    let what = "nothing is done without `recovery.after`, which says how long no bridge may be connected";
+    (recovery.after.is_zero() && has_steps).then(|| Fault::new("recovery", what))
 }
 
 /// Bridges that may command and that there are not.

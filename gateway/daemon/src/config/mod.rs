@@ -481,12 +481,22 @@ fn settle(path: Option<&Path>, config: &mut Config) {
     }
 }
 
-/// The configuration that was given, or else the gateway's own, if it has one.
+/// Where packages put the configuration.
+const PACKAGED: &str = "/etc/headgate/headgate.toml";
+
+/// The configuration that was given; or else the gateway's own, if it has one; or else that of the package, where there is no data folder here.
 pub(crate) fn given_or_own(path: Option<&Path>) -> Result<Option<PathBuf>, ConfigError> {
-    match path {
-        Some(path) => Ok(Some(path.to_owned())),
-        None => Ok(Some(own_file()?).filter(|own| own.exists())),
+    if let Some(path) = path {
+        return Ok(Some(path.to_owned()));
     }
+    let own = own_file()?;
+    let is_here = own.parent().is_some_and(Path::exists);
+    let packaged = Path::new(PACKAGED);
+    Ok(match own.exists() {
+        true => Some(own),
+        false if !is_here && packaged.exists() => Some(packaged.to_owned()),
+        false => None,
+    })
 }
 
 /// What stands in a file; nothing, where there is none.

@@ -6,7 +6,7 @@
 use crate::config::UpdateCommands;
 use crate::private;
 use headgate_bus::Request;
-use headgate_model::Topic;
+use headgate_model::{Message, Topic};
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -23,6 +23,8 @@ const LONGEST_ANSWER: usize = 4 << 10;
 const FILE: &str = "firmware-commands.json";
 /// The file is shorter than this, or not ours.
 const LONGEST_FILE: u64 = 64 << 10;
+
+const RETAINED: &str = "a request must not be retained";
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,7 +112,7 @@ impl Asked {
         };
         // It would be asked again by each restart of the broker that has it.
         if request.retain {
-            return Err(refused("a request must not be retained".into()));
+            return Err(refused(RETAINED.to_owned()));
         }
         let Written {
             id: said_id,
@@ -199,10 +201,13 @@ fn of_client<'u>(user: Option<&'u str>, settings: &UpdateCommands) -> Result<&'u
 pub(crate) fn against_command(
     settings: &UpdateCommands,
     node: &str,
-    topic: &Topic,
+    message: &Message,
     user: Option<&str>,
 ) -> Option<String> {
-    Places::of(settings, node).filter(|places| places.request == *topic)?;
+    Places::of(settings, node).filter(|places| places.request == message.topic)?;
+    if message.retain {
+        return Some(RETAINED.to_owned());
+    }
     let against = of_client(user, settings).err();
     Some(against.map(|stranger| stranger.to_string()).unwrap_or_default())
 }

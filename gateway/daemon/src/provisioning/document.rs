@@ -1,7 +1,9 @@
 //! What a provisioning file says, checked as far as it can be without a gateway.
 
+use super::FOLDER;
 use crate::config::Edit;
 use headgate_admin::Role;
+use rustls_pki_types::pem::{PemObject, SectionKind};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
@@ -197,9 +199,17 @@ pub(crate) enum DocumentError {
         /// Which one.
         list: &'static str,
     },
-    /// Two files have one name.
-    #[error("files: `{0}` is there twice")]
-    Twice(String),
+    /// Two entries have one name.
+    #[error("{list}: `{name}` is there twice")]
+    Twice {
+        /// Which list.
+        list: &'static str,
+        /// Whose name.
+        name: String,
+    },
+    /// It would never be older than another one.
+    #[error("number: 1 is the least")]
+    Number,
     /// The data folder is where it is.
     #[error("configuration.data_dir: a provisioning file does not move the data folder")]
     DataDir,
@@ -225,10 +235,23 @@ impl Document {
                 return Err(DocumentError::TooMany { list });
             }
         }
-        let mut names = BTreeSet::new();
-        if let Some(twice) = document.files.iter().find(|file| !names.insert(&*file.name.0)) {
-            return Err(DocumentError::Twice(twice.name.0.clone()));
+        if document.number == 0 {
+            return Err(DocumentError::Number);
         }
+        let interfaces = document.network.iter().map(|network| &network.interface.0);
+        once("network", interfaces)?;
+        once("users", document.users.iter().map(|user| &user.name))?;
+        once(
+            "administrators",
+            document.administrators.iter().map(|new| &new.name),
+        )?;
+        once("files", document.files.iter().map(|file| &file.name.0))?;
+        let bridges = document.configuration.get("bridges").and_then(Value::as_array);
+        let bridges: Vec<String> = bridges.into_iter().flatten().filter_map(name_of).collect();
+        once("configuration.bridges", bridges.iter())?;
+        let listeners = document.configuration.get("listeners").and_then(Value::as_array);
+        let listeners: Vec<String> = listeners.into_iter().flatten().filter_map(name_of).collect();
+        once("configuration.listeners", listeners.iter())?;
         match document.configuration.contains_key("data_dir") {
             true => Err(DocumentError::DataDir),
             false => Ok(document),
@@ -237,8 +260,40 @@ impl Document {
 
     /// Whether it is for a machine of these names.
     pub(crate) fn is_for(&self, machine: &[String]) -> bool {
-        let is = |device: &String| machine.iter().any(|name| name.eq_ignore_ascii_case(device));
+        let is = |device: &String| machine.iter().any(|name| plain(name) == plain(device));
         self.devices.is_empty() || self.devices.iter().any(is)
+    }
+
+    /// What is probably not as it was meant.
+    pub(crate) fn doubts(&self) -> Vec<String> {
+        let mut doubts = Vec::new();
+        for device in self.devices.iter().map(|device| plain(device)) {
+            let parts: Vec<&str> = device.split(':').collect();
+            let is_hexadecimal = |part: &&str| part.len() <= 2 && part.bytes().all(|b| b.is_ascii_hexdigit());
+            if parts.len() > 2 && parts.len() != 6 && parts.iter().all(is_hexadecimal) {
+                doubts.push(format!("devices: `{device}` looks like an address, and has not six bytes: it is taken for a serial number"));
+            }
+        }
+        for NewFile { name, text } in &self.files {
+            let is_pem = text.contains("-----");
+            let sections = <(SectionKind, Vec<u8>)>::pem_slice_iter(text.as_bytes());
+            let found = sections.collect::<Result<Vec<_>, _>>();
+            if is_pem && found.is_err() {
+                doubts.push(format!("files: `{}` is damaged PEM: a line `-----BEGIN X-----` and one `-----END X-----` belong together, and base64 between them", name.0));
+            } else if is_pem && found.is_ok_and(|found| found.is_empty()) {
+                doubts.push(format!("files: `{}` has neither certificates nor keys", name.0));
+            }
+        }
+        let mut named = BTreeSet::new();
+        self.configuration
+            .values()
+            .for_each(|value| provisioned(value, &mut named));
+        for name in named {
+            if !self.files.iter().any(|file| file.name.0 == name) {
+                doubts.push(format!("configuration: `{FOLDER}/{name}` is not among the files: it must be on the gateway already"));
+            }
+        }
+        doubts
     }
 
     /// The settings as changes of a configuration's text.
@@ -252,6 +307,40 @@ impl Document {
     pub(crate) fn network_files(&self) -> Vec<(String, String)> {
         let file = |(n, network): (usize, &Network)| (format!("10-headgate-{n:03}.network"), network.text());
         self.network.iter().enumerate().map(file).collect()
+    }
+}
+
+/// Addresses are written in several ways.
+fn plain(device: &str) -> String {
+    device.to_ascii_lowercase().replace('-', ":")
+}
+
+fn name_of(entry: &Value) -> Option<String> {
+    Some(entry.get("name")?.as_str()?.to_owned())
+}
+
+fn once<'n>(list: &'static str, names: impl Iterator<Item = &'n String>) -> Result<(), DocumentError> {
+    let mut known = BTreeSet::new();
+    let mut names = names;
+    match names.find(|name| !known.insert(*name)) {
+        Some(name) => Err(DocumentError::Twice {
+            list,
+            name: name.clone(),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Names of files of a provisioning file that settings want.
+fn provisioned(value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::String(path) => found.extend(
+            path.rsplit_once(&format!("{FOLDER}/"))
+                .map(|(_, name)| name.to_owned()),
+        ),
+        Value::Array(values) => values.iter().for_each(|value| provisioned(value, found)),
+        Value::Object(values) => values.values().for_each(|value| provisioned(value, found)),
+        _ => {}
     }
 }
 

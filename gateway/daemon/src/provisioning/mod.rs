@@ -36,7 +36,10 @@ const KEPT: &str = "provisioning.taken";
 /// Certificates and keys of the file.
 const FOLDER: &str = "provisioned";
 
-/// One file at a time is looked at and put where it waits, or done: of two the newer one stays.
+/// The alarm that stands while one waits.
+pub(crate) const WAITS_ALARM: &str = "provisioning_waits";
+
+/// One file at a time is looked at and put where it waits, or done.
 static TURN: Mutex<()> = Mutex::new(());
 
 /// Why a provisioning file is not taken.
@@ -56,6 +59,11 @@ pub(crate) enum ProvisioningError {
         /// The one before.
         taken: u64,
     },
+    /// What an earlier one says is not done yet.
+    #[error(
+        "number {0} waits for the next start of the gateway, which does what it says: `headgate restart`"
+    )]
+    Waits(u64),
     /// Another machine is meant.
     #[error("it is for other machines; this one is known as {}", .0.join(", "))]
     Others(Vec<String>),
@@ -182,17 +190,17 @@ fn check_settings(path: &Path, text: &str) -> Result<(), ProvisioningError> {
     Err(ProvisioningError::Settings(faults))
 }
 
-/// Whether the file is one that some gateway could take; and what one that has its defaults beside it would have against it, for another may say more.
-pub(crate) fn judge(
-    path: &Path,
-    text: &str,
-    document: &Document,
-) -> Result<Option<ConfigError>, ProvisioningError> {
+/// Whether the file is one that some gateway could take; and what is probably not as it was meant, or would be missed on a gateway that has its defaults alone.
+pub(crate) fn judge(path: &Path, text: &str, document: &Document) -> Result<Vec<String>, ProvisioningError> {
     check_settings(path, text)?;
     check_people(document)?;
     let merged = edited("", &document.edits())?;
     let name = Path::new("the defaults with it");
-    Ok(Config::of_text(Some(name), merged, []).err())
+    let against = Config::of_text(Some(name), merged, []).err();
+    let (faults, _) = against.map(ConfigError::told).unwrap_or_default();
+    let mut doubts = document.doubts();
+    doubts.extend(faults.iter().map(ToString::to_string));
+    Ok(doubts)
 }
 
 /// A link would lead elsewhere.
@@ -231,6 +239,9 @@ pub(crate) fn accept(
 ) -> Result<u64, ProvisioningError> {
     let _turn = TURN.lock();
     let accepted = Accepted::check(text, keys, data_dir, file)?;
+    if let Some(number) = waiting(data_dir, keys) {
+        return Err(ProvisioningError::Waits(number));
+    }
     accepted.wait_for_start(data_dir)?;
     Ok(accepted.document.number)
 }

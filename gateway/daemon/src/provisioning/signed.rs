@@ -99,10 +99,19 @@ impl Keys {
 
 /// The text with a signature of this private key (PEM, PKCS #8, `openssl genpkey -algorithm ed25519`). One that it has already goes.
 pub(crate) fn sign(text: &str, key: &Path) -> Result<String, SignedError> {
-    let wrong = |why: &dyn ToString| key_error(key, why.to_string());
-    let der = PrivatePkcs8KeyDer::from_pem_file(key).map_err(|error| wrong(&error))?;
-    let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der.secret_pkcs8_der());
-    let pair = pair.map_err(|error| wrong(&error))?;
+    let pem = std::fs::read(key).map_err(|error| key_error(key, error))?;
+    let der = PrivatePkcs8KeyDer::from_pem_slice(&pem).map_err(|_| {
+        key_error(
+            key,
+            "there is no private key in it, which signs; the public one verifies",
+        )
+    })?;
+    let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der.secret_pkcs8_der()).map_err(|_| {
+        key_error(
+            key,
+            "it is no Ed25519 key: `openssl genpkey -algorithm ed25519` makes one",
+        )
+    })?;
     // As editors of Windows write it.
     let text = text.trim_start_matches('\u{feff}').replace("\r\n", "\n");
     let head = if text.starts_with(HEAD) { "" } else { HEAD };
