@@ -4,6 +4,7 @@
 BOARD=${BOARD:-qemu-virt}
 [ -e "boards/$BOARD.sh" ] || fail "no board $BOARD; there are $(cd boards && echo *.sh | sed 's/\.sh//g')"
 BOARD_BOOT_FILES() { :; }
+BOARD_ROOT_FILES() { :; }
 BOARD_RAW=
 BOARD_TABLE=
 # shellcheck source=/dev/null

@@ -9,7 +9,7 @@ cd "$(dirname "$0")"
 need openssl
 keys=${KEYS:-$WORK/keys}
 if [ ! -e "$keys/signer.pem" ]; then
-    say "making keys for bundles in $keys"
+    say "making keys for bundles in $keys: whoever loses them updates no gateway any more, and \`cargo clean\` deletes what is in target; KEYS=folder keeps them elsewhere"
     umask 077
     mkdir -p "$keys"
     new_key() { openssl ecparam -name prime256v1 -genkey -noout -out "$1"; }

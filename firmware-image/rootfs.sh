@@ -27,6 +27,7 @@ install -m 644 "$stage/usr/lib/systemd/system/headgate.service" "$root/usr/lib/s
 install -D -m 644 "$stage/usr/lib/sysusers.d/headgate.conf" "$root/usr/lib/sysusers.d/headgate.conf"
 cp -r --no-preserve=ownership root/. "$root/"
 chmod 755 "$root"/usr/lib/headgate/*
+BOARD_ROOT_FILES "$root"
 if [ "${BREAK:-}" = ended ]; then
     printf '#!/bin/sh\nexit 1\n' > "$root/usr/bin/headgate"
 fi
