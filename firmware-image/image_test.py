@@ -617,6 +617,30 @@ class Test:
             raise Failed(f"the network is not by {what}: UDP {udp}")
         say(f"the network is by {what}")
 
+    def starts_over(self) -> None:
+        """A factory reset: no data is left, and what the boot partition says is taken again."""
+        machine, plant = self.machine, self.plant
+        login = plant.login()
+        node = plant.ask("GET", "system", {}, login)[0]["node"]
+        plant.publish(1)
+        plant.ask("POST", "firmware/factory-reset", {"confirm": node}, login)
+        machine.hears(r"headgate: slot ([AB])")
+        machine.is_good()
+        code = machine.hears(r"headgate: set-up code (\S+?):? ").group(1)
+        known = plant.client("pub", "-q", "1", "-t", "plant/line", "-m", "x")
+        if known.returncode == 0:
+            raise Failed("a user of before the factory reset is still known")
+        plant.had.clear()
+        plant.sent.clear()
+        plant.set_up(code)
+        plant.subscribe()
+        plant.publish(3)
+        now = plant.ask("GET", "system", {}, plant.login())[0]["node"]
+        say(f"{node} was reset to {now}: nobody was known any more, and it was set up anew")
+        if now != node and "provision" in CASES:
+            raise Failed("the provisioning file of the boot partition was not taken again")
+        plant.has_all()
+
     def is_woken(self) -> None:
         """A system that hangs, here its first process, is reset by the hardware's watchdog, and left after its tries."""
         machine = self.machine
@@ -698,7 +722,7 @@ class Test:
         subprocess.run(["cp", "--sparse=always", source, to], check=True)
 
     def run(self) -> None:
-        steps = {"boot": self.boots, "refuse": self.refuses, "update": self.updates, "fallback": self.falls_back, "watchdog": self.is_woken, "provision": self.is_provisioned, "clock": self.keeps_time,
+        steps = {"boot": self.boots, "refuse": self.refuses, "update": self.updates, "fallback": self.falls_back, "watchdog": self.is_woken, "provision": self.is_provisioned, "reset": self.starts_over, "clock": self.keeps_time,
                  "idle": self.idles, "cut": self.survives_cuts, "environment": self.survives_torn_environments, "random": self.survives_random_cuts}  # fmt: skip
         try:
             for name, step in steps.items():
