@@ -218,13 +218,8 @@ impl Kept {
     fn begin(&mut self, machine: Machine, at: u64) -> Start {
         let (what, why) = match self.running.take() {
             None => (What::Machine, Why::First),
-            // A start of the machine that was asked for and did not come explains nothing.
-            Some(before) if before.boot == machine.boot => {
-                let ends = before
-                    .ends
-                    .filter(|why| matches!(why, Why::Restart | Why::Stopped));
-                (What::Gateway, ends.unwrap_or(Why::Lost))
-            }
+            // Also of a container, whose restart is none of the system below.
+            Some(before) if before.boot == machine.boot => (What::Gateway, before.ends.unwrap_or(Why::Lost)),
             // A machine that was asked and hung on its way down was asked all the same. That the gateway was stopped says less than the watchdog does.
             Some(before) => {
                 let stopped = before.ends == Some(Why::Stopped);

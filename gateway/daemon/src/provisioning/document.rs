@@ -203,7 +203,7 @@ pub(crate) enum DocumentError {
     #[error("{list}: `{name}` is there twice")]
     Twice {
         /// Which list.
-        list: &'static str,
+        list: String,
         /// Whose name.
         name: String,
     },
@@ -238,20 +238,25 @@ impl Document {
         if document.number == 0 {
             return Err(DocumentError::Number);
         }
-        let interfaces = document.network.iter().map(|network| &network.interface.0);
-        once("network", interfaces)?;
-        once("users", document.users.iter().map(|user| &user.name))?;
+        once(
+            "network",
+            document.network.iter().map(|network| &*network.interface.0),
+        )?;
+        once("users", document.users.iter().map(|user| &*user.name))?;
         once(
             "administrators",
-            document.administrators.iter().map(|new| &new.name),
+            document.administrators.iter().map(|new| &*new.name),
         )?;
-        once("files", document.files.iter().map(|file| &file.name.0))?;
-        let bridges = document.configuration.get("bridges").and_then(Value::as_array);
-        let bridges: Vec<String> = bridges.into_iter().flatten().filter_map(name_of).collect();
-        once("configuration.bridges", bridges.iter())?;
-        let listeners = document.configuration.get("listeners").and_then(Value::as_array);
-        let listeners: Vec<String> = listeners.into_iter().flatten().filter_map(name_of).collect();
-        once("configuration.listeners", listeners.iter())?;
+        once("files", document.files.iter().map(|file| &*file.name.0))?;
+        for (list, entries) in &document.configuration {
+            let names: Vec<&str> = entries
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(name_of)
+                .collect();
+            once(&format!("configuration.{list}"), names)?;
+        }
         match document.configuration.contains_key("data_dir") {
             true => Err(DocumentError::DataDir),
             false => Ok(document),
@@ -315,17 +320,16 @@ fn plain(device: &str) -> String {
     device.to_ascii_lowercase().replace('-', ":")
 }
 
-fn name_of(entry: &Value) -> Option<String> {
-    Some(entry.get("name")?.as_str()?.to_owned())
+fn name_of(entry: &Value) -> Option<&str> {
+    entry.get("name")?.as_str()
 }
 
-fn once<'n>(list: &'static str, names: impl Iterator<Item = &'n String>) -> Result<(), DocumentError> {
+fn once<'n>(list: &str, names: impl IntoIterator<Item = &'n str>) -> Result<(), DocumentError> {
     let mut known = BTreeSet::new();
-    let mut names = names;
-    match names.find(|name| !known.insert(*name)) {
+    match names.into_iter().find(|name| !known.insert(*name)) {
         Some(name) => Err(DocumentError::Twice {
-            list,
-            name: name.clone(),
+            list: list.to_owned(),
+            name: name.to_owned(),
         }),
         None => Ok(()),
     }
