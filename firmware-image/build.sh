@@ -35,7 +35,7 @@ for arch; do
     # Thumb-2, which all processors of armv7 have, says the same in fewer bytes.
     thumb=
     [ "$arch" != armhf ] || thumb=" -C target-feature=+thumb-mode"
-    flags="--remap-path-prefix=$ROOT=. --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo -C link-arg=-fuse-ld=lld -C link-arg=-Wl,--icf=all$thumb"
+    flags="--remap-path-prefix=$ROOT=. --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo -C link-arg=-fuse-ld=lld -C link-arg=-Wl,--icf=all -C link-arg=-Wl,-O2$thumb"
     (cd "$ROOT" && RUSTFLAGS=$flags \
         cargo rustc --locked --profile packaged -p headgate --bin headgate --target "$triple" --target-dir "$target" -- "${of_program[@]}")
     mkdir -p "$BIN/$arch"
