@@ -623,7 +623,7 @@ class Test:
         login = plant.login()
         node = plant.ask("GET", "system", {}, login)[0]["node"]
         plant.publish(1)
-        plant.ask("POST", "firmware/factory-reset", {"confirm": node}, login)
+        plant.ask("POST", "factory-reset", {"confirm": node}, login)
         machine.hears(r"headgate: slot ([AB])")
         machine.is_good()
         code = machine.hears(r"headgate: set-up code (\S+?):? ").group(1)
