@@ -30,7 +30,7 @@ for arch; do
     say "building for $arch; minutes, many on a busy machine"
     # Of the program alone, where all of it is optimised at once. What LLVM takes out of several functions becomes a function that unwinding must know,
     # which takes 28 bytes: less than that is no gain.
-    of_program=(-C llvm-args=-outliner-benefit-threshold=28 -C llvm-args=-machine-outliner-reruns=1)
+    of_program=(-C llvm-args=-outliner-benefit-threshold=28 -C llvm-args=-machine-outliner-reruns=2)
     # No path of the machine that builds in what is given away; functions that are the same, once.
     # Thumb-2, which all processors of armv7 have, says the same in fewer bytes.
     thumb=
