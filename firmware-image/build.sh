@@ -31,10 +31,10 @@ for arch; do
     # Of the program alone, where all of it is optimised at once. What LLVM takes out of several functions becomes a function that unwinding must know,
     # which takes 28 bytes: less than that is no gain.
     of_program=(-C llvm-args=-outliner-benefit-threshold=28 -C llvm-args=-machine-outliner-reruns=2)
-    # No path of the machine that builds in what is given away; functions that are the same, once.
     # Thumb-2, which all processors of armv7 have, says the same in fewer bytes.
     thumb=
     [ "$arch" != armhf ] || thumb=" -C target-feature=+thumb-mode"
+    # No path of the machine that builds in what is given away; functions that are the same, once.
     flags="--remap-path-prefix=$ROOT=. --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo -C link-arg=-fuse-ld=lld -C link-arg=-Wl,--icf=all -C link-arg=-Wl,-O2$thumb"
     (cd "$ROOT" && RUSTFLAGS=$flags \
         cargo rustc --locked --profile packaged -p headgate --bin headgate --target "$triple" --target-dir "$target" -- "${of_program[@]}")
