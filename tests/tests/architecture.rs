@@ -163,6 +163,7 @@ fn rules() -> BTreeMap<&'static str, Rule> {
                 house: &[
                     "headgate-access",
                     "headgate-bus",
+                    "headgate-certificate-time",
                     "headgate-dtls",
                     "headgate-dtls-codec",
                     "headgate-model",
@@ -228,9 +229,17 @@ fn rules() -> BTreeMap<&'static str, Rule> {
             },
         ),
         (
-            "headgate-dial",
+            "headgate-certificate-time",
             Rule {
                 house: &[],
+                never: ONE_TLS_PROVIDER,
+                why: "both sides of TLS judge certificates by one time",
+            },
+        ),
+        (
+            "headgate-dial",
+            Rule {
+                house: &["headgate-certificate-time"],
                 never: ONE_TLS_PROVIDER,
                 why: "connections that go out carry any protocol",
             },
@@ -293,6 +302,7 @@ fn rules() -> BTreeMap<&'static str, Rule> {
                     "headgate-auth",
                     "headgate-bridge",
                     "headgate-bus",
+                    "headgate-certificate-time",
                     "headgate-cli",
                     "headgate-client",
                     "headgate-coap",

@@ -5,14 +5,12 @@
 mod error;
 mod proxy;
 mod target;
-mod time;
 mod tls;
 mod websocket;
 
 pub use error::{AddressError, DialError, ProxyError};
 pub use proxy::Proxy;
 pub use target::{RemoteAddress, Schemes, Target};
-pub use time::judge_certificates_by;
 pub use tls::{ClientFile, ClientTls, explain};
 pub use websocket::Piped;
 

@@ -1,7 +1,7 @@
 //! TLS, the client's side.
 
 use super::DialError;
-use super::time::Now;
+use headgate_certificate_time::Now;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};

@@ -162,7 +162,7 @@ async fn serve(
     });
     let clock = timeline.as_ref().map_or_else(Clock::start, Timeline::clock);
     if let Some(state) = timeline.as_ref().map(Timeline::state) {
-        judge_certificates_by(&state);
+        judge_certificates_by(state);
     }
     let mut bus = Bus::new(live::bus_settings(&config), clock.epoch(), seed()?)?;
     bus.set_node(&config.node);
@@ -729,13 +729,10 @@ fn random() -> Result<u128, getrandom::Error> {
 }
 
 /// Certificates of both sides are judged by the system's clock while it is trusted.
-fn judge_certificates_by(state: &Arc<ClockState>) {
-    let now = || {
-        let state = Arc::clone(state);
-        move || UnixTime::since_unix_epoch(Duration::from_millis(state.for_certificates()))
-    };
-    headgate_shell::tls::judge_certificates_by(now());
-    headgate_dial::judge_certificates_by(now());
+fn judge_certificates_by(state: Arc<ClockState>) {
+    headgate_certificate_time::judge_by(move || {
+        UnixTime::since_unix_epoch(Duration::from_millis(state.for_certificates()))
+    });
 }
 
 /// For the choices of the bus that shall differ from run to run.

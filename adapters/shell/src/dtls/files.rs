@@ -198,7 +198,7 @@ impl ClientVerifier for Clients {
                 let verifier = self.chains.as_ref().ok_or(Description::UNKNOWN_CA)?;
                 let chain: Vec<_> = chain.iter().map(|der| CertificateDer::from(&der[..])).collect();
                 let (own, others) = chain.split_first().ok_or(Description::BAD_CERTIFICATE)?;
-                let verified = verifier.verify_client_cert(own, others, crate::tls::time::now());
+                let verified = verifier.verify_client_cert(own, others, headgate_certificate_time::now());
                 verified.map(drop).map_err(|error| alert_of(&error))
             }
             Shown::RawKey(key) => {

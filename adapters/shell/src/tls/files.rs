@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use headgate_certificate_time::Now;
 use headgate_model::Fault;
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, ring};
 use rustls::server::danger::ClientCertVerifier;
@@ -15,7 +16,6 @@ use rustls::{RootCertStore, ServerConfig, SupportedCipherSuite, version};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, DnsName, PrivateKeyDer};
 
-use super::time::Now;
 use super::{CertificateView, ServedCertificate, TlsError, identity};
 use crate::settings::{TlsSettings, TlsVersion};
 

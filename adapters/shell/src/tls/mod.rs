@@ -6,7 +6,6 @@
 
 pub(crate) mod files;
 pub(crate) mod identity;
-pub(crate) mod time;
 pub(crate) mod words;
 
 use std::path::{Path, PathBuf};
@@ -22,7 +21,6 @@ use rustls_pki_types::pem;
 
 use crate::settings::TlsSettings;
 use files::FileState;
-pub use time::judge_certificates_by;
 
 /// How often the files are looked at, at most. Only new handshakes cause a look, so an idle gateway rests.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

@@ -239,9 +239,6 @@ pub(crate) fn accept(
 ) -> Result<u64, ProvisioningError> {
     let _turn = TURN.lock();
     let accepted = Accepted::check(text, keys, data_dir, file)?;
-    if let Some(number) = waiting(data_dir, keys) {
-        return Err(ProvisioningError::Waits(number));
-    }
     accepted.wait_for_start(data_dir)?;
     Ok(accepted.document.number)
 }
@@ -272,9 +269,10 @@ impl Accepted {
         if !document.is_for(&machine) {
             return Err(ProvisioningError::Others(machine));
         }
-        let before = taken(data_dir)
-            .map(|taken| taken.number)
-            .max(waiting(data_dir, keys));
+        if let Some(number) = waiting(data_dir, keys) {
+            return Err(ProvisioningError::Waits(number));
+        }
+        let before = taken(data_dir).map(|taken| taken.number);
         if let Some(taken) = before.filter(|taken| document.number <= *taken) {
             let number = document.number;
             return Err(ProvisioningError::NotNewer { number, taken });
