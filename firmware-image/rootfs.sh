@@ -54,7 +54,7 @@ systemd-sysusers --root="$root" > /dev/null 2>&1
 sed -i 's/^\([^:]*\):[^:]*:/\1:!*:/' "$root/etc/shadow"
 unit() { ln -sf "$1" "$root/etc/systemd/system/$2"; }
 install -d "$root/etc/systemd/system/multi-user.target.wants"
-for service in headgate.service headgate-good.service headgate-reboot.path headgate-factory-reset.path; do unit "/usr/lib/systemd/system/$service" "multi-user.target.wants/$service"; done
+for service in headgate.service headgate-good.service headgate-reboot.path headgate-factory-reset.path headgate-wan.path; do unit "/usr/lib/systemd/system/$service" "multi-user.target.wants/$service"; done
 systemctl --root="$root" --quiet enable systemd-networkd systemd-resolved systemd-timesyncd
 systemctl --root="$root" --quiet set-default multi-user.target
 # Nobody logs in, nothing of this is kept, and each costs time at the start.
