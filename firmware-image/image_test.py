@@ -874,6 +874,19 @@ class Test:
         machine.cut()
         self.goes_on_without_network()
 
+    def joins(self) -> None:
+        """Wi-Fi of a provisioning file, by radios that the kernel of another system pretends."""
+        self.plant.publish(3)
+        self.installs("wifi")
+        self.machine.is_good()
+        self.machine.pull_out()
+        began = time.monotonic()
+        self.is_given(40, '[[network]]\ninterface = "wlan0"\nwifi = { ssid = "Plant 7", password = "a password of this test", country = "DE", hidden = true }\n')
+        keys = self.machine.hears(r"headgate: test: Key negotiation completed.*").group(0)
+        address = self.machine.hears(r"headgate: test: .* inet (10\.0\.5\.\d+)").group(1)
+        say(f"it joined the Wi-Fi of the file, and had {address} by it {time.monotonic() - began:.0f} s after that: {keys.removeprefix('headgate: test: ')}")
+        self.plant.has_all()
+
     @staticmethod
     def waits_for(condition: Callable[[], bool], what: str, patience: float = 300) -> None:
         deadline = time.monotonic() + patience
@@ -956,7 +969,7 @@ class Test:
 
     def run(self) -> None:
         steps = {"boot": self.boots, "refuse": self.refuses, "update": self.updates, "fallback": self.falls_back, "watchdog": self.is_woken, "provision": self.is_provisioned, "reset": self.starts_over, "clock": self.keeps_time, "wans": self.goes_another_way, "cellular": self.dials,
-                 "idle": self.idles, "cut": self.survives_cuts, "environment": self.survives_torn_environments, "random": self.survives_random_cuts}  # fmt: skip
+                 "idle": self.idles, "cut": self.survives_cuts, "environment": self.survives_torn_environments, "random": self.survives_random_cuts, "wifi": self.joins}  # fmt: skip
         try:
             for name, step in steps.items():
                 if name in CASES or name == "boot":
