@@ -788,7 +788,7 @@ class Test:
             f'[[configuration.wans]]\nname = "{name}"\ninterface = "{interface}"\nprobe = ["{gateway}:{cloud.port}"]\ninterval = "10s"\ntimeout = "3s"\nfailures = 2\nback_after = "20s"\n'
             for name, interface, gateway in (("ethernet", "eth0", "10.0.2.2"), ("cellular", "eth1", "10.0.3.2"))
         )
-        self.is_given(20, ways + self.bridge(f"{host}:{cloud.port}"))
+        self.is_given(20, self.bridge(f"{host}:{cloud.port}") + ways)
         self.leaves_by("ethernet")
         told = self.tells(3)
         cloud.hears(told)
@@ -902,7 +902,7 @@ class Test:
 
     @staticmethod
     def bridge(address: str) -> str:
-        return f'[[configuration.bridges]]\nname = "cloud"\naddresses = ["mqtt://{address}"]\ntopics = ["plant/# out 1"]\n'
+        return f'[configuration]\nnode = "plant@7"\n[[configuration.bridges]]\nname = "cloud"\naddresses = ["mqtt://{address}"]\ntopics = ["plant/# out 1"]\n'
 
     def is_given(self, number: int, text: str) -> None:
         """A provisioning file, by a stick."""
@@ -918,8 +918,8 @@ class Test:
         while True:
             try:
                 ways = self.plant.ask("GET", "wans", {}, self.plant.login())[0]
-            except (OSError, http.client.HTTPException):
-                ways = {}
+            except (OSError, http.client.HTTPException, Failed):
+                ways = {}  # it begins anew
             if ways.get("active") == name:
                 return
             if time.monotonic() > deadline:
