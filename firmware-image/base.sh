@@ -7,12 +7,12 @@ cd "$(dirname "$0")"
 
 arch=${1:-arm64}
 packages=systemd,systemd-sysv,libgcc-s1,init-system-helpers
-[ "$arch" = amd64 ] || packages+=,systemd-resolved,systemd-timesyncd,udev,dbus,kmod,rauc,rauc-service,libubootenv-tool,e2fsprogs,ca-certificates
+[ "$arch" = amd64 ] || packages+=,systemd-resolved,libnss-resolve,systemd-timesyncd,udev,dbus,kmod,rauc,rauc-service,libubootenv-tool,e2fsprogs,ca-certificates,iproute2,wpasupplicant,wireless-regdb,ppp
 base=$WORK/base-$arch.tar
 
 if [ ! -e "$base" ] || [ -n "${REFRESH:-}" ]; then
     [ "$(id -u)" = 0 ] || fail "root file systems are made as root"
-    need mmdebstrap
+    need mmdebstrap arch-test
     [ "$arch" = amd64 ] || ./emulation.sh
     say "a root file system of Debian for $arch: some minutes, if it is emulated"
     main=$(mirror_of bookworm)

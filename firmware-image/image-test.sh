@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Boots the image in QEMU and updates it: good, broken, foreign and older bundles, and power cuts, ROUNDS of them at random moments (2).
-# CASES=boot,refuse,update,fallback,watchdog,provision,reset,clock,idle,cut,environment,random chooses. The disk stays in $WORK/image-test when something fails.
+# CASES=boot,refuse,update,fallback,watchdog,provision,reset,clock,wans,cellular,idle,cut,environment,random,wifi chooses. The disk stays in $WORK/image-test when something fails.
 set -euo pipefail
 cd "$(dirname "$0")"
 . ./common.sh
@@ -11,7 +11,7 @@ command -v qemu-system-aarch64 > /dev/null || [ -n "${INSTALL_QEMU:-}" ] || {
     say "SKIPPED: no qemu-system-aarch64 here (Debian: apt-get install qemu-system-arm, or INSTALL_QEMU=1)"
     exit 0
 }
-need qemu-system-arm mosquitto-clients mtools dosfstools zstd fdisk openssl
+need qemu-system-arm mosquitto mosquitto-clients iproute2 mtools dosfstools zstd fdisk openssl
 
 test=$WORK/image-test
 mkdir -p "$test/bundles"
@@ -42,8 +42,10 @@ if [ ! "$test/bundles/done" -nt "$image" ]; then
     PACKAGE_VERSION=$V.3 LEVEL=1 ./rootfs.sh
     make_bundle next "$V.3"
     make_bundle other "$V.9"
+    PACKAGE_VERSION=$V.9.1 LEVEL=1 WITH=wifi ./rootfs.sh
+    make_bundle wifi "$V.9.1"
     mv "$saved" "$STAGE/rootfs.squashfs"
     touch "$test/bundles/done"
 fi
 
-exec python3 -u image_test.py "$image" "$UBOOT/u-boot.bin" "$test" "$V" "${ROUNDS:-2}" "${CASES:-boot,refuse,update,fallback,watchdog,provision,reset,clock,idle,cut,environment,random}" "$(./keys.sh)"
+exec python3 -u image_test.py "$image" "$UBOOT/u-boot.bin" "$test" "$V" "${ROUNDS:-2}" "${CASES:-boot,refuse,update,fallback,watchdog,provision,reset,clock,wans,cellular,idle,cut,environment,random,wifi}" "$(./keys.sh)"

@@ -8,6 +8,7 @@ the disk also forgets, by chance, what was not flushed.
 
 import base64
 import http.client
+import http.server
 import json
 import os
 import pathlib
@@ -17,9 +18,12 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 
 from image_disk import SECTOR, Disk, Write, partitions
+from image_modem import MACHINE, PROVIDER, Modem
 
 IMAGE, UBOOT, FOLDER = (pathlib.Path(path) for path in sys.argv[1:4])
 VERSION, ROUNDS, CASES, KEYS = sys.argv[4], int(sys.argv[5]), sys.argv[6].split(","), pathlib.Path(sys.argv[7])
@@ -58,6 +62,7 @@ class Machine:
         self.qemu = None
         self.seen = 0  # of the console
         self.sticks = 0
+        self.network: list[str] = []  # for QEMU; none: one card without a way out
         self.events: list[str] = []  # QEMU's
 
     def power_on(self, *more: str) -> None:
@@ -65,13 +70,13 @@ class Machine:
         self.on_since = time.monotonic()
         monitor = FOLDER / "qmp"
         monitor.unlink(missing_ok=True)
-        net = f"user,id=n,restrict=on,hostfwd=tcp:127.0.0.1:{self.mqtt}-:1883,hostfwd=tcp:127.0.0.1:{self.ui}-:18083"
+        network = self.network or ["-netdev", f"user,id=n,restrict=on,{self.forwarded()}", "-device", "virtio-net-device,netdev=n"]
         self.qemu = subprocess.Popen(
             ["qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a53", "-smp", "2", "-m", "512", "-display", "none", "-monitor", "none",
              "-bios", str(UBOOT), "-chardev", f"file,id=c,path={self.console},append=on", "-serial", "chardev:c",
              "-qmp", f"unix:{monitor},server=on,wait=off", "-device", "qemu-xhci,id=usb", "-device", "i6300esb",
              "-drive", f"if=none,id=d,file=nbd:unix:{self.disk.path},format=raw", "-device", "virtio-blk-device,drive=d",
-             "-netdev", net, "-device", "virtio-net-device,netdev=n", "-device", "virtio-rng-device", *more],
+             *network, "-device", "virtio-rng-device", *more],
             stderr=(FOLDER / "qemu.log").open("a"),
         )  # fmt: skip
         deadline = time.monotonic() + 20
@@ -87,6 +92,10 @@ class Machine:
         self.lines = self.control.makefile("rw")
         self.lines.readline()
         self.ask("qmp_capabilities")
+
+    def forwarded(self) -> str:
+        """How clients of this test come in."""
+        return f"hostfwd=tcp:127.0.0.1:{self.mqtt}-:1883,hostfwd=tcp:127.0.0.1:{self.ui}-:18083"
 
     def ask(self, command: str, **arguments) -> None:
         self.lines.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
@@ -186,6 +195,50 @@ def sign(text: str, key: pathlib.Path) -> pathlib.Path:
     signed = FOLDER / "headgate-provisioning.toml"
     signed.write_text(f"{content.read_text()}# signature {base64.b64encode(signature.read_bytes()).decode()}\n")
     return signed
+
+
+class Cloud:
+    """A broker of this machine, to which the gateway has a bridge, and a client that hears all of it."""
+
+    def __init__(self):
+        self.port = free_port()
+        self.heard: list[str] = []
+        folder = FOLDER / "cloud"
+        folder.mkdir(exist_ok=True)
+        (folder / "mosquitto.conf").write_text(f"listener {self.port} 0.0.0.0\nallow_anonymous true\n")
+        log = (folder / "mosquitto.log").open("a")
+        self.broker = subprocess.Popen(["mosquitto", "-c", folder / "mosquitto.conf"], stdout=log, stderr=log)
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                break
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise Failed("mosquitto does not start") from None
+                time.sleep(0.1)
+        self.client = subprocess.Popen(["mosquitto_sub", "-h", "127.0.0.1", "-p", str(self.port), "-q", "1", "-t", "plant/#"], stdout=subprocess.PIPE, text=True)
+        threading.Thread(target=lambda: self.heard.extend(line.rstrip("\n") for line in self.client.stdout), daemon=True).start()
+
+    def hears(self, wanted: list[str], patience: float = 300) -> None:
+        """Every one of them, in their order; at least once."""
+        deadline = time.monotonic() + patience
+        while list(dict.fromkeys(text for text in self.heard if text in wanted)) != wanted:
+            if time.monotonic() > deadline:
+                raise Failed(f"of {wanted} the cloud has {self.heard}")
+            time.sleep(0.2)
+
+    def close(self) -> None:
+        for process in (self.client, self.broker):
+            process.terminate()
+            process.wait()
+
+
+def own_address() -> str:
+    """Of this machine, as its network knows it: nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("198.51.100.1", 9))
+        return probe.getsockname()[0]
 
 
 class Plant:
@@ -717,13 +770,206 @@ class Test:
         if any(size > IDLE_BYTES for size in written.values()) or set(written) - {"data"}:
             raise Failed(f"{written} in {IDLE_SECONDS} idle seconds, and {IDLE_BYTES} bytes of /data are allowed")
 
+    def goes_another_way(self) -> None:
+        """Two cards, and the first has a link and an address but no way out: bridge and updates go on by the second, and come back to the first."""
+        machine, plant = self.machine, self.plant
+        machine.cut()
+        cloud, host = Cloud(), own_address()
+        # The first is behind a hub, whose uplink can be cut without the card's knowing. Clients of this test come in by the second.
+        machine.network = [
+            "-netdev", "user,id=wired,net=10.0.2.0/24", "-netdev", "hubport,id=uplink,hubid=0,netdev=wired", "-netdev", "hubport,id=card,hubid=0",
+            "-netdev", f"user,id=other,net=10.0.3.0/24,{machine.forwarded()}",
+            *[part for netdev, mac in self.cards(("card", 56), ("other", 57)) for part in ("-device", f"virtio-net-device,netdev={netdev},mac=52:54:00:12:34:{mac}")],
+        ]  # fmt: skip
+        machine.seen = len(machine.text())
+        machine.power_on()
+        machine.is_good()
+        ways = "".join(
+            f'[[configuration.wans]]\nname = "{name}"\ninterface = "{interface}"\nprobe = ["{gateway}:{cloud.port}"]\ninterval = "10s"\ntimeout = "3s"\nfailures = 2\nback_after = "20s"\n'
+            for name, interface, gateway in (("ethernet", "eth0", "10.0.2.2"), ("cellular", "eth1", "10.0.3.2"))
+        )
+        self.is_given(20, self.bridge(f"{host}:{cloud.port}") + ways)
+        self.leaves_by("ethernet")
+        told = self.tells(3)
+        cloud.hears(told)
+        say("by the first way out, the bridge has delivered 3 messages")
+
+        machine.ask("set_link", name="wired", up=False)
+        began = time.monotonic()
+        told += self.tells(3)
+        self.leaves_by("cellular")
+        chosen = time.monotonic() - began
+        cloud.hears(told)
+        say(f"no way out by the first: the second was chosen after {chosen:.0f} s, and 3 messages more had arrived by it {time.monotonic() - began:.0f} s after")
+        self.asks_for_update_of(host)
+
+        machine.ask("set_link", name="wired", up=True)
+        began = time.monotonic()
+        told += self.tells(3)
+        cloud.hears(told)
+        self.leaves_by("ethernet")
+        say(f"it went back to the first {time.monotonic() - began:.0f} s after that had its way out again")
+        told += self.tells(3)
+        cloud.hears(told)
+        plant.has_all()
+        cloud.close()
+        machine.cut()
+        machine.network = []
+        self.goes_on_without_network()
+
+    def dials(self) -> None:
+        """A modem on a serial line is the way out, where the card has none: its SIM wants a PIN, its provider a password, and it goes away and comes back."""
+        machine, plant = self.machine, self.plant
+        machine.cut()
+        cloud = Cloud()
+        modem = Modem(FOLDER / "modem", "4711", ("plant-7", "of!the-SIM"))
+        line = ("-chardev", f"socket,id=m,path={FOLDER / 'modem'}", "-device", "usb-serial,chardev=m,bus=usb.0")
+        machine.seen = len(machine.text())
+        machine.power_on(*line)
+        machine.is_good()
+
+        def cellular(number: int, pin: str) -> None:
+            entry = f'[[network]]\ninterface = "wwan0"\ncellular = {{ device = "/dev/ttyUSB0", apn = "iot.plant", pin = "{pin}", user = "plant-7", password = "of!the-SIM" }}\n'
+            self.is_given(number, entry + self.bridge(f"{PROVIDER}:{cloud.port}"))
+
+        cellular(30, "1111")
+        self.waits_for(lambda: modem.tries == 2, "the wrong PIN is entered")
+        time.sleep(60)  # dialled again meanwhile, and longer each time
+        queries = modem.heard.count("AT+CPIN?")
+        machine.cut()
+        modem.power_off()
+        machine.seen = len(machine.text())
+        machine.power_on(*line)
+        machine.is_good()
+        self.waits_for(lambda: modem.heard.count("AT+CPIN?") > queries, "the modem is asked after another start")
+        time.sleep(30)
+        entered = [command for command in modem.heard if command.startswith("AT+CPIN=")]
+        if entered != ['AT+CPIN="1111"'] or modem.tries != 2:
+            raise Failed(f"a wrong PIN was entered more than once: {modem.heard}")
+        say("a PIN that was refused was entered once, also over a power cut")
+
+        cellular(31, "4711")
+        began = time.monotonic()
+        told = self.tells(3)
+        cloud.hears(told)
+        say(f"with the right one the modem was in a call, and 3 messages had come by it {time.monotonic() - began:.0f} s later")
+        if 'AT+CGDCONT=1,"IP","iot.plant"' not in modem.heard or not modem.is_known:
+            raise Failed(f"the provider was told another access point or account: {modem.heard}")
+        inside = subprocess.run(["mosquitto_pub", "-h", MACHINE, "-u", USER, "-P", PASSWORD, "-q", "1", "-t", "other", "-m", "x"], capture_output=True, text=True, timeout=60, check=False)
+        if inside.returncode:
+            raise Failed(f"the gateway does not answer on the modem's address: {inside.stderr}")
+
+        calls, modem.is_deaf = modem.calls, True
+        began = time.monotonic()
+        told += self.tells(3)
+        # Echoes unanswered: pppd hangs up, and finds no modem until there is one again.
+        self.waits_for(lambda: modem.hung_up > 0, "a dead link is noticed")
+        say(f"the provider fell silent: noticed after {time.monotonic() - began:.0f} s")
+        modem.is_deaf = False
+        self.waits_for(lambda: modem.calls > calls, "the modem is dialled again")
+        cloud.hears(told)
+        say(f"it was dialled again, and what had waited arrived {time.monotonic() - began:.0f} s after the silence began")
+        plant.has_all()
+        cloud.close()
+        machine.cut()
+        self.goes_on_without_network()
+
+    def joins(self) -> None:
+        """Wi-Fi of a provisioning file, by radios that the kernel of another system pretends."""
+        self.plant.publish(3)
+        self.installs("wifi")
+        self.machine.is_good()
+        self.machine.pull_out()
+        began = time.monotonic()
+        self.is_given(40, '[[network]]\ninterface = "wlan0"\nwifi = { ssid = "Plant 7", password = "a password of this test", country = "DE", hidden = true }\n')
+        keys = self.machine.hears(r"headgate: test: Key negotiation completed.*").group(0)
+        address = self.machine.hears(r"headgate: test: .* inet (10\.0\.5\.\d+)").group(1)
+        say(f"it joined the Wi-Fi of the file, and had {address} by it {time.monotonic() - began:.0f} s after that: {keys.removeprefix('headgate: test: ')}")
+        self.plant.has_all()
+
+    @staticmethod
+    def waits_for(condition: Callable[[], bool], what: str, patience: float = 300) -> None:
+        deadline = time.monotonic() + patience
+        while not condition():
+            if time.monotonic() > deadline:
+                raise Failed(f"not so within {patience:.0f} s: {what}")
+            time.sleep(0.2)
+
+    @staticmethod
+    def cards(*cards: tuple) -> list[tuple]:
+        """QEMU numbers the last virtio device first, and eth0 is the first."""
+        return list(reversed(cards))
+
+    @staticmethod
+    def bridge(address: str) -> str:
+        return f'[configuration]\nnode = "plant@7"\n[[configuration.bridges]]\nname = "cloud"\naddresses = ["mqtt://{address}"]\ntopics = ["plant/# out 1"]\n'
+
+    def is_given(self, number: int, text: str) -> None:
+        """A provisioning file, by a stick."""
+        self.machine.plug_in_file(sign(f"number = {number}\n{text}", KEYS / "provisioning.key"))
+        told = self.machine.hears(r"headgate: provisioning: .*").group(0)
+        if f"number {number} is taken" not in told:
+            raise Failed(told)
+        self.machine.pull_out()
+
+    def leaves_by(self, name: str) -> None:
+        """Until this is the way out, as the gateway itself says."""
+        deadline = time.monotonic() + 180
+        while True:
+            try:
+                ways = self.plant.ask("GET", "wans", {}, self.plant.login())[0]
+            except (OSError, http.client.HTTPException, Failed):
+                ways = {}  # it begins anew
+            if ways.get("active") == name:
+                return
+            if time.monotonic() > deadline:
+                raise Failed(f"the way out is not {name}: {ways}")
+            time.sleep(0.5)
+
+    def tells(self, count: int) -> list[str]:
+        before = len(self.plant.sent)
+        self.plant.publish(count)
+        return self.plant.sent[before:]
+
+    def asks_for_update_of(self, host: str) -> None:
+        """An update by its address is asked for by the machine, and not by a bridge: its default route has followed."""
+        asked = threading.Event()
+
+        class Server(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                asked.set()
+                self.send_error(404)
+
+            do_HEAD = do_GET
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        with http.server.ThreadingHTTPServer(("0.0.0.0", 0), Server) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            try:
+                self.plant.ask("POST", "firmware/check", {"bundle": f"http://{host}:{server.server_port}/x.raucb"}, self.plant.login())
+            except Failed:
+                pass  # there is no such update
+            is_asked = asked.wait(60)
+            server.shutdown()
+        if not is_asked:
+            raise Failed("an update by its address is not asked for by the second way out: the machine's default route has not followed")
+        say("an update by its address was asked for by the second way out")
+
+    def goes_on_without_network(self) -> None:
+        """As other cases want it."""
+        self.machine.seen = len(self.machine.text())
+        self.machine.power_on()
+        self.machine.is_good()
+
     @staticmethod
     def copy(source: pathlib.Path, to: pathlib.Path) -> None:
         subprocess.run(["cp", "--sparse=always", source, to], check=True)
 
     def run(self) -> None:
-        steps = {"boot": self.boots, "refuse": self.refuses, "update": self.updates, "fallback": self.falls_back, "watchdog": self.is_woken, "provision": self.is_provisioned, "reset": self.starts_over, "clock": self.keeps_time,
-                 "idle": self.idles, "cut": self.survives_cuts, "environment": self.survives_torn_environments, "random": self.survives_random_cuts}  # fmt: skip
+        steps = {"boot": self.boots, "refuse": self.refuses, "update": self.updates, "fallback": self.falls_back, "watchdog": self.is_woken, "provision": self.is_provisioned, "reset": self.starts_over, "clock": self.keeps_time, "wans": self.goes_another_way, "cellular": self.dials,
+                 "idle": self.idles, "cut": self.survives_cuts, "environment": self.survives_torn_environments, "random": self.survives_random_cuts, "wifi": self.joins}  # fmt: skip
         try:
             for name, step in steps.items():
                 if name in CASES or name == "boot":

@@ -19,9 +19,15 @@ find usr/lib/*/gconv -type f ! -name 'UTF*' ! -name 'ISO8859-1.so' ! -name 'gcon
 rm -rf usr/lib/udev/hwdb.bin usr/lib/udev/hwdb.d etc/udev/hwdb.bin usr/bin/systemd-hwdb usr/lib/systemd/catalog
 # Terminfo, but for two; what only interactive people want.
 find usr/share/terminfo usr/lib/terminfo lib/terminfo -type f ! -name linux ! -name dumb ! -name vt100 -delete 2>/dev/null || true
-rm -rf usr/sbin/{useradd,userdel,usermod,groupadd,groupdel,groupmod,adduser,deluser,newusers,chpasswd,chgpasswd,vipw,vigr,pwck,grpck,pwconv,pwunconv,grpconv,grpunconv}
+rm -rf usr/sbin/{useradd,userdel,usermod,groupadd,groupdel,groupmod,adduser,addgroup,deluser,delgroup,newusers,chpasswd,chgpasswd,vipw,vigr,pwck,grpck,pwconv,pwunconv,grpconv,grpunconv}
 rm -rf usr/bin/{passwd,chfn,chsh,chage,gpasswd,newgrp,su,login,faillog,lastlog,expiry,sg} usr/sbin/{agetty,getty,sulogin,nologin}
 ln -s ../bin/false usr/sbin/nologin
+# Of iproute2 `ip` alone; of PPP and Wi-Fi the two programs that units here start, and nothing that is started by D-Bus, hooks or people. Processes are not looked at.
+rm -rf usr/sbin/{tc,bridge,devlink,dcb,rdma,tipc,vdpa,genl,rtmon,rtacct,arpd} usr/bin/{ss,nstat,lnstat,rtstat,ctstat,routel,routef,ifcfg} usr/lib/tc
+rm -rf usr/lib/pppd usr/bin/{pon,poff,plog} usr/sbin/{pppdump,pppstats,pppoe-discovery} etc/{chatscripts,wpa_supplicant,network} etc/{pam.d,logrotate.d}/ppp etc/ppp/* usr/share/ppp
+rm -rf usr/sbin/{wpa_cli,wpa_action} usr/bin/wpa_passphrase usr/lib/systemd/system/wpa_supplicant* etc/systemd/system/*.wants/wpa_supplicant* etc/systemd/system/dbus-fi.w1.* \
+    usr/share/dbus-1/system-services/fi.w1.* etc/dbus-1/system.d/wpa_supplicant.conf usr/lib/{NetworkManager,pm-utils}
+rm -rf usr/bin/{ps,kill,free,pgrep,pkill,pidwait,pmap,pwdx,skill,slabtop,snice,tload,top,uptime,vmstat,w,watch} usr/sbin/sysctl
 # Nothing gets the rights of somebody else by starting a program.
 find . -xdev -perm /6000 -type f -exec chmod ug-s {} +
 rm -rf boot/* tmp/* run/* var/tmp/* root/.[!.]*

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes the root file system of a slot, $STAGE/rootfs.squashfs: Debian's base, the gateway, what this folder's root/ has, kernel and initramfs.
 # VERSION of the image: PACKAGE_VERSION. For tests, BREAK=ended makes one whose gateway ends at once, and BREAK=frozen one whose
-# first process hangs.
+# first process hangs; WITH=wifi has an access point and two radios that the kernel pretends.
 set -euo pipefail
 cd "$(dirname "$0")"
 . ./common.sh
@@ -54,7 +54,7 @@ systemd-sysusers --root="$root" > /dev/null 2>&1
 sed -i 's/^\([^:]*\):[^:]*:/\1:!*:/' "$root/etc/shadow"
 unit() { ln -sf "$1" "$root/etc/systemd/system/$2"; }
 install -d "$root/etc/systemd/system/multi-user.target.wants"
-for service in headgate.service headgate-good.service headgate-reboot.path headgate-factory-reset.path; do unit "/usr/lib/systemd/system/$service" "multi-user.target.wants/$service"; done
+for service in headgate.service headgate-good.service headgate-reboot.path headgate-factory-reset.path headgate-wan.path; do unit "/usr/lib/systemd/system/$service" "multi-user.target.wants/$service"; done
 systemctl --root="$root" --quiet enable systemd-networkd systemd-resolved systemd-timesyncd
 systemctl --root="$root" --quiet set-default multi-user.target
 # Nobody logs in, nothing of this is kept, and each costs time at the start.
@@ -71,6 +71,11 @@ if [ "${BREAK:-}" = frozen ]; then
     # systemd freezes when it has crashed.
     printf '[Service]\nType=oneshot\nExecStart=/bin/sh -c "kill -SEGV 1"\n' > "$root/etc/systemd/system/frozen.service"
     unit ../frozen.service multi-user.target.wants/frozen.service
+fi
+if [ "${WITH:-}" = wifi ]; then
+    cp -r --no-preserve=ownership test-wifi/. "$root/"
+    BOARD_MODULES+=(drivers/net/wireless/mac80211_hwsim crypto/ccm crypto/cmac crypto/ctr crypto/gcm)
+    for service in test-wifi.service test-wifi-tells.service; do unit "/usr/lib/systemd/system/$service" "multi-user.target.wants/$service"; done
 fi
 install -d "$root/etc/systemd/system-generators"
 ln -sf /dev/null "$root/etc/systemd/system-generators/systemd-getty-generator"

@@ -3,6 +3,7 @@
 #
 # U-Boot's container has the maker's DDR training firmware (not free) and Arm Trusted Firmware, which this build does not fetch: give the finished
 # container as FLASH_BIN, made as U-Boot's doc/board/nxp/imx8mm_evk.rst says, with the fragment that u-boot.sh writes.
+# There is no Wi-Fi: the kernel's device tree of this board has the SDIO slot of its Wi-Fi module (mmc@30b40000) switched off.
 BOARD_NAME="NXP i.MX 8M Mini EVK"
 BOARD_COMPATIBLE=headgate-imx8mm-evk
 BOARD_UBOOT=

@@ -285,7 +285,20 @@ fn its_network_is_written_for_systemd() {
     for old in ["80-wired.network", "10-headgate-009.network"] {
         fs::write(setup.folder().join("network").join(old), "").unwrap();
     }
-    setup.said(&["provision", "network", "plant.toml", "--to", "network"]);
+    // Passwords of a file before.
+    fs::create_dir(setup.folder().join("links")).unwrap();
+    fs::write(setup.folder().join("links/wlan0.wifi"), "").unwrap();
+    let network = [
+        "provision",
+        "network",
+        "plant.toml",
+        "--to",
+        "network",
+        "--links",
+        "links",
+    ];
+    setup.said(&network);
+    assert!(!setup.folder().join("links").exists());
     let mut there: Vec<_> = fs::read_dir(setup.folder().join("network"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())

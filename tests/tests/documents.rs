@@ -443,6 +443,35 @@ const NUMBERS: &[(&str, &str, &[Said])] = &[
         "MAX_WINDOW",
         &[("docs/bridges.md", "it has up to {} messages under way", Number)],
     ),
+    (
+        "gateway/daemon/src/provisioning/network.rs",
+        "GATEWAY_METRIC",
+        &[
+            (
+                "docs/appliance.md",
+                "it is {} for a `gateway` of the file",
+                Seconds,
+            ),
+            ("CHANGELOG.md", "without a `metric` has {}, where", Seconds),
+        ],
+    ),
+    (
+        "gateway/daemon/src/provisioning/network.rs",
+        "CELLULAR_METRIC",
+        &[
+            ("docs/appliance.md", "by DHCP and {} by a modem", Seconds),
+            ("docs/appliance.md", "by itself {}, so that", Seconds),
+        ],
+    ),
+    (
+        "gateway/daemon/src/provisioning/network.rs",
+        "LEAST_METRIC",
+        &[(
+            "docs/appliance.md",
+            "`metric` in the file is {} or more there",
+            Seconds,
+        )],
+    ),
 ];
 
 #[test]

@@ -63,7 +63,7 @@ enum Action {
         #[arg(long, value_name = "FILE")]
         key: Option<PathBuf>,
     },
-    /// Write a file's network for systemd-networkd.
+    /// Write a file's network for systemd-networkd, wpa_supplicant and pppd.
     Network {
         /// The signed file.
         file: PathBuf,
@@ -73,6 +73,9 @@ enum Action {
         /// The folder, such as /run/systemd/network. What an earlier file has left there goes.
         #[arg(long, value_name = "FOLDER")]
         to: PathBuf,
+        /// The folder for what Wi-Fi and modems want, with their passwords. It is the command's own, and for nobody else.
+        #[arg(long, value_name = "FOLDER", default_value = "/run/headgate-links")]
+        links: PathBuf,
     },
 }
 
@@ -115,7 +118,7 @@ impl ProvisionCommand {
                 gateway.answer(&contents(&document, &doubts), words);
             }
             Action::Take { file, key } => take(gateway, &file, key)?,
-            Action::Network { file, key, to } => {
+            Action::Network { file, key, to, links } => {
                 let text = read(&file)?;
                 let content = verified(gateway, &text, key)?;
                 let document = Document::parse(content).map_err(ProvisioningError::from)?;
@@ -123,11 +126,13 @@ impl ProvisionCommand {
                 if !document.is_for(&machine) {
                     return Err(CommandError::from(ProvisioningError::Others(machine)).into());
                 }
-                let files = document.network_files();
-                write_network(&to, &files).map_err(|cause| CommandError::File { path: to, cause })?;
-                let names: Vec<&String> = files.iter().map(|(name, _)| name).collect();
+                let at = |path: PathBuf| move |cause| CommandError::File { path, cause };
+                let (files, secrets) = (document.network_files(), document.link_files());
+                write_network(&to, &files).map_err(at(to))?;
+                write_links(&links, &secrets).map_err(at(links))?;
+                let names: Vec<&String> = files.iter().chain(&secrets).map(|(name, _)| name).collect();
                 gateway.answer(&json!({ "files": names }), |_| {
-                    format!("{} interfaces", names.len())
+                    format!("{} interfaces", document.network.len())
                 });
             }
         }
@@ -276,6 +281,28 @@ fn status(status: &Value) -> String {
     said
 }
 
+/// The folder is made anew. What is in it is secret, and never to be seen half.
+fn write_links(folder: &Path, files: &[(String, String)]) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let mut new = folder.as_os_str().to_owned();
+    new.push(".new");
+    let new = PathBuf::from(new);
+    for old in [&new, folder] {
+        match fs::remove_dir_all(old) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    if files.is_empty() {
+        return Ok(());
+    }
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&new)?;
+    for (name, text) in files {
+        private::replace(&new.join(name), text.as_bytes())?;
+    }
+    fs::rename(&new, folder)
+}
+
 /// Others' files in the folder stay.
 fn write_network(folder: &Path, files: &[(String, String)]) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
@@ -296,4 +323,25 @@ fn write_network(folder: &Path, files: &[(String, String)]) -> std::io::Result<(
         readable(&path, 0o644)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn passwords_of_links_are_for_nobody_else_and_go_with_the_file_that_had_them() {
+        let above = tempfile::tempdir().unwrap();
+        let folder = above.path().join("links");
+        let file = |name: &str| (name.to_owned(), "password".to_owned());
+        write_links(&folder, &[file("wlan0.wifi"), file("wwan0.ppp")]).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&folder), mode(&folder.join("wlan0.wifi"))), (0o700, 0o600));
+
+        write_links(&folder, &[file("wwan0.ppp")]).unwrap();
+        assert!(!folder.join("wlan0.wifi").exists() && folder.join("wwan0.ppp").exists());
+        write_links(&folder, &[]).unwrap();
+        assert_eq!(fs::read_dir(above.path()).unwrap().count(), 0);
+    }
 }

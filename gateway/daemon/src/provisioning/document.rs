@@ -1,14 +1,14 @@
 //! What a provisioning file says, checked as far as it can be without a gateway.
 
 use super::FOLDER;
+use super::network::{Network, Written};
+use super::text::{is_name, text};
 use crate::config::Edit;
 use headgate_admin::Role;
 use rustls_pki_types::pem::{PemObject, SectionKind};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
-use std::net::IpAddr;
-use std::str::FromStr;
 
 /// Entries of any list: passwords are hashed at the start, which takes tens of milliseconds each.
 const MOST: usize = 200;
@@ -22,7 +22,7 @@ pub(crate) struct Document {
     /// For which machines: addresses of network interfaces (`52:54:00:12:34:56`) or the serial number of the device tree. None: for all.
     #[serde(default)]
     pub(crate) devices: Vec<String>,
-    /// Wired interfaces. None: an address by DHCP, as without the file.
+    /// Interfaces. None: an address by DHCP on each that is wired, as without the file.
     #[serde(default)]
     pub(crate) network: Vec<Network>,
     /// Settings as in `headgate.toml`. Sections and entries with a name go into what is there, all else takes its place.
@@ -37,25 +37,6 @@ pub(crate) struct Document {
     /// Certificates and keys, to be named in `configuration` as `provisioned/NAME` below the data folder.
     #[serde(default)]
     pub(crate) files: Vec<NewFile>,
-}
-
-/// An interface.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Network {
-    /// `eth0`, `en*`
-    pub(crate) interface: Interface,
-    /// None: by DHCP.
-    #[serde(default)]
-    pub(crate) addresses: Vec<Subnet>,
-    pub(crate) gateway: Option<IpAddr>,
-    #[serde(default)]
-    pub(crate) dns: Vec<IpAddr>,
-    /// Time servers.
-    #[serde(default)]
-    pub(crate) ntp: Vec<Host>,
-    /// Of several interfaces that have a link the one with the lowest metric is the way out.
-    pub(crate) metric: Option<u32>,
 }
 
 /// A user.
@@ -105,83 +86,11 @@ impl std::fmt::Debug for NewFile {
     }
 }
 
-/// Another kind of text.
-#[derive(Debug, thiserror::Error)]
-#[error("`{}` is not {wanted}", .text.escape_debug())]
-pub(crate) struct WrongText {
-    text: String,
-    wanted: &'static str,
-}
-
-/// A text of one of a few kinds.
-macro_rules! text {
-    ($name:ident, $what:literal, $is:expr) => {
-        #[doc = $what]
-        #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-        #[serde(try_from = "String")]
-        pub(crate) struct $name(pub(crate) String);
-
-        impl TryFrom<String> for $name {
-            type Error = WrongText;
-            fn try_from(text: String) -> Result<Self, WrongText> {
-                let is: fn(&str) -> bool = $is;
-                match is(&text) {
-                    true => Ok(Self(text)),
-                    false => Err(WrongText {
-                        text,
-                        wanted: $what,
-                    }),
-                }
-            }
-        }
-    };
-}
-
-/// Whether it begins with a letter or digit, and has but letters, digits, dots, dashes and underscores.
-fn is_name(text: &str) -> bool {
-    let is_of_name = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
-    text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.bytes().all(is_of_name)
-}
-
-/// A host name. RFC 952, RFC 1123 section 2.1: the last label of a name is no number, as that of an address is.
-fn is_host_name(text: &str) -> bool {
-    let is_label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    let is_number = |label: &str| label.bytes().all(|b| b.is_ascii_digit());
-    text.len() <= 253 && text.split('.').all(is_label) && !text.rsplit('.').next().is_some_and(is_number)
-}
-
-text!(
-    Interface,
-    "the name of a network interface, such as `eth0` or `en*`",
-    |text| text.len() <= 15 && is_name(text.strip_suffix('*').unwrap_or(text))
-);
-text!(Host, "an address or a host name", |text| {
-    IpAddr::from_str(text).is_ok() || is_host_name(text)
-});
 text!(
     FileName,
     "a name of letters, digits, dots, dashes and underscores that begins with a letter or digit, and does not end in `.new`",
     |text| text.len() <= 64 && is_name(text) && !text.ends_with(".new")
 );
-text!(
-    Subnet,
-    "an address with its network, such as `192.0.2.7/24`",
-    |text| {
-        let parsed = text.split_once('/').and_then(|(address, bits)| {
-            let address = IpAddr::from_str(address).ok()?;
-            let prefix = bits.parse::<u8>().ok()?;
-            let most = if address.is_ipv4() { 32 } else { 128 };
-            Some(prefix <= most && bits == prefix.to_string())
-        });
-        parsed == Some(true)
-    }
-);
-
 /// Why it says nothing that can be done.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DocumentError {
@@ -242,6 +151,7 @@ impl Document {
             "network",
             document.network.iter().map(|network| &*network.interface.0),
         )?;
+        once("cellular", document.network.iter().filter_map(Network::device))?;
         once("users", document.users.iter().map(|user| &*user.name))?;
         once(
             "administrators",
@@ -279,6 +189,7 @@ impl Document {
                 doubts.push(format!("devices: `{device}` looks like an address, and has not six bytes: it is taken for a serial number"));
             }
         }
+        doubts.extend(self.network.iter().flat_map(Network::doubts));
         for NewFile { name, text } in &self.files {
             let is_pem = text.contains("-----");
             let sections = <(SectionKind, Vec<u8>)>::pem_slice_iter(text.as_bytes());
@@ -308,10 +219,18 @@ impl Document {
         edits
     }
 
-    /// The interfaces as systemd-networkd reads them: the name of a file and its text. systemd.network(5)
-    pub(crate) fn network_files(&self) -> Vec<(String, String)> {
-        let file = |(n, network): (usize, &Network)| (format!("10-headgate-{n:03}.network"), network.text());
-        self.network.iter().enumerate().map(file).collect()
+    /// The interfaces as systemd-networkd reads them.
+    pub(crate) fn network_files(&self) -> Vec<Written> {
+        let named = |(n, network): (usize, &Network)| {
+            Some((format!("10-headgate-{n:03}.network"), network.networkd()?))
+        };
+        self.network.iter().enumerate().filter_map(named).collect()
+    }
+
+    /// What wpa_supplicant and pppd read, by the interfaces' names. It holds passwords.
+    pub(crate) fn link_files(&self) -> Vec<Written> {
+        let link = |network: &Network| network.link(self.number);
+        self.network.iter().flat_map(link).collect()
     }
 }
 
@@ -388,41 +307,6 @@ fn named(entry: &Value) -> Option<(&str, Map<String, Value>)> {
     ))
 }
 
-impl Network {
-    fn text(&self) -> String {
-        let mut text = format!(
-            "# Of the provisioning file.\n[Match]\nName={}\n\n[Network]\nLLMNR=no\nMulticastDNS=no\nLLDP=no\n",
-            self.interface.0
-        );
-        let mut line = |key: &str, value: &str| text += &format!("{key}={value}\n");
-        for Subnet(address) in &self.addresses {
-            line("Address", address);
-        }
-        if self.addresses.is_empty() {
-            line("DHCP", "yes");
-        }
-        for server in &self.dns {
-            line("DNS", &server.to_string());
-        }
-        for Host(server) in &self.ntp {
-            line("NTP", server);
-        }
-        let metric = |key: &str| {
-            self.metric
-                .map_or_else(String::new, |metric| format!("{key}={metric}\n"))
-        };
-        if let Some(gateway) = self.gateway {
-            text += &format!("\n[Route]\nGateway={gateway}\n{}", metric("Metric"));
-        }
-        // The root file system has no machine id of its own.
-        let route = metric("RouteMetric");
-        text += &format!(
-            "\n[DHCPv4]\nClientIdentifier=mac\n{route}\n[DHCPv6]\nDUIDType=link-layer\n\n[IPv6AcceptRA]\n{route}"
-        );
-        text
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -470,84 +354,6 @@ mod tests {
         for wrong in ["../x", "", ".hidden", "a/b", "a b"] {
             let text = format!("number = 1\n[[files]]\nname = \"{wrong}\"\ntext = \"\"\n");
             assert!(told(&text).starts_with("line 3"), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn a_network_says_one_thing_by_line_and_nothing_that_was_not_meant() {
-        let text = "number = 1\n[[network]]\ninterface = \"eth0\"\naddresses = [\"192.0.2.7/24\"]\ngateway = \"192.0.2.1\"\n\
-            dns = [\"192.0.2.2\"]\nntp = [\"ntp.plant\"]\nmetric = 10\n[[network]]\ninterface = \"en*\"\nmetric = 20\n";
-        let files = Document::parse(text).unwrap().network_files();
-        assert_eq!(files.len(), 2);
-        assert_eq!(files[0].0, "10-headgate-000.network");
-        for line in [
-            "Name=eth0",
-            "Address=192.0.2.7/24",
-            "Gateway=192.0.2.1",
-            "DNS=192.0.2.2",
-            "NTP=ntp.plant",
-        ] {
-            assert!(files[0].1.lines().any(|there| there == line), "{line}");
-        }
-        assert!(!files[0].1.contains("DHCP=yes") && files[1].1.contains("DHCP=yes"));
-        assert!(
-            files[0].1.contains("[Route]\nGateway=192.0.2.1\nMetric=10\n")
-                && files[1].1.contains("RouteMetric=20\n")
-        );
-        let interface = |line: &str| Document::parse(&format!("number = 1\n[[network]]\n{line}\n")).is_ok();
-        let good = [
-            ("fe80::1/64", true),
-            ("192.0.2.7/0", true),
-            ("192.0.2.7", false),
-            ("192.0.2.7/33", false),
-            ("192.0.2.7/+24", false),
-            ("192.0.2.7/024", false),
-            ("192.0.2.7/", false),
-            ("x/24", false),
-            ("192.0.2.7/24\\nDHCP=yes", false),
-        ];
-        for (address, is_good) in good {
-            let line = format!("interface = \"eth0\"\naddresses = [\"{address}\"]");
-            assert_eq!(interface(&line), is_good, "{address}");
-        }
-        for name in ["eth0", "en*", "eth0.100", "wan_1"] {
-            assert!(interface(&format!("interface = \"{name}\"")), "{name}");
-        }
-        for name in [
-            "",
-            "*",
-            "-",
-            ".",
-            "..",
-            "e*0",
-            "en**",
-            "!eth0",
-            "sixteen-letters-",
-        ] {
-            assert!(!interface(&format!("interface = \"{name}\"")), "{name}");
-        }
-        for host in ["ntp.plant", "pool-7", "192.0.2.2", "2001:db8::1", "0.pool"] {
-            assert!(
-                interface(&format!("interface = \"e\"\nntp = [\"{host}\"]")),
-                "{host}"
-            );
-        }
-        for host in [
-            "",
-            ".",
-            "...",
-            "-",
-            "a-.b",
-            "-a",
-            "a..b",
-            "a:b",
-            "192.0.2.256",
-            "7",
-        ] {
-            assert!(
-                !interface(&format!("interface = \"e\"\nntp = [\"{host}\"]")),
-                "{host}"
-            );
         }
     }
 

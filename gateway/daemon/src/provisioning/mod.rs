@@ -5,7 +5,9 @@
 //! where none runs. Each step may be done twice, so a power cut in between loses nothing. A file is taken once: its number must be higher than the one before.
 
 mod document;
+mod network;
 mod signed;
+mod text;
 
 use crate::config::{Config, ConfigError, EditError, Told, edited, environment_variables};
 use crate::live::ConfigFile;

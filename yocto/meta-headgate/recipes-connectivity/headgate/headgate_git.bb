@@ -26,6 +26,7 @@ HEADGATE_UNIT ?= "firmware-image/packages/headgate.service"
 
 SRC_URI += "\
     ${HEADGATE_GIT} \
+    file://headgate-network.service \
     file://headgate.toml \
 "
 SRC_URI:append = " ${@bb.utils.contains('PACKAGECONFIG', 'pages', '${HEADGATE_PAGES};subdir=${BP}', '', d)}"
@@ -41,13 +42,33 @@ PACKAGECONFIG[pages] = ""
 # The program, without what the workspace has for tests.
 CARGO_BUILD_FLAGS:append = " --package headgate"
 
+# Wi-Fi, modems and several ways out, with the scripts and units of the image that is made of Debian. What of it lasts is in HEADGATE_STATE.
+PACKAGE_BEFORE_PN = "${PN}-uplinks"
+HEADGATE_STATE ?= "/data/system"
+
+SYSTEMD_PACKAGES = "${PN} ${PN}-uplinks"
 SYSTEMD_SERVICE:${PN} = "headgate.service"
+SYSTEMD_SERVICE:${PN}-uplinks = "headgate-network.service headgate-wan.path"
 
 USERADD_PACKAGES = "${PN}"
 USERADD_PARAM:${PN} = "--system --user-group --home-dir ${localstatedir}/lib/headgate --no-create-home --shell ${base_sbindir}/nologin headgate"
 
+FILES:${PN}-uplinks += "\
+    ${datadir}/headgate \
+    ${nonarch_libdir}/headgate \
+    ${nonarch_libdir}/sysctl.d \
+    ${systemd_system_unitdir}/headgate-cellular@.service \
+    ${systemd_system_unitdir}/headgate-network.service \
+    ${systemd_system_unitdir}/headgate-wan.path \
+    ${systemd_system_unitdir}/headgate-wan.service \
+    ${systemd_system_unitdir}/headgate-wifi@.service \
+    ${systemd_unitdir}/networkd.conf.d \
+"
+
+RDEPENDS:${PN}-uplinks = "${PN} iproute2-ip ppp util-linux-setpriv wpa-supplicant"
 # CA certificates for uplinks with TLS.
 RRECOMMENDS:${PN} = "ca-certificates"
+RRECOMMENDS:${PN}-uplinks = "kernel-module-cfg80211 kernel-module-ppp-async wireless-regdb-static"
 
 CONFFILES:${PN} = "${sysconfdir}/headgate/headgate.toml"
 
@@ -78,4 +99,19 @@ do_install:append () {
     install -D -m 0644 ${S}/${HEADGATE_UNIT} ${D}${systemd_system_unitdir}/headgate.service
     install -d -m 0750 -o headgate -g headgate ${D}${sysconfdir}/headgate
     install -m 0640 -o headgate -g headgate ${UNPACKDIR}/headgate.toml ${D}${sysconfdir}/headgate/headgate.toml
+
+    image=${S}/firmware-image/root
+    install -d ${D}${nonarch_libdir}/headgate ${D}${datadir}/headgate
+    install -m 0755 $image/usr/lib/headgate/cellular-up $image/usr/lib/headgate/links $image/usr/lib/headgate/modem $image/usr/lib/headgate/wan ${D}${nonarch_libdir}/headgate/
+    install -m 0644 $image/usr/share/headgate/pppd.options ${D}${datadir}/headgate/
+    install -m 0644 $image/usr/lib/systemd/system/headgate-cellular@.service $image/usr/lib/systemd/system/headgate-wan.path \
+        $image/usr/lib/systemd/system/headgate-wan.service $image/usr/lib/systemd/system/headgate-wifi@.service \
+        ${UNPACKDIR}/headgate-network.service ${D}${systemd_system_unitdir}/
+    install -D -m 0644 $image/etc/systemd/networkd.conf.d/headgate.conf ${D}${systemd_unitdir}/networkd.conf.d/20-headgate.conf
+    # Here the data are elsewhere.
+    sed -i -e 's|/data/system|${HEADGATE_STATE}|' ${D}${systemd_system_unitdir}/headgate-cellular@.service ${D}${nonarch_libdir}/headgate/modem
+    sed -i -e 's|^RequiresMountsFor=.*|RequiresMountsFor=${HEADGATE_STATE}|' ${D}${systemd_system_unitdir}/headgate-cellular@.service
+    install -d ${D}${nonarch_libdir}/sysctl.d
+    # Loose: an answer may come by another interface than the one that leads out now.
+    echo 'net.ipv4.conf.all.rp_filter = 2' > ${D}${nonarch_libdir}/sysctl.d/60-headgate.conf
 }

@@ -15,6 +15,7 @@ IMAGE_INSTALL = "\
     ca-certificates \
     headgate \
     headgate-appliance \
+    headgate-uplinks \
     kernel-image \
     kernel-modules \
     ${@'kernel-devicetree' if d.getVar('KERNEL_DEVICETREE') else ''} \
