@@ -4,7 +4,7 @@ import { readdir, readFile } from "node:fs/promises";
 
 const FOLDER = "src/ui/messages";
 /** Words of the API: their keys are put together at run time. */
-const WORDS = /^(firmware\.state|starts\.(what|why)|audit|bans|bridge\.direction|bridge\.source|bridge\.state|cause|client\.state|counter|dead|drop|kind|protocol|role|roles|rules\.action|severity|test\.step|theme|traces)\./;
+const WORDS = /^(firmware\.state|starts\.(what|why)|audit|bans|bridge\.direction|bridge\.source|bridge\.state|cause|client\.state|counter|dead|drop|kind|protocol|role|roles|rules\.action|severity|test\.step|theme|traces|wans\.state)\./;
 
 const faults = [];
 const languages = new Map();

@@ -36,6 +36,9 @@ pub struct BridgeSettings {
     pub proxy: Secret,
     /// The address or network interface of this machine that connections leave from. Default: what the system chooses.
     pub bind: Option<String>,
+    /// Whether connections leave by the WAN that is the way out (`[[wans]]`), where `bind` does not say from where, and the remote is in no network of the
+    /// gateway's own. `false`: the system chooses.
+    pub wan: bool,
     /// The protocol version spoken to the remote.
     pub version: BridgeVersion,
     /// Client identifier at the remote. Empty for `{name}.{node}`.
@@ -187,6 +190,7 @@ impl Default for BridgeSettings {
             tls: BridgeTls::default(),
             proxy: Secret::default(),
             bind: None,
+            wan: true,
             version: BridgeVersion::default(),
             client_id: String::new(),
             clean_session: false,

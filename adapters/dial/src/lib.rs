@@ -17,6 +17,7 @@ pub use websocket::Piped;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::client::TlsStream;
@@ -37,6 +38,14 @@ pub struct Dial {
     pub proxy: Option<Proxy>,
     /// From where.
     pub bind: Option<Bind>,
+    /// Who says it for each address that the target has, where `bind` does not.
+    pub way_out: Option<Arc<dyn WayOut>>,
+}
+
+/// Knows several ways out of this machine, and which one is to be taken now.
+pub trait WayOut: fmt::Debug + Send + Sync {
+    /// By which a connection to this address leaves; `None`: the system says.
+    fn way_to(&self, remote: IpAddr) -> Option<Bind>;
 }
 
 /// Our end of a connection that goes out.
@@ -55,11 +64,22 @@ impl From<&str> for Bind {
     }
 }
 
+impl fmt::Display for Bind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Interface(name) => f.write_str(name),
+        }
+    }
+}
+
 /// What was reached on the way, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// The host's name, or the proxy's, stands for these addresses.
     Resolved(Vec<SocketAddr>),
+    /// By which of several ways out it leaves.
+    Leaves(Bind),
     /// The host, or the proxy, accepted the connection.
     Connected(SocketAddr),
     /// The proxy reached the host.
@@ -77,6 +97,7 @@ impl fmt::Display for Step {
                 let addresses: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
                 write!(f, "name resolved: {}", addresses.join(", "))
             }
+            Self::Leaves(way) => write!(f, "leaves by {way}"),
             Self::Connected(address) => write!(f, "connected to {address}"),
             Self::Proxied => f.write_str("the proxy reached the host"),
             Self::Secured(what) => write!(f, "TLS: {what}"),
@@ -177,7 +198,12 @@ impl Dial {
         on_step(Step::Resolved(found.clone()));
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         for address in found {
-            match self.reach(address).await {
+            let way = self.way_out.as_ref().filter(|_| self.bind.is_none());
+            let way = way.and_then(|out| out.way_to(address.ip()));
+            if let Some(way) = &way {
+                on_step(Step::Leaves(way.clone()));
+            }
+            match reach(address, self.bind.as_ref().or(way.as_ref())).await {
                 Ok(stream) => {
                     on_step(Step::Connected(address));
                     return Ok(stream);
@@ -189,25 +215,6 @@ impl Dial {
             place: RemoteAddress::Host(host.to_owned(), port).to_string(),
             cause: last,
         })
-    }
-
-    async fn reach(&self, address: SocketAddr) -> io::Result<TcpStream> {
-        let socket = if address.is_ipv4() {
-            TcpSocket::new_v4()
-        } else {
-            TcpSocket::new_v6()
-        }?;
-        match &self.bind {
-            None => {}
-            Some(Bind::Address(ours)) => socket.bind((*ours, 0).into())?,
-            #[cfg(target_os = "linux")]
-            Some(Bind::Interface(name)) => socket.bind_device(Some(name.as_bytes()))?,
-            #[cfg(not(target_os = "linux"))]
-            Some(Bind::Interface(_)) => return Err(io::ErrorKind::Unsupported.into()),
-        }
-        let stream = socket.connect(address).await?;
-        stream.set_nodelay(true)?;
-        Ok(stream)
     }
 
     fn unreachable(&self, cause: io::Error) -> DialError {
@@ -226,4 +233,24 @@ impl Dial {
             },
         }
     }
+}
+
+/// Connects to an address, from a place of ours if one is given.
+pub async fn reach(address: SocketAddr, bind: Option<&Bind>) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }?;
+    match bind {
+        None => {}
+        Some(Bind::Address(ours)) => socket.bind((*ours, 0).into())?,
+        #[cfg(target_os = "linux")]
+        Some(Bind::Interface(name)) => socket.bind_device(Some(name.as_bytes()))?,
+        #[cfg(not(target_os = "linux"))]
+        Some(Bind::Interface(_)) => return Err(io::ErrorKind::Unsupported.into()),
+    }
+    let stream = socket.connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }

@@ -11,6 +11,7 @@ fn dial(address: SocketAddr) -> Dial {
         tls: ClientTls::default(),
         proxy: None,
         bind: None,
+        way_out: None,
     }
 }
 

@@ -18,7 +18,7 @@ use crate::overload::Overload;
 use crate::private;
 use crate::protocols;
 use crate::provisioning::{self, ProvisioningError, Taken};
-use crate::recovery::Recovery;
+use crate::recovery::{Recovery, RecoveryState};
 use crate::restart::{Begun, Restart};
 use crate::service::{self, MoreTime};
 use crate::stamps::Stamps;
@@ -29,6 +29,7 @@ use crate::telemetry::{SpanCounts, Telemetry};
 use crate::timeline::{self, ClockState, Timeline};
 use crate::traces::Traces;
 use crate::trends::Trends;
+use crate::wans::{self, Wans};
 use crate::watch::{Watch, WatchedTls};
 use headgate_access::AccessService;
 use headgate_admin::{Admin, AuditEntry, AuditLog, Role};
@@ -213,10 +214,13 @@ async fn serve(
         total: ConnectionLimit::default(),
     };
     let (valid, config_changes) = watch::channel(Arc::clone(&config));
+    let wans = Wans::default();
+    let recovery = RecoveryState::default();
     let bridges = Bridges::new(
         &hub,
         &links,
         &tracer,
+        &wans,
         &config.node,
         &config.data_dir,
         timeline.as_ref().map(Timeline::state),
@@ -236,6 +240,8 @@ async fn serve(
         config: config_changes.clone(),
         data_dir: config.data_dir.clone(),
         running: running.clone(),
+        wans: wans.clone(),
+        recovery: recovery.clone(),
     });
     let site = Site::new(counters.clone(), config_changes.clone());
     let mut spoken = Protocols::new(serving.clone());
@@ -252,6 +258,12 @@ async fn serve(
     let prepared = listeners.prepare(&config).await?;
     let control = Control::bind(&config.data_dir)
         .map_err(|error| format!("data_dir: {}: {error}", api::socket(&config.data_dir).display()))?;
+    let keeper = wans::Keeper::start(wans::Parts {
+        wans: wans.clone(),
+        alarms: alarms.clone(),
+        data_dir: config.data_dir.clone(),
+        config: config_changes.clone(),
+    });
     // Before anybody publishes: what goes out is queued from the first message on.
     bridges.set_rewriter(prepared.rewriter());
     bridges.start(config.checked_bridges()?).await;
@@ -298,6 +310,7 @@ async fn serve(
     tell_provisioning(&audit, &config.data_dir);
     let answers = Control {
         bridges: bridges.clone(),
+        wans: wans.clone(),
         access,
         hub: hub.clone(),
         live: live.clone(),
@@ -363,13 +376,15 @@ async fn serve(
     tasks.spawn(alarms.clone().keep());
     tasks.spawn(trends.clone().keep());
     tasks.spawn(backups.keep());
-    let recovery = Recovery {
+    let ladder = Recovery {
         bridges: bridges.clone(),
         firmware: firmware.clone(),
         data_dir: config.data_dir.clone(),
         config: config_changes.clone(),
+        state: recovery,
     };
-    tasks.spawn(recovery.keep());
+    tasks.spawn(ladder.keep());
+    tasks.spawn(keeper.keep());
     tasks.spawn(firmware.keep());
     let sys = Sys::new(counters.clone(), config_changes.clone());
     let sys = tokio::spawn(sys.run(notices));

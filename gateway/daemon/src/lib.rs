@@ -40,6 +40,7 @@ mod timekeeping;
 mod timeline;
 mod traces;
 mod trends;
+mod wans;
 mod watch;
 
 pub use commands::{GatewayCommand, Lwm2mClients, lwm2m_definitions};

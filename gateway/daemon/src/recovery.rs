@@ -6,6 +6,9 @@ use crate::config::{Config, RecoverySettings};
 use crate::firmware::{Firmware, State, run_program};
 use crate::private;
 use crate::starts::Why;
+use parking_lot::Mutex;
+use schemars::JsonSchema;
+use serde::Serialize;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,14 +22,48 @@ const LOOK: Duration = Duration::from_secs(5);
 const FILE: &str = "recovery";
 
 /// What is done next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Step {
     /// The bridges try at once.
     Reconnect,
     /// `recovery.reset`
     Reset,
     /// `recovery.reboot`
     Reboot,
+}
+
+impl Step {
+    /// The word for operators.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Reconnect => "reconnect",
+            Self::Reset => "reset",
+            Self::Reboot => "reboot",
+        }
+    }
+}
+
+/// How far the recovery is.
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
+pub(crate) struct RecoveryView {
+    /// How often all steps were taken in vain.
+    pub(crate) rounds: u32,
+    /// While no uplink is connected: what is done next,
+    pub(crate) next: Option<Step>,
+    /// and in how many seconds.
+    pub(crate) next_in_seconds: Option<u64>,
+}
+
+/// How far the recovery is now; nothing where `recovery.after` does not say that there is one. Clones share it.
+#[derive(Clone, Default)]
+pub(crate) struct RecoveryState(Arc<Mutex<Option<RecoveryView>>>);
+
+impl RecoveryState {
+    /// Now.
+    pub(crate) fn view(&self) -> Option<RecoveryView> {
+        *self.0.lock()
+    }
 }
 
 /// The steps one after the other. It knows no clock but what it is told.
@@ -67,6 +104,18 @@ impl Ladder {
             .min(self.settings.longest)
     }
 
+    fn view(&self, now: Instant) -> RecoveryView {
+        let next = self.waits.map(|(since, next)| {
+            let step = self.steps().get(next).copied().unwrap_or(Step::Reconnect);
+            (step, self.patience().saturating_sub(now.duration_since(since)))
+        });
+        RecoveryView {
+            rounds: self.rounds,
+            next: next.map(|(step, _)| step),
+            next_in_seconds: next.map(|(_, left)| left.as_secs()),
+        }
+    }
+
     /// What is to be done now. `connected`: some uplink is, `None`: there is none that should be.
     fn look(&mut self, connected: Option<bool>, now: Instant) -> Option<Step> {
         let Some(false) = connected else {
@@ -102,6 +151,7 @@ pub(crate) struct Recovery {
     pub(crate) firmware: Firmware,
     pub(crate) data_dir: PathBuf,
     pub(crate) config: watch::Receiver<Arc<Config>>,
+    pub(crate) state: RecoveryState,
 }
 
 impl Recovery {
@@ -116,6 +166,7 @@ impl Recovery {
                 ladder = Ladder::new(settings, ladder.rounds);
             }
             if ladder.settings.after.is_zero() {
+                *self.state.0.lock() = None;
                 continue;
             }
             // A system on trial falls back by itself, and one that is being written is not disturbed.
@@ -123,6 +174,7 @@ impl Recovery {
                 true => None,
                 false => ladder.look(self.connected(&ladder.settings), Instant::now()),
             };
+            *self.state.0.lock() = Some(ladder.view(Instant::now()));
             if ladder.rounds != kept {
                 kept = ladder.rounds;
                 self.save(kept);
@@ -222,8 +274,12 @@ mod tests {
             (70, Step::Reset),
             (90, Step::Reboot),
         ];
-        assert_eq!(without_uplink(&mut ladder, Instant::now(), 100), wanted);
+        let now = Instant::now();
+        assert_eq!(without_uplink(&mut ladder, now, 100), wanted);
         assert_eq!(ladder.rounds, 2);
+        let view = ladder.view(now + 100 * MINUTE);
+        assert_eq!((view.rounds, view.next), (2, Some(Step::Reconnect)));
+        assert_eq!(view.next_in_seconds, Some(30 * 60));
     }
 
     /// Over starts of the machine the rounds go on: a plant that has no network for a week is not started anew every half hour.

@@ -4,6 +4,7 @@ use crate::api::is_tail;
 use crate::config::{Config, SysSettings};
 use crate::metrics::{Counters, Snapshot};
 use crate::mosquitto::Mosquitto;
+use crate::recovery::Step;
 use bytes::Bytes;
 use headgate_auth::LoginStats;
 use headgate_bus::handle::{Hub, Notices};
@@ -280,6 +281,17 @@ impl Sys {
         tell("clock/believed", believed.to_string());
         for bridge in &now.bridges {
             tell(&format!("uplink/{}", bridge.name), bridge.state.to_owned());
+        }
+        if let Some(recovery) = &now.recovery {
+            tell("recovery/rounds", recovery.rounds.to_string());
+            let next = recovery.next.map_or("", Step::name);
+            tell("recovery/next", next.to_owned());
+        }
+        for wan in &now.wans {
+            tell(&format!("wan/{}", wan.name), wan.state.name().to_owned());
+            if wan.active {
+                tell("wan", wan.name.clone());
+            }
         }
         if let Some(system) = &now.system {
             tell("slot", system.slot.clone());

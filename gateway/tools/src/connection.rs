@@ -226,6 +226,7 @@ impl ServerArgs {
             tls: files,
             proxy: None,
             bind: None,
+            way_out: None,
         };
         Ok(Connection { dial, connect })
     }

@@ -87,6 +87,7 @@ impl StompConnectionArgs {
             tls,
             proxy: None,
             bind: None,
+            way_out: None,
         };
         Ok((dial, login))
     }

@@ -3,6 +3,7 @@
 use super::Control;
 use super::routes::Routes;
 use crate::metrics::{Family, Snapshot};
+use crate::recovery::RecoveryView;
 use axum::extract::State;
 use axum::response::Json;
 use headgate_admin::Role::Viewer;
@@ -63,6 +64,8 @@ struct Status {
     store: StoreStatus,
     listeners: Vec<ListenerStatus>,
     bridges: Vec<BridgeStatus>,
+    /// What is done because no uplink is connected; `null` without `recovery.after`.
+    recovery: Option<RecoveryView>,
     alarms: Vec<AlarmStatus>,
 }
 
@@ -119,6 +122,7 @@ async fn status(State(control): State<Control>) -> Json<Status> {
         alarms,
         process,
         disk,
+        recovery,
         ..
     } = control.counters.snapshot();
     let listeners = listeners.iter().map(|listener| ListenerStatus {
@@ -171,6 +175,7 @@ async fn status(State(control): State<Control>) -> Json<Status> {
         },
         listeners: listeners.chain(datagrams).collect(),
         bridges: bridges.collect(),
+        recovery,
         alarms: alarms.collect(),
     })
 }

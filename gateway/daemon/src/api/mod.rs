@@ -38,6 +38,7 @@ mod tail;
 mod topics;
 mod traces;
 mod users;
+mod wans;
 
 pub(crate) use client::{ControlClient, ControlError};
 pub(crate) use guard::Pace;

@@ -17,6 +17,7 @@ use crate::starts::Starts;
 use crate::timeline::ClockState;
 use crate::traces::Traces;
 use crate::trends::Trends;
+use crate::wans::Wans;
 use crate::watch::WatchedTls;
 use axum::Router;
 use axum::body::to_bytes;
@@ -40,6 +41,8 @@ use tokio::net::UnixListener;
 pub(crate) struct Control {
     /// The bridges.
     pub bridges: Bridges,
+    /// Their ways out.
+    pub wans: Wans,
     /// Who may do what.
     pub access: Arc<Access>,
     /// The bus, whose clients are told of other rules.
@@ -233,6 +236,7 @@ pub(super) fn table() -> Routes {
         .merge(super::streams::routes())
         .merge(super::system::routes())
         .merge(super::users::routes())
+        .merge(super::wans::routes())
 }
 
 /// Who has opened the control socket.

@@ -33,7 +33,14 @@ const TAKEN: &str = "taken-back";
 
 /// The data folder, for a gateway that runs with it, or for one command that no gateway may disturb. It ends with the process.
 #[derive(Debug)]
-pub(crate) struct Hold(#[expect(dead_code, reason = "the lock is on it")] File);
+pub(crate) struct Hold(File);
+
+/// A program that is just being started still has every file of ours, and so the lock, until it is that program.
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
+}
 
 impl Hold {
     /// For a gateway. A restore that was interrupted is finished first.
@@ -46,14 +53,20 @@ impl Hold {
         Ok(Self(folder))
     }
 
-    /// For a command, while no gateway runs. A restore that was interrupted is finished first.
-    pub(crate) fn for_command(data_dir: &Path) -> Result<Self, ArchiveError> {
+    /// With nobody else, and nothing finished.
+    fn alone(data_dir: &Path) -> Result<Self, ArchiveError> {
         let folder = File::open(data_dir).map_err(at(data_dir))?;
         locked(folder.try_lock(), data_dir)?;
+        Ok(Self(folder))
+    }
+
+    /// For a command, while no gateway runs. A restore that was interrupted is finished first.
+    pub(crate) fn for_command(data_dir: &Path) -> Result<Self, ArchiveError> {
+        let hold = Self::alone(data_dir)?;
         if is_unfinished(data_dir) {
             finish(data_dir)?;
         }
-        Ok(Self(folder))
+        Ok(hold)
     }
 }
 
@@ -70,8 +83,7 @@ pub(crate) fn finish_waiting(data_dir: &Path) -> Result<Option<PathBuf>, Archive
     if !is_unfinished(data_dir) {
         return Ok(None);
     }
-    let folder = File::open(data_dir).map_err(at(data_dir))?;
-    locked(folder.try_lock(), data_dir)?;
+    let _hold = Hold::alone(data_dir)?;
     let aside = finish(data_dir)?;
     Ok(Some(aside.unwrap_or_else(|| data_dir.to_owned())))
 }

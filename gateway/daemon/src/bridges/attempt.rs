@@ -4,7 +4,7 @@ use super::provisioner::{Assigned, Provisioner};
 use super::{BridgeError, credentials, way};
 use headgate_access::{AccessSession, Answering};
 use headgate_bridge::{BridgeEndpoint, BridgePlan, BridgeStatus, BridgeWire, EndReason};
-use headgate_dial::{self as dial, Dial};
+use headgate_dial::{self as dial, Dial, Step};
 use headgate_model::Naming;
 use headgate_shell::{Connection, Connections, Transport, drive};
 use std::sync::Arc;
@@ -34,6 +34,8 @@ pub(super) struct Dialed {
     pub renew_after: Option<Duration>,
     /// The password that it was opened with, to see whether another is there now.
     pub password: Option<String>,
+    /// It leaves by the WAN that is the way out.
+    pub by_wan: bool,
 }
 
 impl Attempt {
@@ -50,8 +52,9 @@ impl Attempt {
         let login = credentials::read(&settings.login, SystemTime::now()).await?;
         let credentials = login.credentials(plan.version())?;
         let place = dial.target.place.to_string();
-        let mut unheard = |_| {};
-        let dialing = dial.connect(&mut unheard);
+        let mut by_wan = false;
+        let mut hear = |step| by_wan |= matches!(step, Step::Leaves(_));
+        let dialing = dial.connect(&mut hear);
         let dialed = timeout(DIAL_TIME, dialing).await;
         if let Some(provisioner) = &self.provisioner {
             provisioner.reached(matches!(dialed, Ok(Ok(_))));
@@ -77,6 +80,7 @@ impl Attempt {
             connection: Connection::outgoing(&settings.name, transport(dialed)),
             renew_after: login.renew_after,
             password: login.password,
+            by_wan,
         })
     }
 

@@ -26,10 +26,11 @@ pub(crate) use way::{address_faults, tls_faults};
 use crate::config::{DEFAULT_NODE, explain_text};
 use crate::sys::unix_time;
 use crate::timeline::ClockState;
+use crate::wans::Wans;
 use budget::Budget;
 use headgate_bridge::{BridgePlan, BridgeSettings, BridgeState, BridgeStatus, Unmapped, Uplink};
 use headgate_bus::handle::Hub;
-use headgate_dial::Dial;
+use headgate_dial::{Dial, WayOut};
 use headgate_model::{Fault, Metric, Naming, Rewriter, Topic};
 use headgate_shell::{Connections, Metrics, Tracer};
 use ledger::{LedgerFile, Line};
@@ -64,6 +65,8 @@ struct Inner {
     /// Whether the system's clock is trusted.
     clock: Option<Arc<ClockState>>,
     hub: Hub,
+    /// By which bridges leave.
+    wans: Wans,
     /// Connections, which are waited for when the gateway stops.
     links: TaskTracker,
     /// Who wants to know what they do.
@@ -218,6 +221,19 @@ impl Checked {
     fn name(&self) -> &str {
         &self.plan.settings().name
     }
+
+    /// It leaves by the WAN that is the way out, unless its settings say otherwise.
+    fn leaving_by(mut self, wans: &Wans) -> Self {
+        let follows = self.plan.settings().wan;
+        let way_out = follows.then(|| Arc::new(wans.clone()) as Arc<dyn WayOut>);
+        for dial in &mut self.dials {
+            dial.way_out = way_out.clone();
+        }
+        if let Some(service) = &mut self.service {
+            service.leaving_by(way_out);
+        }
+        self
+    }
 }
 
 /// What is wrong with a bridge whose remote a service names.
@@ -232,6 +248,7 @@ impl Bridges {
         hub: &Hub,
         links: &TaskTracker,
         tracer: &Tracer,
+        wans: &Wans,
         node: &str,
         data_dir: &Path,
         clock: Option<Arc<ClockState>>,
@@ -239,6 +256,7 @@ impl Bridges {
         Self(Arc::new(Inner {
             clock,
             hub: hub.clone(),
+            wans: wans.clone(),
             links: links.clone(),
             tracer: tracer.clone(),
             node: Mutex::new(node.to_owned()),
@@ -477,7 +495,7 @@ impl Bridges {
     pub(crate) fn probe_new(&self, text: &str) -> Result<mpsc::UnboundedReceiver<Finding>, BridgeError> {
         let bridge = self.0.read(text)?;
         let name = bridge.name().to_owned();
-        bridge.probe().ok_or_else(|| {
+        bridge.leaving_by(&self.0.wans).probe().ok_or_else(|| {
             let what =
                 format!("`{name}`: a service says where its remote is: it can be tested when it is there");
             Fault::new("addresses", what).into()
@@ -511,7 +529,8 @@ impl Bridges {
     /// Walks the way to a bridge's remote end and says how each step went. A bridge that can come under one name only is paused meanwhile.
     pub(crate) fn probe(&self, name: &str) -> Result<mpsc::UnboundedReceiver<Finding>, BridgeError> {
         let plan = self.plan(name)?;
-        let dials = way::dials(plan.settings())?;
+        let checked = Checked::new(plan.settings(), plan.node())?;
+        let dials = checked.leaving_by(&self.0.wans).dials;
         let running = self.0.running.lock();
         let bridge = running.get(name);
         let provisioner = bridge.and_then(|bridge| bridge.provisioner.clone());
@@ -593,7 +612,7 @@ impl Inner {
     }
 
     fn launch(&self, bridge: Checked, source: Source) {
-        let Checked { plan, dials, service } = bridge;
+        let Checked { plan, dials, service } = bridge.leaving_by(&self.wans);
         let settings = plan.settings();
         let name = settings.name.clone();
         let judges_certificates = dials.iter().any(|dial| dial.target.tls && !dial.tls.insecure);
@@ -624,6 +643,7 @@ impl Inner {
         let runner = Runner {
             clock: self.clock.clone(),
             hub: self.hub.clone(),
+            wans: self.wans.clone(),
             connections: Arc::new(connections),
             naming: Arc::clone(&self.naming),
             metrics: Arc::clone(&metrics),

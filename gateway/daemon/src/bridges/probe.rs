@@ -110,7 +110,7 @@ impl Walk {
     fn tell_step(&mut self, step: &Step) {
         let name = match step {
             Step::Resolved(_) => "name",
-            Step::Connected(_) => "network",
+            Step::Leaves(_) | Step::Connected(_) => "network",
             Step::Proxied => "proxy",
             Step::Secured(_) => "tls",
             Step::Upgraded => "websocket",

@@ -9,7 +9,7 @@ use headgate_bridge::{
     Registration,
 };
 use headgate_client::{Client, ClientError};
-use headgate_dial::{Dial, Step};
+use headgate_dial::{Dial, Step, WayOut};
 use headgate_model::Fault;
 use headgate_mqtt_codec::{Connect, ReasonCode, Utf8, Version};
 use parking_lot::Mutex;
@@ -51,6 +51,13 @@ impl Service {
             provisioning,
             dial,
         }))
+    }
+}
+
+impl Service {
+    /// It is asked by the way out that is chosen, as its remote is.
+    pub(super) fn leaving_by(&mut self, way_out: Option<Arc<dyn WayOut>>) {
+        self.dial.way_out = way_out;
     }
 }
 
@@ -162,7 +169,10 @@ impl Provisioner {
         let settings = &self.service.settings;
         let assigned = settings.clone().with_assignment(assignment);
         let dial = match settings.addresses.is_empty() {
-            true => way::dials(&assigned)?.remove(0),
+            true => Dial {
+                way_out: dial.way_out.clone(),
+                ..way::dials(&assigned)?.remove(0)
+            },
             false => dial.clone(),
         };
         let plan = BridgePlan::new(assigned, &self.service.node)?;

@@ -6,6 +6,7 @@ use super::provisioner::Provisioner;
 use super::{BridgeError, bytes_of, credentials};
 use crate::sys::unix_time;
 use crate::timeline::ClockState;
+use crate::wans::Wans;
 use headgate_bridge::{
     BridgeEndpoint, BridgePlan, BridgeStatus, EndReason, Start, Uplink, UplinkAction, UplinkInput,
 };
@@ -41,8 +42,14 @@ enum Told {
     Input(UplinkInput),
     /// Why there is no connection to this address.
     Unreached(String, BridgeError),
-    /// The connection is there: when to renew it, and the password it was opened with.
-    Opened(Option<Duration>, Option<String>),
+    /// The connection is there.
+    Opened(Opened),
+}
+
+struct Opened {
+    renew_after: Option<Duration>,
+    password: Option<String>,
+    by_wan: bool,
 }
 
 /// See the module.
@@ -50,6 +57,8 @@ pub(super) struct Runner {
     /// Whether the system's clock is trusted; `None` where nobody knows.
     pub clock: Option<Arc<ClockState>>,
     pub hub: Hub,
+    /// By which it leaves, if its settings do not say otherwise.
+    pub wans: Wans,
     pub connections: Arc<Connections<BridgeEndpoint>>,
     /// How topics are rewritten of what comes in by the next connection.
     pub naming: Arc<Mutex<Arc<Naming>>>,
@@ -75,6 +84,8 @@ struct Open {
     /// When it is cut off, for it was asked to end and did not.
     cut_at: Option<Instant>,
     password: Option<String>,
+    /// It leaves by the WAN that was the way out, or would have.
+    by_wan: bool,
 }
 
 impl Runner {
@@ -85,6 +96,7 @@ impl Runner {
         let mut look = interval(LOOK);
         let mut leaving = false;
         let mut spent = self.is_spent();
+        let mut wan = self.wans.active();
         if self.paused || spent {
             self.step(UplinkInput::Paused, &told, &mut open);
         }
@@ -114,16 +126,18 @@ impl Runner {
                     }
                 },
                 Some(tell) = tells.recv() => match tell {
-                    Told::Opened(renew_after, password) => {
+                    Told::Opened(opened) => {
                         if let Some(open) = &mut open {
-                            open.renew_at = renew_after.map(|after| Instant::now() + after);
-                            open.password = password;
+                            open.renew_at = opened.renew_after.map(|after| Instant::now() + after);
+                            open.password = opened.password;
+                            open.by_wan = opened.by_wan;
                         }
                     }
                     Told::Unreached(address, error) => {
                         let bridge = &self.plan.settings().name;
                         self.status.set_failure(&address, &error.to_string());
                         tracing::warn!(bridge, %error, "bridge does not reach its remote");
+                        self.wans.doubt();
                     }
                     Told::Input(input) => {
                         if matches!(&input, UplinkInput::Ended(_) | UplinkInput::Dialed(false)) {
@@ -139,6 +153,12 @@ impl Runner {
                     if spent && !was_spent {
                         self.step(UplinkInput::Paused, &told, &mut open);
                     } else if was_spent && !spent && !self.paused {
+                        self.step(UplinkInput::Resumed, &told, &mut open);
+                    }
+                    let other_wan = std::mem::replace(&mut wan, self.wans.active()) != wan;
+                    if other_wan && self.leaves_by_wan(open.as_ref()) && !self.paused && !spent && !leaving {
+                        // By the new one, and at once: its queue stays what it is.
+                        self.step(UplinkInput::Paused, &told, &mut open);
                         self.step(UplinkInput::Resumed, &told, &mut open);
                     }
                     self.look(&told, &mut open).await;
@@ -159,6 +179,12 @@ impl Runner {
         spent
     }
 
+    /// Whether it should come again when another WAN is the way out: what does not leave by one goes on.
+    fn leaves_by_wan(&self, open: Option<&Open>) -> bool {
+        let settings = self.plan.settings();
+        settings.wan && settings.bind.is_none() && open.is_none_or(|open| open.by_wan)
+    }
+
     /// What operators shall know of it.
     fn note(&self, input: &UplinkInput) {
         let bridge = &self.plan.settings().name;
@@ -169,6 +195,7 @@ impl Runner {
             UplinkInput::Ended(EndReason::Asked) => tracing::info!(bridge, "bridge disconnected"),
             UplinkInput::Ended(reason) => {
                 tracing::warn!(bridge, %reason, "bridge lost its remote");
+                self.wans.doubt();
                 // What the remote said says more.
                 let error = match self.status.last_error() {
                     error if error.is_empty() => reason.to_string(),
@@ -219,6 +246,8 @@ impl Runner {
             dial: self.dials[at].clone(),
             provisioner: self.provisioner.clone(),
         };
+        // Before the first WAN has a link it leaves as the system says, and is to come by that one.
+        let is_undecided = self.wans.active().is_none();
         // Nobody hears of it only when the bridge has left.
         let task = tokio::spawn(async move {
             let input = match attempt.dial().await {
@@ -228,8 +257,11 @@ impl Runner {
                     UplinkInput::Dialed(false)
                 }
                 Ok(dialed) => {
-                    let opened = Told::Opened(dialed.renew_after, dialed.password.clone());
-                    let _ = told.send(opened);
+                    let _ = told.send(Told::Opened(Opened {
+                        renew_after: dialed.renew_after,
+                        password: dialed.password.clone(),
+                        by_wan: dialed.by_wan || is_undecided,
+                    }));
                     let _ = told.send(Told::Input(UplinkInput::Dialed(true)));
                     UplinkInput::Ended(attempt.run(dialed).await)
                 }
@@ -241,6 +273,7 @@ impl Runner {
             renew_at: None,
             cut_at: None,
             password: None,
+            by_wan: true,
         }
     }
 

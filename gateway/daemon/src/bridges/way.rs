@@ -127,6 +127,7 @@ fn dial(address: &str, tls: &BridgeTls, proxy: Option<&str>, bind: Option<&str>)
         tls: client_tls(tls),
         proxy,
         bind: bind.map(Bind::from),
+        way_out: None,
     })
 }
 

@@ -93,6 +93,20 @@ fn number(value: &Value) -> String {
     format!("{number}")
 }
 
+/// Nothing while all is well.
+fn recovery(recovery: &Value) -> String {
+    let rounds = recovery["rounds"].as_u64().unwrap_or_default();
+    match (recovery["next"].as_str(), rounds) {
+        (Some(next), _) => {
+            let left = recovery["next_in_seconds"].as_u64().unwrap_or_default();
+            let left = humantime::format_duration(Duration::from_secs(left));
+            format!("no uplink is connected: `{next}` in {left}, {rounds} rounds in vain")
+        }
+        (None, 0) => String::new(),
+        (None, _) => format!("{rounds} rounds in vain, a connection has not held for long yet"),
+    }
+}
+
 fn told(status: &Value) -> String {
     let uptime = status["uptime_seconds"].as_u64().unwrap_or_default();
     let uptime = humantime::format_duration(Duration::from_secs(uptime));
@@ -150,6 +164,7 @@ fn told(status: &Value) -> String {
                 format!("{name} ({state}, {} queued)", bridge["queued"])
             }),
         ),
+        ("recovery", recovery(&status["recovery"])),
         ("alarms", list("alarms", |alarm| text(&alarm["id"]))),
     ];
     let rows = rows.into_iter().filter(|(_, value)| !value.is_empty());

@@ -29,6 +29,7 @@ mod table;
 mod traces;
 mod update;
 mod users;
+mod wans;
 
 use crate::config::{Config, ConfigError, environment_variables, given_or_own};
 use administrators::AdministratorsCommand;
@@ -61,6 +62,7 @@ use store::StoreCommand;
 use traces::TraceCommand;
 use update::UpdateCommand;
 use users::UsersCommand;
+use wans::WansCommand;
 
 /// The configuration for a command that needs the settings `needed` of it. What else is wrong with it is a warning.
 fn config_for(needed: &[&str], path: Option<&Path>) -> Result<Config, ConfigError> {
@@ -141,6 +143,8 @@ pub enum GatewayCommand {
     Bridges(BridgesCommand),
     /// Show, pause, resume, flush, test, add and remove a bridge of a running gateway.
     Bridge(BridgeCommand),
+    /// Show ways out for bridges of a running gateway (Ethernet, Wi-Fi, cellular), and which of them work.
+    Wans(WansCommand),
     /// Let a running gateway read its configuration again; tells what needs a restart.
     Reload(ReloadCommand),
     /// Show, apply, confirm and roll back the configuration of a running gateway.
@@ -189,6 +193,7 @@ impl GatewayCommand {
             Self::Alarms(alarms) => alarms.run(),
             Self::Bridges(bridges) => bridges.run(),
             Self::Bridge(bridge) => bridge.run(),
+            Self::Wans(wans) => wans.run(),
             Self::Reload(reload) => reload.run(),
             Self::Config(config) => config.run(),
             Self::Restart(restart) => restart.run(),

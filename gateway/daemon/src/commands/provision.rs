@@ -100,7 +100,8 @@ impl ProvisionCommand {
                 let number = document.number;
                 let signed = sign(&text, &key).map_err(ProvisioningError::from)?;
                 let output = output.unwrap_or(file);
-                fs::write(&output, signed).map_err(|cause| CommandError::File {
+                // It has passwords.
+                private::replace(&output, signed.as_bytes()).map_err(|cause| CommandError::File {
                     path: output.clone(),
                     cause,
                 })?;

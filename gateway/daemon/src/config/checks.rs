@@ -4,6 +4,7 @@ use super::words::nearest;
 use super::{Config, HttpSettings, LogSettings, addresses, bridges, system, users};
 use crate::log::{MODULES, SyslogAddress, is_module};
 use crate::protocols::{self, Entry};
+use crate::wans::too_many;
 use headgate_auth::{Anonymous, ListenerAuth};
 use headgate_model::{Fault, MountPoint, Topic};
 use headgate_shell::{DatagramListener, DatagramPlace, ListenerKind, ListenerSettings};
@@ -121,6 +122,7 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
     faults.extend(auth_listeners(config));
     faults.extend(addresses::faults(config));
     faults.extend(bridges::faults(config));
+    faults.extend(wans(config));
     faults
 }
 
@@ -134,6 +136,7 @@ pub(super) fn warnings(config: &Config) -> Vec<Fault> {
         warnings.extend(of_entry("listeners", n, &listener.name, listener.warnings()));
     }
     warnings.extend(bridges::warnings(config));
+    warnings.extend(unprobed_wans(config));
     warnings.extend(nobody_commands(config));
     warnings.extend(unknown_commanders(config));
     warnings.extend(never_recovers(config));
@@ -209,6 +212,37 @@ fn unknown_commanders(config: &Config) -> Vec<Fault> {
         )
     };
     unknown.map(fault).collect()
+}
+
+fn wans(config: &Config) -> Vec<Fault> {
+    let mut faults: Vec<Fault> = too_many(&config.wans).into_iter().collect();
+    for (n, wan) in config.wans.iter().enumerate() {
+        faults.extend(of_entry("wans", n, &wan.name, wan.faults()));
+        faults.extend(name_twice(
+            "wans",
+            n,
+            config.wans.iter().map(|other| other.name.as_str()),
+        ));
+        if config.wans[..n]
+            .iter()
+            .any(|other| other.interface == wan.interface)
+        {
+            let what = format!("`{}` stands twice", wan.interface);
+            faults.push(Fault::new(format!("wans[{n}].interface"), what));
+        }
+    }
+    faults
+}
+
+/// Of several WANs one whose link is all that is looked at: a router that lost its own way out still has one.
+fn unprobed_wans(config: &Config) -> Vec<Fault> {
+    let several = config.wans.len() > 1;
+    let wans = config.wans.iter().enumerate();
+    let unprobed = wans.filter(|(_, wan)| several && wan.probe.is_empty());
+    let what = "without it a WAN works while its link is there, whatever is behind that: name what must be reachable, such as `cloud.plant:8883`";
+    let faults =
+        unprobed.flat_map(|(n, wan)| of_entry("wans", n, &wan.name, vec![Fault::new("probe", what)]));
+    faults.collect()
 }
 
 fn listeners(config: &Config) -> Vec<Fault> {

@@ -39,6 +39,7 @@ pub(crate) use words::explain_text;
 
 use crate::bridges::{BridgeError, Checked};
 use crate::protocols::{HTTP, STOMP, with_protocols};
+use crate::wans::WanSettings;
 use document::{Document, Texts};
 use headgate_auth::AuthSettings;
 use headgate_bridge::BridgeSettings;
@@ -108,6 +109,8 @@ with_protocols!(configuration!(
         bus: BusSettings = BusSettings::default(),
         /// Bridges to other brokers.
         bridges: Vec<BridgeSettings> = Vec::new(),
+        /// Ways out for bridges, the best first. Default: none, and the system chooses.
+        wans: Vec<WanSettings> = Vec::new(),
         /// What survives a restart.
         store: StoreSettings = StoreSettings::default(),
         /// Who may connect and what they may do.

@@ -8,6 +8,7 @@ use crate::private;
 use headgate_bus::Request;
 use headgate_model::{Message, Topic};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -47,6 +48,12 @@ impl Command {
             Self::Mark { .. } => "mark",
             Self::BootOther => "boot-other",
         }
+    }
+
+    /// Another one for another command.
+    fn digest(&self) -> String {
+        let told = Sha256::digest(format!("{self:?}"));
+        told.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// What the audit log says of it; `None` for what changes nothing.
@@ -273,6 +280,9 @@ impl Pace {
 struct Begun {
     who: String,
     id: String,
+    /// Of the command; empty where an earlier version has written it.
+    #[serde(default)]
+    digest: String,
     #[serde(skip)]
     answer: Answered,
 }
@@ -297,6 +307,8 @@ pub(super) enum Turn {
     Repeat(String),
     /// It was begun before the gateway started.
     Before,
+    /// Another command had this id.
+    Taken,
 }
 
 /// Commands that were begun, also before a restart.
@@ -315,9 +327,11 @@ impl Known {
     }
 
     /// A command comes. One that is to be done is on the disk when this comes back.
-    pub(super) fn begin(&mut self, who: &str, id: &str) -> io::Result<Turn> {
+    pub(super) fn begin(&mut self, who: &str, id: &str, command: &Command) -> io::Result<Turn> {
+        let digest = command.digest();
         if let Some(known) = self.begun.iter().find(|begun| begun.who == who && begun.id == id) {
             return Ok(match &known.answer {
+                _ if !known.digest.is_empty() && known.digest != digest => Turn::Taken,
                 Answered::Before => Turn::Before,
                 Answered::NotYet => Turn::Wait,
                 Answered::So(answer) => Turn::Repeat(answer.clone()),
@@ -329,6 +343,7 @@ impl Known {
         self.begun.push_back(Begun {
             who: who.to_owned(),
             id: id.to_owned(),
+            digest,
             answer: Answered::NotYet,
         });
         let written = private::replace(&self.path, &serde_json::to_vec(&self.begun)?);
@@ -497,19 +512,24 @@ mod tests {
     fn an_id_is_done_once() {
         let folder = tempfile::tempdir().unwrap();
         let mut known = Known::load(folder.path());
-        assert_eq!(known.begin("fleet", "1").unwrap(), Turn::Do);
-        assert_eq!(known.begin("fleet", "1").unwrap(), Turn::Wait);
+        let mark = Command::Mark { good: true };
+        let begin = |known: &mut Known, who: &str, id: &str| known.begin(who, id, &mark).unwrap();
+        assert_eq!(begin(&mut known, "fleet", "1"), Turn::Do);
+        // What was asked first counts, and is not the answer to something else.
+        let other = known.begin("fleet", "1", &Command::BootOther).unwrap();
+        assert_eq!(other, Turn::Taken);
+        assert_eq!(begin(&mut known, "fleet", "1"), Turn::Wait);
         known.end("fleet", "1", "done");
-        assert_eq!(known.begin("fleet", "1").unwrap(), Turn::Repeat("done".into()));
-        assert_eq!(known.begin("bridge cloud", "1").unwrap(), Turn::Do);
+        assert_eq!(begin(&mut known, "fleet", "1"), Turn::Repeat("done".into()));
+        assert_eq!(begin(&mut known, "bridge cloud", "1"), Turn::Do);
 
         let mut known = Known::load(folder.path());
-        assert_eq!(known.begin("fleet", "1").unwrap(), Turn::Before);
+        assert_eq!(begin(&mut known, "fleet", "1"), Turn::Before);
         for n in 0..MOST_KNOWN {
-            assert_eq!(known.begin("fleet", &format!("more {n}")).unwrap(), Turn::Do);
+            assert_eq!(begin(&mut known, "fleet", &format!("more {n}")), Turn::Do);
         }
         assert_eq!(
-            known.begin("fleet", "1").unwrap(),
+            begin(&mut known, "fleet", "1"),
             Turn::Do,
             "the oldest is forgotten"
         );

@@ -197,13 +197,17 @@ impl Desk {
             let done = self.run(asked).await;
             return self.answer(letter, asked, done);
         };
-        let turn = tokio::task::block_in_place(|| self.known.lock().begin(who, &asked.id));
+        let turn = tokio::task::block_in_place(|| self.known.lock().begin(who, &asked.id, &asked.command));
         match turn {
             Ok(Turn::Do) => {}
             Ok(Turn::Wait) => return,
             Ok(Turn::Repeat(answer)) => return self.send(letter, answer),
             Ok(Turn::Before) => {
                 let why = "a command with this id was begun before the gateway started: it is not done again";
+                return self.answer(letter, asked, (409, json!({ "error": why })));
+            }
+            Ok(Turn::Taken) => {
+                let why = "another command had this id: each has one of its own";
                 return self.answer(letter, asked, (409, json!({ "error": why })));
             }
             // Without a note of it, it might be done twice.

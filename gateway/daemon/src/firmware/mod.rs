@@ -50,6 +50,8 @@ const RETRY: Duration = Duration::from_secs(10);
 const BEAT: Duration = Duration::from_secs(10);
 /// How long a program of the settings may take.
 const PROGRAM: Duration = Duration::from_secs(30);
+/// In this time a machine goes down that was asked to.
+const REBOOT_COMES: Duration = Duration::from_secs(600);
 /// How long a listener may take to accept.
 const ACCEPT: Duration = Duration::from_secs(5);
 /// Where an uploaded bundle is, below the data folder.
@@ -676,7 +678,18 @@ impl Firmware {
         let asked = run_program(&self.settings().reboot).await;
         if asked.is_err() {
             self.0.starts.expect_nothing();
+            return asked;
         }
+        // One that does not come explains no later start.
+        let starts = self.0.starts.clone();
+        tokio::spawn(async move {
+            sleep(REBOOT_COMES).await;
+            tracing::error!(
+                why = why.name(),
+                "the machine was to be started anew, and was not"
+            );
+            starts.expect_nothing();
+        });
         asked
     }
 

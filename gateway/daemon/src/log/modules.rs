@@ -1,7 +1,7 @@
 //! The modules that write to the log: their levels may be set by themselves.
 
 /// Names as `log.level` takes them, and what is told there. A name stands for all modules below it too; `headgate` for all.
-pub(crate) const MODULES: [(&str, &str); 74] = [
+pub(crate) const MODULES: [(&str, &str); 75] = [
     ("headgate", "all of the following"),
     (
         "headgate_access::service",
@@ -142,6 +142,10 @@ pub(crate) const MODULES: [(&str, &str); 74] = [
     (
         "headgate_daemon::trends",
         "what the gateway was like, where it cannot be written down",
+    ),
+    (
+        "headgate_daemon::wans",
+        "ways out of which another one is taken, which work again, and which do not",
     ),
     (
         "headgate_shell",

@@ -5,6 +5,7 @@
 
 use super::{ListenerCounts, Machine, Snapshot, Survey};
 use crate::bridges::BridgeView;
+use crate::wans::{WanState, WanView};
 use headgate_bus::DropReason;
 use headgate_shell::RefuseReason;
 use prometheus::TextEncoder;
@@ -202,6 +203,8 @@ impl Snapshot {
         self.listeners(&mut families);
         self.datagrams(&mut families);
         self.bridges(&mut families);
+        self.wans(&mut families);
+        self.recovery(&mut families);
         sessions(survey, &mut families);
         families.0
     }
@@ -601,6 +604,60 @@ impl Snapshot {
                 gauges.map(|(name, count)| sample([("listener", &*socket.name), ("kind", name)], *count))
             }),
         );
+    }
+
+    fn wans(&self, out: &mut Families) {
+        let each = |count: fn(&WanView) -> f64| {
+            let wans = self.wans.iter();
+            wans.map(move |wan| sample([("wan", &*wan.name), ("interface", &*wan.interface)], count(wan)))
+        };
+        let works = |wan: &WanView| (wan.state == WanState::Works).value();
+        out.gauges("wan_works", "1 while a WAN can be the way out.", each(works));
+        let active = |wan: &WanView| wan.active.value();
+        out.gauges("wan_active", "1 for the WAN that is the way out.", each(active));
+        let answered = self.wans.iter().filter_map(|wan| {
+            let seconds = wan.round_trip_ms? / 1_000.0;
+            Some(sample(
+                [("wan", &*wan.name), ("interface", &*wan.interface)],
+                seconds,
+            ))
+        });
+        out.gauges(
+            "wan_round_trip_seconds",
+            "How long the last answer took.",
+            answered,
+        );
+        out.counters(
+            "wan_probes",
+            "How often it was tried whether a WAN works.",
+            each(|wan| wan.probes.value()),
+        );
+        out.counters(
+            "wan_probes_unanswered",
+            "How often nothing answered.",
+            each(|wan| wan.unanswered.value()),
+        );
+        out.counter(
+            "wan_switches",
+            "How often another WAN became the way out.",
+            self.wan_switches,
+        );
+    }
+
+    fn recovery(&self, out: &mut Families) {
+        let Some(recovery) = &self.recovery else { return };
+        out.gauge(
+            "recovery_rounds",
+            "How often all steps of the recovery were taken in vain.",
+            u64::from(recovery.rounds),
+        );
+        if let Some(seconds) = recovery.next_in_seconds {
+            out.gauge(
+                "recovery_next_seconds",
+                "While no uplink is connected: in how many seconds the recovery does something.",
+                seconds,
+            );
+        }
     }
 
     fn bridges(&self, out: &mut Families) {

@@ -18,9 +18,11 @@ use crate::bridges::{BridgeView, Bridges};
 use crate::config::Config;
 use crate::firmware::{Running, RunningSystem};
 use crate::log::{DestinationView, LogHandle};
+use crate::recovery::{RecoveryState, RecoveryView};
 use crate::telemetry::SpanCounts;
 use crate::timekeeping::Timekeeping;
 use crate::traces::Traces;
+use crate::wans::{WanView, Wans};
 use headgate_auth::{Access, LoginStats};
 use headgate_bus::BusStats;
 use headgate_bus::handle::Hub;
@@ -75,6 +77,10 @@ pub(crate) struct Parts {
     pub data_dir: PathBuf,
     /// The system that runs.
     pub running: Running,
+    /// Ways out.
+    pub wans: Wans,
+    /// How far the recovery is.
+    pub recovery: RecoveryState,
 }
 
 /// The highest gauges so far.
@@ -124,6 +130,11 @@ pub(crate) struct Snapshot {
     pub listeners: Vec<ListenerCounts>,
     pub datagrams: Vec<DatagramCounts>,
     pub bridges: Vec<BridgeView>,
+    pub wans: Vec<WanView>,
+    /// How often another WAN became the way out.
+    pub wan_switches: u64,
+    /// `None` where there is none.
+    pub recovery: Option<RecoveryView>,
     /// Name and severity of each alarm that stands.
     pub alarms: Vec<(String, &'static str)>,
     pub log: Vec<DestinationView>,
@@ -231,6 +242,8 @@ impl Counters {
             spans: (tracer, spans),
             data_dir,
             running,
+            wans,
+            recovery,
             ..
         } = &self.0.parts;
         let bus = hub.stats();
@@ -251,6 +264,9 @@ impl Counters {
             listeners: listeners.iter().map(listener_counts).collect(),
             datagrams: datagrams.iter().map(datagram_counts).collect(),
             bridges: bridges.views(),
+            wans: wans.views(),
+            wan_switches: wans.switches(),
+            recovery: recovery.view(),
             alarms: active
                 .into_iter()
                 .map(|alarm| (alarm.id, alarm.severity.name()))

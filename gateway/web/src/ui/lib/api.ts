@@ -57,6 +57,7 @@ import type {
   Trace,
   TraceWanted,
   User,
+  Wan,
 } from "./types.ts";
 
 export const ROOT = "api/v1/";
@@ -234,6 +235,7 @@ export const audit = (after?: number) => get<Page<AuditEntry, number>>("audit", 
 export const gateway = {
   status: () => get<Status>("status"),
   system: () => get<System>("system"),
+  wans: async () => (await get<{ rows: Wan[] }>("wans")).rows,
   starts: async () => (await get<{ rows: Start[] }>("system/starts")).rows,
   overview: () => get<Overview>("overview"),
   history: (series: string[], span: "24h" | "30d") => get<History>("history", { series: series.join(","), span }),

@@ -1,6 +1,6 @@
 // Which colour a state has.
 
-import type { BridgeState, ClientState, Severity } from "./types.ts";
+import type { BridgeState, ClientState, Severity, WanState } from "./types.ts";
 
 export type Tone = "plain" | "ok" | "warn" | "bad" | "urgent" | "accent";
 
@@ -24,6 +24,12 @@ export function ofBridge(state: BridgeState): Tone {
     default:
       return "bad";
   }
+}
+
+export function ofWan(state: WanState): Tone {
+  if (state === "works") return "ok";
+  if (state === "fails") return "bad";
+  return state === "recovers" ? "warn" : "plain";
 }
 
 export function ofSeverity(severity: Severity): Tone {

@@ -686,6 +686,20 @@ export interface Start {
   version: string;
 }
 
+export type WanState = "unknown" | "works" | "recovers" | "fails";
+
+/** A way out for bridges. */
+export interface Wan {
+  name: string;
+  interface: string;
+  active: boolean;
+  state: WanState;
+  state_seconds: number;
+  round_trip_ms: number | null;
+  last_error: string | null;
+  trusted_in_seconds: number | null;
+}
+
 /** The signed file that was taken last, and whether one waits for the next start. */
 export interface Provisioning {
   taken: { number: number; at: number } | null;

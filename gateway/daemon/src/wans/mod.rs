@@ -1,0 +1,467 @@
+//! Several ways out of the gateway's own networks (WANs), of which bridges take the first that works: `[[wans]]`.
+//!
+//! Connections of bridges are bound to the interface of the WAN that was chosen, which needs no rights of the system. The name of that interface stands in the file
+//! `wan` of the service's runtime folder (`$RUNTIME_DIRECTORY`), or else of the data folder, for whoever moves the machine's default route after it, as the appliance does.
+
+mod choice;
+mod link;
+mod probe;
+mod settings;
+
+pub(crate) use settings::{WanSettings, too_many};
+
+use crate::alarms::{Alarms, Severity, Trouble};
+use crate::config::Config;
+use crate::private;
+use choice::{Action, Choice, Health, Input};
+use headgate_dial::{Bind, WayOut};
+use link::{Local, is_elsewhere, locals, of_wan};
+use parking_lot::Mutex;
+use probe::{Names, ProbeError, probe};
+use schemars::JsonSchema;
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+/// How often links are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+/// How often the file is written anew, where that costs no flash.
+const REMIND: Duration = Duration::from_secs(60);
+/// The file with the name of the interface.
+const FILE: &str = "wan";
+
+/// The WANs, and which of them is the way out now. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wans(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    active: Mutex<Option<Active>>,
+    views: Mutex<Vec<WanView>>,
+    switches: AtomicU64,
+    doubted: Notify,
+}
+
+/// The way out.
+#[derive(Clone, Debug)]
+struct Active {
+    name: String,
+    bind: Bind,
+    /// Its interface.
+    interface: Option<String>,
+}
+
+/// What one WAN is and does.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub(crate) struct WanView {
+    pub name: String,
+    /// As configured.
+    pub interface: String,
+    /// It is the way out.
+    pub active: bool,
+    pub state: WanState,
+    /// Seconds since that is so.
+    pub state_seconds: u64,
+    /// Its interface is up and has an address.
+    pub link: bool,
+    pub addresses: Vec<IpAddr>,
+    /// How long the last answer took.
+    pub round_trip_ms: Option<f64>,
+    /// Why nothing was reached, the last time.
+    pub last_error: Option<String>,
+    /// Seconds until it is trusted again, if it goes on to work.
+    pub trusted_in_seconds: Option<u64>,
+    /// How often it was tried since the start,
+    pub probes: u64,
+    /// and how often nothing answered.
+    pub unanswered: u64,
+}
+
+/// Whether a WAN works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum WanState {
+    /// Nothing was tried yet.
+    Unknown,
+    /// It can be the way out.
+    Works,
+    /// It works again, and is not trusted yet.
+    Recovers,
+    /// It has no link, or what it is to reach does not answer.
+    Fails,
+}
+
+impl WanState {
+    /// The word for operators.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Works => "works",
+            Self::Recovers => "recovers",
+            Self::Fails => "fails",
+        }
+    }
+}
+
+impl Wans {
+    /// The name of the way out; `None` where there are no WANs, or none has a link.
+    pub(crate) fn active(&self) -> Option<String> {
+        let active = self.0.active.lock();
+        active.as_ref().map(|active| active.name.clone())
+    }
+
+    /// All, in the order of the configuration.
+    pub(crate) fn views(&self) -> Vec<WanView> {
+        self.0.views.lock().clone()
+    }
+
+    /// How often another one became the way out, since the start.
+    pub(crate) fn switches(&self) -> u64 {
+        self.0.switches.load(Ordering::Relaxed)
+    }
+
+    /// A bridge lost its remote, or did not reach it: the way out is tried at once.
+    pub(crate) fn doubt(&self) {
+        self.0.doubted.notify_one();
+    }
+}
+
+impl WayOut for Wans {
+    fn way_to(&self, remote: IpAddr) -> Option<Bind> {
+        let active = self.0.active.lock().clone()?;
+        let is_away = !is_elsewhere(&locals(), active.interface.as_deref(), remote);
+        is_away.then_some(active.bind)
+    }
+}
+
+/// Keeps [`Wans`] as they are.
+pub(crate) struct Keeper {
+    parts: Parts,
+    known: Known,
+    names: Names,
+    probes: JoinSet<Probed>,
+    /// Of the settings that `known` is of.
+    number: u64,
+    /// Alarms that may stand.
+    alarmed: BTreeSet<String>,
+    /// Where the name of the interface is, and whether that is in memory.
+    file: PathBuf,
+    is_in_memory: bool,
+    written: Instant,
+}
+
+/// What it is made of.
+pub(crate) struct Parts {
+    pub(crate) wans: Wans,
+    pub(crate) alarms: Alarms,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) config: watch::Receiver<Arc<Config>>,
+}
+
+/// What is known beside the choice.
+struct Known {
+    settings: Vec<WanSettings>,
+    choice: Choice,
+    facts: Vec<Facts>,
+    locals: Vec<Local>,
+}
+
+struct Facts {
+    state: WanState,
+    since: Instant,
+    round_trip: Option<Duration>,
+    error: Option<String>,
+    probes: u64,
+    unanswered: u64,
+}
+
+/// What came of a probe. It is of settings of this number.
+type Probed = (u64, usize, Result<Duration, (String, ProbeError)>);
+
+impl Keeper {
+    /// Makes the first choice: bridges that are started after it leave by that one.
+    pub(crate) fn start(parts: Parts) -> Self {
+        let known = Known::new(&parts.config.borrow().wans, Instant::now());
+        let runtime = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from);
+        let mut keeper = Self {
+            is_in_memory: runtime.is_some(),
+            file: runtime.as_deref().unwrap_or(&parts.data_dir).join(FILE),
+            written: Instant::now(),
+            parts,
+            known,
+            names: Names::default(),
+            probes: JoinSet::new(),
+            number: 0,
+            alarmed: BTreeSet::new(),
+        };
+        keeper.write(None);
+        let links = keeper.known.look();
+        keeper.step(links);
+        keeper
+    }
+
+    /// For ever.
+    pub(crate) async fn keep(mut self) {
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            let deadline = self.known.choice.deadline();
+            let inputs = tokio::select! {
+                _ = look.tick() => {
+                    self.follow_settings();
+                    self.remind();
+                    self.known.look()
+                }
+                Some(probed) = self.probes.join_next() => match probed {
+                    Ok((number, wan, result)) if number == self.number => vec![self.known.probed(wan, result)],
+                    _ => continue,
+                },
+                () = self.parts.wans.0.doubted.notified() => vec![Input::Doubted],
+                () = until(deadline) => vec![Input::Timeout],
+            };
+            self.step(inputs);
+        }
+    }
+
+    /// Other settings are another choice.
+    fn follow_settings(&mut self) {
+        let settings = self.parts.config.borrow().wans.clone();
+        if settings == self.known.settings {
+            return;
+        }
+        self.number += 1;
+        self.probes.abort_all();
+        self.names.keep(&settings);
+        let active = self.parts.wans.active();
+        if active.is_some_and(|name| settings.iter().all(|wan| wan.name != name)) {
+            self.use_wan(None);
+        }
+        self.known = Known::new(&settings, Instant::now());
+    }
+
+    fn step(&mut self, inputs: Vec<Input>) {
+        let mut actions = Vec::new();
+        for input in inputs {
+            self.known.choice.handle(input, Instant::now(), &mut actions);
+        }
+        for action in actions {
+            match action {
+                Action::Probe(wan) => {
+                    let asked = probe(self.known.settings[wan].clone(), self.names.clone());
+                    let number = self.number;
+                    self.probes.spawn(async move { (number, wan, asked.await) });
+                }
+                Action::Use(wan) => self.use_wan(Some(self.known.active(wan))),
+                Action::Tell { wan, works } => self.known.log(wan, works),
+            }
+        }
+        self.tell();
+    }
+
+    /// Another one is the way out.
+    fn use_wan(&mut self, active: Option<Active>) {
+        let interface = active.as_ref().and_then(|active| active.interface.clone());
+        let (to, named) = (
+            active.as_ref().map(|active| active.name.clone()),
+            interface.clone(),
+        );
+        let before = std::mem::replace(&mut *self.parts.wans.0.active.lock(), active);
+        match (before, to) {
+            (Some(before), Some(to)) => {
+                self.parts.wans.0.switches.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(from = before.name, to, interface, "another WAN is the way out");
+            }
+            (None, Some(to)) => tracing::info!(to, interface, "a WAN is the way out"),
+            (Some(before), None) => {
+                tracing::info!(from = before.name, "the system chooses the way out again");
+            }
+            (None, None) => {}
+        }
+        self.write(named.as_deref());
+    }
+
+    /// Who follows the file looks again: a router may have another address by now.
+    fn remind(&mut self) {
+        if !self.is_in_memory || self.written.elapsed() < REMIND {
+            return;
+        }
+        let active = self.parts.wans.0.active.lock().clone();
+        if let Some(interface) = active.and_then(|active| active.interface) {
+            self.write(Some(&interface));
+        }
+    }
+
+    fn write(&mut self, interface: Option<&str>) {
+        self.written = Instant::now();
+        let written = tokio::task::block_in_place(|| write(&self.file, interface));
+        if let Err(error) = written {
+            tracing::error!(path = %self.file.display(), %error, "the name of the way out cannot be written down");
+        }
+    }
+
+    /// What operators see.
+    fn tell(&mut self) {
+        let views = self.known.views(Instant::now());
+        let mut gone = std::mem::take(&mut self.alarmed);
+        for view in &views {
+            let id = format!("wan_down_{}", view.name);
+            let trouble = (view.state == WanState::Fails).then(|| {
+                let why = view.last_error.as_deref().unwrap_or("nothing was reached");
+                let summary = format!(
+                    "the WAN `{}` ({}) does not work: {why}",
+                    view.name, view.interface
+                );
+                Trouble::new(Severity::Warning, summary)
+            });
+            // One that works again may not for long.
+            if view.state != WanState::Recovers {
+                self.parts.alarms.set(&id, trouble);
+            }
+            gone.remove(&id);
+            self.alarmed.insert(id);
+        }
+        gone.iter().for_each(|id| self.parts.alarms.set(id, None));
+        *self.parts.wans.0.views.lock() = views;
+    }
+}
+
+fn write(path: &Path, interface: Option<&str>) -> io::Result<()> {
+    match interface {
+        Some(name) => private::replace(path, format!("{name}\n").as_bytes()),
+        None if path.exists() => private::remove(path),
+        None => Ok(()),
+    }
+}
+
+impl Known {
+    fn new(settings: &[WanSettings], now: Instant) -> Self {
+        let facts = |_: &WanSettings| Facts {
+            state: WanState::Unknown,
+            since: now,
+            round_trip: None,
+            error: None,
+            probes: 0,
+            unanswered: 0,
+        };
+        Self {
+            settings: settings.to_vec(),
+            choice: Choice::new(settings, now),
+            facts: settings.iter().map(facts).collect(),
+            locals: Vec::new(),
+        }
+    }
+
+    /// Looks at links.
+    fn look(&mut self) -> Vec<Input> {
+        self.locals = locals();
+        let wans = self.settings.iter().enumerate();
+        let link = |(wan, settings): (usize, &WanSettings)| Input::Link {
+            wan,
+            up: !of_wan(&self.locals, &settings.bind()).is_empty(),
+        };
+        wans.map(link).collect()
+    }
+
+    fn probed(&mut self, wan: usize, result: Result<Duration, (String, ProbeError)>) -> Input {
+        let facts = &mut self.facts[wan];
+        facts.probes += 1;
+        let answered = result.is_ok();
+        match result {
+            Ok(took) => (facts.round_trip, facts.error) = (Some(took), None),
+            Err((target, error)) => {
+                facts.unanswered += 1;
+                facts.error = Some(format!("{target}: {error}"));
+            }
+        }
+        Input::Probed { wan, answered }
+    }
+
+    fn active(&self, wan: usize) -> Active {
+        let settings = &self.settings[wan];
+        let bind = settings.bind();
+        let interface = match &bind {
+            Bind::Interface(name) => Some(name.clone()),
+            Bind::Address(_) => of_wan(&self.locals, &bind)
+                .first()
+                .map(|local| local.interface.clone()),
+        };
+        Active {
+            name: settings.name.clone(),
+            bind,
+            interface,
+        }
+    }
+
+    fn log(&self, wan: usize, works: bool) {
+        let WanSettings { name, interface, .. } = &self.settings[wan];
+        match works {
+            true => tracing::info!(wan = name, interface, "a WAN works"),
+            false => {
+                let error = self.error_of(wan);
+                tracing::warn!(wan = name, interface, error, "a WAN does not work");
+            }
+        }
+    }
+
+    fn error_of(&self, wan: usize) -> Option<String> {
+        match of_wan(&self.locals, &self.settings[wan].bind()).is_empty() {
+            true => Some("no link, or no address".into()),
+            false => self.facts[wan].error.clone(),
+        }
+    }
+
+    fn views(&mut self, now: Instant) -> Vec<WanView> {
+        (0..self.settings.len()).map(|wan| self.view(wan, now)).collect()
+    }
+
+    fn view(&mut self, wan: usize, now: Instant) -> WanView {
+        let settings = &self.settings[wan];
+        let locals = of_wan(&self.locals, &settings.bind());
+        let link = !locals.is_empty();
+        let state = match self.choice.health(wan) {
+            _ if !link => WanState::Fails,
+            (Health::Unknown, _) => WanState::Unknown,
+            (Health::Works, _) => WanState::Works,
+            (Health::Fails, true) => WanState::Recovers,
+            (Health::Fails, false) => WanState::Fails,
+        };
+        let addresses = locals.iter().map(|local| local.address).collect();
+        let last_error = self.error_of(wan);
+        let facts = &mut self.facts[wan];
+        if facts.state != state {
+            (facts.state, facts.since) = (state, now);
+        }
+        let trusted_in = self.choice.trusted_in(wan, now);
+        WanView {
+            name: settings.name.clone(),
+            interface: settings.interface.clone(),
+            active: self.choice.active() == Some(wan),
+            state,
+            state_seconds: now.duration_since(facts.since).as_secs(),
+            link,
+            addresses,
+            round_trip_ms: facts
+                .round_trip
+                .map(|took| (took.as_secs_f64() * 10_000.0).round() / 10.0),
+            last_error,
+            trusted_in_seconds: trusted_in.map(|left| left.as_secs()),
+            probes: facts.probes,
+            unanswered: facts.unanswered,
+        }
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,151 @@
+//! Whether something can be reached by a WAN.
+
+use super::settings::{WanSettings, place};
+use headgate_dial::reach;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::net::lookup_host;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+/// Addresses of a name that are tried.
+const MOST_ADDRESSES: usize = 4;
+
+/// What names stood for when they were looked up last: servers for names may be behind what does not work.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Names(Arc<Mutex<BTreeMap<String, Vec<SocketAddr>>>>);
+
+impl Names {
+    /// Forgets what nobody asks for.
+    pub(super) fn keep(&self, wans: &[WanSettings]) {
+        let is_wanted = |name: &String| wans.iter().any(|wan| wan.probe.contains(name));
+        self.0.lock().retain(|name, _| is_wanted(name));
+    }
+
+    async fn look_up(&self, target: &str, within: Duration) -> Result<Vec<SocketAddr>, ProbeError> {
+        let (host, port) = place(target).ok_or(ProbeError::NoAddress)?;
+        if let Ok(address) = host.parse::<IpAddr>() {
+            return Ok(vec![(address, port).into()]);
+        }
+        let known = || self.0.lock().get(target).cloned();
+        let found = match timeout(within, lookup_host((host, port))).await {
+            Ok(Ok(found)) => found.take(MOST_ADDRESSES).collect::<Vec<_>>(),
+            Ok(Err(error)) => return known().ok_or(ProbeError::Name(error)),
+            Err(_) => return known().ok_or(ProbeError::NameTimeout),
+        };
+        self.0.lock().insert(target.to_owned(), found.clone());
+        Ok(found)
+    }
+}
+
+/// Why nothing was reached.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ProbeError {
+    #[error("the name cannot be resolved: {0}")]
+    Name(io::Error),
+    #[error("the name was not resolved in time")]
+    NameTimeout,
+    #[error("it has no address")]
+    NoAddress,
+    #[error("{0}")]
+    Connect(#[from] io::Error),
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+}
+
+/// How long the first of what is to be reached took to accept a connection; else, what the last one said.
+pub(super) async fn probe(wan: WanSettings, names: Names) -> Result<Duration, (String, ProbeError)> {
+    let mut tries = JoinSet::new();
+    for target in wan.probe.clone() {
+        let (wan, names) = (wan.clone(), names.clone());
+        tries.spawn(async move {
+            let reached = reach_target(&wan, &target, &names).await;
+            reached.map_err(|error| (target, error))
+        });
+    }
+    let mut failure = (String::new(), ProbeError::NoAddress);
+    while let Some(tried) = tries.join_next().await {
+        match tried {
+            Ok(Ok(took)) => return Ok(took),
+            Ok(Err(failed)) => failure = failed,
+            // It was cut off, or has panicked.
+            Err(_) => {}
+        }
+    }
+    Err(failure)
+}
+
+async fn reach_target(wan: &WanSettings, target: &str, names: &Names) -> Result<Duration, ProbeError> {
+    let addresses = names.look_up(target, wan.timeout).await?;
+    let bind = wan.bind();
+    let began = Instant::now();
+    let connecting = async {
+        let mut last = ProbeError::NoAddress;
+        for address in addresses {
+            match reach(address, Some(&bind)).await {
+                Ok(_) => return Ok(began.elapsed()),
+                Err(error) => last = error.into(),
+            }
+        }
+        Err(last)
+    };
+    let reached = timeout(wan.timeout, connecting).await;
+    reached.unwrap_or(Err(ProbeError::Timeout(wan.timeout)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    fn wan(probe: Vec<String>) -> WanSettings {
+        WanSettings {
+            name: "a".into(),
+            interface: "127.0.7.1".into(),
+            probe,
+            timeout: Duration::from_secs(20),
+            ..WanSettings::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn one_that_accepts_is_enough_and_is_asked_from_the_wan() {
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let there = server.local_addr().unwrap().to_string();
+        let gone = {
+            let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            closed.local_addr().unwrap().to_string()
+        };
+        let asked = probe(wan(vec![gone.clone(), there]), Names::default());
+        let (answered, accepted) = tokio::join!(asked, server.accept());
+        answered.unwrap();
+        assert_eq!(accepted.unwrap().1.ip().to_string(), "127.0.7.1");
+        let (target, error) = probe(wan(vec![gone.clone()]), Names::default())
+            .await
+            .unwrap_err();
+        assert_eq!(target, gone);
+        assert!(matches!(error, ProbeError::Connect(_)), "{error}");
+    }
+
+    /// The server for names may be behind what does not work.
+    #[tokio::test]
+    async fn a_name_that_was_known_is_known_while_nobody_can_be_asked() {
+        let names = Names::default();
+        let known = vec!["192.0.2.1:8883".parse().unwrap()];
+        let target = "cloud.invalid:8883";
+        let unknown = names.look_up(target, Duration::from_secs(20)).await;
+        assert!(matches!(
+            unknown,
+            Err(ProbeError::Name(_) | ProbeError::NameTimeout)
+        ));
+        names.0.lock().insert(target.into(), known.clone());
+        let found = names.look_up(target, Duration::from_secs(20)).await.unwrap();
+        assert_eq!(found, known);
+        names.keep(&[]);
+        assert!(names.0.lock().is_empty());
+    }
+}
