@@ -109,7 +109,7 @@ do_install:append () {
         ${UNPACKDIR}/headgate-network.service ${D}${systemd_system_unitdir}/
     install -D -m 0644 $image/etc/systemd/networkd.conf.d/headgate.conf ${D}${systemd_unitdir}/networkd.conf.d/20-headgate.conf
     # Here the data folder is elsewhere.
-    sed -i -e 's|/data/headgate/wan|${localstatedir}/lib/headgate/wan|' ${D}${systemd_system_unitdir}/headgate-wan.*
+    sed -i -e 's|/run/headgate/wan|${localstatedir}/lib/headgate/wan|' ${D}${systemd_system_unitdir}/headgate-wan.*
     sed -i -e 's|/data/system|${HEADGATE_STATE}|' ${D}${systemd_system_unitdir}/headgate-cellular@.service ${D}${nonarch_libdir}/headgate/modem
     sed -i -e 's|^RequiresMountsFor=.*|RequiresMountsFor=${HEADGATE_STATE}|' ${D}${systemd_system_unitdir}/headgate-cellular@.service
     install -d ${D}${nonarch_libdir}/sysctl.d
