@@ -74,13 +74,16 @@ class Modem:
                     self.is_in_call = False
                     self.hung_up += 1
             except OSError:
-                pass  # QEMU was killed
+                self.is_in_call = False  # QEMU was killed
 
     def forward(self) -> None:
         while True:
             packet = os.read(self.tun, 2048)
-            if self.is_in_call and not self.is_deaf:
-                self.send(IP, packet)
+            try:
+                if self.is_in_call and not self.is_deaf:
+                    self.send(IP, packet)
+            except OSError:
+                pass  # QEMU was killed
 
     # AT commands
 
