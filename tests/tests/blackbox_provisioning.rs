@@ -1,7 +1,7 @@
 //! A signed provisioning file: docs/appliance.md. One file makes a gateway of a plant out of a new one, before it runs and while it does.
 
 use headgate_tests::blackbox::{HttpClient, Mosquitto, Setup};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fs;
 
 /// Two pairs as `openssl genpkey -algorithm ed25519` and `openssl pkey -pubout` make them.
@@ -220,6 +220,11 @@ fn what_waits_unsigned_is_put_aside_at_the_start() {
     assert_eq!(control.get("/api/v1/system").json()["node"], "new");
     let alarms = control.get("/api/v1/alarms").text();
     assert!(alarms.contains("it is not signed"), "{alarms}");
+    let rows = control.get("/api/v1/audit?limit=5").json()["rows"].clone();
+    let is_told = |row: &Value| {
+        row["action"] == "A provisioning file that waited is not taken." && row["status"] == 422
+    };
+    assert!(rows.as_array().unwrap().iter().any(is_told), "{rows}");
     daemon.stop();
 }
 

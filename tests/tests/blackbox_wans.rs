@@ -133,6 +133,9 @@ fn bridges_leave_by_the_first_wan_that_works_and_their_queues_go_with_them() {
     // The gateway dies, and the better one is back in the meantime.
     let daemon = daemon.restart();
     wait_for(&setup, "cellular");
+    eventually("it was asked for long enough", || {
+        (row(0)["state"] == "fails").then_some(())
+    });
     doors[0].open();
     eventually("it is not trusted at once", || {
         (row(0)["state"] == "recovers").then_some(())

@@ -18,9 +18,14 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
+
+/// How long one of several addresses of a name may take.
+const ADDRESS_TIME: Duration = Duration::from_secs(8);
 
 /// Any stream of bytes.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -197,14 +202,23 @@ impl Dial {
         let found: Vec<SocketAddr> = found.collect();
         on_step(Step::Resolved(found.clone()));
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        for address in found {
+        let count = found.len();
+        for (n, address) in found.into_iter().enumerate() {
             let way = self.way_out.as_ref().filter(|_| self.bind.is_none());
             let way = way.and_then(|out| out.way_to(address.ip()));
-            if let Some(way) = &way {
-                on_step(Step::Leaves(way.clone()));
-            }
-            match reach(address, self.bind.as_ref().or(way.as_ref())).await {
+            let reaching = reach(address, self.bind.as_ref().or(way.as_ref()));
+            let reached = match n + 1 == count {
+                true => reaching.await,
+                // Others come after it.
+                false => timeout(ADDRESS_TIME, reaching)
+                    .await
+                    .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
+            };
+            match reached {
                 Ok(stream) => {
+                    if let Some(way) = way {
+                        on_step(Step::Leaves(way));
+                    }
                     on_step(Step::Connected(address));
                     return Ok(stream);
                 }

@@ -114,6 +114,7 @@ pub(crate) fn run(path: Option<&Path>) -> Outcome {
             text,
             undone,
             instead,
+            refused: provisioned.and_then(Result::err),
         },
         log,
         restart.clone(),
@@ -135,6 +136,8 @@ struct Written {
     undone: bool,
     /// It is not the one in the file.
     instead: Option<Instead>,
+    /// Why a provisioning file that waited is not taken.
+    refused: Option<ProvisioningError>,
 }
 
 async fn serve(
@@ -282,6 +285,7 @@ async fn serve(
         text,
         undone,
         instead,
+        refused,
     } = written;
     let told = file
         .if_there()
@@ -308,6 +312,11 @@ async fn serve(
     let audit = AuditLog::open(&config.data_dir);
     tell_restore(&audit, &config.data_dir);
     tell_provisioning(&audit, &config.data_dir);
+    if let Some(error) = refused {
+        // Whoever brought it was told that it waits.
+        let action = "A provisioning file that waited is not taken.";
+        tell_start(&audit, action, 422, Some(error.to_string().into()));
+    }
     let answers = Control {
         bridges: bridges.clone(),
         wans: wans.clone(),
@@ -489,7 +498,7 @@ fn tell_restore(audit: &AuditLog, data_dir: &Path) {
     };
     // What fails is tried again at the next start.
     let action = "A backup has taken the place of all data.";
-    if tell_start(audit, action, before.map(Into::into))
+    if tell_start(audit, action, 200, before.map(Into::into))
         && let Err(error) = archive::forget_taken(data_dir)
     {
         tracing::warn!(%error, "the audit log will say again that a backup has taken the place of all data");
@@ -501,13 +510,13 @@ fn tell_provisioning(audit: &AuditLog, data_dir: &Path) {
     let untold = provisioning::taken(data_dir).filter(|taken| !taken.is_told);
     let Some(taken) = untold else { return };
     let action = "A provisioning file has changed this gateway.";
-    if tell_start(audit, action, Some(taken.number.into())) {
+    if tell_start(audit, action, 200, Some(taken.number.into())) {
         provisioning::was_told(data_dir);
     }
 }
 
-/// Whether the audit log says now what the start has done.
-fn tell_start(audit: &AuditLog, action: &str, after: Option<serde_json::Value>) -> bool {
+/// Whether the audit log says now what the start has done. `status`: as an answer over HTTP would have it.
+fn tell_start(audit: &AuditLog, action: &str, status: u16, after: Option<serde_json::Value>) -> bool {
     let told = AuditEntry {
         number: 0,
         at: sys::unix_time(),
@@ -515,7 +524,7 @@ fn tell_start(audit: &AuditLog, action: &str, after: Option<serde_json::Value>) 
         from: "this machine".into(),
         request: "start".into(),
         action: action.into(),
-        status: Some(200),
+        status: Some(status),
         before: None,
         after,
     };

@@ -26,6 +26,8 @@ pub(crate) struct Sys {
     settings: SysSettings,
     config: watch::Receiver<Arc<Config>>,
     mosquitto: Mosquitto,
+    /// The way out that was told last.
+    wan: Option<String>,
 }
 
 /// What happens and is not told yet, at most: as much as comes when a large fleet loses its network. The rest counts as `notices/dropped`.
@@ -37,6 +39,8 @@ const LONG_SCHEDULE: Duration = Duration::from_millis(240);
 
 /// What is retained under the gateway's name.
 const ABOUT: [&str; 4] = ["version", "uptime", "datetime", "sysdescr"];
+/// The same of the way out, while there is one.
+const WAN: &str = "system/wan";
 
 impl Sys {
     /// Nothing is published before [`Sys::run`].
@@ -49,6 +53,7 @@ impl Sys {
             settings,
             config,
             mosquitto: Mosquitto::default(),
+            wan: None,
         }
     }
 
@@ -82,6 +87,7 @@ impl Sys {
                 }
                 () = tokio::time::sleep_until(watch) => {
                     self.watch(watch.elapsed());
+                    self.tell_wan();
                     watch = tokio::time::Instant::now() + WATCH;
                 }
                 () = tokio::time::sleep_until(next), if period < Duration::MAX => {
@@ -170,6 +176,16 @@ impl Sys {
         );
     }
 
+    /// Which way out is taken, when that changes. It is retained.
+    fn tell_wan(&mut self) {
+        let active = self.counters.active_wan();
+        if active != self.wan && self.period() < Duration::MAX {
+            self.wan = active;
+            let name = self.wan.clone().unwrap_or_default();
+            self.publish(WAN, name, Qos::AtMostOnce, true);
+        }
+    }
+
     /// Says when the gateway's tasks are held up. EMQ 2: `sysmon/long_schedule`.
     fn watch(&self, late: Duration) {
         if late >= LONG_SCHEDULE {
@@ -230,9 +246,12 @@ impl Sys {
     }
 
     /// Nothing is retained any more under the gateway's name.
-    fn take_back(&self) {
+    fn take_back(&mut self) {
         for name in ABOUT {
             self.publish(name, String::new(), Qos::AtMostOnce, true);
+        }
+        if self.wan.take().is_some() {
+            self.publish(WAN, String::new(), Qos::AtMostOnce, true);
         }
     }
 
@@ -289,9 +308,6 @@ impl Sys {
         }
         for wan in &now.wans {
             tell(&format!("wan/{}", wan.name), wan.state.name().to_owned());
-            if wan.active {
-                tell("wan", wan.name.clone());
-            }
         }
         if let Some(system) = &now.system {
             tell("slot", system.slot.clone());

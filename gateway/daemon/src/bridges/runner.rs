@@ -6,7 +6,7 @@ use super::provisioner::Provisioner;
 use super::{BridgeError, bytes_of, credentials};
 use crate::sys::unix_time;
 use crate::timeline::ClockState;
-use crate::wans::Wans;
+use crate::wans::{Wans, Way};
 use headgate_bridge::{
     BridgeEndpoint, BridgePlan, BridgeStatus, EndReason, Start, Uplink, UplinkAction, UplinkInput,
 };
@@ -86,6 +86,10 @@ struct Open {
     password: Option<String>,
     /// It leaves by the WAN that was the way out, or would have.
     by_wan: bool,
+    /// Which was that, when it was dialed.
+    way: Option<Way>,
+    /// It is not there yet.
+    dialing: bool,
 }
 
 impl Runner {
@@ -96,7 +100,7 @@ impl Runner {
         let mut look = interval(LOOK);
         let mut leaving = false;
         let mut spent = self.is_spent();
-        let mut wan = self.wans.active();
+        let mut way = self.wans.way();
         if self.paused || spent {
             self.step(UplinkInput::Paused, &told, &mut open);
         }
@@ -131,19 +135,26 @@ impl Runner {
                             open.renew_at = opened.renew_after.map(|after| Instant::now() + after);
                             open.password = opened.password;
                             open.by_wan = opened.by_wan;
+                            open.dialing = false;
                         }
                     }
                     Told::Unreached(address, error) => {
                         let bridge = &self.plan.settings().name;
                         self.status.set_failure(&address, &error.to_string());
                         tracing::warn!(bridge, %error, "bridge does not reach its remote");
-                        self.wans.doubt();
+                        if self.leaves_by_wan(open.as_ref()) {
+                            self.wans.doubt();
+                        }
                     }
                     Told::Input(input) => {
+                        let by_wan = self.leaves_by_wan(open.as_ref());
                         if matches!(&input, UplinkInput::Ended(_) | UplinkInput::Dialed(false)) {
                             open = None;
                         }
                         self.note(&input);
+                        if by_wan && matches!(&input, UplinkInput::Ended(reason) if *reason != EndReason::Asked) {
+                            self.wans.doubt();
+                        }
                         self.step(input, &told, &mut open);
                     }
                 },
@@ -155,11 +166,11 @@ impl Runner {
                     } else if was_spent && !spent && !self.paused {
                         self.step(UplinkInput::Resumed, &told, &mut open);
                     }
-                    let other_wan = std::mem::replace(&mut wan, self.wans.active()) != wan;
-                    if other_wan && self.leaves_by_wan(open.as_ref()) && !self.paused && !spent && !leaving {
-                        // By the new one, and at once: its queue stays what it is.
-                        self.step(UplinkInput::Paused, &told, &mut open);
-                        self.step(UplinkInput::Resumed, &told, &mut open);
+                    let before = std::mem::replace(&mut way, self.wans.way());
+                    let left_by = open.as_ref().map_or(&before, |open| &open.way);
+                    let is_moved = *left_by != way && self.leaves_by_wan(open.as_ref());
+                    if is_moved && !self.paused && !spent && !leaving {
+                        self.come_again(&told, &mut open);
                     }
                     self.look(&told, &mut open).await;
                 }
@@ -179,6 +190,16 @@ impl Runner {
         spent
     }
 
+    /// By another WAN, and at once: its queue stays what it is.
+    fn come_again(&mut self, told: &mpsc::UnboundedSender<Told>, open: &mut Option<Open>) {
+        if let Some(dialed) = open.take_if(|open| open.dialing) {
+            dialed.task.abort();
+            self.step(UplinkInput::Dialed(false), told, open);
+        }
+        self.step(UplinkInput::Paused, told, open);
+        self.step(UplinkInput::Resumed, told, open);
+    }
+
     /// Whether it should come again when another WAN is the way out: what does not leave by one goes on.
     fn leaves_by_wan(&self, open: Option<&Open>) -> bool {
         let settings = self.plan.settings();
@@ -195,7 +216,6 @@ impl Runner {
             UplinkInput::Ended(EndReason::Asked) => tracing::info!(bridge, "bridge disconnected"),
             UplinkInput::Ended(reason) => {
                 tracing::warn!(bridge, %reason, "bridge lost its remote");
-                self.wans.doubt();
                 // What the remote said says more.
                 let error = match self.status.last_error() {
                     error if error.is_empty() => reason.to_string(),
@@ -247,7 +267,8 @@ impl Runner {
             provisioner: self.provisioner.clone(),
         };
         // Before the first WAN has a link it leaves as the system says, and is to come by that one.
-        let is_undecided = self.wans.active().is_none();
+        let way = self.wans.way();
+        let is_undecided = way.is_none();
         // Nobody hears of it only when the bridge has left.
         let task = tokio::spawn(async move {
             let input = match attempt.dial().await {
@@ -274,6 +295,8 @@ impl Runner {
             cut_at: None,
             password: None,
             by_wan: true,
+            way,
+            dialing: true,
         }
     }
 

@@ -100,10 +100,10 @@ fn recovery(recovery: &Value) -> String {
         (Some(next), _) => {
             let left = recovery["next_in_seconds"].as_u64().unwrap_or_default();
             let left = humantime::format_duration(Duration::from_secs(left));
-            format!("no uplink is connected: `{next}` in {left}, {rounds} rounds in vain")
+            format!("no uplink is connected: `recovery` does {next} in {left}, after {rounds} rounds in vain")
         }
         (None, 0) => String::new(),
-        (None, _) => format!("{rounds} rounds in vain, a connection has not held for long yet"),
+        (None, _) => format!("{rounds} rounds in vain; a connection that holds makes up for them"),
     }
 }
 

@@ -7,6 +7,8 @@ use std::collections::BTreeSet;
 
 /// Changes that are shown.
 const MOST: usize = 20;
+/// Lists of which the order counts.
+const ORDERED: [&str; 1] = ["wans"];
 /// Characters of a value that are shown.
 const LONGEST: usize = 60;
 
@@ -97,6 +99,19 @@ fn compare_named(path: &str, old: &[(&str, &Value)], new: &[(&str, &Value)], cha
     };
     changes.extend(entries(path, &left(old, new), "gone"));
     changes.extend(entries(path, &left(new, old), "new"));
+    let order = |list: &[(&str, &Value)], other: &[(&str, &Value)]| {
+        let names = list.iter().map(|(name, _)| (*name).to_owned());
+        names.filter(|name| among(other, name)).collect::<Vec<_>>()
+    };
+    let (before, after) = (order(old, new), order(new, old));
+    if before != after && ORDERED.contains(&path) {
+        let (before, after) = (before.join(", "), after.join(", "));
+        changes.push(format!(
+            "{path}: in another order: {} → {}",
+            cut(&before),
+            cut(&after)
+        ));
+    }
 }
 
 /// Entries without names: what is alike at the beginning and at the end is the same.

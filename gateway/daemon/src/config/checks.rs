@@ -143,6 +143,7 @@ pub(super) fn warnings(config: &Config) -> Vec<Fault> {
     warnings.extend(users::warnings(config));
     warnings.extend(system::loose_data_dir(&config.data_dir));
     warnings.extend(system::missing_reset(config));
+    warnings.extend(system::missing_interfaces(config));
     warnings
 }
 

@@ -97,6 +97,17 @@ pub(super) fn loose_data_dir(folder: &Path) -> Option<Fault> {
     })
 }
 
+/// Interfaces of WANs that are not there may come later, as modems do; or their names are wrong.
+pub(super) fn missing_interfaces(config: &Config) -> Vec<Fault> {
+    let wans = config.wans.iter().enumerate();
+    let missing = wans.filter(|(_, wan)| wan.faults().is_empty() && !wan.is_here());
+    let faults = missing.flat_map(|(n, wan)| {
+        let what = format!("this machine has no `{}` now", wan.interface);
+        of_entry("wans", n, &wan.name, vec![Fault::new("interface", what)])
+    });
+    faults.collect()
+}
+
 /// The program of `recovery.reset` may come later, but it is better to hear now that it is not there than in a plant without an uplink.
 pub(super) fn missing_reset(config: &Config) -> Option<Fault> {
     let program = config.recovery.reset.first()?;

@@ -192,6 +192,11 @@ impl Counters {
         self.0.parts.totals.count(metric);
     }
 
+    /// The name of the way out.
+    pub(crate) fn active_wan(&self) -> Option<String> {
+        self.0.parts.wans.active()
+    }
+
     /// Where the data are.
     pub(crate) fn data_dir(&self) -> &Path {
         &self.0.parts.data_dir

@@ -9,6 +9,8 @@ use rustls_pki_types::pem::{PemObject, SectionKind};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::str::FromStr;
 
 /// Entries of any list: passwords are hashed at the start, which takes tens of milliseconds each.
 const MOST: usize = 200;
@@ -131,7 +133,7 @@ impl Document {
             line: error
                 .span()
                 .map_or(1, |span| text[..span.start].matches('\n').count() + 1),
-            what: error.message().to_owned(),
+            what: without_value(error.message()).to_owned(),
         })?;
         for (list, entries) in [
             ("devices", document.devices.len()),
@@ -200,6 +202,7 @@ impl Document {
                 doubts.push(format!("files: `{}` has neither certificates nor keys", name.0));
             }
         }
+        doubts.extend(self.doubts_of_wans());
         let mut named = BTreeSet::new();
         self.configuration
             .values()
@@ -207,6 +210,29 @@ impl Document {
         for name in named {
             if !self.files.iter().any(|file| file.name.0 == name) {
                 doubts.push(format!("configuration: `{FOLDER}/{name}` is not among the files: it must be on the gateway already"));
+            }
+        }
+        doubts
+    }
+
+    /// Ways out by interfaces that lead nowhere.
+    fn doubts_of_wans(&self) -> Vec<String> {
+        let wans = self.configuration.get("wans").and_then(Value::as_array);
+        let interfaces = wans.into_iter().flatten();
+        let interfaces = interfaces.filter_map(|wan| wan.get("interface")?.as_str());
+        let named = interfaces.filter(|interface| IpAddr::from_str(interface).is_err());
+        let mut doubts = Vec::new();
+        for interface in named {
+            let mut networks = self.network.iter().filter(|network| network.covers(interface));
+            match networks.next() {
+                None if self.network.is_empty() => {}
+                None => doubts.push(format!(
+                    "configuration.wans: `{interface}` is none of the interfaces of `[[network]]`"
+                )),
+                Some(network) if !network.leads_out() => doubts.push(format!(
+                    "network: `{interface}` is to be a way out, and has no `gateway`"
+                )),
+                Some(_) => {}
             }
         }
         doubts
@@ -231,6 +257,16 @@ impl Document {
     pub(crate) fn link_files(&self) -> Vec<Written> {
         let link = |network: &Network| network.link(self.number);
         self.network.iter().flat_map(link).collect()
+    }
+}
+
+/// A value of another type may be a password in the wrong place: it is not told, what was expected is.
+fn without_value(message: &str) -> &str {
+    match message.starts_with("invalid ") {
+        true => message
+            .find("expected ")
+            .map_or("this cannot be", |at| &message[at..]),
+        false => message,
     }
 }
 
@@ -283,7 +319,8 @@ fn section(above: String, table: &Map<String, Value>, edits: &mut Vec<Edit>) {
         match value {
             Value::Object(table) => section(path, table, edits),
             Value::Array(list) => match list.iter().map(named).collect::<Option<Vec<_>>>() {
-                Some(named) if !named.is_empty() => {
+                // Their order counts: those of the file take the place of all.
+                Some(named) if !named.is_empty() && path != "wans" => {
                     let entries = named.into_iter();
                     edits.extend(
                         entries.map(|(name, entry)| edit(format!("{path}[{name}]"), Value::Object(entry))),
@@ -333,6 +370,26 @@ mod tests {
         assert_eq!(edits, wanted);
     }
 
+    /// Which of them comes first says which is preferred.
+    #[test]
+    fn ways_out_take_the_place_of_all_and_are_compared_with_the_network() {
+        let text = "number = 1\n[[network]]\ninterface = \"eth0\"\naddresses = [\"192.0.2.7/24\"]\n\
+            [[network]]\ninterface = \"wl*\"\n\
+            [[configuration.wans]]\nname = \"a\"\ninterface = \"eth0\"\n\
+            [[configuration.wans]]\nname = \"b\"\ninterface = \"wlan0\"\n\
+            [[configuration.wans]]\nname = \"c\"\ninterface = \"ppp0\"\n";
+        let edits = edits(text);
+        assert_eq!(edits.len(), 1);
+        assert_eq!(edits[0].0, "wans");
+        let doubts = Document::parse(text).unwrap().doubts_of_wans();
+        assert_eq!(doubts.len(), 2, "{doubts:?}");
+        assert!(
+            doubts[0].contains("`eth0`") && doubts[0].contains("`gateway`"),
+            "{doubts:?}"
+        );
+        assert!(doubts[1].contains("`ppp0`"), "{doubts:?}");
+    }
+
     #[test]
     fn what_is_wrong_is_named_by_its_line_and_secrets_are_not_told() {
         let told = |text: &str| Document::parse(text).unwrap_err().to_string();
@@ -342,6 +399,14 @@ mod tests {
             told_of.starts_with("line 4: unknown field `pasword`") && !told_of.contains("SECRET"),
             "{told_of}"
         );
+        for secret in [
+            "[[users]]\nname = \"a\"\npassword = 987654321\n",
+            "users = [\"987654321\"]\n",
+            "[[network]]\ninterface = \"a\"\nwifi = \"987654321\"\n",
+        ] {
+            let told = told(&format!("number = 1\n{secret}"));
+            assert!(told.contains("expected") && !told.contains("987654321"), "{told}");
+        }
         assert!(told("").contains("number"));
         assert!(told("number = 1\n[configuration]\ndata_dir = \"/\"\n").contains("data_dir"));
         let files = |second: &str| {

@@ -281,6 +281,20 @@ impl Network {
         }
     }
 
+    /// Whether it is of this interface.
+    pub(super) fn covers(&self, interface: &str) -> bool {
+        let Interface(name) = &self.interface;
+        match name.strip_suffix('*') {
+            Some(beginning) => interface.starts_with(beginning),
+            None => name == interface,
+        }
+    }
+
+    /// Whether it has a default route of its own: by DHCP, by the provider, or as the file says.
+    pub(super) fn leads_out(&self) -> bool {
+        self.addresses.is_empty() || self.gateway.is_some()
+    }
+
     /// What is probably not as it was meant.
     pub(super) fn doubts(&self) -> Vec<String> {
         let Interface(name) = &self.interface;

@@ -37,7 +37,7 @@ pub(super) enum Action {
 /// What is known of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Health {
-    /// Nothing is known yet: it is taken for good until it is found not to be.
+    /// It was never trusted: it is taken for good until nobody answers, and from its first answer on.
     Unknown,
     Works,
     /// It does not work, or not for long enough.
@@ -60,6 +60,8 @@ struct Wan {
     back_at: Option<Instant>,
     /// It is being asked.
     asked: bool,
+    /// What is being asked was asked before its link was lost.
+    stale: bool,
     /// When it is asked next.
     ask_at: Instant,
     asked_at: Option<Instant>,
@@ -75,6 +77,7 @@ impl Wan {
             patience: settings.back_after,
             back_at: None,
             asked: false,
+            stale: false,
             ask_at: now,
             asked_at: None,
             settings,
@@ -82,7 +85,12 @@ impl Wan {
     }
 
     fn is_usable(&self) -> bool {
-        self.link && self.health != Health::Fails
+        self.link
+            && match self.health {
+                Health::Unknown => self.failures == 0,
+                Health::Works => true,
+                Health::Fails => false,
+            }
     }
 
     /// All is well, and has not been for long enough.
@@ -151,6 +159,28 @@ impl Choice {
         }
     }
 
+    /// Of other settings: what is known of a WAN stays, unless it leaves by another interface or is to reach something else.
+    pub(super) fn with(self, settings: &[WanSettings], now: Instant) -> Self {
+        let active = self.active.map(|active| self.wans[active].settings.clone());
+        let mut known = self.wans;
+        let of = |settings: &WanSettings| {
+            let same = known.iter().position(|wan| wan.settings.is_same(settings));
+            let wan = same.map(|at| known.swap_remove(at));
+            Wan {
+                settings: settings.clone(),
+                // Nobody answers for it any more.
+                asked: false,
+                stale: false,
+                ask_at: now,
+                ..wan.unwrap_or_else(|| Wan::new(settings.clone(), now))
+            }
+        };
+        Self {
+            active: active.and_then(|active| settings.iter().position(|wan| wan.is_same(&active))),
+            wans: settings.iter().map(of).collect(),
+        }
+    }
+
     pub(super) fn active(&self) -> Option<usize> {
         self.active
     }
@@ -183,7 +213,10 @@ impl Choice {
             Input::Probed { wan, answered } => self.probed(wan, answered, now, out),
             Input::Doubted => {
                 if let Some(active) = self.active {
-                    self.ask_soon(active, now);
+                    // A miss is one however many bridges tell of it.
+                    let asked_at = self.wans[active].asked_at;
+                    let soon = asked_at.map_or(now, |at| now.max(at + AGAIN));
+                    self.ask_soon(active, soon);
                 }
             }
             Input::Timeout => {}
@@ -198,12 +231,15 @@ impl Choice {
         if std::mem::replace(&mut wan.link, up) == up {
             return;
         }
+        wan.stale = wan.asked;
         if up {
             wan.ask_at = now;
             // Where nothing is asked the link is all there is.
             if !wan.has_probes() && wan.health == Health::Fails {
                 wan.well_since = Some(now);
             }
+        } else if wan.health == Health::Unknown {
+            wan.failures = 0;
         } else if wan.fail(now) {
             out.push(Action::Tell {
                 wan: at,
@@ -216,24 +252,25 @@ impl Choice {
         let (is_active, pause) = (self.active == Some(at), self.pause(at));
         let wan = &mut self.wans[at];
         wan.asked = false;
-        // What was asked before its link was lost says nothing.
-        if !wan.link {
+        if std::mem::take(&mut wan.stale) {
+            wan.ask_at = now;
             return;
         }
         if answered {
             if wan.succeed(now) {
                 out.push(Action::Tell { wan: at, works: true });
             }
-            wan.ask_at = now + pause;
+            // When it has been well for long enough somebody looks.
+            let trusted_at = wan.well_since.map(|since| since + wan.patience);
+            wan.ask_at = trusted_at.map_or(now + pause, |at| at.min(now + pause));
             return;
         }
         wan.failures += 1;
         wan.well_since = None;
-        // Of one that never worked there is nothing to be patient for.
-        let enough = wan.failures >= wan.settings.failures || wan.health == Health::Unknown;
+        let enough = wan.failures >= wan.settings.failures;
         wan.ask_at = now + AGAIN.min(wan.settings.interval);
         if enough {
-            wan.ask_at = now + wan.settings.interval;
+            wan.ask_at = now + pause;
             if wan.fail(now) {
                 out.push(Action::Tell {
                     wan: at,
@@ -265,8 +302,12 @@ impl Choice {
     fn choose(&mut self, out: &mut Vec<Action>) {
         let first = |is: fn(&Wan) -> bool| self.wans.iter().position(is);
         let active_if = |is: fn(&Wan) -> bool| self.active.filter(|active| is(&self.wans[*active]));
-        // Where none works the one that may is better than none, and what is there stays.
-        let chosen = first(Wan::is_usable)
+        // One that was never trusted takes no other's place before it has answered. Where none works the one that may is better than none, and what is there stays.
+        let works = |at: usize| self.wans[at].link && self.wans[at].health == Health::Works;
+        let stays = |at: usize| self.active == Some(at) && self.wans[at].is_usable();
+        let chosen = (0..self.wans.len())
+            .find(|at| works(*at) || stays(*at))
+            .or_else(|| first(Wan::is_usable))
             .or_else(|| active_if(Wan::is_on_probation))
             .or_else(|| first(Wan::is_on_probation))
             .or_else(|| active_if(|wan| wan.link))
@@ -295,9 +336,9 @@ impl Choice {
         }
     }
 
-    fn ask_soon(&mut self, at: usize, now: Instant) {
+    fn ask_soon(&mut self, at: usize, soon: Instant) {
         let wan = &mut self.wans[at];
-        wan.ask_at = wan.ask_at.min(now);
+        wan.ask_at = wan.ask_at.min(soon);
     }
 
     fn ask(&mut self, now: Instant, out: &mut Vec<Action>) {
@@ -535,6 +576,43 @@ mod tests {
         assert_eq!(world.choice.active(), Some(1));
     }
 
+    /// At a start what is behind a WAN may come later than its link: its first answer is enough.
+    #[test]
+    fn one_that_was_never_trusted_need_not_hold() {
+        let mut world = two();
+        world.answers[0] = false;
+        world.seconds(5);
+        assert_eq!(world.used, [(0, 0), (0, 1)]);
+        world.links[0] = false;
+        world.seconds(1);
+        world.links[0] = true;
+        world.answers[0] = true;
+        world.seconds(1);
+        assert_eq!(world.choice.active(), Some(0));
+        assert_eq!(world.choice.health(0), (Health::Works, false));
+    }
+
+    #[test]
+    fn other_settings_leave_what_is_known() {
+        let mut world = two();
+        world.answers[0] = false;
+        world.seconds(60);
+        assert_eq!(world.choice.active(), Some(1));
+        let mut changed = [wan("cellular"), wan("ethernet"), wan("wifi")];
+        changed[0].standby_interval = 50 * SECOND;
+        let choice = std::mem::replace(&mut world.choice, Choice::new(&[], world.now));
+        world.choice = choice.with(&changed, world.now);
+        assert_eq!(world.choice.active(), Some(0));
+        assert_eq!(world.choice.health(1).0, Health::Fails);
+        assert_eq!(world.choice.health(2).0, Health::Unknown);
+        // By another interface it is another one.
+        changed[0].interface = "wwan1".into();
+        let choice = std::mem::replace(&mut world.choice, Choice::new(&[], world.now));
+        world.choice = choice.with(&changed, world.now);
+        assert_eq!(world.choice.active(), None);
+        assert_eq!(world.choice.health(0).0, Health::Unknown);
+    }
+
     /// What is behind is paid by the byte, perhaps: it is asked when it may be wanted.
     #[test]
     fn those_behind_the_way_out_are_asked_seldom_and_those_before_it_often() {
@@ -547,7 +625,7 @@ mod tests {
         );
         let before = world.asked[1];
         world.answers[0] = false;
-        world.seconds(11);
+        world.seconds(5);
         assert_eq!(world.asked[1], before + 1, "the way out is in doubt");
         world.seconds(1_000);
         assert!(world.asked[0] >= 203, "{:?}", world.asked);
@@ -559,9 +637,57 @@ mod tests {
         world.seconds(5);
         let before = world.asked[0];
         world.answers[0] = false;
+        // However many bridges: misses are three seconds apart.
+        for _ in 0..100 {
+            world.tell(Input::Doubted);
+        }
+        assert_eq!((world.asked[0], world.choice.active()), (before + 1, Some(0)));
+        world.answers[0] = true;
+        world.seconds(60);
+        assert_eq!(
+            world.used.len(),
+            1,
+            "a broker that was started anew is no reason to change"
+        );
+        world.answers[0] = false;
         world.tell(Input::Doubted);
-        assert_eq!(world.asked[0], before + 1);
-        world.seconds(8);
+        world.seconds(12);
         assert_eq!(world.choice.active(), Some(1));
+    }
+
+    /// A cable into a dead switch is no reason to leave what works.
+    #[test]
+    fn one_whose_link_comes_later_is_asked_before_it_is_taken() {
+        let mut world = two();
+        (world.links[0], world.answers[0]) = (false, false);
+        world.seconds(10);
+        world.links[0] = true;
+        world.seconds(30);
+        assert_eq!(world.used, [(0, 1)]);
+        world.answers[0] = true;
+        world.seconds(80);
+        assert_eq!(world.choice.active(), Some(0));
+    }
+
+    #[test]
+    fn what_was_asked_before_a_link_was_lost_says_nothing() {
+        let now = Instant::now();
+        let mut choice = Choice::new(&[wan("ethernet"), wan("cellular")], now);
+        let mut out = Vec::new();
+        choice.handle(Input::Link { wan: 0, up: true }, now, &mut out);
+        assert_eq!(out, [Action::Use(0), Action::Probe(0)]);
+        choice.handle(Input::Link { wan: 0, up: false }, now, &mut out);
+        choice.handle(Input::Link { wan: 0, up: true }, now, &mut out);
+        out.clear();
+        choice.handle(
+            Input::Probed {
+                wan: 0,
+                answered: true,
+            },
+            now,
+            &mut out,
+        );
+        assert_eq!(out, [Action::Probe(0)]);
+        assert_eq!(choice.health(0).0, Health::Unknown);
     }
 }

@@ -2,9 +2,9 @@
 
 use headgate_dial::Bind;
 use nix::ifaddrs::getifaddrs;
-use nix::net::if_::InterfaceFlags;
+use nix::net::if_::{InterfaceFlags, if_nametoindex};
 use nix::sys::socket::SockaddrStorage;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// An address of an interface, and the network that it is in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,13 +41,13 @@ impl Local {
     }
 }
 
-/// All addresses of this machine; none where the system does not say.
-pub(super) fn locals() -> Vec<Local> {
+/// All addresses of this machine; `None` where the system does not say.
+pub(super) fn locals() -> Option<Vec<Local>> {
     let ip = |storage: SockaddrStorage| {
         let v4 = storage.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
         v4.or_else(|| storage.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
     };
-    let found = getifaddrs().into_iter().flatten();
+    let found = getifaddrs().ok()?;
     let local = found.filter_map(|entry| {
         Some(Local {
             runs: entry
@@ -58,7 +58,32 @@ pub(super) fn locals() -> Vec<Local> {
             interface: entry.interface_name,
         })
     });
-    local.collect()
+    Some(local.collect())
+}
+
+/// What is another one when an interface has gone and come back, or has another address by now: connections of before lead nowhere then.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Stamp {
+    index: Option<u32>,
+    addresses: Vec<Ipv4Addr>,
+}
+
+impl Stamp {
+    pub(super) fn of(locals: &[Local], bind: &Bind) -> Self {
+        let locals = of_wan(locals, bind);
+        let v4 = |local: &&Local| match local.address {
+            IpAddr::V4(address) => Some(address),
+            // They come and go for the sake of privacy.
+            IpAddr::V6(_) => None,
+        };
+        Self {
+            index: match bind {
+                Bind::Interface(name) => if_nametoindex(&**name).ok(),
+                Bind::Address(_) => None,
+            },
+            addresses: locals.iter().filter_map(v4).collect(),
+        }
+    }
 }
 
 /// The addresses with which a WAN leaves: those of its interface that reach further than its cable, or the one that it is. None: it has no link.
@@ -148,7 +173,7 @@ mod tests {
 
     #[test]
     fn the_system_tells_of_the_loopback() {
-        let locals = locals();
+        let locals = locals().unwrap();
         let loopback = of_wan(&locals, &Bind::from("127.0.0.1"));
         assert!(
             loopback.iter().any(|local| local.address.is_loopback()),

@@ -15,13 +15,14 @@ use crate::config::Config;
 use crate::private;
 use choice::{Action, Choice, Health, Input};
 use headgate_dial::{Bind, WayOut};
-use link::{Local, is_elsewhere, locals, of_wan};
+use link::{Local, Stamp, is_elsewhere, locals, of_wan};
 use parking_lot::Mutex;
 use probe::{Names, ProbeError, probe};
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::BTreeSet;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,8 +34,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 /// How often links are looked at.
 const LOOK: Duration = Duration::from_secs(1);
-/// How often the file is written anew, where that costs no flash.
-const REMIND: Duration = Duration::from_secs(60);
+/// Where the appliance's modems say what is wrong, in bytes at most.
+const MODEMS: &str = "/run/headgate-cellular";
+const LONGEST_TOLD: u64 = 200;
 /// The file with the name of the interface.
 const FILE: &str = "wan";
 
@@ -44,19 +46,20 @@ pub(crate) struct Wans(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
-    active: Mutex<Option<Active>>,
+    active: Mutex<Option<Way>>,
     views: Mutex<Vec<WanView>>,
     switches: AtomicU64,
     doubted: Notify,
 }
 
-/// The way out.
-#[derive(Clone, Debug)]
-struct Active {
+/// The way out. It is another one also where the same WAN has another interface or address by now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Way {
     name: String,
     bind: Bind,
     /// Its interface.
     interface: Option<String>,
+    stamp: Stamp,
 }
 
 /// What one WAN is and does.
@@ -112,6 +115,11 @@ impl WanState {
 }
 
 impl Wans {
+    /// The way out: connections that left by another one should come again.
+    pub(crate) fn way(&self) -> Option<Way> {
+        self.0.active.lock().clone()
+    }
+
     /// The name of the way out; `None` where there are no WANs, or none has a link.
     pub(crate) fn active(&self) -> Option<String> {
         let active = self.0.active.lock();
@@ -137,7 +145,8 @@ impl Wans {
 impl WayOut for Wans {
     fn way_to(&self, remote: IpAddr) -> Option<Bind> {
         let active = self.0.active.lock().clone()?;
-        let is_away = !is_elsewhere(&locals(), active.interface.as_deref(), remote);
+        let locals = locals().unwrap_or_default();
+        let is_away = !is_elsewhere(&locals, active.interface.as_deref(), remote);
         is_away.then_some(active.bind)
     }
 }
@@ -152,10 +161,8 @@ pub(crate) struct Keeper {
     number: u64,
     /// Alarms that may stand.
     alarmed: BTreeSet<String>,
-    /// Where the name of the interface is, and whether that is in memory.
+    /// Where the name of the interface is.
     file: PathBuf,
-    is_in_memory: bool,
-    written: Instant,
 }
 
 /// What it is made of.
@@ -192,9 +199,7 @@ impl Keeper {
         let known = Known::new(&parts.config.borrow().wans, Instant::now());
         let runtime = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from);
         let mut keeper = Self {
-            is_in_memory: runtime.is_some(),
             file: runtime.as_deref().unwrap_or(&parts.data_dir).join(FILE),
-            written: Instant::now(),
             parts,
             known,
             names: Names::default(),
@@ -217,8 +222,9 @@ impl Keeper {
             let inputs = tokio::select! {
                 _ = look.tick() => {
                     self.follow_settings();
-                    self.remind();
-                    self.known.look()
+                    let links = self.known.look();
+                    self.follow_stamp();
+                    links
                 }
                 Some(probed) = self.probes.join_next() => match probed {
                     Ok((number, wan, result)) if number == self.number => vec![self.known.probed(wan, result)],
@@ -240,11 +246,11 @@ impl Keeper {
         self.number += 1;
         self.probes.abort_all();
         self.names.keep(&settings);
-        let active = self.parts.wans.active();
-        if active.is_some_and(|name| settings.iter().all(|wan| wan.name != name)) {
+        let known = std::mem::replace(&mut self.known, Known::new(&[], Instant::now()));
+        self.known = known.with(&settings, Instant::now());
+        if self.known.choice.active().is_none() && self.parts.wans.active().is_some() {
             self.use_wan(None);
         }
-        self.known = Known::new(&settings, Instant::now());
     }
 
     fn step(&mut self, inputs: Vec<Input>) {
@@ -259,7 +265,7 @@ impl Keeper {
                     let number = self.number;
                     self.probes.spawn(async move { (number, wan, asked.await) });
                 }
-                Action::Use(wan) => self.use_wan(Some(self.known.active(wan))),
+                Action::Use(wan) => self.use_wan(Some(self.known.way(wan))),
                 Action::Tell { wan, works } => self.known.log(wan, works),
             }
         }
@@ -267,7 +273,7 @@ impl Keeper {
     }
 
     /// Another one is the way out.
-    fn use_wan(&mut self, active: Option<Active>) {
+    fn use_wan(&self, active: Option<Way>) {
         let interface = active.as_ref().and_then(|active| active.interface.clone());
         let (to, named) = (
             active.as_ref().map(|active| active.name.clone()),
@@ -277,7 +283,7 @@ impl Keeper {
         match (before, to) {
             (Some(before), Some(to)) => {
                 self.parts.wans.0.switches.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(from = before.name, to, interface, "another WAN is the way out");
+                tracing::info!(from = before.name, to, interface, "another WAN is the way out");
             }
             (None, Some(to)) => tracing::info!(to, interface, "a WAN is the way out"),
             (Some(before), None) => {
@@ -288,19 +294,23 @@ impl Keeper {
         self.write(named.as_deref());
     }
 
-    /// Who follows the file looks again: a router may have another address by now.
-    fn remind(&mut self) {
-        if !self.is_in_memory || self.written.elapsed() < REMIND {
+    /// The same WAN may have another address by now. One whose link is away is left as it is: another one is chosen, or it comes back.
+    fn follow_stamp(&self) {
+        let Some(wan) = self.known.choice.active() else {
             return;
-        }
-        let active = self.parts.wans.0.active.lock().clone();
-        if let Some(interface) = active.and_then(|active| active.interface) {
-            self.write(Some(&interface));
+        };
+        let way = self.known.way(wan);
+        let has_link = !of_wan(&self.known.locals, &way.bind).is_empty();
+        let before = self.parts.wans.way();
+        if has_link && before.is_some_and(|before| before.name == way.name && before != way) {
+            tracing::info!(wan = way.name, "the way out has another interface or address");
+            let interface = way.interface.clone();
+            *self.parts.wans.0.active.lock() = Some(way);
+            self.write(interface.as_deref());
         }
     }
 
-    fn write(&mut self, interface: Option<&str>) {
-        self.written = Instant::now();
+    fn write(&self, interface: Option<&str>) {
         let written = tokio::task::block_in_place(|| write(&self.file, interface));
         if let Err(error) = written {
             tracing::error!(path = %self.file.display(), %error, "the name of the way out cannot be written down");
@@ -359,9 +369,24 @@ impl Known {
         }
     }
 
+    /// Of other settings. What is known of a WAN that stays is known on.
+    fn with(self, settings: &[WanSettings], now: Instant) -> Self {
+        let mut new = Self::new(settings, now);
+        for (old, facts) in self.settings.iter().zip(self.facts) {
+            if let Some(at) = settings.iter().position(|wan| wan.is_same(old)) {
+                new.facts[at] = facts;
+            }
+        }
+        Self {
+            choice: self.choice.with(settings, now),
+            ..new
+        }
+    }
+
     /// Looks at links.
     fn look(&mut self) -> Vec<Input> {
-        self.locals = locals();
+        // Where the system does not say, all is as it was.
+        self.locals = locals().unwrap_or_else(|| std::mem::take(&mut self.locals));
         let wans = self.settings.iter().enumerate();
         let link = |(wan, settings): (usize, &WanSettings)| Input::Link {
             wan,
@@ -378,13 +403,14 @@ impl Known {
             Ok(took) => (facts.round_trip, facts.error) = (Some(took), None),
             Err((target, error)) => {
                 facts.unanswered += 1;
+                facts.round_trip = None;
                 facts.error = Some(format!("{target}: {error}"));
             }
         }
         Input::Probed { wan, answered }
     }
 
-    fn active(&self, wan: usize) -> Active {
+    fn way(&self, wan: usize) -> Way {
         let settings = &self.settings[wan];
         let bind = settings.bind();
         let interface = match &bind {
@@ -393,7 +419,8 @@ impl Known {
                 .first()
                 .map(|local| local.interface.clone()),
         };
-        Active {
+        Way {
+            stamp: Stamp::of(&self.locals, &bind),
             name: settings.name.clone(),
             bind,
             interface,
@@ -412,10 +439,14 @@ impl Known {
     }
 
     fn error_of(&self, wan: usize) -> Option<String> {
-        match of_wan(&self.locals, &self.settings[wan].bind()).is_empty() {
-            true => Some("no link, or no address".into()),
-            false => self.facts[wan].error.clone(),
+        let settings = &self.settings[wan];
+        if !of_wan(&self.locals, &settings.bind()).is_empty() {
+            return self.facts[wan].error.clone();
         }
+        Some(match told_by_modem(&settings.interface) {
+            Some(why) => format!("no link: {why}"),
+            None => "no link, or no address".to_owned(),
+        })
     }
 
     fn views(&mut self, now: Instant) -> Vec<WanView> {
@@ -457,6 +488,15 @@ impl Known {
             unanswered: facts.unanswered,
         }
     }
+}
+
+/// Why a modem of the appliance makes no connection: firmware-image/root/usr/lib/headgate/modem
+fn told_by_modem(interface: &str) -> Option<String> {
+    let file = File::open(Path::new(MODEMS).join(format!("{interface}.told"))).ok()?;
+    let mut text = String::new();
+    file.take(LONGEST_TOLD).read_to_string(&mut text).ok()?;
+    let line = text.lines().next().unwrap_or_default().trim();
+    (!line.is_empty()).then(|| line.escape_debug().to_string())
 }
 
 async fn until(at: Option<Instant>) {

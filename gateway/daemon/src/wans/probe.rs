@@ -9,15 +9,26 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::lookup_host;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 /// Addresses of a name that are tried.
 const MOST_ADDRESSES: usize = 4;
 
-/// What names stood for when they were looked up last: servers for names may be behind what does not work.
+/// What names stood for when they were looked up last: servers for names may be behind what does not work. One is looked up once at a time, by whom ever it is wanted.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Names(Arc<Mutex<BTreeMap<String, Vec<SocketAddr>>>>);
+pub(super) struct Names(Arc<Mutex<BTreeMap<String, Name>>>);
+
+#[derive(Debug, Default)]
+struct Name {
+    known: Vec<SocketAddr>,
+    /// It is being looked up.
+    looking: bool,
+    /// It was looked up.
+    looked: Arc<Notify>,
+    error: Option<io::Error>,
+}
 
 impl Names {
     /// Forgets what nobody asks for.
@@ -31,14 +42,41 @@ impl Names {
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(vec![(address, port).into()]);
         }
-        let known = || self.0.lock().get(target).cloned();
-        let found = match timeout(within, lookup_host((host, port))).await {
-            Ok(Ok(found)) => found.take(MOST_ADDRESSES).collect::<Vec<_>>(),
-            Ok(Err(error)) => return known().ok_or(ProbeError::Name(error)),
-            Err(_) => return known().ok_or(ProbeError::NameTimeout),
-        };
-        self.0.lock().insert(target.to_owned(), found.clone());
-        Ok(found)
+        let looked = self.begin(target, host.to_owned(), port);
+        let is_known = timeout(within, looked.notified()).await.is_ok();
+        let mut names = self.0.lock();
+        let name = names.entry(target.to_owned()).or_default();
+        match (name.known.is_empty(), is_known) {
+            (false, _) => Ok(name.known.clone()),
+            (true, false) => Err(ProbeError::NameTimeout),
+            (true, true) => Err(name.error.take().map_or(ProbeError::NoAddress, ProbeError::Name)),
+        }
+    }
+
+    /// The system is asked by a thread that cannot be stopped: others wait for the same one.
+    fn begin(&self, target: &str, host: String, port: u16) -> Arc<Notify> {
+        let mut names = self.0.lock();
+        let name = names.entry(target.to_owned()).or_default();
+        if !std::mem::replace(&mut name.looking, true) {
+            let (names, target) = (self.clone(), target.to_owned());
+            tokio::spawn(async move {
+                let found = lookup_host((host, port)).await;
+                let found = found.map(|found| found.take(MOST_ADDRESSES).collect::<Vec<_>>());
+                names.end(&target, found);
+            });
+        }
+        Arc::clone(&name.looked)
+    }
+
+    fn end(&self, target: &str, found: io::Result<Vec<SocketAddr>>) {
+        let mut names = self.0.lock();
+        let Some(name) = names.get_mut(target) else { return };
+        name.looking = false;
+        match found {
+            Ok(found) => (name.known, name.error) = (found, None),
+            Err(error) => name.error = Some(error),
+        }
+        name.looked.notify_waiters();
     }
 }
 
@@ -83,12 +121,19 @@ async fn reach_target(wan: &WanSettings, target: &str, names: &Names) -> Result<
     let addresses = names.look_up(target, wan.timeout).await?;
     let bind = wan.bind();
     let began = Instant::now();
+    // One of them may lead nowhere: all are tried at once.
+    let mut tries = JoinSet::new();
+    for address in addresses {
+        let bind = bind.clone();
+        tries.spawn(async move { reach(address, Some(&bind)).await });
+    }
     let connecting = async {
         let mut last = ProbeError::NoAddress;
-        for address in addresses {
-            match reach(address, Some(&bind)).await {
-                Ok(_) => return Ok(began.elapsed()),
-                Err(error) => last = error.into(),
+        while let Some(tried) = tries.join_next().await {
+            match tried {
+                Ok(Ok(_)) => return Ok(began.elapsed()),
+                Ok(Err(error)) => last = error.into(),
+                Err(_) => {}
             }
         }
         Err(last)
@@ -140,9 +185,15 @@ mod tests {
         let unknown = names.look_up(target, Duration::from_secs(20)).await;
         assert!(matches!(
             unknown,
-            Err(ProbeError::Name(_) | ProbeError::NameTimeout)
+            Err(ProbeError::Name(_) | ProbeError::NameTimeout | ProbeError::NoAddress)
         ));
-        names.0.lock().insert(target.into(), known.clone());
+        names
+            .0
+            .lock()
+            .entry(target.into())
+            .or_default()
+            .known
+            .clone_from(&known);
         let found = names.look_up(target, Duration::from_secs(20)).await.unwrap();
         assert_eq!(found, known);
         names.keep(&[]);

@@ -1,9 +1,11 @@
 //! What the configuration says of WANs.
 
+use super::link::{locals, of_wan};
 use headgate_dial::Bind;
 use headgate_model::Fault;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 use std::time::Duration;
 
 /// More are no gateway's.
@@ -25,22 +27,22 @@ pub(crate) struct WanSettings {
     /// What must be reachable by it, `HOST:PORT`: it works while one of these accepts a TCP connection. Default: none, and its link is all that counts.
     #[serde(default)]
     pub probe: Vec<String>,
-    /// How often it is tried while it is the way out, or better than what is: 1 second or more.
+    /// How often it is tried while it is the way out, or better than what is: 1 second or more. Default: 30 seconds.
     #[serde(default = "half_a_minute", with = "humantime_serde")]
     #[schemars(with = "String")]
     pub interval: Duration,
-    /// How often it is tried while a better one works: what costs by the byte is spared.
+    /// How often it is tried while a better one works: what costs by the byte is spared. Default: 10 minutes.
     #[serde(default = "ten_minutes", with = "humantime_serde")]
     #[schemars(with = "String")]
     pub standby_interval: Duration,
-    /// How long an answer may take: 100 milliseconds or more.
+    /// How long an answer may take: 100 milliseconds or more. Default: 5 seconds.
     #[serde(default = "five_seconds", with = "humantime_serde")]
     #[schemars(with = "String")]
     pub timeout: Duration,
-    /// How often in a row nobody may answer before it does not work: 1 to 100.
+    /// How often in a row nobody may answer before it does not work: 1 to 100. Default: 3.
     #[serde(default = "three")]
     pub failures: u32,
-    /// How long it must work again before it is trusted; twice as long each time that it fails soon after, up to an hour.
+    /// How long it must work again before it is trusted; twice as long each time that it fails within that time of being trusted, up to an hour. Default: 2 minutes.
     #[serde(default = "two_minutes", with = "humantime_serde")]
     #[schemars(with = "String")]
     pub back_after: Duration,
@@ -70,6 +72,19 @@ impl Default for WanSettings {
 }
 
 impl WanSettings {
+    /// Whether it is the same way to the same places, whatever else is set.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        (&self.name, &self.interface, &self.probe) == (&other.name, &other.interface, &other.probe)
+    }
+
+    /// Whether this machine has its interface now, or its address.
+    pub(crate) fn is_here(&self) -> bool {
+        match self.bind() {
+            Bind::Interface(name) => Path::new("/sys/class/net").join(name).exists(),
+            bind => locals().is_none_or(|locals| !of_wan(&locals, &bind).is_empty()),
+        }
+    }
+
     /// Our end of a connection by it.
     pub(super) fn bind(&self) -> Bind {
         Bind::from(&*self.interface)
