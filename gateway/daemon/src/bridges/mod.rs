@@ -654,6 +654,7 @@ impl Inner {
             provisioner: provisioner.clone(),
             status: Arc::clone(&status),
             uplink,
+            connections_made: 0,
             orders: taken,
         };
         tell_of_states(&name, &status);

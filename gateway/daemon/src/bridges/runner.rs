@@ -46,6 +46,9 @@ enum Told {
     Opened(Opened),
 }
 
+/// Of which connection it is told: those of one that was given up say nothing any more. `None`: of none.
+type Tells = mpsc::UnboundedSender<(Option<u64>, Told)>;
+
 struct Opened {
     renew_after: Option<Duration>,
     password: Option<String>,
@@ -73,11 +76,15 @@ pub(super) struct Runner {
     pub provisioner: Option<Arc<Provisioner>>,
     pub status: Arc<BridgeStatus>,
     pub uplink: Uplink,
+    /// How many were dialed.
+    pub connections_made: u64,
     pub orders: mpsc::UnboundedReceiver<Order>,
 }
 
 /// The connection that is dialed or open.
 struct Open {
+    /// Another one for each.
+    number: u64,
     task: JoinHandle<()>,
     /// When it is opened again.
     renew_at: Option<Instant>,
@@ -129,7 +136,8 @@ impl Runner {
                         self.step(UplinkInput::Paused, &told, &mut open);
                     }
                 },
-                Some(tell) = tells.recv() => match tell {
+                Some((of, tell)) = tells.recv() => match tell {
+                    _ if of.is_some() && of != open.as_ref().map(|open| open.number) => {}
                     Told::Opened(opened) => {
                         if let Some(open) = &mut open {
                             open.renew_at = opened.renew_after.map(|after| Instant::now() + after);
@@ -191,7 +199,7 @@ impl Runner {
     }
 
     /// By another WAN, and at once: its queue stays what it is.
-    fn come_again(&mut self, told: &mpsc::UnboundedSender<Told>, open: &mut Option<Open>) {
+    fn come_again(&mut self, told: &Tells, open: &mut Option<Open>) {
         if let Some(dialed) = open.take_if(|open| open.dialing) {
             dialed.task.abort();
             self.step(UplinkInput::Dialed(false), told, open);
@@ -227,7 +235,7 @@ impl Runner {
         }
     }
 
-    fn step(&mut self, input: UplinkInput, told: &mpsc::UnboundedSender<Told>, open: &mut Option<Open>) {
+    fn step(&mut self, input: UplinkInput, told: &Tells, open: &mut Option<Open>) {
         let clock = self.hub.clock();
         let mut actions = Vec::new();
         self.uplink
@@ -240,7 +248,7 @@ impl Runner {
                     let (dial, told) = (self.dials[0].clone(), told.clone());
                     tokio::spawn(async move {
                         let answers = Attempt::answers(dial).await;
-                        let _ = told.send(Told::Input(UplinkInput::PrimaryAnswers(answers)));
+                        let _ = told.send((None, Told::Input(UplinkInput::PrimaryAnswers(answers))));
                     });
                 }
                 UplinkAction::SetState(state) => self.status.set_state(state, clock.now()),
@@ -257,7 +265,7 @@ impl Runner {
         }
     }
 
-    fn connect(&self, at: usize, told: mpsc::UnboundedSender<Told>) -> Open {
+    fn connect(&mut self, at: usize, told: Tells) -> Open {
         let attempt = Attempt {
             plan: Arc::clone(&self.plan),
             status: Arc::clone(&self.status),
@@ -269,27 +277,31 @@ impl Runner {
         // Before the first WAN has a link it leaves as the system says, and is to come by that one.
         let way = self.wans.way();
         let is_undecided = way.is_none();
+        self.connections_made += 1;
+        let number = self.connections_made;
         // Nobody hears of it only when the bridge has left.
         let task = tokio::spawn(async move {
+            let tell = |told_of: Told| drop(told.send((Some(number), told_of)));
             let input = match attempt.dial().await {
                 Err(error) => {
                     let address = attempt.dial.target.place.to_string();
-                    let _ = told.send(Told::Unreached(address, error));
+                    tell(Told::Unreached(address, error));
                     UplinkInput::Dialed(false)
                 }
                 Ok(dialed) => {
-                    let _ = told.send(Told::Opened(Opened {
+                    tell(Told::Opened(Opened {
                         renew_after: dialed.renew_after,
                         password: dialed.password.clone(),
                         by_wan: dialed.by_wan || is_undecided,
                     }));
-                    let _ = told.send(Told::Input(UplinkInput::Dialed(true)));
+                    tell(Told::Input(UplinkInput::Dialed(true)));
                     UplinkInput::Ended(attempt.run(dialed).await)
                 }
             };
-            let _ = told.send(Told::Input(input));
+            tell(Told::Input(input));
         });
         Open {
+            number,
             task,
             renew_at: None,
             cut_at: None,
@@ -302,7 +314,7 @@ impl Runner {
 
     /// Asks the endpoint to say goodbye; one that cannot is cut off later. One that has not opened the session yet could not hear of it, and go on to
     /// send: it is cut off at once.
-    fn close(&self, told: &mpsc::UnboundedSender<Told>, open: &mut Option<Open>) {
+    fn close(&self, told: &Tells, open: &mut Option<Open>) {
         let Some(connection) = open else { return };
         if self.hub.kick(self.plan.local_client_id().as_str()) {
             connection.cut_at.get_or_insert(Instant::now() + PATIENCE);
@@ -310,10 +322,10 @@ impl Runner {
         }
         connection.task.abort();
         *open = None;
-        let _ = told.send(Told::Input(UplinkInput::Ended(EndReason::Asked)));
+        let _ = told.send((None, Told::Input(UplinkInput::Ended(EndReason::Asked))));
     }
 
-    async fn look(&mut self, told: &mpsc::UnboundedSender<Told>, open: &mut Option<Open>) {
+    async fn look(&mut self, told: &Tells, open: &mut Option<Open>) {
         // Nothing else is decided by it, and the bus is held while it is summed up.
         if self.plan.settings().uplink.start == Start::Lazy {
             let report = self.hub.link_report(self.plan.local_client_id().as_str());
