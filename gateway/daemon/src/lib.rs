@@ -11,6 +11,7 @@ mod certificates;
 mod commands;
 mod config;
 mod daemon;
+mod deadline;
 mod demo;
 mod diagnostics;
 mod earlier;

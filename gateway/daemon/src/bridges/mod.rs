@@ -224,16 +224,21 @@ impl Checked {
 
     /// It leaves by the WAN that is the way out, unless its settings say otherwise.
     fn leaving_by(mut self, wans: &Wans) -> Self {
-        let follows = self.plan.settings().wan;
-        let way_out = follows.then(|| Arc::new(wans.clone()) as Arc<dyn WayOut>);
-        for dial in &mut self.dials {
-            dial.way_out = way_out.clone();
-        }
+        let way_out = leave_by(&mut self.dials, self.plan.settings(), wans);
         if let Some(service) = &mut self.service {
             service.leaving_by(way_out);
         }
         self
     }
+}
+
+/// Has connections leave by the WAN that is the way out, unless the settings say otherwise.
+fn leave_by(dials: &mut [Dial], settings: &BridgeSettings, wans: &Wans) -> Option<Arc<dyn WayOut>> {
+    let way_out = settings.wan.then(|| Arc::new(wans.clone()) as Arc<dyn WayOut>);
+    for dial in dials {
+        dial.way_out.clone_from(&way_out);
+    }
+    way_out
 }
 
 /// What is wrong with a bridge whose remote a service names.
@@ -529,8 +534,8 @@ impl Bridges {
     /// Walks the way to a bridge's remote end and says how each step went. A bridge that can come under one name only is paused meanwhile.
     pub(crate) fn probe(&self, name: &str) -> Result<mpsc::UnboundedReceiver<Finding>, BridgeError> {
         let plan = self.plan(name)?;
-        let checked = Checked::new(plan.settings(), plan.node())?;
-        let dials = checked.leaving_by(&self.0.wans).dials;
+        let mut dials = way::dials(plan.settings())?;
+        leave_by(&mut dials, plan.settings(), &self.0.wans);
         let running = self.0.running.lock();
         let bridge = running.get(name);
         let provisioner = bridge.and_then(|bridge| bridge.provisioner.clone());

@@ -4,6 +4,7 @@ use super::attempt::Attempt;
 use super::budget::Budget;
 use super::provisioner::Provisioner;
 use super::{BridgeError, bytes_of, credentials};
+use crate::deadline::until;
 use crate::sys::unix_time;
 use crate::timeline::ClockState;
 use crate::wans::{Wans, Way};
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, interval, sleep_until};
+use tokio::time::{Instant, interval};
 
 /// How often the queue's length and the password's file are looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -347,13 +348,6 @@ impl Runner {
             self.step(UplinkInput::Paused, told, open);
             self.step(UplinkInput::Resumed, told, open);
         }
-    }
-}
-
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -99,19 +99,20 @@ fn compare_named(path: &str, old: &[(&str, &Value)], new: &[(&str, &Value)], cha
     };
     changes.extend(entries(path, &left(old, new), "gone"));
     changes.extend(entries(path, &left(new, old), "new"));
+    if ORDERED.contains(&path) {
+        changes.extend(reordered(path, old, new));
+    }
+}
+
+/// Whether those that are in both are in another order.
+fn reordered(path: &str, old: &[(&str, &Value)], new: &[(&str, &Value)]) -> Option<String> {
     let order = |list: &[(&str, &Value)], other: &[(&str, &Value)]| {
-        let names = list.iter().map(|(name, _)| (*name).to_owned());
-        names.filter(|name| among(other, name)).collect::<Vec<_>>()
+        let is_in_both = |name: &&str| other.iter().any(|(other, _)| other == name);
+        let names = list.iter().map(|(name, _)| *name).filter(is_in_both);
+        names.map(str::to_owned).collect::<Vec<_>>().join(", ")
     };
     let (before, after) = (order(old, new), order(new, old));
-    if before != after && ORDERED.contains(&path) {
-        let (before, after) = (before.join(", "), after.join(", "));
-        changes.push(format!(
-            "{path}: in another order: {} → {}",
-            cut(&before),
-            cut(&after)
-        ));
-    }
+    (before != after).then(|| format!("{path}: in another order: {} → {}", cut(&before), cut(&after)))
 }
 
 /// Entries without names: what is alike at the beginning and at the end is the same.

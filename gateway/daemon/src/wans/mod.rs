@@ -12,6 +12,7 @@ pub(crate) use settings::{WanSettings, too_many};
 
 use crate::alarms::{Alarms, Severity, Trouble};
 use crate::config::Config;
+use crate::deadline::until;
 use crate::private;
 use choice::{Action, Choice, Health, Input};
 use headgate_dial::{Bind, WayOut};
@@ -30,7 +31,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 /// How often links are looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -222,6 +223,10 @@ impl Keeper {
             let inputs = tokio::select! {
                 _ = look.tick() => {
                     self.follow_settings();
+                    // Where there are none, and none was, there is nothing to look at.
+                    if self.known.settings.is_empty() && self.alarmed.is_empty() {
+                        continue;
+                    }
                     let links = self.known.look();
                     self.follow_stamp();
                     links
@@ -275,23 +280,25 @@ impl Keeper {
     /// Another one is the way out.
     fn use_wan(&self, active: Option<Way>) {
         let interface = active.as_ref().and_then(|active| active.interface.clone());
-        let (to, named) = (
-            active.as_ref().map(|active| active.name.clone()),
-            interface.clone(),
-        );
+        let to = active.as_ref().map(|active| active.name.clone());
         let before = std::mem::replace(&mut *self.parts.wans.0.active.lock(), active);
         match (before, to) {
             (Some(before), Some(to)) => {
                 self.parts.wans.0.switches.fetch_add(1, Ordering::Relaxed);
-                tracing::info!(from = before.name, to, interface, "another WAN is the way out");
+                tracing::info!(
+                    from = before.name,
+                    to,
+                    interface = interface.as_deref(),
+                    "another WAN is the way out"
+                );
             }
-            (None, Some(to)) => tracing::info!(to, interface, "a WAN is the way out"),
+            (None, Some(to)) => tracing::info!(to, interface = interface.as_deref(), "a WAN is the way out"),
             (Some(before), None) => {
                 tracing::info!(from = before.name, "the system chooses the way out again");
             }
             (None, None) => {}
         }
-        self.write(named.as_deref());
+        self.write(interface.as_deref());
     }
 
     /// The same WAN may have another address by now. One whose link is away is left as it is: another one is chosen, or it comes back.
@@ -497,11 +504,4 @@ fn told_by_modem(interface: &str) -> Option<String> {
     file.take(LONGEST_TOLD).read_to_string(&mut text).ok()?;
     let line = text.lines().next().unwrap_or_default().trim();
     (!line.is_empty()).then(|| line.escape_debug().to_string())
-}
-
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => sleep_until(at).await,
-        None => std::future::pending().await,
-    }
 }

@@ -10,13 +10,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::lookup_host;
 use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 /// Addresses of a name that are tried.
 const MOST_ADDRESSES: usize = 4;
 
-/// What names stood for when they were looked up last: servers for names may be behind what does not work. One is looked up once at a time, by whom ever it is wanted.
+/// What names stood for when they were looked up last: servers for names may be behind what does not work. One is looked up once at a time, whoever wants it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Names(Arc<Mutex<BTreeMap<String, Name>>>);
 
@@ -27,7 +28,8 @@ struct Name {
     looking: bool,
     /// It was looked up.
     looked: Arc<Notify>,
-    error: Option<io::Error>,
+    /// What the system said the last time, if that was an error.
+    error: Option<String>,
 }
 
 impl Names {
@@ -43,18 +45,19 @@ impl Names {
             return Ok(vec![(address, port).into()]);
         }
         let looked = self.begin(target, host.to_owned(), port);
-        let is_known = timeout(within, looked.notified()).await.is_ok();
-        let mut names = self.0.lock();
-        let name = names.entry(target.to_owned()).or_default();
-        match (name.known.is_empty(), is_known) {
+        let is_looked_up = timeout(within, looked).await.is_ok();
+        let names = self.0.lock();
+        let name = names.get(target).ok_or(ProbeError::NoAddress)?;
+        match (name.known.is_empty(), &name.error) {
             (false, _) => Ok(name.known.clone()),
-            (true, false) => Err(ProbeError::NameTimeout),
-            (true, true) => Err(name.error.take().map_or(ProbeError::NoAddress, ProbeError::Name)),
+            (true, _) if !is_looked_up => Err(ProbeError::NameTimeout),
+            (true, Some(error)) => Err(ProbeError::Name(error.clone())),
+            (true, None) => Err(ProbeError::NoAddress),
         }
     }
 
     /// The system is asked by a thread that cannot be stopped: others wait for the same one.
-    fn begin(&self, target: &str, host: String, port: u16) -> Arc<Notify> {
+    fn begin(&self, target: &str, host: String, port: u16) -> OwnedNotified {
         let mut names = self.0.lock();
         let name = names.entry(target.to_owned()).or_default();
         if !std::mem::replace(&mut name.looking, true) {
@@ -65,7 +68,8 @@ impl Names {
                 names.end(&target, found);
             });
         }
-        Arc::clone(&name.looked)
+        // Before anybody can end it.
+        Arc::clone(&name.looked).notified_owned()
     }
 
     fn end(&self, target: &str, found: io::Result<Vec<SocketAddr>>) {
@@ -74,7 +78,7 @@ impl Names {
         name.looking = false;
         match found {
             Ok(found) => (name.known, name.error) = (found, None),
-            Err(error) => name.error = Some(error),
+            Err(error) => name.error = Some(error.to_string()),
         }
         name.looked.notify_waiters();
     }
@@ -84,7 +88,7 @@ impl Names {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ProbeError {
     #[error("the name cannot be resolved: {0}")]
-    Name(io::Error),
+    Name(String),
     #[error("the name was not resolved in time")]
     NameTimeout,
     #[error("it has no address")]
