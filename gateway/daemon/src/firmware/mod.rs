@@ -13,6 +13,7 @@ mod rauc;
 use crate::alarms::{Alarms, Severity, Trouble};
 use crate::bridges::Bridges;
 use crate::config::{Config, FirmwareSettings};
+use crate::deadline::until;
 use crate::incoming::{IncomingError, write_body};
 use crate::live::Live;
 use crate::starts::{Starts, Why};
@@ -227,6 +228,8 @@ struct Inner {
     installations: watch::Sender<Option<Installation>>,
     running: Running,
     starts: Starts,
+    /// By when a reboot that was asked for should have come.
+    reboot_due: Mutex<Option<Instant>>,
     /// For one that comes, or is installed.
     work: Arc<Semaphore>,
 }
@@ -266,6 +269,7 @@ impl Firmware {
             installations: watch::Sender::default(),
             running: parts.running,
             starts: parts.starts,
+            reboot_due: Mutex::default(),
             work: Arc::new(Semaphore::new(1)),
         }))
     }
@@ -680,15 +684,19 @@ impl Firmware {
             self.0.starts.expect_nothing();
             return asked;
         }
-        // One that does not come explains no later start.
-        let starts = self.0.starts.clone();
+        // One that does not come explains no later start. Another one may have been asked for since.
+        let due = Instant::now() + REBOOT_COMES;
+        *self.0.reboot_due.lock() = Some(due);
+        let this = self.clone();
         tokio::spawn(async move {
-            sleep(REBOOT_COMES).await;
-            tracing::error!(
-                why = why.name(),
-                "the machine was to be started anew, and was not"
-            );
-            starts.expect_nothing();
+            until(Some(due)).await;
+            if *this.0.reboot_due.lock() == Some(due) {
+                tracing::error!(
+                    why = why.name(),
+                    "the machine was to be started anew, and was not"
+                );
+                this.0.starts.expect_nothing();
+            }
         });
         asked
     }
