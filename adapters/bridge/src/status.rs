@@ -119,6 +119,7 @@ impl fmt::Debug for Observer {
 #[derive(Debug, Default)]
 struct Texts {
     remote: String,
+    way_out: Option<String>,
     last_error: String,
     /// Addresses that failed since it was connected, and why.
     failures: BTreeMap<String, String>,
@@ -218,6 +219,16 @@ impl BridgeStatus {
     /// Says where the remote is that is connected to.
     pub fn set_remote(&self, remote: &str) {
         remote.clone_into(&mut self.texts().remote);
+    }
+
+    /// The name of the WAN that the connection leaves by; `None` where none was chosen, or there is no connection.
+    pub fn way_out(&self) -> Option<String> {
+        self.texts().way_out.clone()
+    }
+
+    /// Says which WAN the connection leaves by.
+    pub fn set_way_out(&self, name: Option<&str>) {
+        self.texts().way_out = name.map(str::to_owned);
     }
 
     /// What went wrong last; empty when nothing did, or when it has been connected since.

@@ -256,6 +256,9 @@ impl Runner {
             }
         }
         self.status.set_next_try(self.uplink.next_try());
+        let by_wan = open.as_ref().filter(|open| open.by_wan && !open.dialing);
+        let way = by_wan.and_then(|open| open.way.as_ref());
+        self.status.set_way_out(way.map(Way::name));
     }
 
     /// What the system's clock says, by which certificates and windows are judged; 1970 as long as it is not trusted.

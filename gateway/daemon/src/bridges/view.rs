@@ -27,6 +27,8 @@ pub(crate) struct BridgeView {
     pub paused: bool,
     /// The address that was connected to last.
     pub remote: String,
+    /// Which of `wans` the connection leaves by, if one was chosen for it.
+    pub way_out: Option<String>,
     /// All addresses.
     pub addresses: Vec<String>,
     /// What went wrong last, if it has not been connected since.
@@ -161,6 +163,7 @@ impl BridgeView {
             state_seconds: now.since(since).as_secs(),
             paused: false,
             remote: without_query(&status.remote()),
+            way_out: status.way_out(),
             addresses: settings
                 .addresses
                 .iter()

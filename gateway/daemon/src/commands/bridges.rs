@@ -269,8 +269,8 @@ fn lines(value: &Value, before: &str) -> String {
 /// One line for each bridge.
 fn table(bridges: &Value) -> String {
     let head = [
-        "NAME", "STATE", "REMOTE", "QUEUED", "OLDEST s", "ROOM h", "SENT", "ACKED", "RECEIVED", "NEXT s",
-        "ERROR",
+        "NAME", "STATE", "REMOTE", "WAY OUT", "QUEUED", "OLDEST s", "ROOM h", "SENT", "ACKED", "RECEIVED",
+        "NEXT s", "ERROR",
     ];
     let bridges = bridges.as_array().into_iter().flatten();
     let rows = bridges.map(|bridge| {
@@ -279,6 +279,7 @@ fn table(bridges: &Value) -> String {
             &bridge["name"],
             &bridge["state"],
             &bridge["remote"],
+            &bridge["way_out"],
             &queue["messages"],
             &queue["oldest_seconds"],
             &queue["capacity_hours"],

@@ -48,6 +48,14 @@ pub(crate) enum CommandError {
     /// A provisioning file is not taken.
     #[error(transparent)]
     Provisioning(#[from] crate::provisioning::ProvisioningError),
+    /// A provisioning file says nothing that can be done.
+    #[error("{}: {cause}", .path.display())]
+    ProvisioningFile {
+        /// Which one.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: crate::provisioning::DocumentError,
+    },
     /// Nothing says which gateway is meant.
     #[error("there is no gateway in {}: `--config FILE` or HEADGATE_CONFIG says which one is meant", .0.display())]
     NoGateway(PathBuf),

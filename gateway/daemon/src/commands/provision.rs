@@ -14,6 +14,7 @@ use clap::{Args, Subcommand};
 use headgate_cli::Outcome;
 use hyper::Method;
 use serde_json::{Value, json};
+use std::cmp::Ordering;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -76,6 +77,9 @@ enum Action {
         /// The folder for what Wi-Fi and modems want, with their passwords. It is the command's own, and for nobody else.
         #[arg(long, value_name = "FOLDER", default_value = "/run/headgate-links")]
         links: PathBuf,
+        /// A file that has the highest number of before: an older file is refused. Whoever runs the gateway should not be able to write it.
+        #[arg(long, value_name = "FILE")]
+        newest: Option<PathBuf>,
     },
 }
 
@@ -95,7 +99,7 @@ impl ProvisionCommand {
             Action::Sign { file, key, output } => {
                 let text = read(&file)?;
                 let content = text.trim_start_matches('\u{feff}');
-                let document = Document::parse(content).map_err(ProvisioningError::from)?;
+                let document = parsed(&file, content)?;
                 let doubts = doubts(&file, content, &document)?;
                 let number = document.number;
                 let signed = sign(&text, &key).map_err(ProvisioningError::from)?;
@@ -113,18 +117,27 @@ impl ProvisionCommand {
             Action::Check { file, key } => {
                 let text = read(&file)?;
                 let content = verified(gateway, &text, key)?;
-                let document = Document::parse(content).map_err(ProvisioningError::from)?;
+                let document = parsed(&file, content)?;
                 let doubts = doubts(&file, content, &document)?;
                 gateway.answer(&contents(&document, &doubts), words);
             }
             Action::Take { file, key } => take(gateway, &file, key)?,
-            Action::Network { file, key, to, links } => {
+            Action::Network {
+                file,
+                key,
+                to,
+                links,
+                newest,
+            } => {
                 let text = read(&file)?;
                 let content = verified(gateway, &text, key)?;
-                let document = Document::parse(content).map_err(ProvisioningError::from)?;
+                let document = parsed(&file, content)?;
                 let machine = provisioning::machine();
                 if !document.is_for(&machine) {
                     return Err(CommandError::from(ProvisioningError::Others(machine)).into());
+                }
+                if let Some(newest) = newest {
+                    note_newest(&newest, document.number)?;
                 }
                 let at = |path: PathBuf| move |cause| CommandError::File { path, cause };
                 let (files, secrets) = (document.network_files(), document.link_files());
@@ -158,6 +171,13 @@ fn verified<'t>(gateway: &Gateway, text: &'t str, key: Option<PathBuf>) -> Resul
         None => config_for(&NEEDED, gateway.config())?.firmware.provisioning_key,
     };
     Ok(keys(&key)?.verify(text).map_err(ProvisioningError::from)?)
+}
+
+fn parsed(file: &Path, content: &str) -> Result<Document, CommandError> {
+    Document::parse(content).map_err(|cause| CommandError::ProvisioningFile {
+        path: file.to_owned(),
+        cause,
+    })
 }
 
 /// What is probably not as it was meant. A file that no gateway could take is an error.
@@ -281,6 +301,28 @@ fn status(status: &Value) -> String {
     said
 }
 
+/// Refuses an older file than there was, whatever the gateway's user has put in the place of the one it took; notes a newer one.
+fn note_newest(path: &Path, number: u64) -> Result<(), CommandError> {
+    let at = |cause| CommandError::File {
+        path: path.to_owned(),
+        cause,
+    };
+    let before = match fs::read_to_string(path) {
+        Ok(text) => text.trim().parse().unwrap_or(0),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
+        Err(error) => return Err(at(error)),
+    };
+    match number.cmp(&before) {
+        Ordering::Less => Err(ProvisioningError::NotNewer {
+            number,
+            taken: before,
+        }
+        .into()),
+        Ordering::Equal => Ok(()),
+        Ordering::Greater => private::replace(path, format!("{number}\n").as_bytes()).map_err(at),
+    }
+}
+
 /// The folder is made anew. What is in it is secret, and never to be seen half.
 fn write_links(folder: &Path, files: &[(String, String)]) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
@@ -343,5 +385,15 @@ mod tests {
         assert!(!folder.join("wlan0.wifi").exists() && folder.join("wwan0.ppp").exists());
         write_links(&folder, &[]).unwrap();
         assert_eq!(fs::read_dir(above.path()).unwrap().count(), 0);
+    }
+
+    /// Who can write the data folder may put an older file there that was signed, too.
+    #[test]
+    fn a_network_of_before_is_refused() {
+        let above = tempfile::tempdir().unwrap();
+        let newest = above.path().join("newest");
+        for (number, is_taken) in [(3, true), (3, true), (2, false), (7, true), (3, false), (7, true)] {
+            assert_eq!(note_newest(&newest, number).is_ok(), is_taken, "{number}");
+        }
     }
 }

@@ -215,6 +215,16 @@ impl ConfigError {
         }
     }
 
+    /// The same of a text that nobody can open: keys say where, and lines do not.
+    pub(crate) fn without_lines(mut self) -> Self {
+        if let Self::Faults { faults, warnings } = &mut self {
+            for told in faults.iter_mut().chain(warnings) {
+                told.place.forget_line();
+            }
+        }
+        self
+    }
+
     fn with_warnings(self, more: Vec<Told>) -> Self {
         match self {
             Self::Faults { faults, mut warnings } => {

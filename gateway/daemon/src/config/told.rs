@@ -65,6 +65,12 @@ impl Location {
             Self::Variable(_) => None,
         }
     }
+
+    pub(super) fn forget_line(&mut self) {
+        if let Self::File { line, column, .. } = self {
+            (*line, *column) = (None, None);
+        }
+    }
 }
 
 impl fmt::Display for Location {

@@ -294,6 +294,8 @@ enum Answered {
     Before,
     NotYet,
     So(String),
+    /// At greater length than is kept.
+    AtLength,
 }
 
 /// What becomes of a command that changes something.
@@ -305,6 +307,8 @@ pub(super) enum Turn {
     Wait,
     /// It was done, and this was answered.
     Repeat(String),
+    /// It was done, and what was answered is not kept.
+    Done,
     /// It was begun before the gateway started.
     Before,
     /// Another command had this id.
@@ -335,6 +339,7 @@ impl Known {
                 Answered::Before => Turn::Before,
                 Answered::NotYet => Turn::Wait,
                 Answered::So(answer) => Turn::Repeat(answer.clone()),
+                Answered::AtLength => Turn::Done,
             });
         }
         while self.begun.len() >= MOST_KNOWN {
@@ -357,10 +362,11 @@ impl Known {
     /// A command was answered so.
     pub(super) fn end(&mut self, who: &str, id: &str, answer: &str) {
         let mut begun = self.begun.iter_mut();
-        if let Some(begun) = begun.find(|begun| begun.who == who && begun.id == id)
-            && answer.len() <= LONGEST_ANSWER
-        {
-            begun.answer = Answered::So(answer.to_owned());
+        if let Some(begun) = begun.find(|begun| begun.who == who && begun.id == id) {
+            begun.answer = match answer.len() <= LONGEST_ANSWER {
+                true => Answered::So(answer.to_owned()),
+                false => Answered::AtLength,
+            };
         }
     }
 }

@@ -202,6 +202,10 @@ impl Desk {
             Ok(Turn::Do) => {}
             Ok(Turn::Wait) => return,
             Ok(Turn::Repeat(answer)) => return self.send(letter, answer),
+            Ok(Turn::Done) => {
+                let why = "a command with this id was done; its answer was too long to be said again";
+                return self.answer(letter, asked, (409, json!({ "error": why })));
+            }
             Ok(Turn::Before) => {
                 let why = "a command with this id was begun before the gateway started: it is not done again";
                 return self.answer(letter, asked, (409, json!({ "error": why })));

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::str::FromStr;
+use toml::de::{DeTable, DeValue, Error, ValueDeserializer};
 
 /// Entries of any list: passwords are hashed at the start, which takes tens of milliseconds each.
 const MOST: usize = 200;
@@ -93,48 +94,33 @@ text!(
     "a name of letters, digits, dots, dashes and underscores that begins with a letter or digit, and does not end in `.new`",
     |text| text.len() <= 64 && is_name(text) && !text.ends_with(".new")
 );
-/// Why it says nothing that can be done.
+/// Why it says nothing that can be done. What is secret is not told.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum DocumentError {
-    /// It is no such document.
-    #[error("line {line}: {what}")]
-    Content {
-        /// From 1.
-        line: usize,
-        /// What is wrong there.
-        what: String,
-    },
-    /// A list is longer than it may be.
-    #[error("{list}: {MOST} entries are the most")]
-    TooMany {
-        /// Which one.
-        list: &'static str,
-    },
-    /// Two entries have one name.
-    #[error("{list}: `{name}` is there twice")]
-    Twice {
-        /// Which list.
-        list: String,
-        /// Whose name.
-        name: String,
-    },
-    /// It would never be older than another one.
-    #[error("number: 1 is the least")]
-    Number,
-    /// The data folder is where it is.
-    #[error("configuration.data_dir: a provisioning file does not move the data folder")]
-    DataDir,
+#[error("line {line}: {what}")]
+pub(crate) struct DocumentError {
+    /// From 1.
+    line: usize,
+    /// What is wrong there.
+    what: String,
 }
 
 impl Document {
     /// Reads it. Errors name the line, and never what stands there.
     pub(crate) fn parse(text: &str) -> Result<Self, DocumentError> {
-        let document: Self = toml::from_str(text).map_err(|error| DocumentError::Content {
-            line: error
-                .span()
-                .map_or(1, |span| text[..span.start].matches('\n').count() + 1),
-            what: without_value(error.message()).to_owned(),
+        let document: Self = toml::from_str(text).map_err(|error| {
+            let (begins, error) = wrong_network(text).unwrap_or_else(|| {
+                let begins = error.span().map_or(0, |span| span.start);
+                (begins, error)
+            });
+            DocumentError {
+                line: line_at(text, begins),
+                what: without_value(error.message()).to_owned(),
+            }
         })?;
+        let wrong = |path: &[Step<'_>], what: String| DocumentError {
+            line: line_of(text, path),
+            what,
+        };
         for (list, entries) in [
             ("devices", document.devices.len()),
             ("network", document.network.len()),
@@ -143,34 +129,54 @@ impl Document {
             ("files", document.files.len()),
         ] {
             if entries > MOST {
-                return Err(DocumentError::TooMany { list });
+                let what = format!("{list}: {MOST} entries are the most");
+                return Err(wrong(&[Step::Key(list), Step::Entry(MOST)], what));
             }
         }
+        // It would never be older than another one.
         if document.number == 0 {
-            return Err(DocumentError::Number);
+            return Err(wrong(&[Step::Key("number")], "number: 1 is the least".into()));
         }
+        let once = |above: &[&str], list: &str, names: &mut dyn Iterator<Item = Option<&str>>| {
+            let Some((n, name)) = twice(names) else {
+                return Ok(());
+            };
+            let above = above.iter().map(|key| Step::Key(key));
+            let path: Vec<Step<'_>> = above.chain([Step::Entry(n)]).collect();
+            Err(wrong(&path, format!("{list}: `{name}` is there twice")))
+        };
+        let Self {
+            network,
+            users,
+            administrators,
+            files,
+            ..
+        } = &document;
+        let interfaces = &mut network.iter().map(|network| Some(&*network.interface.0));
+        once(&["network"], "network", interfaces)?;
+        once(&["network"], "cellular", &mut network.iter().map(Network::device))?;
         once(
-            "network",
-            document.network.iter().map(|network| &*network.interface.0),
+            &["users"],
+            "users",
+            &mut users.iter().map(|user| Some(&*user.name)),
         )?;
-        once("cellular", document.network.iter().filter_map(Network::device))?;
-        once("users", document.users.iter().map(|user| &*user.name))?;
+        let names = &mut administrators.iter().map(|new| Some(&*new.name));
+        once(&["administrators"], "administrators", names)?;
         once(
-            "administrators",
-            document.administrators.iter().map(|new| &*new.name),
+            &["files"],
+            "files",
+            &mut files.iter().map(|file| Some(&*file.name.0)),
         )?;
-        once("files", document.files.iter().map(|file| &*file.name.0))?;
         for (list, entries) in &document.configuration {
-            let names: Vec<&str> = entries
-                .as_array()
-                .into_iter()
-                .flatten()
-                .filter_map(name_of)
-                .collect();
-            once(&format!("configuration.{list}"), names)?;
+            let entries = entries.as_array().into_iter().flatten();
+            let name = format!("configuration.{list}");
+            once(&["configuration", list], &name, &mut entries.map(name_of))?;
         }
         match document.configuration.contains_key("data_dir") {
-            true => Err(DocumentError::DataDir),
+            true => Err(wrong(
+                &[Step::Key("configuration"), Step::Key("data_dir")],
+                "configuration.data_dir: a provisioning file does not move the data folder".into(),
+            )),
             false => Ok(document),
         }
     }
@@ -279,15 +285,52 @@ fn name_of(entry: &Value) -> Option<&str> {
     entry.get("name")?.as_str()
 }
 
-fn once<'n>(list: &str, names: impl IntoIterator<Item = &'n str>) -> Result<(), DocumentError> {
+/// The first name that was there before, and its place.
+fn twice<'n>(names: &mut dyn Iterator<Item = Option<&'n str>>) -> Option<(usize, &'n str)> {
     let mut known = BTreeSet::new();
-    match names.into_iter().find(|name| !known.insert(*name)) {
-        Some(name) => Err(DocumentError::Twice {
-            list: list.to_owned(),
-            name: name.to_owned(),
-        }),
-        None => Ok(()),
+    names
+        .enumerate()
+        .filter_map(|(n, name)| Some((n, name?)))
+        .find(|(_, name)| !known.insert(*name))
+}
+
+/// A step into the document.
+enum Step<'s> {
+    Key(&'s str),
+    Entry(usize),
+}
+
+/// The line where this stands, or what is nearest above it.
+fn line_of(text: &str, path: &[Step<'_>]) -> usize {
+    let Ok(root) = DeTable::parse(text) else {
+        return 1;
+    };
+    let (mut begins, mut value) = (0, DeValue::Table(root.into_inner()));
+    for step in path {
+        let next = match (step, value) {
+            (Step::Key(key), DeValue::Table(mut table)) => table.remove(*key),
+            (Step::Entry(n), DeValue::Array(list)) => list.into_iter().nth(*n),
+            _ => None,
+        };
+        let Some(next) = next else { break };
+        begins = next.span().start;
+        value = next.into_inner();
     }
+    line_at(text, begins)
+}
+
+fn line_at(text: &str, begins: usize) -> usize {
+    text[..begins].matches('\n').count() + 1
+}
+
+/// What is wrong with an interface by itself, and where that begins: as a part of the document, it has the place of the first one.
+fn wrong_network(text: &str) -> Option<(usize, Error)> {
+    let root = DeTable::parse(text).ok()?;
+    let list = root.get_ref().get("network")?.get_ref().as_array()?;
+    list.iter().find_map(|entry| {
+        let error = Network::deserialize(ValueDeserializer::from(entry.clone())).err()?;
+        Some((error.span().unwrap_or(entry.span()).start, error))
+    })
 }
 
 /// Names of files of a provisioning file that settings want.
@@ -414,8 +457,18 @@ mod tests {
                 "number = 1\n[[files]]\nname = \"a\"\ntext = \"1\"\n[[files]]\nname = \"{second}\"\ntext = \"2\"\n"
             ))
         };
-        assert_eq!(files("a"), "files: `a` is there twice");
+        assert_eq!(files("a"), "line 5: files: `a` is there twice");
         assert!(files("a.new").starts_with("line 6"), "it is how `a` is written");
+        let second = |wrong: &str| {
+            let first = "number = 1\n[[network]]\ninterface = \"eth0\"\n";
+            told(&format!("{first}[[network]]\n{wrong}\n"))
+        };
+        assert!(second("interface = \"eth0\"").starts_with("line 4: network: `eth0` is there twice"));
+        assert!(
+            second("interface = \"w*\"\nwifi = { ssid = \"a\", open = true }").starts_with("line 4: `w*`")
+        );
+        assert!(second("interface = \"w\"\nwifi = { ssid = \"a\" }").starts_with("line 6: wifi: it has no"));
+        assert!(second("interface = \"w\"\nmetric = -1").starts_with("line 6"));
         for wrong in ["../x", "", ".hidden", "a/b", "a b"] {
             let text = format!("number = 1\n[[files]]\nname = \"{wrong}\"\ntext = \"\"\n");
             assert!(told(&text).starts_with("line 3"), "{wrong}");

@@ -199,7 +199,8 @@ pub(crate) fn judge(path: &Path, text: &str, document: &Document) -> Result<Vec<
     let merged = edited("", &document.edits())?;
     let name = Path::new("the defaults with it");
     let against = Config::of_text(Some(name), merged, []).err();
-    let (faults, _) = against.map(ConfigError::told).unwrap_or_default();
+    let against = against.map(|error| error.without_lines().told());
+    let (faults, _) = against.unwrap_or_default();
     let mut doubts = document.doubts();
     doubts.extend(faults.iter().map(ToString::to_string));
     Ok(doubts)
@@ -287,7 +288,8 @@ impl Accepted {
             Some(merged),
             accepted.configuration(file)?,
             environment_variables(),
-        )?;
+        )
+        .map_err(ConfigError::without_lines)?;
         Ok(accepted)
     }
 

@@ -728,7 +728,7 @@ mod tests {
         let twice = told(&format!(
             "{WWAN}{cellular}\n[[network]]\ninterface = \"wwan1\"\n{cellular}"
         ));
-        assert_eq!(twice, "cellular: `/dev/ttyUSB2` is there twice");
+        assert_eq!(twice, "line 5: cellular: `/dev/ttyUSB2` is there twice");
 
         assert!(document(&format!("{WLAN}{wifi}")).doubts().is_empty());
         for (lines, why) in [

@@ -63,6 +63,13 @@ pub(crate) struct Way {
     stamp: Stamp,
 }
 
+impl Way {
+    /// That of the WAN.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+}
+
 /// What one WAN is and does.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub(crate) struct WanView {

@@ -448,6 +448,7 @@ export interface Bridge {
   state_seconds: number;
   paused: boolean;
   remote: string;
+  way_out: string | null;
   addresses: string[];
   last_error: string | null;
   failures: Record<string, string>;
