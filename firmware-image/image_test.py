@@ -881,8 +881,12 @@ class Test:
         self.installs("wifi")
         self.machine.is_good()
         self.machine.pull_out()
+        wifi = '[[configuration.wans]]\nname = "wifi"\ninterface = "wlan0"\n[[network]]\ninterface = "wlan0"\nwifi = {{ ssid = "Plant 7", password = "{}", country = "DE", hidden = true }}\n'
+        self.is_given(40, wifi.format("another password"))
+        self.waits_for(lambda: "the password" in self.why_not("wifi"), "why it does not join is told")
+        say(f"by another password: {self.why_not('wifi')}")
         began = time.monotonic()
-        self.is_given(40, '[[network]]\ninterface = "wlan0"\nwifi = { ssid = "Plant 7", password = "a password of this test", country = "DE", hidden = true }\n')
+        self.is_given(41, wifi.format("a password of this test"))
         keys = self.machine.hears(r"headgate: test: Key negotiation completed.*").group(0)
         address = self.machine.hears(r"headgate: test: .* inet (10\.0\.5\.\d+)").group(1)
         say(f"it joined the Wi-Fi of the file, and had {address} by it {time.monotonic() - began:.0f} s after that: {keys.removeprefix('headgate: test: ')}")
@@ -913,14 +917,21 @@ class Test:
             raise Failed(told)
         self.machine.pull_out()
 
+    def ways(self) -> dict:
+        """The ways out, as the gateway itself says; none while it begins anew."""
+        try:
+            return self.plant.ask("GET", "wans", {}, self.plant.login())[0]
+        except (OSError, http.client.HTTPException, Failed):
+            return {}
+
+    def why_not(self, name: str) -> str:
+        """What it says against a way out."""
+        return next((wan["last_error"] or "" for wan in self.ways().get("rows", []) if wan["name"] == name), "")
+
     def leaves_by(self, name: str) -> None:
-        """Until this is the way out, as the gateway itself says."""
         deadline = time.monotonic() + 180
         while True:
-            try:
-                ways = self.plant.ask("GET", "wans", {}, self.plant.login())[0]
-            except (OSError, http.client.HTTPException, Failed):
-                ways = {}  # it begins anew
+            ways = self.ways()
             if ways.get("active") == name:
                 return
             if time.monotonic() > deadline:

@@ -35,8 +35,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 /// How often links are looked at.
 const LOOK: Duration = Duration::from_secs(1);
-/// Where the appliance's modems say what is wrong, in bytes at most.
-const MODEMS: &str = "/run/headgate-cellular";
+/// Where the appliance's Wi-Fi and modems say why there is no connection, in bytes at most.
+const TOLD: &str = "/run/headgate-links-told";
 const LONGEST_TOLD: u64 = 200;
 /// The file with the name of the interface.
 const FILE: &str = "wan";
@@ -457,7 +457,7 @@ impl Known {
         if !of_wan(&self.locals, &settings.bind()).is_empty() {
             return self.facts[wan].error.clone();
         }
-        Some(match told_by_modem(&settings.interface) {
+        Some(match told_by_link(&settings.interface) {
             Some(why) => format!("no link: {why}"),
             None => "no link, or no address".to_owned(),
         })
@@ -504,9 +504,9 @@ impl Known {
     }
 }
 
-/// Why a modem of the appliance makes no connection: firmware-image/root/usr/lib/headgate/modem
-fn told_by_modem(interface: &str) -> Option<String> {
-    let file = File::open(Path::new(MODEMS).join(format!("{interface}.told"))).ok()?;
+/// Why Wi-Fi or a modem of the appliance makes no connection: firmware-image/root/usr/lib/headgate/{wifi,modem}
+fn told_by_link(interface: &str) -> Option<String> {
+    let file = File::open(Path::new(TOLD).join(interface)).ok()?;
     let mut text = String::new();
     file.take(LONGEST_TOLD).read_to_string(&mut text).ok()?;
     let line = text.lines().next().unwrap_or_default().trim();

@@ -102,7 +102,7 @@ do_install:append () {
 
     image=${S}/firmware-image/root
     install -d ${D}${nonarch_libdir}/headgate ${D}${datadir}/headgate
-    install -m 0755 $image/usr/lib/headgate/cellular-up $image/usr/lib/headgate/links $image/usr/lib/headgate/modem $image/usr/lib/headgate/wan ${D}${nonarch_libdir}/headgate/
+    install -m 0755 $image/usr/lib/headgate/cellular-up $image/usr/lib/headgate/links $image/usr/lib/headgate/modem $image/usr/lib/headgate/wan $image/usr/lib/headgate/wifi ${D}${nonarch_libdir}/headgate/
     install -m 0644 $image/usr/share/headgate/pppd.options ${D}${datadir}/headgate/
     install -m 0644 $image/usr/lib/systemd/system/headgate-cellular@.service $image/usr/lib/systemd/system/headgate-wan.path \
         $image/usr/lib/systemd/system/headgate-wan.service $image/usr/lib/systemd/system/headgate-wifi@.service \
